@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FiLax: long-video multimodal LLMs in JAX. Names load on first use; importing costs nothing."""
+
+import importlib
+
+_NAMES = {  # public name -> module
+  "build": "filax.build",
+  "build_video_lm": "filax.build",
+  "VideoLM": "filax.models.video_lm",
+  "Visual": "filax.models.video_lm",
+  "load": "filax.infer.load",
+  "read_video": "filax.infer.video",
+  "scenes": "filax.infer.scenes",
+  "chat": "filax.infer.chat",
+  "generate": "filax.infer.generate",
+  "evaluate": "filax.evals.run",
+}
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str):
+  if name not in _NAMES:
+    raise AttributeError(f"filax has no {name!r}. It offers {', '.join(__all__)}.")
+  return getattr(importlib.import_module(_NAMES[name]), name)
+
+
+def __dir__():
+  return __all__

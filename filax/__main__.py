@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax <verb> ...: the commands of FiLax, one table."""
+
+import importlib
+import sys
+
+from filax import cli
+
+VERBS = {  # verb -> (module:function of argv, what it does)
+  "demo": ("filax.demo.__main__:main", "make a small corpus, train on it, answer, and write a report"),
+  "data": ("filax.data.__main__:main", "check a manifest, or build it into ArrayRecord files"),
+  "show": ("filax.show.__main__:main", "print a config, its parameters, sharding and lengths"),
+  "train": ("filax.train.__main__:main", "train a config; the same command resumes"),
+  "evals": ("filax.evals.__main__:main", "score a checkpoint on a manifest of questions"),
+  "chat": ("filax.infer.__main__:chat", "ask a checkpoint about a video"),
+  "scenes": ("filax.infer.__main__:scenes", "draw the scenes that a checkpoint selects in a video"),
+}
+
+
+def usage() -> str:
+  width = max(map(len, VERBS))
+  rows = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
+  return "\n".join(
+    ["usage: filax <verb> [options]      (filax <verb> --help explains one)", "", *rows])
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs a verb; returns the exit code."""
+  argv = sys.argv[1:] if argv is None else argv
+  if not argv or argv[0] in ("-h", "--help", "help"):
+    print(usage())
+    return 0
+  verb, *rest = argv
+  if verb not in VERBS:
+    print(f"filax: there is no verb {verb!r}.\n{usage()}", file=sys.stderr)
+    return 2
+  module, _, function = VERBS[verb][0].partition(":")
+  return cli.run(getattr(importlib.import_module(module), function), rest, verb)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

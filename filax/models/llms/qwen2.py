@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Qwen2 and Qwen2.5 decoders (arXiv:2407.10671). Parameter names are those of the HF checkpoint."""
+
+from typing import Any
+
+from flax import linen as nn
+from flax import struct
+import jax
+from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from filax.models.layers import Dense, RMSNorm, Stack
+from filax.ops import attention, rope
+from filax.parallel.rules import constrain
+
+ROWS = 512  # Vocabulary rows are padded to a multiple, so that any mesh divides them.
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of a range of layers. Slots from `length` on hold nothing yet."""
+
+  k: Any  # [layers B S K d]
+  v: Any
+  length: Any  # int32 [B]
+
+
+class Attention(nn.Module):
+  """Causal attention, x [B L D] -> [B L D]: H query heads share K key/value heads of size d."""
+
+  heads: int
+  kv_heads: int
+  head_dim: int
+  attend: str = "auto"
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B L D"], cache, turn, at, slots):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    q = Dense((self.heads, self.head_dim), name="q_proj", **types)(x)
+    k = Dense((self.kv_heads, self.head_dim), name="k_proj", **types)(x)
+    v = Dense((self.kv_heads, self.head_dim), name="v_proj", **types)(x)
+    q = rope.rotate(constrain(q, "batch seq heads -"), *turn)
+    k = rope.rotate(constrain(k, "batch seq kv_heads -"), *turn)
+    kv_at = at
+    if cache is not None:
+      k, v = (_write(old, new, slots) for old, new in zip(cache, (k, v), strict=True))
+      cache = (k, v)
+      place = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
+      kv_at = (jnp.ones_like(place), place)  # What is not written yet lies after every query.
+    o = attention.kind(self.attend)(q, k.astype(q.dtype), v.astype(q.dtype), at, kv_at)
+    o = checkpoint_name(constrain(o, "batch seq heads -"), "attn")
+    o = Dense(x.shape[-1], axis=(-2, -1), use_bias=False, name="o_proj", **types)(o)
+    return o, cache
+
+
+class SwiGLU(nn.Module):
+  """x [B L D] -> [B L D] through F hidden units."""
+
+  mlp: int
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    options = dict(use_bias=False, dtype=self.dtype, param_dtype=self.param_dtype)
+    gate = checkpoint_name(Dense(self.mlp, name="gate_proj", **options)(x), "gate")
+    up = checkpoint_name(Dense(self.mlp, name="up_proj", **options)(x), "up")
+    h = constrain(nn.silu(gate) * up, "batch seq mlp")
+    return Dense(x.shape[-1], name="down_proj", **options)(h)
+
+
+class Block(nn.Module):
+  """One decoder layer: (x, cache) -> (x, cache)."""
+
+  heads: int
+  kv_heads: int
+  head_dim: int
+  mlp: int
+  eps: float
+  attend: str
+  dtype: Any
+  param_dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B L D"], cache, turn, at, slots):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    h = RMSNorm(self.eps, name="input_layernorm", **types)(x)
+    attend = Attention(
+      self.heads, self.kv_heads, self.head_dim, self.attend, name="self_attn", **types)
+    h, cache = attend(h, cache, turn, at, slots)
+    x = x + h
+    h = RMSNorm(self.eps, name="post_attention_layernorm", **types)(x)
+    x = x + SwiGLU(self.mlp, name="mlp", **types)(h)
+    return constrain(x, "batch seq -"), cache
+
+
+class Embed(nn.Module):
+  """tokens [B L] -> [B L D]."""
+
+  rows: int
+  width: int
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  def setup(self):
+    self.embedding = self.param(
+      "embedding", nn.initializers.normal(0.02), (self.rows, self.width),
+      jnp.dtype(self.param_dtype))
+
+  def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+
+  def head(self) -> Float[Array, "D V"]:
+    return self.embedding.T.astype(self.dtype)
+
+
+class Head(nn.Module):
+  """The kernel [D V] of the output projection, in the compute dtype."""
+
+  rows: int
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, width: int) -> Float[Array, "D V"]:
+    shape = (width, self.rows)
+    return self.param(
+      "kernel", nn.initializers.normal(0.02), shape, jnp.dtype(self.param_dtype)
+    ).astype(self.dtype)
+
+
+class Qwen2(nn.Module):
+  """Embeddings in, hidden states out; the vocabulary product is left to the caller (`head`).
+
+  `yarn` = (factor, trained positions) reads beyond the trained length.
+  """
+
+  width: int
+  depth: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  mlp: int
+  vocab: int
+  tied: bool = False
+  theta: float = 1e6
+  eps: float = 1e-6
+  positions: int = 32_768  # Trained context length.
+  yarn: tuple[float, int] | None = None
+  attention: str = "auto"
+  remat: str = "none"
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @property
+  def rows(self) -> int:
+    """Rows of the embedding table; logits of rows beyond `vocab` mean nothing."""
+    return -(-self.vocab // ROWS) * ROWS
+
+  def setup(self):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    self.embed_tokens = Embed(self.rows, self.width, **types)
+    options = dict(
+      heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim, mlp=self.mlp,
+      eps=self.eps, attend=self.attention, **types)
+    self.stack = Stack(Block, self.depth, options, self.remat)
+    nn.share_scope(self, self.stack)  # Parameters are llm/layers/..., not llm/stack/layers/...
+    self.norm = RMSNorm(self.eps, **types)
+    if not self.tied:
+      self.lm_head = Head(self.rows, **types)
+
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segment_ids: Int[Array, "B L"] | None = None,
+    cache: Cache | None = None,
+    lengths: Int[Array, "B"] | None = None,
+  ) -> tuple[Float[Array, "B L D"], Cache | None]:
+    """Embedded tokens -> normalised hidden states and the cache with the new tokens written.
+
+    Without a cache a query sees its own segment; with one, all that the row has cached. `lengths`
+    [B] counts the real tokens of each row when `x` is padded on the right (default: all).
+    """
+    x, cache = self.blocks(x, positions, segment_ids, cache, lengths)
+    if self.is_initializing():
+      self.head()
+    return self.norm(x), cache
+
+  def blocks(
+    self, x, positions, segment_ids=None, cache=None, lengths=None, start=0, stop=None
+  ):
+    """Layers start..stop, before the final norm."""
+    batch, length, _ = x.shape
+    first = jnp.zeros((batch,), jnp.int32) if cache is None else cache.length
+    place = first[:, None] + jnp.arange(length)
+    if segment_ids is None or cache is not None:
+      segment_ids = jnp.ones_like(place)
+    turn = rope.angles(positions, *rope.frequencies(self.head_dim, self.theta, self.yarn))
+    kv = None if cache is None else (cache.k, cache.v)
+    x, kv = self.stack(
+      x.astype(self.dtype), kv, turn, (segment_ids, place), first, start=start, stop=stop)
+    if cache is not None:
+      lengths = length if lengths is None else lengths
+      cache = Cache(*kv, cache.length + lengths)
+    return x, cache
+
+  def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    return constrain(self.embed_tokens(tokens), "batch seq -")
+
+  def head(self) -> Float[Array, "D V"]:
+    """The output projection; columns from `vocab` on are padding."""
+    return self.embed_tokens.head() if self.tied else self.lm_head(self.width)
+
+  def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    """float32 logits of the real vocabulary."""
+    head = self.head()[:, : self.vocab]
+    return jnp.einsum("BLD,DV->BLV", hidden, head, preferred_element_type=jnp.float32)
+
+  def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Cache:
+    """A cache of `slots` places for `layers` (default: all) layers."""
+    shape = (layers or self.depth, batch, slots, self.kv_heads, self.head_dim)
+    zeros = jnp.zeros(shape, self.dtype)
+    return Cache(zeros, zeros, jnp.zeros((batch,), jnp.int32))
+
+
+def _write(old, new, slots):
+  """Writes new [B L K d] into old [B S K d] from slot `slots` [B] on."""
+  put = lambda a, b, i: jax.lax.dynamic_update_slice(a, b.astype(a.dtype), (i, 0, 0))
+  return jax.vmap(put)(old, new, slots)
+
+
+DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.parallel.rules.
+  (r"embed_tokens/embedding$", "vocab_rows -"),
+  (r"lm_head/kernel$", "embed vocab"),
+  (r"q_proj/kernel$", "embed heads head_dim"),
+  (r"[kv]_proj/kernel$", "embed kv_heads head_dim"),
+  (r"q_proj/bias$", "heads head_dim"),
+  (r"[kv]_proj/bias$", "kv_heads head_dim"),
+  (r"o_proj/kernel$", "heads head_dim embed"),
+  (r"(gate|up)_proj/kernel$", "embed mlp"),
+  (r"down_proj/kernel$", "mlp embed"),
+  (r"norm/scale$", "-"),
+)
+
+VARIANTS = {
+  "tiny": dict(
+    width=32, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=64, vocab=512, tied=False),
+  "toy": dict(
+    width=96, depth=3, heads=4, kv_heads=2, head_dim=24, mlp=288, vocab=512, tied=True,
+    theta=1e4, positions=1024),
+  "0.5B": dict(
+    width=896, depth=24, heads=14, kv_heads=2, head_dim=64, mlp=4864, vocab=151_936, tied=True),
+  "1.5B": dict(
+    width=1536, depth=28, heads=12, kv_heads=2, head_dim=128, mlp=8960, vocab=151_936, tied=True),
+  "3B": dict(
+    width=2048, depth=36, heads=16, kv_heads=2, head_dim=128, mlp=11_008, vocab=151_936,
+    tied=True),
+  "7B": dict(
+    width=3584, depth=28, heads=28, kv_heads=4, head_dim=128, mlp=18_944, vocab=152_064),
+}
+
+Model = Qwen2

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VideoLM: joins the five roles. Which token of which picture stands where is decided on the host
+(`visual_index`); here pictures become the rows of a visual table, and one gather splices it in."""
+
+from collections.abc import Mapping
+
+from flax import linen as nn
+from flax import struct
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
+import numpy as np
+
+from filax.ops.splice import splice
+from filax.parallel.rules import constrain
+from filax.spec import RowShape, VisualLayout
+
+STAGES = ("vision", "projector", "pool")
+
+
+@struct.dataclass
+class Visual:
+  """What the LLM sees of a row's media, and which frames it was made of."""
+
+  table: PyTree  # [B M D]: video tokens G·N', image tokens I·N'', one newline vector.
+  index: PyTree  # int32 [B G K]: the frames of every group.
+  mask: PyTree  # bool [B G]: groups made of real frames.
+
+
+class VideoLM(nn.Module):
+  """encoder -> selector -> merger -> projector -> splice -> llm.
+
+  `merge_stage` sets where frames of a group are merged: "vision" (merger, mlp, pool), "projector"
+  (mlp, merger, pool) or "pool" (mlp, pool, merger). `encode_chunk` > 0 encodes that many clips at a
+  time, so that memory does not grow with the number of frames.
+  """
+
+  encoder: nn.Module
+  selector: nn.Module
+  merger: nn.Module
+  projector: nn.Module
+  llm: nn.Module
+  merge_stage: str = "vision"
+  encode_chunk: int = 0
+
+  def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
+    """A packed batch (filax.spec.BATCH) -> hidden states of every place."""
+    visual = self.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"])
+    x = splice(self.llm.embed(batch["tokens"]), visual.table, batch["visual_index"])
+    hidden, _ = self.llm(constrain(x, "batch seq -"), batch["positions"], batch["segment_ids"])
+    return hidden
+
+  def embed(
+    self,
+    frames: UInt8[Array, "B T h w 3"],
+    mask: Bool[Array, "B T"],
+    images: UInt8[Array, "B I h w 3"],
+  ) -> Visual:
+    """Media -> visual table."""
+    batch = frames.shape[0]
+    rows, index, groups_mask = [], jnp.zeros((batch, 0, 1), jnp.int32), jnp.zeros((batch, 0), bool)
+    if frames.shape[1]:
+      groups = self.selector(self.encode(frames, self.encoder.clip), mask)
+      index, groups_mask = groups.index, groups.mask
+      rows.append(self.merge(groups.tokens))
+    if images.shape[1]:
+      rows.append(self.project_images(self.encode(images, 1)))
+    newline = self.projector.newline_vector()
+    rows.append(jnp.broadcast_to(newline, (batch, 1, newline.shape[-1])))
+    rows = [x.reshape(batch, -1, x.shape[-1]).astype(rows[0].dtype) for x in rows]
+    return Visual(jnp.concatenate(rows, axis=1), index, groups_mask)
+
+  def encode(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
+    """Pictures -> patch tokens, `clip` frames encoded jointly."""
+    batch, total = frames.shape[:2]
+    if total % clip:
+      raise ValueError(
+        f"{total} frames do not divide into clips of {clip}. Set config.data.sampling.frames and "
+        f"config.data.rows to multiples of {clip} (config.model.encoder.clip).")
+    clips = frames.reshape(-1, clip, *frames.shape[2:])
+    clips = constrain(clips, "frames - - - -")
+    chunk = self.encode_chunk
+    if chunk and clips.shape[0] > chunk and not self.is_initializing():
+      tokens = _in_chunks(self.encoder, clips, chunk)
+    else:
+      tokens = self.encoder(clips)
+    return tokens.reshape(batch, total, *tokens.shape[2:])
+
+  def merge(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n D"]:
+    """Groups of frames -> the tokens of each group, in the order that `merge_stage` names."""
+    batch, groups, frames, _, _ = x.shape
+    grid = self.encoder.grid
+    if self.merge_stage == "vision":
+      x = self.projector.mlp(self.merger(x))
+      return self.projector.pool(x, self.merger.grid(frames, grid))
+    x = self.projector.mlp(x)
+    if self.merge_stage == "projector":
+      return self.projector.pool(self.merger(x), self.merger.grid(frames, grid))
+    x = self.projector.pool(x.reshape(batch, groups * frames, *x.shape[3:]), grid)
+    return self.merger(x.reshape(batch, groups, frames, *x.shape[2:]))
+
+  def project_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n D"]:
+    """Tokens of stills -> visual tokens; images are not pooled."""
+    if self.merge_stage == "vision":
+      return self.projector.mlp(self.merger.images(x))
+    return self.merger.images(self.projector.mlp(x))
+
+  def extend(
+    self,
+    tokens: Int[Array, "B L"],
+    positions: Int[Array, "B L"],
+    cache,
+    lengths: Int[Array, "B"] | None = None,
+    table: Float[Array, "B M D"] | None = None,
+    visual_index: Int[Array, "B L"] | None = None,
+  ):
+    """Reads more tokens into the cache: a prompt (with its visual table), or one new token.
+
+    `lengths` counts the real tokens of right-padded rows. -> hidden [B L D], cache.
+    """
+    x = self.llm.embed(tokens)
+    if table is not None:
+      x = splice(x, table, visual_index)
+    return self.llm(x, positions, cache=cache, lengths=lengths)
+
+  def head(self) -> Float[Array, "D V"]:
+    return self.llm.head()
+
+  def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    return self.llm.logits(hidden)
+
+  @property
+  def vocab(self) -> int:
+    return self.llm.vocab
+
+  def layout(self) -> VisualLayout:
+    """How many visual tokens a group and an image become: what planning needs, by arithmetic."""
+    self.check()
+    grid, frames = self.encoder.grid, self.selector.size
+    if self.merge_stage == "pool":
+      group = self.merger.grid(frames, self.projector.pooled_grid(grid))
+    else:
+      group = self.projector.pooled_grid(self.merger.grid(frames, grid))
+    return VisualLayout(
+      size=self.encoder.size, frames_per_group=frames, group_grid=group,
+      image_grid=self.merger.image_grid(grid), newline=self.projector.newline)
+
+  def check(self) -> None:
+    """Raises ValueError if the parts do not fit together."""
+    if self.merge_stage not in STAGES:
+      raise ValueError(
+        f"config.model.merge_stage={self.merge_stage!r} is unknown. Set it to one of "
+        f"{', '.join(STAGES)}.")
+    if self.merge_stage not in self.merger.stages:
+      raise ValueError(
+        f"config.model.merge_stage={self.merge_stage!r} does not suit the merger "
+        f"{type(self.merger).__name__}. Set it to one of {', '.join(self.merger.stages)}.")
+
+  def example(self) -> dict[str, np.ndarray]:
+    """The smallest batch that touches every parameter: for init and eval_shape."""
+    layout = self.layout()
+    row = RowShape(frames=self.example_frames(), images=1, length=8, segments=1)
+    return {k: v[None] for k, v in row.zeros(layout.size).items()}
+
+  def example_frames(self) -> int:
+    return int(np.lcm(self.encoder.clip, self.selector.size))
+
+
+def _in_chunks(encoder: nn.Module, clips, chunk: int):
+  """The encoder over `chunk` clips at a time; the last chunk is filled up with blank clips."""
+  total = clips.shape[0]
+  clips = jnp.pad(clips, ((0, -total % chunk), *((0, 0),) * (clips.ndim - 1)))
+  scan = nn.scan(
+    lambda encoder, carry, part: (carry, encoder(part)), variable_broadcast="params",
+    split_rngs={"params": False})
+  _, tokens = scan(encoder, (), clips.reshape(-1, chunk, *clips.shape[1:]))
+  return tokens.reshape(-1, *tokens.shape[2:])[:total]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract between data, model and evaluation: what one packed batch holds. NumPy only.
+
+Dimensions: R packed rows, T frame slots, I image slots, L text positions, S segments (samples) a
+row, Q query positions, h w pixels. All shapes are static: they come from a `RowShape`, never from
+the data. A row's *visual table* is concat(video tokens G·N', image tokens I·N'', one newline).
+"""
+
+import dataclasses
+
+import numpy as np
+
+PADDING = 0  # The segment id of places that belong to no sample.
+TEXT = -1  # visual_index of a place that holds a text token.
+
+# key -> (dimensions, dtype). Row keys only; a batch is rows stacked along R.
+BATCH = {
+  "frames": ("R T h w 3", "uint8"),  # Video frames, normalised on the device.
+  "frame_segment_ids": ("R T", "int32"),  # The sample a frame belongs to, from 1; 0 = padding.
+  "frame_positions": ("R T", "int32"),  # Index of the frame in its sample.
+  "frame_times": ("R T", "float32"),  # Seconds in the source (real pts).
+  "images": ("R I h w 3", "uint8"),  # Stills and tiles: encoded one by one, never merged.
+  "image_segment_ids": ("R I", "int32"),
+  "tokens": ("R L", "int32"),  # Placeholders are expanded; their id is the pad id.
+  "targets": ("R L", "int32"),  # The next token, within the segment.
+  "loss_mask": ("R L", "float32"),  # 1 where targets is supervised.
+  "segment_ids": ("R L", "int32"),  # Attention = same segment and causal; 0 = padding.
+  "positions": ("R L", "int32"),  # RoPE positions, restarting with every segment.
+  "visual_index": ("R L", "int32"),  # TEXT, or a row of the row's visual table.
+  "queries": ("R Q", "int32"),  # Visual dropout: query positions, -1 = padding.
+  "keep": ("R stages S", "int32"),  # Visual dropout: visual tokens kept per stage and segment.
+  "num_bad": ("R", "int32"),  # Samples masked because their media was unreadable.
+}
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class RowShape:
+  """The static size of a packed row: T frames, I images, L positions, S segments. One compiled
+  program each; a plan uses at most three (its buckets)."""
+
+  frames: int
+  images: int
+  length: int
+  segments: int
+  queries: int = 0
+  stages: int = 0
+
+  def shapes(self, rows: int, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """key -> (shape, dtype) of a batch of `rows` rows of pictures of `size` x `size` pixels."""
+    sizes = dict(
+      R=rows, T=self.frames, I=self.images, L=self.length, S=self.segments, Q=self.queries,
+      stages=self.stages, h=size, w=size)
+    sizes["3"] = 3
+    return {
+      key: (tuple(sizes[d] for d in dims.split()), np.dtype(dtype))
+      for key, (dims, dtype) in BATCH.items()}
+
+  def zeros(self, size: int) -> dict[str, np.ndarray]:
+    """One empty row (no R): every place is padding."""
+    row = {key: np.zeros(shape[1:], dtype) for key, (shape, dtype) in self.shapes(1, size).items()}
+    row["visual_index"][:] = TEXT
+    row["queries"][:] = -1
+    return row
+
+
+@dataclasses.dataclass(frozen=True)
+class VisualLayout:
+  """How many visual tokens a group of frames and an image become, and where newlines stand.
+
+  Plain ints derived from the model (`VideoLM.layout()`) and handed to planner and materialise, so
+  that every length is known before a frame is decoded.
+  """
+
+  size: int  # Pixels of a picture's side.
+  frames_per_group: int  # K
+  group_grid: tuple[int, int]  # Rows and columns of the N' tokens of a group.
+  image_grid: tuple[int, int]  # Rows and columns of the N'' tokens of an image or tile.
+  newline: str = "one_token"  # one_token | grid | frame | none
+
+  @property
+  def tokens_per_group(self) -> int:
+    return self.group_grid[0] * self.group_grid[1]
+
+  @property
+  def tokens_per_image(self) -> int:
+    return self.image_grid[0] * self.image_grid[1]
+
+  def first_image(self, row: RowShape) -> int:
+    """The row of the visual table where image tokens start."""
+    return row.frames // self.frames_per_group * self.tokens_per_group
+
+  def newline_index(self, row: RowShape) -> int:
+    """The row of the visual table that holds the newline vector: its last."""
+    return self.first_image(row) + row.images * self.tokens_per_image
