@@ -13,7 +13,8 @@ def build(role: str, config: Mapping[str, Any], **defaults):
   """build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9).
 
   `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a component of your own.
-  `variant` names a row of the file's VARIANTS. `defaults` fill what neither says, where the class has them.
+  `variant` names a row of the file's VARIANTS. `defaults` fill what neither says, where the class
+  has such a field.
   Raises ValueError naming the known files, variants or arguments.
   """
   config = dict(config)

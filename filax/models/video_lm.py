@@ -43,10 +43,13 @@ class VideoLM(nn.Module):
   encode_chunk: int = 0
 
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
-    """A packed batch (filax.spec.BATCH) -> hidden states of every place."""
+    """A packed batch (filax.spec.BATCH) -> hidden states of every place. Where [R L] arrays are not
+    in natural order, `place` holds each token's index in its row."""
     visual = self.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"])
     x = splice(self.llm.embed(batch["tokens"]), visual.table, batch["visual_index"])
-    hidden, _ = self.llm(constrain(x, "batch seq -"), batch["positions"], batch["segment_ids"])
+    hidden, _ = self.llm(
+      constrain(x, "batch seq -"), batch["positions"], batch["segment_ids"],
+      place=batch.get("place"))
     return hidden
 
   def embed(

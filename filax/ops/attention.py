@@ -7,13 +7,10 @@ never the rotary position, which may restart or skip.
 """
 
 import jax
-from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-At = tuple[Int[Array, "B L"], Int[Array, "B L"]]  # (segment, place)
-
-_MASKED = -1e30  # Finite: a row of nothing but masked keys stays free of NaN.
+from filax.ops.blockwise import MASKED, At, blockwise
 
 
 def visible(q_at: At, kv_at: At) -> Bool[Array, "B L S"]:
@@ -31,33 +28,19 @@ def dense(
   kv_at: At,
 ) -> Float[Array, "B L H d"]:
   """The reference: an L x S score matrix, softmax in float32. Head h uses kv head h // (H/K)."""
+  return dense_with_lse(q, k, v, q_at, kv_at)[0].astype(q.dtype)
+
+
+def dense_with_lse(q, k, v, q_at: At, kv_at: At):
+  """(output f32 [B L H d], log-sum-exp f32 [B L H])."""
   batch, length, heads, d = q.shape
-  q = q.reshape(batch, length, k.shape[2], -1, d)
-  scores = jnp.einsum("BLKGd,BSKd->BKGLS", q, k, preferred_element_type=jnp.float32) * d**-0.5
-  scores = jnp.where(visible(q_at, kv_at)[:, None, None], scores, _MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-  return jnp.einsum("BKGLS,BSKd->BLKGd", weights, v).reshape(batch, length, heads, d)
-
-
-def blockwise(
-  q: Float[Array, "B L H d"],
-  k: Float[Array, "B S K d"],
-  v: Float[Array, "B S K d"],
-  q_at: At,
-  kv_at: At,
-  block: int = 512,
-) -> Float[Array, "B L H d"]:
-  """`dense` over blocks of queries, computed again in the backward pass: memory O(block · S)."""
-  length = q.shape[1]
-  if length <= block:
-    return dense(q, k, v, q_at, kv_at)
-  pad = -length % block
-  split = lambda x: jnp.moveaxis(
-    jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2))).reshape(
-      x.shape[0], -1, block, *x.shape[2:]), 1, 0)
-  one = jax.checkpoint(lambda part: dense(part[0], k, v, part[1], kv_at))
-  out = lax.map(one, (split(q), tuple(map(split, q_at))))
-  return jnp.moveaxis(out, 0, 1).reshape(q.shape[0], -1, *q.shape[2:])[:, :length]
+  grouped = q.reshape(batch, length, k.shape[2], -1, d)
+  scores = jnp.einsum("BLKGd,BSKd->BKGLS", grouped, k, preferred_element_type=jnp.float32)
+  scores = jnp.where(visible(q_at, kv_at)[:, None, None], scores * d**-0.5, MASKED)
+  lse = jax.nn.logsumexp(scores, axis=-1)
+  weights = jnp.exp(scores - lse[..., None]).astype(v.dtype)
+  out = jnp.einsum("BKGLS,BSKd->BLKGd", weights, v, preferred_element_type=jnp.float32)
+  return out.reshape(q.shape), jnp.moveaxis(lse, 3, 1).reshape(batch, length, heads)
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from filax.models.layers import Dense, RMSNorm, Stack
-from filax.ops import attention, rope
+from filax.ops import attention, rope, sequence
 from filax.parallel.rules import constrain
 
 ROWS = 512  # Vocabulary rows are padded to a multiple, so that any mesh divides them.
@@ -32,7 +32,7 @@ class Attention(nn.Module):
   heads: int
   kv_heads: int
   head_dim: int
-  attend: str = "auto"
+  attend: tuple[str, str, int]  # Kernel, strategy over the mesh axis seq, degree of ulysses.
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
@@ -44,13 +44,14 @@ class Attention(nn.Module):
     v = Dense((self.kv_heads, self.head_dim), name="v_proj", **types)(x)
     q = rope.rotate(constrain(q, "batch seq heads -"), *turn)
     k = rope.rotate(constrain(k, "batch seq kv_heads -"), *turn)
-    kv_at = at
+    attend, kv_at = sequence.attend(*self.attend), at
     if cache is not None:
+      attend = attention.kind(self.attend[0])
       k, v = (_write(old, new, slots) for old, new in zip(cache, (k, v), strict=True))
       cache = (k, v)
       place = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
       kv_at = (jnp.ones_like(place), place)  # What is not written yet lies after every query.
-    o = attention.kind(self.attend)(q, k.astype(q.dtype), v.astype(q.dtype), at, kv_at)
+    o = attend(q, k.astype(q.dtype), v.astype(q.dtype), at, kv_at)
     o = checkpoint_name(constrain(o, "batch seq heads -"), "attn")
     o = Dense(x.shape[-1], axis=(-2, -1), use_bias=False, name="o_proj", **types)(o)
     return o, cache
@@ -80,7 +81,7 @@ class Block(nn.Module):
   head_dim: int
   mlp: int
   eps: float
-  attend: str
+  attend: tuple[str, str, int]
   dtype: Any
   param_dtype: Any
 
@@ -150,7 +151,9 @@ class Qwen2(nn.Module):
   eps: float = 1e-6
   positions: int = 32_768  # Trained context length.
   yarn: tuple[float, int] | None = None
-  attention: str = "auto"
+  attention: str = "auto"  # A kernel of ops.attention.
+  sequence: str = "gather"  # A strategy of ops.sequence, used when config.mesh.seq > 1.
+  ulysses: int = 0  # Devices that share heads under sequence="ulysses_ring".
   remat: str = "none"
   dtype: Any = "float32"
   param_dtype: Any = "float32"
@@ -165,7 +168,7 @@ class Qwen2(nn.Module):
     self.embed_tokens = Embed(self.rows, self.width, **types)
     options = dict(
       heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim, mlp=self.mlp,
-      eps=self.eps, attend=self.attention, **types)
+      eps=self.eps, attend=(self.attention, self.sequence, self.ulysses), **types)
     self.stack = Stack(Block, self.depth, options, self.remat)
     nn.share_scope(self, self.stack)  # Parameters are llm/layers/..., not llm/stack/layers/...
     self.norm = RMSNorm(self.eps, **types)
@@ -179,24 +182,27 @@ class Qwen2(nn.Module):
     segment_ids: Int[Array, "B L"] | None = None,
     cache: Cache | None = None,
     lengths: Int[Array, "B"] | None = None,
+    place: Int[Array, "B L"] | None = None,
   ) -> tuple[Float[Array, "B L D"], Cache | None]:
     """Embedded tokens -> normalised hidden states and the cache with the new tokens written.
 
     Without a cache a query sees its own segment; with one, all that the row has cached. `lengths`
-    [B] counts the real tokens of each row when `x` is padded on the right (default: all).
+    [B] counts the real tokens of each row when `x` is padded on the right (default: all). `place`
+    is the index of a token in its row, where the row is not laid out in natural order.
     """
-    x, cache = self.blocks(x, positions, segment_ids, cache, lengths)
+    x, cache = self.blocks(x, positions, segment_ids, cache, lengths, place)
     if self.is_initializing():
       self.head()
     return self.norm(x), cache
 
   def blocks(
-    self, x, positions, segment_ids=None, cache=None, lengths=None, start=0, stop=None
+    self, x, positions, segment_ids=None, cache=None, lengths=None, place=None, start=0, stop=None
   ):
     """Layers start..stop, before the final norm."""
     batch, length, _ = x.shape
     first = jnp.zeros((batch,), jnp.int32) if cache is None else cache.length
-    place = first[:, None] + jnp.arange(length)
+    if place is None:
+      place = first[:, None] + jnp.arange(length)
     if segment_ids is None or cache is not None:
       segment_ids = jnp.ones_like(place)
     turn = rope.angles(positions, *rope.frequencies(self.head_dim, self.theta, self.yarn))

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention over blocks of keys with a running softmax (arXiv:2112.05682, arXiv:2205.14135).
+
+Plain XLA, for any backend and any layout: masks come from (segment, place) alone. The log-sum-exp
+it returns may be differentiated, so partial results can be merged (ring attention).
+"""
+
+from functools import partial
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+At = tuple[Int[Array, "B L"], Int[Array, "B L"]]  # (segment, place)
+
+MASKED = -1e30  # Finite, so that a query without keys yields zeros, not NaN.
+_NOWHERE = -1  # The segment of keys that only fill up a block.
+
+
+def blockwise(
+  q: Float[Array, "B L H d"],
+  k: Float[Array, "B S K d"],
+  v: Float[Array, "B S K d"],
+  q_at: At,
+  kv_at: At,
+  block: int = 512,
+) -> Float[Array, "B L H d"]:
+  """`attention.dense` in O(L · block) memory, forward and backward."""
+  return with_lse(q, k, v, q_at, kv_at, block)[0].astype(q.dtype)
+
+
+def with_lse(q, k, v, q_at: At, kv_at: At, block: int = 512):
+  """(output f32 [B L H d], log-sum-exp f32 [B L H]); of a query without keys: (0, MASKED)."""
+  block = min(block, k.shape[1])
+  pad = -k.shape[1] % block
+  if pad:
+    fill = lambda x, value=0: jnp.pad(
+      x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2)), constant_values=value)
+    k, v, kv_at = fill(k), fill(v), (fill(kv_at[0], _NOWHERE), fill(kv_at[1]))
+  return _attend(q, k, v, q_at, kv_at, block)
+
+
+def merge(a, b):
+  """Two (output, log-sum-exp) of the same queries over disjoint keys -> those over all keys."""
+  (out_a, lse_a), (out_b, lse_b) = a, b
+  lse = jnp.logaddexp(lse_a, lse_b)
+  share = lambda part: jnp.exp(part - lse)[..., None]
+  return out_a * share(lse_a) + out_b * share(lse_b), lse
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _attend(q, k, v, q_at, kv_at, block):
+  return _forward(q, k, v, q_at, kv_at, block)[0]
+
+
+def _blocks(x, block):
+  """[B S ...] -> [S/block B block ...]."""
+  return jnp.moveaxis(x.reshape(x.shape[0], -1, block, *x.shape[2:]), 1, 0)
+
+
+def _grouped(q, kv_heads):
+  """[B L H d] -> [B K G L d] with H = K·G: head h uses kv head h // G."""
+  return jnp.moveaxis(q.reshape(*q.shape[:2], kv_heads, -1, q.shape[-1]), 1, 3)
+
+
+def _ungrouped(x):
+  """[B K G L d] -> [B L H d]."""
+  x = jnp.moveaxis(x, 3, 1)
+  return x.reshape(*x.shape[:2], -1, x.shape[-1])
+
+
+def _scores(q, k, q_at, segment, place):
+  """Scaled scores f32 [B K G L b] of one block of keys and the mask [B 1 1 L b]."""
+  s = jnp.einsum("BKGLd,BbKd->BKGLb", q, k, preferred_element_type=jnp.float32)
+  keep = (q_at[0][:, :, None] == segment[:, None]) & (q_at[1][:, :, None] >= place[:, None])
+  keep = keep[:, None, None]
+  return jnp.where(keep, s * q.shape[-1] ** -0.5, MASKED), keep
+
+
+def _forward(q, k, v, q_at, kv_at, block):
+  grouped = _grouped(q, k.shape[2])
+
+  def step(carry, part):
+    top, total, out = carry
+    k, v, segment, place = part
+    s, keep = _scores(grouped, k, q_at, segment, place)
+    new = jnp.maximum(top, s.max(-1))
+    old = jnp.exp(top - new)
+    p = jnp.where(keep, jnp.exp(s - new[..., None]), 0.0)
+    add = jnp.einsum("BKGLb,BbKd->BKGLd", p.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (new, total * old + p.sum(-1), out * old[..., None] + add), None
+
+  zeros = jnp.zeros_like(grouped, jnp.float32)
+  start = (zeros[..., 0] + MASKED, zeros[..., 0], zeros)
+  # Inside shard_map the carry must vary over every axis that the keys vary over.
+  missing = tuple(_varies(k) - _varies(q))
+  if missing:
+    start = jax.tree.map(lambda x: lax.pcast(x, missing, to="varying"), start)
+  parts = tuple(_blocks(x, block) for x in (k, v, *kv_at))
+  (top, total, out), _ = lax.scan(step, start, parts)
+  seen = total > 0
+  total = jnp.where(seen, total, 1.0)
+  out = jnp.where(seen[..., None], out / total[..., None], 0.0)
+  lse = jnp.where(seen, top + jnp.log(total), MASKED)
+  result = _ungrouped(out), _ungrouped(lse[..., None])[..., 0]
+  return result, (q, k, v, q_at, kv_at, *result)
+
+
+def _backward(block, saved, cotangents):
+  q, k, v, q_at, kv_at, out, lse = saved
+  d_out, d_lse = cotangents
+  kv_heads, scale = k.shape[2], q.shape[-1] ** -0.5
+  grouped = _grouped(q, kv_heads)
+  lse = _grouped(lse[..., None], kv_heads)
+  delta = _grouped((d_out * out).sum(-1, keepdims=True) - d_lse[..., None], kv_heads)
+  d_out = _grouped(d_out.astype(q.dtype), kv_heads)
+
+  def step(d_q, part):
+    k, v, segment, place = part
+    s, keep = _scores(grouped, k, q_at, segment, place)
+    p = jnp.where(keep, jnp.exp(s - lse), 0.0)
+    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    d_v = product("BKGLb,BKGLd->BbKd", p.astype(d_out.dtype), d_out)
+    d_s = p * (product("BKGLd,BbKd->BKGLb", d_out, v) - delta) * scale
+    d_s = d_s.astype(q.dtype)
+    d_k = product("BKGLb,BKGLd->BbKd", d_s, grouped)
+    return d_q + product("BKGLb,BbKd->BKGLd", d_s, k), (d_k, d_v)
+
+  start = jnp.zeros_like(grouped, jnp.float32)
+  missing = tuple(_varies(k) - _varies(q))
+  if missing:
+    start = lax.pcast(start, missing, to="varying")
+  d_q, (d_k, d_v) = lax.scan(step, start, tuple(_blocks(x, block) for x in (k, v, *kv_at)))
+  joined = lambda x: jnp.moveaxis(x, 0, 1).reshape(k.shape)
+  return (
+    _ungrouped(d_q).astype(q.dtype), joined(d_k).astype(k.dtype), joined(d_v).astype(v.dtype),
+    None, None)
+
+
+def _varies(x) -> frozenset:
+  return getattr(jax.typeof(x), "vma", frozenset())
+
+
+_attend.defvjp(_forward, _backward)

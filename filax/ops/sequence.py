@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention whose sequence is spread over the mesh axis `seq`, in one signature with the rest.
+
+gather   every device gathers all keys and values (arXiv:2407.21783 §3.3.2): the default.
+ring     keys and values travel around, partial results are merged (arXiv:2310.01889).
+ulysses  heads are traded for sequence (arXiv:2309.14509): as many devices as heads allow.
+ulysses_ring  ulysses within groups of neighbours, ring between the groups (arXiv:2405.07719).
+
+Masks come from (segment, place), so any order of the tokens (contiguous, zig-zag) is the same code.
+"""
+
+from collections.abc import Callable
+from functools import partial
+import math
+
+import jax
+from jax import lax
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+import numpy as np
+
+from filax.ops import attention, blockwise
+from filax.parallel.rules import ACTIVATION_AXES
+
+AXIS = "seq"
+WITH_LSE = {  # Kernels whose partial results can be merged.
+  "auto": blockwise.with_lse,
+  "blockwise": blockwise.with_lse,
+  "dense": attention.dense_with_lse,
+}
+
+
+def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
+  """The attention of a config: an `attend(q, k, v, q_at, kv_at)` for the mesh in use.
+
+  Without a mesh, or with config.mesh.seq = 1, that is the kernel itself.
+  """
+  if strategy not in STRATEGIES:
+    raise ValueError(
+      f"config.model.llm.sequence={strategy!r} is unknown. Set it to one of "
+      f"{', '.join(STRATEGIES)}.")
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.shape[AXIS] == 1:
+    return attention.kind(kernel)
+  if "ring" in strategy and kernel not in WITH_LSE:
+    raise ValueError(
+      f"config.model.llm.sequence={strategy!r} needs a kernel that returns its log-sum-exp. Set "
+      f"config.model.llm.attention to one of {', '.join(WITH_LSE)}, or sequence to gather.")
+  if strategy == "ulysses":
+    ulysses = mesh.shape[AXIS]
+  return partial(_spread, partial(STRATEGIES[strategy], kernel=kernel, degree=ulysses))
+
+
+def _spread(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
+  """Runs `body` on every device's rows, places and heads."""
+  at = P(ACTIVATION_AXES["batch"], AXIS)
+  heads = P(*at, ACTIVATION_AXES["heads"])
+  run = jax.shard_map(
+    body, in_specs=(heads, heads, heads, (at, at), (at, at)), out_specs=heads)
+  return run(q, k, v, q_at, kv_at)
+
+
+def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
+  """Local queries, all keys."""
+  whole = lambda x: lax.all_gather(x, AXIS, axis=1, tiled=True)
+  return attention.kind(kernel)(q, whole(k), whole(v), q_at, jax.tree.map(whole, kv_at))
+
+
+def ring(q, k, v, q_at, kv_at, *, kernel: str, degree: int, stride: int = 1):
+  """n - 1 steps; each computes with the keys of one more device, `stride` places away."""
+  size = lax.axis_size(AXIS)
+  steps = size // stride
+  perm = [(i, (i + stride) % size) for i in range(size)]
+  partial_attend = WITH_LSE[kernel]
+
+  def step(carry, _):
+    done, kv = carry
+    kv = jax.tree.map(lambda x: lax.ppermute(x, AXIS, perm), kv)
+    return (blockwise.merge(done, partial_attend(q, *kv[:2], q_at, kv[2])), kv), None
+
+  first = partial_attend(q, k, v, q_at, kv_at)
+  (done, _), _ = lax.scan(jax.checkpoint(step), (first, (k, v, kv_at)), None, length=steps - 1)
+  return done[0].astype(q.dtype)
+
+
+def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
+  """Every device gets the whole sequence of some of the heads; with degree < n, a ring does the
+  rest between groups of `degree` neighbours."""
+  size = lax.axis_size(AXIS)
+  degree = degree or math.gcd(size, q.shape[2])
+  _check_degree(size, degree, q.shape[2], k.shape[2])
+  groups = None
+  if degree < size:
+    groups = np.arange(size).reshape(-1, degree).tolist()
+  k, v = (_repeat_heads(x, degree) for x in (k, v))
+  trade = partial(lax.all_to_all, axis_name=AXIS, axis_index_groups=groups, tiled=True)
+  whole = partial(lax.all_gather, axis_name=AXIS, axis_index_groups=groups, axis=1, tiled=True)
+  q, k, v = (trade(x, split_axis=2, concat_axis=1) for x in (q, k, v))
+  q_at, kv_at = jax.tree.map(whole, (q_at, kv_at))
+  if groups is None:
+    out = attention.kind(kernel)(q, k, v, q_at, kv_at)
+  else:
+    out = ring(q, k, v, q_at, kv_at, kernel=kernel, degree=0, stride=degree)
+  return trade(out, split_axis=1, concat_axis=2)
+
+
+def _check_degree(size: int, degree: int, heads: int, kv_heads: int) -> None:
+  """Raises ValueError unless `degree` devices can share the heads."""
+  copies = math.lcm(kv_heads, degree) // kv_heads
+  if size % degree or heads % degree or (heads // kv_heads) % copies:
+    fits = [
+      n for n in range(1, size + 1)
+      if size % n == 0 and heads % n == 0
+      and (heads // kv_heads) % (math.lcm(kv_heads, n) // kv_heads) == 0]
+    raise ValueError(
+      f"config.model.llm.ulysses={degree} does not fit {heads} query heads, {kv_heads} kv heads "
+      f"and config.mesh.seq={size}. Set it to one of {fits} with sequence=ulysses_ring, or "
+      f"sequence to gather or ring.")
+
+
+def _repeat_heads(x, degree: int):
+  """[B S K d] with every kv head repeated until `degree` devices can share them."""
+  copies = math.lcm(x.shape[2], degree) // x.shape[2]
+  return x if copies == 1 else jax.numpy.repeat(x, copies, axis=2)
+
+
+STRATEGIES = {"gather": gather, "ring": ring, "ulysses": ulysses, "ulysses_ring": ulysses}

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention over the mesh axis seq equals dense attention on one device, forward and gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from filax.ops import attention, sequence
+from filax.parallel import mesh, zigzag
+
+ROWS, LENGTH, HEADS, KV_HEADS, DIM = 2, 64, 8, 4, 8
+
+
+@pytest.fixture(scope="module")
+def arrays():
+  """q, k, v, a cotangent, and two packed rows with padding."""
+  rng = np.random.default_rng(0)
+  shapes = [(ROWS, LENGTH, heads, DIM) for heads in (HEADS, KV_HEADS, KV_HEADS, HEADS)]
+  arrays = [jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes]
+  segment = jnp.asarray(np.stack([
+    np.repeat([1, 2, 0], [20, 34, 10]), np.repeat([1, 2, 3], [5, 40, 19])]), jnp.int32)
+  return (*arrays, (segment, jnp.broadcast_to(jnp.arange(LENGTH), (ROWS, LENGTH))))
+
+
+def run(attend, q, k, v, cotangent, at):
+  """Output and gradients in one compiled call."""
+  def both(q, k, v):
+    out, pull = jax.vjp(lambda *x: attend(*x, at, at), q, k, v)
+    return out, pull(cotangent)
+  return jax.jit(both)(q, k, v)
+
+
+@pytest.mark.parametrize("order", ["natural", "zigzag"])
+@pytest.mark.parametrize("strategy", sequence.STRATEGIES)
+@pytest.mark.parametrize("kernel", ["dense", "blockwise"])
+def test_equals_one_device(arrays, kernel, strategy, order):
+  sizes = dict(data=1, fsdp=2, seq=4, tensor=1)
+  index = zigzag.order(LENGTH, 4) if order == "zigzag" else np.arange(LENGTH)
+  expected = run(attention.dense, *arrays)
+  moved = jax.tree.map(lambda x: x[:, index], arrays)
+  with jax.set_mesh(mesh.make(sizes)):
+    attend = sequence.attend(kernel, strategy, ulysses=2)
+    found = run(attend, *moved)
+  for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+    np.testing.assert_allclose(a[:, index], b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["gather", "ulysses_ring"])
+def test_heads_over_tensor(arrays, strategy):
+  expected = run(attention.dense, *arrays)
+  with jax.set_mesh(mesh.make(dict(data=1, fsdp=1, seq=4, tensor=2))):
+    found = run(sequence.attend("blockwise", strategy, ulysses=2), *arrays)
+  for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_ulysses_needs_heads(arrays):
+  q, k, v, _, at = arrays
+  with jax.set_mesh(mesh.make(dict(data=1, fsdp=1, seq=8, tensor=1))):
+    with pytest.raises(ValueError, match=r"config.model.llm.ulysses=8 does not fit 6 query heads"):
+      sequence.attend("dense", "ulysses")(q[:, :, :6], k[:, :, :2], v[:, :, :2], at, at)
+
+
+def test_unknown_names_are_listed():
+  with pytest.raises(ValueError, match="config.model.llm.sequence='rings' is unknown"):
+    sequence.attend("dense", "rings")
+  with pytest.raises(ValueError, match="config.model.llm.attention='flash' is unknown"):
+    sequence.attend("flash", "gather")

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Qwen2 against transformers on random tiny weights: 1e-5 a layer, 1e-4 on logits, float32."""
+
+import hf_qwen2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+CASES = {
+  "untied": dict(),
+  "tied": dict(tied=True),
+  "mha": dict(heads=4, kv_heads=4),
+  "one kv head": dict(heads=6, kv_heads=1),
+  "wide heads": dict(head_dim=16),
+  "yarn": dict(yarn=(4.0, 16)),
+  "yarn far": dict(yarn=(8.0, 512), head_dim=32),
+}
+
+
+@pytest.fixture(autouse=True)
+def _full_precision():
+  with jax.default_matmul_precision("highest"):
+    yield
+
+
+def layers_of_theirs(model, tokens, **kwargs):
+  """Hidden states after the embedding and after every layer (the last without its norm)."""
+  found = [model.model.embed_tokens(tokens)]
+  hooks = [
+    layer.register_forward_hook(
+      lambda _m, _i, out: found.append(out[0] if isinstance(out, tuple) else out))
+    for layer in model.model.layers]
+  with torch.no_grad():
+    logits = model(tokens, **kwargs).logits
+  for hook in hooks:
+    hook.remove()
+  return [x.detach().numpy() for x in found], logits.numpy()
+
+
+def logits_of_ours(model, params, tokens, positions=None, segment_ids=None):
+  if positions is None:
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+
+  def run(model, tokens):
+    hidden, _ = model(model.embed(tokens), positions, segment_ids)
+    return model.logits(hidden)
+
+  return model.apply({"params": params}, tokens, method=run)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_layer_and_the_logits_equal_transformers(name):
+  theirs, ours, params = hf_qwen2.pair(**CASES[name])
+  tokens = np.random.default_rng(1).integers(0, ours.vocab, (2, 40))
+  hidden, logits = layers_of_theirs(theirs, torch.tensor(tokens))
+  variables, tokens = {"params": params}, jnp.asarray(tokens)
+  positions = jnp.broadcast_to(jnp.arange(40), (2, 40))
+  x = ours.apply(variables, tokens, method="embed")
+  np.testing.assert_array_equal(x, hidden[0])
+  for layer in range(ours.depth):
+    # Each layer gets their input, so that the tolerance is that of one layer.
+    mine, _ = ours.apply(
+      variables, jnp.asarray(hidden[layer]), positions, start=layer, stop=layer + 1,
+      method="blocks")
+    scale = np.abs(hidden[layer + 1]).max()
+    np.testing.assert_allclose(mine / scale, hidden[layer + 1] / scale, atol=1e-5, rtol=0)
+  np.testing.assert_allclose(
+    logits_of_ours(ours, params, tokens), logits, atol=1e-4, rtol=1e-4)
+
+
+def test_packed_segments_equal_separate_rows():
+  theirs, ours, params = hf_qwen2.pair()
+  rng = np.random.default_rng(2)
+  samples = [rng.integers(0, ours.vocab, n) for n in (11, 5, 17)]
+  tokens = np.concatenate([*samples, np.zeros(7, int)])
+  segments = np.repeat([1, 2, 3, 0], [11, 5, 17, 7])
+  positions = np.concatenate([*map(np.arange, (11, 5, 17)), np.zeros(7, int)])
+  packed = logits_of_ours(
+    ours, params, *(jnp.asarray(x, jnp.int32)[None] for x in (tokens, positions, segments)))[0]
+  assert np.isfinite(packed).all()
+  for segment, sample in enumerate(samples, 1):
+    with torch.no_grad():
+      alone = theirs(torch.tensor(sample)[None]).logits[0].numpy()
+    np.testing.assert_allclose(packed[segments == segment], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_right_padding_changes_no_real_token():
+  theirs, ours, params = hf_qwen2.pair()
+  tokens = np.random.default_rng(3).integers(1, ours.vocab, (2, 20))
+  lengths = np.array([20, 9])
+  mask = np.arange(20) < lengths[:, None]
+  with torch.no_grad():
+    logits = theirs(torch.tensor(tokens * mask), attention_mask=torch.tensor(mask)).logits.numpy()
+  mine = logits_of_ours(ours, params, jnp.asarray(tokens * mask))
+  np.testing.assert_allclose(mine[mask], logits[mask], atol=1e-4, rtol=1e-4)
