@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a media name stands for, and how it is opened within a budget of time.
 
-A medium is a file, a folder of pictures, "file.array_record#key", or bytes. Whatever is wrong with
-it surfaces as one `MediaError` with one sentence; nothing here waits without a bound.
+A medium is a file, a folder of pictures, "x.array_record#key", or bytes. Whatever is wrong with it
+surfaces as one `MediaError` of one sentence, and nothing here waits without a bound.
 """
 
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import io
-import itertools
 import json
 import os
 import pathlib
@@ -23,12 +21,18 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
+from data_pipelines import array_records
+
 FOLDER_FPS = 2.0  # Pictures a second of a folder whose name does not end in @<number>fps.
 GREY = 127  # Fills the border of a padded picture.
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")
-_DAMAGE = (av.error.FFmpegError, OSError, ValueError, IndexError, KeyError, SyntaxError, EOFError,
-           Image.DecompressionBombError)
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")  # jpeg png bmp tiff
+_COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is no video.
+# What the libraries raise about bad content: RuntimeError is ArrayRecord's, SyntaxError Pillow's.
+_DAMAGE = (
+  av.error.FFmpegError, OSError, ValueError, LookupError, EOFError, RuntimeError, SyntaxError,
+  MemoryError, Image.DecompressionBombError)
 
 Media = str | os.PathLike | bytes
 
@@ -39,45 +43,56 @@ class MediaError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Bounds on the work for one medium, so that a bad file cannot stall a run.
+  """Bounds on the work for one medium, so that a bad file cannot stall a run."""
 
-  Seconds of wall time for opening and for decoding one request, and packets read from the file.
-  """
-
-  open_seconds: float = 10.0
-  decode_seconds: float = 60.0
-  packets: int = 5_000_000  # A day of video at 60 frames a second.
+  open_seconds: float = 10.0  # To open a file and find its streams.
+  decode_seconds: float = 60.0  # For all packets and frames of one request.
+  packets: int = 5_000_000  # Read for one request: a day of video at 60 frames a second.
 
 
-@dataclasses.dataclass
+LIMITS = Limits()
+
+
+class Budget:
+  """Counts packets and time of one request against its limits."""
+
+  def __init__(self, media: Media, limits: Limits):
+    self._media, self._limits = media, limits
+    self._packets, self._deadline = 0, time.monotonic() + limits.decode_seconds
+
+  def spend(self):
+    """Books one packet or picture; raises MediaError once the budget is used up."""
+    self._packets += 1
+    if time.monotonic() > self._deadline:
+      raise MediaError(
+        f"{name(self._media)}: reading took more than {self._limits.decode_seconds:g} seconds; "
+        "raise config.data.decode_seconds if the file is sound.")
+    if self._packets > self._limits.packets:
+      raise MediaError(f"{name(self._media)}: has more than {self._limits.packets} packets.")
+
+
+@dataclasses.dataclass(frozen=True)
 class Video:
-  """An open video. Seconds count from its first frame; `keys` are estimates (see `_index`)."""
+  """An open video and what its index says. Seconds count from the first frame."""
 
   name: str
   container: av.container.InputContainer
   stream: av.video.stream.VideoStream
+  budget: Budget
   start: int  # Ticks of the first frame.
   tick: float  # Seconds.
-  keys: tuple[float, ...]  # Seconds of key frames; () where the file has no index.
-  count: int  # Frames by the index, 0 where it has none.
-  last: float  # By the index, a frame is shown this late or later; -inf where it has none.
-  limits: Limits
+  count: int = 0  # Frames, 0 where the file has no full index.
+  keys: tuple[float, ...] = ()  # Seconds of key frames; exact at a constant frame rate.
+  last: float = -np.inf  # Seconds; no sound file shows its last frame earlier.
 
-  def packets(self, streams=None) -> Iterator[av.Packet]:
-    """Packets of the video (or of `streams`) within what is left of the budget."""
-    for packet in self.container.demux(streams or self.stream):
-      self.spend()
+  def seconds(self, ticks: int) -> float:
+    return (ticks - self.start) * self.tick
+
+  def packets(self, *streams) -> Iterator[av.Packet]:
+    """Packets of `streams`, by default the video's, from the current position."""
+    for packet in self.container.demux(*(streams or (self.stream,))):
+      self.budget.spend()
       yield packet
-
-  def spend(self):
-    self._packets = getattr(self, "_packets", 0) + 1
-    self._deadline = getattr(self, "_deadline", None) or time.monotonic() + self.limits.decode_seconds
-    if time.monotonic() > self._deadline:
-      raise MediaError(
-        f"{self.name}: reading took more than {self.limits.decode_seconds:g} seconds; raise "
-        "config.data.decode_seconds if the file is sound.")
-    if self._packets > self.limits.packets:
-      raise MediaError(f"{self.name}: more than {self.limits.packets} packets were read.")
 
 
 def name(media: Media) -> str:
@@ -87,18 +102,20 @@ def name(media: Media) -> str:
 
 @contextlib.contextmanager
 def reported(media: Media):
-  """Turns what libraries raise about a bad file into a MediaError that names it."""
+  """Turns what libraries raise about bad content into a MediaError that names the medium."""
   try:
     yield
   except MediaError:
     raise
-  except av.error.ExitError as error:
+  except FileNotFoundError as error:
+    raise MediaError(f"{name(media)}: does not exist.") from error
+  except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
     raise MediaError(
-      f"{name(media)}: the file answered too slowly; raise config.data.open_seconds if it is "
+      f"{name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "
       "sound.") from error
   except _DAMAGE as error:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise MediaError(f"{name(media)}: {reason.rstrip('.')}.") from error
+    raise MediaError(f"{name(media)}: {reason.splitlines()[0].rstrip('.')}.") from error
 
 
 def kind(media: Media) -> str:
@@ -106,21 +123,34 @@ def kind(media: Media) -> str:
 
   Raises MediaError for what does not exist, is empty, or is neither a file nor a folder.
   """
-  if not isinstance(media, bytes) and not _record_parts(media):
-    with reported(media):
+  with reported(media):
+    if is_packed(media):
+      head = read_bytes(media)[:16]
+    else:
       mode = os.stat(media).st_mode
-    if stat.S_ISDIR(mode):
-      return "folder"
-    if not stat.S_ISREG(mode):  # Opening a pipe would wait for ever.
-      raise MediaError(f"{name(media)}: is neither a file nor a folder.")
-    with reported(media), open(media, "rb") as file:
-      head = file.read(16)
-  else:
-    head = read_bytes(media)[:16]
+      if stat.S_ISDIR(mode):
+        return "folder"
+      if not stat.S_ISREG(mode):  # Opening a pipe would wait for ever.
+        raise MediaError(f"{name(media)}: is neither a file nor a folder.")
+      with open(media, "rb") as file:
+        head = file.read(16)
   if not head:
-    raise MediaError(f"{name(media)}: the file is empty.")
+    raise MediaError(f"{name(media)}: is empty.")
   webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
   return "image" if webp or head.startswith(_MAGIC) else "video"
+
+
+def is_packed(media: Media) -> bool:
+  """Whether the content is bytes, or a record, rather than a file of its own."""
+  return isinstance(media, bytes) or array_records.split(media) is not None
+
+
+def read_bytes(media: Media) -> bytes:
+  """The content of bytes or of "x.array_record#key"."""
+  if isinstance(media, bytes):
+    return media
+  with reported(media):
+    return array_records.read(*array_records.split(media))
 
 
 def folder(media: Media) -> list[str]:
@@ -128,98 +158,40 @@ def folder(media: Media) -> list[str]:
   with reported(media):
     names = [n for n in os.listdir(media) if n.lower().endswith(PICTURES) and n[0] != "."]
   if not names:
-    raise MediaError(f"{name(media)}: the folder has no pictures ({', '.join(PICTURES)}).")
-  parts = lambda n: [int(p) if p.isdigit() else p for p in re.split(r"([0-9]+)", n.lower())]
-  return [os.path.join(media, n) for n in sorted(names, key=lambda n: (parts(n), n))]
+    raise MediaError(f"{name(media)}: the folder has no pictures ({' '.join(PICTURES)}).")
+  digits = lambda n: [int(p) if p.isdecimal() else p for p in re.split("([0-9]+)", n.lower())]
+  return [os.path.join(media, n) for n in sorted(names, key=lambda n: (digits(n), n))]
 
 
 def folder_fps(media: Media) -> float:
   """Pictures a second of a folder: 3 for a name that ends in "@3fps", else FOLDER_FPS."""
-  found = re.search(r"@([0-9]+(?:\.[0-9]+)?)fps$", pathlib.Path(media).name)
-  return float(found[1]) if found and float(found[1]) else FOLDER_FPS
+  found = re.search(r"@([0-9]+(?:\.[0-9]+)?)fps$", pathlib.Path(os.fspath(media)).name)
+  return (float(found[1]) if found else 0.0) or FOLDER_FPS
 
 
 def identity(media: Media) -> str:
-  """A digest that changes when the content may have: of path, size and time of last change."""
+  """A digest that changes when the content does, going by path, size and time of last change."""
   if isinstance(media, bytes):
     return hashlib.sha256(media).hexdigest()
   with reported(media):
-    if parts := _record_parts(media):
-      shard, record = _record(*parts)
-      facts = [os.path.abspath(shard), record, *_state(shard)]
+    if packed := array_records.split(media):
+      path, record = array_records.locate(*packed)
+      facts = [record, _state(path)]
     elif os.path.isdir(media):
-      facts = [os.path.abspath(media), *((os.path.basename(n), *_state(n)) for n in folder(media))]
+      facts = [_state(path) for path in folder(media)]
     else:
-      facts = [os.path.abspath(media), *_state(media)]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+      facts = [_state(media)]
+  return hashlib.sha256(json.dumps([os.path.abspath(media), facts]).encode()).hexdigest()
 
 
-def _state(path) -> tuple[int, int]:
+def _state(path) -> tuple[str, int, int]:
   state = os.stat(path)
-  return state.st_size, state.st_mtime_ns
-
-
-def read_image(media: Media, size: int | None = None, *, resize: str = "squash") -> np.ndarray:
-  """A picture as uint8 [h w 3]: its own size, or size x size (see `fit`).
-
-  EXIF orientation is honoured, transparency is dropped, an animation gives its first frame.
-  """
-  source = io.BytesIO(read_bytes(media)) if is_packed(media) else media
-  if source is media:
-    kind(media)  # Names what is missing, empty or a pipe.
-  with reported(media):
-    with Image.open(source) as picture:
-      picture = ImageOps.exif_transpose(picture).convert("RGB")
-    return np.asarray(picture) if size is None else fit(picture, size, resize)
-
-
-def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
-  """An RGB picture as uint8 [size size 3], Pillow's antialiased bicubic.
-
-  "squash" changes the aspect ratio; "pad" keeps it and fills the rest with GREY.
-  """
-  (w, h), (left, top) = placed(*picture.size, size, resize)
-  small = np.asarray(picture.resize((w, h), Image.Resampling.BICUBIC))
-  return framed(small, size, left, top)
-
-
-def placed(w: int, h: int, size: int, resize: str) -> tuple[tuple[int, int], tuple[int, int]]:
-  """Where a w x h picture goes in a square of `size`: its (width, height) and its (left, top)."""
-  if resize == "squash":
-    return (size, size), (0, 0)
-  if resize != "pad":
-    raise ValueError(f"resize is {resize!r}, but a picture can be resized by squash or pad.")
-  w, h = (max(1, round(side * size / max(w, h))) for side in (w, h))
-  return (w, h), ((size - w) // 2, (size - h) // 2)
-
-
-def framed(small: np.ndarray, size: int, left: int, top: int) -> np.ndarray:
-  """`small` [h w 3] at (left, top) of a grey square [size size 3]."""
-  if small.shape[:2] == (size, size):
-    return small
-  square = np.full((size, size, 3), GREY, np.uint8)
-  square[top:top + small.shape[0], left:left + small.shape[1]] = small
-  return square
-
-
-def is_packed(media: Media) -> bool:
-  """Whether the content is bytes rather than a file of its own."""
-  return isinstance(media, bytes) or _record_parts(media) is not None
-
-
-def read_bytes(media: Media) -> bytes:
-  """The content of bytes or of "file.array_record#key"."""
-  if isinstance(media, bytes):
-    return media
-  with reported(media):
-    shard, record = _record(*_record_parts(media))
-    data = _reader(shard, *_state(shard)).read([record])[0]
-    return media_of(data) if _keys(_record_parts(media)[0]) else data
+  return os.path.basename(path), state.st_size, state.st_mtime_ns
 
 
 @contextlib.contextmanager
-def open_video(media: Media, limits: Limits = Limits()) -> Iterator[Video]:
-  """Opens a video file (or its bytes) for reading; raises MediaError within `limits`."""
+def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
+  """Opens a video file or its bytes. MediaError: no video in it, damaged, or past `limits`."""
   # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
   # list does the same for what a playlist names.
   source = io.BytesIO(read_bytes(media)) if is_packed(media) else f"file:{os.fspath(media)}"
@@ -230,46 +202,67 @@ def open_video(media: Media, limits: Limits = Limits()) -> Iterator[Video]:
     streams = [s for s in container.streams.video if not s.disposition & _COVER]
     if not streams:
       raise MediaError(f"{name(media)}: has no video stream.")
-    stream = streams[0]
-    # One thread a video: parallelism comes from reading several (a pool costs more CPU).
-    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    yield _index(media, container, stream, limits)
+    # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
+    streams[0].thread_type, streams[0].codec_context.thread_count = "NONE", 1
+    yield _indexed(media, container, streams[0], Budget(media, limits))
 
 
-_COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is no video.
-
-
-def _index(media: Media, container, stream, limits: Limits) -> Video:
-  """Reads the container's own index. Its times are decoding times, which run ahead of the shown
-  ones by a constant in files of constant rate: `keys` are exact there, close elsewhere."""
+def _indexed(media: Media, container, stream, budget: Budget) -> Video:
+  """Reads the container's own index. Its times are decoding times: they start before the first
+  frame is shown, by a delay that is constant at a constant frame rate."""
+  video = Video(
+    name(media), container, stream, budget, stream.start_time or 0, float(stream.time_base))
   entries = [e for e in stream.index_entries if not e.is_discard]
-  start, tick = stream.start_time or 0, float(stream.time_base)
-  if not entries or len(entries) != stream.frames:  # Fragmented, or an index of key frames only.
-    return Video(name(media), container, stream, start, tick, (), 0, -np.inf, limits)
-  end, size = max(e.pos + e.size for e in entries[-1:]), container.size
-  if end > size > 0:
-    raise MediaError(f"{name(media)}: is truncated: it names {end} bytes but has {size}.")
-  shift = start - entries[0].timestamp
-  keys = tuple((e.timestamp + shift - start) * tick for e in entries if e.is_keyframe)
-  last = (entries[-1].timestamp - start) * tick
-  return Video(name(media), container, stream, start, tick, keys, len(entries), last, limits)
+  if not entries or len(entries) != stream.frames:  # Fragmented, or key frames only.
+    return video
+  end = entries[-1].pos + entries[-1].size
+  if end > container.size > 0:
+    raise MediaError(f"{video.name}: is truncated: it has {container.size} of {end} bytes.")
+  first = entries[0].timestamp
+  return dataclasses.replace(
+    video, count=len(entries), last=video.seconds(entries[-1].timestamp),
+    keys=tuple((e.timestamp - first) * video.tick for e in entries if e.is_keyframe))
 
 
-# ArrayRecord: a file of records, or the shards of a data set that `builders` wrote.
+def read_image(media: Media, size: int | None = None, *, resize: str = "squash") -> np.ndarray:
+  """A picture as uint8 [h w 3] of its own size, or [size size 3] (see `fit`).
 
-def _record_parts(media) -> tuple[str, str] | None:
-  """("x.array_record", "key") of "x.array_record#key", else None."""
-  found = re.fullmatch(r"(.+\.array_record[^#/]*)#(.+)", os.fspath(media))
-  return (found[1], found[2]) if found else None
+  EXIF orientation is honoured, transparency dropped; an animation gives its first frame.
+  """
+  if not is_packed(media):
+    kind(media)  # Says it plainly if the file is missing, empty or a pipe.
+  source = io.BytesIO(read_bytes(media)) if is_packed(media) else media
+  with reported(media):
+    with Image.open(source) as picture:
+      picture = ImageOps.exif_transpose(picture).convert("RGB")
+  return np.asarray(picture) if size is None else fit(picture, size, resize)
 
 
-def shards(path: str) -> list[str]:
-  """The files behind x.array_record: itself, or x.array_record-00000-of-00004 and so on."""
-  if os.path.isfile(path):
-    return [path]
-  folder, stem = os.path.split(path)
-  pattern = re.compile(re.escape(stem) + r"-[0-9]+-of-[0-9]+")
-  found = sorted(n for n in os.listdir(folder or ".") if pattern.fullmatch(n))
-  if not found:
-    raise MediaError(f"{path}: does not exist.")
-  return [os.path.join(folder, n) for n in found]
+def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
+  """An RGB picture as uint8 [size size 3], by Pillow's antialiased bicubic.
+
+  "squash" changes the aspect ratio; "pad" keeps it and fills the rest with GREY.
+  """
+  inner = placed(*picture.size, size, resize)
+  return framed(np.asarray(picture.resize(inner, Image.Resampling.BICUBIC)), size)
+
+
+def placed(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
+  """The (width, height) that a picture gets inside a square of `size`."""
+  if resize == "squash":
+    return size, size
+  if resize != "pad":
+    raise ValueError(f"resize is {resize!r}, but pictures are resized by \"squash\" or \"pad\".")
+  longest = max(width, height)
+  return max(1, round(width * size / longest)), max(1, round(height * size / longest))
+
+
+def framed(picture: np.ndarray, size: int) -> np.ndarray:
+  """A picture [h w 3] in the middle of a grey square [size size 3]."""
+  h, w, _ = picture.shape
+  if h == w == size:
+    return picture
+  square = np.full((size, size, 3), GREY, np.uint8)
+  top, left = (size - h) // 2, (size - w) // 2
+  square[top:top + h, left:left + w] = picture
+  return square

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -48,6 +49,7 @@ class Dense(nn.DenseGeneral):
   """flax's DenseGeneral with `flat_dot_general`: every matmul of a block is one of these."""
 
   dot_general: Any = flat_dot_general
+  promote_dtype: Any = promote_dtype  # flax's own; its annotation there cannot be checked.
 
 
 class LayerNorm(nn.Module):

@@ -7,13 +7,14 @@ never the rotary position, which may restart or skip.
 """
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from filax.ops.blockwise import MASKED, At, blockwise
+from filax.ops.blockwise import MASKED, SAVED, At, KeysAt, blockwise
 
 
-def visible(q_at: At, kv_at: At) -> Bool[Array, "B L S"]:
+def visible(q_at: At, kv_at: KeysAt) -> Bool[Array, "B L S"]:
   """Which keys a query may see."""
   (q_segment, q_place), (kv_segment, kv_place) = q_at, kv_at
   same = q_segment[:, :, None] == kv_segment[:, None, :]
@@ -25,13 +26,13 @@ def dense(
   k: Float[Array, "B S K d"],
   v: Float[Array, "B S K d"],
   q_at: At,
-  kv_at: At,
+  kv_at: KeysAt,
 ) -> Float[Array, "B L H d"]:
   """The reference: an L x S score matrix, softmax in float32. Head h uses kv head h // (H/K)."""
-  return dense_with_lse(q, k, v, q_at, kv_at)[0].astype(q.dtype)
+  return checkpoint_name(dense_with_lse(q, k, v, q_at, kv_at)[0].astype(q.dtype), SAVED)
 
 
-def dense_with_lse(q, k, v, q_at: At, kv_at: At):
+def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
   """(output f32 [B L H d], log-sum-exp f32 [B L H])."""
   batch, length, heads, d = q.shape
   grouped = q.reshape(batch, length, k.shape[2], -1, d)
@@ -49,12 +50,20 @@ def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
   return (dense if small else blockwise)(q, k, v, q_at, kv_at)
 
 
-KINDS = {"auto": auto, "dense": dense, "blockwise": blockwise}
+def cudnn(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
+  """cuDNN's fused attention (GPU only, float16 or bfloat16); the mask costs a byte a score."""
+  mask = visible(q_at, kv_at)[:, None]
+  return checkpoint_name(
+    jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn"), SAVED)
+
+
+KINDS = {"auto": auto, "dense": dense, "blockwise": blockwise, "cudnn": cudnn}
 
 
 def kind(name: str):
-  """The function behind config.model.llm.attention."""
+  """The function behind config.model.llm.attention; "splash" is built by ops.sequence."""
   if name not in KINDS:
     raise ValueError(
-      f"config.model.llm.attention={name!r} is unknown. Set it to one of {', '.join(KINDS)}.")
+      f"config.model.llm.attention={name!r} is unknown. Set it to one of "
+      f"{', '.join([*KINDS, 'splash'])}.")
   return KINDS[name]

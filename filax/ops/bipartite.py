@@ -4,7 +4,6 @@
 Members at even places are matched with members at odd places by cosine similarity.
 """
 
-import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -19,9 +18,9 @@ def select(
   """Of every segment the frame with the closest companions, and those: int32, ascending, K = size.
 
   x: features of the T frames of one video, mask: False for padding. The real frames are cut into
-  G = `segments` even parts. Each frame at an even place is joined to its size - 1 most similar frames at
-  odd places; the part keeps the group with the largest sum of similarities. Needs segments of
-  2 (size - 1) real frames; without them the result holds frames of other segments.
+  G = `segments` even parts. Each frame at an even place is joined to its size - 1 most similar
+  frames at odd places; the part keeps the group with the largest sum of similarities. Means nothing
+  if a part has fewer than 2 (size - 1) frames.
   """
   count, edges = mask.sum(dtype=jnp.int32), size - 1
   bounds = jnp.arange(segments + 1, dtype=jnp.int32) * count // segments
@@ -52,7 +51,7 @@ def merge(x: Float[Array, "N D"], target: int) -> Float[Array, "target D"]:
   x, size = x.astype(jnp.float32), jnp.ones(x.shape[0])
   place = jnp.arange(x.shape[0])
   while (left := x.shape[0] - target) > 0:
-    x, size, place = _round(x, size, place, min(left, x.shape[0] // 2))
+    x, size, place = _round(x, size, place, min(left, -(-x.shape[0] // 2)))
   return x[jnp.argsort(place)]
 
 

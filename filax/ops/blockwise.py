@@ -9,12 +9,15 @@ from functools import partial
 
 import jax
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-At = tuple[Int[Array, "B L"], Int[Array, "B L"]]  # (segment, place)
+At = tuple[Int[Array, "B L"], Int[Array, "B L"]]  # (segment, place) of queries,
+KeysAt = tuple[Int[Array, "B S"], Int[Array, "B S"]]  # of keys.
 
 MASKED = -1e30  # Finite, so that a query without keys yields zeros, not NaN.
+SAVED = "attn"  # The name under which rematerialisation may keep what the backward pass needs.
 _NOWHERE = -1  # The segment of keys that only fill up a block.
 
 
@@ -23,14 +26,14 @@ def blockwise(
   k: Float[Array, "B S K d"],
   v: Float[Array, "B S K d"],
   q_at: At,
-  kv_at: At,
+  kv_at: KeysAt,
   block: int = 512,
 ) -> Float[Array, "B L H d"]:
   """`attention.dense` in O(L · block) memory, forward and backward."""
   return with_lse(q, k, v, q_at, kv_at, block)[0].astype(q.dtype)
 
 
-def with_lse(q, k, v, q_at: At, kv_at: At, block: int = 512):
+def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 512):
   """(output f32 [B L H d], log-sum-exp f32 [B L H]); of a query without keys: (0, MASKED)."""
   block = min(block, k.shape[1])
   pad = -k.shape[1] % block
@@ -104,6 +107,7 @@ def _forward(q, k, v, q_at, kv_at, block):
   out = jnp.where(seen[..., None], out / total[..., None], 0.0)
   lse = jnp.where(seen, top + jnp.log(total), MASKED)
   result = _ungrouped(out), _ungrouped(lse[..., None])[..., 0]
+  result = tuple(checkpoint_name(x, SAVED) for x in result)
   return result, (q, k, v, q_at, kv_at, *result)
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completes a scene with frames that led up to its representative (FiLA-Video, Eq. 5-6)."""
 
-import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int

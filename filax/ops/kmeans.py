@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""K-Means over the frames of one video (FiLA-Video, Eq. 2-4): static shapes, a fixed number of steps.
+"""K-Means over the frames of one video (FiLA-Video, Eq. 2-4): static shapes, fixed steps.
 
 T frames with features of D numbers, C clusters, `mask` False for padding. Everything is float32 and
 products have full precision: scenes differ in the last digits of large features. Map over videos
@@ -32,7 +32,8 @@ def scenes(
   """The representative frames of `count` scenes, int32, ascending.
 
   Indices are distinct if the video has `count` real frames, else all real frames are used and
-  repeats are spread evenly. `seeds` is a name in SEEDS; `key` feeds the random ones (default: key 0).
+  repeats are spread evenly. `seeds` is a name in SEEDS; `key` (default: key 0)
+  feeds the random ones.
   """
   x = centred(x, mask)
   centers = seeding(seeds)(x, mask, count, jax.random.key(0) if key is None else key)
@@ -131,7 +132,7 @@ def fill(used: Bool[Array, "T"], mask: Bool[Array, "T"], count: int) -> Int[Arra
 
 
 def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
-  """Starts at the frame nearest to the mean; each next centre is the frame farthest from those before.
+  """The frame nearest to the mean, then always the frame farthest from those before.
 
   Deterministic, and independent of the order of frames but for ties. Expects `centred` features.
   """

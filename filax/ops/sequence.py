@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.ops import attention, blockwise
+from filax.ops import attention, blockwise, splash
 from filax.parallel.rules import ACTIVATION_AXES
 
 AXIS = "seq"
@@ -39,6 +39,8 @@ def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
     raise ValueError(
       f"config.model.llm.sequence={strategy!r} is unknown. Set it to one of "
       f"{', '.join(STRATEGIES)}.")
+  if kernel == "splash":
+    return splash.attend(strategy)
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.shape[AXIS] == 1:
     return attention.kind(kernel)

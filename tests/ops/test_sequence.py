@@ -31,9 +31,10 @@ def run(attend, q, k, v, cotangent, at):
   return jax.jit(both)(q, k, v)
 
 
-@pytest.mark.parametrize("order", ["natural", "zigzag"])
-@pytest.mark.parametrize("strategy", sequence.STRATEGIES)
-@pytest.mark.parametrize("kernel", ["dense", "blockwise"])
+MATRIX = [(k, s, "zigzag") for k in ("dense", "blockwise") for s in sequence.STRATEGIES]
+
+
+@pytest.mark.parametrize("kernel,strategy,order", [*MATRIX, ("blockwise", "ring", "natural")])
 def test_equals_one_device(arrays, kernel, strategy, order):
   sizes = dict(data=1, fsdp=2, seq=4, tensor=1)
   index = zigzag.order(LENGTH, 4) if order == "zigzag" else np.arange(LENGTH)

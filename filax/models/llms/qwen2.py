@@ -52,7 +52,7 @@ class Attention(nn.Module):
       place = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
       kv_at = (jnp.ones_like(place), place)  # What is not written yet lies after every query.
     o = attend(q, k.astype(q.dtype), v.astype(q.dtype), at, kv_at)
-    o = checkpoint_name(constrain(o, "batch seq heads -"), "attn")
+    o = constrain(o, "batch seq heads -")
     o = Dense(x.shape[-1], axis=(-2, -1), use_bias=False, name="o_proj", **types)(o)
     return o, cache
 

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversations to token ids: templates, the labels of training, and the sentences about time.
+
+  chatml  <|im_start|>system\\n...<|im_end|>\\n<|im_start|>user\\n<visual>\\nQuestion<|im_end|>\\n
+          <|im_start|>assistant\\nAnswer<|im_end|>\\n
+  plain   <visual>Answer\\n          what the user says is left out (stage 1: captions)
+
+Control tokens come from the tokenizer by name; ordinary text between two of them, or between one
+and a visual, is encoded in one call.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+
+import numpy as np
+
+from data_pipelines.records import Sample, Turn
+from data_pipelines.tokenizers import Tokenizer
+
+START, END = "<|im_start|>", "<|im_end|>"
+LABELS = ("llava", "answer_only")
+
+
+@dataclasses.dataclass(frozen=True)
+class Visual:
+  """What a timeline is to the text: the positions it takes and, if it is a video, its times.
+
+  `times` (seconds) of every frame, `group_times` of what the llm sees: one per group of frames.
+  """
+
+  tokens: int
+  duration: float = 0.0
+  times: Sequence[float] = ()
+  group_times: Sequence[float] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+  """tokens i32 [L] (a visual's positions hold the pad id); labels bool [L], True where the token
+  itself is learnt; spans: start and stop of every visual, in the order they are shown."""
+
+  tokens: np.ndarray
+  labels: np.ndarray
+  spans: tuple[tuple[int, int], ...]
+
+
+def encode(
+    sample: Sample, tokenizer: Tokenizer, *, template: str = "chatml", system: str = "",
+    labels: str = "llava", time_prompt: str = "none", visuals: Sequence[Visual] = ()) -> Encoded:
+  """A whole conversation for training; visuals[n] is what the sample's n-th timeline becomes.
+
+  labels "llava", as LLaVA's Qwen templates do it: every token of an assistant's turn, its header
+  and the newline after it included, and besides every start, end and newline token of the other
+  turns, such as the newline after a visual. "answer_only": an answer's tokens and its end.
+  Template plain learns the answers and their newlines either way. A sample's own system turn
+  replaces `system`; "" is no system turn. Raises ValueError for an unknown name.
+  """
+  if labels not in LABELS:
+    raise ValueError(f"config.data.labels={labels!r} is unknown. Set it to {' or '.join(LABELS)}.")
+  writer = _Writer(tokenizer, labels)
+  _template(template)(writer, _turns(sample.turns, system, time_prompt, visuals), visuals)
+  return writer.done(marks=template == "chatml" and labels == "llava")
+
+
+def prompt(
+    turns: Sequence[Turn], tokenizer: Tokenizer, *, template: str = "chatml", system: str = "",
+    time_prompt: str = "none", visuals: Sequence[Visual] = ()) -> Encoded:
+  """A conversation whose next turn is the assistant's: it ends where the answer begins. No labels."""
+  writer = _Writer(tokenizer, "answer_only")
+  _template(template)(writer, _turns(turns, system, time_prompt, visuals), visuals)
+  if template == "chatml":
+    writer.control(START)
+    writer.text("assistant\n")
+  encoded = writer.done(marks=False)
+  return dataclasses.replace(encoded, labels=np.zeros_like(encoded.labels))
+
+
+def question(text: str, media: int = 1) -> tuple[Turn, ...]:
+  """The turns of one question about `media` timelines, each shown on a line of its own before it."""
+  shown = [part for n in range(media) for part in (n, "\n")]
+  return (Turn("user", (*shown[:-1], "\n" + text) if media else (text,)),)
+
+
+def group_times(times: np.ndarray, frames_per_group: int) -> np.ndarray:
+  """The middle frame's time of every group: f64 [T] -> [T / K]."""
+  return times[frames_per_group // 2::frames_per_group]
+
+
+def _fila(visual: Visual) -> tuple[str, str]:
+  times = ", ".join(f"{t:.2f}" for t in visual.group_times)
+  return "", (f" This video samples {len(visual.group_times)} frames of a {visual.duration:.2f}-second"
+              f" video at {times} seconds.")
+
+
+def _llava(visual: Visual) -> tuple[str, str]:
+  times = ",".join(f"{t:.2f}s" for t in visual.times)
+  return (
+    f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
+    f"uniformly sampled from it. These frames are located at {times}.Please answer the following "
+    "questions related to this video."), ""
+
+
+# name -> f(video) -> (text right after the visual, text at the end of the turn that shows it).
+# fila: FiLA-Video App. D, of groups. llava: LLaVA-Video's time instruction, of frames.
+TIME_PROMPTS: dict[str, Callable[[Visual], tuple[str, str]]] = {
+  "none": lambda visual: ("", ""), "fila": _fila, "llava": _llava}
+
+
+def _turns(turns, system: str, time_prompt: str, visuals) -> list[Turn]:
+  """The turns as they are written: with the system turn, the newlines and the sentences on time."""
+  if time_prompt not in TIME_PROMPTS:
+    raise ValueError(
+      f"config.data.time_prompt={time_prompt!r} is unknown. Set it to one of "
+      f"{', '.join(TIME_PROMPTS)}.")
+  turns = [dataclasses.replace(t, parts=_timed(_arranged(t.parts), time_prompt, visuals))
+           for t in turns]
+  own = bool(turns) and turns[0].role == "system"
+  return turns if own or not system else [Turn("system", (system,)), *turns]
+
+
+def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
+  """A single visual is moved to the front, a newline after it, as LLaVA does; several stay."""
+  shown = [p for p in parts if not isinstance(p, str)]
+  text = "".join(p for p in parts if isinstance(p, str))
+  if len(shown) != 1 or not text:
+    return parts
+  leads = next(p for p in parts if p != "") == shown[0]
+  if leads and text.startswith("\n"):
+    return shown[0], text
+  return shown[0], "\n" + (text if leads else text.strip())
+
+
+def _timed(parts, time_prompt: str, visuals) -> tuple[str | int, ...]:
+  """Puts the sentences about the times of the videos into a turn."""
+  out, ends = [], ""
+  for part in parts:
+    out.append(part)
+    if not isinstance(part, str) and len(visuals[part].group_times):
+      after, end = TIME_PROMPTS[time_prompt](visuals[part])
+      out.append(after)
+      ends += end
+  return (*out, ends)
+
+
+def _chatml(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):
+  for turn in turns:
+    answers = turn.role == "assistant"
+    whole = answers and writer.labels == "llava"
+    writer.control(START, whole)
+    head, text = f"{turn.role}\n", ""
+    for part in turn.parts:
+      if isinstance(part, str):
+        text += part
+        continue
+      writer.text(head, text, whole, answers)
+      writer.visual(visuals[part].tokens)
+      head, text = "", ""
+    writer.text(head, text, whole, answers)
+    writer.control(END, answers)
+    writer.text("\n", "", whole)
+
+
+def _plain(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):
+  for turn in turns:
+    for part in turn.parts:
+      if not isinstance(part, str):
+        writer.visual(visuals[part].tokens)
+    if turn.role == "assistant":
+      writer.text("", turn.text + "\n", False, True)
+
+
+TEMPLATES = {"chatml": _chatml, "plain": _plain}
+
+
+def _template(name: str) -> Callable:
+  if name not in TEMPLATES:
+    raise ValueError(
+      f"config.data.template={name!r} is unknown. Set it to {' or '.join(TEMPLATES)}.")
+  return TEMPLATES[name]
+
+
+class _Writer:
+  """Collects tokens with their labels, and the spans of the visuals."""
+
+  def __init__(self, tokenizer: Tokenizer, labels: str):
+    self.tokenizer, self.labels = tokenizer, labels
+    self._tokens: list[int] = []
+    self._flags: list[bool] = []
+    self._spans: list[tuple[int, int]] = []
+
+  def control(self, name: str, label: bool = False):
+    self._tokens.append(self.tokenizer.special(name))
+    self._flags.append(label)
+
+  def text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
+    """head + body in one call. Body starts where the tokens part from those of the head alone."""
+    ids = self.tokenizer.encode(head + body)
+    cut = 0
+    if head and body:
+      same = [a == b for a, b in zip(ids, self.tokenizer.encode(head), strict=False)]
+      cut = (same + [False]).index(False)
+    elif head:
+      cut = len(ids)
+    self._tokens += ids
+    self._flags += [head_label] * cut + [body_label] * (len(ids) - cut)
+
+  def visual(self, size: int):
+    start = len(self._tokens)
+    self._tokens += [self.tokenizer.pad_id] * size
+    self._flags += [False] * size
+    self._spans.append((start, start + size))
+
+  def done(self, marks: bool) -> Encoded:
+    """`marks`: every start, end and newline token is learnt, wherever it stands (LLaVA's rule)."""
+    tokens, flags = np.array(self._tokens, np.int32), np.array(self._flags, bool)
+    if marks:
+      ids = [self.tokenizer.special(START), self.tokenizer.special(END)]
+      newline = self.tokenizer.encode("\n")
+      marked = np.isin(tokens, ids + newline if len(newline) == 1 else ids)
+      for start, stop in self._spans:  # The pad of a visual may share an id with a mark.
+        marked[start:stop] = False
+      flags |= marked
+    return Encoded(tokens, flags, tuple(self._spans))

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SigLIP vision tower (arXiv:2303.15343), frame by frame. Parameter names follow the HF model.
+
+The feature is the output of the last block here, before `post_layernorm`: that norm, the released
+27th block and the pooling head are never read, so they have no parameters. Whoever writes a
+checkpoint for other software adds the norm (weight 1, bias 0, or what was imported).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+import jax
+from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from filax.models.layers import Dense, LayerNorm, PatchEmbed, Stack, standardise
+from filax.parallel.rules import constrain
+
+_xavier = nn.initializers.xavier_uniform()
+
+
+def _auto(q, k, v) -> Float[Array, "B N H d"]:
+  """cuDNN's fused attention for half precision on a GPU, else XLA's. Softmax in float32."""
+  fused = jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16)
+  return (_cudnn if fused else _xla)(q, k, v)
+
+
+def _xla(q, k, v) -> Float[Array, "B N H d"]:
+  return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+def _cudnn(q, k, v) -> Float[Array, "B N H d"]:
+  return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+ATTENTION = {"auto": _auto, "xla": _xla, "cudnn": _cudnn}
+
+
+def attention(name: str) -> Callable[..., Float[Array, "B N H d"]]:
+  """The function (q, k, v) -> [B N H d] behind config.model.encoder.attention."""
+  if name not in ATTENTION:
+    raise ValueError(
+      f"config.model.encoder.attention={name!r} is unknown. Set it to one of "
+      f"{', '.join(ATTENTION)}.")
+  return ATTENTION[name]
+
+
+class Attention(nn.Module):
+  """Every patch sees every patch of its frame, x [B N E] -> [B N E]."""
+
+  heads: int
+  attend: str = "auto"
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_xavier)
+    split = (self.heads, x.shape[-1] // self.heads)
+    q, k, v = (
+      constrain(Dense(split, name=f"{name}_proj", **types)(x), "frames - heads -")
+      for name in "qkv")
+    o = checkpoint_name(constrain(attention(self.attend)(q, k, v), "frames - heads -"), "attn")
+    return Dense(x.shape[-1], axis=(-2, -1), name="out_proj", **types)(o)
+
+
+class MLP(nn.Module):
+  """x [B N E] -> [B N E] through F hidden units; GELU in its tanh form."""
+
+  mlp: int
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_xavier)
+    h = checkpoint_name(Dense(self.mlp, name="fc1", **types)(x), "up")
+    h = constrain(nn.gelu(h, approximate=True), "frames - mlp")
+    return Dense(x.shape[-1], name="fc2", **types)(h)
+
+
+class Block(nn.Module):
+  """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
+
+  heads: int
+  mlp: int
+  eps: float
+  attend: str
+  dtype: Any
+  param_dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"], cache=None):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    h = LayerNorm(self.eps, name="layer_norm1", **types)(x)
+    x = x + Attention(self.heads, self.attend, name="self_attn", **types)(h)
+    h = LayerNorm(self.eps, name="layer_norm2", **types)(x)
+    x = x + MLP(self.mlp, name="mlp", **types)(h)
+    return constrain(x, "frames - -"), cache
+
+
+class Embeddings(nn.Module):
+  """Pictures [B h w 3] -> patches with their learned positions [B N E]."""
+
+  width: int
+  patch: int
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  def setup(self):
+    self.patches = PatchEmbed(
+      self.width, self.patch, dtype=self.dtype, param_dtype=self.param_dtype)
+    nn.share_scope(self, self.patches)  # embeddings/patch_embedding, as in the checkpoint.
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B h w 3"]) -> Float[Array, "B N E"]:
+    x = self.patches(x)
+    position = self.param(
+      "position_embedding", nn.initializers.normal(self.width**-0.5), x.shape[1:],
+      jnp.dtype(self.param_dtype))
+    return x + position.astype(self.dtype)
+
+
+class Siglip(nn.Module):
+  """uint8 frames [B c h w 3] -> features [B c N E], N patches in rows.
+
+  The c frames of a clip never interact.
+  """
+
+  size: int  # Pixels of a picture's side; a remainder of the patch is cut off.
+  patch: int
+  width: int
+  depth: int
+  heads: int
+  mlp: int
+  clip: int = 1  # Frames encoded jointly.
+  eps: float = 1e-6
+  attention: str = "auto"  # auto | xla | cudnn
+  remat: str = "none"
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    return self.size // self.patch, self.size // self.patch
+
+  def setup(self):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    self.embeddings = Embeddings(self.width, self.patch, **types)
+    options = dict(heads=self.heads, mlp=self.mlp, eps=self.eps, attend=self.attention, **types)
+    self.stack = Stack(Block, self.depth, options, self.remat)
+    nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
+
+  def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
+    """Raises ValueError if the pictures are not `size` pixels wide and high."""
+    x = self.blocks(self.embed(frames.reshape(-1, *frames.shape[2:])))
+    return x.reshape(*frames.shape[:2], *x.shape[1:])
+
+  def embed(self, frames: UInt8[Array, "B h w 3"]) -> Float[Array, "B N E"]:
+    """Pixels scaled to -1..1, embedded as patches."""
+    if frames.shape[1:3] != (self.size, self.size):
+      raise ValueError(
+        f"Pictures of {frames.shape[1]} x {frames.shape[2]} pixels do not fit an encoder of "
+        f"{self.size} x {self.size}. Read them at config.model.encoder.size (see its variant).")
+    frames = constrain(frames, "frames - - -")
+    return self.embeddings(standardise(frames, 0.5, 0.5, self.dtype))
+
+  def blocks(
+    self, x: Float[Array, "B N E"], start: int = 0, stop: int | None = None
+  ) -> Float[Array, "B N E"]:
+    """Layers start..stop (default: all)."""
+    return self.stack(constrain(x, "frames - -"), None, start=start, stop=stop)[0]
+
+
+DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.parallel.rules.
+  (r"patch_embedding/kernel$", "- - - width"),
+  (r"position_embedding$", "- width"),
+  (r"[qkv]_proj/kernel$", "width heads head_dim"),
+  (r"[qkv]_proj/bias$", "heads head_dim"),
+  (r"out_proj/kernel$", "heads head_dim width"),
+  (r"fc1/kernel$", "width mlp"),
+  (r"fc1/bias$", "mlp"),
+  (r"fc2/kernel$", "mlp width"),
+  (r"(patch_embedding|out_proj|fc2|layer_norm[12])/bias$", "-"),
+  (r"layer_norm[12]/scale$", "-"),
+)
+
+VARIANTS = {
+  "tiny": dict(size=42, patch=14, width=32, depth=3, heads=4, mlp=48),
+  "toy": dict(size=48, patch=12, width=64, depth=2, heads=4, mlp=256),
+  "so400m-384": dict(size=384, patch=14, width=1152, depth=26, heads=16, mlp=4304),
+}
+
+Model = Siglip

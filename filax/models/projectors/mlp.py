@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The LLaVA projector: two layers with an exact GELU, bilinear pooling, and the newline vector."""
+
+from typing import Any
+
+from flax import linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from filax.models.layers import Dense
+from filax.ops import pooling
+
+NEWLINES = ("one_token", "grid", "frame", "none")  # After the video, each row, each group, nowhere.
+
+
+class MLP(nn.Module):
+  """Visual tokens E -> D with `mlp`, fewer of them with `pool`; both are called by the VideoLM.
+
+  Still pictures are projected, not pooled.
+  """
+
+  out: int = 0  # D; the VideoLM's builder fills it with the width of the llm.
+  newline: str = "one_token"
+  pool_side: int = 2  # Pooled side; 1 = none.
+  image_newline: bool = False  # Keep the newline parameter even if newline is "none".
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  def setup(self):
+    if self.newline not in NEWLINES:
+      raise ValueError(
+        f"config.model.projector.newline={self.newline!r} is unknown. Set it to one of "
+        f"{', '.join(NEWLINES)}.")
+    if self.out < 1 or self.pool_side < 1:
+      raise ValueError(
+        f"config.model.projector needs out={self.out} and pool_side={self.pool_side} to be "
+        f"positive. Leave out unset to take the width of the llm.")
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    self.linear_1, self.linear_2 = Dense(self.out, **types), Dense(self.out, **types)
+    if self.newline != "none" or self.image_newline:
+      self.row_end = self.param(
+        "image_newline", nn.initializers.normal(self.out**-0.5), (self.out,),
+        jnp.dtype(self.param_dtype))
+    else:
+      self.row_end = jnp.zeros(self.out)
+
+  def __call__(self, x: Float[Array, "*b E"]) -> Float[Array, "*b D"]:
+    return self.mlp(x)
+
+  def mlp(self, x: Float[Array, "*b E"]) -> Float[Array, "*b D"]:
+    """linear_2(gelu(linear_1(x))), GELU with erf."""
+    return self.linear_2(nn.gelu(self.linear_1(x), approximate=False))
+
+  def pool(self, x: Float[Array, "B G N D"], grid: tuple[int, int]) -> Float[Array, "B G M D"]:
+    """Row-major tokens of `grid` -> those of `pooled_grid(grid)`."""
+    return x if self.pool_side == 1 else pooling.bilinear(x, grid, self.pool_side)
+
+  def pooled_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns after `pool`."""
+    return pooling.pooled_grid(grid, self.pool_side)
+
+  def newline_vector(self) -> Float[Array, "D"]:
+    """The vector that ends a row, a group or a video; zeros if there is none."""
+    return self.row_end.astype(self.dtype)
+
+
+DIMS = (
+  (r"linear_1/kernel$", "- embed"),
+  (r"linear_2/kernel$", "embed -"),
+  (r"linear_[12]/bias$", "-"),
+  (r"image_newline$", "-"),
+)
+
+Model = MLP

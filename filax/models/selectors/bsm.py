@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames by bipartite soft matching, the baseline of FiLA-Video's appendix B."""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from filax.models.selectors import Groups, gather
+from filax.ops import bipartite
+from filax.ops.uniform import spread
+from filax.parallel.rules import constrain
+
+
+class BipartiteMatching(nn.Module):
+  """tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row.
+
+  The video is cut into `scenes` even segments; each gives the frame with its size - 1 closest
+  companions. A video whose segments have fewer than 2 (size - 1) real frames, or that has
+  fewer than scenes · size, is not matched: its frames are spread evenly over the groups.
+  """
+
+  scenes: int = 32
+  size: int = 3
+  needs_single = True
+
+  def groups(self, frames: int) -> int:
+    """G; ValueError if the segments of `frames` frames are too short to match."""
+    if frames < (need := self.scenes * self.shortest):
+      raise ValueError(
+        f"Selector bsm needs segments of {self.shortest} frames for groups of {self.size}, but "
+        f"{frames} frames make {self.scenes} segments of {frames / self.scenes:.3g}. Set "
+        f"config.infer.sampling.frames to {need} or more, or fewer scenes in its selector.")
+    return self.scenes
+
+  @property
+  def shortest(self) -> int:
+    """Frames that a segment must have."""
+    return max(2 * (self.size - 1), self.size)
+
+  def __call__(self, tokens: Float[Array, "B T N E"], mask: Bool[Array, "B T"]) -> Groups:
+    self.groups(tokens.shape[1])
+    means = jax.lax.stop_gradient(tokens).mean(2, dtype=jnp.float32)
+    return gather(tokens, mask, jax.vmap(self.pick)(constrain(means, "batch - -"), mask))
+
+  def pick(self, x: Float[Array, "T E"], mask: Bool[Array, "T"]) -> Int[Array, "G K"]:
+    """Slots of the frames of every group of one video, from its frame means."""
+    found = bipartite.select(x, mask, self.scenes, self.size)
+    few = mask.sum() < self.scenes * self.shortest
+    return jnp.where(few, spread(mask, self.scenes * self.size).reshape(found.shape), found)
+
+
+Model = BipartiteMatching

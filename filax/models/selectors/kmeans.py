@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scene selection of FiLA-Video (Eq. 1-6): K-Means representatives and the frames before them."""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from filax.models.selectors import Groups, gather
+from filax.ops import history, kmeans
+from filax.ops.uniform import spread
+from filax.parallel.rules import constrain
+
+
+class KMeans(nn.Module):
+  """tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row.
+
+  A video with fewer than scenes · size real frames is not clustered: its frames are spread
+  evenly over the groups, some repeated. No gradient flows through the choice.
+  """
+
+  scenes: int = 32
+  size: int = 3
+  history: str = "similar"  # similar | dissimilar: which frames before a representative join it.
+  seeds: str = "farthest"  # farthest | random | kmeans++
+  steps: int = 50
+  seed: int = 0  # Of the random seeds.
+  needs_single = True
+
+  def groups(self, frames: int) -> int:
+    """G, whatever the number of frames."""
+    del frames
+    return self.scenes
+
+  def __call__(self, tokens: Float[Array, "B T N E"], mask: Bool[Array, "B T"]) -> Groups:
+    means = jax.lax.stop_gradient(tokens).mean(2, dtype=jnp.float32)  # Eq. 1
+    return gather(tokens, mask, jax.vmap(self.pick)(constrain(means, "batch - -"), mask))
+
+  def pick(self, x: Float[Array, "T E"], mask: Bool[Array, "T"]) -> Int[Array, "G K"]:
+    """Slots of the frames of every scene of one video, from its frame means."""
+    representatives = kmeans.scenes(
+      x, mask, self.scenes, seeds=self.seeds, steps=self.steps, key=jax.random.key(self.seed))
+    found = history.supplement(x, mask, representatives, self.size, self.history)
+    few = mask.sum() < self.scenes * self.size
+    return jnp.where(few, spread(mask, self.scenes * self.size).reshape(found.shape), found)
+
+
+Model = KMeans

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Splash attention, jax's Pallas kernel for TPU, behind the signature of ops.attention.
+
+The kernel wants a static causal mask, so it takes places from the layout instead of the arrays:
+natural order without `seq`, the zig-zag order of parallel.zigzag with it. Segments stay dynamic.
+"""
+
+from collections.abc import Callable
+import functools
+
+import jax
+from jax import lax
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+
+from filax.ops.blockwise import SAVED
+from filax.parallel import zigzag
+from filax.parallel.rules import ACTIVATION_AXES
+
+AXIS = "seq"
+STRATEGIES = ("gather", "ulysses")
+_BLOCKS = (1024, 512, 256, 128)  # Larger is faster while it divides the row.
+
+
+def attend(strategy: str, interpret: bool = False) -> Callable:
+  """attend(q, k, v, q_at, kv_at) for the mesh in use; `interpret` runs it on any backend."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return functools.partial(_whole, interpret=interpret)
+  if mesh.shape[AXIS] > 1 and strategy not in STRATEGIES:
+    raise ValueError(
+      f"config.model.llm.attention='splash' has no sequence={strategy!r}. Set config.model.llm."
+      f"sequence to one of {', '.join(STRATEGIES)}, or attention to blockwise.")
+  body = _gathered if mesh.shape[AXIS] > 1 and strategy == "gather" else _traded
+  return functools.partial(_spread, body, mesh, interpret)
+
+
+def _spread(body, mesh, interpret, q, k, v, q_at, kv_at):
+  """Runs `body` on every device's rows, places and heads, with its share of the mask."""
+  shards = mesh.shape[AXIS]
+  length, heads = q.shape[1], q.shape[2] // mesh.shape["tensor"]
+  at = P(ACTIVATION_AXES["batch"], AXIS)
+  spread = P(*at, ACTIVATION_AXES["heads"])
+  if body is _gathered:
+    kernel = _kernel(length, heads, shards, shards, interpret)
+    layout = kernel.manual_sharding_spec(NamedSharding(mesh, P(None, AXIS)))
+  else:
+    kernel, layout = _kernel(length, heads // shards, 1, 1, interpret), P()
+  run = jax.shard_map(
+    functools.partial(body, shards=shards), in_specs=(layout, spread, spread, spread, at, at),
+    out_specs=spread, check_vma=False)
+  return run(kernel, q, k, v, q_at[0], kv_at[0])
+
+
+def _whole(q, k, v, q_at, kv_at, interpret):
+  kernel = _kernel(q.shape[1], q.shape[2], 1, 1, interpret)
+  return _run(kernel, q, k, v, q_at[0], kv_at[0])
+
+
+def _gathered(kernel, q, k, v, q_segment, kv_segment, shards):
+  """Local queries in zig-zag order, all keys in natural order."""
+  whole = lambda x: natural(lax.all_gather(x, AXIS, axis=1, tiled=True), shards)
+  return _run(kernel, q, whole(k), whole(v), q_segment, whole(kv_segment))
+
+
+def _traded(kernel, q, k, v, q_segment, kv_segment, shards):
+  """The whole row of some of the heads."""
+  if shards == 1:
+    return _run(kernel, q, k, v, q_segment, kv_segment)
+  if q.shape[2] % shards:
+    raise ValueError(
+      f"config.model.llm.sequence='ulysses' needs {q.shape[2]} query heads to divide by "
+      f"config.mesh.seq={shards}. Set sequence to gather.")
+  copies = np.lcm(k.shape[2], shards) // k.shape[2]
+  k, v = (jnp.repeat(x, copies, axis=2) for x in (k, v))
+  trade = functools.partial(lax.all_to_all, axis_name=AXIS, tiled=True)
+  rows = lambda x: natural(trade(x, split_axis=2, concat_axis=1), shards)
+  segment = natural(lax.all_gather(q_segment, AXIS, axis=1, tiled=True), shards)
+  out = _run(kernel, rows(q), rows(k), rows(v), segment, segment)
+  index = zigzag.order(out.shape[1], shards)
+  return trade(out[:, index], split_axis=1, concat_axis=2)
+
+
+def _run(kernel, q, k, v, q_segment, kv_segment):
+  """The kernel over rows; it scales nothing itself and wants heads before places."""
+  heads_first = lambda x: jnp.swapaxes(x, 1, 2)
+  one = lambda q, k, v, a, b: kernel(q, k, v, segment_ids=kernels.SegmentIds(q=a, kv=b))
+  scaled = (q * q.shape[-1] ** -0.5).astype(q.dtype)
+  out = jax.vmap(one)(*map(heads_first, (scaled, k, v)), q_segment, kv_segment)
+  return heads_first(out)
+
+
+def natural(x, shards: int):
+  """[B S ...] gathered in zig-zag order -> natural order, by a static reshape."""
+  chunks = x.reshape(x.shape[0], shards, 2, x.shape[1] // (2 * shards), *x.shape[2:])
+  return jnp.concatenate([chunks[:, :, 0], chunks[:, ::-1, 1]], axis=1).reshape(x.shape)
+
+
+@functools.lru_cache(maxsize=32)
+def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):
+  """The kernel of a row of `length` places, its queries `order`-way zig-zag over `shards`."""
+  local = length // shards
+  q_block = next((b for b in _BLOCKS if local % b == 0 and b <= 512), None)
+  kv_block = next((b for b in _BLOCKS if length % b == 0), None)
+  if q_block is None or kv_block is None:
+    raise ValueError(
+      f"config.model.llm.attention='splash' needs rows that split into {shards} shards of whole "
+      f"blocks of 128; {length} positions do not. Set the length in config.data.rows to a "
+      f"multiple of {128 * shards}.")
+  compute = min(512, kv_block)
+  blocks = kernels.BlockSizes(
+    block_q=q_block, block_kv=kv_block, block_kv_compute=compute, block_q_dkv=q_block,
+    block_kv_dkv=kv_block, block_kv_dkv_compute=compute, block_q_dq=q_block, block_kv_dq=kv_block)
+  places = np.arange(length) if order == 1 else zigzag.order(length, order)
+  mask = masks.MultiHeadMask([CausalByCorners(length, places)] * heads)
+  return kernels.make_splash_mha(
+    mask, block_sizes=blocks, head_shards=1, q_seq_shards=shards,
+    residual_checkpoint_name=SAVED, interpret=interpret)
+
+
+def _causal(q, k):
+  return q >= k
+
+
+class CausalByCorners(masks._ComputableMask):
+  """A causal mask over queries in any order of places.
+
+  When building its block table the kernel only asks whether a block is empty or full, so a block
+  is answered from its extreme places: seconds instead of minutes at 100,000 places.
+  """
+
+  def __init__(self, length: int, places: np.ndarray):
+    super().__init__((length, length), mask_function=_causal, shard_count=1)
+    self.q_sequence = places.astype(np.int32)
+
+  def __getitem__(self, index):
+    rows, columns = index
+    places = self.q_sequence[rows]
+    return np.array([[places.max() >= columns.start, places.min() >= columns.stop - 1]])
+
+  def __eq__(self, other):
+    return (
+      isinstance(other, CausalByCorners) and self.shape == other.shape
+      and np.array_equal(self.q_sequence, other.q_sequence))
+
+  def __hash__(self):
+    return hash((type(self), self.shape, self.q_sequence.tobytes()))

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: written in the background, checked when read, restored onto any mesh.
+
+A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng),
+`data` (JSON: row, fingerprint, format and a digest of every leaf) and `config` (JSON). A folder
+appears under its final name only when it is complete; one that cannot be read, or whose digests do
+not fit, is passed over. Inference needs `state/params` and `config` only.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from etils import epath
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+import orbax.checkpoint as ocp
+
+from filax.parallel.rules import leaf_path
+from filax.train.state import TrainState
+
+FORMAT = 1  # Raised when an older FiLax could no longer read what is written.
+FOLDER = "checkpoints"  # Below the workdir.
+HALF_WRITTEN = ".orbax-checkpoint-tmp"
+
+
+class Damaged(ValueError):
+  """A checkpoint that cannot be read, or does not hold what was written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """A training state and where its data stood."""
+
+  state: TrainState
+  step: int
+  row: int  # Global rows consumed.
+  fingerprint: str  # Of the plan of rows.
+  config: dict[str, Any]  # As JSON keeps it: tuples are lists.
+
+
+class Checkpoints:
+  """The checkpoints of a run. Use as a context manager: leaving waits for the last write."""
+
+  def __init__(self, workdir: epath.PathLike, keep: int = 2):
+    """`keep` newest checkpoints stay; 0 = all."""
+    self.folder = epath.Path(workdir) / FOLDER
+    for path in _listing(self.folder):
+      if HALF_WRITTEN in path.name:
+        say(f"Skipping {path}: half-written when a run was stopped.")
+        _on_one_process(path.rmtree)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=True)
+    self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._manager.close()
+
+  def save(self, state: TrainState, row: int, fingerprint: str, config: Mapping[str, Any]) -> None:
+    """Copies the state off the devices and writes it in the background. A step is saved once."""
+    step = int(jax.device_get(state.step))
+    if step not in self._manager.all_steps():
+      items = _items(vars(state), dict(row=row, fingerprint=fingerprint), config)
+      self._manager.save(step, args=items, force=True)
+
+  def wait(self) -> None:
+    """Returns when the last save is on disk."""
+    self._manager.wait_until_finished()
+
+  def latest(self) -> epath.Path | None:
+    """The folder of the newest complete checkpoint."""
+    step = self._manager.latest_step()
+    return None if step is None else self.folder / str(step)
+
+  def restore(self, like: TrainState) -> Restored | None:
+    """The newest good checkpoint in the shapes and shardings of `like`; None if there is none.
+
+    A damaged one is renamed to <step>.damaged with a message and the one before is used. Raises
+    ValueError if a checkpoint is of a newer format or does not fit `like`.
+    """
+    for path in _newest_first(self.folder):
+      try:
+        return _restore(path, like)
+      except Damaged as error:
+        say(f"Skipping {path}: {error}")
+        _on_one_process(lambda path=path: path.replace(path.parent / f"{path.name}.damaged"))
+        self._manager.reload()
+    return None
+
+
+def restore_params(
+  path: epath.PathLike, like: PyTree | None = None
+) -> tuple[PyTree, list[str], list[str]]:
+  """The parameters of a run folder, or of one of its steps: (params, missing, extra).
+
+  `like` holds ShapeDtypeStructs: a leaf is cast to its dtype and laid out by its sharding (default:
+  the first device). `missing` are leaves of `like` that the checkpoint lacks and that are left out
+  of params; `extra` leaves of the checkpoint are not read. Without `like`, all as stored. Raises
+  ValueError on a shape that differs, OSError if there is no readable checkpoint.
+  """
+  paths = _newest_first(path)
+  for at in paths:
+    try:
+      return _restore_params(at, like)
+    except Damaged as error:
+      say(f"Skipping {at}: {error}")
+  raise FileNotFoundError(
+    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints.")
+
+
+def read_config(path: epath.PathLike) -> dict[str, Any]:
+  """The config that a run folder, or one of its steps, was trained with; tuples are lists."""
+  for at in _newest_first(path):
+    try:
+      return _read_json(at, "config")
+    except Damaged as error:
+      say(f"Skipping {at}: {error}")
+  raise FileNotFoundError(
+    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints.")
+
+
+def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, Any]) -> epath.Path:
+  """Writes parameters alone as step 0 of `workdir`: what `config.init_from` and inference read."""
+  folder = epath.Path(workdir) / FOLDER
+  with ocp.CheckpointManager(folder) as manager:
+    manager.save(0, args=_items({"params": params}, dict(row=0, fingerprint=""), config))
+  return folder / "0"
+
+
+def differences(paths: Mapping[str, tuple], stored: Mapping[str, tuple]) -> tuple[list, list]:
+  """(missing, extra) leaves of a checkpoint. Raises ValueError if a shared leaf's shape differs."""
+  for path in paths.keys() & stored.keys():
+    if tuple(paths[path]) != tuple(stored[path]):
+      raise ValueError(
+        f"{path} has shape {tuple(stored[path])} in the checkpoint but {tuple(paths[path])} in "
+        "config.model. Use the config that the checkpoint was trained with, or change config.model "
+        "or config.init_from.")
+  return sorted(paths.keys() - stored.keys()), sorted(stored.keys() - paths.keys())
+
+
+def say(text: str) -> None:
+  """A message on stderr, from one process."""
+  if jax.process_index() == 0:
+    print(text, file=sys.stderr, flush=True)
+
+
+@jax.jit
+def digests(tree: PyTree) -> PyTree:
+  """A uint32 per leaf that changes when a bit of it does, however the leaf is sharded."""
+
+  def one(x):
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis, size in enumerate(x.shape):
+      place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    odd = place * jnp.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF) + jnp.uint32(1)
+    return jnp.sum(bits.astype(jnp.uint32) * odd, dtype=jnp.uint32)
+
+  return jax.tree.map(one, tree)
+
+
+def _items(state, data, config):
+  sums = {path: int(x) for path, x in _flat(jax.device_get(digests(state))).items()}
+  return ocp.args.Composite(
+    state=ocp.args.StandardSave(state),
+    data=ocp.args.JsonSave(data | dict(format=FORMAT, digests=sums)),
+    config=ocp.args.JsonSave(json.loads(json.dumps(dict(config)))))
+
+
+def _restore(path: epath.Path, like: TrainState) -> Restored:
+  data, stored = _header(path)
+  target = vars(like)
+  missing, extra = differences(
+    {k: v.shape for k, v in _flat(target).items()}, {k: v.shape for k, v in stored.items()})
+  if missing or extra:
+    raise ValueError(
+      f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
+      "another --workdir, or start from its parameters with config.init_from.")
+  state = TrainState(**_read(path, target, data["digests"]))
+  return Restored(
+    state, int(path.name), data["row"], data["fingerprint"], _read_json(path, "config"))
+
+
+def _restore_params(path, like):
+  data, stored = _header(path)
+  stored = {k.removeprefix("params/"): v for k, v in stored.items() if k.startswith("params/")}
+  if like is None:
+    like = _nest({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stored.items()})
+  wanted = _flat(like)
+  missing, extra = differences(
+    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()})
+  found = [k for k in wanted if k in stored]
+  casts = any(wanted[k].dtype != stored[k].dtype for k in found)
+  params = {}
+  for group in [[k] for k in found] if casts else [found]:  # Casting holds one more leaf at a time.
+    part = {k: _placed(wanted[k], stored[k].dtype) for k in group}
+    read = _flat(_read(path, {"params": _nest(part)}, data["digests"])["params"])
+    params |= {k: x.astype(wanted[k].dtype) for k, x in read.items()}
+  return _nest(params), missing, extra
+
+
+def _placed(leaf, dtype):
+  sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
+
+
+def _header(path: epath.Path) -> tuple[dict, dict]:
+  """(data JSON, path -> metadata of every leaf), after the check of the format."""
+  data = _read_json(path, "data")
+  if data["format"] > FORMAT:
+    raise ValueError(
+      f"{path} was written by a newer FiLax: format {data['format']}, and this one reads up to "
+      f"{FORMAT}. Update FiLax.")
+  with _damage("its list of arrays cannot be read"):
+    tree = ocp.PyTreeCheckpointHandler().metadata(path / "state").tree
+    return data, _flat(tree)
+
+
+def _read(path: epath.Path, target: PyTree, sums: Mapping[str, int]) -> PyTree:
+  """The leaves of `target` (shapes and shardings) from a checkpoint, each compared with its digest."""
+  args = ocp.args.PyTreeRestore(
+    target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
+  with _damage("an array cannot be read"):
+    tree = ocp.PyTreeCheckpointHandler().restore(path / "state", args=args)
+  for name, x in _flat(jax.device_get(digests(tree))).items():
+    if int(x) != sums.get(name):
+      raise Damaged(f"{name} is not what was written (its digest differs).")
+  return tree
+
+
+def _read_json(path: epath.Path, item: str) -> dict:
+  with _damage(f"its item {item!r} cannot be read"):
+    return ocp.JsonCheckpointHandler().restore(path / item)
+
+
+@contextlib.contextmanager
+def _damage(text: str):
+  """Turns what Orbax and TensorStore raise on bad files, which is anything, into Damaged."""
+  try:
+    yield
+  except Exception as error:
+    reason = " ".join(str(error).split())[:120]
+    raise Damaged(f"{text} ({type(error).__name__}: {reason}).") from error
+
+
+def _newest_first(path: epath.PathLike) -> Iterator[epath.Path]:
+  """The step folders of a workdir, of its checkpoints folder, or the one that `path` is itself."""
+  path = epath.Path(path)
+  if (path / "state").exists():
+    return iter([path])
+  folder = path / FOLDER if (path / FOLDER).exists() else path
+  found = [p for p in _listing(folder) if p.name.isdigit()]
+  return iter(sorted(found, key=lambda p: int(p.name), reverse=True))
+
+
+def _listing(folder: epath.Path) -> list[epath.Path]:
+  return list(folder.iterdir()) if folder.exists() else []
+
+
+def _on_one_process(action) -> None:
+  if jax.process_index() == 0:
+    action()
+  if jax.process_count() > 1:
+    ocp.multihost.sync_global_processes("filax_checkpoint")
+
+
+def _flat(tree: PyTree) -> dict[str, Any]:
+  return {leaf_path(p): x for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _nest(flat: Mapping[str, Any]) -> dict:
+  return traverse_util.unflatten_dict(flat, sep="/")

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One optimizer step, as a pure function of state and batch.
+
+Everything is summed over positions, rows, micro-batches and devices, with its count beside it, and
+divided once: the mean does not depend on how a batch was cut up.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+import optax
+
+from filax.ops import losses
+from filax.train.optim import Optimizer, merge
+from filax.train.state import TrainState
+
+REDUCTIONS = ("sample_mean", "token_mean")
+
+
+def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Callable:
+  """loss(params, batch, rng) -> (sum, sums): `sum` / sums["count"] is the loss of the batch.
+
+  `sums` counts what else the rows hold: supervised and right tokens, tokens and places, causal
+  pairs, frames, images, bad samples. All float32 scalars. An `rngs` entry named dropout is passed
+  for parts that want one. Raises ValueError for an unknown reduction.
+  """
+  if reduction not in REDUCTIONS:
+    raise ValueError(
+      f"config.optim.reduction is {reduction!r}. Set it to one of {', '.join(REDUCTIONS)}.")
+
+  def loss(params, batch, rng):
+    hidden = model.apply({"params": params}, batch, rngs={"dropout": rng})
+    head = model.apply({"params": params}, method="head")
+    nll, hit = losses.cross_entropy(
+      hidden, head, batch["targets"], chunk=chunk, vocab=model.vocab)
+    mask = batch["loss_mask"]
+    if reduction == "token_mean":
+      total, count = losses.token_mean(nll, mask)
+    else:
+      segments = batch["keep"].shape[-1]
+      total, count = losses.sample_mean(nll, mask, batch["segment_ids"], segments)
+    return total, {"count": count, "hits": (hit * mask).sum(), **contents(batch)}
+
+  return loss
+
+
+def contents(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+  """What a batch of packed rows holds, as float32 sums over its rows."""
+  count = lambda x: (x > 0).sum().astype(jnp.float32)
+  real = batch["segment_ids"] > 0
+  return {
+    "supervised": count(batch["loss_mask"]),
+    "tokens": count(batch["segment_ids"]),
+    "places": jnp.float32(batch["segment_ids"].size),
+    "pairs": jnp.where(real, batch["positions"] + 1, 0).astype(jnp.float32).sum(),
+    "frames": count(batch["frame_segment_ids"]),
+    "images": count(batch["image_segment_ids"]),
+    "num_bad": batch["num_bad"].sum().astype(jnp.float32),
+  }
+
+
+def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -> Callable:
+  """Returns step(state, batch) -> (state, metrics). Jit it with donate_argnums=0.
+
+  loss(params, batch, rng) -> (sum, sums with "count"), as `make_loss` gives. Only the trainable
+  subtree is differentiated. `accumulate` micro-batches of R / accumulate rows are run one after
+  the other. Metrics are float32 device scalars: loss, grad_norm (before clipping, of what is
+  trained), accuracy, padding, finite, lr/<group>, and the sums of `contents`.
+  """
+
+  def step(state: TrainState, batch) -> tuple[TrainState, dict]:
+    rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    trainable, frozen = optimizer.split(state.params)
+    joined = lambda part, micro, rng: loss(merge(part, frozen), micro, rng)
+    total, sums, grads = _accumulate(joined, trainable, batch, rng, accumulate)
+    count = jnp.maximum(sums.pop("count"), 1)
+    grads = jax.tree.map(lambda g: g / count, grads)
+    updates, opt = optimizer.transform.update(grads, state.opt, trainable)
+    params = merge(optax.apply_updates(trainable, updates), frozen)
+    metrics = _metrics(total / count, optax.tree.norm(grads), sums)
+    metrics |= {f"lr/{k}": v for k, v in optimizer.learning_rates(state.step).items()}
+    return state.replace(step=state.step + 1, params=params, opt=opt), metrics
+
+  return step
+
+
+def _accumulate(loss, params, batch, rng, parts: int):
+  """The sum of loss, sums and gradients (float32) over `parts` micro-batches."""
+  differentiate = jax.value_and_grad(loss, has_aux=True)
+
+  def one(micro, rng):
+    (total, sums), grads = differentiate(params, micro, rng)
+    return total, sums, jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+
+  if parts == 1:
+    return one(batch, rng)
+
+  def add(total, item):
+    micro, index = item
+    return jax.tree.map(jnp.add, total, one(micro, jax.random.fold_in(rng, index))), None
+
+  micros = jax.tree.map(lambda x: _deal(x, parts), batch)
+  shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], micros), rng)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  return jax.lax.scan(add, zeros, (micros, jnp.arange(parts)))[0]
+
+
+def _deal(x, parts: int):
+  """[R ...] -> [parts R/parts ...]. Every device keeps its own rows, so part i takes i::parts."""
+  return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+
+
+def _metrics(loss: jax.Array, norm: jax.Array, sums: PyTree) -> dict[str, jax.Array]:
+  hits, places = sums.pop("hits"), sums.pop("places")
+  return sums | {
+    "loss": loss,
+    "grad_norm": norm,
+    "accuracy": hits / jnp.maximum(sums["supervised"], 1),
+    "padding": 1 - sums["tokens"] / places,
+    "finite": (jnp.isfinite(loss) & jnp.isfinite(norm)).astype(jnp.float32),
+  }

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Round trips, and the promise that text never becomes a control token."""
+
+import pickle
+
+from hypothesis import given, strategies as st
+import pytest
+from small_tokenizers import qwen_like, SPECIALS, TEXTS
+import tokenizers as hf
+
+from data_pipelines import tokenizers
+
+NAMES = [*SPECIALS, "<tool_call>", "<image>", "<s>", "</s>", "<unk>", "<pad>", "<0x41>", "\u2581"]
+WILD = st.lists(st.sampled_from(NAMES) | st.text(max_size=8) | st.just("\ud800"), max_size=6)
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory):
+  return tokenizers.load(qwen_like(tmp_path_factory.mktemp("bpe")))
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory):
+  path = tmp_path_factory.mktemp("spm") / "small.model"
+  return tokenizers.train_sentencepiece([*TEXTS] * 4, path, 400)
+
+
+@given(parts=WILD)
+@pytest.mark.parametrize("kind", ["byte_level", "pieces"])
+def test_text_round_trips_and_never_becomes_a_control(kind, parts, request):
+  tokenizer = request.getfixturevalue(kind)
+  text = "".join(parts)
+  ids = tokenizer.encode(text)
+  assert not set(ids) & set(tokenizer.controls.values())
+  assert all(0 <= id < tokenizer.vocab_size for id in ids)
+  expected = text.encode("utf-8", "replace").decode()
+  assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special=False) == expected
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "pieces"])
+def test_controls_come_by_name(kind, request):
+  tokenizer = request.getfixturevalue(kind)
+  start, end = tokenizer.special("<|im_start|>"), tokenizer.special("<|im_end|>")
+  ids = [start, *tokenizer.encode("user\n"), end, tokenizer.vocab_size + 7]
+  assert tokenizer.decode(ids) == "user\n"
+  assert tokenizer.decode(ids, skip_special=False) == "<|im_start|>user\n<|im_end|>"
+  assert tokenizer.pad_id == tokenizer.special("<|endoftext|>")
+  assert tokenizer.stop_ids == (end, tokenizer.pad_id)
+  with pytest.raises(ValueError, match=r"'<\|eot\|>'.*config\.data\.tokenizer"):
+    tokenizer.special("<|eot|>")
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "pieces"])
+def test_saved_and_pickled_copies_are_the_same(kind, request, tmp_path):
+  tokenizer = request.getfixturevalue(kind)
+  tokenizer.save(tmp_path / "run")
+  for copy in (tokenizers.load(tmp_path / "run"), pickle.loads(pickle.dumps(tokenizer))):
+    assert copy.encode("What is <|im_end|>?") == tokenizer.encode("What is <|im_end|>?")
+    assert copy.fingerprint == tokenizer.fingerprint
+
+
+def test_words_of_the_base_vocabulary_that_are_controls_are_cut_open(tmp_path):
+  words = {"<unk>": 0, "<s>": 1, "<": 2, "s": 3, ">": 4, "s>": 5, "red": 6}
+  word_level = hf.Tokenizer(hf.models.WordLevel(words, unk_token="<unk>"))
+  word_level.pre_tokenizer = hf.pre_tokenizers.WhitespaceSplit()
+  word_level.add_special_tokens(["<s>", "<unk>"])
+  word_level.save(str(tmp_path / "tokenizer.json"))
+  tokenizer = tokenizers.load(tmp_path)
+  assert tokenizer.encode("red <s> blue") == [6, 2, 5, 0]
+
+
+def test_symbols_of_a_foreign_sentencepiece_model_never_match(tmp_path):
+  import sentencepiece
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter([*TEXTS] * 4), model_prefix=str(tmp_path / "llama"), vocab_size=340,
+    model_type="bpe", byte_fallback=True, user_defined_symbols=["<|im_start|>", "<|im_end|>", "\n"],
+    minloglevel=2)
+  tokenizer = tokenizers.load(tmp_path / "llama.model")  # With the prefix and </s>, as Llama has.
+  ids = tokenizer.encode("red</s> <|im_end|>\nuser")
+  assert not set(ids) & set(tokenizer.controls.values())
+  assert tokenizer.decode(ids) == "red</s> <|im_end|>\nuser"
+  assert tokenizer.special("</s>") in tokenizer.stop_ids
+
+
+def test_training_is_repeatable_and_bounded(tmp_path):
+  first = tokenizers.train_sentencepiece([*TEXTS], tmp_path / "a.model", 300)
+  second = tokenizers.train_sentencepiece([*TEXTS], tmp_path / "b.model", 300)
+  assert first.fingerprint == second.fingerprint
+  assert len(first.encode("\n")) == 1  # The newline of ChatML is a token of its own.
+  with pytest.raises(ValueError, match="260 is too small"):
+    tokenizers.train_sentencepiece([*TEXTS], tmp_path / "c.model", 260)
+
+
+def test_errors_name_the_knob(tmp_path, pieces):
+  with pytest.raises(ValueError, match=r"No tokenizer at .*config\.data\.tokenizer"):
+    tokenizers.load(tmp_path / "missing.json")
+  (tmp_path / "broken.model").write_bytes(b"not a model")
+  (tmp_path / "broken.json").write_text("{}")
+  for name in ("broken.model", "broken.json"):
+    with pytest.raises(ValueError, match=rf"{name} cannot be read"):
+      tokenizers.load(tmp_path / name)
+  tokenizers.check_vocabulary(pieces, pieces.vocab_size)
+  with pytest.raises(ValueError, match=r"32 vocabulary rows.*config\.model\.llm\.variant"):
+    tokenizers.check_vocabulary(pieces, 32)

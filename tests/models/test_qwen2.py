@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Qwen2's own promises: sizes, layer ranges, remat, and the cache. Parity is in tests/parity."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from filax.build import build
+from filax.models.llms import qwen2
+from filax.parallel.rules import leaf_path, parameter_spec
+
+PUBLISHED = {  # Parameters of the released models, and how many rows their tables have.
+  "0.5B": (494_032_768, 151_936),
+  "1.5B": (1_543_714_304, 151_936),
+  "3B": (3_085_938_688, 151_936),
+  "7B": (7_615_616_512, 152_064),
+}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+  """(model, parameters with random norms and biases, x [2 9 D], positions)."""
+  model = build("llm", dict(name="qwen2", variant="tiny"))
+  x = jax.random.normal(jax.random.key(1), (2, 9, model.width))
+  positions = jnp.broadcast_to(jnp.arange(9), (2, 9))
+  shapes = jax.eval_shape(model.init, jax.random.key(0), x, positions)["params"]
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda s: jnp.asarray(rng.normal(0, 0.2, s.shape), jnp.float32), shapes)
+  return model, {"params": params}, x, positions
+
+
+def shapes_of(model):
+  x = jax.ShapeDtypeStruct((1, 4, model.width), jnp.float32)
+  positions = jax.ShapeDtypeStruct((1, 4), jnp.int32)
+  return jax.eval_shape(model.init, jax.random.key(0), x, positions)["params"]
+
+
+@pytest.mark.parametrize("variant", qwen2.VARIANTS)
+def test_every_variant_has_its_published_size_and_a_layout(variant):
+  model = build("llm", dict(name="qwen2", variant=variant))
+  params = shapes_of(model)
+  paths = {leaf_path(p): s for p, s in jax.tree_util.tree_leaves_with_path(params)}
+  for path, leaf in paths.items():
+    assert len(parameter_spec(qwen2.DIMS, path, leaf.shape)) == len(leaf.shape)
+  assert model.rows % 512 == 0 and 0 <= model.rows - model.vocab < 512
+  assert ("lm_head/kernel" in paths) != model.tied
+  if variant in PUBLISHED:
+    count, vocab = PUBLISHED[variant]
+    padding = (model.rows - vocab) * model.width * (1 if model.tied else 2)
+    assert sum(math.prod(s.shape) for s in paths.values()) - padding == count
+
+
+def test_every_row_of_dims_matches_a_parameter():
+  paths = {
+    leaf_path(p)
+    for variant in ("tiny", "toy")
+    for p, _ in jax.tree_util.tree_leaves_with_path(
+      shapes_of(build("llm", dict(name="qwen2", variant=variant))))}
+  for pattern, _ in qwen2.DIMS:
+    assert any(re.search(pattern, path) for path in paths), pattern
+
+
+@pytest.mark.parametrize("cuts", [(1,), (2,), (1, 2)])
+def test_ranges_of_layers_equal_the_whole(tiny, cuts):
+  model, variables, x, positions = tiny
+  whole, _ = model.apply(variables, x, positions, method="blocks")
+  part = x
+  for start, stop in zip((0, *cuts), (*cuts, model.depth), strict=True):
+    part, _ = model.apply(variables, part, positions, start=start, stop=stop, method="blocks")
+  np.testing.assert_allclose(part, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_the_gradient_through_ranges_equals_the_whole(tiny):
+  model, variables, x, positions = tiny
+
+  def loss(variables, cuts):
+    part = x
+    for start, stop in zip((0, *cuts), (*cuts, model.depth), strict=True):
+      part, _ = model.apply(variables, part, positions, start=start, stop=stop, method="blocks")
+    return jnp.square(part).mean()
+
+  want, have = (jax.jit(jax.grad(loss), static_argnums=1)(variables, c) for c in ((), (1, 2)))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), have, want)
+
+
+@pytest.mark.parametrize("remat", ["nothing", "attn", "attn_mlp"])
+def test_remat_changes_no_gradient(tiny, remat):
+  model, variables, x, positions = tiny
+  loss = lambda model: lambda v: jnp.square(model.apply(v, x, positions)[0]).mean()
+  want = jax.jit(jax.value_and_grad(loss(model)))(variables)
+  have = jax.jit(jax.value_and_grad(loss(model.clone(remat=remat))))(variables)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5), have, want)
+
+
+def test_an_unknown_remat_names_its_choices(tiny):
+  model, variables, x, positions = tiny
+  with pytest.raises(ValueError, match="attn_mlp"):
+    model.clone(remat="all").apply(variables, x, positions)
+
+
+def test_reading_with_a_cache_in_pieces_equals_one_pass(tiny):
+  """Pieces of 4, 1, 1 and 3 tokens; the row of the second batch entry is padded in the first."""
+  model, variables, x, positions = tiny
+  whole, _ = model.apply(variables, x, positions)
+  cache = model.empty_cache(2, 16)
+  for start, stop in ((0, 4), (4, 5), (5, 6), (6, 9)):
+    part, cache = model.apply(variables, x[:, start:stop], positions[:, start:stop], None, cache)
+    np.testing.assert_allclose(part, whole[:, start:stop], atol=1e-5, rtol=1e-5)
+  np.testing.assert_array_equal(cache.length, [9, 9])
+
+
+def test_rows_of_different_lengths_share_a_cache(tiny):
+  model, variables, x, positions = tiny
+  whole, _ = model.apply(variables, x, positions)
+  first = jnp.array([6, 3])
+  _, cache = model.apply(
+    variables, x[:, :6], positions[:, :6], None, model.empty_cache(2, 16), first)
+  place = first[:, None] + jnp.arange(3)
+  rest = jnp.take_along_axis(x, place[..., None], axis=1)
+  part, cache = model.apply(variables, rest, place, None, cache)
+  np.testing.assert_allclose(
+    part, jnp.take_along_axis(whole, place[..., None], axis=1), atol=1e-5, rtol=1e-5)
+  np.testing.assert_array_equal(cache.length, [9, 6])
+
+
+def test_logits_leave_out_the_padding_rows():
+  model = build("llm", dict(name="qwen2", variant="tiny", vocab=100))
+  x, positions = jnp.ones((1, 3, model.width)), jnp.arange(3)[None]
+  variables = model.init(jax.random.key(0), x, positions)
+  assert model.rows == 512
+  assert model.apply(variables, x, method="logits").shape == (1, 3, 100)
+  assert model.apply(variables, method="head").shape == (model.width, 512)
+
+
+def test_bfloat16_runs_and_stays_close(tiny):
+  model, variables, x, positions = tiny
+  want, _ = model.apply(variables, x, positions)
+  have, _ = model.clone(dtype="bfloat16").apply(variables, x, positions)
+  assert have.dtype == jnp.bfloat16
+  assert float(jnp.abs(have.astype(jnp.float32) - want).mean() / jnp.abs(want).mean()) < 0.03

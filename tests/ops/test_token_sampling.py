@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cuts and draws of the next token, against the warpers of transformers and known shares."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers.generation import logits_process
+
+from filax.ops import sampling
+
+
+def logits(rows=3, vocab=40, seed=0):
+  return (3 * np.random.default_rng(seed).standard_normal((rows, vocab))).astype(np.float32)
+
+
+def shares(x, temperature=1.0, top_p=1.0, top_k=0):
+  """Probability of every token after the cuts."""
+  ranked, order = sampling.ranks(jnp.asarray(x), temperature, top_p, top_k)
+  out = np.zeros(x.shape)
+  np.put_along_axis(out, np.asarray(order), np.asarray(jax.nn.softmax(ranked)), axis=-1)
+  return out
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("top_p", [0.05, 0.7, 0.95, 1.0])
+@pytest.mark.parametrize("top_k", [0, 1, 7, 100])
+def test_cuts_equal_transformers(temperature, top_p, top_k):
+  x = logits()
+  want = logits_process.TemperatureLogitsWarper(temperature)(None, torch.tensor(x))
+  if top_k:
+    want = logits_process.TopKLogitsWarper(top_k)(None, want)
+  want = logits_process.TopPLogitsWarper(top_p)(None, want).softmax(-1).numpy()
+  np.testing.assert_allclose(shares(x, temperature, top_p, top_k), want, atol=1e-6)
+
+
+def test_draws_follow_the_shares():
+  x = np.tile(logits(1, 6), (20_000, 1))
+  drawn = sampling.draw(
+    jnp.asarray(x), jax.random.key(0), jnp.float32(0.8), jnp.float32(0.9), jnp.int32(0))
+  counts = np.bincount(drawn, minlength=6) / len(x)
+  np.testing.assert_allclose(counts, shares(x[:1], 0.8, 0.9)[0], atol=0.015)
+
+
+def test_a_row_does_not_depend_on_the_others():
+  x, options = jnp.asarray(logits(4)), (jnp.float32(1), jnp.float32(1), jnp.int32(0))
+  whole = sampling.draw(x, jax.random.key(3), *options)
+  for rows in (1, 2):
+    np.testing.assert_array_equal(
+      sampling.draw(x[:rows], jax.random.key(3), *options), whole[:rows])
+
+
+def test_greedy_takes_the_lower_id_of_a_tie():
+  assert sampling.greedy(jnp.array([[0.0, 2.0, 2.0], [1.0, 0.0, 0.0]])).tolist() == [1, 0]
+
+
+def test_masked_tokens_are_never_drawn():
+  x = jnp.where(jnp.arange(8) < 2, 0.0, -jnp.inf)[None].repeat(500, axis=0)
+  drawn = sampling.draw(x, jax.random.key(0), jnp.float32(5), jnp.float32(1), jnp.int32(0))
+  assert set(drawn.tolist()) == {0, 1}

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from filax.train import checkpoint, optim, state
+
+CONFIG = dict(
+  rates=(("^frozen/", 0.0), ("", 1e-3)), decay=(("", 0.0),), warmup=0.0, final=0.0,
+  b1=0.9, b2=0.999, eps=1e-8, clip=1.0)
+
+
+def params(seed=0, width=6):
+  rng = np.random.default_rng(seed)
+  return {
+    "frozen": {"kernel": jnp.asarray(rng.normal(size=(4, width)), jnp.bfloat16)},
+    "llm": {"kernel": jnp.asarray(rng.normal(size=(width, 3000)), jnp.float32),
+            "bias": jnp.asarray(rng.normal(size=(width,)), jnp.float32)}}
+
+
+def train_state(seed=0, step=0, width=6):
+  optimizer = optim.make(CONFIG, params(seed, width), steps=10)
+  made = state.create(params(seed, width), optimizer, seed)
+  opt = jax.tree.map(lambda x: x + jnp.asarray(seed, x.dtype), made.opt)
+  return made.replace(step=jnp.int32(step), opt=opt)
+
+
+def shapes(made):
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made)
+
+
+def equal(a, b):
+  a, b = (jax.tree.leaves_with_path(x) for x in (a, b))
+  assert [p for p, _ in a] == [p for p, _ in b]
+  for (path, x), (_, y) in zip(a, b, strict=True):
+    assert x.dtype == y.dtype, path
+    np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=str(path))
+
+
+def write(folder, *steps, keep=3):
+  with checkpoint.Checkpoints(folder, keep) as checkpoints:
+    for step in steps:
+      checkpoints.save(train_state(step, step), 10 * step, "plan", {"a": (1, 2), "b": {"c": None}})
+
+
+def restore(folder, like=None):
+  with checkpoint.Checkpoints(folder, 3) as checkpoints:
+    return checkpoints.restore(shapes(like or train_state()))
+
+
+def biggest(folder):
+  files = [p for p in (folder / "state").rglob("*") if p.is_file()]
+  return max(files, key=lambda p: p.stat().st_size)
+
+
+def test_round_trip_is_exact_and_keeps_the_newest(tmp_path):
+  write(tmp_path, 1, 2, 3, 4, keep=2)
+  assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["3", "4"]
+  got = restore(tmp_path)
+  assert (got.step, got.row, got.fingerprint) == (4, 40, "plan")
+  assert got.config == {"a": [1, 2], "b": {"c": None}}
+  equal(got.state, train_state(4, 4))
+
+
+def test_nothing_to_restore(tmp_path):
+  assert restore(tmp_path) is None
+
+
+def test_a_step_is_saved_once(tmp_path):
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(train_state(1, 1), 1, "first", {})
+    checkpoints.save(train_state(1, 1), 1, "second", {})
+  assert restore(tmp_path).fingerprint == "first"
+
+
+def test_the_devices_may_go_on_while_it_writes(tmp_path):
+  """The state is donated to the next step right after save; the files hold what was saved."""
+  step = jax.jit(lambda s: jax.tree.map(lambda x: x + jnp.ones((), x.dtype), s), donate_argnums=0)
+  now = train_state(1, 1)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(now, 1, "", {})
+    for _ in range(20):
+      now = step(now)
+  equal(restore(tmp_path).state, train_state(1, 1))
+
+
+def truncate(path):
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+  data = bytearray(path.read_bytes())
+  data[len(data) // 3] ^= 0x10
+  path.write_bytes(data)
+
+
+def blank(path):
+  data = bytearray(path.read_bytes())
+  data[1000:3000] = bytes(2000)
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [
+  lambda step: truncate(biggest(step)),
+  lambda step: flip(biggest(step)),  # TensorStore reads it without a word; the digest does not.
+  lambda step: blank(biggest(step)),
+  lambda step: biggest(step).unlink(),
+  lambda step: biggest(step).write_bytes(b""),
+  lambda step: (step / "state" / "_METADATA").unlink(),
+  lambda step: (step / "state" / "_METADATA").write_text("{"),
+  lambda step: (step / "data" / "metadata").write_text('{"row": 2'),
+  lambda step: shutil.rmtree(step / "data"),
+  lambda step: shutil.rmtree(step / "state"),
+])
+def test_a_damaged_checkpoint_is_skipped(tmp_path, capsys, damage):
+  write(tmp_path, 1, 2)
+  damage(tmp_path / "checkpoints" / "2")
+  got = restore(tmp_path)
+  assert got.step == 1
+  equal(got.state, train_state(1, 1))
+  said = capsys.readouterr().err
+  assert "Skipping" in said and "checkpoints/2" in said
+  assert (tmp_path / "checkpoints" / "2.damaged").exists()
+  write(tmp_path, 2)  # The step can be written again.
+  assert restore(tmp_path).step == 2
+
+
+def test_a_half_written_checkpoint_is_skipped(tmp_path, capsys):
+  write(tmp_path, 1, 2)
+  folder = tmp_path / "checkpoints"
+  (folder / "2").rename(folder / "2.orbax-checkpoint-tmp")
+  assert restore(tmp_path).step == 1
+  assert "half-written" in capsys.readouterr().err
+  assert not (folder / "2.orbax-checkpoint-tmp").exists()
+
+
+def test_another_model_is_an_error_not_damage(tmp_path):
+  write(tmp_path, 1)
+  with pytest.raises(ValueError, match=r"llm/.* has shape .*6.* but .*7.* config\.model"):
+    restore(tmp_path, train_state(width=7))
+  assert restore(tmp_path).step == 1
+
+
+def test_other_trained_parts_are_an_error(tmp_path):
+  write(tmp_path, 1)
+  everything = CONFIG | dict(rates=(("", 1e-3),))
+  other = state.create(params(), optim.make(everything, params(), 10), 0)
+  with pytest.raises(ValueError, match=r"opt/\d/mu/frozen/kernel.*config\.init_from"):
+    restore(tmp_path, other)
+
+
+def test_a_newer_format_is_refused(tmp_path):
+  write(tmp_path, 1)
+  path = tmp_path / "checkpoints" / "1" / "data" / "metadata"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"format": checkpoint.FORMAT + 1}))
+  for read in (restore, checkpoint.restore_params):
+    with pytest.raises(ValueError, match="newer FiLax"):
+      read(tmp_path)
+
+
+def test_params_alone(tmp_path, capsys):
+  write(tmp_path, 1, 2)
+  for path in (tmp_path, tmp_path / "checkpoints", tmp_path / "checkpoints" / "2"):
+    got, missing, extra = checkpoint.restore_params(path)
+    equal(got, params(2))
+    assert missing == extra == []
+    assert checkpoint.read_config(path)["a"] == [1, 2]
+  flip(biggest(tmp_path / "checkpoints" / "2"))
+  equal(checkpoint.restore_params(tmp_path)[0], params(1))
+  assert "Skipping" in capsys.readouterr().err
+  with pytest.raises(OSError, match="No readable checkpoint"):
+    checkpoint.restore_params(tmp_path / "checkpoints" / "2")
+
+
+def test_params_into_another_tree(tmp_path):
+  write(tmp_path, 1)
+  half = lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16)
+  like = jax.tree.map(half, params())
+  like["merger"] = {"weight": jax.ShapeDtypeStruct((3,), jnp.float32)}
+  del like["frozen"]
+  got, missing, extra = checkpoint.restore_params(tmp_path, like)
+  assert (missing, extra) == (["merger/weight"], ["frozen/kernel"])
+  equal(got["llm"], jax.tree.map(lambda x: x.astype(jnp.bfloat16), params(1)["llm"]))
+  like["llm"]["bias"] = jax.ShapeDtypeStruct((9,), jnp.float32)
+  with pytest.raises(ValueError, match=r"llm/bias has shape \(6,\) .* \(9,\)"):
+    checkpoint.restore_params(tmp_path, like)
+
+
+def test_no_checkpoint(tmp_path):
+  for read in (checkpoint.restore_params, checkpoint.read_config):
+    with pytest.raises(OSError, match="No readable checkpoint"):
+      read(tmp_path / "nowhere")
+
+
+def test_save_params(tmp_path):
+  assert checkpoint.save_params(tmp_path, params(3), {"model": {}}) == tmp_path / "checkpoints" / "0"
+  got, missing, _ = checkpoint.restore_params(tmp_path)
+  equal(got, params(3))
+  assert not missing and checkpoint.read_config(tmp_path) == {"model": {}}
+
+
+def test_digest_sees_a_bit_and_an_exchange():
+  x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+  one = lambda a: int(checkpoint.digests(jnp.asarray(a)))
+  flipped = x.copy()
+  flipped.view(np.uint32)[4, 6] ^= 1
+  assert len({one(x), one(flipped), one(x[::-1].copy()), one(x.T.copy())}) == 4
+  assert one(x) == one(x.copy())
+
+
+def test_restores_onto_another_mesh(tmp_path):
+  if jax.device_count() < 8:
+    pytest.skip("needs 8 devices")
+  made = train_state(1, 1)
+  spread = lambda mesh: jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=jax.NamedSharding(
+        mesh, jax.P(*([None] * (x.ndim - 1) + ["x"] if x.ndim and not x.shape[-1] % 8 else [])))),
+    made)
+  for ways in (8, 2):
+    mesh = jax.make_mesh((ways,), ("x",), devices=jax.devices()[:ways])
+    like = spread(mesh)
+    if ways == 8:
+      with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        placed = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), made, like)
+        checkpoints.save(placed, 1, "", {})
+    got = restore(tmp_path, None) if False else None
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+      got = checkpoints.restore(like)
+    equal(got.state, made)
+    assert got.state.params["llm"]["kernel"].sharding.mesh.size == ways
+
+
+def test_the_folder_is_plain(tmp_path):
+  write(tmp_path, 1)
+  names = {p.name for p in pathlib.Path(tmp_path / "checkpoints" / "1").iterdir()}
+  assert {"state", "data", "config"} <= names
