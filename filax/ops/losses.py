@@ -39,7 +39,7 @@ def cross_entropy(
 def token_mean(
   nll: Float[Array, "R L"], loss_mask: Float[Array, "R L"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  """(sum, count) of the mean over supervised tokens. Add both over shards and steps, divide once."""
+  """(sum, count) of the mean over supervised tokens. Add both over shards, then divide once."""
   return jnp.where(loss_mask > 0, nll * loss_mask, 0).sum(), loss_mask.sum()
 
 

@@ -62,7 +62,7 @@ def halve(
     return _average(even, even_size, odd, odd_size, partner)
   order = jnp.argsort(-best, axis=1, stable=True)
   rest, order = order[:, merged:], order[:, :merged]
-  take = lambda a, index: jnp.take_along_axis(a, index.reshape(*index.shape, *(1,) * (a.ndim - 2)), 1)
+  take = jax.vmap(lambda a, index: a[index])
   y, y_size = _average(
     take(even, order), take(even_size, order), odd, odd_size, take(partner, order))
   return (

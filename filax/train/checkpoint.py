@@ -224,7 +224,7 @@ def _header(path: epath.Path) -> tuple[dict, dict]:
 
 
 def _read(path: epath.Path, target: PyTree, sums: Mapping[str, int]) -> PyTree:
-  """The leaves of `target` (shapes and shardings) from a checkpoint, each compared with its digest."""
+  """The leaves of `target` (shapes and shardings), each compared with its digest."""
   args = ocp.args.PyTreeRestore(
     target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
   with _damage("an array cannot be read"):

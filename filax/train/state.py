@@ -29,5 +29,5 @@ def create(params: PyTree, optimizer: Optimizer, seed: int) -> TrainState:
 
 
 def shardings(params: PyTree, layout: PyTree, optimizer: Optimizer, rest: Any) -> TrainState:
-  """The state's shardings: parameters as `layout`, moments as their parameters, the others `rest`."""
+  """Shardings of the state: parameters as `layout`, moments as their parameters, others `rest`."""
   return TrainState(rest, layout, optimizer.shardings(params, layout, rest), rest)

@@ -9,7 +9,8 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 TEXTS = (
-  "system\nuser\nassistant\nYou are a helpful assistant.", "a\n\nb" * 9, "What is shown in the video?\n\n",
+  "system\nuser\nassistant\nYou are a helpful assistant.", "a\n\nb" * 9,
+  "What is shown in the video?\n\n",
   "The video lasts for 12.50 seconds, and 3 frames are uniformly sampled from it.", "a red circle",
   "This video samples 2 frames of a 9.00-second video at 1.50, 7.50 seconds. <image> im_start end")
 

@@ -75,10 +75,9 @@ def test_the_last_step_puts_unmerged_tokens_first_by_similarity():
 
 
 def test_ties_go_to_the_lower_index():
-  x = jnp.ones((1, 8, 4))  # All pairs are equally similar: the first two even tokens are merged.
-  x = x * jnp.arange(1, 9)[None, :, None]
-  ours, sizes = tome.merge(x, 6, heads=2)
-  np.testing.assert_allclose(ours[0, :, 0], [5, 7, (2 + 1 + 3) / 3, 4, 6, 8], rtol=1e-6)
+  powers = 2.0 ** jnp.arange(8)  # All pairs are equally similar, exactly.
+  ours, sizes = tome.merge(powers[None, :, None] * jnp.ones((1, 8, 4)), 6, heads=2)
+  np.testing.assert_allclose(ours[0, :, 0], [16, 64, (2 + 1 + 4) / 3, 8, 32, 128], rtol=1e-6)
   np.testing.assert_array_equal(sizes[0], [1, 1, 3, 1, 1, 1])
 
 

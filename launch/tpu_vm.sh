@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A run on a Cloud TPU slice: create, setup, run, logs, stop. Every step can be repeated.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: launch/tpu_vm.sh <step> [options] [-- <verb> [options of the verb]]
+
+steps
+  create   ask for a slice as a queued resource and wait until it is there
+  setup    copy this folder to every host and install FiLax
+  run      start a filax command on every host; it restarts and resumes until it succeeds
+  logs     follow the log of one host (--worker N)
+  status   state of the slice and of the run on every host
+  stop     end the run (the slice stays); delete: give the slice back
+
+options
+  --name NAME        name of the slice              (or FILAX_TPU_NAME)
+  --zone ZONE        e.g. us-east5-a                (or FILAX_TPU_ZONE)
+  --project PROJECT  billing project                (or FILAX_TPU_PROJECT; default: gcloud's own)
+  --type TYPE        e.g. v5p-128 (create)          (or FILAX_TPU_TYPE)
+  --version VERSION  runtime image (create)         (or FILAX_TPU_VERSION; default v2-alpha-tpuv5)
+  --spot             preemptible capacity (create)
+  --worker N         which host (logs; default 0)
+  --dry-run          print the commands and stop
+
+  launch/tpu_vm.sh create --name filax --zone us-east5-a --type v5p-128
+  launch/tpu_vm.sh setup --name filax --zone us-east5-a
+  launch/tpu_vm.sh run --name filax --zone us-east5-a -- \
+      train --config configs/fila_stage4.py --workdir gs://BUCKET/stage4
+TEXT
+}
+
+step=${1:-}
+case "$step" in
+  create | setup | run | logs | status | stop | delete) shift ;;
+  --help | -h) usage; exit 0 ;;
+  *) usage >&2; exit 2 ;;
+esac
+
+name=${FILAX_TPU_NAME:-} zone=${FILAX_TPU_ZONE:-} project=${FILAX_TPU_PROJECT:-}
+type=${FILAX_TPU_TYPE:-} version=${FILAX_TPU_VERSION:-v2-alpha-tpuv5} worker=0 dry='' spot=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --name) name=$2; shift 2 ;;
+    --zone) zone=$2; shift 2 ;;
+    --project) project=$2; shift 2 ;;
+    --type) type=$2; shift 2 ;;
+    --version) version=$2; shift 2 ;;
+    --worker) worker=$2; shift 2 ;;
+    --spot) spot=(--spot); shift ;;
+    --dry-run) dry=1; shift ;;
+    --) shift; break ;;
+    *) echo "launch/tpu_vm.sh: not understood: $1" >&2; exit 2 ;;
+  esac
+done
+need() { [ -n "$2" ] || { echo "launch/tpu_vm.sh: $step needs --$1" >&2; exit 2; }; }
+need name "$name"
+need zone "$zone"
+where=(--zone "$zone")
+[ -z "$project" ] || where+=(--project "$project")
+
+do_it() {
+  if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi
+}
+everywhere() {
+  do_it gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker="$1" --command "$2"
+}
+
+case "$step" in
+  create)
+    need type "$type"
+    do_it gcloud compute tpus queued-resources create "$name" "${where[@]}" \
+      --node-id "$name" --accelerator-type "$type" --runtime-version "$version" "${spot[@]}"
+    if [ -z "$dry" ]; then
+      until gcloud compute tpus queued-resources describe "$name" "${where[@]}" \
+        --format='value(state.state)' | grep -q ACTIVE; do
+        echo "waiting for $type in $zone ..."; sleep 60
+      done
+    fi
+    ;;
+  setup)
+    archive=$(mktemp -u --suffix=.tar.gz)
+    do_it git archive --format=tar.gz --output "$archive" HEAD
+    do_it gcloud compute tpus tpu-vm scp "$archive" "$name:filax.tar.gz" "${where[@]}" --worker=all
+    everywhere all "mkdir -p filax && tar -xzf filax.tar.gz -C filax && cd filax && \
+python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
+    ;;
+  run)
+    [ $# -gt 0 ] || { echo "launch/tpu_vm.sh: run needs a filax command after --" >&2; exit 2; }
+    command=$(printf '%q ' "$@")
+    # A preempted or failed run starts again and resumes from its last checkpoint.
+    everywhere all "cd filax && nohup bash -c 'until .venv/bin/filax $command; do \
+echo restarting; sleep 20; done' > run.log 2>&1 & echo started"
+    ;;
+  logs) everywhere "$worker" "tail -n 100 -F filax/run.log" ;;
+  status)
+    do_it gcloud compute tpus queued-resources describe "$name" "${where[@]}"
+    everywhere all "pgrep -af filax || echo 'nothing runs'; tail -n 2 filax/run.log"
+    ;;
+  stop) everywhere all "pkill -f 'until .venv/bin/filax'; pkill -TERM -f .venv/bin/filax; true" ;;
+  delete)
+    do_it gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet ;;
+esac
