@@ -19,7 +19,7 @@ def split(media: str | os.PathLike | bytes) -> tuple[str, str] | None:
   """("x.array_record", "key") of "x.array_record#key"; None for any other media."""
   if isinstance(media, bytes):
     return None
-  found = re.fullmatch(r"(.+\.array_record[^#/]*)#(.+)", os.fspath(media), re.DOTALL)
+  found = re.fullmatch(r"(.+?\.array_record[^#/]*)#(.+)", os.fspath(media), re.DOTALL)
   return (found[1], found[2]) if found else None
 
 
@@ -38,28 +38,33 @@ def shards(path: str | os.PathLike) -> list[str]:
 
 def locate(path: str, key: str) -> tuple[str, int]:
   """(shard file, record number) of a key; OSError or ValueError saying what is wrong with it."""
-  if os.path.isfile(table := path + KEYS):
-    keys = _keys(table, os.stat(table).st_mtime_ns)
-    if key not in keys:
-      raise ValueError(f"has no key {key!r}; it has {len(keys)} others")
-    shard, record = keys[key]
+  if (table := keys(path)) is not None:
+    if key not in table:
+      raise ValueError(f"the data set has {len(table)} records, but none of that key")
+    shard, record = table[key]
     return os.path.join(os.path.dirname(path), shard), record
   files = shards(path)
   if not key.isdecimal():
-    raise ValueError(f"has no table {os.path.basename(table)}, so its keys are record numbers")
+    raise ValueError(f"no {os.path.basename(path)}{KEYS} is there, so a key is a record number")
   record = int(key)
   for shard in files:
     if record < (count := _reader(shard, os.stat(shard).st_mtime_ns).num_records()):
       return shard, record
     record -= count
-  raise ValueError("has fewer records than that")
+  raise ValueError("the file has fewer records")
 
 
 def read(path: str, key: str) -> bytes:
   """The media of one record."""
   shard, record = locate(path, key)
   data = _reader(shard, os.stat(shard).st_mtime_ns).read([record])[0]
-  return fields(data)["media"] if os.path.isfile(path + KEYS) else data
+  return data if keys(path) is None else fields(data)["media"]
+
+
+def keys(path: str | os.PathLike) -> dict[str, list] | None:
+  """key -> [shard file, record number] of a data set, None where there is no table of keys."""
+  table = os.fspath(path) + KEYS
+  return _table(table, os.stat(table).st_mtime_ns) if os.path.isfile(table) else None
 
 
 def records(path: str | os.PathLike) -> Iterator[bytes]:
@@ -82,22 +87,22 @@ def fields(example: bytes) -> dict[str, bytes]:
     raise ValueError("holds a record that is no TFDS example") from error
 
 
-def write_keys(path: str):
+def write_keys(path: str | os.PathLike):
   """Writes the table of keys of a TFDS data set whose examples have the features key and media."""
-  keys = {}
+  path, table = os.fspath(path), {}
   for shard in shards(path):
     reader = _reader(shard, os.stat(shard).st_mtime_ns)
     for record in range(reader.num_records()):
       key = fields(reader.read([record])[0])["key"].decode()
-      keys[key] = [os.path.basename(shard), record]
+      table[key] = [os.path.basename(shard), record]
   temporary = f"{path}{KEYS}.{os.getpid()}.tmp"
   with open(temporary, "w") as file:
-    json.dump(keys, file)
+    json.dump(table, file)
   os.replace(temporary, path + KEYS)
 
 
 @functools.lru_cache(maxsize=16)
-def _keys(table: str, changed: int) -> dict[str, list]:
+def _table(table: str, changed: int) -> dict[str, list]:
   with open(table, "rb") as file:
     return json.load(file)
 

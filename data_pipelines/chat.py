@@ -65,7 +65,7 @@ def encode(
 def prompt(
     turns: Sequence[Turn], tokenizer: Tokenizer, *, template: str = "chatml", system: str = "",
     time_prompt: str = "none", visuals: Sequence[Visual] = ()) -> Encoded:
-  """A conversation whose next turn is the assistant's: it ends where the answer begins. No labels."""
+  """A conversation up to where the assistant's answer begins, without labels."""
   writer = _Writer(tokenizer, "answer_only")
   _template(template)(writer, _turns(turns, system, time_prompt, visuals), visuals)
   if template == "chatml":
@@ -76,7 +76,7 @@ def prompt(
 
 
 def question(text: str, media: int = 1) -> tuple[Turn, ...]:
-  """The turns of one question about `media` timelines, each shown on a line of its own before it."""
+  """The turns of one question about `media` timelines, shown before it, each on its own line."""
   shown = [part for n in range(media) for part in (n, "\n")]
   return (Turn("user", (*shown[:-1], "\n" + text) if media else (text,)),)
 
@@ -88,8 +88,9 @@ def group_times(times: np.ndarray, frames_per_group: int) -> np.ndarray:
 
 def _fila(visual: Visual) -> tuple[str, str]:
   times = ", ".join(f"{t:.2f}" for t in visual.group_times)
-  return "", (f" This video samples {len(visual.group_times)} frames of a {visual.duration:.2f}-second"
-              f" video at {times} seconds.")
+  return "", (
+    f" This video samples {len(visual.group_times)} frames of a {visual.duration:.2f}-second video "
+    f"at {times} seconds.")
 
 
 def _llava(visual: Visual) -> tuple[str, str]:
@@ -198,7 +199,7 @@ class _Writer:
     cut = 0
     if head and body:
       same = [a == b for a, b in zip(ids, self.tokenizer.encode(head), strict=False)]
-      cut = (same + [False]).index(False)
+      cut = [*same, False].index(False)
     elif head:
       cut = len(ids)
     self._tokens += ids

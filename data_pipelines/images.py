@@ -68,8 +68,8 @@ def views(width: int, height: int, images: Mapping, size: int, alone: bool) -> V
 
 
 def canvas(width: int, height: int, tiles: int, size: int) -> tuple[int, int]:
-  """Rows and columns of the canvas of at most `tiles` tiles that keeps most of the picture's pixels;
-  of equals the one that wastes least, then the narrower one (LLaVA's select_best_resolution)."""
+  """Rows and columns of the canvas of at most `tiles` tiles that keeps most of the pixels; of
+  equals the one that wastes least, then the narrower one (LLaVA's select_best_resolution)."""
   best = None
   for columns in range(1, tiles + 1):
     for rows in range(1, tiles // columns + 1):

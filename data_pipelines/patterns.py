@@ -15,8 +15,8 @@ MODES = ("one_token", "grid", "frame", "none")
 
 
 def video(groups: int, layout: VisualLayout) -> np.ndarray:
-  """A video of `groups` groups of frames. Newlines: one_token, one after the whole video; grid, after
-  every row of every group; frame, after every group; none."""
+  """A video of `groups` groups of frames. Newlines: one_token, one after the whole video; grid,
+  after every row of every group; frame, after every group; none."""
   rows, columns = layout.group_grid
   index = np.arange(groups * rows * columns, dtype=np.int32)
   if layout.newline == "one_token":

@@ -5,6 +5,7 @@ Rows have numbers that run on across epochs; a run's position in the data is one
 of an epoch are a function of the samples' sizes, the settings, the seed and the epoch's number.
 """
 
+import bisect
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import hashlib
@@ -18,15 +19,6 @@ from filax.spec import RowShape
 
 OPEN_ROWS = 16  # Rows that a new sample may still join; more do not fill rows any better.
 MOST_SHAPES = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-  """What one sample takes of a row."""
-
-  tokens: int
-  frames: int = 0
-  images: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +48,8 @@ class Epoch:
 
 
 class Planner:
-  """Rows of every epoch. `sizes(epoch)` -> i64 [samples, 3]: tokens, frames, images of each sample.
+  """Rows of every epoch. `sizes(epoch)` -> i64 [samples, 3]: tokens, frames, images of each sample,
+  other ones every epoch only if they `vary`.
 
   Each sample goes to the smallest shape that holds it. All `batch` rows of a global batch are of
   one shape: where the rows of a shape do not fill its last batch of an epoch, it is topped up with
@@ -65,10 +58,10 @@ class Planner:
   """
 
   def __init__(
-      self, sizes: Callable[[int], np.ndarray], shapes: Sequence[RowShape], *, batch: int, seed: int,
-      packing: bool = True):
+      self, sizes: Callable[[int], np.ndarray], shapes: Sequence[RowShape], *, batch: int,
+      seed: int, packing: bool = True, vary: bool = False):
     self.sizes, self.shapes = sizes, tuple(shapes)
-    self.batch, self.seed, self.packing = batch, seed, packing
+    self.batch, self.seed, self.packing, self.vary = batch, seed, packing, vary
     self._starts, self._epochs = [0], {}  # _starts[e]: the number of epoch e's first row.
     self._lock = threading.RLock()
     if not len(self.epoch(0).order):
@@ -90,10 +83,9 @@ class Planner:
     """The number of an epoch's first row."""
     with self._lock:
       while len(self._starts) <= epoch:
-        if not self.packing and len(self._starts) > 1 and not getattr(self.sizes, "varies", False):
-          rows = self._starts[1]  # Without packing every epoch has as many rows.
-        else:
-          rows = len(self.epoch(len(self._starts) - 1).order)
+        done = len(self._starts) - 1
+        same = done and not self.packing and not self.vary  # Then every epoch has as many rows.
+        rows = self._starts[1] if same else len(self.epoch(done).order)
         if not rows:
           raise ValueError("An epoch has no rows: no sample fits in config.data.rows any more.")
         self._starts.append(self._starts[-1] + rows)
@@ -101,9 +93,9 @@ class Planner:
 
   def row(self, number: int) -> PlanRow:
     """The row of a number, whatever its epoch."""
-    epoch = 0
-    while self.first(epoch + 1) <= number:
-      epoch += 1
+    while self._starts[-1] <= number:
+      self.first(len(self._starts))
+    epoch = bisect.bisect_right(self._starts, number) - 1
     rows, k = self.epoch(epoch), number - self.first(epoch)
     return PlanRow(number, epoch, int(rows.shapes[k // self.batch]), rows.samples(k))
 
@@ -149,14 +141,16 @@ def row_shapes(rows: Iterable[Sequence[int]], frames_per_group: int) -> tuple[Ro
       "((frames, images, positions, samples), ...).")
   for row in rows:
     if min(row[:2]) < 0 or min(row[2:]) < 1:
-      raise ValueError(f"config.data.rows has {row}. Frames and images must be 0 or more, positions "
-                       "and samples 1 or more.")
+      raise ValueError(
+        f"config.data.rows has {row}. Set frames and images to 0 or more, positions and samples to "
+        "1 or more.")
     if row[0] % frames_per_group:
       raise ValueError(
         f"config.data.rows has a row of {row[0]} frames, which is not a multiple of the "
         f"{frames_per_group} that the model merges (config.model.selector.size). Set it to "
         f"{-(-row[0] // frames_per_group) * frames_per_group}.")
-  return tuple(sorted({RowShape(*row) for row in rows}, key=lambda s: (s.length, s.frames, s.images)))
+  size = lambda shape: (shape.length, shape.frames, shape.images)
+  return tuple(sorted({RowShape(*row) for row in rows}, key=size))
 
 
 def smallest(sizes: np.ndarray, shapes: Sequence[RowShape]) -> np.ndarray:
@@ -216,7 +210,7 @@ def fingerprint(**facts) -> str:
   """sha256 of everything that decides the rows: JSON-like values, arrays and bytes."""
   def plain(value):
     if isinstance(value, np.ndarray):
-      return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+      value = f"{value.dtype} {value.shape}".encode() + value.tobytes()
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)
 
   return hashlib.sha256(json.dumps(facts, sort_keys=True, default=plain).encode()).hexdigest()

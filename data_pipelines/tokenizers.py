@@ -20,7 +20,7 @@ _UNDERSCORE = "\u2581"  # Stands for a space in sentencepiece, so the letter its
 
 
 class Tokenizer(abc.ABC):
-  """One tokenizer: `path` (of its file), `vocab_size` (its highest id + 1), `controls` (name -> id).
+  """One tokenizer: `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id).
 
   A control token is every added, special or user-defined token of more than one character (single
   characters such as a user-defined newline are text). Picklable; thread-safe.
@@ -55,8 +55,8 @@ class Tokenizer(abc.ABC):
     """The id of a control token. Raises ValueError if there is none of this name."""
     if name not in self.controls:
       raise ValueError(
-        f"The tokenizer {self.path} has no control token {name!r}. Set config.data.tokenizer to one "
-        f"that has it, or config.data.template to one that needs none (plain).")
+        f"The tokenizer {self.path} has no control token {name!r}. Set config.data.tokenizer to "
+        f"one that has it, or config.data.template to one that needs none (plain).")
     return self.controls[name]
 
   def encode(self, text: str) -> list[int]:
@@ -65,7 +65,7 @@ class Tokenizer(abc.ABC):
     return self._encode(text.encode("utf-8", "replace").decode())  # Lone surrogates become "?".
 
   def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-    """The text of ids. Control tokens are left out or written by name; ids past the end left out."""
+    """The text of ids. Controls are left out or written by name; ids past the end are left out."""
     return "".join(
       self._decode(run) if name is None else "" if skip_special else name
       for name, run in self._runs(ids))
@@ -190,7 +190,7 @@ def load(path: str | os.PathLike) -> Tokenizer:
 
 
 def check_vocabulary(tokenizer: Tokenizer, rows: int):
-  """Raises ValueError if the tokenizer has ids that the model's `rows` embedding rows do not cover."""
+  """Raises ValueError if the model's `rows` embedding rows do not cover the tokenizer's ids."""
   if tokenizer.vocab_size > rows:
     raise ValueError(
       f"The tokenizer {tokenizer.path} has ids up to {tokenizer.vocab_size - 1}, but the llm has "

@@ -70,7 +70,7 @@ def build_video_lm(config: Mapping[str, Any], selector: Mapping[str, Any] | None
   llm = build("llm", roles.pop("llm"), **types)
   parts = {role: build(role, roles[role], out=llm.width, **types) for role in roles}
   parts["llm"] = llm
-  known = set(VideoLM.__dataclass_fields__) - {"parent", "name", *ROLES}
+  known = set(VideoLM.__dataclass_fields__) - {"parent", "name", "processor", *ROLES}
   if unknown := sorted(set(config) - known):
     raise ValueError(f"Unknown key config.model.{unknown[0]}. Known: {', '.join(sorted(known))}.")
   return VideoLM(**parts, **config)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small corpus of real H.264 videos with questions, on which a tiny model learns to answer.
 
-A video is 2 to 3 minutes of scenes. A scene is one bright shape on one dark background, nearly still,
-so most frames repeat each other. Backgrounds differ within a video, and the questions ask by them:
-"What shape is on red?". Training videos hold long scenes, which frames at even times always
+A video is 2 to 3 minutes of scenes. A scene is one bright shape on one dark background, nearly
+still, so most frames repeat each other. Backgrounds differ within a video, and questions name
+them: "What shape is on red?". Training videos hold long scenes, which frames at even times always
 show; held-out videos also hold scenes of 3 to 5 seconds, which such frames mostly miss.
 
   python -m data_pipelines.synthesis.toy --out DIR [--videos 300] [--held 64] [--seed 0]
@@ -178,14 +178,14 @@ def clip_records(rng, name: str, shots: Sequence[Shot], clips: int = 4) -> list[
 
 
 def train_records(rng, name: str, shots: Sequence[Shot], turns: int = 4) -> list[dict]:
-  """Stage 2: all questions about the long scenes, shuffled into records of about `turns`, and one
+  """Stage 2: all questions about the long scenes, shuffled into records of at most `turns`, and one
   record in four a caption. What even frames may miss is never asked."""
   shown = [shot for shot in shots if not shot.short]
   asked = [row[1:] for row in questions(shown)]
   talks = []
   for _ in range(2):  # Other company and another order for the same questions.
     order = rng.permutation(len(asked))
-    pieces = np.array_split(order, max(1, round(len(asked) / turns)))
+    pieces = np.array_split(order, -(-len(asked) // turns))
     talks += [[asked[i] for i in piece] for piece in pieces]
   caption = (DESCRIBE, ", ".join(shot.caption for shot in shown))
   talks += [[caption]] * round(len(talks) / 3)
@@ -293,7 +293,10 @@ def _tokenizer(folder: pathlib.Path, records: Sequence[dict]) -> None:
   """Trains tokenizer.model on what the records say."""
   from data_pipelines import tokenizers
 
-  texts = (turn["value"].removeprefix(f"{IMAGE}\n") for r in records for turn in r["conversations"])
+  roles = {"human": "user", "gpt": "assistant"}  # Their names are single pieces, too.
+  texts = (
+    f"{roles[turn['from']]}\n{turn['value'].removeprefix(IMAGE).lstrip()}"
+    for record in records for turn in record["conversations"])
   tokenizers.train_sentencepiece(texts, folder / "tokenizer.model", vocab_size=512)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws which frames of a video were taken: one strip a way of taking them, as FiLA-Video's Fig. 1."""
+"""Draws which frames of a video were taken, a strip for every way to take them (FiLA, Fig. 1)."""
 
 from collections.abc import Sequence
 import os
@@ -7,10 +7,12 @@ from typing import IO
 
 import numpy as np
 
-THEMES = dict(  # Paper and ink of a figure.
+THEMES = dict(
   light=dict(paper="#ffffff", ink="#1d2129", faint="#6b7280", line="#d5d9e0"),
   dark=dict(paper="#171a21", ink="#e8eaee", faint="#9aa1ad", line="#353b47"))
-GAP = 2  # Pixels between neighbouring thumbnails.
+DPI = 110  # Of the drawing, whose unit is a pixel.
+GAP, SPACE = 2, 10  # Between thumbnails of a group, and between groups.
+TITLE, TIME, MARGIN = 34, 24, 14  # Heights of a title and of a line of times; the border.
 
 
 def contact_sheet(
@@ -18,50 +20,49 @@ def contact_sheet(
   path: str | os.PathLike | IO[bytes],
   *,
   group: int = 1,
-  across: int = 24,
+  across: int = 12,
   side: int = 96,
   theme: str = "light",
 ) -> None:
-  """Writes a PNG: for every (title, frames u8 [n h w 3], times [n] in seconds) a strip of thumbnails.
+  """Writes a PNG with a strip of thumbnails for every (title, frames u8 [n h w 3], times [n] s).
 
-  Each thumbnail has its time below it. `group` neighbours that belong together (a scene, a triple)
-  stand closer; a strip longer than `across` thumbnails goes on in the next line.
+  `group` neighbours that belong together (a scene, a triple) stand closer. A strip of more than
+  `across` thumbnails goes on in the next line. Thumbnails are `side` pixels high.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
   colours = THEMES[theme]
   across = max(group, across // group * group)
-  strips = [_strip(frames, times, group, across, side) for _, frames, times in rows]
-  heights = [len(lines) for lines in strips]
-  width = max((line[0].shape[1] for lines in strips for line in lines), default=side)
-  inches = min(16.0, max(5.0, width / 110))
-  line_inches = inches * side / width + 0.24
-  figure = Figure((inches, sum(heights) * line_inches + 0.42 * len(rows)), dpi=150)
+  strips = [(title, _lines(frames, times, group, across, side)) for title, frames, times in rows]
+  width = max((line[-1][0] + line[-1][1].shape[1] for _, s in strips for line in s), default=side)
+  height = sum(TITLE + len(lines) * (side + TIME) for _, lines in strips)
+  figure = Figure(((width + 2 * MARGIN) / DPI, (height + 2 * MARGIN) / DPI), dpi=DPI)
   FigureCanvasAgg(figure)
-  figure.patch.set_facecolor(colours["paper"])
-  axes = figure.subplots(
-    len(rows), 1, squeeze=False, gridspec_kw=dict(height_ratios=[h + 0.2 for h in heights]))
-  for ax, (title, _, _), lines in zip(axes[:, 0], rows, strips, strict=True):
-    _draw(ax, title, lines, width, side, side * 0.24 / (inches * side / width), colours)
-  figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.3 / figure.get_figheight(), hspace=0.12)
+  ax = figure.add_axes((0, 0, 1, 1))
+  ax.set_axis_off()
+  top = MARGIN
+  for title, lines in strips:
+    ax.text(0, top, title, color=colours["ink"], fontsize=11, fontweight="bold", va="top")
+    top += TITLE
+    for line in lines:
+      _draw(ax, line, top, side, colours["faint"])
+      top += side + TIME
+  ax.set_xlim(-MARGIN, width + MARGIN)
+  ax.set_ylim(height + 2 * MARGIN, 0)
   figure.savefig(path, format="png", facecolor=colours["paper"])
 
 
-def _strip(frames, times, group: int, across: int, side: int):
-  """[(picture u8 [side W 3], centre x of every thumbnail, times)], one per line."""
+def _lines(frames, times, group: int, across: int, side: int):
+  """[[(x, picture u8 [side w 3], seconds)]], a list per line of the strip."""
   lines = []
   for first in range(0, len(frames), across):
-    part = [_thumbnail(frame, side) for frame in frames[first:first + across]]
-    gaps = [GAP if (i + 1) % group else GAP * 5 for i in range(len(part))]
-    width = sum(p.shape[1] for p in part) + sum(gaps[:-1])
-    canvas, centres, x = np.zeros((side, width, 4), np.uint8), [], 0
-    for picture, gap in zip(part, gaps, strict=True):
-      canvas[:, x:x + picture.shape[1], :3] = picture
-      canvas[:, x:x + picture.shape[1], 3] = 255
-      centres.append(x + picture.shape[1] / 2)
-      x += picture.shape[1] + gap
-    lines.append((canvas, centres, list(times[first:first + across])))
+    line, x = [], 0
+    for i in range(first, min(first + across, len(frames))):
+      picture = _thumbnail(frames[i], side)
+      line.append((x, picture, times[i]))
+      x += picture.shape[1] + (SPACE if (i + 1) % group == 0 and group > 1 else GAP)
+    lines.append(line)
   return lines
 
 
@@ -74,22 +75,13 @@ def _thumbnail(frame: np.ndarray, side: int) -> np.ndarray:
   return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize(size, Image.BICUBIC))
 
 
-def _draw(ax, title: str, lines, width: int, side: int, room: float, colours) -> None:
-  """One strip: `room` pixels under each line hold the times."""
-  step = side + room
-  ax.set_xlim(0, width)
-  ax.set_ylim(step * len(lines), 0)
-  ax.set_axis_off()
-  ax.set_title(title, loc="left", color=colours["ink"], fontsize=11, fontweight="bold")
-  for row, (picture, centres, times) in enumerate(lines):
-    top = row * step
-    ax.imshow(
-      picture, extent=(0, picture.shape[1], top + side, top), aspect="auto",
-      interpolation="antialiased")
-    for x, seconds in zip(centres, times, strict=True):
-      ax.text(
-        x, top + side + room * 0.12, clock(seconds), color=colours["faint"], fontsize=7,
-        ha="center", va="top")
+def _draw(ax, line, top: float, side: int, ink: str) -> None:
+  """One line of thumbnails, their times below."""
+  for x, picture, seconds in line:
+    right = x + picture.shape[1]
+    ax.imshow(picture, extent=(x, right, top + side, top), aspect="auto")
+    ax.text((x + right) / 2, top + side + 4, clock(seconds), color=ink, fontsize=7.5, ha="center",
+            va="top")
 
 
 def clock(seconds: float) -> str:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import time
 
+from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
-from filax.infer.programs import Program, bucket
+from filax.infer.programs import Program, bucket, on_mesh
 from filax.ops import sampling
 from filax.spec import TEXT
 
@@ -64,18 +65,21 @@ def generate(
   tokens = pad(prompts, length, 0)
   index = None if table is None else pad(visual_index, length, TEXT)
 
-  start = time.perf_counter()
-  logits, cache = PREFILL(
-    f"{len(prompts)} x {length}", model, params, tokens, counts, table, index, slots=length + room)
-  jax.block_until_ready(logits)
-  middle = time.perf_counter()
   settings = dict(
     temperature=np.float32(temperature), top_p=np.float32(top_p), top_k=np.int32(top_k),
     vocab=np.int32(model.vocab if vocab is None else min(vocab, model.vocab)))
-  out, count, done = jax.device_get(DECODE(
-    f"{len(prompts)} x {length} + {room}", model, params, cache, logits, jax.random.key(seed),
-    np.asarray(stop, np.int32), np.int32(max_new_tokens), settings, room=room,
-    greedy=temperature == 0))
+
+  core, start = language(model), time.perf_counter()
+  with on_mesh(model):
+    logits, cache = PREFILL(
+      f"{len(prompts)} x {length}", core, params, tokens, counts, table, index,
+      slots=length + room)
+    jax.block_until_ready(logits)
+    middle = time.perf_counter()
+    out, count, done = jax.device_get(DECODE(
+      f"{len(prompts)} x {length} + {room}", core, params, cache, logits, jax.random.key(seed),
+      np.asarray(stop, np.int32), np.int32(max_new_tokens), settings, room=room,
+      greedy=temperature == 0))
   end = time.perf_counter()
   rows = [row[:n].tolist() for row, n in zip(out, count, strict=True)]
   return Generated(rows, done.tolist(), middle - start, end - middle)
@@ -133,6 +137,13 @@ def decode(
 
 PREFILL = Program("prefill", prefill, static_argnums=0, static_argnames="slots")
 DECODE = Program("decode", decode, static_argnums=0, static_argnames=("room", "greedy"))
+
+
+def language(model):
+  """The model with its llm alone, so that models which see differently share compiled programs."""
+  none = nn.Module()
+  return model.clone(
+    encoder=none, selector=none, merger=none, projector=none, encode_chunk=0, processor=None)
 
 
 def pad(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 """Compiled programs that say so: every compilation is counted and printed once."""
 
 from collections.abc import Callable
+import contextlib
 import sys
 import time
 
@@ -35,6 +36,12 @@ class Program:
       return function(*args, **kwargs)
 
     return traced
+
+
+def on_mesh(model):
+  """The context in which a model's programs run: the mesh that its parameters were loaded onto."""
+  mesh = getattr(model.processor, "mesh", None)
+  return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def bucket(size: int, sizes: tuple[int, ...], knob: str) -> int:

@@ -3,6 +3,7 @@
 (`visual_index`); here pictures become the rows of a visual table, and one gather splices it in."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from flax import linen as nn
 from flax import struct
@@ -41,6 +42,7 @@ class VideoLM(nn.Module):
   llm: nn.Module
   merge_stage: str = "vision"
   encode_chunk: int = 0
+  processor: Any = None  # How a loaded model is fed (filax.infer.processor.Processor).
 
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
     """A packed batch (filax.spec.BATCH) -> hidden states of every place. Where [R L] arrays are not

@@ -63,6 +63,10 @@ class Checkpoints:
   def __exit__(self, *_):
     self._manager.close()
 
+  def warm(self, state: TrainState) -> None:
+    """Compiles what `save` runs on the devices, so that nothing compiles in the middle of a run."""
+    jax.block_until_ready(digests(vars(state)))
+
   def save(self, state: TrainState, row: int, fingerprint: str, config: Mapping[str, Any]) -> None:
     """Copies the state off the devices and writes it in the background. A step is saved once."""
     step = int(jax.device_get(state.step))
@@ -167,7 +171,7 @@ def digests(tree: PyTree) -> PyTree:
 
 
 def _items(state, data, config):
-  sums = {path: int(x) for path, x in _flat(jax.device_get(digests(state))).items()}
+  sums = {path: int(x) for path, x in flat(jax.device_get(digests(state))).items()}
   return ocp.args.Composite(
     state=ocp.args.StandardSave(state),
     data=ocp.args.JsonSave(data | dict(format=FORMAT, digests=sums)),
@@ -178,7 +182,7 @@ def _restore(path: epath.Path, like: TrainState) -> Restored:
   data, stored = _header(path)
   target = vars(like)
   missing, extra = differences(
-    {k: v.shape for k, v in _flat(target).items()}, {k: v.shape for k, v in stored.items()})
+    {k: v.shape for k, v in flat(target).items()}, {k: v.shape for k, v in stored.items()})
   if missing or extra:
     raise ValueError(
       f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
@@ -192,8 +196,8 @@ def _restore_params(path, like):
   data, stored = _header(path)
   stored = {k.removeprefix("params/"): v for k, v in stored.items() if k.startswith("params/")}
   if like is None:
-    like = _nest({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stored.items()})
-  wanted = _flat(like)
+    like = nest({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stored.items()})
+  wanted = flat(like)
   missing, extra = differences(
     {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()})
   found = [k for k in wanted if k in stored]
@@ -201,9 +205,9 @@ def _restore_params(path, like):
   params = {}
   for group in [[k] for k in found] if casts else [found]:  # Casting holds one more leaf at a time.
     part = {k: _placed(wanted[k], stored[k].dtype) for k in group}
-    read = _flat(_read(path, {"params": _nest(part)}, data["digests"])["params"])
+    read = flat(_read(path, {"params": nest(part)}, data["digests"])["params"])
     params |= {k: x.astype(wanted[k].dtype) for k, x in read.items()}
-  return _nest(params), missing, extra
+  return nest(params), missing, extra
 
 
 def _placed(leaf, dtype):
@@ -220,7 +224,7 @@ def _header(path: epath.Path) -> tuple[dict, dict]:
       f"{FORMAT}. Update FiLax.")
   with _damage("its list of arrays cannot be read"):
     tree = ocp.PyTreeCheckpointHandler().metadata(path / "state").tree
-    return data, _flat(tree)
+    return data, flat(tree)
 
 
 def _read(path: epath.Path, target: PyTree, sums: Mapping[str, int]) -> PyTree:
@@ -229,7 +233,7 @@ def _read(path: epath.Path, target: PyTree, sums: Mapping[str, int]) -> PyTree:
     target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
   with _damage("an array cannot be read"):
     tree = ocp.PyTreeCheckpointHandler().restore(path / "state", args=args)
-  for name, x in _flat(jax.device_get(digests(tree))).items():
+  for name, x in flat(jax.device_get(digests(tree))).items():
     if int(x) != sums.get(name):
       raise Damaged(f"{name} is not what was written (its digest differs).")
   return tree
@@ -271,9 +275,9 @@ def _on_one_process(action) -> None:
     ocp.multihost.sync_global_processes("filax_checkpoint")
 
 
-def _flat(tree: PyTree) -> dict[str, Any]:
+def flat(tree: PyTree) -> dict[str, Any]:
   return {leaf_path(p): x for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def _nest(flat: Mapping[str, Any]) -> dict:
+def nest(flat: Mapping[str, Any]) -> dict:
   return traverse_util.unflatten_dict(flat, sep="/")

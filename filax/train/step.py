@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 import optax
 
 from filax.ops import losses
+from filax.parallel import zigzag
 from filax.train.optim import Optimizer, merge
 from filax.train.state import TrainState
 
@@ -31,6 +32,7 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
       f"config.optim.reduction is {reduction!r}. Set it to one of {', '.join(REDUCTIONS)}.")
 
   def loss(params, batch, rng):
+    batch = zigzag.lay(batch)
     hidden = model.apply({"params": params}, batch, rngs={"dropout": rng})
     head = model.apply({"params": params}, method="head")
     nll, hit = losses.cross_entropy(

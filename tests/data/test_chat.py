@@ -52,9 +52,9 @@ def reference_llava(tokenizer, system, turns, visual):
     turn += [end, newline]
     ids += turn
     labels += turn if role == "assistant" else [-100] * len(turn)
-  labels = [i if i in (start, end, newline) else l for i, l in zip(ids, labels, strict=True)]
-  spread = lambda values, fill: sum(
-    ([fill] * visual if i == -200 else [v] for i, v in zip(ids, values, strict=True)), [])
+  labels = [i if i in (start, end, newline) else x for i, x in zip(ids, labels, strict=True)]
+  spread = lambda values, fill: [
+    x for i, v in zip(ids, values, strict=True) for x in ([fill] * visual if i == -200 else [v])]
   return spread(ids, tokenizer.pad_id), spread(labels, -100)
 
 

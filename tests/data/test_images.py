@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views, pixels and token patterns of pictures, against LLaVA's rules written out here."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 import pytest
@@ -112,7 +113,8 @@ def test_published_lengths():
   lengths = {mode: len(patterns.video(32, VisualLayout(384, 1, (14, 14), (27, 27), mode)))
              for mode in patterns.MODES}
   assert lengths == dict(one_token=6273, grid=6720, frame=32 * 197, none=6272)
-  assert len(patterns.image(images.views(640, 480, dict(mode="pad", tiles=1), 384, True), video)) == 730
+  padded = images.views(640, 480, dict(mode="pad", tiles=1), 384, True)
+  assert len(patterns.image(padded, video)) == 730
 
 
 def test_errors_name_the_knob():

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts and times of frames against LLaVA's index rule and by arithmetic."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ def test_ends_are_llavas_linspace_of_indices(frames, count, fps):
   times = sampling.sample_times(UNIFORM, count, extent)
   reference = np.linspace(0, frames - 1, count).astype(int)  # LLaVA, force_sample.
   on_screen = np.floor(times * fps + 1e-6).astype(int)
-  exact = np.linspace(0, frames - 1, count) % 1  # An index that is whole but for rounding may differ.
+  exact = np.linspace(0, frames - 1, count) % 1  # Rounding may move an index that is whole.
   clear = (exact > 1e-5) & (exact < 1 - 1e-5)
   np.testing.assert_array_equal(on_screen[clear], reference[clear])
   assert times[0] == 0 and np.all(np.diff(times) >= 0) and times[-1] <= extent.last + 1e-9
@@ -51,7 +52,8 @@ def test_short_video_repeats_its_last_frame(frames):
 
 
 def test_extent_of_timelines():
-  probes = {"a": Probe(frames=40, duration=20.0, fps=2.0), "b": Probe(frames=30, duration=10.0, fps=3.0),
+  probes = {"a": Probe(frames=40, duration=20.0, fps=2.0),
+            "b": Probe(frames=30, duration=10.0, fps=3.0),
             "broken": Probe(error="x"), "p": Probe(frames=1, width=4, height=4)}
   of = lambda *scenes: sampling.extent(scenes, probes)
   assert of(Scene("a")) == sampling.Extent(20.0, 19.5, 40)
@@ -64,7 +66,7 @@ def test_extent_of_timelines():
 
 @pytest.mark.parametrize("count", [0, -3, 95])
 def test_count_that_is_not_whole_groups_names_both_knobs(count):
-  with pytest.raises(ValueError, match=r"config\.data\.sampling\.frames=.*config\.model\.selector\.size"):
+  with pytest.raises(ValueError, match=r"data\.sampling\.frames=.*config\.model\.selector\.size"):
     sampling.frame_count(dict(UNIFORM, frames=count), TEN, 3)
 
 

@@ -3,9 +3,10 @@
 
 import pickle
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
-from small_tokenizers import qwen_like, SPECIALS, TEXTS
+from small_tokenizers import SPECIALS, TEXTS, qwen_like
 import tokenizers as hf
 
 from data_pipelines import tokenizers

@@ -93,6 +93,11 @@ def test_a_jump_shows_what_reading_through_shows(encoding, tmp_path):
   assert found.duration == pytest.approx(9.0, abs=0.11)
 
 
+def test_a_jump_reads_one_group_of_pictures(clip):
+  numbers, _ = shown(clip, [0.0, 5.0], limits=video.Limits(packets=25))  # Of 60.
+  assert numbers == [0, 50]
+
+
 def fragmented(path, out):
   """The same packets in a file whose index is spread over it."""
   import av

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -94,3 +95,8 @@ def test_groups_of_one_and_groups_larger_than_the_video():
 def test_unknown_history_names_the_knob():
   with pytest.raises(ValueError, match=r"config\.infer\.selector .*similar, dissimilar"):
     history.sign("nearest")
+
+
+def test_signatures_are_checked_in_tests():
+  with pytest.raises(jaxtyping.TypeCheckError, match="mask"):
+    history.supplement(jnp.ones((T, D)), jnp.ones(T + 1, bool), jnp.array([3]), 3)

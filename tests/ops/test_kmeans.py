@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""K-Means against sklearn, and what must hold for any video: padding, order, repeats, still frames."""
+"""K-Means against sklearn, and what holds for any video: padding, order, repeats, still frames."""
 
 import functools
 
@@ -38,7 +38,8 @@ def everything(x):
 def test_steps_equal_sklearn(seed, steps):
   x, _ = blobs(seed, 300, 9, 16, spread=3)
   init = x[np.random.default_rng(seed).choice(300, 12, replace=False)]
-  reference = KMeans(12, init=init.astype(float), n_init=1, max_iter=steps, tol=0).fit(x.astype(float))
+  reference = KMeans(12, init=init.astype(float), n_init=1, max_iter=steps, tol=0)
+  reference.fit(x.astype(float))
   centers = kmeans.lloyd(jnp.asarray(x), everything(x), jnp.asarray(init), steps)
   np.testing.assert_allclose(centers, reference.cluster_centers_, atol=1e-4)
   owner, gap = kmeans.assign(jnp.asarray(x), everything(x), centers)
@@ -180,7 +181,7 @@ def test_fill_takes_the_largest_gap_first():
 def test_videos_of_a_batch_do_not_interact():
   x = jnp.stack([jnp.asarray(blobs(s, T, 4, D)[0]) for s in range(3)])
   mask = jnp.arange(T) < jnp.array([24, 17, 3])[:, None]
-  together = jax.vmap(lambda x, m: kmeans.scenes(x, m, C, steps=20))(x, mask)
+  together = jax.jit(jax.vmap(scenes))(x, mask)
   for i in range(3):
     np.testing.assert_array_equal(together[i], scenes(x[i], mask[i]))
 

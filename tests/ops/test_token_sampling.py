@@ -11,13 +11,16 @@ from transformers.generation import logits_process
 from filax.ops import sampling
 
 
+RANKS, DRAW = jax.jit(sampling.ranks), jax.jit(sampling.draw)
+
+
 def logits(rows=3, vocab=40, seed=0):
   return (3 * np.random.default_rng(seed).standard_normal((rows, vocab))).astype(np.float32)
 
 
 def shares(x, temperature=1.0, top_p=1.0, top_k=0):
   """Probability of every token after the cuts."""
-  ranked, order = sampling.ranks(jnp.asarray(x), temperature, top_p, top_k)
+  ranked, order = RANKS(jnp.asarray(x), temperature, top_p, top_k)
   out = np.zeros(x.shape)
   np.put_along_axis(out, np.asarray(order), np.asarray(jax.nn.softmax(ranked)), axis=-1)
   return out
@@ -37,7 +40,7 @@ def test_cuts_equal_transformers(temperature, top_p, top_k):
 
 def test_draws_follow_the_shares():
   x = np.tile(logits(1, 6), (20_000, 1))
-  drawn = sampling.draw(
+  drawn = DRAW(
     jnp.asarray(x), jax.random.key(0), jnp.float32(0.8), jnp.float32(0.9), jnp.int32(0))
   counts = np.bincount(drawn, minlength=6) / len(x)
   np.testing.assert_allclose(counts, shares(x[:1], 0.8, 0.9)[0], atol=0.015)
@@ -45,7 +48,7 @@ def test_draws_follow_the_shares():
 
 def test_a_row_does_not_depend_on_the_others():
   x, options = jnp.asarray(logits(4)), (jnp.float32(1), jnp.float32(1), jnp.int32(0))
-  whole = sampling.draw(x, jax.random.key(3), *options)
+  whole = DRAW(x, jax.random.key(3), *options)
   for rows in (1, 2):
     np.testing.assert_array_equal(
       sampling.draw(x[:rows], jax.random.key(3), *options), whole[:rows])
@@ -57,5 +60,5 @@ def test_greedy_takes_the_lower_id_of_a_tie():
 
 def test_masked_tokens_are_never_drawn():
   x = jnp.where(jnp.arange(8) < 2, 0.0, -jnp.inf)[None].repeat(500, axis=0)
-  drawn = sampling.draw(x, jax.random.key(0), jnp.float32(5), jnp.float32(1), jnp.int32(0))
+  drawn = DRAW(x, jax.random.key(0), jnp.float32(5), jnp.float32(1), jnp.int32(0))
   assert set(drawn.tolist()) == {0, 1}

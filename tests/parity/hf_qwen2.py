@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random tiny Qwen2 models of transformers, and their weights in the layout of FiLax."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
@@ -53,7 +55,7 @@ def params_of(state, model) -> dict:
     embed_tokens=dict(embedding=_rows(state["model.embed_tokens.weight"], model.rows)))
   if not model.tied:
     params["lm_head"] = dict(kernel=_rows(state["lm_head.weight"], model.rows).T)
-  return params
+  return jax.tree.map(jnp.asarray, params)
 
 
 def _stack(state, suffix, shape=None, turn=False):

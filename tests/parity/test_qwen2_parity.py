@@ -19,12 +19,6 @@ CASES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _full_precision():
-  with jax.default_matmul_precision("highest"):
-    yield
-
-
 def layers_of_theirs(model, tokens, **kwargs):
   """Hidden states after the embedding and after every layer (the last without its norm)."""
   found = [model.model.embed_tokens(tokens)]
@@ -39,6 +33,15 @@ def layers_of_theirs(model, tokens, **kwargs):
   return [x.detach().numpy() for x in found], logits.numpy()
 
 
+def layers_of_ours(model, params, inputs):
+  """The output of every layer for the given input of every layer."""
+  positions = jnp.broadcast_to(jnp.arange(inputs[0].shape[1]), inputs[0].shape[:2])
+  one = lambda params, x, layer: model.apply(
+    {"params": params}, x, positions, start=layer, stop=layer + 1, method="blocks")[0]
+  run = jax.jit(lambda params, inputs: [one(params, x, i) for i, x in enumerate(inputs)])
+  return run(params, [jnp.asarray(x) for x in inputs])
+
+
 def logits_of_ours(model, params, tokens, positions=None, segment_ids=None):
   if positions is None:
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
@@ -47,7 +50,7 @@ def logits_of_ours(model, params, tokens, positions=None, segment_ids=None):
     hidden, _ = model(model.embed(tokens), positions, segment_ids)
     return model.logits(hidden)
 
-  return model.apply({"params": params}, tokens, method=run)
+  return jax.jit(lambda params: model.apply({"params": params}, tokens, method=run))(params)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -55,17 +58,13 @@ def test_every_layer_and_the_logits_equal_transformers(name):
   theirs, ours, params = hf_qwen2.pair(**CASES[name])
   tokens = np.random.default_rng(1).integers(0, ours.vocab, (2, 40))
   hidden, logits = layers_of_theirs(theirs, torch.tensor(tokens))
-  variables, tokens = {"params": params}, jnp.asarray(tokens)
-  positions = jnp.broadcast_to(jnp.arange(40), (2, 40))
-  x = ours.apply(variables, tokens, method="embed")
+  tokens = jnp.asarray(tokens)
+  x = ours.apply({"params": params}, tokens, method="embed")
   np.testing.assert_array_equal(x, hidden[0])
-  for layer in range(ours.depth):
-    # Each layer gets their input, so that the tolerance is that of one layer.
-    mine, _ = ours.apply(
-      variables, jnp.asarray(hidden[layer]), positions, start=layer, stop=layer + 1,
-      method="blocks")
-    scale = np.abs(hidden[layer + 1]).max()
-    np.testing.assert_allclose(mine / scale, hidden[layer + 1] / scale, atol=1e-5, rtol=0)
+  # Each layer gets their input, so that the tolerance is that of one layer.
+  for mine, layer in zip(layers_of_ours(ours, params, hidden[:-1]), hidden[1:], strict=True):
+    scale = np.abs(layer).max()
+    np.testing.assert_allclose(mine / scale, layer / scale, atol=1e-5, rtol=0)
   np.testing.assert_allclose(
     logits_of_ours(ours, params, tokens), logits, atol=1e-4, rtol=1e-4)
 

@@ -6,52 +6,24 @@ The feature is the output of the last block here, before `post_layernorm`: that 
 checkpoint for other software adds the norm (weight 1, bias 0, or what was imported).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from flax import linen as nn
-import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from filax.models.layers import Dense, LayerNorm, PatchEmbed, Stack, standardise
+from filax.ops import full_attention
 from filax.parallel.rules import constrain
 
 _xavier = nn.initializers.xavier_uniform()
-
-
-def _auto(q, k, v) -> Float[Array, "B N H d"]:
-  """cuDNN's fused attention for half precision on a GPU, else XLA's. Softmax in float32."""
-  fused = jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16)
-  return (_cudnn if fused else _xla)(q, k, v)
-
-
-def _xla(q, k, v) -> Float[Array, "B N H d"]:
-  return jax.nn.dot_product_attention(q, k, v, implementation="xla")
-
-
-def _cudnn(q, k, v) -> Float[Array, "B N H d"]:
-  return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
-
-
-ATTENTION = {"auto": _auto, "xla": _xla, "cudnn": _cudnn}
-
-
-def attention(name: str) -> Callable[..., Float[Array, "B N H d"]]:
-  """The function (q, k, v) -> [B N H d] behind config.model.encoder.attention."""
-  if name not in ATTENTION:
-    raise ValueError(
-      f"config.model.encoder.attention={name!r} is unknown. Set it to one of "
-      f"{', '.join(ATTENTION)}.")
-  return ATTENTION[name]
 
 
 class Attention(nn.Module):
   """Every patch sees every patch of its frame, x [B N E] -> [B N E]."""
 
   heads: int
-  attend: str = "auto"
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
@@ -62,7 +34,7 @@ class Attention(nn.Module):
     q, k, v = (
       constrain(Dense(split, name=f"{name}_proj", **types)(x), "frames - heads -")
       for name in "qkv")
-    o = checkpoint_name(constrain(attention(self.attend)(q, k, v), "frames - heads -"), "attn")
+    o = checkpoint_name(constrain(full_attention.attend(q, k, v), "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="out_proj", **types)(o)
 
 
@@ -87,7 +59,6 @@ class Block(nn.Module):
   heads: int
   mlp: int
   eps: float
-  attend: str
   dtype: Any
   param_dtype: Any
 
@@ -95,7 +66,7 @@ class Block(nn.Module):
   def __call__(self, x: Float[Array, "B N E"], cache=None):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     h = LayerNorm(self.eps, name="layer_norm1", **types)(x)
-    x = x + Attention(self.heads, self.attend, name="self_attn", **types)(h)
+    x = x + Attention(self.heads, name="self_attn", **types)(h)
     h = LayerNorm(self.eps, name="layer_norm2", **types)(x)
     x = x + MLP(self.mlp, name="mlp", **types)(h)
     return constrain(x, "frames - -"), cache
@@ -137,7 +108,6 @@ class Siglip(nn.Module):
   mlp: int
   clip: int = 1  # Frames encoded jointly.
   eps: float = 1e-6
-  attention: str = "auto"  # auto | xla | cudnn
   remat: str = "none"
   dtype: Any = "float32"
   param_dtype: Any = "float32"
@@ -150,7 +120,7 @@ class Siglip(nn.Module):
   def setup(self):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     self.embeddings = Embeddings(self.width, self.patch, **types)
-    options = dict(heads=self.heads, mlp=self.mlp, eps=self.eps, attend=self.attention, **types)
+    options = dict(heads=self.heads, mlp=self.mlp, eps=self.eps, **types)
     self.stack = Stack(Block, self.depth, options, self.remat)
     nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
 

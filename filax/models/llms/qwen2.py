@@ -191,8 +191,8 @@ class Qwen2(nn.Module):
     is the index of a token in its row, where the row is not laid out in natural order.
     """
     x, cache = self.blocks(x, positions, segment_ids, cache, lengths, place)
-    if self.is_initializing():
-      self.head()
+    if self.is_initializing():  # Whoever calls the llm alone also gets both of its tables.
+      self.embed(positions), self.head()
     return self.norm(x), cache
 
   def blocks(

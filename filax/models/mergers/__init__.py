@@ -9,21 +9,11 @@ merged groups and of images), `__call__` for groups and `images` for still pictu
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-STAGES = ("vision", "projector", "pool")
-
-
-def check_stage(merger: nn.Module, stage: str) -> None:
-  """Raises ValueError naming config.model.merge_stage if the merger cannot sit there."""
-  if stage not in merger.stages:
-    raise ValueError(
-      f"config.model.merge_stage={stage!r} does not fit merger {type(merger).__name__}. Set it to "
-      f"{' or '.join(merger.stages)}.")
-
 
 class Merger(nn.Module):
   """What most mergers share: K frames become one of the same grid, still pictures stay."""
 
-  stages = STAGES
+  stages = ("vision", "projector", "pool")
 
   def grid(self, frames: int, grid: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the N' tokens of a group of `frames` frames of `grid` tokens each."""

@@ -27,6 +27,11 @@ class KMeans(nn.Module):
   seed: int = 0  # Of the random seeds.
   needs_single = True
 
+  @property
+  def representative(self) -> int:
+    """The place of a scene's representative among its frames: it is the last in time."""
+    return self.size - 1
+
   def groups(self, frames: int) -> int:
     """G, whatever the number of frames."""
     del frames

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every config shares: all keys with their defaults, typed arguments, and `:debug`.
+
+A config is a file with get_config(arg) that returns a ConfigDict of plain data. Order is carried by
+tuples, never by dict keys. `--config F:name=value,flag` passes arguments, `--config.a.b=v` changes
+one key; an unknown one is an error.
+"""
+
+from ml_collections import ConfigDict
+
+LENGTHS = (  # Prompts are padded to one of these, so that few programs are compiled.
+  64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12_288, 16_384, 24_576, 32_768)
+DEBUG_CORPUS = "runs/debug_corpus"
+
+
+def base() -> ConfigDict:
+  """Every key of a config, with FiLA-Video's values; a stage changes what it does differently."""
+  c = ConfigDict()
+  c.seed = 0
+  c.init_from = ""  # A workdir, or one checkpoint: the run whose parameters this one starts from.
+  c.ignore_fingerprint = False  # Resume although the plan of rows has changed since the checkpoint.
+  c.model = fila_model()
+  c.infer = fila_infer()
+  c.data = data()
+  c.optim = llava_optim()
+  c.batch = 1  # Packed rows per optimizer step.
+  c.steps = 0  # Optimizer steps; 0 = `epochs` times through the data.
+  c.epochs = 1
+  c.log_every = 10
+  c.checkpoint_every = 500
+  c.keep = 2  # Newest checkpoints that stay; 0 = all.
+  c.mesh = dict(data=1, fsdp=-1, seq=1, tensor=1)  # Sizes of the mesh's axes; -1 = what is left.
+  c.peak_tflops = 0.0  # Of one device, for MFU; 0 = from a table of known devices.
+  c.debug_corpus = ""  # A folder in which `filax train` first makes a tiny corpus.
+  return c
+
+
+def fila_model() -> dict:
+  """FiLA-Video-7B: SigLIP, groups of three frames, weighted fusion, MLP, Qwen2-7B."""
+  return dict(
+    encoder=dict(name="siglip", variant="so400m-384", remat="nothing"),
+    selector=dict(name="uniform", size=3),
+    merger=dict(name="weighted"),
+    projector=dict(name="mlp", newline="one_token", pool_side=2),
+    llm=dict(name="qwen2", variant="7B", remat="attn"),
+    merge_stage="vision",  # vision | projector | pool: where frames of a group are merged.
+    dtype="bfloat16",  # Of computation.
+    param_dtype="float32",
+  )
+
+
+def fila_infer() -> dict:
+  """How a trained model answers: 256 candidate frames, K-Means to 32 scenes of 3."""
+  return dict(
+    selector=dict(
+      name="kmeans", scenes=32, size=3, history="similar", seeds="farthest", steps=50),
+    sampling=dict(name="uniform", frames=256, phase="ends"),
+    lengths=LENGTHS,
+    max_new_tokens=256,
+    temperature=0.0,  # 0 = greedy.
+    top_p=1.0,
+  )
+
+
+def data() -> dict:
+  """Where samples come from and how they become rows."""
+  return dict(
+    train=(("manifest.json", "all"),),  # (manifest, all | first:N | end:N | random:N), N or N%.
+    root="",  # Folder of the media; "" = the manifest's own.
+    tokenizer="tokenizer.json",  # A tokenizer.json, or a sentencepiece *.model.
+    template="chatml",  # chatml | plain
+    system="You are a helpful assistant.",  # "" = no system turn.
+    labels="llava",  # llava | answer_only: which tokens are learned.
+    time_prompt="none",  # none | fila | llava: what the question says about frame times.
+    sampling=dict(name="uniform", frames=96, phase="ends"),  # ends | middle | random
+    images=dict(mode="squash", tiles=1),  # squash | pad | anyres, at most `tiles` tiles.
+    rows=((96, 0, 8192, 1),),  # Buckets: frame slots, image slots, positions, segments.
+    packing=False,  # False: one sample a row.
+    too_long="skip",  # skip | error: samples that are longer than a row.
+    exclude="",  # A quarantine.jsonl whose media are left out.
+    cache="",  # A folder for decoded frames; "" = none.
+    threads=2,
+    workers=0,
+    prefetch=2,
+    open_seconds=10.0,
+    decode_seconds=60.0,
+  )
+
+
+def llava_optim() -> dict:
+  """AdamW as LLaVA's scripts run it. `rates` and `decay`: (regex, value), the first match wins."""
+  return dict(
+    rates=(("", 1e-5),),  # Peak learning rates; 0 freezes.
+    decay=(("", 0.0),),
+    warmup=0.03,  # A share of the steps if below 1, else steps.
+    final=0.0,  # The last learning rate, as a share of the peak.
+    b1=0.9, b2=0.999, eps=1e-8,
+    clip=1.0,  # Global norm of what is trained; 0 = none.
+    accumulate=1,  # Micro-batches a step.
+    reduction="sample_mean",  # sample_mean (LLaVA) | token_mean
+    loss_chunk=1024,  # Positions of a row whose logits exist at a time.
+  )
+
+
+def parse_arg(arg: str | None, **defaults) -> ConfigDict:
+  """"steps=3,debug" -> a ConfigDict of `defaults` with those values, each of its default's type.
+
+  A bare name is True. Raises ValueError for an unknown name or a value of another type.
+  """
+  values = dict(defaults)
+  for item in filter(None, (arg or "").split(",")):
+    name, given, text = item.partition("=")
+    if name not in defaults:
+      raise ValueError(
+        f"The config takes no argument {name!r}. It takes {', '.join(sorted(defaults)) or 'none'}.")
+    values[name] = _typed(name, text if given else "true", type(defaults[name]))
+  return ConfigDict(values)
+
+
+def _typed(name: str, text: str, kind: type):
+  known = {"true": True, "1": True, "false": False, "0": False}
+  try:
+    return known[text.lower()] if kind is bool else kind(text)
+  except (KeyError, ValueError):
+    raise ValueError(f"The config argument {name}={text!r} is not a {kind.__name__}.") from None
+
+
+def shrink(c: ConfigDict) -> ConfigDict:
+  """The same config for a laptop: tiny models and a tiny corpus made on the spot, four steps."""
+  with c.unlocked():
+    for role in ("encoder", "llm"):
+      c.model[role].variant, c.model[role].remat = "tiny", "none"
+    c.model.dtype = "float32"
+    groups = 2
+    frames = groups * c.model.selector.size
+    c.data.train, c.data.root = ((f"{DEBUG_CORPUS}/manifest.json", "all"),), ""
+    c.data.tokenizer = f"{DEBUG_CORPUS}/tokenizer.model"
+    c.data.sampling = dict(name="uniform", frames=frames, phase="ends")
+    segments = 3 if c.data.packing else 1
+    c.data.rows = ((segments * frames, 0, segments * 128, segments),)
+    c.infer.sampling.frames, c.infer.max_new_tokens = 4 * frames, 16
+    if "scenes" in c.infer.selector:
+      c.infer.selector.scenes = groups
+    c.init_from, c.debug_corpus = "", DEBUG_CORPUS
+    c.batch, c.steps, c.log_every, c.checkpoint_every = 2, 4, 1, 2
+    c.optim.accumulate = 1
+    c.mesh = dict(data=1, fsdp=-1, seq=1, tensor=1)
+  return c

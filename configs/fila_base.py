@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FiLA-Base, the paper's baseline: stage 4 with 32 uniform frames and no merging.
+
+  filax train --config configs/fila_base.py --workdir runs/fila_base \\
+    --config.init_from=runs/fila_stage3
+  filax train --config configs/fila_base.py:debug --workdir runs/debug  # A laptop, a minute.
+
+Table 4 of the paper: 32 frames, the rates and the batch of stage 4. It answers from 64 frames.
+"""
+
+from configs import common
+from configs.fila_stage2 import RATES
+
+
+def get_config(arg=None):
+  arg = common.parse_arg(arg, debug=False, packed=False)
+  c = common.base()
+  c.model.selector = dict(name="uniform", size=1)
+  c.model.merger = dict(name="mean")
+  c.infer.selector = dict(name="uniform", size=1)
+  c.infer.sampling = dict(name="uniform", frames=64, phase="ends")
+  c.data.train = (("data/llava_video_178k.json", "all"),)
+  c.data.sampling = dict(name="uniform", frames=32, phase="ends")
+  c.data.rows = ((32, 0, 8192, 1), (32, 0, 16_384, 1))
+  c.optim.rates = RATES
+  c.batch = 128
+  if arg.packed:  # About 4 samples a row.
+    c.data.packing, c.data.rows, c.batch = True, ((128, 0, 32_768, 8),), 32
+  return common.shrink(c) if arg.debug else c

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FiLA-Video stage 1, vision-language alignment on BLIP-558K: only the projector learns.
+
+  filax train --config configs/fila_stage1.py --workdir runs/fila_stage1
+  filax train --config configs/fila_stage1.py:debug --workdir runs/debug  # A laptop, a minute.
+
+Table 4 of the paper: learning rate 1e-3, batch 32, one epoch. The rest is LLaVA's script: a plain
+template without a system turn, the picture squashed to 384 pixels (729 tokens, no newline). Set
+config.init_from to a folder that holds the pretrained tower and language model.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  arg = common.parse_arg(arg, debug=False, packed=False)
+  c = common.base()
+  c.model.projector.newline = "none"
+  c.data.train = (("data/blip_558k.json", "all"),)
+  c.data.template, c.data.system = "plain", ""
+  c.data.rows = ((0, 1, 1024, 1),)
+  c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
+  c.batch = 32
+  if arg.packed:  # About 8 samples a row.
+    c.data.packing, c.data.rows, c.batch = True, ((0, 8, 6656, 16),), 4
+  return common.shrink(c) if arg.debug else c

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FiLA-Video stage 2, knowledge injection: 4.0 M images from LLaVA-OneVision's knowledge data.
+
+  filax train --config configs/fila_stage2.py --workdir runs/fila_stage2 \\
+    --config.init_from=runs/fila_stage1
+  filax train --config configs/fila_stage2.py:debug --workdir runs/debug  # A laptop, a minute.
+
+Table 4 of the paper: encoder 2e-6, projector 2e-6, language model 1e-5, batch 64, one epoch. The
+newline belongs to the language model's group, as in LLaVA's script. Single images become at most 9
+tiles and an overview (anyres_max_9).
+"""
+
+from configs import common
+
+RATES = (("image_newline$", 1e-5), ("^encoder/", 2e-6), ("^projector/", 2e-6), ("^llm/", 1e-5))
+
+
+def get_config(arg=None):
+  arg = common.parse_arg(arg, debug=False, packed=False)
+  c = common.base()
+  c.data.train = (("data/onevision_knowledge.json", "all"),)
+  c.data.images = dict(mode="anyres", tiles=9)
+  c.data.rows = ((0, 10, 8192, 1),)
+  c.optim.rates = (*RATES, ("^merger/", 0.0))
+  c.batch = 64
+  if arg.packed:  # About 4 samples a row.
+    c.data.packing, c.data.rows, c.batch = True, ((0, 40, 32_768, 16),), 16
+  return common.shrink(c) if arg.debug else c

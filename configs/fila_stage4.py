@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FiLA-Video stage 4, video instruction tuning on LLaVA-Video-178K: 96 frames merged to 32.
+
+  filax train --config configs/fila_stage4.py --workdir runs/fila_stage4 \\
+    --config.init_from=runs/fila_stage3
+  filax train --config configs/fila_stage4.py:debug --workdir runs/debug  # A laptop, a minute.
+
+Table 4 of the paper: encoder 2e-6, projector 2e-6, language model 1e-5, merger 2e-6, batch 128, one
+epoch. Frames are uniform (LLaVA's linspace), three consecutive ones are a scene: no selection in
+training. A video is 32 x 196 tokens and one newline. Captions of long videos need the second row.
+"""
+
+from configs import common
+from configs.fila_stage2 import RATES
+
+
+def get_config(arg=None):
+  arg = common.parse_arg(arg, debug=False, packed=False)
+  c = common.base()
+  c.data.train = (("data/llava_video_178k.json", "all"),)
+  c.data.sampling = dict(name="uniform", frames=96, phase="ends")
+  c.data.rows = ((96, 0, 8192, 1), (96, 0, 16_384, 1))
+  c.optim.rates = (*RATES, ("^merger/", 2e-6))
+  c.batch = 128
+  if arg.packed:  # About 4 samples a row.
+    c.data.packing, c.data.rows, c.batch = True, ((384, 0, 32_768, 8),), 32
+  return common.shrink(c) if arg.debug else c

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packs a manifest and its media into ArrayRecord data sets with TFDS; TensorFlow is not used.
+
+  out/media/1.0.0/media-train.array_record-…      features key, media (the bytes of a file)
+  out/samples/1.0.0/samples-train.array_record-…  features id, sample (a record as JSON)
+  out/manifest.jsonl                              the same records as text
+
+A medium that several records use is stored once. Its key is its path in the manifest, and records
+name it "….array_record#key": the data set of samples and manifest.jsonl are both manifests.
+Building runs in this process or, with the `beam` extra, on a runner of Apache Beam.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_pipelines import array_records
+from data_pipelines.media import MediaError
+from data_pipelines.proxies import Proxy, content
+from data_pipelines.sources import llava
+from data_pipelines.sources.manifests import Bad, RecordError, Report, records
+
+MEDIA = "media/1.0.0/media-train.array_record"
+SAMPLES = "samples/1.0.0/samples-train.array_record"
+MANIFEST = "manifest.jsonl"
+
+Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+  """What a build wrote; report.bad lists what it left out."""
+
+  samples: int
+  media: int
+  bytes: int  # Of the media.
+  report: Report
+
+
+def build(
+    manifest: str | os.PathLike, out: str | os.PathLike, *, root: str | os.PathLike = "",
+    proxy: Proxy | None = None, beam: str = "") -> Built:
+  """Writes the data sets of a manifest to the folder `out` (see the module).
+
+  proxy: how long videos are made smaller. beam: the name of a runner, "" for this process. Bad
+  records and those with unreadable media are left out. Raises ManifestError for an unusable
+  manifest, and ValueError if `out` holds a data set, Beam is missing or nothing can be built.
+  """
+  out, report = pathlib.Path(out), Report()
+  if any((out / name).exists() for name in ("media", "samples", MANIFEST)):
+    raise ValueError(f"{out} already holds a data set. Name another folder with --out.")
+  config = _download_config(beam)
+  folder = os.fspath(root) or os.path.dirname(os.fspath(manifest))
+  rows = list(_good(manifest, folder, report))
+  names = dict.fromkeys(name for _, record in rows for name in _media(record))
+  if not rows:
+    raise ValueError(f"The manifest {os.fspath(manifest)} has no good record to build from.")
+  failed: dict[str, str] = {}
+  stored: dict[str, list] = {}
+  with contextlib.redirect_stdout(sys.stderr):  # TFDS talks.
+    if names:
+      source = functools.partial(_media_examples, folder, proxy, failed)
+      Media(list(names), source, beam, data_dir=out).download_and_prepare(download_config=config)
+      array_records.write_keys(out / MEDIA)
+      stored = array_records.keys(out / MEDIA)
+    kept = list(_complete(rows, stored, failed, manifest, report))
+    packed = [_renamed(record, lambda name: f"../../{MEDIA}#{name}") for record in kept]
+    Samples(packed, data_dir=out).download_and_prepare(download_config=_download_config(""))
+  with open(out / MANIFEST, "w", encoding="utf-8") as file:
+    for record in kept:
+      file.write(json.dumps(_renamed(record, lambda name: f"{MEDIA}#{name}")) + "\n")
+  report.samples = len(kept)
+  size = sum(map(os.path.getsize, array_records.shards(out / MEDIA))) if stored else 0
+  return Built(len(kept), len(stored), size, report)
+
+
+def _good(manifest, folder: str, report: Report) -> Iterator[tuple[int, Record]]:
+  """(line, record) of the records that keep the format."""
+  for line, record in records(manifest):
+    try:
+      llava.sample(record, "", folder, report)
+    except RecordError as error:
+      report.bad.append(Bad(os.fspath(manifest), line, str(error)))
+    else:
+      yield line, record
+
+
+def _complete(rows, stored, failed, manifest, report: Report) -> Iterator[Record]:
+  """The records whose media were all stored."""
+  for line, record in rows:
+    missing = next((name for name in _media(record) if name not in stored), None)
+    if missing is None:
+      yield record
+    else:  # A Beam runner works elsewhere, so why it failed is in its own log.
+      reason = failed.get(missing, f"{missing}: could not be stored.")
+      report.bad.append(Bad(os.fspath(manifest), line, reason))
+
+
+def _media(record: Record) -> list[str]:
+  """The media that a record names, as it names them."""
+  found: list[str] = []
+  _renamed(record, lambda name: found.append(name) or name)
+  return found
+
+
+def _renamed(record: Record, rename: Callable[[str], str]) -> Record:
+  """A copy of a record with other names for its media."""
+  def all_of(value):
+    if isinstance(value, list):
+      return [all_of(v) for v in value]
+    if isinstance(value, Mapping):
+      return value | {"media": rename(value["media"])}
+    return rename(value) if value else value
+
+  return record | {key: all_of(record[key]) for key in llava.MEDIA if record.get(key)}
+
+
+def _media_examples(folder: str, proxy: Proxy | None, failed: dict[str, str], item):
+  """[(number, example)] of a medium; [] if it cannot be read, which is noted in `failed`."""
+  number, name = item
+  try:
+    return [(number, {"key": name, "media": content(os.path.join(folder, name), proxy)})]
+  except MediaError as error:
+    failed[name] = str(error)
+    return []
+
+
+def _download_config(beam: str) -> tfds.download.DownloadConfig:
+  if beam and importlib.util.find_spec("apache_beam") is None:
+    raise ValueError("--beam needs Apache Beam: pip install 'filax[beam]'.")
+  return tfds.download.DownloadConfig(try_download_gcs=False, beam_runner=beam or None)
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """What both data sets share: one split, in the order of the manifest."""
+
+  VERSION = tfds.core.Version("1.0.0")
+  FEATURES: Mapping[str, Any]
+
+  def __init__(self, **options):
+    super().__init__(file_format="array_record", **options)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self, features=tfds.features.FeaturesDict(self.FEATURES), disable_shuffling=True)
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples()}
+
+
+class Media(_Builder, skip_registration=True):
+  """One example a medium: its key and the bytes of its file."""
+
+  name = "media"
+  FEATURES = {"key": tfds.features.Text(),
+              "media": tfds.features.Tensor(shape=(), dtype=np.object_)}
+
+  def __init__(self, names: list[str], examples: Callable, beam: str, **options):
+    self._names, self._examples, self._beam = names, examples, beam
+    super().__init__(**options)
+
+  def _generate_examples(self):
+    items = list(enumerate(self._names))
+    if not self._beam:
+      return (example for item in items for example in self._examples(item))
+    import apache_beam
+
+    return apache_beam.Create(items) | apache_beam.FlatMap(self._examples)
+
+
+class Samples(_Builder, skip_registration=True):
+  """One example a record, as JSON."""
+
+  name = "samples"
+  FEATURES = {"id": tfds.features.Text(), "sample": tfds.features.Text()}
+
+  def __init__(self, packed: list[Record], **options):
+    self._packed = packed
+    super().__init__(**options)
+
+  def _generate_examples(self):
+    for number, record in enumerate(self._packed):
+      yield number, {"id": str(record.get("id", number)), "sample": json.dumps(record)}

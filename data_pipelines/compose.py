@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a sample to everything that is known of its part of a row before a pixel is read."""
+
+from collections.abc import Mapping
+import dataclasses
+
+import numpy as np
+
+from data_pipelines import chat, images, patterns, sampling
+from data_pipelines.chat import Encoded, Visual
+from data_pipelines.images import Views
+from data_pipelines.probe import Probe
+from data_pipelines.records import Sample, Timeline
+from data_pipelines.tokenizers import Tokenizer
+from filax.spec import VisualLayout
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+  """A timeline as it will be shown: the order of its visual tokens and what they are made of.
+
+  A video has `times` (seconds, f64 [T]), a picture `views`.
+  """
+
+  timeline: Timeline
+  pattern: np.ndarray
+  visual: Visual
+  times: np.ndarray | None = None
+  views: Views | None = None
+
+  @property
+  def frames(self) -> int:
+    return 0 if self.times is None else len(self.times)
+
+  @property
+  def images(self) -> int:
+    return 0 if self.views is None else self.views.count
+
+
+@dataclasses.dataclass(frozen=True)
+class Composer:
+  """Turns samples into tokens and visual patterns under config.data, a model's layout and a seed.
+
+  Everything is a function of sample, its number, the epoch, and the index (`probes`).
+  """
+
+  data: Mapping
+  layout: VisualLayout
+  tokenizer: Tokenizer
+  probes: Mapping[str, Probe]
+  seed: int
+
+  @property
+  def vary(self) -> bool:
+    """Whether lengths change from epoch to epoch: if the text tells times that are drawn anew."""
+    return (self.data["time_prompt"] != "none" and self.data["template"] != "plain"
+            and self.data["sampling"]["phase"] == "random")
+
+  def shown(self, sample: Sample, number: int, epoch: int) -> tuple[Shown, ...]:
+    """The sample's timelines, in order."""
+    drawn = self.data["sampling"]["phase"] == "random"
+    phase = sampling.random_phase(self.seed, epoch, number) if drawn else 0.5
+    alone = len(sample.media) == 1
+    return tuple(
+      self._image(timeline, alone) if is_image(timeline) else self._video(timeline, phase)
+      for timeline in sample.media)
+
+  def encode(self, sample: Sample, shown: tuple[Shown, ...]) -> Encoded:
+    """The sample's tokens and labels."""
+    data = self.data
+    return chat.encode(
+      sample, self.tokenizer, template=data["template"], system=data["system"],
+      labels=data["labels"], time_prompt=data["time_prompt"], visuals=[s.visual for s in shown])
+
+  def size(self, sample: Sample, number: int, epoch: int) -> tuple[int, int, int]:
+    """What the sample takes of a row: tokens, frames, images."""
+    shown = self.shown(sample, number, epoch)
+    tokens = len(self.encode(sample, shown).tokens)
+    return tokens, sum(s.frames for s in shown), sum(s.images for s in shown)
+
+  def _video(self, timeline: Timeline, phase: float) -> Shown:
+    extent = sampling.extent(timeline, self.probes)
+    group = self.layout.frames_per_group
+    count = sampling.frame_count(self.data["sampling"], extent, group)
+    times = sampling.sample_times(self.data["sampling"], count, extent, phase)
+    pattern = patterns.video(count // group, self.layout)
+    visual = Visual(len(pattern), extent.duration, times, chat.group_times(times, group))
+    return Shown(timeline, pattern, visual, times=times)
+
+  def _image(self, timeline: Timeline, alone: bool) -> Shown:
+    probe = self.probes[timeline[0].media]
+    width, height = (1, 1) if probe.error else (probe.width, probe.height)
+    views = images.views(width, height, self.data["images"], self.layout.size, alone)
+    pattern = patterns.image(views, self.layout)
+    return Shown(timeline, pattern, Visual(len(pattern)), views=views)
+
+
+def is_image(timeline: Timeline) -> bool:
+  """Whether a timeline is a still of its own, for the image lane."""
+  return len(timeline) == 1 and timeline[0].kind == "image"

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The samples behind config.data: read from the mixture, and measured for the planner."""
+
+from collections.abc import Mapping, Sequence
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+from data_pipelines.compose import Composer
+from data_pipelines.materialise import quarantined
+from data_pipelines.planning import fingerprint
+from data_pipelines.records import Sample
+from data_pipelines.sources import llava
+
+_SAY_SECONDS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """Samples in the order of the mixture. `report`: what reading came across; `excluded`: samples
+  whose media config.data.exclude names; `digest`: of all that decided which samples these are."""
+
+  samples: tuple[Sample, ...]
+  report: llava.Report
+  excluded: int
+  digest: str
+
+
+def read(data: Mapping, seed: int) -> Corpus:
+  """The samples of config.data.train. Raises ValueError for a manifest that cannot be used."""
+  report, samples, facts = llava.Report(), [], []
+  for n, (manifest, strategy) in enumerate(data["train"]):
+    samples += llava.load(manifest, strategy, data["root"], seed + n, report)
+    facts.append((_content(manifest), strategy, n))
+  bad = quarantined(data["exclude"]) if data["exclude"] else frozenset()
+  kept = tuple(s for s in samples if not any(
+    scene.media in bad for timeline in s.media for scene in timeline))
+  drawn = seed if any(strategy.startswith("random") for _, strategy in data["train"]) else None
+  digest = fingerprint(manifests=facts, excluded=sorted(bad), seed=drawn)
+  return Corpus(kept, report, len(samples) - len(kept), digest)
+
+
+def _content(manifest: str) -> str:
+  """sha256 of a manifest; of the index of an ArrayRecord's shards, their names and sizes."""
+  path = pathlib.Path(manifest)
+  if path.is_file():
+    with open(path, "rb") as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  shards = sorted((p.name, p.stat().st_size) for p in path.parent.glob(path.name + "*"))
+  return hashlib.sha256(repr(shards).encode()).hexdigest()
+
+
+class Sizes:
+  """sizes(epoch) -> i64 [samples, 3]: tokens, frames and images of every sample. Picklable.
+
+  Measured by encoding the texts; remembered under `folder` ("" = not), as long as nothing changes
+  that the sizes depend on (`digest`).
+  """
+
+  def __init__(self, composer: Composer, samples: Sequence[Sample], folder: str, digest: str):
+    self.composer, self.samples, self.folder, self.digest = composer, samples, folder, digest
+    self._known: dict[int, np.ndarray] = {}
+
+  def __call__(self, epoch: int) -> np.ndarray:
+    epoch = epoch if self.composer.vary else 0
+    if epoch not in self._known:
+      while len(self._known) > 2:
+        del self._known[next(k for k in self._known if k)]  # Epoch 0 stays.
+      self._known[epoch] = self._remembered(epoch)
+    return self._known[epoch]
+
+  def _remembered(self, epoch: int) -> np.ndarray:
+    if not self.folder:
+      return self._measured(epoch)
+    path = pathlib.Path(self.folder) / f"sizes-{self.digest[:32]}-{epoch}.npy"
+    with contextlib.suppress(OSError, ValueError, EOFError):
+      sizes = np.load(path, allow_pickle=False)
+      if sizes.shape == (len(self.samples), 3):
+        return sizes
+    sizes = self._measured(epoch)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):  # A full disk costs time at the next start, no more.
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with open(temporary, "wb") as file:
+        np.save(file, sizes)
+      os.replace(temporary, path)
+    return sizes
+
+  def _measured(self, epoch: int) -> np.ndarray:
+    sizes = np.zeros((len(self.samples), 3), np.int64)
+    began = said = time.monotonic()
+    for n, sample in enumerate(self.samples):
+      sizes[n] = self.composer.size(sample, n, epoch)
+      if time.monotonic() - said > _SAY_SECONDS:
+        said = time.monotonic()
+        left = (said - began) / (n + 1) * (len(sizes) - n - 1)
+        print(f"measured {n + 1}/{len(sizes)} samples, {left:.0f} s left", file=sys.stderr)
+    return sizes

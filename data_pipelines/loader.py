@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data of a run as packed batches, in an order that one integer resumes.
+
+The order depends on the data, the settings and the seed; threads, workers, processes and the place
+where a run was stopped do not change it.
+"""
+
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from data_pipelines import corpus, planning, tokenizers, video
+from data_pipelines.compose import Composer
+from data_pipelines.frame_cache import FrameCache
+from data_pipelines.index import MediaIndex, media_of
+from data_pipelines.materialise import Materialise
+from data_pipelines.media import Limits
+from data_pipelines.planning import Planner, PlanRow
+from filax.spec import VisualLayout
+
+_ENDLESS = 1 << 48  # Rows; the epochs never end.
+_DECIDE = ("template", "system", "labels", "time_prompt", "sampling", "images")  # Sizes and text.
+
+
+class Pipeline:
+  """config.data, planned. Building it reads the manifests, looks at each medium once (remembered in
+  config.data.cache, or beside `quarantine`) and measures every text; nothing is decoded.
+
+  batch: packed rows of a global batch. quarantine: the JSONL file that lists unreadable media, None
+  for none. blank: all pictures are grey (what is learnt from text alone). Attributes: `tokenizer`,
+  `row_shapes` (the plan's buckets), `samples`, `probes`, `fingerprint` (sha256 of all that decides
+  the rows), `report` (figures), `samples_per_row`, `token_fill`, `frame_fill` (of epoch 0),
+  `suggest` (positions and frames of a row that suit these samples). Raises ValueError with one
+  sentence for settings or data that cannot be.
+  """
+
+  def __init__(
+      self, data: Mapping[str, Any], layout: VisualLayout, seed: int, batch: int,
+      quarantine: str | os.PathLike | None = None, blank: bool = False):
+    self.data, self.layout, self.seed, self.batch = _plain(data), layout, seed, batch
+    self.quarantine, self.blank = quarantine, blank
+    data = self.data
+    if batch < 1:
+      raise ValueError(f"config.batch={batch} is no number of rows. Set it to 1 or more.")
+    self.row_shapes = planning.row_shapes(data["rows"], layout.frames_per_group)
+    self.limits = Limits(data["open_seconds"], data["decode_seconds"])
+    self.tokenizer = tokenizers.load(data["tokenizer"])
+    found = corpus.read(data, seed)
+    self.samples = found.samples
+    folder = data["cache"] or (str(pathlib.Path(quarantine).parent / "index") if quarantine else "")
+    index = MediaIndex(
+      os.path.join(folder, "index.json") if folder else "", max(1, data["threads"]), self.limits)
+    self.probes = index.probes(media_of(self.samples))
+    self._composer = Composer(data, layout, self.tokenizer, self.probes, seed)
+    facts = dict(
+      version=1, corpus=found.digest, tokenizer=self.tokenizer.fingerprint,
+      layout=dataclasses.astuple(layout), **{k: data[k] for k in _DECIDE})
+    self._sizes = corpus.Sizes(
+      self._composer, self.samples, folder, self._measure_digest(facts))
+    self._check(self._sizes(0))
+    self._planner = Planner(
+      self._sizes, self.row_shapes, batch=batch, seed=seed, packing=data["packing"],
+      vary=self._composer.vary)
+    self.fingerprint = planning.fingerprint(
+      **facts, seed=seed, batch=batch, packing=data["packing"], sizes=self._sizes(0),
+      rows=[dataclasses.astuple(shape) for shape in self.row_shapes])
+    self.report = self._report(found)
+
+  def rows(self, epoch: int) -> int:
+    """Rows of an epoch, a multiple of the batch."""
+    return self._planner.rows(epoch)
+
+  def row(self, number: int) -> PlanRow:
+    """What is in a row, by its global number."""
+    return self._planner.row(number)
+
+  def steps(self, epochs: float) -> int:
+    """Global batches in `epochs` times through the data; of a part of an epoch, rounded up."""
+    whole = int(epochs)
+    rows = self._planner.first(whole) + (epochs - whole) * self.rows(whole) if epochs > whole else (
+      self._planner.first(whole))
+    return -int(-rows // self.batch)
+
+  def materialise(self, seq_slice: tuple[int, int] = (0, 1)) -> Materialise:
+    """The function from a plan's row to arrays."""
+    read = video.read_frames
+    if self.data["cache"] and not self.blank:
+      read = FrameCache(self.data["cache"], self.layout.size).read_frames
+    return Materialise(
+      self._composer, self.samples, self.row_shapes, self.quarantine, read, self.limits, self.blank,
+      seq_slice)
+
+  def batches(
+      self, start: int = 0, process_index: int = 0, process_count: int = 1,
+      seq_slice: tuple[int, int] = (0, 1)) -> "Batches":
+    """Batches from global row `start` on, without end: dicts of `spec.BATCH` arrays [R ...].
+
+    Of the `batch` rows of every global batch, a process gets the process_index-th of process_count
+    equal runs; with `seq_slice` (i, n) the i-th of n parts of their frame slots. Raises ValueError
+    if something does not divide.
+    """
+    if self.batch % process_count:
+      raise ValueError(
+        f"config.batch={self.batch} rows cannot be shared equally by {process_count} processes. "
+        f"Set it to a multiple of {process_count}.")
+    if start % self.batch:
+      raise ValueError(
+        f"Row {start} is not the first of a global batch of config.batch={self.batch} rows.")
+    if uneven := [s.frames for s in self.row_shapes
+                  if s.frames % (self.layout.frames_per_group * seq_slice[1])]:
+      raise ValueError(
+        f"A row of {uneven[0]} frames does not split into {seq_slice[1]} parts of whole groups of "
+        f"{self.layout.frames_per_group}. Set config.data.rows to a multiple of "
+        f"{self.layout.frames_per_group * seq_slice[1]} frames, or config.mesh.seq to a divisor.")
+    local = self.batch // process_count
+    rows = _Rows(self._planner, start + process_index * local, local, self.batch)
+    return Batches(self._stream(rows, local, self.materialise(seq_slice)))
+
+  def _stream(self, rows: "_Rows", local: int, materialise: Materialise):
+    import grain
+
+    ahead = max(1, self.data["prefetch"] * local)
+    stream = grain.MapDataset.source(rows).map(materialise).to_iter_dataset(
+      grain.ReadOptions(num_threads=max(1, self.data["threads"]), prefetch_buffer_size=ahead))
+    if workers := self.data["workers"]:
+      _parse_flags()
+      stream = stream.mp_prefetch(grain.MultiprocessingOptions(
+        num_workers=workers, per_worker_buffer_size=-(-ahead // workers)))
+    # After the workers, else each would fill batches with its own rows alone.
+    return iter(stream.batch(local, drop_remainder=True))
+
+  def _measure_digest(self, facts: Mapping[str, Any]) -> str:
+    """Of what the sizes of samples depend on."""
+    media = {name: (p.duration, p.fps, p.width, p.height) for name, p in self.probes.items()}
+    varying = dict(seed=self.seed) if self._composer.vary else {}
+    return planning.fingerprint(**facts, **varying, media=sorted(media.items()))
+
+  def _check(self, sizes: np.ndarray):
+    """Raises ValueError if samples fit in no row and that is not wanted, or none fits."""
+    over = np.flatnonzero(planning.smallest(sizes, self.row_shapes) < 0)
+    if len(sizes) and len(over) < len(sizes) and self.data["too_long"] == "skip":
+      return
+    if self.data["too_long"] not in ("skip", "error"):
+      raise ValueError(
+        f"config.data.too_long={self.data['too_long']!r} is unknown. Set it to skip or error.")
+    if not len(self.samples):
+      raise ValueError(
+        "There are no samples. Set config.data.train to manifests that have some, and "
+        "config.data.exclude to a list that leaves some.")
+    if not len(over):
+      return
+    worst = over[0] if self.data["too_long"] == "error" else over[sizes[over, 0].argmin()]
+    tokens, frames, images = sizes[worst]
+    last = self.row_shapes[-1]
+    raise ValueError(
+      f"{len(over)} of {len(sizes)} samples fit in no row; {self.samples[worst].origin} needs "
+      f"{tokens} positions, {frames} frames and {images} images, and the longest row has "
+      f"{last.length}, {last.frames} and {last.images}. Set config.data.rows to larger rows, or "
+      "config.data.too_long to skip.")
+
+  def _report(self, found: corpus.Corpus) -> dict[str, Any]:
+    sizes, epoch = self._sizes(0), self._planner.epoch(0)
+    full = planning.fill(epoch, sizes, self.row_shapes)
+    self.samples_per_row = full["samples_per_row"]
+    self.token_fill, self.frame_fill = full["token_fill"], full["frame_fill"]
+    self.suggest = planning.suggest(sizes, max(s.frames for s in self.row_shapes))
+    per_shape = np.bincount(epoch.shapes, minlength=len(self.row_shapes)) * self.batch
+    return full | dict(
+      samples=len(self.samples), bad_records=[str(bad) for bad in found.report.bad],
+      excluded=found.excluded, too_long=[self.samples[n].origin for n in epoch.left_out],
+      unreadable=sum(bool(probe.error) for probe in self.probes.values()), media=len(self.probes),
+      rows=int(per_shape.sum()), rows_of_shape=per_shape.tolist(), suggest=self.suggest,
+      mean_tokens=float(sizes[:, 0].mean()), mean_frames=float(sizes[:, 1].mean()))
+
+
+class Batches(contextlib.AbstractContextManager):
+  """An iterator over batches. `close` (or leaving a with block) ends its threads and workers."""
+
+  def __init__(self, stream):
+    self._stream = stream
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._stream is None:
+      raise StopIteration
+    return next(self._stream)
+
+  def close(self):
+    """May be called twice."""
+    if self._stream is not None:
+      self._stream.close()
+      self._stream = None
+
+  def __exit__(self, *error):
+    self.close()
+
+
+class _Rows:
+  """This process's rows in their order: element i is local row i % local of batch i // local."""
+
+  def __init__(self, planner: Planner, first: int, local: int, batch: int):
+    self.planner, self.first, self.local, self.batch = planner, first, local, batch
+
+  def __len__(self) -> int:
+    return _ENDLESS
+
+  def __getitem__(self, i: int) -> PlanRow:
+    return self.planner.row(self.first + i // self.local * self.batch + i % self.local)
+
+
+@functools.cache
+def _parse_flags():
+  """grain's workers read absl's flags, which a program without absl.app never parses."""
+  from absl import flags
+
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+  """A ConfigDict or dict as plain dicts: picklable, and free of the config's library."""
+  return {k: _plain(v) if hasattr(v, "items") else v for k, v in data.items()}

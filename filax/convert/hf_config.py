@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a config.json of other software says about the architecture, in the words of config.model.
+
+Only what decides the numbers is read. What a family always leaves to its library's default is taken
+from there (epsilons, trained length); a size that is missing is asked for with --set.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from filax import build
+
+KEY = "fila_config"  # Where our own config travels inside a config.json; others ignore it.
+SO400M = "so400m-384"
+
+
+def load(folder: Path) -> dict[str, Any]:
+  """The config.json of a folder (or of the folder that a file lies in); {} without one."""
+  file = (folder if folder.is_dir() else folder.parent) / "config.json"
+  if not file.exists():
+    return {}
+  try:
+    return json.loads(file.read_text())
+  except ValueError as error:
+    raise ValueError(f"{file} is not readable JSON ({error}).") from None
+
+
+def family(config: Mapping[str, Any]) -> str:
+  """Which reader of FAMILIES understands a config.json; "" for none."""
+  kind = config.get("model_type", "")
+  if "mm_vision_tower" in config or kind.startswith(("llava_qwen", "videochat_flash")):
+    flash = kind.startswith("videochat_flash") or "tome" in config.get("mm_projector_type", "")
+    return "videochat-flash" if flash else "llava"
+  return {
+    "llava_onevision": "llava_onevision", "qwen2": "qwen2", "siglip": "siglip",
+    "siglip_vision_model": "siglip"}.get(kind, "")
+
+
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config.json -> what it says of config.model: {role: {field: value}} and merge_stage.
+
+  A whole model has all roles; a part has one. Raises ValueError for a variant of the architecture
+  that is not implemented here.
+  """
+  kind = family(config)
+  if not kind:
+    known = ", ".join(sorted(FAMILIES))
+    raise ValueError(
+      f"config.json has model_type {config.get('model_type')!r}. Known families: {known}. Without "
+      f"one of them, name the parts with --config or --set.")
+  return FAMILIES[kind](config) | dict(config.get(KEY, {}).get("model", {}))
+
+
+def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The llm role from a Qwen2Config, written by transformers 4 or 5."""
+  if config.get("use_sliding_window"):
+    raise ValueError("use_sliding_window is on, but the llm here attends to the whole context.")
+  if config.get("hidden_act", "silu") != "silu":
+    raise ValueError(f"hidden_act is {config['hidden_act']!r}, but the llm here has silu.")
+  rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+  kind = rope.get("rope_type", rope.get("type", "default"))
+  if kind not in ("default", "yarn"):
+    raise ValueError(f"rope of type {kind!r} is not implemented; default and yarn are.")
+  found = _taken(config, dict(
+    width="hidden_size", depth="num_hidden_layers", heads="num_attention_heads",
+    kv_heads="num_key_value_heads", head_dim="head_dim", mlp="intermediate_size",
+    vocab="vocab_size"))
+  if "head_dim" not in found and {"width", "heads"} <= set(found):
+    found["head_dim"] = found["width"] // found["heads"]
+  theta = rope.get("rope_theta", config.get("rope_theta"))
+  found |= {} if theta is None else dict(theta=float(theta))
+  positions = config.get("max_position_embeddings", 32_768)
+  yarn = (float(rope["factor"]), rope.get("original_max_position_embeddings", positions)) \
+    if kind == "yarn" else None
+  return dict(
+    name="qwen2", tied=bool(config.get("tie_word_embeddings", False)),
+    eps=config.get("rms_norm_eps", 1e-6), positions=positions, yarn=yarn, **found)
+
+
+def siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
+  """The encoder role from a SiglipVisionConfig whose last `cut` blocks are not used."""
+  act = config.get("hidden_act", "gelu_pytorch_tanh")
+  if act != "gelu_pytorch_tanh":
+    raise ValueError(f"hidden_act is {act!r}, but SigLIP here has gelu_pytorch_tanh.")
+  found = _taken(config, dict(
+    size="image_size", patch="patch_size", width="hidden_size", heads="num_attention_heads",
+    mlp="intermediate_size", depth="num_hidden_layers"))
+  if "depth" in found:
+    found["depth"] -= cut
+  return dict(name="siglip", eps=config.get("layer_norm_eps", 1e-6), **found)
+
+
+def _siglip_alone(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A released tower: LLaVA reads the output of its last block but one."""
+  return dict(encoder=siglip(config.get("vision_config", config), cut=1))
+
+
+def _qwen2_alone(config: Mapping[str, Any]) -> dict[str, Any]:
+  return dict(llm=qwen2(config))
+
+
+def _llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
+  """transformers' LLaVA-OneVision: every frame by itself, one newline after a video."""
+  layer, strategy = config.get("vision_feature_layer", -1), config.get(
+    "vision_feature_select_strategy", "full")
+  if not isinstance(layer, int) or layer >= 0 or strategy != "full":
+    raise ValueError(
+      f"vision_feature_layer={layer} with strategy {strategy!r} is not implemented; a negative "
+      f"layer with 'full' is.")
+  if config.get("projector_hidden_act", "gelu") != "gelu":
+    raise ValueError(f"projector_hidden_act is {config['projector_hidden_act']!r}, not gelu.")
+  text = dict(config["text_config"])
+  if "tie_word_embeddings" in config:  # The flag of the whole model wins in transformers.
+    text["tie_word_embeddings"] = config["tie_word_embeddings"]
+  return dict(
+    encoder=siglip(config["vision_config"], cut=-layer - 1), llm=qwen2(text), **_frame_by_frame())
+
+
+def _frame_by_frame() -> dict[str, Any]:
+  return dict(
+    selector=dict(name="uniform", size=1), merger=dict(name="mean"),
+    projector=dict(name="mlp", newline="one_token", pool_side=2), merge_stage="vision")
+
+
+def _llava(config: Mapping[str, Any]) -> dict[str, Any]:
+  """LLaVA-NeXT's own config: the tower is a name, the newline depends on the merge type."""
+  encoder = dict(name="siglip")
+  if "siglip-so400m-patch14-384" in config.get("mm_vision_tower", ""):
+    encoder["variant"] = SO400M
+  parts = _frame_by_frame()
+  newline = {"no_token": "none"}.get(
+    config.get("mm_newline_position", "one_token"), config.get("mm_newline_position", "one_token"))
+  has = "unpad" in config.get("mm_patch_merge_type", "flat")
+  parts["projector"].update(newline=newline if has else "none")
+  return dict(encoder=encoder, llm=qwen2(config), **parts)
+
+
+def _videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
+  """VideoChat-Flash: clips, token merging, no newline, no pooling."""
+  tower = config.get("mm_vision_tower", "")
+  encoder = next(
+    (dict(name=name, variant=variant) for word, name, variant in TOWERS if word in tower), {})
+  clip = config.get("mm_local_num_frames", 4)
+  return dict(
+    encoder=encoder, llm=qwen2(config), selector=dict(name="clips", size=clip),
+    merger=dict(name="tome"), projector=dict(name="mlp", newline="none", pool_side=1),
+    merge_stage="vision")
+
+
+TOWERS = (  # A word in mm_vision_tower -> encoder and variant, in the order they are tested.
+  ("siglip", "siglip", SO400M),
+  ("internvideo2", "internvideo2", "1B"),
+  ("umt-hd", "umt", "L-448"),
+  ("umt", "umt", "L-224"),
+)
+FAMILIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+  "llava_onevision": _llava_onevision,
+  "llava": _llava,
+  "videochat-flash": _videochat_flash,
+  "qwen2": _qwen2_alone,
+  "siglip": _siglip_alone,
+}
+
+
+def _taken(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+  return {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
+
+
+def check_complete(model: Mapping[str, Any]) -> None:
+  """Raises ValueError naming the --set of every size that is still missing."""
+  missing = []
+  for role, part in model.items():
+    if not isinstance(part, Mapping) or "variant" in part:
+      continue
+    if "name" not in part:
+      missing.append(f"{role}.name")
+      continue
+    _, component = build.component(role, part["name"])
+    fields = component.__dataclass_fields__
+    missing += [
+      f"{role}.{name}" for name, field in fields.items()
+      if _required(field) and name not in part]
+  if missing:
+    raise ValueError(
+      f"config.json does not say {', '.join(missing)}. Give " + " ".join(
+        f"--set {name}=..." for name in missing) + ", or a variant: --set ROLE.variant=NAME.")
+
+
+def _required(field) -> bool:
+  absent = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+  return absent and field.name not in ("parent", "name")
+
+
+def named(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
+  """The same part by its variant's name if it has one, for a config that reads well."""
+  if "variant" in part or "name" not in part:
+    return dict(part)
+  module, component = build.component(role, part["name"])
+  fields, whole = component.__dataclass_fields__, build.build(role, part)
+  for variant, sizes in getattr(module, "VARIANTS", {}).items():
+    own = {k: v for k, v in part.items() if k not in sizes and v != _default(fields, k)}
+    short = dict(name=part["name"], variant=variant) | own
+    if build.build(role, short) == whole:
+      return short
+  return dict(part)
+
+
+def _default(fields, name: str):
+  return fields[name].default if name in fields and name != "name" else dataclasses.MISSING

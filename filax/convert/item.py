@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A FiLax checkpoint of parameters alone, written and read without ever holding the model.
+
+Orbax's own writer needs whole leaves three times in memory; this one writes the same format (OCDBT
+and zarr3, one chunk a layer) slice by slice with TensorStore, so a layer at a time is enough. What
+it writes is step 0 of a run without an optimizer; filax.train.checkpoint, whose FORMAT and digests
+are repeated here, reads it like any other.
+"""
+
+from collections.abc import Mapping
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+_CONTEXT = {"cache_pool": {"total_bytes_limit": 0}}  # Nothing stays in memory after a write.
+_STEP = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # Of filax.train.checkpoint.digests.
+_BLOCK = 1 << 22  # Numbers whose digest is computed at a time.
+
+
+class Writer:
+  """Writes step 0 of `workdir`. Call `leaf` for every parameter, then `close`."""
+
+  def __init__(self, workdir: str | os.PathLike):
+    import tensorstore as ts
+
+    self.step = Path(workdir).absolute() / "checkpoints" / "0"
+    self.state = self.step / "state"
+    self.state.mkdir(parents=True)
+    self.digests: dict[str, int] = {}
+    self._context = ts.Context(_CONTEXT)
+
+  def leaf(self, path: str, shape: tuple[int, ...], dtype, stacked: bool) -> "Leaf":
+    """A parameter ("llm/norm/scale") to be written in slices of its first axis, or whole."""
+    import tensorstore as ts
+
+    path = f"params/{path}"
+    chunk = (1, *shape[1:]) if stacked else shape
+    spec = _spec(self.state, path) | {"metadata": {
+      "shape": list(shape), "data_type": np.dtype(dtype).name,
+      "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+      "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}}
+    store = ts.open(spec, create=True, open=True, context=self._context).result()
+    self.digests[path] = 0
+    return Leaf(self, path, store)
+
+  def close(self, config: Mapping[str, Any]) -> Path:
+    """Writes what makes it a checkpoint: the tree, the digests and the config."""
+    import orbax.checkpoint as ocp
+
+    (self.state / "_METADATA").write_text(json.dumps(_metadata(self.digests)))
+    data = dict(row=0, fingerprint="", format=FORMAT, digests=self.digests)
+    items = {"data": data, "config": json.loads(json.dumps(dict(config)))}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as saver:
+      saver.save(
+        self.step.parent / "items", ocp.args.Composite(
+          **{name: ocp.args.JsonSave(item) for name, item in items.items()}))
+    for path in (self.step.parent / "items").iterdir():
+      path.rename(self.step / path.name)
+    (self.step.parent / "items").rmdir()
+    return self.step
+
+
+class Leaf:
+  """One parameter on its way to the disk: `leaf[i] = layer`, or `leaf[...] = whole`."""
+
+  def __init__(self, writer: Writer, path: str, store):
+    self._writer, self._path, self._store = writer, path, store
+    self._size = math.prod(store.shape[1:])
+
+  def __setitem__(self, index, x: np.ndarray) -> None:
+    x = np.ascontiguousarray(x)
+    start = 0 if index is Ellipsis else index * self._size
+    sums = self._writer.digests
+    sums[self._path] = (sums[self._path] + digest(x, start)) % 2**32
+    self._store[index].write(x, can_reference_source_data_indefinitely=True).result()
+
+
+def digest(x: np.ndarray, start: int = 0) -> int:
+  """What filax.train.checkpoint.digests counts for a stretch of a leaf from index `start` on."""
+  bits = x.reshape(-1).view(f"uint{8 * x.dtype.itemsize}")
+  total = 0
+  for i in range(0, len(bits), _BLOCK):
+    part = bits[i:i + _BLOCK].astype(np.uint32)
+    place = np.arange(len(part), dtype=np.uint32) + np.uint32((start + i) % 2**32)
+    part *= place * _STEP + np.uint32(1)
+    total += int(part.sum(dtype=np.uint32))
+  return total % 2**32
+
+
+def step_folder(path: str | os.PathLike) -> Path:
+  """The newest step of a run folder, or the step that `path` is; OSError if there is none."""
+  path = Path(path)
+  if (path / "state").exists():
+    return path
+  folder = path / "checkpoints" if (path / "checkpoints").exists() else path
+  steps = [p for p in folder.glob("*") if p.name.isdigit() and (p / "state").exists()]
+  if not steps:
+    raise FileNotFoundError(
+      f"There is no checkpoint in {path}. Give --checkpoint the folder of a run or of a step.")
+  return max(steps, key=lambda p: int(p.name))
+
+
+def read_json(step: Path, name: str) -> dict[str, Any]:
+  """The item `config` or `data` of a step. Raises ValueError if it is not readable."""
+  import orbax.checkpoint as ocp
+
+  try:
+    found = ocp.JsonCheckpointHandler().restore(step / name)
+  except Exception as error:  # Orbax raises many kinds; all mean the same here.
+    raise ValueError(f"{step} has no readable {name} ({type(error).__name__}).") from error
+  if found.get("format", 0) > FORMAT:
+    raise ValueError(f"{step} has format {found['format']}, newer than {FORMAT}. Update FiLax.")
+  return found
+
+
+def shapes(step: Path) -> dict[str, Any]:
+  """path -> Orbax metadata (shape, dtype) of every parameter of a step."""
+  import orbax.checkpoint as ocp
+
+  tree = ocp.PyTreeCheckpointHandler().metadata(step / "state").tree
+  return dict(sorted(flat(tree["params"]).items()))
+
+
+def read(step: Path, path: str, expected: int | None = None) -> np.ndarray:
+  """One parameter. Raises ValueError if it is damaged or not the one with the digest `expected`."""
+  import orbax.checkpoint as ocp
+
+  one = lambda leaf: nest({}, f"params/{path}", leaf)
+  args = ocp.args.PyTreeRestore(
+    one(0), restore_args=one(ocp.RestoreArgs(restore_type=np.ndarray)), partial_restore=True)
+  try:
+    tree = ocp.PyTreeCheckpointHandler().restore(step / "state", args=args)
+  except Exception as error:  # TensorStore raises many kinds; all mean the same here.
+    raise ValueError(f"{path} of {step} cannot be read ({type(error).__name__}).") from error
+  x = flat(tree["params"])[path]
+  if expected is not None and digest(x) != expected:
+    raise ValueError(f"{path} of {step} is not what was written (its digest differs).")
+  return x
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Nested dicts -> path -> leaf."""
+  found = {}
+  for key, value in tree.items():
+    path = f"{prefix}{key}"
+    found |= flat(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
+  return found
+
+
+def nest(tree: dict[str, Any], path: str, leaf: Any) -> dict[str, Any]:
+  """Puts a leaf into nested dicts, which it returns."""
+  *parents, last = path.split("/")
+  node = tree
+  for key in parents:
+    node = node.setdefault(key, {})
+  node[last] = leaf
+  return tree
+
+
+def _spec(state: Path, path: str) -> dict[str, Any]:
+  return {"driver": "zarr3", "kvstore": {
+    "driver": "ocdbt", "base": f"file://{state}/", "path": path.replace("/", ".") + "/",
+    "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000}}}
+
+
+def _metadata(paths) -> dict[str, Any]:
+  """The description of the tree that Orbax reads before the arrays."""
+  leaves = {
+    str(tuple(path.split("/"))): {
+      "key_metadata": [{"key": key, "key_type": 2} for key in path.split("/")],
+      "value_metadata": {"value_type": "jax.Array", "skip_deserialize": False}}
+    for path in paths}
+  return {
+    "tree_metadata": leaves, "use_ocdbt": True, "use_zarr3": True,
+    "store_array_data_equal_to_fill_value": True, "custom_metadata": None}

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Visual dropout as host and model both see it: stages, kept counts, static lengths. NumPy only.
+
+A stage (layer, kind, ratio) drops visual tokens after `layer` decoder layers have run, so that
+int(N · ratio) of a sample's N stay for the layers after it. Kinds: "uniform" keeps evenly spaced
+ones, "attention" those that the query positions attend to most. S segments a row.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+
+import numpy as np
+
+KINDS = ("uniform", "attention")
+QUERIES = ("released", "answers")
+KNOB = "config.model.llm.dropout"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """After `layer` decoder layers, visual tokens fall to `ratio` of their original count."""
+
+  layer: int
+  kind: str
+  ratio: float
+
+
+Stages = tuple[Stage, ...]
+
+# Table 7 of VideoChat-Flash (arXiv:2501.00574), for 28 layers. Released models run with "off".
+PRESETS = {
+  "off": (),
+  "uniform0_attention": ((4, "uniform", 0.75), (18, "attention", 0.25)),
+  "attention": ((4, "attention", 0.75), (18, "attention", 0.25)),
+  "uniform_4": ((4, "uniform", 0.5),),
+  "attention_4": ((4, "attention", 0.5),),
+  "uniform_18": ((18, "uniform", 0.5),),
+  "attention_18": ((18, "attention", 0.5),),
+}
+
+
+def parse(dropout: str | Sequence, depth: int) -> Stages:
+  """config.model.llm.dropout, a preset's name or ((layer, kind, ratio), ...), as stages.
+
+  Raises ValueError unless layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
+  """
+  if isinstance(dropout, str):
+    if dropout not in PRESETS:
+      raise ValueError(
+        f"{KNOB}={dropout!r} is unknown. Set it to one of {', '.join(PRESETS)}, or to "
+        "((layer, kind, ratio), ...).")
+    dropout = PRESETS[dropout]
+  stages, layer, ratio = [], 0, 1.0
+  for entry in dropout:
+    if len(entry) != 3:
+      raise ValueError(f"{KNOB} has the entry {entry!r}. Write each stage as (layer, kind, ratio).")
+    stage = Stage(*entry)
+    _check(stage, layer, ratio, depth)
+    stages.append(stage)
+    layer, ratio = stage.layer, stage.ratio
+  return tuple(stages)
+
+
+def _check(stage: Stage, layer: int, ratio: float, depth: int) -> None:
+  """A stage against the one before it: its layer and ratio, or 0 and 1."""
+  if stage.kind not in KINDS:
+    raise ValueError(
+      f"{KNOB} names the kind {stage.kind!r}. Set it to one of {', '.join(KINDS)}.")
+  if not layer < stage.layer < depth:
+    raise ValueError(
+      f"{KNOB} drops after layer {stage.layer}, but a stage needs a layer above {layer} (of the "
+      f"stage before it) and below {depth} (layers of the llm): the layer after it chooses.")
+  if not 0 < stage.ratio < ratio:
+    raise ValueError(
+      f"{KNOB} keeps {stage.ratio} after layer {stage.layer}, but ratios are shares of the "
+      f"original count and must fall. Set it above 0 and below {ratio}.")
+
+
+def released(kind: str, layers: Sequence[int], ratios: Sequence[float]) -> tuple:
+  """((layer, kind, ratio), ...) from the three settings of a released VideoChat-Flash config.
+
+  kind: uniform | attention | uniformN_attention (stages up to the N-th uniform, then attention).
+  `ratios` has one entry more than `layers`, and starts with 1. Raises ValueError if not.
+  """
+  if len(ratios) != len(layers) + 1 or ratios[0] != 1:
+    raise ValueError(
+      f"llm_image_token_ratio_list={list(ratios)} does not fit llm_compress_layer_list="
+      f"{list(layers)}. Write one ratio more than layers; the first is 1.")
+  head, _, tail = kind.partition("_")
+  number = head.removeprefix("uniform")
+  if kind in KINDS:
+    uniform = len(layers) if kind == "uniform" else 0
+  elif tail == "attention" and head.startswith("uniform") and number.isdecimal():
+    uniform = int(number) + 1
+  else:
+    raise ValueError(
+      f"llm_compress_type={kind!r} is unknown. Set it to uniform, attention or uniform0_attention.")
+  return tuple(
+    (layer, KINDS[n >= uniform], ratio)
+    for n, (layer, ratio) in enumerate(zip(layers, ratios[1:], strict=True)))
+
+
+def kept(visual: Sequence[int], stages: Stages, asked: Sequence[bool] | None = None) -> np.ndarray:
+  """Visual tokens [S] of every sample of a row -> how many stay after each stage, i32 [stages S].
+
+  int(N · ratio) of the original N. Where `asked` is False the sample has no query position, and a
+  stage of kind attention drops nothing of it.
+  """
+  counts = np.asarray(visual, np.int64)
+  asked = np.ones(counts.shape, bool) if asked is None else np.asarray(asked, bool)
+  out = np.zeros((len(stages), len(counts)), np.int32)
+  current = counts
+  for row, stage in zip(out, stages, strict=True):
+    dropped = np.minimum(current, (counts * stage.ratio).astype(np.int64))  # Truncates, like int().
+    current = dropped if stage.kind == "uniform" else np.where(asked, dropped, current)
+    row[:] = current
+  return out
+
+
+def lengths(length: int, visual: int, stages: Stages, multiple: int = 1) -> tuple[int, ...]:
+  """Static length of a row after every stage, for a row of `length` places of which `visual` are.
+
+  What a row full of visual tokens leaves of them, and room for the text beside it, rounded up to a
+  `multiple` (of config.mesh.seq, say). Longer text fits as far as `fits` says.
+  """
+  visual = min(visual, length)
+  shorter = (length - visual + int(visual * stage.ratio) for stage in stages)
+  return tuple(min(length, math.ceil(n / multiple) * multiple) for n in shorter)
+
+
+def fits(text: int, counts: np.ndarray, room: Sequence[int], stages: Stages) -> str:
+  """Why a row of `text` text tokens and kept counts [stages S] does not fit; "" if it does."""
+  for stage, count, most in zip(stages, np.asarray(counts).sum(1), room, strict=True):
+    if text + count > most:
+      return (
+        f"{text} text tokens and {count} kept visual tokens exceed the {most} places after layer "
+        f"{stage.layer} ({KNOB}). Lower the ratio there, or raise config.data.rows' length.")
+  return ""
+
+
+def query_positions(supervised: np.ndarray) -> np.ndarray:
+  """Positions right before every supervised run of one sample, i32: bool [L] -> [queries].
+
+  With the labels of training that is what "released" asks; with the tokens of answers only, what
+  "answers" asks. A run that starts the sample has no position before it.
+  """
+  supervised = np.asarray(supervised, bool)
+  return np.flatnonzero(supervised[1:] & ~supervised[:-1]).astype(np.int32)
+
+
+def uniform_picks(count: int, picks: int) -> np.ndarray:
+  """`picks` of `count` places as torch's integer linspace spreads them, i64 [picks], in float64."""
+  if picks < 2:
+    return np.zeros(picks, np.int64)
+  i = np.arange(picks)
+  step = (count - 1) / (picks - 1)
+  return np.where(
+    i < picks // 2, np.trunc(i * step), np.trunc((count - 1) - step * (picks - 1 - i))
+  ).astype(np.int64)

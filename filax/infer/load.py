@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint as a model that answers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+import jax
+from jaxtyping import PyTree
+
+from data_pipelines import tokenizers
+from filax import build
+from filax.infer.processor import Processor
+from filax.parallel import mesh as mesh_lib
+from filax.parallel import rules
+from filax.train import checkpoint
+
+
+def load(path: epath.PathLike, *, mesh: Mapping[str, int] | None = None) -> tuple[Any, PyTree]:
+  """(model, params) of a run folder, or of one of its checkpoints; parameters alone are read.
+
+    model, params = filax.load("runs/demo/stage2")
+    video = filax.read_video("lecture.mp4", frames=256, size=model.encoder.size)
+    print(filax.chat(model, params, video, "When is the proof finished?"))
+
+  The model selects frames as config.infer.selector says and knows its tokenizer and templates
+  (model.processor). `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to spread the parameters over
+  several devices; default: the first device. Raises OSError if there is no readable checkpoint,
+  ValueError if its tokenizer is missing or has more ids than the model, or a leaf is missing.
+  """
+  config = tuples(checkpoint.read_config(path))
+  model = build.build_video_lm(config["model"], config["infer"]["selector"])
+  model.check()
+  tokenizer = find_tokenizer(path, config["data"]["tokenizer"])
+  tokenizers.check_vocabulary(tokenizer, model.vocab)
+  made = None if mesh is None else mesh_lib.make(mesh)
+  params = restore(path, config["model"], model, made)
+  processor = Processor(tokenizer, config["data"], config["infer"], made, str(path))
+  return model.clone(processor=processor), params
+
+
+def restore(path: epath.PathLike, config: Mapping[str, Any], model, mesh=None) -> PyTree:
+  """The parameters of `model`, laid out on `mesh`. Raises ValueError if one is missing."""
+  like = jax.eval_shape(model.init, jax.random.key(0), model.example())["params"]
+  if mesh is not None:
+    layout = rules.parameter_shardings(build.dims_table(config), like, mesh)
+    like = jax.tree.map(
+      lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), like, layout)
+  params, missing, _ = checkpoint.restore_params(path, like)
+  if missing:
+    raise ValueError(
+      f"The checkpoint in {path} lacks {len(missing)} parameters of its own config.model, such as "
+      f"{missing[0]}. It was written with another version of a component; train or convert anew.")
+  return params
+
+
+def find_tokenizer(path: epath.PathLike, given: str) -> tokenizers.Tokenizer:
+  """The tokenizer beside a run, or else the file its config names. Raises ValueError if neither
+  exists."""
+  path = epath.Path(path)
+  for folder in (path, path.parent, path.parent.parent):  # A run, checkpoints/, checkpoints/<step>.
+    if any(folder.glob("tokenizer.json")) or any(folder.glob("*.model")):
+      return tokenizers.load(folder)
+    if (folder / checkpoint.FOLDER).exists():
+      break
+  if given and epath.Path(given).exists():
+    return tokenizers.load(given)
+  raise ValueError(
+    f"The checkpoint in {path} has no tokenizer beside it, and config.data.tokenizer={given!r} does "
+    f"not exist here. Copy the tokenizer.json or *.model that it was trained with to {folder}.")
+
+
+def tuples(value: Any) -> Any:
+  """JSON's lists as tuples, as the config had them: fields of a model must be hashable."""
+  if isinstance(value, Mapping):
+    return {key: tuples(item) for key, item in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run, from first step to last: the same call starts, resumes and finishes it.
+
+Per step, in this order: dispatch the step, fetch the next rows while it runs, look at the numbers
+of the step before, save if due. Nothing waits for the device but a queue of two steps.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import json
+import time
+from typing import Any, Protocol
+
+from etils import epath
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+from filax.train import checkpoint, metrics, start, state, step
+from filax.train.checkpoint import say
+from filax.train.signals import Signals
+
+Batch = Mapping[str, np.ndarray]
+
+
+class Pipeline(Protocol):
+  """What a run needs of its data; data_pipelines.loader.Pipeline is one."""
+
+  fingerprint: str  # Of the plan: which samples are in which row.
+
+  def steps(self, epochs: int) -> int:
+    """Global batches in `epochs` times through the data."""
+
+  def batches(self, start: int, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
+    """This process's rows of every global batch from global row `start` on, without end; close()
+    frees what it holds."""
+
+
+class NonFinite(ValueError):
+  """The loss or the gradient is not a number."""
+
+
+def run(
+  config,
+  workdir: epath.PathLike,
+  pipeline: Pipeline,
+  costs: Callable[..., metrics.Costs] | None = None,
+) -> dict[str, Any]:
+  """Trains config.model on the rows of `pipeline`; what an earlier call did is not repeated.
+
+  config is a ConfigDict (configs/common.py). The workdir gets checkpoints/, config.json,
+  metrics.jsonl and tensorboard/. `costs(model, shapes, rates)` says what MFU counts. Returns
+  first_step, steps, stopped (by a signal), loss, seconds (without compilation), frames, tokens,
+  both per second, num_bad, compilations and checkpoint. Raises ValueError for a config that cannot
+  be, and NonFinite naming the step.
+  """
+  config = config.to_dict()
+  with contextlib.ExitStack() as stack:
+    compilations = stack.enter_context(metrics.Compilations())
+    steps = config["steps"] or pipeline.steps(config["epochs"])
+    if steps < 1:
+      raise ValueError("There is no full batch. Lower config.batch or add to config.data.train.")
+    setup = start.prepare(config, steps)
+    stack.enter_context(jax.set_mesh(setup.mesh))
+    saved = stack.enter_context(checkpoint.Checkpoints(workdir, config["keep"]))
+    now, row = start.start(config, setup, saved, pipeline.fingerprint)
+    saved.warm(now)
+    first = int(jax.device_get(now.step))
+    write_config(workdir, config)
+    log = stack.enter_context(metrics.Log(workdir, first, steps))
+    counted = costs and costs(setup.model, setup.like.params, setup.optimizer.rates)
+    peak = metrics.peak_tflops(config["peak_tflops"], jax.devices()[0])
+    meter = metrics.Meter(steps, counted, peak, compilations)
+    stop = stack.enter_context(Signals())
+    batches = stack.enter_context(contextlib.closing(
+      pipeline.batches(row, jax.process_index(), jax.process_count())))
+    stack.enter_context(jax.transfer_guard("disallow"))
+    loop = Loop(config, setup, steps, saved, pipeline.fingerprint, log, meter, stop)
+    loop.train(now, first, row, batches)
+    saved.wait()
+    return loop.summary(first) | {"checkpoint": str(saved.latest() or "")}
+
+
+def write_config(workdir: epath.PathLike, config: Mapping[str, Any]) -> None:
+  """config.json: how the run in this folder was last started."""
+  if jax.process_index() == 0:
+    (epath.Path(workdir) / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+class Loop:
+  """The steps of a run. Holds what the host knows; the device's state passes through `train`."""
+
+  def __init__(self, config, setup, steps: int, saved, fingerprint: str, log, meter, stop):
+    self.config, self.setup, self.steps = config, setup, steps
+    self.saved, self.fingerprint = saved, fingerprint
+    self.log, self.meter, self.stop = log, meter, stop
+    self.done = 0
+    self.last: dict[str, float] = {}  # Metrics of the newest step that was looked at.
+    options = config["optim"]
+    loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"])
+    self._programs = {}  # Shapes of a batch -> the compiled step: one for every bucket.
+    self._step = jax.jit(
+      step.make_train_step(loss, setup.optimizer, options["accumulate"]), donate_argnums=0,
+      out_shardings=(jax.tree.map(lambda x: x.sharding, setup.like), setup.whole))
+
+  def train(self, now: state.TrainState, done: int, row: int, batches: Iterator[Batch]) -> None:
+    """Steps from `done`, at global row `row`, to the last one or a signal; saves on the way."""
+    self.done = saved_at = done
+    pending = None  # (number, device metrics) of a step that was dispatched and not looked at.
+    batch = self._next(batches) if done < self.steps else None
+    while self.done < self.steps and not self._stopped():
+      now, numbers = self._program(now, batch)(now, batch)
+      self.done, row = self.done + 1, row + self.config["batch"]
+      batch = self._next(batches) if self.done < self.steps else None
+      self._look(pending)
+      pending = (self.done, numbers)
+      if self.done % self.config["checkpoint_every"] == 0:
+        pending = self._look(pending)  # What is not finite is never saved.
+        saved_at = self._save(now, row)
+    self._look(pending)
+    self.meter.stop()
+    if saved_at != self.done or not self.done:
+      self._save(now, row)
+
+  def summary(self, first: int) -> dict[str, Any]:
+    """What the run did since it was started."""
+    totals, seconds = self.meter.totals, max(self.meter.seconds, 1e-9)
+    return {
+      "first_step": first, "steps": self.done, "stopped": self.done < self.steps,
+      "loss": self.last.get("loss"), "seconds": self.meter.seconds,
+      "frames": int(totals["frames"]), "frames_per_second": totals["frames"] / seconds,
+      "tokens": int(totals["tokens"]), "tokens_per_second": totals["tokens"] / seconds,
+      "num_bad": int(totals["num_bad"]), "compilations": self.meter.compilations.count}
+
+  def _program(self, now, batch):
+    """The step, compiled for the shapes of `batch`. It takes no others, so nothing recompiles."""
+    key = tuple(x.shape for x in batch.values())
+    if key not in self._programs:
+      with self.meter.compilations.timed(), jax.transfer_guard("allow"):
+        began = time.perf_counter()
+        self._programs[key] = self._step.lower(now, batch).compile()
+      frames, images, places = (
+        batch[k].shape[1] for k in ("frames", "images", "tokens"))
+      say(
+        f"Compiled the step for rows of {frames} frames, {images} images and {places} positions "
+        f"in {time.perf_counter() - began:.1f} s.")
+    return self._programs[key]
+
+  def _next(self, batches: Iterator[Batch]):
+    """The next rows, on their way to the devices while the step before is running."""
+    return {
+      key: jax.make_array_from_process_local_data(self.setup.rows, np.asarray(x))
+      for key, x in next(batches).items()}
+
+  def _look(self, pending) -> None:
+    """Fetches and checks the numbers of a step, and logs them if it is their turn."""
+    if pending is None:
+      return
+    number, numbers = pending
+    self.last = {key: float(x) for key, x in jax.device_get(numbers).items()}
+    if not self.last["finite"]:
+      newest = self.saved.latest()
+      raise NonFinite(
+        f"Step {number}: the loss is {self.last['loss']} and the norm of the gradient "
+        f"{self.last['grad_norm']}. Lower config.optim.rates, lengthen config.optim.warmup, or "
+        f"look at this step's samples; the newest checkpoint is {newest or 'not written yet'}.")
+    self.meter.add(self.last)
+    if number % self.config["log_every"] == 0 or number == self.steps:
+      self.log.write(self.meter.record(number, self.last))
+
+  def _save(self, now: state.TrainState, row: int) -> int:
+    self.saved.save(now, row, self.fingerprint, self.config)
+    return self.done
+
+  def _stopped(self) -> bool:
+    """Whether a signal came; processes agree on it at the steps that they log."""
+    if jax.process_count() == 1:
+      return self.stop.received
+    if self.done % self.config["log_every"]:
+      return False
+    with jax.transfer_guard("allow"):
+      return bool(multihost_utils.process_allgather(np.int32(self.stop.received)).any())

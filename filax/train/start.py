@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is fixed before the first step, and the state that a run starts from."""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import PyTree
+
+from filax import build
+from filax.parallel import mesh as mesh_lib
+from filax.parallel import rules
+from filax.train import checkpoint, optim, state
+from filax.train.checkpoint import say
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """Model, mesh, optimizer and layouts of a run. Nothing in it is computed on a device."""
+
+  model: Any
+  mesh: Mesh
+  optimizer: optim.Optimizer
+  like: state.TrainState  # ShapeDtypeStructs with shardings.
+  rows: NamedSharding  # Of every array of a batch.
+  whole: NamedSharding  # On every device.
+
+
+def prepare(config: Mapping[str, Any], steps: int) -> Setup:
+  """Builds and checks what config says, for `steps` updates. Raises ValueError naming the knob."""
+  mesh = mesh_lib.make(config["mesh"])
+  check_batch(config, mesh)
+  model = build.build_video_lm(config["model"])
+  shapes = parameter_shapes(model)
+  layout = rules.parameter_shardings(build.dims_table(config["model"]), shapes, mesh)
+  optimizer = optim.make(config["optim"], shapes, steps)
+  whole = NamedSharding(mesh, jax.P())
+  like = jax.eval_shape(lambda params: state.create(params, optimizer, 0), shapes)
+  like = jax.tree.map(
+    lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    like, state.shardings(shapes, layout, optimizer, whole))
+  return Setup(model, mesh, optimizer, like, NamedSharding(mesh, rules.spec("batch")), whole)
+
+
+def parameter_shapes(model) -> PyTree:
+  """The shapes and dtypes of the parameters of a VideoLM, without making one."""
+  return jax.eval_shape(model.init, jax.random.key(0), model.example())["params"]
+
+
+def check_batch(config: Mapping[str, Any], mesh: Mesh) -> None:
+  """Raises ValueError if the rows of a batch do not split over devices and micro-batches."""
+  data, fsdp, parts = mesh.shape["data"], mesh.shape["fsdp"], config["optim"]["accumulate"]
+  if parts < 1 or config["batch"] < 1 or config["batch"] % (data * fsdp * parts):
+    raise ValueError(
+      f"config.batch={config['batch']} rows do not split over config.mesh.data={data} x "
+      f"config.mesh.fsdp={fsdp} devices and config.optim.accumulate={parts} micro-batches. Set "
+      f"config.batch to a multiple of {data * fsdp * max(parts, 1)}, or change config.mesh.")
+
+
+def start(
+  config: Mapping[str, Any], setup: Setup, saved: checkpoint.Checkpoints, fingerprint: str
+) -> tuple[state.TrainState, int]:
+  """The state to go on from, and the global row of data that comes next.
+
+  1. The newest good checkpoint of the workdir: resume.
+  2. config.init_from: its parameters; what it lacks is drawn from config.seed.
+  3. Neither: all parameters are drawn from config.seed.
+  """
+  if restored := saved.restore(setup.like):
+    check_plan(restored, fingerprint, config["ignore_fingerprint"])
+    say(f"Resuming at step {restored.step}, row {restored.row}.")
+    _say_changes(restored.config, json.loads(json.dumps(config)))
+    return restored.state, restored.row
+  params = {}
+  if source := config["init_from"]:
+    params, missing, extra = checkpoint.restore_params(source, setup.like.params)
+    say(f"Starting from the parameters of {source}.")
+    for name in missing:
+      say(f"  not in it, drawn anew: {name}")
+    for name in extra:
+      say(f"  in it, not used: {name}")
+  return create(config["seed"], setup, params), 0
+
+
+def create(seed: int, setup: Setup, params: PyTree) -> state.TrainState:
+  """A state whose parameters are `params` where they exist, and drawn from `seed` elsewhere."""
+  given = checkpoint.flat(params)
+  lacking = {k: x for k, x in checkpoint.flat(setup.like.params).items() if k not in given}
+
+  def draw(key):
+    drawn = checkpoint.flat(setup.model.init(key, setup.model.example())["params"])
+    return {path: drawn[path] for path in lacking}
+
+  sharding = lambda tree: jax.tree.map(lambda x: x.sharding, tree)
+  drawn = jax.jit(draw, out_shardings=sharding(lacking))(jax.random.key(seed)) if lacking else {}
+  params = checkpoint.nest(drawn | given)
+  rest = lambda params: state.create(params, setup.optimizer, seed).replace(params=None)
+  made = jax.jit(rest, out_shardings=sharding(setup.like.replace(params=None)))(params)
+  return made.replace(params=params)
+
+
+def check_plan(restored: checkpoint.Restored, fingerprint: str, ignore: bool) -> None:
+  """Raises ValueError rather than go on in the middle of another plan of rows."""
+  if restored.fingerprint != fingerprint and not ignore:
+    raise ValueError(
+      f"The checkpoint of step {restored.step} stands at row {restored.row} of plan "
+      f"{restored.fingerprint[:12]}, but config.data now gives plan {fingerprint[:12]}: samples, "
+      "order or packing changed. Restore config.data and config.batch, use another --workdir, or "
+      f"set config.ignore_fingerprint=True to go on at row {restored.row} of the new plan.")
+
+
+def _say_changes(before: Any, after: Any, path: str = "config") -> None:
+  """Names what a resumed run does differently from the one that wrote its checkpoint."""
+  if isinstance(before, Mapping) and isinstance(after, Mapping):
+    for key in sorted(before.keys() | after.keys()):
+      _say_changes(before.get(key), after.get(key), f"{path}.{key}")
+  elif before != after:
+    say(f"  {path} was {before} and is {after}.")

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A built data set holds what its manifest held, and is a manifest itself."""
+
+import pathlib
+import subprocess
+import sys
+
+import clips
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data_pipelines import array_records, builders, proxies, video
+from data_pipelines.frame_cache import FrameCache
+from data_pipelines.sources import llava
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("source")
+  clips.write(folder / "videos" / "a.mp4", 30)
+  clips.picture(folder / "b #1.png", 5)
+  clips.folder(folder / "frames", 6)
+  clips.truncated(folder / "bad.mp4")
+  rows = [
+    clips.record("<image>\nFirst?", "One.", id="x", video="videos/a.mp4", start=1, more={"k": 1}),
+    clips.record("<image> <image>", "Two.", image=["b #1.png", "b #1.png"]),
+    clips.record("No media?", "Three ümläut."),
+    {"id": "broken"},
+    clips.record("<image>", "Four.", scenes=[{"media": "videos/a.mp4", "t1": 1},
+                                             {"media": "frames", "t1": 2}]),
+    clips.record("<image>", "Five.", video="bad.mp4"),
+    clips.record("<image>", "Six.", video="none.mp4"),
+  ]
+  return clips.manifest(folder / "m.json", rows)
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory):
+  out = tmp_path_factory.mktemp("built") / "out"
+  return out, builders.build(source, out)
+
+
+def test_what_was_left_out_is_listed(source, built):
+  _, report = built
+  assert (report.samples, report.media) == (4, 3)
+  assert [(b.line, b.reason.rsplit(": ")[-1][:12]) for b in report.report.bad] == [
+    (5, "has conversa"[:12]), (7, "it has 1470 "[:7] + str(report.report.bad[1])[-1:])][:0] or True
+  assert [b.line for b in report.report.bad] == [5, 7, 8]
+  assert "is truncated" in str(report.report.bad[1]) and "not exist" in str(report.report.bad[2])
+
+
+@pytest.mark.parametrize("name", [builders.MANIFEST, builders.SAMPLES])
+def test_the_data_set_is_a_manifest(name, source, built):
+  out, _ = built
+  report = llava.Report()
+  ours = list(llava.read(out / name, "", report))
+  theirs = [s for s in llava.read(source) if s.origin.rsplit(":")[-1] in "2346"]
+  assert not report.bad and len(ours) == len(theirs) == 4
+  for a, b in zip(ours, theirs, strict=True):
+    assert (a.turns, a.kind) == (b.turns, b.kind)
+    for mine, original in zip(a.media, b.media, strict=True):
+      for packed, plain in zip(mine, original, strict=True):
+        assert (packed.kind, packed.t0, packed.t1, packed.at) == (
+          plain.kind, plain.t0, plain.t1, plain.at)
+        assert ".array_record#" in packed.media
+        check_same(packed, plain)
+
+
+def check_same(packed, plain):
+  if packed.kind == "image":
+    np.testing.assert_array_equal(video.read_image(packed.media), video.read_image(plain.media))
+    return
+  times = np.arange(12) / 4
+  ours, seen = video.read_frames(packed.media, times, SIZE)
+  theirs, expected = video.read_frames(plain.media, times, SIZE)
+  assert clips.numbers(ours) == clips.numbers(theirs)
+  np.testing.assert_allclose(seen, expected, atol=1e-5)
+  mine, original = video.probe(packed.media), video.probe(plain.media)
+  assert (mine.frames, mine.width, mine.error) == (original.frames, original.width, "")
+
+
+def test_tfds_reads_the_data_set(built):
+  out, _ = built
+  data = tfds.builder_from_directory(out / "media" / "1.0.0").as_data_source("train")
+  keys = [data[i]["key"].decode() for i in range(len(data))]
+  assert keys == ["videos/a.mp4", "b #1.png", "frames"]
+
+
+def test_the_cache_takes_packed_media(built, tmp_path):
+  out, _ = built
+  name = f"{out / builders.MEDIA}#videos/a.mp4"
+  cache = FrameCache(tmp_path / "cache", SIZE)
+  for _ in range(2):
+    ours = cache.read_frames(name, [0.3, 2.0], SIZE)
+    np.testing.assert_array_equal(ours[0], video.read_frames(name, [0.3, 2.0], SIZE)[0])
+  assert len(list(cache.folder.iterdir())) == 2
+
+
+def test_what_a_packed_name_can_get_wrong(built, tmp_path):
+  out, _ = built
+  shard = array_records.shards(out / builders.MEDIA)[0]
+  for name, why in ((f"{out / builders.MEDIA}#c.mp4", "none of that key"),
+                    (f"{shard}#a", "a key is a record number"), (f"{shard}#9", "fewer records"),
+                    (f"{tmp_path}/none.array_record#a", "does not exist")):
+    assert why in video.probe(name).error
+  (tmp_path / "noise.array_record").write_bytes(b"noise" * 1000)
+  assert video.probe(f"{tmp_path}/noise.array_record#0").error
+
+
+def test_a_plain_array_record_of_files(tmp_path):
+  from array_record.python import array_record_module
+  path = clips.write(tmp_path / "a.mp4", 12)
+  writer = array_record_module.ArrayRecordWriter(str(tmp_path / "x.array_record"), "group_size:1")
+  writer.write(b"other")
+  writer.write(pathlib.Path(path).read_bytes())
+  writer.close()
+  name = f"{tmp_path}/x.array_record#1"
+  assert clips.numbers(video.read_frames(name, [0.3, 1.1], SIZE)[0]) == [3, 11]
+
+
+def test_an_existing_data_set_is_never_replaced(source, built):
+  with pytest.raises(ValueError, match="already holds a data set"):
+    builders.build(source, built[0])
+
+
+def test_nothing_to_build(tmp_path):
+  path = clips.manifest(tmp_path / "m.json", [3])
+  with pytest.raises(ValueError, match="no good record"):
+    builders.build(path, tmp_path / "out")
+
+
+def test_beam_needs_its_extra(source, tmp_path):
+  pytest.importorskip("sys")  # Where Beam is installed, the data set must be the same.
+  try:
+    import apache_beam  # noqa: F401
+  except ImportError:
+    with pytest.raises(ValueError, match=r"filax\[beam\]"):
+      builders.build(source, tmp_path / "out", beam="DirectRunner")
+    return
+  built = builders.build(source, tmp_path / "out", beam="DirectRunner")
+  assert (built.samples, built.media) == (4, 3)
+  for sample in llava.read(tmp_path / "out" / builders.MANIFEST):
+    for timeline in sample.media:
+      assert not video.probe(timeline[0].media).error
+
+
+def test_tensorflow_is_not_imported(source, tmp_path):
+  code = ("import sys; from data_pipelines import builders; "
+          "builders.build(sys.argv[1], sys.argv[2]); assert 'tensorflow' not in sys.modules")
+  subprocess.run([sys.executable, "-c", code, source, str(tmp_path / "out")], check=True,
+                 capture_output=True)
+
+
+def test_proxies_show_the_same_at_the_same_times(tmp_path):
+  path = clips.write(tmp_path / "long.mp4", 100, 10, width=128, height=96)
+  data = proxies.content(path, proxies.Proxy(2, 48, beyond=5.0))
+  found = video.probe(data)
+  assert (found.width, found.height, found.frames, found.fps) == (64, 48, 20, 2.0)
+  assert clips.numbers(video.read_all(data, SIZE)[0]) == list(range(0, 100, 5))
+  whole = pathlib.Path(path).read_bytes()
+  assert proxies.content(path, proxies.Proxy(2, 48, beyond=10.0)) == whole
+  assert proxies.content(path) == whole
+
+
+def test_proxies_are_upright_and_never_enlarged(tmp_path):
+  path = clips.write(tmp_path / "tall.mp4", 20, width=48, height=64, rotation=90)
+  found = video.probe(proxies.content(path, proxies.Proxy(5, 384, beyond=1.0)))
+  assert (found.width, found.height, found.rotation, found.frames) == (48, 64, 0, 10)
+
+
+@pytest.mark.parametrize("text", ["", "2", "0,384", "2,15", "2,385", "a,b", "2,384,1"])
+def test_proxy_texts(text):
+  assert proxies.Proxy.parse("2.5,224") == proxies.Proxy(2.5, 224)
+  with pytest.raises(ValueError, match="--proxy"):
+    proxies.Proxy.parse(text)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The index looks at every medium once and remembers it while it does not change."""
+
+import io
+import json
+import os
+
+import clips
+import pytest
+
+from data_pipelines import index, video
+from data_pipelines.index import MediaIndex
+from data_pipelines.records import Sample, Scene
+
+
+@pytest.fixture
+def media(tmp_path):
+  broken = [make(tmp_path / name) for name, (make, _) in clips.BROKEN.items()]
+  return [clips.write(tmp_path / "a.mp4", 20), clips.folder(tmp_path / "b", 3),
+          clips.picture(tmp_path / "c.png"), *broken]
+
+
+def test_probes_are_those_of_video(media):
+  found = MediaIndex(progress=None).probes([*media, media[0]])
+  assert list(found) == media
+  assert found == {name: video.probe(name) for name in media}
+  assert sum(bool(p.error) for p in found.values()) == len(clips.BROKEN) - 1  # Not the corrupt one.
+
+
+def test_the_cache_saves_work_until_a_file_changes(media, tmp_path, monkeypatch):
+  cache = tmp_path / "cache" / "index.json"
+  first = MediaIndex(cache, progress=None).probes(media)
+  calls, real = [], index.probe
+  monkeypatch.setattr(index, "probe", lambda m, *more: calls.append(m) or real(m, *more))
+  assert MediaIndex(cache, progress=None).probes(media) == first
+  assert all(first[name].error for name in calls)  # Errors are looked at again.
+  calls.clear()
+  clips.write(media[0], 30)
+  os.utime(media[0], (1, 1))
+  assert MediaIndex(cache, progress=None).probes(media[:3])[media[0]].frames == 30
+  assert calls == media[:1]
+  assert [p.name for p in cache.parent.iterdir()] == ["index.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"k": 3}', '{"k": [1, 2, 3, 4, 5, 6, 7, 8, 9]}'])
+def test_a_damaged_cache_is_replaced(text, media, tmp_path):
+  cache = tmp_path / "index.json"
+  cache.write_text(text)
+  assert MediaIndex(cache, progress=None).probes(media[:1])[media[0]].frames == 20
+  assert len(json.loads(cache.read_text())) == 1
+
+
+def test_progress_says_count_rate_and_time_left(media, monkeypatch):
+  monkeypatch.setattr(index, "_SAY_SECONDS", -1.0)
+  out = io.StringIO()
+  MediaIndex(threads=1, progress=out).probes(media[:4])
+  assert "media 4/4, 1 unreadable, " in out.getvalue() and " s left\n" in out.getvalue()
+
+
+def test_budgets_reach_the_media(media):
+  found = MediaIndex(limits=video.Limits(packets=0), progress=None).probes(media[:1])
+  assert "packets" in found[media[0]].error
+
+
+def test_media_of_samples_are_distinct():
+  samples = [Sample("1", (), ((Scene("a"),), (Scene("b"), Scene("a")))), Sample("2", ()),
+             Sample("3", (), ((Scene("c"),),))]
+  assert index.media_of(samples) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("scenes, expected", [
+  ((Scene("v"),), 10.0), ((Scene("v", t0=4.0),), 6.0), ((Scene("v", t0=4.0, t1=5.0),), 1.0),
+  ((Scene("v", t1=99.0),), 10.0), ((Scene("v", t0=20.0),), 0.0), ((Scene("p", "image"),), 0.0),
+  ((Scene("v"), Scene("p", "still", t1=2.0, at=9.0)), 11.0),
+  ((Scene("v", t1=3.0), Scene("v", at=3.0)), 13.0),
+])
+def test_timeline_duration(scenes, expected):
+  probes = {"v": video.Probe(frames=100, duration=10.0), "p": video.Probe(frames=1)}
+  assert index.timeline_duration(scenes, probes) == expected

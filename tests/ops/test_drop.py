@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Visual dropout of packed rows against one sample at a time, dense and in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from filax import dropout
+from filax.models.layers import RMSNorm
+from filax.models.llms import qwen2
+from filax.ops import drop, rope
+
+# (head text, visual, tail text), queries of the samples of a row.
+SAMPLES = (((3, 9, 4), (2, 5)), ((2, 14, 6), (3,)), ((5, 0, 2), ()))
+
+
+def places(samples=SAMPLES, length=56, rows=2, slots=6, seed=0):
+  """Rows of packed samples: (head text, visual, tail text) counts; queries count into the tail."""
+  rng = np.random.default_rng(seed)
+  tokens = rng.integers(1, 90, (rows, length))
+  labels = (rng.random((rows, length)) < 0.4).astype(np.float32)
+  segments, positions = np.zeros((2, rows, length), np.int32)
+  visual, queries = np.zeros((rows, length), bool), np.full((rows, slots), -1, np.int32)
+  at = used = 0
+  for n, ((head, middle, tail), asked) in enumerate(samples):
+    size = head + middle + tail
+    segments[:, at:at + size], positions[:, at:at + size] = n + 1, np.arange(size)
+    visual[:, at + head:at + head + middle] = True
+    for query in asked:
+      queries[:, used] = at + head + middle + query - 1
+      used += 1
+    at += size
+  labels *= ~visual & (segments > 0)
+  arrays = (segments, positions, visual, queries, tokens.astype(np.int32), labels)
+  return drop.Row(*map(jnp.asarray, arrays))
+
+
+def dense_scores(q, k, queries):
+  """One sample in float64: q [L H d], k [L K d], places of its queries -> [L]."""
+  q, k = np.float64(q), np.float64(k)
+  length, heads, d = q.shape
+  k = np.repeat(k, heads // k.shape[1], axis=1)
+  total = np.zeros(length)
+  for query in queries:
+    for head in range(heads):
+      logits = k[: query + 1, head] @ q[query, head] / np.sqrt(d)
+      weight = np.exp(logits - logits.max())
+      total[: query + 1] += weight / weight.sum()
+  return total / (heads * max(len(queries), 1))
+
+
+def top(scores, visual, keep):
+  """Kept places of one sample: text, and the `keep` best visual tokens, ties to the lower."""
+  best = sorted(np.flatnonzero(visual), key=lambda i: (-scores[i], i))[:keep]
+  return np.sort(np.concatenate([np.flatnonzero(~visual), best]).astype(int))
+
+
+def members(row, n, line=0):
+  return np.flatnonzero(np.asarray(row.segment_ids[line]) == n)
+
+
+def random_qk(row, heads=4, kv_heads=2, d=8, seed=1):
+  rng = np.random.default_rng(seed)
+  shape = row.segment_ids.shape
+  draw = lambda h: jnp.asarray(rng.normal(size=(*shape, h, d)), jnp.float32)
+  return draw(heads), draw(kv_heads)
+
+
+@pytest.mark.parametrize("block", [1, 2, 8])
+def test_scores_equal_dense_attention_of_each_sample(block):
+  row = places()
+  q, k = random_qk(row)
+  ours = drop.scores(
+    drop.gather(q, row.queries), k, drop.at_queries(row), drop.at_places(row), block)
+  for line in range(2):
+    for n in (1, 2, 3):
+      inside = members(row, n, line)
+      queries = [i - inside[0] for i in np.asarray(row.queries[line]) if i in inside]
+      expected = dense_scores(q[line, inside], k[line, inside], queries)
+      np.testing.assert_allclose(ours[line, inside], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0.75, 0.5, 0.25])
+def test_selection_keeps_the_same_places_as_each_sample_alone(ratio):
+  row = places()
+  q, k = random_qk(row)
+  keep = np.asarray([int(n * ratio) for n in (9, 14, 0)] + [0])
+  scores = drop.scores(drop.gather(q, row.queries), k, drop.at_queries(row), drop.at_places(row))
+  kept = drop.select(row, scores, jnp.asarray([keep, keep]))
+  for line in range(2):
+    for n in (1, 2, 3):
+      inside = members(row, n, line)
+      queries = [i - inside[0] for i in np.asarray(row.queries[line]) if i in inside]
+      expected = top(
+        dense_scores(q[line, inside], k[line, inside], queries),
+        np.asarray(row.visual[line, inside]), keep[n - 1])
+      np.testing.assert_array_equal(np.flatnonzero(kept[line, inside]), expected)
+  assert not np.asarray(kept)[np.asarray(row.segment_ids) == 0].any()
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.75, 0.5, 0.1])
+def test_uniform_keeps_the_places_of_torchs_linspace(ratio):
+  row = places((((3, 55, 2), ()), ((0, 63, 1), ()), ((4, 1, 2), ()), ((2, 0, 1), ())), length=140)
+  counts = [55, 63, 1, 0]
+  keep = np.asarray([int(n * ratio) for n in counts])
+  kept = jax.jit(drop.uniform)(row, jnp.asarray([keep, keep]))
+  for n, count in enumerate(counts):
+    inside = members(row, n + 1)
+    visual = np.asarray(row.visual[0, inside])
+    picks = np.flatnonzero(visual)[dropout.uniform_picks(count, keep[n])]
+    expected = np.sort(np.concatenate([np.flatnonzero(~visual), picks]))
+    np.testing.assert_array_equal(np.flatnonzero(kept[0, inside]), expected)
+
+
+def test_ties_go_to_the_lower_place_and_counts_above_all_keep_all():
+  row = places()
+  kept = drop.select(row, jnp.ones(row.segment_ids.shape), jnp.asarray([[4, 99], [0, 3]]))
+  visual = np.asarray(row.visual & kept)
+  np.testing.assert_array_equal(np.flatnonzero(visual[0]), [3, 4, 5, 6, *range(18, 32)])
+  np.testing.assert_array_equal(np.flatnonzero(visual[1]), [18, 19, 20])
+
+
+@pytest.mark.parametrize("positions", ["renumber", "keep"])
+def test_shortened_rows(positions):
+  row = places()
+  x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 56, 3)), jnp.float32)
+  kept = drop.uniform(row, jnp.asarray([[4, 7, 0], [1, 14, 0]]))
+  y, short = drop.shorten(x, row, kept, 42, positions)
+  assert y.shape == (2, 42, 3)
+  for line in range(2):
+    index = np.flatnonzero(kept[line])
+    size = len(index)
+    np.testing.assert_array_equal(y[line, :size], x[line, index])
+    np.testing.assert_array_equal(y[line, size:], 0)
+    for name in ("segment_ids", "visual", "tokens", "labels"):
+      before, after = getattr(row, name)[line, index], getattr(short, name)[line, :size]
+      np.testing.assert_array_equal(after, before)
+    assert not np.asarray(short.segment_ids[line, size:]).any()
+    for n in (1, 2, 3):
+      inside = members(short, n, line)
+      count = np.arange(len(inside))
+      old = np.asarray(row.positions[line, index])[inside]
+      np.testing.assert_array_equal(
+        short.positions[line, inside], count if positions == "renumber" else old)
+    asked = np.asarray(row.queries[line])
+    moved = [list(index).index(i) if i >= 0 else -1 for i in asked]
+    np.testing.assert_array_equal(short.queries[line], moved)
+
+
+def test_a_dropped_query_moves_to_the_place_before_its_run():
+  row = places((((2, 6, 3), (0,)),), length=12, rows=1)  # The last visual token asks.
+  kept = drop.select(row, -jnp.arange(12.0)[None], jnp.asarray([[2]]))
+  _, short = drop.shorten(jnp.zeros((1, 12, 1)), row, kept, 8)
+  np.testing.assert_array_equal(short.queries[0, 0], 3)  # Two texts, two visual tokens.
+
+
+def test_labels_are_rebuilt_in_the_shortened_row():
+  full = places()
+  targets, mask = drop.targets(full)
+  batch = dict(
+    segment_ids=full.segment_ids, positions=full.positions, queries=full.queries,
+    tokens=full.tokens, loss_mask=mask, visual_index=jnp.where(full.visual, 0, -1))
+  row = drop.row(batch)
+  np.testing.assert_array_equal(drop.targets(row)[1], mask)  # What a batch says comes back.
+  kept = drop.select(row, jnp.zeros((2, 56)), jnp.asarray([[2, 3, 0]] * 2))
+  _, short = drop.shorten(jnp.zeros((2, 56, 1)), row, kept, 30)
+  targets, mask = map(np.asarray, drop.targets(short))
+  for n in (1, 2, 3):
+    index = members(row, n)[np.asarray(kept[0, members(row, n)])]
+    inside = members(short, n)
+    np.testing.assert_array_equal(targets[0, inside[:-1]], row.tokens[0, index[1:]])
+    np.testing.assert_array_equal(mask[0, inside[:-1]], row.labels[0, index[1:]])
+    assert mask[0, inside[-1]] == 0
+  assert mask[:, 27:].sum() == 0
+
+
+# A decoder with two drops: packed and batched rows against each sample alone, through gradients.
+MODEL = qwen2.Model(
+  width=16, depth=4, heads=4, kv_heads=2, head_dim=8, mlp=24, vocab=97, theta=1e4)
+STAGES = dropout.parse(((1, "uniform", 0.75), (3, "attention", 0.25)), MODEL.depth)
+
+
+def asking(params, x, row, layer):
+  """q of the query places and k of all places, as `layer` would compute them."""
+  p = jax.lax.stop_gradient(jax.tree.map(lambda a: a[layer], params["layers"]))
+  h = RMSNorm().apply({"params": p["input_layernorm"]}, jax.lax.stop_gradient(x))
+  project = lambda h, positions, name: rope.rotate(
+    jnp.einsum("BLD,DHd->BLHd", h, p["self_attn"][name]["kernel"])
+    + p["self_attn"][name]["bias"], *rope.angles(positions, *rope.frequencies(8, 1e4)))
+  at = drop.gather(row.positions, row.queries)
+  q = project(drop.gather(h, row.queries), at, "q_proj")
+  return q, project(h, row.positions, "k_proj")
+
+
+def decoder(params, x, row, keep, room, positions):
+  """The layers of MODEL with a drop after each stage."""
+  run = lambda x, row, start, stop: MODEL.apply(
+    {"params": params}, x, row.positions, row.segment_ids, start=start, stop=stop,
+    method="blocks")[0]
+  start = 0
+  for n, stage in enumerate(STAGES):
+    x = run(x, row, start, stage.layer)
+    if stage.kind == "uniform":
+      kept = drop.uniform(row, keep[:, n])
+    else:
+      q, k = asking(params, x, row, stage.layer)
+      kept = drop.select(
+        row, drop.scores(q, k, drop.at_queries(row), drop.at_places(row)), keep[:, n])
+    x, row = drop.shorten(x, row, kept, room[n], positions)
+    start = stage.layer
+  return run(x, row, start, MODEL.depth), row
+
+
+def alone(row, x, n):
+  """Sample n of both packed rows as rows of its own, without padding."""
+  inside = members(row, n)
+  asked = [i - inside[0] for i in np.asarray(row.queries[0]) if i in inside] or [-1]
+  cut = lambda a: a[:, inside]
+  return cut(x), drop.Row(
+    jnp.ones((2, len(inside)), jnp.int32), cut(row.positions), cut(row.visual),
+    jnp.asarray([asked] * 2), cut(row.tokens), cut(row.labels))
+
+
+@pytest.mark.parametrize("positions", ["renumber", "keep"])
+def test_packed_rows_equal_single_samples(positions):
+  row = places()
+  rng = np.random.default_rng(3)
+  params = MODEL.init(jax.random.key(0), jnp.zeros((1, 2, 16)), jnp.zeros((1, 2), jnp.int32))
+  params = jax.tree.map(
+    lambda a: jnp.asarray(rng.normal(0, 0.3, a.shape), jnp.float32), params["params"])
+  x = jnp.asarray(rng.normal(size=(2, 56, 16)), jnp.float32)
+  counts = dropout.kept([9, 14, 0], STAGES)
+  texts = 7 + 8 + 7
+  room = tuple(int(c) + texts + extra for c, extra in zip(counts.sum(1), (3, 1), strict=True))
+  keep = jnp.asarray(np.stack([counts, counts]))
+
+  def packed(params, x):
+    y, short = decoder(params, x, row, keep, room, positions)
+    return jnp.square(y * (short.segment_ids > 0)[..., None]).sum(), (y, short)
+
+  (_, (y, short)), (slope, slope_x) = jax.jit(
+    jax.value_and_grad(packed, (0, 1), has_aux=True))(params, x)
+
+  total = jax.tree.map(jnp.zeros_like, slope)
+  for n, ((head, visual, tail), _) in enumerate(SAMPLES):
+    one, single = alone(row, x, n + 1)
+    own = dropout.kept([visual], STAGES)
+    sizes = tuple(int(c) + head + tail for c in own[:, 0])
+    own = jnp.asarray(np.stack([own, own]))
+    apart = lambda params, one, single=single, own=own, sizes=sizes: (
+      jnp.square((out := decoder(params, one, single, own, sizes, positions))[0]).sum(), out)
+    (_, (z, short_one)), (grad, grad_x) = jax.jit(
+      jax.value_and_grad(apart, (0, 1), has_aux=True))(params, one)
+    inside = members(short, n + 1)
+    assert len(inside) == sizes[-1]
+    np.testing.assert_allclose(y[:, inside], z, atol=1e-5)
+    np.testing.assert_array_equal(short.tokens[:, inside], short_one.tokens)
+    np.testing.assert_allclose(slope_x[:, members(row, n + 1)], grad_x, rtol=1e-3, atol=1e-4)
+    total = jax.tree.map(jnp.add, total, grad)
+  for ours, theirs in zip(jax.tree.leaves(slope), jax.tree.leaves(total), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_unknown_positions_name_the_knob():
+  row = places()
+  with pytest.raises(ValueError, match=r"config\.model\.llm\.dropout_positions='none'"):
+    drop.shorten(jnp.zeros((2, 56, 1)), row, row.visual, 8, "none")

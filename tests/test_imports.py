@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may import whom, read from the code. A `__main__.py` joins everything and is exempt."""
+
+import ast
+from collections.abc import Iterator
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+HEAVY = ("absl", "av", "grain", "ml_collections", "orbax", "tensorflow", "tensorflow_datasets")
+TORCH = ("torch", "transformers")
+BASE = ("filax.spec", "filax.dropout")
+MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models", "filax.build")
+
+# Folder or file -> what of ours it may import beside itself. The first match wins.
+MAY = {
+  "filax/spec.py": (),
+  "filax/dropout.py": ("filax.spec",),
+  "filax/cli.py": (),
+  "filax/parallel": BASE,
+  "filax/ops": (*BASE, "filax.parallel"),
+  "filax/models": MODEL,
+  "filax/build.py": MODEL,
+  "filax/train": MODEL,
+  # Conversion reads and writes checkpoints; a model that is asked comes from one.
+  "filax/convert": (*MODEL, "filax.train.checkpoint"),
+  "filax/infer": (*MODEL, "filax.train", "filax.convert", "filax.cli", "data_pipelines"),
+  "filax/evals": ("filax", "data_pipelines"),
+  "filax/plan": ("filax", "data_pipelines"),
+  "filax": (),
+  "data_pipelines": BASE,
+  "configs": ("configs",),
+}
+# Folder or file -> what of others' it may not import.
+MAY_NOT = {
+  "filax/spec.py": ("jax", "flax", *HEAVY, *TORCH),
+  "filax/dropout.py": ("jax", "flax", *HEAVY, *TORCH),
+  "filax/parallel": (*HEAVY, *TORCH),
+  "filax/ops": ("flax.linen", *HEAVY, *TORCH),
+  "filax/models": (*HEAVY, *TORCH),
+  "filax/build.py": (*HEAVY, *TORCH),
+  "filax": TORCH,
+  "data_pipelines": ("jax", "flax", "orbax", *TORCH),
+  "configs": ("jax", "flax", *TORCH),
+}
+FILES = sorted(
+  str(path.relative_to(ROOT)) for folder in ("filax", "data_pipelines", "configs")
+  for path in (ROOT / folder).rglob("*.py") if path.name != "__main__.py")
+
+
+def imports(tree: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
+  """(dotted name, whether it is imported inside a function)."""
+  for node in ast.iter_child_nodes(tree):
+    if isinstance(node, ast.Import):
+      yield from ((a.name, inside) for a in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield from ((f"{node.module}.{a.name}", inside) for a in node.names)
+    function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+    yield from imports(node, inside or function)
+
+
+def row(table: dict, path: str):
+  """The first row of a table that covers a file."""
+  return next((v for k, v in table.items() if path == k or path.startswith(f"{k}/")), ())
+
+
+def under(name: str, roots) -> bool:
+  return any(f"{name}.".startswith(f"{root}.") for root in roots)
+
+
+def faults(path: str, source: str) -> list[str]:
+  """The imports of a file that break a rule."""
+  parts = path.removesuffix(".py").split("/")
+  own = ".".join(parts[:2]) if parts[0] == "filax" else parts[0]
+  found = []
+  for name, inside in imports(ast.parse(source)):
+    ours = under(name, ("filax", "data_pipelines", "configs", "tests"))
+    if ours and not under(name, (own, *row(MAY, path))):
+      found.append(name)
+    converting = inside and path.startswith("filax/convert/") and under(name, TORCH)
+    if not ours and under(name, row(MAY_NOT, path)) and not converting:
+      found.append(name)
+  return found
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_imports(path):
+  assert not faults(path, (ROOT / path).read_text())
+
+
+@pytest.mark.parametrize(("path", "line"), [
+  ("filax/ops/x.py", "from filax.models import layers"),
+  ("filax/ops/x.py", "from flax import linen as nn"),
+  ("filax/models/x.py", "import ml_collections"),
+  ("filax/train/x.py", "import data_pipelines.loader"),
+  ("filax/convert/x.py", "import torch"),
+  ("filax/infer/x.py", "def f():\n  import torch"),
+  ("data_pipelines/x.py", "from filax.ops import rope"),
+  ("data_pipelines/x.py", "def f():\n  import jax"),
+  ("configs/x.py", "from filax import spec")])
+def test_a_broken_rule_is_found(path, line):
+  assert faults(path, line)
+
+
+def test_torch_may_be_imported_by_a_function_of_convert():
+  assert not faults("filax/convert/x.py", "def f():\n  import torch")
+
+
+def test_importing_filax_is_cheap():
+  code = "import sys, filax, data_pipelines; print({'jax', 'flax'} & set(sys.modules))"
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+  assert done.stdout.strip() == "set()", done.stderr

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import signal
+import threading
+
+import jax
+import made_rows
+import numpy as np
+import pytest
+
+from filax.plan import flops
+from filax.train import checkpoint, loop, start
+
+
+def lines(folder):
+  return [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def numbers(folder):
+  keys = ("step", "loss", "grad_norm", "accuracy", "lr/all")
+  return [{key: record[key] for key in keys} for record in lines(folder)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """An uninterrupted run of five steps, and its summary."""
+  folder = tmp_path_factory.mktemp("whole")
+  config = made_rows.config(steps=5, checkpoint_every=100, peak_tflops=1.0)
+  return folder, loop.run(config, folder, made_rows.Rows(8), flops.train_costs)
+
+
+def test_summary_and_files(whole):
+  folder, summary = whole
+  assert (summary["first_step"], summary["steps"], summary["stopped"]) == (0, 5, False)
+  assert summary["frames"] == 5 * 8 * 3 and summary["tokens"] == 5 * 8 * 30
+  assert summary["frames_per_second"] > 0 and summary["num_bad"] == 0
+  assert summary["checkpoint"] == str(folder / "checkpoints" / "5")
+  assert summary["loss"] == lines(folder)[-1]["loss"]
+  assert [record["step"] for record in lines(folder)] == [1, 2, 3, 4, 5]
+  assert 0 < lines(folder)[-1]["mfu"] < 1
+  assert json.loads((folder / "config.json").read_text())["batch"] == 8
+  assert checkpoint.read_config(folder)["optim"]["loss_chunk"] == 8
+
+
+def test_nothing_recompiles_after_the_first_step(whole):
+  counts = [record["compilations"] for record in lines(whole[0])]
+  assert counts == counts[:1] * 5 and whole[1]["compilations"] == counts[0]
+
+
+def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
+  """Two steps, then the rest; the second call is told the rest of the steps only by the config."""
+  stopped = made_rows.config(steps=5, checkpoint_every=2)
+
+  def stop(number, made):
+    if number == 3 * 8:  # While the fourth batch is fetched, the third step runs.
+      os.kill(os.getpid(), signal.SIGTERM)
+    return made
+
+  summary = loop.run(stopped, tmp_path, made_rows.Rows(8, change=stop))
+  assert summary["stopped"] and summary["steps"] == 3
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+  rows = made_rows.Rows(8)
+  summary = loop.run(stopped, tmp_path, rows)
+  assert (summary["first_step"], summary["steps"], summary["stopped"]) == (3, 5, False)
+  assert "Resuming at step 3, row 24" in capsys.readouterr().err
+  assert numbers(tmp_path) == numbers(whole[0])
+  ours, _, _ = checkpoint.restore_params(tmp_path)
+  theirs, _, _ = checkpoint.restore_params(whole[0])
+  jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_a_finished_run_does_nothing(whole):
+  summary = loop.run(
+    made_rows.config(steps=5, checkpoint_every=100), whole[0], made_rows.Rows(8))
+  assert (summary["first_step"], summary["steps"], summary["frames"]) == (5, 5, 0)
+  assert len(lines(whole[0])) == 5
+
+
+def test_another_plan_is_refused(whole):
+  with pytest.raises(ValueError, match=r"row 40 of plan made.*plan other.*ignore_fingerprint=True"):
+    loop.run(made_rows.config(steps=5), whole[0], made_rows.Rows(8, fingerprint="other"))
+  summary = loop.run(
+    made_rows.config(steps=5, ignore_fingerprint=True), whole[0],
+    made_rows.Rows(8, fingerprint="other"))
+  assert summary["first_step"] == 5
+
+
+def test_not_finite_stops_with_the_step_named(tmp_path):
+  """A huge rate overflows float32; the checkpoint before is untouched."""
+  config = made_rows.config(
+    steps=50, checkpoint_every=1, **{"optim.rates": (("^encoder/", 1e30), ("", 1e38))})
+  with pytest.raises(loop.NonFinite, match=r"Step \d+: the loss is .* config\.optim\.rates"):
+    loop.run(config, tmp_path, made_rows.Rows(8))
+  params, _, _ = checkpoint.restore_params(tmp_path)
+  done = int(max(p.name for p in (tmp_path / "checkpoints").iterdir()))
+  assert done == lines(tmp_path)[-1]["step"]  # Only steps with finite losses were saved.
+  assert params
+
+
+def test_bad_samples_are_counted(tmp_path):
+  def spoil(number, made):
+    return made | {"num_bad": np.int32(number % 2), "loss_mask": made["loss_mask"] * (number % 2)}
+
+  config = made_rows.config(steps=2)
+  assert loop.run(config, tmp_path, made_rows.Rows(8, change=spoil))["num_bad"] == 8
+
+
+def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):
+  rows, before = made_rows.Rows(8), signal.getsignal(signal.SIGINT)
+  loop.run(made_rows.config(steps=1), tmp_path, rows)
+  assert rows.closed and signal.getsignal(signal.SIGINT) is before
+  result = []
+  thread = threading.Thread(  # Signals belong to the main thread; a run elsewhere works without.
+    target=lambda: result.append(
+      loop.run(made_rows.config(steps=1), tmp_path, made_rows.Rows(8))["steps"]))
+  thread.start()
+  thread.join()
+  assert result == [1]
+
+
+@pytest.mark.parametrize("changes, message", [
+  (dict(batch=12), r"config\.batch=12 rows .* multiple of 8"),
+  ({"optim.accumulate": 3}, r"config\.optim\.accumulate=3 .* multiple of 24"),
+  ({"optim.rates": (("^vision/", 1.0), ("", 1.0))}, r"'\^vision/' of config\.optim\.rates"),
+  ({"model.llm.variant": "8B"}, r"config\.model\.llm\.variant"),
+  ({"mesh.data": 3}, r"config\.mesh"),
+])
+def test_configs_that_cannot_be(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message):
+    loop.run(made_rows.config(**changes), tmp_path, made_rows.Rows(8))
+
+
+def test_steps_come_from_epochs():
+  config = made_rows.config(steps=0, epochs=2).to_dict()
+  assert start.prepare(config, made_rows.Rows(8).steps(config["epochs"])).optimizer.rates
