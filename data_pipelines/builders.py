@@ -19,7 +19,7 @@ import json
 import os
 import pathlib
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -145,7 +145,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """What both data sets share: one split, in the order of the manifest."""
 
   VERSION = tfds.core.Version("1.0.0")
-  FEATURES: Mapping[str, Any]
+  code_path = None  # TFDS would look for this file with a package that it does not declare.
+  FEATURES: ClassVar[Mapping[str, Any]]
 
   def __init__(self, **options):
     super().__init__(file_format="array_record", **options)
@@ -162,8 +163,8 @@ class Media(_Builder, skip_registration=True):
   """One example a medium: its key and the bytes of its file."""
 
   name = "media"
-  FEATURES = {"key": tfds.features.Text(),
-              "media": tfds.features.Tensor(shape=(), dtype=np.object_)}
+  FEATURES: ClassVar = {
+    "key": tfds.features.Text(), "media": tfds.features.Tensor(shape=(), dtype=np.object_)}
 
   def __init__(self, names: list[str], examples: Callable, beam: str, **options):
     self._names, self._examples, self._beam = names, examples, beam
@@ -182,7 +183,7 @@ class Samples(_Builder, skip_registration=True):
   """One example a record, as JSON."""
 
   name = "samples"
-  FEATURES = {"id": tfds.features.Text(), "sample": tfds.features.Text()}
+  FEATURES: ClassVar = {"id": tfds.features.Text(), "sample": tfds.features.Text()}
 
   def __init__(self, packed: list[Record], **options):
     self._packed = packed

@@ -147,7 +147,7 @@ class _Slots:
 
   pixels: np.ndarray
   times: np.ndarray | None = None
-  part: slice = slice(None)
+  part: slice | None = None
 
   def fill(self, grey: int):
     self.pixels[:] = grey

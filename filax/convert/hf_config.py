@@ -210,3 +210,15 @@ def named(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _default(fields, name: str):
   return fields[name].default if name in fields and name != "name" else dataclasses.MISSING
+
+
+def answer_as(config: dict[str, Any], says: Mapping[str, Any]) -> None:
+  """Sets config.infer and config.data to how the source answers, as far as it says."""
+  if own := says.get(KEY):
+    for key in ("infer", "data"):
+      config.setdefault(key, {}).update(own.get(key, {}))
+    return
+  size = config["model"]["selector"].get("size", 1)
+  if infer := config.get("infer"):
+    infer["selector"] = dict(name=config["model"]["selector"]["name"], size=size)
+    infer["sampling"] = dict(name="uniform", frames=32 * size, phase="ends")

@@ -66,8 +66,8 @@ def find_tokenizer(path: epath.PathLike, given: str) -> tokenizers.Tokenizer:
   if given and epath.Path(given).exists():
     return tokenizers.load(given)
   raise ValueError(
-    f"The checkpoint in {path} has no tokenizer beside it, and config.data.tokenizer={given!r} does "
-    f"not exist here. Copy the tokenizer.json or *.model that it was trained with to {folder}.")
+    f"The checkpoint in {path} has no tokenizer beside it, and config.data.tokenizer={given!r} "
+    f"does not exist here. Copy the tokenizer.json or *.model that it was trained with to {folder}.")
 
 
 def tuples(value: Any) -> Any:

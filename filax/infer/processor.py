@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From media and words to what a VideoLM reads, and back: rides on the model that `load` returns."""
+"""From media and words to what a VideoLM reads, and back. Rides on the model that `load` returns."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -95,13 +95,14 @@ def with_selector(model, name: str):
   that. Raises ValueError for an unknown name.
   """
   processor, size = of(model), model.selector.size
+  if processor.infer["selector"]["name"] == name:
+    return model
   frames = processor.infer["sampling"]["frames"]
   groups = model.selector.groups(frames)
   shown = groups * size
   fields = build.component("selector", name)[1].__dataclass_fields__
   choice = dict(name=name, size=size) | (dict(scenes=groups) if "scenes" in fields else {})
-  own = processor.infer["selector"]
-  selector = build.build("selector", own if own["name"] == name else choice)
+  selector = build.build("selector", choice)
   if not selector.needs_single:
     frames = shown
   elif frames <= shown:

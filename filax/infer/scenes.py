@@ -42,7 +42,7 @@ def scenes(
     video = processor_lib.of(model).read(os.fspath(video), model)
   if count is not None:
     model = with_count(model, count)
-  if selector is not None and model.processor is not None:
+  if selector is not None:
     model = processor_lib.with_selector(model, selector)
   if not model.selector.needs_single:
     video = whole(model, video, count)
@@ -55,7 +55,7 @@ def scenes(
 
 def select(model, params, video: Video) -> np.ndarray:
   """int [G K]: the frames of each scene, as places in the video."""
-  seen_lib.check_size(model, video)
+  seen_lib.check(model, video)
   frames, mask, places = seen_lib.candidates(model, video)
   with on_mesh(model):
     index, real = jax.device_get(SELECT(

@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines import chat, images, patterns
 from data_pipelines.images import Views
 from filax.infer.programs import Program, on_mesh
-from filax.infer.video import Video
+from filax.infer.video import Video, unit_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ def see(model, params, video: Video) -> Seen:
 
   Raises ValueError if the pictures do not have the size of the encoder.
   """
-  check_size(model, video)
+  check(model, video)
   frames, mask, places = candidates(model, video)
   _, height, width, _ = frames.shape
   none = np.zeros((1, 0, height, width, 3), np.uint8)
@@ -100,14 +100,17 @@ def representative(model) -> int:
   return getattr(model.selector, "representative", model.selector.size // 2)
 
 
-def check_size(model, video: Video) -> None:
-  """Raises ValueError if the encoder cannot read the pictures."""
-  height, width = video.frames.shape[1:3]
-  if (height, width) != (model.encoder.size,) * 2:
+def check(model, video: Video) -> None:
+  """Raises ValueError if the model cannot read pictures of this size, or so many frames."""
+  (count, height, width), size = video.frames.shape[:3], model.encoder.size
+  if (height, width) != (size, size):
     raise ValueError(
       f"The video was read as pictures of {width} x {height} pixels, but the encoder reads "
-      f"{model.encoder.size} x {model.encoder.size}. Call read_video with "
-      f"size={model.encoder.size}.")
+      f"{size} x {size}. Call read_video with size={size}.")
+  if not count or count % (unit := unit_of(model)):
+    raise ValueError(
+      f"The video was read as {count} frames, but the model takes whole groups of {unit}. Call "
+      f"read_video with frames={max(1, round(count / unit)) * unit}.")
 
 
 def embed(model, params, frames, mask, images):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 import numpy as np
 
 from filax.ops.splice import splice
+from filax.parallel import frames as spread
 from filax.parallel.rules import constrain
 from filax.spec import RowShape, VisualLayout
 
@@ -81,14 +82,13 @@ class VideoLM(nn.Module):
       raise ValueError(
         f"{total} frames do not divide into clips of {clip}. Set config.data.sampling.frames and "
         f"config.data.rows to multiples of {clip} (config.model.encoder.clip).")
-    clips = frames.reshape(-1, clip, *frames.shape[2:])
-    clips = constrain(clips, "frames - - - -")
+    clips = spread.flatten(frames, clip)
     chunk = self.encode_chunk
     if chunk and clips.shape[0] > chunk and not self.is_initializing():
       tokens = _in_chunks(self.encoder, clips, chunk)
     else:
       tokens = self.encoder(clips)
-    return tokens.reshape(batch, total, *tokens.shape[2:])
+    return spread.unflatten(tokens, batch, total)
 
   def merge(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n D"]:
     """Groups of frames -> the tokens of each group, in the order that `merge_stage` names."""

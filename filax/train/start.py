@@ -90,12 +90,13 @@ def create(seed: int, setup: Setup, params: PyTree) -> state.TrainState:
   given = checkpoint.flat(params)
   lacking = {k: x for k, x in checkpoint.flat(setup.like.params).items() if k not in given}
 
-  def draw(key):
-    drawn = checkpoint.flat(setup.model.init(key, setup.model.example())["params"])
+  def draw(key, batch):
+    drawn = checkpoint.flat(setup.model.init(key, batch)["params"])
     return {path: drawn[path] for path in lacking}
 
   sharding = lambda tree: jax.tree.map(lambda x: x.sharding, tree)
-  drawn = jax.jit(draw, out_shardings=sharding(lacking))(jax.random.key(seed)) if lacking else {}
+  draw = jax.jit(draw, out_shardings=sharding(lacking))
+  drawn = draw(jax.random.key(seed), setup.model.example()) if lacking else {}
   params = checkpoint.nest(drawn | given)
   rest = lambda params: state.create(params, setup.optimizer, seed).replace(params=None)
   made = jax.jit(rest, out_shardings=sharding(setup.like.replace(params=None)))(params)

@@ -2,9 +2,6 @@
 """A corpus of every kind of sample over real, tiny media, and settings that suit it."""
 
 import pathlib
-import sys
-
-sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 import clips
 from small_tokenizers import qwen_like

@@ -17,7 +17,7 @@ def groups(seed=0, dtype=jnp.float32):
 
 
 def init(model, x):
-  params = model.init(jax.random.key(0), x).get("params", {})
+  params = jax.jit(model.init)(jax.random.key(0), x).get("params", {})
   fill = lambda i, p: jnp.asarray(np.random.default_rng(i).normal(size=p.shape), p.dtype)
   leaves, tree = jax.tree.flatten(params)
   return params, jax.tree.unflatten(tree, [fill(i, p) for i, p in enumerate(leaves)])
@@ -31,7 +31,7 @@ def test_shapes_grids_and_images(name):
   assert model.grid(K, (2, 2)) == model.image_grid((2, 2)) == (2, 2)
   x = groups()
   params, _ = init(model, x)
-  assert model.apply({"params": params}, x).shape == (B, G, N, E)
+  assert jax.eval_shape(model.apply, {"params": params}, x).shape == (B, G, N, E)
   still = jnp.ones((B, 1, N, E))
   assert model.apply({"params": params}, still, method="images") is still
 
@@ -42,7 +42,8 @@ def test_output_follows_dtype_and_parameters_are_covered(name):
   model = build("merger", dict(name=name, norm=True) if name == "attention" else dict(name=name),
                 dtype="bfloat16", param_dtype="bfloat16")
   params, _ = init(model, groups(dtype=jnp.bfloat16))
-  assert model.apply({"params": params}, groups(dtype=jnp.bfloat16)).dtype == jnp.bfloat16
+  out = jax.eval_shape(model.apply, {"params": params}, groups(dtype=jnp.bfloat16))
+  assert out.dtype == jnp.bfloat16
   seen = set()
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     parameter_spec(module.DIMS, leaf_path(path), leaf.shape)

@@ -177,8 +177,8 @@ def test_labels_are_rebuilt_in_the_shortened_row():
 
 # A decoder with two drops: packed and batched rows against each sample alone, through gradients.
 MODEL = qwen2.Model(
-  width=16, depth=4, heads=4, kv_heads=2, head_dim=8, mlp=24, vocab=97, theta=1e4)
-STAGES = dropout.parse(((1, "uniform", 0.75), (3, "attention", 0.25)), MODEL.depth)
+  width=16, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=24, vocab=97, theta=1e4)
+STAGES = dropout.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), MODEL.depth)
 
 
 def asking(params, x, row, layer):
@@ -212,53 +212,51 @@ def decoder(params, x, row, keep, room, positions):
   return run(x, row, start, MODEL.depth), row
 
 
-def alone(row, x, n):
-  """Sample n of both packed rows as rows of its own, without padding."""
-  inside = members(row, n)
-  asked = [i - inside[0] for i in np.asarray(row.queries[0]) if i in inside] or [-1]
-  cut = lambda a: a[:, inside]
-  return cut(x), drop.Row(
-    jnp.ones((2, len(inside)), jnp.int32), cut(row.positions), cut(row.visual),
-    jnp.asarray([asked] * 2), cut(row.tokens), cut(row.labels))
+def unpacked(row, x):
+  """Every sample of one packed row in a row of its own."""
+  length, out = x.shape[1], []
+  for n in range(1, len(SAMPLES) + 1):
+    inside = members(row, n)
+    asked = [i - inside[0] if i in inside else -1 for i in np.asarray(row.queries[0])]
+    front = lambda a: jnp.zeros_like(a[0]).at[: len(inside)].set(a[0, inside])
+    part = jax.tree.map(front, (x, row.replace(queries=None)))
+    single = part[1].replace(queries=jnp.asarray(asked))
+    out.append((part[0], single.replace(segment_ids=(jnp.arange(length) < len(inside)) * 1)))
+  return jax.tree.map(lambda *rows: jnp.stack(rows), *out)
 
 
 @pytest.mark.parametrize("positions", ["renumber", "keep"])
 def test_packed_rows_equal_single_samples(positions):
-  row = places()
   rng = np.random.default_rng(3)
-  params = MODEL.init(jax.random.key(0), jnp.zeros((1, 2, 16)), jnp.zeros((1, 2), jnp.int32))
-  params = jax.tree.map(
-    lambda a: jnp.asarray(rng.normal(0, 0.3, a.shape), jnp.float32), params["params"])
-  x = jnp.asarray(rng.normal(size=(2, 56, 16)), jnp.float32)
+  params = jax.eval_shape(
+    MODEL.init, jax.random.key(0), jnp.zeros((1, 2, 16)), jnp.zeros((1, 2), jnp.int32))["params"]
+  params = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 0.3, a.shape), jnp.float32), params)
+  row = places(rows=1)
+  x = jnp.asarray(rng.normal(size=(1, 56, 16)), jnp.float32)
   counts = dropout.kept([9, 14, 0], STAGES)
-  texts = 7 + 8 + 7
-  room = tuple(int(c) + texts + extra for c, extra in zip(counts.sum(1), (3, 1), strict=True))
-  keep = jnp.asarray(np.stack([counts, counts]))
+  room = tuple(int(c) + 22 + extra for c, extra in zip(counts.sum(1), (3, 1), strict=True))
 
-  def packed(params, x):
+  def total(params, x, row, keep):
     y, short = decoder(params, x, row, keep, room, positions)
     return jnp.square(y * (short.segment_ids > 0)[..., None]).sum(), (y, short)
 
-  (_, (y, short)), (slope, slope_x) = jax.jit(
-    jax.value_and_grad(packed, (0, 1), has_aux=True))(params, x)
-
-  total = jax.tree.map(jnp.zeros_like, slope)
-  for n, ((head, visual, tail), _) in enumerate(SAMPLES):
-    one, single = alone(row, x, n + 1)
-    own = dropout.kept([visual], STAGES)
-    sizes = tuple(int(c) + head + tail for c in own[:, 0])
-    own = jnp.asarray(np.stack([own, own]))
-    apart = lambda params, one, single=single, own=own, sizes=sizes: (
-      jnp.square((out := decoder(params, one, single, own, sizes, positions))[0]).sum(), out)
-    (_, (z, short_one)), (grad, grad_x) = jax.jit(
-      jax.value_and_grad(apart, (0, 1), has_aux=True))(params, one)
+  step = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+  (loss, (y, short)), slopes = step(params, x, row, jnp.asarray(counts[None]))
+  own = jnp.asarray(counts.T[:, :, None])
+  (loss_one, (y_one, short_one)), slopes_one = step(params, *unpacked(row, x), own)
+  np.testing.assert_allclose(loss, loss_one, rtol=1e-5)
+  for n, ((head, _, tail), _) in enumerate(SAMPLES):
     inside = members(short, n + 1)
-    assert len(inside) == sizes[-1]
-    np.testing.assert_allclose(y[:, inside], z, atol=1e-5)
-    np.testing.assert_array_equal(short.tokens[:, inside], short_one.tokens)
-    np.testing.assert_allclose(slope_x[:, members(row, n + 1)], grad_x, rtol=1e-3, atol=1e-4)
-    total = jax.tree.map(jnp.add, total, grad)
-  for ours, theirs in zip(jax.tree.leaves(slope), jax.tree.leaves(total), strict=True):
+    size = len(inside)
+    assert size == head + tail + counts[-1, n]
+    np.testing.assert_allclose(y[0, inside], y_one[n, :size], atol=1e-5)
+    for name in ("tokens", "labels", "positions"):
+      np.testing.assert_array_equal(
+        getattr(short, name)[0, inside], getattr(short_one, name)[n, :size])
+    before = members(row, n + 1)
+    np.testing.assert_allclose(
+      slopes[1][0, before], slopes_one[1][n, : len(before)], rtol=1e-3, atol=1e-4)
+  for ours, theirs in zip(*map(jax.tree.leaves, (slopes[0], slopes_one[0])), strict=True):
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 

@@ -68,13 +68,13 @@ def test_every_stage_matches(fields):
   pixels = (torch.tensor(frames).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
   with torch.no_grad():
     stages = [s.numpy() for s in tower(pixels, output_hidden_states=True).hidden_states]
-  run = lambda method, *args, **kw: model.apply(params, *args, method=method, **kw)
-  x = run("embed", jnp.asarray(frames))
+  x = model.apply(params, jnp.asarray(frames), method="embed")
   np.testing.assert_allclose(x, stages[0], atol=1e-5)
   for layer in range(model.depth):
-    block = run("blocks", jnp.asarray(stages[layer]), start=layer, stop=layer + 1)
+    run = lambda x, at=layer: model.apply(params, x, start=at, stop=at + 1, method="blocks")
+    block = jax.jit(run)(jnp.asarray(stages[layer]))
     np.testing.assert_allclose(block, stages[layer + 1], atol=1e-5)
-  out = model.apply(params, jnp.asarray(frames)[:, None])[:, 0]
+  out = jax.jit(model.apply)(params, jnp.asarray(frames)[:, None])[:, 0]
   np.testing.assert_allclose(out, stages[-1], atol=1e-5)  # Before post_layernorm.
 
 
@@ -84,8 +84,8 @@ def test_gradients_match():
   params = read(tower, model)
   frames = np.random.default_rng(2).integers(0, 256, (2, model.size, model.size, 3), np.uint8)
   weight = np.random.default_rng(3).normal(size=(2, 9, model.width)).astype(np.float32)
-  ours = jax.grad(lambda p: (
-    model.apply({"params": p}, jnp.asarray(frames)[:, None])[:, 0] * weight).sum())(params)
+  loss = lambda p: (model.apply({"params": p}, jnp.asarray(frames)[:, None])[:, 0] * weight).sum()
+  ours = jax.jit(jax.grad(loss))(params)
   pixels = (torch.tensor(frames).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
   hidden = tower(pixels, output_hidden_states=True).hidden_states[-1]
   (hidden * torch.tensor(weight)).sum().backward()

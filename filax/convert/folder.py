@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder appears under its name when it is complete, or not at all."""
+
+from collections.abc import Iterator
+import contextlib
+import errno
+import os
+from pathlib import Path
+import shutil
+
+
+@contextlib.contextmanager
+def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
+  """Yields a temporary folder beside `out` and renames it at the end; removes it on any failure.
+
+  Raises OSError if `out` exists, if fewer than `need` bytes are free, or if the disk fills up.
+  """
+  out = Path(out).absolute()
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise FileExistsError(f"{out} exists already. Choose another --out, or remove it.")
+  temporary = out.with_name(f".{out.name}.partial")
+  shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was killed.
+  temporary.mkdir(parents=True)
+  try:
+    _check_space(temporary, need)
+    yield temporary
+    if out.exists():
+      out.rmdir()
+    temporary.rename(out)
+  except BaseException as error:
+    shutil.rmtree(temporary, ignore_errors=True)
+    if _full(error):
+      free = shutil.disk_usage(temporary.parent).free
+      raise OSError(
+        f"There is no space for {out}: it takes {_gb(need)} and {_gb(free)} are free. Make room, or "
+        f"choose another --out. Nothing was left behind.") from error
+    raise
+
+
+def _check_space(folder: Path, need: int) -> None:
+  if shutil.disk_usage(folder).free < need:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _full(error: BaseException) -> bool:
+  """Whether a disk or quota ran out, as Python or as TensorStore says it."""
+  codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+  return getattr(error, "errno", None) in codes or "No space left" in str(error)
+
+
+def _gb(size: int) -> str:
+  return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions of your own, in the format of the training data (data_pipelines/README.md).
+
+Every question of a conversation is asked on its own. `kind` tells kinds apart in the report. With
+`options` (a list of texts) the answer is the letter or the text of one of them; else it is compared
+after case, punctuation and spaces are evened out.
+"""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+import os
+
+from data_pipelines.records import Sample, Turn
+from data_pipelines.sources import llava, manifests
+from data_pipelines.sources.manifests import Bad, RecordError, Report
+from filax.evals import benchmark
+from filax.evals.benchmark import Benchmark, Example
+
+
+def read(manifest: str, root: str, report: Report) -> Iterator[Example]:
+  """The questions of a manifest; bad records are added to `report`. Raises ManifestError."""
+  folder = root or os.path.dirname(manifest)
+  for line, record in manifests.records(manifest):
+    try:
+      found = examples(record, f"{manifest}:{line}", folder, report)
+    except RecordError as error:
+      report.bad.append(Bad(manifest, line, str(error)))
+    else:
+      report.samples += 1
+      yield from found
+
+
+def examples(record, origin: str, root: str, report: Report) -> list[Example]:
+  """The questions of one record. Raises RecordError with the reason if it breaks the format."""
+  sample = llava.sample(record, origin, root, report)
+  options = record.get("options") or ()
+  if not isinstance(options, list | tuple) or not all(isinstance(o, str) for o in options):
+    raise RecordError("has options that are not a list of texts")
+  if len(options) > len(benchmark.LETTERS):
+    raise RecordError(f"has {len(options)} options, more than {len(benchmark.LETTERS)}")
+  options = tuple(map(benchmark.without_letter, options))
+  found = [
+    Example(f"{sample.id}/{i}" if i else sample.id, question, answer, sample.media, options, record)
+    for i, (question, answer) in enumerate(pairs(sample))]
+  try:
+    for example in found if options else ():
+      benchmark.gold(example)
+  except ValueError as error:
+    raise RecordError(str(error)) from None
+  return found
+
+
+def pairs(sample: Sample) -> list[tuple[Turn, str]]:
+  """(the user's turn, the right answer) of every question; each turn shows all media."""
+  found, shown = [], tuple(part for n in range(len(sample.media)) for part in (n, "\n"))
+  for asked, said in zip(sample.turns, sample.turns[1:], strict=False):
+    if (asked.role, said.role) == ("user", "assistant"):
+      whole = any(isinstance(part, int) for part in asked.parts)
+      parts = asked.parts if whole else (*shown, asked.text)
+      found.append((dataclasses.replace(asked, parts=parts), said.text))
+  return found
+
+
+def prompt(example: Example) -> Turn:
+  return benchmark.multiple_choice(example) if example.options else example.turn
+
+
+def parse(text: str, example: Example) -> str | None:
+  return (benchmark.letter if example.options else benchmark.words)(text, example)
+
+
+
+BENCHMARK = Benchmark(read=read, prompt=prompt, parse=parse, score=benchmark.exact, by=("kind",))

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows against the contract: packed equals unpacked, bad media are masked in place."""
+
+import dataclasses
+import json
+import shutil
+
+import clips
+import numpy as np
+import pytest
+from small_corpus import LAYOUT, make, pipeline, records
+
+from data_pipelines import materialise
+from data_pipelines.planning import PlanRow
+from data_pipelines.records import Sample, Scene
+from filax.spec import BATCH, TEXT, VisualLayout
+
+K, N = LAYOUT.frames_per_group, LAYOUT.tokens_per_group
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return make(tmp_path_factory.mktemp("corpus"))
+
+
+def all_rows(pipe):
+  """(PlanRow, arrays) of epoch 0."""
+  build = pipe.materialise()
+  return [(row, build(row)) for row in map(pipe.row, range(pipe.rows(0)))]
+
+
+def content(row, shape, layout=LAYOUT):
+  """What each row of the visual table stands for, told by its pixels."""
+  groups = row["frames"].reshape(-1, layout.frames_per_group * layout.size**2 * 3)
+  views = row["images"].reshape(len(row["images"]), -1)
+  table = [("video", g.tobytes(), n) for g in groups for n in range(layout.tokens_per_group)]
+  table += [("image", v.tobytes(), n) for v in views for n in range(layout.tokens_per_image)]
+  assert len(table) == layout.newline_index(shape)
+  return [*table, ("newline",)]
+
+
+def segment(row, shape, number, layout=LAYOUT):
+  """Everything that a row holds of one segment, independent of its place."""
+  here = row["segment_ids"] == number
+  table = content(row, shape, layout)
+  out = {k: row[k][here] for k in ("tokens", "targets", "loss_mask", "positions")}
+  out["shown"] = [None if i == TEXT else table[i] for i in row["visual_index"][here]]
+  frames, images = row["frame_segment_ids"] == number, row["image_segment_ids"] == number
+  out |= {k: row[k][frames] for k in ("frames", "frame_positions", "frame_times")}
+  return out | dict(images=row["images"][images])
+
+
+@pytest.mark.parametrize("newline", ["one_token", "grid", "frame", "none"])
+def test_packed_segments_equal_rows_of_their_own(folder, newline):
+  layout = dataclasses.replace(LAYOUT, newline=newline)
+  settings = dict(layout=layout, images=dict(mode="anyres", tiles=3), rows=((12, 4, 300, 4),),
+                  time_prompt="fila", sampling=dict(name="uniform", frames=6, phase="middle"))
+  packed, single = pipeline(folder, **settings), pipeline(folder, **settings, packing=False)
+  alone = {row.samples[0]: segment(out, single.row_shapes[0], 1, layout)
+           for row, out in all_rows(single)}
+  assert len(alone) == len(packed.samples)
+  joined = 0
+  for row, out in all_rows(packed):
+    joined += len(row.samples) > 1
+    for number, sample in enumerate(row.samples, 1):
+      theirs = segment(out, packed.row_shapes[0], number, layout)
+      for key, value in alone[sample].items():
+        np.testing.assert_array_equal(theirs[key], value, err_msg=key)
+  assert joined >= 2
+
+
+def test_rows_keep_the_contract(folder):
+  pipe = pipeline(folder)
+  shape = pipe.row_shapes[0]
+  for row, out in all_rows(pipe):
+    assert {k: (v.shape, v.dtype) for k, v in out.items()} == {
+      k: (s[1:], d) for k, (s, d) in shape.shapes(1, LAYOUT.size).items()}
+    assert set(out) == set(BATCH) and out["num_bad"] == 0
+    text, frames = out["segment_ids"], out["frame_segment_ids"]
+    assert set(text[text > 0]) == set(range(1, len(row.samples) + 1))
+    assert (np.diff(text[text > 0]) >= 0).all() and (text[(text > 0).sum():] == 0).all()
+    assert (frames.reshape(-1, K) == frames.reshape(-1, K)[:, :1]).all()  # Groups stay whole.
+    for number in range(1, len(row.samples) + 1):
+      here = np.flatnonzero(text == number)
+      np.testing.assert_array_equal(out["positions"][here], np.arange(len(here)))
+      np.testing.assert_array_equal(out["targets"][here[:-1]], out["tokens"][here[1:]])
+      assert out["loss_mask"][here[-1]] == 0 < out["loss_mask"][here].sum()
+      count = (frames == number).sum()
+      np.testing.assert_array_equal(out["frame_positions"][frames == number], np.arange(count))
+    shown = out["visual_index"] != TEXT
+    pad = pipe.tokenizer.pad_id
+    assert (out["tokens"][shown] == pad).all() and (out["tokens"][text == 0] == pad).all()
+    assert (out["visual_index"][text == 0] == TEXT).all() and not out["loss_mask"][text == 0].any()
+    groups = out["visual_index"][shown & (out["visual_index"] < LAYOUT.first_image(shape))] // N
+    owner = text[shown & (out["visual_index"] < LAYOUT.first_image(shape))]
+    np.testing.assert_array_equal(frames[groups * K], owner)  # No segment sees another's frames.
+
+
+def frames_of(pipe, origin):
+  for row, out in all_rows(pipe):
+    for number, n in enumerate(row.samples, 1):
+      if pipe.samples[n].origin.endswith(f":{origin}"):
+        return out, out["frame_segment_ids"] == number, out["segment_ids"] == number
+  raise LookupError(origin)
+
+
+@pytest.mark.parametrize(("line", "shown", "times"), [
+  (2, [0, 7, 15, 23, 31, 39], [0, 0.7, 1.5, 2.3, 3.1, 3.9]),
+  (3, [10, 13, 17, 21, 25, 29], [0, 0.3, 0.7, 1.1, 1.5, 1.9]),
+  (4, [0] * 6, [0] * 6),
+  (8, [0, 5, 11, 110, 115, 119], [0, 0.5, 1.1, 1.75, 2.375, 2.875]),
+  (10, [0, 1, 2, 4, 5, 7], [0, 0.5, 1.0, 2.0, 2.5, 3.5])])
+def test_frames_are_those_on_screen(folder, line, shown, times):
+  out, frames, _ = frames_of(pipeline(folder), line)
+  assert clips.numbers(out["frames"][frames]) == shown
+  np.testing.assert_allclose(out["frame_times"][frames], times, atol=1e-3)
+
+
+def test_time_prompt_tells_the_middle_frames(folder):
+  pipe = pipeline(folder, time_prompt="fila", rows=((12, 2, 400, 4),))
+  out, _, text = frames_of(pipe, 2)
+  assert ("What is shown? This video samples 2 frames of a 4.00-second video at 0.78, 3.12 seconds."
+          in pipe.tokenizer.decode(out["tokens"][text]))
+
+
+def test_random_phase_moves_with_the_epoch(folder):
+  pipe = pipeline(folder, sampling=dict(name="uniform", frames=6, phase="random"), packing=False,
+                  rows=((12, 2, 224, 1),))
+  build, times = pipe.materialise(), {}
+  for number in range(pipe.rows(0) + pipe.rows(1)):
+    row = pipe.row(number)
+    if pipe.samples[row.samples[0]].origin.endswith(":2"):
+      times[row.epoch] = build(row)["frame_times"][:6]
+  assert len(times) == 2 and not np.allclose(times[0], times[1])
+  for seen in times.values():
+    assert (np.diff(seen) > 0.5).all()
+
+
+@pytest.mark.parametrize("name", clips.BROKEN)
+def test_bad_media_are_masked_in_place_and_listed_once(folder, tmp_path, name):
+  shutil.copytree(folder, tmp_path / "corpus")
+  broken, listed = tmp_path / "corpus" / "b.mp4", tmp_path / "quarantine.jsonl"
+  sound = all_rows(pipeline(tmp_path / "corpus"))
+  broken.unlink()
+  clips.BROKEN[name][0](broken)
+  pipe = pipeline(tmp_path / "corpus", quarantine=listed)
+  masked = 0
+  for _ in range(2):
+    for (row, before), (same, after) in zip(sound, all_rows(pipe), strict=True):
+      assert row == same
+      bad = [n for n, s in enumerate(row.samples, 1) if str(broken) in str(pipe.samples[s].media)]
+      assert after["num_bad"] == len(bad)
+      text, frames = np.isin(before["segment_ids"], bad), np.isin(before["frame_segment_ids"], bad)
+      assert not after["loss_mask"][text].any()
+      for key in set(BATCH) - {"num_bad", "loss_mask", "frames", "frame_times"}:
+        np.testing.assert_array_equal(after[key], before[key], err_msg=key)
+      np.testing.assert_array_equal(after["loss_mask"][~text], before["loss_mask"][~text])
+      for key in ("frames", "frame_times"):
+        np.testing.assert_array_equal(after[key][~frames], before[key][~frames], err_msg=key)
+      masked += len(bad)
+  assert masked == 4  # The timeline of two scenes, and the sample of two videos; twice.
+  (entry,) = map(json.loads, listed.read_text().splitlines())
+  assert entry["media"] == str(broken) and "b.mp4" in entry["error"]
+  assert "manifest.json:" in entry["origin"]
+  spared = pipeline(tmp_path / "corpus", exclude=str(listed))
+  assert spared.report["excluded"] == 2 and spared.fingerprint != pipe.fingerprint
+  assert not any(out["num_bad"] for _, out in all_rows(spared))
+
+
+def test_pictures_are_masked_too(folder, tmp_path):
+  shutil.copytree(folder, tmp_path / "corpus")
+  clips.noise(tmp_path / "corpus" / "tall.png")
+  rows = all_rows(pipeline(tmp_path / "corpus", images=dict(mode="anyres", tiles=2),
+                           rows=((12, 4, 224, 4),)))
+  assert sum(out["num_bad"] for _, out in rows) == 1
+
+
+def test_a_defect_of_ours_masks_the_sample_and_no_more(folder, tmp_path):
+  pipe = pipeline(folder)
+  good = pipe.samples[0]
+  unknown = Sample("x", good.turns, ((Scene("never probed.mp4"),),), "made up:1")
+  build = dataclasses.replace(
+    pipe.materialise(), samples=(unknown, good), quarantine=tmp_path / "q.jsonl")
+  out = build(PlanRow(0, 0, 0, (0, 1)))
+  assert out["num_bad"] == 1 and out["loss_mask"][out["segment_ids"] == 2].any()
+  assert "KeyError" in (tmp_path / "q.jsonl").read_text()
+
+
+def test_parts_of_the_frames_make_the_whole(folder):
+  pipe = pipeline(folder)
+  whole, parts = pipe.materialise(), [pipe.materialise((i, 4)) for i in range(4)]
+  for row in map(pipe.row, range(pipe.rows(0))):
+    expected, made = whole(row), [part(row) for part in parts]
+    for key, value in expected.items():
+      if key.startswith("frame"):
+        np.testing.assert_array_equal(np.concatenate([m[key] for m in made]), value, err_msg=key)
+      else:
+        for m in made:
+          np.testing.assert_array_equal(m[key], value, err_msg=key)
+
+
+def test_blank_rows_differ_in_pixels_alone(folder):
+  for (_, seen), (_, blank) in zip(
+      all_rows(pipeline(folder)), all_rows(pipeline(folder, blank=True)), strict=True):
+    for key in set(BATCH) - {"frames", "images", "frame_times"}:
+      np.testing.assert_array_equal(blank[key], seen[key], err_msg=key)
+    for pixels, owner in (("frames", "frame_segment_ids"), ("images", "image_segment_ids")):
+      assert (blank[pixels][blank[owner] > 0] == 127).all()
+      assert not blank[pixels][blank[owner] == 0].any()
+
+
+def test_cached_frames_are_the_same(folder, tmp_path):
+  plain = all_rows(pipeline(folder))
+  for _ in range(2):  # Filled, then read.
+    cached = all_rows(pipeline(folder, cache=str(tmp_path)))
+    for (_, a), (_, b) in zip(plain, cached, strict=True):
+      for key in a:
+        np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+  assert list(tmp_path.glob("sizes-*.npy")) and (tmp_path / "index.json").exists()
+
+
+def test_pictures_and_published_lengths(folder):
+  layout = VisualLayout(32, 3, (2, 2), (3, 3))
+  pipe = pipeline(folder, layout=layout, images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
+  numbers = {s.origin.rsplit(":")[-1]: n for n, s in enumerate(pipe.samples)}
+  views = lambda line: [x.views.count for x in pipe._composer.shown(
+    pipe.samples[numbers[line]], 0, 0)]
+  assert views("5") == [3] and views("6") == [1, 1]  # Alone: with tiles; several: padded.
+
+
+def test_quarantine_survives_a_torn_line_and_a_bad_disk(tmp_path):
+  listed = tmp_path / "q.jsonl"
+  listed.write_text('{"media": "a.mp4", "error": "x", "origin": "m:1"}\n{"media": "b.m')
+  materialise.add(listed, dict(media="a.mp4", error="x", origin="m:2"))
+  assert materialise.quarantined(listed) == {"a.mp4"}
+  materialise.add(tmp_path / "q.jsonl" / "below a file", dict(media="a", error="", origin=""))
+  with pytest.raises(ValueError, match=r"config\.data\.exclude"):
+    materialise.quarantined(tmp_path / "none.jsonl")
+
+
+def test_records_cover_every_kind(tmp_path):
+  kinds = {key for record in records(tmp_path) for key in record if key != "conversations"}
+  assert kinds == {"video", "image", "scenes", "start", "end"}

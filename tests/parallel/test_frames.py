@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from filax.parallel import frames, mesh
+
+
+@pytest.mark.parametrize("sizes", [
+  dict(data=1, fsdp=1, seq=1), dict(data=2, fsdp=2, seq=2), dict(data=1, fsdp=1, seq=8),
+  dict(data=8, fsdp=1, seq=1)])
+@pytest.mark.parametrize("rows,total", [(4, 16), (8, 48), (3, 6)])
+def test_there_and_back(rows, total, sizes):
+  x = np.arange(rows * total * 3).reshape(rows, total, 3)
+  devices = jax.devices()[: int(np.prod(list(sizes.values())))]
+  with jax.set_mesh(mesh.make(sizes | dict(tensor=1), devices)):
+    clips = jax.jit(lambda x: frames.flatten(x, 2))(x)
+    back = jax.jit(lambda x: frames.unflatten(x, rows, total))(clips)
+  assert clips.shape == (rows * total // 2, 2, 3)
+  # A clip is two consecutive frames of one row, wherever it went.
+  np.testing.assert_array_equal(np.asarray(clips)[:, 1] - np.asarray(clips)[:, 0], 3)
+  np.testing.assert_array_equal(back, x)
+
+
+def test_no_frame_moves():
+  sizes = dict(data=2, fsdp=1, seq=4, tensor=1)
+  layout = mesh.make(sizes)
+  with jax.set_mesh(layout):
+    sharding = jax.NamedSharding(layout, jax.P(("data", "fsdp"), "seq"))
+    x = jax.device_put(jnp.zeros((4, 16, 5)), sharding)
+    move = jax.jit(lambda x: frames.unflatten(frames.flatten(x, 2) + 1, 4, 16))
+    text = move.lower(x).compile().as_text()
+  assert not any(word in text for word in ("all-gather", "all-to-all", "collective-permute"))
