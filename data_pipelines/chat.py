@@ -185,13 +185,11 @@ class _Writer:
 
   def __init__(self, tokenizer: Tokenizer, labels: str):
     self.tokenizer, self.labels = tokenizer, labels
-    self._tokens: list[int] = []
-    self._flags: list[bool] = []
-    self._spans: list[tuple[int, int]] = []
+    self._size, self._spans = 0, []
+    self._tokens, self._flags, self._text = [], [], []  # Runs: ids, labels, whether it is text.
 
   def control(self, name: str, label: bool = False):
-    self._tokens.append(self.tokenizer.special(name))
-    self._flags.append(label)
+    self._add([self.tokenizer.special(name)], [label])
 
   def text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
     """head + body in one call. Body starts where the tokens part from those of the head alone."""
@@ -202,23 +200,25 @@ class _Writer:
       cut = [*same, False].index(False)
     elif head:
       cut = len(ids)
-    self._tokens += ids
-    self._flags += [head_label] * cut + [body_label] * (len(ids) - cut)
+    self._add(ids, [head_label] * cut + [body_label] * (len(ids) - cut))
 
   def visual(self, size: int):
-    start = len(self._tokens)
-    self._tokens += [self.tokenizer.pad_id] * size
-    self._flags += [False] * size
-    self._spans.append((start, start + size))
+    self._spans.append((self._size, self._size + size))
+    self._add(np.full(size, self.tokenizer.pad_id), np.zeros(size, bool), text=False)
 
   def done(self, marks: bool) -> Encoded:
     """`marks`: every start, end and newline token is learnt, wherever it stands (LLaVA's rule)."""
-    tokens, flags = np.array(self._tokens, np.int32), np.array(self._flags, bool)
+    join = lambda runs, kind: np.concatenate([np.asarray(run, kind) for run in [[], *runs]])
+    tokens, flags = join(self._tokens, np.int32), join(self._flags, bool)
     if marks:
-      ids = [self.tokenizer.special(START), self.tokenizer.special(END)]
       newline = self.tokenizer.encode("\n")
-      marked = np.isin(tokens, ids + newline if len(newline) == 1 else ids)
-      for start, stop in self._spans:  # The pad of a visual may share an id with a mark.
-        marked[start:stop] = False
-      flags |= marked
+      ids = [self.tokenizer.special(name) for name in (START, END)]
+      ids += newline if len(newline) == 1 else []
+      flags |= np.isin(tokens, ids) & join(self._text, bool)
     return Encoded(tokens, flags, tuple(self._spans))
+
+  def _add(self, ids, labels, text: bool = True):
+    self._tokens.append(ids)
+    self._flags.append(labels)
+    self._text.append(np.full(len(ids), text))  # The pad of a visual may share an id with a mark.
+    self._size += len(ids)

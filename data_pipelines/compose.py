@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a sample to everything that is known of its part of a row before a pixel is read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -65,7 +65,7 @@ class Composer:
       self._image(timeline, alone) if is_image(timeline) else self._video(timeline, phase)
       for timeline in sample.media)
 
-  def encode(self, sample: Sample, shown: tuple[Shown, ...]) -> Encoded:
+  def encode(self, sample: Sample, shown: Sequence[Shown]) -> Encoded:
     """The sample's tokens and labels."""
     data = self.data
     return chat.encode(
@@ -75,7 +75,8 @@ class Composer:
   def size(self, sample: Sample, number: int, epoch: int) -> tuple[int, int, int]:
     """What the sample takes of a row: tokens, frames, images."""
     shown = self.shown(sample, number, epoch)
-    tokens = len(self.encode(sample, shown).tokens)
+    text = [dataclasses.replace(s, visual=dataclasses.replace(s.visual, tokens=0)) for s in shown]
+    tokens = len(self.encode(sample, text).tokens) + sum(s.visual.tokens for s in shown)
     return tokens, sum(s.frames for s in shown), sum(s.images for s in shown)
 
   def _video(self, timeline: Timeline, phase: float) -> Shown:

@@ -23,8 +23,8 @@ _SAY_SECONDS = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """Samples in the order of the mixture. `report`: what reading came across; `excluded`: samples
-  whose media config.data.exclude names; `digest`: of all that decided which samples these are."""
+  """Samples in the order of the mixture. `report`: what reading came across; `excluded`: how many
+  samples config.data.exclude names, or their media; `digest`: of all that decided the choice."""
 
   samples: tuple[Sample, ...]
   report: llava.Report
@@ -39,8 +39,8 @@ def read(data: Mapping, seed: int) -> Corpus:
     samples += llava.load(manifest, strategy, data["root"], seed + n, report)
     facts.append((_content(manifest), strategy, n))
   bad = quarantined(data["exclude"]) if data["exclude"] else frozenset()
-  kept = tuple(s for s in samples if not any(
-    scene.media in bad for timeline in s.media for scene in timeline))
+  names = lambda s: {s.origin} | {scene.media for timeline in s.media for scene in timeline}
+  kept = tuple(s for s in samples if not bad or bad.isdisjoint(names(s)))
   drawn = seed if any(strategy.startswith("random") for _, strategy in data["train"]) else None
   digest = fingerprint(manifests=facts, excluded=sorted(bad), seed=drawn)
   return Corpus(kept, report, len(samples) - len(kept), digest)

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from typing import Any
+import weakref
 
 import numpy as np
 
@@ -83,9 +85,10 @@ class Pipeline:
   def steps(self, epochs: float) -> int:
     """Global batches in `epochs` times through the data; of a part of an epoch, rounded up."""
     whole = int(epochs)
-    rows = self._planner.first(whole) + (epochs - whole) * self.rows(whole) if epochs > whole else (
-      self._planner.first(whole))
-    return -int(-rows // self.batch)
+    rows = self._planner.first(whole)
+    if epochs > whole:
+      rows += (epochs - whole) * self.rows(whole)
+    return math.ceil(rows / self.batch)
 
   def materialise(self, seq_slice: tuple[int, int] = (0, 1)) -> Materialise:
     """The function from a plan's row to arrays."""
@@ -180,24 +183,24 @@ class Pipeline:
 
 
 class Batches(contextlib.AbstractContextManager):
-  """An iterator over batches. `close` (or leaving a with block) ends its threads and workers."""
+  """An iterator over batches. `close` (or leaving a with block) ends its threads and workers; so
+  does losing it, or the end of the program."""
 
   def __init__(self, stream):
     self._stream = stream
+    self._close = weakref.finalize(self, stream.close)  # Grain's own clean-up at exit is noisy.
 
   def __iter__(self):
     return self
 
   def __next__(self) -> dict[str, np.ndarray]:
-    if self._stream is None:
+    if not self._close.alive:
       raise StopIteration
     return next(self._stream)
 
   def close(self):
     """May be called twice."""
-    if self._stream is not None:
-      self._stream.close()
-      self._stream = None
+    self._close()
 
   def __exit__(self, *error):
     self.close()

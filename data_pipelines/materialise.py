@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A row of the plan to arrays. Whatever is wrong with a file, the row keeps its shape and place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import json
 import os
@@ -30,11 +30,11 @@ class Materialise:
   """PlanRow -> the arrays of `spec.BATCH` (without R), under the row's shape. Never raises.
 
   A sample with a medium that cannot be read stays in place; its loss_mask is 0 and it is counted in
-  num_bad; the medium is added to `quarantine` (a JSONL file), once. Its other media are as they
-  are. `read` is video.read_frames or that of a FrameCache. With `blank`, pictures are grey and no
-  file is opened. `seq_slice` (i, n): only the i-th of n parts of the frame slots is decoded, and
-  the frame keys hold that part alone; a file that is damaged half way is then masked only in the
-  parts that show the damage. Picklable.
+  num_bad; the medium is added to `quarantine` (a JSONL file), once, or the sample if the medium is
+  not to blame. Its other media are as they are. `read` is video.read_frames or that of a
+  FrameCache. With `blank`, pictures are grey and no file is opened. `seq_slice` (i, n): only the
+  i-th of n parts of the frame slots is decoded, and the frame keys hold that part alone; a file
+  that is damaged half way is then masked only in the parts that show the damage. Picklable.
   """
 
   composer: Composer
@@ -75,6 +75,10 @@ class Materialise:
     slots = place.take(shown)
     if known and not self.blank:  # Its length is not known, so its times mean nothing.
       return self._report(sample, known.media, probes[known.media].error)
+    if late := next((s for s in shown.timeline if 0 < probes[s.media].duration <= s.t0), None):
+      return self._report(
+        sample, "", f"{late.media}: ends after {probes[late.media].duration:.2f} seconds, before "
+        f"its part begins at {late.t0:.2f}.")
     try:
       if self.blank:
         slots.fill(GREY)
@@ -160,7 +164,8 @@ def _culprit(timeline: Timeline, message: str) -> str:
 
 
 def add(path: str | os.PathLike, record: dict):
-  """Appends a record to quarantine.jsonl unless its medium is there. A bad disk is no error."""
+  """Appends a record {media, error, origin} to quarantine.jsonl unless its medium (its origin where
+  no medium is to blame) is there. A bad disk is no error."""
   path = pathlib.Path(path)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,29 +173,35 @@ def add(path: str | os.PathLike, record: dict):
       if fcntl:
         fcntl.flock(file, fcntl.LOCK_EX)  # Until closed; threads and processes share the file.
       file.seek(0)
-      if record["media"] not in _media(file):
-        file.write(json.dumps(record) + "\n")
+      lines = file.readlines()
+      if _blamed(record) not in _names(lines):
+        torn = bool(lines) and not lines[-1].endswith("\n")
+        file.write("\n" * torn + json.dumps(record) + "\n")
   except OSError:  # The sample is masked and counted all the same.
     pass
 
 
 def quarantined(path: str | os.PathLike) -> frozenset[str]:
-  """The media that a quarantine.jsonl names."""
+  """What a quarantine.jsonl names: media, and origins of samples whose media are not to blame."""
   try:
     with open(path) as file:
-      return frozenset(_media(file))
+      return frozenset(_names(file))
   except OSError as error:
     raise ValueError(
       f"{path} cannot be read ({error.strerror}). Set config.data.exclude to a quarantine.jsonl, "
       "or to \"\".") from error
 
 
-def _media(file) -> set[str]:
-  """A half-written last line names none."""
+def _blamed(record: dict) -> str:
+  return record["media"] or record["origin"]
+
+
+def _names(lines: Iterable[str]) -> set[str]:
+  """What the lines of a quarantine name; a half-written one names nothing."""
   found = set()
-  for line in file:
+  for line in lines:
     try:
-      found.add(json.loads(line)["media"])
+      found.add(_blamed(json.loads(line)))
     except (ValueError, KeyError, TypeError):
       continue
   return found

@@ -19,7 +19,7 @@ import time
 
 import av
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_pipelines import array_records
 
@@ -109,6 +109,8 @@ def reported(media: Media):
     raise
   except FileNotFoundError as error:
     raise MediaError(f"{name(media)}: does not exist.") from error
+  except UnidentifiedImageError as error:
+    raise MediaError(f"{name(media)}: is no picture.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
     raise MediaError(
       f"{name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "
@@ -202,6 +204,8 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
     streams = [s for s in container.streams.video if not s.disposition & _COVER]
     if not streams:
       raise MediaError(f"{name(media)}: has no video stream.")
+    if streams[0].codec_context is None:
+      raise MediaError(f"{name(media)}: has video of an unknown codec.")
     # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
     streams[0].thread_type, streams[0].codec_context.thread_count = "NONE", 1
     yield _indexed(media, container, streams[0], Budget(media, limits))

@@ -5,6 +5,8 @@ A pattern is i32 [M]: indices into the timeline's own tokens (its groups' or vie
 other, row by row), or NEWLINE. `visual_index` is a pattern shifted to the row's visual table.
 """
 
+import functools
+
 import numpy as np
 
 from data_pipelines.images import Views
@@ -14,15 +16,18 @@ NEWLINE = -1
 MODES = ("one_token", "grid", "frame", "none")
 
 
+@functools.lru_cache(maxsize=256)
 def video(groups: int, layout: VisualLayout) -> np.ndarray:
   """A video of `groups` groups of frames. Newlines: one_token, one after the whole video; grid,
-  after every row of every group; frame, after every group; none."""
+  after every row of every group; frame, after every group; none. Shared: not to be written to."""
   rows, columns = layout.group_grid
   index = np.arange(groups * rows * columns, dtype=np.int32)
   if layout.newline == "one_token":
-    return np.append(index, np.int32(NEWLINE))
-  width = {"grid": columns, "frame": rows * columns, "none": 0}[layout.newline]
-  return _ended(index.reshape(-1, width)).ravel() if width else index
+    index = np.append(index, np.int32(NEWLINE))
+  elif width := {"grid": columns, "frame": rows * columns, "none": 0}[layout.newline]:
+    index = _ended(index.reshape(-1, width)).ravel()
+  index.flags.writeable = False
+  return index
 
 
 def image(views: Views, layout: VisualLayout) -> np.ndarray:

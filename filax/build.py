@@ -4,6 +4,8 @@
 from collections.abc import Mapping
 import importlib
 import pkgutil
+import sys
+import types
 from typing import Any
 
 ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order data flows.
@@ -84,3 +86,13 @@ def dims_table(config: Mapping[str, Any]):
     rows += [(rf"^{role}/.*{pattern.removeprefix('^')}", dims)
              for pattern, dims in getattr(module, "DIMS", ())]
   return tuple(rows)
+
+
+class _Callable(types.ModuleType):
+  """Lets filax.build(...) be the function, although importing this module sets filax.build to it."""
+
+  def __call__(self, role: str, config: Mapping[str, Any], **defaults):
+    return build(role, config, **defaults)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -236,17 +236,24 @@ def corpus(
   (folder / "videos").mkdir(parents=True, exist_ok=True)
   _write_json(folder / "corpus.json", recipe | dict(complete=False))
   jobs = [("train", i) for i in range(videos)] + [("held_out", i) for i in range(held)]
-  # Not forked: whoever calls this may run threads, and those do not survive a fork.
-  context = multiprocessing.get_context("spawn")
-  with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
-    made = pool.map(
-      make_video, *zip(*((folder, seed, *job, SIDE) for job in jobs), strict=True), chunksize=8)
-    records = _records(zip(jobs, made, strict=True), seed)
+  made = _make_videos(folder, seed, jobs, processes or os.cpu_count() or 1)
+  records = _records(zip(jobs, made, strict=True), seed)
   for name, rows in records.items():
     _write_json(folder / f"{name}.json", rows)
   _tokenizer(folder, [*records["stage1"], *records["train"]])
   _write_json(folder / "corpus.json", recipe | dict(complete=True))
   return folder
+
+
+def _make_videos(folder: pathlib.Path, seed: int, jobs, processes: int) -> list[list[Shot]]:
+  """The scenes of every video, each written by one of `processes` processes."""
+  columns = zip(*((folder, seed, *job, SIDE) for job in jobs), strict=True)
+  if processes == 1:
+    return list(map(make_video, *columns))
+  # Not forked: whoever calls this may run threads, and those do not survive a fork.
+  context = multiprocessing.get_context("spawn")
+  with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    return list(pool.map(make_video, *columns, chunksize=8))
 
 
 def _records(made, seed: int) -> dict[str, list[dict]]:

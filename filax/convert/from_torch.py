@@ -40,7 +40,7 @@ class Request:
 
 
 def convert(request: Request, check=None) -> dict[str, Any]:
-  """Writes the checkpoint and returns the report; `check(temporary folder, plan) -> dict` may refuse.
+  """Writes the checkpoint and returns the report; `check(temporary folder) -> dict` may refuse.
 
   Raises ConversionError, ValueError or OSError with nothing left under the name of `out`.
   """
@@ -57,7 +57,7 @@ def convert(request: Request, check=None) -> dict[str, Any]:
     write(temporary, found, model, config, request.dtype, report)
     _copy_tokenizer(request, sources, temporary)
     if check is not None:
-      report.facts["verify"] = check(temporary, found)
+      report.facts["verify"] = check(temporary)
     return report.write(temporary)
 
 
@@ -210,7 +210,7 @@ def leaf_dtype(found: load.Plan, place: places.Place, dtype: str) -> np.dtype:
   """The dtype that a parameter is stored in. The merger stays in float32: its steps are tiny."""
   if dtype == "same" or place.path.startswith("merger/"):
     return found.dtype(place)
-  return next(kind for kind in tensors.DTYPES.values() if kind.name == dtype)
+  return tensors.BY_NAME[dtype]
 
 
 def draw(config: Mapping[str, Any], fresh: Sequence[places.Place]) -> dict[str, np.ndarray]:

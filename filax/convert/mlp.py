@@ -6,5 +6,5 @@ TABLE = (
   (r"(linear_[12])/bias", r"\1.bias", "o -> o"),
   (r"image_newline", r"image_newline", "D -> D"),
 )
-SPARE = ()
-EXTRA = ()
+SPARE = ((r"image_newline", "the config has no newline"),)
+EXTRA = (("image_newline", "D", 0.0),)

@@ -26,6 +26,7 @@ DTYPES = {  # The names of the safetensors format -> NumPy.
   "F16": np.dtype(np.float16),
   "BF16": np.dtype(ml_dtypes.bfloat16),
 }
+BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
 TORCH = (".bin", ".pt", ".pth")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 BLOCK = 64 << 20  # Bytes hashed or checked at a time.

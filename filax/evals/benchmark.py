@@ -30,6 +30,7 @@ class Example:
   media: tuple[Timeline, ...] = ()
   options: tuple[str, ...] = ()  # Without their letters; empty for a free answer.
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The record's columns.
+  before: tuple[Turn, ...] = ()  # A system turn of its own.
 
 
 Reader = Callable[[str, str, Report], Iterator[Example]]  # manifest, media root, what was wrong.

@@ -139,9 +139,13 @@ PREFILL = Program("prefill", prefill, static_argnums=0, static_argnames="slots")
 DECODE = Program("decode", decode, static_argnums=0, static_argnames=("room", "greedy"))
 
 
+class _Absent(nn.Module):
+  """Stands where a part is not used."""
+
+
 def language(model):
   """The model with its llm alone, so that models which see differently share compiled programs."""
-  none = nn.Module()
+  none = _Absent()
   return model.clone(
     encoder=none, selector=none, merger=none, projector=none, encode_chunk=0, processor=None)
 

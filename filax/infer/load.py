@@ -67,7 +67,8 @@ def find_tokenizer(path: epath.PathLike, given: str) -> tokenizers.Tokenizer:
     return tokenizers.load(given)
   raise ValueError(
     f"The checkpoint in {path} has no tokenizer beside it, and config.data.tokenizer={given!r} "
-    f"does not exist here. Copy the tokenizer.json or *.model that it was trained with to {folder}.")
+    f"does not exist here. Copy the tokenizer.json or *.model that it was trained with to "
+    f"{folder}.")
 
 
 def tuples(value: Any) -> Any:

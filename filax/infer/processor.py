@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From media and words to what a VideoLM reads, and back. Rides on the model that `load` returns."""
+"""From media and words to what a VideoLM reads, and back; part of the model that `load` returns."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

@@ -8,6 +8,8 @@ import time
 
 import jax
 
+ALL: list["Program"] = []
+
 
 class Program:
   """A jitted function. What it compiles is printed to stderr, with the shape that made it do so.
@@ -17,6 +19,7 @@ class Program:
 
   def __init__(self, name: str, function: Callable, **options):
     self.name, self.count = name, 0
+    ALL.append(self)
     self._run = jax.jit(self._counted(function), **options)
 
   def __call__(self, label: str, *args, **kwargs):

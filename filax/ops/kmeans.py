@@ -80,7 +80,7 @@ def assign(
   owner = nearest(x, centers)
   gap = jnp.square(x - centers[owner]).sum(-1)
   clusters, frames = centers.shape[0], x.shape[0]
-  empty = jnp.zeros(clusters, bool).at[owner].max(mask) == 0
+  empty = ~jnp.zeros(clusters, bool).at[owner].max(mask)
   movable = mask & (gap > _SAME * jnp.square(x).sum(-1))
   farness, farthest = lax.top_k(jnp.where(movable, gap, -1), min(clusters, frames))
   turn = jnp.cumsum(empty) - 1  # The i-th empty cluster takes the i-th farthest frame.

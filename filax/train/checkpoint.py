@@ -54,8 +54,7 @@ class Checkpoints:
       if HALF_WRITTEN in path.name:
         say(f"Skipping {path}: half-written when a run was stopped.")
         _on_one_process(path.rmtree)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=True)
-    self._manager = ocp.CheckpointManager(self.folder, options=options)
+    self._manager = _manager(self.folder, keep)
 
   def __enter__(self):
     return self
@@ -133,7 +132,7 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
 def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, Any]) -> epath.Path:
   """Writes parameters alone as step 0 of `workdir`: what `config.init_from` and inference read."""
   folder = epath.Path(workdir) / FOLDER
-  with ocp.CheckpointManager(folder) as manager:
+  with _manager(folder) as manager:
     manager.save(0, args=_items({"params": params}, dict(row=0, fingerprint=""), config))
   return folder / "0"
 
@@ -170,10 +169,24 @@ def digests(tree: PyTree) -> PyTree:
   return jax.tree.map(one, tree)
 
 
+def _manager(folder: epath.Path, keep: int = 0) -> ocp.CheckpointManager:
+  options = ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=True)
+  return ocp.CheckpointManager(folder, options=options, item_handlers=dict(
+    state=_array_handler(), data=ocp.JsonCheckpointHandler(), config=ocp.JsonCheckpointHandler()))
+
+
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+  """Arrays as Orbax writes them by default, but a replicated one is written by one device: cutting
+  it up between the replicas compiles a program for every shape."""
+  handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
+  return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
 def _items(state, data, config):
   sums = {path: int(x) for path, x in flat(jax.device_get(digests(state))).items()}
   return ocp.args.Composite(
-    state=ocp.args.StandardSave(state),
+    state=ocp.args.PyTreeSave(state),
     data=ocp.args.JsonSave(data | dict(format=FORMAT, digests=sums)),
     config=ocp.args.JsonSave(json.loads(json.dumps(dict(config)))))
 
@@ -223,7 +236,7 @@ def _header(path: epath.Path) -> tuple[dict, dict]:
       f"{path} was written by a newer FiLax: format {data['format']}, and this one reads up to "
       f"{FORMAT}. Update FiLax.")
   with _damage("its list of arrays cannot be read"):
-    tree = ocp.PyTreeCheckpointHandler().metadata(path / "state").tree
+    tree = _array_handler().metadata(path / "state").tree
     return data, flat(tree)
 
 
@@ -232,7 +245,7 @@ def _read(path: epath.Path, target: PyTree, sums: Mapping[str, int]) -> PyTree:
   args = ocp.args.PyTreeRestore(
     target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
   with _damage("an array cannot be read"):
-    tree = ocp.PyTreeCheckpointHandler().restore(path / "state", args=args)
+    tree = _array_handler().restore(path / "state", args=args)
   for name, x in flat(jax.device_get(digests(tree))).items():
     if int(x) != sums.get(name):
       raise Damaged(f"{name} is not what was written (its digest differs).")

@@ -13,7 +13,7 @@ from small_corpus import LAYOUT, make, pipeline, records
 from data_pipelines import materialise
 from data_pipelines.planning import PlanRow
 from data_pipelines.records import Sample, Scene
-from filax.spec import BATCH, TEXT, VisualLayout
+from filax.spec import BATCH, TEXT
 
 K, N = LAYOUT.frames_per_group, LAYOUT.tokens_per_group
 
@@ -64,8 +64,9 @@ def test_packed_segments_equal_rows_of_their_own(folder, newline):
     joined += len(row.samples) > 1
     for number, sample in enumerate(row.samples, 1):
       theirs = segment(out, packed.row_shapes[0], number, layout)
-      for key, value in alone[sample].items():
-        np.testing.assert_array_equal(theirs[key], value, err_msg=key)
+      assert theirs.pop("shown") == alone[sample]["shown"]
+      for key, value in theirs.items():
+        np.testing.assert_array_equal(value, alone[sample][key], err_msg=key)
   assert joined >= 2
 
 
@@ -108,7 +109,7 @@ def frames_of(pipe, origin):
   (2, [0, 7, 15, 23, 31, 39], [0, 0.7, 1.5, 2.3, 3.1, 3.9]),
   (3, [10, 13, 17, 21, 25, 29], [0, 0.3, 0.7, 1.1, 1.5, 1.9]),
   (4, [0] * 6, [0] * 6),
-  (8, [0, 5, 11, 110, 115, 119], [0, 0.5, 1.1, 1.75, 2.375, 2.875]),
+  (8, [0, 5, 11, 109, 114, 119], [0, 0.5, 1.1, 1.625, 2.25, 2.875]),
   (10, [0, 1, 2, 4, 5, 7], [0, 0.5, 1.0, 2.0, 2.5, 3.5])])
 def test_frames_are_those_on_screen(folder, line, shown, times):
   out, frames, _ = frames_of(pipeline(folder), line)
@@ -175,6 +176,18 @@ def test_pictures_are_masked_too(folder, tmp_path):
   assert sum(out["num_bad"] for _, out in rows) == 1
 
 
+def test_a_part_after_the_end_blames_the_sample(folder, tmp_path):
+  asked = clips.record("<image>\nWhat?", "A.", video="a.mp4")
+  clips.manifest(folder / "late.json", [asked | dict(start=n, end=n + 1) for n in (3, 5, 6)])
+  settings = dict(train=((str(folder / "late.json"), "all"),), packing=False, batch=1)
+  listed = tmp_path / "q.jsonl"
+  assert sum(out["num_bad"] for _, out in all_rows(
+    pipeline(folder, quarantine=listed, **settings))) == 2
+  assert listed.read_text().count("before its part begins") == 2
+  spared = pipeline(folder, exclude=str(listed), **settings)
+  assert [s.origin.rsplit(":")[-1] for s in spared.samples] == ["2"]
+
+
 def test_a_defect_of_ours_masks_the_sample_and_no_more(folder, tmp_path):
   pipe = pipeline(folder)
   good = pipe.samples[0]
@@ -219,9 +232,8 @@ def test_cached_frames_are_the_same(folder, tmp_path):
   assert list(tmp_path.glob("sizes-*.npy")) and (tmp_path / "index.json").exists()
 
 
-def test_pictures_and_published_lengths(folder):
-  layout = VisualLayout(32, 3, (2, 2), (3, 3))
-  pipe = pipeline(folder, layout=layout, images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
+def test_only_a_picture_of_its_own_gets_tiles(folder):
+  pipe = pipeline(folder, images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
   numbers = {s.origin.rsplit(":")[-1]: n for n, s in enumerate(pipe.samples)}
   views = lambda line: [x.views.count for x in pipe._composer.shown(
     pipe.samples[numbers[line]], 0, 0)]
@@ -231,8 +243,10 @@ def test_pictures_and_published_lengths(folder):
 def test_quarantine_survives_a_torn_line_and_a_bad_disk(tmp_path):
   listed = tmp_path / "q.jsonl"
   listed.write_text('{"media": "a.mp4", "error": "x", "origin": "m:1"}\n{"media": "b.m')
-  materialise.add(listed, dict(media="a.mp4", error="x", origin="m:2"))
-  assert materialise.quarantined(listed) == {"a.mp4"}
+  for media in ("a.mp4", "b.mp4", "b.mp4"):
+    materialise.add(listed, dict(media=media, error="x", origin="m:2"))
+  assert materialise.quarantined(listed) == {"a.mp4", "b.mp4"}
+  assert len(listed.read_text().splitlines()) == 3
   materialise.add(tmp_path / "q.jsonl" / "below a file", dict(media="a", error="", origin=""))
   with pytest.raises(ValueError, match=r"config\.data\.exclude"):
     materialise.quarantined(tmp_path / "none.jsonl")

@@ -248,8 +248,23 @@ def test_truncated_matroska(tmp_path):
 
 
 def test_a_picture_is_no_video_and_a_video_no_picture(clip):
-  with pytest.raises(video.MediaError, match="cannot identify"):
+  with pytest.raises(video.MediaError, match="is no picture"):
     video.read_image(clip)
+
+
+def test_damaged_pictures(tmp_path):
+  path = pathlib.Path(clips.picture(tmp_path / "still.jpg"))
+  whole = path.read_bytes()
+  for data in (whole[:len(whole) // 2], whole[:20], whole[:10] + bytes(500)):
+    path.write_bytes(data)
+    with pytest.raises(video.MediaError):
+      video.read_image(path)
+    assert video.probe(str(path)).error
+
+
+def test_a_video_of_an_unknown_codec(clip):
+  data = pathlib.Path(clip).read_bytes().replace(b"avc1", b"zzz1")
+  assert "unknown codec" in video.probe(data).error
 
 
 def test_budgets(clip):

@@ -134,6 +134,8 @@ def test_every_matmul_of_a_block_is_a_bound_module():
     *(f"layers/self_attn/{name}_proj" for name in ("k", "out", "q", "v"))]
 
 
-def test_wrong_pictures():
+def test_wrong_pictures_and_names():
   with pytest.raises(ValueError, match=r"48 x 48 pixels do not fit .*42 x 42"):
     tiny().init(jax.random.key(0), frames(size=48))
+  with pytest.raises(ValueError, match=r"config\.model\.encoder\.attention='flash'"):
+    tiny(attention="flash").init(jax.random.key(0), frames())

@@ -125,8 +125,8 @@ def test_ties_go_to_the_lower_place_and_counts_above_all_keep_all():
 def test_shortened_rows(positions):
   row = places()
   x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 56, 3)), jnp.float32)
-  kept = drop.uniform(row, jnp.asarray([[4, 7, 0], [1, 14, 0]]))
-  y, short = drop.shorten(x, row, kept, 42, positions)
+  kept = drop.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]]))
+  y, short = jax.jit(drop.shorten, static_argnums=(3, 4))(x, row, kept, 42, positions)
   assert y.shape == (2, 42, 3)
   for line in range(2):
     index = np.flatnonzero(kept[line])
@@ -164,7 +164,7 @@ def test_labels_are_rebuilt_in_the_shortened_row():
   row = drop.row(batch)
   np.testing.assert_array_equal(drop.targets(row)[1], mask)  # What a batch says comes back.
   kept = drop.select(row, jnp.zeros((2, 56)), jnp.asarray([[2, 3, 0]] * 2))
-  _, short = drop.shorten(jnp.zeros((2, 56, 1)), row, kept, 30)
+  _, short = jax.jit(drop.shorten, static_argnums=3)(jnp.zeros((2, 56, 1)), row, kept, 30)
   targets, mask = map(np.asarray, drop.targets(short))
   for n in (1, 2, 3):
     index = members(row, n)[np.asarray(kept[0, members(row, n)])]
@@ -214,15 +214,17 @@ def decoder(params, x, row, keep, room, positions):
 
 def unpacked(row, x):
   """Every sample of one packed row in a row of its own."""
-  length, out = x.shape[1], []
+  arrays, length = jax.tree.map(np.asarray, (x, row)), x.shape[1]
+  out = []
   for n in range(1, len(SAMPLES) + 1):
     inside = members(row, n)
-    asked = [i - inside[0] if i in inside else -1 for i in np.asarray(row.queries[0])]
-    front = lambda a: jnp.zeros_like(a[0]).at[: len(inside)].set(a[0, inside])
-    part = jax.tree.map(front, (x, row.replace(queries=None)))
-    single = part[1].replace(queries=jnp.asarray(asked))
-    out.append((part[0], single.replace(segment_ids=(jnp.arange(length) < len(inside)) * 1)))
-  return jax.tree.map(lambda *rows: jnp.stack(rows), *out)
+    order = np.concatenate([inside, np.zeros(length - len(inside), int)])
+    own, single = jax.tree.map(lambda a, i=order: a[0, np.minimum(i, a.shape[1] - 1)], arrays)
+    asked = [i - inside[0] if i in inside else -1 for i in arrays[1].queries[0]]
+    real = (np.arange(length) < len(inside)).astype(np.int32)
+    out.append((own, single.replace(
+      segment_ids=real, visual=single.visual & (real > 0), queries=np.int32(asked))))
+  return jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)), *out)
 
 
 @pytest.mark.parametrize("positions", ["renumber", "keep"])
@@ -231,19 +233,24 @@ def test_packed_rows_equal_single_samples(positions):
   params = jax.eval_shape(
     MODEL.init, jax.random.key(0), jnp.zeros((1, 2, 16)), jnp.zeros((1, 2), jnp.int32))["params"]
   params = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 0.3, a.shape), jnp.float32), params)
-  row = places(rows=1)
-  x = jnp.asarray(rng.normal(size=(1, 56, 16)), jnp.float32)
+  row = places(rows=3)  # Two rows weigh nothing: both runs are one program.
+  x = jnp.asarray(rng.normal(size=(3, 56, 16)), jnp.float32)
   counts = dropout.kept([9, 14, 0], STAGES)
   room = tuple(int(c) + 22 + extra for c, extra in zip(counts.sum(1), (3, 1), strict=True))
 
-  def total(params, x, row, keep):
+  def total(params, x, row, keep, weight):
     y, short = decoder(params, x, row, keep, room, positions)
-    return jnp.square(y * (short.segment_ids > 0)[..., None]).sum(), (y, short)
+    real = (short.segment_ids > 0) * weight[:, None]
+    return jnp.square(y * real[..., None]).sum(), (y, short)
 
-  step = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
-  (loss, (y, short)), slopes = step(params, x, row, jnp.asarray(counts[None]))
+  step = jax.jit(
+    jax.value_and_grad(total, (0, 1), has_aux=True) if positions == "renumber"
+    else lambda *args: (total(*args), (params, x * 0)))
+  (loss, (y, short)), slopes = step(
+    params, x, row, jnp.asarray(np.stack([counts] * 3)), jnp.asarray([1.0, 0, 0]))
   own = jnp.asarray(counts.T[:, :, None])
-  (loss_one, (y_one, short_one)), slopes_one = step(params, *unpacked(row, x), own)
+  (loss_one, (y_one, short_one)), slopes_one = step(
+    params, *unpacked(row, x), own, jnp.ones(3))
   np.testing.assert_allclose(loss, loss_one, rtol=1e-5)
   for n, ((head, _, tail), _) in enumerate(SAMPLES):
     inside = members(short, n + 1)

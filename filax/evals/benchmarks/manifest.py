@@ -39,9 +39,7 @@ def examples(record, origin: str, root: str, report: Report) -> list[Example]:
   if len(options) > len(benchmark.LETTERS):
     raise RecordError(f"has {len(options)} options, more than {len(benchmark.LETTERS)}")
   options = tuple(map(benchmark.without_letter, options))
-  found = [
-    Example(f"{sample.id}/{i}" if i else sample.id, question, answer, sample.media, options, record)
-    for i, (question, answer) in enumerate(pairs(sample))]
+  found = list(questions(sample, options, record))
   try:
     for example in found if options else ():
       benchmark.gold(example)
@@ -50,24 +48,29 @@ def examples(record, origin: str, root: str, report: Report) -> list[Example]:
   return found
 
 
-def pairs(sample: Sample) -> list[tuple[Turn, str]]:
-  """(the user's turn, the right answer) of every question; each turn shows all media."""
-  found, shown = [], tuple(part for n in range(len(sample.media)) for part in (n, "\n"))
+def questions(sample: Sample, options: tuple[str, ...], record: Mapping) -> Iterator[Example]:
+  """Every question of a conversation, asked alone; it shows all media that were shown before it."""
+  before = tuple(turn for turn in sample.turns if turn.role == "system")
+  shown, number = 0, 0
   for asked, said in zip(sample.turns, sample.turns[1:], strict=False):
-    if (asked.role, said.role) == ("user", "assistant"):
-      whole = any(isinstance(part, int) for part in asked.parts)
-      parts = asked.parts if whole else (*shown, asked.text)
-      found.append((dataclasses.replace(asked, parts=parts), said.text))
-  return found
+    if (asked.role, said.role) != ("user", "assistant"):
+      continue
+    earlier = [part for n in range(shown) for part in (n, "\n")]
+    shown += sum(isinstance(part, int) for part in asked.parts)
+    turn = dataclasses.replace(asked, parts=(*earlier, *asked.parts))
+    name = f"{sample.id}/{number}" if number else sample.id
+    yield Example(name, turn, said.text, sample.media[:shown], options, record, before)
+    number += 1
 
 
 def prompt(example: Example) -> Turn:
+  """The turn as it is written; with its options if there are any."""
   return benchmark.multiple_choice(example) if example.options else example.turn
 
 
 def parse(text: str, example: Example) -> str | None:
+  """A letter if there are options, else words."""
   return (benchmark.letter if example.options else benchmark.words)(text, example)
-
 
 
 BENCHMARK = Benchmark(read=read, prompt=prompt, parse=parse, score=benchmark.exact, by=("kind",))

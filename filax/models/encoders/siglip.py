@@ -24,6 +24,7 @@ class Attention(nn.Module):
   """Every patch sees every patch of its frame, x [B N E] -> [B N E]."""
 
   heads: int
+  attend: str = "auto"
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
@@ -34,7 +35,8 @@ class Attention(nn.Module):
     q, k, v = (
       constrain(Dense(split, name=f"{name}_proj", **types)(x), "frames - heads -")
       for name in "qkv")
-    o = checkpoint_name(constrain(full_attention.attend(q, k, v), "frames - heads -"), "attn")
+    o = full_attention.kind(self.attend)(q, k, v)
+    o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="out_proj", **types)(o)
 
 
@@ -59,6 +61,7 @@ class Block(nn.Module):
   heads: int
   mlp: int
   eps: float
+  attend: str
   dtype: Any
   param_dtype: Any
 
@@ -66,7 +69,7 @@ class Block(nn.Module):
   def __call__(self, x: Float[Array, "B N E"], cache=None):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     h = LayerNorm(self.eps, name="layer_norm1", **types)(x)
-    x = x + Attention(self.heads, name="self_attn", **types)(h)
+    x = x + Attention(self.heads, self.attend, name="self_attn", **types)(h)
     h = LayerNorm(self.eps, name="layer_norm2", **types)(x)
     x = x + MLP(self.mlp, name="mlp", **types)(h)
     return constrain(x, "frames - -"), cache
@@ -108,6 +111,7 @@ class Siglip(nn.Module):
   mlp: int
   clip: int = 1  # Frames encoded jointly.
   eps: float = 1e-6
+  attention: str = "auto"  # A name in filax.ops.full_attention.KINDS.
   remat: str = "none"
   dtype: Any = "float32"
   param_dtype: Any = "float32"
@@ -120,7 +124,7 @@ class Siglip(nn.Module):
   def setup(self):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     self.embeddings = Embeddings(self.width, self.patch, **types)
-    options = dict(heads=self.heads, mlp=self.mlp, eps=self.eps, **types)
+    options = dict(heads=self.heads, mlp=self.mlp, eps=self.eps, attend=self.attention, **types)
     self.stack = Stack(Block, self.depth, options, self.remat)
     nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forms that `filax convert to` writes: names, config.json, what lies beside the weights."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+from filax.convert import hf_write, schemes
+from filax.convert.hf_write import Vocabulary
+
+WHOLE = ("encoder", "projector", "llm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """One form. `fusion`: where the merger goes, aside (in a file of its own), inside or none."""
+
+  name: str
+  text: str
+  scheme: Callable[[Mapping[str, Any]], schemes.Scheme]  # Of config.model.
+  roles: tuple[str, ...]
+  components: Mapping[str, tuple[str, ...]]  # Role -> those that the form can hold.
+  config: Callable[..., dict[str, Any]]  # (config, dtype, vocabulary, placeholders) -> config.json
+  fusion: str = "aside"
+  extra: tuple[str, ...] = ()  # Roles whose EXTRA tensors the reader wants.
+  processors: bool = False
+  files: tuple[tuple[str, str], ...] = ()  # (template, name in the folder)
+
+  def check(self, model: Mapping[str, Any]) -> None:
+    """Raises ValueError if this form cannot hold the model."""
+    for role, names in self.components.items():
+      if role not in model:
+        raise ValueError(f"--format {self.name} needs a {role}, which this checkpoint lacks.")
+      if (name := model[role]["name"]) not in names:
+        raise ValueError(
+          f"--format {self.name} cannot hold the {role} {name}, only {' or '.join(names)}. Choose "
+          f"another --format: {', '.join(FORMATS)}.")
+
+
+def _remote(config, dtype, vocabulary: Vocabulary | None, places) -> dict[str, Any]:
+  name = "modeling_fila.FilaForConditionalGeneration"
+  return hf_write.llava_onevision(config, dtype, vocabulary, places) | dict(
+    architectures=[name.split(".")[1]], auto_map=dict(
+      AutoModelForImageTextToText=name, AutoModel=name))
+
+
+_LLAVA = dict(
+  encoder=("siglip",), merger=("weighted", "mean"), projector=("mlp",), llm=("qwen2",))
+_RUN = ("run_torch.py.in", "run_torch.py")
+_ALL = (
+  Format(
+    "hf", "LlavaOnevisionForConditionalGeneration of transformers, vLLM and others; fusion aside",
+    lambda model: schemes.A, WHOLE, _LLAVA, hf_write.llava_onevision,
+    extra=("encoder", "projector"), processors=True, files=(_RUN,)),
+  Format(
+    "hf-remote", "the same with a modelling file that fuses frames (trust_remote_code)",
+    lambda model: schemes.B, WHOLE, _LLAVA, _remote, fusion="inside",
+    extra=("encoder", "projector"), processors=True,
+    files=(_RUN, ("modeling_fila.py.in", "modeling_fila.py"))),
+  Format(
+    "llava", "LLaVA-NeXT's training code", lambda model: schemes.E, WHOLE, _LLAVA,
+    lambda config, dtype, vocabulary, places: hf_write.llava(config, dtype, vocabulary),
+    extra=("encoder",), files=(_RUN,)),
+  Format(
+    "qwen2", "the language model alone: Qwen2ForCausalLM", lambda model: schemes.QWEN2, ("llm",),
+    dict(llm=("qwen2",)),
+    lambda config, dtype, vocabulary, places: hf_write.qwen2_alone(config, dtype, vocabulary),
+    fusion="none", files=(("run_qwen2.py.in", "run_torch.py"),)),
+)
+FORMATS = {form.name: form for form in _ALL}

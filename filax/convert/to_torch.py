@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A FiLax checkpoint -> a folder that PyTorch software loads, streamed a parameter at a time."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import os
+from pathlib import Path
+import shutil
+from typing import Any
+
+import numpy as np
+
+from filax import build
+from filax.convert import (
+  ConversionError,
+  folder,
+  hf_write,
+  item,
+  load,
+  places,
+  shards,
+  tensors,
+)
+from filax.convert.formats import FORMATS, Format
+from filax.convert.from_torch import EXTRA, TOKENIZER_FILES
+from filax.convert.places import Place
+from filax.convert.report import Report
+
+PLACEHOLDERS = ("<image>", "<video>")
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclasses.dataclass
+class Request:
+  """What `filax convert to` was asked for."""
+
+  checkpoint: str | os.PathLike
+  out: str | os.PathLike
+  format: str = "hf"
+  dtype: str = "same"  # same | float32 | bfloat16; the fusion weights stay in float32.
+  shard: int = 5 * shards.GB  # Bytes of a file at most.
+  tokenizer: Any = None  # data_pipelines.tokenizers.Tokenizer, or None.
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+  """All that is decided before the first byte is written."""
+
+  form: Format
+  step: Path
+  config: dict[str, Any]
+  places: list[Place]  # Of the main files.
+  aside: list[Place]  # Of the fusion file.
+  stored: Mapping[str, Any]  # path -> shape and dtype in the checkpoint.
+  digests: Mapping[str, int]
+  dtype: np.dtype | None  # None: as stored.
+
+  def kind(self, place: Place) -> np.dtype:
+    """The dtype in which a parameter is written."""
+    stored = np.dtype(self.stored[place.path].dtype)
+    return stored if self.dtype is None or place.path.startswith("merger/") else self.dtype
+
+  @property
+  def name(self) -> str:
+    """The dtype of most of the weights."""
+    kinds = [self.kind(place).name for place in self.places]
+    return max(sorted(set(kinds)), key=kinds.count)
+
+
+def convert(request: Request, check=None) -> dict[str, Any]:
+  """Writes the folder and returns the report; `check(temporary folder) -> dict` may refuse.
+
+  Raises ConversionError, ValueError or OSError with nothing left under the name of `out`.
+  """
+  way = resolve(request)
+  vocabulary = vocabulary_of(request.tokenizer)
+  report = Report(
+    "to", checkpoint=str(request.checkpoint), format=way.form.name,
+    scheme=way.form.scheme(way.config["model"]).name, model=way.config["model"],
+    not_exported=sorted(set(way.stored) - {p.path for p in (*way.places, *way.aside)}))
+  specs, extra = announce(way, extras(request.checkpoint, way))
+  with folder.complete(request.out, sum(spec.size for spec in specs)) as temporary:
+    write(temporary, way, specs, extra, request.shard, report)
+    _write_files(temporary, way, request, vocabulary)
+    if check is not None:
+      report.facts["verify"] = check(temporary)
+    return report.write(temporary)
+
+
+def resolve(request: Request) -> Way:
+  """Opens the checkpoint and finds the place of everything that goes into the format."""
+  if request.format not in FORMATS:
+    raise ValueError(f"--format {request.format} is unknown. Choose one of {', '.join(FORMATS)}.")
+  form, step = FORMATS[request.format], item.step_folder(request.checkpoint)
+  config = tuples(item.read_json(step, "config"))
+  form.check(config["model"])
+  stored = item.shapes(step)
+  llm = config["model"].get("llm")
+  vocab = build.build("llm", llm).vocab if llm else 0
+  roles = (*form.roles, *(() if form.fusion == "none" else ("merger",)))
+  wanted = {path: leaf for path, leaf in stored.items() if path.split("/")[0] in roles}
+  expected = load.parameter_shapes(config["model"], roles)
+  if lacking := sorted(set(expected) - set(wanted)):
+    raise ConversionError(
+      f"{step} lacks parameters of its config.model", {"missing": lacking})
+  found = places.find(config["model"], wanted, vocab)
+  fused = [p for p in found if p.path.startswith("merger/") and form.fusion == "aside"]
+  kind = None if request.dtype == "same" else tensors.BY_NAME[request.dtype]
+  return Way(
+    form, step, config, [p for p in found if p not in fused], fused, stored,
+    item.read_json(step, "data")["digests"], kind)
+
+
+def vocabulary_of(tokenizer: Any) -> hf_write.Vocabulary | None:
+  """The plain ids of a tokenizer; None without one."""
+  if tokenizer is None:
+    return None
+  return hf_write.Vocabulary(
+    tokenizer.vocab_size, tokenizer.pad_id, tuple(tokenizer.stop_ids), dict(tokenizer.controls))
+
+
+def extras(checkpoint: str | os.PathLike, way: Way) -> dict[str, np.ndarray]:
+  """Canonical name -> tensors that the reader wants and the model does not have.
+
+  Those that were imported lie beside the checkpoint; without them they are made to do nothing.
+  """
+  step, model = way.step, way.config["model"]
+  kept = next((p / EXTRA for p in (Path(checkpoint), step.parent.parent) if (p / EXTRA).exists()),
+              None)
+  kept = tensors.safetensors(kept) if kept else {}
+  sizes = dict(
+    E=build.build("encoder", model["encoder"]).width if "encoder" in model else 0,
+    D=build.build("llm", model["llm"]).width if "llm" in model else 0)
+  have = {name for place in way.places for name in place.names}
+  found = {}
+  for role in way.form.extra:
+    for name, axis, value in places.part(role, model[role]["name"]).extra:
+      name = f"{role}.{name}"
+      if name not in have:
+        found[name] = kept[name][...,] if name in kept and kept[name].shape == (sizes[axis],) \
+          else np.full(sizes[axis], value, np.float32)
+  return found
+
+
+def announce(way: Way, extra: Mapping[str, np.ndarray]):
+  """(specs of all tensors of the main files, extra tensors under their file names)."""
+  scheme = way.form.scheme(way.config["model"])
+  specs = [
+    shards.Spec(scheme.file_name(name), place.their_shape, way.kind(place))
+    for place in way.places for name in place.names]
+  kind = tensors.BY_NAME[way.name]
+  extra = {
+    scheme.file_name(name): x.astype(x.dtype if way.dtype is None and x.dtype == kind else kind)
+    for name, x in extra.items()}
+  return specs + [shards.Spec(name, x.shape, x.dtype) for name, x in extra.items()], extra
+
+
+def write(
+  out: Path, way: Way, specs: Sequence[shards.Spec], extra: Mapping[str, np.ndarray], limit: int,
+  report: Report,
+) -> None:
+  """Streams the parameters into shards, one at a time, and the fusion weights beside them."""
+  scheme = way.form.scheme(way.config["model"])
+  with shards.Shards(out, specs, limit) as files:
+    for place in way.places:
+      for canonical, x in pieces(way, place):
+        name = scheme.file_name(canonical)
+        files.put(name, x)
+        report.tensor(name, place.path, x)
+    for name, x in extra.items():
+      files.put(name, x)
+      report.tensor(name, "", x)
+    files.close()
+  if way.aside:
+    fused = {name.removeprefix("merger."): x for p in way.aside for name, x in pieces(way, p)}
+    model = way.config["model"]
+    shards.write(out / load.ASIDE, fused, dict(
+      merger=model["merger"]["name"], merge_stage=str(model.get("merge_stage", "vision")),
+      scene_size=str(model["selector"].get("size", ""))))
+    for name, x in fused.items():
+      report.tensor(f"{load.ASIDE}:{name}", f"merger/{name.replace('.', '/')}", x)
+
+
+def pieces(way: Way, place: Place):
+  """Yields (canonical name, tensor) of a parameter, read once. Refuses what is not a number."""
+  whole = item.read(way.step, place.path, way.digests.get(f"params/{place.path}"))
+  for layer, name in enumerate(place.names):
+    x = place.layout.write(whole[layer] if place.stacked else whole, place.vocab)
+    if not tensors.finite(x):
+      raise ConversionError("Some weights are not numbers", {"parameters": [place.path]})
+    yield name, x.astype(way.kind(place), copy=False)
+
+
+def _write_files(out: Path, way: Way, request: Request, vocabulary) -> None:
+  """config.json, tokenizer, processors, generation_config.json and the programs."""
+  source = [p for p in (Path(request.checkpoint), way.step.parent.parent) if p.is_dir()]
+  for name in TOKENIZER_FILES:
+    for here in source:
+      if (here / name).is_file() and not (out / name).exists():
+        shutil.copy(here / name, out / name)
+  if request.tokenizer is not None:
+    request.tokenizer.save(out)
+  documents = {"config.json": way.form.config(
+    way.config, way.name, vocabulary, placeholders(way, out, vocabulary))}
+  if vocabulary is not None:
+    documents["generation_config.json"] = hf_write.generation(vocabulary)
+    if (out / "tokenizer.json").exists() and not (out / "tokenizer_config.json").exists():
+      documents["tokenizer_config.json"] = hf_write.tokenizer_config(vocabulary)
+  if way.form.processors:
+    documents |= hf_write.processors(way.config)
+  for name, content in documents.items():
+    (out / name).write_text(json.dumps(content, indent=2) + "\n")
+  for template, name in way.form.files:
+    shutil.copy(TEMPLATES / template, out / name)
+
+
+def placeholders(way: Way, out: Path, vocabulary) -> tuple[int, int]:
+  """Ids of <image> and <video>: the tokenizer's own, or rows that no token uses."""
+  vocab = build.build("llm", way.config["model"]["llm"]).vocab
+  known = dict(vocabulary.controls) if vocabulary is not None else {}
+  free = vocabulary.tokens if vocabulary is not None else vocab - len(PLACEHOLDERS)
+  ids = []
+  for name in PLACEHOLDERS:
+    if name not in known:
+      known[name] = min(free, vocab - 1)
+      free += 1
+    ids.append(known[name])
+  if way.form.processors and (out / "tokenizer.json").exists():
+    _add_tokens(out / "tokenizer.json", dict(zip(PLACEHOLDERS, ids, strict=True)), vocab)
+  return ids[0], ids[1]
+
+
+def _add_tokens(file: Path, wanted: Mapping[str, int], vocab: int) -> None:
+  """Makes a tokenizer.json know the placeholders, if there are rows for them."""
+  content = json.loads(file.read_text())
+  added = content.setdefault("added_tokens", [])
+  have, taken = {t["content"] for t in added}, {t["id"] for t in added}
+  for name, id in wanted.items():
+    if name not in have and id not in taken and id < vocab:
+      added.append(dict(
+        id=id, content=name, single_word=False, lstrip=False, rstrip=False, normalized=False,
+        special=True))
+  added.sort(key=lambda token: token["id"])
+  file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def tuples(value: Any) -> Any:
+  """JSON's lists as tuples, as fields of a model must be hashable."""
+  if isinstance(value, Mapping):
+    return {key: tuples(inner) for key, inner in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list) else value

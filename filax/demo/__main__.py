@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax demo: makes a small corpus of videos, trains a tiny FiLA on it, measures it, and reports.
+
+Runs on a CPU. The same command goes on where an earlier one was stopped.
+"""
+
+import argparse
+from collections.abc import Sequence
+import json
+import pathlib
+import sys
+
+from filax import cli
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs all phases that are not done yet, or checks what they found."""
+  args = parser().parse_args(argv)
+  workdir = pathlib.Path(args.workdir)
+  if args.check:
+    from filax.demo import report
+
+    print(report.check(workdir / "report.json"))
+    return
+  from filax.demo import phases
+
+  settings = phases.Settings(
+    videos=args.videos, held=args.held, seed=args.seed, steps=(args.stage1_steps, args.stage2_steps))
+  print(json.dumps(phases.run(workdir, settings), indent=2))
+
+
+def parser() -> argparse.ArgumentParser:
+  made = argparse.ArgumentParser(prog="filax demo", description=__doc__)
+  add = made.add_argument
+  add("--workdir", default="runs/demo", help="folder for the corpus, the runs and the report")
+  add("--check", action="store_true", help="only compare report.json with what it must reach")
+  add("--videos", type=int, default=300, help="videos for training")
+  add("--held", type=int, default=64, help="held-out videos")
+  add("--seed", type=int, default=0, help="of the corpus and of the training")
+  add("--stage1-steps", type=int, default=0, help="default: as configs/fila_toy.py says")
+  add("--stage2-steps", type=int, default=0, help="likewise")
+  return made
+
+
+if __name__ == "__main__":
+  sys.exit(cli.run(main, sys.argv[1:], "demo"))

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The phases of the demo, in order. Each calls what `filax train`, `evals` and `chat` call, leaves
+its result in the workdir, and is skipped where that result is."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any
+
+import configs
+from filax import cli
+
+RUNS = {  # Name of an evaluation -> how the model is asked.
+  "scenes": {}, "uniform": dict(selector="uniform"), "blind": dict(blind=True)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How large a demo is. steps: of both stages, 0 = as the config says."""
+
+  videos: int = 300
+  held: int = 64
+  seed: int = 0
+  steps: tuple[int, int] = (0, 0)
+
+
+def run(workdir: pathlib.Path, settings: Settings) -> dict[str, Any]:
+  """Does what is not done yet and returns the report. Raises ValueError if `workdir` holds a demo
+  of other settings, or training was stopped."""
+  progress = Progress(workdir, settings)
+  progress.phase("corpus", lambda: _corpus(workdir, settings))
+  for stage in (1, 2):
+    progress.phase(f"stage{stage}", lambda stage=stage: _train(workdir, settings, stage))
+  progress.phase("evals", lambda: _evaluate(workdir))
+  progress.phase("report", lambda: _report(workdir, progress))
+  _say(f"Open {workdir / 'report.html'}.")
+  return json.loads((workdir / "report.json").read_text())
+
+
+class Progress:
+  """progress.json: the settings of a demo, and the seconds that each finished phase took."""
+
+  def __init__(self, workdir: pathlib.Path, settings: Settings):
+    self.path = workdir / "progress.json"
+    wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
+    self.state = dict(settings=wanted, seconds={}, done=[])
+    if self.path.exists():
+      self.state = json.loads(self.path.read_text())
+    if self.state["settings"] != wanted:
+      raise ValueError(
+        f"{workdir} holds a demo with {self.state['settings']}, not {wanted}. Choose another "
+        "--workdir, or delete this one.")
+
+  @property
+  def seconds(self) -> Mapping[str, float]:
+    """Phase -> seconds, calls that were stopped included."""
+    return self.state["seconds"]
+
+  def phase(self, name: str, work: Callable[[], None]) -> None:
+    """Runs a phase unless it is done."""
+    if name in self.state["done"]:
+      _say(f"{name}: done before, in {self.seconds[name]:.0f} s")
+      return
+    _say(f"{name} ...")
+    start, before = time.perf_counter(), self.seconds.get(name, 0.0)
+    try:
+      work()
+      self.state["done"].append(name)
+    finally:
+      self.state["seconds"][name] = before + time.perf_counter() - start
+      self.write()
+    _say(f"{name}: {self.seconds[name]:.0f} s")
+
+  def write(self) -> None:
+    self.path.parent.mkdir(parents=True, exist_ok=True)
+    part = self.path.with_suffix(".part")
+    part.write_text(json.dumps(self.state, indent=2) + "\n")
+    part.replace(self.path)
+
+
+def _corpus(workdir: pathlib.Path, settings: Settings) -> None:
+  from data_pipelines.synthesis import toy
+
+  toy.corpus(workdir / "corpus", settings.videos, settings.held, settings.seed)
+
+
+def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
+  """`filax train` on one stage; stage 2 starts from the parameters of stage 1."""
+  from filax.train.__main__ import main
+
+  file = pathlib.Path(configs.__path__[0]) / "fila_toy.py"
+  folder = workdir / f"stage{stage}"
+  argv = [
+    "--config", f"{file}:stage={stage},corpus={workdir / 'corpus'}", "--workdir", str(folder),
+    f"--config.seed={settings.seed}"]
+  if steps := settings.steps[stage - 1]:
+    argv.append(f"--config.steps={steps}")
+  if stage > 1:
+    argv.append(f"--config.init_from={workdir / f'stage{stage - 1}'}")
+  if code := cli.run(main, argv, "train"):
+    raise ValueError(f"Stage {stage} ended with exit code {code}.")
+  steps = json.loads((folder / "config.json").read_text())["steps"]
+  if (reached := curve(folder)[-1]["step"]) < steps:
+    raise ValueError(
+      f"Stage {stage} was stopped at step {reached} of {steps}. The same command goes on from "
+      "there.")
+
+
+def curve(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """The records that a run logged."""
+  return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def _evaluate(workdir: pathlib.Path) -> None:
+  """Asks all held-out questions of scenes, of uniform frames, and of grey pictures."""
+  from filax.evals.run import evaluate
+  from filax.infer.load import load
+
+  model, params = load(workdir / "stage2")
+  folder = workdir / "evals"
+  folder.mkdir(exist_ok=True)
+  for name, options in RUNS.items():
+    found = evaluate(model, params, workdir / "corpus/held_out.json", batch=64, **options)
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    _say(
+      f"  {name}: accuracy {found['accuracy']:.3f} on {found['questions']} questions about "
+      f"{found['videos']} videos")
+
+
+def _report(workdir: pathlib.Path, progress: Progress) -> None:
+  """One answer as `filax chat` gives it, then report.html and report.json."""
+  from filax.demo import page, report
+  from filax.infer.load import load
+
+  model, params = load(workdir / "stage2")
+  evals = {name: json.loads((workdir / f"evals/{name}.json").read_text()) for name in RUNS}
+  curves = [curve(workdir / f"stage{stage}") for stage in (1, 2)]
+  examples = page.choose(workdir / "corpus/held_out.json", evals)
+  shown = page.ask(model, params, examples)
+  first = shown[0]
+  _say(f"  {first.video}: {first.question}\n  {first.scenes.answer} (expected: {first.expected})")
+  numbers = report.numbers(workdir, evals, curves, progress.seconds)
+  page.write(workdir / "report.html", numbers, evals, curves, shown, progress.seconds)
+  (workdir / "report.json").write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _say(text: str) -> None:
+  print(f"[demo] {text}", flush=True)

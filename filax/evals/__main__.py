@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax evals --checkpoint DIR --manifest FILE: accuracy of a checkpoint, per kind of question."""
+
+import argparse
+from collections.abc import Sequence
+import json
+import pathlib
+import sys
+
+from filax import cli
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints a table, or one JSON object with --json."""
+  args = parser().parse_args(argv)
+  from filax.evals.run import evaluate
+  from filax.infer.load import load
+
+  model, params = load(args.checkpoint)
+  report = evaluate(
+    model, params, args.manifest, root=args.root, selector=args.selector, blind=args.blind,
+    limit=args.limit, batch=args.batch, threads=args.threads, max_new_tokens=args.max_new_tokens)
+  if args.out:
+    path = pathlib.Path(args.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+  short = {key: value for key, value in report.items() if key != "answers"}
+  print(json.dumps(short) if args.json else table(report))
+
+
+def parser() -> argparse.ArgumentParser:
+  made = argparse.ArgumentParser(prog="filax evals", description=__doc__)
+  add = made.add_argument
+  add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
+  add("--manifest", required=True, help="questions, in the format of the training data")
+  add("--root", default="", help="folder of the media; default: the manifest's")
+  add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
+  add("--blind", action="store_true", help="show grey pictures: what words alone give away")
+  add("--limit", type=int, help="ask only so many questions")
+  add("--batch", type=int, default=32, help="prompts answered at a time")
+  add("--threads", type=int, default=2, help="videos read at a time")
+  add("--max-new-tokens", type=int, help="default: config.infer.max_new_tokens")
+  add("--out", help="a file for the whole report with every answer, as JSON")
+  add("--json", action="store_true", help="print the report as JSON, without the answers")
+  return made
+
+
+def table(report) -> str:
+  """The report in words."""
+  rows = [("all", report)]
+  for groups in report["by"].values():
+    rows += [(name, row) for name, row in groups.items() if name]
+  width = max(len(name) for name, _ in rows)
+  lines = [f"{report['manifest']} with {report['selector']}{', blind' * report['blind']}"]
+  lines += [f"  {'':<{width}}  questions  accuracy"]
+  lines += [
+    f"  {name:<{width}}  {row['questions']:>9}  {row['accuracy']:>8.3f}" for name, row in rows]
+  lines += [
+    f"{report['videos']} videos, {len(report['bad_media'])} unreadable ({report['skipped']} "
+    f"questions skipped), {len(report['bad_records'])} bad records, {report['unparsed']} answers "
+    f"not understood, {report['seconds']['total']:.1f} s"]
+  lines += [*report["bad_records"][:10], *list(report["bad_media"].values())[:10]]
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  sys.exit(cli.run(main, sys.argv[1:], "evals"))

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax chat asks a checkpoint about a video; filax scenes draws the scenes that it selects."""
+
+import argparse
+from collections.abc import Sequence
+import json
+import sys
+import time
+
+
+def chat(argv: Sequence[str]) -> None:
+  """filax chat --checkpoint DIR --video FILE [--question TEXT] [--json]
+
+  Without --question, reads one question a line until the end of input; the video is encoded once.
+  """
+  made = _parser("chat", "Ask a checkpoint about a video.")
+  made.add_argument("--question", help="default: questions from standard input, one a line")
+  made.add_argument("--max-new-tokens", type=int, help="default: config.infer.max_new_tokens")
+  made.add_argument("--temperature", type=float, help="0 is greedy; default: config.infer's")
+  made.add_argument("--top-p", type=float, help="default: config.infer.top_p")
+  made.add_argument("--top-k", type=int, help="default: all")
+  made.add_argument("--seed", type=int, default=0)
+  args = made.parse_args(argv)
+  from filax.infer.chat import Conversation
+
+  start = time.perf_counter()
+  model, params = _load(args)
+  load_seconds = time.perf_counter() - start
+  talk = Conversation(model, params, args.video)
+  before = dict(load=load_seconds, **talk.seconds)
+  settings = dict(
+    max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p,
+    top_k=args.top_k, seed=args.seed)
+  if args.question is not None:
+    _say(args, talk, args.question, talk.ask(args.question, **settings), before)
+    return
+  for question in _questions():
+    try:
+      answer = talk.ask(question, **settings)
+    except ValueError as error:  # Too long by now: the talk goes on without what was said.
+      print(f"filax chat: {error} The talk starts anew.", file=sys.stderr)
+      talk.forget()
+    else:
+      _say(args, talk, question, answer, before)
+
+
+def scenes(argv: Sequence[str]) -> None:
+  """filax scenes --checkpoint DIR --video FILE --out sheet.png [--json]"""
+  made = _parser("scenes", "Draw the scenes that a checkpoint selects, uniform frames beside them.")
+  made.add_argument("--out", required=True, help="the contact sheet, a PNG")
+  made.add_argument("--count", type=int, help="scenes; default: config.infer.selector.scenes")
+  args = made.parse_args(argv)
+  from filax.infer.contact_sheet import contact_sheet
+  from filax.infer.scenes import scenes as find
+
+  model, params = _load(args)
+  name = model.processor.infer["selector"]["name"]
+  video = model.processor.read(args.video, model)
+  ways = {way: find(model, params, video, args.count, selector=way)
+          for way in dict.fromkeys(("uniform", name))}
+  contact_sheet(
+    [(f"{way}: {len(found)} groups of {model.selector.size} frames",
+      [frame for scene in found for frame in scene.frames],
+      [second for scene in found for second in scene.times]) for way, found in ways.items()],
+    args.out, group=model.selector.size)
+  times = {way: [_scene(s.time, s.times) for s in found] for way, found in ways.items()}
+  if args.json:
+    print(json.dumps(dict(
+      video=args.video, duration=round(video.duration, 3), candidates=len(video.frames),
+      selector=name, sheet=args.out, **times)))
+    return
+  for way, found in times.items():
+    print(f"{way}: {', '.join(str(scene['time']) for scene in found)} seconds")
+  print(f"{args.out}: the frames of each")
+
+
+def _parser(verb: str, text: str) -> argparse.ArgumentParser:
+  """The options that both verbs have."""
+  made = argparse.ArgumentParser(prog=f"filax {verb}", description=text)
+  made.add_argument(
+    "--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
+  made.add_argument("--video", required=True, help="a video file, or a folder of pictures")
+  made.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
+  made.add_argument("--json", action="store_true", help="print JSON")
+  return made
+
+
+def _load(args):
+  """The model and its parameters; a video that cannot be read is reported before they load."""
+  from data_pipelines.probe import probe
+  from filax.infer.load import load
+  from filax.infer.processor import with_selector
+
+  if error := probe(args.video).error:
+    raise ValueError(error)
+  model, params = load(args.checkpoint)
+  return (with_selector(model, args.selector) if args.selector else model), params
+
+
+def _questions():
+  """Lines of standard input; a prompt sign only for a person."""
+  while True:
+    if sys.stdin.isatty():
+      print("> ", end="", file=sys.stderr, flush=True)
+    if not (line := sys.stdin.readline()):
+      return
+    if line.strip():
+      yield line.strip()
+
+
+def _say(args, talk, question: str, answer, before) -> None:
+  """An answer as text, or all that is known of it as JSON."""
+  if not args.json:
+    print(answer.text, flush=True)
+    return
+  seconds = before | dict(answer.seconds)
+  seconds["total"] = sum(seconds.values())
+  print(json.dumps(dict(
+    question=question, answer=answer.text, video=args.video,
+    duration=round(talk.video.duration, 3), times=[round(t, 3) for t in talk.times],
+    scenes=[_scene(t, s) for t, s in zip(talk.times, talk.scenes, strict=True)],
+    selector=talk.processor.infer["selector"]["name"], stopped=answer.stopped,
+    tokens=answer.tokens, prompt_tokens=answer.prompt_tokens,
+    seconds={name: round(value, 3) for name, value in seconds.items()})), flush=True)
+
+
+def _scene(time: float, times) -> dict:
+  return dict(time=round(float(time), 3), times=[round(float(t), 3) for t in times])

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The InternVideo2 tower (arXiv:2403.15377) as VideoChat-Flash reads it: no pooling, no final norm.
+
+Parameters are named as released (cls_token, pos_embed, img_pos_embed, patch_embed, norm1, attn,
+ls1, mlp.fc1), except that `blocks` are the stacked `layers`, the fused `attn.qkv` is q_proj, k_proj
+and v_proj with an axis of heads, weights of norms and LayerScales are called `scale`, and tables
+have no leading axis of 1. Of the released 40 blocks the 39 that are read exist here. Dropping whole
+branches while training, which the released recipe does, is not implemented.
+"""
+
+from typing import Any
+
+from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from filax.models.encoders.umt import MEAN, MLP, STD, check_size
+from filax.models.layers import Dense, PatchEmbed, RMSNorm, Stack, standardise
+from filax.ops import full_attention
+from filax.parallel.rules import constrain
+
+
+class Attention(nn.Module):
+  """All tokens of a clip see each other, x [B N E] -> [B N E]. Queries and keys are normalised
+  over the whole width, before they are split into heads."""
+
+  heads: int
+  attend: str = "auto"
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    split = (self.heads, x.shape[-1] // self.heads)
+    q, k, v = (
+      Dense(split, use_bias=False, name=f"{name}_proj", **types)(x) for name in "qkv")
+    norm = lambda name, a: RMSNorm(name=name, **types)(a.reshape(x.shape)).reshape(a.shape)
+    q, k, v = (
+      constrain(a, "frames - heads -") for a in (norm("q_norm", q), norm("k_norm", k), v))
+    o = full_attention.kind(self.attend)(q, k, v)
+    o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
+    return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)
+
+
+class LayerScale(nn.Module):
+  """x times a learned factor per channel, computed in float32."""
+
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+    scale = self.param(
+      "scale", nn.initializers.constant(1e-5), x.shape[-1:], jnp.dtype(self.param_dtype))
+    return (x.astype(jnp.float32) * scale.astype(jnp.float32)).astype(self.dtype)
+
+
+class Block(nn.Module):
+  """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
+
+  heads: int
+  mlp: int
+  attend: str
+  dtype: Any
+  param_dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"], cache=None):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    h = RMSNorm(name="norm1", **types)(x)
+    h = Attention(self.heads, self.attend, name="attn", **types)(h)
+    x = x + LayerScale(name="ls1", **types)(h)
+    h = MLP(self.mlp, name="mlp", **types)(RMSNorm(name="norm2", **types)(x))
+    x = x + LayerScale(name="ls2", **types)(h)
+    return constrain(x, "frames - -"), cache
+
+
+class InternVideo2(nn.Module):
+  """uint8 clips [B c h w 3] -> features [B c N E]. c is `clip`, or 1 for a still picture.
+
+  A class token is read along and left out of the result. Clips and pictures have position tables of
+  their own.
+  """
+
+  size: int  # Pixels of a picture's side.
+  width: int
+  depth: int
+  heads: int
+  mlp: int
+  patch: int = 14
+  clip: int = 4  # Frames encoded jointly.
+  attention: str = "auto"  # auto | xla | blockwise | cudnn
+  remat: str = "none"
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    return self.size // self.patch, self.size // self.patch
+
+  def setup(self):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    patches, param_dtype = self.grid[0] * self.grid[1], jnp.dtype(self.param_dtype)
+    table = lambda name, rows: self.param(
+      name, nn.initializers.normal(0.02), (rows, self.width), param_dtype)
+    self.cls_token = table("cls_token", 1)
+    self.pos_embed = table("pos_embed", 1 + self.clip * patches)
+    self.img_pos_embed = table("img_pos_embed", 1 + patches)
+    self.patch_embed = PatchEmbed(self.width, self.patch, **types)
+    options = dict(heads=self.heads, mlp=self.mlp, attend=self.attention, **types)
+    self.stack = Stack(Block, self.depth, options, self.remat)
+    nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
+
+  def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
+    """Raises ValueError for pictures of another size, or clips of another length than `clip`."""
+    x = self.blocks(self.embed(frames))[:, 1:]
+    return x.reshape(*frames.shape[:2], -1, self.width)
+
+  def embed(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B N E"]:
+    """Class token and patches of all frames, with their positions."""
+    check_size(frames, self.size)
+    batch, clip = frames.shape[:2]
+    if clip not in (1, self.clip):
+      raise ValueError(
+        f"Clips of {clip} frames have no positions: the encoder has those of {self.clip} frames "
+        f"and of 1. Set config.model.encoder.clip={clip} and train it.")
+    x = standardise(frames.reshape(-1, *frames.shape[2:]), MEAN, STD, self.dtype)
+    x = self.patch_embed(x).reshape(batch, -1, self.width)
+    first = jnp.broadcast_to(self.cls_token.astype(self.dtype), (batch, 1, self.width))
+    table = self.img_pos_embed if clip == 1 else self.pos_embed
+    x = jnp.concatenate([first, x], axis=1) + table.astype(self.dtype)
+    return constrain(x, "frames - -")
+
+  def blocks(
+    self, x: Float[Array, "B N E"], start: int = 0, stop: int | None = None
+  ) -> Float[Array, "B N E"]:
+    """Layers start..stop (default: all)."""
+    return self.stack(x, None, start=start, stop=stop)[0]
+
+
+DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.parallel.rules.
+  (r"(cls_token|pos_embed)$", "- width"),
+  (r"patch_embedding/kernel$", "- - - width"),
+  (r"[qkv]_proj/kernel$", "width heads head_dim"),
+  (r"attn/proj/kernel$", "heads head_dim width"),
+  (r"fc1/kernel$", "width mlp"),
+  (r"fc1/bias$", "mlp"),
+  (r"fc2/kernel$", "mlp width"),
+  (r"(patch_embedding|attn/proj|fc2)/bias$", "-"),
+  (r"(norm[12]|[qk]_norm|ls[12])/scale$", "-"),
+)
+
+VARIANTS = {
+  "tiny": dict(size=28, patch=7, width=32, depth=2, heads=4, mlp=64),
+  "1B": dict(size=224, width=1408, depth=39, heads=16, mlp=6144),
+}
+
+Model = InternVideo2

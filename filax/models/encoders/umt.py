@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The UMT-L video tower of VideoChat-Flash (arXiv:2303.16058): space-time attention in clips.
+
+Parameters are named as released (patch_embed, norm1, attn, mlp.fc1, vision_layernorm), except that
+`blocks` are the stacked `layers` and the fused `attn.qkv` is q_proj, k_proj and v_proj, each with
+an axis of heads, so that heads lie on the mesh axis `tensor`; q_proj/bias is the released q_bias.
+Of the released 24 blocks the 23 that are read exist here.
+"""
+
+import functools
+from typing import Any
+
+from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+import numpy as np
+
+from filax.models.layers import Dense, LayerNorm, PatchEmbed, Stack, standardise
+from filax.ops import full_attention
+from filax.parallel.rules import constrain
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's.
+
+_xavier = nn.initializers.xavier_uniform()
+
+
+def sincos(count: int, width: int) -> np.ndarray:
+  """float64 [count width]: sin (even channels) and cos (odd) of p / 10000^(2⌊j/2⌋ / width)."""
+  channel = np.arange(width)
+  angle = np.arange(count)[:, None] / 10_000 ** (2 * (channel // 2) / width)
+  return np.where(channel % 2, np.cos(angle), np.sin(angle))
+
+
+def bicubic(size: int, out: int) -> np.ndarray:
+  """float64 [out size]: cubic resampling of one axis as torch does it: a = -0.75, corners not
+  aligned, no antialiasing, border repeated."""
+  a = -0.75
+  at = (np.arange(out) + 0.5) * size / out - 0.5
+  table = np.zeros((out, size))
+  for step in (-1, 0, 1, 2):
+    neighbour = np.floor(at) + step
+    x = np.abs(at - neighbour)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    index = np.clip(neighbour, 0, size - 1).astype(int)
+    np.add.at(table, (np.arange(out), index), np.where(x <= 1, near, far))
+  return table
+
+
+def linear(size: int, out: int) -> np.ndarray:
+  """float64 [out size]: linear resampling of one axis, corners not aligned."""
+  at = np.clip((np.arange(out) + 0.5) * size / out - 0.5, 0, size - 1)
+  low = np.floor(at).astype(int)
+  table = np.zeros((out, size))
+  np.add.at(table, (np.arange(out), low), 1 - (at - low))
+  np.add.at(table, (np.arange(out), np.minimum(low + 1, size - 1)), at - low)
+  return table
+
+
+@functools.cache
+def position_table(
+  frames: int, side: int, width: int, trained: tuple[int, int]
+) -> np.ndarray:
+  """float32 [frames·side² width]: the fixed positions of a clip, or of a picture if frames = 1.
+
+  sin and cos of the flat (frame, row, column) index among `trained` = (frames, side) places (a
+  picture's: 1 frame), resampled along frames and bicubically along rows and columns.
+  """
+  first, square = (1 if frames == 1 else trained[0]), trained[1]
+  table = sincos(first * square**2, width).reshape(first, square, square, width)
+  if first != frames:
+    table = np.einsum("ts,shwE->thwE", linear(first, frames), table)
+  if square != side:
+    grow = bicubic(square, side)
+    table = np.einsum("ah,bw,thwE->tabE", grow, grow, table, optimize=True)
+  return table.reshape(-1, width).astype(np.float32)
+
+
+class Attention(nn.Module):
+  """All tokens of a clip see each other, x [B N E] -> [B N E]. Keys have no bias."""
+
+  heads: int
+  attend: str = "auto"
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_xavier)
+    split = (self.heads, x.shape[-1] // self.heads)
+    q, k, v = (
+      constrain(
+        Dense(split, use_bias=name != "k", name=f"{name}_proj", **types)(x), "frames - heads -")
+      for name in "qkv")
+    o = full_attention.kind(self.attend)(q, k, v)
+    o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
+    return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)
+
+
+class MLP(nn.Module):
+  """x [B N E] -> [B N E] through F hidden units; GELU with erf."""
+
+  mlp: int
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_xavier)
+    h = checkpoint_name(Dense(self.mlp, name="fc1", **types)(x), "up")
+    h = constrain(nn.gelu(h, approximate=False), "frames - mlp")
+    return Dense(x.shape[-1], name="fc2", **types)(h)
+
+
+class Block(nn.Module):
+  """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
+
+  heads: int
+  mlp: int
+  attend: str
+  dtype: Any
+  param_dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"], cache=None):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    h = LayerNorm(1e-6, name="norm1", **types)(x)
+    x = x + Attention(self.heads, self.attend, name="attn", **types)(h)
+    h = LayerNorm(1e-6, name="norm2", **types)(x)
+    x = x + MLP(self.mlp, name="mlp", **types)(h)
+    return constrain(x, "frames - -"), cache
+
+
+class UMT(nn.Module):
+  """uint8 clips [B c h w 3] -> features [B c N E]. A picture is a clip of one frame.
+
+  Token order is (frame, row, column). Clips of other lengths than `trained` get resampled
+  positions.
+  """
+
+  size: int  # Pixels of a picture's side.
+  width: int
+  depth: int
+  heads: int
+  mlp: int
+  patch: int = 16
+  clip: int = 4  # Frames encoded jointly.
+  trained: tuple[int, int] = (4, 14)  # Frames and patches a side that positions were made for.
+  attention: str = "auto"  # auto | xla | blockwise | cudnn
+  remat: str = "none"
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    return self.size // self.patch, self.size // self.patch
+
+  def setup(self):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    self.patch_embed = PatchEmbed(self.width, self.patch, **types)
+    options = dict(heads=self.heads, mlp=self.mlp, attend=self.attention, **types)
+    self.stack = Stack(Block, self.depth, options, self.remat)
+    nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
+    self.vision_layernorm = LayerNorm(1e-12, **types)
+
+  def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
+    """Raises ValueError if the pictures are not `size` pixels wide and high."""
+    x = self.vision_layernorm(self.blocks(self.embed(frames)))
+    return x.reshape(*frames.shape[:2], -1, self.width)
+
+  def embed(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B N E"]:
+    """Standardised pixels as patches, with their positions; N counts the patches of all frames."""
+    check_size(frames, self.size)
+    batch, clip = frames.shape[:2]
+    x = standardise(frames.reshape(-1, *frames.shape[2:]), MEAN, STD, self.dtype)
+    x = self.patch_embed(x).reshape(batch, -1, self.width)
+    table = position_table(clip, self.grid[0], self.width, tuple(self.trained))
+    return constrain(x + jnp.asarray(table, self.dtype), "frames - -")
+
+  def blocks(
+    self, x: Float[Array, "B N E"], start: int = 0, stop: int | None = None
+  ) -> Float[Array, "B N E"]:
+    """Layers start..stop (default: all), before the final norm."""
+    return self.stack(x, None, start=start, stop=stop)[0]
+
+
+def check_size(frames, size: int) -> None:
+  """Raises ValueError if pictures [B c h w 3] are not `size` pixels wide and high."""
+  if frames.shape[2:4] != (size, size):
+    raise ValueError(
+      f"Pictures of {frames.shape[2]} x {frames.shape[3]} pixels do not fit an encoder of "
+      f"{size} x {size}. Read them at config.model.encoder.size (see its variant).")
+
+
+DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.parallel.rules.
+  (r"patch_embedding/kernel$", "- - - width"),
+  (r"[qkv]_proj/kernel$", "width heads head_dim"),
+  (r"[qv]_proj/bias$", "heads head_dim"),
+  (r"attn/proj/kernel$", "heads head_dim width"),
+  (r"fc1/kernel$", "width mlp"),
+  (r"fc1/bias$", "mlp"),
+  (r"fc2/kernel$", "mlp width"),
+  (r"(patch_embedding|attn/proj|fc2)/bias$", "-"),
+  (r"norm[12]?/(scale|bias)$", "-"),
+)
+
+_LARGE = dict(width=1024, depth=23, heads=16, mlp=4096)
+
+VARIANTS = {
+  "tiny": dict(size=32, patch=8, width=32, depth=2, heads=4, mlp=64, trained=(4, 4)),
+  "L-224": dict(size=224, **_LARGE),
+  "L-448": dict(size=448, **_LARGE),
+}
+
+Model = UMT

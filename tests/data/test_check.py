@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`filax data check` and `filax data build` as a user runs them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import clips
+import numpy as np
+from PIL import Image
+import pytest
+
+from data_pipelines import check
+from filax import __main__ as command
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+  """Good samples on lines 2 to 6; every kind of bad one after them."""
+  folder = tmp_path_factory.mktemp("corpus")
+  clips.write(folder / "a.mp4", 40)
+  clips.write(folder / "b.mp4", 20)
+  clips.picture(folder / "c.png")
+  for name, (make, _) in clips.BROKEN.items():
+    make(folder / name)
+  rows = [
+    clips.record("<image>\nWhat is it?", "one two three", video="a.mp4"),
+    clips.record("What is it?", "one", video="b.mp4", start=1),
+    clips.record("<image>", "one two", image="c.png"),
+    clips.record("No media here.", "one two three four"),
+    clips.record("<image>", "five words are in this.", scenes=[
+      {"media": "a.mp4", "t1": 3}, {"media": "b.mp4"}]),
+    {"id": "no conversations"},
+    clips.record("<image>", video="b.mp4", start=2.5),
+    clips.record("<image>", image="a.mp4"),
+    *(clips.record("<image>", video=name) for name in clips.BROKEN)]
+  return clips.manifest(folder / "m.json", rows)
+
+
+def run(capsys, *argv):
+  code = command.main(["data", *map(str, argv)])
+  out, err = capsys.readouterr()
+  return code, out, err
+
+
+def test_every_bad_record_is_reported(corpus, capsys):
+  code, out, _ = run(capsys, "check", corpus)
+  assert code == 1
+  lines = [line for line in out.splitlines() if line.startswith(f"{corpus}:")]
+  broken = [n for n in clips.BROKEN if n != "corrupt.mp4"]  # Its damage shows in its middle only.
+  whys = ["has conversations null", "lasts 2.00 s, but the record begins at 2.5 s",
+          "is a video, but the record shows it as an image"]
+  whys += [clips.BROKEN[name][1] for name in broken]
+  assert len(lines) == len(whys) + 1
+  for number, (line, why) in enumerate(zip(lines, whys, strict=False), 7):
+    assert line.startswith(f"{corpus}:{number}: ") and why in line
+  assert f"{corpus}: 6 good samples, 9 bad records; 10 media, 6 unreadable." in lines
+  assert "Samples: 4 with video, 1 with images, 1 with text only" in out
+  assert "Records with media but no <image>, which was put in front: 1" in out
+
+
+def test_decoding_finds_damage_inside_a_file(corpus, capsys):
+  code, out, _ = run(capsys, "check", corpus, "--decode", "--json")
+  found = json.loads(out)
+  assert code == 1 and (found["samples"], len(found["bad"])) == (5, 10)
+  assert any(path.endswith("corrupt.mp4") for path in found["unreadable"])
+
+
+def test_figures(corpus):
+  figures = check.check(corpus, decode=True).as_dict()["statistics"]
+  assert figures["duration"] == pytest.approx(
+    {"count": 3, "sum": 10, "min": 1, "mean": 10 / 3, "median": 4, "p95": 4.9, "max": 5})
+  assert (figures["fps"]["count"], figures["fps"]["mean"]) == (2, pytest.approx(10))
+  assert figures["answer_words"] == pytest.approx(
+    {"count": 5, "sum": 15, "min": 1, "mean": 3, "median": 3, "p95": 4.8, "max": 5})
+  assert figures["question_words"]["sum"] == 3 + 3 + 0 + 3 + 0
+
+
+def test_histograms_and_tokens(corpus, capsys, tmp_path):
+  tokenizer = tmp_path / "tokenizer.json"
+  write_tokenizer(tokenizer)
+  out = tmp_path / "out"
+  code, text, _ = run(capsys, "check", corpus, "--out", out, "--tokenizer", tokenizer)
+  names = {"answer_tokens", "answer_words", "duration", "fps", "question_tokens", "question_words"}
+  assert code == 1
+  assert {p.name for p in out.iterdir()} == {"check.json", *(f"{name}.png" for name in names)}
+  for name in names:
+    picture = np.asarray(Image.open(out / f"{name}.png").convert("RGB"))
+    assert picture.shape == (480, 720, 3) and picture.std() > 10
+    assert f"Wrote {out / name}.png" in text
+  figures = json.loads((out / "check.json").read_text())["statistics"]
+  assert figures["answer_tokens"]["sum"] == figures["answer_words"]["sum"] + 2  # Two full stops.
+
+
+def write_tokenizer(path):
+  import tokenizers
+  made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
+  made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  made.save(str(path))
+
+
+def test_a_good_manifest_exits_with_0(tmp_path, capsys):
+  path = clips.manifest(tmp_path / "m.jsonl", [clips.record()])
+  code, out, _ = run(capsys, "check", path)
+  assert code == 0 and "1 good samples, 0 bad records" in out
+
+
+def test_root(corpus, tmp_path, capsys):
+  moved = clips.manifest(tmp_path / "m.json", [clips.record("<image>", video="a.mp4")])
+  assert run(capsys, "check", moved)[0] == 1
+  assert run(capsys, "check", moved, "--root", pathlib.Path(corpus).parent)[0] == 0
+
+
+@pytest.mark.parametrize("argv, why", [
+  (("check", "none.json"), "cannot be read: No such file"),
+  (("check", "text.json"), "begins with neither"),
+  (("build", "none.json", "--out", "x"), "cannot be read: No such file"),
+  (("build", "good.json", "--out", "x", "--proxy", "big"), "is no rate"),
+  (("check", "good.json", "--tokenizer", "none.json"), "none.json"),
+])
+def test_unusable_input_is_one_sentence_and_2(argv, why, tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path("text.json").write_text("hello")
+  clips.manifest("good.json", [clips.record()])
+  code, out, err = run(capsys, *argv)
+  assert (code, out) == (2, "") and why in err and err.count("\n") == 1
+
+
+def test_build(corpus, tmp_path, capsys):
+  out = tmp_path / "built"
+  code, text, _ = run(capsys, "build", corpus, "--out", out)
+  assert code == 1  # Records were left out.
+  assert "Wrote 8 samples and 4 media" in text and f"{corpus}:7: has conversations null" in text
+  code, text, _ = run(capsys, "check", out / "manifest.jsonl")
+  assert code == 1 and "6 good samples, 2 bad records; 4 media, 0 unreadable" in text
+
+
+def test_the_commands_run_without_jax(corpus):
+  """Checking and building data must not touch an accelerator."""
+  code = ("import sys; from filax.__main__ import main; main(['data', 'check', sys.argv[1]]); "
+          "assert 'jax' not in sys.modules and 'tensorflow' not in sys.modules")
+  subprocess.run([sys.executable, "-c", code, corpus], check=True, capture_output=True,
+                 env=os.environ | {"PYTHONPATH": os.getcwd()})

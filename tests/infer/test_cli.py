@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax chat and filax scenes as commands: what they print, and one sentence for bad input."""
+
+import io
+import json
+import subprocess
+import sys
+
+import clips
+import numpy as np
+from PIL import Image
+import pytest
+import small_checkpoint
+
+from filax.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  return small_checkpoint.write(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+  return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
+
+
+def test_chat_prints_an_answer_or_json(run, video, capsys):
+  words = ["chat", "--checkpoint", run, "--video", video, "--question", "What shape is on red?"]
+  assert main(words) == 0
+  text = capsys.readouterr().out
+  assert main([*words, "--json"]) == 0
+  said = json.loads(capsys.readouterr().out)
+  assert said["answer"] == text.rstrip("\n")
+  assert len(said["times"]) == len(said["scenes"]) == 2 and said["duration"] == 6.0
+  assert said["scenes"][0]["time"] == said["times"][0] == said["scenes"][0]["times"][-1]
+  assert set(said["seconds"]) == {"load", "read", "encode", "prefill", "decode", "total"}
+
+
+def test_chat_reads_questions_until_the_end_of_input(run, video, capsys, monkeypatch):
+  monkeypatch.setattr(sys, "stdin", io.StringIO("What?\n\nAnd on blue?\n"))
+  assert main(["chat", "--checkpoint", run, "--video", video, "--json"]) == 0
+  said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert [row["question"] for row in said] == ["What?", "And on blue?"]
+  assert said[0]["prompt_tokens"] < said[1]["prompt_tokens"]
+
+
+def test_a_talk_that_grows_too_long_starts_anew(run, video, capsys, monkeypatch):
+  long = "circle " * 12_000
+  monkeypatch.setattr(sys, "stdin", io.StringIO(f"{long}\nWhat?\n"))
+  assert main(["chat", "--checkpoint", run, "--video", video, "--json"]) == 0
+  out, err = capsys.readouterr()
+  assert json.loads(out)["question"] == "What?"
+  assert "The talk starts anew." in err
+
+
+def test_scenes_draws_a_sheet_and_tells_the_times(run, video, tmp_path, capsys):
+  sheet = tmp_path / "sheet.png"
+  words = ["scenes", "--checkpoint", run, "--video", video, "--out", str(sheet)]
+  assert main([*words, "--json"]) == 0
+  said = json.loads(capsys.readouterr().out)
+  assert len(said["uniform"]) == len(said["kmeans"]) == 2
+  assert all(len(scene["times"]) == 3 for scene in said["kmeans"])
+  with Image.open(sheet) as picture:
+    assert np.asarray(picture.convert("RGB")).std() > 10
+  assert main(words) == 0
+  assert "kmeans:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["chat", "scenes"])
+@pytest.mark.parametrize("name", clips.BROKEN)
+def test_bad_videos_are_one_sentence(run, verb, name, tmp_path, capsys):
+  more = dict(chat=["--question", "What?"], scenes=["--out", str(tmp_path / "sheet.png")])[verb]
+  path = clips.BROKEN[name][0](tmp_path / name)
+  assert main([verb, "--checkpoint", run, "--video", path, *more]) == 2
+  out, err = capsys.readouterr()
+  lines = [line for line in err.splitlines() if not line.startswith("compiled ")]
+  assert not out and len(lines) == 1 and lines[0].startswith(f"filax {verb}: {path}")
+
+
+def test_a_real_process_says_it_in_one_sentence(video, tmp_path):
+  done = subprocess.run(
+    [sys.executable, "-m", "filax", "chat", "--checkpoint", str(tmp_path), "--video", video,
+     "--question", "What?"], capture_output=True, text=True, timeout=120)
+  assert done.returncode == 2 and not done.stdout
+  assert done.stderr.count("\n") == 1 and "No readable checkpoint" in done.stderr

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading what training leaves: the same parameters, and one sentence for what is missing."""
+
+import pathlib
+import shutil
+
+import clips
+import jax
+import numpy as np
+import pytest
+import small_checkpoint
+
+import filax
+from filax import cli
+from filax.infer import load as load_lib
+from filax.infer import processor as processor_lib
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  return small_checkpoint.write(tmp_path_factory.mktemp("run"))
+
+
+def test_a_run_or_one_of_its_steps_gives_model_and_parameters(run):
+  want = small_checkpoint.parameters(small_checkpoint.config())
+  for path in (run, f"{run}/checkpoints/0"):
+    model, params = filax.load(path)
+    jax.tree.map(np.testing.assert_array_equal, params, want)
+    assert type(model.selector).__name__ == "KMeans" and model.selector.scenes == 2
+    assert model.processor.tokenizer.vocab_size <= model.vocab
+  assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(params))
+
+
+def test_lists_of_json_become_tuples():
+  assert load_lib.tuples({"a": [1, [2]], "b": {"c": []}}) == {"a": (1, (2,)), "b": {"c": ()}}
+
+
+def test_several_devices_give_the_same_answer(run, tmp_path):
+  video = clips.write(tmp_path / "a.mp4", 30)
+  answers = []
+  for mesh in (None, dict(tensor=2, data=1, fsdp=1, seq=1)):
+    devices = 1 if mesh is None else 2
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(jax, "devices", lambda n=devices, d=jax.devices(): d[:n])
+      model, params = filax.load(run, mesh=mesh)
+    kernel = params["llm"]["layers"]["mlp"]["up_proj"]["kernel"]
+    assert len(kernel.sharding.device_set) == devices
+    answers.append(filax.chat(model, params, video, "What shape is on red?"))
+  assert answers[0] == answers[1]
+
+
+def refusal(call, *args, **kwargs) -> str:
+  with pytest.raises((ValueError, OSError)) as error:
+    call(*args, **kwargs)
+  assert cli.run(lambda _: call(*args, **kwargs), [], "chat") == 2
+  return str(error.value)
+
+
+def test_no_checkpoint_is_one_sentence(tmp_path):
+  assert "No readable checkpoint" in refusal(filax.load, tmp_path / "nowhere")
+  assert "No readable checkpoint" in refusal(filax.load, tmp_path)
+
+
+def test_a_half_written_checkpoint_is_one_sentence(run, tmp_path):
+  copy = pathlib.Path(shutil.copytree(run, tmp_path / "copy"))
+  for file in (copy / "checkpoints" / "0" / "config").iterdir():
+    file.unlink()
+  assert "No readable checkpoint" in refusal(filax.load, copy)
+
+
+def test_a_missing_tokenizer_says_where_it_belongs(run, tmp_path):
+  copy = pathlib.Path(shutil.copytree(run, tmp_path / "copy"))
+  (copy / "tokenizer.model").unlink()
+  for path in (copy, copy / "checkpoints" / "0"):
+    message = refusal(filax.load, path)
+    assert "no tokenizer" in message and f"to {copy}." in message
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path):
+  run = small_checkpoint.write(tmp_path / "run", **{"model.llm.vocab": 200})
+  assert "200 vocabulary rows" in refusal(filax.load, run)
+
+
+def test_a_model_without_a_processor_says_where_to_get_one(run, tmp_path):
+  model, params = filax.load(run)
+  message = refusal(filax.chat, model.clone(processor=None), params, "a.mp4", "What?")
+  assert "filax.load" in message
+
+
+def test_another_selector_shows_as_many_tokens(run):
+  model, _ = filax.load(run)
+  other = processor_lib.with_selector(model, "uniform")
+  assert type(other.selector).__name__ == "Uniform"
+  assert other.processor.infer["sampling"]["frames"] == 6
+  assert processor_lib.with_selector(model, "kmeans") is model
+  back = processor_lib.with_selector(other, "kmeans")
+  assert back.selector.scenes == 2 and back.processor.infer["sampling"]["frames"] == 24
+  with pytest.raises(ValueError, match=r"selectors/magic\.py.*kmeans"):
+    processor_lib.with_selector(model, "magic")
