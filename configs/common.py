@@ -25,7 +25,7 @@ def base() -> ConfigDict:
   c.optim = llava_optim()
   c.batch = 1  # Packed rows per optimizer step.
   c.steps = 0  # Optimizer steps; 0 = `epochs` times through the data.
-  c.epochs = 1
+  c.epochs = 1.0
   c.log_every = 10
   c.checkpoint_every = 500
   c.keep = 2  # Newest checkpoints that stay; 0 = all.

@@ -187,16 +187,16 @@ class Batches(contextlib.AbstractContextManager):
   does losing it, or the end of the program."""
 
   def __init__(self, stream):
-    self._stream = stream
-    self._close = weakref.finalize(self, stream.close)  # Grain's own clean-up at exit is noisy.
+    self._held = [stream]  # Emptied by _shut, even where a variable still holds this object.
+    self._close = weakref.finalize(self, _shut, self._held)
 
   def __iter__(self):
     return self
 
   def __next__(self) -> dict[str, np.ndarray]:
-    if not self._close.alive:
+    if not self._held:
       raise StopIteration
-    return next(self._stream)
+    return next(self._held[0])
 
   def close(self):
     """May be called twice."""
@@ -204,6 +204,11 @@ class Batches(contextlib.AbstractContextManager):
 
   def __exit__(self, *error):
     self.close()
+
+
+def _shut(held: list):
+  while held:
+    held.pop().close()
 
 
 class _Rows:

@@ -89,7 +89,7 @@ def dims_table(config: Mapping[str, Any]):
 
 
 class _Callable(types.ModuleType):
-  """Lets filax.build(...) be the function, although importing this module sets filax.build to it."""
+  """Lets filax.build(...) be the function, though importing this module sets filax.build to it."""
 
   def __call__(self, role: str, config: Mapping[str, Any], **defaults):
     return build(role, config, **defaults)

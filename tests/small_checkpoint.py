@@ -17,7 +17,7 @@ TEXTS = ("user\nassistant\nWhat shape is on red? What colour is on blue? circle 
 
 
 def config(**changes) -> dict:
-  """The toy config at debug size: 24 candidate frames, 2 scenes of 3. "a.b": value changes a key."""
+  """The toy config at debug size: 24 candidate frames, 2 scenes of 3. "a.b"=... changes a key."""
   c = fila_toy.get_config("debug")
   with c.unlocked():
     c.update_from_flattened_dict({"infer.max_new_tokens": 6, "infer.selector.steps": 5} | changes)

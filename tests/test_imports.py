@@ -30,6 +30,7 @@ MAY = {
   "filax/infer": (*MODEL, "filax.train", "filax.convert", "filax.cli", "data_pipelines"),
   "filax/evals": ("filax", "data_pipelines"),
   "filax/plan": ("filax", "data_pipelines"),
+  "filax/demo": ("filax", "data_pipelines", "configs"),
   "filax": (),
   "data_pipelines": BASE,
   "configs": ("configs",),

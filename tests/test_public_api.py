@@ -37,13 +37,14 @@ def test_every_name_resolves_and_is_documented(name):
 
 
 def test_an_unknown_name_lists_the_known():
-  with pytest.raises(AttributeError, match="filax has no 'lode'.*load"):
+  with pytest.raises(AttributeError, match=r"filax has no 'lode'.*load"):
     _ = filax.lode
 
 
 @pytest.mark.parametrize("first", ["", "import filax.build", "from filax import build"])
 def test_build_is_a_function_whatever_was_imported_before(first):
-  check = f"{first}\nimport filax; print(filax.build('selector', dict(name='uniform', size=5)).size)"
+  call = "filax.build('selector', dict(name='uniform', size=5)).size"
+  check = f"{first}\nimport filax; print({call})"
   done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == "5"
 

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 import json
 import pathlib
 import sys
+import time
+
+import psutil
 
 from filax import cli
 
@@ -24,9 +27,10 @@ def main(argv: Sequence[str]) -> None:
     return
   from filax.demo import phases
 
-  settings = phases.Settings(
-    videos=args.videos, held=args.held, seed=args.seed, steps=(args.stage1_steps, args.stage2_steps))
-  print(json.dumps(phases.run(workdir, settings), indent=2))
+  steps = (args.stage1_steps, args.stage2_steps)
+  settings = phases.Settings(args.videos, args.held, args.seed, steps)
+  started = time.time() - psutil.Process().create_time()
+  print(json.dumps(phases.run(workdir, settings, started), indent=2))
 
 
 def parser() -> argparse.ArgumentParser:

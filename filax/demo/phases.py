@@ -26,10 +26,13 @@ class Settings:
   steps: tuple[int, int] = (0, 0)
 
 
-def run(workdir: pathlib.Path, settings: Settings) -> dict[str, Any]:
-  """Does what is not done yet and returns the report. Raises ValueError if `workdir` holds a demo
-  of other settings, or training was stopped."""
+def run(workdir: pathlib.Path, settings: Settings, started: float = 0.0) -> dict[str, Any]:
+  """Does what is not done yet and returns the report; `started` seconds were spent before.
+
+  Raises ValueError if `workdir` holds a demo of other settings, or training was stopped.
+  """
   progress = Progress(workdir, settings)
+  progress.add("start", started)
   progress.phase("corpus", lambda: _corpus(workdir, settings))
   for stage in (1, 2):
     progress.phase(f"stage{stage}", lambda stage=stage: _train(workdir, settings, stage))
@@ -64,16 +67,17 @@ class Progress:
       _say(f"{name}: done before, in {self.seconds[name]:.0f} s")
       return
     _say(f"{name} ...")
-    start, before = time.perf_counter(), self.seconds.get(name, 0.0)
+    start = time.perf_counter()
     try:
       work()
       self.state["done"].append(name)
     finally:
-      self.state["seconds"][name] = before + time.perf_counter() - start
-      self.write()
+      self.add(name, time.perf_counter() - start)
     _say(f"{name}: {self.seconds[name]:.0f} s")
 
-  def write(self) -> None:
+  def add(self, name: str, seconds: float) -> None:
+    """Counts seconds to a phase and writes the file."""
+    self.state["seconds"][name] = self.seconds.get(name, 0.0) + seconds
     self.path.parent.mkdir(parents=True, exist_ok=True)
     part = self.path.with_suffix(".part")
     part.write_text(json.dumps(self.state, indent=2) + "\n")
@@ -130,19 +134,22 @@ def _evaluate(workdir: pathlib.Path) -> None:
 
 
 def _report(workdir: pathlib.Path, progress: Progress) -> None:
-  """One answer as `filax chat` gives it, then report.html and report.json."""
-  from filax.demo import page, report
+  """Some answers as `filax chat` gives them, then report.html and report.json."""
+  from filax.demo import examples, page, report
   from filax.infer.load import load
 
+  start = time.perf_counter()
   model, params = load(workdir / "stage2")
   evals = {name: json.loads((workdir / f"evals/{name}.json").read_text()) for name in RUNS}
   curves = [curve(workdir / f"stage{stage}") for stage in (1, 2)]
-  examples = page.choose(workdir / "corpus/held_out.json", evals)
-  shown = page.ask(model, params, examples)
+  records = examples.choose(workdir / "corpus/held_out.json", evals)
+  shown = examples.ask(model, params, workdir / "corpus", records)
   first = shown[0]
-  _say(f"  {first.video}: {first.question}\n  {first.scenes.answer} (expected: {first.expected})")
-  numbers = report.numbers(workdir, evals, curves, progress.seconds)
-  page.write(workdir / "report.html", numbers, evals, curves, shown, progress.seconds)
+  _say(f"  {first.video}: {first.question} {first.told['scenes'].answer} "
+       f"(right: {first.expected})")
+  seconds = {**progress.seconds, "report": time.perf_counter() - start}
+  numbers = report.numbers(workdir, evals, curves, seconds)
+  page.write(workdir / "report.html", numbers, evals, curves, shown, seconds)
   (workdir / "report.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
 

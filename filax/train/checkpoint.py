@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from typing import Any
 
@@ -49,7 +50,7 @@ class Checkpoints:
 
   def __init__(self, workdir: epath.PathLike, keep: int = 2):
     """`keep` newest checkpoints stay; 0 = all."""
-    self.folder = epath.Path(workdir) / FOLDER
+    self.folder = _absolute(workdir) / FOLDER
     for path in _listing(self.folder):
       if HALF_WRITTEN in path.name:
         say(f"Skipping {path}: half-written when a run was stopped.")
@@ -131,7 +132,7 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, Any]) -> epath.Path:
   """Writes parameters alone as step 0 of `workdir`: what `config.init_from` and inference read."""
-  folder = epath.Path(workdir) / FOLDER
+  folder = _absolute(workdir) / FOLDER
   with _manager(folder) as manager:
     manager.save(0, args=_items({"params": params}, dict(row=0, fingerprint=""), config))
   return folder / "0"
@@ -269,12 +270,17 @@ def _damage(text: str):
 
 def _newest_first(path: epath.PathLike) -> Iterator[epath.Path]:
   """The step folders of a workdir, of its checkpoints folder, or the one that `path` is itself."""
-  path = epath.Path(path)
+  path = _absolute(path)
   if (path / "state").exists():
     return iter([path])
   folder = path / FOLDER if (path / FOLDER).exists() else path
   found = [p for p in _listing(folder) if p.name.isdigit()]
   return iter(sorted(found, key=lambda p: int(p.name), reverse=True))
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+  """Orbax refuses paths relative to the working directory."""
+  return epath.Path(path if "://" in str(path) else os.path.abspath(path))
 
 
 def _listing(folder: epath.Path) -> list[epath.Path]:

@@ -9,32 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import json
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from etils import epath
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from filax.train import checkpoint, metrics, start, state, step
+from filax.train import checkpoint, feed, metrics, start, state, step
 from filax.train.checkpoint import say
+from filax.train.feed import Batch, Pipeline
 from filax.train.signals import Signals
-
-Batch = Mapping[str, np.ndarray]
-
-
-class Pipeline(Protocol):
-  """What a run needs of its data; data_pipelines.loader.Pipeline is one."""
-
-  fingerprint: str  # Of the plan: which samples are in which row.
-
-  def steps(self, epochs: int) -> int:
-    """Global batches in `epochs` times through the data."""
-
-  def batches(self, start: int, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
-    """This process's rows of every global batch from global row `start` on, without end; close()
-    frees what it holds."""
-
 
 class NonFinite(ValueError):
   """The loss or the gradient is not a number."""
@@ -72,8 +57,7 @@ def run(
     peak = metrics.peak_tflops(config["peak_tflops"], jax.devices()[0])
     meter = metrics.Meter(steps, counted, peak, compilations)
     stop = stack.enter_context(Signals())
-    batches = stack.enter_context(contextlib.closing(
-      pipeline.batches(row, jax.process_index(), jax.process_count())))
+    batches = stack.enter_context(feed.batches(pipeline, setup.mesh, row))
     stack.enter_context(jax.transfer_guard("disallow"))
     loop = Loop(config, setup, steps, saved, pipeline.fingerprint, log, meter, stop)
     loop.train(now, first, row, batches)
@@ -107,11 +91,11 @@ class Loop:
     """Steps from `done`, at global row `row`, to the last one or a signal; saves on the way."""
     self.done = saved_at = done
     pending = None  # (number, device metrics) of a step that was dispatched and not looked at.
-    batch = self._next(batches) if done < self.steps else None
+    batch = feed.place(next(batches), self.setup.mesh) if done < self.steps else None
     while self.done < self.steps and not self._stopped():
       now, numbers = self._program(now, batch)(now, batch)
       self.done, row = self.done + 1, row + self.config["batch"]
-      batch = self._next(batches) if self.done < self.steps else None
+      batch = feed.place(next(batches), self.setup.mesh) if self.done < self.steps else None
       self._look(pending)
       pending = (self.done, numbers)
       if self.done % self.config["checkpoint_every"] == 0:
@@ -145,12 +129,6 @@ class Loop:
         f"Compiled the step for rows of {frames} frames, {images} images and {places} positions "
         f"in {time.perf_counter() - began:.1f} s.")
     return self._programs[key]
-
-  def _next(self, batches: Iterator[Batch]):
-    """The next rows, on their way to the devices while the step before is running."""
-    return {
-      key: jax.make_array_from_process_local_data(self.setup.rows, np.asarray(x))
-      for key, x in next(batches).items()}
 
   def _look(self, pending) -> None:
     """Fetches and checks the numbers of a step, and logs them if it is their turn."""

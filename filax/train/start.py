@@ -25,7 +25,6 @@ class Setup:
   mesh: Mesh
   optimizer: optim.Optimizer
   like: state.TrainState  # ShapeDtypeStructs with shardings.
-  rows: NamedSharding  # Of every array of a batch.
   whole: NamedSharding  # On every device.
 
 
@@ -42,7 +41,7 @@ def prepare(config: Mapping[str, Any], steps: int) -> Setup:
   like = jax.tree.map(
     lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
     like, state.shardings(shapes, layout, optimizer, whole))
-  return Setup(model, mesh, optimizer, like, NamedSharding(mesh, rules.spec("batch")), whole)
+  return Setup(model, mesh, optimizer, like, whole)
 
 
 def parameter_shapes(model) -> PyTree:
@@ -73,7 +72,7 @@ def start(
     check_plan(restored, fingerprint, config["ignore_fingerprint"])
     say(f"Resuming at step {restored.step}, row {restored.row}.")
     _say_changes(restored.config, json.loads(json.dumps(config)))
-    return restored.state, restored.row
+    return restored.state, restored.row - restored.row % config["batch"]
   params = {}
   if source := config["init_from"]:
     params, missing, extra = checkpoint.restore_params(source, setup.like.params)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generation against plain forward passes: the same tokens, whatever the batch, bucket and cache."""
+"""Generation against plain forward passes: the same tokens in any batch, bucket and cache."""
 
 import jax
 import jax.numpy as jnp

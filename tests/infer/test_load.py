@@ -37,11 +37,11 @@ def test_lists_of_json_become_tuples():
 
 def test_several_devices_give_the_same_answer(run, tmp_path):
   video = clips.write(tmp_path / "a.mp4", 30)
-  answers = []
+  answers, all_devices = [], jax.devices()
   for mesh in (None, dict(tensor=2, data=1, fsdp=1, seq=1)):
     devices = 1 if mesh is None else 2
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(jax, "devices", lambda n=devices, d=jax.devices(): d[:n])
+      patch.setattr(jax, "devices", lambda n=devices: all_devices[:n])
       model, params = filax.load(run, mesh=mesh)
     kernel = params["llm"]["layers"]["mlp"]["up_proj"]["kernel"]
     assert len(kernel.sharding.device_set) == devices

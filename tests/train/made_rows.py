@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packed rows without videos: random but valid, a function of the row's number alone."""
 
+import contextlib
 import time
 
 import numpy as np
@@ -53,16 +54,19 @@ class Rows:
   def steps(self, epochs: int) -> int:
     return 5 * epochs
 
-  def batches(self, start: int, process_index: int = 0, process_count: int = 1):
-    try:
-      while True:
-        time.sleep(self.seconds)
-        rows = [self.change(n, row(n)) for n in range(start, start + self.batch)]
-        yield {key: np.stack([r[key] for r in rows]) for key in rows[0]}
-        start += self.batch
-    finally:
-      self.closed = True
+  @contextlib.contextmanager
+  def batches(self, start: int, process_index=0, process_count=1, seq_slice=(0, 1)):
+    self.closed = False
+    yield self._batches(start)
+    self.closed = True
+
+  def _batches(self, start: int):
+    while True:
+      time.sleep(self.seconds)
+      rows = [self.change(n, row(n)) for n in range(start, start + self.batch)]
+      yield {key: np.stack([r[key] for r in rows]) for key in rows[0]}
+      start += self.batch
 
 
 def batch(rows: int, first: int = 0) -> dict[str, np.ndarray]:
-  return next(Rows(rows).batches(first))
+  return next(Rows(rows)._batches(first))

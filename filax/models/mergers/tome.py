@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Similar token merging of VideoChat-Flash: a clip's tokens become fewer, whichever are alike.
+
+A token of the result belongs to the clip, not to a frame or a place: rows and columns of `grid` only
+number them, as the released tile raster does.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from filax.models.mergers import Merger
+from filax.ops import tome
+
+
+class ToMe(Merger):
+  """[B G K N E] -> [B G K·tokens E]; a still picture [B I N E] -> [B I 4·tokens E] at most."""
+
+  tokens: int = 16  # A frame, on average.
+  heads: int = 16  # Of the encoder: similarity is measured on the mean over heads.
+  chunk: int = 0  # Clips merged at a time; 0 = all.
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  def grid(self, frames: int, grid: tuple[int, int]) -> tuple[int, int]:
+    """As near to a square as the count allows; ValueError if a frame has fewer tokens."""
+    check_fewer(self.tokens, grid)
+    return near_square(frames * self.tokens)
+
+  def image_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+    """That of a group of 4 frames, or all tokens where a picture has no more."""
+    target = 4 * self.tokens
+    return grid if target >= grid[0] * grid[1] else near_square(target)
+
+  def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n E"]:
+    batch, groups, frames, tokens, width = x.shape
+    clips = x.reshape(batch * groups, frames * tokens, width)
+    return self._merge(clips, frames * self.tokens).reshape(batch, groups, -1, width)
+
+  def images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
+    batch, images, tokens, width = x.shape
+    merged = self._merge(x.reshape(-1, tokens, width), min(tokens, 4 * self.tokens))
+    return merged.reshape(batch, images, -1, width)
+
+  def _merge(self, clips: Float[Array, "b p E"], target: int) -> Float[Array, "b n E"]:
+    if clips.shape[-1] % self.heads:
+      raise ValueError(
+        f"config.model.merger.heads={self.heads} does not divide a token's {clips.shape[-1]} "
+        "channels. Set it to the heads of the encoder.")
+    return tome.merge(clips, target, self.heads, self.chunk)[0].astype(jnp.dtype(self.dtype))
+
+
+def check_fewer(tokens: int, grid: tuple[int, int]) -> None:
+  """Raises ValueError if a frame of `grid` tokens cannot become `tokens`."""
+  have = grid[0] * grid[1]
+  if not 1 <= tokens <= have:
+    raise ValueError(
+      f"config.model.merger.tokens={tokens} a frame cannot be made of the {grid[0]} x {grid[1]} "
+      f"tokens that a frame has. Set it to 1 to {have}.")
+
+
+def near_square(count: int) -> tuple[int, int]:
+  """(rows, columns) with rows · columns = count, rows <= columns, as near as can be."""
+  rows = int(count**0.5)
+  while count % rows:
+    rows -= 1
+  return rows, count // rows
+
+
+VARIANTS = {"16": dict(tokens=16), "49": dict(tokens=49), "196": dict(tokens=196)}
+
+Model = ToMe

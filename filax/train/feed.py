@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the host to the mesh: rows over (data, fsdp), frames also over seq; a process loads its own."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+from typing import Protocol
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+import numpy as np
+
+from filax.parallel.rules import spec
+
+Batch = Mapping[str, np.ndarray]
+
+
+class Pipeline(Protocol):
+  """What a run needs of its data; data_pipelines.loader.Pipeline is one."""
+
+  fingerprint: str  # Of the plan: which samples are in which row.
+
+  def steps(self, epochs: float) -> int:
+    """Global batches in `epochs` times through the data."""
+
+  def batches(
+    self, start: int, process_index: int, process_count: int, seq_slice: tuple[int, int]
+  ) -> contextlib.AbstractContextManager[Iterator[Batch]]:
+    """Batches from global row `start` on, without end: of every global batch, the process_index-th
+    of process_count equal runs of rows, and of their frames the i-th of n parts, (i, n) =
+    `seq_slice`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """The part of every global batch that this process loads: of its rows, and of their frames."""
+
+  row: int
+  rows: int
+  seq: int
+  seqs: int
+
+
+def share(mesh: Mesh) -> Share:
+  """What the devices of this process hold. Processes that differ only in the axis `tensor` load
+  the same. Raises ValueError if they do not hold an aligned block of the mesh."""
+  mine = np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices)
+  data, fsdp, seq, tensor = mine.shape
+  blocks = []
+  for held in (mine.reshape(data * fsdp, -1).any(1), mine.reshape(-1, seq, tensor).any((0, 2))):
+    places = np.flatnonzero(held)
+    first, size = places[0], len(places)
+    if places[-1] - first + 1 != size or first % size or len(held) % size:
+      raise ValueError(
+        f"Process {jax.process_index()} holds parts {places.tolist()} of {len(held)} of a batch, "
+        "which is no equal run. Set config.mesh so that a process's devices lie together.")
+    blocks += [int(first // size), len(held) // size]
+  return Share(*blocks)
+
+
+def batches(pipeline: Pipeline, mesh: Mesh, row: int):
+  """The pipeline's batches for this process, from global row `row` on."""
+  part = share(mesh)
+  return pipeline.batches(row, part.row, part.rows, (part.seq, part.seqs))
+
+
+def place(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
+  """Local rows -> global arrays. The copy to the devices runs while the host goes on."""
+  part = share(mesh)
+
+  def one(key: str, x: np.ndarray) -> jax.Array:
+    shape = [x.shape[0] * part.rows, *x.shape[1:]]
+    layout = spec("batch")
+    if key == "frames":
+      shape[1] *= part.seqs
+      if shape[1] % mesh.shape["seq"] == 0:
+        layout = spec("batch seq")
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, layout), x, tuple(shape))
+
+  return {key: one(key, np.asarray(x)) for key, x in batch.items()}
