@@ -10,6 +10,7 @@ whole is read without the cache.
 
 from collections.abc import Sequence
 import contextlib
+import functools
 import os
 import pathlib
 import threading
@@ -68,20 +69,27 @@ class FrameCache:
 
   def _read(self, key: str, times: np.ndarray) -> video.Frames | None:
     """The wanted frames; None if the video is not there or its files are damaged."""
+    path, frame_bytes = self.folder / f"{key}.times.npy", self.size * self.size * 3
     try:
-      table = np.load(self.folder / f"{key}.times.npy", allow_pickle=False)
-      pixels = np.load(self.folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+      stat = path.stat()
+      table = _table(path, (stat.st_mtime_ns, stat.st_size))
+      with open(self.folder / f"{key}.npy", "rb", buffering=0) as pixels:
+        whole = _HEADER + len(table) * frame_bytes
+        if table.dtype != _FRAME or os.fstat(pixels.fileno()).st_size != whole:
+          return None
+        shown = np.searchsorted(table["second"], times + video.TOLERANCE, side="right") - 1
+        shown = np.clip(shown, 0, None)
+        frames = np.empty((len(shown), self.size, self.size, 3), np.uint8)
+        for place, frame in enumerate(shown):  # Not mapped: a file cut short would kill us.
+          pixels.seek(_HEADER + int(frame) * frame_bytes)
+          if pixels.readinto(frames[place].data) != frame_bytes:
+            return None
     except (OSError, ValueError, EOFError):
       return None
-    if table.dtype != _FRAME or pixels.shape != (len(table), self.size, self.size, 3):
+    checksums = table["checksum"][shown]
+    if any(zlib.crc32(f) != checksum for f, checksum in zip(frames, checksums, strict=True)):
       return None
-    shown = np.searchsorted(table["second"], times + video.TOLERANCE, side="right") - 1
-    shown = np.clip(shown, 0, None)
-    frames = pixels[shown]
-    if any(zlib.crc32(frames[place]) != table["checksum"][frame]
-           for place, frame in enumerate(shown)):
-      return None
-    return np.asarray(frames), table["second"][shown].astype(np.float32)
+    return frames, table["second"][shown].astype(np.float32)
 
   def _write(self, key: str, media: Media, limits: Limits, fps: float | None):
     """Decodes the whole video into place. Raises MediaError or OSError, leaving nothing behind."""
@@ -105,6 +113,12 @@ class FrameCache:
       for path in (pixels, times):
         with contextlib.suppress(FileNotFoundError):
           path.unlink()
+
+
+@functools.lru_cache(maxsize=4096)
+def _table(path: pathlib.Path, version: tuple[int, int]) -> np.ndarray:
+  """The frames of a video; kept, for as long as its file is of this `version`."""
+  return np.load(path, allow_pickle=False)
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

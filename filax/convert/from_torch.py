@@ -194,9 +194,9 @@ def write(
     for index, tensor, x in load.weights(found, place):
       if not tensors.finite(x):
         broken.append(tensor.name)
-      report.tensor(tensor.name, place.path, x)
-      whole = (slice(None),) * len(place.part)
-      leaf[index] = place.layout.read(x, place.part, whole, place.vocab).astype(kind)
+      if place.share[0] == 0:
+        report.tensor(tensor.name, place.path, x)
+      leaf[index] = place.read(x, (slice(None),) * len(place.part)).astype(kind, copy=False)
   if broken:
     raise ConversionError("Some weights are not numbers", {"tensors with NaN or infinity": broken})
   for path, x in draw(config, found.fresh).items():

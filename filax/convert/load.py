@@ -206,8 +206,7 @@ def params(found: Plan, shardings: Mapping[str, Any] | None = None, dtype: Any =
 
 def piece(found: Plan, place: Place, index: tuple[slice, ...], dtype) -> np.ndarray:
   """leaf[index] of a parameter, read from its tensors."""
-  read = lambda name, index: place.layout.read(
-    found.taken[name], place.part, index, place.vocab).astype(dtype)
+  read = lambda name, index: place.read(found.taken[name], index).astype(dtype, copy=False)
   if not place.stacked:
     return read(place.names[0], index)
   names = place.names[index[0]]

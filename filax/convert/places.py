@@ -18,7 +18,10 @@ from filax.convert import ConversionError, layout
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """One parameter and its tensors: `names` holds one canonical name a layer, or one in all."""
+  """One parameter and its tensors: `names` holds one canonical name a layer, or one in all.
+
+  `share` = (i, n): the parameter is the i-th of n equal parts of the tensor's first axis.
+  """
 
   path: str
   shape: tuple[int, ...]
@@ -26,6 +29,7 @@ class Place:
   layout: layout.Layout
   stacked: bool
   vocab: int
+  share: tuple[int, int] = (0, 1)
 
   @property
   def part(self) -> tuple[int, ...]:
@@ -34,7 +38,34 @@ class Place:
 
   @property
   def their_shape(self) -> tuple[int, ...]:
-    return self.layout.their_shape(self.part, self.vocab)
+    """The shape of a whole tensor."""
+    first, *rest = self.layout.their_shape(self.part, self.vocab) or (1,)
+    return (first * self.share[1], *rest) if self.part else ()
+
+  def own(self, tensor):
+    """The rows of a tensor (lazy or an array) that are this parameter's."""
+    return tensor if self.share == (0, 1) else Rows(tensor, self.share)
+
+  def read(self, tensor, index: tuple[slice, ...]):
+    """One layer of the parameter, cut to `index`, from a tensor; its dtype is the tensor's."""
+    return self.layout.read(self.own(tensor), self.part, index, self.vocab)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """A view of the i-th of n equal parts of a tensor's first axis: slices like the tensor."""
+
+  tensor: Any
+  share: tuple[int, int]
+
+  @property
+  def dtype(self):
+    return self.tensor.dtype
+
+  def __getitem__(self, index):
+    size = self.tensor.shape[0] // self.share[1]
+    rows, first = range(size)[index[0]], self.share[0] * size
+    return self.tensor[(slice(first + rows.start, first + rows.stop), *index[1:])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,16 +115,30 @@ def _place(role: str, inner: str, tables: Part, shape, vocab: int) -> Place:
   path, shape = f"{role}/{inner}", tuple(shape)
   for ours, theirs, axes in tables.table:
     if match := re.fullmatch(ours, inner):
-      name = f"{role}.{match.expand(theirs)}"
+      name, share = _share(f"{role}.{match.expand(theirs)}")
       stacked = "*" in name
       names = tuple(name.replace("*", str(i)) for i in range(shape[0])) if stacked else (name,)
-      return Place(path, shape, names, layout.parse(axes), stacked, vocab)
+      return Place(path, shape, names, layout.parse(axes), stacked, vocab, share)
   if tables.table:
     raise LookupError(path)
   letters = " ".join(f"a{i}" for i in range(len(shape)))
   return Place(
     path, shape, (f"{role}.{inner.replace('/', '.')}",), layout.parse(f"{letters} -> {letters}"),
     False, vocab)
+
+
+def _share(name: str) -> tuple[str, tuple[int, int]]:
+  """"x.qkv.weight[1/3]" -> ("x.qkv.weight", (1, 3))."""
+  match = re.fullmatch(r"(.+)\[(\d+)/(\d+)\]", name)
+  return (match[1], (int(match[2]), int(match[3]))) if match else (name, (0, 1))
+
+
+def tensors_of(places: list[Place]) -> list[list[Place]]:
+  """Groups of places that share their tensors, in the order of the parts."""
+  groups: dict[tuple[str, ...], list[Place]] = {}
+  for place in places:
+    groups.setdefault(place.names, []).append(place)
+  return [sorted(group, key=lambda place: place.share) for group in groups.values()]
 
 
 def spare(model: Mapping[str, Any], role: str, depth: int) -> list[tuple[re.Pattern, str]]:

@@ -67,9 +67,39 @@ QWEN2 = Scheme("qwen2", (("llm.", "model."), ("llm.lm_head.", "lm_head.")), (_BU
 SIGLIP = Scheme("siglip", (("encoder.", "vision_model."),), (
   (r"text_model\..*", "the text tower"), (r"logit_(scale|bias)", "the contrastive head")))
 SIGLIP_FLAT = Scheme("siglip-flat", (("encoder.", ""),), SIGLIP.spare)
+UMT = Scheme(  # The file that VideoChat-Flash's training starts from.
+  "umt", (("encoder.", "encoder."), ("encoder.vision_layernorm.", "encoder.norm.")),
+  ((r"(?!encoder\.).*", "not of the vision tower"),))
+TOWER = Scheme("tower", (("encoder.", ""),))  # Names as they are inside of the part.
 FUSION = Scheme("fusion", (("merger.", ""),))
+PROJECTOR = Scheme("mm_projector", (  # What LLaVA's first stage leaves.
+  ("projector.linear_1.", "model.mm_projector.0."),
+  ("projector.linear_2.", "model.mm_projector.2."),
+  ("projector.image_newline", "model.image_newline")))
+PROJECTOR_BARE = Scheme("mm_projector-bare", (
+  ("projector.linear_1.", "mm_projector.0."), ("projector.linear_2.", "mm_projector.2."),
+  ("projector.image_newline", "image_newline")))
 
-SCHEMES = {s.name: s for s in (A, B, C, D, E, QWEN2, SIGLIP, SIGLIP_FLAT, FUSION)}
+
+def flash(encoder: str) -> Scheme:
+  """VideoChat-Flash's names; the tower's prefix depends on the encoder."""
+  tower = {"umt": "encoder.", "siglip": "vision_model."}.get(encoder, "")
+  return Scheme(f"flash-{encoder}", (
+    ("encoder.", f"model.vision_tower.vision_tower.{tower}"),
+    ("projector.linear_1.", "model.mm_projector.mlp.0."),
+    ("projector.linear_2.", "model.mm_projector.mlp.2."),
+    ("llm.", "model."), ("llm.lm_head.", "lm_head."), _FUSION), (_BUFFER,))
+
+
+FLASH_PROJECTOR = Scheme("flash-mm_projector", (
+  ("projector.linear_1.", "model.mm_projector.mlp.0."),
+  ("projector.linear_2.", "model.mm_projector.mlp.2.")))
+FLASH_PROJECTOR_BARE = Scheme("flash-mm_projector-bare", (
+  ("projector.linear_1.", "mm_projector.mlp.0."), ("projector.linear_2.", "mm_projector.mlp.2.")))
+
+SCHEMES = {s.name: s for s in (  # Of those that explain a file equally well the first is taken.
+  QWEN2, SIGLIP, A, B, C, D, E, flash("umt"), flash("internvideo2"), flash("siglip"), UMT,
+  PROJECTOR, PROJECTOR_BARE, FLASH_PROJECTOR, FLASH_PROJECTOR_BARE, FUSION, TOWER, SIGLIP_FLAT)}
 
 
 def detect(names: Iterable[str], wanted: Iterable[str]) -> Scheme:

@@ -147,8 +147,8 @@ def announce(way: Way, extra: Mapping[str, np.ndarray]):
   """(specs of all tensors of the main files, extra tensors under their file names)."""
   scheme = way.form.scheme(way.config["model"])
   specs = [
-    shards.Spec(scheme.file_name(name), place.their_shape, way.kind(place))
-    for place in way.places for name in place.names]
+    shards.Spec(scheme.file_name(name), group[0].their_shape, way.kind(group[0]))
+    for group in places.tensors_of(way.places) for name in group[0].names]
   kind = tensors.BY_NAME[way.name]
   extra = {
     scheme.file_name(name): x.astype(x.dtype if way.dtype is None and x.dtype == kind else kind)
@@ -163,17 +163,17 @@ def write(
   """Streams the parameters into shards, one at a time, and the fusion weights beside them."""
   scheme = way.form.scheme(way.config["model"])
   with shards.Shards(out, specs, limit) as files:
-    for place in way.places:
-      for canonical, x in pieces(way, place):
+    for group in places.tensors_of(way.places):
+      for canonical, x in pieces(way, group):
         name = scheme.file_name(canonical)
         files.put(name, x)
-        report.tensor(name, place.path, x)
+        report.tensor(name, group[0].path, x)
     for name, x in extra.items():
       files.put(name, x)
       report.tensor(name, "", x)
     files.close()
   if way.aside:
-    fused = {name.removeprefix("merger."): x for p in way.aside for name, x in pieces(way, p)}
+    fused = {name.removeprefix("merger."): x for p in way.aside for name, x in pieces(way, [p])}
     model = way.config["model"]
     shards.write(out / load.ASIDE, fused, dict(
       merger=model["merger"]["name"], merge_stage=str(model.get("merge_stage", "vision")),
@@ -182,14 +182,20 @@ def write(
       report.tensor(f"{load.ASIDE}:{name}", f"merger/{name.replace('.', '/')}", x)
 
 
-def pieces(way: Way, place: Place):
-  """Yields (canonical name, tensor) of a parameter, read once. Refuses what is not a number."""
-  whole = item.read(way.step, place.path, way.digests.get(f"params/{place.path}"))
-  for layer, name in enumerate(place.names):
-    x = place.layout.write(whole[layer] if place.stacked else whole, place.vocab)
+def pieces(way: Way, group: Sequence[Place]):
+  """Yields (canonical name, tensor) of the parameters of a group, each of which is read once.
+
+  A group is one parameter, or those that share a fused tensor. Refuses what is not a number.
+  """
+  leaves = [item.read(way.step, p.path, way.digests.get(f"params/{p.path}")) for p in group]
+  for layer, name in enumerate(group[0].names):
+    parts = [
+      place.layout.write(leaf[layer] if place.stacked else leaf, place.vocab)
+      for place, leaf in zip(group, leaves, strict=True)]
+    x = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not tensors.finite(x):
-      raise ConversionError("Some weights are not numbers", {"parameters": [place.path]})
-    yield name, x.astype(way.kind(place), copy=False)
+      raise ConversionError("Some weights are not numbers", {"parameters": [group[0].path]})
+    yield name, x.astype(way.kind(group[0]), copy=False)
 
 
 def _write_files(out: Path, way: Way, request: Request, vocabulary) -> None:

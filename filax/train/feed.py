@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the host to the mesh: rows over (data, fsdp), frames also over seq; a process loads its own."""
+"""From host to mesh: rows over (data, fsdp), frames also over seq; a process loads its own."""
 
 from collections.abc import Iterator, Mapping
 import contextlib

@@ -21,6 +21,7 @@ from filax.train.checkpoint import say
 from filax.train.feed import Batch, Pipeline
 from filax.train.signals import Signals
 
+
 class NonFinite(ValueError):
   """The loss or the gradient is not a number."""
 

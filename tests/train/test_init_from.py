@@ -61,5 +61,5 @@ def test_another_shape_is_an_error(stage1, tmp_path):
 
 def test_nothing_there(tmp_path):
   config = made_rows.config(init_from=str(tmp_path / "nowhere"))
-  with pytest.raises(OSError, match="No readable checkpoint in .*nowhere"):
+  with pytest.raises(OSError, match=r"No readable checkpoint in .*nowhere"):
     loop.run(config, tmp_path, made_rows.Rows(8))

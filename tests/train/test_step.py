@@ -73,7 +73,7 @@ def real_targets(monkeypatch):
 @pytest.mark.parametrize("reduction", step.REDUCTIONS)
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_loss_is_the_mean_however_it_is_cut_up(reduction, accumulate):
-  """Rows have different numbers of supervised tokens, so a mean of means would be another number."""
+  """Rows have different numbers of supervised tokens: a mean of means would be another number."""
   _, run, made = setup(reduction, accumulate)
   _, got = run(made, BATCH)
   np.testing.assert_allclose(got["loss"], reference(params(), BATCH, reduction), rtol=1e-5)
@@ -99,7 +99,7 @@ def test_gradient_does_not_depend_on_accumulation(reduction):
 
 
 def test_only_the_trainable_subtree_is_touched():
-  optimizer, run, made = setup()
+  _, run, made = setup()
   after, got = run(made, BATCH)
   jax.tree.map(
     np.testing.assert_array_equal, after.params["encoder"], made.params["encoder"])
@@ -125,7 +125,7 @@ def test_metrics_count_what_the_rows_hold():
 
 
 def test_accuracy_is_of_supervised_tokens():
-  optimizer, run, made = setup()
+  _, run, made = setup()
   table = np.zeros((512, 8), np.float32)
   table[7, :] = 5.0  # tanh of anything near it points at token 7.
   made = made.replace(params={"encoder": made.params["encoder"], "llm": {"embedding": table}})

@@ -17,8 +17,8 @@ from filax.ops import full_attention
 class Resampler(Merger):
   """[B G K N E] -> [B G K·tokens E]; a still picture gets as many tokens as a clip.
 
-  A learned vector a frame is added to the keys, so that the order of frames can be read from image
-  encoders, too. E is 4·tokens... of `frames` frames: the queries are as many as a full clip needs.
+  There are frames·tokens queries. A learned vector for every frame is added to the keys, so that
+  their order can be told where an image encoder read them one by one.
   """
 
   tokens: int = 16  # A frame.

@@ -28,8 +28,8 @@ class Uneven(Merger):
   """
 
   tokens: int = 16  # A frame, on average.
-  first: tuple[int, int] = ()
-  rest: tuple[int, int] = ()
+  first: tuple[int, ...] = ()
+  rest: tuple[int, ...] = ()
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
