@@ -14,6 +14,7 @@ VERBS = {  # verb -> (module:function of argv, what it does)
   "evals": ("filax.evals.__main__:main", "score a checkpoint on a manifest of questions"),
   "chat": ("filax.infer.__main__:chat", "ask a checkpoint about a video"),
   "scenes": ("filax.infer.__main__:scenes", "draw the scenes that a checkpoint selects in a video"),
+  "convert": ("filax.convert.__main__:main", "weights to and from PyTorch, with evidence"),
 }
 
 

@@ -130,7 +130,11 @@ def _inside(shape: str, centre: np.ndarray, radius: float, side: int) -> np.ndar
 
 
 def write_video(path: pathlib.Path, frames: np.ndarray, fps: int = FPS) -> None:
-  """Writes H.264 at `path`; a half-written file never has that name."""
+  """Writes H.264 at `path`; a half-written file never has that name.
+
+  On one machine the same frames give the same bytes: hence the conversion to yuv420p here, since
+  the one inside PyAV's encoder differs from run to run.
+  """
   part = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
   options = dict(crf="23", preset="veryfast", g="20")
   with av.open(str(part), "w") as out:
@@ -138,7 +142,7 @@ def write_video(path: pathlib.Path, frames: np.ndarray, fps: int = FPS) -> None:
     stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
     stream.thread_count = 1
     for i, picture in enumerate(frames):
-      frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+      frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
       frame.pts, frame.time_base = i, Fraction(1, fps)
       out.mux(stream.encode(frame))
     out.mux(stream.encode())

@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import Any
 
-from filax.convert import formats, from_torch, shards, to_torch
+from filax.convert import formats, from_torch, hf_config, item, shards, to_torch, verify
 
 FROM = """examples:
   a whole model    --source llava-onevision-qwen2-7b-ov-hf --out runs/llava_ov
@@ -95,6 +95,13 @@ def _to_flags(verbs) -> None:
 
 def _common(add) -> None:
   add.add_argument("--out", required=True, help="folder to write; must not exist")
+  add.add_argument(
+    "--verify", nargs="?", const="float32", choices=tuple(verify.TOLERANCE), metavar="DTYPE",
+    help="run both sides on the same tokens and pixels, in float32 (default) or bfloat16, and "
+    "refuse what differs; needs torch and transformers")
+  add.add_argument(
+    "--tolerance", type=float, help="of --verify, relative to the largest value "
+    "(default: 1e-4 in float32, 5e-2 in bfloat16)")
 
 
 def _from(options) -> int:
@@ -103,7 +110,7 @@ def _from(options) -> int:
     parts={r: getattr(options, r) for r in from_torch.PARTS if getattr(options, r)},
     sets=dict(map(_assignment, options.set)), dtype=options.dtype, ignore=options.ignore,
     base=_base(), tokenizer=_tokenizer(options))
-  report = from_torch.convert(request)
+  report = from_torch.convert(request, _check_from(options))
   _say(options.out, report)
   return 0
 
@@ -112,9 +119,41 @@ def _to(options) -> int:
   request = to_torch.Request(
     checkpoint=options.checkpoint, out=options.out, format=options.format, dtype=options.dtype,
     shard=int(options.shard_gb * shards.GB), tokenizer=_tokenizer(options))
-  report = to_torch.convert(request)
+  report = to_torch.convert(request, _check_to(options))
   _say(options.out, report)
   return 0
+
+
+def _check_from(options):
+  """The check of a new checkpoint against the folders that it came from."""
+  if not options.verify:
+    return None
+
+  def check(folder: Path, sources, model) -> dict[str, Any]:
+    theirs = [dict(path=part.path, roles=part.roles, family=_family(part, model))
+              for part in sources]
+    return verify.run(theirs, folder, model, options.verify, options.tolerance)
+
+  return check
+
+
+def _family(part, model) -> str:
+  """How verify runs an input: by its config.json, or as a video tower without one."""
+  lone = part.roles == ("encoder",) and model["encoder"]["name"] in ("umt", "internvideo2")
+  return hf_config.family(hf_config.load(part.path)) or ("tower" if lone else "")
+
+
+def _check_to(options):
+  """The check of a new folder against the checkpoint that it came from."""
+  if not options.verify:
+    return None
+
+  def check(folder: Path, form, model) -> dict[str, Any]:
+    theirs = [dict(path=folder, family=form.family, roles=form.roles)]
+    return verify.run(theirs, item.step_folder(options.checkpoint), model, options.verify,
+                      options.tolerance)
+
+  return check
 
 
 def _say(out: str, report: dict[str, Any]) -> None:
@@ -124,6 +163,9 @@ def _say(out: str, report: dict[str, Any]) -> None:
   print(
     f"{out}: {counts['consumed']} tensors{''.join(f', {text}' for text in extra)}; "
     f"{report['seconds']:.0f} s, peak memory {report['peak_memory_bytes'] / 1e9:.1f} GB")
+  if found := report.get("verify"):
+    print("verified in " + found["dtype"] + ": " + ", ".join(
+      f"{name} {value:.1e}" for name, value in found["max_difference"].items()))
 
 
 def _config(name: str | None) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ class Format:
   roles: tuple[str, ...]
   components: Mapping[str, tuple[str, ...]]  # Role -> those that the form can hold.
   config: Callable[..., dict[str, Any]]  # (config, dtype, vocabulary, placeholders) -> config.json
+  family: str = ""  # As hf_config and verify call it.
   fusion: str = "aside"
   extra: tuple[str, ...] = ()  # Roles whose EXTRA tensors the reader wants.
   processors: bool = False
@@ -46,25 +47,34 @@ def _remote(config, dtype, vocabulary: Vocabulary | None, places) -> dict[str, A
 
 _LLAVA = dict(
   encoder=("siglip",), merger=("weighted", "mean"), projector=("mlp",), llm=("qwen2",))
-_RUN = ("run_torch.py.in", "run_torch.py")
+_FLASH = dict(
+  encoder=("umt", "internvideo2"), merger=("tome",), projector=("mlp",), llm=("qwen2",))
+_RUN = (("run_llava.py.in", "run_torch.py"), ("fila_video.py.in", "fila_video.py"))
 _ALL = (
   Format(
     "hf", "LlavaOnevisionForConditionalGeneration of transformers, vLLM and others; fusion aside",
     lambda model: schemes.A, WHOLE, _LLAVA, hf_write.llava_onevision,
-    extra=("encoder", "projector"), processors=True, files=(_RUN,)),
+    "llava_onevision", extra=("encoder", "projector"), processors=True, files=_RUN),
   Format(
     "hf-remote", "the same with a modelling file that fuses frames (trust_remote_code)",
-    lambda model: schemes.B, WHOLE, _LLAVA, _remote, fusion="inside",
-    extra=("encoder", "projector"), processors=True,
-    files=(_RUN, ("modeling_fila.py.in", "modeling_fila.py"))),
+    lambda model: schemes.B, WHOLE, _LLAVA, _remote, "llava_onevision",
+    fusion="inside", extra=("encoder", "projector"), processors=True,
+    files=(*_RUN, ("modeling_fila.py.in", "modeling_fila.py"))),
   Format(
     "llava", "LLaVA-NeXT's training code", lambda model: schemes.E, WHOLE, _LLAVA,
     lambda config, dtype, vocabulary, places: hf_write.llava(config, dtype, vocabulary),
-    extra=("encoder",), files=(_RUN,)),
+    "llava", extra=("encoder",), files=_RUN),
+  Format(
+    "videochat-flash", "VideoChat-Flash's released names and config",
+    lambda model: schemes.flash(model["encoder"]["name"]), WHOLE, _FLASH,
+    lambda config, dtype, vocabulary, places: hf_write.flash(config, dtype, vocabulary),
+    "videochat-flash", fusion="none", files=(
+      ("run_flash.py.in", "run_torch.py"), ("fila_video.py.in", "fila_video.py"),
+      ("flash_towers.py.in", "flash_towers.py"))),
   Format(
     "qwen2", "the language model alone: Qwen2ForCausalLM", lambda model: schemes.QWEN2, ("llm",),
     dict(llm=("qwen2",)),
     lambda config, dtype, vocabulary, places: hf_write.qwen2_alone(config, dtype, vocabulary),
-    fusion="none", files=(("run_qwen2.py.in", "run_torch.py"),)),
+    "qwen2", fusion="none", files=(("run_qwen2.py.in", "run_torch.py"),)),
 )
 FORMATS = {form.name: form for form in _ALL}

@@ -40,7 +40,7 @@ class Request:
 
 
 def convert(request: Request, check=None) -> dict[str, Any]:
-  """Writes the checkpoint and returns the report; `check(temporary folder) -> dict` may refuse.
+  """Writes the checkpoint and returns the report; `check(folder, sources, model)` may refuse it.
 
   Raises ConversionError, ValueError or OSError with nothing left under the name of `out`.
   """
@@ -57,7 +57,7 @@ def convert(request: Request, check=None) -> dict[str, Any]:
     write(temporary, found, model, config, request.dtype, report)
     _copy_tokenizer(request, sources, temporary)
     if check is not None:
-      report.facts["verify"] = check(temporary)
+      report.facts["verify"] = check(temporary, sources, model)
     return report.write(temporary)
 
 

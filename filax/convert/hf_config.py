@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import json
 from pathlib import Path
+import re
 from typing import Any
 
 from filax import build
@@ -143,10 +144,12 @@ def _videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
   tower = config.get("mm_vision_tower", "")
   encoder = next(
     (dict(name=name, variant=variant) for word, name, variant in TOWERS if word in tower), {})
-  clip = config.get("mm_local_num_frames", 4)
+  clip, merged = config.get("mm_local_num_frames", 4), re.match(
+    r"tome(\d+)", config.get("mm_projector_type", ""))
+  merger = dict(name="tome", **({"tokens": int(merged[1])} if merged else {}))
   return dict(
     encoder=encoder, llm=qwen2(config), selector=dict(name="clips", size=clip),
-    merger=dict(name="tome"), projector=dict(name="mlp", newline="none", pool_side=1),
+    merger=merger, projector=dict(name="mlp", newline="none", pool_side=1),
     merge_stage="vision")
 
 

@@ -117,6 +117,34 @@ def llava(config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None) 
   ) | {hf_config.KEY: settings(config, vocabulary)}
 
 
+def flash(config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None) -> dict[str, Any]:
+  """config.json as VideoChat-Flash's released code reads it. Raises ValueError for newlines and
+  pooling, which that code does not have."""
+  tower, llm = _parts(config)
+  projector, merger = (build.build(r, config["model"][r], out=1) for r in ("projector", "merger"))
+  if projector.newline != "none" or projector.pool_side != 1:
+    raise ValueError(
+      f"--format videochat-flash has neither newlines nor pooling, but config.model.projector has "
+      f"newline={projector.newline!r} and pool_side={projector.pool_side}.")
+  name = config["model"]["encoder"]["name"]
+  umt = "umt-hd-large" if tower.size == 448 else "umt-large"
+  return qwen2(llm, dtype, vocabulary) | dict(
+    model_type="videochat_flash_qwen", architectures=["VideoChatFlashQwenForCausalLM"],
+    mm_vision_tower=umt if name == "umt" else name, mm_hidden_size=tower.width,
+    mm_projector_type=f"tome{merger.tokens}_mlp_hd64", mm_vision_select_layer=-2,
+    mm_vision_select_feature="patch", mm_local_num_frames=tower.clip, mm_pos_num_frames=8,
+    vision_encode_type="video_image", mm_patch_merge_type="spatial_nopad",
+    mm_newline_position="nothing", frame_aspect_ratio="square", frame_grid_pinpoints=None,
+    image_aspect_ratio="anyres_nopad", image_grid_pinpoints=pinpoints(tower.size),
+    max_num_pixels=14_745_600_000, tokenizer_model_max_length=llm.positions,
+    tokenizer_padding_side="right", mm_use_im_start_end=False, mm_use_im_patch_token=False,
+    use_mm_proj=True, mm_llm_compress=False, llm_compress_type="attention",
+    llm_compress_layer_list=[24], llm_image_token_ratio_list=[1.0, 0.5],
+    mm_tunable_parts="mm_vision_tower,mm_mlp_adapter", mm_projector_lr=None,
+    use_pos_skipping=False, pos_skipping_range=4096, vision_tower_pretrained=None,
+    transformers_version="4.40.1") | {hf_config.KEY: settings(config, vocabulary)}
+
+
 def qwen2_alone(
   config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None
 ) -> dict[str, Any]:

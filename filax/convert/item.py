@@ -136,7 +136,8 @@ def read(step: Path, path: str, expected: int | None = None) -> np.ndarray:
   try:
     tree = ocp.PyTreeCheckpointHandler().restore(step / "state", args=args)
   except Exception as error:  # TensorStore raises many kinds; all mean the same here.
-    raise ValueError(f"{path} of {step} cannot be read ({type(error).__name__}).") from error
+    reason = " ".join(str(error).split())[:200]
+    raise ValueError(f"{path} of {step} cannot be read ({reason}).") from error
   x = flat(tree["params"])[path]
   if expected is not None and digest(x) != expected:
     raise ValueError(f"{path} of {step} is not what was written (its digest differs).")
@@ -163,9 +164,11 @@ def nest(tree: dict[str, Any], path: str, leaf: Any) -> dict[str, Any]:
 
 
 def _spec(state: Path, path: str) -> dict[str, Any]:
-  return {"driver": "zarr3", "kvstore": {
-    "driver": "ocdbt", "base": f"file://{state}/", "path": path.replace("/", ".") + "/",
-    "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000}}}
+  return {
+    "driver": "zarr3", "store_data_equal_to_fill_value": True,  # Orbax takes gaps for damage.
+    "kvstore": {
+      "driver": "ocdbt", "base": f"file://{state}/", "path": path.replace("/", ".") + "/",
+      "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000}}}
 
 
 def _metadata(paths) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from filax.convert.tensors import Tensor
 
 HEAD, EMBEDDING = "llm.lm_head.weight", "llm.embed_tokens.weight"
 ASIDE = "fila/scene_merger.safetensors"  # The fusion weights of an exported folder.
+SMALL = dict(  # Stands in for the roles that a part of a model does not have.
+  encoder=dict(name="siglip", variant="tiny"), selector=dict(name="uniform", size=1),
+  merger=dict(name="mean"), projector=dict(name="mlp"), llm=dict(name="qwen2", variant="tiny"))
 OPTIONAL = re.compile(r"merger/.*|projector/image_newline")  # May be new in a later stage.
 
 
@@ -69,10 +72,7 @@ def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str
 
   from filax.convert.item import flat
 
-  small = dict(
-    encoder=dict(name="siglip", variant="tiny"), selector=dict(name="uniform", size=1),
-    merger=dict(name="mean"), projector=dict(name="mlp"), llm=dict(name="qwen2", variant="tiny"))
-  whole = build.build_video_lm(small | dict(model))
+  whole = build.build_video_lm(SMALL | dict(model))
   tree = jax.eval_shape(whole.init, jax.random.key(0), whole.example())["params"]
   return {
     path: leaf for path, leaf in sorted(flat(tree).items()) if path.split("/")[0] in roles}

@@ -69,7 +69,7 @@ class Way:
 
 
 def convert(request: Request, check=None) -> dict[str, Any]:
-  """Writes the folder and returns the report; `check(temporary folder) -> dict` may refuse.
+  """Writes the folder and returns the report; `check(folder, format, model)` may refuse it.
 
   Raises ConversionError, ValueError or OSError with nothing left under the name of `out`.
   """
@@ -84,7 +84,7 @@ def convert(request: Request, check=None) -> dict[str, Any]:
     write(temporary, way, specs, extra, request.shard, report)
     _write_files(temporary, way, request, vocabulary)
     if check is not None:
-      report.facts["verify"] = check(temporary)
+      report.facts["verify"] = check(temporary, way.form, way.config["model"])
     return report.write(temporary)
 
 

@@ -108,7 +108,7 @@ def letter(text: str, example: Example) -> str | None:
   """The letter that a generated text chooses; None if it names none, or more than one.
 
   Tried in turn: the text begins with a letter and a mark, or is one; "answer is B"; the words of
-  one option; "(B)"; a single capital from B on; the words of just one option inside the text.
+  one option; "(B)"; a capital from B on; the words of just one option inside the text.
   """
   known = LETTERS[: len(example.options)]
   text = text.strip()
@@ -121,8 +121,8 @@ def letter(text: str, example: Example) -> str | None:
   if plain in options and options.count(plain) == 1:
     return known[options.index(plain)]
   for pattern in (rf"\(([{known}])\)", rf"\b([{known[1:]}])\b" if known[1:] else "$^"):
-    if len(found := set(re.findall(pattern, text))) == 1:
-      return found.pop()
+    if found := set(re.findall(pattern, text)):
+      return found.pop() if len(found) == 1 else None
   inside = [i for i, option in enumerate(options) if option and f" {option} " in f" {plain} "]
   return known[inside[0]] if len(inside) == 1 else None
 

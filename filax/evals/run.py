@@ -155,6 +155,7 @@ class Run:
     self.skipped = 0
     self.seconds = collections.Counter()
     self.start = self.said = self.mark = time.perf_counter()
+    self.pace = collections.deque([(self.start, 0)], maxlen=5)  # (time, questions done) of lines.
     self.compilations = self.compiled()
 
   @staticmethod
@@ -223,7 +224,8 @@ class Run:
       return
     self.said = now
     done = len(self.answers) + self.skipped
-    rate = done / (now - self.start)
+    (before, earlier), _ = self.pace[0], self.pace.append((now, done))
+    rate = max(done - earlier, 1) / (now - before)
     print(
       f"questions {done}/{self.total}, {len(self.bad)} bad media, {rate:.1f}/s, "
       f"{(self.total - done) / rate:.0f} s left, accuracy {mean(self.answers):.3f}",

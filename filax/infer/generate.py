@@ -12,7 +12,7 @@ from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 import numpy as np
 
 from filax.infer.programs import Program, bucket, on_mesh
@@ -76,10 +76,11 @@ def generate(
       slots=length + room)
     jax.block_until_ready(logits)
     middle = time.perf_counter()
-    out, count, done = jax.device_get(DECODE(
+    made, _ = DECODE(
       f"{len(prompts)} x {length} + {room}", core, params, cache, logits, jax.random.key(seed),
       np.asarray(stop, np.int32), np.int32(max_new_tokens), settings, room=room,
-      greedy=temperature == 0))
+      greedy=temperature == 0)
+    out, count, done = jax.device_get(made)
   end = time.perf_counter()
   rows = [row[:n].tolist() for row, n in zip(out, count, strict=True)]
   return Generated(rows, done.tolist(), middle - start, end - middle)
@@ -98,11 +99,11 @@ def prefill(model, params, tokens, lengths, table, visual_index, *, slots: int):
 
 def decode(
   model, params, cache, logits, key, stop, limit, settings, *, room: int, greedy: bool
-) -> tuple[Int[Array, "B N"], Int[Array, "B"], Array]:
-  """Up to `limit` tokens a row -> ids [B N], how many of them count [B], whether it stopped [B].
+):
+  """Up to `limit` tokens a row -> (ids [B N], how many of them count [B], whether it stopped [B]),
+  and the cache, which is updated in place and lacks the last token.
 
-  One while_loop on the device; it ends when every row has met a stop id. The last token of a row
-  is not read into the cache.
+  One while_loop on the device; it ends when every row has met a stop id.
   """
   batch = logits.shape[0]
 
@@ -131,12 +132,13 @@ def decode(
   zeros = jnp.zeros((batch,), jnp.int32)
   empty = (jnp.int32(0), jnp.zeros((batch, room), jnp.int32), zeros, zeros > 0, zeros, cache)
   more = lambda state: (state[0] < limit) & ~state[3].all()
-  _, out, count, done, _, _ = lax.while_loop(more, body, put(empty, logits, cache))
-  return out, count, done
+  _, out, count, done, _, cache = lax.while_loop(more, body, put(empty, logits, cache))
+  return (out, count, done), cache
 
 
 PREFILL = Program("prefill", prefill, static_argnums=0, static_argnames="slots")
-DECODE = Program("decode", decode, static_argnums=0, static_argnames=("room", "greedy"))
+DECODE = Program(
+  "decode", decode, static_argnums=0, static_argnames=("room", "greedy"), donate_argnums=2)
 
 
 class _Absent(nn.Module):

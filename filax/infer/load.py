@@ -16,7 +16,9 @@ from filax.parallel import rules
 from filax.train import checkpoint
 
 
-def load(path: epath.PathLike, *, mesh: Mapping[str, int] | None = None) -> tuple[Any, PyTree]:
+def load(
+  path: epath.PathLike, *, mesh: Mapping[str, int] | None = None, param_dtype: str = ""
+) -> tuple[Any, PyTree]:
   """(model, params) of a run folder, or of one of its checkpoints; parameters alone are read.
 
     model, params = filax.load("runs/demo/stage2")
@@ -25,10 +27,13 @@ def load(path: epath.PathLike, *, mesh: Mapping[str, int] | None = None) -> tupl
 
   The model selects frames as config.infer.selector says and knows its tokenizer and templates
   (model.processor). `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to spread the parameters over
-  several devices; default: the first device. Raises OSError if there is no readable checkpoint,
-  ValueError if its tokenizer is missing or has more ids than the model, or a leaf is missing.
+  several devices; default: the first device. `param_dtype`: "bfloat16" halves what they take;
+  default: as they were trained. Raises OSError if there is no readable checkpoint, ValueError if
+  its tokenizer is missing or has more ids than the model, or a leaf is missing.
   """
   config = tuples(checkpoint.read_config(path))
+  if param_dtype:
+    config["model"] = config["model"] | dict(param_dtype=param_dtype)
   model = build.build_video_lm(config["model"], config["infer"]["selector"])
   model.check()
   tokenizer = find_tokenizer(path, config["data"]["tokenizer"])

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Progressive visual dropout (VideoChat-Flash, arXiv:2501.00574 §3.1): packed rows become shorter.
 
-A row knows its places (`Row`). `uniform` or `select` says which stay, `shorten` moves them, and
-`targets` rebuilds the labels. Counts come from the host (filax.dropout); all lengths are static.
-Visual tokens are dropped, text never is, and order is kept. R rows, L places, n places after a
-drop, S segments a row, Q query positions.
+A row knows its places (`Row`, always in natural order). `uniform` or `select` says which stay,
+`shorten` renumbers them, `move` moves hidden states, and `targets` rebuilds the labels. Counts come
+from the host (filax.dropout); all lengths are static. Visual tokens are dropped, text never is, and
+order is kept. R rows, L places, n places after a drop, S segments a row, Q query positions.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
+import numpy as np
 
 from filax.ops.attention import visible
 from filax.ops.linspace import linspace
@@ -104,10 +105,10 @@ def scores(
 
 
 def shorten(
-  x: Float[Array, "R L D"], places: Row, kept: Bool[Array, "R L"], length: int,
-  positions: str = "renumber",
-) -> tuple[Float[Array, "R n D"], Row]:
-  """Moves the kept places to the front of rows of `length`, in order; the rest is padding.
+  places: Row, kept: Bool[Array, "R L"], length: int, positions: str = "renumber"
+) -> tuple[Row, Int[Array, "R n"]]:
+  """The Row of `length` places that hold the kept ones in order, and where each was (-1 = padding),
+  for `move`.
 
   `positions`: "renumber" counts every segment from 0 again, "keep" leaves them as they are. The
   planner guarantees that the kept places fit. A query whose place is dropped moves to the last kept
@@ -117,44 +118,54 @@ def shorten(
     raise ValueError(
       f"config.model.llm.dropout_positions={positions!r} is unknown. Set it to one of "
       f"{', '.join(POSITIONS)}.")
-  index, mask = compact(kept, length)
-  fill = lambda a: jnp.where(mask.reshape(*mask.shape, *(1,) * (a.ndim - 2)), a, jnp.zeros_like(a))
-  take = lambda a: fill(gather(a, index))
+  index = compact(kept, length)
+  take = lambda x: move(x, index)
   segments = take(places.segment_ids)
   place = jnp.broadcast_to(jnp.arange(length), segments.shape)
   moved = jnp.take_along_axis(_rank(kept), jnp.maximum(places.queries, 0), axis=1)
-  return take(x), Row(
+  counted = jnp.where(index < 0, 0, place - _start(segments))
+  return Row(
     segment_ids=segments,
-    positions=take(places.positions) if positions == "keep" else (place - _start(segments)) * mask,
+    positions=take(places.positions) if positions == "keep" else counted,
     visual=take(places.visual),
     queries=jnp.where(places.queries < 0, -1, moved),
     tokens=jax.tree.map(take, places.tokens),
-    labels=jax.tree.map(take, places.labels))
+    labels=jax.tree.map(take, places.labels)), index
 
 
 POSITIONS = ("renumber", "keep")
 
 
-def compact(
-  kept: Bool[Array, "R L"], length: int
-) -> tuple[Int[Array, "R n"], Bool[Array, "R n"]]:
-  """Indices of the kept places, ascending, in rows of `length`; the mask is False on padding."""
+def compact(kept: Bool[Array, "R L"], length: int) -> Int[Array, "R n"]:
+  """Indices of the kept places, ascending, in rows of `length`; -1 behind the last of them."""
   place = jnp.broadcast_to(jnp.arange(kept.shape[1]), kept.shape)
   at = jnp.where(kept, _rank(kept), length)
-  put = lambda at, place: jnp.zeros(length, jnp.int32).at[at].set(place, mode="drop")
-  return jax.vmap(put)(at, place), jnp.arange(length) < kept.sum(1, keepdims=True)
+  put = lambda at, place: jnp.full(length, -1, jnp.int32).at[at].set(place, mode="drop")
+  return jax.vmap(put)(at, place)
 
 
-def gather(x: Array, index: Int[Array, "R n"]) -> Array:
-  """Places of x [R L ...] -> [R n ...]; a negative index (padding) reads place 0."""
-  index = jnp.maximum(index, 0)
-  return jnp.take_along_axis(x, index.reshape(*index.shape, *(1,) * (x.ndim - 2)), axis=1)
+def move(
+  x: Array, index: Int[Array, "R n"], before: np.ndarray | None = None,
+  after: np.ndarray | None = None,
+) -> Array:
+  """x [R L ...] -> [R n ...]: the places that `index` names; zeros where it is negative.
+
+  `index` counts in natural order. Where x is laid out otherwise (parallel.zigzag.order), `before`
+  is the natural index of each of its places, and `after` that of each place of the result.
+  """
+  if after is not None:
+    index = index[:, after]
+  at = jnp.maximum(index, 0)
+  if before is not None:
+    at = jnp.asarray(np.argsort(before))[at]
+  wide = lambda a: a.reshape(*a.shape, *(1,) * (x.ndim - 2))
+  found = jnp.take_along_axis(x, wide(at), axis=1)
+  return jnp.where(wide(index >= 0), found, jnp.zeros_like(found))
 
 
 def at_queries(places: Row) -> tuple[Int[Array, "R Q"], Int[Array, "R Q"]]:
   """(segment, place) of the queries, for `scores`; segment 0 where there is none."""
-  segment = gather(places.segment_ids, places.queries)
-  return jnp.where(places.queries < 0, 0, segment), places.queries
+  return move(places.segment_ids, places.queries), places.queries
 
 
 def at_places(places: Row) -> tuple[Int[Array, "R L"], Int[Array, "R L"]]:

@@ -5,6 +5,7 @@ attend(q, k, v): [B N H d] each -> [B N H d].
 """
 
 from collections.abc import Callable
+import math
 
 import jax
 from jax import lax
@@ -30,8 +31,10 @@ def blockwise(
   q: Float[Array, "B N H d"], k: Float[Array, "B S H d"], v: Float[Array, "B S H d"],
   block: int = 512,
 ) -> Float[Array, "B N H d"]:
-  """`xla` over blocks of queries, computed again in the backward pass: memory O(block · S)."""
+  """`xla` over equal blocks of at most `block` queries, computed again in the backward pass: memory
+  O(block · S)."""
   batch, tokens, heads, d = q.shape
+  block = math.ceil(tokens / math.ceil(tokens / block))
   parts = jnp.pad(q, ((0, 0), (0, -tokens % block), (0, 0), (0, 0)))
   parts = jnp.moveaxis(parts.reshape(batch, -1, block, heads, d), 1, 0)
   out = lax.map(jax.checkpoint(lambda part: xla(part, k, v)), parts)

@@ -35,7 +35,7 @@ from filax import build, cli
 from filax.parallel import distributed
 from filax.plan.flops import train_costs
 from filax.train import command, loop
-from filax.train.checkpoint import say
+from filax.train.checkpoint import on_one_process, say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,9 +59,8 @@ def main(argv: Sequence[str]) -> int:
 
 def open_data(config: ConfigDict, workdir: pathlib.Path) -> Pipeline:
   """The data of a config, checked against its model; leaves the tokenizer in the workdir."""
-  if config.debug_corpus and not (pathlib.Path(config.debug_corpus) / "manifest.json").exists():
-    say(f"Making a tiny corpus in {config.debug_corpus}.")
-    toy.tiny_corpus(config.debug_corpus)
+  if config.debug_corpus:
+    on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
   model = build.build_video_lm(config.model)
   check(config, model)
   pipeline = Pipeline(
@@ -76,6 +75,13 @@ def open_data(config: ConfigDict, workdir: pathlib.Path) -> Pipeline:
     f"unreadable) in {report['rows']} rows an epoch: {pipeline.samples_per_row:.2f} samples a row, "
     f"{pipeline.token_fill:.0%} of the positions, {pipeline.frame_fill:.0%} of the frames filled.")
   return pipeline
+
+
+def make_corpus(folder: pathlib.Path) -> None:
+  """A tiny corpus in `folder`, if there is none."""
+  if not (folder / "tokenizer.model").exists():  # Written last.
+    say(f"Making a tiny corpus in {folder}.")
+    toy.tiny_corpus(folder)
 
 
 def check(config: ConfigDict, model: Any) -> None:

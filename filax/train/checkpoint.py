@@ -7,7 +7,7 @@ appears under its final name only when it is complete; one that cannot be read, 
 not fit, is passed over. Inference needs `state/params` and `config` only.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import json
@@ -54,7 +54,7 @@ class Checkpoints:
     for path in _listing(self.folder):
       if HALF_WRITTEN in path.name:
         say(f"Skipping {path}: half-written when a run was stopped.")
-        _on_one_process(path.rmtree)
+        on_one_process(path.rmtree)
     self._manager = _manager(self.folder, keep)
 
   def __enter__(self):
@@ -94,7 +94,7 @@ class Checkpoints:
         return _restore(path, like)
       except Damaged as error:
         say(f"Skipping {path}: {error}")
-        _on_one_process(lambda path=path: path.replace(path.parent / f"{path.name}.damaged"))
+        on_one_process(lambda path=path: path.replace(path.parent / f"{path.name}.damaged"))
         self._manager.reload()
     return None
 
@@ -287,7 +287,8 @@ def _listing(folder: epath.Path) -> list[epath.Path]:
   return list(folder.iterdir()) if folder.exists() else []
 
 
-def _on_one_process(action) -> None:
+def on_one_process(action: Callable[[], Any]) -> None:
+  """Runs `action` on process 0; the others wait for it."""
   if jax.process_index() == 0:
     action()
   if jax.process_count() > 1:

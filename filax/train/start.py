@@ -45,8 +45,9 @@ def prepare(config: Mapping[str, Any], steps: int) -> Setup:
 
 
 def parameter_shapes(model) -> PyTree:
-  """The shapes and dtypes of the parameters of a VideoLM, without making one."""
-  return jax.eval_shape(model.init, jax.random.key(0), model.example())["params"]
+  """The shapes and dtypes of the parameters of a VideoLM; no device is asked."""
+  init = lambda batch: model.init(jax.random.key(0), batch)["params"]
+  return jax.eval_shape(init, model.example())
 
 
 def check_batch(config: Mapping[str, Any], mesh: Mesh) -> None:

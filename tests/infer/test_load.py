@@ -6,6 +6,7 @@ import shutil
 
 import clips
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_checkpoint
@@ -29,6 +30,12 @@ def test_a_run_or_one_of_its_steps_gives_model_and_parameters(run):
     assert type(model.selector).__name__ == "KMeans" and model.selector.scenes == 2
     assert model.processor.tokenizer.vocab_size <= model.vocab
   assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(params))
+
+
+def test_parameters_may_be_held_in_half_precision(run):
+  _, params = filax.load(run, param_dtype="bfloat16")
+  assert params["llm"]["embed_tokens"]["embedding"].dtype == jnp.bfloat16
+  assert params["merger"]["weight"].dtype == jnp.float32  # Its steps are too small for half.
 
 
 def test_lists_of_json_become_tuples():

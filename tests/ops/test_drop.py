@@ -10,6 +10,7 @@ from filax import dropout
 from filax.models.layers import RMSNorm
 from filax.models.llms import qwen2
 from filax.ops import drop, rope
+from filax.parallel import mesh, zigzag
 
 # (head text, visual, tail text), queries of the samples of a row.
 SAMPLES = (((3, 9, 4), (2, 5)), ((2, 14, 6), (3,)), ((5, 0, 2), ()))
@@ -72,7 +73,7 @@ def test_scores_equal_dense_attention_of_each_sample(block):
   row = places()
   q, k = random_qk(row)
   ours = drop.scores(
-    drop.gather(q, row.queries), k, drop.at_queries(row), drop.at_places(row), block)
+    drop.move(q, row.queries), k, drop.at_queries(row), drop.at_places(row), block)
   for line in range(2):
     for n in (1, 2, 3):
       inside = members(row, n, line)
@@ -81,12 +82,21 @@ def test_scores_equal_dense_attention_of_each_sample(block):
       np.testing.assert_allclose(ours[line, inside], expected, atol=1e-6)
 
 
+def test_scores_need_memory_for_a_few_queries_only():
+  length = 1 << 15
+  shape = lambda *dims, dtype=jnp.float32: jax.ShapeDtypeStruct(dims, dtype)
+  at = lambda n: (shape(1, n, dtype=jnp.int32),) * 2
+  run = jax.jit(drop.scores).lower(
+    shape(1, 16, 4, 8), shape(1, length, 2, 8), at(16), at(length)).compile()
+  assert run.memory_analysis().temp_size_in_bytes < 16 * 4 * 4 * 4 * length  # 16 such arrays.
+
+
 @pytest.mark.parametrize("ratio", [0.75, 0.5, 0.25])
 def test_selection_keeps_the_same_places_as_each_sample_alone(ratio):
   row = places()
   q, k = random_qk(row)
   keep = np.asarray([int(n * ratio) for n in (9, 14, 0)] + [0])
-  scores = drop.scores(drop.gather(q, row.queries), k, drop.at_queries(row), drop.at_places(row))
+  scores = drop.scores(drop.move(q, row.queries), k, drop.at_queries(row), drop.at_places(row))
   kept = drop.select(row, scores, jnp.asarray([keep, keep]))
   for line in range(2):
     for n in (1, 2, 3):
@@ -126,7 +136,8 @@ def test_shortened_rows(positions):
   row = places()
   x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 56, 3)), jnp.float32)
   kept = drop.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]]))
-  y, short = jax.jit(drop.shorten, static_argnums=(3, 4))(x, row, kept, 42, positions)
+  short, index = jax.jit(drop.shorten, static_argnums=(2, 3))(row, kept, 42, positions)
+  y = drop.move(x, index)
   assert y.shape == (2, 42, 3)
   for line in range(2):
     index = np.flatnonzero(kept[line])
@@ -148,10 +159,43 @@ def test_shortened_rows(positions):
     np.testing.assert_array_equal(short.queries[line], moved)
 
 
+def test_rows_in_another_order_are_moved_alike():
+  row = places()
+  x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 56, 3)), jnp.float32)
+  index = drop.compact(drop.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]])), 40)
+  before, after = zigzag.order(56, 4), zigzag.order(40, 4)
+  laid = drop.move(x[:, before], index, before, after)
+  np.testing.assert_array_equal(laid, drop.move(x, index)[:, after])
+
+
+def test_a_mesh_drops_the_same_places():
+  row = places(rows=4)
+  q, k = random_qk(row)
+  x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 56, 3)), jnp.float32)
+  keep = jnp.asarray([[4, 7, 0]] * 4)
+
+  def two_drops(x, row, q, k):
+    short, index = drop.shorten(row, drop.uniform(row, keep + 3), 48)
+    x, q, k = (drop.move(a, index) for a in (x, q, k))
+    scores = drop.scores(
+      drop.move(q, short.queries), k, drop.at_queries(short), drop.at_places(short))
+    short, index = drop.shorten(short, drop.select(short, scores, keep), 40)
+    return drop.move(x, index), short, scores
+
+  whole = jax.jit(two_drops)(x, row, q, k)
+  layout = mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))
+  with jax.set_mesh(layout):
+    spread = jax.NamedSharding(layout, jax.P(("data", "fsdp"), "seq"))
+    split = lambda a: jax.device_put(a, spread if a.shape[1] == 56 else None)
+    parts = jax.jit(two_drops)(*jax.tree.map(split, (x, row, q, k)))
+  for a, b in zip(*map(jax.tree.leaves, (parts, whole)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_a_dropped_query_moves_to_the_place_before_its_run():
   row = places((((2, 6, 3), (0,)),), length=12, rows=1)  # The last visual token asks.
   kept = drop.select(row, -jnp.arange(12.0)[None], jnp.asarray([[2]]))
-  _, short = drop.shorten(jnp.zeros((1, 12, 1)), row, kept, 8)
+  short, _ = drop.shorten(row, kept, 8)
   np.testing.assert_array_equal(short.queries[0, 0], 3)  # Two texts, two visual tokens.
 
 
@@ -164,7 +208,7 @@ def test_labels_are_rebuilt_in_the_shortened_row():
   row = drop.row(batch)
   np.testing.assert_array_equal(drop.targets(row)[1], mask)  # What a batch says comes back.
   kept = drop.select(row, jnp.zeros((2, 56)), jnp.asarray([[2, 3, 0]] * 2))
-  _, short = jax.jit(drop.shorten, static_argnums=3)(jnp.zeros((2, 56, 1)), row, kept, 30)
+  short, _ = jax.jit(drop.shorten, static_argnums=2)(row, kept, 30)
   targets, mask = map(np.asarray, drop.targets(short))
   for n in (1, 2, 3):
     index = members(row, n)[np.asarray(kept[0, members(row, n)])]
@@ -188,8 +232,8 @@ def asking(params, x, row, layer):
   project = lambda h, positions, name: rope.rotate(
     jnp.einsum("BLD,DHd->BLHd", h, p["self_attn"][name]["kernel"])
     + p["self_attn"][name]["bias"], *rope.angles(positions, *rope.frequencies(8, 1e4)))
-  at = drop.gather(row.positions, row.queries)
-  q = project(drop.gather(h, row.queries), at, "q_proj")
+  at = drop.move(row.positions, row.queries)
+  q = project(drop.move(h, row.queries), at, "q_proj")
   return q, project(h, row.positions, "k_proj")
 
 
@@ -207,7 +251,8 @@ def decoder(params, x, row, keep, room, positions):
       q, k = asking(params, x, row, stage.layer)
       kept = drop.select(
         row, drop.scores(q, k, drop.at_queries(row), drop.at_places(row)), keep[:, n])
-    x, row = drop.shorten(x, row, kept, room[n], positions)
+    row, index = drop.shorten(row, kept, room[n], positions)
+    x = drop.move(x, index)
     start = stage.layer
   return run(x, row, start, MODEL.depth), row
 
@@ -270,4 +315,4 @@ def test_packed_rows_equal_single_samples(positions):
 def test_unknown_positions_name_the_knob():
   row = places()
   with pytest.raises(ValueError, match=r"config\.model\.llm\.dropout_positions='none'"):
-    drop.shorten(jnp.zeros((2, 56, 1)), row, row.visual, 8, "none")
+    drop.shorten(row, row.visual, 8, "none")

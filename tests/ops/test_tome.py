@@ -55,7 +55,8 @@ def test_too_many_tokens_wanted_is_an_error():
     tome.schedule(49, 64)
 
 
-@pytest.mark.parametrize(("tokens", "target"), [(98, 64), (196, 16), (64, 16), (33, 9), (12, 12)])
+@pytest.mark.parametrize(("tokens", "target"), [
+  (784, 64), (98, 64), (196, 16), (33, 9), (12, 12)])
 def test_equals_a_float64_loop(tokens, target):
   x = np.random.default_rng(tokens).normal(size=(3, tokens, 32)).astype(np.float32)
   ours, sizes = tome.merge(jnp.asarray(x), target, heads=4)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Similar token merging of VideoChat-Flash: a clip's tokens become fewer, whichever are alike.
 
-A token of the result belongs to the clip, not to a frame or a place: rows and columns of `grid` only
-number them, as the released tile raster does.
+A token of the result belongs to the clip, not to a frame or a place: rows and columns of `grid`
+only number them, as the released tile raster does.
 """
 
 from typing import Any

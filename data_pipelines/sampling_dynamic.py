@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many frames VideoChat-Flash takes of a video, and which: as released, and as its paper says.
+
+Pure functions of what the index knows: how many frames a video has and how long it lasts.
+"""
+
+import numpy as np
+
+KNOB = "config.data.sampling"
+
+
+def dynamic_fps(
+    frames: int, duration: float, low: int = 64, high: int = 512, multiple: int = 4,
+    fps: float = 1.0) -> int:
+  """The released count (dynamic_fps1): about one frame a second, from `low` to `high`.
+
+  Rounded down to a `multiple`; `low` wins over `high` (0 = no limit). A video of fewer than `low`
+  frames gives as many whole multiples as it has, at least one. Training as released is (64, 512, 4)
+  and (1, 8, 4), inference (64, most, 8). Raises ValueError if the settings leave counts that are
+  not multiples.
+  """
+  check_range(low, high, multiple)
+  if low > frames:
+    low = frames // multiple * multiple
+  count = max(multiple, int(duration * fps / multiple) * multiple)
+  if high:
+    count = min(count, high)
+  return max(low, count)
+
+
+def dense_sparse(
+    frames: int, duration: float, low: int = 64, high: int = 512, multiple: int = 4,
+    short: float = 60.0, dense: float = 15.0, sparse: float = 1.0) -> int:
+  """The paper's count (arXiv:2501.00574 §3.1): `dense` frames a second of a short video, `sparse`
+  of a long one, within the same limits. Short is less than `short` seconds, as in its §3.2; the
+  release has no such rule, its floor of 64 frames makes short videos dense.
+  """
+  rate = dense if duration < short else sparse
+  return dynamic_fps(frames, duration, low, high, multiple, rate)
+
+
+def first(duration: float, count: int, multiple: int = 4, fps: float = 1.0) -> int:
+  """`count` frames at `fps` from the start, or as many whole multiples as the video lasts."""
+  check_range(multiple, count, multiple)
+  return max(multiple, min(count, int(duration * fps) // multiple * multiple))
+
+
+def first_times(count: int, last: float, fps: float = 1.0) -> np.ndarray:
+  """f64 [count]: 0, 1/fps, 2/fps ... seconds, none after `last`, when the last frame appears."""
+  return np.minimum(np.arange(count) / fps, last)
+
+
+def released_index(frames: int, count: int) -> np.ndarray:
+  """Indices i64 [count] of the middle frames of equal intervals, as the release cuts them.
+
+  Interval edges are truncated to whole frames. A video of fewer than `count` frames gives each once
+  and then repeats its last.
+  """
+  intervals = max(1, min(count, frames))
+  edges = np.linspace(0, max(frames, 1), intervals + 1).astype(np.int64)
+  index = (edges[:-1] + edges[1:] - 1) // 2
+  return np.concatenate([index, np.repeat(index[-1:], count - intervals)])
+
+
+def index_times(index: np.ndarray, frames: int, duration: float) -> np.ndarray:
+  """Seconds f64 at which frames of a constant rate are on screen: the middle of each one's time."""
+  return (np.asarray(index) + 0.5) * (duration / max(frames, 1))
+
+
+def check_range(low: int, high: int, multiple: int) -> None:
+  """Raises ValueError if frame counts between `low` and `high` would not be multiples."""
+  if multiple < 1 or low < 1 or high < 0:
+    raise ValueError(
+      f"{KNOB} has low={low}, high={high}, multiple={multiple}. Set low and multiple to 1 or more, "
+      "and high to 0 (no limit) or more.")
+  if high % multiple or (low > multiple and low % multiple):
+    name, value = ("high", high) if high % multiple else ("low", low)
+    raise ValueError(
+      f"{KNOB}.{name}={value} is not a multiple of {KNOB}.multiple={multiple} frames. Set it to "
+      f"{max(1, round(value / multiple)) * multiple}.")

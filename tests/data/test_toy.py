@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The toy corpus holds what it promises: real video, fair answers, no question that frames miss."""
+
+import collections
+import itertools
+import json
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+
+from data_pipelines import probe, tokenizers
+from data_pipelines.sources import llava
+from data_pipelines.synthesis import toy
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+  return toy.corpus(tmp_path_factory.mktemp("toy") / "corpus", videos=3, held=3, processes=1)
+
+
+def decoded(path):
+  with av.open(str(path)) as container:
+    return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+
+
+def test_videos_are_h264_of_minutes(corpus):
+  paths = sorted((corpus / "videos").glob("*.mp4"))
+  assert len(paths) == 6
+  for path in paths:
+    found = probe.probe(str(path))
+    assert not found.error
+    assert (found.width, found.height, found.fps) == (toy.SIDE, toy.SIDE, toy.FPS)
+    assert 119 < found.duration <= 180
+    with av.open(str(path)) as container:
+      assert container.streams.video[0].codec_context.name == "h264"
+
+
+def test_pictures_survive_compression(corpus):
+  rng = toy.generator(0, "train", 0)
+  drawn = toy.film(rng, toy.plan(rng, toy.RECIPES["train"]))
+  read = decoded(corpus / "videos/train-000.mp4")
+  assert read.shape == drawn.shape
+  assert np.abs(read.astype(int) - drawn).mean() < 6  # Of 255.
+
+
+def test_frames_of_a_scene_are_near_identical():
+  rng = toy.generator(0, "held_out", 0)
+  shots = toy.plan(rng, toy.RECIPES["held_out"])
+  frames = toy.film(rng, shots).astype(int)
+  within = [np.abs(np.diff(frames[s.first:s.stop], axis=0)).mean() for s in shots]
+  between = [np.abs(frames[s.stop] - frames[s.stop - 1]).mean() for s in shots[:-1]]
+  assert np.median(within) < 6  # Of 255; the light of a short scene changes fastest.
+  assert 2 * max(within) < min(between)
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_scenes_fill_the_video(split):
+  for index in range(200):
+    shots = toy.plan(toy.generator(7, split, index), toy.RECIPES[split])
+    assert shots[0].first == 0
+    assert all(a.stop == b.first for a, b in itertools.pairwise(shots))
+    assert len({s.background for s in shots}) == len(shots)
+    assert all(s.colour != s.background for s in shots)
+    assert all(3 <= (s.stop - s.first) / toy.FPS <= 5 for s in shots if s.short)
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_even_frames_show_every_long_scene(split):
+  """At any phase some triple of a training sample holds at least two frames of each."""
+  for index in range(100):
+    shots = toy.plan(toy.generator(3, split, index), toy.RECIPES[split])
+    total = shots[-1].stop
+    places = [(np.arange(toy.SLOTS) + u) * total / toy.SLOTS for u in np.linspace(0, 0.99, 12)]
+    for place in (*places, np.linspace(0, total - 1, toy.SLOTS)):
+      for shot in shots:
+        inside = (place >= shot.first) & (place < shot.stop)
+        assert shot.short or inside.reshape(-1, 3).sum(1).max() >= 2
+
+
+def test_training_asks_only_about_long_scenes(corpus):
+  records = json.loads((corpus / "train.json").read_text())
+  captions = 0
+  for index in range(3):
+    shots = toy.plan(toy.generator(0, "train", index), toy.RECIPES["train"])
+    answers = {row[1]: row[2] for shot in shots if not shot.short for row in toy.questions([shot])}
+    mine = [r for r in records if r["video"] == f"videos/train-{index:03d}.mp4"]
+    asked = set()
+    for record in mine:
+      said = [turn["value"].removeprefix("<image>\n") for turn in record["conversations"]]
+      assert record["conversations"][0]["value"].startswith("<image>\n")
+      if said[0] == toy.DESCRIBE:
+        captions += 1
+        assert said[1].count(":") == len(answers) / 2
+        continue
+      pairs = list(zip(said[::2], said[1::2], strict=True))
+      assert 1 <= len(pairs) <= 4
+      assert all(answers[q] == a for q, a in pairs)
+      asked |= {q for q, _ in pairs}
+    assert asked == set(answers)
+  assert 0.2 <= captions / len(records) <= 0.3
+
+
+def test_clips_lie_inside_one_scene(corpus):
+  shots = {f"train-{i:03d}": toy.plan(toy.generator(0, "train", i), toy.RECIPES["train"])
+           for i in range(3)}
+  for record in json.loads((corpus / "stage1.json").read_text()):
+    scene = next(s for s in shots[record["id"].partition("@")[0]]
+                 if s.caption == record["conversations"][1]["value"])
+    assert scene.first <= record["start"] * toy.FPS
+    assert record["end"] * toy.FPS <= scene.stop
+    assert record["end"] - record["start"] == 3 / toy.FPS
+
+
+def test_held_out_questions(corpus):
+  records = json.loads((corpus / "held_out.json").read_text())
+  kinds = collections.Counter(record["kind"].split("/")[1] for record in records)
+  assert kinds["short"] >= kinds["long"] > 0
+  assert len({record["id"] for record in records}) == len(records)
+  assert {record["video"] for record in records} == {
+    f"videos/held_out-{i:03d}.mp4" for i in range(3)}
+  for record in records:
+    assert set(record) == {"id", "video", "kind", "conversations"}
+    assert len(record["conversations"]) == 2
+
+
+def test_answers_are_drawn_evenly():
+  counts = collections.Counter()
+  for index in range(400):
+    for shot in toy.plan(toy.generator(5, "held_out", index), toy.RECIPES["held_out"]):
+      counts[shot.shape] += 1
+      counts[shot.colour] += 1
+  for words in (toy.SHAPES, toy.COLOURS):
+    shares = np.array([counts[word] for word in words])
+    assert (np.abs(shares / shares.mean() - 1) < 0.2).all()
+
+
+def test_manifests_are_read_without_complaint(corpus):
+  for name in ("stage1", "train", "held_out"):
+    report = llava.Report()
+    samples = list(llava.read(corpus / f"{name}.json", report=report))
+    assert samples
+    assert not report.bad
+
+
+def test_words_of_the_task_are_single_pieces(corpus):
+  tokenizer = tokenizers.load(corpus / "tokenizer.model")
+  assert tokenizer.vocab_size <= 512
+  for word in (*toy.SHAPES, *toy.COLOURS):
+    assert len(tokenizer.encode(word)) == 1
+    assert len(tokenizer.encode(f"on {word}")) == 2
+  assert len(tokenizer.encode("assistant\n")) == 2
+
+
+def test_corpus_is_determined_by_its_seed(corpus, tmp_path):
+  again = toy.corpus(tmp_path / "again", videos=3, held=3, processes=2)
+  other = toy.corpus(tmp_path / "other", videos=3, held=3, seed=1, processes=1)
+  for path in sorted(corpus.rglob("*")):
+    if path.is_file():
+      name = path.relative_to(corpus)
+      assert path.read_bytes() == (again / name).read_bytes()
+  assert (corpus / "train.json").read_bytes() != (other / "train.json").read_bytes()
+
+
+def test_splits_share_no_video():
+  rngs = [toy.generator(seed, split, 0) for seed in (0, 1) for split in toy.SPLITS]
+  assert len({rng.integers(1 << 60) for rng in rngs}) == len(rngs)
+
+
+def test_stopped_corpus_is_finished(corpus, tmp_path):
+  folder = toy.corpus(tmp_path / "part", videos=3, held=3, processes=1)
+  state = json.loads((folder / "corpus.json").read_text())
+  (folder / "corpus.json").write_text(json.dumps(state | dict(complete=False)))
+  kept, lost = folder / "videos/train-000.mp4", folder / "videos/train-001.mp4"
+  before = kept.stat().st_mtime_ns
+  lost.unlink()
+  (folder / "train.json").unlink()
+  toy.corpus(folder, videos=3, held=3, processes=1)
+  assert kept.stat().st_mtime_ns == before
+  assert lost.read_bytes() == (corpus / "videos/train-001.mp4").read_bytes()
+  assert (folder / "train.json").read_bytes() == (corpus / "train.json").read_bytes()
+
+
+def test_complete_corpus_is_left_alone(corpus):
+  before = {path: path.stat().st_mtime_ns for path in corpus.rglob("*")}
+  toy.corpus(corpus, videos=3, held=3)
+  assert {path: path.stat().st_mtime_ns for path in corpus.rglob("*")} == before
+
+
+def test_another_corpus_is_not_overwritten(corpus):
+  with pytest.raises(ValueError, match=r"holds another corpus .* Delete the folder"):
+    toy.corpus(corpus, videos=4, held=3)
+
+
+def test_command_line(tmp_path):
+  out = tmp_path / "corpus"
+  command = [sys.executable, "-m", "data_pipelines.synthesis.toy", "--out", out]
+  done = subprocess.run(
+    [*command, "--videos", "1", "--held", "1"], capture_output=True, text=True, check=True)
+  assert "1 videos for training, 1 held out" in done.stdout
+  assert (out / "tokenizer.model").exists()
+
+
+def test_tiny_corpus(tmp_path):
+  folder = toy.tiny_corpus(tmp_path)
+  samples = list(llava.read(folder / "manifest.json"))
+  assert len(list((folder / "videos").glob("*.mp4"))) == 6
+  assert max(len(sample.turns) for sample in samples) > 2
+  assert tokenizers.load(folder).vocab_size <= 512

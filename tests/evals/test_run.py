@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores on real files: what the model says is known from filax.chat, so the accuracy is."""
+
+import json
+import pathlib
+
+import clips
+import pytest
+import small_checkpoint
+
+from data_pipelines.records import Turn
+import filax
+from filax.__main__ import main
+from filax.evals import benchmark
+from filax.evals.benchmark import Example
+from filax.infer import seen
+
+QUESTIONS = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  return small_checkpoint.write(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def loaded(run):
+  return filax.load(run)
+
+
+@pytest.fixture(scope="module")
+def manifest(loaded, tmp_path_factory):
+  """6 questions about 2 videos of which the model gets 4 right, 1 about a bad video, 1 record that
+  is bad, 1 question in words alone, 1 about a picture."""
+  folder = tmp_path_factory.mktemp("questions")
+  rows = []
+  for video, wrong in (("a.mp4", 0), ("b.mp4", 2)):
+    clips.write(folder / video, 40, first=100 * (video == "b.mp4"))
+    for number, question in enumerate(QUESTIONS):
+      answer = filax.chat(*loaded, folder / video, question)
+      rows.append(clips.record(
+        question, "wrong" if number == wrong else answer, video=video,
+        kind=question.split()[1], id=f"{video}-{number}"))
+  clips.truncated(folder / "bad.mp4")
+  rows.insert(3, clips.record(QUESTIONS[0], "circle", video="bad.mp4", kind="shape"))
+  rows.append(dict(conversations="none"))
+  clips.picture(folder / "still.png")
+  rows.append(clips.record("Who?", "you", kind="words"))
+  rows.append(clips.record("What is this?", "bars", image="still.png", kind="picture"))
+  return clips.manifest(folder / "held_out.json", rows)
+
+
+def quick(loaded, manifest, **options):
+  return filax.evaluate(*loaded, manifest, progress=False, **options)
+
+
+def test_accuracy_and_counts(loaded, manifest):
+  report = quick(loaded, manifest, batch=4)
+  scores = {row["id"]: row["score"] for row in report["answers"]}
+  assert {k: v for k, v in scores.items() if "mp4" in k} == {
+    "a.mp4-0": 0, "a.mp4-1": 1, "a.mp4-2": 1, "b.mp4-0": 1, "b.mp4-1": 1, "b.mp4-2": 0}
+  assert report["questions"] == 8 and report["videos"] == 4 and report["skipped"] == 1
+  assert report["accuracy"] == pytest.approx(sum(scores.values()) / 8)
+  kinds = report["by"]["kind"]
+  assert kinds["shape"] == dict(accuracy=0.5, questions=4)
+  assert kinds["colour"] == dict(accuracy=1.0, questions=2)
+  assert [pathlib.Path(name).name for name in report["bad_media"]] == ["bad.mp4"]
+  assert len(report["bad_records"]) == 1 and "held_out.json:9:" in report["bad_records"][0]
+  assert report["selector"] == "kmeans" and report["seconds"]["total"] > 0
+  json.dumps(report)
+
+
+def test_the_size_of_the_batch_changes_nothing(loaded, manifest):
+  strip = lambda report: sorted(report["answers"], key=lambda row: row["id"])
+  assert strip(quick(loaded, manifest, batch=4)) == strip(quick(loaded, manifest, batch=3))
+
+
+def test_a_video_is_encoded_once_for_all_its_questions(loaded, manifest, monkeypatch):
+  calls = []
+  original = seen.see
+  monkeypatch.setattr(seen, "see", lambda *args: calls.append(args[2].path) or original(*args))
+  quick(loaded, manifest, batch=4)
+  assert len(calls) == len(set(calls)) == 2
+
+
+def test_blind_shows_grey_and_does_not_read(loaded, manifest, monkeypatch):
+  shown = []
+  original = seen.see
+  monkeypatch.setattr(seen, "see", lambda *args: shown.append(args[2]) or original(*args))
+  report = quick(loaded, manifest, batch=4, blind=True)
+  assert report["blind"] and report["questions"] == 8 and report["skipped"] == 1
+  assert all((video.frames == 127).all() for video in shown)
+  assert shown[0].times[-1] == pytest.approx(3.9)
+
+
+def test_uniform_frames_are_as_many_as_scenes_show(loaded, manifest):
+  report = quick(loaded, manifest, batch=4, selector="uniform", limit=3)
+  assert (report["selector"], report["frames"], report["questions"]) == ("uniform", 6, 3)
+
+
+def test_options_are_asked_for_by_letter(loaded, manifest, tmp_path):
+  folder = pathlib.Path(manifest).parent
+  path = clips.manifest(tmp_path / "choice.json", [
+    clips.record(QUESTIONS[0], "ring", video="a.mp4", options=["circle", "ring"])])
+  report = quick(loaded, path, root=str(folder))
+  (row,) = report["answers"]
+  asked = Example("x", Turn("user", ("",)), "ring", options=("circle", "ring"))
+  letter = benchmark.letter(row["answer"], asked)
+  assert (row["parsed"], row["score"]) == (letter is not None, float(letter == "B"))
+
+
+def test_several_manifests_give_several_reports(loaded, manifest):
+  found = quick(loaded, [manifest], limit=1)
+  assert found[manifest]["questions"] == 1
+
+
+@pytest.mark.parametrize("records, message", [
+  ([], "holds no question"), ([dict(conversations=[])], "the first reason: .*empty.json:2:")])
+def test_nothing_to_ask_is_one_sentence(loaded, tmp_path, records, message):
+  path = clips.manifest(tmp_path / "empty.json", records)
+  with pytest.raises(ValueError, match=message):
+    quick(loaded, path)
+
+
+def test_the_command_prints_a_table_or_json_and_writes_every_answer(
+    run, manifest, tmp_path, capsys):
+  out = tmp_path / "scores" / "report.json"
+  words = ["evals", "--checkpoint", run, "--manifest", manifest, "--batch", "4"]
+  assert main([*words, "--json", "--out", str(out)]) == 0
+  said, err = capsys.readouterr()
+  report = json.loads(said)
+  assert report["questions"] == 8 and "answers" not in report
+  assert len(json.loads(out.read_text())["answers"]) == 8
+  assert "questions 9/9, 1 bad media" in err
+  assert main([*words, "--limit", "3"]) == 0
+  table = capsys.readouterr().out
+  assert "all" in table and "shape" in table and "0.667" in table
+
+
+def test_a_missing_manifest_is_one_sentence(run, capsys):
+  assert main(["evals", "--checkpoint", run, "--manifest", "nothing.json"]) == 2
+  assert "There is no manifest nothing.json" in capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LLaVA-OneVision in and out: every naming scheme, logits <= 1e-4 in float32, exact round trips."""
+
+import json
+
+import hf_llava
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+import transformers
+
+from filax import build
+from filax.convert import from_torch, item, to_torch
+from filax.convert.to_torch import tuples
+from filax.spec import TEXT
+from filax.train import checkpoint
+
+CASES = {  # scheme -> options of the model, options of the folder
+  "A": (dict(), dict()),
+  "A sharded": (dict(grid=5), dict(shards=3)),
+  "A without index": (dict(tied=True), dict(shards=2, index=False)),
+  "B": (dict(grid=5, tied=True), dict(shards=2)),
+  "C": (dict(), dict(legacy=False)),
+  "D": (dict(tied=True), dict(legacy=False)),
+  "E": (dict(), dict(shards=2)),
+  "E tied": (dict(tied=True, grid=5), dict()),
+  "D layer before the last": (dict(feature_layer=-2, layers=4), dict(legacy=False)),
+  "A padded vocabulary": (dict(vocab=576), dict()),
+}
+
+
+def imported(folder, out, theirs, scheme, **options):
+  sets = hf_llava.sizes(theirs) if scheme == "E" else {}
+  report = from_torch.convert(
+    from_torch.Request(out=out, source=folder, sets=sets, **options))
+  step = item.step_folder(out)
+  config = tuples(item.read_json(step, "config"))
+  params, missing, extra = checkpoint.restore_params(out)
+  assert (missing, extra) == ([], [])
+  return build.build_video_lm(config["model"]), params, report
+
+
+def rows(model, theirs, frames, pictures=0):
+  """A batch of two rows with `frames` frames of video each, right-padded, and what torch reads.
+
+  Row 0: text, its video, text. Row 1: text, a video of half as many frames, text.
+  """
+  rng = np.random.default_rng(1)
+  size, layout = model.encoder.size, model.layout()
+  counts, length = (frames, frames // 2), 16 + frames * layout.tokens_per_group
+  batch = dict(
+    frames=rng.integers(0, 256, (2, frames, size, size, 3)).astype(np.uint8),
+    images=np.zeros((2, 0, size, size, 3), np.uint8),
+    frame_segment_ids=np.zeros((2, frames), np.int32),
+    tokens=np.zeros((2, length), np.int32), segment_ids=np.zeros((2, length), np.int32),
+    positions=np.tile(np.arange(length, dtype=np.int32), (2, 1)),
+    visual_index=np.full((2, length), TEXT, np.int32))
+  ids = np.zeros((2, length), np.int64)
+  for row, count in enumerate(counts):
+    shown = count * layout.tokens_per_group
+    text = rng.integers(0, hf_llava.IMAGE, 12)
+    whole = np.concatenate([text[:5], np.full(shown + 1, hf_llava.VIDEO), text[5:]])
+    ids[row, :len(whole)] = whole
+    batch["segment_ids"][row, :len(whole)] = 1
+    batch["frame_segment_ids"][row, :count] = 1
+    batch["tokens"][row, :len(whole)] = np.where(whole == hf_llava.VIDEO, 0, whole)
+    batch["visual_index"][row, 5:5 + shown] = np.arange(shown)
+    batch["visual_index"][row, 5 + shown] = frames * layout.tokens_per_group
+  return batch, ids, counts
+
+
+def logits_of_ours(model, params, batch):
+  apply = jax.jit(lambda p, b: model.apply(
+    {"params": p}, model.apply({"params": p}, b), method="logits"))
+  return np.asarray(apply(params, {k: jnp.asarray(v) for k, v in batch.items()}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_videos_of_different_lengths_give_their_logits(name, tmp_path):
+  sizes, options = CASES[name]
+  scheme = name[0]
+  theirs = hf_llava.tiny(**sizes)
+  folder = hf_llava.write(tmp_path / "hub", theirs, scheme, **options)
+  model, params, report = imported(folder, tmp_path / "run", theirs, scheme)
+  assert set(report["scheme"].values()) == {scheme}
+  counts = report["counts"]
+  used = counts["consumed"] + counts["unused_by_design"]
+  assert used == len(hf_llava.state(theirs, scheme))
+  batch, ids, frames = rows(model, theirs, 2)
+  ours = logits_of_ours(model, params, batch)
+  for row, count in enumerate(frames):
+    length = int(batch["segment_ids"][row].sum())
+    with torch.no_grad():
+      expected = theirs(
+        input_ids=torch.tensor(ids[row:row + 1, :length]),
+        pixel_values_videos=hf_llava.pixels(batch["frames"][row, :count])).logits[0].numpy()
+    np.testing.assert_allclose(ours[row, :length], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_image_and_plain_text_give_their_logits(tmp_path):
+  theirs = hf_llava.tiny()
+  folder = hf_llava.write(tmp_path / "hub", theirs, "A")
+  model, params, _ = imported(folder, tmp_path / "run", theirs, "A")
+  rng = np.random.default_rng(2)
+  size, count = model.encoder.size, model.layout().tokens_per_image
+  picture = rng.integers(0, 256, (1, 1, size, size, 3)).astype(np.uint8)
+  text = rng.integers(0, hf_llava.IMAGE, 9)
+  tokens = np.stack([
+    np.concatenate([text[:4], np.zeros(count, int), text[4:]]),
+    rng.integers(0, hf_llava.IMAGE, count + 9)]).astype(np.int32)
+  index = np.full(tokens.shape, TEXT, np.int32)
+  index[0, 4:4 + count] = np.arange(count)
+  batch = dict(
+    frames=np.zeros((2, 0, size, size, 3), np.uint8),
+    frame_segment_ids=np.zeros((2, 0), np.int32), images=np.repeat(picture, 2, 0),
+    tokens=tokens, segment_ids=np.ones_like(tokens), visual_index=index,
+    positions=np.tile(np.arange(tokens.shape[1], dtype=np.int32), (2, 1)))
+  ours = logits_of_ours(model, params, batch)
+  with torch.no_grad():
+    features = theirs.model.vision_tower(
+      hf_llava.pixels(picture[0])[0], output_hidden_states=True).hidden_states[-1]
+    shown = theirs.model.multi_modal_projector(features)[0]
+    x = theirs.get_input_embeddings()(torch.tensor(tokens).long())
+    x[0, 4:4 + count] = shown
+    expected = theirs(inputs_embeds=x).logits.numpy()
+  np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("form", ["hf", "hf-remote", "llava"])
+def test_a_round_trip_is_exact_to_the_bit(form, tied, kind, tmp_path):
+  theirs = hf_llava.tiny(tied=tied)
+  source = hf_llava.write(tmp_path / "hub", theirs, "A", getattr(torch, kind))
+  imported(source, tmp_path / "run", theirs, "A")
+  to_torch.convert(to_torch.Request(tmp_path / "run", tmp_path / "out", form, shard=60_000))
+  scheme = {"hf": "A", "hf-remote": "B", "llava": "E"}[form]
+  before = hf_llava.state(theirs, scheme, getattr(torch, kind))
+  after = {}
+  for file in (tmp_path / "out").glob("*.safetensors"):
+    after |= load_file(file)
+  assert after.keys() == before.keys()
+  for name, x in before.items():
+    assert after[name].dtype == x.dtype and torch.equal(after[name], x), name
+  model, params, _ = imported(tmp_path / "out", tmp_path / "again", theirs, "A")
+  first, _, _ = checkpoint.restore_params(tmp_path / "run")
+  jax.tree.map(np.testing.assert_array_equal, params, first)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_export_loads_with_no_key_missing_or_left_over(tied, kind, tmp_path):
+  theirs = hf_llava.tiny(tied=tied)
+  source = hf_llava.write(tmp_path / "hub", theirs, "A")
+  imported(source, tmp_path / "run", theirs, "A")
+  request = to_torch.Request(tmp_path / "run", tmp_path / "out", "hf", dtype=kind)
+  assert to_torch.convert(request)["counts"]["left_over"] == 0
+  back, info = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
+    tmp_path / "out", output_loading_info=True)
+  for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+    assert not info[key]
+  for name, x in back.state_dict().items():
+    assert torch.equal(x, theirs.state_dict()[name].to(x.dtype)), name
+  assert back.config.text_config.rope_parameters["rope_theta"] == 1e6
+  assert back.dtype == getattr(torch, kind)
+
+
+def test_the_export_carries_processors_that_scale_to_one(tmp_path):
+  theirs = hf_llava.tiny()
+  source = hf_llava.write(tmp_path / "hub", theirs, "A")
+  imported(source, tmp_path / "run", theirs, "A")
+  to_torch.convert(to_torch.Request(tmp_path / "run", tmp_path / "out", "hf"))
+  processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "out")
+  assert processor.image_mean == [0.5, 0.5, 0.5] and processor.size["height"] == 42
+  index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+  assert len(index["weight_map"]) == len(hf_llava.state(theirs, "A"))

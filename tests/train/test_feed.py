@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import made_rows
+import numpy as np
+import pytest
+
+from filax.parallel import mesh as mesh_lib
+from filax.train import feed
+
+
+@pytest.mark.parametrize("sizes", [
+  dict(data=8, fsdp=1), dict(data=2, fsdp=4), dict(data=1, fsdp=2, seq=2, tensor=2)])
+def test_rows_and_frames_are_laid_out(sizes):
+  mesh = mesh_lib.make(sizes)
+  assert feed.share(mesh) == feed.Share(0, 1, 0, 1)  # One process loads all.
+  batch = made_rows.batch(8)
+  placed = feed.place(batch, mesh)
+  assert placed.keys() == batch.keys()
+  for key, x in placed.items():
+    np.testing.assert_array_equal(x, batch[key], err_msg=key)
+    assert x.dtype == batch[key].dtype
+    shard = x.sharding.shard_shape(x.shape)
+    assert shard[0] == 8 // (mesh.shape["data"] * mesh.shape["fsdp"])
+    if key == "frames":
+      assert shard[1] == 6 // mesh.shape["seq"]
+
+
+def test_frames_that_do_not_split_over_seq_stay_whole():
+  mesh = mesh_lib.make(dict(data=1, fsdp=2, seq=4))
+  frames = feed.place(made_rows.batch(8), mesh)["frames"]
+  assert frames.sharding.shard_shape(frames.shape)[:2] == (4, 6)
+
+
+class Device:
+  """What `share` reads of a jax.Device."""
+
+  def __init__(self, process_index):
+    self.process_index = process_index
+
+
+def mesh_of(owners):
+  """A mesh of the axes (data, fsdp, seq, tensor) whose devices belong to the given processes."""
+  devices = np.vectorize(Device, otypes=[object])(np.asarray(owners))
+  return type("Mesh", (), {"devices": devices})()
+
+
+@pytest.mark.parametrize("owners, expected", [
+  ([[[[0]], [[0]], [[1]], [[1]]]], feed.Share(0, 2, 0, 1)),  # Rows are shared out.
+  ([[[[0], [0], [1], [1]]]], feed.Share(0, 1, 0, 2)),  # A row's frames are.
+  ([[[[0], [1]]], [[[2], [3]]]], feed.Share(0, 2, 0, 2)),  # Both.
+  ([[[[0, 1]]], [[[0, 1]]]], feed.Share(0, 1, 0, 1)),  # Tensor: both load the same.
+  ([[[[1]], [[0]]]], feed.Share(1, 2, 0, 1)),
+])
+def test_a_process_loads_what_its_devices_hold(owners, expected):
+  assert jax.process_index() == 0
+  assert feed.share(mesh_of(owners)) == expected
+
+
+def test_a_process_whose_devices_lie_apart_is_an_error():
+  with pytest.raises(ValueError, match=r"parts \[0, 2\] of 4 .* config\.mesh"):
+    feed.share(mesh_of([[[[0]], [[1]], [[0]], [[1]]]]))
