@@ -218,12 +218,14 @@ def draw(config: Mapping[str, Any], fresh: Sequence[places.Place]) -> dict[str, 
   if not fresh:
     return {}
   import jax
+  import jax.numpy as jnp
 
   model = build.build_video_lm(config["model"])
   paths = {place.path for place in fresh}
 
   def init(key):
-    params = item.flat(model.init(key, model.example())["params"])
+    example = jax.tree.map(jnp.asarray, model.example())
+    params = item.flat(model.init(key, example)["params"])
     return {path: x for path, x in params.items() if path in paths}
 
   drawn = jax.jit(init)(jax.random.key(config.get("seed", 0)))

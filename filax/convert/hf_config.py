@@ -14,6 +14,7 @@ from typing import Any
 
 from filax import build
 
+ASKED = ("theta",)  # Has a default here and another one in transformers.
 KEY = "fila_config"  # Where our own config travels inside a config.json; others ignore it.
 SO400M = "so400m-384"
 
@@ -185,7 +186,7 @@ def check_complete(model: Mapping[str, Any]) -> None:
     fields = component.__dataclass_fields__
     missing += [
       f"{role}.{name}" for name, field in fields.items()
-      if _required(field) and name not in part]
+      if (_required(field) or name in ASKED) and name not in part]
   if missing:
     raise ValueError(
       f"config.json does not say {', '.join(missing)}. Give " + " ".join(

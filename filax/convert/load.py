@@ -20,6 +20,7 @@ from filax.convert.places import Place
 from filax.convert.tensors import Tensor
 
 HEAD, EMBEDDING = "llm.lm_head.weight", "llm.embed_tokens.weight"
+TIED = "the head is tied to the embedding"
 ASIDE = "fila/scene_merger.safetensors"  # The fusion weights of an exported folder.
 SMALL = dict(  # Stands in for the roles that a part of a model does not have.
   encoder=dict(name="siglip", variant="tiny"), selector=dict(name="uniform", size=1),
@@ -141,8 +142,8 @@ def _reason(name, canonical, scheme, roles, spare, ignore) -> str | None:
   for pattern, why in spare:
     if pattern.fullmatch(canonical):
       return why
-  if canonical == HEAD:
-    return "the head is tied to the embedding"
+  if canonical == HEAD and "llm" in roles:
+    return TIED
   if canonical and canonical.split(".")[0] not in roles:
     return "of a part that is not taken from here"
   if any(re.fullmatch(pattern, name) for pattern in ignore):
@@ -172,8 +173,8 @@ def _check(found: Plan, given: set[str], fresh: bool, problems) -> None:
 def _check_head(found: Plan, problems) -> None:
   """A stored head that differs from the embedding it is tied to would be lost."""
   table = found.taken.get(EMBEDDING)
-  for name, _, tensor in found.unused:
-    if name != HEAD or table is None:
+  for name, reason, tensor in found.unused:
+    if name != HEAD or reason != TIED or table is None:
       continue
     step = max(1, tensors.BLOCK // max(1, tensor.size // max(1, tensor.shape[0])))
     rows = range(0, tensor.shape[0], step)

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from flax import traverse_util
+import jax
 from ml_collections import ConfigDict
 
 from data_pipelines import patterns, planning
@@ -30,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
     print(__doc__.strip())
     return 0
   config, _ = command.read(argv)
+  jax.config.update("jax_platforms", "cpu")  # Shapes need no device; do not wait for one.
   print("\n".join(report(config)))
   return 0
 

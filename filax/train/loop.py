@@ -47,10 +47,10 @@ def run(
     if steps < 1:
       raise ValueError("There is no full batch. Lower config.batch or add to config.data.train.")
     setup = start.prepare(config, steps)
-    stack.enter_context(jax.set_mesh(setup.mesh))
     saved = stack.enter_context(checkpoint.Checkpoints(workdir, config["keep"]))
     now, row = start.start(config, setup, saved, pipeline.fingerprint)
     saved.warm(now)
+    stack.enter_context(jax.set_mesh(setup.mesh))  # Not earlier: one example row is no batch.
     first = int(jax.device_get(now.step))
     write_config(workdir, config)
     log = stack.enter_context(metrics.Log(workdir, first, steps))

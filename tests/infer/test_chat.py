@@ -5,6 +5,7 @@ import dataclasses
 import os
 
 import clips
+import jax
 import numpy as np
 import pytest
 import small_checkpoint
@@ -34,7 +35,8 @@ def test_chat_equals_the_pieces_put_together(loaded, video):
   model, params = loaded
   media = model.processor.read(video, model)
   assert clips.numbers(media.frames) == [int(59 * i / 23 + 1e-6) for i in range(24)]
-  table = model.apply({"params": params}, **media.batch(), method="embed").table
+  embed = jax.jit(lambda batch: model.apply({"params": params}, **batch, method="embed").table)
+  table = embed(media.batch())
   prompt, index = model.processor.prompt(
     question(QUESTION), [seen_lib.see(model, params, media)])
   made = generate(

@@ -10,7 +10,6 @@ from transformers.generation import logits_process
 
 from filax.ops import sampling
 
-
 RANKS, DRAW = jax.jit(sampling.ranks), jax.jit(sampling.draw)
 
 

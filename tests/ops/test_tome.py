@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from filax.ops import tome
+from filax.parallel import mesh
 
 
 def loop(x, target, heads):
@@ -107,6 +108,19 @@ def test_chunks_and_single_clips_give_the_same_numbers():
   np.testing.assert_allclose(parts, whole, atol=1e-6)
   np.testing.assert_array_equal(part_sizes, sizes)
   np.testing.assert_allclose(tome.merge(x[3:4], 12, heads=4)[0][0], whole[3], atol=1e-6)
+
+
+def test_clips_on_a_mesh_are_merged_without_communication():
+  layout = mesh.make(dict(data=1, fsdp=2, seq=2, tensor=2))
+  x = jnp.asarray(np.random.default_rng(5).normal(size=(8, 49, 16)), jnp.float32)
+  whole, _ = tome.merge(x, 20, heads=4)
+  with jax.set_mesh(layout):
+    spread = jax.NamedSharding(layout, jax.P(("data", "fsdp", "seq")))
+    run = jax.jit(lambda x: tome.merge(x, 20, heads=4)[0], out_shardings=spread)
+    x = jax.device_put(x, spread)
+    np.testing.assert_allclose(run(x), whole, atol=1e-6)
+    text = run.lower(x).compile().as_text()
+  assert not any(word in text for word in ("all-gather", "all-reduce", "all-to-all", "permute("))
 
 
 def test_tokens_of_zeros_stay_finite_and_dtype_is_kept():

@@ -18,30 +18,23 @@ def test_greedy_text_equals_transformers(case):
   theirs, llm, params = hf_qwen2.pair(seed=2, **case)
   model = build_video_lm(small_checkpoint.config()["model"]).clone(llm=llm)
   rng = np.random.default_rng(0)
-  prompts = [rng.integers(1, llm.vocab, n) for n in (23, 6, 40)]
-  with torch.no_grad():
-    want = [
-      theirs.generate(
-        torch.tensor(prompt)[None], max_new_tokens=NEW, do_sample=False, pad_token_id=0,
-        eos_token_id=None)[0, len(prompt):].tolist()
-      for prompt in prompts]
-  made = generate(
-    model, {"llm": params}, [p.tolist() for p in prompts], max_new_tokens=NEW, lengths=(64,))
-  assert made.tokens == want
+  prompts = [rng.integers(1, llm.vocab, n).tolist() for n in (23, 6, 40)]
+  ours = lambda stop: generate(
+    model, {"llm": params}, prompts, max_new_tokens=NEW, stop=[stop], lengths=(64,))
+  want = [continued(theirs, prompt) for prompt in prompts]
+  assert ours(10**6).tokens == want
   assert len({*want[0], *want[1], *want[2]}) > 10  # The models do not just repeat themselves.
+  stop = want[0][5]  # A stop id ends the text where it ends theirs.
+  made = ours(stop)
+  for prompt, tokens, stopped in zip(prompts, made.tokens, made.stopped, strict=True):
+    assert [*tokens, *[stop] * stopped] == continued(theirs, prompt, stop)
+  assert made.stopped[0]
 
 
-def test_a_stop_id_ends_the_text_where_theirs_ends():
-  theirs, llm, params = hf_qwen2.pair(seed=2)
-  model = build_video_lm(small_checkpoint.config()["model"]).clone(llm=llm)
-  prompt = np.random.default_rng(0).integers(1, llm.vocab, 23)
-  free = generate(
-    model, {"llm": params}, [prompt.tolist()], max_new_tokens=NEW, lengths=(64,)).tokens[0]
-  stop = free[5]
+def continued(model, prompt, stop=None) -> list[int]:
+  """Greedy tokens of transformers."""
   with torch.no_grad():
-    want = theirs.generate(
+    out = model.generate(
       torch.tensor(prompt)[None], max_new_tokens=NEW, do_sample=False, pad_token_id=0,
-      eos_token_id=stop)[0, len(prompt):].tolist()
-  made = generate(
-    model, {"llm": params}, [prompt.tolist()], max_new_tokens=NEW, stop=[stop], lengths=(64,))
-  assert want == [*made.tokens[0], stop] and made.stopped == [True]
+      eos_token_id=stop)
+  return out[0, len(prompt):].tolist()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The InternVideo2 tower against a torch twin, stage by stage."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,9 +24,9 @@ def test_every_stage_equals_the_twin(clip):
     expected = theirs.stages(standardised(x))
   run = lambda *args, **kwargs: ours.apply({"params": params}, *args, **kwargs)
   np.testing.assert_allclose(run(jnp.asarray(x), method="embed"), expected[0], atol=1e-5)
-  for i in range(3):
+  for i in range(3 if clip == 4 else 0):  # A picture's blocks are the same.
     stage = run(jnp.asarray(expected[i]), start=i, stop=i + 1, method="blocks")
     np.testing.assert_allclose(stage, expected[i + 1], atol=1e-5)
-  out = run(jnp.asarray(x))
+  out = jax.jit(ours.apply)({"params": params}, jnp.asarray(x))
   assert out.shape == (2, clip, 16, 32)
-  np.testing.assert_allclose(out.reshape(2, -1, 32), expected[-1], atol=1e-4)
+  np.testing.assert_allclose(out.reshape(2, -1, 32), expected[-1], atol=1e-5)

@@ -107,9 +107,10 @@ class Embed(nn.Module):
   param_dtype: Any = "float32"
 
   def setup(self):
+    # Unit logits for unit hidden states; close to HF's fixed 0.02 at the width of the 7B.
+    init = nn.initializers.normal(self.width**-0.5)
     self.embedding = self.param(
-      "embedding", nn.initializers.normal(0.02), (self.rows, self.width),
-      jnp.dtype(self.param_dtype))
+      "embedding", init, (self.rows, self.width), jnp.dtype(self.param_dtype))
 
   def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
@@ -127,10 +128,8 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, width: int) -> Float[Array, "D V"]:
-    shape = (width, self.rows)
-    return self.param(
-      "kernel", nn.initializers.normal(0.02), shape, jnp.dtype(self.param_dtype)
-    ).astype(self.dtype)
+    init, shape = nn.initializers.normal(width**-0.5), (width, self.rows)
+    return self.param("kernel", init, shape, jnp.dtype(self.param_dtype)).astype(self.dtype)
 
 
 class Qwen2(nn.Module):

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported FiLA answers in PyTorch with the tokens of `filax chat`, in float32."""
+
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import clips
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_checkpoint
+import torch
+import transformers
+
+from data_pipelines import chat, tokenizers
+import filax
+from filax.convert import from_torch, to_torch
+from filax.infer import seen as seen_lib
+from filax.infer.generate import generate
+from filax.train import checkpoint
+
+QUESTION = "What shape is on red?"
+CASES = {
+  "vision": {"model.merge_stage": "vision"},
+  "projector": {"model.merge_stage": "projector", "data.time_prompt": "fila"},
+  "pool": {"model.merge_stage": "pool", "model.projector.newline": "grid"},
+  "mean": {"model.merger": dict(name="mean"), "data.time_prompt": "llava"},
+  "uniform": {
+    "infer.selector": dict(name="uniform", size=3), "model.projector.newline": "frame",
+    "infer.sampling.frames": 9, "data.system": "You see."},
+  "short video": {"infer.selector.history": "dissimilar", "infer.sampling.frames": 60,
+                  "infer.selector.scenes": 12},
+}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+  return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 50)
+
+
+def exported(folder, form="hf", **changes):
+  """(run, export) of a random FiLA."""
+  run = small_checkpoint.write(folder / "run", **changes)
+  request = to_torch.Request(run, folder / form, form, tokenizer=tokenizers.load(run))
+  to_torch.convert(request)
+  return run, folder / form
+
+
+def answer_of_chat(run, video, new=8):
+  """(ids, frames of every group) that FiLax gives."""
+  model, params = filax.load(run)
+  seen = seen_lib.see(model, params, model.processor.read(video, model))
+  prompt, index = model.processor.prompt(chat.question(QUESTION), [seen])
+  made = generate(
+    model, params, [prompt], table=seen.table[None], visual_index=[index],
+    **model.processor.settings(max_new_tokens=new))
+  return made.tokens[0], seen.groups
+
+
+def program(folder):
+  """run_torch.py of a folder as a module."""
+  sys.path.insert(0, str(folder))
+  try:
+    for name in ("fila_video", "run_torch"):
+      sys.modules.pop(name, None)
+    return importlib.import_module("run_torch")
+  finally:
+    sys.path.remove(str(folder))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_run_torch_gives_the_tokens_of_chat(name, video, tmp_path):
+  changes = dict(CASES[name])
+  if "scenes" in str(changes):
+    changes["infer.sampling.frames"] = 60
+  run, folder = exported(tmp_path, **changes)
+  expected, _ = answer_of_chat(run, video)
+  tools = program(folder)
+  model, settings, weight = tools.load(folder)
+  assert (weight is None) == (name == "mean")
+  ids, _ = tools.ask(
+    model, settings, weight, tools.Tokenizer(folder), video, QUESTION, max_new_tokens=8)
+  assert ids == expected and len(set(ids)) > 1
+
+
+@pytest.mark.parametrize("form", ["hf-remote", "llava"])
+def test_the_other_forms_give_the_same_tokens(form, video, tmp_path):
+  run, folder = exported(tmp_path, form)
+  expected, _ = answer_of_chat(run, video)
+  done = subprocess.run(
+    [sys.executable, folder / "run_torch.py", "--video", video, "--question", QUESTION, "--json",
+     "--max-new-tokens", "8"], capture_output=True, text=True, check=True)
+  assert json.loads(done.stdout)["ids"] == expected
+
+
+def test_the_selection_in_numpy_is_ours(video, tmp_path):
+  run, folder = exported(tmp_path)
+  _, groups = answer_of_chat(run, video)
+  tools = program(folder)
+  model, settings, _ = tools.load(folder)
+  frames, times, _ = tools.read(video, settings, settings["model"]["encoder"]["size"])
+  with torch.no_grad():
+    means = tools.encode(model, frames).mean(1).numpy()
+  chosen = tools.select(means, settings["infer"]["selector"], np.diff(times, prepend=-1) > 0)
+  assert chosen.tolist() == groups.tolist()
+
+
+@pytest.mark.parametrize("stage", ["vision", "projector", "pool"])
+def test_the_modelling_file_fuses_as_we_do(stage, tmp_path):
+  run, folder = exported(tmp_path, "hf-remote", **{"model.merge_stage": stage})
+  os.environ["HF_MODULES_CACHE"] = str(tmp_path / "modules")
+  importlib.reload(transformers.dynamic_module_utils)
+  theirs, info = transformers.AutoModelForImageTextToText.from_pretrained(
+    folder, trust_remote_code=True, output_loading_info=True)
+  assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+  assert type(theirs).__name__ == "FilaForConditionalGeneration"
+  model, params = filax.load(run)
+  rng = np.random.default_rng(0)
+  frames = rng.integers(0, 256, (6, model.encoder.size, model.encoder.size, 3)).astype(np.uint8)
+  layout = model.layout()
+  table = model.clone(processor=None, selector=filax.build("selector", dict(
+    name="uniform", size=3))).apply(
+      {"params": params}, jnp.asarray(frames[None]), jnp.ones((1, 6), bool),
+      jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8), method="embed").table[0]
+  x = (torch.tensor(frames).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+  with torch.no_grad():
+    mine = theirs.eval().fused(x).numpy()
+  np.testing.assert_allclose(mine, np.asarray(table), atol=1e-4, rtol=1e-4)
+  ids = torch.full((1, 2 * layout.tokens_per_group + 5), theirs.config.video_token_index)
+  ids[0, :2], ids[0, -2:] = 5, 6
+  with torch.no_grad():
+    logits = theirs(input_ids=ids, pixel_values_videos=x[None]).logits
+    made = theirs.generate(
+      input_ids=ids, pixel_values_videos=x[None], attention_mask=torch.ones_like(ids),
+      max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0)
+  assert made[0, ids.shape[1]] == logits[0, -1].argmax()
+
+
+def test_the_stock_class_ignores_the_fusion_that_lies_aside(tmp_path):
+  _, folder = exported(tmp_path)
+  assert (folder / "fila" / "scene_merger.safetensors").exists()
+  _, info = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
+    folder, output_loading_info=True)
+  assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+@pytest.mark.parametrize("form", ["hf", "hf-remote", "llava"])
+def test_fila_there_and_back(form, tmp_path):
+  run, folder = exported(tmp_path, form)
+  assert (folder / "tokenizer.model").read_bytes() == \
+    (pathlib.Path(run) / "tokenizer.model").read_bytes()
+  request = from_torch.Request(
+    out=tmp_path / "back", source=folder, tokenizer=tokenizers.load(folder))
+  from_torch.convert(request)
+  before, after = checkpoint.restore_params(run)[0], checkpoint.restore_params(tmp_path / "back")[0]
+  before, after = checkpoint.flat(before), checkpoint.flat(after)
+  assert before.keys() == after.keys()
+  vocab = 512
+  for path, x in before.items():
+    x = np.asarray(x)
+    if path == "llm/embed_tokens/embedding":  # Padding rows are not exported.
+      x = np.concatenate([x[:vocab], np.zeros_like(x[vocab:])])
+    np.testing.assert_array_equal(x, np.asarray(after[path]), err_msg=path)
+  kept = checkpoint.read_config(tmp_path / "back")["infer"]["selector"]
+  assert kept == checkpoint.read_config(run)["infer"]["selector"]
