@@ -93,7 +93,7 @@ def test_training_asks_only_about_long_scenes(corpus):
       assert record["conversations"][0]["value"].startswith("<image>\n")
       if said[0] == toy.DESCRIBE:
         captions += 1
-        assert said[1].count(":") == len(answers) / 2
+        assert said[1].count("on ") == len(answers) / 2
         continue
       pairs = list(zip(said[::2], said[1::2], strict=True))
       assert 1 <= len(pairs) <= 4
@@ -149,7 +149,6 @@ def test_words_of_the_task_are_single_pieces(corpus):
   tokenizer = tokenizers.load(corpus / "tokenizer.model")
   assert tokenizer.vocab_size <= 512
   for word in (*toy.SHAPES, *toy.COLOURS):
-    assert len(tokenizer.encode(word)) == 1
     assert len(tokenizer.encode(f"on {word}")) == 2
   assert len(tokenizer.encode("assistant\n")) == 2
 

@@ -21,7 +21,7 @@ def main(folder, inputs, form):
     kind, options = transformers.AutoModelForImageTextToText, dict(trust_remote_code=True)
   else:
     kind, options = transformers.LlavaOnevisionForConditionalGeneration, {}
-  model, info = kind.from_pretrained(folder, output_loading_info=True, **options)
+  model, info = kind.from_pretrained(folder, output_loading_info=True, dtype="auto", **options)
   model = model.eval()
   more = {}
   if form != "qwen2":
@@ -34,7 +34,8 @@ def main(folder, inputs, form):
       eos_token_id=None, pad_token_id=0, **more)
   print(json.dumps(dict(
     version=transformers.__version__,
-    dtypes={name: str(p.dtype) for name, p in model.named_parameters() if "norm" not in name}, made=made[0, tokens.shape[1]:].tolist(),
+    dtypes={name: str(p.dtype) for name, p in model.named_parameters()},
+    made=made[0, tokens.shape[1]:].tolist(),
     logits=logits[0].float().tolist(),
     **{key: [str(k) for k in info[key]] for key in (
       "missing_keys", "unexpected_keys", "mismatched_keys")})))
