@@ -161,9 +161,9 @@ def questions(shots: Sequence[Shot]) -> list[tuple[str, str, str]]:
   """
   rows = []
   for shot in shots:
-    length = "short" if shot.short else "long"
-    rows.append((f"shape/{length}", f"What shape is on {shot.background}?", f"a {shot.shape}"))
-    rows.append((f"colour/{length}", f"What colour is on {shot.background}?", f"it is {shot.colour}"))
+    length, where = "short" if shot.short else "long", f"on {shot.background}"
+    rows.append((f"shape/{length}", f"What shape is {where}?", f"a {shot.shape}"))
+    rows.append((f"colour/{length}", f"What colour is {where}?", f"it is {shot.colour}"))
   return rows
 
 
@@ -194,7 +194,8 @@ def long_record(rng, name: str, pool: Sequence[tuple[str, Shot]], turns: int = 7
 
   One record in five asks for a caption, the others `turns` questions in any order.
   """
-  count, shots = int(rng.integers(4, 8)), {}
+  count = min(int(rng.integers(4, 8)), len({shot.background for _, shot in pool}))
+  shots = {}
   while len(shots) < count:
     file, shot = pool[rng.integers(len(pool))]
     shots.setdefault(shot.background, (file, shot))
