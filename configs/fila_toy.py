@@ -47,7 +47,7 @@ def _stage1(c, corpus: str):
   c.data.train = ((f"{corpus}/stage1.json", "all"),)
   c.data.template = "plain"
   c.data.sampling.frames = SIZE
-  c.data.packing, c.data.rows = True, ((GROUPS * SIZE, 0, 80, GROUPS),)
+  c.data.packing, c.data.rows = True, ((GROUPS * SIZE, 0, 88, GROUPS),)
   c.batch, c.steps = 8, 600
 
 
@@ -55,6 +55,6 @@ def _stage2(c, corpus: str):
   c.data.train = ((f"{corpus}/stage2.json", "all"),)
   c.data.template = "brief"
   c.data.sampling.frames = GROUPS * SIZE
-  c.data.rows = ((GROUPS * SIZE, 0, 112, 1),)
+  c.data.rows = ((GROUPS * SIZE, 0, 108, 1),)
   c.optim.rates = (("^encoder/", 0.0), *c.optim.rates)
   c.batch, c.steps = 8, 3000

@@ -49,7 +49,7 @@ def convert(request: Request, check=None) -> dict[str, Any]:
   found = load.plan(
     model, sources, roles=roles, fresh=request.config is not None, ignore=request.ignore)
   check_tokenizer(request.tokenizer, model)
-  config = full_config(request, model)
+  config = full_config(request, model, found)
   report = Report(
     "from", source=[str(s.path) for s in sources], scheme=found.scheme, model=model,
     drawn_anew=[place.path for place in found.fresh])
@@ -167,15 +167,16 @@ def whole(model: Mapping[str, Any]) -> bool:
   return all(role in model for role in build.ROLES)
 
 
-def full_config(request: Request, model: Mapping[str, Any]) -> dict[str, Any]:
+def full_config(request: Request, model: Mapping[str, Any], found: load.Plan) -> dict[str, Any]:
   """The config.json of the checkpoint: --config or the defaults, around this model."""
   config = copy.deepcopy(dict(request.config or request.base))
-  before = dict(config.get("model", {}))
-  types = {k: before[k] for k in ("dtype", "param_dtype") if k in before}
-  config["model"] = types | dict(model)
-  config["init_from"] = ""
-  if request.config is None and whole(model):
-    hf_config.answer_as(config, _says(request))
+  config["model"], config["init_from"] = dict(model), ""
+  if request.config is None:
+    kinds = [leaf_dtype(found, place, request.dtype).name for place in found.places]
+    common = max(sorted(set(kinds)), key=kinds.count)  # It is loaded as it is stored.
+    config["model"] = dict(dtype=common, param_dtype=common) | config["model"]
+    if whole(model):
+      hf_config.answer_as(config, _says(request))
   if request.tokenizer is not None:
     config.setdefault("data", {})["tokenizer"] = request.tokenizer.filename
   return config
@@ -192,7 +193,7 @@ def write(
   """Streams a plan into the checkpoint format below `out`. Collects all tensors that hold NaN."""
   writer = item.Writer(out)
   broken: list[str] = []
-  for place in found.places:
+  for place in report.steps(found.places):
     kind = leaf_dtype(found, place, dtype)
     leaf = writer.leaf(place.path, place.shape, kind, place.stacked)
     for index, tensor, x in load.weights(found, place):

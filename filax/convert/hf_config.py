@@ -158,7 +158,7 @@ def _videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
   return dict(
     encoder=encoder, llm=qwen2(config), selector=dict(name="clips", size=clip),
     merger=merger, projector=dict(name="mlp", newline="none", pool_side=1),
-    merge_stage="vision")
+    merge_stage="vision", encode_chunk=16)
 
 
 TOWERS = (  # A word in mm_vision_tower -> encoder and variant, in the order they are tested.
@@ -233,3 +233,7 @@ def answer_as(config: dict[str, Any], says: Mapping[str, Any]) -> None:
   if infer := config.get("infer"):
     infer["selector"] = dict(name=config["model"]["selector"]["name"], size=size)
     infer["sampling"] = dict(name="uniform", frames=32 * size, phase="ends")
+    if family(says) == "videochat-flash":
+      infer["sampling"] = dict(
+        name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
+      infer["time_prompt"], infer["max_new_tokens"] = "vcf_released", 1024

@@ -201,14 +201,14 @@ def generation(vocabulary: Vocabulary) -> dict[str, Any]:
     do_sample=False, transformers_version="4.46.0")
 
 
-def tokenizer_config(vocabulary: Vocabulary) -> dict[str, Any]:
+def tokenizer_config(config: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
   """A tokenizer_config.json for a tokenizer.json that came without one."""
   name = {id: text for text, id in vocabulary.controls.items()}
   stop = vocabulary.stop[0] if vocabulary.stop else vocabulary.pad
   return dict(
     tokenizer_class="PreTrainedTokenizerFast", clean_up_tokenization_spaces=False,
     eos_token=name.get(stop), pad_token=name.get(vocabulary.pad), padding_side="right",
-    model_max_length=10**9)
+    model_max_length=10**9, chat_template=chat_template(config))
 
 
 def _parts(config: Mapping[str, Any]) -> tuple[Any, Any]:

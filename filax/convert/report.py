@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """conversion_report.json: what became of every tensor, with its shape, dtype and sha256."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import json
 from pathlib import Path
 import platform
@@ -31,6 +31,16 @@ class Report:
     self._rows.append(dict(
       name=name, parameter=parameter, shape=list(x.shape), dtype=x.dtype.name,
       sha256=tensors.digest(x)))
+
+  def steps(self, items: Sequence[Any]) -> Iterator[Any]:
+    """The items one by one; on a terminal, with a line that counts them."""
+    shown = sys.stderr.isatty()
+    for done, one in enumerate(items):
+      if shown:
+        print(f"\r{done} of {len(items)} parameters", end="", file=sys.stderr, flush=True)
+      yield one
+    if shown:
+      print("\r\033[K", end="", file=sys.stderr, flush=True)
 
   def unused(self, name: str, reason: str, shape) -> None:
     """A tensor of the source that has no place by design."""

@@ -164,7 +164,7 @@ def write(
   """Streams the parameters into shards, one at a time, and the fusion weights beside them."""
   scheme = way.form.scheme(way.config["model"])
   with shards.Shards(out, specs, limit) as files:
-    for group in places.tensors_of(way.places):
+    for group in report.steps(places.tensors_of(way.places)):
       for canonical, x in pieces(way, group):
         name = scheme.file_name(canonical)
         files.put(name, x)
@@ -211,9 +211,10 @@ def _write_files(out: Path, way: Way, request: Request, vocabulary) -> None:
   documents = {"config.json": way.form.config(
     way.config, way.name, vocabulary, placeholders(way, out, vocabulary))}
   if vocabulary is not None:
-    documents["generation_config.json"] = hf_write.generation(vocabulary)
+    if not (out / "generation_config.json").exists():
+      documents["generation_config.json"] = hf_write.generation(vocabulary)
     if (out / "tokenizer.json").exists() and not (out / "tokenizer_config.json").exists():
-      documents["tokenizer_config.json"] = hf_write.tokenizer_config(vocabulary)
+      documents["tokenizer_config.json"] = hf_write.tokenizer_config(way.config, vocabulary)
   if way.form.processors:
     documents |= hf_write.processors(way.config)
   for name, content in documents.items():
@@ -229,10 +230,9 @@ def placeholders(way: Way, out: Path, vocabulary) -> tuple[int, int]:
   free = vocabulary.tokens if vocabulary is not None else vocab - len(PLACEHOLDERS)
   ids = []
   for name in PLACEHOLDERS:
-    if name not in known:
-      known[name] = min(free, vocab - 1)
-      free += 1
-    ids.append(known[name])
+    if name not in known and free < vocab:
+      known[name], free = free, free + 1
+    ids.append(known.get(name, known.get("<unk>", vocab - 1)))  # Text has no <unk>.
   if way.form.processors and (out / "tokenizer.json").exists():
     _add_tokens(out / "tokenizer.json", dict(zip(PLACEHOLDERS, ids, strict=True)), vocab)
   return ids[0], ids[1]

@@ -72,7 +72,8 @@ def state(model, scheme: str, dtype=torch.float32) -> dict:
     if not (tied and name == "lm_head.weight")}
 
 
-def write(folder, model, scheme: str, dtype=torch.float32, shards=1, index=True, legacy=True):
+def write(folder, model, scheme: str, dtype=torch.float32, shards=1, index=True, legacy=True,
+          pickled=False):
   """Writes a folder as the hub has it: config.json, and one file or several with an index."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -81,11 +82,15 @@ def write(folder, model, scheme: str, dtype=torch.float32, shards=1, index=True,
   groups = [names[i::shards] for i in range(shards)]
   weight_map = {}
   for i, group in enumerate(groups, 1):
-    file = "model.safetensors" if shards == 1 else f"model-{i:05d}-of-{shards:05d}.safetensors"
-    save_file({name: tensors[name] for name in group}, folder / file, {"format": "pt"})
+    stem, end = ("pytorch_model", "bin") if pickled else ("model", "safetensors")
+    file = f"{stem}.{end}" if shards == 1 else f"{stem}-{i:05d}-of-{shards:05d}.{end}"
+    if pickled:
+      torch.save({name: tensors[name] for name in group}, folder / file)
+    else:
+      save_file({name: tensors[name] for name in group}, folder / file, {"format": "pt"})
     weight_map |= dict.fromkeys(group, file)
   if shards > 1 and index:
-    (folder / "model.safetensors.index.json").write_text(json.dumps(
+    (folder / f"{stem}.{end}.index.json").write_text(json.dumps(
       dict(metadata={}, weight_map=weight_map)))
   (folder / "config.json").write_text(json.dumps(config_of(model, scheme, legacy)))
   return folder

@@ -28,6 +28,7 @@ CASES = {
   "vision": {"model.merge_stage": "vision"},
   "projector": {"model.merge_stage": "projector", "data.time_prompt": "fila"},
   "pool": {"model.merge_stage": "pool", "model.projector.newline": "grid"},
+  "no newline": {"model.projector.newline": "none"},
   "mean": {"model.merger": dict(name="mean"), "data.time_prompt": "llava"},
   "uniform": {
     "infer.selector": dict(name="uniform", size=3), "model.projector.newline": "frame",
@@ -138,8 +139,9 @@ def test_the_modelling_file_fuses_as_we_do(stage, tmp_path):
   assert made[0, ids.shape[1]] == logits[0, -1].argmax()
 
 
-def test_the_stock_class_ignores_the_fusion_that_lies_aside(tmp_path):
-  _, folder = exported(tmp_path)
+@pytest.mark.parametrize("newline", ["one_token", "none"])
+def test_the_stock_class_ignores_the_fusion_that_lies_aside(newline, tmp_path):
+  _, folder = exported(tmp_path, **{"model.projector.newline": newline})
   assert (folder / "fila" / "scene_merger.safetensors").exists()
   _, info = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
     folder, output_loading_info=True)

@@ -2,16 +2,21 @@
 """LLaVA-OneVision in and out: every naming scheme, logits <= 1e-4 in float32, exact round trips."""
 
 import json
+import pathlib
 
+import clips
 import hf_llava
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+import tokenizers as hf_tokenizers
 import torch
 import transformers
 
+import filax
+from filax import __main__ as command
 from filax import build
 from filax.convert import from_torch, item, to_torch
 from filax.convert.hf_config import tuples
@@ -21,6 +26,7 @@ from filax.train import checkpoint
 CASES = {  # scheme -> options of the model, options of the folder
   "A": (dict(), dict()),
   "A sharded": (dict(grid=5), dict(shards=3)),
+  "A pickled": (dict(), dict(shards=2, pickled=True)),
   "A without index": (dict(tied=True), dict(shards=2, index=False)),
   "B": (dict(grid=5, tied=True), dict(shards=2)),
   "C": (dict(), dict(legacy=False)),
@@ -166,6 +172,62 @@ def test_the_export_loads_with_no_key_missing_or_left_over(tied, kind, tmp_path)
     assert torch.equal(x, theirs.state_dict()[name].to(x.dtype)), name
   assert back.config.text_config.rope_parameters["rope_theta"] == 1e6
   assert back.dtype == getattr(torch, kind)
+
+
+def test_tensors_of_bfloat16_in_a_pickle(tmp_path):
+  theirs = hf_llava.tiny()
+  source = hf_llava.write(tmp_path / "hub", theirs, "E", torch.bfloat16, pickled=True)
+  _, params, _ = imported(source, tmp_path / "run", theirs, "E")
+  x = theirs.state_dict()["lm_head.weight"].to(torch.bfloat16).float().numpy()
+  np.testing.assert_array_equal(
+    np.asarray(params["llm"]["lm_head"]["kernel"], np.float32)[:, :len(x)], x.T)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+  theirs = hf_llava.tiny()
+  source = hf_llava.write(tmp_path / "hub", theirs, "A", pickled=True)
+
+  class Evil:
+    def __reduce__(self):
+      return pathlib.Path.touch, (tmp_path / "touched",)
+
+  torch.save({"a": Evil()}, source / "pytorch_model.bin")
+  with pytest.raises(ValueError, match="cannot be read with weights_only=True"):
+    imported(source, tmp_path / "run", theirs, "A")
+  assert not (tmp_path / "touched").exists() and not (tmp_path / "run").exists()
+
+
+def test_the_tokenizer_goes_along_and_knows_the_placeholders(tmp_path):
+  bpe = hf_tokenizers.Tokenizer(hf_tokenizers.models.BPE())
+  bpe.pre_tokenizer = hf_tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  bpe.decoder = hf_tokenizers.decoders.ByteLevel()
+  bpe.train_from_iterator(["hello world"], hf_tokenizers.trainers.BpeTrainer(
+    vocab_size=270, initial_alphabet=hf_tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False))
+  bpe.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+  theirs = hf_llava.tiny(vocab=320)
+  source = hf_llava.write(tmp_path / "hub", theirs, "A")
+  bpe.save(str(source / "tokenizer.json"))
+  for argv in (["from", "--source", source, "--out", tmp_path / "run"],
+               ["to", "--checkpoint", tmp_path / "run", "--out", tmp_path / "out"]):
+    assert command.main(["convert", *map(str, argv)]) == 0
+  model, params = filax.load(tmp_path / "run")
+  video = clips.write(tmp_path / "a.mp4", 12)
+  assert isinstance(filax.chat(model, params, video, "hello", max_new_tokens=3), str)
+  config = json.loads((tmp_path / "out" / "config.json").read_text())
+  back = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+  assert back.convert_tokens_to_ids(["<image>", "<video>"]) == [
+    config["image_token_index"], config["video_token_index"]]
+  assert back("hello world").input_ids == bpe.encode("hello world").ids
+  stop = [back.convert_tokens_to_ids(t) for t in ("<|im_end|>", "<|endoftext|>")]
+  assert json.loads(
+    (tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == stop
+  text = back.apply_chat_template(
+    [dict(role="user", content=[dict(type="text", text="Hi"), dict(type="video")])],
+    tokenize=False, add_generation_prompt=True)
+  assert text == (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<video>\nHi"
+    "<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_the_export_carries_processors_that_scale_to_one(tmp_path):

@@ -147,6 +147,8 @@ def test_a_fresh_fila_from_a_tower_and_a_language_model(tmp_path):
   example = jax.tree.map(jnp.asarray, whole.example())
   drawn = jax.jit(whole.init)(jax.random.key(config["seed"]), example)["params"]
   assert jax.tree.structure(drawn) == jax.tree.structure(params)
+  like = jax.eval_shape(lambda: drawn)
+  assert checkpoint.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
   np.testing.assert_array_equal(
     params["projector"]["linear_1"]["kernel"], drawn["projector"]["linear_1"]["kernel"])
   state = load_file(tmp_path / "llm" / "model.safetensors")

@@ -57,9 +57,10 @@ def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
       os.kill(os.getpid(), signal.SIGTERM)
     return made
 
+  before = signal.getsignal(signal.SIGTERM)
   summary = loop.run(stopped, tmp_path, made_rows.Rows(8, change=stop))
   assert summary["stopped"] and summary["steps"] == 3
-  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+  assert signal.getsignal(signal.SIGTERM) == before
   rows = made_rows.Rows(8)
   summary = loop.run(stopped, tmp_path, rows)
   assert (summary["first_step"], summary["steps"], summary["stopped"]) == (3, 5, False)
