@@ -7,7 +7,7 @@ import sys
 from filax import cli
 
 VERBS = {  # verb -> (module:function of argv, what it does)
-  "demo": ("filax.demo.__main__:main", "make a small corpus, train on it, answer, and write a report"),
+  "demo": ("filax.demo.__main__:main", "make a corpus, train on it, answer, write a report"),
   "data": ("filax.data.__main__:main", "check a manifest, or build it into ArrayRecord files"),
   "show": ("filax.show.__main__:main", "print a config, its parameters, sharding and lengths"),
   "train": ("filax.train.__main__:main", "train a config; the same command resumes"),
