@@ -137,6 +137,13 @@ class Stack(nn.Module):
         run, "params", trans_in_fn=lambda p: jax.tree.map(lambda a: a[start:stop], p))
     return run(self.layers, x, cache)
 
+  def at(self, layer: int, *args, **options):
+    """Calls the block of one layer; no gradient reaches its parameters."""
+    own = lambda params: jax.tree.map(lambda a: lax.stop_gradient(a[layer]), params)
+    run = nn.map_variables(
+      lambda block, *args: block(*args, **options), "params", trans_in_fn=own)
+    return run(self.layers, *args)
+
 
 def standardise(x: UInt8[Array, "*b h w 3"], mean, std, dtype) -> Float[Array, "*b h w 3"]:
   """uint8 pixels -> (x / 255 - mean) / std per channel, computed in float32."""
