@@ -152,13 +152,14 @@ def room(row: RowShape, layout: VisualLayout) -> tuple[int, ...]:
   return lengths(row.length, layout.newline_index(row), layout.stages, multiple)
 
 
-def fits(text: int, counts: np.ndarray, room: Sequence[int], stages: Stages) -> str:
-  """Why a row of `text` text tokens and kept counts [stages S] does not fit; "" if it does."""
-  for stage, count, most in zip(stages, np.asarray(counts).sum(1), room, strict=True):
-    if text + count > most:
+def fits(left: Sequence[int], room: Sequence[int], stages: Stages) -> str:
+  """Why a row of which `left` tokens (text and kept visual ones) are left after each stage does not
+  fit; "" if it does."""
+  for stage, count, most in zip(stages, left, room, strict=True):
+    if count > most:
       return (
-        f"{text} text tokens and {count} kept visual tokens exceed the {most} places after layer "
-        f"{stage.layer} ({KNOB}). Lower the ratio there, or raise config.data.rows' length.")
+        f"{count} text and kept visual tokens are left after layer {stage.layer}, where rows have "
+        f"{most} places ({KNOB}). Lower the ratio there, or raise the length in config.data.rows.")
   return ""
 
 
