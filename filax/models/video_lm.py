@@ -2,7 +2,7 @@
 """VideoLM: joins the five roles. Which token of which picture stands where is decided on the host
 (`visual_index`); here pictures become the rows of a visual table, and one gather splices it in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import math
 from typing import Any
 
@@ -181,6 +181,19 @@ class VideoLM(nn.Module):
     if table is not None:
       x = splice(x, table, visual_index)
     return self.llm(x, positions, cache=cache, lengths=lengths)
+
+  def read(
+    self, tokens: Int[Array, "B L"], lengths: Int[Array, "B"],
+    table: Float[Array, "B M D"] | None, visual_index: Int[Array, "B L"] | None,
+    keep: Int[Array, "B stages 1"], room: Sequence[int], spare: int, chunk: int,
+  ):
+    """Right-padded prompts with their visual table -> hidden states of the last tokens [B D], and
+    a cache with `spare` free slots. Visual tokens are dropped on the way, as `keep` and `room`
+    say (filax.models.llms.qwen2.Qwen2.read)."""
+    x, visual = self.llm.embed(tokens), jnp.zeros(tokens.shape, bool)
+    if table is not None:
+      x, visual = splice(x, table, visual_index), visual_index >= 0
+    return self.llm.read(x, lengths, visual, keep, room, spare, chunk)
 
   def head(self) -> Float[Array, "D V"]:
     return self.llm.head()

@@ -108,7 +108,7 @@ def test_a_mesh_trains_the_same(packed):
 
 
 def test_dropping_changes_the_loss_and_off_is_the_plain_program(packed):
-  model, params, batch, ((loss, _), _) = packed
+  _, params, batch, ((loss, _), _) = packed
   config = MODEL | dict(llm=dict(name="qwen2", variant="tiny"))
   plain, off = build_video_lm(config), build_video_lm(
     MODEL | dict(llm=dict(name="qwen2", variant="tiny", dropout="off")))

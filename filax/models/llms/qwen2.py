@@ -2,6 +2,7 @@
 """Qwen2 and Qwen2.5 decoders (arXiv:2407.10671). Parameter names are those of the HF checkpoint."""
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -9,10 +10,10 @@ from flax import struct
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from filax import dropout as dropout_lib
-from filax.models.layers import Dense, RMSNorm, Stack
+from filax.models.layers import Dense, Embed, Head, RMSNorm, Stack
 from filax.ops import attention, drop, rope, sequence
 from filax.parallel import zigzag
 from filax.parallel.rules import constrain
@@ -115,40 +116,6 @@ class Block(nn.Module):
     return constrain(x, "batch seq -"), cache
 
 
-class Embed(nn.Module):
-  """tokens [B L] -> [B L D]."""
-
-  rows: int
-  width: int
-  dtype: Any = "float32"
-  param_dtype: Any = "float32"
-
-  def setup(self):
-    # Unit logits for unit hidden states; close to HF's fixed 0.02 at the width of the 7B.
-    init = nn.initializers.normal(self.width**-0.5)
-    self.embedding = self.param(
-      "embedding", init, (self.rows, self.width), jnp.dtype(self.param_dtype))
-
-  def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
-
-  def head(self) -> Float[Array, "D V"]:
-    return self.embedding.T.astype(self.dtype)
-
-
-class Head(nn.Module):
-  """The kernel [D V] of the output projection, in the compute dtype."""
-
-  rows: int
-  dtype: Any = "float32"
-  param_dtype: Any = "float32"
-
-  @nn.compact
-  def __call__(self, width: int) -> Float[Array, "D V"]:
-    init, shape = nn.initializers.normal(width**-0.5), (width, self.rows)
-    return self.param("kernel", init, shape, jnp.dtype(self.param_dtype)).astype(self.dtype)
-
-
 class Qwen2(nn.Module):
   """Embeddings in, hidden states out; the vocabulary product is left to the caller (`head`).
 
@@ -212,10 +179,10 @@ class Qwen2(nn.Module):
     x: Float[Array, "B L D"],
     positions: Int[Array, "B L"],
     segment_ids: Int[Array, "B L"] | None = None,
-    cache: Cache | None = None,
+    cache: Cache | Caches | None = None,
     lengths: Int[Array, "B"] | None = None,
     place: Int[Array, "B L"] | None = None,
-  ) -> tuple[Float[Array, "B L D"], Cache | None]:
+  ) -> tuple[Float[Array, "B L D"], Cache | Caches | None]:
     """Embedded tokens -> normalised hidden states and the cache with the new tokens written.
 
     Without a cache a query sees its own segment; with one, all that the row has cached. `lengths`
@@ -247,12 +214,52 @@ class Qwen2(nn.Module):
       x, _ = self.blocks(
         x, lie(row.positions), segments, place=place, start=start, stop=stop)
       if stop < self.depth:
-        x, row = self.shorten(x, row, keep[:, n], n, room[n])
+        x, row = self.shorten(x, row, keep[:, n], n, room[n], order, zigzag.in_use(room[n]))
     return self.norm(x), row
 
-  def shorten(self, x: Float[Array, "R L D"], row: drop.Row, keep, number: int, room: int):
-    """Drops what stage `number` drops, -> x [R room D] and its row. `keep` [R S]."""
-    before, after = zigzag.in_use(x.shape[1]), zigzag.in_use(room)
+  def read(
+    self, x: Float[Array, "B L D"], lengths: Int[Array, "B"], visual: Bool[Array, "B L"],
+    keep: Int[Array, "B stages 1"], room: Sequence[int], spare: int, chunk: int,
+  ) -> tuple[Float[Array, "B D"], Cache | Caches]:
+    """Embedded prompts, padded on the right -> normalised hidden states of their last tokens, and
+    the cache, with `spare` free slots.
+
+    All of a prompt passes a range of layers, `chunk` places at a time, before its last token says
+    what is dropped; then room[stage] places go on.
+    """
+    batch, length, _ = x.shape
+    place = jnp.broadcast_to(jnp.arange(length), (batch, length))
+    real = (place < lengths[:, None]).astype(jnp.int32)
+    row = drop.Row(real, place, visual & (real > 0), lengths[:, None] - 1)
+    ranges = []
+    for n, (start, stop) in enumerate(self.ranges):
+      cache = self.empty_cache(batch, x.shape[1] + spare, stop - start)
+      x, cache = self._in_chunks(x, row.positions, cache, start, stop, chunk)
+      count = row.segment_ids.sum(1)
+      ranges.append(cache.replace(length=count))
+      if stop < self.depth:
+        x, row = self.shorten(x, row, keep[:, n], n, room[n])
+    last = jnp.take_along_axis(x, (count - 1)[:, None, None], axis=1)[:, 0]
+    return self.norm(last), Caches(tuple(ranges), lengths) if self.stages else ranges[0]
+
+  def _in_chunks(self, x, positions, cache, start: int, stop: int, chunk: int):
+    """`blocks` into an empty cache, `chunk` places at a time (or as many as divide the prompt)."""
+    size = math.gcd(x.shape[1], chunk)
+    through = lambda llm, cache, part: llm.blocks(
+      *part, None, cache, start=start, stop=stop)[::-1]
+    if size == x.shape[1]:
+      return through(self, cache, (x, positions))[::-1]
+    cut = lambda a: jnp.moveaxis(a.reshape(len(a), -1, size, *a.shape[2:]), 1, 0)
+    scan = nn.scan(through, variable_broadcast="params", split_rngs={"params": False})
+    cache, parts = scan(self, cache, (cut(x), cut(positions)))
+    return jnp.moveaxis(parts, 0, 1).reshape(x.shape), cache
+
+  def shorten(
+    self, x: Float[Array, "R L D"], row: drop.Row, keep, number: int, room: int, before=None,
+    after=None,
+  ):
+    """Drops what stage `number` drops, -> x [R room D] and its row. `keep` [R S]; `before` and
+    `after` are the orders of x, if not the natural one."""
     if self.stages[number].kind == "uniform":
       kept = drop.uniform(row, keep)
     else:

@@ -62,23 +62,22 @@ class Decoder:
     up = h @ p["mlp"]["up_proj"]["kernel"]
     return x + (gate / (1 + np.exp(-gate)) * up) @ p["mlp"]["down_proj"]["kernel"]
 
-  def run(self, x, visual, queries, stages, renumber=True, upto=None):
+  def run(self, x, visual, queries, stages, renumber=True):
     """x [L D] embedded, visual [L], query places -> (normalised hidden states of what is left,
-    and which places those are, after every stage). Tokens from `upto` on are read later: they are
-    neither counted nor asked when tokens are dropped."""
+    and which places those are, after every stage)."""
     x, positions = np.float64(x), np.arange(len(x))
     place, count, history = np.arange(len(x)), int(visual.sum()), []
     cuts = {stage.layer: stage for stage in stages}
     for n in range(self.model.depth):
       if n in cuts:
-        kept = self.kept(n, cuts[n], x, visual, place, positions, queries, count, upto)
+        kept = self.kept(n, cuts[n], x, visual, place, positions, queries, count)
         x, visual, place, positions = x[kept], visual[kept], place[kept], positions[kept]
         positions = np.arange(len(x)) if renumber else positions
         history.append(place)
       x = self.block(n, x, positions)
     return rms(x, self.params["norm"]["scale"], self.model.eps), history
 
-  def kept(self, n, stage, x, visual, place, positions, queries, count, upto):
+  def kept(self, n, stage, x, visual, place, positions, queries, count):
     seen, current = np.flatnonzero(visual), int(visual.sum())
     keep = min(current, int(count * stage.ratio))
     if stage.kind == "uniform":
