@@ -8,10 +8,11 @@
 
 The parts and the path of the data are those of the 7B; only sizes, rates and lengths differ. Stage
 1 learns to see: captions of clips of 3 neighbouring frames, 8 of them packed in a row. Stage 2
-learns to remember: questions about 24 frames of a whole video, 8 groups of 3. Each epoch draws
-the frames at another random phase. At the paper's 2e-6 the fusion weights would not move in so few
-steps, so they learn as fast as the rest, still by a rule of their own. Answers come from 8 scenes
-of 3 frames out of 256 candidates: as many visual tokens as in training.
+learns to remember: questions about 24 frames of a long virtual video, 8 groups of 3; what sees
+well stays frozen. Each epoch draws the frames at another random phase. At the paper's 2e-6 the
+fusion weights would not move in so few steps, so they learn as fast as the rest, still by a rule
+of their own. Answers come from 8 scenes of 3 frames out of 256 candidates: as many visual tokens
+as in training.
 """
 
 from configs import common
@@ -32,7 +33,7 @@ def get_config(arg=None):
   c.infer.max_new_tokens = 48
   c.data.tokenizer = f"{arg.corpus}/tokenizer.model"
   c.data.system, c.data.cache = "", f"{arg.corpus}/frames"
-  c.data.sampling.phase = "random"
+  c.data.sampling.phase, c.data.labels = "random", "answer_only"
   c.optim.rates = (("^merger/", RATE), ("", RATE))
   c.optim.decay = (("(kernel|embedding)$", 0.01), ("", 0.0))
   c.optim.b2, c.optim.warmup, c.optim.final = 0.98, 0.05, 0.02
@@ -47,11 +48,13 @@ def _stage1(c, corpus: str):
   c.data.template = "plain"
   c.data.sampling.frames = SIZE
   c.data.packing, c.data.rows = True, ((GROUPS * SIZE, 0, 80, GROUPS),)
-  c.batch, c.steps = 8, 600
+  c.batch, c.steps = 8, 800
 
 
 def _stage2(c, corpus: str):
-  c.data.train = ((f"{corpus}/train.json", "all"),)
+  c.data.train = ((f"{corpus}/stage2.json", "all"),)
+  c.data.template = "brief"
   c.data.sampling.frames = GROUPS * SIZE
   c.data.rows = ((GROUPS * SIZE, 0, 112, 1),)
-  c.batch, c.steps = 16, 1000
+  c.optim.rates = (("^encoder/", 0.0), *c.optim.rates)
+  c.batch, c.steps = 8, 2000

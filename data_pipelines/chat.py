@@ -3,6 +3,8 @@
 
   chatml  <|im_start|>system\\n...<|im_end|>\\n<|im_start|>user\\n<visual>\\nQuestion<|im_end|>\\n
           <|im_start|>assistant\\nAnswer<|im_end|>\\n
+  brief   <|im_start|><visual>Question<|im_end|>Answer<|im_end|>          for tiny models: from a
+          question's words to its answer are two tokens, not six
   plain   <visual>Answer\\n          what the user says is left out (stage 1: captions)
 
 Control tokens come from the tokenizer by name; ordinary text between two of them, or between one
@@ -54,8 +56,8 @@ def encode(
   labels "llava", as LLaVA's Qwen templates do it: every token of an assistant's turn, its header
   and the newline after it included, and besides every start, end and newline token of the other
   turns, such as the newline after a visual. "answer_only": an answer's tokens and its end.
-  Template plain learns the answers and their newlines either way. A sample's own system turn
-  replaces `system`; "" is no system turn. Raises ValueError for an unknown name.
+  Templates brief and plain learn the answers and what ends them either way. A sample's own system
+  turn replaces `system`; "" is no system turn. Raises ValueError for an unknown name.
   """
   if labels not in LABELS:
     raise ValueError(f"config.data.labels={labels!r} is unknown. Set it to {' or '.join(LABELS)}.")
@@ -175,6 +177,18 @@ def _chatml(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual])
     writer.text("\n", "", whole)
 
 
+def _brief(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):
+  for turn in turns:
+    answers = turn.role == "assistant"
+    if not answers:
+      writer.control(START)
+    for part in turn.parts:
+      if not isinstance(part, str):
+        writer.visual(visuals[part].tokens)
+    writer.text("", turn.text.strip("\n"), False, answers)
+    writer.control(END, answers)
+
+
 def _plain(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):
   for turn in turns:
     for part in turn.parts:
@@ -184,13 +198,13 @@ def _plain(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):
       writer.text("", turn.text + "\n", False, True)
 
 
-TEMPLATES = {"chatml": _chatml, "plain": _plain}
+TEMPLATES = {"chatml": _chatml, "brief": _brief, "plain": _plain}
 
 
 def _template(name: str) -> Callable:
   if name not in TEMPLATES:
     raise ValueError(
-      f"config.data.template={name!r} is unknown. Set it to {' or '.join(TEMPLATES)}.")
+      f"config.data.template={name!r} is unknown. Set it to one of {', '.join(TEMPLATES)}.")
   return TEMPLATES[name]
 
 

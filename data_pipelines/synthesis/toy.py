@@ -3,12 +3,15 @@
 
 A video is 2 to 3 minutes of scenes. A scene is one bright shape on one dark background, nearly
 still, so most frames repeat each other. Backgrounds differ within a video, and questions name
-them: "What shape is on red?". Training videos hold long scenes, which frames at even times always
-show; held-out videos also hold scenes of 3 to 5 seconds, which such frames mostly miss.
+them: "What shape is on red?". Held-out videos hold scenes of 3 to 5 seconds, which frames at even
+times mostly miss. Training asks only about long scenes, which such frames always show: about
+virtual videos, timelines that join scenes of many files. Joined anew for every record, they cannot
+be learned by heart; a tiny model has to learn to look.
 
   python -m data_pipelines.synthesis.toy --out DIR [--videos 300] [--held 64] [--seed 0]
 
-writes stage1.json (clips inside one scene), train.json, held_out.json, tokenizer.model and videos/.
+writes stage1.json (clips inside one scene), stage2.json (virtual videos), held_out.json,
+tokenizer.model and videos/.
 """
 
 import argparse
@@ -38,7 +41,8 @@ SLOTS = 24  # Frames that training samples from a video at even times.
 # Intervals between such frames that a long scene lasts at least: with 3 it holds 3 of them at any
 # phase, hence 2 of some group of 3; what exceeds 3 allows for frames that reach from end to end.
 INTERVALS = 3.2
-SPLITS = dict(train=0, held_out=1, tiny=2)  # Each draws from random numbers of its own.
+VIRTUAL_SECONDS = (90.0, 120.0)  # Of a virtual video: the shortest long scenes fill their share.
+SPLITS = dict(train=0, held_out=1, tiny=2, virtual=3)  # Each draws from random numbers of its own.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Shot:
 
   @property
   def caption(self) -> str:
-    return f"{self.background}: {self.colour} {self.shape}"
+    return f"on {self.background} a {self.colour} {self.shape}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,12 +154,16 @@ def write_video(path: pathlib.Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 
 def questions(shots: Sequence[Shot]) -> list[tuple[str, str, str]]:
-  """(kind, question, answer) of every scene; kind is what is asked for / the scene's length."""
+  """(kind, question, answer) of every scene; kind is what is asked for / the scene's length.
+
+  A space stands before every word that counts, here as in captions. So the pieces of the tokenizer
+  are the same, and what stage 1 learns of a word serves in stage 2.
+  """
   rows = []
   for shot in shots:
-    length = "short" if shot.short else "long"
-    rows.append((f"shape/{length}", f"What shape is on {shot.background}?", shot.shape))
-    rows.append((f"colour/{length}", f"What colour is on {shot.background}?", shot.colour))
+    length, where = "short" if shot.short else "long", f"on {shot.background}"
+    rows.append((f"shape/{length}", f"What shape is {where}?", f"a {shot.shape}"))
+    rows.append((f"colour/{length}", f"What colour is {where}?", f"it is {shot.colour}"))
   return rows
 
 
@@ -181,21 +189,40 @@ def clip_records(rng, name: str, shots: Sequence[Shot], clips: int = 4) -> list[
   return records
 
 
-def train_records(rng, name: str, shots: Sequence[Shot], turns: int = 4) -> list[dict]:
-  """Stage 2: all questions about the long scenes, shuffled into records of at most `turns`, and one
-  record in four a caption. What even frames may miss is never asked."""
-  shown = [shot for shot in shots if not shot.short]
-  asked = [row[1:] for row in questions(shown)]
-  talks = []
-  for _ in range(2):  # Other company and another order for the same questions.
-    order = rng.permutation(len(asked))
-    pieces = np.array_split(order, -(-len(asked) // turns))
-    talks += [[asked[i] for i in piece] for piece in pieces]
-  caption = (DESCRIBE, ", ".join(shot.caption for shot in shown))
-  talks += [[caption]] * round(len(talks) / 3)
+def long_record(rng, name: str, pool: Sequence[tuple[str, Shot]], turns: int = 7) -> dict:
+  """Stage 2: a virtual video of long scenes from `pool` (file, scene), no background twice.
+
+  One record in five asks for a caption, the others `turns` questions in any order.
+  """
+  count = min(int(rng.integers(4, 8)), len({shot.background for _, shot in pool}))
+  shots = {}
+  while len(shots) < count:
+    file, shot = pool[rng.integers(len(pool))]
+    shots.setdefault(shot.background, (file, shot))
+  shots = list(shots.values())
+  least = INTERVALS / SLOTS
+  share = least + rng.dirichlet([2.0] * count) * (1 - count * least)
+  # No scene is longer than the files' own, and so none falls below its share.
+  seconds = rng.uniform(*VIRTUAL_SECONDS) * share
+  scenes = []
+  for (file, shot), length in zip(shots, seconds, strict=True):
+    start, whole = shot.first / FPS, (shot.stop - shot.first) / FPS
+    scenes.append(dict(media=file, t0=start, t1=start + min(length, whole)))
+  asked = [row[1:] for row in questions([shot for _, shot in shots])]
+  talk = [asked[i] for i in rng.permutation(len(asked))[:turns]]
+  if rng.uniform() < 0.2:
+    talk = [(DESCRIBE, ", ".join(shot.caption for _, shot in shots))]
+  return dict(id=name, scenes=scenes, conversations=conversation(talk))
+
+
+def file_records(rng, name: str, shots: Sequence[Shot], turns: int = 4) -> list[dict]:
+  """All questions about the long scenes of one file, in records of at most `turns`."""
+  asked = [row[1:] for row in questions([shot for shot in shots if not shot.short])]
+  pieces = np.array_split(rng.permutation(len(asked)), -(-len(asked) // turns))
   return [
-    dict(id=f"{name}-{i}", video=f"videos/{name}.mp4", conversations=conversation(talk))
-    for i, talk in enumerate(talks)]
+    dict(id=f"{name}-{i}", video=f"videos/{name}.mp4",
+         conversations=conversation([asked[k] for k in piece]))
+    for i, piece in enumerate(pieces)]
 
 
 def held_out_records(rng, name: str, shots: Sequence[Shot]) -> list[dict]:
@@ -241,10 +268,10 @@ def corpus(
   _write_json(folder / "corpus.json", recipe | dict(complete=False))
   jobs = [("train", i) for i in range(videos)] + [("held_out", i) for i in range(held)]
   made = _make_videos(folder, seed, jobs, processes or os.cpu_count() or 1)
-  records = _records(zip(jobs, made, strict=True), seed)
+  records = _records(zip(jobs, made, strict=True), seed, 24 * videos)
   for name, rows in records.items():
     _write_json(folder / f"{name}.json", rows)
-  _tokenizer(folder, [*records["stage1"], *records["train"]])
+  _tokenizer(folder, [*records["stage1"], *records["stage2"][:2000]])
   _write_json(folder / "corpus.json", recipe | dict(complete=True))
   return folder
 
@@ -260,16 +287,18 @@ def _make_videos(folder: pathlib.Path, seed: int, jobs, processes: int) -> list[
     return list(pool.map(make_video, *columns, chunksize=8))
 
 
-def _records(made, seed: int) -> dict[str, list[dict]]:
+def _records(made, seed: int, long: int) -> dict[str, list[dict]]:
   """Manifest -> its records."""
-  records = dict(stage1=[], train=[], held_out=[])
+  records, pool = dict(stage1=[], stage2=[], held_out=[]), []
   for (split, index), shots in made:
     name, rng = f"{split}-{index:03d}", generator(seed + 1, split, index)
     if split == "held_out":
       records["held_out"] += held_out_records(rng, name, shots)
     else:
       records["stage1"] += clip_records(rng, name, shots)
-      records["train"] += train_records(rng, name, shots)
+      pool += [(f"videos/{name}.mp4", shot) for shot in shots if not shot.short]
+  rng = generator(seed + 1, "virtual", 0)
+  records["stage2"] = [long_record(rng, f"virtual-{i:05d}", pool) for i in range(long)]
   return records
 
 
@@ -280,7 +309,7 @@ def tiny_corpus(folder: str | pathlib.Path) -> pathlib.Path:
   records = []
   for index in range(6):
     shots = make_video(folder, 0, "tiny", index, SIDE)
-    records += train_records(generator(1, "tiny", index), f"tiny-{index:03d}", shots)
+    records += file_records(generator(1, "tiny", index), f"tiny-{index:03d}", shots)
   _write_json(folder / "manifest.json", records)
   _tokenizer(folder, records)
   return folder

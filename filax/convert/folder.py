@@ -45,7 +45,8 @@ def _check_space(folder: Path, need: int) -> None:
 def _full(error: BaseException) -> bool:
   """Whether a disk or quota ran out, as Python or as TensorStore says it."""
   codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-  return getattr(error, "errno", None) in codes or "No space left" in str(error)
+  words = [os.strerror(code) for code in codes]
+  return getattr(error, "errno", None) in codes or any(word in str(error) for word in words)
 
 
 def _gb(size: int) -> str:

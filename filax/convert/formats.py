@@ -29,9 +29,11 @@ class Format:
 
   def check(self, model: Mapping[str, Any]) -> None:
     """Raises ValueError if this form cannot hold the model."""
+    if absent := [role for role in self.components if role not in model]:
+      raise ValueError(
+        f"--format {self.name} needs a whole model, but this checkpoint has no "
+        f"{' and no '.join(absent)}.")
     for role, names in self.components.items():
-      if role not in model:
-        raise ValueError(f"--format {self.name} needs a {role}, which this checkpoint lacks.")
       if (name := model[role]["name"]) not in names:
         raise ValueError(
           f"--format {self.name} cannot hold the {role} {name}, only {' or '.join(names)}. Choose "

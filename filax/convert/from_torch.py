@@ -70,9 +70,13 @@ def resolve(request: Request) -> tuple[list[load.Source], dict[str, Any]]:
     says = hf_config.load(Path(path))
     if says and not (request.config and not hf_config.family(says)):
       said = {role: x for role, x in hf_config.architecture(says).items()
-              if role in roles or role not in PARTS} | said
+              if role in roles or (role not in PARTS and path == request.source)} | said
     given.append((path, roles))
   model = settle(request, said)
+  if not any(role in model for role in PARTS):
+    raise ValueError(
+      f"There is no config.json beside {given[0][0]} that says what it holds. Give --config, or "
+      f"--set ROLE.name=... and --set ROLE.variant=... (roles: {', '.join(PARTS)}).")
   sources = []
   for path, roles in given:
     here = tuple(role for role in roles if role in model)

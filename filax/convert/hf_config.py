@@ -30,6 +30,13 @@ def load(folder: Path) -> dict[str, Any]:
     raise ValueError(f"{file} is not readable JSON ({error}).") from None
 
 
+def tuples(value: Any) -> Any:
+  """JSON's lists as tuples, as fields of a model must be hashable."""
+  if isinstance(value, Mapping):
+    return {key: tuples(inner) for key, inner in value.items()}
+  return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 def family(config: Mapping[str, Any]) -> str:
   """Which reader of FAMILIES understands a config.json; "" for none."""
   kind = config.get("model_type", "")
@@ -53,7 +60,7 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(
       f"config.json has model_type {config.get('model_type')!r}. Known families: {known}. Without "
       f"one of them, name the parts with --config or --set.")
-  return FAMILIES[kind](config) | dict(config.get(KEY, {}).get("model", {}))
+  return FAMILIES[kind](config) | tuples(config.get(KEY, {}).get("model", {}))
 
 
 def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:

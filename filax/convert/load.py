@@ -196,13 +196,26 @@ def params(found: Plan, shardings: Mapping[str, Any] | None = None, dtype: Any =
   tree: dict[str, Any] = {}
   for place in found.places:
     kind = np.dtype(dtype) if dtype else found.dtype(place)
-    read = lambda index, place=place, kind=kind: piece(found, place, index, kind)
     if shardings is None:
-      leaf = jax.device_put(read((slice(None),) * len(place.shape)))
+      leaf = jax.device_put(piece(found, place, (slice(None),) * len(place.shape), kind))
     else:
-      leaf = jax.make_array_from_callback(place.shape, shardings[place.path], read)
+      leaf = jax.make_array_from_callback(
+        place.shape, shardings[place.path], _reader(found, place, kind))
     nest(tree, place.path, leaf)
   return tree
+
+
+def _reader(found: Plan, place: Place, dtype):
+  """index -> that part of a parameter; devices that hold the same part share one reading."""
+  parts: dict[str, np.ndarray] = {}
+
+  def read(index: tuple[slice, ...]) -> np.ndarray:
+    key = str(index)
+    if key not in parts:
+      parts[key] = piece(found, place, index, dtype)
+    return parts[key]
+
+  return read
 
 
 def piece(found: Plan, place: Place, index: tuple[slice, ...], dtype) -> np.ndarray:

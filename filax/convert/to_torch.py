@@ -15,6 +15,7 @@ from filax import build
 from filax.convert import (
   ConversionError,
   folder,
+  hf_config,
   hf_write,
   item,
   load,
@@ -93,7 +94,7 @@ def resolve(request: Request) -> Way:
   if request.format not in FORMATS:
     raise ValueError(f"--format {request.format} is unknown. Choose one of {', '.join(FORMATS)}.")
   form, step = FORMATS[request.format], item.step_folder(request.checkpoint)
-  config = tuples(item.read_json(step, "config"))
+  config = hf_config.tuples(item.read_json(step, "config"))
   form.check(config["model"])
   stored = item.shapes(step)
   llm = config["model"].get("llm")
@@ -249,10 +250,3 @@ def _add_tokens(file: Path, wanted: Mapping[str, int], vocab: int) -> None:
         special=True))
   added.sort(key=lambda token: token["id"])
   file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
-
-
-def tuples(value: Any) -> Any:
-  """JSON's lists as tuples, as fields of a model must be hashable."""
-  if isinstance(value, Mapping):
-    return {key: tuples(inner) for key, inner in value.items()}
-  return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -12,7 +12,7 @@ import numpy as np
 
 from filax import build
 from filax.convert import item, load, verify
-from filax.convert.to_torch import tuples
+from filax.convert.hf_config import tuples
 
 
 def main(argv) -> None:

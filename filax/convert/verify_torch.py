@@ -29,8 +29,8 @@ def main(argv) -> None:
 
 def template(name: str) -> Any:
   """A program of an exported folder as a module, and those that it imports."""
-  for helper in ("fila_video", "flash_towers"):
-    if name != helper and helper not in sys.modules and (TEMPLATES / f"{helper}.py.in").exists():
+  if name.startswith("run_"):
+    for helper in ("fila_video", "flash_towers"):
       template(helper)
   loader = importlib.machinery.SourceFileLoader(name, str(TEMPLATES / f"{name}.py.in"))
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))

@@ -34,7 +34,7 @@ from data_pipelines.tokenizers import check_vocabulary
 from filax import build, cli
 from filax.parallel import distributed
 from filax.plan.flops import train_costs
-from filax.train import command, loop
+from filax.train import command, folder, loop
 from filax.train.checkpoint import on_one_process, say
 
 
@@ -46,10 +46,8 @@ def main(argv: Sequence[str]) -> int:
   config, given = command.read(argv, workdir="where checkpoints and metrics go")
   logging.set_verbosity(logging.ERROR)  # Orbax tells much that is of no use here.
   distributed.start()
-  workdir = pathlib.Path(given["workdir"])
-  workdir.mkdir(parents=True, exist_ok=True)
-  pipeline = open_data(config, workdir)
-  summary = loop.run(config, workdir, pipeline, train_costs)
+  pipeline = open_data(config, given["workdir"])
+  summary = loop.run(config, given["workdir"], pipeline, train_costs)
   say(
     f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
     f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "
@@ -57,17 +55,18 @@ def main(argv: Sequence[str]) -> int:
   return 0
 
 
-def open_data(config: ConfigDict, workdir: pathlib.Path) -> Pipeline:
+def open_data(config: ConfigDict, workdir: str) -> Pipeline:
   """The data of a config, checked against its model; leaves the tokenizer in the workdir."""
+  local = folder.local(workdir)
   if config.debug_corpus:
     on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
   model = build.build_video_lm(config.model)
   check(config, model)
   pipeline = Pipeline(
-    config.data, model.layout(), config.seed, config.batch, workdir / "quarantine.jsonl")
+    config.data, model.layout(), config.seed, config.batch, local / "quarantine.jsonl")
   check_vocabulary(pipeline.tokenizer, model.vocab)
   if jax.process_index() == 0:
-    pipeline.tokenizer.save(workdir)
+    folder.publish(workdir, pathlib.Path(pipeline.tokenizer.save(local)))
   report = pipeline.report
   say(
     f"{report['samples']} samples ({len(report['too_long'])} too long, "

@@ -140,7 +140,7 @@ def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, An
 
 def differences(paths: Mapping[str, tuple], stored: Mapping[str, tuple]) -> tuple[list, list]:
   """(missing, extra) leaves of a checkpoint. Raises ValueError if a shared leaf's shape differs."""
-  for path in paths.keys() & stored.keys():
+  for path in sorted(paths.keys() & stored.keys(), reverse=True):  # params before opt.
     if tuple(paths[path]) != tuple(stored[path]):
       raise ValueError(
         f"{path} has shape {tuple(stored[path])} in the checkpoint but {tuple(paths[path])} in "

@@ -4,15 +4,19 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
+import functools
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 import numpy as np
 
 from filax.parallel.rules import spec
+from filax.spec import BATCH
 
 Batch = Mapping[str, np.ndarray]
+AGREE = {"loss_mask": jnp.min, "num_bad": jnp.max}
 
 
 class Pipeline(Protocol):
@@ -71,10 +75,29 @@ def place(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
   def one(key: str, x: np.ndarray) -> jax.Array:
     shape = [x.shape[0] * part.rows, *x.shape[1:]]
     layout = spec("batch")
-    if key == "frames":
+    if BATCH[key][0].startswith("R T"):  # What there is of every frame.
       shape[1] *= part.seqs
       if shape[1] % mesh.shape["seq"] == 0:
         layout = spec("batch seq")
     return jax.make_array_from_process_local_data(NamedSharding(mesh, layout), x, tuple(shape))
 
-  return {key: one(key, np.asarray(x)) for key, x in batch.items()}
+  with jax.transfer_guard("allow"):  # The one transfer of a step that is meant.
+    placed = {key: one(key, np.asarray(x)) for key, x in batch.items()}
+    if part.seqs > 1:
+      placed |= {key: agree(key, batch[key], mesh, part) for key in AGREE}
+    return placed
+
+
+def agree(key: str, x: np.ndarray, mesh: Mesh, part: Share) -> jax.Array:
+  """One array of rows whose parts lie with several processes. Each knows only the media that it
+  decoded: what one of them masked is masked, and the most bad samples that one saw are counted."""
+  seen = np.repeat(x[:, None], mesh.shape["seq"] // part.seqs, axis=1)
+  shape = (x.shape[0] * part.rows, mesh.shape["seq"], *x.shape[1:])
+  seen = jax.make_array_from_process_local_data(
+    NamedSharding(mesh, spec("batch seq")), seen, shape)
+  return _over_seq(key, NamedSharding(mesh, spec("batch")))(seen)
+
+
+@functools.cache
+def _over_seq(key: str, layout: NamedSharding):
+  return jax.jit(functools.partial(AGREE[key], axis=1), out_shardings=layout)

@@ -10,11 +10,14 @@ import contextlib
 import dataclasses
 import json
 import math
+import pathlib
 import time
 from typing import Any
 
 from etils import epath
 import jax
+
+from filax.train import folder
 
 PEAK_TFLOPS = {  # Part of jax.Device.device_kind -> dense bfloat16 peak of one device.
   "TPU v4": 275, "TPU v5 lite": 197, "TPU v5e": 197, "TPU v5": 459, "TPU v6": 918, "TPU7": 2307,
@@ -134,25 +137,26 @@ def line(record: Mapping[str, Any], steps: int) -> str:
 
 
 class Log:
-  """Writes records to the terminal, `workdir`/metrics.jsonl and `workdir`/tensorboard.
+  """Writes records to the terminal, `workdir`/metrics.jsonl and `workdir`/tensorboard (which stays
+  on this machine if the workdir is a bucket).
 
   Lines of steps after `start` (a run that was killed wrote them) are dropped first: a step stands
   in the file once. Use as a context manager.
   """
 
   def __init__(self, workdir: epath.PathLike, start: int, steps: int):
-    self.steps = steps
+    self.steps, self._workdir = steps, workdir
     self._files = contextlib.ExitStack()
     self._lines = self._board = None
     if jax.process_index():
       return
-    path = epath.Path(workdir) / "metrics.jsonl"
-    _keep(path, start)
-    self._lines = self._files.enter_context(path.open("a"))
+    self._path = folder.fetch(workdir, "metrics.jsonl")
+    _keep(self._path, start)
+    self._lines = self._files.enter_context(self._path.open("a"))
     from tensorboardX import SummaryWriter  # Slow to import, and only one process writes.
 
     self._board = SummaryWriter(
-      str(epath.Path(workdir) / "tensorboard"), purge_step=start + 1 if start else None)
+      str(self._path.parent / "tensorboard"), purge_step=start + 1 if start else None)
     self._files.callback(self._board.close)
 
   def __enter__(self):
@@ -168,12 +172,13 @@ class Log:
     print(line(record, self.steps), flush=True)
     self._lines.write(json.dumps(record) + "\n")
     self._lines.flush()
+    folder.publish(self._workdir, self._path)
     for key, value in record.items():
       if key != "step" and value is not None and math.isfinite(value):
         self._board.add_scalar(key if "/" in key else f"train/{key}", value, record["step"])
 
 
-def _keep(path: epath.Path, last: int) -> None:
+def _keep(path: pathlib.Path, last: int) -> None:
   """Rewrites a JSONL file without lines of steps after `last`, and without a torn last line."""
   if not path.exists():
     return

@@ -30,6 +30,9 @@ class Setup:
 
 def prepare(config: Mapping[str, Any], steps: int) -> Setup:
   """Builds and checks what config says, for `steps` updates. Raises ValueError naming the knob."""
+  for key in ("log_every", "checkpoint_every"):
+    if config[key] < 1:
+      raise ValueError(f"config.{key}={config[key]} is no number of steps. Set it to 1 or more.")
   mesh = mesh_lib.make(config["mesh"])
   check_batch(config, mesh)
   model = build.build_video_lm(config["model"])

@@ -132,6 +132,6 @@ def _metrics(loss: jax.Array, norm: jax.Array, sums: PyTree) -> dict[str, jax.Ar
     "loss": loss,
     "grad_norm": norm,
     "accuracy": hits / jnp.maximum(sums["supervised"], 1),
-    "padding": 1 - sums["tokens"] / places,
+    "padding": (places - sums["tokens"]) / places,
     "finite": (jnp.isfinite(loss) & jnp.isfinite(norm)).astype(jnp.float32),
   }

@@ -102,6 +102,16 @@ def test_answer_only_labels_are_the_answers_and_their_ends(tokenizer):
   assert not encoded.labels[-1]  # The newline after the end.
 
 
+def test_brief_leaves_out_the_roles(tokenizer):
+  asked, later = sample((0, "\nWhat?"), ("a red circle",)), (Turn("user", ("Why?",)),)
+  encoded = chat.encode(asked, tokenizer, template="brief", visuals=[VIDEO])
+  assert written(tokenizer, encoded) == "<|im_start|>[4]What?<|im_end|>a red circle<|im_end|>"
+  assert "".join(learnt(tokenizer, encoded)) == "a red circle<|im_end|>"
+  prompt = chat.prompt((*asked.turns, *later), tokenizer, template="brief", visuals=[VIDEO])
+  assert written(tokenizer, prompt) == (
+    written(tokenizer, encoded) + "<|im_start|>Why?<|im_end|>")
+
+
 def test_plain_learns_caption_and_newline(tokenizer):
   for labels in chat.LABELS:
     encoded = chat.encode(

@@ -75,8 +75,6 @@ def program(folder):
 @pytest.mark.parametrize("name", CASES)
 def test_run_torch_gives_the_tokens_of_chat(name, video, tmp_path):
   changes = dict(CASES[name])
-  if "scenes" in str(changes):
-    changes["infer.sampling.frames"] = 60
   run, folder = exported(tmp_path, **changes)
   expected, _ = answer_of_chat(run, video)
   tools = program(folder)

@@ -14,7 +14,7 @@ import transformers
 
 from filax import build
 from filax.convert import from_torch, item, to_torch
-from filax.convert.to_torch import tuples
+from filax.convert.hf_config import tuples
 from filax.spec import TEXT
 from filax.train import checkpoint
 
@@ -145,7 +145,7 @@ def test_a_round_trip_is_exact_to_the_bit(form, tied, kind, tmp_path):
   assert after.keys() == before.keys()
   for name, x in before.items():
     assert after[name].dtype == x.dtype and torch.equal(after[name], x), name
-  model, params, _ = imported(tmp_path / "out", tmp_path / "again", theirs, "A")
+  _, params, _ = imported(tmp_path / "out", tmp_path / "again", theirs, "A")
   first, _, _ = checkpoint.restore_params(tmp_path / "run")
   jax.tree.map(np.testing.assert_array_equal, params, first)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts on their own: Qwen2, SigLIP in its three forms, projector files, and models put together."""
+"""Parts on their own: Qwen2, SigLIP in three forms, projector files, and models put together."""
 
 import json
 
@@ -15,7 +15,7 @@ import transformers
 from configs import fila_stage1, fila_stage4
 from filax import build
 from filax.convert import from_torch, item, to_torch
-from filax.convert.to_torch import tuples
+from filax.convert.hf_config import tuples
 from filax.train import checkpoint
 
 
@@ -134,7 +134,7 @@ def test_a_fresh_fila_from_a_tower_and_a_language_model(tmp_path):
   siglip(tmp_path / "tower", "dual")
   qwen2(tmp_path / "llm")
   config = stage(fila_stage4)
-  model, params, report = converted(
+  _, params, report = converted(
     tmp_path / "run", config=config,
     parts={"encoder": tmp_path / "tower", "llm": tmp_path / "llm"})
   fresh = ["merger/weight", "projector/image_newline"] + [

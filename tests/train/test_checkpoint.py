@@ -10,6 +10,8 @@ import pytest
 
 from filax.train import checkpoint, optim, state
 
+# What TensorStore leaves behind when its files are broken.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CONFIG = dict(
   rates=(("^frozen/", 0.0), ("", 1e-3)), decay=(("", 0.0),), warmup=0.0, final=0.0,
   b1=0.9, b2=0.999, eps=1e-8, clip=1.0)
@@ -141,7 +143,7 @@ def test_a_half_written_checkpoint_is_skipped(tmp_path, capsys):
 
 def test_another_model_is_an_error_not_damage(tmp_path):
   write(tmp_path, 1)
-  with pytest.raises(ValueError, match=r"llm/.* has shape .*6.* but .*7.* config\.model"):
+  with pytest.raises(ValueError, match=r"params/llm/.* has shape .*6.* but .*7.* config\.model"):
     restore(tmp_path, train_state(width=7))
   assert restore(tmp_path).step == 1
 

@@ -21,7 +21,7 @@ def test_rows_and_frames_are_laid_out(sizes):
     assert x.dtype == batch[key].dtype
     shard = x.sharding.shard_shape(x.shape)
     assert shard[0] == 8 // (mesh.shape["data"] * mesh.shape["fsdp"])
-    if key == "frames":
+    if key.startswith("frame"):
       assert shard[1] == 6 // mesh.shape["seq"]
 
 
@@ -29,6 +29,18 @@ def test_frames_that_do_not_split_over_seq_stay_whole():
   mesh = mesh_lib.make(dict(data=1, fsdp=2, seq=4))
   frames = feed.place(made_rows.batch(8), mesh)["frames"]
   assert frames.sharding.shard_shape(frames.shape)[:2] == (4, 6)
+
+
+def test_what_one_process_masked_is_masked_for_all():
+  """Two processes of a row, played by the two halves of the axis seq."""
+  mesh = mesh_lib.make(dict(data=1, fsdp=2, seq=4))
+  mask = made_rows.batch(8)["loss_mask"]
+  got = feed.agree("loss_mask", mask, mesh, feed.Share(0, 1, 0, 1))
+  np.testing.assert_array_equal(got, mask)
+  assert got.sharding.shard_shape(got.shape) == (4, 32)
+  seen = np.stack([mask, mask * (np.arange(32) > 15)], axis=1)
+  reduce = feed._over_seq("loss_mask", jax.NamedSharding(mesh, jax.P()))
+  np.testing.assert_array_equal(reduce(seen), mask * (np.arange(32) > 15))
 
 
 class Device:

@@ -128,6 +128,7 @@ def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):
   ({"optim.rates": (("^vision/", 1.0), ("", 1.0))}, r"'\^vision/' of config\.optim\.rates"),
   ({"model.llm.variant": "8B"}, r"config\.model\.llm\.variant"),
   ({"mesh.data": 3}, r"config\.mesh"),
+  (dict(checkpoint_every=0), r"config\.checkpoint_every=0 .* 1 or more"),
 ])
 def test_configs_that_cannot_be(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):

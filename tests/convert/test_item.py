@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints written slice by slice are read by training, and its checkpoints by conversion."""
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from filax.convert import item
+from filax.train import checkpoint
+
+RNG = np.random.default_rng(0)
+LEAVES = {
+  "llm/layers/mlp/up_proj/kernel": RNG.normal(size=(3, 5, 7)).astype(ml_dtypes.bfloat16),
+  "llm/layers/self_attn/k_proj/bias": np.zeros((3, 2, 4), np.float32),  # Zeros are stored, too.
+  "llm/norm/scale": RNG.normal(size=7).astype(np.float32),
+  "projector/image_newline": RNG.normal(size=7).astype(np.float16),
+}
+
+
+def written(folder):
+  writer = item.Writer(folder)
+  for path, x in LEAVES.items():
+    stacked = "layers" in path
+    leaf = writer.leaf(path, x.shape, x.dtype, stacked)
+    if stacked:
+      for i, layer in enumerate(x):
+        leaf[i] = layer
+    else:
+      leaf[...] = x
+  writer.close(dict(model=dict(llm=dict(name="qwen2")), rows=(1, 2)))
+  return folder
+
+
+def same(a, b):
+  assert a.dtype == b.dtype
+  np.testing.assert_array_equal(np.asarray(a), b)
+
+
+def test_training_reads_it(tmp_path):
+  params, missing, extra = checkpoint.restore_params(written(tmp_path / "run"))
+  assert (missing, extra) == ([], [])
+  for path, x in checkpoint.flat(params).items():
+    same(x, LEAVES[path])
+  assert checkpoint.read_config(tmp_path / "run") == dict(
+    model=dict(llm=dict(name="qwen2")), rows=[1, 2])
+
+
+def test_it_can_be_moved_and_laid_on_a_mesh(tmp_path):
+  written(tmp_path / "run").rename(tmp_path / "moved")
+  mesh = jax.make_mesh((7,), ("x",), devices=jax.devices()[:7])
+  layout = jax.sharding.NamedSharding(mesh, jax.P("x"))
+  like = {"llm": {"norm": {"scale": jax.ShapeDtypeStruct((7,), jnp.float32, sharding=layout)}}}
+  params, missing, extra = checkpoint.restore_params(tmp_path / "moved", like)
+  assert not missing and len(extra) == 3
+  same(params["llm"]["norm"]["scale"], LEAVES["llm/norm/scale"])
+
+
+def test_what_training_writes_is_read(tmp_path):
+  mesh = jax.make_mesh((5,), ("x",), devices=jax.devices()[:5])
+  layout = jax.sharding.NamedSharding(mesh, jax.P(None, "x"))
+  tree = {}
+  for path, x in LEAVES.items():
+    sharded = x.ndim == 3 and x.shape[1] == 5
+    item.nest(tree, path, jax.device_put(x, layout if sharded else None))
+  checkpoint.save_params(tmp_path, tree, dict(model={}))
+  step = item.step_folder(tmp_path)
+  digests = item.read_json(step, "data")["digests"]
+  shapes = item.shapes(step)
+  assert shapes.keys() == LEAVES.keys()
+  for path, x in LEAVES.items():
+    assert tuple(shapes[path].shape) == x.shape
+    same(item.read(step, path, digests[f"params/{path}"]), x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_digests_are_those_of_training(dtype):
+  x = RNG.normal(size=(3, 70, 11)).astype(dtype)
+  parts = sum(item.digest(layer, i * layer.size) for i, layer in enumerate(x)) % 2**32
+  assert int(checkpoint.digests(jnp.asarray(x))) == item.digest(x) == parts
+  assert item.FORMAT == checkpoint.FORMAT
+
+
+def test_damage_is_found(tmp_path):
+  step = item.step_folder(written(tmp_path / "run"))
+  with pytest.raises(ValueError, match="its digest differs"):
+    item.read(step, "llm/norm/scale", 1)
+  for file in (step / "state" / "d").iterdir():
+    file.write_bytes(b"\0" * file.stat().st_size)
+  with pytest.raises(ValueError, match="cannot be read"):
+    item.read(step, "llm/layers/mlp/up_proj/kernel")
+
+
+def test_no_checkpoint(tmp_path):
+  with pytest.raises(OSError, match="no checkpoint"):
+    item.step_folder(tmp_path)

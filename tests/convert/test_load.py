@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading straight onto a mesh: every process reads what its devices hold, and no more."""
+
+import dataclasses
+
+import jax
+import made_folders
+import numpy as np
+import pytest
+
+from filax import build
+from filax.convert import ConversionError, item, load, places, schemes
+from filax.parallel import mesh as mesh_lib
+from filax.parallel import rules
+
+MODEL = load.SMALL | dict(llm=dict(
+  name="qwen2", width=made_folders.WIDTH, depth=made_folders.DEPTH, heads=4, kv_heads=2, head_dim=4,
+  mlp=made_folders.MLP, vocab=made_folders.VOCAB))
+
+
+def planned(folder, **options):
+  source = load.source(made_folders.write(folder), ("llm",))
+  return load.plan(MODEL, [source], roles=("llm",), **options)
+
+
+def layout(found, **sizes):
+  """path -> sharding of every parameter on a mesh of eight devices."""
+  mesh = mesh_lib.make(sizes, jax.devices()[:8])
+  table = build.dims_table(MODEL)
+  return {
+    place.path: jax.sharding.NamedSharding(
+      mesh, rules.parameter_spec(table, place.path, place.shape)) for place in found.places}
+
+
+@pytest.mark.parametrize("sizes", [dict(fsdp=8), dict(fsdp=2, seq=2, tensor=2), dict(data=8)])
+def test_a_mesh_gets_the_same_numbers(sizes, tmp_path):
+  found = planned(tmp_path)
+  whole = item.flat(load.params(found))
+  spread = item.flat(load.params(found, layout(found, **sizes)))
+  assert whole.keys() == spread.keys()
+  for path, x in whole.items():
+    np.testing.assert_array_equal(np.asarray(spread[path]), np.asarray(x))
+    assert x.dtype == np.float32
+
+
+def test_a_process_reads_what_its_devices_hold(tmp_path):
+  found = planned(tmp_path)
+  shardings = layout(found, fsdp=8)
+  numbers = {}
+
+  def counted(tensor):
+    def get(index):
+      x = tensor.get(index)
+      numbers[tensor.name] = numbers.get(tensor.name, 0) + x.size
+      return x
+
+    return dataclasses.replace(tensor, get=get)
+
+  found.taken = {name: counted(tensor) for name, tensor in found.taken.items()}
+  mine = set(jax.devices()[2:4])  # A host of a pod of four.
+  held = 0
+  for place in found.places:
+    where = shardings[place.path].devices_indices_map(place.shape)
+    parts = {str(where[d]): where[d] for d in mine}
+    for index in parts.values():
+      x = load.piece(found, place, index, np.float32)
+      if "V" not in place.layout.ours:  # Padding rows are held, but in no file.
+        held += x.size
+  read = sum(n for name, n in numbers.items() if "embed" not in name and "lm_head" not in name)
+  assert read == held
+  assert numbers["model.layers.0.mlp.gate_proj.weight"] == made_folders.MLP * made_folders.WIDTH / 4
+
+
+def test_bfloat16_halves_what_is_held(tmp_path):
+  params = load.params(planned(tmp_path), dtype=jax.numpy.bfloat16)
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jax.numpy.bfloat16.dtype}
+
+
+def test_a_parameter_without_a_row_is_named():
+  shapes = {"llm/layers/mlp/new/kernel": jax.ShapeDtypeStruct((2, 3, 4), np.float32)}
+  with pytest.raises(ConversionError, match=r"llm/layers/mlp/new/kernel \(2, 3, 4\)"):
+    places.find(MODEL, shapes, 40)
+
+
+def test_a_component_without_a_table_is_named():
+  with pytest.raises(ValueError, match=r"Add filax/convert/mine\.py"):
+    places.part("llm", "mine")
+
+
+def test_every_tensor_has_one_name_in_every_scheme(tmp_path):
+  canonical = [name for place in planned(tmp_path).places for name in place.names]
+  for scheme in schemes.SCHEMES.values():
+    known = [scheme.file_name(name) for name in canonical]
+    known = [name for name in known if name is not None]
+    assert len(set(known)) == len(known)
+    assert [scheme.canonical(name) for name in known] in ([], canonical)
+
+
+def test_names_of_no_scheme():
+  with pytest.raises(ValueError, match="such as"):
+    schemes.detect(["h.0.attn"], ["llm.layers.0.mlp.up_proj.weight"])

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VideoChat-Flash in and out, against torch twins with the released parameter names."""
+
+import importlib.machinery
+import importlib.util
+import json
+import pathlib
+import sys
+
+import clips
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from released_flash import ENCODERS, TOKENS, released, tiny
+from safetensors.torch import load_file
+import small_checkpoint
+import torch
+from twins import umt as twin_umt
+
+from data_pipelines import chat, tokenizers
+import filax
+from filax import build
+from filax import convert as convert_package
+from filax.convert import from_torch, item, to_torch
+from filax.convert.hf_config import tuples
+from filax.infer import seen as seen_lib
+from filax.infer.generate import generate
+from filax.train import checkpoint
+
+
+def converted(out, **options):
+  report = from_torch.convert(from_torch.Request(out=out, **options))
+  config = tuples(item.read_json(item.step_folder(out), "config"))
+  return config["model"], checkpoint.restore_params(out)[0], report
+
+
+def towers():
+  """The torch code that is shipped beside an export."""
+  path = pathlib.Path(convert_package.__file__).parent / "templates" / "flash_towers.py.in"
+  loader = importlib.machinery.SourceFileLoader("flash_towers", str(path))
+  module = importlib.util.module_from_spec(
+    importlib.util.spec_from_loader("flash_towers", loader))
+  loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_released_folder_gives_its_logits(name, tied, tmp_path):
+  tower, projector, llm = released(tmp_path / "hub", name, tied)
+  model, params, report = converted(
+    tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"})
+  assert report["counts"]["consumed"] == len(load_file(tmp_path / "hub" / "model.safetensors"))
+  assert report["counts"]["unused_by_design"] == 0
+  assert build.build("llm", model["llm"]).tied == tied  # A head that is not there is tied.
+  whole = build.build_video_lm(model)
+  rng = np.random.default_rng(0)
+  size = whole.encoder.size
+  frames = rng.integers(0, 256, (8, size, size, 3)).astype(np.uint8)
+  text = rng.integers(0, 160, 10)
+  shown = 2 * whole.layout().tokens_per_group
+  tokens = np.concatenate([text[:4], np.zeros(shown, int), text[4:]]).astype(np.int32)[None]
+  index = np.full(tokens.shape, -1, np.int32)
+  index[0, 4:4 + shown] = np.arange(shown)
+  batch = dict(
+    frames=frames[None], frame_segment_ids=np.ones((1, 8), np.int32), tokens=tokens,
+    images=np.zeros((1, 0, size, size, 3), np.uint8), segment_ids=np.ones_like(tokens),
+    visual_index=index, positions=np.arange(tokens.shape[1], dtype=np.int32)[None])
+  ours = jax.jit(lambda p, b: whole.apply(
+    {"params": p}, whole.apply({"params": p}, b), method="logits"))(
+      params, {k: jnp.asarray(v) for k, v in batch.items()})
+  with torch.no_grad():
+    features = tower(twin_umt.standardised(frames.reshape(2, 4, size, size, 3)))
+    merged = towers().merge(features, 4 * TOKENS, 16)
+    x = llm.get_input_embeddings()(torch.tensor(tokens).long())
+    x[0, 4:4 + shown] = projector(merged).flatten(0, 1)
+    expected = llm(inputs_embeds=x).logits.numpy()
+  np.testing.assert_allclose(np.asarray(ours), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_there_and_back_is_exact(name, kind, tmp_path):
+  released(tmp_path / "hub", name, dtype=kind)
+  converted(tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"})
+  report = to_torch.convert(
+    to_torch.Request(tmp_path / "run", tmp_path / "out", "videochat-flash"))
+  before = load_file(tmp_path / "hub" / "model.safetensors")
+  after = load_file(tmp_path / "out" / "model-00001-of-00001.safetensors")
+  assert before.keys() == after.keys()
+  for key, x in before.items():
+    assert x.dtype == after[key].dtype and torch.equal(x, after[key]), key
+  hashes = lambda folder: {
+    t["name"]: t["sha256"]
+    for t in json.loads((folder / "conversion_report.json").read_text())["tensors"]}
+  assert hashes(tmp_path / "run") == hashes(tmp_path / "out")
+  assert report["counts"]["consumed"] == len(after)
+  _, again, _ = converted(tmp_path / "again", source=tmp_path / "out")
+  jax.tree.map(
+    np.testing.assert_array_equal, again, checkpoint.restore_params(tmp_path / "run")[0])
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_file_alone(name, tmp_path):
+  tower, clip = tiny(name)
+  state = dict(tower.state_dict())
+  blocks = {k: v for k, v in state.items() if k.startswith("blocks.0.")}
+  extra = {k.replace("blocks.0.", "blocks.2."): v for k, v in blocks.items()}  # Not read.
+  state |= extra
+  if name == "umt":
+    state = {f"encoder.{k.replace('vision_layernorm', 'norm')}": v for k, v in state.items()}
+    state["pool_norm.weight"] = torch.ones(4)
+  else:
+    state["clip_projector.norm1_q.weight"] = torch.ones(4)
+  torch.save(state, tmp_path / "tower.pt")
+  sets = {"encoder.name": name, "encoder.variant": "tiny"}
+  model, params, report = converted(tmp_path / "run", source=tmp_path / "tower.pt", sets=sets)
+  assert report["counts"]["unused_by_design"] == len(extra) + 1
+  encoder = build.build("encoder", model["encoder"])
+  frames = np.random.default_rng(0).integers(
+    0, 256, (2, clip, encoder.size, encoder.size, 3)).astype(np.uint8)
+  ours = encoder.apply({"params": params["encoder"]}, jnp.asarray(frames))
+  with torch.no_grad():
+    expected = tower(twin_umt.standardised(frames)).numpy()
+  np.testing.assert_allclose(
+    np.asarray(ours).reshape(expected.shape), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("frames", [1, 4])
+def test_the_shipped_towers_equal_the_twins(name, frames):
+  tower, _ = tiny(name)
+  module = towers()
+  spec = dict(build.build("encoder", dict(name=name, variant="tiny")).__dict__)
+  mine = module.TOWERS[name](spec)
+  mine.load_state_dict(tower.state_dict())
+  pictures = np.random.default_rng(0).integers(
+    0, 256, (frames, spec["size"], spec["size"], 3)).astype(np.uint8)
+  with torch.no_grad():
+    x = module.pixels(pictures)[None]
+    torch.testing.assert_close(
+      mine(x), tower(twin_umt.standardised(pictures[None])), atol=1e-5, rtol=1e-5)
+
+
+def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
+  video = clips.write(tmp_path / "a.mp4", 40)
+  changes = {
+    "model.encoder": dict(name="umt", variant="tiny"), "model.selector": dict(name="clips", size=4),
+    "model.merger": dict(name="tome", tokens=TOKENS),
+    "model.projector": dict(name="mlp", newline="none", pool_side=1),
+    "infer.selector": dict(name="clips", size=4), "infer.sampling.frames": 8}
+  run = small_checkpoint.write(tmp_path / "run", **changes)
+  model, params = filax.load(run)
+  seen = seen_lib.see(model, params, model.processor.read(video, model))
+  prompt, index = model.processor.prompt(chat.question("What is on red?"), [seen])
+  made = generate(
+    model, params, [prompt], table=seen.table[None], visual_index=[index],
+    **model.processor.settings(max_new_tokens=8))
+  to_torch.convert(to_torch.Request(
+    run, tmp_path / "out", "videochat-flash", tokenizer=tokenizers.load(run)))
+  sys.path.insert(0, str(tmp_path / "out"))
+  for name in ("fila_video", "flash_towers", "run_torch"):
+    sys.modules.pop(name, None)
+  tools = importlib.import_module("run_torch")
+  sys.path.remove(str(tmp_path / "out"))
+  ids, _ = tools.ask(
+    *tools.load(tmp_path / "out"), tools.Tokenizer(tmp_path / "out"), video, "What is on red?",
+    max_new_tokens=8)
+  assert ids == made.tokens[0] and len(set(ids)) > 1
