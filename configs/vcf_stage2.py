@@ -6,8 +6,8 @@
   filax train --config configs/vcf_stage2.py:debug --workdir runs/debug  # A laptop, a minute.
 
 As released: connector and language model 1e-5, encoder 2e-6, 256 samples a step, one epoch, 4 or 8
-frames a video. A single picture becomes an overview and up to 36 tiles of 64 tokens. Arguments as in
-stage 1.
+frames a video. A single picture becomes an overview and up to 36 tiles of 64 tokens. Arguments as
+in stage 1.
 """
 
 from configs import common

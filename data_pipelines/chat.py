@@ -234,7 +234,8 @@ class _Writer:
 
   def visual(self, size: int):
     self._spans.append((self._size, self._size + size))
-    self._add(np.full(size, self.tokenizer.pad_id), np.zeros(size, bool), np.zeros(size, bool), text=False)
+    no = np.zeros(size, bool)
+    self._add(np.full(size, self.tokenizer.pad_id), no, no, text=False)
 
   def done(self, marks: bool) -> Encoded:
     """`marks`: every start, end and newline token is learnt, wherever it stands (LLaVA's rule)."""

@@ -78,8 +78,9 @@ def views(width: int, height: int, images: Mapping, size: int, alone: bool) -> V
 
 def canvas(
     width: int, height: int, tiles: int, size: int, side: int) -> tuple[int, int]:
-  """Rows and columns of the canvas of at most `tiles` tiles, `side` along a side, that keeps most of the pixels; of
-  equals the one that wastes least, then the narrower one (LLaVA's select_best_resolution)."""
+  """Rows and columns of the canvas of at most `tiles` tiles, `side` along a side, that keeps most
+  of the pixels; of equals the one that wastes least, then the narrower one (LLaVA's
+  select_best_resolution)."""
   best = None
   for columns in range(1, min(tiles, side) + 1):
     for rows in range(1, min(tiles // columns, side) + 1):

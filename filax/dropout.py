@@ -46,10 +46,11 @@ PRESETS = {
 def parse(dropout: str | Sequence, depth: int) -> Stages:
   """config.model.llm.dropout, a preset's name or ((layer, kind, ratio), ...), as stages.
 
-  The latter may be written "4:uniform:0.75,18:attention:0.25". Raises ValueError unless layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
+  The latter may be written "4:uniform:0.75,18:attention:0.25", or with "+". Raises
+  ValueError unless layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
   """
   if isinstance(dropout, str) and ":" in dropout:
-    dropout = [_written(entry) for entry in dropout.split(",")]
+    dropout = [_written(entry) for entry in dropout.replace("+", ",").split(",")]
   if isinstance(dropout, str):
     if dropout not in PRESETS:
       raise ValueError(

@@ -195,6 +195,14 @@ class VideoLM(nn.Module):
       x, visual = splice(x, table, visual_index), visual_index >= 0
     return self.llm.read(x, lengths, visual, keep, room, spare, chunk)
 
+  def last_attention(
+    self, tokens: Int[Array, "B L"], table: Float[Array, "B M D"],
+    visual_index: Int[Array, "B L"],
+  ) -> Float[Array, "layers B L"]:
+    """How much the last token of prompts of equal length attends to every place in every layer,
+    mean over heads."""
+    return self.llm.attended(splice(self.llm.embed(tokens), table, visual_index))
+
   def head(self) -> Float[Array, "D V"]:
     return self.llm.head()
 

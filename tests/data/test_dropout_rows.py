@@ -72,7 +72,7 @@ def test_a_sample_that_leaves_too_much_is_listed_with_its_reason(folder):
   assert dropout.room(RowShape(*rows[0]), DROPS)[1] < 48
   assert len(pipe.report["no_room"]) == len(pipe.report["too_long"]) > 0
   assert "text and kept visual tokens are left after layer" in pipe.report["no_room"][0]
-  with pytest.raises(ValueError, match="where rows have .* places"):
+  with pytest.raises(ValueError, match=r"where rows have .* places"):
     pipeline(folder, layout=DROPS, rows=rows, too_long="error")
 
 

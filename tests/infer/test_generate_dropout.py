@@ -4,6 +4,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from parity.twins.dropout import Decoder
 import pytest
 import small_checkpoint
 
@@ -11,7 +12,6 @@ from filax.build import build_video_lm
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate
 from filax.spec import TEXT
-from parity.twins.dropout import Decoder
 
 LENGTHS, STAGES = (8, 16, 24, 32, 48), ((1, "uniform", 0.75), (2, "attention", 0.25))
 CHANGES = {"model.llm.vocab": 120}

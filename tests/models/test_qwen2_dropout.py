@@ -4,13 +4,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from parity.twins.dropout import Decoder
 import pytest
 
 from filax import dropout
 from filax.build import build
 from filax.ops import drop
 from filax.parallel import mesh, zigzag
-from parity.twins.dropout import Decoder
 
 STAGES = ((1, "uniform", 0.75), (2, "attention", 0.25))
 SAMPLES = ((3, 16, 6, (0, 4)), (2, 21, 7, (5,)), (5, 0, 4, ()))  # head, visual, tail, queries.

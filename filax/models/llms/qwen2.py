@@ -282,6 +282,18 @@ class Qwen2(nn.Module):
     scores = constrain(drop.scores(q, k, drop.at_queries(row), tuple(at)), "batch -")
     return scores if order is None else scores[:, jnp.argsort(jnp.asarray(order))]
 
+  def attended(self, x: Float[Array, "B L D"]) -> Float[Array, "layers B L"]:
+    """`scores` of every layer, asked by the last place; nothing is dropped."""
+    batch, length, _ = x.shape
+    place = jnp.broadcast_to(jnp.arange(length), (batch, length))
+    row = drop.Row(
+      jnp.ones_like(place), place, jnp.zeros((batch, length), bool), place[:, -1:])
+    found = []
+    for n in range(self.depth):
+      found.append(self.scores(x, row, n))
+      x, _ = self.blocks(x, place, start=n, stop=n + 1)
+    return jnp.stack(found)
+
   def _probe(self, x, positions, layer: int, seq: str):
     """Queries and keys of x as `layer` computes them."""
     return self.stack.at(
