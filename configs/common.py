@@ -141,7 +141,8 @@ def shrink(c: ConfigDict) -> ConfigDict:
     c.data.tokenizer = f"{DEBUG_CORPUS}/tokenizer.model"
     c.data.sampling = dict(name="uniform", frames=frames, phase="ends")
     segments = 3 if c.data.packing else 1
-    c.data.rows = ((segments * frames, 0, segments * 128, segments),)
+    length = 128 if c.data.time_prompt == "none" else 256
+    c.data.rows = ((segments * frames, 0, segments * length, segments),)
     c.infer.sampling = dict(name="uniform", frames=4 * frames, phase="ends")
     c.infer.max_new_tokens = 16
     if "scenes" in c.infer.selector:

@@ -3,11 +3,14 @@
 
 import importlib
 
+from absl import logging
 import jax
 import pytest
 
+from data_pipelines.loader import Pipeline
+from data_pipelines.synthesis import toy
 from filax import build
-from filax.train import optim, start
+from filax.train import loop, optim, start
 
 ARGS = ("", "model=2B", "encoder=internvideo2")
 VISION = {"L-224": 290_479_104, "L-448": 290_479_104}
@@ -64,3 +67,20 @@ def test_dropout_is_an_argument():
   assert config(3, "dropout=uniform0_attention,debug").model.llm.dropout.startswith("1:uniform")
   with pytest.raises(ValueError, match="no model=8B"):
     config(3, "model=8B")
+
+
+def test_debug_trains_packed_rows_with_dropout(tmp_path):
+  """From videos to a saved step: planner, rows, shortened loss, on eight devices."""
+  logging.set_verbosity(logging.ERROR)
+  corpus = toy.tiny_corpus(tmp_path / "corpus")
+  c = config(3, "dropout=uniform0_attention,packed,debug")
+  c.data.train = ((f"{corpus}/manifest.json", "all"),)
+  c.data.tokenizer = f"{corpus}/tokenizer.model"
+  c.batch, c.steps = 2, 2
+  c.mesh = dict(data=1, fsdp=2, seq=4, tensor=1)
+  pipeline = Pipeline(
+    c.data, build.build_video_lm(c.model).layout(), c.seed, c.batch, tmp_path / "quarantine.jsonl")
+  (shape,) = pipeline.row_shapes
+  assert len(shape.room) == 2 and shape.room[1] < shape.room[0] < shape.length
+  summary = loop.run(c.lock(), tmp_path, pipeline)
+  assert summary["steps"] == 2 and summary["loss"] > 0 and summary["num_bad"] == 0
