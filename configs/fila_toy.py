@@ -48,7 +48,7 @@ def _stage1(c, corpus: str):
   c.data.template = "plain"
   c.data.sampling.frames = SIZE
   c.data.packing, c.data.rows = True, ((GROUPS * SIZE, 0, 80, GROUPS),)
-  c.batch, c.steps = 8, 800
+  c.batch, c.steps = 8, 600
 
 
 def _stage2(c, corpus: str):
@@ -57,4 +57,4 @@ def _stage2(c, corpus: str):
   c.data.sampling.frames = GROUPS * SIZE
   c.data.rows = ((GROUPS * SIZE, 0, 112, 1),)
   c.optim.rates = (("^encoder/", 0.0), *c.optim.rates)
-  c.batch, c.steps = 8, 2000
+  c.batch, c.steps = 8, 3000

@@ -37,6 +37,8 @@ CHOICES = dict(shape=len(SHAPES), colour=len(COLOURS) - 1)  # No shape has its b
 DESCRIBE = "Describe the video."
 FPS = 2
 SIDE = 48  # Pixels.
+BT601 = np.array([
+  [65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 SLOTS = 24  # Frames that training samples from a video at even times.
 # Intervals between such frames that a long scene lasts at least: with 3 it holds 3 of them at any
 # phase, hence 2 of some group of 3; what exceeds 3 allows for frames that reach from end to end.
@@ -136,8 +138,8 @@ def _inside(shape: str, centre: np.ndarray, radius: float, side: int) -> np.ndar
 def write_video(path: pathlib.Path, frames: np.ndarray, fps: int = FPS) -> None:
   """Writes H.264 at `path`; a half-written file never has that name.
 
-  On one machine the same frames give the same bytes: hence the conversion to yuv420p here, since
-  the one inside PyAV's encoder differs from run to run.
+  The same frames give the same bytes: hence the conversion here, since swscale's differs from run
+  to run on pictures this narrow.
   """
   part = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
   options = dict(crf="23", preset="veryfast", g="20")
@@ -146,11 +148,19 @@ def write_video(path: pathlib.Path, frames: np.ndarray, fps: int = FPS) -> None:
     stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
     stream.thread_count = 1
     for i, picture in enumerate(frames):
-      frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+      frame = av.VideoFrame.from_ndarray(_yuv420(picture), format="yuv420p")
       frame.pts, frame.time_base = i, Fraction(1, fps)
       out.mux(stream.encode(frame))
     out.mux(stream.encode())
   part.replace(path)
+
+
+def _yuv420(picture: np.ndarray) -> np.ndarray:
+  """uint8 RGB [h w 3] -> the planes of 8-bit BT.601 video in limited range, uint8 [3h/2 w]."""
+  y, u, v = np.moveaxis(picture @ BT601.T + (16, 128, 128), -1, 0)
+  halved = [x.reshape(x.shape[0] // 2, 2, -1, 2).mean((1, 3)) for x in (u, v)]
+  planes = np.concatenate([y.ravel(), *(x.ravel() for x in halved)])
+  return np.round(planes).astype(np.uint8).reshape(-1, picture.shape[1])
 
 
 def questions(shots: Sequence[Shot]) -> list[tuple[str, str, str]]:
