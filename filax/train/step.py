@@ -43,8 +43,8 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
     else:
       segments = batch["keep"].shape[-1]
       total, count = losses.sample_mean(nll, mask, left["segment_ids"], segments)
-    held = contents({**batch, "loss_mask": mask})
-    return total, {"count": count, "hits": (hit * mask).sum(), **held}
+    return total, {
+      "count": count, "hits": (hit * mask).sum(), **contents({**batch, "loss_mask": mask})}
 
   return loss
 
