@@ -55,11 +55,11 @@ class Attention(nn.Module):
     seq = probe or "seq"
     q = Dense((self.heads, self.head_dim), name="q_proj", **types)(x)
     k = Dense((self.kv_heads, self.head_dim), name="k_proj", **types)(x)
+    v = Dense((self.kv_heads, self.head_dim), name="v_proj", **types)(x)
     q = rope.rotate(constrain(q, f"batch {seq} heads -"), *turn)
     k = rope.rotate(constrain(k, f"batch {seq} kv_heads -"), *turn)
     if probe:
       return q, k
-    v = Dense((self.kv_heads, self.head_dim), name="v_proj", **types)(x)
     attend, kv_at = sequence.attend(*self.attend), at
     if cache is not None:
       attend = attention.kind(self.attend[0])
