@@ -64,7 +64,7 @@ def test_ulysses_needs_heads(arrays):
 
 
 def test_unknown_names_are_listed():
-  with pytest.raises(ValueError, match="config.model.llm.sequence='rings' is unknown"):
+  with pytest.raises(ValueError, match=r"config.model.llm.sequence='rings' is unknown"):
     sequence.attend("dense", "rings")
-  with pytest.raises(ValueError, match="config.model.llm.attention='flash' is unknown"):
+  with pytest.raises(ValueError, match=r"config.model.llm.attention='flash' is unknown"):
     sequence.attend("flash", "gather")
