@@ -21,6 +21,7 @@ import filax
 from filax.convert import from_torch, to_torch
 from filax.infer import seen as seen_lib
 from filax.infer.generate import generate
+from filax.spec import TEXT
 from filax.train import checkpoint
 
 QUESTION = "What shape is on red?"
@@ -85,6 +86,24 @@ def test_run_torch_gives_the_tokens_of_chat(name, video, tmp_path):
   ids, _ = tools.ask(
     model, settings, weight, tools.Tokenizer(folder), video, QUESTION, max_new_tokens=8)
   assert ids == expected and len(set(ids)) > 1
+
+
+@pytest.mark.parametrize("template", ["chatml", "brief", "plain"])
+@pytest.mark.parametrize("time_prompt", ["none", "fila", "llava"])
+def test_the_prompt_is_that_of_chat(template, time_prompt, video, tmp_path):
+  run, folder = exported(tmp_path, **{
+    "data.template": template, "data.time_prompt": time_prompt, "data.system": "You see."})
+  model, params = filax.load(run)
+  seen = seen_lib.see(model, params, model.processor.read(video, model))
+  expected, index = model.processor.prompt(chat.question(QUESTION), [seen])
+  tools = program(folder)
+  settings = json.loads((folder / "config.json").read_text())["fila_config"]
+  tokenizer, times = tools.Tokenizer(folder), seen.visual.times
+  before, after = tools.prompt(
+    tokenizer, settings, QUESTION, seen.visual.duration, times, seen.visual.group_times)
+  shown = np.flatnonzero(index != TEXT)
+  assert before == expected[:shown[0]] and after == expected[shown[-1] + 1:]
+  assert tools.stops(tokenizer, settings) == list(model.processor.stop)
 
 
 @pytest.mark.parametrize("form", ["hf-remote", "llava"])
