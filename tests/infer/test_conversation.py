@@ -53,8 +53,7 @@ def test_the_prompt_shows_the_video_before_the_question(loaded, video):
   assert index[shown].tolist() == [*range(2 * layout.tokens_per_group), seen.rows]  # + newline
   decode = lambda ids: model.processor.tokenizer.decode(ids, skip_special=False)
   assert decode(tokens[: shown[0]]) == "<|im_start|>"
-  assert decode(tokens[shown[-1] + 1:]) == (
-    f"\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n")
+  assert decode(tokens[shown[-1] + 1:]) == f"{QUESTION}<|im_end|>"
 
 
 def test_a_time_prompt_tells_the_times_of_what_was_selected(loaded, video):
