@@ -130,6 +130,10 @@ def shrink(c: ConfigDict) -> ConfigDict:
   with c.unlocked():
     for role in ("encoder", "llm"):
       c.model[role].variant, c.model[role].remat = "tiny", "none"
+    if "tokens" in c.model.merger:
+      c.model.merger.tokens = 4
+    if c.model.llm.get("dropout", "off") != "off":
+      c.model.llm.dropout = "1:uniform:0.75,2:attention:0.25"
     c.model.dtype = "float32"
     groups = 2
     frames = groups * c.model.selector.size
@@ -137,8 +141,10 @@ def shrink(c: ConfigDict) -> ConfigDict:
     c.data.tokenizer = f"{DEBUG_CORPUS}/tokenizer.model"
     c.data.sampling = dict(name="uniform", frames=frames, phase="ends")
     segments = 3 if c.data.packing else 1
-    c.data.rows = ((segments * frames, 0, segments * 128, segments),)
-    c.infer.sampling.frames, c.infer.max_new_tokens = 4 * frames, 16
+    length = 128 if c.data.time_prompt == "none" else 256
+    c.data.rows = ((segments * frames, 0, segments * length, segments),)
+    c.infer.sampling = dict(name="uniform", frames=4 * frames, phase="ends")
+    c.infer.max_new_tokens = 16
     if "scenes" in c.infer.selector:
       c.infer.selector.scenes = groups
     c.init_from, c.debug_corpus = "", DEBUG_CORPUS

@@ -39,11 +39,13 @@ class Visual:
 @dataclasses.dataclass(frozen=True)
 class Encoded:
   """tokens i32 [L] (a visual's positions hold the pad id); labels bool [L], True where the token
-  itself is learnt; spans: start and stop of every visual, in the order they are shown."""
+  itself is learnt; spans: start and stop of every visual, in the order they are shown; answers bool
+  [L], True for the words of an answer."""
 
   tokens: np.ndarray
   labels: np.ndarray
   spans: tuple[tuple[int, int], ...]
+  answers: np.ndarray
 
 
 def encode(
@@ -103,10 +105,19 @@ def _llava(visual: Visual) -> tuple[str, str]:
     "questions related to this video."), ""
 
 
+def _vcf(visual: Visual) -> tuple[str, str]:
+  return (
+    f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
+    "uniformly sampled from it. "), ""
+
+
 # name -> f(video) -> (text right after the visual, text at the end of the turn that shows it).
-# fila: FiLA-Video App. D, of groups. llava: LLaVA-Video's time instruction, of frames.
+# fila: FiLA-Video App. D, of groups. llava: LLaVA-Video's time instruction, of frames. vcf:
+# VideoChat-Flash's, as in training; vcf_released: as its released inference joins it.
 TIME_PROMPTS: dict[str, Callable[[Visual], tuple[str, str]]] = {
-  "none": lambda visual: ("", ""), "fila": _fila, "llava": _llava}
+  "none": lambda visual: ("", ""), "fila": _fila, "llava": _llava, "vcf": _vcf,
+  "vcf_released": _vcf}
+JOINED = ("vcf_released",)  # No newline between the sentence and the question.
 
 
 def _turns(turns, system: str, time_prompt: str, visuals) -> list[Turn]:
@@ -135,13 +146,16 @@ def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 def _timed(parts, time_prompt: str, visuals) -> tuple[str | int, ...]:
   """Puts the sentences about the times of the videos into a turn."""
-  out, ends = [], ""
+  out, ends, joins = [], "", False
   for part in parts:
+    if joins and isinstance(part, str):
+      part, joins = part.removeprefix("\n"), False
     out.append(part)
     if not isinstance(part, str) and len(visuals[part].group_times):
       after, end = TIME_PROMPTS[time_prompt](visuals[part])
       out.append(after)
       ends += end
+      joins = time_prompt in JOINED
   return (*out, ends)
 
 
@@ -201,9 +215,10 @@ class _Writer:
     self.tokenizer, self.labels = tokenizer, labels
     self._size, self._spans = 0, []
     self._tokens, self._flags, self._text = [], [], []  # Runs: ids, labels, whether it is text.
+    self._answers = []
 
   def control(self, name: str, label: bool = False):
-    self._add([self.tokenizer.special(name)], [label])
+    self._add([self.tokenizer.special(name)], [label], [False])
 
   def text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
     """head + body in one call. Body starts where the tokens part from those of the head alone."""
@@ -214,11 +229,13 @@ class _Writer:
       cut = [*same, False].index(False)
     elif head:
       cut = len(ids)
-    self._add(ids, [head_label] * cut + [body_label] * (len(ids) - cut))
+    rest = [body_label] * (len(ids) - cut)
+    self._add(ids, [head_label] * cut + rest, [False] * cut + rest)
 
   def visual(self, size: int):
     self._spans.append((self._size, self._size + size))
-    self._add(np.full(size, self.tokenizer.pad_id), np.zeros(size, bool), text=False)
+    no = np.zeros(size, bool)
+    self._add(np.full(size, self.tokenizer.pad_id), no, no, text=False)
 
   def done(self, marks: bool) -> Encoded:
     """`marks`: every start, end and newline token is learnt, wherever it stands (LLaVA's rule)."""
@@ -229,10 +246,11 @@ class _Writer:
       ids = [self.tokenizer.special(name) for name in (START, END)]
       ids += newline if len(newline) == 1 else []
       flags |= np.isin(tokens, ids) & join(self._text, bool)
-    return Encoded(tokens, flags, tuple(self._spans))
+    return Encoded(tokens, flags, tuple(self._spans), join(self._answers, bool))
 
-  def _add(self, ids, labels, text: bool = True):
+  def _add(self, ids, labels, answers, text: bool = True):
     self._tokens.append(ids)
+    self._answers.append(answers)
     self._flags.append(labels)
     self._text.append(np.full(len(ids), text))  # The pad of a visual may share an id with a mark.
     self._size += len(ids)

@@ -12,6 +12,7 @@ from data_pipelines.images import Views
 from data_pipelines.probe import Probe
 from data_pipelines.records import Sample, Timeline
 from data_pipelines.tokenizers import Tokenizer
+from filax import dropout
 from filax.spec import VisualLayout
 
 
@@ -72,12 +73,30 @@ class Composer:
       sample, self.tokenizer, template=data["template"], system=data["system"],
       labels=data["labels"], time_prompt=data["time_prompt"], visuals=[s.visual for s in shown])
 
-  def size(self, sample: Sample, number: int, epoch: int) -> tuple[int, int, int]:
-    """What the sample takes of a row: tokens, frames, images."""
+  @property
+  def columns(self) -> int:
+    """How many figures `size` gives."""
+    stages = len(self.layout.stages)
+    return 3 + stages + 1 if stages else 3
+
+  def size(self, sample: Sample, number: int, epoch: int) -> tuple[int, ...]:
+    """What the sample takes of a row: tokens, frames, images; with visual dropout also the tokens
+    left after every stage, and the query positions."""
     shown = self.shown(sample, number, epoch)
-    text = [dataclasses.replace(s, visual=dataclasses.replace(s.visual, tokens=0)) for s in shown]
-    tokens = len(self.encode(sample, text).tokens) + sum(s.visual.tokens for s in shown)
-    return tokens, sum(s.frames for s in shown), sum(s.images for s in shown)
+    text = [dataclasses.replace(s, visual=dataclasses.replace(s.visual, tokens=1)) for s in shown]
+    encoded, visual = self.encode(sample, text), sum(s.visual.tokens for s in shown)
+    words = len(encoded.tokens) - len(shown)
+    size = (words + visual, sum(s.frames for s in shown), sum(s.images for s in shown))
+    if not self.layout.stages:
+      return size
+    queries, kept = self.dropped(encoded, visual)
+    return *size, *(words + int(count) for count in kept), len(queries)
+
+  def dropped(self, encoded: Encoded, visual: int) -> tuple[np.ndarray, np.ndarray]:
+    """(query positions [n], counts kept after every stage [stages]) of a sample with `visual`
+    visual tokens."""
+    queries = dropout.queries(encoded.labels, encoded.answers, self.layout.queries)
+    return queries, dropout.kept([visual], self.layout.stages, [len(queries) > 0])[:, 0]
 
   def _video(self, timeline: Timeline, phase: float) -> Shown:
     extent = sampling.extent(timeline, self.probes)

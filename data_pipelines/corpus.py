@@ -57,7 +57,7 @@ def _content(manifest: str) -> str:
 
 
 class Sizes:
-  """sizes(epoch) -> i64 [samples, 3]: tokens, frames and images of every sample. Picklable.
+  """sizes(epoch) -> i64 [samples, columns]: what Composer.size says of every sample. Picklable.
 
   Measured by encoding the texts; remembered under `folder` ("" = not), as long as nothing changes
   that the sizes depend on (`digest`).
@@ -81,7 +81,7 @@ class Sizes:
     path = pathlib.Path(self.folder) / f"sizes-{self.digest[:32]}-{epoch}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
       sizes = np.load(path, allow_pickle=False)
-      if sizes.shape == (len(self.samples), 3):
+      if sizes.shape == (len(self.samples), self.composer.columns):
         return sizes
     sizes = self._measured(epoch)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -93,7 +93,7 @@ class Sizes:
     return sizes
 
   def _measured(self, epoch: int) -> np.ndarray:
-    sizes = np.zeros((len(self.samples), 3), np.int64)
+    sizes = np.zeros((len(self.samples), self.composer.columns), np.int64)
     began = said = time.monotonic()
     for n, sample in enumerate(self.samples):
       sizes[n] = self.composer.size(sample, n, epoch)

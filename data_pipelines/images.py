@@ -5,6 +5,8 @@
   pad     one view; padded with grey to a square first
   anyres  an overview (squashed) and the tiles of an enlarged, black-padded copy, if it is the
           sample's only picture; otherwise like pad (LLaVA-OneVision)
+  anyres_nopad  an overview and the tiles of a copy that fills its canvas, aspect ratio not kept, if
+          it is the sample's only picture; otherwise padded with the mean colour (VideoChat-Flash)
 
 LLaVA tries canvases up to 6 x 6 tiles and shrinks the features of those with more than 9 by
 interpolation. Here canvases of more than `tiles` tiles are not tried, so no feature is ever
@@ -19,7 +21,9 @@ from PIL import Image
 
 from data_pipelines.media import GREY
 
-MODES = ("squash", "pad", "anyres")
+MODES = ("squash", "pad", "anyres", "anyres_nopad")
+MEAN = (123, 116, 103)  # Of ImageNet, truncated.
+NOPAD_SIDE = 6  # Tiles along a side at most under anyres_nopad.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Views:
 
   def unpad(self, mosaic: np.ndarray) -> np.ndarray:
     """Cuts the places that show padding off a mosaic [H W]: equal margins, rounded down."""
+    if self.mode == "anyres_nopad":
+      return mosaic
     high, wide = mosaic.shape
     if self.width * high > wide * self.height:  # Wider than the canvas: padded above and below.
       margin = (high - self.height * wide // self.width) // 2
@@ -61,18 +67,23 @@ def views(width: int, height: int, images: Mapping, size: int, alone: bool) -> V
       f"config.data.images.mode={mode!r} is unknown. Set it to one of {', '.join(MODES)}.")
   if tiles < 1:
     raise ValueError(f"config.data.images.tiles={tiles} leaves no picture. Set it to 1 or more.")
-  if mode != "anyres" or not alone:
+  if mode == "anyres_nopad" and not alone:
+    return Views("pad_mean", width, height)
+  if not mode.startswith("anyres") or not alone:
     return Views("pad" if mode == "anyres" else mode, width, height)
-  rows, columns = canvas(width, height, tiles, size)
+  rows, columns = canvas(
+    width, height, tiles, size, NOPAD_SIDE if mode == "anyres_nopad" else tiles)
   return Views(mode, width, height, rows, columns)
 
 
-def canvas(width: int, height: int, tiles: int, size: int) -> tuple[int, int]:
-  """Rows and columns of the canvas of at most `tiles` tiles that keeps most of the pixels; of
-  equals the one that wastes least, then the narrower one (LLaVA's select_best_resolution)."""
+def canvas(
+    width: int, height: int, tiles: int, size: int, side: int) -> tuple[int, int]:
+  """Rows and columns of the canvas of at most `tiles` tiles, `side` along a side, that keeps most
+  of the pixels; of equals the one that wastes least, then the narrower one (LLaVA's
+  select_best_resolution)."""
   best = None
-  for columns in range(1, tiles + 1):
-    for rows in range(1, tiles // columns + 1):
+  for columns in range(1, min(tiles, side) + 1):
+    for rows in range(1, min(tiles // columns, side) + 1):
       wide, high = columns * size, rows * size
       scale = min(wide / width, high / height)
       kept = min(int(width * scale) * int(height * scale), width * height)
@@ -85,13 +96,15 @@ def canvas(width: int, height: int, tiles: int, size: int) -> tuple[int, int]:
 def pixels(picture: np.ndarray, views: Views, size: int) -> np.ndarray:
   """A picture u8 [h w 3] as its views u8 [count size size 3], Pillow's bicubic."""
   image = Image.fromarray(picture)
-  if views.mode == "pad":
+  if views.mode.startswith("pad"):
     side = max(image.size)
-    image = _centred(image, (side, side), (GREY,) * 3)
+    image = _centred(image, (side, side), MEAN if views.mode == "pad_mean" else (GREY,) * 3)
   first = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))[None]
   if not views.tiles:
     return first
   wide, high = views.columns * size, views.rows * size
+  if views.mode == "anyres_nopad":
+    image = image.resize((wide, high), Image.Resampling.BICUBIC)
   scale = min(wide / image.width, high / image.height)
   fitted = [min(-int(-side * scale // 1), most)
             for side, most in zip(image.size, (wide, high), strict=True)]

@@ -24,10 +24,12 @@ from data_pipelines.index import MediaIndex, media_of
 from data_pipelines.materialise import Materialise
 from data_pipelines.media import Limits
 from data_pipelines.planning import Planner, PlanRow
+from filax import dropout
 from filax.spec import VisualLayout
 
 _ENDLESS = 1 << 48  # Rows; the epochs never end.
 _DECIDE = ("template", "system", "labels", "time_prompt", "sampling", "images")  # Sizes and text.
+_LAYOUT, _ROW = 5, 6  # Fields of a layout and a row that always decide; the rest is of dropout.
 
 
 class Pipeline:
@@ -62,16 +64,19 @@ class Pipeline:
     self._composer = Composer(data, layout, self.tokenizer, self.probes, seed)
     facts = dict(
       version=1, corpus=found.digest, tokenizer=self.tokenizer.fingerprint,
-      layout=dataclasses.astuple(layout), **{k: data[k] for k in _DECIDE})
+      layout=dataclasses.astuple(layout)[:_LAYOUT], **{k: data[k] for k in _DECIDE})
+    if layout.stages:
+      facts |= dict(dropout=[dataclasses.astuple(s) for s in layout.stages], asks=layout.queries)
     self._sizes = corpus.Sizes(
       self._composer, self.samples, folder, self._measure_digest(facts))
+    self.row_shapes = planning.with_dropout(self.row_shapes, layout, self._sizes(0))
     self._check(self._sizes(0))
     self._planner = Planner(
       self._sizes, self.row_shapes, batch=batch, seed=seed, packing=data["packing"],
       vary=self._composer.vary)
     self.fingerprint = planning.fingerprint(
       **facts, seed=seed, batch=batch, packing=data["packing"], sizes=self._sizes(0),
-      rows=[dataclasses.astuple(shape) for shape in self.row_shapes])
+      rows=[dataclasses.astuple(s)[:None if s.room else _ROW] for s in self.row_shapes])
     self.report = self._report(found)
 
   def rows(self, epoch: int) -> int:
@@ -159,13 +164,24 @@ class Pipeline:
     if not len(over):
       return
     worst = over[0] if self.data["too_long"] == "error" else over[sizes[over, 0].argmin()]
-    tokens, frames, images = sizes[worst]
+    tokens, frames, images = sizes[worst, :3]
     last = self.row_shapes[-1]
+    if reason := self._no_room(sizes[worst]):
+      raise ValueError(
+        f"{len(over)} of {len(sizes)} samples fit in no row; {self.samples[worst].origin}: "
+        f"{reason}")
     raise ValueError(
       f"{len(over)} of {len(sizes)} samples fit in no row; {self.samples[worst].origin} needs "
       f"{tokens} positions, {frames} frames and {images} images, and the longest row has "
       f"{last.length}, {last.frames} and {last.images}. Set config.data.rows to larger rows, or "
       "config.data.too_long to skip.")
+
+  def _no_room(self, size: np.ndarray) -> str:
+    """Why visual dropout leaves too much of a sample that otherwise fits; "" if that is not why."""
+    last, stages = self.row_shapes[-1], self.layout.stages
+    if not stages or (size[:3] > planning.capacity(last)[:3]).any():
+      return ""
+    return dropout.fits(size[3:3 + len(stages)], last.room, stages)
 
   def _report(self, found: corpus.Corpus) -> dict[str, Any]:
     sizes, epoch = self._sizes(0), self._planner.epoch(0)
@@ -177,6 +193,8 @@ class Pipeline:
     return full | dict(
       samples=len(self.samples), bad_records=[str(bad) for bad in found.report.bad],
       excluded=found.excluded, too_long=[self.samples[n].origin for n in epoch.left_out],
+      no_room=[f"{self.samples[n].origin}: {reason}" for n in epoch.left_out
+               if (reason := self._no_room(sizes[n]))],
       unreadable=sum(bool(probe.error) for probe in self.probes.values()), media=len(self.probes),
       rows=int(per_shape.sum()), rows_of_shape=per_shape.tolist(), suggest=self.suggest,
       mean_tokens=float(sizes[:, 0].mean()), mean_frames=float(sizes[:, 1].mean()))

@@ -58,7 +58,10 @@ class Materialise:
       place.segment, place.position = segment, 0
       try:
         shown = self.composer.shown(sample, number, row.epoch)
-        place.write_text(self.composer.encode(sample, shown), shown, self.composer.layout)
+        encoded = self.composer.encode(sample, shown)
+        place.write_text(encoded, shown, self.composer.layout)
+        if self.composer.layout.stages:
+          place.write_dropout(*self.composer.dropped(encoded, _visual(encoded)))
         errors = [error for timeline in shown if (error := self._show(sample, timeline, place))]
       except Exception as error:  # A defect of ours, not of a file: the run goes on all the same.
         errors = [f"{type(error).__name__}: {error}"]
@@ -103,7 +106,7 @@ class _Place:
 
   def __init__(self, out: Row, shape: RowShape, first: int):
     self.out, self.shape, self.first = out, shape, first
-    self.token = self.frame = self.image = 0
+    self.token = self.frame = self.image = self.query = 0
     self.segment = self.position = 0
 
   def write_text(self, encoded: Encoded, shown: Sequence[Shown], layout):
@@ -125,6 +128,14 @@ class _Place:
         timeline.pattern, first, newline)
       frame, image = frame + timeline.frames, image + timeline.images
     self.token = here.stop
+
+  def write_dropout(self, queries: np.ndarray, kept: np.ndarray):
+    """The query positions of the sample written last, and how much of it stays."""
+    end = self.query + len(queries)
+    start = self.token - (self.out["segment_ids"] == self.segment).sum()
+    self.out["queries"][self.query:end] = start + queries
+    self.out["keep"][:, self.segment - 1] = kept
+    self.query = end
 
   def take(self, shown: Shown) -> "_Slots":
     """The slots of a timeline's pictures, marked as the sample's."""
@@ -155,6 +166,11 @@ class _Slots:
 
   def fill(self, grey: int):
     self.pixels[:] = grey
+
+
+def _visual(encoded: Encoded) -> int:
+  """How many visual tokens a sample has."""
+  return sum(stop - start for start, stop in encoded.spans)
 
 
 def _culprit(timeline: Timeline, message: str) -> str:

@@ -15,7 +15,8 @@ import threading
 
 import numpy as np
 
-from filax.spec import RowShape
+from filax import dropout
+from filax.spec import RowShape, VisualLayout
 
 OPEN_ROWS = 16  # Rows that a new sample may still join; more do not fill rows any better.
 MOST_SHAPES = 3
@@ -48,8 +49,8 @@ class Epoch:
 
 
 class Planner:
-  """Rows of every epoch. `sizes(epoch)` -> i64 [samples, 3]: tokens, frames, images of each sample,
-  other ones every epoch only if they `vary`.
+  """Rows of every epoch. `sizes(epoch)` -> i64 [samples, columns]: what each sample takes of the
+  `capacity` of a row; other ones every epoch only if they `vary`.
 
   Each sample goes to the smallest shape that holds it. All `batch` rows of a global batch are of
   one shape: where the rows of a shape do not fill its last batch of an epoch, it is topped up with
@@ -153,22 +154,47 @@ def row_shapes(rows: Iterable[Sequence[int]], frames_per_group: int) -> tuple[Ro
   return tuple(sorted({RowShape(*row) for row in rows}, key=size))
 
 
+def with_dropout(
+    shapes: Sequence[RowShape], layout: VisualLayout, sizes: np.ndarray) -> tuple[RowShape, ...]:
+  """The shapes with room for what visual dropout leaves, and for the query positions of samples of
+  these `sizes`: of the one with most, and of half as many again as usual if a row is full."""
+  if not layout.stages:
+    return tuple(shapes)
+  out = []
+  for shape in shapes:
+    shape = dataclasses.replace(
+      shape, room=dropout.room(shape, layout), stages=len(layout.stages))
+    queries = sizes[(sizes[:, :-1] <= capacity(shape)[:-1]).all(1), -1]
+    most, mean = (int(queries.max()), float(queries.mean())) if len(queries) else (0, 0.0)
+    count = max(most, min(most * shape.segments, math.ceil(1.5 * mean * shape.segments)))
+    out.append(dataclasses.replace(shape, queries=max(4, -(-count // 4) * 4)))
+  return tuple(out)
+
+
+def capacity(shape: RowShape) -> list[int]:
+  """What a row holds at most: tokens, frames, images; with visual dropout also tokens after every
+  stage, and query positions."""
+  left = [*shape.room, shape.queries] if shape.room else []
+  return [shape.length, shape.frames, shape.images, *left]
+
+
 def smallest(sizes: np.ndarray, shapes: Sequence[RowShape]) -> np.ndarray:
   """The first shape that holds each sample, i64 [samples]; -1 where none does."""
-  fits = np.stack([(sizes <= [s.length, s.frames, s.images]).all(1) for s in shapes], axis=1)
+  fits = np.stack([(sizes <= capacity(s)).all(1) for s in shapes], axis=1)
   return np.where(fits.any(1), fits.argmax(1), -1)
 
 
 def pack(sizes: np.ndarray, shape: RowShape) -> np.ndarray:
-  """The row of each sample, in order of arrival: i64 [samples, 3] -> i64 [samples], from 0.
+  """The row of each sample, in order of arrival: i64 [samples, columns] -> i64 [samples], from 0.
 
-  Best fit on tokens, frames, images and samples at once over at most OPEN_ROWS open rows; where
+  Best fit on all that a row holds, and samples, at once over at most OPEN_ROWS open rows; where
   nothing fits, the fullest row is closed. All samples must fit in `shape`.
   """
-  room = np.array([shape.length, shape.frames, shape.images, shape.segments], np.int64)
+  room = np.array([*capacity(shape), shape.segments], np.int64)
   need = np.concatenate([sizes, np.ones((len(sizes), 1), np.int64)], axis=1)
   left, rows = np.tile(room, (OPEN_ROWS, 1)), np.arange(OPEN_ROWS)
-  weight = np.where(room > 0, 1 / np.maximum(room, 1), 0.0) * [1, 1, 1, 0]
+  weight = np.where(room > 0, 1 / np.maximum(room, 1), 0.0)
+  weight[-1] = 0
   score = left @ weight  # How empty an open row is.
   out = np.empty(len(need), np.int64)
   fresh = OPEN_ROWS
@@ -189,7 +215,7 @@ def fill(epoch: Epoch, sizes: np.ndarray, shapes: Sequence[RowShape]) -> dict[st
   count = np.diff(epoch.starts)[epoch.order]
   row_of = np.repeat(np.arange(len(epoch.starts) - 1), np.diff(epoch.starts))
   used = np.zeros((len(epoch.starts) - 1, 3))
-  np.add.at(used, row_of, sizes[epoch.members])
+  np.add.at(used, row_of, sizes[epoch.members, :3])
   used = used[epoch.order].sum(0)
   rows = [shapes[n] for n in np.repeat(epoch.shapes, len(epoch.order) // len(epoch.shapes))]
   room = [sum(s.length for s in rows), sum(s.frames for s in rows), sum(s.images for s in rows)]

@@ -7,10 +7,11 @@ import dataclasses
 
 import numpy as np
 
+from data_pipelines import sampling_dynamic as dynamic
 from data_pipelines.probe import Probe, scene_length, timeline_duration
 from data_pipelines.records import Timeline
 
-PHASES = ("ends", "middle", "random")
+PHASES = ("ends", "middle", "random", "released")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +51,15 @@ def sample_times(sampling: Mapping, count: int, extent: Extent, phase: float = 0
   """Seconds of `count` frames, f64 [T], ascending, none after the last frame appears.
 
   Phase "ends" reaches from the first to the last frame (LLaVA's linspace); "middle" takes the
-  middles of equal intervals; "random" the same place `phase` in [0, 1) of every interval.
+  middles of equal intervals; "random" the same place `phase` in [0, 1) of every interval;
+  "released" the frames of VideoChat-Flash's index rule. The sampler "first" has times of its own.
   """
+  if sampling["name"] == "first":
+    return dynamic.first_times(count, extent.last, sampling.get("fps", 1.0))
+  if sampling["phase"] == "released":
+    index = dynamic.released_index(extent.frames, count)
+    return np.minimum(
+      dynamic.index_times(index, extent.frames, extent.duration), extent.last)
   if sampling["phase"] == "ends":
     return np.linspace(0.0, extent.last, count)
   offset = phase if sampling["phase"] == "random" else 0.5
@@ -63,14 +71,35 @@ def random_phase(seed: int, epoch: int, sample: int) -> float:
   return float(np.random.default_rng((seed, epoch, sample)).random())
 
 
+def _phase(sampling: Mapping) -> str:
+  if (phase := sampling["phase"]) not in PHASES:
+    raise ValueError(
+      f"config.data.sampling.phase={phase!r} is unknown. Set it to one of {', '.join(PHASES)}.")
+  return phase
+
+
 def _uniform(sampling: Mapping, extent: Extent, frames_per_group: int) -> int:
   """The same count for every video."""
   del extent
-  count, phase = sampling["frames"], sampling["phase"]
-  if phase not in PHASES:
-    raise ValueError(
-      f"config.data.sampling.phase={phase!r} is unknown. Set it to one of {', '.join(PHASES)}.")
-  return whole_groups(count, frames_per_group, "config.data.sampling.frames")
+  _phase(sampling)
+  return whole_groups(sampling["frames"], frames_per_group, "config.data.sampling.frames")
+
+
+def _dynamic(rule: Callable) -> Callable[[Mapping, Extent, int], int]:
+  """A sampler of sampling_dynamic: from `low` frames to at most `frames`, in steps of `multiple`
+  (default: the frames of a group), and what else its rule takes."""
+
+  def count(sampling: Mapping, extent: Extent, frames_per_group: int) -> int:
+    _phase(sampling)
+    options = {k: v for k, v in sampling.items() if k not in ("name", "phase", "frames")}
+    multiple = options.pop("multiple", frames_per_group)
+    whole_groups(multiple, frames_per_group, "config.data.sampling.multiple")
+    try:
+      return rule(extent, high=sampling["frames"], multiple=multiple, **options)
+    except TypeError as error:
+      raise ValueError(f"config.data.sampling={dict(sampling)!r}: {error}.") from None
+
+  return count
 
 
 def whole_groups(count: int, frames_per_group: int, knob: str) -> int:
@@ -84,4 +113,9 @@ def whole_groups(count: int, frames_per_group: int, knob: str) -> int:
 
 
 # name -> f(config.data.sampling, extent, frames per group) -> count.
-SAMPLERS: dict[str, Callable[[Mapping, Extent, int], int]] = {"uniform": _uniform}
+SAMPLERS: dict[str, Callable[[Mapping, Extent, int], int]] = {
+  "uniform": _uniform,
+  "dynamic_fps": _dynamic(lambda e, **o: dynamic.dynamic_fps(e.frames, e.duration, **o)),
+  "dense_sparse": _dynamic(lambda e, **o: dynamic.dense_sparse(e.frames, e.duration, **o)),
+  "first": _dynamic(lambda e, high, **o: dynamic.first(e.duration, high, **o)),
+}

@@ -71,10 +71,10 @@ def check_range(low: int, high: int, multiple: int) -> None:
   """Raises ValueError if frame counts between `low` and `high` would not be multiples."""
   if multiple < 1 or low < 1 or high < 0:
     raise ValueError(
-      f"{KNOB} has low={low}, high={high}, multiple={multiple}. Set low and multiple to 1 or more, "
-      "and high to 0 (no limit) or more.")
+      f"{KNOB} has low={low}, frames={high}, multiple={multiple}. Set low and multiple to 1 or "
+      "more, and frames to 0 (no limit) or more.")
   if high % multiple or (low > multiple and low % multiple):
-    name, value = ("high", high) if high % multiple else ("low", low)
+    name, value = ("frames", high) if high % multiple else ("low", low)
     raise ValueError(
       f"{KNOB}.{name}={value} is not a multiple of {KNOB}.multiple={multiple} frames. Set it to "
       f"{max(1, round(value / multiple)) * multiple}.")

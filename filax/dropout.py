@@ -12,9 +12,12 @@ import math
 
 import numpy as np
 
+from filax.spec import RowShape, VisualLayout
+
 KINDS = ("uniform", "attention")
 QUERIES = ("released", "answers")
 KNOB = "config.model.llm.dropout"
+MULTIPLE = 1024  # Shortened rows still split over devices and kernels' blocks as the row does.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +46,16 @@ PRESETS = {
 def parse(dropout: str | Sequence, depth: int) -> Stages:
   """config.model.llm.dropout, a preset's name or ((layer, kind, ratio), ...), as stages.
 
-  Raises ValueError unless layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
+  The latter may be written "4:uniform:0.75,18:attention:0.25", or with "+". Raises
+  ValueError unless layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
   """
+  if isinstance(dropout, str) and ":" in dropout:
+    dropout = [_written(entry) for entry in dropout.replace("+", ",").split(",")]
   if isinstance(dropout, str):
     if dropout not in PRESETS:
       raise ValueError(
         f"{KNOB}={dropout!r} is unknown. Set it to one of {', '.join(PRESETS)}, or to "
-        "((layer, kind, ratio), ...).")
+        "layer:kind:ratio,...")
     dropout = PRESETS[dropout]
   stages, layer, ratio = [], 0, 1.0
   for entry in dropout:
@@ -60,6 +66,16 @@ def parse(dropout: str | Sequence, depth: int) -> Stages:
     stages.append(stage)
     layer, ratio = stage.layer, stage.ratio
   return tuple(stages)
+
+
+def _written(entry: str) -> tuple[int, str, float]:
+  """"4:uniform:0.75" as (4, "uniform", 0.75)."""
+  try:
+    layer, kind, ratio = entry.split(":")
+    return int(layer), kind, float(ratio)
+  except ValueError:
+    raise ValueError(
+      f"{KNOB} has the entry {entry!r}. Write each stage as layer:kind:ratio.") from None
 
 
 def _check(stage: Stage, layer: int, ratio: float, depth: int) -> None:
@@ -129,14 +145,33 @@ def lengths(length: int, visual: int, stages: Stages, multiple: int = 1) -> tupl
   return tuple(min(length, math.ceil(n / multiple) * multiple) for n in shorter)
 
 
-def fits(text: int, counts: np.ndarray, room: Sequence[int], stages: Stages) -> str:
-  """Why a row of `text` text tokens and kept counts [stages S] does not fit; "" if it does."""
-  for stage, count, most in zip(stages, np.asarray(counts).sum(1), room, strict=True):
-    if text + count > most:
+def room(row: RowShape, layout: VisualLayout) -> tuple[int, ...]:
+  """Static length of a packed row after every stage, whatever the mesh."""
+  multiple = math.gcd(row.length, MULTIPLE)
+  while multiple > 1 and multiple > row.length // 32:
+    multiple //= 2
+  return lengths(row.length, layout.newline_index(row), layout.stages, multiple)
+
+
+def fits(left: Sequence[int], room: Sequence[int], stages: Stages) -> str:
+  """Why a row of which `left` tokens (text and kept visual ones) are left after each stage does not
+  fit; "" if it does."""
+  for stage, count, most in zip(stages, left, room, strict=True):
+    if count > most:
       return (
-        f"{text} text tokens and {count} kept visual tokens exceed the {most} places after layer "
-        f"{stage.layer} ({KNOB}). Lower the ratio there, or raise config.data.rows' length.")
+        f"{count} text and kept visual tokens are left after layer {stage.layer}, where rows have "
+        f"{most} places ({KNOB}). Lower the ratio there, or raise the length in config.data.rows.")
   return ""
+
+
+def queries(labels: np.ndarray, answers: np.ndarray, kind: str) -> np.ndarray:
+  """Query positions i32 of one sample under config.model.llm.dropout_queries: bool [L] each, what
+  is supervised and what belongs to an answer. Raises ValueError for an unknown kind."""
+  if kind not in QUERIES:
+    raise ValueError(
+      f"config.model.llm.dropout_queries={kind!r} is unknown. Set it to one of "
+      f"{', '.join(QUERIES)}.")
+  return query_positions(labels if kind == "released" else answers)
 
 
 def query_positions(supervised: np.ndarray) -> np.ndarray:

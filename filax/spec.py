@@ -44,6 +44,7 @@ class RowShape:
   segments: int
   queries: int = 0
   stages: int = 0
+  room: tuple[int, ...] = ()  # Visual dropout: positions left after every stage.
 
   def shapes(self, rows: int, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """key -> (shape, dtype) of a batch of `rows` rows of pictures of `size` x `size` pixels."""
@@ -76,6 +77,8 @@ class VisualLayout:
   group_grid: tuple[int, int]  # Rows and columns of the N' tokens of a group.
   image_grid: tuple[int, int]  # Rows and columns of the N'' tokens of an image or tile.
   newline: str = "one_token"  # one_token | grid | frame | none
+  stages: tuple = ()  # Of visual dropout (filax.dropout.Stage), and which places ask.
+  queries: str = "released"  # released | answers
 
   @property
   def tokens_per_group(self) -> int:

@@ -16,11 +16,12 @@ from filax.train import checkpoint
 TEXTS = ("user\nassistant\nWhat shape is on red? What colour is on blue? circle square ring " * 3,)
 
 
-def config(**changes) -> dict:
+def config(made=fila_toy, **changes) -> dict:
   """The toy config at debug size: 24 candidate frames, 2 scenes of 3. "a.b"=... changes a key."""
-  c = fila_toy.get_config("debug")
+  c = made.get_config("debug")
+  steps = {"infer.selector.steps": 5} if "steps" in c.infer.selector else {}
   with c.unlocked():
-    c.update_from_flattened_dict({"infer.max_new_tokens": 6, "infer.selector.steps": 5} | changes)
+    c.update_from_flattened_dict({"infer.max_new_tokens": 6} | steps | changes)
   return c.to_dict()
 
 
@@ -32,10 +33,10 @@ def parameters(config, seed: int = 0):
   return jax.tree.map(lambda s: jnp.asarray(rng.normal(0, 0.2, s.shape), s.dtype), shapes)
 
 
-def write(folder, seed: int = 0, **changes) -> str:
+def write(folder, seed: int = 0, made=fila_toy, **changes) -> str:
   """Writes a run folder and returns its path."""
   folder = pathlib.Path(folder)
-  plain = config(**changes)
+  plain = config(made, **changes)
   tokenizers.train_sentencepiece(TEXTS, folder / "tokenizer.model", vocab_size=300)
   plain["data"]["tokenizer"] = "a/file/that/is/not/here.model"
   checkpoint.save_params(folder, parameters(plain, seed), plain)

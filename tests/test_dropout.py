@@ -71,10 +71,11 @@ def test_lengths_hold_a_row_full_of_visual_tokens():
   room = dropout.lengths(9000, 8192, stages)
   assert room == (9000 - 8192 + 6144, 9000 - 8192 + 2048)
   assert dropout.lengths(9000, 8192, stages, multiple=512) == (7168, 3072)
-  assert dropout.fits(808, dropout.kept([4096, 4095, 1], stages), room, stages) == ""
-  reason = dropout.fits(2000, dropout.kept([7000], stages), room, stages)
+  left = 808 + dropout.kept([4096, 4095, 1], stages).sum(1)
+  assert dropout.fits(left, room, stages) == ""
+  reason = dropout.fits(2000 + dropout.kept([7000], stages).sum(1), room, stages)
   assert reason.startswith(
-    "2000 text tokens and 5250 kept visual tokens exceed the 6952 places after layer 4 (config.")
+    "7250 text and kept visual tokens are left after layer 4, where rows have 6952 places (config.")
 
 
 def test_query_positions_stand_before_supervised_runs():

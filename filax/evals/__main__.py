@@ -15,8 +15,10 @@ def main(argv: Sequence[str]) -> None:
   args = parser().parse_args(argv)
   from filax.evals.run import evaluate
   from filax.infer.load import load
+  from filax.infer.processor import adjusted
 
   model, params = load(args.checkpoint)
+  model = adjusted(model, dropout=args.dropout)
   report = evaluate(
     model, params, args.manifest, root=args.root, selector=args.selector, blind=args.blind,
     limit=args.limit, batch=args.batch, threads=args.threads, max_new_tokens=args.max_new_tokens)
@@ -35,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
   add("--manifest", required=True, help="questions, in the format of the training data")
   add("--root", default="", help="folder of the media; default: the manifest's")
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
+  add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--blind", action="store_true", help="show grey pictures: what words alone give away")
   add("--limit", type=int, help="ask only so many questions")
   add("--batch", type=int, default=32, help="prompts answered at a time")

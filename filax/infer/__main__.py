@@ -20,13 +20,19 @@ def chat(argv: Sequence[str]) -> None:
   made.add_argument("--top-p", type=float, help="default: config.infer.top_p")
   made.add_argument("--top-k", type=int, help="default: all")
   made.add_argument("--seed", type=int, default=0)
+  made.add_argument("--frames", type=int, help="most frames; default: config.infer.sampling's")
+  made.add_argument("--yarn", type=float, help="stretch the context by this factor")
+  made.add_argument("--dropout", default="", help="visual dropout: off, a preset, or stages")
+  made.add_argument("--encode-cache", default="", help="folder that keeps what was encoded")
   args = made.parse_args(argv)
   from filax.infer.chat import Conversation
+  from filax.infer.processor import adjusted
 
   start = time.perf_counter()
   model, params = _load(args)
+  model = adjusted(model, frames=args.frames, yarn=args.yarn, dropout=args.dropout)
   load_seconds = time.perf_counter() - start
-  talk = Conversation(model, params, args.video)
+  talk = Conversation(model, params, args.video, args.encode_cache)
   before = dict(load=load_seconds, **talk.seconds)
   settings = dict(
     max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p,

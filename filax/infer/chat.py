@@ -9,9 +9,10 @@ import time
 import jax
 
 from data_pipelines import chat as chat_lib
-from data_pipelines.records import Turn
+from data_pipelines.records import Scene, Turn
 from filax.infer import processor as processor_lib
 from filax.infer import seen as seen_lib
+from filax.infer import streaming
 from filax.infer.generate import generate
 from filax.infer.video import Video
 
@@ -55,20 +56,31 @@ class Conversation:
   """A talk about one video, which is read and encoded once, when the conversation begins.
 
   `times` are the seconds of every group that the llm sees (its representative), `scenes` those of
-  all its frames, `seconds` how long reading and encoding took.
+  all its frames, `seconds` how long reading and encoding took. Where the model groups neighbouring
+  frames, a path is read part by part, whatever its length (then `read` is part of `encode`), and
+  `encode_cache` names a folder that keeps merged tokens, so that later talks about the video skip
+  the encoder.
   """
 
-  def __init__(self, model, params: Mapping, video: Video | str | os.PathLike):
+  def __init__(
+    self, model, params: Mapping, video: Video | str | os.PathLike,
+    encode_cache: str | os.PathLike = "",
+  ):
     self.model, self.params = model, params
     self.processor = processor_lib.of(model)
+    self.turns: list[Turn] = []
     start = time.perf_counter()
+    if not isinstance(video, Video) and streaming.suits(model):
+      self.video, self.seen = streaming.see(
+        model, params, (Scene(os.fspath(video)),), encode_cache)
+      self.seconds = dict(read=0.0, encode=time.perf_counter() - start)
+      return
     if not isinstance(video, Video):
       video = self.processor.read(os.fspath(video), model)
     middle = time.perf_counter()
     self.video, self.seen = video, seen_lib.see(model, params, video)
     jax.block_until_ready(self.seen.table)
     self.seconds = dict(read=middle - start, encode=time.perf_counter() - middle)
-    self.turns: list[Turn] = []
 
   @property
   def times(self) -> list[float]:

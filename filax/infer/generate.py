@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
+from filax import dropout
 from filax.infer.programs import Program, bucket, on_mesh
 from filax.ops import sampling
 from filax.spec import TEXT
@@ -22,6 +23,7 @@ from filax.spec import TEXT
 LENGTHS = (
   64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12_288, 16_384, 24_576, 32_768,
   49_152, 65_536, 98_304, 131_072, 196_608, 262_144, 524_288, 1_048_576)
+CHUNK = 4096  # Positions of a prompt that pass the layers at a time.
 NEW = (16, 64, 256, 1024, 4096, 16_384)  # Buckets of new tokens: the cache holds L + N places.
 
 
@@ -70,14 +72,16 @@ def generate(
     vocab=np.int32(model.vocab if vocab is None else min(vocab, model.vocab)))
 
   core, start = language(model), time.perf_counter()
+  keep, left = dropped(core, counts, index, length, tuple(lengths))
+  shape = " -> ".join(map(str, (length, *left)))
   with on_mesh(model):
     logits, cache = PREFILL(
-      f"{len(prompts)} x {length}", core, params, tokens, counts, table, index,
-      slots=length + room)
+      f"{len(prompts)} x {shape}", core, params, tokens, counts, table, index, keep, left=left,
+      spare=room)
     jax.block_until_ready(logits)
     middle = time.perf_counter()
     made, _ = DECODE(
-      f"{len(prompts)} x {length} + {room}", core, params, cache, logits, jax.random.key(seed),
+      f"{len(prompts)} x {shape} + {room}", core, params, cache, logits, jax.random.key(seed),
       np.asarray(stop, np.int32), np.int32(max_new_tokens), settings, room=room,
       greedy=temperature == 0)
     out, count, done = jax.device_get(made)
@@ -86,15 +90,27 @@ def generate(
   return Generated(rows, done.tolist(), middle - start, end - middle)
 
 
-def prefill(model, params, tokens, lengths, table, visual_index, *, slots: int):
+def dropped(
+  model, counts: np.ndarray, index: np.ndarray | None, length: int, lengths: tuple[int, ...]
+) -> tuple[np.ndarray, tuple[int, ...]]:
+  """What visual dropout keeps of prompts of `counts` tokens: i32 [B stages 1], and the bucket that
+  the prompts are shortened to after every stage."""
+  visual = np.zeros_like(counts) if index is None else (index != TEXT).sum(1)
+  stages = getattr(model.llm, "stages", ())
+  kept = dropout.kept(visual, stages)
+  most = (counts - visual + kept).max(1)
+  left = tuple(min(length, bucket(int(n), lengths, "config.infer.lengths")) for n in most)
+  return np.ascontiguousarray(kept.T)[:, :, None], left
+
+
+def prefill(
+  model, params, tokens, lengths, table, visual_index, keep, *, left: tuple[int, ...], spare: int
+):
   """Reads right-padded prompts [B L] -> logits of the next token [B V], and the cache."""
-  batch, length = tokens.shape
-  positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
-  hidden, cache = model.apply(
-    {"params": params}, tokens, positions, model.llm.empty_cache(batch, slots), lengths, table,
-    visual_index, method="extend")
-  last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
-  return model.apply({"params": params}, last, method="logits")[:, 0], cache
+  last, cache = model.apply(
+    {"params": params}, tokens, lengths, table, visual_index, keep, left, spare, CHUNK,
+    method="read")
+  return model.apply({"params": params}, last[:, None], method="logits")[:, 0], cache
 
 
 def decode(
@@ -136,7 +152,7 @@ def decode(
   return (out, count, done), cache
 
 
-PREFILL = Program("prefill", prefill, static_argnums=0, static_argnames="slots")
+PREFILL = Program("prefill", prefill, static_argnums=0, static_argnames=("left", "spare"))
 DECODE = Program(
   "decode", decode, static_argnums=0, static_argnames=("room", "greedy"), donate_argnums=2)
 

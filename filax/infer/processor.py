@@ -14,6 +14,7 @@ from data_pipelines.records import Timeline, Turn
 from data_pipelines.tokenizers import Tokenizer
 from filax import build
 from filax.infer import video as video_lib
+from filax.infer.generate import LENGTHS
 from filax.infer.seen import Seen
 from filax.infer.video import Video
 from filax.spec import TEXT
@@ -45,7 +46,8 @@ class Processor:
     """
     encoded = chat.prompt(
       turns, self.tokenizer, template=self.data["template"], system=self.data["system"],
-      time_prompt=self.data["time_prompt"], visuals=[s.visual for s in seen])
+      time_prompt=self.infer.get("time_prompt") or self.data["time_prompt"],
+      visuals=[s.visual for s in seen])
     index = np.full(len(encoded.tokens), TEXT, np.int32)
     newline, first = sum(s.rows for s in seen), 0
     for (start, stop), medium in zip(encoded.spans, seen, strict=True):
@@ -67,9 +69,15 @@ class Processor:
     """The arguments of `generate`: what is given and not None, else what config.infer says."""
     known = dict(
       max_new_tokens=self.infer["max_new_tokens"], temperature=self.infer["temperature"],
-      top_p=self.infer["top_p"], lengths=tuple(self.infer["lengths"]), stop=self.stop,
+      top_p=self.infer["top_p"], lengths=self.lengths, stop=self.stop,
       vocab=self.tokenizer.vocab_size)
     return known | {key: value for key, value in given.items() if value is not None}
+
+  @property
+  def lengths(self) -> tuple[int, ...]:
+    """Buckets of prompts: those of config.infer, and beyond them those of `generate`."""
+    own = tuple(self.infer["lengths"])
+    return (*own, *(length for length in LENGTHS if length > max(own)))
 
   @property
   def limits(self) -> Limits:
@@ -111,3 +119,22 @@ def with_selector(model, name: str):
   infer = dict(processor.infer) | dict(sampling=sampling, selector=choice)
   return model.clone(
     selector=selector, processor=dataclasses.replace(processor, infer=infer))
+
+
+def adjusted(model, *, frames: int | None = None, yarn: float | None = None, dropout: str = ""):
+  """The model with other settings of inference, where given: most frames of a video, the factor by
+  which YaRN stretches the context, visual dropout (a preset of filax.dropout, "off", or
+  "layer:kind:ratio,..."). Raises ValueError for what cannot be."""
+  processor, llm = of(model), model.llm
+  if frames is not None:
+    sampling = dict(processor.infer["sampling"]) | dict(frames=frames)
+    processor = dataclasses.replace(
+      processor, infer=dict(processor.infer) | dict(sampling=sampling))
+  if yarn is not None:
+    if yarn < 1:
+      raise ValueError(f"--yarn={yarn} would shorten the context. Set it to 1 or more.")
+    llm = llm.clone(yarn=(yarn, llm.positions) if yarn > 1 else None)
+  if dropout:
+    llm = llm.clone(dropout=dropout)
+    _ = llm.stages
+  return model.clone(llm=llm, processor=processor)

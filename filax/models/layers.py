@@ -10,7 +10,7 @@ from flax.linen.dtypes import promote_dtype
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 # What is kept between the forward and the backward pass of a layer; the rest is computed again.
 REMAT = {
@@ -107,6 +107,40 @@ class PatchEmbed(nn.Module):
       name="patch_embedding")(x)
 
 
+class Embed(nn.Module):
+  """tokens [B L] -> [B L D]."""
+
+  rows: int
+  width: int
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  def setup(self):
+    # Unit logits for unit hidden states; close to HF's fixed 0.02 at the width of the 7B.
+    init = nn.initializers.normal(self.width**-0.5)
+    self.embedding = self.param(
+      "embedding", init, (self.rows, self.width), jnp.dtype(self.param_dtype))
+
+  def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+
+  def head(self) -> Float[Array, "D V"]:
+    return self.embedding.T.astype(self.dtype)
+
+
+class Head(nn.Module):
+  """The kernel [D V] of the output projection, in the compute dtype."""
+
+  rows: int
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, width: int) -> Float[Array, "D V"]:
+    init, shape = nn.initializers.normal(width**-0.5), (width, self.rows)
+    return self.param("kernel", init, shape, jnp.dtype(self.param_dtype)).astype(self.dtype)
+
+
 class Stack(nn.Module):
   """`depth` equal blocks with stacked parameters: one traced block, any range of layers.
 
@@ -136,6 +170,13 @@ class Stack(nn.Module):
       run = nn.map_variables(
         run, "params", trans_in_fn=lambda p: jax.tree.map(lambda a: a[start:stop], p))
     return run(self.layers, x, cache)
+
+  def at(self, layer: int, *args, **options):
+    """Calls the block of one layer; no gradient reaches its parameters."""
+    own = lambda params: jax.tree.map(lambda a: lax.stop_gradient(a[layer]), params)
+    run = nn.map_variables(
+      lambda block, *args: block(*args, **options), "params", trans_in_fn=own)
+    return run(self.layers, *args)
 
 
 def standardise(x: UInt8[Array, "*b h w 3"], mean, std, dtype) -> Float[Array, "*b h w 3"]:

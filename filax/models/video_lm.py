@@ -2,7 +2,8 @@
 """VideoLM: joins the five roles. Which token of which picture stands where is decided on the host
 (`visual_index`); here pictures become the rows of a visual table, and one gather splices it in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -11,8 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 import numpy as np
 
+from filax import dropout
+from filax.ops import drop
 from filax.ops.splice import splice
 from filax.parallel import frames as spread
+from filax.parallel import zigzag
 from filax.parallel.rules import constrain
 from filax.spec import RowShape, VisualLayout
 
@@ -47,13 +51,38 @@ class VideoLM(nn.Module):
 
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
     """A packed batch (filax.spec.BATCH) -> hidden states of every place. Where [R L] arrays are not
-    in natural order, `place` holds each token's index in its row."""
+    in natural order, `place` holds each token's index in its row. No visual token is dropped."""
+    hidden, _ = self.llm(
+      self.spliced(batch), batch["positions"], batch["segment_ids"], place=batch.get("place"))
+    return hidden
+
+  def shortened(
+    self, batch: Mapping[str, Array]
+  ) -> tuple[Float[Array, "R n D"], dict[str, Array]]:
+    """A packed batch in natural order, with visual dropout -> hidden states of what is left, and
+    its targets, loss_mask and segment_ids [R n]; all in zig-zag order over the mesh axis seq."""
+    x = self.spliced(zigzag.lay(batch))
+    row = RowShape(
+      batch["frames"].shape[1], batch["images"].shape[1], batch["tokens"].shape[1],
+      batch["keep"].shape[-1])
+    hidden, left = self.llm.dropped(
+      x, drop.row(batch), batch["keep"], dropout.room(row, self.layout()))
+    targets, mask = drop.targets(left)
+    order = zigzag.in_use(targets.shape[1])
+    lie = lambda a: a if order is None else constrain(a[:, order], "batch seq")
+    return hidden, dict(
+      targets=lie(targets), loss_mask=lie(mask), segment_ids=lie(left.segment_ids))
+
+  @property
+  def stages(self) -> dropout.Stages:
+    """Where the llm drops visual tokens; an llm that cannot has none."""
+    return getattr(self.llm, "stages", ())
+
+  def spliced(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
+    """Tokens and media of a packed batch, embedded."""
     visual = self.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"])
     x = splice(self.llm.embed(batch["tokens"]), visual.table, batch["visual_index"])
-    hidden, _ = self.llm(
-      constrain(x, "batch seq -"), batch["positions"], batch["segment_ids"],
-      place=batch.get("place"))
-    return hidden
+    return constrain(x, "batch seq -")
 
   def embed(
     self,
@@ -64,7 +93,11 @@ class VideoLM(nn.Module):
     """Media -> visual table."""
     batch = frames.shape[0]
     rows, index, groups_mask = [], jnp.zeros((batch, 0, 1), jnp.int32), jnp.zeros((batch, 0), bool)
-    if frames.shape[1]:
+    if frames.shape[1] and self._by_parts(frames):
+      groups = self.selector(jnp.zeros((*frames.shape[:2], 0, 0)), mask)
+      index, groups_mask = groups.index, groups.mask
+      rows.append(self.merged_in_parts(frames))
+    elif frames.shape[1]:
       groups = self.selector(self.encode(frames, self.encoder.clip), mask)
       index, groups_mask = groups.index, groups.mask
       rows.append(self.merge(groups.tokens))
@@ -78,17 +111,39 @@ class VideoLM(nn.Module):
   def encode(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
     """Pictures -> patch tokens, `clip` frames encoded jointly."""
     batch, total = frames.shape[:2]
-    if total % clip:
-      raise ValueError(
-        f"{total} frames do not divide into clips of {clip}. Set config.data.sampling.frames and "
-        f"config.data.rows to multiples of {clip} (config.model.encoder.clip).")
+    _check_clips(total, clip)
     clips = spread.flatten(frames, clip)
     chunk = self.encode_chunk
     if chunk and clips.shape[0] > chunk and not self.is_initializing():
-      tokens = _in_chunks(self.encoder, clips, chunk)
+      tokens = _in_chunks(lambda encoder, part: encoder(part), self.encoder, clips, chunk)
     else:
       tokens = self.encoder(clips)
     return spread.unflatten(tokens, batch, total)
+
+  def _by_parts(self, frames) -> bool:
+    """Whether groups of neighbours are merged as soon as their clips are encoded."""
+    clips = frames.shape[0] * frames.shape[1] // self.encoder.clip
+    local = not getattr(self.selector, "needs_single", True)
+    return local and 0 < self.encode_chunk < clips and not self.is_initializing()
+
+  def merged_in_parts(self, frames: UInt8[Array, "B T h w 3"]) -> Float[Array, "B G n D"]:
+    """encode, group and merge `encode_chunk` clips at a time: patch tokens of the whole video, 50
+    times what is left of them, never exist at once. For selectors that group neighbours."""
+    (batch, total), size, clip = frames.shape[:2], self.selector.size, self.encoder.clip
+    _check_clips(total, clip)
+    self.selector.groups(total)
+    unit = math.lcm(clip, size)
+    if total % unit:  # Whole groups and whole clips, but no common multiple of both.
+      return self.merge(self.selector(
+        self.encode(frames, clip), jnp.ones((batch, total), bool)).tokens)
+
+    def one(model, part):
+      tokens = model.encoder(part.reshape(-1, clip, *part.shape[2:]))
+      return model.merge(tokens.reshape(len(part), unit // size, size, *tokens.shape[2:]))
+
+    units = spread.flatten(frames, unit)
+    merged = _in_chunks(one, self, units, max(1, self.encode_chunk * clip // unit))
+    return spread.unflatten(merged, batch, total // size)
 
   def merge(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n D"]:
     """Groups of frames -> the tokens of each group, in the order that `merge_stage` names."""
@@ -127,6 +182,27 @@ class VideoLM(nn.Module):
       x = splice(x, table, visual_index)
     return self.llm(x, positions, cache=cache, lengths=lengths)
 
+  def read(
+    self, tokens: Int[Array, "B L"], lengths: Int[Array, "B"],
+    table: Float[Array, "B M D"] | None, visual_index: Int[Array, "B L"] | None,
+    keep: Int[Array, "B stages 1"], room: Sequence[int], spare: int, chunk: int,
+  ):
+    """Right-padded prompts with their visual table -> hidden states of the last tokens [B D], and
+    a cache with `spare` free slots. Visual tokens are dropped on the way, as `keep` and `room`
+    say (filax.models.llms.qwen2.Qwen2.read)."""
+    x, visual = self.llm.embed(tokens), jnp.zeros(tokens.shape, bool)
+    if table is not None:
+      x, visual = splice(x, table, visual_index), visual_index >= 0
+    return self.llm.read(x, lengths, visual, keep, room, spare, chunk)
+
+  def last_attention(
+    self, tokens: Int[Array, "B L"], table: Float[Array, "B M D"],
+    visual_index: Int[Array, "B L"],
+  ) -> Float[Array, "layers B L"]:
+    """How much the last token of prompts of equal length attends to every place in every layer,
+    mean over heads."""
+    return self.llm.attended(splice(self.llm.embed(tokens), table, visual_index))
+
   def head(self) -> Float[Array, "D V"]:
     return self.llm.head()
 
@@ -147,7 +223,8 @@ class VideoLM(nn.Module):
       group = self.projector.pooled_grid(self.merger.grid(frames, grid))
     return VisualLayout(
       size=self.encoder.size, frames_per_group=frames, group_grid=group,
-      image_grid=self.merger.image_grid(grid), newline=self.projector.newline)
+      image_grid=self.merger.image_grid(grid), newline=self.projector.newline,
+      stages=self.stages, queries=getattr(self.llm, "dropout_queries", "released"))
 
   def check(self) -> None:
     """Raises ValueError if the parts do not fit together."""
@@ -170,12 +247,20 @@ class VideoLM(nn.Module):
     return int(np.lcm(self.encoder.clip, self.selector.size))
 
 
-def _in_chunks(encoder: nn.Module, clips, chunk: int):
-  """The encoder over `chunk` clips at a time; the last chunk is filled up with blank clips."""
+def _check_clips(total: int, clip: int) -> None:
+  if total % clip:
+    raise ValueError(
+      f"{total} frames do not divide into clips of {clip}. Set config.data.sampling.frames and "
+      f"config.data.rows to multiples of {clip} (config.model.encoder.clip).")
+
+
+def _in_chunks(run: Callable, module: nn.Module, clips, chunk: int):
+  """run(module, clips) over `chunk` clips at a time; the last chunk is filled up with blank
+  clips."""
   total = clips.shape[0]
   clips = jnp.pad(clips, ((0, -total % chunk), *((0, 0),) * (clips.ndim - 1)))
   scan = nn.scan(
-    lambda encoder, carry, part: (carry, encoder(part)), variable_broadcast="params",
+    lambda module, carry, part: (carry, run(module, part)), variable_broadcast="params",
     split_rngs={"params": False})
-  _, tokens = scan(encoder, (), clips.reshape(-1, chunk, *clips.shape[1:]))
+  _, tokens = scan(module, (), clips.reshape(-1, chunk, *clips.shape[1:]))
   return tokens.reshape(-1, *tokens.shape[2:])[:total]

@@ -30,16 +30,22 @@ def order(length: int, shards: int) -> np.ndarray:
   return np.concatenate([chunks[:shards], chunks[:shards - 1:-1]], axis=1).reshape(-1)
 
 
+def in_use(length: int) -> np.ndarray | None:
+  """`order` on the mesh in use; None where rows are in natural order."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.shape["seq"] == 1:
+    return None
+  return order(length, mesh.shape["seq"])
+
+
 def lay(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
   """The batch with every [R L] array in zig-zag order, and `place` [R L], the natural index.
 
   Unchanged without a mesh, or with config.mesh.seq = 1.
   """
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or mesh.shape["seq"] == 1:
-    return dict(batch)
   rows, length = batch["tokens"].shape
-  index = order(length, mesh.shape["seq"])
+  if (index := in_use(length)) is None:
+    return dict(batch)
   laid = {key: constrain(batch[key][:, index], "batch seq") for key in KEYS if key in batch}
   place = jnp.broadcast_to(jnp.asarray(index, jnp.int32), (rows, length))
   return {**batch, **laid, "place": constrain(place, "batch seq")}

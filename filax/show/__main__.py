@@ -16,7 +16,7 @@ import jax
 from ml_collections import ConfigDict
 
 from data_pipelines import patterns, planning
-from filax import build, cli
+from filax import build, cli, dropout
 from filax.parallel import rules
 from filax.plan.flops import train_costs
 from filax.spec import RowShape, VisualLayout
@@ -130,9 +130,12 @@ def _grid(grid: tuple[int, int]) -> str:
 
 def _row(row: RowShape, layout: VisualLayout) -> str:
   visual = layout.newline_index(row)
+  drops = "".join(
+    f", {left:,} positions after layer {stage.layer} ({stage.kind} {stage.ratio:g})"
+    for stage, left in zip(layout.stages, dropout.room(row, layout), strict=True))
   return (
     f"{row.frames} frames, {row.images} images, {row.length:,} positions, {row.segments} samples: "
-    f"up to {visual:,} visual tokens")
+    f"up to {visual:,} visual tokens{drops}")
 
 
 if __name__ == "__main__":

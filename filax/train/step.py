@@ -25,27 +25,39 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
 
   `sums` counts what else the rows hold: supervised and right tokens, tokens and places, causal
   pairs, frames, images, bad samples. All float32 scalars. An `rngs` entry named dropout is passed
-  for parts that want one. Raises ValueError for an unknown reduction.
+  for parts that want one. Where the model drops visual tokens, targets and masks are those of the
+  shortened rows. Raises ValueError for an unknown reduction.
   """
   if reduction not in REDUCTIONS:
     raise ValueError(
       f"config.optim.reduction is {reduction!r}. Set it to one of {', '.join(REDUCTIONS)}.")
 
   def loss(params, batch, rng):
-    batch = zigzag.lay(batch)
-    hidden = model.apply({"params": params}, batch, rngs={"dropout": rng})
+    hidden, left = hidden_states(model, params, batch, rng)
     head = model.apply({"params": params}, method="head")
     nll, hit = losses.cross_entropy(
-      hidden, head, batch["targets"], chunk=chunk, vocab=model.vocab)
-    mask = batch["loss_mask"]
+      hidden, head, left["targets"], chunk=chunk, vocab=model.vocab)
+    mask = left["loss_mask"]
     if reduction == "token_mean":
       total, count = losses.token_mean(nll, mask)
     else:
       segments = batch["keep"].shape[-1]
-      total, count = losses.sample_mean(nll, mask, batch["segment_ids"], segments)
-    return total, {"count": count, "hits": (hit * mask).sum(), **contents(batch)}
+      total, count = losses.sample_mean(nll, mask, left["segment_ids"], segments)
+    return total, {
+      "count": count, "hits": (hit * mask).sum(), **contents({**batch, "loss_mask": mask})}
 
   return loss
+
+
+def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+  """Hidden states of a batch, and their targets, loss_mask and segment_ids: those of the batch, or
+  of what visual dropout leaves of its rows."""
+  apply = lambda batch, **method: model.apply(
+    {"params": params}, batch, rngs={"dropout": rng}, **method)
+  if getattr(model, "stages", ()):
+    return apply(batch, method="shortened")
+  laid = zigzag.lay(batch)
+  return apply(laid), laid
 
 
 def contents(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

@@ -69,7 +69,7 @@ def test_times_name_the_frames():
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-  ((64, 510, 4), r"sampling\.high=510 is not a multiple .* Set it to 512"),
+  ((64, 510, 4), r"sampling\.frames=510 is not a multiple .* Set it to 512"),
   ((66, 512, 8), r"sampling\.low=66 is not a multiple .* Set it to 64"),
   ((0, 512, 8), "low=0"),
   ((64, 512, 0), "multiple=0"),

@@ -210,6 +210,7 @@ _LARGE = dict(width=1024, depth=23, heads=16, mlp=4096)
 
 VARIANTS = {
   "tiny": dict(size=32, patch=8, width=32, depth=2, heads=4, mlp=64, trained=(4, 4)),
+  "toy": dict(size=48, patch=12, width=64, depth=2, heads=4, mlp=256, trained=(4, 4)),
   "L-224": dict(size=224, **_LARGE),
   "L-448": dict(size=448, **_LARGE),
 }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Qwen2 and Qwen2.5 decoders (arXiv:2407.10671). Parameter names are those of the HF checkpoint."""
 
+from collections.abc import Sequence
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -8,10 +10,12 @@ from flax import struct
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from filax.models.layers import Dense, RMSNorm, Stack
-from filax.ops import attention, rope, sequence
+from filax import dropout as dropout_lib
+from filax.models.layers import Dense, Embed, Head, RMSNorm, Stack
+from filax.ops import attention, drop, rope, sequence
+from filax.parallel import zigzag
 from filax.parallel.rules import constrain
 
 ROWS = 512  # Vocabulary rows are padded to a multiple, so that any mesh divides them.
@@ -26,6 +30,14 @@ class Cache:
   length: Any  # int32 [B]
 
 
+@struct.dataclass
+class Caches:
+  """A Cache of every range of layers between visual drops: later ranges hold fewer places."""
+
+  ranges: tuple[Cache, ...]
+  length: Any  # int32 [B]: the tokens read, dropped ones included.
+
+
 class Attention(nn.Module):
   """Causal attention, x [B L D] -> [B L D]: H query heads share K key/value heads of size d."""
 
@@ -37,13 +49,17 @@ class Attention(nn.Module):
   param_dtype: Any = "float32"
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L D"], cache, turn, at, slots):
+  def __call__(self, x: Float[Array, "B L D"], cache, turn, at, slots, probe: str = ""):
+    """With `probe`, the queries and keys instead; it is the dimension word of their places."""
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    seq = probe or "seq"
     q = Dense((self.heads, self.head_dim), name="q_proj", **types)(x)
     k = Dense((self.kv_heads, self.head_dim), name="k_proj", **types)(x)
     v = Dense((self.kv_heads, self.head_dim), name="v_proj", **types)(x)
-    q = rope.rotate(constrain(q, "batch seq heads -"), *turn)
-    k = rope.rotate(constrain(k, "batch seq kv_heads -"), *turn)
+    q = rope.rotate(constrain(q, f"batch {seq} heads -"), *turn)
+    k = rope.rotate(constrain(k, f"batch {seq} kv_heads -"), *turn)
+    if probe:
+      return q, k
     attend, kv_at = sequence.attend(*self.attend), at
     if cache is not None:
       attend = attention.kind(self.attend[0])
@@ -74,7 +90,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-  """One decoder layer: (x, cache) -> (x, cache)."""
+  """One decoder layer: (x, cache) -> (x, cache). With `probe`, x -> its queries and keys."""
 
   heads: int
   kv_heads: int
@@ -86,11 +102,13 @@ class Block(nn.Module):
   param_dtype: Any
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L D"], cache, turn, at, slots):
+  def __call__(self, x: Float[Array, "B L D"], cache, turn, at, slots, probe: str = ""):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     h = RMSNorm(self.eps, name="input_layernorm", **types)(x)
     attend = Attention(
       self.heads, self.kv_heads, self.head_dim, self.attend, name="self_attn", **types)
+    if probe:
+      return attend(h, cache, turn, at, slots, probe)
     h, cache = attend(h, cache, turn, at, slots)
     x = x + h
     h = RMSNorm(self.eps, name="post_attention_layernorm", **types)(x)
@@ -98,44 +116,12 @@ class Block(nn.Module):
     return constrain(x, "batch seq -"), cache
 
 
-class Embed(nn.Module):
-  """tokens [B L] -> [B L D]."""
-
-  rows: int
-  width: int
-  dtype: Any = "float32"
-  param_dtype: Any = "float32"
-
-  def setup(self):
-    # Unit logits for unit hidden states; close to HF's fixed 0.02 at the width of the 7B.
-    init = nn.initializers.normal(self.width**-0.5)
-    self.embedding = self.param(
-      "embedding", init, (self.rows, self.width), jnp.dtype(self.param_dtype))
-
-  def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
-
-  def head(self) -> Float[Array, "D V"]:
-    return self.embedding.T.astype(self.dtype)
-
-
-class Head(nn.Module):
-  """The kernel [D V] of the output projection, in the compute dtype."""
-
-  rows: int
-  dtype: Any = "float32"
-  param_dtype: Any = "float32"
-
-  @nn.compact
-  def __call__(self, width: int) -> Float[Array, "D V"]:
-    init, shape = nn.initializers.normal(width**-0.5), (width, self.rows)
-    return self.param("kernel", init, shape, jnp.dtype(self.param_dtype)).astype(self.dtype)
-
-
 class Qwen2(nn.Module):
   """Embeddings in, hidden states out; the vocabulary product is left to the caller (`head`).
 
-  `yarn` = (factor, trained positions) reads beyond the trained length.
+  `yarn` = (factor, trained positions) reads beyond the trained length. `dropout` names stages at
+  which visual tokens are dropped (filax.dropout); `dropout_queries` is for training alone, where a
+  prompt's last token has no such place.
   """
 
   width: int
@@ -154,8 +140,22 @@ class Qwen2(nn.Module):
   sequence: str = "gather"  # A strategy of ops.sequence, used when config.mesh.seq > 1.
   ulysses: int = 0  # Devices that share heads under sequence="ulysses_ring".
   remat: str = "none"
+  dropout: str | Sequence = "off"  # A preset of filax.dropout, or ((layer, kind, ratio), ...).
+  dropout_positions: str = "renumber"  # renumber (released) | keep
+  dropout_queries: str = "released"  # released | answers
   dtype: Any = "float32"
   param_dtype: Any = "float32"
+
+  @property
+  def stages(self) -> dropout_lib.Stages:
+    """Where visual tokens are dropped. Raises ValueError for what cannot be."""
+    return dropout_lib.parse(self.dropout, self.depth)
+
+  @property
+  def ranges(self) -> tuple[tuple[int, int], ...]:
+    """(start, stop) of the layers between drops."""
+    cuts = [stage.layer for stage in self.stages]
+    return tuple(zip((0, *cuts), (*cuts, self.depth), strict=True))
 
   @property
   def rows(self) -> int:
@@ -179,20 +179,140 @@ class Qwen2(nn.Module):
     x: Float[Array, "B L D"],
     positions: Int[Array, "B L"],
     segment_ids: Int[Array, "B L"] | None = None,
-    cache: Cache | None = None,
+    cache: Cache | Caches | None = None,
     lengths: Int[Array, "B"] | None = None,
     place: Int[Array, "B L"] | None = None,
-  ) -> tuple[Float[Array, "B L D"], Cache | None]:
+  ) -> tuple[Float[Array, "B L D"], Cache | Caches | None]:
     """Embedded tokens -> normalised hidden states and the cache with the new tokens written.
 
     Without a cache a query sees its own segment; with one, all that the row has cached. `lengths`
     [B] counts the real tokens of each row when `x` is padded on the right (default: all). `place`
-    is the index of a token in its row, where the row is not laid out in natural order.
+    is the index of a token in its row, where the row is not laid out in natural order. Nothing is
+    dropped here; with `Caches`, the ranges after a drop go on with what they hold.
     """
+    if isinstance(cache, Caches):
+      return self._further(x, positions, cache, lengths)
     x, cache = self.blocks(x, positions, segment_ids, cache, lengths, place)
     if self.is_initializing():  # Whoever calls the llm alone also gets both of its tables.
       self.embed(positions), self.head()
     return self.norm(x), cache
+
+  def dropped(
+    self, x: Float[Array, "R L D"], row: drop.Row, keep: Int[Array, "R stages S"],
+    room: Sequence[int],
+  ) -> tuple[Float[Array, "R n D"], drop.Row]:
+    """Embedded rows -> normalised hidden states of the places that are left at the end, and what
+    is known of those.
+
+    After each stage the row has room[stage] places. Over the mesh axis seq, x and the result lie
+    in zig-zag order; `row`, like the one returned, is in natural order.
+    """
+    for n, (start, stop) in enumerate(self.ranges):
+      order = zigzag.in_use(x.shape[1])
+      lie = lambda a, order=order: a if order is None else constrain(a[:, order], "batch seq")
+      segments, place = map(lie, drop.at_places(row))
+      x, _ = self.blocks(
+        x, lie(row.positions), segments, place=place, start=start, stop=stop)
+      if stop < self.depth:
+        x, row = self.shorten(x, row, keep[:, n], n, room[n], order, zigzag.in_use(room[n]))
+    return self.norm(x), row
+
+  def read(
+    self, x: Float[Array, "B L D"], lengths: Int[Array, "B"], visual: Bool[Array, "B L"],
+    keep: Int[Array, "B stages 1"], room: Sequence[int], spare: int, chunk: int,
+  ) -> tuple[Float[Array, "B D"], Cache | Caches]:
+    """Embedded prompts, padded on the right -> normalised hidden states of their last tokens, and
+    the cache, with `spare` free slots.
+
+    All of a prompt passes a range of layers, `chunk` places at a time, before its last token says
+    what is dropped; then room[stage] places go on.
+    """
+    batch, length, _ = x.shape
+    place = jnp.broadcast_to(jnp.arange(length), (batch, length))
+    real = (place < lengths[:, None]).astype(jnp.int32)
+    row = drop.Row(real, place, visual & (real > 0), lengths[:, None] - 1)
+    ranges = []
+    for n, (start, stop) in enumerate(self.ranges):
+      cache = self.empty_cache(batch, x.shape[1] + spare, stop - start)
+      x, cache = self._in_chunks(x, row.positions, cache, start, stop, chunk)
+      count = row.segment_ids.sum(1)
+      ranges.append(cache.replace(length=count))
+      if stop < self.depth:
+        x, row = self.shorten(x, row, keep[:, n], n, room[n])
+    last = jnp.take_along_axis(x, (count - 1)[:, None, None], axis=1)[:, 0]
+    return self.norm(last), Caches(tuple(ranges), lengths) if self.stages else ranges[0]
+
+  def _in_chunks(self, x, positions, cache, start: int, stop: int, chunk: int):
+    """`blocks` into an empty cache, `chunk` places at a time (or as many as divide the prompt)."""
+    size = math.gcd(x.shape[1], chunk)
+    through = lambda llm, cache, part: llm.blocks(
+      *part, None, cache, start=start, stop=stop)[::-1]
+    if size == x.shape[1]:
+      return through(self, cache, (x, positions))[::-1]
+    cut = lambda a: jnp.moveaxis(a.reshape(len(a), -1, size, *a.shape[2:]), 1, 0)
+    scan = nn.scan(through, variable_broadcast="params", split_rngs={"params": False})
+    cache, parts = scan(self, cache, (cut(x), cut(positions)))
+    return jnp.moveaxis(parts, 0, 1).reshape(x.shape), cache
+
+  def shorten(
+    self, x: Float[Array, "R L D"], row: drop.Row, keep, number: int, room: int, before=None,
+    after=None,
+  ):
+    """Drops what stage `number` drops, -> x [R room D] and its row. `keep` [R S]; `before` and
+    `after` are the orders of x, if not the natural one."""
+    if self.stages[number].kind == "uniform":
+      kept = drop.uniform(row, keep)
+    else:
+      kept = drop.select(row, self.scores(x, row, self.stages[number].layer, before), keep)
+    row, index = drop.shorten(row, kept, room, self.dropout_positions)
+    return constrain(drop.move(x, index, before, after), "batch seq -"), row
+
+  def scores(
+    self, x: Float[Array, "R L D"], row: drop.Row, layer: int, order=None
+  ) -> Float[Array, "R L"]:
+    """How much the queries of a row attend to its places in `layer`, in natural order; x lies in
+    `order`. No gradient."""
+    x = jax.lax.stop_gradient(x)
+    asked = drop.move(row.positions, row.queries)
+    q, _ = self._probe(drop.move(x, row.queries, order), asked, layer, "-")
+    at, positions = drop.at_places(row), row.positions
+    if order is not None:
+      *at, positions = (a[:, order] for a in (*at, positions))
+    _, k = self._probe(x, positions, layer, "seq")
+    scores = constrain(drop.scores(q, k, drop.at_queries(row), tuple(at)), "batch -")
+    return scores if order is None else scores[:, jnp.argsort(jnp.asarray(order))]
+
+  def attended(self, x: Float[Array, "B L D"]) -> Float[Array, "layers B L"]:
+    """`scores` of every layer, asked by the last place; nothing is dropped."""
+    batch, length, _ = x.shape
+    place = jnp.broadcast_to(jnp.arange(length), (batch, length))
+    row = drop.Row(
+      jnp.ones_like(place), place, jnp.zeros((batch, length), bool), place[:, -1:])
+    found = []
+    for n in range(self.depth):
+      found.append(self.scores(x, row, n))
+      x, _ = self.blocks(x, place, start=n, stop=n + 1)
+    return jnp.stack(found)
+
+  def _probe(self, x, positions, layer: int, seq: str):
+    """Queries and keys of x as `layer` computes them."""
+    return self.stack.at(
+      layer, x.astype(self.dtype), None, self._turn(positions), None, None, probe=seq)
+
+  def _turn(self, positions):
+    return rope.angles(positions, *rope.frequencies(self.head_dim, self.theta, self.yarn))
+
+  def _further(self, x, positions, cache: Caches, lengths):
+    """More tokens after a prompt whose visual tokens were dropped on the way."""
+    ranges = []
+    for (start, stop), own in zip(self.ranges, cache.ranges, strict=True):
+      at = positions
+      if self.dropout_positions == "renumber":
+        at = own.length[:, None] + jnp.arange(x.shape[1])
+      x, own = self.blocks(x, at, None, own, lengths, start=start, stop=stop)
+      ranges.append(own)
+    read = x.shape[1] if lengths is None else lengths
+    return self.norm(x), Caches(tuple(ranges), cache.length + read)
 
   def blocks(
     self, x, positions, segment_ids=None, cache=None, lengths=None, place=None, start=0, stop=None
@@ -204,7 +324,7 @@ class Qwen2(nn.Module):
       place = first[:, None] + jnp.arange(length)
     if segment_ids is None or cache is not None:
       segment_ids = jnp.ones_like(place)
-    turn = rope.angles(positions, *rope.frequencies(self.head_dim, self.theta, self.yarn))
+    turn = self._turn(positions)
     kv = None if cache is None else (cache.k, cache.v)
     x, kv = self.stack(
       x.astype(self.dtype), kv, turn, (segment_ids, place), first, start=start, stop=stop)

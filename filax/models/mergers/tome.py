@@ -43,6 +43,14 @@ class ToMe(Merger):
     merged = self._merge(x.reshape(-1, tokens, width), min(tokens, 4 * self.tokens))
     return merged.reshape(batch, images, -1, width)
 
+  def flops(self, frames: int, grid: tuple[int, int], width: int) -> float:
+    """Of merging one group: the similarities, two a pair and channel of the mean head."""
+    count, target, total = frames * grid[0] * grid[1], frames * self.tokens, 0.0
+    for merged in tome.schedule(count, target):
+      total += 2 * (-(-count // 2)) * (count // 2) * (width // self.heads)
+      count -= merged
+    return total
+
   def _merge(self, clips: Float[Array, "b p E"], target: int) -> Float[Array, "b n E"]:
     if clips.shape[-1] % self.heads:
       raise ValueError(

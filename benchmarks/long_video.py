@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peak memory of answering about ever longer videos, on a tiny model with random weights.
+
+  python -m benchmarks.long_video --frames 1000,10000 [--dropout 1:uniform:0.75]
+
+Each length runs in a process of its own, over a video of as many frames that it makes first. What
+grows with the frames is their merged tokens and the KV cache, which are printed beside the peak.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+QUESTION = "What shape is on red?"
+FPS = 10
+
+
+def main() -> None:
+  made = argparse.ArgumentParser(description=__doc__)
+  made.add_argument("--frames", default="1000,10000")
+  made.add_argument("--dropout", default="off")
+  made.add_argument("--one", help=argparse.SUPPRESS)
+  args = made.parse_args()
+  if args.one:
+    print(json.dumps(measure(int(args.frames), args.dropout, pathlib.Path(args.one))))
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    for frames in args.frames.split(","):
+      command = [sys.executable, "-m", "benchmarks.long_video", "--frames", frames, "--dropout",
+                 args.dropout, "--one", folder]
+      print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
+
+
+def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
+  """Answers about a video of `frames` frames; MiB and seconds."""
+  import jax
+
+  from filax.infer.chat import Conversation
+
+  video = folder / f"{frames}.mp4"
+  write(video, frames)
+  model, params = checkpoint(frames, dropout)
+  start = time.perf_counter()
+  talk = Conversation(model, params, str(video))
+  encoded = time.perf_counter()
+  encode_peak = peak()
+  answer = talk.ask(QUESTION, max_new_tokens=8)
+  llm, mib = model.llm, 2**20
+  cache = 2 * 4 * llm.depth * llm.kv_heads * llm.head_dim * answer.prompt_tokens / mib
+  return dict(
+    frames=frames, prompt_tokens=answer.prompt_tokens, peak_mib=round(peak()),
+    encode_peak_mib=round(encode_peak), tokens_mib=round(talk.seen.table.nbytes / mib, 1),
+    cache_mib=round(cache, 1), encode_seconds=round(encoded - start, 1),
+    answer_seconds=round(time.perf_counter() - encoded, 1),
+    devices=jax.device_count())
+
+
+def peak() -> float:
+  """MiB that the process has held at most."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def checkpoint(frames: int, dropout: str):
+  """VideoChat-Flash at debug size, and parameters drawn at random."""
+  import jax
+
+  from configs import vcf_stage3
+  from data_pipelines import tokenizers
+  from filax import build
+  from filax.infer.processor import Processor, adjusted
+  from filax.train.start import parameter_shapes
+
+  c = vcf_stage3.get_config("debug").to_dict()
+  c["infer"]["sampling"]["frames"] = frames
+  model = build.build_video_lm(c["model"] | dict(encode_chunk=16), c["infer"]["selector"])
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, "tokenizer.model")
+    tokenizers.train_sentencepiece((f"user assistant {QUESTION} " * 9,), path, vocab_size=300)
+    tokenizer = tokenizers.load(path)
+  keys = iter(jax.random.split(jax.random.key(0), 999))
+  params = jax.tree.map(
+    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype), parameter_shapes(model))
+  model = model.clone(processor=Processor(tokenizer, c["data"], c["infer"]))
+  return adjusted(model, yarn=2.0, dropout=dropout), params
+
+
+def write(path: pathlib.Path, frames: int, side: int = 64) -> None:
+  """A video in which every frame is another."""
+  import av
+  import numpy as np
+
+  with av.open(str(path), "w") as out:
+    stream = out.add_stream("libx264", rate=FPS)
+    stream.width = stream.height = side
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.gop_size = 50
+    for n in range(frames):
+      picture = np.full((side, side, 3), n % 251, np.uint8)
+      out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+    out.mux(stream.encode())
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VideoChat-Flash stage 1, alignment of the connector: pictures, and clips of 4 frames.
+
+  filax train --config configs/vcf_stage1.py --workdir runs/vcf_stage1
+  filax train --config configs/vcf_stage1.py:model=2B --workdir runs/vcf_stage1
+  filax train --config configs/vcf_stage1.py:encoder=internvideo2 --workdir runs/vcf_stage1
+  filax train --config configs/vcf_stage1.py:debug --workdir runs/debug  # A laptop, a minute.
+
+As released: only the connector's MLP learns, rate 1e-3, 512 samples a step, one epoch, a plain
+template without a time prompt. A clip, like a picture, is 64 tokens. model=7B is Qwen2-7B with
+UMT-L at 224 pixels, 2B is Qwen2.5-1.5B with UMT-L at 448. encoder=internvideo2 is InternVideo2-1B
+at 224. `dropout` is a preset of filax.dropout, or stages as "4:uniform:0.75+18:attention:0.25"; the
+release has none.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+LONG = (49_152, 65_536, 98_304, 131_072, 196_608)  # Prompts of up to 10,000 frames.
+MODELS = {"7B": "7B", "2B": "1.5B"}
+ENCODERS = {
+  "umt": dict(name="umt", remat="nothing"),
+  "internvideo2": dict(name="internvideo2", variant="1B", remat="nothing")}
+DROPS = "off"
+
+
+def parse(arg: str | None) -> ConfigDict:
+  """The arguments that all stages take."""
+  arg = common.parse_arg(
+    arg, model="7B", encoder="umt", dropout=DROPS, debug=False, packed=False)
+  for name, known in (("model", MODELS), ("encoder", ENCODERS)):
+    if arg[name] not in known:
+      raise ValueError(f"The config has no {name}={arg[name]}. Set it to {' or '.join(known)}.")
+  return arg
+
+
+def base(arg: ConfigDict, size: int) -> ConfigDict:
+  """VideoChat-Flash with pictures of `size` pixels (what a 2B always reads is 448)."""
+  c = common.base()
+  c.seed = 42
+  encoder = dict(ENCODERS[arg.encoder])
+  if arg.encoder == "umt":
+    encoder["variant"] = f"L-{448 if arg.model == '2B' else size}"
+  c.model = dict(
+    encoder=encoder,
+    selector=dict(name="clips", size=4),
+    merger=dict(name="tome", tokens=16),
+    projector=dict(name="mlp", newline="none", pool_side=1),
+    llm=dict(name="qwen2", variant=MODELS[arg.model], remat="attn", dropout=arg.dropout,
+             dropout_positions="renumber", dropout_queries="released"),
+    merge_stage="vision", encode_chunk=16, dtype="bfloat16", param_dtype="float32")
+  c.infer = dict(
+    selector=dict(name="clips", size=4),
+    sampling=dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released"),
+    time_prompt="vcf_released", lengths=(*common.LENGTHS, *LONG), max_new_tokens=1024,
+    temperature=0.0, top_p=1.0)
+  c.data.time_prompt = "vcf"
+  return c
+
+
+def dynamic(most: int, least: int) -> dict:
+  """About a frame a second, from `least` to `most`, as training takes them."""
+  return dict(name="dynamic_fps", frames=most, low=least, multiple=4, phase="released")
+
+
+def get_config(arg=None):
+  arg = parse(arg)
+  c = base(arg, 224)
+  c.data.train = (("data/vcf_stage1_images.json", "all"), ("data/vcf_stage1_videos.json", "all"))
+  c.data.template, c.data.system, c.data.time_prompt = "plain", "", "none"
+  c.data.sampling = dict(name="uniform", frames=4, phase="released")
+  c.data.rows = ((4, 1, 512, 1), (4, 1, 8192, 1))
+  c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
+  c.batch = 512
+  if arg.packed:  # About 8 samples a row.
+    c.data.packing, c.data.rows, c.batch = True, ((32, 8, 4096, 16),), 64
+  return common.shrink(c) if arg.debug else c

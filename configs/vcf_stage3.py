@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VideoChat-Flash stage 3, instructions about short and long videos: everything learns.
+
+  filax train --config configs/vcf_stage3.py --workdir runs/vcf_stage3 \\
+    --config.init_from=runs/vcf_stage2
+  filax train --config configs/vcf_stage3.py:dropout=uniform0_attention --workdir runs/dropping \\
+    --config.init_from=runs/vcf_stage2  # Visual dropout in training: the release has none.
+  filax train --config configs/vcf_stage3.py:debug --workdir runs/debug  # A laptop, a minute.
+
+As released: rates and batch of stage 2, one epoch, 64 to 512 frames a video, 16 tokens a frame.
+Arguments as in stage 1.
+"""
+
+from configs import common
+from configs.vcf_stage1 import base, dynamic, parse
+from configs.vcf_stage2 import IMAGES, RATES
+
+
+def get_config(arg=None):
+  arg = parse(arg)
+  c = base(arg, 224)
+  c.data.train = (("data/vcf_stage3.json", "all"),)
+  c.data.sampling, c.data.images = dynamic(512, 64), IMAGES
+  c.data.rows = ((128, 37, 6144, 1), (512, 37, 12_288, 1), (512, 37, 32_768, 1))
+  c.optim.rates = RATES
+  c.batch = 256
+  if arg.packed:  # About 4 samples a row.
+    c.data.packing, c.data.rows, c.batch = True, ((1024, 148, 32_768, 32),), 64
+  return common.shrink(c) if arg.debug else c

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Videos of any length: decoded, encoded and merged part by part, so that only the merged tokens
+are ever held. For selectors that group neighbours; those that choose must see all frames at once.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines import chat, patterns, sampling, video
+from data_pipelines.records import Timeline
+from filax.infer import seen as seen_lib
+from filax.infer.generate import context
+from filax.infer.programs import on_mesh
+from filax.infer.seen import Seen
+from filax.infer.video import Video, count_frames, extent_of, unit_of
+
+PART = 128  # Frames decoded and encoded at a time, about.
+
+
+def suits(model) -> bool:
+  """Whether a model's groups are neighbours, so that a part of a video can be read alone."""
+  return not model.selector.needs_single
+
+
+def see(
+  model, params: Mapping, timeline: Timeline, folder: str | os.PathLike = ""
+) -> tuple[Video, Seen]:
+  """Reads and encodes a video as config.infer.sampling says. The Video has times but no frames.
+
+  With a `folder`, merged tokens are kept there under what decides them, and found again. Raises
+  MediaError for what cannot be read, ValueError for more frames than the model's context holds.
+  """
+  processor, layout = model.processor, model.layout()
+  how, unit = processor.infer["sampling"], unit_of(model)
+  extent = extent_of(timeline, processor.limits)
+  count = count_frames(how, extent, unit)
+  pattern = patterns.video(count // layout.frames_per_group, layout)
+  _check_context(model, count, len(pattern))
+  times = sampling.sample_times(how, count, extent)
+  path = pathlib.Path(folder, f"{_key(model, params, timeline, times)}.npz") if folder else None
+  if path is None or (found := _load(path, count)) is None:
+    found = _encode(model, params, timeline, times)
+    if path is not None:
+      _save(path, *found)
+  table, real = found
+  groups = np.arange(count).reshape(-1, layout.frames_per_group)
+  each = real[groups]
+  visual = chat.Visual(
+    len(pattern), extent.duration, each.reshape(-1), each[:, seen_lib.representative(model)])
+  none = np.zeros((0, layout.size, layout.size, 3), np.uint8)
+  table = jnp.asarray(table, model.llm.dtype)
+  return (Video(none, real, extent.duration, timeline[0].media),
+          Seen(table, pattern, visual, groups))
+
+
+def _encode(model, params, timeline: Timeline, times) -> tuple[jax.Array, np.ndarray]:
+  """(visual table [M D], real times [T])."""
+  layout, unit = model.layout(), unit_of(model)
+  part = max(1, PART // unit) * unit
+  part = part if len(times) > part else len(times)
+  eyes, tokens, seconds = model.clone(processor=None), [], []
+  none = np.zeros((1, 0, layout.size, layout.size, 3), np.uint8)
+  with on_mesh(model):
+    for frames, real in _parts(model, timeline, times, part):
+      fill = part - len(frames)  # One program: the last part is filled up.
+      frames = np.concatenate([frames, np.repeat(frames[-1:], fill, axis=0)])
+      found = seen_lib.EMBED(
+        f"1 x {part} frames", eyes, params, frames[None], np.ones((1, part), bool), none)
+      rows = len(real) // layout.frames_per_group * layout.tokens_per_group
+      tokens.append(jax.block_until_ready(found.table[0, :rows]))
+      seconds.append(real)
+  return jnp.concatenate([*tokens, found.table[0, -1:]]), np.concatenate(seconds)
+
+
+def _parts(model, timeline: Timeline, times, part: int) -> Iterator[video.Frames]:
+  """(frames, times) of each part; the next one is decoded while this one is used."""
+  read = lambda first: video.read_timeline(
+    timeline, times[first:first + part], model.encoder.size, limits=model.processor.limits)
+  firsts = range(0, len(times), part)
+  with ThreadPoolExecutor(1) as pool:
+    waiting = pool.submit(read, 0)
+    for first in firsts:
+      done = waiting.result()
+      if first + part < len(times):
+        waiting = pool.submit(read, first + part)
+      yield done
+
+
+def _check_context(model, frames: int, tokens: int) -> None:
+  """Raises ValueError before anything is decoded; nothing is ever cut off in silence."""
+  most = context(model)
+  if tokens < most:
+    return
+  own = model.llm.positions
+  factor = float(-(-(tokens + 1024) // own))  # With room for the question.
+  raise ValueError(
+    f"{frames} frames are {tokens} visual tokens, and the model reads {most} positions. Lower "
+    f"config.infer.sampling.frames (--frames) below {frames * most // tokens}, or set "
+    f"config.model.llm.yarn=({factor}, {own}) (--yarn {factor:g}).")
+
+
+def _key(model, params, timeline: Timeline, times: np.ndarray) -> str:
+  """sha256 of all that decides the merged tokens: parts and their weights, file and times."""
+  parts = {name: str(getattr(model, name)) for name in ("encoder", "selector", "merger",
+                                                        "projector", "merge_stage")}
+  weights = {
+    jax.tree_util.keystr(path): (leaf.shape, np.asarray(_digest(leaf)).tolist())
+    for role in ("encoder", "merger", "projector")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params.get(role, {}))}
+  files = [(str(pathlib.Path(s.media).absolute()), *_stamp(s.media), dataclasses.astuple(s))
+           for s in timeline]
+  facts = json.dumps([parts, weights, files, times.tolist(), str(model.llm.dtype)], default=str)
+  return hashlib.sha256(facts.encode()).hexdigest()
+
+
+@jax.jit
+def _digest(leaf):
+  """Three sums that tell a parameter from another."""
+  flat = leaf.astype(jnp.float32).ravel()
+  return jnp.stack([flat.sum(), jnp.abs(flat).sum(), (flat * jnp.cos(jnp.arange(flat.size))).sum()])
+
+
+def _stamp(media: str) -> tuple[int, int]:
+  with contextlib.suppress(OSError):
+    found = os.stat(media)
+    return found.st_size, found.st_mtime_ns
+  return 0, 0
+
+
+def _load(path: pathlib.Path, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+  with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
+    with np.load(path, allow_pickle=False) as kept:
+      if len(kept["times"]) == count:
+        return kept["table"], kept["times"]
+  return None
+
+
+def _save(path: pathlib.Path, table, times: np.ndarray) -> None:
+  """Written aside and renamed, so that a half-written file is never found."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+    np.savez(file, table=np.asarray(table, np.float32), times=times)
+  os.replace(file.name, path)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The work of reading a video against the cells of VideoChat-Flash's Table 1, and by hand."""
+
+import json
+
+import jax
+import pytest
+
+from configs import vcf_stage3
+from filax import __main__ as cli
+from filax import build
+from filax.plan.prefill import Reader
+
+TABLE_1 = {  # Tokens a frame -> TFLOPs at these frames.
+  196: {64: 455.1, 256: 2946.3, 1000: 28_707.7, 10_000: 2_368_810},  # LongVILA
+  144: {64: 316.8, 256: 1870.1, 1000: 16_583.7, 10_000: 1_289_490},  # LongVA
+}
+
+
+def reader(**changes):
+  model = vcf_stage3.get_config().model.to_dict()
+  model["llm"] |= changes
+  return Reader(build.build_video_lm(model))
+
+
+@pytest.fixture(scope="module")
+def plain():
+  return reader()
+
+
+@pytest.mark.parametrize("per_frame", TABLE_1)
+def test_table_1(plain, per_frame):
+  for frames, printed in TABLE_1[per_frame].items():
+    assert plain.work(frames, per_frame).paper / 1e12 == pytest.approx(printed, rel=0.016)
+
+
+def test_videochat_flash_at_64_frames(plain):
+  assert round(plain.work(64).paper / 1e12, 1) == 29.6  # Without dropout, as released.
+
+
+def test_the_standard_count_by_hand(plain):
+  work = plain.work(64)
+  weights = 28 * (3584 * (3584 * 2 + 2 * 512) + 3 * 3584 * 18_944) + 3584 * 152_064
+  assert work.tokens == 1024
+  assert work.llm == pytest.approx(2 * weights * 1024 + 2 * 28 * 3584 * 1024**2, rel=1e-9)
+  merged = [784, 392, 196, 98]
+  assert work.merger == pytest.approx(16 * sum(2 * (p / 2) ** 2 * 64 for p in merged), rel=0.01)
+  assert work.total == work.encoder + work.merger + work.llm
+
+
+def test_dropout_saves_what_its_layers_save(plain):
+  dropped = reader(dropout="uniform0_attention")
+  share = dropped.work(1000).llm / plain.work(1000).llm
+  assert 4 / 28 + 14 / 28 * 0.75 + 10 / 28 * 0.25 - 0.1 < share < 0.61
+
+
+def test_the_command(capsys):
+  platforms = jax.config.jax_platforms
+  try:
+    assert not cli.main([
+      "flops", "--config", "configs/vcf_stage3.py", "--frames", "64,256", "--json"])
+  finally:
+    jax.config.update("jax_platforms", platforms)
+  rows = json.loads(capsys.readouterr().out)
+  assert [row["tokens"] for row in rows] == [1024, 4096]
