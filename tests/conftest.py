@@ -4,8 +4,9 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # Both are read when jax is imported first.
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8")
+os.environ["XLA_FLAGS"] = (  # Compiling is most of the time, and shapes are tiny.
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+  " --xla_backend_optimization_level=0")
 
 from absl import flags
 import hypothesis

@@ -72,7 +72,8 @@ def _told(model, params, video: pathlib.Path, question: str, expected: str) -> T
   from filax.infer.chat import Conversation
   from filax.infer.seen import representative
 
-  talk = Conversation(model, params, video)
+  # Read whole: a talk that reads a path part by part keeps no frames to show.
+  talk = Conversation(model, params, model.processor.read(str(video), model))
   answer = talk.ask(question).text
   groups = talk.seen.groups
   return Told(

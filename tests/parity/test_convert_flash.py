@@ -143,7 +143,6 @@ def test_the_shipped_towers_equal_the_twins(name, frames):
       mine(x), tower(twin_umt.standardised(pictures[None])), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.xfail(reason="Known defect: the exported script's tokens differ from filax chat's.")
 def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
   video = clips.write(tmp_path / "a.mp4", 40)
   changes = {
