@@ -21,7 +21,7 @@ demo: $(VENV)/.ready
 	JAX_PLATFORMS=cpu $(KEEP_MEMORY) $(BIN)/filax demo --workdir $(DEMO)
 
 test: $(VENV)/.ready-test
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS)
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -74,9 +74,15 @@ def numbers(workdir):
   return [{key: r[key] for key in keys} for r in records(workdir)]
 
 
-def test_killed_runs_give_the_losses_of_one_that_was_not(folder):
-  whole, killed = folder / "whole", folder / "killed"
-  finish(start(folder, whole))
+@pytest.fixture(scope="module")
+def whole(folder):
+  """The workdir of a run that nothing disturbed."""
+  finish(start(folder, folder / "whole"))
+  return folder / "whole"
+
+
+def test_killed_runs_give_the_losses_of_one_that_was_not(folder, whole):
+  killed = folder / "killed"
   assert [r["step"] for r in records(whole)] == list(range(1, STEPS + 1))
 
   moment = random.SystemRandom()
@@ -101,20 +107,19 @@ def test_killed_runs_give_the_losses_of_one_that_was_not(folder):
   assert numbers(killed) == numbers(whole)
 
 
-def test_the_run_folder_is_complete(folder):
-  """What `filax chat` and a next stage need is in it. Runs on what the test before left."""
-  workdir = folder / "whole"
+def test_the_run_folder_is_complete(whole):
+  """What `filax chat` and a next stage need is in it."""
   assert {"checkpoints", "config.json", "metrics.jsonl", "tensorboard", "tokenizer.model"} <= {
-    path.name for path in workdir.iterdir()}
-  assert json.loads((workdir / "config.json").read_text())["steps"] == STEPS
+    path.name for path in whole.iterdir()}
+  assert json.loads((whole / "config.json").read_text())["steps"] == STEPS
 
 
-def test_another_manifest_is_another_plan(folder):
+def test_another_manifest_is_another_plan(folder, whole):
   corpus = folder / "corpus"
   rows = json.loads((corpus / "manifest.json").read_text())
   (corpus / "fewer.json").write_text(json.dumps(rows[:-1]))
   process = start(
-    folder, folder / "whole", f'--config.data.train=(("{corpus}/fewer.json","all"),)')
+    folder, whole, f'--config.data.train=(("{corpus}/fewer.json","all"),)')
   _, said = process.communicate(timeout=300)
   assert process.returncode == 2 and "Traceback" not in said
   assert "config.ignore_fingerprint=True" in said.splitlines()[-1]
