@@ -4,12 +4,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test lint setup clean
+.PHONY: demo test test-transformers4 lint setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= runs/demo
 WORKERS ?= 2
+TRANSFORMERS4 ?= $(VENV)/transformers4
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -22,6 +23,11 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# What filax convert writes, in transformers 4.57 and in the installed version: same keys, same logits.
+test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready
+	JAX_PLATFORMS=cpu FILAX_OTHER_TRANSFORMERS=$(TRANSFORMERS4)/bin/python \
+	  $(BIN)/python -m pytest tests/parity/test_convert_transformers4.py
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
@@ -37,6 +43,13 @@ $(VENV)/.ready: pyproject.toml requirements.txt | $(BIN)/python
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	$(PIP) install -e '.[test]'
+	touch $@
+
+$(TRANSFORMERS4)/.ready: | $(BIN)/python
+	$(PIP) install virtualenv
+	$(BIN)/python -m virtualenv --quiet $(TRANSFORMERS4)
+	$(TRANSFORMERS4)/bin/python -m pip --disable-pip-version-check --quiet install \
+	  'transformers>=4.57,<5' torch==2.13.0 safetensors sentencepiece av pillow
 	touch $@
 
 # Where Python comes without its venv (Debian), pip brings virtualenv.
