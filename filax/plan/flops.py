@@ -40,9 +40,13 @@ def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs
   picture = lambda clip: patches * weights("encoder") + attention(
     "encoder", patches * patches * clip * encoder.width * encoder.depth)
   frame, image = _projected(model)
-  head = 0 if "llm/lm_head/kernel" in kernels else _tied_head(leaves, rates, passes("llm"))
+  untied = "llm/lm_head/kernel" in kernels
+  table = "llm/lm_head/kernel" if untied else "llm/embed_tokens/embedding"
+  head = math.prod(leaves[table].shape) * (
+    (4 if passes("llm") else 2) + (2 if rates[table] else 0))
   return Costs(
-    token=weights("llm") + head,
+    token=weights("llm") + (0 if untied else head),
+    head=head,
     pair=attention("llm", llm.heads * llm.head_dim * llm.depth),
     frame=picture(encoder.clip) + frame * weights("projector"),
     image=picture(1) + image * weights("projector"))
@@ -55,9 +59,3 @@ def _projected(model) -> tuple[float, float]:
     return math.prod(grid), math.prod(grid)
   image = math.prod(model.merger.image_grid(grid))
   return math.prod(model.merger.grid(frames, grid)) / frames, image
-
-
-def _tied_head(leaves, rates, passes: bool) -> float:
-  path = "llm/embed_tokens/embedding"
-  size = math.prod(leaves[path].shape)
-  return size * ((4 if passes else 2) + (2 if rates[path] else 0))

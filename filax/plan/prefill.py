@@ -59,9 +59,11 @@ class Reader:
     merger = groups * merge(model.selector.size, model.encoder.grid, model.encoder.width)
     llm = paper = 0.0
     for share, length in self._ranges(tokens):
+      weights = share * (self.costs.token - self.costs.head) * length
       squares = share * self.costs.pair * length**2
-      llm += share * self.costs.token * length + squares / 2
-      paper += 2 * share * self.costs.token * length + 1.5 * squares
+      llm += weights + squares / 2
+      paper += 2 * weights + 1.5 * squares
+    llm, paper = llm + self.costs.head * length, paper + 2 * self.costs.head * length
     return Work(frames, tokens, frames * self.costs.frame, merger, llm, paper)
 
   def _ranges(self, tokens: int) -> list[tuple[float, int]]:

@@ -23,22 +23,25 @@ PEAK_TFLOPS = {  # Part of jax.Device.device_kind -> dense bfloat16 peak of one 
   "TPU v4": 275, "TPU v5 lite": 197, "TPU v5e": 197, "TPU v5": 459, "TPU v6": 918, "TPU7": 2307,
   "A100": 312, "H100": 989, "H200": 989, "B200": 2250,
 }
-SUMS = ("tokens", "supervised", "frames", "images", "pairs", "num_bad")  # Added up over steps.
+SUMS = (  # Added up over steps.
+  "tokens", "supervised", "frames", "images", "passed", "pairs", "left", "num_bad")
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
   """Model FLOPs (forward and backward, nothing counted twice) that a train step does for..."""
 
-  token: float = 0.0  # ... each text position, visual ones included.
+  token: float = 0.0  # ... each text position, visual ones included, in all layers and the head.
+  head: float = 0.0  # ... of which in the head.
   pair: float = 0.0  # ... each pair of positions of which one sees the other.
   frame: float = 0.0
   image: float = 0.0
 
   def step(self, sums: Mapping[str, float]) -> float:
-    """FLOPs of what `sums` counts; padding is not work."""
-    return (self.token * sums["tokens"] + self.pair * sums["pairs"]
-            + self.frame * sums["frames"] + self.image * sums["images"])
+    """FLOPs of what `sums` counts; neither padding nor a dropped visual token is work."""
+    return ((self.token - self.head) * sums["passed"] + self.head * sums["left"]
+            + self.pair * sums["pairs"] + self.frame * sums["frames"]
+            + self.image * sums["images"])
 
 
 def peak_tflops(given: float, device: jax.Device) -> float | None:

@@ -5,7 +5,8 @@ Everything is summed over positions, rows, micro-batches and devices, with its c
 divided once: the mean does not depend on how a batch was cut up.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +24,10 @@ REDUCTIONS = ("sample_mean", "token_mean")
 def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Callable:
   """loss(params, batch, rng) -> (sum, sums): `sum` / sums["count"] is the loss of the batch.
 
-  `sums` counts what else the rows hold: supervised and right tokens, tokens and places, causal
-  pairs, frames, images, bad samples. All float32 scalars. An `rngs` entry named dropout is passed
-  for parts that want one. Where the model drops visual tokens, targets and masks are those of the
-  shortened rows. Raises ValueError for an unknown reduction.
+  `sums` counts what else the rows hold: supervised and right tokens, tokens and places, frames,
+  images, bad samples, and the work of the llm (`work`). All float32 scalars. An `rngs` entry named
+  dropout is passed for parts that want one. Where the model drops visual tokens, targets and masks
+  are those of the shortened rows. Raises ValueError for an unknown reduction.
   """
   if reduction not in REDUCTIONS:
     raise ValueError(
@@ -44,7 +45,8 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
       segments = batch["keep"].shape[-1]
       total, count = losses.sample_mean(nll, mask, left["segment_ids"], segments)
     return total, {
-      "count": count, "hits": (hit * mask).sum(), **contents({**batch, "loss_mask": mask})}
+      "count": count, "hits": (hit * mask).sum(), **contents({**batch, "loss_mask": mask}),
+      **work(batch, shares(model))}
 
   return loss
 
@@ -63,16 +65,41 @@ def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, ja
 def contents(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
   """What a batch of packed rows holds, as float32 sums over its rows."""
   count = lambda x: (x > 0).sum().astype(jnp.float32)
-  real = batch["segment_ids"] > 0
   return {
     "supervised": count(batch["loss_mask"]),
     "tokens": count(batch["segment_ids"]),
     "places": jnp.float32(batch["segment_ids"].size),
-    "pairs": jnp.where(real, batch["positions"] + 1, 0).astype(jnp.float32).sum(),
     "frames": count(batch["frame_segment_ids"]),
     "images": count(batch["image_segment_ids"]),
     "num_bad": batch["num_bad"].sum().astype(jnp.float32),
   }
+
+
+def shares(model) -> tuple[float, ...]:
+  """The share of the llm's layers before, between and after the stages of visual dropout."""
+  if not (stages := getattr(model, "stages", ())):
+    return (1.0,)
+  cuts = (0, *(stage.layer for stage in stages), model.llm.depth)
+  return tuple((b - a) / model.llm.depth for a, b in itertools.pairwise(cuts))
+
+
+def work(
+  batch: Mapping[str, jax.Array], shares: Sequence[float] = (1.0,)
+) -> dict[str, jax.Array]:
+  """What the llm computes of a batch in natural order, as float32 sums over its rows.
+
+  `passed` tokens pass a layer, of which `pairs` see each other: means over the layers, of which a
+  share sees what each stage of visual dropout has left. `left` tokens meet the head.
+  """
+  own = batch["segment_ids"][:, :, None] == jnp.arange(1, batch["keep"].shape[-1] + 1)
+  whole = own.sum(1)  # [R S]
+  text = whole - (own & (batch["visual_index"] >= 0)[:, :, None]).sum(1)
+  lengths = [whole, *(text + batch["keep"][:, n] for n in range(len(shares) - 1))]
+  lengths = [length.astype(jnp.float32) for length in lengths]
+  mean = lambda counts: sum(share * x.sum() for share, x in zip(shares, counts, strict=True))
+  return {
+    "passed": mean(lengths), "pairs": mean([x * (x + 1) / 2 for x in lengths]),
+    "left": lengths[-1].sum()}
 
 
 def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -> Callable:
@@ -81,7 +108,7 @@ def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -
   loss(params, batch, rng) -> (sum, sums with "count"), as `make_loss` gives. Only the trainable
   subtree is differentiated. `accumulate` micro-batches of R / accumulate rows are run one after
   the other. Metrics are float32 device scalars: loss, grad_norm (before clipping, of what is
-  trained), accuracy, padding, finite, lr/<group>, and the sums of `contents`.
+  trained), accuracy, padding, finite, lr/<group>, and the sums of `contents` and `work`.
   """
 
   def step(state: TrainState, batch) -> tuple[TrainState, dict]:

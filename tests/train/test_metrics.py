@@ -11,7 +11,7 @@ from filax.train import metrics
 
 STEP = dict(
   loss=1.5, accuracy=0.25, grad_norm=2.0, supervised=10.0, tokens=100.0, frames=8.0, images=2.0,
-  padding=0.5, pairs=1000.0, num_bad=1.0, finite=1.0, **{"lr/llm": 1e-5})
+  padding=0.5, passed=90.0, pairs=1000.0, left=80.0, num_bad=1.0, finite=1.0, **{"lr/llm": 1e-5})
 
 
 def meter(monkeypatch, costs=None, peak=None):
@@ -37,11 +37,11 @@ def test_rates_are_over_the_window_without_compilation(monkeypatch):
 
 
 def test_mfu_counts_work_against_the_peak(monkeypatch):
-  costs = metrics.Costs(token=6e9, pair=1e6, frame=2e9, image=3e9)
+  costs = metrics.Costs(token=6e9, head=1e9, pair=1e6, frame=2e9, image=3e9)
   made, clock, _ = meter(monkeypatch, costs, peak=2.0)
   made.add(STEP)
   clock.now = 101.0
-  work = 6e9 * 100 + 1e6 * 1000 + 2e9 * 8 + 3e9 * 2
+  work = 5e9 * 90 + 1e9 * 80 + 1e6 * 1000 + 2e9 * 8 + 3e9 * 2
   assert made.record(1, STEP)["mfu"] == pytest.approx(work / (2e12 * jax.device_count()))
 
 

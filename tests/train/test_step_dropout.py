@@ -92,10 +92,28 @@ def test_packed_rows_equal_single_samples(packed):
   alone = stack([row(model.layout(), (n,)) for n in range(3)])
   (loss_too, sums_too), slopes_too = grads(model, params, alone, "sample_mean")
   np.testing.assert_allclose(loss, loss_too, rtol=1e-5)
-  for key in ("count", "supervised", "tokens", "frames"):
+  for key in ("count", "supervised", "tokens", "frames", "left"):
     assert sums[key] == 2 * sums_too[key], key
+  np.testing.assert_allclose(
+    [sums[key] for key in ("passed", "pairs")],
+    [2 * sums_too[key] for key in ("passed", "pairs")], rtol=1e-6)
   assert sums["count"] == 6
   close(slopes, slopes_too)
+
+
+def test_dropped_tokens_are_no_work(packed):
+  model, _, batch, ((_, sums), _) = packed
+  assert step.shares(model) == (1 / 3, 1 / 3, 1 / 3)
+  visual, text = np.array([64, 48, 0]), np.array(TAIL) + 3
+  lengths = [text + visual, text + np.array([48, 36, 0]), text + np.array([16, 12, 0])]
+  assert sums["tokens"] == 2 * lengths[0].sum() and sums["left"] == 2 * lengths[2].sum()
+  np.testing.assert_allclose(sums["passed"], 2 * np.mean([n.sum() for n in lengths]), rtol=1e-6)
+  np.testing.assert_allclose(
+    sums["pairs"], 2 * np.mean([(n * (n + 1) / 2).sum() for n in lengths]), rtol=1e-6)
+  plain = jax.jit(step.work)(batch)
+  assert plain["passed"] == plain["left"] == sums["tokens"]
+  real = np.asarray(batch["segment_ids"]) > 0
+  assert plain["pairs"] == (np.asarray(batch["positions"]) + 1)[real].sum()
 
 
 def test_a_mesh_trains_the_same(packed):
