@@ -14,6 +14,7 @@ VERBS = {  # verb -> (module:function of argv, what it does)
   "evals": ("filax.evals.__main__:main", "score a checkpoint on a manifest of questions"),
   "chat": ("filax.infer.__main__:chat", "ask a checkpoint about a video"),
   "scenes": ("filax.infer.__main__:scenes", "draw the scenes that a checkpoint selects in a video"),
+  "plan": ("filax.plan.__main__:main", "what a train step takes of a TPU slice, without one"),
   "flops": ("filax.plan.prefill:main", "the work of reading videos of given lengths"),
   "analyze": ("filax.evals.analyze:main", "which visual tokens the layers of a model need"),
   "convert": ("filax.convert.__main__:main", "weights to and from PyTorch, with evidence"),

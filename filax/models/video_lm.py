@@ -93,42 +93,35 @@ class VideoLM(nn.Module):
     """Media -> visual table."""
     batch = frames.shape[0]
     rows, index, groups_mask = [], jnp.zeros((batch, 0, 1), jnp.int32), jnp.zeros((batch, 0), bool)
-    if frames.shape[1] and self._by_parts(frames):
-      groups = self.selector(jnp.zeros((*frames.shape[:2], 0, 0)), mask)
-      index, groups_mask = groups.index, groups.mask
-      rows.append(self.merged_in_parts(frames))
-    elif frames.shape[1]:
+    if frames.shape[1] and self.selector.needs_single:
       groups = self.selector(self.encode(frames, self.encoder.clip), mask)
       index, groups_mask = groups.index, groups.mask
       rows.append(self.merge(groups.tokens))
+    elif frames.shape[1]:
+      groups = self.selector(jnp.zeros((*frames.shape[:2], 0, 0)), mask)
+      index, groups_mask = groups.index, groups.mask
+      rows.append(self.merged(frames))
     if images.shape[1]:
       rows.append(self.project_images(self.encode(images, 1)))
     newline = self.projector.newline_vector()
     rows.append(jnp.broadcast_to(newline, (batch, 1, newline.shape[-1])))
     rows = [x.reshape(batch, -1, x.shape[-1]).astype(rows[0].dtype) for x in rows]
-    return Visual(jnp.concatenate(rows, axis=1), index, groups_mask)
+    table = constrain(jnp.concatenate(rows, axis=1), "batch - -")  # Merged tokens alone travel.
+    return Visual(table, index, groups_mask)
 
   def encode(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
     """Pictures -> patch tokens, `clip` frames encoded jointly."""
     batch, total = frames.shape[:2]
     _check_clips(total, clip)
-    clips = spread.flatten(frames, clip)
-    chunk = self.encode_chunk
-    if chunk and clips.shape[0] > chunk and not self.is_initializing():
-      tokens = _in_chunks(lambda encoder, part: encoder(part), self.encoder, clips, chunk)
-    else:
-      tokens = self.encoder(clips)
+    over, clips = spread.spread((batch, total), clip), spread.flatten(frames, clip)
+    run = lambda model, part: model.encoder(part)
+    tokens = self._in_chunks(run, clips, over, self.encode_chunk)
     return spread.unflatten(tokens, batch, total)
 
-  def _by_parts(self, frames) -> bool:
-    """Whether groups of neighbours are merged as soon as their clips are encoded."""
-    clips = frames.shape[0] * frames.shape[1] // self.encoder.clip
-    local = not getattr(self.selector, "needs_single", True)
-    return local and 0 < self.encode_chunk < clips and not self.is_initializing()
-
-  def merged_in_parts(self, frames: UInt8[Array, "B T h w 3"]) -> Float[Array, "B G n D"]:
-    """encode, group and merge `encode_chunk` clips at a time: patch tokens of the whole video, 50
-    times what is left of them, never exist at once. For selectors that group neighbours."""
+  def merged(self, frames: UInt8[Array, "B T h w 3"]) -> Float[Array, "B G n D"]:
+    """encode, group and merge, for selectors that group neighbours: every device its own frames,
+    `encode_chunk` clips at a time, so that patch tokens of the whole video, 50 times what is left
+    of them, never exist at once."""
     (batch, total), size, clip = frames.shape[:2], self.selector.size, self.encoder.clip
     _check_clips(total, clip)
     self.selector.groups(total)
@@ -141,9 +134,20 @@ class VideoLM(nn.Module):
       tokens = model.encoder(part.reshape(-1, clip, *part.shape[2:]))
       return model.merge(tokens.reshape(len(part), unit // size, size, *tokens.shape[2:]))
 
-    units = spread.flatten(frames, unit)
-    merged = _in_chunks(one, self, units, max(1, self.encode_chunk * clip // unit))
-    return spread.unflatten(merged, batch, total // size)
+    over, units = spread.spread((batch, total), unit), spread.flatten(frames, unit)
+    chunk = max(1, self.encode_chunk * clip // unit) if self.encode_chunk else 0
+    return spread.unflatten(self._in_chunks(one, units, over, chunk), batch, total // size)
+
+  def _in_chunks(self, run: Callable, clips, over: spread.Spread, chunk: int):
+    """run(self, clips), at most `chunk` clips of every device at a time; 0 = all at once."""
+    count = clips.shape[0]
+    if not 0 < chunk < count // (over.rows * over.parts) or self.is_initializing():
+      return run(self, clips)
+    scan = nn.scan(
+      lambda model, carry, part: (carry, run(model, part)), variable_broadcast="params",
+      split_rngs={"params": False})
+    _, tokens = scan(self, (), spread.cut(clips, over, chunk))
+    return spread.joined(tokens, over, count)
 
   def merge(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n D"]:
     """Groups of frames -> the tokens of each group, in the order that `merge_stage` names."""
@@ -252,15 +256,3 @@ def _check_clips(total: int, clip: int) -> None:
     raise ValueError(
       f"{total} frames do not divide into clips of {clip}. Set config.data.sampling.frames and "
       f"config.data.rows to multiples of {clip} (config.model.encoder.clip).")
-
-
-def _in_chunks(run: Callable, module: nn.Module, clips, chunk: int):
-  """run(module, clips) over `chunk` clips at a time; the last chunk is filled up with blank
-  clips."""
-  total = clips.shape[0]
-  clips = jnp.pad(clips, ((0, -total % chunk), *((0, 0),) * (clips.ndim - 1)))
-  scan = nn.scan(
-    lambda module, carry, part: (carry, run(module, part)), variable_broadcast="params",
-    split_rngs={"params": False})
-  _, tokens = scan(module, (), clips.reshape(-1, chunk, *clips.shape[1:]))
-  return tokens.reshape(-1, *tokens.shape[2:])[:total]

@@ -33,7 +33,8 @@ WITH_LSE = {  # Kernels whose partial results can be merged.
 def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
   """The attention of a config: an `attend(q, k, v, q_at, kv_at)` for the mesh in use.
 
-  Without a mesh, or with config.mesh.seq = 1, that is the kernel itself.
+  Without a mesh, or with config.mesh.seq = 1, that is the kernel itself. On a TPU, "auto" is splash
+  where there is one for the strategy and the row.
   """
   if strategy not in STRATEGIES:
     raise ValueError(
@@ -42,6 +43,20 @@ def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
   if kernel == "splash":
     return splash.attend(strategy)
   mesh = jax.sharding.get_abstract_mesh()
+  if kernel == "auto" and not mesh.empty and mesh.abstract_device.platform == "tpu":
+    return partial(_on_tpu, strategy, ulysses)
+  return _plain(kernel, strategy, ulysses, mesh)
+
+
+def _on_tpu(strategy: str, ulysses: int, q, k, v, q_at, kv_at):
+  mesh = jax.sharding.get_abstract_mesh()
+  if splash.suits(strategy, q.shape, mesh):
+    return splash.attend(strategy)(q, k, v, q_at, kv_at)
+  return _plain("auto", strategy, ulysses, mesh)(q, k, v, q_at, kv_at)
+
+
+def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
+  """Kernels that are not splash."""
   if mesh.empty or mesh.shape[AXIS] == 1:
     return attention.kind(kernel)
   if "ring" in strategy and kernel not in WITH_LSE:

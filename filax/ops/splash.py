@@ -39,6 +39,15 @@ def attend(strategy: str, interpret: bool = False) -> Callable:
   return functools.partial(_spread, body, mesh, interpret)
 
 
+def suits(strategy: str, shape: tuple[int, ...], mesh) -> bool:
+  """Whether there is a splash kernel for queries [B L H d] on this mesh."""
+  (_, length, heads, _), shards = shape, mesh.shape[AXIS]
+  if strategy == "ulysses" and heads // mesh.shape["tensor"] % shards:
+    return False
+  own = length if strategy == "ulysses" else length // shards
+  return (shards == 1 or strategy in STRATEGIES) and length % shards == 0 and own % 128 == 0
+
+
 def _spread(body, mesh, interpret, q, k, v, q_at, kv_at):
   """Runs `body` on every device's rows, places and heads, with its share of the mask."""
   shards = mesh.shape[AXIS]
@@ -100,9 +109,11 @@ def natural(x, shards: int):
   return jnp.concatenate([chunks[:, :, 0], chunks[:, ::-1, 1]], axis=1).reshape(x.shape)
 
 
-@functools.lru_cache(maxsize=32)
 def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):
-  """The kernel of a row of `length` places, its queries `order`-way zig-zag over `shards`."""
+  """The kernel of a row of `length` places, its queries `order`-way zig-zag over `shards`.
+
+  Made anew by every trace, whose tracers it holds; jax keeps the costly part, the block tables.
+  """
   local = length // shards
   q_block = next((b for b in _BLOCKS if local % b == 0 and b <= 512), None)
   kv_block = next((b for b in _BLOCKS if length % b == 0), None)

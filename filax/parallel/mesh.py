@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import math
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from filax.parallel.rules import MESH
@@ -13,12 +14,32 @@ from filax.parallel.rules import MESH
 def make(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh of `sizes`, e.g. dict(data=1, fsdp=-1, seq=1, tensor=1); one size may be -1 (the rest).
 
-  Raises ValueError if a name is unknown or the sizes do not multiply to the number of devices.
+  Devices of several slices, which only the data centre's network joins, differ along data, or else
+  along fsdp. Raises ValueError if a name is unknown, the sizes do not multiply to the number of
+  devices, or slices do not fit.
   """
   devices = jax.devices() if devices is None else list(devices)
   sizes = resolve(sizes, len(devices))
-  shape = tuple(sizes[a] for a in MESH)
-  return jax.make_mesh(shape, MESH, axis_types=(AxisType.Auto,) * len(MESH), devices=devices)
+  slices = len({getattr(d, "slice_index", 0) for d in devices})
+  types = (AxisType.Auto,) * len(MESH)
+  if slices == 1:
+    shape = tuple(sizes[a] for a in MESH)
+    return jax.make_mesh(shape, MESH, axis_types=types, devices=devices)
+  across = {axis: slices if axis == _across(sizes, slices) else 1 for axis in MESH}
+  inside = tuple(sizes[a] // across[a] for a in MESH)
+  laid = mesh_utils.create_hybrid_device_mesh(
+    inside, tuple(across.values()), devices=devices, allow_split_physical_axes=True)
+  return Mesh(laid, MESH, axis_types=types)
+
+
+def _across(sizes: Mapping[str, int], slices: int) -> str:
+  """The axis whose neighbours may be in different slices."""
+  for axis in ("data", "fsdp"):
+    if sizes[axis] % slices == 0:
+      return axis
+  raise ValueError(
+    f"{slices} slices are joined along config.mesh.data={sizes['data']} or config.mesh.fsdp="
+    f"{sizes['fsdp']}. Set one of them to a multiple of {slices}.")
 
 
 def resolve(sizes: Mapping[str, int], devices: int) -> dict[str, int]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From host to mesh: rows over (data, fsdp), frames also over seq; a process loads its own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ from filax.parallel.rules import spec
 from filax.spec import BATCH
 
 Batch = Mapping[str, np.ndarray]
+FRAMES = tuple(key for key, (dims, _) in BATCH.items() if dims.startswith("R T"))
 AGREE = {"loss_mask": jnp.min, "num_bad": jnp.max}
 
 
@@ -68,18 +69,22 @@ def batches(pipeline: Pipeline, mesh: Mesh, row: int):
   return pipeline.batches(row, part.row, part.rows, (part.seq, part.seqs))
 
 
+def layout(key: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:
+  """How a key of a global batch lies on the mesh: rows over devices, and what there is of every
+  frame over seq as well, if it divides."""
+  over_seq = key in FRAMES and shape[1] % mesh.shape["seq"] == 0
+  return NamedSharding(mesh, spec("batch seq" if over_seq else "batch"))
+
+
 def place(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
   """Local rows -> global arrays. The copy to the devices runs while the host goes on."""
   part = share(mesh)
 
   def one(key: str, x: np.ndarray) -> jax.Array:
     shape = [x.shape[0] * part.rows, *x.shape[1:]]
-    layout = spec("batch")
-    if BATCH[key][0].startswith("R T"):  # What there is of every frame.
+    if key in FRAMES:
       shape[1] *= part.seqs
-      if shape[1] % mesh.shape["seq"] == 0:
-        layout = spec("batch seq")
-    return jax.make_array_from_process_local_data(NamedSharding(mesh, layout), x, tuple(shape))
+    return jax.make_array_from_process_local_data(layout(key, shape, mesh), x, tuple(shape))
 
   with jax.transfer_guard("allow"):  # The one transfer of a step that is meant.
     placed = {key: one(key, np.asarray(x)) for key, x in batch.items()}

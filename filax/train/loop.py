@@ -16,7 +16,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from filax.train import checkpoint, feed, metrics, start, state, step
+from filax.train import checkpoint, feed, metrics, start, state
 from filax.train.checkpoint import say
 from filax.train.feed import Batch, Pipeline
 from filax.train.signals import Signals
@@ -81,12 +81,8 @@ class Loop:
     self.log, self.meter, self.stop = log, meter, stop
     self.done = 0
     self.last: dict[str, float] = {}  # Metrics of the newest step that was looked at.
-    options = config["optim"]
-    loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"])
     self._programs = {}  # Shapes of a batch -> the compiled step: one for every bucket.
-    self._step = jax.jit(
-      step.make_train_step(loss, setup.optimizer, options["accumulate"]), donate_argnums=0,
-      out_shardings=(jax.tree.map(lambda x: x.sharding, setup.like), setup.whole))
+    self._step = start.train_step(config, setup)
 
   def train(self, now: state.TrainState, done: int, row: int, batches: Iterator[Batch]) -> None:
     """Steps from `done`, at global row `row`, to the last one or a signal; saves on the way."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is fixed before the first step, and the state that a run starts from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from filax import build
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
-from filax.train import checkpoint, optim, state
+from filax.train import checkpoint, optim, state, step
 from filax.train.checkpoint import say
 
 
@@ -26,15 +26,21 @@ class Setup:
   optimizer: optim.Optimizer
   like: state.TrainState  # ShapeDtypeStructs with shardings.
   whole: NamedSharding  # On every device.
+  micro_batches: int  # One after the other in a step.
 
 
-def prepare(config: Mapping[str, Any], steps: int) -> Setup:
-  """Builds and checks what config says, for `steps` updates. Raises ValueError naming the knob."""
+def prepare(
+  config: Mapping[str, Any], steps: int, devices: Sequence[jax.Device] | None = None
+) -> Setup:
+  """Builds and checks what config says, for `steps` updates on `devices` (default: all there are).
+
+  Raises ValueError naming the knob.
+  """
   for key in ("log_every", "checkpoint_every"):
     if config[key] < 1:
       raise ValueError(f"config.{key}={config[key]} is no number of steps. Set it to 1 or more.")
-  mesh = mesh_lib.make(config["mesh"])
-  check_batch(config, mesh)
+  mesh = mesh_lib.make(config["mesh"], devices)
+  parts = micro_batches(config, mesh)
   model = build.build_video_lm(config["model"])
   shapes = parameter_shapes(model)
   layout = rules.parameter_shardings(build.dims_table(config["model"]), shapes, mesh)
@@ -44,7 +50,16 @@ def prepare(config: Mapping[str, Any], steps: int) -> Setup:
   like = jax.tree.map(
     lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
     like, state.shardings(shapes, layout, optimizer, whole))
-  return Setup(model, mesh, optimizer, like, whole)
+  return Setup(model, mesh, optimizer, like, whole, parts)
+
+
+def train_step(config: Mapping[str, Any], setup: Setup) -> Callable:
+  """The jitted step(state, batch) -> (state, metrics), which reuses the memory of its state."""
+  options = config["optim"]
+  loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"])
+  return jax.jit(
+    step.make_train_step(loss, setup.optimizer, setup.micro_batches), donate_argnums=0,
+    out_shardings=(jax.tree.map(lambda x: x.sharding, setup.like), setup.whole))
 
 
 def parameter_shapes(model) -> PyTree:
@@ -53,14 +68,19 @@ def parameter_shapes(model) -> PyTree:
   return jax.eval_shape(init, model.example())
 
 
-def check_batch(config: Mapping[str, Any], mesh: Mesh) -> None:
-  """Raises ValueError if the rows of a batch do not split over devices and micro-batches."""
+def micro_batches(config: Mapping[str, Any], mesh: Mesh) -> int:
+  """config.optim.accumulate; if that is 0, as many as give every device one row at a time.
+
+  Raises ValueError if the rows of a batch do not split over devices and micro-batches.
+  """
   data, fsdp, parts = mesh.shape["data"], mesh.shape["fsdp"], config["optim"]["accumulate"]
+  parts = parts or max(1, config["batch"] // (data * fsdp))
   if parts < 1 or config["batch"] < 1 or config["batch"] % (data * fsdp * parts):
     raise ValueError(
       f"config.batch={config['batch']} rows do not split over config.mesh.data={data} x "
       f"config.mesh.fsdp={fsdp} devices and config.optim.accumulate={parts} micro-batches. Set "
       f"config.batch to a multiple of {data * fsdp * max(parts, 1)}, or change config.mesh.")
+  return parts
 
 
 def start(

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TPU slices by name, "v5p:4x4x4": their devices as the compiler describes them, without a TPU.
+
+Names count chips: v5p:4x4x4 is 64 of them (Cloud's name for it, v5p-128, counts cores). Needs the
+extra `tpu`, whose libtpu compiles on any Linux machine.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+
+import jax
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """What one chip can do, as its maker states it."""
+
+  hbm: float  # Bytes that a program may use.
+  flops: float  # Dense bfloat16 FLOPs a second.
+  memory: float  # Bytes a second from HBM.
+  link: float  # Bytes a second along one axis of the torus, both directions together.
+  axes: int  # Of the torus.
+
+
+# cloud.google.com/tpu/docs/{v5e,v5p,v6e}; usable HBM as the compiler states it.
+CHIPS = {
+  "v5e": Chip(15.75 * GIB, 197e12, 0.81e12, 0.9e11, 2),
+  "v5p": Chip(95.74 * GIB, 459e12, 2.77e12, 1.8e11, 3),
+  "v6e": Chip(31.25 * GIB, 918e12, 1.64e12, 1.8e11, 2),
+}
+READABLE = "v5e"  # Whose compiled text can be read; the others' printer fails.
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+  """A slice: its kind of chip, and how many stand along each axis."""
+
+  kind: str
+  shape: tuple[int, ...]
+  slices: int = 1  # Joined by the data centre's network.
+
+  @property
+  def chip(self) -> Chip:
+    return CHIPS[self.kind]
+
+  @property
+  def chips(self) -> int:
+    return math.prod(self.shape) * self.slices
+
+  def __str__(self):
+    name = f"{self.kind}:{'x'.join(map(str, self.shape))}"
+    return name if self.slices == 1 else f"{self.slices}*{name}"
+
+  def devices(self) -> Sequence[jax.Device]:
+    """The devices, to compile for. Raises ValueError if there is no libtpu, or no such slice."""
+    if importlib.util.find_spec("libtpu") is None:
+      raise ValueError(
+        "Compiling for a TPU needs libtpu. Install it with: pip install 'filax[tpu]'.")
+    os.environ |= {  # Read when libtpu starts: there is no cloud here, and maybe another compiler.
+      "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+      "TPU_WORKER_HOSTNAMES": "localhost", "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"}
+    from jax.experimental import topologies
+
+    shape = "x".join(map(str, self.shape))
+    options = dict(num_slices=self.slices) if self.slices > 1 else {}
+    try:
+      return topologies.get_topology_desc(
+        platform="tpu", topology_name=f"{self.kind}:{shape}", **options).devices
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+      raise ValueError(
+        f"--topology={self} is no slice that libtpu knows: {str(error).splitlines()[0][:200]}"
+      ) from error
+
+
+def parse(name: str) -> Topology:
+  """"v5p:4x4x4", or "2*v5p:4x4x4" for two slices. Raises ValueError for anything else."""
+  match = re.fullmatch(r"(?:(\d+)\*)?(\w+):(\d+(?:x\d+){1,2})", name)
+  if not match or match[2] not in CHIPS:
+    raise ValueError(
+      f"--topology={name!r} is not understood. Write kind:chips along each axis, such as "
+      f"v5p:4x4x4; kinds are {', '.join(CHIPS)}.")
+  shape = tuple(map(int, match[3].split("x")))
+  if len(shape) != CHIPS[match[2]].axes:
+    raise ValueError(
+      f"--topology={name!r}: the torus of a {match[2]} has {CHIPS[match[2]].axes} axes, not "
+      f"{len(shape)}.")
+  return Topology(match[2], shape, int(match[1] or 1))
+
+
+def readable(topology: Topology) -> Topology:
+  """A slice of as many chips whose compiled text can be read: itself, or the squarest v5e."""
+  if topology.kind == READABLE:
+    return topology
+  side = math.isqrt(topology.chips)
+  while topology.chips % side:
+    side -= 1
+  return Topology(READABLE, (side, topology.chips // side))

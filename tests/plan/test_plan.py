@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real compilations for TPUs that are not here: the smallest slice, the tiny model."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("libtpu")
+
+ROWS = "--config.data.rows=((48,0,512,1),)"
+
+
+def plan(*argv, code=0):
+  """`filax plan` in a process of its own: libtpu reads its settings when it starts."""
+  done = subprocess.run(
+    [sys.executable, "-m", "filax", "plan", *argv], capture_output=True, text=True, timeout=300,
+    env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""))
+  assert done.returncode == code, done.stderr[-2000:]
+  return done
+
+
+def test_a_step_of_fila_for_four_chips():
+  done = plan(
+    "--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:2x2", "--config.mesh.seq=2", ROWS,
+    "--samples", "1000", "--json")
+  found = json.loads(done.stdout)
+  assert found["fits"] and found["mesh"] == dict(data=1, fsdp=2, seq=2, tensor=1)
+  (row,) = found["rows"]
+  memory = row["memory"]
+  assert memory["total"] == sum(x for key, x in memory.items() if key != "total")
+  assert memory["parameters"] > 0 and memory["temporary"] > 0
+  moved = row["collectives"]
+  assert moved["source"] == "v5e:2x2" and moved["bytes"]["seq"]["all-gather"] > 0
+  # Merged tokens travel along seq, patches and pixels do not: 16 groups of 4 tokens of 96 numbers a
+  # row, 64 times less than the 48 frames of 48 x 48 pixels.
+  assert row["flops"]["hardware"] >= row["flops"]["model"] > 0
+  assert found["chip_hours"] == pytest.approx(1000 / 8 * row["step_seconds"] * 4 / 3600)
+
+
+def test_what_cannot_be_is_one_sentence():
+  done = plan(
+    "--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:2x2", "--config.mesh.seq=3",
+    code=2)
+  assert "config.mesh" in done.stderr and "Traceback" not in done.stderr
