@@ -9,8 +9,13 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 import jax
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
+
+from filax.parallel.rules import constrain
+
+XAVIER = nn.initializers.xavier_uniform()
 
 # What is kept between the forward and the backward pass of a layer; the rest is computed again.
 REMAT = {
@@ -83,6 +88,22 @@ class RMSNorm(nn.Module):
     x = x.astype(jnp.float32)
     x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
     return x.astype(self.dtype) * scale.astype(self.dtype)
+
+
+class MLP(nn.Module):
+  """x [B N E] -> [B N E] of a vision tower, through F hidden units; GELU with erf, or with tanh."""
+
+  mlp: int
+  tanh: bool = False
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
+    h = checkpoint_name(Dense(self.mlp, name="fc1", **types)(x), "up")
+    h = constrain(nn.gelu(h, approximate=self.tanh), "frames - mlp")
+    return Dense(x.shape[-1], name="fc2", **types)(h)
 
 
 class PatchEmbed(nn.Module):
@@ -177,6 +198,14 @@ class Stack(nn.Module):
     run = nn.map_variables(
       lambda block, *args: block(*args, **options), "params", trans_in_fn=own)
     return run(self.layers, *args)
+
+
+def check_size(frames: UInt8[Array, "*b h w 3"], size: int) -> None:
+  """Raises ValueError if pictures are not `size` pixels wide and high."""
+  if (sides := frames.shape[-3:-1]) != (size, size):
+    raise ValueError(
+      f"Pictures of {sides[0]} x {sides[1]} pixels do not fit an encoder of {size} x {size}. Read "
+      "them at config.model.encoder.size (see its variant).")
 
 
 def standardise(x: UInt8[Array, "*b h w 3"], mean, std, dtype) -> Float[Array, "*b h w 3"]:

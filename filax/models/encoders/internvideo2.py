@@ -15,8 +15,8 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from filax.models.encoders.umt import MEAN, MLP, STD, check_size
-from filax.models.layers import Dense, PatchEmbed, RMSNorm, Stack, standardise
+from filax.models.encoders.umt import MEAN, STD
+from filax.models.layers import MLP, Dense, PatchEmbed, RMSNorm, Stack, check_size, standardise
 from filax.ops import full_attention
 from filax.parallel.rules import constrain
 

@@ -13,11 +13,18 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from filax.models.layers import Dense, LayerNorm, PatchEmbed, Stack, standardise
+from filax.models.layers import (
+  MLP,
+  XAVIER,
+  Dense,
+  LayerNorm,
+  PatchEmbed,
+  Stack,
+  check_size,
+  standardise,
+)
 from filax.ops import full_attention
 from filax.parallel.rules import constrain
-
-_xavier = nn.initializers.xavier_uniform()
 
 
 class Attention(nn.Module):
@@ -30,7 +37,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_xavier)
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
     split = (self.heads, x.shape[-1] // self.heads)
     q, k, v = (
       constrain(Dense(split, name=f"{name}_proj", **types)(x), "frames - heads -")
@@ -38,21 +45,6 @@ class Attention(nn.Module):
     o = full_attention.kind(self.attend)(q, k, v)
     o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="out_proj", **types)(o)
-
-
-class MLP(nn.Module):
-  """x [B N E] -> [B N E] through F hidden units; GELU in its tanh form."""
-
-  mlp: int
-  dtype: Any = "float32"
-  param_dtype: Any = "float32"
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_xavier)
-    h = checkpoint_name(Dense(self.mlp, name="fc1", **types)(x), "up")
-    h = constrain(nn.gelu(h, approximate=True), "frames - mlp")
-    return Dense(x.shape[-1], name="fc2", **types)(h)
 
 
 class Block(nn.Module):
@@ -71,7 +63,7 @@ class Block(nn.Module):
     h = LayerNorm(self.eps, name="layer_norm1", **types)(x)
     x = x + Attention(self.heads, self.attend, name="self_attn", **types)(h)
     h = LayerNorm(self.eps, name="layer_norm2", **types)(x)
-    x = x + MLP(self.mlp, name="mlp", **types)(h)
+    x = x + MLP(self.mlp, tanh=True, name="mlp", **types)(h)
     return constrain(x, "frames - -"), cache
 
 
@@ -135,10 +127,7 @@ class Siglip(nn.Module):
 
   def embed(self, frames: UInt8[Array, "B h w 3"]) -> Float[Array, "B N E"]:
     """Pixels scaled to -1..1, embedded as patches."""
-    if frames.shape[1:3] != (self.size, self.size):
-      raise ValueError(
-        f"Pictures of {frames.shape[1]} x {frames.shape[2]} pixels do not fit an encoder of "
-        f"{self.size} x {self.size}. Read them at config.model.encoder.size (see its variant).")
+    check_size(frames, self.size)
     frames = constrain(frames, "frames - - -")
     return self.embeddings(standardise(frames, 0.5, 0.5, self.dtype))
 

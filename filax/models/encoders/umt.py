@@ -16,13 +16,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 import numpy as np
 
-from filax.models.layers import Dense, LayerNorm, PatchEmbed, Stack, standardise
+from filax.models.layers import (
+  MLP,
+  XAVIER,
+  Dense,
+  LayerNorm,
+  PatchEmbed,
+  Stack,
+  check_size,
+  standardise,
+)
 from filax.ops import full_attention
 from filax.parallel.rules import constrain
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's.
-
-_xavier = nn.initializers.xavier_uniform()
 
 
 def sincos(count: int, width: int) -> np.ndarray:
@@ -87,7 +94,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_xavier)
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
     split = (self.heads, x.shape[-1] // self.heads)
     q, k, v = (
       constrain(
@@ -96,21 +103,6 @@ class Attention(nn.Module):
     o = full_attention.kind(self.attend)(q, k, v)
     o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)
-
-
-class MLP(nn.Module):
-  """x [B N E] -> [B N E] through F hidden units; GELU with erf."""
-
-  mlp: int
-  dtype: Any = "float32"
-  param_dtype: Any = "float32"
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=_xavier)
-    h = checkpoint_name(Dense(self.mlp, name="fc1", **types)(x), "up")
-    h = constrain(nn.gelu(h, approximate=False), "frames - mlp")
-    return Dense(x.shape[-1], name="fc2", **types)(h)
 
 
 class Block(nn.Module):
@@ -184,14 +176,6 @@ class UMT(nn.Module):
   ) -> Float[Array, "B N E"]:
     """Layers start..stop (default: all), before the final norm."""
     return self.stack(x, None, start=start, stop=stop)[0]
-
-
-def check_size(frames, size: int) -> None:
-  """Raises ValueError if pictures [B c h w 3] are not `size` pixels wide and high."""
-  if frames.shape[2:4] != (size, size):
-    raise ValueError(
-      f"Pictures of {frames.shape[2]} x {frames.shape[3]} pixels do not fit an encoder of "
-      f"{size} x {size}. Read them at config.model.encoder.size (see its variant).")
 
 
 DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.parallel.rules.
