@@ -14,20 +14,22 @@ CONFIG = dict(
   rms_norm_eps=1e-6, max_position_embeddings=64, tie_word_embeddings=False)
 
 
-def state(seed=0, dtype=np.float32, vocab=VOCAB) -> dict[str, np.ndarray]:
+def state(
+  seed=0, dtype=np.float32, vocab=VOCAB, width=WIDTH, mlp=MLP
+) -> dict[str, np.ndarray]:
   """The tensors of a Qwen2ForCausalLM."""
   rng = np.random.default_rng(seed)
-  shapes = {"model.embed_tokens.weight": (vocab, WIDTH), "model.norm.weight": (WIDTH,),
-            "lm_head.weight": (vocab, WIDTH)}
+  shapes = {"model.embed_tokens.weight": (vocab, width), "model.norm.weight": (width,),
+            "lm_head.weight": (vocab, width)}
   for i in range(DEPTH):
     layer = f"model.layers.{i}."
-    shapes |= {f"{layer}{name}_layernorm.weight": (WIDTH,) for name in ("input", "post_attention")}
-    for name, rows in (("q", WIDTH), ("k", WIDTH // 2), ("v", WIDTH // 2)):
-      shapes[f"{layer}self_attn.{name}_proj.weight"] = (rows, WIDTH)
+    shapes |= {f"{layer}{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
+    for name, rows in (("q", width), ("k", width // 2), ("v", width // 2)):
+      shapes[f"{layer}self_attn.{name}_proj.weight"] = (rows, width)
       shapes[f"{layer}self_attn.{name}_proj.bias"] = (rows,)
-    shapes[f"{layer}self_attn.o_proj.weight"] = (WIDTH, WIDTH)
-    shapes |= {f"{layer}mlp.{name}_proj.weight": (MLP, WIDTH) for name in ("gate", "up")}
-    shapes[f"{layer}mlp.down_proj.weight"] = (WIDTH, MLP)
+    shapes[f"{layer}self_attn.o_proj.weight"] = (width, width)
+    shapes |= {f"{layer}mlp.{name}_proj.weight": (mlp, width) for name in ("gate", "up")}
+    shapes[f"{layer}mlp.down_proj.weight"] = (width, mlp)
   return {name: rng.normal(0, 0.2, shape).astype(dtype) for name, shape in shapes.items()}
 
 

@@ -2,6 +2,12 @@
 """Loading straight onto a mesh: every process reads what its devices hold, and no more."""
 
 import dataclasses
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 
 import jax
 import made_folders
@@ -9,7 +15,7 @@ import numpy as np
 import pytest
 
 from filax import build
-from filax.convert import ConversionError, item, load, places, schemes
+from filax.convert import ConversionError, from_torch, item, load, places, schemes
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 
@@ -69,6 +75,30 @@ def test_a_process_reads_what_its_devices_hold(tmp_path):
   read = sum(n for name, n in numbers.items() if "embed" not in name and "lm_head" not in name)
   assert read == held
   assert numbers["model.layers.0.mlp.gate_proj.weight"] == made_folders.MLP * made_folders.WIDTH / 4
+
+
+def test_each_of_two_hosts_reads_its_half(tmp_path):
+  """Of a PyTorch folder exactly, of a checkpoint to 1% and its tables: counted where it is read."""
+  folder = made_folders.write(
+    tmp_path / "hub", made_folders.state(width=256, mlp=512, vocab=2048), hidden_size=256,
+    intermediate_size=512, vocab_size=2048)
+  from_torch.convert(from_torch.Request(out=tmp_path / "run", source=folder))
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  script, sizes = pathlib.Path(__file__).with_name("host_reads.py"), dict(fsdp=2, seq=2, tensor=2)
+  hosts = [
+    subprocess.Popen(
+      [sys.executable, script, str(rank), str(port), folder, tmp_path / "run", json.dumps(sizes)],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      env=os.environ | {"PYTHONPATH": str(pathlib.Path.cwd())}) for rank in (0, 1)]
+  for host in hosts:
+    said, errors = host.communicate(timeout=120)
+    assert host.returncode == 0, errors[-2000:]
+    found = json.loads(said.splitlines()[-1])
+    assert found["same"] and found["held"] < 0.51 * found["whole"]
+    assert found["from_pytorch"] == found["held"]
+    assert found["held"] <= found["from_checkpoint"] < 1.01 * found["held"] + 20_000
 
 
 def test_bfloat16_halves_what_is_held(tmp_path):

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peak memory and minutes of `filax convert` from and to PyTorch, on random bfloat16 weights.
+
+  python -m benchmarks.convert_memory                      # A FiLA of Qwen2-7B and SigLIP.
+  python -m benchmarks.convert_memory --model videochat-flash --folder /data/scratch --json out.json
+
+Writes the PyTorch folder (16 GB), converts it to a checkpoint and that to a folder again, each in a
+process of its own, and removes all of it; 32 GB of disk are used at a time. The limit is two times
+the largest stacked leaf above what the same commands take for a model of a few kilobytes.
+"""
+
+import argparse
+from collections.abc import Mapping
+import json
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from configs import fila_stage4, vcf_stage3
+from filax import build
+from filax.convert import hf_config, load, places, report, shards
+from filax.convert.formats import FORMATS
+
+DTYPE = np.dtype(ml_dtypes.bfloat16)
+MODELS = {  # Name -> (config of the model, format of its PyTorch folder)
+  "fila": (fila_stage4, "hf"), "videochat-flash": (vcf_stage3, "videochat-flash")}
+
+
+def main() -> None:
+  made = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  made.add_argument("--size", choices=("7B", "tiny"), default="7B")
+  made.add_argument("--model", choices=tuple(MODELS), default="fila")
+  made.add_argument("--folder", help="where to write (default: the system's temporary folder)")
+  made.add_argument("--json", help="file for the figures")
+  options = made.parse_args()
+  jax.config.update("jax_platforms", "cpu")
+  module, form = MODELS[options.model]
+  with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+    at = pathlib.Path(folder)
+    base = measure(at / "tiny", module.get_config("debug").to_dict(), form)
+    found = base
+    if options.size != "tiny":
+      found = measure(at / "whole", module.get_config().to_dict(), form)
+  figures = judged(dict(model=options.model, size=options.size) | found, base)
+  if options.json:
+    pathlib.Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+  print(table(figures))
+
+
+def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str, Any]:
+  """Both conversions of a random model: seconds, peak bytes, and the sizes that explain them."""
+  config["model"]["merger"] = {"hf": dict(name="mean")}.get(form, config["model"]["merger"])
+  config = hf_config.tuples(config)
+  found = write(folder / "pytorch", config, form)
+  back = convert(folder / "run", "from", "--source", folder / "pytorch")
+  shutil.rmtree(folder / "pytorch")
+  out = convert(folder / "out", "to", "--checkpoint", folder / "run", "--format", form)
+  before, after = ({t["name"]: t["sha256"] for t in r["tensors"]} for r in (back, out))
+  shutil.rmtree(folder)
+  return found | {
+    "same tensors": all(after.get(name) == sha256 for name, sha256 in before.items()),
+    **{name: dict(seconds=r["seconds"], peak=r["peak_memory_bytes"])
+       for name, r in (("from", back), ("to", out))}}
+
+
+def write(folder: pathlib.Path, config: Mapping[str, Any], form: str) -> dict[str, Any]:
+  """A random model as PyTorch software would have it."""
+  model, kind = config["model"], FORMATS[form]
+  shapes = load.parameter_shapes(model, build.ROLES)
+  groups = places.tensors_of(
+    places.find(model, shapes, build.build("llm", model["llm"]).vocab))
+  scheme = kind.scheme(model)
+  specs = [shards.Spec(scheme.file_name(name), group[0].their_shape, DTYPE)
+           for group in groups for name in group[0].names]
+  pool = np.random.default_rng(0).normal(0, 0.02, 1 << 22).astype(DTYPE)
+  with shards.Shards(folder, specs) as files:
+    for spec in specs:
+      files.put(spec.name, np.resize(pool, spec.shape))
+    files.close()
+  (folder / "config.json").write_text(json.dumps(kind.config(config, DTYPE.name, None, (0, 1))))
+  sizes = {path: math.prod(leaf.shape) * DTYPE.itemsize for path, leaf in shapes.items()}
+  largest = max((path for path in sizes if "/layers/" in path), key=sizes.get)
+  return dict(
+    tensors=len(specs), bytes=sum(spec.size for spec in specs), largest_leaf=largest,
+    largest_leaf_bytes=sizes[largest])
+
+
+def convert(out: pathlib.Path, direction: str, *argv: Any) -> dict[str, Any]:
+  """Runs the command and returns its report."""
+  subprocess.run(
+    [sys.executable, "-m", "filax", "convert", direction, *map(str, argv), "--out", str(out)],
+    check=True, stdout=subprocess.DEVNULL, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+  return json.loads((out / report.NAME).read_text())
+
+
+def judged(figures: dict[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+  """The figures with the limit, and whether both directions keep it."""
+  limit, found = 2 * figures["largest_leaf_bytes"], dict(figures, cores=os.cpu_count())
+  for name in ("from", "to"):
+    found[name] = figures[name] | dict(
+      baseline=base[name]["peak"], above=figures[name]["peak"] - base[name]["peak"])
+  kept = all(found[name]["above"] <= limit for name in ("from", "to"))
+  return found | dict(limit=limit, within_limit=kept)
+
+
+def table(figures: Mapping[str, Any]) -> str:
+  """The figures for people."""
+  gb = lambda size: f"{size / 1e9:.2f} GB"
+  rows = [
+    f"{figures['model']} {figures['size']}: {figures['tensors']} tensors, "
+    f"{gb(figures['bytes'])} in bfloat16, {figures['cores']} cores",
+    f"largest stacked leaf: {figures['largest_leaf']}, {gb(figures['largest_leaf_bytes'])}",
+    "", "| direction | minutes | peak | of which baseline | above it | limit |",
+    "|---|---|---|---|---|---|"]
+  for name in ("from", "to"):
+    one = figures[name]
+    rows.append(
+      f"| {name} PyTorch | {one['seconds'] / 60:.1f} | {gb(one['peak'])} | {gb(one['baseline'])} | "
+      f"{gb(one['above'])} | {gb(figures['limit'])} |")
+  kept = "kept" if figures["within_limit"] else "BROKEN"
+  same = "the same" if figures["same tensors"] else "NOT THE SAME"
+  return "\n".join([*rows, "", f"The limit is {kept}; tensors there and back are {same}."])
+
+
+if __name__ == "__main__":
+  main()
