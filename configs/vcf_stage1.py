@@ -56,6 +56,7 @@ def base(arg: ConfigDict, size: int) -> ConfigDict:
     time_prompt="vcf_released", lengths=(*common.LENGTHS, *LONG), max_new_tokens=1024,
     temperature=0.0, top_p=1.0)
   c.data.time_prompt = "vcf"
+  c.data.resize = "pillow"  # As released; squash decodes two to three times as fast.
   return c
 
 

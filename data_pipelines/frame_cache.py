@@ -44,24 +44,25 @@ class FrameCache:
       self, media: Media, times: Sequence[float], size: int, *, resize: str = "squash",
       limits: Limits = LIMITS, fps: float | None = None) -> video.Frames:
     """As `video.read_frames`, and the same frames."""
-    if size == self.size and resize == "squash" and np.isfinite(times).all():
+    if size == self.size and resize != "pad" and np.isfinite(times).all():
       media_lib.kind(media)  # A missing or empty file is reported as without a cache.
       key = f"{media_lib.identity(media)[:32]}-{size}" + (f"-{fps:g}fps" if fps else "")
+      key += "" if resize == "squash" else f"-{resize}"
       times = np.asarray(times, np.float64)
       found = self._read(key, times)
       if found is None and key not in self._skipped:
-        found = self._filled(key, media, times, limits, fps)
+        found = self._filled(key, media, times, resize, limits, fps)
       if found is not None:
         return found
     return video.read_frames(media, times, size, resize=resize, limits=limits, fps=fps)
 
-  def _filled(self, key, media, times, limits, fps) -> video.Frames | None:
+  def _filled(self, key, media, times, resize, limits, fps) -> video.Frames | None:
     """Writes the video and reads it back; None if it cannot be cached."""
     with _writing.setdefault(str(self.folder / key), threading.Lock()):
       if (found := self._read(key, times)) is not None:  # Another thread was faster.
         return found
       try:
-        self._write(key, media, limits, fps)
+        self._write(key, media, resize, limits, fps)
       except (MediaError, OSError):  # Reading without the cache says what is wrong, if it is.
         self._skipped.add(key)
         return None
@@ -91,14 +92,15 @@ class FrameCache:
       return None
     return frames, table["second"][shown].astype(np.float32)
 
-  def _write(self, key: str, media: Media, limits: Limits, fps: float | None):
+  def _write(self, key: str, media: Media, resize: str, limits: Limits, fps: float | None):
     """Decodes the whole video into place. Raises MediaError or OSError, leaving nothing behind."""
     token, table = uuid.uuid4().hex, []
     pixels, times = (self.folder / f"{key}.{token}{kind}.tmp" for kind in ("", ".times"))
     try:
       with open(pixels, "wb") as out:
         out.seek(_HEADER)
-        for second, frame in video.walk(media, self.size, limits=limits, fps=fps):
+        for second, frame in video.walk(
+              media, self.size, resize=resize, limits=limits, fps=fps):
           table.append((second, zlib.crc32(np.ascontiguousarray(frame))))
           if len(table) * frame.nbytes > self.limit:
             raise MediaError(f"{media_lib.name(media)}: is too large to be cached.")

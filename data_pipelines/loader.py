@@ -102,7 +102,7 @@ class Pipeline:
       read = FrameCache(self.data["cache"], self.layout.size).read_frames
     return Materialise(
       self._composer, self.samples, self.row_shapes, self.quarantine, read, self.limits, self.blank,
-      seq_slice)
+      seq_slice, self.data.get("resize", "squash"))
 
   def batches(
       self, start: int = 0, process_index: int = 0, process_count: int = 1,

@@ -45,6 +45,7 @@ class Materialise:
   limits: Limits = LIMITS
   blank: bool = False
   seq_slice: tuple[int, int] = (0, 1)
+  resize: str = "squash"  # Of frames, as in video.read_frames.
 
   def __call__(self, row: PlanRow) -> Row:
     shape = self.shapes[row.shape]
@@ -90,7 +91,8 @@ class Materialise:
         slots.pixels[:] = images.pixels(picture, shown.views, size)
       elif len(slots.pixels):
         slots.pixels[:], slots.times[:] = video.read_timeline(
-          shown.timeline, shown.times[slots.part], size, limits=self.limits, read=self.read)
+          shown.timeline, shown.times[slots.part], size, resize=self.resize, limits=self.limits,
+          read=self.read)
     except Exception as error:
       return self._report(sample, _culprit(shown.timeline, str(error)), str(error) or repr(error))
     return ""

@@ -245,7 +245,7 @@ def read_image(media: Media, size: int | None = None, *, resize: str = "squash")
 def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
   """An RGB picture as uint8 [size size 3], by Pillow's antialiased bicubic.
 
-  "squash" changes the aspect ratio; "pad" keeps it and fills the rest with GREY.
+  "squash" and "pillow" change the aspect ratio; "pad" keeps it and fills the rest with GREY.
   """
   inner = placed(*picture.size, size, resize)
   return framed(np.asarray(picture.resize(inner, Image.Resampling.BICUBIC)), size)
@@ -253,10 +253,12 @@ def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
 
 def placed(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
   """The (width, height) that a picture gets inside a square of `size`."""
-  if resize == "squash":
+  if resize in ("squash", "pillow"):
     return size, size
   if resize != "pad":
-    raise ValueError(f"resize is {resize!r}, but pictures are resized by \"squash\" or \"pad\".")
+    raise ValueError(
+      f"resize is {resize!r}, but pictures are resized by \"squash\", \"pillow\" or \"pad\" "
+      "(config.data.resize).")
   longest = max(width, height)
   return max(1, round(width * size / longest)), max(1, round(height * size / longest))
 

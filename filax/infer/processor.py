@@ -35,7 +35,13 @@ class Processor:
     if isinstance(media, str):
       media = (video_lib.Scene(media),)
     return video_lib.read_timeline(
-      media, self.infer["sampling"], video_lib.unit_of(model), model.encoder.size, self.limits)
+      media, self.infer["sampling"], video_lib.unit_of(model), model.encoder.size, self.limits,
+      self.resize)
+
+  @property
+  def resize(self) -> str:
+    """How frames become the encoder's pictures, as in data_pipelines.video.read_frames."""
+    return self.data.get("resize", "squash")
 
   def prompt(
     self, turns: Sequence[Turn], seen: Sequence[Seen]

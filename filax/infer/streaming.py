@@ -86,7 +86,8 @@ def _encode(model, params, timeline: Timeline, times) -> tuple[jax.Array, np.nda
 def _parts(model, timeline: Timeline, times, part: int) -> Iterator[video.Frames]:
   """(frames, times) of each part; the next one is decoded while this one is used."""
   read = lambda first: video.read_timeline(
-    timeline, times[first:first + part], model.encoder.size, limits=model.processor.limits)
+    timeline, times[first:first + part], model.encoder.size, resize=model.processor.resize,
+    limits=model.processor.limits)
   firsts = range(0, len(times), part)
   with ThreadPoolExecutor(1) as pool:
     waiting = pool.submit(read, 0)
@@ -120,7 +121,9 @@ def _key(model, params, timeline: Timeline, times: np.ndarray) -> str:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params.get(role, {}))}
   files = [(str(pathlib.Path(s.media).absolute()), *_stamp(s.media), dataclasses.astuple(s))
            for s in timeline]
-  facts = json.dumps([parts, weights, files, times.tolist(), str(model.llm.dtype)], default=str)
+  facts = json.dumps(
+    [parts, weights, files, times.tolist(), model.processor.resize, str(model.llm.dtype)],
+    default=str)
   return hashlib.sha256(facts.encode()).hexdigest()
 
 

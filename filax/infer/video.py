@@ -62,7 +62,8 @@ def read_video(
 
 
 def read_timeline(
-  timeline: Timeline, how: Mapping, unit: int, size: int, limits: Limits = LIMITS
+  timeline: Timeline, how: Mapping, unit: int, size: int, limits: Limits = LIMITS,
+  resize: str = "squash",
 ) -> Video:
   """The frames of a timeline that the sampling `how` (config.infer.sampling) asks for.
 
@@ -72,7 +73,7 @@ def read_timeline(
   extent = extent_of(timeline, limits)
   count = count_frames(how, extent, unit)
   times = sampling.sample_times(how, count, extent)
-  frames, real = video.read_timeline(timeline, times, size, limits=limits)
+  frames, real = video.read_timeline(timeline, times, size, resize=resize, limits=limits)
   return Video(frames, real, extent.duration, timeline[0].media)
 
 

@@ -5,12 +5,14 @@ import os
 import pathlib
 import threading
 
+import av
 import clips
 import numpy as np
 from PIL import Image
 import pytest
 
 from data_pipelines import media, video
+from data_pipelines.frame_cache import FrameCache
 from data_pipelines.probe import timeline_duration
 from data_pipelines.records import Scene
 
@@ -55,7 +57,7 @@ def test_times_must_be_finite(clip):
 
 
 def test_resize_must_be_known(clip):
-  with pytest.raises(ValueError, match='"squash" or "pad"'):
+  with pytest.raises(ValueError, match='"pillow" or "pad"'):
     video.read_frames(clip, [0.0], SIZE, resize="crop")
 
 
@@ -154,6 +156,21 @@ def test_pictures_are_close_to_pillow(tmp_path):
   whole = clips.drawing(0, 320, 240)
   reference = np.asarray(Image.fromarray(whole).resize((240, 180), Image.Resampling.BICUBIC))
   assert np.abs(large.astype(int) - reference).mean() < 4  # Coding loss included.
+
+
+def test_pictures_of_pillow_are_the_released_ones_to_the_bit(tmp_path):
+  path = clips.write(tmp_path / "large.mp4", 4, width=320, height=240)
+  with av.open(path) as file:
+    whole = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+  wanted = [np.asarray(Image.fromarray(frame).resize((224, 224), Image.Resampling.BICUBIC))
+            for frame in whole]
+  frames, _ = video.read_frames(path, [0.0, 0.1, 0.2, 0.3], 224, resize="pillow")
+  np.testing.assert_array_equal(frames, np.stack(wanted))
+  cache = FrameCache(tmp_path / "cache", 224)
+  for resize in ("squash", "pillow"):  # Kept apart.
+    np.testing.assert_array_equal(
+      cache.read_frames(path, [0.1, 0.3], 224, resize=resize)[0],
+      video.read_frames(path, [0.1, 0.3], 224, resize=resize)[0])
 
 
 def test_bytes_are_the_file(clip):
