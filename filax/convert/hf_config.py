@@ -12,7 +12,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-from filax import build
+from filax import build, dropout
 
 ASKED = ("theta",)  # Has a default here and another one in transformers.
 KEY = "fila_config"  # Where our own config travels inside a config.json; others ignore it.
@@ -156,9 +156,25 @@ def _videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
     r"tome(\d+)", config.get("mm_projector_type", ""))
   merger = dict(name="tome", **({"tokens": int(merged[1])} if merged else {}))
   return dict(
-    encoder=encoder, llm=qwen2(config), selector=dict(name="clips", size=clip),
+    encoder=encoder, llm=qwen2(config) | _dropout(config), selector=dict(name="clips", size=clip),
     merger=merger, projector=dict(name="mlp", newline="none", pool_side=1),
     merge_stage="vision", encode_chunk=16)
+
+
+def _dropout(config: Mapping[str, Any]) -> dict[str, Any]:
+  """config.model.llm.dropout of VideoChat-Flash, by its preset's name if it has one.
+
+  Released models have it switched off. What a config leaves out is what the released code takes.
+  """
+  if not config.get("mm_llm_compress"):
+    return {}
+  stages = dropout.released(
+    config.get("llm_compress_type", "attention"),
+    config.get("llm_compress_layer_list", (8, 16, 24)),
+    config.get("llm_image_token_ratio_list", (1.0, 0.5, 0.25, 0.125)))
+  if "num_hidden_layers" in config:
+    dropout.parse(stages, config["num_hidden_layers"])
+  return dict(dropout=next((n for n, known in dropout.PRESETS.items() if known == stages), stages))
 
 
 TOWERS = (  # A word in mm_vision_tower -> encoder and variant, in the order they are tested.
@@ -237,3 +253,4 @@ def answer_as(config: dict[str, Any], says: Mapping[str, Any]) -> None:
       infer["sampling"] = dict(
         name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
       infer["time_prompt"], infer["max_new_tokens"] = "vcf_released", 1024
+      config.setdefault("data", {})["resize"] = "pillow"
