@@ -118,6 +118,16 @@ def _set(model: dict[str, Any], sets: Mapping[str, Any]) -> None:
     if role not in build.ROLES or not field:
       raise ValueError(f"--set {key} is not ROLE.FIELD; the roles are {', '.join(build.ROLES)}.")
     model.setdefault(role, {})[field] = value
+  for role in {key.split(".")[0] for key in sets}:
+    model[role] = _typed(role, model[role])
+
+
+def _typed(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
+  """The part with floats where its fields are floats: 1000000 is a base of rotations, too."""
+  fields = build.component(role, part["name"])[1].__dataclass_fields__ if "name" in part else {}
+  whole = [key for key, value in part.items()
+           if isinstance(value, int) and key in fields and fields[key].type is float]
+  return dict(part) | {key: float(part[key]) for key in whole}
 
 
 def _compare(role: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
@@ -191,7 +201,7 @@ def write(
   report: Report,
 ) -> None:
   """Streams a plan into the checkpoint format below `out`. Collects all tensors that hold NaN."""
-  writer = item.Writer(out)
+  writer = item.Writer(out, build.dims_table(load.SMALL | dict(model)))
   broken: list[str] = []
   for place in report.steps(found.places):
     kind = leaf_dtype(found, place, dtype)

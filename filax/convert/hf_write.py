@@ -126,6 +126,9 @@ def flash(config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None) 
     raise ValueError(
       f"--format videochat-flash has neither newlines nor pooling, but config.model.projector has "
       f"newline={projector.newline!r} and pool_side={projector.pool_side}.")
+  off = dict(
+    mm_llm_compress=False, llm_compress_type="attention", llm_compress_layer_list=[24],
+    llm_image_token_ratio_list=[1.0, 0.5])
   name = config["model"]["encoder"]["name"]
   umt = "umt-hd-large" if tower.size == 448 else "umt-large"
   return qwen2(llm, dtype, vocabulary) | dict(
@@ -138,11 +141,27 @@ def flash(config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None) 
     image_aspect_ratio="anyres_nopad", image_grid_pinpoints=pinpoints(tower.size),
     max_num_pixels=14_745_600_000, tokenizer_model_max_length=llm.positions,
     tokenizer_padding_side="right", mm_use_im_start_end=False, mm_use_im_patch_token=False,
-    use_mm_proj=True, mm_llm_compress=False, llm_compress_type="attention",
-    llm_compress_layer_list=[24], llm_image_token_ratio_list=[1.0, 0.5],
+    use_mm_proj=True, **(compress(llm) if llm.stages else off),
     mm_tunable_parts="mm_vision_tower,mm_mlp_adapter", mm_projector_lr=None,
     use_pos_skipping=False, pos_skipping_range=4096, vision_tower_pretrained=None,
     transformers_version="4.40.1") | {hf_config.KEY: settings(config, vocabulary)}
+
+
+def compress(llm: Any) -> dict[str, Any]:
+  """Visual dropout in the settings of VideoChat-Flash, of which filax.dropout.released is the
+  inverse. Raises ValueError for what that code cannot do."""
+  kinds = [stage.kind for stage in llm.stages]
+  uniform = kinds.count("uniform")
+  if kinds != sorted(kinds, reverse=True) or llm.dropout_positions != "renumber":
+    raise ValueError(
+      f"--format videochat-flash drops uniformly first, then by attention, and renumbers "
+      f"positions, but config.model.llm has dropout={llm.dropout!r} and "
+      f"dropout_positions={llm.dropout_positions!r}.")
+  mixed = f"uniform{uniform - 1}_attention"
+  return dict(
+    mm_llm_compress=True, llm_compress_type=kinds[0] if len(set(kinds)) == 1 else mixed,
+    llm_compress_layer_list=[stage.layer for stage in llm.stages],
+    llm_image_token_ratio_list=[1.0, *(stage.ratio for stage in llm.stages)])
 
 
 def qwen2_alone(

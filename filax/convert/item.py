@@ -2,12 +2,13 @@
 """A FiLax checkpoint of parameters alone, written and read without ever holding the model.
 
 Orbax's own writer needs whole leaves three times in memory; this one writes the same format (OCDBT
-and zarr3, one chunk a layer) slice by slice with TensorStore, so a layer at a time is enough. What
-it writes is step 0 of a run without an optimizer; filax.train.checkpoint, whose FORMAT and digests
-are repeated here, reads it like any other.
+and zarr3) slice by slice with TensorStore, so a layer at a time is enough. What it writes is step 0
+of a run without an optimizer; filax.train.checkpoint, whose FORMAT and digests are repeated here,
+reads it like any other. A chunk is a layer, or a piece of one, cut where meshes cut: a host that
+restores its shards reads no more than those.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 import math
 import os
@@ -16,30 +17,36 @@ from typing import Any
 
 import numpy as np
 
+from filax.parallel import rules
+
 FORMAT = 1
 _CONTEXT = {"cache_pool": {"total_bytes_limit": 0}}  # Nothing stays in memory after a write.
 _STEP = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # Of filax.train.checkpoint.digests.
 _BLOCK = 1 << 22  # Numbers whose digest is computed at a time.
+_CUTS = {"fsdp": 16, "tensor": 4}  # Mesh axis -> pieces of a dimension that lies on it, at most.
+_SMALL = 1 << 16  # Bytes of a layer that is not cut.
 
 
 class Writer:
   """Writes step 0 of `workdir`. Call `leaf` for every parameter, then `close`."""
 
-  def __init__(self, workdir: str | os.PathLike):
+  def __init__(self, workdir: str | os.PathLike, table: Sequence[tuple[str, str]] = ()):
+    """`table`: rows of DIMS (build.dims_table); a parameter without a row is not cut."""
     import tensorstore as ts
 
     self.step = Path(workdir).absolute() / "checkpoints" / "0"
     self.state = self.step / "state"
     self.state.mkdir(parents=True)
     self.digests: dict[str, int] = {}
+    self._table = table
     self._context = ts.Context(_CONTEXT)
 
   def leaf(self, path: str, shape: tuple[int, ...], dtype, stacked: bool) -> "Leaf":
     """A parameter ("llm/norm/scale") to be written in slices of its first axis, or whole."""
     import tensorstore as ts
 
+    chunk = chunk_shape(self._table, path, shape, np.dtype(dtype).itemsize, stacked)
     path = f"params/{path}"
-    chunk = (1, *shape[1:]) if stacked else shape
     spec = _spec(self.state, path) | {"metadata": {
       "shape": list(shape), "data_type": np.dtype(dtype).name,
       "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
@@ -78,6 +85,19 @@ class Leaf:
     sums = self._writer.digests
     sums[self._path] = (sums[self._path] + digest(x, start)) % 2**32
     self._store[index].write(x, can_reference_source_data_indefinitely=True).result()
+
+
+def chunk_shape(
+  table: Sequence[tuple[str, str]], path: str, shape: tuple[int, ...], itemsize: int, stacked: bool
+) -> tuple[int, ...]:
+  """What is stored in one piece: a layer, cut along the dimensions that a mesh may split."""
+  layer = (1, *shape[1:]) if stacked else shape
+  if not table or math.prod(layer) * itemsize <= _SMALL:
+    return layer
+  layout = rules.parameter_spec(table, path, shape)
+  axes = [(axis,) if isinstance(axis, str) else axis or () for axis in layout]
+  cuts = [max((_CUTS.get(name, 1) for name in names), default=1) for names in axes]
+  return tuple(size // math.gcd(size, cut) for size, cut in zip(layer, cuts, strict=True))
 
 
 def digest(x: np.ndarray, start: int = 0) -> int:

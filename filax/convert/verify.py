@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """--verify: the PyTorch side and ours on the same tokens and pixels, one process after the other.
 
-The PyTorch side is stock `transformers` where it knows the files. Compared are features, visual
-tokens and logits; if they differ too much, every module's output, to name the first that does.
+The PyTorch side is stock `transformers` where it knows the files, and takes the llm's config from
+the folder itself. Compared are features, visual tokens and logits, without visual dropout; if they
+differ too much, every module's output, to name the first that does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import json
 import os
 from pathlib import Path
@@ -31,12 +32,15 @@ FINAL = ("features", "visual", "logits")  # What is compared before any module i
 def run(
   theirs: Sequence[Mapping[str, Any]], checkpoint: Path, model: Mapping[str, Any],
   dtype: str = "float32", tolerance: float | None = None,
+  side: Callable[[str, Path, str], dict[str, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
   """Compares PyTorch folders with a checkpoint. Returns the figures of the report.
 
-  `theirs`: one dict(path, family, roles) a folder, `model`: config.model. Raises ConversionError
-  naming the first diverging module, ValueError if there is nothing to compare.
+  `theirs`: one dict(path, family, roles) a folder, `model`: config.model, `side`: what runs a side
+  (default: `process`). Raises ConversionError naming the first diverging module, ValueError if
+  there is nothing to compare.
   """
+  side, model = side or process, _without_dropout(model)
   limit = TOLERANCE[dtype] if tolerance is None else tolerance
   known = [part for part in theirs if part["family"] in MERGERS]
   known = [part for part in known if len(part["roles"]) == 1 or WHOLE <= set(part["roles"])]
@@ -51,8 +55,7 @@ def run(
         WHOLE <= set(part["roles"]) and model["merger"]["name"] in MERGERS[part["family"]]
         for part in known))
     (at / "job.json").write_text(json.dumps(job))
-    reference = _process("torch", at, "stages")
-    ours = _process("jax", at, "")
+    reference, ours = side("torch", at, "stages"), side("jax", at, "")
     names = [name for name in FINAL if name in reference and name in ours]
     if not names:
       raise ValueError("--verify has nothing to compare: no file holds an encoder or an llm.")
@@ -65,11 +68,16 @@ def run(
       report |= agreement(reference["logits"], ours["logits"])
     if max(found.values()) <= limit:
       return report
-    staged = _process("jax", at, "stages")
+    staged = side("jax", at, "stages")
     raise ConversionError(
       "The converted model differs from its source, so nothing was written",
       {"largest differences": [f"{name} {value:.2e}" for name, value in found.items()],
        "first diverging module": [first_diverging(reference, staged, limit)]})
+
+
+def _without_dropout(model: Mapping[str, Any]) -> dict[str, Any]:
+  """The model with every visual token in every layer: dropping decides nothing of the weights."""
+  return dict(model) | ({"llm": dict(model["llm"], dropout="off")} if "llm" in model else {})
 
 
 def inputs(model: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -119,8 +127,8 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
   return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def _process(side: str, folder: Path, stages: str) -> dict[str, np.ndarray]:
-  """Runs one side in a process of its own and returns what it wrote."""
+def process(side: str, folder: Path, stages: str) -> dict[str, np.ndarray]:
+  """Runs one side, torch or jax, in a process of its own and returns what it wrote."""
   out = folder / f"{side}.npz"
   done = subprocess.run(
     [sys.executable, "-m", f"filax.convert.verify_{side}", str(folder), str(out), stages],

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 import importlib.machinery
 import importlib.util
+import json
 from pathlib import Path
 import sys
 from typing import Any
@@ -12,6 +13,10 @@ import numpy as np
 
 from filax.convert import verify
 
+QWEN2 = (  # What of a Qwen2Config decides the numbers.
+  "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+  "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act", "rope_theta", "rope_scaling",
+  "rope_parameters", "max_position_embeddings")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -67,9 +72,10 @@ def llava_onevision(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, n
   tools = template("run_llava")
   folder, settings = Path(part["path"]), {"model": job["spelled"]}
   if part["family"] == "llava":
+    config = tools.stock_config(job["spelled"])
+    config.text_config = text_config(folder, config.text_config)
     model = Model.from_pretrained(
-      None, config=tools.stock_config(job["spelled"]), state_dict=tools.renamed(folder),
-      **kind(job["dtype"])).eval()
+      None, config=config, state_dict=tools.renamed(folder), **kind(job["dtype"])).eval()
   else:
     model = strict(Model, str(folder), r"model\.scene_merger", **kind(job["dtype"]))
   tower, _, language, _ = tools.parts(model)
@@ -100,6 +106,22 @@ def qwen2(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]
   return record.done(logits=model(tokens, use_cache=False).logits[0])
 
 
+def text_config(folder: Path, ours: Any) -> Any:
+  """The Qwen2Config that a folder's own config.json spells: a value that was read wrongly shows.
+
+  `ours` fills what it leaves out, and has the vocabulary and the head of the files.
+  """
+  from transformers import Qwen2Config
+
+  says, known = json.loads((folder / "config.json").read_text()), ours.to_dict()
+  rope = [key for key in QWEN2 if key.startswith("rope")]
+  if any(says.get(key) for key in rope):
+    known = {key: value for key, value in known.items() if key not in rope}
+  found = {key: says.get(key, known.get(key)) for key in QWEN2 if key in says or key in known}
+  return Qwen2Config(**found | dict(
+    vocab_size=ours.vocab_size, tie_word_embeddings=ours.tie_word_embeddings))
+
+
 def siglip(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]:
   """A tower alone; of the released one the last block is not read."""
   from transformers import SiglipVisionModel
@@ -121,8 +143,10 @@ def flash(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]
 
   tools, towers = template("run_flash"), sys.modules["flash_towers"]
   model = job["spelled"]
+  folder = Path(part["path"])
   llm, tower, projector, _ = tools.load(
-    Path(part["path"]), getattr(torch, job["dtype"]), settings={"model": model})
+    folder, getattr(torch, job["dtype"]), settings={"model": model},
+    config=text_config(folder, tools.llm_config(model["llm"])))
   record = Recorder()
   for i, block in enumerate(tower.blocks):
     record.keep(block, f"encoder.layers.{i}")

@@ -1,22 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--verify runs both sides, reports figures, and names the first module that differs."""
+"""--verify runs both sides, reports figures, and names the first module that differs.
 
+Through the command each side is a process of its own; other cases run both sides in this one.
+"""
+
+import importlib
 import json
 
 import hf_llava
+import hf_qwen2
+import numpy as np
 import pytest
 import released_flash as flash
 from safetensors.torch import load_file, save_file
 import small_checkpoint
 import torch
+import transformers
 
-from data_pipelines import tokenizers
 from filax import __main__ as command
-from filax.convert import ConversionError, from_torch, item, verify
+from filax.convert import ConversionError, from_torch, to_torch, verify
+
+PARTS = dict(
+  whole=("encoder", "projector", "llm"), encoder=("encoder",), llm=("llm",))
+FLASH = ("--set", "encoder.variant=tiny")
+TOWER = {"encoder.name": "umt", "encoder.variant": "tiny"}
 
 
-def test_a_good_conversion_reports_its_figures(tmp_path):
-  source = hf_llava.write(tmp_path / "hub", hf_llava.tiny(), "B")
+def here(side, folder, stages):
+  """Runs a side in this process, which has imported all that it needs."""
+  out = folder / f"{side}.npz"
+  importlib.import_module(f"filax.convert.verify_{side}").main(["", folder, out, stages])
+  with np.load(out) as found:
+    return dict(found)
+
+
+def ours_once():
+  """The same for one checkpoint: our side of it runs only once."""
+  kept = {}
+
+  def side(name, folder, stages):
+    if name == "jax" and stages in kept:
+      return kept[stages]
+    found = here(name, folder, stages)
+    return kept.setdefault(stages, found) if name == "jax" else found
+
+  return side
+
+
+def compared(source, family, roles, run, model, side=here):
+  return verify.run([dict(path=source, family=family, roles=PARTS[roles])], run, model, side=side)
+
+
+def tower_file(folder):
+  tower, _ = flash.tiny("umt")
+  torch.save({f"encoder.{k.replace('vision_layernorm', 'norm')}": v
+              for k, v in tower.state_dict().items()}, folder / "tower.pt")
+  return folder / "tower.pt"
+
+
+def written(family, folder):
+  """A source of each family: (path, what the command must be told of it)."""
+  if family == "llava-onevision":
+    return hf_llava.write(folder / "hub", hf_llava.tiny(), "B"), ()
+  if family == "videochat-flash":
+    flash.released(folder / "hub", "internvideo2")
+    return folder / "hub", FLASH
+  if family == "qwen2":
+    hf_qwen2.pair()[0].save_pretrained(folder / "hub")
+    return folder / "hub", ()
+  return tower_file(folder), ("--set", "encoder.name=umt", "--set", "encoder.variant=tiny")
+
+
+def test_a_good_conversion_reports_its_figures(tmp_path, capsys):
+  source, _ = written("llava-onevision", tmp_path)
   out = tmp_path / "run"
   assert command.main(["convert", "from", "--source", str(source), "--out", str(out),
                        "--verify"]) == 0
@@ -24,57 +80,95 @@ def test_a_good_conversion_reports_its_figures(tmp_path):
   assert found["max_difference"].keys() == {"features", "visual", "logits"}
   assert found["max_logit_difference"] < 1e-4 and abs(found["kl"]) < 1e-6
   assert found["top1_agreement"] == 1.0 and found["dtype"] == "float32"
+  assert "verified in float32: features " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "tensor"), [
-  ("llm.layers.1", "model.language_model.layers.1.mlp.up_proj.weight"),
-  ("encoder.layers.2", "model.vision_tower.encoder.layers.2.self_attn.v_proj.bias")])
-def test_the_first_diverging_module_is_named(name, tensor, tmp_path):
-  source = hf_llava.write(tmp_path / "hub", hf_llava.tiny(), "C", legacy=False)
-  report = from_torch.convert(from_torch.Request(out=tmp_path / "run", source=source))
-  state = load_file(source / "model.safetensors")
-  state[tensor] = state[tensor] + 0.5
-  save_file(state, source / "model.safetensors", {"format": "pt"})
-  theirs = [dict(path=source, family="llava_onevision", roles=("encoder", "projector", "llm"))]
-  with pytest.raises(ConversionError) as raised:
-    verify.run(theirs, tmp_path / "run", report["model"])
-  (said,) = raised.value.problems["first diverging module"]
-  assert said.startswith(f"{name} (")
+@pytest.mark.parametrize(("family", "wrong", "module"), [
+  ("llava-onevision", ("--set", "llm.theta=7"), "llm.layers.0"),
+  ("videochat-flash", ("--set", "llm.theta=7"), "llm.layers.0"),
+  ("qwen2", ("--set", "llm.eps=0.1"), "llm.layers.0"),
+  ("tower", ("--dtype", "bfloat16"), "encoder.layers.0")])
+def test_a_model_that_differs_is_refused(family, wrong, module, tmp_path, capsys):
+  source, needed = written(family, tmp_path)
+  before = {path.name for path in tmp_path.iterdir()}
+  capsys.readouterr()
+  assert command.main(["convert", "from", "--source", str(source), "--out", str(tmp_path / "run"),
+                       *needed, *wrong, "--verify"]) == 2
+  said = capsys.readouterr().err
+  assert "so nothing was written" in said and said.count("\n") == 1
+  assert f"first diverging module (1): {module} (" in said
+  assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_nothing_is_left_of_a_conversion_that_differs(tmp_path, capsys):
+def test_the_first_diverging_module_is_named(tmp_path):
+  theirs, side = hf_llava.tiny(), ours_once()
+  source = hf_llava.write(tmp_path / "hub", theirs, "E")
+  report = from_torch.convert(from_torch.Request(
+    out=tmp_path / "run", source=source, sets=hf_llava.sizes(theirs)))
+  compare = lambda: compared(
+    source, "llava", "whole", tmp_path / "run", report["model"], side)
+  assert compare()["top1_agreement"] == 1.0
+  good = load_file(source / "model.safetensors")
+  tower = "model.vision_tower.vision_tower.vision_model.encoder"
+  for name, tensor in (
+      ("llm.layers.1", "model.layers.1.mlp.up_proj.weight"), ("logits", "lm_head.weight"),
+      ("visual", "model.mm_projector.0.bias"),
+      ("encoder.layers.2", f"{tower}.layers.2.self_attn.v_proj.bias")):
+    save_file(good | {tensor: good[tensor] + 0.5}, source / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConversionError) as raised:
+      compare()
+    (said,) = raised.value.problems["first diverging module"]
+    assert said.startswith(f"{name} (")
+
+
+def test_an_export_that_differs_leaves_nothing(tmp_path, capsys):
   run = small_checkpoint.write(tmp_path / "run")
-  out = tmp_path / "out"
-  assert command.main(["convert", "to", "--checkpoint", run, "--format", "llava", "--out",
-                       str(out), "--verify", "--tolerance", "1e-12"]) == 2
+  assert command.main(["convert", "to", "--checkpoint", run, "--format", "qwen2", "--out",
+                       str(tmp_path / "out"), "--verify", "--tolerance", "1e-12"]) == 2
   said = capsys.readouterr().err
   assert "so nothing was written" in said and "first diverging module" in said
   assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
-@pytest.mark.parametrize("form", ["hf-remote", "qwen2"])
-def test_an_export_is_verified(form, tmp_path):
-  run = small_checkpoint.write(tmp_path / "run")
-  assert tokenizers.load(run).vocab_size < 512
-  assert command.main(["convert", "to", "--checkpoint", run, "--format", form, "--out",
-                       str(tmp_path / "out"), "--verify", "float32", "--dtype", "float32"]) == 0
+def test_every_form_of_an_export_is_verified(tmp_path):
+  run, side = small_checkpoint.write(tmp_path / "run"), ours_once()
+
+  def check(folder, form, model):
+    part = dict(path=folder, family=form.family, roles=form.roles)
+    return verify.run([part], run, model, side=here if form.name == "qwen2" else side)
+
+  for form in ("hf", "hf-remote", "llava", "qwen2"):
+    report = to_torch.convert(to_torch.Request(run, tmp_path / form, form), check)
+    assert report["verify"]["top1_agreement"] == 1.0
 
 
-def test_videochat_flash_is_verified(tmp_path):
-  flash.released(tmp_path / "hub", "internvideo2")
-  assert command.main([
-    "convert", "from", "--source", str(tmp_path / "hub"), "--out", str(tmp_path / "run"),
-    "--set", "encoder.variant=tiny", "--verify"]) == 0
-  found = json.loads((tmp_path / "run" / "conversion_report.json").read_text())["verify"]
+@pytest.mark.parametrize("encoder", flash.ENCODERS)
+def test_videochat_flash_is_verified(encoder, tmp_path):
+  flash.released(tmp_path / "hub", encoder)
+  file = tmp_path / "hub" / "config.json"
+  file.write_text(json.dumps(json.loads(file.read_text()) | dict(
+    mm_llm_compress=True, llm_compress_layer_list=[1], llm_image_token_ratio_list=[1.0, 0.5])))
+  report = from_torch.convert(from_torch.Request(
+    out=tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"}))
+  assert report["model"]["llm"]["dropout"] == ((1, "attention", 0.5),)
+  found = compared(
+    tmp_path / "hub", "videochat-flash", "whole", tmp_path / "run", report["model"])
   assert found["max_difference"].keys() == {"features", "visual", "logits"}
 
 
-def test_a_tower_file_is_verified(tmp_path):
-  tower, _ = flash.tiny("umt")
-  torch.save({f"encoder.{k.replace('vision_layernorm', 'norm')}": v
-              for k, v in tower.state_dict().items()}, tmp_path / "tower.pt")
-  assert command.main([
-    "convert", "from", "--source", str(tmp_path / "tower.pt"), "--out", str(tmp_path / "run"),
-    "--set", "encoder.name=umt", "--set", "encoder.variant=tiny", "--verify"]) == 0
-  step = item.step_folder(tmp_path / "run")
-  assert all(path.startswith("encoder/") for path in item.shapes(step))
+def test_towers_are_verified(tmp_path):
+  tower = transformers.SiglipVisionModel(transformers.SiglipVisionConfig(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+    image_size=42, patch_size=14))
+  hf_llava.random_(tower).save_pretrained(tmp_path / "siglip")
+  file = tower_file(tmp_path)
+  for family, source, sets in (("siglip", tmp_path / "siglip", {}), ("tower", file, TOWER)):
+    out = tmp_path / f"run-{family}"
+    report = from_torch.convert(from_torch.Request(out=out, source=source, sets=sets))
+    found = compared(source, family, "encoder", out, report["model"])
+    assert found["max_difference"].keys() == {"features"}
+  state = torch.load(file)
+  state["encoder.blocks.1.mlp.fc1.bias"] += 0.5
+  torch.save(state, file)
+  with pytest.raises(ConversionError, match=r"first diverging module \(1\): encoder.layers.1"):
+    compared(file, "tower", "encoder", tmp_path / "run-tower", report["model"])
