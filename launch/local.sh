@@ -45,7 +45,16 @@ start_all() {
   done
 }
 
-stop_all() { kill "${pids[@]}" 2>/dev/null || true; wait 2>/dev/null || true; }
+# SIGTERM saves and ends; what waits for a process that is gone cannot, and is ended after 20 s.
+stop_all() {
+  kill "${pids[@]}" 2>/dev/null || true
+  for _ in {1..100}; do
+    kill -0 "${pids[@]}" 2>/dev/null || break
+    sleep 0.2
+  done
+  kill -9 "${pids[@]}" 2>/dev/null || true
+  wait 2>/dev/null || true
+}
 
 if [ -n "$dry" ]; then
   for ((i = 0; i < processes; i++)); do

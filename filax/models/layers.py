@@ -13,6 +13,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
+from filax.ops.lookup import lookup
 from filax.parallel.rules import constrain
 
 XAVIER = nn.initializers.xavier_uniform()
@@ -143,7 +144,7 @@ class Embed(nn.Module):
       "embedding", init, (self.rows, self.width), jnp.dtype(self.param_dtype))
 
   def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+    return lookup(self.embedding.astype(self.dtype), tokens)
 
   def head(self) -> Float[Array, "D V"]:
     return self.embedding.T.astype(self.dtype)

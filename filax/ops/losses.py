@@ -10,9 +10,11 @@ import functools
 import jax
 from jax import lax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from filax.parallel.rules import constrain
+from filax.parallel import gather
+from filax.parallel.rules import spec
 
 
 def cross_entropy(
@@ -26,14 +28,26 @@ def cross_entropy(
   """-log p(target) in float32 and whether the target is the likeliest token, per position.
 
   `chunk` positions of every row are worked on at once; L need not be a multiple. Columns of `head`
-  from `vocab` on are padding and get no probability. On a mesh a chunk takes an equal share of
-  every device's positions, so that none waits. Raises ValueError if `chunk` is not positive.
+  from `vocab` on are padding and get no probability. On a mesh every device works on its own
+  positions, a chunk takes an equal share of each, and `head`, which is spread over (fsdp, seq), is
+  gathered once, its gradient scattered once. Raises ValueError if `chunk` is not positive.
   """
   if chunk < 1:
     raise ValueError(f"A chunk of {chunk} positions is none. Set config.optim.loss_chunk above 0.")
-  length = targets.shape[1]
-  nll, hit = _scan(_cut(hidden, chunk), head, _cut(targets, chunk), vocab or head.shape[1])
-  return _join(nll, length), _join(hit, length)
+  vocab, mesh = vocab or head.shape[1], jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return _in_chunks(hidden, head, targets, chunk, vocab)
+  shards, length = mesh.shape["seq"], targets.shape[1]
+  if length % shards:
+    raise ValueError(
+      f"{length} positions do not split over {shards} shards. Set config.data.rows so that every L "
+      "is a multiple of config.mesh.seq.")
+  places = spec("batch seq")
+  run = gather.spread(
+    lambda x, head, targets: _in_chunks(
+      x, gather.whole(head), targets, max(chunk // shards, 1), vocab),
+    in_specs=(P(*places, None), P(("fsdp", "seq"), None), places), out_specs=(places, places))
+  return run(hidden, head, targets)
 
 
 def token_mean(
@@ -57,6 +71,21 @@ def sample_mean(
   total = jnp.einsum("RL,RLS->RS", jnp.where(loss_mask > 0, nll * loss_mask, 0), member)
   count = jnp.einsum("RL,RLS->RS", loss_mask, member)
   return (total / jnp.maximum(count, 1)).sum(), (count > 0).sum().astype(jnp.float32)
+
+
+def _in_chunks(hidden, head, targets, chunk: int, vocab: int):
+  """nll, hit [R L] of the positions that one device has."""
+  length = targets.shape[1]
+  chunk = min(chunk, length)
+  nll, hit = _scan(_cut(hidden, chunk), head, _cut(targets, chunk), vocab)
+  joined = lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :length]
+  return joined(nll), joined(hit)
+
+
+def _cut(x, chunk: int):
+  """[R L ...] -> [n R chunk ...], zeros at the end."""
+  x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % chunk), *((0, 0),) * (x.ndim - 2)))
+  return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -108,32 +137,3 @@ def _logits(x, head, vocab):
 
 def _is(target, logits):
   return target[..., None] == jnp.arange(logits.shape[-1])
-
-
-def _cut(x, chunk: int):
-  """[R L ...] -> [n R c ...], zeros at the end. With `seq` shards of L, each gives c / shards."""
-  shards = _shards()
-  rows, length, *rest = x.shape
-  if length % shards:
-    raise ValueError(
-      f"{length} positions do not split over {shards} shards. Set config.data.rows so that every L "
-      "is a multiple of config.mesh.seq.")
-  part = length // shards
-  c = min(max(chunk // shards, 1), part)
-  x = x.reshape(rows, shards, part, *rest)
-  x = jnp.pad(x, ((0, 0), (0, 0), (0, -part % c), *((0, 0) for _ in rest)))
-  x = jnp.moveaxis(x.reshape(rows, shards, -1, c, *rest), 2, 0)
-  return constrain(x.reshape(x.shape[0], rows, shards * c, *rest), "- batch seq" + " -" * len(rest))
-
-
-def _join(x, length: int):
-  """[n R c] -> [R L], the inverse of `_cut`."""
-  shards = _shards()
-  n, rows, c = x.shape
-  x = jnp.moveaxis(x.reshape(n, rows, shards, c // shards), 0, 2)
-  return x.reshape(rows, shards, -1)[:, :, : length // shards].reshape(rows, length)
-
-
-def _shards() -> int:
-  mesh = jax.sharding.get_abstract_mesh()
-  return 1 if mesh.empty else mesh.shape.get("seq", 1)

@@ -28,6 +28,8 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _BOUND = re.compile(r"s32\[\][^=]* constant\((\d+)\)")
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 _IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _LISTS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}")
 
 
@@ -42,14 +44,18 @@ class Collective:
 
 
 def read(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
-  """The collectives of a compiled program; `mesh_shape` is axis -> size, in the mesh's order."""
+  """The collectives of a compiled program; `mesh_shape` is axis -> size, in the mesh's order.
+
+  Where a collective is spread over several fusions, all name its channel: it counts once.
+  """
   bodies, entry = _computations(text)
-  found = []
+  found = {}
   for body, runs in _runs(bodies, entry).items():
     for line in bodies[body]:
-      if one := _collective(line, mesh_shape, runs):
-        found.append(one)
-  return found
+      if runs and (one := _collective(line, mesh_shape, runs)):
+        channel = _CHANNEL.search(line)
+        found.setdefault(channel[1] if channel else (body, line), one)
+  return list(found.values())
 
 
 def totals(collectives: Sequence[Collective]) -> dict[str, dict[str, float]]:
@@ -150,6 +156,11 @@ def _group(rest: str, mesh_shape: Mapping[str, int]) -> list[int]:
     if match[3]:
       ids = ids.transpose([int(n) for n in match[3].split(",")])
     return ids.reshape(shape)[0].tolist()
+  if match := _MESH.search(rest):
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
+    ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+    taken = set(re.findall(r"'(\w+)'", match[2]))
+    return ids[tuple(slice(None) if name in taken else 0 for name in sizes)].ravel().tolist()
   if match := _LISTS.search(rest):
     first = re.findall(r"\{([\d,]+)\}", match[1])
     return [int(n) for n in first[0].split(",")] if first else []

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of an embedding table by token, whose gradient is summed in float32."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from filax.parallel import gather
+from filax.parallel.rules import spec
+
+
+def lookup(table: Float[Array, "V D"], tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+  """table[tokens]. On a mesh every device gathers the table, which lies over (fsdp, seq), unless
+  the tokens are so few that it is cheaper to add up what each device has of them."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1 or not _pays(table.shape, tokens.shape, mesh):
+    return _rows(table, tokens)
+  places = spec("batch seq")
+  run = gather.spread(
+    lambda table, tokens: _rows(gather.whole(table), tokens),
+    in_specs=(P(("fsdp", "seq"), None), places), out_specs=P(*places, None))
+  return run(table, tokens)
+
+
+def _pays(table: tuple[int, int], tokens: tuple[int, int], mesh) -> bool:
+  rows = math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
+  divides = not (
+    table[0] % (mesh.shape["fsdp"] * mesh.shape["seq"]) or tokens[0] % rows
+    or tokens[1] % mesh.shape["seq"])
+  return divides and 2 * math.prod(tokens) >= table[0]
+
+
+@jax.custom_vjp
+def _rows(table, tokens):
+  return jnp.take(table, tokens, axis=0)
+
+
+def _forward(table, tokens):
+  return _rows(table, tokens), (table, tokens)
+
+
+def _backward(saved, slope):
+  table, tokens = saved
+  total = jnp.zeros(table.shape, jnp.float32).at[tokens].add(slope.astype(jnp.float32))
+  return total.astype(table.dtype), None
+
+
+_rows.defvjp(_forward, _backward)
