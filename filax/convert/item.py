@@ -8,7 +8,7 @@ reads it like any other. A chunk is a layer, or a piece of one, cut where meshes
 restores its shards reads no more than those.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import json
 import math
 import os
@@ -156,12 +156,40 @@ def read(step: Path, path: str, expected: int | None = None) -> np.ndarray:
   try:
     tree = ocp.PyTreeCheckpointHandler().restore(step / "state", args=args)
   except Exception as error:  # TensorStore raises many kinds; all mean the same here.
-    reason = " ".join(str(error).split())[:200]
-    raise ValueError(f"{path} of {step} cannot be read ({reason}).") from error
+    raise _unreadable(step, path, error) from error
   x = flat(tree["params"])[path]
-  if expected is not None and digest(x) != expected:
-    raise ValueError(f"{path} of {step} is not what was written (its digest differs).")
+  _check(step, path, digest(x), expected)
   return x
+
+
+def read_layers(step: Path, path: str, expected: int | None = None) -> Iterator[np.ndarray]:
+  """The layers of a stacked parameter in turn, as few at a time as the checkpoint allows: one, if
+  `Writer` wrote it. Raises ValueError, of a wrong digest after the last layer."""
+  import tensorstore as ts
+
+  try:
+    store = ts.open(_spec(step / "state", f"params/{path}"), open=True).result()
+  except ValueError:  # Training writes zarr2, in chunks as large as its shards.
+    yield from read(step, path, expected)
+    return
+  found, size = 0, math.prod(store.shape[1:])
+  for i in range(store.shape[0]):
+    try:
+      layer = store[i].read().result()
+    except Exception as error:  # As in `read`.
+      raise _unreadable(step, path, error) from error
+    found = (found + digest(layer, i * size)) % 2**32
+    yield layer
+  _check(step, path, found, expected)
+
+
+def _check(step: Path, path: str, found: int, expected: int | None) -> None:
+  if expected is not None and found != expected:
+    raise ValueError(f"{path} of {step} is not what was written (its digest differs).")
+
+
+def _unreadable(step: Path, path: str, error: Exception) -> ValueError:
+  return ValueError(f"{path} of {step} cannot be read ({' '.join(str(error).split())[:200]}).")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

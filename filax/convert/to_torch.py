@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A FiLax checkpoint -> a folder that PyTorch software loads, streamed a parameter at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -188,15 +188,22 @@ def pieces(way: Way, group: Sequence[Place]):
 
   A group is one parameter, or those that share a fused tensor. Refuses what is not a number.
   """
-  leaves = [item.read(way.step, p.path, way.digests.get(f"params/{p.path}")) for p in group]
-  for layer, name in enumerate(group[0].names):
+  for name, *layers in zip(group[0].names, *(arrays(way, place) for place in group), strict=True):
     parts = [
-      place.layout.write(leaf[layer] if place.stacked else leaf, place.vocab)
-      for place, leaf in zip(group, leaves, strict=True)]
+      place.layout.write(x, place.vocab) for place, x in zip(group, layers, strict=True)]
     x = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not tensors.finite(x):
       raise ConversionError("Some weights are not numbers", {"parameters": [group[0].path]})
     yield name, x.astype(way.kind(group[0]), copy=False)
+
+
+def arrays(way: Way, place: Place) -> Iterator[np.ndarray]:
+  """A parameter as the checkpoint has it: its layers in turn, or itself."""
+  expected = way.digests.get(f"params/{place.path}")
+  if place.stacked:
+    yield from item.read_layers(way.step, place.path, expected)
+  else:
+    yield item.read(way.step, place.path, expected)
 
 
 def _write_files(out: Path, way: Way, request: Request, vocabulary) -> None:

@@ -72,6 +72,19 @@ def test_what_training_writes_is_read(tmp_path):
   for path, x in LEAVES.items():
     assert tuple(shapes[path].shape) == x.shape
     same(item.read(step, path, digests[f"params/{path}"]), x)
+    layers = item.read_layers(step, path, digests[f"params/{path}"])
+    same(np.stack(list(layers)), x)
+
+
+def test_layers_are_read_one_by_one(tmp_path):
+  path = "llm/layers/mlp/up_proj/kernel"
+  step = item.step_folder(written(tmp_path / "run"))
+  digests = item.read_json(step, "data")["digests"]
+  layers = item.read_layers(step, path, digests[f"params/{path}"])
+  same(next(layers), LEAVES[path][0])
+  same(np.stack([LEAVES[path][0], *layers]), LEAVES[path])
+  with pytest.raises(ValueError, match="its digest differs"):
+    list(item.read_layers(step, path, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
@@ -90,6 +103,8 @@ def test_damage_is_found(tmp_path):
     file.write_bytes(b"\0" * file.stat().st_size)
   with pytest.raises(ValueError, match="cannot be read"):
     item.read(step, "llm/layers/mlp/up_proj/kernel")
+  with pytest.raises(ValueError, match="cannot be read"):
+    list(item.read_layers(step, "llm/layers/mlp/up_proj/kernel"))
 
 
 def test_no_checkpoint(tmp_path):
