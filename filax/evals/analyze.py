@@ -92,11 +92,12 @@ def redundancy(
   from filax.infer.processor import adjusted
 
   layers = list(range(1, model.llm.depth)) if layers is None else list(layers)
-  ask = lambda stages: evaluate(
-    adjusted(model, dropout=stages), params, manifest, limit=limit, batch=batch)["accuracy"]
+  models = {kind: [adjusted(model, dropout=f"{layer}:{kind}:{ratio}") for layer in layers]
+            for kind in KINDS}  # What cannot be is said before anything is asked.
+  ask = lambda model: evaluate(model, params, manifest, limit=limit, batch=batch)["accuracy"]
   return dict(
-    manifest=manifest, ratio=ratio, layers=layers, whole=ask("off"),
-    **{kind: [ask(f"{layer}:{kind}:{ratio}") for layer in layers] for kind in KINDS})
+    manifest=manifest, ratio=ratio, layers=layers, whole=ask(adjusted(model, dropout="off")),
+    **{kind: list(map(ask, models[kind])) for kind in KINDS})
 
 
 def draw_attention(report: dict[str, Any], path: str) -> None:

@@ -15,13 +15,17 @@ from configs import vcf_stage3
 import filax
 from filax import __main__ as cli
 from filax.build import build_video_lm
+from filax.dropout import KINDS
 from filax.evals import analyze
+from filax.infer import processor
+
+SIZES = {"infer.sampling.frames": 16, "model.llm.depth": 2, "infer.max_new_tokens": 3}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   return small_checkpoint.write(
-    tmp_path_factory.mktemp("run"), made=vcf_stage3, **{"infer.sampling.frames": 16})
+    tmp_path_factory.mktemp("run"), made=vcf_stage3, **SIZES)
 
 
 def test_attention_of_every_layer_equals_the_decoder_in_float64():
@@ -43,26 +47,30 @@ def test_attention_is_drawn(run, tmp_path):
     "analyze", "attention", "--checkpoint", run, "--video", video, "--question", "What?",
     "--out", str(tmp_path / "attention.png")])
   report = json.loads((tmp_path / "attention.json").read_text())
-  assert np.shape(report["groups"]) == (3, 4) and len(report["times"]) == 4
+  assert np.shape(report["groups"]) == (2, 4) and len(report["times"]) == 4
   np.testing.assert_allclose(np.sum(report["groups"], 1), report["visual"], rtol=1e-5)
   assert (tmp_path / "attention.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_redundancy_is_measured_at_every_layer(run, tmp_path, monkeypatch):
-  asked = []
-
-  def evaluate(model, params, manifest, **settings):
-    asked.append(model.llm.stages)
-    return dict(accuracy=1 - 0.1 * len(asked))
-
-  monkeypatch.setattr("filax.evals.run.evaluate", evaluate)  # Tested for itself in test_run.
+def test_redundancy_is_measured_at_every_layer(run, tmp_path):
+  """Two answers are what the model says when it sees all tokens, one is not."""
+  model, params = filax.load(run)
+  clips.write(tmp_path / "a.mp4", 60)
+  asked = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
+  manifest = lambda answers: clips.manifest(tmp_path / "m.json", [
+    clips.record(question, answer, video="a.mp4")
+    for question, answer in zip(asked, answers, strict=True)])
+  said = filax.evaluate(model, params, manifest("abc"), progress=False, batch=3)["answers"]
+  path = manifest(["wrong", *(row["answer"] for row in said[1:])])
   assert not cli.main([
-    "analyze", "redundancy", "--checkpoint", run, "--manifest", "m.json", "--ratio", "0.25",
-    "--out", str(tmp_path / "redundancy.png")])
+    "analyze", "redundancy", "--checkpoint", run, "--manifest", path, "--ratio", "0.25",
+    "--batch", "3", "--out", str(tmp_path / "redundancy.png")])
   report = json.loads((tmp_path / "redundancy.json").read_text())
-  assert report["layers"] == [1, 2] and len(report["uniform"]) == len(report["attention"]) == 2
-  assert [[(s.layer, s.kind, s.ratio) for s in stages] for stages in asked] == [
-    [], [(1, "uniform", 0.25)], [(2, "uniform", 0.25)],
-    [(1, "attention", 0.25)], [(2, "attention", 0.25)]]
-  with pytest.raises(ValueError, match="below 3"):
-    analyze.redundancy(filax.load(run)[0], {}, "m.json", layers=[3])
+  assert report["layers"] == [1] and report["whole"] == pytest.approx(2 / 3)
+  for kind in KINDS:
+    dropped = processor.adjusted(model, dropout=f"1:{kind}:0.25")
+    found = filax.evaluate(dropped, params, path, progress=False, batch=3)
+    assert report[kind] == [found["accuracy"]]
+  assert (tmp_path / "redundancy.png").read_bytes()[:4] == b"\x89PNG"
+  with pytest.raises(ValueError, match="below 2"):
+    analyze.redundancy(model, params, path, layers=[2])
