@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-transformers4 lint setup clean
+.PHONY: demo test plan test-transformers4 lint setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,6 +28,10 @@ test: $(VENV)/.ready-test
 test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready
 	JAX_PLATFORMS=cpu FILAX_OTHER_TRANSFORMERS=$(TRANSFORMERS4)/bin/python \
 	  $(BIN)/python -m pytest tests/parity/test_convert_transformers4.py
+
+# Compiles every stage for slices of TPUs that need not be there: hours; docs/plan.md.
+plan: $(VENV)/.ready-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m filax.plan.grid
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

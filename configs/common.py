@@ -96,10 +96,17 @@ def llava_optim() -> dict:
     final=0.0,  # The last learning rate, as a share of the peak.
     b1=0.9, b2=0.999, eps=1e-8,
     clip=1.0,  # Global norm of what is trained; 0 = none.
-    accumulate=1,  # Micro-batches a step.
+    accumulate=1,  # Micro-batches a step; 0 = as many as give every device one row at a time.
     reduction="sample_mean",  # sample_mean (LLaVA) | token_mean
     loss_chunk=1024,  # Positions of a row whose logits exist at a time.
   )
+
+
+def spread(c: ConfigDict, seq: int) -> None:
+  """Any number of devices that is a multiple of `seq`, one row at a time on each `seq` of them: a
+  7B then fits on 16 GB a device from 256 devices on, and on 95 GB from 64 on (docs/plan.md)."""
+  c.mesh = dict(data=1, fsdp=-1, seq=seq, tensor=1)
+  c.optim.accumulate = 0
 
 
 def parse_arg(arg: str | None, **defaults) -> ConfigDict:

@@ -21,6 +21,7 @@ def get_config(arg=None):
   c.data.rows = ((0, 1, 1024, 1),)
   c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
   c.batch = 32
+  common.spread(c, seq=8)
   if arg.packed:  # About 8 samples a row.
     c.data.packing, c.data.rows, c.batch = True, ((0, 8, 6656, 16),), 4
   return common.shrink(c) if arg.debug else c

@@ -20,9 +20,10 @@ def get_config(arg=None):
   c = common.base()
   c.data.train = (("data/onevision_knowledge.json", "all"),)
   c.data.images = dict(mode="anyres", tiles=9)
-  c.data.rows = ((0, 10, 8192, 1),)
+  c.data.rows = ((0, 12, 8192, 1),)
   c.optim.rates = (*RATES, ("^merger/", 0.0))
   c.batch = 64
+  common.spread(c, seq=4)
   if arg.packed:  # About 4 samples a row.
     c.data.packing, c.data.rows, c.batch = True, ((0, 40, 32_768, 16),), 16
   return common.shrink(c) if arg.debug else c

@@ -74,6 +74,7 @@ def get_config(arg=None):
   c.data.rows = ((4, 1, 512, 1), (4, 1, 8192, 1))
   c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
   c.batch = 512
+  common.spread(c, seq=1 if arg.encoder == "umt" else 2)
   if arg.packed:  # About 8 samples a row.
     c.data.packing, c.data.rows, c.batch = True, ((32, 8, 4096, 16),), 64
   return common.shrink(c) if arg.debug else c

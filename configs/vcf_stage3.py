@@ -21,9 +21,10 @@ def get_config(arg=None):
   c = base(arg, 224)
   c.data.train = (("data/vcf_stage3.json", "all"),)
   c.data.sampling, c.data.images = dynamic(512, 64), IMAGES
-  c.data.rows = ((128, 37, 6144, 1), (512, 37, 12_288, 1), (512, 37, 32_768, 1))
+  c.data.rows = ((128, 40, 6144, 1), (512, 40, 12_288, 1), (512, 40, 32_768, 1))
   c.optim.rates = RATES
   c.batch = 256
+  common.spread(c, seq=4)
   if arg.packed:  # About 4 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((1024, 148, 32_768, 32),), 64
+    c.data.packing, c.data.rows, c.batch = True, ((1024, 160, 32_768, 32),), 64
   return common.shrink(c) if arg.debug else c

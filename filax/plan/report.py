@@ -17,20 +17,24 @@ ASSUMED = (
   "full, one sample each in attention")
 
 
-def plan(config: Mapping[str, Any], slice_: topology.Topology, samples: int = 0) -> dict[str, Any]:
-  """Compiles every bucket of a config for a slice. JSON-like; bytes, FLOPs and seconds.
+def plan(
+  config: Mapping[str, Any], slice_: topology.Topology, samples: int = 0, largest: bool = False,
+  elsewhere: bool = True,
+) -> dict[str, Any]:
+  """Compiles every bucket of a config for a slice, or the largest. Bytes, FLOPs and seconds.
 
-  `samples` of the stage give its chip-hours. Raises ValueError for what cannot be.
+  `samples` of the stage give its chip-hours. `elsewhere`: where the compiled text cannot be read,
+  compile once more for a slice where it can. Raises ValueError for what cannot be.
   """
   setup = start.prepare(config, steps=1000, devices=slice_.devices())
-  shapes = program.rows(config, setup.model)
+  shapes = program.rows(config, setup.model)[-1 if largest else 0:]
   packed = config["data"]["packing"]
   out = dict(
     topology=str(slice_), chips=slice_.chips, usable_bytes=slice_.chip.hbm,
     mesh=dict(setup.mesh.shape), batch=config["batch"], micro_batches=setup.micro_batches,
     remat={role: config["model"][role].get("remat", "") for role in ("encoder", "llm")},
     jax=jax.__version__, assumed=ASSUMED,
-    rows=[_row(config, setup, slice_, row) for row in shapes])
+    rows=[_row(config, setup, slice_, row, elsewhere) for row in shapes])
   out["fits"] = all(row["fits"] for row in out["rows"])
   if samples and not packed:  # How many samples a packed row holds, only the data knows.
     slowest = max(row["step_seconds"] for row in out["rows"])
@@ -39,12 +43,14 @@ def plan(config: Mapping[str, Any], slice_: topology.Topology, samples: int = 0)
   return out
 
 
-def _row(config, setup: start.Setup, slice_: topology.Topology, row: RowShape) -> dict[str, Any]:
+def _row(
+  config, setup: start.Setup, slice_: topology.Topology, row: RowShape, elsewhere: bool
+) -> dict[str, Any]:
   made = program.compile_step(setup, config, row)
   shapes, rates = setup.like.params, setup.optimizer.rates
   one = work.train_work(setup.model, shapes, rates, row)
   total = made.memory.total
-  travels = travel(config, setup, slice_, row, made)
+  travels = travel(config, setup, slice_, row, made, elsewhere)
   compute = one.hardware * config["batch"] / (slice_.chips * slice_.chip.flops)
   seconds = compute
   if travels["bytes"] is not None:
@@ -64,13 +70,15 @@ def _row(config, setup: start.Setup, slice_: topology.Topology, row: RowShape) -
     compile_seconds=made.seconds)
 
 
-def travel(config, setup, slice_: topology.Topology, row: RowShape, made) -> dict[str, Any]:
+def travel(
+  config, setup, slice_: topology.Topology, row: RowShape, made, elsewhere: bool
+) -> dict[str, Any]:
   """Bytes that each device receives in a step, by mesh axes and kind, and where they were read."""
   source, text = slice_, made.text
   if not text:
     source = topology.readable(slice_)
-    if source == slice_:
-      return dict(source="", bytes=None, error=made.error)
+    if source == slice_ or not elsewhere:
+      return dict(source="", bytes=None, error=made.error or f"the text of {slice_}")
     try:
       other = start.prepare(config, steps=1000, devices=source.devices())
       made = program.compile_step(other, config, row)

@@ -84,6 +84,7 @@ def place(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     shape = [x.shape[0] * part.rows, *x.shape[1:]]
     if key in FRAMES:
       shape[1] *= part.seqs
+      _check_parts(shape[1], mesh, part)
     return jax.make_array_from_process_local_data(layout(key, shape, mesh), x, tuple(shape))
 
   with jax.transfer_guard("allow"):  # The one transfer of a step that is meant.
@@ -91,6 +92,14 @@ def place(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     if part.seqs > 1:
       placed |= {key: agree(key, batch[key], mesh, part) for key in AGREE}
     return placed
+
+
+def _check_parts(frames: int, mesh: Mesh, part: Share) -> None:
+  """Raises ValueError if processes that load parts of a row's frames cannot place them."""
+  if part.seqs > 1 and frames % mesh.shape["seq"]:
+    raise ValueError(
+      f"Rows of {frames} frames do not split over config.mesh.seq={mesh.shape['seq']}, which "
+      f"{part.seqs} processes share. Set the frames in config.data.rows to a multiple of it.")
 
 
 def agree(key: str, x: np.ndarray, mesh: Mesh, part: Share) -> jax.Array:

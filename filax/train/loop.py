@@ -5,7 +5,7 @@ Per step, in this order: dispatch the step, fetch the next rows while it runs, l
 of the step before, save if due. Nothing waits for the device but a queue of two steps.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import json
 import time
@@ -31,11 +31,13 @@ def run(
   workdir: epath.PathLike,
   pipeline: Pipeline,
   costs: Callable[..., metrics.Costs] | None = None,
+  devices: Sequence[jax.Device] | None = None,
 ) -> dict[str, Any]:
   """Trains config.model on the rows of `pipeline`; what an earlier call did is not repeated.
 
   config is a ConfigDict (configs/common.py). The workdir gets checkpoints/, config.json,
-  metrics.jsonl and tensorboard/. `costs(model, shapes, rates)` says what MFU counts. Returns
+  metrics.jsonl and tensorboard/. `costs(model, shapes, rates)` says what MFU counts. `devices` are
+  those of config.mesh; default: all there are. Returns
   first_step, steps, stopped (by a signal), loss, seconds (without compilation), frames, tokens,
   both per second, num_bad, compilations and checkpoint. Raises ValueError for a config that cannot
   be, and NonFinite naming the step.
@@ -46,7 +48,7 @@ def run(
     steps = config["steps"] or pipeline.steps(config["epochs"])
     if steps < 1:
       raise ValueError("There is no full batch. Lower config.batch or add to config.data.train.")
-    setup = start.prepare(config, steps)
+    setup = start.prepare(config, steps, devices)
     saved = stack.enter_context(checkpoint.Checkpoints(workdir, config["keep"]))
     now, row = start.start(config, setup, saved, pipeline.fingerprint)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Not earlier: one example row is no batch.

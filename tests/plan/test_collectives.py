@@ -17,11 +17,14 @@ LOOPS, ROWS, WIDTH = 5, 32, 64
 BYTES = ROWS * WIDTH * 4  # Of the whole float32 array.
 
 
-def read(body, out=P("seq")):
+SEQ = P("seq")
+
+
+def read(body, out=SEQ):
   """The collectives of `body` under shard_map, over an array [ROWS WIDTH] spread over seq."""
   layout = mesh.make(SIZES)
   with jax.set_mesh(layout):
-    run = jax.jit(jax.shard_map(body, in_specs=P("seq"), out_specs=out, check_vma=False))
+    run = jax.jit(jax.shard_map(body, in_specs=SEQ, out_specs=out, check_vma=False))
     x = jax.device_put(
       jnp.ones((ROWS, WIDTH)), jax.NamedSharding(layout, P("seq")))
     text = run.lower(x).compile().as_text()
