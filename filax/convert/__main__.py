@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import importlib.util
 import json
 from pathlib import Path
+import re
 import signal
 import sys
 from typing import Any
@@ -68,7 +69,7 @@ def _from_flags(verbs) -> None:
     "--dtype", choices=("same", "float32", "bfloat16"), default="same",
     help="of the stored parameters (default: as in the files)")
   add.add_argument(
-    "--ignore", action="append", default=[], metavar="REGEX",
+    "--ignore", action="append", default=[], metavar="REGEX", type=_pattern,
     help="tensors of the files that are known to be unneeded (repeatable)")
   _common(add)
 
@@ -88,7 +89,8 @@ def _to_flags(verbs) -> None:
     "--dtype", choices=("same", "float32", "bfloat16"), default="same",
     help="of the written weights (default: as stored); fusion weights stay in float32")
   add.add_argument(
-    "--shard-gb", type=float, default=5.0, help="size of a file at most (default: 5)")
+    "--shard-gb", type=_positive, default=5.0, metavar="GB",
+    help="size of a file at most (default: 5)")
   add.add_argument("--tokenizer", help="tokenizer.json, *.model, or a folder (default: the run's)")
   _common(add)
 
@@ -185,6 +187,21 @@ def _base() -> dict[str, Any]:
   from configs import common
 
   return common.base().to_dict()
+
+
+def _positive(text: str) -> float:
+  value = float(text)
+  if not value > 0:
+    raise argparse.ArgumentTypeError(f"{text} is not above 0")
+  return value
+
+
+def _pattern(text: str) -> str:
+  try:
+    re.compile(text)
+  except re.error as error:
+    raise argparse.ArgumentTypeError(f"{text} is no regular expression ({error})") from None
+  return text
 
 
 def _assignment(text: str) -> tuple[str, Any]:

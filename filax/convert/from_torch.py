@@ -113,21 +113,14 @@ def settle(request: Request, said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set(model: dict[str, Any], sets: Mapping[str, Any]) -> None:
+  """Applies --set, and checks the types of what it and config.json say."""
   for key, value in sets.items():
     role, _, field = key.partition(".")
     if role not in build.ROLES or not field:
       raise ValueError(f"--set {key} is not ROLE.FIELD; the roles are {', '.join(build.ROLES)}.")
     model.setdefault(role, {})[field] = value
-  for role in {key.split(".")[0] for key in sets}:
-    model[role] = _typed(role, model[role])
-
-
-def _typed(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
-  """The part with floats where its fields are floats: 1000000 is a base of rotations, too."""
-  fields = build.component(role, part["name"])[1].__dataclass_fields__ if "name" in part else {}
-  whole = [key for key, value in part.items()
-           if isinstance(value, int) and key in fields and fields[key].type is float]
-  return dict(part) | {key: float(part[key]) for key in whole}
+  for role in model.keys() & set(build.ROLES):
+    model[role] = hf_config.typed(role, model[role])
 
 
 def _compare(role: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:

@@ -25,9 +25,12 @@ def load(folder: Path) -> dict[str, Any]:
   if not file.exists():
     return {}
   try:
-    return json.loads(file.read_text())
+    found = json.loads(file.read_text())
   except ValueError as error:
     raise ValueError(f"{file} is not readable JSON ({error}).") from None
+  if not isinstance(found, dict):
+    raise ValueError(f"{file} holds a {type(found).__name__}, not settings by name.")
+  return found
 
 
 def tuples(value: Any) -> Any:
@@ -194,6 +197,27 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 def _taken(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
   return {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
+
+
+def typed(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
+  """The part with floats where its fields are floats: 1000000 is a base of rotations, too.
+
+  Raises ValueError for a value that is no number where one is needed, or a size below 1.
+  """
+  fields = build.component(role, part["name"])[1].__dataclass_fields__ if "name" in part else {}
+  found = dict(part)
+  for key in part.keys() & fields.keys():
+    value, field = part[key], fields[key]
+    if field.type not in (int, float):
+      continue
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (whole or (field.type is float and isinstance(value, float))) or (
+        _required(field) and value < 1):
+      raise ValueError(
+        f"{role}.{key} is {value!r}, but must be a number"
+        f"{' of at least 1' if _required(field) else ''}. Give --set {role}.{key}=...")
+    found[key] = field.type(value)
+  return found
 
 
 def check_complete(model: Mapping[str, Any]) -> None:

@@ -89,13 +89,24 @@ def _files(path: Path) -> tuple[list[Path], set[str]]:
     raise FileNotFoundError(f"There is no file or folder {path}.")
   for index in INDEXES:
     if (path / index).exists():
-      names = json.loads((path / index).read_text())["weight_map"]
+      names = _weight_map(path / index)
       return [path / file for file in sorted(set(names.values()))], set(names)
   for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth"):
     if files := sorted(path.glob(pattern)):
       return [file for file in files if not file.name.startswith("training_args")], set()
   raise FileNotFoundError(
     f"{path} holds no weights: no *.safetensors, *.bin, *.pt or *.pth, and no index of them.")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+  """Name -> file. Raises ConversionError if the index does not say so."""
+  try:
+    return {str(name): str(file) for name, file in json.loads(
+      index.read_text())["weight_map"].items()}
+  except (ValueError, LookupError, TypeError, AttributeError):
+    raise ConversionError(
+      f"The weights in {index.parent} are damaged",
+      {"unreadable files": [f"{index.name} has no readable weight_map"]}) from None
 
 
 def header(file: Path) -> tuple[dict[str, Any], int]:
@@ -108,13 +119,28 @@ def header(file: Path) -> tuple[dict[str, Any], int]:
       raise ValueError(f"{file.name} is cut short or no safetensors file ({total} bytes)")
     try:
       entries = json.loads(f.read(length))
-    except ValueError:
-      raise ValueError(f"{file.name} has no readable safetensors header") from None
-  end = max((e["data_offsets"][1] for k, e in entries.items() if k != "__metadata__"), default=0)
+      sizes = [_extent(name, e) for name, e in entries.items() if name != "__metadata__"]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+      reason = f" ({error})" if isinstance(error, _Wrong) else ""
+      raise ValueError(f"{file.name} has no readable safetensors header{reason}") from None
+  end = max((stop for _, stop in sizes), default=0)
   if end + length + 8 > total:
     raise ValueError(
       f"{file.name} is cut short: its header promises {end + length + 8} bytes, it has {total}")
   return entries, length + 8
+
+
+class _Wrong(ValueError):
+  """What a header says of a tensor contradicts itself."""
+
+
+def _extent(name: str, entry: dict[str, Any]) -> tuple[int, int]:
+  """Where a tensor begins and ends; its shape and dtype must take that many bytes."""
+  start, stop = map(int, entry["data_offsets"])
+  dtype, count = DTYPES.get(entry["dtype"]), math.prod(map(int, entry["shape"]))
+  if not 0 <= start <= stop or (dtype is not None and count * dtype.itemsize != stop - start):
+    raise _Wrong(f"{name} is {tuple(entry['shape'])} {entry['dtype']} in {stop - start} bytes")
+  return start, stop
 
 
 def safetensors(file: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 
 import made_folders
 import ml_dtypes
@@ -135,18 +136,55 @@ def test_a_checkpoint_that_is_no_number_is_not_exported(tmp_path, capsys):
   assert "llm/norm/scale" in said
 
 
-def test_fp8_is_refused(tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub")
-  file = source / "model.safetensors"
+def with_header(folder, **changes):
+  """A folder whose safetensors header says something else of one tensor (64 bytes)."""
+  file = made_folders.write(folder) / "model.safetensors"
   content = file.read_bytes()
   length = struct.unpack("<Q", content[:8])[0]
   header = json.loads(content[8:8 + length])
-  entry = header["model.norm.weight"]
-  entry["dtype"], entry["shape"] = "F8_E4M3", [64]
+  header["model.norm.weight"] |= changes
   text = json.dumps(header).encode()
   file.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length:])
+  return folder
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+  (dict(dtype="F8_E4M3", shape=[64]), "not plain floats (1): model.norm.weight is F8_E4M3"),
+  (dict(data_offsets=[0, 4]), "model.norm.weight is (16,) F32 in 4 bytes"),
+  (dict(data_offsets=[-64, 0]), "model.norm.weight is (16,) F32 in 64 bytes"),
+  (dict(data_offsets=None), "model.safetensors has no readable safetensors header"),
+  (dict(data_offsets=[10**9, 10**9 + 64]), "model.safetensors is cut short")])
+def test_a_header_that_cannot_be_right(changes, sentence, tmp_path, capsys):
+  source = with_header(tmp_path / "hub", **changes)
+  assert sentence in refused(capsys, tmp_path / "run", "from", "--source", source)
+
+
+@pytest.mark.parametrize("index", ["{oops", "{}", "[1]"])
+def test_an_index_that_says_nothing(index, tmp_path, capsys):
+  source = made_folders.write(tmp_path / "hub")
+  (source / "model.safetensors.index.json").write_text(index)
   said = refused(capsys, tmp_path / "run", "from", "--source", source)
-  assert "model.norm.weight is F8_E4M3" in said
+  assert "model.safetensors.index.json has no readable weight_map" in said
+
+
+@pytest.mark.parametrize(("argv", "sentence"), [
+  (("--set", "llm.depth=two"), "llm.depth is 'two', but must be a number of at least 1"),
+  (("--set", "llm.heads=0"), "Give --set llm.heads=..."),
+  (("--set", "llm.colour=1"), "takes no 'colour'"), (("--set", "llm"), "ROLE.FIELD=VALUE"),
+  (("--set", "tree.depth=1"), "the roles are encoder"), (("--config", "no.py"), "no config no.py"),
+  (("--encoder", "nowhere"), "no file or folder nowhere")])
+def test_what_cannot_be_meant(argv, sentence, tmp_path, capsys):
+  source = made_folders.write(tmp_path / "hub")
+  assert sentence in refused(capsys, tmp_path / "run", "from", "--source", source, *argv)
+
+
+@pytest.mark.parametrize(("argv", "sentence"), [
+  (("from", "--ignore", "("), "( is no regular expression"),
+  (("to", "--checkpoint", "x", "--shard-gb", "0"), "0 is not above 0")])
+def test_a_flag_that_cannot_be_read(argv, sentence, tmp_path, capsys):
+  with pytest.raises(SystemExit, match="2"):
+    run(*argv, "--out", tmp_path / "out")
+  assert sentence in capsys.readouterr().err
 
 
 def test_a_cut_shard_and_a_missing_one(tmp_path, capsys):
@@ -215,6 +253,19 @@ def test_a_disk_that_fills_up_leaves_nothing(direction, tmp_path):
   assert "There is no space for" in done.stderr and "Traceback" not in done.stderr
   left = {path.name for path in tmp_path.iterdir()}
   assert left == {"hub"} | ({"run"} if direction == "to" else set())
+
+
+def test_a_conversion_that_is_stopped_leaves_nothing(tmp_path):
+  source = made_folders.write(tmp_path / "hub")
+  going = subprocess.Popen(
+    [sys.executable, "-m", "filax", "convert", "from", "--source", source, "--out",
+     tmp_path / "run", "--verify"], stderr=subprocess.PIPE)
+  while not (tmp_path / ".run.partial" / "config.json").exists():  # All is written, not yet judged.
+    assert going.poll() is None, going.stderr.read()
+    time.sleep(0.01)
+  going.terminate()
+  assert going.wait() == 143
+  assert [path.name for path in tmp_path.iterdir()] == ["hub"]
 
 
 def test_help_shows_how(capsys):

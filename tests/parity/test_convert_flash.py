@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import json
 import pathlib
+import subprocess
 import sys
 
 import clips
@@ -22,7 +23,7 @@ from data_pipelines import chat, tokenizers
 import filax
 from filax import build
 from filax import convert as convert_package
-from filax.convert import from_torch, item, to_torch
+from filax.convert import from_torch, hf_config, hf_write, item, to_torch
 from filax.convert.hf_config import tuples
 from filax.infer import seen as seen_lib
 from filax.infer.generate import generate
@@ -141,6 +142,79 @@ def test_the_shipped_towers_equal_the_twins(name, frames):
     x = module.pixels(pictures)[None]
     torch.testing.assert_close(
       mine(x), tower(twin_umt.standardised(pictures[None])), atol=1e-5, rtol=1e-5)
+
+
+SWITCHED_OFF = dict(
+  mm_llm_compress=False, llm_compress_type="attention", llm_compress_layer_list=[24],
+  llm_image_token_ratio_list=[1.0, 0.5])
+
+
+def with_dropout(settings, depth=28):
+  """A released config.json with some of its four settings of visual dropout."""
+  return dict(
+    model_type="videochat_flash_qwen", mm_vision_tower="umt-large", num_hidden_layers=depth,
+    hidden_size=64, num_attention_heads=4, mm_projector_type="tome16_mlp_hd64", **settings)
+
+
+@pytest.mark.parametrize(("settings", "ours"), [
+  (SWITCHED_OFF, "off"), (dict(), "off"),
+  (dict(mm_llm_compress=True, llm_compress_type="uniform0_attention",
+        llm_compress_layer_list=[4, 18], llm_image_token_ratio_list=[1, 0.75, 0.25]),
+   "uniform0_attention"),
+  (dict(mm_llm_compress=True, llm_compress_type="attention", llm_compress_layer_list=[4, 18],
+        llm_image_token_ratio_list=[1, 0.75, 0.25]), "attention"),
+  (dict(mm_llm_compress=True, llm_compress_type="uniform", llm_compress_layer_list=[9],
+        llm_image_token_ratio_list=[1.0, 0.3]), ((9, "uniform", 0.3),)),
+  (dict(mm_llm_compress=True, llm_compress_type="uniform1_attention",
+        llm_compress_layer_list=[2, 5, 9], llm_image_token_ratio_list=[1.0, 0.8, 0.6, 0.3]),
+   ((2, "uniform", 0.8), (5, "uniform", 0.6), (9, "attention", 0.3))),
+  (dict(mm_llm_compress=True),  # What the released code takes for what is not said.
+   ((8, "attention", 0.5), (16, "attention", 0.25), (24, "attention", 0.125)))])
+def test_visual_dropout_there_and_back(settings, ours):
+  said = hf_config.architecture(with_dropout(settings))
+  assert said["llm"].get("dropout", "off") == ours
+  llm = dict(name="qwen2", variant="7B") | ({} if ours == "off" else dict(dropout=ours))
+  written = hf_write.flash(dict(model=dict(
+    encoder=dict(name="umt", variant="L-224"), selector=dict(name="clips", size=4),
+    merger=dict(name="tome"), projector=dict(name="mlp", newline="none", pool_side=1), llm=llm,
+    merge_stage="vision")), "bfloat16", None)
+  again = hf_config.architecture({k: v for k, v in written.items() if k != hf_config.KEY})
+  assert again["llm"].get("dropout", "off") == ours
+  for key in SWITCHED_OFF:
+    if len(settings) == len(SWITCHED_OFF):
+      assert written[key] == settings[key]
+
+
+@pytest.mark.parametrize(("settings", "sentence"), [
+  (dict(llm_compress_layer_list=[4]), "Write one ratio more than layers"),
+  (dict(llm_compress_type="random"), "llm_compress_type='random' is unknown"),
+  (dict(llm_compress_layer_list=[30], llm_image_token_ratio_list=[1, 0.5]), "below 28")])
+def test_visual_dropout_that_cannot_be(settings, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    hf_config.architecture(with_dropout(dict(mm_llm_compress=True) | settings))
+
+
+def test_visual_dropout_that_only_we_have_is_not_exported():
+  llm = dict(name="qwen2", variant="7B")
+  for own in (dict(dropout="4:attention:0.5,9:uniform:0.2"),
+              dict(dropout="uniform_4", dropout_positions="keep")):
+    with pytest.raises(ValueError, match="drops uniformly first"):
+      hf_write.compress(build.build("llm", llm | own))
+
+
+def test_run_torch_says_that_it_does_not_drop(tmp_path):
+  released(tmp_path / "hub", "umt")
+  file = tmp_path / "hub" / "config.json"
+  file.write_text(json.dumps(json.loads(file.read_text()) | dict(
+    mm_llm_compress=True, llm_compress_layer_list=[1], llm_image_token_ratio_list=[1.0, 0.5])))
+  converted(tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"})
+  to_torch.convert(to_torch.Request(tmp_path / "run", tmp_path / "out", "videochat-flash"))
+  done = subprocess.run(
+    [sys.executable, tmp_path / "out" / "run_torch.py", "--video", "x.mp4", "--question", "?"],
+    capture_output=True, text=True, check=False)
+  assert done.returncode == 1 and done.stderr.count("\n") == 1
+  assert "cannot do model.llm.dropout=[[1, 'attention', 0.5]], only off. Ask with filax chat" \
+    in done.stderr
 
 
 def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):

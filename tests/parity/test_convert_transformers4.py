@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports in another transformers than the installed one. Opt-in: name its Python, as in
+"""Exports in another transformers than the installed one. Opt-in:
 
-  FILAX_OTHER_TRANSFORMERS=/path/to/venv-with-4.57/bin/python pytest tests/parity -k other
+  make test-transformers4  # Makes an environment with transformers 4.57 and runs this file.
+  FILAX_OTHER_TRANSFORMERS=/another/bin/python pytest tests/parity/test_convert_transformers4.py
 """
 
 import json
