@@ -105,9 +105,9 @@ class VideoLM(nn.Module):
       rows.append(self.project_images(self.encode(images, 1)))
     newline = self.projector.newline_vector()
     rows.append(jnp.broadcast_to(newline, (batch, 1, newline.shape[-1])))
-    rows = [x.reshape(batch, -1, x.shape[-1]).astype(rows[0].dtype) for x in rows]
-    table = constrain(jnp.concatenate(rows, axis=1), "batch - -")  # Merged tokens alone travel.
-    return Visual(table, index, groups_mask)
+    dtype, travel = rows[0].dtype, lambda x: constrain(x, "batch - -")  # Merged tokens alone do.
+    rows = [travel(x.reshape(batch, -1, x.shape[-1]).astype(dtype)) for x in rows]
+    return Visual(travel(jnp.concatenate(rows, axis=1)), index, groups_mask)
 
   def encode(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
     """Pictures -> patch tokens, `clip` frames encoded jointly."""

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Merged tokens travel over seq, patches do not: bytes read from compiled programs on 8 devices."""
+
+import jax
+import jax.numpy as jnp
+import mixed_rows
+import numpy as np
+import pytest
+
+from filax.build import dims_table
+from filax.parallel import mesh, rules
+from filax.parallel.rules import constrain
+from filax.plan import collectives
+from filax.train import feed
+
+SIZES = dict(data=1, fsdp=1, seq=8, tensor=1)
+
+
+def moved(config, method):
+  """Bytes a device receives along seq while frames become the visual table."""
+  model, params = mixed_rows.model(config)
+  layout = mesh.make(SIZES)
+  params = jax.device_put(params, rules.parameter_shardings(dims_table(config), params, layout))
+  params = jax.device_put(params, jax.NamedSharding(layout, jax.P()))  # Their travels are others'.
+  batch = mixed_rows.batch(model.layout(), mixed_rows.rows(2))
+  with jax.set_mesh(layout):
+    batch = feed.place(batch, layout)
+    run = jax.jit(lambda p, b: model.apply({"params": p}, b, method=method))
+    text = run.lower(params, batch).compile().as_text()
+  return model, sum(one.bytes for one in collectives.read(text, SIZES) if "seq" in one.axes)
+
+
+def merged_first(model, batch):
+  """As it is done."""
+  return model.embed(
+    batch["frames"], batch["frame_segment_ids"] > 0, batch["images"][:, :0]).table
+
+
+def gathered_first(model, batch):
+  """Patches of all frames on every device, then merged."""
+  frames = batch["frames"]
+  tokens = constrain(model.encode(frames, model.encoder.clip), "batch - - -")
+  groups = model.selector(tokens, jnp.ones(frames.shape[:2], bool))
+  return model.merge(groups.tokens)
+
+
+@pytest.mark.parametrize("config", [mixed_rows.FILA, mixed_rows.FLASH], ids=["fila", "flash"])
+def test_only_merged_tokens_travel(config):
+  model, first = moved(config, merged_first)
+  layout = model.layout()
+  table = 2 * mixed_rows.GROUPS * layout.tokens_per_group * model.llm.width * 4
+  assert first <= 1.1 * table * 7 / 8  # The table, once; a few bytes of masks.
+  _, other = moved(config, gathered_first)
+  frames = mixed_rows.GROUPS * layout.frames_per_group
+  patches = 2 * frames * np.prod(model.encoder.grid) * model.encoder.width * 4
+  assert other >= patches * 7 / 8 > 4 * first
