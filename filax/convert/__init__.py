@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights in and out of PyTorch: one table a part, read both ways, every tensor used exactly once.
 
-  import filax.convert.load, filax.convert.save     or     filax convert from|to --help
+  filax convert from --help        filax convert to --help        filax/convert/README.md
 
 A part (siglip.py, qwen2.py, ...) ends in TABLE: our path, their name with * for the layer, and the
 layout of both sides ("D H d -> (H d) D"). schemes.py puts the prefixes of a family of files in

@@ -37,15 +37,20 @@ transformers and LLaVA-NeXT have given it, VideoChat-Flash, encoder files, mm_pr
 
 def main(argv: Sequence[str]) -> int:
   """`argv` without the verb -> exit code."""
-  parser = argparse.ArgumentParser(
-    prog="filax convert", formatter_class=argparse.RawDescriptionHelpFormatter,
-    description=__doc__.partition("\n\n")[2])
-  verbs = parser.add_subparsers(dest="direction", required=True, metavar="from|to")
-  _from_flags(verbs)
-  _to_flags(verbs)
-  options = parser.parse_args(argv)
+  options = parser().parse_args(argv)
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that nothing half-written stays.
   return options.run(options)
+
+
+def parser() -> argparse.ArgumentParser:
+  """The flags of both directions; `run` of what it parses does the work."""
+  made = argparse.ArgumentParser(
+    prog="filax convert", formatter_class=argparse.RawDescriptionHelpFormatter,
+    description=__doc__.partition("\n\n")[2])
+  verbs = made.add_subparsers(dest="direction", required=True, metavar="from|to")
+  _from_flags(verbs)
+  _to_flags(verbs)
+  return made
 
 
 def _from_flags(verbs) -> None:

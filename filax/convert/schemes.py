@@ -105,14 +105,16 @@ SCHEMES = {s.name: s for s in (  # Of those that explain a file equally well the
 def detect(names: Iterable[str], wanted: Iterable[str]) -> Scheme:
   """The scheme that explains most of `wanted` (canonical names) by `names` (in the file).
 
-  Of equal ones the earlier, and the one that explains more of the file. Raises ValueError if none
-  explains anything.
+  Of equal ones that which explains more of the file, then by longer prefixes (a whole model is not
+  taken for an llm), then the earlier. Raises ValueError if none explains anything.
   """
   names, wanted = list(names), set(wanted)
 
-  def score(scheme: Scheme) -> tuple[int, int]:
+  def score(scheme: Scheme) -> tuple[int, int, int]:
     known = {scheme.canonical(name) for name in names}
-    return len(known & wanted), sum(name is not None for name in known)
+    prefixes = [theirs for _, theirs in scheme.pairs]
+    length = sum(max((len(p) for p in prefixes if name.startswith(p)), default=0) for name in names)
+    return len(known & wanted), sum(name is not None for name in known), length
 
   best = max(SCHEMES.values(), key=score)
   if not score(best)[0]:

@@ -3,6 +3,9 @@
 code 2, nothing left behind."""
 
 import json
+import pathlib
+import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -276,3 +279,15 @@ def test_help_shows_how(capsys):
   with pytest.raises(SystemExit):
     run("to", "--help")
   assert "videochat-flash" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_texts_are_understood():
+  from filax.convert import __main__ as convert
+
+  readme = (pathlib.Path(convert.__file__).parent / "README.md").read_text()
+  text = (readme + convert.__doc__).replace("\\\n", "")
+  commands = re.findall(r"^ +filax convert (.+)", text, re.M)
+  examples = re.findall(r"^  .{15}  (--.+)", convert.FROM.replace("\\\n", ""), re.M)
+  assert len(commands) == 6 and len(examples) == 4
+  for line in [*commands, *(f"from {example}" for example in examples)]:
+    assert convert.parser().parse_args(shlex.split(line)).out

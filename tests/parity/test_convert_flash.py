@@ -19,6 +19,7 @@ import small_checkpoint
 import torch
 from twins import umt as twin_umt
 
+from configs import vcf_stage1
 from data_pipelines import chat, tokenizers
 import filax
 from filax import build
@@ -142,6 +143,34 @@ def test_the_shipped_towers_equal_the_twins(name, frames):
     x = module.pixels(pictures)[None]
     torch.testing.assert_close(
       mine(x), tower(twin_umt.standardised(pictures[None])), atol=1e-5, rtol=1e-5)
+
+
+def test_a_fresh_model_from_a_tower_file_and_a_language_model(tmp_path):
+  tower, _ = tiny("umt")
+  torch.save({f"encoder.{k}": v for k, v in tower.state_dict().items()}, tmp_path / "tower.pt")
+  released(tmp_path / "hub", "umt")
+  c = vcf_stage1.get_config("debug")
+  with c.unlocked():
+    c.model.encoder = dict(name="umt", variant="tiny")
+    c.model.llm = dict(
+      name="qwen2", width=64, depth=2, heads=4, kv_heads=2, head_dim=16, mlp=96, vocab=160,
+      positions=512, remat="none")
+  _, params, report = converted(tmp_path / "run", config=c.to_dict(), parts={
+    "encoder": tmp_path / "tower.pt", "llm": tmp_path / "hub"})
+  assert {path.split("/")[0] for path in report["drawn_anew"]} == {"projector"}
+  whole = build.build_video_lm(tuples(c.model.to_dict()))
+  like = jax.eval_shape(whole.init, jax.random.key(0), whole.example())["params"]
+  assert checkpoint.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
+  assert jax.tree.structure(like) == jax.tree.structure(params)
+
+
+@pytest.mark.parametrize(("name", "encoder"), [
+  ("umt-large", dict(name="umt", variant="L-224")),
+  ("umt-hd-large", dict(name="umt", variant="L-448")),
+  ("internvideo2", dict(name="internvideo2", variant="1B"))])
+def test_released_towers_are_known_by_name(name, encoder):
+  assert hf_config.architecture(with_dropout({}) | dict(mm_vision_tower=name))[
+    "encoder"] == encoder
 
 
 SWITCHED_OFF = dict(
