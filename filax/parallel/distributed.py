@@ -2,7 +2,8 @@
 """Joins the processes of a run: one a host on a pod, several on one machine for trying things.
 
 A pod or a Slurm step is recognised by itself. Elsewhere launch/local.sh sets FILAX_COORDINATOR
-(host:port), FILAX_PROCESSES and FILAX_PROCESS_ID. FILAX_START_SECONDS bounds the wait (300).
+(host:port), FILAX_PROCESSES and FILAX_PROCESS_ID; the port after that one is used as well.
+FILAX_START_SECONDS bounds the wait (300).
 """
 
 import os
@@ -10,6 +11,9 @@ import re
 
 import jax
 
+from filax.parallel import meeting
+
+_PORT = 8474  # On a pod, beside the runtime's own.
 _MISSING = re.compile(r"task:(\d+)")
 
 
@@ -22,10 +26,18 @@ def start() -> None:
   if arguments is None:
     return
   seconds = int(os.environ.get("FILAX_START_SECONDS", "300"))
+  hosts = [name for name in os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",") if name]
+  try:
+    if meeting_point := _meeting(arguments, hosts):
+      meeting.meet(*meeting_point, seconds)
+  except meeting.Missing as missing:
+    raise ConnectionError(_explain(missing.indices, hosts, seconds)) from missing
   try:
     jax.distributed.initialize(**arguments, initialization_timeout=seconds)
   except RuntimeError as error:
-    raise ConnectionError(_explain(str(error), arguments, seconds)) from error
+    said = str(error)
+    missing = sorted({int(n) for n in _MISSING.findall(said)})
+    raise ConnectionError(f"{_explain(missing, hosts, seconds)} {said[:300]}") from error
 
 
 def _arguments() -> dict | None:
@@ -43,13 +55,21 @@ def _arguments() -> dict | None:
   return {} if pod or slices or slurm else None
 
 
-def _explain(text: str, arguments: dict, seconds: int) -> str:
-  missing = sorted({int(n) for n in _MISSING.findall(text)})
+def _meeting(arguments: dict, hosts: list[str]) -> tuple[tuple[str, int], int, int] | None:
+  """Where all wait for each other, how many they are, and who this is; None if nobody knows yet."""
+  if address := arguments.get("coordinator_address"):
+    host, _, port = address.rpartition(":")
+    return (host, int(port) + 1), arguments["num_processes"], arguments["process_id"]
+  worker = os.environ.get("TPU_WORKER_ID", "")
+  if len(hosts) > 1 and worker.isdigit() and "MEGASCALE_NUM_SLICES" not in os.environ:
+    return (hosts[0], _PORT), len(hosts), int(worker)
+  return None
+
+
+def _explain(missing: list[int], hosts: list[str], seconds: int) -> str:
   who = f"process {', '.join(map(str, missing))}" if missing else "some process"
-  where = arguments.get("coordinator_address", "the coordinator of this pod")
-  hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-  if names := [hosts[n] for n in missing if n < len(hosts) and hosts[n]]:
+  if names := [hosts[n] for n in missing if n < len(hosts)]:
     who += f" ({', '.join(names)})"
   return (
-    f"Waited {seconds} s at {where} and {who} did not come. "
-    f"Look at the log of that host, or set FILAX_START_SECONDS. The runtime says: {text[:300]}")
+    f"Waited {seconds} s and {who} did not come. Look at the log of that host, or set "
+    "FILAX_START_SECONDS.")

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -75,8 +76,8 @@ def alone(folder):
   """The losses of one process with four devices."""
   flags = "--xla_force_host_platform_device_count=4"
   subprocess.run(
-    [sys.executable, "-m", "filax", *command(folder, folder / "alone")], cwd=ROOT, check=True,
-    env=environment(folder, XLA_FLAGS=flags), capture_output=True, timeout=300)
+    [sys.executable, "-m", "filax", *command(folder, folder / "alone", keep=0)], cwd=ROOT,
+    check=True, env=environment(folder, XLA_FLAGS=flags), capture_output=True, timeout=300)
   return losses(folder / "alone")
 
 
@@ -103,7 +104,7 @@ def test_frames_of_a_row_are_loaded_by_both(folder, alone):
   workdir = folder / "alone"
   before = {n: loss for n, loss in alone.items() if n > 4}
   for step in (6, 8):
-    subprocess.run(["rm", "-rf", str(workdir / "checkpoints" / str(step))], check=True)
+    shutil.rmtree(workdir / "checkpoints" / str(step))
   process = launched(
     folder, workdir, **{"mesh.fsdp": 1, "mesh.seq": -1, "keep": 0})
   said, _ = process.communicate(timeout=300)
