@@ -44,6 +44,9 @@ for variable in FILAX_NAME FILAX_IMAGE FILAX_ACCELERATOR FILAX_TOPOLOGY FILAX_HO
   fi
 done
 [ $# -gt 0 ] || { echo "launch/gke.sh: put the filax command after --" >&2; exit 2; }
+# shellcheck source=launch/flags.sh
+. "$(dirname "$0")/flags.sh"
+export FILAX_TPU_FLAGS="${TPU_FLAGS[*]}"
 FILAX_ARGS=$(python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@")
 
 filled=$(python3 -c 'import os, string, sys

@@ -38,6 +38,8 @@ while [ $# -gt 0 ]; do
 done
 [ $# -gt 0 ] || { usage >&2; exit 2; }
 
+# shellcheck source=launch/flags.sh
+. "$(dirname "$0")/flags.sh"
 script="#!/usr/bin/env bash
 #SBATCH --job-name=$name
 #SBATCH --nodes=$nodes
@@ -51,6 +53,7 @@ ${partition:+#SBATCH --partition=$partition
 }${account:+#SBATCH --account=$account
 }set -euo pipefail
 cd $(printf '%q' "$PWD")
+export XLA_FLAGS=\"${GPU_FLAGS[*]} \${XLA_FLAGS:-}\"
 # A node that dies ends the step; --requeue starts it again and the run resumes by itself.
 srun --kill-on-bad-exit=1 $(printf '%q ' "$python" -m filax "$@")"
 if [ -n "$dry" ]; then echo "$script"; else sbatch <<< "$script"; fi

@@ -89,9 +89,12 @@ python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
     ;;
   run)
     [ $# -gt 0 ] || { echo "launch/tpu_vm.sh: run needs a filax command after --" >&2; exit 2; }
+    # shellcheck source=launch/flags.sh
+    . "$(dirname "$0")/flags.sh"
     command=$(printf '%q ' "$@")
     # A preempted or failed run starts again and resumes from its last checkpoint.
-    everywhere all "cd filax && nohup bash -c 'until .venv/bin/filax $command; do \
+    everywhere all "cd filax && export LIBTPU_INIT_ARGS=\"${TPU_FLAGS[*]} \$LIBTPU_INIT_ARGS\" && \
+nohup bash -c 'until .venv/bin/filax $command; do \
 echo restarting; sleep 20; done' > run.log 2>&1 & echo started"
     ;;
   logs) everywhere "$worker" "tail -n 100 -F filax/run.log" ;;

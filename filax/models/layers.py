@@ -24,6 +24,9 @@ REMAT = {
   "nothing": jax.checkpoint_policies.nothing_saveable,
   "attn": jax.checkpoint_policies.save_only_these_names("attn"),
   "attn_mlp": jax.checkpoint_policies.save_only_these_names("attn", "gate", "up"),
+  "offload": jax.checkpoint_policies.save_and_offload_only_these_names(  # "attn", in host memory.
+    names_which_can_be_saved=[], names_which_can_be_offloaded=["attn"], offload_src="device",
+    offload_dst="pinned_host"),
 }
 
 

@@ -41,7 +41,7 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
   shares = [(stop - first) / model.llm.depth for first, stop in model.llm.ranges]
   llm = sum(s * _read(costs, n) for s, n in zip(shares, lengths, strict=True))
   again = sum(
-    s * _read(forward, n, pairs=not model.llm.remat.startswith("attn"))
+    s * _read(forward, n, pairs=model.llm.remat == "nothing")
     for s, n in zip(shares, lengths, strict=True))
   recomputed = again if model.llm.remat != "none" and _passes("llm", rates) else 0.0
   if model.encoder.remat != "none" and _passes("encoder", rates):
@@ -55,7 +55,7 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
 
 
 def _read(costs, length: int, pairs: bool = True) -> float:
-  """All layers over `length` positions; remat "attn" keeps what pairs give."""
+  """All layers over `length` positions; but for remat "nothing", what pairs give is kept."""
   return costs.token * length + pairs * costs.pair * length**2 / 2
 
 

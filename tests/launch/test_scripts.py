@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
-SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
+SOURCED = ROOT / "launch/flags.sh"
+SCRIPTS = sorted(path for path in (ROOT / "launch").glob("*.sh") if path != SOURCED)
 COMMAND = ["train", "--config", "configs/fila_stage4.py:debug", "--workdir", "runs/a b"]
 
 
@@ -21,10 +22,10 @@ def run(script, *argv):
     timeout=60, check=False)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("script", [*SCRIPTS, SOURCED], ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(script):
   tool = pathlib.Path(sys.executable).parent / "shellcheck"
-  done = subprocess.run([tool, script], capture_output=True, text=True, check=False)
+  done = subprocess.run([tool, "-x", script], cwd=ROOT, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stdout
 
 
@@ -53,6 +54,7 @@ def test_tpu_vm_prints_what_every_host_runs():
   assert "--worker=all" in words
   told = words[words.index("--command") + 1]
   assert "until .venv/bin/filax train" in told and "runs/a\\ b" in told
+  assert "--xla_tpu_scoped_vmem_limit_kib=98304" in told
   created = run("tpu_vm.sh", "create", *where, "--type", "v5p-128", "--spot").stdout
   assert "queued-resources create n" in created and "--spot" in created
   assert "--accelerator-type v5p-128" in created
@@ -86,6 +88,8 @@ def test_gke_fills_in_a_valid_job():
   job = dict(apiVersion="batch/v1", kind="Job", metadata=dict(name="x"), **part["template"])
   kubernetes_validate.validate(job, "1.30", strict=True)
   pod = job["spec"]["template"]["spec"]
+  (flags,) = pod["containers"][0]["env"]
+  assert flags["name"] == "LIBTPU_INIT_ARGS" and "async_collective" in flags["value"]
   assert pod["containers"][0]["args"] == COMMAND and job["spec"]["completions"] == 16
   assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4x4"
   refused = run("gke.sh", "--name", "x", "--dry-run", "--", *COMMAND)

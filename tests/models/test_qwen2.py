@@ -89,7 +89,7 @@ def test_the_gradient_through_ranges_equals_the_whole(tiny):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), have, want)
 
 
-@pytest.mark.parametrize("remat", ["nothing", "attn", "attn_mlp"])
+@pytest.mark.parametrize("remat", ["nothing", "attn", "attn_mlp", "offload"])
 def test_remat_changes_no_gradient(tiny, remat):
   model, variables, x, positions = tiny
   loss = lambda model: lambda v: jnp.square(model.apply(v, x, positions)[0]).mean()

@@ -40,6 +40,22 @@ def test_a_step_of_fila_for_four_chips():
   assert found["chip_hours"] == pytest.approx(1000 / 8 * row["step_seconds"] * 4 / 3600)
 
 
+def test_slices_are_joined_along_data():
+  """Two slices of four chips; only the data axis crosses from one to the other."""
+  program = (
+    "import jax; jax.config.update('jax_platforms', 'cpu')\n"
+    "from filax.parallel import mesh; from filax.plan import topology\n"
+    "devices = topology.parse('2*v5e:2x2').devices()\n"
+    "made = mesh.make(dict(data=2, fsdp=-1), devices)\n"
+    "print([[d.slice_index for d in row.ravel()] for row in made.devices])\n"
+    "mesh.make(dict(data=1, fsdp=1, seq=8), devices)")
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False,
+    env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""))
+  assert done.stdout.strip() == "[[0, 0, 0, 0], [1, 1, 1, 1]]", done.stderr
+  assert "Set one of them to a multiple of 2" in done.stderr
+
+
 def test_what_cannot_be_is_one_sentence():
   done = plan(
     "--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:2x2", "--config.mesh.seq=3",
