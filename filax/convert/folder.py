@@ -32,8 +32,8 @@ def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
     if _full(error):
       free = shutil.disk_usage(temporary.parent).free
       raise OSError(
-        f"There is no space for {out}: it takes {_gb(need)} and {_gb(free)} are free. Make room or "
-        f"choose another --out. Nothing was left behind.") from error
+        f"There is no space for {out}: its weights take {_gb(need)}, and {_gb(free)} are free "
+        f"without it. Make room or choose another --out. Nothing was left behind.") from error
     raise
 
 
