@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -64,10 +65,20 @@ def _row(
     helps=[] if fits else helps(made.memory, config, setup), error=made.error,
     memory=dataclasses.asdict(made.memory) | dict(total=total),
     flops=dataclasses.asdict(one) | dict(model=one.model, hardware=one.hardware),
-    collectives=travels, compute_seconds=compute, step_seconds=seconds,
+    visual=visual(setup.model, row), collectives=travels, compute_seconds=compute,
+    step_seconds=seconds,
     rows_per_second=config["batch"] / seconds,
     frames_per_second=(row.frames + row.images) * config["batch"] / seconds,
     compile_seconds=made.seconds)
+
+
+def visual(model, row: RowShape) -> dict[str, int]:
+  """Bytes of a row's media before and after merging: what a device would gather over seq, and what
+  it does gather."""
+  size, layout = jax.numpy.dtype(model.llm.dtype).itemsize, model.layout()
+  patches = (row.frames + row.images) * math.prod(model.encoder.grid) * model.encoder.width
+  return dict(
+    patches=patches * size, merged=layout.newline_index(row) * model.llm.width * size)
 
 
 def travel(
@@ -144,6 +155,10 @@ def _row_lines(row: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
     for axes, kinds in sorted(moved["bytes"].items()):
       each = ", ".join(f"{kind} {size / 1e9:,.3f}" for kind, size in sorted(kinds.items()))
       yield f"  moved   GB a chip along {axes}: {each} (read from {moved['source']})"
+  media = {kind: size / 1e9 for kind, size in row["visual"].items()}
+  yield (
+    f"  visual  {media['merged']:.3f} GB of merged tokens a row travel along seq, instead of "
+    f"{media['patches']:.3f} GB of patches (by arithmetic)")
   yield (
     f"  bound   {row['step_seconds']:.3f} s a step: at most {row['rows_per_second']:,.1f} rows, "
     f"{row['frames_per_second']:,.0f} frames a second (compiled in {row['compile_seconds']:.0f} s)")

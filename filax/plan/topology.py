@@ -26,13 +26,14 @@ class Chip:
   memory: float  # Bytes a second from HBM.
   link: float  # Bytes a second along one axis of the torus, both directions together.
   axes: int  # Of the torus.
+  slices: str  # That there are, among others.
 
 
 # cloud.google.com/tpu/docs/{v5e,v5p,v6e}; usable HBM as the compiler states it.
 CHIPS = {
-  "v5e": Chip(15.75 * GIB, 197e12, 0.81e12, 0.9e11, 2),
-  "v5p": Chip(95.74 * GIB, 459e12, 2.77e12, 1.8e11, 3),
-  "v6e": Chip(31.25 * GIB, 918e12, 1.64e12, 1.8e11, 2),
+  "v5e": Chip(15.75 * GIB, 197e12, 0.81e12, 0.9e11, 2, "2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16"),
+  "v5p": Chip(95.74 * GIB, 459e12, 2.77e12, 1.8e11, 3, "2x2x1, 2x2x2, 2x4x4, 4x4x4, 4x4x8, 8x8x8"),
+  "v6e": Chip(31.25 * GIB, 918e12, 1.64e12, 1.8e11, 2, "2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16"),
 }
 READABLE = "v5e"  # Whose compiled text can be read; the others' printer fails.
 
@@ -74,8 +75,8 @@ class Topology:
         platform="tpu", topology_name=f"{self.kind}:{shape}", **options).devices
     except (RuntimeError, ValueError, NotImplementedError) as error:
       raise ValueError(
-        f"--topology={self} is no slice that libtpu knows: {str(error).splitlines()[0][:200]}"
-      ) from error
+        f"--topology={self} is no slice that libtpu knows. Of {self.kind} there are "
+        f"{self.chip.slices}. It says: {str(error).splitlines()[0][:200]}") from error
 
 
 def parse(name: str) -> Topology:

@@ -34,8 +34,7 @@ def test_a_step_of_fila_for_four_chips():
   assert memory["parameters"] > 0 and memory["temporary"] > 0
   moved = row["collectives"]
   assert moved["source"] == "v5e:2x2" and moved["bytes"]["seq"]["all-gather"] > 0
-  # Merged tokens travel along seq, patches and pixels do not: 16 groups of 4 tokens of 96 numbers a
-  # row, 64 times less than the 48 frames of 48 x 48 pixels.
+  assert row["visual"] == dict(merged=16 * 4 * 96 * 4, patches=48 * 16 * 64 * 4)
   assert row["flops"]["hardware"] >= row["flops"]["model"] > 0
   assert found["chip_hours"] == pytest.approx(1000 / 8 * row["step_seconds"] * 4 / 3600)
 
@@ -61,3 +60,5 @@ def test_what_cannot_be_is_one_sentence():
     "--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:2x2", "--config.mesh.seq=3",
     code=2)
   assert "config.mesh" in done.stderr and "Traceback" not in done.stderr
+  done = plan("--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:3x5", code=2)
+  assert "there are 2x2, 2x4" in done.stderr and "Traceback" not in done.stderr
