@@ -18,8 +18,7 @@ from filax.train import feed, optim, step
 
 MESHES = {
   "data 8": dict(data=8), "fsdp 8": dict(fsdp=8), "seq 8": dict(seq=8),
-  "tensor 2": dict(data=4, tensor=2), "2 x 2 x 2": dict(data=2, fsdp=2, seq=2),
-  "fsdp, seq, tensor": dict(fsdp=2, seq=2, tensor=2)}
+  "tensor 2": dict(fsdp=2, seq=2, tensor=2), "2 x 2 x 2": dict(data=2, fsdp=2, seq=2)}
 CONFIGS = {"fila": FILA, "flash": FLASH | dict(encode_chunk=2)}
 RATE, STEPS = 0.05, 3
 
