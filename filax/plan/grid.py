@@ -54,10 +54,13 @@ class Entry:
 
 
 def entries() -> Iterator[Entry]:
-  """All of the grid, the stages first."""
+  """All of the grid: the stages, one of them with other memory, the longest contexts."""
   for slice_ in SLICES:
     for stage in STAGES:
       yield Entry(stage, f"configs/{stage}.py", slice_)
+  for change in ("mesh.seq=2", "mesh.seq=8", "model.llm.remat=nothing", "model.llm.remat=attn_mlp"):
+    yield Entry(
+      f"fila_stage4, {change}", "configs/fila_stage4.py", SLICES[0], (f"--config.{change}",))
   flash = "configs/vcf_stage3.py"
   one_row = ("--config.mesh.fsdp=-1", "--config.optim.accumulate=0")
   yield Entry(
