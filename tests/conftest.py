@@ -3,10 +3,10 @@
 
 import os
 
+import compile_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"  # Both are read when jax is imported first.
-os.environ["XLA_FLAGS"] = (  # Compiling is most of the time, and shapes are tiny.
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-  " --xla_backend_optimization_level=0")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {compile_flags.EIGHT}"
 
 from absl import flags
 import hypothesis

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+from compile_flags import QUICK
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ GOOD = dict(
 
 
 def demo(workdir, *options):
-  env = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+  env = {**os.environ, "XLA_FLAGS": QUICK, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
   command = [sys.executable, "-m", "filax", "demo", "--workdir", str(workdir), *options]
   return subprocess.run(
     command, env=env, capture_output=True, text=True, timeout=600, check=False)

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 
+from compile_flags import QUICK
 import pytest
 
 from data_pipelines.synthesis import toy
@@ -30,7 +31,7 @@ def folder(tmp_path_factory):
 def run(command, folder):
   path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
   # One device, as on a laptop: the tests' own process pretends to have eight.
-  env = {**os.environ, "PATH": path, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+  env = {**os.environ, "PATH": path, "XLA_FLAGS": QUICK, "PYTHONPATH": str(ROOT)}
   return subprocess.run(
     command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+from compile_flags import FOUR, QUICK
 import numpy as np
 import pytest
 
@@ -33,7 +34,7 @@ def command(folder, workdir, **keys):
 
 def environment(folder, **more):
   return os.environ | dict(
-    JAX_PLATFORMS="cpu", XLA_FLAGS="", PYTHON=sys.executable,
+    JAX_PLATFORMS="cpu", XLA_FLAGS=QUICK, PYTHON=sys.executable,
     JAX_COMPILATION_CACHE_DIR=str(folder / "programs")) | more
 
 
@@ -74,10 +75,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(folder):
   """The losses of one process with four devices."""
-  flags = "--xla_force_host_platform_device_count=4"
   subprocess.run(
     [sys.executable, "-m", "filax", *command(folder, folder / "alone", keep=0)], cwd=ROOT,
-    check=True, env=environment(folder, XLA_FLAGS=flags), capture_output=True, timeout=300)
+    check=True, env=environment(folder, XLA_FLAGS=FOUR), capture_output=True, timeout=300)
   return losses(folder / "alone")
 
 

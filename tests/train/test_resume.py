@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+from compile_flags import QUICK
 import pytest
 
 from data_pipelines.synthesis import toy
@@ -36,7 +37,7 @@ def command(folder, workdir, *more):
 
 def environment(folder):
   return os.environ | dict(
-    JAX_PLATFORMS="cpu", XLA_FLAGS="", JAX_COMPILATION_CACHE_DIR=str(folder / "programs"))
+    JAX_PLATFORMS="cpu", XLA_FLAGS=QUICK, JAX_COMPILATION_CACHE_DIR=str(folder / "programs"))
 
 
 def start(folder, workdir, *more):
