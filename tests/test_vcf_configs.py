@@ -7,9 +7,11 @@ from absl import logging
 import jax
 import pytest
 
+from data_pipelines import planning, sampling
 from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
 from filax import build
+from filax.infer import video
 from filax.train import loop, optim, start
 
 ARGS = ("", "model=2B", "encoder=internvideo2")
@@ -67,6 +69,26 @@ def test_dropout_is_an_argument():
   assert config(3, "dropout=uniform0_attention,debug").model.llm.dropout.startswith("1:uniform")
   with pytest.raises(ValueError, match="no model=8B"):
     config(3, "model=8B")
+
+
+def test_frames_that_are_no_whole_clips_name_the_knob():
+  """Wherever a count enters: the rows, the samplings of training and of answering, the model."""
+  c = config(3, "debug")
+  model = build.build_video_lm(c.model)
+  extent = sampling.Extent(60.0, 59.9, 600)
+  with pytest.raises(ValueError, match=r"config\.data\.sampling\.frames=10 .* Set .* to 8"):
+    sampling.frame_count(dict(name="uniform", frames=10, phase="ends"), extent, 4)
+  with pytest.raises(ValueError, match=r"config\.infer\.sampling\.multiple=6 is not a multiple"):
+    video.count_frames(c.infer.sampling.to_dict() | dict(
+      name="dynamic_fps", low=6, frames=12, multiple=6), extent, video.unit_of(model))
+  with pytest.raises(ValueError, match=r"config\.data\.rows .*10"):
+    planning.row_shapes(((10, 0, 128, 1),), model.layout().frames_per_group)
+  shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, "uint8")
+  with pytest.raises(ValueError, match=r"6 frames are not whole groups of 4\. Set config"):
+    jax.eval_shape(
+      lambda *args: model.init_with_output(
+        jax.random.key(0), *args, method="embed"),
+      shape(1, 6, 32, 32, 3), jax.ShapeDtypeStruct((1, 6), bool), shape(1, 0, 32, 32, 3))
 
 
 def test_debug_trains_packed_rows_with_dropout(tmp_path):
