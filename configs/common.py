@@ -73,6 +73,7 @@ def data() -> dict:
     labels="llava",  # llava | answer_only: which tokens are learned.
     time_prompt="none",  # none | fila | llava: what the question says about frame times.
     sampling=dict(name="uniform", frames=96, phase="ends"),  # ends | middle | random
+    resize="squash",  # squash | pad | pillow: how frames become square; pillow is Pillow's bicubic.
     images=dict(mode="squash", tiles=1),  # squash | pad | anyres, at most `tiles` tiles.
     rows=((96, 0, 8192, 1),),  # Buckets: frame slots, image slots, positions, segments.
     packing=False,  # False: one sample a row.

@@ -25,5 +25,5 @@ def get_config(arg=None):
   c.batch = 64
   common.spread(c, seq=4)
   if arg.packed:  # About 4 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((0, 40, 32_768, 16),), 16
+    c.data.packing, c.data.rows, c.batch = True, ((0, 48, 32_768, 16),), 16
   return common.shrink(c) if arg.debug else c

@@ -101,7 +101,7 @@ def test_a_mesh_trains_as_one_device(name, where, record_property):
   # AdamW divides by the size of a gradient, so rounding counts as much as signal where it is tiny.
   worst = max(np.abs(a - b).max() for a, b in zip(
     jax.tree.leaves(adam), jax.tree.leaves(one_adam), strict=True))
-  record_property("largest difference of a parameter after AdamW, in steps", worst / 1e-3)
+  record_property("largest difference of a parameter after AdamW, in steps", float(worst) / 1e-3)
 
 
 @pytest.mark.parametrize("where", ["one device", *MESHES])
