@@ -39,10 +39,11 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
   forward = train_costs(model, shapes, dict.fromkeys(rates, 0.0))
   lengths = (row.length, *dropout.room(row, model.layout()))
   shares = [(stop - first) / model.llm.depth for first, stop in model.llm.ranges]
-  llm = sum(s * _read(costs, n) for s, n in zip(shares, lengths, strict=True))
-  again = sum(
-    s * _read(forward, n, pairs=model.llm.remat == "nothing")
-    for s, n in zip(shares, lengths, strict=True))
+  layers = lambda costs, pairs=True: sum(
+    share * _read(costs, n, pairs) for share, n in zip(shares, lengths, strict=True))
+  head, last = costs.head * row.length, costs.head * lengths[-1]
+  llm = layers(costs) + last
+  again = layers(forward, pairs=model.llm.remat == "nothing")
   recomputed = again if model.llm.remat != "none" and _passes("llm", rates) else 0.0
   if model.encoder.remat != "none" and _passes("encoder", rates):
     recomputed += row.frames * forward.frame + row.images * forward.image
@@ -51,12 +52,12 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
   return Work(
     encoder=row.frames * costs.frame + row.images * costs.image,
     merger=groups * merge(model.selector.size, model.encoder.grid, model.encoder.width),
-    llm=llm, dropped=_read(costs, row.length) - llm, recomputed=recomputed)
+    llm=llm, dropped=_read(costs, row.length) + head - llm, recomputed=recomputed)
 
 
 def _read(costs, length: int, pairs: bool = True) -> float:
   """All layers over `length` positions; but for remat "nothing", what pairs give is kept."""
-  return costs.token * length + pairs * costs.pair * length**2 / 2
+  return (costs.token - costs.head) * length + pairs * costs.pair * length**2 / 2
 
 
 def _passes(part: str, rates: Mapping[str, float]) -> bool:
