@@ -22,7 +22,7 @@ frames must stand close enough to show short scenes.
 Measured once (seed 0, 648 held-out questions about 64 videos): accuracy 0.944 without dropout;
 0.943 when only the answers drop visual tokens, 1:uniform:0.75+2:attention:0.25; 0.923 when stage 4
 is trained with it as well. On two busy CPU cores the stages took 171, 502, 204 and 396 seconds
-(283 with dropout); on idle ones about 110, 310, 115 and 210.
+(283 with dropout); shorter runs on idle ones tell of about 110, 310, 115 and 210.
 """
 
 from configs import common, fila_toy
