@@ -9,7 +9,8 @@ from typing import Any
 from filax import build
 from filax.convert import hf_config
 
-RUN_KEYS = ("template", "system", "labels", "time_prompt", "images", "sampling")  # Of config.data.
+RUN_KEYS = (  # Of config.data.
+  "template", "system", "labels", "time_prompt", "images", "sampling", "resize")
 HIDDEN = ("dtype", "param_dtype", "remat", "attention", "parent", "name", "processor")
 TILES = 6  # LLaVA-OneVision's grids go up to 6 x 6 tiles.
 

@@ -17,6 +17,7 @@ import unicodedata
 from data_pipelines.records import Timeline, Turn
 from data_pipelines.sources.manifests import Report
 
+ARTICLES = ("a", "an", "the")
 LETTERS = "ABCDEFGH"
 
 
@@ -67,9 +68,11 @@ def find(name: str | os.PathLike) -> tuple[Benchmark, str]:
 
 
 def normalised(text: str) -> str:
-  """Text for comparison: lower case, without punctuation, accents as they are, single spaces."""
+  """Text for comparison: lower case, without punctuation and articles (as VQA, arXiv:1505.00468,
+  scores free answers), accents as they are, single spaces."""
   text = unicodedata.normalize("NFKC", text).casefold()
-  return " ".join("".join(" " if c in string.punctuation else c for c in text).split())
+  found = "".join(" " if c in string.punctuation else c for c in text).split()
+  return " ".join([word for word in found if word not in ARTICLES] or found)
 
 
 def words(text: str, example: Example) -> str | None:

@@ -252,7 +252,8 @@ def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
     "model.encoder": dict(name="umt", variant="tiny"), "model.selector": dict(name="clips", size=4),
     "model.merger": dict(name="tome", tokens=TOKENS),
     "model.projector": dict(name="mlp", newline="none", pool_side=1),
-    "infer.selector": dict(name="clips", size=4), "infer.sampling.frames": 8}
+    "infer.selector": dict(name="clips", size=4), "infer.sampling.frames": 8,
+    "data.resize": "pillow"}
   run = small_checkpoint.write(tmp_path / "run", **changes)
   model, params = filax.load(run)
   seen = seen_lib.see(model, params, model.processor.read(video, model))

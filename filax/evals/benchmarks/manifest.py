@@ -3,7 +3,7 @@
 
 Every question of a conversation is asked on its own. `kind` tells kinds apart in the report. With
 `options` (a list of texts) the answer is the letter or the text of one of them; else it is compared
-after case, punctuation and spaces are evened out.
+after case, punctuation, articles and spaces are evened out.
 """
 
 from collections.abc import Iterator, Mapping
