@@ -32,8 +32,8 @@ def test_letters(text, want):
 
 
 @pytest.mark.parametrize("text, want", [
-  ("Red.", "red"), ("  A  red\tcircle! ", "red circle"), ("it's", "it s"), ("10:30", "10 30"), ("A", "a"),
-  ("ÉTÉ", "été"), ("\uff22lue", "blue"), ("\u2026", ""), ("", ""),
+  ("Red.", "red"), ("  A  red\tcircle! ", "red circle"), ("it's", "it s"), ("10:30", "10 30"),
+  ("ÉTÉ", "été"), ("\uff22lue", "blue"), ("\u2026", ""), ("", ""), ("A", "a"),
 ])
 def test_normalised(text, want):
   assert benchmark.normalised(text) == want
