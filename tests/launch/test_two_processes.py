@@ -59,10 +59,8 @@ def launched(folder, workdir, *options, **keys):
 
 
 def children(process):
-  found = subprocess.run(
-    ["pgrep", "-P", str(process.pid), "-f", "filax train"], capture_output=True, text=True,
-    check=False)
-  return [int(pid) for pid in found.stdout.split()]
+  found = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+  return [int(pid) for pid in found.read_text().split()]
 
 
 @pytest.fixture(scope="module")
