@@ -2,11 +2,16 @@
 """Every test runs on the CPU with eight pretended devices, checked shapes and full precision."""
 
 import os
+import pathlib
 
 import compile_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # Both are read when jax is imported first.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {compile_flags.EIGHT}"
+# The same tiny programs are compiled by many tests, and by the commands that they run.
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 from absl import flags
 import hypothesis

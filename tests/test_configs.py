@@ -30,13 +30,6 @@ def corpus(tmp_path_factory):
   return toy.tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compilation_cache(tmp_path_factory):
-  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-  yield
-  jax.config.update("jax_compilation_cache_dir", None)
-
-
 def parts(c):
   model = build.build_video_lm(c.model)
   shapes = start.parameter_shapes(model)

@@ -6,7 +6,8 @@ still, so most frames repeat each other. Backgrounds differ within a video, and 
 them: "What shape is on red?". Held-out videos hold scenes of 3 to 5 seconds, which frames at even
 times mostly miss. Training asks only about long scenes, which such frames always show: about
 virtual videos, timelines that join scenes of many files. Joined anew for every record, they cannot
-be learned by heart; a tiny model has to learn to look.
+be learned by heart; a tiny model has to learn to look. A few show nothing but grey, whatever is
+asked: so a model that sees nothing guesses, in the words of an answer.
 
   python -m data_pipelines.synthesis.toy --out DIR [--videos 300] [--held 64] [--seed 0]
 
@@ -28,6 +29,7 @@ import av
 from av.video.reformatter import VideoReformatter
 import numpy as np
 
+from data_pipelines.media import GREY
 from data_pipelines.records import IMAGE
 
 COLOURS = dict(
@@ -42,6 +44,8 @@ SLOTS = 24  # Frames that training samples from a video at even times.
 # Intervals between such frames that a long scene lasts at least: with 3 it holds 3 of them at any
 # phase, hence 2 of some group of 3; what exceeds 3 allows for frames that reach from end to end.
 INTERVALS = 3.2
+BLANK = 40  # One virtual video in so many is grey.
+BLANK_SHOT = "videos/blank.mp4"
 VIRTUAL_SECONDS = (90.0, 120.0)  # Of a virtual video: the shortest long scenes fill their share.
 SPLITS = dict(train=0, held_out=1, tiny=2, virtual=3)  # Each draws from random numbers of its own.
 
@@ -218,6 +222,13 @@ def long_record(rng, name: str, pool: Sequence[tuple[str, Shot]], turns: int = 6
   return dict(id=name, scenes=scenes, conversations=conversation(talk))
 
 
+def blank(record: dict) -> dict:
+  """The record with grey scenes as long as its own."""
+  scenes = [dict(media=BLANK_SHOT, t0=0.0, t1=scene["t1"] - scene["t0"])
+            for scene in record["scenes"]]
+  return record | dict(scenes=scenes)
+
+
 def file_records(rng, name: str, shots: Sequence[Shot], turns: int = 4) -> list[dict]:
   """All questions about the long scenes of one file, in records of at most `turns`."""
   asked = [row[1:] for row in questions([shot for shot in shots if not shot.short])]
@@ -264,13 +275,15 @@ def corpus(
   The same arguments give the same corpus. Raises ValueError if the folder holds another one.
   """
   folder = pathlib.Path(folder)
-  recipe = dict(videos=videos, held=held, seed=seed, side=SIDE, fps=FPS)
+  recipe = dict(videos=videos, held=held, seed=seed, side=SIDE, fps=FPS, blank=BLANK)
   if _done(folder, recipe):
     return folder
   (folder / "videos").mkdir(parents=True, exist_ok=True)
   _write_json(folder / "corpus.json", recipe | dict(complete=False))
   jobs = [("train", i) for i in range(videos)] + [("held_out", i) for i in range(held)]
   made = _make_videos(folder, seed, jobs, processes or os.cpu_count() or 1)
+  frames = int(VIRTUAL_SECONDS[1] * FPS) + 1
+  write_video(folder / BLANK_SHOT, np.full((frames, SIDE, SIDE, 3), GREY, np.uint8))
   records = _records(zip(jobs, made, strict=True), seed, 24 * videos)
   for name, rows in records.items():
     _write_json(folder / f"{name}.json", rows)
@@ -301,7 +314,8 @@ def _records(made, seed: int, long: int) -> dict[str, list[dict]]:
       records["stage1"] += clip_records(rng, name, shots)
       pool += [(f"videos/{name}.mp4", shot) for shot in shots if not shot.short]
   rng = generator(seed + 1, "virtual", 0)
-  records["stage2"] = [long_record(rng, f"virtual-{i:05d}", pool) for i in range(long)]
+  virtual = [long_record(rng, f"virtual-{i:05d}", pool) for i in range(long)]
+  records["stage2"] = [row if i % BLANK else blank(row) for i, row in enumerate(virtual)]
   return records
 
 

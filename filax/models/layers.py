@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What two or more models share. Parameters in `param_dtype`, compute in `dtype`, norms in f32."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import math
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from filax.ops.lookup import lookup
-from filax.parallel.rules import constrain
+from filax.parallel.rules import by_axis, constrain
 
 XAVIER = nn.initializers.xavier_uniform()
 
@@ -170,13 +170,15 @@ class Stack(nn.Module):
   """`depth` equal blocks with stacked parameters: one traced block, any range of layers.
 
   A block maps (x, cache, *args) -> (x, cache). `cache` is a pytree with a leading layer axis, or
-  None. Parameters are `layers/...` with a leading axis of `depth`, whichever ranges are run.
+  None. Parameters are `layers/...` with a leading axis of `depth`, whichever ranges are run. Those
+  that `dims` (rows of DIMS) lays over fsdp and seq are gathered axis by axis, a layer at a time.
   """
 
   block: Callable[..., nn.Module]
   depth: int
   options: Mapping[str, Any]
   remat: str = "none"
+  dims: Sequence[tuple[str, str]] = ()
 
   def setup(self):
     self.layers = self.block(**self.options)
@@ -185,6 +187,8 @@ class Stack(nn.Module):
     """Runs layers start..stop. Initialise with the whole range."""
     stop = self.depth if stop is None else stop
     body = lambda block, x, cache: block(x, cache, *args)
+    if self.dims and not self.is_initializing():
+      body = nn.map_variables(body, "params", trans_in_fn=self._gathered)
     if self.remat != "none":
       if self.remat not in REMAT:
         raise ValueError(f"remat {self.remat!r} is unknown. Set it to one of {', '.join(REMAT)}.")
@@ -195,6 +199,9 @@ class Stack(nn.Module):
       run = nn.map_variables(
         run, "params", trans_in_fn=lambda p: jax.tree.map(lambda a: a[start:stop], p))
     return run(self.layers, x, cache)
+
+  def _gathered(self, params):
+    return by_axis(self.dims, params, self.options["dtype"])
 
   def at(self, layer: int, *args, **options):
     """Calls the block of one layer; no gradient reaches its parameters."""

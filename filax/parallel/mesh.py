@@ -24,7 +24,8 @@ def make(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) 
   types = (AxisType.Auto,) * len(MESH)
   if slices == 1:
     shape = tuple(sizes[a] for a in MESH)
-    return jax.make_mesh(shape, MESH, axis_types=types, devices=devices)
+    laid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(laid, MESH, axis_types=types)
   across = {axis: slices if axis == _across(sizes, slices) else 1 for axis in MESH}
   inside = tuple(sizes[a] // across[a] for a in MESH)
   laid = mesh_utils.create_hybrid_device_mesh(

@@ -64,6 +64,27 @@ def parameter_spec(table: Sequence[tuple[str, str]], path: str, shape: tuple[int
   raise ValueError(f"No row of DIMS covers {path} {shape}. Add one to the file that makes it.")
 
 
+def by_axis(table: Sequence[tuple[str, str]], params: PyTree, dtype) -> PyTree:
+  """The parameters of a layer, those that lie over fsdp and seq cast to `dtype` and made whole
+  over seq, for the layer to gather over fsdp.
+
+  One axis at a time, as in filax.parallel.gather: over both at once, XLA sums gradients whole on
+  every chip of a large slice, and on three-dimensional tori it even gathers by sums.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.shape["seq"] == 1:
+    return params
+
+  def one(path, leaf):
+    layout = parameter_spec(table, leaf_path(path), leaf.shape)
+    if ("fsdp", "seq") not in layout:
+      return leaf
+    layout = P(*("fsdp" if axes == ("fsdp", "seq") else axes for axes in layout))
+    return jax.lax.with_sharding_constraint(leaf.astype(dtype), layout)
+
+  return jax.tree_util.tree_map_with_path(one, params)
+
+
 def parameter_shardings(table: Sequence[tuple[str, str]], params: PyTree, mesh: Mesh) -> PyTree:
   """A NamedSharding for every leaf (array or ShapeDtypeStruct) of `params`."""
 

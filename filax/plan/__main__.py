@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
   config, _ = command.read(["--config", args.config, *rest])
   if args.search:
     return _search(config.to_dict(), slice_, args.json)
-  found = report.plan(config.to_dict(), slice_, args.samples, args.largest, not args.here)
+  found = report.plan(config.to_dict(), slice_, args.samples, args.largest)
   found["config"] = args.config
   if args.json:
     print(json.dumps(found, indent=2))
@@ -50,9 +50,6 @@ def parser() -> argparse.ArgumentParser:
     help=f"kind:chips along each axis; kinds are {', '.join(topology.CHIPS)}; 2*... = two slices")
   made.add_argument("--samples", type=int, default=0, help="of the stage, for its chip-hours")
   made.add_argument("--largest", action="store_true", help="only the largest rows of the config")
-  made.add_argument(
-    "--here", action="store_true",
-    help="do not compile for a v5e as well to read there what chips send each other")
   made.add_argument("--search", action="store_true", help="look for a mesh that fits")
   made.add_argument("--json", action="store_true", help="print JSON, in bytes, FLOPs and seconds")
   return made

@@ -46,13 +46,17 @@ class Collective:
 def read(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
   """The collectives of a compiled program; `mesh_shape` is axis -> size, in the mesh's order.
 
-  Where a collective is spread over several fusions, all name its channel: it counts once.
+  Where a collective is spread over several fusions, all name its channel: it counts once. An
+  all-reduce whose fusion keeps a part alone, as its name then says, is a reduce-scatter.
   """
   bodies, entry = _computations(text)
   found = {}
   for body, runs in _runs(bodies, entry).items():
     for line in bodies[body]:
-      if runs and (one := _collective(line, mesh_shape, runs)):
+      one = _collective(line, mesh_shape, runs) if runs else None
+      if one and one.kind == "all-reduce" and "all-reduce-scatter" in body:
+        one = dataclasses.replace(one, kind="reduce-scatter", bytes=one.bytes / 2)
+      if one:
         channel = _CHANNEL.search(line)
         found.setdefault(channel[1] if channel else (body, line), one)
   return list(found.values())

@@ -5,8 +5,8 @@
   python -m filax.plan.grid --only fila       # Entries whose name has "fila" in it.
   python -m filax.plan.grid --render          # Just the page, from docs/plan.json.
 
-Each entry is `filax plan --largest --here` in a process of its own. A slice whose compiled text
-cannot be read has the collectives of the v5e with the same mesh, if that is planned.
+Each entry is `filax plan --largest` in a process of its own. Two runs with different --only may go
+on side by side.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from filax.plan.topology import GIB
 PAGE, NUMBERS = pathlib.Path("docs/plan.md"), pathlib.Path("docs/plan.json")
 INTRODUCTION = """Compiled ahead of time for real topologies, without a TPU, by `make plan`
 (`filax plan` for one config); written with {}. Nothing here ran on a TPU: memory is the compiler's
-account, FLOPs are counted by us, bytes are read from the program compiled for v5e (v6e: from the
-v5e of the same shape; v5p: not read here, `filax plan` reads them from a v5e of as many chips), and
-the step time is a bound that no run can beat, not a measurement: arithmetic at the chip's peak, or
-all collectives along one axis of the torus, whichever is longer. Rows are the largest of each
-config, full, one sample each in attention.""".replace("\n", " ")
+account, FLOPs are counted by us, bytes are read from the compiled program, and the step time is a
+bound that no run can beat, not a measurement: arithmetic at the chip's peak, or all collectives
+along one axis of the torus, whichever is longer. Rows are the largest of each config, full, one
+sample each in attention.""".replace("\n", " ")
 HEAD = (
   "| config | slice | fsdp x seq | rows a step, parts | frames, images, positions | GiB a chip | "
   "fits | TFLOPs a row (encoder, llm) | GB moved a chip | bound, s a step | planned |")
+VERSIONS = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu"))
 STAGES = (
   "fila_stage1", "fila_stage2", "fila_stage3", "fila_stage4", "fila_base", "vcf_stage1",
   "vcf_stage2", "vcf_stage3", "vcf_stage4")
@@ -85,26 +85,30 @@ def main(argv: Sequence[str]) -> int:
   made.add_argument("--again", action="store_true", help="plan what docs/plan.json has as well")
   made.add_argument("--render", action="store_true", help="write the page and stop")
   args = made.parse_args(argv)
-  known = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
+  known = _known()
   due = [] if args.render else [
     e for e in entries() if args.only in e.key and (args.again or e.key not in known)]
   began = time.perf_counter()
   for done, entry in enumerate(due):
     eta = (time.perf_counter() - began) / done * (len(due) - done) if done else 0.0
     print(f"{done + 1}/{len(due)} {entry.key} (about {eta / 60:.0f} minutes left)", flush=True)
-    known[entry.key] = run(entry) | dict(date=datetime.date.today().isoformat())
-    NUMBERS.parent.mkdir(exist_ok=True)
+    found = run(entry) | dict(date=datetime.date.today().isoformat(), versions=VERSIONS)
+    known = _known() | {entry.key: found}  # Another run may have written meanwhile.
     NUMBERS.write_text(json.dumps(known, indent=1) + "\n")
     PAGE.write_text("\n".join(page(known)) + "\n")
   PAGE.write_text("\n".join(page(known)) + "\n")
   return 0
 
 
+def _known() -> dict:
+  return json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
+
+
 def run(entry: Entry) -> dict:
   """The numbers of an entry, or the error that it ended with."""
   done = subprocess.run(
     [sys.executable, "-m", "filax", "plan", "--config", entry.config, "--topology", entry.topology,
-     "--largest", "--here", "--json", *entry.changes],
+     "--largest", "--json", *entry.changes],
     capture_output=True, text=True, check=False)
   if done.returncode > 1:
     return dict(error=done.stderr.strip().splitlines()[-1])
@@ -113,7 +117,7 @@ def run(entry: Entry) -> dict:
 
 def page(known: dict) -> Iterator[str]:
   """The lines of docs/plan.md."""
-  versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu"))
+  versions = " and ".join(sorted({found["versions"] for found in known.values()}))
   yield "# What a train step takes of a TPU slice"
   yield ""
   yield INTRODUCTION.format(versions)
@@ -133,8 +137,8 @@ def line(entry: Entry, known: dict) -> str:
   if "rows" not in found:
     return f"| {entry.name} | {entry.topology} | | | | | no | | | | {found['date']} |"
   row, mesh = found["rows"][-1], found["mesh"]
-  moved = row["collectives"]["bytes"] or readable(entry, found, known)
-  travelled = "not read" if moved is None else (
+  moved = row["collectives"]["bytes"]
+  travelled = "" if moved is None else (
     f"{sum(sum(kinds.values()) for kinds in moved.values()) / 1e9:,.1f}")
   flops = row["flops"]
   return (
@@ -144,14 +148,6 @@ def line(entry: Entry, known: dict) -> str:
     f"{'yes' if row['fits'] else 'no'} | {flops['model'] / 1e12:,.0f} "
     f"({flops['encoder'] / 1e12:,.0f}, {flops['llm'] / 1e12:,.0f}) | {travelled} | "
     f"{row['step_seconds']:.2f} | {found['date']} |")
-
-
-def readable(entry: Entry, found: dict, known: dict) -> dict | None:
-  """The collectives of the same config on the same mesh of v5e chips."""
-  other = known.get(f"{entry.name} v5e:{entry.topology.partition(':')[2]}", {})
-  if other.get("mesh") != found["mesh"] or "rows" not in other:
-    return None
-  return other["rows"][-1]["collectives"]["bytes"]
 
 
 def failures(known: dict) -> Iterator[str]:

@@ -4,7 +4,9 @@
 from collections.abc import Mapping
 import dataclasses
 import math
+import pathlib
 import re
+import tempfile
 import time
 from typing import Any
 
@@ -42,7 +44,7 @@ class Program:
 
   memory: Memory
   seconds: float  # Spent compiling.
-  text: str = ""  # "" if it cannot be read.
+  text: str = ""  # "" if it needs too much memory.
   error: str = ""
 
 
@@ -55,10 +57,14 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
   held = dict(
     parameters=_held(setup.like.params), optimizer=_held(setup.like.opt), batch=_held(batch))
   began = time.perf_counter()
-  with jax.set_mesh(setup.mesh):
+  with jax.set_mesh(setup.mesh), tempfile.TemporaryDirectory() as folder:
     lowered = start.train_step(config, setup).lower(setup.like, batch)
     try:
-      compiled = lowered.compile()
+      # The compiler writes its text itself: as_text() fails for what v5p and v6e do asynchronously.
+      compiled = lowered.compile(
+        compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+      (file,) = pathlib.Path(folder).glob("*.after_codegen.txt")
+      text = file.read_text()
     except jax.errors.JaxRuntimeError as error:
       said = str(error).splitlines()[0][:400]
       if not (missing := _OOM.search(str(error))):
@@ -70,7 +76,7 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
   memory = Memory(
     **held, temporary=stats.temp_size_in_bytes + beyond,
     program=stats.generated_code_size_in_bytes)
-  return Program(memory, time.perf_counter() - began, _text(compiled))
+  return Program(memory, time.perf_counter() - began, text)
 
 
 def rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
@@ -95,11 +101,3 @@ def _held(tree) -> float:
   sizes = (
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
   return float(sum(sizes))
-
-
-def _text(compiled) -> str:
-  """The program as text; "" where the compiler's printer fails, as it does for v5p and v6e."""
-  try:
-    return compiled.as_text()
-  except jax.errors.JaxRuntimeError:
-    return ""

@@ -20,12 +20,10 @@ ASSUMED = (
 
 def plan(
   config: Mapping[str, Any], slice_: topology.Topology, samples: int = 0, largest: bool = False,
-  elsewhere: bool = True,
 ) -> dict[str, Any]:
   """Compiles every bucket of a config for a slice, or the largest. Bytes, FLOPs and seconds.
 
-  `samples` of the stage give its chip-hours. `elsewhere`: where the compiled text cannot be read,
-  compile once more for a slice where it can. Raises ValueError for what cannot be.
+  `samples` of the stage give its chip-hours. Raises ValueError for what cannot be.
   """
   setup = start.prepare(config, steps=1000, devices=slice_.devices())
   shapes = program.rows(config, setup.model)[-1 if largest else 0:]
@@ -35,7 +33,7 @@ def plan(
     mesh=dict(setup.mesh.shape), batch=config["batch"], micro_batches=setup.micro_batches,
     remat={role: config["model"][role].get("remat", "") for role in ("encoder", "llm")},
     jax=jax.__version__, assumed=ASSUMED,
-    rows=[_row(config, setup, slice_, row, elsewhere) for row in shapes])
+    rows=[_row(config, setup, slice_, row) for row in shapes])
   out["fits"] = all(row["fits"] for row in out["rows"])
   if samples and not packed:  # How many samples a packed row holds, only the data knows.
     slowest = max(row["step_seconds"] for row in out["rows"])
@@ -44,14 +42,12 @@ def plan(
   return out
 
 
-def _row(
-  config, setup: start.Setup, slice_: topology.Topology, row: RowShape, elsewhere: bool
-) -> dict[str, Any]:
+def _row(config, setup: start.Setup, slice_: topology.Topology, row: RowShape) -> dict[str, Any]:
   made = program.compile_step(setup, config, row)
   shapes, rates = setup.like.params, setup.optimizer.rates
   one = work.train_work(setup.model, shapes, rates, row)
   total = made.memory.total
-  travels = travel(config, setup, slice_, row, made, elsewhere)
+  travels = travel(made, setup)
   compute = one.hardware * config["batch"] / (slice_.chips * slice_.chip.flops)
   seconds = compute
   if travels["bytes"] is not None:
@@ -81,24 +77,11 @@ def visual(model, row: RowShape) -> dict[str, int]:
     patches=patches * size, merged=layout.newline_index(row) * model.llm.width * size)
 
 
-def travel(
-  config, setup, slice_: topology.Topology, row: RowShape, made, elsewhere: bool
-) -> dict[str, Any]:
-  """Bytes that each device receives in a step, by mesh axes and kind, and where they were read."""
-  source, text = slice_, made.text
-  if not text:
-    source = topology.readable(slice_)
-    if source == slice_ or not elsewhere:
-      return dict(source="", bytes=None, error=made.error or f"the text of {slice_}")
-    try:
-      other = start.prepare(config, steps=1000, devices=source.devices())
-      made = program.compile_step(other, config, row)
-    except ValueError as error:
-      return dict(source="", bytes=None, error=str(error))
-    if not (text := made.text):
-      return dict(source="", bytes=None, error=f"{source}: {made.error}")
-  found = collectives.read(text, dict(setup.mesh.shape))
-  return dict(source=str(source), bytes=collectives.totals(found))
+def travel(made: program.Program, setup: start.Setup) -> dict[str, Any]:
+  """Bytes that each device receives in a step, by mesh axes and kind."""
+  if made.error:
+    return dict(bytes=None, error=made.error)
+  return dict(bytes=collectives.totals(collectives.read(made.text, dict(setup.mesh.shape))))
 
 
 def helps(memory: program.Memory, config, setup: start.Setup) -> list[str]:
@@ -150,11 +133,11 @@ def _row_lines(row: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
     f"{flops['merger']:,.3f}, llm {flops['llm']:,.1f} (dropout saves {flops['dropped']:,.1f}); "
     f"computed again {flops['recomputed']:,.1f}")
   if moved["bytes"] is None:
-    yield f"  moved   not read: {moved['error']}"
+    yield f"  moved   unknown: {moved['error']}"
   else:
     for axes, kinds in sorted(moved["bytes"].items()):
       each = ", ".join(f"{kind} {size / 1e9:,.3f}" for kind, size in sorted(kinds.items()))
-      yield f"  moved   GB a chip along {axes}: {each} (read from {moved['source']})"
+      yield f"  moved   GB a chip along {axes}: {each}"
   media = {kind: size / 1e9 for kind, size in row["visual"].items()}
   yield (
     f"  visual  {media['merged']:.3f} GB of merged tokens a row travel along seq, instead of "

@@ -35,7 +35,6 @@ CHIPS = {
   "v5p": Chip(95.74 * GIB, 459e12, 2.77e12, 1.8e11, 3, "2x2x1, 2x2x2, 2x4x4, 4x4x4, 4x4x8, 8x8x8"),
   "v6e": Chip(31.25 * GIB, 918e12, 1.64e12, 1.8e11, 2, "2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16"),
 }
-READABLE = "v5e"  # Whose compiled text can be read; the others' printer fails.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +91,3 @@ def parse(name: str) -> Topology:
       f"--topology={name!r}: the torus of a {match[2]} has {CHIPS[match[2]].axes} axes, not "
       f"{len(shape)}.")
   return Topology(match[2], shape, int(match[1] or 1))
-
-
-def readable(topology: Topology) -> Topology:
-  """A slice of as many chips whose compiled text can be read: itself, or the squarest v5e."""
-  if topology.kind == READABLE:
-    return topology
-  side = math.isqrt(topology.chips)
-  while topology.chips % side:
-    side -= 1
-  return Topology(READABLE, (side, topology.chips // side))

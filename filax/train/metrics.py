@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import sys
 import time
 from typing import Any
 
@@ -156,9 +157,7 @@ class Log:
     self._path = folder.fetch(workdir, "metrics.jsonl")
     _keep(self._path, start)
     self._lines = self._files.enter_context(self._path.open("a"))
-    from tensorboardX import SummaryWriter  # Slow to import, and only one process writes.
-
-    self._board = SummaryWriter(
+    self._board = _summary_writer()(
       str(self._path.parent / "tensorboard"), purge_step=start + 1 if start else None)
     self._files.callback(self._board.close)
 
@@ -179,6 +178,20 @@ class Log:
     for key, value in record.items():
       if key != "step" and value is not None and math.isfinite(value):
         self._board.add_scalar(key if "/" in key else f"train/{key}", value, record["step"])
+
+
+def _summary_writer():
+  """The class, imported by the one process that writes, and without torch, which it would import
+  wherever there is one: seconds of every start, for types that never come."""
+  absent = "torch" not in sys.modules
+  if absent:
+    sys.modules["torch"] = None
+  try:
+    from tensorboardX import SummaryWriter
+  finally:
+    if absent:
+      del sys.modules["torch"]
+  return SummaryWriter
 
 
 def _keep(path: pathlib.Path, last: int) -> None:

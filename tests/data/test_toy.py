@@ -28,7 +28,7 @@ def decoded(path):
 
 def test_videos_are_h264_of_minutes(corpus):
   paths = sorted((corpus / "videos").glob("*.mp4"))
-  assert len(paths) == 6
+  assert len(paths) == 7  # One of them shows nothing.
   for path in paths:
     found = probe.probe(str(path))
     assert not found.error
@@ -87,7 +87,8 @@ def test_virtual_videos_show_what_is_asked(corpus):
     for shot in toy.plan(toy.generator(0, "train", index), toy.RECIPES["train"]):
       if not shot.short:
         long[f"videos/train-{index:03d}.mp4", shot.first / toy.FPS] = shot
-  records = json.loads((corpus / "stage2.json").read_text())
+  records = [record for record in json.loads((corpus / "stage2.json").read_text())
+             if record["scenes"][0]["media"] != toy.BLANK_SHOT]
   captions = 0
   for record in records:
     shots = [long[scene["media"], scene["t0"]] for scene in record["scenes"]]
@@ -109,6 +110,18 @@ def test_virtual_videos_show_what_is_asked(corpus):
     pairs = list(zip(said[::2], said[1::2], strict=True))
     assert 1 <= len(pairs) <= 7 and all(answers[q] == a for q, a in pairs)
   assert 0.05 <= captions / len(records) <= 0.4
+
+
+def test_a_few_virtual_videos_show_nothing(corpus):
+  records = json.loads((corpus / "stage2.json").read_text())
+  seen = [{scene["media"] for scene in record["scenes"]} for record in records]
+  assert sum(toy.BLANK_SHOT in media for media in seen) == -(-len(records) // toy.BLANK)
+  assert all(media == {toy.BLANK_SHOT} for media in seen if toy.BLANK_SHOT in media)
+  frames = decoded(corpus / toy.BLANK_SHOT)
+  assert len(frames) / toy.FPS > max(
+    scene["t1"] for record, media in zip(records, seen, strict=True) for scene in record["scenes"]
+    if toy.BLANK_SHOT in media)
+  assert np.abs(frames.astype(int) - toy.GREY).max() <= 3
 
 
 def test_clips_lie_inside_one_scene(corpus):

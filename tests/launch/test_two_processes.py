@@ -32,10 +32,8 @@ def command(folder, workdir, **keys):
     *(f"--config.{key}={value}" for key, value in keys.items())]
 
 
-def environment(folder, **more):
-  return os.environ | dict(
-    JAX_PLATFORMS="cpu", XLA_FLAGS=QUICK, PYTHON=sys.executable,
-    JAX_COMPILATION_CACHE_DIR=str(folder / "programs")) | more
+def environment(**more):
+  return os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=QUICK, PYTHON=sys.executable) | more
 
 
 def losses(workdir):
@@ -54,7 +52,7 @@ def launched(folder, workdir, *options, **keys):
   return subprocess.Popen(
     ["bash", "launch/local.sh", "--processes", "2", "--devices", "2", "--port", free_port(),
      *options, "--", *command(folder, workdir, **keys)],
-    cwd=ROOT, env=environment(folder), text=True, stdout=subprocess.PIPE,
+    cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT, start_new_session=True)
 
 
@@ -75,7 +73,7 @@ def alone(folder):
   """The losses of one process with four devices."""
   subprocess.run(
     [sys.executable, "-m", "filax", *command(folder, folder / "alone", keep=0)], cwd=ROOT,
-    check=True, env=environment(folder, XLA_FLAGS=FOUR), capture_output=True, timeout=300)
+    check=True, env=environment(XLA_FLAGS=FOUR), capture_output=True, timeout=300)
   return losses(folder / "alone")
 
 
@@ -116,7 +114,7 @@ def test_frames_of_a_row_are_loaded_by_both(folder, alone):
 
 def test_a_process_that_does_not_come_is_named(folder):
   env = environment(
-    folder, FILAX_COORDINATOR=f"127.0.0.1:{free_port()}", FILAX_PROCESSES="2",
+    FILAX_COORDINATOR=f"127.0.0.1:{free_port()}", FILAX_PROCESSES="2",
     FILAX_PROCESS_ID="0", FILAX_START_SECONDS="3")
   done = subprocess.run(
     [sys.executable, "-m", "filax", *command(folder, folder / "never")], cwd=ROOT, env=env,

@@ -33,7 +33,7 @@ def test_a_step_of_fila_for_four_chips():
   assert memory["total"] == sum(x for key, x in memory.items() if key != "total")
   assert memory["parameters"] > 0 and memory["temporary"] > 0
   moved = row["collectives"]
-  assert moved["source"] == "v5e:2x2" and moved["bytes"]["seq"]["all-gather"] > 0
+  assert moved["bytes"]["seq"]["all-gather"] > 0
   assert row["visual"] == dict(merged=16 * 4 * 96 * 4, patches=48 * 16 * 64 * 4)
   assert row["flops"]["hardware"] >= row["flops"]["model"] > 0
   assert found["chip_hours"] == pytest.approx(1000 / 8 * row["step_seconds"] * 4 / 3600)

@@ -26,22 +26,23 @@ RATE, STEPS = 0.05, 3
 def laid(config, params, sizes):
   """(mesh or None, the parameters as they lie on it)."""
   if sizes is None:
-    return None, params
+    return None, jax.device_put(params, jax.devices()[0])
   layout = mesh.make(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes)
   return layout, jax.device_put(
     params, rules.parameter_shardings(dims_table(config), params, layout))
 
 
-def gradient(model):
+def gradient(model, learnt):
   """A step of SGD on the mean loss, for all but the encoder, which is frozen: (parameters, frozen,
-  batch) -> (loss, gradient, parameters)."""
+  batch) -> (loss, gradient, parameters). Parameters lie as those given, so it compiles once."""
   loss = step.make_loss(model, "token_mean", chunk=32)
 
   def mean(learnt, frozen, batch):
     total, sums = loss(optim.merge(learnt, frozen), batch, jax.random.key(0))
     return total / sums["count"]
 
-  @jax.jit
+  @functools.partial(
+    jax.jit, out_shardings=(None, None, jax.tree.map(lambda x: x.sharding, learnt)))
   def run(learnt, frozen, batch):
     loss, slope = jax.value_and_grad(mean)(learnt, frozen, batch)
     return loss, slope, jax.tree.map(lambda p, g: p - RATE * g, learnt, slope)
@@ -59,7 +60,7 @@ def trained(name: str, where: str):
   frozen = {"encoder": params.pop("encoder")}
   with jax.set_mesh(layout) if layout else jax.default_device(jax.devices()[0]):
     batch = feed.place(batch, layout) if layout else batch
-    run, losses, slopes = gradient(model), [], []
+    run, losses, slopes = gradient(model, params), [], []
     for _ in range(STEPS):
       loss, slope, params = run(params, frozen, batch)
       losses.append(float(loss))

@@ -35,14 +35,13 @@ def command(folder, workdir, *more):
     f"--config.data.tokenizer={corpus}/tokenizer.model", *more]
 
 
-def environment(folder):
-  return os.environ | dict(
-    JAX_PLATFORMS="cpu", XLA_FLAGS=QUICK, JAX_COMPILATION_CACHE_DIR=str(folder / "programs"))
+def environment():
+  return os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=QUICK)
 
 
 def start(folder, workdir, *more):
   return subprocess.Popen(
-    command(folder, workdir, *more), cwd=ROOT, env=environment(folder), text=True,
+    command(folder, workdir, *more), cwd=ROOT, env=environment(), text=True,
     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

@@ -168,7 +168,7 @@ class Qwen2(nn.Module):
     options = dict(
       heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim, mlp=self.mlp,
       eps=self.eps, attend=(self.attention, self.sequence, self.ulysses), **types)
-    self.stack = Stack(Block, self.depth, options, self.remat)
+    self.stack = Stack(Block, self.depth, options, self.remat, DIMS)
     nn.share_scope(self, self.stack)  # Parameters are llm/layers/..., not llm/stack/layers/...
     self.norm = RMSNorm(self.eps, **types)
     if not self.tied:
