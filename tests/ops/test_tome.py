@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Token merging against a plain float64 loop written from the description."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,9 @@ import pytest
 
 from filax.ops import tome
 from filax.parallel import mesh
+
+
+merge = functools.partial(jax.jit, static_argnames=("target", "heads"))(tome.merge)
 
 
 def loop(x, target, heads):
@@ -60,7 +65,7 @@ def test_too_many_tokens_wanted_is_an_error():
   (784, 64), (98, 64), (196, 16), (33, 9), (12, 12)])
 def test_equals_a_float64_loop(tokens, target):
   x = np.random.default_rng(tokens).normal(size=(3, tokens, 32)).astype(np.float32)
-  ours, sizes = tome.merge(jnp.asarray(x), target, heads=4)
+  ours, sizes = merge(jnp.asarray(x), target, heads=4)
   for clip in range(3):
     expected, size, _ = loop(x[clip], target, heads=4)
     np.testing.assert_array_equal(sizes[clip], size)
@@ -69,7 +74,7 @@ def test_equals_a_float64_loop(tokens, target):
 
 def test_the_last_step_puts_unmerged_tokens_first_by_similarity():
   x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 98, 64)), jnp.float32)
-  ours, sizes = tome.merge(x, 64, heads=4)
+  ours, sizes = merge(x, 64, heads=4)
   best, _ = tome.match(x, 4)
   rest = np.argsort(-np.asarray(best[0]), kind="stable")[34:]
   np.testing.assert_array_equal(ours[0, :15], x[0, 2 * rest])
@@ -78,14 +83,14 @@ def test_the_last_step_puts_unmerged_tokens_first_by_similarity():
 
 def test_ties_go_to_the_lower_index():
   powers = 2.0 ** jnp.arange(8)  # All pairs are equally similar, exactly.
-  ours, sizes = tome.merge(powers[None, :, None] * jnp.ones((1, 8, 4)), 6, heads=2)
+  ours, sizes = merge(powers[None, :, None] * jnp.ones((1, 8, 4)), 6, heads=2)
   np.testing.assert_allclose(ours[0, :, 0], [16, 64, (2 + 1 + 4) / 3, 8, 32, 128], rtol=1e-6)
   np.testing.assert_array_equal(sizes[0], [1, 1, 3, 1, 1, 1])
 
 
 def test_the_weighted_sum_is_conserved():
   x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 784, 16)), jnp.float32)
-  ours, sizes = tome.merge(x, 64, heads=4)
+  ours, sizes = merge(x, 64, heads=4)
   np.testing.assert_array_equal(sizes.sum(1), [784, 784])
   np.testing.assert_allclose((ours * sizes[..., None]).sum(1), x.sum(1), atol=1e-3)
 
@@ -103,17 +108,17 @@ def test_gradients_flow_through_averages_only():
 
 def test_chunks_and_single_clips_give_the_same_numbers():
   x = jnp.asarray(np.random.default_rng(4).normal(size=(5, 40, 16)), jnp.float32)
-  whole, sizes = tome.merge(x, 12, heads=4)
+  whole, sizes = merge(x, 12, heads=4)
   parts, part_sizes = jax.jit(lambda x: tome.merge(x, 12, heads=4, chunk=2))(x)
   np.testing.assert_allclose(parts, whole, atol=1e-6)
   np.testing.assert_array_equal(part_sizes, sizes)
-  np.testing.assert_allclose(tome.merge(x[3:4], 12, heads=4)[0][0], whole[3], atol=1e-6)
+  np.testing.assert_allclose(merge(x[3:4], 12, heads=4)[0][0], whole[3], atol=1e-6)
 
 
 def test_clips_on_a_mesh_are_merged_without_communication():
   layout = mesh.make(dict(data=1, fsdp=2, seq=2, tensor=2))
   x = jnp.asarray(np.random.default_rng(5).normal(size=(8, 49, 16)), jnp.float32)
-  whole, _ = tome.merge(x, 20, heads=4)
+  whole, _ = merge(x, 20, heads=4)
   with jax.set_mesh(layout):
     spread = jax.NamedSharding(layout, jax.P(("data", "fsdp", "seq")))
     run = jax.jit(lambda x: tome.merge(x, 20, heads=4)[0], out_shardings=spread)
@@ -124,6 +129,6 @@ def test_clips_on_a_mesh_are_merged_without_communication():
 
 
 def test_tokens_of_zeros_stay_finite_and_dtype_is_kept():
-  ours, _ = tome.merge(jnp.zeros((1, 16, 8), jnp.bfloat16), 4, heads=2)
+  ours, _ = merge(jnp.zeros((1, 16, 8), jnp.bfloat16), 4, heads=2)
   assert ours.dtype == jnp.bfloat16
   assert np.isfinite(np.asarray(ours, np.float32)).all()

@@ -84,7 +84,6 @@ def test_a_good_conversion_reports_its_figures(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("family", "wrong", "module"), [
-  ("llava-onevision", ("--set", "llm.theta=7"), "llm.layers.0"),
   ("videochat-flash", ("--set", "llm.theta=7"), "llm.layers.0"),
   ("qwen2", ("--set", "llm.eps=0.1"), "llm.layers.0"),
   ("tower", ("--dtype", "bfloat16"), "encoder.layers.0")])
