@@ -151,10 +151,11 @@ def line(entry: Entry, known: dict) -> str:
 
 
 def failures(known: dict) -> Iterator[str]:
-  """What the compiler said of entries that do not compile or fit."""
+  """What the compiler said of entries that do not compile or fit, and notes."""
   for entry in entries():
     found = known.get(entry.key, {})
-    said = found.get("error") or next((r["error"] for r in found.get("rows", ()) if r["error"]), "")
+    rows = (row["error"] for row in found.get("rows", ()) if row["error"])
+    said = found.get("note") or found.get("error") or next(rows, "")
     if said:
       yield f"- {entry.key}: {said}"
 

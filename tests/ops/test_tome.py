@@ -11,7 +11,6 @@ import pytest
 from filax.ops import tome
 from filax.parallel import mesh
 
-
 merge = functools.partial(jax.jit, static_argnames=("target", "heads"))(tome.merge)
 
 

@@ -55,6 +55,24 @@ def test_a_scatter_sends_what_it_does_not_keep():
   assert read(scattered) == {"seq": {"reduce-scatter": BYTES / 4 * 3 / 4}}
 
 
+def test_a_sum_of_which_a_fusion_keeps_a_part_is_a_scatter():
+  """So the compiler for TPUs writes most of them."""
+  text = """
+%all-reduce-scatter.1 (input: bf16[64,8]) -> bf16[16,8] {
+  %input = bf16[64,8]{1,0} parameter(0)
+  %sum = bf16[64,8]{1,0} all-reduce(%input), channel_id=3, replica_groups={{0,1,2,3},{4,5,6,7}}
+  ROOT %part = bf16[16,8]{1,0} dynamic-slice(%sum), dynamic_slice_sizes={16,8}
+}
+
+ENTRY %main (x: bf16[64,8]) -> bf16[16,8] {
+  %x = bf16[64,8]{1,0} parameter(0)
+  ROOT %out = bf16[16,8]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+  found = collectives.totals(collectives.read(text, SIZES))
+  assert found == {"seq": {"reduce-scatter": 64 * 8 * 2 * 3 / 4}}
+
+
 def test_neighbours_and_trades():
   moved = lambda x: lax.ppermute(x, "seq", [(i, (i + 1) % 4) for i in range(4)])
   assert read(looped(moved)) == {"seq": {"collective-permute": LOOPS * BYTES / 4}}
