@@ -42,11 +42,17 @@ def fila_model() -> dict:
     selector=dict(name="uniform", size=3),
     merger=dict(name="weighted"),
     projector=dict(name="mlp", newline="one_token", pool_side=2),
-    llm=dict(name="qwen2", variant="7B", remat="attn"),
+    llm=qwen2("7B"),
     merge_stage="vision",  # vision | projector | pool: where frames of a group are merged.
     dtype="bfloat16",  # Of computation.
     param_dtype="float32",
   )
+
+
+def qwen2(variant: str, **more) -> dict:
+  """A language model, and how it attends: kernel, and strategy over the mesh axis seq."""
+  return dict(
+    name="qwen2", variant=variant, remat="attn", attention="auto", sequence="gather") | more
 
 
 def fila_infer() -> dict:

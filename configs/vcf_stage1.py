@@ -47,8 +47,9 @@ def base(arg: ConfigDict, size: int) -> ConfigDict:
     selector=dict(name="clips", size=4),
     merger=dict(name="tome", tokens=16),
     projector=dict(name="mlp", newline="none", pool_side=1),
-    llm=dict(name="qwen2", variant=MODELS[arg.model], remat="attn", dropout=arg.dropout,
-             dropout_positions="renumber", dropout_queries="released"),
+    llm=common.qwen2(
+      MODELS[arg.model], dropout=arg.dropout, dropout_positions="renumber",
+      dropout_queries="released"),
     merge_stage="vision", encode_chunk=16, dtype="bfloat16", param_dtype="float32")
   c.infer = dict(
     selector=dict(name="clips", size=4),
