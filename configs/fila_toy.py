@@ -27,7 +27,7 @@ def get_config(arg=None):
     raise ValueError(f"configs/fila_toy.py has no stage {arg.stage}. Set stage=1 or stage=2.")
   c = common.base()
   c.model.encoder = dict(name="siglip", variant="toy", remat="none")
-  c.model.llm = dict(name="qwen2", variant="toy", remat="none")
+  c.model.llm = common.qwen2("toy", remat="none")
   c.model.dtype = "float32"
   c.infer.selector.scenes, c.infer.selector.steps = GROUPS, 30
   c.infer.max_new_tokens = 48

@@ -4,7 +4,7 @@
 Compiles the train step of a config for a slice of TPUs that need not be there, and says what it
 would take: memory of a chip by kind, whether it fits and what helps if not, FLOPs, bytes that chips
 send each other, and the time that no step can beat. Needs the extra `tpu` (libtpu), on any Linux
-machine; a 7B takes a minute.
+machine; a step of a 7B takes one to ten minutes to compile.
 
   filax plan --config configs/fila_stage4.py --topology v5e:16x16
   filax plan --config configs/vcf_stage3.py:dropout=uniform0_attention --topology v5p:4x4x4 --json

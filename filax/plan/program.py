@@ -63,8 +63,7 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
       # The compiler writes its text itself: as_text() fails for what v5p and v6e do asynchronously.
       compiled = lowered.compile(
         compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
-      (file,) = pathlib.Path(folder).glob("*.after_codegen.txt")
-      text = file.read_text()
+      text = next(pathlib.Path(folder).glob("*.after_codegen.txt")).read_text()
     except jax.errors.JaxRuntimeError as error:
       said = str(error).splitlines()[0][:400]
       if not (missing := _OOM.search(str(error))):

@@ -14,7 +14,7 @@ ROWS, LENGTH = 4, 16
 
 
 def moved():
-  """axes -> kind -> bytes of the forward and backward pass of the layers."""
+  """(axes -> kind -> bytes of a forward and backward pass, bytes of the layers' parameters)."""
   model, layout = build("llm", dict(name="qwen2", variant="tiny")), mesh.make(SIZES)
   x = jax.ShapeDtypeStruct(
     (ROWS, LENGTH, model.width), jnp.float32,
