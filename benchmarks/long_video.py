@@ -73,7 +73,6 @@ def checkpoint(frames: int, dropout: str):
   from data_pipelines import tokenizers
   from filax import build
   from filax.infer.processor import Processor, adjusted
-  from filax.train.start import parameter_shapes
 
   c = vcf_stage3.get_config("debug").to_dict()
   c["infer"]["sampling"]["frames"] = frames
@@ -84,7 +83,7 @@ def checkpoint(frames: int, dropout: str):
     tokenizer = tokenizers.load(path)
   keys = iter(jax.random.split(jax.random.key(0), 999))
   params = jax.tree.map(
-    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype), parameter_shapes(model))
+    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype), build.parameter_shapes(model))
   model = model.clone(processor=Processor(tokenizer, c["data"], c["infer"]))
   return adjusted(model, yarn=2.0, dropout=dropout), params
 

@@ -2,6 +2,7 @@
 """Builds components from plain dicts. The file system is the registry."""
 
 from collections.abc import Mapping
+import functools
 import importlib
 import pkgutil
 import sys
@@ -76,6 +77,21 @@ def build_video_lm(config: Mapping[str, Any], selector: Mapping[str, Any] | None
   if unknown := sorted(set(config) - known):
     raise ValueError(f"Unknown key config.model.{unknown[0]}. Known: {', '.join(sorted(known))}.")
   return VideoLM(**parts, **config)
+
+
+def parameter_shapes(model) -> dict[str, Any]:
+  """The parameters of a VideoLM as a tree of ShapeDtypeStructs. No device is asked."""
+  import jax
+
+  return jax.tree.map(lambda leaf: leaf, _shapes(model))  # The caller's own dicts.
+
+
+@functools.lru_cache(maxsize=64)  # To trace a model takes a second, and commands ask repeatedly.
+def _shapes(model) -> dict[str, Any]:
+  import jax
+
+  init = lambda batch: model.init(jax.random.key(0), batch)["params"]
+  return jax.eval_shape(init, model.example())
 
 
 def dims_table(config: Mapping[str, Any]):

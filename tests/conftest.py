@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test runs on the CPU with eight pretended devices, checked shapes and full precision."""
 
+import gc
 import os
 import pathlib
 
@@ -22,6 +23,7 @@ from jaxtyping import install_import_hook
 install_import_hook(["filax.ops", "filax.models"], "beartype.beartype")
 jax.config.update("jax_default_matmul_precision", "highest")
 flags.FLAGS.mark_as_parsed()
+gc.set_threshold(100_000, 20, 50)  # Traces hold millions of objects that live as long as a test.
 hypothesis.settings.register_profile(
   "filax", max_examples=25, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("filax")

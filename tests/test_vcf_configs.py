@@ -12,7 +12,7 @@ from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
 from filax import build
 from filax.infer import video
-from filax.train import loop, optim, start
+from filax.train import loop, optim
 
 ARGS = ("", "model=2B", "encoder=internvideo2")
 VISION = {"L-224": 290_479_104, "L-448": 290_479_104}
@@ -30,7 +30,7 @@ def config(stage, arg=""):
 @pytest.mark.parametrize("arg", ARGS)
 def test_sizes_are_those_released(arg):
   c = config(3, arg)
-  shapes = start.parameter_shapes(build.build_video_lm(c.model))
+  shapes = build.parameter_shapes(build.build_video_lm(c.model))
   count = {role: sum(x.size for x in jax.tree.leaves(tree)) for role, tree in shapes.items()}
   assert count["projector"] == CONNECTOR[arg] and "merger" not in count
   if arg != "encoder=internvideo2":
@@ -42,7 +42,7 @@ def test_sizes_are_those_released(arg):
 @pytest.mark.parametrize("stage", RATES)
 def test_rates_batch_and_frames_are_those_released(stage):
   c = config(stage)
-  shapes = start.parameter_shapes(build.build_video_lm(c.model))
+  shapes = build.parameter_shapes(build.build_video_lm(c.model))
   rates = optim.make(c.optim.to_dict(), shapes, 1000).rates
   of = lambda role: {rate for path, rate in rates.items() if path.startswith(role)}
   encoder, connector, llm, batch = RATES[stage]

@@ -69,12 +69,9 @@ def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str
 
   Roles that are missing from `model` are filled by the smallest component there is, and left out.
   """
-  import jax
-
   from filax.convert.item import flat
 
-  whole = build.build_video_lm(SMALL | dict(model))
-  tree = jax.eval_shape(whole.init, jax.random.key(0), whole.example())["params"]
+  tree = build.parameter_shapes(build.build_video_lm(SMALL | dict(model)))
   return {
     path: leaf for path, leaf in sorted(flat(tree).items()) if path.split("/")[0] in roles}
 

@@ -46,7 +46,7 @@ def load(
 
 def restore(path: epath.PathLike, config: Mapping[str, Any], model, mesh=None) -> PyTree:
   """The parameters of `model`, laid out on `mesh`. Raises ValueError if one is missing."""
-  like = jax.eval_shape(model.init, jax.random.key(0), model.example())["params"]
+  like = build.parameter_shapes(model)
   if mesh is not None:
     layout = rules.parameter_shardings(build.dims_table(config), like, mesh)
     like = jax.tree.map(

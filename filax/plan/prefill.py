@@ -21,7 +21,6 @@ import jax
 
 from filax import build, dropout
 from filax.plan.flops import train_costs
-from filax.train import start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Reader:
   """Counts for a VideoLM; nothing is computed but shapes."""
 
   def __init__(self, model):
-    shapes = start.parameter_shapes(model)
+    shapes = build.parameter_shapes(model)
     paths = [jax.tree_util.keystr(p, simple=True, separator="/")
              for p, _ in jax.tree_util.tree_leaves_with_path(shapes)]
     self.model = model

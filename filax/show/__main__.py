@@ -20,7 +20,7 @@ from filax import build, cli, dropout
 from filax.parallel import rules
 from filax.plan.flops import train_costs
 from filax.spec import RowShape, VisualLayout
-from filax.train import command, optim, start
+from filax.train import command, optim
 
 GIB = 2**30
 
@@ -41,7 +41,7 @@ def report(config: ConfigDict) -> Iterator[str]:
   yield "Config"
   yield from (f"  {key} = {value!r}" for key, value in flat(config.to_dict()))
   model = build.build_video_lm(config.model)
-  shapes = start.parameter_shapes(model)
+  shapes = build.parameter_shapes(model)
   optimizer = optim.make(config.optim.to_dict(), shapes, max(config.steps, 1000))
   yield ""
   yield from parameters(traverse_util.flatten_dict(shapes, sep="/"), optimizer, config)

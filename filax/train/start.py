@@ -42,7 +42,7 @@ def prepare(
   mesh = mesh_lib.make(config["mesh"], devices)
   parts = micro_batches(config, mesh)
   model = build.build_video_lm(config["model"])
-  shapes = parameter_shapes(model)
+  shapes = build.parameter_shapes(model)
   layout = rules.parameter_shardings(build.dims_table(config["model"]), shapes, mesh)
   optimizer = optim.make(config["optim"], shapes, steps)
   whole = NamedSharding(mesh, jax.P())
@@ -60,12 +60,6 @@ def train_step(config: Mapping[str, Any], setup: Setup) -> Callable:
   return jax.jit(
     step.make_train_step(loss, setup.optimizer, setup.micro_batches), donate_argnums=0,
     out_shardings=(jax.tree.map(lambda x: x.sharding, setup.like), setup.whole))
-
-
-def parameter_shapes(model) -> PyTree:
-  """The shapes and dtypes of the parameters of a VideoLM; no device is asked."""
-  init = lambda batch: model.init(jax.random.key(0), batch)["params"]
-  return jax.eval_shape(init, model.example())
 
 
 def micro_batches(config: Mapping[str, Any], mesh: Mesh) -> int:

@@ -18,7 +18,7 @@ import pytest
 from data_pipelines.synthesis import toy
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 8
+STEPS = 6
 
 
 def command(folder, workdir, **keys):
@@ -99,8 +99,7 @@ def test_frames_of_a_row_are_loaded_by_both(folder, alone):
   from a checkpoint of one process, which the run before left."""
   workdir = folder / "alone"
   before = {n: loss for n, loss in alone.items() if n > 4}
-  for step in (6, 8):
-    shutil.rmtree(workdir / "checkpoints" / str(step))
+  shutil.rmtree(workdir / "checkpoints" / "6")
   process = launched(
     folder, workdir, **{"mesh.fsdp": 1, "mesh.seq": -1, "keep": 0})
   said, _ = process.communicate(timeout=300)

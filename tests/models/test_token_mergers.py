@@ -28,9 +28,10 @@ def merger(name, **config):
 
 def run(model, x, images=None):
   """(groups, images, params) of a merger with fresh parameters."""
-  params = model.init(jax.random.key(0), x).get("params", {})
-  apply = lambda *args, **kwargs: model.apply({"params": params}, *args, **kwargs)
-  return apply(x), None if images is None else apply(images, method="images"), params
+  params = jax.jit(model.init)(jax.random.key(0), x).get("params", {})
+  apply = jax.jit(
+    lambda x, method=None: model.apply({"params": params}, x, method=method), static_argnums=1)
+  return apply(x), None if images is None else apply(images, "images"), params
 
 
 # 14 x 14 is UMT at 224 pixels, 28 x 28 at 448, 16 x 16 InternVideo2.
@@ -153,8 +154,12 @@ def test_half_precision_and_gradients(name):
     tome=dict(heads=4), resampler=dict(heads=4), uneven=dict(first=(3, 2), rest=(2, 1)))
   model = merger(name, tokens=4, dtype="bfloat16", **options.get(name, {}))
   x = draw(1, 1, 4, 16, 16)
-  params = model.init(jax.random.key(0), x).get("params", {})
-  out = model.apply({"params": params}, x)
+  params = jax.jit(model.init)(jax.random.key(0), x).get("params", {})
+
+  def total(x):
+    out = model.apply({"params": params}, x)
+    return out.astype(jnp.float32).sum(), out
+
+  slope, out = jax.jit(jax.grad(total, has_aux=True))(x)
   assert out.dtype == jnp.bfloat16
-  slope = jax.grad(lambda x: model.apply({"params": params}, x).astype(jnp.float32).sum())(x)
   assert np.isfinite(slope).all() and float(jnp.abs(slope).sum()) > 0

@@ -16,7 +16,7 @@ import pytest
 from data_pipelines.synthesis import toy
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 40
+STEPS = 24
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_killed_runs_give_the_losses_of_one_that_was_not(folder, whole):
   assert [r["step"] for r in records(whole)] == list(range(1, STEPS + 1))
 
   moment = random.SystemRandom()
-  for low, high in ((1, 10), (11, 20)):  # Threads of the loader differ between the runs.
+  for low, high in ((1, 6), (7, 12)):  # Threads of the loader differ between the runs.
     process = start(folder, killed, f"--config.data.threads={low % 4 + 1}")
     reach(process, killed, moment.randint(low, high))
     time.sleep(moment.random() * 0.1)
@@ -95,7 +95,7 @@ def test_killed_runs_give_the_losses_of_one_that_was_not(folder, whole):
     assert process.returncode == -signal.SIGKILL
 
   process = start(folder, killed)
-  reach(process, killed, 25)
+  reach(process, killed, 15)
   process.send_signal(signal.SIGTERM)  # The polite way saves and ends well.
   said = finish(process)
   assert "Resuming at step" in said and "SIGTERM: saving" in said and "Stopped at step" in said
