@@ -57,4 +57,4 @@ def _stage2(c, corpus: str):
   c.data.sampling.frames = GROUPS * SIZE
   c.data.rows = ((GROUPS * SIZE, 0, 108, 1),)
   c.optim.rates = (("^encoder/", 0.0), *c.optim.rates)
-  c.batch, c.steps = 8, 3000
+  c.batch, c.steps = 8, 2000

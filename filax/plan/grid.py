@@ -53,28 +53,39 @@ class Entry:
     return f"{self.name} {self.topology}"
 
 
-def entries() -> Iterator[Entry]:
-  """All of the grid: the stages, one of them with other memory, the longest contexts."""
-  for slice_ in SLICES:
-    for stage in STAGES:
-      yield Entry(stage, f"configs/{stage}.py", slice_)
-  for change in ("mesh.seq=2", "mesh.seq=8", "model.llm.remat=nothing", "model.llm.remat=attn_mlp"):
-    yield Entry(
-      f"fila_stage4, {change}", "configs/fila_stage4.py", SLICES[0], (f"--config.{change}",))
+def sections() -> dict[str, list[Entry]]:
+  """All of the grid: headline -> entries."""
+  stages = [Entry(stage, f"configs/{stage}.py", at) for at in SLICES for stage in STAGES]
+  four = Entry("fila_stage4", "configs/fila_stage4.py", SLICES[0])
+  other = lambda change: dataclasses.replace(
+    four, name=f"fila_stage4, {change}", changes=(f"--config.{change}",))
   flash = "configs/vcf_stage3.py"
   one_row = ("--config.mesh.fsdp=-1", "--config.optim.accumulate=0")
-  yield Entry(
-    "512 frames x 196 tokens", flash, "v5p:4x4x4",
-    ("--config.mesh.seq=8", "--config.batch=8", "--config.model.merger.tokens=196",
-     "--config.data.rows=((512,0,102400,1),)", *one_row))
-  yield Entry(
-    "10,000 frames x 16 tokens", flash, "v5p:4x4x4",
-    ("--config.mesh.seq=16", "--config.batch=4", "--config.data.rows=((10240,0,172032,1),)",
-     *one_row))
-  yield Entry(
-    "2M tokens, ring", flash, "v5p:8x8x8",
-    ("--config.mesh.seq=512", "--config.batch=1", "--config.model.llm.sequence=ring",
-     "--config.model.llm.attention=blockwise", "--config.data.rows=((0,1,2097152,1),)", *one_row))
+  return {
+    "Stages": stages,
+    "Memory against seq and remat (fila_stage4 has seq=4, remat=attn)": [
+      four, *map(other, (
+        "mesh.seq=2", "mesh.seq=8", "model.llm.remat=nothing", "model.llm.remat=attn_mlp",
+        "model.llm.remat=offload"))],
+    "Long contexts": [
+      Entry(
+        "512 frames x 196 tokens", flash, "v5p:4x4x4",
+        ("--config.mesh.seq=8", "--config.batch=8", "--config.model.merger.tokens=196",
+         "--config.data.rows=((512,0,102400,1),)", *one_row)),
+      Entry(
+        "10,000 frames x 16 tokens", flash, "v5p:4x4x4",
+        ("--config.mesh.seq=16", "--config.batch=4", "--config.data.rows=((10240,0,172032,1),)",
+         *one_row)),
+      Entry(
+        "2M tokens, ring", flash, "v5p:8x8x8",
+        ("--config.mesh.seq=512", "--config.batch=1", "--config.model.llm.sequence=ring",
+         "--config.model.llm.attention=blockwise", "--config.data.rows=((0,1,2097152,1),)",
+         *one_row))]}
+
+
+def entries() -> list[Entry]:
+  """Every entry once."""
+  return list({e.key: e for found in sections().values() for e in found}.values())
 
 
 def main(argv: Sequence[str]) -> int:
@@ -122,12 +133,9 @@ def page(known: dict) -> Iterator[str]:
   yield ""
   yield INTRODUCTION.format(versions)
   yield ""
-  yield HEAD
-  yield "|---|---|---|---|---|---|---|---|---|---|---|"
-  for entry in entries():
-    if entry.key in known:
-      yield line(entry, known)
-  yield ""
+  for headline, found in sections().items():
+    if rows := [line(entry, known) for entry in found if entry.key in known]:
+      yield from (f"## {headline}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|", *rows, "")
   yield from failures(known)
 
 

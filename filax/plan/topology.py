@@ -64,7 +64,8 @@ class Topology:
         "Compiling for a TPU needs libtpu. Install it with: pip install 'filax[tpu]'.")
     os.environ |= {  # Read when libtpu starts: there is no cloud here, and maybe another compiler.
       "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-      "TPU_WORKER_HOSTNAMES": "localhost", "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"}
+      "TPU_WORKER_HOSTNAMES": "localhost", "TPU_HOST_BOUNDS": "1,1,1",
+      "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"}
     from jax.experimental import topologies
 
     shape = "x".join(map(str, self.shape))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """--verify runs both sides, reports figures, and names the first module that differs.
 
-Through the command each side is a process of its own; other cases run both sides in this one.
+Through the command each side is a process of its own: of a good conversion and of one that is
+refused. Other cases run both sides in this one.
 """
 
 import importlib
@@ -87,14 +88,16 @@ def test_a_good_conversion_reports_its_figures(tmp_path, capsys):
   ("videochat-flash", ("--set", "llm.theta=7"), "llm.layers.0"),
   ("qwen2", ("--set", "llm.eps=0.1"), "llm.layers.0"),
   ("tower", ("--dtype", "bfloat16"), "encoder.layers.0")])
-def test_a_model_that_differs_is_refused(family, wrong, module, tmp_path, capsys):
+def test_a_model_that_differs_is_refused(family, wrong, module, tmp_path, capsys, monkeypatch):
+  if family != "videochat-flash":
+    monkeypatch.setattr(verify, "process", here)
   source, needed = written(family, tmp_path)
   before = {path.name for path in tmp_path.iterdir()}
   capsys.readouterr()
   assert command.main(["convert", "from", "--source", str(source), "--out", str(tmp_path / "run"),
                        *needed, *wrong, "--verify"]) == 2
-  said = capsys.readouterr().err
-  assert "so nothing was written" in said and said.count("\n") == 1
+  *_, said = capsys.readouterr().err.splitlines()  # One line, whatever libraries wrote before.
+  assert "so nothing was written" in said
   assert f"first diverging module (1): {module} (" in said
   assert {path.name for path in tmp_path.iterdir()} == before
 
@@ -120,7 +123,8 @@ def test_the_first_diverging_module_is_named(tmp_path):
     assert said.startswith(f"{name} (")
 
 
-def test_an_export_that_differs_leaves_nothing(tmp_path, capsys):
+def test_an_export_that_differs_leaves_nothing(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(verify, "process", here)
   run = small_checkpoint.write(tmp_path / "run")
   assert command.main(["convert", "to", "--checkpoint", run, "--format", "qwen2", "--out",
                        str(tmp_path / "out"), "--verify", "--tolerance", "1e-12"]) == 2
