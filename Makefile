@@ -22,7 +22,7 @@ demo: $(VENV)/.ready
 	JAX_PLATFORMS=cpu $(KEEP_MEMORY) $(BIN)/filax demo --workdir $(DEMO)
 
 test: $(VENV)/.ready-test
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # What filax convert writes, in transformers 4.57 and in the installed version: same keys, same logits.
 test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready

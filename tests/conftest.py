@@ -27,3 +27,12 @@ gc.set_threshold(100_000, 20, 50)  # Traces hold millions of objects that live a
 hypothesis.settings.register_profile(
   "filax", max_examples=25, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("filax")
+
+LONG = (  # Files that take minutes.
+  "test_two_processes", "test_any_mesh", "test_resume", "test_readme", "test_configs",
+  "test_convert_fila", "test_convert_verify", "test_convert_llava", "test_moves")
+
+
+def pytest_collection_modifyitems(items):
+  """Long files come first, so that no worker ends alone with one of them."""
+  items.sort(key=lambda item: item.path.stem not in LONG)

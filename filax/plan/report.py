@@ -58,7 +58,8 @@ def _row(config, setup: start.Setup, slice_: topology.Topology, row: RowShape) -
   return dict(
     frames=row.frames, images=row.images, positions=row.length, room=list(row.room),
     fits=fits, lacks_bytes=0.0 if fits else total - slice_.chip.hbm,
-    helps=[] if fits else helps(made.memory, config, setup), error=made.error,
+    helps=spare(made.memory, slice_.chip.hbm, setup) if fits
+    else helps(made.memory, config, setup), error=made.error,
     memory=dataclasses.asdict(made.memory) | dict(total=total),
     flops=dataclasses.asdict(one) | dict(model=one.model, hardware=one.hardware),
     visual=visual(setup.model, row), collectives=travels, compute_seconds=compute,
@@ -99,6 +100,18 @@ def helps(memory: program.Memory, config, setup: start.Setup) -> list[str]:
   if config["model"]["llm"].get("remat") not in ("nothing",):
     out.append("config.model.llm.remat=nothing: keep only what enters a layer")
   return out
+
+
+def spare(memory: program.Memory, usable: float, setup: start.Setup) -> list[str]:
+  """The knob that uses what a program leaves free: fewer, larger parts of a step."""
+  parts = setup.micro_batches
+  fixed = memory.total - memory.temporary
+  for fewer in range(1, parts):
+    if parts % fewer == 0 and fixed + memory.temporary * parts / fewer < 0.9 * usable:
+      return [
+        f"config.optim.accumulate={fewer}: {parts // fewer} times as many rows at once should fit, "
+        f"and weights are gathered in {fewer} instead of {parts} parts of a step"]
+  return []
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
