@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over blocks of keys with a running softmax (arXiv:2112.05682, arXiv:2205.14135).
 
-Plain XLA, for any backend and any layout: masks come from (segment, place) alone. The log-sum-exp
-it returns may be differentiated, so partial results can be merged (ring attention).
+Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Keys may come in
+parts: `with_lse` and `merge` go forward, `gradients` backward (ring attention).
 """
 
 from functools import partial
@@ -30,18 +30,7 @@ def blockwise(
   block: int = 512,
 ) -> Float[Array, "B L H d"]:
   """`attention.dense` in O(L · block) memory, forward and backward."""
-  return with_lse(q, k, v, q_at, kv_at, block)[0].astype(q.dtype)
-
-
-def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 512):
-  """(output f32 [B L H d], log-sum-exp f32 [B L H]); of a query without keys: (0, MASKED)."""
-  block = min(block, k.shape[1])
-  pad = -k.shape[1] % block
-  if pad:
-    fill = lambda x, value=0: jnp.pad(
-      x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2)), constant_values=value)
-    k, v, kv_at = fill(k), fill(v), (fill(kv_at[0], _NOWHERE), fill(kv_at[1]))
-  return _attend(q, k, v, q_at, kv_at, block)
+  return _attend(q, k, v, q_at, kv_at, block).astype(q.dtype)
 
 
 def merge(a, b):
@@ -54,12 +43,92 @@ def merge(a, b):
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _attend(q, k, v, q_at, kv_at, block):
-  return _forward(q, k, v, q_at, kv_at, block)[0]
+  return with_lse(q, k, v, q_at, kv_at, block)[0]
 
 
-def _blocks(x, block):
-  """[B S ...] -> [S/block B block ...]."""
-  return jnp.moveaxis(x.reshape(x.shape[0], -1, block, *x.shape[2:]), 1, 0)
+def _forward(q, k, v, q_at, kv_at, block):
+  out, lse = (checkpoint_name(x, SAVED) for x in with_lse(q, k, v, q_at, kv_at, block))
+  return out, (q, k, v, q_at, kv_at, out, lse)
+
+
+def _backward(block, saved, d_out):
+  *given, out, lse = saved
+  slopes = gradients(*given, lse, (d_out * out).sum(-1), d_out, block)
+  return *(d.astype(x.dtype) for d, x in zip(slopes, given[:3], strict=True)), None, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 512):
+  """(output f32 [B L H d], log-sum-exp f32 [B L H]); of a query without keys: (0, MASKED)."""
+  q, q_at, kv_at = _together(q, q_at, kv_at)
+  grouped, parts = _grouped(q, k.shape[2]), _parts(k, v, kv_at, block)
+
+  def step(carry, part):
+    top, total, out = carry
+    k, v, segment, place = part
+    s, keep = _scores(grouped, k, q_at, segment, place)
+    new = jnp.maximum(top, s.max(-1))
+    old = jnp.exp(top - new)
+    p = jnp.where(keep, jnp.exp(s - new[..., None]), 0.0)
+    add = jnp.einsum("BKGLb,BbKd->BKGLd", p.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (new, total * old + p.sum(-1), out * old[..., None] + add), None
+
+  zeros = _varying(jnp.zeros_like(grouped, jnp.float32), q, k)
+  (top, total, out), _ = lax.scan(step, (zeros[..., 0] + MASKED, zeros[..., 0], zeros), parts)
+  seen = total > 0
+  total = jnp.where(seen, total, 1.0)
+  out = jnp.where(seen[..., None], out / total[..., None], 0.0)
+  lse = jnp.where(seen, top + jnp.log(total), MASKED)
+  return _ungrouped(out), _ungrouped(lse[..., None])[..., 0]
+
+
+def gradients(q, k, v, q_at: At, kv_at: KeysAt, lse, delta, d_out, block: int = 512):
+  """(d_q, d_k, d_v) in float32, of these keys' part in attention over more of them.
+
+  `lse` f32 [B L H] is over all keys, `delta` f32 [B L H] the sum of d_out · output over d.
+  """
+  q, q_at, kv_at = _together(q, q_at, kv_at)
+  kv_heads, scale, keys = k.shape[2], q.shape[-1] ** -0.5, k.shape[1]
+  grouped = _grouped(q, kv_heads)
+  lse, delta = (_grouped(x[..., None], kv_heads) for x in (lse, delta))
+  d_out = _grouped(d_out.astype(q.dtype), kv_heads)
+  product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+  def step(d_q, part):
+    k, v, segment, place = part
+    s, keep = _scores(grouped, k, q_at, segment, place)
+    p = jnp.where(keep, jnp.exp(s - lse), 0.0)
+    d_v = product("BKGLb,BKGLd->BbKd", p.astype(d_out.dtype), d_out)
+    d_s = p * (product("BKGLd,BbKd->BKGLb", d_out, v) - delta) * scale
+    d_s = d_s.astype(q.dtype)
+    d_k = product("BKGLb,BKGLd->BbKd", d_s, grouped)
+    return d_q + product("BKGLb,BbKd->BKGLd", d_s, k), (d_k, d_v)
+
+  start = _varying(jnp.zeros_like(grouped, jnp.float32), q, k)
+  d_q, (d_k, d_v) = lax.scan(step, start, _parts(k, v, kv_at, block))
+  joined = lambda x: jnp.moveaxis(x, 0, 1).reshape(k.shape[0], -1, *k.shape[2:])[:, :keys]
+  return _ungrouped(d_q), joined(d_k), joined(d_v)
+
+
+def _together(q, q_at: At, kv_at: KeysAt):
+  """Ties places to queries: masks, which do not depend on the layer, would else be taken out of a
+  loop over layers and kept for all blocks at once, L x S of them."""
+  return lax.optimization_barrier((q, q_at, kv_at))
+
+
+def _parts(k, v, kv_at: KeysAt, block: int):
+  """(k, v, segment, place) in blocks [S/block B block ...]; the last one is filled up."""
+  block = min(block, k.shape[1])
+  pad = -k.shape[1] % block
+
+  def split(x, value=0):
+    if pad:
+      x = jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2)), constant_values=value)
+    return jnp.moveaxis(x.reshape(x.shape[0], -1, block, *x.shape[2:]), 1, 0)
+
+  return split(k), split(v), split(kv_at[0], _NOWHERE), split(kv_at[1])
 
 
 def _grouped(q, kv_heads):
@@ -81,69 +150,11 @@ def _scores(q, k, q_at, segment, place):
   return jnp.where(keep, s * q.shape[-1] ** -0.5, MASKED), keep
 
 
-def _forward(q, k, v, q_at, kv_at, block):
-  grouped = _grouped(q, k.shape[2])
-
-  def step(carry, part):
-    top, total, out = carry
-    k, v, segment, place = part
-    s, keep = _scores(grouped, k, q_at, segment, place)
-    new = jnp.maximum(top, s.max(-1))
-    old = jnp.exp(top - new)
-    p = jnp.where(keep, jnp.exp(s - new[..., None]), 0.0)
-    add = jnp.einsum("BKGLb,BbKd->BKGLd", p.astype(v.dtype), v, preferred_element_type=jnp.float32)
-    return (new, total * old + p.sum(-1), out * old[..., None] + add), None
-
-  zeros = jnp.zeros_like(grouped, jnp.float32)
-  start = (zeros[..., 0] + MASKED, zeros[..., 0], zeros)
-  # Inside shard_map the carry must vary over every axis that the keys vary over.
-  missing = tuple(_varies(k) - _varies(q))
-  if missing:
-    start = jax.tree.map(lambda x: lax.pcast(x, missing, to="varying"), start)
-  parts = tuple(_blocks(x, block) for x in (k, v, *kv_at))
-  (top, total, out), _ = lax.scan(step, start, parts)
-  seen = total > 0
-  total = jnp.where(seen, total, 1.0)
-  out = jnp.where(seen[..., None], out / total[..., None], 0.0)
-  lse = jnp.where(seen, top + jnp.log(total), MASKED)
-  result = _ungrouped(out), _ungrouped(lse[..., None])[..., 0]
-  result = tuple(checkpoint_name(x, SAVED) for x in result)
-  return result, (q, k, v, q_at, kv_at, *result)
+def _varying(x, q, k):
+  """Inside shard_map a carry must vary over every axis that queries or keys vary over."""
+  missing = tuple((_axes(q) | _axes(k)) - _axes(x))
+  return lax.pcast(x, missing, to="varying") if missing else x
 
 
-def _backward(block, saved, cotangents):
-  q, k, v, q_at, kv_at, out, lse = saved
-  d_out, d_lse = cotangents
-  kv_heads, scale = k.shape[2], q.shape[-1] ** -0.5
-  grouped = _grouped(q, kv_heads)
-  lse = _grouped(lse[..., None], kv_heads)
-  delta = _grouped((d_out * out).sum(-1, keepdims=True) - d_lse[..., None], kv_heads)
-  d_out = _grouped(d_out.astype(q.dtype), kv_heads)
-
-  def step(d_q, part):
-    k, v, segment, place = part
-    s, keep = _scores(grouped, k, q_at, segment, place)
-    p = jnp.where(keep, jnp.exp(s - lse), 0.0)
-    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
-    d_v = product("BKGLb,BKGLd->BbKd", p.astype(d_out.dtype), d_out)
-    d_s = p * (product("BKGLd,BbKd->BKGLb", d_out, v) - delta) * scale
-    d_s = d_s.astype(q.dtype)
-    d_k = product("BKGLb,BKGLd->BbKd", d_s, grouped)
-    return d_q + product("BKGLb,BbKd->BKGLd", d_s, k), (d_k, d_v)
-
-  start = jnp.zeros_like(grouped, jnp.float32)
-  missing = tuple(_varies(k) - _varies(q))
-  if missing:
-    start = lax.pcast(start, missing, to="varying")
-  d_q, (d_k, d_v) = lax.scan(step, start, tuple(_blocks(x, block) for x in (k, v, *kv_at)))
-  joined = lambda x: jnp.moveaxis(x, 0, 1).reshape(k.shape)
-  return (
-    _ungrouped(d_q).astype(q.dtype), joined(d_k).astype(k.dtype), joined(d_v).astype(v.dtype),
-    None, None)
-
-
-def _varies(x) -> frozenset:
+def _axes(x) -> frozenset:
   return getattr(jax.typeof(x), "vma", frozenset())
-
-
-_attend.defvjp(_forward, _backward)

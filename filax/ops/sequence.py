@@ -19,16 +19,11 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.ops import attention, blockwise, splash
+from filax.ops import attention, splash
+from filax.ops import ring as ring_lib
 from filax.parallel.rules import ACTIVATION_AXES
 
 AXIS = "seq"
-WITH_LSE = {  # Kernels whose partial results can be merged.
-  "auto": blockwise.with_lse,
-  "blockwise": blockwise.with_lse,
-  "dense": attention.dense_with_lse,
-}
-
 
 def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
   """The attention of a config: an `attend(q, k, v, q_at, kv_at)` for the mesh in use.
@@ -59,10 +54,11 @@ def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
   """Kernels that are not splash."""
   if mesh.empty or mesh.shape[AXIS] == 1:
     return attention.kind(kernel)
-  if "ring" in strategy and kernel not in WITH_LSE:
+  if "ring" in strategy and kernel not in ring_lib.WITH_LSE:
     raise ValueError(
       f"config.model.llm.sequence={strategy!r} needs a kernel that returns its log-sum-exp. Set "
-      f"config.model.llm.attention to one of {', '.join(WITH_LSE)}, or sequence to gather.")
+      f"config.model.llm.attention to one of {', '.join(ring_lib.WITH_LSE)}, or sequence to "
+      f"gather.")
   if strategy == "ulysses":
     ulysses = mesh.shape[AXIS]
   return partial(_spread, partial(STRATEGIES[strategy], kernel=kernel, degree=ulysses))
@@ -83,21 +79,9 @@ def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
   return attention.kind(kernel)(q, whole(k), whole(v), q_at, jax.tree.map(whole, kv_at))
 
 
-def ring(q, k, v, q_at, kv_at, *, kernel: str, degree: int, stride: int = 1):
-  """n - 1 steps; each computes with the keys of one more device, `stride` places away."""
-  size = lax.axis_size(AXIS)
-  steps = size // stride
-  perm = [(i, (i + stride) % size) for i in range(size)]
-  partial_attend = WITH_LSE[kernel]
-
-  def step(carry, _):
-    done, kv = carry
-    kv = jax.tree.map(lambda x: lax.ppermute(x, AXIS, perm), kv)
-    return (blockwise.merge(done, partial_attend(q, *kv[:2], q_at, kv[2])), kv), None
-
-  first = partial_attend(q, k, v, q_at, kv_at)
-  (done, _), _ = lax.scan(jax.checkpoint(step), (first, (k, v, kv_at)), None, length=steps - 1)
-  return done[0].astype(q.dtype)
+def ring(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
+  """Local queries, all keys one device after the other."""
+  return ring_lib.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel)
 
 
 def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
@@ -117,7 +101,7 @@ def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
   if groups is None:
     out = attention.kind(kernel)(q, k, v, q_at, kv_at)
   else:
-    out = ring(q, k, v, q_at, kv_at, kernel=kernel, degree=0, stride=degree)
+    out = ring_lib.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel, stride=degree)
   return trade(out, split_axis=1, concat_axis=2)
 
 

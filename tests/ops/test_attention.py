@@ -61,6 +61,20 @@ def test_blockwise_and_its_gradient_equal_dense(block):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-6, rtol=1e-5), have, want)
 
 
+def test_a_loop_over_layers_keeps_the_masks_of_one_block():
+  """All of them would be 64 MiB a use here: places are the same in every layer."""
+  x = jax.ShapeDtypeStruct((1, 4096, 4, 8), jnp.float32)
+  at = (jax.ShapeDtypeStruct((1, 4096), jnp.int32),) * 2
+
+  def loss(x, at):
+    layer = lambda x, _: (x + blockwise(x, x[:, :, :1], x[:, :, :1], at, at, block=64), None)
+    return jax.lax.scan(layer, x, None, length=3)[0].sum()
+
+  compiled = jax.jit(jax.grad(loss)).lower(x, at).compile()
+  used = compiled.memory_analysis().temp_size_in_bytes
+  assert used < 32 * 2**20, used
+
+
 def test_keys_after_the_query_never_matter():
   """What a cache holds beyond its length has later places, whatever it contains."""
   q, k, v, q_at, kv_at = case(length=1, keys=9)

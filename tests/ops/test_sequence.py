@@ -47,6 +47,24 @@ def test_equals_one_device(arrays, kernel, strategy, order):
     np.testing.assert_allclose(a[:, index], b, rtol=0, atol=1e-5)
 
 
+def test_a_ring_keeps_one_result_a_layer():
+  """Not one a step of the ring, which would be 14 MiB here."""
+  layout = mesh.make(dict(data=1, fsdp=1, seq=8, tensor=1))
+  spread = jax.NamedSharding(layout, jax.P(None, "seq"))
+  x = jax.ShapeDtypeStruct((1, 4096, 1, 128), jnp.float32, sharding=spread)
+  at = (jax.ShapeDtypeStruct((1, 4096), jnp.int32, sharding=spread),) * 2
+
+  def loss(x, at):
+    attend = sequence.attend("blockwise", "ring")
+    layer = lambda x, _: (x + attend(x, x, x, at, at), None)
+    return jax.lax.scan(layer, x, None, length=8)[0].sum()
+
+  with jax.set_mesh(layout):
+    compiled = jax.jit(jax.grad(loss)).lower(x, at).compile()
+  used = compiled.memory_analysis().temp_size_in_bytes
+  assert used < 16 * 2**20, used
+
+
 @pytest.mark.parametrize("strategy", ["gather", "ulysses_ring"])
 def test_heads_over_tensor(arrays, strategy):
   expected = run(attention.dense, *arrays)
