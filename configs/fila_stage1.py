@@ -22,6 +22,7 @@ def get_config(arg=None):
   c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
   c.batch = 32
   common.spread(c, seq=8)
+  c.optim.accumulate = 1  # Rows are short: all at once fit, and frozen weights are gathered once.
   if arg.packed:  # About 8 samples a row.
     c.data.packing, c.data.rows, c.batch = True, ((0, 8, 6656, 16),), 4
   return common.shrink(c) if arg.debug else c

@@ -10,6 +10,7 @@ from functools import partial
 import jax
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
 
 from filax.ops import attention, blockwise
 
@@ -20,9 +21,19 @@ WITH_LSE = {  # Kernels whose partial results can be merged.
 }
 
 
-def ring(q, k, v, q_at, kv_at, *, axis: str, kernel: str, stride: int = 1):
-  """Local queries, the keys of every device that is a multiple of `stride` places away along the
-  mesh axis `axis`. Runs inside shard_map."""
+def ring(
+  q: Float[Array, "B L H d"],
+  k: Float[Array, "B S K d"],
+  v: Float[Array, "B S K d"],
+  q_at: blockwise.At,
+  kv_at: blockwise.KeysAt,
+  *,
+  axis: str,
+  kernel: str,
+  stride: int = 1,
+) -> Float[Array, "B L H d"]:
+  """Inside shard_map: local queries, the keys of every device that is a multiple of `stride` places
+  away along the mesh axis `axis`. `kernel` is a name in WITH_LSE; partial results are float32."""
   return _ring(q, k, v, q_at, kv_at, axis, kernel, stride).astype(q.dtype)
 
 

@@ -25,6 +25,7 @@ from filax.parallel.rules import ACTIVATION_AXES
 
 AXIS = "seq"
 
+
 def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
   """The attention of a config: an `attend(q, k, v, q_at, kv_at)` for the mesh in use.
 

@@ -132,11 +132,11 @@ def page(known: dict) -> Iterator[str]:
   yield "# What a train step takes of a TPU slice"
   yield ""
   yield INTRODUCTION.format(versions)
-  yield ""
   for headline, found in sections().items():
     if rows := [line(entry, known) for entry in found if entry.key in known]:
-      yield from (f"## {headline}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|", *rows, "")
-  yield from failures(known)
+      yield from ("", f"## {headline}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|", *rows)
+  if said := list(failures(known)):
+    yield from ("", *said)
 
 
 def line(entry: Entry, known: dict) -> str:
@@ -159,11 +159,11 @@ def line(entry: Entry, known: dict) -> str:
 
 
 def failures(known: dict) -> Iterator[str]:
-  """What the compiler said of entries that do not compile or fit, and notes."""
+  """What the compiler said of entries that do not compile or fit."""
   for entry in entries():
     found = known.get(entry.key, {})
     rows = (row["error"] for row in found.get("rows", ()) if row["error"])
-    said = found.get("note") or found.get("error") or next(rows, "")
+    said = found.get("error") or next(rows, "")
     if said:
       yield f"- {entry.key}: {said}"
 

@@ -11,6 +11,7 @@ import pytest
 
 from filax.build import build
 from filax.models.llms import qwen2
+from filax.parallel import mesh
 from filax.parallel.rules import leaf_path, parameter_spec
 
 PUBLISHED = {  # Parameters of the released models, and how many rows their tables have.
@@ -96,6 +97,28 @@ def test_remat_changes_no_gradient(tiny, remat):
   want = jax.jit(jax.value_and_grad(loss(model)))(variables)
   have = jax.jit(jax.value_and_grad(loss(model.clone(remat=remat))))(variables)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5), have, want)
+
+
+@pytest.mark.parametrize("strategy", ["gather", "ring", "ulysses_ring"])
+def test_layers_over_seq_have_the_gradient_of_one_device(tiny, strategy):
+  """Blockwise kernels under recomputation, in a loop over layers, on packed rows."""
+  model, variables, *_ = tiny
+  x = jax.random.normal(jax.random.key(2), (2, 32, model.width))
+  segments = jnp.asarray(np.stack([np.repeat([1, 2, 0], [9, 19, 4]), np.repeat([1, 2], [25, 7])]))
+  positions = jnp.broadcast_to(jnp.arange(32), (2, 32))
+
+  def run(model):
+    loss = lambda v, x: (jnp.square(model.apply(v, x, positions, segments)[0])
+                         * (segments > 0)[..., None]).mean()
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(variables, x)
+
+  want = run(model.clone(attention="dense"))
+  spread = model.clone(attention="blockwise", sequence=strategy, ulysses=2, remat="attn")
+  with jax.set_mesh(mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))):
+    have = run(spread)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max(), rtol=1e-5),
+    have, want)
 
 
 def test_an_unknown_remat_names_its_choices(tiny):
