@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipelines import array_records
-from data_pipelines.media import MediaError
+from data_pipelines.media.open import MediaError
 from data_pipelines.proxies import Proxy, content
 from data_pipelines.sources import llava
 from data_pipelines.sources.manifests import Bad, RecordError, Report, records

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import video
-from data_pipelines.index import MediaIndex, media_of, timeline_duration
-from data_pipelines.media import LIMITS, Limits
-from data_pipelines.probe import Probe
+from data_pipelines.media import frames as video
+from data_pipelines.media.index import MediaIndex, media_of, timeline_duration
+from data_pipelines.media.open import LIMITS, Limits
+from data_pipelines.media.probe import Probe
 from data_pipelines.records import Sample, Scene
 from data_pipelines.sources import llava
 from data_pipelines.sources.manifests import Bad, Report

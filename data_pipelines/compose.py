@@ -9,7 +9,7 @@ import numpy as np
 from data_pipelines import chat, images, patterns, sampling
 from data_pipelines.chat import Encoded, Visual
 from data_pipelines.images import Views
-from data_pipelines.probe import Probe
+from data_pipelines.media.probe import Probe
 from data_pipelines.records import Sample, Timeline
 from data_pipelines.tokenizers import Tokenizer
 from filax import dropout

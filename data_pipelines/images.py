@@ -19,7 +19,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from data_pipelines.media import GREY
+from data_pipelines.media.open import GREY
 
 MODES = ("squash", "pad", "anyres", "anyres_nopad")
 MEAN = (123, 116, 103)  # Of ImageNet, truncated.

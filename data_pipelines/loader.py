@@ -17,12 +17,13 @@ import weakref
 
 import numpy as np
 
-from data_pipelines import corpus, planning, tokenizers, video
+from data_pipelines import corpus, planning, tokenizers
 from data_pipelines.compose import Composer
-from data_pipelines.frame_cache import FrameCache
-from data_pipelines.index import MediaIndex, media_of
 from data_pipelines.materialise import Materialise
-from data_pipelines.media import Limits
+from data_pipelines.media import frames as video
+from data_pipelines.media.cache import FrameCache
+from data_pipelines.media.index import MediaIndex, media_of
+from data_pipelines.media.open import Limits
 from data_pipelines.planning import Planner, PlanRow
 from filax import dropout
 from filax.spec import VisualLayout

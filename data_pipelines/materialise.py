@@ -9,10 +9,11 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines import images, patterns, video
+from data_pipelines import images, patterns
 from data_pipelines.chat import Encoded
 from data_pipelines.compose import Composer, Shown
-from data_pipelines.media import GREY, LIMITS, Limits
+from data_pipelines.media import frames as video
+from data_pipelines.media.open import GREY, LIMITS, Limits
 from data_pipelines.planning import PlanRow
 from data_pipelines.records import Sample, Timeline
 from filax.spec import RowShape

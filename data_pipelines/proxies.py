@@ -12,10 +12,10 @@ import av
 import numpy as np
 from PIL import Image
 
-from data_pipelines import media as media_lib
-from data_pipelines.decode import Decoder, picture, shown_size
-from data_pipelines.media import Media, MediaError
-from data_pipelines.probe import probe
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.decoder import Decoder, picture, shown_size
+from data_pipelines.media.open import Media, MediaError
+from data_pipelines.media.probe import probe
 
 
 @dataclasses.dataclass(frozen=True)

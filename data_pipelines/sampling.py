@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from data_pipelines import sampling_dynamic as dynamic
-from data_pipelines.probe import Probe, scene_length, timeline_duration
+from data_pipelines.media.probe import Probe, scene_length, timeline_duration
 from data_pipelines.records import Timeline
 
 PHASES = ("ends", "middle", "random", "released")

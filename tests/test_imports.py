@@ -12,22 +12,24 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ("absl", "av", "grain", "ml_collections", "orbax", "tensorflow", "tensorflow_datasets")
 TORCH = ("torch", "transformers")
-BASE = ("filax.spec", "filax.dropout")
+BASE = ("filax.spec", "filax.dropout", "filax.files")
 MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models", "filax.build")
 
 # Folder or file -> what of ours it may import beside itself. The first match wins.
 MAY = {
   "filax/spec.py": (),
   "filax/dropout.py": ("filax.spec",),
+  "filax/files.py": (),
   "filax/cli.py": (),
   "filax/parallel": BASE,
   "filax/ops": (*BASE, "filax.parallel"),
   "filax/models": MODEL,
   "filax/build.py": MODEL,
-  "filax/train": MODEL,
+  "filax/checkpoint": MODEL,
+  "filax/train": (*MODEL, "filax.checkpoint"),
   # Conversion reads and writes checkpoints; a model that is asked comes from one.
-  "filax/convert": (*MODEL, "filax.train.checkpoint"),
-  "filax/infer": (*MODEL, "filax.train", "filax.convert", "filax.cli", "data_pipelines"),
+  "filax/convert": (*MODEL, "filax.checkpoint", "filax.train.checkpoint"),
+  "filax/infer": (*MODEL, "filax.checkpoint", "filax.train", "filax.convert", "filax.cli", "data_pipelines"),
   "filax/evals": ("filax", "data_pipelines"),
   "filax/plan": ("filax", "data_pipelines"),
   "filax/demo": ("filax", "data_pipelines", "configs"),
@@ -39,6 +41,7 @@ MAY = {
 MAY_NOT = {
   "filax/spec.py": ("jax", "flax", *HEAVY, *TORCH),
   "filax/dropout.py": ("jax", "flax", *HEAVY, *TORCH),
+  "filax/files.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/parallel": (*HEAVY, *TORCH),
   "filax/ops": ("flax.linen", *HEAVY, *TORCH),
   "filax/models": (*HEAVY, *TORCH),

@@ -29,7 +29,7 @@ import av
 from av.video.reformatter import VideoReformatter
 import numpy as np
 
-from data_pipelines.media import GREY
+from data_pipelines.media.open import GREY
 from data_pipelines.records import IMAGE
 
 COLOURS = dict(

@@ -15,7 +15,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import images, media, sampling
+from data_pipelines import images, sampling
+from data_pipelines.media import open as media
 from data_pipelines.records import Timeline
 from data_pipelines.sources.manifests import Report
 from filax.evals import benchmark as benchmark_lib

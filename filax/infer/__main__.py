@@ -93,7 +93,7 @@ def _parser(verb: str, text: str) -> argparse.ArgumentParser:
 
 def _load(args):
   """The model and its parameters; a video that cannot be read is reported before they load."""
-  from data_pipelines.probe import probe
+  from data_pipelines.media.probe import probe
   from filax.infer.load import load
   from filax.infer.processor import with_selector
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from data_pipelines import chat, patterns
-from data_pipelines.media import Limits
+from data_pipelines.media.open import Limits
 from data_pipelines.records import Timeline, Turn
 from data_pipelines.tokenizers import Tokenizer
 from filax import build
@@ -40,7 +40,7 @@ class Processor:
 
   @property
   def resize(self) -> str:
-    """How frames become the encoder's pictures, as in data_pipelines.video.read_frames."""
+    """How frames become the encoder's pictures, as in data_pipelines.media.frames.read_frames."""
     return self.data.get("resize", "squash")
 
   def prompt(

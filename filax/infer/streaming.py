@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import chat, patterns, sampling, video
+from data_pipelines import chat, patterns, sampling
+from data_pipelines.media import frames as video
 from data_pipelines.records import Timeline
 from filax.infer import seen as seen_lib
 from filax.infer.generate import context

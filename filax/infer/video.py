@@ -9,8 +9,10 @@ import os
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import probe, sampling, video
-from data_pipelines.media import LIMITS, Limits, MediaError
+from data_pipelines import sampling
+from data_pipelines.media import frames as video
+from data_pipelines.media import probe
+from data_pipelines.media.open import LIMITS, Limits, MediaError
 from data_pipelines.records import Scene, Timeline
 
 

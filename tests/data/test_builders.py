@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_pipelines import array_records, builders, proxies, video
-from data_pipelines.frame_cache import FrameCache
+from data_pipelines import array_records, builders, proxies
+from data_pipelines.media import frames as video
+from data_pipelines.media.cache import FrameCache
 from data_pipelines.sources import llava
 
 SIZE = 32

@@ -11,8 +11,8 @@ import clips
 import numpy as np
 import pytest
 
-from data_pipelines import video
-from data_pipelines.frame_cache import FrameCache
+from data_pipelines.media import frames as video
+from data_pipelines.media.cache import FrameCache
 from data_pipelines.records import Scene
 
 SIZE = 32

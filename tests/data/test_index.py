@@ -8,8 +8,9 @@ import os
 import clips
 import pytest
 
-from data_pipelines import index, video
-from data_pipelines.index import MediaIndex
+from data_pipelines.media import frames as video
+from data_pipelines.media import index
+from data_pipelines.media.index import MediaIndex
 from data_pipelines.records import Sample, Scene
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import data_pipelines
-from data_pipelines import check, video
+from data_pipelines import check
+from data_pipelines.media import frames as video
 from data_pipelines.records import Scene
 from data_pipelines.sources import llava
 from data_pipelines.sources.manifests import select

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import sampling
-from data_pipelines.probe import Probe
+from data_pipelines.media.probe import Probe
 from data_pipelines.records import Scene
 
 UNIFORM = dict(name="uniform", frames=6, phase="ends")

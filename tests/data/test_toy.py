@@ -11,7 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from data_pipelines import probe, tokenizers
+from data_pipelines import tokenizers
+from data_pipelines.media import probe
 from data_pipelines.sources import llava
 from data_pipelines.synthesis import toy
 

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_pipelines import media, video
-from data_pipelines.frame_cache import FrameCache
-from data_pipelines.probe import timeline_duration
+from data_pipelines.media import frames as video
+from data_pipelines.media import open as media
+from data_pipelines.media.cache import FrameCache
+from data_pipelines.media.probe import timeline_duration
 from data_pipelines.records import Scene
 
 SIZE = 32

@@ -19,9 +19,9 @@ import zlib
 
 import numpy as np
 
-from data_pipelines import media as media_lib
-from data_pipelines import video
-from data_pipelines.media import LIMITS, Limits, Media, MediaError
+from data_pipelines.media import frames as video
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
 
 _FRAME = np.dtype([("second", "f8"), ("checksum", "u4")])
 _HEADER = 128  # Bytes before the pixels of an .npy file, filled in once their count is known.

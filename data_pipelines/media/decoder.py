@@ -17,8 +17,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 import numpy as np
 from PIL import Image
 
-from data_pipelines import media as media_lib
-from data_pipelines.media import MediaError, Video
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.open import MediaError, Video
 
 # Containers round their clocks, some to a millisecond: a frame this much late still counts.
 TOLERANCE = 5e-4
@@ -136,7 +136,7 @@ def _rgb(frame: av.VideoFrame, **options) -> np.ndarray:
 
 
 def square(frame: av.VideoFrame, size: int, resize: str) -> np.ndarray:
-  """A decoded frame as uint8 [size size 3]; `resize` as in `media.fit`."""
+  """A decoded frame as uint8 [size size 3]; `resize` as in `media.open.fit`."""
   if resize == "pillow":
     return media_lib.fit(Image.fromarray(_rgb(frame)), size)
   inner = media_lib.placed(*shown_size(frame), size, resize)

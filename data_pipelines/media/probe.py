@@ -6,8 +6,8 @@ import dataclasses
 
 from PIL import Image
 
-from data_pipelines import media as media_lib
-from data_pipelines.media import LIMITS, Limits, Media, MediaError
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
 from data_pipelines.records import Scene, Timeline
 
 

@@ -12,9 +12,9 @@ import threading
 import time
 from typing import TextIO
 
-from data_pipelines import media as media_lib
-from data_pipelines.media import LIMITS, Limits, MediaError
-from data_pipelines.probe import Probe, probe, scene_length, timeline_duration
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.open import LIMITS, Limits, MediaError
+from data_pipelines.media.probe import Probe, probe, scene_length, timeline_duration
 
 __all__ = ["MediaIndex", "media_of", "scene_length", "timeline_duration"]
 

@@ -10,10 +10,10 @@ import contextlib
 
 import numpy as np
 
-from data_pipelines import media as media_lib
-from data_pipelines.decode import TOLERANCE, Decoder, square
-from data_pipelines.media import LIMITS, Limits, Media, MediaError, read_image
-from data_pipelines.probe import Probe, probe, scene_length
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.decoder import TOLERANCE, Decoder, square
+from data_pipelines.media.open import LIMITS, Limits, Media, MediaError, read_image
+from data_pipelines.media.probe import Probe, probe, scene_length
 from data_pipelines.records import Scene, Timeline
 
 __all__ = [

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Media files: opened safely, indexed, decoded by time, cached."""
