@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Fills in launch/gke.yaml and applies it: a run on a TPU slice of Kubernetes Engine.
 set -euo pipefail
+# shellcheck source=launch/common.sh
+. "$(dirname "$0")/common.sh"
 
 usage() {
   cat <<'TEXT'
@@ -25,29 +27,36 @@ export FILAX_CHIPS_PER_HOST=4 FILAX_ARGS=''
 dry=''
 while [ $# -gt 0 ]; do
   case "$1" in
-    --name) FILAX_NAME=$2; shift 2 ;;
-    --image) FILAX_IMAGE=$2; shift 2 ;;
-    --accelerator) FILAX_ACCELERATOR=$2; shift 2 ;;
-    --topology) FILAX_TOPOLOGY=$2; shift 2 ;;
-    --hosts) FILAX_HOSTS=$2; shift 2 ;;
-    --chips-per-host) FILAX_CHIPS_PER_HOST=$2; shift 2 ;;
+    --name) value "$@"; FILAX_NAME=$2; shift 2 ;;
+    --image) value "$@"; FILAX_IMAGE=$2; shift 2 ;;
+    --accelerator) value "$@"; FILAX_ACCELERATOR=$2; shift 2 ;;
+    --topology) value "$@"; FILAX_TOPOLOGY=$2; shift 2 ;;
+    --hosts) value "$@"; FILAX_HOSTS=$2; shift 2 ;;
+    --chips-per-host) value "$@"; FILAX_CHIPS_PER_HOST=$2; shift 2 ;;
     --dry-run) dry=1; shift ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
-    *) echo "launch/gke.sh: not understood: $1" >&2; exit 2 ;;
+    *) refuse "not understood: $1 (put the filax command after --)" ;;
   esac
 done
 for variable in FILAX_NAME FILAX_IMAGE FILAX_ACCELERATOR FILAX_TOPOLOGY FILAX_HOSTS; do
-  if [ -z "${!variable}" ]; then
-    option=$(echo "${variable#FILAX_}" | tr '[:upper:]_' '[:lower:]-')
-    echo "launch/gke.sh: set --$option" >&2; exit 2
-  fi
+  option=$(echo "${variable#FILAX_}" | tr '[:upper:]_' '[:lower:]-')
+  [ -n "${!variable}" ] || refuse "set --$option."
 done
-[ $# -gt 0 ] || { echo "launch/gke.sh: put the filax command after --" >&2; exit 2; }
+[ $# -gt 0 ] || refuse "put the filax command after --."
+plain --name "$FILAX_NAME" '[a-z]([a-z0-9-]{0,50}[a-z0-9])?' stage4
+plain --image "$FILAX_IMAGE" '[A-Za-z0-9][A-Za-z0-9._:/@-]*' registry/filax:1
+plain --accelerator "$FILAX_ACCELERATOR" '[a-z0-9]([a-z0-9-]*[a-z0-9])?' tpu-v5p-slice
+plain --topology "$FILAX_TOPOLOGY" '[0-9]+(x[0-9]+)+' 4x4x4
+number --hosts "$FILAX_HOSTS" 1
+number --chips-per-host "$FILAX_CHIPS_PER_HOST" 1
+restartable "$@"
 # shellcheck source=launch/flags.sh
 . "$(dirname "$0")/flags.sh"
 export FILAX_TPU_FLAGS="${TPU_FLAGS[*]}"
-FILAX_ARGS=$(python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@")
+# JSON is YAML. Kubernetes replaces $(NAME) in arguments; a doubled $ is one that it leaves alone.
+FILAX_ARGS=$(python3 -c 'import json, sys
+print(json.dumps([word.replace("$", "$$") for word in sys.argv[1:]]))' "${command[@]}")
 
 filled=$(python3 -c 'import os, string, sys
 print(string.Template(sys.stdin.read()).substitute(os.environ), end="")' \

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # A run on a Slurm cluster of GPU nodes: one process a node, requeued and resumed when preempted.
 set -euo pipefail
+# shellcheck source=launch/common.sh
+. "$(dirname "$0")/common.sh"
 
 usage() {
   cat <<'TEXT'
@@ -23,20 +25,28 @@ TEXT
 nodes=1 gpus=8 partition='' account='' time=24:00:00 name=filax python=.venv/bin/python dry=''
 while [ $# -gt 0 ]; do
   case "$1" in
-    --nodes) nodes=$2; shift 2 ;;
-    --gpus) gpus=$2; shift 2 ;;
-    --partition) partition=$2; shift 2 ;;
-    --account) account=$2; shift 2 ;;
-    --time) time=$2; shift 2 ;;
-    --name) name=$2; shift 2 ;;
-    --python) python=$2; shift 2 ;;
+    --nodes) value "$@"; nodes=$2; shift 2 ;;
+    --gpus) value "$@"; gpus=$2; shift 2 ;;
+    --partition) value "$@"; partition=$2; shift 2 ;;
+    --account) value "$@"; account=$2; shift 2 ;;
+    --time) value "$@"; time=$2; shift 2 ;;
+    --name) value "$@"; name=$2; shift 2 ;;
+    --python) value "$@"; python=$2; shift 2 ;;
     --dry-run) dry=1; shift ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
-    *) echo "launch/slurm.sh: not understood: $1" >&2; exit 2 ;;
+    *) refuse "not understood: $1 (put the filax command after --)" ;;
   esac
 done
 [ $# -gt 0 ] || { usage >&2; exit 2; }
+number --nodes "$nodes" 1
+number --gpus "$gpus" 1
+word='[A-Za-z0-9][A-Za-z0-9._,-]*'
+plain --name "$name" "$word" filax
+plain --time "$time" '[0-9:-]+|UNLIMITED|INFINITE' 24:00:00
+[ -z "$partition" ] || plain --partition "$partition" "$word" gpu
+[ -z "$account" ] || plain --account "$account" "$word" my_group
+restartable "$@"
 
 # shellcheck source=launch/flags.sh
 . "$(dirname "$0")/flags.sh"
@@ -49,11 +59,25 @@ script="#!/usr/bin/env bash
 #SBATCH --requeue
 #SBATCH --signal=TERM@120
 #SBATCH --output=%x-%j.log
+#SBATCH --open-mode=append
 ${partition:+#SBATCH --partition=$partition
 }${account:+#SBATCH --account=$account
-}set -euo pipefail
-cd $(printf '%q' "$PWD")
+}set -uo pipefail
+cd $(quoted "$PWD") || exit 1
 export XLA_FLAGS=\"${GPU_FLAGS[*]} \${XLA_FLAGS:-}\"
-# A node that dies ends the step; --requeue starts it again and the run resumes by itself.
-srun --kill-on-bad-exit=1 $(printf '%q ' "$python" -m filax "$@")"
+# Two minutes before the time limit Slurm sends SIGTERM to the processes, not to this script: they
+# save and end with 75, and the job goes back into the queue. scancel, and a scheduler that takes
+# the nodes away, send it here too: then nothing is asked for. A node that dies is Slurm's to see.
+told=''
+trap 'told=1' TERM
+srun --kill-on-bad-exit=1 $(quoted "$python" -m filax "${command[@]}") &
+while :; do
+  status=0
+  wait \$! || status=\$?
+  kill -0 \$! 2>/dev/null || break
+done
+if [ \$status -eq 75 ] && [ -z \"\$told\" ]; then
+  exec scontrol requeue \"\$SLURM_JOB_ID\"
+fi
+exit \$status"
 if [ -n "$dry" ]; then echo "$script"; else sbatch <<< "$script"; fi

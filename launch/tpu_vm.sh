@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # A run on a Cloud TPU slice: create, setup, run, logs, stop. Every step can be repeated.
 set -euo pipefail
+# shellcheck source=launch/common.sh
+. "$(dirname "$0")/common.sh"
 
 usage() {
   cat <<'TEXT'
@@ -10,10 +12,11 @@ usage: launch/tpu_vm.sh <step> [options] [-- <verb> [options of the verb]]
 steps
   create   ask for a slice as a queued resource and wait until it is there
   setup    copy this folder to every host and install FiLax
-  run      start a filax command on every host; it restarts and resumes until it succeeds
+  run      start a filax command on every host; it restarts and resumes until it has finished
   logs     follow the log of one host (--worker N)
   status   state of the slice and of the run on every host
-  stop     end the run (the slice stays); delete: give the slice back
+  stop     save and end the run (the slice stays)
+  delete   give the slice back
 
 options
   --name NAME        name of the slice              (or FILAX_TPU_NAME)
@@ -43,26 +46,27 @@ name=${FILAX_TPU_NAME:-} zone=${FILAX_TPU_ZONE:-} project=${FILAX_TPU_PROJECT:-}
 type=${FILAX_TPU_TYPE:-} version=${FILAX_TPU_VERSION:-v2-alpha-tpuv5} worker=0 dry='' spot=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    --name) name=$2; shift 2 ;;
-    --zone) zone=$2; shift 2 ;;
-    --project) project=$2; shift 2 ;;
-    --type) type=$2; shift 2 ;;
-    --version) version=$2; shift 2 ;;
-    --worker) worker=$2; shift 2 ;;
+    --name) value "$@"; name=$2; shift 2 ;;
+    --zone) value "$@"; zone=$2; shift 2 ;;
+    --project) value "$@"; project=$2; shift 2 ;;
+    --type) value "$@"; type=$2; shift 2 ;;
+    --version) value "$@"; version=$2; shift 2 ;;
+    --worker) value "$@"; worker=$2; shift 2 ;;
     --spot) spot=(--spot); shift ;;
     --dry-run) dry=1; shift ;;
     --) shift; break ;;
-    *) echo "launch/tpu_vm.sh: not understood: $1" >&2; exit 2 ;;
+    *) refuse "not understood: $1 (put the filax command after --)" ;;
   esac
 done
-need() { [ -n "$2" ] || { echo "launch/tpu_vm.sh: $step needs --$1" >&2; exit 2; }; }
+need() { [ -n "$2" ] || refuse "$step needs --$1."; }
 need name "$name"
 need zone "$zone"
+[ "$worker" = all ] || number --worker "$worker" 0
 where=(--zone "$zone")
 [ -z "$project" ] || where+=(--project "$project")
 
 do_it() {
-  if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi
+  if [ -n "$dry" ]; then quoted "$@"; echo; else "$@"; fi
 }
 everywhere() {
   do_it gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker="$1" --command "$2"
@@ -88,21 +92,20 @@ case "$step" in
 python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
     ;;
   run)
-    [ $# -gt 0 ] || { echo "launch/tpu_vm.sh: run needs a filax command after --" >&2; exit 2; }
+    [ $# -gt 0 ] || refuse "run needs a filax command after --."
     # shellcheck source=launch/flags.sh
     . "$(dirname "$0")/flags.sh"
-    command=$(printf '%q ' "$@")
-    # A preempted or failed run starts again and resumes from its last checkpoint.
+    restartable "$@"
+    # A preempted, stopped or failed run starts again and resumes from its last checkpoint.
     everywhere all "cd filax && export LIBTPU_INIT_ARGS=\"${TPU_FLAGS[*]} \$LIBTPU_INIT_ARGS\" && \
-nohup bash -c 'until .venv/bin/filax $command; do \
-echo restarting; sleep 20; done' > run.log 2>&1 & echo started"
+launch/keep_running.sh start -- $(quoted .venv/bin/filax "${command[@]}")"
     ;;
   logs) everywhere "$worker" "tail -n 100 -F filax/run.log" ;;
   status)
     do_it gcloud compute tpus queued-resources describe "$name" "${where[@]}"
-    everywhere all "pgrep -af filax || echo 'nothing runs'; tail -n 2 filax/run.log"
+    everywhere all "cd filax && launch/keep_running.sh status"
     ;;
-  stop) everywhere all "pkill -f 'until .venv/bin/filax'; pkill -TERM -f .venv/bin/filax; true" ;;
+  stop) everywhere all "cd filax && launch/keep_running.sh stop" ;;
   delete)
     do_it gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet ;;
 esac

@@ -11,9 +11,15 @@ import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
-SOURCED = ROOT / "launch/flags.sh"
-SCRIPTS = sorted(path for path in (ROOT / "launch").glob("*.sh") if path != SOURCED)
+SOURCED = [ROOT / "launch/common.sh", ROOT / "launch/flags.sh"]
+SCRIPTS = sorted(path for path in (ROOT / "launch").glob("*.sh") if path not in SOURCED)
+STEP = {"tpu_vm.sh": ["run"], "keep_running.sh": ["start"]}
 COMMAND = ["train", "--config", "configs/fila_stage4.py:debug", "--workdir", "runs/a b"]
+STARTED = ["train", "--exit-when-stopped", "75", *COMMAND[1:]]
+# Words that a shell, YAML or Kubernetes would change, were they not quoted.
+ODD = [
+  "o'brien", "a b", "$HOME", "$(HOSTNAME)", "$$", "a;b", "(x)", "line\nbreak", "", "*", "~",
+  "\"q\""]
 
 
 def run(script, *argv):
@@ -22,7 +28,7 @@ def run(script, *argv):
     timeout=60, check=False)
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, SOURCED], ids=lambda path: path.name)
+@pytest.mark.parametrize("script", [*SCRIPTS, *SOURCED], ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(script):
   tool = pathlib.Path(sys.executable).parent / "shellcheck"
   done = subprocess.run([tool, "-x", script], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -32,7 +38,7 @@ def test_shellcheck_finds_nothing(script):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_help_and_refusals(script):
   assert "usage: launch/" in run(script.name, "--help").stdout
-  done = run(script.name, *(["run"] if script.name == "tpu_vm.sh" else []), "--no-such-option")
+  done = run(script.name, *STEP.get(script.name, []), "--no-such-option")
   assert done.returncode == 2 and "--no-such-option" in done.stderr
   assert run(script.name).returncode == 2
 
@@ -53,7 +59,8 @@ def test_tpu_vm_prints_what_every_host_runs():
   assert words[:6] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "n"]
   assert "--worker=all" in words
   told = words[words.index("--command") + 1]
-  assert "until .venv/bin/filax train" in told and "runs/a\\ b" in told
+  assert "launch/keep_running.sh start -- .venv/bin/filax train" in told
+  assert shlex.split(told)[-len(STARTED):] == STARTED
   assert "--xla_tpu_scoped_vmem_limit_kib=98304" in told
   created = run("tpu_vm.sh", "create", *where, "--type", "v5p-128", "--spot").stdout
   assert "queued-resources create n" in created and "--spot" in created
@@ -69,8 +76,8 @@ def test_slurm_prints_a_batch_script():
   done = run("slurm.sh", "--nodes", "4", "--account", "me", "--dry-run", "--", *COMMAND)
   assert "#SBATCH --nodes=4" in done.stdout and "#SBATCH --account=me" in done.stdout
   assert "#SBATCH --partition" not in done.stdout
-  last = shlex.split(done.stdout.splitlines()[-1])
-  assert last[0] == "srun" and last[-5:] == COMMAND
+  (line,) = [line for line in done.stdout.splitlines() if line.startswith("srun")]
+  assert shlex.split(line)[-len(STARTED) - 1:-1] == STARTED
   assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
 
 
@@ -90,7 +97,77 @@ def test_gke_fills_in_a_valid_job():
   pod = job["spec"]["template"]["spec"]
   (flags,) = pod["containers"][0]["env"]
   assert flags["name"] == "LIBTPU_INIT_ARGS" and "async_collective" in flags["value"]
-  assert pod["containers"][0]["args"] == COMMAND and job["spec"]["completions"] == 16
+  assert pod["containers"][0]["args"] == STARTED and job["spec"]["completions"] == 16
   assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4x4"
   refused = run("gke.sh", "--name", "x", "--dry-run", "--", *COMMAND)
   assert refused.returncode == 2 and "--image" in refused.stderr
+
+
+def test_local_prints_what_can_be_pasted_back():
+  done = run("local.sh", "--processes", "1", "--dry-run", "--", *COMMAND, *ODD)
+  line = done.stdout.replace(" python3 -m filax ", " printf '[%s]' ")
+  pasted = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+  assert pasted.stdout == "".join(f"[{word}]" for word in [*STARTED, *ODD])
+
+
+def test_tpu_vm_hands_every_word_to_a_remote_shell():
+  """The printed line, run with a gcloud that does what sshd does: bash -c of the command."""
+  done = run("tpu_vm.sh", "run", "--name", "n", "--zone", "z", "--dry-run", "--", *COMMAND, *ODD)
+  remote = shlex.split(done.stdout)[-1].replace("cd filax", "true").replace(
+    "launch/keep_running.sh start --", "printf '[%s]'")
+  shown = subprocess.run(["bash", "-c", remote], capture_output=True, text=True, check=True)
+  assert shown.stdout == "".join(f"[{word}]" for word in [".venv/bin/filax", *STARTED, *ODD])
+
+
+def test_slurm_and_gke_keep_every_word():
+  batch = run("slurm.sh", "--dry-run", "--", *COMMAND, *ODD).stdout
+  shown = subprocess.run(
+    ["bash"], input=f"srun() {{ shift; printf '[%s]' \"$@\"; }}\n{batch}", capture_output=True,
+    text=True, check=False)
+  words = [".venv/bin/python", "-m", "filax", *STARTED, *ODD]
+  assert shown.stdout == "".join(f"[{word}]" for word in words)
+  argv = "--name x --image i --accelerator a --topology 1x1 --hosts 1 --dry-run --".split()
+  filled = yaml.safe_load(run("gke.sh", *argv, *COMMAND, *ODD).stdout)
+  (job,) = filled["spec"]["replicatedJobs"]
+  arguments = job["template"]["spec"]["template"]["spec"]["containers"][0]["args"]
+  # What Kubernetes makes of them: two $ are one, and with that $( is no variable any more.
+  assert [word.replace("$$", "$") for word in arguments] == [*STARTED, *ODD]
+  assert not any("$(" in word.replace("$$", "") for word in arguments)
+
+
+def test_only_train_is_told_how_to_end():
+  done = run("local.sh", "--processes", "1", "--dry-run", "--", "evals", "--checkpoint", "c")
+  assert "--exit-when-stopped" not in done.stdout
+
+
+@pytest.mark.parametrize(("script", "argv", "sentence"), [
+  ("local.sh", ["--processes", "x", "--", *COMMAND], "--processes is 'x'"),
+  ("local.sh", ["--processes", "0", "--", *COMMAND], "at least 1"),
+  ("local.sh", ["--devices", "-1", "--", *COMMAND], "--devices is '-1'"),
+  ("local.sh", ["--port", "70000", "--", *COMMAND], "70000"),
+  ("local.sh", ["--processes"], "--processes needs a value"),
+  ("slurm.sh", ["--nodes", "two", "--", *COMMAND], "--nodes is 'two'"),
+  ("slurm.sh", ["--name", "a\n#SBATCH --uid=0", "--", *COMMAND], "--name is"),
+  ("slurm.sh", ["--time", "soon", "--", *COMMAND], "--time is 'soon'"),
+  ("slurm.sh", ["--gpus"], "--gpus needs a value"),
+  ("tpu_vm.sh", ["logs", "--name", "n", "--zone", "z", "--worker", "one"], "--worker is 'one'"),
+  ("tpu_vm.sh", ["run", "--name"], "--name needs a value"),
+  ("tpu_vm.sh", ["run", "--name", "n", "--zone", "z"], "needs a filax command"),
+  ("gke.sh", ["--hosts"], "--hosts needs a value")])
+def test_a_wrong_value_is_one_sentence(script, argv, sentence):
+  done = run(script, *argv)
+  assert done.returncode == 2
+  (line,) = done.stderr.splitlines() if "SBATCH" not in str(argv) else [done.stderr]
+  assert sentence in line and line.startswith(f"launch/{script}: ")
+
+
+@pytest.mark.parametrize(("option", "value"), [
+  ("--name", "Stage 4"), ("--name", "a: b"), ("--topology", "4*4"), ("--hosts", "many"),
+  ("--image", "a b"), ("--accelerator", "x\ny: z"), ("--chips-per-host", "four")])
+def test_gke_refuses_what_would_change_the_yaml(option, value):
+  options = {
+    "--name": "x", "--image": "i", "--accelerator": "a", "--topology": "1x1", "--hosts": "1"}
+  words = [word for pair in (options | {option: value}).items() for word in pair]
+  done = run("gke.sh", *words, "--dry-run", "--", *COMMAND)
+  assert done.returncode == 2
+  assert f"{option} is '" in done.stderr
