@@ -29,7 +29,8 @@ MAY = {
   "filax/train": (*MODEL, "filax.checkpoint"),
   # Conversion reads and writes checkpoints; a model that is asked comes from one.
   "filax/convert": (*MODEL, "filax.checkpoint", "filax.train.checkpoint"),
-  "filax/infer": (*MODEL, "filax.checkpoint", "filax.train", "filax.convert", "filax.cli", "data_pipelines"),
+  "filax/infer": (
+    *MODEL, "filax.checkpoint", "filax.train", "filax.convert", "filax.cli", "data_pipelines"),
   "filax/evals": ("filax", "data_pipelines"),
   "filax/plan": ("filax", "data_pipelines"),
   "filax/demo": ("filax", "data_pipelines", "configs"),
