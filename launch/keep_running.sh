@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Keeps one command running on this machine until it succeeds or is told to stop.
+# It needs no other file: tpu_vm.sh sends it to every host inside the command that it runs there.
 set -euo pipefail
-# shellcheck source=launch/common.sh
-. "$(dirname "$0")/common.sh"
 
 usage() {
   cat <<'TEXT'
@@ -22,9 +21,14 @@ usage: launch/keep_running.sh start [options] -- COMMAND [ARGUMENT ...]
 TEXT
 }
 
+refuse() {
+  echo "launch/keep_running.sh: $1" >&2
+  exit 2
+}
+
 step=${1:-}
 case "$step" in
-  start | status | stop | loop) shift ;;
+  start | status | stop) shift ;;
   --help | -h) usage; exit 0 ;;
   '') usage >&2; exit 2 ;;
   *) refuse "there is no step '$step'; it is start, status or stop." ;;
@@ -32,15 +36,19 @@ esac
 folder=. pause=20 patience=600
 while [ $# -gt 0 ]; do
   case "$1" in
-    --folder) value "$@"; folder=$2; shift 2 ;;
-    --pause) value "$@"; pause=$2; shift 2 ;;
-    --patience) value "$@"; patience=$2; shift 2 ;;
+    --folder | --pause | --patience) [ $# -ge 2 ] || refuse "$1 needs a value." ;;
+  esac
+  case "$1" in
+    --folder) folder=$2; shift 2 ;;
+    --pause) pause=$2; shift 2 ;;
+    --patience) patience=$2; shift 2 ;;
     --) shift; break ;;
     *) refuse "not understood: $1" ;;
   esac
 done
-number --pause "$pause" 0
-number --patience "$patience" 0
+[[ $pause =~ ^[0-9]+$ ]] || refuse "--pause is '$pause', but must be a whole number of seconds."
+[[ $patience =~ ^[0-9]+$ ]] \
+  || refuse "--patience is '$patience', but must be a whole number of seconds."
 pid_file=$folder/run.pid
 
 # When a process started, in ticks since the machine did: a number of a process is used again, the
@@ -64,6 +72,7 @@ running() {
 # Runs the command until it succeeds. SIGTERM is handed on once; then the command's end is the end.
 loop() {
   local child='' stopping='' status
+  trap '' HUP  # The connection that started it may close.
   trap 'stopping=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
   while :; do
     "$@" < /dev/null &
@@ -92,13 +101,13 @@ case "$step" in
     # Two starts at the same time: the lock lets one of them look and write after the other.
     exec 9> "$folder/run.lock"
     flock 9
-    ! running || refuse "already runs (process $pid). Stop it first: launch/keep_running.sh stop"
-    setsid bash "$0" loop --folder "$folder" --pause "$pause" -- "$@" \
-      < /dev/null >> "$folder/run.log" 2>&1 9>&- &
+    ! running || refuse "already runs (process $pid). Stop it first."
+    set -m  # A process group of its own, which stop can end whole.
+    loop "$@" < /dev/null >> "$folder/run.log" 2>&1 9>&- &
+    set +m
     echo "$! $(started $!)" > "$pid_file"
     echo "started (process $!); the log is $folder/run.log"
     ;;
-  loop) loop "$@" ;;
   status)
     if running; then echo "runs (process $pid)"; else echo "nothing runs"; fi
     tail -n 2 "$folder/run.log" 2>/dev/null || true

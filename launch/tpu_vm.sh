@@ -68,6 +68,11 @@ where=(--zone "$zone")
 do_it() {
   if [ -n "$dry" ]; then quoted "$@"; echo; else "$@"; fi
 }
+# keep_running STEP [WORD ...]: the words of a host's shell that run keep_running.sh there. The script
+# travels with them, so that a host whose copy of this folder is older understands them too.
+keep_running() {
+  quoted bash -c "$(sed '/^ *#/d' "$(dirname "$0")/keep_running.sh")" keep_running "$@"
+}
 everywhere() {
   do_it gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker="$1" --command "$2"
 }
@@ -98,14 +103,14 @@ python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
     restartable "$@"
     # A preempted, stopped or failed run starts again and resumes from its last checkpoint.
     everywhere all "cd filax && export LIBTPU_INIT_ARGS=\"${TPU_FLAGS[*]} \$LIBTPU_INIT_ARGS\" && \
-launch/keep_running.sh start -- $(quoted .venv/bin/filax "${command[@]}")"
+$(keep_running start -- .venv/bin/filax "${command[@]}")"
     ;;
   logs) everywhere "$worker" "tail -n 100 -F filax/run.log" ;;
   status)
     do_it gcloud compute tpus queued-resources describe "$name" "${where[@]}"
-    everywhere all "cd filax && launch/keep_running.sh status"
+    everywhere all "cd filax && $(keep_running status)"
     ;;
-  stop) everywhere all "cd filax && launch/keep_running.sh stop" ;;
+  stop) everywhere all "cd filax && $(keep_running stop)" ;;
   delete)
     do_it gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet ;;
 esac

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The launch scripts: clean shell, what they would run, and what they refuse."""
 
+import os
 import pathlib
 import shlex
 import subprocess
 import sys
+import time
 
 import kubernetes_validate
 import pytest
@@ -54,12 +56,11 @@ def test_local_prints_one_command_a_process():
 
 def test_tpu_vm_prints_what_every_host_runs():
   where = ["--name", "n", "--zone", "z", "--dry-run"]
-  (line,) = run("tpu_vm.sh", "run", *where, "--", *COMMAND).stdout.splitlines()
-  words = shlex.split(line)
+  words = shlex.split(run("tpu_vm.sh", "run", *where, "--", *COMMAND).stdout)
   assert words[:6] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "n"]
   assert "--worker=all" in words
   told = words[words.index("--command") + 1]
-  assert "launch/keep_running.sh start -- .venv/bin/filax train" in told
+  assert "keep_running start -- .venv/bin/filax train" in told
   assert shlex.split(told)[-len(STARTED):] == STARTED
   assert "--xla_tpu_scoped_vmem_limit_kib=98304" in told
   created = run("tpu_vm.sh", "create", *where, "--type", "v5p-128", "--spot").stdout
@@ -110,13 +111,48 @@ def test_local_prints_what_can_be_pasted_back():
   assert pasted.stdout == "".join(f"[{word}]" for word in [*STARTED, *ODD])
 
 
-def test_tpu_vm_hands_every_word_to_a_remote_shell():
-  """The printed line, run with a gcloud that does what sshd does: bash -c of the command."""
-  done = run("tpu_vm.sh", "run", "--name", "n", "--zone", "z", "--dry-run", "--", *COMMAND, *ODD)
-  remote = shlex.split(done.stdout)[-1].replace("cd filax", "true").replace(
-    "launch/keep_running.sh start --", "printf '[%s]'")
-  shown = subprocess.run(["bash", "-c", remote], capture_output=True, text=True, check=True)
-  assert shown.stdout == "".join(f"[{word}]" for word in [".venv/bin/filax", *STARTED, *ODD])
+@pytest.fixture
+def host(tmp_path):
+  """Runs a step of tpu_vm.sh with a gcloud that does what sshd does: a shell runs the command."""
+  program = tmp_path / "home/filax/.venv/bin/filax"
+  program.parent.mkdir(parents=True)
+  program.write_text(
+    "#!/usr/bin/env bash\nprintf '[%s]' \"$@\" > words\n"
+    "trap 'echo saved >> saved; exit 75' TERM\nwhile :; do sleep 0.1; done\n")
+  gcloud = tmp_path / "gcloud"
+  gcloud.write_text(
+    f'#!/usr/bin/env bash\nif [ "${{@: -2:1}}" = --command ]; then\n'
+    f'  cd {tmp_path}/home\n  exec bash -c "${{@: -1}}"\nfi\n')
+  for path in (program, gcloud):
+    path.chmod(0o755)
+
+  def step(name, *words):
+    return subprocess.run(
+      ["bash", "launch/tpu_vm.sh", name, "--name", "n", "--zone", "z", *words], cwd=ROOT,
+      env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True,
+      text=True, timeout=60, check=False)
+
+  step.folder = tmp_path / "home/filax"
+  yield step
+  step("stop")
+
+
+def test_tpu_vm_runs_reports_and_stops(host):
+  """No word is changed on the way, and the run is found by its number, not by its words."""
+  assert host("status").stdout == "nothing runs\n"
+  started = host("run", "--", *COMMAND, *ODD)
+  assert started.stdout.startswith("started (process "), started.stderr
+  deadline = time.monotonic() + 30
+  while not (host.folder / "words").exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+  expected = "".join(f"[{word}]" for word in [*STARTED, *ODD])
+  assert (host.folder / "words").read_text() == expected
+  assert host("status").stdout.startswith("runs (process ")
+  assert "already runs" in host("run", "--", *COMMAND).stderr
+  assert host("stop").stdout == "stopped\n"
+  assert (host.folder / "saved").read_text() == "saved\n"
+  assert host("status").stdout.startswith("nothing runs\n")
 
 
 def test_slurm_and_gke_keep_every_word():
