@@ -162,6 +162,20 @@ def test_logits_leave_out_the_padding_rows():
   assert model.apply(variables, method="head").shape == (model.width, 512)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_logits_of_a_token_read_the_table_once(tied):
+  """A vocabulary that needs padding makes no copy of the table, which would cost every token."""
+  model = build("llm", dict(
+    name="qwen2", width=256, depth=1, heads=4, kv_heads=2, head_dim=64, mlp=256, vocab=5000,
+    tied=tied))
+  params = {"params": shapes_of(model)}
+  hidden = jax.ShapeDtypeStruct((1, 1, model.width), jnp.float32)
+  logits = jax.jit(lambda params, hidden: model.apply(params, hidden, method="logits"))
+  costs = logits.lower(params, hidden).compile().cost_analysis()
+  table = 4 * model.rows * model.width
+  assert costs["bytes accessed"] < 1.1 * table
+
+
 def test_bfloat16_runs_and_stays_close(tiny):
   model, variables, x, positions = tiny
   want, _ = model.apply(variables, x, positions)

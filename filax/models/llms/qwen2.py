@@ -342,8 +342,9 @@ class Qwen2(nn.Module):
 
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """float32 logits of the real vocabulary."""
-    head = self.head()[:, : self.vocab]
-    return jnp.einsum("BLD,DV->BLV", hidden, head, preferred_element_type=jnp.float32)
+    # The padding leaves after the product: to cut it off the table would copy the table.
+    logits = jnp.einsum("BLD,DV->BLV", hidden, self.head(), preferred_element_type=jnp.float32)
+    return logits[..., : self.vocab]
 
   def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Cache:
     """A cache of `slots` places for `layers` (default: all) layers."""
