@@ -32,7 +32,7 @@ def refused(capsys, out, *argv) -> str:
   said = capsys.readouterr().err
   assert said.startswith("filax convert: ") and said.count("\n") == 1
   assert "Traceback" not in said
-  assert not out.exists() and not list(out.parent.glob(".*partial*"))
+  assert not out.exists() and not list(out.parent.glob("*.tmp"))
   return said
 
 
@@ -263,7 +263,7 @@ def test_a_conversion_that_is_stopped_leaves_nothing(tmp_path):
   going = subprocess.Popen(
     [sys.executable, "-m", "filax", "convert", "from", "--source", source, "--out",
      tmp_path / "run", "--verify"], stderr=subprocess.PIPE)
-  while not (tmp_path / ".run.partial" / "config.json").exists():  # All is written, not yet judged.
+  while not list(tmp_path.glob("run.*.tmp/config.json")):  # All is written, not yet judged.
     assert going.poll() is None, going.stderr.read()
     time.sleep(0.01)
   going.terminate()
