@@ -130,7 +130,7 @@ def read_cache(
   """
   try:
     return parse(read_checked(path, label))
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except Exception as error:  # Whatever a parser raises about content that it does not know.
     report_damage(path, error)
