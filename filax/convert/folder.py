@@ -18,14 +18,17 @@ def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
   Raises OSError if `out` exists, if fewer than `need` bytes are free, or if the disk fills up.
   """
   out = Path(out).absolute()
+  exists = f"{out} exists already. Choose another --out, or remove it."
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise FileExistsError(f"{out} exists already. Choose another --out, or remove it.")
+    raise FileExistsError(exists)
   files.remove_leftovers(out.parent)
   try:
     with files.write_folder_atomically(out) as temporary:
       _check_space(temporary, need)
       yield temporary
   except BaseException as error:
+    if getattr(error, "errno", None) == errno.ENOTEMPTY:  # Another call was faster.
+      raise FileExistsError(exists) from error
     if _full(error):
       free = shutil.disk_usage(out.parent).free
       raise OSError(

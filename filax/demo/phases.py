@@ -51,7 +51,7 @@ class Progress:
     wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
     self.state = dict(settings=wanted, seconds={}, done=[])
     if self.path.exists():
-      self.state = json.loads(self.path.read_text())
+      self.state = _read_progress(self.path)
     if self.state["settings"] != wanted:
       raise ValueError(
         f"{workdir} holds a demo with {self.state['settings']}, not {wanted}. Choose another "
@@ -82,6 +82,17 @@ class Progress:
     text = json.dumps(self.state, indent=2) + "\n"
     with files.write_atomically(self.path) as file:
       file.write(text.encode())
+
+
+def _read_progress(path: pathlib.Path) -> dict[str, Any]:
+  """The state of a demo. Raises ValueError for a file that holds none."""
+  try:
+    state = json.loads(path.read_bytes())
+    return {key: state[key] for key in ("settings", "seconds", "done")}
+  except (ValueError, LookupError, TypeError, RecursionError) as error:
+    raise ValueError(
+      f"{path} is damaged. Delete it: the same command then goes through all phases, and what they "
+      "left is found again.") from error
 
 
 def _corpus(workdir: pathlib.Path, settings: Settings) -> None:

@@ -5,7 +5,6 @@ are ever held. For selectors that group neighbours; those that choose must see a
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -19,6 +18,7 @@ import numpy as np
 
 from data_pipelines import chat, patterns, sampling
 from data_pipelines.media import frames as video
+from data_pipelines.media import open as media_lib
 from data_pipelines.records import Timeline
 from filax import files
 from filax.infer import seen as seen_lib
@@ -142,8 +142,7 @@ def _key(model, params, timeline: Timeline, times: np.ndarray) -> str:
     jax.tree_util.keystr(path): (leaf.shape, np.asarray(_digest(leaf)).tolist())
     for role in ("encoder", "merger", "projector")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params.get(role, {}))}
-  media = [(str(pathlib.Path(s.media).absolute()), *_stamp(s.media), dataclasses.astuple(s))
-           for s in timeline]
+  media = [(media_lib.identity(scene.media), dataclasses.astuple(scene)) for scene in timeline]
   facts = json.dumps(
     [parts, weights, media, times.tolist(), model.processor.resize, str(model.llm.dtype)],
     default=str)
@@ -152,13 +151,16 @@ def _key(model, params, timeline: Timeline, times: np.ndarray) -> str:
 
 @jax.jit
 def _digest(leaf):
-  """Three sums that tell a parameter from another."""
-  flat = leaf.astype(jnp.float32).ravel()
-  return jnp.stack([flat.sum(), jnp.abs(flat).sum(), (flat * jnp.cos(jnp.arange(flat.size))).sum()])
+  """uint32 [2] that tells a parameter from any other, on any mesh: sums of mixed bits."""
+  bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).ravel()
+  places = _mixed(jnp.arange(bits.size, dtype=jnp.uint32))
+  first = _mixed(bits ^ places).sum(dtype=jnp.uint32)
+  second = _mixed(bits + _mixed(~places)).sum(dtype=jnp.uint32)
+  return jnp.stack([first, second])
 
 
-def _stamp(media: str) -> tuple[int, int]:
-  with contextlib.suppress(OSError):
-    found = os.stat(media)
-    return found.st_size, found.st_mtime_ns
-  return 0, 0
+def _mixed(x):
+  """uint32 [n] with every bit spread over all bits (the finish of MurmurHash3)."""
+  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+  return x ^ (x >> 16)

@@ -2,6 +2,7 @@
 """Long videos, read part by part: the same tokens as at once, kept for the next question."""
 
 import os
+import pathlib
 
 import clips
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 import small_checkpoint
 
 from configs import vcf_stage3
+from data_pipelines.records import Scene
 import filax
 from filax import files
 from filax.infer import programs, streaming
@@ -74,6 +76,31 @@ def test_what_was_encoded_is_kept(loaded, video, tmp_path, monkeypatch):
   os.utime(video, (1, 1))
   Conversation(model, params, video, tmp_path)
   assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_one_bit_of_a_weight_is_another_key():
+  leaf = np.random.default_rng(0).normal(size=(64, 33)).astype(np.float32)
+  digests = {np.asarray(streaming._digest(jnp.asarray(leaf))).tobytes()}
+  places = range(0, leaf.size, 97)
+  for place in places:
+    other = leaf.copy()
+    other.view(np.uint32).flat[place] ^= 1 << place % 32
+    digests.add(np.asarray(streaming._digest(jnp.asarray(other))).tobytes())
+  for other in (-leaf, leaf[::-1], leaf[:, ::-1], np.roll(leaf, 1)):
+    digests.add(np.asarray(streaming._digest(jnp.asarray(other))).tobytes())
+  assert len(digests) == 1 + len(places) + 4
+
+
+def test_a_changed_picture_of_a_folder_is_another_key(loaded, tmp_path):
+  model, params = loaded
+  folder = clips.folder(tmp_path / "frames", 3)
+  timeline = (Scene(folder),)
+  key = streaming._key(model, params, timeline, np.zeros(4))
+  assert streaming._key(model, params, timeline, np.zeros(4)) == key
+  state = os.stat(folder)
+  clips.picture(sorted(pathlib.Path(folder).iterdir())[1], 77)
+  os.utime(folder, ns=(state.st_atime_ns, state.st_mtime_ns))
+  assert streaming._key(model, params, timeline, np.zeros(4)) != key
 
 
 @pytest.fixture
