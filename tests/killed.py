@@ -46,6 +46,24 @@ def dead_pid() -> int:
 
 
 @contextlib.contextmanager
+def read_only(folder: pathlib.Path) -> Iterator[None]:
+  """Nothing can be written in `folder`: root, for whom that does not hold, becomes another user.
+
+  That user must be able to reach the folder, so it may not lie below pytest's own.
+  """
+  folder.chmod(0o555)
+  root = os.geteuid() == 0
+  if root:
+    os.seteuid(65534)
+  try:
+    yield
+  finally:
+    if root:
+      os.seteuid(0)
+    folder.chmod(0o755)
+
+
+@contextlib.contextmanager
 def full_disk(most: int) -> Iterator[None]:
   """No file grows beyond `most` bytes: writing more fails, as on a full disk."""
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -310,17 +311,21 @@ def test_a_cache_that_cannot_be_written_costs_one_line(tmp_path, capsys):
   assert names(full) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes in read-only folders")
-def test_a_read_only_cache_is_read_and_not_written(tmp_path, capsys):
-  files.write_cache(tmp_path / "file", b"[1]")
-  tmp_path.chmod(0o500)
-  try:
-    assert files.read_cache(tmp_path / "file", json.loads) == [1]
-    assert not files.write_cache(tmp_path / "file", b"[2]")
-    assert files.read_cache(tmp_path / "file", json.loads) == [1]
-  finally:
-    tmp_path.chmod(0o700)
-  assert capsys.readouterr().err.count("\n") == 1
+def test_a_read_only_cache_is_read_and_not_written(capsys):
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    leftover = renamed(folder / "file", pid=str(killed.dead_pid()))
+    leftover.write_bytes(b"half")
+    files.write_cache(folder / "file", b"[1]")
+    with killed.read_only(folder):
+      assert files.remove_leftovers(folder) == []
+      assert files.read_cache(folder / "file", json.loads) == [1]
+      assert capsys.readouterr().err == ""
+      assert not files.write_cache(folder / "file", b"[2]")
+      assert files.read_cache(folder / "file", json.loads) == [1]
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1
+  assert line.startswith(f"{folder} cannot be written (Permission denied)")
 
 
 def test_a_file_that_cannot_be_read_is_reported(tmp_path, capsys):

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pathlib
 import pickle
+import tempfile
 import threading
 import time
 
@@ -207,7 +208,7 @@ def test_a_cut_is_never_another_frame(short, cache, capsys):
 
 
 HEADERS = {
-  "bomb": b"{'descr': [('second', '<f8'), ('digest', '|V16')], 'fortran_order': False, "
+  "bomb": b"{'descr': [('second', '<f8'), ('checksum', '<u4')], 'fortran_order': False, "
           b"'shape': (1152921504606846976,), }",
   "negative": b"{'descr': '<f8', 'fortran_order': False, 'shape': (-3,), }",
   "token": b"{'descr': '<f8', 'fortran_order': False, 'shape': (3, }",
@@ -215,7 +216,7 @@ HEADERS = {
   "nested": b"(" * 5000,
   "object": b"{'descr': '|O', 'fortran_order': False, 'shape': (3,), }",
   "scalar": b"{'descr': '<f8', 'fortran_order': False, 'shape': (), }",
-  "empty": b"{'descr': [('second', '<f8'), ('digest', '|V16')], 'fortran_order': False, "
+  "empty": b"{'descr': [('second', '<f8'), ('checksum', '<u4')], 'fortran_order': False, "
            b"'shape': (0,), }"}
 
 
@@ -293,6 +294,24 @@ def test_a_folder_that_cannot_be_made_costs_a_line(clip, tmp_path, capsys):
       same(cache.read_frames(clip, TIMES, SIZE), video.read_frames(clip, TIMES, SIZE))
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and f"{folder} cannot be written" in line
+
+
+def test_a_read_only_cache_is_read(capsys, monkeypatch):
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    folder.chmod(0o755)
+    kept, other = (clips.write(folder / f"{letter}.mp4", 20) for letter in "ab")
+    direct = video.read_frames(other, TIMES, SIZE)
+    expected = FrameCache(folder / "cache", SIZE).read_frames(kept, TIMES, SIZE)
+    with killed.read_only(folder / "cache"):
+      cache = FrameCache(folder / "cache", SIZE)
+      with monkeypatch.context() as patch:
+        no_decoding(patch)
+        same(cache.read_frames(kept, TIMES, SIZE), expected)
+      assert capsys.readouterr().err == ""
+      same(cache.read_frames(other, TIMES, SIZE), direct)
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and "cache cannot be written (Permission denied)" in line
 
 
 def test_a_full_disk_costs_a_line_and_no_second_try(clip, tmp_path, cache, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 
 import io
 import json
+import multiprocessing
 import os
 
 import clips
@@ -89,6 +90,20 @@ def test_a_folder_that_cannot_be_written_costs_a_line(media, tmp_path, capsys):
   assert index.probes(media[:3])[media[2]].frames == 1
   line = capsys.readouterr().err
   assert line.count("\n") == 1 and f"{blocked} cannot be written" in line
+
+
+def test_processes_fill_an_index_at_once(media, tmp_path):
+  cache = tmp_path / "cache" / "index.json"
+  expected = MediaIndex(progress=None).probes(media)
+  with multiprocessing.get_context("spawn").Pool(2) as pool:
+    results = pool.starmap(probed, [(cache, media)] * 4, chunksize=1)
+  assert results == [expected] * 4
+  assert [path.name for path in cache.parent.iterdir()] == ["index.json"]
+  assert MediaIndex(cache, progress=None).probes(media) == expected
+
+
+def probed(cache, media):
+  return MediaIndex(cache, progress=None).probes(media)
 
 
 def test_leftovers_of_killed_writers_are_removed(media, tmp_path):
