@@ -17,12 +17,14 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import stat
 import sys
 import time
 from typing import BinaryIO, TypeVar
 import uuid
+
+from filax import processes
+from filax.processes import process_runs
 
 _CHECKED = b"filax-checked-1 sha256:"  # Begins the first line of a checked file.
 _FIRST_LINE = len(_CHECKED) + 64 + 1  # Bytes.
@@ -83,7 +85,8 @@ def write_folder_atomically(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 def temporary_name(path: pathlib.Path) -> pathlib.Path:
   """A name beside `path` that no other writer uses and that `remove_leftovers` knows."""
   target = path.name.encode(errors="surrogateescape")[:_NAME_BYTES].decode(errors="ignore")
-  writer = f"{_host()}.{os.getpid()}-{process_start(os.getpid())}"
+  pid = os.getpid()
+  writer = f"{processes.host()}.{pid}-{processes.process_start(pid)}"
   return path.with_name(f"{target}.{writer}.{uuid.uuid4().hex[:8]}.tmp")
 
 
@@ -176,7 +179,8 @@ def remove_leftovers(folder: str | os.PathLike) -> list[pathlib.Path]:
   """Removes temporary files and folders of killed writers; returns which.
 
   One is a leftover if `temporary_name` made its name and its writer, a process of this host, has
-  ended; of another host, if it is older than a day. What others write stays. Never raises.
+  ended; of another host (or of before this one was restarted), if it is older than a day. What
+  other programs write stays. Never raises.
   """
   removed = []
   with contextlib.suppress(OSError):
@@ -190,7 +194,7 @@ def _is_leftover(path: pathlib.Path) -> bool:
   match = _LEFTOVER.fullmatch(path.name)
   if match is None:
     return False
-  if match["host"] == _host():
+  if match["host"] == processes.host():
     start = int(match["start"])
     runs = process_runs(int(match["pid"]), start)
     if start or not runs:
@@ -210,49 +214,3 @@ def _removed(path: pathlib.Path) -> bool:
   except OSError:
     return False
   return True
-
-
-def _host() -> str:
-  """This host, as far as its process numbers reach: a container has numbers of its own."""
-  name = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
-  try:
-    numbers = re.sub("[^0-9]", "", os.readlink("/proc/self/ns/pid"))
-  except OSError:
-    numbers = "0"
-  return f"{name}-{numbers}"
-
-
-def process_runs(pid: int, start: int = 0) -> bool:
-  """Whether a process of this number runs on this host.
-
-  start: its `process_start`, where that is known; a later process of the same number is another.
-  """
-  if pid < 1:
-    return False
-  try:
-    os.kill(pid, 0)
-  except (ProcessLookupError, OverflowError):
-    return False
-  except PermissionError:
-    pass  # It runs, for another user.
-  facts = _process_facts(pid)
-  if facts is None:
-    return True
-  state, began = facts
-  return state not in ("Z", "X") and start in (0, began)
-
-
-def process_start(pid: int) -> int:
-  """When a process began, in clock ticks since the host did; 0 where that is not known."""
-  facts = _process_facts(pid)
-  return facts[1] if facts else 0
-
-
-def _process_facts(pid: int) -> tuple[str, int] | None:
-  """(state, start) of a process as Linux tells them; None elsewhere. Z is ended, not awaited."""
-  try:
-    text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
-  except OSError:
-    return None
-  fields = text.rpartition(")")[2].split()  # The name before may hold spaces and brackets.
-  return fields[0], int(fields[19])

@@ -14,7 +14,7 @@ import time
 import killed
 import pytest
 
-from filax import files
+from filax import files, processes
 
 DAY = 24 * 60 * 60
 CONTENT = bytes(range(256)) + b"\n\r\n"
@@ -97,7 +97,7 @@ def test_a_killed_writer_leaves_the_file_that_was(tmp_path):
     assert files.remove_leftovers(tmp_path) == []  # It may still finish.
     writer.kill()
     deadline = time.monotonic() + 60
-    while files.process_runs(writer.pid):  # Ended, but not waited for: a zombie.
+    while processes.process_runs(writer.pid):  # Ended, but not waited for: a zombie.
       assert time.monotonic() < deadline
       time.sleep(0.01)
     (leftover,) = files.remove_leftovers(tmp_path)
@@ -195,15 +195,15 @@ def test_removing_leftovers_never_raises(tmp_path):
 
 
 def test_process_runs():
-  assert files.process_runs(os.getpid())
-  assert files.process_runs(os.getpid(), files.process_start(os.getpid()))
-  assert not files.process_runs(os.getpid(), 1)
-  assert files.process_runs(1)
+  assert processes.process_runs(os.getpid())
+  assert processes.process_runs(os.getpid(), processes.process_start(os.getpid()))
+  assert not processes.process_runs(os.getpid(), 1)
+  assert processes.process_runs(1)
   dead = killed.dead_pid()
-  assert not files.process_runs(dead)
-  assert files.process_start(dead) == 0
+  assert not processes.process_runs(dead)
+  assert processes.process_start(dead) == 0
   for impossible in (0, -1, 1 << 40, 1 << 80):
-    assert not files.process_runs(impossible)
+    assert not processes.process_runs(impossible)
 
 
 # Checked files.
