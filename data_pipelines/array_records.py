@@ -12,6 +12,8 @@ import json
 import os
 import re
 
+from filax.files import write_atomically
+
 KEYS = ".keys.json"  # x.array_record.keys.json: {key: [shard file, record number]}.
 
 
@@ -95,10 +97,8 @@ def write_keys(path: str | os.PathLike):
     for record in range(reader.num_records()):
       key = fields(reader.read([record])[0])["key"].decode()
       table[key] = [os.path.basename(shard), record]
-  temporary = f"{path}{KEYS}.{os.getpid()}.tmp"
-  with open(temporary, "w") as file:
-    json.dump(table, file)
-  os.replace(temporary, path + KEYS)
+  with write_atomically(path + KEYS) as file:
+    file.write(json.dumps(table).encode())
 
 
 @functools.lru_cache(maxsize=16)

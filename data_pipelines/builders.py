@@ -29,6 +29,7 @@ from data_pipelines.media.open import MediaError
 from data_pipelines.proxies import Proxy, content
 from data_pipelines.sources import llava
 from data_pipelines.sources.manifests import Bad, RecordError, Report, records
+from filax import files
 
 MEDIA = "media/1.0.0/media-train.array_record"
 SAMPLES = "samples/1.0.0/samples-train.array_record"
@@ -76,9 +77,10 @@ def build(
     kept = list(_complete(rows, stored, failed, manifest, report))
     packed = [_renamed(record, lambda name: f"../../{MEDIA}#{name}") for record in kept]
     Samples(packed, data_dir=out).download_and_prepare(download_config=_download_config(""))
-  with open(out / MANIFEST, "w", encoding="utf-8") as file:
+  with files.write_atomically(out / MANIFEST) as file:
     for record in kept:
-      file.write(json.dumps(_renamed(record, lambda name: f"{MEDIA}#{name}")) + "\n")
+      line = json.dumps(_renamed(record, lambda name: f"{MEDIA}#{name}"))
+      file.write(line.encode() + b"\n")
   report.samples = len(kept)
   size = sum(map(os.path.getsize, array_records.shards(out / MEDIA))) if stored else 0
   return Built(len(kept), len(stored), size, report)

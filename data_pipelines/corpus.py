@@ -2,10 +2,9 @@
 """The samples behind config.data: read from the mixture, and measured for the planner."""
 
 from collections.abc import Mapping, Sequence
-import contextlib
 import dataclasses
 import hashlib
-import os
+import io
 import pathlib
 import sys
 import time
@@ -17,6 +16,7 @@ from data_pipelines.materialise import quarantined
 from data_pipelines.planning import fingerprint
 from data_pipelines.records import Sample
 from data_pipelines.sources import llava
+from filax import files
 
 _SAY_SECONDS = 2.0
 
@@ -79,17 +79,22 @@ class Sizes:
     if not self.folder:
       return self._measured(epoch)
     path = pathlib.Path(self.folder) / f"sizes-{self.digest[:32]}-{epoch}.npy"
-    with contextlib.suppress(OSError, ValueError, EOFError):
-      sizes = np.load(path, allow_pickle=False)
-      if sizes.shape == (len(self.samples), self.composer.columns):
-        return sizes
-    sizes = self._measured(epoch)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):  # A full disk costs time at the next start, no more.
-      path.parent.mkdir(parents=True, exist_ok=True)
-      with open(temporary, "wb") as file:
-        np.save(file, sizes)
-      os.replace(temporary, path)
+    label = f"{self.digest} {epoch}"
+    files.remove_leftovers(self.folder)
+    sizes = files.read_cache(path, self._parsed, label)
+    if sizes is None:
+      sizes = self._measured(epoch)
+      content = io.BytesIO()
+      np.save(content, sizes)
+      files.write_cache(path, content.getbuffer(), label)
+    return sizes
+
+  def _parsed(self, content: bytes) -> np.ndarray:
+    """Sizes i64 [samples, columns]. Raises ValueError for those of other samples."""
+    sizes = np.load(io.BytesIO(content), allow_pickle=False)
+    expected = (len(self.samples), self.composer.columns)
+    if sizes.dtype != np.int64 or sizes.shape != expected:
+      raise ValueError(f"it holds {sizes.dtype} {sizes.shape}, not int64 {expected}")
     return sizes
 
   def _measured(self, epoch: int) -> np.ndarray:

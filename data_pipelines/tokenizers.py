@@ -13,6 +13,8 @@ import json
 import os
 import pathlib
 
+from filax import files
+
 PADS = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")  # The first that exists is the pad.
 STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<eos>", "<|eot_id|>")  # All that exist stop.
 CONTROLS = ("<|im_start|>", "<|im_end|>")  # What train_sentencepiece adds; its pad is PADS[0].
@@ -215,13 +217,12 @@ def train_sentencepiece(
       f"A sentencepiece vocabulary of {vocab_size} is too small: 256 bytes and the control tokens "
       f"take {least}. Set vocab_size to more than that.")
   target = pathlib.Path(path)
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with open(target.with_name(target.name + ".tmp"), "wb") as file:
+  files.remove_leftovers(target.parent)
+  with files.write_atomically(target) as file:
     sentencepiece.SentencePieceTrainer.train(
       sentence_iterator=iter(texts), model_writer=file, vocab_size=vocab_size, model_type="bpe",
       normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
       byte_fallback=True, split_digits=True, character_coverage=1.0, hard_vocab_limit=False,
       user_defined_symbols=list(controls), pad_id=0, pad_piece=PADS[0], unk_id=1, bos_id=-1,
       eos_id=-1, num_threads=1, max_sentence_length=1 << 20, minloglevel=2)
-  os.replace(file.name, target)
   return load(target)

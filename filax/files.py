@@ -1,24 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are either whole or absent: written aside, checked by a digest, then renamed.
+"""Files and folders that are whole or absent, and caches that check themselves.
+
+A file is written beside its place and renamed: no reader, and no kill, ever meets half of it. A
+checked file begins with a line that holds the sha256 of the rest. A cache is a checked file that
+can be computed again: where it is damaged, or its folder cannot be written, one line on stderr says
+so and the work goes on.
 
 Standard library only, so that every part of the project can use it. Local files only: a bucket's
 objects appear whole by themselves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import hashlib
 import os
 import pathlib
 import re
-import socket
+import shutil
+import stat
+import sys
 import time
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 import uuid
 
+from filax import processes
+from filax.processes import process_runs
+
 _CHECKED = b"filax-checked-1 sha256:"  # Begins the first line of a checked file.
-_LEFTOVER = re.compile(r"\.(?P<host>[^/]+)\.(?P<pid>[0-9]+)\.[0-9a-f]{8}\.tmp$")
+_FIRST_LINE = len(_CHECKED) + 64 + 1  # Bytes.
+_LEFTOVER = re.compile(
+  r".+\.(?P<host>[A-Za-z0-9-]+)\.(?P<pid>[1-9][0-9]*)-(?P<start>[0-9]+)\.[0-9a-f]{8}\.tmp",
+  re.DOTALL)
 _OLD_SECONDS = 24 * 60 * 60.0
+_NAME_BYTES = 120  # Of the target's name in a temporary one; file systems allow 255 in all.
+
+_reported: set[str] = set()  # Damaged files and unwritable folders that stderr has named.
+
+Parsed = TypeVar("Parsed")
 
 
 class DamagedFile(ValueError):
@@ -41,74 +59,158 @@ def write_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
+    _reported.discard(os.fspath(path))
   finally:
     with contextlib.suppress(OSError):
       temporary.unlink()
 
 
+@contextlib.contextmanager
+def write_folder_atomically(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Makes a folder that appears under `path` when the block ends without an error.
+
+  Until then it lies beside `path`; an error removes it with all that it holds. An empty folder at
+  `path` is replaced. Raises OSError, also if `path` holds something.
+  """
+  path = pathlib.Path(path)
+  temporary = temporary_name(path)
+  try:
+    temporary.mkdir(parents=True)
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 def temporary_name(path: pathlib.Path) -> pathlib.Path:
   """A name beside `path` that no other writer uses and that `remove_leftovers` knows."""
-  host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
-  return path.with_name(f"{path.name}.{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+  target = path.name.encode(errors="surrogateescape")[:_NAME_BYTES].decode(errors="ignore")
+  pid = os.getpid()
+  writer = f"{processes.host()}.{pid}-{processes.process_start(pid)}"
+  return path.with_name(f"{target}.{writer}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def write_checked(path: str | os.PathLike, content: bytes) -> None:
-  """Writes `content` behind one line with its digest, atomically. Raises OSError."""
-  digest = hashlib.sha256(content).hexdigest().encode()
+def write_checked(path: str | os.PathLike, content: bytes | memoryview, label: str = "") -> None:
+  """Writes `content` behind one line with its digest, atomically.
+
+  label: what the content is about. It is part of the digest and not written: a reader gives the
+  same, so that a file under another file's name counts as damaged. Raises OSError.
+  """
   with write_atomically(path) as file:
-    file.write(_CHECKED + digest + b"\n")
+    file.write(_first_line(content, label))
     file.write(content)
 
 
-def read_checked(path: str | os.PathLike) -> bytes:
+def read_checked(path: str | os.PathLike, label: str = "") -> bytes:
   """The content that `write_checked` wrote.
 
   Raises FileNotFoundError if there is no file, DamagedFile if its digest differs or is missing, and
   another OSError if it cannot be read.
   """
-  data = pathlib.Path(path).read_bytes()
-  line, _, content = data.partition(b"\n")
-  expected = _CHECKED + hashlib.sha256(content).hexdigest().encode()
-  if line != expected:
-    raise DamagedFile(f"{os.fspath(path)} is not what was written (its digest differs).")
+  if not stat.S_ISREG(os.stat(path).st_mode):  # Opening a pipe would wait for ever.
+    raise DamagedFile(f"{os.fspath(path)} is no file.")
+  with open(path, "rb") as file:
+    line = file.readline(_FIRST_LINE)
+    content = file.read()
+  if not line.startswith(_CHECKED):
+    raise DamagedFile(f"{os.fspath(path)} is not what was written: it begins with no digest.")
+  if line != _first_line(content, label):
+    raise DamagedFile(f"{os.fspath(path)} is not what was written: its digest differs.")
   return content
 
 
-def remove_leftovers(folder: str | os.PathLike) -> list[pathlib.Path]:
-  """Removes temporary files of writers that were killed; returns which.
+def _first_line(content: bytes | memoryview, label: str) -> bytes:
+  digest = hashlib.sha256(label.encode() + b"\n")
+  digest.update(content)
+  return _CHECKED + digest.hexdigest().encode() + b"\n"
 
-  A file is a leftover if `temporary_name` made its name and its writer was a process of this host
-  that has ended, or if it is older than a day. Files of others stay. Never raises.
+
+def read_cache(
+    path: str | os.PathLike, parse: Callable[[bytes], Parsed], label: str = "") -> Parsed | None:
+  """What `parse` makes of the content of a checked file; None if it must be computed again.
+
+  A missing file is no news; of a damaged one stderr gets a line. Never raises.
   """
-  removed = []
-  with contextlib.suppress(OSError):
-    for path in pathlib.Path(folder).iterdir():
-      if _is_leftover(path):
-        with contextlib.suppress(OSError):
-          path.unlink()
-          removed.append(path)
-  return removed
-
-
-def process_runs(pid: int) -> bool:
-  """Whether a process of this number runs on this host."""
   try:
-    os.kill(pid, 0)
-  except (ProcessLookupError, OverflowError):
+    return parse(read_checked(path, label))
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except Exception as error:  # Whatever a parser raises about content that it does not know.
+    report_damage(path, error)
+    return None
+
+
+def write_cache(path: str | os.PathLike, content: bytes | memoryview, label: str = "") -> bool:
+  """`write_checked`; False, after a line on stderr, if the folder cannot be written."""
+  try:
+    write_checked(path, content, label)
+  except OSError as error:
+    report_unwritable(pathlib.Path(path).parent, error)
     return False
-  except PermissionError:
-    return True
   return True
 
 
+def report_damage(path: str | os.PathLike, error: Exception) -> None:
+  """Says on stderr that a cache file is computed again; once, until it is written again."""
+  reason = str(error)
+  if not isinstance(error, DamagedFile):
+    reason = f"{os.fspath(path)} cannot be read ({_reason(error)})."
+  _report(path, f"{reason} It is made anew.")
+
+
+def report_unwritable(folder: str | os.PathLike, error: OSError) -> None:
+  """Says on stderr that a cache folder cannot be written; once a process."""
+  _report(
+    folder,
+    f"{os.fspath(folder)} cannot be written ({_reason(error)}): what it would keep is made anew.")
+
+
+def _report(path: str | os.PathLike, sentence: str) -> None:
+  if os.fspath(path) not in _reported:
+    _reported.add(os.fspath(path))
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _reason(error: Exception) -> str:
+  return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def remove_leftovers(folder: str | os.PathLike) -> list[pathlib.Path]:
+  """Removes temporary files and folders of killed writers; returns which.
+
+  One is a leftover if `temporary_name` made its name and its writer, a process of this host, has
+  ended; of another host (or of before this one was restarted), if it is older than a day. What
+  other programs write stays. Never raises.
+  """
+  removed = []
+  with contextlib.suppress(OSError):
+    for path in list(pathlib.Path(folder).iterdir()):
+      if _is_leftover(path) and _removed(path):
+        removed.append(path)
+  return removed
+
+
 def _is_leftover(path: pathlib.Path) -> bool:
-  match = _LEFTOVER.search(path.name)
+  match = _LEFTOVER.fullmatch(path.name)
   if match is None:
     return False
-  host = temporary_name(path).name.removeprefix(f"{path.name}.").split(".")[0]
-  if match["host"] == host and not process_runs(int(match["pid"])):
-    return True
+  if match["host"] == processes.host():
+    start = int(match["start"])
+    runs = process_runs(int(match["pid"]), start)
+    if start or not runs:
+      return not runs
   try:
     return time.time() - path.lstat().st_mtime > _OLD_SECONDS
   except OSError:
     return False
+
+
+def _removed(path: pathlib.Path) -> bool:
+  try:
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path)
+    else:
+      path.unlink()
+  except OSError:
+    return False
+  return True

@@ -11,7 +11,7 @@ from compile_flags import QUICK
 import numpy as np
 import pytest
 
-from filax.demo import examples, report
+from filax.demo import examples, phases, report
 
 ROOT = pathlib.Path(__file__).parents[1]
 KEYS = {
@@ -78,6 +78,16 @@ def test_other_settings_need_another_folder(done):
   other = demo(done[0], *SMALL, "--seed", "1")
   assert other.returncode == 2
   assert "Choose another --workdir" in other.stderr and "Traceback" not in other.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"done": []}', b"\xff" * 40])
+def test_damaged_progress_is_named(content, tmp_path):
+  path = tmp_path / "progress.json"
+  phases.Progress(tmp_path, phases.Settings()).add("start", 1.0)
+  assert phases.Progress(tmp_path, phases.Settings()).seconds == {"start": 1.0}
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=f"{path} is damaged. Delete it"):
+    phases.Progress(tmp_path, phases.Settings())
 
 
 def test_untrained_model_misses_the_bars(done):

@@ -19,7 +19,8 @@ MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models", "filax.build")
 MAY = {
   "filax/spec.py": (),
   "filax/dropout.py": ("filax.spec",),
-  "filax/files.py": (),
+  "filax/files.py": ("filax.processes",),
+  "filax/processes.py": (),
   "filax/cli.py": (),
   "filax/parallel": BASE,
   "filax/ops": (*BASE, "filax.parallel"),
@@ -43,6 +44,7 @@ MAY_NOT = {
   "filax/spec.py": ("jax", "flax", *HEAVY, *TORCH),
   "filax/dropout.py": ("jax", "flax", *HEAVY, *TORCH),
   "filax/files.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
+  "filax/processes.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/parallel": (*HEAVY, *TORCH),
   "filax/ops": ("flax.linen", *HEAVY, *TORCH),
   "filax/models": (*HEAVY, *TORCH),

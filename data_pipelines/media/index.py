@@ -15,6 +15,7 @@ from typing import TextIO
 from data_pipelines.media import open as media_lib
 from data_pipelines.media.open import LIMITS, Limits, MediaError
 from data_pipelines.media.probe import Probe, probe, scene_length, timeline_duration
+from filax import files
 
 __all__ = ["MediaIndex", "media_of", "scene_length", "timeline_duration"]
 
@@ -83,21 +84,24 @@ class MediaIndex:
 
   def _load(self) -> dict[str, Probe]:
     """What the file holds; nothing if it is missing, damaged or of another version."""
-    try:
-      return {key: Probe(*row) for key, row in json.loads(self.cache.read_bytes()).items()}
-    except (AttributeError, OSError, ValueError, TypeError):
+    if self.cache is None:
       return {}
+    files.remove_leftovers(self.cache.parent)
+    return files.read_cache(self.cache, _parsed_probes) or {}
 
   def _save(self):
+    """Writes all probes; a folder that cannot be written costs time at the next start, no more."""
     if self.cache is None or not self._changed:
       return
     with self._lock:
       rows = {key: dataclasses.astuple(found)[:-1] for key, found in self._known.items()}
       self._changed = False
-    self.cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = self.cache.with_name(f"{self.cache.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(rows))
-    os.replace(temporary, self.cache)
+    files.write_cache(self.cache, json.dumps(rows).encode())
+
+
+def _parsed_probes(content: bytes) -> dict[str, Probe]:
+  """Identity of a medium -> Probe, from the JSON of an index."""
+  return {key: Probe(*row) for key, row in json.loads(content).items()}
 
 
 class _Progress:

@@ -31,6 +31,7 @@ import numpy as np
 
 from data_pipelines.media.open import GREY
 from data_pipelines.records import IMAGE
+from filax import files
 
 COLOURS = dict(
   red=(215, 45, 45), green=(45, 160, 65), blue=(45, 75, 215), yellow=(235, 215, 50),
@@ -144,10 +145,9 @@ def write_video(path: pathlib.Path, frames: np.ndarray, fps: int = FPS) -> None:
   On one machine the same frames give the same bytes: hence no macroblock tree, for which x264 reads
   memory that it has not written when a picture is this small.
   """
-  part = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
   options = {"crf": "23", "preset": "veryfast", "g": "20", "x264-params": "mbtree=0"}
   converter = VideoReformatter()
-  with av.open(str(part), "w") as out:
+  with files.write_atomically(path) as file, av.open(file, "w", format="mp4") as out:
     stream = out.add_stream("libx264", rate=fps, options=options)
     stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
     stream.thread_count = 1
@@ -157,7 +157,6 @@ def write_video(path: pathlib.Path, frames: np.ndarray, fps: int = FPS) -> None:
       frame.pts, frame.time_base = i, Fraction(1, fps)
       out.mux(stream.encode(frame))
     out.mux(stream.encode())
-  part.replace(path)
 
 
 def questions(shots: Sequence[Shot]) -> list[tuple[str, str, str]]:
@@ -278,7 +277,7 @@ def corpus(
   recipe = dict(videos=videos, held=held, seed=seed, side=SIDE, fps=FPS, blank=BLANK)
   if _done(folder, recipe):
     return folder
-  (folder / "videos").mkdir(parents=True, exist_ok=True)
+  _prepare(folder)
   _write_json(folder / "corpus.json", recipe | dict(complete=False))
   jobs = [("train", i) for i in range(videos)] + [("held_out", i) for i in range(held)]
   made = _make_videos(folder, seed, jobs, processes or os.cpu_count() or 1)
@@ -290,6 +289,14 @@ def corpus(
   _tokenizer(folder, [*records["stage1"], *records["stage2"][:2000]])
   _write_json(folder / "corpus.json", recipe | dict(complete=True))
   return folder
+
+
+def _prepare(folder: pathlib.Path) -> None:
+  """Makes the folders of a corpus and removes what a killed call left half-written."""
+  videos = folder / "videos"
+  videos.mkdir(parents=True, exist_ok=True)
+  files.remove_leftovers(folder)
+  files.remove_leftovers(videos)
 
 
 def _make_videos(folder: pathlib.Path, seed: int, jobs, processes: int) -> list[list[Shot]]:
@@ -322,7 +329,7 @@ def _records(made, seed: int, long: int) -> dict[str, list[dict]]:
 def tiny_corpus(folder: str | pathlib.Path) -> pathlib.Path:
   """6 videos of a few seconds, manifest.json and tokenizer.model: for debugging and tests."""
   folder = pathlib.Path(folder)
-  (folder / "videos").mkdir(parents=True, exist_ok=True)
+  _prepare(folder)
   records = []
   for index in range(6):
     shots = make_video(folder, 0, "tiny", index, SIDE)
@@ -358,13 +365,12 @@ def _tokenizer(folder: pathlib.Path, records: Sequence[dict]) -> None:
 
 
 def _write_json(path: pathlib.Path, value) -> None:
-  part = path.with_suffix(f".{os.getpid()}.part")
   if isinstance(value, list):  # One record a line: a message can name it.
     text = "[\n" + ",\n".join(json.dumps(row) for row in value) + "\n]\n"
   else:
     text = json.dumps(value, indent=2) + "\n"
-  part.write_text(text)
-  part.replace(path)
+  with files.write_atomically(path) as file:
+    file.write(text.encode())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

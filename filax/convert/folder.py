@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 import shutil
 
+from filax import files
+
 
 @contextlib.contextmanager
 def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
@@ -16,21 +18,19 @@ def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
   Raises OSError if `out` exists, if fewer than `need` bytes are free, or if the disk fills up.
   """
   out = Path(out).absolute()
+  exists = f"{out} exists already. Choose another --out, or remove it."
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise FileExistsError(f"{out} exists already. Choose another --out, or remove it.")
-  temporary = out.with_name(f".{out.name}.partial")
-  shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was killed.
-  temporary.mkdir(parents=True)
+    raise FileExistsError(exists)
+  files.remove_leftovers(out.parent)
   try:
-    _check_space(temporary, need)
-    yield temporary
-    if out.exists():
-      out.rmdir()
-    temporary.rename(out)
+    with files.write_folder_atomically(out) as temporary:
+      _check_space(temporary, need)
+      yield temporary
   except BaseException as error:
-    shutil.rmtree(temporary, ignore_errors=True)
+    if getattr(error, "errno", None) == errno.ENOTEMPTY:  # Another call was faster.
+      raise FileExistsError(exists) from error
     if _full(error):
-      free = shutil.disk_usage(temporary.parent).free
+      free = shutil.disk_usage(out.parent).free
       raise OSError(
         f"There is no space for {out}: its weights take {_gb(need)}, and {_gb(free)} are free "
         f"without it. Make room or choose another --out. Nothing was left behind.") from error

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import configs
-from filax import cli
+from filax import cli, files
 
 RUNS = {  # Name of an evaluation -> how the model is asked.
   "scenes": {}, "uniform": dict(selector="uniform"), "blind": dict(blind=True)}
@@ -47,10 +47,11 @@ class Progress:
 
   def __init__(self, workdir: pathlib.Path, settings: Settings):
     self.path = workdir / "progress.json"
+    files.remove_leftovers(workdir)
     wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
     self.state = dict(settings=wanted, seconds={}, done=[])
     if self.path.exists():
-      self.state = json.loads(self.path.read_text())
+      self.state = _read_progress(self.path)
     if self.state["settings"] != wanted:
       raise ValueError(
         f"{workdir} holds a demo with {self.state['settings']}, not {wanted}. Choose another "
@@ -78,10 +79,20 @@ class Progress:
   def add(self, name: str, seconds: float) -> None:
     """Counts seconds to a phase and writes the file."""
     self.state["seconds"][name] = self.seconds.get(name, 0.0) + seconds
-    self.path.parent.mkdir(parents=True, exist_ok=True)
-    part = self.path.with_suffix(".part")
-    part.write_text(json.dumps(self.state, indent=2) + "\n")
-    part.replace(self.path)
+    text = json.dumps(self.state, indent=2) + "\n"
+    with files.write_atomically(self.path) as file:
+      file.write(text.encode())
+
+
+def _read_progress(path: pathlib.Path) -> dict[str, Any]:
+  """The state of a demo. Raises ValueError for a file that holds none."""
+  try:
+    state = json.loads(path.read_bytes())
+    return {key: state[key] for key in ("settings", "seconds", "done")}
+  except (ValueError, LookupError, TypeError, RecursionError) as error:
+    raise ValueError(
+      f"{path} is damaged. Delete it: the same command then goes through all phases, and what they "
+      "left is found again.") from error
 
 
 def _corpus(workdir: pathlib.Path, settings: Settings) -> None:
@@ -114,7 +125,9 @@ def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
 
 def curve(folder: pathlib.Path) -> list[dict[str, Any]]:
   """The records that a run logged."""
-  return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  from filax.train import metrics
+
+  return list(metrics.read_records(folder / "metrics.jsonl"))
 
 
 def _evaluate(workdir: pathlib.Path) -> None:

@@ -5,13 +5,12 @@ are ever held. For selectors that group neighbours; those that choose must see a
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
-import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,9 @@ import numpy as np
 
 from data_pipelines import chat, patterns, sampling
 from data_pipelines.media import frames as video
+from data_pipelines.media import open as media_lib
 from data_pipelines.records import Timeline
+from filax import files
 from filax.infer import seen as seen_lib
 from filax.infer.generate import context
 from filax.infer.programs import on_mesh
@@ -49,12 +50,10 @@ def see(
   pattern = patterns.video(count // layout.frames_per_group, layout)
   _check_context(model, count, len(pattern))
   times = sampling.sample_times(how, count, extent)
-  path = pathlib.Path(folder, f"{_key(model, params, timeline, times)}.npz") if folder else None
-  if path is None or (found := _load(path, count)) is None:
-    found = _encode(model, params, timeline, times)
-    if path is not None:
-      _save(path, *found)
-  table, real = found
+  if folder:
+    table, real = _remembered(folder, model, params, timeline, times)
+  else:
+    table, real = _encode(model, params, timeline, times)
   groups = np.arange(count).reshape(-1, layout.frames_per_group)
   each = real[groups]
   visual = chat.Visual(
@@ -63,6 +62,29 @@ def see(
   table = jnp.asarray(table, model.llm.dtype)
   return (Video(none, real, extent.duration, timeline[0].media),
           Seen(table, pattern, visual, groups))
+
+
+def _remembered(
+  folder: str | os.PathLike, model, params: Mapping, timeline: Timeline, times: np.ndarray
+) -> tuple[np.ndarray | jax.Array, np.ndarray]:
+  """`_encode`, from a folder of checked files. One that cannot be written costs time, no more."""
+  key = _key(model, params, timeline, times)
+  path = pathlib.Path(folder, f"{key}.npz")
+  files.remove_leftovers(folder)
+  kept = files.read_cache(path, _parsed, key)
+  if kept is not None:
+    return kept
+  table, real = _encode(model, params, timeline, times)
+  content = io.BytesIO()
+  np.savez(content, table=np.asarray(table, np.float32), times=real)
+  files.write_cache(path, content.getbuffer(), key)
+  return table, real
+
+
+def _parsed(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+  """(visual table f32 [M D], real times f32 [T]) of an .npz file."""
+  with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+    return kept["table"], kept["times"]
 
 
 def _encode(model, params, timeline: Timeline, times) -> tuple[jax.Array, np.ndarray]:
@@ -120,39 +142,25 @@ def _key(model, params, timeline: Timeline, times: np.ndarray) -> str:
     jax.tree_util.keystr(path): (leaf.shape, np.asarray(_digest(leaf)).tolist())
     for role in ("encoder", "merger", "projector")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params.get(role, {}))}
-  files = [(str(pathlib.Path(s.media).absolute()), *_stamp(s.media), dataclasses.astuple(s))
-           for s in timeline]
+  media = [(media_lib.identity(scene.media), dataclasses.astuple(scene)) for scene in timeline]
   facts = json.dumps(
-    [parts, weights, files, times.tolist(), model.processor.resize, str(model.llm.dtype)],
+    [parts, weights, media, times.tolist(), model.processor.resize, str(model.llm.dtype)],
     default=str)
   return hashlib.sha256(facts.encode()).hexdigest()
 
 
 @jax.jit
 def _digest(leaf):
-  """Three sums that tell a parameter from another."""
-  flat = leaf.astype(jnp.float32).ravel()
-  return jnp.stack([flat.sum(), jnp.abs(flat).sum(), (flat * jnp.cos(jnp.arange(flat.size))).sum()])
+  """uint32 [2] that tells a parameter from any other, on any mesh: sums of mixed bits."""
+  bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).ravel()
+  places = _mixed(jnp.arange(bits.size, dtype=jnp.uint32))
+  first = _mixed(bits ^ places).sum(dtype=jnp.uint32)
+  second = _mixed(bits + _mixed(~places)).sum(dtype=jnp.uint32)
+  return jnp.stack([first, second])
 
 
-def _stamp(media: str) -> tuple[int, int]:
-  with contextlib.suppress(OSError):
-    found = os.stat(media)
-    return found.st_size, found.st_mtime_ns
-  return 0, 0
-
-
-def _load(path: pathlib.Path, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-  with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
-    with np.load(path, allow_pickle=False) as kept:
-      if len(kept["times"]) == count:
-        return kept["table"], kept["times"]
-  return None
-
-
-def _save(path: pathlib.Path, table, times: np.ndarray) -> None:
-  """Written aside and renamed, so that a half-written file is never found."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-    np.savez(file, table=np.asarray(table, np.float32), times=times)
-  os.replace(file.name, path)
+def _mixed(x):
+  """uint32 [n] with every bit spread over all bits (the finish of MurmurHash3)."""
+  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+  return x ^ (x >> 16)

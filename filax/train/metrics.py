@@ -5,7 +5,7 @@ The device works ahead of the host: numbers of a step are fetched one step later
 them never makes it wait. Process 0 alone writes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import json
@@ -18,6 +18,7 @@ from typing import Any
 from etils import epath
 import jax
 
+from filax import files
 from filax.train import folder
 
 PEAK_TFLOPS = {  # Part of jax.Device.device_kind -> dense bfloat16 peak of one device.
@@ -194,18 +195,33 @@ def _summary_writer():
   return SummaryWriter
 
 
+def read_records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+  """The records of a metrics.jsonl, in order.
+
+  A line that is none is left out, and stderr says which: a bad byte, or the half of a line that a
+  killed run leaves, ends nothing.
+  """
+  for number, text in enumerate(path.read_bytes().splitlines(), 1):
+    try:
+      record = json.loads(text.decode())
+      sound = isinstance(record["step"], int)
+    except (ValueError, LookupError, TypeError, RecursionError):
+      sound = False
+    if sound:
+      yield record
+    else:
+      print(f"{path}, line {number} is damaged and is left out.", file=sys.stderr)
+
+
 def _keep(path: pathlib.Path, last: int) -> None:
-  """Rewrites a JSONL file without lines of steps after `last`, and without a torn last line."""
+  """Rewrites a metrics.jsonl without the records of steps after `last`."""
+  files.remove_leftovers(path.parent)
   if not path.exists():
     return
-  kept = []
-  for text in path.read_text().splitlines():
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-      if json.loads(text)["step"] <= last:
-        kept.append(text + "\n")
-  part = path.parent / f"{path.name}.part"
-  part.write_text("".join(kept))
-  part.replace(path)
+  kept = [record for record in read_records(path) if record["step"] <= last]
+  with files.write_atomically(path) as file:
+    for record in kept:
+      file.write(json.dumps(record).encode() + b"\n")
 
 
 def _clock(seconds: float) -> str:

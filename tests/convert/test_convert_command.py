@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import killed
 import made_folders
 import ml_dtypes
 import numpy as np
@@ -19,6 +20,7 @@ from safetensors import numpy as library
 
 from data_pipelines import tokenizers
 from filax import __main__ as command
+from filax.convert import folder
 from filax.train import checkpoint
 
 
@@ -32,7 +34,7 @@ def refused(capsys, out, *argv) -> str:
   said = capsys.readouterr().err
   assert said.startswith("filax convert: ") and said.count("\n") == 1
   assert "Traceback" not in said
-  assert not out.exists() and not list(out.parent.glob(".*partial*"))
+  assert not out.exists() and not list(out.parent.glob("*.tmp"))
   return said
 
 
@@ -263,12 +265,37 @@ def test_a_conversion_that_is_stopped_leaves_nothing(tmp_path):
   going = subprocess.Popen(
     [sys.executable, "-m", "filax", "convert", "from", "--source", source, "--out",
      tmp_path / "run", "--verify"], stderr=subprocess.PIPE)
-  while not (tmp_path / ".run.partial" / "config.json").exists():  # All is written, not yet judged.
+  while not list(tmp_path.glob("run.*.tmp/config.json")):  # All is written, not yet judged.
     assert going.poll() is None, going.stderr.read()
     time.sleep(0.01)
   going.terminate()
   assert going.wait() == 143
   assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
+def test_a_conversion_that_is_killed_leaves_nothing_for_long(tmp_path):
+  source = made_folders.write(tmp_path / "hub")
+  out = tmp_path / "run"
+  killed.killed_writer(
+    f"write_folder_atomically({str(out)!r})", "(out / 'config.json').write_bytes(b'half')")
+  with killed.writing(
+      f"write_folder_atomically({str(out)!r})", "(out / 'half').write_bytes(b'half')"):
+    assert len(list(tmp_path.glob("run.*.tmp"))) == 2
+    assert run("from", "--source", source, "--out", out) == 0
+    (other,) = tmp_path.glob("run.*.tmp")  # Of a call that goes on.
+    assert (other / "half").exists()
+  assert (out / "config.json").stat().st_size > 100
+
+
+def test_of_two_conversions_one_wins(tmp_path):
+  out = tmp_path / "run"
+  with pytest.raises(FileExistsError, match="exists already"):
+    with folder.complete(out) as slow:
+      (slow / "slow").write_bytes(b"")
+      with folder.complete(out) as fast:
+        (fast / "fast").write_bytes(b"")
+  assert [path.name for path in out.iterdir()] == ["fast"]
+  assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_help_shows_how(capsys):

@@ -3,15 +3,23 @@
 
 import io
 import json
+import multiprocessing
 import os
 
 import clips
+import killed
 import pytest
 
 from data_pipelines.media import frames as video
 from data_pipelines.media import index
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.records import Sample, Scene
+from filax import files
+
+
+@pytest.fixture(autouse=True)
+def _nothing_reported(monkeypatch):
+  monkeypatch.setattr(files, "_reported", set())
 
 
 @pytest.fixture
@@ -43,12 +51,66 @@ def test_the_cache_saves_work_until_a_file_changes(media, tmp_path, monkeypatch)
   assert [p.name for p in cache.parent.iterdir()] == ["index.json"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"k": 3}', '{"k": [1, 2, 3, 4, 5, 6, 7, 8, 9]}'])
-def test_a_damaged_cache_is_replaced(text, media, tmp_path):
+DAMAGED = [
+  "", "{", "[]", '{"k": 3}', '{"k": [1, 2, 3, 4, 5, 6, 7, 8, 9]}', "[" * 100_000, "\0" * 99]
+
+
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_cache_is_replaced(text, checked, media, tmp_path, capsys):
   cache = tmp_path / "index.json"
-  cache.write_text(text)
+  if checked:
+    files.write_checked(cache, text.encode())
+  else:
+    cache.write_text(text)
   assert MediaIndex(cache, progress=None).probes(media[:1])[media[0]].frames == 20
-  assert len(json.loads(cache.read_text())) == 1
+  assert len(json.loads(files.read_checked(cache))) == 1
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and str(cache) in line
+
+
+def test_a_flipped_byte_never_changes_a_probe(media, tmp_path, capsys):
+  cache = tmp_path / "index.json"
+  sound = MediaIndex(cache, threads=1, progress=None).probes(media[:2])
+  written = cache.read_bytes()
+  for place in range(0, len(written), 7):
+    damaged = bytearray(written)
+    damaged[place] ^= 1
+    cache.write_bytes(damaged)
+    assert MediaIndex(cache, threads=1, progress=None).probes(media[:2]) == sound
+    assert cache.read_bytes() == written
+    assert capsys.readouterr().err.count(str(cache)) == 1
+
+
+def test_a_folder_that_cannot_be_written_costs_a_line(media, tmp_path, capsys):
+  blocked = tmp_path / "blocked"
+  blocked.write_bytes(b"")
+  index = MediaIndex(blocked / "index.json", progress=None)
+  assert index.probes(media[:1])[media[0]].frames == 20
+  assert index.probes(media[:3])[media[2]].frames == 1
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and f"{blocked} cannot be written" in line
+
+
+def test_processes_fill_an_index_at_once(media, tmp_path):
+  cache = tmp_path / "cache" / "index.json"
+  expected = MediaIndex(progress=None).probes(media)
+  with multiprocessing.get_context("spawn").Pool(2) as pool:
+    results = pool.starmap(probed, [(cache, media)] * 4, chunksize=1)
+  assert results == [expected] * 4
+  assert [path.name for path in cache.parent.iterdir()] == ["index.json"]
+  assert MediaIndex(cache, progress=None).probes(media) == expected
+
+
+def probed(cache, media):
+  return MediaIndex(cache, progress=None).probes(media)
+
+
+def test_leftovers_of_killed_writers_are_removed(media, tmp_path):
+  cache = tmp_path / "cache" / "index.json"
+  killed.killed_writer(f"write_atomically({str(cache)!r})", "out.write(b'half')")
+  MediaIndex(cache, progress=None).probes(media[:1])
+  assert [path.name for path in cache.parent.iterdir()] == ["index.json"]
 
 
 def test_progress_says_count_rate_and_time_left(media, monkeypatch):

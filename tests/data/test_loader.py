@@ -140,7 +140,7 @@ def test_fingerprint_sees_what_decides_rows_and_nothing_else(folder, tmp_path):
   assert len({pipeline(folder, **change).fingerprint for change in other}) == len(other)
 
 
-def test_sizes_are_measured_once(folder, tmp_path):
+def test_sizes_are_measured_once(folder, tmp_path, capsys):
   first = pipeline(folder, cache=str(tmp_path))
   (remembered,) = tmp_path.glob("sizes-*.npy")
   before = remembered.stat().st_mtime_ns
@@ -148,6 +148,8 @@ def test_sizes_are_measured_once(folder, tmp_path):
   assert again.fingerprint == first.fingerprint and remembered.stat().st_mtime_ns == before
   remembered.write_bytes(b"torn")
   assert pipeline(folder, cache=str(tmp_path)).fingerprint == first.fingerprint
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and str(remembered) in line
   pipeline(folder, cache=str(tmp_path), system="Another.")
   assert len(list(tmp_path.glob("sizes-*.npy"))) == 2
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import av
+import killed
 import numpy as np
 import pytest
 
@@ -202,6 +203,16 @@ def test_stopped_corpus_is_finished(corpus, tmp_path):
   assert kept.stat().st_mtime_ns == before
   assert lost.read_bytes() == (corpus / "videos/train-001.mp4").read_bytes()
   assert (folder / "stage2.json").read_bytes() == (corpus / "stage2.json").read_bytes()
+
+
+def test_a_killed_writer_leaves_nothing_for_long(tmp_path):
+  for name in ("manifest.json", "videos/tiny-000.mp4"):
+    path = str(tmp_path / name)
+    killed.killed_writer(f"write_atomically({path!r})", "out.write(b'half')")
+  assert len(list(tmp_path.rglob("*.tmp"))) == 2
+  toy.tiny_corpus(tmp_path)
+  assert not list(tmp_path.rglob("*.tmp"))
+  assert len(list((tmp_path / "videos").iterdir())) == 6
 
 
 def test_complete_corpus_is_left_alone(corpus):

@@ -2,15 +2,19 @@
 """Long videos, read part by part: the same tokens as at once, kept for the next question."""
 
 import os
+import pathlib
 
 import clips
 import jax.numpy as jnp
+import killed
 import numpy as np
 import pytest
 import small_checkpoint
 
 from configs import vcf_stage3
+from data_pipelines.records import Scene
 import filax
+from filax import files
 from filax.infer import programs, streaming
 from filax.infer import seen as seen_lib
 from filax.infer.chat import Conversation
@@ -72,6 +76,109 @@ def test_what_was_encoded_is_kept(loaded, video, tmp_path, monkeypatch):
   os.utime(video, (1, 1))
   Conversation(model, params, video, tmp_path)
   assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_one_bit_of_a_weight_is_another_key():
+  leaf = np.random.default_rng(0).normal(size=(64, 33)).astype(np.float32)
+  digests = {np.asarray(streaming._digest(jnp.asarray(leaf))).tobytes()}
+  places = range(0, leaf.size, 97)
+  for place in places:
+    other = leaf.copy()
+    other.view(np.uint32).flat[place] ^= 1 << place % 32
+    digests.add(np.asarray(streaming._digest(jnp.asarray(other))).tobytes())
+  for other in (-leaf, leaf[::-1], leaf[:, ::-1], np.roll(leaf, 1)):
+    digests.add(np.asarray(streaming._digest(jnp.asarray(other))).tobytes())
+  assert len(digests) == 1 + len(places) + 4
+
+
+def test_a_changed_picture_of_a_folder_is_another_key(loaded, tmp_path):
+  model, params = loaded
+  folder = clips.folder(tmp_path / "frames", 3)
+  timeline = (Scene(folder),)
+  key = streaming._key(model, params, timeline, np.zeros(4))
+  assert streaming._key(model, params, timeline, np.zeros(4)) == key
+  state = os.stat(folder)
+  clips.picture(sorted(pathlib.Path(folder).iterdir())[1], 77)
+  os.utime(folder, ns=(state.st_atime_ns, state.st_mtime_ns))
+  assert streaming._key(model, params, timeline, np.zeros(4)) != key
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+  """(see() from a folder, the file there, how often a video was encoded), without a model."""
+  table = np.arange(12, dtype=np.float32).reshape(4, 3)
+  times = np.array([0.0, 0.5, 1.25], np.float32)
+  encoded = []
+
+  def encode(*arguments):
+    encoded.append(arguments)
+    return jnp.asarray(table), times
+
+  monkeypatch.setattr(streaming, "_key", lambda model, *rest: f"key-{model}")
+  monkeypatch.setattr(streaming, "_encode", encode)
+  monkeypatch.setattr(files, "_reported", set())
+
+  def see(model="one", folder=tmp_path):
+    before = len(encoded)
+    found = streaming._remembered(folder, model, {}, (), times)
+    np.testing.assert_array_equal(found[0], table)
+    np.testing.assert_array_equal(found[1], times)
+    return len(encoded) - before
+
+  assert see() == 1 and see() == 0
+  return see, tmp_path / "key-one.npz"
+
+
+def test_damage_to_what_was_kept_is_encoded_again(kept, capsys):
+  see, path = kept
+  sound = path.read_bytes()
+  damaged = [b"", b"torn", b"PK", sound[:100], sound[:-1], sound + sound[-30:]]
+  damaged += [sound.partition(b"\n")[2], sound[: len(sound) // 2]]  # Of before; half.
+  for place in range(0, len(sound), 7):
+    flipped = bytearray(sound)
+    flipped[place] ^= 1 << place % 8
+    damaged.append(flipped)
+  for content in damaged:
+    path.write_bytes(content)
+    assert see() == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and str(path) in line
+    assert see() == 0
+
+
+def test_an_archive_that_lies_is_encoded_again(kept, capsys):
+  see, path = kept
+  inside = files.read_checked(path, "key-one")
+  lies = [b"PK", inside[:-30], inside.replace(b"times", b"tames"), inside.replace(b"<f4", b"|O8"),
+          inside.replace(b"(4, 3)", b"(4, 3 "), inside.replace(b"(3,)", b"(2**60")]
+  for content in lies:  # Even with a right digest.
+    assert content != inside
+    files.write_checked(path, content, "key-one")
+    assert see() == 1
+    assert str(path) in capsys.readouterr().err
+
+
+def test_what_another_checkpoint_saw_is_not_taken(kept, capsys):
+  see, path = kept
+  path.rename(path.with_name("key-two.npz"))
+  assert see("two") == 1
+  assert "key-two.npz" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_costs_a_line(kept, tmp_path, capsys):
+  see, _ = kept
+  blocked = tmp_path / "blocked"
+  blocked.write_bytes(b"")
+  assert see(folder=blocked) == see(folder=blocked) == 1
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and f"{blocked} cannot be written" in line
+
+
+def test_leftovers_of_killed_writers_are_removed(kept):
+  see, path = kept
+  killed.killed_writer(f"write_atomically({str(path)!r})", "out.write(b'half')")
+  assert see() == 0
+  assert list(path.parent.iterdir()) == [path]
 
 
 def test_too_many_frames_are_an_error_before_anything_is_decoded(loaded, video, monkeypatch):

@@ -4,6 +4,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import killed
 import pytest
 from tensorboardX.proto import event_pb2
 
@@ -94,6 +95,46 @@ def test_lines_after_the_restored_step_are_replaced(tmp_path, capsys):
   write(tmp_path, 2, 3, 4, 5)
   assert [json.loads(x)["step"] for x in path.read_text().splitlines()] == [1, 2, 3, 4, 5]
   assert capsys.readouterr().out.count("step 3/9") == 2
+
+
+DAMAGED = {  # A line of metrics.jsonl -> the same, damaged.
+  "byte in a name": (b'"accuracy"', b'"\xffaccuracy"'), "byte": (b'"step": 2', b'"step": \x80'),
+  "torn": (b'"loss": 1.5, ', b""), "zeros": (b'{"loss"', bytes(500) + b'{"loss"'),
+  "no step": (b'"step"', b'"stop"'), "text": (b'"step": 2', b'"step": "2"'),
+  "list": (b'{"loss"', b'[{"loss"'), "nested": (b'{"loss"', b"[" * 100_000)}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_bad_line_never_stops_a_resume(name, tmp_path, capsys):
+  write(tmp_path, 0, 1, 2, 3)
+  path = tmp_path / "metrics.jsonl"
+  lines = path.read_bytes().splitlines(keepends=True)
+  old, new = DAMAGED[name]
+  assert old in lines[1]
+  lines[1] = lines[1][:30] + b"\n" if name == "torn" else lines[1].replace(old, new)
+  path.write_bytes(b"".join(lines))
+  write(tmp_path, 3, 4)
+  assert path.read_bytes().startswith(lines[0] + lines[2])
+  assert [record["step"] for record in metrics.read_records(path)] == [1, 3, 4]
+  assert capsys.readouterr().err == f"{path}, line 2 is damaged and is left out.\n"
+
+
+def test_sound_lines_stay_as_they_are(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  write(tmp_path, 0, 1, 2)
+  with path.open("a") as file:
+    file.write('{"step": 3, "loss": NaN, "é": 1e-07, "mfu": null}\n')
+  before = path.read_bytes()
+  write(tmp_path, 3)
+  assert path.read_bytes().splitlines()[:2] == before.splitlines()[:2]
+  assert [record["step"] for record in metrics.read_records(path)] == [1, 2, 3]
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path):
+  path = str(tmp_path / "metrics.jsonl")
+  killed.killed_writer(f"write_atomically({path!r})", "out.write(b'half')")
+  write(tmp_path, 0, 1)
+  assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "tensorboard"}
 
 
 def test_a_new_run_drops_the_lines_of_one_that_left_no_checkpoint(tmp_path):

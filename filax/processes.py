@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which processes run on this host, so that what a dead one left can be told. Standard library."""
+
+import os
+import pathlib
+import re
+import socket
+
+
+def host() -> str:
+  """This host, as far as its process numbers reach.
+
+  Hosts may share a name, but not the id of their last start; containers have numbers of their own.
+  """
+  try:
+    start = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    numbers = os.readlink("/proc/self/ns/pid")
+  except OSError:
+    start = numbers = ""
+  return re.sub(r"[^A-Za-z0-9-]", "", f"{socket.gethostname()}-{start}-{numbers}")
+
+
+def process_runs(pid: int, start: int = 0) -> bool:
+  """Whether a process of this number runs on this host.
+
+  start: its `process_start`, where that is known; a later process of the same number is another.
+  """
+  if pid < 1:
+    return False
+  try:
+    os.kill(pid, 0)
+  except (ProcessLookupError, OverflowError):
+    return False
+  except PermissionError:
+    pass  # It runs, for another user.
+  facts = _process_facts(pid)
+  if facts is None:
+    return True
+  state, began = facts
+  return state not in ("Z", "X") and start in (0, began)
+
+
+def process_start(pid: int) -> int:
+  """When a process began, in clock ticks since the host did; 0 where that is not known."""
+  facts = _process_facts(pid)
+  return facts[1] if facts else 0
+
+
+def _process_facts(pid: int) -> tuple[str, int] | None:
+  """(state, start) of a process as Linux tells them; None elsewhere. Z is ended, not awaited."""
+  try:
+    text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
+  except OSError:
+    return None
+  fields = text.rpartition(")")[2].split()  # The name before may hold spaces and brackets.
+  return fields[0], int(fields[19])
