@@ -25,7 +25,7 @@ from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.index import MediaIndex, media_of
 from data_pipelines.media.open import Limits
 from data_pipelines.planning import Planner, PlanRow
-from filax import dropout
+from filax import dropout, settings
 from filax.spec import VisualLayout
 
 _ENDLESS = 1 << 48  # Rows; the epochs never end.
@@ -51,8 +51,7 @@ class Pipeline:
     self.data, self.layout, self.seed, self.batch = _plain(data), layout, seed, batch
     self.quarantine, self.blank = quarantine, blank
     data = self.data
-    if batch < 1:
-      raise ValueError(f"config.batch={batch} is no number of rows. Set it to 1 or more.")
+    settings.check(dict(seed=seed, batch=batch, data=data))
     self.row_shapes = planning.row_shapes(data["rows"], layout.frames_per_group)
     self.limits = Limits(data["open_seconds"], data["decode_seconds"])
     self.tokenizer = tokenizers.load(data["tokenizer"])

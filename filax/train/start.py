@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 
-from filax import build
+from filax import build, settings
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 from filax.train import checkpoint, optim, state, step
@@ -36,9 +36,7 @@ def prepare(
 
   Raises ValueError naming the knob.
   """
-  for key in ("log_every", "checkpoint_every"):
-    if config[key] < 1:
-      raise ValueError(f"config.{key}={config[key]} is no number of steps. Set it to 1 or more.")
+  settings.check(config)
   mesh = mesh_lib.make(config["mesh"], devices)
   parts = micro_batches(config, mesh)
   model = build.build_video_lm(config["model"])
