@@ -17,12 +17,12 @@ import weakref
 
 import numpy as np
 
-from data_pipelines import corpus, planning, tokenizers
-from data_pipelines.compose import Composer
+from data_pipelines import corpus, planning, sampling, tokenizers
+from data_pipelines.compose import Composer, is_image
 from data_pipelines.materialise import Materialise
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
-from data_pipelines.media.index import MediaIndex, media_of
+from data_pipelines.media.index import MediaIndex, check_readable, media_of
 from data_pipelines.media.open import Limits
 from data_pipelines.planning import Planner, PlanRow
 from filax import dropout, settings
@@ -38,16 +38,17 @@ class Pipeline:
   config.data.cache, or beside `quarantine`) and measures every text; nothing is decoded.
 
   batch: packed rows of a global batch. quarantine: the JSONL file that lists unreadable media, None
-  for none. blank: all pictures are grey (what is learnt from text alone). Attributes: `tokenizer`,
-  `row_shapes` (the plan's buckets), `samples`, `probes`, `fingerprint` (sha256 of all that decides
-  the rows), `report` (figures), `samples_per_row`, `token_fill`, `frame_fill` (of epoch 0),
-  `suggest` (positions and frames of a row that suit these samples). Raises ValueError with one
-  sentence for settings or data that cannot be.
+  for none. blank: all pictures are grey (what is learnt from text alone). resumed: the run has
+  checkpoints, so its plan must stay (see MediaIndex). Attributes: `tokenizer`, `row_shapes` (the
+  plan's buckets), `samples`, `probes`, `fingerprint` (sha256 of all that decides the rows),
+  `report` (figures), `samples_per_row`, `token_fill`, `frame_fill` (of epoch 0), `suggest`
+  (positions and frames of a row that suit these samples). Raises ValueError with one sentence for
+  settings or data that cannot be.
   """
 
   def __init__(
       self, data: Mapping[str, Any], layout: VisualLayout, seed: int, batch: int,
-      quarantine: str | os.PathLike | None = None, blank: bool = False):
+      quarantine: str | os.PathLike | None = None, blank: bool = False, resumed: bool = False):
     self.data, self.layout, self.seed, self.batch = _plain(data), layout, seed, batch
     self.quarantine, self.blank = quarantine, blank
     data = self.data
@@ -55,12 +56,16 @@ class Pipeline:
     self.row_shapes = planning.row_shapes(data["rows"], layout.frames_per_group)
     self.limits = Limits(data["open_seconds"], data["decode_seconds"])
     self.tokenizer = tokenizers.load(data["tokenizer"])
-    found = corpus.read(data, seed)
+    self._corpus = found = corpus.read(data, seed)
     self.samples = found.samples
+    _check_sampling(data["sampling"], layout, self.samples)
     folder = data["cache"] or (str(pathlib.Path(quarantine).parent / "index") if quarantine else "")
     index = MediaIndex(
-      os.path.join(folder, "index.json") if folder else "", max(1, data["threads"]), self.limits)
+      os.path.join(folder, "index.json") if folder else "", data["threads"], self.limits,
+      resumed=resumed)
     self.probes = index.probes(media_of(self.samples))
+    if not blank:
+      check_readable(self.probes)
     self._composer = Composer(data, layout, self.tokenizer, self.probes, seed)
     facts = dict(
       version=1, corpus=found.digest, tokenizer=self.tokenizer.fingerprint,
@@ -78,6 +83,22 @@ class Pipeline:
       **facts, seed=seed, batch=batch, packing=data["packing"], sizes=self._sizes(0),
       rows=[dataclasses.astuple(s)[:None if s.room else _ROW] for s in self.row_shapes])
     self.report = self._report(found)
+
+  @functools.cached_property
+  def ingredients(self) -> dict[str, dict[str, str]]:
+    """What decided the plan and is read by every process for itself, part by part.
+
+    Part -> name -> a short text that differs where the content does.
+    """
+    facts = ("frames", "duration", "fps", "width", "height")
+    return {
+      "manifests": dict(self._corpus.manifests),
+      "exclusions": dict.fromkeys(sorted(self._corpus.exclusions), "left out"),
+      "tokenizer": {str(self.data["tokenizer"]): self.tokenizer.fingerprint},
+      "media": {name: " ".join(f"{fact}={getattr(probe, fact):.9g}" for fact in facts)
+                for name, probe in self.probes.items()},
+      "plan": dict(fingerprint=self.fingerprint, rows=str(self.row_shapes)),
+    }
 
   def rows(self, epoch: int) -> int:
     """Rows of an epoch, a multiple of the batch."""
@@ -135,7 +156,7 @@ class Pipeline:
 
     ahead = max(1, self.data["prefetch"] * local)
     stream = grain.MapDataset.source(rows).map(materialise).to_iter_dataset(
-      grain.ReadOptions(num_threads=max(1, self.data["threads"]), prefetch_buffer_size=ahead))
+      grain.ReadOptions(num_threads=self.data["threads"], prefetch_buffer_size=ahead))
     if workers := self.data["workers"]:
       _parse_flags()
       stream = stream.mp_prefetch(grain.MultiprocessingOptions(
@@ -198,6 +219,14 @@ class Pipeline:
       unreadable=sum(bool(probe.error) for probe in self.probes.values()), media=len(self.probes),
       rows=int(per_shape.sum()), rows_of_shape=per_shape.tolist(), suggest=self.suggest,
       mean_tokens=float(sizes[:, 0].mean()), mean_frames=float(sizes[:, 1].mean()))
+
+
+def _check_sampling(options: Mapping[str, Any], layout: VisualLayout, samples) -> None:
+  """Raises ValueError if videos would not give whole groups, before any is looked at."""
+  timelines = (timeline for sample in samples for timeline in sample.media)
+  if any(not is_image(timeline) for timeline in timelines):
+    minute = sampling.Extent(duration=60.0, last=59.0, frames=60)
+    sampling.frame_count(options, minute, layout.frames_per_group)
 
 
 class Batches(contextlib.AbstractContextManager):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The index looks at every medium once and remembers it while it does not change."""
 
+import dataclasses
 import io
 import json
 import os
@@ -48,7 +49,32 @@ def test_a_damaged_cache_is_replaced(text, media, tmp_path):
   cache = tmp_path / "index.json"
   cache.write_text(text)
   assert MediaIndex(cache, progress=None).probes(media[:1])[media[0]].frames == 20
-  assert len(json.loads(cache.read_text())) == 1
+  facts = json.loads(cache.read_text())
+  assert len([key for key in facts if not key.startswith("path:")]) == 1
+
+
+def test_the_last_facts_of_a_path_stand_in_while_it_is_away(media, tmp_path):
+  cache = tmp_path / "cache" / "index.json"
+  video_file, picture = media[0], media[2]
+  first = MediaIndex(cache, progress=None).probes([video_file, picture])
+  for name in (video_file, picture):
+    os.rename(name, f"{name}.away")
+  away = MediaIndex(cache, progress=None).probes([video_file, picture])
+  for name, facts in away.items():
+    assert "does not exist" in facts.error
+    assert dataclasses.replace(facts, error="") == first[name]
+  for name in (video_file, picture):
+    os.rename(f"{name}.away", name)
+  assert MediaIndex(cache, progress=None).probes([video_file, picture]) == first
+
+
+def test_a_file_that_never_could_be_read_stays_so_in_a_resumed_run(tmp_path):
+  cache, name = tmp_path / "index.json", str(tmp_path / "late.mp4")
+  assert MediaIndex(cache, progress=None).probes([name])[name].frames == 0
+  clips.write(name, 20)
+  resumed = MediaIndex(cache, progress=None, resumed=True).probes([name])[name]
+  assert resumed.frames == 0 and "it stays masked" in resumed.error
+  assert MediaIndex(cache, progress=None).probes([name])[name].frames == 20
 
 
 def test_progress_says_count_rate_and_time_left(media, monkeypatch):
