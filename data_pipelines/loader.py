@@ -22,7 +22,7 @@ from data_pipelines.compose import Composer, is_image
 from data_pipelines.materialise import Materialise
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
-from data_pipelines.media.index import MediaIndex, check_readable, media_of
+from data_pipelines.media.index import MediaIndex, check_readable, describe, media_of
 from data_pipelines.media.open import Limits
 from data_pipelines.planning import Planner, PlanRow
 from filax import dropout, settings
@@ -38,17 +38,18 @@ class Pipeline:
   config.data.cache, or beside `quarantine`) and measures every text; nothing is decoded.
 
   batch: packed rows of a global batch. quarantine: the JSONL file that lists unreadable media, None
-  for none. blank: all pictures are grey (what is learnt from text alone). resumed: the run has
-  checkpoints, so its plan must stay (see MediaIndex). Attributes: `tokenizer`, `row_shapes` (the
-  plan's buckets), `samples`, `probes`, `fingerprint` (sha256 of all that decides the rows),
-  `report` (figures), `samples_per_row`, `token_fill`, `frame_fill` (of epoch 0), `suggest`
-  (positions and frames of a row that suit these samples). Raises ValueError with one sentence for
-  settings or data that cannot be.
+  for none. blank: all pictures are grey (what is learnt from text alone). planned: what
+  `ingredients["media"]` was when the run began, so that its plan stays (see MediaIndex).
+  Attributes: `tokenizer`, `row_shapes` (the plan's buckets), `samples`, `probes`, `fingerprint`
+  (sha256 of all that decides the rows), `report` (figures), `samples_per_row`, `token_fill`,
+  `frame_fill` (of epoch 0), `suggest` (positions and frames of a row that suit these samples).
+  Raises ValueError with one sentence for settings or data that cannot be.
   """
 
   def __init__(
       self, data: Mapping[str, Any], layout: VisualLayout, seed: int, batch: int,
-      quarantine: str | os.PathLike | None = None, blank: bool = False, resumed: bool = False):
+      quarantine: str | os.PathLike | None = None, blank: bool = False,
+      planned: Mapping[str, str] | None = None):
     self.data, self.layout, self.seed, self.batch = _plain(data), layout, seed, batch
     self.quarantine, self.blank = quarantine, blank
     data = self.data
@@ -62,7 +63,7 @@ class Pipeline:
     folder = data["cache"] or (str(pathlib.Path(quarantine).parent / "index") if quarantine else "")
     index = MediaIndex(
       os.path.join(folder, "index.json") if folder else "", data["threads"], self.limits,
-      resumed=resumed)
+      planned=planned)
     self.probes = index.probes(media_of(self.samples))
     if not blank:
       check_readable(self.probes)
@@ -90,13 +91,11 @@ class Pipeline:
 
     Part -> name -> a short text that differs where the content does.
     """
-    facts = ("frames", "duration", "fps", "width", "height")
     return {
       "manifests": dict(self._corpus.manifests),
       "exclusions": dict.fromkeys(sorted(self._corpus.exclusions), "left out"),
       "tokenizer": {str(self.data["tokenizer"]): self.tokenizer.fingerprint},
-      "media": {name: " ".join(f"{fact}={getattr(probe, fact):.9g}" for fact in facts)
-                for name, probe in self.probes.items()},
+      "media": {name: describe(probe) for name, probe in self.probes.items()},
       "plan": dict(fingerprint=self.fingerprint, rows=str(self.row_shapes)),
     }
 

@@ -22,7 +22,7 @@ def check(config: Mapping[str, Any], path: str = "config") -> None:
   the arguments of a model's own components are checked where it is built.
   """
   own = _own_components(config)
-  for name, value in _leaves(config):
+  for name, value in leaves(config):
     if any(name.startswith(prefix) for prefix in own):
       continue
     if name in _GROUPS:
@@ -153,12 +153,12 @@ for _name in TABLE:
     _GROUPS.setdefault(".".join(_parts[:_depth]), _name)
 
 
-def _leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
   """("data.rows", value) of every setting; a group where a value is wanted counts as a value."""
   for key, value in config.items():
     name = f"{path}{key}"
     if hasattr(value, "items") and name not in TABLE:
-      yield from _leaves(value, f"{name}.")
+      yield from leaves(value, f"{name}.")
     else:
       yield name, value
 
@@ -166,7 +166,7 @@ def _leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
 def _own_components(config: Mapping[str, Any]) -> list[str]:
   """"model.merger." of every role whose component is the user's own ("package.module:Class")."""
   own = []
-  for name, value in _leaves(config):
+  for name, value in leaves(config):
     if name.endswith(".name") and isinstance(value, str) and ":" in value:
       own.append(name.removesuffix("name"))
   return own

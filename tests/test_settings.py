@@ -30,7 +30,7 @@ OPTIONAL = {  # Settings that no config of ours sets, or that belong to other sa
 
 
 def leaves(config):
-  return {name for name, _ in settings._leaves(config)}
+  return {name for name, _ in settings.leaves(config)}
 
 
 def all_configs():

@@ -4,9 +4,13 @@
 No device takes part, so this works before anything is compiled and while devices wait.
 """
 
+import sys
+import time
+
 from jax._src import distributed  # The store has no public name.
 
 _WAIT_MS = 10_000  # Of one request; a longer wait is many requests.
+_SILENT_SECONDS = 60.0
 
 
 def connected() -> bool:
@@ -31,13 +35,17 @@ def get(key: str) -> str | None:
     return None
 
 
-def wait(key: str) -> str:
-  """The text under `key`, as soon as a process has put it there.
+def wait(key: str, what: str = "") -> str:
+  """The text under `key`, as soon as a process has put it there; says on stderr what it waits for.
 
   Does not give up: a process that refuses ends this one too (filax.parallel.ending), and one that
   died is noticed by jax.distributed.
   """
+  began, silent = time.monotonic(), bool(what)
   while True:
+    if silent and time.monotonic() - began > _SILENT_SECONDS:
+      print(f"Waiting for {what}.", file=sys.stderr, flush=True)
+      silent = False
     try:
       return distributed.global_state.client.blocking_key_value_get(key, _WAIT_MS)
     except RuntimeError as error:

@@ -33,7 +33,7 @@ def test_the_plan_stays_and_the_samples_are_masked(tmp_path, settings, harm):
   sound = sum(batch["num_bad"].sum() for batch in _epoch(before))
   for name in FILES:
     harm(folder / name)
-  after = pipeline(folder, quarantine=listed, packing=False, resumed=True, **settings)
+  after = pipeline(folder, quarantine=listed, packing=False, **settings)
   assert after.fingerprint == before.fingerprint and plan(after) == plan(before)
   assert after.report["unreadable"] == len(FILES) and sound == 0
   hurt = [n for n, sample in enumerate(after.samples)
@@ -54,7 +54,9 @@ def test_a_file_that_comes_later_does_not_change_the_plan_of_a_resumed_run(tmp_p
   (folder / "b.mp4").unlink()
   first = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
   clips.write(folder / "b.mp4", 48, 8)
-  resumed = pipeline(folder, quarantine=listed, resumed=True, packing=False, **DEPENDS[1])
+  resumed = pipeline(
+    folder, quarantine=listed, packing=False, planned=first.ingredients["media"],
+    **DEPENDS[1])
   assert resumed.fingerprint == first.fingerprint
   assert resumed.report["unreadable"] == 1
   fresh = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
@@ -65,11 +67,13 @@ def test_another_file_under_the_name_is_another_plan(tmp_path):
   folder, listed = make(tmp_path), tmp_path / "run" / "quarantine.jsonl"
   first = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
   clips.write(folder / "b.mp4", 48, 8)
-  second = pipeline(folder, quarantine=listed, resumed=True, packing=False, **DEPENDS[1])
+  second = pipeline(
+    folder, quarantine=listed, packing=False, planned=first.ingredients["media"],
+    **DEPENDS[1])
   assert second.fingerprint != first.fingerprint
   name = str(folder / "b.mp4")
   assert first.ingredients["media"][name] != second.ingredients["media"][name]
-  assert "duration=6" in second.ingredients["media"][name]
+  assert "duration=6.0" in second.ingredients["media"][name]
 
 
 def test_nothing_readable_is_refused(tmp_path):

@@ -68,13 +68,23 @@ def test_the_last_facts_of_a_path_stand_in_while_it_is_away(media, tmp_path):
   assert MediaIndex(cache, progress=None).probes([video_file, picture]) == first
 
 
-def test_a_file_that_never_could_be_read_stays_so_in_a_resumed_run(tmp_path):
+def test_a_file_that_could_not_be_read_when_the_plan_was_made_stays_so(tmp_path):
   cache, name = tmp_path / "index.json", str(tmp_path / "late.mp4")
-  assert MediaIndex(cache, progress=None).probes([name])[name].frames == 0
+  before = MediaIndex(cache, progress=None).probes([name])
+  planned = {name: index.describe(before[name])}
   clips.write(name, 20)
-  resumed = MediaIndex(cache, progress=None, resumed=True).probes([name])[name]
-  assert resumed.frames == 0 and "it stays masked" in resumed.error
+  after = MediaIndex(cache, progress=None, planned=planned).probes([name])[name]
+  assert after.frames == 0 and "it stays masked" in after.error
   assert MediaIndex(cache, progress=None).probes([name])[name].frames == 20
+
+
+def test_planned_facts_stand_in_where_there_is_no_memory(media):
+  planned = {name: index.describe(p) for name, p in MediaIndex(progress=None).probes(media).items()}
+  facts = video.probe(media[0])
+  assert index.described(planned[media[0]]) == facts
+  os.remove(media[0])
+  away = MediaIndex(progress=None, planned=planned).probes(media[:1])[media[0]]
+  assert away.error and dataclasses.replace(away, error="") == facts
 
 
 def test_progress_says_count_rate_and_time_left(media, monkeypatch):
