@@ -17,12 +17,12 @@ import weakref
 
 import numpy as np
 
-from data_pipelines import corpus, planning, sampling, tokenizers
+from data_pipelines import corpus, ingredients, planning, sampling, tokenizers
 from data_pipelines.compose import Composer, is_image
 from data_pipelines.materialise import Materialise
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
-from data_pipelines.media.index import MediaIndex, check_readable, describe, media_of
+from data_pipelines.media.index import MediaIndex, check_readable, media_of
 from data_pipelines.media.open import Limits
 from data_pipelines.planning import Planner, PlanRow
 from filax import dropout, settings
@@ -61,10 +61,13 @@ class Pipeline:
     self.samples = found.samples
     _check_sampling(data["sampling"], layout, self.samples)
     folder = data["cache"] or (str(pathlib.Path(quarantine).parent / "index") if quarantine else "")
+    media = media_of(self.samples)
+    planned = planned or {}
+    names = ingredients.media_names(media, data)
     index = MediaIndex(
       os.path.join(folder, "index.json") if folder else "", data["threads"], self.limits,
-      planned=planned)
-    self.probes = index.probes(media_of(self.samples))
+      planned={medium: planned[name] for medium, name in names.items() if name in planned})
+    self.probes = index.probes(media)
     if not blank:
       check_readable(self.probes)
     self._composer = Composer(data, layout, self.tokenizer, self.probes, seed)
@@ -87,17 +90,9 @@ class Pipeline:
 
   @functools.cached_property
   def ingredients(self) -> dict[str, dict[str, str]]:
-    """What decided the plan and is read by every process for itself, part by part.
-
-    Part -> name -> a short text that differs where the content does.
-    """
-    return {
-      "manifests": dict(self._corpus.manifests),
-      "exclusions": dict.fromkeys(sorted(self._corpus.exclusions), "left out"),
-      "tokenizer": {str(self.data["tokenizer"]): self.tokenizer.fingerprint},
-      "media": {name: describe(probe) for name, probe in self.probes.items()},
-      "plan": dict(fingerprint=self.fingerprint, rows=str(self.row_shapes)),
-    }
+    """What decided the plan and is read by every process for itself, part by part."""
+    return ingredients.ingredients(
+      self.data, self._corpus, self.tokenizer, self.probes, self.fingerprint, self.row_shapes)
 
   def rows(self, epoch: int) -> int:
     """Rows of an epoch, a multiple of the batch."""

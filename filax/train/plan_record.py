@@ -22,10 +22,12 @@ from filax.parallel import agreement
 from filax.train import folder
 
 NAME = "plan.checked"
-# A host may have these for itself: they decide how fast data comes, not which.
+# A host may have these for itself: they decide how fast data comes, not which; or they say where
+# files are, whose content is compared.
 _OWN = frozenset({
-  "data.cache", "data.decode_seconds", "data.open_seconds", "data.prefetch", "data.threads",
-  "data.workers", "debug_corpus", "peak_tflops"})
+  "data.cache", "data.decode_seconds", "data.exclude", "data.open_seconds", "data.prefetch",
+  "data.root", "data.threads", "data.tokenizer", "data.train", "data.workers", "debug_corpus",
+  "peak_tflops"})
 _CODE = ("filax", "data_pipelines", "configs")
 
 Parts = Mapping[str, agreement.Part]

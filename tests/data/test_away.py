@@ -71,9 +71,15 @@ def test_another_file_under_the_name_is_another_plan(tmp_path):
     folder, quarantine=listed, packing=False, planned=first.ingredients["media"],
     **DEPENDS[1])
   assert second.fingerprint != first.fingerprint
-  name = str(folder / "b.mp4")
-  assert first.ingredients["media"][name] != second.ingredients["media"][name]
-  assert "duration=6.0" in second.ingredients["media"][name]
+  assert "duration=3.0" in first.ingredients["media"]["b.mp4"]
+  assert "duration=6.0" in second.ingredients["media"]["b.mp4"]
+
+
+def test_hosts_may_keep_their_files_in_different_folders(tmp_path):
+  (tmp_path / "one").mkdir()
+  (tmp_path / "two" / "data").mkdir(parents=True)
+  one, two = (pipeline(make(tmp_path / name)) for name in ("one", "two/data"))
+  assert one.ingredients == two.ingredients and "b.mp4" in one.ingredients["media"]
 
 
 def test_nothing_readable_is_refused(tmp_path):
