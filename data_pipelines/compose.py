@@ -109,7 +109,7 @@ class Composer:
 
   def _image(self, timeline: Timeline, alone: bool) -> Shown:
     probe = self.probes[timeline[0].media]
-    width, height = (1, 1) if probe.error else (probe.width, probe.height)
+    width, height = max(1, probe.width), max(1, probe.height)  # 0 where it could never be read.
     views = images.views(width, height, self.data["images"], self.layout.size, alone)
     pattern = patterns.image(views, self.layout)
     return Shown(timeline, pattern, Visual(len(pattern)), views=views)

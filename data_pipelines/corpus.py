@@ -24,26 +24,31 @@ _SAY_SECONDS = 2.0
 @dataclasses.dataclass(frozen=True)
 class Corpus:
   """Samples in the order of the mixture. `report`: what reading came across; `excluded`: how many
-  samples config.data.exclude names, or their media; `digest`: of all that decided the choice."""
+  samples config.data.exclude names, or their media; `digest`: of all that decided the choice;
+  `manifests`: the digest of each one's content; `exclusions`: what config.data.exclude names."""
 
   samples: tuple[Sample, ...]
   report: llava.Report
   excluded: int
   digest: str
+  manifests: Mapping[str, str]
+  exclusions: frozenset[str]
 
 
 def read(data: Mapping, seed: int) -> Corpus:
   """The samples of config.data.train. Raises ValueError for a manifest that cannot be used."""
   report, samples, facts = llava.Report(), [], []
+  contents: dict[str, str] = {}
   for n, (manifest, strategy) in enumerate(data["train"]):
     samples += llava.load(manifest, strategy, data["root"], seed + n, report)
-    facts.append((_content(manifest), strategy, n))
+    contents[str(manifest)] = _content(manifest)
+    facts.append((contents[str(manifest)], strategy, n))
   bad = quarantined(data["exclude"]) if data["exclude"] else frozenset()
   names = lambda s: {s.origin} | {scene.media for timeline in s.media for scene in timeline}
   kept = tuple(s for s in samples if not bad or bad.isdisjoint(names(s)))
   drawn = seed if any(strategy.startswith("random") for _, strategy in data["train"]) else None
   digest = fingerprint(manifests=facts, excluded=sorted(bad), seed=drawn)
-  return Corpus(kept, report, len(samples) - len(kept), digest)
+  return Corpus(kept, report, len(samples) - len(kept), digest, contents, bad)
 
 
 def _content(manifest: str) -> str:

@@ -17,15 +17,15 @@ import weakref
 
 import numpy as np
 
-from data_pipelines import corpus, planning, tokenizers
-from data_pipelines.compose import Composer
+from data_pipelines import corpus, ingredients, planning, sampling, tokenizers
+from data_pipelines.compose import Composer, is_image
 from data_pipelines.materialise import Materialise
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
-from data_pipelines.media.index import MediaIndex, media_of
+from data_pipelines.media.index import MediaIndex, check_readable, media_of
 from data_pipelines.media.open import Limits
 from data_pipelines.planning import Planner, PlanRow
-from filax import dropout
+from filax import dropout, settings
 from filax.spec import VisualLayout
 
 _ENDLESS = 1 << 48  # Rows; the epochs never end.
@@ -38,30 +38,38 @@ class Pipeline:
   config.data.cache, or beside `quarantine`) and measures every text; nothing is decoded.
 
   batch: packed rows of a global batch. quarantine: the JSONL file that lists unreadable media, None
-  for none. blank: all pictures are grey (what is learnt from text alone). Attributes: `tokenizer`,
-  `row_shapes` (the plan's buckets), `samples`, `probes`, `fingerprint` (sha256 of all that decides
-  the rows), `report` (figures), `samples_per_row`, `token_fill`, `frame_fill` (of epoch 0),
-  `suggest` (positions and frames of a row that suit these samples). Raises ValueError with one
-  sentence for settings or data that cannot be.
+  for none. blank: all pictures are grey (what is learnt from text alone). planned: what
+  `ingredients["media"]` was when the run began, so that its plan stays (see MediaIndex).
+  Attributes: `tokenizer`, `row_shapes` (the plan's buckets), `samples`, `probes`, `fingerprint`
+  (sha256 of all that decides the rows), `report` (figures), `samples_per_row`, `token_fill`,
+  `frame_fill` (of epoch 0), `suggest` (positions and frames of a row that suit these samples).
+  Raises ValueError with one sentence for settings or data that cannot be.
   """
 
   def __init__(
       self, data: Mapping[str, Any], layout: VisualLayout, seed: int, batch: int,
-      quarantine: str | os.PathLike | None = None, blank: bool = False):
+      quarantine: str | os.PathLike | None = None, blank: bool = False,
+      planned: Mapping[str, str] | None = None):
     self.data, self.layout, self.seed, self.batch = _plain(data), layout, seed, batch
     self.quarantine, self.blank = quarantine, blank
     data = self.data
-    if batch < 1:
-      raise ValueError(f"config.batch={batch} is no number of rows. Set it to 1 or more.")
+    settings.check(dict(seed=seed, batch=batch, data=data))
     self.row_shapes = planning.row_shapes(data["rows"], layout.frames_per_group)
     self.limits = Limits(data["open_seconds"], data["decode_seconds"])
     self.tokenizer = tokenizers.load(data["tokenizer"])
-    found = corpus.read(data, seed)
+    self._corpus = found = corpus.read(data, seed)
     self.samples = found.samples
+    _check_sampling(data["sampling"], layout, self.samples)
     folder = data["cache"] or (str(pathlib.Path(quarantine).parent / "index") if quarantine else "")
+    media = media_of(self.samples)
+    planned = planned or {}
+    names = ingredients.media_names(media, data)
     index = MediaIndex(
-      os.path.join(folder, "index.json") if folder else "", max(1, data["threads"]), self.limits)
-    self.probes = index.probes(media_of(self.samples))
+      os.path.join(folder, "index.json") if folder else "", data["threads"], self.limits,
+      planned={medium: planned[name] for medium, name in names.items() if name in planned})
+    self.probes = index.probes(media)
+    if not blank:
+      check_readable(self.probes)
     self._composer = Composer(data, layout, self.tokenizer, self.probes, seed)
     facts = dict(
       version=1, corpus=found.digest, tokenizer=self.tokenizer.fingerprint,
@@ -79,6 +87,12 @@ class Pipeline:
       **facts, seed=seed, batch=batch, packing=data["packing"], sizes=self._sizes(0),
       rows=[dataclasses.astuple(s)[:None if s.room else _ROW] for s in self.row_shapes])
     self.report = self._report(found)
+
+  @functools.cached_property
+  def ingredients(self) -> dict[str, dict[str, str]]:
+    """What decided the plan and is read by every process for itself, part by part."""
+    return ingredients.ingredients(
+      self.data, self._corpus, self.tokenizer, self.probes, self.fingerprint, self.row_shapes)
 
   def rows(self, epoch: int) -> int:
     """Rows of an epoch, a multiple of the batch."""
@@ -136,7 +150,7 @@ class Pipeline:
 
     ahead = max(1, self.data["prefetch"] * local)
     stream = grain.MapDataset.source(rows).map(materialise).to_iter_dataset(
-      grain.ReadOptions(num_threads=max(1, self.data["threads"]), prefetch_buffer_size=ahead))
+      grain.ReadOptions(num_threads=self.data["threads"], prefetch_buffer_size=ahead))
     if workers := self.data["workers"]:
       _parse_flags()
       stream = stream.mp_prefetch(grain.MultiprocessingOptions(
@@ -199,6 +213,14 @@ class Pipeline:
       unreadable=sum(bool(probe.error) for probe in self.probes.values()), media=len(self.probes),
       rows=int(per_shape.sum()), rows_of_shape=per_shape.tolist(), suggest=self.suggest,
       mean_tokens=float(sizes[:, 0].mean()), mean_frames=float(sizes[:, 1].mean()))
+
+
+def _check_sampling(options: Mapping[str, Any], layout: VisualLayout, samples) -> None:
+  """Raises ValueError if videos would not give whole groups, before any is looked at."""
+  timelines = (timeline for sample in samples for timeline in sample.media)
+  if any(not is_image(timeline) for timeline in timelines):
+    minute = sampling.Extent(duration=60.0, last=59.0, frames=60)
+    sampling.frame_count(options, minute, layout.frames_per_group)
 
 
 class Batches(contextlib.AbstractContextManager):

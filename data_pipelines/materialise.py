@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A row of the plan to arrays. Whatever is wrong with a file, the row keeps its shape and place."""
+"""A row of the plan to arrays. Whatever is wrong with a file, the row keeps its shape and place.
+
+Only a MediaError blames a file. Anything else is a wrong setting or a defect of ours: it ends the
+run, because it would mask one sample after the other.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
@@ -13,7 +17,7 @@ from data_pipelines import images, patterns
 from data_pipelines.chat import Encoded
 from data_pipelines.compose import Composer, Shown
 from data_pipelines.media import frames as video
-from data_pipelines.media.open import GREY, LIMITS, Limits
+from data_pipelines.media.open import GREY, LIMITS, Limits, MediaError
 from data_pipelines.planning import PlanRow
 from data_pipelines.records import Sample, Timeline
 from filax.spec import RowShape
@@ -26,16 +30,23 @@ except ImportError:  # Not on Windows, where quarantine.jsonl may hold a medium 
 Row = dict[str, np.ndarray]
 
 
+class SampleError(ValueError):
+  """A sample could not be made into arrays, and none of its files is to blame."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Materialise:
-  """PlanRow -> the arrays of `spec.BATCH` (without R), under the row's shape. Never raises.
+  """PlanRow -> the arrays of `spec.BATCH` (without R), under the row's shape.
 
   A sample with a medium that cannot be read stays in place; its loss_mask is 0 and it is counted in
-  num_bad; the medium is added to `quarantine` (a JSONL file), once, or the sample if the medium is
-  not to blame. Its other media are as they are. `read` is video.read_frames or that of a
-  FrameCache. With `blank`, pictures are grey and no file is opened. `seq_slice` (i, n): only the
-  i-th of n parts of the frame slots is decoded, and the frame keys hold that part alone; a file
-  that is damaged half way is then masked only in the parts that show the damage. Picklable.
+  num_bad; the medium is added to `quarantine` (a JSONL file), once, or the sample if it asks for a
+  part that its medium does not have. Its other media are as they are. `read` is video.read_frames
+  or that of a FrameCache. With `blank`, pictures are grey and no file is opened. `seq_slice`
+  (i, n): only the i-th of n parts of the frame slots is decoded, and the frame keys hold that part
+  alone; a file that is damaged half way is then masked only in the parts that show the damage.
+  Picklable.
+
+  Raises ValueError for a wrong setting, and SampleError, naming the sample, for a defect of ours.
   """
 
   composer: Composer
@@ -59,19 +70,26 @@ class Materialise:
       sample = self.samples[number]
       place.segment, place.position = segment, 0
       try:
-        shown = self.composer.shown(sample, number, row.epoch)
-        encoded = self.composer.encode(sample, shown)
-        place.write_text(encoded, shown, self.composer.layout)
-        if self.composer.layout.stages:
-          place.write_dropout(*self.composer.dropped(encoded, _visual(encoded)))
-        errors = [error for timeline in shown if (error := self._show(sample, timeline, place))]
-      except Exception as error:  # A defect of ours, not of a file: the run goes on all the same.
-        errors = [f"{type(error).__name__}: {error}"]
-        self._report(sample, "", errors[0])
+        errors = self._write(sample, number, row.epoch, place)
+      except ValueError:
+        raise  # The sentence of a setting.
+      except Exception as error:
+        raise SampleError(
+          f"{sample.origin}: {type(error).__name__}: {error}. This is a defect of FiLax, not of a "
+          "file; FILAX_DEBUG=1 shows where it is.") from error
       if errors:
         out["loss_mask"][out["segment_ids"] == segment] = 0
         out["num_bad"] += 1
     return out
+
+  def _write(self, sample: Sample, number: int, epoch: int, place: "_Place") -> list[str]:
+    """Writes a sample at its place; returns what is wrong with its media."""
+    shown = self.composer.shown(sample, number, epoch)
+    encoded = self.composer.encode(sample, shown)
+    place.write_text(encoded, shown, self.composer.layout)
+    if self.composer.layout.stages:
+      place.write_dropout(*self.composer.dropped(encoded, _visual(encoded)))
+    return [error for timeline in shown if (error := self._show(sample, timeline, place))]
 
   def _show(self, sample: Sample, shown: Shown, place: "_Place") -> str:
     """Writes the pixels of a timeline; returns what is wrong with it, "" if nothing is."""
@@ -94,8 +112,8 @@ class Materialise:
         slots.pixels[:], slots.times[:] = video.read_timeline(
           shown.timeline, shown.times[slots.part], size, resize=self.resize, limits=self.limits,
           read=self.read)
-    except Exception as error:
-      return self._report(sample, _culprit(shown.timeline, str(error)), str(error) or repr(error))
+    except MediaError as error:
+      return self._report(sample, _culprit(shown.timeline, str(error)), str(error))
     return ""
 
   def _report(self, sample: Sample, media: str, error: str) -> str:

@@ -12,7 +12,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ("absl", "av", "grain", "ml_collections", "orbax", "tensorflow", "tensorflow_datasets")
 TORCH = ("torch", "transformers")
-BASE = ("filax.spec", "filax.dropout", "filax.files")
+BASE = ("filax.spec", "filax.dropout", "filax.files", "filax.settings",
+        "filax.setting_kinds")
 MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models", "filax.build")
 
 # Folder or file -> what of ours it may import beside itself. The first match wins.
@@ -21,6 +22,8 @@ MAY = {
   "filax/dropout.py": ("filax.spec",),
   "filax/files.py": ("filax.processes",),
   "filax/processes.py": (),
+  "filax/setting_kinds.py": (),
+  "filax/settings.py": ("filax.setting_kinds",),
   "filax/cli.py": (),
   "filax/parallel": BASE,
   "filax/ops": (*BASE, "filax.parallel"),
@@ -45,6 +48,8 @@ MAY_NOT = {
   "filax/dropout.py": ("jax", "flax", *HEAVY, *TORCH),
   "filax/files.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/processes.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
+  "filax/setting_kinds.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
+  "filax/settings.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/parallel": (*HEAVY, *TORCH),
   "filax/ops": ("flax.linen", *HEAVY, *TORCH),
   "filax/models": (*HEAVY, *TORCH),

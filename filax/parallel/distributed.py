@@ -11,7 +11,7 @@ import re
 
 import jax
 
-from filax.parallel import meeting
+from filax.parallel import ending, meeting
 
 _PORT = 8474  # On a pod, beside the runtime's own.
 _MISSING = re.compile(r"task:(\d+)")
@@ -38,6 +38,7 @@ def start() -> None:
     said = str(error)
     missing = sorted({int(n) for n in _MISSING.findall(said)})
     raise ConnectionError(f"{_explain(missing, hosts, seconds)} {said[:300]}") from error
+  ending.watch()
 
 
 def _arguments() -> dict | None:

@@ -13,7 +13,8 @@ or SIGTERM (which saves first) the batches and losses are those of a run that wa
       What would be trained, at which rates, and how many tokens a sample has.
 
 D gets checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and quarantine.jsonl
-(media that could not be read; list it in config.data.exclude to leave them out). One line a
+(media that could not be read; list it in config.data.exclude to leave them out). A file that is
+away at a later start does not change the plan: its samples are masked. One line a
 config.log_every steps shows loss, accuracy on supervised tokens, learning rates, tokens and frames
 per second, padding, MFU, time left, compilations and bad samples. On several hosts start the same
 command on each (launch/). JAX_COMPILATION_CACHE_DIR=folder makes restarts compile nothing.
@@ -32,9 +33,9 @@ from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
 from data_pipelines.tokenizers import check_vocabulary
 from filax import build, cli
-from filax.parallel import distributed
+from filax.parallel import distributed, ending
 from filax.plan.flops import train_costs
-from filax.train import command, folder, loop
+from filax.train import checkpoint, command, folder, loop, plan_record
 from filax.train.checkpoint import on_one_process, say
 
 
@@ -46,8 +47,10 @@ def main(argv: Sequence[str]) -> int:
   config, given = command.read(argv, workdir="where checkpoints and metrics go")
   logging.set_verbosity(logging.ERROR)  # Orbax tells much that is of no use here.
   distributed.start()
-  pipeline = open_data(config, given["workdir"])
-  summary = loop.run(config, given["workdir"], pipeline, train_costs)
+  with ending.together():
+    pipeline = open_data(config, given["workdir"])
+    summary = loop.run(
+      config, given["workdir"], pipeline, train_costs, ingredients=pipeline.ingredients)
   say(
     f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
     f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "
@@ -63,7 +66,8 @@ def open_data(config: ConfigDict, workdir: str) -> Pipeline:
   model = build.build_video_lm(config.model)
   check(config, model)
   pipeline = Pipeline(
-    config.data, model.layout(), config.seed, config.batch, local / "quarantine.jsonl")
+    config.data, model.layout(), config.seed, config.batch, local / "quarantine.jsonl",
+    planned=None if config.ignore_fingerprint else planned_media(workdir))
   check_vocabulary(pipeline.tokenizer, model.vocab)
   if jax.process_index() == 0:
     folder.publish(workdir, pathlib.Path(pipeline.tokenizer.save(local)))
@@ -74,6 +78,11 @@ def open_data(config: ConfigDict, workdir: str) -> Pipeline:
     f"unreadable) in {report['rows']} rows an epoch: {pipeline.samples_per_row:.2f} samples a row, "
     f"{pipeline.token_fill:.0%} of the positions, {pipeline.frame_fill:.0%} of the frames filled.")
   return pipeline
+
+
+def planned_media(workdir: str) -> dict[str, str] | None:
+  """The facts of media that a run with checkpoints was planned with; None if it has none."""
+  return plan_record.read(workdir)["media"] if checkpoint.exists(workdir) else None
 
 
 def make_corpus(folder: pathlib.Path) -> None:

@@ -99,6 +99,12 @@ class Checkpoints:
     return None
 
 
+def exists(workdir: epath.PathLike) -> bool:
+  """Whether a run folder has a checkpoint, good or not."""
+  folder = _absolute(workdir) / FOLDER
+  return any(path.name.isdigit() for path in _listing(folder))
+
+
 def restore_params(
   path: epath.PathLike, like: PyTree | None = None
 ) -> tuple[PyTree, list[str], list[str]]:

@@ -2,19 +2,25 @@
 """`--config F[:args]` with `--config.key=value` overrides, as every command that takes a config."""
 
 from collections.abc import Sequence
+import re
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+
+from filax import settings
+
+_FLAG = re.compile(r"--?([A-Za-z_][^=]*)(=.*)?", re.DOTALL)
 
 
 def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]:
   """argv without the verb -> (the locked config, the values of the string flags named in `texts`).
 
-  `texts` is flag -> what it is for; all of them and --config are required. Raises ValueError or
-  OSError in one sentence for whatever does not fit.
+  `texts` is flag -> what it is for; all of them and --config are required. Of a flag that is given
+  twice the last one counts. Raises ValueError or OSError in one sentence for whatever does not fit,
+  values that filax.settings refuses among them.
   """
   values = flags.FlagValues()
-  known = ["filax", *argv]
+  known = ["filax", *last_of_each(argv)]
   config = config_flags.DEFINE_config_file(
     "config", None, "A config file.", lock_config=True, flag_values=values, sys_argv=known)
   for name, text in texts.items():
@@ -38,4 +44,27 @@ def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]
     raise ValueError(
       "--config is not a config file: it must exist and have a get_config(arg) that returns a "
       "ConfigDict, such as configs/fila_stage4.py.")
+  settings.check(found)
   return found, {name: values[name].value for name in texts}
+
+
+def last_of_each(argv: Sequence[str]) -> list[str]:
+  """argv where every flag is given once: as it was given last.
+
+  Without this, ml_collections joins the values of a tuple that is set twice.
+  """
+  items: dict[str, list[str]] = {}
+  position = 0
+  while position < len(argv):
+    count = 1
+    match = _FLAG.fullmatch(argv[position])
+    if match is None:
+      name = f"{position}"  # No flag: kept, for the message about it.
+    else:
+      name = match[1]
+      if match[2] is None and argv[position + 1:] and _FLAG.fullmatch(argv[position + 1]) is None:
+        count = 2  # --flag value
+    items.pop(name, None)
+    items[name] = list(argv[position:position + count])
+    position += count
+  return [word for words in items.values() for word in words]

@@ -16,14 +16,22 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from filax.train import checkpoint, feed, metrics, start, state
+from filax import settings
+from filax.parallel import agreement, ending
+from filax.train import checkpoint, feed, metrics, plan_record, start, state
 from filax.train.checkpoint import say
 from filax.train.feed import Batch, Pipeline
 from filax.train.signals import Signals
 
+_IDLE_STEPS = 20
+
 
 class NonFinite(ValueError):
   """The loss or the gradient is not a number."""
+
+
+class NothingToLearn(ValueError):
+  """Steps in a row had no supervised token."""
 
 
 def run(
@@ -32,12 +40,14 @@ def run(
   pipeline: Pipeline,
   costs: Callable[..., metrics.Costs] | None = None,
   devices: Sequence[jax.Device] | None = None,
+  ingredients: plan_record.Parts | None = None,
 ) -> dict[str, Any]:
   """Trains config.model on the rows of `pipeline`; what an earlier call did is not repeated.
 
   config is a ConfigDict (configs/common.py). The workdir gets checkpoints/, config.json,
   metrics.jsonl and tensorboard/. `costs(model, shapes, rates)` says what MFU counts. `devices` are
-  those of config.mesh; default: all there are. Returns
+  those of config.mesh; default: all there are. `ingredients` are those of the pipeline's plan: all
+  processes must have the same, and the workdir keeps them to name what changed. Returns
   first_step, steps, stopped (by a signal), loss, seconds (without compilation), frames, tokens,
   both per second, num_bad, compilations and checkpoint. Raises ValueError for a config that cannot
   be, and NonFinite naming the step.
@@ -45,12 +55,19 @@ def run(
   config = config.to_dict()
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
+    settings.check(config)
     steps = config["steps"] or pipeline.steps(config["epochs"])
     if steps < 1:
       raise ValueError("There is no full batch. Lower config.batch or add to config.data.train.")
+    parts = plan_record.parts(config, steps, pipeline.fingerprint, ingredients or {})
+    agreement.check(parts)
     setup = start.prepare(config, steps, devices)
     saved = stack.enter_context(checkpoint.Checkpoints(workdir, config["keep"]))
-    now, row = start.start(config, setup, saved, pipeline.fingerprint)
+    stack.enter_context(ending.together())  # What refuses from here on waits for no other process.
+    now, row = start.start(
+      config, setup, saved, pipeline.fingerprint,
+      lambda fingerprint: plan_record.changes(workdir, fingerprint, parts))
+    plan_record.write(workdir, pipeline.fingerprint, parts)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Not earlier: one example row is no batch.
     saved.warm(now)
     first = int(jax.device_get(now.step))
@@ -62,6 +79,7 @@ def run(
     stop = stack.enter_context(Signals())
     batches = stack.enter_context(feed.batches(pipeline, setup.mesh, row))
     stack.enter_context(jax.transfer_guard("disallow"))
+    stack.enter_context(ending.together())
     loop = Loop(config, setup, steps, saved, pipeline.fingerprint, log, meter, stop)
     loop.train(now, first, row, batches)
     saved.wait()
@@ -83,6 +101,7 @@ class Loop:
     self.log, self.meter, self.stop = log, meter, stop
     self.done = 0
     self.last: dict[str, float] = {}  # Metrics of the newest step that was looked at.
+    self.idle = self.idle_bad = 0  # Steps in a row that supervise nothing, and their bad samples.
     self._programs = {}  # Shapes of a batch -> the compiled step: one for every bucket.
     self._step = start.train_step(config, setup)
 
@@ -141,9 +160,26 @@ class Loop:
         f"Step {number}: the loss is {self.last['loss']} and the norm of the gradient "
         f"{self.last['grad_norm']}. Lower config.optim.rates, lengthen config.optim.warmup, or "
         f"look at this step's samples; the newest checkpoint is {newest or 'not written yet'}.")
+    self._check_supervised(number)
     self.meter.add(self.last)
     if number % self.config["log_every"] == 0 or number == self.steps:
       self.log.write(self.meter.record(number, self.last))
+
+  def _check_supervised(self, number: int) -> None:
+    """Raises NothingToLearn after _IDLE_STEPS steps in a row without a supervised token."""
+    if self.last["supervised"]:
+      self.idle = self.idle_bad = 0
+      return
+    self.idle += 1
+    self.idle_bad += int(self.last["num_bad"])
+    if self.idle >= _IDLE_STEPS:
+      reason = "config.data.labels and config.data.template leave none in these samples"
+      if self.idle_bad:
+        reason = f"{self.idle_bad} of their samples have media that cannot be read"
+      raise NothingToLearn(
+        f"Steps {number - self.idle + 1} to {number} had no supervised token: {reason} (see "
+        "quarantine.jsonl in the workdir). Set config.data.root to where the media are, or "
+        "config.data.exclude to that list.")
 
   def _save(self, now: state.TrainState, row: int) -> int:
     self.saved.save(now, row, self.fingerprint, self.config)

@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 
-from filax import build
+from filax import build, settings
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 from filax.train import checkpoint, optim, state, step
@@ -36,9 +36,7 @@ def prepare(
 
   Raises ValueError naming the knob.
   """
-  for key in ("log_every", "checkpoint_every"):
-    if config[key] < 1:
-      raise ValueError(f"config.{key}={config[key]} is no number of steps. Set it to 1 or more.")
+  settings.check(config)
   mesh = mesh_lib.make(config["mesh"], devices)
   parts = micro_batches(config, mesh)
   model = build.build_video_lm(config["model"])
@@ -78,16 +76,19 @@ def micro_batches(config: Mapping[str, Any], mesh: Mesh) -> int:
 
 
 def start(
-  config: Mapping[str, Any], setup: Setup, saved: checkpoint.Checkpoints, fingerprint: str
+  config: Mapping[str, Any], setup: Setup, saved: checkpoint.Checkpoints, fingerprint: str,
+  changes: Callable[[str], str] | None = None
 ) -> tuple[state.TrainState, int]:
   """The state to go on from, and the global row of data that comes next.
+
+  changes: the fingerprint of a checkpoint's plan -> what is different now, in words.
 
   1. The newest good checkpoint of the workdir: resume.
   2. config.init_from: its parameters; what it lacks is drawn from config.seed.
   3. Neither: all parameters are drawn from config.seed.
   """
   if restored := saved.restore(setup.like):
-    check_plan(restored, fingerprint, config["ignore_fingerprint"])
+    check_plan(restored, fingerprint, config["ignore_fingerprint"], changes)
     say(f"Resuming at step {restored.step}, row {restored.row}.")
     _say_changes(restored.config, json.loads(json.dumps(config)))
     return restored.state, restored.row - restored.row % config["batch"]
@@ -120,14 +121,20 @@ def create(seed: int, setup: Setup, params: PyTree) -> state.TrainState:
   return made.replace(params=params)
 
 
-def check_plan(restored: checkpoint.Restored, fingerprint: str, ignore: bool) -> None:
+def check_plan(
+  restored: checkpoint.Restored, fingerprint: str, ignore: bool,
+  changes: Callable[[str], str] | None = None
+) -> None:
   """Raises ValueError rather than go on in the middle of another plan of rows."""
-  if restored.fingerprint != fingerprint and not ignore:
-    raise ValueError(
-      f"The checkpoint of step {restored.step} stands at row {restored.row} of plan "
-      f"{restored.fingerprint[:12]}, but config.data now gives plan {fingerprint[:12]}: samples, "
-      "order or packing changed. Restore config.data and config.batch, use another --workdir, or "
-      f"set config.ignore_fingerprint=True to go on at row {restored.row} of the new plan.")
+  if restored.fingerprint == fingerprint or ignore:
+    return
+  different = changes(restored.fingerprint) if changes else ""
+  raise ValueError(
+    f"The checkpoint of step {restored.step} stands at row {restored.row} of plan "
+    f"{restored.fingerprint[:12]}, but config.data now gives plan {fingerprint[:12]}: "
+    f"{different or 'samples, order or packing changed'}. Restore config.data and config.batch and "
+    "their files, use another --workdir, or set config.ignore_fingerprint=True to go on at row "
+    f"{restored.row} of the new plan.")
 
 
 def _say_changes(before: Any, after: Any, path: str = "config") -> None:

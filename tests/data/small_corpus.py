@@ -49,8 +49,9 @@ def settings(folder: pathlib.Path, **more) -> dict:
 
 
 def pipeline(folder: pathlib.Path, seed: int = 0, batch: int = 2, layout: VisualLayout = LAYOUT,
-             quarantine=None, blank: bool = False, **more) -> Pipeline:
-  return Pipeline(settings(folder, **more), layout, seed, batch, quarantine, blank)
+             quarantine=None, blank: bool = False, planned=None, **more) -> Pipeline:
+  return Pipeline(
+    settings(folder, **more), layout, seed, batch, quarantine, blank, planned)
 
 
 def make(folder: pathlib.Path) -> pathlib.Path:

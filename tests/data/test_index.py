@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The index looks at every medium once and remembers it while it does not change."""
 
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -64,7 +65,8 @@ def test_a_damaged_cache_is_replaced(text, checked, media, tmp_path, capsys):
   else:
     cache.write_text(text)
   assert MediaIndex(cache, progress=None).probes(media[:1])[media[0]].frames == 20
-  assert len(json.loads(files.read_checked(cache))) == 1
+  facts = json.loads(files.read_checked(cache))
+  assert len([key for key in facts if not key.startswith("path:")]) == 1
   line = capsys.readouterr().err
   assert line.count("\n") == 1 and str(cache) in line
 
@@ -111,6 +113,40 @@ def test_leftovers_of_killed_writers_are_removed(media, tmp_path):
   killed.killed_writer(f"write_atomically({str(cache)!r})", "out.write(b'half')")
   MediaIndex(cache, progress=None).probes(media[:1])
   assert [path.name for path in cache.parent.iterdir()] == ["index.json"]
+
+
+def test_the_last_facts_of_a_path_stand_in_while_it_is_away(media, tmp_path):
+  cache = tmp_path / "cache" / "index.json"
+  video_file, picture = media[0], media[2]
+  first = MediaIndex(cache, progress=None).probes([video_file, picture])
+  for name in (video_file, picture):
+    os.rename(name, f"{name}.away")
+  away = MediaIndex(cache, progress=None).probes([video_file, picture])
+  for name, facts in away.items():
+    assert "does not exist" in facts.error
+    assert dataclasses.replace(facts, error="") == first[name]
+  for name in (video_file, picture):
+    os.rename(f"{name}.away", name)
+  assert MediaIndex(cache, progress=None).probes([video_file, picture]) == first
+
+
+def test_a_file_that_could_not_be_read_when_the_plan_was_made_stays_so(tmp_path):
+  cache, name = tmp_path / "index.json", str(tmp_path / "late.mp4")
+  before = MediaIndex(cache, progress=None).probes([name])
+  planned = {name: index.describe(before[name])}
+  clips.write(name, 20)
+  after = MediaIndex(cache, progress=None, planned=planned).probes([name])[name]
+  assert after.frames == 0 and "it stays masked" in after.error
+  assert MediaIndex(cache, progress=None).probes([name])[name].frames == 20
+
+
+def test_planned_facts_stand_in_where_there_is_no_memory(media):
+  planned = {name: index.describe(p) for name, p in MediaIndex(progress=None).probes(media).items()}
+  facts = video.probe(media[0])
+  assert index.described(planned[media[0]]) == facts
+  os.remove(media[0])
+  away = MediaIndex(progress=None, planned=planned).probes(media[:1])[media[0]]
+  assert away.error and dataclasses.replace(away, error="") == facts
 
 
 def test_progress_says_count_rate_and_time_left(media, monkeypatch):

@@ -3,14 +3,16 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import clips
 import numpy as np
 import pytest
-from small_corpus import LAYOUT, make, pipeline, records
+from small_corpus import LAYOUT, make, pipeline, records, settings
 
 from data_pipelines import materialise
+from data_pipelines.loader import Pipeline
 from data_pipelines.planning import PlanRow
 from data_pipelines.records import Sample, Scene
 from filax.spec import BATCH, TEXT
@@ -188,15 +190,48 @@ def test_a_part_after_the_end_blames_the_sample(folder, tmp_path):
   assert [s.origin.rsplit(":")[-1] for s in spared.samples] == ["2"]
 
 
-def test_a_defect_of_ours_masks_the_sample_and_no_more(folder, tmp_path):
+def test_a_defect_of_ours_ends_the_run_and_blames_no_file(folder, tmp_path):
   pipe = pipeline(folder)
   good = pipe.samples[0]
   unknown = Sample("x", good.turns, ((Scene("never probed.mp4"),),), "made up:1")
   build = dataclasses.replace(
     pipe.materialise(), samples=(unknown, good), quarantine=tmp_path / "q.jsonl")
-  out = build(PlanRow(0, 0, 0, (0, 1)))
-  assert out["num_bad"] == 1 and out["loss_mask"][out["segment_ids"] == 2].any()
-  assert "KeyError" in (tmp_path / "q.jsonl").read_text()
+  with pytest.raises(materialise.SampleError, match=r"made up:1: KeyError: .*never probed"):
+    build(PlanRow(0, 0, 0, (0, 1)))
+  assert not (tmp_path / "q.jsonl").exists()
+
+
+def _mistaken(*_, **__):
+  raise ValueError("config.x=3 cannot be used. Set config.x to 4.")
+
+
+def _broken(*_, **__):
+  raise TypeError("no such argument")
+
+
+@pytest.mark.parametrize("read, sentence", [
+  (_mistaken, r"^config\.x=3 cannot be used\. Set config\.x to 4\.$"),
+  (_broken, r"manifest\.json:.*TypeError: no such argument\. This is a defect of FiLax")])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_arrives_through_threads_and_workers(
+    folder, tmp_path, monkeypatch, workers, read, sentence):
+  monkeypatch.setattr("data_pipelines.media.frames.read_frames", read)
+  pipe = pipeline(folder, workers=workers, quarantine=tmp_path / "q.jsonl")
+  with pipe.batches() as batches, pytest.raises(ValueError) as error:
+    for _ in range(8):
+      next(batches)
+  assert re.search(sentence, str(error.value))  # Grain adds notes behind it.
+  assert not (tmp_path / "q.jsonl").exists()
+
+
+def test_a_wrong_setting_is_refused_before_anything_is_read(tmp_path):
+  """There is no manifest, no tokenizer and no medium."""
+  data = settings(tmp_path) | dict(train=(("none.json", "all"),), tokenizer="none.json")
+  for change in (dict(resize="stretch"), dict(images=dict(mode="crop", tiles=1)),
+                 dict(sampling=dict(name="all", frames=6, phase="ends")), dict(rows=(1, 2, 3, 4)),
+                 dict(workers=-1), dict(open_seconds=0.0)):
+    with pytest.raises(ValueError, match=r"config\.data\.(\w|\.)*=.* Set it to"):
+      Pipeline(data | change, LAYOUT, 0, 2)
 
 
 def test_parts_of_the_frames_make_the_whole(folder):

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What decided a plan and is read by every process for itself, in parts that can be compared.
+
+Part -> name -> a short text that differs where the content does. Names do not tell where a host
+keeps its files, so that hosts may keep the same files in different folders.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import os
+from typing import Any
+
+from data_pipelines.corpus import Corpus
+from data_pipelines.media.index import describe
+from data_pipelines.media.probe import Probe
+from data_pipelines.tokenizers import Tokenizer
+from filax.spec import RowShape
+
+_DIGITS = 16  # Of a digest; enough to tell contents apart.
+
+
+def ingredients(
+    data: Mapping[str, Any], corpus: Corpus, tokenizer: Tokenizer, probes: Mapping[str, Probe],
+    fingerprint: str, rows: Sequence[RowShape]) -> dict[str, dict[str, str]]:
+  """The parts of a plan, causes before what follows from them."""
+  manifests = {}
+  for number, (manifest, strategy) in enumerate(data["train"], 1):
+    digest = corpus.manifests[str(manifest)][:_DIGITS]
+    manifests[f"{number}. {os.path.basename(manifest)}"] = f"{strategy} of {digest}"
+  names = media_names(probes, data)
+  return {
+    "manifests": manifests,
+    "exclusions": dict.fromkeys(sorted(corpus.exclusions), "left out"),
+    "tokenizer": {os.path.basename(data["tokenizer"]): tokenizer.fingerprint[:_DIGITS]},
+    "media": {names[media]: describe(probe) for media, probe in probes.items()},
+    "plan": dict(fingerprint=fingerprint, rows=", ".join(map(str, rows))),
+  }
+
+
+def media_names(media: Iterable[str], data: Mapping[str, Any]) -> dict[str, str]:
+  """medium -> its path below config.data.root, or below the folder of a manifest.
+
+  A medium that lies elsewhere, or whose name another one took, keeps its whole path.
+  """
+  roots = [data["root"]] if data["root"] else [os.path.dirname(path) for path, _ in data["train"]]
+  roots = [os.path.join(root, "") for root in dict.fromkeys(roots) if root]
+  names, taken = {}, set()
+  for medium in media:
+    root = next((root for root in roots if medium.startswith(root)), "")
+    name = medium.removeprefix(root)
+    if name in taken:
+      name = medium
+    taken.add(name)
+    names[medium] = name
+  return names

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When one process of a run refuses, all end at once, each with the same sentence.
+
+Without this the others wait in a collective, and the process itself in jax.distributed's barrier at
+exit, for minutes. The sentence goes through the store of jax.distributed, which a thread of every
+process looks at once a second; it needs no device.
+"""
+
+import atexit
+import contextlib
+import json
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import NoReturn
+
+import jax
+
+from filax.parallel import key_value
+
+REFUSED = 2  # The exit code of a process that ends because of a refusal.
+_KEY = "filax/end"
+_LOOK_SECONDS = 1.0
+_ANSWER_SECONDS = 8.0  # How long the first process waits for the others to have read the sentence.
+
+
+def end_all(reason: str, code: int = REFUSED) -> NoReturn:
+  """Ends every process of the run within seconds; does not return, and runs no exit handlers.
+
+  reason: one sentence, which every process prints behind the number and host of this one. code: the
+  exit code of every process. If two processes end the run at once, all print the sentence of the
+  first. May be called from any thread. A run of one process ends in the same way.
+  """
+  if not key_value.connected():
+    _leave(f"filax: {_one_line(reason)}", code)
+  index = jax.process_index()
+  text = f"filax: process {index} ({socket.gethostname()}) ended the run: {_one_line(reason)}"
+  ending = json.dumps(dict(text=text, code=code))
+  if not key_value.put(_KEY, ending):
+    ending = key_value.get(_KEY) or ending
+  _leave_together(ending)
+
+
+def watch() -> None:
+  """Starts the thread that ends this process when another one calls `end_all`."""
+  stopped = threading.Event()
+  thread = threading.Thread(target=_watch, args=(stopped,), name="filax-ending", daemon=True)
+  thread.start()
+
+  def stop():
+    stopped.set()
+    thread.join(2 * _LOOK_SECONDS)
+
+  atexit.register(stop)  # Before jax's own handler, which takes the store away.
+
+
+@contextlib.contextmanager
+def together():
+  """A block whose errors end all processes. A run of one process raises them as usual.
+
+  FILAX_DEBUG=1 prints the traceback first.
+  """
+  try:
+    yield
+  except KeyboardInterrupt:
+    if key_value.connected():
+      end_all("It was stopped by Ctrl-C.", 130)
+    raise
+  except Exception as error:
+    if not key_value.connected():
+      raise
+    ours = isinstance(error, (ValueError, OSError))
+    if os.environ.get("FILAX_DEBUG") or not ours:
+      traceback.print_exc()
+    end_all(str(error) if ours and str(error) else f"{type(error).__name__}: {error}")
+
+
+def _watch(stopped: threading.Event) -> None:
+  while not stopped.wait(_LOOK_SECONDS):
+    ending = key_value.get(_KEY)
+    if ending is not None:
+      _leave_together(ending)
+
+
+def _leave_together(ending: str) -> NoReturn:
+  """Leaves with what `end_all` stored; the first process last, because the store is in it."""
+  message = json.loads(ending)
+  index = jax.process_index()
+  key_value.put(f"{_KEY}/read/{index}", "")
+  if index == 0:
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    waiting = set(range(1, jax.process_count()))
+    while waiting and time.monotonic() < deadline:
+      waiting = {other for other in waiting if key_value.get(f"{_KEY}/read/{other}") is None}
+      time.sleep(0.1)
+    time.sleep(0.5)  # For the others to be gone before the store is.
+  _leave(message["text"], message["code"])
+
+
+def _leave(text: str, code: int) -> NoReturn:
+  """Prints `text` and ends this process and its workers, without the barriers of a clean exit."""
+  print(text, file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  for worker in multiprocessing.active_children():
+    worker.kill()
+  os._exit(code)
+
+
+def _one_line(text: str) -> str:
+  return " ".join(text.split())

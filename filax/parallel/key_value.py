@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short texts that the processes of a run leave for each other, in jax.distributed's store.
+
+No device takes part, so this works before anything is compiled and while devices wait.
+"""
+
+import sys
+import time
+
+from jax._src import distributed  # The store has no public name.
+
+_WAIT_MS = 10_000  # Of one request; a longer wait is many requests.
+_SILENT_SECONDS = 60.0
+
+
+def connected() -> bool:
+  """Whether this process has joined others."""
+  return distributed.global_state.client is not None
+
+
+def put(key: str, text: str) -> bool:
+  """Stores `text` under `key`; False if another process was first, or the store is gone."""
+  try:
+    distributed.global_state.client.key_value_set(key, text)
+  except RuntimeError:
+    return False
+  return True
+
+
+def get(key: str) -> str | None:
+  """The text under `key`, or None if there is none yet, or the store is gone."""
+  try:
+    return distributed.global_state.client.key_value_try_get(key)
+  except RuntimeError:
+    return None
+
+
+def wait(key: str, what: str = "") -> str:
+  """The text under `key`, as soon as a process has put it there; says on stderr what it waits for.
+
+  Does not give up: a process that refuses ends this one too (filax.parallel.ending), and one that
+  died is noticed by jax.distributed.
+  """
+  began, silent = time.monotonic(), bool(what)
+  while True:
+    if silent and time.monotonic() - began > _SILENT_SECONDS:
+      print(f"Waiting for {what}.", file=sys.stderr, flush=True)
+      silent = False
+    try:
+      return distributed.global_state.client.blocking_key_value_get(key, _WAIT_MS)
+    except RuntimeError as error:
+      if "DEADLINE_EXCEEDED" not in str(error):
+        raise ConnectionError(f"The processes of the run lost each other: {error}") from error

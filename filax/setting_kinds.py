@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kinds of settings: what a value must be, in words, and the test of it. Standard library only."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import math
+import numbers
+import os
+import re
+from typing import Any
+
+_STRATEGY = re.compile(r"all|(first|end|random):([0-9]+|[0-9]*\.?[0-9]+%)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What a value must be, in words that follow "Set it to", and the test of it."""
+
+  words: str
+  fits: Callable[[Any], bool]
+
+
+def check_value(knob: str, value: Any, setting: Setting) -> None:
+  """Raises ValueError naming the knob and what it may be, unless the value fits."""
+  try:
+    fits = setting.fits(value)
+  except (TypeError, ValueError, OverflowError):
+    fits = False
+  if not fits:
+    problem = "is unknown" if setting.words.startswith("one of ") else "cannot be used"
+    raise ValueError(f"{knob}={_short(value)} {problem}. Set it to {setting.words}.")
+
+
+def whole(low: int, high: int | None = None, also: Sequence[int] = ()) -> Setting:
+  """A whole number from `low` to `high`, or one of `also`."""
+  words = f"a whole number of {low} or more"
+  if high is not None:
+    words = f"a whole number from {low} to {high}"
+  if also:
+    words += f", or to {' or '.join(map(str, also))}"
+
+  def fits(value) -> bool:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+      return False
+    return value in also or (value >= low and (high is None or value <= high))
+
+  return Setting(words, fits)
+
+
+def number(
+    low: float = 0.0, high: float = math.inf, above: bool = False, below: bool = False) -> Setting:
+  """A finite number from `low` to `high`; without the ends themselves if `above`, `below`."""
+  words = f"a number above {low:g}" if above else f"a number of {low:g} or more"
+  if high != math.inf:
+    words += f", below {high:g}" if below else f", at most {high:g}"
+
+  def fits(value) -> bool:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+      return False
+    if not math.isfinite(value):
+      return False
+    return (value > low if above else value >= low) and (value < high if below else value <= high)
+
+  return Setting(words, fits)
+
+
+def one_of(*names: str) -> Setting:
+  """One of these words."""
+  return Setting(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def rows_of(
+    words: str, fits: Callable[[Sequence], bool], most: int | None = None,
+    empty: bool = False) -> Setting:
+  """A tuple of up to `most` entries that all fit; a list will do, as JSON has no tuples."""
+  def all_fit(value) -> bool:
+    if not isinstance(value, (tuple, list)) or not (value or empty):
+      return False
+    return (most is None or len(value) <= most) and all(fits(entry) for entry in value)
+
+  return Setting(words, all_fit)
+
+
+def _is_text(value) -> bool:
+  return isinstance(value, str) and "\0" not in value
+
+
+def _is_path(value) -> bool:
+  return _is_text(value) or isinstance(value, os.PathLike)
+
+
+def is_file(value) -> bool:
+  """A path that is not empty."""
+  return _is_path(value) and bool(value)
+
+
+def is_mixture_entry(entry) -> bool:
+  """(manifest, strategy) of config.data.train."""
+  manifest, strategy = _sequence(entry)
+  return bool(manifest) and _is_path(manifest) and _STRATEGY.fullmatch(strategy) is not None
+
+
+def is_row(entry) -> bool:
+  """(frames, images, positions, samples) of config.data.rows."""
+  frames, images, positions, samples = _sequence(entry)
+  return (
+    whole(0).fits(frames) and whole(0).fits(images) and whole(1).fits(positions)
+    and whole(1).fits(samples))
+
+
+def is_rule(entry) -> bool:
+  """(regex, value) of config.optim.rates and .decay."""
+  regex, value = _sequence(entry)
+  try:
+    re.compile(regex)
+  except re.error:
+    return False
+  return number(0).fits(value)
+
+
+def _sequence(entry) -> Sequence:
+  if not isinstance(entry, (tuple, list)):
+    raise TypeError("no tuple")
+  return entry
+
+
+TEXT = Setting("a text", _is_text)
+PATH = Setting("a path, or \"\" for none", _is_path)
+NAME = Setting("a name", lambda value: _is_text(value) and bool(value))
+FLAG = Setting("True or False", lambda value: isinstance(value, bool))
+
+
+def _short(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= 200 else f"{text[:200]}…"
