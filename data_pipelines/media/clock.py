@@ -17,8 +17,8 @@ _KEPT = 1024  # Times that DisplayOrder remembers: far more than codecs reorder.
 class Clock:
   """Sets the times of packets so that decoding times never fall back.
 
-  A clock that begins anew in the middle of a file (joined recordings) goes on where the packet
-  before it ended. Packets without any time follow each other at the stream's rate.
+  A clock that begins anew in the middle of a file (joined recordings) goes on when what was there
+  before has been shown. Packets without any time follow each other at the stream's rate.
   """
 
   def __init__(self, tick: float, step: float, broadcast: bool):
@@ -26,6 +26,7 @@ class Clock:
     self.step = step
     self.offset = 0  # Ticks added since the clock began anew.
     self.expected = None  # Decoding time of the next packet, as far as the last one tells.
+    self.shown_until = float("-inf")  # Display time at which all packets so far have been shown.
     self._fall = (_FALL_SECONDS if broadcast else _OTHER_FALL_SECONDS) / tick
     self._leap = _LEAP_SECONDS / tick if broadcast else float("inf")
 
@@ -37,18 +38,21 @@ class Clock:
       self.expected = (self.expected or 0) + length
       return
     if packet.dts is not None:
-      decoding = packet.dts + self.offset
-      if self.expected is not None and not self._follows(decoding):
-        self.offset += round(self.expected) - decoding
-        decoding = round(self.expected)
-      self.expected = decoding + length
-    if self.offset:
-      packet.dts = None if packet.dts is None else packet.dts + self.offset
-      packet.pts = None if packet.pts is None else packet.pts + self.offset
+      if self.expected is not None and not self._follows(packet.dts + self.offset):
+        wait = self.expected - packet.dts
+        if packet.pts is not None:
+          wait = max(wait, self.shown_until - packet.pts)
+        self.offset = round(wait)
+      packet.dts += self.offset
+      self.expected = packet.dts + length
+    if packet.pts is not None:
+      packet.pts += self.offset
+      self.shown_until = max(self.shown_until, packet.pts + length)
 
   def restart(self) -> None:
     """Forgets the last packet: the next one follows a seek."""
     self.expected = None
+    self.shown_until = float("-inf")
 
   def _follows(self, decoding: int) -> bool:
     return -self._fall <= decoding - self.expected <= self._leap

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 
 import av
 
 from data_pipelines.media import open as media_lib
-from data_pipelines.media.open import (
-  LIMITS, Budget, Limits, Media, MediaError, is_packed, name, read_bytes, reported)
+from data_pipelines.media.open import LIMITS, Budget, Limits, Media, MediaError
 
 MOTION_JPEG = (".mjpeg", ".mjpg")  # Named so, JPEG pictures in a row are a video.
 
@@ -72,8 +72,11 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
   """Opens a video file or its bytes. MediaError: no video in it, damaged, or past `limits`."""
   # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
   # list does the same for what a playlist names.
-  source = io.BytesIO(read_bytes(media)) if is_packed(media) else f"file:{os.fspath(media)}"
-  with reported(media), contextlib.ExitStack() as stack:
+  if media_lib.is_packed(media):
+    source = io.BytesIO(media_lib.read_bytes(media))
+  else:
+    source = f"file:{os.fspath(media)}"
+  with media_lib.reported(media), contextlib.ExitStack() as stack:
     container = stack.enter_context(av.open(
       source, timeout=(limits.open_seconds, limits.decode_seconds),
       container_options={"protocol_whitelist": "file"}))
@@ -81,7 +84,7 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
     # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     video = Video(
-      name(media), container, stream, Budget(media, limits), float(stream.time_base))
+      media_lib.name(media), container, stream, Budget(media, limits), float(stream.time_base))
     yield _indexed(video)
 
 
@@ -89,10 +92,10 @@ def _shown_stream(media: Media, container) -> av.video.stream.VideoStream:
   """The default video stream, the larger one of several, the first of equals: as ffmpeg does."""
   streams = [s for s in container.streams.video if not s.disposition & _COVER]
   if not streams:
-    raise MediaError(f"{name(media)}: has no video stream.")
+    raise MediaError(f"{media_lib.name(media)}: has no video stream.")
   streams = [s for s in streams if s.codec_context is not None]
   if not streams:
-    raise MediaError(f"{name(media)}: has video of an unknown codec.")
+    raise MediaError(f"{media_lib.name(media)}: has video of an unknown codec.")
   return max(streams, key=_preference)
 
 
@@ -116,7 +119,7 @@ def _indexed(video: Video) -> Video:
       ticks.append(entry.timestamp)
   if end > container.size > 0:
     raise MediaError(f"{video.name}: is truncated: it has {container.size} of {end} bytes.")
-  rising = all(before < after for before, after in zip(ticks, ticks[1:], strict=False))
+  rising = all(before < after for before, after in itertools.pairwise(ticks))
   # A palette that changes is sent with the packet that changes it: such streams are read through.
   if not rising or stream.codec_context.pix_fmt == "pal8":
     keys = []

@@ -83,7 +83,7 @@ class Decoder:
     # Formats without edit lists seek by decoding times.
     lag = 0 if self.video.edited else self.reader.origin - self.video.origin
     for point in (key, t - 2, t - 10, t - 60, 0.0):
-      ticks = self.reader.start - lag + round(max(0.0, point) / self.video.tick)
+      ticks = round(self.reader.start - lag + max(0.0, point) / self.video.tick)
       try:
         self.reader.seek(ticks)
       except av.error.FFmpegError:

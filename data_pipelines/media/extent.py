@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the frames of a video are shown: how many, until when, and how unevenly."""
 
-from collections.abc import Sequence
 import dataclasses
 
 import av
@@ -65,7 +64,7 @@ def extent(video: Video, reader: Reader, tally: Tally) -> Extent:
   if not len(ticks):
     ticks = np.zeros(1)
   seconds = (ticks - ticks[0]) * video.tick
-  end = _end(video, seconds, tally)
+  end = _end(video, reader, seconds, tally)
   return Extent(len(seconds), float(seconds[-1]), end, corners(seconds, end))
 
 
@@ -88,17 +87,24 @@ def _is_even(ticks: np.ndarray) -> bool:
   return bool(np.abs(ticks - line).max() <= max(1.0, _EVEN * step))
 
 
-def _end(video: Video, seconds: np.ndarray, tally: Tally) -> float:
+def _end(video: Video, reader: Reader, seconds: np.ndarray, tally: Tally) -> float:
   """When the last frame ends."""
   last, count = float(seconds[-1]), len(seconds)
-  if video.ticks and video.stream.duration:
-    duration = video.stream.duration * video.tick
-    if duration > last:
-      return duration
   step = last / (count - 1) if count > 1 else video.step * video.tick
-  if not video.ticks and tally.length:
-    step = tally.length * video.tick
-  return last + step
+  if not video.ticks:
+    return last + (tally.length * video.tick or step)
+  # Headers count from the file's first frame, which is not always one that can be shown.
+  lost = (reader.start - (video.stream.start_time or 0)) * video.tick if video.edited else 0.0
+  promises = [(video.stream.duration or 0) * video.tick - lost]
+  if count > 2 and not _is_even(seconds / video.tick):
+    step = last - float(seconds[-2])
+    # The stream's is a sum over frames as they are decoded, which is wrong at a varying rate.
+    promises.append((video.container.duration or 0) / 1e6 - lost)
+  longer = [promise for promise in promises if promise > last]
+  if not longer:
+    return last + step
+  end = min(longer)
+  return end if abs(end - last - step) >= step or abs(end - last - step) < 1e-6 else last + step
 
 
 def corners(seconds: np.ndarray, end: float) -> tuple[tuple[float, float], ...]:

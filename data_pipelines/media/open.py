@@ -5,7 +5,6 @@ A medium is a file, a folder of pictures, "x.array_record#key", or bytes. Whatev
 surfaces as one `MediaError` of one sentence, and nothing here waits without a bound.
 """
 
-from collections.abc import Iterator
 import contextlib
 import dataclasses
 import hashlib

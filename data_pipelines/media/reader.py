@@ -12,6 +12,8 @@ from data_pipelines.media.open import MediaError
 
 Shown = tuple[float, av.VideoFrame]  # Ticks, and what is shown from then on.
 
+# Decoders that show grey ghosts where a video begins between key frames.
+_GHOSTS = ("mpeg4", "msmpeg4", "wmv1", "wmv2", "h263", "flv")
 _LOOK_AHEAD = 16  # Packets that show whether display times are real; more than codecs reorder.
 
 
@@ -55,13 +57,10 @@ class Reader:
     order = DisplayOrder(self.video.step)
     beheaded = None  # Whether the first packet is no key frame, so that errors may precede frames.
     latest = None
-    for packet in self.packets:
-      flush = packet.dts is None and packet.pts is None
-      if not packet.size and not flush:
-        continue  # The frame before it stays. An empty packet would end the decoder.
+    for packet in self._usable_packets():
       if beheaded is None:
         beheaded = not packet.is_keyframe
-      if self.unordered and not flush:
+      if self.unordered and packet.size:
         order.feed(display_ticks(packet))
       # A decoder's delay counts frames, so none may be skipped where times come from it.
       may_skip = hidden is not None and not (self.unordered and self.depth)
@@ -77,6 +76,17 @@ class Reader:
           self.start = ticks
         latest = ticks
         yield ticks, frame
+
+  def _usable_packets(self) -> Iterator[av.Packet]:
+    """Packets for the decoder: not empty but for the last, and none before which it sees ghosts."""
+    needs_key = self.video.stream.codec_context.name.startswith(_GHOSTS)
+    for packet in self.packets:
+      flush = packet.dts is None and packet.pts is None
+      if not packet.size and not flush:
+        continue  # The frame before it stays. An empty packet would end the decoder.
+      needs_key = needs_key and not packet.is_keyframe
+      if flush or not needs_key:
+        yield packet
 
   def _decoded(self, packet: av.Packet, forgiven: bool) -> list[av.VideoFrame]:
     """The frames that a packet brings out. Damage is left out if it is `forgiven`, or raises."""
