@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.media import open as media_lib
+from data_pipelines.media.container import kind, open_video
 from data_pipelines.media.decoder import Decoder, picture, shown_size
 from data_pipelines.media.open import Media, MediaError
 from data_pipelines.media.probe import probe
@@ -48,7 +49,7 @@ def content(media: Media, proxy: Proxy | None = None) -> bytes:
   facts = probe(media)
   if facts.error:
     raise MediaError(facts.error)
-  what = media_lib.kind(media)
+  what = kind(media)
   if what == "folder":
     return encode(_pictures(media), facts.fps)
   if what == "video" and proxy and facts.duration > proxy.beyond:
@@ -80,7 +81,7 @@ def encode(pictures: Iterator[np.ndarray], fps: float) -> bytes:
 
 def _sampled(media: Media, last: float, proxy: Proxy) -> Iterator[np.ndarray]:
   """What is on screen every 1/fps seconds, with a shorter side of proxy.side."""
-  with media_lib.open_video(media) as video, media_lib.reported(media):
+  with open_video(media) as video, media_lib.reported(media):
     decoder = Decoder(video, lambda frame: picture(frame, *_scaled(*shown_size(frame), proxy.side)))
     for number in range(int(last * proxy.fps + 1e-6) + 1):
       yield decoder.at(number / proxy.fps)[1]()

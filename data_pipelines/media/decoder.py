@@ -18,7 +18,10 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.media import open as media_lib
-from data_pipelines.media.open import MediaError, Video
+from data_pipelines.media.container import Video
+from data_pipelines.media.open import MediaError
+from data_pipelines.media.orientation import orientation
+from data_pipelines.media.reader import Reader
 
 # Containers round their clocks, some to a millisecond: a frame this much late still counts.
 TOLERANCE = 5e-4
@@ -29,27 +32,31 @@ _local = threading.local()  # A reformatter that two threads share crashes the p
 
 
 class Decoder:
-  """Decodes one open video by rising time.
+  """Decodes one open video by rising time, in seconds since the first frame that is shown.
 
   It jumps only where a key frame lies between its position and the next wanted time: never much
-  worse than reading through, nor than seeking for every frame.
+  worse than reading through, nor than seeking for every frame. The first frame is always decoded
+  first: it is where seconds count from, and decoders may need what only the start carries.
   """
 
   def __init__(self, video: Video, show: Callable[[av.VideoFrame], np.ndarray]):
     self.video, self.show = video, show
+    self.reader = Reader(video)
     self.shown, self.ahead = None, None  # (second, frame) on screen, and the one after it.
     self.frames = self._decode()
+    self.fixed = not video.keys  # Whether the file is read through, without jumps.
     self.target = self.best = -np.inf  # Ticks: what is wanted, and the latest packet up to it.
     self.recent = collections.deque(maxlen=64)  # Ticks of packets, more than codecs reorder.
 
   def at(self, t: float):
     """(second, make picture) of the frame on screen at t, which may not fall."""
     t += TOLERANCE
-    position = self.ahead[0] if self.ahead else 0.0
-    if (key := self._key(t)) > position:
+    if self.ahead is None:
+      self._advance()
+    if (key := self._key(t)) > self.ahead[0]:
       self._seek(t, key)
     self._aim(t)
-    while self.ahead is None or self.ahead[0] <= t:
+    while self.ahead[0] <= t:
       self._advance()
     second, frame = self.shown or self.ahead
     return second, lambda: self.show(frame)
@@ -63,14 +70,27 @@ class Decoder:
 
   def _key(self, t: float) -> float:
     """The last key frame up to t, as far as the index tells."""
-    place = bisect.bisect_right(self.video.keys, t)
-    return self.video.keys[place - 1] if place else -np.inf
+    if self.fixed or self.reader.clock.offset:
+      return -np.inf
+    lag = self.reader.origin - self.video.origin  # From decoding to display, at a constant rate.
+    place = bisect.bisect_right(self.video.keys, self.reader.start + t / self.video.tick - lag)
+    if not place:
+      return -np.inf
+    return (self.video.keys[place - 1] + lag - self.reader.start) * self.video.tick
 
   def _seek(self, t: float, key: float):
     """Puts a frame up to t next. Landing late (the index holds estimates) means trying earlier."""
+    # Formats without edit lists seek by decoding times.
+    lag = 0 if self.video.edited else self.reader.origin - self.video.origin
     for point in (key, t - 2, t - 10, t - 60, 0.0):
-      ticks = self.video.start + round(max(0.0, point) / self.video.tick)
-      self.video.container.seek(ticks, stream=self.video.stream, backward=True)
+      ticks = round(self.reader.start - lag + max(0.0, point) / self.video.tick)
+      try:
+        self.reader.seek(ticks)
+      except av.error.FFmpegError:
+        if point != key:
+          raise
+        self.fixed = True  # The file cannot be wound. It is still where it was, before t.
+        return
       self.frames, self.shown = self._decode(), None
       self.recent.clear()
       self._aim(t)
@@ -84,13 +104,22 @@ class Decoder:
     if self.ahead is _END:
       if self.shown is None:
         raise MediaError(f"{self.video.name}: has no frame that can be decoded.")
-      if self.shown[0] < self.video.last - self.video.tick:
-        raise MediaError(
-          f"{self.video.name}: ends at {self.shown[0]:.2f} s, but its index names frames to "
-          f"{self.video.last:.2f} s.")
+      self._check_end(self.shown[0])
+
+  def _check_end(self, second: float):
+    """No sound file shows its last frame before that frame's decoding time."""
+    if not self.video.ticks:
+      return
+    last = (self.video.ticks[-1] - self.reader.start) * self.video.tick
+    slack = self.video.tick
+    if self.reader.unordered:
+      slack += self.reader.depth * self.video.step * self.video.tick
+    if second < last - slack:
+      raise MediaError(
+        f"{self.video.name}: ends at {second:.2f} s, but its index names frames to {last:.2f} s.")
 
   def _aim(self, t: float):
-    self.target = self.video.start + t / self.video.tick
+    self.target = self.reader.start + t / self.video.tick
     self.best = max((ticks for ticks in self.recent if ticks <= self.target), default=-np.inf)
 
   def _hidden(self, ticks: int | None) -> bool:
@@ -104,27 +133,22 @@ class Decoder:
 
   def _decode(self) -> Iterator[tuple[float, av.VideoFrame]]:
     """(second, frame) in order. Frames that are hidden and that no other builds on are skipped."""
-    codec, latest = self.video.stream.codec_context, -np.inf
-    for packet in self.video.packets():
-      codec.skip_frame = "NONREF" if self._hidden(packet.pts) else "DEFAULT"
-      for frame in packet.decode():
-        ticks = frame.dts if frame.pts is None else frame.pts
-        if frame.is_corrupt or ticks is None:
-          raise MediaError(f"{self.video.name}: is damaged after {max(latest, 0.0):.2f} s.")
-        if (second := self.video.seconds(ticks)) > latest:
-          latest = second
-          yield second, frame
+    latest = -np.inf
+    for ticks, frame in self.reader.frames(self._hidden):
+      second = (ticks - self.reader.start) * self.video.tick
+      # Frames of one time, or of a clock that stumbles, are shown right after each other.
+      latest = second if second > latest else latest + 2 * TOLERANCE
+      yield latest, frame
 
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
   """(width, height) of a frame once it is turned as its file says."""
-  return (frame.height, frame.width) if _turns(frame) % 2 else (frame.width, frame.height)
+  return orientation(frame).shown_size(frame.width, frame.height)
 
 
 def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
   """A decoded frame, turned as its file says, as RGB uint8 [height width 3]."""
-  if _turns(frame) % 2:
-    width, height = height, width
+  width, height = orientation(frame).shown_size(width, height)
   return _rgb(frame, width=width, height=height, interpolation=_SCALE)
 
 
@@ -132,7 +156,7 @@ def _rgb(frame: av.VideoFrame, **options) -> np.ndarray:
   if not hasattr(_local, "reformatter"):
     _local.reformatter = VideoReformatter()
   rgb = _local.reformatter.reformat(frame, format="rgb24", threads=1, **options)
-  return np.rot90(rgb.to_ndarray(), _turns(frame))
+  return orientation(frame).apply(rgb.to_ndarray())
 
 
 def square(frame: av.VideoFrame, size: int, resize: str) -> np.ndarray:
@@ -141,8 +165,3 @@ def square(frame: av.VideoFrame, size: int, resize: str) -> np.ndarray:
     return media_lib.fit(Image.fromarray(_rgb(frame)), size)
   inner = media_lib.placed(*shown_size(frame), size, resize)
   return media_lib.framed(picture(frame, *inner), size)
-
-
-def _turns(frame: av.VideoFrame) -> int:
-  """Quarter turns counter-clockwise."""
-  return round(frame.rotation / 90) % 4

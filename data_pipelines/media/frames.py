@@ -11,6 +11,7 @@ import contextlib
 import numpy as np
 
 from data_pipelines.media import open as media_lib
+from data_pipelines.media.container import kind, open_video
 from data_pipelines.media.decoder import TOLERANCE, Decoder, square
 from data_pipelines.media.open import LIMITS, Limits, Media, MediaError, read_image
 from data_pipelines.media.probe import Probe, probe, scene_length
@@ -127,9 +128,9 @@ def _outside(scene: Scene, second: float) -> float:
 def _opened(media: Media, size: int, resize: str, limits: Limits, fps: float | None):
   """A source of frames: at(t) for rising times and walk(), both giving (second, make picture)."""
   media_lib.placed(1, 1, size, resize)  # A wrong `resize` is the caller's error, not the file's.
-  what = media_lib.kind(media)
+  what = kind(media)
   if what == "video":
-    with media_lib.open_video(media, limits) as video, media_lib.reported(media):
+    with open_video(media, limits) as video, media_lib.reported(media):
       yield Decoder(video, lambda frame: square(frame, size, resize))
     return
   pictures = [media] if what == "image" else media_lib.folder(media)

@@ -5,7 +5,6 @@ A medium is a file, a folder of pictures, "x.array_record#key", or bytes. Whatev
 surfaces as one `MediaError` of one sentence, and nothing here waits without a bound.
 """
 
-from collections.abc import Iterator
 import contextlib
 import dataclasses
 import hashlib
@@ -27,8 +26,9 @@ FOLDER_FPS = 2.0  # Pictures a second of a folder whose name does not end in @<n
 GREY = 127  # Fills the border of a padded picture.
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+# Counts changes to which frames a file is said to have, so that no cache holds those of before.
+_READING = 2
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")  # jpeg png bmp tiff
-_COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is no video.
 # What the libraries raise about bad content: RuntimeError is ArrayRecord's, SyntaxError Pillow's.
 _DAMAGE = (
   av.error.FFmpegError, OSError, ValueError, LookupError, EOFError, RuntimeError, SyntaxError,
@@ -69,30 +69,6 @@ class Budget:
         "raise config.data.decode_seconds if the file is sound.")
     if self._packets > self._limits.packets:
       raise MediaError(f"{name(self._media)}: has more than {self._limits.packets} packets.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Video:
-  """An open video and what its index says. Seconds count from the first frame."""
-
-  name: str
-  container: av.container.InputContainer
-  stream: av.video.stream.VideoStream
-  budget: Budget
-  start: int  # Ticks of the first frame.
-  tick: float  # Seconds.
-  count: int = 0  # Frames, 0 where the file has no full index.
-  keys: tuple[float, ...] = ()  # Seconds of key frames; exact at a constant frame rate.
-  last: float = -np.inf  # Seconds; no sound file shows its last frame earlier.
-
-  def seconds(self, ticks: int) -> float:
-    return (ticks - self.start) * self.tick
-
-  def packets(self, *streams) -> Iterator[av.Packet]:
-    """Packets of `streams`, by default the video's, from the current position."""
-    for packet in self.container.demux(*(streams or (self.stream,))):
-      self.budget.spend()
-      yield packet
 
 
 def name(media: Media) -> str:
@@ -183,49 +159,12 @@ def identity(media: Media) -> str:
       facts = [_state(path) for path in folder(media)]
     else:
       facts = [_state(media)]
-  return hashlib.sha256(json.dumps([os.path.abspath(media), facts]).encode()).hexdigest()
+  return hashlib.sha256(json.dumps([_READING, os.path.abspath(media), facts]).encode()).hexdigest()
 
 
 def _state(path) -> tuple[str, int, int]:
   state = os.stat(path)
   return os.path.basename(path), state.st_size, state.st_mtime_ns
-
-
-@contextlib.contextmanager
-def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
-  """Opens a video file or its bytes. MediaError: no video in it, damaged, or past `limits`."""
-  # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
-  # list does the same for what a playlist names.
-  source = io.BytesIO(read_bytes(media)) if is_packed(media) else f"file:{os.fspath(media)}"
-  with reported(media), contextlib.ExitStack() as stack:
-    container = stack.enter_context(av.open(
-      source, timeout=(limits.open_seconds, limits.decode_seconds),
-      container_options={"protocol_whitelist": "file"}))
-    streams = [s for s in container.streams.video if not s.disposition & _COVER]
-    if not streams:
-      raise MediaError(f"{name(media)}: has no video stream.")
-    if streams[0].codec_context is None:
-      raise MediaError(f"{name(media)}: has video of an unknown codec.")
-    # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
-    streams[0].thread_type, streams[0].codec_context.thread_count = "NONE", 1
-    yield _indexed(media, container, streams[0], Budget(media, limits))
-
-
-def _indexed(media: Media, container, stream, budget: Budget) -> Video:
-  """Reads the container's own index. Its times are decoding times: they start before the first
-  frame is shown, by a delay that is constant at a constant frame rate."""
-  video = Video(
-    name(media), container, stream, budget, stream.start_time or 0, float(stream.time_base))
-  entries = [e for e in stream.index_entries if not e.is_discard]
-  if not entries or len(entries) != stream.frames:  # Fragmented, or key frames only.
-    return video
-  end = entries[-1].pos + entries[-1].size
-  if end > container.size > 0:
-    raise MediaError(f"{video.name}: is truncated: it has {container.size} of {end} bytes.")
-  first = entries[0].timestamp
-  return dataclasses.replace(
-    video, count=len(entries), last=video.seconds(entries[-1].timestamp),
-    keys=tuple((e.timestamp - first) * video.tick for e in entries if e.is_keyframe))
 
 
 def read_image(media: Media, size: int | None = None, *, resize: str = "squash") -> np.ndarray:

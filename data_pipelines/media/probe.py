@@ -4,10 +4,15 @@
 from collections.abc import Mapping
 import dataclasses
 
+import numpy as np
 from PIL import Image
 
 from data_pipelines.media import open as media_lib
+from data_pipelines.media.container import kind, open_video
+from data_pipelines.media.extent import Extent, Tally, extent
 from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
+from data_pipelines.media.orientation import orientation
+from data_pipelines.media.reader import Reader
 from data_pipelines.records import Scene, Timeline
 
 
@@ -22,12 +27,30 @@ class Probe:
   width: int = 0  # As shown, so after rotation.
   height: int = 0
   rotation: int = 0  # Degrees counter-clockwise that frames are turned by: 0, 90, 180 or 270.
+  # Where the rate varies: (frame, second) of the corners of a line on which frame i is on screen.
+  corners: tuple[tuple[float, float], ...] = ()
+  mirrored: bool = False  # Whether frames are mirrored left to right before they are turned.
+  last: float = 0.0  # Seconds from the first frame until the last one appears; see last_time.
   error: str = ""
+
+  def __post_init__(self):
+    # JSON knows no tuples.
+    object.__setattr__(self, "corners", tuple(tuple(corner) for corner in self.corners))
 
   @property
   def last_time(self) -> float:
-    """When the last frame appears; exact at a constant frame rate."""
-    return self.duration * (self.frames - 1) / self.frames if self.frames else 0.0
+    """When the last frame appears; from the mean rate if only that is known."""
+    if self.last or not self.frames:
+      return self.last
+    return self.duration * (self.frames - 1) / self.frames
+
+  def times(self, numbers: np.ndarray) -> np.ndarray:
+    """Seconds f64 [n] at which the frames with these numbers (from 0) are on screen."""
+    numbers = np.clip(numbers, 0, max(0, self.frames - 1))
+    if self.corners:
+      frames, seconds = np.transpose(self.corners)
+      return np.interp(numbers, frames, seconds)
+    return (numbers + 0.5) * (self.duration / max(self.frames, 1))
 
 
 def probe(media: Media, limits: Limits = LIMITS) -> Probe:
@@ -37,7 +60,7 @@ def probe(media: Media, limits: Limits = LIMITS) -> Probe:
   index (mkv, webm, ts) are demuxed to their end.
   """
   try:
-    what = media_lib.kind(media)
+    what = kind(media)
     return {"folder": _folder, "image": _image, "video": _video}[what](media, limits)
   except MediaError as error:
     return Probe(error=str(error))
@@ -72,44 +95,24 @@ def _folder(media: Media, limits: Limits) -> Probe:
 
 
 def _video(media: Media, limits: Limits) -> Probe:
-  with media_lib.open_video(media, limits) as video:
-    with media_lib.reported(media):
-      first = next((f for p in video.packets() for f in p.decode()), None)
-      if first is None:
-        raise MediaError(f"{video.name}: has no frame that can be decoded.")
-      rotation = round(first.rotation / 90) * 90 % 360
-      size = (first.width, first.height)
-      count, duration = _extent(video)
-  width, height = size[::-1] if rotation % 180 else size
-  return Probe(
-    count, duration, count / duration if duration else 0.0, video.start * video.tick, width,
-    height, rotation)
+  with open_video(media, limits) as video, media_lib.reported(media):
+    tally = Tally(video)
+    reader = Reader(video, tally.watch, all_streams=not video.ticks)
+    _, first = next(reader.frames(), (0, None))
+    if first is None:
+      raise MediaError(f"{video.name}: has no frame that can be decoded.")
+    turned = orientation(first)
+    shown = extent(video, reader, tally)
+    width, height = turned.shown_size(first.width, first.height)
+    return Probe(
+      shown.count, shown.duration, _rate(shown, video.rate), reader.start * video.tick, width,
+      height, turned.turns * 90, shown.corners, turned.mirrored, shown.last)
 
 
-def _extent(video: media_lib.Video) -> tuple[int, float]:
-  """(frames, seconds) of a video, from its index or else by demuxing it."""
-  rate = float(video.stream.average_rate or video.stream.guessed_rate or 0)
-  if video.count:
-    duration = (video.stream.duration or 0) * video.tick
-    return video.count, duration or (video.count / rate if rate else 0.0)
-  count, end, last = 0, 0.0, 0.0
-  video.container.seek(0)
-  for packet in video.packets(*video.container.streams):
-    if packet.pts is None:
-      continue
-    last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    if packet.stream_index == video.stream.index:
-      count += 1
-      end = max(end, video.seconds(packet.pts + (packet.duration or 0)))
-  _check_complete(video, last)
-  return count, end
-
-
-def _check_complete(video: media_lib.Video, last: float):
-  """A file whose header promises much more than it holds was cut off."""
-  container = video.container
-  if container.duration:
-    promised = ((container.start_time or 0) + container.duration) / 1e6  # FFmpeg's microseconds.
-    if last < 0.9 * promised - 1:
-      raise MediaError(
-        f"{video.name}: is truncated: it has {last:.1f} of {promised:.1f} seconds.")
+def _rate(shown: Extent, nominal: float) -> float:
+  """The mean rate; the file's own where they differ by less than half a frame in all."""
+  if not shown.duration:
+    return 0.0
+  if abs(shown.count - nominal * shown.duration) < 0.5:
+    return nominal
+  return shown.count / shown.duration

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clock by which a player shows frames, whatever the clock of the file does.
+
+Times are ticks: whole numbers of the stream's time base.
+"""
+
+import bisect
+
+import av
+
+_LEAP_SECONDS = 10.0  # A broadcast clock that leaps further was set anew; FFmpeg's threshold.
+_FALL_SECONDS = 0.1  # The same for a broadcast clock that falls.
+_OTHER_FALL_SECONDS = 1.0  # Other clocks are set anew only where files were joined.
+_KEPT = 1024  # Times that DisplayOrder remembers: far more than codecs reorder.
+
+
+class Clock:
+  """Sets the times of packets so that decoding times never fall back.
+
+  A clock that begins anew in the middle of a file (joined recordings) goes on when what was there
+  before has been shown. Packets without any time follow each other at the stream's rate.
+  """
+
+  def __init__(self, tick: float, step: float, broadcast: bool):
+    """tick: seconds. step: ticks from frame to frame. broadcast: gaps are no pauses (MPEG-TS)."""
+    self.step = step
+    self.offset = 0  # Ticks added since the clock began anew.
+    self.expected = None  # Decoding time of the next packet, as far as the last one tells.
+    self.shown_until = float("-inf")  # Display time at which all packets so far have been shown.
+    self._fall = (_FALL_SECONDS if broadcast else _OTHER_FALL_SECONDS) / tick
+    self._leap = _LEAP_SECONDS / tick if broadcast else float("inf")
+
+  def stamp(self, packet: av.Packet) -> None:
+    """Sets the times of the next packet."""
+    length = packet.duration or self.step
+    if packet.dts is None and packet.pts is None:
+      packet.dts = round(self.expected or 0)
+      self.expected = (self.expected or 0) + length
+      return
+    if packet.dts is not None:
+      if self.expected is not None and not self._follows(packet.dts + self.offset):
+        wait = self.expected - packet.dts
+        if packet.pts is not None:
+          wait = max(wait, self.shown_until - packet.pts)
+        self.offset = round(wait)
+      packet.dts += self.offset
+      self.expected = packet.dts + length
+    if packet.pts is not None:
+      packet.pts += self.offset
+      self.shown_until = max(self.shown_until, packet.pts + length)
+
+  def restart(self) -> None:
+    """Forgets the last packet: the next one follows a seek."""
+    self.expected = None
+    self.shown_until = float("-inf")
+
+  def _follows(self, decoding: int) -> bool:
+    return -self._fall <= decoding - self.expected <= self._leap
+
+
+class DisplayOrder:
+  """Display times for frames whose packets have decoding times only (AVI, raw streams).
+
+  The n-th frame shown gets the n-th time. A decoder returns frames in the order in which they are
+  shown, each one `depth` packets late, so a frame's place is known even where frames are missing.
+  """
+
+  def __init__(self, step: float):
+    self.step = step
+    self.times: list[int] = []
+    self.place = -1  # Of the last frame, in `times`.
+
+  def feed(self, ticks: int) -> None:
+    """Notes the time of a packet that goes into the decoder."""
+    bisect.insort(self.times, ticks)
+    if len(self.times) > 2 * _KEPT:
+      del self.times[:_KEPT]
+      self.place = max(-1, self.place - _KEPT)
+
+  def next(self, depth: int) -> float:
+    """The time of the next frame out of a decoder that is `depth` packets late."""
+    last = len(self.times) - 1
+    self.place = max(self.place + 1, last - depth)
+    beyond = max(0, self.place - last)
+    return self.times[min(self.place, last)] + beyond * self.step

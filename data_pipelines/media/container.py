@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens the video of a file that a player would show, and reads the index of the file."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import io
+import itertools
+import os
+
+import av
+
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.open import LIMITS, Budget, Limits, Media, MediaError
+
+MOTION_JPEG = (".mjpeg", ".mjpg")  # Named so, JPEG pictures in a row are a video.
+
+_COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is no video.
+_DEFAULT = av.stream.Disposition.default
+_BROADCAST = 0x0200  # AVFMT_TS_DISCONT: clocks of this format leap.
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+  """An open video and what its index says. A tick is one unit of the stream's time base."""
+
+  name: str
+  container: av.container.InputContainer
+  stream: av.video.stream.VideoStream
+  budget: Budget
+  tick: float  # Seconds.
+  ticks: tuple[int, ...] = ()  # Decoding times of the frames that are shown; () = no full index.
+  origin: int = 0  # Decoding time of the first frame of the index, shown or not.
+  keys: tuple[int, ...] = ()  # Decoding times of key frames that a seek may go to, rising.
+
+  @property
+  def rate(self) -> float:
+    """Frames a second, as the file or FFmpeg's guess says; 0 if nothing does."""
+    return float(self.stream.average_rate or self.stream.guessed_rate or 0)
+
+  @property
+  def step(self) -> float:
+    """Ticks from frame to frame at this rate."""
+    return 1 / (self.rate * self.tick) if self.rate else 0.0
+
+  @property
+  def edited(self) -> bool:
+    """Whether the format has edit lists, which hide frames or repeat them."""
+    return self.container.format.name.startswith("mov,")
+
+  @property
+  def broadcast(self) -> bool:
+    """Whether the format's clocks leap, as those of MPEG-TS do."""
+    return bool(self.container.format.flags & _BROADCAST)
+
+  def packets(self, *streams) -> Iterator[av.Packet]:
+    """Packets of `streams`, by default the video's, from the current position."""
+    for packet in self.container.demux(*(streams or (self.stream,))):
+      self.budget.spend()
+      yield packet
+
+
+def kind(media: Media) -> str:
+  """folder | image | video, as `media.open.kind`; MOTION_JPEG are videos. Raises MediaError."""
+  what = media_lib.kind(media)
+  named = not isinstance(media, bytes) and os.fspath(media).lower().endswith(MOTION_JPEG)
+  return "video" if named and what == "image" else what
+
+
+@contextlib.contextmanager
+def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
+  """Opens a video file or its bytes. MediaError: no video in it, damaged, or past `limits`."""
+  # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
+  # list does the same for what a playlist names.
+  if media_lib.is_packed(media):
+    source = io.BytesIO(media_lib.read_bytes(media))
+  else:
+    source = f"file:{os.fspath(media)}"
+  with media_lib.reported(media), contextlib.ExitStack() as stack:
+    container = stack.enter_context(av.open(
+      source, timeout=(limits.open_seconds, limits.decode_seconds),
+      container_options={"protocol_whitelist": "file"}))
+    stream = _shown_stream(media, container)
+    # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+    video = Video(
+      media_lib.name(media), container, stream, Budget(media, limits), float(stream.time_base))
+    yield _indexed(video)
+
+
+def _shown_stream(media: Media, container) -> av.video.stream.VideoStream:
+  """The default video stream, the larger one of several, the first of equals: as ffmpeg does."""
+  streams = [s for s in container.streams.video if not s.disposition & _COVER]
+  if not streams:
+    raise MediaError(f"{media_lib.name(media)}: has no video stream.")
+  streams = [s for s in streams if s.codec_context is not None]
+  if not streams:
+    raise MediaError(f"{media_lib.name(media)}: has video of an unknown codec.")
+  return max(streams, key=_preference)
+
+
+def _preference(stream) -> tuple[bool, int]:
+  context = stream.codec_context
+  return bool(stream.disposition & _DEFAULT), context.width * context.height
+
+
+def _indexed(video: Video) -> Video:
+  """Reads the container's own index, if that names every frame."""
+  container, stream = video.container, video.stream
+  entries = len(stream.index_entries)
+  if not entries or not stream.frames or (entries != stream.frames and not video.edited):
+    return video  # Fragmented, or an index of key frames only.
+  ticks, keys, end = [], [], 0
+  for entry in stream.index_entries:
+    end = entry.pos + entry.size
+    if entry.is_keyframe:
+      keys.append(entry.timestamp)
+    if not entry.is_discard and entry.size:  # AVI repeats a frame by an empty entry.
+      ticks.append(entry.timestamp)
+  if end > container.size > 0:
+    raise MediaError(f"{video.name}: is truncated: it has {container.size} of {end} bytes.")
+  rising = all(before < after for before, after in itertools.pairwise(ticks))
+  # A palette that changes is sent with the packet that changes it: such streams are read through.
+  if not rising or stream.codec_context.pix_fmt == "pal8":
+    keys = []
+  return dataclasses.replace(
+    video, ticks=tuple(ticks), keys=tuple(keys), origin=stream.index_entries[0].timestamp)

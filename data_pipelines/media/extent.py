@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the frames of a video are shown: how many, until when, and how unevenly."""
+
+import dataclasses
+
+import av
+import numpy as np
+
+from data_pipelines.media.container import Video
+from data_pipelines.media.open import MediaError
+from data_pipelines.media.reader import Reader, display_ticks
+
+_EVEN = 0.25  # Of a frame's time: index times that deviate less belong to a constant rate.
+_MARGIN = 0.1  # Of a frame's time: how far inside it the seconds of `corners` stay.
+_CLOCK_DURATIONS = ("matroska", "nut")  # Formats whose duration is the clock at the end.
+
+
+@dataclasses.dataclass(frozen=True)
+class Extent:
+  """Seconds from the first frame that is shown."""
+
+  count: int  # Frames that are shown.
+  last: float  # When the last one appears.
+  duration: float  # When it ends.
+  corners: tuple[tuple[float, float], ...] = ()  # See `corners`.
+
+
+class Tally:
+  """Counts the packets of a video as they are read."""
+
+  def __init__(self, video: Video):
+    self.video = video
+    self.ticks: list[int] = []  # Display times of packets that will be shown.
+    self.length = 0  # Ticks for which the packet that is shown last stays.
+    self.reached = 0.0  # Seconds of the file's clock that any of its streams has reached.
+
+  def watch(self, packet: av.Packet) -> None:
+    """Counts one packet, of the video or of another stream."""
+    ticks = display_ticks(packet)
+    if ticks is None:
+      return
+    end = ticks + (packet.duration or 0)
+    self.reached = max(self.reached, float(end * packet.time_base))
+    if packet.stream_index != self.video.stream.index or _is_hidden(packet):
+      return
+    if not self.ticks or ticks >= self.latest:
+      self.latest, self.length = ticks, packet.duration
+    self.ticks.append(ticks)
+
+
+def extent(video: Video, reader: Reader, tally: Tally) -> Extent:
+  """The extent of a video of which `reader` has decoded the first frame.
+
+  Files without a full index, and those of a varying rate whose frames are reordered, are read to
+  their end. Raises MediaError for a file that was cut off.
+  """
+  ticks = _index_ticks(video, reader)
+  if ticks is None:
+    for _ in reader.packets:
+      pass
+    if not video.ticks:
+      _check_complete(video, tally)
+    ticks = np.array(sorted(t for t in tally.ticks if t >= reader.start), np.float64)
+  if not len(ticks):
+    ticks = np.zeros(1)
+  seconds = (ticks - ticks[0]) * video.tick
+  end = _end(video, reader, seconds, tally)
+  return Extent(len(seconds), float(seconds[-1]), end, corners(seconds, end))
+
+
+def _index_ticks(video: Video, reader: Reader) -> np.ndarray | None:
+  """Display times of all frames, but for a constant; None where the index does not tell them."""
+  if not video.ticks or reader.clock.offset:
+    return None
+  ticks = np.array(video.ticks, np.float64)
+  ticks = ticks[ticks >= reader.start - (reader.origin - video.origin)]
+  in_order = reader.unordered or not reader.depth
+  return ticks if len(ticks) and (in_order or _is_even(ticks)) else None
+
+
+def _is_even(ticks: np.ndarray) -> bool:
+  """Whether decoding times are those of a constant rate, so that display times are, too."""
+  if len(ticks) < 3:
+    return False
+  line = np.linspace(ticks[0], ticks[-1], len(ticks))
+  step = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
+  return bool(np.abs(ticks - line).max() <= max(1.0, _EVEN * step))
+
+
+def _end(video: Video, reader: Reader, seconds: np.ndarray, tally: Tally) -> float:
+  """When the last frame ends."""
+  last, count = float(seconds[-1]), len(seconds)
+  step = last / (count - 1) if count > 1 else video.step * video.tick
+  if not video.ticks:
+    return last + (tally.length * video.tick or step)
+  # Headers count from the file's first frame, which is not always one that can be shown.
+  lost = (reader.start - (video.stream.start_time or 0)) * video.tick if video.edited else 0.0
+  promises = [(video.stream.duration or 0) * video.tick - lost]
+  if count > 2 and not _is_even(seconds / video.tick):
+    step = last - float(seconds[-2])
+    # The stream's is a sum over frames as they are decoded, which is wrong at a varying rate.
+    promises.append((video.container.duration or 0) / 1e6 - lost)
+  longer = [promise for promise in promises if promise > last]
+  if not longer:
+    return last + step
+  end = min(longer)
+  return end if abs(end - last - step) >= step or abs(end - last - step) < 1e-6 else last + step
+
+
+def corners(seconds: np.ndarray, end: float) -> tuple[tuple[float, float], ...]:
+  """The corners (frame, second) of a line along which every frame is on screen.
+
+  At frame i it passes through a second at which frame i is shown. Times `seconds` f64 [n] rise.
+  () if those of a constant rate, (i + 1/2) * end / n, do as well.
+
+  Example: frames at 0, 1 and 5 s of a video of 6 s have the corners (0, 0.5), (1, 3), (2, 5.5).
+  """
+  lengths = np.diff(seconds, append=max(end, seconds[-1]))
+  low = seconds + _MARGIN * lengths
+  high = seconds + (1 - _MARGIN) * lengths
+  numbers = np.arange(len(seconds))
+  even = (numbers + 0.5) * (end / len(seconds))
+  if ((even >= low) & (even <= high)).all():
+    return ()
+  return tuple(_line(low.tolist(), high.tolist()))
+
+
+def _line(low: list[float], high: list[float]) -> list[tuple[float, float]]:
+  """A line of few corners between two bounds, as far as possible straight on each time."""
+  begin, height = 0, (low[0] + high[0]) / 2
+  line = [(begin, round(height, 6))]
+  while begin < len(low) - 1:
+    flattest, steepest = float("-inf"), float("inf")
+    end = begin
+    while end + 1 < len(low):
+      run = end + 1 - begin
+      flatter = max(flattest, (low[end + 1] - height) / run)
+      steeper = min(steepest, (high[end + 1] - height) / run)
+      if flatter > steeper:
+        break
+      flattest, steepest = flatter, steeper
+      end += 1
+    height += (flattest + steepest) / 2 * (end - begin)
+    begin = end
+    line.append((begin, round(height, 6)))
+  return line
+
+
+def _is_hidden(packet: av.Packet) -> bool:
+  """Whether a packet brings no frame to the screen."""
+  if packet.is_discard or not packet.size:
+    return True
+  # A VP8 frame says in its first byte whether it is shown; others refer to those that are not.
+  return packet.stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10
+
+
+def _check_complete(video: Video, tally: Tally):
+  """A file whose header promises much more than it holds was cut off."""
+  container = video.container
+  if not container.duration or video.broadcast:  # Durations of broadcasts are FFmpeg's guess.
+    return
+  start = (container.start_time or 0) / 1e6  # FFmpeg's microseconds.
+  promised = container.duration / 1e6
+  if container.format.name.startswith(_CLOCK_DURATIONS):
+    promised -= max(0.0, start)
+  reached = tally.reached - start
+  if reached < 0.9 * promised - 1:
+    raise MediaError(
+      f"{video.name}: is truncated: it has {reached:.1f} of {promised:.1f} seconds.")

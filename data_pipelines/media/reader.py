@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets and frames of one open video, with the times at which a player shows them."""
+
+from collections.abc import Callable, Iterator
+import itertools
+
+import av
+
+from data_pipelines.media.clock import Clock, DisplayOrder
+from data_pipelines.media.container import Video
+from data_pipelines.media.open import MediaError
+
+Shown = tuple[float, av.VideoFrame]  # Ticks, and what is shown from then on.
+
+# Decoders that show grey ghosts where a video begins between key frames.
+_GHOSTS = ("mpeg4", "msmpeg4", "wmv1", "wmv2", "h263", "flv")
+_LOOK_AHEAD = 16  # Packets that show whether display times are real; more than codecs reorder.
+
+
+class Reader:
+  """Reads a video from its beginning, or from where its container was wound to.
+
+  video: an open one, of which nothing was read yet. watch: is called with every packet of the
+  video, its times set, and with every packet of another stream if `all_streams`.
+  """
+
+  def __init__(
+      self, video: Video, watch: Callable[[av.Packet], None] | None = None,
+      all_streams: bool = False):
+    self.video, self.watch, self.all_streams = video, watch, all_streams
+    self.clock = Clock(video.tick, video.step, video.broadcast)
+    # Whether the display times of packets are missing, or made up from their order in the file.
+    self.unordered: bool | None = None
+    self.start: float | None = None  # Display ticks of the first frame that is shown.
+    self.origin: int | None = None  # Display ticks of the file's first packet.
+    self.packets = self._packets()
+
+  @property
+  def depth(self) -> int:
+    """By how many packets the decoder is late, to put frames in order."""
+    return self.video.stream.codec_context.reorder_depth
+
+  def seek(self, ticks: int) -> None:
+    """Goes to a key frame not after `ticks`; what was read before is forgotten."""
+    self.video.container.seek(ticks, stream=self.video.stream, backward=True)
+    self.clock.restart()
+    self.packets = self._packets()
+
+  def frames(self, hidden: Callable[[int | None], bool] | None = None) -> Iterator[Shown]:
+    """(ticks, frame) in the order of display, from the current position.
+
+    hidden: whether a packet of this display time may be skipped if no other frame needs it.
+    Raises MediaError for damage. A video that begins between key frames begins with its first frame
+    that can be decoded.
+    """
+    codec = self.video.stream.codec_context
+    order = DisplayOrder(self.video.step)
+    beheaded = None  # Whether the first packet is no key frame, so that errors may precede frames.
+    latest = None
+    for packet in self._usable_packets():
+      if beheaded is None:
+        beheaded = not packet.is_keyframe
+      if self.unordered and packet.size:
+        order.feed(display_ticks(packet))
+      # A decoder's delay counts frames, so none may be skipped where times come from it.
+      may_skip = hidden is not None and not (self.unordered and self.depth)
+      codec.skip_frame = "NONREF" if may_skip and hidden(packet.pts) else "DEFAULT"
+      for frame in self._decoded(packet, beheaded and latest is None):
+        if frame.is_corrupt:
+          second = 0.0 if latest is None else (latest - self.start) * self.video.tick
+          raise MediaError(f"{self.video.name}: is damaged after {second:.2f} s.")
+        ticks = order.next(self.depth) if self.unordered else frame.pts
+        if ticks is None:
+          ticks = 0 if latest is None else latest + self.video.step
+        if self.start is None:
+          self.start = ticks
+        latest = ticks
+        yield ticks, frame
+
+  def _usable_packets(self) -> Iterator[av.Packet]:
+    """Packets for the decoder: not empty but for the last, and none before which it sees ghosts."""
+    needs_key = self.video.stream.codec_context.name.startswith(_GHOSTS)
+    for packet in self.packets:
+      flush = packet.dts is None and packet.pts is None
+      if not packet.size and not flush:
+        continue  # The frame before it stays. An empty packet would end the decoder.
+      needs_key = needs_key and not packet.is_keyframe
+      if flush or not needs_key:
+        yield packet
+
+  def _decoded(self, packet: av.Packet, forgiven: bool) -> list[av.VideoFrame]:
+    """The frames that a packet brings out. Damage is left out if it is `forgiven`, or raises."""
+    try:
+      frames = packet.decode()
+    except av.error.FFmpegError:
+      if forgiven:
+        return []
+      raise
+    return [frame for frame in frames if not (forgiven and frame.is_corrupt)]
+
+  def _packets(self) -> Iterator[av.Packet]:
+    """The video's packets, stamped; a last one without times flushes the decoder."""
+    packets = self._stamped()
+    head = []
+    if self.unordered is None:
+      for packet in packets:
+        head.append(packet)
+        if len(head) == _LOOK_AHEAD or _falls(head):
+          break
+      self.unordered = _lacks_display_times(head, self.depth)
+      packets = itertools.chain(head, packets)
+    if head and self.origin is None:
+      self.origin = display_ticks(head[0])
+    yield from packets
+
+  def _stamped(self) -> Iterator[av.Packet]:
+    streams = self.video.container.streams if self.all_streams else ()
+    latest = None
+    for packet in self.video.packets(*streams):
+      own = packet.stream_index == self.video.stream.index
+      if own and (packet.size or packet.dts is not None or packet.pts is not None):
+        self.clock.stamp(packet)
+        if packet.pts is not None:
+          if latest is not None and packet.pts < latest:
+            self.unordered = False  # Display times that differ from the file's order are real.
+          latest = packet.pts
+      if self.watch is not None:
+        self.watch(packet)
+      if own:
+        yield packet
+
+
+def display_ticks(packet: av.Packet) -> int | None:
+  """When a packet's frame is shown; its decoding time if the file does not say."""
+  return packet.dts if packet.pts is None else packet.pts
+
+
+def _falls(packets: list[av.Packet]) -> bool:
+  """Whether the last packet is shown before the one before it."""
+  if len(packets) < 2:
+    return False
+  before, last = packets[-2].pts, packets[-1].pts
+  return before is not None and last is not None and last < before
+
+
+def _lacks_display_times(packets: list[av.Packet], depth: int) -> bool:
+  """Whether the first packets have no display times, or none that differ from the file's order
+  though frames are reordered by `depth` packets."""
+  real = [p for p in packets if p.size]
+  if not any(p.pts is not None for p in real):
+    return True
+  return depth > 0 and not _falls(packets)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small videos whose clocks, indices or streams are unusual, each with what a player shows of it.
+
+Frames show their numbers (see clips.drawing) and are square, so that they can be compared without
+resizing.
+"""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+import os
+import pathlib
+
+import av
+import clips
+import numpy as np
+
+SIDE = 64  # Pixels.
+FPS = 10
+
+
+def encode(
+    path: str | os.PathLike, codec: str = "libx264", count: int = 40, *, first: int = 0,
+    form: str | None = None, options: dict[str, str] | None = None, pixels: str = "yuv420p",
+    times: Sequence[float] | None = None, start: float = 0.0, muxer: dict[str, str] | None = None,
+) -> str:
+  """Writes `count` frames numbered from `first`, 10 a second or at `times`; returns the path.
+
+  start: seconds of the file's clock at its first frame. form: the container's name. muxer: its
+  options.
+  """
+  times = np.arange(count) / FPS if times is None else times
+  tick = Fraction(1, 90000)
+  with av.open(str(path), "w", format=form, options=muxer or {}) as out:
+    stream = out.add_stream(codec, rate=FPS, options=options or {})
+    stream.width = stream.height = SIDE
+    stream.pix_fmt = pixels
+    stream.codec_context.thread_count = 1
+    stream.codec_context.time_base = Fraction(1, FPS) if start == 0 and _even(times) else tick
+    for number, second in enumerate(times):
+      frame = av.VideoFrame.from_ndarray(clips.drawing(first + number, SIDE, SIDE), "rgb24")
+      frame.time_base = tick
+      frame.pts = round((start + second) * 90000)
+      out.mux(stream.encode(frame))
+    out.mux(stream.encode())
+  return str(path)
+
+
+def _even(times) -> bool:
+  return np.allclose(times, np.arange(len(times)) / FPS)
+
+
+def remux(
+    source: str, path: str | os.PathLike, change: Callable[[av.Packet, int], bool | None],
+    form: str | None = None, muxer: dict[str, str] | None = None) -> str:
+  """Copies the packets of a video. change(packet, its number) edits one; False leaves it out."""
+  with av.open(source) as old, av.open(str(path), "w", format=form, options=muxer or {}) as new:
+    stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+    packets = [p for p in old.demux(old.streams.video[0]) if p.size]
+    for number, packet in enumerate(packets):
+      if change(packet, number) is not False:
+        packet.stream = stream
+        new.mux(packet)
+  return str(path)
+
+
+def shifted(source: str, path: str | os.PathLike, seconds: float, **more) -> str:
+  """A copy whose clock reads `seconds` more."""
+  def later(packet, number):
+    ticks = round(seconds / packet.time_base)
+    packet.pts += ticks
+    packet.dts += ticks
+  return remux(source, path, later, **more)
+
+
+def beheaded(source: str, path: str | os.PathLike, lost: int, **more) -> str:
+  """A copy without its first packets, so that it begins between key frames."""
+  return remux(source, path, lambda packet, number: number >= lost, **more)
+
+
+def joined(path: str | os.PathLike, *parts: str) -> str:
+  """The bytes of several files one after the other."""
+  pathlib.Path(path).write_bytes(b"".join(pathlib.Path(part).read_bytes() for part in parts))
+  return str(path)
+
+
+def by_decoding_order(source: str, path: str | os.PathLike, **more) -> str:
+  """A copy of a video 10 frames a second that claims to show frames as it decodes them."""
+  def flatten(packet, number):
+    packet.pts = packet.dts = round(number / FPS / packet.time_base)
+  return remux(source, path, flatten, **more)
+
+
+def vfw(path: pathlib.Path) -> str:
+  """H.264 with frames out of order in Matroska as a track of Video for Windows."""
+  plain = encode(path.with_suffix(".avi"), options={"bf": "2", "g": "10"})
+  with av.open(plain) as old, av.open(str(path), "w") as new:
+    stream = new.add_stream("msmpeg4v2", rate=FPS)
+    stream.width = stream.height = SIDE
+    stream.pix_fmt = "yuv420p"
+    for number, packet in enumerate(p for p in old.demux(old.streams.video[0]) if p.size):
+      packet.pts = packet.dts = number
+      packet.stream = stream
+      new.mux(packet)
+  data = path.read_bytes()
+  assert data.count(b"MP42") == 1
+  path.write_bytes(data.replace(b"MP42", b"H264"))
+  return str(path)
+
+
+def palettes(path: str | os.PathLike, codec: str, changes: bool = False) -> str:
+  """Frames of 8-bit indices whose palette is not grey; with `changes` it turns at frame 20."""
+  colours = np.zeros((256, 4), np.uint8)
+  colours[:, 0] = 255  # Opaque; ARGB.
+  colours[:4, 1:] = [[255] * 3, [0] * 3, [220, 60, 60], [70, 90, 50]]  # Bars' white is index 0.
+  with av.open(str(path), "w") as out:
+    stream = out.add_stream(codec, rate=FPS)
+    stream.width = stream.height = SIDE
+    stream.pix_fmt = "pal8"
+    for number in range(40):
+      picture = clips.drawing(number, SIDE, SIDE)
+      distances = np.abs(picture[:, :, None].astype(int) - colours[:4, 1:]).sum(-1)
+      index = distances.argmin(-1).astype(np.uint8)
+      table = colours
+      if changes and number >= 20:
+        index = np.uint8(9) - index
+        table = colours.copy()
+        table[6:10] = colours[3::-1]
+      frame = av.VideoFrame.from_ndarray((index, table), "pal8")
+      frame.pts, frame.time_base = number, Fraction(1, FPS)
+      out.mux(stream.encode(frame))
+    out.mux(stream.encode())
+  return str(path)
+
+
+def turned(path: pathlib.Path, matrix: Sequence[int]) -> str:
+  """A video whose file says how to move its points: (a, b, c, d) of its display matrix."""
+  encode(path, count=5)
+  data = path.read_bytes()
+  identity = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
+  a, b, c, d = (number << 16 for number in matrix)
+  place = data.index(b"tkhd")
+  assert data.index(identity, place) < place + 100
+  wanted = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
+  path.write_bytes(data[:place] + data[place:].replace(identity, wanted, 1))
+  return str(path)
