@@ -40,14 +40,14 @@ def describe(probe: Probe) -> str:
     return UNREADABLE
   facts = dataclasses.asdict(probe)
   del facts["error"]
-  return " ".join(f"{name}={value!r}" for name, value in facts.items())
+  return json.dumps(facts, separators=(",", ":"))
 
 
 def described(text: str) -> Probe:
   """The Probe that `describe` gave this text of. What it does not know is left out."""
-  facts = dict(item.split("=") for item in text.split()) if text != UNREADABLE else {}
-  kinds = {field.name: type(field.default) for field in dataclasses.fields(Probe)}
-  return Probe(**{name: kinds[name](value) for name, value in facts.items() if name in kinds})
+  facts = {} if text == UNREADABLE else json.loads(text)
+  names = {field.name for field in dataclasses.fields(Probe)}
+  return Probe(**{name: value for name, value in facts.items() if name in names})
 
 
 def check_readable(probes: Mapping[str, Probe]) -> None:
