@@ -32,8 +32,7 @@ def main(argv: list[str] | None = None) -> int:
   """Runs a verb; returns the exit code."""
   argv = sys.argv[1:] if argv is None else argv
   if not argv or argv[0] in ("-h", "--help", "help"):
-    print(usage())
-    return 0
+    return cli.run(lambda _: print(usage()), [], "help")
   verb, *rest = argv
   if verb not in VERBS:
     print(f"filax: there is no verb {verb!r}.\n{usage()}", file=sys.stderr)

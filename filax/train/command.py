@@ -2,6 +2,7 @@
 """`--config F[:args]` with `--config.key=value` overrides, as every command that takes a config."""
 
 from collections.abc import Sequence
+import os
 import re
 
 from absl import flags
@@ -44,8 +45,26 @@ def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]
     raise ValueError(
       "--config is not a config file: it must exist and have a get_config(arg) that returns a "
       "ConfigDict, such as configs/fila_stage4.py.")
+  _expand_home(found)
   settings.check(found)
   return found, {name: values[name].value for name in texts}
+
+
+def _expand_home(config: ConfigDict) -> None:
+  """Puts the home folder in place of the ~ that begins a path, in every value of `config`."""
+  for key, value in config.items():
+    if isinstance(value, ConfigDict):
+      _expand_home(value)
+    elif isinstance(value, (str, tuple)):
+      config[key] = _with_home(value)
+
+
+def _with_home(value):
+  if isinstance(value, tuple):
+    return tuple(_with_home(item) for item in value)
+  if isinstance(value, str) and value.startswith("~/"):
+    return os.path.expanduser(value)
+  return value
 
 
 def last_of_each(argv: Sequence[str]) -> list[str]:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all commands share: paths below the home folder, and readers that stop reading."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from filax import cli
+from filax.train import command
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  return str(tmp_path)
+
+
+@pytest.mark.parametrize(("word", "expected"), [
+  ("~/run", "{home}/run"),
+  ("~", "{home}"),
+  ("--workdir=~/run", "--workdir={home}/run"),
+  ("--config=~/c.py:debug", "--config={home}/c.py:debug"),
+  ("--set=llm.theta=1", "--set=llm.theta=1"),
+  ("runs/~x", "runs/~x"),
+  ("gs://bucket/~/x", "gs://bucket/~/x"),
+  ("--question=~/what", "--question=~/what")])
+def test_home(word, expected, home):
+  assert cli.with_home([word]) == [expected.format(home=home)]
+
+
+def test_a_question_is_no_path(home):
+  assert cli.with_home(["--question", "~/x?", "--video", "~/v.mp4"]) == [
+    "--question", "~/x?", "--video", f"{home}/v.mp4"]
+
+
+def test_paths_inside_a_config_are_below_home(home):
+  config, _ = command.read([
+    "--config", "configs/fila_stage4.py:debug", "--config.data.train=(('~/my.json','all'),)",
+    "--config.data.tokenizer=~/tokenizer.json", "--config.init_from=~/runs/stage3"])
+  assert config.data.train == ((f"{home}/my.json", "all"),)
+  assert config.data.tokenizer == f"{home}/tokenizer.json"
+  assert config.init_from == f"{home}/runs/stage3"
+
+
+@pytest.mark.parametrize("argv", [
+  ["--help"], ["show", "--config", "configs/fila_stage4.py:debug"], ["train", "--help"]])
+def test_a_reader_that_stops_ends_a_command_quietly(argv):
+  """The pipe is closed before the first line, so every write fails."""
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run(
+    [sys.executable, "-m", "filax", *argv], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE,
+    text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=False)
+  os.close(writer)
+  assert done.stderr == ""
+  assert done.returncode == cli.BROKEN_PIPE
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_an_error(capsys):
+  def main(argv):
+    raise BrokenPipeError("worker 3 is gone")
+
+  assert cli.run(main, [], "train") == 2
+  assert "worker 3 is gone" in capsys.readouterr().err
