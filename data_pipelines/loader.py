@@ -17,7 +17,7 @@ import weakref
 
 import numpy as np
 
-from data_pipelines import corpus, planning, tokenizers
+from data_pipelines import chat, corpus, planning, tokenizers
 from data_pipelines.compose import Composer
 from data_pipelines.materialise import Materialise
 from data_pipelines.media import frames as video
@@ -148,7 +148,8 @@ class Pipeline:
     """Of what the sizes of samples depend on."""
     media = {name: (p.duration, p.fps, p.width, p.height) for name, p in self.probes.items()}
     varying = dict(seed=self.seed) if self._composer.vary else {}
-    return planning.fingerprint(**facts, **varying, media=sorted(media.items()))
+    return planning.fingerprint(
+      **facts, **varying, media=sorted(media.items()), chat=chat.RULES)
 
   def _check(self, sizes: np.ndarray):
     """Raises ValueError if samples fit in no row and that is not wanted, or none fits."""
