@@ -2,6 +2,7 @@
 """The media that a LLaVA-style record names: under which keys, and as which timelines."""
 
 from collections.abc import Mapping
+import functools
 import math
 import os
 import re
@@ -64,6 +65,7 @@ def _check_keys(record: Mapping[str, Any], given: list[str]) -> None:
         "media in video, image or scenes")
 
 
+@functools.lru_cache(maxsize=1000)  # The records of a manifest have the same few keys.
 def _names_media(key: str) -> bool:
   letters = re.sub(r"[^a-z]", "", key.lower())
   return _NAMES_MEDIA.fullmatch(letters) is not None

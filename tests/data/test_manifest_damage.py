@@ -84,7 +84,7 @@ def test_damaged_records_that_follow_each_other_are_told_apart(tmp_path):
   text = "\n".join([LINE, LINE[:40], LINE[:-1], "{oops", LINE, LINE + LINE, "5", LINE])
   lines, bad = read(tmp_path, text)
   assert lines == [1, 5, 8]
-  assert [b.line for b in bad] == [2, 3, 4, 6, 7][:len(bad)]
+  assert [b.line for b in bad] == [2, 3, 4, 6]  # A bare 5 could be the inside of a value.
 
 
 @pytest.mark.parametrize("depth", [101, 900, 990, 1200, 100_000])
