@@ -16,24 +16,13 @@ import dataclasses
 
 import numpy as np
 
-from data_pipelines.records import Sample, Turn
+from data_pipelines.records import IMAGE, VIDEO, Sample, Turn
+from data_pipelines.text.time_prompts import TIME_PROMPTS, Visual, timed
 from data_pipelines.tokenizers import Tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
 LABELS = ("llava", "answer_only")
-
-
-@dataclasses.dataclass(frozen=True)
-class Visual:
-  """What a timeline is to the text: the positions it takes and, if it is a video, its times.
-
-  `times` (seconds) of every frame, `group_times` of what the llm sees: one per group of frames.
-  """
-
-  tokens: int
-  duration: float = 0.0
-  times: Sequence[float] = ()
-  group_times: Sequence[float] = ()
+RULES = 2  # Of how conversations are written. Lengths of texts are remembered for one set of rules.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,73 +79,31 @@ def group_times(times: np.ndarray, frames_per_group: int) -> np.ndarray:
   return times[frames_per_group // 2::frames_per_group]
 
 
-def _fila(visual: Visual) -> tuple[str, str]:
-  times = ", ".join(f"{t:.2f}" for t in visual.group_times)
-  return "", (
-    f" This video samples {len(visual.group_times)} frames of a {visual.duration:.2f}-second video "
-    f"at {times} seconds.")
-
-
-def _llava(visual: Visual) -> tuple[str, str]:
-  times = ",".join(f"{t:.2f}s" for t in visual.times)
-  return (
-    f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
-    f"uniformly sampled from it. These frames are located at {times}.Please answer the following "
-    "questions related to this video."), ""
-
-
-def _vcf(visual: Visual) -> tuple[str, str]:
-  return (
-    f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
-    "uniformly sampled from it. "), ""
-
-
-# name -> f(video) -> (text right after the visual, text at the end of the turn that shows it).
-# fila: FiLA-Video App. D, of groups. llava: LLaVA-Video's time instruction, of frames. vcf:
-# VideoChat-Flash's, as in training; vcf_released: as its released inference joins it.
-TIME_PROMPTS: dict[str, Callable[[Visual], tuple[str, str]]] = {
-  "none": lambda visual: ("", ""), "fila": _fila, "llava": _llava, "vcf": _vcf,
-  "vcf_released": _vcf}
-JOINED = ("vcf_released",)  # No newline between the sentence and the question.
-
-
 def _turns(turns, system: str, time_prompt: str, visuals) -> list[Turn]:
   """The turns as they are written: with the system turn, the newlines and the sentences on time."""
   if time_prompt not in TIME_PROMPTS:
     raise ValueError(
       f"config.data.time_prompt={time_prompt!r} is unknown. Set it to one of "
       f"{', '.join(TIME_PROMPTS)}.")
-  turns = [dataclasses.replace(t, parts=_timed(_arranged(t.parts), time_prompt, visuals))
+  turns = [dataclasses.replace(t, parts=timed(_arranged(t.parts), time_prompt, visuals))
            for t in turns]
   own = bool(turns) and turns[0].role == "system"
   return turns if own or not system else [Turn("system", (system,)), *turns]
 
 
 def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
-  """A single visual is moved to the front, a newline after it, as LLaVA does; several stay."""
-  shown = [p for p in parts if not isinstance(p, str)]
-  text = "".join(p for p in parts if isinstance(p, str))
-  if len(shown) != 1 or not text:
+  """Moves the only visual of a turn to the front, a newline after it; the rest is stripped.
+
+  LLaVA's rule, to the character: a visual that leads stays as it is, with or without a newline, and
+  so do several, and one beside text that reads like a place for another.
+  """
+  visuals = [part for part in parts if not isinstance(part, str)]
+  text = "".join(part for part in parts if isinstance(part, str))
+  leading = next((part for part in parts if part != ""), "")
+  if len(visuals) != 1 or leading == visuals[0] or IMAGE in text or VIDEO in text:
     return parts
-  leads = next(p for p in parts if p != "") == shown[0]
-  if leads and text.startswith("\n"):
-    return shown[0], text
-  return shown[0], "\n" + (text if leads else text.strip())
-
-
-def _timed(parts, time_prompt: str, visuals) -> tuple[str | int, ...]:
-  """Puts the sentences about the times of the videos into a turn."""
-  out, ends, joins = [], "", False
-  for part in parts:
-    if joins and isinstance(part, str):
-      part, joins = part.removeprefix("\n"), False
-    out.append(part)
-    if not isinstance(part, str) and len(visuals[part].group_times):
-      after, end = TIME_PROMPTS[time_prompt](visuals[part])
-      out.append(after)
-      ends += end
-      joins = time_prompt in JOINED
-  return (*out, ends)
+  rest = text.strip()
+  return (visuals[0], "\n" + rest) if rest else (visuals[0],)
 
 
 def _chatml(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):

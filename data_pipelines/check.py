@@ -15,6 +15,7 @@ from data_pipelines.media import frames as video
 from data_pipelines.media.index import MediaIndex, media_of, timeline_duration
 from data_pipelines.media.open import LIMITS, Limits
 from data_pipelines.media.probe import Probe
+from data_pipelines.messages import one_line
 from data_pipelines.records import Sample, Scene
 from data_pipelines.sources import llava
 from data_pipelines.sources.manifests import Bad, Report
@@ -65,12 +66,13 @@ class Result:
   def lines(self) -> Iterator[str]:
     """The result for a person: bad records first, each findable by its file and line."""
     yield from map(str, self.report.bad)
-    yield (f"{self.manifest}: {self.report.samples} good samples, {len(self.report.bad)} bad "
-           f"records; {self.media} media, {len(self.unreadable)} unreadable.")
+    yield (
+      f"{one_line(self.manifest)}: {self.report.samples} good samples, {len(self.report.bad)} bad "
+      f"records; {self.media} media, {len(self.unreadable)} unreadable.")
     yield "Samples: " + ", ".join(f"{count} with {kind}" for kind, count in self.counts.items())
     for count, what in (
         (self.report.prepended, "with media but no <image>, which was put in front"),
-        (self.report.surplus, "with more <image> than media; the rest is ordinary text"),
+        (self.report.surplus, "with more <image> or <video> than media; the rest is ordinary text"),
         (self.report.dropped_turns, "whose first turn is not the human's and was dropped")):
       if count:
         yield f"Records {what}: {count}"

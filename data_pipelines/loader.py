@@ -17,12 +17,12 @@ import weakref
 
 import numpy as np
 
-from data_pipelines import corpus, ingredients, planning, sampling, tokenizers
+from data_pipelines import chat, corpus, ingredients, planning, sampling, tokenizers
 from data_pipelines.compose import Composer, is_image
 from data_pipelines.materialise import Materialise
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
-from data_pipelines.media.index import MediaIndex, check_readable, media_of
+from data_pipelines.media.index import MediaIndex, check_readable, describe, media_of
 from data_pipelines.media.open import Limits
 from data_pipelines.planning import Planner, PlanRow
 from filax import dropout, settings
@@ -160,9 +160,10 @@ class Pipeline:
 
   def _measure_digest(self, facts: Mapping[str, Any]) -> str:
     """Of what the sizes of samples depend on."""
-    media = {name: (p.duration, p.fps, p.width, p.height) for name, p in self.probes.items()}
+    media = {name: describe(probe) for name, probe in self.probes.items()}
     varying = dict(seed=self.seed) if self._composer.vary else {}
-    return planning.fingerprint(**facts, **varying, media=sorted(media.items()))
+    return planning.fingerprint(
+      **facts, **varying, media=sorted(media.items()), chat=chat.RULES)
 
   def _check(self, sizes: np.ndarray):
     """Raises ValueError if samples fit in no row and that is not wanted, or none fits."""

@@ -4,6 +4,7 @@
 import dataclasses
 
 IMAGE = "<image>"  # Where a human turn of a manifest shows its next image or video.
+VIDEO = "<video>"  # Where it shows its next video.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,14 @@ A record is {"conversations": [{"from": "human", "value": "<image>\\nWhat happen
 bad record never stops a run: it is left out and reported with file, line and reason.
 """
 
-from collections.abc import Iterator, Mapping
-import json
+from collections.abc import Iterable, Iterator, Mapping
 import os
 from typing import Any
 
-from data_pipelines.records import IMAGE, Sample, Scene, Timeline, Turn
+from data_pipelines.messages import shown
+from data_pipelines.records import Sample
+from data_pipelines.sources import placement
+from data_pipelines.sources.llava_media import MEDIA, check_text, empty_keys, media
 from data_pipelines.sources.manifests import (
   Bad,
   ManifestError,
@@ -21,11 +23,10 @@ from data_pipelines.sources.manifests import (
   select,
 )
 
-__all__ = ["Bad", "ManifestError", "RecordError", "Report", "load", "read", "sample"]
+__all__ = ["MEDIA", "Bad", "ManifestError", "RecordError", "Report", "load", "read", "sample"]
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
          "system": "system"}
-MEDIA = ("image", "video", "scenes")
 
 
 def read(manifest: str | os.PathLike, root: str | os.PathLike = "",
@@ -38,21 +39,25 @@ def read(manifest: str | os.PathLike, root: str | os.PathLike = "",
 def load(manifest: str | os.PathLike, strategy: str = "all", root: str | os.PathLike = "",
          seed: int = 0, report: Report | None = None) -> list[Sample]:
   """The part of a manifest that `strategy` takes, in the manifest's order (see `select`)."""
-  rows = list(records(manifest))
-  chosen = (rows[i] for i in select(len(rows), strategy, seed))
-  return list(_samples(chosen, manifest, root, report or Report()))
+  rows = records(manifest)
+  if strategy != "all":  # All need not be in memory at once.
+    rows = list(rows)
+    rows = [rows[number] for number in select(len(rows), strategy, seed)]
+  return list(_samples(rows, manifest, root, report or Report()))
 
 
-def _samples(rows, manifest, root, report: Report) -> Iterator[Sample]:
+def _samples(
+    rows: Iterable[tuple[int, Any]], manifest: str | os.PathLike, root: str | os.PathLike,
+    report: Report) -> Iterator[Sample]:
   folder = os.fspath(root) or os.path.dirname(os.fspath(manifest))
   for line, record in rows:
     try:
-      found = sample(record, f"{os.fspath(manifest)}:{line}", folder, report)
+      result = sample(record, f"{os.fspath(manifest)}:{line}", folder, report)
     except RecordError as error:
       report.bad.append(Bad(os.fspath(manifest), line, str(error)))
     else:
       report.samples += 1
-      yield found
+      yield result
 
 
 def sample(record: Any, origin: str, root: str = "", report: Report | None = None) -> Sample:
@@ -60,26 +65,40 @@ def sample(record: Any, origin: str, root: str = "", report: Report | None = Non
   if isinstance(record, RecordError):
     raise record
   if not isinstance(record, Mapping):
-    raise RecordError(f"is {_show(record)}, not an object")
+    raise RecordError(f"is {shown(record)}, not an object")
   report = report or Report()
-  turns = _turns(record.get("conversations"), report)
-  media = _media(record, root)
+  spoken = _turns(record, report)
+  lanes = media(record, root)
+  if not lanes:
+    _check_no_media(record, spoken)
+  turns, timelines = placement.place(spoken, lanes, report)
+  _check_answers([turn.text for turn in turns if turn.role == "assistant"])
   return Sample(
-    id=str(record.get("id", origin)), turns=_placed(turns, len(media), report), media=media,
-    origin=origin, kind=str(record.get("kind") or ""))
+    id=_name(record, "id") or origin, turns=turns, media=timelines, origin=origin,
+    kind=_name(record, "kind"))
 
 
-def _turns(said: Any, report: Report) -> list[tuple[str, str]]:
+def _name(record: Mapping[str, Any], key: str) -> str:
+  """`id` or `kind` of a record; "" for none. 0 is a name."""
+  value = record.get(key)
+  text = "" if value in (None, [], {}) else str(value)
+  check_text(text, key)
+  return text
+
+
+def _turns(record: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
   """(role, text) of every turn. A first turn that is not the human's is dropped, as LLaVA does."""
-  if not isinstance(said, list) or not said:
-    raise RecordError(f"has conversations {_show(said)}, which is no list of turns")
+  listed = record.get("conversations")
+  if not isinstance(listed, list) or not listed:
+    raise RecordError(
+      f"has conversations {shown(listed)}, which is no list of turns{_records_inside(record)}")
   turns = []
-  for number, turn in enumerate(said, 1):
+  for number, turn in enumerate(listed, 1):
     if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
-      raise RecordError(f"has turn {number} {_show(turn)} without from and a text as value")
+      raise RecordError(f"has turn {number} {shown(turn)} without from and a text as value")
     if str(turn.get("from")) not in ROLES:
-      raise RecordError(f"has turn {number} from {_show(turn.get('from'))}, not human or gpt")
-    _check_text(turn["value"], f"turn {number}")
+      raise RecordError(f"has turn {number} from {shown(turn.get('from'))}, not human or gpt")
+    check_text(turn["value"], f"turn {number}")
     turns.append((ROLES[turn["from"]], turn["value"]))
   first = next((i for i, (role, _) in enumerate(turns) if role != "system"), len(turns))
   if first < len(turns) and turns[first][0] != "user":
@@ -88,125 +107,29 @@ def _turns(said: Any, report: Report) -> list[tuple[str, str]]:
   for role, speaker in (("user", "human"), ("assistant", "gpt")):
     if not any(r == role for r, _ in turns):
       raise RecordError(f"has no turn from {speaker}")
-  if any(role == "assistant" and not text.strip() for role, text in turns):
-    raise RecordError("has an empty answer")
   return turns
 
 
-def _check_text(text: str, where: str):
-  try:
-    text.encode()
-  except UnicodeEncodeError:
-    raise RecordError(f"has {where} that is not UTF-8") from None
+def _records_inside(record: Mapping[str, Any]) -> str:
+  """A hint for an object that holds a whole manifest under one of its keys; "" for another."""
+  for key, value in record.items():
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+      if "conversations" in value[0]:
+        return f"; its key {shown(key)} holds {len(value)} records: save that list alone"
+  return ""
 
 
-def _media(record: Mapping, root: str) -> tuple[Timeline, ...]:
-  """The timelines of a record, one for each <image>."""
-  given = [key for key in MEDIA if record.get(key) not in (None, "", [])]
-  if len(given) > 1:
-    raise RecordError(f"has {' and '.join(given)}; use one of them (scenes can mix kinds)")
-  if not given:
-    return ()
-  key, value = given[0], record[given[0]]
-  if key == "scenes":
-    groups = value if isinstance(value, list) and isinstance(value[0], list) else [value]
-    return tuple(_timeline(group, root) for group in groups)
-  paths = value if isinstance(value, list) else [value]
-  if key == "image":
-    return tuple((Scene(_path(path, root), "image"),) for path in paths)
-  starts, ends = (_spread(record.get(k), len(paths), k) for k in ("start", "end"))
-  return tuple(
-    (_scene(path, root, t0=_number(t0 or 0, "start"), t1=_number(t1, "end")),)
-    for path, t0, t1 in zip(paths, starts, ends, strict=True))
+def _check_answers(answers: Iterable[str]) -> None:
+  if not all(answer.strip() for answer in answers):
+    raise RecordError("has an empty answer")
 
 
-def _spread(value: Any, count: int, key: str) -> list:
-  """`start` or `end` of each video: one for a single video, else a list of as many."""
-  values = value if isinstance(value, list) else [value] * (count if value is None else 1)
-  if len(values) != count:
-    raise RecordError(f"has {count} videos but {len(values)} {key}")
-  return values
-
-
-def _timeline(group: Any, root: str) -> Timeline:
-  if not isinstance(group, list) or not group:
-    raise RecordError(f"has scenes {_show(group)}, which is no list of scenes")
-  timeline, end = [], 0.0
-  for entry in group:
-    if not isinstance(entry, Mapping):
-      raise RecordError(f"has the scene {_show(entry)}, which is no object")
-    at = _number(entry.get("at", end), "at")
-    if at is None:
-      raise RecordError("has a scene without at after one without t1")
-    scene = _scene(
-      entry.get("media"), root, kind=entry.get("kind", "video"), at=at,
-      t0=_number(entry.get("t0", 0), "t0"), t1=_number(entry.get("t1"), "t1"))
-    if scene.kind == "image" and len(group) > 1:
-      raise RecordError("has an image among scenes; inside a video it is a still")
-    timeline.append(scene)
-    end = None if scene.t1 is None else at + scene.t1 - scene.t0
-  return tuple(timeline)
-
-
-def _scene(path: Any, root: str, *, kind: str = "video", t0: float = 0.0, t1: float | None = None,
-           at: float = 0.0) -> Scene:
-  if kind not in ("video", "still", "image"):
-    raise RecordError(f"has a scene of kind {_show(kind)}, not video, still or image")
-  if t0 is None or t0 < 0 or at < 0:
-    raise RecordError("has a time before 0")
-  if t1 is not None and t1 <= t0:
-    raise RecordError(f"has a scene from {t0:g} to {t1:g} seconds, which ends before it begins")
-  if kind == "still" and t1 is None:
-    raise RecordError("has a still without t1, so without a length")
-  return Scene(_path(path, root), kind, t0, t1, at)
-
-
-def _number(value: Any, key: str) -> float | None:
-  if value is None:
-    return None
-  known = isinstance(value, int | float) and not isinstance(value, bool)
-  if not known or not abs(value) < 1e9:  # Nor NaN nor infinity.
-    raise RecordError(f"has {key} {_show(value)}, which is no number of seconds")
-  return float(value)
-
-
-def _path(value: Any, root: str) -> str:
-  if not isinstance(value, str) or not value:
-    raise RecordError(f"names a medium by {_show(value)}, which is no path")
-  _check_text(value, "a path")
-  return os.path.join(root, value)
-
-
-def _placed(turns: list[tuple[str, str]], media: int, report: Report) -> tuple[Turn, ...]:
-  """Puts media in place of the first `media` <image> of the human's turns."""
-  found = sum(text.count(IMAGE) for role, text in turns if role == "user")
-  if media and not found:
-    first = next(i for i, (role, _) in enumerate(turns) if role == "user")
-    turns[first] = "user", f"{IMAGE}\n" * media + turns[first][1]
-    report.prepended += 1
-  elif found < media:
-    raise RecordError(f"has {media} media but {found} {IMAGE}")
-  report.surplus += bool(found > media)
-  placed, shown = [], 0
-  for role, text in turns:
-    count = min(text.count(IMAGE), media - shown) if role == "user" else 0
-    placed.append(Turn(role, _parts(text, shown, count)))
-    shown += count
-  return tuple(placed)
-
-
-def _parts(text: str, shown: int, count: int) -> tuple[str | int, ...]:
-  """Splits a turn at its first `count` <image>; the first of them shows medium `shown`."""
-  if count == 1 == text.count(IMAGE) and not text.startswith(IMAGE):
-    text = f"{IMAGE}\n{text.replace(IMAGE, '').strip()}".strip()  # LLaVA's rule: to the front.
-  pieces = text.split(IMAGE, count)
-  parts = [pieces[0]]
-  for number, piece in enumerate(pieces[1:]):
-    parts += [shown + number, piece]
-  return tuple(part for part in parts if part != "")
-
-
-def _show(value: Any) -> str:
-  """A value for a message, cut to a readable length."""
-  text = json.dumps(value, default=str)
-  return text if len(text) <= 60 else text[:57] + "..."
+def _check_no_media(record: Mapping[str, Any], turns: list[tuple[str, str]]) -> None:
+  """Raises RecordError if a record without media asks about some."""
+  keys = empty_keys(record)
+  tag = placement.asks_for_media(turns, anywhere=bool(keys))
+  if tag and keys:
+    values = ", ".join(f"{shown(key)} is {shown(record[key])}" for key in keys)
+    raise RecordError(f"has {tag} but no medium: {values}")
+  if tag:
+    raise RecordError(f"has {tag} but no medium: it has no video, image or scenes")

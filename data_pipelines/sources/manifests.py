@@ -5,48 +5,27 @@ A manifest is .json (one array), .jsonl (a record a line) or ArrayRecord (what `
 """
 
 from collections.abc import Iterator
-import dataclasses
 import json
 import math
 import os
 import pathlib
 import re
+import stat
 from typing import Any
 
 import numpy as np
 
 from data_pipelines import array_records
+from data_pipelines.messages import one_line
+from data_pipelines.sources import json_text
+from data_pipelines.sources.report import Bad, ManifestError, RecordError, Report
 
+__all__ = ["Bad", "ManifestError", "RecordError", "Report", "records", "select"]
 
-class ManifestError(ValueError):
-  """A manifest cannot be used at all: missing, or not in any known form."""
-
-
-class RecordError(ValueError):
-  """A record that breaks the format; the message is the reason."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Bad:
-  """A record that was left out. str() is "manifest.json:12: why"."""
-
-  manifest: str
-  line: int
-  reason: str
-
-  def __str__(self) -> str:
-    return f"{self.manifest}:{self.line}: {self.reason}"
-
-
-@dataclasses.dataclass
-class Report:
-  """What reading came across, over any number of manifests."""
-
-  samples: int = 0
-  prepended: int = 0  # Records with media but no <image>, which was put in front.
-  surplus: int = 0  # Records with more <image> than media; what is left over is ordinary text.
-  dropped_turns: int = 0  # First turns that were not the human's.
-  bad: list[Bad] = dataclasses.field(default_factory=list)
+# How files begin that are no text, though they may hold a manifest.
+COMPRESSED = {
+  b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd",
+  b"PK\x03\x04": "zip", b"PAR1": "parquet"}
 
 
 def select(count: int, strategy: str, seed: int = 0) -> np.ndarray:
@@ -77,63 +56,59 @@ def records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
   """(line, record) of a manifest; a RecordError in place of what is not JSON.
 
   The line is where the record begins; of an ArrayRecord it is the number of the record, from 1.
+  Raises ManifestError.
   """
   path = os.fspath(manifest)
   if ".array_record" in os.path.basename(path):
     return _array_record(path)
-  try:
-    text = pathlib.Path(path).read_bytes().decode("utf-8-sig", errors="surrogateescape")
-  except OSError as error:
-    raise ManifestError(f"The manifest {path} cannot be read: {error.strerror}.") from error
-  if not text.strip():
-    raise ManifestError(f"The manifest {path} is empty.")
-  if text.lstrip()[0] == "[":
-    return _array(text)
-  if text.lstrip()[0] == "{":
-    return _lines(text)
+  text = _text(path)
+  begin = re.match(r"\s*", text).end()
+  first = text[begin:begin + 1]
+  if not first:
+    raise ManifestError(f"The manifest {one_line(path)} is empty.")
+  if first == "[":
+    return json_text.array(text)
+  if first == "{":
+    return json_text.stream(text)
   raise ManifestError(
-    f"The manifest {path} begins with neither [ nor {{: it is no JSON array and no JSON lines.")
+    f"The manifest {one_line(path)} begins with neither [ nor {{: it is no JSON array and no JSON "
+    "lines.")
+
+
+def _text(path: str) -> str:
+  """The text of a file in UTF-8; bytes that are none become lone surrogates."""
+  data = _content(path)
+  for magic, name in COMPRESSED.items():
+    if data.startswith(magic):
+      raise ManifestError(
+        f"The manifest {one_line(path)} is a {name} file. Unpack it to .json or .jsonl.")
+  encoding = json.detect_encoding(data)
+  if encoding not in ("utf-8", "utf-8-sig"):
+    raise ManifestError(
+      f"The manifest {one_line(path)} is text in {encoding.upper()}. Save it as UTF-8.")
+  return data.decode("utf-8-sig", errors="surrogateescape")
+
+
+def _content(path: str) -> bytes:
+  try:
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Reading a folder says that it is one.
+      return pathlib.Path(path).read_bytes()
+    reason = "It is no regular file"
+  except OSError as error:
+    reason = error.strerror
+  except ValueError as error:  # A NUL in the path.
+    reason = str(error)
+  raise ManifestError(f"The manifest {one_line(path)} cannot be read: {reason}.")
 
 
 def _array_record(path: str) -> Iterator[tuple[int, Any]]:
   try:
     for number, data in enumerate(array_records.records(path), 1):
       try:
-        yield number, json.loads(array_records.fields(data)["sample"])
+        record = json_text.value(array_records.fields(data)["sample"].decode())
       except (ValueError, KeyError, RecursionError) as error:
-        yield number, RecordError(f"is no sample: {error}")
+        record = RecordError(f"is no sample: {error}")
+      yield number, record
   except (OSError, RuntimeError) as error:
-    raise ManifestError(f"The manifest {path} cannot be read: {error}.") from error
-
-
-def _lines(text: str) -> Iterator[tuple[int, Any]]:
-  for number, line in enumerate(text.split("\n"), 1):
-    if line.strip():
-      try:
-        yield number, json.loads(line)
-      except (ValueError, RecursionError) as error:
-        yield number, RecordError(f"is no JSON: {error}")
-
-
-def _array(text: str) -> Iterator[tuple[int, Any]]:
-  """Elements one by one, so that each has its line and damage costs only what follows it."""
-  decode, space = json.JSONDecoder().raw_decode, re.compile(r"[ \t\r\n]*")
-  place = space.match(text).end() + 1
-  line, counted = 1, 0
-  while True:
-    place = space.match(text, place).end()
-    line, counted = line + text.count("\n", counted, place), place
-    if text[place:place + 1] == "]":
-      return
-    try:
-      element, place = decode(text, place)
-    except (ValueError, RecursionError) as error:
-      yield line, RecordError(f"is no JSON, and the rest cannot be read: {error}")
-      return
-    yield line, element
-    place = space.match(text, place).end()
-    if text[place:place + 1] not in (",", "]"):
-      line += text.count("\n", counted, place)
-      yield line, RecordError("is not followed by , or ], and the rest cannot be read")
-      return
-    place += text[place] == ","
+    raise ManifestError(f"The manifest {one_line(path)} cannot be read: {error}.") from error

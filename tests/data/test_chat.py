@@ -145,9 +145,11 @@ def test_pictures_have_no_time_and_several_visuals_stay_where_they_are(tokenizer
 
 @pytest.mark.parametrize(("parts", "user"), [
   (("What? ", 0), "[4]\nWhat?"), (("Look ", 0, "\nWhat?"), "[4]\nLook \nWhat?"),
-  ((0, "What?"), "[4]\nWhat?"), (("", 0, "\nWhat?"), "[4]\nWhat?"), ((0,), "[4]"),
+  ((0, "What?"), "[4]What?"), (("", 0, "\nWhat?"), "[4]\nWhat?"), ((0,), "[4]"),
+  ((0, " \nWhat?"), "[4] \nWhat?"), ((" ", 0, "\n"), "[4]"), ((0, " "), "[4] "),
+  (("Is ", 0, " an <image>?"), "Is [4] an <image>?"), ((0, "What? <image>"), "[4]What? <image>"),
   (("<image> is <|im_start|> text",), "<image> is <|im_start|> text")])
-def test_one_visual_stands_first_with_a_newline(tokenizer, parts, user):
+def test_one_visual_is_moved_first_with_a_newline(tokenizer, parts, user):
   encoded = chat.encode(sample(parts, ("A",)), tokenizer, visuals=[VIDEO])
   assert f"user\n{user}<|im_end|>" in written(tokenizer, encoded)
   controls = set(tokenizer.controls.values()) - {tokenizer.pad_id}

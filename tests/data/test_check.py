@@ -61,6 +61,24 @@ def test_every_bad_record_is_reported(corpus, capsys):
   assert "Records with media but no <image>, which was put in front: 1" in out
 
 
+def test_the_list_of_bad_records_has_a_line_each(tmp_path, capsys):
+  rows = [
+    clips.record("<image>", video="no such\nfile.mp4"),
+    clips.record("<image>", video="data:video/mp4;base64," + "QUJD" * 50_000),
+    clips.record("<image>", video="/" + "/".join(["folder" * 30] * 20) + "/a.mp4"),
+    clips.record("<image>", videos=["a.mp4"]),
+    clips.record("<video>\nWhat?")]
+  path = clips.manifest(tmp_path / "a\nb.json", rows)
+  code, out, _ = run(capsys, "check", path)
+  lines = out.splitlines()
+  assert code == 1
+  for number, line in enumerate(lines[:len(rows)], 2):
+    assert f"/a\\nb.json:{number}: " in line
+    assert len(line) < 1200
+  assert "no such\\nfile.mp4: does not exist." in lines[0]
+  assert lines[len(rows)].endswith("0 good samples, 5 bad records; 2 media, 2 unreadable.")
+
+
 def test_decoding_finds_damage_inside_a_file(corpus, capsys):
   code, out, _ = run(capsys, "check", corpus, "--decode", "--json")
   found = json.loads(out)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of JSON text with their lines: of one array, or one after the other.
+
+What is damaged becomes a RecordError in the place of the record, one for each broken value, however
+many lines it covers.
+"""
+
+from collections.abc import Iterator
+import json
+import re
+from typing import Any
+
+from data_pipelines.messages import shown
+from data_pipelines.sources.report import RecordError
+
+MOST_DEEP = 100  # Lists and objects inside each other. Python's own limit depends on the caller.
+_SPACE = re.compile(r"[ \t\r\n]*")
+_BLANK = re.compile(r"[ \t\r]*")
+_GOES_ON = ("[", "{", ",", ":")  # How a line ends whose value goes on in the next one.
+_MIDDLE = re.compile(r'["\]}\[0-9-]|true|false|null|[ \t]')  # How a line begins inside a value.
+
+
+class _Decoder:
+  """Decodes JSON values, and refuses what Python's json lets through without a word."""
+
+  def __init__(self):
+    self._repeated: list[str] = []  # Keys that an object has twice; json keeps the last of them.
+    self._json = json.JSONDecoder(object_pairs_hook=self._members)
+
+  def decode(self, text: str, start: int) -> tuple[Any, int]:
+    """(value that begins at `start`, where it ends); a RecordError as a value that is refused.
+
+    Raises ValueError or RecursionError where there is no value.
+    """
+    self._repeated.clear()
+    value, end = self._json.raw_decode(text, start)
+    if self._repeated:
+      return RecordError(f"has the key {shown(self._repeated[0])} twice in one object"), end
+    brackets = text.count("[", start, end) + text.count("{", start, end)
+    if brackets > MOST_DEEP and _is_deep(value):
+      return RecordError(f"has more than {MOST_DEEP} lists and objects inside each other"), end
+    return value, end
+
+  def _members(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+      keys = set()
+      for key, _ in pairs:
+        if key in keys:
+          self._repeated.append(key)
+        keys.add(key)
+    return members
+
+
+def _is_deep(value: Any) -> bool:
+  """Whether more than MOST_DEEP lists and objects of a value lie inside each other."""
+  level = [value]
+  for _ in range(MOST_DEEP + 1):
+    below = []
+    for item in level:
+      if isinstance(item, dict):
+        below += item.values()
+      elif isinstance(item, list):
+        below += item
+    level = [item for item in below if isinstance(item, dict | list)]
+    if not level:
+      return False
+  return True
+
+
+def value(text: str) -> Any:
+  """The one value of a text. Raises ValueError, RecordError among them, or RecursionError."""
+  found, end = _Decoder().decode(text, _SPACE.match(text).end())
+  if isinstance(found, RecordError):
+    raise found
+  if text[end:].strip():
+    raise ValueError(f"{shown(text[end:].strip())} follows it")
+  return found
+
+
+def array(text: str) -> Iterator[tuple[int, Any]]:
+  """(line, element) of a text that is one array; damage costs only what follows it."""
+  decoder = _Decoder()
+  place = _SPACE.match(text).end() + 1
+  line = 1
+  counted = 0
+  while True:
+    place = _SPACE.match(text, place).end()
+    line += text.count("\n", counted, place)
+    counted = place
+    if text[place:place + 1] == "]":
+      yield from _behind(text, place + 1, line)
+      return
+    try:
+      element, place = decoder.decode(text, place)
+    except (ValueError, RecursionError) as error:
+      yield line, RecordError(f"is no JSON, and the rest cannot be read: {error}")
+      return
+    yield line, element
+    place = _SPACE.match(text, place).end()
+    if text[place:place + 1] not in (",", "]"):
+      line += text.count("\n", counted, place)
+      yield line, RecordError("is not followed by , or ], and the rest cannot be read")
+      return
+    if text[place] == ",":
+      place += 1
+
+
+def _behind(text: str, place: int, line: int) -> Iterator[tuple[int, RecordError]]:
+  """What follows the end of an array, as one error on the line where it begins."""
+  start = _SPACE.match(text, place).end()
+  if start < len(text):
+    line += text.count("\n", place, start)
+    yield line, RecordError(
+      f"is behind the end of the array and is not read: {shown(text[start:start + 100])}; a "
+      "manifest is one array, or one record a line")
+
+
+def stream(text: str) -> Iterator[tuple[int, Any]]:
+  """(line, value) of values that follow each other, each beginning on a line of its own."""
+  decoder = _Decoder()
+  place = _SPACE.match(text).end()
+  line = 1 + text.count("\n", 0, place)
+  while place < len(text):
+    try:
+      record, end = decoder.decode(text, place)
+      end = _BLANK.match(text, end).end()
+      reason = _more(text, end)
+    except (ValueError, RecursionError) as error:
+      end = place
+      reason = f"is no JSON: {error}"
+    following = _line_end(text, end)
+    if reason:
+      following = _broken_end(decoder, text, following)
+      more = text.count("\n", place, following - 1)
+      if more:
+        reason += f"; so is what follows it, to line {line + more}"
+      record = RecordError(reason)
+    yield line, record
+    following = _SPACE.match(text, following).end()
+    line += text.count("\n", place, following)
+    place = following
+
+
+def _more(text: str, end: int) -> str:
+  """Why a value that ends at `end` is none on a line of its own; "" if it is."""
+  if end == len(text) or text[end] == "\n":
+    return ""
+  return f"is no JSON record of its own: {shown(text[end:_line_end(text, end)].strip())} follows it"
+
+
+def _line_end(text: str, place: int) -> int:
+  """Where the line after that of `place` begins."""
+  end = text.find("\n", place)
+  return len(text) if end < 0 else end + 1
+
+
+def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
+  """Where the broken value ends whose last sure line ends at `place`.
+
+  The lines after it belong to it if they look like the inside of a value and not like a record.
+  """
+  end = place
+  first = True
+  before = text[text.rfind("\n", 0, place - 1) + 1:place].rstrip()
+  while place < len(text):
+    following = _line_end(text, place)
+    line = text[place:following]
+    if line.strip():
+      if not _is_inside(line, before, first) or _stands_alone(decoder, line):
+        break
+      first = False
+      before = line.rstrip()
+      end = following
+    place = following
+  return end
+
+
+def _is_inside(line: str, before: str, first: bool) -> bool:
+  """Whether a line looks like the inside of the broken value that the line `before` is part of.
+
+  Two damaged records may follow each other, the first one cut behind a comma: the `first` line of
+  the inside must go on itself.
+  """
+  if _MIDDLE.match(line):
+    return True
+  goes_on = line.rstrip().endswith(_GOES_ON)
+  return before.endswith(_GOES_ON) and (goes_on or not first)
+
+
+def _stands_alone(decoder: _Decoder, line: str) -> bool:
+  """Whether a line is a record by itself: an object that is not indented, or has conversations."""
+  stripped = line.strip()
+  try:
+    record, end = decoder.decode(stripped, 0)
+  except (ValueError, RecursionError):
+    return False
+  if not isinstance(record, dict) or end < len(stripped):
+    return False
+  return line[0] not in " \t" or "conversations" in record

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a visual is to the text, and the sentences that tell the times of videos."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Visual:
+  """What a timeline is to the text: the positions it takes and, if it is a video, its times.
+
+  `times` (seconds) of every frame, `group_times` of what the llm sees: one per group of frames.
+  """
+
+  tokens: int
+  duration: float = 0.0
+  times: Sequence[float] = ()
+  group_times: Sequence[float] = ()
+
+
+def _fila(visual: Visual) -> tuple[str, str]:
+  times = ", ".join(f"{t:.2f}" for t in visual.group_times)
+  return "", (
+    f" This video samples {len(visual.group_times)} frames of a {visual.duration:.2f}-second video "
+    f"at {times} seconds.")
+
+
+def _llava(visual: Visual) -> tuple[str, str]:
+  times = ",".join(f"{t:.2f}s" for t in visual.times)
+  return (
+    f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
+    f"uniformly sampled from it. These frames are located at {times}.Please answer the following "
+    "questions related to this video."), ""
+
+
+def _vcf(visual: Visual) -> tuple[str, str]:
+  return (
+    f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
+    "uniformly sampled from it. "), ""
+
+
+# name -> f(video) -> (text right after the visual, text at the end of the turn that shows it).
+# fila: FiLA-Video App. D, of groups. llava: LLaVA-Video's time instruction, of frames. vcf:
+# VideoChat-Flash's, as in training; vcf_released: as its released inference joins it.
+TIME_PROMPTS: dict[str, Callable[[Visual], tuple[str, str]]] = {
+  "none": lambda visual: ("", ""), "fila": _fila, "llava": _llava, "vcf": _vcf,
+  "vcf_released": _vcf}
+JOINED = ("vcf_released",)  # No newline between the sentence and the question.
+SEPARATED = ("llava",)  # Always one, after the only visual of a turn.
+
+
+def timed(
+    parts: Sequence[str | int], time_prompt: str, visuals: Sequence[Visual]
+) -> tuple[str | int, ...]:
+  """Puts the sentences about the times of the videos into a turn."""
+  alone = sum(not isinstance(part, str) for part in parts) == 1
+  out = []
+  ends = ""
+  follows = False  # Whether the part before is a sentence.
+  for part in parts:
+    if follows and isinstance(part, str):
+      part = _after_sentence(part, time_prompt, alone)
+      follows = False
+    out.append(part)
+    if not isinstance(part, str) and len(visuals[part].group_times):
+      after, end = TIME_PROMPTS[time_prompt](visuals[part])
+      out.append(after)
+      ends += end
+      follows = True
+  return (*out, ends)
+
+
+def _after_sentence(text: str, time_prompt: str, alone: bool) -> str:
+  """The text behind a sentence on times: on a line of its own or not, as each prompt has it."""
+  if time_prompt in JOINED:
+    return text.removeprefix("\n")
+  if time_prompt in SEPARATED and alone and text and not text.startswith("\n"):
+    return "\n" + text
+  return text

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every tokenizer can do, and which of its tokens text can never become."""
+
+import abc
+from collections.abc import Iterable, Iterator
+import functools
+import hashlib
+import os
+import pathlib
+
+from data_pipelines.records import IMAGE, VIDEO
+
+PADS = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")  # The first that exists is the pad.
+STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<eos>", "<|eot_id|>")  # All that exist stop.
+CONTROLS = ("<|im_start|>", "<|im_end|>")  # What train_sentencepiece adds; its pad is PADS[0].
+# Controls even in a vocabulary that added them as plain words: text must not be able to end a turn,
+# or to stand for a medium.
+ALWAYS_CONTROLS = frozenset((*PADS, *STOPS, *CONTROLS, "<s>", "<bos>", IMAGE, VIDEO))
+
+
+class Tokenizer(abc.ABC):
+  """One tokenizer: `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id).
+
+  Control tokens are the special tokens of more than one character, and those that are named in
+  ALWAYS_CONTROLS. A sentencepiece model does not say which of its user-defined symbols are special:
+  there, they are those that look like "<|name|>". Picklable; thread-safe.
+  """
+
+  filename: str  # Under which `save` writes it.
+
+  def __init__(self, path: str, content: bytes):
+    self.path, self.content = path, content
+    self._load(content)
+    self._names = {id: name for name, id in self.controls.items()}
+
+  def __reduce__(self):
+    return type(self), (self.path, self.content)
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """sha256 of the file's bytes."""
+    return hashlib.sha256(self.content).hexdigest()
+
+  @property
+  def pad_id(self) -> int:
+    """The id that fills places without a token; 0 for a tokenizer that names none."""
+    return next((self.controls[name] for name in PADS if name in self.controls), 0)
+
+  @property
+  def stop_ids(self) -> tuple[int, ...]:
+    """The ids that end an answer."""
+    return tuple(self.controls[name] for name in STOPS if name in self.controls)
+
+  def special(self, name: str) -> int:
+    """The id of a control token. Raises ValueError if there is none of this name."""
+    if name not in self.controls:
+      raise ValueError(
+        f"The tokenizer {self.path} has no control token {name!r}. Set config.data.tokenizer to "
+        f"one that has it, or config.data.template to one that needs none (plain).")
+    return self.controls[name]
+
+  def encode(self, text: str) -> list[int]:
+    """The ids of ordinary text; never the id of a control token (but for an unknown letter's id,
+    in vocabularies that have no bytes)."""
+    return self._encode(text.encode("utf-8", "replace").decode())  # Lone surrogates become "?".
+
+  def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+    """The text of ids. Controls are left out or written by name; ids past the end are left out."""
+    text = []
+    for name, run in self._runs(ids):
+      if name is None:
+        text.append(self._decode(run))
+      elif not skip_special:
+        text.append(name)
+    return "".join(text)
+
+  def save(self, folder: str | os.PathLike) -> str:
+    """Writes the tokenizer's file into a folder, byte for byte; returns its path."""
+    target = pathlib.Path(folder) / self.filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(self.content)
+    return str(target)
+
+  def _runs(self, ids: Iterable[int]) -> Iterator[tuple[str | None, list[int]]]:
+    """Splits ids into (None, ordinary ids) and (name, [control id])."""
+    run: list[int] = []
+    for id in map(int, ids):
+      if id in self._names:
+        yield None, run
+        yield self._names[id], [id]
+        run = []
+      elif 0 <= id < self.vocab_size:
+        run.append(id)
+    yield None, run
+
+  @abc.abstractmethod
+  def _load(self, content: bytes): ...
+
+  @abc.abstractmethod
+  def _encode(self, text: str) -> list[int]: ...
+
+  @abc.abstractmethod
+  def _decode(self, ids: list[int]) -> str: ...

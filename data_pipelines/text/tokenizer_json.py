@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokenizers of a tokenizer.json, as the library `tokenizers` reads it."""
+
+from collections.abc import Mapping, Sequence
+import itertools
+import json
+from typing import Any
+
+from data_pipelines.text.tokenizer import ALWAYS_CONTROLS, Tokenizer
+
+AddedToken = Mapping[str, Any]  # An entry of "added_tokens" in a tokenizer.json.
+
+
+class JsonTokenizer(Tokenizer):
+  """A tokenizer.json. Text is encoded by a copy in which control tokens do not match."""
+
+  filename = "tokenizer.json"
+
+  def _load(self, content: bytes):
+    import tokenizers
+
+    data = json.loads(content)
+    added = data.get("added_tokens") or []
+    self.controls = {token["content"]: token["id"] for token in added if _is_control(token)}
+    self._full = tokenizers.Tokenizer.from_str(content.decode())
+    self._for_text = tokenizers.Tokenizer.from_str(json.dumps(data | _text_settings(added)))
+    self._for_text.encode_special_tokens = True  # As the letters that they are made of.
+    unknown = data["model"].get("unk_token")  # What an unknown word becomes: not refused.
+    self._refused = frozenset(id for name, id in self.controls.items() if name != unknown)
+    self.vocab_size = 1 + max(self._full.get_vocab(with_added_tokens=True).values())
+    self._verbatim = self._misread(added)
+
+  def _misread(self, added: Sequence[AddedToken]) -> dict[int, str]:
+    """Plain words by id, of those that the library's decoder does not write as they are.
+
+    A byte-level decoder takes the letters of "<é>" for bytes.
+    """
+    words = {}
+    for token in added:
+      plain = not _is_control(token)
+      if plain and self._full.decode([token["id"]], skip_special_tokens=False) != token["content"]:
+        words[token["id"]] = token["content"]
+    return words
+
+  def _encode(self, text: str) -> list[int]:
+    """Encodes text; where the base vocabulary holds a control's name as a word, it is cut open.
+
+    Such vocabularies are those of whole words, and those with `ignore_merges`.
+    """
+    ids = []
+    waiting = [text]  # The last part is next.
+    while waiting:
+      part = waiting.pop()
+      encoding = self._for_text.encode(part, add_special_tokens=False)
+      if self._refused.isdisjoint(encoding.ids):
+        ids += encoding.ids
+        continue
+      cuts = self._cuts(encoding)
+      if not cuts:  # Single letters that a normaliser made into a name.
+        ids += [id for id in encoding.ids if id not in self._refused]
+        continue
+      pieces = [part[start:end] for start, end in itertools.pairwise([0, *cuts, len(part)])]
+      waiting += reversed(pieces)
+    return ids
+
+  def _cuts(self, encoding) -> list[int]:
+    """Ascending places behind the first letter of each control's name of several letters."""
+    cuts = []
+    for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+      if id in self._refused and end - start > 1:
+        cuts.append(start + 1)
+    return cuts
+
+  def _decode(self, ids: list[int]) -> str:
+    text = []
+    for verbatim, run in itertools.groupby(ids, self._verbatim.__contains__):
+      if verbatim:
+        text += [self._verbatim[id] for id in run]
+      else:
+        text.append(self._full.decode([*run], skip_special_tokens=False))
+    return "".join(text)
+
+
+def _text_settings(added: Sequence[AddedToken]) -> dict[str, Any]:
+  """What differs in a tokenizer.json that is for text alone: it knows which tokens are controls."""
+  tokens = []
+  for token in added:
+    special = token.get("special", False) or _is_control(token)
+    tokens.append({**token, "special": special})
+  return {"added_tokens": tokens, "post_processor": None, "truncation": None, "padding": None}
+
+
+def _is_control(token: AddedToken) -> bool:
+  """Whether an added token is a control; one of a single character never is."""
+  name = token["content"]
+  return len(name) > 1 and (token.get("special", False) or name in ALWAYS_CONTROLS)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokenizers of a sentencepiece model, and how one is trained."""
+
+from collections.abc import Iterable, Sequence
+import os
+import pathlib
+import re
+
+from data_pipelines.text.tokenizer import ALWAYS_CONTROLS, CONTROLS, PADS, Tokenizer
+from filax.files import write_atomically
+
+_UNDERSCORE = "\u2581"  # Stands for a space in sentencepiece, so the letter itself needs care.
+
+
+class SentencePieceTokenizer(Tokenizer):
+  """A sentencepiece model. Text is encoded by a copy whose control symbols never match."""
+
+  filename = "tokenizer.model"
+
+  def _load(self, content: bytes):
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+    kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
+    self.controls = {}
+    for id, piece in enumerate(model.pieces):
+      if piece.type == kinds.USER_DEFINED and _looks_like_control(piece.piece):
+        piece.type = kinds.CONTROL  # Text cannot match a control symbol.
+      if piece.type in (kinds.CONTROL, kinds.UNKNOWN):
+        self.controls[piece.piece] = id
+    self.vocab_size = len(model.pieces)
+    self._unknown = next(i for i, p in enumerate(model.pieces) if p.type == kinds.UNKNOWN)
+    self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+    bytes_of = [f"<0x{byte:02X}>" for byte in _UNDERSCORE.encode()]
+    pieces = [self._processor.piece_to_id(name) for name in bytes_of]
+    exact = not model.normalizer_spec.add_dummy_prefix and self._unknown not in pieces
+    self._underscore = pieces if exact else None
+
+  def _encode(self, text: str) -> list[int]:
+    if self._underscore is None or _UNDERSCORE not in text:
+      return self._processor.encode(text)
+    first, *rest = text.split(_UNDERSCORE)
+    ids = self._processor.encode(first)
+    for part in rest:
+      ids += self._underscore
+      ids += self._processor.encode(part)
+    return ids
+
+  def _decode(self, ids: list[int]) -> str:
+    return self._processor.decode(ids)
+
+
+def _looks_like_control(symbol: str) -> bool:
+  """Whether a user-defined symbol of a sentencepiece model is a control, by its name."""
+  return symbol in ALWAYS_CONTROLS or re.fullmatch(r"<\|.+\|>", symbol) is not None
+
+
+def train_sentencepiece(
+    texts: Iterable[str], path: str | os.PathLike, vocab_size: int,
+    controls: Sequence[str] = CONTROLS) -> Tokenizer:
+  """Trains a byte-exact BPE model of at most `vocab_size` pieces and writes it to `path`.
+
+  The pad is "<|endoftext|>", id 0. Every text comes back from its ids unchanged: no normalisation,
+  spaces kept, bytes for unknown letters, digits single. The same texts give the same file. Raises
+  ValueError for a vocabulary too small for the 256 bytes and the control tokens.
+  """
+  import sentencepiece
+
+  least = 256 + len(controls) + 3
+  if vocab_size < least:
+    raise ValueError(
+      f"A sentencepiece vocabulary of {vocab_size} is too small: 256 bytes and the control tokens "
+      f"take {least}. Set vocab_size to more than that.")
+  target = pathlib.Path(path)
+  with write_atomically(target) as file:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(texts), model_writer=file, vocab_size=vocab_size, model_type="bpe",
+      normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
+      byte_fallback=True, split_digits=True, character_coverage=1.0, hard_vocab_limit=False,
+      user_defined_symbols=list(controls), pad_id=0, pad_piece=PADS[0], unk_id=1, bos_id=-1,
+      eos_id=-1, num_threads=1, max_sentence_length=1 << 20, minloglevel=2)
+  return SentencePieceTokenizer(str(target), target.read_bytes())

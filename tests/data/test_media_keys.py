@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records that talk of media which they do not have: bad, with a sentence that names the key."""
+
+import pytest
+
+from data_pipelines.sources import llava
+from data_pipelines.sources.llava import MEDIA
+
+
+def read(question="What is seen?", **more):
+  turns = [{"from": "human", "value": question}, {"from": "gpt", "value": "Bars."}]
+  return llava.sample({"conversations": turns, **more}, "m.json:1", "/media")
+
+
+def reason(question="What is seen?", **more):
+  with pytest.raises(llava.RecordError) as error:
+    read(question, **more)
+  assert "\n" not in str(error.value) and len(str(error.value)) < 300
+  return str(error.value)
+
+
+@pytest.mark.parametrize("key", [
+  "videos", "images", "Image", "VIDEO", "Video", "video_path", "video_file", "image_path", "img",
+  "video_url", "imageURL", "videoFile", "image-file", "image_paths", "video_paths", "video_name",
+  "video_id", "image_id", "local_video", "path_to_video".replace("_to", ""), "img_path", "photo",
+  "media", "media_path", "clip", "gif", "Scenes", "scene", "video_list", "input_image"])
+@pytest.mark.parametrize("value", ["a.mp4", ["a.mp4"], {"path": "a.mp4"}, 7])
+def test_other_keys_are_named(key, value):
+  for question in ("What is seen?", "<image>\nWhat is seen?"):
+    message = reason(question, **{key: value})
+    assert f'has its media in "{key}": ' in message
+    assert "name them in video, image or scenes" in message
+
+
+@pytest.mark.parametrize("key", [*MEDIA, "videos", "images", "video_path", "Image"])
+@pytest.mark.parametrize("value", [None, "", []])
+def test_an_empty_key(key, value):
+  assert read("Is it <b>?", **{key: value}).media == ()
+  message = reason("<image>\nWhat is seen?", **{key: value})
+  assert message.startswith(f'has <image> but no medium: "{key}" is ')
+  assert reason("Is <video> seen?", **{key: value}).startswith("has <video> but no medium")
+
+
+@pytest.mark.parametrize("value", [
+  5, 0, True, False, {}, {"bytes": "x" * 100_000}, [None], [""], ["a.mp4", None], [["a.mp4"]],
+  float("nan"), " ", "\t\n", "a\0b.mp4", [{"path": "a.mp4"}]])
+@pytest.mark.parametrize("key", ["image", "video"])
+def test_values_that_are_no_paths(key, value):
+  message = reason("<image>\nWhat is seen?", **{key: value})
+  assert message.startswith("names a medium by ")
+  assert f" in {key}, which is no path" in message
+
+
+@pytest.mark.parametrize("value", [
+  "data:video/mp4;base64," + "QUJD" * 50_000, "data:image/png;base64,QUJD", "QUJD" * 50_000,
+  "data:,", "x" * 5000])
+@pytest.mark.parametrize("key", ["image", "video", "scenes"])
+def test_the_medium_itself_is_no_path(key, value):
+  named = [{"media": value}] if key == "scenes" else value
+  message = reason("<image>\nWhat is seen?", **{key: named})
+  assert message.startswith(f"names a medium by {len(value)} characters ")
+  assert message.endswith(f" in {key}, which is no path; save what they hold as a file")
+  assert len(message) < 200
+
+
+def test_keys_beside_a_medium():
+  about = {"video_id": "x", "video_path": "/tmp/a.mp4", "image_id": 3, "data_source": "s",
+           "videos": [], "images": None, "duration": 3.5}
+  assert len(read(video="a.mp4", **about).media) == 1
+  for key in ("images", "videos", "Image", "VIDEO", "scene"):
+    message = reason(video="a.mp4", **{key: ["b.png"]})
+    assert f'has video and "{key}": ["b.png"], which is not read' in message
+
+
+@pytest.mark.parametrize("key", ["source", "path", "url", "name", "length", "videography",
+                                 "imagination", "mediation", "clipped", "metadata", "category"])
+def test_keys_that_are_about_something_else(key):
+  assert read(**{key: "x"}).media == ()
+
+
+@pytest.mark.parametrize(("value", "id"), [
+  (None, "m.json:1"), ("", "m.json:1"), (0, "0"), ("0", "0"), (7, "7"), (1.5, "1.5"), ("a", "a")])
+def test_ids(value, id):
+  assert read(id=value).id == id
+
+
+def test_no_id_is_the_place_of_the_record():
+  assert read().id == "m.json:1"
+
+
+@pytest.mark.parametrize(("value", "kind"), [(None, ""), ("", ""), (0, "0"), ("count", "count")])
+def test_kinds(value, kind):
+  assert read(kind=value).kind == kind
+
+
+@pytest.mark.parametrize(("key", "where"), [("id", "id"), ("kind", "kind"), ("video", "a path")])
+def test_lone_surrogates(key, where):
+  assert reason("<image>", **{"video": "a.mp4", key: "a\ud800"}) == f"has {where} that is not UTF-8"
