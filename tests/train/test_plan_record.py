@@ -35,9 +35,11 @@ def test_files_and_settings_that_changed_are_named(tmp_path):
   text = refused(tmp_path, parts(BEFORE | {"media": media}))
   assert "media: v3.mp4 (was frames=20 duration=2.0, is frames=40 duration=4.0)." in text
   text = refused(tmp_path, parts(
-    BEFORE | {"manifests": {"1. a.json": "all of 34cd"}}, **{"data.system": "Be brief."}))
+    BEFORE | {"manifests": {"1. a.json": "all of 34cd"}}, steps=9, log_every=3,
+    **{"data.system": "Be brief."}))
   assert "config.data.system (was 'You are a helpful assistant.', is 'Be brief.')" in text
   assert "manifests: 1. a.json (was all of 12ab, is all of 34cd)" in text
+  assert "config.steps" not in text and "config.log_every" not in text
   assert "plan:" not in text and "software:" not in text
 
 
