@@ -23,7 +23,7 @@ MAY = {
   "filax/files.py": (),
   "filax/setting_kinds.py": (),
   "filax/settings.py": ("filax.setting_kinds",),
-  "filax/cli.py": (),
+  "filax/cli.py": ("filax.setting_kinds",),
   "filax/parallel": BASE,
   "filax/ops": (*BASE, "filax.parallel"),
   "filax/models": MODEL,
