@@ -108,7 +108,7 @@ def _common(add) -> None:
     help="run both sides on the same tokens and pixels, in float32 (default) or bfloat16, and "
     "refuse what differs; needs torch and transformers")
   add.add_argument(
-    "--tolerance", type=cli.number(above=True), help="of --verify, relative to the largest value "
+    "--tolerance", type=_positive, help="of --verify, relative to the largest value "
     "(default: 1e-4 in float32, 5e-2 in bfloat16)")
 
 
