@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How every command ends: a result, or one sentence on stderr and exit code 2."""
 
+import argparse
 from collections.abc import Callable, Sequence
 import os
 import select
 import sys
+
+from filax import setting_kinds
 
 BROKEN_PIPE = 141  # What a shell reports of a program that SIGPIPE ended: 128 + 13.
 _TEXT_FLAGS = ("--question",)  # What follows is for the model, whatever it begins with.
@@ -66,3 +69,36 @@ def _nobody_reads() -> bool:
   # Python flushes once more at its end and would complain.
   os.dup2(os.open(os.devnull, os.O_WRONLY), output)
   return True
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+  """An argparse type: a whole number from `low` to `high`."""
+  return _number(int, setting_kinds.whole(low, high))
+
+
+def number(low: float = 0.0, **limits) -> Callable[[str], float]:
+  """An argparse type: a finite number; `limits` are those of setting_kinds.number."""
+  return _number(float, setting_kinds.number(low, **limits))
+
+
+def wholes(low: int) -> Callable[[str], tuple[int, ...]]:
+  """An argparse type: whole numbers of `low` or more, with commas between them."""
+  read_one = whole(low)
+
+  def read(text: str) -> tuple[int, ...]:
+    return tuple(read_one(item) for item in text.split(","))
+
+  return read
+
+
+def _number(kind: type, setting: setting_kinds.Setting) -> Callable:
+  def read(text: str):
+    try:
+      value = kind(text)
+    except ValueError:
+      value = None
+    if value is None or not setting.fits(value):
+      raise argparse.ArgumentTypeError(f"{text!r} cannot be used. Set it to {setting.words}.")
+    return value
+
+  return read

@@ -24,7 +24,7 @@ MAY = {
   "filax/processes.py": (),
   "filax/setting_kinds.py": (),
   "filax/settings.py": ("filax.setting_kinds",),
-  "filax/cli.py": (),
+  "filax/cli.py": ("filax.setting_kinds",),
   "filax/parallel": BASE,
   "filax/ops": (*BASE, "filax.parallel"),
   "filax/models": MODEL,

@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Sequence
 import importlib.util
 import json
+import math
 from pathlib import Path
 import re
 import signal
@@ -107,7 +108,7 @@ def _common(add) -> None:
     help="run both sides on the same tokens and pixels, in float32 (default) or bfloat16, and "
     "refuse what differs; needs torch and transformers")
   add.add_argument(
-    "--tolerance", type=float, help="of --verify, relative to the largest value "
+    "--tolerance", type=_positive, help="of --verify, relative to the largest value "
     "(default: 1e-4 in float32, 5e-2 in bfloat16)")
 
 
@@ -196,7 +197,7 @@ def _base() -> dict[str, Any]:
 
 def _positive(text: str) -> float:
   value = float(text)
-  if not value > 0:
+  if not 0 < value < math.inf:
     raise argparse.ArgumentTypeError(f"{text} is not above 0")
   return value
 

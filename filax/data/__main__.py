@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
   check.add_argument("--tokenizer", default="", help="tokenizer.json or *.model: lengths in tokens")
   check.add_argument("--out", default="", help="folder for check.json and histograms as PNG")
   check.add_argument("--json", action="store_true", help="print JSON instead of text")
-  check.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+  check.add_argument("--threads", type=cli.whole(1), default=os.cpu_count() or 1)
   check.set_defaults(run=_check)
   build = verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files")
   build.add_argument("--out", required=True, help="a folder that does not hold a data set yet")

@@ -38,11 +38,11 @@ def parser() -> argparse.ArgumentParser:
   add = made.add_argument
   add("--workdir", default="runs/demo", help="folder for the corpus, the runs and the report")
   add("--check", action="store_true", help="only compare report.json with what it must reach")
-  add("--videos", type=int, default=300, help="videos for training")
-  add("--held", type=int, default=64, help="held-out videos")
-  add("--seed", type=int, default=0, help="of the corpus and of the training")
-  add("--stage1-steps", type=int, default=0, help="default: as configs/fila_toy.py says")
-  add("--stage2-steps", type=int, default=0, help="likewise")
+  add("--videos", type=cli.whole(1), default=300, help="videos for training")
+  add("--held", type=cli.whole(1), default=64, help="held-out videos")
+  add("--seed", type=cli.whole(0), default=0, help="of the corpus and of the training")
+  add("--stage1-steps", type=cli.whole(0), default=0, help="default: as configs/fila_toy.py says")
+  add("--stage2-steps", type=cli.whole(0), default=0, help="likewise")
   return made
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from filax import cli
 from filax.dropout import KINDS
 
 
@@ -36,10 +37,11 @@ def main(argv: Sequence[str]) -> None:
       add("--question", required=True)
     else:
       add("--manifest", required=True, help="questions, in the format of the training data")
-      add("--ratio", type=float, default=0.5, help="share of the visual tokens that stay")
-      add("--layers", help="numbers with commas; default: all")
-      add("--limit", type=int, help="ask only so many questions")
-      add("--batch", type=int, default=32)
+      add("--ratio", type=cli.number(high=1, above=True), default=0.5,
+          help="share of the visual tokens that stay")
+      add("--layers", type=cli.wholes(0), help="numbers with commas; default: all")
+      add("--limit", type=cli.whole(1), help="ask only so many questions")
+      add("--batch", type=cli.whole(1), default=32)
   args = made.parse_args(argv)
   from filax.infer.load import load
 
@@ -48,9 +50,8 @@ def main(argv: Sequence[str]) -> None:
     report = attention(model, params, args.video, args.question)
     draw_attention(report, args.out)
   else:
-    layers = [int(n) for n in args.layers.split(",")] if args.layers else None
     report = redundancy(
-      model, params, args.manifest, ratio=args.ratio, layers=layers, limit=args.limit,
+      model, params, args.manifest, ratio=args.ratio, layers=args.layers, limit=args.limit,
       batch=args.batch)
     draw_redundancy(report, args.out)
   path = pathlib.Path(args.out).with_suffix(".json")

@@ -7,6 +7,8 @@ import json
 import sys
 import time
 
+from filax import cli
+
 
 def chat(argv: Sequence[str]) -> None:
   """filax chat --checkpoint DIR --video FILE [--question TEXT] [--json]
@@ -15,13 +17,17 @@ def chat(argv: Sequence[str]) -> None:
   """
   made = _parser("chat", "Ask a checkpoint about a video.")
   made.add_argument("--question", help="default: questions from standard input, one a line")
-  made.add_argument("--max-new-tokens", type=int, help="default: config.infer.max_new_tokens")
-  made.add_argument("--temperature", type=float, help="0 is greedy; default: config.infer's")
-  made.add_argument("--top-p", type=float, help="default: config.infer.top_p")
-  made.add_argument("--top-k", type=int, help="default: all")
-  made.add_argument("--seed", type=int, default=0)
-  made.add_argument("--frames", type=int, help="most frames; default: config.infer.sampling's")
-  made.add_argument("--yarn", type=float, help="stretch the context by this factor")
+  made.add_argument(
+    "--max-new-tokens", type=cli.whole(1), help="default: config.infer.max_new_tokens")
+  made.add_argument(
+    "--temperature", type=cli.number(), help="0 is greedy; default: config.infer's")
+  made.add_argument(
+    "--top-p", type=cli.number(high=1, above=True), help="default: config.infer.top_p")
+  made.add_argument("--top-k", type=cli.whole(1), help="default: all")
+  made.add_argument("--seed", type=cli.whole(0), default=0)
+  made.add_argument(
+    "--frames", type=cli.whole(1), help="most frames; default: config.infer.sampling's")
+  made.add_argument("--yarn", type=cli.number(1), help="stretch the context by this factor")
   made.add_argument("--dropout", default="", help="visual dropout: off, a preset, or stages")
   made.add_argument("--encode-cache", default="", help="folder that keeps what was encoded")
   args = made.parse_args(argv)
@@ -54,7 +60,8 @@ def scenes(argv: Sequence[str]) -> None:
   """filax scenes --checkpoint DIR --video FILE --out sheet.png [--json]"""
   made = _parser("scenes", "Draw the scenes that a checkpoint selects, uniform frames beside them.")
   made.add_argument("--out", required=True, help="the contact sheet, a PNG")
-  made.add_argument("--count", type=int, help="scenes; default: config.infer.selector.scenes")
+  made.add_argument(
+    "--count", type=cli.whole(1), help="scenes; default: config.infer.selector.scenes")
   args = made.parse_args(argv)
   from filax.infer.contact_sheet import contact_sheet
   from filax.infer.scenes import scenes as find

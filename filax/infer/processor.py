@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -137,7 +138,7 @@ def adjusted(model, *, frames: int | None = None, yarn: float | None = None, dro
     processor = dataclasses.replace(
       processor, infer=dict(processor.infer) | dict(sampling=sampling))
   if yarn is not None:
-    if yarn < 1:
+    if not 1 <= yarn < math.inf:  # Not a number is neither.
       raise ValueError(f"--yarn={yarn} would shorten the context. Set it to 1 or more.")
     llm = llm.clone(yarn=(yarn, llm.positions) if yarn > 1 else None)
   if dropout:

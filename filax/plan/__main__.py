@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument(
     "--topology", required=True,
     help=f"kind:chips along each axis; kinds are {', '.join(topology.CHIPS)}; 2*... = two slices")
-  made.add_argument("--samples", type=int, default=0, help="of the stage, for its chip-hours")
+  made.add_argument(
+    "--samples", type=cli.whole(0), default=0, help="of the stage, for its chip-hours")
   made.add_argument("--largest", action="store_true", help="only the largest rows of the config")
   made.add_argument("--search", action="store_true", help="look for a mesh that fits")
   made.add_argument("--json", action="store_true", help="print JSON, in bytes, FLOPs and seconds")

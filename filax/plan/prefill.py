@@ -19,7 +19,7 @@ import math
 
 import jax
 
-from filax import build, dropout
+from filax import build, cli, dropout
 from filax.plan.flops import train_costs
 
 
@@ -78,20 +78,18 @@ def main(argv: Sequence[str]) -> None:
   made = argparse.ArgumentParser(
     prog="filax flops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   made.add_argument("--config", required=True, help="a config file, with :arguments")
-  made.add_argument("--frames", default="64,256,1000,10000", help="counts, with commas")
-  made.add_argument("--tokens-per-frame", type=float, help="instead of the model's own")
+  made.add_argument(
+    "--frames", type=cli.wholes(1), default=(64, 256, 1000, 10_000), help="counts, with commas")
+  made.add_argument(
+    "--tokens-per-frame", type=cli.number(above=True), help="instead of the model's own")
   made.add_argument("--json", action="store_true", help="print JSON, in FLOPs")
   args, rest = made.parse_known_args(argv)
   from filax.train import command
 
   jax.config.update("jax_platforms", "cpu")  # Shapes need no device; do not wait for one.
   config, _ = command.read(["--config", args.config, *rest])
-  try:
-    counts = [int(n) for n in args.frames.split(",")]
-  except ValueError:
-    raise ValueError(f"--frames={args.frames} is no list of counts, such as 64,256.") from None
   reader = Reader(build.build_video_lm(config.model))
-  rows = [reader.work(n, args.tokens_per_frame) for n in counts]
+  rows = [reader.work(n, args.tokens_per_frame) for n in args.frames]
   if args.json:
     print(json.dumps([dataclasses.asdict(row) | dict(total=row.total) for row in rows]))
     return

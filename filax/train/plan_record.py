@@ -28,6 +28,7 @@ _OWN = frozenset({
   "data.cache", "data.decode_seconds", "data.exclude", "data.open_seconds", "data.prefetch",
   "data.root", "data.threads", "data.tokenizer", "data.train", "data.workers", "debug_corpus",
   "peak_tflops"})
+_DECIDING = ("config.batch", "config.data.", "config.model.", "config.seed")
 _CODE = ("filax", "data_pipelines", "configs")
 
 Parts = Mapping[str, agreement.Part]
@@ -82,7 +83,13 @@ def changes(workdir: epath.PathLike, fingerprint: str, now: Parts) -> str:
     return ""
   sentences = []
   for name, before in record["parts"].items():
-    text = agreement.differences(before, now.get(name, {}))
+    text = agreement.differences(_deciding(before), _deciding(now.get(name, {})))
     if text and name != "plan":
       sentences.append(f"{name}: {text}")
   return "; ".join(sentences)
+
+
+def _deciding(part: agreement.Part) -> dict[str, str]:
+  """A part without the settings that decide no row, such as config.steps."""
+  return {name: text for name, text in part.items()
+          if not name.startswith("config.") or name.startswith(_DECIDING)}

@@ -16,7 +16,8 @@ _GO = "go"
 def meet(address: tuple[str, int], processes: int, index: int, seconds: float) -> None:
   """Returns when all `processes` have met at `address` (host, port), where process 0 runs.
 
-  Raises Missing, in every process that came, if some did not within `seconds`.
+  Raises Missing, in every process that came, if some did not within `seconds`, and ConnectionError
+  on process 0 if the port is in use.
   """
   deadline = time.monotonic() + seconds
   if index == 0:
@@ -33,10 +34,26 @@ class Missing(ConnectionError):
     self.indices = list(indices)
 
 
+def check_free(port: int) -> None:
+  """Raises ConnectionError if this machine cannot listen at `port`."""
+  _listening(port).close()
+
+
+def _listening(port: int) -> socket.socket:
+  try:
+    return socket.create_server(("", port), reuse_port=False)
+  except OSError as error:
+    reason = error.strerror or str(error)
+    raise ConnectionError(
+      f"This machine cannot listen at port {port} ({reason.split(' (')[0]}). End what uses it, or "
+      "set FILAX_COORDINATOR (launch/local.sh --port) to two free ports, that one and the next."
+    ) from error
+
+
 def _wait(port: int, processes: int, deadline: float) -> None:
   came: dict[int, socket.socket] = {}
   try:
-    with socket.create_server(("", port), reuse_port=False) as server:
+    with _listening(port) as server:
       while len(came) < processes - 1 and (left := deadline - time.monotonic()) > 0:
         server.settimeout(left)
         try:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that wait for each other; threads stand for them."""
+
+from concurrent.futures import ThreadPoolExecutor
+import re
+import socket
+
+import pytest
+
+from filax.parallel import distributed, rendezvous
+
+
+def free_port():
+  with socket.socket() as found:
+    found.bind(("127.0.0.1", 0))
+    return found.getsockname()[1]
+
+
+def outcomes(come, processes, seconds=1.5):
+  """index -> None, or the indices that it says are missing."""
+  port = free_port()
+
+  def one(index):
+    try:
+      return rendezvous.meet(("127.0.0.1", port), processes, index, seconds)
+    except rendezvous.Missing as error:
+      return error.indices
+
+  with ThreadPoolExecutor(len(come)) as pool:
+    return dict(zip(come, pool.map(one, come), strict=True))
+
+
+def test_all_come_in_any_order():
+  assert outcomes([3, 1, 2, 0], 4, seconds=20) == dict.fromkeys(range(4))
+
+
+def test_those_who_came_all_know_who_did_not():
+  assert outcomes([0, 2], 4) == {0: [1, 3], 2: [1, 3]}
+  assert outcomes([1], 2) == {1: [0]}
+
+
+def test_strangers_are_ignored():
+  port = free_port()
+  with ThreadPoolExecutor(2) as pool:
+    host = pool.submit(rendezvous.meet, ("127.0.0.1", port), 2, 0, 20)
+    for _ in range(100):
+      try:
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+          stranger.sendall(b"GET / HTTP/1.1\n")
+        break
+      except OSError:
+        continue
+    pool.submit(rendezvous.meet, ("127.0.0.1", port), 2, 1, 20).result()
+    host.result()
+
+
+@pytest.mark.parametrize("missing, hosts, text", [
+  ([1, 3], [], "process 1, 3 did not come"), ([1], ["a", "b"], r"process 1 \(b\) did not come")])
+def test_hosts_are_named(missing, hosts, text):
+  assert re.search(text, distributed._explain(missing, hosts, 5))
+
+
+@pytest.mark.parametrize("taken, processes", [(0, "1"), (1, "2")])
+def test_a_port_in_use_is_named_and_nobody_waited(monkeypatch, taken, processes):
+  """The port of FILAX_COORDINATOR, and the one after it."""
+  with socket.create_server(("", 0)) as other:
+    port = other.getsockname()[1]
+    monkeypatch.setenv("FILAX_COORDINATOR", f"127.0.0.1:{port - taken}")
+    monkeypatch.setenv("FILAX_PROCESSES", processes)
+    monkeypatch.setenv("FILAX_PROCESS_ID", "0")
+    with pytest.raises(ConnectionError, match=rf"port {port} \(.*in use\)") as error:
+      distributed.start()
+  assert "Waited" not in str(error.value) and "FILAX_COORDINATOR" in str(error.value)
+
+
+@pytest.mark.parametrize("text, waited", [
+  ("DEADLINE_EXCEEDED: Barrier timed out. /job:jax_worker/replica:0/task:3", True),
+  ("UNAVAILABLE: failed to connect to all addresses", False),
+  ("distributed.initialize should only be called once.", False)])
+def test_errors_of_jax_are_told_as_what_they_are(text, waited):
+  told = distributed._told(text, [], 300)
+  assert text in told and ("Waited 300 s" in told) == waited
+
+
+@pytest.mark.parametrize("name, value", [
+  ("FILAX_START_SECONDS", "abc"), ("FILAX_START_SECONDS", "0"), ("FILAX_START_SECONDS", "-3"),
+  ("FILAX_START_SECONDS", ""), ("FILAX_PROCESSES", "two"), ("FILAX_PROCESSES", "0"),
+  ("FILAX_PROCESSES", "²"), ("FILAX_PROCESS_ID", "-1"), ("FILAX_PROCESS_ID", "2"),
+  ("FILAX_COORDINATOR", "localhost"), ("FILAX_COORDINATOR", "localhost:http"),
+  ("FILAX_COORDINATOR", ":80"), ("FILAX_COORDINATOR", "localhost:70000")])
+def test_variables_that_cannot_be_are_named(monkeypatch, name, value):
+  sound = dict(FILAX_COORDINATOR="localhost:1", FILAX_PROCESSES="2", FILAX_PROCESS_ID="0")
+  for key, text in (sound | {name: value}).items():
+    monkeypatch.setenv(key, text)
+  with pytest.raises(ValueError, match=f"{name}=.* Set it to"):
+    distributed.start()

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A refused resume names what changed since the checkpoint."""
+
+import made_rows
+import pytest
+
+from filax.train import checkpoint, plan_record, start
+
+BEFORE = {
+  "manifests": {"1. a.json": "all of 12ab"},
+  "media": {f"v{n}.mp4": "frames=20 duration=2.0" for n in range(9)},
+  "plan": {"rows": "one"}}
+
+
+def restored(fingerprint):
+  return checkpoint.Restored(None, 3, 24, fingerprint, {})
+
+
+def parts(ingredients, **changes):
+  config = made_rows.config(**changes).to_dict()
+  return plan_record.parts(config, 4, "new", ingredients)
+
+
+def refused(workdir, now):
+  with pytest.raises(ValueError) as error:
+    start.check_plan(
+      restored("old"), "new", False,
+      lambda fingerprint: plan_record.changes(workdir, fingerprint, now))
+  return str(error.value)
+
+
+def test_files_and_settings_that_changed_are_named(tmp_path):
+  plan_record.write(tmp_path, "old", parts(BEFORE))
+  media = BEFORE["media"] | {"v3.mp4": "frames=40 duration=4.0"}
+  text = refused(tmp_path, parts(BEFORE | {"media": media}))
+  assert "media: v3.mp4 (was frames=20 duration=2.0, is frames=40 duration=4.0)." in text
+  text = refused(tmp_path, parts(
+    BEFORE | {"manifests": {"1. a.json": "all of 34cd"}}, steps=9, log_every=3,
+    **{"data.system": "Be brief."}))
+  assert "config.data.system (was 'You are a helpful assistant.', is 'Be brief.')" in text
+  assert "manifests: 1. a.json (was all of 12ab, is all of 34cd)" in text
+  assert "config.steps" not in text and "config.log_every" not in text
+  assert "plan:" not in text and "software:" not in text
+
+
+@pytest.mark.parametrize("content", [None, b"", b"damaged"])
+def test_without_a_record_the_refusal_is_general(tmp_path, content):
+  if content is not None:
+    (tmp_path / plan_record.NAME).write_bytes(content)
+  assert "samples, order or packing changed" in refused(tmp_path, parts(BEFORE))
+  assert plan_record.read(tmp_path)["media"] is None
+
+
+def test_a_record_of_another_plan_says_nothing(tmp_path):
+  plan_record.write(tmp_path, "older", parts(BEFORE))
+  assert "samples, order or packing changed" in refused(tmp_path, parts({}))
+
+
+def test_hosts_may_differ_in_what_decides_no_plan():
+  own = {"data.threads": 7, "data.workers": 3, "data.cache": "/ssd", "data.root": "/mnt/b"}
+  assert parts(BEFORE, **own) == parts(BEFORE)
+  assert parts(BEFORE, seed=1) != parts(BEFORE)
+
+
+def test_software_names_every_file():
+  software = plan_record.software()
+  assert {"jax", "numpy", "filax/train/plan_record.py", "data_pipelines/loader.py"} <= set(software)
