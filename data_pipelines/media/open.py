@@ -8,6 +8,7 @@ surfaces as one `MediaError` of one sentence, and nothing here waits without a b
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -15,11 +16,12 @@ import os
 import pathlib
 import re
 import stat
+import struct
 import time
+from typing import BinaryIO
 
 import av
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_pipelines import array_records
 
@@ -29,10 +31,15 @@ PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")  # jpeg png bmp tiff
 _COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is no video.
-# What the libraries raise about bad content: RuntimeError is ArrayRecord's, SyntaxError Pillow's.
+# What the libraries raise about bad content; RuntimeError is ArrayRecord's.
 _DAMAGE = (
-  av.error.FFmpegError, OSError, ValueError, LookupError, EOFError, RuntimeError, SyntaxError,
-  MemoryError, Image.DecompressionBombError)
+  av.error.FFmpegError, OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError)
+# Formats of FFmpeg whose files are lists of other files, addresses or devices. What a list names
+# was never looked at by `kind`: it may be a pipe that never ends, or somebody else's file.
+_LISTS = frozenset((
+  "alsa", "applehttp", "avisynth", "concat", "dash", "fbdev", "hls", "image2", "imf", "kmsgrab",
+  "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth", "video4linux2,v4l2", "vobsub",
+  "webm_dash_manifest", "x11grab"))
 
 Media = str | os.PathLike | bytes
 
@@ -48,6 +55,7 @@ class Limits:
   open_seconds: float = 10.0  # To open a file and find its streams.
   decode_seconds: float = 60.0  # For all packets and frames of one request.
   packets: int = 5_000_000  # Read for one request: a day of video at 60 frames a second.
+  image_pixels: int = 24_000_000  # Of one picture; what its copies may take follows from it.
 
 
 LIMITS = Limits()
@@ -109,8 +117,6 @@ def reported(media: Media):
     raise
   except FileNotFoundError as error:
     raise MediaError(f"{name(media)}: does not exist.") from error
-  except UnidentifiedImageError as error:
-    raise MediaError(f"{name(media)}: is no picture.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
     raise MediaError(
       f"{name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "
@@ -129,17 +135,37 @@ def kind(media: Media) -> str:
     if is_packed(media):
       head = read_bytes(media)[:16]
     else:
-      mode = os.stat(media).st_mode
-      if stat.S_ISDIR(mode):
+      if stat.S_ISDIR(os.stat(media).st_mode):
         return "folder"
-      if not stat.S_ISREG(mode):  # Opening a pipe would wait for ever.
-        raise MediaError(f"{name(media)}: is neither a file nor a folder.")
-      with open(media, "rb") as file:
+      with open_file(media) as file:
         head = file.read(16)
   if not head:
     raise MediaError(f"{name(media)}: is empty.")
   webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
   return "image" if webp or head.startswith(_MAGIC) else "video"
+
+
+def open_file(media: Media) -> BinaryIO:
+  """Opens a regular file that holds something, without waiting for anything.
+
+  Raises MediaError for pipes, sockets and devices, and for files of no bytes. The latter covers the
+  files of /proc: they call themselves regular, but reading some of them waits for ever.
+  """
+  with reported(media):
+    if not stat.S_ISREG(os.stat(media).st_mode):  # Opening a device can set it going.
+      raise MediaError(f"{name(media)}: is neither a file nor a folder.")
+    number = os.open(media, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    file = os.fdopen(number, "rb")
+    try:
+      state = os.fstat(number)
+      if not stat.S_ISREG(state.st_mode):  # It was exchanged in between.
+        raise MediaError(f"{name(media)}: is neither a file nor a folder.")
+      if state.st_size == 0:
+        raise MediaError(f"{name(media)}: is empty.")
+    except BaseException:
+      file.close()
+      raise
+    return file
 
 
 def is_packed(media: Media) -> bool:
@@ -195,12 +221,11 @@ def _state(path) -> tuple[str, int, int]:
 def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
   """Opens a video file or its bytes. MediaError: no video in it, damaged, or past `limits`."""
   # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
-  # list does the same for what a playlist names.
+  # lists do the same for what a file names.
   source = io.BytesIO(read_bytes(media)) if is_packed(media) else f"file:{os.fspath(media)}"
   with reported(media), contextlib.ExitStack() as stack:
-    container = stack.enter_context(av.open(
-      source, timeout=(limits.open_seconds, limits.decode_seconds),
-      container_options={"protocol_whitelist": "file"}))
+    _check_screen(media, source, limits)
+    container = stack.enter_context(_container(media, source, limits))
     streams = [s for s in container.streams.video if not s.disposition & _COVER]
     if not streams:
       raise MediaError(f"{name(media)}: has no video stream.")
@@ -209,6 +234,45 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
     # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
     streams[0].thread_type, streams[0].codec_context.thread_count = "NONE", 1
     yield _indexed(media, container, streams[0], Budget(media, limits))
+
+
+def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.container.InputContainer:
+  options = {"protocol_whitelist": "file", "format_whitelist": _single_file_formats()}
+  try:
+    return av.open(
+      source, timeout=(limits.open_seconds, limits.decode_seconds), container_options=options)
+  except av.error.ArgumentError as error:  # What FFmpeg says of a format beside the white list.
+    raise MediaError(
+      f"{name(media)}: is a list of other files, which is not followed, or a damaged video."
+    ) from error
+
+
+@functools.cache
+def _single_file_formats() -> str:
+  """FFmpeg's input formats but for `_LISTS`, as its option format_whitelist has them."""
+  formats = [av.format.ContainerFormat(f) for f in sorted(av.formats_available - _LISTS)]
+  return ",".join(f.name for f in formats if f.is_input)
+
+
+def _check_screen(media: Media, source: str | BinaryIO, limits: Limits):
+  """Raises MediaError for a GIF whose frames exceed limits.image_pixels: 37 bytes can ask for
+  gigabytes, which FFmpeg would take while it opens the file."""
+  if isinstance(source, io.BytesIO):
+    head = bytes(source.getbuffer()[:10])
+  else:
+    with open_file(media) as file:
+      head = file.read(10)
+  if head.startswith(b"GIF8") and len(head) == 10:
+    width, height = struct.unpack("<HH", head[6:])
+    check_pixels(media, width, height, limits)
+
+
+def check_pixels(media: Media, width: int, height: int, limits: Limits):
+  """Raises MediaError for a picture of more than limits.image_pixels."""
+  if width * height > limits.image_pixels:
+    raise MediaError(
+      f"{name(media)}: has {width} x {height} pixels, more than config.data.image_pixels="
+      f"{limits.image_pixels}; raise it if the file is sound.")
 
 
 def _indexed(media: Media, container, stream, budget: Budget) -> Video:
@@ -226,49 +290,3 @@ def _indexed(media: Media, container, stream, budget: Budget) -> Video:
   return dataclasses.replace(
     video, count=len(entries), last=video.seconds(entries[-1].timestamp),
     keys=tuple((e.timestamp - first) * video.tick for e in entries if e.is_keyframe))
-
-
-def read_image(media: Media, size: int | None = None, *, resize: str = "squash") -> np.ndarray:
-  """A picture as uint8 [h w 3] of its own size, or [size size 3] (see `fit`).
-
-  EXIF orientation is honoured, transparency dropped; an animation gives its first frame.
-  """
-  if not is_packed(media):
-    kind(media)  # Says it plainly if the file is missing, empty or a pipe.
-  source = io.BytesIO(read_bytes(media)) if is_packed(media) else media
-  with reported(media):
-    with Image.open(source) as picture:
-      picture = ImageOps.exif_transpose(picture).convert("RGB")
-  return np.asarray(picture) if size is None else fit(picture, size, resize)
-
-
-def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
-  """An RGB picture as uint8 [size size 3], by Pillow's antialiased bicubic.
-
-  "squash" and "pillow" change the aspect ratio; "pad" keeps it and fills the rest with GREY.
-  """
-  inner = placed(*picture.size, size, resize)
-  return framed(np.asarray(picture.resize(inner, Image.Resampling.BICUBIC)), size)
-
-
-def placed(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
-  """The (width, height) that a picture gets inside a square of `size`."""
-  if resize in ("squash", "pillow"):
-    return size, size
-  if resize != "pad":
-    raise ValueError(
-      f"resize is {resize!r}, but pictures are resized by \"squash\", \"pillow\" or \"pad\" "
-      "(config.data.resize).")
-  longest = max(width, height)
-  return max(1, round(width * size / longest)), max(1, round(height * size / longest))
-
-
-def framed(picture: np.ndarray, size: int) -> np.ndarray:
-  """A picture [h w 3] in the middle of a grey square [size size 3]."""
-  h, w, _ = picture.shape
-  if h == w == size:
-    return picture
-  square = np.full((size, size, 3), GREY, np.uint8)
-  top, left = (size - h) // 2, (size - w) // 2
-  square[top:top + h, left:left + w] = picture
-  return square
