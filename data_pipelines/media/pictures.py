@@ -2,7 +2,7 @@
 """Still pictures: the one place that opens them, and how they become squares.
 
 Whatever a file holds, the outcome is an RGB picture or a `MediaError`, within the memory and the
-work that `picture_file` allows.
+work that `picture_bounds` allows.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,8 @@ from PIL import (
 
 from data_pipelines.media import open as media_lib
 from data_pipelines.media.open import GREY, LIMITS, Limits, Media, MediaError
-from data_pipelines.media.picture_file import PictureFile, check_fields, check_size, check_webp
+from data_pipelines.media.picture_bounds import check_fields, check_size, check_webp
+from data_pipelines.media.picture_file import PictureFile
 
 _ORIENTATION = 0x0112  # The tag of EXIF, which TIFF shares.
 _STRIP = 1 << 20  # Pixels that become RGB at a time: no second copy of the whole picture.
