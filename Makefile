@@ -4,11 +4,12 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test plan test-transformers4 lint setup clean
+.PHONY: demo test fuzz plan test-transformers4 lint setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= runs/demo
+MINUTES ?= 30
 WORKERS ?= 2
 TRANSFORMERS4 ?= $(VENV)/transformers4
 BIN := $(VENV)/bin
@@ -23,6 +24,11 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Damaged pictures, videos, manifests and caches for MINUTES minutes; inputs that fail stay below
+# runs/fuzz/. The seed is printed; FILAX_FUZZ_SEED=N repeats it.
+fuzz: $(VENV)/.ready-test
+	FILAX_FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest -n 0 -s tests/fuzz
 
 # What filax convert writes, in transformers 4.57 and in the installed version: same keys, same logits.
 test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready

@@ -91,6 +91,9 @@ def data() -> dict:
     prefetch=2,
     open_seconds=10.0,
     decode_seconds=60.0,
+    # Of a picture at most; larger JPEGs are read at 1/2, 1/4 or 1/8 of their size. 24 million keep
+    # the copies of a picture that live at a time below 256 MB.
+    image_pixels=24_000_000,
   )
 
 

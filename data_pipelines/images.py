@@ -23,6 +23,7 @@ from data_pipelines.media.open import GREY
 
 MODES = ("squash", "pad", "anyres", "anyres_nopad")
 MEAN = (123, 116, 103)  # Of ImageNet, truncated.
+_STRIP = 1 << 20  # Pixels that are padded at a time.
 NOPAD_SIDE = 6  # Tiles along a side at most under anyres_nopad.
 
 
@@ -97,9 +98,10 @@ def pixels(picture: np.ndarray, views: Views, size: int) -> np.ndarray:
   """A picture u8 [h w 3] as its views u8 [count size size 3], Pillow's bicubic."""
   image = Image.fromarray(picture)
   if views.mode.startswith("pad"):
-    side = max(image.size)
-    image = _centred(image, (side, side), MEAN if views.mode == "pad_mean" else (GREY,) * 3)
-  first = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))[None]
+    colour = MEAN if views.mode == "pad_mean" else (GREY,) * 3
+    first = np.asarray(_padded(image, size, colour))[None]
+  else:
+    first = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))[None]
   if not views.tiles:
     return first
   wide, high = views.columns * size, views.rows * size
@@ -111,6 +113,25 @@ def pixels(picture: np.ndarray, views: Views, size: int) -> np.ndarray:
   image = _centred(image.resize(fitted, Image.Resampling.BICUBIC), (wide, high), (0, 0, 0))
   tiles = np.asarray(image).reshape(views.rows, size, views.columns, size, 3).swapaxes(1, 2)
   return np.concatenate([first, tiles.reshape(-1, size, size, 3)])
+
+
+def _padded(image: Image.Image, size: int, colour: tuple[int, int, int]) -> Image.Image:
+  """The image padded to a square, then resized to `size`: Pillow's own result, to the bit.
+
+  Pillow resizes rows before columns, so a few rows are padded and narrowed at a time. The square
+  itself, which a long and thin picture would make gigabytes large, is never there.
+  """
+  side = max(image.size)
+  left = (side - image.width) // 2
+  top = (side - image.height) // 2
+  narrow = Image.new("RGB", (size, side), colour)
+  rows = max(1, _STRIP // side)
+  for begin in range(0, image.height, rows):
+    end = min(image.height, begin + rows)
+    strip = Image.new("RGB", (side, end - begin), colour)
+    strip.paste(image.crop((0, begin, image.width, end)), (left, 0))
+    narrow.paste(strip.resize((size, end - begin), Image.Resampling.BICUBIC), (0, top + begin))
+  return narrow.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def _centred(image: Image.Image, size: tuple[int, int], colour: tuple[int, int, int]):

@@ -23,7 +23,7 @@ from data_pipelines.materialise import Materialise
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.index import MediaIndex, check_readable, describe, media_of
-from data_pipelines.media.open import Limits
+from data_pipelines.media.open import LIMITS, Limits
 from data_pipelines.planning import Planner, PlanRow
 from filax import dropout, settings
 from filax.spec import VisualLayout
@@ -55,7 +55,9 @@ class Pipeline:
     data = self.data
     settings.check(dict(seed=seed, batch=batch, data=data))
     self.row_shapes = planning.row_shapes(data["rows"], layout.frames_per_group)
-    self.limits = Limits(data["open_seconds"], data["decode_seconds"])
+    self.limits = Limits(
+      data["open_seconds"], data["decode_seconds"],
+      image_pixels=data.get("image_pixels", LIMITS.image_pixels))
     self.tokenizer = tokenizers.load(data["tokenizer"])
     self._corpus = found = corpus.read(data, seed)
     self.samples = found.samples

@@ -106,7 +106,7 @@ class Materialise:
       if self.blank:
         slots.fill(GREY)
       elif shown.views is not None:
-        picture = video.read_image(shown.timeline[0].media)
+        picture = video.read_image(shown.timeline[0].media, limits=self.limits)
         slots.pixels[:] = images.pixels(picture, shown.views, size)
       elif len(slots.pixels):
         slots.pixels[:], slots.times[:] = video.read_timeline(

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.media import open as media_lib
+from data_pipelines.media import pictures
 from data_pipelines.media.container import kind, open_video
 from data_pipelines.media.decoder import Decoder, picture, shown_size
 from data_pipelines.media.open import Media, MediaError
@@ -91,7 +92,7 @@ def _pictures(folder: Media) -> Iterator[np.ndarray]:
   """The pictures of a folder, all of the even size of the first."""
   size = None
   for path in media_lib.folder(folder):
-    shown = Image.fromarray(media_lib.read_image(path))
+    shown = Image.fromarray(pictures.read_image(path))
     size = size or _scaled(*shown.size, min(shown.size))
     yield np.asarray(shown.resize(size, Image.Resampling.BICUBIC))
 

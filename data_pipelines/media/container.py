@@ -4,9 +4,12 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import os
+import struct
+from typing import BinaryIO
 
 import av
 
@@ -18,6 +21,13 @@ MOTION_JPEG = (".mjpeg", ".mjpg")  # Named so, JPEG pictures in a row are a vide
 _COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is no video.
 _DEFAULT = av.stream.Disposition.default
 _BROADCAST = 0x0200  # AVFMT_TS_DISCONT: clocks of this format leap.
+
+# Formats of FFmpeg whose files are lists of other files, addresses or devices. What a list names
+# was never looked at by `kind`: it may be a pipe that never ends, or somebody else's file.
+_LISTS = frozenset((
+  "alsa", "applehttp", "avisynth", "concat", "dash", "fbdev", "hls", "image2", "imf", "kmsgrab",
+  "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth", "video4linux2,v4l2", "vobsub",
+  "webm_dash_manifest", "x11grab"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,21 +81,51 @@ def kind(media: Media) -> str:
 def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
   """Opens a video file or its bytes. MediaError: no video in it, damaged, or past `limits`."""
   # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
-  # list does the same for what a playlist names.
+  # lists do the same for what a file names.
   if media_lib.is_packed(media):
     source = io.BytesIO(media_lib.read_bytes(media))
   else:
     source = f"file:{os.fspath(media)}"
   with media_lib.reported(media), contextlib.ExitStack() as stack:
-    container = stack.enter_context(av.open(
-      source, timeout=(limits.open_seconds, limits.decode_seconds),
-      container_options={"protocol_whitelist": "file"}))
+    _check_screen(media, source, limits)
+    container = stack.enter_context(_container(media, source, limits))
     stream = _shown_stream(media, container)
     # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     video = Video(
       media_lib.name(media), container, stream, Budget(media, limits), float(stream.time_base))
     yield _indexed(video)
+
+
+def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.container.InputContainer:
+  options = {"protocol_whitelist": "file", "format_whitelist": _single_file_formats()}
+  try:
+    return av.open(
+      source, timeout=(limits.open_seconds, limits.decode_seconds), container_options=options)
+  except av.error.ArgumentError as error:  # What FFmpeg says of a format beside the white list.
+    raise MediaError(
+      f"{media_lib.name(media)}: is a list of other files, which is not followed, or a damaged "
+      "video.") from error
+
+
+@functools.cache
+def _single_file_formats() -> str:
+  """FFmpeg's input formats but for `_LISTS`, as its option format_whitelist has them."""
+  formats = [av.format.ContainerFormat(f) for f in sorted(av.formats_available - _LISTS)]
+  return ",".join(f.name for f in formats if f.is_input)
+
+
+def _check_screen(media: Media, source: str | BinaryIO, limits: Limits):
+  """Raises MediaError for a GIF whose frames exceed limits.image_pixels: 37 bytes can ask for
+  gigabytes, which FFmpeg would take while it opens the file."""
+  if isinstance(source, io.BytesIO):
+    head = bytes(source.getbuffer()[:10])
+  else:
+    with media_lib.open_file(media) as file:
+      head = file.read(10)
+  if head.startswith(b"GIF8") and len(head) == 10:
+    width, height = struct.unpack("<HH", head[6:])
+    media_lib.check_pixels(media, width, height, limits)
 
 
 def _shown_stream(media: Media, container) -> av.video.stream.VideoStream:

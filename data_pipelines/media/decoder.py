@@ -17,7 +17,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 import numpy as np
 from PIL import Image
 
-from data_pipelines.media import open as media_lib
+from data_pipelines.media import pictures
 from data_pipelines.media.container import Video
 from data_pipelines.media.open import MediaError
 from data_pipelines.media.orientation import orientation
@@ -160,8 +160,8 @@ def _rgb(frame: av.VideoFrame, **options) -> np.ndarray:
 
 
 def square(frame: av.VideoFrame, size: int, resize: str) -> np.ndarray:
-  """A decoded frame as uint8 [size size 3]; `resize` as in `media.open.fit`."""
+  """A decoded frame as uint8 [size size 3]; `resize` as in `pictures.fit`."""
   if resize == "pillow":
-    return media_lib.fit(Image.fromarray(_rgb(frame)), size)
-  inner = media_lib.placed(*shown_size(frame), size, resize)
-  return media_lib.framed(picture(frame, *inner), size)
+    return pictures.fit(Image.fromarray(_rgb(frame)), size)
+  inner = pictures.placed(*shown_size(frame), size, resize)
+  return pictures.framed(picture(frame, *inner), size)

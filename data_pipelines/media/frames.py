@@ -11,9 +11,11 @@ import contextlib
 import numpy as np
 
 from data_pipelines.media import open as media_lib
+from data_pipelines.media import pictures as pictures_lib
 from data_pipelines.media.container import kind, open_video
 from data_pipelines.media.decoder import TOLERANCE, Decoder, square
-from data_pipelines.media.open import LIMITS, Limits, Media, MediaError, read_image
+from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
+from data_pipelines.media.pictures import read_image
 from data_pipelines.media.probe import Probe, probe, scene_length
 from data_pipelines.records import Scene, Timeline
 
@@ -127,7 +129,7 @@ def _outside(scene: Scene, second: float) -> float:
 @contextlib.contextmanager
 def _opened(media: Media, size: int, resize: str, limits: Limits, fps: float | None):
   """A source of frames: at(t) for rising times and walk(), both giving (second, make picture)."""
-  media_lib.placed(1, 1, size, resize)  # A wrong `resize` is the caller's error, not the file's.
+  pictures_lib.placed(1, 1, size, resize)  # A wrong `resize` is the caller's error, not the file's.
   what = kind(media)
   if what == "video":
     with open_video(media, limits) as video, media_lib.reported(media):
@@ -139,7 +141,7 @@ def _opened(media: Media, size: int, resize: str, limits: Limits, fps: float | N
 
   def show(picture: Media) -> np.ndarray:
     budget.spend()
-    return read_image(picture, size, resize=resize)
+    return read_image(picture, size, resize=resize, limits=limits)
 
   yield _Pictures(pictures, rate, show)
 

@@ -8,17 +8,15 @@ surfaces as one `MediaError` of one sentence, and nothing here waits without a b
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import pathlib
 import re
 import stat
 import time
+from typing import BinaryIO
 
 import av
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_pipelines import array_records
 
@@ -29,10 +27,9 @@ PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Counts changes to which frames a file is said to have, so that no cache holds those of before.
 _READING = 2
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")  # jpeg png bmp tiff
-# What the libraries raise about bad content: RuntimeError is ArrayRecord's, SyntaxError Pillow's.
+# What the libraries raise about bad content; RuntimeError is ArrayRecord's.
 _DAMAGE = (
-  av.error.FFmpegError, OSError, ValueError, LookupError, EOFError, RuntimeError, SyntaxError,
-  MemoryError, Image.DecompressionBombError)
+  av.error.FFmpegError, OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError)
 
 Media = str | os.PathLike | bytes
 
@@ -48,6 +45,7 @@ class Limits:
   open_seconds: float = 10.0  # To open a file and find its streams.
   decode_seconds: float = 60.0  # For all packets and frames of one request.
   packets: int = 5_000_000  # Read for one request: a day of video at 60 frames a second.
+  image_pixels: int = 24_000_000  # Of one picture; what its copies may take follows from it.
 
 
 LIMITS = Limits()
@@ -85,8 +83,6 @@ def reported(media: Media):
     raise
   except FileNotFoundError as error:
     raise MediaError(f"{name(media)}: does not exist.") from error
-  except UnidentifiedImageError as error:
-    raise MediaError(f"{name(media)}: is no picture.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
     raise MediaError(
       f"{name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "
@@ -105,17 +101,37 @@ def kind(media: Media) -> str:
     if is_packed(media):
       head = read_bytes(media)[:16]
     else:
-      mode = os.stat(media).st_mode
-      if stat.S_ISDIR(mode):
+      if stat.S_ISDIR(os.stat(media).st_mode):
         return "folder"
-      if not stat.S_ISREG(mode):  # Opening a pipe would wait for ever.
-        raise MediaError(f"{name(media)}: is neither a file nor a folder.")
-      with open(media, "rb") as file:
+      with open_file(media) as file:
         head = file.read(16)
   if not head:
     raise MediaError(f"{name(media)}: is empty.")
   webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
   return "image" if webp or head.startswith(_MAGIC) else "video"
+
+
+def open_file(media: Media) -> BinaryIO:
+  """Opens a regular file that holds something, without waiting for anything.
+
+  Raises MediaError for pipes, sockets and devices, and for files of no bytes. The latter covers the
+  files of /proc: they call themselves regular, but reading some of them waits for ever.
+  """
+  with reported(media):
+    if not stat.S_ISREG(os.stat(media).st_mode):  # Opening a device can set it going.
+      raise MediaError(f"{name(media)}: is neither a file nor a folder.")
+    number = os.open(media, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    file = os.fdopen(number, "rb")
+    try:
+      state = os.fstat(number)
+      if not stat.S_ISREG(state.st_mode):  # It was exchanged in between.
+        raise MediaError(f"{name(media)}: is neither a file nor a folder.")
+      if state.st_size == 0:
+        raise MediaError(f"{name(media)}: is empty.")
+    except BaseException:
+      file.close()
+      raise
+    return file
 
 
 def is_packed(media: Media) -> bool:
@@ -167,47 +183,9 @@ def _state(path) -> tuple[str, int, int]:
   return os.path.basename(path), state.st_size, state.st_mtime_ns
 
 
-def read_image(media: Media, size: int | None = None, *, resize: str = "squash") -> np.ndarray:
-  """A picture as uint8 [h w 3] of its own size, or [size size 3] (see `fit`).
-
-  EXIF orientation is honoured, transparency dropped; an animation gives its first frame.
-  """
-  if not is_packed(media):
-    kind(media)  # Says it plainly if the file is missing, empty or a pipe.
-  source = io.BytesIO(read_bytes(media)) if is_packed(media) else media
-  with reported(media):
-    with Image.open(source) as picture:
-      picture = ImageOps.exif_transpose(picture).convert("RGB")
-  return np.asarray(picture) if size is None else fit(picture, size, resize)
-
-
-def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
-  """An RGB picture as uint8 [size size 3], by Pillow's antialiased bicubic.
-
-  "squash" and "pillow" change the aspect ratio; "pad" keeps it and fills the rest with GREY.
-  """
-  inner = placed(*picture.size, size, resize)
-  return framed(np.asarray(picture.resize(inner, Image.Resampling.BICUBIC)), size)
-
-
-def placed(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
-  """The (width, height) that a picture gets inside a square of `size`."""
-  if resize in ("squash", "pillow"):
-    return size, size
-  if resize != "pad":
-    raise ValueError(
-      f"resize is {resize!r}, but pictures are resized by \"squash\", \"pillow\" or \"pad\" "
-      "(config.data.resize).")
-  longest = max(width, height)
-  return max(1, round(width * size / longest)), max(1, round(height * size / longest))
-
-
-def framed(picture: np.ndarray, size: int) -> np.ndarray:
-  """A picture [h w 3] in the middle of a grey square [size size 3]."""
-  h, w, _ = picture.shape
-  if h == w == size:
-    return picture
-  square = np.full((size, size, 3), GREY, np.uint8)
-  top, left = (size - h) // 2, (size - w) // 2
-  square[top:top + h, left:left + w] = picture
-  return square
+def check_pixels(media: Media, width: int, height: int, limits: Limits):
+  """Raises MediaError for a picture of more than limits.image_pixels."""
+  if width * height > limits.image_pixels:
+    raise MediaError(
+      f"{name(media)}: has {width} x {height} pixels, more than config.data.image_pixels="
+      f"{limits.image_pixels}; raise it if the file is sound.")

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import dataclasses
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines.media import open as media_lib
+from data_pipelines.media import pictures as pictures_lib
 from data_pipelines.media.container import kind, open_video
 from data_pipelines.media.extent import Extent, Tally, extent
 from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
@@ -56,7 +56,8 @@ class Probe:
 def probe(media: Media, limits: Limits = LIMITS) -> Probe:
   """Reads the facts of a file, folder, record or bytes. Never raises: see Probe.error.
 
-  A video's first frame is decoded, so codecs that cannot be read show here. Files without a full
+  A picture is decoded, so damage shows here; so is a video's first frame, for codecs that cannot be
+  read. Of a folder the first picture's head is read. Files without a full
   index (mkv, webm, ts) are demuxed to their end.
   """
   try:
@@ -83,14 +84,13 @@ def scene_length(scene: Scene, probes: Mapping[str, Probe]) -> float:
 
 
 def _image(media: Media, limits: Limits) -> Probe:
-  height, width, _ = media_lib.read_image(media).shape
+  height, width, _ = pictures_lib.read_image(media, limits=limits).shape
   return Probe(frames=1, width=width, height=height)
 
 
 def _folder(media: Media, limits: Limits) -> Probe:
   pictures, fps = media_lib.folder(media), media_lib.folder_fps(media)
-  with media_lib.reported(media), Image.open(pictures[0]) as first:
-    width, height = first.size
+  width, height = pictures_lib.shown_size(pictures[0], limits)
   return Probe(len(pictures), len(pictures) / fps, fps, width=width, height=height)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from data_pipelines import images, sampling
 from data_pipelines.media import open as media
+from data_pipelines.media import pictures
 from data_pipelines.records import Timeline
 from data_pipelines.sources.manifests import Report
 from filax.evals import benchmark as benchmark_lib
@@ -124,7 +125,7 @@ def read(model, timeline: Timeline, blind: bool, alone: bool = True):
   try:
     if timeline[0].kind != "image":
       return blank(model, timeline) if blind else processor.read(timeline, model)
-    picture = media.read_image(timeline[0].media)
+    picture = pictures.read_image(timeline[0].media, limits=processor.limits)
     picture = np.full_like(picture, media.GREY) if blind else picture
     height, width, _ = picture.shape
     return picture, images.views(

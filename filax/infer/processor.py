@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from data_pipelines import chat, patterns
-from data_pipelines.media.open import Limits
+from data_pipelines.media.open import LIMITS, Limits
 from data_pipelines.records import Timeline, Turn
 from data_pipelines.tokenizers import Tokenizer
 from filax import build
@@ -88,9 +88,10 @@ class Processor:
 
   @property
   def limits(self) -> Limits:
-    """Seconds that opening and decoding a medium may take."""
+    """Bounds on opening and decoding a medium. Older checkpoints do not name image_pixels."""
     return Limits(
-      open_seconds=self.data["open_seconds"], decode_seconds=self.data["decode_seconds"])
+      open_seconds=self.data["open_seconds"], decode_seconds=self.data["decode_seconds"],
+      image_pixels=self.data.get("image_pixels", LIMITS.image_pixels))
 
 
 def of(model) -> Processor:

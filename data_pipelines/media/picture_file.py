@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A picture's file as Pillow reads it: work without end ends in a MediaError.
+
+Pillow's parsers follow a file for as long as it goes on. So reads and bytes are counted here, not
+seconds: what one machine reads, every machine reads.
+"""
+
+import io
+import os
+import time
+from typing import BinaryIO
+
+from PIL import Image
+
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.open import Limits, Media, MediaError
+
+_READS = 300_000  # Of a file; a second's work for Pillow's parsers in Python.
+_RUN_READS = 600_000  # More for a BMP of runs: two a run.
+_BESIDE = 64_000_000  # Bytes of a file beside its pixels: profiles, previews, texts.
+_RAW = 8  # Bytes a pixel in a file at most: four channels of 16 bits.
+
+
+class PictureFile:
+  """An open picture's bytes, for one decoder. It has no `fileno`: no library reads past it."""
+
+  def __init__(self, media: Media, limits: Limits):
+    if media_lib.is_packed(media):
+      self._file: BinaryIO = io.BytesIO(media_lib.read_bytes(media))
+      self.length = len(self._file.getbuffer())
+    else:
+      self._file = media_lib.open_file(media)
+      self.length = os.fstat(self._file.fileno()).st_size
+    self._media, self._limits = media, limits
+    self._deadline = time.monotonic() + limits.decode_seconds
+    self._reads = _READS
+    self._scans = 0
+    self._scan_limit = 0  # 0: scans are not counted.
+    self._allowance = _BESIDE
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def close(self) -> None:
+    self._file.close()
+
+  def allow_pixels(self, picture: Image.Image) -> None:
+    """From here on the pixels of a picture are decoded."""
+    self._allowance += _RAW * picture.width * picture.height
+    if picture.tile and picture.tile[0][0] == "bmp_rle":
+      self._reads += _RUN_READS
+
+  def limit_scans(self, scans: int) -> None:
+    """From here on a JPEG of at most so many scans is decoded."""
+    self._scan_limit = scans
+
+  def read(self, size: int = -1) -> bytes:
+    left = max(0, self.length - self._file.tell())
+    wanted = left if size is None or size < 0 else min(size, left)
+    self._reads -= 1
+    self._allowance -= wanted
+    if self._reads < 0:
+      raise MediaError(f"{self._name}: consists of too many small parts.")
+    if self._allowance < 0:
+      raise MediaError(
+        f"{self._name}: has more than {_BESIDE / 1e6:.0f} MB beside what its pixels can take.")
+    if time.monotonic() > self._deadline:
+      raise MediaError(
+        f"{self._name}: reading took more than {self._limits.decode_seconds:g} seconds; raise "
+        "config.data.decode_seconds if the file is sound.")
+    data = self._file.read(wanted)
+    if self._scan_limit:
+      self._scans += data.count(b"\xff\xda")
+      if self._scans > self._scan_limit:
+        raise MediaError(f"{self._name}: is a JPEG of more than {self._scan_limit} scans.")
+    return data
+
+  def readline(self, size: int = -1) -> bytes:
+    line = self._file.readline(size)
+    self._allowance -= len(line)
+    return line
+
+  def seek(self, place: int, origin: int = os.SEEK_SET) -> int:
+    return self._file.seek(place, origin)
+
+  def tell(self) -> int:
+    return self._file.tell()
+
+  def peek(self, size: int, place: int = 0) -> bytes:
+    """Bytes at a place, which may lie outside the file; the position stays."""
+    position = self.tell()
+    self.seek(max(0, place))
+    data = self.read(size)
+    self.seek(position)
+    return data if place >= 0 else b""
+
+  @property
+  def _name(self) -> str:
+    return media_lib.name(self._media)

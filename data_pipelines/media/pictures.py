@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Still pictures: the one place that opens them, and how they become squares.
+
+Whatever a file holds, the outcome is an RGB picture or a `MediaError`, within the memory and the
+work that `picture_bounds` allows.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import re
+
+import numpy as np
+from PIL import (
+  AvifImagePlugin,
+  BmpImagePlugin,
+  DdsImagePlugin,
+  GifImagePlugin,
+  Image,
+  ImageFile,
+  Jpeg2KImagePlugin,
+  JpegImagePlugin,
+  PcxImagePlugin,
+  PngImagePlugin,
+  PpmImagePlugin,
+  QoiImagePlugin,
+  SgiImagePlugin,
+  TiffImagePlugin,
+  WebPImagePlugin,
+)
+
+from data_pipelines.media import open as media_lib
+from data_pipelines.media.open import GREY, LIMITS, Limits, Media, MediaError
+from data_pipelines.media.picture_bounds import check_fields, check_size, check_webp
+from data_pipelines.media.picture_file import PictureFile
+
+_ORIENTATION = 0x0112  # The tag of EXIF, which TIFF shares.
+_STRIP = 1 << 20  # Pixels that become RGB at a time: no second copy of the whole picture.
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+  """A TIFF whose pixels count even where its EXIF data are broken.
+
+  Pillow turns a TIFF by its orientation after decoding, and reads all its EXIF data there.
+  """
+
+  def load_end(self):
+    try:
+      super().load_end()
+    except MediaError:
+      raise
+    except Exception:
+      self._size = self.im.size
+
+
+# How a file begins -> what of Pillow reads it. Its other formats are left out: some run programs,
+# none is bounded. MPO files are read as JPEG: their first picture is one.
+_READERS = (
+  (rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+  (rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+  (rb"RIFF....WEBP", WebPImagePlugin.WebPImageFile),
+  (rb"BM", BmpImagePlugin.BmpImageFile),
+  (rb"II[*+]\0|MM\0[*+]", _Tiff),
+  (rb"GIF8[79]a", GifImagePlugin.GifImageFile),
+  (rb"P[1-6f]\s", PpmImagePlugin.PpmImageFile),
+  (rb"....ftyp(avif|avis|mif1|msf1)", AvifImagePlugin.AvifImageFile),
+  (rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", Jpeg2KImagePlugin.Jpeg2KImageFile),
+  (rb"\x0a[\0\2\3\5]", PcxImagePlugin.PcxImageFile),
+  (rb"\x01\xda", SgiImagePlugin.SgiImageFile),
+  (rb"qoif", QoiImagePlugin.QoiImageFile),
+  (rb"DDS ", DdsImagePlugin.DdsImageFile))
+
+
+def read_image(
+    media: Media, size: int | None = None, *, resize: str = "squash",
+    limits: Limits = LIMITS) -> np.ndarray:
+  """A picture as uint8 [h w 3] of its own size, or [size size 3] (see `fit`).
+
+  EXIF orientation is honoured, transparency dropped; an animation gives its first frame; 16 bits of
+  grey become 8; a JPEG beyond limits.image_pixels is read at 1/2, 1/4 or 1/8 of its size. Raises
+  MediaError for what is no picture, damaged, of other numbers than 8 or 16 bits, or past `limits`.
+  """
+  with _opened(media, limits) as picture:
+    with _pillow(media):
+      picture.load()
+    orientation = _orientation(picture)
+    if size is not None and picture.mode == "RGB" and orientation == 1:
+      return fit(picture, size, resize)
+    with _pillow(media):
+      rgb = _rgb(picture)
+  rgb = np.ascontiguousarray(_turned(rgb, orientation))
+  return rgb if size is None else fit(Image.fromarray(rgb), size, resize)
+
+
+def shown_size(media: Media, limits: Limits = LIMITS) -> tuple[int, int]:
+  """(width, height) of what `read_image` gives, from the file's head where that tells it.
+
+  Raises MediaError.
+  """
+  with _opened(media, limits) as picture:
+    width, height = picture.size
+    orientation = _orientation(picture)
+  return (height, width) if orientation >= 5 else (width, height)
+
+
+@contextlib.contextmanager
+def _opened(media: Media, limits: Limits) -> Iterator[ImageFile.ImageFile]:
+  """A picture that may be decoded: its size and its mode are checked, its pixels not yet read."""
+  with PictureFile(media, limits) as file:
+    head = file.peek(16)
+    reader = next((r for begin, r in _READERS if re.match(begin, head, re.DOTALL)), None)
+    if reader is None:
+      raise MediaError(f"{media_lib.name(media)}: {'is no picture' if head else 'is empty'}.")
+    if reader is _Tiff:
+      check_fields(media, file)
+    if reader is WebPImagePlugin.WebPImageFile:
+      check_webp(media, file, limits)
+    with _pillow(media):
+      picture = reader(file)
+    with contextlib.closing(picture):
+      _check_mode(media, picture)
+      with _pillow(media):
+        check_size(media, file, picture, limits)
+      file.allow_pixels(picture)
+      yield picture
+
+
+@contextlib.contextmanager
+def _pillow(media: Media) -> Iterator[None]:
+  """Turns whatever Pillow raises into a MediaError; holds calls of Pillow and of its values.
+
+  Pillow has no class for its errors. Its parsers let through what they run into: TypeError,
+  struct.error, zlib.error, AttributeError, OverflowError, RecursionError and more, and others with
+  every release, so a list of them is never whole.
+  """
+  try:
+    yield
+  except MediaError:
+    raise
+  except Exception as error:
+    lines = str(error).splitlines() or [type(error).__name__]
+    raise MediaError(
+      f"{media_lib.name(media)}: is a damaged picture ({lines[0].rstrip('.')}).") from error
+
+
+def _check_mode(media: Media, picture: Image.Image):
+  """Raises MediaError for numbers whose range is not known: floats, and integers of 32 bits."""
+  integers = picture.mode == "I" and picture.format not in ("PNG", "PPM")  # Theirs have 16 bits.
+  if picture.mode == "F" or integers:
+    what = "32-bit integers" if integers else "floating-point numbers"
+    raise MediaError(
+      f"{media_lib.name(media)}: its pixels are {what} without a known range; store it with 8 or "
+      "16 bits.")
+
+
+def _orientation(picture: Image.Image) -> int:
+  """The EXIF orientation, 1 to 8; 1 where the data are broken: the pixels are sound."""
+  if picture.format == "TIFF":  # Pillow has turned it already.
+    return 1
+  try:
+    value = picture.getexif().get(_ORIENTATION, 1)
+  except MediaError:
+    raise
+  except Exception:
+    return 1
+  return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
+  """A picture [h w 3] as its EXIF orientation says it is seen."""
+  if orientation in (5, 6, 7, 8):
+    rgb = rgb.swapaxes(0, 1)
+  if orientation in (2, 3, 6, 7):
+    rgb = rgb[:, ::-1]
+  if orientation in (3, 4, 7, 8):
+    rgb = rgb[::-1]
+  return rgb
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+  """A loaded picture of any mode as uint8 [h w 3], in strips."""
+  width, height = picture.size
+  rgb = np.empty((height, width, 3), np.uint8)
+  table = _shades(picture)
+  rows = max(1, _STRIP // width)
+  for top in range(0, height, rows):
+    bottom = min(height, top + rows)
+    strip = picture.crop((0, top, width, bottom))
+    if table is None:
+      rgb[top:bottom] = np.asarray(strip.convert("RGB"))
+    else:
+      rgb[top:bottom] = table[np.asarray(strip)][..., None]
+  return rgb
+
+
+def _shades(picture: Image.Image) -> np.ndarray | None:
+  """uint8 [65536]: the shade of every value of a 16-bit grey picture; None for other pictures."""
+  if picture.mode != "I" and not picture.mode.startswith("I;16"):
+    return None
+  tags = picture.tag_v2 if picture.format == "TIFF" else {}
+  bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]  # 12 in some.
+  values = np.arange(1 << 16)
+  table = np.round(np.minimum(values * 255 / ((1 << bits) - 1), 255)).astype(np.uint8)
+  white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 1) == 0
+  return 255 - table if white_is_zero else table
+
+
+def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
+  """An RGB picture as uint8 [size size 3], by Pillow's antialiased bicubic.
+
+  "squash" and "pillow" change the aspect ratio; "pad" keeps it and fills the rest with GREY.
+  """
+  inner = placed(*picture.size, size, resize)
+  return framed(np.asarray(picture.resize(inner, Image.Resampling.BICUBIC)), size)
+
+
+def placed(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
+  """The (width, height) that a picture gets inside a square of `size`."""
+  if resize in ("squash", "pillow"):
+    return size, size
+  if resize != "pad":
+    raise ValueError(
+      f"resize is {resize!r}, but pictures are resized by \"squash\", \"pillow\" or \"pad\" "
+      "(config.data.resize).")
+  longest = max(width, height)
+  return max(1, round(width * size / longest)), max(1, round(height * size / longest))
+
+
+def framed(picture: np.ndarray, size: int) -> np.ndarray:
+  """A picture [h w 3] in the middle of a grey square [size size 3]."""
+  h, w, _ = picture.shape
+  if h == w == size:
+    return picture
+  square = np.full((size, size, 3), GREY, np.uint8)
+  top, left = (size - h) // 2, (size - w) // 2
+  square[top:top + h, left:left + w] = picture
+  return square
