@@ -21,7 +21,8 @@ FLOPS = ["flops", "--config", "configs/none.py"]
     ("--batch", "0"), ("--batch", "2.5"), ("--limit", "-1"), ("--limit", "0"), ("--threads", "0"),
     ("--max-new-tokens", "-5")]),
   *((REDUNDANCY, flag, value) for flag, value in [
-    ("--ratio", "nan"), ("--ratio", "0"), ("--layers", "1,x"), ("--batch", "0"), ("--limit", "-1")]),
+    ("--ratio", "nan"), ("--ratio", "0"), ("--layers", "1,x"), ("--batch", "0"),
+    ("--limit", "-1")]),
   (FLOPS, "--frames", "64,0"), (FLOPS, "--frames", "few"), (FLOPS, "--tokens-per-frame", "nan"),
   (["data", "check", "none.json"], "--threads", "0"), (["demo"], "--videos", "0"),
   (["demo"], "--seed", "-1"),
