@@ -42,6 +42,11 @@ def start() -> None:
   ending.watch()
 
 
+def is_alone() -> bool:
+  """Whether this process has no others to join. Raises ValueError as `start` does."""
+  return _arguments() is None
+
+
 def _told(text: str, hosts: list[str], seconds: int) -> str:
   """An error of jax.distributed in our words: it waited in vain only if it says so."""
   missing = sorted({int(number) for number in _MISSING.findall(text)})
