@@ -16,7 +16,7 @@ from data_pipelines.materialise import quarantined
 from data_pipelines.planning import fingerprint
 from data_pipelines.records import Sample
 from data_pipelines.sources import llava
-from filax import files
+from filax import files, settings
 
 _SAY_SECONDS = 2.0
 
@@ -37,6 +37,7 @@ class Corpus:
 
 def read(data: Mapping, seed: int) -> Corpus:
   """The samples of config.data.train. Raises ValueError for a manifest that cannot be used."""
+  settings.check(dict(data=dict(train=data["train"])))
   report, samples, facts = llava.Report(), [], []
   contents: dict[str, str] = {}
   for n, (manifest, strategy) in enumerate(data["train"]):

@@ -15,11 +15,10 @@ import threading
 
 import numpy as np
 
-from filax import dropout
+from filax import dropout, setting_kinds, settings
 from filax.spec import RowShape, VisualLayout
 
 OPEN_ROWS = 16  # Rows that a new sample may still join; more do not fill rows any better.
-MOST_SHAPES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,16 +134,9 @@ class Planner:
 
 def row_shapes(rows: Iterable[Sequence[int]], frames_per_group: int) -> tuple[RowShape, ...]:
   """config.data.rows as RowShapes, the smallest first. Raises ValueError for what is none."""
+  setting_kinds.check_value("config.data.rows", rows, settings.TABLE["data.rows"])
   rows = [tuple(map(int, row)) for row in rows]
-  if not 1 <= len(rows) <= MOST_SHAPES or any(len(row) != 4 for row in rows):
-    raise ValueError(
-      f"config.data.rows={tuple(rows)} is not 1 to {MOST_SHAPES} rows of 4 numbers. Set it to "
-      "((frames, images, positions, samples), ...).")
   for row in rows:
-    if min(row[:2]) < 0 or min(row[2:]) < 1:
-      raise ValueError(
-        f"config.data.rows has {row}. Set frames and images to 0 or more, positions and samples to "
-        "1 or more.")
     if row[0] % frames_per_group:
       raise ValueError(
         f"config.data.rows has a row of {row[0]} frames, which is not a multiple of the "

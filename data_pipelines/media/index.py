@@ -38,8 +38,8 @@ def describe(probe: Probe) -> str:
   """The facts of a medium as a short text, UNREADABLE where there are none; errors are left out."""
   if not probe.frames:
     return UNREADABLE
-  facts = dataclasses.asdict(probe)
-  del facts["error"]
+  usual = dataclasses.asdict(Probe(error=probe.error))
+  facts = {k: value for k, value in dataclasses.asdict(probe).items() if value != usual[k]}
   return json.dumps(facts, separators=(",", ":"))
 
 

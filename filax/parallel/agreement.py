@@ -16,8 +16,6 @@ import socket
 import time
 import zlib
 
-import jax
-
 from filax.parallel import ending, key_value
 
 Part = Mapping[str, str]
@@ -37,10 +35,10 @@ def check(parts: Mapping[str, Part]) -> None:
   parts: name of a part -> its entries, the most telling part first. Every process must call this
   equally often. Waits until all have.
   """
-  if not key_value.connected() or jax.process_count() == 1:
+  if not key_value.connected() or key_value.count() == 1:
     return
   base = f"filax/agreement/{next(_rounds)}"
-  index = jax.process_index()
+  index = key_value.index()
   digests = {name: digest(part) for name, part in parts.items()}
   key_value.put(f"{base}/{index}", json.dumps(dict(host=socket.gethostname(), digests=digests)))
   if index == 0:
@@ -82,7 +80,7 @@ def differences(before: Part, after: Part, was: str = "was ", now: str = "is ") 
 def _verdict(base: str) -> dict:
   """What process 0 finds: {} if all digests agree, else who differs from whom in which part."""
   reports = []
-  for index in range(jax.process_count()):
+  for index in range(key_value.count()):
     text = key_value.wait(f"{base}/{index}", f"the plan of process {index}")
     reports.append(json.loads(text))
   names = list(reports[0]["digests"])

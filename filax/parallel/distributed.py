@@ -24,9 +24,9 @@ def start() -> None:
   port that is in use, and ValueError for an environment variable that cannot be.
   """
   arguments = _arguments()
+  seconds = _whole("FILAX_START_SECONDS", "300", low=1)
   if arguments is None:
     return
-  seconds = _whole("FILAX_START_SECONDS", "300", low=1)
   hosts = [name for name in os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",") if name]
   try:
     if meeting_point := _meeting(arguments, hosts):
@@ -40,6 +40,11 @@ def start() -> None:
   except RuntimeError as error:
     raise ConnectionError(_told(str(error), hosts, seconds)) from error
   ending.watch()
+
+
+def is_alone() -> bool:
+  """Whether this process has no others to join. Raises ValueError as `start` does."""
+  return _arguments() is None
 
 
 def _told(text: str, hosts: list[str], seconds: int) -> str:

@@ -18,8 +18,6 @@ import time
 import traceback
 from typing import NoReturn
 
-import jax
-
 from filax.parallel import key_value
 
 REFUSED = 2  # The exit code of a process that ends because of a refusal.
@@ -37,7 +35,7 @@ def end_all(reason: str, code: int = REFUSED) -> NoReturn:
   """
   if not key_value.connected():
     _leave(f"filax: {_one_line(reason)}", code)
-  index = jax.process_index()
+  index = key_value.index()
   text = f"filax: process {index} ({socket.gethostname()}) ended the run: {_one_line(reason)}"
   ending = json.dumps(dict(text=text, code=code))
   if not key_value.put(_KEY, ending):
@@ -89,11 +87,11 @@ def _watch(stopped: threading.Event) -> None:
 def _leave_together(ending: str) -> NoReturn:
   """Leaves with what `end_all` stored; the first process last, because the store is in it."""
   message = json.loads(ending)
-  index = jax.process_index()
+  index = key_value.index()
   key_value.put(f"{_KEY}/read/{index}", "")
   if index == 0:
     deadline = time.monotonic() + _ANSWER_SECONDS
-    waiting = set(range(1, jax.process_count()))
+    waiting = set(range(1, key_value.count()))
     while waiting and time.monotonic() < deadline:
       waiting = {other for other in waiting if key_value.get(f"{_KEY}/read/{other}") is None}
       time.sleep(0.1)

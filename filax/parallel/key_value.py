@@ -18,6 +18,16 @@ def connected() -> bool:
   return distributed.global_state.client is not None
 
 
+def index() -> int:
+  """The number of this process. Unlike jax.process_index, it waits for no device."""
+  return distributed.global_state.process_id
+
+
+def count() -> int:
+  """How many processes have joined."""
+  return distributed.global_state.num_processes
+
+
 def put(key: str, text: str) -> bool:
   """Stores `text` under `key`; False if another process was first, or the store is gone."""
   try:

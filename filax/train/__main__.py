@@ -21,6 +21,7 @@ command on each (launch/). JAX_COMPILATION_CACHE_DIR=folder makes restarts compi
 """
 
 from collections.abc import Sequence
+import contextlib
 import pathlib
 import sys
 from typing import Any
@@ -44,7 +45,11 @@ def main(argv: Sequence[str]) -> int:
   if {"-h", "--help"} & set(argv):
     print(__doc__.strip())
     return 0
-  config, given = command.read(argv, workdir="where checkpoints and metrics go")
+  try:
+    config, given = command.read(argv, workdir="where checkpoints and metrics go")
+  except (ValueError, OSError) as error:
+    leave(error)
+    raise
   logging.set_verbosity(logging.ERROR)  # Orbax tells much that is of no use here.
   distributed.start()
   with ending.together():
@@ -56,6 +61,16 @@ def main(argv: Sequence[str]) -> int:
     f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "
     f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}")
   return 0
+
+
+def leave(error: Exception) -> None:
+  """Tells the other processes, which would wait for this one, that its command is refused."""
+  if distributed.is_alone():
+    return
+  print(f"filax train: {error}", file=sys.stderr, flush=True)
+  with contextlib.suppress(ConnectionError):
+    distributed.start()
+    ending.end_all(str(error))
 
 
 def open_data(config: ConfigDict, workdir: str) -> Pipeline:

@@ -22,16 +22,11 @@ from filax.train import checkpoint, feed, metrics, plan_record, start, state
 from filax.train.checkpoint import say
 from filax.train.feed import Batch, Pipeline
 from filax.train.signals import Signals
-
-_IDLE_STEPS = 20
+from filax.train.supervision import Supervision
 
 
 class NonFinite(ValueError):
   """The loss or the gradient is not a number."""
-
-
-class NothingToLearn(ValueError):
-  """Steps in a row had no supervised token."""
 
 
 def run(
@@ -50,7 +45,7 @@ def run(
   processes must have the same, and the workdir keeps them to name what changed. Returns
   first_step, steps, stopped (by a signal), loss, seconds (without compilation), frames, tokens,
   both per second, num_bad, compilations and checkpoint. Raises ValueError for a config that cannot
-  be, and NonFinite naming the step.
+  be or steps that learn nothing, and NonFinite naming the step.
   """
   config = config.to_dict()
   with contextlib.ExitStack() as stack:
@@ -101,7 +96,7 @@ class Loop:
     self.log, self.meter, self.stop = log, meter, stop
     self.done = 0
     self.last: dict[str, float] = {}  # Metrics of the newest step that was looked at.
-    self.idle = self.idle_bad = 0  # Steps in a row that supervise nothing, and their bad samples.
+    self.supervision = Supervision()
     self._programs = {}  # Shapes of a batch -> the compiled step: one for every bucket.
     self._step = start.train_step(config, setup)
 
@@ -160,26 +155,10 @@ class Loop:
         f"Step {number}: the loss is {self.last['loss']} and the norm of the gradient "
         f"{self.last['grad_norm']}. Lower config.optim.rates, lengthen config.optim.warmup, or "
         f"look at this step's samples; the newest checkpoint is {newest or 'not written yet'}.")
-    self._check_supervised(number)
+    self.supervision.add(number, self.last)
     self.meter.add(self.last)
     if number % self.config["log_every"] == 0 or number == self.steps:
       self.log.write(self.meter.record(number, self.last))
-
-  def _check_supervised(self, number: int) -> None:
-    """Raises NothingToLearn after _IDLE_STEPS steps in a row without a supervised token."""
-    if self.last["supervised"]:
-      self.idle = self.idle_bad = 0
-      return
-    self.idle += 1
-    self.idle_bad += int(self.last["num_bad"])
-    if self.idle >= _IDLE_STEPS:
-      reason = "config.data.labels and config.data.template leave none in these samples"
-      if self.idle_bad:
-        reason = f"{self.idle_bad} of their samples have media that cannot be read"
-      raise NothingToLearn(
-        f"Steps {number - self.idle + 1} to {number} had no supervised token: {reason} (see "
-        "quarantine.jsonl in the workdir). Set config.data.root to where the media are, or "
-        "config.data.exclude to that list.")
 
   def _save(self, now: state.TrainState, row: int) -> int:
     self.saved.save(now, row, self.fingerprint, self.config)

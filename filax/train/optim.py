@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 import optax
 
+from filax import setting_kinds, settings
+
 Rules = Sequence[tuple[str, float]]
 
 
@@ -90,6 +92,8 @@ def assign(rules: Rules, paths: Sequence[str], key: str) -> dict[str, float]:
 
   Raises ValueError for a path without a rule, and for a rule that decides about no path.
   """
+  if rules:
+    setting_kinds.check_value(key, rules, settings.TABLE["optim.rates"])
   values, used = {}, set()
   for path in paths:
     row = next((i for i, (regex, _) in enumerate(rules) if re.search(regex, path)), None)

@@ -71,8 +71,8 @@ def test_another_file_under_the_name_is_another_plan(tmp_path):
     folder, quarantine=listed, packing=False, planned=first.ingredients["media"],
     **DEPENDS[1])
   assert second.fingerprint != first.fingerprint
-  assert "duration=3.0" in first.ingredients["media"]["b.mp4"]
-  assert "duration=6.0" in second.ingredients["media"]["b.mp4"]
+  assert '"duration":3.0' in first.ingredients["media"]["b.mp4"]
+  assert '"duration":6.0' in second.ingredients["media"]["b.mp4"]
 
 
 def test_hosts_may_keep_their_files_in_different_folders(tmp_path):

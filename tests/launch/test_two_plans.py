@@ -71,3 +71,8 @@ def test_a_refusal_of_one_process_ends_both(folder):
   for code, errors in outcomes(folder, folder / "run3", more):
     sentence = errors.splitlines()[-1]
     assert code == 2 and "process 1 (" in sentence and "No tokenizer at none.json" in sentence
+
+
+def test_a_command_that_one_process_refuses_ends_both(folder):
+  for code, errors in outcomes(folder, folder / "run4", ["--config.data.workers=-1"]):
+    assert code == 2 and "process 1 (" in errors and "config.data.workers=-1" in errors
