@@ -41,10 +41,6 @@ class MediaIndex:
                progress: TextIO | None = sys.stderr):
     self.cache = pathlib.Path(cache) if os.fspath(cache) else None
     self.threads, self.limits, self.progress = threads, limits, progress
-    # The bound on pictures decides at which scale a large JPEG is read.
-    self._variant = ""
-    if limits.image_pixels != LIMITS.image_pixels:
-      self._variant = f"-{limits.image_pixels}"
     self._known, self._changed, self._lock = self._load(), False, threading.Lock()
 
   def probes(self, media: Iterable[str]) -> dict[str, Probe]:
@@ -72,7 +68,7 @@ class MediaIndex:
   def _probe(self, media: str) -> Probe:
     try:
       media_lib.kind(media)
-      key = media_lib.identity(media) + self._variant
+      key = media_lib.identity(media) + media_lib.variant(self.limits)
     except MediaError as error:
       return Probe(error=str(error))
     with self._lock:
