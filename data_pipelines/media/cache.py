@@ -57,6 +57,7 @@ class FrameCache:
       media_lib.kind(media)  # A missing or empty file is reported as without a cache.
       key = f"{media_lib.identity(media)[:32]}-{size}" + (f"-{float(fps)!r}fps" if fps else "")
       key += "" if resize == "squash" else f"-{resize}"
+      key += media_lib.variant(limits)
       times = np.asarray(times, np.float64)
       cached = self._read(key, times)
       if cached is None and self._writable and key not in self._skipped:

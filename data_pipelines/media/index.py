@@ -81,10 +81,6 @@ class MediaIndex:
     self.cache = pathlib.Path(cache) if os.fspath(cache) else None
     self.threads, self.limits, self.progress = threads, limits, progress
     self.planned = planned or {}
-    # The bound on pictures decides at which scale a large JPEG is read.
-    self._variant = ""
-    if limits.image_pixels != LIMITS.image_pixels:
-      self._variant = f"-{limits.image_pixels}"
     self._known, self._changed, self._lock = self._load(), False, threading.Lock()
 
   def probes(self, media: Iterable[str]) -> dict[str, Probe]:
@@ -131,7 +127,7 @@ class MediaIndex:
     """The facts of a medium, from memory if it did not change."""
     try:
       media_lib.kind(media)
-      key = media_lib.identity(media) + self._variant
+      key = media_lib.identity(media) + media_lib.variant(self.limits)
     except MediaError as error:
       return Probe(error=str(error))
     with self._lock:

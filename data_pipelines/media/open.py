@@ -51,6 +51,13 @@ class Limits:
 LIMITS = Limits()
 
 
+def variant(limits: Limits) -> str:
+  """What caches add to a medium's identity: the bound on pictures decides at which scale a large
+  JPEG is read. "" for the default bound."""
+  same = limits.image_pixels == LIMITS.image_pixels
+  return "" if same else f"-{limits.image_pixels}px"
+
+
 class Budget:
   """Counts packets and time of one request against its limits."""
 

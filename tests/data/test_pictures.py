@@ -2,6 +2,8 @@
 """Pictures: what every kind of file gives, and what is said of files that give none."""
 
 import io
+import pathlib
+import re
 import struct
 
 import clips
@@ -9,7 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 import pytest
 
-from data_pipelines.media import pictures
+import data_pipelines
+from data_pipelines.media import frames, pictures
+from data_pipelines.media.cache import FrameCache
+from data_pipelines.media.index import MediaIndex
 from data_pipelines.media.open import Limits, MediaError
 from data_pipelines.media.probe import probe
 
@@ -174,6 +179,26 @@ def test_whatever_pillow_raises_is_a_bad_picture(error, tmp_path, monkeypatch):
       with pytest.raises(MediaError) as caught:
         pictures.read_image(path)
     assert str(caught.value) == f"{path}: is a damaged picture (bad)."
+
+
+def test_pictures_are_opened_in_one_place():
+  root = pathlib.Path(data_pipelines.__file__).parents[1]
+  for folder in ("data_pipelines", "filax", "configs"):
+    for path in (root / folder).rglob("*.py"):
+      opens = re.search(r"Image\.open\(|ImageFile\.Parser|imageio|cv2", path.read_text())
+      assert not opens, f"{path} opens pictures itself; use data_pipelines.media.pictures"
+
+
+def test_caches_know_the_bound_of_pictures(tmp_path):
+  """A large JPEG is another picture under another bound."""
+  path = clips.picture(tmp_path / "a.jpg", 77, 640, 480)
+  small = Limits(image_pixels=100_000)
+  for limits, width in ((Limits(), 640), (small, 320), (Limits(), 640)):
+    index = MediaIndex(tmp_path / "index.json", limits=limits, progress=None)
+    assert index.probes([path])[path].width == width
+    kept, _ = FrameCache(tmp_path / "frames", 24).read_frames(path, [0.0], 24, limits=limits)
+    plain, _ = frames.read_frames(path, [0.0], 24, limits=limits)
+    np.testing.assert_array_equal(kept, plain)
 
 
 def test_a_picture_of_other_pixels_than_planned(tmp_path):

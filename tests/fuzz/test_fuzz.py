@@ -35,8 +35,9 @@ def test_damage_is_reported(target, tmp_path):
   work = folder / f"work-{target}-{number}"
   shutil.rmtree(work, ignore_errors=True)
   print(f"fuzz {target}: {SECONDS:.0f} s, FILAX_FUZZ_SEED={number}", flush=True)
-  own = {  # `hash` of bytes decides which file is damaged.
-    "JAX_PLATFORMS": "cpu", "PYTHONHASHSEED": "0",
+  own = {
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONHASHSEED": "0",  # `hash` of bytes decides which file is damaged.
     "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
   try:
     done = subprocess.run(
