@@ -52,7 +52,6 @@ def run(
     saved = stack.enter_context(checkpoint.Checkpoints(workdir, config["keep"]))
     now, row = start.start(config, setup, saved, pipeline.fingerprint)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Not earlier: one example row is no batch.
-    saved.warm(now)
     first = int(jax.device_get(now.step))
     write_config(workdir, config)
     log = stack.enter_context(metrics.Log(workdir, first, steps))
