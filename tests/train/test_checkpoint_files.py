@@ -97,12 +97,19 @@ def test_no_byte_changes_unnoticed(good, tmp_path, change):
 
 
 @pytest.mark.parametrize(("name", "old", "new"), [
-  ("data", '"row": 8', '"row": 4'), ("data", '"plan"', '"plam"'),
-  ("data", '"step": 2', '"step": 1'), ("data", '"batch": 4', '"batch": 8'),
-  ("data", "float32[6,3000]:", "float32[6,3000]:1"), ("data", '"format": 2', '"format": 1'), ("data", '"format": 2', '"format": 0'),
-  ("data", '"root"', '"toor"'), ("data", ", ", ",  "),
-  ("config", '"width": 6', '"width": 7'), ("config", '"batch": 4', '"batch": 8'),
-  ("config", '"tiny"', '"tinx"')])
+  ("data", '"row": 8', '"row": 4'),
+  ("data", '"plan"', '"plam"'),
+  ("data", '"step": 2', '"step": 1'),
+  ("data", '"batch": 4', '"batch": 8'),
+  ("data", "float32[6,3000]:", "float32[6,3000]:1"),
+  ("data", '"format": 2', '"format": 1'),
+  ("data", '"format": 2', '"format": 0'),
+  ("data", '"root"', '"toor"'),
+  ("data", ", ", ",  "),
+  ("config", '"width": 6', '"width": 7'),
+  ("config", '"batch": 4', '"batch": 8'),
+  ("config", '"tiny"', '"tinx"'),
+])
 def test_the_root_covers_the_position_and_the_config(good, tmp_path, capsys, name, old, new):
   def change(data):
     assert old.encode() in data
