@@ -32,6 +32,7 @@ from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
 from data_pipelines.tokenizers import check_vocabulary
 from filax import build, cli
+from filax.checkpoint import storage
 from filax.parallel import distributed
 from filax.plan.flops import train_costs
 from filax.train import command, folder, loop
@@ -44,10 +45,14 @@ def main(argv: Sequence[str]) -> int:
     print(__doc__.strip())
     return 0
   config, given = command.read(argv, workdir="where checkpoints and metrics go")
-  logging.set_verbosity(logging.ERROR)  # Orbax tells much that is of no use here.
+  logging.set_verbosity(logging.FATAL)  # Orbax logs what it raises, with tracebacks, too.
+  storage.ignore_closed_loops()
   distributed.start()
-  pipeline = open_data(config, given["workdir"])
-  summary = loop.run(config, given["workdir"], pipeline, train_costs)
+  workdir = given["workdir"]
+  storage.check_writable(workdir)
+  with storage.full_disk_explained(workdir):
+    pipeline = open_data(config, workdir)
+    summary = loop.run(config, workdir, pipeline, train_costs)
   say(
     f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
     f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "

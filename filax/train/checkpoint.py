@@ -9,6 +9,7 @@ and checks those.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,7 +22,7 @@ import jax
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
-from filax.checkpoint import digest, record, verify
+from filax.checkpoint import digest, record, storage, verify
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Damaged as Damaged
@@ -49,29 +50,58 @@ class Checkpoints:
   def __init__(self, workdir: epath.PathLike, keep: int = 2):
     """`keep` newest checkpoints stay; 0 = all."""
     self.folder = _absolute(workdir) / FOLDER
-    for path in _listing(self.folder):
-      if HALF_WRITTEN in path.name:
-        say(f"Skipping {path}: half-written when a run was stopped.")
-        on_one_process(path.rmtree)
+    for path in _half_written(self.folder):
+      say(f"Skipping {path}: half-written when a run was stopped.")
+      on_one_process(path.rmtree)
     self._manager = _manager(self.folder, keep)
     self._before: Mapping[str, Any] | None = None  # The record of what was restored.
 
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
-    self._manager.close()
+  def __exit__(self, kind, *_):
+    if kind is not None:  # What ends the run is told, not what follows from it.
+      with contextlib.suppress(Exception):
+        self._manager.close()
+      return
+    with self._writing():
+      self._manager.close()
+
+  def _failure(self) -> str:
+    steps = [path for path in _newest_first(self.folder) if (path / "data" / "metadata").exists()]
+    whole = f"that of step {steps[0].name} is whole" if steps else "there is no whole one yet"
+    return f"A checkpoint in {self.folder} could not be written, {whole}"
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Names what could not be written, and what there is; removes what was half-written."""
+    try:
+      with storage.explained(self._failure, self.folder):
+        yield
+    except storage.SaveFailed:
+      if jax.process_count() == 1:
+        with contextlib.suppress(Exception):
+          for path in _half_written(self.folder):
+            path.rmtree()
+      raise
 
   def save(self, state: TrainState, row: int, fingerprint: str, config: Mapping[str, Any]) -> None:
     """Copies the state off the devices and writes it in the background. A step is saved once."""
     step = int(jax.device_get(state.step))
     if step not in self._manager.all_steps():
       items = _items(vars(state), step, row, fingerprint, config, self._before)
-      self._manager.save(step, args=items, force=True)
+      with self._writing():
+        self._manager.save(step, args=items, force=True)
+
+  def check(self) -> None:
+    """Raises SaveFailed if the save in the background failed."""
+    with self._writing():
+      self._manager.check_for_errors()
 
   def wait(self) -> None:
     """Returns when the last save is on disk."""
-    self._manager.wait_until_finished()
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def latest(self) -> epath.Path | None:
     """The folder of the newest complete checkpoint."""
@@ -257,12 +287,18 @@ def _newest_first(path: epath.PathLike) -> Iterator[epath.Path]:
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:
-  """Orbax refuses paths relative to the working directory."""
+  """Orbax refuses paths relative to the working directory. Raises ValueError of a bucket whose
+  package is missing."""
+  storage.check_scheme(path)
   return epath.Path(path if "://" in str(path) else os.path.abspath(path))
 
 
 def _listing(folder: epath.Path) -> list[epath.Path]:
   return list(folder.iterdir()) if folder.exists() else []
+
+
+def _half_written(folder: epath.Path) -> list[epath.Path]:
+  return [path for path in _listing(folder) if HALF_WRITTEN in path.name]
 
 
 def on_one_process(action: Callable[[], Any]) -> None:

@@ -140,6 +140,7 @@ class Loop:
         f"Step {number}: the loss is {self.last['loss']} and the norm of the gradient "
         f"{self.last['grad_norm']}. Lower config.optim.rates, lengthen config.optim.warmup, or "
         f"look at this step's samples; the newest checkpoint is {newest or 'not written yet'}.")
+    self.saved.check()
     self.meter.add(self.last)
     if number % self.config["log_every"] == 0 or number == self.steps:
       self.log.write(self.meter.record(number, self.last))
