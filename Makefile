@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test plan test-transformers4 lint setup clean
+.PHONY: demo test test-long plan test-transformers4 lint setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,6 +23,10 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Tests that take minutes, such as a killed run on a bucket; one after the other.
+test-long: $(VENV)/.ready-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m long
 
 # What filax convert writes, in transformers 4.57 and in the installed version: same keys, same logits.
 test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready

@@ -96,13 +96,14 @@ def ignore_closed_loops() -> None:
   Orbax closes the event loop of a save at the first error; TensorStore prints a traceback for
   every write that is still on its way then.
   """
-  before = sys.excepthook
+  before = sys.unraisablehook
 
-  def hook(kind, error, traceback):
-    if kind is not RuntimeError or str(error) != "Event loop is closed":
-      before(kind, error, traceback)
+  def hook(unraisable):
+    kind = unraisable.exc_type
+    if kind is not RuntimeError or str(unraisable.exc_value) != "Event loop is closed":
+      before(unraisable)
 
-  sys.excepthook = hook
+  sys.unraisablehook = hook
 
 
 def reason(error: BaseException) -> str:
