@@ -14,6 +14,13 @@ import urllib.request
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
+# It answers one request after the other: the others must find room to wait.
+EMULATOR = """
+import http.server, sys
+http.server.HTTPServer.request_queue_size = 256
+from gcp_storage_emulator.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def missing() -> str:
@@ -33,13 +40,14 @@ def emulator():
     port = free.getsockname()[1]
   url = f"http://127.0.0.1:{port}"
   process = subprocess.Popen(
-    [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--port",
+    [sys.executable, "-c", EMULATOR, "start", "--host", "127.0.0.1", "--port",
      str(port), "--default-bucket", "tests", "--in-memory", "--quiet"],
     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   try:
     _await(f"{url}/storage/v1/b/tests", process)
     yield os.environ | dict(  # gcsfs reads the first, TensorStore the second.
-      STORAGE_EMULATOR_HOST=url, TENSORSTORE_GCS_HTTP_URL=url, JAX_PLATFORMS="cpu",
+      STORAGE_EMULATOR_HOST=url, TENSORSTORE_GCS_HTTP_URL=url,
+      TENSORSTORE_GCS_REQUEST_CONCURRENCY="4", JAX_PLATFORMS="cpu",
       PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
   finally:
     process.terminate()
