@@ -65,14 +65,19 @@ def check_writable(folder: epath.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def explained(failure: Callable[[], str], folder: epath.PathLike) -> Iterator[None]:
-  """Turns what a failed write raises, which is anything, into SaveFailed with one sentence."""
+def explained(
+  failure: Callable[[], str], folder: epath.PathLike, advice: str = ""
+) -> Iterator[None]:
+  """Turns what a failed write raises, which is anything, into SaveFailed with one sentence.
+
+  `advice`: what helps where a bucket fails; by default what helps before it was ever written.
+  """
   try:
     yield
   except SaveFailed:
     raise
   except Exception as error:
-    raise SaveFailed(f"{failure()}: {reason(error)}. {_advice(error, folder)}") from error
+    raise SaveFailed(f"{failure()}: {reason(error)}. {_advice(error, folder, advice)}") from error
 
 
 @contextlib.contextmanager
@@ -90,20 +95,27 @@ def full_disk_explained(folder: epath.PathLike) -> Iterator[None]:
       f"{name} cannot be written: {reason(error)}. {_advice(error, folder)}") from error
 
 
-def ignore_closed_loops() -> None:
-  """Keeps quiet about writes that end after the save they belong to has failed.
+def quiet_background_writes() -> None:
+  """Prints no traceback of a write in the background whose failure ends the run in a sentence.
 
-  Orbax closes the event loop of a save at the first error; TensorStore prints a traceback for
-  every write that is still on its way then.
+  Orbax closes the event loop of a save at the first error, and TensorStore prints a traceback for
+  every write that is still on its way then. TensorBoard's thread ends where a disk is full.
   """
-  before = sys.unraisablehook
+  unraisable_before = sys.unraisablehook
+  thread_before = threading.excepthook
 
-  def hook(unraisable):
+  def unraisable_hook(unraisable):
     kind = unraisable.exc_type
     if kind is not RuntimeError or str(unraisable.exc_value) != "Event loop is closed":
-      before(unraisable)
+      unraisable_before(unraisable)
 
-  sys.unraisablehook = hook
+  def thread_hook(thread):
+    error = thread.exc_value
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+      thread_before(thread)
+
+  sys.unraisablehook = unraisable_hook
+  threading.excepthook = thread_hook
 
 
 def reason(error: BaseException) -> str:
@@ -116,9 +128,9 @@ def reason(error: BaseException) -> str:
   return text[:200].rstrip(" .")
 
 
-def _advice(error: BaseException, folder: epath.PathLike) -> str:
+def _advice(error: BaseException, folder: epath.PathLike, bucket: str = "") -> str:
   if is_bucket(folder):
-    return (
+    return bucket or (
       "Make the bucket, log in (gcloud auth application-default login; aws configure), or set "
       "--workdir to another one.")
   if "space" in reason(error).lower() or "quota" in reason(error).lower():

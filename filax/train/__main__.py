@@ -12,7 +12,8 @@ or SIGTERM (which saves first) the batches and losses are those of a run that wa
   filax show --config configs/fila_stage4.py
       What would be trained, at which rates, and how many tokens a sample has.
 
-D gets checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and quarantine.jsonl
+D is a folder or a bucket (gs://…, s3://…: extras gcs and s3), tried before work starts. It gets
+checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and quarantine.jsonl
 (media that could not be read; list it in config.data.exclude to leave them out). One line a
 config.log_every steps shows loss, accuracy on supervised tokens, learning rates, tokens and frames
 per second, padding, MFU, time left, compilations and bad samples. On several hosts start the same
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
   config, given = command.read(argv, workdir="where checkpoints and metrics go")
   logging.set_verbosity(logging.FATAL)  # Orbax logs what it raises, with tracebacks, too.
-  storage.ignore_closed_loops()
+  storage.quiet_background_writes()
   distributed.start()
   workdir = given["workdir"]
   storage.check_writable(workdir)

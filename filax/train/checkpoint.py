@@ -30,6 +30,7 @@ from filax.parallel.rules import leaf_path
 from filax.train.state import TrainState
 
 FOLDER = "checkpoints"  # Below the workdir.
+_GO_ON = "Look at the bucket and the network; the same command goes on from there."
 HALF_WRITTEN = ".orbax-checkpoint-tmp"
 
 
@@ -76,7 +77,7 @@ class Checkpoints:
   def _writing(self) -> Iterator[None]:
     """Names what could not be written, and what there is; removes what was half-written."""
     try:
-      with storage.explained(self._failure, self.folder):
+      with storage.explained(self._failure, self.folder, _GO_ON):
         yield
     except storage.SaveFailed:
       if jax.process_count() == 1:

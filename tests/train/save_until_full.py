@@ -28,7 +28,7 @@ def made(step: int, arrays: int) -> state.TrainState:
 def main(argv) -> int:
   folder, *sizes = argv
   logging.set_verbosity(logging.FATAL)
-  storage.ignore_closed_loops()
+  storage.quiet_background_writes()
   with checkpoint.Checkpoints(folder, 1) as checkpoints:
     for step, arrays in enumerate(map(int, sizes), 1):
       checkpoints.save(made(step, arrays), 4 * step, "plan", {"batch": 4})
