@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz plan test-transformers4 lint setup clean
+.PHONY: demo test test-long fuzz plan test-transformers4 lint setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -29,6 +29,10 @@ test: $(VENV)/.ready-test
 # runs/fuzz/. The seed is printed; FILAX_FUZZ_SEED=N repeats it.
 fuzz: $(VENV)/.ready-test
 	FILAX_FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest -n 0 -s tests/fuzz
+
+# Tests that take minutes, such as a killed run on a bucket; one after the other.
+test-long: $(VENV)/.ready-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m long
 
 # What filax convert writes, in transformers 4.57 and in the installed version: same keys, same logits.
 test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready

@@ -3,9 +3,8 @@
 
 Orbax's own writer needs whole leaves three times in memory; this one writes the same format (OCDBT
 and zarr3) slice by slice with TensorStore, so a layer at a time is enough. What it writes is step 0
-of a run without an optimizer; filax.train.checkpoint, whose FORMAT and digests are repeated here,
-reads it like any other. A chunk is a layer, or a piece of one, cut where meshes cut: a host that
-restores its shards reads no more than those.
+of a run without an optimizer; filax.train.checkpoint reads it like any other. A chunk is a layer,
+or a piece of one, cut where meshes cut: a host that restores its shards reads no more than those.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from filax.checkpoint import digest, record
+from filax.checkpoint.record import FORMAT as FORMAT
 from filax.parallel import rules
 
-FORMAT = 1
 _CONTEXT = {"cache_pool": {"total_bytes_limit": 0}}  # Nothing stays in memory after a write.
-_STEP = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # Of filax.train.checkpoint.digests.
-_BLOCK = 1 << 22  # Numbers whose digest is computed at a time.
 _CUTS = {"fsdp": 16, "tensor": 4}  # Mesh axis -> pieces of a dimension that lies on it, at most.
 _SMALL = 1 << 16  # Bytes of a layer that is not cut.
 
@@ -37,7 +35,7 @@ class Writer:
     self.step = Path(workdir).absolute() / "checkpoints" / "0"
     self.state = self.step / "state"
     self.state.mkdir(parents=True)
-    self.digests: dict[str, int] = {}
+    self.leaves: dict[str, Leaf] = {}
     self._table = table
     self._context = ts.Context(_CONTEXT)
 
@@ -52,39 +50,46 @@ class Writer:
       "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
       "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}}
     store = ts.open(spec, create=True, open=True, context=self._context).result()
-    self.digests[path] = 0
-    return Leaf(self, path, store)
+    leaf = Leaf(np.dtype(dtype), tuple(shape), store)
+    self.leaves[path] = leaf
+    return leaf
 
   def close(self, config: Mapping[str, Any]) -> Path:
     """Writes what makes it a checkpoint: the tree, the digests and the config."""
     import orbax.checkpoint as ocp
 
-    (self.state / "_METADATA").write_text(json.dumps(_metadata(self.digests)))
-    data = dict(row=0, fingerprint="", format=FORMAT, digests=self.digests)
-    items = {"data": data, "config": json.loads(json.dumps(dict(config)))}
+    (self.state / "_METADATA").write_text(json.dumps(_metadata(self.leaves)))
+    config = json.loads(json.dumps(dict(config)))
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as saver:
       saver.save(
-        self.step.parent / "items", ocp.args.Composite(
-          **{name: ocp.args.JsonSave(item) for name, item in items.items()}))
+        self.step.parent / "items",
+        ocp.args.Composite(data=ocp.args.JsonSave({}), config=ocp.args.JsonSave(config)))
     for path in (self.step.parent / "items").iterdir():
       path.rename(self.step / path.name)
     (self.step.parent / "items").rmdir()
+    facts = record.make(0, 0, "", config)
+    facts["digests"] = {path: leaf.digest() for path, leaf in self.leaves.items()}
+    record.write(self.step / "data", facts)
     return self.step
 
 
 class Leaf:
   """One parameter on its way to the disk: `leaf[i] = layer`, or `leaf[...] = whole`."""
 
-  def __init__(self, writer: Writer, path: str, store):
-    self._writer, self._path, self._store = writer, path, store
-    self._size = math.prod(store.shape[1:])
+  def __init__(self, dtype: np.dtype, shape: tuple[int, ...], store):
+    self._dtype = dtype
+    self._shape = shape
+    self._store = store
+    self._sum = 0
 
   def __setitem__(self, index, x: np.ndarray) -> None:
     x = np.ascontiguousarray(x)
-    start = 0 if index is Ellipsis else index * self._size
-    sums = self._writer.digests
-    sums[self._path] = (sums[self._path] + digest(x, start)) % 2**32
+    self._sum += slice_sum(x, index, self._shape)
     self._store[index].write(x, can_reference_source_data_indefinitely=True).result()
+
+  def digest(self) -> str:
+    """The digest of all that was written."""
+    return digest.digest_text(self._dtype, self._shape, self._sum)
 
 
 def chunk_shape(
@@ -100,16 +105,14 @@ def chunk_shape(
   return tuple(size // math.gcd(size, cut) for size, cut in zip(layer, cuts, strict=True))
 
 
-def digest(x: np.ndarray, start: int = 0) -> int:
-  """What filax.train.checkpoint.digests counts for a stretch of a leaf from index `start` on."""
-  bits = x.reshape(-1).view(f"uint{8 * x.dtype.itemsize}")
-  total = 0
-  for i in range(0, len(bits), _BLOCK):
-    part = bits[i:i + _BLOCK].astype(np.uint32)
-    place = np.arange(len(part), dtype=np.uint32) + np.uint32((start + i) % 2**32)
-    part *= place * _STEP + np.uint32(1)
-    total += int(part.sum(dtype=np.uint32))
-  return total % 2**32
+def slice_sum(
+  x: np.ndarray, index, shape: tuple[int, ...], mix: digest.Mix | None = None
+) -> int:
+  """What `array[index] = x` adds to the digest of an array of `shape`."""
+  if index is Ellipsis:
+    return digest.box_sum(x.reshape(shape), (0,) * len(shape), shape, mix)
+  start = (index, *(0 for _ in shape[1:]))
+  return digest.box_sum(x.reshape(1, *shape[1:]), start, shape, mix)
 
 
 def step_folder(path: str | os.PathLike) -> Path:
@@ -126,45 +129,56 @@ def step_folder(path: str | os.PathLike) -> Path:
 
 
 def read_json(step: Path, name: str) -> dict[str, Any]:
-  """The item `config` or `data` of a step. Raises ValueError if it is not readable."""
-  import orbax.checkpoint as ocp
-
+  """The item `config` or `data` of a step, checked. Raises ValueError if it is damaged."""
   try:
-    found = ocp.JsonCheckpointHandler().restore(step / name)
-  except Exception as error:  # Orbax raises many kinds; all mean the same here.
-    raise ValueError(f"{step} has no readable {name} ({type(error).__name__}).") from error
-  if found.get("format", 0) > FORMAT:
-    raise ValueError(f"{step} has format {found['format']}, newer than {FORMAT}. Update FiLax.")
-  return found
+    data, config = record.read(step)
+  except record.Damaged as error:
+    raise ValueError(f"{step} is damaged: {error}") from error
+  return config if name == "config" else data
 
 
 def shapes(step: Path) -> dict[str, Any]:
   """path -> Orbax metadata (shape, dtype) of every parameter of a step."""
   import orbax.checkpoint as ocp
 
-  tree = ocp.PyTreeCheckpointHandler().metadata(step / "state").tree
-  return dict(sorted(flat(tree["params"]).items()))
+  data = read_json(step, "data")
+  try:
+    with record.damage("its list of arrays cannot be read"):
+      tree = ocp.PyTreeCheckpointHandler().metadata(step / "state").tree
+      leaves = flat(tree["params"], "params/")
+    record.check_leaves(data, leaves, "params/")
+  except record.Damaged as error:
+    raise ValueError(f"{step} is damaged: {error}") from error
+  return {path.removeprefix("params/"): leaf for path, leaf in sorted(leaves.items())}
 
 
-def read(step: Path, path: str, expected: int | None = None) -> np.ndarray:
-  """One parameter. Raises ValueError if it is damaged or not the one with the digest `expected`."""
+def read(step: Path, path: str, expected: str | int | None = None) -> np.ndarray:
+  """One parameter, compared with the digest `expected`, by default that of the step's record.
+
+  Raises ValueError if it is damaged or another one.
+  """
   import orbax.checkpoint as ocp
 
   one = lambda leaf: nest({}, f"params/{path}", leaf)
   args = ocp.args.PyTreeRestore(
     one(0), restore_args=one(ocp.RestoreArgs(restore_type=np.ndarray)), partial_restore=True)
+  expected = _digest(step, path, expected)
   try:
     tree = ocp.PyTreeCheckpointHandler().restore(step / "state", args=args)
   except Exception as error:  # TensorStore raises many kinds; all mean the same here.
     raise _unreadable(step, path, error) from error
   x = flat(tree["params"])[path]
-  _check(step, path, digest(x), expected)
+  total = slice_sum(x, ..., x.shape, record.mix_of(expected))
+  _check(step, path, record.matches(expected, x.dtype, x.shape, total))
   return x
 
 
-def read_layers(step: Path, path: str, expected: int | None = None) -> Iterator[np.ndarray]:
+def read_layers(
+  step: Path, path: str, expected: str | int | None = None
+) -> Iterator[np.ndarray]:
   """The layers of a stacked parameter in turn, as few at a time as the checkpoint allows: one, if
-  `Writer` wrote it. Raises ValueError, of a wrong digest after the last layer."""
+  `Writer` wrote it. `expected` as in `read`. Raises ValueError, of a wrong digest after the last
+  layer."""
   import tensorstore as ts
 
   try:
@@ -172,19 +186,26 @@ def read_layers(step: Path, path: str, expected: int | None = None) -> Iterator[
   except ValueError:  # Training writes zarr2, in chunks as large as its shards.
     yield from read(step, path, expected)
     return
-  found, size = 0, math.prod(store.shape[1:])
+  expected = _digest(step, path, expected)
+  total = 0
   for i in range(store.shape[0]):
     try:
       layer = store[i].read().result()
     except Exception as error:  # As in `read`.
       raise _unreadable(step, path, error) from error
-    found = (found + digest(layer, i * size)) % 2**32
+    total += slice_sum(layer, i, store.shape, record.mix_of(expected))
     yield layer
-  _check(step, path, found, expected)
+  _check(step, path, record.matches(expected, store.dtype.numpy_dtype, store.shape, total))
 
 
-def _check(step: Path, path: str, found: int, expected: int | None) -> None:
-  if expected is not None and found != expected:
+def _digest(step: Path, path: str, expected: str | int | None) -> str | int:
+  if expected is not None:
+    return expected
+  return read_json(step, "data")["digests"].get(f"params/{path}", "")
+
+
+def _check(step: Path, path: str, matches: bool) -> None:
+  if not matches:
     raise ValueError(f"{path} of {step} is not what was written (its digest differs).")
 
 

@@ -12,7 +12,8 @@ or SIGTERM (which saves first) the batches and losses are those of a run that wa
   filax show --config configs/fila_stage4.py
       What would be trained, at which rates, and how many tokens a sample has.
 
-D gets checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and quarantine.jsonl
+D is a folder or a bucket (gs://…, s3://…: extras gcs and s3), tried before work starts. It gets
+checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and quarantine.jsonl
 (media that could not be read; list it in config.data.exclude to leave them out). A file that is
 away at a later start does not change the plan: its samples are masked. One line a
 config.log_every steps shows loss, accuracy on supervised tokens, learning rates, tokens and frames
@@ -34,6 +35,7 @@ from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
 from data_pipelines.tokenizers import check_vocabulary
 from filax import build, cli
+from filax.checkpoint import storage
 from filax.parallel import distributed, ending
 from filax.plan.flops import train_costs
 from filax.train import checkpoint, command, folder, loop, plan_record
@@ -50,12 +52,15 @@ def main(argv: Sequence[str]) -> int:
   except (ValueError, OSError) as error:
     leave(error)
     raise
-  logging.set_verbosity(logging.ERROR)  # Orbax tells much that is of no use here.
+  logging.set_verbosity(logging.FATAL)  # Orbax logs what it raises, with tracebacks, too.
+  storage.quiet_background_writes()
   distributed.start()
-  with ending.together():
-    pipeline = open_data(config, given["workdir"])
+  workdir = given["workdir"]
+  with ending.together(), storage.full_disk_explained(workdir):
+    storage.check_writable(workdir)
+    pipeline = open_data(config, workdir)
     summary = loop.run(
-      config, given["workdir"], pipeline, train_costs, ingredients=pipeline.ingredients)
+      config, workdir, pipeline, train_costs, ingredients=pipeline.ingredients)
   say(
     f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
     f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "

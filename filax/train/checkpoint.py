@@ -2,9 +2,10 @@
 """Checkpoints: written in the background, checked when read, restored onto any mesh.
 
 A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng),
-`data` (JSON: row, fingerprint, format and a digest of every leaf) and `config` (JSON). A folder
-appears under its final name only when it is complete; one that cannot be read, or whose digests do
-not fit, is passed over. Inference needs `state/params` and `config` only.
+`data` (JSON: row, fingerprint, a digest of every array, and a root digest over them and the config)
+and `config` (JSON). A folder appears under its final name only when it is complete; one that cannot
+be read, or whose digests do not fit, is passed over. Inference reads `state/params` and `config`,
+and checks those.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,20 +19,19 @@ from typing import Any
 from etils import epath
 from flax import traverse_util
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
+from filax.checkpoint import digest, record, storage, verify
+from filax.checkpoint.digest import digests as digests
+from filax.checkpoint.record import FORMAT as FORMAT
+from filax.checkpoint.record import Damaged as Damaged
 from filax.parallel.rules import leaf_path
 from filax.train.state import TrainState
 
-FORMAT = 1  # Raised when an older FiLax could no longer read what is written.
 FOLDER = "checkpoints"  # Below the workdir.
+_GO_ON = "Look at the bucket and the network; the same command goes on from there."
 HALF_WRITTEN = ".orbax-checkpoint-tmp"
-
-
-class Damaged(ValueError):
-  """A checkpoint that cannot be read, or does not hold what was written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,32 +51,58 @@ class Checkpoints:
   def __init__(self, workdir: epath.PathLike, keep: int = 2):
     """`keep` newest checkpoints stay; 0 = all."""
     self.folder = _absolute(workdir) / FOLDER
-    for path in _listing(self.folder):
-      if HALF_WRITTEN in path.name:
-        say(f"Skipping {path}: half-written when a run was stopped.")
-        on_one_process(path.rmtree)
+    for path in _half_written(self.folder):
+      say(f"Skipping {path}: half-written when a run was stopped.")
+      on_one_process(path.rmtree)
     self._manager = _manager(self.folder, keep)
+    self._before: Mapping[str, Any] | None = None  # The record of what was restored.
 
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
-    self._manager.close()
+  def __exit__(self, kind, *_):
+    if kind is not None:  # What ends the run is told, not what follows from it.
+      with contextlib.suppress(Exception):
+        self._manager.close()
+      return
+    with self._writing():
+      self._manager.close()
 
-  def warm(self, state: TrainState) -> None:
-    """Compiles what `save` runs on the devices, so that nothing compiles in the middle of a run."""
-    jax.block_until_ready(digests(vars(state)))
+  def _failure(self) -> str:
+    steps = [path for path in _newest_first(self.folder) if (path / "data" / "metadata").exists()]
+    whole = f"that of step {steps[0].name} is whole" if steps else "there is no whole one yet"
+    return f"A checkpoint in {self.folder} could not be written, {whole}"
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Names what could not be written, and what there is; removes what was half-written."""
+    try:
+      with storage.explained(self._failure, self.folder, _GO_ON):
+        yield
+    except storage.SaveFailed:
+      if jax.process_count() == 1:
+        with contextlib.suppress(Exception):
+          for path in _half_written(self.folder):
+            path.rmtree()
+      raise
 
   def save(self, state: TrainState, row: int, fingerprint: str, config: Mapping[str, Any]) -> None:
     """Copies the state off the devices and writes it in the background. A step is saved once."""
     step = int(jax.device_get(state.step))
     if step not in self._manager.all_steps():
-      items = _items(vars(state), dict(row=row, fingerprint=fingerprint), config)
-      self._manager.save(step, args=items, force=True)
+      items = _items(vars(state), step, row, fingerprint, config, self._before)
+      with self._writing():
+        self._manager.save(step, args=items, force=True)
+
+  def check(self) -> None:
+    """Raises SaveFailed if the save in the background failed."""
+    with self._writing():
+      self._manager.check_for_errors()
 
   def wait(self) -> None:
     """Returns when the last save is on disk."""
-    self._manager.wait_until_finished()
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def latest(self) -> epath.Path | None:
     """The folder of the newest complete checkpoint."""
@@ -91,7 +117,8 @@ class Checkpoints:
     """
     for path in _newest_first(self.folder):
       try:
-        return _restore(path, like)
+        restored, self._before = _restore(path, like)
+        return restored
       except Damaged as error:
         say(f"Skipping {path}: {error}")
         on_one_process(lambda path=path: path.replace(path.parent / f"{path.name}.damaged"))
@@ -129,7 +156,7 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
   """The config that a run folder, or one of its steps, was trained with; tuples are lists."""
   for at in _newest_first(path):
     try:
-      return _read_json(at, "config")
+      return record.read(at)[1]
     except Damaged as error:
       say(f"Skipping {at}: {error}")
   raise FileNotFoundError(
@@ -140,7 +167,7 @@ def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, An
   """Writes parameters alone as step 0 of `workdir`: what `config.init_from` and inference read."""
   folder = _absolute(workdir) / FOLDER
   with _manager(folder) as manager:
-    manager.save(0, args=_items({"params": params}, dict(row=0, fingerprint=""), config))
+    manager.save(0, args=_items({"params": params}, 0, 0, "", config))
   return folder / "0"
 
 
@@ -161,25 +188,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-@jax.jit
-def digests(tree: PyTree) -> PyTree:
-  """A uint32 per leaf that changes when a bit of it does, however the leaf is sharded."""
-
-  def one(x):
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-    place = jnp.zeros(x.shape, jnp.uint32)
-    for axis, size in enumerate(x.shape):
-      place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-    odd = place * jnp.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF) + jnp.uint32(1)
-    return jnp.sum(bits.astype(jnp.uint32) * odd, dtype=jnp.uint32)
-
-  return jax.tree.map(one, tree)
-
-
 def _manager(folder: epath.Path, keep: int = 0) -> ocp.CheckpointManager:
   options = ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=True)
   return ocp.CheckpointManager(folder, options=options, item_handlers=dict(
-    state=_array_handler(), data=ocp.JsonCheckpointHandler(), config=ocp.JsonCheckpointHandler()))
+    state=_array_handler(), data=record.RecordHandler(), config=ocp.JsonCheckpointHandler()))
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
@@ -190,30 +202,42 @@ def _array_handler() -> ocp.PyTreeCheckpointHandler:
   return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
-def _items(state, data, config):
-  sums = {path: int(x) for path, x in flat(jax.device_get(digests(state))).items()}
+def _items(state, step: int, row: int, fingerprint: str, config: Mapping[str, Any], before=None):
+  config = json.loads(json.dumps(dict(config)))
+  facts = record.make(step, row, fingerprint, config, before)
   return ocp.args.Composite(
     state=ocp.args.PyTreeSave(state),
-    data=ocp.args.JsonSave(data | dict(format=FORMAT, digests=sums)),
-    config=ocp.args.JsonSave(json.loads(json.dumps(dict(config)))))
+    data=record.RecordSave(facts, digest.host_parts(flat(state))),
+    config=ocp.args.JsonSave(config))
 
 
-def _restore(path: epath.Path, like: TrainState) -> Restored:
-  data, stored = _header(path)
+def _restore(path: epath.Path, like: TrainState) -> tuple[Restored, dict[str, Any]]:
+  """(what a checkpoint holds, its record)."""
+  written, config, stored = _header(path)
   target = vars(like)
+  wanted = flat(target)
   missing, extra = differences(
-    {k: v.shape for k, v in flat(target).items()}, {k: v.shape for k, v in stored.items()})
+    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()})
   if missing or extra:
     raise ValueError(
       f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
       "another --workdir, or start from its parameters with config.init_from.")
-  state = TrainState(**_read(path, target, data["digests"]))
-  return Restored(
-    state, int(path.name), data["row"], data["fingerprint"], _read_json(path, "config"))
+  for name, leaf in wanted.items():
+    if leaf.dtype != stored[name].dtype:
+      raise ValueError(
+        f"{name} is {stored[name].dtype} in {path} but {leaf.dtype} in config.model. Use another "
+        "--workdir, or start from its parameters with config.init_from.")
+  state = TrainState(**_read(path, target, written))
+  step = int(jax.device_get(state.step))
+  if path.name != str(step):
+    raise Damaged(f"it holds the state of step {step}.")
+  if written["format"] == 1 and written["row"] != step * config.get("batch", 0):
+    say(f"{path} stands at row {written['row']}, which is not its step x config.batch.")
+  return Restored(state, step, written["row"], written["fingerprint"], config), written
 
 
 def _restore_params(path, like):
-  data, stored = _header(path)
+  written, _, stored = _header(path)
   stored = {k.removeprefix("params/"): v for k, v in stored.items() if k.startswith("params/")}
   if like is None:
     like = nest({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stored.items()})
@@ -225,7 +249,7 @@ def _restore_params(path, like):
   params = {}
   for group in [[k] for k in found] if casts else [found]:  # Casting holds one more leaf at a time.
     part = {k: _placed(wanted[k], stored[k].dtype) for k in group}
-    read = flat(_read(path, {"params": nest(part)}, data["digests"])["params"])
+    read = flat(_read(path, {"params": nest(part)}, written)["params"])
     params |= {k: x.astype(wanted[k].dtype) for k, x in read.items()}
   return nest(params), missing, extra
 
@@ -235,43 +259,28 @@ def _placed(leaf, dtype):
   return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
-def _header(path: epath.Path) -> tuple[dict, dict]:
-  """(data JSON, path -> metadata of every leaf), after the check of the format."""
-  data = _read_json(path, "data")
-  if data["format"] > FORMAT:
-    raise ValueError(
-      f"{path} was written by a newer FiLax: format {data['format']}, and this one reads up to "
-      f"{FORMAT}. Update FiLax.")
-  with _damage("its list of arrays cannot be read"):
-    tree = _array_handler().metadata(path / "state").tree
-    return data, flat(tree)
+def _header(path: epath.Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+  """(record, config, path -> metadata of every leaf), checked against each other."""
+  written, config = record.read(path)
+  with record.damage("its list of arrays cannot be read"):
+    stored = flat(_array_handler().metadata(path / "state").tree)
+  record.check_leaves(written, stored)
+  return written, config, stored
 
 
-def _read(path: epath.Path, target: PyTree, sums: Mapping[str, int]) -> PyTree:
+def _read(path: epath.Path, target: PyTree, written: Mapping[str, Any]) -> PyTree:
   """The leaves of `target` (shapes and shardings), each compared with its digest."""
   args = ocp.args.PyTreeRestore(
     target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
-  with _damage("an array cannot be read"):
-    tree = _array_handler().restore(path / "state", args=args)
-  for name, x in flat(jax.device_get(digests(tree))).items():
-    if int(x) != sums.get(name):
-      raise Damaged(f"{name} is not what was written (its digest differs).")
-  return tree
-
-
-def _read_json(path: epath.Path, item: str) -> dict:
-  with _damage(f"its item {item!r} cannot be read"):
-    return ocp.JsonCheckpointHandler().restore(path / item)
-
-
-@contextlib.contextmanager
-def _damage(text: str):
-  """Turns what Orbax and TensorStore raise on bad files, which is anything, into Damaged."""
+  tree = None
+  failure = ""
   try:
-    yield
-  except Exception as error:
-    reason = " ".join(str(error).split())[:120]
-    raise Damaged(f"{text} ({type(error).__name__}: {reason}).") from error
+    with record.damage("an array cannot be read"):
+      tree = _array_handler().restore(path / "state", args=args)
+  except Damaged as error:
+    failure = str(error)
+  verify.check(written["digests"], flat(target), None if tree is None else flat(tree), failure)
+  return tree
 
 
 def _newest_first(path: epath.PathLike) -> Iterator[epath.Path]:
@@ -285,12 +294,18 @@ def _newest_first(path: epath.PathLike) -> Iterator[epath.Path]:
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:
-  """Orbax refuses paths relative to the working directory."""
+  """Orbax refuses paths relative to the working directory. Raises ValueError of a bucket whose
+  package is missing."""
+  storage.check_scheme(path)
   return epath.Path(path if "://" in str(path) else os.path.abspath(path))
 
 
 def _listing(folder: epath.Path) -> list[epath.Path]:
   return list(folder.iterdir()) if folder.exists() else []
+
+
+def _half_written(folder: epath.Path) -> list[epath.Path]:
+  return [path for path in _listing(folder) if HALF_WRITTEN in path.name]
 
 
 def on_one_process(action: Callable[[], Any]) -> None:

@@ -64,7 +64,6 @@ def run(
       lambda fingerprint: plan_record.changes(workdir, fingerprint, parts))
     plan_record.write(workdir, pipeline.fingerprint, parts)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Not earlier: one example row is no batch.
-    saved.warm(now)
     first = int(jax.device_get(now.step))
     write_config(workdir, config)
     log = stack.enter_context(metrics.Log(workdir, first, steps))
@@ -156,6 +155,7 @@ class Loop:
         f"{self.last['grad_norm']}. Lower config.optim.rates, lengthen config.optim.warmup, or "
         f"look at this step's samples; the newest checkpoint is {newest or 'not written yet'}.")
     self.supervision.add(number, self.last)
+    self.saved.check()
     self.meter.add(self.last)
     if number % self.config["log_every"] == 0 or number == self.steps:
       self.log.write(self.meter.record(number, self.last))

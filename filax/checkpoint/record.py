@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The item `data` of a checkpoint: what it holds, sealed by a root digest.
+
+  {"format": 2, "step": 20, "row": 160, "batch": 8, "since": [0, 0], "fingerprint": "…",
+   "config": "<sha256>", "digests": {"params/llm/norm/scale": "float32[7]:…", …},
+   "root": "<sha256>"}
+
+`root` is the SHA-256 of the text before it: it covers the digests of all arrays, the row, the
+fingerprint and, by its digest, the item `config`. The row is compared with the steps as well:
+`batch` rows each since the step and row of `since`, where config.batch last changed. Several
+processes write a checkpoint: each leaves the sums of its own parts of the arrays beside the record,
+and when all have, process 0 adds them.
+Format 1 had no root, and for every array a number that is linear in its elements.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from etils import epath
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from filax.checkpoint import digest
+
+FORMAT = 2  # Raised when an older FiLax could no longer read what is written.
+_FILE = "metadata"  # The name that Orbax's handler of JSON gives to its file.
+_SUMS = "sums."  # Begins the names of the files that are there until all processes are ready.
+
+
+class Damaged(ValueError):
+  """A checkpoint that cannot be read, or does not hold what was written."""
+
+
+def seal(record: Mapping[str, Any]) -> str:
+  """The text of a record, with its root digest."""
+  text = json.dumps(dict(record))
+  root = hashlib.sha256(text.encode()).hexdigest()
+  return f'{text[:-1]}, "root": "{root}"}}'
+
+
+def make(
+  step: int, row: int, fingerprint: str, config: Mapping[str, Any],
+  before: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """A record without digests of arrays and without its root.
+
+  `config` as JSON keeps it. `before`: the record of the checkpoint that the run went on from.
+  Raises ValueError if `row` is not where a run stands at `step`.
+  """
+  batch = config.get("batch")
+  since = [0, 0]
+  if before is not None:
+    if "since" in before and before["batch"] == batch:
+      since = before["since"]
+    else:
+      since = [before["step"], before["row"] - before["row"] % (batch or 1)]
+  record = dict(
+    format=FORMAT, step=step, row=row, batch=batch, since=since, fingerprint=fingerprint,
+    config=config_digest(config), digests={})
+  if not _row_fits(record):
+    raise ValueError(
+      f"Step {step} cannot stand at row {row}: a run that counts {batch} rows a step from step "
+      f"{since[0]}, row {since[1]} on does not come there.")
+  return record
+
+
+def write(folder: epath.PathLike, record: Mapping[str, Any]) -> None:
+  """Writes a record into the folder of the item `data`."""
+  (epath.Path(folder) / _FILE).write_text(seal(record))
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+  """The SHA-256 of a config's text."""
+  return hashlib.sha256(json.dumps(dict(config)).encode()).hexdigest()
+
+
+def read(step: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+  """(record, config) of the folder of a step, both checked.
+
+  Raises Damaged; ValueError if a newer FiLax wrote it.
+  """
+  step = epath.Path(step)
+  text = _read_text(step / "data" / _FILE, "data")
+  config = _parse(_read_text(step / "config" / _FILE, "config"), "config")
+  record = _parse(text, "data")
+  if not isinstance(record.get("format"), int):
+    raise Damaged("its item 'data' names no format.")
+  if record["format"] > FORMAT:
+    raise ValueError(
+      f"{step} was written by a newer FiLax: format {record['format']}, and this one reads up to "
+      f"{FORMAT}. Update FiLax.")
+  if record["format"] != 1 or "root" in record:
+    body = {key: value for key, value in record.items() if key != "root"}
+    if seal(body) != text:
+      raise Damaged("its item 'data' is not what was written (its root digest differs).")
+    if config_digest(config) != record["config"]:
+      raise Damaged("its item 'config' is not what was written (its digest differs).")
+  _check_position(step, record, config)
+  if record["format"] == 1 and step.name.isdigit():
+    record["step"] = int(step.name)  # Format 1 said so by the folder's name alone.
+  return record, config
+
+
+def matches(expected: str | int, dtype: Any, shape: Sequence[int], total: int) -> bool:
+  """Whether an array whose parts add up to `total` is the one that a record names."""
+  if isinstance(expected, int):  # Of format 1.
+    return total % 2**32 == expected
+  return digest.digest_text(dtype, shape, total) == expected
+
+
+def mix_of(expected: str | int) -> digest.Mix | None:
+  """What adds up the elements of an array with this digest; None = as today."""
+  return digest.linear if isinstance(expected, int) else None
+
+
+def check_leaves(record: Mapping[str, Any], leaves: Mapping[str, Any], prefix: str = "") -> None:
+  """Raises Damaged if the arrays that a checkpoint lists are not those that were written.
+
+  `leaves`: path -> anything with shape and dtype, of the arrays whose path begins with `prefix`.
+  """
+  digests = {path: x for path, x in record["digests"].items() if path.startswith(prefix)}
+  if leaves.keys() != digests.keys():
+    differing = sorted(leaves.keys() ^ digests.keys())
+    raise Damaged(f"its list of arrays is not what was written ({differing[0]} differs).")
+  if record["format"] == 1:
+    return
+  for path, leaf in leaves.items():
+    written = digests[path].partition(":")[0]
+    if digest.digest_text(leaf.dtype, leaf.shape, 0).partition(":")[0] != written:
+      raise Damaged(f"{path} is not what was written (it was {written}).")
+
+
+@contextlib.contextmanager
+def damage(text: str) -> Iterator[None]:
+  """Turns what Orbax and TensorStore raise on bad files, which is anything, into Damaged."""
+  try:
+    yield
+  except Exception as error:
+    reason = " ".join(str(error).split())[:120]
+    raise Damaged(f"{text} ({type(error).__name__}: {reason}).") from error
+
+
+class RecordHandler(ocp.handlers.AsyncCheckpointHandler):
+  """Writes the item `data` while Orbax writes the arrays, from the same copies on the host."""
+
+  async def async_save(self, directory: epath.Path, args: "RecordSave"):
+    return [
+      ocp.future.CommitFutureAwaitingContractedSignals(
+        _write_sums(directory, args), name="filax_digests")]
+
+  def save(self, directory: epath.Path, args: "RecordSave") -> None:
+    raise NotImplementedError("A record is saved beside arrays by an asynchronous checkpointer.")
+
+  def restore(self, directory: epath.Path, args: Any = None) -> dict[str, Any]:
+    return read(directory.parent)[0]
+
+  def finalize(self, directory: epath.Path) -> None:
+    """On process 0, when all processes have written: adds up their sums and writes the record."""
+    files = [directory / f"{_SUMS}{process}" for process in range(jax.process_count())]
+    pieces = [json.loads(file.read_text()) for file in files]
+    record = pieces[0]["record"]
+    for path, (dtype, shape) in record["digests"].items():
+      total = sum(piece["sums"].get(path, 0) for piece in pieces)
+      record["digests"][path] = digest.digest_text(np.dtype(dtype), shape, total)
+    write(directory, record)
+    for file in files:
+      file.unlink()
+
+
+@ocp.args.register_with_handler(RecordHandler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class RecordSave(ocp.args.CheckpointArgs):
+  """A record whose digests are still to be computed, from `parts` (digest.host_parts)."""
+
+  record: Mapping[str, Any]
+  parts: dict[str, digest.Parts]
+
+
+async def _write_sums(directory: epath.Path, args: RecordSave) -> None:
+  kinds = {path: (part.dtype.name, part.shape) for path, part in args.parts.items()}
+  sums = digest.totals(args.parts)
+  args.parts.clear()  # The copies of the arrays may go.
+  text = json.dumps(dict(record=dict(args.record) | dict(digests=kinds), sums=sums))
+  (directory / f"{_SUMS}{jax.process_index()}").write_text(text)
+
+
+def _row_fits(record: Mapping[str, Any]) -> bool:
+  """Whether the row is where a run of config.batch rows a step stands at this step."""
+  if not record["batch"]:
+    return True
+  step, row = record["since"]
+  return record["row"] == row + (record["step"] - step) * record["batch"]
+
+
+def _check_position(step: epath.Path, record: Mapping[str, Any], config: Mapping) -> None:
+  """Raises Damaged if step and row of a record do not fit its folder and its config."""
+  row = record.get("row")
+  if record["format"] == 1:
+    if not isinstance(row, int) or row < 0 or row % (config.get("batch") or 1):
+      raise Damaged(f"its row is {row}, no multiple of config.batch={config.get('batch')}.")
+    return
+  if step.name.isdigit() and step.name != str(record["step"]):
+    raise Damaged(f"it holds step {record['step']}.")
+  if record["batch"] != config.get("batch") or not _row_fits(record):
+    raise Damaged(f"its row is {row}, which is not step {record['step']} x config.batch.")
+
+
+def _read_text(path: epath.Path, item: str) -> str:
+  with damage(f"its item {item!r} cannot be read"):
+    return path.read_text()
+
+
+def _parse(text: str, item: str) -> dict[str, Any]:
+  with damage(f"its item {item!r} cannot be read"):
+    return dict(json.loads(text))

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A workdir is tried before work starts; what is wrong comes in one sentence."""
+
+import errno
+import os
+import pathlib
+
+import pytest
+
+from filax.checkpoint import storage
+from filax.train import __main__ as train_command
+from filax.train import checkpoint
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path, monkeypatch):
+  storage.check_writable(tmp_path / "a" / "b")
+  assert list((tmp_path / "a" / "b").iterdir()) == []
+  monkeypatch.chdir(tmp_path)
+  storage.check_writable("relative")
+  assert (tmp_path / "relative").is_dir()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_in_the_way(tmp_path, name):
+  (tmp_path / "file").touch()
+  with pytest.raises(storage.SaveFailed, match=r"--workdir .*file.* cannot be written: "):
+    storage.check_writable(tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+  """As root, only what the kernel makes cannot be written."""
+  folder = pathlib.Path("/proc/filax") if os.geteuid() == 0 else tmp_path
+  if os.geteuid():
+    folder.chmod(0o500)
+  with pytest.raises(storage.SaveFailed, match="cannot be written"):
+    storage.check_writable(folder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk(tmp_path, monkeypatch, number):
+  def full(descriptor):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(os, "fsync", full)
+  with pytest.raises(storage.SaveFailed, match=r"(space|quota).* Free space"):
+    storage.check_writable(tmp_path)
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("path", "extra"), [("gs://bucket/run", "gcs"), ("s3://bucket/run", "s3")])
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, path, extra):
+  monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
+  for use in (storage.check_writable, checkpoint.Checkpoints, checkpoint.read_config,
+              checkpoint.restore_params):
+    with pytest.raises(ValueError, match=rf"{path} needs the package .* 'filax\[{extra}\]'"):
+      use(path)
+
+
+@pytest.mark.parametrize("path", ["az://x/run", "http://x/run"])
+def test_an_unknown_kind_of_bucket(path):
+  with pytest.raises(ValueError, match="gs://… and s3://"):
+    storage.check_writable(path)
+
+
+def test_reasons_are_short():
+  text = "RESOURCE_EXHAUSTED: Error writing x: No space left on device [os_error_code='28']"
+  assert storage.reason(ValueError(text)) == "No space left on device"
+  assert storage.reason(OSError(13, "Permission denied")) == "Permission denied"
+  assert storage.reason(ValueError("a\n  b.")) == "a b"
+
+
+def test_only_a_disk_that_takes_no_more_is_explained(tmp_path):
+  with pytest.raises(storage.SaveFailed, match=r"metrics\.jsonl cannot be written: No space"):
+    with storage.full_disk_explained(tmp_path):
+      raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+  with pytest.raises(FileNotFoundError):
+    with storage.full_disk_explained(tmp_path):
+      open(tmp_path / "absent").close()
+
+
+def test_training_tries_the_workdir_first(tmp_path, monkeypatch):
+  """Before data are read and anything compiles."""
+  def never(*arguments):
+    raise AssertionError("Data were opened.")
+
+  monkeypatch.setattr(train_command, "open_data", never)
+  (tmp_path / "file").touch()
+  with pytest.raises(storage.SaveFailed, match="file"):
+    train_command.main(
+      ["--config", "configs/fila_stage4.py:debug", "--workdir", str(tmp_path / "file")])
