@@ -18,7 +18,7 @@ def example(answer="B", options=OPTIONS):
 
 
 @pytest.mark.parametrize("text, want", [
-  ("B", "B"), ("b", None), (" (C) ", "C"), ("D.", "D"), ("A) a red circle", "A"),
+  ("B", "B"), ("b", "B"), (" (C) ", "C"), ("D.", "D"), ("A) a red circle", "A"),
   ("A: circle", "A"),
   ("B, because it is blue", "B"), ("C\nIt is empty.", "C"),
   ("The answer is B.", "B"), ("Answer: (D)", "D"), ("I choose option C", "C"),
@@ -45,7 +45,7 @@ def test_words_that_say_nothing_are_not_understood():
 
 
 @pytest.mark.parametrize("answer, want", [
-  ("B", "B"), ("(B)", "B"), ("b. ", None), ("A blue square", "B"), ("E", None), ("a dog", None)])
+  ("B", "B"), ("(B)", "B"), ("b. ", "B"), ("A blue square", "B"), ("E", None), ("a dog", None)])
 def test_the_right_letter(answer, want):
   if want is None:
     with pytest.raises(ValueError, match="not one of its options"):

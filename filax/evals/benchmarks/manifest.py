@@ -13,7 +13,7 @@ import os
 from data_pipelines.records import Sample, Turn
 from data_pipelines.sources import llava, manifests
 from data_pipelines.sources.manifests import Bad, RecordError, Report
-from filax.evals import benchmark
+from filax.evals import benchmark, letters
 from filax.evals.benchmark import Benchmark, Example
 
 
@@ -38,9 +38,9 @@ def examples(record, origin: str, root: str, report: Report) -> list[Example]:
     raise RecordError("has options that are not a list of texts")
   if len(options) > len(benchmark.LETTERS):
     raise RecordError(f"has {len(options)} options, more than {len(benchmark.LETTERS)}")
-  options = tuple(map(benchmark.without_letter, options))
-  found = list(questions(sample, options, record))
   try:
+    options = letters.unlettered(options)
+    found = list(questions(sample, options, record))
     for example in found if options else ():
       benchmark.gold(example)
   except ValueError as error:
