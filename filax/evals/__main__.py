@@ -4,7 +4,6 @@
 import argparse
 from collections.abc import Sequence
 import json
-import pathlib
 import sys
 
 from filax import cli
@@ -21,11 +20,8 @@ def main(argv: Sequence[str]) -> None:
   model = adjusted(model, dropout=args.dropout)
   report = evaluate(
     model, params, args.manifest, root=args.root, selector=args.selector, blind=args.blind,
-    limit=args.limit, batch=args.batch, threads=args.threads, max_new_tokens=args.max_new_tokens)
-  if args.out:
-    path = pathlib.Path(args.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    limit=args.limit, batch=args.batch, threads=args.threads, max_new_tokens=args.max_new_tokens,
+    out=args.out)
   short = {key: value for key, value in report.items() if key != "answers"}
   print(json.dumps(short) if args.json else table(report))
 
@@ -43,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
   add("--batch", type=int, default=32, help="prompts answered at a time")
   add("--threads", type=int, default=2, help="videos read at a time")
   add("--max-new-tokens", type=int, help="default: config.infer.max_new_tokens")
-  add("--out", help="a file for the whole report with every answer, as JSON")
+  add("--out", default="", help="a file for the whole report with every answer, as JSON; it is "
+      "written while answers come")
   add("--json", action="store_true", help="print the report as JSON, without the answers")
   return made
 
@@ -63,6 +60,7 @@ def table(report) -> str:
     f"questions skipped), {len(report['bad_records'])} bad records, {report['unparsed']} answers "
     f"not understood, {report['seconds']['total']:.1f} s"]
   lines += [*report["bad_records"][:10], *list(report["bad_media"].values())[:10]]
+  lines += report["bad_questions"][:10]
   return "\n".join(lines)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from data_pipelines.records import Timeline, Turn
 from data_pipelines.sources.manifests import Report
-from filax.evals import letters
-from filax.evals.letters import LETTERS, without_letter  # noqa: F401  (public here)
+from filax.evals import letters, options
+from filax.evals.options import LETTERS, without_letter  # noqa: F401  (public here)
 from filax.evals.plain_text import normalised
 
 
@@ -81,7 +81,7 @@ def gold(example: Example) -> str:
 
   Raises ValueError if that is none of the options, or if letter and text disagree.
   """
-  letter = letters.named(example.answer, example.options)
+  letter = options.named(example.answer, example.options)
   if letter is None:
     raise ValueError(f"has the answer {example.answer!r}, which is not one of its options")
   return letter

@@ -13,8 +13,9 @@ import os
 from data_pipelines.records import Sample, Turn
 from data_pipelines.sources import llava, manifests
 from data_pipelines.sources.manifests import Bad, RecordError, Report
-from filax.evals import benchmark, letters
+from filax.evals import benchmark
 from filax.evals.benchmark import Benchmark, Example
+from filax.evals.options import unlettered
 
 
 def read(manifest: str, root: str, report: Report) -> Iterator[Example]:
@@ -39,7 +40,7 @@ def examples(record, origin: str, root: str, report: Report) -> list[Example]:
   if len(options) > len(benchmark.LETTERS):
     raise RecordError(f"has {len(options)} options, more than {len(benchmark.LETTERS)}")
   try:
-    options = letters.unlettered(options)
+    options = unlettered(options)
     found = list(questions(sample, options, record))
     for example in found if options else ():
       benchmark.gold(example)
