@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 import shutil
 
+from filax import files
+
 
 @contextlib.contextmanager
 def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
@@ -15,7 +17,7 @@ def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
 
   Raises OSError if `out` exists, if fewer than `need` bytes are free, or if the disk fills up.
   """
-  out = Path(out).absolute()
+  out = Path(files.absolute(out))
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise FileExistsError(f"{out} exists already. Choose another --out, or remove it.")
   temporary = out.with_name(f".{out.name}.partial")

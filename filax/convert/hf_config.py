@@ -5,31 +5,40 @@ Only what decides the numbers is read. What a family always leaves to its librar
 from there (epsilons, trained length); a size that is missing is asked for with --set.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import json
 from pathlib import Path
 import re
 from typing import Any
 
 from filax import build, dropout
+from filax.convert import safe_files
 
 ASKED = ("theta",)  # Has a default here and another one in transformers.
 KEY = "fila_config"  # Where our own config travels inside a config.json; others ignore it.
 SO400M = "so400m-384"
 
 
-def load(folder: Path) -> dict[str, Any]:
-  """The config.json of a folder (or of the folder that a file lies in); {} without one."""
+def load(folder: Path, components: Sequence[str] = ()) -> dict[str, Any]:
+  """The config.json of a folder (or of the folder that a file lies in); {} without one.
+
+  Raises ValueError if it is damaged, or if the FiLax config inside names a component that is
+  neither ours nor in one of the modules `components`.
+  """
   file = (folder if folder.is_dir() else folder.parent) / "config.json"
   if not file.exists():
     return {}
   try:
-    found = json.loads(file.read_text())
+    found = safe_files.read_json(file)
   except ValueError as error:
     raise ValueError(f"{file} is not readable JSON ({error}).") from None
   if not isinstance(found, dict):
     raise ValueError(f"{file} holds a {type(found).__name__}, not settings by name.")
+  own = found.get(KEY, {})
+  sections = ("model", "infer", "data")
+  if not isinstance(own, dict) or not all(isinstance(own.get(k, {}), dict) for k in sections):
+    raise ValueError(f"{file} has a {KEY} that is not a config of FiLax.")
+  build.check_components(own, components, file)
   return found
 
 
@@ -42,9 +51,9 @@ def tuples(value: Any) -> Any:
 
 def family(config: Mapping[str, Any]) -> str:
   """Which reader of FAMILIES understands a config.json; "" for none."""
-  kind = config.get("model_type", "")
+  kind = str(config.get("model_type", ""))
   if "mm_vision_tower" in config or kind.startswith(("llava_qwen", "videochat_flash")):
-    flash = kind.startswith("videochat_flash") or "tome" in config.get("mm_projector_type", "")
+    flash = kind.startswith("videochat_flash") or "tome" in str(config.get("mm_projector_type", ""))
     return "videochat-flash" if flash else "llava"
   return {
     "llava_onevision": "llava_onevision", "qwen2": "qwen2", "siglip": "siglip",
@@ -63,7 +72,12 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(
       f"config.json has model_type {config.get('model_type')!r}. Known families: {known}. Without "
       f"one of them, name the parts with --config or --set.")
-  return FAMILIES[kind](config) | tuples(config.get(KEY, {}).get("model", {}))
+  try:
+    model = FAMILIES[kind](config)
+  except (LookupError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f"config.json does not describe a {kind} model ({type(error).__name__}: {error}).") from error
+  return model | tuples(config.get(KEY, {}).get("model", {}))
 
 
 def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,10 @@
 import argparse
 from collections.abc import Sequence
 import json
+import os
 import sys
 
-from filax import cli
+from filax import build, cli
 
 
 def main(argv: Sequence[str]) -> None:
@@ -16,7 +17,7 @@ def main(argv: Sequence[str]) -> None:
   from filax.infer.load import load
   from filax.infer.processor import adjusted
 
-  model, params = load(args.checkpoint)
+  model, params = load(args.checkpoint, components=args.components)
   model = adjusted(model, dropout=args.dropout)
   report = evaluate(
     model, params, args.manifest, root=args.root, selector=args.selector, blind=args.blind,
@@ -29,9 +30,13 @@ def main(argv: Sequence[str]) -> None:
 def parser() -> argparse.ArgumentParser:
   made = argparse.ArgumentParser(prog="filax evals", description=__doc__)
   add = made.add_argument
-  add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-  add("--manifest", required=True, help="questions, in the format of the training data")
-  add("--root", default="", help="folder of the media; default: the manifest's")
+  add("--checkpoint", required=True, type=os.path.expanduser,
+      help="folder of a run, or of one of its checkpoints")
+  add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
+  add("--manifest", required=True, type=os.path.expanduser,
+      help="questions, in the format of the training data")
+  add("--root", default="", type=os.path.expanduser,
+      help="folder of the media; default: the manifest's")
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--blind", action="store_true", help="show grey pictures: what words alone give away")
@@ -39,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
   add("--batch", type=int, default=32, help="prompts answered at a time")
   add("--threads", type=int, default=2, help="videos read at a time")
   add("--max-new-tokens", type=int, help="default: config.infer.max_new_tokens")
-  add("--out", default="", help="a file for the whole report with every answer, as JSON; it is "
+  add("--out", default="", type=os.path.expanduser,
+      help="a file for the whole report with every answer, as JSON; it is "
       "written while answers come")
   add("--json", action="store_true", help="print the report as JSON, without the answers")
   return made

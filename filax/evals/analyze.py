@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Callable, Sequence
 import functools
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from filax import files
+from filax import build, files
 from filax.dropout import KINDS
 
 
@@ -32,13 +33,16 @@ def main(argv: Sequence[str]) -> None:
   ways = made.add_subparsers(dest="way", required=True)
   for way in ("attention", "redundancy"):
     add = ways.add_parser(way).add_argument
-    add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-    add("--out", required=True, help="the PNG; the JSON lies beside it")
+    add("--checkpoint", required=True, type=os.path.expanduser,
+        help="folder of a run, or of one of its checkpoints")
+    add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
+    add("--out", required=True, type=os.path.expanduser, help="the PNG; the JSON lies beside it")
     if way == "attention":
-      add("--video", required=True)
+      add("--video", required=True, type=os.path.expanduser)
       add("--question", required=True)
     else:
-      add("--manifest", required=True, help="questions, in the format of the training data")
+      add("--manifest", required=True, type=os.path.expanduser,
+          help="questions, in the format of the training data")
       add("--ratio", type=float, default=0.5, help="share of the visual tokens that stay")
       add("--layers", help="numbers with commas; default: all")
       add("--limit", type=int, help="ask only so many questions")
@@ -46,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
   args = made.parse_args(argv)
   from filax.infer.load import load
 
-  model, params = load(args.checkpoint)
+  model, params = load(args.checkpoint, components=args.components)
   numbers = pathlib.Path(args.out).with_suffix(".json")
   if args.way == "attention":
     report = attention(model, params, args.video, args.question)

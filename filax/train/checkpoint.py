@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from typing import Any
 
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
+from filax import files
 from filax.parallel.rules import leaf_path
 from filax.train.state import TrainState
 
@@ -280,7 +280,7 @@ def _newest_first(path: epath.PathLike) -> Iterator[epath.Path]:
 
 def _absolute(path: epath.PathLike) -> epath.Path:
   """Orbax refuses paths relative to the working directory."""
-  return epath.Path(path if "://" in str(path) else os.path.abspath(path))
+  return epath.Path(files.absolute(path))
 
 
 def _listing(folder: epath.Path) -> list[epath.Path]:
