@@ -12,8 +12,7 @@ import re
 from typing import Any
 
 from filax import build, dropout
-from filax.convert import safe_files
-from filax.ops.rope import YARN_KEYS
+from filax.convert import released_keys, rope_config, safe_files
 
 ASKED = ("theta",)  # Has a default here and another one in transformers.
 KEY = "fila_config"  # Where our own config travels inside a config.json; others ignore it.
@@ -87,7 +86,7 @@ def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError("use_sliding_window is on, but the llm here attends to the whole context.")
   if config.get("hidden_act", "silu") != "silu":
     raise ValueError(f"hidden_act is {config['hidden_act']!r}, but the llm here has silu.")
-  rope = _rope(config)
+  rope = rope_config.read(config)
   found = _taken(config, dict(
     width="hidden_size", depth="num_hidden_layers", heads="num_attention_heads",
     kv_heads="num_key_value_heads", head_dim="head_dim", mlp="intermediate_size",
@@ -97,45 +96,10 @@ def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
   theta = rope.get("rope_theta", config.get("rope_theta"))
   found |= {} if theta is None else dict(theta=float(theta))
   positions = config.get("max_position_embeddings", 32_768)
-  yarn = _yarn(rope, positions) if _rope_type(rope) == "yarn" else None
+  yarn = rope_config.yarn(rope, positions) if rope_config.kind_of(rope) == "yarn" else None
   return dict(
     name="qwen2", tied=bool(config.get("tie_word_embeddings", False)),
     eps=config.get("rms_norm_eps", 1e-6), positions=positions, yarn=yarn, **found)
-
-
-def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The settings of rotary positions. Raises ValueError naming what is not implemented."""
-  rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-  kind = _rope_type(rope)
-  if kind not in ("default", "yarn"):
-    raise ValueError(f"rope of type {kind!r} is not implemented; default and yarn are.")
-  if config.get("partial_rotary_factor") not in (None, 1, 1.0):
-    raise ValueError(
-      f"partial_rotary_factor is {config['partial_rotary_factor']}, but whole heads turn here.")
-  known = ["rope_type", "type", "rope_theta"]
-  if kind == "yarn":
-    known += ["factor", "original_max_position_embeddings", *YARN_KEYS]
-  for key, value in rope.items():
-    harmless = value is None or (key in ("factor", "partial_rotary_factor") and value == 1)
-    if key not in known and not harmless:
-      raise ValueError(f"rope of type {kind!r} has {key}={value!r}, which is not implemented.")
-  return rope
-
-
-def _rope_type(rope: Mapping[str, Any]) -> str:
-  return rope.get("rope_type", rope.get("type", "default"))
-
-
-def _yarn(rope: Mapping[str, Any], positions: int) -> tuple:
-  """config.model.llm.yarn: (factor, trained positions), and what differs from YaRN's defaults."""
-  trained = rope.get("original_max_position_embeddings") or positions
-  factor = rope.get("factor")
-  factor = positions / trained if factor is None else float(factor)
-  options = [(key, rope[key]) for key in YARN_KEYS if rope.get(key) is not None]
-  for key, value in options:
-    if not isinstance(value, int | float) or (key == "truncate") != isinstance(value, bool):
-      raise ValueError(f"rope of type 'yarn' has {key}={value!r}, which is no value of it.")
-  return (factor, trained, tuple(options)) if options else (factor, trained)
 
 
 def siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
@@ -185,6 +149,7 @@ def _frame_by_frame() -> dict[str, Any]:
 
 def _llava(config: Mapping[str, Any]) -> dict[str, Any]:
   """LLaVA-NeXT's own config: the tower is a name, the newline depends on the merge type."""
+  _check_released(config, released_keys.LLAVA)
   encoder = dict(name="siglip")
   if "siglip-so400m-patch14-384" in config.get("mm_vision_tower", ""):
     encoder["variant"] = SO400M
@@ -198,16 +163,26 @@ def _llava(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
   """VideoChat-Flash: clips, token merging, no newline, no pooling."""
+  _check_released(config, released_keys.FLASH)
   tower = config.get("mm_vision_tower", "")
   encoder = next(
     (dict(name=name, variant=variant) for word, name, variant in TOWERS if word in tower), {})
-  clip, merged = config.get("mm_local_num_frames", 4), re.match(
-    r"tome(\d+)", config.get("mm_projector_type", ""))
+  clip = config.get("mm_local_num_frames", 4)
+  kind = config.get("mm_projector_type")
+  merged = re.fullmatch(r"tome(\d+)_mlp_hd64", kind or "")
+  if kind and not merged:
+    raise ValueError(f"mm_projector_type={kind!r} is not implemented; tome16_mlp_hd64 is.")
   merger = dict(name="tome", **({"tokens": int(merged[1])} if merged else {}))
   return dict(
     encoder=encoder, llm=qwen2(config) | _dropout(config), selector=dict(name="clips", size=clip),
     merger=merger, projector=dict(name="mlp", newline="none", pool_side=1),
     merge_stage="vision", encode_chunk=16)
+
+
+def _check_released(config: Mapping[str, Any], known: Mapping[str, tuple]) -> None:
+  """Raises ValueError for a setting that is not implemented; our own exports say more beside it."""
+  if not config.get(KEY, {}).get("model"):
+    released_keys.check(config, known)
 
 
 def _dropout(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,8 +128,7 @@ def step_folder(path: str | os.PathLike) -> Path | epath.Path:
   """
   path = absolute(path)
   step = path if (path / "state").exists() else _newest_step(path)
-  if "://" not in str(step):
-    safe_files.check_all_regular(step)
+  safe_files.check_checkpoint(step)
   return step
 
 

@@ -42,6 +42,23 @@ def check_all_regular(folder: str | os.PathLike) -> None:
         raise Wrong(f"The folder {folder} cannot be read: {error}.") from None
 
 
+def check_checkpoint(path: str | os.PathLike) -> None:
+  """Raises ValueError if a step of a local run folder holds a pipe or a device.
+
+  `path`: the folder of a run, its checkpoints, or a step. URLs are not looked at.
+  """
+  if "://" in os.fspath(path):
+    return
+  path = Path(path)
+  folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+  if (folder / "state").exists():
+    check_all_regular(folder)
+  elif folder.is_dir():
+    for step in folder.iterdir():
+      if step.name.isdigit():
+        check_all_regular(step)
+
+
 def inside(folder: Path, name: str) -> Path:
   """The file `name` of a folder, which an index names. Raises ValueError if it lies elsewhere.
 

@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from data_pipelines import tokenizers
 from filax import build, files
+from filax.convert import safe_files
 from filax.infer.processor import Processor
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
@@ -36,6 +37,7 @@ def load(
   """
   source = str(path)
   path = epath.Path(files.absolute(path))
+  safe_files.check_checkpoint(path)
   config = tuples(checkpoint.read_config(path))
   build.check_components(config, components, f"The config of {path}")
   if absent := [key for key in ("model", "infer", "data") if not isinstance(

@@ -28,7 +28,7 @@ def frequencies(
   factor, trained = yarn[:2]
   options = yarn_options(yarn)
 
-  def turns(beta: float) -> float:
+  def turns(beta: float | int) -> float:
     return head_dim * math.log(trained / (beta * 2 * math.pi)) / (2 * math.log(theta))
 
   low = turns(options.get("beta_fast") or 32)
@@ -54,16 +54,16 @@ def yarn_options(yarn: tuple) -> dict:
   return options
 
 
-def _attention_factor(factor: float, options: Mapping[str, float]) -> float:
+def _attention_factor(factor: float | int, options: Mapping[str, float | int]) -> float:
   """The factor on cos and sin, which makes up for attention that spreads over more positions."""
   if options.get("attention_factor") is not None:
-    return options["attention_factor"]
+    return float(options["attention_factor"])
   if options.get("mscale") and options.get("mscale_all_dim"):
     return _mscale(factor, options["mscale"]) / _mscale(factor, options["mscale_all_dim"])
   return _mscale(factor, 1.0)
 
 
-def _mscale(factor: float, scale: float) -> float:
+def _mscale(factor: float | int, scale: float | int) -> float:
   return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
 
