@@ -41,12 +41,13 @@ FOLLOWERS = frozenset("""
   he she they i we you the this these those there if so then when while where than to of in on at by
   from with would could should must can cannot can't might isn't wasn't aren't doesn't don't does
   seems appears shows looks fits matches describes represents has had contradicts fails though
-  although however instead only also wait actually sorry oops please all both
+  although however instead only over prefer probably definitely obviously certainly imo makes
+  applies holds beats works wins also wait actually sorry oops please all both
   """.split())
-_BEST_VERB = (
+_BEST_VERB = (  # Behind a letter, not behind the article.
   r"(?:best|correctly|accurately|most accurately|clearly|most closely)\s+"
   r"(?:is|describes?|match(?:es)?|fits?|represents?|reflects?|shows?|answers?|explains?)\b")
-VERB_AFTER = _pattern(rf"\s+(?:rather\s+than\b|{_BEST_VERB})")
+VERB_AFTER = _pattern(rf"\s+(?:(?:rather|better)\s+than\b|\d+\s?%|{_BEST_VERB})")
 OPTION_BEFORE = _pattern(
   rf"(?:\b(?:option|choice|letter|opción|opcion)|选项|选)[{_MARKS}]*$")
 NAME_BEFORE = _pattern(
@@ -55,7 +56,7 @@ NAME_BEFORE = _pattern(
 
 # Between letters that stand together.
 JOINT = _pattern(
-  r"[ \t\"'*_`)\]}>$]*(?:(?:[,/;|]|(?P<word>and/or|and|or|nor|&|\+|plus|as well as|along with"
+  r"[ \t\"'*_`)\]}>$]*(?:(?:[,/|]|(?P<word>and/or|and|or|nor|&|\+|plus|as well as|along with"
   r"|but also|und|oder|et|ou|y|和|或|与|,\s*(?:and|or|nor|but also)))"
   r"(?:\s*\b(?:also|maybe|perhaps|possibly|either|both|even|option|choice|letter|the|answer)\b)*"
   r"\s*)?[ \t\"'*_`(\[{<$]*")
@@ -69,7 +70,7 @@ _FILLER = _words(_CERTAINTY + """
 _STATING = _words("""
   answer|ans|response|solution|conclusion|guess|réponse|respuesta|antwort|risposta|resposta|ответ
   |choose|chose|chosen|select|selected|pick|picked|go with|going with|opt for|say|vote for|think
-  |believe|conclude|concluded|it is|it's|that is|that's|must be|should be|would be|has to be
+  |believe|conclude|concluded|prefer|it is|it's|that is|that's|must be|should be|would be|has to be
   |therefore|thus|hence|so|boxed|verdict
   |(?:option|choice|letter|one|selection|pick)\\s*(?:is|was|would be|must be|should be)""")
 STATED_BEFORE = _pattern(
@@ -79,7 +80,8 @@ _BEING = r"(?:is|was|are|were|would\s+be|must\s+be|should\s+be|seems?|looks?|app
 _ADVERBS = rf"(?:(?:{_words(_CERTAINTY)}|\b(?:a|an|all|both|so|too|very|to be)\b)\s+)*"
 STATED_AFTER = _pattern(
   rf"{_BEHIND}[.)]?{_BEHIND}(?:{_BEING}\s+{_ADVERBS}"
-  r"(?:correct|right|true|accurate|best|answer|match|one|choice|solution)\b"
+  r"(?:correct|right|true|accurate|best|better|closest|closer|answer|match|one|choice|solution"
+  r"|(?:more|most)\s+\w+)\b"
   rf"|{_BEST_VERB}|是正确|正确|が正解)")
 
 _UNWANTED = """
@@ -112,9 +114,14 @@ FROM = _pattern(r"from\W+(?:option\W+)?[A-H]\W+to\b")
 CORRECTION = _pattern(
   rf"{FROM.pattern}|\b(?:no|nope|nah)\b(?=\s*[,.!:;-])|(?<=[,.;:!?-])\s*\bno\b|" + _words("""
   wait|actually|sorry|oops|correction|i mean|i meant|scratch that|strike that|make that|or rather
-  |on second thoughts?|let me (?:reconsider|rethink|correct)|my mistake|hold on
+  |on second thoughts?|on reflection|thinking again|let me (?:reconsider|rethink|correct)
+  |my mistake|hold on
   |(?:change|changed|changing) (?:my answer|it|that|this)""") + "|不对|更正|其实")
 
+ALL_DENIED = _pattern(r"\b(?:none|neither|nor|are|were|aren't|weren't|do\s+not|don't|all|both)\b")
+STRUCK = _pattern(r"~~.*?~~|<(?:s|del|strike)>.*?</(?:s|del|strike)>")
+STYLED = _pattern(r"<(?P<tag>b|i|u|p|em|strong|span|code|big|h\d)\b[^<>]*>(?P<text>.*?)</(?P=tag)>")
+HYPHEN = _pattern(r"\b(?P<noun>option|choice|answer)-(?=[A-H]\b)")
 MARK = re.compile(rf"[{_QUOTE_MARKS}]*[.):\]][{_QUOTE_MARKS}]*[ \t]+\S")
 CLAUSE_START = re.compile(rf"(?:^|[\n.!?;:,]|\s-)[\s{_QUOTE_MARKS}(\[{{<$#>-]*$")
 CLAUSE_STOP = re.compile(rf"[{_QUOTE_MARKS}\s)\]}}>$]*(?:$|[.!?;,\n])")

@@ -45,6 +45,8 @@ def chosen(text: str, options: Sequence[str]) -> str | None:
   text = answer.strip() if thought else text
   if len(text) > 2 * END:
     text = f"{text[:END]}\n{text[-END:]}"
+  text = patterns.STYLED.sub(r"\g<text>", patterns.STRUCK.sub("", text)).strip()
+  text = patterns.HYPHEN.sub(r"\g<noun> ", text)
   known = tuple(LETTERS[: len(options)])
   same = same_words(text, options)
   if same is not None:
@@ -161,11 +163,12 @@ def _decide(
 
 def _split(text: str, mention: Mention) -> tuple[list[Mention], list[Mention]]:
   """(affirmed, denied) parts of letters that stand together."""
-  before = patterns.DENIED_BEFORE.search(_before(text, mention.start)) is not None
-  after = patterns.DENIED_AFTER.match(text, mention.stop) is not None
-  if not before and not after:
+  before = patterns.DENIED_BEFORE.search(_before(text, mention.start))
+  after = patterns.DENIED_AFTER.match(text, mention.stop)
+  if before is None and after is None:
     return [mention], []
-  if mention.joined or len(mention.letters) == 1:
+  words = (before or after)[0]
+  if mention.joined or len(mention.letters) == 1 or patterns.ALL_DENIED.search(words):
     return [], [mention]
   # With commas alone, "not A, B" denies the first of them and "A, B is wrong" the last.
   cut = 1 if before else len(mention.letters) - 1

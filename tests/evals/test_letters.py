@@ -133,6 +133,18 @@ I change my answer from {y} to {x}
 Option {y} shows a dog. The answer is {x}.
 {x}\\n\\nOption {y} shows a dog
 Between {y} and {x}, I choose {x}
+{y}. On reflection, {x}.
+{y} is plausible but {x} is better
+None of {y}; {x}
+~~{y}~~ {x}
+<b>{x}</b>
+Option-{x}
+I prefer {x} to {y}
+I'd pick {x} over {y}
+{x} is the most likely
+{x} makes sense
+{x} probably
+{x} 100%
 <think>{y} or {x}?</think>{x}
 <answer>{x}</answer>
 {{"answer": "{x}"}}
@@ -149,6 +161,8 @@ UNDECIDED = """
 {x} or {y}
 {x}, {y}
 {x},{y}
+{x}; {y}
+{x};{y}
 {x}/{y}
 {x} & {y}
 {x}\\n{y}
@@ -267,6 +281,13 @@ def test_options_that_hold_letters_and_each_other():
   assert chosen("One can see a dog and a cat", options) == "E"
   assert chosen("yes", ("yes", "no")) == "A" and chosen("No, it does not.", ("yes", "no")) == "B"
   assert chosen("a dog", ("a dog", "the dog")) is None
+
+
+@pytest.mark.parametrize("text", [
+  "None of B, C; A", "B, C are wrong; A", "Both B and C are wrong, so A",
+  "B, C and D aren't it. A."])
+def test_several_letters_that_are_denied(text):
+  assert chosen(text, OPTIONS) == "A"
 
 
 @pytest.mark.parametrize(("answer", "want"), [
