@@ -42,22 +42,22 @@ FOLLOWERS = frozenset("""
   from with would could should must can cannot can't might isn't wasn't aren't doesn't don't does
   seems appears shows looks fits matches describes represents has had contradicts fails though
   although however instead only over prefer probably definitely obviously certainly imo makes
-  applies holds beats works wins also wait actually sorry oops please all both
+  applies holds beats works wins through vs versus also wait actually sorry oops please all both
   """.split())
 _BEST_VERB = (  # Behind a letter, not behind the article.
   r"(?:best|correctly|accurately|most accurately|clearly|most closely)\s+"
   r"(?:is|describes?|match(?:es)?|fits?|represents?|reflects?|shows?|answers?|explains?)\b")
 VERB_AFTER = _pattern(rf"\s+(?:(?:rather|better)\s+than\b|\d+\s?%|{_BEST_VERB})")
 OPTION_BEFORE = _pattern(
-  rf"(?:\b(?:option|choice|letter|opción|opcion)|选项|选)[{_MARKS}]*$")
+  rf"(?:\b(?:option|choice|letter|opción|opcion)|选项|选)[\s{_QUOTE_MARKS}(\[{{<$#-]*$")
 NAME_BEFORE = _pattern(
   r"\b(?:vitamin|hepatitis|plan|team|grade|group|section|gate|appendix|figure|player|mr\.?|ms\.?"
   r"|mrs\.?|dr\.?)\s+$")
 
 # Between letters that stand together.
 JOINT = _pattern(
-  r"[ \t\"'*_`)\]}>$]*(?:(?:[,/|]|(?P<word>and/or|and|or|nor|&|\+|plus|as well as|along with"
-  r"|but also|und|oder|et|ou|y|和|或|与|,\s*(?:and|or|nor|but also)))"
+  r"[ \t\"'*_`()\[\]}>$]*(?:(?:[,/|]|(?P<word>and/or|through|vs\.?|versus|[,;]?\s*also|and|or|nor"
+  r"|&|\+|plus|as well as|along with|but also|und|oder|et|ou|y|和|或|与|,\s*(?:and|or|nor|but also)))"
   r"(?:\s*\b(?:also|maybe|perhaps|possibly|either|both|even|option|choice|letter|the|answer)\b)*"
   r"\s*)?[ \t\"'*_`(\[{<$]*")
 
@@ -123,6 +123,7 @@ STRUCK = _pattern(r"~~.*?~~|<(?:s|del|strike)>.*?</(?:s|del|strike)>")
 STYLED = _pattern(r"<(?P<tag>b|i|u|p|em|strong|span|code|big|h\d)\b[^<>]*>(?P<text>.*?)</(?P=tag)>")
 HYPHEN = _pattern(r"\b(?P<noun>option|choice|answer)-(?=[A-H]\b)")
 MARK = re.compile(rf"[{_QUOTE_MARKS}]*[.):\]][{_QUOTE_MARKS}]*[ \t]+\S")
+LISTED = re.compile(rf"[{_QUOTE_MARKS}]*(?:[):\]]|\.(?=[ \t]+[a-z0-9]))[{_QUOTE_MARKS}]*[ \t]+\S")
 CLAUSE_START = re.compile(rf"(?:^|[\n.!?;:,]|\s-)[\s{_QUOTE_MARKS}(\[{{<$#>-]*$")
 CLAUSE_STOP = re.compile(rf"[{_QUOTE_MARKS}\s)\]}}>$]*(?:$|[.!?;,\n])")
 PREFIX = _pattern(

@@ -196,7 +196,7 @@ def _strongest(text: str, mentions: Sequence[Mention]) -> str:
   if explicit:
     return _only(explicit[-1:])
   alone = [mention for mention in mentions if _is_alone(text, mention)]
-  first = [mention for mention in mentions if _begins_line(text, mention)]
+  first = [m for m in mentions if _begins_line(text, m) or patterns.LISTED.match(text, m.stop)]
   if alone and _is_last_line(text, alone[-1]) and not _is_line(text, mentions[0]):
     return _only(alone[-1:])
   leading = [mention for mention in first if _begins_text(text, mention)]

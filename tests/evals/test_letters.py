@@ -190,6 +190,11 @@ option {x} is wrong
 {x} is not correct.
 {x} is incorrect. {y} is incorrect.
 {x}. red\\n{y}. blue
+({x}) red ({y}) blue
+{x}. red {y}. blue
+{x} (or {y})
+{x} through {y}
+{x} vs {y}
 """.strip("\n").split("\n")
 
 
