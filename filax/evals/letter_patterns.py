@@ -57,7 +57,8 @@ NAME_BEFORE = _pattern(
 # Between letters that stand together.
 JOINT = _pattern(
   r"[ \t\"'*_`()\[\]}>$]*(?:(?:[,/|]|(?P<word>and/or|through|vs\.?|versus|[,;]?\s*also|and|or|nor"
-  r"|&|\+|plus|as well as|along with|but also|und|oder|et|ou|y|和|或|与|,\s*(?:and|or|nor|but also)))"
+  r"|&|\+|plus|as well as|along with|but also|und|oder|et|ou|y|和|或|与"
+  r"|,\s*(?:and|or|nor|but also)))"
   r"(?:\s*\b(?:also|maybe|perhaps|possibly|either|both|even|option|choice|letter|the|answer)\b)*"
   r"\s*)?[ \t\"'*_`(\[{<$]*")
 
