@@ -109,6 +109,20 @@ def test_bad_records_are_reported_with_their_line(tmp_path):
   assert "not one of its options" in report.bad[0].reason
 
 
+def test_right_answers_of_letter_and_text_must_agree(tmp_path):
+  options = ["(A) a red kite", "(B) a blue kite"]
+  found, report = read(
+    tmp_path,
+    clips.record(video="a.mp4", options=options, answer="(B) a blue kite"),
+    clips.record(video="a.mp4", options=["a red kite", "a blue kite"], answer="b: A blue kite."),
+    clips.record(video="a.mp4", options=options, answer="B. a red kite"),
+    clips.record(video="a.mp4", options=options[::-1], answer="A"))
+  assert [benchmark.gold(example) for example in found] == ["B", "B"]
+  assert [bad.line for bad in report.bad] == [4, 5]
+  assert "not one of its options" in report.bad[0].reason
+  assert "letters B, A, not in order" in report.bad[1].reason
+
+
 def test_a_name_that_is_nothing_lists_the_benchmarks(tmp_path):
   with pytest.raises(ValueError, match=r"no manifest nothing\.json.*manifest"):
     benchmark.find("nothing.json")

@@ -2,8 +2,8 @@
 """Questions of your own, in the format of the training data (data_pipelines/README.md).
 
 Every question of a conversation is asked on its own. `kind` tells kinds apart in the report. With
-`options` (a list of texts) the answer is the letter or the text of one of them; else it is compared
-after case, punctuation, articles and spaces are evened out.
+`options` (a list of texts) the answer is the letter or the text of one of them, or both ("B. a
+kite"); else it is compared after case, punctuation, articles and spaces are evened out.
 """
 
 from collections.abc import Iterator, Mapping
