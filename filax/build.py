@@ -91,13 +91,15 @@ def _own_component(role: str, name: str):
 
 
 def check_components(
-  config: Any, allowed: Sequence[str] = (), source: str | os.PathLike = "config.json"
+  config: Any, allowed: Sequence[str] | str = (), source: str | os.PathLike = "config.json"
 ) -> None:
   """Refuses a config that came with weights and names a module which the user did not name.
 
   Components must be our own files, or lie in the modules `allowed` ("my_lab"). Imports nothing.
   Raises ValueError.
   """
+  if isinstance(allowed, str):
+    allowed = (allowed,)
   if isinstance(config, list | tuple):
     for part in config:
       check_components(part, allowed, source)

@@ -94,6 +94,7 @@ def test_names_that_are_not_ours_are_refused(name, allowed):
 def test_names_that_are_ours_or_allowed_pass():
   for name in ("kmeans", "my_lab:Model", "my_lab.a.b:Model"):
     build.check_components(dict(infer=dict(selector=dict(name=name))), ["my_lab"])
+  build.check_components(dict(infer=dict(selector=dict(name="my_lab:Model"))), "my_lab")
   build.check_components(small_checkpoint.config())
 
 
