@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds components from plain dicts. The file system is the registry."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 import importlib
+import os
 import pkgutil
+import re
 import sys
 import types
 from typing import Any
 
+COMPONENTS_HELP = (
+  "a module that the checkpoint's config may name for a component of its own (repeatable)")
+_OWN_FILE = re.compile(r"[a-z0-9_]+")
 ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order data flows.
 
 
@@ -20,12 +25,16 @@ def build(role: str, config: Mapping[str, Any], **defaults):
   has such a field.
   Raises ValueError naming the known files, variants or arguments.
   """
-  config = dict(config)
-  name, variant = config.pop("name"), config.pop("variant", None)
+  config = dict(config) if hasattr(config, "keys") else {}
+  if "name" not in config:
+    raise ValueError(
+      f"config.model.{role} has no name. Set it to one of {', '.join(available(role))}.")
+  name = config.pop("name")
+  variant = config.pop("variant", None)
   module, model = component(role, name)
   sizes = {}
   if variant:
-    if variant not in module.VARIANTS:
+    if variant not in list(module.VARIANTS):
       raise ValueError(
         f"{role} {name} has no variant {variant!r}. Set config.model.{role}.variant to one of "
         f"{', '.join(module.VARIANTS)}.")
@@ -35,20 +44,83 @@ def build(role: str, config: Mapping[str, Any], **defaults):
     raise ValueError(
       f"{role} {name} takes no {', '.join(map(repr, unknown))}. Known arguments in "
       f"config.model.{role}: {', '.join(sorted(fields))}.")
-  return model(**({k: v for k, v in defaults.items() if k in fields} | sizes | config))
+  try:
+    return model(**({k: v for k, v in defaults.items() if k in fields} | sizes | config))
+  except TypeError as error:  # A field without a default is missing.
+    raise ValueError(f"config.model.{role} with name={name!r} is incomplete: {error}.") from error
 
 
 def component(role: str, name: str):
-  """(module, class) behind a component's name."""
-  path, _, attribute = name.partition(":")  # "my_lab.scenes:Model" needs no fork.
-  if not attribute:
-    if name not in (known := available(role)):
-      raise ValueError(
-        f"No file models/{role}s/{name}.py. Set config.model.{role}.name to one of "
-        f"{', '.join(known)}, or to your own \"package.module:Class\".")
-    path, attribute = f"filax.models.{role}s.{name}", "Model"
-  module = importlib.import_module(path)
-  return module, getattr(module, attribute)
+  """(module, class) behind a component's name.
+
+  Raises ValueError if there is no such file, or if a module of one's own cannot be imported.
+  """
+  known = available(role)
+  choices = f"Set config.model.{role}.name to one of {', '.join(known)}"
+  if not isinstance(name, str):
+    raise ValueError(f"config.model.{role}.name={name!r} is no name. {choices}.")
+  if ":" in name:  # "my_lab.scenes:Model" needs no fork.
+    return _own_component(role, name)
+  if name not in known:
+    raise ValueError(
+      f"No file models/{role}s/{name}.py. {choices}, or to your own \"package.module:Class\".")
+  module = importlib.import_module(f"filax.models.{role}s.{name}")
+  return module, module.Model
+
+
+def _own_component(role: str, name: str):
+  """(module, class) of "package.module:Class"."""
+  path, _, attribute = name.partition(":")
+  words = [*path.split("."), attribute]
+  if not all(word.isidentifier() for word in words):
+    raise ValueError(
+      f"config.model.{role}.name={name!r} is no \"package.module:Class\". Set it to such a name.")
+  try:
+    module = importlib.import_module(path)
+  except ImportError as error:
+    raise ValueError(
+      f"config.model.{role}.name={name!r} cannot be imported ({error}). Put its package on "
+      f"PYTHONPATH, or set config.model.{role}.name to one of {', '.join(available(role))}."
+    ) from error
+  model = getattr(module, attribute, None)
+  if not hasattr(model, "__dataclass_fields__"):
+    raise ValueError(
+      f"config.model.{role}.name={name!r} names no flax module: {path} has no class {attribute}. "
+      f"Set it to \"package.module:Class\".")
+  return module, model
+
+
+def check_components(
+  config: Any, allowed: Sequence[str] | str = (), source: str | os.PathLike = "config.json"
+) -> None:
+  """Refuses a config that came with weights and names a module which the user did not name.
+
+  Components must be our own files, or lie in the modules `allowed` ("my_lab"). Imports nothing.
+  Raises ValueError.
+  """
+  if isinstance(allowed, str):
+    allowed = (allowed,)
+  if isinstance(config, list | tuple):
+    for part in config:
+      check_components(part, allowed, source)
+  if not isinstance(config, Mapping):
+    return
+  for key, part in config.items():
+    if key in ROLES and isinstance(part, Mapping) and "name" in part:
+      _check_component(key, part["name"], allowed, source)
+    check_components(part, allowed, source)
+
+
+def _check_component(role: str, name: Any, allowed: Sequence[str], source) -> None:
+  if isinstance(name, str) and _OWN_FILE.fullmatch(name):
+    return
+  module = name.partition(":")[0] if isinstance(name, str) else ""
+  if not module.partition(".")[0].isidentifier():
+    raise ValueError(f"{source} names the {role} {name!r}, which is no component.")
+  if not any(module == root or module.startswith(f"{root}.") for root in allowed):
+    raise ValueError(
+      f"{source} names the {role} {name!r}, a module that is not part of FiLax. Importing it runs "
+      f"its code; if you trust it, allow it with --components {module.partition('.')[0]}.")
 
 
 def available(role: str) -> list[str]:
@@ -66,6 +138,10 @@ def build_video_lm(config: Mapping[str, Any], selector: Mapping[str, Any] | None
   from filax.models.video_lm import VideoLM
 
   config = dict(config)
+  if absent := [role for role in ROLES if not hasattr(config.get(role), "keys")]:
+    raise ValueError(
+      f"config.model has no {' and no '.join(absent)}. Set config.model.{absent[0]} to a dict with "
+      f"a name.")
   roles = {role: dict(config.pop(role)) for role in ROLES}
   if selector is not None:
     roles["selector"] = dict(selector)

@@ -90,6 +90,12 @@ def temporary_name(path: pathlib.Path) -> pathlib.Path:
   return path.with_name(f"{target}.{writer}.{uuid.uuid4().hex[:8]}.tmp")
 
 
+def absolute(path: str | os.PathLike) -> str:
+  """A path that no longer depends on the working folder, `~` expanded; URLs stay as they are."""
+  text = os.fspath(path)
+  return text if "://" in text else os.path.abspath(os.path.expanduser(text))
+
+
 def write_checked(path: str | os.PathLike, content: bytes | memoryview, label: str = "") -> None:
   """Writes `content` behind one line with its digest, atomically.
 

@@ -15,12 +15,14 @@ from collections.abc import Sequence
 import importlib.util
 import json
 import math
+import os
 from pathlib import Path
 import re
 import signal
 import sys
 from typing import Any
 
+from filax import build
 from filax.convert import formats, from_torch, hf_config, item, shards, to_torch, verify
 
 FROM = """examples:
@@ -60,17 +62,22 @@ def _from_flags(verbs) -> None:
     description="Makes a checkpoint that filax.load, filax chat and config.init_from accept.",
     formatter_class=argparse.RawDescriptionHelpFormatter)
   add.set_defaults(run=_from)
-  add.add_argument("--source", help="folder or file of a whole model, or of one part")
+  add.add_argument("--source", type=os.path.expanduser,
+    help="folder or file of a whole model, or of one part")
   for role in from_torch.PARTS:
-    add.add_argument(f"--{role}", help=f"folder or file that the {role} is taken from instead")
+    add.add_argument(
+      f"--{role}", type=os.path.expanduser,
+      help=f"folder or file that the {role} is taken from instead")
   add.add_argument(
-    "--config", help="config of the model to assemble (F.py or F.py:args); what no file holds is "
+    "--config", type=os.path.expanduser,
+    help="config of the model to assemble (F.py or F.py:args); what no file holds is "
     "drawn anew from config.seed. Without it the architecture comes from config.json")
   add.add_argument(
     "--set", action="append", default=[], metavar="ROLE.FIELD=VALUE",
     help="what config.json does not say, e.g. llm.theta=1000000 (repeatable)")
   add.add_argument(
-    "--tokenizer", help="tokenizer.json, *.model, or a folder (default: beside the llm)")
+    "--tokenizer", type=os.path.expanduser,
+    help="tokenizer.json, *.model, or a folder (default: beside the llm)")
   add.add_argument(
     "--dtype", choices=("same", "float32", "bfloat16"), default="same",
     help="of the stored parameters (default: as in the files)")
@@ -89,7 +96,9 @@ def _to_flags(verbs) -> None:
       f"  {form.name:<{width}}  {form.text}" for form in formats.FORMATS.values()),
     formatter_class=argparse.RawDescriptionHelpFormatter)
   add.set_defaults(run=_to)
-  add.add_argument("--checkpoint", required=True, help="folder of a run, or of one of its steps")
+  add.add_argument(
+    "--checkpoint", required=True, type=os.path.expanduser,
+    help="folder of a run, or of one of its steps")
   add.add_argument("--format", choices=tuple(formats.FORMATS), default="hf", help="default: hf")
   add.add_argument(
     "--dtype", choices=("same", "float32", "bfloat16"), default="same",
@@ -97,12 +106,17 @@ def _to_flags(verbs) -> None:
   add.add_argument(
     "--shard-gb", type=_positive, default=5.0, metavar="GB",
     help="size of a file at most (default: 5)")
-  add.add_argument("--tokenizer", help="tokenizer.json, *.model, or a folder (default: the run's)")
+  add.add_argument(
+    "--tokenizer", type=os.path.expanduser,
+    help="tokenizer.json, *.model, or a folder (default: the run's)")
   _common(add)
 
 
 def _common(add) -> None:
-  add.add_argument("--out", required=True, help="folder to write; must not exist")
+  add.add_argument(
+    "--out", required=True, type=os.path.expanduser, help="folder to write; must not exist")
+  add.add_argument(
+    "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
   add.add_argument(
     "--verify", nargs="?", const="float32", choices=tuple(verify.TOLERANCE), metavar="DTYPE",
     help="run both sides on the same tokens and pixels, in float32 (default) or bfloat16, and "
@@ -117,7 +131,7 @@ def _from(options) -> int:
     out=options.out, source=options.source, config=_config(options.config),
     parts={r: getattr(options, r) for r in from_torch.PARTS if getattr(options, r)},
     sets=dict(map(_assignment, options.set)), dtype=options.dtype, ignore=options.ignore,
-    base=_base(), tokenizer=_tokenizer(options))
+    base=_base(), tokenizer=_tokenizer(options), components=options.components)
   report = from_torch.convert(request, _check_from(options))
   _say(options.out, report)
   return 0
@@ -126,7 +140,8 @@ def _from(options) -> int:
 def _to(options) -> int:
   request = to_torch.Request(
     checkpoint=options.checkpoint, out=options.out, format=options.format, dtype=options.dtype,
-    shard=int(options.shard_gb * shards.GB), tokenizer=_tokenizer(options))
+    shard=int(options.shard_gb * shards.GB), tokenizer=_tokenizer(options),
+    components=options.components)
   report = to_torch.convert(request, _check_to(options))
   _say(options.out, report)
   return 0
@@ -138,17 +153,19 @@ def _check_from(options):
     return None
 
   def check(folder: Path, sources, model) -> dict[str, Any]:
-    theirs = [dict(path=part.path, roles=part.roles, family=_family(part, model))
-              for part in sources]
+    theirs = []
+    for part in sources:
+      family = _family(part, model, options.components)
+      theirs.append(dict(path=part.path, roles=part.roles, family=family))
     return verify.run(theirs, folder, model, options.verify, options.tolerance)
 
   return check
 
 
-def _family(part, model) -> str:
+def _family(part, model, components) -> str:
   """How verify runs an input: by its config.json, or as a video tower without one."""
   lone = part.roles == ("encoder",) and model["encoder"]["name"] in ("umt", "internvideo2")
-  return hf_config.family(hf_config.load(part.path)) or ("tower" if lone else "")
+  return hf_config.family(hf_config.load(part.path, components)) or ("tower" if lone else "")
 
 
 def _check_to(options):
@@ -228,12 +245,13 @@ def _tokenizer(options) -> Any:
   if options.tokenizer:
     return tokenizers.load(options.tokenizer)
   if hasattr(options, "checkpoint"):
-    step = Path(options.checkpoint)
+    step = item.absolute(options.checkpoint)
     near = (step, step.parent, step.parent.parent)
   else:
     near = [Path(path) for path in (options.llm, options.source) if path]
   for folder in near:
-    if (folder / "tokenizer.json").is_file() or any(folder.glob("*.model")):
+    names = [folder / "tokenizer.json", *folder.glob("*.model")]
+    if any(name.is_file() for name in names):
       return tokenizers.load(folder)
   return None
 

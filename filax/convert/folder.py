@@ -17,7 +17,7 @@ def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
 
   Raises OSError if `out` exists, if fewer than `need` bytes are free, or if the disk fills up.
   """
-  out = Path(out).absolute()
+  out = Path(files.absolute(out))
   exists = f"{out} exists already. Choose another --out, or remove it."
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise FileExistsError(exists)

@@ -37,6 +37,12 @@ class Request:
   dtype: str = "same"  # same | float32 | bfloat16: of the parameters, but for the merger's.
   ignore: Sequence[str] = ()
   tokenizer: Any = None  # data_pipelines.tokenizers.Tokenizer, or None.
+  components: Sequence[str] = ()  # Modules that a config.json may name.
+
+  def __post_init__(self):
+    if self.source is not None:
+      self.source = os.path.expanduser(self.source)
+    self.parts = {role: os.path.expanduser(path) for role, path in self.parts.items()}
 
 
 def convert(request: Request, check=None) -> dict[str, Any]:
@@ -65,9 +71,10 @@ def resolve(request: Request) -> tuple[list[load.Source], dict[str, Any]]:
   """Opens what was given and settles config.model: the config's, or what config.json says."""
   if request.source is None and not request.parts:
     raise ValueError("There is nothing to convert: give --source, or parts such as --llm.")
+  check_exist(request)
   given, said = [], {}
   for path, roles in _asked(request):
-    says = hf_config.load(Path(path))
+    says = hf_config.load(Path(path), request.components)
     if says and not (request.config and not hf_config.family(says)):
       said = {role: x for role, x in hf_config.architecture(says).items()
               if role in roles or (role not in PARTS and path == request.source)} | said
@@ -85,12 +92,22 @@ def resolve(request: Request) -> tuple[list[load.Source], dict[str, Any]]:
   return sources, model
 
 
+def check_exist(request: Request) -> None:
+  """Raises FileNotFoundError naming the flag whose file or folder is not there."""
+  inputs = {"source": request.source} | dict(request.parts)
+  for flag, path in inputs.items():
+    if path is not None and not Path(path).exists():
+      raise FileNotFoundError(
+        f"There is no file or folder {path}. Give --{flag} the weights: a folder, or a file of "
+        f"it.")
+
+
 def _asked(request: Request) -> list[tuple[Any, tuple[str, ...]]]:
   """(path, roles) of every input. A role with a flag of its own is not taken from --source."""
   inputs = [(path, (role,)) for role, path in request.parts.items()]
   if request.source is None:
     return inputs
-  says = hf_config.load(Path(request.source))
+  says = hf_config.load(Path(request.source), request.components)
   alone = {"qwen2": ("llm",), "siglip": ("encoder",)}.get(hf_config.family(says), PARTS)
   if not says and request.config is None:
     alone = tuple({key.split(".")[0] for key in request.sets} & set(PARTS)) or alone
@@ -186,7 +203,9 @@ def full_config(request: Request, model: Mapping[str, Any], found: load.Plan) ->
 
 
 def _says(request: Request) -> Mapping[str, Any]:
-  return hf_config.load(Path(request.source)) if request.source is not None else {}
+  if request.source is None:
+    return {}
+  return hf_config.load(Path(request.source), request.components)
 
 
 def write(

@@ -5,31 +5,40 @@ Only what decides the numbers is read. What a family always leaves to its librar
 from there (epsilons, trained length); a size that is missing is asked for with --set.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import json
 from pathlib import Path
 import re
 from typing import Any
 
 from filax import build, dropout
+from filax.convert import released_keys, rope_config, safe_files
 
 ASKED = ("theta",)  # Has a default here and another one in transformers.
 KEY = "fila_config"  # Where our own config travels inside a config.json; others ignore it.
 SO400M = "so400m-384"
 
 
-def load(folder: Path) -> dict[str, Any]:
-  """The config.json of a folder (or of the folder that a file lies in); {} without one."""
+def load(folder: Path, components: Sequence[str] = ()) -> dict[str, Any]:
+  """The config.json of a folder (or of the folder that a file lies in); {} without one.
+
+  Raises ValueError if it is damaged, or if the FiLax config inside names a component that is
+  neither ours nor in one of the modules `components`.
+  """
   file = (folder if folder.is_dir() else folder.parent) / "config.json"
   if not file.exists():
     return {}
   try:
-    found = json.loads(file.read_text())
+    found = safe_files.read_json(file)
   except ValueError as error:
     raise ValueError(f"{file} is not readable JSON ({error}).") from None
   if not isinstance(found, dict):
     raise ValueError(f"{file} holds a {type(found).__name__}, not settings by name.")
+  own = found.get(KEY, {})
+  sections = ("model", "infer", "data")
+  if not isinstance(own, dict) or not all(isinstance(own.get(k, {}), dict) for k in sections):
+    raise ValueError(f"{file} has a {KEY} that is not a config of FiLax.")
+  build.check_components(own, components, file)
   return found
 
 
@@ -42,9 +51,9 @@ def tuples(value: Any) -> Any:
 
 def family(config: Mapping[str, Any]) -> str:
   """Which reader of FAMILIES understands a config.json; "" for none."""
-  kind = config.get("model_type", "")
+  kind = str(config.get("model_type", ""))
   if "mm_vision_tower" in config or kind.startswith(("llava_qwen", "videochat_flash")):
-    flash = kind.startswith("videochat_flash") or "tome" in config.get("mm_projector_type", "")
+    flash = kind.startswith("videochat_flash") or "tome" in str(config.get("mm_projector_type", ""))
     return "videochat-flash" if flash else "llava"
   return {
     "llava_onevision": "llava_onevision", "qwen2": "qwen2", "siglip": "siglip",
@@ -63,7 +72,12 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(
       f"config.json has model_type {config.get('model_type')!r}. Known families: {known}. Without "
       f"one of them, name the parts with --config or --set.")
-  return FAMILIES[kind](config) | tuples(config.get(KEY, {}).get("model", {}))
+  try:
+    model = FAMILIES[kind](config)
+  except (LookupError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f"config.json does not describe a {kind} model ({type(error).__name__}: {error}).") from error
+  return model | tuples(config.get(KEY, {}).get("model", {}))
 
 
 def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,10 +86,7 @@ def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError("use_sliding_window is on, but the llm here attends to the whole context.")
   if config.get("hidden_act", "silu") != "silu":
     raise ValueError(f"hidden_act is {config['hidden_act']!r}, but the llm here has silu.")
-  rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-  kind = rope.get("rope_type", rope.get("type", "default"))
-  if kind not in ("default", "yarn"):
-    raise ValueError(f"rope of type {kind!r} is not implemented; default and yarn are.")
+  rope = rope_config.read(config)
   found = _taken(config, dict(
     width="hidden_size", depth="num_hidden_layers", heads="num_attention_heads",
     kv_heads="num_key_value_heads", head_dim="head_dim", mlp="intermediate_size",
@@ -85,8 +96,7 @@ def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
   theta = rope.get("rope_theta", config.get("rope_theta"))
   found |= {} if theta is None else dict(theta=float(theta))
   positions = config.get("max_position_embeddings", 32_768)
-  yarn = (float(rope["factor"]), rope.get("original_max_position_embeddings", positions)) \
-    if kind == "yarn" else None
+  yarn = rope_config.yarn(rope, positions) if rope_config.kind_of(rope) == "yarn" else None
   return dict(
     name="qwen2", tied=bool(config.get("tie_word_embeddings", False)),
     eps=config.get("rms_norm_eps", 1e-6), positions=positions, yarn=yarn, **found)
@@ -139,6 +149,7 @@ def _frame_by_frame() -> dict[str, Any]:
 
 def _llava(config: Mapping[str, Any]) -> dict[str, Any]:
   """LLaVA-NeXT's own config: the tower is a name, the newline depends on the merge type."""
+  _check_released(config, released_keys.LLAVA)
   encoder = dict(name="siglip")
   if "siglip-so400m-patch14-384" in config.get("mm_vision_tower", ""):
     encoder["variant"] = SO400M
@@ -152,16 +163,26 @@ def _llava(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
   """VideoChat-Flash: clips, token merging, no newline, no pooling."""
+  _check_released(config, released_keys.FLASH)
   tower = config.get("mm_vision_tower", "")
   encoder = next(
     (dict(name=name, variant=variant) for word, name, variant in TOWERS if word in tower), {})
-  clip, merged = config.get("mm_local_num_frames", 4), re.match(
-    r"tome(\d+)", config.get("mm_projector_type", ""))
+  clip = config.get("mm_local_num_frames", 4)
+  kind = config.get("mm_projector_type")
+  merged = re.fullmatch(r"tome(\d+)_mlp_hd64", kind or "")
+  if kind and not merged:
+    raise ValueError(f"mm_projector_type={kind!r} is not implemented; tome16_mlp_hd64 is.")
   merger = dict(name="tome", **({"tokens": int(merged[1])} if merged else {}))
   return dict(
     encoder=encoder, llm=qwen2(config) | _dropout(config), selector=dict(name="clips", size=clip),
     merger=merger, projector=dict(name="mlp", newline="none", pool_side=1),
     merge_stage="vision", encode_chunk=16)
+
+
+def _check_released(config: Mapping[str, Any], known: Mapping[str, tuple]) -> None:
+  """Raises ValueError for a setting that is not implemented; our own exports say more beside it."""
+  if not config.get(KEY, {}).get("model"):
+    released_keys.check(config, known)
 
 
 def _dropout(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from filax import build
 from filax.convert import hf_config
+from filax.ops import rope
 
 RUN_KEYS = (  # Of config.data.
   "template", "system", "labels", "time_prompt", "images", "sampling", "resize")
@@ -58,7 +59,7 @@ def qwen2(llm: Any, dtype: str, vocabulary: Vocabulary | None) -> dict[str, Any]
   """A Qwen2Config that transformers 4 and 5 read the same way: rope_theta, not rope_parameters."""
   yarn = llm.yarn and dict(
     type="yarn", rope_type="yarn", factor=llm.yarn[0],
-    original_max_position_embeddings=llm.yarn[1])
+    original_max_position_embeddings=llm.yarn[1], **rope.yarn_options(llm.yarn))
   ids = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
   if vocabulary is not None:
     stop = vocabulary.stop[0] if vocabulary.stop else None

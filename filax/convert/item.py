@@ -14,10 +14,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 import numpy as np
 
+from filax import files
 from filax.checkpoint import digest, record
 from filax.checkpoint.record import FORMAT as FORMAT
+from filax.convert import safe_files
 from filax.parallel import rules
 
 _CONTEXT = {"cache_pool": {"total_bytes_limit": 0}}  # Nothing stays in memory after a write.
@@ -32,7 +35,7 @@ class Writer:
     """`table`: rows of DIMS (build.dims_table); a parameter without a row is not cut."""
     import tensorstore as ts
 
-    self.step = Path(workdir).absolute() / "checkpoints" / "0"
+    self.step = Path(files.absolute(workdir)) / "checkpoints" / "0"
     self.state = self.step / "state"
     self.state.mkdir(parents=True)
     self.leaves: dict[str, Leaf] = {}
@@ -115,11 +118,24 @@ def slice_sum(
   return digest.box_sum(x.reshape(1, *shape[1:]), start, shape, mix)
 
 
-def step_folder(path: str | os.PathLike) -> Path:
-  """The newest step of a run folder, or the step that `path` is; OSError if there is none."""
-  path = Path(path)
-  if (path / "state").exists():
-    return path
+def absolute(path: str | os.PathLike) -> Path | epath.Path:
+  """The path as Orbax takes it: not relative to the working folder. URLs stay as they are."""
+  path = files.absolute(path)
+  return epath.Path(path) if "://" in path else Path(path)
+
+
+def step_folder(path: str | os.PathLike) -> Path | epath.Path:
+  """The newest step of a run folder, or the step that `path` is; OSError if there is none.
+
+  Raises ValueError if a local step holds a pipe or a device.
+  """
+  path = absolute(path)
+  step = path if (path / "state").exists() else _newest_step(path)
+  safe_files.check_checkpoint(step)
+  return step
+
+
+def _newest_step(path: Path | epath.Path) -> Path | epath.Path:
   folder = path / "checkpoints" if (path / "checkpoints").exists() else path
   steps = [p for p in folder.glob("*") if p.name.isdigit() and (p / "state").exists()]
   if not steps:
@@ -128,8 +144,9 @@ def step_folder(path: str | os.PathLike) -> Path:
   return max(steps, key=lambda p: int(p.name))
 
 
-def read_json(step: Path, name: str) -> dict[str, Any]:
+def read_json(step: Path | epath.Path, name: str) -> dict[str, Any]:
   """The item `config` or `data` of a step, checked. Raises ValueError if it is damaged."""
+  step = absolute(step)
   try:
     data, config = record.read(step)
   except record.Damaged as error:
@@ -137,10 +154,11 @@ def read_json(step: Path, name: str) -> dict[str, Any]:
   return config if name == "config" else data
 
 
-def shapes(step: Path) -> dict[str, Any]:
+def shapes(step: Path | epath.Path) -> dict[str, Any]:
   """path -> Orbax metadata (shape, dtype) of every parameter of a step."""
   import orbax.checkpoint as ocp
 
+  step = absolute(step)
   data = read_json(step, "data")
   try:
     with record.damage("its list of arrays cannot be read"):
@@ -152,13 +170,14 @@ def shapes(step: Path) -> dict[str, Any]:
   return {path.removeprefix("params/"): leaf for path, leaf in sorted(leaves.items())}
 
 
-def read(step: Path, path: str, expected: str | int | None = None) -> np.ndarray:
+def read(step: Path | epath.Path, path: str, expected: str | int | None = None) -> np.ndarray:
   """One parameter, compared with the digest `expected`, by default that of the step's record.
 
   Raises ValueError if it is damaged or another one.
   """
   import orbax.checkpoint as ocp
 
+  step = absolute(step)
   one = lambda leaf: nest({}, f"params/{path}", leaf)
   args = ocp.args.PyTreeRestore(
     one(0), restore_args=one(ocp.RestoreArgs(restore_type=np.ndarray)), partial_restore=True)
@@ -174,13 +193,14 @@ def read(step: Path, path: str, expected: str | int | None = None) -> np.ndarray
 
 
 def read_layers(
-  step: Path, path: str, expected: str | int | None = None
+  step: Path | epath.Path, path: str, expected: str | int | None = None
 ) -> Iterator[np.ndarray]:
   """The layers of a stacked parameter in turn, as few at a time as the checkpoint allows: one, if
   `Writer` wrote it. `expected` as in `read`. Raises ValueError, of a wrong digest after the last
   layer."""
   import tensorstore as ts
 
+  step = absolute(step)
   try:
     store = ts.open(_spec(step / "state", f"params/{path}"), open=True).result()
   except ValueError:  # Training writes zarr2, in chunks as large as its shards.
@@ -232,11 +252,12 @@ def nest(tree: dict[str, Any], path: str, leaf: Any) -> dict[str, Any]:
   return tree
 
 
-def _spec(state: Path, path: str) -> dict[str, Any]:
+def _spec(state: Path | epath.Path, path: str) -> dict[str, Any]:
+  base = f"{state}/" if "://" in str(state) else f"file://{state}/"
   return {
     "driver": "zarr3", "store_data_equal_to_fill_value": True,  # Orbax takes gaps for damage.
     "kvstore": {
-      "driver": "ocdbt", "base": f"file://{state}/", "path": path.replace("/", ".") + "/",
+      "driver": "ocdbt", "base": base, "path": path.replace("/", ".") + "/",
       "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000}}}
 
 

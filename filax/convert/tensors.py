@@ -5,10 +5,9 @@
 they are sliced for. Whatever is wrong with the files is collected and raised together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
-import json
 import math
 import os
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from filax.convert import ConversionError
+from filax.convert import ConversionError, safe_files
 
 DTYPES = {  # The names of the safetensors format -> NumPy.
   "F64": np.dtype(np.float64),
@@ -68,6 +67,7 @@ def open_all(path: str | os.PathLike) -> dict[str, Tensor]:
       problems["missing files"].append(f"{file.name} (named by the index)")
       continue
     try:
+      safe_files.check_regular(file)
       tensors = _torch(file) if file.suffix in TORCH else safetensors(file)
     except (ValueError, OSError) as error:
       problems["unreadable files"].append(str(error))
@@ -90,7 +90,7 @@ def _files(path: Path) -> tuple[list[Path], set[str]]:
   for index in INDEXES:
     if (path / index).exists():
       names = _weight_map(path / index)
-      return [path / file for file in sorted(set(names.values()))], set(names)
+      return _named_files(path, index, names), set(names)
   for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth"):
     if files := sorted(path.glob(pattern)):
       return [file for file in files if not file.name.startswith("training_args")], set()
@@ -98,49 +98,80 @@ def _files(path: Path) -> tuple[list[Path], set[str]]:
     f"{path} holds no weights: no *.safetensors, *.bin, *.pt or *.pth, and no index of them.")
 
 
+def _named_files(folder: Path, index: str, names: dict[str, str]) -> list[Path]:
+  """The files that an index names. Raises ConversionError for those outside of its folder."""
+  files, outside = [], []
+  for name in sorted(set(names.values())):
+    try:
+      files.append(safe_files.inside(folder, name))
+    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: links in a circle.
+      outside.append(str(error))
+  if outside:
+    raise ConversionError(
+      f"The index {index} in {folder} is refused", {"files elsewhere": outside})
+  return files
+
+
 def _weight_map(index: Path) -> dict[str, str]:
   """Name -> file. Raises ConversionError if the index does not say so."""
   try:
-    return {str(name): str(file) for name, file in json.loads(
-      index.read_text())["weight_map"].items()}
-  except (ValueError, LookupError, TypeError, AttributeError):
+    content = safe_files.read_json(index)["weight_map"]
+    return {str(name): str(file) for name, file in content.items()}
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
+    reason = f" ({error})" if isinstance(error, safe_files.Wrong) else ""
     raise ConversionError(
       f"The weights in {index.parent} are damaged",
-      {"unreadable files": [f"{index.name} has no readable weight_map"]}) from None
+      {"unreadable files": [f"{index.name} has no readable weight_map{reason}"]}) from None
 
 
 def header(file: Path) -> tuple[dict[str, Any], int]:
   """The JSON header of a safetensors file and the offset of its data; ValueError if cut short."""
+  safe_files.check_regular(file)
   total = file.stat().st_size
   with file.open("rb") as f:
     start = f.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else total
     if length + 8 > total:
       raise ValueError(f"{file.name} is cut short or no safetensors file ({total} bytes)")
+    if length > safe_files.LARGEST_JSON:
+      raise ValueError(
+        f"{file.name} has a header of {length:,} bytes, more than {safe_files.LARGEST_JSON:,}")
     try:
-      entries = json.loads(f.read(length))
-      sizes = [_extent(name, e) for name, e in entries.items() if name != "__metadata__"]
+      entries = safe_files.parse_json(f.read(length))
+      extents = [(*_extent(name, e), name) for name, e in entries.items() if name != "__metadata__"]
+      _check_apart(extents)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-      reason = f" ({error})" if isinstance(error, _Wrong) else ""
+      reason = f" ({error})" if isinstance(error, safe_files.Wrong) else ""
       raise ValueError(f"{file.name} has no readable safetensors header{reason}") from None
-  end = max((stop for _, stop in sizes), default=0)
+  end = max((stop for _, stop, _ in extents), default=0)
   if end + length + 8 > total:
     raise ValueError(
       f"{file.name} is cut short: its header promises {end + length + 8} bytes, it has {total}")
   return entries, length + 8
 
 
-class _Wrong(ValueError):
-  """What a header says of a tensor contradicts itself."""
-
-
 def _extent(name: str, entry: dict[str, Any]) -> tuple[int, int]:
   """Where a tensor begins and ends; its shape and dtype must take that many bytes."""
-  start, stop = map(int, entry["data_offsets"])
-  dtype, count = DTYPES.get(entry["dtype"]), math.prod(map(int, entry["shape"]))
-  if not 0 <= start <= stop or (dtype is not None and count * dtype.itemsize != stop - start):
-    raise _Wrong(f"{name} is {tuple(entry['shape'])} {entry['dtype']} in {stop - start} bytes")
+  start, stop = entry["data_offsets"]
+  shape = entry["shape"]
+  dtype = DTYPES.get(entry["dtype"])
+  counts = all(type(number) is int and number >= 0 for number in (start, stop, *shape))
+  fits = counts and start <= stop
+  if fits and dtype is not None:
+    fits = math.prod(shape) * dtype.itemsize == stop - start
+  if not fits:
+    raise safe_files.Wrong(f"{name} is {tuple(shape)} {entry['dtype']} in {stop - start} bytes")
   return start, stop
+
+
+def _check_apart(extents: Sequence[tuple[int, int, str]]) -> None:
+  """Raises ValueError if two tensors share bytes."""
+  end, before = 0, ""
+  for start, stop, name in sorted(extents):
+    if start < end and start < stop:
+      raise safe_files.Wrong(f"{name} overlaps {before}")
+    if stop > end:
+      end, before = stop, name
 
 
 def safetensors(file: Path) -> dict[str, Tensor]:

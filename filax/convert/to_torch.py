@@ -42,6 +42,7 @@ class Request:
   dtype: str = "same"  # same | float32 | bfloat16; the fusion weights stay in float32.
   shard: int = 5 * shards.GB  # Bytes of a file at most.
   tokenizer: Any = None  # data_pipelines.tokenizers.Tokenizer, or None.
+  components: Sequence[str] = ()  # Modules that the checkpoint's config may name.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +94,15 @@ def resolve(request: Request) -> Way:
   """Opens the checkpoint and finds the place of everything that goes into the format."""
   if request.format not in FORMATS:
     raise ValueError(f"--format {request.format} is unknown. Choose one of {', '.join(FORMATS)}.")
-  form, step = FORMATS[request.format], item.step_folder(request.checkpoint)
+  form = FORMATS[request.format]
+  step = item.step_folder(request.checkpoint)
   config = hf_config.tuples(item.read_json(step, "config"))
+  build.check_components(config, request.components, f"The config of {step}")
+  if not isinstance(config.get("model"), Mapping):
+    raise ValueError(f"The config of {step} has no section 'model'.")
+  for role in build.ROLES:
+    if role in config["model"]:
+      build.build(role, config["model"][role], out=1)
   form.check(config["model"])
   stored = item.shapes(step)
   llm = config["model"].get("llm")

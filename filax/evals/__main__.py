@@ -4,10 +4,10 @@
 import argparse
 from collections.abc import Sequence
 import json
-import pathlib
+import os
 import sys
 
-from filax import cli
+from filax import build, cli
 
 
 def main(argv: Sequence[str]) -> None:
@@ -17,15 +17,12 @@ def main(argv: Sequence[str]) -> None:
   from filax.infer.load import load
   from filax.infer.processor import adjusted
 
-  model, params = load(args.checkpoint)
+  model, params = load(args.checkpoint, components=args.components)
   model = adjusted(model, dropout=args.dropout)
   report = evaluate(
     model, params, args.manifest, root=args.root, selector=args.selector, blind=args.blind,
-    limit=args.limit, batch=args.batch, threads=args.threads, max_new_tokens=args.max_new_tokens)
-  if args.out:
-    path = pathlib.Path(args.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    limit=args.limit, batch=args.batch, threads=args.threads, max_new_tokens=args.max_new_tokens,
+    out=args.out)
   short = {key: value for key, value in report.items() if key != "answers"}
   print(json.dumps(short) if args.json else table(report))
 
@@ -33,9 +30,13 @@ def main(argv: Sequence[str]) -> None:
 def parser() -> argparse.ArgumentParser:
   made = argparse.ArgumentParser(prog="filax evals", description=__doc__)
   add = made.add_argument
-  add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-  add("--manifest", required=True, help="questions, in the format of the training data")
-  add("--root", default="", help="folder of the media; default: the manifest's")
+  add("--checkpoint", required=True, type=os.path.expanduser,
+      help="folder of a run, or of one of its checkpoints")
+  add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
+  add("--manifest", required=True, type=os.path.expanduser,
+      help="questions, in the format of the training data")
+  add("--root", default="", type=os.path.expanduser,
+      help="folder of the media; default: the manifest's")
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--blind", action="store_true", help="show grey pictures: what words alone give away")
@@ -43,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
   add("--batch", type=cli.whole(1), default=32, help="prompts answered at a time")
   add("--threads", type=cli.whole(1), default=2, help="videos read at a time")
   add("--max-new-tokens", type=cli.whole(1), help="default: config.infer.max_new_tokens")
-  add("--out", help="a file for the whole report with every answer, as JSON")
+  add("--out", default="", type=os.path.expanduser,
+      help="a file for the whole report with every answer, as JSON; it is "
+      "written while answers come")
   add("--json", action="store_true", help="print the report as JSON, without the answers")
   return made
 
@@ -63,6 +66,7 @@ def table(report) -> str:
     f"questions skipped), {len(report['bad_records'])} bad records, {report['unparsed']} answers "
     f"not understood, {report['seconds']['total']:.1f} s"]
   lines += [*report["bad_records"][:10], *list(report["bad_media"].values())[:10]]
+  lines += report["bad_questions"][:10]
   return "\n".join(lines)
 
 

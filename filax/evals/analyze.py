@@ -10,16 +10,19 @@ Each writes a PNG, and beside it a JSON file with the numbers.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import functools
 import json
+import os
 import pathlib
+import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from filax import cli
+from filax import build, cli, files
 from filax.dropout import KINDS
 
 
@@ -30,13 +33,16 @@ def main(argv: Sequence[str]) -> None:
   ways = made.add_subparsers(dest="way", required=True)
   for way in ("attention", "redundancy"):
     add = ways.add_parser(way).add_argument
-    add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-    add("--out", required=True, help="the PNG; the JSON lies beside it")
+    add("--checkpoint", required=True, type=os.path.expanduser,
+        help="folder of a run, or of one of its checkpoints")
+    add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
+    add("--out", required=True, type=os.path.expanduser, help="the PNG; the JSON lies beside it")
     if way == "attention":
-      add("--video", required=True)
+      add("--video", required=True, type=os.path.expanduser)
       add("--question", required=True)
     else:
-      add("--manifest", required=True, help="questions, in the format of the training data")
+      add("--manifest", required=True, type=os.path.expanduser,
+          help="questions, in the format of the training data")
       add("--ratio", type=cli.number(high=1, above=True), default=0.5,
           help="share of the visual tokens that stay")
       add("--layers", type=cli.wholes(0), help="numbers with commas; default: all")
@@ -45,18 +51,26 @@ def main(argv: Sequence[str]) -> None:
   args = made.parse_args(argv)
   from filax.infer.load import load
 
-  model, params = load(args.checkpoint)
+  model, params = load(args.checkpoint, components=args.components)
+  numbers = pathlib.Path(args.out).with_suffix(".json")
   if args.way == "attention":
     report = attention(model, params, args.video, args.question)
+    _write(numbers, report)
     draw_attention(report, args.out)
   else:
     report = redundancy(
       model, params, args.manifest, ratio=args.ratio, layers=args.layers, limit=args.limit,
-      batch=args.batch)
+      batch=args.batch, keep=functools.partial(_write, numbers))
+    _write(numbers, report)
     draw_redundancy(report, args.out)
-  path = pathlib.Path(args.out).with_suffix(".json")
-  path.write_text(json.dumps(report, indent=2) + "\n")
-  print(f"{args.out}, {path}")
+    for line in report["bad_questions"]:
+      print(f"skipped {line}", file=sys.stderr)
+  print(f"{args.out}, {numbers}")
+
+
+def _write(path: pathlib.Path, report: dict[str, Any]) -> None:
+  with files.write_atomically(path) as file:
+    file.write((json.dumps(report, indent=2) + "\n").encode())
 
 
 def attention(model, params, video: str, question: str) -> dict[str, Any]:
@@ -85,20 +99,32 @@ def _last_attention(model, params, tokens, table, index):
 
 def redundancy(
   model, params, manifest: str, *, ratio: float = 0.5, layers: Sequence[int] | None = None,
-  limit: int | None = None, batch: int = 32,
+  limit: int | None = None, batch: int = 32, keep: Callable[[dict], None] | None = None,
 ) -> dict[str, Any]:
   """Accuracy with all visual tokens (`whole`), and by kind when they fall to `ratio` after each of
-  `layers` (default: all but the last). Raises ValueError for a layer that cannot drop."""
+  `layers` (default: all but the last).
+
+  `skipped` questions that cannot be asked count nowhere; `bad_questions` and `bad_media` say why.
+  `keep` gets the report after every measurement. Raises ValueError for a layer that cannot drop.
+  """
   from filax.evals.run import evaluate
   from filax.infer.processor import adjusted
 
   layers = list(range(1, model.llm.depth)) if layers is None else list(layers)
   models = {kind: [adjusted(model, dropout=f"{layer}:{kind}:{ratio}") for layer in layers]
-            for kind in KINDS}  # What cannot be is said before anything is asked.
-  ask = lambda model: evaluate(model, params, manifest, limit=limit, batch=batch)["accuracy"]
-  return dict(
-    manifest=manifest, ratio=ratio, layers=layers, whole=ask(adjusted(model, dropout="off")),
-    **{kind: list(map(ask, models[kind])) for kind in KINDS})
+            for kind in KINDS}  # An invalid layer is refused before anything is asked.
+  whole = evaluate(adjusted(model, dropout="off"), params, manifest, limit=limit, batch=batch)
+  report = dict(manifest=manifest, ratio=ratio, layers=layers, whole=whole["accuracy"])
+  for key in ("questions", "skipped", "bad_questions", "bad_media", "bad_records"):
+    report[key] = whole[key]
+  for kind in KINDS:
+    report[kind] = []
+    for dropping in models[kind]:
+      measured = evaluate(dropping, params, manifest, limit=limit, batch=batch)
+      report[kind].append(measured["accuracy"])
+      if keep is not None:
+        keep(report)
+  return report
 
 
 def draw_attention(report: dict[str, Any], path: str) -> None:

@@ -9,16 +9,13 @@ import dataclasses
 import importlib
 import os
 import pkgutil
-import re
-import string
 from typing import Any
-import unicodedata
 
 from data_pipelines.records import Timeline, Turn
 from data_pipelines.sources.manifests import Report
-
-ARTICLES = ("a", "an", "the")
-LETTERS = "ABCDEFGH"
+from filax.evals import letters, options
+from filax.evals.options import LETTERS, without_letter  # noqa: F401  (public here)
+from filax.evals.plain_text import normalised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +64,6 @@ def find(name: str | os.PathLike) -> tuple[Benchmark, str]:
   return importlib.import_module("filax.evals.benchmarks.manifest").BENCHMARK, name
 
 
-def normalised(text: str) -> str:
-  """Text for comparison: lower case, without punctuation and articles (as VQA, arXiv:1505.00468,
-  scores free answers), accents as they are, single spaces."""
-  text = unicodedata.normalize("NFKC", text).casefold()
-  found = "".join(" " if c in string.punctuation else c for c in text).split()
-  return " ".join([word for word in found if word not in ARTICLES] or found)
-
-
 def words(text: str, example: Example) -> str | None:
   """A free answer; None if nothing is left of it."""
   del example
@@ -88,16 +77,14 @@ def exact(answer: str, example: Example) -> float:
 
 
 def gold(example: Example) -> str:
-  """The letter of the right option. Raises ValueError if the answer is none of the options."""
-  known = LETTERS[: len(example.options)]
-  answer = example.answer.strip()
-  if found := re.fullmatch(r"\(?([A-H])\)?[.:)]?", answer):
-    if found[1] in known:
-      return found[1]
-  same = [normalised(option) == normalised(answer) for option in example.options]
-  if sum(same) != 1:
+  """The letter of the right option, which is given as a letter, as its text, or as both.
+
+  Raises ValueError if that is none of the options, or if letter and text disagree.
+  """
+  letter = options.named(example.answer, example.options)
+  if letter is None:
     raise ValueError(f"has the answer {example.answer!r}, which is not one of its options")
-  return known[same.index(True)]
+  return letter
 
 
 def multiple_choice(example: Example) -> Turn:
@@ -110,26 +97,6 @@ def multiple_choice(example: Example) -> Turn:
 def letter(text: str, example: Example) -> str | None:
   """The letter that a generated text chooses; None if it names none, or more than one.
 
-  Tried in turn: the text begins with a letter and a mark, or is one; "answer is B"; the words of
-  one option; "(B)"; a capital from B on; the words of just one option inside the text.
+  filax.evals.letters says in which forms a letter is read.
   """
-  known = LETTERS[: len(example.options)]
-  text = text.strip()
-  for pattern in (
-    rf"^\(?([{known}])(?:[).:,\n]|$)",
-    rf"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?: is)?:? *\(?([{known}])\b"):
-    if found := re.search(pattern, text):
-      return found[1]
-  plain, options = normalised(text), [normalised(option) for option in example.options]
-  if plain in options and options.count(plain) == 1:
-    return known[options.index(plain)]
-  for pattern in (rf"\(([{known}])\)", rf"\b([{known[1:]}])\b" if known[1:] else "$^"):
-    if found := set(re.findall(pattern, text)):
-      return found.pop() if len(found) == 1 else None
-  inside = [i for i, option in enumerate(options) if option and f" {option} " in f" {plain} "]
-  return known[inside[0]] if len(inside) == 1 else None
-
-
-def without_letter(option: str) -> str:
-  """"B. a dog" or "(B) a dog" -> "a dog"."""
-  return re.sub(r"^\s*(?:\([A-H]\)|[A-H][.):])\s+", "", option).strip()
+  return letters.chosen(text, example.options)

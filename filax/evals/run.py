@@ -3,8 +3,7 @@
 questions; reading runs in the background, answers are generated in batches."""
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
 import os
@@ -15,19 +14,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import images, sampling
 from data_pipelines.media import open as media
-from data_pipelines.media import pictures
 from data_pipelines.records import Timeline
 from data_pipelines.sources.manifests import Report
 from filax.evals import benchmark as benchmark_lib
 from filax.evals.benchmark import Benchmark, Example
+from filax.evals.reading import reading
+from filax.evals.report_file import NothingScored, ReportFile
 from filax.infer import processor as processor_lib
 from filax.infer import programs, seen
 from filax.infer import video as video_lib
-from filax.infer.generate import generate
+from filax.infer.generate import check_prompts, check_settings, generate
 
-AHEAD = 4  # Media that are read before they are needed, beyond those being read.
 SAY_SECONDS = 2.0
 
 
@@ -44,16 +42,21 @@ def evaluate(
   threads: int = 2,
   max_new_tokens: int | None = None,
   progress: bool = True,
+  out: str | os.PathLike = "",
 ) -> dict[str, Any]:
   """The scores of a loaded model (filax.load) on a manifest of questions, or a benchmark's name.
 
   `selector` answers with another selector at the same number of visual tokens, `blind` shows grey
   pictures, `limit` asks the first questions only, `batch` prompts are answered at a time. Returns
   accuracy, questions, videos, unparsed (answers not understood; they count as wrong), skipped
-  (questions whose media cannot be read; they do not count), bad_media, bad_records, by (column ->
-  value -> accuracy and questions), seconds and answers (one a question). Several manifests give a
-  dict of such dicts. Raises ValueError if there is nothing to ask.
+  (questions that cannot be asked; they do not count), bad_media (why their media cannot be read),
+  bad_questions (what else is wrong, such as a prompt beyond the context), bad_records, by (column
+  -> value -> accuracy and questions), seconds, finished and answers (one a question). Several
+  manifests give a dict of such dicts. `out`: a file for the report, written while answers come, so
+  that a run that is stopped leaves what it has. Raises ValueError if there is nothing to ask, or
+  nothing that could be scored.
   """
+  _check_counts(limit=limit, batch=batch, threads=threads)
   if not isinstance(manifest, str | os.PathLike):
     options = dict(
       root=root, selector=selector, blind=blind, limit=limit, batch=batch, threads=threads,
@@ -62,13 +65,29 @@ def evaluate(
   found, path = benchmark_lib.find(manifest)
   examples, report = questions(found, path, root, limit)
   model = prepared(model, found, selector)
-  run = Run(model, params, found, blind, min(batch, len(examples)), len(examples), progress,
-            model.processor.settings(max_new_tokens=max_new_tokens))
-  for group, media_read in reading(model, examples, threads, blind):
-    run.ask(group, media_read)
-  run.flush()
+  settings = model.processor.settings(max_new_tokens=max_new_tokens)
+  check_settings(*[settings[key] for key in ("max_new_tokens", "temperature", "top_p")], top_k=0)
+  run = Run(
+    model, params, found, blind, min(batch, len(examples)), len(examples), progress, settings)
+  file = ReportFile(run, path, [str(bad) for bad in report.bad], out)
+  run.after_answers = file.refresh
+  try:
+    for group, media_read in reading(model, examples, threads, blind):
+      run.ask(group, media_read)
+    run.flush()
+    run.finished = True
+  finally:
+    file.write()
   run.say(last=True)
-  return run.summary(path) | dict(bad_records=[str(bad) for bad in report.bad])
+  if not run.answers:
+    raise NothingScored(file.report())
+  return file.report()
+
+
+def _check_counts(**counts: int | None) -> None:
+  for name, count in counts.items():
+    if count is not None and count < 1:
+      raise ValueError(f"{name}={count} asks nothing. Set --{name} to 1 or more.")
 
 
 def questions(
@@ -96,54 +115,6 @@ def prepared(model, found: Benchmark, selector: str | None):
   return model if selector is None else processor_lib.with_selector(model, selector)
 
 
-def reading(
-  model, examples: Sequence[Example], threads: int, blind: bool
-) -> Iterator[tuple[list[Example], list]]:
-  """(questions, what `read` made of their media) for every set of media, in the background."""
-  groups = [list(g) for _, g in itertools.groupby(examples, key=lambda e: e.media)]
-  waiting: collections.deque[tuple[list[Example], list[Future]]] = collections.deque()
-  with ThreadPoolExecutor(max(1, threads)) as pool:
-    try:
-      for group in groups:
-        shown = group[0].media
-        jobs = [pool.submit(read, model, t, blind, len(shown) == 1) for t in shown]
-        waiting.append((group, jobs))
-        if len(waiting) > max(1, threads) + AHEAD:
-          group, jobs = waiting.popleft()
-          yield group, [job.result() for job in jobs]
-      while waiting:
-        group, jobs = waiting.popleft()
-        yield group, [job.result() for job in jobs]
-    finally:
-      pool.shutdown(wait=False, cancel_futures=True)
-
-
-def read(model, timeline: Timeline, blind: bool, alone: bool = True):
-  """A Video, or (picture, views) of a still; a MediaError in place of what cannot be read.
-  `alone`: no other medium is shown with it."""
-  processor = model.processor
-  try:
-    if timeline[0].kind != "image":
-      return blank(model, timeline) if blind else processor.read(timeline, model)
-    picture = pictures.read_image(timeline[0].media, limits=processor.limits)
-    picture = np.full_like(picture, media.GREY) if blind else picture
-    height, width, _ = picture.shape
-    return picture, images.views(
-      width, height, processor.data["images"], model.encoder.size, alone)
-  except media.MediaError as error:
-    return error
-
-
-def blank(model, timeline: Timeline) -> video_lib.Video:
-  """A video of grey frames, at the times that would have been read."""
-  how, size = model.processor.infer["sampling"], model.encoder.size
-  extent = video_lib.extent_of(timeline, model.processor.limits)
-  count = video_lib.count_frames(how, extent, video_lib.unit_of(model))
-  times = sampling.sample_times(how, count, extent).astype(np.float32)
-  frames = np.full((count, size, size, 3), media.GREY, np.uint8)
-  return video_lib.Video(frames, times, extent.duration, timeline[0].media)
-
-
 class Run:
   """One pass over the questions: what waits for a full batch, and the answers so far."""
 
@@ -154,7 +125,10 @@ class Run:
     self.answers: list[dict[str, Any]] = []
     self.media: set[Timeline] = set()
     self.bad: dict[str, str] = {}  # Medium -> why it cannot be read.
+    self.bad_questions: list[str] = []  # What else cannot be asked, and why.
     self.skipped = 0
+    self.finished = False
+    self.after_answers = lambda: None
     self.seconds = collections.Counter()
     self.start = self.said = self.mark = time.perf_counter()
     self.pace = collections.deque([(self.start, 0)], maxlen=5)  # (time, questions done) of lines.
@@ -174,17 +148,43 @@ class Run:
     if any(isinstance(found, media.MediaError) for found in media_read):
       self.skipped += len(group)
       return
-    shown = [self.see(found) for found in media_read]
+    try:
+      shown = self.shown(media_read)
+    except ValueError as error:
+      self.refuse(group, error)
+      return
     empty = jnp.zeros((1, self.model.llm.width), self.model.llm.dtype)
     table = seen.joined(shown) if shown else empty
     for example in group:
-      turns = (*example.before, self.benchmark.prompt(example))
-      self.waiting.append((example, *self.model.processor.prompt(turns, shown), table))
+      try:
+        self.waiting.append((example, *self.prompt(example, shown), table))
+      except ValueError as error:
+        self.refuse([example], error)
     self.lap("encode")
     while len(self.waiting) >= self.batch:
       self.answer(self.waiting[: self.batch])
       del self.waiting[: self.batch]
       self.say()
+
+  def refuse(self, group: Sequence[Example], error: ValueError) -> None:
+    """Lists questions that cannot be asked; they are counted, and the run goes on."""
+    self.skipped += len(group)
+    self.bad_questions += [f"{example.id}: {error}" for example in group]
+
+  def shown(self, media_read: Sequence) -> list[seen.Seen]:
+    """The visual tokens of media. Raises the ValueError with which one could not be read."""
+    for found in media_read:
+      if isinstance(found, ValueError):
+        raise found
+    return [self.see(found) for found in media_read]
+
+  def prompt(self, example: Example, shown: Sequence[seen.Seen]) -> tuple[list[int], np.ndarray]:
+    """(tokens, visual index) of a question. Raises ValueError if the model cannot read so many."""
+    turns = (*example.before, self.benchmark.prompt(example))
+    tokens, index = self.model.processor.prompt(turns, shown)
+    check_prompts(self.model, [tokens], self.settings["max_new_tokens"])
+    programs.bucket(len(tokens), self.settings["lengths"], "config.infer.lengths")
+    return tokens, index
 
   def see(self, found) -> seen.Seen:
     if isinstance(found, video_lib.Video):
@@ -212,6 +212,7 @@ class Run:
         id=example.id, question=example.turn.text.strip(), answer=text, expected=example.answer,
         score=score, parsed=parsed is not None, **columns))
     self.lap("generate")
+    self.after_answers()
 
   def lap(self, name: str) -> None:
     """Adds the time since the last lap to a phase."""
@@ -226,11 +227,13 @@ class Run:
       return
     self.said = now
     done = len(self.answers) + self.skipped
-    (before, earlier), _ = self.pace[0], self.pace.append((now, done))
+    before, earlier = self.pace[0]
+    self.pace.append((now, done))
+    accuracy = f", accuracy {mean(self.answers):.3f}" if self.answers else ""
     rate = max(done - earlier, 1) / (now - before)
     print(
       f"questions {done}/{self.total}, {len(self.bad)} bad media, {rate:.1f}/s, "
-      f"{(self.total - done) / rate:.0f} s left, accuracy {mean(self.answers):.3f}",
+      f"{(self.total - done) / rate:.0f} s left{accuracy}",
       file=sys.stderr, flush=True)
 
   def summary(self, path: str) -> dict[str, Any]:
@@ -248,11 +251,12 @@ class Run:
       manifest=path, checkpoint=self.model.processor.source, selector=infer["selector"]["name"],
       frames=infer["sampling"].get("frames"), blind=self.blind, accuracy=mean(self.answers),
       questions=len(self.answers), videos=len(self.media), skipped=self.skipped,
-      unparsed=sum(not row["parsed"] for row in self.answers), bad_media=self.bad, by=by,
+      unparsed=sum(not row["parsed"] for row in self.answers), bad_media=self.bad,
+      bad_questions=self.bad_questions, finished=self.finished, by=by,
       seconds={k: round(v, 3) for k, v in self.seconds.items()} | dict(total=round(total, 3)),
       compilations=self.compiled() - self.compilations, answers=self.answers)
 
 
-def mean(rows: Sequence[Mapping[str, Any]]) -> float:
-  """The mean score; 0 of nothing."""
-  return sum(row["score"] for row in rows) / len(rows) if rows else 0.0
+def mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
+  """The mean score; None of nothing."""
+  return sum(row["score"] for row in rows) / len(rows) if rows else None

@@ -4,16 +4,18 @@
 import argparse
 from collections.abc import Sequence
 import json
+import os
 import sys
 import time
 
-from filax import cli
+from filax import build, cli
 
 
 def chat(argv: Sequence[str]) -> None:
   """filax chat --checkpoint DIR --video FILE [--question TEXT] [--json]
 
   Without --question, reads one question a line until the end of input; the video is encoded once.
+  With --json there is one line a question, with "answer" or with "error".
   """
   made = _parser("chat", "Ask a checkpoint about a video.")
   made.add_argument("--question", help="default: questions from standard input, one a line")
@@ -29,8 +31,32 @@ def chat(argv: Sequence[str]) -> None:
     "--frames", type=cli.whole(1), help="most frames; default: config.infer.sampling's")
   made.add_argument("--yarn", type=cli.number(1), help="stretch the context by this factor")
   made.add_argument("--dropout", default="", help="visual dropout: off, a preset, or stages")
-  made.add_argument("--encode-cache", default="", help="folder that keeps what was encoded")
+  made.add_argument(
+    "--encode-cache", default="", type=os.path.expanduser,
+    help="folder that keeps what was encoded")
   args = made.parse_args(argv)
+  try:
+    talk, before = _talk(args)
+  except (ValueError, OSError) as error:
+    for question in _asked(args) if args.json else ():
+      _say_error(args, question, error)
+    raise
+  settings = dict(
+    max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p,
+    top_k=args.top_k, seed=args.seed)
+  for question in _asked(args):
+    try:
+      answer = _answer(talk, question, settings)
+    except (ValueError, OSError, RuntimeError) as error:
+      _say_error(args, question, error)
+      if args.question is not None:
+        raise
+    else:
+      _say(args, talk, question, answer, before)
+
+
+def _talk(args):
+  """(a conversation about args.video, the seconds that it took to begin)."""
   from filax.infer.chat import Conversation
   from filax.infer.processor import adjusted
 
@@ -39,27 +65,31 @@ def chat(argv: Sequence[str]) -> None:
   model = adjusted(model, frames=args.frames, yarn=args.yarn, dropout=args.dropout)
   load_seconds = time.perf_counter() - start
   talk = Conversation(model, params, args.video, args.encode_cache)
-  before = dict(load=load_seconds, **talk.seconds)
-  settings = dict(
-    max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p,
-    top_k=args.top_k, seed=args.seed)
-  if args.question is not None:
-    _say(args, talk, args.question, talk.ask(args.question, **settings), before)
-    return
-  for question in _questions():
-    try:
-      answer = talk.ask(question, **settings)
-    except ValueError as error:  # Too long by now: the talk goes on without what was said.
-      print(f"filax chat: {error} The talk starts anew.", file=sys.stderr)
-      talk.forget()
-    else:
-      _say(args, talk, question, answer, before)
+  return talk, dict(load=load_seconds, **talk.seconds)
+
+
+def _answer(talk, question: str, settings):
+  """The answer to a question; a talk that has grown too long starts anew with it."""
+  try:
+    return talk.ask(question, **settings)
+  except ValueError as error:
+    if not talk.turns:
+      raise
+    print(f"filax chat: {error} The talk starts anew.", file=sys.stderr)
+  talk.forget()
+  return talk.ask(question, **settings)
+
+
+def _asked(args):
+  """The question of the command line, or those of standard input."""
+  return _questions() if args.question is None else [args.question]
 
 
 def scenes(argv: Sequence[str]) -> None:
   """filax scenes --checkpoint DIR --video FILE --out sheet.png [--json]"""
   made = _parser("scenes", "Draw the scenes that a checkpoint selects, uniform frames beside them.")
-  made.add_argument("--out", required=True, help="the contact sheet, a PNG")
+  made.add_argument(
+    "--out", required=True, type=os.path.expanduser, help="the contact sheet, a PNG")
   made.add_argument(
     "--count", type=cli.whole(1), help="scenes; default: config.infer.selector.scenes")
   args = made.parse_args(argv)
@@ -91,8 +121,12 @@ def _parser(verb: str, text: str) -> argparse.ArgumentParser:
   """The options that both verbs have."""
   made = argparse.ArgumentParser(prog=f"filax {verb}", description=text)
   made.add_argument(
-    "--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-  made.add_argument("--video", required=True, help="a video file, or a folder of pictures")
+    "--checkpoint", required=True, type=os.path.expanduser,
+    help="folder of a run, or of one of its checkpoints")
+  made.add_argument(
+    "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
+  made.add_argument(
+    "--video", required=True, type=os.path.expanduser, help="a video file, or a folder of pictures")
   made.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
   made.add_argument("--json", action="store_true", help="print JSON")
   return made
@@ -106,12 +140,14 @@ def _load(args):
 
   if error := probe(args.video).error:
     raise ValueError(error)
-  model, params = load(args.checkpoint)
+  model, params = load(args.checkpoint, components=args.components)
   return (with_selector(model, args.selector) if args.selector else model), params
 
 
 def _questions():
   """Lines of standard input; a prompt sign only for a person."""
+  if hasattr(sys.stdin, "reconfigure"):
+    sys.stdin.reconfigure(errors="replace")  # A byte that is no UTF-8 ends no talk.
   while True:
     if sys.stdin.isatty():
       print("> ", end="", file=sys.stderr, flush=True)
@@ -119,6 +155,15 @@ def _questions():
       return
     if line.strip():
       yield line.strip()
+
+
+def _say_error(args, question: str, error: Exception) -> None:
+  """Why a question has no answer: a line of JSON, or words on stderr."""
+  text = " ".join(str(error).split()) or type(error).__name__
+  if args.json:
+    print(json.dumps(dict(question=question, error=text, video=args.video)), flush=True)
+  elif args.question is None:
+    print(f"filax chat: {text}", file=sys.stderr)
 
 
 def _say(args, talk, question: str, answer, before) -> None:

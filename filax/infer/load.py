@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A checkpoint as a model that answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -9,7 +9,8 @@ import jax
 from jaxtyping import PyTree
 
 from data_pipelines import tokenizers
-from filax import build
+from filax import build, files
+from filax.convert import safe_files
 from filax.infer.processor import Processor
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
@@ -17,7 +18,8 @@ from filax.train import checkpoint
 
 
 def load(
-  path: epath.PathLike, *, mesh: Mapping[str, int] | None = None, param_dtype: str = ""
+  path: epath.PathLike, *, mesh: Mapping[str, int] | None = None, param_dtype: str = "",
+  components: Sequence[str] = (),
 ) -> tuple[Any, PyTree]:
   """(model, params) of a run folder, or of one of its checkpoints; parameters alone are read.
 
@@ -28,10 +30,19 @@ def load(
   The model selects frames as config.infer.selector says and knows its tokenizer and templates
   (model.processor). `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to spread the parameters over
   several devices; default: the first device. `param_dtype`: "bfloat16" halves what they take;
-  default: as they were trained. Raises OSError if there is no readable checkpoint, ValueError if
-  its tokenizer is missing or has more ids than the model, or a leaf is missing.
+  default: as they were trained. `components`: modules that the checkpoint's config may name for
+  components of its own, such as ["my_lab"]; no other code is imported. Raises OSError if there is
+  no readable checkpoint, ValueError if its tokenizer is missing or has more ids than the model, or
+  a leaf is missing.
   """
+  source = str(path)
+  path = epath.Path(files.absolute(path))
+  safe_files.check_checkpoint(path)
   config = tuples(checkpoint.read_config(path))
+  build.check_components(config, components, f"The config of {path}")
+  if absent := [key for key in ("model", "infer", "data") if not isinstance(
+      config.get(key), Mapping)]:
+    raise ValueError(f"The config of {path} has no section {absent[0]!r}, so it cannot answer.")
   if param_dtype:
     config["model"] = config["model"] | dict(param_dtype=param_dtype)
   model = build.build_video_lm(config["model"], config["infer"]["selector"])
@@ -40,7 +51,7 @@ def load(
   tokenizers.check_vocabulary(tokenizer, model.vocab)
   made = None if mesh is None else mesh_lib.make(mesh)
   params = restore(path, config["model"], model, made)
-  processor = Processor(tokenizer, config["data"], config["infer"], made, str(path))
+  processor = Processor(tokenizer, config["data"], config["infer"], made, source)
   return model.clone(processor=processor), params
 
 
@@ -62,7 +73,7 @@ def restore(path: epath.PathLike, config: Mapping[str, Any], model, mesh=None) -
 def find_tokenizer(path: epath.PathLike, given: str) -> tokenizers.Tokenizer:
   """The tokenizer beside a run, or else the file its config names. Raises ValueError if neither
   exists."""
-  path = epath.Path(path)
+  path = epath.Path(files.absolute(path))
   for folder in (path, path.parent, path.parent.parent):  # A run, checkpoints/, checkpoints/<step>.
     if any(folder.glob("tokenizer.json")) or any(folder.glob("*.model")):
       return tokenizers.load(folder)

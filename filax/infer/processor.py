@@ -135,12 +135,14 @@ def adjusted(model, *, frames: int | None = None, yarn: float | None = None, dro
   "layer:kind:ratio,..."). Raises ValueError for what cannot be."""
   processor, llm = of(model), model.llm
   if frames is not None:
+    if frames < 1:
+      raise ValueError(f"--frames={frames} shows nothing. Set it to 1 or more.")
     sampling = dict(processor.infer["sampling"]) | dict(frames=frames)
     processor = dataclasses.replace(
       processor, infer=dict(processor.infer) | dict(sampling=sampling))
   if yarn is not None:
     if not 1 <= yarn < math.inf:  # Not a number is neither.
-      raise ValueError(f"--yarn={yarn} would shorten the context. Set it to 1 or more.")
+      raise ValueError(f"--yarn={yarn} is no factor of the context. Set it to 1 or more.")
     llm = llm.clone(yarn=(yarn, llm.positions) if yarn > 1 else None)
   if dropout:
     llm = llm.clone(dropout=dropout)

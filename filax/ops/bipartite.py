@@ -43,15 +43,16 @@ def merge(x: Float[Array, "N D"], target: int) -> Float[Array, "target D"]:
   """Merges N tokens into `target`, at most half of them a round (Algorithm 1, corrected).
 
   A token at an even place is averaged into its most similar token at an odd place, the most similar
-  pairs first. Averages are weighted by how many tokens a token stands for. The result is in
-  the order of the places of those that absorbed, float32. No gradient flows through the matching.
+  pairs first. Of an odd number a round merges the smaller half at most, as ToMe does: 33 become 17.
+  Averages are weighted by how many tokens a token stands for. The result is in the order of the
+  places of those that absorbed, float32. No gradient flows through the matching.
   """
   if not 0 < target <= x.shape[0]:
     raise ValueError(f"{x.shape[0]} tokens cannot be merged into {target}.")
   x, size = x.astype(jnp.float32), jnp.ones(x.shape[0])
   place = jnp.arange(x.shape[0])
   while (left := x.shape[0] - target) > 0:
-    x, size, place = _round(x, size, place, min(left, -(-x.shape[0] // 2)))
+    x, size, place = _round(x, size, place, min(left, x.shape[0] // 2))
   return x[jnp.argsort(place)]
 
 

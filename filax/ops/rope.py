@@ -1,32 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotary positions in the half convention of Llama and Qwen2, with YaRN. Angles in float32."""
 
+from collections.abc import Mapping
 import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+YARN_KEYS = (  # As transformers calls them; what is left out has its default.
+  "attention_factor", "beta_fast", "beta_slow", "truncate", "mscale", "mscale_all_dim")
+
 
 def frequencies(
-  head_dim: int, theta: float, yarn: tuple[float, int] | None = None
+  head_dim: int, theta: float, yarn: tuple | None = None
 ) -> tuple[np.ndarray, float]:
   """Inverse frequencies float32 [d/2] and the factor on cos and sin.
 
   `yarn` = (factor, trained positions) stretches the low frequencies (YaRN, arXiv:2309.00071, with
-  beta 32 and 1); then the factor is 0.1 ln(factor) + 1, else 1.
+  beta 32 and 1); then the factor is 0.1 ln(factor) + 1, else 1. A third member, pairs of YARN_KEYS
+  and values, changes that as transformers does. Raises ValueError for another key.
   """
   half = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
   plain = theta**-half
   if yarn is None:
     return plain.astype(np.float32), 1.0
-  factor, trained = yarn
-  turns = lambda beta: (
-    head_dim * math.log(trained / (beta * 2 * math.pi)) / (2 * math.log(theta)))
-  low, high = max(math.floor(turns(32)), 0), min(math.ceil(turns(1)), head_dim - 1)
-  ramp = np.clip((np.arange(head_dim // 2) - low) / max(high - low, 1e-3), 0, 1)
+  factor, trained = yarn[:2]
+  options = yarn_options(yarn)
+
+  def turns(beta: float | int) -> float:
+    return head_dim * math.log(trained / (beta * 2 * math.pi)) / (2 * math.log(theta))
+
+  low = turns(options.get("beta_fast") or 32)
+  high = turns(options.get("beta_slow") or 1)
+  if options.get("truncate", True):
+    low = math.floor(low)
+    high = math.ceil(high)
+  low = max(low, 0)
+  high = min(high, head_dim - 1)
+  width = high - low if high != low else 1e-3
+  ramp = np.clip((np.arange(head_dim // 2) - low) / width, 0, 1)
   stretched = plain / factor * ramp + plain * (1 - ramp)
-  return stretched.astype(np.float32), 0.1 * math.log(factor) + 1.0
+  return stretched.astype(np.float32), _attention_factor(factor, options)
+
+
+def yarn_options(yarn: tuple) -> dict:
+  """What `yarn` says beside factor and positions. Raises ValueError for an unknown key."""
+  options = dict(yarn[2]) if len(yarn) > 2 else {}
+  unknown = sorted(set(options) - set(YARN_KEYS))
+  if unknown:
+    raise ValueError(
+      f"config.model.llm.yarn has the key {unknown[0]!r}. Known keys: {', '.join(YARN_KEYS)}.")
+  return options
+
+
+def _attention_factor(factor: float | int, options: Mapping[str, float | int]) -> float:
+  """The factor on cos and sin, which makes up for attention that spreads over more positions."""
+  if options.get("attention_factor") is not None:
+    return float(options["attention_factor"])
+  if options.get("mscale") and options.get("mscale_all_dim"):
+    return _mscale(factor, options["mscale"]) / _mscale(factor, options["mscale_all_dim"])
+  return _mscale(factor, 1.0)
+
+
+def _mscale(factor: float | int, scale: float | int) -> float:
+  return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
 
 def angles(

@@ -4,6 +4,11 @@
 Every iteration pairs each even token with its most similar odd token and averages the best pairs.
 Matching is done in float32 without gradients; sums are matrix products, never scatters, so the
 result does not depend on the order in which a device adds.
+
+Two cosines that differ by less than about 1e-7 are a near tie: which of them is larger is decided
+by float32's rounding, as in the released code by that of half precision, and may differ from
+float64's choice. Clips of 448 pixels have such ties; either choice merges tokens that are
+equally alike, but everything after it can differ.
 """
 
 import jax

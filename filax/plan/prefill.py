@@ -6,9 +6,10 @@
   filax flops --config configs/vcf_stage3.py --frames 64 --tokens-per-frame 144  # LongVA.
 
 Two conventions side by side. Standard: two FLOPs a weight and token, causal attention by its
-pairs, the encoder, merger and connector included. The paper's (arXiv:2501.00574, Table 1), as
-fitted to its cells: 4 P L + 6 n d L^2 with P the weights of the llm's layers and its head, n layers
-of width d and L visual tokens; the encoder is not counted.
+pairs, the encoder, merger and connector included; the llm's head is counted once, as only the last
+position is asked for the next token. The paper's (arXiv:2501.00574, Table 1), as fitted to its
+cells: 4 P L + 6 n d L^2 with P the weights of the llm's layers and its head, n layers of width d
+and L visual tokens; the encoder is not counted.
 """
 
 import argparse
@@ -62,7 +63,8 @@ class Reader:
       squares = share * self.costs.pair * length**2
       llm += weights + squares / 2
       paper += 2 * weights + 1.5 * squares
-    llm, paper = llm + self.costs.head * length, paper + 2 * self.costs.head * length
+    llm += self.costs.head  # Only the last position needs the next token.
+    paper += 2 * self.costs.head * length
     return Work(frames, tokens, frames * self.costs.frame, merger, llm, paper)
 
   def _ranges(self, tokens: int) -> list[tuple[float, int]]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from typing import Any
 
@@ -22,6 +21,7 @@ import jax
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
+from filax import files
 from filax.checkpoint import digest, record, storage, verify
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
@@ -297,7 +297,7 @@ def _absolute(path: epath.PathLike) -> epath.Path:
   """Orbax refuses paths relative to the working directory. Raises ValueError of a bucket whose
   package is missing."""
   storage.check_scheme(path)
-  return epath.Path(path if "://" in str(path) else os.path.abspath(path))
+  return epath.Path(files.absolute(path))
 
 
 def _listing(folder: epath.Path) -> list[epath.Path]:

@@ -62,10 +62,14 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
     for question, answer in zip(asked, answers, strict=True)])
   said = filax.evaluate(model, params, manifest("abc"), progress=False, batch=3)["answers"]
   path = manifest(["wrong", *(row["answer"] for row in said[1:])])
+  rows = json.loads((tmp_path / "m.json").read_text())
+  rows.insert(1, clips.record("word " * 40_000, "x", video="a.mp4", id="long"))
+  path = clips.manifest(tmp_path / "m.json", rows)
   assert not cli.main([
     "analyze", "redundancy", "--checkpoint", run, "--manifest", path, "--ratio", "0.25",
     "--batch", "3", "--out", str(tmp_path / "redundancy.png")])
   report = json.loads((tmp_path / "redundancy.json").read_text())
+  assert report["skipped"] == 1 and report["bad_questions"][0].startswith("long: ")
   assert report["layers"] == [1] and report["whole"] == pytest.approx(2 / 3)
   for kind in KINDS:
     dropped = processor.adjusted(model, dropout=f"1:{kind}:0.25")

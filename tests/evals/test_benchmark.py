@@ -18,7 +18,7 @@ def example(answer="B", options=OPTIONS):
 
 
 @pytest.mark.parametrize("text, want", [
-  ("B", "B"), ("b", None), (" (C) ", "C"), ("D.", "D"), ("A) a red circle", "A"),
+  ("B", "B"), ("b", "B"), (" (C) ", "C"), ("D.", "D"), ("A) a red circle", "A"),
   ("A: circle", "A"),
   ("B, because it is blue", "B"), ("C\nIt is empty.", "C"),
   ("The answer is B.", "B"), ("Answer: (D)", "D"), ("I choose option C", "C"),
@@ -45,7 +45,7 @@ def test_words_that_say_nothing_are_not_understood():
 
 
 @pytest.mark.parametrize("answer, want", [
-  ("B", "B"), ("(B)", "B"), ("b. ", None), ("A blue square", "B"), ("E", None), ("a dog", None)])
+  ("B", "B"), ("(B)", "B"), ("b. ", "B"), ("A blue square", "B"), ("E", None), ("a dog", None)])
 def test_the_right_letter(answer, want):
   if want is None:
     with pytest.raises(ValueError, match="not one of its options"):
@@ -107,6 +107,20 @@ def test_bad_records_are_reported_with_their_line(tmp_path):
   assert len(found) == 1 and found[0].options == ("yes", "no")
   assert [bad.line for bad in report.bad] == [2, 4, 5, 6]
   assert "not one of its options" in report.bad[0].reason
+
+
+def test_right_answers_of_letter_and_text_must_agree(tmp_path):
+  options = ["(A) a red kite", "(B) a blue kite"]
+  found, report = read(
+    tmp_path,
+    clips.record(video="a.mp4", options=options, answer="(B) a blue kite"),
+    clips.record(video="a.mp4", options=["a red kite", "a blue kite"], answer="b: A blue kite."),
+    clips.record(video="a.mp4", options=options, answer="B. a red kite"),
+    clips.record(video="a.mp4", options=options[::-1], answer="A"))
+  assert [benchmark.gold(example) for example in found] == ["B", "B"]
+  assert [bad.line for bad in report.bad] == [4, 5]
+  assert "not one of its options" in report.bad[0].reason
+  assert "letters B, A, not in order" in report.bad[1].reason
 
 
 def test_a_name_that_is_nothing_lists_the_benchmarks(tmp_path):

@@ -12,8 +12,10 @@ from data_pipelines.records import Turn
 import filax
 from filax.__main__ import main
 from filax.evals import benchmark
+from filax.evals import run as run_lib
 from filax.evals.benchmark import Example
 from filax.infer import seen
+from filax.infer.generate import generate
 
 QUESTIONS = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
 
@@ -120,6 +122,75 @@ def test_nothing_to_ask_is_one_sentence(loaded, tmp_path, records, message):
   path = clips.manifest(tmp_path / "empty.json", records)
   with pytest.raises(ValueError, match=message):
     quick(loaded, path)
+
+
+def refused(loaded, folder, *more):
+  """A manifest with a question beyond the context, one of a bad video, a bad record, and a good
+  one."""
+  clips.write(folder / "a.mp4", 40)
+  clips.truncated(folder / "bad.mp4")
+  return clips.manifest(folder / "questions.json", [
+    clips.record("word " * 40_000, "B", video="a.mp4", id="long"),
+    clips.record(QUESTIONS[0], "B", video="bad.mp4", id="bad"),
+    dict(conversations="none"), *more])
+
+
+def test_a_question_that_cannot_be_asked_is_listed_and_skipped(loaded, run, tmp_path, capsys):
+  path = refused(loaded, tmp_path, clips.record(QUESTIONS[0], "x", video="a.mp4", id="good"))
+  out = tmp_path / "report.json"
+  report = quick(loaded, path, batch=2, out=out)
+  assert [row["id"] for row in report["answers"]] == ["good"]
+  assert (report["questions"], report["skipped"], report["finished"]) == (1, 2, True)
+  assert [text.split(":")[0] for text in report["bad_questions"]] == ["long"]
+  assert "exceed the context" in report["bad_questions"][0]
+  assert len(report["bad_media"]) == len(report["bad_records"]) == 1
+  assert json.loads(out.read_text()) == json.loads(json.dumps(report)) | dict(
+    seconds=json.loads(out.read_text())["seconds"])
+  assert main(["evals", "--checkpoint", run, "--manifest", path]) == 0
+  table = capsys.readouterr().out
+  assert "2 questions skipped" in table and "\nlong: A prompt of" in table
+
+
+def test_nothing_to_score_is_an_error(loaded, run, tmp_path, capsys):
+  path = refused(loaded, tmp_path)
+  out = tmp_path / "report.json"
+  words = ["evals", "--checkpoint", run, "--manifest", path, "--json", "--out", str(out)]
+  assert main(words) == 2
+  printed, err = capsys.readouterr()
+  assert not printed
+  assert "None of the 2 questions" in err.splitlines()[-1] and "long: A prompt" in err
+  report = json.loads(out.read_text())
+  assert report["accuracy"] is None and report["skipped"] == 2 and report["bad_questions"]
+
+
+def test_a_run_that_is_stopped_leaves_its_answers(loaded, manifest, tmp_path, monkeypatch):
+  out = tmp_path / "report.json"
+  asked = []
+
+  def stopped(*args, **kwargs):
+    asked.append(json.loads(out.read_text()) if out.exists() else None)
+    if len(asked) == 3:
+      raise KeyboardInterrupt
+    return generate(*args, **kwargs)
+
+  monkeypatch.setattr(run_lib, "generate", stopped)
+  with pytest.raises(KeyboardInterrupt):
+    quick(loaded, manifest, batch=2, out=out)
+  assert asked[0] is None and len(asked[1]["answers"]) == 2
+  report = json.loads(out.read_text())
+  assert len(report["answers"]) == 4 and not report["finished"]
+
+
+@pytest.mark.parametrize("setting", [dict(batch=0), dict(limit=-1), dict(threads=0)])
+def test_a_count_that_asks_nothing_is_refused(loaded, manifest, setting):
+  ((name, value),) = setting.items()
+  with pytest.raises(ValueError, match=f"{name}={value} asks nothing. Set --{name}"):
+    quick(loaded, manifest, **setting)
+
+
+def test_a_setting_is_not_blamed_on_the_questions(loaded, manifest):
+  with pytest.raises(ValueError, match="max_new_tokens=0"):
+    quick(loaded, manifest, max_new_tokens=0)
 
 
 def test_the_command_prints_a_table_or_json_and_writes_every_answer(

@@ -13,6 +13,7 @@ import pytest
 import small_checkpoint
 
 from filax.__main__ import main
+from filax.infer import generate
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,68 @@ def test_chat_reads_questions_until_the_end_of_input(run, video, capsys, monkeyp
   assert said[0]["prompt_tokens"] < said[1]["prompt_tokens"]
 
 
-def test_a_talk_that_grows_too_long_starts_anew(run, video, capsys, monkeypatch):
-  long = "circle " * 12_000
-  monkeypatch.setattr(sys, "stdin", io.StringIO(f"{long}\nWhat?\n"))
-  assert main(["chat", "--checkpoint", run, "--video", video, "--json"]) == 0
+def lines_of_json(run, video, monkeypatch, capsys, text, *more) -> tuple[list[dict], str]:
+  monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+  assert main(["chat", "--checkpoint", run, "--video", video, "--json", *more]) == 0
   out, err = capsys.readouterr()
-  assert json.loads(out)["question"] == "What?"
+  return [json.loads(line) for line in out.splitlines()], err
+
+
+def test_a_talk_that_grows_too_long_starts_anew_with_the_question(run, video, capsys, monkeypatch):
+  (first,), _ = lines_of_json(run, video, monkeypatch, capsys, "What?\n")
+  room = first["prompt_tokens"] + 40  # For two or three of these questions.
+  monkeypatch.setattr(generate, "context", lambda model: room)
+  rows, err = lines_of_json(run, video, monkeypatch, capsys, "What?\n" * 8)
+  assert [row["question"] for row in rows] == ["What?"] * 8
+  assert all("answer" in row for row in rows)
+  assert [row["prompt_tokens"] for row in rows].count(first["prompt_tokens"]) > 1
   assert "The talk starts anew." in err
+
+
+def test_a_question_that_cannot_be_asked_is_a_line(run, video, capsys, monkeypatch):
+  long = "circle " * 12_000
+  rows, _ = lines_of_json(run, video, monkeypatch, capsys, f"What?\n{long}\nAnd?\n")
+  assert [row["question"] for row in rows] == ["What?", long.strip(), "And?"]
+  assert ["answer" in row for row in rows] == [True, False, True]
+  assert "exceed the context" in rows[1]["error"]
+
+
+def test_an_error_is_a_line_of_json_as_well(run, video, tmp_path, capsys, monkeypatch):
+  words = ["chat", "--checkpoint", run, "--video", video, "--json"]
+  assert main([*words, "--question", "circle " * 12_000]) == 2
+  out, err = capsys.readouterr()
+  assert "exceed the context" in json.loads(out)["error"] and "filax chat: A prompt" in err
+  broken = str(tmp_path / "gone.mp4")
+  monkeypatch.setattr(sys, "stdin", io.StringIO("One?\nTwo?\n"))
+  assert main(["chat", "--checkpoint", run, "--video", broken, "--json"]) == 2
+  rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert [row["question"] for row in rows] == ["One?", "Two?"] and "gone.mp4" in rows[0]["error"]
+
+
+def test_bytes_that_are_no_text_end_no_talk(run, video, capsys, monkeypatch):
+  stdin = io.TextIOWrapper(io.BytesIO(b"What?\n\xff\xfe?\nAnd?\n"), encoding="utf-8")
+  monkeypatch.setattr(sys, "stdin", stdin)
+  assert main(["chat", "--checkpoint", run, "--video", video, "--json"]) == 0
+  rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert [row["question"] for row in rows] == ["What?", "\ufffd\ufffd?", "And?"]
+
+
+@pytest.mark.parametrize("words", [["--yarn", "nan"], ["--yarn", "inf"], ["--frames", "0"]])
+def test_a_setting_that_is_no_number_is_one_sentence(run, video, words, capsys):
+  asked = ["chat", "--checkpoint", run, "--video", video, "--question", "What?"]
+  assert main([*asked, *words]) == 2
+  assert f"filax chat: {words[0]}={words[1]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [".", "run", "./run", "run/checkpoints/0", "0", "~/run"])
+def test_a_checkpoint_is_found_from_any_folder(run, video, name, tmp_path, monkeypatch, capsys):
+  (tmp_path / "run").symlink_to(run)
+  where = {".": run, "0": f"{run}/checkpoints"}.get(name, tmp_path)
+  monkeypatch.chdir(where)
+  monkeypatch.setenv("HOME", str(tmp_path))
+  assert main(["chat", "--checkpoint", name, "--video", video, "--question", "What?"]) == 0
+  sheet = str(tmp_path / "sheet.png")
+  assert main(["scenes", "--checkpoint", name, "--video", video, "--out", sheet]) == 0
 
 
 def test_scenes_draws_a_sheet_and_tells_the_times(run, video, tmp_path, capsys):

@@ -57,7 +57,7 @@ def reference_merge(x, target):
       scores = [unit(value) @ unit(other) for other, _, _ in b]
       edges.append((max(scores), i, int(np.argmax(scores))))
     edges.sort(key=lambda e: -e[0])
-    edges, kept = edges[: min(left, len(a))], edges[min(left, len(a)):]
+    edges, kept = edges[: min(left, len(b))], edges[min(left, len(b)):]
     for _, i, j in edges:
       (v, n, _), (w, m, place) = a[i], b[j]
       b[j] = ((v * n + w * m) / (n + m), n + m, place)
@@ -65,10 +65,21 @@ def reference_merge(x, target):
   return np.stack([v for v, _, _ in sorted(tokens, key=lambda t: t[2])])
 
 
-@pytest.mark.parametrize(("tokens", "target"), [(12, 4), (27, 9), (9, 7), (15, 1), (5, 5)])
+@pytest.mark.parametrize(("tokens", "target"), [
+  (12, 4), (27, 9), (9, 7), (15, 1), (5, 5), (33, 17), (33, 16), (33, 11), (3, 2), (3, 1)])
 def test_merge_equals_the_reference(tokens, target):
   x = np.random.default_rng(tokens).normal(size=(tokens, 6)).astype(np.float32)
   np.testing.assert_allclose(merge(jnp.asarray(x), target), reference_merge(x, target), atol=2e-6)
+
+
+def test_at_most_half_of_the_tokens_are_merged_in_a_round():
+  """33 are 16 pairs and one that stays: in one round the last token of an even place is kept."""
+  x = np.random.default_rng(1).normal(size=(33, 6))
+  u = unit(x)
+  best = (u[::2] @ u[1::2].T).max(1)
+  stays = 2 * int(np.argmin(best))
+  merged = np.asarray(merge(jnp.asarray(x, jnp.float32), 17))
+  assert (np.abs(merged - x[stays]).max(1) < 1e-6).sum() == 1
 
 
 def test_merging_equal_tokens_changes_nothing_and_keeps_the_mean():

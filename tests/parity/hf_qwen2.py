@@ -18,7 +18,8 @@ def pair(tied=False, yarn=None, seed=0, std=0.2, **sizes):
   rope = dict(rope_type="default", rope_theta=1e4)
   if yarn:
     rope = dict(
-      rope_type="yarn", rope_theta=1e4, factor=yarn[0], original_max_position_embeddings=yarn[1])
+      rope_type="yarn", rope_theta=1e4, factor=yarn[0], original_max_position_embeddings=yarn[1],
+      **dict(*yarn[2:]))
   config = transformers.Qwen2Config(
     vocab_size=sizes["vocab"], hidden_size=sizes["width"], intermediate_size=sizes["mlp"],
     num_hidden_layers=sizes["depth"], num_attention_heads=sizes["heads"],

@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+import transformers
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from filax import build
+from filax.convert import hf_config, hf_write
+from filax.ops import rope
+
+QWEN2 = dict(
+  model_type="qwen2", hidden_size=256, intermediate_size=24, num_hidden_layers=2,
+  num_attention_heads=4, num_key_value_heads=2, vocab_size=40, rms_norm_eps=1e-6,
+  tie_word_embeddings=False)
 CASES = {
   "untied": dict(),
   "tied": dict(tied=True),
@@ -16,6 +26,8 @@ CASES = {
   "wide heads": dict(head_dim=16),
   "yarn": dict(yarn=(4.0, 16)),
   "yarn far": dict(yarn=(8.0, 512), head_dim=32),
+  "yarn with every key": dict(yarn=(4.0, 16, (
+    ("attention_factor", 1.7), ("beta_fast", 8.0), ("beta_slow", 2.0), ("truncate", False)))),
 }
 
 
@@ -94,3 +106,29 @@ def test_right_padding_changes_no_real_token():
     logits = theirs(torch.tensor(tokens * mask), attention_mask=torch.tensor(mask)).logits.numpy()
   mine = logits_of_ours(ours, params, jnp.asarray(tokens * mask))
   np.testing.assert_allclose(mine[mask], logits[mask], atol=1e-4, rtol=1e-4)
+
+
+YARN = [
+  {}, dict(attention_factor=0.8), dict(beta_fast=16.0), dict(beta_slow=4.0),
+  dict(beta_fast=4.0, beta_slow=4.0), dict(truncate=False), dict(truncate=True),
+  dict(mscale=0.7, mscale_all_dim=0.5), dict(mscale=0.7), dict(mscale_all_dim=0.5),
+  dict(mscale=0.7, mscale_all_dim=0.5, attention_factor=1.1), dict(factor=None),
+  dict(beta_fast=24.0, beta_slow=0.5, truncate=False, mscale=1.0, mscale_all_dim=1.0)]
+
+
+@pytest.mark.parametrize("options", YARN, ids=str)
+def test_every_key_of_yarn_means_what_it_means_in_transformers(options):
+  settings = dict(
+    rope_type="yarn", factor=4.0, original_max_position_embeddings=512, rope_theta=1e4) | options
+  spelled = QWEN2 | dict(
+    head_dim=64, max_position_embeddings=4096, rope_scaling=settings, rope_theta=1e4)
+  theirs = transformers.Qwen2Config(
+    **{k: v for k, v in spelled.items() if k not in ("model_type", "rope_scaling", "rope_theta")},
+    rope_parameters=settings)
+  inverse, factor = ROPE_INIT_FUNCTIONS["yarn"](theirs, "cpu")
+  role = hf_config.qwen2(spelled)
+  ours, our_factor = rope.frequencies(64, role["theta"], role["yarn"])
+  np.testing.assert_allclose(ours, inverse.numpy(), rtol=1e-5)
+  assert our_factor == pytest.approx(factor)
+  written = hf_write.qwen2(build.build("llm", role), "float32", None)
+  assert hf_config.qwen2(written)["yarn"] == role["yarn"]

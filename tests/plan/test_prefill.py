@@ -40,9 +40,11 @@ def test_videochat_flash_at_64_frames(plain):
 
 def test_the_standard_count_by_hand(plain):
   work = plain.work(64)
-  weights = 28 * (3584 * (3584 * 2 + 2 * 512) + 3 * 3584 * 18_944) + 3584 * 152_064
+  layers = 28 * (3584 * (3584 * 2 + 2 * 512) + 3 * 3584 * 18_944)
+  head = 3584 * 152_064  # Once a prefill: the token after the last position is what is asked for.
   assert work.tokens == 1024
-  assert work.llm == pytest.approx(2 * weights * 1024 + 2 * 28 * 3584 * 1024**2, rel=1e-9)
+  assert work.llm == pytest.approx(
+    2 * layers * 1024 + 2 * 28 * 3584 * 1024**2 + 2 * head, rel=1e-9)
   merged = [784, 392, 196, 98]
   assert work.merger == pytest.approx(16 * sum(2 * (p / 2) ** 2 * 64 for p in merged), rel=0.01)
   assert work.total == work.encoder + work.merger + work.llm

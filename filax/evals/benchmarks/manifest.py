@@ -2,8 +2,8 @@
 """Questions of your own, in the format of the training data (data_pipelines/README.md).
 
 Every question of a conversation is asked on its own. `kind` tells kinds apart in the report. With
-`options` (a list of texts) the answer is the letter or the text of one of them; else it is compared
-after case, punctuation, articles and spaces are evened out.
+`options` (a list of texts) the answer is the letter or the text of one of them, or both ("B. a
+kite"); else it is compared after case, punctuation, articles and spaces are evened out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ from data_pipelines.sources import llava, manifests
 from data_pipelines.sources.manifests import Bad, RecordError, Report
 from filax.evals import benchmark
 from filax.evals.benchmark import Benchmark, Example
+from filax.evals.options import unlettered
 
 
 def read(manifest: str, root: str, report: Report) -> Iterator[Example]:
@@ -38,9 +39,9 @@ def examples(record, origin: str, root: str, report: Report) -> list[Example]:
     raise RecordError("has options that are not a list of texts")
   if len(options) > len(benchmark.LETTERS):
     raise RecordError(f"has {len(options)} options, more than {len(benchmark.LETTERS)}")
-  options = tuple(map(benchmark.without_letter, options))
-  found = list(questions(sample, options, record))
   try:
+    options = unlettered(options)
+    found = list(questions(sample, options, record))
     for example in found if options else ():
       benchmark.gold(example)
   except ValueError as error:

@@ -135,7 +135,7 @@ class Qwen2(nn.Module):
   theta: float = 1e6
   eps: float = 1e-6
   positions: int = 32_768  # Trained context length.
-  yarn: tuple[float, int] | None = None
+  yarn: tuple | None = None  # (factor, trained positions[, ((key, value), ...)]): ops.rope.
   attention: str = "auto"  # A kernel of ops.attention.
   sequence: str = "gather"  # A strategy of ops.sequence, used when config.mesh.seq > 1.
   ulysses: int = 0  # Devices that share heads under sequence="ulysses_ring".

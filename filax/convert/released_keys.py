@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of released video LLMs that decide their numbers, and the values that are implemented.
+
+What a config.json leaves out is what the released models have. A key that is not listed decides
+nothing here: rates of its training, or fields that the released code itself does not read.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_COMMON = {
+  "mm_vision_select_layer": (-2,),
+  "mm_vision_select_feature": ("patch",),
+  "mm_use_im_start_end": (False,),
+  "mm_use_im_patch_token": (False,),
+  "use_pos_skipping": (False,),
+}
+FLASH = _COMMON | {
+  "mm_local_num_frames": (4,),  # What its towers were trained on, and four times 16 tokens.
+  "vision_encode_type": ("video_image",),
+  "mm_patch_merge_type": ("spatial_nopad", "flat"),  # The same for a video.
+  "mm_newline_position": ("nothing",),
+  "frame_aspect_ratio": ("square",),
+  "image_aspect_ratio": ("anyres_nopad",),
+}
+LLAVA = _COMMON | {
+  "mm_projector_type": ("mlp2x_gelu",),
+  "mm_patch_merge_type": ("flat", "spatial_unpad"),
+  "mm_newline_position": ("one_token", "no_token", "frame", "grid"),
+  "mm_spatial_pool_mode": ("bilinear",),
+  "mm_spatial_pool_stride": (2,),
+  "mm_resampler_type": ("spatial_pool",),
+  "vision_encode_type": ("image",),
+  "frame_aspect_ratio": ("square",),
+}
+
+
+def check(config: Mapping[str, Any], known: Mapping[str, tuple]) -> None:
+  """Raises ValueError naming every setting of config.json that is not implemented."""
+  refused = []
+  for key, values in known.items():
+    value = config.get(key)
+    if value is None or any(value == one and type(value) is type(one) for one in values):
+      continue
+    allowed = " or ".join([repr(one) for one in values])
+    refused.append(f"{key}={value!r} (only {allowed} is)")
+  if refused:
+    raise ValueError(f"config.json has what is not implemented: {', '.join(refused)}.")

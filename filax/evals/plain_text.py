@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: RUF001  (characters that look alike are what this file is about)
+"""Texts for comparison: Unicode letters and punctuation in their plain forms."""
+
+import string
+import unicodedata
+
+ARTICLES = ("a", "an", "the")
+# NFKC leaves these letters as they are: white on black, in circles and in squares.
+_NEGATIVE_LETTERS = {
+  first + i: string.ascii_uppercase[i] for first in (0x1F150, 0x1F170) for i in range(26)}
+_WIDE = {"．。": ".", "：": ":", "，、": ",", "；": ";", "！": "!", "？": "?",
+         "）］】》〉」』": ")"}
+_COMMAS = "،؛﹑"
+_SPACED = {ord(w): f"{narrow} " for wide, narrow in _WIDE.items() for w in wide}  # Wide: no space.
+_BULLETS = "•·‧∙●▪‣¿¡・"
+_DASHES = "—–―−"
+_QUOTES = "‘’‚‛“”„‟′″「」『』«»‹›´"
+_SINGLE_QUOTES = "‘’‚‛′´"
+
+
+def normalised(text: str) -> str:
+  """Text for comparison: lower case, without punctuation and articles.
+
+  As VQA (arXiv:1505.00468) scores free answers; accents stay as they are, spaces are single.
+  """
+  text = unicodedata.normalize("NFKC", text).casefold()
+  kept = ""
+  for character in text:
+    kept += " " if _is_punctuation(character) else character
+  words = kept.split()
+  return " ".join([word for word in words if word not in ARTICLES] or words)
+
+
+def plain(text: str) -> str:
+  """The same text with ASCII letters and punctuation wherever Unicode has other forms of them.
+
+  Full-width, circled and mathematical letters become letters; brackets, quotes, dashes and stops
+  of any script become `(`, `"`, ` - ` and `.`; invisible characters go.
+  """
+  text = text.translate(_NEGATIVE_LETTERS).translate(_SPACED)
+  text = unicodedata.normalize("NFKC", text)
+  return "".join([_plain_character(character) for character in text])
+
+
+def _is_punctuation(character: str) -> bool:
+  return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+def _plain_character(character: str) -> str:
+  if character.isascii():
+    return character
+  if character in _DASHES:
+    return " - "
+  if character in _SINGLE_QUOTES:
+    return "'"
+  if character in _QUOTES:
+    return '"'
+  if character in _COMMAS:
+    return ","
+  if character in _BULLETS:
+    return " "
+  return _by_category(character)
+
+
+def _by_category(character: str) -> str:
+  """The plain form of a character by its Unicode category."""
+  category = unicodedata.category(character)
+  if category in ("Cf", "Me") or "\ufe00" <= character <= "\ufe0f":
+    return ""  # Joiners, enclosing circles, variation selectors.
+  plain_forms = dict(Ps="(", Pe=")", Pi='"', Pf='"', Pd="-", Po=".", Zl="\n", Zp="\n")
+  return plain_forms.get(category, character)
