@@ -13,6 +13,13 @@ BROKEN_PIPE = 141  # What a shell reports of a program that SIGPIPE ended: 128 +
 _TEXT_FLAGS = ("--question",)  # What follows is for the model, whatever it begins with.
 
 
+class Parser(argparse.ArgumentParser):
+  """The options of a command; what does not fit is one sentence, as of any other user error."""
+
+  def error(self, message: str):
+    raise ValueError(f"{message.rstrip('.')}. `{self.prog} --help` lists the options.")
+
+
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: str) -> int:
   """main(argv) -> exit code. User errors (ValueError, OSError) are printed without a traceback.
 

@@ -29,8 +29,7 @@ FLOPS = ["flops", "--config", "configs/none.py"]
   (["convert", "to", "--checkpoint", "x", "--out", "y"], "--tolerance", "nan"),
   (["convert", "to", "--checkpoint", "x", "--out", "y"], "--shard-gb", "inf")])
 def test_numbers_that_cannot_be_are_named(command, flag, value, capsys):
-  with pytest.raises(SystemExit) as end:
-    filax.main([*command, f"{flag}={value}"])
-  sentence = capsys.readouterr().err.splitlines()[-1]
-  assert end.value.code == 2 and f"argument {flag}: " in sentence
+  assert filax.main([*command, f"{flag}={value}"]) == 2
+  (sentence,) = capsys.readouterr().err.splitlines()
+  assert f"argument {flag}: " in sentence
   assert value.split(",")[-1] in sentence

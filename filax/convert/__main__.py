@@ -22,7 +22,7 @@ import signal
 import sys
 from typing import Any
 
-from filax import build
+from filax import build, cli
 from filax.convert import formats, from_torch, hf_config, item, shards, to_torch, verify
 
 FROM = """examples:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
   """The flags of both directions; `run` of what it parses does the work."""
-  made = argparse.ArgumentParser(
+  made = cli.Parser(
     prog="filax convert", formatter_class=argparse.RawDescriptionHelpFormatter,
     description=__doc__.partition("\n\n")[2])
   verbs = made.add_subparsers(dest="direction", required=True, metavar="from|to")

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(prog="filax data", description=__doc__.splitlines()[0])
+  parser = cli.Parser(prog="filax data", description=__doc__.splitlines()[0])
   verbs = parser.add_subparsers(required=True, metavar="check|build")
   check = verbs.add_parser("check", help="report bad records, unreadable media and statistics")
   check.add_argument("--decode", action="store_true", help="read every frame of every medium")

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-  made = argparse.ArgumentParser(prog="filax demo", description=__doc__)
+  made = cli.Parser(prog="filax demo", description=__doc__)
   add = made.add_argument
   add("--workdir", default="runs/demo", help="folder for the corpus, the runs and the report")
   add("--check", action="store_true", help="only compare report.json with what it must reach")

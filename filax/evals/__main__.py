@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-  made = argparse.ArgumentParser(prog="filax evals", description=__doc__)
+  made = cli.Parser(prog="filax evals", description=__doc__)
   add = made.add_argument
   add("--checkpoint", required=True, type=os.path.expanduser,
       help="folder of a run, or of one of its checkpoints")

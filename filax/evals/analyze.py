@@ -28,7 +28,7 @@ from filax.dropout import KINDS
 
 def main(argv: Sequence[str]) -> None:
   """argv without the verb."""
-  made = argparse.ArgumentParser(
+  made = cli.Parser(
     prog="filax analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   ways = made.add_subparsers(dest="way", required=True)
   for way in ("attention", "redundancy"):

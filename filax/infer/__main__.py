@@ -119,7 +119,7 @@ def scenes(argv: Sequence[str]) -> None:
 
 def _parser(verb: str, text: str) -> argparse.ArgumentParser:
   """The options that both verbs have."""
-  made = argparse.ArgumentParser(prog=f"filax {verb}", description=text)
+  made = cli.Parser(prog=f"filax {verb}", description=text)
   made.add_argument(
     "--checkpoint", required=True, type=os.path.expanduser,
     help="folder of a run, or of one of its checkpoints")

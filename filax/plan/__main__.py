@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-  made = argparse.ArgumentParser(
+  made = cli.Parser(
     prog="filax plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   made.add_argument("--config", required=True, help="a config file, with :arguments")
   made.add_argument(

@@ -77,7 +77,7 @@ class Reader:
 
 def main(argv: Sequence[str]) -> None:
   """Prints a table, or one JSON list with --json."""
-  made = argparse.ArgumentParser(
+  made = cli.Parser(
     prog="filax flops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   made.add_argument("--config", required=True, help="a config file, with :arguments")
   made.add_argument(
