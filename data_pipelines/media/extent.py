@@ -41,7 +41,7 @@ class Tally:
       return
     end = ticks + (packet.duration or 0)
     self.reached = max(self.reached, float(end * packet.time_base))
-    if packet.stream_index != self.video.stream.index or _is_hidden(packet):
+    if packet.stream is not self.video.stream or _is_hidden(packet):
       return
     if not self.ticks or ticks >= self.latest:
       self.latest, self.length = ticks, packet.duration

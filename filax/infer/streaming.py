@@ -44,14 +44,14 @@ def see(
   """
   processor, layout = model.processor, model.layout()
   how, unit = processor.infer["sampling"], unit_of(model)
-  extent = extent_of(timeline, processor.limits)
+  extent = extent_of(timeline, processor.limits, how)
   count = count_frames(how, extent, unit)
   pattern = patterns.video(count // layout.frames_per_group, layout)
   _check_context(model, count, len(pattern))
   times = sampling.sample_times(how, count, extent)
   path = pathlib.Path(folder, f"{_key(model, params, timeline, times)}.npz") if folder else None
   if path is None or (found := _load(path, count)) is None:
-    found = _encode(model, params, timeline, times)
+    found = _encode(model, params, sampling.readable(timeline, how), times)
     if path is not None:
       _save(path, *found)
   table, real = found
