@@ -47,7 +47,7 @@ def edited(folder, extension, seconds):
 
 
 def dropped(folder):
-  whole = odd.encode(folder / "whole.avi", "mpeg4")
+  whole = odd.encode(folder / "whole.avi", "mjpeg", pixels="yuvj420p")
   return odd.remux(whole, folder / "drop.avi", lambda packet, number: number not in (5, 6, 7, 20))
 
 
