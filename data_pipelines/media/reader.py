@@ -43,7 +43,10 @@ class Reader:
 
   def seek(self, ticks: int) -> None:
     """Goes to a key frame not after `ticks`; what was read before is forgotten."""
-    self.video.container.seek(ticks, stream=self.video.stream, backward=True)
+    try:
+      self.video.container.seek(ticks, stream=self.video.stream, backward=True)
+    except OverflowError as error:
+      raise self._impossible_times() from error
     self.clock.restart()
     self.packets = self._packets()
 
@@ -85,6 +88,9 @@ class Reader:
         latest = ticks
         yield ticks, frame
 
+  def _impossible_times(self) -> MediaError:
+    return MediaError(f"{self.video.name}: has times that do not fit 64 bits.")
+
   def _decoded(self, packet: av.Packet, forgiven: bool) -> list[av.VideoFrame]:
     """The frames that a packet brings out. Damage is left out if it is `forgiven`, or raises."""
     try:
@@ -116,7 +122,10 @@ class Reader:
     for packet in self.video.packets(*streams):
       own = packet.stream is self.video.stream  # The index is not set on a flushing packet.
       if own and (packet.size or packet.dts is not None or packet.pts is not None):
-        self.clock.stamp(packet)
+        try:
+          self.clock.stamp(packet)
+        except OverflowError as error:
+          raise self._impossible_times() from error
         if packet.pts is not None:
           if latest is not None and packet.pts < latest:
             self.unordered = False  # Display times that differ from the file's order are real.

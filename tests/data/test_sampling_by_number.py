@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The released sampling takes frames by number; parts of uneven videos know their last frame."""
 
+import itertools
+
 import clips
 import numpy as np
 import odd_clips as odd
@@ -26,7 +28,7 @@ def released_numbers(frames, fps, count, start=None, end=None):
     frames, offset = int(duration * fps), int(start * fps)
   intervals = min(count, frames)
   edges = np.linspace(start=0, stop=frames, num=intervals + 1).astype(int)
-  numbers = [(begin + stop - 1) // 2 for begin, stop in zip(edges[:-1], edges[1:], strict=True)]
+  numbers = [(begin + stop - 1) // 2 for begin, stop in itertools.pairwise(edges)]
   return [offset + n for n in numbers + numbers[-1:] * (count - intervals)], duration
 
 
