@@ -20,7 +20,7 @@ from filax.spec import VisualLayout
 class Shown:
   """A timeline as it will be shown: the order of its visual tokens and what they are made of.
 
-  A video has `times` (seconds, f64 [T]), a picture `views`.
+  A video has `times` (seconds, f64 [T]) and the `source` to read them from, a picture `views`.
   """
 
   timeline: Timeline
@@ -28,6 +28,7 @@ class Shown:
   visual: Visual
   times: np.ndarray | None = None
   views: Views | None = None
+  source: Timeline = ()
 
   @property
   def frames(self) -> int:
@@ -99,13 +100,14 @@ class Composer:
     return queries, dropout.kept([visual], self.layout.stages, [len(queries) > 0])[:, 0]
 
   def _video(self, timeline: Timeline, phase: float) -> Shown:
-    extent = sampling.extent(timeline, self.probes)
+    extent = sampling.extent(timeline, self.probes, self.data["sampling"])
     group = self.layout.frames_per_group
     count = sampling.frame_count(self.data["sampling"], extent, group)
     times = sampling.sample_times(self.data["sampling"], count, extent, phase)
     pattern = patterns.video(count // group, self.layout)
     visual = Visual(len(pattern), extent.duration, times, chat.group_times(times, group))
-    return Shown(timeline, pattern, visual, times=times)
+    source = sampling.readable(timeline, self.data["sampling"])
+    return Shown(timeline, pattern, visual, times=times, source=source)
 
   def _image(self, timeline: Timeline, alone: bool) -> Shown:
     probe = self.probes[timeline[0].media]

@@ -110,7 +110,7 @@ class Materialise:
         slots.pixels[:] = images.pixels(picture, shown.views, size)
       elif len(slots.pixels):
         slots.pixels[:], slots.times[:] = video.read_timeline(
-          shown.timeline, shown.times[slots.part], size, resize=self.resize, limits=self.limits,
+          shown.source, shown.times[slots.part], size, resize=self.resize, limits=self.limits,
           read=self.read)
     except MediaError as error:
       return self._report(sample, _culprit(shown.timeline, str(error)), str(error))

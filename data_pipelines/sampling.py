@@ -9,29 +9,104 @@ import numpy as np
 
 from data_pipelines import sampling_dynamic as dynamic
 from data_pipelines.media.probe import Probe, scene_length, timeline_duration
-from data_pipelines.records import Timeline
+from data_pipelines.records import Scene, Timeline
+
+_RELEASED_MARGIN = 0.1  # Seconds before the end of a file at which VideoChat-Flash ends a part.
 
 PHASES = ("ends", "middle", "random", "released")
 
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-  """How far a video reaches: seconds, the moment its last frame appears, and frames it holds."""
+  """How far a video reaches: seconds, the moment its last frame appears, and frames it holds.
+
+  `source` tells when the frames of a single file are on screen, `first` is the number of the file's
+  frame that frame 0 of the extent is, and `begin` the file's second at second 0.
+  """
 
   duration: float
   last: float
   frames: int
+  source: Probe | None = dataclasses.field(default=None, compare=False)
+  first: int = dataclasses.field(default=0, compare=False)
+  begin: float = dataclasses.field(default=0.0, compare=False)
+
+  def times(self, numbers: np.ndarray) -> np.ndarray:
+    """Seconds f64 [n] at which the frames with these numbers (from 0) are on screen."""
+    if self.source is not None:
+      seconds = self.source.times(np.asarray(numbers) + self.first)
+      return np.minimum(seconds, self.source.last_time) - self.begin
+    return np.minimum(dynamic.index_times(numbers, self.frames, self.duration), self.last)
 
 
-def extent(timeline: Timeline, probes: Mapping[str, Probe]) -> Extent:
-  """The extent of a timeline. An unreadable medium counts as one frame that lasts no time."""
+def extent(
+    timeline: Timeline, probes: Mapping[str, Probe], sampling: Mapping | None = None) -> Extent:
+  """The extent of a timeline. An unreadable medium counts as one frame that lasts no time.
+
+  `sampling` is the config's, where it decides how far a part reaches (phase "released").
+  """
+  if is_released(timeline, sampling) and probes[timeline[0].media].fps > 0:
+    return _released(timeline[0], probes[timeline[0].media])
   last, frames = 0.0, 0
   for scene in timeline:
     length, fps = scene_length(scene, probes), probes[scene.media].fps
     moving = scene.kind == "video" and fps > 0
-    last = max(last, scene.at + (max(0.0, length - 1 / fps) if moving else 0.0))
-    frames += max(1, round(length * fps)) if moving else 1
+    last = max(last, scene.at + (_last(scene, length, probes[scene.media]) if moving else 0.0))
+    frames += max(1, round(_held(scene, length, probes[scene.media]))) if moving else 1
   return Extent(timeline_duration(timeline, probes), last, frames)
+
+
+def _last(scene: Scene, length: float, probe: Probe) -> float:
+  """Seconds from the beginning of a scene until its last frame appears."""
+  whole = max(0.0, probe.last_time - scene.t0)
+  if scene.t1 is None or scene.t1 >= probe.duration:
+    return min(whole, length)
+  # At a varying rate frames may appear until the part ends.
+  return min(whole, length if probe.corners else max(0.0, length - 1 / probe.fps))
+
+
+def _held(scene: Scene, length: float, probe: Probe) -> float:
+  """How many frames a scene holds, about."""
+  if not probe.corners:
+    return length * probe.fps
+  return float(np.diff(probe.numbers(np.array([scene.t0, scene.t0 + length])))[0])
+
+
+def is_released(timeline: Timeline, sampling: Mapping | None) -> bool:
+  """Whether frames are taken by number, as VideoChat-Flash takes those of one file."""
+  if sampling is None or sampling.get("phase") != "released" or sampling["name"] == "first":
+    return False
+  return len(timeline) == 1 and timeline[0].kind == "video"
+
+
+def _released(scene: Scene, probe: Probe) -> Extent:
+  """What VideoChat-Flash takes for a file, or for its part from t0 to t1.
+
+  A part ends 0.1 s before the file at the latest, and holds int(seconds * fps) frames from frame
+  int(t0 * fps) on, at the mean rate: whichever they are, where the rate varies.
+  """
+  if scene.t0 == 0.0 and scene.t1 is None:
+    return Extent(probe.duration, scene.at + probe.last_time, probe.frames, probe, 0, -scene.at)
+  end = probe.duration - _RELEASED_MARGIN
+  if scene.t1 is not None:
+    end = min(end, scene.t1)
+  duration = max(0.0, end - scene.t0)
+  last = max(0.0, min(probe.last_time, end) - scene.t0)
+  return Extent(
+    duration, scene.at + last, max(1, int(duration * probe.fps)), probe, int(scene.t0 * probe.fps),
+    scene.t0 - scene.at)
+
+
+def readable(timeline: Timeline, sampling: Mapping) -> Timeline:
+  """The timeline from which the times of `sample_times` are read.
+
+  The frames that VideoChat-Flash takes for a part may lie outside it, where the rate varies: then
+  the file is open at both ends, at the same seconds.
+  """
+  if not is_released(timeline, sampling):
+    return timeline
+  scene = timeline[0]
+  return (dataclasses.replace(scene, t0=0.0, t1=None, at=scene.at - scene.t0),)
 
 
 def frame_count(sampling: Mapping, extent: Extent, frames_per_group: int) -> int:
@@ -57,9 +132,7 @@ def sample_times(sampling: Mapping, count: int, extent: Extent, phase: float = 0
   if sampling["name"] == "first":
     return dynamic.first_times(count, extent.last, sampling.get("fps", 1.0))
   if sampling["phase"] == "released":
-    index = dynamic.released_index(extent.frames, count)
-    return np.minimum(
-      dynamic.index_times(index, extent.frames, extent.duration), extent.last)
+    return extent.times(dynamic.released_index(extent.frames, count))
   if sampling["phase"] == "ends":
     return np.linspace(0.0, extent.last, count)
   offset = phase if sampling["phase"] == "random" else 0.5

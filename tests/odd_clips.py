@@ -93,18 +93,30 @@ def by_decoding_order(source: str, path: str | os.PathLike, **more) -> str:
 def vfw(path: pathlib.Path) -> str:
   """H.264 with frames out of order in Matroska as a track of Video for Windows."""
   plain = encode(path.with_suffix(".avi"), options={"bf": "2", "g": "10"})
-  with av.open(plain) as old, av.open(str(path), "w") as new:
-    stream = new.add_stream("msmpeg4v2", rate=FPS)
-    stream.width = stream.height = SIDE
-    stream.pix_fmt = "yuv420p"
-    for number, packet in enumerate(p for p in old.demux(old.streams.video[0]) if p.size):
-      packet.pts = packet.dts = number
-      packet.stream = stream
-      new.mux(packet)
-  data = path.read_bytes()
-  assert data.count(b"MP42") == 1
-  path.write_bytes(data.replace(b"MP42", b"H264"))
+  with av.open(plain) as old:
+    packets = [p for p in old.demux(old.streams.video[0]) if p.size]
+  side = SIDE.to_bytes(4, "little")
+  bitmap = bytes([40, 0, 0, 0]) + side + side + bytes([1, 0, 24, 0]) + b"H264" + bytes(20)
+  track = (
+    _element("D7", b"\1") + _element("73C5", b"\1") + _element("83", b"\1")
+    + _element("86", b"V_MS/VFW/FOURCC") + _element("63A2", bitmap)
+    + _element("E0", _element("B0", bytes([SIDE])) + _element("BA", bytes([SIDE]))))
+  blocks = [
+    _element("A3", b"\x81" + (number * 1000 // FPS).to_bytes(2, "big")
+             + (b"\x80" if packet.is_keyframe else b"\0") + bytes(packet))
+    for number, packet in enumerate(packets)]
+  segment = (
+    _element("1549A966", _element("2AD7B1", (1_000_000).to_bytes(3, "big")))
+    + _element("1654AE6B", _element("AE", track))
+    + _element("1F43B675", _element("E7", b"\0") + b"".join(blocks)))
+  header = _element("1A45DFA3", _element("4282", b"matroska"))
+  path.write_bytes(header + _element("18538067", segment))
   return str(path)
+
+
+def _element(name: str, content: bytes) -> bytes:
+  """An element of EBML, the syntax of Matroska."""
+  return bytes.fromhex(name) + b"\x01" + len(content).to_bytes(7, "big") + content
 
 
 def palettes(path: str | os.PathLike, codec: str, changes: bool = False) -> str:
@@ -142,4 +154,25 @@ def turned(path: pathlib.Path, matrix: Sequence[int]) -> str:
   assert data.index(identity, place) < place + 100
   wanted = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
   path.write_bytes(data[:place] + data[place:].replace(identity, wanted, 1))
+  return str(path)
+
+
+def two_streams(path: str | os.PathLike, default: int) -> str:
+  """Two videos in one file, 0.. small and 100.. large; a player shows the one marked `default`."""
+  with av.open(str(path), "w") as out:
+    streams = []
+    for place, side in enumerate((SIDE, 2 * SIDE)):
+      stream = out.add_stream("libx264", rate=FPS)
+      stream.width = stream.height = side
+      stream.pix_fmt = "yuv420p"
+      stream.disposition = av.stream.Disposition.default if place == default else 0
+      streams.append(stream)
+    for number in range(20):
+      for place, stream in enumerate(streams):
+        picture = clips.drawing(100 * place + number, stream.width, stream.height)
+        frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+        frame.pts, frame.time_base = number, Fraction(1, FPS)
+        out.mux(stream.encode(frame))
+    for stream in streams:
+      out.mux(stream.encode())
   return str(path)

@@ -20,6 +20,7 @@ MOTION_JPEG = (".mjpeg", ".mjpg")  # Named so, JPEG pictures in a row are a vide
 
 _COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is no video.
 _DEFAULT = av.stream.Disposition.default
+_FASTEST = 1000  # Frames a second that a file can mean.
 _BROADCAST = 0x0200  # AVFMT_TS_DISCONT: clocks of this format leap.
 
 # Formats of FFmpeg whose files are lists of other files, addresses or devices. What a list names
@@ -46,7 +47,8 @@ class Video:
   @property
   def rate(self) -> float:
     """Frames a second, as the file or FFmpeg's guess says; 0 if nothing does."""
-    return float(self.stream.average_rate or self.stream.guessed_rate or 0)
+    rate = float(self.stream.average_rate or self.stream.guessed_rate or 0)
+    return rate if rate <= _FASTEST else 0.0  # FFmpeg's guess may be the stream's time base.
 
   @property
   def step(self) -> float:

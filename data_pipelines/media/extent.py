@@ -11,6 +11,7 @@ from data_pipelines.media.open import MediaError
 from data_pipelines.media.reader import Reader, display_ticks
 
 _EVEN = 0.25  # Of a frame's time: index times that deviate less belong to a constant rate.
+_BRIEFEST = 1e-3  # Seconds that a packet must last for its duration to be believed.
 _MARGIN = 0.1  # Of a frame's time: how far inside it the seconds of `corners` stay.
 _CLOCK_DURATIONS = ("matroska", "nut")  # Formats whose duration is the clock at the end.
 
@@ -41,7 +42,7 @@ class Tally:
       return
     end = ticks + (packet.duration or 0)
     self.reached = max(self.reached, float(end * packet.time_base))
-    if packet.stream_index != self.video.stream.index or _is_hidden(packet):
+    if packet.stream is not self.video.stream or _is_hidden(packet):
       return
     if not self.ticks or ticks >= self.latest:
       self.latest, self.length = ticks, packet.duration
@@ -74,7 +75,8 @@ def _index_ticks(video: Video, reader: Reader) -> np.ndarray | None:
     return None
   ticks = np.array(video.ticks, np.float64)
   ticks = ticks[ticks >= reader.start - (reader.origin - video.origin)]
-  in_order = reader.unordered or not reader.depth
+  # Files with edit lists do have display times, even if the first ones tell nothing.
+  in_order = not reader.depth or (reader.unordered and not video.edited)
   return ticks if len(ticks) and (in_order or _is_even(ticks)) else None
 
 
@@ -92,7 +94,8 @@ def _end(video: Video, reader: Reader, seconds: np.ndarray, tally: Tally) -> flo
   last, count = float(seconds[-1]), len(seconds)
   step = last / (count - 1) if count > 1 else video.step * video.tick
   if not video.ticks:
-    return last + (tally.length * video.tick or step)
+    length = (tally.length or 0) * video.tick
+    return last + (length if length > _BRIEFEST else step)
   # Headers count from the file's first frame, which is not always one that can be shown.
   lost = (reader.start - (video.stream.start_time or 0)) * video.tick if video.edited else 0.0
   promises = [(video.stream.duration or 0) * video.tick - lost]

@@ -52,6 +52,12 @@ class Probe:
       return np.interp(numbers, frames, seconds)
     return (numbers + 0.5) * (self.duration / max(self.frames, 1))
 
+  def numbers(self, seconds: np.ndarray) -> np.ndarray:
+    """How many frames f64 [n] have been shown by these seconds, about: whole and parts of one."""
+    corners = [(-0.5, 0.0), *self.corners, (self.frames - 0.5, self.duration)]
+    frames, times = np.transpose(corners if self.corners else [corners[0], corners[-1]])
+    return np.interp(seconds, times, frames) + 0.5
+
 
 def probe(media: Media, limits: Limits = LIMITS) -> Probe:
   """Reads the facts of a file, folder, record or bytes. Never raises: see Probe.error.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import itertools
 
 import av
+from av.video.frame import PictureType
 
 from data_pipelines.media.clock import Clock, DisplayOrder
 from data_pipelines.media.container import Video
@@ -42,7 +43,10 @@ class Reader:
 
   def seek(self, ticks: int) -> None:
     """Goes to a key frame not after `ticks`; what was read before is forgotten."""
-    self.video.container.seek(ticks, stream=self.video.stream, backward=True)
+    try:
+      self.video.container.seek(ticks, stream=self.video.stream, backward=True)
+    except OverflowError as error:
+      raise self._impossible_times() from error
     self.clock.restart()
     self.packets = self._packets()
 
@@ -57,7 +61,11 @@ class Reader:
     order = DisplayOrder(self.video.step)
     beheaded = None  # Whether the first packet is no key frame, so that errors may precede frames.
     latest = None
-    for packet in self._usable_packets():
+    needs_key = codec.name.startswith(_GHOSTS)
+    for packet in self.packets:
+      flush = packet.dts is None and packet.pts is None
+      if not packet.size and not flush:
+        continue  # The frame before it stays. An empty packet would end the decoder.
       if beheaded is None:
         beheaded = not packet.is_keyframe
       if self.unordered and packet.size:
@@ -70,6 +78,9 @@ class Reader:
           second = 0.0 if latest is None else (latest - self.start) * self.video.tick
           raise MediaError(f"{self.video.name}: is damaged after {second:.2f} s.")
         ticks = order.next(self.depth) if self.unordered else frame.pts
+        needs_key = needs_key and frame.pict_type != PictureType.I
+        if needs_key:
+          continue
         if ticks is None:
           ticks = 0 if latest is None else latest + self.video.step
         if self.start is None:
@@ -77,16 +88,8 @@ class Reader:
         latest = ticks
         yield ticks, frame
 
-  def _usable_packets(self) -> Iterator[av.Packet]:
-    """Packets for the decoder: not empty but for the last, and none before which it sees ghosts."""
-    needs_key = self.video.stream.codec_context.name.startswith(_GHOSTS)
-    for packet in self.packets:
-      flush = packet.dts is None and packet.pts is None
-      if not packet.size and not flush:
-        continue  # The frame before it stays. An empty packet would end the decoder.
-      needs_key = needs_key and not packet.is_keyframe
-      if flush or not needs_key:
-        yield packet
+  def _impossible_times(self) -> MediaError:
+    return MediaError(f"{self.video.name}: has times that do not fit 64 bits.")
 
   def _decoded(self, packet: av.Packet, forgiven: bool) -> list[av.VideoFrame]:
     """The frames that a packet brings out. Damage is left out if it is `forgiven`, or raises."""
@@ -117,9 +120,12 @@ class Reader:
     streams = self.video.container.streams if self.all_streams else ()
     latest = None
     for packet in self.video.packets(*streams):
-      own = packet.stream_index == self.video.stream.index
+      own = packet.stream is self.video.stream  # The index is not set on a flushing packet.
       if own and (packet.size or packet.dts is not None or packet.pts is not None):
-        self.clock.stamp(packet)
+        try:
+          self.clock.stamp(packet)
+        except OverflowError as error:
+          raise self._impossible_times() from error
         if packet.pts is not None:
           if latest is not None and packet.pts < latest:
             self.unordered = False  # Display times that differ from the file's order are real.

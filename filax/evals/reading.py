@@ -60,7 +60,7 @@ def read(model, timeline: Timeline, blind: bool, alone: bool = True):
 def blank(model, timeline: Timeline) -> video_lib.Video:
   """A video of grey frames, at the times that would have been read."""
   how, size = model.processor.infer["sampling"], model.encoder.size
-  extent = video_lib.extent_of(timeline, model.processor.limits)
+  extent = video_lib.extent_of(timeline, model.processor.limits, how)
   count = video_lib.count_frames(how, extent, video_lib.unit_of(model))
   times = sampling.sample_times(how, count, extent).astype(np.float32)
   frames = np.full((count, size, size, 3), media.GREY, np.uint8)

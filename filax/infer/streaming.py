@@ -45,15 +45,16 @@ def see(
   """
   processor, layout = model.processor, model.layout()
   how, unit = processor.infer["sampling"], unit_of(model)
-  extent = extent_of(timeline, processor.limits)
+  extent = extent_of(timeline, processor.limits, how)
   count = count_frames(how, extent, unit)
   pattern = patterns.video(count // layout.frames_per_group, layout)
   _check_context(model, count, len(pattern))
   times = sampling.sample_times(how, count, extent)
+  shown = sampling.readable(timeline, how)
   if folder:
-    table, real = _remembered(folder, model, params, timeline, times)
+    table, real = _remembered(folder, model, params, shown, times)
   else:
-    table, real = _encode(model, params, timeline, times)
+    table, real = _encode(model, params, shown, times)
   groups = np.arange(count).reshape(-1, layout.frames_per_group)
   each = real[groups]
   visual = chat.Visual(

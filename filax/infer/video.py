@@ -72,20 +72,23 @@ def read_timeline(
   Their number is a multiple of `unit`. Raises MediaError for bad media, ValueError for a sampling
   that cannot be.
   """
-  extent = extent_of(timeline, limits)
+  extent = extent_of(timeline, limits, how)
   count = count_frames(how, extent, unit)
   times = sampling.sample_times(how, count, extent)
-  frames, real = video.read_timeline(timeline, times, size, resize=resize, limits=limits)
+  source = sampling.readable(timeline, how)
+  frames, real = video.read_timeline(source, times, size, resize=resize, limits=limits)
   return Video(frames, real, extent.duration, timeline[0].media)
 
 
-def extent_of(timeline: Timeline, limits: Limits = LIMITS) -> sampling.Extent:
-  """How long a timeline is. Raises MediaError if a medium of it cannot be read."""
+def extent_of(
+  timeline: Timeline, limits: Limits = LIMITS, how: Mapping | None = None
+) -> sampling.Extent:
+  """How long a timeline is, for the sampling `how`. Raises MediaError for unreadable media."""
   probes = {media: probe.probe(media, limits) for media in {s.media for s in timeline}}
   for found in probes.values():
     if found.error:
       raise MediaError(found.error)
-  return sampling.extent(timeline, probes)
+  return sampling.extent(timeline, probes, how)
 
 
 def count_frames(how: Mapping, extent: sampling.Extent, unit: int) -> int:
