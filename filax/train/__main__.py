@@ -17,9 +17,16 @@ D gets checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and
 config.log_every steps shows loss, accuracy on supervised tokens, learning rates, tokens and frames
 per second, padding, MFU, time left, compilations and bad samples. On several hosts start the same
 command on each (launch/). JAX_COMPILATION_CACHE_DIR=folder makes restarts compile nothing.
+
+Ctrl-C or SIGTERM saves after the running step and ends with code 0, or with N if the last step was
+not reached and --exit-when-stopped N is given: launchers pass 75, and start such a run again.
+One run at a time trains in D: a second is refused, and takes over when the first has died or gave
+no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows the
+stacks of all threads and ends with code 3.
 """
 
 from collections.abc import Sequence
+import os
 import pathlib
 import sys
 from typing import Any
@@ -32,10 +39,15 @@ from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
 from data_pipelines.tokenizers import check_vocabulary
 from filax import build, cli
+from filax.checkpoint.lease import Lost
 from filax.parallel import distributed
 from filax.plan.flops import train_costs
 from filax.train import command, folder, loop
 from filax.train.checkpoint import on_one_process, say
+from filax.train.hold import hold
+from filax.train.signals import Interrupted, Signals
+
+_EXIT_FLAG = "--exit-when-stopped"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,16 +55,51 @@ def main(argv: Sequence[str]) -> int:
   if {"-h", "--help"} & set(argv):
     print(__doc__.strip())
     return 0
+  argv, code_when_stopped = split_exit_code(argv)
   config, given = command.read(argv, workdir="where checkpoints and metrics go")
   logging.set_verbosity(logging.ERROR)  # Orbax tells much that is of no use here.
-  distributed.start()
-  pipeline = open_data(config, given["workdir"])
-  summary = loop.run(config, given["workdir"], pipeline, train_costs)
+  try:
+    with Signals() as signals:
+      summary = train(config, given["workdir"], signals)
+  except Interrupted:
+    say("Stopped before the first step; there is nothing to save.")
+    return code_when_stopped
   say(
     f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
     f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "
     f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}")
-  return 0
+  return code_when_stopped if summary["stopped"] else 0
+
+
+def train(config: ConfigDict, workdir: str, signals: Signals) -> dict[str, Any]:
+  """Trains in a workdir that no other run may use meanwhile; the summary of loop.run."""
+  distributed.start()
+  try:
+    with hold(workdir) as lease:
+      pipeline = open_data(config, workdir)
+      return loop.run(config, workdir, pipeline, train_costs, lease=lease, signals=signals)
+  except Lost as error:
+    if jax.process_count() > 1:
+      # The other processes are in the middle of a step and cannot meet this one at an end.
+      print(f"filax train: {error}", file=sys.stderr, flush=True)
+      os._exit(2)
+    raise
+
+
+def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
+  """argv without --exit-when-stopped, and its value: 0 if it is not given, the last if twice."""
+  rest = []
+  text = "0"
+  items = iter(argv)
+  for item in items:
+    name, given, value = item.partition("=")
+    if name != _EXIT_FLAG:
+      rest.append(item)
+    else:
+      text = value if given else next(items, "")
+  if not (text.isascii() and text.isdigit() and int(text) < 256):
+    raise ValueError(f"{_EXIT_FLAG} {text} is no exit code. Set it to a number from 0 to 255.")
+  return rest, int(text)
 
 
 def open_data(config: ConfigDict, workdir: str) -> Pipeline:

@@ -48,13 +48,13 @@ class Restored:
 class Checkpoints:
   """The checkpoints of a run. Use as a context manager: leaving waits for the last write."""
 
-  def __init__(self, workdir: epath.PathLike, keep: int = 2):
-    """`keep` newest checkpoints stay; 0 = all."""
+  def __init__(
+      self, workdir: epath.PathLike, keep: int = 2, check: Callable[[], None] = lambda: None):
+    """`keep` newest checkpoints stay; 0 = all. `check` raises if nothing may be written now."""
     self.folder = _absolute(workdir) / FOLDER
-    for path in _listing(self.folder):
-      if HALF_WRITTEN in path.name:
-        say(f"Skipping {path}: half-written when a run was stopped.")
-        on_one_process(path.rmtree)
+    self._check = check
+    self._check()
+    on_one_process(self._clean)  # One look for all: others would find a part of it gone already.
     self._manager = _manager(self.folder, keep)
 
   def __enter__(self):
@@ -62,6 +62,13 @@ class Checkpoints:
 
   def __exit__(self, *_):
     self._manager.close()
+
+  def _clean(self) -> None:
+    """Removes saves that were not finished."""
+    for path in _listing(self.folder):
+      if HALF_WRITTEN in path.name:
+        say(f"Skipping {path}: half-written when a run was stopped.")
+        path.rmtree()
 
   def warm(self, state: TrainState) -> None:
     """Compiles what `save` runs on the devices, so that nothing compiles in the middle of a run."""
@@ -71,6 +78,7 @@ class Checkpoints:
     """Copies the state off the devices and writes it in the background. A step is saved once."""
     step = int(jax.device_get(state.step))
     if step not in self._manager.all_steps():
+      self._check()
       items = _items(vars(state), dict(row=row, fingerprint=fingerprint), config)
       self._manager.save(step, args=items, force=True)
 
@@ -172,8 +180,15 @@ def digests(tree: PyTree) -> PyTree:
 
 def _manager(folder: epath.Path, keep: int = 0) -> ocp.CheckpointManager:
   options = ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=True)
-  return ocp.CheckpointManager(folder, options=options, item_handlers=dict(
+  return _Manager(folder, options=options, item_handlers=dict(
     state=_array_handler(), data=ocp.JsonCheckpointHandler(), config=ocp.JsonCheckpointHandler()))
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax's, which does not ask jax whether a signal came: the loop does, by numbers of its own."""
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
