@@ -139,6 +139,7 @@ class Pipeline:
       grain.ReadOptions(num_threads=max(1, self.data["threads"]), prefetch_buffer_size=ahead))
     if count := self.data["workers"]:
       _parse_flags()
+      workers.start_tracker()
       stream = stream.mp_prefetch(grain.MultiprocessingOptions(
         num_workers=count, per_worker_buffer_size=-(-ahead // count)), workers.prepare)
     # After the workers, else each would fill batches with its own rows alone.

@@ -2,6 +2,7 @@
 """Loader workers as parts of their run: its signals are not theirs, and they end with it."""
 
 import multiprocessing
+from multiprocessing import resource_tracker
 import os
 import re
 import signal
@@ -10,8 +11,24 @@ import threading
 _ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
 
 
+_QUIET = "ignore:resource_tracker:UserWarning"
+
+
 class WorkerEnded(OSError):
   """A loader worker was ended by something else than this run."""
+
+
+def start_tracker() -> None:
+  """Starts what frees the shared memory of a worker that was killed, and lets it do so quietly."""
+  before = os.environ.get("PYTHONWARNINGS")
+  os.environ["PYTHONWARNINGS"] = f"{before},{_QUIET}" if before else _QUIET
+  try:
+    resource_tracker.ensure_running()
+  finally:
+    if before is None:
+      del os.environ["PYTHONWARNINGS"]
+    else:
+      os.environ["PYTHONWARNINGS"] = before
 
 
 def prepare(index: int, count: int) -> None:
