@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short texts that one process leaves for the others, through jax's coordination service.
 
-They need no device and no step that all take together, so that a process may wait long for one.
+They need no device, so that a process may wait long for one.
 """
 
 import jax
@@ -27,3 +27,15 @@ def read_if_there(key: str) -> str | None:
     return distributed.global_state.client.key_value_try_get(key)
   except jax.errors.JaxRuntimeError:
     return None
+
+
+def meet(key: str, seconds: float) -> None:
+  """Returns when all processes have come to `key`, each of which is used once.
+
+  Raises TimeoutError.
+  """
+  try:
+    distributed.global_state.client.wait_at_barrier(key, int(seconds * 1000))
+  except jax.errors.JaxRuntimeError as error:
+    raise TimeoutError(
+      f"Not all processes came to {key!r} within {seconds:.0f} s ({error}).") from error

@@ -17,6 +17,7 @@ from etils import epath
 import jax
 
 from filax.checkpoint.lease import Lease
+from filax.parallel import notes
 from filax.train import checkpoint, feed, metrics, start, state
 from filax.train.checkpoint import say
 from filax.train.feed import Pipeline
@@ -25,6 +26,7 @@ from filax.train.signals import Signals
 from filax.train.watchdog import Watchdog
 
 _LONG_STEP_SECONDS = 5.0  # A step is not queued behind one that takes longer.
+_COMPILE_SECONDS = 24 * 3600.0  # That one process may take longer than another.
 
 
 class NonFinite(ValueError):
@@ -153,6 +155,7 @@ class Loop:
       with timed, paused, jax.transfer_guard("allow"):
         began = time.perf_counter()
         self._programs[key] = self._step.lower(now, batch).compile()
+        self._meet()
       self._looked_at = time.monotonic()
       frames, images, places = (
         batch[k].shape[1] for k in ("frames", "images", "tokens"))
@@ -160,6 +163,11 @@ class Loop:
         f"Compiled the step for rows of {frames} frames, {images} images and {places} positions "
         f"in {time.perf_counter() - began:.1f} s.")
     return self._programs[key]
+
+  def _meet(self) -> None:
+    """Waits until all processes have compiled; who waited for one in a step would seem to hang."""
+    if jax.process_count() > 1:
+      notes.meet(f"filax/compiled/{len(self._programs)}", _COMPILE_SECONDS)
 
   def _look(self, pending) -> None:
     """Fetches and checks the numbers of a step, and logs them if it is their turn."""

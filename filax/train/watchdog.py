@@ -11,7 +11,10 @@ import time
 
 import jax
 
+from filax.parallel import notes
+
 EXIT_CODE = 3
+_KEY = "filax/stalled"
 _TICK_SECONDS = 1.0
 _LINGER_SECONDS = 60.0
 
@@ -85,7 +88,19 @@ class Watchdog:
   def _end_process(self, sentence: str) -> None:
     faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
     print(f"filax train: {sentence}", file=sys.__stderr__, flush=True)
-    if jax.process_count() > 1 and jax.process_index() == 0:
-      # The others end with this process; let them show their stacks first.
-      time.sleep(min(2 * self._longest + 5.0, _LINGER_SECONDS))
+    if jax.process_count() > 1:
+      _wait_for_others(min(2 * self._longest + 5.0, _LINGER_SECONDS))
     os._exit(EXIT_CODE)  # The main thread hangs, so it cannot be asked.
+
+
+def _wait_for_others(seconds: float) -> None:
+  """Lets the other processes show their stacks, too: the end of this one may end them."""
+  notes.write(f"{_KEY}/{jax.process_index()}", "stalled")
+  deadline = time.monotonic() + seconds
+  others = set(range(jax.process_count()))
+  while others and time.monotonic() < deadline:
+    time.sleep(_TICK_SECONDS / 2)
+    for index in sorted(others):
+      if notes.read_if_there(f"{_KEY}/{index}") is not None:
+        others.discard(index)
+  time.sleep(_TICK_SECONDS)  # What the last one has to print.
