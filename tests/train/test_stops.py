@@ -72,6 +72,23 @@ def test_a_signal_while_the_loader_hangs_saves(tmp_path, number):
   assert steps_of(tmp_path) == [3]
 
 
+@pytest.mark.parametrize("seconds, last", [(-1.0, 2), (1e9, 3)])
+def test_no_step_is_queued_behind_a_long_one(tmp_path, monkeypatch, seconds, last):
+  """A signal while step 2 runs: where steps are long, step 3 has not been dispatched."""
+  monkeypatch.setattr(loop, "_LONG_STEP_SECONDS", seconds)
+  look = loop.Loop._look
+
+  def look_and_send(self, pending):
+    self._step_seconds = min(self._step_seconds, 1.0)
+    if pending is not None and pending[0] == 2:
+      send(signal.SIGTERM)
+    return look(self, pending)
+
+  monkeypatch.setattr(loop.Loop, "_look", look_and_send)
+  config = made_rows.config(steps=9, checkpoint_every=100)
+  assert loop.run(config, tmp_path, made_rows.Rows(8))["steps"] == last
+
+
 def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
   """A signal to the group may end what the loader needs."""
   def fail(number, made):
