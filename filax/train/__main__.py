@@ -25,7 +25,7 @@ no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stal
 stacks of all threads and ends with code 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import os
 import pathlib
 import sys
@@ -76,7 +76,7 @@ def train(config: ConfigDict, workdir: str, signals: Signals) -> dict[str, Any]:
   distributed.start()
   try:
     with hold(workdir) as lease:
-      pipeline = open_data(config, workdir)
+      pipeline = open_data(config, workdir, lease.check if lease else None)
       return loop.run(config, workdir, pipeline, train_costs, lease=lease, signals=signals)
   except Lost as error:
     if jax.process_count() > 1:
@@ -102,8 +102,12 @@ def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
   return rest, int(text)
 
 
-def open_data(config: ConfigDict, workdir: str) -> Pipeline:
-  """The data of a config, checked against its model; leaves the tokenizer in the workdir."""
+def open_data(
+    config: ConfigDict, workdir: str, check_lease: Callable[[], None] | None = None) -> Pipeline:
+  """The data of a config, checked against its model; leaves the tokenizer in the workdir.
+
+  `check_lease` raises if the workdir is no longer this run's.
+  """
   local = folder.local(workdir)
   if config.debug_corpus:
     on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
@@ -113,6 +117,8 @@ def open_data(config: ConfigDict, workdir: str) -> Pipeline:
     config.data, model.layout(), config.seed, config.batch, local / "quarantine.jsonl")
   check_vocabulary(pipeline.tokenizer, model.vocab)
   if jax.process_index() == 0:
+    if check_lease is not None:
+      check_lease()  # Reading the data may have taken long.
     folder.publish(workdir, pathlib.Path(pipeline.tokenizer.save(local)))
   report = pipeline.report
   say(

@@ -55,7 +55,7 @@ class Checkpoints:
     self._check = check
     self._check()
     on_one_process(self._clean)  # One look for all: others would find a part of it gone already.
-    self._manager = _manager(self.folder, keep)
+    self._manager = _manager(self.folder, keep, check)
 
   def __enter__(self):
     return self
@@ -178,10 +178,26 @@ def digests(tree: PyTree) -> PyTree:
   return jax.tree.map(one, tree)
 
 
-def _manager(folder: epath.Path, keep: int = 0) -> ocp.CheckpointManager:
-  options = ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=True)
+def _manager(
+    folder: epath.Path, keep: int = 0, check: Callable[[], None] = lambda: None
+) -> ocp.CheckpointManager:
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check))
   return _Manager(folder, options=options, item_handlers=dict(
     state=_array_handler(), data=ocp.JsonCheckpointHandler(), config=ocp.JsonCheckpointHandler()))
+
+
+def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
+  """Orbax's way to write below `folder`, with a last look before a save gets its final name."""
+  default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
+
+  class CheckedPath(default):
+
+    async def finalize(self):
+      check()
+      await super().finalize()
+
+  return CheckedPath
 
 
 class _Manager(ocp.CheckpointManager):

@@ -45,5 +45,5 @@ if __name__ == "__main__":
   from filax import cli
   from filax.train import __main__ as train
 
-  train.open_data = lambda config, workdir: Rows(sys.argv[1])
+  train.open_data = lambda config, workdir, check_lease: Rows(sys.argv[1])
   sys.exit(cli.run(train.main, sys.argv[2:], "train"))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 from compile_flags import QUICK
 import made_rows
@@ -132,7 +133,7 @@ def test_signals_are_blocked_where_workers_are_started():
 
 
 def test_a_signal_before_the_first_step_has_nothing_to_save(tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(train, "open_data", lambda config, workdir: send(signal.SIGTERM))
+  monkeypatch.setattr(train, "open_data", lambda *_: send(signal.SIGTERM))
   before = signal.getsignal(signal.SIGTERM)
   argv = [f"--config={ROOT}/tests/train/made_run.py", f"--workdir={tmp_path}"]
   assert train.main(argv) == 0
@@ -153,7 +154,7 @@ def test_the_exit_code_is_a_flag(argv, expected):
 
 @pytest.mark.parametrize("text", ["", "-1", "256", "many", "²"])
 def test_what_is_no_exit_code_is_refused(text):
-  with pytest.raises(ValueError, match="--exit-when-stopped.*0 to 255"):
+  with pytest.raises(ValueError, match=r"--exit-when-stopped.*0 to 255"):
     train.split_exit_code([f"--exit-when-stopped={text}"])
 
 
@@ -191,6 +192,22 @@ def test_no_checkpoint_without_the_lease(tmp_path):
   with pytest.raises(Lost):
     checkpoint.Checkpoints(tmp_path, check=lost)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_save_of_a_run_that_lost_its_workdir_stays_unfinished(tmp_path):
+  """The lease went away while the save was written in the background."""
+  looks = []
+
+  def check():
+    looks.append(threading.current_thread() is threading.main_thread())
+    if not looks[-1]:
+      raise Lost("gone")
+
+  config = made_rows.config(steps=1)
+  with pytest.raises(Exception, match="gone"):
+    loop.run(config, tmp_path, made_rows.Rows(8), lease=SimpleNamespace(check=check))
+  assert looks[-1] is False
+  assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
 
 
 def test_one_run_a_workdir_from_start_to_signal(tmp_path):
