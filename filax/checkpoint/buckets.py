@@ -54,9 +54,9 @@ class GoogleObject:
         blob = self._bucket.get_blob(self._name)
         if blob is None:
           return None, 0
+        generation = int(blob.generation)  # A download may forget it.
         try:
-          content = blob.download_as_bytes(if_generation_match=blob.generation)
-          return content, blob.generation
+          return blob.download_as_bytes(if_generation_match=generation), generation
         except (exceptions.PreconditionFailed, exceptions.NotFound):
           continue  # It was changed in between.
     except exceptions.GoogleAPIError as error:

@@ -2,6 +2,7 @@
 """Leases in buckets, against emulators of the stores; skipped where those are not installed."""
 
 import concurrent.futures
+import http
 import os
 import socket
 import threading
@@ -21,6 +22,29 @@ def free_port():
     return probe.getsockname()[1]
 
 
+def compare_generations(patch):
+  """Teaches the emulator ifGenerationMatch, which the store has and it ignores."""
+  from gcp_storage_emulator.exceptions import NotFound
+  from gcp_storage_emulator.handlers import objects
+
+  upload = objects._multipart_upload
+  lock = threading.Lock()
+
+  def checked(request, response, storage):
+    with lock:
+      try:
+        name = request.query.get("name", [request.data["meta"].get("name")])[0]
+        generation = storage.get_file_obj(request.params["bucket_name"], name)["generation"]
+      except NotFound:
+        generation = 0
+      if int(request.query["ifGenerationMatch"][0]) != int(generation):
+        response.status = http.HTTPStatus.PRECONDITION_FAILED
+      else:
+        upload(request, response, storage)
+
+  patch.setattr(objects, "_multipart_upload", checked)
+
+
 @pytest.fixture(scope="module")
 def google():
   """gs://... in an emulator's memory."""
@@ -30,6 +54,7 @@ def google():
   server = emulator.create_server("127.0.0.1", port, in_memory=True)
   server.start()
   with pytest.MonkeyPatch.context() as patch:
+    compare_generations(patch)
     patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
     storage.Client().create_bucket("runs")
     yield "gs://runs"
