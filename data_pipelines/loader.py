@@ -17,7 +17,7 @@ import weakref
 
 import numpy as np
 
-from data_pipelines import chat, corpus, ingredients, planning, sampling, tokenizers
+from data_pipelines import chat, corpus, ingredients, planning, sampling, tokenizers, workers
 from data_pipelines.compose import Composer, is_image
 from data_pipelines.materialise import Materialise
 from data_pipelines.media import frames as video
@@ -153,10 +153,11 @@ class Pipeline:
     ahead = max(1, self.data["prefetch"] * local)
     stream = grain.MapDataset.source(rows).map(materialise).to_iter_dataset(
       grain.ReadOptions(num_threads=self.data["threads"], prefetch_buffer_size=ahead))
-    if workers := self.data["workers"]:
+    if count := self.data["workers"]:
       _parse_flags()
+      workers.start_tracker()
       stream = stream.mp_prefetch(grain.MultiprocessingOptions(
-        num_workers=workers, per_worker_buffer_size=-(-ahead // workers)))
+        num_workers=count, per_worker_buffer_size=-(-ahead // count)), workers.prepare)
     # After the workers, else each would fill batches with its own rows alone.
     return iter(stream.batch(local, drop_remainder=True))
 
@@ -240,7 +241,11 @@ class Batches(contextlib.AbstractContextManager):
   def __next__(self) -> dict[str, np.ndarray]:
     if not self._held:
       raise StopIteration
-    return next(self._held[0])
+    try:
+      return next(self._held[0])
+    except RuntimeError as error:
+      workers.raise_if_ended(error)
+      raise
 
   def close(self):
     """May be called twice."""

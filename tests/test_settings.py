@@ -23,7 +23,6 @@ NAMES = sorted(
   path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
 FREE = {"model.llm.dropout"}  # A name or stages: filax.dropout.parse reads it.
 OPTIONAL = {  # Settings that no config of ours sets, or that belong to other samplers.
-  "stall_seconds", "data.image_pixels",
   *(f"{part}.sampling.{key}" for part in ("data", "infer")
     for key in ("fps", "short", "dense", "sparse")),
   *(f"model.selector.{key}" for key in ("scenes", "steps", "history", "seeds"))}

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of trees and who may write them."""

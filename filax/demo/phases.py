@@ -14,6 +14,7 @@ from filax import cli, files
 
 RUNS = {  # Name of an evaluation -> how the model is asked.
   "scenes": {}, "uniform": dict(selector="uniform"), "blind": dict(blind=True)}
+_STOPPED = 75  # The exit code of a stage that a signal ended before its last step.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,18 +110,16 @@ def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
   folder = workdir / f"stage{stage}"
   argv = [
     "--config", f"{file}:stage={stage},corpus={workdir / 'corpus'}", "--workdir", str(folder),
-    f"--config.seed={settings.seed}"]
+    f"--config.seed={settings.seed}", "--exit-when-stopped", str(_STOPPED)]
   if steps := settings.steps[stage - 1]:
     argv.append(f"--config.steps={steps}")
   if stage > 1:
     argv.append(f"--config.init_from={workdir / f'stage{stage - 1}'}")
-  if code := cli.run(main, argv, "train"):
+  code = cli.run(main, argv, "train")
+  if code == _STOPPED:
+    raise ValueError(f"Stage {stage} was stopped. The same command goes on from there.")
+  if code:
     raise ValueError(f"Stage {stage} ended with exit code {code}.")
-  steps = json.loads((folder / "config.json").read_text())["steps"]
-  if (reached := curve(folder)[-1]["step"]) < steps:
-    raise ValueError(
-      f"Stage {stage} was stopped at step {reached} of {steps}. The same command goes on from "
-      "there.")
 
 
 def curve(folder: pathlib.Path) -> list[dict[str, Any]]:

@@ -61,3 +61,15 @@ def wait(key: str, what: str = "") -> str:
     except RuntimeError as error:
       if "DEADLINE_EXCEEDED" not in str(error):
         raise ConnectionError(f"The processes of the run lost each other: {error}") from error
+
+
+def meet(key: str, seconds: float) -> None:
+  """Returns when all processes have come to `key`, each of which is used once.
+
+  Raises TimeoutError.
+  """
+  try:
+    distributed.global_state.client.wait_at_barrier(key, int(seconds * 1000))
+  except RuntimeError as error:
+    raise TimeoutError(
+      f"Not all processes came to {key!r} within {seconds:.0f} s ({error}).") from error

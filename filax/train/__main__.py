@@ -19,9 +19,15 @@ away at a later start does not change the plan: its samples are masked. One line
 config.log_every steps shows loss, accuracy on supervised tokens, learning rates, tokens and frames
 per second, padding, MFU, time left, compilations and bad samples. On several hosts start the same
 command on each (launch/). JAX_COMPILATION_CACHE_DIR=folder makes restarts compile nothing.
+
+Ctrl-C or SIGTERM saves after the running step and ends with code 0, or with N if the last step was
+not reached and --exit-when-stopped N is given: launchers pass 75, and start such a run again.
+One run at a time trains in D: a second is refused, and takes over when the first has died or gave
+no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows the
+stacks of all threads and ends with code 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import pathlib
 import sys
@@ -40,6 +46,10 @@ from filax.parallel import distributed, ending
 from filax.plan.flops import train_costs
 from filax.train import checkpoint, command, folder, loop, plan_record
 from filax.train.checkpoint import on_one_process, say
+from filax.train.hold import hold
+from filax.train.signals import Interrupted, Signals
+
+_EXIT_FLAG = "--exit-when-stopped"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,24 +58,24 @@ def main(argv: Sequence[str]) -> int:
     print(__doc__.strip())
     return 0
   try:
+    argv, code_when_stopped = split_exit_code(argv)
     config, given = command.read(argv, workdir="where checkpoints and metrics go")
   except (ValueError, OSError) as error:
     leave(error)
     raise
   logging.set_verbosity(logging.FATAL)  # Orbax logs what it raises, with tracebacks, too.
   storage.quiet_background_writes()
-  distributed.start()
-  workdir = given["workdir"]
-  with ending.together(), storage.full_disk_explained(workdir):
-    storage.check_writable(workdir)
-    pipeline = open_data(config, workdir)
-    summary = loop.run(
-      config, workdir, pipeline, train_costs, ingredients=pipeline.ingredients)
+  try:
+    with Signals() as signals:
+      summary = train(config, given["workdir"], signals)
+  except Interrupted:
+    say("Stopped before the first step; there is nothing to save.")
+    return code_when_stopped
   say(
     f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
     f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "
     f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}")
-  return 0
+  return code_when_stopped if summary["stopped"] else 0
 
 
 def leave(error: Exception) -> None:
@@ -78,8 +88,40 @@ def leave(error: Exception) -> None:
     ending.end_all(str(error))
 
 
-def open_data(config: ConfigDict, workdir: str) -> Pipeline:
-  """The data of a config, checked against its model; leaves the tokenizer in the workdir."""
+def train(config: ConfigDict, workdir: str, signals: Signals) -> dict[str, Any]:
+  """Trains in a workdir that no other run may use meanwhile; the summary of loop.run."""
+  distributed.start()
+  with ending.together(), storage.full_disk_explained(workdir):
+    storage.check_writable(workdir)
+    with hold(workdir) as lease:
+      pipeline = open_data(config, workdir, lease.check if lease else None)
+      return loop.run(
+        config, workdir, pipeline, train_costs, ingredients=pipeline.ingredients, lease=lease,
+        signals=signals)
+
+
+def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
+  """argv without --exit-when-stopped, and its value: 0 if it is not given, the last if twice."""
+  rest = []
+  text = "0"
+  items = iter(argv)
+  for item in items:
+    name, given, value = item.partition("=")
+    if name != _EXIT_FLAG:
+      rest.append(item)
+    else:
+      text = value if given else next(items, "")
+  if not (text.isascii() and text.isdigit() and int(text) < 256):
+    raise ValueError(f"{_EXIT_FLAG} {text} is no exit code. Set it to a number from 0 to 255.")
+  return rest, int(text)
+
+
+def open_data(
+    config: ConfigDict, workdir: str, check_lease: Callable[[], None] | None = None) -> Pipeline:
+  """The data of a config, checked against its model; leaves the tokenizer in the workdir.
+
+  `check_lease` raises if the workdir is no longer this run's.
+  """
   local = folder.local(workdir)
   if config.debug_corpus:
     on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
@@ -90,6 +132,8 @@ def open_data(config: ConfigDict, workdir: str) -> Pipeline:
     planned=None if config.ignore_fingerprint else planned_media(workdir))
   check_vocabulary(pipeline.tokenizer, model.vocab)
   if jax.process_index() == 0:
+    if check_lease is not None:
+      check_lease()  # Reading the data may have taken long.
     folder.publish(workdir, pathlib.Path(pipeline.tokenizer.save(local)))
   report = pipeline.report
   say(

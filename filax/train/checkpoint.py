@@ -48,13 +48,14 @@ class Restored:
 class Checkpoints:
   """The checkpoints of a run. Use as a context manager: leaving waits for the last write."""
 
-  def __init__(self, workdir: epath.PathLike, keep: int = 2):
-    """`keep` newest checkpoints stay; 0 = all."""
+  def __init__(
+      self, workdir: epath.PathLike, keep: int = 2, check: Callable[[], None] = lambda: None):
+    """`keep` newest checkpoints stay; 0 = all. `check` raises if nothing may be written now."""
     self.folder = _absolute(workdir) / FOLDER
-    for path in _half_written(self.folder):
-      say(f"Skipping {path}: half-written when a run was stopped.")
-      on_one_process(path.rmtree)
-    self._manager = _manager(self.folder, keep)
+    self._check = check
+    self._check()
+    on_one_process(self._clean)  # One look for all: others would find a part of it gone already.
+    self._manager = _manager(self.folder, keep, check)
     self._before: Mapping[str, Any] | None = None  # The record of what was restored.
 
   def __enter__(self):
@@ -67,6 +68,12 @@ class Checkpoints:
       return
     with self._writing():
       self._manager.close()
+
+  def _clean(self) -> None:
+    """Removes saves that were not finished."""
+    for path in _half_written(self.folder):
+      say(f"Skipping {path}: half-written when a run was stopped.")
+      path.rmtree()
 
   def _failure(self) -> str:
     steps = [path for path in _newest_first(self.folder) if (path / "data" / "metadata").exists()]
@@ -90,6 +97,7 @@ class Checkpoints:
     """Copies the state off the devices and writes it in the background. A step is saved once."""
     step = int(jax.device_get(state.step))
     if step not in self._manager.all_steps():
+      self._check()
       items = _items(vars(state), step, row, fingerprint, config, self._before)
       with self._writing():
         self._manager.save(step, args=items, force=True)
@@ -188,10 +196,33 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _manager(folder: epath.Path, keep: int = 0) -> ocp.CheckpointManager:
-  options = ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=True)
-  return ocp.CheckpointManager(folder, options=options, item_handlers=dict(
+def _manager(
+    folder: epath.Path, keep: int = 0, check: Callable[[], None] = lambda: None
+) -> ocp.CheckpointManager:
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check))
+  return _Manager(folder, options=options, item_handlers=dict(
     state=_array_handler(), data=record.RecordHandler(), config=ocp.JsonCheckpointHandler()))
+
+
+def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
+  """Orbax's way to write below `folder`, with a last look before a save gets its final name."""
+  default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
+
+  class CheckedPath(default):
+
+    async def finalize(self):
+      check()
+      await super().finalize()
+
+  return CheckedPath
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax's, which does not ask jax whether a signal came: the loop does, by numbers of its own."""
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:

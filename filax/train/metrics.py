@@ -5,7 +5,7 @@ The device works ahead of the host: numbers of a step are fetched one step later
 them never makes it wait. Process 0 alone writes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import json
@@ -146,11 +146,15 @@ class Log:
   on this machine if the workdir is a bucket).
 
   Lines of steps after `start` (a run that was killed wrote them) are dropped first: a step stands
-  in the file once. Use as a context manager.
+  in the file once. `check` is called before each write, and raises if it may not be. Use as a
+  context manager.
   """
 
-  def __init__(self, workdir: epath.PathLike, start: int, steps: int):
+  def __init__(
+      self, workdir: epath.PathLike, start: int, steps: int,
+      check: Callable[[], None] = lambda: None):
     self.steps, self._workdir = steps, workdir
+    self._check = check
     self._files = contextlib.ExitStack()
     self._lines = self._board = None
     if jax.process_index():
@@ -172,6 +176,7 @@ class Log:
     """One record, everywhere; complete on disk when this returns."""
     if self._lines is None:
       return
+    self._check()
     print(line(record, self.steps), flush=True)
     self._lines.write(json.dumps(record) + "\n")
     self._lines.flush()
@@ -179,6 +184,7 @@ class Log:
     for key, value in record.items():
       if key != "step" and value is not None and math.isfinite(value):
         self._board.add_scalar(key if "/" in key else f"train/{key}", value, record["step"])
+    self._board.flush()  # Else a thread writes it two minutes later, whoever holds the workdir.
 
 
 def _summary_writer():

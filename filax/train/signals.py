@@ -1,31 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A polite end: SIGTERM and SIGINT ask for a stop, and the loop stops where it can save."""
+"""A polite end: SIGTERM and SIGINT ask for a stop, and the loop stops where it can save.
 
+Where several processes run, jax listens to SIGTERM itself from `jax.distributed.initialize` on and
+tells the other processes; all then agree on the step after which they stop.
+"""
+
+import contextlib
+import os
 import signal
+import sys
 import threading
+import time
 
-from filax.train.checkpoint import say
+import jax
+from jax.experimental import multihost_utils
+
+from filax.parallel import key_value
+
+_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # jax's note that some process got a signal.
+_ASK_SECONDS = 1.0
+
+
+class Interrupted(BaseException):
+  """A signal came before the first step: there is nothing to save."""
 
 
 class Signals:
-  """While in use, a signal sets `received` instead of ending the process; a second one ends it."""
+  """While in use, a signal asks for a stop; a second one of its kind ends the process.
+
+  Until `defer` is called there is nothing to save, and a signal raises Interrupted. Enter it before
+  jax.distributed.initialize, so that jax's own handler of SIGTERM stays in place.
+  """
 
   KINDS = (signal.SIGTERM, signal.SIGINT)
 
   def __init__(self):
     self.received = False
+    self._deferred = False
     self._before = {}
+    self._noticed_at: float | None = None
+    self._asked_at = 0.0
 
   def __enter__(self):
     if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else.
-      self._before = {kind: signal.signal(kind, self._heard) for kind in self.KINDS}
+      kinds = [signal.SIGINT] if jax.distributed.is_initialized() else self.KINDS
+      for kind in kinds:
+        self._before[kind] = signal.signal(kind, self._on_signal)
     return self
 
   def __exit__(self, *_):
     for kind, handler in self._before.items():
+      if kind == signal.SIGTERM and jax.distributed.is_initialized():
+        continue  # It is jax's since then.
       signal.signal(kind, handler)
 
-  def _heard(self, number, _):
-    self.received = True
+  def defer(self) -> None:
+    """From now on a signal only asks; `is_time` tells."""
+    self._deferred = True
+
+  def is_time(self, point: int) -> bool:
+    """Whether to stop before the step number `point` of this start, the first of which is 1.
+
+    The answer is the same on all processes. Ask before every step.
+    """
+    if not jax.distributed.is_initialized():
+      return self.received
+    return multihost_utils.reached_preemption_sync_point(point)
+
+  def is_time_while_waiting(self, point: int) -> bool:
+    """`is_time`, for a process that cannot start the step `point` yet; may be asked repeatedly.
+
+    With several processes, asking for a point too early could make the run go one step further, so
+    it is asked only after some process has had a signal.
+    """
+    if not jax.distributed.is_initialized():
+      return self.received
+    now = time.monotonic()
+    if self._noticed_at is None and now - self._asked_at >= _ASK_SECONDS:
+      self._asked_at = now
+      if key_value.get(_NOTICE) is not None:
+        self._noticed_at = now
+    # The processes tell each other their points right after the notice; let them do so first.
+    if self._noticed_at is None or now - self._noticed_at < _ASK_SECONDS:
+      return False
+    return self.is_time(point)
+
+  def _on_signal(self, number, _):
     signal.signal(number, self._before[number])
-    say(f"{signal.Signals(number).name}: saving after this step, then stopping.")
+    self.received = True
+    if jax.distributed.is_initialized():
+      signal.raise_signal(signal.SIGTERM)  # To jax, which listens to this one alone.
+    elif not self._deferred:
+      raise Interrupted
+    _print_now(f"{signal.Signals(number).name}: saving after this step, then stopping.\n")
+
+
+def _print_now(text: str) -> None:
+  """Writes past Python's buffers, which the interrupted code may be in the middle of."""
+  with contextlib.suppress(OSError):
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loader workers as parts of their run: its signals are not theirs, and they end with it."""
+
+import multiprocessing
+from multiprocessing import resource_tracker
+import os
+import re
+import signal
+import threading
+
+_ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
+
+
+_QUIET = "ignore:resource_tracker:UserWarning"
+
+
+class WorkerEnded(OSError):
+  """A loader worker was ended by something else than this run."""
+
+
+def start_tracker() -> None:
+  """Starts what frees the shared memory of a worker that was killed, and lets it do so quietly."""
+  before = os.environ.get("PYTHONWARNINGS")
+  os.environ["PYTHONWARNINGS"] = f"{before},{_QUIET}" if before else _QUIET
+  try:
+    resource_tracker.ensure_running()
+  finally:
+    if before is None:
+      del os.environ["PYTHONWARNINGS"]
+    else:
+      os.environ["PYTHONWARNINGS"] = before
+
+
+def prepare(index: int, count: int) -> None:
+  """What each worker does first. A stop is the run's to handle: it ends its workers itself."""
+  del index, count
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def raise_if_ended(error: Exception) -> None:
+  """Raises WorkerEnded if the loader's error says that a worker has ended."""
+  match = _ENDED.search(str(error))
+  if match is None:
+    return
+  code = int(match[1])
+  reason = f"exit code {code}" if code >= 0 else _signal_name(-code)
+  raise WorkerEnded(
+    f"A loader worker was ended from outside ({reason}); out of memory is the usual reason. Lower "
+    "config.data.workers, config.data.threads or config.data.prefetch, and start again."
+  ) from error
+
+
+def _signal_name(number: int) -> str:
+  try:
+    return signal.Signals(number).name
+  except ValueError:
+    return f"signal {number}"
+
+
+def _end_with_parent() -> None:
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)  # After kill -9 of the run nobody else would tell this process.

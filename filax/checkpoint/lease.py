@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lease of a workdir: one run at a time may write there.
+
+The run that holds it counts a number up in workdir/lease.json. Others watch that number by their
+own steady clock, so that no host's idea of the time matters.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import os
+import sys
+import threading
+import time
+
+from etils import epath
+
+from filax.checkpoint import owner, small_file
+
+FILE_NAME = "lease.json"
+STALE_SECONDS = 60.0
+_BEATS = 6  # In the time after which a lease is stale.
+_LOOK_SECONDS = 0.5
+
+
+class Held(OSError):
+  """Another run holds the workdir."""
+
+
+class Lost(OSError):
+  """This run held the workdir and does no longer."""
+
+
+class Lease:
+  """Holds a workdir while in use as a context manager.
+
+  stale_seconds: another run may take over when the holder gave no sign for so long (default: the
+  environment variable FILAX_LEASE_SECONDS, else 60); a sign is given six times in it. `report`
+  gets a sentence when there is something to wait for.
+  """
+
+  def __init__(
+      self, workdir: epath.PathLike, stale_seconds: float | None = None,
+      report: Callable[[str], None] | None = None):
+    if stale_seconds is None:
+      stale_seconds = _stale_seconds()
+    self.workdir = os.fspath(workdir)
+    self.stale_seconds = stale_seconds
+    self._report = report or _print_error
+    self._file = small_file.open_small_file(workdir, FILE_NAME)
+    self._owner = owner.this_process(stale_seconds)
+    self._ended = threading.Event()
+    self._beating = threading.Lock()  # Around each change of the file by this run.
+    self._thread: threading.Thread | None = None
+
+  def __enter__(self):
+    """Takes the workdir. Raises Held, after at most two stale times, if another run has it."""
+    self._take()
+    self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(self, *_):
+    """Gives the workdir back, if this run still has it."""
+    self._ended.set()
+    with self._beating:
+      try:
+        self._file.swap(self._owner.encode(), None)
+      except OSError as error:
+        self._report(f"{self.workdir}/{FILE_NAME} could not be removed: {error}.")
+
+  def check(self) -> None:
+    """Raises Lost unless this run still holds the workdir. Call it before anything is written."""
+    content = self._file.read()
+    found = owner.decode(content) if content is not None else None
+    if found is None or found.run != self._owner.run:
+      by = f"{found} took it over" if found else f"its {FILE_NAME} is gone"
+      raise Lost(
+        f"This run no longer holds {self.workdir}: {by} while this process was stopped or could "
+        "not be seen. It ends here and writes nothing more.")
+
+  def _take(self) -> None:
+    """Waits until the workdir is free or its holder has gone; raises Held if it has not."""
+    watched = _Watch()
+    told = False
+    while True:
+      content = self._file.read()
+      if content is None:
+        if self._file.swap(None, self._owner.encode()):
+          return
+        continue
+      holder = owner.decode(content)
+      if holder is not None and owner.is_alive(holder):
+        raise self._held(str(holder))
+      stale = max(self.stale_seconds, holder.stale_seconds if holder else 0.0)
+      unchanged = watched.seconds_unchanged(content)
+      if (holder is not None and owner.is_dead(holder)) or unchanged > stale:
+        if self._file.swap(content, self._owner.encode()):
+          self._report(f"Taking over {self.workdir} from {holder or 'an unreadable lease'}.")
+          return
+        if unchanged > 2 * stale:
+          raise self._held(f"{holder or 'an unreadable lease'}, and cannot be taken over")
+      elif watched.changes:
+        raise self._held(str(holder or "an unreadable lease"))
+      if not told:
+        told = True
+        self._report(
+          f"{self.workdir} is held by {holder or 'an unreadable lease'}. Watching it for up to "
+          f"{stale:.0f} s: if it gives no sign, this run takes over.")
+      time.sleep(min(_LOOK_SECONDS, stale / 20))
+
+  def _held(self, by: str) -> Held:
+    return Held(
+      f"{self.workdir} is in use by {by}. Stop that run, wait for its end, or set another "
+      "--workdir.")
+
+  def _beat_on(self) -> None:
+    """Counts the number up until the end, or until the lease is another's."""
+    while not self._ended.wait(self.stale_seconds / _BEATS):
+      with self._beating:
+        if self._ended.is_set():
+          return
+        after = dataclasses.replace(self._owner, beat=self._owner.beat + 1)
+        try:
+          if self._file.swap(self._owner.encode(), after.encode()):
+            self._owner = after
+            continue
+          content = self._file.read()
+        except OSError:
+          continue  # The storage is away for a moment; `check` is what decides.
+        found = owner.decode(content) if content is not None else None
+        if found is None or found.run != self._owner.run:
+          return
+        self._owner = found  # The write before was done although it was reported as failed.
+
+
+class _Watch:
+  """How long a content has stood still, by this host's steady clock."""
+
+  def __init__(self):
+    self.changes = 0
+    self._content: bytes | None = None
+    self._since = 0.0
+
+  def seconds_unchanged(self, content: bytes) -> float:
+    if content != self._content:
+      self.changes += self._content is not None
+      self._content = content
+      self._since = time.monotonic()
+    return time.monotonic() - self._since
+
+
+def _stale_seconds() -> float:
+  text = os.environ.get("FILAX_LEASE_SECONDS", "")
+  try:
+    seconds = float(text or STALE_SECONDS)
+  except ValueError:
+    seconds = 0.0
+  if not 0 < seconds < float("inf"):
+    raise ValueError(
+      f"FILAX_LEASE_SECONDS={text} is no time. Set it to seconds above 0, or leave it out.")
+  return seconds
+
+
+def _print_error(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)

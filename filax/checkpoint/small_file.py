@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One small file that several processes change, each only from a content that it has seen.
+
+A local file is changed under flock; Google Cloud Storage and S3 compare versions themselves. Other
+stores cannot: there the last writer wins.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import time
+from typing import Protocol
+
+from etils import epath
+
+from filax import files
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_LOCK_SECONDS = 5.0
+
+
+class SmallFile(Protocol):
+  """A file whose changes are compared with what was read before."""
+
+  def read(self) -> bytes | None:
+    """The content; None if there is no file. Raises OSError."""
+
+  def swap(self, before: bytes | None, after: bytes | None) -> bool:
+    """Makes the content `after` if it is `before`; None is no file. Whether it did."""
+
+
+def open_small_file(workdir: epath.PathLike, name: str) -> SmallFile:
+  """The file `name` of a workdir, wherever that is; the folder is made."""
+  text = os.fspath(workdir)
+  if text.startswith("gs://"):
+    from filax.checkpoint import buckets
+
+    return buckets.GoogleObject(f"{text.rstrip('/')}/{name}")
+  if text.startswith("s3://"):
+    from filax.checkpoint import buckets
+
+    return buckets.S3Object(f"{text.rstrip('/')}/{name}")
+  if "://" in text:
+    return PlainFile(epath.Path(text) / name)
+  folder = pathlib.Path(text).absolute()
+  folder.mkdir(parents=True, exist_ok=True)
+  return LocalFile(folder / name)
+
+
+class LocalFile:
+  """A file of this host, or of a file system that it shares with others.
+
+  It is made by a link and changed in place, so that nobody sees half of it.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+
+  def read(self) -> bytes | None:
+    try:
+      return self.path.read_bytes()  # Opened anew each time: NFS looks at the server then.
+    except FileNotFoundError:
+      return None
+
+  def swap(self, before: bytes | None, after: bytes | None) -> bool:
+    if before is None:
+      return after is not None and self._create(after)
+    with self._locked() as file:
+      if file is None or os.pread(file, len(before) + 1, 0) != before:
+        return False
+      if after is None:
+        self.path.unlink()
+      else:
+        os.pwrite(file, after, 0)
+        os.ftruncate(file, len(after))
+        os.fsync(file)
+      return True
+
+  def _create(self, content: bytes) -> bool:
+    temporary = files.temporary_name(self.path)
+    try:
+      temporary.write_bytes(content)
+      os.link(temporary, self.path)
+      return True
+    except FileExistsError:
+      return False
+    except OSError as error:
+      if error.errno not in (errno.EPERM, *_NO_LOCKS):
+        raise
+      return self._create_without_links(content)
+    finally:
+      temporary.unlink(missing_ok=True)
+
+  def _create_without_links(self, content: bytes) -> bool:
+    try:
+      with open(self.path, "xb") as file:
+        file.write(content)
+      return True
+    except FileExistsError:
+      return False
+
+  @contextlib.contextmanager
+  def _locked(self) -> Iterator[int | None]:
+    """A descriptor of the file, locked; None if it is gone or somebody keeps it locked."""
+    try:
+      file = os.open(self.path, os.O_RDWR)
+    except FileNotFoundError:
+      yield None
+      return
+    try:
+      yield file if _lock(file) and self._is_still(file) else None
+    finally:
+      os.close(file)
+
+  def _is_still(self, file: int) -> bool:
+    """Whether the path still names the open file."""
+    try:
+      return os.path.samestat(os.fstat(file), self.path.stat())
+    except FileNotFoundError:
+      return False
+
+
+class PlainFile:
+  """A file of a store that compares nothing. Two that change it at once may both succeed."""
+
+  def __init__(self, path: epath.Path):
+    self.path = path
+
+  def read(self) -> bytes | None:
+    return self.path.read_bytes() if self.path.exists() else None
+
+  def swap(self, before: bytes | None, after: bytes | None) -> bool:
+    if self.read() != before:
+      return False
+    if after is None:
+      self.path.unlink(missing_ok=True)
+    else:
+      self.path.parent.mkdir(parents=True, exist_ok=True)
+      self.path.write_bytes(after)
+    return True
+
+
+def _lock(file: int) -> bool:
+  """Waits a little for the lock: it is held for moments. File systems without locks have none."""
+  deadline = time.monotonic() + _LOCK_SECONDS
+  while True:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      return True
+    except OSError as error:
+      if error.errno in _NO_LOCKS:
+        return True
+      if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > deadline:
+        return False
+    time.sleep(0.01)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches fetched by a thread, so that waiting for one can be given up."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import queue
+import signal
+import threading
+
+from filax.train.feed import Batch
+
+_POLL_SECONDS = 0.1
+_END_SECONDS = 5.0
+
+
+class Fetcher:
+  """The batches of a pipeline, one at a time; nothing is fetched ahead of what is asked for.
+
+  Use as a context manager around the pipeline's own.
+  """
+
+  def __init__(self, batches: contextlib.AbstractContextManager[Iterator[Batch]]):
+    self._context = batches
+    self._orders: queue.SimpleQueue = queue.SimpleQueue()
+    self._results: queue.SimpleQueue = queue.SimpleQueue()  # Of (batch, error), one of them None.
+    self._thread: threading.Thread | None = None
+
+  def __enter__(self):
+    batches = self._context.__enter__()
+    self._thread = threading.Thread(
+      target=self._serve, args=(batches,), name="batches", daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(self, *error):
+    self._orders.put(False)
+    try:
+      return self._context.__exit__(*error)
+    finally:
+      self._thread.join(_END_SECONDS)  # A picture that is being decoded cannot be interrupted.
+
+  def fetch(self, give_up: Callable[[], bool]) -> Batch | None:
+    """The next batch; None if `give_up` says so while waiting. Raises what the pipeline raises.
+
+    After None, nothing more can be fetched.
+    """
+    self._orders.put(True)
+    while True:
+      try:
+        batch, error = self._results.get(timeout=_POLL_SECONDS)
+      except queue.Empty:
+        if give_up():
+          return None
+        continue
+      if error is None:
+        return batch
+      if give_up():  # The signal that asks for the stop may have ended what fetches, too.
+        return None
+      raise error
+
+  def _serve(self, batches: Iterator[Batch]) -> None:
+    # Threads and processes that are started from here inherit the mask: a signal to the group never
+    # ends a worker, not even one that has only just begun.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    while self._orders.get():
+      self._results.put(_next(batches))
+
+
+def _next(batches: Iterator[Batch]) -> tuple[Batch | None, BaseException | None]:
+  try:
+    return next(batches), None
+  except BaseException as error:
+    return None, error

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One owner a workdir: in threads, in processes, stopped, killed, and with wrong clocks."""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from filax.checkpoint import lease, owner, small_file
+from filax.checkpoint.lease import Held, Lease, Lost
+
+ROOT = pathlib.Path(__file__).parents[2]
+STALE = 0.6
+HOLDER = """
+import sys, time
+from filax.checkpoint.lease import Lease
+with Lease(sys.argv[1], float(sys.argv[2])) as lease:
+  print("held", flush=True)
+  for _ in sys.stdin:
+    try:
+      lease.check()
+      print("ours", flush=True)
+    except OSError as error:
+      print(error, flush=True)
+"""
+
+
+class Holder:
+  """A process that holds a workdir."""
+
+  def __init__(self, workdir, stale=STALE):
+    self.process = subprocess.Popen(
+      [sys.executable, "-c", HOLDER, str(workdir), str(stale)], text=True, cwd=ROOT,
+      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert self.process.stdout.readline() == "held\n"
+
+  def check(self):
+    self.process.stdin.write("check\n")
+    self.process.stdin.flush()
+    return self.process.stdout.readline().strip()
+
+  def stop(self):
+    os.kill(self.process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+  def end(self):
+    self.process.kill()
+    self.process.communicate()
+
+
+@pytest.fixture
+def holder(tmp_path):
+  process = Holder(tmp_path)
+  yield process
+  process.end()
+
+
+def record(workdir):
+  return owner.decode((workdir / lease.FILE_NAME).read_bytes())
+
+
+def foreign(workdir, **changes):
+  """Writes the lease of a process of another host."""
+  values = dict(host="elsewhere", boot="another boot", pid=1, stale_seconds=STALE)
+  other = dataclasses.replace(owner.this_process(STALE), **(values | changes))
+  (workdir / lease.FILE_NAME).write_bytes(other.encode())
+  return other
+
+
+def test_held_and_given_back(tmp_path):
+  with Lease(tmp_path / "new" / "run", STALE) as held:
+    held.check()
+    found = record(tmp_path / "new" / "run")
+    assert found.pid == os.getpid() and found.since.endswith("UTC")
+  assert list((tmp_path / "new" / "run").iterdir()) == []
+
+
+def test_a_second_start_is_refused_in_one_sentence(tmp_path, holder):
+  before = time.monotonic()
+  with pytest.raises(Held, match=rf"process {holder.process.pid} on host .*, since 20.*--workdir"):
+    Lease(tmp_path, STALE).__enter__()
+  assert time.monotonic() - before < 30
+  assert holder.check() == "ours"
+
+
+def test_it_is_held_for_longer_than_a_stale_time(tmp_path):
+  with Lease(tmp_path, STALE) as held:
+    time.sleep(2 * STALE)
+    held.check()
+    assert record(tmp_path).beat > 3
+
+
+def test_a_killed_holder_is_followed_at_once(tmp_path, holder):
+  holder.process.send_signal(signal.SIGKILL)  # Nobody has asked for its exit code yet.
+  holder.process.stdout.read()
+  with Lease(tmp_path, 1e6) as held:  # Waiting for signs of life would take for ever.
+    held.check()
+
+
+def test_a_reused_process_number_is_not_the_holder(tmp_path):
+  other = dataclasses.replace(owner.this_process(1e6), started="1")
+  (tmp_path / lease.FILE_NAME).write_bytes(other.encode())
+  with Lease(tmp_path, STALE) as held:
+    held.check()
+
+
+@pytest.mark.parametrize("changes", [
+  dict(boot="another boot"), dict(namespace="another container"), dict(boot="", started="")])
+def test_a_dead_number_of_another_host_proves_nothing(tmp_path, changes):
+  """It beats, so it is held, though this host has no such process, under the same host name."""
+  dead = subprocess.Popen(["true"])
+  dead.wait()
+  here = owner.this_process(STALE)
+  values = dict(boot=here.boot, host=here.host, pid=dead.pid) | changes
+  foreign(tmp_path, **values)
+  ended = threading.Event()
+
+  def beat():
+    number = 0
+    while not ended.wait(0.05):
+      number += 1
+      foreign(tmp_path, run="same", beat=number, **values)
+
+  thread = threading.Thread(target=beat)
+  thread.start()
+  try:
+    with pytest.raises(Held, match=rf"process {dead.pid} on host"):
+      Lease(tmp_path, 3.0).__enter__()
+  finally:
+    ended.set()
+    thread.join()
+
+
+def test_a_host_that_is_gone_is_followed(tmp_path):
+  foreign(tmp_path)
+  reports = []
+  began = time.monotonic()
+  with Lease(tmp_path, STALE, reports.append) as held:
+    assert time.monotonic() - began >= STALE
+    held.check()
+  assert "elsewhere" in reports[0] and "takes over" in reports[0] and "Taking over" in reports[1]
+
+
+@pytest.mark.parametrize("offset", [-600.0, 600.0])
+def test_clocks_that_are_wrong_change_nothing(tmp_path, monkeypatch, offset):
+  """Neither a holder's clock nor ours is used: a live holder stays, a silent one is followed."""
+  now = time.time
+  monkeypatch.setattr(time, "time", lambda: now() + offset)
+  utc = time.gmtime
+  monkeypatch.setattr(
+    time, "gmtime", lambda seconds=None: utc(now() + offset if seconds is None else seconds))
+  with Lease(tmp_path, STALE) as held:
+    path = tmp_path / lease.FILE_NAME
+    os.utime(path, (now() - offset, now() - offset))
+    with pytest.raises(Held):
+      Lease(tmp_path, STALE).__enter__()
+    held.check()
+  foreign(tmp_path)
+  os.utime(path, (now() + offset, now() + offset))
+  began = time.monotonic()
+  with Lease(tmp_path, STALE):
+    assert time.monotonic() - began >= STALE
+
+
+def test_a_stopped_holder_loses_it_and_knows(tmp_path, holder):
+  holder.stop()
+  with Lease(tmp_path, STALE) as held:
+    holder.process.send_signal(signal.SIGCONT)
+    said = holder.check()
+    assert "no longer holds" in said and f"process {os.getpid()}" in said
+    time.sleep(STALE)  # Its heartbeat does not disturb the new holder, nor does its end.
+    held.check()
+    holder.process.communicate()
+    held.check()
+  assert "no longer holds" in said and not (tmp_path / lease.FILE_NAME).exists()
+
+
+def test_a_holder_whose_successor_has_finished_knows_too(tmp_path, holder):
+  holder.stop()
+  with Lease(tmp_path, STALE):
+    pass
+  holder.process.send_signal(signal.SIGCONT)
+  assert "its lease.json is gone" in holder.check()
+
+
+def test_of_twenty_starts_one_wins(tmp_path):
+  assert sum(_race(tmp_path)) == 1
+
+
+def test_of_twenty_that_wait_for_a_lost_host_one_wins(tmp_path):
+  foreign(tmp_path)
+  assert sum(_race(tmp_path)) == 1
+
+
+def _race(workdir):
+  """Whether each of twenty threads got the workdir; each keeps it until all have tried."""
+  starts = threading.Barrier(20)
+  ends = threading.Barrier(20)
+
+  def start():
+    starts.wait()
+    try:
+      with Lease(workdir, STALE, lambda text: None):
+        ends.wait(60)
+      return True
+    except Held:
+      ends.wait(60)
+      return False
+
+  with concurrent.futures.ThreadPoolExecutor(20) as pool:
+    return [future.result() for future in [pool.submit(start) for _ in range(20)]]
+
+
+@pytest.mark.parametrize("content", [
+  b"", b"{", b"\xff" * 9, b"[]", b"{}", b'{"run": 1}', b"[" * 100_000])
+def test_an_unreadable_lease_is_watched_like_any_other(tmp_path, content):
+  (tmp_path / lease.FILE_NAME).write_bytes(content)
+  with Lease(tmp_path, STALE) as held:
+    held.check()
+
+
+def test_a_lease_that_was_removed_is_lost(tmp_path):
+  with Lease(tmp_path, STALE) as held:
+    (tmp_path / lease.FILE_NAME).unlink()
+    with pytest.raises(Lost, match=r"lease\.json is gone"):
+      held.check()
+
+
+def test_the_environment_sets_the_seconds(tmp_path, monkeypatch):
+  monkeypatch.setenv("FILAX_LEASE_SECONDS", "7.5")
+  assert Lease(tmp_path).stale_seconds == 7.5
+  monkeypatch.setenv("FILAX_LEASE_SECONDS", "soon")
+  with pytest.raises(ValueError, match="FILAX_LEASE_SECONDS=soon"):
+    Lease(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["local", "plain"])
+def test_a_small_file_changes_only_from_what_was_seen(tmp_path, kind):
+  path = tmp_path / "x"
+  file = small_file.LocalFile(path) if kind == "local" else small_file.PlainFile(
+    small_file.epath.Path(path))
+  assert file.read() is None
+  assert not file.swap(b"a", b"b") and not file.swap(b"a", None)
+  assert file.swap(None, b"long") and not file.swap(None, b"other")
+  assert not file.swap(b"lon", b"b") and not file.swap(b"longer", b"b")
+  assert file.swap(b"long", b"ab") and file.read() == b"ab"
+  assert file.swap(b"ab", None) and file.read() is None
+  assert [p.name for p in tmp_path.iterdir()] == []
+
+
+def test_a_record_has_one_size(tmp_path):
+  mine = owner.this_process(STALE)
+  later = dataclasses.replace(mine, beat=10**12)
+  assert len(mine.encode()) == len(later.encode()) == owner.RECORD_BYTES
+  assert owner.decode(later.encode()) == later
+  assert json.loads(mine.encode())["pid"] == os.getpid()
