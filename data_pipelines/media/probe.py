@@ -22,7 +22,7 @@ class Probe:
 
   frames: int = 0
   duration: float = 0.0  # Seconds from the first frame to the end of the last.
-  fps: float = 0.0  # frames / duration: the mean, where the rate varies.
+  fps: float = 0.0  # frames / duration, the mean; the nominal rate if they agree to half a frame.
   start: float = 0.0  # Seconds of the first frame on the file's own clock.
   width: int = 0  # As shown, so after rotation.
   height: int = 0
