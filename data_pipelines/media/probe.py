@@ -9,7 +9,7 @@ import numpy as np
 from data_pipelines.media import open as media_lib
 from data_pipelines.media import pictures as pictures_lib
 from data_pipelines.media.container import kind, open_video
-from data_pipelines.media.extent import Extent, Tally, extent
+from data_pipelines.media.frame_times import FrameTimes, Tally, frame_times
 from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
 from data_pipelines.media.orientation import orientation
 from data_pipelines.media.reader import Reader
@@ -22,7 +22,7 @@ class Probe:
 
   frames: int = 0
   duration: float = 0.0  # Seconds from the first frame to the end of the last.
-  fps: float = 0.0  # frames / duration: the mean, where the rate varies.
+  fps: float = 0.0  # frames / duration, the mean; the nominal rate if they agree to half a frame.
   start: float = 0.0  # Seconds of the first frame on the file's own clock.
   width: int = 0  # As shown, so after rotation.
   height: int = 0
@@ -63,8 +63,8 @@ def probe(media: Media, limits: Limits = LIMITS) -> Probe:
   """Reads the facts of a file, folder, record or bytes. Never raises: see Probe.error.
 
   A picture is decoded, so damage shows here; so is a video's first frame, for codecs that cannot be
-  read. Of a folder the first picture's head is read. Files without a full
-  index (mkv, webm, ts) are demuxed to their end.
+  read. Of a folder the first picture's head is read. Files without a full index (mkv, webm, ts), and
+  those of a varying rate with frames out of order, are demuxed to their end.
   """
   try:
     what = kind(media)
@@ -108,14 +108,14 @@ def _video(media: Media, limits: Limits) -> Probe:
     if first is None:
       raise MediaError(f"{video.name}: has no frame that can be decoded.")
     turned = orientation(first)
-    shown = extent(video, reader, tally)
+    shown = frame_times(video, reader, tally)
     width, height = turned.shown_size(first.width, first.height)
     return Probe(
       shown.count, shown.duration, _rate(shown, video.rate), reader.start * video.tick, width,
       height, turned.turns * 90, shown.corners, turned.mirrored, shown.last)
 
 
-def _rate(shown: Extent, nominal: float) -> float:
+def _rate(shown: FrameTimes, nominal: float) -> float:
   """The mean rate; the file's own where they differ by less than half a frame in all."""
   if not shown.duration:
     return 0.0

@@ -11,7 +11,7 @@ from data_pipelines.media.clock import Clock, DisplayOrder
 from data_pipelines.media.container import Video
 from data_pipelines.media.open import MediaError
 
-Shown = tuple[float, av.VideoFrame]  # Ticks, and what is shown from then on.
+TimedFrame = tuple[float, av.VideoFrame]  # Ticks, and what is shown from then on.
 
 # Decoders that show grey ghosts where a video begins between key frames.
 _GHOSTS = ("mpeg4", "msmpeg4", "wmv1", "wmv2", "h263", "flv")
@@ -50,7 +50,7 @@ class Reader:
     self.clock.restart()
     self.packets = self._packets()
 
-  def frames(self, hidden: Callable[[int | None], bool] | None = None) -> Iterator[Shown]:
+  def frames(self, hidden: Callable[[int | None], bool] | None = None) -> Iterator[TimedFrame]:
     """(ticks, frame) in the order of display, from the current position.
 
     hidden: whether a packet of this display time may be skipped if no other frame needs it.

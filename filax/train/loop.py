@@ -16,6 +16,7 @@ from typing import Any
 from etils import epath
 import jax
 
+from filax import settings
 from filax.checkpoint.lease import Lease
 from filax.parallel import agreement, ending, key_value
 from filax.train import checkpoint, feed, metrics, plan_record, start, state

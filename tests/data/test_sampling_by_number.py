@@ -9,7 +9,7 @@ import odd_clips as odd
 import pytest
 
 from data_pipelines import sampling
-from data_pipelines.media import extent as extents
+from data_pipelines.media import frame_times
 from data_pipelines.media import frames as video
 from data_pipelines.media.probe import Probe
 from data_pipelines.records import Scene
@@ -77,9 +77,9 @@ def test_corners_pass_through_every_frame():
     lengths = rng.choice([0.02, 0.04, 0.5, 3.0], rng.integers(1, 200))
     seconds = np.cumsum(lengths) - lengths
     end = float(lengths.sum())
-    corners = extents.corners(seconds, end)
+    corners = frame_times.corners(seconds, end)
     facts = Probe(frames=len(seconds), duration=end, corners=corners)
     shown = np.searchsorted(seconds, facts.times(np.arange(len(seconds))), side="right") - 1
     np.testing.assert_array_equal(shown, np.arange(len(seconds)))
   jitter = np.arange(1000) / 30 + rng.uniform(-0.004, 0.004, 1000)
-  assert extents.corners(jitter - jitter[0], 1000 / 30) == ()
+  assert frame_times.corners(jitter - jitter[0], 1000 / 30) == ()

@@ -17,7 +17,7 @@ _CLOCK_DURATIONS = ("matroska", "nut")  # Formats whose duration is the clock at
 
 
 @dataclasses.dataclass(frozen=True)
-class Extent:
+class FrameTimes:
   """Seconds from the first frame that is shown."""
 
   count: int  # Frames that are shown.
@@ -49,8 +49,8 @@ class Tally:
     self.ticks.append(ticks)
 
 
-def extent(video: Video, reader: Reader, tally: Tally) -> Extent:
-  """The extent of a video of which `reader` has decoded the first frame.
+def frame_times(video: Video, reader: Reader, tally: Tally) -> FrameTimes:
+  """The times of a video of which `reader` has decoded the first frame.
 
   Files without a full index, and those of a varying rate whose frames are reordered, are read to
   their end. Raises MediaError for a file that was cut off.
@@ -66,7 +66,7 @@ def extent(video: Video, reader: Reader, tally: Tally) -> Extent:
     ticks = np.zeros(1)
   seconds = (ticks - ticks[0]) * video.tick
   end = _end(video, reader, seconds, tally)
-  return Extent(len(seconds), float(seconds[-1]), end, corners(seconds, end))
+  return FrameTimes(len(seconds), float(seconds[-1]), end, corners(seconds, end))
 
 
 def _index_ticks(video: Video, reader: Reader) -> np.ndarray | None:
