@@ -180,6 +180,6 @@ def _try_bucket(folder: str, name: str) -> None:
       raise error
     store = ts.KvStore.open(f"{folder}/").result(timeout=_PROBE_SECONDS)
     store.write(name, b"filax").result(timeout=_PROBE_SECONDS)
-    store.delete_range(ts.KvStore.KeyRange(name, name + "0")).result(timeout=_PROBE_SECONDS)
+    store.write(name, None).result(timeout=_PROBE_SECONDS)  # Removes this key and no other.
   except (queue.Empty, TimeoutError) as error:
     raise TimeoutError(errno.ETIMEDOUT, f"no answer in {_PROBE_SECONDS:.0f} s") from error
