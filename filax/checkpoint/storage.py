@@ -15,6 +15,7 @@ import threading
 import uuid
 
 from etils import epath
+from etils.epath import backend
 
 _SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # scheme -> (package, extra)
 _PROBE_BYTES = 1 << 20  # A disk that has not even this is full.
@@ -45,6 +46,12 @@ def check_scheme(path: epath.PathLike) -> None:
       f"{path} needs the package {package}. Install FiLax with its extra {extra}: "
       f"pip install 'filax[{extra}]'.")
   logging.getLogger(package).setLevel(logging.CRITICAL)  # Its errors come as exceptions, too.
+
+
+def forget_listings(path: epath.PathLike) -> None:
+  """Makes the next look into a bucket a real one: after a write, gcsfs may take it for all."""
+  if is_bucket(path):
+    backend.fsspec_backend.fs(str(path)).invalidate_cache()
 
 
 def check_writable(folder: epath.PathLike) -> None:
@@ -173,6 +180,6 @@ def _try_bucket(folder: str, name: str) -> None:
       raise error
     store = ts.KvStore.open(f"{folder}/").result(timeout=_PROBE_SECONDS)
     store.write(name, b"filax").result(timeout=_PROBE_SECONDS)
-    store.delete_range(ts.KvStore.KeyRange(name, name + "0")).result(timeout=_PROBE_SECONDS)
+    store.write(name, None).result(timeout=_PROBE_SECONDS)  # Removes this key and no other.
   except (queue.Empty, TimeoutError) as error:
     raise TimeoutError(errno.ETIMEDOUT, f"no answer in {_PROBE_SECONDS:.0f} s") from error

@@ -328,6 +328,7 @@ def _absolute(path: epath.PathLike) -> epath.Path:
   """Orbax refuses paths relative to the working directory. Raises ValueError of a bucket whose
   package is missing."""
   storage.check_scheme(path)
+  storage.forget_listings(path)
   return epath.Path(files.absolute(path))
 
 

@@ -14,13 +14,7 @@ import urllib.request
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-# It answers one request after the other: the others must find room to wait.
-EMULATOR = """
-import http.server, sys
-http.server.HTTPServer.request_queue_size = 256
-from gcp_storage_emulator.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
+EMULATOR = pathlib.Path(__file__).with_name("emulator.py")
 
 
 def missing() -> str:
@@ -40,7 +34,7 @@ def emulator():
     port = free.getsockname()[1]
   url = f"http://127.0.0.1:{port}"
   process = subprocess.Popen(
-    [sys.executable, "-c", EMULATOR, "start", "--host", "127.0.0.1", "--port",
+    [sys.executable, str(EMULATOR), "start", "--host", "127.0.0.1", "--port",
      str(port), "--default-bucket", "tests", "--in-memory", "--quiet"],
     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   try:
