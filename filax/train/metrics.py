@@ -163,7 +163,8 @@ class Log:
     _keep(self._path, start)
     self._lines = self._files.enter_context(self._path.open("a"))
     self._board = _summary_writer()(
-      str(self._path.parent / "tensorboard"), purge_step=start + 1 if start else None)
+      str(self._path.parent / "tensorboard"), purge_step=start + 1 if start else None,
+      flush_secs=1)  # A thread writes: two minutes later the workdir may be another run's.
     self._files.callback(self._board.close)
 
   def __enter__(self):
@@ -184,7 +185,6 @@ class Log:
     for key, value in record.items():
       if key != "step" and value is not None and math.isfinite(value):
         self._board.add_scalar(key if "/" in key else f"train/{key}", value, record["step"])
-    self._board.flush()  # Else a thread writes it two minutes later, whoever holds the workdir.
 
 
 def _summary_writer():
