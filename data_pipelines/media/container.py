@@ -27,7 +27,7 @@ _BROADCAST = 0x0200  # AVFMT_TS_DISCONT: clocks of this format leap.
 # was never looked at by `kind`: it may be a pipe that never ends, or somebody else's file.
 _LISTS = frozenset((
   "alsa", "applehttp", "avisynth", "concat", "dash", "fbdev", "hls", "image2", "imf", "kmsgrab",
-  "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth", "video4linux2,v4l2", "vobsub",
+  "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth", "video4linux2", "vobsub",
   "webm_dash_manifest", "x11grab"))
 
 
@@ -113,8 +113,12 @@ def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.conta
 @functools.cache
 def _single_file_formats() -> str:
   """FFmpeg's input formats but for `_LISTS`, as its option format_whitelist has them."""
-  formats = [av.format.ContainerFormat(f) for f in sorted(av.formats_available - _LISTS)]
-  return ",".join(f.name for f in formats if f.is_input)
+  names = []
+  for name_or_alias in sorted(av.formats_available):
+    form = av.format.ContainerFormat(name_or_alias)
+    if form.is_input and _LISTS.isdisjoint(form.name.split(",")):
+      names.append(form.name)
+  return ",".join(names)
 
 
 def _check_screen(media: Media, source: str | BinaryIO, limits: Limits):

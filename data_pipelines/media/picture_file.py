@@ -71,7 +71,10 @@ class PictureFile:
       raise MediaError(
         f"{self._name}: reading took more than {self._limits.decode_seconds:g} seconds; raise "
         "config.data.decode_seconds if the file is sound.")
-    data = self._file.read(wanted)
+    try:
+      data = self._file.read(wanted)
+    except OSError as error:
+      raise MediaError(f"{self._name}: {error.strerror or error}.") from error
     if self._scan_limit:
       self._scans += data.count(b"\xff\xda")
       if self._scans > self._scan_limit:

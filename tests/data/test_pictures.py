@@ -181,6 +181,22 @@ def test_whatever_pillow_raises_is_a_bad_picture(error, tmp_path, monkeypatch):
     assert str(caught.value) == f"{path}: is a damaged picture (bad)."
 
 
+def test_a_disk_that_fails_is_a_bad_picture(tmp_path, monkeypatch):
+  path = clips.picture(tmp_path / "a.png")
+
+  class Failing(io.BytesIO):
+    def fileno(self):
+      return 0
+
+    def read(self, *_):
+      raise OSError(5, "Input/output error")
+
+  monkeypatch.setattr("data_pipelines.media.open.open_file", lambda _: Failing(b"x"))
+  monkeypatch.setattr("os.fstat", lambda _: pathlib.Path(path).stat())
+  with pytest.raises(MediaError, match=r"a\.png: Input/output error\.$"):
+    pictures.read_image(path)
+
+
 def test_pictures_are_opened_in_one_place():
   root = pathlib.Path(data_pipelines.__file__).parents[1]
   for folder in ("data_pipelines", "filax", "configs"):
