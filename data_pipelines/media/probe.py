@@ -63,8 +63,8 @@ def probe(media: Media, limits: Limits = LIMITS) -> Probe:
   """Reads the facts of a file, folder, record or bytes. Never raises: see Probe.error.
 
   A picture is decoded, so damage shows here; so is a video's first frame, for codecs that cannot be
-  read. Of a folder the first picture's head is read. Files without a full index (mkv, webm, ts), and
-  those of a varying rate with frames out of order, are demuxed to their end.
+  read. Of a folder the first picture's head is read. Files without a full index (mkv, webm, ts),
+  and those of a varying rate with frames out of order, are demuxed to their end.
   """
   try:
     what = kind(media)

@@ -76,7 +76,7 @@ def is_alive(owner: Owner) -> bool:
   """Whether the owner is a process of this host that surely runs, and is not stopped."""
   if not _is_visible(owner) or is_dead(owner):
     return False
-  return _state_of(owner.pid) not in _STOPPED_STATES
+  return _state_of(owner.pid) not in _STOPPED_STATES and not _is_ending(owner.pid)
 
 
 def _is_record(values: Any) -> bool:
@@ -125,6 +125,17 @@ def _stat_of(pid: int) -> list[str]:
 def _state_of(pid: int) -> str:
   fields = _stat_of(pid)
   return fields[0] if fields else "?"
+
+
+def _is_ending(pid: int) -> bool:
+  """Whether a process was killed and only gives its memory and files back, which may take seconds.
+
+  Its memory goes first, and its command line with it.
+  """
+  try:
+    return not (_PROC / str(pid) / "cmdline").read_bytes()
+  except OSError:
+    return False
 
 
 def _start_of(pid: int) -> str:

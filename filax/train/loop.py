@@ -16,7 +16,6 @@ from typing import Any
 from etils import epath
 import jax
 
-from filax import settings
 from filax.checkpoint.lease import Lease
 from filax.parallel import agreement, ending, key_value
 from filax.train import checkpoint, feed, metrics, plan_record, start, state
@@ -60,7 +59,7 @@ def run(
   config = config.to_dict()
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
-    settings.check(config)
+    start.check_settings(config)
     steps = config["steps"] or pipeline.steps(config["epochs"])
     if steps < 1:
       raise ValueError("There is no full batch. Lower config.batch or add to config.data.train.")

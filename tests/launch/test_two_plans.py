@@ -53,7 +53,7 @@ def test_a_file_that_one_process_cannot_see_is_named(folder):
   for code, errors in outcomes(folder, folder / "run1", [f"--config.data.root={copy}"]):
     sentence = errors.splitlines()[-1]
     assert code == 2 and "Traceback" not in errors
-    assert f"{os.path.relpath(video, copy)} (process 0: frames=" in sentence
+    assert f"{os.path.relpath(video, copy)} (process 0: {{\"frames\":" in sentence
     assert "process 1: cannot be read" in sentence and "Compiled" not in errors
 
 

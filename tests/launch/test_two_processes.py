@@ -57,8 +57,9 @@ def launched(folder, workdir, *options, **keys):
 
 
 def children(process):
-  found = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
-  return [int(pid) for pid in found.read_text().split()]
+  """The numbers of the launcher's filax processes."""
+  listed = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+  return [int(pid) for pid in listed if b"filax" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ def get_config(arg=None):
 class Rows(made_rows.Rows):
   """Two rows a batch, shared by the processes, that come late or never."""
 
+  ingredients = None
+
   def __init__(self, mode: str):
     import jax
 
