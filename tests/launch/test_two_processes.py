@@ -59,7 +59,8 @@ def launched(folder, workdir, *options, **keys):
 def children(process):
   """The numbers of the launcher's filax processes."""
   listed = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-  return [int(pid) for pid in listed if b"filax" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+  commands = {int(pid): pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in listed}
+  return [pid for pid, command in commands.items() if b"filax" in command]
 
 
 @pytest.fixture(scope="module")
