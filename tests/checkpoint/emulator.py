@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs gcp-storage-emulator with what TensorStore needs and it lacks: generations.
+"""Runs gcp-storage-emulator with what TensorStore and leases need and it lacks: generations.
 
 An answer names the generation of an object, and a write that expects another one is refused.
 """
@@ -23,6 +23,13 @@ def generation(storage, bucket: str, name: str) -> str:
     return "0"
 
 
+def object_name(request) -> str:
+  """What an upload is to be called: in its address, or in the first part of its body."""
+  if "name" in request.query:
+    return request.query["name"][0]
+  return request.data["meta"].get("name", "") if "multipart" in request.query["uploadType"] else ""
+
+
 def download(request, response, storage, *args, **kwargs):
   bucket, name = request.params["bucket_name"], request.params["object_id"]
   response["x-goog-generation"] = generation(storage, bucket, name)
@@ -31,7 +38,7 @@ def download(request, response, storage, *args, **kwargs):
 
 def insert(request, response, storage, *args, **kwargs):
   expected = request.query.get("ifGenerationMatch")
-  name = request.query.get("name", [""])[0]
+  name = object_name(request)
   if expected and expected[0] != generation(storage, request.params["bucket_name"], name):
     response.status = HTTPStatus.PRECONDITION_FAILED
     return
