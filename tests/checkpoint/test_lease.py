@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from filax import files
 from filax.checkpoint import lease, owner, small_file
 from filax.checkpoint.lease import Held, Lease, Lost
 
@@ -71,7 +72,8 @@ def foreign(workdir, **changes):
   """Writes the lease of a process of another host."""
   values = dict(host="elsewhere", boot="another boot", pid=1, stale_seconds=STALE)
   other = dataclasses.replace(owner.this_process(STALE), **(values | changes))
-  (workdir / lease.FILE_NAME).write_bytes(other.encode())
+  with files.write_atomically(workdir / lease.FILE_NAME) as file:  # Somebody may be reading it.
+    file.write(other.encode())
   return other
 
 
