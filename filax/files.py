@@ -24,7 +24,6 @@ from typing import BinaryIO, TypeVar
 import uuid
 
 from filax import processes
-from filax.processes import process_runs
 
 _CHECKED = b"filax-checked-1 sha256:"  # Begins the first line of a checked file.
 _FIRST_LINE = len(_CHECKED) + 64 + 1  # Bytes.
@@ -202,7 +201,7 @@ def _is_leftover(path: pathlib.Path) -> bool:
     return False
   if match["host"] == processes.host():
     start = int(match["start"])
-    runs = process_runs(int(match["pid"]), start)
+    runs = processes.process_runs(int(match["pid"]), start)
     if start or not runs:
       return not runs
   try:

@@ -46,6 +46,23 @@ def process_start(pid: int) -> int:
   return facts[1] if facts else 0
 
 
+def process_state(pid: int) -> str:
+  """The letter of a process's state as Linux tells it, such as R, S or T; "" where it does not."""
+  facts = _process_facts(pid)
+  return facts[0] if facts else ""
+
+
+def is_ending(pid: int) -> bool:
+  """Whether a process was killed and only gives its memory and files back, which may take seconds.
+
+  Its memory goes first, and its command line with it.
+  """
+  try:
+    return not pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+  except OSError:
+    return False
+
+
 def _process_facts(pid: int) -> tuple[str, int] | None:
   """(state, start) of a process as Linux tells them; None elsewhere. Z is ended, not awaited."""
   try:

@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ("absl", "av", "grain", "ml_collections", "orbax", "tensorflow", "tensorflow_datasets")
 TORCH = ("torch", "transformers")
-BASE = ("filax.spec", "filax.dropout", "filax.files", "filax.settings",
+BASE = ("filax.spec", "filax.dropout", "filax.files", "filax.processes", "filax.settings",
         "filax.setting_kinds")
 MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models", "filax.build")
 

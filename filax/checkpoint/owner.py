@@ -11,12 +11,11 @@ import time
 from typing import Any
 import uuid
 
-from filax import files
+from filax import processes
 
 RECORD_BYTES = 1024  # Of a record as it is stored: rewriting it never needs a larger file.
 _PROC = pathlib.Path("/proc")
-_ENDED_STATES = "ZX"  # Of /proc/<pid>/stat: the process is over, nobody has asked for its code yet.
-_STOPPED_STATES = "Tt"
+_STOPPED_STATES = ("T", "t")  # By a signal, or by a debugger.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +44,9 @@ class Owner:
 def this_process(stale_seconds: float) -> Owner:
   """An owner record for a new run of this process."""
   pid = os.getpid()
+  started = str(processes.process_start(pid) or "")
   return Owner(
-    run=uuid.uuid4().hex, host=socket.gethostname()[:255], pid=pid, started=_start_of(pid),
+    run=uuid.uuid4().hex, host=socket.gethostname()[:255], pid=pid, started=started,
     boot=_boot(), namespace=_namespace(),
     since=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()), stale_seconds=stale_seconds)
 
@@ -64,19 +64,16 @@ def is_dead(owner: Owner) -> bool:
   """Whether the owner is a process of this host that has surely ended."""
   if not _is_visible(owner):
     return False
-  if not files.process_runs(owner.pid):
-    return True
-  started = _start_of(owner.pid)
-  if not owner.started or not started:  # The system hides it.
-    return False
-  return started != owner.started or _state_of(owner.pid) in _ENDED_STATES
+  return not processes.process_runs(owner.pid, int(owner.started or 0))
 
 
 def is_alive(owner: Owner) -> bool:
   """Whether the owner is a process of this host that surely runs, and is not stopped."""
   if not _is_visible(owner) or is_dead(owner):
     return False
-  return _state_of(owner.pid) not in _STOPPED_STATES and not _is_ending(owner.pid)
+  if processes.process_state(owner.pid) in _STOPPED_STATES:
+    return False
+  return not processes.is_ending(owner.pid)
 
 
 def _is_record(values: Any) -> bool:
@@ -86,6 +83,8 @@ def _is_record(values: Any) -> bool:
     kinds = (int, float) if field.type is float else field.type
     if not isinstance(values.get(field.name), kinds):
       return False
+  if values["started"] and not values["started"].isdigit():
+    return False
   return values["pid"] > 0 and values["stale_seconds"] > 0
 
 
@@ -111,33 +110,3 @@ def _namespace() -> str:
     return str(os.stat(_PROC / "self/ns/pid").st_ino)
   except OSError:
     return ""
-
-
-def _stat_of(pid: int) -> list[str]:
-  """The fields of /proc/<pid>/stat after the command's name, which may hold anything."""
-  try:
-    text = (_PROC / str(pid) / "stat").read_text(errors="replace")
-  except OSError:
-    return []
-  return text.rpartition(")")[2].split()
-
-
-def _state_of(pid: int) -> str:
-  fields = _stat_of(pid)
-  return fields[0] if fields else "?"
-
-
-def _is_ending(pid: int) -> bool:
-  """Whether a process was killed and only gives its memory and files back, which may take seconds.
-
-  Its memory goes first, and its command line with it.
-  """
-  try:
-    return not (_PROC / str(pid) / "cmdline").read_bytes()
-  except OSError:
-    return False
-
-
-def _start_of(pid: int) -> str:
-  fields = _stat_of(pid)
-  return fields[19] if len(fields) > 19 else ""

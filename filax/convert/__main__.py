@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import importlib.util
 import json
 import math
-import os
 from pathlib import Path
 import re
 import signal
@@ -62,21 +61,21 @@ def _from_flags(verbs) -> None:
     description="Makes a checkpoint that filax.load, filax chat and config.init_from accept.",
     formatter_class=argparse.RawDescriptionHelpFormatter)
   add.set_defaults(run=_from)
-  add.add_argument("--source", type=os.path.expanduser,
+  add.add_argument("--source",
     help="folder or file of a whole model, or of one part")
   for role in from_torch.PARTS:
     add.add_argument(
-      f"--{role}", type=os.path.expanduser,
+      f"--{role}",
       help=f"folder or file that the {role} is taken from instead")
   add.add_argument(
-    "--config", type=os.path.expanduser,
+    "--config",
     help="config of the model to assemble (F.py or F.py:args); what no file holds is "
     "drawn anew from config.seed. Without it the architecture comes from config.json")
   add.add_argument(
     "--set", action="append", default=[], metavar="ROLE.FIELD=VALUE",
     help="what config.json does not say, e.g. llm.theta=1000000 (repeatable)")
   add.add_argument(
-    "--tokenizer", type=os.path.expanduser,
+    "--tokenizer",
     help="tokenizer.json, *.model, or a folder (default: beside the llm)")
   add.add_argument(
     "--dtype", choices=("same", "float32", "bfloat16"), default="same",
@@ -97,7 +96,7 @@ def _to_flags(verbs) -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter)
   add.set_defaults(run=_to)
   add.add_argument(
-    "--checkpoint", required=True, type=os.path.expanduser,
+    "--checkpoint", required=True,
     help="folder of a run, or of one of its steps")
   add.add_argument("--format", choices=tuple(formats.FORMATS), default="hf", help="default: hf")
   add.add_argument(
@@ -107,14 +106,14 @@ def _to_flags(verbs) -> None:
     "--shard-gb", type=_positive, default=5.0, metavar="GB",
     help="size of a file at most (default: 5)")
   add.add_argument(
-    "--tokenizer", type=os.path.expanduser,
+    "--tokenizer",
     help="tokenizer.json, *.model, or a folder (default: the run's)")
   _common(add)
 
 
 def _common(add) -> None:
   add.add_argument(
-    "--out", required=True, type=os.path.expanduser, help="folder to write; must not exist")
+    "--out", required=True, help="folder to write; must not exist")
   add.add_argument(
     "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
   add.add_argument(

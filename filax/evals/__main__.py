@@ -4,7 +4,6 @@
 import argparse
 from collections.abc import Sequence
 import json
-import os
 import sys
 
 from filax import build, cli
@@ -30,12 +29,12 @@ def main(argv: Sequence[str]) -> None:
 def parser() -> argparse.ArgumentParser:
   made = cli.Parser(prog="filax evals", description=__doc__)
   add = made.add_argument
-  add("--checkpoint", required=True, type=os.path.expanduser,
+  add("--checkpoint", required=True,
       help="folder of a run, or of one of its checkpoints")
   add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
-  add("--manifest", required=True, type=os.path.expanduser,
+  add("--manifest", required=True,
       help="questions, in the format of the training data")
-  add("--root", default="", type=os.path.expanduser,
+  add("--root", default="",
       help="folder of the media; default: the manifest's")
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
@@ -44,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
   add("--batch", type=cli.whole(1), default=32, help="prompts answered at a time")
   add("--threads", type=cli.whole(1), default=2, help="videos read at a time")
   add("--max-new-tokens", type=cli.whole(1), help="default: config.infer.max_new_tokens")
-  add("--out", default="", type=os.path.expanduser,
+  add("--out", default="",
       help="a file for the whole report with every answer, as JSON; it is "
       "written while answers come")
   add("--json", action="store_true", help="print the report as JSON, without the answers")

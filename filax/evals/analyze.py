@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Callable, Sequence
 import functools
 import json
-import os
 import pathlib
 import sys
 from typing import Any
@@ -33,15 +32,15 @@ def main(argv: Sequence[str]) -> None:
   ways = made.add_subparsers(dest="way", required=True)
   for way in ("attention", "redundancy"):
     add = ways.add_parser(way).add_argument
-    add("--checkpoint", required=True, type=os.path.expanduser,
+    add("--checkpoint", required=True,
         help="folder of a run, or of one of its checkpoints")
     add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
-    add("--out", required=True, type=os.path.expanduser, help="the PNG; the JSON lies beside it")
+    add("--out", required=True, help="the PNG; the JSON lies beside it")
     if way == "attention":
-      add("--video", required=True, type=os.path.expanduser)
+      add("--video", required=True)
       add("--question", required=True)
     else:
-      add("--manifest", required=True, type=os.path.expanduser,
+      add("--manifest", required=True,
           help="questions, in the format of the training data")
       add("--ratio", type=cli.number(high=1, above=True), default=0.5,
           help="share of the visual tokens that stay")

@@ -4,7 +4,6 @@
 import argparse
 from collections.abc import Sequence
 import json
-import os
 import sys
 import time
 
@@ -32,7 +31,7 @@ def chat(argv: Sequence[str]) -> None:
   made.add_argument("--yarn", type=cli.number(1), help="stretch the context by this factor")
   made.add_argument("--dropout", default="", help="visual dropout: off, a preset, or stages")
   made.add_argument(
-    "--encode-cache", default="", type=os.path.expanduser,
+    "--encode-cache", default="",
     help="folder that keeps what was encoded")
   args = made.parse_args(argv)
   try:
@@ -89,7 +88,7 @@ def scenes(argv: Sequence[str]) -> None:
   """filax scenes --checkpoint DIR --video FILE --out sheet.png [--json]"""
   made = _parser("scenes", "Draw the scenes that a checkpoint selects, uniform frames beside them.")
   made.add_argument(
-    "--out", required=True, type=os.path.expanduser, help="the contact sheet, a PNG")
+    "--out", required=True, help="the contact sheet, a PNG")
   made.add_argument(
     "--count", type=cli.whole(1), help="scenes; default: config.infer.selector.scenes")
   args = made.parse_args(argv)
@@ -121,12 +120,12 @@ def _parser(verb: str, text: str) -> argparse.ArgumentParser:
   """The options that both verbs have."""
   made = cli.Parser(prog=f"filax {verb}", description=text)
   made.add_argument(
-    "--checkpoint", required=True, type=os.path.expanduser,
+    "--checkpoint", required=True,
     help="folder of a run, or of one of its checkpoints")
   made.add_argument(
     "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
   made.add_argument(
-    "--video", required=True, type=os.path.expanduser, help="a video file, or a folder of pictures")
+    "--video", required=True, help="a video file, or a folder of pictures")
   made.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
   made.add_argument("--json", action="store_true", help="print JSON")
   return made

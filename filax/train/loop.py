@@ -60,9 +60,7 @@ def run(
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     start.check_settings(config)
-    steps = config["steps"] or pipeline.steps(config["epochs"])
-    if steps < 1:
-      raise ValueError("There is no full batch. Lower config.batch or add to config.data.train.")
+    steps = steps_of(config, pipeline)
     parts = plan_record.parts(config, steps, pipeline.fingerprint, ingredients or {})
     agreement.check(parts)
     setup = start.prepare(config, steps, devices)
@@ -80,9 +78,9 @@ def run(
     check()
     write_config(workdir, config)
     log = stack.enter_context(metrics.Log(workdir, first, steps, check))
-    counted = costs and costs(setup.model, setup.like.params, setup.optimizer.rates)
+    work = costs and costs(setup.model, setup.like.params, setup.optimizer.rates)
     peak = metrics.peak_tflops(config["peak_tflops"], jax.devices()[0])
-    meter = metrics.Meter(steps, counted, peak, compilations)
+    meter = metrics.Meter(steps, work, peak, compilations)
     if signals is None:
       signals = stack.enter_context(Signals())
     signals.defer()
@@ -95,6 +93,14 @@ def run(
       loop.train(now, first, row, fetcher)
     saved.wait()
     return loop.summary(first) | {"checkpoint": str(saved.latest() or "")}
+
+
+def steps_of(config: Mapping[str, Any], pipeline: Pipeline) -> int:
+  """config.steps, or what config.epochs comes to. Raises ValueError if that is none."""
+  steps = config["steps"] or pipeline.steps(config["epochs"])
+  if steps < 1:
+    raise ValueError("There is no full batch. Lower config.batch or add to config.data.train.")
+  return steps
 
 
 def write_config(workdir: epath.PathLike, config: Mapping[str, Any]) -> None:

@@ -148,7 +148,11 @@ def check_plan(
 def _say_changes(before: Any, after: Any, path: str = "config") -> None:
   """Names what a resumed run does differently from the one that wrote its checkpoint."""
   if isinstance(before, Mapping) and isinstance(after, Mapping):
-    for key in sorted(before.keys() | after.keys()):
-      _say_changes(before.get(key), after.get(key), f"{path}.{key}")
+    for key in sorted(before.keys() & after.keys()):
+      _say_changes(before[key], after[key], f"{path}.{key}")
+    for key in sorted(after.keys() - before.keys()):
+      say(f"  {path}.{key} is new: {after[key]}.")
+    for key in sorted(before.keys() - after.keys()):
+      say(f"  {path}.{key} was {before[key]} and is gone.")
   elif before != after:
     say(f"  {path} was {before} and is {after}.")

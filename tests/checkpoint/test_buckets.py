@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leases in buckets, against emulators of the stores; skipped where those are not installed."""
+"""Leases in buckets, against emulators of the stores."""
 
 import concurrent.futures
 import http
@@ -8,7 +8,11 @@ import socket
 import threading
 import time
 
+from gcp_storage_emulator import server as server_of_google
+from google.cloud import storage
+from moto.server import ThreadedMotoServer
 import pytest
+import s3fs
 
 from filax.checkpoint import lease, small_file
 from filax.checkpoint.lease import Held, Lease, Lost
@@ -48,10 +52,8 @@ def compare_generations(patch):
 @pytest.fixture(scope="module")
 def google():
   """gs://... in an emulator's memory."""
-  emulator = pytest.importorskip("gcp_storage_emulator.server")
-  storage = pytest.importorskip("google.cloud.storage")
   port = free_port()
-  server = emulator.create_server("127.0.0.1", port, in_memory=True)
+  server = server_of_google.create_server("127.0.0.1", port, in_memory=True)
   server.start()
   with pytest.MonkeyPatch.context() as patch:
     compare_generations(patch)
@@ -64,10 +66,8 @@ def google():
 @pytest.fixture(scope="module")
 def amazon():
   """s3://... in an emulator's memory."""
-  moto = pytest.importorskip("moto.server")
-  s3fs = pytest.importorskip("s3fs")
   port = free_port()
-  server = moto.ThreadedMotoServer("127.0.0.1", port)
+  server = ThreadedMotoServer("127.0.0.1", port)
   server.start()
   with pytest.MonkeyPatch.context() as patch:
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
