@@ -105,8 +105,9 @@ def full_disk_explained(folder: epath.PathLike) -> Iterator[None]:
 def quiet_background_writes() -> None:
   """Prints no traceback of a write in the background whose failure ends the run in a sentence.
 
-  Orbax closes the event loop of a save at the first error, and TensorStore prints a traceback for
-  every write that is still on its way then. TensorBoard's thread ends where a disk is full.
+  Orbax closes the event loop of a save at the first error. TensorStore prints a traceback for every
+  write that is still on its way then, and asyncio logs a second error that nobody waits for.
+  TensorBoard's thread ends where a disk is full.
   """
   unraisable_before = sys.unraisablehook
   thread_before = threading.excepthook
@@ -123,6 +124,7 @@ def quiet_background_writes() -> None:
 
   sys.unraisablehook = unraisable_hook
   threading.excepthook = thread_hook
+  logging.getLogger("asyncio").addFilter(_is_no_failed_write)
 
 
 def reason(error: BaseException) -> str:
@@ -133,6 +135,12 @@ def reason(error: BaseException) -> str:
     return error.strerror
   text = " ".join(str(error).split()) or type(error).__name__
   return text[:200].rstrip(" .")
+
+
+def _is_no_failed_write(entry: logging.LogRecord) -> bool:
+  """Whether an entry of asyncio's log is about anything but a second failed write."""
+  error = entry.exc_info[1] if entry.exc_info else None
+  return "never retrieved" not in entry.getMessage() or "Error writing" not in str(error)
 
 
 def _advice(error: BaseException, folder: epath.PathLike, bucket: str = "") -> str:
