@@ -32,12 +32,15 @@ from filax.convert.formats import FORMATS
 
 DTYPE = np.dtype(ml_dtypes.bfloat16)
 MODELS = {  # Name -> (config of the model, format of its PyTorch folder)
-  "fila": (fila_stage4, "hf"), "videochat-flash": (vcf_stage3, "videochat-flash")}
+  "fila": (fila_stage4, "hf"),
+  "videochat-flash": (vcf_stage3, "videochat-flash"),
+}
 
 
 def main() -> None:
   made = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   made.add_argument("--size", choices=("7B", "tiny"), default="7B")
   made.add_argument("--model", choices=tuple(MODELS), default="fila")
   made.add_argument("--folder", help="where to write (default: the system's temporary folder)")
@@ -69,19 +72,24 @@ def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str
   shutil.rmtree(folder)
   return found | {
     "same tensors": all(after.get(name) == sha256 for name, sha256 in before.items()),
-    **{name: dict(seconds=r["seconds"], peak=r["peak_memory_bytes"])
-       for name, r in (("from", back), ("to", out))}}
+    **{
+      name: dict(seconds=r["seconds"], peak=r["peak_memory_bytes"])
+      for name, r in (("from", back), ("to", out))
+    },
+  }
 
 
 def write(folder: pathlib.Path, config: Mapping[str, Any], form: str) -> dict[str, Any]:
   """A random model as PyTorch software would have it."""
   model, kind = config["model"], FORMATS[form]
   shapes = load.parameter_shapes(model, build.ROLES)
-  groups = places.tensors_of(
-    places.find(model, shapes, build.build("llm", model["llm"]).vocab))
+  groups = places.tensors_of(places.find(model, shapes, build.build("llm", model["llm"]).vocab))
   scheme = kind.scheme(model)
-  specs = [shards.Spec(scheme.file_name(name), group[0].their_shape, DTYPE)
-           for group in groups for name in group[0].names]
+  specs = [
+    shards.Spec(scheme.file_name(name), group[0].their_shape, DTYPE)
+    for group in groups
+    for name in group[0].names
+  ]
   pool = np.random.default_rng(0).normal(0, 0.02, 1 << 22).astype(DTYPE)
   with shards.Shards(folder, specs) as files:
     for spec in specs:
@@ -91,15 +99,21 @@ def write(folder: pathlib.Path, config: Mapping[str, Any], form: str) -> dict[st
   sizes = {path: math.prod(leaf.shape) * DTYPE.itemsize for path, leaf in shapes.items()}
   largest = max((path for path in sizes if "/layers/" in path), key=sizes.get)
   return dict(
-    tensors=len(specs), bytes=sum(spec.size for spec in specs), largest_leaf=largest,
-    largest_leaf_bytes=sizes[largest])
+    tensors=len(specs),
+    bytes=sum(spec.size for spec in specs),
+    largest_leaf=largest,
+    largest_leaf_bytes=sizes[largest],
+  )
 
 
 def convert(out: pathlib.Path, direction: str, *argv: Any) -> dict[str, Any]:
   """Runs the command and returns its report."""
   subprocess.run(
     [sys.executable, "-m", "filax", "convert", direction, *map(str, argv), "--out", str(out)],
-    check=True, stdout=subprocess.DEVNULL, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    check=True,
+    stdout=subprocess.DEVNULL,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
   return json.loads((out / report.NAME).read_text())
 
 
@@ -108,7 +122,8 @@ def judged(figures: dict[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
   limit, found = 2 * figures["largest_leaf_bytes"], dict(figures, cores=os.cpu_count())
   for name in ("from", "to"):
     found[name] = figures[name] | dict(
-      baseline=base[name]["peak"], above=figures[name]["peak"] - base[name]["peak"])
+      baseline=base[name]["peak"], above=figures[name]["peak"] - base[name]["peak"]
+    )
   kept = all(found[name]["above"] <= limit for name in ("from", "to"))
   return found | dict(limit=limit, within_limit=kept)
 
@@ -120,13 +135,16 @@ def table(figures: Mapping[str, Any]) -> str:
     f"{figures['model']} {figures['size']}: {figures['tensors']} tensors, "
     f"{gb(figures['bytes'])} in bfloat16, {figures['cores']} cores",
     f"largest stacked leaf: {figures['largest_leaf']}, {gb(figures['largest_leaf_bytes'])}",
-    "", "| direction | minutes | peak | of which baseline | above it | limit |",
-    "|---|---|---|---|---|---|"]
+    "",
+    "| direction | minutes | peak | of which baseline | above it | limit |",
+    "|---|---|---|---|---|---|",
+  ]
   for name in ("from", "to"):
     one = figures[name]
     rows.append(
       f"| {name} PyTorch | {one['seconds'] / 60:.1f} | {gb(one['peak'])} | {gb(one['baseline'])} | "
-      f"{gb(one['above'])} | {gb(figures['limit'])} |")
+      f"{gb(one['above'])} | {gb(figures['limit'])} |"
+    )
   kept = "kept" if figures["within_limit"] else "BROKEN"
   same = "the same" if figures["same tensors"] else "NOT THE SAME"
   return "\n".join([*rows, "", f"The limit is {kept}; tensors there and back are {same}."])

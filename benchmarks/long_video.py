@@ -31,8 +31,17 @@ def main() -> None:
     return
   with tempfile.TemporaryDirectory() as folder:
     for frames in args.frames.split(","):
-      command = [sys.executable, "-m", "benchmarks.long_video", "--frames", frames, "--dropout",
-                 args.dropout, "--one", folder]
+      command = [
+        sys.executable,
+        "-m",
+        "benchmarks.long_video",
+        "--frames",
+        frames,
+        "--dropout",
+        args.dropout,
+        "--one",
+        folder,
+      ]
       print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
 
 
@@ -53,11 +62,16 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
   llm, mib = model.llm, 2**20
   cache = 2 * 4 * llm.depth * llm.kv_heads * llm.head_dim * answer.prompt_tokens / mib
   return dict(
-    frames=frames, prompt_tokens=answer.prompt_tokens, peak_mib=round(peak()),
-    encode_peak_mib=round(encode_peak), tokens_mib=round(talk.seen.table.nbytes / mib, 1),
-    cache_mib=round(cache, 1), encode_seconds=round(encoded - start, 1),
+    frames=frames,
+    prompt_tokens=answer.prompt_tokens,
+    peak_mib=round(peak()),
+    encode_peak_mib=round(encode_peak),
+    tokens_mib=round(talk.seen.table.nbytes / mib, 1),
+    cache_mib=round(cache, 1),
+    encode_seconds=round(encoded - start, 1),
     answer_seconds=round(time.perf_counter() - encoded, 1),
-    devices=jax.device_count())
+    devices=jax.device_count(),
+  )
 
 
 def peak() -> float:
@@ -83,7 +97,8 @@ def checkpoint(frames: int, dropout: str):
     tokenizer = tokenizers.load(path)
   keys = iter(jax.random.split(jax.random.key(0), 999))
   params = jax.tree.map(
-    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype), build.parameter_shapes(model))
+    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype), build.parameter_shapes(model)
+  )
   model = model.clone(processor=Processor(tokenizer, c["data"], c["infer"]))
   return adjusted(model, yarn=2.0, dropout=dropout), params
 

@@ -9,7 +9,22 @@ one key; an unknown one is an error.
 from ml_collections import ConfigDict
 
 LENGTHS = (  # Prompts are padded to one of these, so that few programs are compiled.
-  64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12_288, 16_384, 24_576, 32_768)
+  64,
+  128,
+  256,
+  512,
+  1024,
+  1536,
+  2048,
+  3072,
+  4096,
+  6144,
+  8192,
+  12_288,
+  16_384,
+  24_576,
+  32_768,
+)
 DEBUG_CORPUS = "runs/debug_corpus"
 
 
@@ -52,15 +67,15 @@ def fila_model() -> dict:
 
 def qwen2(variant: str, **more) -> dict:
   """A language model, and how it attends: kernel, and strategy over the mesh axis seq."""
-  return dict(
-    name="qwen2", variant=variant, remat="attn", attention="auto", sequence="gather") | more
+  return (
+    dict(name="qwen2", variant=variant, remat="attn", attention="auto", sequence="gather") | more
+  )
 
 
 def fila_infer() -> dict:
   """How a trained model answers: 256 candidate frames, K-Means to 32 scenes of 3."""
   return dict(
-    selector=dict(
-      name="kmeans", scenes=32, size=3, history="similar", seeds="farthest", steps=50),
+    selector=dict(name="kmeans", scenes=32, size=3, history="similar", seeds="farthest", steps=50),
     sampling=dict(name="uniform", frames=256, phase="ends"),
     lengths=LENGTHS,
     max_new_tokens=256,
@@ -105,7 +120,9 @@ def llava_optim() -> dict:
     decay=(("", 0.0),),
     warmup=0.03,  # A share of the steps if below 1, else steps.
     final=0.0,  # The last learning rate, as a share of the peak.
-    b1=0.9, b2=0.999, eps=1e-8,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
     clip=1.0,  # Global norm of what is trained; 0 = none.
     accumulate=1,  # Micro-batches a step; 0 = as many as give every device one row at a time.
     reduction="sample_mean",  # sample_mean (LLaVA) | token_mean
@@ -121,7 +138,7 @@ def spread(c: ConfigDict, seq: int) -> None:
 
 
 def parse_arg(arg: str | None, **defaults) -> ConfigDict:
-  """"steps=3,debug" -> a ConfigDict of `defaults` with those values, each of its default's type.
+  """ "steps=3,debug" -> a ConfigDict of `defaults` with those values, each of its default's type.
 
   A bare name is True. Raises ValueError for an unknown name or a value of another type.
   """
@@ -130,7 +147,8 @@ def parse_arg(arg: str | None, **defaults) -> ConfigDict:
     name, given, text = item.partition("=")
     if name not in defaults:
       raise ValueError(
-        f"The config takes no argument {name!r}. It takes {', '.join(sorted(defaults)) or 'none'}.")
+        f"The config takes no argument {name!r}. It takes {', '.join(sorted(defaults)) or 'none'}."
+      )
     values[name] = _typed(name, text if given else "true", type(defaults[name]))
   return ConfigDict(values)
 

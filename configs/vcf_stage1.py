@@ -21,14 +21,14 @@ LONG = (49_152, 65_536, 98_304, 131_072, 196_608)  # Prompts of up to 10,000 fra
 MODELS = {"7B": "7B", "2B": "1.5B"}
 ENCODERS = {
   "umt": dict(name="umt", remat="nothing"),
-  "internvideo2": dict(name="internvideo2", variant="1B", remat="nothing")}
+  "internvideo2": dict(name="internvideo2", variant="1B", remat="nothing"),
+}
 DROPS = "off"
 
 
 def parse(arg: str | None) -> ConfigDict:
   """The arguments that all stages take."""
-  arg = common.parse_arg(
-    arg, model="7B", encoder="umt", dropout=DROPS, debug=False, packed=False)
+  arg = common.parse_arg(arg, model="7B", encoder="umt", dropout=DROPS, debug=False, packed=False)
   for name, known in (("model", MODELS), ("encoder", ENCODERS)):
     if arg[name] not in known:
       raise ValueError(f"The config has no {name}={arg[name]}. Set it to {' or '.join(known)}.")
@@ -48,14 +48,25 @@ def base(arg: ConfigDict, size: int) -> ConfigDict:
     merger=dict(name="tome", tokens=16),
     projector=dict(name="mlp", newline="none", pool_side=1),
     llm=common.qwen2(
-      MODELS[arg.model], dropout=arg.dropout, dropout_positions="renumber",
-      dropout_queries="released"),
-    merge_stage="vision", encode_chunk=16, dtype="bfloat16", param_dtype="float32")
+      MODELS[arg.model],
+      dropout=arg.dropout,
+      dropout_positions="renumber",
+      dropout_queries="released",
+    ),
+    merge_stage="vision",
+    encode_chunk=16,
+    dtype="bfloat16",
+    param_dtype="float32",
+  )
   c.infer = dict(
     selector=dict(name="clips", size=4),
     sampling=dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released"),
-    time_prompt="vcf_released", lengths=(*common.LENGTHS, *LONG), max_new_tokens=1024,
-    temperature=0.0, top_p=1.0)
+    time_prompt="vcf_released",
+    lengths=(*common.LENGTHS, *LONG),
+    max_new_tokens=1024,
+    temperature=0.0,
+    top_p=1.0,
+  )
   c.data.time_prompt = "vcf"
   c.data.resize = "pillow"  # As released; squash decodes two to three times as fast.
   return c

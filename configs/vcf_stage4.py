@@ -19,7 +19,8 @@ def get_config(arg=None):
   if arg.model != "7B" or arg.encoder != "umt":
     raise ValueError(
       f"configs/vcf_stage4.py has no model={arg.model} with encoder={arg.encoder}: only the 7B "
-      "with umt changes to 448 pixels. Stop after stage 3.")
+      "with umt changes to 448 pixels. Stop after stage 3."
+    )
   c = base(arg, 448)
   c.data.train = (("data/vcf_stage3.json", "first:25%"),)
   c.data.sampling, c.data.images = dynamic(512, 64), IMAGES

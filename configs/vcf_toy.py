@@ -34,12 +34,12 @@ STAGES = {  # Frames of a sample, rows a step, steps, rates.
   1: (CLIP, 8, 600, (("", 2e-3),)),
   2: (64, 8, 2000, (*FROZEN, ("", 2e-3))),
   3: (32, 8, 700, (("", 1e-3),)),
-  4: (256, 4, 600, (*FROZEN, ("", 1e-3)))}
+  4: (256, 4, 600, (*FROZEN, ("", 1e-3))),
+}
 
 
 def get_config(arg=None):
-  arg = common.parse_arg(
-    arg, stage=4, corpus="runs/demo/corpus", dropout="off", debug=False)
+  arg = common.parse_arg(arg, stage=4, corpus="runs/demo/corpus", dropout="off", debug=False)
   if arg.stage not in STAGES:
     raise ValueError(f"configs/vcf_toy.py has no stage {arg.stage}. Set stage=1, 2, 3 or 4.")
   frames, batch, steps, rates = STAGES[arg.stage]

@@ -49,8 +49,13 @@ class Built:
 
 
 def build(
-    manifest: str | os.PathLike, out: str | os.PathLike, *, root: str | os.PathLike = "",
-    proxy: Proxy | None = None, beam: str = "") -> Built:
+  manifest: str | os.PathLike,
+  out: str | os.PathLike,
+  *,
+  root: str | os.PathLike = "",
+  proxy: Proxy | None = None,
+  beam: str = "",
+) -> Built:
   """Writes the data sets of a manifest to the folder `out` (see the module).
 
   proxy: how long videos are made smaller. beam: the name of a runner, "" for this process. Bad
@@ -117,6 +122,7 @@ def _media(record: Record) -> list[str]:
 
 def _renamed(record: Record, rename: Callable[[str], str]) -> Record:
   """A copy of a record with other names for its media."""
+
   def all_of(value):
     if isinstance(value, list):
       return [all_of(v) for v in value]
@@ -155,7 +161,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
-      builder=self, features=tfds.features.FeaturesDict(self.FEATURES), disable_shuffling=True)
+      builder=self, features=tfds.features.FeaturesDict(self.FEATURES), disable_shuffling=True
+    )
 
   def _split_generators(self, dl_manager):
     return {"train": self._generate_examples()}
@@ -166,7 +173,9 @@ class Media(_Builder, skip_registration=True):
 
   name = "media"
   FEATURES: ClassVar = {
-    "key": tfds.features.Text(), "media": tfds.features.Tensor(shape=(), dtype=np.object_)}
+    "key": tfds.features.Text(),
+    "media": tfds.features.Tensor(shape=(), dtype=np.object_),
+  }
 
   def __init__(self, names: list[str], examples: Callable, beam: str, **options):
     self._names, self._examples, self._beam = names, examples, beam

@@ -38,8 +38,15 @@ class Encoded:
 
 
 def encode(
-    sample: Sample, tokenizer: Tokenizer, *, template: str = "chatml", system: str = "",
-    labels: str = "llava", time_prompt: str = "none", visuals: Sequence[Visual] = ()) -> Encoded:
+  sample: Sample,
+  tokenizer: Tokenizer,
+  *,
+  template: str = "chatml",
+  system: str = "",
+  labels: str = "llava",
+  time_prompt: str = "none",
+  visuals: Sequence[Visual] = (),
+) -> Encoded:
   """A whole conversation for training; visuals[n] is what the sample's n-th timeline becomes.
 
   labels "llava", as LLaVA's Qwen templates do it: every token of an assistant's turn, its header
@@ -56,8 +63,14 @@ def encode(
 
 
 def prompt(
-    turns: Sequence[Turn], tokenizer: Tokenizer, *, template: str = "chatml", system: str = "",
-    time_prompt: str = "none", visuals: Sequence[Visual] = ()) -> Encoded:
+  turns: Sequence[Turn],
+  tokenizer: Tokenizer,
+  *,
+  template: str = "chatml",
+  system: str = "",
+  time_prompt: str = "none",
+  visuals: Sequence[Visual] = (),
+) -> Encoded:
   """A conversation up to where the assistant's answer begins, without labels."""
   writer = _Writer(tokenizer, "answer_only")
   _template(template)(writer, _turns(turns, system, time_prompt, visuals), visuals)
@@ -76,7 +89,7 @@ def question(text: str, media: int = 1) -> tuple[Turn, ...]:
 
 def group_times(times: np.ndarray, frames_per_group: int) -> np.ndarray:
   """The middle frame's time of every group: f64 [T] -> [T / K]."""
-  return times[frames_per_group // 2::frames_per_group]
+  return times[frames_per_group // 2 :: frames_per_group]
 
 
 def _turns(turns, system: str, time_prompt: str, visuals) -> list[Turn]:
@@ -84,9 +97,11 @@ def _turns(turns, system: str, time_prompt: str, visuals) -> list[Turn]:
   if time_prompt not in TIME_PROMPTS:
     raise ValueError(
       f"config.data.time_prompt={time_prompt!r} is unknown. Set it to one of "
-      f"{', '.join(TIME_PROMPTS)}.")
-  turns = [dataclasses.replace(t, parts=timed(_arranged(t.parts), time_prompt, visuals))
-           for t in turns]
+      f"{', '.join(TIME_PROMPTS)}."
+    )
+  turns = [
+    dataclasses.replace(t, parts=timed(_arranged(t.parts), time_prompt, visuals)) for t in turns
+  ]
   own = bool(turns) and turns[0].role == "system"
   return turns if own or not system else [Turn("system", (system,)), *turns]
 
@@ -151,7 +166,8 @@ TEMPLATES = {"chatml": _chatml, "brief": _brief, "plain": _plain}
 def _template(name: str) -> Callable:
   if name not in TEMPLATES:
     raise ValueError(
-      f"config.data.template={name!r} is unknown. Set it to one of {', '.join(TEMPLATES)}.")
+      f"config.data.template={name!r} is unknown. Set it to one of {', '.join(TEMPLATES)}."
+    )
   return TEMPLATES[name]
 
 

@@ -37,9 +37,15 @@ class Quantity:
     if not len(self.values):
       return {"count": 0}
     low, median, p95, high = np.percentile(self.values, (0, 50, 95, 100))
-    return {"count": len(self.values), "sum": float(self.values.sum()), "min": float(low),
-            "mean": float(self.values.mean()), "median": float(median), "p95": float(p95),
-            "max": float(high)}
+    return {
+      "count": len(self.values),
+      "sum": float(self.values.sum()),
+      "min": float(low),
+      "mean": float(self.values.mean()),
+      "median": float(median),
+      "p95": float(p95),
+      "max": float(high),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,24 +62,31 @@ class Result:
   def as_dict(self) -> dict[str, Any]:
     """The result for JSON."""
     return {
-      "manifest": self.manifest, "samples": self.report.samples,
+      "manifest": self.manifest,
+      "samples": self.report.samples,
       "bad": [{"line": bad.line, "reason": bad.reason} for bad in self.report.bad],
-      "media": self.media, "unreadable": dict(self.unreadable),
-      "prepended": self.report.prepended, "surplus": self.report.surplus,
-      "dropped_turns": self.report.dropped_turns, "counts": dict(self.counts),
-      "statistics": {q.key: q.figures() for q in self.quantities}}
+      "media": self.media,
+      "unreadable": dict(self.unreadable),
+      "prepended": self.report.prepended,
+      "surplus": self.report.surplus,
+      "dropped_turns": self.report.dropped_turns,
+      "counts": dict(self.counts),
+      "statistics": {q.key: q.figures() for q in self.quantities},
+    }
 
   def lines(self) -> Iterator[str]:
     """The result for a person: bad records first, each findable by its file and line."""
     yield from map(str, self.report.bad)
     yield (
       f"{one_line(self.manifest)}: {self.report.samples} good samples, {len(self.report.bad)} bad "
-      f"records; {self.media} media, {len(self.unreadable)} unreadable.")
+      f"records; {self.media} media, {len(self.unreadable)} unreadable."
+    )
     yield "Samples: " + ", ".join(f"{count} with {kind}" for kind, count in self.counts.items())
     for count, what in (
-        (self.report.prepended, "with media but no <image>, which was put in front"),
-        (self.report.surplus, "with more <image> or <video> than media; the rest is ordinary text"),
-        (self.report.dropped_turns, "whose first turn is not the human's and was dropped")):
+      (self.report.prepended, "with media but no <image>, which was put in front"),
+      (self.report.surplus, "with more <image> or <video> than media; the rest is ordinary text"),
+      (self.report.dropped_turns, "whose first turn is not the human's and was dropped"),
+    ):
       if count:
         yield f"Records {what}: {count}"
     yield f"{'':24}{'count':>9}{'min':>9}{'median':>9}{'mean':>9}{'p95':>9}{'max':>9}{'sum':>12}"
@@ -85,9 +98,15 @@ class Result:
 
 
 def check(
-    manifest: str | os.PathLike, root: str | os.PathLike = "", *, decode: bool = False,
-    encode: Callable[[str], list[int]] | None = None, threads: int = 2, limits: Limits = LIMITS,
-    progress=None) -> Result:
+  manifest: str | os.PathLike,
+  root: str | os.PathLike = "",
+  *,
+  decode: bool = False,
+  encode: Callable[[str], list[int]] | None = None,
+  threads: int = 2,
+  limits: Limits = LIMITS,
+  progress=None,
+) -> Result:
   """Reads a manifest, looks at all its media and takes statistics of the good samples.
 
   decode: read every frame, which finds damage inside files. encode: a tokenizer's, for lengths in
@@ -110,8 +129,9 @@ def check(
   report.bad.sort(key=lambda bad: bad.line)
   report.samples = len(good)
   counts = {kind: sum(_kind(s) == kind for s in good) for kind in ("video", "images", "text only")}
-  return Result(os.fspath(manifest), report, len(media), errors, counts,
-                list(_quantities(good, probes, encode)))
+  return Result(
+    os.fspath(manifest), report, len(media), errors, counts, list(_quantities(good, probes, encode))
+  )
 
 
 def _scenes(sample: Sample) -> Iterator[Scene]:
@@ -130,8 +150,9 @@ def _reason(sample: Sample, probes: Mapping[str, Probe], errors: Mapping[str, st
     if scene.media in errors:
       return errors[scene.media]
     if scene.kind == "video" and found.duration and scene.t0 >= found.duration:
-      return (f"{scene.media}: lasts {found.duration:.2f} s, but the record begins at "
-              f"{scene.t0:g} s.")
+      return (
+        f"{scene.media}: lasts {found.duration:.2f} s, but the record begins at {scene.t0:g} s."
+      )
     if scene.kind == "image" and found.frames > 1 and not scene.media.lower().endswith(".gif"):
       return f"{scene.media}: is a video, but the record shows it as an image."
   return ""
@@ -139,6 +160,7 @@ def _reason(sample: Sample, probes: Mapping[str, Probe], errors: Mapping[str, st
 
 def _damaged(names: Sequence[str], threads: int, limits: Limits) -> dict[str, str]:
   """media -> error of those that cannot be decoded to the end."""
+
   def error(name: str) -> str:
     try:
       for _ in video.walk(name, DECODE_SIZE, limits=limits):
@@ -154,25 +176,41 @@ def _damaged(names: Sequence[str], threads: int, limits: Limits) -> dict[str, st
 
 def _quantities(samples: Sequence[Sample], probes, encode) -> Iterator[Quantity]:
   """Durations of videos and lengths of texts."""
+
   def quantity(key, title, unit, values):
     return Quantity(key, title, unit, np.asarray(list(values), np.float64))
 
   texts = lambda role: (
-    " ".join(turn.text for turn in sample.turns if turn.role == role) for sample in samples)
+    " ".join(turn.text for turn in sample.turns if turn.role == role) for sample in samples
+  )
   moving = [t for s in samples for t in s.media if t[0].kind != "image"]
   files = dict.fromkeys(s.media for t in moving for s in t if s.kind == "video")
-  yield quantity("duration", "video duration", "seconds",
-                 (timeline_duration(timeline, probes) for timeline in moving))
+  yield quantity(
+    "duration",
+    "video duration",
+    "seconds",
+    (timeline_duration(timeline, probes) for timeline in moving),
+  )
   yield quantity("fps", "frames a second", "1/s", (probes[name].fps for name in files))
-  yield quantity("question_words", "words of questions", "words",
-                 (len(text.split()) for text in texts("user")))
-  yield quantity("answer_words", "words of answers", "words",
-                 (len(text.split()) for text in texts("assistant")))
+  yield quantity(
+    "question_words", "words of questions", "words", (len(text.split()) for text in texts("user"))
+  )
+  yield quantity(
+    "answer_words", "words of answers", "words", (len(text.split()) for text in texts("assistant"))
+  )
   if encode is not None:
-    yield quantity("question_tokens", "tokens of questions", "tokens",
-                   (len(encode(text)) for text in texts("user")))
-    yield quantity("answer_tokens", "tokens of answers", "tokens",
-                   (len(encode(text)) for text in texts("assistant")))
+    yield quantity(
+      "question_tokens",
+      "tokens of questions",
+      "tokens",
+      (len(encode(text)) for text in texts("user")),
+    )
+    yield quantity(
+      "answer_tokens",
+      "tokens of answers",
+      "tokens",
+      (len(encode(text)) for text in texts("assistant")),
+    )
 
 
 def write(result: Result, out: str | os.PathLike) -> list[str]:
@@ -190,8 +228,11 @@ def write(result: Result, out: str | os.PathLike) -> list[str]:
       axes.hist(quantity.values, bins=min(50, max(10, len(quantity.values) // 4)), color="#4878a8")
       median = float(np.median(quantity.values))
       axes.axvline(median, color="#c04040", linewidth=1, label=f"median {median:.4g}")
-      axes.set(xlabel=f"{quantity.title} [{quantity.unit}]", ylabel="count",
-               title=f"{len(quantity.values)} values, mean {quantity.values.mean():.4g}")
+      axes.set(
+        xlabel=f"{quantity.title} [{quantity.unit}]",
+        ylabel="count",
+        title=f"{len(quantity.values)} values, mean {quantity.values.mean():.4g}",
+      )
       axes.legend()
       figure.savefig(out / f"{quantity.key}.png", dpi=120)
       written.append(str(out / f"{quantity.key}.png"))

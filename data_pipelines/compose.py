@@ -55,8 +55,11 @@ class Composer:
   @property
   def vary(self) -> bool:
     """Whether lengths change from epoch to epoch: if the text tells times that are drawn anew."""
-    return (self.data["time_prompt"] != "none" and self.data["template"] != "plain"
-            and self.data["sampling"]["phase"] == "random")
+    return (
+      self.data["time_prompt"] != "none"
+      and self.data["template"] != "plain"
+      and self.data["sampling"]["phase"] == "random"
+    )
 
   def shown(self, sample: Sample, number: int, epoch: int) -> tuple[Shown, ...]:
     """The sample's timelines, in order."""
@@ -65,14 +68,21 @@ class Composer:
     alone = len(sample.media) == 1
     return tuple(
       self._image(timeline, alone) if is_image(timeline) else self._video(timeline, phase)
-      for timeline in sample.media)
+      for timeline in sample.media
+    )
 
   def encode(self, sample: Sample, shown: Sequence[Shown]) -> Encoded:
     """The sample's tokens and labels."""
     data = self.data
     return chat.encode(
-      sample, self.tokenizer, template=data["template"], system=data["system"],
-      labels=data["labels"], time_prompt=data["time_prompt"], visuals=[s.visual for s in shown])
+      sample,
+      self.tokenizer,
+      template=data["template"],
+      system=data["system"],
+      labels=data["labels"],
+      time_prompt=data["time_prompt"],
+      visuals=[s.visual for s in shown],
+    )
 
   @property
   def columns(self) -> int:

@@ -54,9 +54,9 @@ class Views:
     high, wide = mosaic.shape
     if self.width * high > wide * self.height:  # Wider than the canvas: padded above and below.
       margin = (high - self.height * wide // self.width) // 2
-      return mosaic[margin:high - margin]
+      return mosaic[margin : high - margin]
     margin = (wide - self.width * high // self.height) // 2
-    return mosaic[:, margin:wide - margin]
+    return mosaic[:, margin : wide - margin]
 
 
 def views(width: int, height: int, images: Mapping, size: int, alone: bool) -> Views:
@@ -65,7 +65,8 @@ def views(width: int, height: int, images: Mapping, size: int, alone: bool) -> V
   mode, tiles = images["mode"], images["tiles"]
   if mode not in MODES:
     raise ValueError(
-      f"config.data.images.mode={mode!r} is unknown. Set it to one of {', '.join(MODES)}.")
+      f"config.data.images.mode={mode!r} is unknown. Set it to one of {', '.join(MODES)}."
+    )
   if tiles < 1:
     raise ValueError(f"config.data.images.tiles={tiles} leaves no picture. Set it to 1 or more.")
   if mode == "anyres_nopad" and not alone:
@@ -73,12 +74,12 @@ def views(width: int, height: int, images: Mapping, size: int, alone: bool) -> V
   if not mode.startswith("anyres") or not alone:
     return Views("pad" if mode == "anyres" else mode, width, height)
   rows, columns = canvas(
-    width, height, tiles, size, NOPAD_SIDE if mode == "anyres_nopad" else tiles)
+    width, height, tiles, size, NOPAD_SIDE if mode == "anyres_nopad" else tiles
+  )
   return Views(mode, width, height, rows, columns)
 
 
-def canvas(
-    width: int, height: int, tiles: int, size: int, side: int) -> tuple[int, int]:
+def canvas(width: int, height: int, tiles: int, size: int, side: int) -> tuple[int, int]:
   """Rows and columns of the canvas of at most `tiles` tiles, `side` along a side, that keeps most
   of the pixels; of equals the one that wastes least, then the narrower one (LLaVA's
   select_best_resolution)."""
@@ -108,8 +109,9 @@ def pixels(picture: np.ndarray, views: Views, size: int) -> np.ndarray:
   if views.mode == "anyres_nopad":
     image = image.resize((wide, high), Image.Resampling.BICUBIC)
   scale = min(wide / image.width, high / image.height)
-  fitted = [min(-int(-side * scale // 1), most)
-            for side, most in zip(image.size, (wide, high), strict=True)]
+  fitted = [
+    min(-int(-side * scale // 1), most) for side, most in zip(image.size, (wide, high), strict=True)
+  ]
   image = _centred(image.resize(fitted, Image.Resampling.BICUBIC), (wide, high), (0, 0, 0))
   tiles = np.asarray(image).reshape(views.rows, size, views.columns, size, 3).swapaxes(1, 2)
   return np.concatenate([first, tiles.reshape(-1, size, size, 3)])

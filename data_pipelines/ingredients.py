@@ -19,8 +19,13 @@ _DIGITS = 16  # Of a digest; enough to tell contents apart.
 
 
 def ingredients(
-    data: Mapping[str, Any], corpus: Corpus, tokenizer: Tokenizer, probes: Mapping[str, Probe],
-    fingerprint: str, rows: Sequence[RowShape]) -> dict[str, dict[str, str]]:
+  data: Mapping[str, Any],
+  corpus: Corpus,
+  tokenizer: Tokenizer,
+  probes: Mapping[str, Probe],
+  fingerprint: str,
+  rows: Sequence[RowShape],
+) -> dict[str, dict[str, str]]:
   """The parts of a plan, causes before what follows from them."""
   manifests = {}
   for number, (manifest, strategy) in enumerate(data["train"], 1):

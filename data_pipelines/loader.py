@@ -47,17 +47,25 @@ class Pipeline:
   """
 
   def __init__(
-      self, data: Mapping[str, Any], layout: VisualLayout, seed: int, batch: int,
-      quarantine: str | os.PathLike | None = None, blank: bool = False,
-      planned: Mapping[str, str] | None = None):
+    self,
+    data: Mapping[str, Any],
+    layout: VisualLayout,
+    seed: int,
+    batch: int,
+    quarantine: str | os.PathLike | None = None,
+    blank: bool = False,
+    planned: Mapping[str, str] | None = None,
+  ):
     self.data, self.layout, self.seed, self.batch = _plain(data), layout, seed, batch
     self.quarantine, self.blank = quarantine, blank
     data = self.data
     settings.check(dict(seed=seed, batch=batch, data=data))
     self.row_shapes = planning.row_shapes(data["rows"], layout.frames_per_group)
     self.limits = Limits(
-      data["open_seconds"], data["decode_seconds"],
-      image_pixels=data.get("image_pixels", LIMITS.image_pixels))
+      data["open_seconds"],
+      data["decode_seconds"],
+      image_pixels=data.get("image_pixels", LIMITS.image_pixels),
+    )
     self.tokenizer = tokenizers.load(data["tokenizer"])
     self._corpus = found = corpus.read(data, seed)
     self.samples = found.samples
@@ -67,34 +75,51 @@ class Pipeline:
     planned = planned or {}
     names = ingredients.media_names(media, data)
     index = MediaIndex(
-      os.path.join(folder, "index.json") if folder else "", data["threads"], self.limits,
-      planned={medium: planned[name] for medium, name in names.items() if name in planned})
+      os.path.join(folder, "index.json") if folder else "",
+      data["threads"],
+      self.limits,
+      planned={medium: planned[name] for medium, name in names.items() if name in planned},
+    )
     self.probes = index.probes(media)
     if not blank:
       check_readable(self.probes)
     self._composer = Composer(data, layout, self.tokenizer, self.probes, seed)
     facts = dict(
-      version=1, corpus=found.digest, tokenizer=self.tokenizer.fingerprint,
-      layout=dataclasses.astuple(layout)[:_LAYOUT], **{k: data[k] for k in _DECIDE})
+      version=1,
+      corpus=found.digest,
+      tokenizer=self.tokenizer.fingerprint,
+      layout=dataclasses.astuple(layout)[:_LAYOUT],
+      **{k: data[k] for k in _DECIDE},
+    )
     if layout.stages:
       facts |= dict(dropout=[dataclasses.astuple(s) for s in layout.stages], asks=layout.queries)
-    self._sizes = corpus.Sizes(
-      self._composer, self.samples, folder, self._measure_digest(facts))
+    self._sizes = corpus.Sizes(self._composer, self.samples, folder, self._measure_digest(facts))
     self.row_shapes = planning.with_dropout(self.row_shapes, layout, self._sizes(0))
     self._check(self._sizes(0))
     self._planner = Planner(
-      self._sizes, self.row_shapes, batch=batch, seed=seed, packing=data["packing"],
-      vary=self._composer.vary)
+      self._sizes,
+      self.row_shapes,
+      batch=batch,
+      seed=seed,
+      packing=data["packing"],
+      vary=self._composer.vary,
+    )
     self.fingerprint = planning.fingerprint(
-      **facts, seed=seed, batch=batch, packing=data["packing"], sizes=self._sizes(0),
-      rows=[dataclasses.astuple(s)[:None if s.room else _ROW] for s in self.row_shapes])
+      **facts,
+      seed=seed,
+      batch=batch,
+      packing=data["packing"],
+      sizes=self._sizes(0),
+      rows=[dataclasses.astuple(s)[: None if s.room else _ROW] for s in self.row_shapes],
+    )
     self.report = self._report(found)
 
   @functools.cached_property
   def ingredients(self) -> dict[str, dict[str, str]]:
     """What decided the plan and is read by every process for itself, part by part."""
     return ingredients.ingredients(
-      self.data, self._corpus, self.tokenizer, self.probes, self.fingerprint, self.row_shapes)
+      self.data, self._corpus, self.tokenizer, self.probes, self.fingerprint, self.row_shapes
+    )
 
   def rows(self, epoch: int) -> int:
     """Rows of an epoch, a multiple of the batch."""
@@ -118,12 +143,24 @@ class Pipeline:
     if self.data["cache"] and not self.blank:
       read = FrameCache(self.data["cache"], self.layout.size).read_frames
     return Materialise(
-      self._composer, self.samples, self.row_shapes, self.quarantine, read, self.limits, self.blank,
-      seq_slice, self.data.get("resize", "squash"))
+      self._composer,
+      self.samples,
+      self.row_shapes,
+      self.quarantine,
+      read,
+      self.limits,
+      self.blank,
+      seq_slice,
+      self.data.get("resize", "squash"),
+    )
 
   def batches(
-      self, start: int = 0, process_index: int = 0, process_count: int = 1,
-      seq_slice: tuple[int, int] = (0, 1)) -> "Batches":
+    self,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    seq_slice: tuple[int, int] = (0, 1),
+  ) -> "Batches":
     """Batches from global row `start` on, without end: dicts of `spec.BATCH` arrays [R ...].
 
     Of the `batch` rows of every global batch, a process gets the process_index-th of process_count
@@ -133,16 +170,20 @@ class Pipeline:
     if self.batch % process_count:
       raise ValueError(
         f"config.batch={self.batch} rows cannot be shared equally by {process_count} processes. "
-        f"Set it to a multiple of {process_count}.")
+        f"Set it to a multiple of {process_count}."
+      )
     if start % self.batch:
       raise ValueError(
-        f"Row {start} is not the first of a global batch of config.batch={self.batch} rows.")
-    if uneven := [s.frames for s in self.row_shapes
-                  if s.frames % (self.layout.frames_per_group * seq_slice[1])]:
+        f"Row {start} is not the first of a global batch of config.batch={self.batch} rows."
+      )
+    if uneven := [
+      s.frames for s in self.row_shapes if s.frames % (self.layout.frames_per_group * seq_slice[1])
+    ]:
       raise ValueError(
         f"A row of {uneven[0]} frames does not split into {seq_slice[1]} parts of whole groups of "
         f"{self.layout.frames_per_group}. Set config.data.rows to a multiple of "
-        f"{self.layout.frames_per_group * seq_slice[1]} frames, or config.mesh.seq to a divisor.")
+        f"{self.layout.frames_per_group * seq_slice[1]} frames, or config.mesh.seq to a divisor."
+      )
     local = self.batch // process_count
     rows = _Rows(self._planner, start + process_index * local, local, self.batch)
     return Batches(self._stream(rows, local, self.materialise(seq_slice)))
@@ -151,13 +192,20 @@ class Pipeline:
     import grain
 
     ahead = max(1, self.data["prefetch"] * local)
-    stream = grain.MapDataset.source(rows).map(materialise).to_iter_dataset(
-      grain.ReadOptions(num_threads=self.data["threads"], prefetch_buffer_size=ahead))
+    stream = (
+      grain.MapDataset.source(rows)
+      .map(materialise)
+      .to_iter_dataset(
+        grain.ReadOptions(num_threads=self.data["threads"], prefetch_buffer_size=ahead)
+      )
+    )
     if count := self.data["workers"]:
       _parse_flags()
       workers.start_tracker()
-      stream = stream.mp_prefetch(grain.MultiprocessingOptions(
-        num_workers=count, per_worker_buffer_size=-(-ahead // count)), workers.prepare)
+      stream = stream.mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=count, per_worker_buffer_size=-(-ahead // count)),
+        workers.prepare,
+      )
     # After the workers, else each would fill batches with its own rows alone.
     return iter(stream.batch(local, drop_remainder=True))
 
@@ -165,8 +213,7 @@ class Pipeline:
     """Of what the sizes of samples depend on."""
     media = {name: describe(probe) for name, probe in self.probes.items()}
     varying = dict(seed=self.seed) if self._composer.vary else {}
-    return planning.fingerprint(
-      **facts, **varying, media=sorted(media.items()), chat=chat.RULES)
+    return planning.fingerprint(**facts, **varying, media=sorted(media.items()), chat=chat.RULES)
 
   def _check(self, sizes: np.ndarray):
     """Raises ValueError if samples fit in no row and that is not wanted, or none fits."""
@@ -175,11 +222,13 @@ class Pipeline:
       return
     if self.data["too_long"] not in ("skip", "error"):
       raise ValueError(
-        f"config.data.too_long={self.data['too_long']!r} is unknown. Set it to skip or error.")
+        f"config.data.too_long={self.data['too_long']!r} is unknown. Set it to skip or error."
+      )
     if not len(self.samples):
       raise ValueError(
         "There are no samples. Set config.data.train to manifests that have some, and "
-        "config.data.exclude to a list that leaves some.")
+        "config.data.exclude to a list that leaves some."
+      )
     if not len(over):
       return
     worst = over[0] if self.data["too_long"] == "error" else over[sizes[over, 0].argmin()]
@@ -187,20 +236,21 @@ class Pipeline:
     last = self.row_shapes[-1]
     if reason := self._no_room(sizes[worst]):
       raise ValueError(
-        f"{len(over)} of {len(sizes)} samples fit in no row; {self.samples[worst].origin}: "
-        f"{reason}")
+        f"{len(over)} of {len(sizes)} samples fit in no row; {self.samples[worst].origin}: {reason}"
+      )
     raise ValueError(
       f"{len(over)} of {len(sizes)} samples fit in no row; {self.samples[worst].origin} needs "
       f"{tokens} positions, {frames} frames and {images} images, and the longest row has "
       f"{last.length}, {last.frames} and {last.images}. Set config.data.rows to larger rows, or "
-      "config.data.too_long to skip.")
+      "config.data.too_long to skip."
+    )
 
   def _no_room(self, size: np.ndarray) -> str:
     """Why visual dropout leaves too much of a sample that otherwise fits; "" if that is not why."""
     last, stages = self.row_shapes[-1], self.layout.stages
     if not stages or (size[:3] > planning.capacity(last)[:3]).any():
       return ""
-    return dropout.fits(size[3:3 + len(stages)], last.room, stages)
+    return dropout.fits(size[3 : 3 + len(stages)], last.room, stages)
 
   def _report(self, found: corpus.Corpus) -> dict[str, Any]:
     sizes, epoch = self._sizes(0), self._planner.epoch(0)
@@ -210,13 +260,23 @@ class Pipeline:
     self.suggest = planning.suggest(sizes, max(s.frames for s in self.row_shapes))
     per_shape = np.bincount(epoch.shapes, minlength=len(self.row_shapes)) * self.batch
     return full | dict(
-      samples=len(self.samples), bad_records=[str(bad) for bad in found.report.bad],
-      excluded=found.excluded, too_long=[self.samples[n].origin for n in epoch.left_out],
-      no_room=[f"{self.samples[n].origin}: {reason}" for n in epoch.left_out
-               if (reason := self._no_room(sizes[n]))],
-      unreadable=sum(bool(probe.error) for probe in self.probes.values()), media=len(self.probes),
-      rows=int(per_shape.sum()), rows_of_shape=per_shape.tolist(), suggest=self.suggest,
-      mean_tokens=float(sizes[:, 0].mean()), mean_frames=float(sizes[:, 1].mean()))
+      samples=len(self.samples),
+      bad_records=[str(bad) for bad in found.report.bad],
+      excluded=found.excluded,
+      too_long=[self.samples[n].origin for n in epoch.left_out],
+      no_room=[
+        f"{self.samples[n].origin}: {reason}"
+        for n in epoch.left_out
+        if (reason := self._no_room(sizes[n]))
+      ],
+      unreadable=sum(bool(probe.error) for probe in self.probes.values()),
+      media=len(self.probes),
+      rows=int(per_shape.sum()),
+      rows_of_shape=per_shape.tolist(),
+      suggest=self.suggest,
+      mean_tokens=float(sizes[:, 0].mean()),
+      mean_frames=float(sizes[:, 1].mean()),
+    )
 
 
 def _check_sampling(options: Mapping[str, Any], layout: VisualLayout, samples) -> None:

@@ -76,7 +76,8 @@ class Materialise:
       except Exception as error:
         raise SampleError(
           f"{sample.origin}: {type(error).__name__}: {error}. This is a defect of FiLax, not of a "
-          "file; FILAX_DEBUG=1 shows where it is.") from error
+          "file; FILAX_DEBUG=1 shows where it is."
+        ) from error
       if errors:
         out["loss_mask"][out["segment_ids"] == segment] = 0
         out["num_bad"] += 1
@@ -100,8 +101,11 @@ class Materialise:
       return self._report(sample, known.media, probes[known.media].error)
     if late := next((s for s in shown.timeline if 0 < probes[s.media].duration <= s.t0), None):
       return self._report(
-        sample, "", f"{late.media}: ends after {probes[late.media].duration:.2f} seconds, before "
-        f"its part begins at {late.t0:.2f}.")
+        sample,
+        "",
+        f"{late.media}: ends after {probes[late.media].duration:.2f} seconds, before "
+        f"its part begins at {late.t0:.2f}.",
+      )
     try:
       if self.blank:
         slots.fill(GREY)
@@ -110,8 +114,13 @@ class Materialise:
         slots.pixels[:] = images.pixels(picture, shown.views, size)
       elif len(slots.pixels):
         slots.pixels[:], slots.times[:] = video.read_timeline(
-          shown.source, shown.times[slots.part], size, resize=self.resize, limits=self.limits,
-          read=self.read)
+          shown.source,
+          shown.times[slots.part],
+          size,
+          resize=self.resize,
+          limits=self.limits,
+          read=self.read,
+        )
     except MediaError as error:
       return self._report(sample, _culprit(shown.timeline, str(error)), str(error))
     return ""
@@ -145,8 +154,9 @@ class _Place:
         first = frame // layout.frames_per_group * layout.tokens_per_group
       else:
         first = layout.first_image(self.shape) + image * layout.tokens_per_image
-      out["visual_index"][here.start + start:here.start + stop] = patterns.placed(
-        timeline.pattern, first, newline)
+      out["visual_index"][here.start + start : here.start + stop] = patterns.placed(
+        timeline.pattern, first, newline
+      )
       frame, image = frame + timeline.frames, image + timeline.images
     self.token = here.stop
 
@@ -154,7 +164,7 @@ class _Place:
     """The query positions of the sample written last, and how much of it stays."""
     end = self.query + len(queries)
     start = self.token - (self.out["segment_ids"] == self.segment).sum()
-    self.out["queries"][self.query:end] = start + queries
+    self.out["queries"][self.query : end] = start + queries
     self.out["keep"][:, self.segment - 1] = kept
     self.query = end
 
@@ -226,7 +236,8 @@ def quarantined(path: str | os.PathLike) -> frozenset[str]:
   except OSError as error:
     raise ValueError(
       f"{path} cannot be read ({error.strerror}). Set config.data.exclude to a quarantine.jsonl, "
-      "or to \"\".") from error
+      'or to "".'
+    ) from error
 
 
 def _blamed(record: dict) -> str:

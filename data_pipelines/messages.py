@@ -15,7 +15,7 @@ def shown(value: Any, most: int = 60) -> str:
   for piece in json.JSONEncoder(default=str).iterencode(_cut(value, most)):
     text += piece
     if len(text) > most:
-      return text[:most - 3] + "..."
+      return text[: most - 3] + "..."
   return text
 
 

@@ -44,7 +44,7 @@ class Epoch:
 
   def samples(self, k: int) -> tuple[int, ...]:
     row = self.order[k]
-    return tuple(map(int, self.members[self.starts[row]:self.starts[row + 1]]))
+    return tuple(map(int, self.members[self.starts[row] : self.starts[row + 1]]))
 
 
 class Planner:
@@ -58,8 +58,15 @@ class Planner:
   """
 
   def __init__(
-      self, sizes: Callable[[int], np.ndarray], shapes: Sequence[RowShape], *, batch: int,
-      seed: int, packing: bool = True, vary: bool = False):
+    self,
+    sizes: Callable[[int], np.ndarray],
+    shapes: Sequence[RowShape],
+    *,
+    batch: int,
+    seed: int,
+    packing: bool = True,
+    vary: bool = False,
+  ):
     self.sizes, self.shapes = sizes, tuple(shapes)
     self.batch, self.seed, self.packing, self.vary = batch, seed, packing, vary
     self._starts, self._epochs = [0], {}  # _starts[e]: the number of epoch e's first row.
@@ -67,7 +74,8 @@ class Planner:
     if not len(self.epoch(0).order):
       raise ValueError(
         "No sample fits in a row, or there is none. Set config.data.train to manifests that have "
-        "some, or config.data.rows to larger rows.")
+        "some, or config.data.rows to larger rows."
+      )
 
   def __getstate__(self):
     return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_epochs")}
@@ -128,8 +136,12 @@ class Planner:
     batches = rng.permutation(sum(map(len, shapes)))
     join = lambda parts: np.concatenate([*parts, np.zeros(0, np.int64)]).astype(np.int64)
     return Epoch(
-      join(shapes)[batches], join(order).reshape(-1, self.batch)[batches].ravel(),
-      np.concatenate([[0], np.cumsum(join(lengths))]), join(members), np.flatnonzero(shape_of < 0))
+      join(shapes)[batches],
+      join(order).reshape(-1, self.batch)[batches].ravel(),
+      np.concatenate([[0], np.cumsum(join(lengths))]),
+      join(members),
+      np.flatnonzero(shape_of < 0),
+    )
 
 
 def row_shapes(rows: Iterable[Sequence[int]], frames_per_group: int) -> tuple[RowShape, ...]:
@@ -141,21 +153,22 @@ def row_shapes(rows: Iterable[Sequence[int]], frames_per_group: int) -> tuple[Ro
       raise ValueError(
         f"config.data.rows has a row of {row[0]} frames, which is not a multiple of the "
         f"{frames_per_group} that the model merges (config.model.selector.size). Set it to "
-        f"{-(-row[0] // frames_per_group) * frames_per_group}.")
+        f"{-(-row[0] // frames_per_group) * frames_per_group}."
+      )
   size = lambda shape: (shape.length, shape.frames, shape.images)
   return tuple(sorted({RowShape(*row) for row in rows}, key=size))
 
 
 def with_dropout(
-    shapes: Sequence[RowShape], layout: VisualLayout, sizes: np.ndarray) -> tuple[RowShape, ...]:
+  shapes: Sequence[RowShape], layout: VisualLayout, sizes: np.ndarray
+) -> tuple[RowShape, ...]:
   """The shapes with room for what visual dropout leaves, and for the query positions of samples of
   these `sizes`: of the one with most, and of half as many again as usual if a row is full."""
   if not layout.stages:
     return tuple(shapes)
   out = []
   for shape in shapes:
-    shape = dataclasses.replace(
-      shape, room=dropout.room(shape, layout), stages=len(layout.stages))
+    shape = dataclasses.replace(shape, room=dropout.room(shape, layout), stages=len(layout.stages))
     queries = sizes[(sizes[:, :-1] <= capacity(shape)[:-1]).all(1), -1]
     most, mean = (int(queries.max()), float(queries.mean())) if len(queries) else (0, 0.0)
     count = max(most, min(most * shape.segments, math.ceil(1.5 * mean * shape.segments)))
@@ -212,8 +225,10 @@ def fill(epoch: Epoch, sizes: np.ndarray, shapes: Sequence[RowShape]) -> dict[st
   rows = [shapes[n] for n in np.repeat(epoch.shapes, len(epoch.order) // len(epoch.shapes))]
   room = [sum(s.length for s in rows), sum(s.frames for s in rows), sum(s.images for s in rows)]
   shares = [float(u / r) if r else 0.0 for u, r in zip(used, room, strict=True)]
-  return dict(samples_per_row=float(count.mean()),
-              **dict(zip(("token_fill", "frame_fill", "image_fill"), shares, strict=True)))
+  return dict(
+    samples_per_row=float(count.mean()),
+    **dict(zip(("token_fill", "frame_fill", "image_fill"), shares, strict=True)),
+  )
 
 
 def suggest(sizes: np.ndarray, frames: int) -> tuple[int, int]:
@@ -226,6 +241,7 @@ def suggest(sizes: np.ndarray, frames: int) -> tuple[int, int]:
 
 def fingerprint(**facts) -> str:
   """sha256 of everything that decides the rows: JSON-like values, arrays and bytes."""
+
   def plain(value):
     if isinstance(value, np.ndarray):
       value = f"{value.dtype} {value.shape}".encode() + value.tobytes()

@@ -38,7 +38,8 @@ class Proxy:
       found = cls(0, 0)
     if not 0 < found.fps <= 120 or found.side < 16 or found.side % 2:
       raise ValueError(
-        f"--proxy {text!r} is no rate (to 120) and even number of pixels (from 16), as in 2,384.")
+        f"--proxy {text!r} is no rate (to 120) and even number of pixels (from 16), as in 2,384."
+      )
     return found
 
 

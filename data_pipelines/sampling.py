@@ -40,7 +40,8 @@ class Extent:
 
 
 def extent(
-    timeline: Timeline, probes: Mapping[str, Probe], sampling: Mapping | None = None) -> Extent:
+  timeline: Timeline, probes: Mapping[str, Probe], sampling: Mapping | None = None
+) -> Extent:
   """The extent of a timeline. An unreadable medium counts as one frame that lasts no time.
 
   `sampling` is the config's, where it decides how far a part reaches (phase "released").
@@ -93,8 +94,13 @@ def _released(scene: Scene, probe: Probe) -> Extent:
   duration = max(0.0, end - scene.t0)
   last = max(0.0, min(probe.last_time, end) - scene.t0)
   return Extent(
-    duration, scene.at + last, max(1, int(duration * probe.fps)), probe, int(scene.t0 * probe.fps),
-    scene.t0 - scene.at)
+    duration,
+    scene.at + last,
+    max(1, int(duration * probe.fps)),
+    probe,
+    int(scene.t0 * probe.fps),
+    scene.t0 - scene.at,
+  )
 
 
 def readable(timeline: Timeline, sampling: Mapping) -> Timeline:
@@ -118,7 +124,8 @@ def frame_count(sampling: Mapping, extent: Extent, frames_per_group: int) -> int
   name = sampling["name"]
   if name not in SAMPLERS:
     raise ValueError(
-      f"config.data.sampling.name={name!r} is unknown. Set it to one of {', '.join(SAMPLERS)}.")
+      f"config.data.sampling.name={name!r} is unknown. Set it to one of {', '.join(SAMPLERS)}."
+    )
   return SAMPLERS[name](sampling, extent, frames_per_group)
 
 
@@ -147,7 +154,8 @@ def random_phase(seed: int, epoch: int, sample: int) -> float:
 def _phase(sampling: Mapping) -> str:
   if (phase := sampling["phase"]) not in PHASES:
     raise ValueError(
-      f"config.data.sampling.phase={phase!r} is unknown. Set it to one of {', '.join(PHASES)}.")
+      f"config.data.sampling.phase={phase!r} is unknown. Set it to one of {', '.join(PHASES)}."
+    )
   return phase
 
 
@@ -181,7 +189,8 @@ def whole_groups(count: int, frames_per_group: int, knob: str) -> int:
     near = max(1, round(count / frames_per_group)) * frames_per_group
     raise ValueError(
       f"{knob}={count} is not a multiple of the {frames_per_group} frames that the model merges "
-      f"(config.model.selector.size). Set {knob} to {near}, or change config.model.selector.size.")
+      f"(config.model.selector.size). Set {knob} to {near}, or change config.model.selector.size."
+    )
   return count
 
 

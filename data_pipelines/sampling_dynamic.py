@@ -10,8 +10,8 @@ KNOB = "config.data.sampling"
 
 
 def dynamic_fps(
-    frames: int, duration: float, low: int = 64, high: int = 512, multiple: int = 4,
-    fps: float = 1.0) -> int:
+  frames: int, duration: float, low: int = 64, high: int = 512, multiple: int = 4, fps: float = 1.0
+) -> int:
   """The released count (dynamic_fps1): about one frame a second, from `low` to `high`.
 
   Rounded down to a `multiple`; `low` wins over `high` (0 = no limit). A video of fewer than `low`
@@ -29,8 +29,15 @@ def dynamic_fps(
 
 
 def dense_sparse(
-    frames: int, duration: float, low: int = 64, high: int = 512, multiple: int = 4,
-    short: float = 60.0, dense: float = 15.0, sparse: float = 1.0) -> int:
+  frames: int,
+  duration: float,
+  low: int = 64,
+  high: int = 512,
+  multiple: int = 4,
+  short: float = 60.0,
+  dense: float = 15.0,
+  sparse: float = 1.0,
+) -> int:
   """The paper's count (arXiv:2501.00574 §3.1): `dense` frames a second of a short video, `sparse`
   of a long one, within the same limits. Short is less than `short` seconds, as in its §3.2; the
   release has no such rule, its floor of 64 frames makes short videos dense.
@@ -72,9 +79,11 @@ def check_range(low: int, high: int, multiple: int) -> None:
   if multiple < 1 or low < 1 or high < 0:
     raise ValueError(
       f"{KNOB} has low={low}, frames={high}, multiple={multiple}. Set low and multiple to 1 or "
-      "more, and frames to 0 (no limit) or more.")
+      "more, and frames to 0 (no limit) or more."
+    )
   if high % multiple or (low > multiple and low % multiple):
     name, value = ("frames", high) if high % multiple else ("low", low)
     raise ValueError(
       f"{KNOB}.{name}={value} is not a multiple of {KNOB}.multiple={multiple} frames. Set it to "
-      f"{max(1, round(value / multiple)) * multiple}.")
+      f"{max(1, round(value / multiple)) * multiple}."
+    )

@@ -15,7 +15,14 @@ from data_pipelines.text.tokenizer_json import JsonTokenizer
 from data_pipelines.text.tokenizer_sentencepiece import SentencePieceTokenizer, train_sentencepiece
 
 __all__ = [
-  "CONTROLS", "PADS", "STOPS", "Tokenizer", "check_vocabulary", "load", "train_sentencepiece"]
+  "CONTROLS",
+  "PADS",
+  "STOPS",
+  "Tokenizer",
+  "check_vocabulary",
+  "load",
+  "train_sentencepiece",
+]
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
@@ -30,14 +37,16 @@ def load(path: str | os.PathLike) -> Tokenizer:
   if file is None or not file.is_file():
     raise ValueError(
       f"No tokenizer at {path}. Set config.data.tokenizer to a tokenizer.json, a sentencepiece "
-      f"*.model, or a folder with one of them.")
+      f"*.model, or a folder with one of them."
+    )
   kind = JsonTokenizer if file.suffix == ".json" else SentencePieceTokenizer
   try:
     return kind(str(file), file.read_bytes())
   except Exception as error:  # The two libraries raise bare Exceptions of many kinds.
     raise ValueError(
       f"The tokenizer {file} cannot be read ({str(error) or type(error).__name__}). Set "
-      f"config.data.tokenizer to a tokenizer.json or a sentencepiece *.model.") from error
+      f"config.data.tokenizer to a tokenizer.json or a sentencepiece *.model."
+    ) from error
 
 
 def check_vocabulary(tokenizer: Tokenizer, rows: int):
@@ -46,4 +55,5 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int):
     raise ValueError(
       f"The tokenizer {tokenizer.path} has ids up to {tokenizer.vocab_size - 1}, but the llm has "
       f"{rows} vocabulary rows. Set config.data.tokenizer to the llm's own, or "
-      f"config.model.llm.variant to one with at least {tokenizer.vocab_size} rows.")
+      f"config.model.llm.variant to one with at least {tokenizer.vocab_size} rows."
+    )

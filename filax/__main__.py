@@ -25,7 +25,8 @@ def usage() -> str:
   width = max(map(len, VERBS))
   rows = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
   return "\n".join(
-    ["usage: filax <verb> [options]      (filax <verb> --help explains one)", "", *rows])
+    ["usage: filax <verb> [options]      (filax <verb> --help explains one)", "", *rows]
+  )
 
 
 def main(argv: list[str] | None = None) -> int:

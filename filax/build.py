@@ -12,7 +12,8 @@ import types
 from typing import Any
 
 COMPONENTS_HELP = (
-  "a module that the checkpoint's config may name for a component of its own (repeatable)")
+  "a module that the checkpoint's config may name for a component of its own (repeatable)"
+)
 _OWN_FILE = re.compile(r"[a-z0-9_]+")
 ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order data flows.
 
@@ -28,7 +29,8 @@ def build(role: str, config: Mapping[str, Any], **defaults):
   config = dict(config) if hasattr(config, "keys") else {}
   if "name" not in config:
     raise ValueError(
-      f"config.model.{role} has no name. Set it to one of {', '.join(available(role))}.")
+      f"config.model.{role} has no name. Set it to one of {', '.join(available(role))}."
+    )
   name = config.pop("name")
   variant = config.pop("variant", None)
   module, model = component(role, name)
@@ -37,13 +39,15 @@ def build(role: str, config: Mapping[str, Any], **defaults):
     if variant not in list(module.VARIANTS):
       raise ValueError(
         f"{role} {name} has no variant {variant!r}. Set config.model.{role}.variant to one of "
-        f"{', '.join(module.VARIANTS)}.")
+        f"{', '.join(module.VARIANTS)}."
+      )
     sizes = module.VARIANTS[variant]
   fields = set(model.__dataclass_fields__) - {"parent", "name"}
   if unknown := sorted(set(config) - fields):
     raise ValueError(
       f"{role} {name} takes no {', '.join(map(repr, unknown))}. Known arguments in "
-      f"config.model.{role}: {', '.join(sorted(fields))}.")
+      f"config.model.{role}: {', '.join(sorted(fields))}."
+    )
   try:
     return model(**({k: v for k, v in defaults.items() if k in fields} | sizes | config))
   except TypeError as error:  # A field without a default is missing.
@@ -63,7 +67,8 @@ def component(role: str, name: str):
     return _own_component(role, name)
   if name not in known:
     raise ValueError(
-      f"No file models/{role}s/{name}.py. {choices}, or to your own \"package.module:Class\".")
+      f'No file models/{role}s/{name}.py. {choices}, or to your own "package.module:Class".'
+    )
   module = importlib.import_module(f"filax.models.{role}s.{name}")
   return module, module.Model
 
@@ -74,7 +79,8 @@ def _own_component(role: str, name: str):
   words = [*path.split("."), attribute]
   if not all(word.isidentifier() for word in words):
     raise ValueError(
-      f"config.model.{role}.name={name!r} is no \"package.module:Class\". Set it to such a name.")
+      f'config.model.{role}.name={name!r} is no "package.module:Class". Set it to such a name.'
+    )
   try:
     module = importlib.import_module(path)
   except ImportError as error:
@@ -86,7 +92,8 @@ def _own_component(role: str, name: str):
   if not hasattr(model, "__dataclass_fields__"):
     raise ValueError(
       f"config.model.{role}.name={name!r} names no flax module: {path} has no class {attribute}. "
-      f"Set it to \"package.module:Class\".")
+      f'Set it to "package.module:Class".'
+    )
   return module, model
 
 
@@ -120,7 +127,8 @@ def _check_component(role: str, name: Any, allowed: Sequence[str], source) -> No
   if not any(module == root or module.startswith(f"{root}.") for root in allowed):
     raise ValueError(
       f"{source} names the {role} {name!r}, a module that is not part of FiLax. Importing it runs "
-      f"its code; if you trust it, allow it with --components {module.partition('.')[0]}.")
+      f"its code; if you trust it, allow it with --components {module.partition('.')[0]}."
+    )
 
 
 def available(role: str) -> list[str]:
@@ -141,7 +149,8 @@ def build_video_lm(config: Mapping[str, Any], selector: Mapping[str, Any] | None
   if absent := [role for role in ROLES if not hasattr(config.get(role), "keys")]:
     raise ValueError(
       f"config.model has no {' and no '.join(absent)}. Set config.model.{absent[0]} to a dict with "
-      f"a name.")
+      f"a name."
+    )
   roles = {role: dict(config.pop(role)) for role in ROLES}
   if selector is not None:
     roles["selector"] = dict(selector)
@@ -175,8 +184,10 @@ def dims_table(config: Mapping[str, Any]):
   rows = []
   for role in ROLES:
     module, _ = component(role, config[role]["name"])
-    rows += [(rf"^{role}/.*{pattern.removeprefix('^')}", dims)
-             for pattern, dims in getattr(module, "DIMS", ())]
+    rows += [
+      (rf"^{role}/.*{pattern.removeprefix('^')}", dims)
+      for pattern, dims in getattr(module, "DIMS", ())
+    ]
   return tuple(rows)
 
 

@@ -55,7 +55,8 @@ def parse(dropout: str | Sequence, depth: int) -> Stages:
     if dropout not in PRESETS:
       raise ValueError(
         f"{KNOB}={dropout!r} is unknown. Set it to one of {', '.join(PRESETS)}, or to "
-        "layer:kind:ratio,...")
+        "layer:kind:ratio,..."
+      )
     dropout = PRESETS[dropout]
   stages, layer, ratio = [], 0, 1.0
   for entry in dropout:
@@ -69,28 +70,30 @@ def parse(dropout: str | Sequence, depth: int) -> Stages:
 
 
 def _written(entry: str) -> tuple[int, str, float]:
-  """"4:uniform:0.75" as (4, "uniform", 0.75)."""
+  """ "4:uniform:0.75" as (4, "uniform", 0.75)."""
   try:
     layer, kind, ratio = entry.split(":")
     return int(layer), kind, float(ratio)
   except ValueError:
     raise ValueError(
-      f"{KNOB} has the entry {entry!r}. Write each stage as layer:kind:ratio.") from None
+      f"{KNOB} has the entry {entry!r}. Write each stage as layer:kind:ratio."
+    ) from None
 
 
 def _check(stage: Stage, layer: int, ratio: float, depth: int) -> None:
   """A stage against the one before it: its layer and ratio, or 0 and 1."""
   if stage.kind not in KINDS:
-    raise ValueError(
-      f"{KNOB} names the kind {stage.kind!r}. Set it to one of {', '.join(KINDS)}.")
+    raise ValueError(f"{KNOB} names the kind {stage.kind!r}. Set it to one of {', '.join(KINDS)}.")
   if not layer < stage.layer < depth:
     raise ValueError(
       f"{KNOB} drops after layer {stage.layer}, but a stage needs a layer above {layer} (of the "
-      f"stage before it) and below {depth} (layers of the llm): the layer after it chooses.")
+      f"stage before it) and below {depth} (layers of the llm): the layer after it chooses."
+    )
   if not 0 < stage.ratio < ratio:
     raise ValueError(
       f"{KNOB} keeps {stage.ratio} after layer {stage.layer}, but ratios are shares of the "
-      f"original count and must fall. Set it above 0 and below {ratio}.")
+      f"original count and must fall. Set it above 0 and below {ratio}."
+    )
 
 
 def released(kind: str, layers: Sequence[int], ratios: Sequence[float]) -> tuple:
@@ -102,7 +105,8 @@ def released(kind: str, layers: Sequence[int], ratios: Sequence[float]) -> tuple
   if len(ratios) != len(layers) + 1 or ratios[0] != 1:
     raise ValueError(
       f"llm_image_token_ratio_list={list(ratios)} does not fit llm_compress_layer_list="
-      f"{list(layers)}. Write one ratio more than layers; the first is 1.")
+      f"{list(layers)}. Write one ratio more than layers; the first is 1."
+    )
   head, _, tail = kind.partition("_")
   number = head.removeprefix("uniform")
   if kind in KINDS:
@@ -111,10 +115,12 @@ def released(kind: str, layers: Sequence[int], ratios: Sequence[float]) -> tuple
     uniform = int(number) + 1
   else:
     raise ValueError(
-      f"llm_compress_type={kind!r} is unknown. Set it to uniform, attention or uniform0_attention.")
+      f"llm_compress_type={kind!r} is unknown. Set it to uniform, attention or uniform0_attention."
+    )
   return tuple(
     (layer, KINDS[n >= uniform], ratio)
-    for n, (layer, ratio) in enumerate(zip(layers, ratios[1:], strict=True)))
+    for n, (layer, ratio) in enumerate(zip(layers, ratios[1:], strict=True))
+  )
 
 
 def kept(visual: Sequence[int], stages: Stages, asked: Sequence[bool] | None = None) -> np.ndarray:
@@ -160,7 +166,8 @@ def fits(left: Sequence[int], room: Sequence[int], stages: Stages) -> str:
     if count > most:
       return (
         f"{count} text and kept visual tokens are left after layer {stage.layer}, where rows have "
-        f"{most} places ({KNOB}). Lower the ratio there, or raise the length in config.data.rows.")
+        f"{most} places ({KNOB}). Lower the ratio there, or raise the length in config.data.rows."
+      )
   return ""
 
 
@@ -170,7 +177,8 @@ def queries(labels: np.ndarray, answers: np.ndarray, kind: str) -> np.ndarray:
   if kind not in QUERIES:
     raise ValueError(
       f"config.model.llm.dropout_queries={kind!r} is unknown. Set it to one of "
-      f"{', '.join(QUERIES)}.")
+      f"{', '.join(QUERIES)}."
+    )
   return query_positions(labels if kind == "released" else answers)
 
 

@@ -29,7 +29,8 @@ _CHECKED = b"filax-checked-1 sha256:"  # Begins the first line of a checked file
 _FIRST_LINE = len(_CHECKED) + 64 + 1  # Bytes.
 _LEFTOVER = re.compile(
   r".+\.(?P<host>[A-Za-z0-9-]+)\.(?P<pid>[1-9][0-9]*)-(?P<start>[0-9]+)\.[0-9a-f]{8}\.tmp",
-  re.DOTALL)
+  re.DOTALL,
+)
 _OLD_SECONDS = 24 * 60 * 60.0
 _NAME_BYTES = 120  # Of the target's name in a temporary one; file systems allow 255 in all.
 
@@ -131,7 +132,8 @@ def _first_line(content: bytes | memoryview, label: str) -> bytes:
 
 
 def read_cache(
-    path: str | os.PathLike, parse: Callable[[bytes], Parsed], label: str = "") -> Parsed | None:
+  path: str | os.PathLike, parse: Callable[[bytes], Parsed], label: str = ""
+) -> Parsed | None:
   """What `parse` makes of the content of a checked file; None if it must be computed again.
 
   A missing file is no news; of a damaged one stderr gets a line. Never raises.
@@ -167,7 +169,8 @@ def report_unwritable(folder: str | os.PathLike, error: OSError) -> None:
   """Says on stderr that a cache folder cannot be written; once a process."""
   _report(
     folder,
-    f"{os.fspath(folder)} cannot be written ({_reason(error)}): what it would keep is made anew.")
+    f"{os.fspath(folder)} cannot be written ({_reason(error)}): what it would keep is made anew.",
+  )
 
 
 def _report(path: str | os.PathLike, sentence: str) -> None:

@@ -48,7 +48,8 @@ def whole(low: int, high: int | None = None, also: Sequence[int] = ()) -> Settin
 
 
 def number(
-    low: float = 0.0, high: float = math.inf, above: bool = False, below: bool = False) -> Setting:
+  low: float = 0.0, high: float = math.inf, above: bool = False, below: bool = False
+) -> Setting:
   """A finite number from `low` to `high`; without the ends themselves if `above`, `below`."""
   words = f"a number above {low:g}" if above else f"a number of {low:g} or more"
   if high != math.inf:
@@ -70,9 +71,10 @@ def one_of(*names: str) -> Setting:
 
 
 def rows_of(
-    words: str, fits: Callable[[Sequence], bool], most: int | None = None,
-    empty: bool = False) -> Setting:
+  words: str, fits: Callable[[Sequence], bool], most: int | None = None, empty: bool = False
+) -> Setting:
   """A tuple of up to `most` entries that all fit; a list will do, as JSON has no tuples."""
+
   def all_fit(value) -> bool:
     if not isinstance(value, (tuple, list)) or not (value or empty):
       return False
@@ -104,8 +106,11 @@ def is_row(entry) -> bool:
   """(frames, images, positions, samples) of config.data.rows."""
   frames, images, positions, samples = _sequence(entry)
   return (
-    whole(0).fits(frames) and whole(0).fits(images) and whole(1).fits(positions)
-    and whole(1).fits(samples))
+    whole(0).fits(frames)
+    and whole(0).fits(images)
+    and whole(1).fits(positions)
+    and whole(1).fits(samples)
+  )
 
 
 def is_rule(entry) -> bool:
@@ -125,7 +130,7 @@ def _sequence(entry) -> Sequence:
 
 
 TEXT = Setting("a text", _is_text)
-PATH = Setting("a path, or \"\" for none", _is_path)
+PATH = Setting('a path, or "" for none', _is_path)
 NAME = Setting("a name", lambda value: _is_text(value) and bool(value))
 FLAG = Setting("True or False", lambda value: isinstance(value, bool))
 

@@ -28,7 +28,8 @@ def check(config: Mapping[str, Any], path: str = "config") -> None:
     if name in _GROUPS:
       raise ValueError(
         f"{path}.{name}={value!r} is no group of settings. Set those below it, such as "
-        f"{path}.{_GROUPS[name]}.")
+        f"{path}.{_GROUPS[name]}."
+      )
     if name in TABLE:
       setting_kinds.check_value(f"{path}.{name}", value, TABLE[name])
 
@@ -38,8 +39,8 @@ REMAT = one_of("none", "nothing", "attn", "attn_mlp", "offload")
 TIME_PROMPT = one_of("none", "fila", "llava", "vcf", "vcf_released")
 SIZE = whole(1, also=(-1,))
 RULES = rows_of(
-  "((regular expression, number of 0 or more), ...), such as ((\"\", 1e-5),)",
-  setting_kinds.is_rule)
+  '((regular expression, number of 0 or more), ...), such as (("", 1e-5),)', setting_kinds.is_rule
+)
 SAMPLING = {
   "name": one_of("uniform", "dynamic_fps", "dense_sparse", "first"),
   "frames": whole(0),
@@ -103,7 +104,10 @@ TABLE: dict[str, Setting] = {
   "infer.time_prompt": one_of("", "none", "fila", "llava", "vcf", "vcf_released"),
   "data.train": rows_of(
     "((manifest, strategy), ...), with all, first:N, end:N or random:N, such as "
-    "((\"my.json\", \"all\"),)", setting_kinds.is_mixture_entry, empty=True),
+    '(("my.json", "all"),)',
+    setting_kinds.is_mixture_entry,
+    empty=True,
+  ),
   "data.root": PATH,
   "data.tokenizer": Setting("a tokenizer.json or *.model", setting_kinds.is_file),
   "data.template": one_of("chatml", "brief", "plain"),
@@ -116,7 +120,10 @@ TABLE: dict[str, Setting] = {
   "data.image_pixels": whole(1),
   "data.rows": rows_of(
     "1 to 3 rows of 4 numbers, ((frames, images, positions, samples), ...), with frames and images "
-    "of 0 or more, positions and samples of 1 or more", setting_kinds.is_row, most=3),
+    "of 0 or more, positions and samples of 1 or more",
+    setting_kinds.is_row,
+    most=3,
+  ),
   "data.packing": FLAG,
   "data.too_long": one_of("skip", "error"),
   "data.exclude": PATH,
@@ -164,7 +171,7 @@ def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
 
 
 def _own_components(config: Mapping[str, Any]) -> list[str]:
-  """"model.merger." of every role whose component is the user's own ("package.module:Class")."""
+  """ "model.merger." of every role whose component is the user's own ("package.module:Class")."""
   own = []
   for name, value in leaves(config):
     if name.endswith(".name") and isinstance(value, str) and ":" in value:

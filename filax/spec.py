@@ -49,12 +49,21 @@ class RowShape:
   def shapes(self, rows: int, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """key -> (shape, dtype) of a batch of `rows` rows of pictures of `size` x `size` pixels."""
     sizes = dict(
-      R=rows, T=self.frames, I=self.images, L=self.length, S=self.segments, Q=self.queries,
-      stages=self.stages, h=size, w=size)
+      R=rows,
+      T=self.frames,
+      I=self.images,
+      L=self.length,
+      S=self.segments,
+      Q=self.queries,
+      stages=self.stages,
+      h=size,
+      w=size,
+    )
     sizes["3"] = 3
     return {
       key: (tuple(sizes[d] for d in dims.split()), np.dtype(dtype))
-      for key, (dims, dtype) in BATCH.items()}
+      for key, (dims, dtype) in BATCH.items()
+    }
 
   def zeros(self, size: int) -> dict[str, np.ndarray]:
     """One empty row (no R): every place is padding."""

@@ -20,9 +20,9 @@ def drawing(number: int, width: int = 64, height: int = 48) -> np.ndarray:
   """The picture of a frame, uint8 [height width 3]: its number, and a square that moves."""
   picture = np.full((height, width, 3), (70, 90, 50), np.uint8)
   for bit in range(8):
-    picture[:height // 3, bit * width // 8:(bit + 1) * width // 8] = 255 * (number >> bit & 1)
+    picture[: height // 3, bit * width // 8 : (bit + 1) * width // 8] = 255 * (number >> bit & 1)
   left = number * 5 % (width - 8)
-  picture[height // 2:height // 2 + 8, left:left + 8] = (220, 60, 60)
+  picture[height // 2 : height // 2 + 8, left : left + 8] = (220, 60, 60)
   return picture
 
 
@@ -39,9 +39,20 @@ def numbers(frames: np.ndarray) -> list[int]:
 
 
 def write(
-    path: str | os.PathLike, frames: int = 40, fps: int = 10, *, width: int = 64, height: int = 48,
-    gop: int = 10, times: Sequence[float] | None = None, rotation: int = 0, sound: bool = False,
-    codec: str = "libx264", options: dict[str, str] | None = None, first: int = 0) -> str:
+  path: str | os.PathLike,
+  frames: int = 40,
+  fps: int = 10,
+  *,
+  width: int = 64,
+  height: int = 48,
+  gop: int = 10,
+  times: Sequence[float] | None = None,
+  rotation: int = 0,
+  sound: bool = False,
+  codec: str = "libx264",
+  options: dict[str, str] | None = None,
+  first: int = 0,
+) -> str:
   """Writes a video and returns its path. `times` (seconds, in steps of 1 ms) make the frame rate
   vary; `rotation`: the file says to turn its frames so many degrees counter-clockwise; `first` is
   the number of its first frame."""
@@ -84,7 +95,7 @@ def _add_sound(out):
 def _play(out, stream, seconds: float):
   wave = np.sin(np.arange(int(16000 * seconds)) * 0.1).astype(np.float32)
   for begin in range(0, len(wave), 1024):
-    frame = av.AudioFrame.from_ndarray(wave[None, begin:begin + 1024], "fltp", "mono")
+    frame = av.AudioFrame.from_ndarray(wave[None, begin : begin + 1024], "fltp", "mono")
     frame.sample_rate, frame.pts, frame.time_base = 16000, begin, Fraction(1, 16000)
     out.mux(stream.encode(frame))
   out.mux(stream.encode())
@@ -121,7 +132,7 @@ def record(question: str = "What is seen?", answer: str = "Bars.", **more) -> di
 def truncated(path: str | os.PathLike) -> str:
   """The first 60 % of a file that has its index at the front."""
   data = pathlib.Path(write(path)).read_bytes()
-  pathlib.Path(path).write_bytes(data[:len(data) * 6 // 10])
+  pathlib.Path(path).write_bytes(data[: len(data) * 6 // 10])
   return str(path)
 
 

@@ -11,7 +11,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # Both are read when jax is imported first.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {compile_flags.EIGHT}"
 # The same tiny programs are compiled by many tests, and by the commands that they run.
 os.environ.setdefault(
-  "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/programs"))
+  "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/programs")
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from absl import flags
@@ -25,12 +26,21 @@ jax.config.update("jax_default_matmul_precision", "highest")
 flags.FLAGS.mark_as_parsed()
 gc.set_threshold(100_000, 20, 50)  # Traces hold millions of objects that live as long as a test.
 hypothesis.settings.register_profile(
-  "filax", max_examples=25, deadline=None, derandomize=True, database=None)
+  "filax", max_examples=25, deadline=None, derandomize=True, database=None
+)
 hypothesis.settings.load_profile("filax")
 
 LONG = (  # Files that take minutes.
-  "test_two_processes", "test_any_mesh", "test_resume", "test_readme", "test_configs",
-  "test_convert_fila", "test_convert_verify", "test_convert_llava", "test_moves")
+  "test_two_processes",
+  "test_any_mesh",
+  "test_resume",
+  "test_readme",
+  "test_configs",
+  "test_convert_fila",
+  "test_convert_verify",
+  "test_convert_llava",
+  "test_moves",
+)
 
 
 def pytest_collection_modifyitems(items):

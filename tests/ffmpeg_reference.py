@@ -18,8 +18,20 @@ def shown(path: str, side: int) -> tuple[np.ndarray, np.ndarray]:
     print("skipped: there is no ffmpeg command to compare with")
     pytest.skip("there is no ffmpeg command to compare with")
   command = [
-    "ffmpeg", "-nostdin", "-i", path, "-fps_mode", "passthrough", "-vf", "showinfo",
-    "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"]
+    "ffmpeg",
+    "-nostdin",
+    "-i",
+    path,
+    "-fps_mode",
+    "passthrough",
+    "-vf",
+    "showinfo",
+    "-pix_fmt",
+    "rgb24",
+    "-f",
+    "rawvideo",
+    "pipe:1",
+  ]
   done = subprocess.run(command, capture_output=True, check=True, timeout=60)
   frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, side, side, 3)
   seconds = re.findall(r"pts_time:\s*(\S+)", done.stderr.decode(errors="replace"))

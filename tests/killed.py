@@ -21,7 +21,8 @@ def writing(call: str, write: str) -> Iterator[subprocess.Popen]:
   code = WRITING.format(call=call, name="out", write=write) + WAITING
   environment = {**os.environ, "PYTHONPATH": str(ROOT)}
   process = subprocess.Popen(
-    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+  )
   try:
     assert process.stdout.readline() == "half\n"
     yield process

@@ -14,13 +14,19 @@ from filax.build import build_video_lm
 from filax.spec import RowShape
 
 FILA = dict(
-  encoder=dict(name="siglip", variant="tiny"), selector=dict(name="uniform", size=3),
-  merger=dict(name="weighted"), projector=dict(name="mlp", newline="one_token", pool_side=2),
-  llm=dict(name="qwen2", variant="tiny"))
+  encoder=dict(name="siglip", variant="tiny"),
+  selector=dict(name="uniform", size=3),
+  merger=dict(name="weighted"),
+  projector=dict(name="mlp", newline="one_token", pool_side=2),
+  llm=dict(name="qwen2", variant="tiny"),
+)
 FLASH = dict(
-  encoder=dict(name="umt", variant="tiny"), selector=dict(name="clips", size=4),
-  merger=dict(name="tome", tokens=2), projector=dict(name="mlp", newline="none", pool_side=1),
-  llm=dict(name="qwen2", variant="tiny", dropout=((1, "uniform", 0.75), (2, "attention", 0.25))))
+  encoder=dict(name="umt", variant="tiny"),
+  selector=dict(name="clips", size=4),
+  merger=dict(name="tome", tokens=2),
+  projector=dict(name="mlp", newline="none", pool_side=1),
+  llm=dict(name="qwen2", variant="tiny", dropout=((1, "uniform", 0.75), (2, "attention", 0.25))),
+)
 GROUPS, IMAGES = 8, 2  # Of a row: they divide over 8 and 2 devices.
 
 
@@ -38,7 +44,8 @@ def rows(count: int) -> list[list[Sample]]:
   """A long video, a picture with a short video, and words alone; lengths differ from row to row."""
   return [
     [Sample(3 * r, 5 - r % 2, 0, 7 + r % 3), Sample(3 * r + 1, 2, 1, 5), Sample(3 * r + 2, 0, 0, 9)]
-    for r in range(count)]
+    for r in range(count)
+  ]
 
 
 def model(config, **changes):
@@ -46,19 +53,20 @@ def model(config, **changes):
   made = build_video_lm(config | changes)
   shapes = jax.eval_shape(made.init, jax.random.key(0), made.example())["params"]
   rng = np.random.default_rng(0)
-  return made, jax.tree.map(
-    lambda s: jnp.asarray(rng.normal(0, 0.2, s.shape), s.dtype), shapes)
+  return made, jax.tree.map(lambda s: jnp.asarray(rng.normal(0, 0.2, s.shape), s.dtype), shapes)
 
 
 def shape(layout) -> RowShape:
   visual = GROUPS * layout.tokens_per_group + IMAGES * layout.tokens_per_image
   unit = 512 if layout.stages else 64  # Shortened rows of a 512 still split over 8 devices.
   made = RowShape(
-    GROUPS * layout.frames_per_group, IMAGES, unit * math.ceil((visual + 40) / unit), 3)
+    GROUPS * layout.frames_per_group, IMAGES, unit * math.ceil((visual + 40) / unit), 3
+  )
   if not layout.stages:
     return made
   return dataclasses.replace(
-    made, room=dropout.room(made, layout), stages=len(layout.stages), queries=16)
+    made, room=dropout.room(made, layout), stages=len(layout.stages), queries=16
+  )
 
 
 def batch(layout, packed: list[list[Sample]]) -> dict[str, np.ndarray]:
@@ -84,9 +92,9 @@ def _put(out, layout, kind: RowShape, segment: int, sample: Sample, at: dict[str
   learnt = (np.arange(size) >= len(visual) + 2) & (np.arange(size) % 2 > 0)
   out["tokens"][here], out["segment_ids"][here] = words, segment
   out["positions"][here] = np.arange(size)
-  out["visual_index"][here.start:here.start + len(visual)] = visual
-  out["targets"][here.start:here.stop - 1] = words[1:]
-  out["loss_mask"][here.start:here.stop - 1] = learnt[1:]
+  out["visual_index"][here.start : here.start + len(visual)] = visual
+  out["targets"][here.start : here.stop - 1] = words[1:]
+  out["loss_mask"][here.start : here.stop - 1] = learnt[1:]
   pixels = lambda n: rng.integers(0, 256, (n, layout.size, layout.size, 3))
   K = layout.frames_per_group
   frames = slice(K * at["group"], K * (at["group"] + sample.groups))
@@ -95,7 +103,7 @@ def _put(out, layout, kind: RowShape, segment: int, sample: Sample, at: dict[str
   out["images"][images], out["image_segment_ids"][images] = pixels(sample.images), segment
   if layout.stages:
     asks = dropout.query_positions(learnt)
-    out["queries"][at["query"]:at["query"] + len(asks)] = here.start + asks
+    out["queries"][at["query"] : at["query"] + len(asks)] = here.start + asks
     out["keep"][:, segment - 1] = dropout.kept([len(visual)], layout.stages)[:, 0]
     at["query"] += len(asks)
   at["token"], at["group"], at["image"] = here.stop, frames.stop // K, images.stop
@@ -105,9 +113,13 @@ def _visual(layout, kind: RowShape, sample: Sample, at) -> np.ndarray:
   """The visual_index of a sample's media."""
   parts = [np.zeros(0, int)]
   if sample.groups:
-    parts.append(patterns.placed(
-      patterns.video(sample.groups, layout), at["group"] * layout.tokens_per_group,
-      layout.newline_index(kind)))
+    parts.append(
+      patterns.placed(
+        patterns.video(sample.groups, layout),
+        at["group"] * layout.tokens_per_group,
+        layout.newline_index(kind),
+      )
+    )
   for n in range(sample.images):
     first = layout.first_image(kind) + (at["image"] + n) * layout.tokens_per_image
     parts.append(np.arange(first, first + layout.tokens_per_image))

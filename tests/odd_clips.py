@@ -19,9 +19,17 @@ FPS = 10
 
 
 def encode(
-    path: str | os.PathLike, codec: str = "libx264", count: int = 40, *, first: int = 0,
-    form: str | None = None, options: dict[str, str] | None = None, pixels: str = "yuv420p",
-    times: Sequence[float] | None = None, start: float = 0.0, muxer: dict[str, str] | None = None,
+  path: str | os.PathLike,
+  codec: str = "libx264",
+  count: int = 40,
+  *,
+  first: int = 0,
+  form: str | None = None,
+  options: dict[str, str] | None = None,
+  pixels: str = "yuv420p",
+  times: Sequence[float] | None = None,
+  start: float = 0.0,
+  muxer: dict[str, str] | None = None,
 ) -> str:
   """Writes `count` frames numbered from `first`, 10 a second or at `times`; returns the path.
 
@@ -50,8 +58,12 @@ def _even(times) -> bool:
 
 
 def remux(
-    source: str, path: str | os.PathLike, change: Callable[[av.Packet, int], bool | None],
-    form: str | None = None, muxer: dict[str, str] | None = None) -> str:
+  source: str,
+  path: str | os.PathLike,
+  change: Callable[[av.Packet, int], bool | None],
+  form: str | None = None,
+  muxer: dict[str, str] | None = None,
+) -> str:
   """Copies the packets of a video. change(packet, its number) edits one; False leaves it out."""
   with av.open(source) as old, av.open(str(path), "w", format=form, options=muxer or {}) as new:
     stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
@@ -65,10 +77,12 @@ def remux(
 
 def shifted(source: str, path: str | os.PathLike, seconds: float, **more) -> str:
   """A copy whose clock reads `seconds` more."""
+
   def later(packet, number):
     ticks = round(seconds / packet.time_base)
     packet.pts += ticks
     packet.dts += ticks
+
   return remux(source, path, later, **more)
 
 
@@ -85,8 +99,10 @@ def joined(path: str | os.PathLike, *parts: str) -> str:
 
 def by_decoding_order(source: str, path: str | os.PathLike, **more) -> str:
   """A copy of a video 10 frames a second that claims to show frames as it decodes them."""
+
   def flatten(packet, number):
     packet.pts = packet.dts = round(number / FPS / packet.time_base)
+
   return remux(source, path, flatten, **more)
 
 
@@ -98,17 +114,28 @@ def vfw(path: pathlib.Path) -> str:
   side = SIDE.to_bytes(4, "little")
   bitmap = bytes([40, 0, 0, 0]) + side + side + bytes([1, 0, 24, 0]) + b"H264" + bytes(20)
   track = (
-    _element("D7", b"\1") + _element("73C5", b"\1") + _element("83", b"\1")
-    + _element("86", b"V_MS/VFW/FOURCC") + _element("63A2", bitmap)
-    + _element("E0", _element("B0", bytes([SIDE])) + _element("BA", bytes([SIDE]))))
+    _element("D7", b"\1")
+    + _element("73C5", b"\1")
+    + _element("83", b"\1")
+    + _element("86", b"V_MS/VFW/FOURCC")
+    + _element("63A2", bitmap)
+    + _element("E0", _element("B0", bytes([SIDE])) + _element("BA", bytes([SIDE])))
+  )
   blocks = [
-    _element("A3", b"\x81" + (number * 1000 // FPS).to_bytes(2, "big")
-             + (b"\x80" if packet.is_keyframe else b"\0") + bytes(packet))
-    for number, packet in enumerate(packets)]
+    _element(
+      "A3",
+      b"\x81"
+      + (number * 1000 // FPS).to_bytes(2, "big")
+      + (b"\x80" if packet.is_keyframe else b"\0")
+      + bytes(packet),
+    )
+    for number, packet in enumerate(packets)
+  ]
   segment = (
     _element("1549A966", _element("2AD7B1", (1_000_000).to_bytes(3, "big")))
     + _element("1654AE6B", _element("AE", track))
-    + _element("1F43B675", _element("E7", b"\0") + b"".join(blocks)))
+    + _element("1F43B675", _element("E7", b"\0") + b"".join(blocks))
+  )
   header = _element("1A45DFA3", _element("4282", b"matroska"))
   path.write_bytes(header + _element("18538067", segment))
   return str(path)

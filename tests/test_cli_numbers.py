@@ -8,26 +8,70 @@ from filax import __main__ as filax
 CHAT = ["chat", "--checkpoint", "none", "--video", "none.mp4"]
 EVALS = ["evals", "--checkpoint", "none", "--manifest", "none.json"]
 REDUNDANCY = [
-  "analyze", "redundancy", "--checkpoint", "none", "--out", "x.png", "--manifest", "none.json"]
+  "analyze",
+  "redundancy",
+  "--checkpoint",
+  "none",
+  "--out",
+  "x.png",
+  "--manifest",
+  "none.json",
+]
 FLOPS = ["flops", "--config", "configs/none.py"]
 
 
-@pytest.mark.parametrize("command, flag, value", [
-  *((CHAT, flag, value) for flag, value in [
-    ("--yarn", "nan"), ("--yarn", "0.5"), ("--yarn", "inf"), ("--frames", "0"), ("--frames", "-4"),
-    ("--frames", "many"), ("--max-new-tokens", "0"), ("--temperature", "-1"), ("--top-p", "0"),
-    ("--temperature", "nan"), ("--top-p", "1.5"), ("--top-k", "0"), ("--seed", "-1")]),
-  *((EVALS, flag, value) for flag, value in [
-    ("--batch", "0"), ("--batch", "2.5"), ("--limit", "-1"), ("--limit", "0"), ("--threads", "0"),
-    ("--max-new-tokens", "-5")]),
-  *((REDUNDANCY, flag, value) for flag, value in [
-    ("--ratio", "nan"), ("--ratio", "0"), ("--layers", "1,x"), ("--batch", "0"),
-    ("--limit", "-1")]),
-  (FLOPS, "--frames", "64,0"), (FLOPS, "--frames", "few"), (FLOPS, "--tokens-per-frame", "nan"),
-  (["data", "check", "none.json"], "--threads", "0"), (["demo"], "--videos", "0"),
-  (["demo"], "--seed", "-1"),
-  (["convert", "to", "--checkpoint", "x", "--out", "y"], "--tolerance", "nan"),
-  (["convert", "to", "--checkpoint", "x", "--out", "y"], "--shard-gb", "inf")])
+@pytest.mark.parametrize(
+  "command, flag, value",
+  [
+    *(
+      (CHAT, flag, value)
+      for flag, value in [
+        ("--yarn", "nan"),
+        ("--yarn", "0.5"),
+        ("--yarn", "inf"),
+        ("--frames", "0"),
+        ("--frames", "-4"),
+        ("--frames", "many"),
+        ("--max-new-tokens", "0"),
+        ("--temperature", "-1"),
+        ("--top-p", "0"),
+        ("--temperature", "nan"),
+        ("--top-p", "1.5"),
+        ("--top-k", "0"),
+        ("--seed", "-1"),
+      ]
+    ),
+    *(
+      (EVALS, flag, value)
+      for flag, value in [
+        ("--batch", "0"),
+        ("--batch", "2.5"),
+        ("--limit", "-1"),
+        ("--limit", "0"),
+        ("--threads", "0"),
+        ("--max-new-tokens", "-5"),
+      ]
+    ),
+    *(
+      (REDUNDANCY, flag, value)
+      for flag, value in [
+        ("--ratio", "nan"),
+        ("--ratio", "0"),
+        ("--layers", "1,x"),
+        ("--batch", "0"),
+        ("--limit", "-1"),
+      ]
+    ),
+    (FLOPS, "--frames", "64,0"),
+    (FLOPS, "--frames", "few"),
+    (FLOPS, "--tokens-per-frame", "nan"),
+    (["data", "check", "none.json"], "--threads", "0"),
+    (["demo"], "--videos", "0"),
+    (["demo"], "--seed", "-1"),
+    (["convert", "to", "--checkpoint", "x", "--out", "y"], "--tolerance", "nan"),
+    (["convert", "to", "--checkpoint", "x", "--out", "y"], "--shard-gb", "inf"),
+  ],
+)
 def test_numbers_that_cannot_be_are_named(command, flag, value, capsys):
   assert filax.main([*command, f"{flag}={value}"]) == 2
   (sentence,) = capsys.readouterr().err.splitlines()

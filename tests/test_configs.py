@@ -17,7 +17,8 @@ from filax.train import loop, optim
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(
-  p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common"))
+  p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "common")
+)
 FILA = [name for name in NAMES if name.startswith(("fila_stage", "fila_base"))]
 
 
@@ -83,8 +84,7 @@ def test_table_4(name):
   model, shapes, _ = parts(c)
   optimizer = optim.make(c.optim.to_dict(), shapes, 1000)
   encoder, projector, llm, merger, batch, frames = RATES[name]
-  got = {
-    path: rate for path, rate in optimizer.rates.items() if not path.endswith("image_newline")}
+  got = {path: rate for path, rate in optimizer.rates.items() if not path.endswith("image_newline")}
   by = lambda role: {rate for path, rate in got.items() if path.startswith(role)}
   assert (by("encoder"), by("projector"), by("llm")) == ({encoder}, {projector}, {llm})
   assert by("merger") == (set() if merger is None else {merger})
@@ -122,23 +122,29 @@ def test_a_locked_config_knows_its_keys():
     c.batch = "many"
 
 
-@pytest.mark.parametrize("text, expected", [
-  (None, (1, 0.5, "a", False)),
-  ("n=3,name=b", (3, 0.5, "b", False)),
-  ("flag", (1, 0.5, "a", True)),
-  ("flag=false,share=0.25", (1, 0.25, "a", False)),
-])
+@pytest.mark.parametrize(
+  "text, expected",
+  [
+    (None, (1, 0.5, "a", False)),
+    ("n=3,name=b", (3, 0.5, "b", False)),
+    ("flag", (1, 0.5, "a", True)),
+    ("flag=false,share=0.25", (1, 0.25, "a", False)),
+  ],
+)
 def test_arguments(text, expected):
   arg = common.parse_arg(text, n=1, share=0.5, name="a", flag=False)
   assert (arg.n, arg.share, arg.name, arg.flag) == expected
 
 
-@pytest.mark.parametrize("text, message", [
-  ("m=3", "no argument 'm'. It takes flag, n"),
-  ("n=three", "n='three' is not a int"),
-  ("flag=maybe", "flag='maybe' is not a bool"),
-  ("n", "n='true' is not a int"),
-])
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("m=3", "no argument 'm'. It takes flag, n"),
+    ("n=three", "n='three' is not a int"),
+    ("flag=maybe", "flag='maybe' is not a bool"),
+    ("n", "n='true' is not a int"),
+  ],
+)
 def test_arguments_that_do_not_fit(text, message):
   with pytest.raises(ValueError, match=message):
     common.parse_arg(text, n=1, flag=False)
@@ -152,7 +158,8 @@ def test_debug_trains_a_step(name, corpus, tmp_path):
   c.data.tokenizer = f"{corpus}/tokenizer.model"
   c.batch, c.steps = 2, 1
   pipeline = Pipeline(
-    c.data, build.build_video_lm(c.model).layout(), c.seed, c.batch, tmp_path / "quarantine.jsonl")
+    c.data, build.build_video_lm(c.model).layout(), c.seed, c.batch, tmp_path / "quarantine.jsonl"
+  )
   summary = loop.run(c, tmp_path, pipeline, devices=jax.devices()[:1])
   assert summary["steps"] == 1 and summary["loss"] > 0 and summary["num_bad"] == 0
   assert summary["frames"] == 2 * c.data.sampling.frames

@@ -15,20 +15,41 @@ from filax.demo import examples, phases, report
 
 ROOT = pathlib.Path(__file__).parents[1]
 KEYS = {
-  "accuracy", "accuracy_uniform", "accuracy_short_scenes", "accuracy_short_uniform",
-  "accuracy_blind", "chance", "questions", "videos", "train_seconds", "total_seconds", "steps",
-  "frames_per_second", "checkpoint"}
+  "accuracy",
+  "accuracy_uniform",
+  "accuracy_short_scenes",
+  "accuracy_short_uniform",
+  "accuracy_blind",
+  "chance",
+  "questions",
+  "videos",
+  "train_seconds",
+  "total_seconds",
+  "steps",
+  "frames_per_second",
+  "checkpoint",
+}
 GOOD = dict(
-  accuracy=0.95, accuracy_uniform=0.6, accuracy_short_scenes=0.94, accuracy_short_uniform=0.2,
-  accuracy_blind=0.15, chance=0.155, questions=600, videos=64, train_seconds=200.0,
-  total_seconds=300.0, steps=2000, frames_per_second=2000.0, checkpoint="runs/demo/stage2")
+  accuracy=0.95,
+  accuracy_uniform=0.6,
+  accuracy_short_scenes=0.94,
+  accuracy_short_uniform=0.2,
+  accuracy_blind=0.15,
+  chance=0.155,
+  questions=600,
+  videos=64,
+  train_seconds=200.0,
+  total_seconds=300.0,
+  steps=2000,
+  frames_per_second=2000.0,
+  checkpoint="runs/demo/stage2",
+)
 
 
 def demo(workdir, *options):
   env = {**os.environ, "XLA_FLAGS": QUICK, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
   command = [sys.executable, "-m", "filax", "demo", "--workdir", str(workdir), *options]
-  return subprocess.run(
-    command, env=env, capture_output=True, text=True, timeout=600, check=False)
+  return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
 
 
 SMALL = ("--videos", "3", "--held", "2", "--stage1-steps", "2", "--stage2-steps", "2")
@@ -108,14 +129,17 @@ def test_good_figures_pass(tmp_path):
   assert check(tmp_path, total_seconds=9e9)  # Times are told, not judged.
 
 
-@pytest.mark.parametrize("changed, message", [
-  (dict(accuracy=0.89), "accuracy 0.890 is below"),
-  (dict(questions=199), "199 questions"),
-  (dict(videos=49), "49 videos"),
-  (dict(accuracy_blind=0.26), "not within 0.1 of chance"),
-  (dict(accuracy_blind=0.05), "not within 0.1 of chance"),
-  (dict(accuracy_short_scenes=0.24), "gains 0.040 over uniform"),
-])
+@pytest.mark.parametrize(
+  "changed, message",
+  [
+    (dict(accuracy=0.89), "accuracy 0.890 is below"),
+    (dict(questions=199), "199 questions"),
+    (dict(videos=49), "49 videos"),
+    (dict(accuracy_blind=0.26), "not within 0.1 of chance"),
+    (dict(accuracy_blind=0.05), "not within 0.1 of chance"),
+    (dict(accuracy_short_scenes=0.24), "gains 0.040 over uniform"),
+  ],
+)
 def test_each_bar(tmp_path, changed, message):
   with pytest.raises(ValueError, match=message):
     check(tmp_path, **changed)
@@ -128,8 +152,11 @@ def test_check_without_a_report(tmp_path):
 
 def answers(*rows):
   return dict(
-    accuracy=float(np.mean([score for _, score in rows])), questions=len(rows), videos=1,
-    answers=[dict(id=f"q{i}", kind=kind, score=score) for i, (kind, score) in enumerate(rows)])
+    accuracy=float(np.mean([score for _, score in rows])),
+    questions=len(rows),
+    videos=1,
+    answers=[dict(id=f"q{i}", kind=kind, score=score) for i, (kind, score) in enumerate(rows)],
+  )
 
 
 def test_numbers(tmp_path):
@@ -137,10 +164,12 @@ def test_numbers(tmp_path):
   uniform = answers(("shape/short", 0.0), ("colour/short", 0.0), ("shape/long", 1.0))
   curves = [
     [dict(step=10, seconds_per_step=0.5, frames_per_second=100.0)],
-    [dict(step=20, seconds_per_step=0.25, frames_per_second=200.0)]]
+    [dict(step=20, seconds_per_step=0.25, frames_per_second=200.0)],
+  ]
   seconds = dict(corpus=5.0, stage1=10.0, stage2=20.0, evals=3.0)
   found = report.numbers(
-    tmp_path, dict(scenes=scenes, uniform=uniform, blind=uniform), curves, seconds)
+    tmp_path, dict(scenes=scenes, uniform=uniform, blind=uniform), curves, seconds
+  )
   assert set(found) == KEYS
   assert found["accuracy_short_scenes"] == 0.5 and found["accuracy_short_uniform"] == 0.0
   np.testing.assert_allclose(found["chance"], (1 / 6 + 1 / 7 + 1 / 6) / 3)

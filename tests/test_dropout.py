@@ -11,43 +11,54 @@ from filax import dropout
 def test_presets_are_the_papers_rows():
   assert dropout.parse("off", 28) == ()
   assert dropout.parse("uniform0_attention", 28) == (
-    dropout.Stage(4, "uniform", 0.75), dropout.Stage(18, "attention", 0.25))
+    dropout.Stage(4, "uniform", 0.75),
+    dropout.Stage(18, "attention", 0.25),
+  )
   for name in dropout.PRESETS:
     assert len(dropout.parse(name, 28)) <= 2
 
 
-@pytest.mark.parametrize(("kind", "kinds"), [
-  ("uniform0_attention", ["uniform", "attention", "attention"]),
-  ("uniform1_attention", ["uniform", "uniform", "attention"]),
-  ("attention", ["attention"] * 3),
-  ("uniform", ["uniform"] * 3),
-])
+@pytest.mark.parametrize(
+  ("kind", "kinds"),
+  [
+    ("uniform0_attention", ["uniform", "attention", "attention"]),
+    ("uniform1_attention", ["uniform", "uniform", "attention"]),
+    ("attention", ["attention"] * 3),
+    ("uniform", ["uniform"] * 3),
+  ],
+)
 def test_released_settings_become_stages(kind, kinds):
   stages = dropout.released(kind, [8, 16, 24], [1.0, 0.5, 0.25, 0.125])
   assert stages == tuple(zip([8, 16, 24], kinds, [0.5, 0.25, 0.125], strict=True))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-  (("uniform0_attention", [4, 18], [1, 0.5]), "one ratio more than layers"),
-  (("attention", [24], [0.9, 0.5]), "the first is 1"),
-  (("random", [24], [1, 0.5]), "llm_compress_type='random' is unknown"),
-])
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (("uniform0_attention", [4, 18], [1, 0.5]), "one ratio more than layers"),
+    (("attention", [24], [0.9, 0.5]), "the first is 1"),
+    (("random", [24], [1, 0.5]), "llm_compress_type='random' is unknown"),
+  ],
+)
 def test_bad_released_settings(arguments, message):
   with pytest.raises(ValueError, match=message):
     dropout.released(*arguments)
 
 
-@pytest.mark.parametrize(("stages", "message"), [
-  (((28, "uniform", 0.5),), "below 28"),  # After the last layer nothing chooses.
-  (((0, "uniform", 0.5),), "layer above 0"),
-  (((4, "uniform", 0.5), (4, "attention", 0.25)), "layer above 4"),
-  (((4, "uniform", 0.5), (8, "attention", 0.5)), r"below 0\.5"),
-  (((4, "uniform", 1.0),), r"below 1\.0"),
-  (((4, "uniform", 0.0),), "above 0"),
-  (((4, "random", 0.5),), "kind 'random'"),
-  (((4, "uniform"),), "Write each stage as"),
-  ("uniform", "is unknown. Set it to one of off"),
-])
+@pytest.mark.parametrize(
+  ("stages", "message"),
+  [
+    (((28, "uniform", 0.5),), "below 28"),  # After the last layer nothing chooses.
+    (((0, "uniform", 0.5),), "layer above 0"),
+    (((4, "uniform", 0.5), (4, "attention", 0.25)), "layer above 4"),
+    (((4, "uniform", 0.5), (8, "attention", 0.5)), r"below 0\.5"),
+    (((4, "uniform", 1.0),), r"below 1\.0"),
+    (((4, "uniform", 0.0),), "above 0"),
+    (((4, "random", 0.5),), "kind 'random'"),
+    (((4, "uniform"),), "Write each stage as"),
+    ("uniform", "is unknown. Set it to one of off"),
+  ],
+)
 def test_bad_stages(stages, message):
   with pytest.raises(ValueError, match=message):
     dropout.parse(stages, 28)
@@ -62,8 +73,7 @@ def test_kept_counts_truncate_the_original_count():
 
 def test_a_sample_nobody_asks_about_keeps_what_attention_would_drop():
   stages = dropout.parse(((2, "attention", 0.5), (4, "uniform", 0.25)), 8)
-  np.testing.assert_array_equal(
-    dropout.kept([8, 8], stages, asked=[True, False]), [[4, 8], [2, 2]])
+  np.testing.assert_array_equal(dropout.kept([8, 8], stages, asked=[True, False]), [[4, 8], [2, 2]])
 
 
 def test_lengths_hold_a_row_full_of_visual_tokens():
@@ -75,7 +85,8 @@ def test_lengths_hold_a_row_full_of_visual_tokens():
   assert dropout.fits(left, room, stages) == ""
   reason = dropout.fits(2000 + dropout.kept([7000], stages).sum(1), room, stages)
   assert reason.startswith(
-    "7250 text and kept visual tokens are left after layer 4, where rows have 6952 places (config.")
+    "7250 text and kept visual tokens are left after layer 4, where rows have 6952 places (config."
+  )
 
 
 def test_query_positions_stand_before_supervised_runs():

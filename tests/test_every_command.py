@@ -20,42 +20,63 @@ def home(tmp_path, monkeypatch):
   return str(tmp_path)
 
 
-@pytest.mark.parametrize(("word", "expected"), [
-  ("~/run", "{home}/run"),
-  ("~", "{home}"),
-  ("--workdir=~/run", "--workdir={home}/run"),
-  ("--config=~/c.py:debug", "--config={home}/c.py:debug"),
-  ("--set=llm.theta=1", "--set=llm.theta=1"),
-  ("runs/~x", "runs/~x"),
-  ("gs://bucket/~/x", "gs://bucket/~/x"),
-  ("--question=~/what", "--question=~/what")])
+@pytest.mark.parametrize(
+  ("word", "expected"),
+  [
+    ("~/run", "{home}/run"),
+    ("~", "{home}"),
+    ("--workdir=~/run", "--workdir={home}/run"),
+    ("--config=~/c.py:debug", "--config={home}/c.py:debug"),
+    ("--set=llm.theta=1", "--set=llm.theta=1"),
+    ("runs/~x", "runs/~x"),
+    ("gs://bucket/~/x", "gs://bucket/~/x"),
+    ("--question=~/what", "--question=~/what"),
+  ],
+)
 def test_home(word, expected, home):
   assert cli.with_home([word]) == [expected.format(home=home)]
 
 
 def test_a_question_is_no_path(home):
   assert cli.with_home(["--question", "~/x?", "--video", "~/v.mp4"]) == [
-    "--question", "~/x?", "--video", f"{home}/v.mp4"]
+    "--question",
+    "~/x?",
+    "--video",
+    f"{home}/v.mp4",
+  ]
 
 
 def test_paths_inside_a_config_are_below_home(home):
-  config, _ = command.read([
-    "--config", "configs/fila_stage4.py:debug", "--config.data.train=(('~/my.json','all'),)",
-    "--config.data.tokenizer=~/tokenizer.json", "--config.init_from=~/runs/stage3"])
+  config, _ = command.read(
+    [
+      "--config",
+      "configs/fila_stage4.py:debug",
+      "--config.data.train=(('~/my.json','all'),)",
+      "--config.data.tokenizer=~/tokenizer.json",
+      "--config.init_from=~/runs/stage3",
+    ]
+  )
   assert config.data.train == ((f"{home}/my.json", "all"),)
   assert config.data.tokenizer == f"{home}/tokenizer.json"
   assert config.init_from == f"{home}/runs/stage3"
 
 
-@pytest.mark.parametrize("argv", [
-  ["--help"], ["show", "--config", "configs/fila_stage4.py:debug"], ["train", "--help"]])
+@pytest.mark.parametrize(
+  "argv", [["--help"], ["show", "--config", "configs/fila_stage4.py:debug"], ["train", "--help"]]
+)
 def test_a_reader_that_stops_ends_a_command_quietly(argv):
   """The pipe is closed before the first line, so every write fails."""
   reader, writer = os.pipe()
   os.close(reader)
   done = subprocess.run(
-    [sys.executable, "-m", "filax", *argv], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE,
-    text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=False)
+    [sys.executable, "-m", "filax", *argv],
+    cwd=ROOT,
+    stdout=writer,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    check=False,
+  )
   os.close(writer)
   assert done.stderr == ""
   assert done.returncode == cli.BROKEN_PIPE

@@ -32,8 +32,7 @@ def names(folder: pathlib.Path) -> list[str]:
 def renamed(path: pathlib.Path, **change) -> pathlib.Path:
   """A temporary name for `path` in which the writer's host, pid or start is another."""
   parts = files._LEFTOVER.fullmatch(files.temporary_name(path).name).groupdict() | change
-  return path.with_name(
-    f"{path.name}.{parts['host']}.{parts['pid']}-{parts['start']}.0123abcd.tmp")
+  return path.with_name(f"{path.name}.{parts['host']}.{parts['pid']}-{parts['start']}.0123abcd.tmp")
 
 
 def make_old(path: pathlib.Path, seconds: float) -> None:
@@ -130,7 +129,8 @@ def test_a_folder_that_holds_something_stays(tmp_path):
 def test_a_killed_writer_of_a_folder_leaves_what_can_be_removed(tmp_path):
   path = tmp_path / "folder"
   killed.killed_writer(
-    f"write_folder_atomically({str(path)!r})", "(out / 'file').write_bytes(b'half')")
+    f"write_folder_atomically({str(path)!r})", "(out / 'file').write_bytes(b'half')"
+  )
   assert len(names(tmp_path)) == 1 and not path.exists()
   assert len(files.remove_leftovers(tmp_path)) == 1
   assert names(tmp_path) == []
@@ -147,11 +147,13 @@ def test_leftovers_are_those_of_dead_processes_and_old_ones(tmp_path):
     renamed(target, pid=dead),
     renamed(target, pid=ours, start="1"),  # An earlier process with the number of this one.
     renamed(tmp_path / "old", host="elsewhere-1"),
-    renamed(tmp_path / "old", host="elsewhere-1", pid=dead)]
+    renamed(tmp_path / "old", host="elsewhere-1", pid=dead),
+  ]
   stay = [
     renamed(target),  # Of this very process.
     renamed(target, host="elsewhere-1"),
-    renamed(target, host="elsewhere-1", pid=dead)]
+    renamed(target, host="elsewhere-1", pid=dead),
+  ]
   for path in (*gone, *stay):
     path.write_bytes(b"half")
   for path in gone[2:]:
@@ -166,10 +168,22 @@ def test_leftovers_are_those_of_dead_processes_and_old_ones(tmp_path):
 def test_files_of_others_stay_however_old(tmp_path):
   ours = renamed(tmp_path / "file", pid=str(killed.dead_pid())).name
   foreign = [
-    "notes.tmp", "file.tmp", ".tmp", "file.part", "file.host.123.tmp", "a.b.c.d.tmp",
-    ours + ".gz", ours + "\n", ours.removesuffix(".tmp"), ours.replace("0123abcd", "0123ABCD"),
-    ours.replace("0123abcd", "0123abc"), ours.removeprefix("file"), "tmpabcd1234.tmp",
-    "file.host-1.12x-3.0123abcd.tmp", "file.host-1.0-3.0123abcd.tmp"]
+    "notes.tmp",
+    "file.tmp",
+    ".tmp",
+    "file.part",
+    "file.host.123.tmp",
+    "a.b.c.d.tmp",
+    ours + ".gz",
+    ours + "\n",
+    ours.removesuffix(".tmp"),
+    ours.replace("0123abcd", "0123ABCD"),
+    ours.replace("0123abcd", "0123abc"),
+    ours.removeprefix("file"),
+    "tmpabcd1234.tmp",
+    "file.host-1.12x-3.0123abcd.tmp",
+    "file.host-1.0-3.0123abcd.tmp",
+  ]
   for name in foreign:
     (tmp_path / name).write_bytes(b"theirs")
     make_old(tmp_path / name, 30 * DAY)
@@ -285,8 +299,10 @@ def test_a_damaged_cache_is_reported_once_until_it_is_written(tmp_path, capsys):
   assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("error", [
-  SyntaxError, EOFError, RecursionError, MemoryError, KeyError("x"), OverflowError, ValueError])
+@pytest.mark.parametrize(
+  "error",
+  [SyntaxError, EOFError, RecursionError, MemoryError, KeyError("x"), OverflowError, ValueError],
+)
 def test_whatever_a_parser_raises_is_damage(error, tmp_path, capsys):
   def parse(content):
     raise error
@@ -360,5 +376,6 @@ def test_writers_at_once_never_show_half_a_file(tmp_path):
 def test_importing_files_is_cheap():
   code = "import sys; from filax import files; print({'numpy', 'jax'} & set(sys.modules))"
   done = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, cwd=killed.ROOT)
+    [sys.executable, "-c", code], capture_output=True, text=True, cwd=killed.ROOT
+  )
   assert done.stdout.strip() == "set()", done.stderr

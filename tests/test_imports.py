@@ -12,8 +12,14 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ("absl", "av", "grain", "ml_collections", "orbax", "tensorflow", "tensorflow_datasets")
 TORCH = ("torch", "transformers")
-BASE = ("filax.spec", "filax.dropout", "filax.files", "filax.processes", "filax.settings",
-        "filax.setting_kinds")
+BASE = (
+  "filax.spec",
+  "filax.dropout",
+  "filax.files",
+  "filax.processes",
+  "filax.settings",
+  "filax.setting_kinds",
+)
 MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models", "filax.build")
 
 # Folder or file -> what of ours it may import beside itself. The first match wins.
@@ -34,7 +40,13 @@ MAY = {
   # Conversion reads and writes checkpoints; a model that is asked comes from one.
   "filax/convert": (*MODEL, "filax.checkpoint", "filax.train.checkpoint"),
   "filax/infer": (
-    *MODEL, "filax.checkpoint", "filax.train", "filax.convert", "filax.cli", "data_pipelines"),
+    *MODEL,
+    "filax.checkpoint",
+    "filax.train",
+    "filax.convert",
+    "filax.cli",
+    "data_pipelines",
+  ),
   "filax/evals": ("filax", "data_pipelines"),
   "filax/plan": ("filax", "data_pipelines"),
   "filax/demo": ("filax", "data_pipelines", "configs"),
@@ -59,8 +71,11 @@ MAY_NOT = {
   "configs": ("jax", "flax", *TORCH),
 }
 FILES = sorted(
-  str(path.relative_to(ROOT)) for folder in ("filax", "data_pipelines", "configs")
-  for path in (ROOT / folder).rglob("*.py") if path.name != "__main__.py")
+  str(path.relative_to(ROOT))
+  for folder in ("filax", "data_pipelines", "configs")
+  for path in (ROOT / folder).rglob("*.py")
+  if path.name != "__main__.py"
+)
 
 
 def imports(tree: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
@@ -103,16 +118,20 @@ def test_imports(path):
   assert not faults(path, (ROOT / path).read_text())
 
 
-@pytest.mark.parametrize(("path", "line"), [
-  ("filax/ops/x.py", "from filax.models import layers"),
-  ("filax/ops/x.py", "from flax import linen as nn"),
-  ("filax/models/x.py", "import ml_collections"),
-  ("filax/train/x.py", "import data_pipelines.loader"),
-  ("filax/convert/x.py", "import torch"),
-  ("filax/infer/x.py", "def f():\n  import torch"),
-  ("data_pipelines/x.py", "from filax.ops import rope"),
-  ("data_pipelines/x.py", "def f():\n  import jax"),
-  ("configs/x.py", "from filax import spec")])
+@pytest.mark.parametrize(
+  ("path", "line"),
+  [
+    ("filax/ops/x.py", "from filax.models import layers"),
+    ("filax/ops/x.py", "from flax import linen as nn"),
+    ("filax/models/x.py", "import ml_collections"),
+    ("filax/train/x.py", "import data_pipelines.loader"),
+    ("filax/convert/x.py", "import torch"),
+    ("filax/infer/x.py", "def f():\n  import torch"),
+    ("data_pipelines/x.py", "from filax.ops import rope"),
+    ("data_pipelines/x.py", "def f():\n  import jax"),
+    ("configs/x.py", "from filax import spec"),
+  ],
+)
 def test_a_broken_rule_is_found(path, line):
   assert faults(path, line)
 

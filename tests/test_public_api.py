@@ -24,7 +24,8 @@ def test_importing_loads_nothing_heavy():
 def test_help_loads_nothing_heavy():
   check = (
     "import sys; from filax.__main__ import main; main([]); "
-    f"print([m for m in {HEAVY} if m in sys.modules])")
+    f"print([m for m in {HEAVY} if m in sys.modules])"
+  )
   done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
   assert done.stdout.splitlines()[-1] == "[]"
 
@@ -54,8 +55,10 @@ def test_the_example_of_the_package_runs(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   small_checkpoint.write(tmp_path / "runs" / "demo" / "stage2")
   clips.write(tmp_path / "lecture.mp4", 60)
-  clips.manifest(tmp_path / "questions.json", [
-    clips.record("What shape is on red?", "circle", video="lecture.mp4", kind="shape")])
+  clips.manifest(
+    tmp_path / "questions.json",
+    [clips.record("What shape is on red?", "circle", video="lecture.mp4", kind="shape")],
+  )
   code = "\n".join(re.findall(r"^  .*$", filax.__doc__, re.MULTILINE))
   names = {}
   exec(textwrap.dedent(code), names)

@@ -33,7 +33,8 @@ def run(command, folder):
   # One device, as on a laptop: the tests' own process pretends to have eight.
   env = {**os.environ, "PATH": path, "XLA_FLAGS": QUICK, "PYTHONPATH": str(ROOT)}
   return subprocess.run(
-    command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+  )
 
 
 def test_every_block_of_commands_is_covered():

@@ -20,12 +20,17 @@ from filax.train import command, start, step
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/fila_stage4.py:debug"
 NAMES = sorted(
-  path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
+  path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common")
+)
 FREE = {"model.llm.dropout"}  # A name or stages: filax.dropout.parse reads it.
 OPTIONAL = {  # Settings that no config of ours sets, or that belong to other samplers.
-  *(f"{part}.sampling.{key}" for part in ("data", "infer")
-    for key in ("fps", "short", "dense", "sparse")),
-  *(f"model.selector.{key}" for key in ("scenes", "steps", "history", "seeds"))}
+  *(
+    f"{part}.sampling.{key}"
+    for part in ("data", "infer")
+    for key in ("fps", "short", "dense", "sparse")
+  ),
+  *(f"model.selector.{key}" for key in ("scenes", "steps", "history", "seeds")),
+}
 
 
 def leaves(config):
@@ -69,35 +74,98 @@ def test_names_are_those_of_the_code():
   assert words("optim.reduction") == set(step.REDUCTIONS)
 
 
-@pytest.mark.parametrize("change, knob", [
-  *(({key: value}, key) for key, value in [
-    ("seed", -1), ("seed", 2**64), ("seed", True), ("batch", 0), ("batch", 2.0), ("steps", -1),
-    ("epochs", -1.0), ("epochs", 0.0), ("epochs", math.nan), ("epochs", math.inf), ("keep", -1),
-    ("log_every", 0), ("checkpoint_every", -5), ("peak_tflops", math.nan), ("init_from", 3),
-    ("mesh.data", 0), ("mesh.seq", -2), ("mesh.fsdp", 1.0),
-    ("data.workers", -1), ("data.threads", 0), ("data.prefetch", 0), ("data.open_seconds", 0.0),
-    ("data.decode_seconds", math.nan), ("data.resize", "stretch"), ("data.template", "chat"),
-    ("data.labels", "all"), ("data.time_prompt", "seconds"), ("data.too_long", "cut"),
-    ("data.images.mode", "crop"), ("data.images.tiles", 0), ("data.packing", 1),
-    ("data.sampling.name", "uniformly"), ("data.sampling.phase", "end"),
-    ("data.sampling.frames", -3), ("data.sampling.frames", 6.0), ("data.sampling.low", 0),
-    ("data.sampling.fps", math.nan), ("data.sampling.fps", 0.0), ("data.sampling", "uniform"),
-    ("data.rows", (96, 0, 8192, 1)), ("data.rows", ((96, 0, 8192),)), ("data.rows", ()),
-    ("data.rows", ((96, 0, "many", 1),)), ("data.rows", ((96, 0, 8192.5, 1),)),
-    ("data.rows", ((1, 0, 64, 1),) * 4), ("data.rows", ((-1, 0, 8192, 1),)),
-    ("data.train", ("my.json", "all")), ("data.train", "my.json"), ("data.train", (("my.json",),)),
-    ("data.train", (("my.json", "most"),)), ("data.train", ((1, "all"),)),
-    ("optim.rates", ("", 1e-5)), ("optim.rates", (("", "fast"),)), ("optim.rates", (("", -1.0),)),
-    ("optim.rates", (("", math.inf),)), ("optim.rates", (("(", 1.0),)), ("optim.rates", 1e-5),
-    ("optim.decay", (("", 1.0, 2.0),)), ("optim.decay", ((1, 1.0),)), ("optim.b1", 1.0),
-    ("optim.b2", -0.1), ("optim.eps", 0.0), ("optim.clip", -1.0), ("optim.accumulate", -1),
-    ("optim.loss_chunk", 0), ("optim.warmup", math.nan), ("optim.final", 2.0),
-    ("optim.reduction", "sum"), ("infer.lengths", ()), ("infer.lengths", (64, 0)),
-    ("infer.lengths", 64), ("infer.max_new_tokens", 0), ("infer.temperature", math.nan),
-    ("infer.top_p", 0.0), ("infer.top_p", 1.5), ("infer.sampling.name", "all"),
-    ("model.selector.size", 0), ("model.dtype", "bf16"), ("model.merge_stage", "encoder"),
-    ("model.llm.attention", "flash"), ("model.encoder.remat", "some"), ("model.encoder", "siglip"),
-  ])])
+@pytest.mark.parametrize(
+  "change, knob",
+  [
+    *(
+      ({key: value}, key)
+      for key, value in [
+        ("seed", -1),
+        ("seed", 2**64),
+        ("seed", True),
+        ("batch", 0),
+        ("batch", 2.0),
+        ("steps", -1),
+        ("epochs", -1.0),
+        ("epochs", 0.0),
+        ("epochs", math.nan),
+        ("epochs", math.inf),
+        ("keep", -1),
+        ("log_every", 0),
+        ("checkpoint_every", -5),
+        ("peak_tflops", math.nan),
+        ("init_from", 3),
+        ("mesh.data", 0),
+        ("mesh.seq", -2),
+        ("mesh.fsdp", 1.0),
+        ("data.workers", -1),
+        ("data.threads", 0),
+        ("data.prefetch", 0),
+        ("data.open_seconds", 0.0),
+        ("data.decode_seconds", math.nan),
+        ("data.resize", "stretch"),
+        ("data.template", "chat"),
+        ("data.labels", "all"),
+        ("data.time_prompt", "seconds"),
+        ("data.too_long", "cut"),
+        ("data.images.mode", "crop"),
+        ("data.images.tiles", 0),
+        ("data.packing", 1),
+        ("data.sampling.name", "uniformly"),
+        ("data.sampling.phase", "end"),
+        ("data.sampling.frames", -3),
+        ("data.sampling.frames", 6.0),
+        ("data.sampling.low", 0),
+        ("data.sampling.fps", math.nan),
+        ("data.sampling.fps", 0.0),
+        ("data.sampling", "uniform"),
+        ("data.rows", (96, 0, 8192, 1)),
+        ("data.rows", ((96, 0, 8192),)),
+        ("data.rows", ()),
+        ("data.rows", ((96, 0, "many", 1),)),
+        ("data.rows", ((96, 0, 8192.5, 1),)),
+        ("data.rows", ((1, 0, 64, 1),) * 4),
+        ("data.rows", ((-1, 0, 8192, 1),)),
+        ("data.train", ("my.json", "all")),
+        ("data.train", "my.json"),
+        ("data.train", (("my.json",),)),
+        ("data.train", (("my.json", "most"),)),
+        ("data.train", ((1, "all"),)),
+        ("optim.rates", ("", 1e-5)),
+        ("optim.rates", (("", "fast"),)),
+        ("optim.rates", (("", -1.0),)),
+        ("optim.rates", (("", math.inf),)),
+        ("optim.rates", (("(", 1.0),)),
+        ("optim.rates", 1e-5),
+        ("optim.decay", (("", 1.0, 2.0),)),
+        ("optim.decay", ((1, 1.0),)),
+        ("optim.b1", 1.0),
+        ("optim.b2", -0.1),
+        ("optim.eps", 0.0),
+        ("optim.clip", -1.0),
+        ("optim.accumulate", -1),
+        ("optim.loss_chunk", 0),
+        ("optim.warmup", math.nan),
+        ("optim.final", 2.0),
+        ("optim.reduction", "sum"),
+        ("infer.lengths", ()),
+        ("infer.lengths", (64, 0)),
+        ("infer.lengths", 64),
+        ("infer.max_new_tokens", 0),
+        ("infer.temperature", math.nan),
+        ("infer.top_p", 0.0),
+        ("infer.top_p", 1.5),
+        ("infer.sampling.name", "all"),
+        ("model.selector.size", 0),
+        ("model.dtype", "bf16"),
+        ("model.merge_stage", "encoder"),
+        ("model.llm.attention", "flash"),
+        ("model.encoder.remat", "some"),
+        ("model.encoder", "siglip"),
+      ]
+    )
+  ],
+)
 def test_what_cannot_be_is_refused_by_name(change, knob):
   config = common.base().to_dict()
   for name, value in change.items():
@@ -113,22 +181,30 @@ def test_what_cannot_be_is_refused_by_name(change, knob):
 
 def test_lists_will_do():
   """JSON has no tuples."""
-  settings.check(dict(
-    data=dict(train=[["my.json", "first:10%"]], rows=[[96, 0, 8192, 1]]),
-    optim=dict(rates=[["^llm/", 0], ["", 1e-5]])))
+  settings.check(
+    dict(
+      data=dict(train=[["my.json", "first:10%"]], rows=[[96, 0, 8192, 1]]),
+      optim=dict(rates=[["^llm/", 0], ["", 1e-5]]),
+    )
+  )
 
 
 def test_arguments_of_an_own_component_are_its_own():
   settings.check(dict(model=dict(merger=dict(name="my_lab.merge:Model", tokens=0))))
 
 
-@pytest.mark.parametrize("argument, knob", [
-  ("--config.seed=-1", "config.seed=-1"), ("--config.epochs=nan", "config.epochs=nan"),
-  ("--config.data.workers=-1", "config.data.workers=-1"),
-  ("--config.data.resize=stretch", "config.data.resize='stretch' is unknown"),
-  ("--config.data.rows=(96,0,8192,1)", "config.data.rows="),
-  ('--config.optim.rates=("",1e-5)', "config.optim.rates="),
-  ('--config.data.train=("my.json","all")', "config.data.train=")])
+@pytest.mark.parametrize(
+  "argument, knob",
+  [
+    ("--config.seed=-1", "config.seed=-1"),
+    ("--config.epochs=nan", "config.epochs=nan"),
+    ("--config.data.workers=-1", "config.data.workers=-1"),
+    ("--config.data.resize=stretch", "config.data.resize='stretch' is unknown"),
+    ("--config.data.rows=(96,0,8192,1)", "config.data.rows="),
+    ('--config.optim.rates=("",1e-5)', "config.optim.rates="),
+    ('--config.data.train=("my.json","all")', "config.data.train="),
+  ],
+)
 def test_commands_refuse_them(argument, knob):
   with pytest.raises(ValueError, match=re.escape(knob)):
     command.read([CONFIG, argument])
@@ -141,20 +217,43 @@ def test_a_run_refuses_them():
 
 
 def test_the_last_of_a_flag_counts():
-  config, given = command.read([
-    "--config=configs/none.py", CONFIG, "--config.steps=3", "--workdir", "a",
-    "--config.data.rows=((6,0,128,1),)", "--config.data.packing", "--config.seed", "5",
-    "--config.infer.lengths=(64,)", "--config.data.rows", "((12,0,128,1),)", "--config.steps=4",
-    '--config.optim.rates=(("",1.0),)', '--config.optim.rates=(("",2.0),)',
-    "--config.data.packing=False", "--config.infer.lengths=(128,256)", "--config.seed=7",
-    "--workdir=b"], workdir="")
+  config, given = command.read(
+    [
+      "--config=configs/none.py",
+      CONFIG,
+      "--config.steps=3",
+      "--workdir",
+      "a",
+      "--config.data.rows=((6,0,128,1),)",
+      "--config.data.packing",
+      "--config.seed",
+      "5",
+      "--config.infer.lengths=(64,)",
+      "--config.data.rows",
+      "((12,0,128,1),)",
+      "--config.steps=4",
+      '--config.optim.rates=(("",1.0),)',
+      '--config.optim.rates=(("",2.0),)',
+      "--config.data.packing=False",
+      "--config.infer.lengths=(128,256)",
+      "--config.seed=7",
+      "--workdir=b",
+    ],
+    workdir="",
+  )
   assert config.data.rows == ((12, 0, 128, 1),) and config.optim.rates == (("", 2.0),)
   assert config.infer.lengths == (128, 256) and not config.data.packing
   assert (config.steps, config.seed, given) == (4, 7, {"workdir": "b"})
 
 
-@pytest.mark.parametrize("argv, expected", [
-  (["--a", "1", "--a", "2"], ["--a", "2"]), (["--a=1", "-a", "-2"], ["-a", "-2"]),
-  (["--a", "--b", "--a=0"], ["--b", "--a=0"]), (["x", "--a", "1", "x"], ["x", "--a", "1", "x"])])
+@pytest.mark.parametrize(
+  "argv, expected",
+  [
+    (["--a", "1", "--a", "2"], ["--a", "2"]),
+    (["--a=1", "-a", "-2"], ["-a", "-2"]),
+    (["--a", "--b", "--a=0"], ["--b", "--a=0"]),
+    (["x", "--a", "1", "x"], ["x", "--a", "1", "x"]),
+  ],
+)
 def test_words_of_the_command_line(argv, expected):
   assert command.last_of_each(argv) == expected

@@ -33,8 +33,12 @@ def test_says_what_matters(capsys):
   text = printed("fila_stage4.py", capsys)
   for part in (
     "config.optim.clip = 1.0",
-    "llm/layers/self_attn/q_proj/kernel", "28 3584(fsdp,seq) 28(tensor) 128",
-    "8,032,865,952", "96 frames (uniform) -> 32 groups of 3", "6,273"):
+    "llm/layers/self_attn/q_proj/kernel",
+    "28 3584(fsdp,seq) 28(tensor) 128",
+    "8,032,865,952",
+    "96 frames (uniform) -> 32 groups of 3",
+    "6,273",
+  ):
     assert part in text
 
 
@@ -50,7 +54,11 @@ def test_7b_takes_seconds_without_data_or_device():
   began = time.monotonic()
   done = subprocess.run(
     [sys.executable, "-m", "filax", "show", "--config=configs/fila_stage4.py", "--config.batch=3"],
-    cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "nothing"})
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    env=os.environ | {"JAX_PLATFORMS": "nothing"},
+  )
   assert done.returncode == 0, done.stderr
   assert "config.batch = 3" in done.stdout
   assert time.monotonic() - began < 60
@@ -58,8 +66,18 @@ def test_7b_takes_seconds_without_data_or_device():
 
 def test_a_config_that_cannot_be_is_one_sentence():
   done = subprocess.run(
-    [sys.executable, "-m", "filax", "show", "--config=configs/fila_stage4.py",
-     "--config.data.sampling.frames=95"],
-    cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    [
+      sys.executable,
+      "-m",
+      "filax",
+      "show",
+      "--config=configs/fila_stage4.py",
+      "--config.data.sampling.frames=95",
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
   assert done.returncode == 2 and "Traceback" not in done.stderr
   assert "config.data.sampling.frames" in done.stderr.splitlines()[-1]

@@ -18,8 +18,11 @@ ARGS = ("", "model=2B", "encoder=internvideo2")
 VISION = {"L-224": 290_479_104, "L-448": 290_479_104}
 CONNECTOR = {"": 16_522_240, "model=2B": 3_935_232, "encoder=internvideo2": 17_898_496}
 RATES = {  # Encoder, connector, llm, samples a step.
-  1: (0, 1e-3, 0, 512), 2: (2e-6, 1e-5, 1e-5, 256), 3: (2e-6, 1e-5, 1e-5, 256),
-  4: (2e-6, 1e-5, 0, 256)}
+  1: (0, 1e-3, 0, 512),
+  2: (2e-6, 1e-5, 1e-5, 256),
+  3: (2e-6, 1e-5, 1e-5, 256),
+  4: (2e-6, 1e-5, 0, 256),
+}
 FRAMES = {1: (4, None), 2: (8, 1), 3: (512, 64), 4: (512, 64)}
 
 
@@ -35,8 +38,10 @@ def test_sizes_are_those_released(arg):
   assert count["projector"] == CONNECTOR[arg] and "merger" not in count
   if arg != "encoder=internvideo2":
     assert count["encoder"] == VISION[c.model.encoder.variant]
-  assert c.model.encoder.get("variant") == {
-    "": "L-224", "model=2B": "L-448", "encoder=internvideo2": "1B"}[arg]
+  assert (
+    c.model.encoder.get("variant")
+    == {"": "L-224", "model=2B": "L-448", "encoder=internvideo2": "1B"}[arg]
+  )
 
 
 @pytest.mark.parametrize("stage", RATES)
@@ -79,16 +84,21 @@ def test_frames_that_are_no_whole_clips_name_the_knob():
   with pytest.raises(ValueError, match=r"config\.data\.sampling\.frames=10 .* Set .* to 8"):
     sampling.frame_count(dict(name="uniform", frames=10, phase="ends"), extent, 4)
   with pytest.raises(ValueError, match=r"config\.infer\.sampling\.multiple=6 is not a multiple"):
-    video.count_frames(c.infer.sampling.to_dict() | dict(
-      name="dynamic_fps", low=6, frames=12, multiple=6), extent, video.unit_of(model))
+    video.count_frames(
+      c.infer.sampling.to_dict() | dict(name="dynamic_fps", low=6, frames=12, multiple=6),
+      extent,
+      video.unit_of(model),
+    )
   with pytest.raises(ValueError, match=r"config\.data\.rows .*10"):
     planning.row_shapes(((10, 0, 128, 1),), model.layout().frames_per_group)
   shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, "uint8")
   with pytest.raises(ValueError, match=r"6 frames are not whole groups of 4\. Set config"):
     jax.eval_shape(
-      lambda *args: model.init_with_output(
-        jax.random.key(0), *args, method="embed"),
-      shape(1, 6, 32, 32, 3), jax.ShapeDtypeStruct((1, 6), bool), shape(1, 0, 32, 32, 3))
+      lambda *args: model.init_with_output(jax.random.key(0), *args, method="embed"),
+      shape(1, 6, 32, 32, 3),
+      jax.ShapeDtypeStruct((1, 6), bool),
+      shape(1, 0, 32, 32, 3),
+    )
 
 
 def test_debug_trains_packed_rows_with_dropout(tmp_path):
@@ -101,7 +111,8 @@ def test_debug_trains_packed_rows_with_dropout(tmp_path):
   c.batch, c.steps = 2, 2
   c.mesh = dict(data=1, fsdp=2, seq=4, tensor=1)
   pipeline = Pipeline(
-    c.data, build.build_video_lm(c.model).layout(), c.seed, c.batch, tmp_path / "quarantine.jsonl")
+    c.data, build.build_video_lm(c.model).layout(), c.seed, c.batch, tmp_path / "quarantine.jsonl"
+  )
   (shape,) = pipeline.row_shapes
   assert len(shape.room) == 2 and shape.room[1] < shape.room[0] < shape.length
   summary = loop.run(c.lock(), tmp_path, pipeline)

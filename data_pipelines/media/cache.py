@@ -50,8 +50,15 @@ class FrameCache:
     files.remove_leftovers(self.folder)
 
   def read_frames(
-      self, media: Media, times: Sequence[float], size: int, *, resize: str = "squash",
-      limits: Limits = LIMITS, fps: float | None = None) -> video.Frames:
+    self,
+    media: Media,
+    times: Sequence[float],
+    size: int,
+    *,
+    resize: str = "squash",
+    limits: Limits = LIMITS,
+    fps: float | None = None,
+  ) -> video.Frames:
     """As `video.read_frames`, and the same frames."""
     if size == self.size and resize != "pad" and np.isfinite(times).all():
       media_lib.kind(media)  # A missing or empty file is reported as without a cache.
@@ -130,7 +137,8 @@ class FrameCache:
         file.readinto(frames[place].data)
         if _checksum(seconds[place], frames[place]) != checksums[place]:
           raise files.DamagedFile(
-            f"{path} is not what was written: the checksum of frame {number} differs.")
+            f"{path} is not what was written: the checksum of frame {number} differs."
+          )
     return frames
 
   def _write(self, key: str, media: Media, resize: str, limits: Limits, fps: float | None) -> None:

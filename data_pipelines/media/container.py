@@ -25,10 +25,30 @@ _BROADCAST = 0x0200  # AVFMT_TS_DISCONT: clocks of this format leap.
 
 # Formats of FFmpeg whose files are lists of other files, addresses or devices. What a list names
 # was never looked at by `kind`: it may be a pipe that never ends, or somebody else's file.
-_LISTS = frozenset((
-  "alsa", "applehttp", "avisynth", "concat", "dash", "fbdev", "hls", "image2", "imf", "kmsgrab",
-  "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth", "video4linux2", "vobsub",
-  "webm_dash_manifest", "x11grab"))
+_LISTS = frozenset(
+  (
+    "alsa",
+    "applehttp",
+    "avisynth",
+    "concat",
+    "dash",
+    "fbdev",
+    "hls",
+    "image2",
+    "imf",
+    "kmsgrab",
+    "lavfi",
+    "rtp",
+    "rtsp",
+    "sap",
+    "sdp",
+    "vapoursynth",
+    "video4linux2",
+    "vobsub",
+    "webm_dash_manifest",
+    "x11grab",
+  )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +115,8 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
     # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     video = Video(
-      media_lib.name(media), container, stream, Budget(media, limits), float(stream.time_base))
+      media_lib.name(media), container, stream, Budget(media, limits), float(stream.time_base)
+    )
     yield _indexed(video)
 
 
@@ -103,11 +124,13 @@ def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.conta
   options = {"protocol_whitelist": "file", "format_whitelist": _single_file_formats()}
   try:
     return av.open(
-      source, timeout=(limits.open_seconds, limits.decode_seconds), container_options=options)
+      source, timeout=(limits.open_seconds, limits.decode_seconds), container_options=options
+    )
   except av.error.ArgumentError as error:  # What FFmpeg says of a format beside the white list.
     raise MediaError(
       f"{media_lib.name(media)}: is a list of other files, which is not followed, or a damaged "
-      "video.") from error
+      "video."
+    ) from error
 
 
 @functools.cache
@@ -170,4 +193,5 @@ def _indexed(video: Video) -> Video:
   if not rising or stream.codec_context.pix_fmt == "pal8":
     keys = []
   return dataclasses.replace(
-    video, ticks=tuple(ticks), keys=tuple(keys), origin=stream.index_entries[0].timestamp)
+    video, ticks=tuple(ticks), keys=tuple(keys), origin=stream.index_entries[0].timestamp
+  )

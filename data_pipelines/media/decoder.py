@@ -116,7 +116,8 @@ class Decoder:
       slack += self.reader.depth * self.video.step * self.video.tick
     if second < last - slack:
       raise MediaError(
-        f"{self.video.name}: ends at {second:.2f} s, but its index names frames to {last:.2f} s.")
+        f"{self.video.name}: ends at {second:.2f} s, but its index names frames to {last:.2f} s."
+      )
 
   def _aim(self, t: float):
     self.target = self.reader.start + t / self.video.tick

@@ -168,5 +168,4 @@ def _check_complete(video: Video, tally: Tally):
     promised -= max(0.0, start)
   reached = tally.reached - start
   if reached < 0.9 * promised - 1:
-    raise MediaError(
-      f"{video.name}: is truncated: it has {reached:.1f} of {promised:.1f} seconds.")
+    raise MediaError(f"{video.name}: is truncated: it has {reached:.1f} of {promised:.1f} seconds.")

@@ -20,15 +20,30 @@ from data_pipelines.media.probe import Probe, probe, scene_length
 from data_pipelines.records import Scene, Timeline
 
 __all__ = [
-  "TOLERANCE", "Limits", "MediaError", "Probe", "probe", "read_all", "read_frames", "read_image",
-  "read_timeline", "walk"]
+  "TOLERANCE",
+  "Limits",
+  "MediaError",
+  "Probe",
+  "probe",
+  "read_all",
+  "read_frames",
+  "read_image",
+  "read_timeline",
+  "walk",
+]
 
 Frames = tuple[np.ndarray, np.ndarray]
 
 
 def read_frames(
-    media: Media, times: Sequence[float], size: int, *, resize: str = "squash",
-    limits: Limits = LIMITS, fps: float | None = None) -> Frames:
+  media: Media,
+  times: Sequence[float],
+  size: int,
+  *,
+  resize: str = "squash",
+  limits: Limits = LIMITS,
+  fps: float | None = None,
+) -> Frames:
   """The frames on screen at `times` [T], in any order, in seconds since the first frame.
 
   Times outside the video give its first or last frame; `fps` is that of a folder of pictures.
@@ -49,8 +64,13 @@ def read_frames(
 
 
 def walk(
-    media: Media, size: int, *, resize: str = "squash", limits: Limits = LIMITS,
-    fps: float | None = None) -> Iterator[tuple[float, np.ndarray]]:
+  media: Media,
+  size: int,
+  *,
+  resize: str = "squash",
+  limits: Limits = LIMITS,
+  fps: float | None = None,
+) -> Iterator[tuple[float, np.ndarray]]:
   """All frames in order: (seconds since the first frame, uint8 [size size 3])."""
   with _opened(media, size, resize, limits, fps) as source:
     for second, show in source.walk():
@@ -58,24 +78,38 @@ def walk(
 
 
 def read_all(
-    media: Media, size: int, *, resize: str = "squash", limits: Limits = LIMITS,
-    fps: float | None = None) -> Frames:
+  media: Media,
+  size: int,
+  *,
+  resize: str = "squash",
+  limits: Limits = LIMITS,
+  fps: float | None = None,
+) -> Frames:
   """All frames uint8 [n size size 3] and their times float64 [n], in n·size²·3 bytes of memory."""
   seconds, frames = zip(*walk(media, size, resize=resize, limits=limits, fps=fps), strict=True)
   return np.stack(frames), np.asarray(seconds, np.float64)
 
 
 def read_timeline(
-    timeline: Timeline, times: Sequence[float], size: int, *, resize: str = "squash",
-    limits: Limits = LIMITS, read: Callable[..., Frames] = read_frames) -> Frames:
+  timeline: Timeline,
+  times: Sequence[float],
+  size: int,
+  *,
+  resize: str = "squash",
+  limits: Limits = LIMITS,
+  read: Callable[..., Frames] = read_frames,
+) -> Frames:
   """`read_frames` for times on a timeline: each of its media is opened once.
 
   Where scenes overlap the later of the tuple is seen; after the end, and in a gap, the scene
   before it stays. `read` may be that of a FrameCache.
   """
   times = np.asarray(times, np.float64)
-  probes = {} if len(timeline) == 1 else {
-    scene.media: _sound(scene.media, limits) for scene in timeline if scene.t1 is None}
+  probes = (
+    {}
+    if len(timeline) == 1
+    else {scene.media: _sound(scene.media, limits) for scene in timeline if scene.t1 is None}
+  )
   ends = [_end(scene, probes) for scene in timeline]
   owners = [_owner(timeline, ends, t) for t in times]
   places = collections.defaultdict(list)

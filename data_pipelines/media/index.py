@@ -18,7 +18,13 @@ from data_pipelines.media.probe import Probe, probe, scene_length, timeline_dura
 from filax import files
 
 __all__ = [
-  "MediaIndex", "check_readable", "describe", "media_of", "scene_length", "timeline_duration"]
+  "MediaIndex",
+  "check_readable",
+  "describe",
+  "media_of",
+  "scene_length",
+  "timeline_duration",
+]
 
 _SAVE_SECONDS = 60.0  # A first pass over a large corpus takes hours; little of it may be lost.
 _SAY_SECONDS = 2.0
@@ -30,8 +36,11 @@ _QUEUE = 1024  # Media handed to the threads at a time: an interrupt waits for n
 
 def media_of(samples) -> list[str]:
   """The distinct media of samples, in order of first use."""
-  return list(dict.fromkeys(
-    scene.media for sample in samples for timeline in sample.media for scene in timeline))
+  return list(
+    dict.fromkeys(
+      scene.media for sample in samples for timeline in sample.media for scene in timeline
+    )
+  )
 
 
 def describe(probe: Probe) -> str:
@@ -61,7 +70,8 @@ def check_readable(probes: Mapping[str, Probe]) -> None:
     raise ValueError(
       f"{len(errors)} of {len(probes)} media cannot be read; the first: {errors[0]} Set "
       "config.data.root to the folder of the media, or config.data.exclude to a list that leaves "
-      "them out.")
+      "them out."
+    )
 
 
 class MediaIndex:
@@ -75,9 +85,14 @@ class MediaIndex:
   where lines with count, rate and remaining time go, None for nowhere.
   """
 
-  def __init__(self, cache: str | os.PathLike = "", threads: int = 2, limits: Limits = LIMITS,
-               progress: TextIO | None = sys.stderr,
-               planned: Mapping[str, str] | None = None):
+  def __init__(
+    self,
+    cache: str | os.PathLike = "",
+    threads: int = 2,
+    limits: Limits = LIMITS,
+    progress: TextIO | None = sys.stderr,
+    planned: Mapping[str, str] | None = None,
+  ):
     self.cache = pathlib.Path(cache) if os.fspath(cache) else None
     self.threads, self.limits, self.progress = threads, limits, progress
     self.planned = planned or {}
@@ -103,7 +118,7 @@ class MediaIndex:
   def _results(self, media: list[str]) -> Iterator[Probe]:
     with concurrent.futures.ThreadPoolExecutor(max(1, self.threads)) as pool:
       for begin in range(0, len(media), _QUEUE):
-        yield from pool.map(self._probe, media[begin:begin + _QUEUE])
+        yield from pool.map(self._probe, media[begin : begin + _QUEUE])
 
   def _probe(self, media: str) -> Probe:
     """The facts of a medium now or, where it cannot be read, the last ones beside the error."""
@@ -118,9 +133,12 @@ class MediaIndex:
       last = described(planned) if planned else last
       return dataclasses.replace(last, error=current.error) if last else current
     if planned == UNREADABLE:
-      return Probe(error=(
-        f"{media}: could not be read when this run's plan was made; it stays masked, so that the "
-        "plan stays."))
+      return Probe(
+        error=(
+          f"{media}: could not be read when this run's plan was made; it stays masked, so that the "
+          "plan stays."
+        )
+      )
     return current
 
   def _current(self, media: str) -> Probe:
@@ -183,5 +201,9 @@ class _Progress:
     rate = self.count / (self.said - self.began)
     left = (self.total - self.count) / rate
     if self.out is not None:
-      print(f"media {self.count}/{self.total}, {self.bad} unreadable, {rate:.0f}/s, "
-            f"{left / 60:.0f} min {left % 60:.0f} s left", file=self.out, flush=True)
+      print(
+        f"media {self.count}/{self.total}, {self.bad} unreadable, {rate:.0f}/s, "
+        f"{left / 60:.0f} min {left % 60:.0f} s left",
+        file=self.out,
+        flush=True,
+      )

@@ -29,7 +29,14 @@ _READING = 2
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")  # jpeg png bmp tiff
 # What the libraries raise about bad content; RuntimeError is ArrayRecord's.
 _DAMAGE = (
-  av.error.FFmpegError, OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError)
+  av.error.FFmpegError,
+  OSError,
+  ValueError,
+  LookupError,
+  EOFError,
+  RuntimeError,
+  MemoryError,
+)
 
 Media = str | os.PathLike | bytes
 
@@ -71,7 +78,8 @@ class Budget:
     if time.monotonic() > self._deadline:
       raise MediaError(
         f"{name(self._media)}: reading took more than {self._limits.decode_seconds:g} seconds; "
-        "raise config.data.decode_seconds if the file is sound.")
+        "raise config.data.decode_seconds if the file is sound."
+      )
     if self._packets > self._limits.packets:
       raise MediaError(f"{name(self._media)}: has more than {self._limits.packets} packets.")
 
@@ -92,8 +100,8 @@ def reported(media: Media):
     raise MediaError(f"{name(media)}: does not exist.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
     raise MediaError(
-      f"{name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "
-      "sound.") from error
+      f"{name(media)}: the file answers too slowly; raise config.data.open_seconds if it is sound."
+    ) from error
   except _DAMAGE as error:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     raise MediaError(f"{name(media)}: {reason.splitlines()[0].rstrip('.')}.") from error
@@ -195,4 +203,5 @@ def check_pixels(media: Media, width: int, height: int, limits: Limits):
   if width * height > limits.image_pixels:
     raise MediaError(
       f"{name(media)}: has {width} x {height} pixels, more than config.data.image_pixels="
-      f"{limits.image_pixels}; raise it if the file is sound.")
+      f"{limits.image_pixels}; raise it if the file is sound."
+    )

@@ -26,7 +26,14 @@ _DECODER = {"WEBP": 12, "AVIF": 16, "JPEG2000": 32}
 _WHOLE = ("WEBP", "AVIF")  # Formats whose files are read into memory before they are decoded.
 # Decoders that take much longer for a pixel than others, most of them Python code: how many times.
 _SLOW = {
-  "ppm": 64, "ppm_plain": 64, "qoi": 24, "dds_rgb": 24, "jpeg2k": 6, "SGI16": 4, "bmp_rle": 4}
+  "ppm": 64,
+  "ppm_plain": 64,
+  "qoi": 24,
+  "dds_rgb": 24,
+  "jpeg2k": 6,
+  "SGI16": 4,
+  "bmp_rle": 4,
+}
 _PASSES = 40  # Over the pixels of `_room`: each scan of a progressive JPEG is one over its pixels.
 _PARTS = 65_536  # Strips or tiles of a TIFF.
 _VALUES = 3 * 65_536  # Of one field of a TIFF, such as a colour map.
@@ -41,7 +48,8 @@ def check_size(media: Media, file: PictureFile, picture: Image.Image, limits: Li
   if max(width, height) > SIDE:
     raise MediaError(
       f"{media_lib.name(media)}: has {width} x {height} pixels, and pictures are read up to a "
-      f"side of {SIDE}.")
+      f"side of {SIDE}."
+    )
   if picture.format == "JPEG":
     _reduce(media, file, picture, limits)
     return
@@ -52,7 +60,8 @@ def check_size(media: Media, file: PictureFile, picture: Image.Image, limits: Li
     raise MediaError(
       f"{media_lib.name(media)}: has {width} x {height} pixels in a slow encoding, of which "
       f"config.data.image_pixels={limits.image_pixels} allows {_room(limits) // slow}; raise it, "
-      "or store the picture as PNG.")
+      "or store the picture as PNG."
+    )
   pixels = width * height
   held = pixels * (_PILLOW + _DECODER.get(picture.format, 0))
   if picture.format in _WHOLE:
@@ -93,8 +102,9 @@ def check_fields(media: Media, file: PictureFile) -> None:
   big = head[2:4] in (b"+\0", b"\0+")
   if len(head) < 16:
     return
-  start = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(
-    order + "I", head[4:8])[0]
+  start = (
+    struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
+  )
   if start > file.length:
     return
   count_form, entry_form = ("Q", "HHQQ") if big else ("H", "HHII")
@@ -112,7 +122,8 @@ def check_fields(media: Media, file: PictureFile) -> None:
     is_text = kind in (1, 2, 6, 7)  # Bytes, which stay bytes.
     if values > limit and not is_text:
       raise MediaError(
-        f"{media_lib.name(media)}: field {tag} has {values} values, but is read up to {limit}.")
+        f"{media_lib.name(media)}: field {tag} has {values} values, but is read up to {limit}."
+      )
 
 
 def _reduce(media: Media, file: PictureFile, picture: Image.Image, limits: Limits) -> None:
@@ -121,7 +132,8 @@ def _reduce(media: Media, file: PictureFile, picture: Image.Image, limits: Limit
   if -(-width // 8) * -(-height // 8) > limits.image_pixels:
     raise MediaError(
       f"{media_lib.name(media)}: has {width} x {height} pixels, at 1/8 of its size still more than "
-      f"config.data.image_pixels={limits.image_pixels}; raise it if the file is sound.")
+      f"config.data.image_pixels={limits.image_pixels}; raise it if the file is sound."
+    )
   coefficients = 0 if _has_one_scan(file, picture) else _coefficient_bytes(picture)
   for scale in (1, 2, 4, 8):
     pixels = -(-width // scale) * -(-height // scale)
@@ -143,7 +155,8 @@ def _check_bytes(media: Media, picture: Image.Image, held: float, limits: Limits
     raise MediaError(
       f"{media_lib.name(media)}: decoding {width} x {height} pixels of {picture.format} takes "
       f"{held / 1e6:.0f} MB, more than the {allowed / 1e6:.0f} MB that config.data.image_pixels="
-      f"{limits.image_pixels} allows; raise it if the file is sound.")
+      f"{limits.image_pixels} allows; raise it if the file is sound."
+    )
 
 
 def _room(limits: Limits) -> int:

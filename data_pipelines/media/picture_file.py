@@ -66,11 +66,13 @@ class PictureFile:
       raise MediaError(f"{self._name}: consists of too many small parts.")
     if self._allowance < 0:
       raise MediaError(
-        f"{self._name}: has more than {_BESIDE / 1e6:.0f} MB beside what its pixels can take.")
+        f"{self._name}: has more than {_BESIDE / 1e6:.0f} MB beside what its pixels can take."
+      )
     if time.monotonic() > self._deadline:
       raise MediaError(
         f"{self._name}: reading took more than {self._limits.decode_seconds:g} seconds; raise "
-        "config.data.decode_seconds if the file is sound.")
+        "config.data.decode_seconds if the file is sound."
+      )
     try:
       data = self._file.read(wanted)
     except OSError as error:

@@ -67,12 +67,13 @@ _READERS = (
   (rb"\x0a[\0\2\3\5]", PcxImagePlugin.PcxImageFile),
   (rb"\x01\xda", SgiImagePlugin.SgiImageFile),
   (rb"qoif", QoiImagePlugin.QoiImageFile),
-  (rb"DDS ", DdsImagePlugin.DdsImageFile))
+  (rb"DDS ", DdsImagePlugin.DdsImageFile),
+)
 
 
 def read_image(
-    media: Media, size: int | None = None, *, resize: str = "squash",
-    limits: Limits = LIMITS) -> np.ndarray:
+  media: Media, size: int | None = None, *, resize: str = "squash", limits: Limits = LIMITS
+) -> np.ndarray:
   """A picture as uint8 [h w 3] of its own size, or [size size 3] (see `fit`).
 
   EXIF orientation is honoured, transparency dropped; an animation gives its first frame; 16 bits of
@@ -139,7 +140,8 @@ def _pillow(media: Media) -> Iterator[None]:
   except Exception as error:
     lines = str(error).splitlines() or [type(error).__name__]
     raise MediaError(
-      f"{media_lib.name(media)}: is a damaged picture ({lines[0].rstrip('.')}).") from error
+      f"{media_lib.name(media)}: is a damaged picture ({lines[0].rstrip('.')})."
+    ) from error
 
 
 def _check_mode(media: Media, picture: Image.Image):
@@ -149,7 +151,8 @@ def _check_mode(media: Media, picture: Image.Image):
     what = "32-bit integers" if integers else "floating-point numbers"
     raise MediaError(
       f"{media_lib.name(media)}: its pixels are {what} without a known range; store it with 8 or "
-      "16 bits.")
+      "16 bits."
+    )
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -219,8 +222,9 @@ def placed(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
     return size, size
   if resize != "pad":
     raise ValueError(
-      f"resize is {resize!r}, but pictures are resized by \"squash\", \"pillow\" or \"pad\" "
-      "(config.data.resize).")
+      f'resize is {resize!r}, but pictures are resized by "squash", "pillow" or "pad" '
+      "(config.data.resize)."
+    )
   longest = max(width, height)
   return max(1, round(width * size / longest)), max(1, round(height * size / longest))
 
@@ -232,5 +236,5 @@ def framed(picture: np.ndarray, size: int) -> np.ndarray:
     return picture
   square = np.full((size, size, 3), GREY, np.uint8)
   top, left = (size - h) // 2, (size - w) // 2
-  square[top:top + h, left:left + w] = picture
+  square[top : top + h, left : left + w] = picture
   return square

@@ -111,8 +111,17 @@ def _video(media: Media, limits: Limits) -> Probe:
     shown = frame_times(video, reader, tally)
     width, height = turned.shown_size(first.width, first.height)
     return Probe(
-      shown.count, shown.duration, _rate(shown, video.rate), reader.start * video.tick, width,
-      height, turned.turns * 90, shown.corners, turned.mirrored, shown.last)
+      shown.count,
+      shown.duration,
+      _rate(shown, video.rate),
+      reader.start * video.tick,
+      width,
+      height,
+      turned.turns * 90,
+      shown.corners,
+      turned.mirrored,
+      shown.last,
+    )
 
 
 def _rate(shown: FrameTimes, nominal: float) -> float:

@@ -26,8 +26,8 @@ class Reader:
   """
 
   def __init__(
-      self, video: Video, watch: Callable[[av.Packet], None] | None = None,
-      all_streams: bool = False):
+    self, video: Video, watch: Callable[[av.Packet], None] | None = None, all_streams: bool = False
+  ):
     self.video, self.watch, self.all_streams = video, watch, all_streams
     self.clock = Clock(video.tick, video.step, video.broadcast)
     # Whether the display times of packets are missing, or made up from their order in the file.

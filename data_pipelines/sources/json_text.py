@@ -88,7 +88,7 @@ def array(text: str) -> Iterator[tuple[int, Any]]:
     place = _SPACE.match(text, place).end()
     line += text.count("\n", counted, place)
     counted = place
-    if text[place:place + 1] == "]":
+    if text[place : place + 1] == "]":
       yield from _behind(text, place + 1, line)
       return
     try:
@@ -98,7 +98,7 @@ def array(text: str) -> Iterator[tuple[int, Any]]:
       return
     yield line, element
     place = _SPACE.match(text, place).end()
-    if text[place:place + 1] not in (",", "]"):
+    if text[place : place + 1] not in (",", "]"):
       line += text.count("\n", counted, place)
       yield line, RecordError("is not followed by , or ], and the rest cannot be read")
       return
@@ -111,9 +111,13 @@ def _behind(text: str, place: int, line: int) -> Iterator[tuple[int, RecordError
   start = _SPACE.match(text, place).end()
   if start < len(text):
     line += text.count("\n", place, start)
-    yield line, RecordError(
-      f"is behind the end of the array and is not read: {shown(text[start:start + 100])}; a "
-      "manifest is one array, or one record a line")
+    yield (
+      line,
+      RecordError(
+        f"is behind the end of the array and is not read: {shown(text[start : start + 100])}; a "
+        "manifest is one array, or one record a line"
+      ),
+    )
 
 
 def stream(text: str) -> Iterator[tuple[int, Any]]:
@@ -146,7 +150,9 @@ def _more(text: str, end: int) -> str:
   """Why a value that ends at `end` is none on a line of its own; "" if it is."""
   if end == len(text) or text[end] == "\n":
     return ""
-  return f"is no JSON record of its own: {shown(text[end:_line_end(text, end)].strip())} follows it"
+  return (
+    f"is no JSON record of its own: {shown(text[end : _line_end(text, end)].strip())} follows it"
+  )
 
 
 def _line_end(text: str, place: int) -> int:
@@ -162,7 +168,7 @@ def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
   """
   end = place
   first = True
-  before = text[text.rfind("\n", 0, place - 1) + 1:place].rstrip()
+  before = text[text.rfind("\n", 0, place - 1) + 1 : place].rstrip()
   while place < len(text):
     following = _line_end(text, place)
     line = text[place:following]

@@ -25,19 +25,30 @@ from data_pipelines.sources.manifests import (
 
 __all__ = ["MEDIA", "Bad", "ManifestError", "RecordError", "Report", "load", "read", "sample"]
 
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
-         "system": "system"}
+ROLES = {
+  "human": "user",
+  "user": "user",
+  "gpt": "assistant",
+  "assistant": "assistant",
+  "system": "system",
+}
 
 
-def read(manifest: str | os.PathLike, root: str | os.PathLike = "",
-         report: Report | None = None) -> Iterator[Sample]:
+def read(
+  manifest: str | os.PathLike, root: str | os.PathLike = "", report: Report | None = None
+) -> Iterator[Sample]:
   """The samples of a manifest in its order. Media paths are relative to `root`, by default to the
   manifest's folder. Bad records are added to `report`. Raises ManifestError."""
   return _samples(records(manifest), manifest, root, report or Report())
 
 
-def load(manifest: str | os.PathLike, strategy: str = "all", root: str | os.PathLike = "",
-         seed: int = 0, report: Report | None = None) -> list[Sample]:
+def load(
+  manifest: str | os.PathLike,
+  strategy: str = "all",
+  root: str | os.PathLike = "",
+  seed: int = 0,
+  report: Report | None = None,
+) -> list[Sample]:
   """The part of a manifest that `strategy` takes, in the manifest's order (see `select`)."""
   rows = records(manifest)
   if strategy != "all":  # All need not be in memory at once.
@@ -47,8 +58,11 @@ def load(manifest: str | os.PathLike, strategy: str = "all", root: str | os.Path
 
 
 def _samples(
-    rows: Iterable[tuple[int, Any]], manifest: str | os.PathLike, root: str | os.PathLike,
-    report: Report) -> Iterator[Sample]:
+  rows: Iterable[tuple[int, Any]],
+  manifest: str | os.PathLike,
+  root: str | os.PathLike,
+  report: Report,
+) -> Iterator[Sample]:
   folder = os.fspath(root) or os.path.dirname(os.fspath(manifest))
   for line, record in rows:
     try:
@@ -74,8 +88,12 @@ def sample(record: Any, origin: str, root: str = "", report: Report | None = Non
   turns, timelines = placement.place(spoken, lanes, report)
   _check_answers([turn.text for turn in turns if turn.role == "assistant"])
   return Sample(
-    id=_name(record, "id") or origin, turns=turns, media=timelines, origin=origin,
-    kind=_name(record, "kind"))
+    id=_name(record, "id") or origin,
+    turns=turns,
+    media=timelines,
+    origin=origin,
+    kind=_name(record, "kind"),
+  )
 
 
 def _name(record: Mapping[str, Any], key: str) -> str:
@@ -91,7 +109,8 @@ def _turns(record: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
   listed = record.get("conversations")
   if not isinstance(listed, list) or not listed:
     raise RecordError(
-      f"has conversations {shown(listed)}, which is no list of turns{_records_inside(record)}")
+      f"has conversations {shown(listed)}, which is no list of turns{_records_inside(record)}"
+    )
   turns = []
   for number, turn in enumerate(listed, 1):
     if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):

@@ -58,11 +58,13 @@ def _check_keys(record: Mapping[str, Any], given: list[str]) -> None:
     if not given and _names_media(key):
       raise RecordError(
         f"has its media in {shown(key)}: {shown(value)}, which is not read; name them in video, "
-        "image or scenes")
+        "image or scenes"
+      )
     if given and _MEDIA_AGAIN.fullmatch(key):
       raise RecordError(
         f"has {' and '.join(given)} and {shown(key)}: {shown(value)}, which is not read; name all "
-        "media in video, image or scenes")
+        "media in video, image or scenes"
+      )
 
 
 @functools.lru_cache(maxsize=1000)  # The records of a manifest have the same few keys.
@@ -116,8 +118,14 @@ def _timeline(group: Any, root: str) -> Timeline:
     if at is None:
       raise RecordError("has a scene without at after one without t1")
     scene = _scene(
-      entry.get("media"), root, "scenes", kind=entry.get("kind", "video"), at=at,
-      t0=_number(entry.get("t0", 0), "t0"), t1=_number(entry.get("t1"), "t1"))
+      entry.get("media"),
+      root,
+      "scenes",
+      kind=entry.get("kind", "video"),
+      at=at,
+      t0=_number(entry.get("t0", 0), "t0"),
+      t1=_number(entry.get("t1"), "t1"),
+    )
     if scene.kind == "image" and len(group) > 1:
       raise RecordError("has an image among scenes; inside a video it is a still")
     timeline.append(scene)
@@ -126,8 +134,15 @@ def _timeline(group: Any, root: str) -> Timeline:
 
 
 def _scene(
-    path: Any, root: str, key: str, *, kind: str = "video", t0: float | None = 0.0,
-    t1: float | None = None, at: float = 0.0) -> Scene:
+  path: Any,
+  root: str,
+  key: str,
+  *,
+  kind: str = "video",
+  t0: float | None = 0.0,
+  t1: float | None = None,
+  at: float = 0.0,
+) -> Scene:
   if kind not in ("video", "still", "image"):
     raise RecordError(f"has a scene of kind {shown(kind)}, not video, still or image")
   if t0 is None or t0 < 0 or at < 0:
@@ -154,6 +169,7 @@ def _path(value: Any, root: str, key: str) -> str:
   if value.startswith("data:") or len(value) > LONGEST_PATH:
     raise RecordError(
       f"names a medium by {len(value)} characters {shown(value, 40)} in {key}, which is no path; "
-      "save what they hold as a file")
+      "save what they hold as a file"
+    )
   check_text(value, "a path")
   return os.path.join(root, value)

@@ -24,8 +24,13 @@ __all__ = ["Bad", "ManifestError", "RecordError", "Report", "records", "select"]
 
 # How files begin that are no text, though they may hold a manifest.
 COMPRESSED = {
-  b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd",
-  b"PK\x03\x04": "zip", b"PAR1": "parquet"}
+  b"\x1f\x8b": "gzip",
+  b"BZh": "bzip2",
+  b"\xfd7zXZ": "xz",
+  b"\x28\xb5\x2f\xfd": "zstd",
+  b"PK\x03\x04": "zip",
+  b"PAR1": "parquet",
+}
 
 
 def select(count: int, strategy: str, seed: int = 0) -> np.ndarray:
@@ -42,12 +47,14 @@ def select(count: int, strategy: str, seed: int = 0) -> np.ndarray:
   if not found:
     raise ValueError(
       f"The strategy {strategy!r} is not one of all, first:N, end:N, random:N, with N a number or "
-      "a percentage such as 10%. Set it in config.data.train.")
+      "a percentage such as 10%. Set it in config.data.train."
+    )
   if strategy == "all":
     return np.arange(count)
   taken = min(count, int(found[2]) if found[2] else math.ceil(round(share * count / 100, 9)))
   return {
-    "first": lambda: np.arange(taken), "end": lambda: np.arange(count - taken, count),
+    "first": lambda: np.arange(taken),
+    "end": lambda: np.arange(count - taken, count),
     "random": lambda: np.sort(np.random.default_rng(seed).permutation(count)[:taken]),
   }[found[1] or found[3]]()
 
@@ -63,7 +70,7 @@ def records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
     return _array_record(path)
   text = _text(path)
   begin = re.match(r"\s*", text).end()
-  first = text[begin:begin + 1]
+  first = text[begin : begin + 1]
   if not first:
     raise ManifestError(f"The manifest {one_line(path)} is empty.")
   if first == "[":
@@ -72,7 +79,8 @@ def records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
     return json_text.stream(text)
   raise ManifestError(
     f"The manifest {one_line(path)} begins with neither [ nor {{: it is no JSON array and no JSON "
-    "lines.")
+    "lines."
+  )
 
 
 def _text(path: str) -> str:
@@ -81,11 +89,13 @@ def _text(path: str) -> str:
   for magic, name in COMPRESSED.items():
     if data.startswith(magic):
       raise ManifestError(
-        f"The manifest {one_line(path)} is a {name} file. Unpack it to .json or .jsonl.")
+        f"The manifest {one_line(path)} is a {name} file. Unpack it to .json or .jsonl."
+      )
   encoding = json.detect_encoding(data)
   if encoding not in ("utf-8", "utf-8-sig"):
     raise ManifestError(
-      f"The manifest {one_line(path)} is text in {encoding.upper()}. Save it as UTF-8.")
+      f"The manifest {one_line(path)} is text in {encoding.upper()}. Save it as UTF-8."
+    )
   return data.decode("utf-8-sig", errors="surrogateescape")
 
 

@@ -12,12 +12,12 @@ TAG = re.compile(f"{IMAGE}|{VIDEO}")
 NOISE = "QA_GT_caption_based_noisy"  # Left in VideoInstruct-100K; LLaVA's training drops it.
 # Of other software: "<Image>", "<image_1>", "<|video_pad|>", "<VideoHere>".
 _OTHER_TAG = re.compile(
-  r"<\|?(image|video|vision)[ _]?(pad|start|end|here|placeholder|token|[0-9]+)?\|?>",
-  re.IGNORECASE)
+  r"<\|?(image|video|vision)[ _]?(pad|start|end|here|placeholder|token|[0-9]+)?\|?>", re.IGNORECASE
+)
 
 
 def place(
-    turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]], report: Report
+  turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]], report: Report
 ) -> tuple[tuple[Turn, ...], tuple[Timeline, ...]]:
   """The turns (role, text) with their media, and the media in the order in which they are shown.
 
@@ -56,8 +56,8 @@ def asks_for_media(turns: Sequence[tuple[str, str]], anywhere: bool) -> str:
   """
   for text in _asked(turns):
     for match in TAG.finditer(text):
-      before = text[:match.start()].rstrip(" \t")
-      behind = text[match.end():].lstrip(" \t")
+      before = text[: match.start()].rstrip(" \t")
+      behind = text[match.end() :].lstrip(" \t")
       if anywhere or before == "" or behind == "" or (before[-1] == behind[0] == "\n"):
         return match[0]
   return ""
@@ -68,7 +68,7 @@ def _asked(turns: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _prepended(
-    turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]]
+  turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]]
 ) -> list[tuple[str, str]]:
   """The turns with a tag a medium, each on its own line, before the first question."""
   if len(media) > 1:
@@ -110,13 +110,13 @@ def _parts(text: str, taken: Sequence[int | None]) -> list[str | int]:
   begin = 0
   for match, number in zip(TAG.finditer(text), taken, strict=True):
     if number is not None:
-      parts += [text[begin:match.start()], number]
+      parts += [text[begin : match.start()], number]
       begin = match.end()
   return [*parts, text[begin:]]
 
 
 def _without_place(
-    turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]], shown_media: int
+  turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]], shown_media: int
 ) -> str:
   """Why not all media of a record are shown."""
   if len(media) > 1:
@@ -134,4 +134,5 @@ def _mixed(media: Mapping[str, Sequence[Timeline]]) -> str:
   """Why a record with pictures and videos is refused."""
   return (
     f"has image and video; use one of them (scenes can mix kinds), or write {len(media['image'])} "
-    f"{IMAGE} and {len(media['video'])} {VIDEO} where they stand")
+    f"{IMAGE} and {len(media['video'])} {VIDEO} where they stand"
+  )

@@ -34,8 +34,15 @@ from data_pipelines.records import IMAGE
 from filax import files
 
 COLOURS = dict(
-  red=(215, 45, 45), green=(45, 160, 65), blue=(45, 75, 215), yellow=(235, 215, 50),
-  purple=(145, 45, 185), orange=(240, 135, 35), grey=(200, 200, 200), cyan=(40, 200, 215))
+  red=(215, 45, 45),
+  green=(45, 160, 65),
+  blue=(45, 75, 215),
+  yellow=(235, 215, 50),
+  purple=(145, 45, 185),
+  orange=(240, 135, 35),
+  grey=(200, 200, 200),
+  cyan=(40, 200, 215),
+)
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "bar")
 CHOICES = dict(shape=len(SHAPES), colour=len(COLOURS) - 1)  # No shape has its background's colour.
 DESCRIBE = "Describe the video."
@@ -77,8 +84,10 @@ class Recipe:
 
 
 RECIPES = dict(
-  train=Recipe(), held_out=Recipe(short=(2, 3), long=(3, 4)),
-  tiny=Recipe(short=(0, 0), long=(2, 2), seconds=(4, 6)))
+  train=Recipe(),
+  held_out=Recipe(short=(2, 3), long=(3, 4)),
+  tiny=Recipe(short=(0, 0), long=(2, 2), seconds=(4, 6)),
+)
 
 
 def plan(rng: np.random.Generator, recipe: Recipe) -> list[Shot]:
@@ -93,11 +102,19 @@ def plan(rng: np.random.Generator, recipe: Recipe) -> list[Shot]:
   stops = np.cumsum(length)
   shots = []
   for background, frames, stop, brief in zip(
-      rng.permutation(list(COLOURS)), length, stops, is_short, strict=False):
+    rng.permutation(list(COLOURS)), length, stops, is_short, strict=False
+  ):
     colour = rng.choice([x for x in COLOURS if x != background])
-    shots.append(Shot(
-      str(background), str(rng.choice(SHAPES)), str(colour), int(stop - frames), int(stop),
-      bool(brief)))
+    shots.append(
+      Shot(
+        str(background),
+        str(rng.choice(SHAPES)),
+        str(colour),
+        int(stop - frames),
+        int(stop),
+        bool(brief),
+      )
+    )
   return shots
 
 
@@ -189,9 +206,15 @@ def clip_records(rng, name: str, shots: Sequence[Shot], clips: int = 4) -> list[
     for first in rng.integers(shot.first, shot.stop - 2, clips):
       # From before the first frame's time to before that of the frame after the third.
       start, end = float(first / FPS), float((first + 3) / FPS)
-      records.append(dict(
-        id=f"{name}@{start:g}", video=f"videos/{name}.mp4", start=start, end=end,
-        conversations=conversation([("", shot.caption)])))
+      records.append(
+        dict(
+          id=f"{name}@{start:g}",
+          video=f"videos/{name}.mp4",
+          start=start,
+          end=end,
+          conversations=conversation([("", shot.caption)]),
+        )
+      )
   return records
 
 
@@ -223,8 +246,9 @@ def long_record(rng, name: str, pool: Sequence[tuple[str, Shot]], turns: int = 6
 
 def blank(record: dict) -> dict:
   """The record with grey scenes as long as its own."""
-  scenes = [dict(media=BLANK_SHOT, t0=0.0, t1=scene["t1"] - scene["t0"])
-            for scene in record["scenes"]]
+  scenes = [
+    dict(media=BLANK_SHOT, t0=0.0, t1=scene["t1"] - scene["t0"]) for scene in record["scenes"]
+  ]
   return record | dict(scenes=scenes)
 
 
@@ -233,9 +257,13 @@ def file_records(rng, name: str, shots: Sequence[Shot], turns: int = 4) -> list[
   asked = [row[1:] for row in questions([shot for shot in shots if not shot.short])]
   pieces = np.array_split(rng.permutation(len(asked)), -(-len(asked) // turns))
   return [
-    dict(id=f"{name}-{i}", video=f"videos/{name}.mp4",
-         conversations=conversation([asked[k] for k in piece]))
-    for i, piece in enumerate(pieces)]
+    dict(
+      id=f"{name}-{i}",
+      video=f"videos/{name}.mp4",
+      conversations=conversation([asked[k] for k in piece]),
+    )
+    for i, piece in enumerate(pieces)
+  ]
 
 
 def held_out_records(rng, name: str, shots: Sequence[Shot]) -> list[dict]:
@@ -243,11 +271,16 @@ def held_out_records(rng, name: str, shots: Sequence[Shot]) -> list[dict]:
   rows = questions(shots)
   short = [i for i, row in enumerate(rows) if row[0].endswith("/short")]
   long = [i for i in range(len(rows)) if i not in short]
-  chosen = sorted(short + list(rng.permutation(long)[:len(short)]))
+  chosen = sorted(short + list(rng.permutation(long)[: len(short)]))
   return [
-    dict(id=f"{name}-{i}", video=f"videos/{name}.mp4", kind=rows[i][0],
-         conversations=conversation([rows[i][1:]]))
-    for i in chosen]
+    dict(
+      id=f"{name}-{i}",
+      video=f"videos/{name}.mp4",
+      kind=rows[i][0],
+      conversations=conversation([rows[i][1:]]),
+    )
+    for i in chosen
+  ]
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -266,7 +299,10 @@ def make_video(folder: pathlib.Path, seed: int, split: str, index: int, side: in
 
 
 def corpus(
-  folder: str | pathlib.Path, videos: int = 300, held: int = 64, seed: int = 0,
+  folder: str | pathlib.Path,
+  videos: int = 300,
+  held: int = 64,
+  seed: int = 0,
   processes: int | None = None,
 ) -> pathlib.Path:
   """Makes the corpus in `folder`, or finishes it, and returns the folder.
@@ -349,7 +385,8 @@ def _done(folder: pathlib.Path, recipe: dict) -> bool:
   if found != recipe:
     raise ValueError(
       f"{folder} holds another corpus ({found}) than the one asked for ({recipe}). Delete the "
-      "folder or choose another --out.")
+      "folder or choose another --out."
+    )
   return complete
 
 
@@ -360,7 +397,9 @@ def _tokenizer(folder: pathlib.Path, records: Sequence[dict]) -> None:
   roles = {"human": "user", "gpt": "assistant"}  # Their names are single pieces, too.
   texts = (
     f"{roles[turn['from']]}\n{turn['value'].removeprefix(IMAGE).lstrip()}"
-    for record in records for turn in record["conversations"])
+    for record in records
+    for turn in record["conversations"]
+  )
   tokenizers.train_sentencepiece(texts, folder / "tokenizer.model", vocab_size=512)
 
 
@@ -375,8 +414,10 @@ def _write_json(path: pathlib.Path, value) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
-    prog="python -m data_pipelines.synthesis.toy", description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="python -m data_pipelines.synthesis.toy",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   parser.add_argument("--out", required=True, help="folder of the corpus")
   parser.add_argument("--videos", type=int, default=300, help="videos for training")
   parser.add_argument("--held", type=int, default=64, help="held-out videos")

@@ -22,7 +22,8 @@ def _fila(visual: Visual) -> tuple[str, str]:
   times = ", ".join(f"{t:.2f}" for t in visual.group_times)
   return "", (
     f" This video samples {len(visual.group_times)} frames of a {visual.duration:.2f}-second video "
-    f"at {times} seconds.")
+    f"at {times} seconds."
+  )
 
 
 def _llava(visual: Visual) -> tuple[str, str]:
@@ -30,27 +31,33 @@ def _llava(visual: Visual) -> tuple[str, str]:
   return (
     f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
     f"uniformly sampled from it. These frames are located at {times}.Please answer the following "
-    "questions related to this video."), ""
+    "questions related to this video."
+  ), ""
 
 
 def _vcf(visual: Visual) -> tuple[str, str]:
   return (
     f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
-    "uniformly sampled from it. "), ""
+    "uniformly sampled from it. "
+  ), ""
 
 
 # name -> f(video) -> (text right after the visual, text at the end of the turn that shows it).
 # fila: FiLA-Video App. D, of groups. llava: LLaVA-Video's time instruction, of frames. vcf:
 # VideoChat-Flash's, as in training; vcf_released: as its released inference joins it.
 TIME_PROMPTS: dict[str, Callable[[Visual], tuple[str, str]]] = {
-  "none": lambda visual: ("", ""), "fila": _fila, "llava": _llava, "vcf": _vcf,
-  "vcf_released": _vcf}
+  "none": lambda visual: ("", ""),
+  "fila": _fila,
+  "llava": _llava,
+  "vcf": _vcf,
+  "vcf_released": _vcf,
+}
 JOINED = ("vcf_released",)  # No newline between the sentence and the question.
 SEPARATED = ("llava",)  # Always one, after the only visual of a turn.
 
 
 def timed(
-    parts: Sequence[str | int], time_prompt: str, visuals: Sequence[Visual]
+  parts: Sequence[str | int], time_prompt: str, visuals: Sequence[Visual]
 ) -> tuple[str | int, ...]:
   """Puts the sentences about the times of the videos into a turn."""
   alone = sum(not isinstance(part, str) for part in parts) == 1

@@ -56,7 +56,8 @@ class Tokenizer(abc.ABC):
     if name not in self.controls:
       raise ValueError(
         f"The tokenizer {self.path} has no control token {name!r}. Set config.data.tokenizer to "
-        f"one that has it, or config.data.template to one that needs none (plain).")
+        f"one that has it, or config.data.template to one that needs none (plain)."
+      )
     return self.controls[name]
 
   def encode(self, text: str) -> list[int]:

@@ -57,8 +57,8 @@ def _looks_like_control(symbol: str) -> bool:
 
 
 def train_sentencepiece(
-    texts: Iterable[str], path: str | os.PathLike, vocab_size: int,
-    controls: Sequence[str] = CONTROLS) -> Tokenizer:
+  texts: Iterable[str], path: str | os.PathLike, vocab_size: int, controls: Sequence[str] = CONTROLS
+) -> Tokenizer:
   """Trains a byte-exact BPE model of at most `vocab_size` pieces and writes it to `path`.
 
   The pad is "<|endoftext|>", id 0. Every text comes back from its ids unchanged: no normalisation,
@@ -71,13 +71,30 @@ def train_sentencepiece(
   if vocab_size < least:
     raise ValueError(
       f"A sentencepiece vocabulary of {vocab_size} is too small: 256 bytes and the control tokens "
-      f"take {least}. Set vocab_size to more than that.")
+      f"take {least}. Set vocab_size to more than that."
+    )
   target = pathlib.Path(path)
   with write_atomically(target) as file:
     sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=iter(texts), model_writer=file, vocab_size=vocab_size, model_type="bpe",
-      normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
-      byte_fallback=True, split_digits=True, character_coverage=1.0, hard_vocab_limit=False,
-      user_defined_symbols=list(controls), pad_id=0, pad_piece=PADS[0], unk_id=1, bos_id=-1,
-      eos_id=-1, num_threads=1, max_sentence_length=1 << 20, minloglevel=2)
+      sentence_iterator=iter(texts),
+      model_writer=file,
+      vocab_size=vocab_size,
+      model_type="bpe",
+      normalization_rule_name="identity",
+      remove_extra_whitespaces=False,
+      add_dummy_prefix=False,
+      byte_fallback=True,
+      split_digits=True,
+      character_coverage=1.0,
+      hard_vocab_limit=False,
+      user_defined_symbols=list(controls),
+      pad_id=0,
+      pad_piece=PADS[0],
+      unk_id=1,
+      bos_id=-1,
+      eos_id=-1,
+      num_threads=1,
+      max_sentence_length=1 << 20,
+      minloglevel=2,
+    )
   return SentencePieceTokenizer(str(target), target.read_bytes())

@@ -114,7 +114,8 @@ def held_boxes(x: jax.Array) -> Iterator[Box]:
     if start in replicas:
       # Another Array on the same buffer: the copy goes when it goes, not when `x` does.
       view = jax.make_array_from_single_device_arrays(
-        shard.data.shape, shard.data.sharding, [shard.data])
+        shard.data.shape, shard.data.sharding, [shard.data]
+      )
       yield Box(start, np.asarray(view), tuple(replicas.pop(start)))
 
 
@@ -125,7 +126,7 @@ def box_sum(
   words = _words(x)
   if words.size == 0:
     return 0
-  tail = (words.shape[-1] // x.shape[-1] if x.ndim else 1)  # Words of an element.
+  tail = words.shape[-1] // x.shape[-1] if x.ndim else 1  # Words of an element.
   start = (*start[:-1], start[-1] * tail) if start else (0,)
   shape = (*shape[:-1], shape[-1] * tail) if shape else (1,)
   rows = _places(words.shape[:-1], start[:-1], shape[:-1]) * np.uint64(shape[-1])
@@ -178,7 +179,8 @@ def _stripes(box: Box) -> list[Box]:
   cuts = [len(box.value) * number // count for number in range(count + 1)]
   return [
     Box((box.start[0] + first, *box.start[1:]), box.value[first:last])
-    for first, last in itertools.pairwise(cuts)]
+    for first, last in itertools.pairwise(cuts)
+  ]
 
 
 def _plain(x):
@@ -208,9 +210,7 @@ def _words(x: np.ndarray) -> np.ndarray:
   return x.view(np.dtype(f"<u{size}"))
 
 
-def _places(
-  part: Sequence[int], start: Sequence[int], shape: Sequence[int]
-) -> np.ndarray:
+def _places(part: Sequence[int], start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
   """The row-major places in `shape` of all elements of a part of it, in row-major order."""
   places = np.zeros(1, np.uint64)
   for size, first, whole in zip(part, start, shape, strict=True):

@@ -39,8 +39,11 @@ class Lease:
   """
 
   def __init__(
-      self, workdir: epath.PathLike, stale_seconds: float | None = None,
-      report: Callable[[str], None] | None = None):
+    self,
+    workdir: epath.PathLike,
+    stale_seconds: float | None = None,
+    report: Callable[[str], None] | None = None,
+  ):
     if stale_seconds is None:
       stale_seconds = _stale_seconds()
     self.workdir = os.fspath(workdir)
@@ -76,7 +79,8 @@ class Lease:
       by = f"{found} took it over" if found else f"its {FILE_NAME} is gone"
       raise Lost(
         f"This run no longer holds {self.workdir}: {by} while this process was stopped or could "
-        "not be seen. It ends here and writes nothing more.")
+        "not be seen. It ends here and writes nothing more."
+      )
 
   def _take(self) -> None:
     """Waits until the workdir is free or its holder has gone; raises Held if it has not."""
@@ -105,13 +109,15 @@ class Lease:
         told = True
         self._report(
           f"{self.workdir} is held by {holder or 'an unreadable lease'}. Watching it for up to "
-          f"{stale:.0f} s: if it gives no sign, this run takes over.")
+          f"{stale:.0f} s: if it gives no sign, this run takes over."
+        )
       time.sleep(min(_LOOK_SECONDS, stale / 20))
 
   def _held(self, by: str) -> Held:
     return Held(
       f"{self.workdir} is in use by {by}. Stop that run, wait for its end, or set another "
-      "--workdir.")
+      "--workdir."
+    )
 
   def _beat_on(self) -> None:
     """Counts the number up until the end, or until the lease is another's."""
@@ -157,7 +163,8 @@ def _stale_seconds() -> float:
     seconds = 0.0
   if not 0 < seconds < float("inf"):
     raise ValueError(
-      f"FILAX_LEASE_SECONDS={text} is no time. Set it to seconds above 0, or leave it out.")
+      f"FILAX_LEASE_SECONDS={text} is no time. Set it to seconds above 0, or leave it out."
+    )
   return seconds
 
 

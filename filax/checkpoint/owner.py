@@ -46,9 +46,15 @@ def this_process(stale_seconds: float) -> Owner:
   pid = os.getpid()
   started = str(processes.process_start(pid) or "")
   return Owner(
-    run=uuid.uuid4().hex, host=socket.gethostname()[:255], pid=pid, started=started,
-    boot=_boot(), namespace=_namespace(),
-    since=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()), stale_seconds=stale_seconds)
+    run=uuid.uuid4().hex,
+    host=socket.gethostname()[:255],
+    pid=pid,
+    started=started,
+    boot=_boot(),
+    namespace=_namespace(),
+    since=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    stale_seconds=stale_seconds,
+  )
 
 
 def decode(data: bytes) -> Owner | None:

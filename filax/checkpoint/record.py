@@ -44,7 +44,10 @@ def seal(record: Mapping[str, Any]) -> str:
 
 
 def make(
-  step: int, row: int, fingerprint: str, config: Mapping[str, Any],
+  step: int,
+  row: int,
+  fingerprint: str,
+  config: Mapping[str, Any],
   before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """A record without digests of arrays and without its root.
@@ -60,12 +63,20 @@ def make(
     else:
       since = [before["step"], before["row"] - before["row"] % (batch or 1)]
   record = dict(
-    format=FORMAT, step=step, row=row, batch=batch, since=since, fingerprint=fingerprint,
-    config=config_digest(config), digests={})
+    format=FORMAT,
+    step=step,
+    row=row,
+    batch=batch,
+    since=since,
+    fingerprint=fingerprint,
+    config=config_digest(config),
+    digests={},
+  )
   if not _row_fits(record):
     raise ValueError(
       f"Step {step} cannot stand at row {row}: a run that counts {batch} rows a step from step "
-      f"{since[0]}, row {since[1]} on does not come there.")
+      f"{since[0]}, row {since[1]} on does not come there."
+    )
   return record
 
 
@@ -93,7 +104,8 @@ def read(step: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   if record["format"] > FORMAT:
     raise ValueError(
       f"{step} was written by a newer FiLax: format {record['format']}, and this one reads up to "
-      f"{FORMAT}. Update FiLax.")
+      f"{FORMAT}. Update FiLax."
+    )
   if record["format"] != 1 or "root" in record:
     body = {key: value for key, value in record.items() if key != "root"}
     if seal(body) != text:
@@ -151,7 +163,9 @@ class RecordHandler(ocp.handlers.AsyncCheckpointHandler):
   async def async_save(self, directory: epath.Path, args: "RecordSave"):
     return [
       ocp.future.CommitFutureAwaitingContractedSignals(
-        _write_sums(directory, args), name="filax_digests")]
+        _write_sums(directory, args), name="filax_digests"
+      )
+    ]
 
   def save(self, directory: epath.Path, args: "RecordSave") -> None:
     raise NotImplementedError("A record is saved beside arrays by an asynchronous checkpointer.")

@@ -44,7 +44,8 @@ def check_scheme(path: epath.PathLike) -> None:
   if importlib.util.find_spec(package) is None:
     raise ValueError(
       f"{path} needs the package {package}. Install FiLax with its extra {extra}: "
-      f"pip install 'filax[{extra}]'.")
+      f"pip install 'filax[{extra}]'."
+    )
   logging.getLogger(package).setLevel(logging.CRITICAL)  # Its errors come as exceptions, too.
 
 
@@ -99,7 +100,8 @@ def full_disk_explained(folder: epath.PathLike) -> Iterator[None]:
       raise
     name = error.filename or folder
     raise SaveFailed(
-      f"{name} cannot be written: {reason(error)}. {_advice(error, folder)}") from error
+      f"{name} cannot be written: {reason(error)}. {_advice(error, folder)}"
+    ) from error
 
 
 def quiet_background_writes() -> None:
@@ -147,7 +149,8 @@ def _advice(error: BaseException, folder: epath.PathLike, bucket: str = "") -> s
   if is_bucket(folder):
     return bucket or (
       "Make the bucket, log in (gcloud auth application-default login; aws configure), or set "
-      "--workdir to another one.")
+      "--workdir to another one."
+    )
   if "space" in reason(error).lower() or "quota" in reason(error).lower():
     return "Free space, or set --workdir to another disk; the same command goes on from there."
   return "Set --workdir to a folder that can be written."

@@ -12,8 +12,10 @@ from filax.checkpoint.record import Damaged
 
 
 def check(
-  digests: Mapping[str, str | int], like: Mapping[str, jax.ShapeDtypeStruct],
-  arrays: Mapping[str, jax.Array] | None, failure: str = "",
+  digests: Mapping[str, str | int],
+  like: Mapping[str, jax.ShapeDtypeStruct],
+  arrays: Mapping[str, jax.Array] | None,
+  failure: str = "",
 ) -> None:
   """Raises Damaged, in every process, if an array of one of them is not what was written.
 

@@ -47,8 +47,10 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
   """The flags of both directions; `run` of what it parses does the work."""
   made = cli.Parser(
-    prog="filax convert", formatter_class=argparse.RawDescriptionHelpFormatter,
-    description=__doc__.partition("\n\n")[2])
+    prog="filax convert",
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    description=__doc__.partition("\n\n")[2],
+  )
   verbs = made.add_subparsers(dest="direction", required=True, metavar="from|to")
   _from_flags(verbs)
   _to_flags(verbs)
@@ -57,80 +59,112 @@ def parser() -> argparse.ArgumentParser:
 
 def _from_flags(verbs) -> None:
   add = verbs.add_parser(
-    "from", help="PyTorch weights -> a FiLax checkpoint", epilog=FROM,
+    "from",
+    help="PyTorch weights -> a FiLax checkpoint",
+    epilog=FROM,
     description="Makes a checkpoint that filax.load, filax chat and config.init_from accept.",
-    formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   add.set_defaults(run=_from)
-  add.add_argument("--source",
-    help="folder or file of a whole model, or of one part")
+  add.add_argument("--source", help="folder or file of a whole model, or of one part")
   for role in from_torch.PARTS:
-    add.add_argument(
-      f"--{role}",
-      help=f"folder or file that the {role} is taken from instead")
+    add.add_argument(f"--{role}", help=f"folder or file that the {role} is taken from instead")
   add.add_argument(
     "--config",
     help="config of the model to assemble (F.py or F.py:args); what no file holds is "
-    "drawn anew from config.seed. Without it the architecture comes from config.json")
+    "drawn anew from config.seed. Without it the architecture comes from config.json",
+  )
   add.add_argument(
-    "--set", action="append", default=[], metavar="ROLE.FIELD=VALUE",
-    help="what config.json does not say, e.g. llm.theta=1000000 (repeatable)")
+    "--set",
+    action="append",
+    default=[],
+    metavar="ROLE.FIELD=VALUE",
+    help="what config.json does not say, e.g. llm.theta=1000000 (repeatable)",
+  )
   add.add_argument(
-    "--tokenizer",
-    help="tokenizer.json, *.model, or a folder (default: beside the llm)")
+    "--tokenizer", help="tokenizer.json, *.model, or a folder (default: beside the llm)"
+  )
   add.add_argument(
-    "--dtype", choices=("same", "float32", "bfloat16"), default="same",
-    help="of the stored parameters (default: as in the files)")
+    "--dtype",
+    choices=("same", "float32", "bfloat16"),
+    default="same",
+    help="of the stored parameters (default: as in the files)",
+  )
   add.add_argument(
-    "--ignore", action="append", default=[], metavar="REGEX", type=_pattern,
-    help="tensors of the files that are known to be unneeded (repeatable)")
+    "--ignore",
+    action="append",
+    default=[],
+    metavar="REGEX",
+    type=_pattern,
+    help="tensors of the files that are known to be unneeded (repeatable)",
+  )
   _common(add)
 
 
 def _to_flags(verbs) -> None:
   width = max(map(len, formats.FORMATS))
   add = verbs.add_parser(
-    "to", help="a FiLax checkpoint -> a folder for PyTorch software",
+    "to",
+    help="a FiLax checkpoint -> a folder for PyTorch software",
     description="Writes safetensors, config.json, tokenizer and a run_torch.py that answers.",
-    epilog="formats:\n" + "\n".join(
-      f"  {form.name:<{width}}  {form.text}" for form in formats.FORMATS.values()),
-    formatter_class=argparse.RawDescriptionHelpFormatter)
+    epilog="formats:\n"
+    + "\n".join(f"  {form.name:<{width}}  {form.text}" for form in formats.FORMATS.values()),
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   add.set_defaults(run=_to)
-  add.add_argument(
-    "--checkpoint", required=True,
-    help="folder of a run, or of one of its steps")
+  add.add_argument("--checkpoint", required=True, help="folder of a run, or of one of its steps")
   add.add_argument("--format", choices=tuple(formats.FORMATS), default="hf", help="default: hf")
   add.add_argument(
-    "--dtype", choices=("same", "float32", "bfloat16"), default="same",
-    help="of the written weights (default: as stored); fusion weights stay in float32")
+    "--dtype",
+    choices=("same", "float32", "bfloat16"),
+    default="same",
+    help="of the written weights (default: as stored); fusion weights stay in float32",
+  )
   add.add_argument(
-    "--shard-gb", type=_positive, default=5.0, metavar="GB",
-    help="size of a file at most (default: 5)")
-  add.add_argument(
-    "--tokenizer",
-    help="tokenizer.json, *.model, or a folder (default: the run's)")
+    "--shard-gb",
+    type=_positive,
+    default=5.0,
+    metavar="GB",
+    help="size of a file at most (default: 5)",
+  )
+  add.add_argument("--tokenizer", help="tokenizer.json, *.model, or a folder (default: the run's)")
   _common(add)
 
 
 def _common(add) -> None:
+  add.add_argument("--out", required=True, help="folder to write; must not exist")
   add.add_argument(
-    "--out", required=True, help="folder to write; must not exist")
+    "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP
+  )
   add.add_argument(
-    "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
-  add.add_argument(
-    "--verify", nargs="?", const="float32", choices=tuple(verify.TOLERANCE), metavar="DTYPE",
+    "--verify",
+    nargs="?",
+    const="float32",
+    choices=tuple(verify.TOLERANCE),
+    metavar="DTYPE",
     help="run both sides on the same tokens and pixels, in float32 (default) or bfloat16, and "
-    "refuse what differs; needs torch and transformers")
+    "refuse what differs; needs torch and transformers",
+  )
   add.add_argument(
-    "--tolerance", type=_positive, help="of --verify, relative to the largest value "
-    "(default: 1e-4 in float32, 5e-2 in bfloat16)")
+    "--tolerance",
+    type=_positive,
+    help="of --verify, relative to the largest value (default: 1e-4 in float32, 5e-2 in bfloat16)",
+  )
 
 
 def _from(options) -> int:
   request = from_torch.Request(
-    out=options.out, source=options.source, config=_config(options.config),
+    out=options.out,
+    source=options.source,
+    config=_config(options.config),
     parts={r: getattr(options, r) for r in from_torch.PARTS if getattr(options, r)},
-    sets=dict(map(_assignment, options.set)), dtype=options.dtype, ignore=options.ignore,
-    base=_base(), tokenizer=_tokenizer(options), components=options.components)
+    sets=dict(map(_assignment, options.set)),
+    dtype=options.dtype,
+    ignore=options.ignore,
+    base=_base(),
+    tokenizer=_tokenizer(options),
+    components=options.components,
+  )
   report = from_torch.convert(request, _check_from(options))
   _say(options.out, report)
   return 0
@@ -138,9 +172,14 @@ def _from(options) -> int:
 
 def _to(options) -> int:
   request = to_torch.Request(
-    checkpoint=options.checkpoint, out=options.out, format=options.format, dtype=options.dtype,
-    shard=int(options.shard_gb * shards.GB), tokenizer=_tokenizer(options),
-    components=options.components)
+    checkpoint=options.checkpoint,
+    out=options.out,
+    format=options.format,
+    dtype=options.dtype,
+    shard=int(options.shard_gb * shards.GB),
+    tokenizer=_tokenizer(options),
+    components=options.components,
+  )
   report = to_torch.convert(request, _check_to(options))
   _say(options.out, report)
   return 0
@@ -174,22 +213,29 @@ def _check_to(options):
 
   def check(folder: Path, form, model) -> dict[str, Any]:
     theirs = [dict(path=folder, family=form.family, roles=form.roles)]
-    return verify.run(theirs, item.step_folder(options.checkpoint), model, options.verify,
-                      options.tolerance)
+    return verify.run(
+      theirs, item.step_folder(options.checkpoint), model, options.verify, options.tolerance
+    )
 
   return check
 
 
 def _say(out: str, report: dict[str, Any]) -> None:
   counts = report["counts"]
-  extra = [f"{counts[k]} {k.replace('_', ' ')}" for k in ("unused_by_design", "drawn_anew")
-           if counts[k]]
+  extra = [
+    f"{counts[k]} {k.replace('_', ' ')}" for k in ("unused_by_design", "drawn_anew") if counts[k]
+  ]
   print(
     f"{out}: {counts['consumed']} tensors{''.join(f', {text}' for text in extra)}; "
-    f"{report['seconds']:.0f} s, peak memory {report['peak_memory_bytes'] / 1e9:.1f} GB")
+    f"{report['seconds']:.0f} s, peak memory {report['peak_memory_bytes'] / 1e9:.1f} GB"
+  )
   if found := report.get("verify"):
-    print("verified in " + found["dtype"] + ": " + ", ".join(
-      f"{name} {value:.1e}" for name, value in found["max_difference"].items()))
+    print(
+      "verified in "
+      + found["dtype"]
+      + ": "
+      + ", ".join(f"{name} {value:.1e}" for name, value in found["max_difference"].items())
+    )
 
 
 def _config(name: str | None) -> dict[str, Any] | None:

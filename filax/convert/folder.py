@@ -33,7 +33,8 @@ def complete(out: str | os.PathLike, need: int = 0) -> Iterator[Path]:
       free = shutil.disk_usage(out.parent).free
       raise OSError(
         f"There is no space for {out}: its weights take {_gb(need)}, and {_gb(free)} are free "
-        f"without it. Make room or choose another --out. Nothing was left behind.") from error
+        f"without it. Make room or choose another --out. Nothing was left behind."
+      ) from error
     raise
 
 

@@ -32,51 +32,89 @@ class Format:
     if absent := [role for role in self.components if role not in model]:
       raise ValueError(
         f"--format {self.name} needs a whole model, but this checkpoint has no "
-        f"{' and no '.join(absent)}.")
+        f"{' and no '.join(absent)}."
+      )
     for role, names in self.components.items():
       if (name := model[role]["name"]) not in names:
         raise ValueError(
           f"--format {self.name} cannot hold the {role} {name}, only {' or '.join(names)}. Choose "
-          f"another --format: {', '.join(FORMATS)}.")
+          f"another --format: {', '.join(FORMATS)}."
+        )
 
 
 def _remote(config, dtype, vocabulary: Vocabulary | None, places) -> dict[str, Any]:
   name = "modeling_fila.FilaForConditionalGeneration"
   return hf_write.llava_onevision(config, dtype, vocabulary, places) | dict(
-    architectures=[name.split(".")[1]], auto_map=dict(
-      AutoModelForImageTextToText=name, AutoModel=name))
+    architectures=[name.split(".")[1]],
+    auto_map=dict(AutoModelForImageTextToText=name, AutoModel=name),
+  )
 
 
-_LLAVA = dict(
-  encoder=("siglip",), merger=("weighted", "mean"), projector=("mlp",), llm=("qwen2",))
-_FLASH = dict(
-  encoder=("umt", "internvideo2"), merger=("tome",), projector=("mlp",), llm=("qwen2",))
+_LLAVA = dict(encoder=("siglip",), merger=("weighted", "mean"), projector=("mlp",), llm=("qwen2",))
+_FLASH = dict(encoder=("umt", "internvideo2"), merger=("tome",), projector=("mlp",), llm=("qwen2",))
 _RUN = (("run_llava.py.in", "run_torch.py"), ("fila_video.py.in", "fila_video.py"))
 _ALL = (
   Format(
-    "hf", "LlavaOnevisionForConditionalGeneration of transformers, vLLM and others; fusion aside",
-    lambda model: schemes.A, WHOLE, _LLAVA, hf_write.llava_onevision,
-    "llava_onevision", extra=("encoder", "projector"), processors=True, files=_RUN),
+    "hf",
+    "LlavaOnevisionForConditionalGeneration of transformers, vLLM and others; fusion aside",
+    lambda model: schemes.A,
+    WHOLE,
+    _LLAVA,
+    hf_write.llava_onevision,
+    "llava_onevision",
+    extra=("encoder", "projector"),
+    processors=True,
+    files=_RUN,
+  ),
   Format(
-    "hf-remote", "the same with a modelling file that fuses frames (trust_remote_code)",
-    lambda model: schemes.B, WHOLE, _LLAVA, _remote, "llava_onevision",
-    fusion="inside", extra=("encoder", "projector"), processors=True,
-    files=(*_RUN, ("modeling_fila.py.in", "modeling_fila.py"))),
+    "hf-remote",
+    "the same with a modelling file that fuses frames (trust_remote_code)",
+    lambda model: schemes.B,
+    WHOLE,
+    _LLAVA,
+    _remote,
+    "llava_onevision",
+    fusion="inside",
+    extra=("encoder", "projector"),
+    processors=True,
+    files=(*_RUN, ("modeling_fila.py.in", "modeling_fila.py")),
+  ),
   Format(
-    "llava", "LLaVA-NeXT's training code", lambda model: schemes.E, WHOLE, _LLAVA,
+    "llava",
+    "LLaVA-NeXT's training code",
+    lambda model: schemes.E,
+    WHOLE,
+    _LLAVA,
     lambda config, dtype, vocabulary, places: hf_write.llava(config, dtype, vocabulary),
-    "llava", extra=("encoder",), files=_RUN),
+    "llava",
+    extra=("encoder",),
+    files=_RUN,
+  ),
   Format(
-    "videochat-flash", "VideoChat-Flash's released names and config",
-    lambda model: schemes.flash(model["encoder"]["name"]), WHOLE, _FLASH,
+    "videochat-flash",
+    "VideoChat-Flash's released names and config",
+    lambda model: schemes.flash(model["encoder"]["name"]),
+    WHOLE,
+    _FLASH,
     lambda config, dtype, vocabulary, places: hf_write.flash(config, dtype, vocabulary),
-    "videochat-flash", fusion="none", files=(
-      ("run_flash.py.in", "run_torch.py"), ("fila_video.py.in", "fila_video.py"),
-      ("flash_towers.py.in", "flash_towers.py"))),
+    "videochat-flash",
+    fusion="none",
+    files=(
+      ("run_flash.py.in", "run_torch.py"),
+      ("fila_video.py.in", "fila_video.py"),
+      ("flash_towers.py.in", "flash_towers.py"),
+    ),
+  ),
   Format(
-    "qwen2", "the language model alone: Qwen2ForCausalLM", lambda model: schemes.QWEN2, ("llm",),
+    "qwen2",
+    "the language model alone: Qwen2ForCausalLM",
+    lambda model: schemes.QWEN2,
+    ("llm",),
     dict(llm=("qwen2",)),
     lambda config, dtype, vocabulary, places: hf_write.qwen2_alone(config, dtype, vocabulary),
-    "qwen2", fusion="none", files=(("run_qwen2.py.in", "run_torch.py"),)),
+    "qwen2",
+    fusion="none",
+    files=(("run_qwen2.py.in", "run_torch.py"),),
+  ),
 )
 FORMATS = {form.name: form for form in _ALL}

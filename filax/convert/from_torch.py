@@ -19,9 +19,17 @@ from filax.convert.report import Report
 PARTS = ("encoder", "llm", "projector", "merger")  # Roles with weights, each with a flag.
 EXTRA = "extra.safetensors"  # Imported tensors that only other software uses, kept for the way out.
 TOKENIZER_FILES = (  # Of the source, copied beside the checkpoint.
-  "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-  "added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja",
-  "generation_config.json")
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "chat_template.json",
+  "chat_template.jinja",
+  "generation_config.json",
+)
 
 
 @dataclasses.dataclass
@@ -53,12 +61,17 @@ def convert(request: Request, check=None) -> dict[str, Any]:
   sources, model = resolve(request)
   roles = build.ROLES if whole(model) else tuple(role for role in model if role in PARTS)
   found = load.plan(
-    model, sources, roles=roles, fresh=request.config is not None, ignore=request.ignore)
+    model, sources, roles=roles, fresh=request.config is not None, ignore=request.ignore
+  )
   check_tokenizer(request.tokenizer, model)
   config = full_config(request, model, found)
   report = Report(
-    "from", source=[str(s.path) for s in sources], scheme=found.scheme, model=model,
-    drawn_anew=[place.path for place in found.fresh])
+    "from",
+    source=[str(s.path) for s in sources],
+    scheme=found.scheme,
+    model=model,
+    drawn_anew=[place.path for place in found.fresh],
+  )
   with folder.complete(request.out, _size(found, request.dtype)) as temporary:
     write(temporary, found, model, config, request.dtype, report)
     _copy_tokenizer(request, sources, temporary)
@@ -76,14 +89,18 @@ def resolve(request: Request) -> tuple[list[load.Source], dict[str, Any]]:
   for path, roles in _asked(request):
     says = hf_config.load(Path(path), request.components)
     if says and not (request.config and not hf_config.family(says)):
-      said = {role: x for role, x in hf_config.architecture(says).items()
-              if role in roles or (role not in PARTS and path == request.source)} | said
+      said = {
+        role: x
+        for role, x in hf_config.architecture(says).items()
+        if role in roles or (role not in PARTS and path == request.source)
+      } | said
     given.append((path, roles))
   model = settle(request, said)
   if not any(role in model for role in PARTS):
     raise ValueError(
       f"There is no config.json beside {given[0][0]} that says what it holds. Give --config, or "
-      f"--set ROLE.name=... and --set ROLE.variant=... (roles: {', '.join(PARTS)}).")
+      f"--set ROLE.name=... and --set ROLE.variant=... (roles: {', '.join(PARTS)})."
+    )
   sources = []
   for path, roles in given:
     here = tuple(role for role in roles if role in model)
@@ -98,8 +115,8 @@ def check_exist(request: Request) -> None:
   for flag, path in inputs.items():
     if path is not None and not Path(path).exists():
       raise FileNotFoundError(
-        f"There is no file or folder {path}. Give --{flag} the weights: a folder, or a file of "
-        f"it.")
+        f"There is no file or folder {path}. Give --{flag} the weights: a folder, or a file of it."
+      )
 
 
 def _asked(request: Request) -> list[tuple[Any, tuple[str, ...]]]:
@@ -144,17 +161,20 @@ def _compare(role: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> N
   """A checkpoint of another architecture than --config says would fail later, or worse, not."""
   if ours["name"] != theirs.get("name", ours["name"]):
     raise ValueError(
-      f"--config has the {role} {ours['name']}, but the files hold a {theirs['name']}.")
+      f"--config has the {role} {ours['name']}, but the files hold a {theirs['name']}."
+    )
   built = build.build(role, ours, out=1)
   differing = [
     f"{field}={getattr(built, field)} there and {value} in the files"
     for field, value in theirs.items()
     if field not in ("name", "variant", "vocab", "tied", "depth", "remat")
-    and getattr(built, field, value) != value]
+    and getattr(built, field, value) != value
+  ]
   if differing:
     raise ValueError(
       f"--config describes another {role} than config.json: {'; '.join(differing)}. Choose another "
-      f"variant in the config, or give --set {role}.FIELD=VALUE.")
+      f"variant in the config, or give --set {role}.FIELD=VALUE."
+    )
 
 
 def _vocabulary(sources: Sequence[load.Source], model: dict[str, Any]) -> None:
@@ -162,8 +182,11 @@ def _vocabulary(sources: Sequence[load.Source], model: dict[str, Any]) -> None:
   for part in sources:
     if "llm" not in part.roles:
       continue
-    rows = [t.shape[0] for name, t in part.tensors.items()
-            if name.endswith("embed_tokens.weight") and len(t.shape) == 2]
+    rows = [
+      t.shape[0]
+      for name, t in part.tensors.items()
+      if name.endswith("embed_tokens.weight") and len(t.shape) == 2
+    ]
     llm = build.build("llm", model["llm"])
     if rows and rows[0] != llm.vocab:
       model["llm"]["vocab"] = rows[0]
@@ -180,7 +203,8 @@ def check_tokenizer(tokenizer: Any, model: Mapping[str, Any]) -> None:
   if tokenizer.vocab_size > vocab:
     raise ValueError(
       f"The tokenizer {tokenizer.path} has ids up to {tokenizer.vocab_size - 1}, but the llm has "
-      f"{vocab} vocabulary rows. Give --tokenizer the one that belongs to these weights.")
+      f"{vocab} vocabulary rows. Give --tokenizer the one that belongs to these weights."
+    )
 
 
 def whole(model: Mapping[str, Any]) -> bool:
@@ -209,7 +233,11 @@ def _says(request: Request) -> Mapping[str, Any]:
 
 
 def write(
-  out: Path, found: load.Plan, model: Mapping[str, Any], config: Mapping[str, Any], dtype: str,
+  out: Path,
+  found: load.Plan,
+  model: Mapping[str, Any],
+  config: Mapping[str, Any],
+  dtype: str,
   report: Report,
 ) -> None:
   """Streams a plan into the checkpoint format below `out`. Collects all tensors that hold NaN."""
@@ -262,8 +290,11 @@ def draw(config: Mapping[str, Any], fresh: Sequence[places.Place]) -> dict[str, 
 def _write_rest(out: Path, found: load.Plan, model, report: Report) -> None:
   """Lists unused tensors, and keeps those that an export would otherwise make up."""
   wanted = {
-    f"{role}.{name}" for role in PARTS if role in model
-    for name, _, _ in places.part(role, model[role]["name"]).extra}
+    f"{role}.{name}"
+    for role in PARTS
+    if role in model
+    for name, _, _ in places.part(role, model[role]["name"]).extra
+  }
   kept = {}
   for name, reason, tensor in found.unused:
     report.unused(tensor.name, reason, tensor.shape)

@@ -56,8 +56,11 @@ def family(config: Mapping[str, Any]) -> str:
     flash = kind.startswith("videochat_flash") or "tome" in str(config.get("mm_projector_type", ""))
     return "videochat-flash" if flash else "llava"
   return {
-    "llava_onevision": "llava_onevision", "qwen2": "qwen2", "siglip": "siglip",
-    "siglip_vision_model": "siglip"}.get(kind, "")
+    "llava_onevision": "llava_onevision",
+    "qwen2": "qwen2",
+    "siglip": "siglip",
+    "siglip_vision_model": "siglip",
+  }.get(kind, "")
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,12 +74,14 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     known = ", ".join(sorted(FAMILIES))
     raise ValueError(
       f"config.json has model_type {config.get('model_type')!r}. Known families: {known}. Without "
-      f"one of them, name the parts with --config or --set.")
+      f"one of them, name the parts with --config or --set."
+    )
   try:
     model = FAMILIES[kind](config)
   except (LookupError, TypeError, AttributeError) as error:
     raise ValueError(
-      f"config.json does not describe a {kind} model ({type(error).__name__}: {error}).") from error
+      f"config.json does not describe a {kind} model ({type(error).__name__}: {error})."
+    ) from error
   return model | tuples(config.get(KEY, {}).get("model", {}))
 
 
@@ -87,10 +92,18 @@ def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
   if config.get("hidden_act", "silu") != "silu":
     raise ValueError(f"hidden_act is {config['hidden_act']!r}, but the llm here has silu.")
   rope = rope_config.read(config)
-  found = _taken(config, dict(
-    width="hidden_size", depth="num_hidden_layers", heads="num_attention_heads",
-    kv_heads="num_key_value_heads", head_dim="head_dim", mlp="intermediate_size",
-    vocab="vocab_size"))
+  found = _taken(
+    config,
+    dict(
+      width="hidden_size",
+      depth="num_hidden_layers",
+      heads="num_attention_heads",
+      kv_heads="num_key_value_heads",
+      head_dim="head_dim",
+      mlp="intermediate_size",
+      vocab="vocab_size",
+    ),
+  )
   if "head_dim" not in found and {"width", "heads"} <= set(found):
     found["head_dim"] = found["width"] // found["heads"]
   theta = rope.get("rope_theta", config.get("rope_theta"))
@@ -98,8 +111,13 @@ def qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
   positions = config.get("max_position_embeddings", 32_768)
   yarn = rope_config.yarn(rope, positions) if rope_config.kind_of(rope) == "yarn" else None
   return dict(
-    name="qwen2", tied=bool(config.get("tie_word_embeddings", False)),
-    eps=config.get("rms_norm_eps", 1e-6), positions=positions, yarn=yarn, **found)
+    name="qwen2",
+    tied=bool(config.get("tie_word_embeddings", False)),
+    eps=config.get("rms_norm_eps", 1e-6),
+    positions=positions,
+    yarn=yarn,
+    **found,
+  )
 
 
 def siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
@@ -107,9 +125,17 @@ def siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
   act = config.get("hidden_act", "gelu_pytorch_tanh")
   if act != "gelu_pytorch_tanh":
     raise ValueError(f"hidden_act is {act!r}, but SigLIP here has gelu_pytorch_tanh.")
-  found = _taken(config, dict(
-    size="image_size", patch="patch_size", width="hidden_size", heads="num_attention_heads",
-    mlp="intermediate_size", depth="num_hidden_layers"))
+  found = _taken(
+    config,
+    dict(
+      size="image_size",
+      patch="patch_size",
+      width="hidden_size",
+      heads="num_attention_heads",
+      mlp="intermediate_size",
+      depth="num_hidden_layers",
+    ),
+  )
   if "depth" in found:
     found["depth"] -= cut
   return dict(name="siglip", eps=config.get("layer_norm_eps", 1e-6), **found)
@@ -126,25 +152,32 @@ def _qwen2_alone(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
   """transformers' LLaVA-OneVision: every frame by itself, one newline after a video."""
-  layer, strategy = config.get("vision_feature_layer", -1), config.get(
-    "vision_feature_select_strategy", "full")
+  layer, strategy = (
+    config.get("vision_feature_layer", -1),
+    config.get("vision_feature_select_strategy", "full"),
+  )
   if not isinstance(layer, int) or layer >= 0 or strategy != "full":
     raise ValueError(
       f"vision_feature_layer={layer} with strategy {strategy!r} is not implemented; a negative "
-      f"layer with 'full' is.")
+      f"layer with 'full' is."
+    )
   if config.get("projector_hidden_act", "gelu") != "gelu":
     raise ValueError(f"projector_hidden_act is {config['projector_hidden_act']!r}, not gelu.")
   text = dict(config["text_config"])
   if "tie_word_embeddings" in config:  # The flag of the whole model wins in transformers.
     text["tie_word_embeddings"] = config["tie_word_embeddings"]
   return dict(
-    encoder=siglip(config["vision_config"], cut=-layer - 1), llm=qwen2(text), **_frame_by_frame())
+    encoder=siglip(config["vision_config"], cut=-layer - 1), llm=qwen2(text), **_frame_by_frame()
+  )
 
 
 def _frame_by_frame() -> dict[str, Any]:
   return dict(
-    selector=dict(name="uniform", size=1), merger=dict(name="mean"),
-    projector=dict(name="mlp", newline="one_token", pool_side=2), merge_stage="vision")
+    selector=dict(name="uniform", size=1),
+    merger=dict(name="mean"),
+    projector=dict(name="mlp", newline="one_token", pool_side=2),
+    merge_stage="vision",
+  )
 
 
 def _llava(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +188,8 @@ def _llava(config: Mapping[str, Any]) -> dict[str, Any]:
     encoder["variant"] = SO400M
   parts = _frame_by_frame()
   newline = {"no_token": "none"}.get(
-    config.get("mm_newline_position", "one_token"), config.get("mm_newline_position", "one_token"))
+    config.get("mm_newline_position", "one_token"), config.get("mm_newline_position", "one_token")
+  )
   has = "unpad" in config.get("mm_patch_merge_type", "flat")
   parts["projector"].update(newline=newline if has else "none")
   return dict(encoder=encoder, llm=qwen2(config), **parts)
@@ -166,7 +200,8 @@ def _videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
   _check_released(config, released_keys.FLASH)
   tower = config.get("mm_vision_tower", "")
   encoder = next(
-    (dict(name=name, variant=variant) for word, name, variant in TOWERS if word in tower), {})
+    (dict(name=name, variant=variant) for word, name, variant in TOWERS if word in tower), {}
+  )
   clip = config.get("mm_local_num_frames", 4)
   kind = config.get("mm_projector_type")
   merged = re.fullmatch(r"tome(\d+)_mlp_hd64", kind or "")
@@ -174,9 +209,14 @@ def _videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(f"mm_projector_type={kind!r} is not implemented; tome16_mlp_hd64 is.")
   merger = dict(name="tome", **({"tokens": int(merged[1])} if merged else {}))
   return dict(
-    encoder=encoder, llm=qwen2(config) | _dropout(config), selector=dict(name="clips", size=clip),
-    merger=merger, projector=dict(name="mlp", newline="none", pool_side=1),
-    merge_stage="vision", encode_chunk=16)
+    encoder=encoder,
+    llm=qwen2(config) | _dropout(config),
+    selector=dict(name="clips", size=clip),
+    merger=merger,
+    projector=dict(name="mlp", newline="none", pool_side=1),
+    merge_stage="vision",
+    encode_chunk=16,
+  )
 
 
 def _check_released(config: Mapping[str, Any], known: Mapping[str, tuple]) -> None:
@@ -195,7 +235,8 @@ def _dropout(config: Mapping[str, Any]) -> dict[str, Any]:
   stages = dropout.released(
     config.get("llm_compress_type", "attention"),
     config.get("llm_compress_layer_list", (8, 16, 24)),
-    config.get("llm_image_token_ratio_list", (1.0, 0.5, 0.25, 0.125)))
+    config.get("llm_image_token_ratio_list", (1.0, 0.5, 0.25, 0.125)),
+  )
   if "num_hidden_layers" in config:
     dropout.parse(stages, config["num_hidden_layers"])
   return dict(dropout=next((n for n, known in dropout.PRESETS.items() if known == stages), stages))
@@ -233,10 +274,12 @@ def typed(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
       continue
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not (whole or (field.type is float and isinstance(value, float))) or (
-        _required(field) and value < 1):
+      _required(field) and value < 1
+    ):
       raise ValueError(
         f"{role}.{key} is {value!r}, but must be a number"
-        f"{' of at least 1' if _required(field) else ''}. Give --set {role}.{key}=...")
+        f"{' of at least 1' if _required(field) else ''}. Give --set {role}.{key}=..."
+      )
     found[key] = field.type(value)
   return found
 
@@ -253,12 +296,16 @@ def check_complete(model: Mapping[str, Any]) -> None:
     _, component = build.component(role, part["name"])
     fields = component.__dataclass_fields__
     missing += [
-      f"{role}.{name}" for name, field in fields.items()
-      if (_required(field) or name in ASKED) and name not in part]
+      f"{role}.{name}"
+      for name, field in fields.items()
+      if (_required(field) or name in ASKED) and name not in part
+    ]
   if missing:
     raise ValueError(
-      f"config.json does not say {', '.join(missing)}. Give " + " ".join(
-        f"--set {name}=..." for name in missing) + ", or a variant: --set ROLE.variant=NAME.")
+      f"config.json does not say {', '.join(missing)}. Give "
+      + " ".join(f"--set {name}=..." for name in missing)
+      + ", or a variant: --set ROLE.variant=NAME."
+    )
 
 
 def _required(field) -> bool:
@@ -295,7 +342,6 @@ def answer_as(config: dict[str, Any], says: Mapping[str, Any]) -> None:
     infer["selector"] = dict(name=config["model"]["selector"]["name"], size=size)
     infer["sampling"] = dict(name="uniform", frames=32 * size, phase="ends")
     if family(says) == "videochat-flash":
-      infer["sampling"] = dict(
-        name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
+      infer["sampling"] = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
       infer["time_prompt"], infer["max_new_tokens"] = "vcf_released", 1024
       config.setdefault("data", {})["resize"] = "pillow"

@@ -48,10 +48,14 @@ class Writer:
 
     chunk = chunk_shape(self._table, path, shape, np.dtype(dtype).itemsize, stacked)
     path = f"params/{path}"
-    spec = _spec(self.state, path) | {"metadata": {
-      "shape": list(shape), "data_type": np.dtype(dtype).name,
-      "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-      "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}}
+    spec = _spec(self.state, path) | {
+      "metadata": {
+        "shape": list(shape),
+        "data_type": np.dtype(dtype).name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+      }
+    }
     store = ts.open(spec, create=True, open=True, context=self._context).result()
     leaf = Leaf(np.dtype(dtype), tuple(shape), store)
     self.leaves[path] = leaf
@@ -66,7 +70,8 @@ class Writer:
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as saver:
       saver.save(
         self.step.parent / "items",
-        ocp.args.Composite(data=ocp.args.JsonSave({}), config=ocp.args.JsonSave(config)))
+        ocp.args.Composite(data=ocp.args.JsonSave({}), config=ocp.args.JsonSave(config)),
+      )
     for path in (self.step.parent / "items").iterdir():
       path.rename(self.step / path.name)
     (self.step.parent / "items").rmdir()
@@ -108,9 +113,7 @@ def chunk_shape(
   return tuple(size // math.gcd(size, cut) for size, cut in zip(layer, cuts, strict=True))
 
 
-def slice_sum(
-  x: np.ndarray, index, shape: tuple[int, ...], mix: digest.Mix | None = None
-) -> int:
+def slice_sum(x: np.ndarray, index, shape: tuple[int, ...], mix: digest.Mix | None = None) -> int:
   """What `array[index] = x` adds to the digest of an array of `shape`."""
   if index is Ellipsis:
     return digest.box_sum(x.reshape(shape), (0,) * len(shape), shape, mix)
@@ -140,7 +143,8 @@ def _newest_step(path: Path | epath.Path) -> Path | epath.Path:
   steps = [p for p in folder.glob("*") if p.name.isdigit() and (p / "state").exists()]
   if not steps:
     raise FileNotFoundError(
-      f"There is no checkpoint in {path}. Give --checkpoint the folder of a run or of a step.")
+      f"There is no checkpoint in {path}. Give --checkpoint the folder of a run or of a step."
+    )
   return max(steps, key=lambda p: int(p.name))
 
 
@@ -180,7 +184,8 @@ def read(step: Path | epath.Path, path: str, expected: str | int | None = None) 
   step = absolute(step)
   one = lambda leaf: nest({}, f"params/{path}", leaf)
   args = ocp.args.PyTreeRestore(
-    one(0), restore_args=one(ocp.RestoreArgs(restore_type=np.ndarray)), partial_restore=True)
+    one(0), restore_args=one(ocp.RestoreArgs(restore_type=np.ndarray)), partial_restore=True
+  )
   expected = _digest(step, path, expected)
   try:
     tree = ocp.PyTreeCheckpointHandler().restore(step / "state", args=args)
@@ -255,10 +260,15 @@ def nest(tree: dict[str, Any], path: str, leaf: Any) -> dict[str, Any]:
 def _spec(state: Path | epath.Path, path: str) -> dict[str, Any]:
   base = f"{state}/" if "://" in str(state) else f"file://{state}/"
   return {
-    "driver": "zarr3", "store_data_equal_to_fill_value": True,  # Orbax takes gaps for damage.
+    "driver": "zarr3",
+    "store_data_equal_to_fill_value": True,  # Orbax takes gaps for damage.
     "kvstore": {
-      "driver": "ocdbt", "base": base, "path": path.replace("/", ".") + "/",
-      "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000}}}
+      "driver": "ocdbt",
+      "base": base,
+      "path": path.replace("/", ".") + "/",
+      "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000},
+    },
+  }
 
 
 def _metadata(paths) -> dict[str, Any]:
@@ -266,8 +276,14 @@ def _metadata(paths) -> dict[str, Any]:
   leaves = {
     str(tuple(path.split("/"))): {
       "key_metadata": [{"key": key, "key_type": 2} for key in path.split("/")],
-      "value_metadata": {"value_type": "jax.Array", "skip_deserialize": False}}
-    for path in paths}
+      "value_metadata": {"value_type": "jax.Array", "skip_deserialize": False},
+    }
+    for path in paths
+  }
   return {
-    "tree_metadata": leaves, "use_ocdbt": True, "use_zarr3": True,
-    "store_array_data_equal_to_fill_value": True, "custom_metadata": None}
+    "tree_metadata": leaves,
+    "use_ocdbt": True,
+    "use_zarr3": True,
+    "store_array_data_equal_to_fill_value": True,
+    "custom_metadata": None,
+  }

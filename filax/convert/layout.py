@@ -54,8 +54,7 @@ class Layout:
     """
     sizes = self.sizes(shape, vocab)
     whole = dict(zip(self.ours, shape, strict=True))
-    cut = {
-      axis: range(whole[axis])[part] for axis, part in zip(self.ours, index, strict=True)}
+    cut = {axis: range(whole[axis])[part] for axis, part in zip(self.ours, index, strict=True)}
     stored = {axis: range(cut[axis].start, min(cut[axis].stop, sizes[axis])) for axis in cut}
     if any(not len(part) for part in stored.values()):
       return np.zeros([len(cut[axis]) for axis in self.ours], tensor.dtype)
@@ -68,16 +67,19 @@ class Layout:
     x = tensor[tuple(theirs)].reshape(lengths)
     x = x.transpose([self.flat.index(axis) for axis in self.ours])
     leading = {group[0] for group in self.theirs if group}
-    x = x[tuple(
-      slice(None) if axis in leading else slice(stored[axis].start, stored[axis].stop)
-      for axis in self.ours)]
+    x = x[
+      tuple(
+        slice(None) if axis in leading else slice(stored[axis].start, stored[axis].stop)
+        for axis in self.ours
+      )
+    ]
     padding = [(0, len(cut[axis]) - len(stored[axis])) for axis in self.ours]
     return np.pad(x, padding) if any(after for _, after in padding) else x
 
 
 @functools.cache
 def parse(text: str) -> Layout:
-  """"D H d -> (H d) D" -> Layout. Raises ValueError if a letter is on one side only."""
+  """ "D H d -> (H d) D" -> Layout. Raises ValueError if a letter is on one side only."""
   left, _, right = text.partition("->")
   ours = tuple(left.split())
   theirs, inside = [], False

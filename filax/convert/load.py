@@ -23,8 +23,12 @@ HEAD, EMBEDDING = "llm.lm_head.weight", "llm.embed_tokens.weight"
 TIED = "the head is tied to the embedding"
 ASIDE = "fila/scene_merger.safetensors"  # The fusion weights of an exported folder.
 SMALL = dict(  # Stands in for the roles that a part of a model does not have.
-  encoder=dict(name="siglip", variant="tiny"), selector=dict(name="uniform", size=1),
-  merger=dict(name="mean"), projector=dict(name="mlp"), llm=dict(name="qwen2", variant="tiny"))
+  encoder=dict(name="siglip", variant="tiny"),
+  selector=dict(name="uniform", size=1),
+  merger=dict(name="mean"),
+  projector=dict(name="mlp"),
+  llm=dict(name="qwen2", variant="tiny"),
+)
 OPTIONAL = re.compile(r"merger/.*|projector/image_newline")  # May be new in a later stage.
 
 
@@ -72,8 +76,7 @@ def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str
   from filax.convert.item import flat
 
   tree = build.parameter_shapes(build.build_video_lm(SMALL | dict(model)))
-  return {
-    path: leaf for path, leaf in sorted(flat(tree).items()) if path.split("/")[0] in roles}
+  return {path: leaf for path, leaf in sorted(flat(tree).items()) if path.split("/")[0] in roles}
 
 
 def plan(
@@ -107,8 +110,8 @@ def plan(
 def _take(found: Plan, part: Source, model, ignore: Sequence[str], problems) -> None:
   """Gives the tensors of a source to the parameters of its roles."""
   wanted = {
-    name for place in found.places if place.path.split("/")[0] in part.roles
-    for name in place.names}
+    name for place in found.places if place.path.split("/")[0] in part.roles for name in place.names
+  }
   scheme = schemes.detect(part.tensors, wanted)
   found.scheme[str(part.path)] = scheme.name
   spare = _spare(model, part.roles)
@@ -129,9 +132,12 @@ def _take(found: Plan, part: Source, model, ignore: Sequence[str], problems) -> 
 def _spare(model, roles) -> list[tuple[re.Pattern, str]]:
   depth = {
     role: getattr(build.build(role, model[role]), "depth", 0)
-    for role in roles if role in model and role in ("encoder", "llm")}
-  return [row for role in roles if role in model
-          for row in places.spare(model, role, depth.get(role, 0))]
+    for role in roles
+    if role in model and role in ("encoder", "llm")
+  }
+  return [
+    row for role in roles if role in model for row in places.spare(model, role, depth.get(role, 0))
+  ]
 
 
 def _reason(name, canonical, scheme, roles, spare, ignore) -> str | None:
@@ -176,9 +182,11 @@ def _check_head(found: Plan, problems) -> None:
     step = max(1, tensors.BLOCK // max(1, tensor.size // max(1, tensor.shape[0])))
     rows = range(0, tensor.shape[0], step)
     if tensor.shape != table.shape or any(
-        not np.array_equal(tensor[i:i + step,], table[i:i + step,]) for i in rows):
+      not np.array_equal(tensor[i : i + step,], table[i : i + step,]) for i in rows
+    ):
       problems["tied heads that differ from the embedding (--set llm.tied=False keeps them)"] = [
-        tensor.name]
+        tensor.name
+      ]
 
 
 def params(found: Plan, shardings: Mapping[str, Any] | None = None, dtype: Any = None):
@@ -197,7 +205,8 @@ def params(found: Plan, shardings: Mapping[str, Any] | None = None, dtype: Any =
       leaf = jax.device_put(piece(found, place, (slice(None),) * len(place.shape), kind))
     else:
       leaf = jax.make_array_from_callback(
-        place.shape, shardings[place.path], _reader(found, place, kind))
+        place.shape, shardings[place.path], _reader(found, place, kind)
+      )
     nest(tree, place.path, leaf)
   return tree
 

@@ -89,7 +89,8 @@ def part(role: str, name: str) -> Part:
     return Part(())
   raise ValueError(
     f"There is no conversion table for {role} {name}. Add filax/convert/{name}.py, or TABLE to the "
-    f"module of your component.")
+    f"module of your component."
+  )
 
 
 def find(model: Mapping[str, Any], shapes: Mapping[str, Any], vocab: int) -> list[Place]:
@@ -107,7 +108,8 @@ def find(model: Mapping[str, Any], shapes: Mapping[str, Any], vocab: int) -> lis
       uncovered.append(f"{path} {tuple(leaf.shape)}")
   if uncovered:
     raise ConversionError(
-      "Some parameters cannot be converted", {"no row in a table of filax/convert": uncovered})
+      "Some parameters cannot be converted", {"no row in a table of filax/convert": uncovered}
+    )
   return places
 
 
@@ -123,12 +125,17 @@ def _place(role: str, inner: str, tables: Part, shape, vocab: int) -> Place:
     raise LookupError(path)
   letters = " ".join(f"a{i}" for i in range(len(shape)))
   return Place(
-    path, shape, (f"{role}.{inner.replace('/', '.')}",), layout.parse(f"{letters} -> {letters}"),
-    False, vocab)
+    path,
+    shape,
+    (f"{role}.{inner.replace('/', '.')}",),
+    layout.parse(f"{letters} -> {letters}"),
+    False,
+    vocab,
+  )
 
 
 def _share(name: str) -> tuple[str, tuple[int, int]]:
-  """"x.qkv.weight[1/3]" -> ("x.qkv.weight", (1, 3))."""
+  """ "x.qkv.weight[1/3]" -> ("x.qkv.weight", (1, 3))."""
   match = re.fullmatch(r"(.+)\[(\d+)/(\d+)\]", name)
   return (match[1], (int(match[2]), int(match[3]))) if match else (name, (0, 1))
 
@@ -146,4 +153,5 @@ def spare(model: Mapping[str, Any], role: str, depth: int) -> list[tuple[re.Patt
   tables = part(role, model[role]["name"])
   return [
     (re.compile(rf"{role}\." + pattern.replace("{depth}", str(depth))), why)
-    for pattern, why in tables.spare]
+    for pattern, why in tables.spare
+  ]

@@ -28,9 +28,15 @@ class Report:
 
   def tensor(self, name: str, parameter: str, x: np.ndarray) -> None:
     """A tensor of the PyTorch side that was read or written, and the parameter it belongs to."""
-    self._rows.append(dict(
-      name=name, parameter=parameter, shape=list(x.shape), dtype=x.dtype.name,
-      sha256=tensors.digest(x)))
+    self._rows.append(
+      dict(
+        name=name,
+        parameter=parameter,
+        shape=list(x.shape),
+        dtype=x.dtype.name,
+        sha256=tensors.digest(x),
+      )
+    )
 
   def steps(self, items: Sequence[Any]) -> Iterator[Any]:
     """The items one by one; on a terminal, with a line that counts them."""
@@ -52,8 +58,12 @@ class Report:
     return {
       **self.facts,
       "counts": dict(
-        consumed=len(self._rows), unused_by_design=len(self._unused), left_over=0, missing=0,
-        drawn_anew=len(self.facts.get("drawn_anew", ()))),
+        consumed=len(self._rows),
+        unused_by_design=len(self._unused),
+        left_over=0,
+        missing=0,
+        drawn_anew=len(self.facts.get("drawn_anew", ())),
+      ),
       "seconds": round(time.perf_counter() - self._start, 2),
       "peak_memory_bytes": peak * unit,
       "versions": _versions(),
@@ -71,5 +81,7 @@ class Report:
 def _versions() -> dict[str, str]:
   modules = ("jax", "flax", "orbax.checkpoint", "torch", "transformers")
   return {"python": platform.python_version()} | {
-    name: str(getattr(sys.modules[name], "__version__", "?")) for name in modules
-    if name in sys.modules}
+    name: str(getattr(sys.modules[name], "__version__", "?"))
+    for name in modules
+    if name in sys.modules
+  }

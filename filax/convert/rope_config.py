@@ -15,7 +15,8 @@ def read(config: Mapping[str, Any]) -> Mapping[str, Any]:
     raise ValueError(f"rope of type {kind!r} is not implemented; default and yarn are.")
   if config.get("partial_rotary_factor") not in (None, 1, 1.0):
     raise ValueError(
-      f"partial_rotary_factor is {config['partial_rotary_factor']}, but whole heads turn here.")
+      f"partial_rotary_factor is {config['partial_rotary_factor']}, but whole heads turn here."
+    )
   known = ["rope_type", "type", "rope_theta"]
   if kind == "yarn":
     known += ["factor", "original_max_position_embeddings", *YARN_KEYS]

@@ -10,8 +10,12 @@ from typing import Any
 
 LARGEST_JSON = 100_000_000  # Bytes; the limit of the safetensors library for a header.
 _KINDS = {
-  stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
-  stat.S_IFBLK: "a device", stat.S_IFDIR: "a folder"}
+  stat.S_IFIFO: "a pipe",
+  stat.S_IFSOCK: "a socket",
+  stat.S_IFCHR: "a device",
+  stat.S_IFBLK: "a device",
+  stat.S_IFDIR: "a folder",
+}
 
 
 class Wrong(ValueError):

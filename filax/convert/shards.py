@@ -78,8 +78,10 @@ class Shards:
       os.fsync(descriptor)
       names = _names(self._folder / file)
       weight_map |= dict.fromkeys(names, file)
-    index = {"metadata": {"total_size": self.total, **(metadata or {})},
-             "weight_map": dict(sorted(weight_map.items()))}
+    index = {
+      "metadata": {"total_size": self.total, **(metadata or {})},
+      "weight_map": dict(sorted(weight_map.items())),
+    }
     (self._folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
   def __enter__(self):
@@ -108,8 +110,10 @@ def header(specs: Sequence[Spec], metadata: Mapping[str, str] | None = None) -> 
   offset = 0
   for spec in specs:
     entries[spec.name] = {
-      "dtype": CODES[spec.dtype], "shape": list(spec.shape),
-      "data_offsets": [offset, offset + spec.size]}
+      "dtype": CODES[spec.dtype],
+      "shape": list(spec.shape),
+      "data_offsets": [offset, offset + spec.size],
+    }
     offset += spec.size
   text = json.dumps(entries, separators=(",", ":")).encode()
   text += b" " * (-len(text) % 8)
@@ -134,7 +138,7 @@ def natural(name: str) -> list:
 def _write(descriptor: int, data, offset: int) -> None:
   view = memoryview(data)
   while len(view):
-    done = os.pwrite(descriptor, view[:1 << 30], offset)
+    done = os.pwrite(descriptor, view[: 1 << 30], offset)
     view, offset = view[done:], offset + done
 
 

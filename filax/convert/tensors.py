@@ -95,7 +95,8 @@ def _files(path: Path) -> tuple[list[Path], set[str]]:
     if files := sorted(path.glob(pattern)):
       return [file for file in files if not file.name.startswith("training_args")], set()
   raise FileNotFoundError(
-    f"{path} holds no weights: no *.safetensors, *.bin, *.pt or *.pth, and no index of them.")
+    f"{path} holds no weights: no *.safetensors, *.bin, *.pt or *.pth, and no index of them."
+  )
 
 
 def _named_files(folder: Path, index: str, names: dict[str, str]) -> list[Path]:
@@ -107,8 +108,7 @@ def _named_files(folder: Path, index: str, names: dict[str, str]) -> list[Path]:
     except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: links in a circle.
       outside.append(str(error))
   if outside:
-    raise ConversionError(
-      f"The index {index} in {folder} is refused", {"files elsewhere": outside})
+    raise ConversionError(f"The index {index} in {folder} is refused", {"files elsewhere": outside})
   return files
 
 
@@ -121,7 +121,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     reason = f" ({error})" if isinstance(error, safe_files.Wrong) else ""
     raise ConversionError(
       f"The weights in {index.parent} are damaged",
-      {"unreadable files": [f"{index.name} has no readable weight_map{reason}"]}) from None
+      {"unreadable files": [f"{index.name} has no readable weight_map{reason}"]},
+    ) from None
 
 
 def header(file: Path) -> tuple[dict[str, Any], int]:
@@ -135,7 +136,8 @@ def header(file: Path) -> tuple[dict[str, Any], int]:
       raise ValueError(f"{file.name} is cut short or no safetensors file ({total} bytes)")
     if length > safe_files.LARGEST_JSON:
       raise ValueError(
-        f"{file.name} has a header of {length:,} bytes, more than {safe_files.LARGEST_JSON:,}")
+        f"{file.name} has a header of {length:,} bytes, more than {safe_files.LARGEST_JSON:,}"
+      )
     try:
       entries = safe_files.parse_json(f.read(length))
       extents = [(*_extent(name, e), name) for name, e in entries.items() if name != "__metadata__"]
@@ -146,7 +148,8 @@ def header(file: Path) -> tuple[dict[str, Any], int]:
   end = max((stop for _, stop, _ in extents), default=0)
   if end + length + 8 > total:
     raise ValueError(
-      f"{file.name} is cut short: its header promises {end + length + 8} bytes, it has {total}")
+      f"{file.name} is cut short: its header promises {end + length + 8} bytes, it has {total}"
+    )
   return entries, length + 8
 
 
@@ -183,7 +186,8 @@ def safetensors(file: Path) -> dict[str, Tensor]:
     shape, dtype = tuple(entry["shape"]), DTYPES.get(entry["dtype"])
     offset = start + entry["data_offsets"][0]
     found[name] = Tensor(
-      name, shape, dtype, entry["dtype"], file, _reader(file, shape, dtype, offset))
+      name, shape, dtype, entry["dtype"], file, _reader(file, shape, dtype, offset)
+    )
   return found
 
 
@@ -206,7 +210,8 @@ def _torch(file: Path) -> dict[str, Tensor]:
   except ImportError:
     raise ValueError(
       f"{file.name} is a torch file: install torch (pip install filax[convert]), or convert it to "
-      f"safetensors first") from None
+      f"safetensors first"
+    ) from None
   try:
     state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
   except Exception as error:  # torch raises many kinds; all mean that it cannot be read safely.
@@ -218,8 +223,10 @@ def _torch(file: Path) -> dict[str, Tensor]:
   if not isinstance(state, dict):
     raise ValueError(f"{file.name} holds a {type(state).__name__}, not a dict of tensors")
   return {
-    name: _torch_tensor(name, tensor, file) for name, tensor in state.items()
-    if isinstance(tensor, torch.Tensor)}
+    name: _torch_tensor(name, tensor, file)
+    for name, tensor in state.items()
+    if isinstance(tensor, torch.Tensor)
+  }
 
 
 def _is_zip(file: Path) -> bool:
@@ -230,8 +237,7 @@ def _is_zip(file: Path) -> bool:
 def _torch_tensor(name: str, tensor, file: Path) -> Tensor:
   import torch
 
-  short = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+  short = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
   stored = short.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
 
   def get(index):
@@ -254,7 +260,7 @@ def finite(x: np.ndarray) -> bool:
   top = np.array(np.inf, x.dtype).view(bits)  # The exponent, all ones: infinity or NaN.
   flat = np.ascontiguousarray(x).reshape(-1).view(bits)
   step = BLOCK // x.dtype.itemsize
-  return not any(((flat[i:i + step] & top) == top).any() for i in range(0, len(flat), step))
+  return not any(((flat[i : i + step] & top) == top).any() for i in range(0, len(flat), step))
 
 
 def digest(x: np.ndarray) -> str:

@@ -78,9 +78,13 @@ def convert(request: Request, check=None) -> dict[str, Any]:
   way = resolve(request)
   vocabulary = vocabulary_of(request.tokenizer)
   report = Report(
-    "to", checkpoint=str(request.checkpoint), format=way.form.name,
-    scheme=way.form.scheme(way.config["model"]).name, model=way.config["model"],
-    not_exported=sorted(set(way.stored) - {p.path for p in (*way.places, *way.aside)}))
+    "to",
+    checkpoint=str(request.checkpoint),
+    format=way.form.name,
+    scheme=way.form.scheme(way.config["model"]).name,
+    model=way.config["model"],
+    not_exported=sorted(set(way.stored) - {p.path for p in (*way.places, *way.aside)}),
+  )
   specs, extra = announce(way, extras(request.checkpoint, way))
   with folder.complete(request.out, sum(spec.size for spec in specs)) as temporary:
     write(temporary, way, specs, extra, request.shard, report)
@@ -111,14 +115,20 @@ def resolve(request: Request) -> Way:
   wanted = {path: leaf for path, leaf in stored.items() if path.split("/")[0] in roles}
   expected = load.parameter_shapes(config["model"], roles)
   if lacking := sorted(set(expected) - set(wanted)):
-    raise ConversionError(
-      f"{step} lacks parameters of its config.model", {"missing": lacking})
+    raise ConversionError(f"{step} lacks parameters of its config.model", {"missing": lacking})
   found = places.find(config["model"], wanted, vocab)
   fused = [p for p in found if p.path.startswith("merger/") and form.fusion == "aside"]
   kind = None if request.dtype == "same" else tensors.BY_NAME[request.dtype]
   return Way(
-    form, step, config, [p for p in found if p not in fused], fused, stored,
-    item.read_json(step, "data")["digests"], kind)
+    form,
+    step,
+    config,
+    [p for p in found if p not in fused],
+    fused,
+    stored,
+    item.read_json(step, "data")["digests"],
+    kind,
+  )
 
 
 def vocabulary_of(tokenizer: Any) -> hf_write.Vocabulary | None:
@@ -126,7 +136,8 @@ def vocabulary_of(tokenizer: Any) -> hf_write.Vocabulary | None:
   if tokenizer is None:
     return None
   return hf_write.Vocabulary(
-    tokenizer.vocab_size, tokenizer.pad_id, tuple(tokenizer.stop_ids), dict(tokenizer.controls))
+    tokenizer.vocab_size, tokenizer.pad_id, tuple(tokenizer.stop_ids), dict(tokenizer.controls)
+  )
 
 
 def extras(checkpoint: str | os.PathLike, way: Way) -> dict[str, np.ndarray]:
@@ -135,20 +146,25 @@ def extras(checkpoint: str | os.PathLike, way: Way) -> dict[str, np.ndarray]:
   Those that were imported lie beside the checkpoint; without them they are made to do nothing.
   """
   step, model = way.step, way.config["model"]
-  kept = next((p / EXTRA for p in (Path(checkpoint), step.parent.parent) if (p / EXTRA).exists()),
-              None)
+  kept = next(
+    (p / EXTRA for p in (Path(checkpoint), step.parent.parent) if (p / EXTRA).exists()), None
+  )
   kept = tensors.safetensors(kept) if kept else {}
   sizes = dict(
     E=build.build("encoder", model["encoder"]).width if "encoder" in model else 0,
-    D=build.build("llm", model["llm"]).width if "llm" in model else 0)
+    D=build.build("llm", model["llm"]).width if "llm" in model else 0,
+  )
   have = {name for place in way.places for name in place.names}
   found = {}
   for role in way.form.extra:
     for name, axis, value in places.part(role, model[role]["name"]).extra:
       name = f"{role}.{name}"
       if name not in have:
-        found[name] = kept[name][...,] if name in kept and kept[name].shape == (sizes[axis],) \
+        found[name] = (
+          kept[name][...,]
+          if name in kept and kept[name].shape == (sizes[axis],)
           else np.full(sizes[axis], value, np.float32)
+        )
   return found
 
 
@@ -157,16 +173,23 @@ def announce(way: Way, extra: Mapping[str, np.ndarray]):
   scheme = way.form.scheme(way.config["model"])
   specs = [
     shards.Spec(scheme.file_name(name), group[0].their_shape, way.kind(group[0]))
-    for group in places.tensors_of(way.places) for name in group[0].names]
+    for group in places.tensors_of(way.places)
+    for name in group[0].names
+  ]
   kind = tensors.BY_NAME[way.name]
   extra = {
     scheme.file_name(name): x.astype(x.dtype if way.dtype is None and x.dtype == kind else kind)
-    for name, x in extra.items()}
+    for name, x in extra.items()
+  }
   return specs + [shards.Spec(name, x.shape, x.dtype) for name, x in extra.items()], extra
 
 
 def write(
-  out: Path, way: Way, specs: Sequence[shards.Spec], extra: Mapping[str, np.ndarray], limit: int,
+  out: Path,
+  way: Way,
+  specs: Sequence[shards.Spec],
+  extra: Mapping[str, np.ndarray],
+  limit: int,
   report: Report,
 ) -> None:
   """Streams the parameters into shards, one at a time, and the fusion weights beside them."""
@@ -184,9 +207,15 @@ def write(
   if way.aside:
     fused = {name.removeprefix("merger."): x for p in way.aside for name, x in pieces(way, [p])}
     model = way.config["model"]
-    shards.write(out / load.ASIDE, fused, dict(
-      merger=model["merger"]["name"], merge_stage=str(model.get("merge_stage", "vision")),
-      scene_size=str(model["selector"].get("size", ""))))
+    shards.write(
+      out / load.ASIDE,
+      fused,
+      dict(
+        merger=model["merger"]["name"],
+        merge_stage=str(model.get("merge_stage", "vision")),
+        scene_size=str(model["selector"].get("size", "")),
+      ),
+    )
     for name, x in fused.items():
       report.tensor(f"{load.ASIDE}:{name}", f"merger/{name.replace('.', '/')}", x)
 
@@ -197,8 +226,7 @@ def pieces(way: Way, group: Sequence[Place]):
   A group is one parameter, or those that share a fused tensor. Refuses what is not a number.
   """
   for name, *layers in zip(group[0].names, *(arrays(way, place) for place in group), strict=True):
-    parts = [
-      place.layout.write(x, place.vocab) for place, x in zip(group, layers, strict=True)]
+    parts = [place.layout.write(x, place.vocab) for place, x in zip(group, layers, strict=True)]
     x = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if not tensors.finite(x):
       raise ConversionError("Some weights are not numbers", {"parameters": [group[0].path]})
@@ -223,8 +251,11 @@ def _write_files(out: Path, way: Way, request: Request, vocabulary) -> None:
         shutil.copy(here / name, out / name)
   if request.tokenizer is not None:
     request.tokenizer.save(out)
-  documents = {"config.json": way.form.config(
-    way.config, way.name, vocabulary, placeholders(way, out, vocabulary))}
+  documents = {
+    "config.json": way.form.config(
+      way.config, way.name, vocabulary, placeholders(way, out, vocabulary)
+    )
+  }
   if vocabulary is not None:
     if not (out / "generation_config.json").exists():
       documents["generation_config.json"] = hf_write.generation(vocabulary)
@@ -260,8 +291,16 @@ def _add_tokens(file: Path, wanted: Mapping[str, int], vocab: int) -> None:
   have, taken = {t["content"] for t in added}, {t["id"] for t in added}
   for name, id in wanted.items():
     if name not in have and id not in taken and id < vocab:
-      added.append(dict(
-        id=id, content=name, single_word=False, lstrip=False, rstrip=False, normalized=False,
-        special=True))
+      added.append(
+        dict(
+          id=id,
+          content=name,
+          single_word=False,
+          lstrip=False,
+          rstrip=False,
+          normalized=False,
+          special=True,
+        )
+      )
   added.sort(key=lambda token: token["id"])
   file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")

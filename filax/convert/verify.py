@@ -23,15 +23,23 @@ from filax.convert import ConversionError, hf_write
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # Of max |difference| / max(1, max |value|).
 LENGTH, GROUPS = 24, 2  # Tokens of the text, and groups of frames in front of them.
 MERGERS = {  # Families that PyTorch can run here, and the mergers that it then knows.
-  "llava_onevision": ("weighted", "mean"), "llava": ("weighted", "mean"),
-  "videochat-flash": ("tome",), "qwen2": (), "siglip": (), "tower": ()}
+  "llava_onevision": ("weighted", "mean"),
+  "llava": ("weighted", "mean"),
+  "videochat-flash": ("tome",),
+  "qwen2": (),
+  "siglip": (),
+  "tower": (),
+}
 WHOLE = {"encoder", "projector", "llm"}
 FINAL = ("features", "visual", "logits")  # What is compared before any module is looked at.
 
 
 def run(
-  theirs: Sequence[Mapping[str, Any]], checkpoint: Path, model: Mapping[str, Any],
-  dtype: str = "float32", tolerance: float | None = None,
+  theirs: Sequence[Mapping[str, Any]],
+  checkpoint: Path,
+  model: Mapping[str, Any],
+  dtype: str = "float32",
+  tolerance: float | None = None,
   side: Callable[[str, Path, str], dict[str, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
   """Compares PyTorch folders with a checkpoint. Returns the figures of the report.
@@ -49,11 +57,17 @@ def run(
     np.savez(at / "inputs.npz", **inputs(model))
     roles = sorted({role for part in known for role in part["roles"]})
     job = dict(
-      theirs=[dict(part, path=str(part["path"])) for part in known], model=model, roles=roles,
-      spelled=hf_write.settings(dict(model=model), None)["model"], checkpoint=str(checkpoint),
-      dtype=dtype, splice=any(
+      theirs=[dict(part, path=str(part["path"])) for part in known],
+      model=model,
+      roles=roles,
+      spelled=hf_write.settings(dict(model=model), None)["model"],
+      checkpoint=str(checkpoint),
+      dtype=dtype,
+      splice=any(
         WHOLE <= set(part["roles"]) and model["merger"]["name"] in MERGERS[part["family"]]
-        for part in known))
+        for part in known
+      ),
+    )
     (at / "job.json").write_text(json.dumps(job))
     reference, ours = side("torch", at, "stages"), side("jax", at, "")
     names = [name for name in FINAL if name in reference and name in ours]
@@ -61,9 +75,12 @@ def run(
       raise ValueError("--verify has nothing to compare: no file holds an encoder or an llm.")
     found = {name: difference(reference[name], ours[name]) for name in names}
     report = dict(
-      dtype=dtype, tolerance=limit, max_difference=found,
+      dtype=dtype,
+      tolerance=limit,
+      max_difference=found,
       compared=[part["path"] for part in job["theirs"]],
-      not_compared=[str(p["path"]) for p in theirs if p not in known])
+      not_compared=[str(p["path"]) for p in theirs if p not in known],
+    )
     if "logits" in names:
       report |= agreement(reference["logits"], ours["logits"])
     if max(found.values()) <= limit:
@@ -71,8 +88,11 @@ def run(
     staged = side("jax", at, "stages")
     raise ConversionError(
       "The converted model differs from its source, so nothing was written",
-      {"largest differences": [f"{name} {value:.2e}" for name, value in found.items()],
-       "first diverging module": [first_diverging(reference, staged, limit)]})
+      {
+        "largest differences": [f"{name} {value:.2e}" for name, value in found.items()],
+        "first diverging module": [first_diverging(reference, staged, limit)],
+      },
+    )
 
 
 def _without_dropout(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +131,8 @@ def agreement(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
   return dict(
     max_logit_difference=float(np.abs(theirs - ours).max()),
     kl=float((np.exp(p) * (p - q)).sum(-1).mean()),
-    top1_agreement=float((theirs.argmax(-1) == ours.argmax(-1)).mean()))
+    top1_agreement=float((theirs.argmax(-1) == ours.argmax(-1)).mean()),
+  )
 
 
 def first_diverging(theirs: Mapping, ours: Mapping, limit: float) -> str:
@@ -132,7 +153,11 @@ def process(side: str, folder: Path, stages: str) -> dict[str, np.ndarray]:
   out = folder / f"{side}.npz"
   done = subprocess.run(
     [sys.executable, "-m", f"filax.convert.verify_{side}", str(folder), str(out), stages],
-    env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, check=False)
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   if done.returncode:
     last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
     raise ValueError(f"--verify could not run the {side} side: {' '.join(last)}")

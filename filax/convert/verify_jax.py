@@ -20,7 +20,8 @@ def main(argv) -> None:
   jax.config.update("jax_default_matmul_precision", "highest")
   job, arrays, out, stages = verify.start(argv)
   model = build.build_video_lm(
-    load.SMALL | tuples(job["model"]) | dict(dtype=job["dtype"], param_dtype=job["dtype"]))
+    load.SMALL | tuples(job["model"]) | dict(dtype=job["dtype"], param_dtype=job["dtype"])
+  )
   params = read(Path(job["checkpoint"]), job["roles"])
   found = {}
   if "encoder" in params:
@@ -109,8 +110,7 @@ def spliced(llm, tokens, table):
 
 def layers(llm, params: Mapping, tokens, table) -> dict[str, np.ndarray]:
   """The output of every module of the llm."""
-  x = llm.apply(
-    {"params": params}, method=lambda m: spliced(m, jnp.asarray(tokens), table))
+  x = llm.apply({"params": params}, method=lambda m: spliced(m, jnp.asarray(tokens), table))
   found = {"llm.embed_tokens": np.asarray(x[0], np.float32)}
   positions, one = jnp.arange(x.shape[1])[None], llm.clone(depth=1)
   layer = jax.jit(lambda p, x: one.apply({"params": p}, x, positions, method="blocks")[0])
@@ -122,7 +122,7 @@ def layers(llm, params: Mapping, tokens, table) -> dict[str, np.ndarray]:
 
 def sliced(params: Mapping, layer: int) -> dict[str, Any]:
   """The parameters of a model of one layer."""
-  return dict(params) | {"layers": jax.tree.map(lambda x: x[layer:layer + 1], params["layers"])}
+  return dict(params) | {"layers": jax.tree.map(lambda x: x[layer : layer + 1], params["layers"])}
 
 
 if __name__ == "__main__":

@@ -14,9 +14,19 @@ import numpy as np
 from filax.convert import verify
 
 QWEN2 = (  # What of a Qwen2Config decides the numbers.
-  "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-  "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act", "rope_theta", "rope_scaling",
-  "rope_parameters", "max_position_embeddings")
+  "hidden_size",
+  "intermediate_size",
+  "num_hidden_layers",
+  "num_attention_heads",
+  "num_key_value_heads",
+  "head_dim",
+  "rms_norm_eps",
+  "hidden_act",
+  "rope_theta",
+  "rope_scaling",
+  "rope_parameters",
+  "max_position_embeddings",
+)
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -75,7 +85,8 @@ def llava_onevision(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, n
     config = tools.stock_config(job["spelled"])
     config.text_config = text_config(folder, config.text_config)
     model = Model.from_pretrained(
-      None, config=config, state_dict=tools.renamed(folder), **kind(job["dtype"])).eval()
+      None, config=config, state_dict=tools.renamed(folder), **kind(job["dtype"])
+    ).eval()
   else:
     model = strict(Model, str(folder), r"model\.scene_merger", **kind(job["dtype"]))
   tower, _, language, _ = tools.parts(model)
@@ -118,8 +129,9 @@ def text_config(folder: Path, ours: Any) -> Any:
   if any(says.get(key) for key in rope):
     known = {key: value for key, value in known.items() if key not in rope}
   found = {key: says.get(key, known.get(key)) for key in QWEN2 if key in says or key in known}
-  return Qwen2Config(**found | dict(
-    vocab_size=ours.vocab_size, tie_word_embeddings=ours.tie_word_embeddings))
+  return Qwen2Config(
+    **found | dict(vocab_size=ours.vocab_size, tie_word_embeddings=ours.tie_word_embeddings)
+  )
 
 
 def siglip(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]:
@@ -127,8 +139,11 @@ def siglip(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray
   from transformers import SiglipVisionModel
 
   model = strict(
-    SiglipVisionModel, part["path"], r"(text_model|logit_|vision_model\.head|head)",
-    **kind(job["dtype"]))
+    SiglipVisionModel,
+    part["path"],
+    r"(text_model|logit_|vision_model\.head|head)",
+    **kind(job["dtype"]),
+  )
   record = Recorder()
   tower = getattr(model, "vision_model", model)
   record.siglip(tower)
@@ -145,8 +160,11 @@ def flash(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]
   model = job["spelled"]
   folder = Path(part["path"])
   llm, tower, projector, _ = tools.load(
-    folder, getattr(torch, job["dtype"]), settings={"model": model},
-    config=text_config(folder, tools.llm_config(model["llm"])))
+    folder,
+    getattr(torch, job["dtype"]),
+    settings={"model": model},
+    config=text_config(folder, tools.llm_config(model["llm"])),
+  )
   record = Recorder()
   for i, block in enumerate(tower.blocks):
     record.keep(block, f"encoder.layers.{i}")

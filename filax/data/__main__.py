@@ -31,8 +31,12 @@ def _parser() -> argparse.ArgumentParser:
   check.set_defaults(run=_check)
   build = verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files")
   build.add_argument("--out", required=True, help="a folder that does not hold a data set yet")
-  build.add_argument("--proxy", default="", metavar="FPS,SIDE",
-                     help="store videos longer than a minute smaller, e.g. 2,384")
+  build.add_argument(
+    "--proxy",
+    default="",
+    metavar="FPS,SIDE",
+    help="store videos longer than a minute smaller, e.g. 2,384",
+  )
   build.add_argument("--beam", default="", metavar="RUNNER", help="e.g. DirectRunner")
   build.set_defaults(run=_build)
   for verb in (check, build):
@@ -46,8 +50,13 @@ def _check(args) -> int:
 
   encode = tokenizers.load(args.tokenizer).encode if args.tokenizer else None
   result = check.check(
-    args.manifest, args.root, decode=args.decode, encode=encode, threads=args.threads,
-    progress=sys.stderr)
+    args.manifest,
+    args.root,
+    decode=args.decode,
+    encode=encode,
+    threads=args.threads,
+    progress=sys.stderr,
+  )
   written = check.write(result, args.out) if args.out else []
   if args.json:
     print(json.dumps(result.as_dict() | {"files": written}, indent=2))
@@ -62,9 +71,11 @@ def _build(args) -> int:
   proxy = builders.Proxy.parse(args.proxy) if args.proxy else None
   built = builders.build(args.manifest, args.out, root=args.root, proxy=proxy, beam=args.beam)
   print("\n".join(map(str, built.report.bad)), end="\n" if built.report.bad else "")
-  print(f"Wrote {built.samples} samples and {built.media} media ({built.bytes / 1e6:.1f} MB) to "
-        f"{args.out}; {len(built.report.bad)} records were left out. "
-        f"The manifest is {os.path.join(args.out, builders.MANIFEST)}.")
+  print(
+    f"Wrote {built.samples} samples and {built.media} media ({built.bytes / 1e6:.1f} MB) to "
+    f"{args.out}; {len(built.report.bad)} records were left out. "
+    f"The manifest is {os.path.join(args.out, builders.MANIFEST)}."
+  )
   return 1 if built.report.bad else 0
 
 

@@ -77,5 +77,9 @@ def _told(model, params, video: pathlib.Path, question: str, expected: str) -> T
   answer = talk.ask(question).text
   groups = talk.seen.groups
   return Told(
-    answer, answer == expected, talk.video.frames[groups], talk.video.times[groups],
-    representative(model))
+    answer,
+    answer == expected,
+    talk.video.frames[groups],
+    talk.video.times[groups],
+    representative(model),
+  )

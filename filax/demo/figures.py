@@ -21,7 +21,8 @@ def sheet(rows, group: int) -> str:
   """The frames that each way takes (filax.infer.contact_sheet)."""
   return _picture(
     lambda out, theme: contact_sheet(rows, out, group=group, theme=theme),
-    "Frames taken by each selection")
+    "Frames taken by each selection",
+  )
 
 
 def thumbnail(frame: np.ndarray, title: str) -> str:
@@ -44,8 +45,13 @@ def _loss_curve(curves, out, colours) -> None:
   first = 0
   for number, (curve, shade) in enumerate(zip(curves, SHADES, strict=True), 1):
     steps = [first + record["step"] for record in curve]
-    ax.plot(steps, [record["loss"] for record in curve], color=shade, linewidth=1.8,
-            label=f"stage {number}")
+    ax.plot(
+      steps,
+      [record["loss"] for record in curve],
+      color=shade,
+      linewidth=1.8,
+      label=f"stage {number}",
+    )
     first = steps[-1]
   ax.set_yscale("log")
   ax.set_xlabel("step", color=colours["faint"])
@@ -66,7 +72,8 @@ def _picture(draw: Callable, title: str) -> str:
     urls[theme] = _url(out)
   return (
     f'<picture><source srcset="{urls["dark"]}" media="(prefers-color-scheme: dark)">'
-    f'<img src="{urls["light"]}" alt="{title}"></picture>')
+    f'<img src="{urls["light"]}" alt="{title}"></picture>'
+  )
 
 
 def _url(out: io.BytesIO) -> str:

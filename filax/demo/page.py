@@ -43,22 +43,37 @@ code { font: 13.5px/1.6 ui-monospace, SFMono-Regular, Menlo, monospace; white-sp
 
 
 def write(
-  path: pathlib.Path, numbers: Mapping, evals: Mapping[str, Mapping],
-  curves: Sequence[Sequence[Mapping]], shown: Sequence[Shown], seconds: Mapping[str, float],
+  path: pathlib.Path,
+  numbers: Mapping,
+  evals: Mapping[str, Mapping],
+  curves: Sequence[Sequence[Mapping]],
+  shown: Sequence[Shown],
+  seconds: Mapping[str, float],
 ) -> None:
   """Writes the page; it refers to no other file."""
-  body = "\n".join([
-    _head(numbers), _cards(numbers),
-    "<h2>Which frames the model sees</h2>", _sheet(shown[0]),
-    "<h2>Accuracy by kind of question</h2>", _table(evals, numbers),
-    "<h2>Sample answers</h2>", *map(_sample, shown),
-    "<h2>Training</h2>", f'<div class="card">{figures.loss_curve(curves)}</div>',
-    _seconds(numbers, seconds), "<h2>Ask it yourself</h2>", _commands(numbers, shown[0])])
+  body = "\n".join(
+    [
+      _head(numbers),
+      _cards(numbers),
+      "<h2>Which frames the model sees</h2>",
+      _sheet(shown[0]),
+      "<h2>Accuracy by kind of question</h2>",
+      _table(evals, numbers),
+      "<h2>Sample answers</h2>",
+      *map(_sample, shown),
+      "<h2>Training</h2>",
+      f'<div class="card">{figures.loss_curve(curves)}</div>',
+      _seconds(numbers, seconds),
+      "<h2>Ask it yourself</h2>",
+      _commands(numbers, shown[0]),
+    ]
+  )
   path.write_text(
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     f"<title>FiLax demo</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
-    "</main>\n</body>\n</html>\n")
+    "</main>\n</body>\n</html>\n"
+  )
 
 
 def _head(numbers: Mapping) -> str:
@@ -66,7 +81,8 @@ def _head(numbers: Mapping) -> str:
     "<h1>FiLax demo</h1>\n"
     '<p class="faint">A tiny FiLA-Video, trained from nothing on real H.264 files, answers '
     f"{numbers['questions']} questions about {numbers['videos']} videos that it has never seen. "
-    "Half of the questions are about scenes of 3 to 5 seconds in videos of minutes.</p>")
+    "Half of the questions are about scenes of 3 to 5 seconds in videos of minutes.</p>"
+  )
 
 
 def _cards(numbers: Mapping) -> str:
@@ -75,25 +91,37 @@ def _cards(numbers: Mapping) -> str:
     ("Uniform frames", numbers["accuracy_uniform"], "all questions, as many tokens"),
     ("Scene selection", numbers["accuracy_short_scenes"], "short scenes"),
     ("Uniform frames", numbers["accuracy_short_uniform"], "short scenes"),
-    ("Grey pictures", numbers["accuracy_blind"], f"guessing gives {numbers['chance']:.1%}"))
-  return '<div class="row">' + "".join(
-    f'<div class="card"><div class="faint">{name}</div><div class="number">{value:.1%}</div>'
-    f'<div class="faint">{note}</div></div>' for name, value, note in cards) + "</div>"
+    ("Grey pictures", numbers["accuracy_blind"], f"guessing gives {numbers['chance']:.1%}"),
+  )
+  return (
+    '<div class="row">'
+    + "".join(
+      f'<div class="card"><div class="faint">{name}</div><div class="number">{value:.1%}</div>'
+      f'<div class="faint">{note}</div></div>'
+      for name, value, note in cards
+    )
+    + "</div>"
+  )
 
 
 def _sheet(shown: Shown) -> str:
   rows = []
   for way, told in shown.told.items():
     groups, frames = told.times.shape
-    rows.append((
-      f"{way.capitalize()}: {groups} groups of {frames} frames",
-      told.frames.reshape(-1, *told.frames.shape[2:]), told.times.reshape(-1)))
+    rows.append(
+      (
+        f"{way.capitalize()}: {groups} groups of {frames} frames",
+        told.frames.reshape(-1, *told.frames.shape[2:]),
+        told.times.reshape(-1),
+      )
+    )
   group = next(iter(shown.told.values())).times.shape[1]
   return (
     "<p>Frames at even times repeat long scenes and pass over short ones; K-Means over the frames' "
     f"features finds a group for each scene. Video {html.escape(shown.video.name)}; each group of "
     f"{group} frames becomes 4 visual tokens.</p>"
-    f'<div class="card">{figures.sheet(rows[::-1], group)}</div>')
+    f'<div class="card">{figures.sheet(rows[::-1], group)}</div>'
+  )
 
 
 def _table(evals: Mapping[str, Mapping], numbers: Mapping) -> str:
@@ -101,10 +129,13 @@ def _table(evals: Mapping[str, Mapping], numbers: Mapping) -> str:
   cells = lambda rows: "".join(f"<td>{x:.3f}</td>" for x in rows)
   lines = [
     f"<tr><td>{html.escape(kind)}</td><td>{evals['scenes']['by']['kind'][kind]['questions']}</td>"
-    f"{cells(e['by']['kind'][kind]['accuracy'] for e in evals.values())}</tr>" for kind in kinds]
+    f"{cells(e['by']['kind'][kind]['accuracy'] for e in evals.values())}</tr>"
+    for kind in kinds
+  ]
   lines.append(
     f"<tr><td><b>all</b></td><td>{numbers['questions']}</td>"
-    f"{cells(e['accuracy'] for e in evals.values())}</tr>")
+    f"{cells(e['accuracy'] for e in evals.values())}</tr>"
+  )
   head = "".join(f"<th>{name}</th>" for name in ("kind", "questions", *evals))
   return f'<div class="card"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
@@ -114,25 +145,29 @@ def _sample(shown: Shown) -> str:
   return (
     f'<div class="card sample"><h3>{html.escape(shown.question)} <span class="faint">'
     f"{html.escape(shown.video.name)}, {html.escape(shown.kind)}; right is "
-    f"{html.escape(shown.expected)}</span></h3>{told}</div>")
+    f"{html.escape(shown.expected)}</span></h3>{told}</div>"
+  )
 
 
 def _told(way: str, told: Told) -> str:
   pictures = "".join(
     figures.thumbnail(frames[told.middle], clock(times[told.middle]))
-    for frames, times in zip(told.frames, told.times, strict=True))
+    for frames, times in zip(told.frames, told.times, strict=True)
+  )
   mark, kind = ("✓", "good") if told.right else ("✗", "bad")
   return (
     f'<div class="told"><span class="way">{way}</span><span class="answer {kind}">{mark} '
-    f"{html.escape(told.answer)}</span><span>{pictures}</span></div>")
+    f"{html.escape(told.answer)}</span><span>{pictures}</span></div>"
+  )
 
 
 def _seconds(numbers: Mapping, seconds: Mapping[str, float]) -> str:
   parts = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
   return (
     f'<p class="faint" style="margin-top:12px">{numbers["steps"]} steps, '
-    f'{numbers["frames_per_second"]:,.0f} frames a second. Time: {parts}; '
-    f'{numbers["total_seconds"]:.0f} s in all.</p>')
+    f"{numbers['frames_per_second']:,.0f} frames a second. Time: {parts}; "
+    f"{numbers['total_seconds']:.0f} s in all.</p>"
+  )
 
 
 def _commands(numbers: Mapping, shown: Shown) -> str:
@@ -140,4 +175,5 @@ def _commands(numbers: Mapping, shown: Shown) -> str:
   return (
     f'<div class="card"><code>filax chat --checkpoint {checkpoint} --video {video} \\\n'
     f'  --question "{html.escape(shown.question)}" --json\n'
-    f"filax scenes --checkpoint {checkpoint} --video {video} --out scenes.png</code></div>")
+    f"filax scenes --checkpoint {checkpoint} --video {video} --out scenes.png</code></div>"
+  )

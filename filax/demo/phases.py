@@ -13,7 +13,10 @@ import configs
 from filax import cli, files
 
 RUNS = {  # Name of an evaluation -> how the model is asked.
-  "scenes": {}, "uniform": dict(selector="uniform"), "blind": dict(blind=True)}
+  "scenes": {},
+  "uniform": dict(selector="uniform"),
+  "blind": dict(blind=True),
+}
 _STOPPED = 75  # The exit code of a stage that a signal ended before its last step.
 
 
@@ -56,7 +59,8 @@ class Progress:
     if self.state["settings"] != wanted:
       raise ValueError(
         f"{workdir} holds a demo with {self.state['settings']}, not {wanted}. Choose another "
-        "--workdir, or delete this one.")
+        "--workdir, or delete this one."
+      )
 
   @property
   def seconds(self) -> Mapping[str, float]:
@@ -93,7 +97,8 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
   except (ValueError, LookupError, TypeError, RecursionError) as error:
     raise ValueError(
       f"{path} is damaged. Delete it: the same command then goes through all phases, and what they "
-      "left is found again.") from error
+      "left is found again."
+    ) from error
 
 
 def _corpus(workdir: pathlib.Path, settings: Settings) -> None:
@@ -109,8 +114,14 @@ def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
   file = pathlib.Path(configs.__path__[0]) / "fila_toy.py"
   folder = workdir / f"stage{stage}"
   argv = [
-    "--config", f"{file}:stage={stage},corpus={workdir / 'corpus'}", "--workdir", str(folder),
-    f"--config.seed={settings.seed}", "--exit-when-stopped", str(_STOPPED)]
+    "--config",
+    f"{file}:stage={stage},corpus={workdir / 'corpus'}",
+    "--workdir",
+    str(folder),
+    f"--config.seed={settings.seed}",
+    "--exit-when-stopped",
+    str(_STOPPED),
+  ]
   if steps := settings.steps[stage - 1]:
     argv.append(f"--config.steps={steps}")
   if stage > 1:
@@ -142,7 +153,8 @@ def _evaluate(workdir: pathlib.Path) -> None:
     (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
     _say(
       f"  {name}: accuracy {found['accuracy']:.3f} on {found['questions']} questions about "
-      f"{found['videos']} videos")
+      f"{found['videos']} videos"
+    )
 
 
 def _report(workdir: pathlib.Path, progress: Progress) -> None:
@@ -157,8 +169,7 @@ def _report(workdir: pathlib.Path, progress: Progress) -> None:
   records = examples.choose(workdir / "corpus/held_out.json", evals)
   shown = examples.ask(model, params, workdir / "corpus", records)
   first = shown[0]
-  _say(f"  {first.video}: {first.question} {first.told['scenes'].answer} "
-       f"(right: {first.expected})")
+  _say(f"  {first.video}: {first.question} {first.told['scenes'].answer} (right: {first.expected})")
   seconds = {**progress.seconds, "report": time.perf_counter() - start}
   numbers = report.numbers(workdir, evals, curves, seconds)
   page.write(workdir / "report.html", numbers, evals, curves, shown, seconds)

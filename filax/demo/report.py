@@ -10,7 +10,9 @@ from data_pipelines.synthesis.toy import CHOICES
 
 
 def numbers(
-  workdir: pathlib.Path, evals: Mapping[str, Mapping], curves: Sequence[Sequence[Mapping]],
+  workdir: pathlib.Path,
+  evals: Mapping[str, Mapping],
+  curves: Sequence[Sequence[Mapping]],
   seconds: Mapping[str, float],
 ) -> dict[str, Any]:
   """The figures of report.json from the evaluations (scenes, uniform, blind), the training curves
@@ -30,7 +32,8 @@ def numbers(
     total_seconds=round(sum(seconds.values()), 1),
     steps=sum(curve[-1]["step"] for curve in curves),
     frames_per_second=round(speed(curves), 1),
-    checkpoint=str(workdir / "stage2"))
+    checkpoint=str(workdir / "stage2"),
+  )
 
 
 def mean(found: Mapping, part: str) -> float:
@@ -66,10 +69,13 @@ def check(path: pathlib.Path) -> str:
     (found["accuracy"] >= 0.90, f"accuracy {found['accuracy']:.3f} is below 0.90"),
     (found["questions"] >= 200, f"{found['questions']} questions are fewer than 200"),
     (found["videos"] >= 50, f"{found['videos']} videos are fewer than 50"),
-    (abs(found["accuracy_blind"] - found["chance"]) <= 0.1,
-     f"blind accuracy {found['accuracy_blind']:.3f} is not within 0.1 of chance "
-     f"({found['chance']:.3f})"),
-    (gain >= 0.05, f"on short scenes, selection gains {gain:.3f} over uniform, less than 0.05"))
+    (
+      abs(found["accuracy_blind"] - found["chance"]) <= 0.1,
+      f"blind accuracy {found['accuracy_blind']:.3f} is not within 0.1 of chance "
+      f"({found['chance']:.3f})",
+    ),
+    (gain >= 0.05, f"on short scenes, selection gains {gain:.3f} over uniform, less than 0.05"),
+  )
   if missed := [text for reached, text in bars if not reached]:
     raise ValueError(f"The demo missed its bars: {'; '.join(missed)}.")
   return (
@@ -77,4 +83,5 @@ def check(path: pathlib.Path) -> str:
     f"{found['accuracy_blind']:.3f}, chance {found['chance']:.3f}); short scenes "
     f"{found['accuracy_short_scenes']:.3f} (uniform {found['accuracy_short_uniform']:.3f}); "
     f"{found['questions']} questions, {found['videos']} videos; training "
-    f"{found['train_seconds']:.0f} s of {found['total_seconds']:.0f} s")
+    f"{found['train_seconds']:.0f} s of {found['total_seconds']:.0f} s"
+  )

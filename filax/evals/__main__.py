@@ -19,9 +19,18 @@ def main(argv: Sequence[str]) -> None:
   model, params = load(args.checkpoint, components=args.components)
   model = adjusted(model, dropout=args.dropout)
   report = evaluate(
-    model, params, args.manifest, root=args.root, selector=args.selector, blind=args.blind,
-    limit=args.limit, batch=args.batch, threads=args.threads, max_new_tokens=args.max_new_tokens,
-    out=args.out)
+    model,
+    params,
+    args.manifest,
+    root=args.root,
+    selector=args.selector,
+    blind=args.blind,
+    limit=args.limit,
+    batch=args.batch,
+    threads=args.threads,
+    max_new_tokens=args.max_new_tokens,
+    out=args.out,
+  )
   short = {key: value for key, value in report.items() if key != "answers"}
   print(json.dumps(short) if args.json else table(report))
 
@@ -29,13 +38,10 @@ def main(argv: Sequence[str]) -> None:
 def parser() -> argparse.ArgumentParser:
   made = cli.Parser(prog="filax evals", description=__doc__)
   add = made.add_argument
-  add("--checkpoint", required=True,
-      help="folder of a run, or of one of its checkpoints")
+  add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
   add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
-  add("--manifest", required=True,
-      help="questions, in the format of the training data")
-  add("--root", default="",
-      help="folder of the media; default: the manifest's")
+  add("--manifest", required=True, help="questions, in the format of the training data")
+  add("--root", default="", help="folder of the media; default: the manifest's")
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--blind", action="store_true", help="show grey pictures: what words alone give away")
@@ -43,9 +49,11 @@ def parser() -> argparse.ArgumentParser:
   add("--batch", type=cli.whole(1), default=32, help="prompts answered at a time")
   add("--threads", type=cli.whole(1), default=2, help="videos read at a time")
   add("--max-new-tokens", type=cli.whole(1), help="default: config.infer.max_new_tokens")
-  add("--out", default="",
-      help="a file for the whole report with every answer, as JSON; it is "
-      "written while answers come")
+  add(
+    "--out",
+    default="",
+    help="a file for the whole report with every answer, as JSON; it is written while answers come",
+  )
   add("--json", action="store_true", help="print the report as JSON, without the answers")
   return made
 
@@ -59,11 +67,13 @@ def table(report) -> str:
   lines = [f"{report['manifest']} with {report['selector']}{', blind' * report['blind']}"]
   lines += [f"  {'':<{width}}  questions  accuracy"]
   lines += [
-    f"  {name:<{width}}  {row['questions']:>9}  {row['accuracy']:>8.3f}" for name, row in rows]
+    f"  {name:<{width}}  {row['questions']:>9}  {row['accuracy']:>8.3f}" for name, row in rows
+  ]
   lines += [
     f"{report['videos']} videos, {len(report['bad_media'])} unreadable ({report['skipped']} "
     f"questions skipped), {len(report['bad_records'])} bad records, {report['unparsed']} answers "
-    f"not understood, {report['seconds']['total']:.1f} s"]
+    f"not understood, {report['seconds']['total']:.1f} s"
+  ]
   lines += [*report["bad_records"][:10], *list(report["bad_media"].values())[:10]]
   lines += report["bad_questions"][:10]
   return "\n".join(lines)

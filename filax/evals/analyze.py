@@ -28,22 +28,25 @@ from filax.dropout import KINDS
 def main(argv: Sequence[str]) -> None:
   """argv without the verb."""
   made = cli.Parser(
-    prog="filax analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="filax analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   ways = made.add_subparsers(dest="way", required=True)
   for way in ("attention", "redundancy"):
     add = ways.add_parser(way).add_argument
-    add("--checkpoint", required=True,
-        help="folder of a run, or of one of its checkpoints")
+    add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
     add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
     add("--out", required=True, help="the PNG; the JSON lies beside it")
     if way == "attention":
       add("--video", required=True)
       add("--question", required=True)
     else:
-      add("--manifest", required=True,
-          help="questions, in the format of the training data")
-      add("--ratio", type=cli.number(high=1, above=True), default=0.5,
-          help="share of the visual tokens that stay")
+      add("--manifest", required=True, help="questions, in the format of the training data")
+      add(
+        "--ratio",
+        type=cli.number(high=1, above=True),
+        default=0.5,
+        help="share of the visual tokens that stay",
+      )
       add("--layers", type=cli.wholes(0), help="numbers with commas; default: all")
       add("--limit", type=cli.whole(1), help="ask only so many questions")
       add("--batch", type=cli.whole(1), default=32)
@@ -58,8 +61,15 @@ def main(argv: Sequence[str]) -> None:
     draw_attention(report, args.out)
   else:
     report = redundancy(
-      model, params, args.manifest, ratio=args.ratio, layers=args.layers, limit=args.limit,
-      batch=args.batch, keep=functools.partial(_write, numbers))
+      model,
+      params,
+      args.manifest,
+      ratio=args.ratio,
+      layers=args.layers,
+      limit=args.limit,
+      batch=args.batch,
+      keep=functools.partial(_write, numbers),
+    )
     _write(numbers, report)
     draw_redundancy(report, args.out)
     for line in report["bad_questions"]:
@@ -80,15 +90,22 @@ def attention(model, params, video: str, question: str) -> dict[str, Any]:
 
   talk = Conversation(model, params, video)
   tokens, index = talk.processor.prompt(chat.question(question), [talk.seen])
-  weights = np.asarray(jax.jit(_last_attention, static_argnums=0)(
-    model, params, jnp.asarray([tokens]), talk.seen.table[None], jnp.asarray(index)[None]))[:, 0]
+  weights = np.asarray(
+    jax.jit(_last_attention, static_argnums=0)(
+      model, params, jnp.asarray([tokens]), talk.seen.table[None], jnp.asarray(index)[None]
+    )
+  )[:, 0]
   per_group = model.layout().tokens_per_group
   real = (index >= 0) & (index < per_group * len(talk.times))
   groups = np.zeros((len(weights), len(talk.times)))
   np.add.at(groups, (slice(None), index[real] // per_group), weights[:, real])
   return dict(
-    video=video, question=question, times=talk.times, visual=weights[:, index >= 0].sum(1).tolist(),
-    groups=groups.tolist())
+    video=video,
+    question=question,
+    times=talk.times,
+    visual=weights[:, index >= 0].sum(1).tolist(),
+    groups=groups.tolist(),
+  )
 
 
 def _last_attention(model, params, tokens, table, index):
@@ -97,8 +114,15 @@ def _last_attention(model, params, tokens, table, index):
 
 
 def redundancy(
-  model, params, manifest: str, *, ratio: float = 0.5, layers: Sequence[int] | None = None,
-  limit: int | None = None, batch: int = 32, keep: Callable[[dict], None] | None = None,
+  model,
+  params,
+  manifest: str,
+  *,
+  ratio: float = 0.5,
+  layers: Sequence[int] | None = None,
+  limit: int | None = None,
+  batch: int = 32,
+  keep: Callable[[dict], None] | None = None,
 ) -> dict[str, Any]:
   """Accuracy with all visual tokens (`whole`), and by kind when they fall to `ratio` after each of
   `layers` (default: all but the last).
@@ -110,8 +134,9 @@ def redundancy(
   from filax.infer.processor import adjusted
 
   layers = list(range(1, model.llm.depth)) if layers is None else list(layers)
-  models = {kind: [adjusted(model, dropout=f"{layer}:{kind}:{ratio}") for layer in layers]
-            for kind in KINDS}  # An invalid layer is refused before anything is asked.
+  models = {
+    kind: [adjusted(model, dropout=f"{layer}:{kind}:{ratio}") for layer in layers] for kind in KINDS
+  }  # An invalid layer is refused before anything is asked.
   whole = evaluate(adjusted(model, dropout="off"), params, manifest, limit=limit, batch=batch)
   report = dict(manifest=manifest, ratio=ratio, layers=layers, whole=whole["accuracy"])
   for key in ("questions", "skipped", "bad_questions", "bad_media", "bad_records"):

@@ -60,7 +60,8 @@ def find(name: str | os.PathLike) -> tuple[Benchmark, str]:
   if not os.path.exists(name) and ".array_record" not in name:
     raise ValueError(
       f"There is no manifest {name}. Give a manifest of questions (.json, .jsonl, .array_record) "
-      f"or a benchmark of filax/evals/benchmarks ({', '.join(known)}).")
+      f"or a benchmark of filax/evals/benchmarks ({', '.join(known)})."
+    )
   return importlib.import_module("filax.evals.benchmarks.manifest").BENCHMARK, name
 
 

@@ -143,9 +143,7 @@ def _groups(text: str, mentions: Sequence[Mention]) -> list[Mention]:
   return groups
 
 
-def _decide(
-  text: str, mentions: Sequence[Mention], corrections, strongest: Callable
-) -> str | None:
+def _decide(text: str, mentions: Sequence[Mention], corrections, strongest: Callable) -> str | None:
   """The letter that is chosen, "" for a contradiction, None if nothing is chosen."""
   affirmed, denied = [], []
   for mention in mentions:
@@ -181,7 +179,8 @@ def _split(text: str, mention: Mention) -> tuple[list[Mention], list[Mention]]:
 def _taken_back(mention: Mention, denied: Sequence[Mention]) -> bool:
   """Whether a later place denies one of the letters."""
   return any(
-    set(mention.letters) & set(other.letters) for other in denied if other.start > mention.start)
+    set(mention.letters) & set(other.letters) for other in denied if other.start > mention.start
+  )
 
 
 def _stated_words(text: str, mentions: Sequence[Mention]) -> str:

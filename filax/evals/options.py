@@ -44,7 +44,7 @@ def unlettered(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def without_letter(option: str) -> str:
-  """"B. a dog" or "(B) a dog" -> "a dog"."""
+  """ "B. a dog" or "(B) a dog" -> "a dog"."""
   label = patterns.LABEL.match(plain(option))
   return option.strip() if label is None else plain(option)[label.end() :].strip()
 

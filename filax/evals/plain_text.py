@@ -8,9 +8,17 @@ import unicodedata
 ARTICLES = ("a", "an", "the")
 # NFKC leaves these letters as they are: white on black, in circles and in squares.
 _NEGATIVE_LETTERS = {
-  first + i: string.ascii_uppercase[i] for first in (0x1F150, 0x1F170) for i in range(26)}
-_WIDE = {"．。": ".", "：": ":", "，、": ",", "；": ";", "！": "!", "？": "?",
-         "）］】》〉」』": ")"}
+  first + i: string.ascii_uppercase[i] for first in (0x1F150, 0x1F170) for i in range(26)
+}
+_WIDE = {
+  "．。": ".",
+  "：": ":",
+  "，、": ",",
+  "；": ";",
+  "！": "!",
+  "？": "?",
+  "）］】》〉」』": ")",
+}
 _COMMAS = "،؛﹑"
 _SPACED = {ord(w): f"{narrow} " for wide, narrow in _WIDE.items() for w in wide}  # Wide: no space.
 _BULLETS = "•·‧∙●▪‣¿¡・"

@@ -51,8 +51,7 @@ def read(model, timeline: Timeline, blind: bool, alone: bool = True):
     picture = pictures.read_image(timeline[0].media, limits=processor.limits)
     picture = np.full_like(picture, media.GREY) if blind else picture
     height, width, _ = picture.shape
-    return picture, images.views(
-      width, height, processor.data["images"], model.encoder.size, alone)
+    return picture, images.views(width, height, processor.data["images"], model.encoder.size, alone)
   except ValueError as error:  # MediaError is one. A question is skipped for it, not the run.
     return error
 

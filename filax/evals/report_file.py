@@ -19,7 +19,8 @@ class NothingScored(ValueError):
     reasons = [*report["bad_questions"], *report["bad_media"].values()]
     super().__init__(
       f"None of the {report['skipped']} questions of {report['manifest']} could be scored; the "
-      f"first reason: {reasons[0]}")
+      f"first reason: {reasons[0]}"
+    )
 
 
 class ReportFile:

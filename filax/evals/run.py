@@ -59,8 +59,15 @@ def evaluate(
   _check_counts(limit=limit, batch=batch, threads=threads)
   if not isinstance(manifest, str | os.PathLike):
     options = dict(
-      root=root, selector=selector, blind=blind, limit=limit, batch=batch, threads=threads,
-      max_new_tokens=max_new_tokens, progress=progress)
+      root=root,
+      selector=selector,
+      blind=blind,
+      limit=limit,
+      batch=batch,
+      threads=threads,
+      max_new_tokens=max_new_tokens,
+      progress=progress,
+    )
     return {os.fspath(m): evaluate(model, params, m, **options) for m in manifest}
   found, path = benchmark_lib.find(manifest)
   examples, report = questions(found, path, root, limit)
@@ -68,7 +75,8 @@ def evaluate(
   settings = model.processor.settings(max_new_tokens=max_new_tokens)
   check_settings(*[settings[key] for key in ("max_new_tokens", "temperature", "top_p")], top_k=0)
   run = Run(
-    model, params, found, blind, min(batch, len(examples)), len(examples), progress, settings)
+    model, params, found, blind, min(batch, len(examples)), len(examples), progress, settings
+  )
   file = ReportFile(run, path, [str(bad) for bad in report.bad], out)
   run.after_answers = file.refresh
   try:
@@ -201,16 +209,29 @@ class Run:
     """Generates the answers of a batch and scores them."""
     examples, prompts, index, tables = zip(*rows, strict=True)
     made = generate(
-      self.model, self.params, prompts, table=seen.stacked(tables), visual_index=index,
-      **self.settings)
+      self.model,
+      self.params,
+      prompts,
+      table=seen.stacked(tables),
+      visual_index=index,
+      **self.settings,
+    )
     for example, ids in list(zip(examples, made.tokens, strict=True))[:real]:
       text = self.model.processor.text(ids)
       parsed = self.benchmark.parse(text, example)
       score = 0.0 if parsed is None else self.benchmark.score(parsed, example)
       columns = {key: str(example.fields.get(key) or "") for key in self.benchmark.by}
-      self.answers.append(dict(
-        id=example.id, question=example.turn.text.strip(), answer=text, expected=example.answer,
-        score=score, parsed=parsed is not None, **columns))
+      self.answers.append(
+        dict(
+          id=example.id,
+          question=example.turn.text.strip(),
+          answer=text,
+          expected=example.answer,
+          score=score,
+          parsed=parsed is not None,
+          **columns,
+        )
+      )
     self.lap("generate")
     self.after_answers()
 
@@ -234,7 +255,9 @@ class Run:
     print(
       f"questions {done}/{self.total}, {len(self.bad)} bad media, {rate:.1f}/s, "
       f"{(self.total - done) / rate:.0f} s left{accuracy}",
-      file=sys.stderr, flush=True)
+      file=sys.stderr,
+      flush=True,
+    )
 
   def summary(self, path: str) -> dict[str, Any]:
     """The report of `evaluate`."""
@@ -245,16 +268,28 @@ class Run:
         groups[row[key]].append(row)
       by[key] = {
         name: dict(accuracy=mean(rows), questions=len(rows))
-        for name, rows in sorted(groups.items())}
+        for name, rows in sorted(groups.items())
+      }
     total = time.perf_counter() - self.start
     return dict(
-      manifest=path, checkpoint=self.model.processor.source, selector=infer["selector"]["name"],
-      frames=infer["sampling"].get("frames"), blind=self.blind, accuracy=mean(self.answers),
-      questions=len(self.answers), videos=len(self.media), skipped=self.skipped,
-      unparsed=sum(not row["parsed"] for row in self.answers), bad_media=self.bad,
-      bad_questions=self.bad_questions, finished=self.finished, by=by,
+      manifest=path,
+      checkpoint=self.model.processor.source,
+      selector=infer["selector"]["name"],
+      frames=infer["sampling"].get("frames"),
+      blind=self.blind,
+      accuracy=mean(self.answers),
+      questions=len(self.answers),
+      videos=len(self.media),
+      skipped=self.skipped,
+      unparsed=sum(not row["parsed"] for row in self.answers),
+      bad_media=self.bad,
+      bad_questions=self.bad_questions,
+      finished=self.finished,
+      by=by,
       seconds={k: round(v, 3) for k, v in self.seconds.items()} | dict(total=round(total, 3)),
-      compilations=self.compiled() - self.compilations, answers=self.answers)
+      compilations=self.compiled() - self.compilations,
+      answers=self.answers,
+    )
 
 
 def mean(rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -19,20 +19,20 @@ def chat(argv: Sequence[str]) -> None:
   made = _parser("chat", "Ask a checkpoint about a video.")
   made.add_argument("--question", help="default: questions from standard input, one a line")
   made.add_argument(
-    "--max-new-tokens", type=cli.whole(1), help="default: config.infer.max_new_tokens")
+    "--max-new-tokens", type=cli.whole(1), help="default: config.infer.max_new_tokens"
+  )
+  made.add_argument("--temperature", type=cli.number(), help="0 is greedy; default: config.infer's")
   made.add_argument(
-    "--temperature", type=cli.number(), help="0 is greedy; default: config.infer's")
-  made.add_argument(
-    "--top-p", type=cli.number(high=1, above=True), help="default: config.infer.top_p")
+    "--top-p", type=cli.number(high=1, above=True), help="default: config.infer.top_p"
+  )
   made.add_argument("--top-k", type=cli.whole(1), help="default: all")
   made.add_argument("--seed", type=cli.whole(0), default=0)
   made.add_argument(
-    "--frames", type=cli.whole(1), help="most frames; default: config.infer.sampling's")
+    "--frames", type=cli.whole(1), help="most frames; default: config.infer.sampling's"
+  )
   made.add_argument("--yarn", type=cli.number(1), help="stretch the context by this factor")
   made.add_argument("--dropout", default="", help="visual dropout: off, a preset, or stages")
-  made.add_argument(
-    "--encode-cache", default="",
-    help="folder that keeps what was encoded")
+  made.add_argument("--encode-cache", default="", help="folder that keeps what was encoded")
   args = made.parse_args(argv)
   try:
     talk, before = _talk(args)
@@ -41,8 +41,12 @@ def chat(argv: Sequence[str]) -> None:
       _say_error(args, question, error)
     raise
   settings = dict(
-    max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p,
-    top_k=args.top_k, seed=args.seed)
+    max_new_tokens=args.max_new_tokens,
+    temperature=args.temperature,
+    top_p=args.top_p,
+    top_k=args.top_k,
+    seed=args.seed,
+  )
   for question in _asked(args):
     try:
       answer = _answer(talk, question, settings)
@@ -87,10 +91,10 @@ def _asked(args):
 def scenes(argv: Sequence[str]) -> None:
   """filax scenes --checkpoint DIR --video FILE --out sheet.png [--json]"""
   made = _parser("scenes", "Draw the scenes that a checkpoint selects, uniform frames beside them.")
+  made.add_argument("--out", required=True, help="the contact sheet, a PNG")
   made.add_argument(
-    "--out", required=True, help="the contact sheet, a PNG")
-  made.add_argument(
-    "--count", type=cli.whole(1), help="scenes; default: config.infer.selector.scenes")
+    "--count", type=cli.whole(1), help="scenes; default: config.infer.selector.scenes"
+  )
   args = made.parse_args(argv)
   from filax.infer.contact_sheet import contact_sheet
   from filax.infer.scenes import scenes as find
@@ -98,18 +102,36 @@ def scenes(argv: Sequence[str]) -> None:
   model, params = _load(args)
   name = model.processor.infer["selector"]["name"]
   video = model.processor.read(args.video, model)
-  ways = {way: find(model, params, video, args.count, selector=way)
-          for way in dict.fromkeys(("uniform", name))}
+  ways = {
+    way: find(model, params, video, args.count, selector=way)
+    for way in dict.fromkeys(("uniform", name))
+  }
   contact_sheet(
-    [(f"{way}: {len(found)} groups of {model.selector.size} frames",
-      [frame for scene in found for frame in scene.frames],
-      [second for scene in found for second in scene.times]) for way, found in ways.items()],
-    args.out, group=model.selector.size)
+    [
+      (
+        f"{way}: {len(found)} groups of {model.selector.size} frames",
+        [frame for scene in found for frame in scene.frames],
+        [second for scene in found for second in scene.times],
+      )
+      for way, found in ways.items()
+    ],
+    args.out,
+    group=model.selector.size,
+  )
   times = {way: [_scene(s.time, s.times) for s in found] for way, found in ways.items()}
   if args.json:
-    print(json.dumps(dict(
-      video=args.video, duration=round(video.duration, 3), candidates=len(video.frames),
-      selector=name, sheet=args.out, **times)))
+    print(
+      json.dumps(
+        dict(
+          video=args.video,
+          duration=round(video.duration, 3),
+          candidates=len(video.frames),
+          selector=name,
+          sheet=args.out,
+          **times,
+        )
+      )
+    )
     return
   for way, found in times.items():
     print(f"{way}: {', '.join(str(scene['time']) for scene in found)} seconds")
@@ -120,12 +142,12 @@ def _parser(verb: str, text: str) -> argparse.ArgumentParser:
   """The options that both verbs have."""
   made = cli.Parser(prog=f"filax {verb}", description=text)
   made.add_argument(
-    "--checkpoint", required=True,
-    help="folder of a run, or of one of its checkpoints")
+    "--checkpoint", required=True, help="folder of a run, or of one of its checkpoints"
+  )
   made.add_argument(
-    "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
-  made.add_argument(
-    "--video", required=True, help="a video file, or a folder of pictures")
+    "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP
+  )
+  made.add_argument("--video", required=True, help="a video file, or a folder of pictures")
   made.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
   made.add_argument("--json", action="store_true", help="print JSON")
   return made
@@ -172,13 +194,24 @@ def _say(args, talk, question: str, answer, before) -> None:
     return
   seconds = before | dict(answer.seconds)
   seconds["total"] = sum(seconds.values())
-  print(json.dumps(dict(
-    question=question, answer=answer.text, video=args.video,
-    duration=round(talk.video.duration, 3), times=[round(t, 3) for t in talk.times],
-    scenes=[_scene(t, s) for t, s in zip(talk.times, talk.scenes, strict=True)],
-    selector=talk.processor.infer["selector"]["name"], stopped=answer.stopped,
-    tokens=answer.tokens, prompt_tokens=answer.prompt_tokens,
-    seconds={name: round(value, 3) for name, value in seconds.items()})), flush=True)
+  print(
+    json.dumps(
+      dict(
+        question=question,
+        answer=answer.text,
+        video=args.video,
+        duration=round(talk.video.duration, 3),
+        times=[round(t, 3) for t in talk.times],
+        scenes=[_scene(t, s) for t, s in zip(talk.times, talk.scenes, strict=True)],
+        selector=talk.processor.infer["selector"]["name"],
+        stopped=answer.stopped,
+        tokens=answer.tokens,
+        prompt_tokens=answer.prompt_tokens,
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+      )
+    ),
+    flush=True,
+  )
 
 
 def _scene(time: float, times) -> dict:

@@ -37,8 +37,13 @@ def chat(
   """
   talk = Conversation(model, params, video)
   return talk.ask(
-    question, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k,
-    seed=seed).text
+    question,
+    max_new_tokens=max_new_tokens,
+    temperature=temperature,
+    top_p=top_p,
+    top_k=top_k,
+    seed=seed,
+  ).text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +68,10 @@ class Conversation:
   """
 
   def __init__(
-    self, model, params: Mapping, video: Video | str | os.PathLike,
+    self,
+    model,
+    params: Mapping,
+    video: Video | str | os.PathLike,
     encode_cache: str | os.PathLike = "",
   ):
     self.model, self.params = model, params
@@ -71,8 +79,7 @@ class Conversation:
     self.turns: list[Turn] = []
     start = time.perf_counter()
     if not isinstance(video, Video) and streaming.suits(model):
-      self.video, self.seen = streaming.see(
-        model, params, (Scene(os.fspath(video)),), encode_cache)
+      self.video, self.seen = streaming.see(model, params, (Scene(os.fspath(video)),), encode_cache)
       self.seconds = dict(read=0.0, encode=time.perf_counter() - start)
       return
     if not isinstance(video, Video):
@@ -99,13 +106,23 @@ class Conversation:
     turns = (*self.turns, *asked)
     prompt, index = self.processor.prompt(turns, [self.seen])
     made = generate(
-      self.model, self.params, [prompt], table=self.seen.table[None], visual_index=[index],
-      seed=seed, **self.processor.settings(**settings))
+      self.model,
+      self.params,
+      [prompt],
+      table=self.seen.table[None],
+      visual_index=[index],
+      seed=seed,
+      **self.processor.settings(**settings),
+    )
     text = self.processor.text(made.tokens[0])
     self.turns = [*turns, Turn("assistant", (text,))]
     return Answer(
-      text, len(made.tokens[0]), len(prompt), made.stopped[0],
-      dict(prefill=made.prefill_seconds, decode=made.decode_seconds))
+      text,
+      len(made.tokens[0]),
+      len(prompt),
+      made.stopped[0],
+      dict(prefill=made.prefill_seconds, decode=made.decode_seconds),
+    )
 
   def forget(self) -> None:
     """Starts the talk anew; the video stays encoded."""

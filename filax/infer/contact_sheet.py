@@ -9,7 +9,8 @@ import numpy as np
 
 THEMES = dict(
   light=dict(paper="#ffffff", ink="#1d2129", faint="#6b7280", line="#d5d9e0"),
-  dark=dict(paper="#171a21", ink="#e8eaee", faint="#9aa1ad", line="#353b47"))
+  dark=dict(paper="#171a21", ink="#e8eaee", faint="#9aa1ad", line="#353b47"),
+)
 DPI = 110  # Of the drawing, whose unit is a pixel.
 GAP, SPACE = 2, 10  # Between thumbnails of a group, and between groups.
 TITLE, TIME, MARGIN = 34, 24, 14  # Heights of a title and of a line of times; the border.
@@ -80,8 +81,15 @@ def _draw(ax, line, top: float, side: int, ink: str) -> None:
   for x, picture, seconds in line:
     right = x + picture.shape[1]
     ax.imshow(picture, extent=(x, right, top + side, top), aspect="auto")
-    ax.text((x + right) / 2, top + side + 4, clock(seconds), color=ink, fontsize=7.5, ha="center",
-            va="top")
+    ax.text(
+      (x + right) / 2,
+      top + side + 4,
+      clock(seconds),
+      color=ink,
+      fontsize=7.5,
+      ha="center",
+      va="top",
+    )
 
 
 def clock(seconds: float) -> str:

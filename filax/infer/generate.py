@@ -21,8 +21,30 @@ from filax.ops import sampling
 from filax.spec import TEXT
 
 LENGTHS = (
-  64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12_288, 16_384, 24_576, 32_768,
-  49_152, 65_536, 98_304, 131_072, 196_608, 262_144, 524_288, 1_048_576)
+  64,
+  128,
+  256,
+  512,
+  1024,
+  1536,
+  2048,
+  3072,
+  4096,
+  6144,
+  8192,
+  12_288,
+  16_384,
+  24_576,
+  32_768,
+  49_152,
+  65_536,
+  98_304,
+  131_072,
+  196_608,
+  262_144,
+  524_288,
+  1_048_576,
+)
 CHUNK = 4096  # Positions of a prompt that pass the layers at a time.
 NEW = (16, 64, 256, 1024, 4096, 16_384)  # Buckets of new tokens: the cache holds L + N places.
 
@@ -68,22 +90,43 @@ def generate(
   index = None if table is None else pad(visual_index, length, TEXT)
 
   settings = dict(
-    temperature=np.float32(temperature), top_p=np.float32(top_p), top_k=np.int32(top_k),
-    vocab=np.int32(model.vocab if vocab is None else min(vocab, model.vocab)))
+    temperature=np.float32(temperature),
+    top_p=np.float32(top_p),
+    top_k=np.int32(top_k),
+    vocab=np.int32(model.vocab if vocab is None else min(vocab, model.vocab)),
+  )
 
   core, start = language(model), time.perf_counter()
   keep, left = dropped(core, counts, index, length, tuple(lengths))
   shape = " -> ".join(map(str, (length, *left)))
   with on_mesh(model):
     logits, cache = PREFILL(
-      f"{len(prompts)} x {shape}", core, params, tokens, counts, table, index, keep, left=left,
-      spare=room)
+      f"{len(prompts)} x {shape}",
+      core,
+      params,
+      tokens,
+      counts,
+      table,
+      index,
+      keep,
+      left=left,
+      spare=room,
+    )
     jax.block_until_ready(logits)
     middle = time.perf_counter()
     made, _ = DECODE(
-      f"{len(prompts)} x {shape} + {room}", core, params, cache, logits, jax.random.key(seed),
-      np.asarray(stop, np.int32), np.int32(max_new_tokens), settings, room=room,
-      greedy=temperature == 0)
+      f"{len(prompts)} x {shape} + {room}",
+      core,
+      params,
+      cache,
+      logits,
+      jax.random.key(seed),
+      np.asarray(stop, np.int32),
+      np.int32(max_new_tokens),
+      settings,
+      room=room,
+      greedy=temperature == 0,
+    )
     out, count, done = jax.device_get(made)
   end = time.perf_counter()
   rows = [row[:n].tolist() for row, n in zip(out, count, strict=True)]
@@ -108,14 +151,21 @@ def prefill(
 ):
   """Reads right-padded prompts [B L] -> logits of the next token [B V], and the cache."""
   last, cache = model.apply(
-    {"params": params}, tokens, lengths, table, visual_index, keep, left, spare, CHUNK,
-    method="read")
+    {"params": params},
+    tokens,
+    lengths,
+    table,
+    visual_index,
+    keep,
+    left,
+    spare,
+    CHUNK,
+    method="read",
+  )
   return model.apply({"params": params}, last[:, None], method="logits")[:, 0], cache
 
 
-def decode(
-  model, params, cache, logits, key, stop, limit, settings, *, room: int, greedy: bool
-):
+def decode(model, params, cache, logits, key, stop, limit, settings, *, room: int, greedy: bool):
   """Up to `limit` tokens a row -> (ids [B N], how many of them count [B], whether it stopped [B]),
   and the cache, which is updated in place and lacks the last token.
 
@@ -129,8 +179,12 @@ def decode(
     if greedy:
       return sampling.greedy(logits)
     return sampling.draw(
-      logits, jax.random.fold_in(key, step), settings["temperature"], settings["top_p"],
-      settings["top_k"])
+      logits,
+      jax.random.fold_in(key, step),
+      settings["temperature"],
+      settings["top_p"],
+      settings["top_k"],
+    )
 
   def put(state, logits, cache):
     step, out, count, done, _, _ = state
@@ -142,7 +196,8 @@ def decode(
   def body(state):
     token, cache = state[-2:]
     hidden, cache = model.apply(
-      {"params": params}, token[:, None], cache.length[:, None], cache, method="extend")
+      {"params": params}, token[:, None], cache.length[:, None], cache, method="extend"
+    )
     return put(state, model.apply({"params": params}, hidden, method="logits")[:, 0], cache)
 
   zeros = jnp.zeros((batch,), jnp.int32)
@@ -154,7 +209,8 @@ def decode(
 
 PREFILL = Program("prefill", prefill, static_argnums=0, static_argnames=("left", "spare"))
 DECODE = Program(
-  "decode", decode, static_argnums=0, static_argnames=("room", "greedy"), donate_argnums=2)
+  "decode", decode, static_argnums=0, static_argnames=("room", "greedy"), donate_argnums=2
+)
 
 
 class _Absent(nn.Module):
@@ -165,7 +221,8 @@ def language(model):
   """The model with its llm alone, so that models which see differently share compiled programs."""
   none = _Absent()
   return model.clone(
-    encoder=none, selector=none, merger=none, projector=none, encode_chunk=0, processor=None)
+    encoder=none, selector=none, merger=none, projector=none, encode_chunk=0, processor=None
+  )
 
 
 def pad(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:
@@ -191,7 +248,8 @@ def check_prompts(model, prompts: Sequence[Sequence[int]], max_new_tokens: int) 
     raise ValueError(
       f"A prompt of {longest} tokens and max_new_tokens={max_new_tokens} exceed the context of "
       f"{context(model)}. Lower config.infer.sampling.frames or max_new_tokens, or set "
-      f"config.model.llm.yarn=(factor, {model.llm.positions}).")
+      f"config.model.llm.yarn=(factor, {model.llm.positions})."
+    )
 
 
 def check_settings(max_new_tokens: int, temperature: float, top_p: float, top_k: int) -> None:

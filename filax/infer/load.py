@@ -18,7 +18,10 @@ from filax.train import checkpoint
 
 
 def load(
-  path: epath.PathLike, *, mesh: Mapping[str, int] | None = None, param_dtype: str = "",
+  path: epath.PathLike,
+  *,
+  mesh: Mapping[str, int] | None = None,
+  param_dtype: str = "",
   components: Sequence[str] = (),
 ) -> tuple[Any, PyTree]:
   """(model, params) of a run folder, or of one of its checkpoints; parameters alone are read.
@@ -40,8 +43,9 @@ def load(
   safe_files.check_checkpoint(path)
   config = tuples(checkpoint.read_config(path))
   build.check_components(config, components, f"The config of {path}")
-  if absent := [key for key in ("model", "infer", "data") if not isinstance(
-      config.get(key), Mapping)]:
+  if absent := [
+    key for key in ("model", "infer", "data") if not isinstance(config.get(key), Mapping)
+  ]:
     raise ValueError(f"The config of {path} has no section {absent[0]!r}, so it cannot answer.")
   if param_dtype:
     config["model"] = config["model"] | dict(param_dtype=param_dtype)
@@ -61,12 +65,14 @@ def restore(path: epath.PathLike, config: Mapping[str, Any], model, mesh=None) -
   if mesh is not None:
     layout = rules.parameter_shardings(build.dims_table(config), like, mesh)
     like = jax.tree.map(
-      lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), like, layout)
+      lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), like, layout
+    )
   params, missing, _ = checkpoint.restore_params(path, like)
   if missing:
     raise ValueError(
       f"The checkpoint in {path} lacks {len(missing)} parameters of its own config.model, such as "
-      f"{missing[0]}. It was written with another version of a component; train or convert anew.")
+      f"{missing[0]}. It was written with another version of a component; train or convert anew."
+    )
   return params
 
 
@@ -84,7 +90,8 @@ def find_tokenizer(path: epath.PathLike, given: str) -> tokenizers.Tokenizer:
   raise ValueError(
     f"The checkpoint in {path} has no tokenizer beside it, and config.data.tokenizer={given!r} "
     f"does not exist here. Copy the tokenizer.json or *.model that it was trained with to "
-    f"{folder}.")
+    f"{folder}."
+  )
 
 
 def tuples(value: Any) -> Any:

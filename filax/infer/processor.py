@@ -36,25 +36,32 @@ class Processor:
     if isinstance(media, str):
       media = (video_lib.Scene(media),)
     return video_lib.read_timeline(
-      media, self.infer["sampling"], video_lib.unit_of(model), model.encoder.size, self.limits,
-      self.resize)
+      media,
+      self.infer["sampling"],
+      video_lib.unit_of(model),
+      model.encoder.size,
+      self.limits,
+      self.resize,
+    )
 
   @property
   def resize(self) -> str:
     """How frames become the encoder's pictures, as in data_pipelines.media.frames.read_frames."""
     return self.data.get("resize", "squash")
 
-  def prompt(
-    self, turns: Sequence[Turn], seen: Sequence[Seen]
-  ) -> tuple[list[int], np.ndarray]:
+  def prompt(self, turns: Sequence[Turn], seen: Sequence[Seen]) -> tuple[list[int], np.ndarray]:
     """(tokens, visual_index) of a conversation whose next turn is the assistant's.
 
     `seen[n]` is what the turns' n-th medium became. The index points into `seen.table(seen)`.
     """
     encoded = chat.prompt(
-      turns, self.tokenizer, template=self.data["template"], system=self.data["system"],
+      turns,
+      self.tokenizer,
+      template=self.data["template"],
+      system=self.data["system"],
       time_prompt=self.infer.get("time_prompt") or self.data["time_prompt"],
-      visuals=[s.visual for s in seen])
+      visuals=[s.visual for s in seen],
+    )
     index = np.full(len(encoded.tokens), TEXT, np.int32)
     newline, first = sum(s.rows for s in seen), 0
     for (start, stop), medium in zip(encoded.spans, seen, strict=True):
@@ -75,9 +82,13 @@ class Processor:
   def settings(self, **given) -> dict[str, Any]:
     """The arguments of `generate`: what is given and not None, else what config.infer says."""
     known = dict(
-      max_new_tokens=self.infer["max_new_tokens"], temperature=self.infer["temperature"],
-      top_p=self.infer["top_p"], lengths=self.lengths, stop=self.stop,
-      vocab=self.tokenizer.vocab_size)
+      max_new_tokens=self.infer["max_new_tokens"],
+      temperature=self.infer["temperature"],
+      top_p=self.infer["top_p"],
+      lengths=self.lengths,
+      stop=self.stop,
+      vocab=self.tokenizer.vocab_size,
+    )
     return known | {key: value for key, value in given.items() if value is not None}
 
   @property
@@ -90,8 +101,10 @@ class Processor:
   def limits(self) -> Limits:
     """Bounds on opening and decoding a medium. Older checkpoints do not name image_pixels."""
     return Limits(
-      open_seconds=self.data["open_seconds"], decode_seconds=self.data["decode_seconds"],
-      image_pixels=self.data.get("image_pixels", LIMITS.image_pixels))
+      open_seconds=self.data["open_seconds"],
+      decode_seconds=self.data["decode_seconds"],
+      image_pixels=self.data.get("image_pixels", LIMITS.image_pixels),
+    )
 
 
 def of(model) -> Processor:
@@ -99,7 +112,8 @@ def of(model) -> Processor:
   if model.processor is None:
     raise ValueError(
       "This model has no processor, so it cannot read videos and words. Get it from "
-      "filax.load(checkpoint), or set model.clone(processor=filax.infer.processor.Processor(...)).")
+      "filax.load(checkpoint), or set model.clone(processor=filax.infer.processor.Processor(...))."
+    )
   return model.processor
 
 
@@ -125,8 +139,7 @@ def with_selector(model, name: str):
     frames = 4 * shown
   sampling = dict(processor.infer["sampling"]) | dict(frames=frames)
   infer = dict(processor.infer) | dict(sampling=sampling, selector=choice)
-  return model.clone(
-    selector=selector, processor=dataclasses.replace(processor, infer=infer))
+  return model.clone(selector=selector, processor=dataclasses.replace(processor, infer=infer))
 
 
 def adjusted(model, *, frames: int | None = None, yarn: float | None = None, dropout: str = ""):
@@ -139,7 +152,8 @@ def adjusted(model, *, frames: int | None = None, yarn: float | None = None, dro
       raise ValueError(f"--frames={frames} shows nothing. Set it to 1 or more.")
     sampling = dict(processor.infer["sampling"]) | dict(frames=frames)
     processor = dataclasses.replace(
-      processor, infer=dict(processor.infer) | dict(sampling=sampling))
+      processor, infer=dict(processor.infer) | dict(sampling=sampling)
+    )
   if yarn is not None:
     if not 1 <= yarn < math.inf:  # Not a number is neither.
       raise ValueError(f"--yarn={yarn} is no factor of the context. Set it to 1 or more.")

@@ -30,7 +30,9 @@ class Program:
       seconds = time.perf_counter() - start
       print(
         f"compiled {self.name} {label} in {seconds:.1f} s (compilation {self.count})",
-        file=sys.stderr, flush=True)
+        file=sys.stderr,
+        flush=True,
+      )
     return out
 
   def _counted(self, function: Callable) -> Callable:
@@ -52,5 +54,6 @@ def bucket(size: int, sizes: tuple[int, ...], knob: str) -> int:
   fits = [s for s in sizes if s >= size]
   if not fits:
     raise ValueError(
-      f"{size} tokens do not fit in the largest bucket, {max(sizes)}. Add a larger one to {knob}.")
+      f"{size} tokens do not fit in the largest bucket, {max(sizes)}. Add a larger one to {knob}."
+    )
   return min(fits)

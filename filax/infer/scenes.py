@@ -50,7 +50,8 @@ def scenes(
   one = seen_lib.representative(model)
   return [
     Scene(float(video.times[g[one]]), video.times[g], video.frames[g[one]], video.frames[g])
-    for g in groups]
+    for g in groups
+  ]
 
 
 def select(model, params, video: Video) -> np.ndarray:
@@ -58,8 +59,11 @@ def select(model, params, video: Video) -> np.ndarray:
   seen_lib.check(model, video)
   frames, mask, places = seen_lib.candidates(model, video)
   with on_mesh(model):
-    index, real = jax.device_get(SELECT(
-      f"1 x {len(frames)} frames", model.clone(processor=None), params, frames[None], mask[None]))
+    index, real = jax.device_get(
+      SELECT(
+        f"1 x {len(frames)} frames", model.clone(processor=None), params, frames[None], mask[None]
+      )
+    )
   return places[index[0][real[0]]]
 
 

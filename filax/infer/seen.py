@@ -42,14 +42,20 @@ def see(model, params, video: Video) -> Seen:
   none = np.zeros((1, 0, height, width, 3), np.uint8)
   with on_mesh(model):
     found = EMBED(
-      f"1 x {len(frames)} frames", model.clone(processor=None), params, frames[None], mask[None],
-      none)
+      f"1 x {len(frames)} frames",
+      model.clone(processor=None),
+      params,
+      frames[None],
+      mask[None],
+      none,
+    )
   index, real = jax.device_get((found.index[0], found.mask[0]))
   groups, layout = places[index[real]], model.layout()
   times = video.times[groups]
   pattern = patterns.video(len(groups), layout)
   visual = chat.Visual(
-    len(pattern), video.duration, times.reshape(-1), times[:, representative(model)])
+    len(pattern), video.duration, times.reshape(-1), times[:, representative(model)]
+  )
   return Seen(found.table[0], pattern, visual, groups)
 
 
@@ -60,8 +66,13 @@ def see_picture(model, params, picture: np.ndarray, views: Views) -> Seen:
   none = np.zeros((1, 0, *pixels.shape[1:]), np.uint8)
   with on_mesh(model):
     found = EMBED(
-      f"1 x {len(pixels)} pictures", model.clone(processor=None), params, none,
-      np.zeros((1, 0), bool), pixels[None])
+      f"1 x {len(pixels)} pictures",
+      model.clone(processor=None),
+      params,
+      none,
+      np.zeros((1, 0), bool),
+      pixels[None],
+    )
   pattern = patterns.image(views, layout)
   return Seen(found.table[0], pattern, chat.Visual(len(pattern)), np.zeros((0, 1), int))
 
@@ -106,11 +117,13 @@ def check(model, video: Video) -> None:
   if (height, width) != (size, size):
     raise ValueError(
       f"The video was read as pictures of {width} x {height} pixels, but the encoder reads "
-      f"{size} x {size}. Call read_video with size={size}.")
+      f"{size} x {size}. Call read_video with size={size}."
+    )
   if not count or count % (unit := unit_of(model)):
     raise ValueError(
       f"The video was read as {count} frames, but the model takes whole groups of {unit}. Call "
-      f"read_video with frames={max(1, round(count / unit)) * unit}.")
+      f"read_video with frames={max(1, round(count / unit)) * unit}."
+    )
 
 
 def embed(model, params, frames, mask, images):

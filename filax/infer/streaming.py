@@ -58,11 +58,14 @@ def see(
   groups = np.arange(count).reshape(-1, layout.frames_per_group)
   each = real[groups]
   visual = chat.Visual(
-    len(pattern), extent.duration, each.reshape(-1), each[:, seen_lib.representative(model)])
+    len(pattern), extent.duration, each.reshape(-1), each[:, seen_lib.representative(model)]
+  )
   none = np.zeros((0, layout.size, layout.size, 3), np.uint8)
   table = jnp.asarray(table, model.llm.dtype)
-  return (Video(none, real, extent.duration, timeline[0].media),
-          Seen(table, pattern, visual, groups))
+  return (
+    Video(none, real, extent.duration, timeline[0].media),
+    Seen(table, pattern, visual, groups),
+  )
 
 
 def _remembered(
@@ -100,7 +103,8 @@ def _encode(model, params, timeline: Timeline, times) -> tuple[jax.Array, np.nda
       fill = part - len(frames)  # One program: the last part is filled up.
       frames = np.concatenate([frames, np.repeat(frames[-1:], fill, axis=0)])
       found = seen_lib.EMBED(
-        f"1 x {part} frames", eyes, params, frames[None], np.ones((1, part), bool), none)
+        f"1 x {part} frames", eyes, params, frames[None], np.ones((1, part), bool), none
+      )
       rows = len(real) // layout.frames_per_group * layout.tokens_per_group
       tokens.append(jax.block_until_ready(found.table[0, :rows]))
       seconds.append(real)
@@ -110,8 +114,12 @@ def _encode(model, params, timeline: Timeline, times) -> tuple[jax.Array, np.nda
 def _parts(model, timeline: Timeline, times, part: int) -> Iterator[video.Frames]:
   """(frames, times) of each part; the next one is decoded while this one is used."""
   read = lambda first: video.read_timeline(
-    timeline, times[first:first + part], model.encoder.size, resize=model.processor.resize,
-    limits=model.processor.limits)
+    timeline,
+    times[first : first + part],
+    model.encoder.size,
+    resize=model.processor.resize,
+    limits=model.processor.limits,
+  )
   firsts = range(0, len(times), part)
   with ThreadPoolExecutor(1) as pool:
     waiting = pool.submit(read, 0)
@@ -132,21 +140,26 @@ def _check_context(model, frames: int, tokens: int) -> None:
   raise ValueError(
     f"{frames} frames are {tokens} visual tokens, and the model reads {most} positions. Lower "
     f"config.infer.sampling.frames (--frames) below {frames * most // tokens}, or set "
-    f"config.model.llm.yarn=({factor}, {own}) (--yarn {factor:g}).")
+    f"config.model.llm.yarn=({factor}, {own}) (--yarn {factor:g})."
+  )
 
 
 def _key(model, params, timeline: Timeline, times: np.ndarray) -> str:
   """sha256 of all that decides the merged tokens: parts and their weights, file and times."""
-  parts = {name: str(getattr(model, name)) for name in ("encoder", "selector", "merger",
-                                                        "projector", "merge_stage")}
+  parts = {
+    name: str(getattr(model, name))
+    for name in ("encoder", "selector", "merger", "projector", "merge_stage")
+  }
   weights = {
     jax.tree_util.keystr(path): (leaf.shape, np.asarray(_digest(leaf)).tolist())
     for role in ("encoder", "merger", "projector")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params.get(role, {}))}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params.get(role, {}))
+  }
   media = [(media_lib.identity(scene.media), dataclasses.astuple(scene)) for scene in timeline]
   facts = json.dumps(
     [parts, weights, media, times.tolist(), model.processor.resize, str(model.llm.dtype)],
-    default=str)
+    default=str,
+  )
   return hashlib.sha256(facts.encode()).hexdigest()
 
 

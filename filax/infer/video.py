@@ -30,8 +30,10 @@ class Video:
     method="embed")."""
     _, height, width, _ = self.frames.shape
     return dict(
-      frames=jnp.asarray(self.frames[None]), mask=jnp.ones((1, len(self.frames)), bool),
-      images=jnp.zeros((1, 0, height, width, 3), jnp.uint8))
+      frames=jnp.asarray(self.frames[None]),
+      mask=jnp.ones((1, len(self.frames)), bool),
+      images=jnp.zeros((1, 0, height, width, 3), jnp.uint8),
+    )
 
   def take(self, count: int) -> "Video":
     """`count` frames evenly spread from the first to the last; a short video repeats some."""
@@ -59,12 +61,15 @@ def read_video(
   for what is missing, damaged, or no video.
   """
   timeline = (Scene(os.fspath(path)),)
-  return read_timeline(
-    timeline, dict(name="uniform", frames=frames, phase=phase), 1, size, limits)
+  return read_timeline(timeline, dict(name="uniform", frames=frames, phase=phase), 1, size, limits)
 
 
 def read_timeline(
-  timeline: Timeline, how: Mapping, unit: int, size: int, limits: Limits = LIMITS,
+  timeline: Timeline,
+  how: Mapping,
+  unit: int,
+  size: int,
+  limits: Limits = LIMITS,
   resize: str = "squash",
 ) -> Video:
   """The frames of a timeline that the sampling `how` (config.infer.sampling) asks for.

@@ -25,8 +25,11 @@ REMAT = {
   "attn": jax.checkpoint_policies.save_only_these_names("attn"),
   "attn_mlp": jax.checkpoint_policies.save_only_these_names("attn", "gate", "up"),
   "offload": jax.checkpoint_policies.save_and_offload_only_these_names(  # "attn", in host memory.
-    names_which_can_be_saved=[], names_which_can_be_offloaded=["attn"], offload_src="device",
-    offload_dst="pinned_host"),
+    names_which_can_be_saved=[],
+    names_which_can_be_offloaded=["attn"],
+    offload_src="device",
+    offload_dst="pinned_host",
+  ),
 }
 
 
@@ -41,7 +44,8 @@ def flat_dot_general(
   (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
   tail = tuple(range(lhs.ndim - len(lhs_contract), lhs.ndim))
   product = lambda a, dims: lax.dot_general(
-    a, rhs, dims, precision=precision, preferred_element_type=preferred_element_type, **kw)
+    a, rhs, dims, precision=precision, preferred_element_type=preferred_element_type, **kw
+  )
   mesh = jax.sharding.get_abstract_mesh()
   whole = mesh.empty or mesh.size == 1
   if not whole or lhs_batch or rhs_batch or tuple(lhs_contract) != tail or lhs.ndim - len(tail) < 2:
@@ -49,8 +53,9 @@ def flat_dot_general(
   lead = lhs.shape[: lhs.ndim - len(tail)]
   contract = tuple(range(1, 1 + len(tail)))
   flat = product(
-    lhs.reshape(math.prod(lead), *lhs.shape[lhs.ndim - len(tail):]),
-    ((contract, rhs_contract), ((), ())))
+    lhs.reshape(math.prod(lead), *lhs.shape[lhs.ndim - len(tail) :]),
+    ((contract, rhs_contract), ((), ())),
+  )
   return flat.reshape(*lead, *flat.shape[1:])
 
 
@@ -128,8 +133,12 @@ class PatchEmbed(nn.Module):
     x = x[:, : rows * p, : cols * p].reshape(-1, rows, p, cols, p, 3)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * cols, p, p, 3)
     return Dense(
-      self.width, axis=(-3, -2, -1), dtype=self.dtype, param_dtype=self.param_dtype,
-      name="patch_embedding")(x)
+      self.width,
+      axis=(-3, -2, -1),
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name="patch_embedding",
+    )(x)
 
 
 class Embed(nn.Module):
@@ -144,7 +153,8 @@ class Embed(nn.Module):
     # Unit logits for unit hidden states; close to HF's fixed 0.02 at the width of the 7B.
     init = nn.initializers.normal(self.width**-0.5)
     self.embedding = self.param(
-      "embedding", init, (self.rows, self.width), jnp.dtype(self.param_dtype))
+      "embedding", init, (self.rows, self.width), jnp.dtype(self.param_dtype)
+    )
 
   def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     return lookup(self.embedding.astype(self.dtype), tokens)
@@ -194,10 +204,12 @@ class Stack(nn.Module):
         raise ValueError(f"remat {self.remat!r} is unknown. Set it to one of {', '.join(REMAT)}.")
       body = nn.remat(body, prevent_cse=False, policy=REMAT[self.remat])
     run = nn.scan(
-      body, variable_axes={"params": 0}, split_rngs={"params": True}, length=stop - start)
+      body, variable_axes={"params": 0}, split_rngs={"params": True}, length=stop - start
+    )
     if (start, stop) != (0, self.depth):
       run = nn.map_variables(
-        run, "params", trans_in_fn=lambda p: jax.tree.map(lambda a: a[start:stop], p))
+        run, "params", trans_in_fn=lambda p: jax.tree.map(lambda a: a[start:stop], p)
+      )
     return run(self.layers, x, cache)
 
   def _gathered(self, params):
@@ -206,8 +218,7 @@ class Stack(nn.Module):
   def at(self, layer: int, *args, **options):
     """Calls the block of one layer; no gradient reaches its parameters."""
     own = lambda params: jax.tree.map(lambda a: lax.stop_gradient(a[layer]), params)
-    run = nn.map_variables(
-      lambda block, *args: block(*args, **options), "params", trans_in_fn=own)
+    run = nn.map_variables(lambda block, *args: block(*args, **options), "params", trans_in_fn=own)
     return run(self.layers, *args)
 
 
@@ -216,7 +227,8 @@ def check_size(frames: UInt8[Array, "*b h w 3"], size: int) -> None:
   if (sides := frames.shape[-3:-1]) != (size, size):
     raise ValueError(
       f"Pictures of {sides[0]} x {sides[1]} pixels do not fit an encoder of {size} x {size}. Read "
-      "them at config.model.encoder.size (see its variant).")
+      "them at config.model.encoder.size (see its variant)."
+    )
 
 
 def standardise(x: UInt8[Array, "*b h w 3"], mean, std, dtype) -> Float[Array, "*b h w 3"]:

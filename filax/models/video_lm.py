@@ -53,25 +53,29 @@ class VideoLM(nn.Module):
     """A packed batch (filax.spec.BATCH) -> hidden states of every place. Where [R L] arrays are not
     in natural order, `place` holds each token's index in its row. No visual token is dropped."""
     hidden, _ = self.llm(
-      self.spliced(batch), batch["positions"], batch["segment_ids"], place=batch.get("place"))
+      self.spliced(batch), batch["positions"], batch["segment_ids"], place=batch.get("place")
+    )
     return hidden
 
-  def shortened(
-    self, batch: Mapping[str, Array]
-  ) -> tuple[Float[Array, "R n D"], dict[str, Array]]:
+  def shortened(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "R n D"], dict[str, Array]]:
     """A packed batch in natural order, with visual dropout -> hidden states of what is left, and
     its targets, loss_mask and segment_ids [R n]; all in zig-zag order over the mesh axis seq."""
     x = self.spliced(zigzag.lay(batch))
     row = RowShape(
-      batch["frames"].shape[1], batch["images"].shape[1], batch["tokens"].shape[1],
-      batch["keep"].shape[-1])
+      batch["frames"].shape[1],
+      batch["images"].shape[1],
+      batch["tokens"].shape[1],
+      batch["keep"].shape[-1],
+    )
     hidden, left = self.llm.dropped(
-      x, drop.row(batch), batch["keep"], dropout.room(row, self.layout()))
+      x, drop.row(batch), batch["keep"], dropout.room(row, self.layout())
+    )
     targets, mask = drop.targets(left)
     order = zigzag.in_use(targets.shape[1])
     lie = lambda a: a if order is None else constrain(a[:, order], "batch seq")
     return hidden, dict(
-      targets=lie(targets), loss_mask=lie(mask), segment_ids=lie(left.segment_ids))
+      targets=lie(targets), loss_mask=lie(mask), segment_ids=lie(left.segment_ids)
+    )
 
   @property
   def stages(self) -> dropout.Stages:
@@ -127,8 +131,9 @@ class VideoLM(nn.Module):
     self.selector.groups(total)
     unit = math.lcm(clip, size)
     if total % unit:  # Whole groups and whole clips, but no common multiple of both.
-      return self.merge(self.selector(
-        self.encode(frames, clip), jnp.ones((batch, total), bool)).tokens)
+      return self.merge(
+        self.selector(self.encode(frames, clip), jnp.ones((batch, total), bool)).tokens
+      )
 
     def one(model, part):
       tokens = model.encoder(part.reshape(-1, clip, *part.shape[2:]))
@@ -144,8 +149,10 @@ class VideoLM(nn.Module):
     if not 0 < chunk < count // (over.rows * over.parts) or self.is_initializing():
       return run(self, clips)
     scan = nn.scan(
-      lambda model, carry, part: (carry, run(model, part)), variable_broadcast="params",
-      split_rngs={"params": False})
+      lambda model, carry, part: (carry, run(model, part)),
+      variable_broadcast="params",
+      split_rngs={"params": False},
+    )
     _, tokens = scan(self, (), spread.cut(clips, over, chunk))
     return spread.joined(tokens, over, count)
 
@@ -187,9 +194,15 @@ class VideoLM(nn.Module):
     return self.llm(x, positions, cache=cache, lengths=lengths)
 
   def read(
-    self, tokens: Int[Array, "B L"], lengths: Int[Array, "B"],
-    table: Float[Array, "B M D"] | None, visual_index: Int[Array, "B L"] | None,
-    keep: Int[Array, "B stages 1"], room: Sequence[int], spare: int, chunk: int,
+    self,
+    tokens: Int[Array, "B L"],
+    lengths: Int[Array, "B"],
+    table: Float[Array, "B M D"] | None,
+    visual_index: Int[Array, "B L"] | None,
+    keep: Int[Array, "B stages 1"],
+    room: Sequence[int],
+    spare: int,
+    chunk: int,
   ):
     """Right-padded prompts with their visual table -> hidden states of the last tokens [B D], and
     a cache with `spare` free slots. Visual tokens are dropped on the way, as `keep` and `room`
@@ -200,7 +213,9 @@ class VideoLM(nn.Module):
     return self.llm.read(x, lengths, visual, keep, room, spare, chunk)
 
   def last_attention(
-    self, tokens: Int[Array, "B L"], table: Float[Array, "B M D"],
+    self,
+    tokens: Int[Array, "B L"],
+    table: Float[Array, "B M D"],
     visual_index: Int[Array, "B L"],
   ) -> Float[Array, "layers B L"]:
     """How much the last token of prompts of equal length attends to every place in every layer,
@@ -226,20 +241,27 @@ class VideoLM(nn.Module):
     else:
       group = self.projector.pooled_grid(self.merger.grid(frames, grid))
     return VisualLayout(
-      size=self.encoder.size, frames_per_group=frames, group_grid=group,
-      image_grid=self.merger.image_grid(grid), newline=self.projector.newline,
-      stages=self.stages, queries=getattr(self.llm, "dropout_queries", "released"))
+      size=self.encoder.size,
+      frames_per_group=frames,
+      group_grid=group,
+      image_grid=self.merger.image_grid(grid),
+      newline=self.projector.newline,
+      stages=self.stages,
+      queries=getattr(self.llm, "dropout_queries", "released"),
+    )
 
   def check(self) -> None:
     """Raises ValueError if the parts do not fit together."""
     if self.merge_stage not in STAGES:
       raise ValueError(
         f"config.model.merge_stage={self.merge_stage!r} is unknown. Set it to one of "
-        f"{', '.join(STAGES)}.")
+        f"{', '.join(STAGES)}."
+      )
     if self.merge_stage not in self.merger.stages:
       raise ValueError(
         f"config.model.merge_stage={self.merge_stage!r} does not suit the merger "
-        f"{type(self.merger).__name__}. Set it to one of {', '.join(self.merger.stages)}.")
+        f"{type(self.merger).__name__}. Set it to one of {', '.join(self.merger.stages)}."
+      )
 
   def example(self) -> dict[str, np.ndarray]:
     """The smallest batch that touches every parameter: for init and eval_shape."""
@@ -255,4 +277,5 @@ def _check_clips(total: int, clip: int) -> None:
   if total % clip:
     raise ValueError(
       f"{total} frames do not divide into clips of {clip}. Set config.data.sampling.frames and "
-      f"config.data.rows to multiples of {clip} (config.model.encoder.clip).")
+      f"config.data.rows to multiples of {clip} (config.model.encoder.clip)."
+    )

@@ -54,7 +54,8 @@ def cudnn(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
   """cuDNN's fused attention (GPU only, float16 or bfloat16); the mask costs a byte a score."""
   mask = visible(q_at, kv_at)[:, None]
   return checkpoint_name(
-    jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn"), SAVED)
+    jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn"), SAVED
+  )
 
 
 KINDS = {"auto": auto, "dense": dense, "blockwise": blockwise, "cudnn": cudnn}
@@ -65,5 +66,6 @@ def kind(name: str):
   if name not in KINDS:
     raise ValueError(
       f"config.model.llm.attention={name!r} is unknown. Set it to one of "
-      f"{', '.join([*KINDS, 'splash'])}.")
+      f"{', '.join([*KINDS, 'splash'])}."
+    )
   return KINDS[name]

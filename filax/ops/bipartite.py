@@ -29,8 +29,7 @@ def select(
   real = rank < bounds[1:, None]
   frame = real_first(mask)[jnp.minimum(rank, mask.shape[0] - 1)].astype(jnp.int32)  # [G W]
   unit = normalised(x)[frame]
-  score = jnp.einsum(
-    "GaD,GbD->Gab", unit[:, ::2], unit[:, 1::2], precision=lax.Precision.HIGHEST)
+  score = jnp.einsum("GaD,GbD->Gab", unit[:, ::2], unit[:, 1::2], precision=lax.Precision.HIGHEST)
   score, companion = lax.top_k(jnp.where(real[:, None, 1::2], score, -2), edges)  # [G a r]
   total = jnp.where(real[:, ::2], score.sum(-1), -jnp.inf)
   best = jnp.argmax(total, axis=-1)[:, None]  # [G 1]
@@ -67,5 +66,7 @@ def _round(x, size, place, edges: int):
   total = (x[1::2] * size[1::2, None]).at[into].add(x[source] * size[source, None])
   join = lambda kept_part, odd_part: jnp.concatenate([kept_part, odd_part])
   return (
-    join(x[kept], total / weight[:, None]), join(size[kept], weight),
-    join(place[kept], place[1::2]))
+    join(x[kept], total / weight[:, None]),
+    join(size[kept], weight),
+    join(place[kept], place[1::2]),
+  )

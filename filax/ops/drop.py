@@ -38,8 +38,13 @@ def row(batch: Mapping[str, Array]) -> Row:
   """The Row of a packed batch (filax.spec.BATCH)."""
   segments = batch["segment_ids"]
   return Row(
-    segments, batch["positions"], batch["visual_index"] >= 0, batch["queries"], batch["tokens"],
-    _inside(segments) * jnp.pad(batch["loss_mask"], ((0, 0), (1, 0)))[:, :-1])
+    segments,
+    batch["positions"],
+    batch["visual_index"] >= 0,
+    batch["queries"],
+    batch["tokens"],
+    _inside(segments) * jnp.pad(batch["loss_mask"], ((0, 0), (1, 0)))[:, :-1],
+  )
 
 
 def targets(places: Row) -> tuple[Int[Array, "R L"], Float[Array, "R L"]]:
@@ -62,9 +67,7 @@ def uniform(places: Row, keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
   return _with_text(places, picked)
 
 
-def select(
-  places: Row, scores: Float[Array, "R L"], keep: Int[Array, "R S"]
-) -> Bool[Array, "R L"]:
+def select(places: Row, scores: Float[Array, "R L"], keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
   """Keeps the keep[s - 1] visual tokens of segment s with the highest scores; a tie goes to the
   lower place."""
   length = scores.shape[1]
@@ -72,7 +75,8 @@ def select(
   group = jnp.where(places.visual, places.segment_ids, jnp.iinfo(jnp.int32).max)
   group, _, order = lax.sort((group, -lax.stop_gradient(scores), place), num_keys=3)
   rank = jax.vmap(lambda i, r: jnp.zeros(length, jnp.int32).at[i].set(r))(
-    order, place - _start(group))
+    order, place - _start(group)
+  )
   return _with_text(places, rank < _of_segment(keep, places.segment_ids))
 
 
@@ -97,7 +101,9 @@ def scores(
     parts = jax.tree.map(lambda x: _split(x, block), parts)
     total, _ = lax.scan(
       lambda total, part: (total + _attended(*part, k, kv_at), None),
-      jnp.zeros(k.shape[:2], jnp.float32), parts)
+      jnp.zeros(k.shape[:2], jnp.float32),
+      parts,
+    )
   else:
     total = _attended(*parts, k, kv_at)
   count = (q_at[0][:, :, None] == kv_at[0][:, None, :]).sum(1)
@@ -117,7 +123,8 @@ def shorten(
   if positions not in POSITIONS:
     raise ValueError(
       f"config.model.llm.dropout_positions={positions!r} is unknown. Set it to one of "
-      f"{', '.join(POSITIONS)}.")
+      f"{', '.join(POSITIONS)}."
+    )
   index = compact(kept, length)
   take = lambda x: move(x, index)
   segments = take(places.segment_ids)
@@ -130,7 +137,8 @@ def shorten(
     visual=take(places.visual),
     queries=jnp.where(places.queries < 0, -1, moved),
     tokens=jax.tree.map(take, places.tokens),
-    labels=jax.tree.map(take, places.labels)), index
+    labels=jax.tree.map(take, places.labels),
+  ), index
 
 
 POSITIONS = ("renumber", "keep")
@@ -145,7 +153,9 @@ def compact(kept: Bool[Array, "R L"], length: int) -> Int[Array, "R n"]:
 
 
 def move(
-  x: Array, index: Int[Array, "R n"], before: np.ndarray | None = None,
+  x: Array,
+  index: Int[Array, "R n"],
+  before: np.ndarray | None = None,
   after: np.ndarray | None = None,
 ) -> Array:
   """x [R L ...] -> [R n ...]: the places that `index` names; zeros where it is negative.
@@ -178,9 +188,12 @@ def _attended(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
   """The attention of queries [R q K G d] to every key, summed over queries and heads."""
   seen = visible((segment, place), kv_at) & (segment > 0)[:, :, None]
   seen = seen[:, None, None]
-  logits = jnp.einsum(
-    "RqKGd,RLKd->RKGqL", q, k, precision=lax.Precision.HIGHEST,
-    preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+  logits = (
+    jnp.einsum(
+      "RqKGd,RLKd->RKGqL", q, k, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
+    * q.shape[-1] ** -0.5
+  )
   logits = jnp.where(seen, logits, _MASKED)
   weight = jnp.exp(logits - logits.max(-1, keepdims=True)) * seen
   share = jnp.maximum(weight.sum(-1, keepdims=True), 1e-30)

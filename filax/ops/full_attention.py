@@ -28,7 +28,9 @@ def cudnn(
 
 
 def blockwise(
-  q: Float[Array, "B N H d"], k: Float[Array, "B S H d"], v: Float[Array, "B S H d"],
+  q: Float[Array, "B N H d"],
+  k: Float[Array, "B S H d"],
+  v: Float[Array, "B S H d"],
   block: int = 512,
 ) -> Float[Array, "B N H d"]:
   """`xla` over equal blocks of at most `block` queries, computed again in the backward pass: memory
@@ -57,5 +59,6 @@ def kind(name: str) -> Callable[..., Float[Array, "B N H d"]]:
   """The function behind config.model.encoder.attention."""
   if name not in KINDS:
     raise ValueError(
-      f"config.model.encoder.attention={name!r} is unknown. Set it to one of {', '.join(KINDS)}.")
+      f"config.model.encoder.attention={name!r} is unknown. Set it to one of {', '.join(KINDS)}."
+    )
   return KINDS[name]

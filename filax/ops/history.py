@@ -28,7 +28,8 @@ def supplement(
   inside = (place > before[:, None]) & (place < index[:, None]) & mask
   unit = normalised(x)
   score = sign(history) * jnp.einsum(
-    "GD,TD->GT", unit[index], unit, precision=lax.Precision.HIGHEST)
+    "GD,TD->GT", unit[index], unit, precision=lax.Precision.HIGHEST
+  )
   score, found = lax.top_k(jnp.where(inside, score, -jnp.inf), min(size - 1, mask.shape[0]))
   found = jnp.where(jnp.isfinite(score), found, index[:, None])
   missing = jnp.repeat(index[:, None], size - found.shape[1], axis=1)
@@ -47,5 +48,6 @@ def sign(history: str) -> float:
   if history not in ORDERS:
     raise ValueError(
       f"Selector kmeans knows no history {history!r}. Set history in config.infer.selector (or "
-      f"config.model.selector) to one of {', '.join(ORDERS)}.")
+      f"config.model.selector) to one of {', '.join(ORDERS)}."
+    )
   return ORDERS[history]

@@ -173,5 +173,6 @@ def seeding(name: str) -> Callable[..., Float[Array, "C D"]]:
   if name not in SEEDS:
     raise ValueError(
       f"Selector kmeans knows no seeds {name!r}. Set seeds in config.infer.selector (or "
-      f"config.model.selector) to one of {', '.join(SEEDS)}.")
+      f"config.model.selector) to one of {', '.join(SEEDS)}."
+    )
   return SEEDS[name]

@@ -21,15 +21,19 @@ def lookup(table: Float[Array, "V D"], tokens: Int[Array, "B L"]) -> Float[Array
   places = spec("batch seq")
   run = gather.spread(
     lambda table, tokens: _rows(gather.whole(table), tokens),
-    in_specs=(P(("fsdp", "seq"), None), places), out_specs=P(*places, None))
+    in_specs=(P(("fsdp", "seq"), None), places),
+    out_specs=P(*places, None),
+  )
   return run(table, tokens)
 
 
 def _pays(table: tuple[int, int], tokens: tuple[int, int], mesh) -> bool:
   rows = math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
   divides = not (
-    table[0] % (mesh.shape["fsdp"] * mesh.shape["seq"]) or tokens[0] % rows
-    or tokens[1] % mesh.shape["seq"])
+    table[0] % (mesh.shape["fsdp"] * mesh.shape["seq"])
+    or tokens[0] % rows
+    or tokens[1] % mesh.shape["seq"]
+  )
   return divides and 2 * math.prod(tokens) >= table[0]
 
 

@@ -41,12 +41,16 @@ def cross_entropy(
   if length % shards:
     raise ValueError(
       f"{length} positions do not split over {shards} shards. Set config.data.rows so that every L "
-      "is a multiple of config.mesh.seq.")
+      "is a multiple of config.mesh.seq."
+    )
   places = spec("batch seq")
   run = gather.spread(
     lambda x, head, targets: _in_chunks(
-      x, gather.whole(head), targets, max(chunk // shards, 1), vocab),
-    in_specs=(P(*places, None), P(("fsdp", "seq"), None), places), out_specs=(places, places))
+      x, gather.whole(head), targets, max(chunk // shards, 1), vocab
+    ),
+    in_specs=(P(*places, None), P(("fsdp", "seq"), None), places),
+    out_specs=(places, places),
+  )
   return run(hidden, head, targets)
 
 
@@ -121,7 +125,8 @@ def _backward(vocab, saved, cotangents):
     return total, product("RcV,DV->RcD", slope, head).astype(x.dtype)
 
   total, slopes = lax.scan(
-    one, jnp.zeros(head.shape, jnp.float32), (hidden, targets, norm, cotangents[0]))
+    one, jnp.zeros(head.shape, jnp.float32), (hidden, targets, norm, cotangents[0])
+  )
   return slopes, total.astype(head.dtype), None
 
 

@@ -9,12 +9,16 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 YARN_KEYS = (  # As transformers calls them; what is left out has its default.
-  "attention_factor", "beta_fast", "beta_slow", "truncate", "mscale", "mscale_all_dim")
+  "attention_factor",
+  "beta_fast",
+  "beta_slow",
+  "truncate",
+  "mscale",
+  "mscale_all_dim",
+)
 
 
-def frequencies(
-  head_dim: int, theta: float, yarn: tuple | None = None
-) -> tuple[np.ndarray, float]:
+def frequencies(head_dim: int, theta: float, yarn: tuple | None = None) -> tuple[np.ndarray, float]:
   """Inverse frequencies float32 [d/2] and the factor on cos and sin.
 
   `yarn` = (factor, trained positions) stretches the low frequencies (YaRN, arXiv:2309.00071, with
@@ -50,7 +54,8 @@ def yarn_options(yarn: tuple) -> dict:
   unknown = sorted(set(options) - set(YARN_KEYS))
   if unknown:
     raise ValueError(
-      f"config.model.llm.yarn has the key {unknown[0]!r}. Known keys: {', '.join(YARN_KEYS)}.")
+      f"config.model.llm.yarn has the key {unknown[0]!r}. Known keys: {', '.join(YARN_KEYS)}."
+    )
   return options
 
 

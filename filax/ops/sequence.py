@@ -35,7 +35,8 @@ def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
   if strategy not in STRATEGIES:
     raise ValueError(
       f"config.model.llm.sequence={strategy!r} is unknown. Set it to one of "
-      f"{', '.join(STRATEGIES)}.")
+      f"{', '.join(STRATEGIES)}."
+    )
   if kernel == "splash":
     return splash.attend(strategy)
   mesh = jax.sharding.get_abstract_mesh()
@@ -59,7 +60,8 @@ def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
     raise ValueError(
       f"config.model.llm.sequence={strategy!r} needs a kernel that returns its log-sum-exp. Set "
       f"config.model.llm.attention to one of {', '.join(ring_lib.WITH_LSE)}, or sequence to "
-      f"gather.")
+      f"gather."
+    )
   if strategy == "ulysses":
     ulysses = mesh.shape[AXIS]
   return partial(_spread, partial(STRATEGIES[strategy], kernel=kernel, degree=ulysses))
@@ -69,8 +71,7 @@ def _spread(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
   """Runs `body` on every device's rows, places and heads."""
   at = P(ACTIVATION_AXES["batch"], AXIS)
   heads = P(*at, ACTIVATION_AXES["heads"])
-  run = jax.shard_map(
-    body, in_specs=(heads, heads, heads, (at, at), (at, at)), out_specs=heads)
+  run = jax.shard_map(body, in_specs=(heads, heads, heads, (at, at), (at, at)), out_specs=heads)
   return run(q, k, v, q_at, kv_at)
 
 
@@ -111,13 +112,17 @@ def _check_degree(size: int, degree: int, heads: int, kv_heads: int) -> None:
   copies = math.lcm(kv_heads, degree) // kv_heads
   if size % degree or heads % degree or (heads // kv_heads) % copies:
     fits = [
-      n for n in range(1, size + 1)
-      if size % n == 0 and heads % n == 0
-      and (heads // kv_heads) % (math.lcm(kv_heads, n) // kv_heads) == 0]
+      n
+      for n in range(1, size + 1)
+      if size % n == 0
+      and heads % n == 0
+      and (heads // kv_heads) % (math.lcm(kv_heads, n) // kv_heads) == 0
+    ]
     raise ValueError(
       f"config.model.llm.ulysses={degree} does not fit {heads} query heads, {kv_heads} kv heads "
       f"and config.mesh.seq={size}. Set it to one of {fits} with sequence=ulysses_ring, or "
-      f"sequence to gather or ring.")
+      f"sequence to gather or ring."
+    )
 
 
 def _repeat_heads(x, degree: int):

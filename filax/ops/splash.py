@@ -34,7 +34,8 @@ def attend(strategy: str, interpret: bool = False) -> Callable:
   if mesh.shape[AXIS] > 1 and strategy not in STRATEGIES:
     raise ValueError(
       f"config.model.llm.attention='splash' has no sequence={strategy!r}. Set config.model.llm."
-      f"sequence to one of {', '.join(STRATEGIES)}, or attention to blockwise.")
+      f"sequence to one of {', '.join(STRATEGIES)}, or attention to blockwise."
+    )
   body = _gathered if mesh.shape[AXIS] > 1 and strategy == "gather" else _traded
   return functools.partial(_spread, body, mesh, interpret)
 
@@ -60,8 +61,11 @@ def _spread(body, mesh, interpret, q, k, v, q_at, kv_at):
   else:
     kernel, layout = _kernel(length, heads // shards, 1, 1, interpret), P()
   run = jax.shard_map(
-    functools.partial(body, shards=shards), in_specs=(layout, spread, spread, spread, at, at),
-    out_specs=spread, check_vma=False)
+    functools.partial(body, shards=shards),
+    in_specs=(layout, spread, spread, spread, at, at),
+    out_specs=spread,
+    check_vma=False,
+  )
   return run(kernel, q, k, v, q_at[0], kv_at[0])
 
 
@@ -83,7 +87,8 @@ def _traded(kernel, q, k, v, q_segment, kv_segment, shards):
   if q.shape[2] % shards:
     raise ValueError(
       f"config.model.llm.sequence='ulysses' needs {q.shape[2]} query heads to divide by "
-      f"config.mesh.seq={shards}. Set sequence to gather.")
+      f"config.mesh.seq={shards}. Set sequence to gather."
+    )
   copies = np.lcm(k.shape[2], shards) // k.shape[2]
   k, v = (jnp.repeat(x, copies, axis=2) for x in (k, v))
   trade = functools.partial(lax.all_to_all, axis_name=AXIS, tiled=True)
@@ -121,16 +126,29 @@ def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):
     raise ValueError(
       f"config.model.llm.attention='splash' needs rows that split into {shards} shards of whole "
       f"blocks of 128; {length} positions do not. Set the length in config.data.rows to a "
-      f"multiple of {128 * shards}.")
+      f"multiple of {128 * shards}."
+    )
   compute = min(512, kv_block)
   blocks = kernels.BlockSizes(
-    block_q=q_block, block_kv=kv_block, block_kv_compute=compute, block_q_dkv=q_block,
-    block_kv_dkv=kv_block, block_kv_dkv_compute=compute, block_q_dq=q_block, block_kv_dq=kv_block)
+    block_q=q_block,
+    block_kv=kv_block,
+    block_kv_compute=compute,
+    block_q_dkv=q_block,
+    block_kv_dkv=kv_block,
+    block_kv_dkv_compute=compute,
+    block_q_dq=q_block,
+    block_kv_dq=kv_block,
+  )
   places = np.arange(length) if order == 1 else zigzag.order(length, order)
   mask = masks.MultiHeadMask([CausalByCorners(length, places)] * heads)
   return kernels.make_splash_mha(
-    mask, block_sizes=blocks, head_shards=1, q_seq_shards=shards,
-    residual_checkpoint_name=SAVED, interpret=interpret)
+    mask,
+    block_sizes=blocks,
+    head_shards=1,
+    q_seq_shards=shards,
+    residual_checkpoint_name=SAVED,
+    interpret=interpret,
+  )
 
 
 def _causal(q, k):
@@ -155,8 +173,10 @@ class CausalByCorners(masks._ComputableMask):
 
   def __eq__(self, other):
     return (
-      isinstance(other, CausalByCorners) and self.shape == other.shape
-      and np.array_equal(self.q_sequence, other.q_sequence))
+      isinstance(other, CausalByCorners)
+      and self.shape == other.shape
+      and np.array_equal(self.q_sequence, other.q_sequence)
+    )
 
   def __hash__(self):
     return hash((type(self), self.shape, self.q_sequence.tobytes()))

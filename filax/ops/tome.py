@@ -28,7 +28,8 @@ def schedule(tokens: int, target: int) -> tuple[int, ...]:
   if not 1 <= target <= tokens:
     raise ValueError(
       f"{tokens} tokens cannot be merged into {target}. Set config.model.merger.tokens so that the "
-      f"result has 1 to {tokens} tokens.")
+      f"result has 1 to {tokens} tokens."
+    )
   merged = []
   while tokens > target:
     merged.append(min(tokens // 2, tokens - target))
@@ -69,15 +70,15 @@ def halve(
   rest, order = order[:, merged:], order[:, :merged]
   take = jax.vmap(lambda a, index: a[index])
   y, y_size = _average(
-    take(even, order), take(even_size, order), odd, odd_size, take(partner, order))
+    take(even, order), take(even_size, order), odd, odd_size, take(partner, order)
+  )
   return (
     jnp.concatenate([take(even, rest), y], axis=1),
-    jnp.concatenate([take(even_size, rest), y_size], axis=1))
+    jnp.concatenate([take(even_size, rest), y_size], axis=1),
+  )
 
 
-def match(
-  x: Float[Array, "b p E"], heads: int
-) -> tuple[Float[Array, "b a"], Int[Array, "b a"]]:
+def match(x: Float[Array, "b p E"], heads: int) -> tuple[Float[Array, "b a"], Int[Array, "b a"]]:
   """The best cosine of every even token with an odd one, and which odd one that is."""
   batch, tokens, width = x.shape
   metric = lax.stop_gradient(x).astype(jnp.float32)
@@ -93,6 +94,7 @@ def _average(even, even_size, odd, odd_size, partner):
   """Adds even tokens onto their odd partners: the size-weighted mean, and the summed size."""
   pairs = jax.nn.one_hot(partner, odd.shape[1], dtype=jnp.float32)
   total = odd * odd_size[..., None] + jnp.einsum(
-    "bac,bae->bce", pairs, even * even_size[..., None], precision=EXACT)
+    "bac,bae->bce", pairs, even * even_size[..., None], precision=EXACT
+  )
   size = odd_size + jnp.einsum("bac,ba->bc", pairs, even_size, precision=EXACT)
   return total / size[..., None], size

@@ -67,8 +67,9 @@ def digest(part: Part) -> str:
 
 def differences(before: Part, after: Part, was: str = "was ", now: str = "is ") -> str:
   """The first entries that differ, in words; "" if none does."""
-  names = [name for name in sorted(before.keys() | after.keys())
-           if before.get(name) != after.get(name)]
+  names = [
+    name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)
+  ]
   words = []
   for name in names[:_NAMED]:
     words.append(f"{name} ({was}{_short(before.get(name))}, {now}{_short(after.get(name))})")
@@ -86,7 +87,8 @@ def _verdict(base: str) -> dict:
   names = list(reports[0]["digests"])
   names += sorted({name for report in reports for name in report["digests"]} - set(names))
   differing = [
-    name for name in names if len({report["digests"].get(name) for report in reports}) > 1]
+    name for name in names if len({report["digests"].get(name) for report in reports}) > 1
+  ]
   if not differing:
     return {}
   groups: dict[str, list[int]] = {}
@@ -95,8 +97,13 @@ def _verdict(base: str) -> dict:
   most = max(groups.values(), key=lambda group: (len(group), -group[0]))
   others = [index for index in range(len(reports)) if index not in most]
   return dict(
-    part=differing[0], parts=differing, reference=most[0], other=others[0], others=others,
-    hosts={index: reports[index]["host"] for index in [most[0], *others[:_NAMED]]})
+    part=differing[0],
+    parts=differing,
+    reference=most[0],
+    other=others[0],
+    others=others,
+    hosts={index: reports[index]["host"] for index in [most[0], *others[:_NAMED]]},
+  )
 
 
 def _exchange(base: str, part: Part, index: int, peer: int) -> tuple[Part, Part]:
@@ -105,7 +112,7 @@ def _exchange(base: str, part: Part, index: int, peer: int) -> tuple[Part, Part]
   own = [digest(dict(bucket))[:_DIGITS] for bucket in buckets]
   key_value.put(f"{base}/buckets/{index}", "".join(own))
   text = key_value.wait(f"{base}/buckets/{peer}")
-  theirs = [text[start:start + _DIGITS] for start in range(0, len(text), _DIGITS)]
+  theirs = [text[start : start + _DIGITS] for start in range(0, len(text), _DIGITS)]
   differing = [number for number in range(_BUCKETS) if own[number] != theirs[number]]
   entries = dict(entry for number in differing[:_LOOKED_AT] for entry in buckets[number])
   key_value.put(f"{base}/entries/{index}", json.dumps(entries))
@@ -121,7 +128,8 @@ def _buckets(part: Part) -> list[list[tuple[str, str]]]:
 
 def _sentence(verdict: Mapping, details: str) -> str:
   others = ", ".join(
-    f"{index} ({verdict['hosts'][str(index)]})" for index in verdict["others"][:_NAMED])
+    f"{index} ({verdict['hosts'][str(index)]})" for index in verdict["others"][:_NAMED]
+  )
   if len(verdict["others"]) > _NAMED:
     others += f" and {len(verdict['others']) - _NAMED} more"
   reference = verdict["reference"]
@@ -129,8 +137,10 @@ def _sentence(verdict: Mapping, details: str) -> str:
   return (
     f"The processes do not plan the same run: process {others} differs from process {reference} "
     f"({verdict['hosts'][str(reference)]}) in {verdict['part']}"
-    + (f": {details}" if details else "") + (f"; also in {', '.join(also)}" if also else "")
-    + ". Give all processes the same files and the same settings.")
+    + (f": {details}" if details else "")
+    + (f"; also in {', '.join(also)}" if also else "")
+    + ". Give all processes the same files and the same settings."
+  )
 
 
 def _short(text: str | None) -> str:

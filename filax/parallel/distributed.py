@@ -54,7 +54,8 @@ def _told(text: str, hosts: list[str], seconds: int) -> str:
     return f"{_explain(missing, hosts, seconds)} {text[:300]}"
   return (
     f"This process could not join the others: {text[:300]} Set FILAX_COORDINATOR to a host and a "
-    "free port that all can reach.")
+    "free port that all can reach."
+  )
 
 
 def _arguments() -> dict | None:
@@ -64,7 +65,8 @@ def _arguments() -> dict | None:
     if not host or not port.isdigit() or not 0 < int(port) < 65_535:
       raise ValueError(
         f"FILAX_COORDINATOR={coordinator!r} cannot be used. Set it to host:port, with a port from "
-        "1 to 65534 (the one after it is used as well).")
+        "1 to 65534 (the one after it is used as well)."
+      )
     for name in ("FILAX_PROCESSES", "FILAX_PROCESS_ID"):
       if name not in os.environ:
         raise ValueError(f"FILAX_COORDINATOR is set, but {name} is not a number. Set it.")
@@ -73,9 +75,9 @@ def _arguments() -> dict | None:
     if index >= processes:
       raise ValueError(
         f"FILAX_PROCESS_ID={index} is none of FILAX_PROCESSES={processes}. Set it to 0 to "
-        f"{processes - 1}.")
-    return dict(
-      coordinator_address=coordinator, num_processes=processes, process_id=index)
+        f"{processes - 1}."
+      )
+    return dict(coordinator_address=coordinator, num_processes=processes, process_id=index)
   pod = len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
   slices = _whole("MEGASCALE_NUM_SLICES", "1", low=0) > 1
   slurm = _whole("SLURM_NTASKS", "1", low=0) > 1
@@ -107,4 +109,5 @@ def _explain(missing: list[int], hosts: list[str], seconds: int) -> str:
     who += f" ({', '.join(names)})"
   return (
     f"Waited {seconds} s and {who} did not come. Look at the log of that host, or set "
-    "FILAX_START_SECONDS.")
+    "FILAX_START_SECONDS."
+  )

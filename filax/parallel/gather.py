@@ -21,4 +21,5 @@ def whole(x: jax.Array) -> jax.Array:
 def spread(body: Callable, in_specs, out_specs) -> Callable:
   """shard_map of `body` over AXES on the mesh in use."""
   return jax.shard_map(
-    body, in_specs=in_specs, out_specs=out_specs, axis_names=AXES, check_vma=False)
+    body, in_specs=in_specs, out_specs=out_specs, axis_names=AXES, check_vma=False
+  )

@@ -72,4 +72,5 @@ def meet(key: str, seconds: float) -> None:
     distributed.global_state.client.wait_at_barrier(key, int(seconds * 1000))
   except RuntimeError as error:
     raise TimeoutError(
-      f"Not all processes came to {key!r} within {seconds:.0f} s ({error}).") from error
+      f"Not all processes came to {key!r} within {seconds:.0f} s ({error})."
+    ) from error

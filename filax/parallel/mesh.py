@@ -29,7 +29,8 @@ def make(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) 
   across = {axis: slices if axis == _across(sizes, slices) else 1 for axis in MESH}
   inside = tuple(sizes[a] // across[a] for a in MESH)
   laid = mesh_utils.create_hybrid_device_mesh(
-    inside, tuple(across.values()), devices=devices, allow_split_physical_axes=True)
+    inside, tuple(across.values()), devices=devices, allow_split_physical_axes=True
+  )
   return Mesh(laid, MESH, axis_types=types)
 
 
@@ -40,7 +41,8 @@ def _across(sizes: Mapping[str, int], slices: int) -> str:
       return axis
   raise ValueError(
     f"{slices} slices are joined along config.mesh.data={sizes['data']} or config.mesh.fsdp="
-    f"{sizes['fsdp']}. Set one of them to a multiple of {slices}.")
+    f"{sizes['fsdp']}. Set one of them to a multiple of {slices}."
+  )
 
 
 def resolve(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
@@ -56,5 +58,6 @@ def resolve(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
   if devices % given or (not free and given != devices):
     raise ValueError(
       f"config.mesh ({text}) needs {given} devices times a whole number, but there are {devices}. "
-      f"Set one axis to -1, or sizes whose product is {devices}.")
+      f"Set one axis to -1, or sizes whose product is {devices}."
+    )
   return sizes | {axis: devices // given for axis in free}

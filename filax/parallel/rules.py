@@ -111,4 +111,5 @@ def check_divides(path: str, shape: tuple[int, ...], layout: P, mesh: Mesh) -> N
       fits = [n for n in range(1, ways) if size % n == 0]
       raise ValueError(
         f"{path} {shape}: {size} does not split {ways} ways over mesh axis {'*'.join(axes)}. Set "
-        f"config.mesh.{axes[-1]} so that the product is one of {fits}.")
+        f"config.mesh.{axes[-1]} so that the product is one of {fits}."
+      )

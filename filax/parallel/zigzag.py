@@ -25,9 +25,10 @@ def order(length: int, shards: int) -> np.ndarray:
   if length % (2 * shards):
     raise ValueError(
       f"A row of {length} positions does not split into {2 * shards} chunks over config.mesh.seq="
-      f"{shards}. Set the length in config.data.rows to a multiple of {2 * shards}.")
+      f"{shards}. Set the length in config.data.rows to a multiple of {2 * shards}."
+    )
   chunks = np.arange(length).reshape(2 * shards, -1)
-  return np.concatenate([chunks[:shards], chunks[:shards - 1:-1]], axis=1).reshape(-1)
+  return np.concatenate([chunks[:shards], chunks[: shards - 1 : -1]], axis=1).reshape(-1)
 
 
 def in_use(length: int) -> np.ndarray | None:

@@ -43,13 +43,17 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
   made = cli.Parser(
-    prog="filax plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="filax plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   made.add_argument("--config", required=True, help="a config file, with :arguments")
   made.add_argument(
-    "--topology", required=True,
-    help=f"kind:chips along each axis; kinds are {', '.join(topology.CHIPS)}; 2*... = two slices")
+    "--topology",
+    required=True,
+    help=f"kind:chips along each axis; kinds are {', '.join(topology.CHIPS)}; 2*... = two slices",
+  )
   made.add_argument(
-    "--samples", type=cli.whole(0), default=0, help="of the stage, for its chip-hours")
+    "--samples", type=cli.whole(0), default=0, help="of the stage, for its chip-hours"
+  )
   made.add_argument("--largest", action="store_true", help="only the largest rows of the config")
   made.add_argument("--search", action="store_true", help="look for a mesh that fits")
   made.add_argument("--json", action="store_true", help="print JSON, in bytes, FLOPs and seconds")
@@ -69,7 +73,8 @@ def _search(config, slice_: topology.Topology, as_json: bool) -> int:
     mesh = ",".join(f"{axis}={size}" for axis, size in found["mesh"].items())
     print(
       f"Set config.mesh to dict({mesh}), config.model.llm.remat={found['remat']}, "
-      f"config.optim.accumulate={found['accumulate']}.")
+      f"config.optim.accumulate={found['accumulate']}."
+    )
   else:
     print("Nothing fits. Use more chips, shorter rows, or a larger kind of chip.")
   return 0 if found else 1

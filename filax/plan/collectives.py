@@ -14,14 +14,29 @@ import re
 import numpy as np
 
 BITS = {
-  "pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "bf16": 16, "f16": 16,
-  "s32": 32, "u32": 32, "f32": 32, "s64": 64, "u64": 64, "f64": 64}
+  "pred": 8,
+  "s4": 4,
+  "u4": 4,
+  "s8": 8,
+  "u8": 8,
+  "s16": 16,
+  "u16": 16,
+  "bf16": 16,
+  "f16": 16,
+  "s32": 32,
+  "u32": 32,
+  "f32": 32,
+  "s64": 64,
+  "u64": 64,
+  "f64": 64,
+}
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 NOWHERE = "-"  # The axis of a collective whose groups are of one device.
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{", re.MULTILINE)
 _INSTRUCTION = re.compile(
-  r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|\S+) (?P<op>[a-z][\w\-]*)\((?P<rest>.*)$")
+  r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|\S+) (?P<op>[a-z][\w\-]*)\((?P<rest>.*)$"
+)
 _CALLED = re.compile(r"(?:calls|to_apply|body|called_computations)=\{?%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
@@ -140,8 +155,12 @@ def _collective(line: str, mesh_shape: Mapping[str, int], runs: int) -> Collecti
     sizes = [max(sizes)] if kind != "all-reduce" else sizes
   size = sum(sizes)
   factor = {
-    "all-gather": (n - 1) / n, "all-reduce": 2 * (n - 1) / n, "reduce-scatter": n - 1.0,
-    "all-to-all": (n - 1) / n, "collective-permute": 1.0}[kind]
+    "all-gather": (n - 1) / n,
+    "all-reduce": 2 * (n - 1) / n,
+    "reduce-scatter": n - 1.0,
+    "all-to-all": (n - 1) / n,
+    "collective-permute": 1.0,
+  }[kind]
   if kind == "reduce-scatter" and match["op"].endswith("-start"):
     factor = (n - 1) / n  # The largest is its operand.
   return Collective(kind, _axes(group, mesh_shape), size * factor * runs, runs)

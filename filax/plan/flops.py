@@ -37,19 +37,21 @@ def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs
 
   attention = lambda role, units: units * (12 if passes(role) else 4)
   patches, encoder, llm = math.prod(model.encoder.grid), model.encoder, model.llm
-  picture = lambda clip: patches * weights("encoder") + attention(
-    "encoder", patches * patches * clip * encoder.width * encoder.depth)
+  picture = lambda clip: (
+    patches * weights("encoder")
+    + attention("encoder", patches * patches * clip * encoder.width * encoder.depth)
+  )
   frame, image = _projected(model)
   untied = "llm/lm_head/kernel" in kernels
   table = "llm/lm_head/kernel" if untied else "llm/embed_tokens/embedding"
-  head = math.prod(leaves[table].shape) * (
-    (4 if passes("llm") else 2) + (2 if rates[table] else 0))
+  head = math.prod(leaves[table].shape) * ((4 if passes("llm") else 2) + (2 if rates[table] else 0))
   return Costs(
     token=weights("llm") + (0 if untied else head),
     head=head,
     pair=attention("llm", llm.heads * llm.head_dim * llm.depth),
     frame=picture(encoder.clip) + frame * weights("projector"),
-    image=picture(1) + image * weights("projector"))
+    image=picture(1) + image * weights("projector"),
+  )
 
 
 def _projected(model) -> tuple[float, float]:

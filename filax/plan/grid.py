@@ -31,11 +31,20 @@ along one axis of the torus, whichever is longer. Rows are the largest of each c
 sample each in attention.""".replace("\n", " ")
 HEAD = (
   "| config | slice | fsdp x seq | rows a step, parts | frames, images, positions | GiB a chip | "
-  "fits | TFLOPs a row (encoder, llm) | GB moved a chip | bound, s a step | planned |")
+  "fits | TFLOPs a row (encoder, llm) | GB moved a chip | bound, s a step | planned |"
+)
 VERSIONS = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu"))
 STAGES = (
-  "fila_stage1", "fila_stage2", "fila_stage3", "fila_stage4", "fila_base", "vcf_stage1",
-  "vcf_stage2", "vcf_stage3", "vcf_stage4")
+  "fila_stage1",
+  "fila_stage2",
+  "fila_stage3",
+  "fila_stage4",
+  "fila_base",
+  "vcf_stage1",
+  "vcf_stage2",
+  "vcf_stage3",
+  "vcf_stage4",
+)
 SLICES = ("v5e:16x16", "v5p:4x4x4", "v6e:16x16")
 
 
@@ -58,29 +67,64 @@ def sections() -> dict[str, list[Entry]]:
   stages = [Entry(stage, f"configs/{stage}.py", at) for at in SLICES for stage in STAGES]
   four = Entry("fila_stage4", "configs/fila_stage4.py", SLICES[0])
   other = lambda change: dataclasses.replace(
-    four, name=f"fila_stage4, {change}", changes=(f"--config.{change}",))
+    four, name=f"fila_stage4, {change}", changes=(f"--config.{change}",)
+  )
   flash = "configs/vcf_stage3.py"
   one_row = ("--config.mesh.fsdp=-1", "--config.optim.accumulate=0")
   return {
     "Stages": stages,
     "Memory against seq and remat (fila_stage4 has seq=4, remat=attn)": [
-      four, *map(other, (
-        "mesh.seq=2", "mesh.seq=8", "model.llm.remat=nothing", "model.llm.remat=attn_mlp",
-        "model.llm.remat=offload"))],
+      four,
+      *map(
+        other,
+        (
+          "mesh.seq=2",
+          "mesh.seq=8",
+          "model.llm.remat=nothing",
+          "model.llm.remat=attn_mlp",
+          "model.llm.remat=offload",
+        ),
+      ),
+    ],
     "Long contexts": [
       Entry(
-        "512 frames x 196 tokens", flash, "v5p:4x4x4",
-        ("--config.mesh.seq=8", "--config.batch=8", "--config.model.merger.tokens=196",
-         "--config.data.rows=((512,0,102400,1),)", *one_row)),
+        "512 frames x 196 tokens",
+        flash,
+        "v5p:4x4x4",
+        (
+          "--config.mesh.seq=8",
+          "--config.batch=8",
+          "--config.model.merger.tokens=196",
+          "--config.data.rows=((512,0,102400,1),)",
+          *one_row,
+        ),
+      ),
       Entry(
-        "10,000 frames x 16 tokens", flash, "v5p:4x4x4",
-        ("--config.mesh.seq=16", "--config.batch=4", "--config.data.rows=((10240,0,172032,1),)",
-         *one_row)),
+        "10,000 frames x 16 tokens",
+        flash,
+        "v5p:4x4x4",
+        (
+          "--config.mesh.seq=16",
+          "--config.batch=4",
+          "--config.data.rows=((10240,0,172032,1),)",
+          *one_row,
+        ),
+      ),
       Entry(
-        "2M tokens, ring", flash, "v5p:8x8x8",
-        ("--config.mesh.seq=512", "--config.batch=1", "--config.model.llm.sequence=ring",
-         "--config.model.llm.attention=blockwise", "--config.data.rows=((0,1,2097152,1),)",
-         *one_row))]}
+        "2M tokens, ring",
+        flash,
+        "v5p:8x8x8",
+        (
+          "--config.mesh.seq=512",
+          "--config.batch=1",
+          "--config.model.llm.sequence=ring",
+          "--config.model.llm.attention=blockwise",
+          "--config.data.rows=((0,1,2097152,1),)",
+          *one_row,
+        ),
+      ),
+    ],
+  }
 
 
 def entries() -> list[Entry]:
@@ -90,15 +134,20 @@ def entries() -> list[Entry]:
 
 def main(argv: Sequence[str]) -> int:
   made = argparse.ArgumentParser(
-    prog="python -m filax.plan.grid", description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="python -m filax.plan.grid",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   made.add_argument("--only", default="", help="entries whose name or slice has this in it")
   made.add_argument("--again", action="store_true", help="plan what docs/plan.json has as well")
   made.add_argument("--render", action="store_true", help="write the page and stop")
   args = made.parse_args(argv)
   known = _known()
-  due = [] if args.render else [
-    e for e in entries() if args.only in e.key and (args.again or e.key not in known)]
+  due = (
+    []
+    if args.render
+    else [e for e in entries() if args.only in e.key and (args.again or e.key not in known)]
+  )
   began = time.perf_counter()
   for done, entry in enumerate(due):
     eta = (time.perf_counter() - began) / done * (len(due) - done) if done else 0.0
@@ -118,9 +167,23 @@ def _known() -> dict:
 def run(entry: Entry) -> dict:
   """The numbers of an entry, or the error that it ended with."""
   done = subprocess.run(
-    [sys.executable, "-m", "filax", "plan", "--config", entry.config, "--topology", entry.topology,
-     "--largest", "--json", *entry.changes],
-    capture_output=True, text=True, check=False)
+    [
+      sys.executable,
+      "-m",
+      "filax",
+      "plan",
+      "--config",
+      entry.config,
+      "--topology",
+      entry.topology,
+      "--largest",
+      "--json",
+      *entry.changes,
+    ],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   if done.returncode > 1:
     return dict(error=done.stderr.strip().splitlines()[-1])
   return json.loads(done.stdout)
@@ -146,8 +209,9 @@ def line(entry: Entry, known: dict) -> str:
     return f"| {entry.name} | {entry.topology} | | | | | no | | | | {found['date']} |"
   row, mesh = found["rows"][-1], found["mesh"]
   moved = row["collectives"]["bytes"]
-  travelled = "" if moved is None else (
-    f"{sum(sum(kinds.values()) for kinds in moved.values()) / 1e9:,.1f}")
+  travelled = (
+    "" if moved is None else (f"{sum(sum(kinds.values()) for kinds in moved.values()) / 1e9:,.1f}")
+  )
   flops = row["flops"]
   return (
     f"| {entry.name} | {entry.topology} | {mesh['fsdp']} x {mesh['seq']} | {found['batch']}, "
@@ -155,7 +219,8 @@ def line(entry: Entry, known: dict) -> str:
     f"{row['memory']['total'] / GIB:.1f} of {found['usable_bytes'] / GIB:.1f} | "
     f"{'yes' if row['fits'] else 'no'} | {flops['model'] / 1e12:,.0f} "
     f"({flops['encoder'] / 1e12:,.0f}, {flops['llm'] / 1e12:,.0f}) | {travelled} | "
-    f"{row['step_seconds']:.2f} | {found['date']} |")
+    f"{row['step_seconds']:.2f} | {found['date']} |"
+  )
 
 
 def failures(known: dict) -> Iterator[str]:

@@ -45,8 +45,10 @@ class Reader:
 
   def __init__(self, model):
     shapes = build.parameter_shapes(model)
-    paths = [jax.tree_util.keystr(p, simple=True, separator="/")
-             for p, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    paths = [
+      jax.tree_util.keystr(p, simple=True, separator="/")
+      for p, _ in jax.tree_util.tree_leaves_with_path(shapes)
+    ]
     self.model = model
     self.costs = train_costs(model, shapes, dict.fromkeys(paths, 0.0))
 
@@ -71,19 +73,24 @@ class Reader:
     """(share of the layers, visual tokens they see)."""
     llm, stages = self.model.llm, self.model.stages
     kept = dropout.kept([tokens], stages)[:, 0].tolist()
-    return [((stop - first) / llm.depth, length)
-            for (first, stop), length in zip(llm.ranges, (tokens, *kept), strict=True)]
+    return [
+      ((stop - first) / llm.depth, length)
+      for (first, stop), length in zip(llm.ranges, (tokens, *kept), strict=True)
+    ]
 
 
 def main(argv: Sequence[str]) -> None:
   """Prints a table, or one JSON list with --json."""
   made = cli.Parser(
-    prog="filax flops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="filax flops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   made.add_argument("--config", required=True, help="a config file, with :arguments")
   made.add_argument(
-    "--frames", type=cli.wholes(1), default=(64, 256, 1000, 10_000), help="counts, with commas")
+    "--frames", type=cli.wholes(1), default=(64, 256, 1000, 10_000), help="counts, with commas"
+  )
   made.add_argument(
-    "--tokens-per-frame", type=cli.number(above=True), help="instead of the model's own")
+    "--tokens-per-frame", type=cli.number(above=True), help="instead of the model's own"
+  )
   made.add_argument("--json", action="store_true", help="print JSON, in FLOPs")
   args, rest = made.parse_known_args(argv)
   from filax.train import command

@@ -55,14 +55,16 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
   """
   batch = batch_like(setup, config["batch"], row)
   held = dict(
-    parameters=_held(setup.like.params), optimizer=_held(setup.like.opt), batch=_held(batch))
+    parameters=_held(setup.like.params), optimizer=_held(setup.like.opt), batch=_held(batch)
+  )
   began = time.perf_counter()
   with jax.set_mesh(setup.mesh), tempfile.TemporaryDirectory() as folder:
     lowered = start.train_step(config, setup).lower(setup.like, batch)
     try:
       # The compiler writes its text itself: as_text() fails for what v5p and v6e do asynchronously.
       compiled = lowered.compile(
-        compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+        compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+      )
       text = next(pathlib.Path(folder).glob("*.after_codegen.txt")).read_text()
     except jax.errors.JaxRuntimeError as error:
       said = str(error).splitlines()[0][:400]
@@ -73,8 +75,8 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
   stats = compiled.memory_analysis()
   beyond = stats.output_size_in_bytes - stats.alias_size_in_bytes
   memory = Memory(
-    **held, temporary=stats.temp_size_in_bytes + beyond,
-    program=stats.generated_code_size_in_bytes)
+    **held, temporary=stats.temp_size_in_bytes + beyond, program=stats.generated_code_size_in_bytes
+  )
   return Program(memory, time.perf_counter() - began, text)
 
 
@@ -92,11 +94,13 @@ def batch_like(setup: start.Setup, count: int, row: RowShape) -> dict[str, jax.S
   shapes = row.shapes(count, setup.model.encoder.size)
   return {
     key: jax.ShapeDtypeStruct(shape, dtype, sharding=layout(key, shape, setup.mesh))
-    for key, (shape, dtype) in shapes.items()}
+    for key, (shape, dtype) in shapes.items()
+  }
 
 
 def _held(tree) -> float:
   """Bytes of a tree on one device."""
   sizes = (
-    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+  )
   return float(sum(sizes))

@@ -15,25 +15,35 @@ from filax.train import start
 ASSUMED = (
   "no step can be faster: all arithmetic (recomputation included) at the chip's bfloat16 peak, or "
   "all collectives along one axis of the torus, whichever is longer, perfectly overlapped; rows "
-  "full, one sample each in attention")
+  "full, one sample each in attention"
+)
 
 
 def plan(
-  config: Mapping[str, Any], slice_: topology.Topology, samples: int = 0, largest: bool = False,
+  config: Mapping[str, Any],
+  slice_: topology.Topology,
+  samples: int = 0,
+  largest: bool = False,
 ) -> dict[str, Any]:
   """Compiles every bucket of a config for a slice, or the largest. Bytes, FLOPs and seconds.
 
   `samples` of the stage give its chip-hours. Raises ValueError for what cannot be.
   """
   setup = start.prepare(config, steps=1000, devices=slice_.devices())
-  shapes = program.rows(config, setup.model)[-1 if largest else 0:]
+  shapes = program.rows(config, setup.model)[-1 if largest else 0 :]
   packed = config["data"]["packing"]
   out = dict(
-    topology=str(slice_), chips=slice_.chips, usable_bytes=slice_.chip.hbm,
-    mesh=dict(setup.mesh.shape), batch=config["batch"], micro_batches=setup.micro_batches,
+    topology=str(slice_),
+    chips=slice_.chips,
+    usable_bytes=slice_.chip.hbm,
+    mesh=dict(setup.mesh.shape),
+    batch=config["batch"],
+    micro_batches=setup.micro_batches,
     remat={role: config["model"][role].get("remat", "") for role in ("encoder", "llm")},
-    jax=jax.__version__, assumed=ASSUMED,
-    rows=[_row(config, setup, slice_, row) for row in shapes])
+    jax=jax.__version__,
+    assumed=ASSUMED,
+    rows=[_row(config, setup, slice_, row) for row in shapes],
+  )
   out["fits"] = all(row["fits"] for row in out["rows"])
   if samples and not packed:  # How many samples a packed row holds, only the data knows.
     slowest = max(row["step_seconds"] for row in out["rows"])
@@ -56,17 +66,24 @@ def _row(config, setup: start.Setup, slice_: topology.Topology, row: RowShape) -
     seconds = max(compute, travels["seconds"])
   fits = not made.error and total <= slice_.chip.hbm
   return dict(
-    frames=row.frames, images=row.images, positions=row.length, room=list(row.room),
-    fits=fits, lacks_bytes=0.0 if fits else total - slice_.chip.hbm,
-    helps=spare(made.memory, slice_.chip.hbm, setup) if fits
-    else helps(made.memory, config, setup), error=made.error,
+    frames=row.frames,
+    images=row.images,
+    positions=row.length,
+    room=list(row.room),
+    fits=fits,
+    lacks_bytes=0.0 if fits else total - slice_.chip.hbm,
+    helps=spare(made.memory, slice_.chip.hbm, setup) if fits else helps(made.memory, config, setup),
+    error=made.error,
     memory=dataclasses.asdict(made.memory) | dict(total=total),
     flops=dataclasses.asdict(one) | dict(model=one.model, hardware=one.hardware),
-    visual=visual(setup.model, row), collectives=travels, compute_seconds=compute,
+    visual=visual(setup.model, row),
+    collectives=travels,
+    compute_seconds=compute,
     step_seconds=seconds,
     rows_per_second=config["batch"] / seconds,
     frames_per_second=(row.frames + row.images) * config["batch"] / seconds,
-    compile_seconds=made.seconds)
+    compile_seconds=made.seconds,
+  )
 
 
 def visual(model, row: RowShape) -> dict[str, int]:
@@ -74,8 +91,7 @@ def visual(model, row: RowShape) -> dict[str, int]:
   it does gather."""
   size, layout = jax.numpy.dtype(model.llm.dtype).itemsize, model.layout()
   patches = (row.frames + row.images) * math.prod(model.encoder.grid) * model.encoder.width
-  return dict(
-    patches=patches * size, merged=layout.newline_index(row) * model.llm.width * size)
+  return dict(patches=patches * size, merged=layout.newline_index(row) * model.llm.width * size)
 
 
 def travel(made: program.Program, setup: start.Setup) -> dict[str, Any]:
@@ -110,7 +126,8 @@ def spare(memory: program.Memory, usable: float, setup: start.Setup) -> list[str
     if parts % fewer == 0 and fixed + memory.temporary * parts / fewer < 0.9 * usable:
       return [
         f"config.optim.accumulate={fewer}: {parts // fewer} times as many rows at once should fit, "
-        f"and weights are gathered in {fewer} instead of {parts} parts of a step"]
+        f"and weights are gathered in {fewer} instead of {parts} parts of a step"
+      ]
   return []
 
 
@@ -119,7 +136,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
   mesh = " ".join(f"{axis}={size}" for axis, size in found["mesh"].items())
   yield (
     f"{found['topology']}, {found['chips']} chips, mesh {mesh}, {found['batch']} rows a step in "
-    f"{found['micro_batches']} parts, remat llm={found['remat']['llm']}, jax {found['jax']}")
+    f"{found['micro_batches']} parts, remat llm={found['remat']['llm']}, jax {found['jax']}"
+  )
   for row in found["rows"]:
     yield ""
     yield from _row_lines(row, found)
@@ -133,18 +151,21 @@ def _row_lines(row: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
   flops = {part: count / 1e12 for part, count in row["flops"].items()}
   left, moved = "".join(f" -> {n:,}" for n in row["room"]), row["collectives"]
   yield (
-    f"Rows of {row['frames']} frames, {row['images']} images, {row['positions']:,}{left} positions")
+    f"Rows of {row['frames']} frames, {row['images']} images, {row['positions']:,}{left} positions"
+  )
   kinds = ", ".join(f"{kind} {size:.2f}" for kind, size in memory.items() if kind != "total")
   lacks = row["lacks_bytes"] / topology.GIB
   usable = found["usable_bytes"] / topology.GIB
   yield (
     f"  memory  {memory['total']:.2f} of {usable:.2f} GiB a chip: "
-    f"{'fits' if row['fits'] else f'DOES NOT FIT, by {lacks:.2f} GiB'} ({kinds})")
+    f"{'fits' if row['fits'] else f'DOES NOT FIT, by {lacks:.2f} GiB'} ({kinds})"
+  )
   yield from (f"          try {text}" for text in row["helps"])
   yield (
     f"  FLOPs   {flops['model']:,.1f} T a row: encoder {flops['encoder']:,.1f}, merger "
     f"{flops['merger']:,.3f}, llm {flops['llm']:,.1f} (dropout saves {flops['dropped']:,.1f}); "
-    f"computed again {flops['recomputed']:,.1f}")
+    f"computed again {flops['recomputed']:,.1f}"
+  )
   if moved["bytes"] is None:
     yield f"  moved   unknown: {moved['error']}"
   else:
@@ -154,7 +175,9 @@ def _row_lines(row: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
   media = {kind: size / 1e9 for kind, size in row["visual"].items()}
   yield (
     f"  visual  {media['merged']:.3f} GB of merged tokens a row travel along seq, instead of "
-    f"{media['patches']:.3f} GB of patches (by arithmetic)")
+    f"{media['patches']:.3f} GB of patches (by arithmetic)"
+  )
   yield (
     f"  bound   {row['step_seconds']:.3f} s a step: at most {row['rows_per_second']:,.1f} rows, "
-    f"{row['frames_per_second']:,.0f} frames a second (compiled in {row['compile_seconds']:.0f} s)")
+    f"{row['frames_per_second']:,.0f} frames a second (compiled in {row['compile_seconds']:.0f} s)"
+  )

@@ -52,8 +52,14 @@ def _trial(config, slice_, devices, seq: int, remat: str, at_once: int) -> dict[
   config["model"]["llm"]["remat"] = remat
   config["optim"]["accumulate"] = max(1, config["batch"] // (fsdp * at_once))
   trial = dict(
-    mesh=config["mesh"], remat=remat, rows_at_once=at_once, fits=False, bytes=None, error="",
-    accumulate=config["optim"]["accumulate"])
+    mesh=config["mesh"],
+    remat=remat,
+    rows_at_once=at_once,
+    fits=False,
+    bytes=None,
+    error="",
+    accumulate=config["optim"]["accumulate"],
+  )
   try:
     setup = start.prepare(config, steps=1000, devices=devices)
     made = program.compile_step(setup, config, program.rows(config, setup.model)[-1])
@@ -61,4 +67,5 @@ def _trial(config, slice_, devices, seq: int, remat: str, at_once: int) -> dict[
     return trial | dict(error=str(error))
   total = made.memory.total
   return trial | dict(
-    fits=not made.error and total <= slice_.chip.hbm, bytes=total, error=made.error)
+    fits=not made.error and total <= slice_.chip.hbm, bytes=total, error=made.error
+  )

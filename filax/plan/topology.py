@@ -61,34 +61,43 @@ class Topology:
     """The devices, to compile for. Raises ValueError if there is no libtpu, or no such slice."""
     if importlib.util.find_spec("libtpu") is None:
       raise ValueError(
-        "Compiling for a TPU needs libtpu. Install it with: pip install 'filax[tpu]'.")
+        "Compiling for a TPU needs libtpu. Install it with: pip install 'filax[tpu]'."
+      )
     os.environ |= {  # Read when libtpu starts: there is no cloud here, and maybe another compiler.
-      "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-      "TPU_WORKER_HOSTNAMES": "localhost", "TPU_HOST_BOUNDS": "1,1,1",
-      "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"}
+      "TPU_SKIP_MDS_QUERY": "1",
+      "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+      "TPU_WORKER_HOSTNAMES": "localhost",
+      "TPU_HOST_BOUNDS": "1,1,1",
+      "TPU_STDERR_LOG_LEVEL": "3",
+      "TPU_MIN_LOG_LEVEL": "3",
+    }
     from jax.experimental import topologies
 
     shape = "x".join(map(str, self.shape))
     options = dict(num_slices=self.slices) if self.slices > 1 else {}
     try:
       return topologies.get_topology_desc(
-        platform="tpu", topology_name=f"{self.kind}:{shape}", **options).devices
+        platform="tpu", topology_name=f"{self.kind}:{shape}", **options
+      ).devices
     except (RuntimeError, ValueError, NotImplementedError) as error:
       raise ValueError(
         f"--topology={self} is no slice that libtpu knows. Of {self.kind} there are "
-        f"{self.chip.slices}. It says: {str(error).splitlines()[0][:200]}") from error
+        f"{self.chip.slices}. It says: {str(error).splitlines()[0][:200]}"
+      ) from error
 
 
 def parse(name: str) -> Topology:
-  """"v5p:4x4x4", or "2*v5p:4x4x4" for two slices. Raises ValueError for anything else."""
+  """ "v5p:4x4x4", or "2*v5p:4x4x4" for two slices. Raises ValueError for anything else."""
   match = re.fullmatch(r"(?:(\d+)\*)?(\w+):(\d+(?:x\d+){1,2})", name)
   if not match or match[2] not in CHIPS:
     raise ValueError(
       f"--topology={name!r} is not understood. Write kind:chips along each axis, such as "
-      f"v5p:4x4x4; kinds are {', '.join(CHIPS)}.")
+      f"v5p:4x4x4; kinds are {', '.join(CHIPS)}."
+    )
   shape = tuple(map(int, match[3].split("x")))
   if len(shape) != CHIPS[match[2]].axes:
     raise ValueError(
       f"--topology={name!r}: the torus of a {match[2]} has {CHIPS[match[2]].axes} axes, not "
-      f"{len(shape)}.")
+      f"{len(shape)}."
+    )
   return Topology(match[2], shape, int(match[1] or 1))

@@ -40,7 +40,8 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
   lengths = (row.length, *dropout.room(row, model.layout()))
   shares = [(stop - first) / model.llm.depth for first, stop in model.llm.ranges]
   layers = lambda costs, pairs=True: sum(
-    share * _read(costs, n, pairs) for share, n in zip(shares, lengths, strict=True))
+    share * _read(costs, n, pairs) for share, n in zip(shares, lengths, strict=True)
+  )
   head, last = costs.head * row.length, costs.head * lengths[-1]
   llm = layers(costs) + last
   again = layers(forward, pairs=model.llm.remat == "nothing")
@@ -52,7 +53,10 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
   return Work(
     encoder=row.frames * costs.frame + row.images * costs.image,
     merger=groups * merge(model.selector.size, model.encoder.grid, model.encoder.width),
-    llm=llm, dropped=_read(costs, row.length) + head - llm, recomputed=recomputed)
+    llm=llm,
+    dropped=_read(costs, row.length) + head - llm,
+    recomputed=recomputed,
+  )
 
 
 def _read(costs, length: int, pairs: bool = True) -> float:

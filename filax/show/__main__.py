@@ -71,11 +71,11 @@ def parameters(leaves, optimizer: optim.Optimizer, config: ConfigDict) -> Iterat
   yield f"{'Parameters':<{width + 2}}  {'count':>13}  {'dtype':<8}  {'rate':>7}  shape (mesh axes)"
   for path, leaf in leaves.items():
     layout = rules.parameter_spec(table, path, leaf.shape)
-    axes = " ".join(
-      f"{size}{_axes(axis)}" for size, axis in zip(leaf.shape, layout, strict=True))
+    axes = " ".join(f"{size}{_axes(axis)}" for size, axis in zip(leaf.shape, layout, strict=True))
     yield (
       f"  {path:<{width}}  {leaf.size:>13,}  {leaf.dtype.name:<8}  "
-      f"{_rate(optimizer.rates[path]):>7}  {axes}")
+      f"{_rate(optimizer.rates[path]):>7}  {axes}"
+    )
   for role in build.ROLES:
     own = {path: x for path, x in leaves.items() if path.startswith(f"{role}/")}
     if own:
@@ -85,7 +85,8 @@ def parameters(leaves, optimizer: optim.Optimizer, config: ConfigDict) -> Iterat
   learned = sum(x.size for path, x in leaves.items() if optimizer.rates[path])
   yield (
     f"  {held / GIB:,.1f} GiB of parameters, {8 * learned / GIB:,.1f} GiB of optimizer moments, "
-    f"{4 * learned / GIB:,.1f} GiB of gradients, over all devices together.")
+    f"{4 * learned / GIB:,.1f} GiB of gradients, over all devices together."
+  )
 
 
 def _axes(axis: Any) -> str:
@@ -114,10 +115,12 @@ def tokens(config: ConfigDict, model: Any) -> Iterator[str]:
   yield (
     f"  video: {sampling.frames} frames ({sampling.name}) -> {groups} groups of "
     f"{layout.frames_per_group} -> {_grid(layout.group_grid)} tokens each, newline "
-    f"{layout.newline}: {len(patterns.video(groups, layout)):,}")
+    f"{layout.newline}: {len(patterns.video(groups, layout)):,}"
+  )
   yield (
     f"  image: {_grid(layout.image_grid)} tokens a picture, at most {config.data.images.tiles} "
-    f"tiles ({config.data.images.mode})")
+    f"tiles ({config.data.images.mode})"
+  )
   packed = "packed" if config.data.packing else "one sample a row"
   yield f"Rows ({packed}), {config.batch} a step"
   for row in planning.row_shapes(config.data.rows, layout.frames_per_group):
@@ -132,10 +135,12 @@ def _row(row: RowShape, layout: VisualLayout) -> str:
   visual = layout.newline_index(row)
   drops = "".join(
     f", {left:,} positions after layer {stage.layer} ({stage.kind} {stage.ratio:g})"
-    for stage, left in zip(layout.stages, dropout.room(row, layout), strict=True))
+    for stage, left in zip(layout.stages, dropout.room(row, layout), strict=True)
+  )
   return (
     f"{row.frames} frames, {row.images} images, {row.length:,} positions, {row.segments} samples: "
-    f"up to {visual:,} visual tokens{drops}")
+    f"up to {visual:,} visual tokens{drops}"
+  )
 
 
 if __name__ == "__main__":

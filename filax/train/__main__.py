@@ -74,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
   say(
     f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
     f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "
-    f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}")
+    f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}"
+  )
   return code_when_stopped if summary["stopped"] else 0
 
 
@@ -96,8 +97,14 @@ def train(config: ConfigDict, workdir: str, signals: Signals) -> dict[str, Any]:
     with hold(workdir) as lease:
       pipeline = open_data(config, workdir, lease.check if lease else None)
       return loop.run(
-        config, workdir, pipeline, train_costs, ingredients=pipeline.ingredients, lease=lease,
-        signals=signals)
+        config,
+        workdir,
+        pipeline,
+        train_costs,
+        ingredients=pipeline.ingredients,
+        lease=lease,
+        signals=signals,
+      )
 
 
 def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
@@ -117,7 +124,8 @@ def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
 
 
 def open_data(
-    config: ConfigDict, workdir: str, check_lease: Callable[[], None] | None = None) -> Pipeline:
+  config: ConfigDict, workdir: str, check_lease: Callable[[], None] | None = None
+) -> Pipeline:
   """The data of a config, checked against its model; leaves the tokenizer in the workdir.
 
   `check_lease` raises if the workdir is no longer this run's.
@@ -128,8 +136,13 @@ def open_data(
   model = build.build_video_lm(config.model)
   check(config, model)
   pipeline = Pipeline(
-    config.data, model.layout(), config.seed, config.batch, local / "quarantine.jsonl",
-    planned=None if config.ignore_fingerprint else planned_media(workdir))
+    config.data,
+    model.layout(),
+    config.seed,
+    config.batch,
+    local / "quarantine.jsonl",
+    planned=None if config.ignore_fingerprint else planned_media(workdir),
+  )
   check_vocabulary(pipeline.tokenizer, model.vocab)
   if jax.process_index() == 0:
     if check_lease is not None:
@@ -140,7 +153,8 @@ def open_data(
     f"{report['samples']} samples ({len(report['too_long'])} too long, "
     f"{len(report['bad_records'])} bad records, {report['unreadable']} of {report['media']} media "
     f"unreadable) in {report['rows']} rows an epoch: {pipeline.samples_per_row:.2f} samples a row, "
-    f"{pipeline.token_fill:.0%} of the positions, {pipeline.frame_fill:.0%} of the frames filled.")
+    f"{pipeline.token_fill:.0%} of the positions, {pipeline.frame_fill:.0%} of the frames filled."
+  )
   return pipeline
 
 
@@ -162,11 +176,13 @@ def check(config: ConfigDict, model: Any) -> None:
   if model.selector.needs_single and config.data.packing:
     raise ValueError(
       f"config.model.selector.name={name!r} needs one sample a row. Set config.data.packing=False, "
-      "or select uniformly in training and use it in config.infer.selector.")
+      "or select uniformly in training and use it in config.infer.selector."
+    )
   if model.selector.needs_single and config.data.time_prompt == "fila":
     raise ValueError(
       f"config.data.time_prompt='fila' states the times of groups, which "
-      f"config.model.selector.name={name!r} only finds on the device. Set one of them differently.")
+      f"config.model.selector.name={name!r} only finds on the device. Set one of them differently."
+    )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ class Checkpoints:
   """The checkpoints of a run. Use as a context manager: leaving waits for the last write."""
 
   def __init__(
-      self, workdir: epath.PathLike, keep: int = 2, check: Callable[[], None] = lambda: None):
+    self, workdir: epath.PathLike, keep: int = 2, check: Callable[[], None] = lambda: None
+  ):
     """`keep` newest checkpoints stay; 0 = all. `check` raises if nothing may be written now."""
     self.folder = _absolute(workdir) / FOLDER
     self._check = check
@@ -157,7 +158,8 @@ def restore_params(
     except Damaged as error:
       say(f"Skipping {at}: {error}")
   raise FileNotFoundError(
-    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints.")
+    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
+  )
 
 
 def read_config(path: epath.PathLike) -> dict[str, Any]:
@@ -168,7 +170,8 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
     except Damaged as error:
       say(f"Skipping {at}: {error}")
   raise FileNotFoundError(
-    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints.")
+    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
+  )
 
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, Any]) -> epath.Path:
@@ -186,7 +189,8 @@ def differences(paths: Mapping[str, tuple], stored: Mapping[str, tuple]) -> tupl
       raise ValueError(
         f"{path} has shape {tuple(stored[path])} in the checkpoint but {tuple(paths[path])} in "
         "config.model. Use the config that the checkpoint was trained with, or change config.model "
-        "or config.init_from.")
+        "or config.init_from."
+      )
   return sorted(paths.keys() - stored.keys()), sorted(stored.keys() - paths.keys())
 
 
@@ -197,12 +201,18 @@ def say(text: str) -> None:
 
 
 def _manager(
-    folder: epath.Path, keep: int = 0, check: Callable[[], None] = lambda: None
+  folder: epath.Path, keep: int = 0, check: Callable[[], None] = lambda: None
 ) -> ocp.CheckpointManager:
   options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check))
-  return _Manager(folder, options=options, item_handlers=dict(
-    state=_array_handler(), data=record.RecordHandler(), config=ocp.JsonCheckpointHandler()))
+    max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check)
+  )
+  return _Manager(
+    folder,
+    options=options,
+    item_handlers=dict(
+      state=_array_handler(), data=record.RecordHandler(), config=ocp.JsonCheckpointHandler()
+    ),
+  )
 
 
 def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
@@ -210,7 +220,6 @@ def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
   default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
 
   class CheckedPath(default):
-
     async def finalize(self):
       check()
       await super().finalize()
@@ -239,7 +248,8 @@ def _items(state, step: int, row: int, fingerprint: str, config: Mapping[str, An
   return ocp.args.Composite(
     state=ocp.args.PyTreeSave(state),
     data=record.RecordSave(facts, digest.host_parts(flat(state))),
-    config=ocp.args.JsonSave(config))
+    config=ocp.args.JsonSave(config),
+  )
 
 
 def _restore(path: epath.Path, like: TrainState) -> tuple[Restored, dict[str, Any]]:
@@ -248,16 +258,19 @@ def _restore(path: epath.Path, like: TrainState) -> tuple[Restored, dict[str, An
   target = vars(like)
   wanted = flat(target)
   missing, extra = differences(
-    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()})
+    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()}
+  )
   if missing or extra:
     raise ValueError(
       f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
-      "another --workdir, or start from its parameters with config.init_from.")
+      "another --workdir, or start from its parameters with config.init_from."
+    )
   for name, leaf in wanted.items():
     if leaf.dtype != stored[name].dtype:
       raise ValueError(
         f"{name} is {stored[name].dtype} in {path} but {leaf.dtype} in config.model. Use another "
-        "--workdir, or start from its parameters with config.init_from.")
+        "--workdir, or start from its parameters with config.init_from."
+      )
   state = TrainState(**_read(path, target, written))
   step = int(jax.device_get(state.step))
   if path.name != str(step):
@@ -274,7 +287,8 @@ def _restore_params(path, like):
     like = nest({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stored.items()})
   wanted = flat(like)
   missing, extra = differences(
-    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()})
+    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()}
+  )
   found = [k for k in wanted if k in stored]
   casts = any(wanted[k].dtype != stored[k].dtype for k in found)
   params = {}
@@ -302,7 +316,8 @@ def _header(path: epath.Path) -> tuple[dict[str, Any], dict[str, Any], dict[str,
 def _read(path: epath.Path, target: PyTree, written: Mapping[str, Any]) -> PyTree:
   """The leaves of `target` (shapes and shardings), each compared with its digest."""
   args = ocp.args.PyTreeRestore(
-    target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
+    target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+  )
   tree = None
   failure = ""
   try:

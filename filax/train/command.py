@@ -23,7 +23,8 @@ def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]
   values = flags.FlagValues()
   known = ["filax", *last_of_each(argv)]
   config = config_flags.DEFINE_config_file(
-    "config", None, "A config file.", lock_config=True, flag_values=values, sys_argv=known)
+    "config", None, "A config file.", lock_config=True, flag_values=values, sys_argv=known
+  )
   for name, text in texts.items():
     flags.DEFINE_string(name, None, text, flag_values=values)
   try:
@@ -44,7 +45,8 @@ def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]
   if not isinstance(found, ConfigDict):
     raise ValueError(
       "--config is not a config file: it must exist and have a get_config(arg) that returns a "
-      "ConfigDict, such as configs/fila_stage4.py.")
+      "ConfigDict, such as configs/fila_stage4.py."
+    )
   _expand_home(found)
   settings.check(found)
   return found, {name: values[name].value for name in texts}
@@ -81,9 +83,9 @@ def last_of_each(argv: Sequence[str]) -> list[str]:
       name = f"{position}"  # No flag: kept, for the message about it.
     else:
       name = match[1]
-      if match[2] is None and argv[position + 1:] and _FLAG.fullmatch(argv[position + 1]) is None:
+      if match[2] is None and argv[position + 1 :] and _FLAG.fullmatch(argv[position + 1]) is None:
         count = 2  # --flag value
     items.pop(name, None)
-    items[name] = list(argv[position:position + count])
+    items[name] = list(argv[position : position + count])
     position += count
   return [word for words in items.values() for word in words]

@@ -58,7 +58,8 @@ def share(mesh: Mesh) -> Share:
     if places[-1] - first + 1 != size or first % size or len(held) % size:
       raise ValueError(
         f"Process {jax.process_index()} holds parts {places.tolist()} of {len(held)} of a batch, "
-        "which is no equal run. Set config.mesh so that a process's devices lie together.")
+        "which is no equal run. Set config.mesh so that a process's devices lie together."
+      )
     blocks += [int(first // size), len(held) // size]
   return Share(*blocks)
 
@@ -99,7 +100,8 @@ def _check_parts(frames: int, mesh: Mesh, part: Share) -> None:
   if part.seqs > 1 and frames % mesh.shape["seq"]:
     raise ValueError(
       f"Rows of {frames} frames do not split over config.mesh.seq={mesh.shape['seq']}, which "
-      f"{part.seqs} processes share. Set the frames in config.data.rows to a multiple of it.")
+      f"{part.seqs} processes share. Set the frames in config.data.rows to a multiple of it."
+    )
 
 
 def agree(key: str, x: np.ndarray, mesh: Mesh, part: Share) -> jax.Array:
@@ -107,8 +109,7 @@ def agree(key: str, x: np.ndarray, mesh: Mesh, part: Share) -> jax.Array:
   decoded: what one of them masked is masked, and the most bad samples that one saw are counted."""
   seen = np.repeat(x[:, None], mesh.shape["seq"] // part.seqs, axis=1)
   shape = (x.shape[0] * part.rows, mesh.shape["seq"], *x.shape[1:])
-  seen = jax.make_array_from_process_local_data(
-    NamedSharding(mesh, spec("batch seq")), seen, shape)
+  seen = jax.make_array_from_process_local_data(NamedSharding(mesh, spec("batch seq")), seen, shape)
   return _over_seq(key, NamedSharding(mesh, spec("batch")))(seen)
 
 

@@ -28,7 +28,8 @@ class Fetcher:
   def __enter__(self):
     batches = self._context.__enter__()
     self._thread = threading.Thread(
-      target=self._serve, args=(batches,), name="batches", daemon=True)
+      target=self._serve, args=(batches,), name="batches", daemon=True
+    )
     self._thread.start()
     return self
 

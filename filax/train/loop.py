@@ -69,8 +69,12 @@ def run(
     saved = stack.enter_context(checkpoint.Checkpoints(workdir, config["keep"], check))
     stack.enter_context(ending.together())  # What refuses from here on waits for no other process.
     now, row = start.start(
-      config, setup, saved, pipeline.fingerprint,
-      lambda fingerprint: plan_record.changes(workdir, fingerprint, parts))
+      config,
+      setup,
+      saved,
+      pipeline.fingerprint,
+      lambda fingerprint: plan_record.changes(workdir, fingerprint, parts),
+    )
     check()
     plan_record.write(workdir, pipeline.fingerprint, parts)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Not earlier: one example row is no batch.
@@ -86,8 +90,7 @@ def run(
     signals.defer()
     fetcher = stack.enter_context(Fetcher(feed.batches(pipeline, setup.mesh, row)))
     stack.enter_context(jax.transfer_guard("disallow"))
-    loop = Loop(
-      config, setup, steps, saved, pipeline.fingerprint, log, meter, signals, watchdog)
+    loop = Loop(config, setup, steps, saved, pipeline.fingerprint, log, meter, signals, watchdog)
     stack.enter_context(ending.together())
     with watchdog:
       loop.train(now, first, row, fetcher)
@@ -117,8 +120,17 @@ class Loop:
   """The steps of a run. Holds what the host knows; the device's state passes through `train`."""
 
   def __init__(
-      self, config, setup, steps: int, saved, fingerprint: str, log, meter, signals: Signals,
-      watchdog: Watchdog):
+    self,
+    config,
+    setup,
+    steps: int,
+    saved,
+    fingerprint: str,
+    log,
+    meter,
+    signals: Signals,
+    watchdog: Watchdog,
+  ):
     self.config, self.setup, self.steps = config, setup, steps
     self.saved, self.fingerprint = saved, fingerprint
     self.log, self.meter = log, meter
@@ -160,11 +172,18 @@ class Loop:
     """What the run did since it was started."""
     totals, seconds = self.meter.totals, max(self.meter.seconds, 1e-9)
     return {
-      "first_step": first, "steps": self.done, "stopped": self.done < self.steps,
-      "loss": self.last.get("loss"), "seconds": self.meter.seconds,
-      "frames": int(totals["frames"]), "frames_per_second": totals["frames"] / seconds,
-      "tokens": int(totals["tokens"]), "tokens_per_second": totals["tokens"] / seconds,
-      "num_bad": int(totals["num_bad"]), "compilations": self.meter.compilations.count}
+      "first_step": first,
+      "steps": self.done,
+      "stopped": self.done < self.steps,
+      "loss": self.last.get("loss"),
+      "seconds": self.meter.seconds,
+      "frames": int(totals["frames"]),
+      "frames_per_second": totals["frames"] / seconds,
+      "tokens": int(totals["tokens"]),
+      "tokens_per_second": totals["tokens"] / seconds,
+      "num_bad": int(totals["num_bad"]),
+      "compilations": self.meter.compilations.count,
+    }
 
   def _program(self, now, batch):
     """The step, compiled for the shapes of `batch`. It takes no others, so nothing recompiles."""
@@ -176,11 +195,11 @@ class Loop:
         self._programs[key] = self._step.lower(now, batch).compile()
         self._meet()
       self._looked_at = time.monotonic()
-      frames, images, places = (
-        batch[k].shape[1] for k in ("frames", "images", "tokens"))
+      frames, images, places = (batch[k].shape[1] for k in ("frames", "images", "tokens"))
       say(
         f"Compiled the step for rows of {frames} frames, {images} images and {places} positions "
-        f"in {time.perf_counter() - began:.1f} s.")
+        f"in {time.perf_counter() - began:.1f} s."
+      )
     return self._programs[key]
 
   def _meet(self) -> None:
@@ -202,7 +221,8 @@ class Loop:
       raise NonFinite(
         f"Step {number}: the loss is {self.last['loss']} and the norm of the gradient "
         f"{self.last['grad_norm']}. Lower config.optim.rates, lengthen config.optim.warmup, or "
-        f"look at this step's samples; the newest checkpoint is {newest or 'not written yet'}.")
+        f"look at this step's samples; the newest checkpoint is {newest or 'not written yet'}."
+      )
     self.supervision.add(number, self.last)
     self.saved.check()
     self.meter.add(self.last)

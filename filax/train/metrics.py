@@ -22,11 +22,27 @@ from filax import files
 from filax.train import folder
 
 PEAK_TFLOPS = {  # Part of jax.Device.device_kind -> dense bfloat16 peak of one device.
-  "TPU v4": 275, "TPU v5 lite": 197, "TPU v5e": 197, "TPU v5": 459, "TPU v6": 918, "TPU7": 2307,
-  "A100": 312, "H100": 989, "H200": 989, "B200": 2250,
+  "TPU v4": 275,
+  "TPU v5 lite": 197,
+  "TPU v5e": 197,
+  "TPU v5": 459,
+  "TPU v6": 918,
+  "TPU7": 2307,
+  "A100": 312,
+  "H100": 989,
+  "H200": 989,
+  "B200": 2250,
 }
 SUMS = (  # Added up over steps.
-  "tokens", "supervised", "frames", "images", "passed", "pairs", "left", "num_bad")
+  "tokens",
+  "supervised",
+  "frames",
+  "images",
+  "passed",
+  "pairs",
+  "left",
+  "num_bad",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +57,13 @@ class Costs:
 
   def step(self, sums: Mapping[str, float]) -> float:
     """FLOPs of what `sums` counts; neither padding nor a dropped visual token is work."""
-    return ((self.token - self.head) * sums["passed"] + self.head * sums["left"]
-            + self.pair * sums["pairs"] + self.frame * sums["frames"]
-            + self.image * sums["images"])
+    return (
+      (self.token - self.head) * sums["passed"]
+      + self.head * sums["left"]
+      + self.pair * sums["pairs"]
+      + self.frame * sums["frames"]
+      + self.image * sums["images"]
+    )
 
 
 def peak_tflops(given: float, device: jax.Device) -> float | None:
@@ -117,7 +137,6 @@ class Meter:
       "num_bad": int(self.totals["num_bad"]),
     }
 
-
   def stop(self) -> float:
     """Seconds since the last call, counted into `seconds`."""
     now = (time.perf_counter(), self.compilations.seconds)
@@ -130,15 +149,18 @@ class Meter:
 def line(record: Mapping[str, Any], steps: int) -> str:
   """A record as one line of text."""
   rates = " ".join(
-    f"{key.removeprefix('lr/')} {value:.2e}" for key, value in record.items()
-    if key.startswith("lr/"))
+    f"{key.removeprefix('lr/')} {value:.2e}"
+    for key, value in record.items()
+    if key.startswith("lr/")
+  )
   mfu = "n/a" if record["mfu"] is None else f"{record['mfu']:.1%}"
   return (
     f"step {record['step']}/{steps} | loss {record['loss']:.4f} acc {record['accuracy']:.3f} "
     f"norm {record['grad_norm']:.3g} | lr {rates} | {record['tokens_per_second']:,.0f} tokens/s "
     f"{record['frames_per_second']:,.1f} frames/s | padding {record['padding']:.0%} | mfu {mfu} | "
     f"eta {_clock(record['eta_seconds'])} | compiled {record['compilations']} | "
-    f"bad {record['num_bad']}")
+    f"bad {record['num_bad']}"
+  )
 
 
 class Log:
@@ -151,8 +173,8 @@ class Log:
   """
 
   def __init__(
-      self, workdir: epath.PathLike, start: int, steps: int,
-      check: Callable[[], None] = lambda: None):
+    self, workdir: epath.PathLike, start: int, steps: int, check: Callable[[], None] = lambda: None
+  ):
     self.steps, self._workdir = steps, workdir
     self._check = check
     self._files = contextlib.ExitStack()
@@ -163,8 +185,8 @@ class Log:
     _keep(self._path, start)
     self._lines = self._files.enter_context(self._path.open("a"))
     self._board = _summary_writer()(
-      str(self._path.parent / "tensorboard"), purge_step=start + 1 if start else None,
-      flush_secs=1)  # A thread writes: two minutes later the workdir may be another run's.
+      str(self._path.parent / "tensorboard"), purge_step=start + 1 if start else None, flush_secs=1
+    )  # A thread writes: two minutes later the workdir may be another run's.
     self._files.callback(self._board.close)
 
   def __enter__(self):

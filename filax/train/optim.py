@@ -38,8 +38,10 @@ class Optimizer:
     flat = traverse_util.flatten_dict(params, sep="/")
     trainable = {path: leaf for path, leaf in flat.items() if self.rates[path]}
     frozen = {path: leaf for path, leaf in flat.items() if not self.rates[path]}
-    return (traverse_util.unflatten_dict(trainable, sep="/"),
-            traverse_util.unflatten_dict(frozen, sep="/"))
+    return (
+      traverse_util.unflatten_dict(trainable, sep="/"),
+      traverse_util.unflatten_dict(frozen, sep="/"),
+    )
 
   def init(self, params: PyTree) -> PyTree:
     """The optimizer state: moments of the trainable leaves only."""
@@ -49,8 +51,12 @@ class Optimizer:
     """Shardings of the state: a moment lies as its parameter in `layout`, all else as `rest`."""
     state = jax.eval_shape(self.init, params)
     return optax.tree_map_params(
-      self.transform, lambda _, s: s, state, self.split(layout)[0],
-      transform_non_params=lambda _: rest)
+      self.transform,
+      lambda _, s: s,
+      state,
+      self.split(layout)[0],
+      transform_non_params=lambda _: rest,
+    )
 
   def learning_rates(self, count) -> dict[str, Any]:
     """Label of a group -> its learning rate at update `count` (from 0)."""
@@ -75,14 +81,16 @@ def make(config: Mapping[str, Any], params: PyTree, steps: int) -> Optimizer:
     raise ValueError("Every parameter is frozen. Give a row of config.optim.rates a rate above 0.")
   shape = warmup_cosine(steps, config["warmup"], config["final"])
   tree = lambda values: traverse_util.unflatten_dict(
-    {path: value for path, value in values.items() if rates[path]}, sep="/")
+    {path: value for path, value in values.items() if rates[path]}, sep="/"
+  )
   transform = optax.chain(
     _in_float32(),
     optax.clip_by_global_norm(config["clip"]) if config["clip"] else optax.identity(),
     optax.scale_by_adam(config["b1"], config["b2"], config["eps"]),
     _add_decay(tree(decay)),
     optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, tree(rates))),
-    optax.scale_by_schedule(lambda count: -shape(count)))
+    optax.scale_by_schedule(lambda count: -shape(count)),
+  )
   groups = {_label(regex): rate for regex, rate in config["rates"] if rate}
   return Optimizer(_float32_state(transform), rates, decay, groups, shape)
 
@@ -99,14 +107,18 @@ def assign(rules: Rules, paths: Sequence[str], key: str) -> dict[str, float]:
     row = next((i for i, (regex, _) in enumerate(rules) if re.search(regex, path)), None)
     if row is None:
       raise ValueError(
-        f"No row of {key} matches {path}. Add one, for example (\"^{path.split('/')[0]}/\", 0.0).")
+        f'No row of {key} matches {path}. Add one, for example ("^{path.split("/")[0]}/", 0.0).'
+      )
     values[path] = float(rules[row][1])
     used.add(row)
   for row, (regex, _) in enumerate(rules):
     if row not in used:
       found = [path for path in paths if re.search(regex, path)]
-      why = f"earlier rows take all it matches, such as {found[0]}" if found else (
-        f"it matches none of the {len(paths)} parameters")
+      why = (
+        f"earlier rows take all it matches, such as {found[0]}"
+        if found
+        else (f"it matches none of the {len(paths)} parameters")
+      )
       raise ValueError(f"The row {regex!r} of {key} has no effect: {why}. Remove or move it.")
   return values
 
@@ -120,7 +132,8 @@ def warmup_cosine(steps: int, warmup: float, final: float = 0.0) -> optax.Schedu
   rise = math.ceil(steps * warmup) if warmup < 1 else int(warmup)
   if rise >= steps > 1:
     raise ValueError(
-      f"A warm-up of {rise} steps does not end within {steps}. Lower config.optim.warmup.")
+      f"A warm-up of {rise} steps does not end within {steps}. Lower config.optim.warmup."
+    )
 
   def shape(count):
     progress = jnp.clip((count - rise) / max(1, steps - rise), 0, 1)
@@ -131,7 +144,7 @@ def warmup_cosine(steps: int, warmup: float, final: float = 0.0) -> optax.Schedu
 
 
 def _label(regex: str) -> str:
-  """"^llm/" -> "llm": a name for progress lines and plots."""
+  """ "^llm/" -> "llm": a name for progress lines and plots."""
   return re.sub(r"\W+", "_", regex).strip("_") or "all"
 
 

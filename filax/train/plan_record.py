@@ -24,10 +24,22 @@ from filax.train import folder
 NAME = "plan.checked"
 # A host may have these for itself: they decide how fast data comes, not which; or they say where
 # files are, whose content is compared.
-_OWN = frozenset({
-  "data.cache", "data.decode_seconds", "data.exclude", "data.open_seconds", "data.prefetch",
-  "data.root", "data.threads", "data.tokenizer", "data.train", "data.workers", "debug_corpus",
-  "peak_tflops"})
+_OWN = frozenset(
+  {
+    "data.cache",
+    "data.decode_seconds",
+    "data.exclude",
+    "data.open_seconds",
+    "data.prefetch",
+    "data.root",
+    "data.threads",
+    "data.tokenizer",
+    "data.train",
+    "data.workers",
+    "debug_corpus",
+    "peak_tflops",
+  }
+)
 _DECIDING = ("config.batch", "config.data.", "config.model.", "config.seed")
 _CODE = ("filax", "data_pipelines", "configs")
 
@@ -35,7 +47,8 @@ Parts = Mapping[str, agreement.Part]
 
 
 def parts(
-    config: Mapping[str, Any], steps: int, fingerprint: str, ingredients: Parts) -> dict[str, dict]:
+  config: Mapping[str, Any], steps: int, fingerprint: str, ingredients: Parts
+) -> dict[str, dict]:
   """All that must be equal on every process; `ingredients` are those of the pipeline."""
   own = {name: repr(value) for name, value in settings.leaves(config) if name not in _OWN}
   named = {f"config.{name}": text for name, text in own.items()}
@@ -91,5 +104,8 @@ def changes(workdir: epath.PathLike, fingerprint: str, now: Parts) -> str:
 
 def _deciding(part: agreement.Part) -> dict[str, str]:
   """A part without the settings that decide no row, such as config.steps."""
-  return {name: text for name, text in part.items()
-          if not name.startswith("config.") or name.startswith(_DECIDING)}
+  return {
+    name: text
+    for name, text in part.items()
+    if not name.startswith("config.") or name.startswith(_DECIDING)
+  }

@@ -47,7 +47,9 @@ def prepare(
   like = jax.eval_shape(lambda params: state.create(params, optimizer, 0), shapes)
   like = jax.tree.map(
     lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    like, state.shardings(shapes, layout, optimizer, whole))
+    like,
+    state.shardings(shapes, layout, optimizer, whole),
+  )
   return Setup(model, mesh, optimizer, like, whole, parts)
 
 
@@ -64,8 +66,10 @@ def train_step(config: Mapping[str, Any], setup: Setup) -> Callable:
   options = config["optim"]
   loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"])
   return jax.jit(
-    step.make_train_step(loss, setup.optimizer, setup.micro_batches), donate_argnums=0,
-    out_shardings=(jax.tree.map(lambda x: x.sharding, setup.like), setup.whole))
+    step.make_train_step(loss, setup.optimizer, setup.micro_batches),
+    donate_argnums=0,
+    out_shardings=(jax.tree.map(lambda x: x.sharding, setup.like), setup.whole),
+  )
 
 
 def micro_batches(config: Mapping[str, Any], mesh: Mesh) -> int:
@@ -79,13 +83,17 @@ def micro_batches(config: Mapping[str, Any], mesh: Mesh) -> int:
     raise ValueError(
       f"config.batch={config['batch']} rows do not split over config.mesh.data={data} x "
       f"config.mesh.fsdp={fsdp} devices and config.optim.accumulate={parts} micro-batches. Set "
-      f"config.batch to a multiple of {data * fsdp * max(parts, 1)}, or change config.mesh.")
+      f"config.batch to a multiple of {data * fsdp * max(parts, 1)}, or change config.mesh."
+    )
   return parts
 
 
 def start(
-  config: Mapping[str, Any], setup: Setup, saved: checkpoint.Checkpoints, fingerprint: str,
-  changes: Callable[[str], str] | None = None
+  config: Mapping[str, Any],
+  setup: Setup,
+  saved: checkpoint.Checkpoints,
+  fingerprint: str,
+  changes: Callable[[str], str] | None = None,
 ) -> tuple[state.TrainState, int]:
   """The state to go on from, and the global row of data that comes next.
 
@@ -130,8 +138,10 @@ def create(seed: int, setup: Setup, params: PyTree) -> state.TrainState:
 
 
 def check_plan(
-  restored: checkpoint.Restored, fingerprint: str, ignore: bool,
-  changes: Callable[[str], str] | None = None
+  restored: checkpoint.Restored,
+  fingerprint: str,
+  ignore: bool,
+  changes: Callable[[str], str] | None = None,
 ) -> None:
   """Raises ValueError rather than go on in the middle of another plan of rows."""
   if restored.fingerprint == fingerprint or ignore:
@@ -142,7 +152,8 @@ def check_plan(
     f"{restored.fingerprint[:12]}, but config.data now gives plan {fingerprint[:12]}: "
     f"{different or 'samples, order or packing changed'}. Restore config.data and config.batch and "
     "their files, use another --workdir, or set config.ignore_fingerprint=True to go on at row "
-    f"{restored.row} of the new plan.")
+    f"{restored.row} of the new plan."
+  )
 
 
 def _say_changes(before: Any, after: Any, path: str = "config") -> None:

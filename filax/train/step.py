@@ -31,13 +31,13 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
   """
   if reduction not in REDUCTIONS:
     raise ValueError(
-      f"config.optim.reduction is {reduction!r}. Set it to one of {', '.join(REDUCTIONS)}.")
+      f"config.optim.reduction is {reduction!r}. Set it to one of {', '.join(REDUCTIONS)}."
+    )
 
   def loss(params, batch, rng):
     hidden, left = hidden_states(model, params, batch, rng)
     head = model.apply({"params": params}, method="head")
-    nll, hit = losses.cross_entropy(
-      hidden, head, left["targets"], chunk=chunk, vocab=model.vocab)
+    nll, hit = losses.cross_entropy(hidden, head, left["targets"], chunk=chunk, vocab=model.vocab)
     mask = left["loss_mask"]
     if reduction == "token_mean":
       total, count = losses.token_mean(nll, mask)
@@ -45,8 +45,11 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
       segments = batch["keep"].shape[-1]
       total, count = losses.sample_mean(nll, mask, left["segment_ids"], segments)
     return total, {
-      "count": count, "hits": (hit * mask).sum(), **contents({**batch, "loss_mask": mask}),
-      **work(batch, shares(model))}
+      "count": count,
+      "hits": (hit * mask).sum(),
+      **contents({**batch, "loss_mask": mask}),
+      **work(batch, shares(model)),
+    }
 
   return loss
 
@@ -55,7 +58,8 @@ def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, ja
   """Hidden states of a batch, and their targets, loss_mask and segment_ids: those of the batch, or
   of what visual dropout leaves of its rows."""
   apply = lambda batch, **method: model.apply(
-    {"params": params}, batch, rngs={"dropout": rng}, **method)
+    {"params": params}, batch, rngs={"dropout": rng}, **method
+  )
   if getattr(model, "stages", ()):
     return apply(batch, method="shortened")
   laid = zigzag.lay(batch)
@@ -83,9 +87,7 @@ def shares(model) -> tuple[float, ...]:
   return tuple((b - a) / model.llm.depth for a, b in itertools.pairwise(cuts))
 
 
-def work(
-  batch: Mapping[str, jax.Array], shares: Sequence[float] = (1.0,)
-) -> dict[str, jax.Array]:
+def work(batch: Mapping[str, jax.Array], shares: Sequence[float] = (1.0,)) -> dict[str, jax.Array]:
   """What the llm computes of a batch in natural order, as float32 sums over its rows.
 
   `passed` tokens pass a layer, of which `pairs` see each other: means over the layers, of which a
@@ -98,8 +100,10 @@ def work(
   lengths = [length.astype(jnp.float32) for length in lengths]
   mean = lambda counts: sum(share * x.sum() for share, x in zip(shares, counts, strict=True))
   return {
-    "passed": mean(lengths), "pairs": mean([x * (x + 1) / 2 for x in lengths]),
-    "left": lengths[-1].sum()}
+    "passed": mean(lengths),
+    "pairs": mean([x * (x + 1) / 2 for x in lengths]),
+    "left": lengths[-1].sum(),
+  }
 
 
 def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -> Callable:

@@ -32,4 +32,5 @@ class Supervision:
     raise NothingToLearn(
       f"Steps {number - self._steps + 1} to {number} had no supervised token: {reason}. Set "
       "config.data.root to where the media are, or config.data.exclude to a list of those to leave "
-      "out.")
+      "out."
+    )

@@ -28,7 +28,8 @@ class Watchdog:
   def __init__(self, seconds: float, end: Callable[[str], None] | None = None):
     if not seconds >= 0:
       raise ValueError(
-        f"config.stall_seconds={seconds} is no time. Set it to seconds, or to 0 for no limit.")
+        f"config.stall_seconds={seconds} is no time. Set it to seconds, or to 0 for no limit."
+      )
     self.seconds = seconds
     self._end = end or self._end_process
     self._tick = min(_TICK_SECONDS, seconds / 4) if seconds else _TICK_SECONDS
@@ -83,7 +84,8 @@ class Watchdog:
     return (
       f"No step was made for {self.seconds:g} s after step {self._step}{who}; the stacks of all "
       "threads are above. Start again to go on from the newest checkpoint, or raise "
-      "config.stall_seconds if steps take so long.")
+      "config.stall_seconds if steps take so long."
+    )
 
   def _end_process(self, sentence: str) -> None:
     faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)

@@ -22,15 +22,31 @@ def emulator():
     port = free.getsockname()[1]
   url = f"http://127.0.0.1:{port}"
   process = subprocess.Popen(
-    [sys.executable, str(EMULATOR), "start", "--host", "127.0.0.1", "--port",
-     str(port), "--default-bucket", "tests", "--in-memory", "--quiet"],
-    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    [
+      sys.executable,
+      str(EMULATOR),
+      "start",
+      "--host",
+      "127.0.0.1",
+      "--port",
+      str(port),
+      "--default-bucket",
+      "tests",
+      "--in-memory",
+      "--quiet",
+    ],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
   try:
     _await(f"{url}/storage/v1/b/tests", process)
     yield os.environ | dict(  # gcsfs reads the first, TensorStore the second.
-      STORAGE_EMULATOR_HOST=url, TENSORSTORE_GCS_HTTP_URL=url,
-      TENSORSTORE_GCS_REQUEST_CONCURRENCY="4", JAX_PLATFORMS="cpu",
-      PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+      STORAGE_EMULATOR_HOST=url,
+      TENSORSTORE_GCS_HTTP_URL=url,
+      TENSORSTORE_GCS_REQUEST_CONCURRENCY="4",
+      JAX_PLATFORMS="cpu",
+      PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    )
   finally:
     process.terminate()
     process.wait()

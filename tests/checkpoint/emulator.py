@@ -51,4 +51,5 @@ if __name__ == "__main__":
   # It answers one request after the other: the others must find room to wait.
   http.server.HTTPServer.request_queue_size = 256
   from gcp_storage_emulator.__main__ import main  # Its table of handlers is made here.
+
   sys.exit(main(sys.argv[1:]))

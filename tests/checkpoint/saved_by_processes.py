@@ -17,7 +17,8 @@ LAYOUTS = {  # Name -> mesh axes of each dimension, by the number of processes.
   "layers": (jax.P(None, "a", "b"), jax.P(None, None, ("b", "a"))),
   "whole": (jax.P(), jax.P("b")),
   "rows": (jax.P(("a", "b")), jax.P("a")),
-  "half": (jax.P(None, "a"), jax.P(None, "b"))}
+  "half": (jax.P(None, "a"), jax.P(None, "b")),
+}
 
 
 def tree(processes: int, step: int):
@@ -28,17 +29,20 @@ def tree(processes: int, step: int):
     "layers": rng.normal(size=(3, 8, 40)).astype(np.float32),
     "whole": rng.normal(size=(6, 5)).astype(jax.numpy.bfloat16),
     "rows": rng.integers(0, 99, size=(8,), dtype=np.uint8),
-    "half": rng.normal(size=(2, 4, 3)).astype(np.float16)}
-  layout = {
-    name: jax.NamedSharding(mesh, specs[processes - 1]) for name, specs in LAYOUTS.items()}
+    "half": rng.normal(size=(2, 4, 3)).astype(np.float16),
+  }
+  layout = {name: jax.NamedSharding(mesh, specs[processes - 1]) for name, specs in LAYOUTS.items()}
 
   def place(x, sharding):
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
   everywhere = jax.NamedSharding(mesh, jax.P())
   return state.TrainState(
-    place(np.int32(step), everywhere), {k: place(x, layout[k]) for k, x in host.items()}, {},
-    place(np.uint32([1, step]), everywhere))
+    place(np.int32(step), everywhere),
+    {k: place(x, layout[k]) for k, x in host.items()},
+    {},
+    place(np.uint32([1, step]), everywhere),
+  )
 
 
 class Failing:
@@ -55,8 +59,10 @@ class Failing:
     if path.parent.name == "2":
       params = restored["params"]
       params["half"] = jax.make_array_from_single_device_arrays(
-        params["half"].shape, params["half"].sharding,
-        [-shard.data for shard in params["half"].addressable_shards])
+        params["half"].shape,
+        params["half"].sharding,
+        [-shard.data for shard in params["half"].addressable_shards],
+      )
     return restored
 
 
@@ -67,8 +73,7 @@ def main(folder: str) -> None:
   distributed.start()
   processes = jax.process_count()
   made = tree(processes, 2)
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made)
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made)
   with checkpoint.Checkpoints(folder, 0) as checkpoints:
     for step in (1, 2):
       checkpoints.save(tree(processes, step), 4 * step, "plan", {"batch": 4})

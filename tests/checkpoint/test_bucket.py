@@ -40,8 +40,14 @@ def read(env, name):
 def test_checkpoints_are_written_and_read(env):
   """The newest of two is kept, checked and restored; nothing but that is printed."""
   done = subprocess.run(
-    [sys.executable, str(SCRIPT), "gs://tests/saved", "2", "2"], cwd=bucket.ROOT, env=env,
-    capture_output=True, text=True, timeout=120, check=False)
+    [sys.executable, str(SCRIPT), "gs://tests/saved", "2", "2"],
+    cwd=bucket.ROOT,
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
   assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
   assert json.loads(read(env, "saved/checkpoints/2/data/metadata"))["row"] == 8
   assert not read(env, "saved/checkpoints/1/data/metadata")
@@ -50,13 +56,30 @@ def test_checkpoints_are_written_and_read(env):
 def train(folder, workdir, env, **keys):
   corpus = folder / "corpus"
   keys = {
-    "steps": STEPS, "checkpoint_every": 2, "debug_corpus": "",
+    "steps": STEPS,
+    "checkpoint_every": 2,
+    "debug_corpus": "",
     "data.train": f'(("{corpus}/manifest.json","all"),)',
-    "data.tokenizer": f"{corpus}/tokenizer.model"} | keys
+    "data.tokenizer": f"{corpus}/tokenizer.model",
+  } | keys
   return subprocess.Popen(
-    [sys.executable, "-m", "filax", "train", "--config", "configs/fila_stage4.py:debug,packed",
-     "--workdir", workdir, *(f"--config.{key}={value}" for key, value in keys.items())],
-    cwd=bucket.ROOT, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    [
+      sys.executable,
+      "-m",
+      "filax",
+      "train",
+      "--config",
+      "configs/fila_stage4.py:debug,packed",
+      "--workdir",
+      workdir,
+      *(f"--config.{key}={value}" for key, value in keys.items()),
+    ],
+    cwd=bucket.ROOT,
+    env=env,
+    text=True,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+  )
 
 
 def test_a_bucket_that_is_missing(env, tmp_path):
@@ -89,5 +112,6 @@ def test_a_run_on_a_bucket_is_killed_and_goes_on(env, tmp_path):
   on_disk = (tmp_path / "disk" / "metrics.jsonl").read_text()
   losses = [
     [json.loads(line)["loss"] for line in text.splitlines()]
-    for text in (read(env, "run/metrics.jsonl"), on_disk)]
+    for text in (read(env, "run/metrics.jsonl"), on_disk)
+  ]
   assert len(losses[0]) == STEPS and losses[0] == losses[1]

@@ -62,12 +62,24 @@ def test_the_text_tells_dtype_and_shape():
   assert digest.digest_text(x.dtype, x.shape, 255) == "bfloat16[2,3]:00000000000000ff"
 
 
-@pytest.mark.parametrize("x", [
-  np.float32(1.5), np.zeros((0, 3), np.float32), np.arange(7, dtype=np.uint8),
-  np.arange(5, dtype=np.int32) > 2, normal(3, 1), normal(1, 3), normal(2, 3, 4, 5),
-  normal(40).astype(ml_dtypes.bfloat16), normal(2, 40_000), normal(70_000),
-  normal(40).astype(ml_dtypes.float8_e4m3fn), (normal(5) + 1j).astype(np.complex128)],
-  ids=lambda x: f"{x.dtype}{x.shape}")
+@pytest.mark.parametrize(
+  "x",
+  [
+    np.float32(1.5),
+    np.zeros((0, 3), np.float32),
+    np.arange(7, dtype=np.uint8),
+    np.arange(5, dtype=np.int32) > 2,
+    normal(3, 1),
+    normal(1, 3),
+    normal(2, 3, 4, 5),
+    normal(40).astype(ml_dtypes.bfloat16),
+    normal(2, 40_000),
+    normal(70_000),
+    normal(40).astype(ml_dtypes.float8_e4m3fn),
+    (normal(5) + 1j).astype(np.complex128),
+  ],
+  ids=lambda x: f"{x.dtype}{x.shape}",
+)
 def test_any_dtype_and_shape_adds_up(x):
   """The sum of the elements one by one, in Python's own integers, and of two halves."""
   x = np.asarray(x)
@@ -85,17 +97,20 @@ def test_any_dtype_and_shape_adds_up(x):
     start = (0,) * (x.ndim - 1)
     parts = [
       digest.box_sum(x[..., :half], (*start, 0), x.shape),
-      digest.box_sum(x[..., half:], (*start, half), x.shape)]
+      digest.box_sum(x[..., half:], (*start, half), x.shape),
+    ]
     assert sum(parts) % 2**64 == sum_of(x)
 
 
 @hypothesis.given(
   sizes=strategies.lists(strategies.integers(1, 6), min_size=1, max_size=4),
-  cuts=strategies.lists(strategies.integers(1, 3), min_size=4, max_size=4))
+  cuts=strategies.lists(strategies.integers(1, 3), min_size=4, max_size=4),
+)
 def test_any_grid_of_parts_adds_up(sizes, cuts):
   x = RNG.integers(0, 2**32, size=sizes).astype(np.uint32)
   edges = [
-    np.linspace(0, size, cut + 1).astype(int) for size, cut in zip(sizes, cuts, strict=False)]
+    np.linspace(0, size, cut + 1).astype(int) for size, cut in zip(sizes, cuts, strict=False)
+  ]
   total = 0
   for corner in np.ndindex(*(len(edge) - 1 for edge in edges)):
     start = [int(edge[at]) for edge, at in zip(edges, corner, strict=True)]
@@ -105,9 +120,19 @@ def test_any_grid_of_parts_adds_up(sizes, cuts):
   assert total % 2**64 == sum_of(x)
 
 
-@pytest.mark.parametrize("spec", [
-  jax.P(), jax.P("a"), jax.P(None, "a"), jax.P(None, None, "b"), jax.P(None, "a", "b"),
-  jax.P(None, ("a", "b")), jax.P(None, "b", "a")], ids=str)
+@pytest.mark.parametrize(
+  "spec",
+  [
+    jax.P(),
+    jax.P("a"),
+    jax.P(None, "a"),
+    jax.P(None, None, "b"),
+    jax.P(None, "a", "b"),
+    jax.P(None, ("a", "b")),
+    jax.P(None, "b", "a"),
+  ],
+  ids=str,
+)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.uint8])
 def test_every_mesh_gives_the_same(spec, dtype):
   """[layers, …] arrays cut on inner axes, too; both ways of copying them to the host."""

@@ -39,8 +39,12 @@ class Holder:
 
   def __init__(self, workdir, stale=STALE):
     self.process = subprocess.Popen(
-      [sys.executable, "-c", HOLDER, str(workdir), str(stale)], text=True, cwd=ROOT,
-      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+      [sys.executable, "-c", HOLDER, str(workdir), str(stale)],
+      text=True,
+      cwd=ROOT,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+    )
     assert self.process.stdout.readline() == "held\n"
 
   def check(self):
@@ -114,8 +118,10 @@ def test_a_reused_process_number_is_not_the_holder(tmp_path):
     held.check()
 
 
-@pytest.mark.parametrize("changes", [
-  dict(boot="another boot"), dict(namespace="another container"), dict(boot="", started="")])
+@pytest.mark.parametrize(
+  "changes",
+  [dict(boot="another boot"), dict(namespace="another container"), dict(boot="", started="")],
+)
 def test_a_dead_number_of_another_host_proves_nothing(tmp_path, changes):
   """It beats, so it is held, though this host has no such process, under the same host name."""
   dead = subprocess.Popen(["true"])
@@ -158,7 +164,8 @@ def test_clocks_that_are_wrong_change_nothing(tmp_path, monkeypatch, offset):
   monkeypatch.setattr(time, "time", lambda: now() + offset)
   utc = time.gmtime
   monkeypatch.setattr(
-    time, "gmtime", lambda seconds=None: utc(now() + offset if seconds is None else seconds))
+    time, "gmtime", lambda seconds=None: utc(now() + offset if seconds is None else seconds)
+  )
   with Lease(tmp_path, STALE) as held:
     path = tmp_path / lease.FILE_NAME
     os.utime(path, (now() - offset, now() - offset))
@@ -221,8 +228,9 @@ def _race(workdir):
     return [future.result() for future in [pool.submit(start) for _ in range(20)]]
 
 
-@pytest.mark.parametrize("content", [
-  b"", b"{", b"\xff" * 9, b"[]", b"{}", b'{"run": 1}', b"[" * 100_000])
+@pytest.mark.parametrize(
+  "content", [b"", b"{", b"\xff" * 9, b"[]", b"{}", b'{"run": 1}', b"[" * 100_000]
+)
 def test_an_unreadable_lease_is_watched_like_any_other(tmp_path, content):
   (tmp_path / lease.FILE_NAME).write_bytes(content)
   with Lease(tmp_path, STALE) as held:
@@ -247,8 +255,11 @@ def test_the_environment_sets_the_seconds(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["local", "plain"])
 def test_a_small_file_changes_only_from_what_was_seen(tmp_path, kind):
   path = tmp_path / "x"
-  file = small_file.LocalFile(path) if kind == "local" else small_file.PlainFile(
-    small_file.epath.Path(path))
+  file = (
+    small_file.LocalFile(path)
+    if kind == "local"
+    else small_file.PlainFile(small_file.epath.Path(path))
+  )
   assert file.read() is None
   assert not file.swap(b"a", b"b") and not file.swap(b"a", None)
   assert file.swap(None, b"long") and not file.swap(None, b"other")

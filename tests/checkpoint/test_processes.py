@@ -14,12 +14,23 @@ SCRIPT = pathlib.Path(__file__).with_name("saved_by_processes.py")
 
 
 def start(folder, devices, **more):
-  env = os.environ | dict(
-    JAX_PLATFORMS="cpu", XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
-    PYTHONPATH=str(ROOT)) | more
+  env = (
+    os.environ
+    | dict(
+      JAX_PLATFORMS="cpu",
+      XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+      PYTHONPATH=str(ROOT),
+    )
+    | more
+  )
   return subprocess.Popen(
-    [sys.executable, str(SCRIPT), str(folder)], env=env, cwd=ROOT, text=True,
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    [sys.executable, str(SCRIPT), str(folder)],
+    env=env,
+    cwd=ROOT,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
 
 
 def free_port():
@@ -35,8 +46,10 @@ def folders(tmp_path_factory):
   address = f"127.0.0.1:{free_port()}"
   running = [start(folder / "one", 4)] + [
     start(
-      folder / "two", 2, FILAX_COORDINATOR=address, FILAX_PROCESSES="2", FILAX_PROCESS_ID=str(n))
-    for n in range(2)]
+      folder / "two", 2, FILAX_COORDINATOR=address, FILAX_PROCESSES="2", FILAX_PROCESS_ID=str(n)
+    )
+    for n in range(2)
+  ]
   printed = []
   for process in running:
     out, err = process.communicate(timeout=240)
@@ -49,7 +62,8 @@ def folders(tmp_path_factory):
 def test_the_record_is_the_same(folders):
   one, two, _ = folders
   records = [
-    (folder / "checkpoints" / "1" / "data" / "metadata").read_bytes() for folder in (one, two)]
+    (folder / "checkpoints" / "1" / "data" / "metadata").read_bytes() for folder in (one, two)
+  ]
   assert records[0] == records[1]
   assert [path.name for path in (two / "checkpoints" / "1" / "data").glob("sums*")] == []
 

@@ -50,8 +50,12 @@ def test_a_full_disk(tmp_path, monkeypatch, number):
 @pytest.mark.parametrize(("path", "extra"), [("gs://bucket/run", "gcs"), ("s3://bucket/run", "s3")])
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, path, extra):
   monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
-  for use in (storage.check_writable, checkpoint.Checkpoints, checkpoint.read_config,
-              checkpoint.restore_params):
+  for use in (
+    storage.check_writable,
+    checkpoint.Checkpoints,
+    checkpoint.read_config,
+    checkpoint.restore_params,
+  ):
     with pytest.raises(ValueError, match=rf"{path} needs the package .* 'filax\[{extra}\]'"):
       use(path)
 
@@ -80,6 +84,7 @@ def test_only_a_disk_that_takes_no_more_is_explained(tmp_path):
 
 def test_training_tries_the_workdir_first(tmp_path, monkeypatch):
   """Before data are read and anything compiles."""
+
   def never(*arguments):
     raise AssertionError("Data were opened.")
 
@@ -87,4 +92,5 @@ def test_training_tries_the_workdir_first(tmp_path, monkeypatch):
   (tmp_path / "file").touch()
   with pytest.raises(storage.SaveFailed, match="file"):
     train_command.main(
-      ["--config", "configs/fila_stage4.py:debug", "--workdir", str(tmp_path / "file")])
+      ["--config", "configs/fila_stage4.py:debug", "--workdir", str(tmp_path / "file")]
+    )

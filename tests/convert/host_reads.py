@@ -35,23 +35,36 @@ def main(rank: str, port: str, folder: str, run: str, sizes: str) -> None:
   mesh, table = mesh_lib.make(json.loads(sizes)), build.dims_table(model)
   shardings = {
     place.path: jax.sharding.NamedSharding(
-      mesh, rules.parameter_spec(table, place.path, place.shape)) for place in found.places}
+      mesh, rules.parameter_spec(table, place.path, place.shape)
+    )
+    for place in found.places
+  }
   counts: list[int] = []
   found.taken = {name: counted(tensor, counts) for name, tensor in found.taken.items()}
   direct = load.params(found, shardings)
   like = {}
   for place in found.places:
-    item.nest(like, place.path, jax.ShapeDtypeStruct(
-      place.shape, found.dtype(place), sharding=shardings[place.path]))
+    item.nest(
+      like,
+      place.path,
+      jax.ShapeDtypeStruct(place.shape, found.dtype(place), sharding=shardings[place.path]),
+    )
   before = stored()
   restored, missing, extra = checkpoint.restore_params(run, like)
   after = stored()
   assert not missing and not extra
   same = jax.tree.map(lambda a, b: shards(a) == shards(b), direct, restored)
-  print(json.dumps(dict(
-    held=sum(sum(map(len, shards(x).values())) for x in jax.tree.leaves(direct)),
-    whole=sum(x.nbytes for x in jax.tree.leaves(direct)), same=all(jax.tree.leaves(same)),
-    from_pytorch=sum(counts), from_checkpoint=after - before)))
+  print(
+    json.dumps(
+      dict(
+        held=sum(sum(map(len, shards(x).values())) for x in jax.tree.leaves(direct)),
+        whole=sum(x.nbytes for x in jax.tree.leaves(direct)),
+        same=all(jax.tree.leaves(same)),
+        from_pytorch=sum(counts),
+        from_checkpoint=after - before,
+      )
+    )
+  )
 
 
 def counted(tensor, counts: list[int]):

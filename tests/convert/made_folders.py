@@ -9,18 +9,28 @@ from safetensors import numpy as library
 
 WIDTH, DEPTH, MLP, VOCAB = 16, 2, 24, 40
 CONFIG = dict(
-  model_type="qwen2", hidden_size=WIDTH, intermediate_size=MLP, num_hidden_layers=DEPTH,
-  num_attention_heads=4, num_key_value_heads=2, vocab_size=VOCAB, rope_theta=1e6,
-  rms_norm_eps=1e-6, max_position_embeddings=64, tie_word_embeddings=False)
+  model_type="qwen2",
+  hidden_size=WIDTH,
+  intermediate_size=MLP,
+  num_hidden_layers=DEPTH,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  vocab_size=VOCAB,
+  rope_theta=1e6,
+  rms_norm_eps=1e-6,
+  max_position_embeddings=64,
+  tie_word_embeddings=False,
+)
 
 
-def state(
-  seed=0, dtype=np.float32, vocab=VOCAB, width=WIDTH, mlp=MLP
-) -> dict[str, np.ndarray]:
+def state(seed=0, dtype=np.float32, vocab=VOCAB, width=WIDTH, mlp=MLP) -> dict[str, np.ndarray]:
   """The tensors of a Qwen2ForCausalLM."""
   rng = np.random.default_rng(seed)
-  shapes = {"model.embed_tokens.weight": (vocab, width), "model.norm.weight": (width,),
-            "lm_head.weight": (vocab, width)}
+  shapes = {
+    "model.embed_tokens.weight": (vocab, width),
+    "model.norm.weight": (width,),
+    "lm_head.weight": (vocab, width),
+  }
   for i in range(DEPTH):
     layer = f"model.layers.{i}."
     shapes |= {f"{layer}{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}

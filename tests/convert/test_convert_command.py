@@ -42,8 +42,20 @@ def test_there_and_back(tmp_path, capsys):
   source = made_folders.write(tmp_path / "hub")
   assert run("from", "--source", source, "--out", tmp_path / "run") == 0
   assert "27 tensors" in capsys.readouterr().out
-  assert run("to", "--checkpoint", tmp_path / "run", "--format", "qwen2", "--out",
-             tmp_path / "out", "--shard-gb", "2e-6") == 0
+  assert (
+    run(
+      "to",
+      "--checkpoint",
+      tmp_path / "run",
+      "--format",
+      "qwen2",
+      "--out",
+      tmp_path / "out",
+      "--shard-gb",
+      "2e-6",
+    )
+    == 0
+  )
   files = sorted((tmp_path / "out").glob("*.safetensors"))
   assert len(files) > 2
   found = {}
@@ -53,12 +65,12 @@ def test_there_and_back(tmp_path, capsys):
   assert found.keys() == expected.keys()
   for name, x in expected.items():
     np.testing.assert_array_equal(x, found[name])
-  said = [json.loads((tmp_path / d / "conversion_report.json").read_text())
-          for d in ("run", "out")]
+  said = [json.loads((tmp_path / d / "conversion_report.json").read_text()) for d in ("run", "out")]
   hashes = [{t["name"]: t["sha256"] for t in report["tensors"]} for report in said]
   assert hashes[0] == hashes[1] and len(hashes[0]) == 27
   assert said[0]["counts"] == dict(
-    consumed=27, unused_by_design=0, left_over=0, missing=0, drawn_anew=0)
+    consumed=27, unused_by_design=0, left_over=0, missing=0, drawn_anew=0
+  )
   assert said[0]["tensors"][0]["dtype"] == "float32" and said[0]["peak_memory_bytes"] > 0
 
 
@@ -67,7 +79,8 @@ def test_bfloat16_is_read_without_torch_and_written(tmp_path):
   code = (
     "import sys; sys.modules['torch'] = None\n"
     "from filax.__main__ import main\n"
-    f"sys.exit(main(['convert', 'from', '--source', r'{source}', '--out', r'{tmp_path / 'run'}']))")
+    f"sys.exit(main(['convert', 'from', '--source', r'{source}', '--out', r'{tmp_path / 'run'}']))"
+  )
   subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
   params, _, _ = checkpoint.restore_params(tmp_path / "run")
   assert params["llm"]["norm"]["scale"].dtype == ml_dtypes.bfloat16
@@ -77,11 +90,12 @@ def test_bfloat16_is_read_without_torch_and_written(tmp_path):
 
 
 def test_padding_rows_are_zero(tmp_path):
-  assert run("from", "--source", made_folders.write(tmp_path / "hub"), "--out",
-             tmp_path / "run") == 0
+  assert (
+    run("from", "--source", made_folders.write(tmp_path / "hub"), "--out", tmp_path / "run") == 0
+  )
   params, _, _ = checkpoint.restore_params(tmp_path / "run")
   table = np.asarray(params["llm"]["embed_tokens"]["embedding"])
-  assert table.shape[0] == 512 and not table[made_folders.VOCAB:].any()
+  assert table.shape[0] == 512 and not table[made_folders.VOCAB :].any()
 
 
 def test_more_rows_than_the_config_says_are_taken(tmp_path):
@@ -114,8 +128,9 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path, capsys):
 def test_a_tensor_can_be_ignored_by_name(tmp_path):
   tensors = made_folders.state() | {"model.layers.0.mlp.extra.weight": np.zeros(3, np.float32)}
   source = made_folders.write(tmp_path / "hub", tensors)
-  assert run("from", "--source", source, "--out", tmp_path / "run", "--ignore", r".*\.extra\..*") \
-    == 0
+  assert (
+    run("from", "--source", source, "--out", tmp_path / "run", "--ignore", r".*\.extra\..*") == 0
+  )
   report = json.loads((tmp_path / "run" / "conversion_report.json").read_text())
   assert report["unused"][0]["reason"] == "ignored by --ignore"
 
@@ -130,14 +145,16 @@ def test_all_tensors_that_are_no_numbers_are_said(tmp_path, capsys):
 
 
 def test_a_checkpoint_that_is_no_number_is_not_exported(tmp_path, capsys):
-  assert run("from", "--source", made_folders.write(tmp_path / "hub"), "--out",
-             tmp_path / "run") == 0
+  assert (
+    run("from", "--source", made_folders.write(tmp_path / "hub"), "--out", tmp_path / "run") == 0
+  )
   params, _, _ = checkpoint.restore_params(tmp_path / "run")
   config = checkpoint.read_config(tmp_path / "run")
   params["llm"]["norm"]["scale"] = params["llm"]["norm"]["scale"].at[0].set(np.nan)
   checkpoint.save_params(tmp_path / "bad", params, config)
   said = refused(
-    capsys, tmp_path / "out", "to", "--checkpoint", tmp_path / "bad", "--format", "qwen2")
+    capsys, tmp_path / "out", "to", "--checkpoint", tmp_path / "bad", "--format", "qwen2"
+  )
   assert "llm/norm/scale" in said
 
 
@@ -146,19 +163,23 @@ def with_header(folder, **changes):
   file = made_folders.write(folder) / "model.safetensors"
   content = file.read_bytes()
   length = struct.unpack("<Q", content[:8])[0]
-  header = json.loads(content[8:8 + length])
+  header = json.loads(content[8 : 8 + length])
   header["model.norm.weight"] |= changes
   text = json.dumps(header).encode()
-  file.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length:])
+  file.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
   return folder
 
 
-@pytest.mark.parametrize(("changes", "sentence"), [
-  (dict(dtype="F8_E4M3", shape=[64]), "not plain floats (1): model.norm.weight is F8_E4M3"),
-  (dict(data_offsets=[0, 4]), "model.norm.weight is (16,) F32 in 4 bytes"),
-  (dict(data_offsets=[-64, 0]), "model.norm.weight is (16,) F32 in 64 bytes"),
-  (dict(data_offsets=None), "model.safetensors has no readable safetensors header"),
-  (dict(data_offsets=[10**9, 10**9 + 64]), "model.safetensors is cut short")])
+@pytest.mark.parametrize(
+  ("changes", "sentence"),
+  [
+    (dict(dtype="F8_E4M3", shape=[64]), "not plain floats (1): model.norm.weight is F8_E4M3"),
+    (dict(data_offsets=[0, 4]), "model.norm.weight is (16,) F32 in 4 bytes"),
+    (dict(data_offsets=[-64, 0]), "model.norm.weight is (16,) F32 in 64 bytes"),
+    (dict(data_offsets=None), "model.safetensors has no readable safetensors header"),
+    (dict(data_offsets=[10**9, 10**9 + 64]), "model.safetensors is cut short"),
+  ],
+)
 def test_a_header_that_cannot_be_right(changes, sentence, tmp_path, capsys):
   source = with_header(tmp_path / "hub", **changes)
   assert sentence in refused(capsys, tmp_path / "run", "from", "--source", source)
@@ -172,20 +193,30 @@ def test_an_index_that_says_nothing(index, tmp_path, capsys):
   assert "model.safetensors.index.json has no readable weight_map" in said
 
 
-@pytest.mark.parametrize(("argv", "sentence"), [
-  (("--set", "llm.depth=two"), "llm.depth is 'two', but must be a number of at least 1"),
-  (("--set", "llm.heads=0"), "Give --set llm.heads=..."),
-  (("--set", "llm.colour=1"), "takes no 'colour'"), (("--set", "llm"), "ROLE.FIELD=VALUE"),
-  (("--set", "tree.depth=1"), "the roles are encoder"), (("--config", "no.py"), "no config no.py"),
-  (("--encoder", "nowhere"), "no file or folder nowhere")])
+@pytest.mark.parametrize(
+  ("argv", "sentence"),
+  [
+    (("--set", "llm.depth=two"), "llm.depth is 'two', but must be a number of at least 1"),
+    (("--set", "llm.heads=0"), "Give --set llm.heads=..."),
+    (("--set", "llm.colour=1"), "takes no 'colour'"),
+    (("--set", "llm"), "ROLE.FIELD=VALUE"),
+    (("--set", "tree.depth=1"), "the roles are encoder"),
+    (("--config", "no.py"), "no config no.py"),
+    (("--encoder", "nowhere"), "no file or folder nowhere"),
+  ],
+)
 def test_what_cannot_be_meant(argv, sentence, tmp_path, capsys):
   source = made_folders.write(tmp_path / "hub")
   assert sentence in refused(capsys, tmp_path / "run", "from", "--source", source, *argv)
 
 
-@pytest.mark.parametrize(("argv", "sentence"), [
-  (("from", "--ignore", "("), "( is no regular expression"),
-  (("to", "--checkpoint", "x", "--shard-gb", "0"), "0 is not above 0")])
+@pytest.mark.parametrize(
+  ("argv", "sentence"),
+  [
+    (("from", "--ignore", "("), "( is no regular expression"),
+    (("to", "--checkpoint", "x", "--shard-gb", "0"), "0 is not above 0"),
+  ],
+)
 def test_a_flag_that_cannot_be_read(argv, sentence, tmp_path, capsys):
   assert run(*argv, "--out", tmp_path / "out") == 2
   assert sentence in capsys.readouterr().err
@@ -204,10 +235,16 @@ def test_a_cut_shard_and_a_missing_one(tmp_path, capsys):
 
 def test_a_tokenizer_with_more_ids_than_rows(tmp_path, capsys):
   source = made_folders.write(tmp_path / "hub")
-  tokenizers.train_sentencepiece(
-    ["a b c d"] * 3, tmp_path / "tokenizer.model", vocab_size=300)
-  said = refused(capsys, tmp_path / "run", "from", "--source", source, "--tokenizer",
-                 tmp_path / "tokenizer.model")
+  tokenizers.train_sentencepiece(["a b c d"] * 3, tmp_path / "tokenizer.model", vocab_size=300)
+  said = refused(
+    capsys,
+    tmp_path / "run",
+    "from",
+    "--source",
+    source,
+    "--tokenizer",
+    tmp_path / "tokenizer.model",
+  )
   assert "has 40 vocabulary rows" in said.replace("the llm ", "") and "--tokenizer" in said
 
 
@@ -230,8 +267,9 @@ def test_a_family_that_is_not_known(tmp_path, capsys):
 
 
 def test_a_format_that_cannot_hold_the_model(tmp_path, capsys):
-  assert run("from", "--source", made_folders.write(tmp_path / "hub"), "--out",
-             tmp_path / "run") == 0
+  assert (
+    run("from", "--source", made_folders.write(tmp_path / "hub"), "--out", tmp_path / "run") == 0
+  )
   capsys.readouterr()
   said = refused(capsys, tmp_path / "out", "to", "--checkpoint", tmp_path / "run", "--format", "hf")
   assert "needs a whole model, but this checkpoint has no encoder" in said
@@ -248,11 +286,21 @@ def test_a_disk_that_fills_up_leaves_nothing(direction, tmp_path):
   argv = ["from", "--source", str(source), "--out", str(tmp_path / "out")]
   if direction == "to":
     assert run("from", "--source", source, "--out", tmp_path / "run") == 0
-    argv = ["to", "--checkpoint", str(tmp_path / "run"), "--format", "qwen2", "--out",
-            str(tmp_path / "out")]
+    argv = [
+      "to",
+      "--checkpoint",
+      str(tmp_path / "run"),
+      "--format",
+      "qwen2",
+      "--out",
+      str(tmp_path / "out"),
+    ]
   done = subprocess.run(  # No file may grow beyond 4 kB.
     ["bash", "-c", 'ulimit -f 4; exec "$@"', "-", sys.executable, "-m", "filax", "convert", *argv],
-    capture_output=True, text=True, check=False)
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   assert done.returncode == 2, done.stderr
   assert "There is no space for" in done.stderr and "Traceback" not in done.stderr
   left = {path.name for path in tmp_path.iterdir()}
@@ -262,8 +310,20 @@ def test_a_disk_that_fills_up_leaves_nothing(direction, tmp_path):
 def test_a_conversion_that_is_stopped_leaves_nothing(tmp_path):
   source = made_folders.write(tmp_path / "hub")
   going = subprocess.Popen(
-    [sys.executable, "-m", "filax", "convert", "from", "--source", source, "--out",
-     tmp_path / "run", "--verify"], stderr=subprocess.PIPE)
+    [
+      sys.executable,
+      "-m",
+      "filax",
+      "convert",
+      "from",
+      "--source",
+      source,
+      "--out",
+      tmp_path / "run",
+      "--verify",
+    ],
+    stderr=subprocess.PIPE,
+  )
   while not list(tmp_path.glob("run.*.tmp/config.json")):  # All is written, not yet judged.
     assert going.poll() is None, going.stderr.read()
     time.sleep(0.01)
@@ -276,9 +336,11 @@ def test_a_conversion_that_is_killed_leaves_nothing_for_long(tmp_path):
   source = made_folders.write(tmp_path / "hub")
   out = tmp_path / "run"
   killed.killed_writer(
-    f"write_folder_atomically({str(out)!r})", "(out / 'config.json').write_bytes(b'half')")
+    f"write_folder_atomically({str(out)!r})", "(out / 'config.json').write_bytes(b'half')"
+  )
   with killed.writing(
-      f"write_folder_atomically({str(out)!r})", "(out / 'half').write_bytes(b'half')"):
+    f"write_folder_atomically({str(out)!r})", "(out / 'half').write_bytes(b'half')"
+  ):
     assert len(list(tmp_path.glob("run.*.tmp"))) == 2
     assert run("from", "--source", source, "--out", out) == 0
     (other,) = tmp_path.glob("run.*.tmp")  # Of a call that goes on.

@@ -8,8 +8,21 @@ import sys
 
 def test_figures_of_a_tiny_model(tmp_path):
   done = subprocess.run(
-    [sys.executable, "-m", "benchmarks.convert_memory", "--size", "tiny", "--folder", tmp_path,
-     "--json", tmp_path / "figures.json"], capture_output=True, text=True, check=True)
+    [
+      sys.executable,
+      "-m",
+      "benchmarks.convert_memory",
+      "--size",
+      "tiny",
+      "--folder",
+      tmp_path,
+      "--json",
+      tmp_path / "figures.json",
+    ],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
   assert "| from PyTorch |" in done.stdout and "The limit is kept" in done.stdout
   found = json.loads((tmp_path / "figures.json").read_text())
   assert found["same tensors"] and found["largest_leaf"] == "llm/layers/mlp/down_proj/kernel"

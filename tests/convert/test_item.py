@@ -44,7 +44,8 @@ def test_training_reads_it(tmp_path):
   for path, x in checkpoint.flat(params).items():
     same(x, LEAVES[path])
   assert checkpoint.read_config(tmp_path / "run") == dict(
-    model=dict(llm=dict(name="qwen2")), rows=[1, 2])
+    model=dict(llm=dict(name="qwen2")), rows=[1, 2]
+  )
 
 
 def test_it_can_be_moved_and_laid_on_a_mesh(tmp_path):

@@ -19,9 +19,18 @@ from filax.convert import ConversionError, from_torch, item, load, places, schem
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 
-MODEL = load.SMALL | dict(llm=dict(
-  name="qwen2", width=made_folders.WIDTH, depth=made_folders.DEPTH, heads=4, kv_heads=2, head_dim=4,
-  mlp=made_folders.MLP, vocab=made_folders.VOCAB))
+MODEL = load.SMALL | dict(
+  llm=dict(
+    name="qwen2",
+    width=made_folders.WIDTH,
+    depth=made_folders.DEPTH,
+    heads=4,
+    kv_heads=2,
+    head_dim=4,
+    mlp=made_folders.MLP,
+    vocab=made_folders.VOCAB,
+  )
+)
 
 
 def planned(folder, **options):
@@ -35,7 +44,10 @@ def layout(found, **sizes):
   table = build.dims_table(MODEL)
   return {
     place.path: jax.sharding.NamedSharding(
-      mesh, rules.parameter_spec(table, place.path, place.shape)) for place in found.places}
+      mesh, rules.parameter_spec(table, place.path, place.shape)
+    )
+    for place in found.places
+  }
 
 
 @pytest.mark.parametrize("sizes", [dict(fsdp=8), dict(fsdp=2, seq=2, tensor=2), dict(data=8)])
@@ -80,8 +92,12 @@ def test_a_process_reads_what_its_devices_hold(tmp_path):
 def test_each_of_two_hosts_reads_its_half(tmp_path):
   """Of a PyTorch folder exactly, of a checkpoint to 1% and its tables: counted where it is read."""
   folder = made_folders.write(
-    tmp_path / "hub", made_folders.state(width=256, mlp=512, vocab=2048), hidden_size=256,
-    intermediate_size=512, vocab_size=2048)
+    tmp_path / "hub",
+    made_folders.state(width=256, mlp=512, vocab=2048),
+    hidden_size=256,
+    intermediate_size=512,
+    vocab_size=2048,
+  )
   from_torch.convert(from_torch.Request(out=tmp_path / "run", source=folder))
   with socket.socket() as free:
     free.bind(("localhost", 0))
@@ -90,8 +106,13 @@ def test_each_of_two_hosts_reads_its_half(tmp_path):
   hosts = [
     subprocess.Popen(
       [sys.executable, script, str(rank), str(port), folder, tmp_path / "run", json.dumps(sizes)],
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-      env=os.environ | {"PYTHONPATH": str(pathlib.Path.cwd())}) for rank in (0, 1)]
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=os.environ | {"PYTHONPATH": str(pathlib.Path.cwd())},
+    )
+    for rank in (0, 1)
+  ]
   for host in hosts:
     said, errors = host.communicate(timeout=120)
     assert host.returncode == 0, errors[-2000:]

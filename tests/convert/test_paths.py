@@ -37,9 +37,19 @@ def convert(*argv):
   return command.main(["convert", *map(str, argv)])
 
 
-@pytest.mark.parametrize(("folder", "name"), [
-  ("", "w1"), ("", "./w1"), ("w1", "."), ("", "w1/checkpoints/0"), ("w1/checkpoints", "0"),
-  ("hub", "../w1"), ("hub", "~/w1"), ("w1/checkpoints/0", ".")])
+@pytest.mark.parametrize(
+  ("folder", "name"),
+  [
+    ("", "w1"),
+    ("", "./w1"),
+    ("w1", "."),
+    ("", "w1/checkpoints/0"),
+    ("w1/checkpoints", "0"),
+    ("hub", "../w1"),
+    ("hub", "~/w1"),
+    ("w1/checkpoints/0", "."),
+  ],
+)
 def test_a_checkpoint_is_exported_from_any_folder(folder, name, here, tmp_path, monkeypatch):
   monkeypatch.chdir(here / folder)
   out = tmp_path / "out"

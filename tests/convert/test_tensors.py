@@ -88,19 +88,24 @@ def test_a_cut_file_is_named(keep, tmp_path):
 def test_all_that_is_wrong_with_an_index_is_said_at_once(tmp_path):
   library.save_file({"a": ARRAYS["a.weight"]}, tmp_path / "one.safetensors")
   (tmp_path / "two.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{not json at all")
-  (tmp_path / "model.safetensors.index.json").write_text(json.dumps(dict(weight_map={
-    "a": "one.safetensors", "b": "two.safetensors", "c": "three.safetensors"})))
+  (tmp_path / "model.safetensors.index.json").write_text(
+    json.dumps(
+      dict(weight_map={"a": "one.safetensors", "b": "two.safetensors", "c": "three.safetensors"})
+    )
+  )
   with pytest.raises(ConversionError) as raised:
     tensors.open_all(tmp_path)
   assert raised.value.problems == {
     "missing files": ["three.safetensors (named by the index)"],
-    "unreadable files": ["two.safetensors has no readable safetensors header"]}
+    "unreadable files": ["two.safetensors has no readable safetensors header"],
+  }
 
 
 def test_a_name_that_no_file_holds_is_said(tmp_path):
   library.save_file({"a": ARRAYS["a.weight"]}, tmp_path / "one.safetensors")
-  (tmp_path / "model.safetensors.index.json").write_text(json.dumps(dict(weight_map={
-    "a": "one.safetensors", "b": "one.safetensors"})))
+  (tmp_path / "model.safetensors.index.json").write_text(
+    json.dumps(dict(weight_map={"a": "one.safetensors", "b": "one.safetensors"}))
+  )
   with pytest.raises(ConversionError, match=r"that the index names but no file holds \(1\): b"):
     tensors.open_all(tmp_path)
 

@@ -29,7 +29,8 @@ def trap(tmp_path, monkeypatch):
   (package / "__init__.py").write_text("")
   (package / "scenes.py").write_text(
     f"open({str(tmp_path / 'imported')!r}, 'w').close()\n"
-    "from filax.models.selectors.uniform import Model\n")
+    "from filax.models.selectors.uniform import Model\n"
+  )
   monkeypatch.syspath_prepend(package.parent)
   yield tmp_path / "imported"
   for name in [name for name in sys.modules if name.split(".")[0] == "my_lab"]:
@@ -81,9 +82,27 @@ def test_a_config_json_imports_nothing(trap, tmp_path, capsys):
   assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", [
-  "os:system", "my_lab:Model", "my_lab.scenes", "../x", "/x", "..", "kmeans:", ":Model",
-  "Kmeans", "", 5, None, ["kmeans"], {"a": 1}, "kme\nans", "a b"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "os:system",
+    "my_lab:Model",
+    "my_lab.scenes",
+    "../x",
+    "/x",
+    "..",
+    "kmeans:",
+    ":Model",
+    "Kmeans",
+    "",
+    5,
+    None,
+    ["kmeans"],
+    {"a": 1},
+    "kme\nans",
+    "a b",
+  ],
+)
 @pytest.mark.parametrize("allowed", [(), ("lab", "my", "my_lab2")])
 def test_names_that_are_not_ours_are_refused(name, allowed):
   config = dict(model=dict(encoder=dict(name="siglip"), selector=dict(name=name)))
@@ -98,29 +117,54 @@ def test_names_that_are_ours_or_allowed_pass():
   build.check_components(small_checkpoint.config())
 
 
-@pytest.mark.parametrize(("name", "message"), [
-  ("no_such_lab.x:Model", "cannot be imported"), ("json:Nothing", "has no class Nothing"),
-  ("json:loads", "names no flax module"), ("..x:Model", "is no"), (":Model", "is no"),
-  ("kmeanz", "No file models/selectors/kmeanz.py"), (7, "is no name"), ("os.path", "No file")])
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("no_such_lab.x:Model", "cannot be imported"),
+    ("json:Nothing", "has no class Nothing"),
+    ("json:loads", "names no flax module"),
+    ("..x:Model", "is no"),
+    (":Model", "is no"),
+    ("kmeanz", "No file models/selectors/kmeanz.py"),
+    (7, "is no name"),
+    ("os.path", "No file"),
+  ],
+)
 def test_a_component_that_cannot_be_is_one_sentence(name, message):
   with pytest.raises(ValueError, match=message):
     build.build("selector", dict(name=name))
 
 
-@pytest.mark.parametrize("config", [
-  {}, dict(model={}), dict(model=dict(llm=5)), dict(model=dict(llm=dict(name="qwen2"))),
-  dict(model=5, infer={}, data={}), dict(model={}, infer=dict(selector={}), data={})])
+@pytest.mark.parametrize(
+  "config",
+  [
+    {},
+    dict(model={}),
+    dict(model=dict(llm=5)),
+    dict(model=dict(llm=dict(name="qwen2"))),
+    dict(model=5, infer={}, data={}),
+    dict(model={}, infer=dict(selector={}), data={}),
+  ],
+)
 def test_a_config_that_is_incomplete_is_one_sentence(config, tmp_path):
   checkpoint.save_params(tmp_path / "run", {"a": jnp.zeros(2)}, config)
   with pytest.raises(ValueError):
     filax.load(tmp_path / "run")
 
 
-@pytest.mark.parametrize("changes", [
-  dict(model_type=5), dict(model_type="llava_onevision"), dict(fila_config=5),
-  dict(fila_config=dict(model=5)), dict(hidden_size="x"), dict(rope_scaling=[1]),
-  dict(model_type="videochat_flash", mm_vision_tower=5),
-  dict(fila_config=dict(model=dict(llm=dict(name="qwen2", width="x"))))])
+@pytest.mark.parametrize(
+  "changes",
+  [
+    dict(model_type=5),
+    dict(model_type="llava_onevision"),
+    dict(fila_config=5),
+    dict(fila_config=dict(model=5)),
+    dict(hidden_size="x"),
+    dict(rope_scaling=[1]),
+    dict(model_type="videochat_flash", mm_vision_tower=5),
+    dict(fila_config=dict(model=dict(llm=dict(name="qwen2", width="x")))),
+  ],
+)
 def test_a_config_json_of_wrong_types_is_one_sentence(changes, tmp_path, capsys):
   source = made_folders.write(tmp_path / "hub", **changes)
   fails(capsys, "convert", "from", "--source", source, "--out", tmp_path / "run")
@@ -131,9 +175,19 @@ def index(folder, **files):
   return folder
 
 
-@pytest.mark.parametrize("name", [
-  "../elsewhere.safetensors", "/etc/passwd", "a/../../elsewhere.safetensors", "", ".",
-  "link.safetensors", "folder/elsewhere.safetensors", "nul\0.safetensors"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "../elsewhere.safetensors",
+    "/etc/passwd",
+    "a/../../elsewhere.safetensors",
+    "",
+    ".",
+    "link.safetensors",
+    "folder/elsewhere.safetensors",
+    "nul\0.safetensors",
+  ],
+)
 def test_an_index_stays_in_its_folder(name, tmp_path):
   folder = tmp_path / "hub"
   folder.mkdir()
@@ -168,8 +222,9 @@ def special(path, kind):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
-@pytest.mark.parametrize("name", [
-  "model.safetensors", "model.safetensors.index.json", "config.json", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+  "name", ["model.safetensors", "model.safetensors.index.json", "config.json", "pytorch_model.bin"]
+)
 def test_what_is_no_file_is_refused_at_once(kind, name, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
   source = made_folders.write(tmp_path / "hub")
@@ -204,17 +259,27 @@ def entry(*offsets, dtype="F32", shape=(4,)) -> dict:
   return dict(dtype=dtype, shape=shape, data_offsets=offsets)
 
 
-@pytest.mark.parametrize(("entries", "message"), [
-  (dict(a=entry(0, 16), b=entry(0, 16)), "b overlaps a"),
-  (dict(a=entry(0, 16), b=entry(8, 24)), "b overlaps a"),
-  (dict(a=entry(0, 32, shape=(8,)), b=entry(4, 8, shape=(1,)), c=entry(40, 56)), "b overlaps a"),
-  (dict(a=entry(0, 16, dtype="I32"), b=entry(15, 31, dtype="I32")), "b overlaps a"),
-  (dict(a=entry(64, 80)), "is cut short"), (dict(a=entry(0, 10**15, shape=(25 * 10**13,))), "cut"),
-  (dict(a=entry(-16, 0)), "no readable"), (dict(a=entry(16, 0)), "no readable"),
-  (dict(a=entry(0.0, 16.0)), "no readable"), (dict(a=entry("0", "16")), "no readable"),
-  (dict(a=entry(False, 16)), "no readable"), (dict(a=entry(0, 16, shape=(-2, -2))), "no readable"),
-  (dict(a=entry(0, 8, 16)), "no readable"), (dict(a=entry(0, 16, shape="4")), "no readable"),
-  (dict(a=5), "no readable"), ([], "no readable")])
+@pytest.mark.parametrize(
+  ("entries", "message"),
+  [
+    (dict(a=entry(0, 16), b=entry(0, 16)), "b overlaps a"),
+    (dict(a=entry(0, 16), b=entry(8, 24)), "b overlaps a"),
+    (dict(a=entry(0, 32, shape=(8,)), b=entry(4, 8, shape=(1,)), c=entry(40, 56)), "b overlaps a"),
+    (dict(a=entry(0, 16, dtype="I32"), b=entry(15, 31, dtype="I32")), "b overlaps a"),
+    (dict(a=entry(64, 80)), "is cut short"),
+    (dict(a=entry(0, 10**15, shape=(25 * 10**13,))), "cut"),
+    (dict(a=entry(-16, 0)), "no readable"),
+    (dict(a=entry(16, 0)), "no readable"),
+    (dict(a=entry(0.0, 16.0)), "no readable"),
+    (dict(a=entry("0", "16")), "no readable"),
+    (dict(a=entry(False, 16)), "no readable"),
+    (dict(a=entry(0, 16, shape=(-2, -2))), "no readable"),
+    (dict(a=entry(0, 8, 16)), "no readable"),
+    (dict(a=entry(0, 16, shape="4")), "no readable"),
+    (dict(a=5), "no readable"),
+    ([], "no readable"),
+  ],
+)
 def test_a_header_that_lies_is_refused(entries, message, tmp_path):
   with pytest.raises(ConversionError, match=message):
     tensors.open_all(written(tmp_path / "hub", json.dumps(entries).encode()))
@@ -225,11 +290,19 @@ def test_tensors_side_by_side_and_empty_ones_are_read(tmp_path):
   assert len(tensors.open_all(written(tmp_path / "hub", json.dumps(entries).encode()))) == 4
 
 
-@pytest.mark.parametrize(("header", "message"), [
-  (b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},'
-   b'"a":{"dtype":"F32","shape":[4],"data_offsets":[16,32]}}', "names a twice"),
-  (b'{"a":' * 200_000, "no readable"), (b"[" * 200_000, "nested too deep"),
-  (b"\xff\xfe", "no readable")])
+@pytest.mark.parametrize(
+  ("header", "message"),
+  [
+    (
+      b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},'
+      b'"a":{"dtype":"F32","shape":[4],"data_offsets":[16,32]}}',
+      "names a twice",
+    ),
+    (b'{"a":' * 200_000, "no readable"),
+    (b"[" * 200_000, "nested too deep"),
+    (b"\xff\xfe", "no readable"),
+  ],
+)
 def test_a_header_that_is_no_plain_json_is_refused(header, message, tmp_path):
   with pytest.raises(ConversionError, match=message):
     tensors.open_all(written(tmp_path / "hub", header))
@@ -245,21 +318,41 @@ def test_a_gigantic_header_is_refused_unread(tmp_path):
 def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path):
   source = made_folders.write(tmp_path / "hub")
   (source / "model.safetensors.index.json").write_text(
-    '{"weight_map": {"a": "model.safetensors", "a": "other.safetensors"}}')
+    '{"weight_map": {"a": "model.safetensors", "a": "other.safetensors"}}'
+  )
   with pytest.raises(ConversionError, match="names a twice"):
     tensors.open_all(source)
 
 
 RELEASED = dict(
-  model_type="videochat_flash_qwen", mm_vision_tower="umt-hd-large", mm_hidden_size=1024,
-  mm_projector_type="tome16_mlp_hd64", mm_vision_select_layer=-2, mm_local_num_frames=4,
-  mm_vision_select_feature="patch", mm_pos_num_frames=8, vision_encode_type="video_image",
-  mm_patch_merge_type="spatial_nopad", mm_newline_position="nothing", frame_aspect_ratio="square",
-  frame_grid_pinpoints=None, image_aspect_ratio="anyres_nopad", max_num_pixels=14_745_600_000,
-  tokenizer_model_max_length=32_768, mm_use_im_start_end=False, mm_use_im_patch_token=False,
-  mm_llm_compress=False, llm_compress_type="attention", llm_compress_layer_list=[24],
-  llm_image_token_ratio_list=[1.0, 0.5], mm_projector_lr=None, use_pos_skipping=False,
-  pos_skipping_range=4096, vision_tower_pretrained=None, mm_num_compress_latents=128)
+  model_type="videochat_flash_qwen",
+  mm_vision_tower="umt-hd-large",
+  mm_hidden_size=1024,
+  mm_projector_type="tome16_mlp_hd64",
+  mm_vision_select_layer=-2,
+  mm_local_num_frames=4,
+  mm_vision_select_feature="patch",
+  mm_pos_num_frames=8,
+  vision_encode_type="video_image",
+  mm_patch_merge_type="spatial_nopad",
+  mm_newline_position="nothing",
+  frame_aspect_ratio="square",
+  frame_grid_pinpoints=None,
+  image_aspect_ratio="anyres_nopad",
+  max_num_pixels=14_745_600_000,
+  tokenizer_model_max_length=32_768,
+  mm_use_im_start_end=False,
+  mm_use_im_patch_token=False,
+  mm_llm_compress=False,
+  llm_compress_type="attention",
+  llm_compress_layer_list=[24],
+  llm_image_token_ratio_list=[1.0, 0.5],
+  mm_projector_lr=None,
+  use_pos_skipping=False,
+  pos_skipping_range=4096,
+  vision_tower_pretrained=None,
+  mm_num_compress_latents=128,
+)
 
 
 def released(**changes):
@@ -273,13 +366,26 @@ def test_the_released_config_is_understood():
   assert model["merger"] == dict(name="tome", tokens=16)
 
 
-@pytest.mark.parametrize(("key", "value"), [
-  ("mm_local_num_frames", 8), ("vision_encode_type", "image"), ("vision_encode_type", "video"),
-  ("frame_aspect_ratio", "anyres"), ("mm_newline_position", "frame"),
-  ("mm_newline_position", "one_token"), ("use_pos_skipping", True), ("mm_vision_select_layer", -1),
-  ("mm_vision_select_feature", "cls_patch"), ("mm_patch_merge_type", "spatial_unpad"),
-  ("image_aspect_ratio", "pad"), ("mm_use_im_start_end", True), ("mm_use_im_patch_token", True),
-  ("mm_projector_type", "tome16_mlp"), ("mm_projector_type", "xtome16_mlp_hd64")])
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("mm_local_num_frames", 8),
+    ("vision_encode_type", "image"),
+    ("vision_encode_type", "video"),
+    ("frame_aspect_ratio", "anyres"),
+    ("mm_newline_position", "frame"),
+    ("mm_newline_position", "one_token"),
+    ("use_pos_skipping", True),
+    ("mm_vision_select_layer", -1),
+    ("mm_vision_select_feature", "cls_patch"),
+    ("mm_patch_merge_type", "spatial_unpad"),
+    ("image_aspect_ratio", "pad"),
+    ("mm_use_im_start_end", True),
+    ("mm_use_im_patch_token", True),
+    ("mm_projector_type", "tome16_mlp"),
+    ("mm_projector_type", "xtome16_mlp_hd64"),
+  ],
+)
 def test_a_released_setting_is_refused_by_name(key, value):
   with pytest.raises(ValueError, match=f"{key}={value!r}"):
     released(**{key: value})
@@ -290,10 +396,17 @@ def test_all_settings_that_are_refused_are_named_at_once():
     released(mm_local_num_frames=8, frame_aspect_ratio="anyres")
 
 
-@pytest.mark.parametrize(("key", "value"), [
-  ("mm_spatial_pool_mode", "average"), ("mm_spatial_pool_stride", 4),
-  ("mm_projector_type", "linear"), ("mm_patch_merge_type", "spatial"),
-  ("mm_vision_select_layer", -1), ("use_pos_skipping", True)])
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("mm_spatial_pool_mode", "average"),
+    ("mm_spatial_pool_stride", 4),
+    ("mm_projector_type", "linear"),
+    ("mm_patch_merge_type", "spatial"),
+    ("mm_vision_select_layer", -1),
+    ("use_pos_skipping", True),
+  ],
+)
 def test_a_setting_of_llava_is_refused_by_name(key, value):
   config = made_folders.CONFIG | dict(model_type="llava_qwen", mm_vision_tower="a/tower")
   assert hf_config.architecture(config)["projector"]["pool_side"] == 2
@@ -301,15 +414,19 @@ def test_a_setting_of_llava_is_refused_by_name(key, value):
     hf_config.architecture(config | {key: value})
 
 
-@pytest.mark.parametrize(("rope", "message"), [
-  (dict(rope_type="linear", factor=2.0), "rope of type 'linear'"),
-  (dict(type="dynamic", factor=2.0), "rope of type 'dynamic'"),
-  (dict(rope_type="llama3", factor=2.0), "rope of type 'llama3'"),
-  (dict(rope_type="longrope", factor=2.0), "rope of type 'longrope'"),
-  (dict(rope_type="default", mrope_section=[1, 2]), "mrope_section"),
-  (dict(rope_type="yarn", factor=2.0, partial_rotary_factor=0.5), "partial_rotary_factor=0.5"),
-  (dict(rope_type="yarn", factor=2.0, beta=3), "beta=3"),
-  (dict(rope_type="yarn", factor=2.0, beta_fast="x"), "beta_fast='x'")])
+@pytest.mark.parametrize(
+  ("rope", "message"),
+  [
+    (dict(rope_type="linear", factor=2.0), "rope of type 'linear'"),
+    (dict(type="dynamic", factor=2.0), "rope of type 'dynamic'"),
+    (dict(rope_type="llama3", factor=2.0), "rope of type 'llama3'"),
+    (dict(rope_type="longrope", factor=2.0), "rope of type 'longrope'"),
+    (dict(rope_type="default", mrope_section=[1, 2]), "mrope_section"),
+    (dict(rope_type="yarn", factor=2.0, partial_rotary_factor=0.5), "partial_rotary_factor=0.5"),
+    (dict(rope_type="yarn", factor=2.0, beta=3), "beta=3"),
+    (dict(rope_type="yarn", factor=2.0, beta_fast="x"), "beta_fast='x'"),
+  ],
+)
 def test_rotary_positions_that_are_not_implemented_are_named(rope, message):
   with pytest.raises(ValueError, match=message):
     hf_config.architecture(made_folders.CONFIG | dict(rope_scaling=rope))

@@ -28,8 +28,11 @@ def records(folder: pathlib.Path) -> list[dict]:
     say("<image>\nWhat is in it?", "Bars, wide.", image="wide.png"),
     say("<image><image>\nCompare them.", "One is tall.", image=["tall.png", "wide.png"]),
     say("Say <|im_end|> hello.", "Hello!"),
-    say("<image>\nWhat happens?", "Two clips.", scenes=[
-      dict(media="a.mp4", t0=0.0, t1=1.5), dict(media="b.mp4", t0=1.0, t1=2.5)]),
+    say(
+      "<image>\nWhat happens?",
+      "Two clips.",
+      scenes=[dict(media="a.mp4", t0=0.0, t1=1.5), dict(media="b.mp4", t0=1.0, t1=2.5)],
+    ),
     say("<image>\n<image>\nWhich is longer?", "The first.", video=["a.mp4", "b.mp4"]),
     say("<image>\nWhat is drawn?", "Numbers.", video="frames"),
   ]
@@ -40,18 +43,43 @@ def settings(folder: pathlib.Path, **more) -> dict:
   tokenizer = folder / "tokenizer.json"
   if not tokenizer.exists():
     qwen_like(folder)
-  return dict(
-    train=((str(folder / "manifest.json"), "all"),), root="", tokenizer=str(tokenizer),
-    template="chatml", system="Be brief.", labels="llava", time_prompt="none",
-    sampling=dict(name="uniform", frames=6, phase="ends"), images=dict(mode="squash", tiles=1),
-    rows=((12, 2, 224, 4),), packing=True, too_long="error", exclude="", cache="", threads=2,
-    workers=0, prefetch=1, open_seconds=10.0, decode_seconds=60.0) | more
+  return (
+    dict(
+      train=((str(folder / "manifest.json"), "all"),),
+      root="",
+      tokenizer=str(tokenizer),
+      template="chatml",
+      system="Be brief.",
+      labels="llava",
+      time_prompt="none",
+      sampling=dict(name="uniform", frames=6, phase="ends"),
+      images=dict(mode="squash", tiles=1),
+      rows=((12, 2, 224, 4),),
+      packing=True,
+      too_long="error",
+      exclude="",
+      cache="",
+      threads=2,
+      workers=0,
+      prefetch=1,
+      open_seconds=10.0,
+      decode_seconds=60.0,
+    )
+    | more
+  )
 
 
-def pipeline(folder: pathlib.Path, seed: int = 0, batch: int = 2, layout: VisualLayout = LAYOUT,
-             quarantine=None, blank: bool = False, planned=None, **more) -> Pipeline:
-  return Pipeline(
-    settings(folder, **more), layout, seed, batch, quarantine, blank, planned)
+def pipeline(
+  folder: pathlib.Path,
+  seed: int = 0,
+  batch: int = 2,
+  layout: VisualLayout = LAYOUT,
+  quarantine=None,
+  blank: bool = False,
+  planned=None,
+  **more,
+) -> Pipeline:
+  return Pipeline(settings(folder, **more), layout, seed, batch, quarantine, blank, planned)
 
 
 def make(folder: pathlib.Path) -> pathlib.Path:

@@ -68,11 +68,19 @@ def test_text_without_added_words_has_the_ids_of_the_bare_vocabulary(tmp_path):
 
 def test_user_defined_symbols_of_sentencepiece(tmp_path):
   import sentencepiece
+
   sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([*TEXTS] * 4), model_prefix=str(tmp_path / "m"), vocab_size=340,
-    model_type="bpe", byte_fallback=True, minloglevel=2, add_dummy_prefix=False,
-    remove_extra_whitespaces=False, normalization_rule_name="identity",
-    user_defined_symbols=["<|im_start|>", "<|im_end|>", "<t0>", "<t1>", "<|other|>", "<image>"])
+    sentence_iterator=iter([*TEXTS] * 4),
+    model_prefix=str(tmp_path / "m"),
+    vocab_size=340,
+    model_type="bpe",
+    byte_fallback=True,
+    minloglevel=2,
+    add_dummy_prefix=False,
+    remove_extra_whitespaces=False,
+    normalization_rule_name="identity",
+    user_defined_symbols=["<|im_start|>", "<|im_end|>", "<t0>", "<t1>", "<|other|>", "<image>"],
+  )
   tokenizer = tokenizers.load(tmp_path / "m.model")
   text = "from <t0> to <t1><|im_end|> <|other|><image> </s>"
   ids = tokenizer.encode(text)
@@ -109,7 +117,7 @@ def test_many_names_in_a_text_need_no_stack(make, tmp_path):
   tokenizer = make(tmp_path)
   few, many = tokenizer.encode("red <s> " * 2), tokenizer.encode("red <s> " * 5000)
   assert tokenizer.special("<s>") not in many
-  assert many == few[:len(few) // 2] * 5000
+  assert many == few[: len(few) // 2] * 5000
 
 
 def test_a_long_run_of_sentencepieces_space_letter(tmp_path):

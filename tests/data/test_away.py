@@ -8,9 +8,12 @@ from small_corpus import make, pipeline, records
 FILES = ("b.mp4", "tall.png", "one.mp4")
 DEPENDS = [  # Settings under which sizes depend on media, and so the whole plan does.
   dict(time_prompt="llava", rows=((12, 4, 400, 4),)),
-  dict(sampling=dict(name="dynamic_fps", frames=12, low=3, multiple=3, phase="middle"),
-       rows=((30, 4, 400, 4),)),
-  dict(images=dict(mode="anyres", tiles=3), rows=((12, 8, 400, 4),))]
+  dict(
+    sampling=dict(name="dynamic_fps", frames=12, low=3, multiple=3, phase="middle"),
+    rows=((30, 4, 400, 4),),
+  ),
+  dict(images=dict(mode="anyres", tiles=3), rows=((12, 8, 400, 4),)),
+]
 
 
 def plan(pipe):
@@ -36,8 +39,11 @@ def test_the_plan_stays_and_the_samples_are_masked(tmp_path, settings, harm):
   after = pipeline(folder, quarantine=listed, packing=False, **settings)
   assert after.fingerprint == before.fingerprint and plan(after) == plan(before)
   assert after.report["unreadable"] == len(FILES) and sound == 0
-  hurt = [n for n, sample in enumerate(after.samples)
-          if any(scene.media.endswith(FILES) for timeline in sample.media for scene in timeline)]
+  hurt = [
+    n
+    for n, sample in enumerate(after.samples)
+    if any(scene.media.endswith(FILES) for timeline in sample.media for scene in timeline)
+  ]
   planned = [n for row in map(after.row, range(after.rows(0))) for n in row.samples]
   bad = sum(batch["num_bad"].sum() for batch in _epoch(after))
   assert bad == sum(n in hurt for n in planned) > 0
@@ -55,8 +61,8 @@ def test_a_file_that_comes_later_does_not_change_the_plan_of_a_resumed_run(tmp_p
   first = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
   clips.write(folder / "b.mp4", 48, 8)
   resumed = pipeline(
-    folder, quarantine=listed, packing=False, planned=first.ingredients["media"],
-    **DEPENDS[1])
+    folder, quarantine=listed, packing=False, planned=first.ingredients["media"], **DEPENDS[1]
+  )
   assert resumed.fingerprint == first.fingerprint
   assert resumed.report["unreadable"] == 1
   fresh = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
@@ -68,8 +74,8 @@ def test_another_file_under_the_name_is_another_plan(tmp_path):
   first = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
   clips.write(folder / "b.mp4", 48, 8)
   second = pipeline(
-    folder, quarantine=listed, packing=False, planned=first.ingredients["media"],
-    **DEPENDS[1])
+    folder, quarantine=listed, packing=False, planned=first.ingredients["media"], **DEPENDS[1]
+  )
   assert second.fingerprint != first.fingerprint
   assert '"duration":3.0' in first.ingredients["media"]["b.mp4"]
   assert '"duration":6.0' in second.ingredients["media"]["b.mp4"]

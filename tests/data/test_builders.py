@@ -31,8 +31,9 @@ def source(tmp_path_factory):
     clips.record("<image> <image>", "Two.", image=["b #1.png", "b #1.png"]),
     clips.record("No media?", "Three ümläut."),
     {"id": "broken"},
-    clips.record("<image>", "Four.", scenes=[{"media": "videos/a.mp4", "t1": 1},
-                                             {"media": "frames", "t1": 2}]),
+    clips.record(
+      "<image>", "Four.", scenes=[{"media": "videos/a.mp4", "t1": 1}, {"media": "frames", "t1": 2}]
+    ),
     clips.record("<image>", "Five.", video="bad.mp4"),
     clips.record("<image>", "Six.", video="none.mp4"),
   ]
@@ -49,8 +50,9 @@ def test_what_was_left_out_is_listed(source, built):
   _, report = built
   assert (report.samples, report.media) == (4, 3)
   assert [b.line for b in report.report.bad] == [5, 7, 8]
-  for bad, why in zip(report.report.bad, ("has conversations", "is truncated", "does not exist"),
-                      strict=True):
+  for bad, why in zip(
+    report.report.bad, ("has conversations", "is truncated", "does not exist"), strict=True
+  ):
     assert why in bad.reason
 
 
@@ -66,7 +68,11 @@ def test_the_data_set_is_a_manifest(name, source, built):
     for mine, original in zip(a.media, b.media, strict=True):
       for packed, plain in zip(mine, original, strict=True):
         assert (packed.kind, packed.t0, packed.t1, packed.at) == (
-          plain.kind, plain.t0, plain.t1, plain.at)
+          plain.kind,
+          plain.t0,
+          plain.t1,
+          plain.at,
+        )
         assert ".array_record#" in packed.media
         check_same(packed, plain)
 
@@ -104,9 +110,12 @@ def test_the_cache_takes_packed_media(built, tmp_path):
 def test_what_a_packed_name_can_get_wrong(built, tmp_path):
   out, _ = built
   shard = array_records.shards(out / builders.MEDIA)[0]
-  for name, why in ((f"{out / builders.MEDIA}#c.mp4", "none of that key"),
-                    (f"{shard}#a", "a key is a record number"), (f"{shard}#9", "fewer records"),
-                    (f"{tmp_path}/none.array_record#a", "does not exist")):
+  for name, why in (
+    (f"{out / builders.MEDIA}#c.mp4", "none of that key"),
+    (f"{shard}#a", "a key is a record number"),
+    (f"{shard}#9", "fewer records"),
+    (f"{tmp_path}/none.array_record#a", "does not exist"),
+  ):
     assert why in video.probe(name).error
   (tmp_path / "noise.array_record").write_bytes(b"noise" * 1000)
   assert video.probe(f"{tmp_path}/noise.array_record#0").error
@@ -114,6 +123,7 @@ def test_what_a_packed_name_can_get_wrong(built, tmp_path):
 
 def test_a_plain_array_record_of_files(tmp_path):
   from array_record.python import array_record_module
+
   path = clips.write(tmp_path / "a.mp4", 12)
   writer = array_record_module.ArrayRecordWriter(str(tmp_path / "x.array_record"), "group_size:1")
   writer.write(b"other")
@@ -147,14 +157,18 @@ def test_beam_builds_the_same(source, built, tmp_path):
   assert (ours.samples, ours.media) == (4, 3)
   for name in ("videos/a.mp4", "b #1.png", "frames"):
     assert array_records.read(str(tmp_path / "out" / builders.MEDIA), name) == (
-      array_records.read(str(built[0] / builders.MEDIA), name))
+      array_records.read(str(built[0] / builders.MEDIA), name)
+    )
 
 
 def test_tensorflow_is_not_imported(source, tmp_path):
-  code = ("import sys; from data_pipelines import builders; "
-          "builders.build(sys.argv[1], sys.argv[2]); assert 'tensorflow' not in sys.modules")
-  subprocess.run([sys.executable, "-c", code, source, str(tmp_path / "out")], check=True,
-                 capture_output=True)
+  code = (
+    "import sys; from data_pipelines import builders; "
+    "builders.build(sys.argv[1], sys.argv[2]); assert 'tensorflow' not in sys.modules"
+  )
+  subprocess.run(
+    [sys.executable, "-c", code, source, str(tmp_path / "out")], check=True, capture_output=True
+  )
 
 
 def test_proxies_show_the_same_at_the_same_times(tmp_path):

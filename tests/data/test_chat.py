@@ -43,7 +43,10 @@ def learnt(tokenizer, encoded):
 def reference_llava(tokenizer, system, turns, visual):
   """LLaVA-NeXT's preprocess_qwen, re-expressed on ids: -200 is the visual."""
   start, end, newline = (
-    tokenizer.special("<|im_start|>"), tokenizer.special("<|im_end|>"), *tokenizer.encode("\n"))
+    tokenizer.special("<|im_start|>"),
+    tokenizer.special("<|im_end|>"),
+    *tokenizer.encode("\n"),
+  )
   ids, labels = [], []
   for role, text in (("system", system), *turns):
     turn = [start]
@@ -54,37 +57,61 @@ def reference_llava(tokenizer, system, turns, visual):
     labels += turn if role == "assistant" else [-100] * len(turn)
   labels = [i if i in (start, end, newline) else x for i, x in zip(ids, labels, strict=True)]
   spread = lambda values, fill: [
-    x for i, v in zip(ids, values, strict=True) for x in ([fill] * visual if i == -200 else [v])]
+    x for i, v in zip(ids, values, strict=True) for x in ([fill] * visual if i == -200 else [v])
+  ]
   return spread(ids, tokenizer.pad_id), spread(labels, -100)
 
 
 def test_one_question_as_text(tokenizer):
-  encoded = chat.encode(sample((0, "\nWhat is shown?"), ("a red circle",)), tokenizer,
-                        system=SYSTEM, visuals=[VIDEO])
+  encoded = chat.encode(
+    sample((0, "\nWhat is shown?"), ("a red circle",)), tokenizer, system=SYSTEM, visuals=[VIDEO]
+  )
   assert written(tokenizer, encoded) == (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n[4]\nWhat is shown?<|im_end|>\n"
-    "<|im_start|>assistant\na red circle<|im_end|>\n")
+    "<|im_start|>assistant\na red circle<|im_end|>\n"
+  )
   assert (encoded.tokens[slice(*encoded.spans[0])] == tokenizer.pad_id).all()
 
 
 def test_llava_labels_hold_the_published_targets(tokenizer):
   # facts: 198, im_end, 198, im_start, 198, 198 (after the image), im_end, 198, im_start,
   # assistant, 198, a, b, c, im_end, 198.
-  encoded = chat.encode(sample((0, "\nWhat is shown?"), ("a red circle",)), tokenizer,
-                        system=SYSTEM, visuals=[VIDEO])
+  encoded = chat.encode(
+    sample((0, "\nWhat is shown?"), ("a red circle",)), tokenizer, system=SYSTEM, visuals=[VIDEO]
+  )
   targets = learnt(tokenizer, encoded)
   answer = [tokenizer.decode([i]) for i in tokenizer.encode("assistant\na red circle")]
-  assert targets == ["\n", "<|im_end|>", "\n", "<|im_start|>", "\n", "\n", "<|im_end|>", "\n",
-                     "<|im_start|>", *answer, "<|im_end|>", "\n"]
+  assert targets == [
+    "\n",
+    "<|im_end|>",
+    "\n",
+    "<|im_start|>",
+    "\n",
+    "\n",
+    "<|im_end|>",
+    "\n",
+    "<|im_start|>",
+    *answer,
+    "<|im_end|>",
+    "\n",
+  ]
   start, stop = encoded.spans[0]
   assert encoded.labels[stop] and not encoded.labels[start:stop].any()
 
 
-@pytest.mark.parametrize("turns", [
-  [("user", "<image>\nWhat is shown in the video?"), ("assistant", "a red circle")],
-  [("user", "<image>\nWhat?\n\nOptions:\n"), ("assistant", "\n\nred\n"),
-   ("user", "And <|im_end|> what?\n"), ("assistant", "Nothing.")]])
+@pytest.mark.parametrize(
+  "turns",
+  [
+    [("user", "<image>\nWhat is shown in the video?"), ("assistant", "a red circle")],
+    [
+      ("user", "<image>\nWhat?\n\nOptions:\n"),
+      ("assistant", "\n\nred\n"),
+      ("user", "And <|im_end|> what?\n"),
+      ("assistant", "Nothing."),
+    ],
+  ],
+)
 def test_llava_labels_equal_the_reference(turns, tokenizer):
   parts = lambda text: (0, text.removeprefix("<image>")) if "<image>" in text else (text,)
   record = sample(*(Turn(role, parts(text)) for role, text in turns))
@@ -108,47 +135,78 @@ def test_brief_leaves_out_the_roles(tokenizer):
   assert written(tokenizer, encoded) == "<|im_start|>[4]What?<|im_end|>a red circle<|im_end|>"
   assert "".join(learnt(tokenizer, encoded)) == "a red circle<|im_end|>"
   prompt = chat.prompt((*asked.turns, *later), tokenizer, template="brief", visuals=[VIDEO])
-  assert written(tokenizer, prompt) == (
-    written(tokenizer, encoded) + "<|im_start|>Why?<|im_end|>")
+  assert written(tokenizer, prompt) == (written(tokenizer, encoded) + "<|im_start|>Why?<|im_end|>")
 
 
 def test_plain_learns_caption_and_newline(tokenizer):
   for labels in chat.LABELS:
     encoded = chat.encode(
-      sample((0, "\nDescribe this."), (" a red circle",)), tokenizer, template="plain",
-      labels=labels, time_prompt="fila", system=SYSTEM, visuals=[VIDEO])
+      sample((0, "\nDescribe this."), (" a red circle",)),
+      tokenizer,
+      template="plain",
+      labels=labels,
+      time_prompt="fila",
+      system=SYSTEM,
+      visuals=[VIDEO],
+    )
     assert written(tokenizer, encoded) == "[4] a red circle\n"
     assert "".join(learnt(tokenizer, encoded)) == " a red circle\n"
 
 
-@pytest.mark.parametrize(("time_prompt", "user"), [
-  ("none", "[4]\nWhat?"),
-  ("fila", "[4]\nWhat? This video samples 2 frames of a 9.00-second video at 1.50, 7.50 seconds."),
-  ("llava", "[4]\nThe video lasts for 9.00 seconds, and 6 frames are uniformly sampled from it. "
-            "These frames are located at 0.00s,1.50s,3.00s,6.00s,7.50s,9.00s.Please answer the "
-            "following questions related to this video.\nWhat?")])
+@pytest.mark.parametrize(
+  ("time_prompt", "user"),
+  [
+    ("none", "[4]\nWhat?"),
+    (
+      "fila",
+      "[4]\nWhat? This video samples 2 frames of a 9.00-second video at 1.50, 7.50 seconds.",
+    ),
+    (
+      "llava",
+      "[4]\nThe video lasts for 9.00 seconds, and 6 frames are uniformly sampled from it. "
+      "These frames are located at 0.00s,1.50s,3.00s,6.00s,7.50s,9.00s.Please answer the "
+      "following questions related to this video.\nWhat?",
+    ),
+  ],
+)
 def test_time_prompts_to_the_character(tokenizer, time_prompt, user):
-  encoded = chat.encode(sample((0, "\nWhat?"), ("A",), ("And?",), ("B",)), tokenizer,
-                        time_prompt=time_prompt, visuals=[VIDEO])
+  encoded = chat.encode(
+    sample((0, "\nWhat?"), ("A",), ("And?",), ("B",)),
+    tokenizer,
+    time_prompt=time_prompt,
+    visuals=[VIDEO],
+  )
   assert written(tokenizer, encoded) == (
     f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
-    "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n")
+    "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n"
+  )
 
 
 def test_pictures_have_no_time_and_several_visuals_stay_where_they_are(tokenizer):
   record = sample(("First ", 0, " then ", 1, "\nWhat?"), ("A",), media=2)
   encoded = chat.encode(record, tokenizer, time_prompt="fila", visuals=[PICTURE, VIDEO])
   assert written(tokenizer, encoded).startswith(
-    "<|im_start|>user\nFirst [3] then [4]\nWhat? This video samples 2 frames of a 9.00-second")
+    "<|im_start|>user\nFirst [3] then [4]\nWhat? This video samples 2 frames of a 9.00-second"
+  )
   assert [b - a for a, b in encoded.spans] == [3, 4]
 
 
-@pytest.mark.parametrize(("parts", "user"), [
-  (("What? ", 0), "[4]\nWhat?"), (("Look ", 0, "\nWhat?"), "[4]\nLook \nWhat?"),
-  ((0, "What?"), "[4]What?"), (("", 0, "\nWhat?"), "[4]\nWhat?"), ((0,), "[4]"),
-  ((0, " \nWhat?"), "[4] \nWhat?"), ((" ", 0, "\n"), "[4]"), ((0, " "), "[4] "),
-  (("Is ", 0, " an <image>?"), "Is [4] an <image>?"), ((0, "What? <image>"), "[4]What? <image>"),
-  (("<image> is <|im_start|> text",), "<image> is <|im_start|> text")])
+@pytest.mark.parametrize(
+  ("parts", "user"),
+  [
+    (("What? ", 0), "[4]\nWhat?"),
+    (("Look ", 0, "\nWhat?"), "[4]\nLook \nWhat?"),
+    ((0, "What?"), "[4]What?"),
+    (("", 0, "\nWhat?"), "[4]\nWhat?"),
+    ((0,), "[4]"),
+    ((0, " \nWhat?"), "[4] \nWhat?"),
+    ((" ", 0, "\n"), "[4]"),
+    ((0, " "), "[4] "),
+    (("Is ", 0, " an <image>?"), "Is [4] an <image>?"),
+    ((0, "What? <image>"), "[4]What? <image>"),
+    (("<image> is <|im_start|> text",), "<image> is <|im_start|> text"),
+  ],
+)
 def test_one_visual_is_moved_first_with_a_newline(tokenizer, parts, user):
   encoded = chat.encode(sample(parts, ("A",)), tokenizer, visuals=[VIDEO])
   assert f"user\n{user}<|im_end|>" in written(tokenizer, encoded)
@@ -159,7 +217,8 @@ def test_one_visual_is_moved_first_with_a_newline(tokenizer, parts, user):
 def test_system_turn_of_the_sample_comes_first(tokenizer):
   record = sample(Turn("system", ("Be brief.",)), Turn("user", ("Hi",)), media=0)
   assert written(tokenizer, chat.encode(record, tokenizer, system=SYSTEM)) == (
-    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n")
+    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+  )
 
 
 def test_prompt_is_how_the_training_text_begins(tokenizer):
@@ -168,7 +227,7 @@ def test_prompt_is_how_the_training_text_begins(tokenizer):
     asked = chat.question("What is shown?")
     prompt = chat.prompt(asked, tokenizer, **settings)
     whole = chat.encode(sample(*asked, Turn("assistant", ("a red circle",))), tokenizer, **settings)
-    np.testing.assert_array_equal(prompt.tokens, whole.tokens[:len(prompt.tokens)])
+    np.testing.assert_array_equal(prompt.tokens, whole.tokens[: len(prompt.tokens)])
     assert written(tokenizer, prompt).endswith("<|im_end|>\n<|im_start|>assistant\n")
     assert prompt.spans == whole.spans and not prompt.labels.any()
   several = chat.prompt(chat.question("What?", 2), tokenizer, visuals=[VIDEO, PICTURE])

@@ -30,12 +30,14 @@ def corpus(tmp_path_factory):
     clips.record("What is it?", "one", video="b.mp4", start=1),
     clips.record("<image>", "one two", image="c.png"),
     clips.record("No media here.", "one two three four"),
-    clips.record("<image>", "five words are in this.", scenes=[
-      {"media": "a.mp4", "t1": 3}, {"media": "b.mp4"}]),
+    clips.record(
+      "<image>", "five words are in this.", scenes=[{"media": "a.mp4", "t1": 3}, {"media": "b.mp4"}]
+    ),
     {"id": "no conversations"},
     clips.record("<image>", video="b.mp4", start=2.5),
     clips.record("<image>", image="a.mp4"),
-    *(clips.record("<image>", video=name) for name in clips.BROKEN)]
+    *(clips.record("<image>", video=name) for name in clips.BROKEN),
+  ]
   return clips.manifest(folder / "m.json", rows)
 
 
@@ -50,8 +52,11 @@ def test_every_bad_record_is_reported(corpus, capsys):
   assert code == 1
   lines = [line for line in out.splitlines() if line.startswith(f"{corpus}:")]
   broken = [n for n in clips.BROKEN if n != "corrupt.mp4"]  # Its damage shows in its middle only.
-  whys = ["has conversations null", "lasts 2.00 s, but the record begins at 2.5 s",
-          "is a video, but the record shows it as an image"]
+  whys = [
+    "has conversations null",
+    "lasts 2.00 s, but the record begins at 2.5 s",
+    "is a video, but the record shows it as an image",
+  ]
   whys += [clips.BROKEN[name][1] for name in broken]
   assert len(lines) == len(whys) + 1
   for number, (line, why) in enumerate(zip(lines, whys, strict=False), 7):
@@ -67,12 +72,13 @@ def test_the_list_of_bad_records_has_a_line_each(tmp_path, capsys):
     clips.record("<image>", video="data:video/mp4;base64," + "QUJD" * 50_000),
     clips.record("<image>", video="/" + "/".join(["folder" * 30] * 20) + "/a.mp4"),
     clips.record("<image>", videos=["a.mp4"]),
-    clips.record("<video>\nWhat?")]
+    clips.record("<video>\nWhat?"),
+  ]
   path = clips.manifest(tmp_path / "a\nb.json", rows)
   code, out, _ = run(capsys, "check", path)
   lines = out.splitlines()
   assert code == 1
-  for number, line in enumerate(lines[:len(rows)], 2):
+  for number, line in enumerate(lines[: len(rows)], 2):
     assert f"/a\\nb.json:{number}: " in line
     assert len(line) < 1200
   assert "no such\\nfile.mp4: does not exist." in lines[0]
@@ -89,10 +95,12 @@ def test_decoding_finds_damage_inside_a_file(corpus, capsys):
 def test_figures(corpus):
   figures = check.check(corpus, decode=True).as_dict()["statistics"]
   assert figures["duration"] == pytest.approx(
-    {"count": 3, "sum": 10, "min": 1, "mean": 10 / 3, "median": 4, "p95": 4.9, "max": 5})
+    {"count": 3, "sum": 10, "min": 1, "mean": 10 / 3, "median": 4, "p95": 4.9, "max": 5}
+  )
   assert (figures["fps"]["count"], figures["fps"]["mean"]) == (2, pytest.approx(10))
   assert figures["answer_words"] == pytest.approx(
-    {"count": 5, "sum": 15, "min": 1, "mean": 3, "median": 3, "p95": 4.8, "max": 5})
+    {"count": 5, "sum": 15, "min": 1, "mean": 3, "median": 3, "p95": 4.8, "max": 5}
+  )
   assert figures["question_words"]["sum"] == 3 + 3 + 0 + 3 + 0
 
 
@@ -114,6 +122,7 @@ def test_histograms_and_tokens(corpus, capsys, tmp_path):
 
 def write_tokenizer(path):
   import tokenizers
+
   made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
   made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
   made.save(str(path))
@@ -131,13 +140,16 @@ def test_root(corpus, tmp_path, capsys):
   assert run(capsys, "check", moved, "--root", pathlib.Path(corpus).parent)[0] == 0
 
 
-@pytest.mark.parametrize("argv, why", [
-  (("check", "none.json"), "cannot be read: No such file"),
-  (("check", "text.json"), "begins with neither"),
-  (("build", "none.json", "--out", "x"), "cannot be read: No such file"),
-  (("build", "good.json", "--out", "x", "--proxy", "big"), "is no rate"),
-  (("check", "good.json", "--tokenizer", "none.json"), "none.json"),
-])
+@pytest.mark.parametrize(
+  "argv, why",
+  [
+    (("check", "none.json"), "cannot be read: No such file"),
+    (("check", "text.json"), "begins with neither"),
+    (("build", "none.json", "--out", "x"), "cannot be read: No such file"),
+    (("build", "good.json", "--out", "x", "--proxy", "big"), "is no rate"),
+    (("check", "good.json", "--tokenizer", "none.json"), "none.json"),
+  ],
+)
 def test_unusable_input_is_one_sentence_and_2(argv, why, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
   pathlib.Path("text.json").write_text("hello")
@@ -157,7 +169,13 @@ def test_build(corpus, tmp_path, capsys):
 
 def test_the_commands_run_without_jax(corpus):
   """Checking and building data must not touch an accelerator."""
-  code = ("import sys; from filax.__main__ import main; main(['data', 'check', sys.argv[1]]); "
-          "assert 'jax' not in sys.modules and 'tensorflow' not in sys.modules")
-  subprocess.run([sys.executable, "-c", code, corpus], check=True, capture_output=True,
-                 env=os.environ | {"PYTHONPATH": os.getcwd()})
+  code = (
+    "import sys; from filax.__main__ import main; main(['data', 'check', sys.argv[1]]); "
+    "assert 'jax' not in sys.modules and 'tensorflow' not in sys.modules"
+  )
+  subprocess.run(
+    [sys.executable, "-c", code, corpus],
+    check=True,
+    capture_output=True,
+    env=os.environ | {"PYTHONPATH": os.getcwd()},
+  )

@@ -27,8 +27,7 @@ def rows(pipe):
 
 @pytest.mark.parametrize("asks", ["released", "answers"])
 def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
-  pipe = pipeline(
-    folder, layout=dataclasses.replace(DROPS, queries=asks), rows=((12, 2, 384, 4),))
+  pipe = pipeline(folder, layout=dataclasses.replace(DROPS, queries=asks), rows=((12, 2, 384, 4),))
   (shape,) = pipe.row_shapes
   assert shape.room == dropout.room(shape, DROPS) and shape.stages == 2 and shape.queries
   for plan, row in rows(pipe):
@@ -38,17 +37,20 @@ def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
       visual = int((row["visual_index"][inside] >= 0).sum())
       own = [q for q in asked if q in inside]
       np.testing.assert_array_equal(
-        row["keep"][:, segment - 1], [int(visual * 0.75), int(visual * 0.25)])
+        row["keep"][:, segment - 1], [int(visual * 0.75), int(visual * 0.25)]
+      )
       learnt = row["loss_mask"][inside] > 0  # Of the next token.
       starts = inside[learnt & ~np.insert(learnt[:-1], 0, False)]
       if asks == "released":
         assert set(own) == set(starts) - {inside[0]} | ({inside[0]} & set(own))
       else:
         assert len(own) == 1
-        words = pipe.tokenizer.decode(row["tokens"][own[0] - 2:own[0] + 1].tolist(), False)
+        words = pipe.tokenizer.decode(row["tokens"][own[0] - 2 : own[0] + 1].tolist(), False)
         assert words.endswith("assistant\n")
-    left = [(row["visual_index"][row["segment_ids"] > 0] < 0).sum() + row["keep"][n].sum()
-            for n in range(2)]
+    left = [
+      (row["visual_index"][row["segment_ids"] > 0] < 0).sum() + row["keep"][n].sum()
+      for n in range(2)
+    ]
     assert dropout.fits(left, shape.room, STAGES) == ""
 
 
@@ -61,8 +63,11 @@ def test_without_dropout_rows_and_plan_are_as_ever(folder):
 
 
 def test_stages_and_queries_are_part_of_the_fingerprint(folder):
-  make_ = lambda **changes: pipeline(
-    folder, layout=dataclasses.replace(DROPS, **changes), rows=((12, 2, 384, 4),)).fingerprint
+  make_ = lambda **changes: (
+    pipeline(
+      folder, layout=dataclasses.replace(DROPS, **changes), rows=((12, 2, 384, 4),)
+    ).fingerprint
+  )
   assert len({make_(), make_(stages=STAGES[:1]), make_(queries="answers")}) == 3
 
 
@@ -81,7 +86,8 @@ def test_packing_keeps_the_budgets_of_every_stage():
   visual, text = rng.integers(0, 40, 50), rng.integers(5, 20, 50)
   kept = dropout.kept(visual, STAGES)
   sizes = np.stack(
-    [visual + text, visual * 0 + 3, visual * 0, *(text + kept), rng.integers(1, 6, 50)], axis=1)
+    [visual + text, visual * 0 + 3, visual * 0, *(text + kept), rng.integers(1, 6, 50)], axis=1
+  )
   base = RowShape(36, 0, 160, 8)
   (shape,) = planning.with_dropout([base], DROPS, sizes)
   row = planning.pack(sizes, shape)

@@ -53,6 +53,7 @@ def same(ours, theirs):
 def no_decoding(monkeypatch):
   def refuse(*arguments, **more):
     raise AssertionError("decoded again")
+
   monkeypatch.setattr(video, "walk", refuse)
   monkeypatch.setattr(video, "read_frames", refuse)
 
@@ -94,8 +95,12 @@ def test_damaged_cache_files_are_written_again(clip, cache, monkeypatch):
   for path in (pixels, times):
     sound = path.read_bytes()
     inside = len(sound) * 3 // 4
-    for damaged in (b"", sound[:60], sound[:inside],
-                    sound[:inside] + bytes(b ^ 255 for b in sound[inside:])):
+    for damaged in (
+      b"",
+      sound[:60],
+      sound[:inside],
+      sound[:inside] + bytes(b ^ 255 for b in sound[inside:]),
+    ):
       path.write_bytes(damaged)
       same(cache.read_frames(clip, TIMES, SIZE), direct)
       assert path.read_bytes() == sound
@@ -129,8 +134,10 @@ def test_a_video_over_the_limit_is_not_cached(clip, tmp_path):
 def test_timelines_read_through_the_cache(clip, cache):
   timeline = (Scene(clip, t0=1.0, t1=2.0), Scene(clip, t0=3.0, t1=4.0, at=1.0))
   times = np.arange(20) / 10
-  same(video.read_timeline(timeline, times, SIZE, read=cache.read_frames),
-       video.read_timeline(timeline, times, SIZE))
+  same(
+    video.read_timeline(timeline, times, SIZE, read=cache.read_frames),
+    video.read_timeline(timeline, times, SIZE),
+  )
   assert len(files(cache)) == 2
 
 
@@ -154,8 +161,10 @@ def test_threads_and_processes_share_a_folder(clip, cache):
 
 
 def test_a_cache_can_be_pickled(clip, cache):
-  same(pickle.loads(pickle.dumps(cache)).read_frames(clip, TIMES, SIZE),
-       video.read_frames(clip, TIMES, SIZE))
+  same(
+    pickle.loads(pickle.dumps(cache)).read_frames(clip, TIMES, SIZE),
+    video.read_frames(clip, TIMES, SIZE),
+  )
 
 
 # Damage: never other frames, never an end of the run.
@@ -209,7 +218,7 @@ def test_a_cut_is_never_another_frame(short, cache, capsys):
 
 HEADERS = {
   "bomb": b"{'descr': [('second', '<f8'), ('checksum', '<u4')], 'fortran_order': False, "
-          b"'shape': (1152921504606846976,), }",
+  b"'shape': (1152921504606846976,), }",
   "negative": b"{'descr': '<f8', 'fortran_order': False, 'shape': (-3,), }",
   "token": b"{'descr': '<f8', 'fortran_order': False, 'shape': (3, }",
   "syntax": b"{'descr': '<f8' 'fortran_order' False",
@@ -217,7 +226,8 @@ HEADERS = {
   "object": b"{'descr': '|O', 'fortran_order': False, 'shape': (3,), }",
   "scalar": b"{'descr': '<f8', 'fortran_order': False, 'shape': (), }",
   "empty": b"{'descr': [('second', '<f8'), ('checksum', '<u4')], 'fortran_order': False, "
-           b"'shape': (0,), }"}
+  b"'shape': (0,), }",
+}
 
 
 @pytest.mark.parametrize("checked", [False, True])
@@ -277,8 +287,10 @@ def test_a_frame_at_another_time_is_damage(short, cache, capsys):
 def test_rates_of_folders_are_told_apart(tmp_path, cache):
   folder = clips.folder(tmp_path / "frames")
   for fps in (3.0, 3.0000001, 1 / 3):
-    same(cache.read_frames(folder, TIMES, SIZE, fps=fps),
-         video.read_frames(folder, TIMES, SIZE, fps=fps))
+    same(
+      cache.read_frames(folder, TIMES, SIZE, fps=fps),
+      video.read_frames(folder, TIMES, SIZE, fps=fps),
+    )
   assert len(files(cache)) == 6
 
 

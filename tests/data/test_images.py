@@ -31,22 +31,26 @@ def reference_unpad(grid, size):
   high, wide = grid.shape
   if size[0] / size[1] > wide / high:
     cut = (high - int(round(size[1] * (wide / size[0]), 7))) // 2
-    return grid[cut:high - cut]
+    return grid[cut : high - cut]
   cut = (wide - int(round(size[0] * (high / size[1]), 7))) // 2
-  return grid[:, cut:wide - cut]
+  return grid[:, cut : wide - cut]
 
 
 @given(width=SIDES, height=SIDES, tiles=st.integers(1, 9))
 def test_canvas_and_pattern_follow_llava(width, height, tiles):
   views = images.views(width, height, dict(mode="anyres", tiles=tiles), 24, alone=True)
-  options = [(c * 24, r * 24) for c in range(1, tiles + 1) for r in range(1, tiles + 1)
-             if r * c <= tiles]
+  options = [
+    (c * 24, r * 24) for c in range(1, tiles + 1) for r in range(1, tiles + 1) if r * c <= tiles
+  ]
   assert (views.columns * 24, views.rows * 24) == reference_canvas((width, height), options)
   assert views.count == 1 + views.rows * views.columns <= 1 + tiles
   pattern = patterns.image(views, VisualLayout(**LAYOUT))
   tokens = np.arange(views.count * 16).reshape(views.count, 4, 4)
-  rows = [np.concatenate([tokens[1 + r * views.columns + c, y] for c in range(views.columns)])
-          for r in range(views.rows) for y in range(4)]
+  rows = [
+    np.concatenate([tokens[1 + r * views.columns + c, y] for c in range(views.columns)])
+    for r in range(views.rows)
+    for y in range(4)
+  ]
   mosaic = reference_unpad(np.stack(rows), (width, height))
   expected = [*range(16)] + [i for row in mosaic for i in (*row, patterns.NEWLINE)]
   np.testing.assert_array_equal(pattern, expected)
@@ -81,11 +85,13 @@ def test_tiles_cover_the_picture_row_by_row(width, height):
   views = images.views(width, height, dict(mode="anyres", tiles=6), 24, alone=True)
   tiles = images.pixels(picture, views, 24)
   assert tiles.shape == (views.count, 24, 24, 3) and (tiles[0] == 255).all()
-  rows = [np.concatenate(tiles[1 + r * views.columns:][:views.columns], axis=1)
-          for r in range(views.rows)]
+  rows = [
+    np.concatenate(tiles[1 + r * views.columns :][: views.columns], axis=1)
+    for r in range(views.rows)
+  ]
   canvas = np.concatenate(rows)[..., 0]
   scale = min(views.columns * 24 / width, views.rows * 24 / height)
-  lit = (canvas == 255)
+  lit = canvas == 255
   assert lit.any(0).sum() == min(int(np.ceil(width * scale)), views.columns * 24)
   assert lit.any(1).sum() == min(int(np.ceil(height * scale)), views.rows * 24)
   assert set(np.unique(canvas)) <= {0, 255}  # Black borders, as LLaVA has them.
@@ -97,9 +103,15 @@ def test_a_picture_of_another_size_than_planned_still_fits():
   assert images.pixels(picture, views, 24).shape == (views.count, 24, 24, 3)
 
 
-@pytest.mark.parametrize(("newline", "expected"), [
-  ("none", "0 1 2 3 4 5 6 7 8 9 10 11"), ("one_token", "0 1 2 3 4 5 6 7 8 9 10 11 n"),
-  ("frame", "0 1 2 3 4 5 n 6 7 8 9 10 11 n"), ("grid", "0 1 2 n 3 4 5 n 6 7 8 n 9 10 11 n")])
+@pytest.mark.parametrize(
+  ("newline", "expected"),
+  [
+    ("none", "0 1 2 3 4 5 6 7 8 9 10 11"),
+    ("one_token", "0 1 2 3 4 5 6 7 8 9 10 11 n"),
+    ("frame", "0 1 2 3 4 5 n 6 7 8 9 10 11 n"),
+    ("grid", "0 1 2 n 3 4 5 n 6 7 8 n 9 10 11 n"),
+  ],
+)
 def test_video_newlines(newline, expected):
   pattern = patterns.video(2, VisualLayout(**LAYOUT, newline=newline))
   assert " ".join("n" if i < 0 else str(i) for i in pattern) == expected
@@ -110,8 +122,10 @@ def test_video_newlines(newline, expected):
 
 def test_published_lengths():
   video = VisualLayout(384, 1, (14, 14), (27, 27))
-  lengths = {mode: len(patterns.video(32, VisualLayout(384, 1, (14, 14), (27, 27), mode)))
-             for mode in patterns.MODES}
+  lengths = {
+    mode: len(patterns.video(32, VisualLayout(384, 1, (14, 14), (27, 27), mode)))
+    for mode in patterns.MODES
+  }
   assert lengths == dict(one_token=6273, grid=6720, frame=32 * 197, none=6272)
   padded = images.views(640, 480, dict(mode="pad", tiles=1), 384, True)
   assert len(patterns.image(padded, video)) == 730

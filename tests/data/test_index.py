@@ -26,8 +26,12 @@ def _nothing_reported(monkeypatch):
 @pytest.fixture
 def media(tmp_path):
   broken = [make(tmp_path / name) for name, (make, _) in clips.BROKEN.items()]
-  return [clips.write(tmp_path / "a.mp4", 20), clips.folder(tmp_path / "b", 3),
-          clips.picture(tmp_path / "c.png"), *broken]
+  return [
+    clips.write(tmp_path / "a.mp4", 20),
+    clips.folder(tmp_path / "b", 3),
+    clips.picture(tmp_path / "c.png"),
+    *broken,
+  ]
 
 
 def test_probes_are_those_of_video(media):
@@ -53,7 +57,14 @@ def test_the_cache_saves_work_until_a_file_changes(media, tmp_path, monkeypatch)
 
 
 DAMAGED = [
-  "", "{", "[]", '{"k": 3}', '{"k": [1, 2, 3, 4, 5, 6, 7, 8, 9]}', "[" * 100_000, "\0" * 99]
+  "",
+  "{",
+  "[]",
+  '{"k": 3}',
+  '{"k": [1, 2, 3, 4, 5, 6, 7, 8, 9]}',
+  "[" * 100_000,
+  "\0" * 99,
+]
 
 
 @pytest.mark.parametrize("checked", [False, True])
@@ -162,17 +173,27 @@ def test_budgets_reach_the_media(media):
 
 
 def test_media_of_samples_are_distinct():
-  samples = [Sample("1", (), ((Scene("a"),), (Scene("b"), Scene("a")))), Sample("2", ()),
-             Sample("3", (), ((Scene("c"),),))]
+  samples = [
+    Sample("1", (), ((Scene("a"),), (Scene("b"), Scene("a")))),
+    Sample("2", ()),
+    Sample("3", (), ((Scene("c"),),)),
+  ]
   assert index.media_of(samples) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("scenes, expected", [
-  ((Scene("v"),), 10.0), ((Scene("v", t0=4.0),), 6.0), ((Scene("v", t0=4.0, t1=5.0),), 1.0),
-  ((Scene("v", t1=99.0),), 10.0), ((Scene("v", t0=20.0),), 0.0), ((Scene("p", "image"),), 0.0),
-  ((Scene("v"), Scene("p", "still", t1=2.0, at=9.0)), 11.0),
-  ((Scene("v", t1=3.0), Scene("v", at=3.0)), 13.0),
-])
+@pytest.mark.parametrize(
+  "scenes, expected",
+  [
+    ((Scene("v"),), 10.0),
+    ((Scene("v", t0=4.0),), 6.0),
+    ((Scene("v", t0=4.0, t1=5.0),), 1.0),
+    ((Scene("v", t1=99.0),), 10.0),
+    ((Scene("v", t0=20.0),), 0.0),
+    ((Scene("p", "image"),), 0.0),
+    ((Scene("v"), Scene("p", "still", t1=2.0, at=9.0)), 11.0),
+    ((Scene("v", t1=3.0), Scene("v", at=3.0)), 13.0),
+  ],
+)
 def test_timeline_duration(scenes, expected):
   probes = {"v": video.Probe(frames=100, duration=10.0), "p": video.Probe(frames=1)}
   assert index.timeline_duration(scenes, probes) == expected

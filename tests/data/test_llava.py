@@ -36,9 +36,12 @@ def test_a_whole_sample(name, tmp_path):
   row = clips.record("<image>\nWhat?", "Bars.", id=7, kind="bars", video="a/b.mp4")
   (sample,), report = read(tmp_path, [row], name)
   assert sample == Sample(
-    id="7", turns=(Turn("user", (0, "\nWhat?")), Turn("assistant", ("Bars.",))),
-    media=((Scene("/media/a/b.mp4"),),), kind="bars",
-    origin=f"{tmp_path / name}:{2 if name == 'm.json' else 1}")
+    id="7",
+    turns=(Turn("user", (0, "\nWhat?")), Turn("assistant", ("Bars.",))),
+    media=((Scene("/media/a/b.mp4"),),),
+    kind="bars",
+    origin=f"{tmp_path / name}:{2 if name == 'm.json' else 1}",
+  )
   assert (report.samples, report.prepended, report.surplus, report.bad) == (1, 0, 0, [])
 
 
@@ -57,8 +60,9 @@ def test_images_and_videos_in_lists(tmp_path):
   sample, _ = one(tmp_path, question="<image>\n<image>\nSame?", image=["a.png", "b.png"])
   assert sample.media == tuple((Scene(f"/media/{n}.png", "image"),) for n in "ab")
   assert sample.turns[0].parts == (0, "\n", 1, "\nSame?")
-  sample, _ = one(tmp_path, question="<image><image>", video=["a.mp4", "b"], start=[1, 0],
-                  end=[2.5, None])
+  sample, _ = one(
+    tmp_path, question="<image><image>", video=["a.mp4", "b"], start=[1, 0], end=[2.5, None]
+  )
   assert sample.media == ((Scene("/media/a.mp4", t0=1.0, t1=2.5),), (Scene("/media/b"),))
 
 
@@ -70,12 +74,19 @@ def test_start_and_end(tmp_path):
 
 
 def test_scenes_are_one_timeline(tmp_path):
-  scenes = [{"media": "a.mp4", "t0": 5, "t1": 8}, {"media": "b.mp4", "t1": 4},
-            {"media": "n.png", "kind": "still", "t1": 0.5, "at": 1.5}]
+  scenes = [
+    {"media": "a.mp4", "t0": 5, "t1": 8},
+    {"media": "b.mp4", "t1": 4},
+    {"media": "n.png", "kind": "still", "t1": 0.5, "at": 1.5},
+  ]
   sample, _ = one(tmp_path, question="<image>", scenes=scenes)
-  assert sample.media == ((
-    Scene("/media/a.mp4", t0=5.0, t1=8.0), Scene("/media/b.mp4", t1=4.0, at=3.0),
-    Scene("/media/n.png", "still", t1=0.5, at=1.5)),)
+  assert sample.media == (
+    (
+      Scene("/media/a.mp4", t0=5.0, t1=8.0),
+      Scene("/media/b.mp4", t1=4.0, at=3.0),
+      Scene("/media/n.png", "still", t1=0.5, at=1.5),
+    ),
+  )
 
 
 def test_lists_of_scenes_are_several_timelines(tmp_path):
@@ -85,14 +96,17 @@ def test_lists_of_scenes_are_several_timelines(tmp_path):
   assert sample.turns[0].parts == (0, " and ", 1)
 
 
-@pytest.mark.parametrize("question, parts", [
-  ("<image>\nWhat?", (0, "\nWhat?")),
-  ("<image>What?", (0, "What?")),  # At the start: as it is.
-  ("What?\n<image>", (0, "\nWhat?")),  # Elsewhere: moved to the front, with a newline.
-  ("What <image> there?  ", (0, "\nWhat  there?")),
-  (" <image>\nWhat?", (0, "\nWhat?")),
-  ("<image>", (0,)),
-])
+@pytest.mark.parametrize(
+  "question, parts",
+  [
+    ("<image>\nWhat?", (0, "\nWhat?")),
+    ("<image>What?", (0, "What?")),  # At the start: as it is.
+    ("What?\n<image>", (0, "\nWhat?")),  # Elsewhere: moved to the front, with a newline.
+    ("What <image> there?  ", (0, "\nWhat  there?")),
+    (" <image>\nWhat?", (0, "\nWhat?")),
+    ("<image>", (0,)),
+  ],
+)
 def test_a_lone_placeholder_goes_first(question, parts, tmp_path):
   sample, report = one(tmp_path, question=question, video="a.mp4")
   assert sample.turns[0].parts == parts and report.prepended == 0
@@ -113,24 +127,41 @@ def test_surplus_placeholders_are_ordinary_text(tmp_path):
 
 
 def test_placeholders_over_turns(tmp_path):
-  said = [("system", "Be <image> brief."), ("human", "See <image>"), ("gpt", "Yes <image>."),
-          ("human", "And this? <image>"), ("gpt", "No."), ("human", "<image>?"), ("gpt", "?")]
+  said = [
+    ("system", "Be <image> brief."),
+    ("human", "See <image>"),
+    ("gpt", "Yes <image>."),
+    ("human", "And this? <image>"),
+    ("gpt", "No."),
+    ("human", "<image>?"),
+    ("gpt", "?"),
+  ]
   row = {"image": ["a", "b"], "conversations": [{"from": f, "value": v} for f, v in said]}
   (sample,), report = read(tmp_path, [row])
   assert [t.parts for t in sample.turns] == [
-    ("Be <image> brief.",), (0, "\nSee"), ("Yes <image>.",), (1, "\nAnd this?"), ("No.",),
-    ("<image>?",), ("?",)]
+    ("Be <image> brief.",),
+    (0, "\nSee"),
+    ("Yes <image>.",),
+    (1, "\nAnd this?"),
+    ("No.",),
+    ("<image>?",),
+    ("?",),
+  ]
   assert [t.role for t in sample.turns[:3]] == ["system", "user", "assistant"]
   assert report.surplus == 1
 
 
 def test_a_first_turn_that_is_not_the_humans_is_dropped(tmp_path):
   said = [("gpt", "Hello."), ("human", "<image>\nHi"), ("gpt", "A.")]
-  rows = [{"video": "a", "conversations": [{"from": f, "value": v} for f, v in turns]}
-          for turns in (said, [("system", "S"), *said])]
+  rows = [
+    {"video": "a", "conversations": [{"from": f, "value": v} for f, v in turns]}
+    for turns in (said, [("system", "S"), *said])
+  ]
   samples, report = read(tmp_path, rows)
   assert [[t.role for t in s.turns] for s in samples] == [
-    ["user", "assistant"], ["system", "user", "assistant"]]
+    ["user", "assistant"],
+    ["system", "user", "assistant"],
+  ]
   assert report.dropped_turns == 2
 
 
@@ -143,8 +174,9 @@ BAD = {
   "is 3, not an object": 3,
   "no list of turns": {"id": 1},
   "has conversations [], which is no list": {"conversations": []},
-  "has turn 2 {\"from\": \"gpt\"} without": {
-    "conversations": [{"from": "human", "value": "a"}, {"from": "gpt"}]},
+  'has turn 2 {"from": "gpt"} without': {
+    "conversations": [{"from": "human", "value": "a"}, {"from": "gpt"}]
+  },
   'has turn 1 from "robot"': {"conversations": [{"from": "robot", "value": "a"}]},
   "has turn 1 from [1]": {"conversations": [{"from": [1], "value": "a"}]},
   "no turn from gpt": {"conversations": [{"from": "human", "value": "a"}]},
@@ -159,7 +191,7 @@ BAD = {
   'has start "1:00", which is no number': clips.record(video="a", start="1:00"),
   "has end NaN": clips.record(video="a", end=float("nan")),
   "has end true": clips.record(video="a", end=True),
-  "which is no number of seconds": clips.record(video="a", end=10 ** 400),
+  "which is no number of seconds": clips.record(video="a", end=10**400),
   "from 5 to 5 seconds, which ends before": clips.record(video="a", start=5, end=5),
   "time before 0": clips.record(video="a", start=-1, end=5),
   "which is no list of scenes": clips.record(scenes="a.mp4"),
@@ -169,7 +201,8 @@ BAD = {
   "without at after one without t1": clips.record(scenes=[{"media": "a"}, {"media": "b"}]),
   "still without t1": clips.record(scenes=[{"media": "a", "kind": "still"}]),
   "has an image among scenes": clips.record(
-    scenes=[{"media": "a", "t1": 1}, {"media": "b", "kind": "image"}]),
+    scenes=[{"media": "a", "t1": 1}, {"media": "b", "kind": "image"}]
+  ),
 }
 
 
@@ -182,8 +215,16 @@ def test_bad_records_are_named_by_line_and_left_out(tmp_path):
   good = clips.record("<image>", video="a.mp4")
   path = tmp_path / "m.json"
   path.write_text(
-    "[\n" + json.dumps(good) + ",\n\n" + json.dumps({"id": 1}) + ", 5,\n"
-    + json.dumps(good, indent=2) + ",\n" + json.dumps([]) + "\n]")
+    "[\n"
+    + json.dumps(good)
+    + ",\n\n"
+    + json.dumps({"id": 1})
+    + ", 5,\n"
+    + json.dumps(good, indent=2)
+    + ",\n"
+    + json.dumps([])
+    + "\n]"
+  )
   report = llava.Report()
   samples = list(llava.read(path, "", report))
   lines = len(json.dumps(good, indent=2).splitlines())
@@ -194,8 +235,11 @@ def test_bad_records_are_named_by_line_and_left_out(tmp_path):
 
 def test_damage_in_an_array_keeps_what_is_before_it(tmp_path):
   good = json.dumps(clips.record())
-  for text, kept, line in ((f"[{good},\n{good},\n{{oops", 2, 3), (f"[{good}\n{good}]", 1, 2),
-                           (f"[\n{good},\n", 1, 3)):
+  for text, kept, line in (
+    (f"[{good},\n{good},\n{{oops", 2, 3),
+    (f"[{good}\n{good}]", 1, 2),
+    (f"[\n{good},\n", 1, 3),
+  ):
     (tmp_path / "m.json").write_text(text)
     report = llava.Report()
     assert len(list(llava.read(tmp_path / "m.json", "", report))) == kept
@@ -206,17 +250,23 @@ def test_damaged_lines_cost_only_themselves(tmp_path):
   good = json.dumps(clips.record()).encode()
   deep = b'{"a":' + b"[" * 100_000
   path = tmp_path / "m.jsonl"
-  path.write_bytes(b"\n".join([good, b"{oops", b"", good, b"\xff" + good, deep, good[:-20]
-                               + b"\xff" + good[-20:]]) + b"\r\n" + good)
+  path.write_bytes(
+    b"\n".join([good, b"{oops", b"", good, b"\xff" + good, deep, good[:-20] + b"\xff" + good[-20:]])
+    + b"\r\n"
+    + good
+  )
   report = llava.Report()
   assert [s.origin.rsplit(":")[-1] for s in llava.read(path, "", report)] == ["1", "4", "8"]
   assert [b.line for b in report.bad] == [2, 5, 6, 7]
 
 
 def test_unusable_manifests(tmp_path):
-  for name, data, why in (("none.json", None, "No such file"), ("empty.json", b" \n", "is empty"),
-                          ("text.json", b"hello", "no JSON array"),
-                          ("none.array_record", None, "does not exist")):
+  for name, data, why in (
+    ("none.json", None, "No such file"),
+    ("empty.json", b" \n", "is empty"),
+    ("text.json", b"hello", "no JSON array"),
+    ("none.array_record", None, "does not exist"),
+  ):
     path = tmp_path / name
     if data is not None:
       path.write_bytes(data)
@@ -241,11 +291,20 @@ def test_lines_of_any_array(tmp_path):
       assert json.dumps(row)[0] in lines[line - 1]
 
 
-@pytest.mark.parametrize("strategy, expected", [
-  ("all", range(25)), ("first:3", range(3)), ("first:10%", range(3)), ("end:4", range(21, 25)),
-  ("end:1%", range(24, 25)), ("first:0", ()), ("first:99", range(25)), ("random:100%", range(25)),
-  ("first:28%", range(7)),
-])
+@pytest.mark.parametrize(
+  "strategy, expected",
+  [
+    ("all", range(25)),
+    ("first:3", range(3)),
+    ("first:10%", range(3)),
+    ("end:4", range(21, 25)),
+    ("end:1%", range(24, 25)),
+    ("first:0", ()),
+    ("first:99", range(25)),
+    ("random:100%", range(25)),
+    ("first:28%", range(7)),
+  ],
+)
 def test_strategies(strategy, expected):
   assert select(25, strategy).tolist() == list(expected)
 

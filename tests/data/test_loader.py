@@ -44,8 +44,9 @@ def test_batches_follow_the_plan_over_epochs(folder):
     shape = pipe.row_shapes[pipe.row(2 * n).shape]
     shapes.add(shape)
     assert {k: (v.shape, v.dtype) for k, v in batch.items()} == shape.shapes(2, LAYOUT.size)
-    assert_same([batch], [{k: np.stack([build(pipe.row(2 * n + i))[k] for i in range(2)])
-                           for k in BATCH}])
+    assert_same(
+      [batch], [{k: np.stack([build(pipe.row(2 * n + i))[k] for i in range(2)]) for k in BATCH}]
+    )
   assert shapes == set(pipe.row_shapes)
 
 
@@ -91,9 +92,13 @@ def test_batches_close_at_any_time(folder):
 
 
 def test_unreadable_media_leave_all_other_samples_alone(folder, tmp_path):
-  clips.manifest(folder / "gone.json", [
-    clips.record(f"<image>\nWhat {n}?", "A.", video="a.mp4" if n % 2 else "gone.mp4")
-    for n in range(6)])
+  clips.manifest(
+    folder / "gone.json",
+    [
+      clips.record(f"<image>\nWhat {n}?", "A.", video="a.mp4" if n % 2 else "gone.mp4")
+      for n in range(6)
+    ],
+  )
   gone = folder / "gone.mp4"
   settings = dict(train=((str(folder / "gone.json"), "all"),), quarantine=tmp_path / "q.jsonl")
   clips.write(gone, 30, 10)
@@ -112,11 +117,20 @@ def test_unreadable_media_leave_all_other_samples_alone(folder, tmp_path):
 
 
 def test_report_and_attributes(folder):
-  clips.manifest(folder / "mixed.json", [
-    clips.record("<image>\nWhat?", "A.", video="a.mp4"), {"conversations": []},
-    clips.record("What?", "long " * 200), clips.record("Hi.", "Hello.")])
-  pipe = pipeline(folder, train=((str(folder / "mixed.json"), "all"),
-                                 (str(folder / "manifest.json"), "first:2")), too_long="skip")
+  clips.manifest(
+    folder / "mixed.json",
+    [
+      clips.record("<image>\nWhat?", "A.", video="a.mp4"),
+      {"conversations": []},
+      clips.record("What?", "long " * 200),
+      clips.record("Hi.", "Hello."),
+    ],
+  )
+  pipe = pipeline(
+    folder,
+    train=((str(folder / "mixed.json"), "all"), (str(folder / "manifest.json"), "first:2")),
+    too_long="skip",
+  )
   report = json.loads(json.dumps(pipe.report))
   assert report["samples"] == 5 and report["media"] == 1 and report["unreadable"] == 0
   assert len(report["bad_records"]) == 1 and "mixed.json:3" in report["bad_records"][0]
@@ -125,18 +139,30 @@ def test_report_and_attributes(folder):
   assert 0 < pipe.token_fill < 1 and 0 < pipe.frame_fill <= 1 and pipe.samples_per_row >= 1
   assert pipe.suggest[1] >= 12 and pipe.tokenizer.vocab_size > 256
   with pytest.raises(ValueError, match=r"1 of 5 samples fit in no row; .*mixed\.json:4 needs"):
-    pipeline(folder, train=((str(folder / "mixed.json"), "all"),
-                            (str(folder / "manifest.json"), "first:2")), too_long="error")
+    pipeline(
+      folder,
+      train=((str(folder / "mixed.json"), "all"), (str(folder / "manifest.json"), "first:2")),
+      too_long="error",
+    )
 
 
 def test_fingerprint_sees_what_decides_rows_and_nothing_else(folder, tmp_path):
   same = [{}, dict(threads=5, prefetch=9), dict(cache=str(tmp_path)), dict(decode_seconds=9.0)]
   assert len({pipeline(folder, **change).fingerprint for change in same}) == 1
-  other = [{}, dict(seed=1), dict(batch=4), dict(packing=False), dict(system=""),
-           dict(labels="answer_only"), dict(template="plain"), dict(rows=((12, 2, 256, 4),)),
-           dict(train=((str(folder / "manifest.json"), "first:8"),)), dict(sampling=RANDOM),
-           dict(images=dict(mode="pad", tiles=1)),
-           dict(time_prompt="llava", rows=((12, 2, 400, 4),))]
+  other = [
+    {},
+    dict(seed=1),
+    dict(batch=4),
+    dict(packing=False),
+    dict(system=""),
+    dict(labels="answer_only"),
+    dict(template="plain"),
+    dict(rows=((12, 2, 256, 4),)),
+    dict(train=((str(folder / "manifest.json"), "first:8"),)),
+    dict(sampling=RANDOM),
+    dict(images=dict(mode="pad", tiles=1)),
+    dict(time_prompt="llava", rows=((12, 2, 400, 4),)),
+  ]
   assert len({pipeline(folder, **change).fingerprint for change in other}) == len(other)
 
 
@@ -160,24 +186,30 @@ def test_times_drawn_anew_are_measured_every_epoch(folder):
   texts = []
   for batch in taken(pipe, pipe.steps(2)):
     assert not batch["num_bad"].any()
-    texts += [pipe.tokenizer.decode(row[ids == 1]) for row, ids in zip(
-      batch["tokens"], batch["segment_ids"], strict=True)]
+    texts += [
+      pipe.tokenizer.decode(row[ids == 1])
+      for row, ids in zip(batch["tokens"], batch["segment_ids"], strict=True)
+    ]
   drawn = {text for text in texts if "What is shown?" in text}
   assert len(drawn) == 2 and all("The video lasts for 4.00 seconds" in text for text in drawn)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-  (dict(rows=((12, 2, 20, 4),)), r"9 of 9 samples fit in no row.*config\.data\.rows"),
-  (dict(sampling=dict(RANDOM, frames=5)), r"config\.data\.sampling\.frames=5"),
-  (dict(rows=((10, 2, 224, 4),)), r"10 frames.*config\.model\.selector\.size"),
-  (dict(template="llama"), r"config\.data\.template='llama'"),
-  (dict(labels="all"), r"config\.data\.labels='all'"),
-  (dict(time_prompt="maybe"), r"config\.data\.time_prompt='maybe'"),
-  (dict(too_long="cut", rows=((12, 2, 100, 4),)), r"config\.data\.too_long='cut'"),
-  (dict(tokenizer="missing.json"), r"config\.data\.tokenizer"),
-  (dict(train=(("missing.json", "all"),)), "missing.json"),
-  (dict(train=()), r"There are no samples.*config\.data\.train"),
-  (dict(batch=0), r"config\.batch=0")])
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (dict(rows=((12, 2, 20, 4),)), r"9 of 9 samples fit in no row.*config\.data\.rows"),
+    (dict(sampling=dict(RANDOM, frames=5)), r"config\.data\.sampling\.frames=5"),
+    (dict(rows=((10, 2, 224, 4),)), r"10 frames.*config\.model\.selector\.size"),
+    (dict(template="llama"), r"config\.data\.template='llama'"),
+    (dict(labels="all"), r"config\.data\.labels='all'"),
+    (dict(time_prompt="maybe"), r"config\.data\.time_prompt='maybe'"),
+    (dict(too_long="cut", rows=((12, 2, 100, 4),)), r"config\.data\.too_long='cut'"),
+    (dict(tokenizer="missing.json"), r"config\.data\.tokenizer"),
+    (dict(train=(("missing.json", "all"),)), "missing.json"),
+    (dict(train=()), r"There are no samples.*config\.data\.train"),
+    (dict(batch=0), r"config\.batch=0"),
+  ],
+)
 def test_errors_name_the_knob(folder, change, message):
   with pytest.raises(ValueError, match=message) as error:
     pipeline(folder, **change)

@@ -26,8 +26,10 @@ def read(tmp_path, content):
   return [int(s.origin.rsplit(":", 1)[1]) for s in samples], report.bad
 
 
-@pytest.mark.parametrize(("tail", "line"), [
-  (LINE, 2), (f"[{LINE}]", 2), ("x", 2), ("]", 2), ("\n\n,", 4), ("\0", 2), ("{", 2)])
+@pytest.mark.parametrize(
+  ("tail", "line"),
+  [(LINE, 2), (f"[{LINE}]", 2), ("x", 2), ("]", 2), ("\n\n,", 4), ("\0", 2), ("{", 2)],
+)
 def test_what_follows_an_array_is_named(tail, line, tmp_path):
   lines, bad = read(tmp_path, f"[{LINE}]\n{tail}")
   assert lines == [1]
@@ -52,8 +54,11 @@ def test_a_wrapped_list_is_one_bad_record(indent, tmp_path):
 def test_a_broken_value_of_many_lines_is_one_bad_record(indent, breakage, tmp_path):
   text = json.dumps({"data": [GOOD] * 3}, indent=indent)
   broken = {
-    "cut": text[:len(text) * 2 // 3].rstrip(), "comma": text.replace('",', '"', 1),
-    "colon": text.replace(":", "", 1), "quote": text.replace('"from"', '"from', 1)}[breakage]
+    "cut": text[: len(text) * 2 // 3].rstrip(),
+    "comma": text.replace('",', '"', 1),
+    "colon": text.replace(":", "", 1),
+    "quote": text.replace('"from"', '"from', 1),
+  }[breakage]
   lines, bad = read(tmp_path, f"{broken}\n{LINE}\n")
   assert [b.line for b in bad] == [1]
   assert bad[0].reason.startswith("is no JSON: ")
@@ -105,8 +110,9 @@ def test_a_record_of_usual_depth_is_good(tmp_path):
   assert read(tmp_path, json.dumps(nested)) == ([1], [])
 
 
-@pytest.mark.parametrize("record", [
-  '{"video": "a.mp4", ' + LINE[1:], LINE.replace('"value"', '"from"', 1)])
+@pytest.mark.parametrize(
+  "record", ['{"video": "a.mp4", ' + LINE[1:], LINE.replace('"value"', '"from"', 1)]
+)
 @pytest.mark.parametrize("form", ["{}", "[{}]"])
 def test_a_key_that_stands_twice(record, form, tmp_path):
   lines, bad = read(tmp_path, form.replace("{}", record))
@@ -128,8 +134,7 @@ def test_too_many_digits(tmp_path):
   assert (lines, [b.line for b in bad]) == ([2], [1])
 
 
-@pytest.mark.parametrize("text", [
-  f"\ufeff{LINE}\r\n\r\n{LINE}\r\n", f"\n\n{LINE}\n \n\t\n{LINE}"])
+@pytest.mark.parametrize("text", [f"\ufeff{LINE}\r\n\r\n{LINE}\r\n", f"\n\n{LINE}\n \n\t\n{LINE}"])
 def test_marks_and_empty_lines(text, tmp_path):
   lines, bad = read(tmp_path, text)
   assert len(lines) == 2
@@ -173,9 +178,14 @@ def test_names_that_are_no_files(tmp_path):
   os.mkfifo(fifo)
   with socket.socket(socket.AF_UNIX) as listening:
     listening.bind(str(tmp_path / "socket"))
-    named = {fifo: "no regular file", "/dev/zero": "no regular file", tmp_path / "a\0": "null byte",
-             tmp_path / "socket": "no regular file", tmp_path: "Is a directory",
-             tmp_path / "none\n.json": "No such file"}
+    named = {
+      fifo: "no regular file",
+      "/dev/zero": "no regular file",
+      tmp_path / "a\0": "null byte",
+      tmp_path / "socket": "no regular file",
+      tmp_path: "Is a directory",
+      tmp_path / "none\n.json": "No such file",
+    }
     for path, why in named.items():
       with pytest.raises(llava.ManifestError, match=why) as error:
         list(records(path))

@@ -55,11 +55,17 @@ def segment(row, shape, number, layout=LAYOUT):
 @pytest.mark.parametrize("newline", ["one_token", "grid", "frame", "none"])
 def test_packed_segments_equal_rows_of_their_own(folder, newline):
   layout = dataclasses.replace(LAYOUT, newline=newline)
-  settings = dict(layout=layout, images=dict(mode="anyres", tiles=3), rows=((12, 4, 300, 4),),
-                  time_prompt="fila", sampling=dict(name="uniform", frames=6, phase="middle"))
+  settings = dict(
+    layout=layout,
+    images=dict(mode="anyres", tiles=3),
+    rows=((12, 4, 300, 4),),
+    time_prompt="fila",
+    sampling=dict(name="uniform", frames=6, phase="middle"),
+  )
   packed, single = pipeline(folder, **settings), pipeline(folder, **settings, packing=False)
-  alone = {row.samples[0]: segment(out, single.row_shapes[0], 1, layout)
-           for row, out in all_rows(single)}
+  alone = {
+    row.samples[0]: segment(out, single.row_shapes[0], 1, layout) for row, out in all_rows(single)
+  }
   assert len(alone) == len(packed.samples)
   joined = 0
   for row, out in all_rows(packed):
@@ -77,11 +83,12 @@ def test_rows_keep_the_contract(folder):
   shape = pipe.row_shapes[0]
   for row, out in all_rows(pipe):
     assert {k: (v.shape, v.dtype) for k, v in out.items()} == {
-      k: (s[1:], d) for k, (s, d) in shape.shapes(1, LAYOUT.size).items()}
+      k: (s[1:], d) for k, (s, d) in shape.shapes(1, LAYOUT.size).items()
+    }
     assert set(out) == set(BATCH) and out["num_bad"] == 0
     text, frames = out["segment_ids"], out["frame_segment_ids"]
     assert set(text[text > 0]) == set(range(1, len(row.samples) + 1))
-    assert (np.diff(text[text > 0]) >= 0).all() and (text[(text > 0).sum():] == 0).all()
+    assert (np.diff(text[text > 0]) >= 0).all() and (text[(text > 0).sum() :] == 0).all()
     assert (frames.reshape(-1, K) == frames.reshape(-1, K)[:, :1]).all()  # Groups stay whole.
     for number in range(1, len(row.samples) + 1):
       here = np.flatnonzero(text == number)
@@ -107,12 +114,16 @@ def frames_of(pipe, origin):
   raise LookupError(origin)
 
 
-@pytest.mark.parametrize(("line", "shown", "times"), [
-  (2, [0, 7, 15, 23, 31, 39], [0, 0.7, 1.5, 2.3, 3.1, 3.9]),
-  (3, [10, 13, 17, 21, 25, 29], [0, 0.3, 0.7, 1.1, 1.5, 1.9]),
-  (4, [0] * 6, [0] * 6),
-  (8, [0, 5, 11, 109, 114, 119], [0, 0.5, 1.1, 1.625, 2.25, 2.875]),
-  (10, [0, 1, 2, 4, 5, 7], [0, 0.5, 1.0, 2.0, 2.5, 3.5])])
+@pytest.mark.parametrize(
+  ("line", "shown", "times"),
+  [
+    (2, [0, 7, 15, 23, 31, 39], [0, 0.7, 1.5, 2.3, 3.1, 3.9]),
+    (3, [10, 13, 17, 21, 25, 29], [0, 0.3, 0.7, 1.1, 1.5, 1.9]),
+    (4, [0] * 6, [0] * 6),
+    (8, [0, 5, 11, 109, 114, 119], [0, 0.5, 1.1, 1.625, 2.25, 2.875]),
+    (10, [0, 1, 2, 4, 5, 7], [0, 0.5, 1.0, 2.0, 2.5, 3.5]),
+  ],
+)
 def test_frames_are_those_on_screen(folder, line, shown, times):
   out, frames, _ = frames_of(pipeline(folder), line)
   assert clips.numbers(out["frames"][frames]) == shown
@@ -122,13 +133,19 @@ def test_frames_are_those_on_screen(folder, line, shown, times):
 def test_time_prompt_tells_the_middle_frames(folder):
   pipe = pipeline(folder, time_prompt="fila", rows=((12, 2, 400, 4),))
   out, _, text = frames_of(pipe, 2)
-  assert ("What is shown? This video samples 2 frames of a 4.00-second video at 0.78, 3.12 seconds."
-          in pipe.tokenizer.decode(out["tokens"][text]))
+  assert (
+    "What is shown? This video samples 2 frames of a 4.00-second video at 0.78, 3.12 seconds."
+    in pipe.tokenizer.decode(out["tokens"][text])
+  )
 
 
 def test_random_phase_moves_with_the_epoch(folder):
-  pipe = pipeline(folder, sampling=dict(name="uniform", frames=6, phase="random"), packing=False,
-                  rows=((12, 2, 224, 1),))
+  pipe = pipeline(
+    folder,
+    sampling=dict(name="uniform", frames=6, phase="random"),
+    packing=False,
+    rows=((12, 2, 224, 1),),
+  )
   build, times = pipe.materialise(), {}
   for number in range(pipe.rows(0) + pipe.rows(1)):
     row = pipe.row(number)
@@ -173,8 +190,9 @@ def test_bad_media_are_masked_in_place_and_listed_once(folder, tmp_path, name):
 def test_pictures_are_masked_too(folder, tmp_path):
   shutil.copytree(folder, tmp_path / "corpus")
   clips.noise(tmp_path / "corpus" / "tall.png")
-  rows = all_rows(pipeline(tmp_path / "corpus", images=dict(mode="anyres", tiles=2),
-                           rows=((12, 4, 224, 4),)))
+  rows = all_rows(
+    pipeline(tmp_path / "corpus", images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
+  )
   assert sum(out["num_bad"] for _, out in rows) == 1
 
 
@@ -183,8 +201,9 @@ def test_a_part_after_the_end_blames_the_sample(folder, tmp_path):
   clips.manifest(folder / "late.json", [asked | dict(start=n, end=n + 1) for n in (3, 5, 6)])
   settings = dict(train=((str(folder / "late.json"), "all"),), packing=False, batch=1)
   listed = tmp_path / "q.jsonl"
-  assert sum(out["num_bad"] for _, out in all_rows(
-    pipeline(folder, quarantine=listed, **settings))) == 2
+  assert (
+    sum(out["num_bad"] for _, out in all_rows(pipeline(folder, quarantine=listed, **settings))) == 2
+  )
   assert listed.read_text().count("before its part begins") == 2
   spared = pipeline(folder, exclude=str(listed), **settings)
   assert [s.origin.rsplit(":")[-1] for s in spared.samples] == ["2"]
@@ -195,7 +214,8 @@ def test_a_defect_of_ours_ends_the_run_and_blames_no_file(folder, tmp_path):
   good = pipe.samples[0]
   unknown = Sample("x", good.turns, ((Scene("never probed.mp4"),),), "made up:1")
   build = dataclasses.replace(
-    pipe.materialise(), samples=(unknown, good), quarantine=tmp_path / "q.jsonl")
+    pipe.materialise(), samples=(unknown, good), quarantine=tmp_path / "q.jsonl"
+  )
   with pytest.raises(materialise.SampleError, match=r"made up:1: KeyError: .*never probed"):
     build(PlanRow(0, 0, 0, (0, 1)))
   assert not (tmp_path / "q.jsonl").exists()
@@ -209,12 +229,17 @@ def _broken(*_, **__):
   raise TypeError("no such argument")
 
 
-@pytest.mark.parametrize("read, sentence", [
-  (_mistaken, r"^config\.x=3 cannot be used\. Set config\.x to 4\.$"),
-  (_broken, r"manifest\.json:.*TypeError: no such argument\. This is a defect of FiLax")])
+@pytest.mark.parametrize(
+  "read, sentence",
+  [
+    (_mistaken, r"^config\.x=3 cannot be used\. Set config\.x to 4\.$"),
+    (_broken, r"manifest\.json:.*TypeError: no such argument\. This is a defect of FiLax"),
+  ],
+)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_arrives_through_threads_and_workers(
-    folder, tmp_path, monkeypatch, workers, read, sentence):
+  folder, tmp_path, monkeypatch, workers, read, sentence
+):
   monkeypatch.setattr("data_pipelines.media.frames.read_frames", read)
   pipe = pipeline(folder, workers=workers, quarantine=tmp_path / "q.jsonl")
   with pipe.batches() as batches, pytest.raises(ValueError) as error:
@@ -227,9 +252,14 @@ def test_an_error_arrives_through_threads_and_workers(
 def test_a_wrong_setting_is_refused_before_anything_is_read(tmp_path):
   """There is no manifest, no tokenizer and no medium."""
   data = settings(tmp_path) | dict(train=(("none.json", "all"),), tokenizer="none.json")
-  for change in (dict(resize="stretch"), dict(images=dict(mode="crop", tiles=1)),
-                 dict(sampling=dict(name="all", frames=6, phase="ends")), dict(rows=(1, 2, 3, 4)),
-                 dict(workers=-1), dict(open_seconds=0.0)):
+  for change in (
+    dict(resize="stretch"),
+    dict(images=dict(mode="crop", tiles=1)),
+    dict(sampling=dict(name="all", frames=6, phase="ends")),
+    dict(rows=(1, 2, 3, 4)),
+    dict(workers=-1),
+    dict(open_seconds=0.0),
+  ):
     with pytest.raises(ValueError, match=r"config\.data\.(\w|\.)*=.* Set it to"):
       Pipeline(data | change, LAYOUT, 0, 2)
 
@@ -249,7 +279,8 @@ def test_parts_of_the_frames_make_the_whole(folder):
 
 def test_blank_rows_differ_in_pixels_alone(folder):
   for (_, seen), (_, blank) in zip(
-      all_rows(pipeline(folder)), all_rows(pipeline(folder, blank=True)), strict=True):
+    all_rows(pipeline(folder)), all_rows(pipeline(folder, blank=True)), strict=True
+  ):
     for key in set(BATCH) - {"frames", "images", "frame_times"}:
       np.testing.assert_array_equal(blank[key], seen[key], err_msg=key)
     for pixels, owner in (("frames", "frame_segment_ids"), ("images", "image_segment_ids")):
@@ -270,8 +301,9 @@ def test_cached_frames_are_the_same(folder, tmp_path):
 def test_only_a_picture_of_its_own_gets_tiles(folder):
   pipe = pipeline(folder, images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
   numbers = {s.origin.rsplit(":")[-1]: n for n, s in enumerate(pipe.samples)}
-  views = lambda line: [x.views.count for x in pipe._composer.shown(
-    pipe.samples[numbers[line]], 0, 0)]
+  views = lambda line: [
+    x.views.count for x in pipe._composer.shown(pipe.samples[numbers[line]], 0, 0)
+  ]
   assert views("5") == [3] and views("6") == [1, 1]  # Alone: with tiles; several: padded.
 
 

@@ -19,11 +19,41 @@ def reason(question="What is seen?", **more):
   return str(error.value)
 
 
-@pytest.mark.parametrize("key", [
-  "videos", "images", "Image", "VIDEO", "Video", "video_path", "video_file", "image_path", "img",
-  "video_url", "imageURL", "videoFile", "image-file", "image_paths", "video_paths", "video_name",
-  "video_id", "image_id", "local_video", "path_to_video".replace("_to", ""), "img_path", "photo",
-  "media", "media_path", "clip", "gif", "Scenes", "scene", "video_list", "input_image"])
+@pytest.mark.parametrize(
+  "key",
+  [
+    "videos",
+    "images",
+    "Image",
+    "VIDEO",
+    "Video",
+    "video_path",
+    "video_file",
+    "image_path",
+    "img",
+    "video_url",
+    "imageURL",
+    "videoFile",
+    "image-file",
+    "image_paths",
+    "video_paths",
+    "video_name",
+    "video_id",
+    "image_id",
+    "local_video",
+    "path_to_video".replace("_to", ""),
+    "img_path",
+    "photo",
+    "media",
+    "media_path",
+    "clip",
+    "gif",
+    "Scenes",
+    "scene",
+    "video_list",
+    "input_image",
+  ],
+)
 @pytest.mark.parametrize("value", ["a.mp4", ["a.mp4"], {"path": "a.mp4"}, 7])
 def test_other_keys_are_named(key, value):
   for question in ("What is seen?", "<image>\nWhat is seen?"):
@@ -41,9 +71,26 @@ def test_an_empty_key(key, value):
   assert reason("Is <video> seen?", **{key: value}).startswith("has <video> but no medium")
 
 
-@pytest.mark.parametrize("value", [
-  5, 0, True, False, {}, {"bytes": "x" * 100_000}, [None], [""], ["a.mp4", None], [["a.mp4"]],
-  float("nan"), " ", "\t\n", "a\0b.mp4", [{"path": "a.mp4"}]])
+@pytest.mark.parametrize(
+  "value",
+  [
+    5,
+    0,
+    True,
+    False,
+    {},
+    {"bytes": "x" * 100_000},
+    [None],
+    [""],
+    ["a.mp4", None],
+    [["a.mp4"]],
+    float("nan"),
+    " ",
+    "\t\n",
+    "a\0b.mp4",
+    [{"path": "a.mp4"}],
+  ],
+)
 @pytest.mark.parametrize("key", ["image", "video"])
 def test_values_that_are_no_paths(key, value):
   message = reason("<image>\nWhat is seen?", **{key: value})
@@ -51,9 +98,16 @@ def test_values_that_are_no_paths(key, value):
   assert f" in {key}, which is no path" in message
 
 
-@pytest.mark.parametrize("value", [
-  "data:video/mp4;base64," + "QUJD" * 50_000, "data:image/png;base64,QUJD", "QUJD" * 50_000,
-  "data:,", "x" * 5000])
+@pytest.mark.parametrize(
+  "value",
+  [
+    "data:video/mp4;base64," + "QUJD" * 50_000,
+    "data:image/png;base64,QUJD",
+    "QUJD" * 50_000,
+    "data:,",
+    "x" * 5000,
+  ],
+)
 @pytest.mark.parametrize("key", ["image", "video", "scenes"])
 def test_the_medium_itself_is_no_path(key, value):
   named = [{"media": value}] if key == "scenes" else value
@@ -64,22 +118,45 @@ def test_the_medium_itself_is_no_path(key, value):
 
 
 def test_keys_beside_a_medium():
-  about = {"video_id": "x", "video_path": "/tmp/a.mp4", "image_id": 3, "data_source": "s",
-           "videos": [], "images": None, "duration": 3.5}
+  about = {
+    "video_id": "x",
+    "video_path": "/tmp/a.mp4",
+    "image_id": 3,
+    "data_source": "s",
+    "videos": [],
+    "images": None,
+    "duration": 3.5,
+  }
   assert len(read(video="a.mp4", **about).media) == 1
   for key in ("images", "videos", "Image", "VIDEO", "scene"):
     message = reason(video="a.mp4", **{key: ["b.png"]})
     assert f'has video and "{key}": ["b.png"], which is not read' in message
 
 
-@pytest.mark.parametrize("key", ["source", "path", "url", "name", "length", "videography",
-                                 "imagination", "mediation", "clipped", "metadata", "category"])
+@pytest.mark.parametrize(
+  "key",
+  [
+    "source",
+    "path",
+    "url",
+    "name",
+    "length",
+    "videography",
+    "imagination",
+    "mediation",
+    "clipped",
+    "metadata",
+    "category",
+  ],
+)
 def test_keys_that_are_about_something_else(key):
   assert read(**{key: "x"}).media == ()
 
 
-@pytest.mark.parametrize(("value", "id"), [
-  (None, "m.json:1"), ("", "m.json:1"), (0, "0"), ("0", "0"), (7, "7"), (1.5, "1.5"), ("a", "a")])
+@pytest.mark.parametrize(
+  ("value", "id"),
+  [(None, "m.json:1"), ("", "m.json:1"), (0, "0"), ("0", "0"), (7, "7"), (1.5, "1.5"), ("a", "a")],
+)
 def test_ids(value, id):
   assert read(id=value).id == id
 

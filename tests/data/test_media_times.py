@@ -20,7 +20,7 @@ from data_pipelines.media.open import Limits
 B = {"bf": "2", "g": "10"}
 PYRAMID = {"bf": "3", "g": "12", "x264-params": "b-pyramid=2:open-gop=1"}
 HEVC = {"x265-params": "keyint=10:bframes=3:log-level=none"}
-UNEVEN = [0, .1, .2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
+UNEVEN = [0, 0.1, 0.2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
 WRAP = 2**33 / 90000 - 1.4  # The muxer adds 1.4 s to the clock of MPEG-TS.
 
 
@@ -32,18 +32,21 @@ def beheaded(folder, codec, extension, lost, **options):
 def joined(folder, extension, first_start=0.0, second_start=0.0, codec="libx264"):
   parts = [
     odd.encode(folder / f"a.{extension}", codec, options=B, start=first_start),
-    odd.encode(folder / f"b.{extension}", codec, options=B, start=second_start, first=40)]
+    odd.encode(folder / f"b.{extension}", codec, options=B, start=second_start, first=40),
+  ]
   return odd.joined(folder / f"joined.{extension}", *parts)
 
 
 def flat(folder, extension):
   return odd.by_decoding_order(
-    odd.encode(folder / "plain.mp4", options=B), folder / f"flat.{extension}")
+    odd.encode(folder / "plain.mp4", options=B), folder / f"flat.{extension}"
+  )
 
 
 def edited(folder, extension, seconds):
   return odd.shifted(
-    odd.encode(folder / "plain.mp4", options=B), folder / f"edited.{extension}", -seconds)
+    odd.encode(folder / "plain.mp4", options=B), folder / f"edited.{extension}", -seconds
+  )
 
 
 def dropped(folder):
@@ -59,16 +62,27 @@ CASES = {
   "avi, MPEG-4": (lambda f: odd.encode(f / "x.avi", "mpeg4", options=B), range(40), EVEN),
   "avi, MPEG-2": (lambda f: odd.encode(f / "x.avi", "mpeg2video", options=B), range(40), EVEN),
   "avi, frames dropped": (
-    dropped, np.delete(np.arange(40), [5, 6, 7, 20]), np.delete(EVEN, [5, 6, 7, 20])),
+    dropped,
+    np.delete(np.arange(40), [5, 6, 7, 20]),
+    np.delete(EVEN, [5, 6, 7, 20]),
+  ),
   "raw H.264": (lambda f: odd.encode(f / "x.h264", form="h264", options=B), range(40), EVEN),
   "raw HEVC": (
-    lambda f: odd.encode(f / "x.hevc", "libx265", form="hevc", options=HEVC), range(40), EVEN),
+    lambda f: odd.encode(f / "x.hevc", "libx265", form="hevc", options=HEVC),
+    range(40),
+    EVEN,
+  ),
   "raw MPEG-2": (
-    lambda f: odd.encode(f / "x.m2v", "mpeg2video", form="mpeg2video", options=B), range(40), EVEN),
+    lambda f: odd.encode(f / "x.m2v", "mpeg2video", form="mpeg2video", options=B),
+    range(40),
+    EVEN,
+  ),
   "raw MPEG-4": (lambda f: odd.encode(f / "x.m4v", "mpeg4", form="m4v"), range(40), EVEN),
   "mjpeg": (
-    lambda f: odd.encode(f / "x.mjpeg", "mjpeg", form="mjpeg", pixels="yuvj420p"), range(40),
-    np.arange(40) / 25),
+    lambda f: odd.encode(f / "x.mjpeg", "mjpeg", form="mjpeg", pixels="yuvj420p"),
+    range(40),
+    np.arange(40) / 25,
+  ),
   "VFW in mkv": (lambda f: odd.vfw(f / "x.mkv"), range(40), EVEN),
   "mp4 without display times": (lambda f: flat(f, "mp4"), range(40), EVEN),
   "flv without display times": (lambda f: flat(f, "flv"), range(40), EVEN),
@@ -79,8 +93,10 @@ CASES = {
   "late mp4": (lambda f: odd.encode(f / "x.mp4", options=B, start=5.0), range(40), EVEN),
   "ts that wraps": (lambda f: odd.encode(f / "x.ts", options=B, start=WRAP - 2), range(40), EVEN),
   "ts that wraps late": (
-    lambda f: odd.encode(f / "x.ts", options=B, start=WRAP - 62, times=EVEN * 25), range(40),
-    EVEN * 25),
+    lambda f: odd.encode(f / "x.ts", options=B, start=WRAP - 62, times=EVEN * 25),
+    range(40),
+    EVEN * 25,
+  ),
   "joined ts": (lambda f: joined(f, "ts"), range(80), np.arange(80) / 10),
   "joined ts, back": (lambda f: joined(f, "ts", 500), range(80), np.arange(80) / 10),
   "joined ts, a little back": (lambda f: joined(f, "ts", 3), range(80), np.arange(80) / 10),
@@ -94,39 +110,76 @@ CASES = {
   "smc palette": (lambda f: odd.palettes(f / "x.mov", "smc"), range(40), EVEN),
   "cinepak": (lambda f: odd.encode(f / "x.avi", "cinepak", pixels="rgb24"), range(40), EVEN),
   "VP8 between keys": (
-    lambda f: beheaded(f, "libvpx", "webm", 6, g="12"), range(12, 40), EVEN[:28]),
+    lambda f: beheaded(f, "libvpx", "webm", 6, g="12"),
+    range(12, 40),
+    EVEN[:28],
+  ),
   "VP9 between keys": (
-    lambda f: beheaded(f, "libvpx-vp9", "webm", 6, g="12"), range(12, 40), EVEN[:28]),
+    lambda f: beheaded(f, "libvpx-vp9", "webm", 6, g="12"),
+    range(12, 40),
+    EVEN[:28],
+  ),
   "AV1 between keys": (
-    lambda f: beheaded(f, "libsvtav1", "mkv", 6, g="12"), range(12, 40), EVEN[:28]),
+    lambda f: beheaded(f, "libsvtav1", "mkv", 6, g="12"),
+    range(12, 40),
+    EVEN[:28],
+  ),
   "H.264 between keys, mkv": (
-    lambda f: beheaded(f, "libx264", "mkv", 4, **B), range(10, 40), EVEN[:30]),
+    lambda f: beheaded(f, "libx264", "mkv", 4, **B),
+    range(10, 40),
+    EVEN[:30],
+  ),
   "H.264 between keys, ts": (
-    lambda f: beheaded(f, "libx264", "ts", 4, **B), range(10, 40), EVEN[:30]),
+    lambda f: beheaded(f, "libx264", "ts", 4, **B),
+    range(10, 40),
+    EVEN[:30],
+  ),
   "H.264 between keys, mp4": (
-    lambda f: beheaded(f, "libx264", "mp4", 4, **B), range(10, 40), EVEN[:30]),
+    lambda f: beheaded(f, "libx264", "mp4", 4, **B),
+    range(10, 40),
+    EVEN[:30],
+  ),
   "H.264 between keys, avi": (
-    lambda f: beheaded(f, "libx264", "avi", 4, **B), range(10, 40), EVEN[:30]),
+    lambda f: beheaded(f, "libx264", "avi", 4, **B),
+    range(10, 40),
+    EVEN[:30],
+  ),
   "HEVC between keys": (
-    lambda f: beheaded(f, "libx265", "mkv", 4, **HEVC), range(10, 40), EVEN[:30]),
+    lambda f: beheaded(f, "libx265", "mkv", 4, **HEVC),
+    range(10, 40),
+    EVEN[:30],
+  ),
   "VP8 with hidden frames": (
     lambda f: odd.encode(
-      f / "x.webm", "libvpx", options={"auto-alt-ref": "1", "lag-in-frames": "16", "g": "20"}),
-    range(40), EVEN),
+      f / "x.webm", "libvpx", options={"auto-alt-ref": "1", "lag-in-frames": "16", "g": "20"}
+    ),
+    range(40),
+    EVEN,
+  ),
   "uneven mp4": (lambda f: odd.encode(f / "x.mp4", options=B, times=UNEVEN), range(16), UNEVEN),
   "uneven mp4 in order": (
-    lambda f: odd.encode(f / "x.mp4", options={"bf": "0"}, times=UNEVEN), range(16), UNEVEN),
+    lambda f: odd.encode(f / "x.mp4", options={"bf": "0"}, times=UNEVEN),
+    range(16),
+    UNEVEN,
+  ),
   "uneven mkv": (lambda f: odd.encode(f / "x.mkv", options=B, times=UNEVEN), range(16), UNEVEN),
   "uneven gif": (
-    lambda f: odd.encode(f / "x.gif", "gif", pixels="rgb8", times=[0, 3, 4, 4.5, 9, 9.1]), range(6),
-    [0, 3, 4, 4.5, 9, 9.1]),
+    lambda f: odd.encode(f / "x.gif", "gif", pixels="rgb8", times=[0, 3, 4, 4.5, 9, 9.1]),
+    range(6),
+    [0, 3, 4, 4.5, 9, 9.1],
+  ),
   "swf": (lambda f: odd.encode(f / "x.swf", "flv"), range(40), EVEN),
 }
 # Where the ffmpeg command of the day is worse: it shows two frames at one time at a seam, guesses
 # display times only once they are wrong, shows grey ghosts, or stops.
 BEYOND_FFMPEG = (
-  "joined ts, back", "joined ts, a little back", "joined mkv", "mp4 without display times",
-  "flv without display times", "HEVC between keys")
+  "joined ts, back",
+  "joined ts, a little back",
+  "joined mkv",
+  "mp4 without display times",
+  "flv without display times",
+  "HEVC between keys",
+)
 SHOWN_BY_FFMPEG = [name for name in CASES if name not in BEYOND_FFMPEG]
 
 
@@ -183,9 +236,15 @@ def test_a_long_stretch_is_skipped_in_avi_with_frames_out_of_order(tmp_path):
 
 # (a, b, c, d) of a display matrix -> (quarter turns counter-clockwise, mirrored before).
 ORIENTATIONS = {
-  (1, 0, 0, 1): (0, False), (0, -1, 1, 0): (1, False), (-1, 0, 0, -1): (2, False),
-  (0, 1, -1, 0): (3, False), (-1, 0, 0, 1): (0, True), (0, 1, 1, 0): (1, True),
-  (1, 0, 0, -1): (2, True), (0, -1, -1, 0): (3, True)}
+  (1, 0, 0, 1): (0, False),
+  (0, -1, 1, 0): (1, False),
+  (-1, 0, 0, -1): (2, False),
+  (0, 1, -1, 0): (3, False),
+  (-1, 0, 0, 1): (0, True),
+  (0, 1, 1, 0): (1, True),
+  (1, 0, 0, -1): (2, True),
+  (0, -1, -1, 0): (3, True),
+}
 
 
 @pytest.mark.parametrize("matrix", ORIENTATIONS)
@@ -215,8 +274,10 @@ def test_a_file_that_cannot_be_wound_is_read_through(tmp_path, monkeypatch):
   expected, _ = video.read_frames(path, [2.5, 3.5], odd.SIDE)
   with open_video(path) as opened:
     decoder = Decoder(opened, lambda frame: square(frame, odd.SIDE, "squash"))
+
     def refuse(ticks):
       raise av.error.PermissionError(1, "Operation not permitted")
+
     monkeypatch.setattr(decoder.reader, "seek", refuse)
     ours = [decoder.at(second)[1]() for second in (2.5, 3.5)]
   np.testing.assert_array_equal(ours, expected)

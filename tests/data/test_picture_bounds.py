@@ -54,8 +54,12 @@ def tiff(width: int, height: int, fields: dict, compression: int = 1, pixels: by
 def bmp(width: int, height: int, runs: bytes) -> bytes:
   """A BMP of runs (RLE8)."""
   head = b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + 1024)
-  return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(
-    1024) + runs
+  return (
+    head
+    + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 256, 0)
+    + bytes(1024)
+    + runs
+  )
 
 
 def gif(width: int, height: int, blocks: bytes = b"") -> bytes:
@@ -75,7 +79,7 @@ def webp(width: int, height: int) -> bytes:
 def scans(count: int) -> bytes:
   """A progressive JPEG that repeats its last scan, of a few bytes for 16 million pixels."""
   data = saved(Image.new("L", (4000, 4000), 128), "JPEG", progressive=True)
-  last = data[data.rindex(b"\xff\xda"):-2]
+  last = data[data.rindex(b"\xff\xda") : -2]
   return data[:-2] + last * count + data[-2:]
 
 
@@ -90,24 +94,32 @@ BOMBS = {
   "tiff": (lambda: tiff(60_000, 60_000, {273: [8]}), "60000 x 60000.*image_pixels"),
   "large tile": (
     lambda: tiff(16, 16, {322: [32_768], 323: [32_768], 324: [HUGE], 325: [9]}, 8),
-    "16 x 16 pixels of TIFF takes"),
+    "16 x 16 pixels of TIFF takes",
+  ),
   "many tiles": (
     lambda: tiff(4000, 4000, {322: [1], 323: [1], 324: range(70_000), 325: [1]}),
-    "field 324 has 70000 values"),
+    "field 324 has 70000 values",
+  ),
   "long field": (lambda: tiff(16, 16, {273: [8], 320: range(200_000)}), "field 320 has 200000"),
   "jpeg": (
     lambda: saved(Image.new("L", (16, 16)), "JPEG").replace(
-      struct.pack(">HH", 16, 16), struct.pack(">HH", 65_000, 65_000)),
-    "65000 x 65000 pixels, at 1/8 of its size still more than config.data.image_pixels"),
+      struct.pack(">HH", 16, 16), struct.pack(">HH", 65_000, 65_000)
+    ),
+    "65000 x 65000 pixels, at 1/8 of its size still more than config.data.image_pixels",
+  ),
   "coefficients": (
     lambda: saved(Image.new("L", (16, 16)), "JPEG", progressive=True).replace(
-      struct.pack(">HH", 16, 16), struct.pack(">HH", 15_000, 15_000)),
-    "15000 x 15000 pixels of JPEG takes 464 MB"),
+      struct.pack(">HH", 16, 16), struct.pack(">HH", 15_000, 15_000)
+    ),
+    "15000 x 15000 pixels of JPEG takes 464 MB",
+  ),
   "scans": (lambda: scans(2000), "more than 60 scans"),
   "text": (lambda: png(9, 9, chunk(b"tEXt", b"k\0" + bytes(80_000_000))), "more than 64 MB beside"),
   "texts": (lambda: png(9, 9, *[chunk(b"tEXt", b"k\0" + b"x" * 900_000)] * 80), "MB|memory"),
   "packed text": (
-    lambda: png(9, 9, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(100_000_000)))), "too large"),
+    lambda: png(9, 9, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(100_000_000)))),
+    "too large",
+  ),
   "many chunks": (lambda: png(9, 9, chunk(b"prVt", b"") * 200_000), "too many small parts"),
   "many blocks": (lambda: gif(9, 9, b"!\xfe\x01x\0" * 200_000), "too many small parts"),
   "junk": (lambda: b"\xff\xd8\xff" + bytes(400_000), "too many small parts"),
@@ -153,19 +165,26 @@ def test_memory_of_the_largest_pictures_and_of_bombs(tmp_path):
   """All copies of a picture together stay below 256 MB: measured in a process of its own."""
   flat = Image.new("RGB", (6000, 4000), (200, 30, 90))
   large = {
-    "0.png": saved(flat.convert("RGBA"), "PNG"), "1.jpg": saved(flat, "JPEG"),
+    "0.png": saved(flat.convert("RGBA"), "PNG"),
+    "1.jpg": saved(flat, "JPEG"),
     "2.jpg": saved(flat, "JPEG", progressive=True, subsampling=0),
     "3.tif": saved(flat, "TIFF", compression="tiff_deflate", tiffinfo={274: 6}),
-    "4.bmp": saved(flat, "BMP"), "5.gif": saved(flat.convert("L"), "GIF"),
+    "4.bmp": saved(flat, "BMP"),
+    "5.gif": saved(flat.convert("L"), "GIF"),
     "6.webp": saved(flat.resize((4800, 3200)), "WEBP", method=0),
-    "7.jpg": saved(Image.new("L", (12_000, 9000), 90), "JPEG")}
+    "7.jpg": saved(Image.new("L", (12_000, 9000), 90), "JPEG"),
+  }
   bombs = {f"{name}.png": make() for name, (make, _) in BOMBS.items() if name not in LONG}
   for name, data in (large | bombs).items():
     (tmp_path / name).write_bytes(data)
   paths = [str(tmp_path / name) for name in large | bombs]
   done = subprocess.run(
-    [sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, timeout=300,
-    cwd=pathlib.Path(pictures.__file__).parents[2])
+    [sys.executable, "-c", MEASURE, *paths],
+    capture_output=True,
+    text=True,
+    timeout=300,
+    cwd=pathlib.Path(pictures.__file__).parents[2],
+  )
   assert done.returncode == 0, done.stderr
   *_, last = done.stdout.split()
   assert int(last) <= 256, done.stdout
@@ -175,8 +194,14 @@ def test_memory_of_the_largest_pictures_and_of_bombs(tmp_path):
 
 def test_a_large_jpeg_is_read_at_a_reduced_scale():
   wide = Image.linear_gradient("L").resize((512, 512))
-  for progressive, pixels in ((False, 262_144), (True, 262_144), (False, 65_536), (True, 65_536),
-                              (True, 16_384), (True, 4096)):
+  for progressive, pixels in (
+    (False, 262_144),
+    (True, 262_144),
+    (False, 65_536),
+    (True, 65_536),
+    (True, 16_384),
+    (True, 4096),
+  ):
     data = saved(wide, "JPEG", progressive=progressive)
     read = pictures.read_image(data, limits=Limits(image_pixels=pixels))
     assert read.shape[0] * read.shape[1] == pixels
@@ -200,7 +225,7 @@ def test_a_jpeg_with_a_scan_for_each_colour_keeps_its_coefficients(monkeypatch):
   """Its colours come one after the other, so all of it is held, as of a progressive one."""
   data = saved(Image.new("RGB", (400, 300), (9, 80, 200)), "JPEG", subsampling=0)
   start = data.rindex(b"\xff\xda")
-  apart = data[:start] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" + data[start + 14:]
+  apart = data[:start] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" + data[start + 14 :]
   monkeypatch.setattr(picture_bounds, "_BYTES", 0.02)  # 480 kB; its coefficients take 730.
   assert pictures.read_image(data).shape == (150, 200, 3)
   with pytest.raises(MediaError, match="400 x 300 pixels of JPEG takes 1 MB"):
@@ -216,7 +241,7 @@ def test_a_long_picture_is_padded_without_its_square():
   for picture in (drawn, drawn.swapaxes(0, 1)):
     square = np.full((700, 700, 3), 127, np.uint8)
     top, left = (700 - picture.shape[0]) // 2, (700 - picture.shape[1]) // 2
-    square[top:top + picture.shape[0], left:left + picture.shape[1]] = picture
+    square[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     expected = Image.fromarray(square).resize((24, 24), Image.Resampling.BICUBIC)
     views = images.Views("pad", *picture.shape[1::-1])
     np.testing.assert_array_equal(images.pixels(picture, views, 24)[0], np.asarray(expected))

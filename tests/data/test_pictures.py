@@ -18,7 +18,7 @@ from data_pipelines.media.index import MediaIndex
 from data_pipelines.media.open import Limits, MediaError
 from data_pipelines.media.probe import probe
 
-RAMP = np.arange(0, 65536, 13, dtype=np.uint16)[:48 * 64].reshape(48, 64)
+RAMP = np.arange(0, 65536, 13, dtype=np.uint16)[: 48 * 64].reshape(48, 64)
 SHADES = np.round(RAMP / 257).astype(np.uint8)
 
 
@@ -32,8 +32,17 @@ def tiff(values: np.ndarray, bits: int, number: int = 1, order: str = "<", white
   """A grey TIFF of one strip; number: 1 unsigned, 2 signed, 3 float; white: 0 if 0 is white."""
   height, width = values.shape
   fields = {
-    256: width, 257: height, 258: bits, 259: 1, 262: white, 273: 0, 277: 1, 278: height,
-    279: values.nbytes, 339: number}
+    256: width,
+    257: height,
+    258: bits,
+    259: 1,
+    262: white,
+    273: 0,
+    277: 1,
+    278: height,
+    279: values.nbytes,
+    339: number,
+  }
   fields[273] = 8 + 2 + 12 * len(fields) + 4
   data = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(fields))
   for tag, value in fields.items():
@@ -71,13 +80,17 @@ def test_16_bits_whose_zero_is_white():
   np.testing.assert_array_equal(pictures.read_image(tiff(RAMP, 16, white=0))[..., 0], 255 - SHADES)
 
 
-@pytest.mark.parametrize(("data", "says"), [
-  (lambda: tiff(np.ones((4, 4), np.float32), 32, 3), "floating-point numbers"),
-  (lambda: tiff(np.ones((4, 4), np.float32), 32, 3, order=">"), "floating-point numbers"),
-  (lambda: b"Pf 2 2 -1.0\n" + bytes(16), "floating-point numbers"),
-  (lambda: tiff(np.ones((4, 4), np.uint32), 32), "32-bit integers"),
-  (lambda: tiff(np.ones((4, 4), np.int32), 32, 2), "32-bit integers"),
-  (lambda: tiff(np.ones((4, 4), np.int16), 16, 2), "32-bit integers")])
+@pytest.mark.parametrize(
+  ("data", "says"),
+  [
+    (lambda: tiff(np.ones((4, 4), np.float32), 32, 3), "floating-point numbers"),
+    (lambda: tiff(np.ones((4, 4), np.float32), 32, 3, order=">"), "floating-point numbers"),
+    (lambda: b"Pf 2 2 -1.0\n" + bytes(16), "floating-point numbers"),
+    (lambda: tiff(np.ones((4, 4), np.uint32), 32), "32-bit integers"),
+    (lambda: tiff(np.ones((4, 4), np.int32), 32, 2), "32-bit integers"),
+    (lambda: tiff(np.ones((4, 4), np.int16), 16, 2), "32-bit integers"),
+  ],
+)
 def test_numbers_without_a_range_are_refused(data, says, tmp_path):
   path = tmp_path / "depth.tif"
   path.write_bytes(data())
@@ -86,9 +99,20 @@ def test_numbers_without_a_range_are_refused(data, says, tmp_path):
 
 
 MODES = {
-  "PNG": "1 L LA P RGB RGBA", "JPEG": "L RGB CMYK YCbCr", "WEBP": "RGB RGBA", "BMP": "1 L P RGB",
-  "TIFF": "1 L P RGB RGBA CMYK", "GIF": "L P RGB RGBA", "PPM": "1 L RGB", "AVIF": "RGB RGBA",
-  "JPEG2000": "L RGB RGBA", "PCX": "L P RGB", "SGI": "L RGB", "QOI": "RGB RGBA", "DDS": "RGB RGBA"}
+  "PNG": "1 L LA P RGB RGBA",
+  "JPEG": "L RGB CMYK YCbCr",
+  "WEBP": "RGB RGBA",
+  "BMP": "1 L P RGB",
+  "TIFF": "1 L P RGB RGBA CMYK",
+  "GIF": "L P RGB RGBA",
+  "PPM": "1 L RGB",
+  "AVIF": "RGB RGBA",
+  "JPEG2000": "L RGB RGBA",
+  "PCX": "L P RGB",
+  "SGI": "L RGB",
+  "QOI": "RGB RGBA",
+  "DDS": "RGB RGBA",
+}
 CASES = [(kind, mode) for kind, modes in MODES.items() for mode in modes.split()]
 
 
@@ -102,7 +126,8 @@ def test_pictures_of_8_bits_are_what_pillow_shows(kind, mode):
     expected = np.asarray(opened.convert("RGB"))
   np.testing.assert_array_equal(pictures.read_image(data), expected)
   np.testing.assert_array_equal(
-    pictures.read_image(data, 16, resize="pad"), pictures.fit(Image.fromarray(expected), 16, "pad"))
+    pictures.read_image(data, 16, resize="pad"), pictures.fit(Image.fromarray(expected), 16, "pad")
+  )
   assert pictures.shown_size(data) == (64, 48)
 
 
@@ -132,7 +157,8 @@ BROKEN_EXIF = {
   "orientation 9": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x09\0\0\0\0\0\0",
   # An orientation, and a resolution that is a text: Pillow cannot write this anew.
   "a text as resolution": (
-    b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\x01\x1a\0\x02\0\0\0\x03ab\0\0\0\0\0\0"),
+    b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\x01\x1a\0\x02\0\0\0\x03ab\0\0\0\0\0\0"
+  ),
 }
 
 
@@ -146,7 +172,8 @@ def test_broken_exif_does_not_cost_the_picture(exif):
 def test_a_turned_picture_with_broken_exif_is_turned():
   """Only the orientation is read: what else is broken does not matter."""
   data = with_exif(
-    b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\x01\x1a\0\x02\0\0\0\x03ab\0\0\0\0\0\0")
+    b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\x01\x1a\0\x02\0\0\0\x03ab\0\0\0\0\0\0"
+  )
   assert pictures.read_image(data).shape == (64, 48, 3)
 
 
@@ -164,9 +191,23 @@ def test_files_that_run_programs_are_no_pictures(tmp_path):
       pictures.read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("error", [
-  TypeError, struct.error, SyntaxError, AttributeError, OverflowError, RecursionError, IndexError,
-  ZeroDivisionError, MemoryError, AssertionError, SystemError, Image.DecompressionBombError])
+@pytest.mark.parametrize(
+  "error",
+  [
+    TypeError,
+    struct.error,
+    SyntaxError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    IndexError,
+    ZeroDivisionError,
+    MemoryError,
+    AssertionError,
+    SystemError,
+    Image.DecompressionBombError,
+  ],
+)
 def test_whatever_pillow_raises_is_a_bad_picture(error, tmp_path, monkeypatch):
   path = clips.picture(tmp_path / "a.png")
 

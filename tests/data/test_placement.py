@@ -21,24 +21,30 @@ def paths(sample):
   return [timeline[0].media for timeline in sample.media]
 
 
-@pytest.mark.parametrize(("question", "parts"), [
-  ("<video>\nWhat?", (0, "\nWhat?")),
-  ("<video>What?", (0, "What?")),
-  ("What?\n<video>", (0, "\nWhat?")),
-  ("What <video> there?", (0, "\nWhat  there?")),
-  ("<video>", (0,)),
-])
+@pytest.mark.parametrize(
+  ("question", "parts"),
+  [
+    ("<video>\nWhat?", (0, "\nWhat?")),
+    ("<video>What?", (0, "What?")),
+    ("What?\n<video>", (0, "\nWhat?")),
+    ("What <video> there?", (0, "\nWhat  there?")),
+    ("<video>", (0,)),
+  ],
+)
 def test_a_lone_video_tag(question, parts):
   sample, report = read(record(question, "A", video="a.mp4"))
   assert sample.turns[0].parts == parts
   assert (report.prepended, report.surplus) == (0, 0)
 
 
-@pytest.mark.parametrize(("question", "parts"), [
-  ("<video><video>\nSame?", (0, 1, "\nSame?")),
-  ("<image> then <video>", (0, " then ", 1)),
-  ("<video> then <image>: same?", (0, " then ", 1, ": same?")),
-])
+@pytest.mark.parametrize(
+  ("question", "parts"),
+  [
+    ("<video><video>\nSame?", (0, 1, "\nSame?")),
+    ("<image> then <video>", (0, " then ", 1)),
+    ("<video> then <image>: same?", (0, " then ", 1, ": same?")),
+  ],
+)
 def test_several_videos_in_order(question, parts):
   sample, report = read(record(question, "A", video=["a.mp4", "b.mp4"]))
   assert sample.turns[0].parts == parts
@@ -48,15 +54,17 @@ def test_several_videos_in_order(question, parts):
 
 def test_tags_over_turns():
   sample, _ = read(record("<video>\nOne?", "1", "Two? <image>", "2", video=["a.mp4", "b.mp4"]))
-  assert [turn.parts for turn in sample.turns] == [
-    (0, "\nOne?"), ("1",), (1, "\nTwo?"), ("2",)]
+  assert [turn.parts for turn in sample.turns] == [(0, "\nOne?"), ("1",), (1, "\nTwo?"), ("2",)]
 
 
-@pytest.mark.parametrize(("question", "parts"), [
-  ("<video>\nWhat is a <video>?", (0, "\nWhat is a <video>?")),
-  ("<image>\nWhat is a <video>?", (0, "\nWhat is a <video>?")),
-  ("<video>\nWhat is an <image>?", (0, "\nWhat is an <image>?")),
-])
+@pytest.mark.parametrize(
+  ("question", "parts"),
+  [
+    ("<video>\nWhat is a <video>?", (0, "\nWhat is a <video>?")),
+    ("<image>\nWhat is a <video>?", (0, "\nWhat is a <video>?")),
+    ("<video>\nWhat is an <image>?", (0, "\nWhat is an <image>?")),
+  ],
+)
 def test_tags_beyond_the_media_are_text(question, parts):
   sample, report = read(record(question, "A <video>.", video="a.mp4"))
   assert sample.turns[0].parts == parts
@@ -74,20 +82,27 @@ def test_a_video_tag_is_no_place_for_a_picture():
 
 def test_tags_in_answers_and_system_turns_are_text():
   turns = [("system", "<video> S"), ("human", "<video>\nQ"), ("gpt", "<image> A <video>")]
-  sample, report = read({"video": "a.mp4", "conversations": [
-    {"from": role, "value": text} for role, text in turns]})
+  sample, report = read(
+    {"video": "a.mp4", "conversations": [{"from": role, "value": text} for role, text in turns]}
+  )
   assert [turn.parts for turn in sample.turns] == [
-    ("<video> S",), (0, "\nQ"), ("<image> A <video>",)]
+    ("<video> S",),
+    (0, "\nQ"),
+    ("<image> A <video>",),
+  ]
   assert report.surplus == 0
   sample, report = read(record("Q", "An <image>.", video="a.mp4"))
   assert sample.turns[0].parts == (0, "\nQ")
   assert report.prepended == 1
 
 
-@pytest.mark.parametrize(("question", "parts", "order"), [
-  ("<video> or <image>?", (0, " or ", 1, "?"), ["v.mp4", "p.png"]),
-  ("<image> or <video>?", (0, " or ", 1, "?"), ["p.png", "v.mp4"]),
-])
+@pytest.mark.parametrize(
+  ("question", "parts", "order"),
+  [
+    ("<video> or <image>?", (0, " or ", 1, "?"), ["v.mp4", "p.png"]),
+    ("<image> or <video>?", (0, " or ", 1, "?"), ["p.png", "v.mp4"]),
+  ],
+)
 def test_lists_of_both_kinds(question, parts, order):
   sample, _ = read(record(question, "A", image="p.png", video="v.mp4"))
   assert sample.turns[0].parts == parts
@@ -98,8 +113,9 @@ def test_lists_of_both_kinds(question, parts, order):
 
 def test_each_list_keeps_its_order():
   question = "<video><image><image><video> and <image>"
-  sample, report = read(record(
-    question, "A", image=["1.png", "2.png"], video=["1.mp4", "2.mp4"], start=[1, 2]))
+  sample, report = read(
+    record(question, "A", image=["1.png", "2.png"], video=["1.mp4", "2.mp4"], start=[1, 2])
+  )
   assert paths(sample) == ["1.mp4", "1.png", "2.png", "2.mp4"]
   assert [timeline[0].t0 for timeline in sample.media] == [1, 0, 0, 2]
   assert sample.turns[0].parts == (0, 1, 2, 3, " and <image>")
@@ -117,12 +133,15 @@ BAD = {
   "has 2 media but 1 <image> or <video>": record("<video>", "A", video=["a", "b"]),
   "has <video> but no video: 1 media in image": record("<video>\nQ", "A", image="a.png"),
   "has 2 media but 1 <image> or <video> that": record(
-    "<video>, <video>", "A", scenes=[[{"media": "v"}], [{"media": "p", "kind": "image"}]]),
+    "<video>, <video>", "A", scenes=[[{"media": "v"}], [{"media": "p", "kind": "image"}]]
+  ),
   "has image and video; use one": record("Q", "A", image="a.png", video="b.mp4"),
   "or write 1 <image> and 2 <video>": record(
-    "<image><image><video>", "A", image="a.png", video=["b.mp4", "c.mp4"]),
+    "<image><image><video>", "A", image="a.png", video=["b.mp4", "c.mp4"]
+  ),
   "has image and scenes; use one": record(
-    "<image><image>", "A", image="a.png", scenes=[{"media": "b"}]),
+    "<image><image>", "A", image="a.png", scenes=[{"media": "b"}]
+  ),
   'shows a place by "<Video>"': record("<Video>\nQ", "A", video="a.mp4"),
   'shows a place by "<|image_pad|>"': record("<|image_pad|> Q", "A", image="a.png"),
   'shows a place by "<ImageHere>"': record("Q <ImageHere>", "A", image="a.png"),
@@ -137,16 +156,26 @@ def test_media_without_a_place(why):
   assert why in str(error.value)
 
 
-@pytest.mark.parametrize("question", [
-  "<image>\nWhat is it?", "<video>\nWhat is it?", "<image>What is it?", "What is it?\n<video>",
-  "What is it? <image>", " <image> ", "Look:\n<video>\nWhat?"])
+@pytest.mark.parametrize(
+  "question",
+  [
+    "<image>\nWhat is it?",
+    "<video>\nWhat is it?",
+    "<image>What is it?",
+    "What is it?\n<video>",
+    "What is it? <image>",
+    " <image> ",
+    "Look:\n<video>\nWhat?",
+  ],
+)
 def test_a_place_without_a_medium(question):
   with pytest.raises(llava.RecordError, match=r"^has <(image|video)> but no medium: it has no "):
     read(record(question, "A"))
 
 
-@pytest.mark.parametrize("question", [
-  "What does <image> mean?", "Is <video> HTML?", "Write <img> and <IMAGE>."])
+@pytest.mark.parametrize(
+  "question", ["What does <image> mean?", "Is <video> HTML?", "Write <img> and <IMAGE>."]
+)
 def test_a_tag_in_a_sentence_without_media_is_text(question):
   sample, _ = read(record(question, "It is <video>."))
   assert sample.turns[0].parts == (question,)

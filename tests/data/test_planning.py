@@ -14,7 +14,9 @@ from filax.spec import RowShape
 
 SIZES = st.lists(
   st.tuples(st.integers(1, 60), st.sampled_from([0, 3, 6, 12]), st.integers(0, 2)),
-  min_size=1, max_size=60)
+  min_size=1,
+  max_size=60,
+)
 SHAPES = (RowShape(0, 0, 20, 8), RowShape(12, 2, 64, 4))
 
 
@@ -45,8 +47,13 @@ def test_rows_keep_every_budget_and_hold_every_sample(sizes, batch, packing, see
   distinct = {planner.row(k).samples for k in range(planner.rows(0))}
   assert sum(map(len, distinct)) == len(sizes)  # Only whole rows come twice, to fill a batch.
   per_shape = np.bincount([planner.row(k).shape for k in range(planner.rows(0))], minlength=2)
-  once = np.bincount([next(planner.row(k).shape for k in range(planner.rows(0))
-                           if planner.row(k).samples == s) for s in distinct], minlength=2)
+  once = np.bincount(
+    [
+      next(planner.row(k).shape for k in range(planner.rows(0)) if planner.row(k).samples == s)
+      for s in distinct
+    ],
+    minlength=2,
+  )
   assert (per_shape - once < batch).all()
 
 
@@ -109,10 +116,17 @@ def test_what_fits_nowhere_is_left_out():
     Planner(fixed(np.zeros((0, 3), int)), SHAPES, batch=1, seed=0)
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-  ((), "1 to 3"), (((1, 2, 3),), "4 numbers"), (((0, 0, 8, 1),) * 4, "1 to 3"),
-  (((0, 0, 0, 1),), "1 or more"), (((-3, 0, 8, 1),), "0 or more"),
-  (((95, 0, 8, 1),), r"config\.model\.selector\.size.*96")])
+@pytest.mark.parametrize(
+  ("rows", "message"),
+  [
+    ((), "1 to 3"),
+    (((1, 2, 3),), "4 numbers"),
+    (((0, 0, 8, 1),) * 4, "1 to 3"),
+    (((0, 0, 0, 1),), "1 or more"),
+    (((-3, 0, 8, 1),), "0 or more"),
+    (((95, 0, 8, 1),), r"config\.model\.selector\.size.*96"),
+  ],
+)
 def test_rows_that_cannot_be_name_the_knob(rows, message):
   with pytest.raises(ValueError, match=rf"config\.data\.rows.*{message}"):
     planning.row_shapes(rows, 3)
@@ -120,7 +134,15 @@ def test_rows_that_cannot_be_name_the_knob(rows, message):
 
 def test_fingerprint_sees_every_fact():
   base = dict(seed=0, sizes=np.arange(6).reshape(2, 3), tokenizer=b"abc", rows=((1, 2),))
-  prints = {planning.fingerprint(**base | change) for change in (
-    {}, dict(seed=1), dict(sizes=np.arange(6).reshape(3, 2)), dict(tokenizer=b"abd"),
-    dict(rows=((1, 3),)), dict(sizes=np.arange(6.0).reshape(2, 3)))}
+  prints = {
+    planning.fingerprint(**base | change)
+    for change in (
+      {},
+      dict(seed=1),
+      dict(sizes=np.arange(6).reshape(3, 2)),
+      dict(tokenizer=b"abd"),
+      dict(rows=((1, 3),)),
+      dict(sizes=np.arange(6.0).reshape(2, 3)),
+    )
+  }
   assert len(prints) == 6 and planning.fingerprint(**base) in prints

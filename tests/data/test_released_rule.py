@@ -25,7 +25,7 @@ def released(text: str, message: str) -> str:
   every placeholder, its right end stripped, with one space after it. Then a mark of noisy answers
   is deleted.
   """
-  if text.count(TAG) == 1 and text[:len(TAG)] != TAG:
+  if text.count(TAG) == 1 and text[: len(TAG)] != TAG:
     before, _, behind = text.partition(TAG)
     text = (TAG + "\n" + (before + behind).strip()).strip()
   if message.rstrip():
@@ -43,8 +43,10 @@ def ours(tokenizer, questions, answers, time_prompt, labels, media):
   for question, answer in zip(questions, answers, strict=True):
     turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
   record = llava.sample({"conversations": turns, "video": ["a.mp4"] * media}, "m.json:1")
-  return written(tokenizer, chat.encode(
-    record, tokenizer, labels=labels, time_prompt=time_prompt, visuals=[VIDEO] * media))
+  return written(
+    tokenizer,
+    chat.encode(record, tokenizer, labels=labels, time_prompt=time_prompt, visuals=[VIDEO] * media),
+  )
 
 
 def expected(questions, answers, message):
@@ -69,14 +71,23 @@ def test_one_placeholder(time_prompt, message, labels, before, behind, answer, l
 def test_two_placeholders_stay_where_they_are(texts, tokenizer):
   questions = [TAG.join(texts)]
   assert ours(tokenizer, questions, ["Bars."], "none", "llava", 2) == (
-    expected(questions, ["Bars."], ""))
+    expected(questions, ["Bars."], "")
+  )
 
 
-@pytest.mark.parametrize(("question", "shown"), [
-  ("<image>What?", "[4]What?"), ("<image> \nWhat?", "[4] \nWhat?"),
-  ("<image>\nWhat?", "[4]\nWhat?"),
-  ("What? <image>", "[4]\nWhat?"), (" <image>", "[4]"), ("<image>\n", "[4]\n"),
-  (f"<image>\n{NOISE} What?", "[4]\n What?"), (f"{NOISE}<image>", "[4]\n")])
+@pytest.mark.parametrize(
+  ("question", "shown"),
+  [
+    ("<image>What?", "[4]What?"),
+    ("<image> \nWhat?", "[4] \nWhat?"),
+    ("<image>\nWhat?", "[4]\nWhat?"),
+    ("What? <image>", "[4]\nWhat?"),
+    (" <image>", "[4]"),
+    ("<image>\n", "[4]\n"),
+    (f"<image>\n{NOISE} What?", "[4]\n What?"),
+    (f"{NOISE}<image>", "[4]\n"),
+  ],
+)
 def test_examples_to_the_character(question, shown, tokenizer):
   text = ours(tokenizer, [question], ["Bars."], "none", "llava", 1)
   assert text == f"<|im_start|>user\n{shown}<|im_end|>\n<|im_start|>assistant\nBars.<|im_end|>\n"
@@ -86,7 +97,8 @@ def test_a_video_tag_follows_the_same_rule(tokenizer):
   for question in ("<image>What?", "What <image>?", " <image>\n", "<image>\nWhat?"):
     tagged = question.replace("<image>", "<video>")
     assert ours(tokenizer, [tagged], ["A"], "vcf", "llava", 1) == (
-      ours(tokenizer, [question], ["A"], "vcf", "llava", 1))
+      ours(tokenizer, [question], ["A"], "vcf", "llava", 1)
+    )
 
 
 def test_a_sentence_that_has_its_own_line_gets_it(tokenizer):

@@ -92,10 +92,10 @@ LISTS = {
   "concat": "ffconcat version 1.0\nfile other.mp4\n",
   "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nother.mp4\n#EXT-X-ENDLIST\n",
   "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"
-         "a=rtpmap:96 H264/90000\n",
+  "a=rtpmap:96 H264/90000\n",
   "dash": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
-          '<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="9"><BaseURL>'
-          "other.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>\n",
+  '<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="9"><BaseURL>'
+  "other.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>\n",
 }
 
 

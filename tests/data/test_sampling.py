@@ -17,7 +17,8 @@ TEN = sampling.Extent(duration=10.0, last=9.5, frames=20)
 @given(frames=st.integers(1, 400), count=st.integers(1, 96), fps=st.sampled_from([1, 2, 24, 29.97]))
 def test_ends_are_llavas_linspace_of_indices(frames, count, fps):
   extent = sampling.extent(
-    (Scene("v"),), {"v": Probe(frames=frames, duration=frames / fps, fps=fps)})
+    (Scene("v"),), {"v": Probe(frames=frames, duration=frames / fps, fps=fps)}
+  )
   times = sampling.sample_times(UNIFORM, count, extent)
   reference = np.linspace(0, frames - 1, count).astype(int)  # LLaVA, force_sample.
   on_screen = np.floor(times * fps + 1e-6).astype(int)
@@ -36,8 +37,9 @@ def test_phases():
 
 
 def test_random_phase_depends_on_seed_epoch_and_sample_alone():
-  draws = {(s, e, n): sampling.random_phase(s, e, n)
-           for s in range(3) for e in range(3) for n in range(3)}
+  draws = {
+    (s, e, n): sampling.random_phase(s, e, n) for s in range(3) for e in range(3) for n in range(3)
+  }
   assert len(set(draws.values())) == 27 and all(0 <= u < 1 for u in draws.values())
   assert draws[1, 2, 0] == sampling.random_phase(1, 2, 0)
 
@@ -52,9 +54,12 @@ def test_short_video_repeats_its_last_frame(frames):
 
 
 def test_extent_of_timelines():
-  probes = {"a": Probe(frames=40, duration=20.0, fps=2.0),
-            "b": Probe(frames=30, duration=10.0, fps=3.0),
-            "broken": Probe(error="x"), "p": Probe(frames=1, width=4, height=4)}
+  probes = {
+    "a": Probe(frames=40, duration=20.0, fps=2.0),
+    "b": Probe(frames=30, duration=10.0, fps=3.0),
+    "broken": Probe(error="x"),
+    "p": Probe(frames=1, width=4, height=4),
+  }
   of = lambda *scenes: sampling.extent(scenes, probes)
   assert of(Scene("a")) == sampling.Extent(20.0, 19.5, 40)
   assert of(Scene("a", t0=5.0, t1=9.0)) == sampling.Extent(4.0, 3.5, 8)

@@ -15,7 +15,7 @@ from data_pipelines.media.probe import Probe
 from data_pipelines.records import Scene
 
 RELEASED = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
-UNEVEN = [0, .1, .2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
+UNEVEN = [0, 0.1, 0.2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
 EVEN = np.arange(40) / 10
 
 

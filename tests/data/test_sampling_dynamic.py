@@ -10,8 +10,17 @@ from data_pipelines import sampling_dynamic as sampling
 
 # seconds of a video at 30 frames a second -> frames at inference (64, 512, 8), in training (.., 4).
 TABLE = {
-  1: (24, 28), 2: (56, 60), 5: (64, 64), 30: (64, 64), 64: (64, 64), 70: (64, 68), 100: (96, 100),
-  300: (296, 300), 512: (512, 512), 3600: (512, 512)}
+  1: (24, 28),
+  2: (56, 60),
+  5: (64, 64),
+  30: (64, 64),
+  64: (64, 64),
+  70: (64, 68),
+  100: (96, 100),
+  300: (296, 300),
+  512: (512, 512),
+  3600: (512, 512),
+}
 
 
 @pytest.mark.parametrize(("seconds", "counts"), TABLE.items())
@@ -19,7 +28,8 @@ def test_counts_of_the_release(seconds, counts):
   frames = seconds * 30
   assert (
     sampling.dynamic_fps(frames, seconds, 64, 512, 8),
-    sampling.dynamic_fps(frames, seconds, 64, 512, 4)) == counts
+    sampling.dynamic_fps(frames, seconds, 64, 512, 4),
+  ) == counts
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(0.5, 4), (3, 4), (7.9, 4), (8, 8), (100, 8)])
@@ -33,8 +43,10 @@ def test_the_lower_limit_wins_and_no_limit_is_zero():
   assert sampling.dynamic_fps(3, 0.1, 64, 512, 8) == 8  # Fewer frames than one multiple: repeated.
 
 
-@pytest.mark.parametrize(("seconds", "count"), [
-  (1, 28), (3, 64), (10, 148), (30, 448), (59, 512), (60, 64), (300, 300), (3600, 512)])
+@pytest.mark.parametrize(
+  ("seconds", "count"),
+  [(1, 28), (3, 64), (10, 148), (30, 448), (59, 512), (60, 64), (300, 300), (3600, 512)],
+)
 def test_counts_of_the_paper(seconds, count):
   assert sampling.dense_sparse(seconds * 30, seconds) == count
 
@@ -47,8 +59,7 @@ def test_first_frames_at_one_a_second():
 
 
 def test_index_of_the_release():
-  np.testing.assert_array_equal(
-    sampling.released_index(100, 8), [5, 18, 30, 43, 55, 68, 80, 93])
+  np.testing.assert_array_equal(sampling.released_index(100, 8), [5, 18, 30, 43, 55, 68, 80, 93])
   np.testing.assert_array_equal(sampling.released_index(3, 8), [0, 1, 2, 2, 2, 2, 2, 2])
   np.testing.assert_array_equal(sampling.released_index(0, 4), [0, 0, 0, 0])
 
@@ -68,12 +79,15 @@ def test_times_name_the_frames():
   np.testing.assert_array_equal(np.floor(times * 900 / 30.03).astype(int), index)
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-  ((64, 510, 4), r"sampling\.frames=510 is not a multiple .* Set it to 512"),
-  ((66, 512, 8), r"sampling\.low=66 is not a multiple .* Set it to 64"),
-  ((0, 512, 8), "low=0"),
-  ((64, 512, 0), "multiple=0"),
-])
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ((64, 510, 4), r"sampling\.frames=510 is not a multiple .* Set it to 512"),
+    ((66, 512, 8), r"sampling\.low=66 is not a multiple .* Set it to 64"),
+    ((0, 512, 8), "low=0"),
+    ((64, 512, 0), "multiple=0"),
+  ],
+)
 def test_settings_that_cannot_be(settings, message):
   with pytest.raises(ValueError, match=message):
     sampling.dynamic_fps(3000, 100.0, *settings)

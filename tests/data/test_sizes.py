@@ -18,7 +18,8 @@ HEADERS = {  # What an .npy file may say of itself; the reader of numpy raises o
   "syntax": b"{'descr': '<i8' 'fortran_order' False",
   "nested": b"(" * 2000,
   "object": b"{'descr': '|O', 'fortran_order': False, 'shape': (12, 3), }",
-  "other": b"{'descr': '<f8', 'fortran_order': False, 'shape': (12, 3), }"}
+  "other": b"{'descr': '<f8', 'fortran_order': False, 'shape': (12, 3), }",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,9 @@ def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, capsys):
   assert list(full.iterdir()) == []
   lines = capsys.readouterr().err.splitlines()
   assert [line.partition(" (")[0] for line in lines] == [
-    f"{blocked} cannot be written", f"{full} cannot be written"]
+    f"{blocked} cannot be written",
+    f"{full} cannot be written",
+  ]
 
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path):

@@ -72,10 +72,16 @@ def test_words_of_the_base_vocabulary_that_are_controls_are_cut_open(tmp_path):
 
 def test_symbols_of_a_foreign_sentencepiece_model_never_match(tmp_path):
   import sentencepiece
+
   sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([*TEXTS] * 4), model_prefix=str(tmp_path / "llama"), vocab_size=340,
-    model_type="bpe", byte_fallback=True, user_defined_symbols=["<|im_start|>", "<|im_end|>", "\n"],
-    minloglevel=2)
+    sentence_iterator=iter([*TEXTS] * 4),
+    model_prefix=str(tmp_path / "llama"),
+    vocab_size=340,
+    model_type="bpe",
+    byte_fallback=True,
+    user_defined_symbols=["<|im_start|>", "<|im_end|>", "\n"],
+    minloglevel=2,
+  )
   tokenizer = tokenizers.load(tmp_path / "llama.model")  # With the prefix and </s>, as Llama has.
   ids = tokenizer.encode("red</s> <|im_end|>\nuser")
   assert not set(ids) & set(tokenizer.controls.values())

@@ -52,7 +52,7 @@ def test_frames_of_a_scene_are_near_identical():
   rng = toy.generator(0, "held_out", 0)
   shots = toy.plan(rng, toy.RECIPES["held_out"])
   frames = toy.film(rng, shots).astype(int)
-  within = [np.abs(np.diff(frames[s.first:s.stop], axis=0)).mean() for s in shots]
+  within = [np.abs(np.diff(frames[s.first : s.stop], axis=0)).mean() for s in shots]
   between = [np.abs(frames[s.stop] - frames[s.stop - 1]).mean() for s in shots[:-1]]
   assert np.median(within) < 6  # Of 255; the light of a short scene changes fastest.
   assert 2 * max(within) < min(between)
@@ -89,8 +89,11 @@ def test_virtual_videos_show_what_is_asked(corpus):
     for shot in toy.plan(toy.generator(0, "train", index), toy.RECIPES["train"]):
       if not shot.short:
         long[f"videos/train-{index:03d}.mp4", shot.first / toy.FPS] = shot
-  records = [record for record in json.loads((corpus / "stage2.json").read_text())
-             if record["scenes"][0]["media"] != toy.BLANK_SHOT]
+  records = [
+    record
+    for record in json.loads((corpus / "stage2.json").read_text())
+    if record["scenes"][0]["media"] != toy.BLANK_SHOT
+  ]
   captions = 0
   for record in records:
     shots = [long[scene["media"], scene["t0"]] for scene in record["scenes"]]
@@ -121,17 +124,24 @@ def test_a_few_virtual_videos_show_nothing(corpus):
   assert all(media == {toy.BLANK_SHOT} for media in seen if toy.BLANK_SHOT in media)
   frames = decoded(corpus / toy.BLANK_SHOT)
   assert len(frames) / toy.FPS > max(
-    scene["t1"] for record, media in zip(records, seen, strict=True) for scene in record["scenes"]
-    if toy.BLANK_SHOT in media)
+    scene["t1"]
+    for record, media in zip(records, seen, strict=True)
+    for scene in record["scenes"]
+    if toy.BLANK_SHOT in media
+  )
   assert np.abs(frames.astype(int) - toy.GREY).max() <= 3
 
 
 def test_clips_lie_inside_one_scene(corpus):
-  shots = {f"train-{i:03d}": toy.plan(toy.generator(0, "train", i), toy.RECIPES["train"])
-           for i in range(3)}
+  shots = {
+    f"train-{i:03d}": toy.plan(toy.generator(0, "train", i), toy.RECIPES["train"]) for i in range(3)
+  }
   for record in json.loads((corpus / "stage1.json").read_text()):
-    scene = next(s for s in shots[record["id"].partition("@")[0]]
-                 if s.caption == record["conversations"][1]["value"])
+    scene = next(
+      s
+      for s in shots[record["id"].partition("@")[0]]
+      if s.caption == record["conversations"][1]["value"]
+    )
     assert scene.first <= record["start"] * toy.FPS
     assert record["end"] * toy.FPS <= scene.stop
     assert record["end"] - record["start"] == 3 / toy.FPS
@@ -143,7 +153,8 @@ def test_held_out_questions(corpus):
   assert kinds["short"] >= kinds["long"] > 0
   assert len({record["id"] for record in records}) == len(records)
   assert {record["video"] for record in records} == {
-    f"videos/held_out-{i:03d}.mp4" for i in range(3)}
+    f"videos/held_out-{i:03d}.mp4" for i in range(3)
+  }
   for record in records:
     assert set(record) == {"id", "video", "kind", "conversations"}
     assert len(record["conversations"]) == 2
@@ -230,7 +241,8 @@ def test_command_line(tmp_path):
   out = tmp_path / "corpus"
   command = [sys.executable, "-m", "data_pipelines.synthesis.toy", "--out", out]
   done = subprocess.run(
-    [*command, "--videos", "1", "--held", "1"], capture_output=True, text=True, check=True)
+    [*command, "--videos", "1", "--held", "1"], capture_output=True, text=True, check=True
+  )
   assert "1 videos for training, 1 held out" in done.stdout
   assert (out / "tokenizer.model").exists()
 

@@ -22,8 +22,9 @@ def tokenizer(tmp_path_factory):
 
 def said(tokenizer, time_prompt, parts=(0, "\nWhat?")):
   encoded = chat.prompt(
-    (Turn("user", parts),), tokenizer, system=SYSTEM, time_prompt=time_prompt, visuals=[VIDEO])
-  (start, stop), = encoded.spans
+    (Turn("user", parts),), tokenizer, system=SYSTEM, time_prompt=time_prompt, visuals=[VIDEO]
+  )
+  ((start, stop),) = encoded.spans
   decode = lambda ids: tokenizer.decode(ids, skip_special=False)
   return decode(encoded.tokens[:start]) + "<image>" + decode(encoded.tokens[stop:])
 
@@ -44,9 +45,20 @@ def test_the_answer_is_what_an_assistant_says(tokenizer):
   assert (encoded.labels & encoded.answers).sum() == encoded.answers.sum() < encoded.labels.sum()
 
 
-@pytest.mark.parametrize("seconds, released, training", [
-  (1, 24, 28), (2, 56, 60), (5, 64, 64), (64, 64, 64), (70, 64, 68), (100, 96, 100),
-  (300, 296, 300), (512, 512, 512), (4000, 512, 512)])
+@pytest.mark.parametrize(
+  "seconds, released, training",
+  [
+    (1, 24, 28),
+    (2, 56, 60),
+    (5, 64, 64),
+    (64, 64, 64),
+    (70, 64, 68),
+    (100, 96, 100),
+    (300, 296, 300),
+    (512, 512, 512),
+    (4000, 512, 512),
+  ],
+)
 def test_counts_of_the_release_at_30_frames_a_second(seconds, released, training):
   extent = sampling.Extent(float(seconds), seconds - 1 / 30, 30 * seconds)
   assert sampling.frame_count(RELEASED, extent, 4) == released
@@ -58,7 +70,9 @@ def test_frames_of_the_release():
   times = sampling.sample_times(RELEASED, 8, extent)
   assert np.floor(times * 30 + 1e-6).astype(int).tolist() == [5, 18, 30, 43, 55, 68, 80, 93]
   one = sampling.Extent(0.1, 0.1, 3)  # Three frames, then the last again.
-  np.testing.assert_allclose(sampling.sample_times(RELEASED, 4, one), [1/60, 0.05, 5/60, 5/60])
+  np.testing.assert_allclose(
+    sampling.sample_times(RELEASED, 4, one), [1 / 60, 0.05, 5 / 60, 5 / 60]
+  )
 
 
 def test_other_samplers():
@@ -71,12 +85,15 @@ def test_other_samplers():
   np.testing.assert_array_equal(first, range(8))
 
 
-@pytest.mark.parametrize("changes, message", [
-  (dict(multiple=6), r"config\.data\.sampling\.multiple=6 is not a multiple of the 4"),
-  (dict(frames=510), r"sampling\.frames=510 is not a multiple"),
-  (dict(colour=3), "unexpected keyword argument 'colour'"),
-  (dict(phase="late"), r"sampling\.phase='late'"),
-])
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    (dict(multiple=6), r"config\.data\.sampling\.multiple=6 is not a multiple of the 4"),
+    (dict(frames=510), r"sampling\.frames=510 is not a multiple"),
+    (dict(colour=3), "unexpected keyword argument 'colour'"),
+    (dict(phase="late"), r"sampling\.phase='late'"),
+  ],
+)
 def test_samplings_that_cannot_be(changes, message):
   with pytest.raises(ValueError, match=message):
     sampling.frame_count(RELEASED | changes, sampling.Extent(9.0, 8.9, 90), 4)
@@ -108,12 +125,13 @@ def test_single_pictures_fill_their_canvas(size):
   for n in range(views.tiles):
     row, column = divmod(n, views.columns)
     np.testing.assert_array_equal(
-      shown[1 + n], whole[24 * row:24 * row + 24, 24 * column:24 * column + 24])
+      shown[1 + n], whole[24 * row : 24 * row + 24, 24 * column : 24 * column + 24]
+    )
   layout = VisualLayout(24, 4, (8, 8), (8, 8), "none")
   tokens = 64 + np.arange(views.tiles * 64).reshape(views.rows, views.columns, 8, 8)
   np.testing.assert_array_equal(
-    patterns.image(views, layout),
-    [*range(64), *tokens.transpose(0, 2, 1, 3).ravel()])
+    patterns.image(views, layout), [*range(64), *tokens.transpose(0, 2, 1, 3).ravel()]
+  )
 
 
 def test_several_pictures_are_padded_with_the_mean():

@@ -21,11 +21,15 @@ def folder(tmp_path_factory):
 
 
 def model(**llm):
-  return build_video_lm(dict(
-    encoder=dict(name="umt", variant="tiny"), selector=dict(name="clips", size=4),
-    merger=dict(name="tome", tokens=4, heads=4),
-    projector=dict(name="mlp", newline="none", pool_side=1),
-    llm=dict(name="qwen2", variant="tiny", **llm)))
+  return build_video_lm(
+    dict(
+      encoder=dict(name="umt", variant="tiny"),
+      selector=dict(name="clips", size=4),
+      merger=dict(name="tome", tokens=4, heads=4),
+      projector=dict(name="mlp", newline="none", pool_side=1),
+      llm=dict(name="qwen2", variant="tiny", **llm),
+    )
+  )
 
 
 def params(model):
@@ -37,18 +41,29 @@ def params(model):
 def batch(folder, model, packed: bool) -> dict:
   """All samples: in one row, or one a row."""
   pipe = pipeline(
-    folder, layout=model.layout(), batch=1 if packed else SAMPLES, packing=packed,
+    folder,
+    layout=model.layout(),
+    batch=1 if packed else SAMPLES,
+    packing=packed,
     rows=((64, 12, 1152, SAMPLES),) if packed else ((16, 8, 384, 1),),
-    sampling=dict(name="uniform", frames=8, phase="ends"), time_prompt="vcf",
-    images=dict(mode="anyres_nopad", tiles=36))
+    sampling=dict(name="uniform", frames=8, phase="ends"),
+    time_prompt="vcf",
+    images=dict(mode="anyres_nopad", tiles=36),
+  )
   assert pipe.rows(0) == (1 if packed else SAMPLES)
   with pipe.batches(0) as batches:
     return jax.tree.map(jnp.asarray, next(batches))
 
 
-@pytest.mark.parametrize("llm", [
-  dict(), dict(dropout=STAGES, dropout_queries="answers"),
-  dict(dropout=STAGES, dropout_queries="released")], ids=["off", "answers", "released"])
+@pytest.mark.parametrize(
+  "llm",
+  [
+    dict(),
+    dict(dropout=STAGES, dropout_queries="answers"),
+    dict(dropout=STAGES, dropout_queries="released"),
+  ],
+  ids=["off", "answers", "released"],
+)
 def test_one_packed_row_equals_a_row_a_sample(folder, llm):
   made = model(**llm)
   shown, alone = (batch(folder, made, packed) for packed in (True, False))

@@ -104,8 +104,11 @@ def test_a_jump_reads_one_group_of_pictures(clip):
 def fragmented(path, out):
   """The same packets in a file whose index is spread over it."""
   import av
-  with av.open(path) as old, av.open(str(out), "w", options={
-      "movflags": "frag_keyframe+empty_moov"}) as new:
+
+  with (
+    av.open(path) as old,
+    av.open(str(out), "w", options={"movflags": "frag_keyframe+empty_moov"}) as new,
+  ):
     stream = new.add_stream_from_template(old.streams.video[0])
     for packet in old.demux(old.streams.video[0]):
       if packet.dts is not None:
@@ -163,15 +166,18 @@ def test_pictures_of_pillow_are_the_released_ones_to_the_bit(tmp_path):
   path = clips.write(tmp_path / "large.mp4", 4, width=320, height=240)
   with av.open(path) as file:
     whole = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-  wanted = [np.asarray(Image.fromarray(frame).resize((224, 224), Image.Resampling.BICUBIC))
-            for frame in whole]
+  wanted = [
+    np.asarray(Image.fromarray(frame).resize((224, 224), Image.Resampling.BICUBIC))
+    for frame in whole
+  ]
   frames, _ = video.read_frames(path, [0.0, 0.1, 0.2, 0.3], 224, resize="pillow")
   np.testing.assert_array_equal(frames, np.stack(wanted))
   cache = FrameCache(tmp_path / "cache", 224)
   for resize in ("squash", "pillow"):  # Kept apart.
     np.testing.assert_array_equal(
       cache.read_frames(path, [0.1, 0.3], 224, resize=resize)[0],
-      video.read_frames(path, [0.1, 0.3], 224, resize=resize)[0])
+      video.read_frames(path, [0.1, 0.3], 224, resize=resize)[0],
+    )
 
 
 def test_bytes_are_the_file(clip):
@@ -249,7 +255,7 @@ def test_random_damage_is_found(tmp_path):
   begin, rng, raised = data.find(b"mdat") + 4, np.random.default_rng(0), 0
   for _ in range(30):
     place = rng.integers(begin + 700, len(data) - 20)  # Behind the encoder's own remarks.
-    damaged = data[:place] + rng.bytes(16) + data[place + 16:]
+    damaged = data[:place] + rng.bytes(16) + data[place + 16 :]
     try:
       frames, _ = video.read_all(damaged, SIZE)
     except video.MediaError:
@@ -261,7 +267,7 @@ def test_random_damage_is_found(tmp_path):
 
 def test_truncated_matroska(tmp_path):
   path = pathlib.Path(clips.write(tmp_path / "clip.mkv", 100))
-  path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   assert "is truncated" in video.probe(str(path)).error
 
 
@@ -273,7 +279,7 @@ def test_a_picture_is_no_video_and_a_video_no_picture(clip):
 def test_damaged_pictures(tmp_path):
   path = pathlib.Path(clips.picture(tmp_path / "still.jpg"))
   whole = path.read_bytes()
-  for data in (whole[:len(whole) // 2], whole[:20], whole[:10] + bytes(500)):
+  for data in (whole[: len(whole) // 2], whole[:20], whole[:10] + bytes(500)):
     path.write_bytes(data)
     with pytest.raises(video.MediaError):
       video.read_image(path)
@@ -334,7 +340,10 @@ def test_timeline_of_a_clip(clip):
 def test_timeline_joins_scenes_of_several_files(clip, tmp_path):
   other = clips.write(tmp_path / "other.mp4", 20, first=100)
   timeline = (
-    Scene(clip, t0=1.0, t1=2.0), Scene(other, at=1.0), Scene(clip, t0=4.0, t1=5.0, at=3.0))
+    Scene(clip, t0=1.0, t1=2.0),
+    Scene(other, at=1.0),
+    Scene(clip, t0=4.0, t1=5.0, at=3.0),
+  )
   numbers, seen = on_timeline(timeline, [3.5, 0.0, 0.95, 1.0, 2.95, 3.0, 3.99, 9.0])
   assert numbers == [45, 10, 19, 100, 119, 40, 49, 49]
   np.testing.assert_allclose(seen, [3.5, 0, 0.9, 1, 2.9, 3, 3.9, 3.9], atol=1e-6)

@@ -63,8 +63,13 @@ def test_signals_do_nothing_and_a_kill_is_one_sentence(folder):
 
 def test_they_end_when_their_run_is_killed(folder):
   run = subprocess.Popen(
-    [sys.executable, "-c", ENDLESS, str(folder)], cwd=ROOT, text=True, stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    [sys.executable, "-c", ENDLESS, str(folder)],
+    cwd=ROOT,
+    text=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
   pids = [int(text) for text in run.stdout.readline().split()]
   assert len(pids) == 2
   run.kill()

@@ -24,8 +24,7 @@ SIZES = {"infer.sampling.frames": 16, "model.llm.depth": 2, "infer.max_new_token
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  return small_checkpoint.write(
-    tmp_path_factory.mktemp("run"), made=vcf_stage3, **SIZES)
+  return small_checkpoint.write(tmp_path_factory.mktemp("run"), made=vcf_stage3, **SIZES)
 
 
 def test_attention_of_every_layer_equals_the_decoder_in_float64():
@@ -43,9 +42,20 @@ def test_attention_of_every_layer_equals_the_decoder_in_float64():
 
 def test_attention_is_drawn(run, tmp_path):
   video = clips.write(tmp_path / "a.mp4", 60)
-  assert not cli.main([
-    "analyze", "attention", "--checkpoint", run, "--video", video, "--question", "What?",
-    "--out", str(tmp_path / "attention.png")])
+  assert not cli.main(
+    [
+      "analyze",
+      "attention",
+      "--checkpoint",
+      run,
+      "--video",
+      video,
+      "--question",
+      "What?",
+      "--out",
+      str(tmp_path / "attention.png"),
+    ]
+  )
   report = json.loads((tmp_path / "attention.json").read_text())
   assert np.shape(report["groups"]) == (2, 4) and len(report["times"]) == 4
   np.testing.assert_allclose(np.sum(report["groups"], 1), report["visual"], rtol=1e-5)
@@ -57,17 +67,34 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
   model, params = filax.load(run)
   clips.write(tmp_path / "a.mp4", 60)
   asked = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
-  manifest = lambda answers: clips.manifest(tmp_path / "m.json", [
-    clips.record(question, answer, video="a.mp4")
-    for question, answer in zip(asked, answers, strict=True)])
+  manifest = lambda answers: clips.manifest(
+    tmp_path / "m.json",
+    [
+      clips.record(question, answer, video="a.mp4")
+      for question, answer in zip(asked, answers, strict=True)
+    ],
+  )
   said = filax.evaluate(model, params, manifest("abc"), progress=False, batch=3)["answers"]
   path = manifest(["wrong", *(row["answer"] for row in said[1:])])
   rows = json.loads((tmp_path / "m.json").read_text())
   rows.insert(1, clips.record("word " * 40_000, "x", video="a.mp4", id="long"))
   path = clips.manifest(tmp_path / "m.json", rows)
-  assert not cli.main([
-    "analyze", "redundancy", "--checkpoint", run, "--manifest", path, "--ratio", "0.25",
-    "--batch", "3", "--out", str(tmp_path / "redundancy.png")])
+  assert not cli.main(
+    [
+      "analyze",
+      "redundancy",
+      "--checkpoint",
+      run,
+      "--manifest",
+      path,
+      "--ratio",
+      "0.25",
+      "--batch",
+      "3",
+      "--out",
+      str(tmp_path / "redundancy.png"),
+    ]
+  )
   report = json.loads((tmp_path / "redundancy.json").read_text())
   assert report["skipped"] == 1 and report["bad_questions"][0].startswith("long: ")
   assert report["layers"] == [1] and report["whole"] == pytest.approx(2 / 3)

@@ -17,24 +17,53 @@ def example(answer="B", options=OPTIONS):
   return Example("x", Turn("user", ("What is shown?",)), answer, options=tuple(options))
 
 
-@pytest.mark.parametrize("text, want", [
-  ("B", "B"), ("b", "B"), (" (C) ", "C"), ("D.", "D"), ("A) a red circle", "A"),
-  ("A: circle", "A"),
-  ("B, because it is blue", "B"), ("C\nIt is empty.", "C"),
-  ("The answer is B.", "B"), ("Answer: (D)", "D"), ("I choose option C", "C"),
-  ("A blue square.", "B"), ("a ring", "D"), ("Nothing at all!", "C"),
-  ("It must be (B) then", "B"), ("Both (A) and (B)", None), ("It is D", "D"),
-  ("A man shows a ring to us", "D"), ("A man stands there", None), ("", None), ("E", None),
-  ("a red circle and a ring", None), ("not B or C", None), ("string", None),
-])
+@pytest.mark.parametrize(
+  "text, want",
+  [
+    ("B", "B"),
+    ("b", "B"),
+    (" (C) ", "C"),
+    ("D.", "D"),
+    ("A) a red circle", "A"),
+    ("A: circle", "A"),
+    ("B, because it is blue", "B"),
+    ("C\nIt is empty.", "C"),
+    ("The answer is B.", "B"),
+    ("Answer: (D)", "D"),
+    ("I choose option C", "C"),
+    ("A blue square.", "B"),
+    ("a ring", "D"),
+    ("Nothing at all!", "C"),
+    ("It must be (B) then", "B"),
+    ("Both (A) and (B)", None),
+    ("It is D", "D"),
+    ("A man shows a ring to us", "D"),
+    ("A man stands there", None),
+    ("", None),
+    ("E", None),
+    ("a red circle and a ring", None),
+    ("not B or C", None),
+    ("string", None),
+  ],
+)
 def test_letters(text, want):
   assert benchmark.letter(text, example()) == want
 
 
-@pytest.mark.parametrize("text, want", [
-  ("Red.", "red"), ("  A  red\tcircle! ", "red circle"), ("it's", "it s"), ("10:30", "10 30"),
-  ("ÉTÉ", "été"), ("\uff22lue", "blue"), ("\u2026", ""), ("", ""), ("A", "a"),
-])
+@pytest.mark.parametrize(
+  "text, want",
+  [
+    ("Red.", "red"),
+    ("  A  red\tcircle! ", "red circle"),
+    ("it's", "it s"),
+    ("10:30", "10 30"),
+    ("ÉTÉ", "été"),
+    ("\uff22lue", "blue"),
+    ("\u2026", ""),
+    ("", ""),
+    ("A", "a"),
+  ],
+)
 def test_normalised(text, want):
   assert benchmark.normalised(text) == want
 
@@ -44,8 +73,10 @@ def test_words_that_say_nothing_are_not_understood():
   assert benchmark.words("Two dogs", example()) == "two dogs"
 
 
-@pytest.mark.parametrize("answer, want", [
-  ("B", "B"), ("(B)", "B"), ("b. ", "B"), ("A blue square", "B"), ("E", None), ("a dog", None)])
+@pytest.mark.parametrize(
+  "answer, want",
+  [("B", "B"), ("(B)", "B"), ("b. ", "B"), ("A blue square", "B"), ("E", None), ("a dog", None)],
+)
 def test_the_right_letter(answer, want):
   if want is None:
     with pytest.raises(ValueError, match="not one of its options"):
@@ -66,12 +97,21 @@ def test_a_multiple_choice_turn_lists_its_options():
   turn = benchmark.multiple_choice(example(options=OPTIONS[:2]))
   assert turn.text == (
     "What is shown?\nA. a red circle\nB. a blue square\nAnswer with the option's letter from the "
-    "given choices directly.")
+    "given choices directly."
+  )
 
 
-@pytest.mark.parametrize("option, want", [
-  ("B. a dog", "a dog"), ("(B) a dog", "a dog"), ("B) a dog", "a dog"), ("a dog", "a dog"),
-  ("A dog", "A dog"), ("Bob. He left", "Bob. He left")])
+@pytest.mark.parametrize(
+  "option, want",
+  [
+    ("B. a dog", "a dog"),
+    ("(B) a dog", "a dog"),
+    ("B) a dog", "a dog"),
+    ("a dog", "a dog"),
+    ("A dog", "A dog"),
+    ("Bob. He left", "Bob. He left"),
+  ],
+)
 def test_letters_of_options_are_taken_off(option, want):
   assert benchmark.without_letter(option) == want
 
@@ -91,7 +131,10 @@ def test_every_question_of_a_conversation_shows_what_was_shown_before(tmp_path):
   assert [e.id for e in found] == ["a", "a/1", "a/2"]
   assert [e.answer for e in found] == ["one", "two", "three"]
   assert [e.turn.parts for e in found] == [
-    (0, "\nFirst?"), (0, "\n", "Second?"), (0, "\n", 1, "\nThird?")]
+    (0, "\nFirst?"),
+    (0, "\n", "Second?"),
+    (0, "\n", 1, "\nThird?"),
+  ]
   assert [len(e.media) for e in found] == [1, 1, 2]
   assert found[0].before[0].text == "Be brief."
 
@@ -103,7 +146,8 @@ def test_bad_records_are_reported_with_their_line(tmp_path):
     clips.record(answer="A", video="a.mp4", options=["A. yes", "B. no"]),
     clips.record(video="a.mp4", options="yes"),
     clips.record(video="a.mp4", options=list("abcdefghi")),
-    dict(conversations=[]))
+    dict(conversations=[]),
+  )
   assert len(found) == 1 and found[0].options == ("yes", "no")
   assert [bad.line for bad in report.bad] == [2, 4, 5, 6]
   assert "not one of its options" in report.bad[0].reason
@@ -116,7 +160,8 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
     clips.record(video="a.mp4", options=options, answer="(B) a blue kite"),
     clips.record(video="a.mp4", options=["a red kite", "a blue kite"], answer="b: A blue kite."),
     clips.record(video="a.mp4", options=options, answer="B. a red kite"),
-    clips.record(video="a.mp4", options=options[::-1], answer="A"))
+    clips.record(video="a.mp4", options=options[::-1], answer="A"),
+  )
   assert [benchmark.gold(example) for example in found] == ["B", "B"]
   assert [bad.line for bad in report.bad] == [4, 5]
   assert "not one of its options" in report.bad[0].reason

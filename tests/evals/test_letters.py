@@ -15,11 +15,26 @@ TEXTS = tuple(f"text {letter} here" for letter in "abcde")
 
 # The rows on which the published extractors differ, and what is right.
 CONFORMANCE = [
-  ("A", "A"), ("A.", "A"), ("b", "B"), ("(B) a dog", "B"), ("B) a dog", "B"), ("C: a dog", "C"),
-  ("The answer is C.", "C"), ("Answer: B", "B"), ("A cat is in B", "B"), ("I think a dog", None),
-  ("BANANA", None), ("Option (C)", "C"), ("E", "E"), ("A, B", None), ("None of these", None),
-  ("the option is text d here now ok", "D"), ("The correct option is (E).", "E"), ("**C**", "C"),
-  ("", None)]
+  ("A", "A"),
+  ("A.", "A"),
+  ("b", "B"),
+  ("(B) a dog", "B"),
+  ("B) a dog", "B"),
+  ("C: a dog", "C"),
+  ("The answer is C.", "C"),
+  ("Answer: B", "B"),
+  ("A cat is in B", "B"),
+  ("I think a dog", None),
+  ("BANANA", None),
+  ("Option (C)", "C"),
+  ("E", "E"),
+  ("A, B", None),
+  ("None of these", None),
+  ("the option is text d here now ok", "D"),
+  ("The correct option is (E).", "E"),
+  ("**C**", "C"),
+  ("", None),
+]
 
 # "{x}" is any letter in any case, "{y}" another one. All of these choose x.
 FORMS = """
@@ -233,9 +248,17 @@ def test_a_letter_that_is_no_option(form):
 
 
 WIDE = {
-  "full width": 0xFF21, "circled": 0x24B6, "bracketed": 0x1F110, "bold": 0x1D400,
-  "white on black": 0x1F170, "white in a circle": 0x1F150, "squared": 0x1F130,
-  "small full width": 0xFF41, "small circled": 0x24D0, "small bracketed": 0x249C}
+  "full width": 0xFF21,
+  "circled": 0x24B6,
+  "bracketed": 0x1F110,
+  "bold": 0x1D400,
+  "white on black": 0x1F170,
+  "white in a circle": 0x1F150,
+  "squared": 0x1F130,
+  "small full width": 0xFF41,
+  "small circled": 0x24D0,
+  "small bracketed": 0x249C,
+}
 
 
 @pytest.mark.parametrize("first", WIDE.values(), ids=WIDE.keys())
@@ -246,35 +269,109 @@ def test_letters_of_unicode(first):
       assert chosen(form.format(sign), OPTIONS) == letter, form
 
 
-@pytest.mark.parametrize("form", [
-  "（{}）", "【{}】", "「{}」", "『{}』", "“{}”", "‘{}’", "„{}“", "«{}»", "‹{}›", "〔{}〕",
-  "{}。", "{}．", "{}，", "{}、", "{}：", "{}；", "{}！", "{}？", "{}…",
-  "{}．a thing", "{}：a thing", "{}、because", "{}）a thing",
-  "{} — because", "{}—because", "{} – it is so", "• {}", "{}\u00a0because", "{}\u3000because",
-  "{}\u200b", "\ufeff{}", "答案（{}）", "Answer：{}"])
+@pytest.mark.parametrize(
+  "form",
+  [
+    "（{}）",
+    "【{}】",
+    "「{}」",
+    "『{}』",
+    "“{}”",
+    "‘{}’",
+    "„{}“",
+    "«{}»",
+    "‹{}›",
+    "〔{}〕",
+    "{}。",
+    "{}．",
+    "{}，",
+    "{}、",
+    "{}：",
+    "{}；",
+    "{}！",
+    "{}？",
+    "{}…",
+    "{}．a thing",
+    "{}：a thing",
+    "{}、because",
+    "{}）a thing",
+    "{} — because",
+    "{}—because",
+    "{} – it is so",
+    "• {}",
+    "{}\u00a0because",
+    "{}\u3000because",
+    "{}\u200b",
+    "\ufeff{}",
+    "答案（{}）",
+    "Answer：{}",
+  ],
+)
 def test_punctuation_of_unicode(form):
   for letter in "ABCDabcd":
     assert chosen(form.format(letter), OPTIONS) == letter.upper(), form.format(letter)
 
 
-@pytest.mark.parametrize("text", [
-  "A dog", "a dog", "A dog is there.", "a man in a hat", "I think a dog", "It is a dog.",
-  "The answer is a dog", "The answer is a dog.", "I choose a dog", "Answer: a dog", "**A dog**",
-  '"A dog"', "e.g. this", "U.S.A.", "A-frame", "C++", "30 °C", "I'd",
-  "Vitamin C", "the C-shaped thing", "BANANA", "ab", "none", "all of the above", "...", "?"])
+@pytest.mark.parametrize(
+  "text",
+  [
+    "A dog",
+    "a dog",
+    "A dog is there.",
+    "a man in a hat",
+    "I think a dog",
+    "It is a dog.",
+    "The answer is a dog",
+    "The answer is a dog.",
+    "I choose a dog",
+    "Answer: a dog",
+    "**A dog**",
+    '"A dog"',
+    "e.g. this",
+    "U.S.A.",
+    "A-frame",
+    "C++",
+    "30 °C",
+    "I'd",
+    "Vitamin C",
+    "the C-shaped thing",
+    "BANANA",
+    "ab",
+    "none",
+    "all of the above",
+    "...",
+    "?",
+  ],
+)
 def test_what_is_no_letter(text):
   assert chosen(text, OPTIONS) is None
 
 
-@pytest.mark.parametrize(("text", "want"), [
-  ("a red circle", "A"), ("A blue square.", "B"), ("Nothing at all!", "C"), ("THE RING", "D"),
-  ("A man shows a ring to us", "D"), ("I think it shows a blue square", "B"),
-  ("The answer is a ring", "D"), ("The answer is a ring, not a red circle.", "D"),
-  ("It is not a red circle but a ring", "D"), ("a red circle, no, a ring", "D"),
-  ("not a red circle", None), ("a red circle and a ring", None), ("string", None),
-  ("b a blue square", "B"), ("d a ring", "D"), ("A a red circle", "A"),
-  # The letter counts more than the words behind it.
-  ("B. a red circle", "B"), ("A. a blue square", "A"), ("Answer: C (a ring)", "C")])
+@pytest.mark.parametrize(
+  ("text", "want"),
+  [
+    ("a red circle", "A"),
+    ("A blue square.", "B"),
+    ("Nothing at all!", "C"),
+    ("THE RING", "D"),
+    ("A man shows a ring to us", "D"),
+    ("I think it shows a blue square", "B"),
+    ("The answer is a ring", "D"),
+    ("The answer is a ring, not a red circle.", "D"),
+    ("It is not a red circle but a ring", "D"),
+    ("a red circle, no, a ring", "D"),
+    ("not a red circle", None),
+    ("a red circle and a ring", None),
+    ("string", None),
+    ("b a blue square", "B"),
+    ("d a ring", "D"),
+    ("A a red circle", "A"),
+    # The letter counts more than the words behind it.
+    ("B. a red circle", "B"),
+    ("A. a blue square", "A"),
+    ("Answer: C (a ring)", "C"),
+  ],
+)
 def test_the_words_of_an_option(text, want):
   assert chosen(text, OPTIONS) == want
 
@@ -288,22 +385,55 @@ def test_options_that_hold_letters_and_each_other():
   assert chosen("a dog", ("a dog", "the dog")) is None
 
 
-@pytest.mark.parametrize("text", [
-  "None of B, C; A", "B, C are wrong; A", "Both B and C are wrong, so A",
-  "B, C and D aren't it. A."])
+@pytest.mark.parametrize(
+  "text",
+  [
+    "None of B, C; A",
+    "B, C are wrong; A",
+    "Both B and C are wrong, so A",
+    "B, C and D aren't it. A.",
+  ],
+)
 def test_several_letters_that_are_denied(text):
   assert chosen(text, OPTIONS) == "A"
 
 
-@pytest.mark.parametrize(("answer", "want"), [
-  ("B", "B"), ("b", "B"), ("(B)", "B"), ("B.", "B"), ("b) ", "B"), ("**B**", "B"), ("Ｂ", "B"),
-  ("Option B", "B"), ("Answer: B", "B"), ("The answer is B", "B"), ("a blue kite", "B"),
-  ("A blue kite.", "B"), ("B. a blue kite", "B"), ("(B) a blue kite", "B"), ("b) Blue kite", "B"),
-  ("B: a blue kite", "B"), ("B - a blue kite", "B"), ("B．a blue kite", "B"),
-  ("B a blue kite", "B"), ("B.a blue kite", "B"),
-  ("A. a red kite", "A"), ("a. A red kite!", "A"), ("A red kite", "A"),
-  ("A. a blue kite", None), ("B. a red kite", None), ("(B) a kite", None), ("C", None),
-  ("C. a blue kite", None), ("a kite", None), ("A or B", None), ("", None)])
+@pytest.mark.parametrize(
+  ("answer", "want"),
+  [
+    ("B", "B"),
+    ("b", "B"),
+    ("(B)", "B"),
+    ("B.", "B"),
+    ("b) ", "B"),
+    ("**B**", "B"),
+    ("Ｂ", "B"),
+    ("Option B", "B"),
+    ("Answer: B", "B"),
+    ("The answer is B", "B"),
+    ("a blue kite", "B"),
+    ("A blue kite.", "B"),
+    ("B. a blue kite", "B"),
+    ("(B) a blue kite", "B"),
+    ("b) Blue kite", "B"),
+    ("B: a blue kite", "B"),
+    ("B - a blue kite", "B"),
+    ("B．a blue kite", "B"),
+    ("B a blue kite", "B"),
+    ("B.a blue kite", "B"),
+    ("A. a red kite", "A"),
+    ("a. A red kite!", "A"),
+    ("A red kite", "A"),
+    ("A. a blue kite", None),
+    ("B. a red kite", None),
+    ("(B) a kite", None),
+    ("C", None),
+    ("C. a blue kite", None),
+    ("a kite", None),
+    ("A or B", None),
+    ("", None),
+  ],
+)
 def test_right_answers(answer, want):
   assert named(answer, ("a red kite", "a blue kite")) == want
 
@@ -319,7 +449,8 @@ def test_letters_of_options_are_taken_off_in_order():
 
 
 @pytest.mark.parametrize(
-  "part", ["A\n", "A. ", "B is ", "a, ", "not ", "(", " ", "answer is ", "no, "])
+  "part", ["A\n", "A. ", "B is ", "a, ", "not ", "(", " ", "answer is ", "no, "]
+)
 def test_a_very_long_answer_ends_soon(part):
   start = time.monotonic()
   chosen("B. " + part * 50_000, OPTIONS)

@@ -40,9 +40,15 @@ def manifest(loaded, tmp_path_factory):
     clips.write(folder / video, 40, first=100 * (video == "b.mp4"))
     for number, question in enumerate(QUESTIONS):
       answer = filax.chat(*loaded, folder / video, question)
-      rows.append(clips.record(
-        question, "wrong" if number == wrong else answer, video=video,
-        kind=question.split()[1], id=f"{video}-{number}"))
+      rows.append(
+        clips.record(
+          question,
+          "wrong" if number == wrong else answer,
+          video=video,
+          kind=question.split()[1],
+          id=f"{video}-{number}",
+        )
+      )
   clips.truncated(folder / "bad.mp4")
   rows.insert(3, clips.record(QUESTIONS[0], "circle", video="bad.mp4", kind="shape"))
   rows.append(dict(conversations="none"))
@@ -60,7 +66,13 @@ def test_accuracy_and_counts(loaded, manifest):
   report = quick(loaded, manifest, batch=4)
   scores = {row["id"]: row["score"] for row in report["answers"]}
   assert {k: v for k, v in scores.items() if "mp4" in k} == {
-    "a.mp4-0": 0, "a.mp4-1": 1, "a.mp4-2": 1, "b.mp4-0": 1, "b.mp4-1": 1, "b.mp4-2": 0}
+    "a.mp4-0": 0,
+    "a.mp4-1": 1,
+    "a.mp4-2": 1,
+    "b.mp4-0": 1,
+    "b.mp4-1": 1,
+    "b.mp4-2": 0,
+  }
   assert report["questions"] == 8 and report["videos"] == 4 and report["skipped"] == 1
   assert report["accuracy"] == pytest.approx(sum(scores.values()) / 8)
   kinds = report["by"]["kind"]
@@ -102,8 +114,10 @@ def test_uniform_frames_are_as_many_as_scenes_show(loaded, manifest):
 
 def test_options_are_asked_for_by_letter(loaded, manifest, tmp_path):
   folder = pathlib.Path(manifest).parent
-  path = clips.manifest(tmp_path / "choice.json", [
-    clips.record(QUESTIONS[0], "ring", video="a.mp4", options=["circle", "ring"])])
+  path = clips.manifest(
+    tmp_path / "choice.json",
+    [clips.record(QUESTIONS[0], "ring", video="a.mp4", options=["circle", "ring"])],
+  )
   report = quick(loaded, path, root=str(folder))
   (row,) = report["answers"]
   asked = Example("x", Turn("user", ("",)), "ring", options=("circle", "ring"))
@@ -116,8 +130,10 @@ def test_several_manifests_give_several_reports(loaded, manifest):
   assert found[manifest]["questions"] == 1
 
 
-@pytest.mark.parametrize("records, message", [
-  ([], "holds no question"), ([dict(conversations=[])], "the first reason: .*empty.json:2:")])
+@pytest.mark.parametrize(
+  "records, message",
+  [([], "holds no question"), ([dict(conversations=[])], "the first reason: .*empty.json:2:")],
+)
 def test_nothing_to_ask_is_one_sentence(loaded, tmp_path, records, message):
   path = clips.manifest(tmp_path / "empty.json", records)
   with pytest.raises(ValueError, match=message):
@@ -129,10 +145,15 @@ def refused(loaded, folder, *more):
   one."""
   clips.write(folder / "a.mp4", 40)
   clips.truncated(folder / "bad.mp4")
-  return clips.manifest(folder / "questions.json", [
-    clips.record("word " * 40_000, "B", video="a.mp4", id="long"),
-    clips.record(QUESTIONS[0], "B", video="bad.mp4", id="bad"),
-    dict(conversations="none"), *more])
+  return clips.manifest(
+    folder / "questions.json",
+    [
+      clips.record("word " * 40_000, "B", video="a.mp4", id="long"),
+      clips.record(QUESTIONS[0], "B", video="bad.mp4", id="bad"),
+      dict(conversations="none"),
+      *more,
+    ],
+  )
 
 
 def test_a_question_that_cannot_be_asked_is_listed_and_skipped(loaded, run, tmp_path, capsys):
@@ -145,7 +166,8 @@ def test_a_question_that_cannot_be_asked_is_listed_and_skipped(loaded, run, tmp_
   assert "exceed the context" in report["bad_questions"][0]
   assert len(report["bad_media"]) == len(report["bad_records"]) == 1
   assert json.loads(out.read_text()) == json.loads(json.dumps(report)) | dict(
-    seconds=json.loads(out.read_text())["seconds"])
+    seconds=json.loads(out.read_text())["seconds"]
+  )
   assert main(["evals", "--checkpoint", run, "--manifest", path]) == 0
   table = capsys.readouterr().out
   assert "2 questions skipped" in table and "\nlong: A prompt of" in table
@@ -194,7 +216,8 @@ def test_a_setting_is_not_blamed_on_the_questions(loaded, manifest):
 
 
 def test_the_command_prints_a_table_or_json_and_writes_every_answer(
-    run, manifest, tmp_path, capsys):
+  run, manifest, tmp_path, capsys
+):
   out = tmp_path / "scores" / "report.json"
   words = ["evals", "--checkpoint", run, "--manifest", manifest, "--batch", "4"]
   assert main([*words, "--json", "--out", str(out)]) == 0

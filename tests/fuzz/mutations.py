@@ -15,7 +15,7 @@ def flipped(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 
 
 def truncated(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-  return data[:rng.integers(len(data))]
+  return data[: rng.integers(len(data))]
 
 
 def cut(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
@@ -27,13 +27,13 @@ def cut(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 def repeated(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
   """A short piece comes up to a thousand times."""
   begin = int(rng.integers(len(data)))
-  piece = data[begin:begin + int(rng.integers(1, 64))]
+  piece = data[begin : begin + int(rng.integers(1, 64))]
   return data[:begin] + piece * int(rng.integers(2, 1000)) + data[begin:]
 
 
 def spliced(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
   """The beginning of one file and the end of another."""
-  return data[:rng.integers(len(data) + 1)] + other[rng.integers(len(other) + 1):]
+  return data[: rng.integers(len(data) + 1)] + other[rng.integers(len(other) + 1) :]
 
 
 def stretched(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
@@ -45,7 +45,7 @@ def stretched(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     value = int(rng.choice(EXTREMES)) % (1 << 8 * size)
     place = int(rng.integers(reach))
     field = value.to_bytes(size, str(rng.choice(["little", "big"])))
-    out[place:place + size] = field
+    out[place : place + size] = field
   return bytes(out)
 
 

@@ -62,6 +62,7 @@ class EncodedVideos:
 
   def __init__(self, folder: pathlib.Path):
     from filax.infer import streaming
+
     self.streaming = streaming
     self.path = folder / f"{hashlib.sha256(b'video').hexdigest()}.npz"
     self.table = np.random.default_rng(0).normal(size=(9, 8)).astype(np.float32)

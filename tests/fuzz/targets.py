@@ -31,10 +31,23 @@ class Pictures:
   def __init__(self, folder: pathlib.Path):
     drawn = Image.fromarray(clips.drawing(77))
     kinds = (
-      ("JPEG", {}), ("JPEG", dict(progressive=True)), ("PNG", {}), ("GIF", {}), ("WEBP", {}),
-      ("WEBP", dict(lossless=True)), ("BMP", {}), ("TIFF", {}), ("PPM", {}), ("AVIF", {}),
-      ("TIFF", dict(compression="tiff_deflate")), ("TIFF", dict(compression="jpeg")),
-      ("TIFF", dict(compression="tiff_lzw")), ("JPEG2000", {}), ("PCX", {}), ("QOI", {}))
+      ("JPEG", {}),
+      ("JPEG", dict(progressive=True)),
+      ("PNG", {}),
+      ("GIF", {}),
+      ("WEBP", {}),
+      ("WEBP", dict(lossless=True)),
+      ("BMP", {}),
+      ("TIFF", {}),
+      ("PPM", {}),
+      ("AVIF", {}),
+      ("TIFF", dict(compression="tiff_deflate")),
+      ("TIFF", dict(compression="jpeg")),
+      ("TIFF", dict(compression="tiff_lzw")),
+      ("JPEG2000", {}),
+      ("PCX", {}),
+      ("QOI", {}),
+    )
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "A picture."
@@ -94,10 +107,12 @@ class Manifests:
       clips.record("<image>\nWhat is this?", video="a.mp4", start=0.5, end=2.0, id="one"),
       clips.record("<image> or <image>?", image=["a.png", "b.png"]),
       clips.record("<image>\nq", scenes=[dict(media="a.mp4", t0=0.0, t1=1.0), dict(media="b.mp4")]),
-      clips.record("What is the capital of France?", "Paris — \u2603.")]
+      clips.record("What is the capital of France?", "Paris — \u2603."),
+    ]
     self.seeds = [
       pathlib.Path(clips.manifest(folder / f"a.{kind}", records)).read_bytes()
-      for kind in ("json", "jsonl")]
+      for kind in ("json", "jsonl")
+    ]
     self.seeds.append(json.dumps(records, indent=1, ensure_ascii=False).encode())
 
   def run(self, data: bytes, path: pathlib.Path):

@@ -38,15 +38,22 @@ def test_damage_is_reported(target, tmp_path):
   own = {
     "JAX_PLATFORMS": "cpu",
     "PYTHONHASHSEED": "0",  # `hash` of bytes decides which file is damaged.
-    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+  }
   try:
     done = subprocess.run(
       [sys.executable, "-m", "fuzz.worker", target, str(number), str(SECONDS), str(folder)],
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-      timeout=SECONDS + 300, env=os.environ | own)
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      errors="replace",
+      timeout=SECONDS + 300,
+      env=os.environ | own,
+    )
   finally:
     shutil.rmtree(work, ignore_errors=True)
   print(done.stdout)
   assert done.returncode == 0, (
     f"Reading {folder}/{target}-{number}.* ended with {done.returncode}. Repeat it with "
-    f"FILAX_FUZZ_SEED={number}.\n{done.stdout[-6000:]}")
+    f"FILAX_FUZZ_SEED={number}.\n{done.stdout[-6000:]}"
+  )

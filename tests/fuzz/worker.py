@@ -17,8 +17,13 @@ from fuzz.mutations import mutated
 import numpy as np
 
 TARGETS = dict(
-  pictures=targets.Pictures, videos=targets.Videos, manifests=targets.Manifests,
-  caches=targets.Caches, plan=plan_caches.PlanCaches, encoded=plan_caches.EncodedVideos)
+  pictures=targets.Pictures,
+  videos=targets.Videos,
+  manifests=targets.Manifests,
+  caches=targets.Caches,
+  plan=plan_caches.PlanCaches,
+  encoded=plan_caches.EncodedVideos,
+)
 HANG_SECONDS = 60.0  # Of one input: its limits are 5 s for opening and for decoding.
 MEMORY = 400 << 20  # Bytes that inputs may add: 256 MB for a picture, and FFmpeg's frames.
 

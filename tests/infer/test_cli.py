@@ -138,7 +138,21 @@ def test_bad_videos_are_one_sentence(run, verb, name, tmp_path, capsys):
 
 def test_a_real_process_says_it_in_one_sentence(video, tmp_path):
   done = subprocess.run(
-    [sys.executable, "-m", "filax", "chat", "--checkpoint", str(tmp_path), "--video", video,
-     "--question", "What?"], capture_output=True, text=True, timeout=120)
+    [
+      sys.executable,
+      "-m",
+      "filax",
+      "chat",
+      "--checkpoint",
+      str(tmp_path),
+      "--video",
+      video,
+      "--question",
+      "What?",
+    ],
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
   assert done.returncode == 2 and not done.stdout
   assert done.stderr.count("\n") == 1 and "No readable checkpoint" in done.stderr

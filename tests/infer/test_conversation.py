@@ -37,10 +37,10 @@ def test_chat_equals_the_pieces_put_together(loaded, video):
   assert clips.numbers(media.frames) == [int(59 * i / 23 + 1e-6) for i in range(24)]
   embed = jax.jit(lambda batch: model.apply({"params": params}, **batch, method="embed").table)
   table = embed(media.batch())
-  prompt, index = model.processor.prompt(
-    question(QUESTION), [seen_lib.see(model, params, media)])
+  prompt, index = model.processor.prompt(question(QUESTION), [seen_lib.see(model, params, media)])
   made = generate(
-    model, params, [prompt], table=table, visual_index=[index], **model.processor.settings())
+    model, params, [prompt], table=table, visual_index=[index], **model.processor.settings()
+  )
   assert filax.chat(model, params, video, QUESTION) == model.processor.text(made.tokens[0])
 
 
@@ -53,7 +53,7 @@ def test_the_prompt_shows_the_video_before_the_question(loaded, video):
   assert index[shown].tolist() == [*range(2 * layout.tokens_per_group), seen.rows]  # + newline
   decode = lambda ids: model.processor.tokenizer.decode(ids, skip_special=False)
   assert decode(tokens[: shown[0]]) == "<|im_start|>"
-  assert decode(tokens[shown[-1] + 1:]) == f"{QUESTION}<|im_end|>"
+  assert decode(tokens[shown[-1] + 1 :]) == f"{QUESTION}<|im_end|>"
 
 
 def test_a_time_prompt_tells_the_times_of_what_was_selected(loaded, video):

@@ -47,8 +47,11 @@ def forward(model, params):
     index = np.full(len(tokens), TEXT) if index is None else index
     index = np.concatenate([index, np.full(len(tokens) - len(index), TEXT)])
     pad = (0, 64 - len(tokens))
-    out = run(jnp.asarray(np.pad(tokens, pad))[None], table,
-              jnp.asarray(np.pad(index, pad, constant_values=TEXT))[None])
+    out = run(
+      jnp.asarray(np.pad(tokens, pad))[None],
+      table,
+      jnp.asarray(np.pad(index, pad, constant_values=TEXT))[None],
+    )
     return out[0, : len(tokens)]
 
   return call
@@ -73,7 +76,9 @@ def test_prefill_and_decode_equal_the_whole_forward_pass_at_every_step(model, pa
   cache = model.llm.empty_cache(1, 32)
   step = jax.jit(
     lambda tokens, at, cache, lengths: model.apply(
-      {"params": params}, tokens, at, cache, lengths, method=read))
+      {"params": params}, tokens, at, cache, lengths, method=read
+    )
+  )
 
   def read(model, tokens, at, cache, lengths):
     hidden, cache = model.extend(tokens, at, cache, lengths)
@@ -83,8 +88,7 @@ def test_prefill_and_decode_equal_the_whole_forward_pass_at_every_step(model, pa
   logits, cache = step(padded, jnp.arange(12)[None], cache, jnp.array([7]))
   np.testing.assert_allclose(logits[0, :7], want[:7], atol=1e-5, rtol=1e-5)
   for i in range(7, 20):
-    logits, cache = step(
-      jnp.asarray([[tokens[i]]]), cache.length[:, None], cache, jnp.array([1]))
+    logits, cache = step(jnp.asarray([[tokens[i]]]), cache.length[:, None], cache, jnp.array([1]))
     np.testing.assert_allclose(logits[0, 0], want[i], atol=1e-5, rtol=1e-5)
 
 
@@ -92,8 +96,10 @@ def test_a_batch_of_different_lengths_equals_single_prompts(model, params):
   rows = prompts(3, 14, 9, 1)
   for settings in (dict(), dict(temperature=1.5, top_p=0.9, top_k=30, seed=4)):
     batch = generate(model, params, rows, max_new_tokens=8, lengths=LENGTHS, **settings)
-    single = [generate(model, params, [row], max_new_tokens=8, lengths=LENGTHS, **settings)
-              for row in (rows if not settings else rows[:1])]
+    single = [
+      generate(model, params, [row], max_new_tokens=8, lengths=LENGTHS, **settings)
+      for row in (rows if not settings else rows[:1])
+    ]
     assert batch.tokens[: len(single)] == [one.tokens[0] for one in single]
 
 
@@ -103,7 +109,8 @@ def test_pictures_are_spliced_into_the_prompt(model, params, forward):
   rows = prompts(6, 11)
   index = [[TEXT, 0, 1, 2, 3, TEXT], [TEXT] * 4 + [3, 1] + [TEXT] * 5]
   made = generate(
-    model, params, rows, table=table, visual_index=index, max_new_tokens=5, lengths=LENGTHS)
+    model, params, rows, table=table, visual_index=index, max_new_tokens=5, lengths=LENGTHS
+  )
   for row, (prompt, where) in enumerate(zip(rows, index, strict=True)):
     for _ in range(5):
       prompt = [*prompt, int(forward(prompt, table[row][None], np.array(where))[-1].argmax())]
@@ -120,16 +127,19 @@ def test_a_stop_id_ends_its_row_only(model, params):
 
 
 def test_seeds_repeat_and_differ(model, params):
-  run = lambda seed: generate(
-    model, params, prompts(5), max_new_tokens=10, temperature=2.0, seed=seed,
-    lengths=LENGTHS).tokens
+  run = lambda seed: (
+    generate(
+      model, params, prompts(5), max_new_tokens=10, temperature=2.0, seed=seed, lengths=LENGTHS
+    ).tokens
+  )
   assert run(1) == run(1) != run(2)
 
 
 def test_ids_beyond_the_vocabulary_are_never_produced(model, params):
   for settings in (dict(), dict(temperature=9.0)):
     made = generate(
-      model, params, prompts(4, 5), max_new_tokens=12, vocab=7, lengths=LENGTHS, **settings)
+      model, params, prompts(4, 5), max_new_tokens=12, vocab=7, lengths=LENGTHS, **settings
+    )
     assert max(map(max, made.tokens)) < 7
 
 
@@ -137,14 +147,16 @@ def test_padding_rows_of_the_table_are_never_produced(model, params):
   kernel = params["llm"]["embed_tokens"]["embedding"].at[120:].set(100.0)
   params = params | {"llm": params["llm"] | {"embed_tokens": {"embedding": kernel}}}
   made = generate(
-    model, params, prompts(4), max_new_tokens=12, temperature=9.0, vocab=10**6, lengths=LENGTHS)
+    model, params, prompts(4), max_new_tokens=12, temperature=9.0, vocab=10**6, lengths=LENGTHS
+  )
   assert max(made.tokens[0]) < 120
 
 
 def test_a_bucket_compiles_once(model, params, capsys):
   counts = lambda: (generate_lib.PREFILL.count, generate_lib.DECODE.count)
   make = lambda length, new: generate(
-    model, params, prompts(length) * 3, max_new_tokens=new, lengths=LENGTHS)
+    model, params, prompts(length) * 3, max_new_tokens=new, lengths=LENGTHS
+  )
   make(4, 2)
   before = counts()
   for length, new in ((5, 3), (16, 16), (1, 9)):
@@ -164,13 +176,16 @@ def test_models_that_see_differently_share_programs(model, params):
   assert generate_lib.DECODE.count == before
 
 
-@pytest.mark.parametrize("settings, message", [
-  (dict(max_new_tokens=0), "max_new_tokens=0"),
-  (dict(temperature=-1.0), "temperature=-1.0"),
-  (dict(temperature=float("nan")), "temperature=nan"),
-  (dict(top_p=0.0), "top_p=0.0"),
-  (dict(top_k=-2), "top_k=-2"),
-])
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    (dict(max_new_tokens=0), "max_new_tokens=0"),
+    (dict(temperature=-1.0), "temperature=-1.0"),
+    (dict(temperature=float("nan")), "temperature=nan"),
+    (dict(top_p=0.0), "top_p=0.0"),
+    (dict(top_k=-2), "top_k=-2"),
+  ],
+)
 def test_settings_that_cannot_be_are_named(model, params, settings, message):
   with pytest.raises(ValueError, match=message):
     generate(model, params, prompts(4), lengths=LENGTHS, **settings)

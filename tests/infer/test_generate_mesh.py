@@ -20,20 +20,24 @@ def asked():
   model, params = mixed_rows.model(mixed_rows.FLASH)
   rng = np.random.default_rng(0)
   index = np.full(VISUAL + WORDS, -1)
-  index[2:2 + VISUAL] = np.arange(VISUAL)
+  index[2 : 2 + VISUAL] = np.arange(VISUAL)
   given = dict(
-    prompts=[rng.integers(1, 500, VISUAL + WORDS).tolist()], visual_index=[index],
-    table=rng.normal(0, 1, (1, VISUAL + 1, model.llm.width)).astype(np.float32), max_new_tokens=6)
+    prompts=[rng.integers(1, 500, VISUAL + WORDS).tolist()],
+    visual_index=[index],
+    table=rng.normal(0, 1, (1, VISUAL + 1, model.llm.width)).astype(np.float32),
+    max_new_tokens=6,
+  )
   return model, params, given, generate(model, params, **given).tokens
 
 
 @pytest.mark.parametrize("sizes", [dict(seq=8), dict(seq=2, tensor=2), dict(fsdp=2)], ids=str)
 def test_a_mesh_answers_as_one_device(asked, sizes):
   model, params, given, expected = asked
-  devices = jax.devices()[:int(np.prod(list(sizes.values())))]
+  devices = jax.devices()[: int(np.prod(list(sizes.values())))]
   layout = mesh.make(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes, devices)
   params = jax.device_put(
-    params, rules.parameter_shardings(dims_table(mixed_rows.FLASH), params, layout))
+    params, rules.parameter_shardings(dims_table(mixed_rows.FLASH), params, layout)
+  )
   spread = model.clone(processor=Processor(None, {}, {}, layout))
   assert generate(spread, params, **given).tokens == expected
   assert len(set(expected[0])) > 1

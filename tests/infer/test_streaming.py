@@ -25,8 +25,11 @@ QUESTION = "What shape is on red?"
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-  return filax.load(small_checkpoint.write(
-    tmp_path_factory.mktemp("run"), made=vcf_stage3, **{"infer.sampling.frames": 40}))
+  return filax.load(
+    small_checkpoint.write(
+      tmp_path_factory.mktemp("run"), made=vcf_stage3, **{"infer.sampling.frames": 40}
+    )
+  )
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +71,13 @@ def test_what_was_encoded_is_kept(loaded, video, tmp_path, monkeypatch):
   np.testing.assert_array_equal(again.seen.table, first.seen.table)
   kept.write_bytes(b"torn")
   np.testing.assert_array_equal(
-    Conversation(model, params, video, tmp_path).seen.table, first.seen.table)
-  other = params | dict(projector={
-    k: {name: jnp.asarray(x) * 2 for name, x in v.items()}
-    for k, v in params["projector"].items()})
+    Conversation(model, params, video, tmp_path).seen.table, first.seen.table
+  )
+  other = params | dict(
+    projector={
+      k: {name: jnp.asarray(x) * 2 for name, x in v.items()} for k, v in params["projector"].items()
+    }
+  )
   Conversation(model, other, video, tmp_path)
   os.utime(video, (1, 1))
   Conversation(model, params, video, tmp_path)
@@ -149,8 +155,14 @@ def test_damage_to_what_was_kept_is_encoded_again(kept, capsys):
 def test_an_archive_that_lies_is_encoded_again(kept, capsys):
   see, path = kept
   inside = files.read_checked(path, "key-one")
-  lies = [b"PK", inside[:-30], inside.replace(b"times", b"tames"), inside.replace(b"<f4", b"|O8"),
-          inside.replace(b"(4, 3)", b"(4, 3 "), inside.replace(b"(3,)", b"(2**60")]
+  lies = [
+    b"PK",
+    inside[:-30],
+    inside.replace(b"times", b"tames"),
+    inside.replace(b"<f4", b"|O8"),
+    inside.replace(b"(4, 3)", b"(4, 3 "),
+    inside.replace(b"(3,)", b"(2**60"),
+  ]
   for content in lies:  # Even with a right digest.
     assert content != inside
     files.write_checked(path, content, "key-one")

@@ -21,7 +21,8 @@ def keep(folder, step, *words):
   """Runs a step as sshd would: one shell, whose own command line holds all the words."""
   line = subprocess.list2cmdline(["bash", str(SCRIPT), step, "--folder", str(folder), *words])
   return subprocess.run(
-    ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False
+  )
 
 
 def script(folder, text):
@@ -45,8 +46,11 @@ def log(folder):
 
 def test_a_command_runs_again_until_it_succeeds(folder):
   """75 is "stopped, not finished", 1 a failure: both start again. 0 is the end."""
-  command = script(folder, f"echo run >> {folder}/runs; n=$(wc -l < {folder}/runs)\n"
-                           "[ $n -eq 1 ] && exit 75; [ $n -eq 2 ] && exit 1; exit 0")
+  command = script(
+    folder,
+    f"echo run >> {folder}/runs; n=$(wc -l < {folder}/runs)\n"
+    "[ $n -eq 1 ] && exit 75; [ $n -eq 2 ] && exit 1; exit 0",
+  )
   assert keep(folder, "start", "--pause", "0", "--", command).returncode == 0
   wait_for(lambda: "finished" in log(folder))
   assert (folder / "runs").read_text() == "run\n" * 3
@@ -56,8 +60,10 @@ def test_a_command_runs_again_until_it_succeeds(folder):
 
 def test_stop_sends_one_signal_and_waits_for_the_end(folder):
   command = script(
-    folder, f"trap 'echo TERM >> {folder}/signals; sleep 1; echo saved >> {folder}/signals; "
-    f"exit 75' TERM\necho ready > {folder}/ready\nwhile :; do sleep 0.1; done")
+    folder,
+    f"trap 'echo TERM >> {folder}/signals; sleep 1; echo saved >> {folder}/signals; "
+    f"exit 75' TERM\necho ready > {folder}/ready\nwhile :; do sleep 0.1; done",
+  )
   keep(folder, "start", "--pause", "0", "--", command)
   wait_for((folder / "ready").exists)
   status = keep(folder, "status")
@@ -93,19 +99,27 @@ def test_words_reach_the_command_as_they_are(folder):
   command = script(folder, f"printf '[%s]' \"$@\" > {folder}/words")
   words = ["o'brien", "a b", "$HOME", "line\nbreak", ""]
   subprocess.run(
-    ["bash", str(SCRIPT), "start", "--folder", str(folder), "--", command, *words], check=True,
-    capture_output=True, timeout=60)
+    ["bash", str(SCRIPT), "start", "--folder", str(folder), "--", command, *words],
+    check=True,
+    capture_output=True,
+    timeout=60,
+  )
   wait_for(lambda: "finished" in log(folder))
   assert (folder / "words").read_text() == "".join(f"[{word}]" for word in words)
 
 
-@pytest.mark.parametrize(("words", "sentence"), [
-  (["start", "--pause"], "--pause needs a value"),
-  (["start", "--pause", "x", "--", "true"], "--pause is 'x'"),
-  (["start"], "start needs a command"),
-  (["begin"], "there is no step 'begin'")])
+@pytest.mark.parametrize(
+  ("words", "sentence"),
+  [
+    (["start", "--pause"], "--pause needs a value"),
+    (["start", "--pause", "x", "--", "true"], "--pause is 'x'"),
+    (["start"], "start needs a command"),
+    (["begin"], "there is no step 'begin'"),
+  ],
+)
 def test_refusals(words, sentence):
   done = subprocess.run(
-    ["bash", str(SCRIPT), *words], capture_output=True, text=True, timeout=60, check=False)
+    ["bash", str(SCRIPT), *words], capture_output=True, text=True, timeout=60, check=False
+  )
   assert done.returncode == 2
   assert sentence in done.stderr

@@ -28,14 +28,22 @@ def program(folder, name, text):
 
 def environment(folder, python="false"):
   return os.environ | {
-    "PYTHON": python, "FOLDER": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
+    "PYTHON": python,
+    "FOLDER": str(folder),
+    "PATH": f"{folder}:{os.environ['PATH']}",
+  }
 
 
 def local(folder, text, *options):
   return subprocess.Popen(
-    ["bash", "launch/local.sh", "--processes", "2", *options, *TRAIN], cwd=ROOT, text=True,
-    env=environment(folder, program(folder, "fake_python", text)), start_new_session=True,
-    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ["bash", "launch/local.sh", "--processes", "2", *options, *TRAIN],
+    cwd=ROOT,
+    text=True,
+    env=environment(folder, program(folder, "fake_python", text)),
+    start_new_session=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
 
 
 def wait_until_ready(folder):
@@ -71,8 +79,10 @@ def test_local_says_that_a_process_did_not_save(tmp_path):
 
 def test_local_starts_again_what_is_not_finished(tmp_path):
   """75 is no failure, so it takes none of --restarts."""
-  text = 'trap "" TERM\nn=$(cat "$FOLDER/n$FILAX_PROCESS_ID" 2>/dev/null || echo 0)\n' \
+  text = (
+    'trap "" TERM\nn=$(cat "$FOLDER/n$FILAX_PROCESS_ID" 2>/dev/null || echo 0)\n'
     'echo $((n + 1)) > "$FOLDER/n$FILAX_PROCESS_ID"; [ "$n" -ge 2 ] || exit 75'
+  )
   process = local(tmp_path, text, "--processes", "1")
   output, _ = process.communicate(timeout=60)
   assert process.returncode == 0, output
@@ -92,13 +102,21 @@ def batch(folder, srun):
   program(folder, "srun", srun)
   program(folder, "scontrol", 'echo "scontrol $*" >> "$FOLDER/asked"')
   script = subprocess.run(
-    ["bash", "launch/slurm.sh", "--dry-run", *TRAIN], cwd=ROOT, capture_output=True, text=True,
-    check=True)
+    ["bash", "launch/slurm.sh", "--dry-run", *TRAIN],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
   path = folder / "batch.sh"
   path.write_text(script.stdout)
   return subprocess.Popen(
-    ["bash", str(path)], env=environment(folder) | {"SLURM_JOB_ID": "7"}, text=True,
-    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ["bash", str(path)],
+    env=environment(folder) | {"SLURM_JOB_ID": "7"},
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(0, False), (75, True), (1, False), (2, False)])
@@ -115,7 +133,8 @@ def test_slurm_requeues_what_is_not_finished(tmp_path, code, requeued):
 def test_slurm_does_not_requeue_what_was_cancelled(tmp_path):
   """scancel tells the batch script too; it waits for the processes to save."""
   process = batch(
-    tmp_path, 'touch "$FOLDER/ready-0" "$FOLDER/ready-1"; sleep 1; touch "$FOLDER/saved"; exit 75')
+    tmp_path, 'touch "$FOLDER/ready-0" "$FOLDER/ready-1"; sleep 1; touch "$FOLDER/saved"; exit 75'
+  )
   wait_until_ready(tmp_path)
   process.terminate()
   process.communicate(timeout=60)

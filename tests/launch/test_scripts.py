@@ -20,14 +20,30 @@ COMMAND = ["train", "--config", "configs/fila_stage4.py:debug", "--workdir", "ru
 STARTED = ["train", "--exit-when-stopped", "75", *COMMAND[1:]]
 # Words that a shell, YAML or Kubernetes would change, were they not quoted.
 ODD = [
-  "o'brien", "a b", "$HOME", "$(HOSTNAME)", "$$", "a;b", "(x)", "line\nbreak", "", "*", "~",
-  "\"q\""]
+  "o'brien",
+  "a b",
+  "$HOME",
+  "$(HOSTNAME)",
+  "$$",
+  "a;b",
+  "(x)",
+  "line\nbreak",
+  "",
+  "*",
+  "~",
+  '"q"',
+]
 
 
 def run(script, *argv):
   return subprocess.run(
-    ["bash", str(ROOT / "launch" / script), *argv], cwd=ROOT, capture_output=True, text=True,
-    timeout=60, check=False)
+    ["bash", str(ROOT / "launch" / script), *argv],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, *SOURCED], ids=lambda path: path.name)
@@ -61,7 +77,7 @@ def test_tpu_vm_prints_what_every_host_runs():
   assert "--worker=all" in words
   told = words[words.index("--command") + 1]
   assert "keep_running start -- .venv/bin/filax train" in told
-  assert shlex.split(told)[-len(STARTED):] == STARTED
+  assert shlex.split(told)[-len(STARTED) :] == STARTED
   assert "--xla_tpu_scoped_vmem_limit_kib=98304" in told
   created = run("tpu_vm.sh", "create", *where, "--type", "v5p-128", "--spot").stdout
   assert "queued-resources create n" in created and "--spot" in created
@@ -78,14 +94,14 @@ def test_slurm_prints_a_batch_script():
   assert "#SBATCH --nodes=4" in done.stdout and "#SBATCH --account=me" in done.stdout
   assert "#SBATCH --partition" not in done.stdout
   (line,) = [line for line in done.stdout.splitlines() if line.startswith("srun")]
-  assert shlex.split(line)[-len(STARTED) - 1:-1] == STARTED
+  assert shlex.split(line)[-len(STARTED) - 1 : -1] == STARTED
   assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
 
 
 def test_gke_fills_in_a_valid_job():
   options = dict(
-    name="stage4", image="registry/filax", accelerator="tpu-v5p-slice", topology="4x4x4",
-    hosts="16")
+    name="stage4", image="registry/filax", accelerator="tpu-v5p-slice", topology="4x4x4", hosts="16"
+  )
   argv = [word for key, value in options.items() for word in (f"--{key}", value)]
   done = run("gke.sh", *argv, "--dry-run", "--", *COMMAND)
   assert done.returncode == 0, done.stderr
@@ -118,19 +134,26 @@ def host(tmp_path):
   program.parent.mkdir(parents=True)
   program.write_text(
     "#!/usr/bin/env bash\nprintf '[%s]' \"$@\" > words\n"
-    "trap 'echo saved >> saved; exit 75' TERM\nwhile :; do sleep 0.1; done\n")
+    "trap 'echo saved >> saved; exit 75' TERM\nwhile :; do sleep 0.1; done\n"
+  )
   gcloud = tmp_path / "gcloud"
   gcloud.write_text(
     f'#!/usr/bin/env bash\nif [ "${{@: -2:1}}" = --command ]; then\n'
-    f'  cd {tmp_path}/home\n  exec bash -c "${{@: -1}}"\nfi\n')
+    f'  cd {tmp_path}/home\n  exec bash -c "${{@: -1}}"\nfi\n'
+  )
   for path in (program, gcloud):
     path.chmod(0o755)
 
   def step(name, *words):
     return subprocess.run(
-      ["bash", "launch/tpu_vm.sh", name, "--name", "n", "--zone", "z", *words], cwd=ROOT,
-      env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True,
-      text=True, timeout=60, check=False)
+      ["bash", "launch/tpu_vm.sh", name, "--name", "n", "--zone", "z", *words],
+      cwd=ROOT,
+      env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+      capture_output=True,
+      text=True,
+      timeout=60,
+      check=False,
+    )
 
   step.folder = tmp_path / "home/filax"
   yield step
@@ -158,8 +181,12 @@ def test_tpu_vm_runs_reports_and_stops(host):
 def test_slurm_and_gke_keep_every_word():
   batch = run("slurm.sh", "--dry-run", "--", *COMMAND, *ODD).stdout
   shown = subprocess.run(
-    ["bash"], input=f"srun() {{ shift; printf '[%s]' \"$@\"; }}\n{batch}", capture_output=True,
-    text=True, check=False)
+    ["bash"],
+    input=f"srun() {{ shift; printf '[%s]' \"$@\"; }}\n{batch}",
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   words = [".venv/bin/python", "-m", "filax", *STARTED, *ODD]
   assert shown.stdout == "".join(f"[{word}]" for word in words)
   argv = "--name x --image i --accelerator a --topology 1x1 --hosts 1 --dry-run --".split()
@@ -176,20 +203,24 @@ def test_only_train_is_told_how_to_end():
   assert "--exit-when-stopped" not in done.stdout
 
 
-@pytest.mark.parametrize(("script", "argv", "sentence"), [
-  ("local.sh", ["--processes", "x", "--", *COMMAND], "--processes is 'x'"),
-  ("local.sh", ["--processes", "0", "--", *COMMAND], "at least 1"),
-  ("local.sh", ["--devices", "-1", "--", *COMMAND], "--devices is '-1'"),
-  ("local.sh", ["--port", "70000", "--", *COMMAND], "70000"),
-  ("local.sh", ["--processes"], "--processes needs a value"),
-  ("slurm.sh", ["--nodes", "two", "--", *COMMAND], "--nodes is 'two'"),
-  ("slurm.sh", ["--name", "a\n#SBATCH --uid=0", "--", *COMMAND], "--name is"),
-  ("slurm.sh", ["--time", "soon", "--", *COMMAND], "--time is 'soon'"),
-  ("slurm.sh", ["--gpus"], "--gpus needs a value"),
-  ("tpu_vm.sh", ["logs", "--name", "n", "--zone", "z", "--worker", "one"], "--worker is 'one'"),
-  ("tpu_vm.sh", ["run", "--name"], "--name needs a value"),
-  ("tpu_vm.sh", ["run", "--name", "n", "--zone", "z"], "needs a filax command"),
-  ("gke.sh", ["--hosts"], "--hosts needs a value")])
+@pytest.mark.parametrize(
+  ("script", "argv", "sentence"),
+  [
+    ("local.sh", ["--processes", "x", "--", *COMMAND], "--processes is 'x'"),
+    ("local.sh", ["--processes", "0", "--", *COMMAND], "at least 1"),
+    ("local.sh", ["--devices", "-1", "--", *COMMAND], "--devices is '-1'"),
+    ("local.sh", ["--port", "70000", "--", *COMMAND], "70000"),
+    ("local.sh", ["--processes"], "--processes needs a value"),
+    ("slurm.sh", ["--nodes", "two", "--", *COMMAND], "--nodes is 'two'"),
+    ("slurm.sh", ["--name", "a\n#SBATCH --uid=0", "--", *COMMAND], "--name is"),
+    ("slurm.sh", ["--time", "soon", "--", *COMMAND], "--time is 'soon'"),
+    ("slurm.sh", ["--gpus"], "--gpus needs a value"),
+    ("tpu_vm.sh", ["logs", "--name", "n", "--zone", "z", "--worker", "one"], "--worker is 'one'"),
+    ("tpu_vm.sh", ["run", "--name"], "--name needs a value"),
+    ("tpu_vm.sh", ["run", "--name", "n", "--zone", "z"], "needs a filax command"),
+    ("gke.sh", ["--hosts"], "--hosts needs a value"),
+  ],
+)
 def test_a_wrong_value_is_one_sentence(script, argv, sentence):
   done = run(script, *argv)
   assert done.returncode == 2
@@ -197,12 +228,26 @@ def test_a_wrong_value_is_one_sentence(script, argv, sentence):
   assert sentence in line and line.startswith(f"launch/{script}: ")
 
 
-@pytest.mark.parametrize(("option", "value"), [
-  ("--name", "Stage 4"), ("--name", "a: b"), ("--topology", "4*4"), ("--hosts", "many"),
-  ("--image", "a b"), ("--accelerator", "x\ny: z"), ("--chips-per-host", "four")])
+@pytest.mark.parametrize(
+  ("option", "value"),
+  [
+    ("--name", "Stage 4"),
+    ("--name", "a: b"),
+    ("--topology", "4*4"),
+    ("--hosts", "many"),
+    ("--image", "a b"),
+    ("--accelerator", "x\ny: z"),
+    ("--chips-per-host", "four"),
+  ],
+)
 def test_gke_refuses_what_would_change_the_yaml(option, value):
   options = {
-    "--name": "x", "--image": "i", "--accelerator": "a", "--topology": "1x1", "--hosts": "1"}
+    "--name": "x",
+    "--image": "i",
+    "--accelerator": "a",
+    "--topology": "1x1",
+    "--hosts": "1",
+  }
   words = [word for pair in (options | {option: value}).items() for word in pair]
   done = run("gke.sh", *words, "--dry-run", "--", *COMMAND)
   assert done.returncode == 2

@@ -28,10 +28,17 @@ def outcomes(folder, workdir, second):
   started = []
   for index, more in enumerate(([], second)):
     env = environment(
-      FILAX_COORDINATOR=f"127.0.0.1:{port}", FILAX_PROCESSES="2", FILAX_PROCESS_ID=str(index))
-    started.append(subprocess.Popen(
-      [sys.executable, "-m", "filax", *command(folder, workdir), *more], cwd=ROOT, env=env,
-      text=True, stderr=subprocess.PIPE))
+      FILAX_COORDINATOR=f"127.0.0.1:{port}", FILAX_PROCESSES="2", FILAX_PROCESS_ID=str(index)
+    )
+    started.append(
+      subprocess.Popen(
+        [sys.executable, "-m", "filax", *command(folder, workdir), *more],
+        cwd=ROOT,
+        env=env,
+        text=True,
+        stderr=subprocess.PIPE,
+      )
+    )
   results = []
   for process in started:
     _, errors = process.communicate(timeout=120)  # JAX's barrier at exit would take 300 s.
@@ -53,7 +60,7 @@ def test_a_file_that_one_process_cannot_see_is_named(folder):
   for code, errors in outcomes(folder, folder / "run1", [f"--config.data.root={copy}"]):
     sentence = errors.splitlines()[-1]
     assert code == 2 and "Traceback" not in errors
-    assert f"{os.path.relpath(video, copy)} (process 0: {{\"frames\":" in sentence
+    assert f'{os.path.relpath(video, copy)} (process 0: {{"frames":' in sentence
     assert "process 1: cannot be read" in sentence and "Compiled" not in errors
 
 

@@ -24,12 +24,22 @@ STEPS = 6
 def command(folder, workdir, **keys):
   corpus = folder / "corpus"
   keys = {
-    "steps": STEPS, "checkpoint_every": 2, "debug_corpus": "", "batch": 4,
+    "steps": STEPS,
+    "checkpoint_every": 2,
+    "debug_corpus": "",
+    "batch": 4,
     "data.train": f'(("{corpus}/manifest.json","all"),)',
-    "data.rows": "((24,0,384,3),)", "data.tokenizer": f"{corpus}/tokenizer.model"} | keys
+    "data.rows": "((24,0,384,3),)",
+    "data.tokenizer": f"{corpus}/tokenizer.model",
+  } | keys
   return [
-    "train", "--config", "configs/fila_stage4.py:debug,packed", "--workdir", str(workdir),
-    *(f"--config.{key}={value}" for key, value in keys.items())]
+    "train",
+    "--config",
+    "configs/fila_stage4.py:debug,packed",
+    "--workdir",
+    str(workdir),
+    *(f"--config.{key}={value}" for key, value in keys.items()),
+  ]
 
 
 def environment(**more):
@@ -50,10 +60,26 @@ def free_port():
 
 def launched(folder, workdir, *options, **keys):
   return subprocess.Popen(
-    ["bash", "launch/local.sh", "--processes", "2", "--devices", "2", "--port", free_port(),
-     *options, "--", *command(folder, workdir, **keys)],
-    cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT, start_new_session=True)
+    [
+      "bash",
+      "launch/local.sh",
+      "--processes",
+      "2",
+      "--devices",
+      "2",
+      "--port",
+      free_port(),
+      *options,
+      "--",
+      *command(folder, workdir, **keys),
+    ],
+    cwd=ROOT,
+    env=environment(),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    start_new_session=True,
+  )
 
 
 def children(process):
@@ -74,8 +100,13 @@ def folder(tmp_path_factory):
 def alone(folder):
   """The losses of one process with four devices."""
   subprocess.run(
-    [sys.executable, "-m", "filax", *command(folder, folder / "alone", keep=0)], cwd=ROOT,
-    check=True, env=environment(XLA_FLAGS=FOUR), capture_output=True, timeout=300)
+    [sys.executable, "-m", "filax", *command(folder, folder / "alone", keep=0)],
+    cwd=ROOT,
+    check=True,
+    env=environment(XLA_FLAGS=FOUR),
+    capture_output=True,
+    timeout=300,
+  )
   return losses(folder / "alone")
 
 
@@ -93,7 +124,8 @@ def test_a_killed_process_is_started_again(folder, alone):
   found = losses(workdir)
   assert sorted(found) == list(range(1, STEPS + 1))
   np.testing.assert_allclose(
-    [found[n] for n in sorted(found)], [alone[n] for n in sorted(alone)], rtol=1e-5)
+    [found[n] for n in sorted(found)], [alone[n] for n in sorted(alone)], rtol=1e-5
+  )
 
 
 def test_frames_of_a_row_are_loaded_by_both(folder, alone):
@@ -102,23 +134,30 @@ def test_frames_of_a_row_are_loaded_by_both(folder, alone):
   workdir = folder / "alone"
   before = {n: loss for n, loss in alone.items() if n > 4}
   shutil.rmtree(workdir / "checkpoints" / "6")
-  process = launched(
-    folder, workdir, **{"mesh.fsdp": 1, "mesh.seq": -1, "keep": 0})
+  process = launched(folder, workdir, **{"mesh.fsdp": 1, "mesh.seq": -1, "keep": 0})
   said, _ = process.communicate(timeout=300)
   assert process.returncode == 0, said
   assert "Resuming at step" in said
   found = losses(workdir)
   assert sorted(found) == list(range(1, STEPS + 1))
-  np.testing.assert_allclose(
-    [found[n] for n in before], list(before.values()), rtol=1e-5)
+  np.testing.assert_allclose([found[n] for n in before], list(before.values()), rtol=1e-5)
 
 
 def test_a_process_that_does_not_come_is_named(folder):
   env = environment(
-    FILAX_COORDINATOR=f"127.0.0.1:{free_port()}", FILAX_PROCESSES="2",
-    FILAX_PROCESS_ID="0", FILAX_START_SECONDS="3")
+    FILAX_COORDINATOR=f"127.0.0.1:{free_port()}",
+    FILAX_PROCESSES="2",
+    FILAX_PROCESS_ID="0",
+    FILAX_START_SECONDS="3",
+  )
   done = subprocess.run(
-    [sys.executable, "-m", "filax", *command(folder, folder / "never")], cwd=ROOT, env=env,
-    capture_output=True, text=True, timeout=120, check=False)
+    [sys.executable, "-m", "filax", *command(folder, folder / "never")],
+    cwd=ROOT,
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
   assert done.returncode != 0
   assert "process 1 did not come" in done.stderr and "FILAX_START_SECONDS" in done.stderr

@@ -31,19 +31,39 @@ class Pair:
   def __init__(self, workdir, mode, *more):
     self.workdir = workdir
     common = dict(
-      JAX_PLATFORMS="cpu", XLA_FLAGS=QUICK, PYTHONPATH=f"{ROOT}:{MADE_RUN.parent}",
-      FILAX_COORDINATOR=f"127.0.0.1:{free_port()}", FILAX_PROCESSES="2")
+      JAX_PLATFORMS="cpu",
+      XLA_FLAGS=QUICK,
+      PYTHONPATH=f"{ROOT}:{MADE_RUN.parent}",
+      FILAX_COORDINATOR=f"127.0.0.1:{free_port()}",
+      FILAX_PROCESSES="2",
+    )
     command = [
-      sys.executable, str(MADE_RUN), mode, "--config", str(MADE_RUN), "--workdir", str(workdir),
-      "--exit-when-stopped", "75", *more]
+      sys.executable,
+      str(MADE_RUN),
+      mode,
+      "--config",
+      str(MADE_RUN),
+      "--workdir",
+      str(workdir),
+      "--exit-when-stopped",
+      "75",
+      *more,
+    ]
     self.processes = []
     self.logs = []
     for index in range(2):
       self.logs.append(workdir.parent / f"{workdir.name}.{len(list(workdir.parent.iterdir()))}.log")
       with open(self.logs[-1], "wb") as log:
-        self.processes.append(subprocess.Popen(
-          command, cwd=ROOT, env=os.environ | common | dict(FILAX_PROCESS_ID=str(index)),
-          stdout=log, stderr=subprocess.STDOUT, start_new_session=True))
+        self.processes.append(
+          subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | common | dict(FILAX_PROCESS_ID=str(index)),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+          )
+        )
 
   def __enter__(self):
     return self

@@ -24,10 +24,19 @@ def test_released_sizes():
   tree = shapes(model)
   width, hidden, patches = 1408, 6144, 256
   block = (
-    2 * width + 3 * width**2 + 2 * width + width**2 + width + 2 * width
-    + 2 * width * hidden + hidden + width)
+    2 * width
+    + 3 * width**2
+    + 2 * width
+    + width**2
+    + width
+    + 2 * width
+    + 2 * width * hidden
+    + hidden
+    + width
+  )
   expected = (
-    39 * block + 3 * 14 * 14 * width + width + width + (1 + 4 * patches + 1 + patches) * width)
+    39 * block + 3 * 14 * 14 * width + width + width + (1 + 4 * patches + 1 + patches) * width
+  )
   assert sum(math.prod(x.shape) for x in jax.tree.leaves(tree)) == expected == 987_337_728
   assert (model.grid, model.width, model.clip) == ((16, 16), 1408, 4)
   assert tree["pos_embed"].shape == (1025, 1408) and tree["img_pos_embed"].shape == (257, 1408)

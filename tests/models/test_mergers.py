@@ -42,8 +42,12 @@ def test_shapes_grids_and_images(name):
 @pytest.mark.parametrize("name", SCENE_MERGERS)
 def test_output_follows_dtype_and_parameters_are_covered(name):
   module, _ = component("merger", name)
-  model = build("merger", dict(name=name, norm=True) if name == "attention" else dict(name=name),
-                dtype="bfloat16", param_dtype="bfloat16")
+  model = build(
+    "merger",
+    dict(name=name, norm=True) if name == "attention" else dict(name=name),
+    dtype="bfloat16",
+    param_dtype="bfloat16",
+  )
   params, _ = init(model, groups(dtype=jnp.bfloat16))
   out = jax.eval_shape(model.apply, {"params": params}, groups(dtype=jnp.bfloat16))
   assert out.dtype == jnp.bfloat16
@@ -118,10 +122,16 @@ def test_bsm_merges_over_time_and_space():
 
 
 def test_stages():
-  layout = lambda merger, stage: build_video_lm(dict(
-    encoder=dict(name="siglip", variant="tiny"), selector=dict(name="uniform"),
-    merger=dict(name=merger), projector=dict(name="mlp"), llm=dict(name="qwen2", variant="tiny"),
-    merge_stage=stage)).layout()
+  layout = lambda merger, stage: build_video_lm(
+    dict(
+      encoder=dict(name="siglip", variant="tiny"),
+      selector=dict(name="uniform"),
+      merger=dict(name=merger),
+      projector=dict(name="mlp"),
+      llm=dict(name="qwen2", variant="tiny"),
+      merge_stage=stage,
+    )
+  ).layout()
   for stage in ("vision", "projector", "pool"):
     assert layout("weighted", stage).group_grid == (2, 2)
   assert layout("bsm", "pool").group_grid == (2, 2)
@@ -130,8 +140,10 @@ def test_stages():
       layout("bsm", stage)
 
 
-@pytest.mark.parametrize(("tokens", "width", "count"), [
-  (729, 1152, 2_519_424), (729, 3584, 7_838_208), (196, 3584, 2_107_392)])
+@pytest.mark.parametrize(
+  ("tokens", "width", "count"),
+  [(729, 1152, 2_519_424), (729, 3584, 7_838_208), (196, 3584, 2_107_392)],
+)
 def test_weight_of_every_stage_at_full_size(tokens, width, count):
   model = build("merger", dict(name="weighted"))
   x = jax.ShapeDtypeStruct((1, 32, 3, tokens, width), jnp.bfloat16)

@@ -34,8 +34,7 @@ def test_newline_starts_at_the_scale_of_llava():
 
 
 def test_methods_share_parameters_and_follow_dtype():
-  model = build(
-    "projector", dict(name="mlp"), out=8, dtype="bfloat16", param_dtype="float32")
+  model = build("projector", dict(name="mlp"), out=8, dtype="bfloat16", param_dtype="float32")
   params = init(model)
   run = lambda method, *args: model.apply({"params": params}, *args, method=method)
   x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 9, 6)), jnp.float32)
@@ -55,10 +54,14 @@ def test_side_one_does_not_pool():
   assert model.pooled_grid((3, 3)) == (3, 3)
 
 
-@pytest.mark.parametrize(("fields", "knob"), [
-  (dict(newline="row"), r"config\.model\.projector\.newline='row'.*one_token, grid, frame, none"),
-  (dict(out=0), r"config\.model\.projector .*out=0"),
-  (dict(pool_side=0), "pool_side=0")])
+@pytest.mark.parametrize(
+  ("fields", "knob"),
+  [
+    (dict(newline="row"), r"config\.model\.projector\.newline='row'.*one_token, grid, frame, none"),
+    (dict(out=0), r"config\.model\.projector .*out=0"),
+    (dict(pool_side=0), "pool_side=0"),
+  ],
+)
 def test_impossible_settings_name_the_knob(fields, knob):
   with pytest.raises(ValueError, match=knob):
     init(build("projector", dict(name="mlp") | fields, out=8))

@@ -60,7 +60,9 @@ def test_every_row_of_dims_matches_a_parameter():
     leaf_path(p)
     for variant in ("tiny", "toy")
     for p, _ in jax.tree_util.tree_leaves_with_path(
-      shapes_of(build("llm", dict(name="qwen2", variant=variant))))}
+      shapes_of(build("llm", dict(name="qwen2", variant=variant)))
+    )
+  }
   for pattern, _ in qwen2.DIMS:
     assert any(re.search(pattern, path) for path in paths), pattern
 
@@ -108,8 +110,9 @@ def test_layers_over_seq_have_the_gradient_of_one_device(tiny, strategy):
   positions = jnp.broadcast_to(jnp.arange(32), (2, 32))
 
   def run(model):
-    loss = lambda v, x: (jnp.square(model.apply(v, x, positions, segments)[0])
-                         * (segments > 0)[..., None]).mean()
+    loss = lambda v, x: (
+      jnp.square(model.apply(v, x, positions, segments)[0]) * (segments > 0)[..., None]
+    ).mean()
     return jax.jit(jax.value_and_grad(loss, (0, 1)))(variables, x)
 
   want = run(model.clone(attention="dense"))
@@ -118,7 +121,9 @@ def test_layers_over_seq_have_the_gradient_of_one_device(tiny, strategy):
     have = run(spread)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max(), rtol=1e-5),
-    have, want)
+    have,
+    want,
+  )
 
 
 def test_an_unknown_remat_names_its_choices(tiny):
@@ -149,7 +154,8 @@ def test_rows_of_different_lengths_share_a_cache(tiny):
   rest = jnp.take_along_axis(x, place[..., None], axis=1)
   part, cache = read(rest, place, None, cache)
   np.testing.assert_allclose(
-    part, jnp.take_along_axis(whole, place[..., None], axis=1), atol=1e-5, rtol=1e-5)
+    part, jnp.take_along_axis(whole, place[..., None], axis=1), atol=1e-5, rtol=1e-5
+  )
   np.testing.assert_array_equal(cache.length, [9, 6])
 
 
@@ -165,9 +171,20 @@ def test_logits_leave_out_the_padding_rows():
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_logits_of_a_token_read_the_table_once(tied):
   """A vocabulary that needs padding makes no copy of the table, which would cost every token."""
-  model = build("llm", dict(
-    name="qwen2", width=256, depth=1, heads=4, kv_heads=2, head_dim=64, mlp=256, vocab=5000,
-    tied=tied))
+  model = build(
+    "llm",
+    dict(
+      name="qwen2",
+      width=256,
+      depth=1,
+      heads=4,
+      kv_heads=2,
+      head_dim=64,
+      mlp=256,
+      vocab=5000,
+      tied=tied,
+    ),
+  )
   params = {"params": shapes_of(model)}
   hidden = jax.ShapeDtypeStruct((1, 1, model.width), jnp.float32)
   logits = jax.jit(lambda params, hidden: model.apply(params, hidden, method="logits"))

@@ -23,10 +23,12 @@ def model(**changes):
 
 def drawn(model, seed=0):
   shapes = jax.eval_shape(
-    model.init, jax.random.key(0), jnp.zeros((1, 2, model.width)), jnp.zeros((1, 2), jnp.int32))
+    model.init, jax.random.key(0), jnp.zeros((1, 2, model.width)), jnp.zeros((1, 2), jnp.int32)
+  )
   rng = np.random.default_rng(seed)
   return jax.tree.map(
-    lambda s: jnp.asarray(rng.normal(0, 0.25, s.shape), jnp.float32), shapes["params"])
+    lambda s: jnp.asarray(rng.normal(0, 0.25, s.shape), jnp.float32), shapes["params"]
+  )
 
 
 def packed(samples=SAMPLES, rows=1):
@@ -36,16 +38,21 @@ def packed(samples=SAMPLES, rows=1):
   at = used = 0
   for n, (head, middle, tail, asked) in enumerate(samples, 1):
     size = head + middle + tail
-    segments[:, at:at + size], positions[:, at:at + size] = n, np.arange(size)
-    visual[:, at + head:at + head + middle] = True
+    segments[:, at : at + size], positions[:, at : at + size] = n, np.arange(size)
+    visual[:, at + head : at + head + middle] = True
     for query in asked:
       queries[:, used], used = at + head + middle + query, used + 1
     at += size
   tokens[:] = np.arange(LENGTH)
-  row = drop.Row(*map(jnp.asarray, (
-    segments, positions, visual, queries, tokens, np.ones((rows, LENGTH), np.float32))))
+  row = drop.Row(
+    *map(
+      jnp.asarray,
+      (segments, positions, visual, queries, tokens, np.ones((rows, LENGTH), np.float32)),
+    )
+  )
   counts = dropout.kept(
-    [s[1] for s in samples], dropout.parse(STAGES, 3), [bool(s[3]) for s in samples])
+    [s[1] for s in samples], dropout.parse(STAGES, 3), [bool(s[3]) for s in samples]
+  )
   return row, jnp.asarray(np.stack([counts] * rows))
 
 
@@ -64,8 +71,8 @@ def test_packed_rows_equal_single_samples_in_float64(positions):
     inside = np.flatnonzero(row.segment_ids[0] == n)
     queries = [head + middle + query for query in asked]
     want, kept = twin.run(
-      x[0, inside], np.asarray(row.visual[0, inside]), queries, llm.stages,
-      positions == "renumber")
+      x[0, inside], np.asarray(row.visual[0, inside]), queries, llm.stages, positions == "renumber"
+    )
     ours = np.flatnonzero(left.segment_ids[0] == n)
     np.testing.assert_array_equal(np.asarray(left.tokens[0, ours]) - inside[0], kept[-1])
     np.testing.assert_allclose(hidden[0, ours], want, atol=1e-4, rtol=1e-4)
@@ -76,7 +83,8 @@ def test_without_stages_nothing_changes():
   params, (row, _) = drawn(llm), packed()
   x = jax.random.normal(jax.random.key(1), (1, LENGTH, llm.width))
   hidden, left = llm.apply(
-    {"params": params}, x, row, jnp.zeros((1, 0, 3), jnp.int32), (), method="dropped")
+    {"params": params}, x, row, jnp.zeros((1, 0, 3), jnp.int32), (), method="dropped"
+  )
   want, _ = llm.apply({"params": params}, x, row.positions, row.segment_ids)
   np.testing.assert_array_equal(hidden, want)
   np.testing.assert_array_equal(left.segment_ids, row.segment_ids)
@@ -99,13 +107,14 @@ def test_sequence_parallel_rows_drop_the_same():
   layout = mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))
   with jax.set_mesh(layout):
     order = zigzag.order(LENGTH, 4)
-    (have, left_too), slopes_too = jax.jit(
-      jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x)
+    (have, left_too), slopes_too = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(
+      params, x
+    )
   np.testing.assert_allclose(have, want, rtol=1e-5)
   jax.tree.map(np.testing.assert_array_equal, left_too, left)
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max()),
-    slopes_too, slopes)
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max()), slopes_too, slopes
+  )
 
 
 def test_choosing_passes_no_gradient():
@@ -117,14 +126,17 @@ def test_choosing_passes_no_gradient():
     assert not np.asarray(slope).any()
 
 
-@pytest.mark.parametrize("stages, message", [
-  (((3, "uniform", 0.5),), "drops after layer 3.*below 3"),
-  (((1, "uniform", 0.5), (2, "uniform", 0.5)), "must fall"),
-  (((1, "random", 0.5),), "names the kind 'random'"),
-  (((1, "uniform"),), r"Write each stage as \(layer, kind, ratio\)"),
-  ("1:uniform", "Write each stage as layer:kind:ratio"),
-  ("some", "'some' is unknown"),
-])
+@pytest.mark.parametrize(
+  "stages, message",
+  [
+    (((3, "uniform", 0.5),), "drops after layer 3.*below 3"),
+    (((1, "uniform", 0.5), (2, "uniform", 0.5)), "must fall"),
+    (((1, "random", 0.5),), "names the kind 'random'"),
+    (((1, "uniform"),), r"Write each stage as \(layer, kind, ratio\)"),
+    ("1:uniform", "Write each stage as layer:kind:ratio"),
+    ("some", "'some' is unknown"),
+  ],
+)
 def test_stages_that_cannot_be(stages, message):
   with pytest.raises(ValueError, match=message):
     _ = model(dropout=stages).stages

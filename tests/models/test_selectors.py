@@ -14,8 +14,7 @@ B, T, N, E = 2, 24, 2, 8
 
 def video(seed=0, batch=B, frames=T):
   """Frame f of row b holds recognisable noise."""
-  return jnp.asarray(
-    np.random.default_rng(seed).normal(size=(batch, frames, N, E)), jnp.float32)
+  return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, frames, N, E)), jnp.float32)
 
 
 def select(model, tokens, counts):
@@ -71,9 +70,14 @@ def test_kmeans_is_representatives_with_history():
   assert groups.mask.all() and (model.groups(999), model.size, model.needs_single) == (4, 3, True)
 
 
-@pytest.mark.parametrize("selector", [
-  dict(name="kmeans", scenes=4), dict(name="kmeans", scenes=4, seeds="kmeans++", seed=3),
-  dict(name="bsm", scenes=4)])
+@pytest.mark.parametrize(
+  "selector",
+  [
+    dict(name="kmeans", scenes=4),
+    dict(name="kmeans", scenes=4, seeds="kmeans++", seed=3),
+    dict(name="bsm", scenes=4),
+  ],
+)
 def test_padding_and_neighbours_do_not_matter(selector):
   model = build("selector", selector)
   tokens = video()

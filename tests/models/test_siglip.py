@@ -71,8 +71,7 @@ def test_shards_on_every_axis_it_names():
   params = jax.eval_shape(model.init, jax.random.key(0), frames())["params"]
   layout = parameter_shardings(siglip.DIMS, params, with_mesh)
   assert layout["layers"]["mlp"]["fc1"]["kernel"].spec == P(None, "fsdp", "tensor")
-  assert layout["layers"]["self_attn"]["out_proj"]["kernel"].spec == P(
-    None, "tensor", None, "fsdp")
+  assert layout["layers"]["self_attn"]["out_proj"]["kernel"].spec == P(None, "tensor", None, "fsdp")
 
 
 def test_a_mesh_changes_nothing():
@@ -103,7 +102,9 @@ def test_remat_keeps_the_gradient():
   for remat in ("nothing", "attn_mlp"):
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-      want, grad(tiny(remat=remat)))
+      want,
+      grad(tiny(remat=remat)),
+    )
 
 
 def test_half_precision_computes_in_it_and_keeps_its_parameters():
@@ -130,8 +131,11 @@ def test_every_matmul_of_a_block_is_a_bound_module():
   with nn.intercept_methods(note):
     jax.eval_shape(model.apply, params, x)
   assert sorted(set(seen)) == [
-    "embeddings/patch_embedding", "layers/mlp/fc1", "layers/mlp/fc2",
-    *(f"layers/self_attn/{name}_proj" for name in ("k", "out", "q", "v"))]
+    "embeddings/patch_embedding",
+    "layers/mlp/fc1",
+    "layers/mlp/fc2",
+    *(f"layers/self_attn/{name}_proj" for name in ("k", "out", "q", "v")),
+  ]
 
 
 def test_wrong_pictures_and_names():

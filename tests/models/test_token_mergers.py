@@ -30,20 +30,33 @@ def run(model, x, images=None):
   """(groups, images, params) of a merger with fresh parameters."""
   params = jax.jit(model.init)(jax.random.key(0), x).get("params", {})
   apply = jax.jit(
-    lambda x, method=None: model.apply({"params": params}, x, method=method), static_argnums=1)
+    lambda x, method=None: model.apply({"params": params}, x, method=method), static_argnums=1
+  )
   return apply(x), None if images is None else apply(images, "images"), params
 
 
 # 14 x 14 is UMT at 224 pixels, 28 x 28 at 448, 16 x 16 InternVideo2.
-@pytest.mark.parametrize(("name", "side", "tokens", "group", "image"), [
-  ("tome", 14, 16, 64, 64), ("tome", 28, 16, 64, 64), ("tome", 16, 16, 64, 64),
-  ("tome", 14, 49, 196, 196), ("tome", 14, 196, 784, 196), ("tome", 28, 196, 784, 784),
-  ("pixel_shuffle", 14, 49, 196, 49), ("pixel_shuffle", 28, 16, 64, 16),
-  ("pixel_shuffle", 16, 16, 64, 16), ("pixel_shuffle", 14, 196, 784, 196),
-  ("uneven", 14, 16, 64, 64), ("uneven", 14, 49, 196, 196), ("uneven", 28, 196, 784, 784),
-  ("resampler", 14, 16, 64, 64), ("resampler", 14, 49, 196, 196),
-  ("resampler", 28, 196, 784, 784),
-])
+@pytest.mark.parametrize(
+  ("name", "side", "tokens", "group", "image"),
+  [
+    ("tome", 14, 16, 64, 64),
+    ("tome", 28, 16, 64, 64),
+    ("tome", 16, 16, 64, 64),
+    ("tome", 14, 49, 196, 196),
+    ("tome", 14, 196, 784, 196),
+    ("tome", 28, 196, 784, 784),
+    ("pixel_shuffle", 14, 49, 196, 49),
+    ("pixel_shuffle", 28, 16, 64, 16),
+    ("pixel_shuffle", 16, 16, 64, 16),
+    ("pixel_shuffle", 14, 196, 784, 196),
+    ("uneven", 14, 16, 64, 64),
+    ("uneven", 14, 49, 196, 196),
+    ("uneven", 28, 196, 784, 784),
+    ("resampler", 14, 16, 64, 64),
+    ("resampler", 14, 49, 196, 196),
+    ("resampler", 28, 196, 784, 784),
+  ],
+)
 def test_counts_are_those_of_the_grids(name, side, tokens, group, image):
   model, grid = merger(name, variant=str(tokens)), (side, side)
   assert math.prod(model.grid(4, grid)) == group
@@ -56,14 +69,17 @@ def test_counts_are_those_of_the_grids(name, side, tokens, group, image):
   assert out.shape[3] == pictures.shape[3]  # One mlp projects both.
 
 
-@pytest.mark.parametrize(("name", "side", "config", "message"), [
-  ("tome", 7, dict(tokens=64), r"tokens=64 a frame .* of the 7 x 7 .* Set it to 1 to 49"),
-  ("pixel_shuffle", 14, dict(tokens=16), "by whole squares. Set it to one of 196, 49, 4, 1"),
-  ("pixel_shuffle", 27, dict(tokens=49), "Set it to one of 729, 81, 9, 1"),
-  ("uneven", 14, dict(tokens=196), "asks 22 x 22 tokens of a frame that has 14 x 14"),
-  ("uneven", 14, dict(tokens=10), "tokens=10 has no grids for groups of 4 frames; 16, 49,"),
-  ("resampler", 14, dict(frames=3), "frames=3 does not fit groups of 4 frames"),
-])
+@pytest.mark.parametrize(
+  ("name", "side", "config", "message"),
+  [
+    ("tome", 7, dict(tokens=64), r"tokens=64 a frame .* of the 7 x 7 .* Set it to 1 to 49"),
+    ("pixel_shuffle", 14, dict(tokens=16), "by whole squares. Set it to one of 196, 49, 4, 1"),
+    ("pixel_shuffle", 27, dict(tokens=49), "Set it to one of 729, 81, 9, 1"),
+    ("uneven", 14, dict(tokens=196), "asks 22 x 22 tokens of a frame that has 14 x 14"),
+    ("uneven", 14, dict(tokens=10), "tokens=10 has no grids for groups of 4 frames; 16, 49,"),
+    ("resampler", 14, dict(frames=3), "frames=3 does not fit groups of 4 frames"),
+  ],
+)
 def test_counts_that_cannot_be_name_the_knob(name, side, config, message):
   with pytest.raises(ValueError, match=message):
     merger(name, **config).grid(4, (side, side))
@@ -128,7 +144,8 @@ def test_resampler_is_one_cross_attention_layer():
 
   dense = lambda a, name: (
     np.einsum("ne,ehd->hnd", a, p["attention"][name]["kernel"])
-    + p["attention"][name]["bias"][:, None])
+    + p["attention"][name]["bias"][:, None]
+  )
   keys = norm(np.float64(x[0, 1]), "norm") + p["frame_embedding"][:, None]
   keys = keys.reshape(36, 16)
   q = dense(norm(p["query"], "query_norm"), "q_proj")
@@ -151,7 +168,8 @@ def test_resampler_parameters_are_all_covered():
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_and_gradients(name):
   options = dict(
-    tome=dict(heads=4), resampler=dict(heads=4), uneven=dict(first=(3, 2), rest=(2, 1)))
+    tome=dict(heads=4), resampler=dict(heads=4), uneven=dict(first=(3, 2), rest=(2, 1))
+  )
   model = merger(name, tokens=4, dtype="bfloat16", **options.get(name, {}))
   x = draw(1, 1, 4, 16, 16)
   params = jax.jit(model.init)(jax.random.key(0), x).get("params", {})

@@ -50,7 +50,7 @@ def test_positions_are_one_dimensional_over_the_clip():
   np.testing.assert_array_equal(table[0], np.arange(1024) % 2)
   place, channel = 3 * 196 + 5 * 14 + 9, 700
   angle = place / 10_000 ** (channel / 1024)
-  entry = table[place, channel:channel + 2]
+  entry = table[place, channel : channel + 2]
   np.testing.assert_allclose(entry, [np.sin(angle), np.cos(angle)], atol=1e-6)
   np.testing.assert_array_equal(umt.position_table(1, 14, 1024, (4, 14)), table[:196])
 
@@ -89,7 +89,8 @@ def test_other_pictures_are_an_error():
 def test_attention_by_blocks_is_the_same_in_value_and_slope():
   q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 40, 4, 8))
   total = lambda attend: jax.value_and_grad(
-    lambda q, k, v: jnp.square(attend(q, k, v)).sum(), (0, 1, 2))(q, k, v)
+    lambda q, k, v: jnp.square(attend(q, k, v)).sum(), (0, 1, 2)
+  )(q, k, v)
   whole, slopes = total(full_attention.xla)
   parts, others = total(lambda q, k, v: full_attention.blockwise(q, k, v, 16))
   np.testing.assert_allclose(parts, whole, rtol=1e-5)

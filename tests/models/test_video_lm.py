@@ -18,9 +18,13 @@ ROW = RowShape(frames=2 * FRAMES, images=2, length=2 * LENGTH, segments=3)
 
 def config(**changes):
   base = dict(
-    encoder=dict(name="siglip", variant="tiny"), selector=dict(name="uniform", size=3),
-    merger=dict(name="weighted"), projector=dict(name="mlp", newline="one_token", pool_side=2),
-    llm=dict(name="qwen2", variant="tiny"), merge_stage="vision")
+    encoder=dict(name="siglip", variant="tiny"),
+    selector=dict(name="uniform", size=3),
+    merger=dict(name="weighted"),
+    projector=dict(name="mlp", newline="one_token", pool_side=2),
+    llm=dict(name="qwen2", variant="tiny"),
+    merge_stage="vision",
+  )
   return base | changes
 
 
@@ -44,13 +48,13 @@ def row(layout, shape, samples):
       index.append(np.arange(start, start + layout.tokens_per_image))
     index = np.concatenate([*index, np.full(len(text), -1)])
     here = slice(token, token + len(index))
-    out["tokens"][here.stop - len(text):here.stop] = text
+    out["tokens"][here.stop - len(text) : here.stop] = text
     out["visual_index"][here], out["segment_ids"][here] = index, segment
     out["positions"][here] = np.arange(len(index))
-    out["frames"][frame:frame + len(frames)] = frames
-    out["frame_segment_ids"][frame:frame + len(frames)] = segment
-    out["images"][image:image + len(pictures)] = pictures
-    out["image_segment_ids"][image:image + len(pictures)] = segment
+    out["frames"][frame : frame + len(frames)] = frames
+    out["frame_segment_ids"][frame : frame + len(frames)] = segment
+    out["images"][image : image + len(pictures)] = pictures
+    out["image_segment_ids"][image : image + len(pictures)] = segment
     token, frame, image = here.stop, frame + len(frames), image + len(pictures)
   return {key: jnp.asarray(value)[None] for key, value in out.items()}
 
@@ -59,10 +63,14 @@ def samples(layout, seed=0):
   """A video with a picture, text alone, and a video."""
   rng = np.random.default_rng(seed)
   pixels = lambda n: jnp.asarray(
-    rng.integers(0, 256, (n, layout.size, layout.size, 3), dtype=np.uint8))
+    rng.integers(0, 256, (n, layout.size, layout.size, 3), dtype=np.uint8)
+  )
   text = lambda n: rng.integers(0, 512, n)
-  return [(pixels(FRAMES), pixels(1), text(4)), (pixels(0), pixels(0), text(6)),
-          (pixels(FRAMES), pixels(0), text(3))]
+  return [
+    (pixels(FRAMES), pixels(1), text(4)),
+    (pixels(0), pixels(0), text(6)),
+    (pixels(FRAMES), pixels(0), text(3)),
+  ]
 
 
 def hidden(model, params, batch):
@@ -82,7 +90,8 @@ def test_packed_rows_equal_single_rows(stage):
     alone, real = hidden(model, params, row(layout, ROW, [sample]))
     scale = np.abs(alone).max()
     np.testing.assert_allclose(
-      packed[segments == number] / scale, alone[real == 1] / scale, atol=1e-5)
+      packed[segments == number] / scale, alone[real == 1] / scale, atol=1e-5
+    )
 
 
 def test_fusing_after_the_mlp_and_after_the_pooling_agree_for_equal_patches():
@@ -94,7 +103,8 @@ def test_fusing_after_the_mlp_and_after_the_pooling_agree_for_equal_patches():
   found = []
   for model, patches in zip(models, (9, 4), strict=True):
     weight = jnp.broadcast_to(
-      jnp.array([0.5, 0.3, 0.2])[:, None, None], (3, patches, model.llm.width))
+      jnp.array([0.5, 0.3, 0.2])[:, None, None], (3, patches, model.llm.width)
+    )
     found.append(embed(model, params | {"merger": {"weight": weight}}, frames))
   np.testing.assert_allclose(*found, atol=2e-5)
 
@@ -112,9 +122,17 @@ def test_pictures_are_seen_alone_and_neither_merged_nor_pooled():
   assert layout.image_grid == model.encoder.grid != layout.group_grid
   _, pictures, _ = samples(layout)[0]
   pair = jnp.concatenate([pictures, 255 - pictures])
-  embed = jax.jit(lambda images: model.apply(
-    {"params": params}, jnp.zeros((1, 0, layout.size, layout.size, 3), jnp.uint8),
-    jnp.zeros((1, 0), bool), images, method="embed").table)
+  embed = jax.jit(
+    lambda images: (
+      model.apply(
+        {"params": params},
+        jnp.zeros((1, 0, layout.size, layout.size, 3), jnp.uint8),
+        jnp.zeros((1, 0), bool),
+        images,
+        method="embed",
+      ).table
+    )
+  )
   both, one = embed(pair[None]), embed(pictures[None])
   tokens = layout.tokens_per_image
   assert both.shape[1] == 2 * tokens + 1 and one.shape[1] == tokens + 1
@@ -129,7 +147,8 @@ def test_encoding_in_chunks_changes_nothing(chunk):
   embed = jax.jit(tables, static_argnums=0)
   want = embed(whole, params, frames)
   np.testing.assert_allclose(
-    embed(whole.clone(encode_chunk=chunk), params, frames), want, atol=1e-5, rtol=1e-5)
+    embed(whole.clone(encode_chunk=chunk), params, frames), want, atol=1e-5, rtol=1e-5
+  )
 
 
 def test_encoding_in_chunks_keeps_the_gradient():
@@ -151,8 +170,13 @@ def test_a_row_read_into_a_cache_equals_the_training_pass():
   def extend(model, batch):
     visual = model.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"])
     return model.extend(
-      batch["tokens"], batch["positions"], model.llm.empty_cache(1, 2 * LENGTH),
-      jnp.array([real]), visual.table, batch["visual_index"])
+      batch["tokens"],
+      batch["positions"],
+      model.llm.empty_cache(1, 2 * LENGTH),
+      jnp.array([real]),
+      visual.table,
+      batch["visual_index"],
+    )
 
   out, cache = jax.jit(lambda b: model.apply({"params": params}, b, method=extend))(batch)
   np.testing.assert_allclose(out[0, :real], want[:real], atol=1e-4, rtol=1e-4)
@@ -163,7 +187,8 @@ def test_every_parameter_is_made_by_the_example_and_has_a_layout():
   table = dims_table(config())
   model = build_video_lm(config())
   leaves = jax.tree_util.tree_leaves_with_path(
-    jax.eval_shape(model.init, jax.random.key(0), model.example())["params"])
+    jax.eval_shape(model.init, jax.random.key(0), model.example())["params"]
+  )
   paths = [leaf_path(path) for path, _ in leaves]
   assert {path.split("/")[0] for path in paths} == {"encoder", "merger", "projector", "llm"}
   for path, leaf in zip(paths, leaves, strict=True):
@@ -177,14 +202,17 @@ def test_layouts_follow_from_the_parts():
   assert layout.first_image(ROW) == 16 and layout.newline_index(ROW) == 16 + 2 * 9
 
 
-@pytest.mark.parametrize("changes, message", [
-  (dict(merge_stage="later"), r"config\.model\.merge_stage='later' is unknown"),
-  (dict(merger=dict(name="bsm"), merge_stage="vision"), "does not suit the merger"),
-  (dict(colour="red"), r"Unknown key config\.model\.colour"),
-  (dict(llm=dict(name="qwen2", variant="8B")), r"config\.model\.llm\.variant to one of tiny"),
-  (dict(llm=dict(name="qwen3")), r"No file models/llms/qwen3\.py"),
-  (dict(encoder=dict(name="siglip", variant="tiny", colour=1)), "takes no 'colour'"),
-])
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    (dict(merge_stage="later"), r"config\.model\.merge_stage='later' is unknown"),
+    (dict(merger=dict(name="bsm"), merge_stage="vision"), "does not suit the merger"),
+    (dict(colour="red"), r"Unknown key config\.model\.colour"),
+    (dict(llm=dict(name="qwen2", variant="8B")), r"config\.model\.llm\.variant to one of tiny"),
+    (dict(llm=dict(name="qwen3")), r"No file models/llms/qwen3\.py"),
+    (dict(encoder=dict(name="siglip", variant="tiny", colour=1)), "takes no 'colour'"),
+  ],
+)
 def test_what_does_not_fit_names_the_knob(changes, message):
   with pytest.raises(ValueError, match=message):
     build_video_lm(config(**changes)).layout()
@@ -195,5 +223,9 @@ def test_frames_that_are_no_whole_groups_name_the_knob():
   size = model.encoder.size
   with pytest.raises(ValueError, match=r"config\.data\.sampling\.frames"):
     model.apply(
-      {"params": drawn(model)}, jnp.zeros((1, 4, size, size, 3), jnp.uint8),
-      jnp.ones((1, 4), bool), jnp.zeros((1, 0, size, size, 3), jnp.uint8), method="embed")
+      {"params": drawn(model)},
+      jnp.zeros((1, 4, size, size, 3), jnp.uint8),
+      jnp.ones((1, 4), bool),
+      jnp.zeros((1, 0, size, size, 3), jnp.uint8),
+      method="embed",
+    )

@@ -23,8 +23,11 @@ def case(length=13, keys=13, heads=4, kv_heads=2, d=8, seed=0):
   kv_place = np.tile(np.arange(keys), (2, 1))
   at = lambda x, y: (jnp.asarray(x, jnp.int32), jnp.asarray(y, jnp.int32))
   tail = slice(keys - length, None)  # Queries are the last places, as in a decode step.
-  return (*map(jnp.asarray, (q, k, v)), at(kv_segment[:, tail], kv_place[:, tail]),
-          at(kv_segment, kv_place))
+  return (
+    *map(jnp.asarray, (q, k, v)),
+    at(kv_segment[:, tail], kv_place[:, tail]),
+    at(kv_segment, kv_place),
+  )
 
 
 def reference(q, k, v, q_at, kv_at):
@@ -33,8 +36,7 @@ def reference(q, k, v, q_at, kv_at):
   out = np.zeros_like(q)
   group = q.shape[2] // k.shape[2]
   for b, i, h in np.ndindex(q.shape[:3]):
-    seen = np.asarray(
-      (kv_at[0][b] == q_at[0][b, i]) & (kv_at[1][b] <= q_at[1][b, i]))
+    seen = np.asarray((kv_at[0][b] == q_at[0][b, i]) & (kv_at[1][b] <= q_at[1][b, i]))
     score = k[b, seen, h // group] @ q[b, i, h] / np.sqrt(q.shape[-1])
     weight = np.exp(score - score.max())
     out[b, i, h] = weight / weight.sum() @ v[b, seen, h // group]
@@ -43,7 +45,8 @@ def reference(q, k, v, q_at, kv_at):
 
 @pytest.mark.parametrize("name", PORTABLE)
 @pytest.mark.parametrize(
-  "shape", [dict(), dict(kv_heads=4), dict(kv_heads=1), dict(length=1), dict(length=3, keys=17)])
+  "shape", [dict(), dict(kv_heads=4), dict(kv_heads=1), dict(length=1), dict(length=3, keys=17)]
+)
 def test_equals_float64(name, shape):
   inputs = case(**shape)
   out = jax.jit(attention.kind(name))(*inputs)

@@ -26,7 +26,8 @@ def reference_select(x, count, segments, size):
     a, b = range(start, stop, 2), range(start + 1, stop, 2)
     best = max(
       ((sorted(((u[i] @ u[j], -j) for j in b), reverse=True)[: size - 1], i) for i in a),
-      key=lambda edges: (sum(score for score, _ in edges[0]), -edges[1]))
+      key=lambda edges: (sum(score for score, _ in edges[0]), -edges[1]),
+    )
     groups.append(sorted([best[1], *(-j for _, j in best[0])]))
   return np.array(groups)
 
@@ -57,7 +58,7 @@ def reference_merge(x, target):
       scores = [unit(value) @ unit(other) for other, _, _ in b]
       edges.append((max(scores), i, int(np.argmax(scores))))
     edges.sort(key=lambda e: -e[0])
-    edges, kept = edges[: min(left, len(b))], edges[min(left, len(b)):]
+    edges, kept = edges[: min(left, len(b))], edges[min(left, len(b)) :]
     for _, i, j in edges:
       (v, n, _), (w, m, place) = a[i], b[j]
       b[j] = ((v * n + w * m) / (n + m), n + m, place)
@@ -65,8 +66,10 @@ def reference_merge(x, target):
   return np.stack([v for v, _, _ in sorted(tokens, key=lambda t: t[2])])
 
 
-@pytest.mark.parametrize(("tokens", "target"), [
-  (12, 4), (27, 9), (9, 7), (15, 1), (5, 5), (33, 17), (33, 16), (33, 11), (3, 2), (3, 1)])
+@pytest.mark.parametrize(
+  ("tokens", "target"),
+  [(12, 4), (27, 9), (9, 7), (15, 1), (5, 5), (33, 17), (33, 16), (33, 11), (3, 2), (3, 1)],
+)
 def test_merge_equals_the_reference(tokens, target):
   x = np.random.default_rng(tokens).normal(size=(tokens, 6)).astype(np.float32)
   np.testing.assert_allclose(merge(jnp.asarray(x), target), reference_merge(x, target), atol=2e-6)

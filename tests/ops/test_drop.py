@@ -26,8 +26,8 @@ def places(samples=SAMPLES, length=56, rows=2, slots=6, seed=0):
   at = used = 0
   for n, ((head, middle, tail), asked) in enumerate(samples):
     size = head + middle + tail
-    segments[:, at:at + size], positions[:, at:at + size] = n + 1, np.arange(size)
-    visual[:, at + head:at + head + middle] = True
+    segments[:, at : at + size], positions[:, at : at + size] = n + 1, np.arange(size)
+    visual[:, at + head : at + head + middle] = True
     for query in asked:
       queries[:, used] = at + head + middle + query - 1
       used += 1
@@ -72,8 +72,7 @@ def random_qk(row, heads=4, kv_heads=2, d=8, seed=1):
 def test_scores_equal_dense_attention_of_each_sample(block):
   row = places()
   q, k = random_qk(row)
-  ours = drop.scores(
-    drop.move(q, row.queries), k, drop.at_queries(row), drop.at_places(row), block)
+  ours = drop.scores(drop.move(q, row.queries), k, drop.at_queries(row), drop.at_places(row), block)
   for line in range(2):
     for n in (1, 2, 3):
       inside = members(row, n, line)
@@ -86,8 +85,11 @@ def test_scores_need_memory_for_a_few_queries_only():
   length = 1 << 15
   shape = lambda *dims, dtype=jnp.float32: jax.ShapeDtypeStruct(dims, dtype)
   at = lambda n: (shape(1, n, dtype=jnp.int32),) * 2
-  run = jax.jit(drop.scores).lower(
-    shape(1, 16, 4, 8), shape(1, length, 2, 8), at(16), at(length)).compile()
+  run = (
+    jax.jit(drop.scores)
+    .lower(shape(1, 16, 4, 8), shape(1, length, 2, 8), at(16), at(length))
+    .compile()
+  )
   assert run.memory_analysis().temp_size_in_bytes < 16 * 4 * 4 * 4 * length  # 16 such arrays.
 
 
@@ -104,7 +106,9 @@ def test_selection_keeps_the_same_places_as_each_sample_alone(ratio):
       queries = [i - inside[0] for i in np.asarray(row.queries[line]) if i in inside]
       expected = top(
         dense_scores(q[line, inside], k[line, inside], queries),
-        np.asarray(row.visual[line, inside]), keep[n - 1])
+        np.asarray(row.visual[line, inside]),
+        keep[n - 1],
+      )
       np.testing.assert_array_equal(np.flatnonzero(kept[line, inside]), expected)
   assert not np.asarray(kept)[np.asarray(row.segment_ids) == 0].any()
 
@@ -153,7 +157,8 @@ def test_shortened_rows(positions):
       count = np.arange(len(inside))
       old = np.asarray(row.positions[line, index])[inside]
       np.testing.assert_array_equal(
-        short.positions[line, inside], count if positions == "renumber" else old)
+        short.positions[line, inside], count if positions == "renumber" else old
+      )
     asked = np.asarray(row.queries[line])
     moved = [list(index).index(i) if i >= 0 else -1 for i in asked]
     np.testing.assert_array_equal(short.queries[line], moved)
@@ -178,7 +183,8 @@ def test_a_mesh_drops_the_same_places():
     short, index = drop.shorten(row, drop.uniform(row, keep + 3), 48)
     x, q, k = (drop.move(a, index) for a in (x, q, k))
     scores = drop.scores(
-      drop.move(q, short.queries), k, drop.at_queries(short), drop.at_places(short))
+      drop.move(q, short.queries), k, drop.at_queries(short), drop.at_places(short)
+    )
     short, index = drop.shorten(short, drop.select(short, scores, keep), 40)
     return drop.move(x, index), short, scores
 
@@ -203,8 +209,13 @@ def test_labels_are_rebuilt_in_the_shortened_row():
   full = places()
   targets, mask = drop.targets(full)
   batch = dict(
-    segment_ids=full.segment_ids, positions=full.positions, queries=full.queries,
-    tokens=full.tokens, loss_mask=mask, visual_index=jnp.where(full.visual, 0, -1))
+    segment_ids=full.segment_ids,
+    positions=full.positions,
+    queries=full.queries,
+    tokens=full.tokens,
+    loss_mask=mask,
+    visual_index=jnp.where(full.visual, 0, -1),
+  )
   row = drop.row(batch)
   np.testing.assert_array_equal(drop.targets(row)[1], mask)  # What a batch says comes back.
   kept = drop.select(row, jnp.zeros((2, 56)), jnp.asarray([[2, 3, 0]] * 2))
@@ -220,8 +231,7 @@ def test_labels_are_rebuilt_in_the_shortened_row():
 
 
 # A decoder with two drops: packed and batched rows against each sample alone, through gradients.
-MODEL = qwen2.Model(
-  width=16, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=24, vocab=97, theta=1e4)
+MODEL = qwen2.Model(width=16, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=24, vocab=97, theta=1e4)
 STAGES = dropout.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), MODEL.depth)
 
 
@@ -230,8 +240,9 @@ def asking(params, x, row, layer):
   p = jax.lax.stop_gradient(jax.tree.map(lambda a: a[layer], params["layers"]))
   h = RMSNorm().apply({"params": p["input_layernorm"]}, jax.lax.stop_gradient(x))
   project = lambda h, positions, name: rope.rotate(
-    jnp.einsum("BLD,DHd->BLHd", h, p["self_attn"][name]["kernel"])
-    + p["self_attn"][name]["bias"], *rope.angles(positions, *rope.frequencies(8, 1e4)))
+    jnp.einsum("BLD,DHd->BLHd", h, p["self_attn"][name]["kernel"]) + p["self_attn"][name]["bias"],
+    *rope.angles(positions, *rope.frequencies(8, 1e4)),
+  )
   at = drop.move(row.positions, row.queries)
   q = project(drop.move(h, row.queries), at, "q_proj")
   return q, project(h, row.positions, "k_proj")
@@ -240,8 +251,8 @@ def asking(params, x, row, layer):
 def decoder(params, x, row, keep, room, positions):
   """The layers of MODEL with a drop after each stage."""
   run = lambda x, row, start, stop: MODEL.apply(
-    {"params": params}, x, row.positions, row.segment_ids, start=start, stop=stop,
-    method="blocks")[0]
+    {"params": params}, x, row.positions, row.segment_ids, start=start, stop=stop, method="blocks"
+  )[0]
   start = 0
   for n, stage in enumerate(STAGES):
     x = run(x, row, start, stage.layer)
@@ -250,7 +261,8 @@ def decoder(params, x, row, keep, room, positions):
     else:
       q, k = asking(params, x, row, stage.layer)
       kept = drop.select(
-        row, drop.scores(q, k, drop.at_queries(row), drop.at_places(row)), keep[:, n])
+        row, drop.scores(q, k, drop.at_queries(row), drop.at_places(row)), keep[:, n]
+      )
     row, index = drop.shorten(row, kept, room[n], positions)
     x = drop.move(x, index)
     start = stage.layer
@@ -267,8 +279,14 @@ def unpacked(row, x):
     own, single = jax.tree.map(lambda a, i=order: a[0, np.minimum(i, a.shape[1] - 1)], arrays)
     asked = [i - inside[0] if i in inside else -1 for i in arrays[1].queries[0]]
     real = (np.arange(length) < len(inside)).astype(np.int32)
-    out.append((own, single.replace(
-      segment_ids=real, visual=single.visual & (real > 0), queries=np.int32(asked))))
+    out.append(
+      (
+        own,
+        single.replace(
+          segment_ids=real, visual=single.visual & (real > 0), queries=np.int32(asked)
+        ),
+      )
+    )
   return jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)), *out)
 
 
@@ -276,7 +294,8 @@ def unpacked(row, x):
 def test_packed_rows_equal_single_samples(positions):
   rng = np.random.default_rng(3)
   params = jax.eval_shape(
-    MODEL.init, jax.random.key(0), jnp.zeros((1, 2, 16)), jnp.zeros((1, 2), jnp.int32))["params"]
+    MODEL.init, jax.random.key(0), jnp.zeros((1, 2, 16)), jnp.zeros((1, 2), jnp.int32)
+  )["params"]
   params = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 0.3, a.shape), jnp.float32), params)
   row = places(rows=3)  # Two rows weigh nothing: both runs are one program.
   x = jnp.asarray(rng.normal(size=(3, 56, 16)), jnp.float32)
@@ -289,13 +308,15 @@ def test_packed_rows_equal_single_samples(positions):
     return jnp.square(y * real[..., None]).sum(), (y, short)
 
   step = jax.jit(
-    jax.value_and_grad(total, (0, 1), has_aux=True) if positions == "renumber"
-    else lambda *args: (total(*args), (params, x * 0)))
+    jax.value_and_grad(total, (0, 1), has_aux=True)
+    if positions == "renumber"
+    else lambda *args: (total(*args), (params, x * 0))
+  )
   (loss, (y, short)), slopes = step(
-    params, x, row, jnp.asarray(np.stack([counts] * 3)), jnp.asarray([1.0, 0, 0]))
+    params, x, row, jnp.asarray(np.stack([counts] * 3)), jnp.asarray([1.0, 0, 0])
+  )
   own = jnp.asarray(counts.T[:, :, None])
-  (loss_one, (y_one, short_one)), slopes_one = step(
-    params, *unpacked(row, x), own, jnp.ones(3))
+  (loss_one, (y_one, short_one)), slopes_one = step(params, *unpacked(row, x), own, jnp.ones(3))
   np.testing.assert_allclose(loss, loss_one, rtol=1e-5)
   for n, ((head, _, tail), _) in enumerate(SAMPLES):
     inside = members(short, n + 1)
@@ -304,10 +325,12 @@ def test_packed_rows_equal_single_samples(positions):
     np.testing.assert_allclose(y[0, inside], y_one[n, :size], atol=1e-5)
     for name in ("tokens", "labels", "positions"):
       np.testing.assert_array_equal(
-        getattr(short, name)[0, inside], getattr(short_one, name)[n, :size])
+        getattr(short, name)[0, inside], getattr(short_one, name)[n, :size]
+      )
     before = members(row, n + 1)
     np.testing.assert_allclose(
-      slopes[1][0, before], slopes_one[1][n, : len(before)], rtol=1e-3, atol=1e-4)
+      slopes[1][0, before], slopes_one[1][n, : len(before)], rtol=1e-3, atol=1e-4
+    )
   for ours, theirs in zip(*map(jax.tree.leaves, (slopes[0], slopes_one[0])), strict=True):
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 

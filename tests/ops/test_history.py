@@ -70,7 +70,8 @@ def test_similarity_ignores_length_and_dissimilar_takes_the_opposite():
   angle = np.array([0.9, 0.1, 1.5, 0.5, 0.0])
   x = np.stack([np.cos(angle), np.sin(angle)], 1) * np.array([1, 100, 1e-3, 1e4, 1])[:, None]
   ask = functools.partial(
-    supplement, jnp.asarray(x, jnp.float32), jnp.ones(5, bool), jnp.array([4]), 3)
+    supplement, jnp.asarray(x, jnp.float32), jnp.ones(5, bool), jnp.array([4]), 3
+  )
   np.testing.assert_array_equal(ask("similar"), [[1, 3, 4]])
   np.testing.assert_array_equal(ask("dissimilar"), [[0, 2, 4]])
 

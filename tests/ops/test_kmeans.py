@@ -57,7 +57,8 @@ def test_empty_clusters_are_relocated_like_sklearn(empty):
   centers = kmeans.lloyd(jnp.asarray(x), everything(x), jnp.asarray(init), 50)
   order = lambda a: a[np.lexsort(np.round(a, 2).T)]  # Which empty cluster takes which is open.
   np.testing.assert_allclose(
-    order(np.asarray(centers)), order(reference.cluster_centers_), atol=1e-4)
+    order(np.asarray(centers)), order(reference.cluster_centers_), atol=1e-4
+  )
 
 
 def test_large_offsets_keep_their_digits():
@@ -144,8 +145,7 @@ def test_repeating_every_frame_keeps_the_scenes():
   x, owner = blobs(2, 40, 5, 8)
   twice = np.repeat(x, 3, axis=0)
   index = np.asarray(scenes(jnp.asarray(twice), everything(twice), 5))
-  np.testing.assert_array_equal(
-    index // 3, scenes(jnp.asarray(x), everything(x), 5))
+  np.testing.assert_array_equal(index // 3, scenes(jnp.asarray(x), everything(x), 5))
   assert sorted(owner[index // 3]) == list(range(5))
 
 

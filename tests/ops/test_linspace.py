@@ -33,7 +33,8 @@ def test_whole_numbers_fall_as_in_float64():
     i = np.arange(picks)
     back = (picks - 1 - i) * (count - 1)
     exact = np.where(
-      i < picks // 2, i * (count - 1) // (picks - 1), count - 1 + -back // (picks - 1))
+      i < picks // 2, i * (count - 1) // (picks - 1), count - 1 + -back // (picks - 1)
+    )
     wrong += (exact != expected).sum()
   assert wrong == 7  # The cases are hard: exact arithmetic picks other places.
 

@@ -31,7 +31,8 @@ def test_values(chunk, padding):
   targets[0, :3] = (hidden[0, :3] @ head).argmax(-1)  # Some hits.
   wide = np.pad(head, ((0, 0), (0, padding)), constant_values=9.0)  # Would win if it were read.
   nll, hit = losses.cross_entropy(
-    *map(jnp.asarray, (hidden, wide, targets)), chunk=chunk, vocab=head.shape[1])
+    *map(jnp.asarray, (hidden, wide, targets)), chunk=chunk, vocab=head.shape[1]
+  )
   expected, expected_hit, _ = reference(hidden, head, targets, head.shape[1])
   assert nll.dtype == jnp.float32
   np.testing.assert_allclose(nll, expected, rtol=1e-5, atol=1e-5)
@@ -61,7 +62,8 @@ def test_gradient(chunk):
   slope = (p - np.eye(vocab)[targets]) * weight[..., None]
   np.testing.assert_allclose(got[0], slope @ head[:, :vocab].T, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(
-    got[1][:, :vocab], np.einsum("RLD,RLV->DV", hidden, slope), rtol=1e-4, atol=1e-5)
+    got[1][:, :vocab], np.einsum("RLD,RLV->DV", hidden, slope), rtol=1e-4, atol=1e-5
+  )
   np.testing.assert_array_equal(got[1][:, vocab:], 0)  # Padding columns learn nothing.
 
 
@@ -71,9 +73,11 @@ def test_head_gradient_keeps_float32_over_chunks():
   hidden, head = jnp.asarray(hidden, jnp.bfloat16), jnp.asarray(head, jnp.bfloat16)
   targets = jnp.asarray(targets)
   grad = lambda chunk: jax.grad(
-    lambda head: losses.cross_entropy(hidden, head, targets, chunk=chunk)[0].sum())(head)
+    lambda head: losses.cross_entropy(hidden, head, targets, chunk=chunk)[0].sum()
+  )(head)
   np.testing.assert_allclose(
-    grad(8).astype(np.float32), grad(512).astype(np.float32), rtol=2**-7, atol=1e-3)
+    grad(8).astype(np.float32), grad(512).astype(np.float32), rtol=2**-7, atol=1e-3
+  )
 
 
 def test_memory_is_that_of_a_chunk():
@@ -81,7 +85,8 @@ def test_memory_is_that_of_a_chunk():
   shapes = (
     jax.ShapeDtypeStruct((rows, length, width), jnp.float32),
     jax.ShapeDtypeStruct((width, vocab), jnp.float32),
-    jax.ShapeDtypeStruct((rows, length), jnp.int32))
+    jax.ShapeDtypeStruct((rows, length), jnp.int32),
+  )
 
   def dense(hidden, head, targets):
     logp = jax.nn.log_softmax(hidden @ head)
@@ -116,8 +121,10 @@ def test_sample_mean_is_the_mean_of_sample_means():
   total, count = losses.sample_mean(*map(jnp.asarray, (nll, mask, segment_ids)), segments=3)
   assert count == 4
   np.testing.assert_allclose(total / count, expected, rtol=1e-6)
-  parts = [losses.sample_mean(*(jnp.asarray(x[i : i + 1]) for x in (nll, mask, segment_ids)), 3)
-           for i in range(2)]
+  parts = [
+    losses.sample_mean(*(jnp.asarray(x[i : i + 1]) for x in (nll, mask, segment_ids)), 3)
+    for i in range(2)
+  ]
   np.testing.assert_allclose(sum(p[0] for p in parts) / sum(p[1] for p in parts), expected)
 
 
@@ -129,12 +136,11 @@ def test_no_supervised_token_is_no_nan():
 
 def test_equal_on_a_mesh():
   hidden, head, targets = map(jnp.asarray, example(rows=4, length=16))
-  f = jax.value_and_grad(
-    lambda h, w: losses.cross_entropy(h, w, targets, chunk=4)[0].sum(), (0, 1))
+  f = jax.value_and_grad(lambda h, w: losses.cross_entropy(h, w, targets, chunk=4)[0].sum(), (0, 1))
   alone = f(hidden, head)
   mesh = jax.make_mesh(
-    (2, 2, 2, 1), ("data", "fsdp", "seq", "tensor"),
-    axis_types=(jax.sharding.AxisType.Auto,) * 4)
+    (2, 2, 2, 1), ("data", "fsdp", "seq", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 4
+  )
   with jax.set_mesh(mesh):
     spread = jax.jit(f)(hidden, head)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), alone, spread)

@@ -10,8 +10,13 @@ from filax.ops import pooling
 
 def test_taps_of_27_to_14():
   table = pooling.operator(27, 14)
-  taps = {0: {0: 15 / 28, 1: 13 / 28}, 1: {2: 17 / 28, 3: 11 / 28}, 6: {12: 27 / 28, 13: 1 / 28},
-          7: {13: 1 / 28, 14: 27 / 28}, 13: {25: 13 / 28, 26: 15 / 28}}
+  taps = {
+    0: {0: 15 / 28, 1: 13 / 28},
+    1: {2: 17 / 28, 3: 11 / 28},
+    6: {12: 27 / 28, 13: 1 / 28},
+    7: {13: 1 / 28, 14: 27 / 28},
+    13: {25: 13 / 28, 26: 15 / 28},
+  }
   for out, want in taps.items():
     got = {i: float(table[out, i]) for i in np.flatnonzero(table[out])}
     assert got == pytest.approx(want, abs=1e-6)

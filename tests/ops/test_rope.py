@@ -10,8 +10,9 @@ from filax.ops import rope
 
 def turned(x, positions, theta=1e4, yarn=None):
   positions = jnp.asarray(positions, jnp.int32)
-  return rope.rotate(jnp.asarray(x), *rope.angles(
-    positions, *rope.frequencies(x.shape[-1], theta, yarn)))
+  return rope.rotate(
+    jnp.asarray(x), *rope.angles(positions, *rope.frequencies(x.shape[-1], theta, yarn))
+  )
 
 
 def draw(*shape, seed=0):

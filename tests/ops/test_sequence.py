@@ -18,16 +18,19 @@ def arrays():
   rng = np.random.default_rng(0)
   shapes = [(ROWS, LENGTH, heads, DIM) for heads in (HEADS, KV_HEADS, KV_HEADS, HEADS)]
   arrays = [jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes]
-  segment = jnp.asarray(np.stack([
-    np.repeat([1, 2, 0], [20, 34, 10]), np.repeat([1, 2, 3], [5, 40, 19])]), jnp.int32)
+  segment = jnp.asarray(
+    np.stack([np.repeat([1, 2, 0], [20, 34, 10]), np.repeat([1, 2, 3], [5, 40, 19])]), jnp.int32
+  )
   return (*arrays, (segment, jnp.broadcast_to(jnp.arange(LENGTH), (ROWS, LENGTH))))
 
 
 def run(attend, q, k, v, cotangent, at):
   """Output and gradients in one compiled call."""
+
   def both(q, k, v):
     out, pull = jax.vjp(lambda *x: attend(*x, at, at), q, k, v)
     return out, pull(cotangent)
+
   return jax.jit(both)(q, k, v)
 
 

@@ -17,8 +17,9 @@ def arrays():
   rng = np.random.default_rng(0)
   shapes = [(2, LENGTH, heads, DIM) for heads in (HEADS, KV_HEADS, KV_HEADS, HEADS)]
   arrays = [jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes]
-  segment = jnp.asarray(np.stack([
-    np.repeat([1, 2, 0], [150, 250, 112]), np.repeat([1, 2], [400, 112])]), jnp.int32)
+  segment = jnp.asarray(
+    np.stack([np.repeat([1, 2, 0], [150, 250, 112]), np.repeat([1, 2], [400, 112])]), jnp.int32
+  )
   return (*arrays, (segment, jnp.broadcast_to(jnp.arange(LENGTH), (2, LENGTH))))
 
 
@@ -27,13 +28,15 @@ def run(attend, q, k, v, cotangent, at):
   return out, pull(cotangent)
 
 
-@pytest.mark.parametrize("seq,tensor,strategy", [
-  (1, 1, "gather"), (4, 1, "gather"), (4, 1, "ulysses"), (2, 2, "gather")])
+@pytest.mark.parametrize(
+  "seq,tensor,strategy", [(1, 1, "gather"), (4, 1, "gather"), (4, 1, "ulysses"), (2, 2, "gather")]
+)
 def test_equals_dense(arrays, seq, tensor, strategy):
   expected = run(attention.dense, *arrays)
   index = zigzag.order(LENGTH, seq) if seq > 1 else np.arange(LENGTH)
-  with jax.set_mesh(mesh.make(
-    dict(data=1, fsdp=2, seq=seq, tensor=tensor), jax.devices()[: 2 * seq * tensor])):
+  with jax.set_mesh(
+    mesh.make(dict(data=1, fsdp=2, seq=seq, tensor=tensor), jax.devices()[: 2 * seq * tensor])
+  ):
     attend = splash.attend(strategy, interpret=True)
     found = jax.jit(lambda *x: run(attend, *x))(*jax.tree.map(lambda x: x[:, index], arrays))
   for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
@@ -48,7 +51,8 @@ def test_corners_give_the_same_block_table_as_every_place():
 
   places = zigzag.order(1024, 4)
   make = lambda mask: splash.kernels.make_splash_mha(
-    splash.masks.MultiHeadMask([mask(1024, places)] * 2), head_shards=1, q_seq_shards=4)
+    splash.masks.MultiHeadMask([mask(1024, places)] * 2), head_shards=1, q_seq_shards=4
+  )
   corners, whole = make(splash.CausalByCorners), make(Whole)
   same = jax.tree.map(lambda a, b: np.array_equal(a, b), corners, whole)
   assert jax.tree.all(same)

@@ -26,7 +26,8 @@ def test_equals_a_loop():
 def test_the_gradient_adds_up_where_a_row_is_shown_twice():
   text, table, weight = draw(2, 6, 4), draw(2, 5, 4, seed=1), draw(2, 6, 4, seed=2)
   d_text, d_table = jax.grad(
-    lambda text, table: (splice(text, table, INDEX) * weight).sum(), argnums=(0, 1))(text, table)
+    lambda text, table: (splice(text, table, INDEX) * weight).sum(), argnums=(0, 1)
+  )(text, table)
   shown = np.asarray(INDEX) != TEXT
   np.testing.assert_array_equal(d_text, np.where(shown[..., None], 0, weight))
   want = np.zeros(table.shape, np.float32)

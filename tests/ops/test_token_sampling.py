@@ -39,8 +39,7 @@ def test_cuts_equal_transformers(temperature, top_p, top_k):
 
 def test_draws_follow_the_shares():
   x = np.tile(logits(1, 6), (20_000, 1))
-  drawn = DRAW(
-    jnp.asarray(x), jax.random.key(0), jnp.float32(0.8), jnp.float32(0.9), jnp.int32(0))
+  drawn = DRAW(jnp.asarray(x), jax.random.key(0), jnp.float32(0.8), jnp.float32(0.9), jnp.int32(0))
   counts = np.bincount(drawn, minlength=6) / len(x)
   np.testing.assert_allclose(counts, shares(x[:1], 0.8, 0.9)[0], atol=0.015)
 
@@ -50,7 +49,8 @@ def test_a_row_does_not_depend_on_the_others():
   whole = DRAW(x, jax.random.key(3), *options)
   for rows in (1, 2):
     np.testing.assert_array_equal(
-      sampling.draw(x[:rows], jax.random.key(3), *options), whole[:rows])
+      sampling.draw(x[:rows], jax.random.key(3), *options), whole[:rows]
+    )
 
 
 def test_greedy_takes_the_lower_id_of_a_tie():

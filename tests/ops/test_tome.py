@@ -41,16 +41,19 @@ def loop(x, target, heads):
   return np.stack(tokens), np.asarray(sizes), sources
 
 
-@pytest.mark.parametrize(("tokens", "target", "merged"), [
-  (784, 64, (392, 196, 98, 34)),
-  (3136, 64, (1568, 784, 392, 196, 98, 34)),
-  (196, 64, (98, 34)),
-  (1024, 64, (512, 256, 128, 64)),
-  (256, 64, (128, 64)),
-  (784, 196, (392, 196)),
-  (784, 784, ()),
-  (7, 3, (3, 1)),
-])
+@pytest.mark.parametrize(
+  ("tokens", "target", "merged"),
+  [
+    (784, 64, (392, 196, 98, 34)),
+    (3136, 64, (1568, 784, 392, 196, 98, 34)),
+    (196, 64, (98, 34)),
+    (1024, 64, (512, 256, 128, 64)),
+    (256, 64, (128, 64)),
+    (784, 196, (392, 196)),
+    (784, 784, ()),
+    (7, 3, (3, 1)),
+  ],
+)
 def test_the_schedule_is_the_released_one(tokens, target, merged):
   assert tome.schedule(tokens, target) == merged
 
@@ -60,8 +63,7 @@ def test_too_many_tokens_wanted_is_an_error():
     tome.schedule(49, 64)
 
 
-@pytest.mark.parametrize(("tokens", "target"), [
-  (784, 64), (98, 64), (196, 16), (33, 9), (12, 12)])
+@pytest.mark.parametrize(("tokens", "target"), [(784, 64), (98, 64), (196, 16), (33, 9), (12, 12)])
 def test_equals_a_float64_loop(tokens, target):
   x = np.random.default_rng(tokens).normal(size=(3, tokens, 32)).astype(np.float32)
   ours, sizes = merge(jnp.asarray(x), target, heads=4)

@@ -19,14 +19,22 @@ def free_port() -> str:
 def run(script: str, *arguments: str, processes: int = 2, seconds: float = 60):
   """(exit code, stdout, stderr) of every process of tests/parallel/<script>."""
   shared = dict(
-    JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT), FILAX_COORDINATOR=f"127.0.0.1:{free_port()}",
-    FILAX_PROCESSES=str(processes))
+    JAX_PLATFORMS="cpu",
+    PYTHONPATH=str(ROOT),
+    FILAX_COORDINATOR=f"127.0.0.1:{free_port()}",
+    FILAX_PROCESSES=str(processes),
+  )
   started = [
     subprocess.Popen(
-      [sys.executable, pathlib.Path(__file__).parent / script, *arguments], cwd=ROOT, text=True,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-      env=os.environ | shared | dict(FILAX_PROCESS_ID=str(index)))
-    for index in range(processes)]
+      [sys.executable, pathlib.Path(__file__).parent / script, *arguments],
+      cwd=ROOT,
+      text=True,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      env=os.environ | shared | dict(FILAX_PROCESS_ID=str(index)),
+    )
+    for index in range(processes)
+  ]
   results = []
   for process in started:
     out, errors = process.communicate(timeout=seconds)  # JAX's barrier at exit would take 300 s.

@@ -12,13 +12,24 @@ def test_equal_plans_go_on():
     assert (code, out, errors) == (0, "agreed\n", "")
 
 
-@pytest.mark.parametrize("part, count, texts", [
-  ("media", 3, [
-    "process 2 (", "differs from process 0 (", "in media: ", "also in plan",
-    "video12345.mp4 (process 0: frames=12345, process 2: cannot be read)",
-    "video7.mp4 (process 0: frames=7, process 2: absent)"]),
-  ("config", 2, [
-    "process 1 (", "in config: config.seed (process 0: 0, process 1: 1). Give all"])])
+@pytest.mark.parametrize(
+  "part, count, texts",
+  [
+    (
+      "media",
+      3,
+      [
+        "process 2 (",
+        "differs from process 0 (",
+        "in media: ",
+        "also in plan",
+        "video12345.mp4 (process 0: frames=12345, process 2: cannot be read)",
+        "video7.mp4 (process 0: frames=7, process 2: absent)",
+      ],
+    ),
+    ("config", 2, ["process 1 (", "in config: config.seed (process 0: 0, process 1: 1). Give all"]),
+  ],
+)
 def test_what_differs_is_named_on_every_process(part, count, texts):
   for code, out, errors in processes.run("two_plans.py", part, processes=count):
     assert code == ending.REFUSED and out == ""

@@ -7,9 +7,15 @@ import pytest
 from filax.parallel import frames, mesh
 
 
-@pytest.mark.parametrize("sizes", [
-  dict(data=1, fsdp=1, seq=1), dict(data=2, fsdp=2, seq=2), dict(data=1, fsdp=1, seq=8),
-  dict(data=8, fsdp=1, seq=1)])
+@pytest.mark.parametrize(
+  "sizes",
+  [
+    dict(data=1, fsdp=1, seq=1),
+    dict(data=2, fsdp=2, seq=2),
+    dict(data=1, fsdp=1, seq=8),
+    dict(data=8, fsdp=1, seq=1),
+  ],
+)
 @pytest.mark.parametrize("rows,total", [(4, 16), (8, 48), (3, 6)])
 def test_there_and_back(rows, total, sizes):
   x = np.arange(rows * total * 3).reshape(rows, total, 3)

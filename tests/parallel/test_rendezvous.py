@@ -54,8 +54,10 @@ def test_strangers_are_ignored():
     host.result()
 
 
-@pytest.mark.parametrize("missing, hosts, text", [
-  ([1, 3], [], "process 1, 3 did not come"), ([1], ["a", "b"], r"process 1 \(b\) did not come")])
+@pytest.mark.parametrize(
+  "missing, hosts, text",
+  [([1, 3], [], "process 1, 3 did not come"), ([1], ["a", "b"], r"process 1 \(b\) did not come")],
+)
 def test_hosts_are_named(missing, hosts, text):
   assert re.search(text, distributed._explain(missing, hosts, 5))
 
@@ -73,21 +75,37 @@ def test_a_port_in_use_is_named_and_nobody_waited(monkeypatch, taken, processes)
   assert "Waited" not in str(error.value) and "FILAX_COORDINATOR" in str(error.value)
 
 
-@pytest.mark.parametrize("text, waited", [
-  ("DEADLINE_EXCEEDED: Barrier timed out. /job:jax_worker/replica:0/task:3", True),
-  ("UNAVAILABLE: failed to connect to all addresses", False),
-  ("distributed.initialize should only be called once.", False)])
+@pytest.mark.parametrize(
+  "text, waited",
+  [
+    ("DEADLINE_EXCEEDED: Barrier timed out. /job:jax_worker/replica:0/task:3", True),
+    ("UNAVAILABLE: failed to connect to all addresses", False),
+    ("distributed.initialize should only be called once.", False),
+  ],
+)
 def test_errors_of_jax_are_told_as_what_they_are(text, waited):
   told = distributed._told(text, [], 300)
   assert text in told and ("Waited 300 s" in told) == waited
 
 
-@pytest.mark.parametrize("name, value", [
-  ("FILAX_START_SECONDS", "abc"), ("FILAX_START_SECONDS", "0"), ("FILAX_START_SECONDS", "-3"),
-  ("FILAX_START_SECONDS", ""), ("FILAX_PROCESSES", "two"), ("FILAX_PROCESSES", "0"),
-  ("FILAX_PROCESSES", "²"), ("FILAX_PROCESS_ID", "-1"), ("FILAX_PROCESS_ID", "2"),
-  ("FILAX_COORDINATOR", "localhost"), ("FILAX_COORDINATOR", "localhost:http"),
-  ("FILAX_COORDINATOR", ":80"), ("FILAX_COORDINATOR", "localhost:70000")])
+@pytest.mark.parametrize(
+  "name, value",
+  [
+    ("FILAX_START_SECONDS", "abc"),
+    ("FILAX_START_SECONDS", "0"),
+    ("FILAX_START_SECONDS", "-3"),
+    ("FILAX_START_SECONDS", ""),
+    ("FILAX_PROCESSES", "two"),
+    ("FILAX_PROCESSES", "0"),
+    ("FILAX_PROCESSES", "²"),
+    ("FILAX_PROCESS_ID", "-1"),
+    ("FILAX_PROCESS_ID", "2"),
+    ("FILAX_COORDINATOR", "localhost"),
+    ("FILAX_COORDINATOR", "localhost:http"),
+    ("FILAX_COORDINATOR", ":80"),
+    ("FILAX_COORDINATOR", "localhost:70000"),
+  ],
+)
 def test_variables_that_cannot_be_are_named(monkeypatch, name, value):
   sound = dict(FILAX_COORDINATOR="localhost:1", FILAX_PROCESSES="2", FILAX_PROCESS_ID="0")
   for key, text in (sound | {name: value}).items():

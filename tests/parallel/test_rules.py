@@ -34,8 +34,7 @@ def test_no_word_uses_an_axis_that_the_mesh_lacks():
 def test_the_first_row_wins_and_stacked_layers_are_whole():
   spec = lambda path, shape: rules.parameter_spec(TABLE, path, shape)
   assert spec("llm/q_proj/kernel", (8, 4, 2)) == P(("fsdp", "seq"), "tensor", None)
-  assert spec("llm/layers/q_proj/kernel", (3, 8, 4, 2)) == P(
-    None, ("fsdp", "seq"), "tensor", None)
+  assert spec("llm/layers/q_proj/kernel", (3, 8, 4, 2)) == P(None, ("fsdp", "seq"), "tensor", None)
   assert spec("encoder/q_proj/kernel", (8, 4, 2)) == P("fsdp", "tensor", None)
 
 
@@ -57,7 +56,8 @@ def test_shardings_of_a_tree():
 
 def test_a_size_that_does_not_split_names_the_knob_and_what_fits():
   with pytest.raises(
-    ValueError, match=r"4 does not split 8 ways.*config\.mesh\.tensor.*\[1, 2, 4\]"):
+    ValueError, match=r"4 does not split 8 ways.*config\.mesh\.tensor.*\[1, 2, 4\]"
+  ):
     rules.check_divides("k", (3, 4), P(None, "tensor"), sharded(tensor=8))
 
 
@@ -71,5 +71,5 @@ def test_constrain_does_nothing_without_a_mesh_and_lays_out_on_one():
 
 
 def test_paths_are_written_with_slashes():
-  (path, _), = jax.tree_util.tree_leaves_with_path({"llm": {"layers": {"kernel": 0}}})
+  ((path, _),) = jax.tree_util.tree_leaves_with_path({"llm": {"layers": {"kernel": 0}}})
   assert rules.leaf_path(path) == "llm/layers/kernel"

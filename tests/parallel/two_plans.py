@@ -12,7 +12,8 @@ last = jax.process_index() == jax.process_count() - 1
 parts = {
   "config": {"config.seed": "0", "config.batch": "4"},
   "media": {f"video{n}.mp4": f"frames={n}" for n in range(20_000)},
-  "plan": {"fingerprint": "abc"}}
+  "plan": {"fingerprint": "abc"},
+}
 if last and sys.argv[1] == "media":
   del parts["media"]["video7.mp4"]
   parts["media"]["video12345.mp4"] = "cannot be read"

@@ -18,17 +18,37 @@ VOCAB = 160
 def tiny(grid=3, tied=False, layers=3, seed=0, vocab=VOCAB, feature_layer=-1, rope=1e6):
   """A model with 14-pixel patches on a grid x grid picture; everything is drawn at random."""
   vision = transformers.SiglipVisionConfig(
-    hidden_size=32, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=4,
-    image_size=14 * grid, patch_size=14, vision_use_head=False)
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=layers,
+    num_attention_heads=4,
+    image_size=14 * grid,
+    patch_size=14,
+    vision_use_head=False,
+  )
   text = transformers.Qwen2Config(
-    vocab_size=vocab, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-    rope_parameters=dict(rope_type="default", rope_theta=rope), tie_word_embeddings=tied,
-    rms_norm_eps=1e-6, bos_token_id=None, eos_token_id=None)
+    vocab_size=vocab,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=512,
+    rope_parameters=dict(rope_type="default", rope_theta=rope),
+    tie_word_embeddings=tied,
+    rms_norm_eps=1e-6,
+    bos_token_id=None,
+    eos_token_id=None,
+  )
   config = transformers.LlavaOnevisionConfig(
-    vision_config=vision, text_config=text, image_token_index=IMAGE, video_token_index=VIDEO,
-    tie_word_embeddings=tied, vision_feature_layer=feature_layer,
-    image_grid_pinpoints=[[14 * grid, 14 * grid]])
+    vision_config=vision,
+    text_config=text,
+    image_token_index=IMAGE,
+    video_token_index=VIDEO,
+    tie_word_embeddings=tied,
+    vision_feature_layer=feature_layer,
+    image_grid_pinpoints=[[14 * grid, 14 * grid]],
+  )
   return random_(transformers.LlavaOnevisionForConditionalGeneration(config), seed).eval()
 
 
@@ -37,8 +57,9 @@ def random_(model, seed=0, std=0.2):
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for name, weight in model.named_parameters():
-      weight.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, std,
-                     generator=generator)
+      weight.normal_(
+        1.0 if "norm" in name and name.endswith("weight") else 0.0, std, generator=generator
+      )
   return model
 
 
@@ -50,12 +71,13 @@ def named(name: str, scheme: str) -> str:
     return name.replace("model.vision_tower.", "model.vision_tower.vision_model.")
   if scheme == "E":
     for old, new in (
-        ("model.vision_tower.", "model.vision_tower.vision_tower.vision_model."),
-        ("model.multi_modal_projector.linear_1.", "model.mm_projector.0."),
-        ("model.multi_modal_projector.linear_2.", "model.mm_projector.2."),
-        ("model.language_model.", "model.")):
+      ("model.vision_tower.", "model.vision_tower.vision_tower.vision_model."),
+      ("model.multi_modal_projector.linear_1.", "model.mm_projector.0."),
+      ("model.multi_modal_projector.linear_2.", "model.mm_projector.2."),
+      ("model.language_model.", "model."),
+    ):
       if name.startswith(old):
-        return new + name[len(old):]
+        return new + name[len(old) :]
     return name
   name = name.removeprefix("model.")
   if name.startswith("lm_head"):
@@ -68,12 +90,15 @@ def state(model, scheme: str, dtype=torch.float32) -> dict:
   """The tensors of a model under the names of a scheme, as files hold them (no tied copy)."""
   tied = model.config.text_config.tie_word_embeddings
   return {
-    named(name, scheme): x.detach().to(dtype).clone() for name, x in model.state_dict().items()
-    if not (tied and name == "lm_head.weight")}
+    named(name, scheme): x.detach().to(dtype).clone()
+    for name, x in model.state_dict().items()
+    if not (tied and name == "lm_head.weight")
+  }
 
 
-def write(folder, model, scheme: str, dtype=torch.float32, shards=1, index=True, legacy=True,
-          pickled=False):
+def write(
+  folder, model, scheme: str, dtype=torch.float32, shards=1, index=True, legacy=True, pickled=False
+):
   """Writes a folder as the hub has it: config.json, and one file or several with an index."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -90,8 +115,9 @@ def write(folder, model, scheme: str, dtype=torch.float32, shards=1, index=True,
       save_file({name: tensors[name] for name in group}, folder / file, {"format": "pt"})
     weight_map |= dict.fromkeys(group, file)
   if shards > 1 and index:
-    (folder / f"{stem}.{end}.index.json").write_text(json.dumps(
-      dict(metadata={}, weight_map=weight_map)))
+    (folder / f"{stem}.{end}.index.json").write_text(
+      json.dumps(dict(metadata={}, weight_map=weight_map))
+    )
   (folder / "config.json").write_text(json.dumps(config_of(model, scheme, legacy)))
   return folder
 
@@ -106,9 +132,13 @@ def config_of(model, scheme: str, legacy: bool) -> dict:
     text.pop("layer_types", None)
   if scheme == "E":
     return text | dict(
-      model_type="llava_qwen", mm_vision_tower="a/local/tower", mm_hidden_size=32,
-      mm_projector_type="mlp2x_gelu", mm_patch_merge_type="spatial_unpad",
-      mm_vision_select_layer=-2)
+      model_type="llava_qwen",
+      mm_vision_tower="a/local/tower",
+      mm_hidden_size=32,
+      mm_projector_type="mlp2x_gelu",
+      mm_patch_merge_type="spatial_unpad",
+      mm_vision_select_layer=-2,
+    )
   return config
 
 
@@ -116,9 +146,13 @@ def sizes(model) -> dict[str, object]:
   """--set values for the tower of a scheme E folder, whose config.json does not describe it."""
   vision = model.config.vision_config
   return {
-    "encoder.size": vision.image_size, "encoder.patch": vision.patch_size,
-    "encoder.width": vision.hidden_size, "encoder.depth": vision.num_hidden_layers,
-    "encoder.heads": vision.num_attention_heads, "encoder.mlp": vision.intermediate_size}
+    "encoder.size": vision.image_size,
+    "encoder.patch": vision.patch_size,
+    "encoder.width": vision.hidden_size,
+    "encoder.depth": vision.num_hidden_layers,
+    "encoder.heads": vision.num_attention_heads,
+    "encoder.mlp": vision.intermediate_size,
+  }
 
 
 def pixels(frames: np.ndarray) -> torch.Tensor:

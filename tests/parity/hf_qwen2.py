@@ -18,14 +18,29 @@ def pair(tied=False, yarn=None, seed=0, std=0.2, **sizes):
   rope = dict(rope_type="default", rope_theta=1e4)
   if yarn:
     rope = dict(
-      rope_type="yarn", rope_theta=1e4, factor=yarn[0], original_max_position_embeddings=yarn[1],
-      **dict(*yarn[2:]))
+      rope_type="yarn",
+      rope_theta=1e4,
+      factor=yarn[0],
+      original_max_position_embeddings=yarn[1],
+      **dict(*yarn[2:]),
+    )
   config = transformers.Qwen2Config(
-    vocab_size=sizes["vocab"], hidden_size=sizes["width"], intermediate_size=sizes["mlp"],
-    num_hidden_layers=sizes["depth"], num_attention_heads=sizes["heads"],
-    num_key_value_heads=sizes["kv_heads"], head_dim=sizes["head_dim"], rms_norm_eps=1e-6,
-    max_position_embeddings=1024, tie_word_embeddings=tied, rope_parameters=rope,
-    attn_implementation="eager", bos_token_id=None, eos_token_id=None, pad_token_id=0)
+    vocab_size=sizes["vocab"],
+    hidden_size=sizes["width"],
+    intermediate_size=sizes["mlp"],
+    num_hidden_layers=sizes["depth"],
+    num_attention_heads=sizes["heads"],
+    num_key_value_heads=sizes["kv_heads"],
+    head_dim=sizes["head_dim"],
+    rms_norm_eps=1e-6,
+    max_position_embeddings=1024,
+    tie_word_embeddings=tied,
+    rope_parameters=rope,
+    attn_implementation="eager",
+    bos_token_id=None,
+    eos_token_id=None,
+    pad_token_id=0,
+  )
   torch.manual_seed(seed)
   theirs = transformers.Qwen2ForCausalLM(config).float().eval()
   with torch.no_grad():
@@ -43,17 +58,20 @@ def params_of(state, model) -> dict:
   for name, shape in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
     layers[f"self_attn/{name}_proj"] = dict(
       kernel=_stack(state, f"self_attn.{name}_proj.weight", (width, shape, d), turn=True),
-      bias=_stack(state, f"self_attn.{name}_proj.bias", (shape, d)))
+      bias=_stack(state, f"self_attn.{name}_proj.bias", (shape, d)),
+    )
   layers["self_attn/o_proj"] = dict(
-    kernel=_stack(state, "self_attn.o_proj.weight", (heads, d, width), turn=True))
+    kernel=_stack(state, "self_attn.o_proj.weight", (heads, d, width), turn=True)
+  )
   for name in ("gate", "up", "down"):
-    layers[f"mlp/{name}_proj"] = dict(
-      kernel=_stack(state, f"mlp.{name}_proj.weight", turn=True))
+    layers[f"mlp/{name}_proj"] = dict(kernel=_stack(state, f"mlp.{name}_proj.weight", turn=True))
   for name in ("input_layernorm", "post_attention_layernorm"):
     layers[name] = dict(scale=_stack(state, f"{name}.weight"))
   params = dict(
-    layers=_nested(layers), norm=dict(scale=state["model.norm.weight"]),
-    embed_tokens=dict(embedding=_rows(state["model.embed_tokens.weight"], model.rows)))
+    layers=_nested(layers),
+    norm=dict(scale=state["model.norm.weight"]),
+    embed_tokens=dict(embedding=_rows(state["model.embed_tokens.weight"], model.rows)),
+  )
   if not model.tied:
     params["lm_head"] = dict(kernel=_rows(state["lm_head.weight"], model.rows).T)
   return jax.tree.map(jnp.asarray, params)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads an exported folder and prints what happened as JSON; run by another Python environment.
 
-  python load_export.py FOLDER inputs.npz hf|hf-remote|qwen2
+python load_export.py FOLDER inputs.npz hf|hf-remote|qwen2
 """
 
 import json
@@ -30,15 +30,28 @@ def main(folder, inputs, form):
   with torch.no_grad():
     logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **more).logits
     made = model.generate(
-      input_ids=tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=4, do_sample=False,
-      eos_token_id=None, pad_token_id=0, **more)
-  print(json.dumps(dict(
-    version=transformers.__version__,
-    dtypes={name: str(p.dtype) for name, p in model.named_parameters()},
-    made=made[0, tokens.shape[1]:].tolist(),
-    logits=logits[0].float().tolist(),
-    **{key: [str(k) for k in info[key]] for key in (
-      "missing_keys", "unexpected_keys", "mismatched_keys")})))
+      input_ids=tokens,
+      attention_mask=torch.ones_like(tokens),
+      max_new_tokens=4,
+      do_sample=False,
+      eos_token_id=None,
+      pad_token_id=0,
+      **more,
+    )
+  print(
+    json.dumps(
+      dict(
+        version=transformers.__version__,
+        dtypes={name: str(p.dtype) for name, p in model.named_parameters()},
+        made=made[0, tokens.shape[1] :].tolist(),
+        logits=logits[0].float().tolist(),
+        **{
+          key: [str(k) for k in info[key]]
+          for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        },
+      )
+    )
+  )
 
 
 if __name__ == "__main__":

@@ -20,8 +20,15 @@ PREFIX = {"umt": "encoder.", "internvideo2": ""}
 
 def tiny(name):
   fields = dict(build.build("encoder", dict(name=name, variant="tiny")).__dict__)
-  keys = ("size", "width", "depth", "heads", "mlp", "patch", *(
-    ("trained",) if name == "umt" else ("clip",)))
+  keys = (
+    "size",
+    "width",
+    "depth",
+    "heads",
+    "mlp",
+    "patch",
+    *(("trained",) if name == "umt" else ("clip",)),
+  )
   return twin_umt.random_(ENCODERS[name](**{k: fields[k] for k in keys})), fields["clip"]
 
 
@@ -29,23 +36,57 @@ def released(folder, name, tied=False, dtype=torch.float32):
   """A folder as it is released, in small: (tower, projector, llm)."""
   tower, _ = tiny(name)
   projector = twin_umt.random_(nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 64)))
-  llm = hf_llava.random_(transformers.Qwen2ForCausalLM(transformers.Qwen2Config(
-    vocab_size=160, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-    rope_parameters=dict(rope_type="default", rope_theta=1e6), tie_word_embeddings=tied,
-    bos_token_id=None, eos_token_id=None))).eval()
-  state = {f"model.vision_tower.vision_tower.{PREFIX[name]}{k}": v
-           for k, v in tower.state_dict().items()}
+  llm = hf_llava.random_(
+    transformers.Qwen2ForCausalLM(
+      transformers.Qwen2Config(
+        vocab_size=160,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        rope_parameters=dict(rope_type="default", rope_theta=1e6),
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=None,
+      )
+    )
+  ).eval()
+  state = {
+    f"model.vision_tower.vision_tower.{PREFIX[name]}{k}": v for k, v in tower.state_dict().items()
+  }
   state |= {f"model.mm_projector.mlp.{k}": v for k, v in projector.state_dict().items()}
   state |= {k: v for k, v in llm.state_dict().items() if not (tied and k == "lm_head.weight")}
   folder.mkdir()
-  save_file({k: v.detach().to(dtype).contiguous() for k, v in state.items()},
-            folder / "model.safetensors", {"format": "pt"})
-  (folder / "config.json").write_text(json.dumps(dict(
-    model_type="videochat_flash_qwen", hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-    num_attention_heads=4, num_key_value_heads=2, vocab_size=160, rope_theta=1e6,
-    rope_scaling=None, rms_norm_eps=1e-6, max_position_embeddings=512, tie_word_embeddings=False,
-    hidden_act="silu", mm_vision_tower={"umt": "umt-large"}.get(name, name), mm_hidden_size=32,
-    mm_projector_type=f"tome{TOKENS}_mlp_hd64", mm_local_num_frames=4,
-    mm_patch_merge_type="spatial_nopad", mm_newline_position="nothing")))
+  save_file(
+    {k: v.detach().to(dtype).contiguous() for k, v in state.items()},
+    folder / "model.safetensors",
+    {"format": "pt"},
+  )
+  (folder / "config.json").write_text(
+    json.dumps(
+      dict(
+        model_type="videochat_flash_qwen",
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=160,
+        rope_theta=1e6,
+        rope_scaling=None,
+        rms_norm_eps=1e-6,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+        hidden_act="silu",
+        mm_vision_tower={"umt": "umt-large"}.get(name, name),
+        mm_hidden_size=32,
+        mm_projector_type=f"tome{TOKENS}_mlp_hd64",
+        mm_local_num_frames=4,
+        mm_patch_merge_type="spatial_nopad",
+        mm_newline_position="nothing",
+      )
+    )
+  )
   return tower, projector, llm

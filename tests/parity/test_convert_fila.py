@@ -32,10 +32,16 @@ CASES = {
   "no newline": {"model.projector.newline": "none"},
   "mean": {"model.merger": dict(name="mean"), "data.time_prompt": "llava"},
   "uniform": {
-    "infer.selector": dict(name="uniform", size=3), "model.projector.newline": "frame",
-    "infer.sampling.frames": 9, "data.system": "You see."},
-  "short video": {"infer.selector.history": "dissimilar", "infer.sampling.frames": 60,
-                  "infer.selector.scenes": 12},
+    "infer.selector": dict(name="uniform", size=3),
+    "model.projector.newline": "frame",
+    "infer.sampling.frames": 9,
+    "data.system": "You see.",
+  },
+  "short video": {
+    "infer.selector.history": "dissimilar",
+    "infer.sampling.frames": 60,
+    "infer.selector.scenes": 12,
+  },
 }
 
 
@@ -58,8 +64,13 @@ def answer_of_chat(run, video, new=8):
   seen = seen_lib.see(model, params, model.processor.read(video, model))
   prompt, index = model.processor.prompt(chat.question(QUESTION), [seen])
   made = generate(
-    model, params, [prompt], table=seen.table[None], visual_index=[index],
-    **model.processor.settings(max_new_tokens=new))
+    model,
+    params,
+    [prompt],
+    table=seen.table[None],
+    visual_index=[index],
+    **model.processor.settings(max_new_tokens=new),
+  )
   return made.tokens[0], seen.groups
 
 
@@ -83,15 +94,18 @@ def test_run_torch_gives_the_tokens_of_chat(name, video, tmp_path):
   model, settings, weight = tools.load(folder)
   assert (weight is None) == (name == "mean")
   ids, _ = tools.ask(
-    model, settings, weight, tools.Tokenizer(folder), video, QUESTION, max_new_tokens=8)
+    model, settings, weight, tools.Tokenizer(folder), video, QUESTION, max_new_tokens=8
+  )
   assert ids == expected and len(set(ids)) > 1
 
 
 @pytest.mark.parametrize("template", ["chatml", "brief", "plain"])
 @pytest.mark.parametrize("time_prompt", ["none", "fila", "llava"])
 def test_the_prompt_is_that_of_chat(template, time_prompt, video, tmp_path):
-  run, folder = exported(tmp_path, **{
-    "data.template": template, "data.time_prompt": time_prompt, "data.system": "You see."})
+  run, folder = exported(
+    tmp_path,
+    **{"data.template": template, "data.time_prompt": time_prompt, "data.system": "You see."},
+  )
   model, params = filax.load(run)
   seen = seen_lib.see(model, params, model.processor.read(video, model))
   expected, index = model.processor.prompt(chat.question(QUESTION), [seen])
@@ -99,9 +113,10 @@ def test_the_prompt_is_that_of_chat(template, time_prompt, video, tmp_path):
   settings = json.loads((folder / "config.json").read_text())["fila_config"]
   tokenizer, times = tools.Tokenizer(folder), seen.visual.times
   before, after = tools.prompt(
-    tokenizer, settings, QUESTION, seen.visual.duration, times, seen.visual.group_times)
+    tokenizer, settings, QUESTION, seen.visual.duration, times, seen.visual.group_times
+  )
   shown = np.flatnonzero(index != TEXT)
-  assert before == expected[:shown[0]] and after == expected[shown[-1] + 1:]
+  assert before == expected[: shown[0]] and after == expected[shown[-1] + 1 :]
   assert tools.stops(tokenizer, settings) == list(model.processor.stop)
 
 
@@ -110,8 +125,21 @@ def test_the_other_forms_give_the_same_tokens(form, video, tmp_path):
   run, folder = exported(tmp_path, form)
   expected, _ = answer_of_chat(run, video)
   done = subprocess.run(
-    [sys.executable, folder / "run_torch.py", "--video", video, "--question", QUESTION, "--json",
-     "--max-new-tokens", "8"], capture_output=True, text=True, check=True)
+    [
+      sys.executable,
+      folder / "run_torch.py",
+      "--video",
+      video,
+      "--question",
+      QUESTION,
+      "--json",
+      "--max-new-tokens",
+      "8",
+    ],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
   assert json.loads(done.stdout)["ids"] == expected
 
 
@@ -133,17 +161,25 @@ def test_the_modelling_file_fuses_as_we_do(stage, tmp_path):
   os.environ["HF_MODULES_CACHE"] = str(tmp_path / "modules")
   importlib.reload(transformers.dynamic_module_utils)
   theirs, info = transformers.AutoModelForImageTextToText.from_pretrained(
-    folder, trust_remote_code=True, output_loading_info=True)
+    folder, trust_remote_code=True, output_loading_info=True
+  )
   assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
   assert type(theirs).__name__ == "FilaForConditionalGeneration"
   model, params = filax.load(run)
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (6, model.encoder.size, model.encoder.size, 3)).astype(np.uint8)
   layout = model.layout()
-  table = model.clone(processor=None, selector=filax.build("selector", dict(
-    name="uniform", size=3))).apply(
-      {"params": params}, jnp.asarray(frames[None]), jnp.ones((1, 6), bool),
-      jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8), method="embed").table[0]
+  table = (
+    model.clone(processor=None, selector=filax.build("selector", dict(name="uniform", size=3)))
+    .apply(
+      {"params": params},
+      jnp.asarray(frames[None]),
+      jnp.ones((1, 6), bool),
+      jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8),
+      method="embed",
+    )
+    .table[0]
+  )
   x = (torch.tensor(frames).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
   with torch.no_grad():
     mine = theirs.eval().fused(x).numpy()
@@ -153,8 +189,14 @@ def test_the_modelling_file_fuses_as_we_do(stage, tmp_path):
   with torch.no_grad():
     logits = theirs(input_ids=ids, pixel_values_videos=x[None]).logits
     made = theirs.generate(
-      input_ids=ids, pixel_values_videos=x[None], attention_mask=torch.ones_like(ids),
-      max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0)
+      input_ids=ids,
+      pixel_values_videos=x[None],
+      attention_mask=torch.ones_like(ids),
+      max_new_tokens=3,
+      do_sample=False,
+      eos_token_id=None,
+      pad_token_id=0,
+    )
   assert made[0, ids.shape[1]] == logits[0, -1].argmax()
 
 
@@ -163,17 +205,20 @@ def test_the_stock_class_ignores_the_fusion_that_lies_aside(newline, tmp_path):
   _, folder = exported(tmp_path, **{"model.projector.newline": newline})
   assert (folder / "fila" / "scene_merger.safetensors").exists()
   _, info = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
-    folder, output_loading_info=True)
+    folder, output_loading_info=True
+  )
   assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
 @pytest.mark.parametrize("form", ["hf", "hf-remote", "llava"])
 def test_fila_there_and_back(form, tmp_path):
   run, folder = exported(tmp_path, form)
-  assert (folder / "tokenizer.model").read_bytes() == \
-    (pathlib.Path(run) / "tokenizer.model").read_bytes()
+  assert (folder / "tokenizer.model").read_bytes() == (
+    pathlib.Path(run) / "tokenizer.model"
+  ).read_bytes()
   request = from_torch.Request(
-    out=tmp_path / "back", source=folder, tokenizer=tokenizers.load(folder))
+    out=tmp_path / "back", source=folder, tokenizer=tokenizers.load(folder)
+  )
   from_torch.convert(request)
   before, after = checkpoint.restore_params(run)[0], checkpoint.restore_params(tmp_path / "back")[0]
   before, after = checkpoint.flat(before), checkpoint.flat(after)

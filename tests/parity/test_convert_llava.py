@@ -40,8 +40,7 @@ CASES = {  # scheme -> options of the model, options of the folder
 
 def imported(folder, out, theirs, scheme, **options):
   sets = hf_llava.sizes(theirs) if scheme == "E" else {}
-  report = from_torch.convert(
-    from_torch.Request(out=out, source=folder, sets=sets, **options))
+  report = from_torch.convert(from_torch.Request(out=out, source=folder, sets=sets, **options))
   step = item.step_folder(out)
   config = tuples(item.read_json(step, "config"))
   params, missing, extra = checkpoint.restore_params(out)
@@ -61,26 +60,29 @@ def rows(model, theirs, frames, pictures=0):
     frames=rng.integers(0, 256, (2, frames, size, size, 3)).astype(np.uint8),
     images=np.zeros((2, 0, size, size, 3), np.uint8),
     frame_segment_ids=np.zeros((2, frames), np.int32),
-    tokens=np.zeros((2, length), np.int32), segment_ids=np.zeros((2, length), np.int32),
+    tokens=np.zeros((2, length), np.int32),
+    segment_ids=np.zeros((2, length), np.int32),
     positions=np.tile(np.arange(length, dtype=np.int32), (2, 1)),
-    visual_index=np.full((2, length), TEXT, np.int32))
+    visual_index=np.full((2, length), TEXT, np.int32),
+  )
   ids = np.zeros((2, length), np.int64)
   for row, count in enumerate(counts):
     shown = count * layout.tokens_per_group
     text = rng.integers(0, hf_llava.IMAGE, 12)
     whole = np.concatenate([text[:5], np.full(shown + 1, hf_llava.VIDEO), text[5:]])
-    ids[row, :len(whole)] = whole
-    batch["segment_ids"][row, :len(whole)] = 1
+    ids[row, : len(whole)] = whole
+    batch["segment_ids"][row, : len(whole)] = 1
     batch["frame_segment_ids"][row, :count] = 1
-    batch["tokens"][row, :len(whole)] = np.where(whole == hf_llava.VIDEO, 0, whole)
-    batch["visual_index"][row, 5:5 + shown] = np.arange(shown)
+    batch["tokens"][row, : len(whole)] = np.where(whole == hf_llava.VIDEO, 0, whole)
+    batch["visual_index"][row, 5 : 5 + shown] = np.arange(shown)
     batch["visual_index"][row, 5 + shown] = frames * layout.tokens_per_group
   return batch, ids, counts
 
 
 def logits_of_ours(model, params, batch):
-  apply = jax.jit(lambda p, b: model.apply(
-    {"params": p}, model.apply({"params": p}, b), method="logits"))
+  apply = jax.jit(
+    lambda p, b: model.apply({"params": p}, model.apply({"params": p}, b), method="logits")
+  )
   return np.asarray(apply(params, {k: jnp.asarray(v) for k, v in batch.items()}))
 
 
@@ -100,9 +102,14 @@ def test_two_videos_of_different_lengths_give_their_logits(name, tmp_path):
   for row, count in enumerate(frames):
     length = int(batch["segment_ids"][row].sum())
     with torch.no_grad():
-      expected = theirs(
-        input_ids=torch.tensor(ids[row:row + 1, :length]),
-        pixel_values_videos=hf_llava.pixels(batch["frames"][row, :count])).logits[0].numpy()
+      expected = (
+        theirs(
+          input_ids=torch.tensor(ids[row : row + 1, :length]),
+          pixel_values_videos=hf_llava.pixels(batch["frames"][row, :count]),
+        )
+        .logits[0]
+        .numpy()
+      )
     np.testing.assert_allclose(ours[row, :length], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -114,23 +121,31 @@ def test_an_image_and_plain_text_give_their_logits(tmp_path):
   size, count = model.encoder.size, model.layout().tokens_per_image
   picture = rng.integers(0, 256, (1, 1, size, size, 3)).astype(np.uint8)
   text = rng.integers(0, hf_llava.IMAGE, 9)
-  tokens = np.stack([
-    np.concatenate([text[:4], np.zeros(count, int), text[4:]]),
-    rng.integers(0, hf_llava.IMAGE, count + 9)]).astype(np.int32)
+  tokens = np.stack(
+    [
+      np.concatenate([text[:4], np.zeros(count, int), text[4:]]),
+      rng.integers(0, hf_llava.IMAGE, count + 9),
+    ]
+  ).astype(np.int32)
   index = np.full(tokens.shape, TEXT, np.int32)
-  index[0, 4:4 + count] = np.arange(count)
+  index[0, 4 : 4 + count] = np.arange(count)
   batch = dict(
     frames=np.zeros((2, 0, size, size, 3), np.uint8),
-    frame_segment_ids=np.zeros((2, 0), np.int32), images=np.repeat(picture, 2, 0),
-    tokens=tokens, segment_ids=np.ones_like(tokens), visual_index=index,
-    positions=np.tile(np.arange(tokens.shape[1], dtype=np.int32), (2, 1)))
+    frame_segment_ids=np.zeros((2, 0), np.int32),
+    images=np.repeat(picture, 2, 0),
+    tokens=tokens,
+    segment_ids=np.ones_like(tokens),
+    visual_index=index,
+    positions=np.tile(np.arange(tokens.shape[1], dtype=np.int32), (2, 1)),
+  )
   ours = logits_of_ours(model, params, batch)
   with torch.no_grad():
     features = theirs.model.vision_tower(
-      hf_llava.pixels(picture[0])[0], output_hidden_states=True).hidden_states[-1]
+      hf_llava.pixels(picture[0])[0], output_hidden_states=True
+    ).hidden_states[-1]
     shown = theirs.model.multi_modal_projector(features)[0]
     x = theirs.get_input_embeddings()(torch.tensor(tokens).long())
-    x[0, 4:4 + count] = shown
+    x[0, 4 : 4 + count] = shown
     expected = theirs(inputs_embeds=x).logits.numpy()
   np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=1e-4)
 
@@ -165,7 +180,8 @@ def test_the_export_loads_with_no_key_missing_or_left_over(tied, kind, tmp_path)
   request = to_torch.Request(tmp_path / "run", tmp_path / "out", "hf", dtype=kind)
   assert to_torch.convert(request)["counts"]["left_over"] == 0
   back, info = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
-    tmp_path / "out", output_loading_info=True)
+    tmp_path / "out", output_loading_info=True
+  )
   for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
     assert not info[key]
   for name, x in back.state_dict().items():
@@ -180,7 +196,8 @@ def test_tensors_of_bfloat16_in_a_pickle(tmp_path):
   _, params, _ = imported(source, tmp_path / "run", theirs, "E")
   x = theirs.state_dict()["lm_head.weight"].to(torch.bfloat16).float().numpy()
   np.testing.assert_array_equal(
-    np.asarray(params["llm"]["lm_head"]["kernel"], np.float32)[:, :len(x)], x.T)
+    np.asarray(params["llm"]["lm_head"]["kernel"], np.float32)[:, : len(x)], x.T
+  )
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
@@ -201,15 +218,22 @@ def test_the_tokenizer_goes_along_and_knows_the_placeholders(tmp_path):
   bpe = hf_tokenizers.Tokenizer(hf_tokenizers.models.BPE())
   bpe.pre_tokenizer = hf_tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   bpe.decoder = hf_tokenizers.decoders.ByteLevel()
-  bpe.train_from_iterator(["hello world"], hf_tokenizers.trainers.BpeTrainer(
-    vocab_size=270, initial_alphabet=hf_tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-    show_progress=False))
+  bpe.train_from_iterator(
+    ["hello world"],
+    hf_tokenizers.trainers.BpeTrainer(
+      vocab_size=270,
+      initial_alphabet=hf_tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+      show_progress=False,
+    ),
+  )
   bpe.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
   theirs = hf_llava.tiny(vocab=320)
   source = hf_llava.write(tmp_path / "hub", theirs, "A")
   bpe.save(str(source / "tokenizer.json"))
-  for argv in (["from", "--source", source, "--out", tmp_path / "run"],
-               ["to", "--checkpoint", tmp_path / "run", "--out", tmp_path / "out"]):
+  for argv in (
+    ["from", "--source", source, "--out", tmp_path / "run"],
+    ["to", "--checkpoint", tmp_path / "run", "--out", tmp_path / "out"],
+  ):
     assert command.main(["convert", *map(str, argv)]) == 0
   model, params = filax.load(tmp_path / "run")
   video = clips.write(tmp_path / "a.mp4", 12)
@@ -217,17 +241,23 @@ def test_the_tokenizer_goes_along_and_knows_the_placeholders(tmp_path):
   config = json.loads((tmp_path / "out" / "config.json").read_text())
   back = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
   assert back.convert_tokens_to_ids(["<image>", "<video>"]) == [
-    config["image_token_index"], config["video_token_index"]]
+    config["image_token_index"],
+    config["video_token_index"],
+  ]
   assert back("hello world").input_ids == bpe.encode("hello world").ids
   stop = [back.convert_tokens_to_ids(t) for t in ("<|im_end|>", "<|endoftext|>")]
-  assert json.loads(
-    (tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == stop
+  assert (
+    json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == stop
+  )
   text = back.apply_chat_template(
     [dict(role="user", content=[dict(type="text", text="Hi"), dict(type="video")])],
-    tokenize=False, add_generation_prompt=True)
+    tokenize=False,
+    add_generation_prompt=True,
+  )
   assert text == (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<video>\nHi"
-    "<|im_end|>\n<|im_start|>assistant\n")
+    "<|im_end|>\n<|im_start|>assistant\n"
+  )
 
 
 def test_the_export_carries_processors_that_scale_to_one(tmp_path):

@@ -20,11 +20,22 @@ from filax.train import checkpoint
 
 
 def qwen2(folder, tied=False, **options):
-  config = transformers.Qwen2Config(**dict(
-    vocab_size=160, hidden_size=64, intermediate_size=96, num_hidden_layers=3,
-    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-    rope_parameters=dict(rope_type="default", rope_theta=1e6), tie_word_embeddings=tied,
-    bos_token_id=None, eos_token_id=None) | options)
+  config = transformers.Qwen2Config(
+    **dict(
+      vocab_size=160,
+      hidden_size=64,
+      intermediate_size=96,
+      num_hidden_layers=3,
+      num_attention_heads=4,
+      num_key_value_heads=2,
+      max_position_embeddings=512,
+      rope_parameters=dict(rope_type="default", rope_theta=1e6),
+      tie_word_embeddings=tied,
+      bos_token_id=None,
+      eos_token_id=None,
+    )
+    | options
+  )
   model = hf_llava.random_(transformers.Qwen2ForCausalLM(config)).eval()
   model.save_pretrained(folder)
   return model
@@ -38,9 +49,16 @@ def converted(out, **options):
   return config["model"], params, report
 
 
-@pytest.mark.parametrize("options", [
-  dict(), dict(tied=True), dict(num_attention_heads=6, num_key_value_heads=1, hidden_size=96),
-  dict(vocab_size=513), dict(max_shards=True)])
+@pytest.mark.parametrize(
+  "options",
+  [
+    dict(),
+    dict(tied=True),
+    dict(num_attention_heads=6, num_key_value_heads=1, hidden_size=96),
+    dict(vocab_size=513),
+    dict(max_shards=True),
+  ],
+)
 def test_qwen2_alone(options, tmp_path):
   shards = options.pop("max_shards", False)
   theirs = qwen2(tmp_path / "hub", **options)
@@ -70,7 +88,8 @@ def test_qwen2_there_and_back(tied, kind, tmp_path):
   converted(tmp_path / "run", source=tmp_path / "hub")
   to_torch.convert(to_torch.Request(tmp_path / "run", tmp_path / "out", "qwen2"))
   back, info = transformers.Qwen2ForCausalLM.from_pretrained(
-    tmp_path / "out", output_loading_info=True)
+    tmp_path / "out", output_loading_info=True
+  )
   assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
   assert ("lm_head.weight" in load_file(next((tmp_path / "out").glob("*.safetensors")))) != tied
   for name, x in theirs.state_dict().items():
@@ -80,14 +99,28 @@ def test_qwen2_there_and_back(tied, kind, tmp_path):
 def siglip(folder, form):
   """A released tower (one block more than is read): dual-encoder file, or vision only."""
   vision = dict(
-    hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
-    image_size=70, patch_size=14)
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    image_size=70,
+    patch_size=14,
+  )
   if form == "dual":
     text = dict(
-      hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-      vocab_size=64, max_position_embeddings=16, bos_token_id=1, eos_token_id=2, pad_token_id=1)
+      hidden_size=32,
+      intermediate_size=48,
+      num_hidden_layers=2,
+      num_attention_heads=4,
+      vocab_size=64,
+      max_position_embeddings=16,
+      bos_token_id=1,
+      eos_token_id=2,
+      pad_token_id=1,
+    )
     model = transformers.SiglipModel(
-      transformers.SiglipConfig(vision_config=vision, text_config=text))
+      transformers.SiglipConfig(vision_config=vision, text_config=text)
+    )
     tower = model.vision_model
   else:
     model = transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**vision))
@@ -97,8 +130,9 @@ def siglip(folder, form):
   names = dict(model.state_dict())
   if form == "old":  # Before transformers 5.6.
     names = {f"vision_model.{k}": v for k, v in names.items()}
-  save_file({k: v.contiguous() for k, v in names.items()}, folder / "model.safetensors",
-            {"format": "pt"})
+  save_file(
+    {k: v.contiguous() for k, v in names.items()}, folder / "model.safetensors", {"format": "pt"}
+  )
   model.config.save_pretrained(folder)
   return tower
 
@@ -123,10 +157,20 @@ def stage(config, **changes):
   c = config.get_config("debug")
   with c.unlocked():
     c.model.encoder = dict(
-      name="siglip", size=70, patch=14, width=32, depth=3, heads=4, mlp=48, remat="none")
+      name="siglip", size=70, patch=14, width=32, depth=3, heads=4, mlp=48, remat="none"
+    )
     c.model.llm = dict(
-      name="qwen2", width=64, depth=3, heads=4, kv_heads=2, head_dim=16, mlp=96, vocab=160,
-      positions=512, remat="none")
+      name="qwen2",
+      width=64,
+      depth=3,
+      heads=4,
+      kv_heads=2,
+      head_dim=16,
+      mlp=96,
+      vocab=160,
+      positions=512,
+      remat="none",
+    )
   return c.to_dict()
 
 
@@ -135,10 +179,11 @@ def test_a_fresh_fila_from_a_tower_and_a_language_model(tmp_path):
   qwen2(tmp_path / "llm")
   config = stage(fila_stage4)
   _, params, report = converted(
-    tmp_path / "run", config=config,
-    parts={"encoder": tmp_path / "tower", "llm": tmp_path / "llm"})
+    tmp_path / "run", config=config, parts={"encoder": tmp_path / "tower", "llm": tmp_path / "llm"}
+  )
   fresh = ["merger/weight", "projector/image_newline"] + [
-    f"projector/linear_{i}/{x}" for i in (1, 2) for x in ("bias", "kernel")]
+    f"projector/linear_{i}/{x}" for i in (1, 2) for x in ("bias", "kernel")
+  ]
   assert report["drawn_anew"] == sorted(fresh)
   assert report["counts"]["drawn_anew"] == len(fresh)
   np.testing.assert_array_equal(params["merger"]["weight"], np.float32(1 / 3))
@@ -150,11 +195,13 @@ def test_a_fresh_fila_from_a_tower_and_a_language_model(tmp_path):
   like = jax.eval_shape(lambda: drawn)
   assert checkpoint.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
   np.testing.assert_array_equal(
-    params["projector"]["linear_1"]["kernel"], drawn["projector"]["linear_1"]["kernel"])
+    params["projector"]["linear_1"]["kernel"], drawn["projector"]["linear_1"]["kernel"]
+  )
   state = load_file(tmp_path / "llm" / "model.safetensors")
   np.testing.assert_array_equal(
     params["llm"]["layers"]["mlp"]["up_proj"]["kernel"][1],
-    state["model.layers.1.mlp.up_proj.weight"].numpy().T)
+    state["model.layers.1.mlp.up_proj.weight"].numpy().T,
+  )
 
 
 @pytest.mark.parametrize("prefix", ["model.", ""])
@@ -164,26 +211,31 @@ def test_a_projector_of_stage_1(kind, prefix, tmp_path):
   qwen2(tmp_path / "llm")
   state = {
     f"{prefix}mm_projector.{n}.{name}": torch.randn(shape)
-    for n, width in ((0, 32), (2, 64)) for name, shape in (("weight", (64, width)), ("bias", 64))}
+    for n, width in ((0, 32), (2, 64))
+    for name, shape in (("weight", (64, width)), ("bias", 64))
+  }
   file = tmp_path / f"mm_projector.{kind}"
   torch.save(state, file) if kind == "bin" else save_file(state, file)
   _, params, report = converted(
-    tmp_path / "run", config=stage(fila_stage1), parts={
-      "encoder": tmp_path / "tower", "llm": tmp_path / "llm", "projector": file})
+    tmp_path / "run",
+    config=stage(fila_stage1),
+    parts={"encoder": tmp_path / "tower", "llm": tmp_path / "llm", "projector": file},
+  )
   assert report["drawn_anew"] == ["merger/weight"]
   np.testing.assert_array_equal(
-    params["projector"]["linear_2"]["kernel"], state[f"{prefix}mm_projector.2.weight"].numpy().T)
+    params["projector"]["linear_2"]["kernel"], state[f"{prefix}mm_projector.2.weight"].numpy().T
+  )
 
 
 def test_the_parts_of_another_model_replace_those_of_a_whole_one(tmp_path):
   whole = hf_llava.write(tmp_path / "hub", hf_llava.tiny(), "A")
   other = hf_llava.tiny(seed=5)
   hf_llava.write(tmp_path / "other", other, "C", legacy=False)
-  _, params, _ = converted(
-    tmp_path / "run", source=whole, parts={"projector": tmp_path / "other"})
+  _, params, _ = converted(tmp_path / "run", source=whole, parts={"projector": tmp_path / "other"})
   np.testing.assert_array_equal(
     params["projector"]["linear_1"]["kernel"],
-    other.model.multi_modal_projector.linear_1.weight.detach().numpy().T)
+    other.model.multi_modal_projector.linear_1.weight.detach().numpy().T,
+  )
 
 
 def test_what_config_json_does_not_say_is_asked_for_by_flag(tmp_path):
@@ -195,7 +247,8 @@ def test_what_config_json_does_not_say_is_asked_for_by_flag(tmp_path):
   with pytest.raises(ValueError, match=r"--set llm.kv_heads=... --set llm.theta=..."):
     converted(tmp_path / "run", source=tmp_path / "hub")
   model, _, _ = converted(
-    tmp_path / "run", source=tmp_path / "hub", sets={"llm.kv_heads": 2, "llm.theta": 1e6})
+    tmp_path / "run", source=tmp_path / "hub", sets={"llm.kv_heads": 2, "llm.theta": 1e6}
+  )
   assert model["llm"]["theta"] == 1e6
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exports in another transformers than the installed one. Opt-in:
 
-  make test-transformers4  # Makes an environment with transformers 4.57 and runs this file.
-  FILAX_OTHER_TRANSFORMERS=/another/bin/python pytest tests/parity/test_convert_transformers4.py
+make test-transformers4  # Makes an environment with transformers 4.57 and runs this file.
+FILAX_OTHER_TRANSFORMERS=/another/bin/python pytest tests/parity/test_convert_transformers4.py
 """
 
 import json
@@ -22,22 +22,29 @@ from filax.convert import from_torch, to_torch
 
 OTHER = os.environ.get("FILAX_OTHER_TRANSFORMERS", "")
 pytestmark = pytest.mark.skipif(
-  not OTHER, reason="FILAX_OTHER_TRANSFORMERS names no Python with another transformers")
+  not OTHER, reason="FILAX_OTHER_TRANSFORMERS names no Python with another transformers"
+)
 HERE = pathlib.Path(__file__).parent
 
 
 def loaded(python, folder, inputs, form, home):
   done = subprocess.run(
-    [python, HERE / "load_export.py", folder, inputs, form], capture_output=True, text=True,
-    env=os.environ | {"HF_MODULES_CACHE": str(home / "modules")}, check=False)
+    [python, HERE / "load_export.py", folder, inputs, form],
+    capture_output=True,
+    text=True,
+    env=os.environ | {"HF_MODULES_CACHE": str(home / "modules")},
+    check=False,
+  )
   assert not done.returncode, done.stderr[-2000:]
   return json.loads(done.stdout.splitlines()[-1])
 
 
 def both(folder, form):
   """What the installed version and the other one make of folder/out."""
-  return [loaded(python, folder / "out", folder / "inputs.npz", form, folder / name)
-          for name, python in (("here", sys.executable), ("there", OTHER))]
+  return [
+    loaded(python, folder / "out", folder / "inputs.npz", form, folder / name)
+    for name, python in (("here", sys.executable), ("there", OTHER))
+  ]
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -66,23 +73,43 @@ def test_the_other_version_gives_the_same_logits(form, tied, tmp_path):
 def test_run_torch_answers_the_same_in_the_other_version(form, tmp_path):
   video = clips.write(tmp_path / "a.mp4", 50)
   run = small_checkpoint.write(tmp_path / "run")
-  to_torch.convert(
-    to_torch.Request(run, tmp_path / "out", form, tokenizer=tokenizers.load(run)))
-  answers = [subprocess.run(
-    [python, tmp_path / "out" / "run_torch.py", "--video", video, "--question", "What is it?",
-     "--json", "--max-new-tokens", "8"], capture_output=True, text=True, check=True).stdout
-    for python in (sys.executable, OTHER)]
+  to_torch.convert(to_torch.Request(run, tmp_path / "out", form, tokenizer=tokenizers.load(run)))
+  answers = [
+    subprocess.run(
+      [
+        python,
+        tmp_path / "out" / "run_torch.py",
+        "--video",
+        video,
+        "--question",
+        "What is it?",
+        "--json",
+        "--max-new-tokens",
+        "8",
+      ],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout
+    for python in (sys.executable, OTHER)
+  ]
   assert json.loads(answers[0].splitlines()[-1]) == json.loads(answers[1].splitlines()[-1])
 
 
 def test_the_fusion_stays_in_float32_among_bfloat16(tmp_path):
   run = small_checkpoint.write(tmp_path / "run")
-  to_torch.convert(to_torch.Request(
-    run, tmp_path / "out", "hf-remote", dtype="bfloat16", tokenizer=tokenizers.load(run)))
+  to_torch.convert(
+    to_torch.Request(
+      run, tmp_path / "out", "hf-remote", dtype="bfloat16", tokenizer=tokenizers.load(run)
+    )
+  )
   config = json.loads((tmp_path / "out" / "config.json").read_text())
   shown = [config["video_token_index"]] * (2 * 4 + 1)
-  np.savez(tmp_path / "inputs.npz", tokens=np.array([[5, *shown, 7]]),
-           frames=np.zeros((6, 42, 42, 3), np.uint8))
+  np.savez(
+    tmp_path / "inputs.npz",
+    tokens=np.array([[5, *shown, 7]]),
+    frames=np.zeros((6, 42, 42, 3), np.uint8),
+  )
   for found in both(tmp_path, "hf-remote"):
     assert found["missing_keys"] == found["unexpected_keys"] == []
     dtypes = found["dtypes"]

@@ -21,8 +21,7 @@ import transformers
 from filax import __main__ as command
 from filax.convert import ConversionError, from_torch, to_torch, verify
 
-PARTS = dict(
-  whole=("encoder", "projector", "llm"), encoder=("encoder",), llm=("llm",))
+PARTS = dict(whole=("encoder", "projector", "llm"), encoder=("encoder",), llm=("llm",))
 FLASH = ("--set", "encoder.variant=tiny")
 TOWER = {"encoder.name": "umt", "encoder.variant": "tiny"}
 
@@ -54,8 +53,10 @@ def compared(source, family, roles, run, model, side=here):
 
 def tower_file(folder):
   tower, _ = flash.tiny("umt")
-  torch.save({f"encoder.{k.replace('vision_layernorm', 'norm')}": v
-              for k, v in tower.state_dict().items()}, folder / "tower.pt")
+  torch.save(
+    {f"encoder.{k.replace('vision_layernorm', 'norm')}": v for k, v in tower.state_dict().items()},
+    folder / "tower.pt",
+  )
   return folder / "tower.pt"
 
 
@@ -75,8 +76,9 @@ def written(family, folder):
 def test_a_good_conversion_reports_its_figures(tmp_path, capsys):
   source, _ = written("llava-onevision", tmp_path)
   out = tmp_path / "run"
-  assert command.main(["convert", "from", "--source", str(source), "--out", str(out),
-                       "--verify"]) == 0
+  assert (
+    command.main(["convert", "from", "--source", str(source), "--out", str(out), "--verify"]) == 0
+  )
   found = json.loads((out / "conversion_report.json").read_text())["verify"]
   assert found["max_difference"].keys() == {"features", "visual", "logits"}
   assert found["max_logit_difference"] < 1e-4 and abs(found["kl"]) < 1e-6
@@ -84,18 +86,36 @@ def test_a_good_conversion_reports_its_figures(tmp_path, capsys):
   assert "verified in float32: features " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("family", "wrong", "module"), [
-  ("videochat-flash", ("--set", "llm.theta=7"), "llm.layers.0"),
-  ("qwen2", ("--set", "llm.eps=0.1"), "llm.layers.0"),
-  ("tower", ("--dtype", "bfloat16"), "encoder.layers.0")])
+@pytest.mark.parametrize(
+  ("family", "wrong", "module"),
+  [
+    ("videochat-flash", ("--set", "llm.theta=7"), "llm.layers.0"),
+    ("qwen2", ("--set", "llm.eps=0.1"), "llm.layers.0"),
+    ("tower", ("--dtype", "bfloat16"), "encoder.layers.0"),
+  ],
+)
 def test_a_model_that_differs_is_refused(family, wrong, module, tmp_path, capsys, monkeypatch):
   if family != "videochat-flash":
     monkeypatch.setattr(verify, "process", here)
   source, needed = written(family, tmp_path)
   before = {path.name for path in tmp_path.iterdir()}
   capsys.readouterr()
-  assert command.main(["convert", "from", "--source", str(source), "--out", str(tmp_path / "run"),
-                       *needed, *wrong, "--verify"]) == 2
+  assert (
+    command.main(
+      [
+        "convert",
+        "from",
+        "--source",
+        str(source),
+        "--out",
+        str(tmp_path / "run"),
+        *needed,
+        *wrong,
+        "--verify",
+      ]
+    )
+    == 2
+  )
   *_, said = capsys.readouterr().err.splitlines()  # One line, whatever libraries wrote before.
   assert "so nothing was written" in said
   assert f"first diverging module (1): {module} (" in said
@@ -105,17 +125,19 @@ def test_a_model_that_differs_is_refused(family, wrong, module, tmp_path, capsys
 def test_the_first_diverging_module_is_named(tmp_path):
   theirs, side = hf_llava.tiny(), ours_once()
   source = hf_llava.write(tmp_path / "hub", theirs, "E")
-  report = from_torch.convert(from_torch.Request(
-    out=tmp_path / "run", source=source, sets=hf_llava.sizes(theirs)))
-  compare = lambda: compared(
-    source, "llava", "whole", tmp_path / "run", report["model"], side)
+  report = from_torch.convert(
+    from_torch.Request(out=tmp_path / "run", source=source, sets=hf_llava.sizes(theirs))
+  )
+  compare = lambda: compared(source, "llava", "whole", tmp_path / "run", report["model"], side)
   assert compare()["top1_agreement"] == 1.0
   good = load_file(source / "model.safetensors")
   tower = "model.vision_tower.vision_tower.vision_model.encoder"
   for name, tensor in (
-      ("llm.layers.1", "model.layers.1.mlp.up_proj.weight"), ("logits", "lm_head.weight"),
-      ("visual", "model.mm_projector.0.bias"),
-      ("encoder.layers.2", f"{tower}.layers.2.self_attn.v_proj.bias")):
+    ("llm.layers.1", "model.layers.1.mlp.up_proj.weight"),
+    ("logits", "lm_head.weight"),
+    ("visual", "model.mm_projector.0.bias"),
+    ("encoder.layers.2", f"{tower}.layers.2.self_attn.v_proj.bias"),
+  ):
     save_file(good | {tensor: good[tensor] + 0.5}, source / "model.safetensors", {"format": "pt"})
     with pytest.raises(ConversionError) as raised:
       compare()
@@ -126,8 +148,24 @@ def test_the_first_diverging_module_is_named(tmp_path):
 def test_an_export_that_differs_leaves_nothing(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(verify, "process", here)
   run = small_checkpoint.write(tmp_path / "run")
-  assert command.main(["convert", "to", "--checkpoint", run, "--format", "qwen2", "--out",
-                       str(tmp_path / "out"), "--verify", "--tolerance", "1e-12"]) == 2
+  assert (
+    command.main(
+      [
+        "convert",
+        "to",
+        "--checkpoint",
+        run,
+        "--format",
+        "qwen2",
+        "--out",
+        str(tmp_path / "out"),
+        "--verify",
+        "--tolerance",
+        "1e-12",
+      ]
+    )
+    == 2
+  )
   said = capsys.readouterr().err
   assert "so nothing was written" in said and "first diverging module" in said
   assert {path.name for path in tmp_path.iterdir()} == {"run"}
@@ -149,20 +187,35 @@ def test_every_form_of_an_export_is_verified(tmp_path):
 def test_videochat_flash_is_verified(encoder, tmp_path):
   flash.released(tmp_path / "hub", encoder)
   file = tmp_path / "hub" / "config.json"
-  file.write_text(json.dumps(json.loads(file.read_text()) | dict(
-    mm_llm_compress=True, llm_compress_layer_list=[1], llm_image_token_ratio_list=[1.0, 0.5])))
-  report = from_torch.convert(from_torch.Request(
-    out=tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"}))
+  file.write_text(
+    json.dumps(
+      json.loads(file.read_text())
+      | dict(
+        mm_llm_compress=True, llm_compress_layer_list=[1], llm_image_token_ratio_list=[1.0, 0.5]
+      )
+    )
+  )
+  report = from_torch.convert(
+    from_torch.Request(
+      out=tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"}
+    )
+  )
   assert report["model"]["llm"]["dropout"] == ((1, "attention", 0.5),)
-  found = compared(
-    tmp_path / "hub", "videochat-flash", "whole", tmp_path / "run", report["model"])
+  found = compared(tmp_path / "hub", "videochat-flash", "whole", tmp_path / "run", report["model"])
   assert found["max_difference"].keys() == {"features", "visual", "logits"}
 
 
 def test_towers_are_verified(tmp_path):
-  tower = transformers.SiglipVisionModel(transformers.SiglipVisionConfig(
-    hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-    image_size=42, patch_size=14))
+  tower = transformers.SiglipVisionModel(
+    transformers.SiglipVisionConfig(
+      hidden_size=32,
+      intermediate_size=48,
+      num_hidden_layers=3,
+      num_attention_heads=4,
+      image_size=42,
+      patch_size=14,
+    )
+  )
   hf_llava.random_(tower).save_pretrained(tmp_path / "siglip")
   file = tower_file(tmp_path)
   for family, source, sets in (("siglip", tmp_path / "siglip", {}), ("tower", file, TOWER)):

@@ -17,9 +17,11 @@ FRAMES, TOKENS, FIRST, VOCAB = 8, 4, 5, 97
 SHOWN = FRAMES * TOKENS  # Visual tokens, after FIRST words.
 LENGTH, QUERIES = FIRST + SHOWN + 14, (FIRST - 2, FIRST + SHOWN + 3, FIRST + SHOWN + 9)
 STAGES = {
-  "off": (), "uniform": ((1, "uniform", 0.75),),
+  "off": (),
+  "uniform": ((1, "uniform", 0.75),),
   "uniform0_attention": ((1, "uniform", 0.75), (3, "attention", 0.25)),
-  "attention twice": ((1, "attention", 0.6), (2, "attention", 0.3))}
+  "attention twice": ((1, "attention", 0.6), (2, "attention", 0.3)),
+}
 LLM = dict(hf_qwen2.SIZES, depth=4)
 SIZES = dict(size=32, width=32, depth=2, heads=4, mlp=64, patch=8, trained=(4, 4))
 
@@ -31,19 +33,29 @@ def parts():
   projector = umt.random_(nn.Sequential(nn.Linear(32, 32), nn.GELU(), nn.Linear(32, 32)), seed=1)
   llm, _, params = hf_qwen2.pair(depth=4)
   linear = lambda n: dict(
-    kernel=projector[n].weight.detach().numpy().T, bias=projector[n].bias.detach().numpy())
-  return (tower, projector, llm), jax.tree.map(jnp.asarray, dict(
-    encoder=umt.parameters(tower.state_dict(), SIZES["heads"]), llm=params,
-    projector=dict(linear_1=linear(0), linear_2=linear(2))))
+    kernel=projector[n].weight.detach().numpy().T, bias=projector[n].bias.detach().numpy()
+  )
+  return (tower, projector, llm), jax.tree.map(
+    jnp.asarray,
+    dict(
+      encoder=umt.parameters(tower.state_dict(), SIZES["heads"]),
+      llm=params,
+      projector=dict(linear_1=linear(0), linear_2=linear(2)),
+    ),
+  )
 
 
 def pair(parts, stages):
   """(twin, ours)."""
-  return flash.Flash(*parts[0], heads=4, tokens=TOKENS, stages=stages), build_video_lm(dict(
-    encoder=dict(name="umt", **SIZES), selector=dict(name="clips", size=4),
-    merger=dict(name="tome", tokens=TOKENS, heads=4),
-    projector=dict(name="mlp", newline="none", pool_side=1),
-    llm=dict(name="qwen2", theta=1e4, positions=1024, dropout=stages, **LLM)))
+  return flash.Flash(*parts[0], heads=4, tokens=TOKENS, stages=stages), build_video_lm(
+    dict(
+      encoder=dict(name="umt", **SIZES),
+      selector=dict(name="clips", size=4),
+      merger=dict(name="tome", tokens=TOKENS, heads=4),
+      projector=dict(name="mlp", newline="none", pool_side=1),
+      llm=dict(name="qwen2", theta=1e4, positions=1024, dropout=stages, **LLM),
+    )
+  )
 
 
 def drawn(length=LENGTH):
@@ -61,7 +73,7 @@ def batch(model, frames, ids, queries):
   row["frames"][:], row["frame_segment_ids"][:] = frames, 1
   row["tokens"][real], row["segment_ids"][real] = ids, 1
   row["positions"][real], row["queries"][:] = np.arange(len(ids)), queries
-  row["visual_index"][FIRST:FIRST + SHOWN] = np.arange(SHOWN)
+  row["visual_index"][FIRST : FIRST + SHOWN] = np.arange(SHOWN)
   row["keep"][:, 0] = dropout.kept([SHOWN], stages)[:, 0]
   return {key: jnp.asarray(value)[None] for key, value in row.items()}
 
@@ -80,11 +92,12 @@ def test_logits_and_kept_tokens_equal_the_twin(parts, name):
     return ours.apply({"params": params}, hidden, method="logits")[0], left["targets"][0]
 
   logits, following = jax.jit(run)(parts[1], batch(ours, frames, ids, QUERIES))
-  np.testing.assert_allclose(logits[:len(want)], want, atol=1e-4, rtol=0)
+  np.testing.assert_allclose(logits[: len(want)], want, atol=1e-4, rtol=0)
   if history:
-    np.testing.assert_array_equal(following[:len(want) - 1], ids[history[-1]][1:])
+    np.testing.assert_array_equal(following[: len(want) - 1], ids[history[-1]][1:])
     assert [len(kept) for kept in history] == [
-      LENGTH - SHOWN + int(SHOWN * ratio) for _, _, ratio in STAGES[name]]
+      LENGTH - SHOWN + int(SHOWN * ratio) for _, _, ratio in STAGES[name]
+    ]
 
 
 def test_prefill_and_every_step_of_decoding_equal_the_twin(parts):
@@ -96,12 +109,19 @@ def test_prefill_and_every_step_of_decoding_equal_the_twin(parts):
 
   def run(params, row, after):
     apply = lambda *args, **options: ours.apply({"params": params}, *args, **options)
-    table = apply(
-      row["frames"], row["frame_segment_ids"] > 0, row["images"], method="embed").table
+    table = apply(row["frames"], row["frame_segment_ids"] > 0, row["images"], method="embed").table
     room = tuple(64 - SHOWN + n for n in dropout.kept([SHOWN], ours.stages)[:, 0].tolist())
     hidden, cache = apply(
-      row["tokens"], jnp.array([LENGTH]), table, row["visual_index"], row["keep"], room, 6, 64,
-      method="read")
+      row["tokens"],
+      jnp.array([LENGTH]),
+      table,
+      row["visual_index"],
+      row["keep"],
+      room,
+      6,
+      64,
+      method="read",
+    )
     made = [hidden[:, None]]
     for token in after:
       hidden, cache = apply(token[None, None], cache.length[:, None], cache, method="extend")

@@ -20,7 +20,8 @@ def test_greedy_text_equals_transformers(case):
   rng = np.random.default_rng(0)
   prompts = [rng.integers(1, llm.vocab, n).tolist() for n in (23, 6, 40)]
   ours = lambda stop: generate(
-    model, {"llm": params}, prompts, max_new_tokens=NEW, stop=[stop], lengths=(64,))
+    model, {"llm": params}, prompts, max_new_tokens=NEW, stop=[stop], lengths=(64,)
+  )
   want = [continued(theirs, prompt) for prompt in prompts]
   assert ours(10**6).tokens == want
   assert len({*want[0], *want[1], *want[2]}) > 10  # The models do not just repeat themselves.
@@ -35,6 +36,10 @@ def continued(model, prompt, stop=None) -> list[int]:
   """Greedy tokens of transformers."""
   with torch.no_grad():
     out = model.generate(
-      torch.tensor(prompt)[None], max_new_tokens=NEW, do_sample=False, pad_token_id=0,
-      eos_token_id=stop)
-  return out[0, len(prompt):].tolist()
+      torch.tensor(prompt)[None],
+      max_new_tokens=NEW,
+      do_sample=False,
+      pad_token_id=0,
+      eos_token_id=stop,
+    )
+  return out[0, len(prompt) :].tolist()

@@ -16,9 +16,19 @@ def noise(*shape):
   return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize(("grid", "side"), [
-  ((27, 27), 2), ((3, 3), 2), ((5, 7), 2), ((4, 4), 2), ((14, 6), 2), ((1, 1), 2), ((27, 27), 3),
-  ((9, 16), 4)])
+@pytest.mark.parametrize(
+  ("grid", "side"),
+  [
+    ((27, 27), 2),
+    ((3, 3), 2),
+    ((5, 7), 2),
+    ((4, 4), 2),
+    ((14, 6), 2),
+    ((1, 1), 2),
+    ((27, 27), 3),
+    ((9, 16), 4),
+  ],
+)
 def test_pooling_equals_interpolate(grid, side):
   x = noise(2, 3, grid[0] * grid[1], 5)
   out = pooling.pooled_grid(grid, side)
@@ -36,7 +46,9 @@ def test_mlp_is_the_exact_gelu():
   w1, b1, w2, b2, x = noise(6, 16), noise(16), noise(16, 16), noise(16), 2 * noise(1, 2, 9, 6)
   params = dict(
     linear_1=dict(kernel=jnp.asarray(w1), bias=jnp.asarray(b1)),
-    linear_2=dict(kernel=jnp.asarray(w2), bias=jnp.asarray(b2)), image_newline=jnp.asarray(b1))
+    linear_2=dict(kernel=jnp.asarray(w2), bias=jnp.asarray(b2)),
+    image_newline=jnp.asarray(b1),
+  )
   hidden = gelu(torch.tensor(x) @ torch.tensor(w1) + torch.tensor(b1))
   want = (hidden @ torch.tensor(w2) + torch.tensor(b2)).numpy()
   got = model.apply({"params": params}, jnp.asarray(x), method="mlp")
@@ -49,18 +61,35 @@ def test_mlp_and_pooling_equal_llava_onevision(size):
   torch.manual_seed(0)
   config = onevision.LlavaOnevisionConfig(
     vision_config=dict(
-      model_type="siglip_vision_model", hidden_size=32, intermediate_size=48, image_size=size,
-      patch_size=14, num_hidden_layers=1, num_attention_heads=4, vision_use_head=False),
+      model_type="siglip_vision_model",
+      hidden_size=32,
+      intermediate_size=48,
+      image_size=size,
+      patch_size=14,
+      num_hidden_layers=1,
+      num_attention_heads=4,
+      vision_use_head=False,
+    ),
     text_config=dict(
-      model_type="qwen2", hidden_size=64, intermediate_size=96, num_hidden_layers=1,
-      num_attention_heads=4, num_key_value_heads=2, vocab_size=160))
+      model_type="qwen2",
+      hidden_size=64,
+      intermediate_size=96,
+      num_hidden_layers=1,
+      num_attention_heads=4,
+      num_key_value_heads=2,
+      vocab_size=160,
+    ),
+  )
   theirs = onevision.LlavaOnevisionModel(config).eval()
   projector, side = theirs.multi_modal_projector, size // 14
   get = lambda layer: dict(
-    kernel=jnp.asarray(layer.weight.detach().numpy().T), bias=jnp.asarray(layer.bias.detach()))
+    kernel=jnp.asarray(layer.weight.detach().numpy().T), bias=jnp.asarray(layer.bias.detach())
+  )
   params = dict(
-    linear_1=get(projector.linear_1), linear_2=get(projector.linear_2),
-    image_newline=jnp.asarray(theirs.image_newline.detach()))
+    linear_1=get(projector.linear_1),
+    linear_2=get(projector.linear_2),
+    image_newline=jnp.asarray(theirs.image_newline.detach()),
+  )
   x = noise(3, side * side, 32)
   with torch.no_grad():
     flat = projector(torch.tensor(x))

@@ -15,9 +15,16 @@ from filax.convert import hf_config, hf_write
 from filax.ops import rope
 
 QWEN2 = dict(
-  model_type="qwen2", hidden_size=256, intermediate_size=24, num_hidden_layers=2,
-  num_attention_heads=4, num_key_value_heads=2, vocab_size=40, rms_norm_eps=1e-6,
-  tie_word_embeddings=False)
+  model_type="qwen2",
+  hidden_size=256,
+  intermediate_size=24,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  vocab_size=40,
+  rms_norm_eps=1e-6,
+  tie_word_embeddings=False,
+)
 CASES = {
   "untied": dict(),
   "tied": dict(tied=True),
@@ -26,8 +33,13 @@ CASES = {
   "wide heads": dict(head_dim=16),
   "yarn": dict(yarn=(4.0, 16)),
   "yarn far": dict(yarn=(8.0, 512), head_dim=32),
-  "yarn with every key": dict(yarn=(4.0, 16, (
-    ("attention_factor", 1.7), ("beta_fast", 8.0), ("beta_slow", 2.0), ("truncate", False)))),
+  "yarn with every key": dict(
+    yarn=(
+      4.0,
+      16,
+      (("attention_factor", 1.7), ("beta_fast", 8.0), ("beta_slow", 2.0), ("truncate", False)),
+    )
+  ),
 }
 
 
@@ -36,8 +48,10 @@ def layers_of_theirs(model, tokens, **kwargs):
   found = [model.model.embed_tokens(tokens)]
   hooks = [
     layer.register_forward_hook(
-      lambda _m, _i, out: found.append(out[0] if isinstance(out, tuple) else out))
-    for layer in model.model.layers]
+      lambda _m, _i, out: found.append(out[0] if isinstance(out, tuple) else out)
+    )
+    for layer in model.model.layers
+  ]
   with torch.no_grad():
     logits = model(tokens, **kwargs).logits
   for hook in hooks:
@@ -49,7 +63,8 @@ def layers_of_ours(model, params, inputs):
   """The output of every layer for the given input of every layer."""
   positions = jnp.broadcast_to(jnp.arange(inputs[0].shape[1]), inputs[0].shape[:2])
   one = lambda params, x, layer: model.apply(
-    {"params": params}, x, positions, start=layer, stop=layer + 1, method="blocks")[0]
+    {"params": params}, x, positions, start=layer, stop=layer + 1, method="blocks"
+  )[0]
   run = jax.jit(lambda params, inputs: [one(params, x, i) for i, x in enumerate(inputs)])
   return run(params, [jnp.asarray(x) for x in inputs])
 
@@ -77,8 +92,7 @@ def test_every_layer_and_the_logits_equal_transformers(name):
   for mine, layer in zip(layers_of_ours(ours, params, hidden[:-1]), hidden[1:], strict=True):
     scale = np.abs(layer).max()
     np.testing.assert_allclose(mine / scale, layer / scale, atol=1e-5, rtol=0)
-  np.testing.assert_allclose(
-    logits_of_ours(ours, params, tokens), logits, atol=1e-4, rtol=1e-4)
+  np.testing.assert_allclose(logits_of_ours(ours, params, tokens), logits, atol=1e-4, rtol=1e-4)
 
 
 def test_packed_segments_equal_separate_rows():
@@ -89,7 +103,8 @@ def test_packed_segments_equal_separate_rows():
   segments = np.repeat([1, 2, 3, 0], [11, 5, 17, 7])
   positions = np.concatenate([*map(np.arange, (11, 5, 17)), np.zeros(7, int)])
   packed = logits_of_ours(
-    ours, params, *(jnp.asarray(x, jnp.int32)[None] for x in (tokens, positions, segments)))[0]
+    ours, params, *(jnp.asarray(x, jnp.int32)[None] for x in (tokens, positions, segments))
+  )[0]
   assert np.isfinite(packed).all()
   for segment, sample in enumerate(samples, 1):
     with torch.no_grad():
@@ -109,22 +124,35 @@ def test_right_padding_changes_no_real_token():
 
 
 YARN = [
-  {}, dict(attention_factor=0.8), dict(beta_fast=16.0), dict(beta_slow=4.0),
-  dict(beta_fast=4.0, beta_slow=4.0), dict(truncate=False), dict(truncate=True),
-  dict(mscale=0.7, mscale_all_dim=0.5), dict(mscale=0.7), dict(mscale_all_dim=0.5),
-  dict(mscale=0.7, mscale_all_dim=0.5, attention_factor=1.1), dict(factor=None),
-  dict(beta_fast=24.0, beta_slow=0.5, truncate=False, mscale=1.0, mscale_all_dim=1.0)]
+  {},
+  dict(attention_factor=0.8),
+  dict(beta_fast=16.0),
+  dict(beta_slow=4.0),
+  dict(beta_fast=4.0, beta_slow=4.0),
+  dict(truncate=False),
+  dict(truncate=True),
+  dict(mscale=0.7, mscale_all_dim=0.5),
+  dict(mscale=0.7),
+  dict(mscale_all_dim=0.5),
+  dict(mscale=0.7, mscale_all_dim=0.5, attention_factor=1.1),
+  dict(factor=None),
+  dict(beta_fast=24.0, beta_slow=0.5, truncate=False, mscale=1.0, mscale_all_dim=1.0),
+]
 
 
 @pytest.mark.parametrize("options", YARN, ids=str)
 def test_every_key_of_yarn_means_what_it_means_in_transformers(options):
-  settings = dict(
-    rope_type="yarn", factor=4.0, original_max_position_embeddings=512, rope_theta=1e4) | options
+  settings = (
+    dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=512, rope_theta=1e4)
+    | options
+  )
   spelled = QWEN2 | dict(
-    head_dim=64, max_position_embeddings=4096, rope_scaling=settings, rope_theta=1e4)
+    head_dim=64, max_position_embeddings=4096, rope_scaling=settings, rope_theta=1e4
+  )
   theirs = transformers.Qwen2Config(
     **{k: v for k, v in spelled.items() if k not in ("model_type", "rope_scaling", "rope_theta")},
-    rope_parameters=settings)
+    rope_parameters=settings,
+  )
   inverse, factor = ROPE_INIT_FUNCTIONS["yarn"](theirs, "cpu")
   role = hf_config.qwen2(spelled)
   ours, our_factor = rope.frequencies(64, role["theta"], role["yarn"])

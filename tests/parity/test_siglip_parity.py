@@ -15,9 +15,15 @@ def reference(model, seed):
   """A tower of the same size with random norms and biases, which a fresh one would hide."""
   torch.manual_seed(seed)
   config = transformers.SiglipVisionConfig(
-    hidden_size=model.width, intermediate_size=model.mlp, num_hidden_layers=model.depth,
-    num_attention_heads=model.heads, image_size=model.size, patch_size=model.patch,
-    vision_use_head=False, attn_implementation="eager")
+    hidden_size=model.width,
+    intermediate_size=model.mlp,
+    num_hidden_layers=model.depth,
+    num_attention_heads=model.heads,
+    image_size=model.size,
+    patch_size=model.patch,
+    vision_use_head=False,
+    attn_implementation="eager",
+  )
   tower = transformers.SiglipVisionModel(config).eval()
   with torch.no_grad():
     for name, p in tower.named_parameters():
@@ -30,33 +36,48 @@ def read(tower, model):
   """The parameters of transformers' tower as ours."""
   state = {k.removeprefix("vision_model."): v.numpy() for k, v in tower.state_dict().items()}
   e, split = model.width, (model.heads, model.width // model.heads)
-  each = lambda name, shape: np.stack([
-    turn(state[f"encoder.layers.{i}.{name}"]).reshape(shape) for i in range(model.depth)])
+  each = lambda name, shape: np.stack(
+    [turn(state[f"encoder.layers.{i}.{name}"]).reshape(shape) for i in range(model.depth)]
+  )
   turn = lambda a: a.T if a.ndim == 2 else a
   dense = lambda name, kernel, bias: dict(
-    kernel=each(f"{name}.weight", kernel), bias=each(f"{name}.bias", bias))
+    kernel=each(f"{name}.weight", kernel), bias=each(f"{name}.bias", bias)
+  )
   norm = lambda name: dict(scale=each(f"{name}.weight", (e,)), bias=each(f"{name}.bias", (e,)))
   embeddings = "embeddings.patch_embedding"
-  return jax.tree.map(jnp.asarray, dict(
-    embeddings=dict(
-      patch_embedding=dict(
-        kernel=state[f"{embeddings}.weight"].transpose(2, 3, 1, 0),
-        bias=state[f"{embeddings}.bias"]),
-      position_embedding=state["embeddings.position_embedding.weight"]),
-    layers=dict(
-      layer_norm1=norm("layer_norm1"), layer_norm2=norm("layer_norm2"),
-      self_attn=dict(
-        **{f"{n}_proj": dense(f"self_attn.{n}_proj", (e, *split), split) for n in "qkv"},
-        out_proj=dense("self_attn.out_proj", (*split, e), (e,))),
-      mlp=dict(
-        fc1=dense("mlp.fc1", (e, model.mlp), (model.mlp,)),
-        fc2=dense("mlp.fc2", (model.mlp, e), (e,))))))
+  return jax.tree.map(
+    jnp.asarray,
+    dict(
+      embeddings=dict(
+        patch_embedding=dict(
+          kernel=state[f"{embeddings}.weight"].transpose(2, 3, 1, 0),
+          bias=state[f"{embeddings}.bias"],
+        ),
+        position_embedding=state["embeddings.position_embedding.weight"],
+      ),
+      layers=dict(
+        layer_norm1=norm("layer_norm1"),
+        layer_norm2=norm("layer_norm2"),
+        self_attn=dict(
+          **{f"{n}_proj": dense(f"self_attn.{n}_proj", (e, *split), split) for n in "qkv"},
+          out_proj=dense("self_attn.out_proj", (*split, e), (e,)),
+        ),
+        mlp=dict(
+          fc1=dense("mlp.fc1", (e, model.mlp), (model.mlp,)),
+          fc2=dense("mlp.fc2", (model.mlp, e), (e,)),
+        ),
+      ),
+    ),
+  )
 
 
 # An odd grid; pixels left over at the border (as 384 = 27 * 14 + 6); a head size of 72.
 SIZES = [
-  dict(), dict(size=75, patch=14), dict(width=144, heads=2, mlp=100, depth=2),
-  dict(size=48, patch=12, width=64, depth=2, heads=4, mlp=256)]
+  dict(),
+  dict(size=75, patch=14),
+  dict(width=144, heads=2, mlp=100, depth=2),
+  dict(size=48, patch=12, width=64, depth=2, heads=4, mlp=256),
+]
 
 
 @pytest.mark.parametrize("fields", SIZES)
@@ -92,5 +113,4 @@ def test_gradients_match():
   for p in tower.parameters():
     p.data = p.grad if p.grad is not None else torch.zeros_like(p)  # Read gradients by name.
   theirs = read(tower, model)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)

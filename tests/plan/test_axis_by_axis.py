@@ -17,14 +17,18 @@ def moved():
   """(axes -> kind -> bytes of a forward and backward pass, bytes of the layers' parameters)."""
   model, layout = build("llm", dict(name="qwen2", variant="tiny")), mesh.make(SIZES)
   x = jax.ShapeDtypeStruct(
-    (ROWS, LENGTH, model.width), jnp.float32,
-    sharding=jax.NamedSharding(layout, rules.spec("batch seq -")))
-  at = jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32, sharding=x.sharding.update(
-    spec=rules.spec("batch seq")))
+    (ROWS, LENGTH, model.width),
+    jnp.float32,
+    sharding=jax.NamedSharding(layout, rules.spec("batch seq -")),
+  )
+  at = jax.ShapeDtypeStruct(
+    (ROWS, LENGTH), jnp.int32, sharding=x.sharding.update(spec=rules.spec("batch seq"))
+  )
   shapes = jax.eval_shape(model.init, jax.random.key(0), x, at)["params"]
   lies = rules.parameter_shardings(qwen2.DIMS, shapes, layout)
   params = jax.tree.map(
-    lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, lies)
+    lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, lies
+  )
   slope = jax.grad(lambda p, x, at: model.apply({"params": p}, x, at)[0].sum())
   with jax.set_mesh(layout):
     text = jax.jit(slope, out_shardings=lies).lower(params, x, at).compile().as_text()

@@ -25,14 +25,14 @@ def read(body, out=SEQ):
   layout = mesh.make(SIZES)
   with jax.set_mesh(layout):
     run = jax.jit(jax.shard_map(body, in_specs=SEQ, out_specs=out, check_vma=False))
-    x = jax.device_put(
-      jnp.ones((ROWS, WIDTH)), jax.NamedSharding(layout, P("seq")))
+    x = jax.device_put(jnp.ones((ROWS, WIDTH)), jax.NamedSharding(layout, P("seq")))
     text = run.lower(x).compile().as_text()
   return collectives.totals(collectives.read(text, SIZES))
 
 
 def looped(step):
   """`step` in a loop that the compiler cannot unroll into one."""
+
   def body(x):
     return lax.scan(lambda x, _: (jnp.sin(step(x)), None), x, None, length=LOOPS)[0]
 
@@ -47,7 +47,8 @@ def test_a_gather_in_a_loop_counts_as_often_as_it_runs():
 def test_a_sum_is_sent_and_received():
   """Ring all-reduce of a quarter of the array each: 2 (n-1)/n of it."""
   assert read(looped(lambda x: lax.psum(x, "seq"))) == {
-    "seq": {"all-reduce": LOOPS * BYTES / 4 * 2 * 3 / 4}}
+    "seq": {"all-reduce": LOOPS * BYTES / 4 * 2 * 3 / 4}
+  }
 
 
 def test_a_scatter_sends_what_it_does_not_keep():

@@ -32,8 +32,7 @@ def moved(config, method):
 
 def merged_first(model, batch):
   """As it is done."""
-  return model.embed(
-    batch["frames"], batch["frame_segment_ids"] > 0, batch["images"][:, :0]).table
+  return model.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"][:, :0]).table
 
 
 def gathered_first(model, batch):

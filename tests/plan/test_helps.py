@@ -32,7 +32,8 @@ def test_free_memory_is_for_larger_parts(usable, fewer):
   """Three bytes are held, four parts take seven each: one part takes 28."""
   found = report.spare(memory(1.0, 7.0), usable, setup(4))
   assert [text.split(":")[0] for text in found] == (
-    [f"config.optim.accumulate={fewer}"] if fewer else [])
+    [f"config.optim.accumulate={fewer}"] if fewer else []
+  )
 
 
 def test_one_part_is_never_split():

@@ -16,16 +16,28 @@ ROWS = "--config.data.rows=((48,0,512,1),)"
 def plan(*argv, code=0):
   """`filax plan` in a process of its own: libtpu reads its settings when it starts."""
   done = subprocess.run(
-    [sys.executable, "-m", "filax", "plan", *argv], capture_output=True, text=True, timeout=300,
-    env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""))
+    [sys.executable, "-m", "filax", "plan", *argv],
+    capture_output=True,
+    text=True,
+    timeout=300,
+    env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""),
+  )
   assert done.returncode == code, done.stderr[-2000:]
   return done
 
 
 def test_a_step_of_fila_for_four_chips():
   done = plan(
-    "--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:2x2", "--config.mesh.seq=2", ROWS,
-    "--samples", "1000", "--json")
+    "--config",
+    "configs/fila_toy.py:stage=2",
+    "--topology",
+    "v5e:2x2",
+    "--config.mesh.seq=2",
+    ROWS,
+    "--samples",
+    "1000",
+    "--json",
+  )
   found = json.loads(done.stdout)
   assert found["fits"] and found["mesh"] == dict(data=1, fsdp=2, seq=2, tensor=1)
   (row,) = found["rows"]
@@ -47,18 +59,29 @@ def test_slices_are_joined_along_data():
     "devices = topology.parse('2*v5e:2x2').devices()\n"
     "made = mesh.make(dict(data=2, fsdp=-1), devices)\n"
     "print([[d.slice_index for d in row.ravel()] for row in made.devices])\n"
-    "mesh.make(dict(data=1, fsdp=1, seq=8), devices)")
+    "mesh.make(dict(data=1, fsdp=1, seq=8), devices)"
+  )
   done = subprocess.run(
-    [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False,
-    env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""))
+    [sys.executable, "-c", program],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+    env=os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=""),
+  )
   assert done.stdout.strip() == "[[0, 0, 0, 0], [1, 1, 1, 1]]", done.stderr
   assert "Set one of them to a multiple of 2" in done.stderr
 
 
 def test_what_cannot_be_is_one_sentence():
   done = plan(
-    "--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:2x2", "--config.mesh.seq=3",
-    code=2)
+    "--config",
+    "configs/fila_toy.py:stage=2",
+    "--topology",
+    "v5e:2x2",
+    "--config.mesh.seq=3",
+    code=2,
+  )
   assert "config.mesh" in done.stderr and "Traceback" not in done.stderr
   done = plan("--config", "configs/fila_toy.py:stage=2", "--topology", "v5e:3x5", code=2)
   assert "there are 2x2, 2x4" in done.stderr and "Traceback" not in done.stderr

@@ -43,8 +43,7 @@ def test_the_standard_count_by_hand(plain):
   layers = 28 * (3584 * (3584 * 2 + 2 * 512) + 3 * 3584 * 18_944)
   head = 3584 * 152_064  # Once a prefill: the token after the last position is what is asked for.
   assert work.tokens == 1024
-  assert work.llm == pytest.approx(
-    2 * layers * 1024 + 2 * 28 * 3584 * 1024**2 + 2 * head, rel=1e-9)
+  assert work.llm == pytest.approx(2 * layers * 1024 + 2 * 28 * 3584 * 1024**2 + 2 * head, rel=1e-9)
   merged = [784, 392, 196, 98]
   assert work.merger == pytest.approx(16 * sum(2 * (p / 2) ** 2 * 64 for p in merged), rel=0.01)
   assert work.total == work.encoder + work.merger + work.llm
@@ -59,8 +58,9 @@ def test_dropout_saves_what_its_layers_save(plain):
 def test_the_command(capsys):
   platforms = jax.config.jax_platforms
   try:
-    assert not cli.main([
-      "flops", "--config", "configs/vcf_stage3.py", "--frames", "64,256", "--json"])
+    assert not cli.main(
+      ["flops", "--config", "configs/vcf_stage3.py", "--frames", "64,256", "--json"]
+    )
   finally:
     jax.config.update("jax_platforms", platforms)
   rows = json.loads(capsys.readouterr().out)

@@ -16,15 +16,19 @@ def test_a_full_row_is_what_the_step_would_count(config):
   shapes = build.parameter_shapes(model)
   rates = {
     jax.tree_util.keystr(path, simple=True, separator="/"): 1.0
-    for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
+    for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
+  }
   row = mixed_rows.shape(model.layout())
   made, costs = train_work(model, shapes, rates, row), train_costs(model, shapes, rates)
   lengths = (row.length, *row.room)
   shares = [(stop - first) / model.llm.depth for first, stop in model.llm.ranges]
   sums = dict(
-    passed=sum(s * n for s, n in zip(shares, lengths, strict=True)), left=lengths[-1],
+    passed=sum(s * n for s, n in zip(shares, lengths, strict=True)),
+    left=lengths[-1],
     pairs=sum(s * n * n / 2 for s, n in zip(shares, lengths, strict=True)),
-    frames=row.frames, images=row.images)
+    frames=row.frames,
+    images=row.images,
+  )
   assert made.encoder + made.llm == pytest.approx(costs.step(sums), rel=1e-12)
   assert (made.dropped > 0) == bool(model.llm.stages)
   assert made.recomputed == 0 and made.hardware == made.model  # remat is "none" here.
@@ -38,6 +42,7 @@ def test_recomputation_depends_on_what_is_kept():
     shapes = build.parameter_shapes(model)
     rates = {
       jax.tree_util.keystr(path, simple=True, separator="/"): 1.0
-      for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
+      for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
+    }
     work[remat] = train_work(model, shapes, rates, mixed_rows.shape(model.layout())).recomputed
   assert work["nothing"] > work["attn"] > work["none"] == 0

@@ -20,8 +20,7 @@ from filax.train import checkpoint, state
 
 def made(step: int, arrays: int) -> state.TrainState:
   rng = np.random.default_rng(step)
-  params = {
-    str(n): jnp.asarray(rng.normal(size=(100, 200)), jnp.float32) for n in range(arrays)}
+  params = {str(n): jnp.asarray(rng.normal(size=(100, 200)), jnp.float32) for n in range(arrays)}
   return state.TrainState(jnp.int32(step), params, {}, jnp.uint32([1, step]))
 
 
@@ -40,7 +39,8 @@ def main(argv) -> int:
 
 def restore(folder: str, arrays: int) -> None:
   like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made(1, arrays))
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made(1, arrays)
+  )
   with checkpoint.Checkpoints(folder, 1) as checkpoints:
     restored = checkpoints.restore(like)
     print(restored.step if restored else None)

@@ -17,8 +17,12 @@ from filax.parallel.rules import leaf_path
 from filax.train import feed, optim, step
 
 MESHES = {
-  "data 8": dict(data=8), "fsdp 8": dict(fsdp=8), "seq 8": dict(seq=8),
-  "tensor 2": dict(fsdp=2, seq=2, tensor=2), "2 x 2 x 2": dict(data=2, fsdp=2, seq=2)}
+  "data 8": dict(data=8),
+  "fsdp 8": dict(fsdp=8),
+  "seq 8": dict(seq=8),
+  "tensor 2": dict(fsdp=2, seq=2, tensor=2),
+  "2 x 2 x 2": dict(data=2, fsdp=2, seq=2),
+}
 CONFIGS = {"fila": FILA, "flash": FLASH | dict(encode_chunk=2)}
 RATE, STEPS = 0.05, 3
 
@@ -36,7 +40,8 @@ def laid(config, params, sizes):
     return None, jax.device_put(params, jax.devices()[0])
   layout = mesh.make(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes)
   return layout, jax.device_put(
-    params, rules.parameter_shardings(dims_table(config), params, layout))
+    params, rules.parameter_shardings(dims_table(config), params, layout)
+  )
 
 
 def gradient(model, learnt):
@@ -49,7 +54,8 @@ def gradient(model, learnt):
     return total / sums["count"]
 
   @functools.partial(
-    jax.jit, out_shardings=(None, None, jax.tree.map(lambda x: x.sharding, learnt)))
+    jax.jit, out_shardings=(None, None, jax.tree.map(lambda x: x.sharding, learnt))
+  )
   def run(learnt, frozen, batch):
     loss, slope = jax.value_and_grad(mean)(learnt, frozen, batch)
     return loss, slope, jax.tree.map(lambda p, g: p - RATE * g, learnt, slope)
@@ -88,7 +94,8 @@ def apart(have, want, floor=0.0):
   """path -> how far a leaf is from what it should be, relative to its norm."""
   norm = lambda x: float(np.linalg.norm(np.asarray(x, np.float64)))
   far = jax.tree.map(
-    lambda a, b: norm(np.asarray(a, np.float64) - b) / (norm(b) + floor), have, want)
+    lambda a, b: norm(np.asarray(a, np.float64) - b) / (norm(b) + floor), have, want
+  )
   return {leaf_path(path): x for path, x in jax.tree_util.tree_leaves_with_path(far)}
 
 
@@ -105,8 +112,10 @@ def test_a_mesh_trains_as_one_device(name, where, record_property):
   for path, far in apart(params, one_params).items():
     assert far <= 1e-5, (path, far)
   # AdamW divides by the size of a gradient, so rounding counts as much as signal where it is tiny.
-  worst = max(np.abs(a - b).max() for a, b in zip(
-    jax.tree.leaves(adam), jax.tree.leaves(one_adam), strict=True))
+  worst = max(
+    np.abs(a - b).max()
+    for a, b in zip(jax.tree.leaves(adam), jax.tree.leaves(one_adam), strict=True)
+  )
   record_property("largest difference of a parameter after AdamW, in steps", float(worst) / 1e-3)
 
 
@@ -144,4 +153,5 @@ def test_the_rows_hold_what_they_should():
   batch = mixed_rows.batch(made.layout(), [[Sample(0, 8, 2, 9)]])
   assert (batch["frame_segment_ids"] == 1).all() and (batch["image_segment_ids"] == 1).all()
   assert jnp.sum(batch["visual_index"] >= 0) == (
-    8 * made.layout().tokens_per_group + 1 + 2 * made.layout().tokens_per_image)
+    8 * made.layout().tokens_per_group + 1 + 2 * made.layout().tokens_per_image
+  )

@@ -13,16 +13,26 @@ from filax.train import checkpoint, optim, state
 # What TensorStore leaves behind when its files are broken.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CONFIG = dict(
-  rates=(("^frozen/", 0.0), ("", 1e-3)), decay=(("", 0.0),), warmup=0.0, final=0.0,
-  b1=0.9, b2=0.999, eps=1e-8, clip=1.0)
+  rates=(("^frozen/", 0.0), ("", 1e-3)),
+  decay=(("", 0.0),),
+  warmup=0.0,
+  final=0.0,
+  b1=0.9,
+  b2=0.999,
+  eps=1e-8,
+  clip=1.0,
+)
 
 
 def params(seed=0, width=6):
   rng = np.random.default_rng(seed)
   return {
     "frozen": {"kernel": jnp.asarray(rng.normal(size=(4, width)), jnp.bfloat16)},
-    "llm": {"kernel": jnp.asarray(rng.normal(size=(width, 3000)), jnp.float32),
-            "bias": jnp.asarray(rng.normal(size=(width,)), jnp.float32)}}
+    "llm": {
+      "kernel": jnp.asarray(rng.normal(size=(width, 3000)), jnp.float32),
+      "bias": jnp.asarray(rng.normal(size=(width,)), jnp.float32),
+    },
+  }
 
 
 def train_state(seed=0, step=0, width=6):
@@ -107,18 +117,21 @@ def blank(path):
   path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [
-  lambda step: truncate(biggest(step)),
-  lambda step: flip(biggest(step)),  # TensorStore reads it without a word; the digest does not.
-  lambda step: blank(biggest(step)),
-  lambda step: biggest(step).unlink(),
-  lambda step: biggest(step).write_bytes(b""),
-  lambda step: (step / "state" / "_METADATA").unlink(),
-  lambda step: (step / "state" / "_METADATA").write_text("{"),
-  lambda step: (step / "data" / "metadata").write_text('{"row": 2'),
-  lambda step: shutil.rmtree(step / "data"),
-  lambda step: shutil.rmtree(step / "state"),
-])
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda step: truncate(biggest(step)),
+    lambda step: flip(biggest(step)),  # TensorStore reads it without a word; the digest does not.
+    lambda step: blank(biggest(step)),
+    lambda step: biggest(step).unlink(),
+    lambda step: biggest(step).write_bytes(b""),
+    lambda step: (step / "state" / "_METADATA").unlink(),
+    lambda step: (step / "state" / "_METADATA").write_text("{"),
+    lambda step: (step / "data" / "metadata").write_text('{"row": 2'),
+    lambda step: shutil.rmtree(step / "data"),
+    lambda step: shutil.rmtree(step / "state"),
+  ],
+)
 def test_a_damaged_checkpoint_is_skipped(tmp_path, capsys, damage):
   write(tmp_path, 1, 2)
   damage(tmp_path / "checkpoints" / "2")
@@ -220,9 +233,14 @@ def test_restores_onto_another_mesh(tmp_path):
   made = train_state(1, 1)
   spread = lambda mesh: jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
-      x.shape, x.dtype, sharding=jax.NamedSharding(
-        mesh, jax.P(*([None] * (x.ndim - 1) + ["x"] if x.ndim and not x.shape[-1] % 8 else [])))),
-    made)
+      x.shape,
+      x.dtype,
+      sharding=jax.NamedSharding(
+        mesh, jax.P(*([None] * (x.ndim - 1) + ["x"] if x.ndim and not x.shape[-1] % 8 else []))
+      ),
+    ),
+    made,
+  )
   for ways in (8, 2):
     mesh = jax.make_mesh((ways,), ("x",), devices=jax.devices()[:ways])
     like = spread(mesh)

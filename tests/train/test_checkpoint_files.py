@@ -48,6 +48,7 @@ def flip(place: float, mask: int):
     data = bytearray(data)
     data[int(place * (len(data) - 1))] ^= mask
     return bytes(data)
+
   return change
 
 
@@ -80,8 +81,14 @@ def outcome(folder):
 
 
 CHANGES = {
-  "first": flip(0.0, 1), "third": flip(0.33, 0x80), "middle": flip(0.5, 0x10),
-  "late": flip(0.8, 0x02), "last": flip(1.0, 4), "stuck": stick(0x80), "low": stick(1)}
+  "first": flip(0.0, 1),
+  "third": flip(0.33, 0x80),
+  "middle": flip(0.5, 0x10),
+  "late": flip(0.8, 0x02),
+  "last": flip(1.0, 4),
+  "stuck": stick(0x80),
+  "low": stick(1),
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -96,20 +103,23 @@ def test_no_byte_changes_unnoticed(good, tmp_path, change):
       assert found in ((1, 1), "refused"), name
 
 
-@pytest.mark.parametrize(("name", "old", "new"), [
-  ("data", '"row": 8', '"row": 4'),
-  ("data", '"plan"', '"plam"'),
-  ("data", '"step": 2', '"step": 1'),
-  ("data", '"batch": 4', '"batch": 8'),
-  ("data", "float32[6,3000]:", "float32[6,3000]:1"),
-  ("data", '"format": 2', '"format": 1'),
-  ("data", '"format": 2', '"format": 0'),
-  ("data", '"root"', '"toor"'),
-  ("data", ", ", ",  "),
-  ("config", '"width": 6', '"width": 7'),
-  ("config", '"batch": 4', '"batch": 8'),
-  ("config", '"tiny"', '"tinx"'),
-])
+@pytest.mark.parametrize(
+  ("name", "old", "new"),
+  [
+    ("data", '"row": 8', '"row": 4'),
+    ("data", '"plan"', '"plam"'),
+    ("data", '"step": 2', '"step": 1'),
+    ("data", '"batch": 4', '"batch": 8'),
+    ("data", "float32[6,3000]:", "float32[6,3000]:1"),
+    ("data", '"format": 2', '"format": 1'),
+    ("data", '"format": 2', '"format": 0'),
+    ("data", '"root"', '"toor"'),
+    ("data", ", ", ",  "),
+    ("config", '"width": 6', '"width": 7'),
+    ("config", '"batch": 4', '"batch": 8'),
+    ("config", '"tiny"', '"tinx"'),
+  ],
+)
 def test_the_root_covers_the_position_and_the_config(good, tmp_path, capsys, name, old, new):
   def change(data):
     assert old.encode() in data
@@ -119,8 +129,9 @@ def test_the_root_covers_the_position_and_the_config(good, tmp_path, capsys, nam
   assert outcome(folder) == (1, 1)
   assert "Skipping" in capsys.readouterr().err
   with pytest.raises(ValueError, match="damaged"):
-    item.read_json(damaged(good, tmp_path / "again", f"{name}/metadata", change)
-                   / "checkpoints" / "2", "config")
+    item.read_json(
+      damaged(good, tmp_path / "again", f"{name}/metadata", change) / "checkpoints" / "2", "config"
+    )
 
 
 def test_a_row_that_is_not_step_x_batch_is_damage(good, tmp_path, capsys):
@@ -178,12 +189,18 @@ def test_digests_do_not_depend_on_the_mesh(tmp_path):
   mesh = jax.make_mesh((8,), ("x",))
   for name, axis in (("whole", None), ("cut", "x")):
     placed = jax.tree.map(
-      lambda x, axis=axis: jax.device_put(x, jax.NamedSharding(
-        mesh, jax.P(*([None] * (x.ndim - 1) + [axis] if x.ndim and x.shape[-1] == 3000 else [])))),
-      made)
+      lambda x, axis=axis: jax.device_put(
+        x,
+        jax.NamedSharding(
+          mesh, jax.P(*([None] * (x.ndim - 1) + [axis] if x.ndim and x.shape[-1] == 3000 else []))
+        ),
+      ),
+      made,
+    )
     with checkpoint.Checkpoints(tmp_path / name) as checkpoints:
       checkpoints.save(placed, 4, "plan", CONFIG)
   records = [
     (tmp_path / name / "checkpoints" / "1" / "data" / "metadata").read_bytes()
-    for name in ("whole", "cut")]
+    for name in ("whole", "cut")
+  ]
   assert records[0] == records[1]

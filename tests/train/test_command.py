@@ -14,24 +14,35 @@ CONFIG = f"--config={ROOT}/configs/fila_stage4.py"
 
 def test_overrides():
   config, given = command.read(
-    [f"{CONFIG}:debug", "--workdir", "runs/x", "--config.steps=7", "--config.optim.warmup=2",
-     '--config.data.train=(("my.json", "first:3"),)'], workdir="")
+    [
+      f"{CONFIG}:debug",
+      "--workdir",
+      "runs/x",
+      "--config.steps=7",
+      "--config.optim.warmup=2",
+      '--config.data.train=(("my.json", "first:3"),)',
+    ],
+    workdir="",
+  )
   assert given == {"workdir": "runs/x"} and config.is_locked
   assert (config.steps, config.optim.warmup) == (7, 2.0)
   assert config.data.train == (("my.json", "first:3"),)
 
 
-@pytest.mark.parametrize("argv, message", [
-  ([CONFIG], "--workdir is missing"),
-  (["--workdir=x"], "--config is missing"),
-  ([CONFIG, "--workdir=x", "more"], "'more' is not understood"),
-  ([CONFIG, "--workdir=x", "--config.stepz=3"], 'Did you mean "steps" instead of "stepz"'),
-  ([CONFIG, "--workdir=x", "--config.steps=few"], r"--config\.steps=few: invalid literal"),
-  ([f"{CONFIG}:fast", "--workdir=x"], r"takes no argument 'fast'. It takes debug, packed\."),
-  ([f"{CONFIG}:debug=2", "--workdir=x"], "debug='2' is not a bool"),
-  (["--config=configs/none.py", "--workdir=x"], "is not a config file"),
-  ([CONFIG, "--workdirs=x"], "Did you mean: workdir"),
-])
+@pytest.mark.parametrize(
+  "argv, message",
+  [
+    ([CONFIG], "--workdir is missing"),
+    (["--workdir=x"], "--config is missing"),
+    ([CONFIG, "--workdir=x", "more"], "'more' is not understood"),
+    ([CONFIG, "--workdir=x", "--config.stepz=3"], 'Did you mean "steps" instead of "stepz"'),
+    ([CONFIG, "--workdir=x", "--config.steps=few"], r"--config\.steps=few: invalid literal"),
+    ([f"{CONFIG}:fast", "--workdir=x"], r"takes no argument 'fast'. It takes debug, packed\."),
+    ([f"{CONFIG}:debug=2", "--workdir=x"], "debug='2' is not a bool"),
+    (["--config=configs/none.py", "--workdir=x"], "is not a config file"),
+    ([CONFIG, "--workdirs=x"], "Did you mean: workdir"),
+  ],
+)
 def test_what_does_not_fit_is_one_sentence(argv, message):
   with pytest.raises(ValueError, match=message) as error:
     command.read(argv, workdir="where things go")
@@ -48,18 +59,32 @@ def test_help_teaches(capsys):
 def test_the_command_ends_with_code_2_and_no_traceback(tmp_path):
   """On a manifest that does not exist."""
   done = subprocess.run(
-    [sys.executable, "-m", "filax", "train", f"{CONFIG}:debug", f"--workdir={tmp_path}/run",
-     "--config.debug_corpus=", f'--config.data.train=(("{tmp_path}/none.json","all"),)'],
-    cwd=ROOT, capture_output=True, text=True)
+    [
+      sys.executable,
+      "-m",
+      "filax",
+      "train",
+      f"{CONFIG}:debug",
+      f"--workdir={tmp_path}/run",
+      "--config.debug_corpus=",
+      f'--config.data.train=(("{tmp_path}/none.json","all"),)',
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
   assert done.returncode == 2 and "Traceback" not in done.stderr
   said = done.stderr.splitlines()[-1]
   assert said.startswith("filax train: ") and ("none.json" in said or "tokenizer" in said)
 
 
-@pytest.mark.parametrize("changes, knob", [
-  (dict(packing=True), r"config\.data\.packing=False"),
-  (dict(time_prompt="fila"), r"config\.data\.time_prompt='fila'"),
-])
+@pytest.mark.parametrize(
+  "changes, knob",
+  [
+    (dict(packing=True), r"config\.data\.packing=False"),
+    (dict(time_prompt="fila"), r"config\.data\.time_prompt='fila'"),
+  ],
+)
 def test_scene_selection_in_training_needs_single_samples(changes, knob):
   config, _ = command.read([f"{CONFIG}:debug"])
   with config.unlocked():

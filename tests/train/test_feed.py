@@ -8,8 +8,9 @@ from filax.parallel import mesh as mesh_lib
 from filax.train import feed
 
 
-@pytest.mark.parametrize("sizes", [
-  dict(data=8, fsdp=1), dict(data=2, fsdp=4), dict(data=1, fsdp=2, seq=2, tensor=2)])
+@pytest.mark.parametrize(
+  "sizes", [dict(data=8, fsdp=1), dict(data=2, fsdp=4), dict(data=1, fsdp=2, seq=2, tensor=2)]
+)
 def test_rows_and_frames_are_laid_out(sizes):
   mesh = mesh_lib.make(sizes)
   assert feed.share(mesh) == feed.Share(0, 1, 0, 1)  # One process loads all.
@@ -56,13 +57,16 @@ def mesh_of(owners):
   return type("Mesh", (), {"devices": devices})()
 
 
-@pytest.mark.parametrize("owners, expected", [
-  ([[[[0]], [[0]], [[1]], [[1]]]], feed.Share(0, 2, 0, 1)),  # Rows are shared out.
-  ([[[[0], [0], [1], [1]]]], feed.Share(0, 1, 0, 2)),  # A row's frames are.
-  ([[[[0], [1]]], [[[2], [3]]]], feed.Share(0, 2, 0, 2)),  # Both.
-  ([[[[0, 1]]], [[[0, 1]]]], feed.Share(0, 1, 0, 1)),  # Tensor: both load the same.
-  ([[[[1]], [[0]]]], feed.Share(1, 2, 0, 1)),
-])
+@pytest.mark.parametrize(
+  "owners, expected",
+  [
+    ([[[[0]], [[0]], [[1]], [[1]]]], feed.Share(0, 2, 0, 1)),  # Rows are shared out.
+    ([[[[0], [0], [1], [1]]]], feed.Share(0, 1, 0, 2)),  # A row's frames are.
+    ([[[[0], [1]]], [[[2], [3]]]], feed.Share(0, 2, 0, 2)),  # Both.
+    ([[[[0, 1]]], [[[0, 1]]]], feed.Share(0, 1, 0, 1)),  # Tensor: both load the same.
+    ([[[[1]], [[0]]]], feed.Share(1, 2, 0, 1)),
+  ],
+)
 def test_a_process_loads_what_its_devices_hold(owners, expected):
   assert jax.process_index() == 0
   assert feed.share(mesh_of(owners)) == expected

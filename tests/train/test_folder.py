@@ -14,6 +14,5 @@ def test_a_local_workdir_is_itself(tmp_path):
 
 def test_a_bucket_has_a_folder_here(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
-  one, same, other = (
-    folder.local(f"gs://bucket/{name}") for name in ("run", "run/", "run2"))
+  one, same, other = (folder.local(f"gs://bucket/{name}") for name in ("run", "run/", "run2"))
   assert one == same != other and one.is_dir() and tmp_path in one.parents

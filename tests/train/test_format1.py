@@ -17,7 +17,8 @@ from filax.train import checkpoint, loop
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "format1"
 SHA256 = {  # Of the parameters, as the FiLax that wrote them read them.
   "trained": "0b97136c070b7724c38c8e3035468a62f1031a5a78deca5838ab7a46166593db",
-  "converted": "7bf9983018387e17e670f7cf7b43161b20cf4121c8ffbb7d7fcf1333d6890901"}
+  "converted": "7bf9983018387e17e670f7cf7b43161b20cf4121c8ffbb7d7fcf1333d6890901",
+}
 
 
 class Rows(made_rows.Rows):
@@ -34,8 +35,9 @@ def config():
   c = made_rows.config(batch=2, steps=4, checkpoint_every=2, keep=0)
   with c.unlocked():
     c.model.encoder.update(dict(width=8, depth=1, heads=2, mlp=8))
-    c.model.llm.update(dict(
-      width=8, depth=2, heads=2, kv_heads=1, head_dim=4, mlp=8, vocab=320, tied=True))
+    c.model.llm.update(
+      dict(width=8, depth=2, heads=2, kv_heads=1, head_dim=4, mlp=8, vocab=320, tied=True)
+    )
     c.optim.rates = (("^encoder/", 0.0), ("", 1e-3))
     c.data.tokenizer = ""
     c.mesh = dict(data=1, fsdp=1, seq=1, tensor=1)
@@ -45,7 +47,8 @@ def config():
 def sha256(leaves) -> str:
   sums = {
     path: hashlib.sha256(np.asarray(x).tobytes()).hexdigest()[:16]
-    for path, x in sorted(leaves.items())}
+    for path, x in sorted(leaves.items())
+  }
   return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
 
 
@@ -79,7 +82,8 @@ def test_conversion_reads_it(name):
     leaves[path] = item.read(step, path, digests[f"params/{path}"])
     if layers:
       np.testing.assert_array_equal(
-        np.concatenate([np.asarray(x).reshape(-1) for x in layers]), leaves[path].reshape(-1))
+        np.concatenate([np.asarray(x).reshape(-1) for x in layers]), leaves[path].reshape(-1)
+      )
   assert sha256(leaves) == SHA256[name]
 
 

@@ -16,15 +16,21 @@ FREE = "Free space, or set --workdir to another disk; the same command goes on f
 
 def save(folder, *arrays, limit=resource.RLIM_INFINITY):
   return subprocess.run(
-    [sys.executable, str(SCRIPT), str(folder), *map(str, arrays)], cwd=ROOT, text=True,
-    capture_output=True, timeout=120, check=False,
+    [sys.executable, str(SCRIPT), str(folder), *map(str, arrays)],
+    cwd=ROOT,
+    text=True,
+    capture_output=True,
+    timeout=120,
+    check=False,
     env=os.environ | dict(JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT)),
-    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)))
+    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
+  )
 
 
 def mount(folder, *options):
   done = subprocess.run(
-    ["mount", *options, str(folder)], capture_output=True, text=True, check=False)
+    ["mount", *options, str(folder)], capture_output=True, text=True, check=False
+  )
   if done.returncode:
     pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
 
@@ -43,7 +49,8 @@ def test_the_checkpoint_before_is_whole_and_the_run_goes_on(disk):
   said = done.stderr.strip().splitlines()
   assert said == [
     f"filax train: A checkpoint in {disk}/run/checkpoints could not be written, that of step 1 is "
-    f"whole: No space left on device. {FREE}"]
+    f"whole: No space left on device. {FREE}"
+  ]
   assert done.stdout == "1\n"
   mount(disk, "-o", "remount,size=9m")
   done = save(disk / "run", 12, 12)

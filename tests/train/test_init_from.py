@@ -14,6 +14,7 @@ STAGE1 = {"model.projector.newline": "none", "optim.rates": (("^projector/", 1e-
 
 def begin(config, folder, fingerprint="made"):
   """Starts and stops before the first step: the checkpoint of step 0 is what a run starts from."""
+
   def stop(number, made):
     if number == 0:
       os.kill(os.getpid(), signal.SIGTERM)

@@ -72,8 +72,7 @@ def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
 
 
 def test_a_finished_run_does_nothing(whole):
-  summary = loop.run(
-    made_rows.config(steps=5, checkpoint_every=100), whole[0], made_rows.Rows(8))
+  summary = loop.run(made_rows.config(steps=5, checkpoint_every=100), whole[0], made_rows.Rows(8))
   assert (summary["first_step"], summary["steps"], summary["frames"]) == (5, 5, 0)
   assert len(lines(whole[0])) == 5
 
@@ -82,13 +81,16 @@ def test_another_plan_is_refused(whole):
   with pytest.raises(ValueError, match=r"row 40 of plan made.*plan other.*ignore_fingerprint=True"):
     loop.run(made_rows.config(steps=5), whole[0], made_rows.Rows(8, fingerprint="other"))
   summary = loop.run(
-    made_rows.config(steps=5, ignore_fingerprint=True), whole[0],
-    made_rows.Rows(8, fingerprint="other"))
+    made_rows.config(steps=5, ignore_fingerprint=True),
+    whole[0],
+    made_rows.Rows(8, fingerprint="other"),
+  )
   assert summary["first_step"] == 5
 
 
 def test_not_finite_stops_with_the_step_named(tmp_path):
   """The loss of the fourth batch is infinite: steps 1 to 3 are on disk, step 4 never is."""
+
   def spoil(number, made):
     infinite = np.where(made["loss_mask"] > 0, np.inf, 0).astype("f4")
     return made | {"loss_mask": infinite} if number == 29 else made
@@ -117,20 +119,25 @@ def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):
   result = []
   thread = threading.Thread(  # Signals belong to the main thread; a run elsewhere works without.
     target=lambda: result.append(
-      loop.run(made_rows.config(steps=5), tmp_path, made_rows.Rows(8))["steps"]))
+      loop.run(made_rows.config(steps=5), tmp_path, made_rows.Rows(8))["steps"]
+    )
+  )
   thread.start()
   thread.join()
   assert result == [5]
 
 
-@pytest.mark.parametrize("changes, message", [
-  (dict(batch=12), r"config\.batch=12 rows .* multiple of 8"),
-  ({"optim.accumulate": 3}, r"config\.optim\.accumulate=3 .* multiple of 24"),
-  ({"optim.rates": (("^vision/", 1.0), ("", 1.0))}, r"'\^vision/' of config\.optim\.rates"),
-  ({"model.llm.variant": "8B"}, r"config\.model\.llm\.variant"),
-  ({"mesh.data": 3}, r"config\.mesh"),
-  (dict(checkpoint_every=0), r"config\.checkpoint_every=0 .* 1 or more"),
-])
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    (dict(batch=12), r"config\.batch=12 rows .* multiple of 8"),
+    ({"optim.accumulate": 3}, r"config\.optim\.accumulate=3 .* multiple of 24"),
+    ({"optim.rates": (("^vision/", 1.0), ("", 1.0))}, r"'\^vision/' of config\.optim\.rates"),
+    ({"model.llm.variant": "8B"}, r"config\.model\.llm\.variant"),
+    ({"mesh.data": 3}, r"config\.mesh"),
+    (dict(checkpoint_every=0), r"config\.checkpoint_every=0 .* 1 or more"),
+  ],
+)
 def test_configs_that_cannot_be(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
     loop.run(made_rows.config(**changes), tmp_path, made_rows.Rows(8))

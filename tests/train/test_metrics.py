@@ -11,8 +11,21 @@ from tensorboardX.proto import event_pb2
 from filax.train import metrics
 
 STEP = dict(
-  loss=1.5, accuracy=0.25, grad_norm=2.0, supervised=10.0, tokens=100.0, frames=8.0, images=2.0,
-  padding=0.5, passed=90.0, pairs=1000.0, left=80.0, num_bad=1.0, finite=1.0, **{"lr/llm": 1e-5})
+  loss=1.5,
+  accuracy=0.25,
+  grad_norm=2.0,
+  supervised=10.0,
+  tokens=100.0,
+  frames=8.0,
+  images=2.0,
+  padding=0.5,
+  passed=90.0,
+  pairs=1000.0,
+  left=80.0,
+  num_bad=1.0,
+  finite=1.0,
+  **{"lr/llm": 1e-5},
+)
 
 
 def meter(monkeypatch, costs=None, peak=None):
@@ -46,8 +59,10 @@ def test_mfu_counts_work_against_the_peak(monkeypatch):
   assert made.record(1, STEP)["mfu"] == pytest.approx(work / (2e12 * jax.device_count()))
 
 
-@pytest.mark.parametrize("kind, peak", [
-  ("TPU v5 lite", 197), ("TPU v5p", 459), ("TPU v4", 275), ("NVIDIA H200", 989), ("cpu", None)])
+@pytest.mark.parametrize(
+  "kind, peak",
+  [("TPU v5 lite", 197), ("TPU v5p", 459), ("TPU v4", 275), ("NVIDIA H200", 989), ("cpu", None)],
+)
 def test_peak(kind, peak):
   device = types.SimpleNamespace(device_kind=kind)
   assert metrics.peak_tflops(0.0, device) == peak
@@ -59,8 +74,18 @@ def test_line_says_it_all(monkeypatch):
   made.add(STEP)
   clock.now = 102.0
   text = metrics.line(made.record(1, STEP), 20)
-  for part in ("step 1/20", "loss 1.5000", "lr llm 1.00e-05", "50 tokens/s", "5.0 frames/s",
-               "padding 50%", "mfu n/a", "eta 0:00:38", "compiled 3", "bad 1"):
+  for part in (
+    "step 1/20",
+    "loss 1.5000",
+    "lr llm 1.00e-05",
+    "50 tokens/s",
+    "5.0 frames/s",
+    "padding 50%",
+    "mfu n/a",
+    "eta 0:00:38",
+    "compiled 3",
+    "bad 1",
+  ):
     assert part in text
 
 
@@ -76,8 +101,9 @@ def test_compilations_are_counted():
 
 
 def records(*steps):
-  base = dict(STEP, tokens_per_second=1.0, frames_per_second=1.0, mfu=None, eta_seconds=1.0,
-              compilations=1)
+  base = dict(
+    STEP, tokens_per_second=1.0, frames_per_second=1.0, mfu=None, eta_seconds=1.0, compilations=1
+  )
   return [dict(base, step=n) for n in steps]
 
 
@@ -98,10 +124,15 @@ def test_lines_after_the_restored_step_are_replaced(tmp_path, capsys):
 
 
 DAMAGED = {  # A line of metrics.jsonl -> the same, damaged.
-  "byte in a name": (b'"accuracy"', b'"\xffaccuracy"'), "byte": (b'"step": 2', b'"step": \x80'),
-  "torn": (b'"loss": 1.5, ', b""), "zeros": (b'{"loss"', bytes(500) + b'{"loss"'),
-  "no step": (b'"step"', b'"stop"'), "text": (b'"step": 2', b'"step": "2"'),
-  "list": (b'{"loss"', b'[{"loss"'), "nested": (b'{"loss"', b"[" * 100_000)}
+  "byte in a name": (b'"accuracy"', b'"\xffaccuracy"'),
+  "byte": (b'"step": 2', b'"step": \x80'),
+  "torn": (b'"loss": 1.5, ', b""),
+  "zeros": (b'{"loss"', bytes(500) + b'{"loss"'),
+  "no step": (b'"step"', b'"stop"'),
+  "text": (b'"step": 2', b'"step": "2"'),
+  "list": (b'{"loss"', b'[{"loss"'),
+  "nested": (b'{"loss"', b"[" * 100_000),
+}
 
 
 @pytest.mark.parametrize("name", DAMAGED)

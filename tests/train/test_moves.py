@@ -13,8 +13,11 @@ from filax.train import loop
 
 STEPS, EVERY = 10, 3
 MESHES = {  # Devices -> the mesh of a run on them.
-  8: dict(data=2, fsdp=2, seq=2, tensor=1), 4: dict(data=1, fsdp=4, seq=1, tensor=1),
-  2: dict(data=1, fsdp=1, seq=2, tensor=1), 1: dict(data=1, fsdp=1, seq=1, tensor=1)}
+  8: dict(data=2, fsdp=2, seq=2, tensor=1),
+  4: dict(data=1, fsdp=4, seq=1, tensor=1),
+  2: dict(data=1, fsdp=1, seq=2, tensor=1),
+  1: dict(data=1, fsdp=1, seq=1, tensor=1),
+}
 
 
 class Seen(made_rows.Rows):

@@ -14,14 +14,26 @@ PARAMS = {
   "projector": {"linear_1": {"kernel": jnp.ones((4, 4))}, "image_newline": jnp.ones((4,))},
   "llm": {"norm": {"scale": jnp.ones((4,), jnp.bfloat16)}},
 }
-PATHS = ("encoder/layers/kernel", "encoder/layers/bias", "projector/linear_1/kernel",
-         "projector/image_newline", "llm/norm/scale")
+PATHS = (
+  "encoder/layers/kernel",
+  "encoder/layers/bias",
+  "projector/linear_1/kernel",
+  "projector/image_newline",
+  "llm/norm/scale",
+)
 
 
 def config(**changes):
   base = dict(
     rates=(("^encoder/", 0.0), ("image_newline$", 1e-2), ("^projector/", 1e-1), ("^llm/", 1e-3)),
-    decay=(("kernel$", 0.5), ("", 0.0)), warmup=0.0, final=0.0, b1=0.9, b2=0.99, eps=1e-8, clip=0.0)
+    decay=(("kernel$", 0.5), ("", 0.0)),
+    warmup=0.0,
+    final=0.0,
+    b1=0.9,
+    b2=0.99,
+    eps=1e-8,
+    clip=0.0,
+  )
   return base | changes
 
 
@@ -30,11 +42,14 @@ def test_first_match_wins():
   assert list(values.values()) == [0.0, 0.0, 1e-1, 1e-2, 1e-3]
 
 
-@pytest.mark.parametrize("rules, message", [
-  ((("^encoder/", 1.0),), r"No row of config\.optim\.rates matches projector/linear_1.*\^proj"),
-  ((("", 1.0), ("^merger/", 2.0)), r"'\^merger/' of config\.optim\.rates .* none of the 5"),
-  ((("", 1.0), ("^llm/", 2.0)), r"'\^llm/' .* earlier rows take all .*llm/norm/scale"),
-])
+@pytest.mark.parametrize(
+  "rules, message",
+  [
+    ((("^encoder/", 1.0),), r"No row of config\.optim\.rates matches projector/linear_1.*\^proj"),
+    ((("", 1.0), ("^merger/", 2.0)), r"'\^merger/' of config\.optim\.rates .* none of the 5"),
+    ((("", 1.0), ("^llm/", 2.0)), r"'\^llm/' .* earlier rows take all .*llm/norm/scale"),
+  ],
+)
 def test_uncovered_and_idle_rules_are_errors(rules, message):
   with pytest.raises(ValueError, match=message):
     optim.assign(rules, PATHS, "config.optim.rates")

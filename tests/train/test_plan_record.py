@@ -9,7 +9,8 @@ from filax.train import checkpoint, plan_record, start
 BEFORE = {
   "manifests": {"1. a.json": "all of 12ab"},
   "media": {f"v{n}.mp4": "frames=20 duration=2.0" for n in range(9)},
-  "plan": {"rows": "one"}}
+  "plan": {"rows": "one"},
+}
 
 
 def restored(fingerprint):
@@ -24,8 +25,11 @@ def parts(ingredients, **changes):
 def refused(workdir, now):
   with pytest.raises(ValueError) as error:
     start.check_plan(
-      restored("old"), "new", False,
-      lambda fingerprint: plan_record.changes(workdir, fingerprint, now))
+      restored("old"),
+      "new",
+      False,
+      lambda fingerprint: plan_record.changes(workdir, fingerprint, now),
+    )
   return str(error.value)
 
 
@@ -34,9 +38,15 @@ def test_files_and_settings_that_changed_are_named(tmp_path):
   media = BEFORE["media"] | {"v3.mp4": "frames=40 duration=4.0"}
   text = refused(tmp_path, parts(BEFORE | {"media": media}))
   assert "media: v3.mp4 (was frames=20 duration=2.0, is frames=40 duration=4.0)." in text
-  text = refused(tmp_path, parts(
-    BEFORE | {"manifests": {"1. a.json": "all of 34cd"}}, steps=9, log_every=3,
-    **{"data.system": "Be brief."}))
+  text = refused(
+    tmp_path,
+    parts(
+      BEFORE | {"manifests": {"1. a.json": "all of 34cd"}},
+      steps=9,
+      log_every=3,
+      **{"data.system": "Be brief."},
+    ),
+  )
   assert "config.data.system (was 'You are a helpful assistant.', is 'Be brief.')" in text
   assert "manifests: 1. a.json (was all of 12ab, is all of 34cd)" in text
   assert "config.steps" not in text and "config.log_every" not in text

@@ -29,10 +29,21 @@ def folder(tmp_path_factory):
 def command(folder, workdir, *more):
   corpus = folder / "corpus"
   return [
-    sys.executable, "-m", "filax", "train", "--config", "configs/fila_stage4.py:debug,packed",
-    "--workdir", str(workdir), f"--config.steps={STEPS}", "--config.checkpoint_every=3",
-    "--config.debug_corpus=", f'--config.data.train=(("{corpus}/manifest.json","all"),)',
-    f"--config.data.tokenizer={corpus}/tokenizer.model", *more]
+    sys.executable,
+    "-m",
+    "filax",
+    "train",
+    "--config",
+    "configs/fila_stage4.py:debug,packed",
+    "--workdir",
+    str(workdir),
+    f"--config.steps={STEPS}",
+    "--config.checkpoint_every=3",
+    "--config.debug_corpus=",
+    f'--config.data.train=(("{corpus}/manifest.json","all"),)',
+    f"--config.data.tokenizer={corpus}/tokenizer.model",
+    *more,
+  ]
 
 
 def environment():
@@ -41,8 +52,13 @@ def environment():
 
 def start(folder, workdir, *more):
   return subprocess.Popen(
-    command(folder, workdir, *more), cwd=ROOT, env=environment(), text=True,
-    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command(folder, workdir, *more),
+    cwd=ROOT,
+    env=environment(),
+    text=True,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+  )
 
 
 def finish(process):
@@ -110,7 +126,8 @@ def test_killed_runs_give_the_losses_of_one_that_was_not(folder, whole):
 def test_the_run_folder_is_complete(whole):
   """What `filax chat` and a next stage need is in it."""
   assert {"checkpoints", "config.json", "metrics.jsonl", "tensorboard", "tokenizer.model"} <= {
-    path.name for path in whole.iterdir()}
+    path.name for path in whole.iterdir()
+  }
   assert json.loads((whole / "config.json").read_text())["steps"] == STEPS
 
 
@@ -118,8 +135,7 @@ def test_another_manifest_is_another_plan(folder, whole):
   corpus = folder / "corpus"
   rows = json.loads((corpus / "manifest.json").read_text())
   (corpus / "fewer.json").write_text(json.dumps(rows[:-1]))
-  process = start(
-    folder, whole, f'--config.data.train=(("{corpus}/fewer.json","all"),)')
+  process = start(folder, whole, f'--config.data.train=(("{corpus}/fewer.json","all"),)')
   _, said = process.communicate(timeout=300)
   assert process.returncode == 2 and "Traceback" not in said
   assert "config.ignore_fingerprint=True" in said.splitlines()[-1]

@@ -10,8 +10,15 @@ import pytest
 from filax.train import optim, state, step
 
 OPTIM = dict(
-  rates=(("^encoder/", 0.0), ("", 1e-2)), decay=(("", 0.0),), warmup=0.0, final=1.0, b1=0.9,
-  b2=0.999, eps=1e-8, clip=0.0)
+  rates=(("^encoder/", 0.0), ("", 1e-2)),
+  decay=(("", 0.0),),
+  warmup=0.0,
+  final=1.0,
+  b1=0.9,
+  b2=0.999,
+  eps=1e-8,
+  clip=0.0,
+)
 
 
 class Standin(nn.Module):
@@ -42,8 +49,11 @@ def params():
 def setup(reduction="token_mean", accumulate=1, **changes):
   optimizer = optim.make(OPTIM | changes, params(), steps=100)
   loss = step.make_loss(MODEL, reduction, chunk=8)
-  return (optimizer, jax.jit(step.make_train_step(loss, optimizer, accumulate)),
-          state.create(params(), optimizer, seed=0))
+  return (
+    optimizer,
+    jax.jit(step.make_train_step(loss, optimizer, accumulate)),
+    state.create(params(), optimizer, seed=0),
+  )
 
 
 def reference(p, batch, reduction):
@@ -60,8 +70,9 @@ def reference(p, batch, reduction):
   if reduction == "token_mean":
     return nll[mask].mean()
   segments = batch["segment_ids"]
-  return np.mean([
-    nll[r][mask[r] & (segments[r] == s)].mean() for r in range(len(nll)) for s in (1, 2)])
+  return np.mean(
+    [nll[r][mask[r] & (segments[r] == s)].mean() for r in range(len(nll)) for s in (1, 2)]
+  )
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +91,9 @@ def test_loss_is_the_mean_however_it_is_cut_up(reduction, accumulate):
 
 
 def test_reductions_differ():
-  assert abs(reference(params(), BATCH, "token_mean")
-             - reference(params(), BATCH, "sample_mean")) > 1e-3
+  assert (
+    abs(reference(params(), BATCH, "token_mean") - reference(params(), BATCH, "sample_mean")) > 1e-3
+  )
 
 
 @pytest.mark.parametrize("reduction", step.REDUCTIONS)
@@ -101,13 +113,13 @@ def test_gradient_does_not_depend_on_accumulation(reduction):
 def test_only_the_trainable_subtree_is_touched():
   _, run, made = setup()
   after, got = run(made, BATCH)
-  jax.tree.map(
-    np.testing.assert_array_equal, after.params["encoder"], made.params["encoder"])
+  jax.tree.map(np.testing.assert_array_equal, after.params["encoder"], made.params["encoder"])
   assert np.abs(after.params["llm"]["embedding"] - made.params["llm"]["embedding"]).max() > 1e-3
   loss = step.make_loss(MODEL, "token_mean")
   batch = jax.tree.map(jnp.asarray, BATCH)
   full = jax.grad(lambda p: (lambda t, s: t / s["count"])(*loss(p, batch, jax.random.key(0))))(
-    made.params)
+    made.params
+  )
   assert optax.tree.norm(full["encoder"]) > 0
   np.testing.assert_allclose(got["grad_norm"], optax.tree.norm(full["llm"]), rtol=1e-5)
   assert sum(x.size for x in jax.tree.leaves(after.opt) if x.ndim) == 2 * 512 * 8
@@ -117,8 +129,16 @@ def test_metrics_count_what_the_rows_hold():
   _, run, made = setup()
   _, got = run(made, BATCH | {"num_bad": np.arange(8, dtype=np.int32)})
   expected = dict(
-    supervised=BATCH["loss_mask"].sum(), tokens=8 * 30, frames=8 * 3, images=8, num_bad=28,
-    pairs=8 * (12 * 13 + 18 * 19) / 2, padding=2 / 32, finite=1, **{"lr/all": 1e-2})
+    supervised=BATCH["loss_mask"].sum(),
+    tokens=8 * 30,
+    frames=8 * 3,
+    images=8,
+    num_bad=28,
+    pairs=8 * (12 * 13 + 18 * 19) / 2,
+    padding=2 / 32,
+    finite=1,
+    **{"lr/all": 1e-2},
+  )
   for key, value in expected.items():
     np.testing.assert_allclose(got[key], value, rtol=1e-6, err_msg=key)
   assert {x.shape for x in got.values()} == {()}
@@ -167,7 +187,8 @@ def test_randomness_is_a_function_of_seed_and_step():
   optimizer = optim.make(OPTIM, params(), 10)
   run = jax.jit(step.make_train_step(loss, optimizer))
   at = lambda seed, n: float(
-    run(state.create(params(), optimizer, seed).replace(step=jnp.int32(n)), BATCH)[1]["loss"])
+    run(state.create(params(), optimizer, seed).replace(step=jnp.int32(n)), BATCH)[1]["loss"]
+  )
   assert at(0, 0) == at(0, 0)
   assert len({at(0, 0), at(0, 1), at(1, 0)}) == 3
 

@@ -17,9 +17,12 @@ from filax.train import step
 
 CLIPS, TAIL = (4, 3, 0), (9, 6, 12)  # Clips of 4 frames, and words of a sample.
 MODEL = dict(
-  encoder=dict(name="umt", variant="tiny"), selector=dict(name="clips", size=4),
-  merger=dict(name="tome", tokens=4), projector=dict(name="mlp", newline="none", pool_side=1),
-  llm=dict(name="qwen2", variant="tiny", dropout=((1, "uniform", 0.75), (2, "attention", 0.25))))
+  encoder=dict(name="umt", variant="tiny"),
+  selector=dict(name="clips", size=4),
+  merger=dict(name="tome", tokens=4),
+  projector=dict(name="mlp", newline="none", pool_side=1),
+  llm=dict(name="qwen2", variant="tiny", dropout=((1, "uniform", 0.75), (2, "attention", 0.25))),
+)
 ROW = RowShape(frames=28, images=0, length=256, segments=3)
 
 
@@ -33,27 +36,30 @@ def row(layout, numbers, shape=ROW):
   """A row of the samples `numbers`: head, clips, words of which the second half is learnt."""
   stages = layout.stages
   shape = dataclasses.replace(
-    shape, room=dropout.room(shape, layout), stages=len(stages), queries=4)
+    shape, room=dropout.room(shape, layout), stages=len(stages), queries=4
+  )
   out, token, frame = shape.zeros(layout.size), 0, 0
   for segment, n in enumerate(numbers, 1):
     rng = np.random.default_rng(n)
     visual = patterns.placed(
-      patterns.video(CLIPS[n], layout), frame // 4 * layout.tokens_per_group, -1)
+      patterns.video(CLIPS[n], layout), frame // 4 * layout.tokens_per_group, -1
+    )
     size = 3 + len(visual) + TAIL[n]
     here, learnt = slice(token, token + size), np.arange(size) >= size - TAIL[n] // 2
     words = rng.integers(1, 500, size)
     out["tokens"][here], out["segment_ids"][here] = words, segment
     out["positions"][here] = np.arange(size)
-    out["visual_index"][token + 3:token + 3 + len(visual)] = visual
-    out["targets"][token:token + size - 1] = words[1:]
-    out["loss_mask"][token:token + size - 1] = learnt[1:]
+    out["visual_index"][token + 3 : token + 3 + len(visual)] = visual
+    out["targets"][token : token + size - 1] = words[1:]
+    out["loss_mask"][token : token + size - 1] = learnt[1:]
     asks = dropout.query_positions(learnt)
-    out["queries"][segment - 1:segment] = token + asks
+    out["queries"][segment - 1 : segment] = token + asks
     out["keep"][:, segment - 1] = dropout.kept([len(visual)], stages)[:, 0]
     frames = 4 * CLIPS[n]
-    out["frames"][frame:frame + frames] = rng.integers(
-      0, 256, (frames, layout.size, layout.size, 3))
-    out["frame_segment_ids"][frame:frame + frames] = segment
+    out["frames"][frame : frame + frames] = rng.integers(
+      0, 256, (frames, layout.size, layout.size, 3)
+    )
+    out["frame_segment_ids"][frame : frame + frames] = segment
     token, frame = token + size, frame + frames
   return out
 
@@ -75,7 +81,9 @@ def grads(model, params, batch, reduction):
 def close(have, want):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4 * max(np.abs(b).max(), 1e-3)),
-    have, want)
+    have,
+    want,
+  )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +104,9 @@ def test_packed_rows_equal_single_samples(packed):
     assert sums[key] == 2 * sums_too[key], key
   np.testing.assert_allclose(
     [sums[key] for key in ("passed", "pairs")],
-    [2 * sums_too[key] for key in ("passed", "pairs")], rtol=1e-6)
+    [2 * sums_too[key] for key in ("passed", "pairs")],
+    rtol=1e-6,
+  )
   assert sums["count"] == 6
   close(slopes, slopes_too)
 
@@ -109,7 +119,8 @@ def test_dropped_tokens_are_no_work(packed):
   assert sums["tokens"] == 2 * lengths[0].sum() and sums["left"] == 2 * lengths[2].sum()
   np.testing.assert_allclose(sums["passed"], 2 * np.mean([n.sum() for n in lengths]), rtol=1e-6)
   np.testing.assert_allclose(
-    sums["pairs"], 2 * np.mean([(n * (n + 1) / 2).sum() for n in lengths]), rtol=1e-6)
+    sums["pairs"], 2 * np.mean([(n * (n + 1) / 2).sum() for n in lengths]), rtol=1e-6
+  )
   plain = jax.jit(step.work)(batch)
   assert plain["passed"] == plain["left"] == sums["tokens"]
   real = np.asarray(batch["segment_ids"]) > 0
@@ -128,8 +139,10 @@ def test_a_mesh_trains_the_same(packed):
 def test_dropping_changes_the_loss_and_off_is_the_plain_program(packed):
   _, params, batch, ((loss, _), _) = packed
   config = MODEL | dict(llm=dict(name="qwen2", variant="tiny"))
-  plain, off = build_video_lm(config), build_video_lm(
-    MODEL | dict(llm=dict(name="qwen2", variant="tiny", dropout="off")))
+  plain, off = (
+    build_video_lm(config),
+    build_video_lm(MODEL | dict(llm=dict(name="qwen2", variant="tiny", dropout="off"))),
+  )
   assert off == plain and not off.stages and off.layout().stages == ()
   whole = jax.jit(step.make_loss(plain, "sample_mean"))(params, batch, jax.random.key(0))
   assert abs(whole[0] / whole[1]["count"] - loss) > 1e-3
@@ -138,10 +151,16 @@ def test_dropping_changes_the_loss_and_off_is_the_plain_program(packed):
 
 def test_encoding_in_parts_changes_nothing(packed):
   model, params, batch, _ = packed
-  embed = jax.jit(lambda model, frames: model.apply(
-    {"params": params}, frames, jnp.ones(frames.shape[:2], bool),
-    jnp.zeros((len(frames), 0, *frames.shape[2:]), jnp.uint8), method="embed"),
-    static_argnums=0)
+  embed = jax.jit(
+    lambda model, frames: model.apply(
+      {"params": params},
+      frames,
+      jnp.ones(frames.shape[:2], bool),
+      jnp.zeros((len(frames), 0, *frames.shape[2:]), jnp.uint8),
+      method="embed",
+    ),
+    static_argnums=0,
+  )
   want = embed(model, batch["frames"])
   have = embed(model.clone(encode_chunk=3), batch["frames"])
   np.testing.assert_allclose(have.table, want.table, atol=1e-5)

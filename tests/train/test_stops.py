@@ -26,10 +26,25 @@ def made_run(workdir, mode, *more, **environment):
   path = f"{ROOT}:{ROOT}/tests/train"
   values = dict(JAX_PLATFORMS="cpu", XLA_FLAGS=QUICK, PYTHONPATH=path) | environment
   return subprocess.Popen(
-    [sys.executable, "tests/train/made_run.py", mode, "--config", "tests/train/made_run.py",
-     "--workdir", str(workdir), "--exit-when-stopped", "75", *more],
-    cwd=ROOT, env=os.environ | values, text=True, start_new_session=True,
-    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    [
+      sys.executable,
+      "tests/train/made_run.py",
+      mode,
+      "--config",
+      "tests/train/made_run.py",
+      "--workdir",
+      str(workdir),
+      "--exit-when-stopped",
+      "75",
+      *more,
+    ],
+    cwd=ROOT,
+    env=os.environ | values,
+    text=True,
+    start_new_session=True,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+  )
 
 
 def reach(process, workdir, lines):
@@ -92,6 +107,7 @@ def test_no_step_is_queued_behind_a_long_one(tmp_path, monkeypatch, seconds, las
 
 def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
   """A signal to the group may end what the loader needs."""
+
   def fail(number, made):
     if number == 3 * 8:
       send(signal.SIGTERM)
@@ -143,11 +159,14 @@ def test_a_signal_before_the_first_step_has_nothing_to_save(tmp_path, capsys, mo
   assert not (tmp_path / "lease.json").exists()
 
 
-@pytest.mark.parametrize("argv, expected", [
-  (["a", "b"], (["a", "b"], 0)),
-  (["a", "--exit-when-stopped", "75", "b"], (["a", "b"], 75)),
-  (["--exit-when-stopped=3", "--exit-when-stopped=4"], ([], 4)),
-])
+@pytest.mark.parametrize(
+  "argv, expected",
+  [
+    (["a", "b"], (["a", "b"], 0)),
+    (["a", "--exit-when-stopped", "75", "b"], (["a", "b"], 75)),
+    (["--exit-when-stopped=3", "--exit-when-stopped=4"], ([], 4)),
+  ],
+)
 def test_the_exit_code_is_a_flag(argv, expected):
   assert train.split_exit_code(argv) == expected
 
@@ -172,6 +191,7 @@ def test_a_run_that_lost_its_workdir_writes_nothing_more(tmp_path):
   """Another run took over while this one was stopped: neither numbers nor a checkpoint appear."""
   config = made_rows.config(steps=5, checkpoint_every=3, log_every=1)
   with Lease(tmp_path) as lease:
+
     def lose(number, made):
       if number == 2 * 8:
         (tmp_path / "lease.json").unlink()

@@ -8,9 +8,13 @@ from filax.train.supervision import STEPS, NothingToLearn, Supervision
 IDLE = {"supervised": 0.0, "num_bad": 0.0}
 
 
-@pytest.mark.parametrize("bad, reason", [
-  (3.0, rf"media of {3 * STEPS} of their samples cannot be read, see quarantine\.jsonl"),
-  (0.0, r"config\.data\.labels")])
+@pytest.mark.parametrize(
+  "bad, reason",
+  [
+    (3.0, rf"media of {3 * STEPS} of their samples cannot be read, see quarantine\.jsonl"),
+    (0.0, r"config\.data\.labels"),
+  ],
+)
 def test_idle_steps_in_a_row_end_the_run(bad, reason):
   supervision = Supervision()
   for number in range(8, 8 + STEPS - 1):

@@ -34,11 +34,9 @@ class Attention(nn.Module):
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     split = (self.heads, x.shape[-1] // self.heads)
-    q, k, v = (
-      Dense(split, use_bias=False, name=f"{name}_proj", **types)(x) for name in "qkv")
+    q, k, v = (Dense(split, use_bias=False, name=f"{name}_proj", **types)(x) for name in "qkv")
     norm = lambda name, a: RMSNorm(name=name, **types)(a.reshape(x.shape)).reshape(a.shape)
-    q, k, v = (
-      constrain(a, "frames - heads -") for a in (norm("q_norm", q), norm("k_norm", k), v))
+    q, k, v = (constrain(a, "frames - heads -") for a in (norm("q_norm", q), norm("k_norm", k), v))
     o = full_attention.kind(self.attend)(q, k, v)
     o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)
@@ -53,7 +51,8 @@ class LayerScale(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
     scale = self.param(
-      "scale", nn.initializers.constant(1e-5), x.shape[-1:], jnp.dtype(self.param_dtype))
+      "scale", nn.initializers.constant(1e-5), x.shape[-1:], jnp.dtype(self.param_dtype)
+    )
     return (x.astype(jnp.float32) * scale.astype(jnp.float32)).astype(self.dtype)
 
 
@@ -105,7 +104,8 @@ class InternVideo2(nn.Module):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     patches, param_dtype = self.grid[0] * self.grid[1], jnp.dtype(self.param_dtype)
     table = lambda name, rows: self.param(
-      name, nn.initializers.normal(0.02), (rows, self.width), param_dtype)
+      name, nn.initializers.normal(0.02), (rows, self.width), param_dtype
+    )
     self.cls_token = table("cls_token", 1)
     self.pos_embed = table("pos_embed", 1 + self.clip * patches)
     self.img_pos_embed = table("img_pos_embed", 1 + patches)
@@ -126,7 +126,8 @@ class InternVideo2(nn.Module):
     if clip not in (1, self.clip):
       raise ValueError(
         f"Clips of {clip} frames have no positions: the encoder has those of {self.clip} frames "
-        f"and of 1. Set config.model.encoder.clip={clip} and train it.")
+        f"and of 1. Set config.model.encoder.clip={clip} and train it."
+      )
     x = standardise(frames.reshape(-1, *frames.shape[2:]), MEAN, STD, self.dtype)
     x = self.patch_embed(x).reshape(batch, -1, self.width)
     first = jnp.broadcast_to(self.cls_token.astype(self.dtype), (batch, 1, self.width))

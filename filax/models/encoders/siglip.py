@@ -40,8 +40,8 @@ class Attention(nn.Module):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
     split = (self.heads, x.shape[-1] // self.heads)
     q, k, v = (
-      constrain(Dense(split, name=f"{name}_proj", **types)(x), "frames - heads -")
-      for name in "qkv")
+      constrain(Dense(split, name=f"{name}_proj", **types)(x), "frames - heads -") for name in "qkv"
+    )
     o = full_attention.kind(self.attend)(q, k, v)
     o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="out_proj", **types)(o)
@@ -77,15 +77,19 @@ class Embeddings(nn.Module):
 
   def setup(self):
     self.patches = PatchEmbed(
-      self.width, self.patch, dtype=self.dtype, param_dtype=self.param_dtype)
+      self.width, self.patch, dtype=self.dtype, param_dtype=self.param_dtype
+    )
     nn.share_scope(self, self.patches)  # embeddings/patch_embedding, as in the checkpoint.
 
   @nn.compact
   def __call__(self, x: Float[Array, "B h w 3"]) -> Float[Array, "B N E"]:
     x = self.patches(x)
     position = self.param(
-      "position_embedding", nn.initializers.normal(self.width**-0.5), x.shape[1:],
-      jnp.dtype(self.param_dtype))
+      "position_embedding",
+      nn.initializers.normal(self.width**-0.5),
+      x.shape[1:],
+      jnp.dtype(self.param_dtype),
+    )
     return x + position.astype(self.dtype)
 
 

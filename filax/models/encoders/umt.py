@@ -66,9 +66,7 @@ def linear(size: int, out: int) -> np.ndarray:
 
 
 @functools.cache
-def position_table(
-  frames: int, side: int, width: int, trained: tuple[int, int]
-) -> np.ndarray:
+def position_table(frames: int, side: int, width: int, trained: tuple[int, int]) -> np.ndarray:
   """float32 [frames·side² width]: the fixed positions of a clip, or of a picture if frames = 1.
 
   sin and cos of the flat (frame, row, column) index among `trained` = (frames, side) places (a
@@ -98,8 +96,10 @@ class Attention(nn.Module):
     split = (self.heads, x.shape[-1] // self.heads)
     q, k, v = (
       constrain(
-        Dense(split, use_bias=name != "k", name=f"{name}_proj", **types)(x), "frames - heads -")
-      for name in "qkv")
+        Dense(split, use_bias=name != "k", name=f"{name}_proj", **types)(x), "frames - heads -"
+      )
+      for name in "qkv"
+    )
     o = full_attention.kind(self.attend)(q, k, v)
     o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)

@@ -106,7 +106,8 @@ class Block(nn.Module):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     h = RMSNorm(self.eps, name="input_layernorm", **types)(x)
     attend = Attention(
-      self.heads, self.kv_heads, self.head_dim, self.attend, name="self_attn", **types)
+      self.heads, self.kv_heads, self.head_dim, self.attend, name="self_attn", **types
+    )
     if probe:
       return attend(h, cache, turn, at, slots, probe)
     h, cache = attend(h, cache, turn, at, slots)
@@ -166,8 +167,14 @@ class Qwen2(nn.Module):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     self.embed_tokens = Embed(self.rows, self.width, **types)
     options = dict(
-      heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim, mlp=self.mlp,
-      eps=self.eps, attend=(self.attention, self.sequence, self.ulysses), **types)
+      heads=self.heads,
+      kv_heads=self.kv_heads,
+      head_dim=self.head_dim,
+      mlp=self.mlp,
+      eps=self.eps,
+      attend=(self.attention, self.sequence, self.ulysses),
+      **types,
+    )
     self.stack = Stack(Block, self.depth, options, self.remat, DIMS)
     nn.share_scope(self, self.stack)  # Parameters are llm/layers/..., not llm/stack/layers/...
     self.norm = RMSNorm(self.eps, **types)
@@ -198,7 +205,10 @@ class Qwen2(nn.Module):
     return self.norm(x), cache
 
   def dropped(
-    self, x: Float[Array, "R L D"], row: drop.Row, keep: Int[Array, "R stages S"],
+    self,
+    x: Float[Array, "R L D"],
+    row: drop.Row,
+    keep: Int[Array, "R stages S"],
     room: Sequence[int],
   ) -> tuple[Float[Array, "R n D"], drop.Row]:
     """Embedded rows -> normalised hidden states of the places that are left at the end, and what
@@ -211,15 +221,20 @@ class Qwen2(nn.Module):
       order = zigzag.in_use(x.shape[1])
       lie = lambda a, order=order: a if order is None else constrain(a[:, order], "batch seq")
       segments, place = map(lie, drop.at_places(row))
-      x, _ = self.blocks(
-        x, lie(row.positions), segments, place=place, start=start, stop=stop)
+      x, _ = self.blocks(x, lie(row.positions), segments, place=place, start=start, stop=stop)
       if stop < self.depth:
         x, row = self.shorten(x, row, keep[:, n], n, room[n], order, zigzag.in_use(room[n]))
     return self.norm(x), row
 
   def read(
-    self, x: Float[Array, "B L D"], lengths: Int[Array, "B"], visual: Bool[Array, "B L"],
-    keep: Int[Array, "B stages 1"], room: Sequence[int], spare: int, chunk: int,
+    self,
+    x: Float[Array, "B L D"],
+    lengths: Int[Array, "B"],
+    visual: Bool[Array, "B L"],
+    keep: Int[Array, "B stages 1"],
+    room: Sequence[int],
+    spare: int,
+    chunk: int,
   ) -> tuple[Float[Array, "B D"], Cache | Caches]:
     """Embedded prompts, padded on the right -> normalised hidden states of their last tokens, and
     the cache, with `spare` free slots.
@@ -245,8 +260,7 @@ class Qwen2(nn.Module):
   def _in_chunks(self, x, positions, cache, start: int, stop: int, chunk: int):
     """`blocks` into an empty cache, `chunk` places at a time (or as many as divide the prompt)."""
     size = math.gcd(x.shape[1], chunk)
-    through = lambda llm, cache, part: llm.blocks(
-      *part, None, cache, start=start, stop=stop)[::-1]
+    through = lambda llm, cache, part: llm.blocks(*part, None, cache, start=start, stop=stop)[::-1]
     if size == x.shape[1]:
       return through(self, cache, (x, positions))[::-1]
     cut = lambda a: jnp.moveaxis(a.reshape(len(a), -1, size, *a.shape[2:]), 1, 0)
@@ -255,7 +269,13 @@ class Qwen2(nn.Module):
     return jnp.moveaxis(parts, 0, 1).reshape(x.shape), cache
 
   def shorten(
-    self, x: Float[Array, "R L D"], row: drop.Row, keep, number: int, room: int, before=None,
+    self,
+    x: Float[Array, "R L D"],
+    row: drop.Row,
+    keep,
+    number: int,
+    room: int,
+    before=None,
     after=None,
   ):
     """Drops what stage `number` drops, -> x [R room D] and its row. `keep` [R S]; `before` and
@@ -286,8 +306,7 @@ class Qwen2(nn.Module):
     """`scores` of every layer, asked by the last place; nothing is dropped."""
     batch, length, _ = x.shape
     place = jnp.broadcast_to(jnp.arange(length), (batch, length))
-    row = drop.Row(
-      jnp.ones_like(place), place, jnp.zeros((batch, length), bool), place[:, -1:])
+    row = drop.Row(jnp.ones_like(place), place, jnp.zeros((batch, length), bool), place[:, -1:])
     found = []
     for n in range(self.depth):
       found.append(self.scores(x, row, n))
@@ -297,7 +316,8 @@ class Qwen2(nn.Module):
   def _probe(self, x, positions, layer: int, seq: str):
     """Queries and keys of x as `layer` computes them."""
     return self.stack.at(
-      layer, x.astype(self.dtype), None, self._turn(positions), None, None, probe=seq)
+      layer, x.astype(self.dtype), None, self._turn(positions), None, None, probe=seq
+    )
 
   def _turn(self, positions):
     return rope.angles(positions, *rope.frequencies(self.head_dim, self.theta, self.yarn))
@@ -327,7 +347,8 @@ class Qwen2(nn.Module):
     turn = self._turn(positions)
     kv = None if cache is None else (cache.k, cache.v)
     x, kv = self.stack(
-      x.astype(self.dtype), kv, turn, (segment_ids, place), first, start=start, stop=stop)
+      x.astype(self.dtype), kv, turn, (segment_ids, place), first, start=start, stop=stop
+    )
     if cache is not None:
       lengths = length if lengths is None else lengths
       cache = Cache(*kv, cache.length + lengths)
@@ -373,20 +394,29 @@ DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.paralle
 )
 
 VARIANTS = {
-  "tiny": dict(
-    width=32, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=64, vocab=512, tied=False),
+  "tiny": dict(width=32, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=64, vocab=512, tied=False),
   "toy": dict(
-    width=96, depth=3, heads=4, kv_heads=2, head_dim=24, mlp=288, vocab=512, tied=True,
-    theta=1e4, positions=1024),
+    width=96,
+    depth=3,
+    heads=4,
+    kv_heads=2,
+    head_dim=24,
+    mlp=288,
+    vocab=512,
+    tied=True,
+    theta=1e4,
+    positions=1024,
+  ),
   "0.5B": dict(
-    width=896, depth=24, heads=14, kv_heads=2, head_dim=64, mlp=4864, vocab=151_936, tied=True),
+    width=896, depth=24, heads=14, kv_heads=2, head_dim=64, mlp=4864, vocab=151_936, tied=True
+  ),
   "1.5B": dict(
-    width=1536, depth=28, heads=12, kv_heads=2, head_dim=128, mlp=8960, vocab=151_936, tied=True),
+    width=1536, depth=28, heads=12, kv_heads=2, head_dim=128, mlp=8960, vocab=151_936, tied=True
+  ),
   "3B": dict(
-    width=2048, depth=36, heads=16, kv_heads=2, head_dim=128, mlp=11_008, vocab=151_936,
-    tied=True),
-  "7B": dict(
-    width=3584, depth=28, heads=28, kv_heads=4, head_dim=128, mlp=18_944, vocab=152_064),
+    width=2048, depth=36, heads=16, kv_heads=2, head_dim=128, mlp=11_008, vocab=151_936, tied=True
+  ),
+  "7B": dict(width=3584, depth=28, heads=28, kv_heads=4, head_dim=128, mlp=18_944, vocab=152_064),
 }
 
 Model = Qwen2

@@ -37,13 +37,16 @@ class PixelShuffle(Merger):
   def side(self, grid: tuple[int, int]) -> int:
     """Tokens a side of the squares: s. Raises ValueError naming the counts that can be."""
     counts = {
-      grid[0] * grid[1] // s**2: s for s in range(1, min(grid) + 1)
-      if not grid[0] % s and not grid[1] % s}
+      grid[0] * grid[1] // s**2: s
+      for s in range(1, min(grid) + 1)
+      if not grid[0] % s and not grid[1] % s
+    }
     if self.tokens not in counts:
       raise ValueError(
         f"config.model.merger.tokens={self.tokens} a frame cannot be made of {grid[0]} x {grid[1]} "
         f"tokens by whole squares. Set it to one of {', '.join(map(str, counts))}, or take another "
-        "merger.")
+        "merger."
+      )
     return counts[self.tokens]
 
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n F"]:

@@ -32,7 +32,8 @@ class Resampler(Merger):
     if frames != self.frames:
       raise ValueError(
         f"config.model.merger.frames={self.frames} does not fit groups of {frames} frames. Set it "
-        "to config.model.selector.size.")
+        "to config.model.selector.size."
+      )
     return self.image_grid(grid)
 
   def image_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
@@ -68,11 +69,10 @@ class Attention(nn.Module):
   param_dtype: Any = "float32"
 
   @nn.compact
-  def __call__(
-    self, x: Float[Array, "B N E"], y: Float[Array, "B S E"]
-  ) -> Float[Array, "B N E"]:
+  def __call__(self, x: Float[Array, "B N E"], y: Float[Array, "B S E"]) -> Float[Array, "B N E"]:
     types = dict(
-      dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=nn.initializers.xavier_uniform())
+      dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=nn.initializers.xavier_uniform()
+    )
     split = (self.heads, x.shape[-1] // self.heads)
     q = Dense(split, name="q_proj", **types)(x)
     k, v = (Dense(split, name=f"{name}_proj", **types)(y) for name in "kv")

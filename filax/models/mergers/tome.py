@@ -55,7 +55,8 @@ class ToMe(Merger):
     if clips.shape[-1] % self.heads:
       raise ValueError(
         f"config.model.merger.heads={self.heads} does not divide a token's {clips.shape[-1]} "
-        "channels. Set it to the heads of the encoder.")
+        "channels. Set it to the heads of the encoder."
+      )
     return tome.merge(clips, target, self.heads, self.chunk)[0].astype(jnp.dtype(self.dtype))
 
 
@@ -65,7 +66,8 @@ def check_fewer(tokens: int, grid: tuple[int, int]) -> None:
   if not 1 <= tokens <= have:
     raise ValueError(
       f"config.model.merger.tokens={tokens} a frame cannot be made of the {grid[0]} x {grid[1]} "
-      f"tokens that a frame has. Set it to 1 to {have}.")
+      f"tokens that a frame has. Set it to 1 to {have}."
+    )
 
 
 def near_square(count: int) -> tuple[int, int]:

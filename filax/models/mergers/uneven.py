@@ -39,14 +39,15 @@ class Uneven(Merger):
       raise ValueError(
         f"config.model.merger.tokens={self.tokens} has no grids for groups of {frames} frames; "
         f"{', '.join(map(str, GRIDS))} have, for 4 frames. Set config.model.merger.first and .rest "
-        "to (rows, columns).")
-    first, rest = (
-      (self.first, self.rest) if self.first and self.rest else GRIDS[self.tokens])
+        "to (rows, columns)."
+      )
+    first, rest = (self.first, self.rest) if self.first and self.rest else GRIDS[self.tokens]
     for rows, cols in (first, rest):
       if not (1 <= rows <= grid[0] and 1 <= cols <= grid[1]):
         raise ValueError(
           f"config.model.merger asks {rows} x {cols} tokens of a frame that has {grid[0]} x "
-          f"{grid[1]}. Lower config.model.merger.tokens, or set .first and .rest.")
+          f"{grid[1]}. Lower config.model.merger.tokens, or set .first and .rest."
+        )
     return [tuple(first), *[tuple(rest)] * (frames - 1)]
 
   def grid(self, frames: int, grid: tuple[int, int]) -> tuple[int, int]:

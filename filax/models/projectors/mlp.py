@@ -30,17 +30,22 @@ class MLP(nn.Module):
     if self.newline not in NEWLINES:
       raise ValueError(
         f"config.model.projector.newline={self.newline!r} is unknown. Set it to one of "
-        f"{', '.join(NEWLINES)}.")
+        f"{', '.join(NEWLINES)}."
+      )
     if self.out < 1 or self.pool_side < 1:
       raise ValueError(
         f"config.model.projector needs out={self.out} and pool_side={self.pool_side} to be "
-        f"positive. Leave out unset to take the width of the llm.")
+        f"positive. Leave out unset to take the width of the llm."
+      )
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     self.linear_1, self.linear_2 = Dense(self.out, **types), Dense(self.out, **types)
     if self.newline != "none" or self.image_newline:
       self.row_end = self.param(
-        "image_newline", nn.initializers.normal(self.out**-0.5), (self.out,),
-        jnp.dtype(self.param_dtype))
+        "image_newline",
+        nn.initializers.normal(self.out**-0.5),
+        (self.out,),
+        jnp.dtype(self.param_dtype),
+      )
     else:
       self.row_end = jnp.zeros(self.out)
 

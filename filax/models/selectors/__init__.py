@@ -28,4 +28,5 @@ def gather(
   return Groups(
     tokens=jax.vmap(lambda x, i: x[i])(tokens, index),
     index=index,
-    mask=mask.any(-1)[:, None].repeat(index.shape[1], axis=1))
+    mask=mask.any(-1)[:, None].repeat(index.shape[1], axis=1),
+  )

@@ -30,7 +30,8 @@ class BipartiteMatching(nn.Module):
       raise ValueError(
         f"Selector bsm needs segments of {self.shortest} frames for groups of {self.size}, but "
         f"{frames} frames make {self.scenes} segments of {frames / self.scenes:.3g}. Set "
-        f"config.infer.sampling.frames to {need} or more, or fewer scenes in its selector.")
+        f"config.infer.sampling.frames to {need} or more, or fewer scenes in its selector."
+      )
     return self.scenes
 
   @property

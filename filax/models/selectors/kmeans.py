@@ -44,7 +44,8 @@ class KMeans(nn.Module):
   def pick(self, x: Float[Array, "T E"], mask: Bool[Array, "T"]) -> Int[Array, "G K"]:
     """Slots of the frames of every scene of one video, from its frame means."""
     representatives = kmeans.scenes(
-      x, mask, self.scenes, seeds=self.seeds, steps=self.steps, key=jax.random.key(self.seed))
+      x, mask, self.scenes, seeds=self.seeds, steps=self.steps, key=jax.random.key(self.seed)
+    )
     found = history.supplement(x, mask, representatives, self.size, self.history)
     few = mask.sum() < self.scenes * self.size
     return jnp.where(few, spread(mask, self.scenes * self.size).reshape(found.shape), found)

@@ -22,7 +22,8 @@ class Uniform(nn.Module):
     if frames % self.size:
       raise ValueError(
         f"{frames} frames are not whole groups of {self.size}. Set config.data.sampling.frames to "
-        f"a multiple of config.model.selector.size={self.size}.")
+        f"a multiple of config.model.selector.size={self.size}."
+      )
     return frames // self.size
 
   def __call__(self, tokens: Float[Array, "B T N E"], mask: Bool[Array, "B T"]) -> Groups:
@@ -32,7 +33,8 @@ class Uniform(nn.Module):
     return Groups(
       tokens=tokens.reshape(*shape, *tokens.shape[2:]),
       index=jnp.broadcast_to(index, shape),
-      mask=mask.reshape(shape).all(-1))
+      mask=mask.reshape(shape).all(-1),
+    )
 
 
 Model = Uniform

@@ -20,7 +20,8 @@ def rotate(x, positions, theta):
   angle = positions[:, None, None] * theta ** (-np.arange(half) / half)
   a, b = x[..., :half], x[..., half:]
   return np.concatenate(
-    [a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1)
+    [a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1
+  )
 
 
 def softmax(x):
@@ -33,7 +34,8 @@ class Decoder:
 
   def __init__(self, params, model):
     to64 = lambda tree: {
-      k: to64(v) if hasattr(v, "items") else np.float64(np.asarray(v)) for k, v in tree.items()}
+      k: to64(v) if hasattr(v, "items") else np.float64(np.asarray(v)) for k, v in tree.items()
+    }
     self.params, self.model = to64(params), model
 
   def layer(self, n):
@@ -44,7 +46,8 @@ class Decoder:
     """(weights [H L L], v [L H d]) of a layer whose input is normalised."""
     h = rms(x, p["input_layernorm"]["scale"], self.model.eps)
     make = lambda name: (
-      np.einsum("ld,dhe->lhe", h, p["self_attn"][name]["kernel"]) + p["self_attn"][name]["bias"])
+      np.einsum("ld,dhe->lhe", h, p["self_attn"][name]["kernel"]) + p["self_attn"][name]["bias"]
+    )
     q, k, v = make("q_proj"), make("k_proj"), make("v_proj")
     q, k = (rotate(a, positions, self.model.theta) for a in (q, k))
     share = self.model.heads // self.model.kv_heads

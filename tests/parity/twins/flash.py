@@ -28,7 +28,8 @@ def merged(x: torch.Tensor, target: int, heads: int) -> torch.Tensor:
     total, weight = x[:, 1::2] * size[:, 1::2], size[:, 1::2]
     even, even_size = x[:, ::2], size[:, ::2]
     total = total.scatter_add(
-      1, into.expand(-1, -1, x.shape[-1]), pick(even, joins) * pick(even_size, joins))
+      1, into.expand(-1, -1, x.shape[-1]), pick(even, joins) * pick(even_size, joins)
+    )
     weight = weight.scatter_add(1, into, pick(even_size, joins))
     x = torch.cat([pick(even, stays), total / weight], dim=1)
     size = torch.cat([pick(even_size, stays), weight], dim=1)
@@ -55,7 +56,7 @@ class Flash(nn.Module):
     tokens from place `first` on; `queries` are the places that select."""
     visual = self.visual(frames)
     x = self.llm.get_input_embeddings()(torch.as_tensor(ids))
-    x = torch.cat([x[:first], visual, x[first + len(visual):]])
+    x = torch.cat([x[:first], visual, x[first + len(visual) :]])
     places, history = torch.arange(len(x)), []
     shown = (places >= first) & (places < first + len(visual))
     for n, layer in enumerate(self.llm.model.layers):

@@ -134,23 +134,35 @@ def parameters(state: dict, heads: int) -> dict:
     if f"blocks.0.attn.{name}.weight" in state:
       attn[name] = dict(scale=stack(f"attn.{name}.weight"))
   attn["proj"] = dict(
-    kernel=kernel("attn.proj").reshape(depth, heads, -1, width), bias=stack("attn.proj.bias"))
-  layers = dict(attn=attn, mlp={
-    name: dict(kernel=kernel(f"mlp.{name}"), bias=stack(f"mlp.{name}.bias"))
-    for name in ("fc1", "fc2")})
+    kernel=kernel("attn.proj").reshape(depth, heads, -1, width), bias=stack("attn.proj.bias")
+  )
+  layers = dict(
+    attn=attn,
+    mlp={
+      name: dict(kernel=kernel(f"mlp.{name}"), bias=stack(f"mlp.{name}.bias"))
+      for name in ("fc1", "fc2")
+    },
+  )
   for name in ("norm1", "norm2", "ls1", "ls2"):
     if f"blocks.0.{name}.weight" in state:
       layers[name] = dict(scale=stack(f"{name}.weight"))
     if f"blocks.0.{name}.bias" in state:
       layers[name]["bias"] = stack(f"{name}.bias")
 
-  tree = dict(layers=layers, patch_embed=dict(patch_embedding=dict(
-    kernel=state["patch_embed.proj.weight"][:, :, 0].transpose(2, 3, 1, 0),
-    bias=state["patch_embed.proj.bias"])))
+  tree = dict(
+    layers=layers,
+    patch_embed=dict(
+      patch_embedding=dict(
+        kernel=state["patch_embed.proj.weight"][:, :, 0].transpose(2, 3, 1, 0),
+        bias=state["patch_embed.proj.bias"],
+      )
+    ),
+  )
   for name in ("cls_token", "pos_embed", "img_pos_embed"):
     if name in state:
       tree[name] = state[name].reshape(-1, width)
   if "vision_layernorm.weight" in state:
     tree["vision_layernorm"] = dict(
-      scale=state["vision_layernorm.weight"], bias=state["vision_layernorm.bias"])
+      scale=state["vision_layernorm.weight"], bias=state["vision_layernorm.bias"]
+    )
   return tree
