@@ -84,7 +84,7 @@ def checkpoint(frames: int, dropout: str):
   import jax
 
   from configs import vcf_stage3
-  from data_pipelines import tokenizers
+  from data_pipelines.text import tokenizers
   from filax import build
   from filax.infer.processor import Processor, adjusted
 

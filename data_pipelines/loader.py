@@ -17,14 +17,17 @@ import weakref
 
 import numpy as np
 
-from data_pipelines import chat, corpus, ingredients, planning, sampling, tokenizers, workers
-from data_pipelines.compose import Composer, is_image
-from data_pipelines.materialise import Materialise
+from data_pipelines import workers
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.index import MediaIndex, check_readable, describe, media_of
 from data_pipelines.media.open import LIMITS, Limits
-from data_pipelines.planning import Planner, PlanRow
+from data_pipelines.packing import corpus, frame_sampling, ingredients
+from data_pipelines.packing import planner as planning
+from data_pipelines.packing.planner import Planner, PlanRow
+from data_pipelines.packing.rows import Materialise
+from data_pipelines.packing.sample_layout import Composer, is_image
+from data_pipelines.text import templates, tokenizers
 from filax import dropout, settings
 from filax.spec import VisualLayout
 
@@ -213,7 +216,9 @@ class Pipeline:
     """Of what the sizes of samples depend on."""
     media = {name: describe(probe) for name, probe in self.probes.items()}
     varying = dict(seed=self.seed) if self._composer.vary else {}
-    return planning.fingerprint(**facts, **varying, media=sorted(media.items()), chat=chat.RULES)
+    return planning.fingerprint(
+      **facts, **varying, media=sorted(media.items()), chat=templates.RULES
+    )
 
   def _check(self, sizes: np.ndarray):
     """Raises ValueError if samples fit in no row and that is not wanted, or none fits."""
@@ -283,8 +288,8 @@ def _check_sampling(options: Mapping[str, Any], layout: VisualLayout, samples) -
   """Raises ValueError if videos would not give whole groups, before any is looked at."""
   timelines = (timeline for sample in samples for timeline in sample.media)
   if any(not is_image(timeline) for timeline in timelines):
-    minute = sampling.Extent(duration=60.0, last=59.0, frames=60)
-    sampling.frame_count(options, minute, layout.frames_per_group)
+    minute = frame_sampling.Extent(duration=60.0, last=59.0, frames=60)
+    frame_sampling.frame_count(options, minute, layout.frames_per_group)
 
 
 class Batches(contextlib.AbstractContextManager):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import patterns
+from data_pipelines.packing import visual_order
 from filax import dropout
 from filax.build import build_video_lm
 from filax.spec import RowShape
@@ -114,8 +114,8 @@ def _visual(layout, kind: RowShape, sample: Sample, at) -> np.ndarray:
   parts = [np.zeros(0, int)]
   if sample.groups:
     parts.append(
-      patterns.placed(
-        patterns.video(sample.groups, layout),
+      visual_order.placed(
+        visual_order.video(sample.groups, layout),
         at["group"] * layout.tokens_per_group,
         layout.newline_index(kind),
       )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import fila_toy
-from data_pipelines import tokenizers
+from data_pipelines.text import tokenizers
 from filax.build import build_video_lm
 from filax.train import checkpoint
 

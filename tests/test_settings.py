@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 import pytest
 
 from configs import common
-from data_pipelines import chat, images, sampling
+from data_pipelines.packing import frame_sampling, tiles
+from data_pipelines.text import templates
 from filax import settings
 from filax.models import layers, video_lm
 from filax.models.projectors import mlp
@@ -58,12 +59,12 @@ def test_names_are_those_of_the_code():
   def words(path):
     return set(settings.TABLE[path].words.removeprefix("one of ").split(", "))
 
-  assert words("data.template") == set(chat.TEMPLATES)
-  assert words("data.labels") == set(chat.LABELS)
-  assert words("data.time_prompt") == set(chat.TIME_PROMPTS)
-  assert words("data.images.mode") == set(images.MODES)
-  assert words("data.sampling.phase") == set(sampling.PHASES)
-  assert words("data.sampling.name") == set(sampling.SAMPLERS)
+  assert words("data.template") == set(templates.TEMPLATES)
+  assert words("data.labels") == set(templates.LABELS)
+  assert words("data.time_prompt") == set(templates.TIME_PROMPTS)
+  assert words("data.images.mode") == set(tiles.MODES)
+  assert words("data.sampling.phase") == set(frame_sampling.PHASES)
+  assert words("data.sampling.name") == set(frame_sampling.SAMPLERS)
   assert words("model.llm.remat") == set(layers.REMAT) | {"none"}
   assert words("model.llm.attention") == {*attention.KINDS, "splash"}
   assert words("model.llm.sequence") == set(sequence.STRATEGIES)

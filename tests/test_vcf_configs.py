@@ -7,8 +7,8 @@ from absl import logging
 import jax
 import pytest
 
-from data_pipelines import planning, sampling
 from data_pipelines.loader import Pipeline
+from data_pipelines.packing import frame_sampling, planner
 from data_pipelines.synthesis import toy
 from filax import build
 from filax.infer import video
@@ -80,9 +80,9 @@ def test_frames_that_are_no_whole_clips_name_the_knob():
   """Wherever a count enters: the rows, the samplings of training and of answering, the model."""
   c = config(3, "debug")
   model = build.build_video_lm(c.model)
-  extent = sampling.Extent(60.0, 59.9, 600)
+  extent = frame_sampling.Extent(60.0, 59.9, 600)
   with pytest.raises(ValueError, match=r"config\.data\.sampling\.frames=10 .* Set .* to 8"):
-    sampling.frame_count(dict(name="uniform", frames=10, phase="ends"), extent, 4)
+    frame_sampling.frame_count(dict(name="uniform", frames=10, phase="ends"), extent, 4)
   with pytest.raises(ValueError, match=r"config\.infer\.sampling\.multiple=6 is not a multiple"):
     video.count_frames(
       c.infer.sampling.to_dict() | dict(name="dynamic_fps", low=6, frames=12, multiple=6),
@@ -90,7 +90,7 @@ def test_frames_that_are_no_whole_clips_name_the_knob():
       video.unit_of(model),
     )
   with pytest.raises(ValueError, match=r"config\.data\.rows .*10"):
-    planning.row_shapes(((10, 0, 128, 1),), model.layout().frames_per_group)
+    planner.row_shapes(((10, 0, 128, 1),), model.layout().frames_per_group)
   shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, "uint8")
   with pytest.raises(ValueError, match=r"6 frames are not whole groups of 4\. Set config"):
     jax.eval_shape(

@@ -17,7 +17,7 @@ from data_pipelines.media.decoder import TOLERANCE, Decoder, square
 from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
 from data_pipelines.media.pictures import read_image
 from data_pipelines.media.probe import Probe, probe, scene_length
-from data_pipelines.records import Scene, Timeline
+from data_pipelines.sample import Scene, Timeline
 
 __all__ = [
   "TOLERANCE",

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import av
 
-from data_pipelines import array_records
+from data_pipelines.media import array_record
 
 FOLDER_FPS = 2.0  # Pictures a second of a folder whose name does not end in @<number>fps.
 GREY = 127  # Fills the border of a padded picture.
@@ -151,7 +151,7 @@ def open_file(media: Media) -> BinaryIO:
 
 def is_packed(media: Media) -> bool:
   """Whether the content is bytes, or a record, rather than a file of its own."""
-  return isinstance(media, bytes) or array_records.split(media) is not None
+  return isinstance(media, bytes) or array_record.split(media) is not None
 
 
 def read_bytes(media: Media) -> bytes:
@@ -159,7 +159,7 @@ def read_bytes(media: Media) -> bytes:
   if isinstance(media, bytes):
     return media
   with reported(media):
-    return array_records.read(*array_records.split(media))
+    return array_record.read(*array_record.split(media))
 
 
 def folder(media: Media) -> list[str]:
@@ -183,8 +183,8 @@ def identity(media: Media) -> str:
   if isinstance(media, bytes):
     return hashlib.sha256(media).hexdigest()
   with reported(media):
-    if packed := array_records.split(media):
-      path, record = array_records.locate(*packed)
+    if packed := array_record.split(media):
+      path, record = array_record.locate(*packed)
       facts = [record, _state(path)]
     elif os.path.isdir(media):
       facts = [_state(path) for path in folder(media)]

@@ -13,7 +13,7 @@ from data_pipelines.media.frame_times import FrameTimes, Tally, frame_times
 from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
 from data_pipelines.media.orientation import orientation
 from data_pipelines.media.reader import Reader
-from data_pipelines.records import Scene, Timeline
+from data_pipelines.sample import Scene, Timeline
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ from av.video.reformatter import VideoReformatter
 import numpy as np
 
 from data_pipelines.media.open import GREY
-from data_pipelines.records import IMAGE
+from data_pipelines.sample import IMAGE
 from filax import files
 
 COLOURS = dict(
@@ -392,7 +392,7 @@ def _done(folder: pathlib.Path, recipe: dict) -> bool:
 
 def _tokenizer(folder: pathlib.Path, records: Sequence[dict]) -> None:
   """Trains tokenizer.model on what the records say."""
-  from data_pipelines import tokenizers
+  from data_pipelines.text import tokenizers
 
   roles = {"human": "user", "gpt": "assistant"}  # Their names are single pieces, too.
   texts = (

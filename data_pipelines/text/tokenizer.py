@@ -8,7 +8,7 @@ import hashlib
 import os
 import pathlib
 
-from data_pipelines.records import IMAGE, VIDEO
+from data_pipelines.sample import IMAGE, VIDEO
 
 PADS = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")  # The first that exists is the pad.
 STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<eos>", "<|eot_id|>")  # All that exist stop.

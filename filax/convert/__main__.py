@@ -285,7 +285,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _tokenizer(options) -> Any:
   """The tokenizer that was named, or the one beside the llm; None if there is none."""
-  from data_pipelines import tokenizers
+  from data_pipelines.text import tokenizers
 
   if options.tokenizer:
     return tokenizers.load(options.tokenizer)

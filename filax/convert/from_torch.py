@@ -44,7 +44,7 @@ class Request:
   sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # "llm.theta" -> value.
   dtype: str = "same"  # same | float32 | bfloat16: of the parameters, but for the merger's.
   ignore: Sequence[str] = ()
-  tokenizer: Any = None  # data_pipelines.tokenizers.Tokenizer, or None.
+  tokenizer: Any = None  # data_pipelines.text.tokenizers.Tokenizer, or None.
   components: Sequence[str] = ()  # Modules that a config.json may name.
 
   def __post_init__(self):

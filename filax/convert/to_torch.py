@@ -41,7 +41,7 @@ class Request:
   format: str = "hf"
   dtype: str = "same"  # same | float32 | bfloat16; the fusion weights stay in float32.
   shard: int = 5 * shards.GB  # Bytes of a file at most.
-  tokenizer: Any = None  # data_pipelines.tokenizers.Tokenizer, or None.
+  tokenizer: Any = None  # data_pipelines.text.tokenizers.Tokenizer, or None.
   components: Sequence[str] = ()  # Modules that the checkpoint's config may name.
 
 

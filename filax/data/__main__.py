@@ -46,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(args) -> int:
-  from data_pipelines import check, tokenizers
+  from data_pipelines.text import tokenizers
+  from data_pipelines.tools import check
 
   encode = tokenizers.load(args.tokenizer).encode if args.tokenizer else None
   result = check.check(
@@ -66,15 +67,17 @@ def _check(args) -> int:
 
 
 def _build(args) -> int:
-  from data_pipelines import builders
+  from data_pipelines.tools import build_array_record
 
-  proxy = builders.Proxy.parse(args.proxy) if args.proxy else None
-  built = builders.build(args.manifest, args.out, root=args.root, proxy=proxy, beam=args.beam)
+  proxy = build_array_record.Proxy.parse(args.proxy) if args.proxy else None
+  built = build_array_record.build(
+    args.manifest, args.out, root=args.root, proxy=proxy, beam=args.beam
+  )
   print("\n".join(map(str, built.report.bad)), end="\n" if built.report.bad else "")
   print(
     f"Wrote {built.samples} samples and {built.media} media ({built.bytes / 1e6:.1f} MB) to "
     f"{args.out}; {len(built.report.bad)} records were left out. "
-    f"The manifest is {os.path.join(args.out, builders.MANIFEST)}."
+    f"The manifest is {os.path.join(args.out, build_array_record.MANIFEST)}."
   )
   return 1 if built.report.bad else 0
 

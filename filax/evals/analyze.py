@@ -85,11 +85,11 @@ def _write(path: pathlib.Path, report: dict[str, Any]) -> None:
 def attention(model, params, video: str, question: str) -> dict[str, Any]:
   """The attention of the last prompt token, mean over heads, of every layer: `visual`, its share
   on visual tokens; `groups`, that on each group of frames at `times`."""
-  from data_pipelines import chat
+  from data_pipelines.text import templates
   from filax.infer.chat import Conversation
 
   talk = Conversation(model, params, video)
-  tokens, index = talk.processor.prompt(chat.question(question), [talk.seen])
+  tokens, index = talk.processor.prompt(templates.question(question), [talk.seen])
   weights = np.asarray(
     jax.jit(_last_attention, static_argnums=0)(
       model, params, jnp.asarray([tokens]), talk.seen.table[None], jnp.asarray(index)[None]

@@ -11,8 +11,8 @@ import os
 import pkgutil
 from typing import Any
 
-from data_pipelines.records import Timeline, Turn
-from data_pipelines.sources.manifests import Report
+from data_pipelines.manifest.reader import Report
+from data_pipelines.sample import Timeline, Turn
 from filax.evals import letters, options
 from filax.evals.options import LETTERS, without_letter  # noqa: F401  (public here)
 from filax.evals.plain_text import normalised
@@ -20,7 +20,7 @@ from filax.evals.plain_text import normalised
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One question. The parts of its turn show `media` in order (data_pipelines.records.Turn)."""
+  """One question. The parts of its turn show `media` in order (data_pipelines.sample.Turn)."""
 
   id: str
   turn: Turn

@@ -8,10 +8,10 @@ import itertools
 
 import numpy as np
 
-from data_pipelines import images, sampling
 from data_pipelines.media import open as media
 from data_pipelines.media import pictures
-from data_pipelines.records import Timeline
+from data_pipelines.packing import frame_sampling, tiles
+from data_pipelines.sample import Timeline
 from filax.evals.benchmark import Example
 from filax.infer import video as video_lib
 
@@ -51,7 +51,7 @@ def read(model, timeline: Timeline, blind: bool, alone: bool = True):
     picture = pictures.read_image(timeline[0].media, limits=processor.limits)
     picture = np.full_like(picture, media.GREY) if blind else picture
     height, width, _ = picture.shape
-    return picture, images.views(width, height, processor.data["images"], model.encoder.size, alone)
+    return picture, tiles.views(width, height, processor.data["images"], model.encoder.size, alone)
   except ValueError as error:  # MediaError is one. A question is skipped for it, not the run.
     return error
 
@@ -61,6 +61,6 @@ def blank(model, timeline: Timeline) -> video_lib.Video:
   how, size = model.processor.infer["sampling"], model.encoder.size
   extent = video_lib.extent_of(timeline, model.processor.limits, how)
   count = video_lib.count_frames(how, extent, video_lib.unit_of(model))
-  times = sampling.sample_times(how, count, extent).astype(np.float32)
+  times = frame_sampling.sample_times(how, count, extent).astype(np.float32)
   frames = np.full((count, size, size, 3), media.GREY, np.uint8)
   return video_lib.Video(frames, times, extent.duration, timeline[0].media)

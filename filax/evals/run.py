@@ -14,9 +14,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.manifest.reader import Report
 from data_pipelines.media import open as media
-from data_pipelines.records import Timeline
-from data_pipelines.sources.manifests import Report
+from data_pipelines.sample import Timeline
 from filax.evals import benchmark as benchmark_lib
 from filax.evals.benchmark import Benchmark, Example
 from filax.evals.reading import reading

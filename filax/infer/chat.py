@@ -8,8 +8,8 @@ import time
 
 import jax
 
-from data_pipelines import chat as chat_lib
-from data_pipelines.records import Scene, Turn
+from data_pipelines.sample import Scene, Turn
+from data_pipelines.text import templates as chat_lib
 from filax.infer import processor as processor_lib
 from filax.infer import seen as seen_lib
 from filax.infer import streaming

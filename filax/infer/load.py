@@ -8,7 +8,7 @@ from etils import epath
 import jax
 from jaxtyping import PyTree
 
-from data_pipelines import tokenizers
+from data_pipelines.text import tokenizers
 from filax import build, files
 from filax.convert import safe_files
 from filax.infer.processor import Processor

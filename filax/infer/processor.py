@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipelines import chat, patterns
 from data_pipelines.media.open import LIMITS, Limits
-from data_pipelines.records import Timeline, Turn
-from data_pipelines.tokenizers import Tokenizer
+from data_pipelines.packing import visual_order
+from data_pipelines.sample import Timeline, Turn
+from data_pipelines.text import templates
+from data_pipelines.text.tokenizers import Tokenizer
 from filax import build
 from filax.infer import video as video_lib
 from filax.infer.generate import LENGTHS
@@ -54,7 +55,7 @@ class Processor:
 
     `seen[n]` is what the turns' n-th medium became. The index points into `seen.table(seen)`.
     """
-    encoded = chat.prompt(
+    encoded = templates.prompt(
       turns,
       self.tokenizer,
       template=self.data["template"],
@@ -65,7 +66,7 @@ class Processor:
     index = np.full(len(encoded.tokens), TEXT, np.int32)
     newline, first = sum(s.rows for s in seen), 0
     for (start, stop), medium in zip(encoded.spans, seen, strict=True):
-      index[start:stop] = patterns.placed(medium.pattern, first, newline)
+      index[start:stop] = visual_order.placed(medium.pattern, first, newline)
       first += medium.rows
     return encoded.tokens.tolist(), index
 

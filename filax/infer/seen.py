@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
-from data_pipelines import chat, images, patterns
-from data_pipelines.images import Views
+from data_pipelines.packing import tiles as images
+from data_pipelines.packing import visual_order
+from data_pipelines.packing.tiles import Views
+from data_pipelines.text import templates
 from filax.infer.programs import Program, on_mesh
 from filax.infer.video import Video, unit_of
 
@@ -21,8 +23,10 @@ class Seen:
   """The visual tokens of a video or a picture, on the device, and what they are made of."""
 
   table: Any  # [M D]: visual tokens, then one newline vector.
-  pattern: np.ndarray  # The order in which the tokens are read (data_pipelines.patterns).
-  visual: chat.Visual  # What the text must know: length, duration, times.
+  pattern: (
+    np.ndarray
+  )  # The order in which the tokens are read (data_pipelines.packing.visual_order).
+  visual: templates.Visual  # What the text must know: length, duration, times.
   groups: np.ndarray  # int [G K]: the frames of each group, as places in the video.
 
   @property
@@ -52,8 +56,8 @@ def see(model, params, video: Video) -> Seen:
   index, real = jax.device_get((found.index[0], found.mask[0]))
   groups, layout = places[index[real]], model.layout()
   times = video.times[groups]
-  pattern = patterns.video(len(groups), layout)
-  visual = chat.Visual(
+  pattern = visual_order.video(len(groups), layout)
+  visual = templates.Visual(
     len(pattern), video.duration, times.reshape(-1), times[:, representative(model)]
   )
   return Seen(found.table[0], pattern, visual, groups)
@@ -73,8 +77,8 @@ def see_picture(model, params, picture: np.ndarray, views: Views) -> Seen:
       np.zeros((1, 0), bool),
       pixels[None],
     )
-  pattern = patterns.image(views, layout)
-  return Seen(found.table[0], pattern, chat.Visual(len(pattern)), np.zeros((0, 1), int))
+  pattern = visual_order.image(views, layout)
+  return Seen(found.table[0], pattern, templates.Visual(len(pattern)), np.zeros((0, 1), int))
 
 
 def joined(seen: Sequence[Seen]) -> Float[Array, "M D"]:

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import chat, patterns, sampling
 from data_pipelines.media import frames as video
 from data_pipelines.media import open as media_lib
-from data_pipelines.records import Timeline
+from data_pipelines.packing import frame_sampling, visual_order
+from data_pipelines.sample import Timeline
+from data_pipelines.text import templates
 from filax import files
 from filax.infer import seen as seen_lib
 from filax.infer.generate import context
@@ -47,17 +48,17 @@ def see(
   how, unit = processor.infer["sampling"], unit_of(model)
   extent = extent_of(timeline, processor.limits, how)
   count = count_frames(how, extent, unit)
-  pattern = patterns.video(count // layout.frames_per_group, layout)
+  pattern = visual_order.video(count // layout.frames_per_group, layout)
   _check_context(model, count, len(pattern))
-  times = sampling.sample_times(how, count, extent)
-  shown = sampling.readable(timeline, how)
+  times = frame_sampling.sample_times(how, count, extent)
+  shown = frame_sampling.readable(timeline, how)
   if folder:
     table, real = _remembered(folder, model, params, shown, times)
   else:
     table, real = _encode(model, params, shown, times)
   groups = np.arange(count).reshape(-1, layout.frames_per_group)
   each = real[groups]
-  visual = chat.Visual(
+  visual = templates.Visual(
     len(pattern), extent.duration, each.reshape(-1), each[:, seen_lib.representative(model)]
   )
   none = np.zeros((0, layout.size, layout.size, 3), np.uint8)

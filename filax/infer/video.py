@@ -9,11 +9,11 @@ import os
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import sampling
 from data_pipelines.media import frames as video
 from data_pipelines.media import probe
 from data_pipelines.media.open import LIMITS, Limits, MediaError
-from data_pipelines.records import Scene, Timeline
+from data_pipelines.packing import frame_sampling
+from data_pipelines.sample import Scene, Timeline
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,27 +79,27 @@ def read_timeline(
   """
   extent = extent_of(timeline, limits, how)
   count = count_frames(how, extent, unit)
-  times = sampling.sample_times(how, count, extent)
-  source = sampling.readable(timeline, how)
+  times = frame_sampling.sample_times(how, count, extent)
+  source = frame_sampling.readable(timeline, how)
   frames, real = video.read_timeline(source, times, size, resize=resize, limits=limits)
   return Video(frames, real, extent.duration, timeline[0].media)
 
 
 def extent_of(
   timeline: Timeline, limits: Limits = LIMITS, how: Mapping | None = None
-) -> sampling.Extent:
+) -> frame_sampling.Extent:
   """How long a timeline is, for the sampling `how`. Raises MediaError for unreadable media."""
   probes = {media: probe.probe(media, limits) for media in {s.media for s in timeline}}
   for found in probes.values():
     if found.error:
       raise MediaError(found.error)
-  return sampling.extent(timeline, probes, how)
+  return frame_sampling.extent(timeline, probes, how)
 
 
-def count_frames(how: Mapping, extent: sampling.Extent, unit: int) -> int:
+def count_frames(how: Mapping, extent: frame_sampling.Extent, unit: int) -> int:
   """Frames to read; errors name config.infer, where this sampling comes from."""
   try:
-    return sampling.frame_count(how, extent, unit)
+    return frame_sampling.frame_count(how, extent, unit)
   except ValueError as error:
     raise ValueError(str(error).replace("config.data.", "config.infer.")) from None
 

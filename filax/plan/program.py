@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipelines import planning
+from data_pipelines.packing import planner
 from filax.spec import RowShape
 from filax.train import start
 from filax.train.feed import layout
@@ -83,10 +83,10 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
 def rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
   """The shapes of a config's rows; where visual dropout has no data yet, samples of few turns."""
   visual = model.layout()
-  shapes = planning.row_shapes(config["data"]["rows"], visual.frames_per_group)
+  shapes = planner.row_shapes(config["data"]["rows"], visual.frames_per_group)
   sizes = np.zeros((1, 4 + len(visual.stages)), np.int64)
   sizes[0, -1] = _QUERIES
-  return planning.with_dropout(shapes, visual, sizes)
+  return planner.with_dropout(shapes, visual, sizes)
 
 
 def batch_like(setup: start.Setup, count: int, row: RowShape) -> dict[str, jax.ShapeDtypeStruct]:

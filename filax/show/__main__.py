@@ -15,7 +15,7 @@ from flax import traverse_util
 import jax
 from ml_collections import ConfigDict
 
-from data_pipelines import patterns, planning
+from data_pipelines.packing import planner, visual_order
 from filax import build, cli, dropout
 from filax.parallel import rules
 from filax.plan.flops import train_costs
@@ -115,7 +115,7 @@ def tokens(config: ConfigDict, model: Any) -> Iterator[str]:
   yield (
     f"  video: {sampling.frames} frames ({sampling.name}) -> {groups} groups of "
     f"{layout.frames_per_group} -> {_grid(layout.group_grid)} tokens each, newline "
-    f"{layout.newline}: {len(patterns.video(groups, layout)):,}"
+    f"{layout.newline}: {len(visual_order.video(groups, layout)):,}"
   )
   yield (
     f"  image: {_grid(layout.image_grid)} tokens a picture, at most {config.data.images.tiles} "
@@ -123,7 +123,7 @@ def tokens(config: ConfigDict, model: Any) -> Iterator[str]:
   )
   packed = "packed" if config.data.packing else "one sample a row"
   yield f"Rows ({packed}), {config.batch} a step"
-  for row in planning.row_shapes(config.data.rows, layout.frames_per_group):
+  for row in planner.row_shapes(config.data.rows, layout.frames_per_group):
     yield f"  {_row(row, layout)}"
 
 

@@ -39,7 +39,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
-from data_pipelines.tokenizers import check_vocabulary
+from data_pipelines.text.tokenizers import check_vocabulary
 from filax import build, cli
 from filax.checkpoint import storage
 from filax.parallel import distributed, ending

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as library
 
-from data_pipelines import tokenizers
+from data_pipelines.text import tokenizers
 from filax import __main__ as command
 from filax.convert import folder
 from filax.train import checkpoint

@@ -7,7 +7,7 @@ import pytest
 from small_tokenizers import TEXTS, qwen_like
 import tokenizers as hf
 
-from data_pipelines import tokenizers
+from data_pipelines.text import tokenizers
 
 WORDS = ["<t0>", "<t1>", "<t10>", "<tool_call>", "</tool_call>", "<place 3>", "<é>", "\n\n", "日"]
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_pipelines import array_records, builders, proxies
+from data_pipelines.manifest import llava
+from data_pipelines.media import array_record
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
-from data_pipelines.sources import llava
+from data_pipelines.tools import build_array_record, transcode
 
 SIZE = 32
 
@@ -43,7 +44,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def built(source, tmp_path_factory):
   out = tmp_path_factory.mktemp("built") / "out"
-  return out, builders.build(source, out)
+  return out, build_array_record.build(source, out)
 
 
 def test_what_was_left_out_is_listed(source, built):
@@ -56,7 +57,7 @@ def test_what_was_left_out_is_listed(source, built):
     assert why in bad.reason
 
 
-@pytest.mark.parametrize("name", [builders.MANIFEST, builders.SAMPLES])
+@pytest.mark.parametrize("name", [build_array_record.MANIFEST, build_array_record.SAMPLES])
 def test_the_data_set_is_a_manifest(name, source, built):
   out, _ = built
   report = llava.Report()
@@ -99,7 +100,7 @@ def test_tfds_reads_the_data_set(built):
 
 def test_the_cache_takes_packed_media(built, tmp_path):
   out, _ = built
-  name = f"{out / builders.MEDIA}#videos/a.mp4"
+  name = f"{out / build_array_record.MEDIA}#videos/a.mp4"
   cache = FrameCache(tmp_path / "cache", SIZE)
   for _ in range(2):
     ours = cache.read_frames(name, [0.3, 2.0], SIZE)
@@ -109,9 +110,9 @@ def test_the_cache_takes_packed_media(built, tmp_path):
 
 def test_what_a_packed_name_can_get_wrong(built, tmp_path):
   out, _ = built
-  shard = array_records.shards(out / builders.MEDIA)[0]
+  shard = array_record.shards(out / build_array_record.MEDIA)[0]
   for name, why in (
-    (f"{out / builders.MEDIA}#c.mp4", "none of that key"),
+    (f"{out / build_array_record.MEDIA}#c.mp4", "none of that key"),
     (f"{shard}#a", "a key is a record number"),
     (f"{shard}#9", "fewer records"),
     (f"{tmp_path}/none.array_record#a", "does not exist"),
@@ -135,35 +136,35 @@ def test_a_plain_array_record_of_files(tmp_path):
 
 def test_an_existing_data_set_is_never_replaced(source, built):
   with pytest.raises(ValueError, match="already holds a data set"):
-    builders.build(source, built[0])
+    build_array_record.build(source, built[0])
 
 
 def test_nothing_to_build(tmp_path):
   path = clips.manifest(tmp_path / "m.json", [3])
   with pytest.raises(ValueError, match="no good record"):
-    builders.build(path, tmp_path / "out")
+    build_array_record.build(path, tmp_path / "out")
 
 
 def test_beam_needs_its_extra(source, tmp_path):
   if importlib.util.find_spec("apache_beam"):
     pytest.skip("Apache Beam is installed.")
   with pytest.raises(ValueError, match=r"filax\[beam\]"):
-    builders.build(source, tmp_path / "out", beam="DirectRunner")
+    build_array_record.build(source, tmp_path / "out", beam="DirectRunner")
 
 
 def test_beam_builds_the_same(source, built, tmp_path):
   pytest.importorskip("apache_beam")
-  ours = builders.build(source, tmp_path / "out", beam="DirectRunner")
+  ours = build_array_record.build(source, tmp_path / "out", beam="DirectRunner")
   assert (ours.samples, ours.media) == (4, 3)
   for name in ("videos/a.mp4", "b #1.png", "frames"):
-    assert array_records.read(str(tmp_path / "out" / builders.MEDIA), name) == (
-      array_records.read(str(built[0] / builders.MEDIA), name)
+    assert array_record.read(str(tmp_path / "out" / build_array_record.MEDIA), name) == (
+      array_record.read(str(built[0] / build_array_record.MEDIA), name)
     )
 
 
 def test_tensorflow_is_not_imported(source, tmp_path):
   code = (
-    "import sys; from data_pipelines import builders; "
+    "import sys; from data_pipelines.tools import build_array_record; "
     "builders.build(sys.argv[1], sys.argv[2]); assert 'tensorflow' not in sys.modules"
   )
   subprocess.run(
@@ -173,23 +174,23 @@ def test_tensorflow_is_not_imported(source, tmp_path):
 
 def test_proxies_show_the_same_at_the_same_times(tmp_path):
   path = clips.write(tmp_path / "long.mp4", 100, 10, width=128, height=96)
-  data = proxies.content(path, proxies.Proxy(2, 48, beyond=5.0))
+  data = transcode.content(path, transcode.Proxy(2, 48, beyond=5.0))
   found = video.probe(data)
   assert (found.width, found.height, found.frames, found.fps) == (64, 48, 20, 2.0)
   assert clips.numbers(video.read_all(data, SIZE)[0]) == list(range(0, 100, 5))
   whole = pathlib.Path(path).read_bytes()
-  assert proxies.content(path, proxies.Proxy(2, 48, beyond=10.0)) == whole
-  assert proxies.content(path) == whole
+  assert transcode.content(path, transcode.Proxy(2, 48, beyond=10.0)) == whole
+  assert transcode.content(path) == whole
 
 
 def test_proxies_are_upright_and_never_enlarged(tmp_path):
   path = clips.write(tmp_path / "tall.mp4", 20, width=48, height=64, rotation=90)
-  found = video.probe(proxies.content(path, proxies.Proxy(5, 384, beyond=1.0)))
+  found = video.probe(transcode.content(path, transcode.Proxy(5, 384, beyond=1.0)))
   assert (found.width, found.height, found.rotation, found.frames) == (48, 64, 0, 10)
 
 
 @pytest.mark.parametrize("text", ["", "2", "0,384", "2,15", "2,385", "a,b", "2,384,1"])
 def test_proxy_texts(text):
-  assert proxies.Proxy.parse("2.5,224") == proxies.Proxy(2.5, 224)
+  assert transcode.Proxy.parse("2.5,224") == transcode.Proxy(2.5, 224)
   with pytest.raises(ValueError, match="--proxy"):
-    proxies.Proxy.parse(text)
+    transcode.Proxy.parse(text)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_pipelines import check
+from data_pipelines.tools import check
 from filax import __main__ as command
 
 

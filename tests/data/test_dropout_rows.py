@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_corpus import LAYOUT, make, pipeline
 
-from data_pipelines import planning
+from data_pipelines.packing import planner
 from filax import dropout
 from filax.spec import RowShape
 
@@ -89,10 +89,10 @@ def test_packing_keeps_the_budgets_of_every_stage():
     [visual + text, visual * 0 + 3, visual * 0, *(text + kept), rng.integers(1, 6, 50)], axis=1
   )
   base = RowShape(36, 0, 160, 8)
-  (shape,) = planning.with_dropout([base], DROPS, sizes)
-  row = planning.pack(sizes, shape)
+  (shape,) = planner.with_dropout([base], DROPS, sizes)
+  row = planner.pack(sizes, shape)
   for n in range(row.max() + 1):
-    assert (sizes[row == n].sum(0) <= planning.capacity(shape)).all()
+    assert (sizes[row == n].sum(0) <= planner.capacity(shape)).all()
 
 
 def test_an_unknown_kind_of_queries_names_the_knob(folder):

@@ -17,7 +17,7 @@ import pytest
 
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
-from data_pipelines.records import Scene
+from data_pipelines.sample import Scene
 from filax import files as files_lib
 from filax.files import write_checked
 

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_pipelines import images, patterns
+from data_pipelines.packing import tiles as images
+from data_pipelines.packing import visual_order
 from filax.spec import VisualLayout
 
 SIDES = st.integers(1, 900)
@@ -44,7 +45,7 @@ def test_canvas_and_pattern_follow_llava(width, height, tiles):
   ]
   assert (views.columns * 24, views.rows * 24) == reference_canvas((width, height), options)
   assert views.count == 1 + views.rows * views.columns <= 1 + tiles
-  pattern = patterns.image(views, VisualLayout(**LAYOUT))
+  pattern = visual_order.image(views, VisualLayout(**LAYOUT))
   tokens = np.arange(views.count * 16).reshape(views.count, 4, 4)
   rows = [
     np.concatenate([tokens[1 + r * views.columns + c, y] for c in range(views.columns)])
@@ -52,10 +53,10 @@ def test_canvas_and_pattern_follow_llava(width, height, tiles):
     for y in range(4)
   ]
   mosaic = reference_unpad(np.stack(rows), (width, height))
-  expected = [*range(16)] + [i for row in mosaic for i in (*row, patterns.NEWLINE)]
+  expected = [*range(16)] + [i for row in mosaic for i in (*row, visual_order.NEWLINE)]
   np.testing.assert_array_equal(pattern, expected)
-  plain = patterns.image(views, VisualLayout(**LAYOUT, newline="none"))
-  np.testing.assert_array_equal(plain, [i for i in expected if i != patterns.NEWLINE])
+  plain = visual_order.image(views, VisualLayout(**LAYOUT, newline="none"))
+  np.testing.assert_array_equal(plain, [i for i in expected if i != visual_order.NEWLINE])
 
 
 def test_modes_of_one_view():
@@ -63,9 +64,11 @@ def test_modes_of_one_view():
   assert of("squash").count == of("pad").count == of("anyres", alone=False).count == 1
   assert of("anyres", alone=False).mode == "pad" and of("anyres").count == 3
   layout = VisualLayout(**LAYOUT)
-  np.testing.assert_array_equal(patterns.image(of("pad"), layout), [*range(16), patterns.NEWLINE])
+  np.testing.assert_array_equal(
+    visual_order.image(of("pad"), layout), [*range(16), visual_order.NEWLINE]
+  )
   flat = VisualLayout(**LAYOUT, newline="none")  # Stage 1.
-  np.testing.assert_array_equal(patterns.image(of("squash"), flat), range(16))
+  np.testing.assert_array_equal(visual_order.image(of("squash"), flat), range(16))
 
 
 def test_pixels_of_one_view_equal_pillow():
@@ -113,9 +116,9 @@ def test_a_picture_of_another_size_than_planned_still_fits():
   ],
 )
 def test_video_newlines(newline, expected):
-  pattern = patterns.video(2, VisualLayout(**LAYOUT, newline=newline))
+  pattern = visual_order.video(2, VisualLayout(**LAYOUT, newline=newline))
   assert " ".join("n" if i < 0 else str(i) for i in pattern) == expected
-  placed = patterns.placed(pattern, 30, 99)
+  placed = visual_order.placed(pattern, 30, 99)
   assert placed.dtype == np.int32
   np.testing.assert_array_equal(placed, [99 if i < 0 else i + 30 for i in pattern])
 
@@ -123,12 +126,12 @@ def test_video_newlines(newline, expected):
 def test_published_lengths():
   video = VisualLayout(384, 1, (14, 14), (27, 27))
   lengths = {
-    mode: len(patterns.video(32, VisualLayout(384, 1, (14, 14), (27, 27), mode)))
-    for mode in patterns.MODES
+    mode: len(visual_order.video(32, VisualLayout(384, 1, (14, 14), (27, 27), mode)))
+    for mode in visual_order.MODES
   }
   assert lengths == dict(one_token=6273, grid=6720, frame=32 * 197, none=6272)
   padded = images.views(640, 480, dict(mode="pad", tiles=1), 384, True)
-  assert len(patterns.image(padded, video)) == 730
+  assert len(visual_order.image(padded, video)) == 730
 
 
 def test_errors_name_the_knob():

@@ -14,7 +14,7 @@ import pytest
 from data_pipelines.media import frames as video
 from data_pipelines.media import index
 from data_pipelines.media.index import MediaIndex
-from data_pipelines.records import Sample, Scene
+from data_pipelines.sample import Sample, Scene
 from filax import files
 
 

@@ -8,9 +8,9 @@ import clips
 import numpy as np
 import pytest
 
-from data_pipelines.records import Sample, Scene, Turn
-from data_pipelines.sources import llava
-from data_pipelines.sources.manifests import records, select
+from data_pipelines.manifest import llava
+from data_pipelines.manifest.reader import records, select
+from data_pipelines.sample import Sample, Scene, Turn
 
 
 def read(tmp_path, rows, name="m.json", root="/media"):

@@ -9,8 +9,8 @@ import socket
 import clips
 import pytest
 
-from data_pipelines.sources import llava
-from data_pipelines.sources.manifests import records
+from data_pipelines.manifest import llava
+from data_pipelines.manifest.reader import records
 
 GOOD = clips.record("<image>\nWhat?", video="a.mp4")
 LINE = json.dumps(GOOD)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from small_corpus import LAYOUT, make, pipeline, records, settings
 
-from data_pipelines import materialise
 from data_pipelines.loader import Pipeline
-from data_pipelines.planning import PlanRow
-from data_pipelines.records import Sample, Scene
+from data_pipelines.packing import rows as materialise
+from data_pipelines.packing.planner import PlanRow
+from data_pipelines.sample import Sample, Scene
 from filax.spec import BATCH, TEXT
 
 K, N = LAYOUT.frames_per_group, LAYOUT.tokens_per_group

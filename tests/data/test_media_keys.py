@@ -3,8 +3,8 @@
 
 import pytest
 
-from data_pipelines.sources import llava
-from data_pipelines.sources.llava import MEDIA
+from data_pipelines.manifest import llava
+from data_pipelines.manifest.llava import MEDIA
 
 
 def read(question="What is seen?", **more):

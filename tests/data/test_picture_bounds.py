@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data_pipelines import images
 from data_pipelines.media import picture_bounds, pictures
 from data_pipelines.media.open import Limits, MediaError
 from data_pipelines.media.probe import probe
+from data_pipelines.packing import tiles
 
 
 def saved(picture, kind, **options) -> bytes:
@@ -234,14 +234,14 @@ def test_a_jpeg_with_a_scan_for_each_colour_keeps_its_coefficients(monkeypatch):
 
 def test_a_long_picture_is_padded_without_its_square():
   """Padding 60,000 x 2 pixels to a square would take 14 GB; the result is that of the square."""
-  views = images.Views("pad", 60_000, 2)
+  views = tiles.Views("pad", 60_000, 2)
   picture = np.full((2, 60_000, 3), 255, np.uint8)
-  assert images.pixels(picture, views, 24).shape == (1, 24, 24, 3)
+  assert tiles.pixels(picture, views, 24).shape == (1, 24, 24, 3)
   drawn = np.random.default_rng(0).integers(0, 256, (3, 700, 3), np.uint8)
   for picture in (drawn, drawn.swapaxes(0, 1)):
     square = np.full((700, 700, 3), 127, np.uint8)
     top, left = (700 - picture.shape[0]) // 2, (700 - picture.shape[1]) // 2
     square[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     expected = Image.fromarray(square).resize((24, 24), Image.Resampling.BICUBIC)
-    views = images.Views("pad", *picture.shape[1::-1])
-    np.testing.assert_array_equal(images.pixels(picture, views, 24)[0], np.asarray(expected))
+    views = tiles.Views("pad", *picture.shape[1::-1])
+    np.testing.assert_array_equal(tiles.pixels(picture, views, 24)[0], np.asarray(expected))

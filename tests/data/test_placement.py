@@ -3,7 +3,7 @@
 
 import pytest
 
-from data_pipelines.sources import llava
+from data_pipelines.manifest import llava
 
 
 def read(record):

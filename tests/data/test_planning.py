@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from data_pipelines import planning
-from data_pipelines.planning import Planner
+from data_pipelines.packing import planner as planning
+from data_pipelines.packing.planner import Planner
 from filax.spec import RowShape
 
 SIZES = st.lists(

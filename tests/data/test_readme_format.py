@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import data_pipelines
-from data_pipelines import check
+from data_pipelines.manifest import llava
+from data_pipelines.manifest.reader import select
 from data_pipelines.media import frames as video
-from data_pipelines.records import Scene
-from data_pipelines.sources import llava
-from data_pipelines.sources.manifests import select
+from data_pipelines.sample import Scene
+from data_pipelines.tools import check
 
 README = pathlib.Path(data_pipelines.__file__).with_name("README.md").read_text()
 

@@ -7,8 +7,8 @@ import pytest
 from small_tokenizers import qwen_like
 from test_chat import VIDEO, written
 
-from data_pipelines import chat, tokenizers
-from data_pipelines.sources import llava
+from data_pipelines.manifest import llava
+from data_pipelines.text import templates, tokenizers
 
 SENTENCE = "\nThe video lasts for 9.00 seconds, and 6 frames are uniformly sampled from it."
 NOISE = "QA_GT_caption_based_noisy"
@@ -45,7 +45,9 @@ def ours(tokenizer, questions, answers, time_prompt, labels, media):
   record = llava.sample({"conversations": turns, "video": ["a.mp4"] * media}, "m.json:1")
   return written(
     tokenizer,
-    chat.encode(record, tokenizer, labels=labels, time_prompt=time_prompt, visuals=[VIDEO] * media),
+    templates.encode(
+      record, tokenizer, labels=labels, time_prompt=time_prompt, visuals=[VIDEO] * media
+    ),
   )
 
 
@@ -58,7 +60,7 @@ def expected(questions, answers, message):
 
 
 @given(before=TEXT, behind=TEXT, answer=TEXT, later=TEXT)
-@pytest.mark.parametrize("labels", chat.LABELS)
+@pytest.mark.parametrize("labels", templates.LABELS)
 @pytest.mark.parametrize(("time_prompt", "message"), [("none", ""), ("vcf", SENTENCE)])
 def test_one_placeholder(time_prompt, message, labels, before, behind, answer, later, tokenizer):
   questions = [before + TAG + behind, later]

@@ -9,10 +9,10 @@ import socket
 import clips
 import pytest
 
-from data_pipelines import check
 from data_pipelines.media import frames, pictures
 from data_pipelines.media.open import MediaError
 from data_pipelines.media.probe import probe
+from data_pipelines.tools import check
 
 
 def fifo(path: pathlib.Path):

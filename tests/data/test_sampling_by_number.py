@@ -8,11 +8,11 @@ import numpy as np
 import odd_clips as odd
 import pytest
 
-from data_pipelines import sampling
 from data_pipelines.media import frame_times
 from data_pipelines.media import frames as video
 from data_pipelines.media.probe import Probe
-from data_pipelines.records import Scene
+from data_pipelines.packing import frame_sampling
+from data_pipelines.sample import Scene
 
 RELEASED = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
 UNEVEN = [0, 0.1, 0.2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
@@ -41,9 +41,9 @@ def test_released_frames_by_their_numbers(times, part, extension, tmp_path):
   span = facts.duration / 4.0  # Parts are written for a video of 4 s.
   start, end = part or (None, None)
   scene = Scene(path) if part is None else Scene(path, t0=start * span, t1=end * span)
-  extent = sampling.extent((scene,), {path: facts}, RELEASED)
-  seconds = sampling.sample_times(RELEASED, 8, extent)
-  frames, _ = video.read_timeline(sampling.readable((scene,), RELEASED), seconds, odd.SIDE)
+  extent = frame_sampling.extent((scene,), {path: facts}, RELEASED)
+  seconds = frame_sampling.sample_times(RELEASED, 8, extent)
+  frames, _ = video.read_timeline(frame_sampling.readable((scene,), RELEASED), seconds, odd.SIDE)
   if part is not None:
     start, end = start * span, end * span
   numbers, duration = released_numbers(facts.frames, facts.fps, 8, start, end)
@@ -54,8 +54,8 @@ def test_released_frames_by_their_numbers(times, part, extension, tmp_path):
 def test_a_released_part_ends_a_tenth_of_a_second_before_the_file():
   facts = {"v": Probe(frames=3000, duration=120.75, fps=3000 / 120.75, last=120.7)}
   scene = Scene("v", t0=20.0, t1=500.0)
-  assert sampling.extent((scene,), facts, RELEASED).duration == pytest.approx(100.65)
-  assert sampling.extent((scene,), facts).duration == pytest.approx(100.75)
+  assert frame_sampling.extent((scene,), facts, RELEASED).duration == pytest.approx(100.65)
+  assert frame_sampling.extent((scene,), facts).duration == pytest.approx(100.75)
 
 
 def test_parts_of_an_uneven_video_reach_their_last_frame(tmp_path):
@@ -64,8 +64,8 @@ def test_parts_of_an_uneven_video_reach_their_last_frame(tmp_path):
   ends = dict(name="uniform", frames=300, phase="ends")
   for t0, t1, numbers in [(0.0, None, range(16)), (4.0, 9.15, range(2, 8)), (59, 61, (13, 14, 15))]:
     timeline = (Scene(path, t0=t0, t1=t1),)
-    extent = sampling.extent(timeline, probes)
-    seconds = sampling.sample_times(ends, 2400, extent)
+    extent = frame_sampling.extent(timeline, probes)
+    seconds = frame_sampling.sample_times(ends, 2400, extent)
     frames, _ = video.read_timeline(timeline, seconds, odd.SIDE)
     assert sorted(set(clips.numbers(frames))) == list(numbers)
     assert extent.frames == pytest.approx(len(numbers), abs=1)

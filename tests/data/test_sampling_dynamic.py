@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from data_pipelines import sampling_dynamic as sampling
+from data_pipelines.packing import dynamic_sampling as sampling
 
 # seconds of a video at 30 frames a second -> frames at inference (64, 512, 8), in training (.., 4).
 TABLE = {

@@ -8,7 +8,7 @@ import killed
 import numpy as np
 import pytest
 
-from data_pipelines.corpus import Sizes
+from data_pipelines.packing.corpus import Sizes
 from filax import files
 
 SAMPLES = tuple(range(12))

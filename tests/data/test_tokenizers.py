@@ -9,7 +9,7 @@ import pytest
 from small_tokenizers import SPECIALS, TEXTS, qwen_like
 import tokenizers as hf
 
-from data_pipelines import tokenizers
+from data_pipelines.text import tokenizers
 
 NAMES = [*SPECIALS, "<tool_call>", "<image>", "<s>", "</s>", "<unk>", "<pad>", "<0x41>", "\u2581"]
 WILD = st.lists(st.sampled_from(NAMES) | st.text(max_size=8) | st.just("\ud800"), max_size=6)

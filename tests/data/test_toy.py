@@ -12,10 +12,10 @@ import killed
 import numpy as np
 import pytest
 
-from data_pipelines import tokenizers
+from data_pipelines.manifest import llava
 from data_pipelines.media import probe
-from data_pipelines.sources import llava
 from data_pipelines.synthesis import toy
+from data_pipelines.text import tokenizers
 
 
 @pytest.fixture(scope="module")

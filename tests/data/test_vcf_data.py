@@ -6,11 +6,12 @@ from PIL import Image
 import pytest
 from small_tokenizers import qwen_like
 
-from data_pipelines import chat, images, patterns, sampling, tokenizers
-from data_pipelines.records import Sample, Turn
+from data_pipelines.packing import frame_sampling, tiles, visual_order
+from data_pipelines.sample import Sample, Turn
+from data_pipelines.text import templates, tokenizers
 from filax.spec import VisualLayout
 
-VIDEO = chat.Visual(4, 12.34, times=tuple(range(64)), group_times=tuple(range(16)))
+VIDEO = templates.Visual(4, 12.34, times=tuple(range(64)), group_times=tuple(range(16)))
 RELEASED = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
 SYSTEM = "You are a helpful assistant."
 
@@ -21,7 +22,7 @@ def tokenizer(tmp_path_factory):
 
 
 def said(tokenizer, time_prompt, parts=(0, "\nWhat?")):
-  encoded = chat.prompt(
+  encoded = templates.prompt(
     (Turn("user", parts),), tokenizer, system=SYSTEM, time_prompt=time_prompt, visuals=[VIDEO]
   )
   ((start, stop),) = encoded.spans
@@ -40,7 +41,7 @@ def test_prompts_of_training_and_of_the_release_to_the_character(tokenizer):
 
 def test_the_answer_is_what_an_assistant_says(tokenizer):
   sample = Sample("x", (Turn("user", (0, "\nWhat?")), Turn("assistant", ("Bars, two.",))), ((),))
-  encoded = chat.encode(sample, tokenizer, labels="llava", visuals=[VIDEO])
+  encoded = templates.encode(sample, tokenizer, labels="llava", visuals=[VIDEO])
   assert tokenizer.decode(encoded.tokens[encoded.answers]) == "Bars, two."
   assert (encoded.labels & encoded.answers).sum() == encoded.answers.sum() < encoded.labels.sum()
 
@@ -60,28 +61,28 @@ def test_the_answer_is_what_an_assistant_says(tokenizer):
   ],
 )
 def test_counts_of_the_release_at_30_frames_a_second(seconds, released, training):
-  extent = sampling.Extent(float(seconds), seconds - 1 / 30, 30 * seconds)
-  assert sampling.frame_count(RELEASED, extent, 4) == released
-  assert sampling.frame_count(RELEASED | dict(multiple=4), extent, 4) == training
+  extent = frame_sampling.Extent(float(seconds), seconds - 1 / 30, 30 * seconds)
+  assert frame_sampling.frame_count(RELEASED, extent, 4) == released
+  assert frame_sampling.frame_count(RELEASED | dict(multiple=4), extent, 4) == training
 
 
 def test_frames_of_the_release():
-  extent = sampling.Extent(100 / 30, 99 / 30, 100)
-  times = sampling.sample_times(RELEASED, 8, extent)
+  extent = frame_sampling.Extent(100 / 30, 99 / 30, 100)
+  times = frame_sampling.sample_times(RELEASED, 8, extent)
   assert np.floor(times * 30 + 1e-6).astype(int).tolist() == [5, 18, 30, 43, 55, 68, 80, 93]
-  one = sampling.Extent(0.1, 0.1, 3)  # Three frames, then the last again.
+  one = frame_sampling.Extent(0.1, 0.1, 3)  # Three frames, then the last again.
   np.testing.assert_allclose(
-    sampling.sample_times(RELEASED, 4, one), [1 / 60, 0.05, 5 / 60, 5 / 60]
+    frame_sampling.sample_times(RELEASED, 4, one), [1 / 60, 0.05, 5 / 60, 5 / 60]
   )
 
 
 def test_other_samplers():
-  extent = sampling.Extent(20.0, 19.9, 200)
-  count = lambda **how: sampling.frame_count(dict(phase="middle", **how), extent, 4)
+  extent = frame_sampling.Extent(20.0, 19.9, 200)
+  count = lambda **how: frame_sampling.frame_count(dict(phase="middle", **how), extent, 4)
   assert count(name="dense_sparse", frames=512, low=16) == 300
   assert count(name="dense_sparse", frames=512, low=16, short=10.0) == 20
   assert count(name="first", frames=512) == 20 and count(name="first", frames=8) == 8
-  first = sampling.sample_times(dict(name="first", frames=8, phase="middle"), 8, extent)
+  first = frame_sampling.sample_times(dict(name="first", frames=8, phase="middle"), 8, extent)
   np.testing.assert_array_equal(first, range(8))
 
 
@@ -96,7 +97,7 @@ def test_other_samplers():
 )
 def test_samplings_that_cannot_be(changes, message):
   with pytest.raises(ValueError, match=message):
-    sampling.frame_count(RELEASED | changes, sampling.Extent(9.0, 8.9, 90), 4)
+    frame_sampling.frame_count(RELEASED | changes, frame_sampling.Extent(9.0, 8.9, 90), 4)
 
 
 def released_canvas(width, height, size):
@@ -115,10 +116,10 @@ def released_canvas(width, height, size):
 @pytest.mark.parametrize("size", [(30, 20), (640, 480), (100, 900), (24, 24), (700, 699)])
 def test_single_pictures_fill_their_canvas(size):
   width, height = size
-  views = images.views(width, height, dict(mode="anyres_nopad", tiles=36), 24, alone=True)
+  views = tiles.views(width, height, dict(mode="anyres_nopad", tiles=36), 24, alone=True)
   assert (views.rows, views.columns) == released_canvas(width, height, 24)
   picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-  shown, image = images.pixels(picture, views, 24), Image.fromarray(picture)
+  shown, image = tiles.pixels(picture, views, 24), Image.fromarray(picture)
   wide, high = 24 * views.columns, 24 * views.rows
   np.testing.assert_array_equal(shown[0], image.resize((24, 24), Image.Resampling.BICUBIC))
   whole = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
@@ -130,14 +131,14 @@ def test_single_pictures_fill_their_canvas(size):
   layout = VisualLayout(24, 4, (8, 8), (8, 8), "none")
   tokens = 64 + np.arange(views.tiles * 64).reshape(views.rows, views.columns, 8, 8)
   np.testing.assert_array_equal(
-    patterns.image(views, layout), [*range(64), *tokens.transpose(0, 2, 1, 3).ravel()]
+    visual_order.image(views, layout), [*range(64), *tokens.transpose(0, 2, 1, 3).ravel()]
   )
 
 
 def test_several_pictures_are_padded_with_the_mean():
-  views = images.views(40, 20, dict(mode="anyres_nopad", tiles=36), 24, alone=False)
+  views = tiles.views(40, 20, dict(mode="anyres_nopad", tiles=36), 24, alone=False)
   picture = np.zeros((20, 40, 3), np.uint8)
-  shown = images.pixels(picture, views, 24)
+  shown = tiles.pixels(picture, views, 24)
   square = np.full((40, 40, 3), (123, 116, 103), np.uint8)
   square[10:30] = 0
   want = Image.fromarray(square).resize((24, 24), Image.Resampling.BICUBIC)

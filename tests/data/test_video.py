@@ -15,7 +15,7 @@ from data_pipelines.media import frames as video
 from data_pipelines.media import open as media
 from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.probe import timeline_duration
-from data_pipelines.records import Scene
+from data_pipelines.sample import Scene
 
 SIZE = 32
 

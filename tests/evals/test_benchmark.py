@@ -4,8 +4,8 @@
 import clips
 import pytest
 
-from data_pipelines.records import Turn
-from data_pipelines.sources.manifests import Report
+from data_pipelines.manifest.reader import Report
+from data_pipelines.sample import Turn
 from filax.evals import benchmark
 from filax.evals.benchmark import Example
 from filax.evals.benchmarks import manifest

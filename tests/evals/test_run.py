@@ -8,7 +8,7 @@ import clips
 import pytest
 import small_checkpoint
 
-from data_pipelines.records import Turn
+from data_pipelines.sample import Turn
 import filax
 from filax.__main__ import main
 from filax.evals import benchmark

@@ -9,9 +9,9 @@ import pathlib
 import clips
 import numpy as np
 
-from data_pipelines.compose import Composer
-from data_pipelines.corpus import Sizes
 from data_pipelines.media.index import MediaIndex
+from data_pipelines.packing.corpus import Sizes
+from data_pipelines.packing.sample_layout import Composer
 from filax import files
 from filax.spec import VisualLayout
 

@@ -13,11 +13,11 @@ import clips
 import numpy as np
 from PIL import Image
 
+from data_pipelines.manifest import llava
 from data_pipelines.media import frames, pictures
 from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.open import Limits, MediaError
 from data_pipelines.media.probe import probe
-from data_pipelines.sources import llava
 
 LIMITS = Limits(open_seconds=5.0, decode_seconds=5.0)
 SIZE = 16

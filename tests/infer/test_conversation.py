@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_checkpoint
 
-from data_pipelines.chat import question
+from data_pipelines.text.templates import question
 import filax
 from filax.infer import processor as processor_lib
 from filax.infer import seen as seen_lib

@@ -12,7 +12,7 @@ import pytest
 import small_checkpoint
 
 from configs import vcf_stage3
-from data_pipelines.records import Scene
+from data_pipelines.sample import Scene
 import filax
 from filax import files
 from filax.infer import programs, streaming

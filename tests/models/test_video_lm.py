@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines import patterns
+from data_pipelines.packing import visual_order
 from filax.build import build_video_lm, dims_table
 from filax.models.video_lm import STAGES
 from filax.parallel.rules import leaf_path, parameter_spec
@@ -40,9 +40,9 @@ def row(layout, shape, samples):
   out = shape.zeros(layout.size)
   token = frame = image = 0
   for segment, (frames, pictures, text) in enumerate(samples, 1):
-    video = patterns.video(len(frames) // 3, layout) if len(frames) else np.zeros(0, int)
+    video = visual_order.video(len(frames) // 3, layout) if len(frames) else np.zeros(0, int)
     first = frame // 3 * layout.tokens_per_group
-    index = [patterns.placed(video, first, layout.newline_index(shape))]
+    index = [visual_order.placed(video, first, layout.newline_index(shape))]
     for i in range(len(pictures)):
       start = layout.first_image(shape) + (image + i) * layout.tokens_per_image
       index.append(np.arange(start, start + layout.tokens_per_image))

@@ -16,7 +16,7 @@ import small_checkpoint
 import torch
 import transformers
 
-from data_pipelines import chat, tokenizers
+from data_pipelines.text import templates, tokenizers
 import filax
 from filax.convert import from_torch, to_torch
 from filax.infer import seen as seen_lib
@@ -62,7 +62,7 @@ def answer_of_chat(run, video, new=8):
   """(ids, frames of every group) that FiLax gives."""
   model, params = filax.load(run)
   seen = seen_lib.see(model, params, model.processor.read(video, model))
-  prompt, index = model.processor.prompt(chat.question(QUESTION), [seen])
+  prompt, index = model.processor.prompt(templates.question(QUESTION), [seen])
   made = generate(
     model,
     params,
@@ -108,7 +108,7 @@ def test_the_prompt_is_that_of_chat(template, time_prompt, video, tmp_path):
   )
   model, params = filax.load(run)
   seen = seen_lib.see(model, params, model.processor.read(video, model))
-  expected, index = model.processor.prompt(chat.question(QUESTION), [seen])
+  expected, index = model.processor.prompt(templates.question(QUESTION), [seen])
   tools = program(folder)
   settings = json.loads((folder / "config.json").read_text())["fila_config"]
   tokenizer, times = tools.Tokenizer(folder), seen.visual.times

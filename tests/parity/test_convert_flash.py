@@ -20,7 +20,7 @@ import torch
 from twins import umt as twin_umt
 
 from configs import vcf_stage1
-from data_pipelines import chat, tokenizers
+from data_pipelines.text import templates, tokenizers
 import filax
 from filax import build
 from filax import convert as convert_package
@@ -356,7 +356,7 @@ def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
   run = small_checkpoint.write(tmp_path / "run", **changes)
   model, params = filax.load(run)
   seen = seen_lib.see(model, params, model.processor.read(video, model))
-  prompt, index = model.processor.prompt(chat.question("What is on red?"), [seen])
+  prompt, index = model.processor.prompt(templates.question("What is on red?"), [seen])
   made = generate(
     model,
     params,

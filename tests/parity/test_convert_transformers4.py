@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import small_checkpoint
 
-from data_pipelines import tokenizers
+from data_pipelines.text import tokenizers
 from filax.convert import from_torch, to_torch
 
 OTHER = os.environ.get("FILAX_OTHER_TRANSFORMERS", "")

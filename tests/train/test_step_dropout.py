@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines import patterns
+from data_pipelines.packing import visual_order
 from filax import dropout
 from filax.build import build_video_lm
 from filax.parallel import mesh
@@ -41,8 +41,8 @@ def row(layout, numbers, shape=ROW):
   out, token, frame = shape.zeros(layout.size), 0, 0
   for segment, n in enumerate(numbers, 1):
     rng = np.random.default_rng(n)
-    visual = patterns.placed(
-      patterns.video(CLIPS[n], layout), frame // 4 * layout.tokens_per_group, -1
+    visual = visual_order.placed(
+      visual_order.video(CLIPS[n], layout), frame // 4 * layout.tokens_per_group, -1
     )
     size = 3 + len(visual) + TAIL[n]
     here, learnt = slice(token, token + size), np.arange(size) >= size - TAIL[n] // 2

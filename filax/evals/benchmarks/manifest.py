@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 import os
 
-from data_pipelines.records import Sample, Turn
-from data_pipelines.sources import llava, manifests
-from data_pipelines.sources.manifests import Bad, RecordError, Report
+from data_pipelines.manifest import llava, reader
+from data_pipelines.manifest.reader import Bad, RecordError, Report
+from data_pipelines.sample import Sample, Turn
 from filax.evals import benchmark
 from filax.evals.benchmark import Benchmark, Example
 from filax.evals.options import unlettered
@@ -21,7 +21,7 @@ from filax.evals.options import unlettered
 def read(manifest: str, root: str, report: Report) -> Iterator[Example]:
   """The questions of a manifest; bad records are added to `report`. Raises ManifestError."""
   folder = root or os.path.dirname(manifest)
-  for line, record in manifests.records(manifest):
+  for line, record in reader.records(manifest):
     try:
       found = examples(record, f"{manifest}:{line}", folder, report)
     except RecordError as error:

@@ -10,18 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import os
 from typing import Any
 
-from data_pipelines.messages import shown
-from data_pipelines.records import Sample
-from data_pipelines.sources import placement
-from data_pipelines.sources.llava_media import MEDIA, check_text, empty_keys, media
-from data_pipelines.sources.manifests import (
-  Bad,
-  ManifestError,
-  RecordError,
-  Report,
-  records,
-  select,
-)
+from data_pipelines.manifest import placement
+from data_pipelines.manifest.excerpts import shown
+from data_pipelines.manifest.llava_media import MEDIA, check_text, empty_keys, media
+from data_pipelines.manifest.reader import Bad, ManifestError, RecordError, Report, records, select
+from data_pipelines.sample import Sample
 
 __all__ = ["MEDIA", "Bad", "ManifestError", "RecordError", "Report", "load", "read", "sample"]
 

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from data_pipelines.images import Views
+from data_pipelines.packing.tiles import Views
 from filax.spec import VisualLayout
 
 NEWLINE = -1

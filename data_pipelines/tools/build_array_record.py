@@ -24,11 +24,11 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines import array_records
+from data_pipelines.manifest import llava
+from data_pipelines.manifest.reader import Bad, RecordError, Report, records
+from data_pipelines.media import array_record
 from data_pipelines.media.open import MediaError
-from data_pipelines.proxies import Proxy, content
-from data_pipelines.sources import llava
-from data_pipelines.sources.manifests import Bad, RecordError, Report, records
+from data_pipelines.tools.transcode import Proxy, content
 from filax import files
 
 MEDIA = "media/1.0.0/media-train.array_record"
@@ -77,8 +77,8 @@ def build(
     if names:
       source = functools.partial(_media_examples, folder, proxy, failed)
       Media(list(names), source, beam, data_dir=out).download_and_prepare(download_config=config)
-      array_records.write_keys(out / MEDIA)
-      stored = array_records.keys(out / MEDIA)
+      array_record.write_keys(out / MEDIA)
+      stored = array_record.keys(out / MEDIA)
     kept = list(_complete(rows, stored, failed, manifest, report))
     packed = [_renamed(record, lambda name: f"../../{MEDIA}#{name}") for record in kept]
     Samples(packed, data_dir=out).download_and_prepare(download_config=_download_config(""))
@@ -87,7 +87,7 @@ def build(
       line = json.dumps(_renamed(record, lambda name: f"{MEDIA}#{name}"))
       file.write(line.encode() + b"\n")
   report.samples = len(kept)
-  size = sum(map(os.path.getsize, array_records.shards(out / MEDIA))) if stored else 0
+  size = sum(map(os.path.getsize, array_record.shards(out / MEDIA))) if stored else 0
   return Built(len(kept), len(stored), size, report)
 
 

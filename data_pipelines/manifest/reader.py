@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import array_records
-from data_pipelines.messages import one_line
-from data_pipelines.sources import json_text
-from data_pipelines.sources.report import Bad, ManifestError, RecordError, Report
+from data_pipelines.manifest import json_text
+from data_pipelines.manifest.excerpts import one_line
+from data_pipelines.manifest.report import Bad, ManifestError, RecordError, Report
+from data_pipelines.media import array_record
 
 __all__ = ["Bad", "ManifestError", "RecordError", "Report", "records", "select"]
 
@@ -114,9 +114,9 @@ def _content(path: str) -> bytes:
 
 def _array_record(path: str) -> Iterator[tuple[int, Any]]:
   try:
-    for number, data in enumerate(array_records.records(path), 1):
+    for number, data in enumerate(array_record.records(path), 1):
       try:
-        record = json_text.value(array_records.fields(data)["sample"].decode())
+        record = json_text.value(array_record.fields(data)["sample"].decode())
       except (ValueError, KeyError, RecursionError) as error:
         record = RecordError(f"is no sample: {error}")
       yield number, record

@@ -8,9 +8,9 @@ import os
 import re
 from typing import Any
 
-from data_pipelines.messages import shown
-from data_pipelines.records import Scene, Timeline
-from data_pipelines.sources.report import RecordError
+from data_pipelines.manifest.excerpts import shown
+from data_pipelines.manifest.report import RecordError
+from data_pipelines.sample import Scene, Timeline
 
 MEDIA = ("image", "video", "scenes")
 LONGEST_PATH = 4096  # Characters. No file system takes more.

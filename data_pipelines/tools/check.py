@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.manifest import llava
+from data_pipelines.manifest.excerpts import one_line
+from data_pipelines.manifest.reader import Bad, Report
 from data_pipelines.media import frames as video
 from data_pipelines.media.index import MediaIndex, media_of, timeline_duration
 from data_pipelines.media.open import LIMITS, Limits
 from data_pipelines.media.probe import Probe
-from data_pipelines.messages import one_line
-from data_pipelines.records import Sample, Scene
-from data_pipelines.sources import llava
-from data_pipelines.sources.manifests import Bad, Report
+from data_pipelines.sample import Sample, Scene
 
 DECODE_SIZE = 16  # Pixels of the pictures that decoding makes: enough to notice damage.
 

@@ -6,12 +6,14 @@ import dataclasses
 
 import numpy as np
 
-from data_pipelines import chat, images, patterns, sampling
-from data_pipelines.chat import Encoded, Visual
-from data_pipelines.images import Views
 from data_pipelines.media.probe import Probe
-from data_pipelines.records import Sample, Timeline
-from data_pipelines.tokenizers import Tokenizer
+from data_pipelines.packing import frame_sampling, visual_order
+from data_pipelines.packing import tiles as images
+from data_pipelines.packing.tiles import Views
+from data_pipelines.sample import Sample, Timeline
+from data_pipelines.text import templates
+from data_pipelines.text.templates import Encoded, Visual
+from data_pipelines.text.tokenizers import Tokenizer
 from filax import dropout
 from filax.spec import VisualLayout
 
@@ -64,7 +66,7 @@ class Composer:
   def shown(self, sample: Sample, number: int, epoch: int) -> tuple[Shown, ...]:
     """The sample's timelines, in order."""
     drawn = self.data["sampling"]["phase"] == "random"
-    phase = sampling.random_phase(self.seed, epoch, number) if drawn else 0.5
+    phase = frame_sampling.random_phase(self.seed, epoch, number) if drawn else 0.5
     alone = len(sample.media) == 1
     return tuple(
       self._image(timeline, alone) if is_image(timeline) else self._video(timeline, phase)
@@ -74,7 +76,7 @@ class Composer:
   def encode(self, sample: Sample, shown: Sequence[Shown]) -> Encoded:
     """The sample's tokens and labels."""
     data = self.data
-    return chat.encode(
+    return templates.encode(
       sample,
       self.tokenizer,
       template=data["template"],
@@ -110,20 +112,20 @@ class Composer:
     return queries, dropout.kept([visual], self.layout.stages, [len(queries) > 0])[:, 0]
 
   def _video(self, timeline: Timeline, phase: float) -> Shown:
-    extent = sampling.extent(timeline, self.probes, self.data["sampling"])
+    extent = frame_sampling.extent(timeline, self.probes, self.data["sampling"])
     group = self.layout.frames_per_group
-    count = sampling.frame_count(self.data["sampling"], extent, group)
-    times = sampling.sample_times(self.data["sampling"], count, extent, phase)
-    pattern = patterns.video(count // group, self.layout)
-    visual = Visual(len(pattern), extent.duration, times, chat.group_times(times, group))
-    source = sampling.readable(timeline, self.data["sampling"])
+    count = frame_sampling.frame_count(self.data["sampling"], extent, group)
+    times = frame_sampling.sample_times(self.data["sampling"], count, extent, phase)
+    pattern = visual_order.video(count // group, self.layout)
+    visual = Visual(len(pattern), extent.duration, times, templates.group_times(times, group))
+    source = frame_sampling.readable(timeline, self.data["sampling"])
     return Shown(timeline, pattern, visual, times=times, source=source)
 
   def _image(self, timeline: Timeline, alone: bool) -> Shown:
     probe = self.probes[timeline[0].media]
     width, height = max(1, probe.width), max(1, probe.height)  # 0 where it could never be read.
     views = images.views(width, height, self.data["images"], self.layout.size, alone)
-    pattern = patterns.image(views, self.layout)
+    pattern = visual_order.image(views, self.layout)
     return Shown(timeline, pattern, Visual(len(pattern)), views=views)
 
 

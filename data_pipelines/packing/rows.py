@@ -13,13 +13,13 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines import images, patterns
-from data_pipelines.chat import Encoded
-from data_pipelines.compose import Composer, Shown
 from data_pipelines.media import frames as video
 from data_pipelines.media.open import GREY, LIMITS, Limits, MediaError
-from data_pipelines.planning import PlanRow
-from data_pipelines.records import Sample, Timeline
+from data_pipelines.packing import tiles, visual_order
+from data_pipelines.packing.planner import PlanRow
+from data_pipelines.packing.sample_layout import Composer, Shown
+from data_pipelines.sample import Sample, Timeline
+from data_pipelines.text.templates import Encoded
 from filax.spec import RowShape
 
 try:
@@ -111,7 +111,7 @@ class Materialise:
         slots.fill(GREY)
       elif shown.views is not None:
         picture = video.read_image(shown.timeline[0].media, limits=self.limits)
-        slots.pixels[:] = images.pixels(picture, shown.views, size)
+        slots.pixels[:] = tiles.pixels(picture, shown.views, size)
       elif len(slots.pixels):
         slots.pixels[:], slots.times[:] = video.read_timeline(
           shown.source,
@@ -154,7 +154,7 @@ class _Place:
         first = frame // layout.frames_per_group * layout.tokens_per_group
       else:
         first = layout.first_image(self.shape) + image * layout.tokens_per_image
-      out["visual_index"][here.start + start : here.start + stop] = patterns.placed(
+      out["visual_index"][here.start + start : here.start + stop] = visual_order.placed(
         timeline.pattern, first, newline
       )
       frame, image = frame + timeline.frames, image + timeline.images

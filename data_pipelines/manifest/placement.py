@@ -4,9 +4,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 import re
 
-from data_pipelines.messages import shown
-from data_pipelines.records import IMAGE, VIDEO, Timeline, Turn
-from data_pipelines.sources.report import RecordError, Report
+from data_pipelines.manifest.excerpts import shown
+from data_pipelines.manifest.report import RecordError, Report
+from data_pipelines.sample import IMAGE, VIDEO, Timeline, Turn
 
 TAG = re.compile(f"{IMAGE}|{VIDEO}")
 NOISE = "QA_GT_caption_based_noisy"  # Left in VideoInstruct-100K; LLaVA's training drops it.

@@ -7,9 +7,9 @@ import dataclasses
 
 import numpy as np
 
-from data_pipelines import sampling_dynamic as dynamic
 from data_pipelines.media.probe import Probe, scene_length, timeline_duration
-from data_pipelines.records import Scene, Timeline
+from data_pipelines.packing import dynamic_sampling as dynamic
+from data_pipelines.sample import Scene, Timeline
 
 _RELEASED_MARGIN = 0.1  # Seconds before the end of a file at which VideoChat-Flash ends a part.
 

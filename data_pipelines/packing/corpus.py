@@ -11,11 +11,11 @@ import time
 
 import numpy as np
 
-from data_pipelines.compose import Composer
-from data_pipelines.materialise import quarantined
-from data_pipelines.planning import fingerprint
-from data_pipelines.records import Sample
-from data_pipelines.sources import llava
+from data_pipelines.manifest import llava
+from data_pipelines.packing.planner import fingerprint
+from data_pipelines.packing.rows import quarantined
+from data_pipelines.packing.sample_layout import Composer
+from data_pipelines.sample import Sample
 from filax import files, settings
 
 _SAY_SECONDS = 2.0

@@ -16,9 +16,9 @@ import dataclasses
 
 import numpy as np
 
-from data_pipelines.records import IMAGE, VIDEO, Sample, Turn
+from data_pipelines.sample import IMAGE, VIDEO, Sample, Turn
 from data_pipelines.text.time_prompts import TIME_PROMPTS, Visual, timed
-from data_pipelines.tokenizers import Tokenizer
+from data_pipelines.text.tokenizers import Tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
 LABELS = ("llava", "answer_only")

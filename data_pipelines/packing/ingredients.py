@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import os
 from typing import Any
 
-from data_pipelines.corpus import Corpus
 from data_pipelines.media.index import describe
 from data_pipelines.media.probe import Probe
-from data_pipelines.tokenizers import Tokenizer
+from data_pipelines.packing.corpus import Corpus
+from data_pipelines.text.tokenizers import Tokenizer
 from filax.spec import RowShape
 
 _DIGITS = 16  # Of a digest; enough to tell contents apart.

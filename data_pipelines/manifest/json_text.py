@@ -10,8 +10,8 @@ import json
 import re
 from typing import Any
 
-from data_pipelines.messages import shown
-from data_pipelines.sources.report import RecordError
+from data_pipelines.manifest.excerpts import shown
+from data_pipelines.manifest.report import RecordError
 
 MOST_DEEP = 100  # Lists and objects inside each other. Python's own limit depends on the caller.
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from data_pipelines.messages import one_line
+from data_pipelines.manifest.excerpts import one_line
 
 
 class ManifestError(ValueError):
