@@ -26,9 +26,9 @@ import ml_dtypes
 import numpy as np
 
 from configs import fila_stage4, vcf_stage3
-from filax import build
 from filax.convert import hf_config, load, places, report, shards
 from filax.convert.formats import FORMATS
+from filax.models import components
 
 DTYPE = np.dtype(ml_dtypes.bfloat16)
 MODELS = {  # Name -> (config of the model, format of its PyTorch folder)
@@ -82,8 +82,10 @@ def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str
 def write(folder: pathlib.Path, config: Mapping[str, Any], form: str) -> dict[str, Any]:
   """A random model as PyTorch software would have it."""
   model, kind = config["model"], FORMATS[form]
-  shapes = load.parameter_shapes(model, build.ROLES)
-  groups = places.tensors_of(places.find(model, shapes, build.build("llm", model["llm"]).vocab))
+  shapes = load.parameter_shapes(model, components.ROLES)
+  groups = places.tensors_of(
+    places.find(model, shapes, components.build("llm", model["llm"]).vocab)
+  )
   scheme = kind.scheme(model)
   specs = [
     shards.Spec(scheme.file_name(name), group[0].their_shape, DTYPE)

@@ -85,19 +85,20 @@ def checkpoint(frames: int, dropout: str):
 
   from configs import vcf_stage3
   from data_pipelines.text import tokenizers
-  from filax import build
   from filax.infer.processor import Processor, adjusted
+  from filax.models import components
 
   c = vcf_stage3.get_config("debug").to_dict()
   c["infer"]["sampling"]["frames"] = frames
-  model = build.build_video_lm(c["model"] | dict(encode_chunk=16), c["infer"]["selector"])
+  model = components.build_video_lm(c["model"] | dict(encode_chunk=16), c["infer"]["selector"])
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, "tokenizer.model")
     tokenizers.train_sentencepiece((f"user assistant {QUESTION} " * 9,), path, vocab_size=300)
     tokenizer = tokenizers.load(path)
   keys = iter(jax.random.split(jax.random.key(0), 999))
   params = jax.tree.map(
-    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype), build.parameter_shapes(model)
+    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype),
+    components.parameter_shapes(model),
   )
   model = model.clone(processor=Processor(tokenizer, c["data"], c["infer"]))
   return adjusted(model, yarn=2.0, dropout=dropout), params

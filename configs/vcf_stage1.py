@@ -9,8 +9,8 @@
 As released: only the connector's MLP learns, rate 1e-3, 512 samples a step, one epoch, a plain
 template without a time prompt. A clip, like a picture, is 64 tokens. model=7B is Qwen2-7B with
 UMT-L at 224 pixels, 2B is Qwen2.5-1.5B with UMT-L at 448. encoder=internvideo2 is InternVideo2-1B
-at 224. `dropout` is a preset of filax.dropout, or stages as "4:uniform:0.75+18:attention:0.25"; the
-release has none.
+at 224. `dropout` is a preset of filax.spec.dropout_stages, or stages as
+"4:uniform:0.75+18:attention:0.25"; the release has none.
 """
 
 from ml_collections import ConfigDict

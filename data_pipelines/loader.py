@@ -28,8 +28,8 @@ from data_pipelines.packing.planner import Planner, PlanRow
 from data_pipelines.packing.rows import Materialise
 from data_pipelines.packing.sample_layout import Composer, is_image
 from data_pipelines.text import templates, tokenizers
-from filax import dropout, settings
-from filax.spec import VisualLayout
+from filax import settings
+from filax.spec import VisualLayout, dropout_stages
 
 _ENDLESS = 1 << 48  # Rows; the epochs never end.
 _DECIDE = ("template", "system", "labels", "time_prompt", "sampling", "images")  # Sizes and text.
@@ -255,7 +255,7 @@ class Pipeline:
     last, stages = self.row_shapes[-1], self.layout.stages
     if not stages or (size[:3] > planning.capacity(last)[:3]).any():
       return ""
-    return dropout.fits(size[3 : 3 + len(stages)], last.room, stages)
+    return dropout_stages.fits(size[3 : 3 + len(stages)], last.room, stages)
 
   def _report(self, found: corpus.Corpus) -> dict[str, Any]:
     sizes, epoch = self._sizes(0), self._planner.epoch(0)

@@ -14,8 +14,8 @@ report = filax.evaluate(model, params, "questions.json", limit=50)
 import importlib
 
 _NAMES = {  # public name -> module
-  "build": "filax.build",
-  "build_video_lm": "filax.build",
+  "build": "filax.models.components",
+  "build_video_lm": "filax.models.components",
   "VideoLM": "filax.models.video_lm",
   "Visual": "filax.models.video_lm",
   "load": "filax.infer.load",

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.packing import visual_order
-from filax import dropout
-from filax.build import build_video_lm
-from filax.spec import RowShape
+from filax.models.components import build_video_lm
+from filax.spec import RowShape, dropout_stages
 
 FILA = dict(
   encoder=dict(name="siglip", variant="tiny"),
@@ -65,7 +64,7 @@ def shape(layout) -> RowShape:
   if not layout.stages:
     return made
   return dataclasses.replace(
-    made, room=dropout.room(made, layout), stages=len(layout.stages), queries=16
+    made, room=dropout_stages.room(made, layout), stages=len(layout.stages), queries=16
   )
 
 
@@ -102,9 +101,9 @@ def _put(out, layout, kind: RowShape, segment: int, sample: Sample, at: dict[str
   images = slice(at["image"], at["image"] + sample.images)
   out["images"][images], out["image_segment_ids"][images] = pixels(sample.images), segment
   if layout.stages:
-    asks = dropout.query_positions(learnt)
+    asks = dropout_stages.query_positions(learnt)
     out["queries"][at["query"] : at["query"] + len(asks)] = here.start + asks
-    out["keep"][:, segment - 1] = dropout.kept([len(visual)], layout.stages)[:, 0]
+    out["keep"][:, segment - 1] = dropout_stages.kept([len(visual)], layout.stages)[:, 0]
     at["query"] += len(asks)
   at["token"], at["group"], at["image"] = here.stop, frames.stop // K, images.stop
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs import fila_toy
 from data_pipelines.text import tokenizers
-from filax.build import build_video_lm
+from filax.models.components import build_video_lm
 from filax.train import checkpoint
 
 TEXTS = ("user\nassistant\nWhat shape is on red? What colour is on blue? circle square ring " * 3,)

@@ -11,7 +11,7 @@ import pytest
 from configs import common
 from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
-from filax import build
+from filax.models import components
 from filax.train import __main__ as train
 from filax.train import loop, optim
 
@@ -32,8 +32,8 @@ def corpus(tmp_path_factory):
 
 
 def parts(c):
-  model = build.build_video_lm(c.model)
-  shapes = build.parameter_shapes(model)
+  model = components.build_video_lm(c.model)
+  shapes = components.parameter_shapes(model)
   count = {role: sum(x.size for x in jax.tree.leaves(tree)) for role, tree in shapes.items()}
   return model, shapes, count
 
@@ -49,7 +49,7 @@ def test_builds(name, arg):
   layout = model.layout()
   assert model.selector.groups(c.data.sampling.frames) * layout.tokens_per_group > 0
   assert all(row[0] % layout.frames_per_group == 0 for row in c.data.rows)
-  build.build_video_lm(c.model, c.infer.selector).selector.groups(c.infer.sampling.frames)
+  components.build_video_lm(c.model, c.infer.selector).selector.groups(c.infer.sampling.frames)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,7 +158,11 @@ def test_debug_trains_a_step(name, corpus, tmp_path):
   c.data.tokenizer = f"{corpus}/tokenizer.model"
   c.batch, c.steps = 2, 1
   pipeline = Pipeline(
-    c.data, build.build_video_lm(c.model).layout(), c.seed, c.batch, tmp_path / "quarantine.jsonl"
+    c.data,
+    components.build_video_lm(c.model).layout(),
+    c.seed,
+    c.batch,
+    tmp_path / "quarantine.jsonl",
   )
   summary = loop.run(c, tmp_path, pipeline, devices=jax.devices()[:1])
   assert summary["steps"] == 1 and summary["loss"] > 0 and summary["num_bad"] == 0

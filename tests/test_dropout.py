@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from filax import dropout
+from filax.spec import dropout_stages
 
 
 def test_presets_are_the_papers_rows():
-  assert dropout.parse("off", 28) == ()
-  assert dropout.parse("uniform0_attention", 28) == (
-    dropout.Stage(4, "uniform", 0.75),
-    dropout.Stage(18, "attention", 0.25),
+  assert dropout_stages.parse("off", 28) == ()
+  assert dropout_stages.parse("uniform0_attention", 28) == (
+    dropout_stages.Stage(4, "uniform", 0.75),
+    dropout_stages.Stage(18, "attention", 0.25),
   )
-  for name in dropout.PRESETS:
-    assert len(dropout.parse(name, 28)) <= 2
+  for name in dropout_stages.PRESETS:
+    assert len(dropout_stages.parse(name, 28)) <= 2
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_presets_are_the_papers_rows():
   ],
 )
 def test_released_settings_become_stages(kind, kinds):
-  stages = dropout.released(kind, [8, 16, 24], [1.0, 0.5, 0.25, 0.125])
+  stages = dropout_stages.released(kind, [8, 16, 24], [1.0, 0.5, 0.25, 0.125])
   assert stages == tuple(zip([8, 16, 24], kinds, [0.5, 0.25, 0.125], strict=True))
 
 
@@ -42,7 +42,7 @@ def test_released_settings_become_stages(kind, kinds):
 )
 def test_bad_released_settings(arguments, message):
   with pytest.raises(ValueError, match=message):
-    dropout.released(*arguments)
+    dropout_stages.released(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -61,29 +61,31 @@ def test_bad_released_settings(arguments, message):
 )
 def test_bad_stages(stages, message):
   with pytest.raises(ValueError, match=message):
-    dropout.parse(stages, 28)
+    dropout_stages.parse(stages, 28)
 
 
 def test_kept_counts_truncate_the_original_count():
-  stages = dropout.parse("uniform0_attention", 28)
-  counts = dropout.kept([1024, 7, 1, 0], stages)
+  stages = dropout_stages.parse("uniform0_attention", 28)
+  counts = dropout_stages.kept([1024, 7, 1, 0], stages)
   np.testing.assert_array_equal(counts, [[768, 5, 0, 0], [256, 1, 0, 0]])
   np.testing.assert_array_equal(counts[0], [int(n * 0.75) for n in (1024, 7, 1, 0)])
 
 
 def test_a_sample_nobody_asks_about_keeps_what_attention_would_drop():
-  stages = dropout.parse(((2, "attention", 0.5), (4, "uniform", 0.25)), 8)
-  np.testing.assert_array_equal(dropout.kept([8, 8], stages, asked=[True, False]), [[4, 8], [2, 2]])
+  stages = dropout_stages.parse(((2, "attention", 0.5), (4, "uniform", 0.25)), 8)
+  np.testing.assert_array_equal(
+    dropout_stages.kept([8, 8], stages, asked=[True, False]), [[4, 8], [2, 2]]
+  )
 
 
 def test_lengths_hold_a_row_full_of_visual_tokens():
-  stages = dropout.parse("uniform0_attention", 28)
-  room = dropout.lengths(9000, 8192, stages)
+  stages = dropout_stages.parse("uniform0_attention", 28)
+  room = dropout_stages.lengths(9000, 8192, stages)
   assert room == (9000 - 8192 + 6144, 9000 - 8192 + 2048)
-  assert dropout.lengths(9000, 8192, stages, multiple=512) == (7168, 3072)
-  left = 808 + dropout.kept([4096, 4095, 1], stages).sum(1)
-  assert dropout.fits(left, room, stages) == ""
-  reason = dropout.fits(2000 + dropout.kept([7000], stages).sum(1), room, stages)
+  assert dropout_stages.lengths(9000, 8192, stages, multiple=512) == (7168, 3072)
+  left = 808 + dropout_stages.kept([4096, 4095, 1], stages).sum(1)
+  assert dropout_stages.fits(left, room, stages) == ""
+  reason = dropout_stages.fits(2000 + dropout_stages.kept([7000], stages).sum(1), room, stages)
   assert reason.startswith(
     "7250 text and kept visual tokens are left after layer 4, where rows have 6952 places (config."
   )
@@ -91,14 +93,14 @@ def test_lengths_hold_a_row_full_of_visual_tokens():
 
 def test_query_positions_stand_before_supervised_runs():
   supervised = np.array([1, 0, 0, 1, 1, 0, 1, 0, 0, 1], bool)
-  np.testing.assert_array_equal(dropout.query_positions(supervised), [2, 5, 8])
-  assert len(dropout.query_positions(np.zeros(4, bool))) == 0
+  np.testing.assert_array_equal(dropout_stages.query_positions(supervised), [2, 5, 8])
+  assert len(dropout_stages.query_positions(np.zeros(4, bool))) == 0
 
 
 def test_uniform_picks_are_torchs():
-  np.testing.assert_array_equal(dropout.uniform_picks(8, 6), [0, 1, 2, 4, 5, 7])
+  np.testing.assert_array_equal(dropout_stages.uniform_picks(8, 6), [0, 1, 2, 4, 5, 7])
   for count in (*range(1, 140), 784, 1024, 3136, 8192):
     for ratio in (0.75, 0.5, 0.25, 0.125, 0.9, 1.0):
       picks = int(count * ratio)
       expected = torch.linspace(0, count - 1, picks, dtype=torch.long)
-      np.testing.assert_array_equal(dropout.uniform_picks(count, picks), expected)
+      np.testing.assert_array_equal(dropout_stages.uniform_picks(count, picks), expected)

@@ -14,18 +14,16 @@ HEAVY = ("absl", "av", "grain", "ml_collections", "orbax", "tensorflow", "tensor
 TORCH = ("torch", "transformers")
 BASE = (
   "filax.spec",
-  "filax.dropout",
   "filax.files",
   "filax.processes",
   "filax.settings",
   "filax.setting_kinds",
 )
-MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models", "filax.build")
+MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models")
 
 # Folder or file -> what of ours it may import beside itself. The first match wins.
 MAY = {
-  "filax/spec.py": (),
-  "filax/dropout.py": ("filax.spec",),
+  "filax/spec": (),
   "filax/files.py": ("filax.processes",),
   "filax/processes.py": (),
   "filax/setting_kinds.py": (),
@@ -34,7 +32,6 @@ MAY = {
   "filax/parallel": BASE,
   "filax/ops": (*BASE, "filax.parallel"),
   "filax/models": MODEL,
-  "filax/build.py": MODEL,
   "filax/checkpoint": MODEL,
   "filax/train": (*MODEL, "filax.checkpoint"),
   # Conversion reads and writes checkpoints; a model that is asked comes from one.
@@ -56,8 +53,7 @@ MAY = {
 }
 # Folder or file -> what of others' it may not import.
 MAY_NOT = {
-  "filax/spec.py": ("jax", "flax", *HEAVY, *TORCH),
-  "filax/dropout.py": ("jax", "flax", *HEAVY, *TORCH),
+  "filax/spec": ("jax", "flax", *HEAVY, *TORCH),
   "filax/files.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/processes.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/setting_kinds.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
@@ -65,7 +61,6 @@ MAY_NOT = {
   "filax/parallel": (*HEAVY, *TORCH),
   "filax/ops": ("flax.linen", *HEAVY, *TORCH),
   "filax/models": (*HEAVY, *TORCH),
-  "filax/build.py": (*HEAVY, *TORCH),
   "filax": TORCH,
   "data_pipelines": ("jax", "flax", "orbax", *TORCH),
   "configs": ("jax", "flax", *TORCH),

@@ -42,9 +42,11 @@ def test_an_unknown_name_lists_the_known():
     _ = filax.lode
 
 
-@pytest.mark.parametrize("first", ["", "import filax.build", "from filax import build"])
+@pytest.mark.parametrize(
+  "first", ["", "import filax.models.components", "from filax.models import components as build"]
+)
 def test_build_is_a_function_whatever_was_imported_before(first):
-  call = "filax.build('selector', dict(name='uniform', size=5)).size"
+  call = "filax.models.components('selector', dict(name='uniform', size=5)).size"
   check = f"{first}\nimport filax; print({call})"
   done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == "5"

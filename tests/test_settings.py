@@ -15,7 +15,8 @@ from data_pipelines.text import templates
 from filax import settings
 from filax.models import layers, video_lm
 from filax.models.projectors import mlp
-from filax.ops import attention, history, kmeans, sequence
+from filax.ops import history, kmeans
+from filax.ops.attention import dense, sequence_parallel
 from filax.train import command, start, step
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,7 +24,7 @@ CONFIG = f"--config={ROOT}/configs/fila_stage4.py:debug"
 NAMES = sorted(
   path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common")
 )
-FREE = {"model.llm.dropout"}  # A name or stages: filax.dropout.parse reads it.
+FREE = {"model.llm.dropout"}  # A name or stages: filax.spec.dropout_stages.parse reads it.
 OPTIONAL = {  # Settings that no config of ours sets, or that belong to other samplers.
   *(
     f"{part}.sampling.{key}"
@@ -66,8 +67,8 @@ def test_names_are_those_of_the_code():
   assert words("data.sampling.phase") == set(frame_sampling.PHASES)
   assert words("data.sampling.name") == set(frame_sampling.SAMPLERS)
   assert words("model.llm.remat") == set(layers.REMAT) | {"none"}
-  assert words("model.llm.attention") == {*attention.KINDS, "splash"}
-  assert words("model.llm.sequence") == set(sequence.STRATEGIES)
+  assert words("model.llm.attention") == {*dense.KINDS, "splash"}
+  assert words("model.llm.sequence") == set(sequence_parallel.STRATEGIES)
   assert words("model.projector.newline") == set(mlp.NEWLINES)
   assert words("model.merge_stage") == set(video_lm.STAGES)
   assert words("infer.selector.history") == set(history.ORDERS)

@@ -10,8 +10,8 @@ import pytest
 from data_pipelines.loader import Pipeline
 from data_pipelines.packing import frame_sampling, planner
 from data_pipelines.synthesis import toy
-from filax import build
 from filax.infer import video
+from filax.models import components
 from filax.train import loop, optim
 
 ARGS = ("", "model=2B", "encoder=internvideo2")
@@ -33,7 +33,7 @@ def config(stage, arg=""):
 @pytest.mark.parametrize("arg", ARGS)
 def test_sizes_are_those_released(arg):
   c = config(3, arg)
-  shapes = build.parameter_shapes(build.build_video_lm(c.model))
+  shapes = components.parameter_shapes(components.build_video_lm(c.model))
   count = {role: sum(x.size for x in jax.tree.leaves(tree)) for role, tree in shapes.items()}
   assert count["projector"] == CONNECTOR[arg] and "merger" not in count
   if arg != "encoder=internvideo2":
@@ -47,7 +47,7 @@ def test_sizes_are_those_released(arg):
 @pytest.mark.parametrize("stage", RATES)
 def test_rates_batch_and_frames_are_those_released(stage):
   c = config(stage)
-  shapes = build.parameter_shapes(build.build_video_lm(c.model))
+  shapes = components.parameter_shapes(components.build_video_lm(c.model))
   rates = optim.make(c.optim.to_dict(), shapes, 1000).rates
   of = lambda role: {rate for path, rate in rates.items() if path.startswith(role)}
   encoder, connector, llm, batch = RATES[stage]
@@ -57,7 +57,7 @@ def test_rates_batch_and_frames_are_those_released(stage):
   assert (c.data.sampling.frames, c.data.sampling.get("low")) == FRAMES[stage]
   assert c.data.time_prompt == ("none" if stage == 1 else "vcf")
   assert (c.infer.time_prompt, c.infer.sampling.multiple) == ("vcf_released", 8)
-  assert build.build_video_lm(c.model).layout().tokens_per_group == 64
+  assert components.build_video_lm(c.model).layout().tokens_per_group == 64
 
 
 def test_stage_4_enlarges_the_pictures_of_the_7b_alone():
@@ -69,7 +69,7 @@ def test_stage_4_enlarges_the_pictures_of_the_7b_alone():
 
 def test_dropout_is_an_argument():
   c = config(3, "dropout=uniform0_attention")
-  model = build.build_video_lm(c.model)
+  model = components.build_video_lm(c.model)
   assert [s.layer for s in model.layout().stages] == [4, 18]
   assert config(3, "dropout=uniform0_attention,debug").model.llm.dropout.startswith("1:uniform")
   with pytest.raises(ValueError, match="no model=8B"):
@@ -79,7 +79,7 @@ def test_dropout_is_an_argument():
 def test_frames_that_are_no_whole_clips_name_the_knob():
   """Wherever a count enters: the rows, the samplings of training and of answering, the model."""
   c = config(3, "debug")
-  model = build.build_video_lm(c.model)
+  model = components.build_video_lm(c.model)
   extent = frame_sampling.Extent(60.0, 59.9, 600)
   with pytest.raises(ValueError, match=r"config\.data\.sampling\.frames=10 .* Set .* to 8"):
     frame_sampling.frame_count(dict(name="uniform", frames=10, phase="ends"), extent, 4)
@@ -111,7 +111,11 @@ def test_debug_trains_packed_rows_with_dropout(tmp_path):
   c.batch, c.steps = 2, 2
   c.mesh = dict(data=1, fsdp=2, seq=4, tensor=1)
   pipeline = Pipeline(
-    c.data, build.build_video_lm(c.model).layout(), c.seed, c.batch, tmp_path / "quarantine.jsonl"
+    c.data,
+    components.build_video_lm(c.model).layout(),
+    c.seed,
+    c.batch,
+    tmp_path / "quarantine.jsonl",
   )
   (shape,) = pipeline.row_shapes
   assert len(shape.room) == 2 and shape.room[1] < shape.room[0] < shape.length

@@ -15,8 +15,8 @@ import threading
 
 import numpy as np
 
-from filax import dropout, setting_kinds, settings
-from filax.spec import RowShape, VisualLayout
+from filax import setting_kinds, settings
+from filax.spec import RowShape, VisualLayout, dropout_stages
 
 OPEN_ROWS = 16  # Rows that a new sample may still join; more do not fill rows any better.
 
@@ -168,7 +168,9 @@ def with_dropout(
     return tuple(shapes)
   out = []
   for shape in shapes:
-    shape = dataclasses.replace(shape, room=dropout.room(shape, layout), stages=len(layout.stages))
+    shape = dataclasses.replace(
+      shape, room=dropout_stages.room(shape, layout), stages=len(layout.stages)
+    )
     queries = sizes[(sizes[:, :-1] <= capacity(shape)[:-1]).all(1), -1]
     most, mean = (int(queries.max()), float(queries.mean())) if len(queries) else (0, 0.0)
     count = max(most, min(most * shape.segments, math.ceil(1.5 * mean * shape.segments)))

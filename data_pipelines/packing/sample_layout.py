@@ -14,8 +14,7 @@ from data_pipelines.sample import Sample, Timeline
 from data_pipelines.text import templates
 from data_pipelines.text.templates import Encoded, Visual
 from data_pipelines.text.tokenizers import Tokenizer
-from filax import dropout
-from filax.spec import VisualLayout
+from filax.spec import VisualLayout, dropout_stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +107,8 @@ class Composer:
   def dropped(self, encoded: Encoded, visual: int) -> tuple[np.ndarray, np.ndarray]:
     """(query positions [n], counts kept after every stage [stages]) of a sample with `visual`
     visual tokens."""
-    queries = dropout.queries(encoded.labels, encoded.answers, self.layout.queries)
-    return queries, dropout.kept([visual], self.layout.stages, [len(queries) > 0])[:, 0]
+    queries = dropout_stages.queries(encoded.labels, encoded.answers, self.layout.queries)
+    return queries, dropout_stages.kept([visual], self.layout.stages, [len(queries) > 0])[:, 0]
 
   def _video(self, timeline: Timeline, phase: float) -> Shown:
     extent = frame_sampling.extent(timeline, self.probes, self.data["sampling"])

@@ -21,8 +21,9 @@ import signal
 import sys
 from typing import Any
 
-from filax import build, cli
+from filax import cli
 from filax.convert import formats, from_torch, hf_config, item, shards, to_torch, verify
+from filax.models import components
 
 FROM = """examples:
   a whole model    --source llava-onevision-qwen2-7b-ov-hf --out runs/llava_ov
@@ -134,7 +135,7 @@ def _to_flags(verbs) -> None:
 def _common(add) -> None:
   add.add_argument("--out", required=True, help="folder to write; must not exist")
   add.add_argument(
-    "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP
+    "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
   )
   add.add_argument(
     "--verify",

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from filax import build
 from filax.convert import ConversionError, folder, hf_config, item, load, places, shards, tensors
 from filax.convert.report import Report
+from filax.models import components
 
 PARTS = ("encoder", "llm", "projector", "merger")  # Roles with weights, each with a flag.
 EXTRA = "extra.safetensors"  # Imported tensors that only other software uses, kept for the way out.
@@ -59,7 +59,7 @@ def convert(request: Request, check=None) -> dict[str, Any]:
   Raises ConversionError, ValueError or OSError with nothing left under the name of `out`.
   """
   sources, model = resolve(request)
-  roles = build.ROLES if whole(model) else tuple(role for role in model if role in PARTS)
+  roles = components.ROLES if whole(model) else tuple(role for role in model if role in PARTS)
   found = load.plan(
     model, sources, roles=roles, fresh=request.config is not None, ignore=request.ignore
   )
@@ -137,7 +137,7 @@ def settle(request: Request, said: Mapping[str, Any]) -> dict[str, Any]:
     model = {k: dict(v) if isinstance(v, Mapping) else v for k, v in said.items()}
     _set(model, request.sets)
     hf_config.check_complete(model)
-    return {k: hf_config.named(k, v) if k in build.ROLES else v for k, v in model.items()}
+    return {k: hf_config.named(k, v) if k in components.ROLES else v for k, v in model.items()}
   model = copy.deepcopy(dict(request.config["model"]))
   _set(model, request.sets)
   for role in ("encoder", "llm"):
@@ -150,10 +150,12 @@ def _set(model: dict[str, Any], sets: Mapping[str, Any]) -> None:
   """Applies --set, and checks the types of what it and config.json say."""
   for key, value in sets.items():
     role, _, field = key.partition(".")
-    if role not in build.ROLES or not field:
-      raise ValueError(f"--set {key} is not ROLE.FIELD; the roles are {', '.join(build.ROLES)}.")
+    if role not in components.ROLES or not field:
+      raise ValueError(
+        f"--set {key} is not ROLE.FIELD; the roles are {', '.join(components.ROLES)}."
+      )
     model.setdefault(role, {})[field] = value
-  for role in model.keys() & set(build.ROLES):
+  for role in model.keys() & set(components.ROLES):
     model[role] = hf_config.typed(role, model[role])
 
 
@@ -163,7 +165,7 @@ def _compare(role: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> N
     raise ValueError(
       f"--config has the {role} {ours['name']}, but the files hold a {theirs['name']}."
     )
-  built = build.build(role, ours, out=1)
+  built = components.build(role, ours, out=1)
   differing = [
     f"{field}={getattr(built, field)} there and {value} in the files"
     for field, value in theirs.items()
@@ -187,7 +189,7 @@ def _vocabulary(sources: Sequence[load.Source], model: dict[str, Any]) -> None:
       for name, t in part.tensors.items()
       if name.endswith("embed_tokens.weight") and len(t.shape) == 2
     ]
-    llm = build.build("llm", model["llm"])
+    llm = components.build("llm", model["llm"])
     if rows and rows[0] != llm.vocab:
       model["llm"]["vocab"] = rows[0]
     has_head = any(name.endswith("lm_head.weight") for name in part.tensors)
@@ -199,7 +201,7 @@ def check_tokenizer(tokenizer: Any, model: Mapping[str, Any]) -> None:
   """Raises ValueError if the tokenizer has ids without an embedding."""
   if tokenizer is None or "llm" not in model:
     return
-  vocab = build.build("llm", model["llm"]).vocab
+  vocab = components.build("llm", model["llm"]).vocab
   if tokenizer.vocab_size > vocab:
     raise ValueError(
       f"The tokenizer {tokenizer.path} has ids up to {tokenizer.vocab_size - 1}, but the llm has "
@@ -208,7 +210,7 @@ def check_tokenizer(tokenizer: Any, model: Mapping[str, Any]) -> None:
 
 
 def whole(model: Mapping[str, Any]) -> bool:
-  return all(role in model for role in build.ROLES)
+  return all(role in model for role in components.ROLES)
 
 
 def full_config(request: Request, model: Mapping[str, Any], found: load.Plan) -> dict[str, Any]:
@@ -241,7 +243,7 @@ def write(
   report: Report,
 ) -> None:
   """Streams a plan into the checkpoint format below `out`. Collects all tensors that hold NaN."""
-  writer = item.Writer(out, build.dims_table(load.SMALL | dict(model)))
+  writer = item.Writer(out, components.dims_table(load.SMALL | dict(model)))
   broken: list[str] = []
   for place in report.steps(found.places):
     kind = leaf_dtype(found, place, dtype)
@@ -275,7 +277,7 @@ def draw(config: Mapping[str, Any], fresh: Sequence[places.Place]) -> dict[str, 
   import jax
   import jax.numpy as jnp
 
-  model = build.build_video_lm(config["model"])
+  model = components.build_video_lm(config["model"])
   paths = {place.path for place in fresh}
 
   def init(key):

@@ -11,8 +11,10 @@ from pathlib import Path
 import re
 from typing import Any
 
-from filax import build, dropout
 from filax.convert import released_keys, rope_config, safe_files
+from filax.models import components
+from filax.models.components import check_components
+from filax.spec import dropout_stages
 
 ASKED = ("theta",)  # Has a default here and another one in transformers.
 KEY = "fila_config"  # Where our own config travels inside a config.json; others ignore it.
@@ -38,7 +40,7 @@ def load(folder: Path, components: Sequence[str] = ()) -> dict[str, Any]:
   sections = ("model", "infer", "data")
   if not isinstance(own, dict) or not all(isinstance(own.get(k, {}), dict) for k in sections):
     raise ValueError(f"{file} has a {KEY} that is not a config of FiLax.")
-  build.check_components(own, components, file)
+  check_components(own, components, file)
   return found
 
 
@@ -232,14 +234,16 @@ def _dropout(config: Mapping[str, Any]) -> dict[str, Any]:
   """
   if not config.get("mm_llm_compress"):
     return {}
-  stages = dropout.released(
+  stages = dropout_stages.released(
     config.get("llm_compress_type", "attention"),
     config.get("llm_compress_layer_list", (8, 16, 24)),
     config.get("llm_image_token_ratio_list", (1.0, 0.5, 0.25, 0.125)),
   )
   if "num_hidden_layers" in config:
-    dropout.parse(stages, config["num_hidden_layers"])
-  return dict(dropout=next((n for n, known in dropout.PRESETS.items() if known == stages), stages))
+    dropout_stages.parse(stages, config["num_hidden_layers"])
+  return dict(
+    dropout=next((n for n, known in dropout_stages.PRESETS.items() if known == stages), stages)
+  )
 
 
 TOWERS = (  # A word in mm_vision_tower -> encoder and variant, in the order they are tested.
@@ -266,7 +270,9 @@ def typed(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
 
   Raises ValueError for a value that is no number where one is needed, or a size below 1.
   """
-  fields = build.component(role, part["name"])[1].__dataclass_fields__ if "name" in part else {}
+  fields = (
+    components.component(role, part["name"])[1].__dataclass_fields__ if "name" in part else {}
+  )
   found = dict(part)
   for key in part.keys() & fields.keys():
     value, field = part[key], fields[key]
@@ -293,7 +299,7 @@ def check_complete(model: Mapping[str, Any]) -> None:
     if "name" not in part:
       missing.append(f"{role}.name")
       continue
-    _, component = build.component(role, part["name"])
+    _, component = components.component(role, part["name"])
     fields = component.__dataclass_fields__
     missing += [
       f"{role}.{name}"
@@ -317,12 +323,12 @@ def named(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
   """The same part by its variant's name if it has one, for a config that reads well."""
   if "variant" in part or "name" not in part:
     return dict(part)
-  module, component = build.component(role, part["name"])
-  fields, whole = component.__dataclass_fields__, build.build(role, part)
+  module, component = components.component(role, part["name"])
+  fields, whole = component.__dataclass_fields__, components.build(role, part)
   for variant, sizes in getattr(module, "VARIANTS", {}).items():
     own = {k: v for k, v in part.items() if k not in sizes and v != _default(fields, k)}
     short = dict(name=part["name"], variant=variant) | own
-    if build.build(role, short) == whole:
+    if components.build(role, short) == whole:
       return short
   return dict(part)
 

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
-from filax import build
 from filax.convert import hf_config
+from filax.models import components
 from filax.ops import rope
 
 RUN_KEYS = (  # Of config.data.
@@ -37,14 +37,14 @@ class Vocabulary:
 def settings(config: Mapping[str, Any], vocabulary: Vocabulary | None) -> dict[str, Any]:
   """What our own software and run_torch.py read back: every size spelled out."""
   model = {
-    key: spelled(key, value) if key in build.ROLES else value
+    key: spelled(key, value) if key in components.ROLES else value
     for key, value in config["model"].items()
     if key not in ("dtype", "param_dtype")
   }
   found = dict(model=model)
   if "infer" in config:
     found["infer"] = config["infer"]
-    selector = build.build("selector", config["infer"]["selector"])
+    selector = components.build("selector", config["infer"]["selector"])
     found["representative"] = getattr(selector, "representative", selector.size // 2)
   if "data" in config:
     found["data"] = {key: config["data"][key] for key in RUN_KEYS if key in config["data"]}
@@ -60,7 +60,7 @@ def settings(config: Mapping[str, Any], vocabulary: Vocabulary | None) -> dict[s
 
 def spelled(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
   """A part of config.model without its variant's name: all that decides the numbers."""
-  component = build.build(role, part)
+  component = components.build(role, part)
   fields = {
     key: getattr(component, key)
     for key in component.__dataclass_fields__
@@ -159,7 +159,7 @@ def llava(config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None) 
   """config.json as LLaVA-NeXT's own code reads it."""
   tower, llm = _parts(config)
   newline = config["model"]["projector"].get("newline", "one_token")
-  known = tower == build.build("encoder", dict(name="siglip", variant=hf_config.SO400M))
+  known = tower == components.build("encoder", dict(name="siglip", variant=hf_config.SO400M))
   text = qwen2(llm, dtype, vocabulary)
   return (
     text
@@ -192,7 +192,9 @@ def flash(config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None) 
   """config.json as VideoChat-Flash's released code reads it. Raises ValueError for newlines and
   pooling, which that code does not have."""
   tower, llm = _parts(config)
-  projector, merger = (build.build(r, config["model"][r], out=1) for r in ("projector", "merger"))
+  projector, merger = (
+    components.build(r, config["model"][r], out=1) for r in ("projector", "merger")
+  )
   if projector.newline != "none" or projector.pool_side != 1:
     raise ValueError(
       f"--format videochat-flash has neither newlines nor pooling, but config.model.projector has "
@@ -244,8 +246,11 @@ def flash(config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None) 
 
 
 def compress(llm: Any) -> dict[str, Any]:
-  """Visual dropout in the settings of VideoChat-Flash, of which filax.dropout.released is the
-  inverse. Raises ValueError for what that code cannot do."""
+  """Visual dropout in the settings of VideoChat-Flash.
+
+  The inverse of filax.spec.dropout_stages.released. Raises ValueError for stages that the released
+  code has no setting for.
+  """
   kinds = [stage.kind for stage in llm.stages]
   uniform = kinds.count("uniform")
   if kinds != sorted(kinds, reverse=True) or llm.dropout_positions != "renumber":
@@ -267,7 +272,7 @@ def qwen2_alone(
   config: Mapping[str, Any], dtype: str, vocabulary: Vocabulary | None
 ) -> dict[str, Any]:
   """config.json of the language model alone."""
-  llm = build.build("llm", config["model"]["llm"])
+  llm = components.build("llm", config["model"]["llm"])
   return qwen2(llm, dtype, vocabulary) | dict(transformers_version="4.46.0")
 
 
@@ -356,4 +361,4 @@ def tokenizer_config(config: Mapping[str, Any], vocabulary: Vocabulary) -> dict[
 
 def _parts(config: Mapping[str, Any]) -> tuple[Any, Any]:
   model = config["model"]
-  return build.build("encoder", model["encoder"]), build.build("llm", model["llm"])
+  return components.build("encoder", model["encoder"]), components.build("llm", model["llm"])

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from filax import build
 from filax.convert import ConversionError, places, schemes, tensors
 from filax.convert.places import Place
 from filax.convert.tensors import Tensor
+from filax.models import components
 
 HEAD, EMBEDDING = "llm.lm_head.weight", "llm.embed_tokens.weight"
 TIED = "the head is tied to the embedding"
@@ -75,7 +75,7 @@ def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str
   """
   from filax.convert.item import flat
 
-  tree = build.parameter_shapes(build.build_video_lm(SMALL | dict(model)))
+  tree = components.parameter_shapes(components.build_video_lm(SMALL | dict(model)))
   return {path: leaf for path, leaf in sorted(flat(tree).items()) if path.split("/")[0] in roles}
 
 
@@ -83,7 +83,7 @@ def plan(
   model: Mapping[str, Any],
   sources: Sequence[Source],
   *,
-  roles: Sequence[str] = build.ROLES,
+  roles: Sequence[str] = components.ROLES,
   fresh: bool = False,
   ignore: Sequence[str] = (),
 ) -> Plan:
@@ -94,7 +94,7 @@ def plan(
   missing, unknown, misshapen and non-float tensors.
   """
   shapes = parameter_shapes(model, roles)
-  vocab = build.build("llm", model["llm"]).vocab if "llm" in model else 0
+  vocab = components.build("llm", model["llm"]).vocab if "llm" in model else 0
   found = Plan(places.find(model, shapes, vocab), {}, [], [], {})
   problems: dict[str, list[str]] = {"unknown tensors": [], "not plain floats": []}
   for part in sources:
@@ -131,7 +131,7 @@ def _take(found: Plan, part: Source, model, ignore: Sequence[str], problems) -> 
 
 def _spare(model, roles) -> list[tuple[re.Pattern, str]]:
   depth = {
-    role: getattr(build.build(role, model[role]), "depth", 0)
+    role: getattr(components.build(role, model[role]), "depth", 0)
     for role in roles
     if role in model and role in ("encoder", "llm")
   }

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from filax import build
 from filax.convert import (
   ConversionError,
   folder,
@@ -27,6 +26,7 @@ from filax.convert.formats import FORMATS, Format
 from filax.convert.from_torch import EXTRA, TOKENIZER_FILES
 from filax.convert.places import Place
 from filax.convert.report import Report
+from filax.models import components
 
 PLACEHOLDERS = ("<image>", "<video>")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -101,16 +101,16 @@ def resolve(request: Request) -> Way:
   form = FORMATS[request.format]
   step = item.step_folder(request.checkpoint)
   config = hf_config.tuples(item.read_json(step, "config"))
-  build.check_components(config, request.components, f"The config of {step}")
+  components.check_components(config, request.components, f"The config of {step}")
   if not isinstance(config.get("model"), Mapping):
     raise ValueError(f"The config of {step} has no section 'model'.")
-  for role in build.ROLES:
+  for role in components.ROLES:
     if role in config["model"]:
-      build.build(role, config["model"][role], out=1)
+      components.build(role, config["model"][role], out=1)
   form.check(config["model"])
   stored = item.shapes(step)
   llm = config["model"].get("llm")
-  vocab = build.build("llm", llm).vocab if llm else 0
+  vocab = components.build("llm", llm).vocab if llm else 0
   roles = (*form.roles, *(() if form.fusion == "none" else ("merger",)))
   wanted = {path: leaf for path, leaf in stored.items() if path.split("/")[0] in roles}
   expected = load.parameter_shapes(config["model"], roles)
@@ -151,8 +151,8 @@ def extras(checkpoint: str | os.PathLike, way: Way) -> dict[str, np.ndarray]:
   )
   kept = tensors.safetensors(kept) if kept else {}
   sizes = dict(
-    E=build.build("encoder", model["encoder"]).width if "encoder" in model else 0,
-    D=build.build("llm", model["llm"]).width if "llm" in model else 0,
+    E=components.build("encoder", model["encoder"]).width if "encoder" in model else 0,
+    D=components.build("llm", model["llm"]).width if "llm" in model else 0,
   )
   have = {name for place in way.places for name in place.names}
   found = {}
@@ -271,7 +271,7 @@ def _write_files(out: Path, way: Way, request: Request, vocabulary) -> None:
 
 def placeholders(way: Way, out: Path, vocabulary) -> tuple[int, int]:
   """Ids of <image> and <video>: the tokenizer's own, or rows that no token uses."""
-  vocab = build.build("llm", way.config["model"]["llm"]).vocab
+  vocab = components.build("llm", way.config["model"]["llm"]).vocab
   known = dict(vocabulary.controls) if vocabulary is not None else {}
   free = vocabulary.tokens if vocabulary is not None else vocab - len(PLACEHOLDERS)
   ids = []

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from filax import build
 from filax.convert import ConversionError, hf_write
+from filax.models import components
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # Of max |difference| / max(1, max |value|).
 LENGTH, GROUPS = 24, 2  # Tokens of the text, and groups of frames in front of them.
@@ -105,10 +105,10 @@ def inputs(model: Mapping[str, Any]) -> dict[str, np.ndarray]:
   rng = np.random.default_rng(0)
   made = {}
   if "llm" in model:
-    llm = build.build("llm", model["llm"])
+    llm = components.build("llm", model["llm"])
     made["tokens"] = rng.integers(0, llm.vocab, (1, LENGTH)).astype(np.int32)
   if "encoder" in model:
-    encoder = build.build("encoder", model["encoder"])
+    encoder = components.build("encoder", model["encoder"])
     size = model.get("selector", {}).get("size", 1)
     frames = GROUPS * int(np.lcm(size, encoder.clip))
     made["frames"] = rng.integers(0, 256, (frames, encoder.size, encoder.size, 3)).astype(np.uint8)

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from filax import build
 from filax.convert import item, load, verify
 from filax.convert.hf_config import tuples
+from filax.models import components
 
 
 def main(argv) -> None:
   """verify_jax.py FOLDER OUT stages|"": reads FOLDER/job.json and inputs.npz, writes OUT."""
   jax.config.update("jax_default_matmul_precision", "highest")
   job, arrays, out, stages = verify.start(argv)
-  model = build.build_video_lm(
+  model = components.build_video_lm(
     load.SMALL | tuples(job["model"]) | dict(dtype=job["dtype"], param_dtype=job["dtype"])
   )
   params = read(Path(job["checkpoint"]), job["roles"])

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import json
 import sys
 
-from filax import build, cli
+from filax import cli
+from filax.models import components
 
 
 def main(argv: Sequence[str]) -> None:
@@ -39,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
   made = cli.Parser(prog="filax evals", description=__doc__)
   add = made.add_argument
   add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-  add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
+  add(
+    "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
+  )
   add("--manifest", required=True, help="questions, in the format of the training data")
   add("--root", default="", help="folder of the media; default: the manifest's")
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")

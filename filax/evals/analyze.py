@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from filax import build, cli, files
-from filax.dropout import KINDS
+from filax import cli, files
+from filax.models import components
+from filax.spec.dropout_stages import KINDS
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,7 +35,9 @@ def main(argv: Sequence[str]) -> None:
   for way in ("attention", "redundancy"):
     add = ways.add_parser(way).add_argument
     add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-    add("--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP)
+    add(
+      "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
+    )
     add("--out", required=True, help="the PNG; the JSON lies beside it")
     if way == "attention":
       add("--video", required=True)

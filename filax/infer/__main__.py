@@ -7,7 +7,8 @@ import json
 import sys
 import time
 
-from filax import build, cli
+from filax import cli
+from filax.models import components
 
 
 def chat(argv: Sequence[str]) -> None:
@@ -145,7 +146,7 @@ def _parser(verb: str, text: str) -> argparse.ArgumentParser:
     "--checkpoint", required=True, help="folder of a run, or of one of its checkpoints"
   )
   made.add_argument(
-    "--components", action="append", default=[], metavar="MODULE", help=build.COMPONENTS_HELP
+    "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
   )
   made.add_argument("--video", required=True, help="a video file, or a folder of pictures")
   made.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax import dropout
 from filax.infer.programs import Program, bucket, on_mesh
 from filax.ops import sampling
-from filax.spec import TEXT
+from filax.spec import TEXT, dropout_stages
 
 LENGTHS = (
   64,
@@ -140,7 +139,7 @@ def dropped(
   the prompts are shortened to after every stage."""
   visual = np.zeros_like(counts) if index is None else (index != TEXT).sum(1)
   stages = getattr(model.llm, "stages", ())
-  kept = dropout.kept(visual, stages)
+  kept = dropout_stages.kept(visual, stages)
   most = (counts - visual + kept).max(1)
   left = tuple(min(length, bucket(int(n), lengths, "config.infer.lengths")) for n in most)
   return np.ascontiguousarray(kept.T)[:, :, None], left

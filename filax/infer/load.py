@@ -9,9 +9,10 @@ import jax
 from jaxtyping import PyTree
 
 from data_pipelines.text import tokenizers
-from filax import build, files
+from filax import files
 from filax.convert import safe_files
 from filax.infer.processor import Processor
+from filax.models.components import build_video_lm, check_components, dims_table, parameter_shapes
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 from filax.train import checkpoint
@@ -42,14 +43,14 @@ def load(
   path = epath.Path(files.absolute(path))
   safe_files.check_checkpoint(path)
   config = tuples(checkpoint.read_config(path))
-  build.check_components(config, components, f"The config of {path}")
+  check_components(config, components, f"The config of {path}")
   if absent := [
     key for key in ("model", "infer", "data") if not isinstance(config.get(key), Mapping)
   ]:
     raise ValueError(f"The config of {path} has no section {absent[0]!r}, so it cannot answer.")
   if param_dtype:
     config["model"] = config["model"] | dict(param_dtype=param_dtype)
-  model = build.build_video_lm(config["model"], config["infer"]["selector"])
+  model = build_video_lm(config["model"], config["infer"]["selector"])
   model.check()
   tokenizer = find_tokenizer(path, config["data"]["tokenizer"])
   tokenizers.check_vocabulary(tokenizer, model.vocab)
@@ -61,9 +62,9 @@ def load(
 
 def restore(path: epath.PathLike, config: Mapping[str, Any], model, mesh=None) -> PyTree:
   """The parameters of `model`, laid out on `mesh`. Raises ValueError if one is missing."""
-  like = build.parameter_shapes(model)
+  like = parameter_shapes(model)
   if mesh is not None:
-    layout = rules.parameter_shardings(build.dims_table(config), like, mesh)
+    layout = rules.parameter_shardings(dims_table(config), like, mesh)
     like = jax.tree.map(
       lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), like, layout
     )

@@ -14,11 +14,11 @@ from data_pipelines.packing import visual_order
 from data_pipelines.sample import Timeline, Turn
 from data_pipelines.text import templates
 from data_pipelines.text.tokenizers import Tokenizer
-from filax import build
 from filax.infer import video as video_lib
 from filax.infer.generate import LENGTHS
 from filax.infer.seen import Seen
 from filax.infer.video import Video
+from filax.models import components
 from filax.spec import TEXT
 
 
@@ -131,9 +131,9 @@ def with_selector(model, name: str):
   frames = processor.infer["sampling"]["frames"]
   groups = model.selector.groups(frames)
   shown = groups * size
-  fields = build.component("selector", name)[1].__dataclass_fields__
+  fields = components.component("selector", name)[1].__dataclass_fields__
   choice = dict(name=name, size=size) | (dict(scenes=groups) if "scenes" in fields else {})
-  selector = build.build("selector", choice)
+  selector = components.build("selector", choice)
   if not selector.needs_single:
     frames = shown
   elif frames <= shown:
@@ -145,7 +145,7 @@ def with_selector(model, name: str):
 
 def adjusted(model, *, frames: int | None = None, yarn: float | None = None, dropout: str = ""):
   """The model with other settings of inference, where given: most frames of a video, the factor by
-  which YaRN stretches the context, visual dropout (a preset of filax.dropout, "off", or
+  which YaRN stretches the context, visual dropout (a preset of filax.spec.dropout_stages, "off", or
   "layer:kind:ratio,..."). Raises ValueError for what cannot be."""
   processor, llm = of(model), model.llm
   if frames is not None:

@@ -12,13 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 import numpy as np
 
-from filax import dropout
-from filax.ops import drop
+from filax.ops import visual_dropout
 from filax.ops.splice import splice
-from filax.parallel import frames as spread
+from filax.parallel import frame_layout as spread
 from filax.parallel import zigzag
 from filax.parallel.rules import constrain
-from filax.spec import RowShape, VisualLayout
+from filax.spec import RowShape, VisualLayout, dropout_stages
 
 STAGES = ("vision", "projector", "pool")
 
@@ -68,9 +67,9 @@ class VideoLM(nn.Module):
       batch["keep"].shape[-1],
     )
     hidden, left = self.llm.dropped(
-      x, drop.row(batch), batch["keep"], dropout.room(row, self.layout())
+      x, visual_dropout.row(batch), batch["keep"], dropout_stages.room(row, self.layout())
     )
-    targets, mask = drop.targets(left)
+    targets, mask = visual_dropout.targets(left)
     order = zigzag.in_use(targets.shape[1])
     lie = lambda a: a if order is None else constrain(a[:, order], "batch seq")
     return hidden, dict(
@@ -78,7 +77,7 @@ class VideoLM(nn.Module):
     )
 
   @property
-  def stages(self) -> dropout.Stages:
+  def stages(self) -> dropout_stages.Stages:
     """Where the llm drops visual tokens; an llm that cannot has none."""
     return getattr(self.llm, "stages", ())
 

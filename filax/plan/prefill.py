@@ -20,8 +20,10 @@ import math
 
 import jax
 
-from filax import build, cli, dropout
+from filax import cli
+from filax.models import components
 from filax.plan.flops import train_costs
+from filax.spec import dropout_stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Reader:
   """Counts for a VideoLM; nothing is computed but shapes."""
 
   def __init__(self, model):
-    shapes = build.parameter_shapes(model)
+    shapes = components.parameter_shapes(model)
     paths = [
       jax.tree_util.keystr(p, simple=True, separator="/")
       for p, _ in jax.tree_util.tree_leaves_with_path(shapes)
@@ -72,7 +74,7 @@ class Reader:
   def _ranges(self, tokens: int) -> list[tuple[float, int]]:
     """(share of the layers, visual tokens they see)."""
     llm, stages = self.model.llm, self.model.stages
-    kept = dropout.kept([tokens], stages)[:, 0].tolist()
+    kept = dropout_stages.kept([tokens], stages)[:, 0].tolist()
     return [
       ((stop - first) / llm.depth, length)
       for (first, stop), length in zip(llm.ranges, (tokens, *kept), strict=True)
@@ -97,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
 
   jax.config.update("jax_platforms", "cpu")  # Shapes need no device; do not wait for one.
   config, _ = command.read(["--config", args.config, *rest])
-  reader = Reader(build.build_video_lm(config.model))
+  reader = Reader(components.build_video_lm(config.model))
   rows = [reader.work(n, args.tokens_per_frame) for n in args.frames]
   if args.json:
     print(json.dumps([dataclasses.asdict(row) | dict(total=row.total) for row in rows]))

@@ -7,9 +7,8 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from filax import dropout
 from filax.plan.flops import FLOW, train_costs
-from filax.spec import RowShape
+from filax.spec import RowShape, dropout_stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +36,7 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
   """The work of a row whose every frame, image and position is used, by one sample."""
   costs = train_costs(model, shapes, rates)
   forward = train_costs(model, shapes, dict.fromkeys(rates, 0.0))
-  lengths = (row.length, *dropout.room(row, model.layout()))
+  lengths = (row.length, *dropout_stages.room(row, model.layout()))
   shares = [(stop - first) / model.llm.depth for first, stop in model.llm.ranges]
   layers = lambda costs, pairs=True: sum(
     share * _read(costs, n, pairs) for share, n in zip(shares, lengths, strict=True)

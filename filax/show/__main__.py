@@ -16,10 +16,11 @@ import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.packing import planner, visual_order
-from filax import build, cli, dropout
+from filax import cli
+from filax.models import components
 from filax.parallel import rules
 from filax.plan.flops import train_costs
-from filax.spec import RowShape, VisualLayout
+from filax.spec import RowShape, VisualLayout, dropout_stages
 from filax.train import command, optim
 
 GIB = 2**30
@@ -40,8 +41,8 @@ def report(config: ConfigDict) -> Iterator[str]:
   """The lines of `filax show`."""
   yield "Config"
   yield from (f"  {key} = {value!r}" for key, value in flat(config.to_dict()))
-  model = build.build_video_lm(config.model)
-  shapes = build.parameter_shapes(model)
+  model = components.build_video_lm(config.model)
+  shapes = components.parameter_shapes(model)
   optimizer = optim.make(config.optim.to_dict(), shapes, max(config.steps, 1000))
   yield ""
   yield from parameters(traverse_util.flatten_dict(shapes, sep="/"), optimizer, config)
@@ -66,7 +67,7 @@ def flat(config: Mapping[str, Any], path: str = "config") -> Iterator[tuple[str,
 
 def parameters(leaves, optimizer: optim.Optimizer, config: ConfigDict) -> Iterator[str]:
   """A row a parameter, then a row a part and the totals."""
-  table = build.dims_table(config.model)
+  table = components.dims_table(config.model)
   width = max(map(len, leaves))
   yield f"{'Parameters':<{width + 2}}  {'count':>13}  {'dtype':<8}  {'rate':>7}  shape (mesh axes)"
   for path, leaf in leaves.items():
@@ -76,7 +77,7 @@ def parameters(leaves, optimizer: optim.Optimizer, config: ConfigDict) -> Iterat
       f"  {path:<{width}}  {leaf.size:>13,}  {leaf.dtype.name:<8}  "
       f"{_rate(optimizer.rates[path]):>7}  {axes}"
     )
-  for role in build.ROLES:
+  for role in components.ROLES:
     own = {path: x for path, x in leaves.items() if path.startswith(f"{role}/")}
     if own:
       yield _total(role, own, optimizer, width)
@@ -135,7 +136,7 @@ def _row(row: RowShape, layout: VisualLayout) -> str:
   visual = layout.newline_index(row)
   drops = "".join(
     f", {left:,} positions after layer {stage.layer} ({stage.kind} {stage.ratio:g})"
-    for stage, left in zip(layout.stages, dropout.room(row, layout), strict=True)
+    for stage, left in zip(layout.stages, dropout_stages.room(row, layout), strict=True)
   )
   return (
     f"{row.frames} frames, {row.images} images, {row.length:,} positions, {row.segments} samples: "

@@ -40,8 +40,9 @@ from ml_collections import ConfigDict
 from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
 from data_pipelines.text.tokenizers import check_vocabulary
-from filax import build, cli
+from filax import cli
 from filax.checkpoint import storage
+from filax.models import components
 from filax.parallel import distributed, ending
 from filax.plan.flops import train_costs
 from filax.train import checkpoint, command, folder, loop, plan_record
@@ -133,7 +134,7 @@ def open_data(
   local = folder.local(workdir)
   if config.debug_corpus:
     on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
-  model = build.build_video_lm(config.model)
+  model = components.build_video_lm(config.model)
   check(config, model)
   pipeline = Pipeline(
     config.data,

@@ -10,7 +10,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 
-from filax import build, settings
+from filax import settings
+from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 from filax.train import checkpoint, optim, state, step
@@ -39,9 +40,9 @@ def prepare(
   check_settings(config)
   mesh = mesh_lib.make(config["mesh"], devices)
   parts = micro_batches(config, mesh)
-  model = build.build_video_lm(config["model"])
-  shapes = build.parameter_shapes(model)
-  layout = rules.parameter_shardings(build.dims_table(config["model"]), shapes, mesh)
+  model = components.build_video_lm(config["model"])
+  shapes = components.parameter_shapes(model)
+  layout = rules.parameter_shardings(components.dims_table(config["model"]), shapes, mesh)
   optimizer = optim.make(config["optim"], shapes, steps)
   whole = NamedSharding(mesh, jax.P())
   like = jax.eval_shape(lambda params: state.create(params, optimizer, 0), shapes)

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 import tensorstore
 
-from filax import build
 from filax.convert import item, load
 from filax.convert.hf_config import tuples
+from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 from filax.train import checkpoint
@@ -32,7 +32,7 @@ def main(rank: str, port: str, folder: str, run: str, sizes: str) -> None:
   jax.distributed.initialize(f"localhost:{port}", 2, int(rank))
   model = load.SMALL | tuples(checkpoint.read_config(run)["model"])
   found = load.plan(model, [load.source(folder, ("llm",))], roles=("llm",))
-  mesh, table = mesh_lib.make(json.loads(sizes)), build.dims_table(model)
+  mesh, table = mesh_lib.make(json.loads(sizes)), components.dims_table(model)
   shardings = {
     place.path: jax.sharding.NamedSharding(
       mesh, rules.parameter_spec(table, place.path, place.shape)

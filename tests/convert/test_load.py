@@ -14,8 +14,8 @@ import made_folders
 import numpy as np
 import pytest
 
-from filax import build
 from filax.convert import ConversionError, from_torch, item, load, places, schemes
+from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 
@@ -41,7 +41,7 @@ def planned(folder, **options):
 def layout(found, **sizes):
   """path -> sharding of every parameter on a mesh of eight devices."""
   mesh = mesh_lib.make(sizes, jax.devices()[:8])
-  table = build.dims_table(MODEL)
+  table = components.dims_table(MODEL)
   return {
     place.path: jax.sharding.NamedSharding(
       mesh, rules.parameter_spec(table, place.path, place.shape)

@@ -16,8 +16,8 @@ import small_checkpoint
 
 import filax
 from filax import __main__ as command
-from filax import build
 from filax.convert import ConversionError, hf_config, tensors
+from filax.models import components
 from filax.train import checkpoint
 
 
@@ -107,14 +107,14 @@ def test_a_config_json_imports_nothing(trap, tmp_path, capsys):
 def test_names_that_are_not_ours_are_refused(name, allowed):
   config = dict(model=dict(encoder=dict(name="siglip"), selector=dict(name=name)))
   with pytest.raises(ValueError, match="names the selector"):
-    build.check_components(config, allowed)
+    components.check_components(config, allowed)
 
 
 def test_names_that_are_ours_or_allowed_pass():
   for name in ("kmeans", "my_lab:Model", "my_lab.a.b:Model"):
-    build.check_components(dict(infer=dict(selector=dict(name=name))), ["my_lab"])
-  build.check_components(dict(infer=dict(selector=dict(name="my_lab:Model"))), "my_lab")
-  build.check_components(small_checkpoint.config())
+    components.check_components(dict(infer=dict(selector=dict(name=name))), ["my_lab"])
+  components.check_components(dict(infer=dict(selector=dict(name="my_lab:Model"))), "my_lab")
+  components.check_components(small_checkpoint.config())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_names_that_are_ours_or_allowed_pass():
 )
 def test_a_component_that_cannot_be_is_one_sentence(name, message):
   with pytest.raises(ValueError, match=message):
-    build.build("selector", dict(name=name))
+    components.build("selector", dict(name=name))
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_beam_builds_the_same(source, built, tmp_path):
 def test_tensorflow_is_not_imported(source, tmp_path):
   code = (
     "import sys; from data_pipelines.tools import build_array_record; "
-    "builders.build(sys.argv[1], sys.argv[2]); assert 'tensorflow' not in sys.modules"
+    "build_array_record.build(sys.argv[1], sys.argv[2]); assert 'tensorflow' not in sys.modules"
   )
   subprocess.run(
     [sys.executable, "-c", code, source, str(tmp_path / "out")], check=True, capture_output=True

@@ -8,10 +8,9 @@ import pytest
 from small_corpus import LAYOUT, make, pipeline
 
 from data_pipelines.packing import planner
-from filax import dropout
-from filax.spec import RowShape
+from filax.spec import RowShape, dropout_stages
 
-STAGES = dropout.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
+STAGES = dropout_stages.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
 DROPS = dataclasses.replace(LAYOUT, stages=STAGES)
 
 
@@ -29,7 +28,7 @@ def rows(pipe):
 def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
   pipe = pipeline(folder, layout=dataclasses.replace(DROPS, queries=asks), rows=((12, 2, 384, 4),))
   (shape,) = pipe.row_shapes
-  assert shape.room == dropout.room(shape, DROPS) and shape.stages == 2 and shape.queries
+  assert shape.room == dropout_stages.room(shape, DROPS) and shape.stages == 2 and shape.queries
   for plan, row in rows(pipe):
     asked = [q for q in row["queries"] if q >= 0]
     for segment in range(1, len(plan.samples) + 1):
@@ -51,7 +50,7 @@ def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
       (row["visual_index"][row["segment_ids"] > 0] < 0).sum() + row["keep"][n].sum()
       for n in range(2)
     ]
-    assert dropout.fits(left, shape.room, STAGES) == ""
+    assert dropout_stages.fits(left, shape.room, STAGES) == ""
 
 
 def test_without_dropout_rows_and_plan_are_as_ever(folder):
@@ -74,7 +73,7 @@ def test_stages_and_queries_are_part_of_the_fingerprint(folder):
 def test_a_sample_that_leaves_too_much_is_listed_with_its_reason(folder):
   rows = ((12, 2, 70, 4),)  # Half of it may be visual, which leaves little room for text.
   pipe = pipeline(folder, layout=DROPS, rows=rows, too_long="skip")
-  assert dropout.room(RowShape(*rows[0]), DROPS)[1] < 48
+  assert dropout_stages.room(RowShape(*rows[0]), DROPS)[1] < 48
   assert len(pipe.report["no_room"]) == len(pipe.report["too_long"]) > 0
   assert "text and kept visual tokens are left after layer" in pipe.report["no_room"][0]
   with pytest.raises(ValueError, match=r"where rows have .* places"):
@@ -84,7 +83,7 @@ def test_a_sample_that_leaves_too_much_is_listed_with_its_reason(folder):
 def test_packing_keeps_the_budgets_of_every_stage():
   rng = np.random.default_rng(0)
   visual, text = rng.integers(0, 40, 50), rng.integers(5, 20, 50)
-  kept = dropout.kept(visual, STAGES)
+  kept = dropout_stages.kept(visual, STAGES)
   sizes = np.stack(
     [visual + text, visual * 0 + 3, visual * 0, *(text + kept), rng.integers(1, 6, 50)], axis=1
   )

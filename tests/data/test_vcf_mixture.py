@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_corpus import make, pipeline
 
-from filax.build import build_video_lm
+from filax.models.components import build_video_lm
 from filax.train import step
 
 SAMPLES = 9

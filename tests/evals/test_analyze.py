@@ -14,10 +14,10 @@ import small_checkpoint
 from configs import vcf_stage3
 import filax
 from filax import __main__ as cli
-from filax.build import build_video_lm
-from filax.dropout import KINDS
 from filax.evals import analyze
 from filax.infer import processor
+from filax.models.components import build_video_lm
+from filax.spec.dropout_stages import KINDS
 
 SIZES = {"infer.sampling.frames": 16, "model.llm.depth": 2, "infer.max_new_tokens": 3}
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import small_checkpoint
 
-from filax.build import build_video_lm
 from filax.infer import generate as generate_lib
 from filax.infer import programs
 from filax.infer.generate import generate
+from filax.models.components import build_video_lm
 from filax.spec import TEXT
 
 LENGTHS = (16, 32, 64)

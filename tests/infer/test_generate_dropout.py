@@ -8,9 +8,9 @@ from parity.twins.dropout import Decoder
 import pytest
 import small_checkpoint
 
-from filax.build import build_video_lm
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate
+from filax.models.components import build_video_lm
 from filax.spec import TEXT
 
 LENGTHS, STAGES = (8, 16, 24, 32, 48), ((1, "uniform", 0.75), (2, "attention", 0.25))

@@ -6,9 +6,9 @@ import mixed_rows
 import numpy as np
 import pytest
 
-from filax.build import dims_table
 from filax.infer.generate import generate
 from filax.infer.processor import Processor
+from filax.models.components import dims_table
 from filax.parallel import mesh, rules
 
 VISUAL, WORDS = 48, 16

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.build import build
+from filax.models.components import build
 from filax.models.encoders import internvideo2
 from filax.parallel import rules
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.build import build, build_video_lm, component
+from filax.models.components import build, build_video_lm, component
 from filax.parallel.rules import leaf_path, parameter_spec
 
 B, G, K, N, E = 2, 3, 3, 4, 8

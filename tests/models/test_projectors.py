@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.build import build
+from filax.models.components import build
 from filax.models.projectors import mlp
 from filax.parallel.rules import leaf_path, parameter_spec
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.build import build
+from filax.models.components import build
 from filax.models.llms import qwen2
 from filax.parallel import mesh
 from filax.parallel.rules import leaf_path, parameter_spec

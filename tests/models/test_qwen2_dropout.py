@@ -7,10 +7,10 @@ import numpy as np
 from parity.twins.dropout import Decoder
 import pytest
 
-from filax import dropout
-from filax.build import build
-from filax.ops import drop
+from filax.models.components import build
+from filax.ops import visual_dropout
 from filax.parallel import mesh, zigzag
+from filax.spec import dropout_stages
 
 STAGES = ((1, "uniform", 0.75), (2, "attention", 0.25))
 SAMPLES = ((3, 16, 6, (0, 4)), (2, 21, 7, (5,)), (5, 0, 4, ()))  # head, visual, tail, queries.
@@ -44,14 +44,14 @@ def packed(samples=SAMPLES, rows=1):
       queries[:, used], used = at + head + middle + query, used + 1
     at += size
   tokens[:] = np.arange(LENGTH)
-  row = drop.Row(
+  row = visual_dropout.Row(
     *map(
       jnp.asarray,
       (segments, positions, visual, queries, tokens, np.ones((rows, LENGTH), np.float32)),
     )
   )
-  counts = dropout.kept(
-    [s[1] for s in samples], dropout.parse(STAGES, 3), [bool(s[3]) for s in samples]
+  counts = dropout_stages.kept(
+    [s[1] for s in samples], dropout_stages.parse(STAGES, 3), [bool(s[3]) for s in samples]
   )
   return row, jnp.asarray(np.stack([counts] * rows))
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.build import available, build
+from filax.models.components import available, build
 from filax.ops import history, kmeans
 
 B, T, N, E = 2, 24, 2, 8

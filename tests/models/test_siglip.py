@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
-from filax.build import build
+from filax.models.components import build
 from filax.models.encoders import siglip
 from filax.parallel import mesh
 from filax.parallel.rules import leaf_path, parameter_shardings

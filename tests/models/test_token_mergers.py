@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from filax.build import build
+from filax.models.components import build
 from filax.models.mergers import resampler, uneven
 from filax.ops import tome
 from filax.parallel import rules

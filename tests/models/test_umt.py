@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.build import build
+from filax.models.components import build
 from filax.models.encoders import umt
-from filax.ops import full_attention
+from filax.ops.attention import bidirectional
 from filax.parallel import rules
 
 
@@ -91,8 +91,8 @@ def test_attention_by_blocks_is_the_same_in_value_and_slope():
   total = lambda attend: jax.value_and_grad(
     lambda q, k, v: jnp.square(attend(q, k, v)).sum(), (0, 1, 2)
   )(q, k, v)
-  whole, slopes = total(full_attention.xla)
-  parts, others = total(lambda q, k, v: full_attention.blockwise(q, k, v, 16))
+  whole, slopes = total(bidirectional.xla)
+  parts, others = total(lambda q, k, v: bidirectional.blockwise(q, k, v, 16))
   np.testing.assert_allclose(parts, whole, rtol=1e-5)
   for a, b in zip(slopes, others, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.packing import visual_order
-from filax.build import build_video_lm, dims_table
+from filax.models.components import build_video_lm, dims_table
 from filax.models.video_lm import STAGES
 from filax.parallel.rules import leaf_path, parameter_spec
 from filax.spec import RowShape

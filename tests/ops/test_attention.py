@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.ops import attention
-from filax.ops.blockwise import blockwise
+from filax.ops.attention import dense
+from filax.ops.attention.blockwise import blockwise
 
 PORTABLE = ("auto", "dense", "blockwise")  # The other kernels need their hardware.
 
@@ -49,7 +49,7 @@ def reference(q, k, v, q_at, kv_at):
 )
 def test_equals_float64(name, shape):
   inputs = case(**shape)
-  out = jax.jit(attention.kind(name))(*inputs)
+  out = jax.jit(dense.kind(name))(*inputs)
   np.testing.assert_allclose(out, reference(*inputs), atol=2e-6, rtol=0)
 
 
@@ -59,7 +59,7 @@ def test_blockwise_and_its_gradient_equal_dense(block):
   weight = jnp.asarray(np.random.default_rng(1).standard_normal(q.shape), jnp.float32)
   loss = lambda attend: lambda q, k, v: (attend(q, k, v, q_at, kv_at) * weight).sum()
   inner = lambda *inputs: blockwise(*inputs, block=block)
-  want = jax.jit(jax.value_and_grad(loss(attention.dense), argnums=(0, 1, 2)))(q, k, v)
+  want = jax.jit(jax.value_and_grad(loss(dense.dense), argnums=(0, 1, 2)))(q, k, v)
   have = jax.jit(jax.value_and_grad(loss(inner), argnums=(0, 1, 2)))(q, k, v)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-6, rtol=1e-5), have, want)
 
@@ -83,15 +83,15 @@ def test_keys_after_the_query_never_matter():
   q, k, v, q_at, kv_at = case(length=1, keys=9)
   q_at, kv_at = ((jnp.ones_like(segment), place) for segment, place in (q_at, kv_at))
   q_at = (q_at[0], q_at[1] - 4)
-  out = attention.dense(q, k, v, q_at, kv_at)
-  changed = attention.dense(q, k.at[:, 5:].set(1e4), v.at[:, 5:].set(1e30), q_at, kv_at)
+  out = dense.dense(q, k, v, q_at, kv_at)
+  changed = dense.dense(q, k.at[:, 5:].set(1e4), v.at[:, 5:].set(1e30), q_at, kv_at)
   np.testing.assert_array_equal(out, changed)
 
 
 def test_a_query_without_keys_is_finite():
   q, k, v, (segment, place), kv_at = case()
   for name in PORTABLE:
-    assert jnp.isfinite(attention.kind(name)(q, k, v, (segment + 7, place), kv_at)).all()
+    assert jnp.isfinite(dense.kind(name)(q, k, v, (segment + 7, place), kv_at)).all()
 
 
 def test_bfloat16_keeps_a_float32_softmax():
@@ -99,11 +99,11 @@ def test_bfloat16_keeps_a_float32_softmax():
   low = [x.astype(jnp.bfloat16) for x in inputs[:3]]
   want = reference(*[x.astype(jnp.float32) for x in low], *inputs[3:])
   for name in PORTABLE:
-    out = attention.kind(name)(*low, *inputs[3:])
+    out = dense.kind(name)(*low, *inputs[3:])
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(out.astype(np.float32), want, atol=2e-2, rtol=2e-2)
 
 
 def test_an_unknown_kind_names_the_knob():
   with pytest.raises(ValueError, match=r"config.model.llm.attention='flash'.*dense"):
-    attention.kind("flash")
+    dense.kind("flash")

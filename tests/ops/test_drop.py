@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax import dropout
 from filax.models.layers import RMSNorm
 from filax.models.llms import qwen2
-from filax.ops import drop, rope
+from filax.ops import rope, visual_dropout
 from filax.parallel import mesh, zigzag
+from filax.spec import dropout_stages
 
 # (head text, visual, tail text), queries of the samples of a row.
 SAMPLES = (((3, 9, 4), (2, 5)), ((2, 14, 6), (3,)), ((5, 0, 2), ()))
@@ -34,7 +34,7 @@ def places(samples=SAMPLES, length=56, rows=2, slots=6, seed=0):
     at += size
   labels *= ~visual & (segments > 0)
   arrays = (segments, positions, visual, queries, tokens.astype(np.int32), labels)
-  return drop.Row(*map(jnp.asarray, arrays))
+  return visual_dropout.Row(*map(jnp.asarray, arrays))
 
 
 def dense_scores(q, k, queries):
@@ -72,7 +72,13 @@ def random_qk(row, heads=4, kv_heads=2, d=8, seed=1):
 def test_scores_equal_dense_attention_of_each_sample(block):
   row = places()
   q, k = random_qk(row)
-  ours = drop.scores(drop.move(q, row.queries), k, drop.at_queries(row), drop.at_places(row), block)
+  ours = visual_dropout.scores(
+    visual_dropout.move(q, row.queries),
+    k,
+    visual_dropout.at_queries(row),
+    visual_dropout.at_places(row),
+    block,
+  )
   for line in range(2):
     for n in (1, 2, 3):
       inside = members(row, n, line)
@@ -86,7 +92,7 @@ def test_scores_need_memory_for_a_few_queries_only():
   shape = lambda *dims, dtype=jnp.float32: jax.ShapeDtypeStruct(dims, dtype)
   at = lambda n: (shape(1, n, dtype=jnp.int32),) * 2
   run = (
-    jax.jit(drop.scores)
+    jax.jit(visual_dropout.scores)
     .lower(shape(1, 16, 4, 8), shape(1, length, 2, 8), at(16), at(length))
     .compile()
   )
@@ -98,8 +104,13 @@ def test_selection_keeps_the_same_places_as_each_sample_alone(ratio):
   row = places()
   q, k = random_qk(row)
   keep = np.asarray([int(n * ratio) for n in (9, 14, 0)] + [0])
-  scores = drop.scores(drop.move(q, row.queries), k, drop.at_queries(row), drop.at_places(row))
-  kept = drop.select(row, scores, jnp.asarray([keep, keep]))
+  scores = visual_dropout.scores(
+    visual_dropout.move(q, row.queries),
+    k,
+    visual_dropout.at_queries(row),
+    visual_dropout.at_places(row),
+  )
+  kept = visual_dropout.select(row, scores, jnp.asarray([keep, keep]))
   for line in range(2):
     for n in (1, 2, 3):
       inside = members(row, n, line)
@@ -118,18 +129,18 @@ def test_uniform_keeps_the_places_of_torchs_linspace(ratio):
   row = places((((3, 55, 2), ()), ((0, 63, 1), ()), ((4, 1, 2), ()), ((2, 0, 1), ())), length=140)
   counts = [55, 63, 1, 0]
   keep = np.asarray([int(n * ratio) for n in counts])
-  kept = jax.jit(drop.uniform)(row, jnp.asarray([keep, keep]))
+  kept = jax.jit(visual_dropout.uniform)(row, jnp.asarray([keep, keep]))
   for n, count in enumerate(counts):
     inside = members(row, n + 1)
     visual = np.asarray(row.visual[0, inside])
-    picks = np.flatnonzero(visual)[dropout.uniform_picks(count, keep[n])]
+    picks = np.flatnonzero(visual)[dropout_stages.uniform_picks(count, keep[n])]
     expected = np.sort(np.concatenate([np.flatnonzero(~visual), picks]))
     np.testing.assert_array_equal(np.flatnonzero(kept[0, inside]), expected)
 
 
 def test_ties_go_to_the_lower_place_and_counts_above_all_keep_all():
   row = places()
-  kept = drop.select(row, jnp.ones(row.segment_ids.shape), jnp.asarray([[4, 99], [0, 3]]))
+  kept = visual_dropout.select(row, jnp.ones(row.segment_ids.shape), jnp.asarray([[4, 99], [0, 3]]))
   visual = np.asarray(row.visual & kept)
   np.testing.assert_array_equal(np.flatnonzero(visual[0]), [3, 4, 5, 6, *range(18, 32)])
   np.testing.assert_array_equal(np.flatnonzero(visual[1]), [18, 19, 20])
@@ -139,9 +150,9 @@ def test_ties_go_to_the_lower_place_and_counts_above_all_keep_all():
 def test_shortened_rows(positions):
   row = places()
   x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 56, 3)), jnp.float32)
-  kept = drop.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]]))
-  short, index = jax.jit(drop.shorten, static_argnums=(2, 3))(row, kept, 42, positions)
-  y = drop.move(x, index)
+  kept = visual_dropout.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]]))
+  short, index = jax.jit(visual_dropout.shorten, static_argnums=(2, 3))(row, kept, 42, positions)
+  y = visual_dropout.move(x, index)
   assert y.shape == (2, 42, 3)
   for line in range(2):
     index = np.flatnonzero(kept[line])
@@ -167,10 +178,12 @@ def test_shortened_rows(positions):
 def test_rows_in_another_order_are_moved_alike():
   row = places()
   x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 56, 3)), jnp.float32)
-  index = drop.compact(drop.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]])), 40)
+  index = visual_dropout.compact(
+    visual_dropout.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]])), 40
+  )
   before, after = zigzag.order(56, 4), zigzag.order(40, 4)
-  laid = drop.move(x[:, before], index, before, after)
-  np.testing.assert_array_equal(laid, drop.move(x, index)[:, after])
+  laid = visual_dropout.move(x[:, before], index, before, after)
+  np.testing.assert_array_equal(laid, visual_dropout.move(x, index)[:, after])
 
 
 def test_a_mesh_drops_the_same_places():
@@ -180,13 +193,16 @@ def test_a_mesh_drops_the_same_places():
   keep = jnp.asarray([[4, 7, 0]] * 4)
 
   def two_drops(x, row, q, k):
-    short, index = drop.shorten(row, drop.uniform(row, keep + 3), 48)
-    x, q, k = (drop.move(a, index) for a in (x, q, k))
-    scores = drop.scores(
-      drop.move(q, short.queries), k, drop.at_queries(short), drop.at_places(short)
+    short, index = visual_dropout.shorten(row, visual_dropout.uniform(row, keep + 3), 48)
+    x, q, k = (visual_dropout.move(a, index) for a in (x, q, k))
+    scores = visual_dropout.scores(
+      visual_dropout.move(q, short.queries),
+      k,
+      visual_dropout.at_queries(short),
+      visual_dropout.at_places(short),
     )
-    short, index = drop.shorten(short, drop.select(short, scores, keep), 40)
-    return drop.move(x, index), short, scores
+    short, index = visual_dropout.shorten(short, visual_dropout.select(short, scores, keep), 40)
+    return visual_dropout.move(x, index), short, scores
 
   whole = jax.jit(two_drops)(x, row, q, k)
   layout = mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))
@@ -200,14 +216,14 @@ def test_a_mesh_drops_the_same_places():
 
 def test_a_dropped_query_moves_to_the_place_before_its_run():
   row = places((((2, 6, 3), (0,)),), length=12, rows=1)  # The last visual token asks.
-  kept = drop.select(row, -jnp.arange(12.0)[None], jnp.asarray([[2]]))
-  short, _ = drop.shorten(row, kept, 8)
+  kept = visual_dropout.select(row, -jnp.arange(12.0)[None], jnp.asarray([[2]]))
+  short, _ = visual_dropout.shorten(row, kept, 8)
   np.testing.assert_array_equal(short.queries[0, 0], 3)  # Two texts, two visual tokens.
 
 
 def test_labels_are_rebuilt_in_the_shortened_row():
   full = places()
-  targets, mask = drop.targets(full)
+  targets, mask = visual_dropout.targets(full)
   batch = dict(
     segment_ids=full.segment_ids,
     positions=full.positions,
@@ -216,11 +232,13 @@ def test_labels_are_rebuilt_in_the_shortened_row():
     loss_mask=mask,
     visual_index=jnp.where(full.visual, 0, -1),
   )
-  row = drop.row(batch)
-  np.testing.assert_array_equal(drop.targets(row)[1], mask)  # What a batch says comes back.
-  kept = drop.select(row, jnp.zeros((2, 56)), jnp.asarray([[2, 3, 0]] * 2))
-  short, _ = jax.jit(drop.shorten, static_argnums=2)(row, kept, 30)
-  targets, mask = map(np.asarray, drop.targets(short))
+  row = visual_dropout.row(batch)
+  np.testing.assert_array_equal(
+    visual_dropout.targets(row)[1], mask
+  )  # What a batch says comes back.
+  kept = visual_dropout.select(row, jnp.zeros((2, 56)), jnp.asarray([[2, 3, 0]] * 2))
+  short, _ = jax.jit(visual_dropout.shorten, static_argnums=2)(row, kept, 30)
+  targets, mask = map(np.asarray, visual_dropout.targets(short))
   for n in (1, 2, 3):
     index = members(row, n)[np.asarray(kept[0, members(row, n)])]
     inside = members(short, n)
@@ -232,7 +250,7 @@ def test_labels_are_rebuilt_in_the_shortened_row():
 
 # A decoder with two drops: packed and batched rows against each sample alone, through gradients.
 MODEL = qwen2.Model(width=16, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=24, vocab=97, theta=1e4)
-STAGES = dropout.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), MODEL.depth)
+STAGES = dropout_stages.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), MODEL.depth)
 
 
 def asking(params, x, row, layer):
@@ -243,8 +261,8 @@ def asking(params, x, row, layer):
     jnp.einsum("BLD,DHd->BLHd", h, p["self_attn"][name]["kernel"]) + p["self_attn"][name]["bias"],
     *rope.angles(positions, *rope.frequencies(8, 1e4)),
   )
-  at = drop.move(row.positions, row.queries)
-  q = project(drop.move(h, row.queries), at, "q_proj")
+  at = visual_dropout.move(row.positions, row.queries)
+  q = project(visual_dropout.move(h, row.queries), at, "q_proj")
   return q, project(h, row.positions, "k_proj")
 
 
@@ -257,14 +275,16 @@ def decoder(params, x, row, keep, room, positions):
   for n, stage in enumerate(STAGES):
     x = run(x, row, start, stage.layer)
     if stage.kind == "uniform":
-      kept = drop.uniform(row, keep[:, n])
+      kept = visual_dropout.uniform(row, keep[:, n])
     else:
       q, k = asking(params, x, row, stage.layer)
-      kept = drop.select(
-        row, drop.scores(q, k, drop.at_queries(row), drop.at_places(row)), keep[:, n]
+      kept = visual_dropout.select(
+        row,
+        visual_dropout.scores(q, k, visual_dropout.at_queries(row), visual_dropout.at_places(row)),
+        keep[:, n],
       )
-    row, index = drop.shorten(row, kept, room[n], positions)
-    x = drop.move(x, index)
+    row, index = visual_dropout.shorten(row, kept, room[n], positions)
+    x = visual_dropout.move(x, index)
     start = stage.layer
   return run(x, row, start, MODEL.depth), row
 
@@ -299,7 +319,7 @@ def test_packed_rows_equal_single_samples(positions):
   params = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 0.3, a.shape), jnp.float32), params)
   row = places(rows=3)  # Two rows weigh nothing: both runs are one program.
   x = jnp.asarray(rng.normal(size=(3, 56, 16)), jnp.float32)
-  counts = dropout.kept([9, 14, 0], STAGES)
+  counts = dropout_stages.kept([9, 14, 0], STAGES)
   room = tuple(int(c) + 22 + extra for c, extra in zip(counts.sum(1), (3, 1), strict=True))
 
   def total(params, x, row, keep, weight):
@@ -338,4 +358,4 @@ def test_packed_rows_equal_single_samples(positions):
 def test_unknown_positions_name_the_knob():
   row = places()
   with pytest.raises(ValueError, match=r"config\.model\.llm\.dropout_positions='none'"):
-    drop.shorten(row, row.visual, 8, "none")
+    visual_dropout.shorten(row, row.visual, 8, "none")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.ops import attention, sequence
+from filax.ops.attention import dense, sequence_parallel
 from filax.parallel import mesh, zigzag
 
 ROWS, LENGTH, HEADS, KV_HEADS, DIM = 2, 64, 8, 4, 8
@@ -34,17 +34,17 @@ def run(attend, q, k, v, cotangent, at):
   return jax.jit(both)(q, k, v)
 
 
-MATRIX = [(k, s, "zigzag") for k in ("dense", "blockwise") for s in sequence.STRATEGIES]
+MATRIX = [(k, s, "zigzag") for k in ("dense", "blockwise") for s in sequence_parallel.STRATEGIES]
 
 
 @pytest.mark.parametrize("kernel,strategy,order", [*MATRIX, ("blockwise", "ring", "natural")])
 def test_equals_one_device(arrays, kernel, strategy, order):
   sizes = dict(data=1, fsdp=2, seq=4, tensor=1)
   index = zigzag.order(LENGTH, 4) if order == "zigzag" else np.arange(LENGTH)
-  expected = run(attention.dense, *arrays)
+  expected = run(dense.dense, *arrays)
   moved = jax.tree.map(lambda x: x[:, index], arrays)
   with jax.set_mesh(mesh.make(sizes)):
-    attend = sequence.attend(kernel, strategy, ulysses=2)
+    attend = sequence_parallel.attend(kernel, strategy, ulysses=2)
     found = run(attend, *moved)
   for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
     np.testing.assert_allclose(a[:, index], b, rtol=0, atol=1e-5)
@@ -58,7 +58,7 @@ def test_a_ring_keeps_one_result_a_layer():
   at = (jax.ShapeDtypeStruct((1, 4096), jnp.int32, sharding=spread),) * 2
 
   def loss(x, at):
-    attend = sequence.attend("blockwise", "ring")
+    attend = sequence_parallel.attend("blockwise", "ring")
     layer = lambda x, _: (x + attend(x, x, x, at, at), None)
     return jax.lax.scan(layer, x, None, length=8)[0].sum()
 
@@ -70,9 +70,9 @@ def test_a_ring_keeps_one_result_a_layer():
 
 @pytest.mark.parametrize("strategy", ["gather", "ulysses_ring"])
 def test_heads_over_tensor(arrays, strategy):
-  expected = run(attention.dense, *arrays)
+  expected = run(dense.dense, *arrays)
   with jax.set_mesh(mesh.make(dict(data=1, fsdp=1, seq=4, tensor=2))):
-    found = run(sequence.attend("blockwise", strategy, ulysses=2), *arrays)
+    found = run(sequence_parallel.attend("blockwise", strategy, ulysses=2), *arrays)
   for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
@@ -81,11 +81,11 @@ def test_ulysses_needs_heads(arrays):
   q, k, v, _, at = arrays
   with jax.set_mesh(mesh.make(dict(data=1, fsdp=1, seq=8, tensor=1))):
     with pytest.raises(ValueError, match=r"config.model.llm.ulysses=8 does not fit 6 query heads"):
-      sequence.attend("dense", "ulysses")(q[:, :, :6], k[:, :, :2], v[:, :, :2], at, at)
+      sequence_parallel.attend("dense", "ulysses")(q[:, :, :6], k[:, :, :2], v[:, :, :2], at, at)
 
 
 def test_unknown_names_are_listed():
   with pytest.raises(ValueError, match=r"config.model.llm.sequence='rings' is unknown"):
-    sequence.attend("dense", "rings")
+    sequence_parallel.attend("dense", "rings")
   with pytest.raises(ValueError, match=r"config.model.llm.attention='flash' is unknown"):
-    sequence.attend("flash", "gather")
+    sequence_parallel.attend("flash", "gather")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.ops import attention, splash
+from filax.ops.attention import dense, splash
 from filax.parallel import mesh, zigzag
 
 LENGTH, HEADS, KV_HEADS, DIM = 512, 4, 2, 128
@@ -32,7 +32,7 @@ def run(attend, q, k, v, cotangent, at):
   "seq,tensor,strategy", [(1, 1, "gather"), (4, 1, "gather"), (4, 1, "ulysses"), (2, 2, "gather")]
 )
 def test_equals_dense(arrays, seq, tensor, strategy):
-  expected = run(attention.dense, *arrays)
+  expected = run(dense.dense, *arrays)
   index = zigzag.order(LENGTH, seq) if seq > 1 else np.arange(LENGTH)
   with jax.set_mesh(
     mesh.make(dict(data=1, fsdp=2, seq=seq, tensor=tensor), jax.devices()[: 2 * seq * tensor])

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.parallel import frames, mesh
+from filax.parallel import frame_layout, mesh
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ def test_there_and_back(rows, total, sizes):
   x = np.arange(rows * total * 3).reshape(rows, total, 3)
   devices = jax.devices()[: int(np.prod(list(sizes.values())))]
   with jax.set_mesh(mesh.make(sizes | dict(tensor=1), devices)):
-    clips = jax.jit(lambda x: frames.flatten(x, 2))(x)
-    back = jax.jit(lambda x: frames.unflatten(x, rows, total))(clips)
+    clips = jax.jit(lambda x: frame_layout.flatten(x, 2))(x)
+    back = jax.jit(lambda x: frame_layout.unflatten(x, rows, total))(clips)
   assert clips.shape == (rows * total // 2, 2, 3)
   # A clip is two consecutive frames of one row, wherever it went.
   np.testing.assert_array_equal(np.asarray(clips)[:, 1] - np.asarray(clips)[:, 0], 3)
@@ -35,6 +35,6 @@ def test_no_frame_moves():
   with jax.set_mesh(layout):
     sharding = jax.NamedSharding(layout, jax.P(("data", "fsdp"), "seq"))
     x = jax.device_put(jnp.zeros((4, 16, 5)), sharding)
-    move = jax.jit(lambda x: frames.unflatten(frames.flatten(x, 2) + 1, 4, 16))
+    move = jax.jit(lambda x: frame_layout.unflatten(frame_layout.flatten(x, 2) + 1, 4, 16))
     text = move.lower(x).compile().as_text()
   assert not any(word in text for word in ("all-gather", "all-to-all", "collective-permute"))

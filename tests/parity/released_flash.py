@@ -11,7 +11,7 @@ import transformers
 from twins import internvideo2 as twin_internvideo2
 from twins import umt as twin_umt
 
-from filax import build
+from filax.models import components
 
 TOKENS = 4  # A frame, after merging.
 ENCODERS = {"umt": twin_umt.UMT, "internvideo2": twin_internvideo2.InternVideo2}
@@ -19,7 +19,7 @@ PREFIX = {"umt": "encoder.", "internvideo2": ""}
 
 
 def tiny(name):
-  fields = dict(build.build("encoder", dict(name=name, variant="tiny")).__dict__)
+  fields = dict(components.build("encoder", dict(name=name, variant="tiny")).__dict__)
   keys = (
     "size",
     "width",

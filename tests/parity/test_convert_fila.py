@@ -170,7 +170,9 @@ def test_the_modelling_file_fuses_as_we_do(stage, tmp_path):
   frames = rng.integers(0, 256, (6, model.encoder.size, model.encoder.size, 3)).astype(np.uint8)
   layout = model.layout()
   table = (
-    model.clone(processor=None, selector=filax.build("selector", dict(name="uniform", size=3)))
+    model.clone(
+      processor=None, selector=filax.models.components("selector", dict(name="uniform", size=3))
+    )
     .apply(
       {"params": params},
       jnp.asarray(frames[None]),

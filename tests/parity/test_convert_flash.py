@@ -22,12 +22,12 @@ from twins import umt as twin_umt
 from configs import vcf_stage1
 from data_pipelines.text import templates, tokenizers
 import filax
-from filax import build
 from filax import convert as convert_package
 from filax.convert import from_torch, hf_config, hf_write, item, to_torch
 from filax.convert.hf_config import tuples
 from filax.infer import seen as seen_lib
 from filax.infer.generate import generate
+from filax.models import components
 from filax.train import checkpoint
 
 
@@ -55,8 +55,8 @@ def test_a_released_folder_gives_its_logits(name, tied, tmp_path):
   )
   assert report["counts"]["consumed"] == len(load_file(tmp_path / "hub" / "model.safetensors"))
   assert report["counts"]["unused_by_design"] == 0
-  assert build.build("llm", model["llm"]).tied == tied  # A head that is not there is tied.
-  whole = build.build_video_lm(model)
+  assert components.build("llm", model["llm"]).tied == tied  # A head that is not there is tied.
+  whole = components.build_video_lm(model)
   rng = np.random.default_rng(0)
   size = whole.encoder.size
   frames = rng.integers(0, 256, (8, size, size, 3)).astype(np.uint8)
@@ -123,7 +123,7 @@ def test_an_encoder_file_alone(name, tmp_path):
   sets = {"encoder.name": name, "encoder.variant": "tiny"}
   model, params, report = converted(tmp_path / "run", source=tmp_path / "tower.pt", sets=sets)
   assert report["counts"]["unused_by_design"] == len(extra) + 1
-  encoder = build.build("encoder", model["encoder"])
+  encoder = components.build("encoder", model["encoder"])
   frames = (
     np.random.default_rng(0)
     .integers(0, 256, (2, clip, encoder.size, encoder.size, 3))
@@ -142,7 +142,7 @@ def test_an_encoder_file_alone(name, tmp_path):
 def test_the_shipped_towers_equal_the_twins(name, frames):
   tower, _ = tiny(name)
   module = towers()
-  spec = dict(build.build("encoder", dict(name=name, variant="tiny")).__dict__)
+  spec = dict(components.build("encoder", dict(name=name, variant="tiny")).__dict__)
   mine = module.TOWERS[name](spec)
   mine.load_state_dict(tower.state_dict())
   pictures = (
@@ -182,7 +182,7 @@ def test_a_fresh_model_from_a_tower_file_and_a_language_model(tmp_path):
     parts={"encoder": tmp_path / "tower.pt", "llm": tmp_path / "hub"},
   )
   assert {path.split("/")[0] for path in report["drawn_anew"]} == {"projector"}
-  whole = build.build_video_lm(tuples(c.model.to_dict()))
+  whole = components.build_video_lm(tuples(c.model.to_dict()))
   like = jax.eval_shape(whole.init, jax.random.key(0), whole.example())["params"]
   assert checkpoint.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
   assert jax.tree.structure(like) == jax.tree.structure(params)
@@ -313,7 +313,7 @@ def test_visual_dropout_that_only_we_have_is_not_exported():
     dict(dropout="uniform_4", dropout_positions="keep"),
   ):
     with pytest.raises(ValueError, match="drops uniformly first"):
-      hf_write.compress(build.build("llm", llm | own))
+      hf_write.compress(components.build("llm", llm | own))
 
 
 def test_run_torch_says_that_it_does_not_drop(tmp_path):

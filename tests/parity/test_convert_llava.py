@@ -17,9 +17,9 @@ import transformers
 
 import filax
 from filax import __main__ as command
-from filax import build
 from filax.convert import from_torch, item, to_torch
 from filax.convert.hf_config import tuples
+from filax.models import components
 from filax.spec import TEXT
 from filax.train import checkpoint
 
@@ -45,7 +45,7 @@ def imported(folder, out, theirs, scheme, **options):
   config = tuples(item.read_json(step, "config"))
   params, missing, extra = checkpoint.restore_params(out)
   assert (missing, extra) == ([], [])
-  return build.build_video_lm(config["model"]), params, report
+  return components.build_video_lm(config["model"]), params, report
 
 
 def rows(model, theirs, frames, pictures=0):

@@ -13,9 +13,9 @@ import torch
 import transformers
 
 from configs import fila_stage1, fila_stage4
-from filax import build
 from filax.convert import from_torch, item, to_torch
 from filax.convert.hf_config import tuples
+from filax.models import components
 from filax.train import checkpoint
 
 
@@ -67,7 +67,7 @@ def test_qwen2_alone(options, tmp_path):
     (tmp_path / "hub" / "model.safetensors").unlink()
   model, params, report = converted(tmp_path / "run", source=tmp_path / "hub")
   assert list(params) == ["llm"] and report["counts"]["left_over"] == 0
-  llm = build.build("llm", model["llm"])
+  llm = components.build("llm", model["llm"])
   tokens = np.random.default_rng(0).integers(0, llm.vocab, (2, 17))
 
   def forward(m, tokens):
@@ -144,7 +144,7 @@ def test_siglip_alone(form, tmp_path):
   reasons = {row["reason"] for row in report["unused"]}
   assert {"the block after the feature layer", "the pooling head"} <= reasons
   assert ("the text tower" in reasons) == (form == "dual")
-  encoder = build.build("encoder", model["encoder"])
+  encoder = components.build("encoder", model["encoder"])
   assert encoder.depth == 3 and encoder.grid == (5, 5)
   frames = np.random.default_rng(0).integers(0, 256, (2, 1, 70, 70, 3)).astype(np.uint8)
   ours = encoder.apply({"params": params["encoder"]}, jnp.asarray(frames))[:, 0]
@@ -188,7 +188,7 @@ def test_a_fresh_fila_from_a_tower_and_a_language_model(tmp_path):
   assert report["counts"]["drawn_anew"] == len(fresh)
   np.testing.assert_array_equal(params["merger"]["weight"], np.float32(1 / 3))
   assert params["merger"]["weight"].shape == (3, 25, 32)
-  whole = build.build_video_lm(tuples(config["model"]))
+  whole = components.build_video_lm(tuples(config["model"]))
   example = jax.tree.map(jnp.asarray, whole.example())
   drawn = jax.jit(whole.init)(jax.random.key(config["seed"]), example)["params"]
   assert jax.tree.structure(drawn) == jax.tree.structure(params)

@@ -9,9 +9,8 @@ import pytest
 from torch import nn
 from twins import flash, umt
 
-from filax import dropout
-from filax.build import build_video_lm
-from filax.spec import RowShape
+from filax.models.components import build_video_lm
+from filax.spec import RowShape, dropout_stages
 
 FRAMES, TOKENS, FIRST, VOCAB = 8, 4, 5, 97
 SHOWN = FRAMES * TOKENS  # Visual tokens, after FIRST words.
@@ -67,14 +66,14 @@ def drawn(length=LENGTH):
 def batch(model, frames, ids, queries):
   """The row of one sample."""
   stages = model.stages
-  room = dropout.room(RowShape(FRAMES, 0, 64, 1), model.layout())
+  room = dropout_stages.room(RowShape(FRAMES, 0, 64, 1), model.layout())
   shape = RowShape(FRAMES, 0, 64, 1, len(queries), len(stages), room)
   row, real = shape.zeros(32), slice(0, len(ids))
   row["frames"][:], row["frame_segment_ids"][:] = frames, 1
   row["tokens"][real], row["segment_ids"][real] = ids, 1
   row["positions"][real], row["queries"][:] = np.arange(len(ids)), queries
   row["visual_index"][FIRST : FIRST + SHOWN] = np.arange(SHOWN)
-  row["keep"][:, 0] = dropout.kept([SHOWN], stages)[:, 0]
+  row["keep"][:, 0] = dropout_stages.kept([SHOWN], stages)[:, 0]
   return {key: jnp.asarray(value)[None] for key, value in row.items()}
 
 
@@ -110,7 +109,7 @@ def test_prefill_and_every_step_of_decoding_equal_the_twin(parts):
   def run(params, row, after):
     apply = lambda *args, **options: ours.apply({"params": params}, *args, **options)
     table = apply(row["frames"], row["frame_segment_ids"] > 0, row["images"], method="embed").table
-    room = tuple(64 - SHOWN + n for n in dropout.kept([SHOWN], ours.stages)[:, 0].tolist())
+    room = tuple(64 - SHOWN + n for n in dropout_stages.kept([SHOWN], ours.stages)[:, 0].tolist())
     hidden, cache = apply(
       row["tokens"],
       jnp.array([LENGTH]),

@@ -7,8 +7,8 @@ import pytest
 import small_checkpoint
 import torch
 
-from filax.build import build_video_lm
 from filax.infer.generate import generate
+from filax.models.components import build_video_lm
 
 NEW = 20
 

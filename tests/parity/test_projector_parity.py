@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import gelu, interpolate
 from transformers.models.llava_onevision import modeling_llava_onevision as onevision
 
-from filax.build import build
+from filax.models.components import build
 from filax.ops import pooling
 
 

@@ -10,8 +10,8 @@ import torch
 import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from filax import build
 from filax.convert import hf_config, hf_write
+from filax.models import components
 from filax.ops import rope
 
 QWEN2 = dict(
@@ -158,5 +158,5 @@ def test_every_key_of_yarn_means_what_it_means_in_transformers(options):
   ours, our_factor = rope.frequencies(64, role["theta"], role["yarn"])
   np.testing.assert_allclose(ours, inverse.numpy(), rtol=1e-5)
   assert our_factor == pytest.approx(factor)
-  written = hf_write.qwen2(build.build("llm", role), "float32", None)
+  written = hf_write.qwen2(components.build("llm", role), "float32", None)
   assert hf_config.qwen2(written)["yarn"] == role["yarn"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from filax.build import build
+from filax.models.components import build
 
 
 def reference(model, seed):

@@ -4,7 +4,7 @@
 import jax
 import jax.numpy as jnp
 
-from filax.build import build
+from filax.models.components import build
 from filax.models.llms import qwen2
 from filax.parallel import mesh, rules
 from filax.plan import collectives

@@ -7,7 +7,7 @@ import mixed_rows
 import numpy as np
 import pytest
 
-from filax.build import dims_table
+from filax.models.components import dims_table
 from filax.parallel import mesh, rules
 from filax.parallel.rules import constrain
 from filax.plan import collectives

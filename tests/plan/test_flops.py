@@ -4,14 +4,14 @@ import math
 import pytest
 
 from configs import fila_stage1, fila_stage4
-from filax import build
+from filax.models import components
 from filax.plan import flops
 from filax.train import optim
 
 
 def costs(config):
-  model = build.build_video_lm(config.model)
-  shapes = build.parameter_shapes(model)
+  model = components.build_video_lm(config.model)
+  shapes = components.parameter_shapes(model)
   rates = optim.make(config.optim.to_dict(), shapes, 1000).rates
   return flops.train_costs(model, shapes, rates)
 

@@ -8,7 +8,7 @@ import pytest
 
 from configs import vcf_stage3
 from filax import __main__ as cli
-from filax import build
+from filax.models import components
 from filax.plan.prefill import Reader
 
 TABLE_1 = {  # Tokens a frame -> TFLOPs at these frames.
@@ -20,7 +20,7 @@ TABLE_1 = {  # Tokens a frame -> TFLOPs at these frames.
 def reader(**changes):
   model = vcf_stage3.get_config().model.to_dict()
   model["llm"] |= changes
-  return Reader(build.build_video_lm(model))
+  return Reader(components.build_video_lm(model))
 
 
 @pytest.fixture(scope="module")

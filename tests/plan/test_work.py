@@ -5,7 +5,7 @@ import jax
 import mixed_rows
 import pytest
 
-from filax import build
+from filax.models import components
 from filax.plan.flops import train_costs
 from filax.plan.work import train_work
 
@@ -13,7 +13,7 @@ from filax.plan.work import train_work
 @pytest.mark.parametrize("config", [mixed_rows.FILA, mixed_rows.FLASH], ids=["fila", "flash"])
 def test_a_full_row_is_what_the_step_would_count(config):
   model, _ = mixed_rows.model(config)
-  shapes = build.parameter_shapes(model)
+  shapes = components.parameter_shapes(model)
   rates = {
     jax.tree_util.keystr(path, simple=True, separator="/"): 1.0
     for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
@@ -39,7 +39,7 @@ def test_recomputation_depends_on_what_is_kept():
   for remat in ("nothing", "attn", "none"):
     llm = mixed_rows.FILA["llm"] | dict(remat=remat)
     model, _ = mixed_rows.model(mixed_rows.FILA, llm=llm)
-    shapes = build.parameter_shapes(model)
+    shapes = components.parameter_shapes(model)
     rates = {
       jax.tree_util.keystr(path, simple=True, separator="/"): 1.0
       for path, _ in jax.tree_util.tree_leaves_with_path(shapes)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from filax.build import dims_table
+from filax.models.components import dims_table
 from filax.parallel import mesh, rules
 from filax.parallel.rules import leaf_path
 from filax.train import feed, optim, step

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from data_pipelines.packing import visual_order
-from filax import dropout
-from filax.build import build_video_lm
+from filax.models.components import build_video_lm
 from filax.parallel import mesh
-from filax.spec import RowShape
+from filax.spec import RowShape, dropout_stages
 from filax.train import step
 
 CLIPS, TAIL = (4, 3, 0), (9, 6, 12)  # Clips of 4 frames, and words of a sample.
@@ -36,7 +35,7 @@ def row(layout, numbers, shape=ROW):
   """A row of the samples `numbers`: head, clips, words of which the second half is learnt."""
   stages = layout.stages
   shape = dataclasses.replace(
-    shape, room=dropout.room(shape, layout), stages=len(stages), queries=4
+    shape, room=dropout_stages.room(shape, layout), stages=len(stages), queries=4
   )
   out, token, frame = shape.zeros(layout.size), 0, 0
   for segment, n in enumerate(numbers, 1):
@@ -52,9 +51,9 @@ def row(layout, numbers, shape=ROW):
     out["visual_index"][token + 3 : token + 3 + len(visual)] = visual
     out["targets"][token : token + size - 1] = words[1:]
     out["loss_mask"][token : token + size - 1] = learnt[1:]
-    asks = dropout.query_positions(learnt)
+    asks = dropout_stages.query_positions(learnt)
     out["queries"][segment - 1 : segment] = token + asks
-    out["keep"][:, segment - 1] = dropout.kept([len(visual)], stages)[:, 0]
+    out["keep"][:, segment - 1] = dropout_stages.kept([len(visual)], stages)[:, 0]
     frames = 4 * CLIPS[n]
     out["frames"][frame : frame + frames] = rng.integers(
       0, 256, (frames, layout.size, layout.size, 3)

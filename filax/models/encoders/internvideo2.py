@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, UInt8
 
 from filax.models.encoders.umt import MEAN, STD
 from filax.models.layers import MLP, Dense, PatchEmbed, RMSNorm, Stack, check_size, standardise
-from filax.ops import full_attention
+from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
 
 
@@ -37,7 +37,7 @@ class Attention(nn.Module):
     q, k, v = (Dense(split, use_bias=False, name=f"{name}_proj", **types)(x) for name in "qkv")
     norm = lambda name, a: RMSNorm(name=name, **types)(a.reshape(x.shape)).reshape(a.shape)
     q, k, v = (constrain(a, "frames - heads -") for a in (norm("q_norm", q), norm("k_norm", k), v))
-    o = full_attention.kind(self.attend)(q, k, v)
+    o = bidirectional.kind(self.attend)(q, k, v)
     o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)
 

@@ -23,7 +23,7 @@ from filax.models.layers import (
   check_size,
   standardise,
 )
-from filax.ops import full_attention
+from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
 
 
@@ -42,7 +42,7 @@ class Attention(nn.Module):
     q, k, v = (
       constrain(Dense(split, name=f"{name}_proj", **types)(x), "frames - heads -") for name in "qkv"
     )
-    o = full_attention.kind(self.attend)(q, k, v)
+    o = bidirectional.kind(self.attend)(q, k, v)
     o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="out_proj", **types)(o)
 
@@ -107,7 +107,7 @@ class Siglip(nn.Module):
   mlp: int
   clip: int = 1  # Frames encoded jointly.
   eps: float = 1e-6
-  attention: str = "auto"  # A name in filax.ops.full_attention.KINDS.
+  attention: str = "auto"  # A name in filax.ops.attention.bidirectional.KINDS.
   remat: str = "none"
   dtype: Any = "float32"
   param_dtype: Any = "float32"

@@ -26,7 +26,7 @@ from filax.models.layers import (
   check_size,
   standardise,
 )
-from filax.ops import full_attention
+from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's.
@@ -100,7 +100,7 @@ class Attention(nn.Module):
       )
       for name in "qkv"
     )
-    o = full_attention.kind(self.attend)(q, k, v)
+    o = bidirectional.kind(self.attend)(q, k, v)
     o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
     return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)
 

@@ -12,11 +12,13 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from filax import dropout as dropout_lib
 from filax.models.layers import Dense, Embed, Head, RMSNorm, Stack
-from filax.ops import attention, drop, rope, sequence
+from filax.ops import rope, visual_dropout
+from filax.ops.attention import dense as attention
+from filax.ops.attention import sequence_parallel as sequence
 from filax.parallel import zigzag
 from filax.parallel.rules import constrain
+from filax.spec import dropout_stages as dropout_lib
 
 ROWS = 512  # Vocabulary rows are padded to a multiple, so that any mesh divides them.
 
@@ -121,8 +123,8 @@ class Qwen2(nn.Module):
   """Embeddings in, hidden states out; the vocabulary product is left to the caller (`head`).
 
   `yarn` = (factor, trained positions) reads beyond the trained length. `dropout` names stages at
-  which visual tokens are dropped (filax.dropout); `dropout_queries` is for training alone, where a
-  prompt's last token has no such place.
+  which visual tokens are dropped (filax.spec.dropout_stages); `dropout_queries` is for training
+  alone, where a prompt's last token has no such place.
   """
 
   width: int
@@ -141,7 +143,9 @@ class Qwen2(nn.Module):
   sequence: str = "gather"  # A strategy of ops.sequence, used when config.mesh.seq > 1.
   ulysses: int = 0  # Devices that share heads under sequence="ulysses_ring".
   remat: str = "none"
-  dropout: str | Sequence = "off"  # A preset of filax.dropout, or ((layer, kind, ratio), ...).
+  dropout: str | Sequence = (
+    "off"  # A preset of filax.spec.dropout_stages, or ((layer, kind, ratio), ...).
+  )
   dropout_positions: str = "renumber"  # renumber (released) | keep
   dropout_queries: str = "released"  # released | answers
   dtype: Any = "float32"
@@ -207,10 +211,10 @@ class Qwen2(nn.Module):
   def dropped(
     self,
     x: Float[Array, "R L D"],
-    row: drop.Row,
+    row: visual_dropout.Row,
     keep: Int[Array, "R stages S"],
     room: Sequence[int],
-  ) -> tuple[Float[Array, "R n D"], drop.Row]:
+  ) -> tuple[Float[Array, "R n D"], visual_dropout.Row]:
     """Embedded rows -> normalised hidden states of the places that are left at the end, and what
     is known of those.
 
@@ -220,7 +224,7 @@ class Qwen2(nn.Module):
     for n, (start, stop) in enumerate(self.ranges):
       order = zigzag.in_use(x.shape[1])
       lie = lambda a, order=order: a if order is None else constrain(a[:, order], "batch seq")
-      segments, place = map(lie, drop.at_places(row))
+      segments, place = map(lie, visual_dropout.at_places(row))
       x, _ = self.blocks(x, lie(row.positions), segments, place=place, start=start, stop=stop)
       if stop < self.depth:
         x, row = self.shorten(x, row, keep[:, n], n, room[n], order, zigzag.in_use(room[n]))
@@ -245,7 +249,7 @@ class Qwen2(nn.Module):
     batch, length, _ = x.shape
     place = jnp.broadcast_to(jnp.arange(length), (batch, length))
     real = (place < lengths[:, None]).astype(jnp.int32)
-    row = drop.Row(real, place, visual & (real > 0), lengths[:, None] - 1)
+    row = visual_dropout.Row(real, place, visual & (real > 0), lengths[:, None] - 1)
     ranges = []
     for n, (start, stop) in enumerate(self.ranges):
       cache = self.empty_cache(batch, x.shape[1] + spare, stop - start)
@@ -271,7 +275,7 @@ class Qwen2(nn.Module):
   def shorten(
     self,
     x: Float[Array, "R L D"],
-    row: drop.Row,
+    row: visual_dropout.Row,
     keep,
     number: int,
     room: int,
@@ -281,32 +285,38 @@ class Qwen2(nn.Module):
     """Drops what stage `number` drops, -> x [R room D] and its row. `keep` [R S]; `before` and
     `after` are the orders of x, if not the natural one."""
     if self.stages[number].kind == "uniform":
-      kept = drop.uniform(row, keep)
+      kept = visual_dropout.uniform(row, keep)
     else:
-      kept = drop.select(row, self.scores(x, row, self.stages[number].layer, before), keep)
-    row, index = drop.shorten(row, kept, room, self.dropout_positions)
-    return constrain(drop.move(x, index, before, after), "batch seq -"), row
+      kept = visual_dropout.select(
+        row, self.scores(x, row, self.stages[number].layer, before), keep
+      )
+    row, index = visual_dropout.shorten(row, kept, room, self.dropout_positions)
+    return constrain(visual_dropout.move(x, index, before, after), "batch seq -"), row
 
   def scores(
-    self, x: Float[Array, "R L D"], row: drop.Row, layer: int, order=None
+    self, x: Float[Array, "R L D"], row: visual_dropout.Row, layer: int, order=None
   ) -> Float[Array, "R L"]:
     """How much the queries of a row attend to its places in `layer`, in natural order; x lies in
     `order`. No gradient."""
     x = jax.lax.stop_gradient(x)
-    asked = drop.move(row.positions, row.queries)
-    q, _ = self._probe(drop.move(x, row.queries, order), asked, layer, "-")
-    at, positions = drop.at_places(row), row.positions
+    asked = visual_dropout.move(row.positions, row.queries)
+    q, _ = self._probe(visual_dropout.move(x, row.queries, order), asked, layer, "-")
+    at, positions = visual_dropout.at_places(row), row.positions
     if order is not None:
       *at, positions = (a[:, order] for a in (*at, positions))
     _, k = self._probe(x, positions, layer, "seq")
-    scores = constrain(drop.scores(q, k, drop.at_queries(row), tuple(at)), "batch -")
+    scores = constrain(
+      visual_dropout.scores(q, k, visual_dropout.at_queries(row), tuple(at)), "batch -"
+    )
     return scores if order is None else scores[:, jnp.argsort(jnp.asarray(order))]
 
   def attended(self, x: Float[Array, "B L D"]) -> Float[Array, "layers B L"]:
     """`scores` of every layer, asked by the last place; nothing is dropped."""
     batch, length, _ = x.shape
     place = jnp.broadcast_to(jnp.arange(length), (batch, length))
-    row = drop.Row(jnp.ones_like(place), place, jnp.zeros((batch, length), bool), place[:, -1:])
+    row = visual_dropout.Row(
+      jnp.ones_like(place), place, jnp.zeros((batch, length), bool), place[:, -1:]
+    )
     found = []
     for n in range(self.depth):
       found.append(self.scores(x, row, n))

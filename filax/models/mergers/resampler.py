@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from filax.models.layers import Dense, LayerNorm
 from filax.models.mergers import Merger
 from filax.models.mergers.tome import near_square
-from filax.ops import full_attention
+from filax.ops.attention import bidirectional
 
 
 class Resampler(Merger):
@@ -76,7 +76,7 @@ class Attention(nn.Module):
     split = (self.heads, x.shape[-1] // self.heads)
     q = Dense(split, name="q_proj", **types)(x)
     k, v = (Dense(split, name=f"{name}_proj", **types)(y) for name in "kv")
-    o = full_attention.kind("auto")(q, k, v)
+    o = bidirectional.kind("auto")(q, k, v)
     return Dense(x.shape[-1], axis=(-2, -1), name="o_proj", **types)(o)
 
 

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
-from filax.ops.blockwise import SAVED
+from filax.ops.attention.blockwise import SAVED
 from filax.parallel import zigzag
 from filax.parallel.rules import ACTIVATION_AXES
 

@@ -3,7 +3,7 @@
 
 A row knows its places (`Row`, always in natural order). `uniform` or `select` says which stay,
 `shorten` renumbers them, `move` moves hidden states, and `targets` rebuilds the labels. Counts come
-from the host (filax.dropout); all lengths are static. Visual tokens are dropped, text never is, and
+from the host (filax.spec.visual_dropout); all lengths are static. Visual tokens are dropped, text never is, and
 order is kept. R rows, L places, n places after a drop, S segments a row, Q query positions.
 """
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 import numpy as np
 
-from filax.ops.attention import visible
+from filax.ops.attention.dense import visible
 from filax.ops.linspace import linspace
 
 _MASKED = -1e30
@@ -90,8 +90,8 @@ def scores(
   """How much the queries of a segment attend to each of its places, float32, without gradient.
 
   The softmax of every query and head runs over all keys that it may see; then the mean over heads
-  and over the queries of the segment. `at` = (segment, place) as in filax.ops.attention; segment 0
-  marks a query that is padding. `block` queries at a time: memory O(block · H · L).
+  and over the queries of the segment. `at` = (segment, place) as in filax.ops.attention.dense;
+  segment 0 marks a query that is padding. `block` queries at a time: memory O(block · H · L).
   """
   q, k = lax.stop_gradient((q, k))
   rows, queries, heads, d = q.shape

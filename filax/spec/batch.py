@@ -86,7 +86,7 @@ class VisualLayout:
   group_grid: tuple[int, int]  # Rows and columns of the N' tokens of a group.
   image_grid: tuple[int, int]  # Rows and columns of the N'' tokens of an image or tile.
   newline: str = "one_token"  # one_token | grid | frame | none
-  stages: tuple = ()  # Of visual dropout (filax.dropout.Stage), and which places ask.
+  stages: tuple = ()  # Of visual dropout (filax.spec.dropout_stages.Stage), and which places ask.
   queries: str = "released"  # released | answers
 
   @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds components from plain dicts. The file system is the registry."""
+"""Builds components and models from plain dicts. The file system is the registry."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -7,8 +7,6 @@ import importlib
 import os
 import pkgutil
 import re
-import sys
-import types
 from typing import Any
 
 COMPONENTS_HELP = (
@@ -18,7 +16,7 @@ _OWN_FILE = re.compile(r"[a-z0-9_]+")
 ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order data flows.
 
 
-def build(role: str, config: Mapping[str, Any], **defaults):
+def build(role: str, config: Any, **defaults):
   """build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9).
 
   `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a component of your own.
@@ -137,7 +135,7 @@ def available(role: str) -> list[str]:
   return sorted(m.name for m in pkgutil.iter_modules(package.__path__))
 
 
-def build_video_lm(config: Mapping[str, Any], selector: Mapping[str, Any] | None = None):
+def build_video_lm(config: Any, selector: Any = None):
   """A VideoLM from config.model; `selector` replaces the training selector (config.infer.selector).
 
   config.model: one dict a role, merge_stage, encode_chunk, dtype and param_dtype (of all parts
@@ -179,7 +177,7 @@ def _shapes(model) -> dict[str, Any]:
   return jax.eval_shape(init, model.example())
 
 
-def dims_table(config: Mapping[str, Any]):
+def dims_table(config: Any):
   """The DIMS rows of every part of config.model, prefixed with the role: what shards a VideoLM."""
   rows = []
   for role in ROLES:
@@ -189,13 +187,3 @@ def dims_table(config: Mapping[str, Any]):
       for pattern, dims in getattr(module, "DIMS", ())
     ]
   return tuple(rows)
-
-
-class _Callable(types.ModuleType):
-  """Lets filax.build(...) be the function, though importing this module sets filax.build to it."""
-
-  def __call__(self, role: str, config: Mapping[str, Any], **defaults):
-    return build(role, config, **defaults)
-
-
-sys.modules[__name__].__class__ = _Callable

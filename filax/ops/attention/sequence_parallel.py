@@ -19,8 +19,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.ops import attention, splash
-from filax.ops import ring as ring_lib
+from filax.ops.attention import dense, splash
+from filax.ops.attention import ring as ring_lib
 from filax.parallel.rules import ACTIVATION_AXES
 
 AXIS = "seq"
@@ -55,7 +55,7 @@ def _on_tpu(strategy: str, ulysses: int, q, k, v, q_at, kv_at):
 def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
   """Kernels that are not splash."""
   if mesh.empty or mesh.shape[AXIS] == 1:
-    return attention.kind(kernel)
+    return dense.kind(kernel)
   if "ring" in strategy and kernel not in ring_lib.WITH_LSE:
     raise ValueError(
       f"config.model.llm.sequence={strategy!r} needs a kernel that returns its log-sum-exp. Set "
@@ -78,7 +78,7 @@ def _spread(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
 def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
   """Local queries, all keys."""
   whole = lambda x: lax.all_gather(x, AXIS, axis=1, tiled=True)
-  return attention.kind(kernel)(q, whole(k), whole(v), q_at, jax.tree.map(whole, kv_at))
+  return dense.kind(kernel)(q, whole(k), whole(v), q_at, jax.tree.map(whole, kv_at))
 
 
 def ring(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
@@ -101,7 +101,7 @@ def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
   q, k, v = (trade(x, split_axis=2, concat_axis=1) for x in (q, k, v))
   q_at, kv_at = jax.tree.map(whole, (q_at, kv_at))
   if groups is None:
-    out = attention.kind(kernel)(q, k, v, q_at, kv_at)
+    out = dense.kind(kernel)(q, k, v, q_at, kv_at)
   else:
     out = ring_lib.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel, stride=degree)
   return trade(out, split_axis=1, concat_axis=2)

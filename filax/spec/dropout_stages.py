@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from filax.spec import RowShape, VisualLayout
+from filax.spec.batch import RowShape, VisualLayout
 
 KINDS = ("uniform", "attention")
 QUERIES = ("released", "answers")

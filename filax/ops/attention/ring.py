@@ -12,12 +12,12 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from filax.ops import attention, blockwise
+from filax.ops.attention import blockwise, dense
 
 WITH_LSE = {  # Kernels whose partial results can be merged.
   "auto": blockwise.with_lse,
   "blockwise": blockwise.with_lse,
-  "dense": attention.dense_with_lse,
+  "dense": dense.dense_with_lse,
 }
 
 
