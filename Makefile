@@ -41,7 +41,7 @@ test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready
 
 # Compiles every stage for slices of TPUs that need not be there: hours; docs/plan.md.
 plan: $(VENV)/.ready-test
-	JAX_PLATFORMS=cpu $(BIN)/python -m filax.plan.grid
+	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/plan_grid.py
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

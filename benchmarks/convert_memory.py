@@ -26,7 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from configs import fila_stage4, vcf_stage3
-from filax.convert import hf_config, load, places, report, shards
+from filax.convert import config_in, report, safetensors_writer, tensor_map, tensor_plan
 from filax.convert.formats import FORMATS
 from filax.models import components
 
@@ -63,7 +63,7 @@ def main() -> None:
 def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str, Any]:
   """Both conversions of a random model: seconds, peak bytes, and the sizes that explain them."""
   config["model"]["merger"] = {"hf": dict(name="mean")}.get(form, config["model"]["merger"])
-  config = hf_config.tuples(config)
+  config = config_in.tuples(config)
   found = write(folder / "pytorch", config, form)
   back = convert(folder / "run", "from", "--source", folder / "pytorch")
   shutil.rmtree(folder / "pytorch")
@@ -82,18 +82,18 @@ def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str
 def write(folder: pathlib.Path, config: Mapping[str, Any], form: str) -> dict[str, Any]:
   """A random model as PyTorch software would have it."""
   model, kind = config["model"], FORMATS[form]
-  shapes = load.parameter_shapes(model, components.ROLES)
-  groups = places.tensors_of(
-    places.find(model, shapes, components.build("llm", model["llm"]).vocab)
+  shapes = tensor_plan.parameter_shapes(model, components.ROLES)
+  groups = tensor_map.tensors_of(
+    tensor_map.find(model, shapes, components.build("llm", model["llm"]).vocab)
   )
   scheme = kind.scheme(model)
   specs = [
-    shards.Spec(scheme.file_name(name), group[0].their_shape, DTYPE)
+    safetensors_writer.Spec(scheme.file_name(name), group[0].their_shape, DTYPE)
     for group in groups
     for name in group[0].names
   ]
   pool = np.random.default_rng(0).normal(0, 0.02, 1 << 22).astype(DTYPE)
-  with shards.Shards(folder, specs) as files:
+  with safetensors_writer.Shards(folder, specs) as files:
     for spec in specs:
       files.put(spec.name, np.resize(pool, spec.shape))
     files.close()

@@ -18,7 +18,7 @@ _NAMES = {  # public name -> module
   "build_video_lm": "filax.models.components",
   "VideoLM": "filax.models.video_lm",
   "Visual": "filax.models.video_lm",
-  "load": "filax.infer.load",
+  "load": "filax.infer.session",
   "read_video": "filax.infer.video",
   "scenes": "filax.infer.scenes",
   "chat": "filax.infer.chat",

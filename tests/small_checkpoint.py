@@ -10,8 +10,8 @@ import numpy as np
 
 from configs import fila_toy
 from data_pipelines.text import tokenizers
+from filax.checkpoint import store
 from filax.models.components import build_video_lm
-from filax.train import checkpoint
 
 TEXTS = ("user\nassistant\nWhat shape is on red? What colour is on blue? circle square ring " * 3,)
 
@@ -39,6 +39,6 @@ def write(folder, seed: int = 0, made=fila_toy, **changes) -> str:
   plain = config(made, **changes)
   tokenizers.train_sentencepiece(TEXTS, folder / "tokenizer.model", vocab_size=300)
   plain["data"]["tokenizer"] = "a/file/that/is/not/here.model"
-  checkpoint.save_params(folder, parameters(plain, seed), plain)
+  store.save_params(folder, parameters(plain, seed), plain)
   (folder / "config.json").write_text(json.dumps(plain))
   return str(folder)

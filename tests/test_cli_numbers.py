@@ -3,7 +3,7 @@
 
 import pytest
 
-from filax import __main__ as filax
+from filax.cli import main as filax
 
 CHAT = ["chat", "--checkpoint", "none", "--video", "none.mp4"]
 EVALS = ["evals", "--checkpoint", "none", "--manifest", "none.json"]

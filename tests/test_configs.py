@@ -12,8 +12,8 @@ from configs import common
 from data_pipelines.loader import Pipeline
 from data_pipelines.synthesis import toy
 from filax.models import components
-from filax.train import __main__ as train
 from filax.train import loop, optim
+from filax.train import run as train
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(

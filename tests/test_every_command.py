@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from filax import cli
+from filax.cli import errors
 from filax.train import command
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -34,11 +34,11 @@ def home(tmp_path, monkeypatch):
   ],
 )
 def test_home(word, expected, home):
-  assert cli.with_home([word]) == [expected.format(home=home)]
+  assert errors.with_home([word]) == [expected.format(home=home)]
 
 
 def test_a_question_is_no_path(home):
-  assert cli.with_home(["--question", "~/x?", "--video", "~/v.mp4"]) == [
+  assert errors.with_home(["--question", "~/x?", "--video", "~/v.mp4"]) == [
     "--question",
     "~/x?",
     "--video",
@@ -79,12 +79,12 @@ def test_a_reader_that_stops_ends_a_command_quietly(argv):
   )
   os.close(writer)
   assert done.stderr == ""
-  assert done.returncode == cli.BROKEN_PIPE
+  assert done.returncode == errors.BROKEN_PIPE
 
 
 def test_a_broken_pipe_that_is_not_the_output_is_an_error(capsys):
   def main(argv):
     raise BrokenPipeError("worker 3 is gone")
 
-  assert cli.run(main, [], "train") == 2
+  assert errors.run(main, [], "train") == 2
   assert "worker 3 is gone" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def test_importing_loads_nothing_heavy():
 
 def test_help_loads_nothing_heavy():
   check = (
-    "import sys; from filax.__main__ import main; main([]); "
+    "import sys; from filax.cli.main import main; main([]); "
     f"print([m for m in {HEAVY} if m in sys.modules])"
   )
   done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from filax.models import layers, video_lm
 from filax.models.projectors import mlp
 from filax.ops import history, kmeans
 from filax.ops.attention import dense, sequence_parallel
-from filax.train import command, start, step
+from filax.train import command, setup, step
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/fila_stage4.py:debug"
@@ -215,7 +215,7 @@ def test_commands_refuse_them(argument, knob):
 def test_a_run_refuses_them():
   config = common.shrink(common.base()).to_dict() | dict(log_every=0)
   with pytest.raises(ValueError, match=r"config\.log_every=0"):
-    start.prepare(config, 4)
+    setup.prepare(config, 4)
 
 
 def test_the_last_of_a_flag_counts():

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from filax.show import __main__ as show
+from filax.cli import show
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"

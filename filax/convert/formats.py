@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
-from filax.convert import hf_write, schemes
-from filax.convert.hf_write import Vocabulary
+from filax.convert import config_out, file_names
+from filax.convert.config_out import Vocabulary
 
 WHOLE = ("encoder", "projector", "llm")
 
@@ -17,7 +17,7 @@ class Format:
 
   name: str
   text: str
-  scheme: Callable[[Mapping[str, Any]], schemes.Scheme]  # Of config.model.
+  scheme: Callable[[Mapping[str, Any]], file_names.Scheme]  # Of config.model.
   roles: tuple[str, ...]
   components: Mapping[str, tuple[str, ...]]  # Role -> those that the form can hold.
   config: Callable[..., dict[str, Any]]  # (config, dtype, vocabulary, placeholders) -> config.json
@@ -44,7 +44,7 @@ class Format:
 
 def _remote(config, dtype, vocabulary: Vocabulary | None, places) -> dict[str, Any]:
   name = "modeling_fila.FilaForConditionalGeneration"
-  return hf_write.llava_onevision(config, dtype, vocabulary, places) | dict(
+  return config_out.llava_onevision(config, dtype, vocabulary, places) | dict(
     architectures=[name.split(".")[1]],
     auto_map=dict(AutoModelForImageTextToText=name, AutoModel=name),
   )
@@ -52,15 +52,15 @@ def _remote(config, dtype, vocabulary: Vocabulary | None, places) -> dict[str, A
 
 _LLAVA = dict(encoder=("siglip",), merger=("weighted", "mean"), projector=("mlp",), llm=("qwen2",))
 _FLASH = dict(encoder=("umt", "internvideo2"), merger=("tome",), projector=("mlp",), llm=("qwen2",))
-_RUN = (("run_llava.py.in", "run_torch.py"), ("fila_video.py.in", "fila_video.py"))
+_RUN = (("run_llava.py", "run_torch.py"), ("fila_video.py", "fila_video.py"))
 _ALL = (
   Format(
     "hf",
     "LlavaOnevisionForConditionalGeneration of transformers, vLLM and others; fusion aside",
-    lambda model: schemes.A,
+    lambda model: file_names.A,
     WHOLE,
     _LLAVA,
-    hf_write.llava_onevision,
+    config_out.llava_onevision,
     "llava_onevision",
     extra=("encoder", "projector"),
     processors=True,
@@ -69,7 +69,7 @@ _ALL = (
   Format(
     "hf-remote",
     "the same with a modelling file that fuses frames (trust_remote_code)",
-    lambda model: schemes.B,
+    lambda model: file_names.B,
     WHOLE,
     _LLAVA,
     _remote,
@@ -77,15 +77,15 @@ _ALL = (
     fusion="inside",
     extra=("encoder", "projector"),
     processors=True,
-    files=(*_RUN, ("modeling_fila.py.in", "modeling_fila.py")),
+    files=(*_RUN, ("modeling_fila.py", "modeling_fila.py")),
   ),
   Format(
     "llava",
     "LLaVA-NeXT's training code",
-    lambda model: schemes.E,
+    lambda model: file_names.E,
     WHOLE,
     _LLAVA,
-    lambda config, dtype, vocabulary, places: hf_write.llava(config, dtype, vocabulary),
+    lambda config, dtype, vocabulary, places: config_out.llava(config, dtype, vocabulary),
     "llava",
     extra=("encoder",),
     files=_RUN,
@@ -93,28 +93,28 @@ _ALL = (
   Format(
     "videochat-flash",
     "VideoChat-Flash's released names and config",
-    lambda model: schemes.flash(model["encoder"]["name"]),
+    lambda model: file_names.flash(model["encoder"]["name"]),
     WHOLE,
     _FLASH,
-    lambda config, dtype, vocabulary, places: hf_write.flash(config, dtype, vocabulary),
+    lambda config, dtype, vocabulary, places: config_out.flash(config, dtype, vocabulary),
     "videochat-flash",
     fusion="none",
     files=(
-      ("run_flash.py.in", "run_torch.py"),
-      ("fila_video.py.in", "fila_video.py"),
-      ("flash_towers.py.in", "flash_towers.py"),
+      ("run_flash.py", "run_torch.py"),
+      ("fila_video.py", "fila_video.py"),
+      ("flash_towers.py", "flash_towers.py"),
     ),
   ),
   Format(
     "qwen2",
     "the language model alone: Qwen2ForCausalLM",
-    lambda model: schemes.QWEN2,
+    lambda model: file_names.QWEN2,
     ("llm",),
     dict(llm=("qwen2",)),
-    lambda config, dtype, vocabulary, places: hf_write.qwen2_alone(config, dtype, vocabulary),
+    lambda config, dtype, vocabulary, places: config_out.qwen2_alone(config, dtype, vocabulary),
     "qwen2",
     fusion="none",
-    files=(("run_qwen2.py.in", "run_torch.py"),),
+    files=(("run_qwen2.py", "run_torch.py"),),
   ),
 )
 FORMATS = {form.name: form for form in _ALL}

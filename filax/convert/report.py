@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from filax.convert import tensors
+from filax.convert import torch_files
 
 NAME = "conversion_report.json"
 
@@ -34,7 +34,7 @@ class Report:
         parameter=parameter,
         shape=list(x.shape),
         dtype=x.dtype.name,
-        sha256=tensors.digest(x),
+        sha256=torch_files.digest(x),
       )
     )
 

@@ -70,7 +70,7 @@ def ask(model, params, folder: pathlib.Path, records: Sequence[Mapping]) -> list
 
 def _told(model, params, video: pathlib.Path, question: str, expected: str) -> Told:
   from filax.infer.chat import Conversation
-  from filax.infer.seen import representative
+  from filax.infer.encode import representative
 
   # Read whole: a talk that reads a path part by part keeps no frames to show.
   talk = Conversation(model, params, model.processor.read(str(video), model))

@@ -3,21 +3,20 @@
 its result in the workdir, and is skipped where that result is."""
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import json
 import pathlib
 import time
 from typing import Any
 
-import configs
-from filax import cli, files
+from filax import files
 
 RUNS = {  # Name of an evaluation -> how the model is asked.
   "scenes": {},
   "uniform": dict(selector="uniform"),
   "blind": dict(blind=True),
 }
-_STOPPED = 75  # The exit code of a stage that a signal ended before its last step.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,29 +107,22 @@ def _corpus(workdir: pathlib.Path, settings: Settings) -> None:
 
 
 def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
-  """`filax train` on one stage; stage 2 starts from the parameters of stage 1."""
-  from filax.train.__main__ import main
+  """Trains one stage as `filax train` does; stage 2 starts from the parameters of stage 1."""
+  from configs import fila_toy
+  from filax.train.run import train
+  from filax.train.signals import Interrupted, Signals
 
-  file = pathlib.Path(configs.__path__[0]) / "fila_toy.py"
-  folder = workdir / f"stage{stage}"
-  argv = [
-    "--config",
-    f"{file}:stage={stage},corpus={workdir / 'corpus'}",
-    "--workdir",
-    str(folder),
-    f"--config.seed={settings.seed}",
-    "--exit-when-stopped",
-    str(_STOPPED),
-  ]
+  config = fila_toy.get_config(f"stage={stage},corpus={workdir / 'corpus'}")
+  config.seed = settings.seed
   if steps := settings.steps[stage - 1]:
-    argv.append(f"--config.steps={steps}")
+    config.steps = steps
   if stage > 1:
-    argv.append(f"--config.init_from={workdir / f'stage{stage - 1}'}")
-  code = cli.run(main, argv, "train")
-  if code == _STOPPED:
+    config.init_from = str(workdir / f"stage{stage - 1}")
+  stopped = True
+  with contextlib.suppress(Interrupted), Signals() as signals:
+    stopped = train(config, str(workdir / f"stage{stage}"), signals)["stopped"]
+  if stopped:
     raise ValueError(f"Stage {stage} was stopped. The same command goes on from there.")
-  if code:
-    raise ValueError(f"Stage {stage} ended with exit code {code}.")
 
 
 def curve(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -143,7 +135,7 @@ def curve(folder: pathlib.Path) -> list[dict[str, Any]]:
 def _evaluate(workdir: pathlib.Path) -> None:
   """Asks all held-out questions of scenes, of uniform frames, and of grey pictures."""
   from filax.evals.run import evaluate
-  from filax.infer.load import load
+  from filax.infer.session import load
 
   model, params = load(workdir / "stage2")
   folder = workdir / "evals"
@@ -160,7 +152,7 @@ def _evaluate(workdir: pathlib.Path) -> None:
 def _report(workdir: pathlib.Path, progress: Progress) -> None:
   """Some answers as `filax chat` gives them, then report.html and report.json."""
   from filax.demo import examples, page, report
-  from filax.infer.load import load
+  from filax.infer.session import load
 
   start = time.perf_counter()
   model, params = load(workdir / "stage2")

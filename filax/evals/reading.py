@@ -12,7 +12,7 @@ from data_pipelines.media import open as media
 from data_pipelines.media import pictures
 from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.sample import Timeline
-from filax.evals.benchmark import Example
+from filax.evals.kit import Example
 from filax.infer import video as video_lib
 
 AHEAD = 4  # Media that are read before they are needed, beyond those being read.

@@ -17,12 +17,13 @@ import numpy as np
 from data_pipelines.manifest.reader import Report
 from data_pipelines.media import open as media
 from data_pipelines.sample import Timeline
-from filax.evals import benchmark as benchmark_lib
-from filax.evals.benchmark import Benchmark, Example
+from filax.evals import kit as benchmark_lib
+from filax.evals.kit import Benchmark, Example
 from filax.evals.reading import reading
 from filax.evals.report_file import NothingScored, ReportFile
+from filax.infer import compiled as programs
+from filax.infer import encode
 from filax.infer import processor as processor_lib
-from filax.infer import programs, seen
 from filax.infer import video as video_lib
 from filax.infer.generate import check_prompts, check_settings, generate
 
@@ -162,7 +163,7 @@ class Run:
       self.refuse(group, error)
       return
     empty = jnp.zeros((1, self.model.llm.width), self.model.llm.dtype)
-    table = seen.joined(shown) if shown else empty
+    table = encode.joined(shown) if shown else empty
     for example in group:
       try:
         self.waiting.append((example, *self.prompt(example, shown), table))
@@ -179,14 +180,14 @@ class Run:
     self.skipped += len(group)
     self.bad_questions += [f"{example.id}: {error}" for example in group]
 
-  def shown(self, media_read: Sequence) -> list[seen.Seen]:
+  def shown(self, media_read: Sequence) -> list[encode.Seen]:
     """The visual tokens of media. Raises the ValueError with which one could not be read."""
     for found in media_read:
       if isinstance(found, ValueError):
         raise found
     return [self.see(found) for found in media_read]
 
-  def prompt(self, example: Example, shown: Sequence[seen.Seen]) -> tuple[list[int], np.ndarray]:
+  def prompt(self, example: Example, shown: Sequence[encode.Seen]) -> tuple[list[int], np.ndarray]:
     """(tokens, visual index) of a question. Raises ValueError if the model cannot read so many."""
     turns = (*example.before, self.benchmark.prompt(example))
     tokens, index = self.model.processor.prompt(turns, shown)
@@ -194,10 +195,10 @@ class Run:
     programs.bucket(len(tokens), self.settings["lengths"], "config.infer.lengths")
     return tokens, index
 
-  def see(self, found) -> seen.Seen:
+  def see(self, found) -> encode.Seen:
     if isinstance(found, video_lib.Video):
-      return seen.see(self.model, self.params, found)
-    return seen.see_picture(self.model, self.params, *found)
+      return encode.see(self.model, self.params, found)
+    return encode.see_picture(self.model, self.params, *found)
 
   def flush(self) -> None:
     """Answers what is left, in a batch that is filled up with its first prompt."""
@@ -212,7 +213,7 @@ class Run:
       self.model,
       self.params,
       prompts,
-      table=seen.stacked(tables),
+      table=encode.stacked(tables),
       visual_index=index,
       **self.settings,
     )

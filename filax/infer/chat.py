@@ -10,9 +10,9 @@ import jax
 
 from data_pipelines.sample import Scene, Turn
 from data_pipelines.text import templates as chat_lib
+from filax.infer import encode as seen_lib
+from filax.infer import encode_long
 from filax.infer import processor as processor_lib
-from filax.infer import seen as seen_lib
-from filax.infer import streaming
 from filax.infer.generate import generate
 from filax.infer.video import Video
 
@@ -78,8 +78,10 @@ class Conversation:
     self.processor = processor_lib.of(model)
     self.turns: list[Turn] = []
     start = time.perf_counter()
-    if not isinstance(video, Video) and streaming.suits(model):
-      self.video, self.seen = streaming.see(model, params, (Scene(os.fspath(video)),), encode_cache)
+    if not isinstance(video, Video) and encode_long.suits(model):
+      self.video, self.seen = encode_long.see(
+        model, params, (Scene(os.fspath(video)),), encode_cache
+      )
       self.seconds = dict(read=0.0, encode=time.perf_counter() - start)
       return
     if not isinstance(video, Video):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.infer.programs import Program, bucket, on_mesh
+from filax.infer.compiled import Program, bucket, on_mesh
 from filax.ops import sampling
 from filax.spec import TEXT, dropout_stages
 

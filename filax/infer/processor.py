@@ -15,8 +15,8 @@ from data_pipelines.sample import Timeline, Turn
 from data_pipelines.text import templates
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.infer import video as video_lib
+from filax.infer.encode import Seen
 from filax.infer.generate import LENGTHS
-from filax.infer.seen import Seen
 from filax.infer.video import Video
 from filax.models import components
 from filax.spec import TEXT

@@ -8,9 +8,9 @@ import os
 import jax
 import numpy as np
 
+from filax.infer import encode as seen_lib
 from filax.infer import processor as processor_lib
-from filax.infer import seen as seen_lib
-from filax.infer.programs import Program, on_mesh
+from filax.infer.compiled import Program, on_mesh
 from filax.infer.video import Video
 
 

@@ -3,8 +3,9 @@
 
 A row knows its places (`Row`, always in natural order). `uniform` or `select` says which stay,
 `shorten` renumbers them, `move` moves hidden states, and `targets` rebuilds the labels. Counts come
-from the host (filax.spec.visual_dropout); all lengths are static. Visual tokens are dropped, text never is, and
-order is kept. R rows, L places, n places after a drop, S segments a row, Q query positions.
+from the host (filax.spec.dropout_stages); all lengths are static. Visual tokens are dropped, text
+never is, and order is kept. R rows, L places, n places after a drop, S segments a row, Q query
+positions.
 """
 
 from collections.abc import Mapping

@@ -15,8 +15,8 @@ import numpy as np
 
 from data_pipelines.packing import planner
 from filax.spec import RowShape
-from filax.train import start
-from filax.train.feed import layout
+from filax.train import setup as start
+from filax.train.batches import layout
 
 _OOM = re.compile(r"\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)")
 _UNIT = {"K": 2**10, "M": 2**20, "G": 2**30}

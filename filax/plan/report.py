@@ -10,7 +10,7 @@ import jax
 
 from filax.plan import collectives, program, topology, work
 from filax.spec import RowShape
-from filax.train import start
+from filax.train import setup as start
 
 ASSUMED = (
   "no step can be faster: all arithmetic (recomputation included) at the chip's bfloat16 peak, or "

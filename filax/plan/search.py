@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from filax.plan import program, topology
-from filax.train import start
+from filax.train import setup as start
 
 REMAT = ("attn_mlp", "attn", "nothing")  # The less is computed again, the better.
 

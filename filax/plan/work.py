@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FLOPs of a train step by part, counted by us (filax.plan.flops), and what recomputation adds."""
+"""FLOPs of a train step by part, counted by us (filax.costs), and what recomputation adds."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from filax.plan.flops import FLOW, train_costs
+from filax.costs import FLOW, train_costs
 from filax.spec import RowShape, dropout_stages
 
 

@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 
-from filax.train.feed import Batch
+from filax.train.batches import Batch
 
 _POLL_SECONDS = 0.1
 _END_SECONDS = 5.0

@@ -8,8 +8,8 @@ from etils import epath
 import jax
 
 from filax.checkpoint.lease import Held, Lease
+from filax.checkpoint.store import say
 from filax.parallel import key_value
-from filax.train.checkpoint import say
 
 _KEY = "filax/lease"
 _TAKEN = "taken"

@@ -16,11 +16,13 @@ from typing import Any
 from etils import epath
 import jax
 
+from filax.checkpoint import store
 from filax.checkpoint.lease import Lease
+from filax.checkpoint.store import say
 from filax.parallel import agreement, ending, key_value
-from filax.train import checkpoint, feed, metrics, plan_record, start, state
-from filax.train.checkpoint import say
-from filax.train.feed import Pipeline
+from filax.train import batches, metrics, plan_record, state
+from filax.train import setup as start
+from filax.train.batches import Pipeline
 from filax.train.fetch import Fetcher
 from filax.train.signals import Signals
 from filax.train.supervision import Supervision
@@ -66,7 +68,7 @@ def run(
     setup = start.prepare(config, steps, devices)
     watchdog = Watchdog(config["stall_seconds"])
     check = lease.check if lease else _always_ours
-    saved = stack.enter_context(checkpoint.Checkpoints(workdir, config["keep"], check))
+    saved = stack.enter_context(store.Checkpoints(workdir, config["keep"], check))
     stack.enter_context(ending.together())  # What refuses from here on waits for no other process.
     now, row = start.start(
       config,
@@ -88,7 +90,7 @@ def run(
     if signals is None:
       signals = stack.enter_context(Signals())
     signals.defer()
-    fetcher = stack.enter_context(Fetcher(feed.batches(pipeline, setup.mesh, row)))
+    fetcher = stack.enter_context(Fetcher(batches.batches(pipeline, setup.mesh, row)))
     stack.enter_context(jax.transfer_guard("disallow"))
     loop = Loop(config, setup, steps, saved, pipeline.fingerprint, log, meter, signals, watchdog)
     stack.enter_context(ending.together())
@@ -244,4 +246,4 @@ class Loop:
     if self.done == self.steps:
       return None
     batch = fetcher.fetch(lambda: self.signals.is_time_while_waiting(self._point()))
-    return None if batch is None else feed.place(batch, self.setup.mesh)
+    return None if batch is None else batches.place(batch, self.setup.mesh)

@@ -7,7 +7,6 @@ them never makes it wait. Process 0 alone writes.
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
-import dataclasses
 import json
 import math
 import pathlib
@@ -19,7 +18,8 @@ from etils import epath
 import jax
 
 from filax import files
-from filax.train import folder
+from filax.costs import Costs
+from filax.train import workdir as folder
 
 PEAK_TFLOPS = {  # Part of jax.Device.device_kind -> dense bfloat16 peak of one device.
   "TPU v4": 275,
@@ -43,27 +43,6 @@ SUMS = (  # Added up over steps.
   "left",
   "num_bad",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Costs:
-  """Model FLOPs (forward and backward, nothing counted twice) that a train step does for..."""
-
-  token: float = 0.0  # ... each text position, visual ones included, in all layers and the head.
-  head: float = 0.0  # ... of which in the head.
-  pair: float = 0.0  # ... each pair of positions of which one sees the other.
-  frame: float = 0.0
-  image: float = 0.0
-
-  def step(self, sums: Mapping[str, float]) -> float:
-    """FLOPs of what `sums` counts; neither padding nor a dropped visual token is work."""
-    return (
-      (self.token - self.head) * sums["passed"]
-      + self.head * sums["left"]
-      + self.pair * sums["pairs"]
-      + self.frame * sums["frames"]
-      + self.image * sums["images"]
-    )
 
 
 def peak_tflops(given: float, device: jax.Device) -> float | None:

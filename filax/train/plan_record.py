@@ -19,7 +19,7 @@ import numpy as np
 
 from filax import files, settings
 from filax.parallel import agreement
-from filax.train import folder
+from filax.train import workdir as folder
 
 NAME = "plan.checked"
 # A host may have these for itself: they decide how fast data comes, not which; or they say where

@@ -10,8 +10,9 @@ import sys
 import jax
 import numpy as np
 
+from filax.checkpoint import store
 from filax.parallel import distributed
-from filax.train import checkpoint, state
+from filax.train import state
 
 LAYOUTS = {  # Name -> mesh axes of each dimension, by the number of processes.
   "layers": (jax.P(None, "a", "b"), jax.P(None, None, ("b", "a"))),
@@ -66,7 +67,7 @@ class Failing:
     return restored
 
 
-INTACT = checkpoint._array_handler
+INTACT = store._array_handler
 
 
 def main(folder: str) -> None:
@@ -74,12 +75,12 @@ def main(folder: str) -> None:
   processes = jax.process_count()
   made = tree(processes, 2)
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made)
-  with checkpoint.Checkpoints(folder, 0) as checkpoints:
+  with store.Checkpoints(folder, 0) as checkpoints:
     for step in (1, 2):
       checkpoints.save(tree(processes, step), 4 * step, "plan", {"batch": 4})
-  with checkpoint.Checkpoints(folder, 0) as checkpoints:
+  with store.Checkpoints(folder, 0) as checkpoints:
     if jax.process_index() == 1:
-      checkpoint._array_handler = Failing
+      store._array_handler = Failing
     print(f"restored {checkpoints.restore(like).step}", flush=True)
 
 

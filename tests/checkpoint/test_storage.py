@@ -7,9 +7,9 @@ import pathlib
 
 import pytest
 
-from filax.checkpoint import storage
-from filax.train import __main__ as train_command
-from filax.train import checkpoint
+from filax.checkpoint import storage, store
+from filax.cli import train as train_command
+from filax.train import run
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path, monkeypatch):
@@ -52,9 +52,9 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, path, extra):
   monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
   for use in (
     storage.check_writable,
-    checkpoint.Checkpoints,
-    checkpoint.read_config,
-    checkpoint.restore_params,
+    store.Checkpoints,
+    store.read_config,
+    store.restore_params,
   ):
     with pytest.raises(ValueError, match=rf"{path} needs the package .* 'filax\[{extra}\]'"):
       use(path)
@@ -88,7 +88,7 @@ def test_training_tries_the_workdir_first(tmp_path, monkeypatch):
   def never(*arguments):
     raise AssertionError("Data were opened.")
 
-  monkeypatch.setattr(train_command, "open_data", never)
+  monkeypatch.setattr(run, "open_data", never)
   (tmp_path / "file").touch()
   with pytest.raises(storage.SaveFailed, match="file"):
     train_command.main(

@@ -17,12 +17,12 @@ import jax
 import numpy as np
 import tensorstore
 
-from filax.convert import item, load
-from filax.convert.hf_config import tuples
+from filax.checkpoint import store, streamed
+from filax.convert import tensor_plan
+from filax.convert.config_in import tuples
 from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
-from filax.train import checkpoint
 
 METRIC = "/tensorstore/kvstore/file/bytes_read"
 
@@ -30,8 +30,8 @@ METRIC = "/tensorstore/kvstore/file/bytes_read"
 def main(rank: str, port: str, folder: str, run: str, sizes: str) -> None:
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   jax.distributed.initialize(f"localhost:{port}", 2, int(rank))
-  model = load.SMALL | tuples(checkpoint.read_config(run)["model"])
-  found = load.plan(model, [load.source(folder, ("llm",))], roles=("llm",))
+  model = tensor_plan.SMALL | tuples(store.read_config(run)["model"])
+  found = tensor_plan.plan(model, [tensor_plan.source(folder, ("llm",))], roles=("llm",))
   mesh, table = mesh_lib.make(json.loads(sizes)), components.dims_table(model)
   shardings = {
     place.path: jax.sharding.NamedSharding(
@@ -41,16 +41,16 @@ def main(rank: str, port: str, folder: str, run: str, sizes: str) -> None:
   }
   counts: list[int] = []
   found.taken = {name: counted(tensor, counts) for name, tensor in found.taken.items()}
-  direct = load.params(found, shardings)
+  direct = tensor_plan.params(found, shardings)
   like = {}
   for place in found.places:
-    item.nest(
+    streamed.nest(
       like,
       place.path,
       jax.ShapeDtypeStruct(place.shape, found.dtype(place), sharding=shardings[place.path]),
     )
   before = stored()
-  restored, missing, extra = checkpoint.restore_params(run, like)
+  restored, missing, extra = store.restore_params(run, like)
   after = stored()
   assert not missing and not extra
   same = jax.tree.map(lambda a, b: shards(a) == shards(b), direct, restored)

@@ -19,9 +19,9 @@ import pytest
 from safetensors import numpy as library
 
 from data_pipelines.text import tokenizers
-from filax import __main__ as command
-from filax.convert import folder
-from filax.train import checkpoint
+from filax.checkpoint import store
+from filax.cli import main as command
+from filax.convert import whole_folder as folder
 
 
 def run(*argv):
@@ -78,14 +78,14 @@ def test_bfloat16_is_read_without_torch_and_written(tmp_path):
   source = made_folders.write(tmp_path / "hub", made_folders.state(dtype=ml_dtypes.bfloat16))
   code = (
     "import sys; sys.modules['torch'] = None\n"
-    "from filax.__main__ import main\n"
+    "from filax.cli.main import main\n"
     f"sys.exit(main(['convert', 'from', '--source', r'{source}', '--out', r'{tmp_path / 'run'}']))"
   )
   subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-  params, _, _ = checkpoint.restore_params(tmp_path / "run")
+  params, _, _ = store.restore_params(tmp_path / "run")
   assert params["llm"]["norm"]["scale"].dtype == ml_dtypes.bfloat16
   assert run("from", "--source", source, "--out", tmp_path / "wide", "--dtype", "float32") == 0
-  wide, _, _ = checkpoint.restore_params(tmp_path / "wide")
+  wide, _, _ = store.restore_params(tmp_path / "wide")
   assert wide["llm"]["norm"]["scale"].dtype == np.float32
 
 
@@ -93,7 +93,7 @@ def test_padding_rows_are_zero(tmp_path):
   assert (
     run("from", "--source", made_folders.write(tmp_path / "hub"), "--out", tmp_path / "run") == 0
   )
-  params, _, _ = checkpoint.restore_params(tmp_path / "run")
+  params, _, _ = store.restore_params(tmp_path / "run")
   table = np.asarray(params["llm"]["embed_tokens"]["embedding"])
   assert table.shape[0] == 512 and not table[made_folders.VOCAB :].any()
 
@@ -101,7 +101,7 @@ def test_padding_rows_are_zero(tmp_path):
 def test_more_rows_than_the_config_says_are_taken(tmp_path):
   source = made_folders.write(tmp_path / "hub", made_folders.state(vocab=44))
   assert run("from", "--source", source, "--out", tmp_path / "run") == 0
-  assert checkpoint.read_config(tmp_path / "run")["model"]["llm"]["vocab"] == 44
+  assert store.read_config(tmp_path / "run")["model"]["llm"]["vocab"] == 44
 
 
 def test_an_existing_folder_is_kept(tmp_path, capsys):
@@ -148,10 +148,10 @@ def test_a_checkpoint_that_is_no_number_is_not_exported(tmp_path, capsys):
   assert (
     run("from", "--source", made_folders.write(tmp_path / "hub"), "--out", tmp_path / "run") == 0
   )
-  params, _, _ = checkpoint.restore_params(tmp_path / "run")
-  config = checkpoint.read_config(tmp_path / "run")
+  params, _, _ = store.restore_params(tmp_path / "run")
+  config = store.read_config(tmp_path / "run")
   params["llm"]["norm"]["scale"] = params["llm"]["norm"]["scale"].at[0].set(np.nan)
-  checkpoint.save_params(tmp_path / "bad", params, config)
+  store.save_params(tmp_path / "bad", params, config)
   said = refused(
     capsys, tmp_path / "out", "to", "--checkpoint", tmp_path / "bad", "--format", "qwen2"
   )
@@ -370,7 +370,7 @@ def test_help_shows_how(capsys):
 
 
 def test_the_commands_of_the_texts_are_understood():
-  from filax.convert import __main__ as convert
+  from filax.cli import convert
 
   readme = (pathlib.Path(convert.__file__).parent / "README.md").read_text()
   text = (readme + convert.__doc__).replace("\\\n", "")

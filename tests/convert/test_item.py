@@ -7,8 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from filax.convert import item
-from filax.train import checkpoint
+from filax.checkpoint import store, streamed
 
 RNG = np.random.default_rng(0)
 LEAVES = {
@@ -20,7 +19,7 @@ LEAVES = {
 
 
 def written(folder):
-  writer = item.Writer(folder)
+  writer = streamed.Writer(folder)
   for path, x in LEAVES.items():
     stacked = "layers" in path
     leaf = writer.leaf(path, x.shape, x.dtype, stacked)
@@ -39,11 +38,11 @@ def same(a, b):
 
 
 def test_training_reads_it(tmp_path):
-  params, missing, extra = checkpoint.restore_params(written(tmp_path / "run"))
+  params, missing, extra = store.restore_params(written(tmp_path / "run"))
   assert (missing, extra) == ([], [])
-  for path, x in checkpoint.flat(params).items():
+  for path, x in store.flat(params).items():
     same(x, LEAVES[path])
-  assert checkpoint.read_config(tmp_path / "run") == dict(
+  assert store.read_config(tmp_path / "run") == dict(
     model=dict(llm=dict(name="qwen2")), rows=[1, 2]
   )
 
@@ -53,7 +52,7 @@ def test_it_can_be_moved_and_laid_on_a_mesh(tmp_path):
   mesh = jax.make_mesh((7,), ("x",), devices=jax.devices()[:7])
   layout = jax.sharding.NamedSharding(mesh, jax.P("x"))
   like = {"llm": {"norm": {"scale": jax.ShapeDtypeStruct((7,), jnp.float32, sharding=layout)}}}
-  params, missing, extra = checkpoint.restore_params(tmp_path / "moved", like)
+  params, missing, extra = store.restore_params(tmp_path / "moved", like)
   assert not missing and len(extra) == 3
   same(params["llm"]["norm"]["scale"], LEAVES["llm/norm/scale"])
 
@@ -64,50 +63,50 @@ def test_what_training_writes_is_read(tmp_path):
   tree = {}
   for path, x in LEAVES.items():
     sharded = x.ndim == 3 and x.shape[1] == 5
-    item.nest(tree, path, jax.device_put(x, layout if sharded else None))
-  checkpoint.save_params(tmp_path, tree, dict(model={}))
-  step = item.step_folder(tmp_path)
-  digests = item.read_json(step, "data")["digests"]
-  shapes = item.shapes(step)
+    streamed.nest(tree, path, jax.device_put(x, layout if sharded else None))
+  store.save_params(tmp_path, tree, dict(model={}))
+  step = streamed.step_folder(tmp_path)
+  digests = streamed.read_json(step, "data")["digests"]
+  shapes = streamed.shapes(step)
   assert shapes.keys() == LEAVES.keys()
   for path, x in LEAVES.items():
     assert tuple(shapes[path].shape) == x.shape
-    same(item.read(step, path, digests[f"params/{path}"]), x)
-    layers = item.read_layers(step, path, digests[f"params/{path}"])
+    same(streamed.read(step, path, digests[f"params/{path}"]), x)
+    layers = streamed.read_layers(step, path, digests[f"params/{path}"])
     same(np.stack(list(layers)), x)
 
 
 def test_layers_are_read_one_by_one(tmp_path):
   path = "llm/layers/mlp/up_proj/kernel"
-  step = item.step_folder(written(tmp_path / "run"))
-  digests = item.read_json(step, "data")["digests"]
-  layers = item.read_layers(step, path, digests[f"params/{path}"])
+  step = streamed.step_folder(written(tmp_path / "run"))
+  digests = streamed.read_json(step, "data")["digests"]
+  layers = streamed.read_layers(step, path, digests[f"params/{path}"])
   same(next(layers), LEAVES[path][0])
   same(np.stack([LEAVES[path][0], *layers]), LEAVES[path])
   with pytest.raises(ValueError, match="its digest differs"):
-    list(item.read_layers(step, path, 1))
+    list(streamed.read_layers(step, path, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_digests_are_those_of_training(dtype):
   x = RNG.normal(size=(3, 70, 11)).astype(dtype)
-  parts = sum(item.slice_sum(layer, i, x.shape) for i, layer in enumerate(x)) % 2**64
-  assert checkpoint.digests(jnp.asarray(x)) == item.slice_sum(x, ..., x.shape) == parts
-  assert item.FORMAT == checkpoint.FORMAT
+  parts = sum(streamed.slice_sum(layer, i, x.shape) for i, layer in enumerate(x)) % 2**64
+  assert store.digests(jnp.asarray(x)) == streamed.slice_sum(x, ..., x.shape) == parts
+  assert streamed.FORMAT == store.FORMAT
 
 
 def test_damage_is_found(tmp_path):
-  step = item.step_folder(written(tmp_path / "run"))
+  step = streamed.step_folder(written(tmp_path / "run"))
   with pytest.raises(ValueError, match="its digest differs"):
-    item.read(step, "llm/norm/scale", 1)
+    streamed.read(step, "llm/norm/scale", 1)
   for file in (step / "state" / "d").iterdir():
     file.write_bytes(b"\0" * file.stat().st_size)
   with pytest.raises(ValueError, match="cannot be read"):
-    item.read(step, "llm/layers/mlp/up_proj/kernel")
+    streamed.read(step, "llm/layers/mlp/up_proj/kernel")
   with pytest.raises(ValueError, match="cannot be read"):
-    list(item.read_layers(step, "llm/layers/mlp/up_proj/kernel"))
+    list(streamed.read_layers(step, "llm/layers/mlp/up_proj/kernel"))
 
 
 def test_no_checkpoint(tmp_path):
   with pytest.raises(OSError, match="no checkpoint"):
-    item.step_folder(tmp_path)
+    streamed.step_folder(tmp_path)

@@ -14,12 +14,13 @@ import made_folders
 import numpy as np
 import pytest
 
-from filax.convert import ConversionError, from_torch, item, load, places, schemes
+from filax.checkpoint import streamed
+from filax.convert import ConversionError, file_names, import_folder, tensor_map, tensor_plan
 from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 
-MODEL = load.SMALL | dict(
+MODEL = tensor_plan.SMALL | dict(
   llm=dict(
     name="qwen2",
     width=made_folders.WIDTH,
@@ -34,8 +35,8 @@ MODEL = load.SMALL | dict(
 
 
 def planned(folder, **options):
-  source = load.source(made_folders.write(folder), ("llm",))
-  return load.plan(MODEL, [source], roles=("llm",), **options)
+  source = tensor_plan.source(made_folders.write(folder), ("llm",))
+  return tensor_plan.plan(MODEL, [source], roles=("llm",), **options)
 
 
 def layout(found, **sizes):
@@ -53,8 +54,8 @@ def layout(found, **sizes):
 @pytest.mark.parametrize("sizes", [dict(fsdp=8), dict(fsdp=2, seq=2, tensor=2), dict(data=8)])
 def test_a_mesh_gets_the_same_numbers(sizes, tmp_path):
   found = planned(tmp_path)
-  whole = item.flat(load.params(found))
-  spread = item.flat(load.params(found, layout(found, **sizes)))
+  whole = streamed.flat(tensor_plan.params(found))
+  spread = streamed.flat(tensor_plan.params(found, layout(found, **sizes)))
   assert whole.keys() == spread.keys()
   for path, x in whole.items():
     np.testing.assert_array_equal(np.asarray(spread[path]), np.asarray(x))
@@ -81,7 +82,7 @@ def test_a_process_reads_what_its_devices_hold(tmp_path):
     where = shardings[place.path].devices_indices_map(place.shape)
     parts = {str(where[d]): where[d] for d in mine}
     for index in parts.values():
-      x = load.piece(found, place, index, np.float32)
+      x = tensor_plan.piece(found, place, index, np.float32)
       if "V" not in place.layout.ours:  # Padding rows are held, but in no file.
         held += x.size
   read = sum(n for name, n in numbers.items() if "embed" not in name and "lm_head" not in name)
@@ -98,7 +99,7 @@ def test_each_of_two_hosts_reads_its_half(tmp_path):
     intermediate_size=512,
     vocab_size=2048,
   )
-  from_torch.convert(from_torch.Request(out=tmp_path / "run", source=folder))
+  import_folder.convert(import_folder.Request(out=tmp_path / "run", source=folder))
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
@@ -123,24 +124,24 @@ def test_each_of_two_hosts_reads_its_half(tmp_path):
 
 
 def test_bfloat16_halves_what_is_held(tmp_path):
-  params = load.params(planned(tmp_path), dtype=jax.numpy.bfloat16)
+  params = tensor_plan.params(planned(tmp_path), dtype=jax.numpy.bfloat16)
   assert {x.dtype for x in jax.tree.leaves(params)} == {jax.numpy.bfloat16.dtype}
 
 
 def test_a_parameter_without_a_row_is_named():
   shapes = {"llm/layers/mlp/new/kernel": jax.ShapeDtypeStruct((2, 3, 4), np.float32)}
   with pytest.raises(ConversionError, match=r"llm/layers/mlp/new/kernel \(2, 3, 4\)"):
-    places.find(MODEL, shapes, 40)
+    tensor_map.find(MODEL, shapes, 40)
 
 
 def test_a_component_without_a_table_is_named():
-  with pytest.raises(ValueError, match=r"Add filax/convert/mine\.py"):
-    places.part("llm", "mine")
+  with pytest.raises(ValueError, match="Add TABLE to the module"):
+    tensor_map.part("selector", "kmeans")
 
 
 def test_every_tensor_has_one_name_in_every_scheme(tmp_path):
   canonical = [name for place in planned(tmp_path).places for name in place.names]
-  for scheme in schemes.SCHEMES.values():
+  for scheme in file_names.SCHEMES.values():
     known = [scheme.file_name(name) for name in canonical]
     known = [name for name in known if name is not None]
     assert len(set(known)) == len(known)
@@ -149,4 +150,4 @@ def test_every_tensor_has_one_name_in_every_scheme(tmp_path):
 
 def test_names_of_no_scheme():
   with pytest.raises(ValueError, match="such as"):
-    schemes.detect(["h.0.attn"], ["llm.layers.0.mlp.up_proj.weight"])
+    file_names.detect(["h.0.attn"], ["llm.layers.0.mlp.up_proj.weight"])

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import small_checkpoint
 
-from filax import __main__ as command
 from filax import files
-from filax.convert import item
-from filax.infer import load
-from filax.train import checkpoint
+from filax.checkpoint import store, streamed
+from filax.cli import main as command
+from filax.infer import session
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +65,20 @@ def test_folders_are_read_and_written_relative_and_below_home(here, monkeypatch)
 
 def test_readers_of_items_take_relative_paths(here):
   step = pathlib.Path("w1/checkpoints/0")
-  assert item.step_folder("w1") == here / step
-  assert item.read_json(step, "config")["model"]["llm"]["width"] == made_folders.WIDTH
-  shapes = item.shapes(step)
-  assert item.read(step, "llm/norm/scale").shape == tuple(shapes["llm/norm/scale"].shape)
-  layers = list(item.read_layers(step, "llm/layers/input_layernorm/scale"))
+  assert streamed.step_folder("w1") == here / step
+  assert streamed.read_json(step, "config")["model"]["llm"]["width"] == made_folders.WIDTH
+  shapes = streamed.shapes(step)
+  assert streamed.read(step, "llm/norm/scale").shape == tuple(shapes["llm/norm/scale"].shape)
+  layers = list(streamed.read_layers(step, "llm/layers/input_layernorm/scale"))
   assert len(layers) == made_folders.DEPTH
 
 
 @pytest.mark.parametrize("name", ["w1", "./w1", "~/w1", "w1/checkpoints/0"])
 def test_training_starts_from_relative_paths(name, here):
   """What config.init_from reads."""
-  params, _, _ = checkpoint.restore_params(name)
+  params, _, _ = store.restore_params(name)
   assert np.shape(params["llm"]["norm"]["scale"]) == (made_folders.WIDTH,)
-  assert checkpoint.read_config(name)["model"]["llm"]["name"] == "qwen2"
+  assert store.read_config(name)["model"]["llm"]["name"] == "qwen2"
 
 
 @pytest.mark.parametrize("name", ["run", "~/run", "run/checkpoints/0"])
@@ -92,12 +91,12 @@ def test_questions_are_asked_from_any_folder(name, tmp_path, monkeypatch):
   words = [f"--checkpoint={name}", "--manifest=~/m.json", "--root=.", "--out=~/scores/out.json"]
   assert command.main(["evals", *words]) == 0
   assert (tmp_path / "scores" / "out.json").exists()
-  model, _ = load.load(name)
+  model, _ = session.load(name)
   assert model.processor.source == name
 
 
 def test_urls_stay_as_they_are(here):
-  assert files.absolute("gs://bucket/run") == str(item.absolute("gs://bucket/run"))
+  assert files.absolute("gs://bucket/run") == str(streamed.absolute("gs://bucket/run"))
   assert files.absolute("gs://bucket/run") == "gs://bucket/run"
   assert files.absolute("~/w1") == files.absolute("./w1") == str(here / "w1")
 

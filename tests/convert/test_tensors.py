@@ -9,7 +9,7 @@ import pytest
 from safetensors import numpy as library
 from safetensors import safe_open
 
-from filax.convert import ConversionError, shards, tensors
+from filax.convert import ConversionError, safetensors_writer, torch_files
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -27,7 +27,7 @@ def equal(a, b):
 
 def test_files_of_the_library_are_read(tmp_path):
   library.save_file(ARRAYS, tmp_path / "x.safetensors")
-  found = tensors.open_all(tmp_path)
+  found = torch_files.open_all(tmp_path)
   assert found.keys() == ARRAYS.keys()
   for name, x in ARRAYS.items():
     assert equal(found[name][...,], x)
@@ -35,8 +35,8 @@ def test_files_of_the_library_are_read(tmp_path):
 
 
 def test_the_library_reads_what_is_written(tmp_path):
-  specs = [shards.Spec(name, x.shape, x.dtype) for name, x in ARRAYS.items()]
-  with shards.Shards(tmp_path, specs, limit=60) as files:
+  specs = [safetensors_writer.Spec(name, x.shape, x.dtype) for name, x in ARRAYS.items()]
+  with safetensors_writer.Shards(tmp_path, specs, limit=60) as files:
     for name in sorted(ARRAYS, reverse=True):
       files.put(name, ARRAYS[name])
     files.close()
@@ -51,27 +51,35 @@ def test_the_library_reads_what_is_written(tmp_path):
 
 def test_arrays_that_are_not_contiguous_are_written_right(tmp_path):
   x = np.arange(12, dtype=np.float32).reshape(3, 4)
-  shards.write(tmp_path / "x.safetensors", {"t": x.T})
+  safetensors_writer.write(tmp_path / "x.safetensors", {"t": x.T})
   np.testing.assert_array_equal(library.load_file(tmp_path / "x.safetensors")["t"], x.T)
 
 
 def test_layers_are_kept_in_their_order():
   names = [f"layers.{i}.w" for i in (10, 9, 1)]
-  assert sorted(names, key=shards.natural) == ["layers.1.w", "layers.9.w", "layers.10.w"]
+  assert sorted(names, key=safetensors_writer.natural) == [
+    "layers.1.w",
+    "layers.9.w",
+    "layers.10.w",
+  ]
 
 
 def test_a_file_holds_no_more_than_the_limit():
-  specs = [shards.Spec(str(i), (10,), np.dtype(np.float32)) for i in range(7)]
-  assert [len(group) for group in shards.split(specs, 100)] == [2, 2, 2, 1]
-  assert [len(group) for group in shards.split(specs, 1)] == [1] * 7
-  assert shards.split([], 1) == [[]]
+  specs = [safetensors_writer.Spec(str(i), (10,), np.dtype(np.float32)) for i in range(7)]
+  assert [len(group) for group in safetensors_writer.split(specs, 100)] == [2, 2, 2, 1]
+  assert [len(group) for group in safetensors_writer.split(specs, 1)] == [1] * 7
+  assert safetensors_writer.split([], 1) == [[]]
 
 
 def test_a_tensor_must_be_as_announced(tmp_path):
-  with shards.Shards(tmp_path, [shards.Spec("a", (2,), np.dtype(np.float32))]) as files:
+  with safetensors_writer.Shards(
+    tmp_path, [safetensors_writer.Spec("a", (2,), np.dtype(np.float32))]
+  ) as files:
     with pytest.raises(ValueError, match="announced as"):
       files.put("a", np.zeros(3, np.float32))
-  with shards.Shards(tmp_path / "b", [shards.Spec("a", (2,), np.dtype(np.float32))]) as files:
+  with safetensors_writer.Shards(
+    tmp_path / "b", [safetensors_writer.Spec("a", (2,), np.dtype(np.float32))]
+  ) as files:
     with pytest.raises(ValueError, match="never written"):
       files.close()
 
@@ -82,7 +90,7 @@ def test_a_cut_file_is_named(keep, tmp_path):
   content = (tmp_path / "x.safetensors").read_bytes()
   (tmp_path / "x.safetensors").write_bytes(content[:keep])
   with pytest.raises(ConversionError, match="is cut short"):
-    tensors.open_all(tmp_path)
+    torch_files.open_all(tmp_path)
 
 
 def test_all_that_is_wrong_with_an_index_is_said_at_once(tmp_path):
@@ -94,7 +102,7 @@ def test_all_that_is_wrong_with_an_index_is_said_at_once(tmp_path):
     )
   )
   with pytest.raises(ConversionError) as raised:
-    tensors.open_all(tmp_path)
+    torch_files.open_all(tmp_path)
   assert raised.value.problems == {
     "missing files": ["three.safetensors (named by the index)"],
     "unreadable files": ["two.safetensors has no readable safetensors header"],
@@ -107,27 +115,27 @@ def test_a_name_that_no_file_holds_is_said(tmp_path):
     json.dumps(dict(weight_map={"a": "one.safetensors", "b": "one.safetensors"}))
   )
   with pytest.raises(ConversionError, match=r"that the index names but no file holds \(1\): b"):
-    tensors.open_all(tmp_path)
+    torch_files.open_all(tmp_path)
 
 
 def test_a_name_in_two_files_is_said(tmp_path):
   for file in ("one", "two"):
     library.save_file({"a": ARRAYS["a.weight"]}, tmp_path / f"{file}.safetensors")
   with pytest.raises(ConversionError, match=r"names found twice \(1\): a"):
-    tensors.open_all(tmp_path)
+    torch_files.open_all(tmp_path)
 
 
 def test_nothing_to_read(tmp_path):
   with pytest.raises(OSError, match="holds no weights"):
-    tensors.open_all(tmp_path)
+    torch_files.open_all(tmp_path)
   with pytest.raises(OSError, match="no file or folder"):
-    tensors.open_all(tmp_path / "missing")
+    torch_files.open_all(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.float64])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_found(dtype, value):
   x = RNG.normal(size=(5, 7)).astype(dtype)
-  assert tensors.finite(x)
+  assert torch_files.finite(x)
   x[3, 2] = value
-  assert not tensors.finite(x) and not tensors.finite(x.T)
+  assert not torch_files.finite(x) and not torch_files.finite(x.T)

@@ -15,10 +15,10 @@ from safetensors import numpy as library
 import small_checkpoint
 
 import filax
-from filax import __main__ as command
-from filax.convert import ConversionError, hf_config, tensors
+from filax.checkpoint import store
+from filax.cli import main as command
+from filax.convert import ConversionError, config_in, torch_files
 from filax.models import components
-from filax.train import checkpoint
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def foreign(tmp_path, name="my_lab.scenes:Model", where="infer"):
     config["infer"]["selector"] = dict(name=name, size=3)
   else:
     config["model"]["selector"] = dict(name=name, size=3)
-  checkpoint.save_params(tmp_path / "run", params, config)
+  store.save_params(tmp_path / "run", params, config)
   return tmp_path / "run"
 
 
@@ -147,7 +147,7 @@ def test_a_component_that_cannot_be_is_one_sentence(name, message):
   ],
 )
 def test_a_config_that_is_incomplete_is_one_sentence(config, tmp_path):
-  checkpoint.save_params(tmp_path / "run", {"a": jnp.zeros(2)}, config)
+  store.save_params(tmp_path / "run", {"a": jnp.zeros(2)}, config)
   with pytest.raises(ValueError):
     filax.load(tmp_path / "run")
 
@@ -195,7 +195,7 @@ def test_an_index_stays_in_its_folder(name, tmp_path):
   (folder / "link.safetensors").symlink_to(tmp_path / "elsewhere.safetensors")
   (folder / "folder").symlink_to(tmp_path)
   with pytest.raises(ConversionError):
-    tensors.open_all(index(folder, a=name))
+    torch_files.open_all(index(folder, a=name))
 
 
 def test_links_of_the_hub_cache_and_folders_inside_are_read(tmp_path):
@@ -206,7 +206,7 @@ def test_links_of_the_hub_cache_and_folders_inside_are_read(tmp_path):
   library.save_file({"a": np.zeros(2, np.float32)}, blob)
   library.save_file({"b": np.zeros(2, np.float32)}, folder / "shards" / "b.safetensors")
   (folder / "a.safetensors").symlink_to(os.path.join("..", "..", "blobs", "123"))
-  read = tensors.open_all(index(folder, a="a.safetensors", b="shards/b.safetensors"))
+  read = torch_files.open_all(index(folder, a="a.safetensors", b="shards/b.safetensors"))
   assert sorted(read) == ["a", "b"]
 
 
@@ -282,12 +282,12 @@ def entry(*offsets, dtype="F32", shape=(4,)) -> dict:
 )
 def test_a_header_that_lies_is_refused(entries, message, tmp_path):
   with pytest.raises(ConversionError, match=message):
-    tensors.open_all(written(tmp_path / "hub", json.dumps(entries).encode()))
+    torch_files.open_all(written(tmp_path / "hub", json.dumps(entries).encode()))
 
 
 def test_tensors_side_by_side_and_empty_ones_are_read(tmp_path):
   entries = dict(a=entry(0, 16), b=entry(16, 32), c=entry(16, 16, shape=(0,)), d=entry(48, 64))
-  assert len(tensors.open_all(written(tmp_path / "hub", json.dumps(entries).encode()))) == 4
+  assert len(torch_files.open_all(written(tmp_path / "hub", json.dumps(entries).encode()))) == 4
 
 
 @pytest.mark.parametrize(
@@ -305,14 +305,14 @@ def test_tensors_side_by_side_and_empty_ones_are_read(tmp_path):
 )
 def test_a_header_that_is_no_plain_json_is_refused(header, message, tmp_path):
   with pytest.raises(ConversionError, match=message):
-    tensors.open_all(written(tmp_path / "hub", header))
+    torch_files.open_all(written(tmp_path / "hub", header))
 
 
 def test_a_gigantic_header_is_refused_unread(tmp_path):
   folder = written(tmp_path / "hub", b"{}", length=10**9)
   os.truncate(folder / "model.safetensors", 2 * 10**9)  # A hole: it takes no space.
   with pytest.raises(ConversionError, match="header of 1,000,000,000 bytes"):
-    tensors.open_all(folder)
+    torch_files.open_all(folder)
 
 
 def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path):
@@ -321,7 +321,7 @@ def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path):
     '{"weight_map": {"a": "model.safetensors", "a": "other.safetensors"}}'
   )
   with pytest.raises(ConversionError, match="names a twice"):
-    tensors.open_all(source)
+    torch_files.open_all(source)
 
 
 RELEASED = dict(
@@ -356,7 +356,7 @@ RELEASED = dict(
 
 
 def released(**changes):
-  return hf_config.architecture(made_folders.CONFIG | RELEASED | changes)
+  return config_in.architecture(made_folders.CONFIG | RELEASED | changes)
 
 
 def test_the_released_config_is_understood():
@@ -409,9 +409,9 @@ def test_all_settings_that_are_refused_are_named_at_once():
 )
 def test_a_setting_of_llava_is_refused_by_name(key, value):
   config = made_folders.CONFIG | dict(model_type="llava_qwen", mm_vision_tower="a/tower")
-  assert hf_config.architecture(config)["projector"]["pool_side"] == 2
+  assert config_in.architecture(config)["projector"]["pool_side"] == 2
   with pytest.raises(ValueError, match=f"{key}={value!r}"):
-    hf_config.architecture(config | {key: value})
+    config_in.architecture(config | {key: value})
 
 
 @pytest.mark.parametrize(
@@ -429,4 +429,4 @@ def test_a_setting_of_llava_is_refused_by_name(key, value):
 )
 def test_rotary_positions_that_are_not_implemented_are_named(rope, message):
   with pytest.raises(ValueError, match=message):
-    hf_config.architecture(made_folders.CONFIG | dict(rope_scaling=rope))
+    config_in.architecture(made_folders.CONFIG | dict(rope_scaling=rope))

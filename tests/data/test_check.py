@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 
 from data_pipelines.tools import check
-from filax import __main__ as command
+from filax.cli import main as command
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_build(corpus, tmp_path, capsys):
 def test_the_commands_run_without_jax(corpus):
   """Checking and building data must not touch an accelerator."""
   code = (
-    "import sys; from filax.__main__ import main; main(['data', 'check', sys.argv[1]]); "
+    "import sys; from filax.cli.main import main; main(['data', 'check', sys.argv[1]]); "
     "assert 'jax' not in sys.modules and 'tensorflow' not in sys.modules"
   )
   subprocess.run(

@@ -13,7 +13,7 @@ import small_checkpoint
 
 from configs import vcf_stage3
 import filax
-from filax import __main__ as cli
+from filax.cli import main as cli
 from filax.evals import analyze
 from filax.infer import processor
 from filax.models.components import build_video_lm

@@ -6,9 +6,9 @@ import pytest
 
 from data_pipelines.manifest.reader import Report
 from data_pipelines.sample import Turn
-from filax.evals import benchmark
-from filax.evals.benchmark import Example
+from filax.evals import kit
 from filax.evals.benchmarks import manifest
+from filax.evals.kit import Example
 
 OPTIONS = ("a red circle", "a blue square", "nothing at all", "a ring")
 
@@ -47,7 +47,7 @@ def example(answer="B", options=OPTIONS):
   ],
 )
 def test_letters(text, want):
-  assert benchmark.letter(text, example()) == want
+  assert kit.letter(text, example()) == want
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_letters(text, want):
   ],
 )
 def test_normalised(text, want):
-  assert benchmark.normalised(text) == want
+  assert kit.normalised(text) == want
 
 
 def test_words_that_say_nothing_are_not_understood():
-  assert benchmark.words(" ... ", example()) is None
-  assert benchmark.words("Two dogs", example()) == "two dogs"
+  assert kit.words(" ... ", example()) is None
+  assert kit.words("Two dogs", example()) == "two dogs"
 
 
 @pytest.mark.parametrize(
@@ -80,21 +80,21 @@ def test_words_that_say_nothing_are_not_understood():
 def test_the_right_letter(answer, want):
   if want is None:
     with pytest.raises(ValueError, match="not one of its options"):
-      benchmark.gold(example(answer))
+      kit.gold(example(answer))
   else:
-    assert benchmark.gold(example(answer)) == want
+    assert kit.gold(example(answer)) == want
 
 
 def test_scores():
-  assert benchmark.exact("B", example("a blue square")) == 1.0
-  assert benchmark.exact("A", example("a blue square")) == 0.0
+  assert kit.exact("B", example("a blue square")) == 1.0
+  assert kit.exact("A", example("a blue square")) == 0.0
   free = example("A Dog.", ())
-  said = lambda text: benchmark.exact(benchmark.words(text, free), free)
+  said = lambda text: kit.exact(kit.words(text, free), free)
   assert said("a dog") == said("dog") == 1.0 and said("a dog barks") == 0.0
 
 
 def test_a_multiple_choice_turn_lists_its_options():
-  turn = benchmark.multiple_choice(example(options=OPTIONS[:2]))
+  turn = kit.multiple_choice(example(options=OPTIONS[:2]))
   assert turn.text == (
     "What is shown?\nA. a red circle\nB. a blue square\nAnswer with the option's letter from the "
     "given choices directly."
@@ -113,7 +113,7 @@ def test_a_multiple_choice_turn_lists_its_options():
   ],
 )
 def test_letters_of_options_are_taken_off(option, want):
-  assert benchmark.without_letter(option) == want
+  assert kit.without_letter(option) == want
 
 
 def read(tmp_path, *records):
@@ -162,7 +162,7 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
     clips.record(video="a.mp4", options=options, answer="B. a red kite"),
     clips.record(video="a.mp4", options=options[::-1], answer="A"),
   )
-  assert [benchmark.gold(example) for example in found] == ["B", "B"]
+  assert [kit.gold(example) for example in found] == ["B", "B"]
   assert [bad.line for bad in report.bad] == [4, 5]
   assert "not one of its options" in report.bad[0].reason
   assert "letters B, A, not in order" in report.bad[1].reason
@@ -170,4 +170,4 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
 
 def test_a_name_that_is_nothing_lists_the_benchmarks(tmp_path):
   with pytest.raises(ValueError, match=r"no manifest nothing\.json.*manifest"):
-    benchmark.find("nothing.json")
+    kit.find("nothing.json")

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from filax.evals.letters import chosen
-from filax.evals.options import named, unlettered, without_letter
+from filax.evals.metrics.letters import chosen
+from filax.evals.metrics.options import named, unlettered, without_letter
 
 OPTIONS = ("a red circle", "a blue square", "nothing at all", "a ring")
 TEXTS = tuple(f"text {letter} here" for letter in "abcde")

@@ -10,11 +10,11 @@ import small_checkpoint
 
 from data_pipelines.sample import Turn
 import filax
-from filax.__main__ import main
-from filax.evals import benchmark
+from filax.cli.main import main
+from filax.evals import kit
 from filax.evals import run as run_lib
-from filax.evals.benchmark import Example
-from filax.infer import seen
+from filax.evals.kit import Example
+from filax.infer import encode
 from filax.infer.generate import generate
 
 QUESTIONS = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
@@ -91,16 +91,16 @@ def test_the_size_of_the_batch_changes_nothing(loaded, manifest):
 
 def test_a_video_is_encoded_once_for_all_its_questions(loaded, manifest, monkeypatch):
   calls = []
-  original = seen.see
-  monkeypatch.setattr(seen, "see", lambda *args: calls.append(args[2].path) or original(*args))
+  original = encode.see
+  monkeypatch.setattr(encode, "see", lambda *args: calls.append(args[2].path) or original(*args))
   quick(loaded, manifest, batch=4)
   assert len(calls) == len(set(calls)) == 2
 
 
 def test_blind_shows_grey_and_does_not_read(loaded, manifest, monkeypatch):
   shown = []
-  original = seen.see
-  monkeypatch.setattr(seen, "see", lambda *args: shown.append(args[2]) or original(*args))
+  original = encode.see
+  monkeypatch.setattr(encode, "see", lambda *args: shown.append(args[2]) or original(*args))
   report = quick(loaded, manifest, batch=4, blind=True)
   assert report["blind"] and report["questions"] == 8 and report["skipped"] == 1
   assert all((video.frames == 127).all() for video in shown)
@@ -121,7 +121,7 @@ def test_options_are_asked_for_by_letter(loaded, manifest, tmp_path):
   report = quick(loaded, path, root=str(folder))
   (row,) = report["answers"]
   asked = Example("x", Turn("user", ("",)), "ring", options=("circle", "ring"))
-  letter = benchmark.letter(row["answer"], asked)
+  letter = kit.letter(row["answer"], asked)
   assert (row["parsed"], row["score"]) == (letter is not None, float(letter == "B"))
 
 

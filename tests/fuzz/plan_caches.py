@@ -61,9 +61,9 @@ class EncodedVideos:
   suffix = ".npz"
 
   def __init__(self, folder: pathlib.Path):
-    from filax.infer import streaming
+    from filax.infer import encode_long
 
-    self.streaming = streaming
+    self.streaming = encode_long
     self.path = folder / f"{hashlib.sha256(b'video').hexdigest()}.npz"
     self.table = np.random.default_rng(0).normal(size=(9, 8)).astype(np.float32)
     self.times = np.arange(4, dtype=np.float64)

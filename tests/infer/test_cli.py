@@ -12,7 +12,7 @@ from PIL import Image
 import pytest
 import small_checkpoint
 
-from filax.__main__ import main
+from filax.cli.main import main
 from filax.infer import generate
 
 

@@ -12,8 +12,8 @@ import small_checkpoint
 
 from data_pipelines.text.templates import question
 import filax
+from filax.infer import encode as seen_lib
 from filax.infer import processor as processor_lib
-from filax.infer import seen as seen_lib
 from filax.infer.chat import Conversation
 from filax.infer.generate import generate
 from filax.spec import TEXT

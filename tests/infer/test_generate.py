@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import small_checkpoint
 
+from filax.infer import compiled
 from filax.infer import generate as generate_lib
-from filax.infer import programs
 from filax.infer.generate import generate
 from filax.models.components import build_video_lm
 from filax.spec import TEXT
@@ -208,4 +208,4 @@ def test_yarn_stretches_the_context(model):
 
 
 def test_buckets_round_up():
-  assert [programs.bucket(n, LENGTHS, "x") for n in (1, 16, 17, 64)] == [16, 16, 32, 64]
+  assert [compiled.bucket(n, LENGTHS, "x") for n in (1, 16, 17, 64)] == [16, 16, 32, 64]

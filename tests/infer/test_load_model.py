@@ -12,9 +12,9 @@ import pytest
 import small_checkpoint
 
 import filax
-from filax import cli
-from filax.infer import load as load_lib
+from filax.cli import errors
 from filax.infer import processor as processor_lib
+from filax.infer import session as load_lib
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_several_devices_give_the_same_answer(run, tmp_path):
 def refusal(call, *args, **kwargs) -> str:
   with pytest.raises((ValueError, OSError)) as error:
     call(*args, **kwargs)
-  assert cli.run(lambda _: call(*args, **kwargs), [], "chat") == 2
+  assert errors.run(lambda _: call(*args, **kwargs), [], "chat") == 2
   return str(error.value)
 
 

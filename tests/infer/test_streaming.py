@@ -15,8 +15,8 @@ from configs import vcf_stage3
 from data_pipelines.sample import Scene
 import filax
 from filax import files
-from filax.infer import programs, streaming
-from filax.infer import seen as seen_lib
+from filax.infer import compiled, encode_long
+from filax.infer import encode as seen_lib
 from filax.infer.chat import Conversation
 from filax.infer.processor import adjusted
 
@@ -38,14 +38,14 @@ def video(tmp_path_factory):
 
 
 def encoded():
-  return next(p for p in programs.ALL if p.name == "encoder").count
+  return next(p for p in compiled.ALL if p.name == "encoder").count
 
 
 def test_parts_equal_the_whole(loaded, video, monkeypatch):
   model, params = loaded
   whole = seen_lib.see(model, params, model.processor.read(video, model))
   before = encoded()
-  monkeypatch.setattr(streaming, "PART", 16)  # 16, 16 and 8 frames.
+  monkeypatch.setattr(encode_long, "PART", 16)  # 16, 16 and 8 frames.
   talk = Conversation(model, params, video)
   assert encoded() - before <= 1  # One program for all parts, if it was not there before.
   np.testing.assert_allclose(talk.seen.table, whole.table, atol=1e-5)
@@ -65,7 +65,7 @@ def test_what_was_encoded_is_kept(loaded, video, tmp_path, monkeypatch):
     raise AssertionError("encoded again")
 
   with monkeypatch.context() as patch:
-    patch.setattr(streaming, "_encode", no)
+    patch.setattr(encode_long, "_encode", no)
     again = Conversation(model, params, video, tmp_path)
   assert again.ask(QUESTION).text == first.ask(QUESTION).text
   np.testing.assert_array_equal(again.seen.table, first.seen.table)
@@ -86,14 +86,14 @@ def test_what_was_encoded_is_kept(loaded, video, tmp_path, monkeypatch):
 
 def test_one_bit_of_a_weight_is_another_key():
   leaf = np.random.default_rng(0).normal(size=(64, 33)).astype(np.float32)
-  digests = {np.asarray(streaming._digest(jnp.asarray(leaf))).tobytes()}
+  digests = {np.asarray(encode_long._digest(jnp.asarray(leaf))).tobytes()}
   places = range(0, leaf.size, 97)
   for place in places:
     other = leaf.copy()
     other.view(np.uint32).flat[place] ^= 1 << place % 32
-    digests.add(np.asarray(streaming._digest(jnp.asarray(other))).tobytes())
+    digests.add(np.asarray(encode_long._digest(jnp.asarray(other))).tobytes())
   for other in (-leaf, leaf[::-1], leaf[:, ::-1], np.roll(leaf, 1)):
-    digests.add(np.asarray(streaming._digest(jnp.asarray(other))).tobytes())
+    digests.add(np.asarray(encode_long._digest(jnp.asarray(other))).tobytes())
   assert len(digests) == 1 + len(places) + 4
 
 
@@ -101,12 +101,12 @@ def test_a_changed_picture_of_a_folder_is_another_key(loaded, tmp_path):
   model, params = loaded
   folder = clips.folder(tmp_path / "frames", 3)
   timeline = (Scene(folder),)
-  key = streaming._key(model, params, timeline, np.zeros(4))
-  assert streaming._key(model, params, timeline, np.zeros(4)) == key
+  key = encode_long._key(model, params, timeline, np.zeros(4))
+  assert encode_long._key(model, params, timeline, np.zeros(4)) == key
   state = os.stat(folder)
   clips.picture(sorted(pathlib.Path(folder).iterdir())[1], 77)
   os.utime(folder, ns=(state.st_atime_ns, state.st_mtime_ns))
-  assert streaming._key(model, params, timeline, np.zeros(4)) != key
+  assert encode_long._key(model, params, timeline, np.zeros(4)) != key
 
 
 @pytest.fixture
@@ -120,13 +120,13 @@ def kept(tmp_path, monkeypatch):
     encoded.append(arguments)
     return jnp.asarray(table), times
 
-  monkeypatch.setattr(streaming, "_key", lambda model, *rest: f"key-{model}")
-  monkeypatch.setattr(streaming, "_encode", encode)
+  monkeypatch.setattr(encode_long, "_key", lambda model, *rest: f"key-{model}")
+  monkeypatch.setattr(encode_long, "_encode", encode)
   monkeypatch.setattr(files, "_reported", set())
 
   def see(model="one", folder=tmp_path):
     before = len(encoded)
-    found = streaming._remembered(folder, model, {}, (), times)
+    found = encode_long._remembered(folder, model, {}, (), times)
     np.testing.assert_array_equal(found[0], table)
     np.testing.assert_array_equal(found[1], times)
     return len(encoded) - before
@@ -195,7 +195,7 @@ def test_leftovers_of_killed_writers_are_removed(kept):
 
 def test_too_many_frames_are_an_error_before_anything_is_decoded(loaded, video, monkeypatch):
   model, params = loaded
-  monkeypatch.setattr(streaming, "_encode", None)
+  monkeypatch.setattr(encode_long, "_encode", None)
   long = adjusted(model, frames=10_000)
   with pytest.raises(ValueError, match=r"10000 frames are 40000 visual tokens.*--yarn 2"):
     Conversation(long, params, video)

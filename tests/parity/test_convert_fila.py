@@ -18,11 +18,11 @@ import transformers
 
 from data_pipelines.text import templates, tokenizers
 import filax
-from filax.convert import from_torch, to_torch
-from filax.infer import seen as seen_lib
+from filax.checkpoint import store
+from filax.convert import export_folder, import_folder
+from filax.infer import encode as seen_lib
 from filax.infer.generate import generate
 from filax.spec import TEXT
-from filax.train import checkpoint
 
 QUESTION = "What shape is on red?"
 CASES = {
@@ -53,8 +53,8 @@ def video(tmp_path_factory):
 def exported(folder, form="hf", **changes):
   """(run, export) of a random FiLA."""
   run = small_checkpoint.write(folder / "run", **changes)
-  request = to_torch.Request(run, folder / form, form, tokenizer=tokenizers.load(run))
-  to_torch.convert(request)
+  request = export_folder.Request(run, folder / form, form, tokenizer=tokenizers.load(run))
+  export_folder.convert(request)
   return run, folder / form
 
 
@@ -218,12 +218,12 @@ def test_fila_there_and_back(form, tmp_path):
   assert (folder / "tokenizer.model").read_bytes() == (
     pathlib.Path(run) / "tokenizer.model"
   ).read_bytes()
-  request = from_torch.Request(
+  request = import_folder.Request(
     out=tmp_path / "back", source=folder, tokenizer=tokenizers.load(folder)
   )
-  from_torch.convert(request)
-  before, after = checkpoint.restore_params(run)[0], checkpoint.restore_params(tmp_path / "back")[0]
-  before, after = checkpoint.flat(before), checkpoint.flat(after)
+  import_folder.convert(request)
+  before, after = store.restore_params(run)[0], store.restore_params(tmp_path / "back")[0]
+  before, after = store.flat(before), store.flat(after)
   assert before.keys() == after.keys()
   vocab = 512
   for path, x in before.items():
@@ -231,5 +231,5 @@ def test_fila_there_and_back(form, tmp_path):
     if path == "llm/embed_tokens/embedding":  # Padding rows are not exported.
       x = np.concatenate([x[:vocab], np.zeros_like(x[vocab:])])
     np.testing.assert_array_equal(x, np.asarray(after[path]), err_msg=path)
-  kept = checkpoint.read_config(tmp_path / "back")["infer"]["selector"]
-  assert kept == checkpoint.read_config(run)["infer"]["selector"]
+  kept = store.read_config(tmp_path / "back")["infer"]["selector"]
+  assert kept == store.read_config(run)["infer"]["selector"]

@@ -23,23 +23,23 @@ from configs import vcf_stage1
 from data_pipelines.text import templates, tokenizers
 import filax
 from filax import convert as convert_package
-from filax.convert import from_torch, hf_config, hf_write, item, to_torch
-from filax.convert.hf_config import tuples
-from filax.infer import seen as seen_lib
+from filax.checkpoint import store, streamed
+from filax.convert import config_in, config_out, export_folder, import_folder
+from filax.convert.config_in import tuples
+from filax.infer import encode as seen_lib
 from filax.infer.generate import generate
 from filax.models import components
-from filax.train import checkpoint
 
 
 def converted(out, **options):
-  report = from_torch.convert(from_torch.Request(out=out, **options))
-  config = tuples(item.read_json(item.step_folder(out), "config"))
-  return config["model"], checkpoint.restore_params(out)[0], report
+  report = import_folder.convert(import_folder.Request(out=out, **options))
+  config = tuples(streamed.read_json(streamed.step_folder(out), "config"))
+  return config["model"], store.restore_params(out)[0], report
 
 
 def towers():
   """The torch code that is shipped beside an export."""
-  path = pathlib.Path(convert_package.__file__).parent / "templates" / "flash_towers.py.in"
+  path = pathlib.Path(convert_package.__file__).parent / "export_kit" / "flash_towers.py"
   loader = importlib.machinery.SourceFileLoader("flash_towers", str(path))
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader("flash_towers", loader))
   loader.exec_module(module)
@@ -91,7 +91,9 @@ def test_a_released_folder_gives_its_logits(name, tied, tmp_path):
 def test_there_and_back_is_exact(name, kind, tmp_path):
   released(tmp_path / "hub", name, dtype=kind)
   converted(tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"})
-  report = to_torch.convert(to_torch.Request(tmp_path / "run", tmp_path / "out", "videochat-flash"))
+  report = export_folder.convert(
+    export_folder.Request(tmp_path / "run", tmp_path / "out", "videochat-flash")
+  )
   before = load_file(tmp_path / "hub" / "model.safetensors")
   after = load_file(tmp_path / "out" / "model-00001-of-00001.safetensors")
   assert before.keys() == after.keys()
@@ -104,7 +106,7 @@ def test_there_and_back_is_exact(name, kind, tmp_path):
   assert hashes(tmp_path / "run") == hashes(tmp_path / "out")
   assert report["counts"]["consumed"] == len(after)
   _, again, _ = converted(tmp_path / "again", source=tmp_path / "out")
-  jax.tree.map(np.testing.assert_array_equal, again, checkpoint.restore_params(tmp_path / "run")[0])
+  jax.tree.map(np.testing.assert_array_equal, again, store.restore_params(tmp_path / "run")[0])
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -184,7 +186,7 @@ def test_a_fresh_model_from_a_tower_file_and_a_language_model(tmp_path):
   assert {path.split("/")[0] for path in report["drawn_anew"]} == {"projector"}
   whole = components.build_video_lm(tuples(c.model.to_dict()))
   like = jax.eval_shape(whole.init, jax.random.key(0), whole.example())["params"]
-  assert checkpoint.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
+  assert store.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
   assert jax.tree.structure(like) == jax.tree.structure(params)
 
 
@@ -197,7 +199,7 @@ def test_a_fresh_model_from_a_tower_file_and_a_language_model(tmp_path):
   ],
 )
 def test_released_towers_are_known_by_name(name, encoder):
-  assert hf_config.architecture(with_dropout({}) | dict(mm_vision_tower=name))["encoder"] == encoder
+  assert config_in.architecture(with_dropout({}) | dict(mm_vision_tower=name))["encoder"] == encoder
 
 
 SWITCHED_OFF = dict(
@@ -269,10 +271,10 @@ def with_dropout(settings, depth=28):
   ],
 )
 def test_visual_dropout_there_and_back(settings, ours):
-  said = hf_config.architecture(with_dropout(settings))
+  said = config_in.architecture(with_dropout(settings))
   assert said["llm"].get("dropout", "off") == ours
   llm = dict(name="qwen2", variant="7B") | ({} if ours == "off" else dict(dropout=ours))
-  written = hf_write.flash(
+  written = config_out.flash(
     dict(
       model=dict(
         encoder=dict(name="umt", variant="L-224"),
@@ -286,7 +288,7 @@ def test_visual_dropout_there_and_back(settings, ours):
     "bfloat16",
     None,
   )
-  again = hf_config.architecture({k: v for k, v in written.items() if k != hf_config.KEY})
+  again = config_in.architecture({k: v for k, v in written.items() if k != config_in.KEY})
   assert again["llm"].get("dropout", "off") == ours
   for key in SWITCHED_OFF:
     if len(settings) == len(SWITCHED_OFF):
@@ -303,7 +305,7 @@ def test_visual_dropout_there_and_back(settings, ours):
 )
 def test_visual_dropout_that_cannot_be(settings, sentence):
   with pytest.raises(ValueError, match=sentence):
-    hf_config.architecture(with_dropout(dict(mm_llm_compress=True) | settings))
+    config_in.architecture(with_dropout(dict(mm_llm_compress=True) | settings))
 
 
 def test_visual_dropout_that_only_we_have_is_not_exported():
@@ -313,7 +315,7 @@ def test_visual_dropout_that_only_we_have_is_not_exported():
     dict(dropout="uniform_4", dropout_positions="keep"),
   ):
     with pytest.raises(ValueError, match="drops uniformly first"):
-      hf_write.compress(components.build("llm", llm | own))
+      config_out.compress(components.build("llm", llm | own))
 
 
 def test_run_torch_says_that_it_does_not_drop(tmp_path):
@@ -328,7 +330,9 @@ def test_run_torch_says_that_it_does_not_drop(tmp_path):
     )
   )
   converted(tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"})
-  to_torch.convert(to_torch.Request(tmp_path / "run", tmp_path / "out", "videochat-flash"))
+  export_folder.convert(
+    export_folder.Request(tmp_path / "run", tmp_path / "out", "videochat-flash")
+  )
   done = subprocess.run(
     [sys.executable, tmp_path / "out" / "run_torch.py", "--video", "x.mp4", "--question", "?"],
     capture_output=True,
@@ -365,8 +369,8 @@ def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
     visual_index=[index],
     **model.processor.settings(max_new_tokens=8),
   )
-  to_torch.convert(
-    to_torch.Request(run, tmp_path / "out", "videochat-flash", tokenizer=tokenizers.load(run))
+  export_folder.convert(
+    export_folder.Request(run, tmp_path / "out", "videochat-flash", tokenizer=tokenizers.load(run))
   )
   sys.path.insert(0, str(tmp_path / "out"))
   for name in ("fila_video", "flash_towers", "run_torch"):

@@ -13,10 +13,10 @@ import torch
 import transformers
 
 from configs import fila_stage1, fila_stage4
-from filax.convert import from_torch, item, to_torch
-from filax.convert.hf_config import tuples
+from filax.checkpoint import store, streamed
+from filax.convert import export_folder, import_folder
+from filax.convert.config_in import tuples
 from filax.models import components
-from filax.train import checkpoint
 
 
 def qwen2(folder, tied=False, **options):
@@ -42,9 +42,9 @@ def qwen2(folder, tied=False, **options):
 
 
 def converted(out, **options):
-  report = from_torch.convert(from_torch.Request(out=out, **options))
-  config = tuples(item.read_json(item.step_folder(out), "config"))
-  params, missing, extra = checkpoint.restore_params(out)
+  report = import_folder.convert(import_folder.Request(out=out, **options))
+  config = tuples(streamed.read_json(streamed.step_folder(out), "config"))
+  params, missing, extra = store.restore_params(out)
   assert (missing, extra) == ([], [])
   return config["model"], params, report
 
@@ -86,7 +86,7 @@ def test_qwen2_there_and_back(tied, kind, tmp_path):
   theirs = qwen2(tmp_path / "hub", tied).to(getattr(torch, kind))
   theirs.save_pretrained(tmp_path / "hub")
   converted(tmp_path / "run", source=tmp_path / "hub")
-  to_torch.convert(to_torch.Request(tmp_path / "run", tmp_path / "out", "qwen2"))
+  export_folder.convert(export_folder.Request(tmp_path / "run", tmp_path / "out", "qwen2"))
   back, info = transformers.Qwen2ForCausalLM.from_pretrained(
     tmp_path / "out", output_loading_info=True
   )
@@ -193,7 +193,7 @@ def test_a_fresh_fila_from_a_tower_and_a_language_model(tmp_path):
   drawn = jax.jit(whole.init)(jax.random.key(config["seed"]), example)["params"]
   assert jax.tree.structure(drawn) == jax.tree.structure(params)
   like = jax.eval_shape(lambda: drawn)
-  assert checkpoint.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
+  assert store.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
   np.testing.assert_array_equal(
     params["projector"]["linear_1"]["kernel"], drawn["projector"]["linear_1"]["kernel"]
   )

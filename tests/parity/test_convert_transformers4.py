@@ -18,7 +18,7 @@ import pytest
 import small_checkpoint
 
 from data_pipelines.text import tokenizers
-from filax.convert import from_torch, to_torch
+from filax.convert import export_folder, import_folder
 
 OTHER = os.environ.get("FILAX_OTHER_TRANSFORMERS", "")
 pytestmark = pytest.mark.skipif(
@@ -52,8 +52,8 @@ def both(folder, form):
 def test_the_other_version_gives_the_same_logits(form, tied, tmp_path):
   theirs = hf_llava.tiny(tied=tied)
   source = hf_llava.write(tmp_path / "hub", theirs, "A")
-  from_torch.convert(from_torch.Request(out=tmp_path / "run", source=source))
-  to_torch.convert(to_torch.Request(tmp_path / "run", tmp_path / "out", form))
+  import_folder.convert(import_folder.Request(out=tmp_path / "run", source=source))
+  export_folder.convert(export_folder.Request(tmp_path / "run", tmp_path / "out", form))
   video = json.loads((tmp_path / "out" / "config.json").read_text()).get("video_token_index", 0)
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (2, 42, 42, 3)).astype(np.uint8)
@@ -73,7 +73,9 @@ def test_the_other_version_gives_the_same_logits(form, tied, tmp_path):
 def test_run_torch_answers_the_same_in_the_other_version(form, tmp_path):
   video = clips.write(tmp_path / "a.mp4", 50)
   run = small_checkpoint.write(tmp_path / "run")
-  to_torch.convert(to_torch.Request(run, tmp_path / "out", form, tokenizer=tokenizers.load(run)))
+  export_folder.convert(
+    export_folder.Request(run, tmp_path / "out", form, tokenizer=tokenizers.load(run))
+  )
   answers = [
     subprocess.run(
       [
@@ -98,8 +100,8 @@ def test_run_torch_answers_the_same_in_the_other_version(form, tmp_path):
 
 def test_the_fusion_stays_in_float32_among_bfloat16(tmp_path):
   run = small_checkpoint.write(tmp_path / "run")
-  to_torch.convert(
-    to_torch.Request(
+  export_folder.convert(
+    export_folder.Request(
       run, tmp_path / "out", "hf-remote", dtype="bfloat16", tokenizer=tokenizers.load(run)
     )
   )

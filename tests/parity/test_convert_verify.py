@@ -18,8 +18,9 @@ import small_checkpoint
 import torch
 import transformers
 
-from filax import __main__ as command
-from filax.convert import ConversionError, from_torch, to_torch, verify
+from filax.cli import main as command
+from filax.convert import ConversionError, export_folder, import_folder
+from filax.convert.verify import compare as verify
 
 PARTS = dict(whole=("encoder", "projector", "llm"), encoder=("encoder",), llm=("llm",))
 FLASH = ("--set", "encoder.variant=tiny")
@@ -29,7 +30,7 @@ TOWER = {"encoder.name": "umt", "encoder.variant": "tiny"}
 def here(side, folder, stages):
   """Runs a side in this process, which has imported all that it needs."""
   out = folder / f"{side}.npz"
-  importlib.import_module(f"filax.convert.verify_{side}").main(["", folder, out, stages])
+  importlib.import_module(f"filax.convert.verify.{side}_side").main(["", folder, out, stages])
   with np.load(out) as found:
     return dict(found)
 
@@ -125,8 +126,8 @@ def test_a_model_that_differs_is_refused(family, wrong, module, tmp_path, capsys
 def test_the_first_diverging_module_is_named(tmp_path):
   theirs, side = hf_llava.tiny(), ours_once()
   source = hf_llava.write(tmp_path / "hub", theirs, "E")
-  report = from_torch.convert(
-    from_torch.Request(out=tmp_path / "run", source=source, sets=hf_llava.sizes(theirs))
+  report = import_folder.convert(
+    import_folder.Request(out=tmp_path / "run", source=source, sets=hf_llava.sizes(theirs))
   )
   compare = lambda: compared(source, "llava", "whole", tmp_path / "run", report["model"], side)
   assert compare()["top1_agreement"] == 1.0
@@ -179,7 +180,7 @@ def test_every_form_of_an_export_is_verified(tmp_path):
     return verify.run([part], run, model, side=here if form.name == "qwen2" else side)
 
   for form in ("hf", "hf-remote", "llava", "qwen2"):
-    report = to_torch.convert(to_torch.Request(run, tmp_path / form, form), check)
+    report = export_folder.convert(export_folder.Request(run, tmp_path / form, form), check)
     assert report["verify"]["top1_agreement"] == 1.0
 
 
@@ -195,8 +196,8 @@ def test_videochat_flash_is_verified(encoder, tmp_path):
       )
     )
   )
-  report = from_torch.convert(
-    from_torch.Request(
+  report = import_folder.convert(
+    import_folder.Request(
       out=tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"}
     )
   )
@@ -220,7 +221,7 @@ def test_towers_are_verified(tmp_path):
   file = tower_file(tmp_path)
   for family, source, sets in (("siglip", tmp_path / "siglip", {}), ("tower", file, TOWER)):
     out = tmp_path / f"run-{family}"
-    report = from_torch.convert(from_torch.Request(out=out, source=source, sets=sets))
+    report = import_folder.convert(import_folder.Request(out=out, source=source, sets=sets))
     found = compared(source, family, "encoder", out, report["model"])
     assert found["max_difference"].keys() == {"features"}
   state = torch.load(file)

@@ -11,7 +11,7 @@ from filax.models.components import dims_table
 from filax.parallel import mesh, rules
 from filax.parallel.rules import constrain
 from filax.plan import collectives
-from filax.train import feed
+from filax.train import batches
 
 SIZES = dict(data=1, fsdp=1, seq=8, tensor=1)
 
@@ -24,7 +24,7 @@ def moved(config, method):
   params = jax.device_put(params, jax.NamedSharding(layout, jax.P()))  # Their travels are others'.
   batch = mixed_rows.batch(model.layout(), mixed_rows.rows(2))
   with jax.set_mesh(layout):
-    batch = feed.place(batch, layout)
+    batch = batches.place(batch, layout)
     run = jax.jit(lambda p, b: model.apply({"params": p}, b, method=method))
     text = run.lower(params, batch).compile().as_text()
   return model, sum(one.bytes for one in collectives.read(text, SIZES) if "seq" in one.axes)

@@ -4,8 +4,8 @@ import math
 import pytest
 
 from configs import fila_stage1, fila_stage4
+from filax import costs as flops
 from filax.models import components
-from filax.plan import flops
 from filax.train import optim
 
 

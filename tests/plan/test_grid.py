@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from filax.plan import grid
+from benchmarks import plan_grid as grid
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 KNOWN = json.loads((DOCS / "plan.json").read_text())

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from configs import vcf_stage3
-from filax import __main__ as cli
+from filax.cli import main as cli
 from filax.models import components
 from filax.plan.prefill import Reader
 

@@ -5,8 +5,8 @@ import jax
 import mixed_rows
 import pytest
 
+from filax.costs import train_costs
 from filax.models import components
-from filax.plan.flops import train_costs
 from filax.plan.work import train_work
 
 

@@ -44,8 +44,8 @@ class Rows(made_rows.Rows):
 
 
 if __name__ == "__main__":
-  from filax import cli
-  from filax.train import __main__ as train
+  from filax.cli import errors, train
+  from filax.train import run
 
-  train.open_data = lambda config, workdir, check_lease: Rows(sys.argv[1])
-  sys.exit(cli.run(train.main, sys.argv[2:], "train"))
+  run.open_data = lambda config, workdir, check_lease: Rows(sys.argv[1])
+  sys.exit(errors.run(train.main, sys.argv[2:], "train"))

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from filax import cli
-from filax.checkpoint import storage
-from filax.train import checkpoint, state
+from filax.checkpoint import storage, store
+from filax.cli import errors
+from filax.train import state
 
 
 def made(step: int, arrays: int) -> state.TrainState:
@@ -28,7 +28,7 @@ def main(argv) -> int:
   folder, *sizes = argv
   logging.set_verbosity(logging.FATAL)
   storage.quiet_background_writes()
-  with checkpoint.Checkpoints(folder, 1) as checkpoints:
+  with store.Checkpoints(folder, 1) as checkpoints:
     for step, arrays in enumerate(map(int, sizes), 1):
       checkpoints.save(made(step, arrays), 4 * step, "plan", {"batch": 4})
       for _ in range(20):
@@ -41,12 +41,12 @@ def restore(folder: str, arrays: int) -> None:
   like = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), made(1, arrays)
   )
-  with checkpoint.Checkpoints(folder, 1) as checkpoints:
+  with store.Checkpoints(folder, 1) as checkpoints:
     restored = checkpoints.restore(like)
     print(restored.step if restored else None)
 
 
 if __name__ == "__main__":
-  code = cli.run(main, sys.argv[1:], "train")
+  code = errors.run(main, sys.argv[1:], "train")
   restore(sys.argv[1], int(sys.argv[2]))
   sys.exit(code)

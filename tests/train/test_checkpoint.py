@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.train import checkpoint, optim, state
+from filax.checkpoint import store
+from filax.train import optim, state
 
 # What TensorStore leaves behind when its files are broken.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -55,13 +56,13 @@ def equal(a, b):
 
 
 def write(folder, *steps, keep=3):
-  with checkpoint.Checkpoints(folder, keep) as checkpoints:
+  with store.Checkpoints(folder, keep) as checkpoints:
     for step in steps:
       checkpoints.save(train_state(step, step), 10 * step, "plan", {"a": (1, 2), "b": {"c": None}})
 
 
 def restore(folder, like=None):
-  with checkpoint.Checkpoints(folder, 3) as checkpoints:
+  with store.Checkpoints(folder, 3) as checkpoints:
     return checkpoints.restore(shapes(like or train_state()))
 
 
@@ -84,7 +85,7 @@ def test_nothing_to_restore(tmp_path):
 
 
 def test_a_step_is_saved_once(tmp_path):
-  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+  with store.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(train_state(1, 1), 1, "first", {})
     checkpoints.save(train_state(1, 1), 1, "second", {})
   assert restore(tmp_path).fingerprint == "first"
@@ -94,7 +95,7 @@ def test_the_devices_may_go_on_while_it_writes(tmp_path):
   """The state is donated to the next step right after save; the files hold what was saved."""
   step = jax.jit(lambda s: jax.tree.map(lambda x: x + jnp.ones((), x.dtype), s), donate_argnums=0)
   now = train_state(1, 1)
-  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+  with store.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(now, 1, "", {})
     for _ in range(20):
       now = step(now)
@@ -172,8 +173,8 @@ def test_other_trained_parts_are_an_error(tmp_path):
 def test_a_newer_format_is_refused(tmp_path):
   write(tmp_path, 1)
   path = tmp_path / "checkpoints" / "1" / "data" / "metadata"
-  path.write_text(json.dumps(json.loads(path.read_text()) | {"format": checkpoint.FORMAT + 1}))
-  for read in (restore, checkpoint.restore_params):
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"format": store.FORMAT + 1}))
+  for read in (restore, store.restore_params):
     with pytest.raises(ValueError, match="newer FiLax"):
       read(tmp_path)
 
@@ -181,15 +182,15 @@ def test_a_newer_format_is_refused(tmp_path):
 def test_params_alone(tmp_path, capsys):
   write(tmp_path, 1, 2)
   for path in (tmp_path, tmp_path / "checkpoints", tmp_path / "checkpoints" / "2"):
-    got, missing, extra = checkpoint.restore_params(path)
+    got, missing, extra = store.restore_params(path)
     equal(got, params(2))
     assert missing == extra == []
-    assert checkpoint.read_config(path)["a"] == [1, 2]
+    assert store.read_config(path)["a"] == [1, 2]
   flip(biggest(tmp_path / "checkpoints" / "2"))
-  equal(checkpoint.restore_params(tmp_path)[0], params(1))
+  equal(store.restore_params(tmp_path)[0], params(1))
   assert "Skipping" in capsys.readouterr().err
   with pytest.raises(OSError, match="No readable checkpoint"):
-    checkpoint.restore_params(tmp_path / "checkpoints" / "2")
+    store.restore_params(tmp_path / "checkpoints" / "2")
 
 
 def test_params_into_another_tree(tmp_path):
@@ -198,31 +199,31 @@ def test_params_into_another_tree(tmp_path):
   like = jax.tree.map(half, params())
   like["merger"] = {"weight": jax.ShapeDtypeStruct((3,), jnp.float32)}
   del like["frozen"]
-  got, missing, extra = checkpoint.restore_params(tmp_path, like)
+  got, missing, extra = store.restore_params(tmp_path, like)
   assert (missing, extra) == (["merger/weight"], ["frozen/kernel"])
   equal(got["llm"], jax.tree.map(lambda x: x.astype(jnp.bfloat16), params(1)["llm"]))
   like["llm"]["bias"] = jax.ShapeDtypeStruct((9,), jnp.float32)
   with pytest.raises(ValueError, match=r"llm/bias has shape \(6,\) .* \(9,\)"):
-    checkpoint.restore_params(tmp_path, like)
+    store.restore_params(tmp_path, like)
 
 
 def test_no_checkpoint(tmp_path):
-  for read in (checkpoint.restore_params, checkpoint.read_config):
+  for read in (store.restore_params, store.read_config):
     with pytest.raises(OSError, match="No readable checkpoint"):
       read(tmp_path / "nowhere")
 
 
 def test_save_params(tmp_path):
-  path = checkpoint.save_params(tmp_path, params(3), {"model": {}})
+  path = store.save_params(tmp_path, params(3), {"model": {}})
   assert path == tmp_path / "checkpoints" / "0"
-  got, missing, _ = checkpoint.restore_params(tmp_path)
+  got, missing, _ = store.restore_params(tmp_path)
   equal(got, params(3))
-  assert not missing and checkpoint.read_config(tmp_path) == {"model": {}}
+  assert not missing and store.read_config(tmp_path) == {"model": {}}
 
 
 def test_digest_sees_a_bit_and_an_exchange():
   x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-  one = lambda a: int(checkpoint.digests(jnp.asarray(a)))
+  one = lambda a: int(store.digests(jnp.asarray(a)))
   flipped = x.copy()
   flipped.view(np.uint32)[4, 6] ^= 1
   assert len({one(x), one(flipped), one(x[::-1].copy()), one(x.T.copy())}) == 4
@@ -245,10 +246,10 @@ def test_restores_onto_another_mesh(tmp_path):
     mesh = jax.make_mesh((ways,), ("x",), devices=jax.devices()[:ways])
     like = spread(mesh)
     if ways == 8:
-      with checkpoint.Checkpoints(tmp_path) as checkpoints:
+      with store.Checkpoints(tmp_path) as checkpoints:
         placed = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), made, like)
         checkpoints.save(placed, 1, "", {})
-    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    with store.Checkpoints(tmp_path) as checkpoints:
       got = checkpoints.restore(like)
     equal(got.state, made)
     assert got.state.params["llm"]["kernel"].sharding.mesh.size == ways

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 import test_checkpoint as tiny
 
-from filax.checkpoint import record
-from filax.convert import item
-from filax.train import checkpoint
+from filax.checkpoint import record, store, streamed
 
 pytestmark = tiny.pytestmark
 CONFIG = {"batch": 4, "model": {"llm": {"name": "tiny", "width": 6}}}
 
 
 def save(folder, *steps, config=CONFIG):
-  with checkpoint.Checkpoints(folder, 0) as checkpoints:
+  with store.Checkpoints(folder, 0) as checkpoints:
     for step in steps:
       checkpoints.save(tiny.train_state(step, step), 4 * step, "plan", config)
 
@@ -60,10 +58,10 @@ def outcome(folder):
   """The step that a resumed run and a reader of parameters find; what they find is right."""
   params = None
   try:
-    params, _, _ = checkpoint.restore_params(folder)
-    config = checkpoint.read_config(folder)
+    params, _, _ = store.restore_params(folder)
+    config = store.read_config(folder)
     assert config == CONFIG
-  except checkpoint.Damaged:
+  except store.Damaged:
     raise
   except ValueError as error:
     assert "newer FiLax" in str(error)
@@ -129,7 +127,7 @@ def test_the_root_covers_the_position_and_the_config(good, tmp_path, capsys, nam
   assert outcome(folder) == (1, 1)
   assert "Skipping" in capsys.readouterr().err
   with pytest.raises(ValueError, match="damaged"):
-    item.read_json(
+    streamed.read_json(
       damaged(good, tmp_path / "again", f"{name}/metadata", change) / "checkpoints" / "2", "config"
     )
 
@@ -156,7 +154,7 @@ def test_a_step_under_another_name_is_damage(good, tmp_path):
 
 
 def test_a_wrong_row_is_not_saved(tmp_path):
-  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+  with store.Checkpoints(tmp_path) as checkpoints:
     with pytest.raises(ValueError, match="Step 2 cannot stand at row 9"):
       checkpoints.save(tiny.train_state(2, 2), 9, "plan", CONFIG)
 
@@ -165,10 +163,10 @@ def test_rows_are_counted_on_with_another_batch(tmp_path):
   """config.batch changes from 4 to 6 at step 2, where the row is 8: the next batch begins at 6."""
   save(tmp_path, 1, 2)
   like = tiny.shapes(tiny.train_state())
-  with checkpoint.Checkpoints(tmp_path, 0) as checkpoints:
+  with store.Checkpoints(tmp_path, 0) as checkpoints:
     assert checkpoints.restore(like).row == 8
     checkpoints.save(tiny.train_state(4, 4), 18, "plan", CONFIG | dict(batch=6))
-  with checkpoint.Checkpoints(tmp_path, 0) as checkpoints:
+  with store.Checkpoints(tmp_path, 0) as checkpoints:
     assert checkpoints.restore(like).row == 18
     checkpoints.save(tiny.train_state(5, 5), 24, "plan", CONFIG | dict(batch=6))
   assert tiny.restore(tmp_path).row == 24
@@ -197,7 +195,7 @@ def test_digests_do_not_depend_on_the_mesh(tmp_path):
       ),
       made,
     )
-    with checkpoint.Checkpoints(tmp_path / name) as checkpoints:
+    with store.Checkpoints(tmp_path / name) as checkpoints:
       checkpoints.save(placed, 4, "plan", CONFIG)
   records = [
     (tmp_path / name / "checkpoints" / "1" / "data" / "metadata").read_bytes()

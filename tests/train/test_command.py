@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from filax.train import __main__ as train
-from filax.train import command
+from filax.cli import train
+from filax.models import components
+from filax.train import command, run
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = f"--config={ROOT}/configs/fila_stage4.py"
@@ -91,4 +92,4 @@ def test_scene_selection_in_training_needs_single_samples(changes, knob):
     config.model.selector = dict(name="kmeans", scenes=2, size=3)
     config.data.update(changes)
   with pytest.raises(ValueError, match=knob):
-    train.check(config, train.build.build_video_lm(config.model))
+    run.check(config, components.build_video_lm(config.model))

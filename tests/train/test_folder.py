@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from filax.train import folder
+from filax.train import workdir as folder
 
 
 def test_a_local_workdir_is_itself(tmp_path):

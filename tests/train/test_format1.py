@@ -11,8 +11,8 @@ import made_rows
 import numpy as np
 import pytest
 
-from filax.convert import item
-from filax.train import checkpoint, loop
+from filax.checkpoint import store, streamed
+from filax.train import loop
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "format1"
 SHA256 = {  # Of the parameters, as the FiLax that wrote them read them.
@@ -61,25 +61,25 @@ def test_it_resumes(tmp_path, capsys):
   losses = [json.loads(line)["loss"] for line in lines]
   np.testing.assert_allclose(losses, [6.482706069946289, 7.150193691253662], rtol=1e-5)
   written = json.loads((tmp_path / "checkpoints" / "4" / "data" / "metadata").read_text())
-  assert written["format"] == checkpoint.FORMAT and written["row"] == 8
-  assert checkpoint.read_config(tmp_path)["steps"] == 4
+  assert written["format"] == store.FORMAT and written["row"] == 8
+  assert store.read_config(tmp_path)["steps"] == 4
 
 
 @pytest.mark.parametrize("name", SHA256)
 def test_parameters_are_read(name):
-  params, missing, extra = checkpoint.restore_params(GOLDEN / name)
+  params, missing, extra = store.restore_params(GOLDEN / name)
   assert not missing and not extra
-  assert sha256(checkpoint.flat(params)) == SHA256[name]
+  assert sha256(store.flat(params)) == SHA256[name]
 
 
 @pytest.mark.parametrize("name", SHA256)
 def test_conversion_reads_it(name):
-  step = item.step_folder(GOLDEN / name)
-  digests = item.read_json(step, "data")["digests"]
+  step = streamed.step_folder(GOLDEN / name)
+  digests = streamed.read_json(step, "data")["digests"]
   leaves = {}
-  for path in item.shapes(step):
-    layers = list(item.read_layers(step, path)) if "layers" in path else []
-    leaves[path] = item.read(step, path, digests[f"params/{path}"])
+  for path in streamed.shapes(step):
+    layers = list(streamed.read_layers(step, path)) if "layers" in path else []
+    leaves[path] = streamed.read(step, path, digests[f"params/{path}"])
     if layers:
       np.testing.assert_array_equal(
         np.concatenate([np.asarray(x).reshape(-1) for x in layers]), leaves[path].reshape(-1)
@@ -94,8 +94,8 @@ def test_its_damage_is_found(tmp_path):
   written["digests"]["params/llm/norm/scale"] ^= 1
   path.write_text(json.dumps(written))
   with pytest.raises(OSError, match="No readable checkpoint"):
-    checkpoint.restore_params(tmp_path)
+    store.restore_params(tmp_path)
   written["digests"]["params/llm/norm/scale"] ^= 1
   path.write_text(json.dumps(written | dict(row=3)))
   with pytest.raises(OSError, match="No readable checkpoint"):
-    checkpoint.restore_params(tmp_path)
+    store.restore_params(tmp_path)

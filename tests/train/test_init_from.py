@@ -7,7 +7,8 @@ import made_rows
 import numpy as np
 import pytest
 
-from filax.train import checkpoint, loop
+from filax.checkpoint import store
+from filax.train import loop
 
 STAGE1 = {"model.projector.newline": "none", "optim.rates": (("^projector/", 1e-3), ("", 0.0))}
 
@@ -22,7 +23,7 @@ def begin(config, folder, fingerprint="made"):
 
   rows = made_rows.Rows(8, fingerprint, change=stop)
   assert loop.run(config, folder, rows)["steps"] == 0
-  return checkpoint.restore_params(folder)[0]
+  return store.restore_params(folder)[0]
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,14 @@ def test_a_stage_starts_from_the_one_before(stage1, tmp_path, capsys):
   config = made_rows.config(init_from=str(stage1))
   after = begin(config, tmp_path, "the plan of stage 2")
   assert "not in it, drawn anew: projector/image_newline" in capsys.readouterr().err
-  before, _, _ = checkpoint.restore_params(stage1)
+  before, _, _ = store.restore_params(stage1)
   assert after["projector"].pop("image_newline").std() > 0
   jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
 def test_only_the_projector_moved(stage1, tmp_path):
   fresh = begin(made_rows.config(steps=1, **STAGE1), tmp_path)  # The same seed, no step.
-  trained, _, _ = checkpoint.restore_params(stage1)
+  trained, _, _ = store.restore_params(stage1)
   same = jax.tree.map(lambda a, b: bool((a == b).all()), fresh, trained)
   assert all(jax.tree.leaves([same["encoder"], same["merger"], same["llm"]]))
   assert not same["projector"]["linear_1"]["kernel"]

@@ -9,8 +9,9 @@ import made_rows
 import numpy as np
 import pytest
 
-from filax.plan import flops
-from filax.train import checkpoint, loop, start
+from filax import costs
+from filax.checkpoint import store
+from filax.train import loop, setup
 
 
 def lines(folder):
@@ -27,7 +28,7 @@ def whole(tmp_path_factory):
   """An uninterrupted run of five steps, and its summary."""
   folder = tmp_path_factory.mktemp("whole")
   config = made_rows.config(steps=5, checkpoint_every=100, peak_tflops=1.0)
-  return folder, loop.run(config, folder, made_rows.Rows(8), flops.train_costs)
+  return folder, loop.run(config, folder, made_rows.Rows(8), costs.train_costs)
 
 
 def test_summary_and_files(whole):
@@ -40,7 +41,7 @@ def test_summary_and_files(whole):
   assert [record["step"] for record in lines(folder)] == [1, 2, 3, 4, 5]
   assert 0 < lines(folder)[-1]["mfu"] < 1
   assert json.loads((folder / "config.json").read_text())["batch"] == 8
-  assert checkpoint.read_config(folder)["optim"]["loss_chunk"] == 8
+  assert store.read_config(folder)["optim"]["loss_chunk"] == 8
 
 
 def test_nothing_recompiles_after_the_first_step(whole):
@@ -66,8 +67,8 @@ def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
   assert (summary["first_step"], summary["steps"], summary["stopped"]) == (3, 5, False)
   assert "Resuming at step 3, row 24" in capsys.readouterr().err
   assert numbers(tmp_path) == numbers(whole[0])
-  ours, _, _ = checkpoint.restore_params(tmp_path)
-  theirs, _, _ = checkpoint.restore_params(whole[0])
+  ours, _, _ = store.restore_params(tmp_path)
+  theirs, _, _ = store.restore_params(whole[0])
   jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
@@ -100,7 +101,7 @@ def test_not_finite_stops_with_the_step_named(tmp_path):
     loop.run(config, tmp_path, made_rows.Rows(8, change=spoil))
   assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == 3
   assert lines(tmp_path)[-1]["step"] == 3
-  params, _, _ = checkpoint.restore_params(tmp_path)
+  params, _, _ = store.restore_params(tmp_path)
   assert all(bool(np.isfinite(x).all()) for x in jax.tree.leaves(params))
 
 
@@ -145,4 +146,4 @@ def test_configs_that_cannot_be(tmp_path, changes, message):
 
 def test_steps_come_from_epochs():
   config = made_rows.config(steps=0, epochs=2).to_dict()
-  assert start.prepare(config, made_rows.Rows(8).steps(config["epochs"])).optimizer.rates
+  assert setup.prepare(config, made_rows.Rows(8).steps(config["epochs"])).optimizer.rates

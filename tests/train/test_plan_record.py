@@ -4,7 +4,8 @@
 import made_rows
 import pytest
 
-from filax.train import checkpoint, plan_record, start
+from filax.checkpoint import store
+from filax.train import plan_record, setup
 
 BEFORE = {
   "manifests": {"1. a.json": "all of 12ab"},
@@ -14,7 +15,7 @@ BEFORE = {
 
 
 def restored(fingerprint):
-  return checkpoint.Restored(None, 3, 24, fingerprint, {})
+  return store.Restored(None, 3, 24, fingerprint, {})
 
 
 def parts(ingredients, **changes):
@@ -24,7 +25,7 @@ def parts(ingredients, **changes):
 
 def refused(workdir, now):
   with pytest.raises(ValueError) as error:
-    start.check_plan(
+    setup.check_plan(
       restored("old"),
       "new",
       False,

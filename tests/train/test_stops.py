@@ -14,9 +14,10 @@ from compile_flags import QUICK
 import made_rows
 import pytest
 
+from filax.checkpoint import store
 from filax.checkpoint.lease import Lease, Lost
-from filax.train import __main__ as train
-from filax.train import checkpoint, fetch, loop, signals, watchdog
+from filax.cli import train
+from filax.train import fetch, loop, signals, watchdog
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -210,7 +211,7 @@ def test_no_checkpoint_without_the_lease(tmp_path):
     raise Lost("gone")
 
   with pytest.raises(Lost):
-    checkpoint.Checkpoints(tmp_path, check=lost)
+    store.Checkpoints(tmp_path, check=lost)
   assert not list(tmp_path.iterdir())
 
 

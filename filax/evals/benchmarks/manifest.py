@@ -13,9 +13,9 @@ import os
 from data_pipelines.manifest import llava, reader
 from data_pipelines.manifest.reader import Bad, RecordError, Report
 from data_pipelines.sample import Sample, Turn
-from filax.evals import benchmark
-from filax.evals.benchmark import Benchmark, Example
-from filax.evals.options import unlettered
+from filax.evals import kit
+from filax.evals.kit import Benchmark, Example
+from filax.evals.metrics.options import unlettered
 
 
 def read(manifest: str, root: str, report: Report) -> Iterator[Example]:
@@ -37,13 +37,13 @@ def examples(record, origin: str, root: str, report: Report) -> list[Example]:
   options = record.get("options") or ()
   if not isinstance(options, list | tuple) or not all(isinstance(o, str) for o in options):
     raise RecordError("has options that are not a list of texts")
-  if len(options) > len(benchmark.LETTERS):
-    raise RecordError(f"has {len(options)} options, more than {len(benchmark.LETTERS)}")
+  if len(options) > len(kit.LETTERS):
+    raise RecordError(f"has {len(options)} options, more than {len(kit.LETTERS)}")
   try:
     options = unlettered(options)
     found = list(questions(sample, options, record))
     for example in found if options else ():
-      benchmark.gold(example)
+      kit.gold(example)
   except ValueError as error:
     raise RecordError(str(error)) from None
   return found
@@ -66,12 +66,12 @@ def questions(sample: Sample, options: tuple[str, ...], record: Mapping) -> Iter
 
 def prompt(example: Example) -> Turn:
   """The turn as it is written; with its options if there are any."""
-  return benchmark.multiple_choice(example) if example.options else example.turn
+  return kit.multiple_choice(example) if example.options else example.turn
 
 
 def parse(text: str, example: Example) -> str | None:
   """A letter if there are options, else words."""
-  return (benchmark.letter if example.options else benchmark.words)(text, example)
+  return (kit.letter if example.options else kit.words)(text, example)
 
 
-BENCHMARK = Benchmark(read=read, prompt=prompt, parse=parse, score=benchmark.exact, by=("kind",))
+BENCHMARK = Benchmark(read=read, prompt=prompt, parse=parse, score=kit.exact, by=("kind",))

@@ -15,7 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from filax.models.encoders.umt import MEAN, STD
+from filax.models.encoders.umt import BLOCKS, MEAN, STD
 from filax.models.layers import MLP, Dense, PatchEmbed, RMSNorm, Stack, check_size, standardise
 from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
@@ -158,5 +158,19 @@ VARIANTS = {
   "tiny": dict(size=28, patch=7, width=32, depth=2, heads=4, mlp=64),
   "1B": dict(size=224, width=1408, depth=39, heads=16, mlp=6144),
 }
+
+# Names in PyTorch checkpoints: those of VideoChat-Flash's encoder.
+# Rows of (path of a parameter, name of its tensor with * for the layer, layout of both).
+TABLE = (
+  *BLOCKS,
+  (r"(cls_token|pos_embed|img_pos_embed)", r"\1", "N E -> 1 N E"),
+  (r"layers/(ls[12])/scale", r"blocks.*.\1.weight", "E -> E"),
+  (r"layers/attn/([qk]_norm)/scale", r"blocks.*.attn.\1.weight", "E -> E"),
+)
+
+SPARE = (
+  (r"blocks\.{depth}\..*", "the block after the feature layer"),
+  (r"clip_projector\..*", "the pooling head"),
+)
 
 Model = InternVideo2

@@ -429,4 +429,23 @@ VARIANTS = {
   "7B": dict(width=3584, depth=28, heads=28, kv_heads=4, head_dim=128, mlp=18_944, vocab=152_064),
 }
 
+# Names in PyTorch checkpoints: Qwen2Model, with the head beside it.
+# Rows of (path of a parameter, name of its tensor with * for the layer, layout of both).
+TABLE = (
+  (r"embed_tokens/embedding", r"embed_tokens.weight", "V D -> V D"),
+  (r"lm_head/kernel", r"lm_head.weight", "D V -> V D"),
+  (r"norm/scale", r"norm.weight", "D -> D"),
+  (r"layers/(\w+_layernorm)/scale", r"layers.*.\1.weight", "D -> D"),
+  (r"layers/self_attn/([qkv]_proj)/kernel", r"layers.*.self_attn.\1.weight", "D H d -> (H d) D"),
+  (r"layers/self_attn/([qkv]_proj)/bias", r"layers.*.self_attn.\1.bias", "H d -> (H d)"),
+  (r"layers/self_attn/o_proj/kernel", r"layers.*.self_attn.o_proj.weight", "H d D -> D (H d)"),
+  (r"layers/mlp/(\w+_proj)/kernel", r"layers.*.mlp.\1.weight", "i o -> o i"),
+)
+
+SPARE = (  # Tensors that some files hold and that are computed here.
+  (r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq", "rotary frequencies are computed"),
+)
+
+EXTRA = ()  # Tensors that other software wants and that are no parameters: (name, axis, value).
+
 Model = Qwen2

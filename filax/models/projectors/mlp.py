@@ -76,4 +76,16 @@ DIMS = (
   (r"image_newline$", "-"),
 )
 
+# Names in PyTorch checkpoints: LlavaOnevisionMultiModalProjector, with the newline beside it.
+# Rows of (path of a parameter, name of its tensor with * for the layer, layout of both).
+TABLE = (
+  (r"(linear_[12])/kernel", r"\1.weight", "i o -> o i"),
+  (r"(linear_[12])/bias", r"\1.bias", "o -> o"),
+  (r"image_newline", r"image_newline", "D -> D"),
+)
+
+SPARE = ((r"image_newline", "the config has no newline"),)
+
+EXTRA = (("image_newline", "D", 0.0),)
+
 Model = MLP

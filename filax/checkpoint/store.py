@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: written in the background, checked when read, restored onto any mesh.
+
+A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng),
+`data` (JSON: row, fingerprint, a digest of every array, and a root digest over them and the config)
+and `config` (JSON). A folder appears under its final name only when it is complete; one that cannot
+be read, or whose digests do not fit, is passed over. Inference reads `state/params` and `config`,
+and checks those.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from etils import epath
+from flax import traverse_util
+import jax
+from jaxtyping import PyTree
+import orbax.checkpoint as ocp
+
+from filax import files
+from filax.checkpoint import digest, record, storage, verify
+from filax.checkpoint.digest import digests as digests
+from filax.checkpoint.record import FORMAT as FORMAT
+from filax.checkpoint.record import Damaged as Damaged
+from filax.parallel.rules import leaf_path
+
+FOLDER = "checkpoints"  # Below the workdir.
+_GO_ON = "Look at the bucket and the network; the same command goes on from there."
+HALF_WRITTEN = ".orbax-checkpoint-tmp"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """A training state and where its data stood."""
+
+  state: Any  # A dataclass of trees, with the fields that were saved.
+  step: int
+  row: int  # Global rows consumed.
+  fingerprint: str  # Of the plan of rows.
+  config: dict[str, Any]  # As JSON keeps it: tuples are lists.
+
+
+class Checkpoints:
+  """The checkpoints of a run. Use as a context manager: leaving waits for the last write."""
+
+  def __init__(
+    self, workdir: epath.PathLike, keep: int = 2, check: Callable[[], None] = lambda: None
+  ):
+    """`keep` newest checkpoints stay; 0 = all. `check` raises if nothing may be written now."""
+    self.folder = _absolute(workdir) / FOLDER
+    self._check = check
+    self._check()
+    on_one_process(self._clean)  # One look for all: others would find a part of it gone already.
+    self._manager = _manager(self.folder, keep, check)
+    self._before: Mapping[str, Any] | None = None  # The record of what was restored.
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *_):
+    if kind is not None:  # What ends the run is told, not what follows from it.
+      with contextlib.suppress(Exception):
+        self._manager.close()
+      return
+    with self._writing():
+      self._manager.close()
+
+  def _clean(self) -> None:
+    """Removes saves that were not finished."""
+    for path in _half_written(self.folder):
+      say(f"Skipping {path}: half-written when a run was stopped.")
+      path.rmtree()
+
+  def _failure(self) -> str:
+    steps = [path for path in _newest_first(self.folder) if (path / "data" / "metadata").exists()]
+    whole = f"that of step {steps[0].name} is whole" if steps else "there is no whole one yet"
+    return f"A checkpoint in {self.folder} could not be written, {whole}"
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Names what could not be written, and what there is; removes what was half-written."""
+    try:
+      with storage.explained(self._failure, self.folder, _GO_ON):
+        yield
+    except storage.SaveFailed:
+      if jax.process_count() == 1:
+        with contextlib.suppress(Exception):
+          for path in _half_written(self.folder):
+            path.rmtree()
+      raise
+
+  def save(self, state: Any, row: int, fingerprint: str, config: Mapping[str, Any]) -> None:
+    """Copies the state off the devices and writes it in the background. A step is saved once.
+
+    `state`: a dataclass of trees with a field `step`, such as filax.train.state.TrainState.
+    """
+    step = int(jax.device_get(state.step))
+    if step not in self._manager.all_steps():
+      self._check()
+      items = _items(vars(state), step, row, fingerprint, config, self._before)
+      with self._writing():
+        self._manager.save(step, args=items, force=True)
+
+  def check(self) -> None:
+    """Raises SaveFailed if the save in the background failed."""
+    with self._writing():
+      self._manager.check_for_errors()
+
+  def wait(self) -> None:
+    """Returns when the last save is on disk."""
+    with self._writing():
+      self._manager.wait_until_finished()
+
+  def latest(self) -> epath.Path | None:
+    """The folder of the newest complete checkpoint."""
+    step = self._manager.latest_step()
+    return None if step is None else self.folder / str(step)
+
+  def restore(self, like: Any) -> Restored | None:
+    """The newest good checkpoint in the shapes and shardings of `like`; None if there is none.
+
+    A damaged one is renamed to <step>.damaged with a message and the one before is used. Raises
+    ValueError if a checkpoint is of a newer format or does not fit `like`.
+    """
+    for path in _newest_first(self.folder):
+      try:
+        restored, self._before = _restore(path, like)
+        return restored
+      except Damaged as error:
+        say(f"Skipping {path}: {error}")
+        on_one_process(lambda path=path: path.replace(path.parent / f"{path.name}.damaged"))
+        self._manager.reload()
+    return None
+
+
+def exists(workdir: epath.PathLike) -> bool:
+  """Whether a run folder has a checkpoint, good or not."""
+  folder = _absolute(workdir) / FOLDER
+  return any(path.name.isdigit() for path in _listing(folder))
+
+
+def restore_params(
+  path: epath.PathLike, like: PyTree | None = None
+) -> tuple[PyTree, list[str], list[str]]:
+  """The parameters of a run folder, or of one of its steps: (params, missing, extra).
+
+  `like` holds ShapeDtypeStructs: a leaf is cast to its dtype and laid out by its sharding (default:
+  the first device). `missing` are leaves of `like` that the checkpoint lacks and that are left out
+  of params; `extra` leaves of the checkpoint are not read. Without `like`, all as stored. Raises
+  ValueError on a shape that differs, OSError if there is no readable checkpoint.
+  """
+  paths = _newest_first(path)
+  for at in paths:
+    try:
+      return _restore_params(at, like)
+    except Damaged as error:
+      say(f"Skipping {at}: {error}")
+  raise FileNotFoundError(
+    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
+  )
+
+
+def read_config(path: epath.PathLike) -> dict[str, Any]:
+  """The config that a run folder, or one of its steps, was trained with; tuples are lists."""
+  for at in _newest_first(path):
+    try:
+      return record.read(at)[1]
+    except Damaged as error:
+      say(f"Skipping {at}: {error}")
+  raise FileNotFoundError(
+    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
+  )
+
+
+def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, Any]) -> epath.Path:
+  """Writes parameters alone as step 0 of `workdir`: what `config.init_from` and inference read."""
+  folder = _absolute(workdir) / FOLDER
+  with _manager(folder) as manager:
+    manager.save(0, args=_items({"params": params}, 0, 0, "", config))
+  return folder / "0"
+
+
+def differences(paths: Mapping[str, tuple], stored: Mapping[str, tuple]) -> tuple[list, list]:
+  """(missing, extra) leaves of a checkpoint. Raises ValueError if a shared leaf's shape differs."""
+  for path in sorted(paths.keys() & stored.keys(), reverse=True):  # params before opt.
+    if tuple(paths[path]) != tuple(stored[path]):
+      raise ValueError(
+        f"{path} has shape {tuple(stored[path])} in the checkpoint but {tuple(paths[path])} in "
+        "config.model. Use the config that the checkpoint was trained with, or change config.model "
+        "or config.init_from."
+      )
+  return sorted(paths.keys() - stored.keys()), sorted(stored.keys() - paths.keys())
+
+
+def say(text: str) -> None:
+  """A message on stderr, from one process."""
+  if jax.process_index() == 0:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _manager(
+  folder: epath.Path, keep: int = 0, check: Callable[[], None] = lambda: None
+) -> ocp.CheckpointManager:
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check)
+  )
+  return _Manager(
+    folder,
+    options=options,
+    item_handlers=dict(
+      state=_array_handler(), data=record.RecordHandler(), config=ocp.JsonCheckpointHandler()
+    ),
+  )
+
+
+def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
+  """Orbax's way to write below `folder`, with a last look before a save gets its final name."""
+  default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
+
+  class CheckedPath(default):
+    async def finalize(self):
+      check()
+      await super().finalize()
+
+  return CheckedPath
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax's, which does not ask jax whether a signal came: the loop does, by numbers of its own."""
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
+
+
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+  """Arrays as Orbax writes them by default, but a replicated one is written by one device: cutting
+  it up between the replicas compiles a program for every shape."""
+  handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
+  return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
+def _items(state, step: int, row: int, fingerprint: str, config: Mapping[str, Any], before=None):
+  config = json.loads(json.dumps(dict(config)))
+  facts = record.make(step, row, fingerprint, config, before)
+  return ocp.args.Composite(
+    state=ocp.args.PyTreeSave(state),
+    data=record.RecordSave(facts, digest.host_parts(flat(state))),
+    config=ocp.args.JsonSave(config),
+  )
+
+
+def _restore(path: epath.Path, like: Any) -> tuple[Restored, dict[str, Any]]:
+  """(what a checkpoint holds, its record)."""
+  written, config, stored = _header(path)
+  target = vars(like)
+  wanted = flat(target)
+  missing, extra = differences(
+    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()}
+  )
+  if missing or extra:
+    raise ValueError(
+      f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
+      "another --workdir, or start from its parameters with config.init_from."
+    )
+  for name, leaf in wanted.items():
+    if leaf.dtype != stored[name].dtype:
+      raise ValueError(
+        f"{name} is {stored[name].dtype} in {path} but {leaf.dtype} in config.model. Use another "
+        "--workdir, or start from its parameters with config.init_from."
+      )
+  state = dataclasses.replace(like, **_read(path, target, written))
+  step = int(jax.device_get(state.step))
+  if path.name != str(step):
+    raise Damaged(f"it holds the state of step {step}.")
+  if written["format"] == 1 and written["row"] != step * config.get("batch", 0):
+    say(f"{path} stands at row {written['row']}, which is not its step x config.batch.")
+  return Restored(state, step, written["row"], written["fingerprint"], config), written
+
+
+def _restore_params(path, like):
+  written, _, stored = _header(path)
+  stored = {k.removeprefix("params/"): v for k, v in stored.items() if k.startswith("params/")}
+  if like is None:
+    like = nest({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stored.items()})
+  wanted = flat(like)
+  missing, extra = differences(
+    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()}
+  )
+  found = [k for k in wanted if k in stored]
+  casts = any(wanted[k].dtype != stored[k].dtype for k in found)
+  params = {}
+  for group in [[k] for k in found] if casts else [found]:  # Casting holds one more leaf at a time.
+    part = {k: _placed(wanted[k], stored[k].dtype) for k in group}
+    read = flat(_read(path, {"params": nest(part)}, written)["params"])
+    params |= {k: x.astype(wanted[k].dtype) for k, x in read.items()}
+  return nest(params), missing, extra
+
+
+def _placed(leaf, dtype):
+  sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
+
+
+def _header(path: epath.Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+  """(record, config, path -> metadata of every leaf), checked against each other."""
+  written, config = record.read(path)
+  with record.damage("its list of arrays cannot be read"):
+    stored = flat(_array_handler().metadata(path / "state").tree)
+  record.check_leaves(written, stored)
+  return written, config, stored
+
+
+def _read(path: epath.Path, target: PyTree, written: Mapping[str, Any]) -> PyTree:
+  """The leaves of `target` (shapes and shardings), each compared with its digest."""
+  args = ocp.args.PyTreeRestore(
+    target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+  )
+  tree = None
+  failure = ""
+  try:
+    with record.damage("an array cannot be read"):
+      tree = _array_handler().restore(path / "state", args=args)
+  except Damaged as error:
+    failure = str(error)
+  verify.check(written["digests"], flat(target), None if tree is None else flat(tree), failure)
+  return tree
+
+
+def _newest_first(path: epath.PathLike) -> Iterator[epath.Path]:
+  """The step folders of a workdir, of its checkpoints folder, or the one that `path` is itself."""
+  path = _absolute(path)
+  if (path / "state").exists():
+    return iter([path])
+  folder = path / FOLDER if (path / FOLDER).exists() else path
+  found = [p for p in _listing(folder) if p.name.isdigit()]
+  return iter(sorted(found, key=lambda p: int(p.name), reverse=True))
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+  """Orbax refuses paths relative to the working directory. Raises ValueError of a bucket whose
+  package is missing."""
+  storage.check_scheme(path)
+  storage.forget_listings(path)
+  return epath.Path(files.absolute(path))
+
+
+def _listing(folder: epath.Path) -> list[epath.Path]:
+  return list(folder.iterdir()) if folder.exists() else []
+
+
+def _half_written(folder: epath.Path) -> list[epath.Path]:
+  return [path for path in _listing(folder) if HALF_WRITTEN in path.name]
+
+
+def on_one_process(action: Callable[[], Any]) -> None:
+  """Runs `action` on process 0; the others wait for it."""
+  if jax.process_index() == 0:
+    action()
+  if jax.process_count() > 1:
+    ocp.multihost.sync_global_processes("filax_checkpoint")
+
+
+def flat(tree: PyTree) -> dict[str, Any]:
+  return {leaf_path(p): x for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def nest(flat: Mapping[str, Any]) -> dict:
+  return traverse_util.unflatten_dict(flat, sep="/")

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax demo: makes a small corpus of videos, trains a tiny FiLA on it, measures it, and reports.
+
+Runs on a CPU. The same command goes on where an earlier one was stopped.
+"""
+
+import argparse
+from collections.abc import Sequence
+import json
+import pathlib
+import time
+
+import psutil
+
+from filax.cli import options
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs all phases that are not done yet, or checks what they found."""
+  args = parser().parse_args(argv)
+  workdir = pathlib.Path(args.workdir)
+  if args.check:
+    from filax.demo import report
+
+    print(report.check(workdir / "report.json"))
+    return
+  from filax.demo import phases
+
+  steps = (args.stage1_steps, args.stage2_steps)
+  settings = phases.Settings(args.videos, args.held, args.seed, steps)
+  started = time.time() - psutil.Process().create_time()
+  print(json.dumps(phases.run(workdir, settings, started), indent=2))
+
+
+def parser() -> argparse.ArgumentParser:
+  made = options.Parser(prog="filax demo", description=__doc__)
+  add = made.add_argument
+  add("--workdir", default="runs/demo", help="folder for the corpus, the runs and the report")
+  add("--check", action="store_true", help="only compare report.json with what it must reach")
+  add("--videos", type=options.whole(1), default=300, help="videos for training")
+  add("--held", type=options.whole(1), default=64, help="held-out videos")
+  add("--seed", type=options.whole(0), default=0, help="of the corpus and of the training")
+  add(
+    "--stage1-steps", type=options.whole(0), default=0, help="default: as configs/fila_toy.py says"
+  )
+  add("--stage2-steps", type=options.whole(0), default=0, help="likewise")
+  return made

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How every command ends: a result, or one sentence on stderr and exit code 2."""
+
+from collections.abc import Callable, Sequence
+import os
+import select
+import sys
+
+BROKEN_PIPE = 141  # What a shell reports of a program that SIGPIPE ended: 128 + 13.
+_TEXT_FLAGS = ("--question",)  # What follows is for the model, whatever it begins with.
+
+
+def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: str) -> int:
+  """main(argv) -> exit code. User errors (ValueError, OSError) are printed without a traceback.
+
+  A path that begins with ~ is one below the home folder, also behind "=", where shells leave it.
+  Whoever reads the output may stop (`filax show ... | head`): that ends the command quietly.
+  FILAX_DEBUG=1 lets the traceback through.
+  """
+  try:
+    code = main(with_home(argv)) or 0
+    sys.stdout.flush()
+    return code
+  except BrokenPipeError as error:
+    if not _nobody_reads():
+      print(f"filax {verb}: {error}", file=sys.stderr)
+      return 2
+    return BROKEN_PIPE
+  except (ValueError, OSError) as error:
+    if os.environ.get("FILAX_DEBUG"):
+      raise
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"filax {verb}: {text}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print(f"filax {verb}: stopped.", file=sys.stderr)
+    return 130
+
+
+def with_home(argv: Sequence[str]) -> list[str]:
+  """argv with the home folder in place of a ~ that begins a word, or a value behind "="."""
+  words = []
+  before = ""
+  for word in argv:
+    name, equals, value = word.partition("=")
+    if name in _TEXT_FLAGS or before in _TEXT_FLAGS:
+      words.append(word)
+    elif word.startswith("--") and equals:
+      words.append(f"{name}={os.path.expanduser(value)}")
+    else:
+      words.append(os.path.expanduser(word))
+    before = word
+  return words
+
+
+def _nobody_reads() -> bool:
+  """Whether standard output is a pipe that was closed; then nothing more is written to it."""
+  try:
+    output = sys.stdout.fileno()
+  except (AttributeError, OSError, ValueError):  # Not a file, or closed.
+    return False
+  poll = select.poll()
+  poll.register(output, select.POLLOUT)
+  if not any(events & select.POLLERR for _, events in poll.poll(0)):
+    return False
+  # Python flushes once more at its end and would complain.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+  return True

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax evals --checkpoint DIR --manifest FILE: accuracy of a checkpoint, per kind of question."""
+
+import argparse
+from collections.abc import Sequence
+import json
+
+from filax.cli import options
+from filax.models import components
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints a table, or one JSON object with --json."""
+  args = parser().parse_args(argv)
+  from filax.evals.run import evaluate
+  from filax.infer.processor import adjusted
+  from filax.infer.session import load
+
+  model, params = load(args.checkpoint, components=args.components)
+  model = adjusted(model, dropout=args.dropout)
+  report = evaluate(
+    model,
+    params,
+    args.manifest,
+    root=args.root,
+    selector=args.selector,
+    blind=args.blind,
+    limit=args.limit,
+    batch=args.batch,
+    threads=args.threads,
+    max_new_tokens=args.max_new_tokens,
+    out=args.out,
+  )
+  short = {key: value for key, value in report.items() if key != "answers"}
+  print(json.dumps(short) if args.json else table(report))
+
+
+def parser() -> argparse.ArgumentParser:
+  made = options.Parser(prog="filax evals", description=__doc__)
+  add = made.add_argument
+  add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
+  add(
+    "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
+  )
+  add("--manifest", required=True, help="questions, in the format of the training data")
+  add("--root", default="", help="folder of the media; default: the manifest's")
+  add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
+  add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
+  add("--blind", action="store_true", help="show grey pictures: what words alone give away")
+  add("--limit", type=options.whole(1), help="ask only so many questions")
+  add("--batch", type=options.whole(1), default=32, help="prompts answered at a time")
+  add("--threads", type=options.whole(1), default=2, help="videos read at a time")
+  add("--max-new-tokens", type=options.whole(1), help="default: config.infer.max_new_tokens")
+  add(
+    "--out",
+    default="",
+    help="a file for the whole report with every answer, as JSON; it is written while answers come",
+  )
+  add("--json", action="store_true", help="print the report as JSON, without the answers")
+  return made
+
+
+def table(report) -> str:
+  """The report in words."""
+  rows = [("all", report)]
+  for groups in report["by"].values():
+    rows += [(name, row) for name, row in groups.items() if name]
+  width = max(len(name) for name, _ in rows)
+  lines = [f"{report['manifest']} with {report['selector']}{', blind' * report['blind']}"]
+  lines += [f"  {'':<{width}}  questions  accuracy"]
+  lines += [
+    f"  {name:<{width}}  {row['questions']:>9}  {row['accuracy']:>8.3f}" for name, row in rows
+  ]
+  lines += [
+    f"{report['videos']} videos, {len(report['bad_media'])} unreadable ({report['skipped']} "
+    f"questions skipped), {len(report['bad_records'])} bad records, {report['unparsed']} answers "
+    f"not understood, {report['seconds']['total']:.1f} s"
+  ]
+  lines += [*report["bad_records"][:10], *list(report["bad_media"].values())[:10]]
+  lines += report["bad_questions"][:10]
+  return "\n".join(lines)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax train --config F[:args] --workdir D [--config.key=value ...]
+
+Trains a config and saves to D. The same command again goes on where D stands: after a kill, a crash
+or SIGTERM (which saves first) the batches and losses are those of a run that was never stopped.
+
+  filax train --config configs/fila_stage4.py:debug --workdir runs/debug
+      A tiny model on a tiny corpus made on the spot: a minute on a laptop.
+  filax train --config configs/fila_stage4.py --workdir runs/stage4 \\
+      --config.data.train='(("my.json","all"),)' --config.init_from=runs/stage3
+      Your own LLaVA-style JSON, from the parameters of another run.
+  filax show --config configs/fila_stage4.py
+      What would be trained, at which rates, and how many tokens a sample has.
+
+D is a folder or a bucket (gs://…, s3://…: extras gcs and s3), tried before work starts. It gets
+checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and quarantine.jsonl
+(media that could not be read; list it in config.data.exclude to leave them out). A file that is
+away at a later start does not change the plan: its samples are masked. One line a
+config.log_every steps shows loss, accuracy on supervised tokens, learning rates, tokens and frames
+per second, padding, MFU, time left, compilations and bad samples. On several hosts start the same
+command on each (launch/). JAX_COMPILATION_CACHE_DIR=folder makes restarts compile nothing.
+
+Ctrl-C or SIGTERM saves after the running step and ends with code 0, or with N if the last step was
+not reached and --exit-when-stopped N is given: launchers pass 75, and start such a run again.
+One run at a time trains in D: a second is refused, and takes over when the first has died or gave
+no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows the
+stacks of all threads and ends with code 3.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import sys
+
+from filax.checkpoint.store import say
+from filax.cli import config_flags
+from filax.parallel import distributed, ending
+from filax.train.run import train
+from filax.train.signals import Interrupted, Signals
+
+_EXIT_FLAG = "--exit-when-stopped"
+
+
+def main(argv: Sequence[str]) -> int:
+  """argv without the verb -> exit code."""
+  if {"-h", "--help"} & set(argv):
+    print(__doc__.strip())
+    return 0
+  try:
+    argv, code_when_stopped = split_exit_code(argv)
+    config, given = config_flags.read(argv, workdir="where checkpoints and metrics go")
+  except (ValueError, OSError) as error:
+    leave(error)
+    raise
+  try:
+    with Signals() as signals:
+      summary = train(config, given["workdir"], signals)
+  except Interrupted:
+    say("Stopped before the first step; there is nothing to save.")
+    return code_when_stopped
+  say(
+    f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
+    f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "
+    f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}"
+  )
+  return code_when_stopped if summary["stopped"] else 0
+
+
+def leave(error: Exception) -> None:
+  """Tells the other processes, which would wait for this one, that its command is refused."""
+  if distributed.is_alone():
+    return
+  print(f"filax train: {error}", file=sys.stderr, flush=True)
+  with contextlib.suppress(ConnectionError):
+    distributed.start()
+    ending.end_all(str(error))
+
+
+def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
+  """argv without --exit-when-stopped, and its value: 0 if it is not given, the last if twice."""
+  rest = []
+  text = "0"
+  items = iter(argv)
+  for item in items:
+    name, given, value = item.partition("=")
+    if name != _EXIT_FLAG:
+      rest.append(item)
+    else:
+      text = value if given else next(items, "")
+  if not (text.isascii() and text.isdigit() and int(text) < 256):
+    raise ValueError(f"{_EXIT_FLAG} {text} is no exit code. Set it to a number from 0 to 255.")
+  return rest, int(text)

@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""Continues a prompt with this language model, with stock transformers:
+
+python run_torch.py --question "What is a proof?"
+"""
+
+import argparse
+import pathlib
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+@torch.no_grad()
+def main():
+  options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  options.add_argument("--question", required=True)
+  options.add_argument("--max-new-tokens", type=int, default=256)
+  options = options.parse_args()
+  model = AutoModelForCausalLM.from_pretrained(HERE).eval()
+  tokenizer = AutoTokenizer.from_pretrained(HERE)
+  text = f"<|im_start|>user\n{options.question}<|im_end|>\n<|im_start|>assistant\n"
+  ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+  out = model.generate(
+    ids, attention_mask=torch.ones_like(ids), max_new_tokens=options.max_new_tokens, do_sample=False
+  )
+  print(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+if __name__ == "__main__":
+  main()

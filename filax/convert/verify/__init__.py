@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares PyTorch and FiLax on the same tokens and pixels, one process after the other."""

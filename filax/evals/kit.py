@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a benchmark is: where its questions are, how they are asked, read and scored.
+
+Each is a file of filax/evals/benchmarks with one BENCHMARK; the file is the registration.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import importlib
+import os
+import pkgutil
+from typing import Any
+
+from data_pipelines.manifest.reader import Report
+from data_pipelines.sample import Timeline, Turn
+from filax.evals.metrics import letters, options
+from filax.evals.metrics.options import LETTERS, without_letter  # noqa: F401  (public here)
+from filax.evals.metrics.plain_text import normalised
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One question. The parts of its turn show `media` in order (data_pipelines.sample.Turn)."""
+
+  id: str
+  turn: Turn
+  answer: str  # As the manifest gives it: words, or the letter of an option.
+  media: tuple[Timeline, ...] = ()
+  options: tuple[str, ...] = ()  # Without their letters; empty for a free answer.
+  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The record's columns.
+  before: tuple[Turn, ...] = ()  # A system turn of its own.
+
+
+Reader = Callable[[str, str, Report], Iterator[Example]]  # manifest, media root, what was wrong.
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+  """Where, ask, read, score, group by."""
+
+  read: Reader  # The examples of a manifest.
+  prompt: Callable[[Example], Turn]  # What the user says.
+  parse: Callable[[str, Example], str | None]  # Generated text -> answer; None: not understood.
+  score: Callable[[str, Example], float]  # (parsed answer, example) -> 0..1
+  by: tuple[str, ...] = ("kind",)  # Columns of the record by which accuracy is told apart.
+  manifest: str = ""  # Where the questions are, unless the caller says.
+  frames: int = 0  # Candidate frames a video; 0 = what the checkpoint's config.infer says.
+
+
+def find(name: str | os.PathLike) -> tuple[Benchmark, str]:
+  """(benchmark, its manifest) for the name of a benchmark, or for a manifest of one's own."""
+  from filax.evals import benchmarks
+
+  known = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__))
+  name = os.fspath(name)
+  if name in known:
+    found = importlib.import_module(f"filax.evals.benchmarks.{name}").BENCHMARK
+    if found.manifest:
+      return found, found.manifest
+  if not os.path.exists(name) and ".array_record" not in name:
+    raise ValueError(
+      f"There is no manifest {name}. Give a manifest of questions (.json, .jsonl, .array_record) "
+      f"or a benchmark of filax/evals/benchmarks ({', '.join(known)})."
+    )
+  return importlib.import_module("filax.evals.benchmarks.manifest").BENCHMARK, name
+
+
+def words(text: str, example: Example) -> str | None:
+  """A free answer; None if nothing is left of it."""
+  del example
+  return normalised(text) or None
+
+
+def exact(answer: str, example: Example) -> float:
+  """1 if the parsed answer is the right one."""
+  right = gold(example) if example.options else normalised(example.answer)
+  return float(answer == right)
+
+
+def gold(example: Example) -> str:
+  """The letter of the right option, which is given as a letter, as its text, or as both.
+
+  Raises ValueError if that is none of the options, or if letter and text disagree.
+  """
+  letter = options.named(example.answer, example.options)
+  if letter is None:
+    raise ValueError(f"has the answer {example.answer!r}, which is not one of its options")
+  return letter
+
+
+def multiple_choice(example: Example) -> Turn:
+  """The question, its options with letters, and what to answer with."""
+  lines = [f"\n{LETTERS[i]}. {option}" for i, option in enumerate(example.options)]
+  ending = "".join([*lines, "\nAnswer with the option's letter from the given choices directly."])
+  return dataclasses.replace(example.turn, parts=(*example.turn.parts, ending))
+
+
+def letter(text: str, example: Example) -> str | None:
+  """The letter that a generated text chooses; None if it names none, or more than one.
+
+  filax.evals.metrics.letters says in which forms a letter is read.
+  """
+  return letters.chosen(text, example.options)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run from a config: its data opened and checked, then the loop.
+
+The one module of this room that reads data.
+"""
+
+from collections.abc import Callable
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+from ml_collections import ConfigDict
+
+from data_pipelines.loader import Pipeline
+from data_pipelines.synthesis import toy
+from data_pipelines.text.tokenizers import check_vocabulary
+from filax.checkpoint import storage, store
+from filax.checkpoint.store import on_one_process, say
+from filax.costs import train_costs
+from filax.models import components
+from filax.parallel import distributed, ending
+from filax.train import loop, plan_record
+from filax.train import workdir as folder
+from filax.train.hold import hold
+from filax.train.signals import Signals
+
+
+def train(config: ConfigDict, workdir: str, signals: Signals) -> dict[str, Any]:
+  """Trains in a workdir that no other run may use meanwhile; the summary of loop.run."""
+  logging.set_verbosity(logging.FATAL)  # Orbax logs what it raises, with tracebacks, too.
+  storage.quiet_background_writes()
+  distributed.start()
+  with ending.together(), storage.full_disk_explained(workdir):
+    storage.check_writable(workdir)
+    with hold(workdir) as lease:
+      pipeline = open_data(config, workdir, lease.check if lease else None)
+      return loop.run(
+        config,
+        workdir,
+        pipeline,
+        train_costs,
+        ingredients=pipeline.ingredients,
+        lease=lease,
+        signals=signals,
+      )
+
+
+def open_data(
+  config: ConfigDict, workdir: str, check_lease: Callable[[], None] | None = None
+) -> Pipeline:
+  """The data of a config, checked against its model; leaves the tokenizer in the workdir.
+
+  `check_lease` raises if the workdir is no longer this run's.
+  """
+  local = folder.local(workdir)
+  if config.debug_corpus:
+    on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
+  model = components.build_video_lm(config.model)
+  check(config, model)
+  pipeline = Pipeline(
+    config.data,
+    model.layout(),
+    config.seed,
+    config.batch,
+    local / "quarantine.jsonl",
+    planned=None if config.ignore_fingerprint else planned_media(workdir),
+  )
+  check_vocabulary(pipeline.tokenizer, model.vocab)
+  if jax.process_index() == 0:
+    if check_lease is not None:
+      check_lease()  # Reading the data may have taken long.
+    folder.publish(workdir, pathlib.Path(pipeline.tokenizer.save(local)))
+  report = pipeline.report
+  say(
+    f"{report['samples']} samples ({len(report['too_long'])} too long, "
+    f"{len(report['bad_records'])} bad records, {report['unreadable']} of {report['media']} media "
+    f"unreadable) in {report['rows']} rows an epoch: {pipeline.samples_per_row:.2f} samples a row, "
+    f"{pipeline.token_fill:.0%} of the positions, {pipeline.frame_fill:.0%} of the frames filled."
+  )
+  return pipeline
+
+
+def planned_media(workdir: str) -> dict[str, str] | None:
+  """The facts of media that a run with checkpoints was planned with; None if it has none."""
+  return plan_record.read(workdir)["media"] if store.exists(workdir) else None
+
+
+def make_corpus(folder: pathlib.Path) -> None:
+  """A tiny corpus in `folder`, if there is none."""
+  if not (folder / "tokenizer.model").exists():  # Written last.
+    say(f"Making a tiny corpus in {folder}.")
+    toy.tiny_corpus(folder)
+
+
+def check(config: ConfigDict, model: Any) -> None:
+  """Raises ValueError if the data cannot be what the training selector needs."""
+  name = config.model.selector.name
+  if model.selector.needs_single and config.data.packing:
+    raise ValueError(
+      f"config.model.selector.name={name!r} needs one sample a row. Set config.data.packing=False, "
+      "or select uniformly in training and use it in config.infer.selector."
+    )
+  if model.selector.needs_single and config.data.time_prompt == "fila":
+    raise ValueError(
+      f"config.data.time_prompt='fila' states the times of groups, which "
+      f"config.model.selector.name={name!r} only finds on the device. Set one of them differently."
+    )
