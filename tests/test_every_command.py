@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from filax.cli import errors
-from filax.train import command
+from filax.cli import config_flags, errors
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -47,7 +46,7 @@ def test_a_question_is_no_path(home):
 
 
 def test_paths_inside_a_config_are_below_home(home):
-  config, _ = command.read(
+  config, _ = config_flags.read(
     [
       "--config",
       "configs/fila_stage4.py:debug",

@@ -13,11 +13,12 @@ from configs import common
 from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.text import templates
 from filax import settings
+from filax.cli import config_flags
 from filax.models import layers, video_lm
 from filax.models.projectors import mlp
 from filax.ops import history, kmeans
 from filax.ops.attention import dense, sequence_parallel
-from filax.train import command, setup, step
+from filax.train import setup, step
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/fila_stage4.py:debug"
@@ -209,7 +210,7 @@ def test_arguments_of_an_own_component_are_its_own():
 )
 def test_commands_refuse_them(argument, knob):
   with pytest.raises(ValueError, match=re.escape(knob)):
-    command.read([CONFIG, argument])
+    config_flags.read([CONFIG, argument])
 
 
 def test_a_run_refuses_them():
@@ -219,7 +220,7 @@ def test_a_run_refuses_them():
 
 
 def test_the_last_of_a_flag_counts():
-  config, given = command.read(
+  config, given = config_flags.read(
     [
       "--config=configs/none.py",
       CONFIG,
@@ -258,4 +259,4 @@ def test_the_last_of_a_flag_counts():
   ],
 )
 def test_words_of_the_command_line(argv, expected):
-  assert command.last_of_each(argv) == expected
+  assert config_flags.last_of_each(argv) == expected

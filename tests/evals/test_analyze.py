@@ -14,10 +14,10 @@ import small_checkpoint
 from configs import vcf_stage3
 import filax
 from filax.cli import main as cli
-from filax.evals import analyze
 from filax.infer import processor
 from filax.models.components import build_video_lm
 from filax.spec.dropout_stages import KINDS
+from filax.studies import redundancy
 
 SIZES = {"infer.sampling.frames": 16, "model.llm.depth": 2, "infer.max_new_tokens": 3}
 
@@ -104,4 +104,4 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
     assert report[kind] == [found["accuracy"]]
   assert (tmp_path / "redundancy.png").read_bytes()[:4] == b"\x89PNG"
   with pytest.raises(ValueError, match="below 2"):
-    analyze.redundancy(model, params, path, layers=[2])
+    redundancy.redundancy(model, params, path, layers=[2])

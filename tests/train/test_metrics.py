@@ -8,6 +8,7 @@ import killed
 import pytest
 from tensorboardX.proto import event_pb2
 
+from filax.costs import Costs
 from filax.train import metrics
 
 STEP = dict(
@@ -51,7 +52,7 @@ def test_rates_are_over_the_window_without_compilation(monkeypatch):
 
 
 def test_mfu_counts_work_against_the_peak(monkeypatch):
-  costs = metrics.Costs(token=6e9, head=1e9, pair=1e6, frame=2e9, image=3e9)
+  costs = Costs(token=6e9, head=1e9, pair=1e6, frame=2e9, image=3e9)
   made, clock, _ = meter(monkeypatch, costs, peak=2.0)
   made.add(STEP)
   clock.now = 101.0
