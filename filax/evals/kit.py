@@ -6,9 +6,6 @@ Each is a file of filax/evals/benchmarks with one BENCHMARK; the file is the reg
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
-import importlib
-import os
-import pkgutil
 from typing import Any
 
 from data_pipelines.manifest.reader import Report
@@ -45,24 +42,6 @@ class Benchmark:
   by: tuple[str, ...] = ("kind",)  # Columns of the record by which accuracy is told apart.
   manifest: str = ""  # Where the questions are, unless the caller says.
   frames: int = 0  # Candidate frames a video; 0 = what the checkpoint's config.infer says.
-
-
-def find(name: str | os.PathLike) -> tuple[Benchmark, str]:
-  """(benchmark, its manifest) for the name of a benchmark, or for a manifest of one's own."""
-  from filax.evals import benchmarks
-
-  known = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__))
-  name = os.fspath(name)
-  if name in known:
-    found = importlib.import_module(f"filax.evals.benchmarks.{name}").BENCHMARK
-    if found.manifest:
-      return found, found.manifest
-  if not os.path.exists(name) and ".array_record" not in name:
-    raise ValueError(
-      f"There is no manifest {name}. Give a manifest of questions (.json, .jsonl, .array_record) "
-      f"or a benchmark of filax/evals/benchmarks ({', '.join(known)})."
-    )
-  return importlib.import_module("filax.evals.benchmarks.manifest").BENCHMARK, name
 
 
 def words(text: str, example: Example) -> str | None:

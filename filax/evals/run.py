@@ -17,7 +17,7 @@ import numpy as np
 from data_pipelines.manifest.reader import Report
 from data_pipelines.media import open as media
 from data_pipelines.sample import Timeline
-from filax.evals import kit as benchmark_lib
+from filax.evals import registry
 from filax.evals.kit import Benchmark, Example
 from filax.evals.reading import reading
 from filax.evals.report_file import NothingScored, ReportFile
@@ -70,7 +70,7 @@ def evaluate(
       progress=progress,
     )
     return {os.fspath(m): evaluate(model, params, m, **options) for m in manifest}
-  found, path = benchmark_lib.find(manifest)
+  found, path = registry.find(manifest)
   examples, report = questions(found, path, root, limit)
   model = prepared(model, found, selector)
   settings = model.processor.settings(max_new_tokens=max_new_tokens)

@@ -3,7 +3,6 @@
 code 2, nothing left behind."""
 
 import json
-import pathlib
 import re
 import shlex
 import struct
@@ -372,7 +371,7 @@ def test_help_shows_how(capsys):
 def test_the_commands_of_the_texts_are_understood():
   from filax.cli import convert
 
-  readme = (pathlib.Path(convert.__file__).parent / "README.md").read_text()
+  readme = (ROOT / "filax/convert/README.md").read_text()
   text = (readme + convert.__doc__).replace("\\\n", "")
   commands = re.findall(r"^ +filax convert (.+)", text, re.M)
   examples = re.findall(r"^  .{15}  (--.+)", convert.FROM.replace("\\\n", ""), re.M)

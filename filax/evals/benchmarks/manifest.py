@@ -15,7 +15,7 @@ from data_pipelines.manifest.reader import Bad, RecordError, Report
 from data_pipelines.sample import Sample, Turn
 from filax.evals import kit
 from filax.evals.kit import Benchmark, Example
-from filax.evals.metrics.options import unlettered
+from filax.evals.metrics.options import LETTERS, unlettered
 
 
 def read(manifest: str, root: str, report: Report) -> Iterator[Example]:
@@ -37,8 +37,8 @@ def examples(record, origin: str, root: str, report: Report) -> list[Example]:
   options = record.get("options") or ()
   if not isinstance(options, list | tuple) or not all(isinstance(o, str) for o in options):
     raise RecordError("has options that are not a list of texts")
-  if len(options) > len(kit.LETTERS):
-    raise RecordError(f"has {len(options)} options, more than {len(kit.LETTERS)}")
+  if len(options) > len(LETTERS):
+    raise RecordError(f"has {len(options)} options, more than {len(LETTERS)}")
   try:
     options = unlettered(options)
     found = list(questions(sample, options, record))
