@@ -3,6 +3,7 @@
 code 2, nothing left behind."""
 
 import json
+import pathlib
 import re
 import shlex
 import struct
@@ -371,7 +372,7 @@ def test_help_shows_how(capsys):
 def test_the_commands_of_the_texts_are_understood():
   from filax.cli import convert
 
-  readme = (ROOT / "filax/convert/README.md").read_text()
+  readme = (pathlib.Path(__file__).parents[2] / "filax/convert/README.md").read_text()
   text = (readme + convert.__doc__).replace("\\\n", "")
   commands = re.findall(r"^ +filax convert (.+)", text, re.M)
   examples = re.findall(r"^  .{15}  (--.+)", convert.FROM.replace("\\\n", ""), re.M)

@@ -6,7 +6,7 @@ import pytest
 
 from data_pipelines.manifest.reader import Report
 from data_pipelines.sample import Turn
-from filax.evals import kit
+from filax.evals import kit, registry
 from filax.evals.benchmarks import manifest
 from filax.evals.kit import Example
 
@@ -170,4 +170,4 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
 
 def test_a_name_that_is_nothing_lists_the_benchmarks(tmp_path):
   with pytest.raises(ValueError, match=r"no manifest nothing\.json.*manifest"):
-    kit.find("nothing.json")
+    registry.find("nothing.json")
