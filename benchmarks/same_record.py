@@ -12,6 +12,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+from typing import Any
 
 from benchmarks.same_commands import FILAX, Checkout
 from benchmarks.same_programs import is_train_step, normal_hlo, normal_stablehlo
@@ -21,14 +22,14 @@ STEPS = 20
 MORE_STEPS = 5
 TOPOLOGY = "v5p:4x4x4"
 DEBUG_CORPUS = "runs/debug_corpus"
-MEASURED = (  # Keys of a log record that differ from run to run.
+MEASURED = {  # Keys of a log record that differ from run to run.
   "tokens_per_second",
   "frames_per_second",
   "seconds_per_step",
   "mfu",
   "eta_seconds",
   "compilations",
-)
+}
 RUNS = {  # Name -> the config, and flags besides.
   "fila_toy_1": ("fila_toy.py:stage=1,corpus=toy", ()),
   "fila_toy_2": ("fila_toy.py:stage=2,corpus=toy", ("--config.init_from=runs/fila_toy_1",)),
@@ -115,9 +116,12 @@ class Recorder:
     with tempfile.TemporaryDirectory(dir=self.work) as folder:
       dump = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_large_constants"
       self.checkout.run(self.work, name, argv, flags=f"{dump} --xla_dump_hlo_module_re=.*")
-      paths = sorted(pathlib.Path(folder).glob("*after_optimizations.txt"))
-      texts = [path.read_text() for path in paths]
-    return "\n".join(normal_hlo(text) for text in texts if is_train_step(text))
+      programs = []
+      for path in sorted(pathlib.Path(folder).glob("*after_optimizations.txt")):
+        text = path.read_text()
+        if is_train_step(text):
+          programs.append(normal_hlo(text))
+    return "\n".join(programs)
 
   def lower(self) -> None:
     """Facts `stablehlo`: the train steps of all stages at full size, for a slice of TPUs."""
@@ -187,8 +191,8 @@ class Recorder:
   def _write_run(self, part: str, name: str, folder: pathlib.Path, first: int) -> None:
     """What a run logged from step `first` on, and its newest checkpoint."""
     step = newest_step(folder)
-    records = list(log_records(folder / "metrics.jsonl", first))
-    self.store.write(f"{part}/{name}", "".join(f"{line}\n" for line in records))
+    lines = log_records(folder / "metrics.jsonl", first)
+    self.store.write(f"{part}/{name}", "\n".join([*lines, ""]))
     record = json.loads((step / "data" / "metadata").read_text())
     self.store.write(f"{part}/{name}.record", json.dumps(record, indent=1, sort_keys=True))
     self.store.write(f"{part}/{name}.arrays", arrays(step))
@@ -198,25 +202,25 @@ def log_records(path: pathlib.Path, first: int) -> Iterator[str]:
   """The records of a metrics.jsonl from step `first` on; what was measured is replaced by "*"."""
   for line in path.read_text().splitlines():
     record = json.loads(line)
+    measured = dict.fromkeys(record.keys() & MEASURED, "*")
     if record["step"] >= first:
-      yield json.dumps({key: "*" if key in MEASURED else record[key] for key in record})
+      yield json.dumps(record | measured)
 
 
 def without_seconds(text: str) -> str:
   """JSON, or one JSON object a line, without the keys that hold seconds."""
-  try:
-    values = [json.loads(text)]
-  except ValueError:
-    values = [json.loads(line) for line in text.splitlines()]
-  return "".join(json.dumps(_without(value), indent=1) + "\n" for value in values)
+  decoder = json.JSONDecoder(object_hook=_drop_seconds)
+  kept = []
+  position = 0
+  while position < len(text):
+    value, end = decoder.raw_decode(text, position)
+    kept.append(json.dumps(value, indent=1))
+    position = end + len(text[end:]) - len(text[end:].lstrip())
+  return "\n".join(kept) + "\n"
 
 
-def _without(value):
-  if isinstance(value, dict):
-    return {key: _without(item) for key, item in value.items() if "second" not in key}
-  if isinstance(value, list):
-    return [_without(item) for item in value]
-  return value
+def _drop_seconds(record: dict[str, Any]) -> dict[str, Any]:
+  return {key: value for key, value in record.items() if "second" not in key}
 
 
 def conversion_report(folder: pathlib.Path) -> str:
@@ -245,7 +249,7 @@ def file_digests(folder: pathlib.Path, only: str = "", without: str = "") -> str
 
 def newest_step(folder: pathlib.Path) -> pathlib.Path:
   """The last checkpoint of a run folder."""
-  steps = [path for path in (folder / "checkpoints").iterdir() if path.name.isdigit()]
+  steps = (folder / "checkpoints").glob("[0-9]*")
   return max(steps, key=lambda path: int(path.name))
 
 
