@@ -133,6 +133,8 @@ def compare(options: argparse.Namespace) -> int:
   after = same_store.Recording(options.after)
   equal, differences = same_store.compare(before, after)
   print("\n".join(same_store.table(equal, differences)))
+  for part in sorted(same_store.parts(before.digests()) ^ same_store.parts(after.digests())):
+    print(f"{part}: not compared, only one of the recordings has it")
   failed = same_store.fails(differences)
   print("DIFFERENT" if failed else "EQUAL")
   return 1 if failed else 0
