@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test runs on the CPU with eight pretended devices, checked shapes and full precision."""
 
+import ctypes
 import gc
 import os
 import pathlib
@@ -19,6 +20,7 @@ from absl import flags
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
+import pytest
 
 # Arrays are checked against the shapes in every signature. Nothing here may import filax earlier.
 install_import_hook(["filax.ops", "filax.models"], "beartype.beartype")
@@ -29,6 +31,8 @@ hypothesis.settings.register_profile(
   "filax", max_examples=25, deadline=None, derandomize=True, database=None
 )
 hypothesis.settings.load_profile("filax")
+
+PROGRAMS_BOUND = 1 << 30  # Bytes of a test process, of which torch takes half.
 
 LONG = (  # Files that take minutes.
   "test_two_processes",
@@ -46,3 +50,18 @@ LONG = (  # Files that take minutes.
 def pytest_collection_modifyitems(items):
   """Long files come first, so that no worker ends alone with one of them."""
   items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def resident_bytes():
+  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+  return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_a_file():
+  """Drops traced and compiled programs after a file: hardly any is used by the next."""
+  yield
+  if resident_bytes() > PROGRAMS_BOUND:
+    jax.clear_caches()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # Freed pages stay in the process otherwise.
