@@ -34,22 +34,10 @@ hypothesis.settings.load_profile("filax")
 
 PROGRAMS_BOUND = 1 << 30  # Bytes of a test process, of which torch takes half.
 
-LONG = (  # Files that take minutes.
-  "test_two_processes",
-  "test_any_mesh",
-  "test_resume",
-  "test_readme",
-  "test_configs",
-  "test_convert_fila",
-  "test_convert_verify",
-  "test_convert_llava",
-  "test_moves",
-)
-
 
 def pytest_collection_modifyitems(items):
-  """Long files come first, so that no worker ends alone with one of them."""
-  items.sort(key=lambda item: item.path.stem not in LONG)
+  """Slow files come first, so that no worker ends alone with one of them."""
+  items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def resident_bytes():

@@ -23,6 +23,8 @@ from filax import __main__ as command
 from filax.convert import folder
 from filax.train import checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def run(*argv):
   return command.main(["convert", *map(str, argv)])

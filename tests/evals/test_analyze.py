@@ -19,6 +19,8 @@ from filax.dropout import KINDS
 from filax.evals import analyze
 from filax.infer import processor
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"infer.sampling.frames": 16, "model.llm.depth": 2, "infer.max_new_tokens": 3}
 
 

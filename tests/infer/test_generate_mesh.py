@@ -11,6 +11,8 @@ from filax.infer.generate import generate
 from filax.infer.processor import Processor
 from filax.parallel import mesh, rules
 
+pytestmark = pytest.mark.slow
+
 VISUAL, WORDS = 48, 16
 
 

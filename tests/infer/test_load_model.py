@@ -16,6 +16,8 @@ from filax import cli
 from filax.infer import load as load_lib
 from filax.infer import processor as processor_lib
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

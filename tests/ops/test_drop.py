@@ -12,6 +12,8 @@ from filax.models.llms import qwen2
 from filax.ops import drop, rope
 from filax.parallel import mesh, zigzag
 
+pytestmark = pytest.mark.slow
+
 # (head text, visual, tail text), queries of the samples of a row.
 SAMPLES = (((3, 9, 4), (2, 5)), ((2, 14, 6), (3,)), ((5, 0, 2), ()))
 

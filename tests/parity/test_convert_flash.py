@@ -30,6 +30,8 @@ from filax.infer import seen as seen_lib
 from filax.infer.generate import generate
 from filax.train import checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def converted(out, **options):
   report = from_torch.convert(from_torch.Request(out=out, **options))

@@ -23,6 +23,8 @@ from filax.convert.hf_config import tuples
 from filax.spec import TEXT
 from filax.train import checkpoint
 
+pytestmark = pytest.mark.slow
+
 CASES = {  # scheme -> options of the model, options of the folder
   "A": (dict(), dict()),
   "A sharded": (dict(grid=5), dict(shards=3)),

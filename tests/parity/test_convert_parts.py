@@ -18,6 +18,8 @@ from filax.convert import from_torch, item, to_torch
 from filax.convert.hf_config import tuples
 from filax.train import checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def qwen2(folder, tied=False, **options):
   config = transformers.Qwen2Config(

@@ -21,6 +21,8 @@ import transformers
 from filax import __main__ as command
 from filax.convert import ConversionError, from_torch, to_torch, verify
 
+pytestmark = pytest.mark.slow
+
 PARTS = dict(whole=("encoder", "projector", "llm"), encoder=("encoder",), llm=("llm",))
 FLASH = ("--set", "encoder.variant=tiny")
 TOWER = {"encoder.name": "umt", "encoder.variant": "tiny"}

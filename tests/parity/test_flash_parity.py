@@ -13,6 +13,8 @@ from filax import dropout
 from filax.build import build_video_lm
 from filax.spec import RowShape
 
+pytestmark = pytest.mark.slow
+
 FRAMES, TOKENS, FIRST, VOCAB = 8, 4, 5, 97
 SHOWN = FRAMES * TOKENS  # Visual tokens, after FIRST words.
 LENGTH, QUERIES = FIRST + SHOWN + 14, (FIRST - 2, FIRST + SHOWN + 3, FIRST + SHOWN + 9)

@@ -10,6 +10,8 @@ import torch
 from filax.build import build_video_lm
 from filax.infer.generate import generate
 
+pytestmark = pytest.mark.slow
+
 NEW = 20
 
 

@@ -14,6 +14,8 @@ from filax import build
 from filax.convert import hf_config, hf_write
 from filax.ops import rope
 
+pytestmark = pytest.mark.slow
+
 QWEN2 = dict(
   model_type="qwen2",
   hidden_size=256,

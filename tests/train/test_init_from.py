@@ -9,6 +9,8 @@ import pytest
 
 from filax.train import checkpoint, loop
 
+pytestmark = pytest.mark.slow
+
 STAGE1 = {"model.projector.newline": "none", "optim.rates": (("^projector/", 1e-3), ("", 0.0))}
 
 

@@ -12,6 +12,8 @@ import pytest
 from filax.plan import flops
 from filax.train import checkpoint, loop, start
 
+pytestmark = pytest.mark.slow
+
 
 def lines(folder):
   return [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -18,6 +18,8 @@ from filax.checkpoint.lease import Lease, Lost
 from filax.train import __main__ as train
 from filax.train import checkpoint, fetch, loop, signals, watchdog
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
