@@ -32,7 +32,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("filax")
 
-PROGRAMS_BOUND = 1 << 30  # Bytes of a test process, of which torch takes half.
+PROGRAMS_BOUND = 1_250_000_000  # Bytes of a test process, of which imports take 900 million.
 
 
 def pytest_collection_modifyitems(items):
