@@ -1,19 +1,25 @@
 # make demo: the whole system on a laptop, in minutes.   make test: every test.
-# Both set up .venv first; a second call finds it ready.
+# make check: lint and quick tests, in three minutes.
+# All set up .venv first; a second call finds it ready.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-long fuzz plan test-transformers4 lint setup clean
+.PHONY: demo test check test-long fuzz plan test-transformers4 lint setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= runs/demo
 MINUTES ?= 30
-WORKERS ?= 2
+WORKERS ?= 3
 TRANSFORMERS4 ?= $(VENV)/transformers4
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Tests wait for processes and disks a third of the time, so three workers keep two cores busy; each
+# takes up to 2 GB.
+PYTEST := JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+  --no-loadscope-reorder
 
 # XLA's CPU temporaries are given back to the system and faulted in again at every step, unless
 # glibc is told to keep them: a quarter of a step's time.
@@ -23,7 +29,11 @@ demo: $(VENV)/.ready
 	JAX_PLATFORMS=cpu $(KEEP_MEMORY) $(BIN)/filax demo --workdir $(DEMO)
 
 test: $(VENV)/.ready-test
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# Before a commit: lint and the tests that are not marked slow. One that has become so is listed.
+check: lint
+	$(PYTEST) -m 'not slow and not long' --durations 5
 
 # Damaged pictures, videos, manifests and caches for MINUTES minutes; inputs that fail stay below
 # runs/fuzz/. The seed is printed; FILAX_FUZZ_SEED=N repeats it.

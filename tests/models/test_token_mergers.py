@@ -15,6 +15,8 @@ from filax.models.mergers import resampler, uneven
 from filax.ops import tome
 from filax.parallel import rules
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("tome", "pixel_shuffle", "uneven", "resampler")
 
 
