@@ -19,6 +19,7 @@ from absl import flags
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
+import optional_packages
 
 # Arrays are checked against the shapes in every signature. Nothing here may import filax earlier.
 install_import_hook(["filax.ops", "filax.models"], "beartype.beartype")
@@ -41,6 +42,10 @@ LONG = (  # Files that take minutes.
   "test_convert_llava",
   "test_moves",
 )
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+  return optional_packages.Module.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(items):
