@@ -5,7 +5,7 @@ import importlib.metadata
 
 
 def quick(jaxlib: str) -> str:
-  """Flags that make compiling quick, for a version of jaxlib: one that it lacks ends the process."""
+  """Flags that make compiling quick. A flag that this jaxlib does not know ends the process."""
   release = tuple(int(number) for number in jaxlib.split(".")[:2])
   flags = ["--xla_backend_optimization_level=0"]
   if release < (0, 12):
