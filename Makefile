@@ -19,6 +19,9 @@ NEWEST_PYTHON ?= $(shell for minor in 14 13 12; do \
     $$(ls -rv "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor.*/bin/python3.$$minor 2>/dev/null); do \
     if "$$python" -c '' 2>/dev/null; then echo "$$python"; exit; fi; \
   done; done)
+QUICK_TESTS := tests/parallel tests/ops tests/models tests/checkpoint tests/plan tests/train/test_step.py \
+  tests/train/test_checkpoint.py tests/train/test_checkpoint_files.py tests/train/test_format1.py \
+  tests/train/test_optim.py tests/test_public_api.py
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
