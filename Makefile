@@ -5,7 +5,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test check test-long fuzz plan test-transformers4 lint setup clean
+.PHONY: demo test check test-long fuzz plan test-newest test-newest-python test-transformers4 lint setup \
+  clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,6 +14,16 @@ DEMO ?= runs/demo
 MINUTES ?= 30
 WORKERS ?= 3
 TRANSFORMERS4 ?= $(VENV)/transformers4
+NEWEST ?= $(VENV)/newest
+# The newest Python that runs: from the PATH, or one of pyenv's versions.
+NEWEST_PYTHON ?= $(shell for minor in 14 13 12; do \
+  for python in python3.$$minor \
+    $$(ls -rv "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor.*/bin/python3.$$minor 2>/dev/null); do \
+    if "$$python" -c '' 2>/dev/null; then echo "$$python"; exit; fi; \
+  done; done)
+QUICK_TESTS := tests/parallel tests/ops tests/models tests/checkpoint tests/plan tests/train/test_step.py \
+  tests/train/test_checkpoint.py tests/train/test_checkpoint_files.py tests/train/test_format1.py \
+  tests/train/test_optim.py tests/test_public_api.py
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -44,6 +55,19 @@ fuzz: $(VENV)/.ready-test
 test-long: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m long
 
+# Every test that needs no torch, with the newest Python, jax and flax that are allowed; what is
+# skipped, and why, stands at the end. QUICK=1 runs the parts where versions matter most. Without
+# a Python newer than 3.11 there is nothing to run, which is no failure.
+test-newest:
+	@$(if $(NEWEST_PYTHON),$(MAKE) --no-print-directory test-newest-python,echo \
+	  "make test-newest: skipped, there is no Python 3.12 or newer. Set NEWEST_PYTHON=...")
+
+test-newest-python: $(NEWEST)/.ready
+	@$(NEWEST)/bin/python -V
+	@$(NEWEST)/bin/python -m pip list | grep -E '^(flax|jax|jaxlib|libtpu|numpy|orbax-checkpoint) '
+	JAX_PLATFORMS=cpu $(NEWEST)/bin/python -m pytest -rs -n $(WORKERS) --dist loadfile \
+	  --no-loadscope-reorder $(if $(QUICK),$(QUICK_TESTS))
+
 # What filax convert writes, in transformers 4.57 and in the installed version: same keys, same logits.
 test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready
 	JAX_PLATFORMS=cpu FILAX_OTHER_TRANSFORMERS=$(TRANSFORMERS4)/bin/python \
@@ -68,6 +92,13 @@ $(VENV)/.ready: pyproject.toml requirements.txt | $(BIN)/python
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	$(PIP) install -e '.[test]'
+	touch $@
+
+$(NEWEST)/.ready: pyproject.toml requirements.txt | $(BIN)/python
+	$(PIP) install virtualenv
+	$(BIN)/python -m virtualenv --quiet --python "$(NEWEST_PYTHON)" $(NEWEST)
+	$(NEWEST)/bin/python -m pip --disable-pip-version-check --quiet install \
+	  --upgrade --upgrade-strategy eager -e '.[test-newest]'
 	touch $@
 
 $(TRANSFORMERS4)/.ready: | $(BIN)/python

@@ -20,6 +20,7 @@ from absl import flags
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
+import optional_packages
 import pytest
 
 # Arrays are checked against the shapes in every signature. Nothing here may import filax earlier.
@@ -33,6 +34,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("filax")
 
 PROGRAMS_BOUND = 1_250_000_000  # Bytes of a test process, of which imports take 900 million.
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+  return optional_packages.Module.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(items):
