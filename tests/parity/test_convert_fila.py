@@ -173,7 +173,7 @@ def test_the_modelling_file_fuses_as_we_do(stage, tmp_path):
   layout = model.layout()
   table = (
     model.clone(
-      processor=None, selector=filax.models.components("selector", dict(name="uniform", size=3))
+      processor=None, selector=filax.build("selector", dict(name="uniform", size=3))
     )
     .apply(
       {"params": params},
