@@ -1,12 +1,12 @@
 # make demo: the whole system on a laptop, in minutes.   make test: every test.
-# make check: lint and quick tests, in three minutes.
+# make check: lint, types and quick tests, in three minutes.
 # All set up .venv first; a second call finds it ready.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test check test-long fuzz plan test-newest test-newest-python test-transformers4 lint setup \
-  clean
+.PHONY: demo test check test-long fuzz plan test-newest test-newest-python test-transformers4 lint \
+  types setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -42,8 +42,8 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-test
 	$(PYTEST)
 
-# Before a commit: lint and the tests that are not marked slow. One that has become so is listed.
-check: lint
+# Before a commit: lint, types and the tests that are not marked slow. One that has become so is listed.
+check: lint types
 	$(PYTEST) -m 'not slow and not long' --durations 5
 
 # Damaged pictures, videos, manifests and caches for MINUTES minutes; inputs that fail stay below
@@ -81,10 +81,13 @@ lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+types: $(VENV)/.ready-test
+	$(BIN)/mypy
+
 setup: $(VENV)/.ready
 
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(VENV)/.ready: pyproject.toml requirements.txt | $(BIN)/python
 	$(PIP) install -e .
