@@ -58,9 +58,7 @@ def process_state(pid: int) -> str:
 def is_ending(pid: int) -> bool:
   """Whether a process was killed and is still giving back its memory.
 
-  That may take seconds.
-
-  Its memory goes first, and its command line with it.
+  That may take seconds. Its memory goes first, and its command line with it.
   """
   try:
     return not pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Valid values of every setting of a config, in one table.
 
-It is checked before any work starts.
-
-The defaults are in configs/common.py; a test holds the two together. Rules about several settings
-at once (complete groups of frames, rows that split over devices) are checked where they are used.
-Standard library only, so that every part of the project can use it.
+It is checked before any work starts. The defaults are in configs/common.py; a test holds the two
+together. Rules about several settings at once (complete groups of frames, rows that split over
+devices) are checked where they are used. Standard library only, so that every part of the project
+can use it.
 """
 
 from collections.abc import Iterator, Mapping

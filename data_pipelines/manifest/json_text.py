@@ -30,9 +30,8 @@ class _Decoder:
   def decode_value(self, text: str, start: int) -> tuple[Any, int]:
     """(value that begins at `start`, where it ends).
 
-    A RecordError takes the place of a refused value.
-
-    Raises ValueError or RecursionError where there is no value.
+    A RecordError takes the place of a refused value. Raises ValueError or RecursionError where
+    there is no value.
     """
     self._repeated.clear()
     value, end = self._json.raw_decode(text, start)
@@ -201,10 +200,8 @@ def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
 def _is_inside(line: str, before: str, first: bool) -> bool:
   """Whether a line looks like a part of a broken value.
 
-  before: the value's previous line.
-
-  Two damaged records may follow each other, the first one cut behind a comma: the `first` line of
-  the inside must go on itself.
+  before: the value's previous line. Two damaged records may follow each other, the first one cut
+  behind a comma: the `first` line of the inside must go on itself.
   """
   if _MIDDLE.match(line):
     return True

@@ -72,9 +72,8 @@ def _is_part(part: str | int) -> bool:
 def asks_for_media(turns: Sequence[TurnText], anywhere: bool) -> str:
   """The first tag of the human that must be a medium's place.
 
-  "" for none.
-
-  A tag inside a sentence may be what the sentence is about, so it counts only with `anywhere`.
+  "" for none. A tag inside a sentence may be what the sentence is about, so it counts only with
+  `anywhere`.
   """
   for text in _user_texts(turns):
     for match in TAG.finditer(text):
@@ -125,10 +124,8 @@ def _take(tag: str, queues: Mapping[str, list[Timeline]], ordered: list[Timeline
 def _parts(text: str, numbers: Sequence[int | None]) -> list[str | int]:
   """Splits a turn at its tags into texts and media numbers.
 
-  A tag whose number is None stays in the text.
-
-  LLaVA's rule: the only tag of a turn that does not begin with it is moved to the front, with a
-  newline between it and the rest, which is stripped.
+  A tag whose number is None stays in the text. LLaVA's rule: the only tag of a turn that does not
+  begin with it is moved to the front, with a newline between it and the rest, which is stripped.
   """
   if len(numbers) == 1 and numbers[0] is not None and TAG.match(text) is None:
     rest = TAG.sub("", text).strip()

@@ -35,11 +35,10 @@ _local = threading.local()  # A reformatter that two threads share crashes the p
 class Decoder:
   """Decodes an open video by rising time.
 
-  Times are seconds since the first frame that is shown.
-
-  It jumps only where a key frame lies between its position and the next wanted time: never much
-  worse than reading through, nor than seeking for every frame. The first frame is always decoded
-  first: it is where seconds count from, and decoders may need what only the start carries.
+  Times are seconds since the first frame that is shown. It jumps only where a key frame lies
+  between its position and the next wanted time: never much worse than reading through, nor than
+  seeking for every frame. The first frame is always decoded first: it is where seconds count from,
+  and decoders may need what only the start carries.
   """
 
   def __init__(self, video: OpenVideo, show: Callable[[av.VideoFrame], np.ndarray]):

@@ -55,10 +55,8 @@ class Tally:
 def frame_times(video: OpenVideo, reader: PacketReader, tally: Tally) -> FrameTimes:
   """Computes the frame times of a video.
 
-  reader: has decoded the first frame.
-
-  Files without a full index, and those of a varying rate whose frames are reordered, are read to
-  their end. Raises MediaError for a file that was cut off.
+  reader: has decoded the first frame. Files without a full index, and those of a varying rate whose
+  frames are reordered, are read to their end. Raises MediaError for a file that was cut off.
   """
   ticks = _index_ticks(video, reader)
   if ticks is None:

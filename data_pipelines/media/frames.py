@@ -54,10 +54,9 @@ def read_frames(
 ) -> Frames:
   """The frames on screen at `times` [T].
 
-  times: seconds since the first frame, in any order.
-
-  Times outside the video give its first or last frame; `fps` is that of a folder of pictures.
-  Returns frames uint8 [T size size 3] and their real times float32 [T]. Raises MediaError.
+  times: seconds since the first frame, in any order. Times outside the video give its first or last
+  frame; `fps` is that of a folder of pictures. Returns frames uint8 [T size size 3] and their real
+  times float32 [T]. Raises MediaError.
   """
   times = np.asarray(times, np.float64)
   if times.ndim != 1 or not np.isfinite(times).all():

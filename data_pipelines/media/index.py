@@ -82,9 +82,8 @@ def parse_description(text: str) -> Probe:
 def check_readable(probes: Mapping[str, Probe]) -> None:
   """Raises ValueError if nearly all media are unreadable.
 
-  A run would learn from text alone.
-
-  Nearly all: more than nine of ten, and ten or more of them; or all.
+  A run would learn from text alone. Nearly all: more than nine of ten, and ten or more of them; or
+  all.
   """
   errors = [probe.error for probe in probes.values() if probe.error]
   nearly_all = len(errors) >= _REFUSED_COUNT and len(errors) > _REFUSED_SHARE * len(probes)

@@ -180,9 +180,8 @@ def _room(limits: Limits) -> int:
 def _has_one_scan(file: PictureFile, picture: Image.Image) -> bool:
   """Whether a JPEG is decoded row by row.
 
-  Otherwise all its coefficients are held until the last scan.
-
-  file: behind the header of the first scan, where opening stops.
+  Otherwise all its coefficients are held until the last scan. file: behind the header of the first
+  scan, where opening stops.
   """
   if picture.info.get("progressive"):
     return False

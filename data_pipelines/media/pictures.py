@@ -144,11 +144,9 @@ def _reader(head: bytes) -> type[ImageFile.ImageFile] | None:
 def _pillow(media: Media) -> Iterator[None]:
   """Turns every error of Pillow into a MediaError.
 
-  For blocks that call Pillow alone.
-
-  Pillow has no class for its errors. Its parsers let through what they run into: TypeError,
-  struct.error, zlib.error, AttributeError, OverflowError, RecursionError and more, and others with
-  every release, so a list of them is never complete.
+  For blocks that call Pillow alone. Pillow has no class for its errors. Its parsers let through
+  what they run into: TypeError, struct.error, zlib.error, AttributeError, OverflowError,
+  RecursionError and more, and others with every release, so a list of them is never complete.
   """
   try:
     yield

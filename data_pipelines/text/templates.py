@@ -130,10 +130,9 @@ def _written_turns(
 def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
   """Moves the only visual of a turn to the front.
 
-  A newline follows it, then the stripped text.
-
-  LLaVA's rule, to the character: a visual that leads stays as it is, with or without a newline, and
-  so do several, and one beside text that reads like a place for another.
+  A newline follows it, then the stripped text. LLaVA's rule, to the character: a visual that leads
+  stays as it is, with or without a newline, and so do several, and one beside text that reads like
+  a place for another.
   """
   visuals = [part for part in parts if not isinstance(part, str)]
   text = "".join(part for part in parts if isinstance(part, str))
@@ -232,7 +231,8 @@ class _Writer:
 
   def add_visual(self, size: int):
     self._spans.append((self._size, self._size + size))
-    self._add_run([self.tokenizer.pad_id] * size, False, False, is_text=False)
+    pads = np.full(size, self.tokenizer.pad_id)
+    self._add_run(pads, False, False, is_text=False)
 
   def encoded(self, marks: bool) -> Encoded:
     """The conversation so far.
@@ -249,7 +249,9 @@ class _Writer:
       labels |= np.isin(tokens, ids) & np.concatenate(self._is_text)
     return Encoded(tokens, labels, tuple(self._spans), np.concatenate(self._answers))
 
-  def _add_run(self, ids: Sequence[int], label: bool, answer: bool, is_text: bool = True):
+  def _add_run(
+    self, ids: Sequence[int] | np.ndarray, label: bool, answer: bool, is_text: bool = True
+  ):
     size = len(ids)
     if not size:
       return

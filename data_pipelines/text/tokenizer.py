@@ -21,11 +21,10 @@ ALWAYS_CONTROLS = frozenset((*PADS, *STOPS, *CONTROLS, "<s>", "<bos>", IMAGE, VI
 class Tokenizer(abc.ABC):
   """One tokenizer.
 
-  `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id).
-
-  Control tokens are the special tokens of more than one character, and those that are named in
-  ALWAYS_CONTROLS. A sentencepiece model does not say which of its user-defined symbols are special:
-  there, they are those that look like "<|name|>". Picklable; thread-safe.
+  `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id). Control tokens are the
+  special tokens of more than one character, and those that are named in ALWAYS_CONTROLS. A
+  sentencepiece model does not say which of its user-defined symbols are special: there, they are
+  those that look like "<|name|>". Picklable; thread-safe.
   """
 
   filename: str  # Under which `save` writes it.

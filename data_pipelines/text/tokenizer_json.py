@@ -52,9 +52,8 @@ class JsonTokenizer(Tokenizer):
   def _encode(self, text: str) -> list[int]:
     """Encodes text.
 
-    Where the base vocabulary holds a control's name as a word, the name is cut open.
-
-    Such vocabularies are those of whole words, and those with `ignore_merges`.
+    Where the base vocabulary holds a control's name as a word, the name is cut open. Such
+    vocabularies are those of whole words, and those with `ignore_merges`.
     """
     ids = []
     waiting = [text]  # The last part is next.

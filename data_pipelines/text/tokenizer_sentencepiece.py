@@ -65,11 +65,10 @@ def train_sentencepiece(
 ) -> Tokenizer:
   """Trains a byte-exact BPE model and writes it to `path`.
 
-  vocab_size: the most pieces that it may have.
-
-  The pad is "<|endoftext|>", id 0. Every text comes back from its ids unchanged: no normalisation,
-  spaces kept, bytes for unknown letters, digits single. The same texts give the same file. Raises
-  ValueError for a vocabulary too small for the 256 bytes and the control tokens.
+  vocab_size: the most pieces that it may have. The pad is "<|endoftext|>", id 0. Every text comes
+  back from its ids unchanged: no normalisation, spaces kept, bytes for unknown letters, digits
+  single. The same texts give the same file. Raises ValueError for a vocabulary too small for the
+  256 bytes and the control tokens.
   """
   import sentencepiece
 

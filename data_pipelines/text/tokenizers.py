@@ -28,9 +28,8 @@ __all__ = [
 def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
   """Loads a tokenizer from its file or folder.
 
-  In a folder, tokenizer.json comes before *.model.
-
-  Raises ValueError for a path without a tokenizer, or a damaged one.
+  In a folder, tokenizer.json comes before *.model. Raises ValueError for a path without a
+  tokenizer, or a damaged one.
   """
   path = pathlib.Path(path).expanduser()
   file = path
