@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sample, before any pixel is read: turns of text, and timelines of media."""
+"""A sample before pixels are read: turns and timelines of media."""
 
 import dataclasses
 
-IMAGE = "<image>"  # Where a human turn of a manifest shows its next image or video.
-VIDEO = "<video>"  # Where it shows its next video.
+IMAGE = "<image>"  # The place of the next image or video in a human turn of a manifest.
+VIDEO = "<video>"  # The place of the next video.
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """A stretch of one media file, placed on a timeline. Times are seconds.
+  """A stretch of one media file on a timeline, in seconds.
 
   kind "video": seconds t0..t1 of a file (t1 None: to its end). "still": one picture shown from
   `at` for t1 - t0 seconds inside a video. "image": a picture of its own, in the image lane.
@@ -27,20 +27,24 @@ Timeline = tuple[Scene, ...]  # An ordinary file is a timeline of one scene.
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-  """One turn. `parts` alternates text and media: a str is ordinary text, an int n shows the
-  sample's n-th timeline. What reads like a control token in a str is ordinary text."""
+  """One turn of a conversation.
+
+  `parts` alternates text and media: a str is ordinary text (control tokens in it, too), an int n
+  shows the sample's n-th timeline.
+  """
 
   role: str  # system | user | assistant
   parts: tuple[str | int, ...]
 
   @property
   def text(self) -> str:
-    return "".join(p for p in self.parts if isinstance(p, str))
+    """The text of the turn, without its media."""
+    return "".join(part for part in self.parts if isinstance(part, str))
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """One conversation about zero or more timelines; each is shown once, in order."""
+  """One conversation about any number of timelines, shown in order."""
 
   id: str
   turns: tuple[Turn, ...]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files and folders that are whole or absent, and caches that check themselves.
+"""Atomic files and folders, and caches that check themselves.
 
-A file is written beside its place and renamed: no reader, and no kill, ever meets half of it. A
-checked file begins with a line that holds the sha256 of the rest. A cache is a checked file that
-can be computed again: where it is damaged, or its folder cannot be written, one line on stderr says
-so and the work goes on.
+A file is written beside its place and renamed: no reader ever meets a part of it, not even after a
+kill. A checked file begins with a line that holds the sha256 of the rest. A cache is a checked file
+that can be computed again: where it is damaged, or its folder cannot be written, one line on stderr
+says so and the work goes on.
 
 Standard library only, so that every part of the project can use it. Local files only: a bucket's
-objects appear whole by themselves.
+objects appear complete by themselves.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,15 +40,18 @@ Parsed = TypeVar("Parsed")
 
 
 class DamagedFile(ValueError):
-  """A checked file does not hold what was written. The message names the file."""
+  """A checked file does not hold what was written.
+
+  The message names the file.
+  """
 
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
-  """Opens a binary file that appears under `path` when the block ends without an error.
+  """Opens a binary file that appears under `path` after the block.
 
-  Until then it lies beside `path`, under a name that tells who writes it; an error removes it. The
-  folder is made if it is missing. Raises OSError.
+  Until then it lies beside `path`, under a name that tells who writes it; an error in the block
+  removes it. The folder is made if it is missing. Raises OSError.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +70,10 @@ def write_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def write_folder_atomically(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-  """Makes a folder that appears under `path` when the block ends without an error.
+  """Makes a folder that appears under `path` after the block.
 
-  Until then it lies beside `path`; an error removes it with all that it holds. An empty folder at
-  `path` is replaced. Raises OSError, also if `path` holds something.
+  Until then it lies beside `path`; an error in the block removes it with its content. An empty
+  folder at `path` is replaced. Raises OSError, also for a folder at `path` that is not empty.
   """
   path = pathlib.Path(path)
   temporary = temporary_name(path)
@@ -83,7 +86,7 @@ def write_folder_atomically(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def temporary_name(path: pathlib.Path) -> pathlib.Path:
-  """A name beside `path` that no other writer uses and that `remove_leftovers` knows."""
+  """A unique name beside `path` that `remove_leftovers` recognises."""
   target = path.name.encode(errors="surrogateescape")[:_NAME_BYTES].decode(errors="ignore")
   pid = os.getpid()
   writer = f"{processes.host()}.{pid}-{processes.process_start(pid)}"
@@ -91,7 +94,7 @@ def temporary_name(path: pathlib.Path) -> pathlib.Path:
 
 
 def absolute(path: str | os.PathLike) -> str:
-  """A path that no longer depends on the working folder, `~` expanded; URLs stay as they are."""
+  """An absolute path, `~` expanded; URLs stay as they are."""
   text = os.fspath(path)
   return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
@@ -134,7 +137,7 @@ def _first_line(content: bytes | memoryview, label: str) -> bytes:
 def read_cache(
   path: str | os.PathLike, parse: Callable[[bytes], Parsed], label: str = ""
 ) -> Parsed | None:
-  """What `parse` makes of the content of a checked file; None if it must be computed again.
+  """Parses a checked file; None if it must be computed again.
 
   A missing file is no news; of a damaged one stderr gets a line. Never raises.
   """
@@ -148,7 +151,7 @@ def read_cache(
 
 
 def write_cache(path: str | os.PathLike, content: bytes | memoryview, label: str = "") -> bool:
-  """`write_checked`; False, after a line on stderr, if the folder cannot be written."""
+  """`write_checked`; a line on stderr and False if that fails."""
   try:
     write_checked(path, content, label)
   except OSError as error:
@@ -158,7 +161,10 @@ def write_cache(path: str | os.PathLike, content: bytes | memoryview, label: str
 
 
 def report_damage(path: str | os.PathLike, error: Exception) -> None:
-  """Says on stderr that a cache file is computed again; once, until it is written again."""
+  """Reports on stderr that a cache file is computed again.
+
+  Once, until it is written again.
+  """
   reason = str(error)
   if not isinstance(error, DamagedFile):
     reason = f"{os.fspath(path)} cannot be read ({_reason(error)})."
@@ -166,7 +172,7 @@ def report_damage(path: str | os.PathLike, error: Exception) -> None:
 
 
 def report_unwritable(folder: str | os.PathLike, error: OSError) -> None:
-  """Says on stderr that a cache folder cannot be written; once a process."""
+  """Reports once a process that a cache folder cannot be written."""
   _report(
     folder,
     f"{os.fspath(folder)} cannot be written ({_reason(error)}): what it would keep is made anew.",

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which processes run on this host, so that what a dead one left can be told. Standard library."""
+"""Processes of this host, to recognise what dead ones left behind.
+
+Standard library only.
+"""
 
 import os
 import pathlib
@@ -8,7 +11,7 @@ import socket
 
 
 def host() -> str:
-  """This host, as far as its process numbers reach.
+  """The name of this host and of its space of process numbers.
 
   Hosts may share a name, but not the id of their last start; containers have numbers of their own.
   """
@@ -41,21 +44,21 @@ def process_runs(pid: int, start: int = 0) -> bool:
 
 
 def process_start(pid: int) -> int:
-  """When a process began, in clock ticks since the host did; 0 where that is not known."""
+  """Start of a process in clock ticks after boot; 0 if unknown."""
   facts = _process_facts(pid)
   return facts[1] if facts else 0
 
 
 def process_state(pid: int) -> str:
-  """The letter of a process's state as Linux tells it, such as R, S or T; "" where it does not."""
+  """The letter of a process's state, such as R; "" if unknown."""
   facts = _process_facts(pid)
   return facts[0] if facts else ""
 
 
 def is_ending(pid: int) -> bool:
-  """Whether a process was killed and only gives its memory and files back, which may take seconds.
+  """Whether a process was killed and is still giving back its memory.
 
-  Its memory goes first, and its command line with it.
+  That may take seconds. Its memory goes first, and its command line with it.
   """
   try:
     return not pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -64,7 +67,10 @@ def is_ending(pid: int) -> bool:
 
 
 def _process_facts(pid: int) -> tuple[str, int] | None:
-  """(state, start) of a process as Linux tells them; None elsewhere. Z is ended, not awaited."""
+  """(state, start) of a process; None where Linux does not tell.
+
+  State Z: ended, but not awaited.
+  """
   try:
     text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
   except OSError:

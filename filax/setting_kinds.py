@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of settings: what a value must be, in words, and the test of it. Standard library only."""
+"""Kinds of settings: the valid values, in words and as a test.
+
+Standard library only.
+"""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -14,14 +17,17 @@ _STRATEGY = re.compile(r"all|(first|end|random):([0-9]+|[0-9]*\.?[0-9]+%)")
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """What a value must be, in words that follow "Set it to", and the test of it."""
+  """The valid values of a setting, in words and as a test.
+
+  words: follow "Set it to" in messages.
+  """
 
   words: str
   fits: Callable[[Any], bool]
 
 
 def check_value(knob: str, value: Any, setting: Setting) -> None:
-  """Raises ValueError naming the knob and what it may be, unless the value fits."""
+  """Raises ValueError naming the knob if the value does not fit."""
   try:
     fits = setting.fits(value)
   except (TypeError, ValueError, OverflowError):
@@ -31,7 +37,7 @@ def check_value(knob: str, value: Any, setting: Setting) -> None:
     raise ValueError(f"{knob}={_short(value)} {problem}. Set it to {setting.words}.")
 
 
-def whole(low: int, high: int | None = None, also: Sequence[int] = ()) -> Setting:
+def whole_number(low: int, high: int | None = None, also: Sequence[int] = ()) -> Setting:
   """A whole number from `low` to `high`, or one of `also`."""
   words = f"a whole number of {low} or more"
   if high is not None:
@@ -50,7 +56,10 @@ def whole(low: int, high: int | None = None, also: Sequence[int] = ()) -> Settin
 def number(
   low: float = 0.0, high: float = math.inf, above: bool = False, below: bool = False
 ) -> Setting:
-  """A finite number from `low` to `high`; without the ends themselves if `above`, `below`."""
+  """A finite number from `low` to `high`.
+
+  Without the ends themselves if `above`, `below`.
+  """
   words = f"a number above {low:g}" if above else f"a number of {low:g} or more"
   if high != math.inf:
     words += f", below {high:g}" if below else f", at most {high:g}"
@@ -60,7 +69,9 @@ def number(
       return False
     if not math.isfinite(value):
       return False
-    return (value > low if above else value >= low) and (value < high if below else value <= high)
+    if value < low or value > high:
+      return False
+    return not (above and value == low) and not (below and value == high)
 
   return Setting(words, fits)
 
@@ -71,14 +82,19 @@ def one_of(*names: str) -> Setting:
 
 
 def rows_of(
-  words: str, fits: Callable[[Sequence], bool], most: int | None = None, empty: bool = False
+  words: str, fits: Callable[[Sequence], bool], limit: int | None = None, empty: bool = False
 ) -> Setting:
-  """A tuple of up to `most` entries that all fit; a list will do, as JSON has no tuples."""
+  """A tuple or list of up to `limit` entries that all fit.
+
+  Lists are accepted because JSON has no tuples.
+  """
 
   def all_fit(value) -> bool:
     if not isinstance(value, (tuple, list)) or not (value or empty):
       return False
-    return (most is None or len(value) <= most) and all(fits(entry) for entry in value)
+    if limit is not None and len(value) > limit:
+      return False
+    return all(map(fits, value))
 
   return Setting(words, all_fit)
 
@@ -106,10 +122,10 @@ def is_row(entry) -> bool:
   """(frames, images, positions, samples) of config.data.rows."""
   frames, images, positions, samples = _sequence(entry)
   return (
-    whole(0).fits(frames)
-    and whole(0).fits(images)
-    and whole(1).fits(positions)
-    and whole(1).fits(samples)
+    whole_number(0).fits(frames)
+    and whole_number(0).fits(images)
+    and whole_number(1).fits(positions)
+    and whole_number(1).fits(samples)
   )
 
 

@@ -1,29 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every setting of a config may be: one table, looked at before any work starts.
+"""Valid values of every setting of a config, in one table.
 
-The defaults are in configs/common.py; a test holds the two together. What depends on several
-settings at once (whole groups of frames, rows that split over devices) is checked where it is used.
-Standard library only, so that every part of the project can use it.
+It is checked before any work starts. The defaults are in configs/common.py; a test holds the two
+together. Rules about several settings at once (complete groups of frames, rows that split over
+devices) are checked where they are used. Standard library only, so that every part of the project
+can use it.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from filax import setting_kinds
-from filax.setting_kinds import FLAG, NAME, PATH, TEXT, Setting, number, one_of, rows_of, whole
+from filax.setting_kinds import (
+  FLAG,
+  NAME,
+  PATH,
+  TEXT,
+  Setting,
+  number,
+  one_of,
+  rows_of,
+  whole_number,
+)
 
 _SEED = 2**63 - 1  # The largest that jax.random.key takes.
 
 
-def check(config: Mapping[str, Any], path: str = "config") -> None:
-  """Raises ValueError naming the first setting of `config` that cannot be, and what it may be.
+def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
+  """Raises ValueError naming the first invalid setting and its valid values.
 
-  config: a ConfigDict or nested dicts, whole or in part. Keys that TABLE does not know are skipped:
-  the arguments of a model's own components are checked where it is built.
+  config: a ConfigDict or nested dicts, complete or in part. Keys that are not in TABLE are skipped:
+  the arguments of a user's components are checked where the model is built.
   """
-  own = _own_components(config)
+  user_components = tuple(_user_components(config))
   for name, value in leaves(config):
-    if any(name.startswith(prefix) for prefix in own):
+    if name.startswith(user_components):
       continue
     if name in _GROUPS:
       raise ValueError(
@@ -37,16 +48,16 @@ def check(config: Mapping[str, Any], path: str = "config") -> None:
 TYPE = one_of("bfloat16", "float16", "float32", "float64")
 REMAT = one_of("none", "nothing", "attn", "attn_mlp", "offload")
 TIME_PROMPT = one_of("none", "fila", "llava", "vcf", "vcf_released")
-SIZE = whole(1, also=(-1,))
+SIZE = whole_number(1, also=(-1,))
 RULES = rows_of(
   '((regular expression, number of 0 or more), ...), such as (("", 1e-5),)', setting_kinds.is_rule
 )
 SAMPLING = {
   "name": one_of("uniform", "dynamic_fps", "dense_sparse", "first"),
-  "frames": whole(0),
+  "frames": whole_number(0),
   "phase": one_of("ends", "middle", "random", "released"),
-  "low": whole(1),
-  "multiple": whole(1),
+  "low": whole_number(1),
+  "multiple": whole_number(1),
   "fps": number(above=True),
   "short": number(),
   "dense": number(above=True),
@@ -54,22 +65,22 @@ SAMPLING = {
 }
 SELECTOR = {
   "name": NAME,
-  "size": whole(1),
-  "scenes": whole(1),
-  "steps": whole(0),
+  "size": whole_number(1),
+  "scenes": whole_number(1),
+  "steps": whole_number(0),
   "history": one_of("similar", "dissimilar"),
   "seeds": one_of("farthest", "random", "kmeans++"),
 }
 TABLE: dict[str, Setting] = {
-  "seed": whole(0, _SEED),
+  "seed": whole_number(0, _SEED),
   "init_from": PATH,
   "ignore_fingerprint": FLAG,
-  "batch": whole(1),
-  "steps": whole(0),
+  "batch": whole_number(1),
+  "steps": whole_number(0),
   "epochs": number(above=True),
-  "log_every": whole(1),
-  "checkpoint_every": whole(1),
-  "keep": whole(0),
+  "log_every": whole_number(1),
+  "checkpoint_every": whole_number(1),
+  "keep": whole_number(0),
   "peak_tflops": number(),
   "debug_corpus": PATH,
   "stall_seconds": number(),
@@ -81,11 +92,11 @@ TABLE: dict[str, Setting] = {
   "model.encoder.variant": TEXT,
   "model.encoder.remat": REMAT,
   "model.merger.name": NAME,
-  "model.merger.tokens": whole(1),
-  "model.merger.heads": whole(1),
+  "model.merger.tokens": whole_number(1),
+  "model.merger.heads": whole_number(1),
   "model.projector.name": NAME,
   "model.projector.newline": one_of("one_token", "grid", "frame", "none"),
-  "model.projector.pool_side": whole(1),
+  "model.projector.pool_side": whole_number(1),
   "model.llm.name": NAME,
   "model.llm.variant": TEXT,
   "model.llm.remat": REMAT,
@@ -94,11 +105,11 @@ TABLE: dict[str, Setting] = {
   "model.llm.dropout_positions": one_of("renumber", "keep"),
   "model.llm.dropout_queries": one_of("released", "answers"),
   "model.merge_stage": one_of("vision", "projector", "pool"),
-  "model.encode_chunk": whole(0),
+  "model.encode_chunk": whole_number(0),
   "model.dtype": TYPE,
   "model.param_dtype": TYPE,
-  "infer.lengths": rows_of("a tuple of whole numbers of 1 or more", whole(1).fits),
-  "infer.max_new_tokens": whole(1),
+  "infer.lengths": rows_of("a tuple of whole numbers of 1 or more", whole_number(1).fits),
+  "infer.max_new_tokens": whole_number(1),
   "infer.temperature": number(),
   "infer.top_p": number(0, 1, above=True),
   "infer.time_prompt": one_of("", "none", "fila", "llava", "vcf", "vcf_released"),
@@ -116,21 +127,21 @@ TABLE: dict[str, Setting] = {
   "data.time_prompt": TIME_PROMPT,
   "data.resize": one_of("squash", "pad", "pillow"),
   "data.images.mode": one_of("squash", "pad", "anyres", "anyres_nopad"),
-  "data.images.tiles": whole(1),
-  "data.image_pixels": whole(1),
+  "data.images.tiles": whole_number(1),
+  "data.image_pixels": whole_number(1),
   "data.rows": rows_of(
     "1 to 3 rows of 4 numbers, ((frames, images, positions, samples), ...), with frames and images "
     "of 0 or more, positions and samples of 1 or more",
     setting_kinds.is_row,
-    most=3,
+    limit=3,
   ),
   "data.packing": FLAG,
   "data.too_long": one_of("skip", "error"),
   "data.exclude": PATH,
   "data.cache": PATH,
-  "data.threads": whole(1),
-  "data.workers": whole(0),
-  "data.prefetch": whole(1),
+  "data.threads": whole_number(1),
+  "data.workers": whole_number(0),
+  "data.prefetch": whole_number(1),
   "data.open_seconds": number(above=True),
   "data.decode_seconds": number(above=True),
   "optim.rates": RULES,
@@ -141,9 +152,9 @@ TABLE: dict[str, Setting] = {
   "optim.b2": number(0, 1, below=True),
   "optim.eps": number(above=True),
   "optim.clip": number(),
-  "optim.accumulate": whole(0),
+  "optim.accumulate": whole_number(0),
   "optim.reduction": one_of("sample_mean", "token_mean"),
-  "optim.loss_chunk": whole(1),
+  "optim.loss_chunk": whole_number(1),
 }
 for _name, _setting in SAMPLING.items():
   TABLE[f"data.sampling.{_name}"] = _setting
@@ -161,7 +172,10 @@ for _name in TABLE:
 
 
 def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-  """("data.rows", value) of every setting; a group where a value is wanted counts as a value."""
+  """(name, value) of every setting, such as "data.rows".
+
+  A group in place of a value counts as a value.
+  """
   for key, value in config.items():
     name = f"{path}{key}"
     if hasattr(value, "items") and name not in TABLE:
@@ -170,10 +184,10 @@ def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
       yield name, value
 
 
-def _own_components(config: Mapping[str, Any]) -> list[str]:
+def _user_components(config: Mapping[str, Any]) -> list[str]:
   """ "model.merger." of every role whose component is the user's own ("package.module:Class")."""
-  own = []
+  prefixes = []
   for name, value in leaves(config):
     if name.endswith(".name") and isinstance(value, str) and ":" in value:
-      own.append(name.removesuffix("name"))
-  return own
+      prefixes.append(name.removesuffix("name"))
+  return prefixes

@@ -54,7 +54,7 @@ def test_every_setting_has_a_row_and_every_row_a_setting():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("arg", [None, "debug"])
 def test_our_configs_pass(name, arg):
-  settings.check(importlib.import_module(f"configs.{name}").get_config(arg))
+  settings.check_settings(importlib.import_module(f"configs.{name}").get_config(arg))
 
 
 def test_names_are_those_of_the_code():
@@ -178,13 +178,13 @@ def test_what_cannot_be_is_refused_by_name(change, knob):
       part = part[group]
     part[key] = value
   with pytest.raises(ValueError, match=rf"config\.{re.escape(knob)}=.*Set ") as error:
-    settings.check(ConfigDict(config, type_safe=False))
+    settings.check_settings(ConfigDict(config, type_safe=False))
   assert len(str(error.value)) < 500
 
 
 def test_lists_will_do():
   """JSON has no tuples."""
-  settings.check(
+  settings.check_settings(
     dict(
       data=dict(train=[["my.json", "first:10%"]], rows=[[96, 0, 8192, 1]]),
       optim=dict(rates=[["^llm/", 0], ["", 1e-5]]),
@@ -193,7 +193,7 @@ def test_lists_will_do():
 
 
 def test_arguments_of_an_own_component_are_its_own():
-  settings.check(dict(model=dict(merger=dict(name="my_lab.merge:Model", tokens=0))))
+  settings.check_settings(dict(model=dict(merger=dict(name="my_lab.merge:Model", tokens=0))))
 
 
 @pytest.mark.parametrize(

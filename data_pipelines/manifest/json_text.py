@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of JSON text with their lines: of one array, or one after the other.
+"""Records of JSON text with their lines: an array or a sequence.
 
-What is damaged becomes a RecordError in the place of the record, one for each broken value, however
-many lines it covers.
+A damaged value becomes a RecordError in the place of its record, one error a value, however many
+lines it covers.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import json
 import re
 from typing import Any
 
-from data_pipelines.manifest.excerpts import shown
+from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError
 
-MOST_DEEP = 100  # Lists and objects inside each other. Python's own limit depends on the caller.
+DEEPEST = 100  # Lists and objects inside each other. Python's own limit depends on the caller.
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BLANK = re.compile(r"[ \t\r]*")
 _GOES_ON = ("[", "{", ",", ":")  # How a line ends whose value goes on in the next one.
@@ -21,24 +21,25 @@ _MIDDLE = re.compile(r'["\]}\[0-9-]|true|false|null|[ \t]')  # How a line begins
 
 
 class _Decoder:
-  """Decodes JSON values, and refuses what Python's json lets through without a word."""
+  """Decodes JSON values; refuses repeated keys and deep nesting."""
 
   def __init__(self):
     self._repeated: list[str] = []  # Keys that an object has twice; json keeps the last of them.
     self._json = json.JSONDecoder(object_pairs_hook=self._members)
 
-  def decode(self, text: str, start: int) -> tuple[Any, int]:
-    """(value that begins at `start`, where it ends); a RecordError as a value that is refused.
+  def decode_value(self, text: str, start: int) -> tuple[Any, int]:
+    """(value that begins at `start`, where it ends).
 
-    Raises ValueError or RecursionError where there is no value.
+    A RecordError takes the place of a refused value. Raises ValueError or RecursionError where
+    there is no value.
     """
     self._repeated.clear()
     value, end = self._json.raw_decode(text, start)
     if self._repeated:
-      return RecordError(f"has the key {shown(self._repeated[0])} twice in one object"), end
+      return RecordError(f"has the key {excerpt(self._repeated[0])} twice in one object"), end
     brackets = text.count("[", start, end) + text.count("{", start, end)
-    if brackets > MOST_DEEP and _is_deep(value):
-      return RecordError(f"has more than {MOST_DEEP} lists and objects inside each other"), end
+    if brackets > DEEPEST and _is_deep(value):
+      return RecordError(f"has more than {DEEPEST} lists and objects inside each other"), end
     return value, end
 
   def _members(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -53,9 +54,9 @@ class _Decoder:
 
 
 def _is_deep(value: Any) -> bool:
-  """Whether more than MOST_DEEP lists and objects of a value lie inside each other."""
+  """Whether more than DEEPEST lists and objects lie inside each other."""
   level = [value]
-  for _ in range(MOST_DEEP + 1):
+  for _ in range(DEEPEST + 1):
     below = []
     for item in level:
       if isinstance(item, dict):
@@ -68,18 +69,26 @@ def _is_deep(value: Any) -> bool:
   return True
 
 
-def value(text: str) -> Any:
-  """The one value of a text. Raises ValueError, RecordError among them, or RecursionError."""
-  found, end = _Decoder().decode(text, _SPACE.match(text).end())
-  if isinstance(found, RecordError):
-    raise found
-  if text[end:].strip():
-    raise ValueError(f"{shown(text[end:].strip())} follows it")
-  return found
+def parse_value(text: str) -> Any:
+  """The one value of a text.
+
+  Raises ValueError (RecordError among them) or RecursionError.
+  """
+  start = _SPACE.match(text).end()
+  value, end = _Decoder().decode_value(text, start)
+  if isinstance(value, RecordError):
+    raise value
+  rest = text[end:].strip()
+  if rest:
+    raise ValueError(f"{excerpt(rest)} follows it")
+  return value
 
 
-def array(text: str) -> Iterator[tuple[int, Any]]:
-  """(line, element) of a text that is one array; damage costs only what follows it."""
+def array_records(text: str) -> Iterator[tuple[int, Any]]:
+  """(line, element) of a text that is one array.
+
+  Elements before damage are kept.
+  """
   decoder = _Decoder()
   place = _SPACE.match(text).end() + 1
   line = 1
@@ -92,7 +101,7 @@ def array(text: str) -> Iterator[tuple[int, Any]]:
       yield from _behind(text, place + 1, line)
       return
     try:
-      element, place = decoder.decode(text, place)
+      element, place = decoder.decode_value(text, place)
     except (ValueError, RecursionError) as error:
       yield line, RecordError(f"is no JSON, and the rest cannot be read: {error}")
       return
@@ -107,29 +116,31 @@ def array(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _behind(text: str, place: int, line: int) -> Iterator[tuple[int, RecordError]]:
-  """What follows the end of an array, as one error on the line where it begins."""
+  """The error about text after the end of an array.
+
+  On the line where it begins; none if there is no such text.
+  """
   start = _SPACE.match(text, place).end()
   if start < len(text):
     line += text.count("\n", place, start)
-    yield (
-      line,
-      RecordError(
-        f"is behind the end of the array and is not read: {shown(text[start : start + 100])}; a "
-        "manifest is one array, or one record a line"
-      ),
+    beginning = excerpt(text[start : start + 100])
+    error = RecordError(
+      f"is behind the end of the array and is not read: {beginning}; a manifest is one array, or "
+      "one record a line"
     )
+    yield line, error
 
 
-def stream(text: str) -> Iterator[tuple[int, Any]]:
-  """(line, value) of values that follow each other, each beginning on a line of its own."""
+def line_records(text: str) -> Iterator[tuple[int, Any]]:
+  """(line, value) of values that each begin on their own line."""
   decoder = _Decoder()
   place = _SPACE.match(text).end()
   line = 1 + text.count("\n", 0, place)
   while place < len(text):
     try:
-      record, end = decoder.decode(text, place)
+      record, end = decoder.decode_value(text, place)
       end = _BLANK.match(text, end).end()
-      reason = _more(text, end)
+      reason = _trailing(text, end)
     except (ValueError, RecursionError) as error:
       end = place
       reason = f"is no JSON: {error}"
@@ -146,19 +157,23 @@ def stream(text: str) -> Iterator[tuple[int, Any]]:
     place = following
 
 
-def _more(text: str, end: int) -> str:
-  """Why a value that ends at `end` is none on a line of its own; "" if it is."""
+def _trailing(text: str, end: int) -> str:
+  """The reason against text after a value on its line; else "".
+
+  end: where the value ends.
+  """
   if end == len(text) or text[end] == "\n":
     return ""
-  return (
-    f"is no JSON record of its own: {shown(text[end : _line_end(text, end)].strip())} follows it"
-  )
+  rest = text[end : _line_end(text, end)].strip()
+  return f"is no JSON record of its own: {excerpt(rest)} follows it"
 
 
 def _line_end(text: str, place: int) -> int:
   """Where the line after that of `place` begins."""
   end = text.find("\n", place)
-  return len(text) if end < 0 else end + 1
+  if end < 0:
+    return len(text)
+  return end + 1
 
 
 def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
@@ -183,10 +198,10 @@ def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
 
 
 def _is_inside(line: str, before: str, first: bool) -> bool:
-  """Whether a line looks like the inside of the broken value that the line `before` is part of.
+  """Whether a line looks like a part of a broken value.
 
-  Two damaged records may follow each other, the first one cut behind a comma: the `first` line of
-  the inside must go on itself.
+  before: the value's previous line. Two damaged records may follow each other, the first one cut
+  behind a comma: the `first` line of the inside must go on itself.
   """
   if _MIDDLE.match(line):
     return True
@@ -195,10 +210,13 @@ def _is_inside(line: str, before: str, first: bool) -> bool:
 
 
 def _stands_alone(decoder: _Decoder, line: str) -> bool:
-  """Whether a line is a record by itself: an object that is not indented, or has conversations."""
+  """Whether a line is a record by itself.
+
+  That is an object that is not indented, or has conversations.
+  """
   stripped = line.strip()
   try:
-    record, end = decoder.decode(stripped, 0)
+    record, end = decoder.decode_value(stripped, 0)
   except (ValueError, RecursionError):
     return False
   if not isinstance(record, dict) or end < len(stripped):

@@ -11,12 +11,28 @@ import os
 from typing import Any
 
 from data_pipelines.manifest import placement
-from data_pipelines.manifest.excerpts import shown
-from data_pipelines.manifest.llava_media import MEDIA, check_text, empty_keys, media
-from data_pipelines.manifest.reader import Bad, ManifestError, RecordError, Report, records, select
-from data_pipelines.sample import Sample
+from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.llava_media import MEDIA, check_text, empty_keys, media_timelines
+from data_pipelines.manifest.reader import (
+  BadRecord,
+  ManifestError,
+  ManifestReport,
+  RecordError,
+  manifest_records,
+  select_records,
+)
+from data_pipelines.sample import Sample, Turn
 
-__all__ = ["MEDIA", "Bad", "ManifestError", "RecordError", "Report", "load", "read", "sample"]
+__all__ = [
+  "MEDIA",
+  "BadRecord",
+  "ManifestError",
+  "ManifestReport",
+  "RecordError",
+  "load_manifest",
+  "parse_record",
+  "read_manifest",
+]
 
 ROLES = {
   "human": "user",
@@ -27,59 +43,70 @@ ROLES = {
 }
 
 
-def read(
-  manifest: str | os.PathLike, root: str | os.PathLike = "", report: Report | None = None
+def read_manifest(
+  manifest: str | os.PathLike, root: str | os.PathLike = "", report: ManifestReport | None = None
 ) -> Iterator[Sample]:
-  """The samples of a manifest in its order. Media paths are relative to `root`, by default to the
-  manifest's folder. Bad records are added to `report`. Raises ManifestError."""
-  return _samples(records(manifest), manifest, root, report or Report())
+  """The samples of a manifest in its order.
+
+  Media paths are relative to `root`, by default to the manifest's folder. Bad records are added to
+  `report`. Raises ManifestError.
+  """
+  rows = manifest_records(manifest)
+  return _samples(rows, manifest, root, report or ManifestReport())
 
 
-def load(
+def load_manifest(
   manifest: str | os.PathLike,
   strategy: str = "all",
   root: str | os.PathLike = "",
   seed: int = 0,
-  report: Report | None = None,
+  report: ManifestReport | None = None,
 ) -> list[Sample]:
-  """The part of a manifest that `strategy` takes, in the manifest's order (see `select`)."""
-  rows = records(manifest)
+  """The samples that `strategy` (see `select_records`) takes, in the manifest's order."""
+  rows = manifest_records(manifest)
   if strategy != "all":  # All need not be in memory at once.
-    rows = list(rows)
-    rows = [rows[number] for number in select(len(rows), strategy, seed)]
-  return list(_samples(rows, manifest, root, report or Report()))
+    all_rows = list(rows)
+    numbers = select_records(len(all_rows), strategy, seed)
+    rows = [all_rows[number] for number in numbers]
+  return list(_samples(rows, manifest, root, report or ManifestReport()))
 
 
 def _samples(
   rows: Iterable[tuple[int, Any]],
   manifest: str | os.PathLike,
   root: str | os.PathLike,
-  report: Report,
+  report: ManifestReport,
 ) -> Iterator[Sample]:
-  folder = os.fspath(root) or os.path.dirname(os.fspath(manifest))
+  path = os.fspath(manifest)
+  folder = os.fspath(root) or os.path.dirname(path)
   for line, record in rows:
     try:
-      result = sample(record, f"{os.fspath(manifest)}:{line}", folder, report)
+      sample = parse_record(record, f"{path}:{line}", folder, report)
     except RecordError as error:
-      report.bad.append(Bad(os.fspath(manifest), line, str(error)))
+      report.bad.append(BadRecord(path, line, str(error)))
     else:
       report.samples += 1
-      yield result
+      yield sample
 
 
-def sample(record: Any, origin: str, root: str = "", report: Report | None = None) -> Sample:
-  """One record as a Sample. Raises RecordError with the reason if it breaks the format."""
+def parse_record(
+  record: Any, origin: str, root: str = "", report: ManifestReport | None = None
+) -> Sample:
+  """One record as a Sample.
+
+  Raises RecordError with the reason if it breaks the format.
+  """
   if isinstance(record, RecordError):
     raise record
   if not isinstance(record, Mapping):
-    raise RecordError(f"is {shown(record)}, not an object")
-  report = report or Report()
-  spoken = _turns(record, report)
-  lanes = media(record, root)
-  if not lanes:
-    _check_no_media(record, spoken)
-  turns, timelines = placement.place(spoken, lanes, report)
-  _check_answers([turn.text for turn in turns if turn.role == "assistant"])
+    raise RecordError(f"is {excerpt(record)}, not an object")
+  report = report or ManifestReport()
+  texts = _turn_texts(record, report)
+  media = media_timelines(record, root)
+  if not media:
+    _check_no_media(record, texts)
+  turns, timelines = placement.place_media(texts, media, report)
+  _check_answers(turns)
   return Sample(
     id=_name(record, "id") or origin,
     turns=turns,
@@ -90,50 +117,72 @@ def sample(record: Any, origin: str, root: str = "", report: Report | None = Non
 
 
 def _name(record: Mapping[str, Any], key: str) -> str:
-  """`id` or `kind` of a record; "" for none. 0 is a name."""
+  """`id` or `kind` of a record; "" for none, but 0 is one."""
   value = record.get(key)
-  text = "" if value in (None, [], {}) else str(value)
+  if value in (None, [], {}):
+    return ""
+  text = str(value)
   check_text(text, key)
   return text
 
 
-def _turns(record: Mapping[str, Any], report: Report) -> list[tuple[str, str]]:
-  """(role, text) of every turn. A first turn that is not the human's is dropped, as LLaVA does."""
+def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple[str, str]]:
+  """(role, text) of every turn.
+
+  A first turn that is not the human's is dropped, as LLaVA does.
+  """
   listed = record.get("conversations")
   if not isinstance(listed, list) or not listed:
     raise RecordError(
-      f"has conversations {shown(listed)}, which is no list of turns{_records_inside(record)}"
+      f"has conversations {excerpt(listed)}, which is no list of turns{_records_inside(record)}"
     )
   turns = []
   for number, turn in enumerate(listed, 1):
     if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
-      raise RecordError(f"has turn {number} {shown(turn)} without from and a text as value")
+      raise RecordError(f"has turn {number} {excerpt(turn)} without from and a text as value")
     if str(turn.get("from")) not in ROLES:
-      raise RecordError(f"has turn {number} from {shown(turn.get('from'))}, not human or gpt")
+      raise RecordError(f"has turn {number} from {excerpt(turn.get('from'))}, not human or gpt")
     check_text(turn["value"], f"turn {number}")
     turns.append((ROLES[turn["from"]], turn["value"]))
-  first = next((i for i, (role, _) in enumerate(turns) if role != "system"), len(turns))
+  first = _first_after_system(turns)
   if first < len(turns) and turns[first][0] != "user":
     del turns[first]
     report.dropped_turns += 1
-  for role, speaker in (("user", "human"), ("assistant", "gpt")):
-    if not any(r == role for r, _ in turns):
-      raise RecordError(f"has no turn from {speaker}")
+  roles = [role for role, _ in turns]
+  if "user" not in roles:
+    raise RecordError("has no turn from human")
+  if "assistant" not in roles:
+    raise RecordError("has no turn from gpt")
   return turns
 
 
+def _first_after_system(turns: list[tuple[str, str]]) -> int:
+  """The number of the first turn that is not the system's.
+
+  The count of turns if all are.
+  """
+  for number, (role, _) in enumerate(turns):
+    if role != "system":
+      return number
+  return len(turns)
+
+
 def _records_inside(record: Mapping[str, Any]) -> str:
-  """A hint for an object that holds a whole manifest under one of its keys; "" for another."""
+  """A hint for an object that holds records under a key.
+
+  "" for other objects.
+  """
   for key, value in record.items():
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
       if "conversations" in value[0]:
-        return f"; its key {shown(key)} holds {len(value)} records: save that list alone"
+        return f"; its key {excerpt(key)} holds {len(value)} records: save that list alone"
   return ""
 
 
-def _check_answers(answers: Iterable[str]) -> None:
-  if not all(answer.strip() for answer in answers):
-    raise RecordError("has an empty answer")
+def _check_answers(turns: Iterable[Turn]) -> None:
+  for turn in turns:
+    if turn.role == "assistant" and not turn.text.strip():
+      raise RecordError("has an empty answer")
 
 
 def _check_no_media(record: Mapping[str, Any], turns: list[tuple[str, str]]) -> None:
@@ -141,7 +190,7 @@ def _check_no_media(record: Mapping[str, Any], turns: list[tuple[str, str]]) -> 
   keys = empty_keys(record)
   tag = placement.asks_for_media(turns, anywhere=bool(keys))
   if tag and keys:
-    values = ", ".join(f"{shown(key)} is {shown(record[key])}" for key in keys)
+    values = ", ".join(f"{excerpt(key)} is {excerpt(record[key])}" for key in keys)
     raise RecordError(f"has {tag} but no medium: {values}")
   if tag:
     raise RecordError(f"has {tag} but no medium: it has no video, image or scenes")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The media that a LLaVA-style record names: under which keys, and as which timelines."""
+"""The media of a LLaVA-style record: keys and timelines."""
 
 from collections.abc import Mapping
 import functools
@@ -8,37 +8,37 @@ import os
 import re
 from typing import Any
 
-from data_pipelines.manifest.excerpts import shown
+from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.sample import Scene, Timeline
 
 MEDIA = ("image", "video", "scenes")
 LONGEST_PATH = 4096  # Characters. No file system takes more.
 
-# What other software calls its media: "videos", "Image", "video_path", "imageURL", "input_video" …
+# Keys of other software: "videos", "Image", "video_path", "imageURL", "input_video" …
 _KIND = r"(video|image|img|picture|photo|media|gif|clip|scene)s?"
 _ABOUT = r"(path|file|filename|url|uri|link|dir|folder|list|id|name|src|source|input|local|abs|rel)"
 _NAMES_MEDIA = re.compile(rf"{_ABOUT}*{_KIND}{_ABOUT}*s?")
 _MEDIA_AGAIN = re.compile(r"(video|image|scene)s?", re.IGNORECASE)
 
 
-def media(record: Mapping[str, Any], root: str) -> dict[str, tuple[Timeline, ...]]:
-  """The timelines of a record by key: of one of MEDIA, of image and video, or of none.
+def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Timeline, ...]]:
+  """The timelines of a record by key.
 
-  Raises RecordError.
+  Under one key of MEDIA, under image and video, or none. Raises RecordError.
   """
-  given = [key for key in MEDIA if record.get(key) not in (None, "", [])]
-  if "scenes" in given and len(given) > 1:
-    raise RecordError(f"has {' and '.join(given)}; use one of them (scenes can mix kinds)")
-  _check_keys(record, given)
+  filled = [key for key in MEDIA if record.get(key) not in (None, "", [])]
+  if "scenes" in filled and len(filled) > 1:
+    raise RecordError(f"has {' and '.join(filled)}; use one of them (scenes can mix kinds)")
+  _check_keys(record, filled)
   timelines = {}
-  for key in given:
+  for key in filled:
     timelines[key] = _timelines(record, key, root)
   return timelines
 
 
 def empty_keys(record: Mapping[str, Any]) -> list[str]:
-  """The keys of a record that are there for media, and hold none."""
+  """The keys of a record that name media and hold none."""
   return [key for key in record if _names_media(key) and _is_empty(record[key])]
 
 
@@ -50,20 +50,20 @@ def check_text(text: str, where: str) -> None:
     raise RecordError(f"has {where} that is not UTF-8") from None
 
 
-def _check_keys(record: Mapping[str, Any], given: list[str]) -> None:
+def _check_keys(record: Mapping[str, Any], filled: list[str]) -> None:
   """Raises RecordError if media stand under keys that are not read."""
   for key, value in record.items():
     if key in MEDIA or _is_empty(value):
       continue
-    if not given and _names_media(key):
+    entry = f"{excerpt(key)}: {excerpt(value)}"
+    if not filled and _names_media(key):
       raise RecordError(
-        f"has its media in {shown(key)}: {shown(value)}, which is not read; name them in video, "
-        "image or scenes"
+        f"has its media in {entry}, which is not read; name them in video, image or scenes"
       )
-    if given and _MEDIA_AGAIN.fullmatch(key):
+    if filled and _MEDIA_AGAIN.fullmatch(key):
       raise RecordError(
-        f"has {' and '.join(given)} and {shown(key)}: {shown(value)}, which is not read; name all "
-        "media in video, image or scenes"
+        f"has {' and '.join(filled)} and {entry}, which is not read; name all media in video, "
+        "image or scenes"
       )
 
 
@@ -74,7 +74,7 @@ def _names_media(key: str) -> bool:
 
 
 def _is_empty(value: Any) -> bool:
-  """Whether a value stands for nothing, as empty columns of a table do."""
+  """Whether a value means "nothing", as empty columns of a table do."""
   if isinstance(value, str):
     return not value.strip()
   if isinstance(value, float):
@@ -84,24 +84,36 @@ def _is_empty(value: Any) -> bool:
 
 def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline, ...]:
   value = record[key]
+  timelines: list[Timeline] = []
   if key == "scenes":
     groups = value if isinstance(value, list) and isinstance(value[0], list) else [value]
-    return tuple(_timeline(group, root) for group in groups)
+    for group in groups:
+      timelines.append(_timeline(group, root))
+    return tuple(timelines)
   paths = value if isinstance(value, list) else [value]
   if key == "image":
-    return tuple((Scene(_path(path, root, key), "image"),) for path in paths)
-  starts = _spread(record.get("start"), len(paths), "start")
-  ends = _spread(record.get("end"), len(paths), "end")
-  timelines = []
+    for path in paths:
+      picture = Scene(_path(path, root, key), "image")
+      timelines.append((picture,))
+    return tuple(timelines)
+  starts = _seconds_of_videos(record.get("start"), len(paths), "start")
+  ends = _seconds_of_videos(record.get("end"), len(paths), "end")
   for path, start, end in zip(paths, starts, ends, strict=True):
     t0 = _number(start, "start") or 0.0
-    timelines.append((_scene(path, root, key, t0=t0, t1=_number(end, "end")),))
+    t1 = _number(end, "end")
+    scene = _scene(path, root, key, t0=t0, t1=t1)
+    timelines.append((scene,))
   return tuple(timelines)
 
 
-def _spread(value: Any, count: int, key: str) -> list:
-  """`start` or `end` of each video: one for a single video, else a list of as many."""
-  values = value if isinstance(value, list) else [value] * (count if value is None else 1)
+def _seconds_of_videos(value: Any, count: int, key: str) -> list:
+  """`start` or `end` of each video.
+
+  A number for a single video, a list of as many for several.
+  """
+  if value is None:
+    return [None] * count
+  values = value if isinstance(value, list) else [value]
   if len(values) != count:
     raise RecordError(f"has {count} videos but {len(values)} {key}")
   return values
@@ -109,27 +121,28 @@ def _spread(value: Any, count: int, key: str) -> list:
 
 def _timeline(group: Any, root: str) -> Timeline:
   if not isinstance(group, list) or not group:
-    raise RecordError(f"has scenes {shown(group)}, which is no list of scenes")
-  timeline, end = [], 0.0
+    raise RecordError(f"has scenes {excerpt(group)}, which is no list of scenes")
+  timeline = []
+  end = 0.0  # Of the scene before, None for an open one.
   for entry in group:
     if not isinstance(entry, Mapping):
-      raise RecordError(f"has the scene {shown(entry)}, which is no object")
-    at = _number(entry.get("at", end), "at")
-    if at is None:
+      raise RecordError(f"has the scene {excerpt(entry)}, which is no object")
+    begin = _number(entry.get("at", end), "at")
+    if begin is None:
       raise RecordError("has a scene without at after one without t1")
     scene = _scene(
       entry.get("media"),
       root,
       "scenes",
       kind=entry.get("kind", "video"),
-      at=at,
+      begin=begin,
       t0=_number(entry.get("t0", 0), "t0"),
       t1=_number(entry.get("t1"), "t1"),
     )
     if scene.kind == "image" and len(group) > 1:
       raise RecordError("has an image among scenes; inside a video it is a still")
     timeline.append(scene)
-    end = None if scene.t1 is None else at + scene.t1 - scene.t0
+    end = None if scene.t1 is None else begin + scene.t1 - scene.t0
   return tuple(timeline)
 
 
@@ -141,34 +154,34 @@ def _scene(
   kind: str = "video",
   t0: float | None = 0.0,
   t1: float | None = None,
-  at: float = 0.0,
+  begin: float = 0.0,
 ) -> Scene:
   if kind not in ("video", "still", "image"):
-    raise RecordError(f"has a scene of kind {shown(kind)}, not video, still or image")
-  if t0 is None or t0 < 0 or at < 0:
+    raise RecordError(f"has a scene of kind {excerpt(kind)}, not video, still or image")
+  if t0 is None or t0 < 0 or begin < 0:
     raise RecordError("has a time before 0")
   if t1 is not None and t1 <= t0:
     raise RecordError(f"has a scene from {t0:g} to {t1:g} seconds, which ends before it begins")
   if kind == "still" and t1 is None:
     raise RecordError("has a still without t1, so without a length")
-  return Scene(_path(path, root, key), kind, t0, t1, at)
+  return Scene(_path(path, root, key), kind, t0, t1, begin)
 
 
 def _number(value: Any, key: str) -> float | None:
   if value is None:
     return None
-  known = isinstance(value, int | float) and not isinstance(value, bool)
-  if not known or not abs(value) < 1e9:  # Nor NaN nor infinity.
-    raise RecordError(f"has {key} {shown(value)}, which is no number of seconds")
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not is_number or not abs(value) < 1e9:  # Nor NaN nor infinity.
+    raise RecordError(f"has {key} {excerpt(value)}, which is no number of seconds")
   return float(value)
 
 
 def _path(value: Any, root: str, key: str) -> str:
   if not isinstance(value, str) or not value.strip() or "\0" in value:
-    raise RecordError(f"names a medium by {shown(value)} in {key}, which is no path")
+    raise RecordError(f"names a medium by {excerpt(value)} in {key}, which is no path")
   if value.startswith("data:") or len(value) > LONGEST_PATH:
     raise RecordError(
-      f"names a medium by {len(value)} characters {shown(value, 40)} in {key}, which is no path; "
+      f"names a medium by {len(value)} characters {excerpt(value, 40)} in {key}, which is no path; "
       "save what they hold as a file"
     )
   check_text(value, "a path")

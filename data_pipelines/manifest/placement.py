@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the turns of a record show its media: in the places of <image> and <video>."""
+"""Places a record's media in its turns, at <image> and <video>."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import re
 
-from data_pipelines.manifest.excerpts import shown
-from data_pipelines.manifest.report import RecordError, Report
+from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import IMAGE, VIDEO, Timeline, Turn
+
+TurnText = tuple[str, str]  # (role, text).
+MediaByKey = Mapping[str, Sequence[Timeline]]  # By "image", "video" or "scenes".
 
 TAG = re.compile(f"{IMAGE}|{VIDEO}")
 NOISE = "QA_GT_caption_based_noisy"  # Left in VideoInstruct-100K; LLaVA's training drops it.
@@ -16,17 +19,17 @@ _OTHER_TAG = re.compile(
 )
 
 
-def place(
-  turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]], report: Report
+def place_media(
+  turns: Sequence[TurnText], media: MediaByKey, report: ManifestReport
 ) -> tuple[tuple[Turn, ...], tuple[Timeline, ...]]:
-  """The turns (role, text) with their media, and the media in the order in which they are shown.
+  """The turns with their media, and the media in their order.
 
   <image> is the place of the next medium, <video> of the next one if it is a video. With lists
   under both image and video, each tag takes from its own list. Tags beyond the media are ordinary
   text. Raises RecordError for media without a place.
   """
-  count = sum(map(len, media.values()))
-  if count and not any(TAG.search(text) for text in _asked(turns)):
+  count = _count(media)
+  if count and not any(map(TAG.search, _user_texts(turns))):
     turns = _prepended(turns, media)
     report.prepended += 1
   queues = {key: list(timelines) for key, timelines in media.items()}
@@ -34,49 +37,67 @@ def place(
   ordered: list[Timeline] = []
   surplus = False
   for role, text in turns:
-    parts = [text]
+    parts: list[str | int] = [text]
     if role == "user":
-      tags = TAG.findall(text)
-      taken = [_take(tag, queues, ordered) for tag in tags]
-      parts = _parts(text, taken)
-      surplus |= None in taken
+      numbers = [_take(tag, queues, ordered) for tag in TAG.findall(text)]
+      parts = _parts(text, numbers)
+      surplus |= None in numbers
     if count:
-      parts = [p.replace(NOISE, "") if isinstance(p, str) else p for p in parts]
-    placed.append(Turn(role, tuple(part for part in parts if part != "")))
+      parts = _without_noise(parts)
+    placed.append(Turn(role, tuple(filter(_is_part, parts))))
   if len(ordered) < count:
     raise RecordError(_without_place(turns, media, len(ordered)))
   report.surplus += surplus
   return tuple(placed), tuple(ordered)
 
 
-def asks_for_media(turns: Sequence[tuple[str, str]], anywhere: bool) -> str:
-  """The tag in the human's turns that can only be the place of a medium; "" for none.
+def _count(media: MediaByKey) -> int:
+  return sum(map(len, media.values()))
 
-  A tag inside a sentence may be what the sentence is about, so it counts only with `anywhere`.
+
+def _without_noise(parts: Sequence[str | int]) -> list[str | int]:
+  cleaned = []
+  for part in parts:
+    if isinstance(part, str):
+      part = part.replace(NOISE, "")
+    cleaned.append(part)
+  return cleaned
+
+
+def _is_part(part: str | int) -> bool:
+  """False for an empty text."""
+  return part != ""
+
+
+def asks_for_media(turns: Sequence[TurnText], anywhere: bool) -> str:
+  """The first tag of the human that must be a medium's place.
+
+  "" for none. A tag inside a sentence may be what the sentence is about, so it counts only with
+  `anywhere`.
   """
-  for text in _asked(turns):
+  for text in _user_texts(turns):
     for match in TAG.finditer(text):
       before = text[: match.start()].rstrip(" \t")
       behind = text[match.end() :].lstrip(" \t")
-      if anywhere or before == "" or behind == "" or (before[-1] == behind[0] == "\n"):
+      stands_alone = not before or not behind or before[-1] == behind[0] == "\n"
+      if anywhere or stands_alone:
         return match[0]
   return ""
 
 
-def _asked(turns: Sequence[tuple[str, str]]) -> Iterator[str]:
-  return (text for role, text in turns if role == "user")
+def _user_texts(turns: Sequence[TurnText]) -> list[str]:
+  return [text for role, text in turns if role == "user"]
 
 
-def _prepended(
-  turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]]
-) -> list[tuple[str, str]]:
-  """The turns with a tag a medium, each on its own line, before the first question."""
+def _prepended(turns: Sequence[TurnText], media: MediaByKey) -> list[TurnText]:
+  """The turns with a line <image> a medium before the first question."""
   if len(media) > 1:
     raise RecordError(_mixed(media))
-  for text in _asked(turns):
-    if match := _OTHER_TAG.search(text):
-      raise RecordError(f"shows a place by {shown(match[0])}; write {IMAGE} or {VIDEO}")
-  tags = f"{IMAGE}\n" * sum(map(len, media.values()))
+  for text in _user_texts(turns):
+    match = _OTHER_TAG.search(text)
+    if match is not None:
+      raise RecordError(f"shows a place by {excerpt(match[0])}; write {IMAGE} or {VIDEO}")
+  tags = f"{IMAGE}\n" * _count(media)
   prepended = list(turns)
   for number, (role, text) in enumerate(turns):
     if role == "user":
@@ -86,7 +107,10 @@ def _prepended(
 
 
 def _take(tag: str, queues: Mapping[str, list[Timeline]], ordered: list[Timeline]) -> int | None:
-  """Takes the next medium of a tag; returns its number, None for a tag that is ordinary text."""
+  """Takes the next medium of a tag; returns its number.
+
+  None for a tag that is ordinary text.
+  """
   key = next(iter(queues), "")
   if len(queues) > 1:
     key = "image" if tag == IMAGE else "video"
@@ -97,41 +121,42 @@ def _take(tag: str, queues: Mapping[str, list[Timeline]], ordered: list[Timeline
   return len(ordered) - 1
 
 
-def _parts(text: str, taken: Sequence[int | None]) -> list[str | int]:
-  """Splits a turn at its tags; those that took no medium stay in the text.
+def _parts(text: str, numbers: Sequence[int | None]) -> list[str | int]:
+  """Splits a turn at its tags into texts and media numbers.
 
-  LLaVA's rule: the only tag of a turn that does not begin with it is moved to the front, with a
-  newline between it and the rest, which is stripped.
+  A tag whose number is None stays in the text. LLaVA's rule: the only tag of a turn that does not
+  begin with it is moved to the front, with a newline between it and the rest, which is stripped.
   """
-  if len(taken) == 1 and taken[0] is not None and TAG.match(text) is None:
+  if len(numbers) == 1 and numbers[0] is not None and TAG.match(text) is None:
     rest = TAG.sub("", text).strip()
-    return [taken[0], "\n" + rest] if rest else [taken[0]]
+    if not rest:
+      return [numbers[0]]
+    return [numbers[0], "\n" + rest]
   parts: list[str | int] = []
   begin = 0
-  for match, number in zip(TAG.finditer(text), taken, strict=True):
+  for match, number in zip(TAG.finditer(text), numbers, strict=True):
     if number is not None:
       parts += [text[begin : match.start()], number]
       begin = match.end()
   return [*parts, text[begin:]]
 
 
-def _without_place(
-  turns: Sequence[tuple[str, str]], media: Mapping[str, Sequence[Timeline]], shown_media: int
-) -> str:
-  """Why not all media of a record are shown."""
+def _without_place(turns: Sequence[TurnText], media: MediaByKey, shown_media: int) -> str:
+  """The reason why not all media of a record are shown."""
   if len(media) > 1:
     return _mixed(media)
-  count = sum(map(len, media.values()))
+  count = _count(media)
   if shown_media == 0:
     return f"has {VIDEO} but no video: {count} media in {next(iter(media))}, without an {IMAGE}"
   reason = f"has {count} media but {shown_media} {IMAGE}"
-  if any(VIDEO in text for text in _asked(turns)):
-    return f"{reason} or {VIDEO} that can show one"
+  for text in _user_texts(turns):
+    if VIDEO in text:
+      return f"{reason} or {VIDEO} that can show one"
   return reason
 
 
-def _mixed(media: Mapping[str, Sequence[Timeline]]) -> str:
-  """Why a record with pictures and videos is refused."""
+def _mixed(media: MediaByKey) -> str:
+  """The reason why a record with pictures and videos is refused."""
   return (
     f"has image and video; use one of them (scenes can mix kinds), or write {len(media['image'])} "
     f"{IMAGE} and {len(media['video'])} {VIDEO} where they stand"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of a manifest with their lines, and which of them a mixture takes.
+"""Records of a manifest with their lines, and their selection.
 
-A manifest is .json (one array), .jsonl (a record a line) or ArrayRecord (what `builders` writes).
+A manifest is .json (one array), .jsonl (a record a line) or ArrayRecord (see `build_array_record`).
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,20 @@ import numpy as np
 
 from data_pipelines.manifest import json_text
 from data_pipelines.manifest.excerpts import one_line
-from data_pipelines.manifest.report import Bad, ManifestError, RecordError, Report
+from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport, RecordError
 from data_pipelines.media import array_record
 
-__all__ = ["Bad", "ManifestError", "RecordError", "Report", "records", "select"]
+__all__ = [
+  "BadRecord",
+  "ManifestError",
+  "ManifestReport",
+  "RecordError",
+  "manifest_records",
+  "select_records",
+]
 
-# How files begin that are no text, though they may hold a manifest.
+_STRATEGY = re.compile(r"all|(first|end|random):([0-9]+)|(first|end|random):([0-9.]+)%")
+# Beginnings of files that are no text, though they may hold a manifest.
 COMPRESSED = {
   b"\x1f\x8b": "gzip",
   b"BZh": "bzip2",
@@ -33,34 +41,44 @@ COMPRESSED = {
 }
 
 
-def select(count: int, strategy: str, seed: int = 0) -> np.ndarray:
+def select_records(count: int, strategy: str, seed: int = 0) -> np.ndarray:
   """Ascending record numbers that a strategy takes of `count` records.
 
   all | first:N | end:N | random:N, where N is a number or a percentage ("first:10%", rounded up).
-  The same seed always draws the same records. Raises ValueError.
+  The same seed always draws the same records. Raises ValueError for an unknown strategy.
   """
-  found = re.fullmatch(r"all|(first|end|random):([0-9]+)|(first|end|random):([0-9.]+)%", strategy)
+  part, wanted = _parse_strategy(strategy, count)
+  taken = min(count, wanted)
+  if part == "end":
+    return np.arange(count - taken, count)
+  if part == "random":
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[:taken])
+  return np.arange(taken)
+
+
+def _parse_strategy(strategy: str, count: int) -> tuple[str, int]:
+  """(all | first | end | random, number of records). Raises ValueError."""
+  match = _STRATEGY.fullmatch(strategy)
+  if match and strategy == "all":
+    return "all", count
+  if match and match[2]:
+    return match[1], int(match[2])
   try:
-    share = float(found[4]) if found and found[4] else 0.0
-  except ValueError:
-    found = None
-  if not found:
+    percentage = float(match[4]) if match else None
+  except ValueError:  # Such as 1.2.3%.
+    percentage = None
+  if percentage is None:
     raise ValueError(
       f"The strategy {strategy!r} is not one of all, first:N, end:N, random:N, with N a number or "
       "a percentage such as 10%. Set it in config.data.train."
     )
-  if strategy == "all":
-    return np.arange(count)
-  taken = min(count, int(found[2]) if found[2] else math.ceil(round(share * count / 100, 9)))
-  return {
-    "first": lambda: np.arange(taken),
-    "end": lambda: np.arange(count - taken, count),
-    "random": lambda: np.sort(np.random.default_rng(seed).permutation(count)[:taken]),
-  }[found[1] or found[3]]()
+  wanted = round(percentage * count / 100, 9)
+  return match[3], math.ceil(wanted)
 
 
-def records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
-  """(line, record) of a manifest; a RecordError in place of what is not JSON.
+def manifest_records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
+  """(line, record) of a manifest; a RecordError for a damaged record.
 
   The line is where the record begins; of an ArrayRecord it is the number of the record, from 1.
   Raises ManifestError.
@@ -74,9 +92,9 @@ def records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
   if not first:
     raise ManifestError(f"The manifest {one_line(path)} is empty.")
   if first == "[":
-    return json_text.array(text)
+    return json_text.array_records(text)
   if first == "{":
-    return json_text.stream(text)
+    return json_text.line_records(text)
   raise ManifestError(
     f"The manifest {one_line(path)} begins with neither [ nor {{: it is no JSON array and no JSON "
     "lines."
@@ -84,7 +102,10 @@ def records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
 
 
 def _text(path: str) -> str:
-  """The text of a file in UTF-8; bytes that are none become lone surrogates."""
+  """The text of a UTF-8 file.
+
+  Invalid bytes become lone surrogates.
+  """
   data = _content(path)
   for magic, name in COMPRESSED.items():
     if data.startswith(magic):
@@ -114,9 +135,10 @@ def _content(path: str) -> bytes:
 
 def _array_record(path: str) -> Iterator[tuple[int, Any]]:
   try:
-    for number, data in enumerate(array_record.records(path), 1):
+    for number, data in enumerate(array_record.read_records(path), 1):
       try:
-        record = json_text.value(array_record.fields(data)["sample"].decode())
+        text = array_record.fields(data)["sample"].decode()
+        record = json_text.parse_value(text)
       except (ValueError, KeyError, RecursionError) as error:
         record = RecordError(f"is no sample: {error}")
       yield number, record

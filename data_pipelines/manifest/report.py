@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reading a manifest came across: bad records by line, and what was put right."""
+"""The report of reading manifests: bad records and counts of repairs."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from data_pipelines.manifest.excerpts import one_line
 
 
 class ManifestError(ValueError):
-  """A manifest cannot be used at all: missing, or not in any known form."""
+  """A manifest is missing, unreadable or of an unknown form."""
 
 
 class RecordError(ValueError):
@@ -15,8 +15,11 @@ class RecordError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Bad:
-  """A record that was left out. str() is "manifest.json:12: why", on one line."""
+class BadRecord:
+  """A record that was left out.
+
+  str() is "manifest.json:12: reason", on one line.
+  """
 
   manifest: str
   line: int
@@ -27,11 +30,11 @@ class Bad:
 
 
 @dataclasses.dataclass
-class Report:
-  """What reading came across, over any number of manifests."""
+class ManifestReport:
+  """Counts and bad records of reading any number of manifests."""
 
   samples: int = 0
   prepended: int = 0  # Records with media but no placeholder; one was put in front for each.
-  surplus: int = 0  # Records with more placeholders than media; what is left over is ordinary text.
+  surplus: int = 0  # Records with more placeholders than media; the rest of them is ordinary text.
   dropped_turns: int = 0  # First turns that were not the human's.
-  bad: list[Bad] = dataclasses.field(default_factory=list)
+  bad: list[BadRecord] = dataclasses.field(default_factory=list)

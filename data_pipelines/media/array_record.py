@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records by name: "x.array_record#key" is one record of an ArrayRecord file or data set.
+"""Records by name: "x.array_record#key" is one record.
 
 x.array_record is a file, or the common name of shards (x.array_record-00000-of-00004 …). Where a
-table of keys lies beside it (`builders` writes one), key is a name of the table and the record a
-TFDS example that holds the media. Without a table, key is a number and the record the media itself.
+table of keys lies beside it (`build_array_record` writes one), key is a name of the table and the
+record a TFDS example that holds the media. Without a table, key is a number and the record the
+media itself.
 """
 
 from collections.abc import Iterator
@@ -15,32 +16,44 @@ import re
 from filax.files import write_atomically
 
 KEYS = ".keys.json"  # x.array_record.keys.json: {key: [shard file, record number]}.
+_NAME = re.compile(r"(.+?\.array_record[^#/]*)#(.+)", re.DOTALL)
 
 
-def split(media: str | os.PathLike | bytes) -> tuple[str, str] | None:
-  """("x.array_record", "key") of "x.array_record#key"; None for any other media."""
+def split_name(media: str | os.PathLike | bytes) -> tuple[str, str] | None:
+  """Splits "x.array_record#key" into file and key; None for other media."""
   if isinstance(media, bytes):
     return None
-  found = re.fullmatch(r"(.+?\.array_record[^#/]*)#(.+)", os.fspath(media), re.DOTALL)
-  return (found[1], found[2]) if found else None
+  match = _NAME.fullmatch(os.fspath(media))
+  if match is None:
+    return None
+  return match[1], match[2]
 
 
 def shards(path: str | os.PathLike) -> list[str]:
-  """The files behind x.array_record in order; FileNotFoundError if there are none."""
+  """The files of x.array_record in order. Raises FileNotFoundError if there are none."""
   path = os.fspath(path)
   if os.path.isfile(path):
     return [path]
   folder, stem = os.path.split(path)
   pattern = re.compile(re.escape(stem) + r"-[0-9]+-of-[0-9]+")
-  names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
-  if not (found := sorted(n for n in names if pattern.fullmatch(n))):
+  listing = folder or "."
+  files = []
+  if os.path.isdir(listing):
+    for name in sorted(os.listdir(listing)):
+      if pattern.fullmatch(name):
+        files.append(os.path.join(folder, name))
+  if not files:
     raise FileNotFoundError(f"{path} does not exist")
-  return [os.path.join(folder, n) for n in found]
+  return files
 
 
 def locate(path: str, key: str) -> tuple[str, int]:
-  """(shard file, record number) of a key; OSError or ValueError saying what is wrong with it."""
-  if (table := keys(path)) is not None:
+  """(shard file, record number) of a key.
+
+  Raises OSError for a missing file, ValueError for a key that the data set does not have.
+  """
+  table = keys(path)
+  if table is not None:
     if key not in table:
       raise ValueError(f"the data set has {len(table)} records, but none of that key")
     shard, record = table[key]
@@ -50,35 +63,43 @@ def locate(path: str, key: str) -> tuple[str, int]:
     raise ValueError(f"no {os.path.basename(path)}{KEYS} is there, so a key is a record number")
   record = int(key)
   for shard in files:
-    if record < (count := _reader(shard, os.stat(shard).st_mtime_ns).num_records()):
+    count = _reader(shard).num_records()
+    if record < count:
       return shard, record
     record -= count
   raise ValueError("the file has fewer records")
 
 
-def read(path: str, key: str) -> bytes:
+def read_record(path: str, key: str) -> bytes:
   """The media of one record."""
   shard, record = locate(path, key)
-  data = _reader(shard, os.stat(shard).st_mtime_ns).read([record])[0]
-  return data if keys(path) is None else fields(data)["media"]
+  data = _record(_reader(shard), record)
+  if keys(path) is None:
+    return data
+  return fields(data)["media"]
 
 
 def keys(path: str | os.PathLike) -> dict[str, list] | None:
-  """key -> [shard file, record number] of a data set, None where there is no table of keys."""
+  """The table of keys, key -> [shard file, record number]; None without one."""
   table = os.fspath(path) + KEYS
-  return _table(table, os.stat(table).st_mtime_ns) if os.path.isfile(table) else None
+  if not os.path.isfile(table):
+    return None
+  return _parsed_keys(table, os.stat(table).st_mtime_ns)
 
 
-def records(path: str | os.PathLike) -> Iterator[bytes]:
-  """All records of x.array_record, shard after shard, one in memory at a time."""
+def read_records(path: str | os.PathLike) -> Iterator[bytes]:
+  """All records of x.array_record, one in memory at a time."""
   for shard in shards(path):
-    reader = _reader(shard, os.stat(shard).st_mtime_ns)
+    reader = _reader(shard)
     for record in range(reader.num_records()):
-      yield reader.read([record])[0]
+      yield _record(reader, record)
 
 
 def fields(example: bytes) -> dict[str, bytes]:
-  """The bytes features of a serialised TFDS example."""
+  """The bytes features of a serialised TFDS example.
+
+  Raises ValueError for other records.
+  """
   from google.protobuf.message import DecodeError  # Half a second; most runs never need these.
   from tensorflow_datasets.proto import tf_example_pb2
 
@@ -90,25 +111,42 @@ def fields(example: bytes) -> dict[str, bytes]:
 
 
 def write_keys(path: str | os.PathLike):
-  """Writes the table of keys of a TFDS data set whose examples have the features key and media."""
-  path, table = os.fspath(path), {}
+  """Writes the table of keys of a TFDS data set.
+
+  Its examples have the features key and media.
+  """
+  path = os.fspath(path)
+  table = {}
   for shard in shards(path):
-    reader = _reader(shard, os.stat(shard).st_mtime_ns)
+    reader = _reader(shard)
     for record in range(reader.num_records()):
-      key = fields(reader.read([record])[0])["key"].decode()
+      key = fields(_record(reader, record))["key"].decode()
       table[key] = [os.path.basename(shard), record]
   with write_atomically(path + KEYS) as file:
     file.write(json.dumps(table).encode())
 
 
 @functools.lru_cache(maxsize=16)
-def _table(table: str, changed: int) -> dict[str, list]:
+def _parsed_keys(table: str, changed: int) -> dict[str, list]:
+  """The content of a table of keys.
+
+  changed: time of its last change in nanoseconds, so that a new table is read anew.
+  """
   with open(table, "rb") as file:
     return json.load(file)
 
 
+def _record(reader, number: int) -> bytes:
+  return reader.read([number])[0]
+
+
+def _reader(shard: str):
+  """The reader of a shard as it is now."""
+  return _reader_of_version(shard, os.stat(shard).st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=64)
-def _reader(shard: str, changed: int):
+def _reader_of_version(shard: str, changed: int):
   """One reader a shard for all threads; reading is thread-safe."""
   from array_record.python import array_record_module
 

@@ -4,9 +4,9 @@
 A video becomes <key>.npy, uint8 [n size size 3], and <key>.times.npy, a checked file (filax.files)
 with the time of every frame and a checksum of its time and pixels. The key is the media's identity
 (path, size, time of change) and the picture size. Files appear by rename, so any number of threads
-and processes may share a folder. Frames are bit for bit those of `video.read_frames`: every byte
+and processes may share a folder. Frames are bit for bit those of `frames.read_frames`: every byte
 that is used was compared with its checksum, a damaged file is written anew, and a video that cannot
-be decoded whole is read without the cache.
+be decoded to its end is read without the cache.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,17 @@ import zlib
 
 import numpy as np
 
-from data_pipelines.media import frames as video
-from data_pipelines.media import open as media_lib
-from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
+from data_pipelines.media.frames import TOLERANCE, Frames, read_frames, walk
+from data_pipelines.media.open import (
+  LIMITS,
+  Limits,
+  Media,
+  MediaError,
+  cache_variant,
+  content_kind,
+  identity,
+  media_name,
+)
 from filax import files
 
 _FRAME = np.dtype([("second", "<f8"), ("checksum", "<u4")])
@@ -32,9 +40,9 @@ _writing: dict[str, threading.Lock] = {}  # Threads that want the same video dec
 class FrameCache:
   """`read_frames` from a folder of decoded videos; picklable.
 
-  folder: made if need be; one that cannot be written costs time, no more. size: the pictures' side
-  in pixels; requests for another size, or for padded pictures, go past the cache. limit: the most
-  bytes that one video may take on disk.
+  folder: created if it is missing; one that cannot be written costs time, no more. size: the
+  pictures' side in pixels; requests for another size, or for padded pictures, go past the cache.
+  limit: the most bytes that one video may take on disk.
   """
 
   def __init__(self, folder: str | os.PathLike, size: int, limit: int = 2 << 30):
@@ -58,23 +66,29 @@ class FrameCache:
     resize: str = "squash",
     limits: Limits = LIMITS,
     fps: float | None = None,
-  ) -> video.Frames:
-    """As `video.read_frames`, and the same frames."""
+  ) -> Frames:
+    """The same frames as those of `frames.read_frames`."""
     if size == self.size and resize != "pad" and np.isfinite(times).all():
-      media_lib.kind(media)  # A missing or empty file is reported as without a cache.
-      key = f"{media_lib.identity(media)[:32]}-{size}" + (f"-{float(fps)!r}fps" if fps else "")
-      key += "" if resize == "squash" else f"-{resize}"
-      key += media_lib.variant(limits)
+      content_kind(media)  # A missing or empty file is reported as without a cache.
+      key = _key(media, size, resize, limits, fps)
       times = np.asarray(times, np.float64)
       cached = self._read(key, times)
       if cached is None and self._writable and key not in self._skipped:
-        cached = self._filled(key, media, times, resize, limits, fps)
+        cached = self._write_and_read(key, media, times, resize, limits, fps)
       if cached is not None:
         return cached
-    return video.read_frames(media, times, size, resize=resize, limits=limits, fps=fps)
+    return read_frames(media, times, size, resize=resize, limits=limits, fps=fps)
 
-  def _filled(self, key, media, times, resize, limits, fps) -> video.Frames | None:
-    """Writes the video and reads it back; None if it cannot be cached."""
+  def _write_and_read(
+    self,
+    key: str,
+    media: Media,
+    times: np.ndarray,
+    resize: str,
+    limits: Limits,
+    fps: float | None,
+  ) -> Frames | None:
+    """Writes a video and reads it back; None if that fails."""
     with _writing.setdefault(str(self.folder / key), threading.Lock()):
       cached = self._read(key, times)
       if cached is not None:  # Another thread was faster.
@@ -90,70 +104,82 @@ class FrameCache:
       return self._read(key, times)
 
   def _give_up(self, error: OSError) -> None:
-    """Writes nothing more: on a full disk every video would be decoded once more in vain."""
+    """Stops writing.
+
+    On a full disk every video would be decoded twice, in vain.
+    """
     self._writable = False
     files.report_unwritable(self.folder, error)
 
-  def _read(self, key: str, times: np.ndarray) -> video.Frames | None:
-    """The wanted frames; None if the video is not there or its files are damaged."""
-    pixels = self.folder / f"{key}.npy"
+  def _read(self, key: str, times: np.ndarray) -> Frames | None:
+    """The frames on screen at `times`; None without sound files."""
+    path = self.folder / f"{key}.npy"
     table = self._table(key)
     if table is None:
       return None
-    shown = np.searchsorted(table["second"], times + video.TOLERANCE, side="right") - 1
-    shown = np.clip(shown, 0, None)
+    numbers = np.searchsorted(table["second"], times + TOLERANCE, side="right") - 1
+    numbers = np.clip(numbers, 0, None)
     try:
-      frames = self._pixels(pixels, table, shown)
+      frames = self._pixels(path, table, numbers)
     except FileNotFoundError:
       return None
     except (OSError, files.DamagedFile) as error:
-      files.report_damage(pixels, error)
+      files.report_damage(path, error)
       return None
-    return frames, table["second"][shown].astype(np.float32)
+    seconds = table["second"][numbers]
+    return frames, seconds.astype(np.float32)
 
   def _table(self, key: str) -> np.ndarray | None:
-    """The time and checksum of every frame, _FRAME [n]; None without a sound file."""
+    """Time and checksum of every frame, _FRAME [n], or None."""
     path = self.folder / f"{key}.times.npy"
     try:
       state = path.stat()
     except OSError:
       return None
-    return _read_table(path, key, (state.st_ino, state.st_size, state.st_mtime_ns))
+    version = (state.st_ino, state.st_size, state.st_mtime_ns)
+    return _read_table(path, key, version)
 
-  def _pixels(self, path: pathlib.Path, table: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Frames uint8 [T size size 3] by their numbers. Raises OSError or DamagedFile."""
+  def _pixels(self, path: pathlib.Path, table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Frames uint8 [T size size 3] by their numbers [T].
+
+    Raises OSError or DamagedFile.
+    """
     header = _header((len(table), self.size, self.size, 3))
     frame_bytes = self.size * self.size * 3
-    frames = np.empty((len(shown), self.size, self.size, 3), np.uint8)
-    seconds = table["second"][shown]
-    checksums = table["checksum"][shown]
+    frames = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
+    seconds = table["second"][numbers]
+    checksums = table["checksum"][numbers]
     with open(path, "rb", buffering=0) as file:  # Not mapped: a file cut short would kill us.
       if os.fstat(file.fileno()).st_size != _HEADER + len(table) * frame_bytes:
         raise files.DamagedFile(f"{path} is not what was written: its size differs.")
       if file.read(_HEADER) != header:
         raise files.DamagedFile(f"{path} is not what was written: its header differs.")
-      for place, number in enumerate(shown):
+      for place, number in enumerate(numbers):
+        frame = frames[place]
         file.seek(_HEADER + int(number) * frame_bytes)
-        file.readinto(frames[place].data)
-        if _checksum(seconds[place], frames[place]) != checksums[place]:
+        file.readinto(frame.data)
+        if _checksum(seconds[place], frame) != checksums[place]:
           raise files.DamagedFile(
             f"{path} is not what was written: the checksum of frame {number} differs."
           )
     return frames
 
   def _write(self, key: str, media: Media, resize: str, limits: Limits, fps: float | None) -> None:
-    """Decodes the whole video into place. Raises MediaError or OSError, leaving nothing behind."""
+    """Decodes all of a video into its files.
+
+    Raises MediaError or OSError, leaving nothing behind.
+    """
     rows = []
     with files.write_atomically(self.folder / f"{key}.npy") as pixels:
       pixels.seek(_HEADER)
-      for second, frame in video.walk(media, self.size, resize=resize, limits=limits, fps=fps):
+      for second, frame in walk(media, self.size, resize=resize, limits=limits, fps=fps):
         frame = np.ascontiguousarray(frame)
         rows.append((second, _checksum(second, frame)))
         if len(rows) * frame.nbytes > self.limit:
-          raise MediaError(f"{media_lib.name(media)}: is too large to be cached.")
+          raise MediaError(f"{media_name(media)}: is too large to be cached.")
         pixels.write(frame.data)
       if not rows:
-        raise MediaError(f"{media_lib.name(media)}: has no frames.")
+        raise MediaError(f"{media_name(media)}: has no frames.")
       pixels.seek(0)
       pixels.write(_header((len(rows), self.size, self.size, 3)))
       table = io.BytesIO()
@@ -161,9 +187,22 @@ class FrameCache:
       files.write_checked(self.folder / f"{key}.times.npy", table.getbuffer(), key)
 
 
+def _key(media: Media, size: int, resize: str, limits: Limits, fps: float | None) -> str:
+  """The name of a video's files.
+
+  It tells the identity, the pictures' size and how they are read.
+  """
+  key = f"{identity(media)[:32]}-{size}"
+  if fps:
+    key += f"-{float(fps)!r}fps"
+  if resize != "squash":
+    key += f"-{resize}"
+  return key + cache_variant(limits)
+
+
 @functools.lru_cache(maxsize=4096)
 def _read_table(path: pathlib.Path, key: str, version: tuple[int, int, int]) -> np.ndarray | None:
-  """What a table's file holds; kept, for as long as the file is of this `version`."""
+  """The table in a file; remembered for one `version` of it."""
   return files.read_cache(path, _parsed_table, key)
 
 
@@ -175,7 +214,7 @@ def _parsed_table(content: bytes) -> np.ndarray:
 
 
 def _checksum(second: float, frame: np.ndarray) -> int:
-  """CRC-32 of the time and the pixels, uint8 [size size 3], of a frame.
+  """CRC-32 of a frame's time and pixels, uint8 [size size 3].
 
   A sha256 would take four times as long as reading the frame.
   """
@@ -183,7 +222,9 @@ def _checksum(second: float, frame: np.ndarray) -> int:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-  """The head of an .npy file of uint8 in C order, padded to _HEADER bytes."""
+  """The header of an .npy file of uint8, padded to _HEADER bytes."""
   facts = str({"descr": "|u1", "fortran_order": False, "shape": shape})
-  magic = b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little")
-  return magic + facts.ljust(_HEADER - 11).encode() + b"\n"
+  magic = b"\x93NUMPY\x01\x00"
+  length = (_HEADER - 10).to_bytes(2, "little")
+  padded = facts.ljust(_HEADER - 11).encode()
+  return magic + length + padded + b"\n"

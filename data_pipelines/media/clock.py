@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock by which a player shows frames, whatever the clock of the file does.
+"""Display times of frames as players compute them from irregular file clocks.
 
 Times are ticks: whole numbers of the stream's time base.
 """
 
 import bisect
+import math
 
 import av
 
 _LEAP_SECONDS = 10.0  # A broadcast clock that leaps further was set anew; FFmpeg's threshold.
 _FALL_SECONDS = 0.1  # The same for a broadcast clock that falls.
 _OTHER_FALL_SECONDS = 1.0  # Other clocks are set anew only where files were joined.
-_KEPT = 1024  # Times that DisplayOrder remembers: far more than codecs reorder.
+_REMEMBERED = 1024  # Times that DisplayOrder remembers: far more than codecs reorder.
 
 
 class Clock:
@@ -26,16 +27,17 @@ class Clock:
     self.step = step
     self.offset = 0  # Ticks added since the clock began anew.
     self.expected = None  # Decoding time of the next packet, as far as the last one tells.
-    self.shown_until = float("-inf")  # Display time at which all packets so far have been shown.
+    self.shown_until = -math.inf  # Display time at which all packets so far have been shown.
     self._fall = (_FALL_SECONDS if broadcast else _OTHER_FALL_SECONDS) / tick
-    self._leap = _LEAP_SECONDS / tick if broadcast else float("inf")
+    self._leap = _LEAP_SECONDS / tick if broadcast else math.inf
 
   def stamp(self, packet: av.Packet) -> None:
     """Sets the times of the next packet."""
     length = packet.duration or self.step
     if packet.dts is None and packet.pts is None:
-      packet.dts = round(self.expected or 0)
-      self.expected = (self.expected or 0) + length
+      decoding = self.expected or 0
+      packet.dts = round(decoding)
+      self.expected = decoding + length
       return
     if packet.dts is not None:
       if self.expected is not None and not self._follows(packet.dts + self.offset):
@@ -52,14 +54,15 @@ class Clock:
   def restart(self) -> None:
     """Forgets the last packet: the next one follows a seek."""
     self.expected = None
-    self.shown_until = float("-inf")
+    self.shown_until = -math.inf
 
   def _follows(self, decoding: int) -> bool:
-    return -self._fall <= decoding - self.expected <= self._leap
+    advance = decoding - self.expected
+    return -self._fall <= advance <= self._leap
 
 
 class DisplayOrder:
-  """Display times for frames whose packets have decoding times only (AVI, raw streams).
+  """Display times for packets with decoding times only (AVI, raw streams).
 
   The n-th frame shown gets the n-th time. A decoder returns frames in the order in which they are
   shown, each one `depth` packets late, so a frame's place is known even where frames are missing.
@@ -73,13 +76,14 @@ class DisplayOrder:
   def feed(self, ticks: int) -> None:
     """Notes the time of a packet that goes into the decoder."""
     bisect.insort(self.times, ticks)
-    if len(self.times) > 2 * _KEPT:
-      del self.times[:_KEPT]
-      self.place = max(-1, self.place - _KEPT)
+    if len(self.times) > 2 * _REMEMBERED:
+      del self.times[:_REMEMBERED]
+      self.place = max(-1, self.place - _REMEMBERED)
 
-  def next(self, depth: int) -> float:
-    """The time of the next frame out of a decoder that is `depth` packets late."""
+  def next_time(self, depth: int) -> float:
+    """The time of the next frame; the decoder is `depth` packets late."""
     last = len(self.times) - 1
     self.place = max(self.place + 1, last - depth)
     beyond = max(0, self.place - last)
-    return self.times[min(self.place, last)] + beyond * self.step
+    latest = self.times[min(self.place, last)]
+    return latest + beyond * self.step

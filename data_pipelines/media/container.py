@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens the video of a file that a player would show, and reads the index of the file."""
+"""Opens the video that a player would show, and reads its index."""
 
 from collections.abc import Iterator
 import contextlib
@@ -13,8 +13,20 @@ from typing import BinaryIO
 
 import av
 
-from data_pipelines.media import open as media_lib
-from data_pipelines.media.open import LIMITS, Budget, Limits, Media, MediaError
+from data_pipelines.media.open import (
+  LIMITS,
+  Budget,
+  Limits,
+  Media,
+  MediaError,
+  check_pixels,
+  content_kind,
+  is_packed,
+  media_name,
+  open_file,
+  read_bytes,
+  reported,
+)
 
 MOTION_JPEG = (".mjpeg", ".mjpg")  # Named so, JPEG pictures in a row are a video.
 
@@ -24,7 +36,7 @@ _FASTEST = 1000  # Frames a second that a file can mean.
 _BROADCAST = 0x0200  # AVFMT_TS_DISCONT: clocks of this format leap.
 
 # Formats of FFmpeg whose files are lists of other files, addresses or devices. What a list names
-# was never looked at by `kind`: it may be a pipe that never ends, or somebody else's file.
+# was never looked at by `media_kind`: it may be a pipe that never ends, or somebody else's file.
 _LISTS = frozenset(
   (
     "alsa",
@@ -52,8 +64,11 @@ _LISTS = frozenset(
 
 
 @dataclasses.dataclass(frozen=True)
-class Video:
-  """An open video and what its index says. A tick is one unit of the stream's time base."""
+class OpenVideo:
+  """An open video and its index.
+
+  A tick is one unit of the stream's time base.
+  """
 
   name: str
   container: av.container.InputContainer
@@ -66,14 +81,16 @@ class Video:
 
   @property
   def rate(self) -> float:
-    """Frames a second, as the file or FFmpeg's guess says; 0 if nothing does."""
+    """Frames a second by the file or FFmpeg's guess; 0 if unknown."""
     rate = float(self.stream.average_rate or self.stream.guessed_rate or 0)
     return rate if rate <= _FASTEST else 0.0  # FFmpeg's guess may be the stream's time base.
 
   @property
-  def step(self) -> float:
-    """Ticks from frame to frame at this rate."""
-    return 1 / (self.rate * self.tick) if self.rate else 0.0
+  def frame_ticks(self) -> float:
+    """Ticks from frame to frame at this rate; 0 without a rate."""
+    if not self.rate:
+      return 0.0
+    return 1 / (self.rate * self.tick)
 
   @property
   def edited(self) -> bool:
@@ -87,35 +104,46 @@ class Video:
 
   def packets(self, *streams) -> Iterator[av.Packet]:
     """Packets of `streams`, by default the video's, from the current position."""
-    for packet in self.container.demux(*(streams or (self.stream,))):
+    if not streams:
+      streams = (self.stream,)
+    for packet in self.container.demux(*streams):
       self.budget.spend()
       yield packet
 
 
-def kind(media: Media) -> str:
-  """folder | image | video, as `media.open.kind`; MOTION_JPEG are videos. Raises MediaError."""
-  what = media_lib.kind(media)
-  named = not isinstance(media, bytes) and os.fspath(media).lower().endswith(MOTION_JPEG)
-  return "video" if named and what == "image" else what
+def media_kind(media: Media) -> str:
+  """folder | image | video, as `content_kind`; MOTION_JPEG are videos. Raises MediaError."""
+  kind = content_kind(media)
+  if kind != "image" or isinstance(media, bytes):
+    return kind
+  return "video" if os.fspath(media).lower().endswith(MOTION_JPEG) else "image"
 
 
 @contextlib.contextmanager
-def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[Video]:
-  """Opens a video file or its bytes. MediaError: no video in it, damaged, or past `limits`."""
+def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
+  """Opens a video file or its bytes.
+
+  Raises MediaError for a file without a video, a damaged one, or one past `limits`.
+  """
   # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
   # lists do the same for what a file names.
-  if media_lib.is_packed(media):
-    source = io.BytesIO(media_lib.read_bytes(media))
+  if is_packed(media):
+    source = io.BytesIO(read_bytes(media))
   else:
     source = f"file:{os.fspath(media)}"
-  with media_lib.reported(media), contextlib.ExitStack() as stack:
+  with reported(media), contextlib.ExitStack() as stack:
     _check_screen(media, source, limits)
     container = stack.enter_context(_container(media, source, limits))
     stream = _shown_stream(media, container)
     # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
-    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    video = Video(
-      media_lib.name(media), container, stream, Budget(media, limits), float(stream.time_base)
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    video = OpenVideo(
+      name=media_name(media),
+      container=container,
+      stream=stream,
+      budget=Budget(media, limits),
+      tick=float(stream.time_base),
     )
     yield _indexed(video)
 
@@ -128,8 +156,7 @@ def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.conta
     )
   except av.error.ArgumentError as error:  # What FFmpeg says of a format beside the white list.
     raise MediaError(
-      f"{media_lib.name(media)}: is a list of other files, which is not followed, or a damaged "
-      "video."
+      f"{media_name(media)}: is a list of other files, which is not followed, or a damaged video."
     ) from error
 
 
@@ -145,41 +172,50 @@ def _single_file_formats() -> str:
 
 
 def _check_screen(media: Media, source: str | BinaryIO, limits: Limits):
-  """Raises MediaError for a GIF whose frames exceed limits.image_pixels: 37 bytes can ask for
-  gigabytes, which FFmpeg would take while it opens the file."""
+  """Raises MediaError for a GIF whose frames exceed limits.image_pixels.
+
+  37 bytes can ask for gigabytes, which FFmpeg would take while it opens the file.
+  """
   if isinstance(source, io.BytesIO):
     head = bytes(source.getbuffer()[:10])
   else:
-    with media_lib.open_file(media) as file:
+    with open_file(media) as file:
       head = file.read(10)
   if head.startswith(b"GIF8") and len(head) == 10:
     width, height = struct.unpack("<HH", head[6:])
-    media_lib.check_pixels(media, width, height, limits)
+    check_pixels(media, width, height, limits)
 
 
 def _shown_stream(media: Media, container) -> av.video.stream.VideoStream:
-  """The default video stream, the larger one of several, the first of equals: as ffmpeg does."""
-  streams = [s for s in container.streams.video if not s.disposition & _COVER]
+  """The video stream that ffmpeg picks.
+
+  The default one, the larger one of several, the first of equals.
+  """
+  streams = [stream for stream in container.streams.video if not stream.disposition & _COVER]
   if not streams:
-    raise MediaError(f"{media_lib.name(media)}: has no video stream.")
-  streams = [s for s in streams if s.codec_context is not None]
-  if not streams:
-    raise MediaError(f"{media_lib.name(media)}: has video of an unknown codec.")
-  return max(streams, key=_preference)
+    raise MediaError(f"{media_name(media)}: has no video stream.")
+  decodable = [stream for stream in streams if stream.codec_context is not None]
+  if not decodable:
+    raise MediaError(f"{media_name(media)}: has video of an unknown codec.")
+  return max(decodable, key=_preference)
 
 
 def _preference(stream) -> tuple[bool, int]:
   context = stream.codec_context
-  return bool(stream.disposition & _DEFAULT), context.width * context.height
+  is_default = bool(stream.disposition & _DEFAULT)
+  return is_default, context.width * context.height
 
 
-def _indexed(video: Video) -> Video:
+def _indexed(video: OpenVideo) -> OpenVideo:
   """Reads the container's own index, if that names every frame."""
-  container, stream = video.container, video.stream
+  container = video.container
+  stream = video.stream
   entries = len(stream.index_entries)
   if not entries or not stream.frames or (entries != stream.frames and not video.edited):
     return video  # Fragmented, or an index of key frames only.
-  ticks, keys, end = [], [], 0
+  ticks = []
+  keys = []
+  end = 0
   for entry in stream.index_entries:
     end = entry.pos + entry.size
     if entry.is_keyframe:

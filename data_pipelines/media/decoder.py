@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decodes one open video by rising time, and turns its frames into RGB pictures.
+"""Decodes an open video by rising time into RGB pictures.
 
 Pictures are resized while they are converted, by swscale's bicubic with full chroma: 0.2 of 255
 away from Pillow's bicubic on average, at a third of its cost. With "pillow" they are Pillow's own,
@@ -18,50 +18,57 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.media import pictures
-from data_pipelines.media.container import Video
+from data_pipelines.media.container import OpenVideo
 from data_pipelines.media.open import MediaError
 from data_pipelines.media.orientation import orientation
-from data_pipelines.media.reader import Reader
+from data_pipelines.media.reader import PacketReader
 
 # Containers round their clocks, some to a millisecond: a frame this much late still counts.
 TOLERANCE = 5e-4
 
 _SCALE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _END = (np.inf, None)  # What follows the last frame.
+LazyPicture = tuple[float, Callable[[], np.ndarray]]  # (second, makes the picture).
 _local = threading.local()  # A reformatter that two threads share crashes the process.
 
 
 class Decoder:
-  """Decodes one open video by rising time, in seconds since the first frame that is shown.
+  """Decodes an open video by rising time.
 
-  It jumps only where a key frame lies between its position and the next wanted time: never much
-  worse than reading through, nor than seeking for every frame. The first frame is always decoded
-  first: it is where seconds count from, and decoders may need what only the start carries.
+  Times are seconds since the first frame that is shown. It jumps only where a key frame lies
+  between its position and the next wanted time: never much worse than reading through, nor than
+  seeking for every frame. The first frame is always decoded first: it is where seconds count from,
+  and decoders may need what only the start carries.
   """
 
-  def __init__(self, video: Video, show: Callable[[av.VideoFrame], np.ndarray]):
-    self.video, self.show = video, show
-    self.reader = Reader(video)
-    self.shown, self.ahead = None, None  # (second, frame) on screen, and the one after it.
+  def __init__(self, video: OpenVideo, show: Callable[[av.VideoFrame], np.ndarray]):
+    self.video = video
+    self.show = show
+    self.reader = PacketReader(video)
+    self.on_screen = None  # (second, frame).
+    self.ahead = None  # (second, frame) after the one on screen.
     self.frames = self._decode()
     self.fixed = not video.keys  # Whether the file is read through, without jumps.
-    self.target = self.best = -np.inf  # Ticks: what is wanted, and the latest packet up to it.
+    self.target = -np.inf  # Ticks of the wanted time.
+    self.best = -np.inf  # Ticks of the latest packet up to `target`.
     self.recent = collections.deque(maxlen=64)  # Ticks of packets, more than codecs reorder.
 
-  def at(self, t: float):
-    """(second, make picture) of the frame on screen at t, which may not fall."""
+  def frame_at(self, t: float) -> LazyPicture:
+    """The frame on screen at t; t must not fall between calls."""
     t += TOLERANCE
     if self.ahead is None:
       self._advance()
-    if (key := self._key(t)) > self.ahead[0]:
+    key = self._key(t)
+    if key > self.ahead[0]:
       self._seek(t, key)
     self._aim(t)
     while self.ahead[0] <= t:
       self._advance()
-    second, frame = self.shown or self.ahead
+    second, frame = self.on_screen or self.ahead
     return second, lambda: self.show(frame)
 
-  def walk(self):
+  def walk(self) -> Iterator[LazyPicture]:
+    """All frames that are left, in order."""
     while self.ahead is not _END:
       self._advance()
       if self.ahead is not _END:
@@ -69,19 +76,35 @@ class Decoder:
         yield second, lambda frame=frame: self.show(frame)
 
   def _key(self, t: float) -> float:
-    """The last key frame up to t, as far as the index tells."""
+    """The second of the last indexed key frame up to t.
+
+    -inf without one.
+    """
     if self.fixed or self.reader.clock.offset:
       return -np.inf
-    lag = self.reader.origin - self.video.origin  # From decoding to display, at a constant rate.
-    place = bisect.bisect_right(self.video.keys, self.reader.start + t / self.video.tick - lag)
+    lag = self._lag
+    ticks = self.reader.start + t / self.video.tick - lag
+    place = bisect.bisect_right(self.video.keys, ticks)
     if not place:
       return -np.inf
-    return (self.video.keys[place - 1] + lag - self.reader.start) * self.video.tick
+    key = self.video.keys[place - 1] + lag
+    return self._second(key)
+
+  @property
+  def _lag(self) -> int:
+    """Ticks from decoding to display, at a constant rate."""
+    return self.reader.origin - self.video.origin
+
+  def _second(self, ticks: float) -> float:
+    """Seconds since the first frame of a time in ticks."""
+    return (ticks - self.reader.start) * self.video.tick
 
   def _seek(self, t: float, key: float):
-    """Puts a frame up to t next. Landing late (the index holds estimates) means trying earlier."""
-    # Formats without edit lists seek by decoding times.
-    lag = 0 if self.video.edited else self.reader.origin - self.video.origin
+    """Jumps so that the next frame is one up to t.
+
+    Indices may hold estimates: where a jump lands late, it is tried earlier.
+    """
+    lag = 0 if self.video.edited else self._lag  # Without edit lists, seeks go by decoding times.
     for point in (key, t - 2, t - 10, t - 60, 0.0):
       ticks = round(self.reader.start - lag + max(0.0, point) / self.video.tick)
       try:
@@ -91,7 +114,8 @@ class Decoder:
           raise
         self.fixed = True  # The file cannot be wound. It is still where it was, before t.
         return
-      self.frames, self.shown = self._decode(), None
+      self.frames = self._decode()
+      self.on_screen = None
       self.recent.clear()
       self._aim(t)
       self.ahead = next(self.frames, _END)
@@ -99,21 +123,24 @@ class Decoder:
         return
 
   def _advance(self):
-    self.shown = self.ahead or self.shown
+    self.on_screen = self.ahead or self.on_screen
     self.ahead = next(self.frames, _END)
     if self.ahead is _END:
-      if self.shown is None:
+      if self.on_screen is None:
         raise MediaError(f"{self.video.name}: has no frame that can be decoded.")
-      self._check_end(self.shown[0])
+      self._check_end(self.on_screen[0])
 
   def _check_end(self, second: float):
-    """No sound file shows its last frame before that frame's decoding time."""
+    """Raises MediaError if frames end before the index does.
+
+    No sound file shows its last frame before that frame's decoding time.
+    """
     if not self.video.ticks:
       return
-    last = (self.video.ticks[-1] - self.reader.start) * self.video.tick
+    last = self._second(self.video.ticks[-1])
     slack = self.video.tick
     if self.reader.unordered:
-      slack += self.reader.depth * self.video.step * self.video.tick
+      slack += self.reader.depth * self.video.frame_ticks * self.video.tick
     if second < last - slack:
       raise MediaError(
         f"{self.video.name}: ends at {second:.2f} s, but its index names frames to {last:.2f} s."
@@ -121,7 +148,10 @@ class Decoder:
 
   def _aim(self, t: float):
     self.target = self.reader.start + t / self.video.tick
-    self.best = max((ticks for ticks in self.recent if ticks <= self.target), default=-np.inf)
+    self.best = -np.inf
+    for ticks in self.recent:
+      if ticks <= self.target:
+        self.best = max(self.best, ticks)
 
   def _hidden(self, ticks: int | None) -> bool:
     """Whether another frame covers this one before the wanted time."""
@@ -133,27 +163,34 @@ class Decoder:
     return ticks < self.best
 
   def _decode(self) -> Iterator[tuple[float, av.VideoFrame]]:
-    """(second, frame) in order. Frames that are hidden and that no other builds on are skipped."""
+    """(second, frame) in order.
+
+    Hidden frames that no other frame builds on are skipped.
+    """
     latest = -np.inf
     for ticks, frame in self.reader.frames(self._hidden):
-      second = (ticks - self.reader.start) * self.video.tick
+      second = self._second(ticks)
       # Frames of one time, or of a clock that stumbles, are shown right after each other.
       latest = second if second > latest else latest + 2 * TOLERANCE
       yield latest, frame
 
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
-  """(width, height) of a frame once it is turned as its file says."""
+  """(width, height) of a frame after the rotation of its file."""
   return orientation(frame).shown_size(frame.width, frame.height)
 
 
 def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-  """A decoded frame, turned as its file says, as RGB uint8 [height width 3]."""
-  width, height = orientation(frame).shown_size(width, height)
-  return _rgb(frame, width=width, height=height, interpolation=_SCALE)
+  """A decoded frame, turned, as RGB uint8 [height width 3]."""
+  stored_width, stored_height = orientation(frame).shown_size(width, height)
+  return _rgb(frame, width=stored_width, height=stored_height, interpolation=_SCALE)
 
 
 def _rgb(frame: av.VideoFrame, **options) -> np.ndarray:
+  """A frame as uint8 [h w 3], turned.
+
+  options: those of `VideoReformatter.reformat`.
+  """
   if not hasattr(_local, "reformatter"):
     _local.reformatter = VideoReformatter()
   rgb = _local.reformatter.reformat(frame, format="rgb24", threads=1, **options)
@@ -164,5 +201,6 @@ def square(frame: av.VideoFrame, size: int, resize: str) -> np.ndarray:
   """A decoded frame as uint8 [size size 3]; `resize` as in `pictures.fit`."""
   if resize == "pillow":
     return pictures.fit(Image.fromarray(_rgb(frame)), size)
-  inner = pictures.placed(*shown_size(frame), size, resize)
-  return pictures.framed(picture(frame, *inner), size)
+  width, height = shown_size(frame)
+  inner_width, inner_height = pictures.inner_size(width, height, size, resize)
+  return pictures.framed(picture(frame, inner_width, inner_height), size)

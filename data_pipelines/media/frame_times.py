@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the frames of a video are shown: how many, until when, and how unevenly."""
+"""Display times of a video's frames: count, end and irregularity."""
 
 import dataclasses
+import math
 
 import av
 import numpy as np
 
-from data_pipelines.media.container import Video
+from data_pipelines.media.container import OpenVideo
 from data_pipelines.media.open import MediaError
-from data_pipelines.media.reader import Reader, display_ticks
+from data_pipelines.media.reader import PacketReader, display_ticks
 
 _EVEN = 0.25  # Of a frame's time: index times that deviate less belong to a constant rate.
 _BRIEFEST = 1e-3  # Seconds that a packet must last for its duration to be believed.
@@ -29,7 +30,7 @@ class FrameTimes:
 class Tally:
   """Counts the packets of a video as they are read."""
 
-  def __init__(self, video: Video):
+  def __init__(self, video: OpenVideo):
     self.video = video
     self.ticks: list[int] = []  # Display times of packets that will be shown.
     self.length = 0  # Ticks for which the packet that is shown last stays.
@@ -41,19 +42,21 @@ class Tally:
     if ticks is None:
       return
     end = ticks + (packet.duration or 0)
-    self.reached = max(self.reached, float(end * packet.time_base))
+    end_second = float(end * packet.time_base)
+    self.reached = max(self.reached, end_second)
     if packet.stream is not self.video.stream or _is_hidden(packet):
       return
     if not self.ticks or ticks >= self.latest:
-      self.latest, self.length = ticks, packet.duration
+      self.latest = ticks
+      self.length = packet.duration
     self.ticks.append(ticks)
 
 
-def frame_times(video: Video, reader: Reader, tally: Tally) -> FrameTimes:
-  """The times of a video of which `reader` has decoded the first frame.
+def frame_times(video: OpenVideo, reader: PacketReader, tally: Tally) -> FrameTimes:
+  """Computes the frame times of a video.
 
-  Files without a full index, and those of a varying rate whose frames are reordered, are read to
-  their end. Raises MediaError for a file that was cut off.
+  reader: has decoded the first frame. Files without a full index, and those of a varying rate whose
+  frames are reordered, are read to their end. Raises MediaError for a file that was cut off.
   """
   ticks = _index_ticks(video, reader)
   if ticks is None:
@@ -61,57 +64,82 @@ def frame_times(video: Video, reader: Reader, tally: Tally) -> FrameTimes:
       pass
     if not video.ticks:
       _check_complete(video, tally)
-    ticks = np.array(sorted(t for t in tally.ticks if t >= reader.start), np.float64)
+    shown_ticks = sorted(t for t in tally.ticks if t >= reader.start)
+    ticks = np.array(shown_ticks, np.float64)
   if not len(ticks):
     ticks = np.zeros(1)
   seconds = (ticks - ticks[0]) * video.tick
   end = _end(video, reader, seconds, tally)
-  return FrameTimes(len(seconds), float(seconds[-1]), end, corners(seconds, end))
+  return FrameTimes(
+    count=len(seconds), last=float(seconds[-1]), duration=end, corners=corners(seconds, end)
+  )
 
 
-def _index_ticks(video: Video, reader: Reader) -> np.ndarray | None:
-  """Display times of all frames, but for a constant; None where the index does not tell them."""
+def _index_ticks(video: OpenVideo, reader: PacketReader) -> np.ndarray | None:
+  """Display times of all frames by the index, or None.
+
+  They are right but for a constant.
+  """
   if not video.ticks or reader.clock.offset:
     return None
+  lag = reader.origin - video.origin  # From decoding to display.
   ticks = np.array(video.ticks, np.float64)
-  ticks = ticks[ticks >= reader.start - (reader.origin - video.origin)]
+  ticks = ticks[ticks >= reader.start - lag]
+  if not len(ticks):
+    return None
   # Files with edit lists do have display times, even if the first ones tell nothing.
   in_order = not reader.depth or (reader.unordered and not video.edited)
-  return ticks if len(ticks) and (in_order or _is_even(ticks)) else None
+  return ticks if in_order or _is_even(ticks) else None
 
 
 def _is_even(ticks: np.ndarray) -> bool:
-  """Whether decoding times are those of a constant rate, so that display times are, too."""
+  """Whether decoding times are those of a constant rate.
+
+  Then display times are, too.
+  """
   if len(ticks) < 3:
     return False
-  line = np.linspace(ticks[0], ticks[-1], len(ticks))
-  step = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
-  return bool(np.abs(ticks - line).max() <= max(1.0, _EVEN * step))
+  first = ticks[0]
+  last = ticks[-1]
+  line = np.linspace(first, last, len(ticks))
+  step = (last - first) / (len(ticks) - 1)
+  deviation = np.abs(ticks - line).max()
+  return bool(deviation <= max(1.0, _EVEN * step))
 
 
-def _end(video: Video, reader: Reader, seconds: np.ndarray, tally: Tally) -> float:
+def _end(video: OpenVideo, reader: PacketReader, seconds: np.ndarray, tally: Tally) -> float:
   """When the last frame ends."""
-  last, count = float(seconds[-1]), len(seconds)
-  step = last / (count - 1) if count > 1 else video.step * video.tick
+  last = float(seconds[-1])
+  count = len(seconds)
+  step = video.frame_ticks * video.tick
+  if count > 1:
+    step = last / (count - 1)
   if not video.ticks:
     length = (tally.length or 0) * video.tick
     return last + (length if length > _BRIEFEST else step)
-  # Headers count from the file's first frame, which is not always one that can be shown.
-  lost = (reader.start - (video.stream.start_time or 0)) * video.tick if video.edited else 0.0
-  promises = [(video.stream.duration or 0) * video.tick - lost]
+  lost = 0.0
+  if video.edited:
+    # Headers count from the file's first frame, which is not always one that can be shown.
+    lost = (reader.start - (video.stream.start_time or 0)) * video.tick
+  stream_end = (video.stream.duration or 0) * video.tick - lost
+  promises = [stream_end]
   if count > 2 and not _is_even(seconds / video.tick):
     step = last - float(seconds[-2])
     # The stream's is a sum over frames as they are decoded, which is wrong at a varying rate.
-    promises.append((video.container.duration or 0) / 1e6 - lost)
+    container_end = (video.container.duration or 0) / 1e6 - lost
+    promises.append(container_end)
   longer = [promise for promise in promises if promise > last]
   if not longer:
     return last + step
   end = min(longer)
-  return end if abs(end - last - step) >= step or abs(end - last - step) < 1e-6 else last + step
+  difference = abs(end - last - step)
+  if difference >= step or difference < 1e-6:
+    return end
+  return last + step
 
 
 def corners(seconds: np.ndarray, end: float) -> tuple[tuple[float, float], ...]:
-  """The corners (frame, second) of a line along which every frame is on screen.
+  """The corners (frame, second) of a line through all frames' display times.
 
   At frame i it passes through a second at which frame i is shown. Times `seconds` f64 [n] rise.
   () if those of a constant rate, (i + 1/2) * end / n, do as well.
@@ -123,17 +151,20 @@ def corners(seconds: np.ndarray, end: float) -> tuple[tuple[float, float], ...]:
   high = seconds + (1 - _MARGIN) * lengths
   numbers = np.arange(len(seconds))
   even = (numbers + 0.5) * (end / len(seconds))
-  if ((even >= low) & (even <= high)).all():
+  inside = (even >= low) & (even <= high)
+  if inside.all():
     return ()
   return tuple(_line(low.tolist(), high.tolist()))
 
 
 def _line(low: list[float], high: list[float]) -> list[tuple[float, float]]:
-  """A line of few corners between two bounds, as far as possible straight on each time."""
-  begin, height = 0, (low[0] + high[0]) / 2
+  """A line of few corners between two bounds, found greedily."""
+  begin = 0
+  height = (low[0] + high[0]) / 2
   line = [(begin, round(height, 6))]
   while begin < len(low) - 1:
-    flattest, steepest = float("-inf"), float("inf")
+    flattest = -math.inf
+    steepest = math.inf
     end = begin
     while end + 1 < len(low):
       run = end + 1 - begin
@@ -141,9 +172,11 @@ def _line(low: list[float], high: list[float]) -> list[tuple[float, float]]:
       steeper = min(steepest, (high[end + 1] - height) / run)
       if flatter > steeper:
         break
-      flattest, steepest = flatter, steeper
+      flattest = flatter
+      steepest = steeper
       end += 1
-    height += (flattest + steepest) / 2 * (end - begin)
+    slope = (flattest + steepest) / 2
+    height += slope * (end - begin)
     begin = end
     line.append((begin, round(height, 6)))
   return line
@@ -153,12 +186,18 @@ def _is_hidden(packet: av.Packet) -> bool:
   """Whether a packet brings no frame to the screen."""
   if packet.is_discard or not packet.size:
     return True
+  if packet.stream.codec_context.name != "vp8":
+    return False
   # A VP8 frame says in its first byte whether it is shown; others refer to those that are not.
-  return packet.stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10
+  first_byte = memoryview(packet)[0]
+  return not first_byte & 0x10
 
 
-def _check_complete(video: Video, tally: Tally):
-  """A file whose header promises much more than it holds was cut off."""
+def _check_complete(video: OpenVideo, tally: Tally):
+  """Raises MediaError for a file that was cut off.
+
+  Its header promises much more than it holds.
+  """
   container = video.container
   if not container.duration or video.broadcast:  # Durations of broadcasts are FFmpeg's guess.
     return

@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of a video by time: the frame for time t is the one on screen at t (last pts <= t).
+"""Frames of a video by time: the one on screen at t.
 
-Exact at any frame rate, constant or not. Everything wrong with a file is a `MediaError`.
+That is the last frame whose display time is not after t, exactly, at constant and varying rates.
+Everything wrong with a file is a `MediaError`.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 
 import numpy as np
 
-from data_pipelines.media import open as media_lib
-from data_pipelines.media import pictures as pictures_lib
-from data_pipelines.media.container import kind, open_video
-from data_pipelines.media.decoder import TOLERANCE, Decoder, square
-from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
-from data_pipelines.media.pictures import read_image
+from data_pipelines.media.container import media_kind, open_video
+from data_pipelines.media.decoder import TOLERANCE, Decoder, LazyPicture, square
+from data_pipelines.media.open import (
+  LIMITS,
+  Budget,
+  Limits,
+  Media,
+  MediaError,
+  folder_fps,
+  folder_pictures,
+  reported,
+)
+from data_pipelines.media.pictures import inner_size, read_image
 from data_pipelines.media.probe import Probe, probe, scene_length
 from data_pipelines.sample import Scene, Timeline
 
@@ -32,7 +40,7 @@ __all__ = [
   "walk",
 ]
 
-Frames = tuple[np.ndarray, np.ndarray]
+Frames = tuple[np.ndarray, np.ndarray]  # Pictures uint8 [T size size 3] and their seconds [T].
 
 
 def read_frames(
@@ -44,23 +52,30 @@ def read_frames(
   limits: Limits = LIMITS,
   fps: float | None = None,
 ) -> Frames:
-  """The frames on screen at `times` [T], in any order, in seconds since the first frame.
+  """The frames on screen at `times` [T].
 
-  Times outside the video give its first or last frame; `fps` is that of a folder of pictures.
-  Returns frames uint8 [T size size 3] and their real times float32 [T]. Raises MediaError.
+  times: seconds since the first frame, in any order. Times outside the video give its first or last
+  frame; `fps` is that of a folder of pictures. Returns frames uint8 [T size size 3] and their real
+  times float32 [T]. Raises MediaError.
   """
   times = np.asarray(times, np.float64)
   if times.ndim != 1 or not np.isfinite(times).all():
     raise ValueError(f"times must be one list of finite seconds, but are {times}.")
   frames = np.empty((len(times), size, size, 3), np.uint8)
-  seen = np.empty(len(times), np.float32)
-  previous = None
+  seconds = np.empty(len(times), np.float32)
+  previous_second = None
+  previous_place = 0
   with _opened(media, size, resize, limits, fps) as source:
     for place in np.argsort(times, kind="stable"):
-      second, show = source.at(times[place])
-      frames[place] = frames[previous[1]] if previous and previous[0] == second else show()
-      seen[place], previous = second, (second, place)
-  return frames, seen
+      second, make_picture = source.frame_at(times[place])
+      if second == previous_second:
+        frames[place] = frames[previous_place]
+      else:
+        frames[place] = make_picture()
+      seconds[place] = second
+      previous_second = second
+      previous_place = place
+  return frames, seconds
 
 
 def walk(
@@ -71,10 +86,13 @@ def walk(
   limits: Limits = LIMITS,
   fps: float | None = None,
 ) -> Iterator[tuple[float, np.ndarray]]:
-  """All frames in order: (seconds since the first frame, uint8 [size size 3])."""
+  """All frames in order as (second, uint8 [size size 3]).
+
+  Seconds count from the first frame.
+  """
   with _opened(media, size, resize, limits, fps) as source:
-    for second, show in source.walk():
-      yield second, show()
+    for second, make_picture in source.walk():
+      yield second, make_picture()
 
 
 def read_all(
@@ -85,8 +103,12 @@ def read_all(
   limits: Limits = LIMITS,
   fps: float | None = None,
 ) -> Frames:
-  """All frames uint8 [n size size 3] and their times float64 [n], in n·size²·3 bytes of memory."""
-  seconds, frames = zip(*walk(media, size, resize=resize, limits=limits, fps=fps), strict=True)
+  """All frames uint8 [n size size 3] and their times float64 [n].
+
+  Takes n·size²·3 bytes of memory.
+  """
+  shown_frames = walk(media, size, resize=resize, limits=limits, fps=fps)
+  seconds, frames = zip(*shown_frames, strict=True)
   return np.stack(frames), np.asarray(seconds, np.float64)
 
 
@@ -99,43 +121,55 @@ def read_timeline(
   limits: Limits = LIMITS,
   read: Callable[..., Frames] = read_frames,
 ) -> Frames:
-  """`read_frames` for times on a timeline: each of its media is opened once.
+  """`read_frames` for times on a timeline; opens each medium once.
 
   Where scenes overlap the later of the tuple is seen; after the end, and in a gap, the scene
   before it stays. `read` may be that of a FrameCache.
   """
   times = np.asarray(times, np.float64)
-  probes = (
-    {}
-    if len(timeline) == 1
-    else {scene.media: _sound(scene.media, limits) for scene in timeline if scene.t1 is None}
-  )
-  ends = [_end(scene, probes) for scene in timeline]
+  ends = _scene_ends(timeline, limits)
   owners = [_owner(timeline, ends, t) for t in times]
-  places = collections.defaultdict(list)
+  places_of_media = collections.defaultdict(list)
   for place, scene in enumerate(owners):
-    places[scene.media].append(place)
+    places_of_media[scene.media].append(place)
   frames = np.empty((len(times), size, size, 3), np.uint8)
-  seen = np.empty(len(times), np.float32)
-  for media, here in places.items():
-    local = [_inside(owners[place], times[place]) for place in here]
-    frames[here], seconds = read(media, local, size, resize=resize, limits=limits)
-    seen[here] = [_outside(owners[p], s) for p, s in zip(here, seconds, strict=True)]
-  return frames, seen
+  seconds = np.empty(len(times), np.float32)
+  for media, places in places_of_media.items():
+    wanted = [_media_time(owners[place], times[place]) for place in places]
+    frames[places], media_seconds = read(media, wanted, size, resize=resize, limits=limits)
+    for place, second in zip(places, media_seconds, strict=True):
+      seconds[place] = _timeline_time(owners[place], second)
+  return frames, seconds
 
 
-def _sound(media: str, limits: Limits) -> Probe:
-  found = probe(media, limits)
-  if found.error:
-    raise MediaError(found.error)
-  return found
+def _scene_ends(timeline: Timeline, limits: Limits) -> list[float]:
+  """The ends of a timeline's scenes.
+
+  Raises MediaError for an unreadable medium.
+  """
+  probes = {}
+  if len(timeline) > 1:  # An open end of the only scene needs no look at the file.
+    for scene in timeline:
+      if scene.t1 is None:
+        probes[scene.media] = _sound_probe(scene.media, limits)
+  return [_end(scene, probes) for scene in timeline]
 
 
-def _end(scene: Scene, probes) -> float:
-  """Where a scene ends on its timeline. An open end of the only scene needs no look at the file."""
+def _sound_probe(media: str, limits: Limits) -> Probe:
+  """The facts of a medium. Raises MediaError for an unreadable one."""
+  facts = probe(media, limits)
+  if facts.error:
+    raise MediaError(facts.error)
+  return facts
+
+
+def _end(scene: Scene, probes: Mapping[str, Probe]) -> float:
+  """The end of a scene; infinity for an open end without probes."""
   if scene.t1 is not None and scene.kind == "video":
     return scene.at + scene.t1 - scene.t0
-  return scene.at + scene_length(scene, probes) if probes or scene.kind != "video" else np.inf
+  if not probes and scene.kind == "video":
+    return np.inf
+  return scene.at + scene_length(scene, probes)
 
 
 def _owner(timeline: Timeline, ends: Sequence[float], t: float) -> Scene:
@@ -144,34 +178,50 @@ def _owner(timeline: Timeline, ends: Sequence[float], t: float) -> Scene:
   if not begun:
     return min(timeline, key=lambda scene: scene.at)
   running = [i for i in begun if t + TOLERANCE < ends[i]]
-  return timeline[running[-1] if running else max(begun, key=lambda i: (ends[i], i))]
+  if running:
+    return timeline[running[-1]]
+  latest = max(begun, key=lambda i: (ends[i], i))
+  return timeline[latest]
 
 
-def _inside(scene: Scene, t: float) -> float:
-  """Time on the timeline -> time in the scene's media; never the frame that begins at t1."""
+def _media_time(scene: Scene, t: float) -> float:
+  """Time on the timeline -> time in the scene's media.
+
+  Stays before t1: the frame that begins there is no part of the scene.
+  """
   if scene.kind != "video":
     return scene.t0
-  t = max(0.0, t - scene.at) + scene.t0
-  return t if scene.t1 is None else max(scene.t0, min(t, scene.t1 - 2 * TOLERANCE))
+  second = max(0.0, t - scene.at) + scene.t0
+  if scene.t1 is None:
+    return second
+  return max(scene.t0, min(second, scene.t1 - 2 * TOLERANCE))
 
 
-def _outside(scene: Scene, second: float) -> float:
+def _timeline_time(scene: Scene, second: float) -> float:
   """Time in the scene's media -> time on the timeline."""
-  return scene.at + (max(0.0, second - scene.t0) if scene.kind == "video" else 0.0)
+  if scene.kind != "video":
+    return scene.at
+  return scene.at + max(0.0, second - scene.t0)
 
 
 @contextlib.contextmanager
 def _opened(media: Media, size: int, resize: str, limits: Limits, fps: float | None):
-  """A source of frames: at(t) for rising times and walk(), both giving (second, make picture)."""
-  pictures_lib.placed(1, 1, size, resize)  # A wrong `resize` is the caller's error, not the file's.
-  what = kind(media)
-  if what == "video":
-    with open_video(media, limits) as video, media_lib.reported(media):
+  """Opens a medium as a source of LazyPictures.
+
+  It has frame_at(t) for rising times, and walk().
+  """
+  inner_size(1, 1, size, resize)  # A wrong `resize` is the caller's error, not the file's.
+  kind = media_kind(media)
+  if kind == "video":
+    with open_video(media, limits) as video, reported(media):
       yield Decoder(video, lambda frame: square(frame, size, resize))
     return
-  pictures = [media] if what == "image" else media_lib.folder(media)
-  rate = fps or media_lib.folder_fps(media) if what == "folder" else 1.0
-  budget = media_lib.Budget(media, limits)
+  pictures = [media]
+  rate = 1.0
+  if kind == "folder":
+    pictures = folder_pictures(media)
+    rate = fps or folder_fps(media)
+  budget = Budget(media, limits)
 
   def show(picture: Media) -> np.ndarray:
     budget.spend()
@@ -184,11 +234,15 @@ class _Pictures:
   """Pictures shown one after the other at a constant rate."""
 
   def __init__(self, pictures: Sequence[Media], rate: float, show: Callable):
-    self.pictures, self.rate, self.show = pictures, rate, show
+    self.pictures = pictures
+    self.rate = rate
+    self.show = show
 
-  def at(self, t: float):
-    index = int(np.clip(np.floor((t + TOLERANCE) * self.rate), 0, len(self.pictures) - 1))
+  def frame_at(self, t: float) -> LazyPicture:
+    number = np.floor((t + TOLERANCE) * self.rate)
+    index = int(np.clip(number, 0, len(self.pictures) - 1))
     return index / self.rate, lambda: self.show(self.pictures[index])
 
-  def walk(self):
-    return (self.at(index / self.rate) for index in range(len(self.pictures)))
+  def walk(self) -> Iterator[LazyPicture]:
+    for index in range(len(self.pictures)):
+      yield self.frame_at(index / self.rate)

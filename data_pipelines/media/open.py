@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a media name stands for, and how it is opened within a budget of time.
+"""Media names: what they stand for, opened within a budget of time.
 
 A medium is a file, a folder of pictures, "x.array_record#key", or bytes. Whatever is wrong with it
 surfaces as one `MediaError` of one sentence, and nothing here waits without a bound.
@@ -22,6 +22,7 @@ from data_pipelines.media import array_record
 
 FOLDER_FPS = 2.0  # Pictures a second of a folder whose name does not end in @<number>fps.
 GREY = 127  # Fills the border of a padded picture.
+_FPS = re.compile(r"@([0-9]+(?:\.[0-9]+)?)fps$")
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # Counts changes to which frames a file is said to have, so that no cache holds those of before.
@@ -42,12 +43,15 @@ Media = str | os.PathLike | bytes
 
 
 class MediaError(ValueError):
-  """A medium is missing, damaged or too slow. The message is one sentence that names it."""
+  """A medium is missing, damaged or too slow.
+
+  The message is one sentence that names it.
+  """
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Bounds on the work for one medium, so that a bad file cannot stall a run."""
+  """Bounds on the work for one medium: no file stalls a run."""
 
   open_seconds: float = 10.0  # To open a file and find its streams.
   decode_seconds: float = 60.0  # For all packets and frames of one request.
@@ -58,59 +62,71 @@ class Limits:
 LIMITS = Limits()
 
 
-def variant(limits: Limits) -> str:
-  """What caches add to a medium's identity: the bound on pictures decides at which scale a large
-  JPEG is read. "" for the default bound."""
-  same = limits.image_pixels == LIMITS.image_pixels
-  return "" if same else f"-{limits.image_pixels}px"
+def cache_variant(limits: Limits) -> str:
+  """The suffix of identities in caches; "" for the default picture bound.
+
+  The bound decides at which scale a large JPEG is read.
+  """
+  if limits.image_pixels == LIMITS.image_pixels:
+    return ""
+  return f"-{limits.image_pixels}px"
 
 
 class Budget:
   """Counts packets and time of one request against its limits."""
 
   def __init__(self, media: Media, limits: Limits):
-    self._media, self._limits = media, limits
-    self._packets, self._deadline = 0, time.monotonic() + limits.decode_seconds
+    self._media = media
+    self._limits = limits
+    self._packets = 0
+    self._deadline = time.monotonic() + limits.decode_seconds
 
   def spend(self):
-    """Books one packet or picture; raises MediaError once the budget is used up."""
+    """Books one packet or picture.
+
+    Raises MediaError once the budget is used up.
+    """
     self._packets += 1
     if time.monotonic() > self._deadline:
       raise MediaError(
-        f"{name(self._media)}: reading took more than {self._limits.decode_seconds:g} seconds; "
-        "raise config.data.decode_seconds if the file is sound."
+        f"{media_name(self._media)}: reading took more than {self._limits.decode_seconds:g} "
+        "seconds; raise config.data.decode_seconds if the file is sound."
       )
     if self._packets > self._limits.packets:
-      raise MediaError(f"{name(self._media)}: has more than {self._limits.packets} packets.")
+      raise MediaError(f"{media_name(self._media)}: has more than {self._limits.packets} packets.")
 
 
-def name(media: Media) -> str:
-  """How messages call a medium."""
-  return f"<{len(media)} bytes>" if isinstance(media, bytes) else os.fspath(media)
+def media_name(media: Media) -> str:
+  """The name of a medium in messages."""
+  if isinstance(media, bytes):
+    return f"<{len(media)} bytes>"
+  return os.fspath(media)
 
 
 @contextlib.contextmanager
 def reported(media: Media):
-  """Turns what libraries raise about bad content into a MediaError that names the medium."""
+  """Turns the errors of libraries about bad content into a MediaError."""
   try:
     yield
   except MediaError:
     raise
   except FileNotFoundError as error:
-    raise MediaError(f"{name(media)}: does not exist.") from error
+    raise MediaError(f"{media_name(media)}: does not exist.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
     raise MediaError(
-      f"{name(media)}: the file answers too slowly; raise config.data.open_seconds if it is sound."
+      f"{media_name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "
+      "sound."
     ) from error
   except _DAMAGE as error:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise MediaError(f"{name(media)}: {reason.splitlines()[0].rstrip('.')}.") from error
+    first_line = reason.splitlines()[0]
+    raise MediaError(f"{media_name(media)}: {first_line.rstrip('.')}.") from error
 
 
-def kind(media: Media) -> str:
-  """folder | image | video. Files are told apart by their first bytes, not by their names.
+def content_kind(media: Media) -> str:
+  """folder | image | video, by a file's first bytes.
 
-  Raises MediaError for what does not exist, is empty, or is neither a file nor a folder.
+  Raises MediaError for a missing medium, an empty one, and for pipes, sockets and devices.
   """
   with reported(media):
     if is_packed(media):
@@ -121,9 +137,11 @@ def kind(media: Media) -> str:
       with open_file(media) as file:
         head = file.read(16)
   if not head:
-    raise MediaError(f"{name(media)}: is empty.")
-  webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-  return "image" if webp or head.startswith(_MAGIC) else "video"
+    raise MediaError(f"{media_name(media)}: is empty.")
+  is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+  if is_webp or head.startswith(_MAGIC):
+    return "image"
+  return "video"
 
 
 def open_file(media: Media) -> BinaryIO:
@@ -134,15 +152,15 @@ def open_file(media: Media) -> BinaryIO:
   """
   with reported(media):
     if not stat.S_ISREG(os.stat(media).st_mode):  # Opening a device can set it going.
-      raise MediaError(f"{name(media)}: is neither a file nor a folder.")
+      raise MediaError(f"{media_name(media)}: is neither a file nor a folder.")
     number = os.open(media, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     file = os.fdopen(number, "rb")
     try:
       state = os.fstat(number)
       if not stat.S_ISREG(state.st_mode):  # It was exchanged in between.
-        raise MediaError(f"{name(media)}: is neither a file nor a folder.")
+        raise MediaError(f"{media_name(media)}: is neither a file nor a folder.")
       if state.st_size == 0:
-        raise MediaError(f"{name(media)}: is empty.")
+        raise MediaError(f"{media_name(media)}: is empty.")
     except BaseException:
       file.close()
       raise
@@ -150,8 +168,8 @@ def open_file(media: Media) -> BinaryIO:
 
 
 def is_packed(media: Media) -> bool:
-  """Whether the content is bytes, or a record, rather than a file of its own."""
-  return isinstance(media, bytes) or array_record.split(media) is not None
+  """Whether the content is bytes or a record instead of a file."""
+  return isinstance(media, bytes) or array_record.split_name(media) is not None
 
 
 def read_bytes(media: Media) -> bytes:
@@ -159,38 +177,59 @@ def read_bytes(media: Media) -> bytes:
   if isinstance(media, bytes):
     return media
   with reported(media):
-    return array_record.read(*array_record.split(media))
+    return array_record.read_record(*array_record.split_name(media))
 
 
-def folder(media: Media) -> list[str]:
+def folder_pictures(media: Media) -> list[str]:
   """The pictures of a folder in natural order: frame2 comes before frame10."""
+  names = []
   with reported(media):
-    names = [n for n in os.listdir(media) if n.lower().endswith(PICTURES) and n[0] != "."]
+    for name in os.listdir(media):
+      if name.lower().endswith(PICTURES) and name[0] != ".":
+        names.append(name)
   if not names:
-    raise MediaError(f"{name(media)}: the folder has no pictures ({' '.join(PICTURES)}).")
-  digits = lambda n: [int(p) if p.isdecimal() else p for p in re.split("([0-9]+)", n.lower())]
-  return [os.path.join(media, n) for n in sorted(names, key=lambda n: (digits(n), n))]
+    raise MediaError(f"{media_name(media)}: the folder has no pictures ({' '.join(PICTURES)}).")
+  names.sort(key=_natural_order)
+  return [os.path.join(media, name) for name in names]
+
+
+def _natural_order(name: str) -> tuple[list[str | int], str]:
+  """A key that sorts the numbers in names by their value."""
+  pieces: list[str | int] = []
+  for piece in re.split("([0-9]+)", name.lower()):
+    pieces.append(int(piece) if piece.isdecimal() else piece)
+  return pieces, name
 
 
 def folder_fps(media: Media) -> float:
-  """Pictures a second of a folder: 3 for a name that ends in "@3fps", else FOLDER_FPS."""
-  found = re.search(r"@([0-9]+(?:\.[0-9]+)?)fps$", pathlib.Path(os.fspath(media)).name)
-  return (float(found[1]) if found else 0.0) or FOLDER_FPS
+  """Pictures a second of a folder.
+
+  3 for a name that ends in "@3fps", else FOLDER_FPS.
+  """
+  match = _FPS.search(pathlib.Path(os.fspath(media)).name)
+  if match is None:
+    return FOLDER_FPS
+  return float(match[1]) or FOLDER_FPS
 
 
 def identity(media: Media) -> str:
-  """A digest that changes when the content does, going by path, size and time of last change."""
+  """A digest that changes with the content.
+
+  It goes by path, size and time of last change.
+  """
   if isinstance(media, bytes):
     return hashlib.sha256(media).hexdigest()
   with reported(media):
-    if packed := array_record.split(media):
+    packed = array_record.split_name(media)
+    if packed is not None:
       path, record = array_record.locate(*packed)
       facts = [record, _state(path)]
     elif os.path.isdir(media):
-      facts = [_state(path) for path in folder(media)]
+      facts = [_state(path) for path in folder_pictures(media)]
     else:
       facts = [_state(media)]
-  return hashlib.sha256(json.dumps([_READING, os.path.abspath(media), facts]).encode()).hexdigest()
+  text = json.dumps([_READING, os.path.abspath(media), facts])
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _state(path) -> tuple[str, int, int]:
@@ -202,6 +241,6 @@ def check_pixels(media: Media, width: int, height: int, limits: Limits):
   """Raises MediaError for a picture of more than limits.image_pixels."""
   if width * height > limits.image_pixels:
     raise MediaError(
-      f"{name(media)}: has {width} x {height} pixels, more than config.data.image_pixels="
+      f"{media_name(media)}: has {width} x {height} pixels, more than config.data.image_pixels="
       f"{limits.image_pixels}; raise it if the file is sound."
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a file asks for its frames to be turned and mirrored."""
+"""Rotation and mirroring of frames, as their file asks for."""
 
 import math
 from typing import NamedTuple
@@ -11,18 +11,22 @@ _MATRIX = av.sidedata.sidedata.Type.DISPLAYMATRIX
 
 
 class Orientation(NamedTuple):
-  """One of eight: mirrored left to right first, then turned counter-clockwise."""
+  """One of eight orientations: mirrored left to right, then turned counter-clockwise."""
 
   turns: int = 0  # Quarter turns.
   mirrored: bool = False
 
   def shown_size(self, width: int, height: int) -> tuple[int, int]:
-    """(width, height) of stored frames -> of shown frames, and the other way."""
-    return (height, width) if self.turns % 2 else (width, height)
+    """(width, height) of stored frames -> of shown frames, and back."""
+    if self.turns % 2:
+      return height, width
+    return width, height
 
   def apply(self, picture: np.ndarray) -> np.ndarray:
     """A stored picture [h w 3] as it is shown; a view."""
-    return np.rot90(picture[:, ::-1] if self.mirrored else picture, self.turns)
+    if self.mirrored:
+      picture = picture[:, ::-1]
+    return np.rot90(picture, self.turns)
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
@@ -35,8 +39,11 @@ def orientation(frame: av.VideoFrame) -> Orientation:
   if side_data is None:
     return Orientation()
   a, b, _, c, d, *_ = np.frombuffer(side_data, np.int32).tolist()
-  mirrored = a * d - b * c < 0
+  determinant = a * d - b * c
+  mirrored = determinant < 0
   if mirrored:
-    a, b = -a, -b
+    a = -a
+    b = -b
   clockwise = math.atan2(b - c, a + d)
-  return Orientation(round(-clockwise / (math.pi / 2)) % 4, mirrored)
+  turns = round(-clockwise / (math.pi / 2))
+  return Orientation(turns % 4, mirrored)

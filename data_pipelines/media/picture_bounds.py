@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bounds of one picture: its bytes in memory and the work of its decoder.
+"""Bounds on one picture's memory and on its decoder's work.
 
 Pillow decodes whole pictures and bounds neither, so both are bounded from outside, before a pixel
 is decoded and without a clock: what one machine reads, every machine reads. Bounds that follow from
@@ -11,8 +11,7 @@ import struct
 
 from PIL import Image, TiffImagePlugin
 
-from data_pipelines.media import open as media_lib
-from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
+from data_pipelines.media.open import LIMITS, Limits, Media, MediaError, check_pixels, media_name
 from data_pipelines.media.picture_file import PictureFile
 
 SIDE = 65_535  # Pixels; no JPEG, GIF or WebP is longer, and padding to a square stays possible.
@@ -23,8 +22,8 @@ _PILLOW = 4  # Bytes a pixel of Pillow's own copy.
 # Bytes a pixel of what a decoder holds beside Pillow's copy. WebP: two canvases and the frame;
 # AVIF: planes of 16 bits and the frame; JPEG 2000: 32 bits a component, and coefficients.
 _DECODER = {"WEBP": 12, "AVIF": 16, "JPEG2000": 32}
-_WHOLE = ("WEBP", "AVIF")  # Formats whose files are read into memory before they are decoded.
-# Decoders that take much longer for a pixel than others, most of them Python code: how many times.
+_READ_AHEAD = ("WEBP", "AVIF")  # Formats whose files are read into memory before they are decoded.
+# How many times longer a decoder takes for a pixel than others; most of these are Python code.
 _SLOW = {
   "ppm": 64,
   "ppm_plain": 64,
@@ -47,24 +46,24 @@ def check_size(media: Media, file: PictureFile, picture: Image.Image, limits: Li
   width, height = picture.size
   if max(width, height) > SIDE:
     raise MediaError(
-      f"{media_lib.name(media)}: has {width} x {height} pixels, and pictures are read up to a "
+      f"{media_name(media)}: has {width} x {height} pixels, and pictures are read up to a "
       f"side of {SIDE}."
     )
   if picture.format == "JPEG":
     _reduce(media, file, picture, limits)
     return
-  media_lib.check_pixels(media, width, height, limits)
+  check_pixels(media, width, height, limits)
   tile = picture.tile[0] if picture.tile else None
   slow = _SLOW.get(tile[0], 1) if tile else 1
   if width * height * slow > _room(limits):
     raise MediaError(
-      f"{media_lib.name(media)}: has {width} x {height} pixels in a slow encoding, of which "
+      f"{media_name(media)}: has {width} x {height} pixels in a slow encoding, of which "
       f"config.data.image_pixels={limits.image_pixels} allows {_room(limits) // slow}; raise it, "
       "or store the picture as PNG."
     )
   pixels = width * height
   held = pixels * (_PILLOW + _DECODER.get(picture.format, 0))
-  if picture.format in _WHOLE:
+  if picture.format in _READ_AHEAD:
     held += file.length
   if picture.format == "TIFF":
     held += _largest_part(picture)
@@ -74,7 +73,10 @@ def check_size(media: Media, file: PictureFile, picture: Image.Image, limits: Li
 
 
 def check_webp(media: Media, file: PictureFile, limits: Limits) -> None:
-  """Raises MediaError for a WebP that `check_size` would refuse: opening takes its memory."""
+  """Raises MediaError for a WebP that `check_size` would refuse.
+
+  Opening it already takes its memory.
+  """
   head = file.peek(30)
   if len(head) < 30:
     return
@@ -89,11 +91,11 @@ def check_webp(media: Media, file: PictureFile, limits: Limits) -> None:
   else:
     width = int.from_bytes(head[26:28], "little") & 0x3FFF
     height = int.from_bytes(head[28:30], "little") & 0x3FFF
-  media_lib.check_pixels(media, width, height, limits)
+  check_pixels(media, width, height, limits)
 
 
 def check_fields(media: Media, file: PictureFile) -> None:
-  """Raises MediaError for a TIFF whose first directory has fields without end.
+  """Raises MediaError for a TIFF whose first directory has overlong fields.
 
   Pillow makes a Python object of every number of a field before it looks at any.
   """
@@ -102,41 +104,43 @@ def check_fields(media: Media, file: PictureFile) -> None:
   big = head[2:4] in (b"+\0", b"\0+")
   if len(head) < 16:
     return
-  start = (
-    struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
-  )
+  if big:
+    (start,) = struct.unpack(order + "Q", head[8:16])
+    count_form = struct.Struct(order + "Q")
+    entry_form = struct.Struct(order + "HHQQ")
+  else:
+    (start,) = struct.unpack(order + "I", head[4:8])
+    count_form = struct.Struct(order + "H")
+    entry_form = struct.Struct(order + "HHII")
   if start > file.length:
     return
-  count_form, entry_form = ("Q", "HHQQ") if big else ("H", "HHII")
-  count_bytes = struct.calcsize(order + count_form)
-  entry_bytes = struct.calcsize(order + entry_form)
-  counter = file.peek(count_bytes, start)
-  if len(counter) < count_bytes:
+  counter = file.peek(count_form.size, start)
+  if len(counter) < count_form.size:
     return
-  entries = min(struct.unpack(order + count_form, counter)[0], _PARTS)
-  table = file.peek(entries * entry_bytes, start + count_bytes)
-  whole = len(table) // entry_bytes * entry_bytes
-  for tag, kind, values, _ in struct.iter_unpack(order + entry_form, table[:whole]):
-    parts = tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
-    limit = _PARTS if parts else _VALUES
+  (entries,) = count_form.unpack(counter)
+  table = file.peek(min(entries, _PARTS) * entry_form.size, start + count_form.size)
+  rest = len(table) % entry_form.size
+  for tag, kind, values, _ in entry_form.iter_unpack(table[: len(table) - rest]):
+    is_parts = tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
+    limit = _PARTS if is_parts else _VALUES
     is_text = kind in (1, 2, 6, 7)  # Bytes, which stay bytes.
     if values > limit and not is_text:
       raise MediaError(
-        f"{media_lib.name(media)}: field {tag} has {values} values, but is read up to {limit}."
+        f"{media_name(media)}: field {tag} has {values} values, but is read up to {limit}."
       )
 
 
 def _reduce(media: Media, file: PictureFile, picture: Image.Image, limits: Limits) -> None:
-  """Sets a JPEG to the largest of the scales 1, 1/2, 1/4 and 1/8 that fits."""
+  """Sets a JPEG to the largest scale (1 to 1/8) that fits."""
   width, height = picture.size
-  if -(-width // 8) * -(-height // 8) > limits.image_pixels:
+  if _scaled_pixels(picture, 8) > limits.image_pixels:
     raise MediaError(
-      f"{media_lib.name(media)}: has {width} x {height} pixels, at 1/8 of its size still more than "
+      f"{media_name(media)}: has {width} x {height} pixels, at 1/8 of its size still more than "
       f"config.data.image_pixels={limits.image_pixels}; raise it if the file is sound."
     )
   coefficients = 0 if _has_one_scan(file, picture) else _coefficient_bytes(picture)
   for scale in (1, 2, 4, 8):
-    pixels = -(-width // scale) * -(-height // scale)
+    pixels = _scaled_pixels(picture, scale)
     held = max(_READY * pixels, _PILLOW * pixels + coefficients)
     if pixels <= limits.image_pixels and held <= _BYTES * _room(limits):
       break
@@ -145,7 +149,16 @@ def _reduce(media: Media, file: PictureFile, picture: Image.Image, limits: Limit
   if scale > 1:
     picture.draft(None, (width // scale, height // scale))
   if picture.info.get("progressive"):
-    file.limit_scans(max(1, _PASSES * _room(limits) // (width * height)))
+    scans = _PASSES * _room(limits) // (width * height)
+    file.limit_scans(max(1, scans))
+
+
+def _scaled_pixels(picture: Image.Image, scale: int) -> int:
+  """Pixels of a picture at 1 / `scale` of its size."""
+  width, height = picture.size
+  columns = -(-width // scale)
+  rows = -(-height // scale)
+  return columns * rows
 
 
 def _check_bytes(media: Media, picture: Image.Image, held: float, limits: Limits) -> None:
@@ -153,7 +166,7 @@ def _check_bytes(media: Media, picture: Image.Image, held: float, limits: Limits
   if held > allowed:
     width, height = picture.size
     raise MediaError(
-      f"{media_lib.name(media)}: decoding {width} x {height} pixels of {picture.format} takes "
+      f"{media_name(media)}: decoding {width} x {height} pixels of {picture.format} takes "
       f"{held / 1e6:.0f} MB, more than the {allowed / 1e6:.0f} MB that config.data.image_pixels="
       f"{limits.image_pixels} allows; raise it if the file is sound."
     )
@@ -165,19 +178,24 @@ def _room(limits: Limits) -> int:
 
 
 def _has_one_scan(file: PictureFile, picture: Image.Image) -> bool:
-  """Whether a JPEG is decoded row by row; else all its coefficients are held until the last scan.
+  """Whether a JPEG is decoded row by row.
 
-  file: behind the header of the first scan, where opening stops.
+  Otherwise all its coefficients are held until the last scan. file: behind the header of the first
+  scan, where opening stops.
   """
   if picture.info.get("progressive"):
     return False
   components = picture.layers
-  begin = bytes((0xFF, 0xDA, 0, 6 + 2 * components, components))
-  return file.peek(len(begin), file.tell() - 8 - 2 * components) == begin
+  header = bytes((0xFF, 0xDA, 0, 6 + 2 * components, components))
+  place = file.tell() - 8 - 2 * components
+  return file.peek(len(header), place) == header
 
 
 def _coefficient_bytes(picture: Image.Image) -> int:
-  """Bytes of all coefficients of a JPEG: 16 bits each, whole blocks of 8 x 8."""
+  """Bytes of all coefficients of a JPEG.
+
+  16 bits each, in complete blocks of 8 x 8.
+  """
   width, height = picture.size
   widest = max(layer[1] for layer in picture.layer)
   highest = max(layer[2] for layer in picture.layer)
@@ -190,10 +208,14 @@ def _coefficient_bytes(picture: Image.Image) -> int:
 
 
 def _largest_part(picture: Image.Image) -> int:
-  """Bytes of a decoded strip or tile of a TIFF, which may be larger than the picture."""
+  """Bytes of a decoded strip or tile of a TIFF.
+
+  It may be larger than the picture.
+  """
   tags = picture.tag_v2
   width, height = picture.size
-  part_width, part_height = width, height
+  part_width = width
+  part_height = height
   if TiffImagePlugin.TILEWIDTH in tags:
     part_width = tags[TiffImagePlugin.TILEWIDTH]
     part_height = tags.get(TiffImagePlugin.TILELENGTH, height)
@@ -201,5 +223,5 @@ def _largest_part(picture: Image.Image) -> int:
     part_height = min(height, tags[TiffImagePlugin.ROWSPERSTRIP])
   bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
   channels = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-  pixel = max(4, -(-max(bits) * channels // 8))
-  return part_width * part_height * pixel
+  pixel_bytes = max(4, -(-max(bits) * channels // 8))
+  return part_width * part_height * pixel_bytes

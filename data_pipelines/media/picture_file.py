@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture's file as Pillow reads it: work without end ends in a MediaError.
+"""A picture's file for Pillow, with bounds on reads and bytes.
 
 Pillow's parsers follow a file for as long as it goes on. So reads and bytes are counted here, not
 seconds: what one machine reads, every machine reads.
@@ -12,8 +12,15 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from data_pipelines.media import open as media_lib
-from data_pipelines.media.open import Limits, Media, MediaError
+from data_pipelines.media.open import (
+  Limits,
+  Media,
+  MediaError,
+  is_packed,
+  media_name,
+  open_file,
+  read_bytes,
+)
 
 _READS = 300_000  # Of a file; a second's work for Pillow's parsers in Python.
 _RUN_READS = 600_000  # More for a BMP of runs: two a run.
@@ -22,16 +29,20 @@ _RAW = 8  # Bytes a pixel in a file at most: four channels of 16 bits.
 
 
 class PictureFile:
-  """An open picture's bytes, for one decoder. It has no `fileno`: no library reads past it."""
+  """An open picture's bytes, for one decoder.
+
+  It has no `fileno`, so that no library reads past it.
+  """
 
   def __init__(self, media: Media, limits: Limits):
-    if media_lib.is_packed(media):
-      self._file: BinaryIO = io.BytesIO(media_lib.read_bytes(media))
+    if is_packed(media):
+      self._file: BinaryIO = io.BytesIO(read_bytes(media))
       self.length = len(self._file.getbuffer())
     else:
-      self._file = media_lib.open_file(media)
+      self._file = open_file(media)
       self.length = os.fstat(self._file.fileno()).st_size
-    self._media, self._limits = media, limits
+    self._media = media
+    self._limits = limits
     self._deadline = time.monotonic() + limits.decode_seconds
     self._reads = _READS
     self._scans = 0
@@ -48,18 +59,19 @@ class PictureFile:
     self._file.close()
 
   def allow_pixels(self, picture: Image.Image) -> None:
-    """From here on the pixels of a picture are decoded."""
+    """Adds the bytes of a picture's pixels to what may be read."""
     self._allowance += _RAW * picture.width * picture.height
     if picture.tile and picture.tile[0][0] == "bmp_rle":
       self._reads += _RUN_READS
 
   def limit_scans(self, scans: int) -> None:
-    """From here on a JPEG of at most so many scans is decoded."""
+    """Bounds the scans of a JPEG from here on."""
     self._scan_limit = scans
 
   def read(self, size: int = -1) -> bytes:
-    left = max(0, self.length - self._file.tell())
-    wanted = left if size is None or size < 0 else min(size, left)
+    wanted = max(0, self.length - self._file.tell())
+    if size is not None and size >= 0:
+      wanted = min(size, wanted)
     self._reads -= 1
     self._allowance -= wanted
     if self._reads < 0:
@@ -95,7 +107,10 @@ class PictureFile:
     return self._file.tell()
 
   def peek(self, size: int, place: int = 0) -> bytes:
-    """Bytes at a place, which may lie outside the file; the position stays."""
+    """Bytes at a place; the position stays.
+
+    The place may lie outside the file.
+    """
     position = self.tell()
     self.seek(max(0, place))
     data = self.read(size)
@@ -104,4 +119,4 @@ class PictureFile:
 
   @property
   def _name(self) -> str:
-    return media_lib.name(self._media)
+    return media_name(self._media)

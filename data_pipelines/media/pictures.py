@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Still pictures: the one place that opens them, and how they become squares.
+"""Still pictures: the only place that opens and resizes them.
 
 Whatever a file holds, the outcome is an RGB picture or a `MediaError`, within the memory and the
 work that `picture_bounds` allows.
@@ -28,8 +28,7 @@ from PIL import (
   WebPImagePlugin,
 )
 
-from data_pipelines.media import open as media_lib
-from data_pipelines.media.open import GREY, LIMITS, Limits, Media, MediaError
+from data_pipelines.media.open import GREY, LIMITS, Limits, Media, MediaError, media_name
 from data_pipelines.media.picture_bounds import check_fields, check_size, check_webp
 from data_pipelines.media.picture_file import PictureFile
 
@@ -52,8 +51,8 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
       self._size = self.im.size
 
 
-# How a file begins -> what of Pillow reads it. Its other formats are left out: some run programs,
-# none is bounded. MPO files are read as JPEG: their first picture is one.
+# The beginning of a file -> the class of Pillow that reads it. Pillow's other formats are left out:
+# some run programs, none is bounded. MPO files are read as JPEG: their first picture is one.
 _READERS = (
   (rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
   (rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
@@ -74,11 +73,12 @@ _READERS = (
 def read_image(
   media: Media, size: int | None = None, *, resize: str = "squash", limits: Limits = LIMITS
 ) -> np.ndarray:
-  """A picture as uint8 [h w 3] of its own size, or [size size 3] (see `fit`).
+  """A picture as uint8 [h w 3], or resized by `fit`.
 
   EXIF orientation is honoured, transparency dropped; an animation gives its first frame; 16 bits of
   grey become 8; a JPEG beyond limits.image_pixels is read at 1/2, 1/4 or 1/8 of its size. Raises
-  MediaError for what is no picture, damaged, of other numbers than 8 or 16 bits, or past `limits`.
+  MediaError for a file that is no picture, damaged, of other numbers than 8 or 16 bits, or past
+  `limits`.
   """
   with _opened(media, limits) as picture:
     with _pillow(media):
@@ -89,28 +89,35 @@ def read_image(
     with _pillow(media):
       rgb = _rgb(picture)
   rgb = np.ascontiguousarray(_turned(rgb, orientation))
-  return rgb if size is None else fit(Image.fromarray(rgb), size, resize)
+  if size is None:
+    return rgb
+  return fit(Image.fromarray(rgb), size, resize)
 
 
 def shown_size(media: Media, limits: Limits = LIMITS) -> tuple[int, int]:
-  """(width, height) of what `read_image` gives, from the file's head where that tells it.
+  """(width, height) of the picture that `read_image` gives, from the file's head.
 
   Raises MediaError.
   """
   with _opened(media, limits) as picture:
     width, height = picture.size
     orientation = _orientation(picture)
-  return (height, width) if orientation >= 5 else (width, height)
+  if orientation >= 5:
+    return height, width
+  return width, height
 
 
 @contextlib.contextmanager
 def _opened(media: Media, limits: Limits) -> Iterator[ImageFile.ImageFile]:
-  """A picture that may be decoded: its size and its mode are checked, its pixels not yet read."""
+  """Opens a picture and checks its size and mode.
+
+  Its pixels are not yet read.
+  """
   with PictureFile(media, limits) as file:
     head = file.peek(16)
-    reader = next((r for begin, r in _READERS if re.match(begin, head, re.DOTALL)), None)
+    reader = _reader(head)
     if reader is None:
-      raise MediaError(f"{media_lib.name(media)}: {'is no picture' if head else 'is empty'}.")
+      raise MediaError(f"{media_name(media)}: {'is no picture' if head else 'is empty'}.")
     if reader is _Tiff:
       check_fields(media, file)
     if reader is WebPImagePlugin.WebPImageFile:
@@ -125,13 +132,21 @@ def _opened(media: Media, limits: Limits) -> Iterator[ImageFile.ImageFile]:
       yield picture
 
 
+def _reader(head: bytes) -> type[ImageFile.ImageFile] | None:
+  """Pillow's class for a file that begins with `head`, or None."""
+  for beginning, reader in _READERS:
+    if re.match(beginning, head, re.DOTALL):
+      return reader
+  return None
+
+
 @contextlib.contextmanager
 def _pillow(media: Media) -> Iterator[None]:
-  """Turns whatever Pillow raises into a MediaError; holds calls of Pillow and of its values.
+  """Turns every error of Pillow into a MediaError.
 
-  Pillow has no class for its errors. Its parsers let through what they run into: TypeError,
-  struct.error, zlib.error, AttributeError, OverflowError, RecursionError and more, and others with
-  every release, so a list of them is never whole.
+  For blocks that call Pillow alone. Pillow has no class for its errors. Its parsers let through
+  what they run into: TypeError, struct.error, zlib.error, AttributeError, OverflowError,
+  RecursionError and more, and others with every release, so a list of them is never complete.
   """
   try:
     yield
@@ -140,23 +155,32 @@ def _pillow(media: Media) -> Iterator[None]:
   except Exception as error:
     lines = str(error).splitlines() or [type(error).__name__]
     raise MediaError(
-      f"{media_lib.name(media)}: is a damaged picture ({lines[0].rstrip('.')})."
+      f"{media_name(media)}: is a damaged picture ({lines[0].rstrip('.')})."
     ) from error
 
 
 def _check_mode(media: Media, picture: Image.Image):
-  """Raises MediaError for numbers whose range is not known: floats, and integers of 32 bits."""
-  integers = picture.mode == "I" and picture.format not in ("PNG", "PPM")  # Theirs have 16 bits.
-  if picture.mode == "F" or integers:
-    what = "32-bit integers" if integers else "floating-point numbers"
+  """Raises MediaError for numbers without a known range.
+
+  Those are floats, and integers of 32 bits.
+  """
+  numbers = ""
+  if picture.mode == "F":
+    numbers = "floating-point numbers"
+  if picture.mode == "I" and picture.format not in ("PNG", "PPM"):  # Theirs have 16 bits.
+    numbers = "32-bit integers"
+  if numbers:
     raise MediaError(
-      f"{media_lib.name(media)}: its pixels are {what} without a known range; store it with 8 or "
+      f"{media_name(media)}: its pixels are {numbers} without a known range; store it with 8 or "
       "16 bits."
     )
 
 
 def _orientation(picture: Image.Image) -> int:
-  """The EXIF orientation, 1 to 8; 1 where the data are broken: the pixels are sound."""
+  """The EXIF orientation, 1 to 8.
+
+  1 for broken data: the pixels are sound.
+  """
   if picture.format == "TIFF":  # Pillow has turned it already.
     return 1
   try:
@@ -169,7 +193,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
-  """A picture [h w 3] as its EXIF orientation says it is seen."""
+  """A picture [h w 3], turned by its EXIF orientation."""
   if orientation in (5, 6, 7, 8):
     rgb = rgb.swapaxes(0, 1)
   if orientation in (2, 3, 6, 7):
@@ -180,7 +204,7 @@ def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:
-  """A loaded picture of any mode as uint8 [h w 3], in strips."""
+  """A loaded picture of any mode as uint8 [h w 3]."""
   width, height = picture.size
   rgb = np.empty((height, width, 3), np.uint8)
   table = _shades(picture)
@@ -196,13 +220,18 @@ def _rgb(picture: Image.Image) -> np.ndarray:
 
 
 def _shades(picture: Image.Image) -> np.ndarray | None:
-  """uint8 [65536]: the shade of every value of a 16-bit grey picture; None for other pictures."""
+  """The shades uint8 [65536] of a 16-bit grey picture's values.
+
+  None for other pictures.
+  """
   if picture.mode != "I" and not picture.mode.startswith("I;16"):
     return None
   tags = picture.tag_v2 if picture.format == "TIFF" else {}
   bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]  # 12 in some.
   values = np.arange(1 << 16)
-  table = np.round(np.minimum(values * 255 / ((1 << bits) - 1), 255)).astype(np.uint8)
+  highest = (1 << bits) - 1
+  shades = np.minimum(values * 255 / highest, 255)
+  table = np.round(shades).astype(np.uint8)
   white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 1) == 0
   return 255 - table if white_is_zero else table
 
@@ -212,11 +241,13 @@ def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
 
   "squash" and "pillow" change the aspect ratio; "pad" keeps it and fills the rest with GREY.
   """
-  inner = placed(*picture.size, size, resize)
-  return framed(np.asarray(picture.resize(inner, Image.Resampling.BICUBIC)), size)
+  width, height = picture.size
+  inner = inner_size(width, height, size, resize)
+  resized = picture.resize(inner, Image.Resampling.BICUBIC)
+  return framed(np.asarray(resized), size)
 
 
-def placed(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
+def inner_size(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
   """The (width, height) that a picture gets inside a square of `size`."""
   if resize in ("squash", "pillow"):
     return size, size
@@ -226,15 +257,18 @@ def placed(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
       "(config.data.resize)."
     )
   longest = max(width, height)
-  return max(1, round(width * size / longest)), max(1, round(height * size / longest))
+  inner_width = max(1, round(width * size / longest))
+  inner_height = max(1, round(height * size / longest))
+  return inner_width, inner_height
 
 
 def framed(picture: np.ndarray, size: int) -> np.ndarray:
-  """A picture [h w 3] in the middle of a grey square [size size 3]."""
+  """A picture [h w 3] centred in a grey [size size 3]."""
   h, w, _ = picture.shape
   if h == w == size:
     return picture
   square = np.full((size, size, 3), GREY, np.uint8)
-  top, left = (size - h) // 2, (size - w) // 2
-  square[top : top + h, left : left + w] = picture
+  top = (size - h) // 2
+  start = (size - w) // 2
+  square[top : top + h, start : start + w] = picture
   return square

@@ -1,24 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What planning must know of a medium before a pixel is read."""
+"""Facts of a medium, for planning before a pixel is read."""
 
 from collections.abc import Mapping
 import dataclasses
 
 import numpy as np
 
-from data_pipelines.media import open as media_lib
-from data_pipelines.media import pictures as pictures_lib
-from data_pipelines.media.container import kind, open_video
+from data_pipelines.media.container import media_kind, open_video
 from data_pipelines.media.frame_times import FrameTimes, Tally, frame_times
-from data_pipelines.media.open import LIMITS, Limits, Media, MediaError
+from data_pipelines.media.open import (
+  LIMITS,
+  Limits,
+  Media,
+  MediaError,
+  folder_fps,
+  folder_pictures,
+  reported,
+)
 from data_pipelines.media.orientation import orientation
-from data_pipelines.media.reader import Reader
+from data_pipelines.media.pictures import read_image, shown_size
+from data_pipelines.media.reader import PacketReader
 from data_pipelines.sample import Scene, Timeline
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-  """Facts of one medium. A picture has 1 frame and duration 0; unreadable media have an `error`."""
+  """Facts of one medium.
+
+  A picture has 1 frame and duration 0; unreadable media have an `error`.
+  """
 
   frames: int = 0
   duration: float = 0.0  # Seconds from the first frame to the end of the last.
@@ -34,52 +44,64 @@ class Probe:
   error: str = ""
 
   def __post_init__(self):
-    # JSON knows no tuples.
-    object.__setattr__(self, "corners", tuple(tuple(corner) for corner in self.corners))
+    corners = tuple(map(tuple, self.corners))  # JSON knows no tuples.
+    object.__setattr__(self, "corners", corners)
 
   @property
   def last_time(self) -> float:
-    """When the last frame appears; from the mean rate if only that is known."""
+    """When the last frame appears; by the mean rate if unknown."""
     if self.last or not self.frames:
       return self.last
     return self.duration * (self.frames - 1) / self.frames
 
   def times(self, numbers: np.ndarray) -> np.ndarray:
-    """Seconds f64 [n] at which the frames with these numbers (from 0) are on screen."""
+    """Seconds f64 [n] at which frames `numbers` (from 0) are on screen."""
     numbers = np.clip(numbers, 0, max(0, self.frames - 1))
     if self.corners:
       frames, seconds = np.transpose(self.corners)
       return np.interp(numbers, frames, seconds)
-    return (numbers + 0.5) * (self.duration / max(self.frames, 1))
+    step = self.duration / max(self.frames, 1)
+    return (numbers + 0.5) * step
 
   def numbers(self, seconds: np.ndarray) -> np.ndarray:
-    """How many frames f64 [n] have been shown by these seconds, about: whole and parts of one."""
-    corners = [(-0.5, 0.0), *self.corners, (self.frames - 0.5, self.duration)]
-    frames, times = np.transpose(corners if self.corners else [corners[0], corners[-1]])
+    """Frames f64 [n] that have been shown by these seconds.
+
+    With fractions of a frame.
+    """
+    begin = (-0.5, 0.0)
+    end = (self.frames - 0.5, self.duration)
+    frames, times = np.transpose([begin, *self.corners, end])
     return np.interp(seconds, times, frames) + 0.5
 
 
 def probe(media: Media, limits: Limits = LIMITS) -> Probe:
-  """Reads the facts of a file, folder, record or bytes. Never raises: see Probe.error.
+  """Reads the facts of a medium. Never raises: see Probe.error.
 
   A picture is decoded, so damage shows here; so is a video's first frame, for codecs that cannot be
   read. Of a folder the first picture's head is read. Files without a full index (mkv, webm, ts),
   and those of a varying rate with frames out of order, are demuxed to their end.
   """
   try:
-    what = kind(media)
-    return {"folder": _folder, "image": _image, "video": _video}[what](media, limits)
+    kind = media_kind(media)
+    if kind == "folder":
+      return _folder(media, limits)
+    if kind == "image":
+      return _image(media, limits)
+    return _video(media, limits)
   except MediaError as error:
     return Probe(error=str(error))
 
 
 def timeline_duration(timeline: Timeline, probes: Mapping[str, Probe]) -> float:
-  """Seconds from a timeline's beginning to the end of its last scene; 0 for a picture."""
+  """Seconds to the end of a timeline; 0 for a picture."""
   return max(scene.at + scene_length(scene, probes) for scene in timeline)
 
 
 def scene_length(scene: Scene, probes: Mapping[str, Probe]) -> float:
-  """Seconds that a scene lasts. An open end, or one beyond the file, is the file's end."""
+  """Seconds that a scene lasts.
+
+  An open end, or one beyond the file, is the file's end.
+  """
   if scene.kind == "image":
     return 0.0
   if scene.kind == "still":
@@ -90,44 +112,49 @@ def scene_length(scene: Scene, probes: Mapping[str, Probe]) -> float:
 
 
 def _image(media: Media, limits: Limits) -> Probe:
-  height, width, _ = pictures_lib.read_image(media, limits=limits).shape
+  height, width, _ = read_image(media, limits=limits).shape
   return Probe(frames=1, width=width, height=height)
 
 
 def _folder(media: Media, limits: Limits) -> Probe:
-  pictures, fps = media_lib.folder(media), media_lib.folder_fps(media)
-  width, height = pictures_lib.shown_size(pictures[0], limits)
-  return Probe(len(pictures), len(pictures) / fps, fps, width=width, height=height)
+  pictures = folder_pictures(media)
+  fps = folder_fps(media)
+  width, height = shown_size(pictures[0], limits)
+  duration = len(pictures) / fps
+  return Probe(len(pictures), duration, fps, width=width, height=height)
 
 
 def _video(media: Media, limits: Limits) -> Probe:
-  with open_video(media, limits) as video, media_lib.reported(media):
+  with open_video(media, limits) as video, reported(media):
     tally = Tally(video)
-    reader = Reader(video, tally.watch, all_streams=not video.ticks)
+    reader = PacketReader(video, tally.watch, all_streams=not video.ticks)
     _, first = next(reader.frames(), (0, None))
     if first is None:
       raise MediaError(f"{video.name}: has no frame that can be decoded.")
     turned = orientation(first)
-    shown = frame_times(video, reader, tally)
+    times = frame_times(video, reader, tally)
     width, height = turned.shown_size(first.width, first.height)
     return Probe(
-      shown.count,
-      shown.duration,
-      _rate(shown, video.rate),
-      reader.start * video.tick,
-      width,
-      height,
-      turned.turns * 90,
-      shown.corners,
-      turned.mirrored,
-      shown.last,
+      frames=times.count,
+      duration=times.duration,
+      fps=_rate(times, video.rate),
+      start=reader.start * video.tick,
+      width=width,
+      height=height,
+      rotation=turned.turns * 90,
+      corners=times.corners,
+      mirrored=turned.mirrored,
+      last=times.last,
     )
 
 
-def _rate(shown: FrameTimes, nominal: float) -> float:
-  """The mean rate; the file's own where they differ by less than half a frame in all."""
-  if not shown.duration:
+def _rate(times: FrameTimes, nominal: float) -> float:
+  """The mean rate.
+
+  The file's own rate if they differ by less than half a frame in all.
+  """
+  if not times.duration:
     return 0.0
-  if abs(shown.count - nominal * shown.duration) < 0.5:
+  if abs(times.count - nominal * times.duration) < 0.5:
     return nominal
-  return shown.count / shown.duration
+  return times.count / times.duration

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets and frames of one open video, with the times at which a player shows them."""
+"""Packets and frames of an open video, with their display times."""
 
 from collections.abc import Callable, Iterator
 import itertools
@@ -8,7 +8,7 @@ import av
 from av.video.frame import PictureType
 
 from data_pipelines.media.clock import Clock, DisplayOrder
-from data_pipelines.media.container import Video
+from data_pipelines.media.container import OpenVideo
 from data_pipelines.media.open import MediaError
 
 TimedFrame = tuple[float, av.VideoFrame]  # Ticks, and what is shown from then on.
@@ -18,18 +18,23 @@ _GHOSTS = ("mpeg4", "msmpeg4", "wmv1", "wmv2", "h263", "flv")
 _LOOK_AHEAD = 16  # Packets that show whether display times are real; more than codecs reorder.
 
 
-class Reader:
-  """Reads a video from its beginning, or from where its container was wound to.
+class PacketReader:
+  """Reads a video from its beginning or from a sought position.
 
   video: an open one, of which nothing was read yet. watch: is called with every packet of the
   video, its times set, and with every packet of another stream if `all_streams`.
   """
 
   def __init__(
-    self, video: Video, watch: Callable[[av.Packet], None] | None = None, all_streams: bool = False
+    self,
+    video: OpenVideo,
+    watch: Callable[[av.Packet], None] | None = None,
+    all_streams: bool = False,
   ):
-    self.video, self.watch, self.all_streams = video, watch, all_streams
-    self.clock = Clock(video.tick, video.step, video.broadcast)
+    self.video = video
+    self.watch = watch
+    self.all_streams = all_streams
+    self.clock = Clock(video.tick, video.frame_ticks, video.broadcast)
     # Whether the display times of packets are missing, or made up from their order in the file.
     self.unordered: bool | None = None
     self.start: float | None = None  # Display ticks of the first frame that is shown.
@@ -38,11 +43,11 @@ class Reader:
 
   @property
   def depth(self) -> int:
-    """By how many packets the decoder is late, to put frames in order."""
+    """Packets by which the decoder is late, to put frames in order."""
     return self.video.stream.codec_context.reorder_depth
 
   def seek(self, ticks: int) -> None:
-    """Goes to a key frame not after `ticks`; what was read before is forgotten."""
+    """Goes to a key frame not after `ticks`, and forgets earlier packets."""
     try:
       self.video.container.seek(ticks, stream=self.video.stream, backward=True)
     except OverflowError as error:
@@ -58,7 +63,7 @@ class Reader:
     that can be decoded.
     """
     codec = self.video.stream.codec_context
-    order = DisplayOrder(self.video.step)
+    order = DisplayOrder(self.video.frame_ticks)
     beheaded = None  # Whether the first packet is no key frame, so that errors may precede frames.
     latest = None
     needs_key = codec.name.startswith(_GHOSTS)
@@ -77,12 +82,12 @@ class Reader:
         if frame.is_corrupt:
           second = 0.0 if latest is None else (latest - self.start) * self.video.tick
           raise MediaError(f"{self.video.name}: is damaged after {second:.2f} s.")
-        ticks = order.next(self.depth) if self.unordered else frame.pts
+        ticks = order.next_time(self.depth) if self.unordered else frame.pts
         needs_key = needs_key and frame.pict_type != PictureType.I
         if needs_key:
           continue
         if ticks is None:
-          ticks = 0 if latest is None else latest + self.video.step
+          ticks = 0 if latest is None else latest + self.video.frame_ticks
         if self.start is None:
           self.start = ticks
         latest = ticks
@@ -92,14 +97,19 @@ class Reader:
     return MediaError(f"{self.video.name}: has times that do not fit 64 bits.")
 
   def _decoded(self, packet: av.Packet, forgiven: bool) -> list[av.VideoFrame]:
-    """The frames that a packet brings out. Damage is left out if it is `forgiven`, or raises."""
+    """The frames that a packet brings out.
+
+    Damaged ones are left out if `forgiven`; otherwise errors raise.
+    """
     try:
       frames = packet.decode()
     except av.error.FFmpegError:
       if forgiven:
         return []
       raise
-    return [frame for frame in frames if not (forgiven and frame.is_corrupt)]
+    if not forgiven:
+      return frames
+    return [frame for frame in frames if not frame.is_corrupt]
 
   def _packets(self) -> Iterator[av.Packet]:
     """The video's packets, stamped; a last one without times flushes the decoder."""
@@ -120,8 +130,8 @@ class Reader:
     streams = self.video.container.streams if self.all_streams else ()
     latest = None
     for packet in self.video.packets(*streams):
-      own = packet.stream is self.video.stream  # The index is not set on a flushing packet.
-      if own and (packet.size or packet.dts is not None or packet.pts is not None):
+      is_video = packet.stream is self.video.stream  # The index is not set on a flushing packet.
+      if is_video and (packet.size or packet.dts is not None or packet.pts is not None):
         try:
           self.clock.stamp(packet)
         except OverflowError as error:
@@ -132,12 +142,12 @@ class Reader:
           latest = packet.pts
       if self.watch is not None:
         self.watch(packet)
-      if own:
+      if is_video:
         yield packet
 
 
 def display_ticks(packet: av.Packet) -> int | None:
-  """When a packet's frame is shown; its decoding time if the file does not say."""
+  """A packet's display time; its decoding time without one."""
   return packet.dts if packet.pts is None else packet.pts
 
 
@@ -145,14 +155,17 @@ def _falls(packets: list[av.Packet]) -> bool:
   """Whether the last packet is shown before the one before it."""
   if len(packets) < 2:
     return False
-  before, last = packets[-2].pts, packets[-1].pts
+  before = packets[-2].pts
+  last = packets[-1].pts
   return before is not None and last is not None and last < before
 
 
 def _lacks_display_times(packets: list[av.Packet], depth: int) -> bool:
-  """Whether the first packets have no display times, or none that differ from the file's order
-  though frames are reordered by `depth` packets."""
-  real = [p for p in packets if p.size]
-  if not any(p.pts is not None for p in real):
+  """Whether the first packets lack real display times.
+
+  They have none, or times that only repeat the file's order although the decoder reorders frames
+  (is `depth` packets late).
+  """
+  if all(packet.pts is None for packet in packets if packet.size):
     return True
   return depth > 0 and not _falls(packets)

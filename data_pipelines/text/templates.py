@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversations to token ids: templates, the labels of training, and the sentences about time.
+"""Conversations to token ids and labels, by templates.
 
   chatml  <|im_start|>system\\n...<|im_end|>\\n<|im_start|>user\\n<visual>\\nQuestion<|im_end|>\\n
           <|im_start|>assistant\\nAnswer<|im_end|>\\n
@@ -17,19 +17,23 @@ import dataclasses
 import numpy as np
 
 from data_pipelines.sample import IMAGE, VIDEO, Sample, Turn
-from data_pipelines.text.time_prompts import TIME_PROMPTS, Visual, timed
+from data_pipelines.text.time_prompts import TIME_PROMPTS, VisualText, timed
 from data_pipelines.text.tokenizers import Tokenizer
 
-START, END = "<|im_start|>", "<|im_end|>"
+START = "<|im_start|>"
+END = "<|im_end|>"
 LABELS = ("llava", "answer_only")
-RULES = 2  # Of how conversations are written. Lengths of texts are remembered for one set of rules.
+RULES = 2  # Version of how conversations are written; caches of lengths are valid for one version.
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-  """tokens i32 [L] (a visual's positions hold the pad id); labels bool [L], True where the token
+  """A conversation as token ids.
+
+  tokens i32 [L] (a visual's positions hold the pad id); labels bool [L], True where the token
   itself is learnt; spans: start and stop of every visual, in the order they are shown; answers bool
-  [L], True for the words of an answer."""
+  [L], True for the words of an answer.
+  """
 
   tokens: np.ndarray
   labels: np.ndarray
@@ -37,7 +41,7 @@ class Encoded:
   answers: np.ndarray
 
 
-def encode(
+def encode_conversation(
   sample: Sample,
   tokenizer: Tokenizer,
   *,
@@ -45,72 +49,90 @@ def encode(
   system: str = "",
   labels: str = "llava",
   time_prompt: str = "none",
-  visuals: Sequence[Visual] = (),
+  visuals: Sequence[VisualText] = (),
 ) -> Encoded:
-  """A whole conversation for training; visuals[n] is what the sample's n-th timeline becomes.
+  """Encodes a conversation for training; visuals[n] stands for the sample's n-th timeline.
 
   labels "llava", as LLaVA's Qwen templates do it: every token of an assistant's turn, its header
   and the newline after it included, and besides every start, end and newline token of the other
   turns, such as the newline after a visual. "answer_only": an answer's tokens and its end.
   Templates brief and plain learn the answers and what ends them either way. A sample's own system
-  turn replaces `system`; "" is no system turn. Raises ValueError for an unknown name.
+  turn replaces `system`; "" is no system turn. Raises ValueError for an unknown template, labels or
+  time prompt.
   """
   if labels not in LABELS:
     raise ValueError(f"config.data.labels={labels!r} is unknown. Set it to {' or '.join(LABELS)}.")
+  write = _template(template)
+  turns = _written_turns(sample.turns, system, time_prompt, visuals)
   writer = _Writer(tokenizer, labels)
-  _template(template)(writer, _turns(sample.turns, system, time_prompt, visuals), visuals)
-  return writer.done(marks=template == "chatml" and labels == "llava")
+  write(writer, turns, visuals)
+  return writer.encoded(marks=template == "chatml" and labels == "llava")
 
 
-def prompt(
+def encode_prompt(
   turns: Sequence[Turn],
   tokenizer: Tokenizer,
   *,
   template: str = "chatml",
   system: str = "",
   time_prompt: str = "none",
-  visuals: Sequence[Visual] = (),
+  visuals: Sequence[VisualText] = (),
 ) -> Encoded:
-  """A conversation up to where the assistant's answer begins, without labels."""
+  """Encodes a conversation up to where the assistant's answer begins, without labels."""
+  write = _template(template)
+  turns = _written_turns(turns, system, time_prompt, visuals)
   writer = _Writer(tokenizer, "answer_only")
-  _template(template)(writer, _turns(turns, system, time_prompt, visuals), visuals)
+  write(writer, turns, visuals)
   if template == "chatml":
-    writer.control(START)
-    writer.text("assistant\n")
-  encoded = writer.done(marks=False)
+    writer.add_control(START)
+    writer.add_text("assistant\n")
+  encoded = writer.encoded(marks=False)
   return dataclasses.replace(encoded, labels=np.zeros_like(encoded.labels))
 
 
 def question(text: str, media: int = 1) -> tuple[Turn, ...]:
-  """The turns of one question about `media` timelines, shown before it, each on its own line."""
-  shown = [part for n in range(media) for part in (n, "\n")]
-  return (Turn("user", (*shown[:-1], "\n" + text) if media else (text,)),)
+  """The turns of one question about `media` timelines.
+
+  They are shown before it, each on its own line.
+  """
+  parts: list[str | int] = []
+  for number in range(media):
+    parts += [number, "\n"]
+  if parts:
+    text = parts.pop() + text
+  return (Turn("user", (*parts, text)),)
 
 
 def group_times(times: np.ndarray, frames_per_group: int) -> np.ndarray:
-  """The middle frame's time of every group: f64 [T] -> [T / K]."""
+  """The middle frame's time of every group, f64 [T/K]."""
   return times[frames_per_group // 2 :: frames_per_group]
 
 
-def _turns(turns, system: str, time_prompt: str, visuals) -> list[Turn]:
-  """The turns as they are written: with the system turn, the newlines and the sentences on time."""
+def _written_turns(
+  turns: Sequence[Turn], system: str, time_prompt: str, visuals: Sequence[VisualText]
+) -> list[Turn]:
+  """The turns as written, with system turn, newlines and time sentences."""
   if time_prompt not in TIME_PROMPTS:
     raise ValueError(
       f"config.data.time_prompt={time_prompt!r} is unknown. Set it to one of "
       f"{', '.join(TIME_PROMPTS)}."
     )
-  turns = [
-    dataclasses.replace(t, parts=timed(_arranged(t.parts), time_prompt, visuals)) for t in turns
-  ]
-  own = bool(turns) and turns[0].role == "system"
-  return turns if own or not system else [Turn("system", (system,)), *turns]
+  written = []
+  for turn in turns:
+    parts = timed(_arranged(turn.parts), time_prompt, visuals)
+    written.append(dataclasses.replace(turn, parts=parts))
+  has_system = bool(written) and written[0].role == "system"
+  if system and not has_system:
+    written.insert(0, Turn("system", (system,)))
+  return written
 
 
 def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
-  """Moves the only visual of a turn to the front, a newline after it; the rest is stripped.
+  """Moves the only visual of a turn to the front.
 
-  LLaVA's rule, to the character: a visual that leads stays as it is, with or without a newline, and
-  so do several, and one beside text that reads like a place for another.
+  A newline follows it, then the stripped text. LLaVA's rule, to the character: a visual that leads
+  stays as it is, with or without a newline, and so do several, and one beside text that reads like
+  a place for another.
   """
   visuals = [part for part in parts if not isinstance(part, str)]
   text = "".join(part for part in parts if isinstance(part, str))
@@ -118,46 +140,50 @@ def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
   if len(visuals) != 1 or leading == visuals[0] or IMAGE in text or VIDEO in text:
     return parts
   rest = text.strip()
-  return (visuals[0], "\n" + rest) if rest else (visuals[0],)
+  if not rest:
+    return (visuals[0],)
+  return (visuals[0], "\n" + rest)
 
 
-def _chatml(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):
+def _chatml(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[VisualText]):
   for turn in turns:
-    answers = turn.role == "assistant"
-    whole = answers and writer.labels == "llava"
-    writer.control(START, whole)
-    head, text = f"{turn.role}\n", ""
+    is_answer = turn.role == "assistant"
+    header_label = is_answer and writer.labels == "llava"
+    writer.add_control(START, header_label)
+    head = f"{turn.role}\n"
+    text = ""
     for part in turn.parts:
       if isinstance(part, str):
         text += part
         continue
-      writer.text(head, text, whole, answers)
-      writer.visual(visuals[part].tokens)
-      head, text = "", ""
-    writer.text(head, text, whole, answers)
-    writer.control(END, answers)
-    writer.text("\n", "", whole)
+      writer.add_text(head, text, header_label, is_answer)
+      writer.add_visual(visuals[part].tokens)
+      head = ""
+      text = ""
+    writer.add_text(head, text, header_label, is_answer)
+    writer.add_control(END, is_answer)
+    writer.add_text("\n", "", header_label)
 
 
-def _brief(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):
+def _brief(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[VisualText]):
   for turn in turns:
-    answers = turn.role == "assistant"
-    if not answers:
-      writer.control(START)
+    is_answer = turn.role == "assistant"
+    if not is_answer:
+      writer.add_control(START)
     for part in turn.parts:
       if not isinstance(part, str):
-        writer.visual(visuals[part].tokens)
-    writer.text("", turn.text.strip("\n"), False, answers)
-    writer.control(END, answers)
+        writer.add_visual(visuals[part].tokens)
+    writer.add_text("", turn.text.strip("\n"), False, is_answer)
+    writer.add_control(END, is_answer)
 
 
-def _plain(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[Visual]):
+def _plain(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[VisualText]):
   for turn in turns:
     for part in turn.parts:
       if not isinstance(part, str):
-        writer.visual(visuals[part].tokens)
+        writer.add_visual(visuals[part].tokens)
     if turn.role == "assistant":
-      writer.text("", turn.text + "\n", False, True)
+      writer.add_text("", turn.text + "\n", False, True)
 
 
 TEMPLATES = {"chatml": _chatml, "brief": _brief, "plain": _plain}
@@ -175,45 +201,72 @@ class _Writer:
   """Collects tokens with their labels, and the spans of the visuals."""
 
   def __init__(self, tokenizer: Tokenizer, labels: str):
-    self.tokenizer, self.labels = tokenizer, labels
-    self._size, self._spans = 0, []
-    self._tokens, self._flags, self._text = [], [], []  # Runs: ids, labels, whether it is text.
-    self._answers = []
+    self.tokenizer = tokenizer
+    self.labels = labels
+    self._size = 0  # Tokens so far.
+    self._spans: list[tuple[int, int]] = []
+    # One array a run of tokens:
+    self._tokens: list[np.ndarray] = [np.zeros(0, np.int32)]
+    self._labels: list[np.ndarray] = [np.zeros(0, bool)]
+    self._answers: list[np.ndarray] = [np.zeros(0, bool)]
+    # Whether it is text: the pad of a visual may share an id with a mark.
+    self._is_text: list[np.ndarray] = [np.zeros(0, bool)]
 
-  def control(self, name: str, label: bool = False):
-    self._add([self.tokenizer.special(name)], [label], [False])
+  def add_control(self, name: str, label: bool = False):
+    self._add_run([self.tokenizer.special(name)], label, False)
 
-  def text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
-    """head + body in one call. Body starts where the tokens part from those of the head alone."""
+  def add_text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
+    """Adds head + body, encoded in one call.
+
+    Body starts where the tokens part from those of the head alone.
+    """
     ids = self.tokenizer.encode(head + body)
     cut = 0
     if head and body:
-      same = [a == b for a, b in zip(ids, self.tokenizer.encode(head), strict=False)]
-      cut = [*same, False].index(False)
+      cut = _common_length(ids, self.tokenizer.encode(head))
     elif head:
       cut = len(ids)
-    rest = [body_label] * (len(ids) - cut)
-    self._add(ids, [head_label] * cut + rest, [False] * cut + rest)
+    self._add_run(ids[:cut], head_label, False)
+    self._add_run(ids[cut:], body_label, body_label)
 
-  def visual(self, size: int):
+  def add_visual(self, size: int):
     self._spans.append((self._size, self._size + size))
-    no = np.zeros(size, bool)
-    self._add(np.full(size, self.tokenizer.pad_id), no, no, text=False)
+    pads = np.full(size, self.tokenizer.pad_id)
+    self._add_run(pads, False, False, is_text=False)
 
-  def done(self, marks: bool) -> Encoded:
-    """`marks`: every start, end and newline token is learnt, wherever it stands (LLaVA's rule)."""
-    join = lambda runs, kind: np.concatenate([np.asarray(run, kind) for run in [[], *runs]])
-    tokens, flags = join(self._tokens, np.int32), join(self._flags, bool)
+  def encoded(self, marks: bool) -> Encoded:
+    """The conversation so far.
+
+    marks: every start, end and newline token is learnt, in every turn (LLaVA's rule).
+    """
+    tokens = np.concatenate(self._tokens)
+    labels = np.concatenate(self._labels)
     if marks:
+      ids = [self.tokenizer.special(START), self.tokenizer.special(END)]
       newline = self.tokenizer.encode("\n")
-      ids = [self.tokenizer.special(name) for name in (START, END)]
-      ids += newline if len(newline) == 1 else []
-      flags |= np.isin(tokens, ids) & join(self._text, bool)
-    return Encoded(tokens, flags, tuple(self._spans), join(self._answers, bool))
+      if len(newline) == 1:
+        ids += newline
+      labels |= np.isin(tokens, ids) & np.concatenate(self._is_text)
+    return Encoded(tokens, labels, tuple(self._spans), np.concatenate(self._answers))
 
-  def _add(self, ids, labels, answers, text: bool = True):
-    self._tokens.append(ids)
-    self._answers.append(answers)
-    self._flags.append(labels)
-    self._text.append(np.full(len(ids), text))  # The pad of a visual may share an id with a mark.
-    self._size += len(ids)
+  def _add_run(
+    self, ids: Sequence[int] | np.ndarray, label: bool, answer: bool, is_text: bool = True
+  ):
+    size = len(ids)
+    if not size:
+      return
+    self._tokens.append(np.asarray(ids, np.int32))
+    self._labels.append(np.full(size, label))
+    self._answers.append(np.full(size, answer))
+    self._is_text.append(np.full(size, is_text))
+    self._size += size
+
+
+def _common_length(ids: Sequence[int], others: Sequence[int]) -> int:
+  """How many of the first ids are the same in both."""
+  length = 0
+  for id, other in zip(ids, others, strict=False):
+    if id != other:
+      break
+    length += 1
+  return length

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a visual is to the text, and the sentences that tell the times of videos."""
+"""Visuals in texts, and the sentences about the times of videos."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Visual:
-  """What a timeline is to the text: the positions it takes and, if it is a video, its times.
+class VisualText:
+  """A timeline in a text: its positions and, of a video, times.
 
   `times` (seconds) of every frame, `group_times` of what the llm sees: one per group of frames.
   """
@@ -18,35 +18,42 @@ class Visual:
   group_times: Sequence[float] = ()
 
 
-def _fila(visual: Visual) -> tuple[str, str]:
-  times = ", ".join(f"{t:.2f}" for t in visual.group_times)
-  return "", (
+def _none(visual: VisualText) -> tuple[str, str]:
+  return "", ""
+
+
+def _fila(visual: VisualText) -> tuple[str, str]:
+  times = ", ".join(map("{:.2f}".format, visual.group_times))
+  sentence = (
     f" This video samples {len(visual.group_times)} frames of a {visual.duration:.2f}-second video "
     f"at {times} seconds."
   )
+  return "", sentence
 
 
-def _llava(visual: Visual) -> tuple[str, str]:
-  times = ",".join(f"{t:.2f}s" for t in visual.times)
-  return (
+def _llava(visual: VisualText) -> tuple[str, str]:
+  times = ",".join(map("{:.2f}s".format, visual.times))
+  sentence = (
     f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
     f"uniformly sampled from it. These frames are located at {times}.Please answer the following "
     "questions related to this video."
-  ), ""
+  )
+  return sentence, ""
 
 
-def _vcf(visual: Visual) -> tuple[str, str]:
-  return (
+def _vcf(visual: VisualText) -> tuple[str, str]:
+  sentence = (
     f"\nThe video lasts for {visual.duration:.2f} seconds, and {len(visual.times)} frames are "
     "uniformly sampled from it. "
-  ), ""
+  )
+  return sentence, ""
 
 
 # name -> f(video) -> (text right after the visual, text at the end of the turn that shows it).
 # fila: FiLA-Video App. D, of groups. llava: LLaVA-Video's time instruction, of frames. vcf:
 # VideoChat-Flash's, as in training; vcf_released: as its released inference joins it.
-TIME_PROMPTS: dict[str, Callable[[Visual], tuple[str, str]]] = {
-  "none": lambda visual: ("", ""),
+TIME_PROMPTS: dict[str, Callable[[VisualText], tuple[str, str]]] = {
+  "none": _none,
   "fila": _fila,
   "llava": _llava,
   "vcf": _vcf,
@@ -57,10 +64,11 @@ SEPARATED = ("llava",)  # Always one, after the only visual of a turn.
 
 
 def timed(
-  parts: Sequence[str | int], time_prompt: str, visuals: Sequence[Visual]
+  parts: Sequence[str | int], time_prompt: str, visuals: Sequence[VisualText]
 ) -> tuple[str | int, ...]:
   """Puts the sentences about the times of the videos into a turn."""
-  alone = sum(not isinstance(part, str) for part in parts) == 1
+  visual_count = sum(not isinstance(part, str) for part in parts)
+  alone = visual_count == 1
   out = []
   ends = ""
   follows = False  # Whether the part before is a sentence.
@@ -78,7 +86,10 @@ def timed(
 
 
 def _after_sentence(text: str, time_prompt: str, alone: bool) -> str:
-  """The text behind a sentence on times: on a line of its own or not, as each prompt has it."""
+  """The text after a sentence on times.
+
+  With or without a newline between them, as each prompt has it.
+  """
   if time_prompt in JOINED:
     return text.removeprefix("\n")
   if time_prompt in SEPARATED and alone and text and not text.startswith("\n"):

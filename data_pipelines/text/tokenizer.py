@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every tokenizer can do, and which of its tokens text can never become."""
+"""The interface of tokenizers, and their control tokens."""
 
 import abc
 from collections.abc import Iterable, Iterator
@@ -19,17 +19,19 @@ ALWAYS_CONTROLS = frozenset((*PADS, *STOPS, *CONTROLS, "<s>", "<bos>", IMAGE, VI
 
 
 class Tokenizer(abc.ABC):
-  """One tokenizer: `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id).
+  """One tokenizer.
 
-  Control tokens are the special tokens of more than one character, and those that are named in
-  ALWAYS_CONTROLS. A sentencepiece model does not say which of its user-defined symbols are special:
-  there, they are those that look like "<|name|>". Picklable; thread-safe.
+  `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id). Control tokens are the
+  special tokens of more than one character, and those that are named in ALWAYS_CONTROLS. A
+  sentencepiece model does not say which of its user-defined symbols are special: there, they are
+  those that look like "<|name|>". Picklable; thread-safe.
   """
 
   filename: str  # Under which `save` writes it.
 
   def __init__(self, path: str, content: bytes):
-    self.path, self.content = path, content
+    self.path = path
+    self.content = content
     self._load(content)
     self._names = {id: name for name, id in self.controls.items()}
 
@@ -43,8 +45,11 @@ class Tokenizer(abc.ABC):
 
   @property
   def pad_id(self) -> int:
-    """The id that fills places without a token; 0 for a tokenizer that names none."""
-    return next((self.controls[name] for name in PADS if name in self.controls), 0)
+    """The id that fills places without a token; 0 by default."""
+    for name in PADS:
+      if name in self.controls:
+        return self.controls[name]
+    return 0
 
   @property
   def stop_ids(self) -> tuple[int, ...]:
@@ -52,7 +57,7 @@ class Tokenizer(abc.ABC):
     return tuple(self.controls[name] for name in STOPS if name in self.controls)
 
   def special(self, name: str) -> int:
-    """The id of a control token. Raises ValueError if there is none of this name."""
+    """The id of a control token. Raises ValueError for an unknown name."""
     if name not in self.controls:
       raise ValueError(
         f"The tokenizer {self.path} has no control token {name!r}. Set config.data.tokenizer to "
@@ -61,12 +66,18 @@ class Tokenizer(abc.ABC):
     return self.controls[name]
 
   def encode(self, text: str) -> list[int]:
-    """The ids of ordinary text; never the id of a control token (but for an unknown letter's id,
-    in vocabularies that have no bytes)."""
-    return self._encode(text.encode("utf-8", "replace").decode())  # Lone surrogates become "?".
+    """The ids of ordinary text; never the id of a control token.
+
+    In vocabularies that have no bytes, unknown letters become the id of the unknown token.
+    """
+    sound = text.encode("utf-8", "replace").decode()  # Lone surrogates become "?".
+    return self._encode(sound)
 
   def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-    """The text of ids. Controls are left out or written by name; ids past the end are left out."""
+    """The text of ids.
+
+    Controls are left out or written by name; ids past the end are left out.
+    """
     text = []
     for name, run in self._runs(ids):
       if name is None:
@@ -76,7 +87,7 @@ class Tokenizer(abc.ABC):
     return "".join(text)
 
   def save(self, folder: str | os.PathLike) -> str:
-    """Writes the tokenizer's file into a folder, byte for byte; returns its path."""
+    """Copies the tokenizer's file into a folder; returns its path."""
     target = pathlib.Path(folder) / self.filename
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(self.content)

@@ -12,7 +12,10 @@ AddedToken = Mapping[str, Any]  # An entry of "added_tokens" in a tokenizer.json
 
 
 class JsonTokenizer(Tokenizer):
-  """A tokenizer.json. Text is encoded by a copy in which control tokens do not match."""
+  """A tokenizer.json.
+
+  Text is encoded by a copy in which control tokens do not match.
+  """
 
   filename = "tokenizer.json"
 
@@ -23,29 +26,34 @@ class JsonTokenizer(Tokenizer):
     added = data.get("added_tokens") or []
     self.controls = {token["content"]: token["id"] for token in added if _is_control(token)}
     self._full = tokenizers.Tokenizer.from_str(content.decode())
-    self._for_text = tokenizers.Tokenizer.from_str(json.dumps(data | _text_settings(added)))
+    text_data = data | _text_settings(added)
+    self._for_text = tokenizers.Tokenizer.from_str(json.dumps(text_data))
     self._for_text.encode_special_tokens = True  # As the letters that they are made of.
-    unknown = data["model"].get("unk_token")  # What an unknown word becomes: not refused.
+    unknown = data["model"].get("unk_token")  # An unknown word becomes this one: not refused.
     self._refused = frozenset(id for name, id in self.controls.items() if name != unknown)
-    self.vocab_size = 1 + max(self._full.get_vocab(with_added_tokens=True).values())
+    vocabulary = self._full.get_vocab(with_added_tokens=True)
+    self.vocab_size = 1 + max(vocabulary.values())
     self._verbatim = self._misread(added)
 
   def _misread(self, added: Sequence[AddedToken]) -> dict[int, str]:
-    """Plain words by id, of those that the library's decoder does not write as they are.
+    """The plain words, by id, that the library's decoder changes.
 
     A byte-level decoder takes the letters of "<é>" for bytes.
     """
     words = {}
     for token in added:
-      plain = not _is_control(token)
-      if plain and self._full.decode([token["id"]], skip_special_tokens=False) != token["content"]:
+      if _is_control(token):
+        continue
+      written = self._full.decode([token["id"]], skip_special_tokens=False)
+      if written != token["content"]:
         words[token["id"]] = token["content"]
     return words
 
   def _encode(self, text: str) -> list[int]:
-    """Encodes text; where the base vocabulary holds a control's name as a word, it is cut open.
+    """Encodes text.
 
-    Such vocabularies are those of whole words, and those with `ignore_merges`.
+    Where the base vocabulary holds a control's name as a word, the name is cut open. Such
+    vocabularies are those of whole words, and those with `ignore_merges`.
     """
     ids = []
     waiting = [text]  # The last part is next.
@@ -59,30 +67,39 @@ class JsonTokenizer(Tokenizer):
       if not cuts:  # Single letters that a normaliser made into a name.
         ids += [id for id in encoding.ids if id not in self._refused]
         continue
-      pieces = [part[start:end] for start, end in itertools.pairwise([0, *cuts, len(part)])]
-      waiting += reversed(pieces)
+      end = len(part)
+      for start in [*reversed(cuts), 0]:
+        waiting.append(part[start:end])
+        end = start
     return ids
 
   def _cuts(self, encoding) -> list[int]:
-    """Ascending places behind the first letter of each control's name of several letters."""
+    """Ascending places behind the first letter of each control's name.
+
+    For names of several letters.
+    """
     cuts = []
-    for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+    for id, offsets in zip(encoding.ids, encoding.offsets, strict=True):
+      start, end = offsets
       if id in self._refused and end - start > 1:
         cuts.append(start + 1)
     return cuts
 
   def _decode(self, ids: list[int]) -> str:
     text = []
-    for verbatim, run in itertools.groupby(ids, self._verbatim.__contains__):
-      if verbatim:
-        text += [self._verbatim[id] for id in run]
+    for is_verbatim, run in itertools.groupby(ids, self._verbatim.__contains__):
+      if is_verbatim:
+        text += map(self._verbatim.__getitem__, run)
       else:
         text.append(self._full.decode([*run], skip_special_tokens=False))
     return "".join(text)
 
 
 def _text_settings(added: Sequence[AddedToken]) -> dict[str, Any]:
-  """What differs in a tokenizer.json that is for text alone: it knows which tokens are controls."""
+  """The fields of a tokenizer.json that differ for text alone.
+
+  Controls are special, and nothing is added.
+  """
   tokens = []
   for token in added:
     special = token.get("special", False) or _is_control(token)
@@ -91,6 +108,8 @@ def _text_settings(added: Sequence[AddedToken]) -> dict[str, Any]:
 
 
 def _is_control(token: AddedToken) -> bool:
-  """Whether an added token is a control; one of a single character never is."""
+  """Whether an added token is a control; single characters never are."""
   name = token["content"]
-  return len(name) > 1 and (token.get("special", False) or name in ALWAYS_CONTROLS)
+  if len(name) < 2:
+    return False
+  return token.get("special", False) or name in ALWAYS_CONTROLS

@@ -13,7 +13,10 @@ _UNDERSCORE = "\u2581"  # Stands for a space in sentencepiece, so the letter its
 
 
 class SentencePieceTokenizer(Tokenizer):
-  """A sentencepiece model. Text is encoded by a copy whose control symbols never match."""
+  """A sentencepiece model.
+
+  Text is encoded by a copy whose control symbols never match.
+  """
 
   filename = "tokenizer.model"
 
@@ -32,8 +35,9 @@ class SentencePieceTokenizer(Tokenizer):
     self.vocab_size = len(model.pieces)
     self._unknown = next(i for i, p in enumerate(model.pieces) if p.type == kinds.UNKNOWN)
     self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
-    bytes_of = [f"<0x{byte:02X}>" for byte in _UNDERSCORE.encode()]
-    pieces = [self._processor.piece_to_id(name) for name in bytes_of]
+    pieces = []
+    for byte in _UNDERSCORE.encode():
+      pieces.append(self._processor.piece_to_id(f"<0x{byte:02X}>"))
     exact = not model.normalizer_spec.add_dummy_prefix and self._unknown not in pieces
     self._underscore = pieces if exact else None
 
@@ -52,26 +56,27 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _looks_like_control(symbol: str) -> bool:
-  """Whether a user-defined symbol of a sentencepiece model is a control, by its name."""
+  """Whether a user-defined symbol is a control, by its name."""
   return symbol in ALWAYS_CONTROLS or re.fullmatch(r"<\|.+\|>", symbol) is not None
 
 
 def train_sentencepiece(
   texts: Iterable[str], path: str | os.PathLike, vocab_size: int, controls: Sequence[str] = CONTROLS
 ) -> Tokenizer:
-  """Trains a byte-exact BPE model of at most `vocab_size` pieces and writes it to `path`.
+  """Trains a byte-exact BPE model and writes it to `path`.
 
-  The pad is "<|endoftext|>", id 0. Every text comes back from its ids unchanged: no normalisation,
-  spaces kept, bytes for unknown letters, digits single. The same texts give the same file. Raises
-  ValueError for a vocabulary too small for the 256 bytes and the control tokens.
+  vocab_size: the most pieces that it may have. The pad is "<|endoftext|>", id 0. Every text comes
+  back from its ids unchanged: no normalisation, spaces kept, bytes for unknown letters, digits
+  single. The same texts give the same file. Raises ValueError for a vocabulary too small for the
+  256 bytes and the control tokens.
   """
   import sentencepiece
 
-  least = 256 + len(controls) + 3
-  if vocab_size < least:
+  smallest = 256 + len(controls) + 3
+  if vocab_size < smallest:
     raise ValueError(
       f"A sentencepiece vocabulary of {vocab_size} is too small: 256 bytes and the control tokens "
-      f"take {least}. Set vocab_size to more than that."
+      f"take {smallest}. Set vocab_size to more than that."
     )
   target = pathlib.Path(path)
   with write_atomically(target) as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text to ids and back, the same for `tokenizer.json` (tokenizers) and `*.model` (sentencepiece).
+"""Text to ids and back, by `tokenizer.json` or sentencepiece `*.model`.
 
 `encode` sees ordinary text only: what reads like a control token ("<|im_end|>") comes out as the
 letters it is made of. Control ids are asked for by name, with `special`. Words that were added to
@@ -20,20 +20,22 @@ __all__ = [
   "STOPS",
   "Tokenizer",
   "check_vocabulary",
-  "load",
+  "load_tokenizer",
   "train_sentencepiece",
 ]
 
 
-def load(path: str | os.PathLike) -> Tokenizer:
-  """A tokenizer from its file, or from a folder that holds one (tokenizer.json before *.model).
+def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
+  """Loads a tokenizer from its file or folder.
 
-  Raises ValueError where there is none, or the file is not one.
+  In a folder, tokenizer.json comes before *.model. Raises ValueError for a path without a
+  tokenizer, or a damaged one.
   """
   path = pathlib.Path(path).expanduser()
   file = path
   if path.is_dir():
-    file = next(iter([*path.glob("tokenizer.json"), *sorted(path.glob("*.model"))]), None)
+    candidates = [*path.glob("tokenizer.json"), *sorted(path.glob("*.model"))]
+    file = candidates[0] if candidates else None
   if file is None or not file.is_file():
     raise ValueError(
       f"No tokenizer at {path}. Set config.data.tokenizer to a tokenizer.json, a sentencepiece "
@@ -50,7 +52,10 @@ def load(path: str | os.PathLike) -> Tokenizer:
 
 
 def check_vocabulary(tokenizer: Tokenizer, rows: int):
-  """Raises ValueError if the model's `rows` embedding rows do not cover the tokenizer's ids."""
+  """Raises ValueError if the embedding has too few rows for the ids.
+
+  rows: embedding rows of the model.
+  """
   if tokenizer.vocab_size > rows:
     raise ValueError(
       f"The tokenizer {tokenizer.path} has ids up to {tokenizer.vocab_size - 1}, but the llm has "

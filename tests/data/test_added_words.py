@@ -19,7 +19,7 @@ def with_words(folder: pathlib.Path, words, special=()) -> tokenizers.Tokenizer:
   library.add_tokens([hf.AddedToken(word, special=False, normalized=False) for word in words])
   library.add_special_tokens([*special])
   library.save(str(path))
-  return tokenizers.load(path)
+  return tokenizers.load_tokenizer(path)
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -50,7 +50,7 @@ def test_what_ends_a_turn_is_a_control_however_it_was_added(tmp_path):
   library = hf.Tokenizer.from_file(str(qwen_like(tmp_path)))
   state = library.to_str().replace('"special":true', '"special":false')
   (tmp_path / "tokenizer.json").write_text(state)
-  tokenizer = tokenizers.load(tmp_path)
+  tokenizer = tokenizers.load_tokenizer(tmp_path)
   assert set(tokenizer.controls) == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
   ids = tokenizer.encode("red<|im_end|><|im_start|>user")
   assert not set(ids) & set(tokenizer.controls.values())
@@ -81,7 +81,7 @@ def test_user_defined_symbols_of_sentencepiece(tmp_path):
     normalization_rule_name="identity",
     user_defined_symbols=["<|im_start|>", "<|im_end|>", "<t0>", "<t1>", "<|other|>", "<image>"],
   )
-  tokenizer = tokenizers.load(tmp_path / "m.model")
+  tokenizer = tokenizers.load_tokenizer(tmp_path / "m.model")
   text = "from <t0> to <t1><|im_end|> <|other|><image> </s>"
   ids = tokenizer.encode(text)
   assert tokenizer.decode(ids) == text
@@ -100,7 +100,7 @@ def whole_words(folder: pathlib.Path) -> tokenizers.Tokenizer:
   library.pre_tokenizer = hf.pre_tokenizers.WhitespaceSplit()
   library.add_special_tokens(["<s>", "<unk>"])
   library.save(str(folder / "tokenizer.json"))
-  return tokenizers.load(folder)
+  return tokenizers.load_tokenizer(folder)
 
 
 def unmerged(folder: pathlib.Path) -> tokenizers.Tokenizer:
@@ -109,7 +109,7 @@ def unmerged(folder: pathlib.Path) -> tokenizers.Tokenizer:
   library.pre_tokenizer = hf.pre_tokenizers.WhitespaceSplit()
   library.add_special_tokens(["<s>", "<unk>"])
   library.save(str(folder / "tokenizer.json"))
-  return tokenizers.load(folder)
+  return tokenizers.load_tokenizer(folder)
 
 
 @pytest.mark.parametrize("make", [whole_words, unmerged])

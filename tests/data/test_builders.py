@@ -60,9 +60,9 @@ def test_what_was_left_out_is_listed(source, built):
 @pytest.mark.parametrize("name", [build_array_record.MANIFEST, build_array_record.SAMPLES])
 def test_the_data_set_is_a_manifest(name, source, built):
   out, _ = built
-  report = llava.Report()
-  ours = list(llava.read(out / name, "", report))
-  theirs = [s for s in llava.read(source) if s.origin.rsplit(":")[-1] in "2346"]
+  report = llava.ManifestReport()
+  ours = list(llava.read_manifest(out / name, "", report))
+  theirs = [s for s in llava.read_manifest(source) if s.origin.rsplit(":")[-1] in "2346"]
   assert not report.bad and len(ours) == len(theirs) == 4
   for a, b in zip(ours, theirs, strict=True):
     assert (a.turns, a.kind) == (b.turns, b.kind)
@@ -157,8 +157,8 @@ def test_beam_builds_the_same(source, built, tmp_path):
   ours = build_array_record.build(source, tmp_path / "out", beam="DirectRunner")
   assert (ours.samples, ours.media) == (4, 3)
   for name in ("videos/a.mp4", "b #1.png", "frames"):
-    assert array_record.read(str(tmp_path / "out" / build_array_record.MEDIA), name) == (
-      array_record.read(str(built[0] / build_array_record.MEDIA), name)
+    assert array_record.read_record(str(tmp_path / "out" / build_array_record.MEDIA), name) == (
+      array_record.read_record(str(built[0] / build_array_record.MEDIA), name)
     )
 
 

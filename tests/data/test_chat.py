@@ -9,13 +9,13 @@ from data_pipelines.sample import Sample, Turn
 from data_pipelines.text import templates, tokenizers
 
 SYSTEM = "You are a helpful assistant."
-VIDEO = templates.Visual(4, 9.0, times=(0.0, 1.5, 3.0, 6.0, 7.5, 9.0), group_times=(1.5, 7.5))
-PICTURE = templates.Visual(3)
+VIDEO = templates.VisualText(4, 9.0, times=(0.0, 1.5, 3.0, 6.0, 7.5, 9.0), group_times=(1.5, 7.5))
+PICTURE = templates.VisualText(3)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-  return tokenizers.load(qwen_like(tmp_path_factory.mktemp("bpe")))
+  return tokenizers.load_tokenizer(qwen_like(tmp_path_factory.mktemp("bpe")))
 
 
 def sample(*turns, media=1):
@@ -63,7 +63,7 @@ def reference_llava(tokenizer, system, turns, visual):
 
 
 def test_one_question_as_text(tokenizer):
-  encoded = templates.encode(
+  encoded = templates.encode_conversation(
     sample((0, "\nWhat is shown?"), ("a red circle",)), tokenizer, system=SYSTEM, visuals=[VIDEO]
   )
   assert written(tokenizer, encoded) == (
@@ -77,7 +77,7 @@ def test_one_question_as_text(tokenizer):
 def test_llava_labels_hold_the_published_targets(tokenizer):
   # facts: 198, im_end, 198, im_start, 198, 198 (after the image), im_end, 198, im_start,
   # assistant, 198, a, b, c, im_end, 198.
-  encoded = templates.encode(
+  encoded = templates.encode_conversation(
     sample((0, "\nWhat is shown?"), ("a red circle",)), tokenizer, system=SYSTEM, visuals=[VIDEO]
   )
   targets = learnt(tokenizer, encoded)
@@ -115,7 +115,7 @@ def test_llava_labels_hold_the_published_targets(tokenizer):
 def test_llava_labels_equal_the_reference(turns, tokenizer):
   parts = lambda text: (0, text.removeprefix("<image>")) if "<image>" in text else (text,)
   record = sample(*(Turn(role, parts(text)) for role, text in turns))
-  encoded = templates.encode(record, tokenizer, system=SYSTEM, visuals=[VIDEO])
+  encoded = templates.encode_conversation(record, tokenizer, system=SYSTEM, visuals=[VIDEO])
   ids, labels = reference_llava(tokenizer, SYSTEM, turns, 4)
   np.testing.assert_array_equal(encoded.tokens, ids)
   np.testing.assert_array_equal(np.where(encoded.labels, encoded.tokens, -100), labels)
@@ -123,7 +123,7 @@ def test_llava_labels_equal_the_reference(turns, tokenizer):
 
 def test_answer_only_labels_are_the_answers_and_their_ends(tokenizer):
   record = sample((0, "\nWhat is shown?"), ("a red circle",), ("And then?\n",), ("\nuser",))
-  encoded = templates.encode(
+  encoded = templates.encode_conversation(
     record, tokenizer, system=SYSTEM, labels="answer_only", visuals=[VIDEO]
   )
   # "\n" + "\nuser" is encoded in one call, and the fused newlines count to the answer.
@@ -133,16 +133,18 @@ def test_answer_only_labels_are_the_answers_and_their_ends(tokenizer):
 
 def test_brief_leaves_out_the_roles(tokenizer):
   asked, later = sample((0, "\nWhat?"), ("a red circle",)), (Turn("user", ("Why?",)),)
-  encoded = templates.encode(asked, tokenizer, template="brief", visuals=[VIDEO])
+  encoded = templates.encode_conversation(asked, tokenizer, template="brief", visuals=[VIDEO])
   assert written(tokenizer, encoded) == "<|im_start|>[4]What?<|im_end|>a red circle<|im_end|>"
   assert "".join(learnt(tokenizer, encoded)) == "a red circle<|im_end|>"
-  prompt = templates.prompt((*asked.turns, *later), tokenizer, template="brief", visuals=[VIDEO])
+  prompt = templates.encode_prompt(
+    (*asked.turns, *later), tokenizer, template="brief", visuals=[VIDEO]
+  )
   assert written(tokenizer, prompt) == (written(tokenizer, encoded) + "<|im_start|>Why?<|im_end|>")
 
 
 def test_plain_learns_caption_and_newline(tokenizer):
   for labels in templates.LABELS:
-    encoded = templates.encode(
+    encoded = templates.encode_conversation(
       sample((0, "\nDescribe this."), (" a red circle",)),
       tokenizer,
       template="plain",
@@ -172,7 +174,7 @@ def test_plain_learns_caption_and_newline(tokenizer):
   ],
 )
 def test_time_prompts_to_the_character(tokenizer, time_prompt, user):
-  encoded = templates.encode(
+  encoded = templates.encode_conversation(
     sample((0, "\nWhat?"), ("A",), ("And?",), ("B",)),
     tokenizer,
     time_prompt=time_prompt,
@@ -186,7 +188,9 @@ def test_time_prompts_to_the_character(tokenizer, time_prompt, user):
 
 def test_pictures_have_no_time_and_several_visuals_stay_where_they_are(tokenizer):
   record = sample(("First ", 0, " then ", 1, "\nWhat?"), ("A",), media=2)
-  encoded = templates.encode(record, tokenizer, time_prompt="fila", visuals=[PICTURE, VIDEO])
+  encoded = templates.encode_conversation(
+    record, tokenizer, time_prompt="fila", visuals=[PICTURE, VIDEO]
+  )
   assert written(tokenizer, encoded).startswith(
     "<|im_start|>user\nFirst [3] then [4]\nWhat? This video samples 2 frames of a 9.00-second"
   )
@@ -210,7 +214,7 @@ def test_pictures_have_no_time_and_several_visuals_stay_where_they_are(tokenizer
   ],
 )
 def test_one_visual_is_moved_first_with_a_newline(tokenizer, parts, user):
-  encoded = templates.encode(sample(parts, ("A",)), tokenizer, visuals=[VIDEO])
+  encoded = templates.encode_conversation(sample(parts, ("A",)), tokenizer, visuals=[VIDEO])
   assert f"user\n{user}<|im_end|>" in written(tokenizer, encoded)
   controls = set(tokenizer.controls.values()) - {tokenizer.pad_id}
   assert np.isin(encoded.tokens, list(controls)).sum() == 4
@@ -218,7 +222,7 @@ def test_one_visual_is_moved_first_with_a_newline(tokenizer, parts, user):
 
 def test_system_turn_of_the_sample_comes_first(tokenizer):
   record = sample(Turn("system", ("Be brief.",)), Turn("user", ("Hi",)), media=0)
-  assert written(tokenizer, templates.encode(record, tokenizer, system=SYSTEM)) == (
+  assert written(tokenizer, templates.encode_conversation(record, tokenizer, system=SYSTEM)) == (
     "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
   )
 
@@ -227,16 +231,18 @@ def test_prompt_is_how_the_training_text_begins(tokenizer):
   for time_prompt in templates.TIME_PROMPTS:
     settings = dict(system=SYSTEM, time_prompt=time_prompt, visuals=[VIDEO])
     asked = templates.question("What is shown?")
-    prompt = templates.prompt(asked, tokenizer, **settings)
-    whole = templates.encode(
+    prompt = templates.encode_prompt(asked, tokenizer, **settings)
+    whole = templates.encode_conversation(
       sample(*asked, Turn("assistant", ("a red circle",))), tokenizer, **settings
     )
     np.testing.assert_array_equal(prompt.tokens, whole.tokens[: len(prompt.tokens)])
     assert written(tokenizer, prompt).endswith("<|im_end|>\n<|im_start|>assistant\n")
     assert prompt.spans == whole.spans and not prompt.labels.any()
-  several = templates.prompt(templates.question("What?", 2), tokenizer, visuals=[VIDEO, PICTURE])
+  several = templates.encode_prompt(
+    templates.question("What?", 2), tokenizer, visuals=[VIDEO, PICTURE]
+  )
   assert "user\n[4]\n[3]\nWhat?<" in written(tokenizer, several)
-  plain = templates.prompt(asked, tokenizer, template="plain", visuals=[VIDEO])
+  plain = templates.encode_prompt(asked, tokenizer, template="plain", visuals=[VIDEO])
   assert written(tokenizer, plain) == "[4]"
 
 
@@ -248,4 +254,4 @@ def test_group_times_are_those_of_the_middle_frames():
 @pytest.mark.parametrize("knob", ["template", "labels", "time_prompt"])
 def test_unknown_names_are_errors(tokenizer, knob):
   with pytest.raises(ValueError, match=rf"config\.data\.{knob}='other'"):
-    templates.encode(sample(("Hi",), ("A",), media=0), tokenizer, **{knob: "other"})
+    templates.encode_conversation(sample(("Hi",), ("A",), media=0), tokenizer, **{knob: "other"})

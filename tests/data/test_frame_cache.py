@@ -54,8 +54,8 @@ def no_decoding(monkeypatch):
   def refuse(*arguments, **more):
     raise AssertionError("decoded again")
 
-  monkeypatch.setattr(video, "walk", refuse)
-  monkeypatch.setattr(video, "read_frames", refuse)
+  monkeypatch.setattr("data_pipelines.media.cache.walk", refuse)
+  monkeypatch.setattr("data_pipelines.media.cache.read_frames", refuse)
 
 
 @pytest.mark.parametrize("kind", ["h264", "vfr", "turned", "folder", "bytes", "still"])
@@ -331,7 +331,7 @@ def test_a_full_disk_costs_a_line_and_no_second_try(clip, tmp_path, cache, capsy
   with killed.full_disk(5 * SIZE * SIZE * 3):
     same(cache.read_frames(clip, TIMES, SIZE), video.read_frames(clip, TIMES, SIZE))
   assert not list(cache.folder.iterdir())
-  monkeypatch.setattr(video, "walk", None)
+  monkeypatch.setattr("data_pipelines.media.cache.walk", None)
   for media in (clip, other):
     same(cache.read_frames(media, TIMES, SIZE), video.read_frames(media, TIMES, SIZE))
   line = capsys.readouterr().err

@@ -154,14 +154,14 @@ def test_a_file_that_could_not_be_read_when_the_plan_was_made_stays_so(tmp_path)
 def test_planned_facts_stand_in_where_there_is_no_memory(media):
   planned = {name: index.describe(p) for name, p in MediaIndex(progress=None).probes(media).items()}
   facts = video.probe(media[0])
-  assert index.described(planned[media[0]]) == facts
+  assert index.parse_description(planned[media[0]]) == facts
   os.remove(media[0])
   away = MediaIndex(progress=None, planned=planned).probes(media[:1])[media[0]]
   assert away.error and dataclasses.replace(away, error="") == facts
 
 
 def test_progress_says_count_rate_and_time_left(media, monkeypatch):
-  monkeypatch.setattr(index, "_SAY_SECONDS", -1.0)
+  monkeypatch.setattr(index, "_REPORT_SECONDS", -1.0)
   out = io.StringIO()
   MediaIndex(threads=1, progress=out).probes(media[:4])
   assert "media 4/4, 1 unreadable, " in out.getvalue() and " s left\n" in out.getvalue()

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from data_pipelines.manifest import llava
-from data_pipelines.manifest.reader import records, select
+from data_pipelines.manifest.reader import manifest_records, select_records
 from data_pipelines.sample import Sample, Scene, Turn
 
 
 def read(tmp_path, rows, name="m.json", root="/media"):
-  report = llava.Report()
-  samples = list(llava.read(clips.manifest(tmp_path / name, rows), root, report))
+  report = llava.ManifestReport()
+  samples = list(llava.read_manifest(clips.manifest(tmp_path / name, rows), root, report))
   return samples, report
 
 
@@ -225,8 +225,8 @@ def test_bad_records_are_named_by_line_and_left_out(tmp_path):
     + json.dumps([])
     + "\n]"
   )
-  report = llava.Report()
-  samples = list(llava.read(path, "", report))
+  report = llava.ManifestReport()
+  samples = list(llava.read_manifest(path, "", report))
   lines = len(json.dumps(good, indent=2).splitlines())
   assert [s.origin.rsplit(":", 1)[1] for s in samples] == ["2", "5"]
   assert [b.line for b in report.bad] == [4, 4, 5 + lines]
@@ -241,8 +241,8 @@ def test_damage_in_an_array_keeps_what_is_before_it(tmp_path):
     (f"[\n{good},\n", 1, 3),
   ):
     (tmp_path / "m.json").write_text(text)
-    report = llava.Report()
-    assert len(list(llava.read(tmp_path / "m.json", "", report))) == kept
+    report = llava.ManifestReport()
+    assert len(list(llava.read_manifest(tmp_path / "m.json", "", report))) == kept
     assert [b.line for b in report.bad] == [line] and "rest cannot be read" in str(report.bad[0])
 
 
@@ -255,8 +255,12 @@ def test_damaged_lines_cost_only_themselves(tmp_path):
     + b"\r\n"
     + good
   )
-  report = llava.Report()
-  assert [s.origin.rsplit(":")[-1] for s in llava.read(path, "", report)] == ["1", "4", "8"]
+  report = llava.ManifestReport()
+  assert [s.origin.rsplit(":")[-1] for s in llava.read_manifest(path, "", report)] == [
+    "1",
+    "4",
+    "8",
+  ]
   assert [b.line for b in report.bad] == [2, 5, 6, 7]
 
 
@@ -271,20 +275,20 @@ def test_unusable_manifests(tmp_path):
     if data is not None:
       path.write_bytes(data)
     with pytest.raises(llava.ManifestError, match=why):
-      list(llava.read(path))
+      list(llava.read_manifest(path))
   with pytest.raises(llava.ManifestError):
-    list(llava.read(tmp_path))
+    list(llava.read_manifest(tmp_path))
 
 
 def test_an_empty_array_has_no_samples(tmp_path):
-  assert read(tmp_path, []) == ([], llava.Report())
+  assert read(tmp_path, []) == ([], llava.ManifestReport())
 
 
 def test_lines_of_any_array(tmp_path):
   rows = [{"a": "x\ny"}, 1, [2], None]
   for indent in (None, 0, 3):
     pathlib.Path(tmp_path / "m.json").write_text(" \n" + json.dumps(rows, indent=indent))
-    found = list(records(tmp_path / "m.json"))
+    found = list(manifest_records(tmp_path / "m.json"))
     assert [row for _, row in found] == rows
     lines = (" \n" + json.dumps(rows, indent=indent)).splitlines()
     for line, row in found:
@@ -306,11 +310,11 @@ def test_lines_of_any_array(tmp_path):
   ],
 )
 def test_strategies(strategy, expected):
-  assert select(25, strategy).tolist() == list(expected)
+  assert select_records(25, strategy).tolist() == list(expected)
 
 
 def test_random_is_seeded_and_ordered():
-  draws = [select(1000, "random:10%", seed) for seed in (0, 0, 1)]
+  draws = [select_records(1000, "random:10%", seed) for seed in (0, 0, 1)]
   assert len(draws[0]) == len(set(draws[0])) == 100
   assert (np.diff(draws[0]) > 0).all()
   assert (draws[0] == draws[1]).all() and (draws[0] != draws[2]).any()
@@ -320,11 +324,11 @@ def test_random_is_seeded_and_ordered():
 @pytest.mark.parametrize("strategy", ["", "last:3", "first:", "first:x", "first:-1", "end:1.2.3%"])
 def test_unknown_strategies(strategy):
   with pytest.raises(ValueError, match=r"config\.data\.train"):
-    select(10, strategy)
+    select_records(10, strategy)
 
 
 def test_load_takes_a_part(tmp_path):
   path = clips.manifest(tmp_path / "m.json", [clips.record(id=i) for i in range(20)] + [3])
-  report = llava.Report()
-  assert [s.id for s in llava.load(path, "end:3", report=report)] == ["18", "19"]
+  report = llava.ManifestReport()
+  assert [s.id for s in llava.load_manifest(path, "end:3", report=report)] == ["18", "19"]
   assert (report.samples, len(report.bad)) == (2, 1)

@@ -10,7 +10,7 @@ import clips
 import pytest
 
 from data_pipelines.manifest import llava
-from data_pipelines.manifest.reader import records
+from data_pipelines.manifest.reader import manifest_records
 
 GOOD = clips.record("<image>\nWhat?", video="a.mp4")
 LINE = json.dumps(GOOD)
@@ -19,8 +19,8 @@ LINE = json.dumps(GOOD)
 def read(tmp_path, content):
   path = tmp_path / "m.json"
   path.write_bytes(content if isinstance(content, bytes) else content.encode())
-  report = llava.Report()
-  samples = list(llava.read(path, "", report))
+  report = llava.ManifestReport()
+  samples = list(llava.read_manifest(path, "", report))
   for bad in report.bad:
     assert "\n" not in str(bad) and len(str(bad)) < 700
   return [int(s.origin.rsplit(":", 1)[1]) for s in samples], report.bad
@@ -188,13 +188,13 @@ def test_names_that_are_no_files(tmp_path):
     }
     for path, why in named.items():
       with pytest.raises(llava.ManifestError, match=why) as error:
-        list(records(path))
+        list(manifest_records(path))
       assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("path", ["no such\nfile.mp4", "a\u2028b.mp4", "a\x1b[31mb.mp4", "\ttab"])
 def test_a_bad_record_is_one_line_of_a_list(path):
-  bad = llava.Bad(f"{path}.json", 3, f"{path}: does not exist.")
+  bad = llava.BadRecord(f"{path}.json", 3, f"{path}: does not exist.")
   text = str(bad)
   assert text.isprintable()
   assert text.splitlines() == [text]
@@ -202,6 +202,6 @@ def test_a_bad_record_is_one_line_of_a_list(path):
 
 
 def test_a_long_reason_keeps_its_ends():
-  text = str(llava.Bad("m.json", 3, "/videos/" + "x" * 4000 + ".mp4: does not exist."))
+  text = str(llava.BadRecord("m.json", 3, "/videos/" + "x" * 4000 + ".mp4: does not exist."))
   assert text.startswith("m.json:3: /videos/xxx") and text.endswith("xxx.mp4: does not exist.")
   assert len(text) < 520

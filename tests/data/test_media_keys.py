@@ -9,7 +9,7 @@ from data_pipelines.manifest.llava import MEDIA
 
 def read(question="What is seen?", **more):
   turns = [{"from": "human", "value": question}, {"from": "gpt", "value": "Bars."}]
-  return llava.sample({"conversations": turns, **more}, "m.json:1", "/media")
+  return llava.parse_record({"conversations": turns, **more}, "m.json:1", "/media")
 
 
 def reason(question="What is seen?", **more):

@@ -279,7 +279,7 @@ def test_a_file_that_cannot_be_wound_is_read_through(tmp_path, monkeypatch):
       raise av.error.PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(decoder.reader, "seek", refuse)
-    ours = [decoder.at(second)[1]() for second in (2.5, 3.5)]
+    ours = [decoder.frame_at(second)[1]() for second in (2.5, 3.5)]
   np.testing.assert_array_equal(ours, expected)
 
 

@@ -232,7 +232,7 @@ def test_a_disk_that_fails_is_a_bad_picture(tmp_path, monkeypatch):
     def read(self, *_):
       raise OSError(5, "Input/output error")
 
-  monkeypatch.setattr("data_pipelines.media.open.open_file", lambda _: Failing(b"x"))
+  monkeypatch.setattr("data_pipelines.media.picture_file.open_file", lambda _: Failing(b"x"))
   monkeypatch.setattr("os.fstat", lambda _: pathlib.Path(path).stat())
   with pytest.raises(MediaError, match=r"a\.png: Input/output error\.$"):
     pictures.read_image(path)

@@ -7,8 +7,8 @@ from data_pipelines.manifest import llava
 
 
 def read(record):
-  report = llava.Report()
-  return llava.sample(record, "m.json:1", "", report), report
+  report = llava.ManifestReport()
+  return llava.parse_record(record, "m.json:1", "", report), report
 
 
 def record(*said, **more):

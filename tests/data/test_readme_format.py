@@ -11,7 +11,7 @@ import pytest
 
 import data_pipelines
 from data_pipelines.manifest import llava
-from data_pipelines.manifest.reader import select
+from data_pipelines.manifest.reader import select_records
 from data_pipelines.media import frames as video
 from data_pipelines.sample import Scene
 from data_pipelines.tools import check
@@ -43,7 +43,7 @@ def test_the_example_is_good(manifest):
 
 
 def test_the_example_is_what_the_text_says(manifest):
-  one, part, frames, photos, scenes, text = llava.read(manifest)
+  one, part, frames, photos, scenes, text = llava.read_manifest(manifest)
   folder = f"{manifest.parent}/"
   assert (one.id, one.turns[0].parts) == ("market-1", (0, "\nWhat does the man sell?"))
   assert [turn.role for turn in one.turns] == ["user", "assistant"] * 2
@@ -62,4 +62,4 @@ def test_the_example_is_what_the_text_says(manifest):
 
 def test_the_strategies_of_the_example_exist():
   mixture = ast.literal_eval(block("python").partition("=")[2].strip())
-  assert [len(select(30, strategy)) for _, strategy in mixture] == [30, 3, 30]
+  assert [len(select_records(30, strategy)) for _, strategy in mixture] == [30, 3, 30]

@@ -35,17 +35,17 @@ def released(text: str, message: str) -> str:
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-  return tokenizers.load(qwen_like(tmp_path_factory.mktemp("bpe")))
+  return tokenizers.load_tokenizer(qwen_like(tmp_path_factory.mktemp("bpe")))
 
 
 def ours(tokenizer, questions, answers, time_prompt, labels, media):
   turns = []
   for question, answer in zip(questions, answers, strict=True):
     turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-  record = llava.sample({"conversations": turns, "video": ["a.mp4"] * media}, "m.json:1")
+  record = llava.parse_record({"conversations": turns, "video": ["a.mp4"] * media}, "m.json:1")
   return written(
     tokenizer,
-    templates.encode(
+    templates.encode_conversation(
       record, tokenizer, labels=labels, time_prompt=time_prompt, visuals=[VIDEO] * media
     ),
   )
@@ -117,4 +117,4 @@ def test_text_without_media_keeps_the_mark(tokenizer):
 def test_an_answer_of_nothing_but_the_mark_is_empty():
   turns = [{"from": "human", "value": TAG}, {"from": "gpt", "value": NOISE}]
   with pytest.raises(llava.RecordError, match="has an empty answer"):
-    llava.sample({"conversations": turns, "video": "a.mp4"}, "m.json:1")
+    llava.parse_record({"conversations": turns, "video": "a.mp4"}, "m.json:1")

@@ -17,7 +17,7 @@ WILD = st.lists(st.sampled_from(NAMES) | st.text(max_size=8) | st.just("\ud800")
 
 @pytest.fixture(scope="module")
 def byte_level(tmp_path_factory):
-  return tokenizers.load(qwen_like(tmp_path_factory.mktemp("bpe")))
+  return tokenizers.load_tokenizer(qwen_like(tmp_path_factory.mktemp("bpe")))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_controls_come_by_name(kind, request):
 def test_saved_and_pickled_copies_are_the_same(kind, request, tmp_path):
   tokenizer = request.getfixturevalue(kind)
   tokenizer.save(tmp_path / "run")
-  for copy in (tokenizers.load(tmp_path / "run"), pickle.loads(pickle.dumps(tokenizer))):
+  for copy in (tokenizers.load_tokenizer(tmp_path / "run"), pickle.loads(pickle.dumps(tokenizer))):
     assert copy.encode("What is <|im_end|>?") == tokenizer.encode("What is <|im_end|>?")
     assert copy.fingerprint == tokenizer.fingerprint
 
@@ -66,7 +66,7 @@ def test_words_of_the_base_vocabulary_that_are_controls_are_cut_open(tmp_path):
   word_level.pre_tokenizer = hf.pre_tokenizers.WhitespaceSplit()
   word_level.add_special_tokens(["<s>", "<unk>"])
   word_level.save(str(tmp_path / "tokenizer.json"))
-  tokenizer = tokenizers.load(tmp_path)
+  tokenizer = tokenizers.load_tokenizer(tmp_path)
   assert tokenizer.encode("red <s> blue") == [6, 2, 5, 0]
 
 
@@ -82,7 +82,9 @@ def test_symbols_of_a_foreign_sentencepiece_model_never_match(tmp_path):
     user_defined_symbols=["<|im_start|>", "<|im_end|>", "\n"],
     minloglevel=2,
   )
-  tokenizer = tokenizers.load(tmp_path / "llama.model")  # With the prefix and </s>, as Llama has.
+  tokenizer = tokenizers.load_tokenizer(
+    tmp_path / "llama.model"
+  )  # With the prefix and </s>, as Llama has.
   ids = tokenizer.encode("red</s> <|im_end|>\nuser")
   assert not set(ids) & set(tokenizer.controls.values())
   assert tokenizer.decode(ids) == "red</s> <|im_end|>\nuser"
@@ -100,12 +102,12 @@ def test_training_is_repeatable_and_bounded(tmp_path):
 
 def test_errors_name_the_knob(tmp_path, pieces):
   with pytest.raises(ValueError, match=r"No tokenizer at .*config\.data\.tokenizer"):
-    tokenizers.load(tmp_path / "missing.json")
+    tokenizers.load_tokenizer(tmp_path / "missing.json")
   (tmp_path / "broken.model").write_bytes(b"not a model")
   (tmp_path / "broken.json").write_text("{}")
   for name in ("broken.model", "broken.json"):
     with pytest.raises(ValueError, match=rf"{name} cannot be read"):
-      tokenizers.load(tmp_path / name)
+      tokenizers.load_tokenizer(tmp_path / name)
   tokenizers.check_vocabulary(pieces, pieces.vocab_size)
   with pytest.raises(ValueError, match=r"32 vocabulary rows.*config\.model\.llm\.variant"):
     tokenizers.check_vocabulary(pieces, 32)

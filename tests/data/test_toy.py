@@ -173,14 +173,14 @@ def test_answers_are_drawn_evenly():
 
 def test_manifests_are_read_without_complaint(corpus):
   for name in ("stage1", "stage2", "held_out"):
-    report = llava.Report()
-    samples = list(llava.read(corpus / f"{name}.json", report=report))
+    report = llava.ManifestReport()
+    samples = list(llava.read_manifest(corpus / f"{name}.json", report=report))
     assert samples
     assert not report.bad
 
 
 def test_words_of_the_task_are_single_pieces(corpus):
-  tokenizer = tokenizers.load(corpus / "tokenizer.model")
+  tokenizer = tokenizers.load_tokenizer(corpus / "tokenizer.model")
   assert tokenizer.vocab_size <= 512
   for word in (*toy.SHAPES, *toy.COLOURS):
     assert len(tokenizer.encode(f"on {word}")) == 2
@@ -249,7 +249,7 @@ def test_command_line(tmp_path):
 
 def test_tiny_corpus(tmp_path):
   folder = toy.tiny_corpus(tmp_path)
-  samples = list(llava.read(folder / "manifest.json"))
+  samples = list(llava.read_manifest(folder / "manifest.json"))
   assert len(list((folder / "videos").glob("*.mp4"))) == 6
   assert max(len(sample.turns) for sample in samples) > 2
-  assert tokenizers.load(folder).vocab_size <= 512
+  assert tokenizers.load_tokenizer(folder).vocab_size <= 512

@@ -11,18 +11,18 @@ from data_pipelines.sample import Sample, Turn
 from data_pipelines.text import templates, tokenizers
 from filax.spec import VisualLayout
 
-VIDEO = templates.Visual(4, 12.34, times=tuple(range(64)), group_times=tuple(range(16)))
+VIDEO = templates.VisualText(4, 12.34, times=tuple(range(64)), group_times=tuple(range(16)))
 RELEASED = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
 SYSTEM = "You are a helpful assistant."
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-  return tokenizers.load(qwen_like(tmp_path_factory.mktemp("bpe")))
+  return tokenizers.load_tokenizer(qwen_like(tmp_path_factory.mktemp("bpe")))
 
 
 def said(tokenizer, time_prompt, parts=(0, "\nWhat?")):
-  encoded = templates.prompt(
+  encoded = templates.encode_prompt(
     (Turn("user", parts),), tokenizer, system=SYSTEM, time_prompt=time_prompt, visuals=[VIDEO]
   )
   ((start, stop),) = encoded.spans
@@ -41,7 +41,7 @@ def test_prompts_of_training_and_of_the_release_to_the_character(tokenizer):
 
 def test_the_answer_is_what_an_assistant_says(tokenizer):
   sample = Sample("x", (Turn("user", (0, "\nWhat?")), Turn("assistant", ("Bars, two.",))), ((),))
-  encoded = templates.encode(sample, tokenizer, labels="llava", visuals=[VIDEO])
+  encoded = templates.encode_conversation(sample, tokenizer, labels="llava", visuals=[VIDEO])
   assert tokenizer.decode(encoded.tokens[encoded.answers]) == "Bars, two."
   assert (encoded.labels & encoded.answers).sum() == encoded.answers.sum() < encoded.labels.sum()
 
