@@ -50,7 +50,7 @@ def test_an_unknown_name_lists_the_known():
   "first", ["", "import filax.models.components", "from filax.models import components as build"]
 )
 def test_build_is_a_function_whatever_was_imported_before(first):
-  call = "filax.models.components('selector', dict(name='uniform', size=5)).size"
+  call = "filax.build('selector', dict(name='uniform', size=5)).size"
   check = f"{first}\nimport filax; print({call})"
   done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == "5"

@@ -15,19 +15,19 @@ SHADES = ("#3b82f6", "#f59e0b")  # Of the two stages; both are read on white and
 def loss_curve(curves: Sequence[Sequence[Mapping]]) -> str:
   """The loss of both stages over steps, stage 2 after stage 1."""
 
-  def draw(out: io.BytesIO, theme: str) -> None:
+  def draw_theme(out: io.BytesIO, theme: str) -> None:
     _draw_losses(curves, out, THEMES[theme])
 
-  return _picture(draw, "Loss over steps")
+  return _picture(draw_theme, "Loss over steps")
 
 
 def frame_sheet(rows, group: int) -> str:
   """The frames that each selection takes (filax.infer.contact_sheet)."""
 
-  def draw(out: io.BytesIO, theme: str) -> None:
+  def draw_theme(out: io.BytesIO, theme: str) -> None:
     contact_sheet(rows, out, group=group, theme=theme)
 
-  return _picture(draw, "Frames taken by each selection")
+  return _picture(draw_theme, "Frames taken by each selection")
 
 
 def thumbnail(frame: np.ndarray, title: str) -> str:

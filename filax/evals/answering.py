@@ -24,7 +24,7 @@ from filax.infer.video import DecodedVideo
 PROGRAMS = (encode.EMBED, PREFILL, DECODE)  # All that answering compiles.
 
 
-class Prompt(NamedTuple):
+class WaitingQuestion(NamedTuple):
   """A question that waits for its answer."""
 
   example: Example
@@ -52,7 +52,7 @@ class EvaluationRun:
     self.settings = settings
     self.batch = batch
     self.blind = blind
-    self.waiting: list[Prompt] = []
+    self.waiting: list[WaitingQuestion] = []
     self.answers: list[dict[str, Any]] = []
     self.media: set[Timeline] = set()
     self.bad_media: dict[str, str] = {}  # Medium -> why it cannot be read.
@@ -66,7 +66,7 @@ class EvaluationRun:
     self._progress = ProgressLine(total, self.start) if progress else None
     self._compilations_before = compiled.compilations(PROGRAMS)
 
-  def ask(self, group: Sequence[Example], media: Sequence[ReadMedium]) -> None:
+  def add_questions(self, group: Sequence[Example], media: Sequence[ReadMedium]) -> None:
     """Takes in the questions about one set of media; answers whenever a batch is full."""
     self._end_lap("wait")
     self.media.update(group[0].media)
@@ -87,7 +87,7 @@ class EvaluationRun:
       except ValueError as error:
         self._refuse([example], error)
       else:
-        self.waiting.append(Prompt(example, tokens, index, table))
+        self.waiting.append(WaitingQuestion(example, tokens, index, table))
     self._end_lap("encode")
     while len(self.waiting) >= self.batch:
       self._answer_batch(self.waiting[: self.batch])
@@ -173,7 +173,7 @@ class EvaluationRun:
     compiled.bucket(len(tokens), self.settings["lengths"], "config.infer.lengths")
     return tokens, index
 
-  def _answer_batch(self, rows: Sequence[Prompt], real: int | None = None) -> None:
+  def _answer_batch(self, rows: Sequence[WaitingQuestion], real: int | None = None) -> None:
     """Generates the answers of a batch and scores them, or the first `real` of them."""
     examples, prompts, index, tables = zip(*rows, strict=True)
     generated = generate(

@@ -108,7 +108,7 @@ def _evaluate_manifest(
   run.after_answers = file.refresh
   try:
     for group, media in read_ahead(loaded, examples, options.threads, options.blind):
-      run.ask(group, media)
+      run.add_questions(group, media)
     run.flush()
     run.finished = True
   finally:

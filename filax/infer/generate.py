@@ -229,9 +229,8 @@ def decode_tokens(
   def append_token(state, logits, cache):
     step, ids, count, stopped, _, _ = state
     token = _choose_token(logits, key, step, settings, greedy)
-    column = token[:, None]
-    ids = lax.dynamic_update_slice(ids, column, (0, step))
-    stopped = stopped | (column == stop).any(-1)
+    ids = lax.dynamic_update_slice(ids, token[:, None], (0, step))
+    stopped = stopped | (token[:, None] == stop).any(-1)
     return step + 1, ids, count + ~stopped, stopped, token, cache
 
   def next_step(state):
@@ -246,8 +245,9 @@ def decode_tokens(
     return (step < limit) & ~stopped.all()
 
   zeros = jnp.zeros((batch,), jnp.int32)
+  step = jnp.int32(0)
   ids = jnp.zeros((batch, room), jnp.int32)
-  empty = (jnp.int32(0), ids, zeros, zeros > 0, zeros, cache)
+  empty = (step, ids, zeros, zeros > 0, zeros, cache)
   state = lax.while_loop(goes_on, next_step, append_token(empty, logits, cache))
   _, ids, count, stopped, _, cache = state
   return (ids, count, stopped), cache

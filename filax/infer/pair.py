@@ -63,9 +63,8 @@ def chat(
 ) -> str:
   """Deprecated: session.ask(video, question)."""
   warn_of_pair("chat", "session.ask(video, question)")
-  return (
-    Conversation(loaded_from_pair(model, params), video).ask(question, seed=seed, **settings).text
-  )
+  conversation = Conversation(loaded_from_pair(model, params), video)
+  return conversation.ask(question, seed=seed, **settings).text
 
 
 def scenes(
