@@ -119,6 +119,13 @@ def test_scenes_of_a_pair_are_those_of_the_session(session, video):
   assert [scene.time for scene in scenes] == [scene.time for scene in expected]
 
 
+def test_scenes_of_a_decoded_video_need_no_processor(session, video):
+  decoded = session.read_video(video)
+  with pytest.warns(DeprecationWarning):
+    scenes = filax.scenes(session.model, session.params, decoded)
+  assert [scene.time for scene in scenes] == [scene.time for scene in session.scenes(decoded)]
+
+
 def test_generate_takes_a_pair_as_before(session):
   model, params = session
   with pytest.warns(DeprecationWarning, match=r"session\.generate\(prompts\)"):

@@ -64,7 +64,10 @@ def _start_conversation(args: argparse.Namespace):
 
 
 def _ask(conversation, question: str, args: argparse.Namespace):
-  """The answer to a question; a conversation that has grown too long starts anew with it."""
+  """The answer to a question.
+
+  A conversation that has grown too long starts anew with it.
+  """
   settings = dict(
     max_new_tokens=args.max_new_tokens,
     temperature=args.temperature,
@@ -102,7 +105,7 @@ def _input_questions() -> Iterator[str]:
 
 
 def _print_error(args: argparse.Namespace, question: str, error: Exception) -> None:
-  """Why a question has no answer: a line of JSON, or words on stderr."""
+  """Prints the reason as a line of JSON, or on stderr."""
   text = " ".join(str(error).split()) or type(error).__name__
   if args.json:
     row = dict(question=question, error=text, video=args.video)
@@ -125,7 +128,7 @@ def _print_answer(
 def _answer_row(
   video: str, conversation, question: str, answer, start_seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-  """An answer with the times of its scenes and the seconds that each part took."""
+  """An answer with the times of its scenes and the seconds taken."""
   scenes = []
   for second, times in zip(conversation.times, conversation.scene_times, strict=True):
     scenes.append(checkpoint_options.scene_times(second, times))

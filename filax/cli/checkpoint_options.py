@@ -19,7 +19,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def video_parser(verb: str, description: str) -> argparse.ArgumentParser:
-  """A parser with the options of the commands about one video: chat and scenes."""
+  """A parser with the options that chat and scenes share."""
   parser = options.Parser(prog=f"filax {verb}", description=description)
   add_checkpoint(parser)
   parser.add_argument("--video", required=True, help="a video file, or a folder of pictures")
@@ -41,6 +41,6 @@ def load_session(args: argparse.Namespace):
 
 
 def scene_times(time: float, times) -> dict[str, Any]:
-  """A scene as JSON: the seconds of the frame that stands for it, and of all its frames."""
+  """A scene as JSON: the seconds of its representative and its frames."""
   seconds = [round(float(second), 3) for second in times]
   return dict(time=round(float(time), 3), times=seconds)

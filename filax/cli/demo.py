@@ -16,7 +16,7 @@ from filax.cli import options
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs all phases that are not done yet, or checks the figures of their report."""
+  """Runs the phases that are not done yet, or checks their report."""
   args = demo_parser().parse_args(argv)
   workdir = pathlib.Path(args.workdir)
   if args.check:

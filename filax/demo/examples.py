@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample answers for the report: some held-out questions, asked again with their frames kept."""
+"""Sample answers for the report, with the frames that they saw."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses

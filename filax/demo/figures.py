@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of report.html as data URLs, each for a light and for a dark page."""
+"""Pictures of report.html as data URLs, for light and dark pages."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence

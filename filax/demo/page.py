@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report.html: the demo on one page, in the reader's light or dark theme."""
+"""report.html: the demo on one page, light or dark."""
 
 from collections.abc import Mapping, Sequence
 import html

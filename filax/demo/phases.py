@@ -24,7 +24,10 @@ EVALUATIONS = {  # Name -> options of `evaluate`.
 
 @dataclasses.dataclass(frozen=True)
 class DemoSettings:
-  """The size of a demo. steps: of both stages, 0 = as the config says."""
+  """The size of a demo.
+
+  steps: of both stages, 0 = as the config says.
+  """
 
   videos: int = 300
   held: int = 64
@@ -52,7 +55,7 @@ def run_demo(
 
 
 class DemoProgress:
-  """progress.json: the settings of a demo, and the seconds that each finished phase took."""
+  """progress.json: the settings of a demo and the seconds of its phases."""
 
   def __init__(self, workdir: pathlib.Path, settings: DemoSettings):
     self.path = workdir / "progress.json"
@@ -113,7 +116,10 @@ def _make_corpus(workdir: pathlib.Path, settings: DemoSettings) -> None:
 
 
 def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> None:
-  """Trains one stage as `filax train` does; stage 2 starts from the parameters of stage 1."""
+  """Trains one stage as `filax train` does.
+
+  Stage 2 starts from the parameters of stage 1.
+  """
   from configs import fila_toy
   from filax.settings import check
   from filax.train.run import train
@@ -142,7 +148,7 @@ def _loss_records(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _evaluate(workdir: pathlib.Path) -> None:
-  """Asks all held-out questions of scenes, of uniform frames, and of grey pictures."""
+  """Evaluates scenes, uniform frames and grey pictures on the held-out questions."""
   from filax.evals.run import evaluate
   from filax.infer.session import load
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report.json: the figures of a demo, and the bars that they must reach."""
+"""report.json: the figures of a demo, and their bars."""
 
 from collections.abc import Mapping, Sequence
 import json
@@ -70,7 +70,10 @@ def mean_speed(curves: Sequence[Sequence[Mapping]]) -> float:
 
 
 def check_report(path: pathlib.Path) -> str:
-  """The figures in one line. Raises ValueError naming every bar that was missed."""
+  """The figures in one line.
+
+  Raises ValueError naming every bar that was missed.
+  """
   if not path.exists():
     raise ValueError(f"There is no {path}. Run filax demo --workdir {path.parent} first.")
   report = json.loads(path.read_text())
@@ -87,7 +90,10 @@ def check_report(path: pathlib.Path) -> str:
 
 
 def missed_bars(report: Mapping) -> list[str]:
-  """A sentence for every figure that does not reach its bar; one that is no number does not."""
+  """A sentence for every figure that does not reach its bar.
+
+  Not a number reaches none.
+  """
   gain = report["accuracy_short_scenes"] - report["accuracy_short_uniform"]
   distance = abs(report["accuracy_blind"] - report["chance"])
   bars = (

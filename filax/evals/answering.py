@@ -34,7 +34,7 @@ class WaitingQuestion(NamedTuple):
 
 
 class EvaluationRun:
-  """The questions that wait for a full batch, and the answers so far."""
+  """Questions that wait for a full batch, and the answers so far."""
 
   def __init__(
     self,
@@ -67,7 +67,7 @@ class EvaluationRun:
     self._compilations_before = compiled.compilations(PROGRAMS)
 
   def add_questions(self, group: Sequence[Example], media: Sequence[ReadMedium]) -> None:
-    """Takes in the questions about one set of media; answers whenever a batch is full."""
+    """Adds the questions about one set of media; answers full batches."""
     self._end_lap("wait")
     self.media.update(group[0].media)
     if self._note_bad_media(group[0].media, media):
@@ -95,7 +95,7 @@ class EvaluationRun:
       self.print_progress()
 
   def flush(self) -> None:
-    """Answers the last questions, in a batch that is filled up with its first prompt."""
+    """Answers the last questions; their first prompt fills up the batch."""
     rest = self.waiting
     if rest:
       filling = rest[:1] * (self.batch - len(rest))
@@ -145,13 +145,16 @@ class EvaluationRun:
     return any_bad
 
   def _refuse(self, group: Sequence[Example], error: ValueError) -> None:
-    """Lists questions that cannot be asked; they are counted, and the run goes on."""
+    """Counts and lists questions that cannot be asked."""
     self.skipped += len(group)
     for example in group:
       self.bad_questions.append(f"{example.id}: {error}")
 
   def _encode_media(self, media: Sequence[ReadMedium]) -> list[EncodedMedia]:
-    """The visual tokens of media. Raises the ValueError of one that could not be read."""
+    """The visual tokens of media.
+
+    Raises the ValueError of a medium that could not be read.
+    """
     for medium in media:
       if isinstance(medium, ValueError):
         raise medium
@@ -166,7 +169,10 @@ class EvaluationRun:
   def _encode_prompt(
     self, example: Example, media: Sequence[EncodedMedia]
   ) -> tuple[list[int], np.ndarray]:
-    """(tokens, visual index) of a question. Raises ValueError if it exceeds context or buckets."""
+    """Tokens and visual index of a question.
+
+    Raises ValueError if it exceeds context or buckets.
+    """
     turns = (*example.before, self.benchmark.prompt(example))
     tokens, index = self.loaded.processor.encode_prompt(turns, media)
     check_prompts(self.loaded.model, [tokens], self.settings["max_new_tokens"])
@@ -174,7 +180,7 @@ class EvaluationRun:
     return tokens, index
 
   def _answer_batch(self, rows: Sequence[WaitingQuestion], real: int | None = None) -> None:
-    """Generates the answers of a batch and scores them, or the first `real` of them."""
+    """Generates the answers of a batch and scores the first `real` of them."""
     examples, prompts, index, tables = zip(*rows, strict=True)
     generated = generate(
       self.loaded.model,

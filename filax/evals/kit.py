@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks: where questions are, how they are asked, and how answers are read and scored.
+"""The parts of a benchmark: questions, prompts, parsing and scores.
 
 Each is a file of filax/evals/benchmarks with one BENCHMARK; the file is the registration.
 """
@@ -57,7 +57,9 @@ def exact_match(answer: str, example: Example) -> float:
 
 
 def right_letter(example: Example) -> str:
-  """The letter of the right option; the manifest has it as a letter, as its text, or as both.
+  """The letter of the right option.
+
+  The manifest has it as a letter, as its text, or as both.
 
   Raises ValueError if that is none of the options, or if letter and text disagree.
   """
@@ -68,7 +70,7 @@ def right_letter(example: Example) -> str:
 
 
 def multiple_choice(example: Example) -> Turn:
-  """The question, its options with letters, and a request for one of the letters."""
+  """The question, its lettered options, and a request for a letter."""
   lines = []
   for number, option in enumerate(example.options):
     lines.append(f"\n{LETTERS[number]}. {option}")
@@ -78,7 +80,9 @@ def multiple_choice(example: Example) -> Turn:
 
 
 def chosen_letter(text: str, example: Example) -> str | None:
-  """The letter that a generated text chooses; None if it names none, or more than one.
+  """The letter that a generated text chooses.
+
+  None if it names none, or more than one.
 
   filax.evals.metrics.letters says in which forms a letter is read.
   """

@@ -17,7 +17,7 @@ class ProgressLine:
     self._pace = collections.deque([(start, 0)], maxlen=5)  # (time, questions done) of lines.
 
   def print_line(self, done: int, bad_media: int, accuracy: float | None, last: bool) -> None:
-    """Prints the line, unless the one before is recent; the last one is always printed."""
+    """Prints the line, unless it is too early and not the last."""
     now = time.perf_counter()
     if now - self._printed < SECONDS and not last:
       return

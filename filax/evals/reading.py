@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the media of questions in the background; the error stands for unreadable media."""
+"""Reads the media of questions in the background."""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ def _next_group(waiting: collections.deque) -> tuple[list[Example], list[ReadMed
 def read_medium(
   loaded: LoadedModel, timeline: Timeline, blind: bool, alone: bool = True
 ) -> ReadMedium:
-  """A video, or (picture, views) of a still; the error in place of unreadable media.
+  """A decoded video, a still with its views, or the error.
 
   `blind`: grey pictures. `alone`: no other medium is shown with it.
   """
@@ -75,7 +75,7 @@ def read_medium(
 
 
 def grey_video(loaded: LoadedModel, timeline: Timeline) -> DecodedVideo:
-  """A video of grey frames, at the times that would have been read."""
+  """Grey frames at the times that would have been read."""
   sampling = loaded.processor.sampling
   size = loaded.model.encoder.size
   extent = video_lib.timeline_extent(timeline, loaded.processor.limits, sampling)

@@ -13,7 +13,10 @@ KEEP_SECONDS = 5.0  # Between two writes of the report of a run that goes on.
 
 
 class NothingScored(ValueError):
-  """No question of a manifest could be scored. `report` has the reason of each."""
+  """No question of a manifest could be scored.
+
+  `report` has the reason of each.
+  """
 
   def __init__(self, report: dict[str, Any]):
     self.report = report
@@ -25,7 +28,7 @@ class NothingScored(ValueError):
 
 
 class ReportFile:
-  """The file that the report of a run is written to; `summary` gives the report so far."""
+  """The file of a report; `summary` gives the report so far."""
 
   def __init__(self, summary: Callable[[], dict[str, Any]], path: str | os.PathLike):
     self._summary = summary
@@ -33,7 +36,7 @@ class ReportFile:
     self._written = -KEEP_SECONDS
 
   def refresh(self) -> None:
-    """Writes the report now and then, so that a killed run leaves its answers."""
+    """Writes the report now and then: a killed run leaves its answers."""
     if time.monotonic() - self._written >= KEEP_SECONDS:
       self.write_report()
       self._written = time.monotonic()

@@ -58,7 +58,7 @@ def evaluate(
   progress: bool = True,
   out: str | os.PathLike = "",
 ) -> dict[str, Any]:
-  """The scores of a session (filax.load) on a manifest of questions, or a benchmark's name.
+  """The scores of a session on a manifest or benchmark.
 
   `selector` answers with another selector at the same number of visual tokens, `blind` shows grey
   pictures, `limit` asks the first questions only, `batch` prompts are answered at a time. Returns
@@ -122,7 +122,7 @@ def _evaluate_manifest(
 def read_questions(
   benchmark: Benchmark, path: str, options: EvaluationOptions
 ) -> tuple[list[Example], Report]:
-  """The questions to ask, those about the same media one after the other."""
+  """The questions to ask, grouped by their media."""
   report = Report()
   records = benchmark.read(path, options.root, report)
   examples = list(itertools.islice(records, options.limit))
@@ -136,7 +136,7 @@ def read_questions(
 
 
 def prepare_model(loaded: LoadedModel, benchmark: Benchmark, selector: str | None) -> LoadedModel:
-  """The model with the benchmark's number of frames and another selector, where there are any."""
+  """The model with the benchmark's number of frames and another selector."""
   if benchmark.frames:
     sampling = dict(loaded.processor.sampling) | dict(frames=benchmark.frames)
     processor = loaded.processor.with_infer(sampling=sampling)

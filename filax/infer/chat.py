@@ -28,7 +28,7 @@ class Answer:
 
 
 class Conversation:
-  """A talk about one video, which is read and encoded once, when the conversation begins.
+  """A conversation about one video, which is encoded once, at the start.
 
   `times` are the seconds of every group that the llm sees (its representative), `scene_times` those
   of all its frames, `seconds` how long reading and encoding took. Where the model groups

@@ -9,7 +9,9 @@ import jax
 
 
 class CountedProgram:
-  """A jitted function that prints every compilation to stderr, with the shapes that caused it.
+  """A jitted function that prints and counts its compilations.
+
+  They go to stderr, with the shapes that caused them.
 
   `count` is the number of compilations so far: one for every bucket, if all is well.
   """
@@ -47,7 +49,10 @@ def compilations(programs: Sequence[CountedProgram]) -> int:
 
 
 def bucket(size: int, sizes: tuple[int, ...], knob: str) -> int:
-  """The smallest of `sizes` that holds `size`. Raises ValueError naming the knob if none does."""
+  """The smallest of `sizes` that holds `size`.
+
+  Raises ValueError naming the knob if none does.
+  """
   large_enough = [limit for limit in sizes if limit >= size]
   if not large_enough:
     raise ValueError(

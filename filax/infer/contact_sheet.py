@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the frames that were taken of a video, a strip for each selection (FiLA, Fig. 1)."""
+"""Contact sheets: the frames of each selection as a strip (FiLA, Fig. 1)."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -43,7 +43,9 @@ def contact_sheet(
   side: int = 96,
   theme: str = "light",
 ) -> None:
-  """Writes a PNG with a strip of thumbnails for every (title, frames u8 [n h w 3], times [n] s).
+  """Writes a PNG with a strip of thumbnails for every row.
+
+  rows: (title, frames u8 [n h w 3], times [n] in seconds).
 
   `group` neighbours that belong together (a scene, a triple) stand closer. A strip of more than
   `across` thumbnails goes on in the next line. Thumbnails are `side` pixels high.
@@ -102,7 +104,7 @@ def _strip_lines(
 
 
 def _scaled(frame: np.ndarray, side: int) -> np.ndarray:
-  """A frame u8 [h w 3] as u8 [side w' 3], its shape kept."""
+  """Frame u8 [h w 3] -> u8 [side w' 3] of the same shape."""
   from PIL import Image
 
   height, width, _ = frame.shape

@@ -61,12 +61,14 @@ def encode_picture(loaded: LoadedModel, picture: np.ndarray, views: Views) -> En
 
 
 def no_pictures(size: int) -> np.ndarray:
-  """uint8 [1 0 h w 3]: stands for frames or images where there are none."""
+  """Stands for absent frames or images: uint8 [1 0 h w 3]."""
   return np.zeros((1, 0, size, size, 3), np.uint8)
 
 
 def candidates(model: VideoLM, video: DecodedVideo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(frames [T h w 3], mask [T], places [T] in the video) to choose from.
+  """The frames that the selector chooses from.
+
+  Returns frames [T h w 3], mask [T], and their places [T] in the video.
 
   A selector that chooses sees every frame once: repeats of a short video become padding, and with
   too few frames it spreads what there is. One that groups neighbours takes the frames as they are.
@@ -89,7 +91,7 @@ def representative(model: VideoLM) -> int:
 
 
 def check_video(model: VideoLM, video: DecodedVideo) -> None:
-  """Raises ValueError if the model cannot read pictures of this size, or so many frames."""
+  """Raises ValueError for pictures or a frame count that do not fit."""
   count, height, width, _ = video.frames.shape
   size = model.encoder.size
   if (height, width) != (size, size):

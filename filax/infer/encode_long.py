@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decodes, encodes and merges videos of any length part by part; only merged tokens are held.
+"""Decodes and encodes long videos part by part; only merged tokens are held.
 
 For selectors that group neighbours; those that choose must see all frames at once.
 """
@@ -34,14 +34,16 @@ PART = 128  # Frames decoded and encoded at a time, about.
 
 
 def can_stream(model: VideoLM) -> bool:
-  """Whether a model's groups are neighbours, so that a part of a video can be read alone."""
+  """Whether a part of a video can be encoded alone: groups are neighbours."""
   return not model.selector.needs_single
 
 
 def encode_timeline(
   loaded: LoadedModel, timeline: Timeline, folder: str | os.PathLike = ""
 ) -> tuple[DecodedVideo, EncodedMedia]:
-  """Reads and encodes a video as config.infer.sampling says; the video has times but no frames.
+  """Reads and encodes a video as config.infer.sampling says.
+
+  The returned video has times but no frames.
 
   With a `folder`, merged tokens are kept there under a hash of all that decides them, and found
   again. Raises MediaError for unreadable media, ValueError for more frames than the model's context
@@ -73,7 +75,7 @@ def encode_timeline(
 def _cached_tokens(
   folder: str | os.PathLike, loaded: LoadedModel, timeline: Timeline, times: np.ndarray
 ) -> tuple[np.ndarray | jax.Array, np.ndarray]:
-  """`_encode_parts`, from a folder of checked files; a failed write costs time, no more."""
+  """`_encode_parts`, cached in a folder; a failed write costs only time."""
   key = _cache_key(loaded, timeline, times)
   path = pathlib.Path(folder, f"{key}.npz")
   files.remove_leftovers(folder)
@@ -88,7 +90,7 @@ def _cached_tokens(
 
 
 def _parse_cache(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-  """(visual table f32 [M D], real times f32 [T]) of an .npz file."""
+  """The visual table f32 [M D] and real times f32 [T] of an .npz file."""
   with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
     return arrays["table"], arrays["times"]
 
@@ -118,7 +120,7 @@ def _encode_parts(loaded: LoadedModel, timeline: Timeline, times) -> tuple[jax.A
 
 
 def _part_length(model: VideoLM, frames: int) -> int:
-  """Frames of a part: whole units, or all frames of a short video."""
+  """Frames of a part: whole units, or a whole short video."""
   unit = frame_unit(model)
   return min(max(1, PART // unit) * unit, frames)
 
@@ -126,7 +128,7 @@ def _part_length(model: VideoLM, frames: int) -> int:
 def _decoded_parts(
   loaded: LoadedModel, timeline: Timeline, times, part: int
 ) -> Iterator[media_frames.Frames]:
-  """(frames, times) of each part; the next one is decoded while this one is used."""
+  """Yields (frames, times) of each part, and decodes the next one meanwhile."""
 
   def decode_part(first: int) -> media_frames.Frames:
     return media_frames.read_timeline(
@@ -147,7 +149,10 @@ def _decoded_parts(
 
 
 def _check_context(model: VideoLM, frames: int, tokens: int) -> None:
-  """Raises ValueError before anything is decoded; nothing is ever cut off in silence."""
+  """Raises ValueError for more tokens than the context holds.
+
+  It comes before anything is decoded; nothing is ever cut off.
+  """
   context = context_length(model)
   if tokens < context:
     return
@@ -161,7 +166,10 @@ def _check_context(model: VideoLM, frames: int, tokens: int) -> None:
 
 
 def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> str:
-  """sha256 of all that decides the merged tokens: parts and their weights, file and times."""
+  """sha256 of all that decides the merged tokens.
+
+  That is: the parts of the model and their weights, the media and the times.
+  """
   model = loaded.model
   parts = {}
   for name in ("encoder", "selector", "merger", "projector", "merge_stage"):
@@ -185,7 +193,7 @@ def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> st
 
 @jax.jit
 def _leaf_digest(leaf):
-  """uint32 [2] that tells a parameter from any other, on any mesh: sums of mixed bits."""
+  """uint32 [2]: a hash of a parameter, the same on any mesh."""
   values = leaf.astype(jnp.float32)
   bits = jax.lax.bitcast_convert_type(values, jnp.uint32).ravel()
   places = _mix_bits(jnp.arange(bits.size, dtype=jnp.uint32))
@@ -195,7 +203,7 @@ def _leaf_digest(leaf):
 
 
 def _mix_bits(x):
-  """uint32 [n] with every bit spread over all bits (the last step of MurmurHash3)."""
+  """uint32 [n] -> uint32 [n]: the last step of MurmurHash3."""
   x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
   x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
   return x ^ (x >> 16)

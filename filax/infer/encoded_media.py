@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The visual tokens of media, and their tables for a prompt and for a batch of prompts."""
+"""Visual tokens of media, and the visual tables of prompts."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,7 +14,7 @@ from data_pipelines.text import templates
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedMedia:
-  """The visual tokens of a video or a picture, on the device, and what prompts need of them."""
+  """The visual tokens of a video or a picture, on the device."""
 
   table: Any  # [M D]: visual tokens, then one newline vector.
   pattern: np.ndarray  # Order in which the tokens are read: data_pipelines.packing.visual_order.
@@ -28,7 +28,7 @@ class EncodedMedia:
 
 
 def joined_table(media: Sequence[EncodedMedia]) -> Float[Array, "M D"]:
-  """The visual table of a prompt that shows these media: their tokens, then one newline."""
+  """The visual table of a prompt: all tokens, then one newline."""
   *others, last = media
   if not others:
     return last.table
@@ -37,7 +37,7 @@ def joined_table(media: Sequence[EncodedMedia]) -> Float[Array, "M D"]:
 
 
 def stacked_tables(tables: Sequence[Float[Array, "_ D"]]) -> Float[Array, "B M D"]:
-  """Tables of several prompts as one array; shorter ones are filled up with zeros."""
+  """The tables of several prompts in one array, padded with zeros."""
   longest = max(len(table) for table in tables)
   padded = []
   for table in tables:

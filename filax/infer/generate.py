@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text from a VideoLM: prefill, then decode on the device with a static KV cache.
+"""Generation: prefill, then decoding on the device with a static KV cache.
 
 B rows, L prompt positions (a bucket), M visual tokens, N new tokens (a bucket), V vocabulary.
 """
@@ -52,7 +52,7 @@ NEW = (16, 64, 256, 1024, 4096, 16_384)  # Buckets of new tokens: the cache hold
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
-  """The new token ids of every row without the stop id, and the seconds of both phases."""
+  """New token ids of every row, without the stop id."""
 
   tokens: list[list[int]]
   stopped: list[bool]  # A stop id ended the row; else max_new_tokens did.
@@ -94,7 +94,7 @@ def generate(
   lengths: Sequence[int] = LENGTHS,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Generated:
-  """Continues B prompts of any lengths (token ids); they are padded to a bucket of `lengths`.
+  """Continues B prompts of token ids, padded to a bucket of `lengths`.
 
   `table` [B M D] and `visual_index` (one list a prompt) splice in pictures. temperature 0 is
   greedy. Ids from `vocab` on (default: the model's vocabulary) are never produced. The same seed
@@ -145,7 +145,7 @@ def _sampling_settings(
 
 
 def _prefilled(model: VideoLM, params: Mapping, padded: PaddedPrompts, table, spare: int):
-  """(logits of the next token [B V], the cache), computed: for the time that it takes."""
+  """Logits of the next token [B V] and the cache, computed when it returns."""
   logits, cache = PREFILL(
     padded.label,
     model,
@@ -167,7 +167,7 @@ def pad_prompts(
   visual_index: Sequence[Sequence[int]] | None,
   lengths: tuple[int, ...],
 ) -> PaddedPrompts:
-  """Prompts in the smallest bucket that holds them, with their schedule of visual dropout."""
+  """Pads prompts to the smallest bucket, and schedules visual dropout."""
   counts = np.array([len(prompt) for prompt in prompts], np.int32)
   length = bucket(int(counts.max()), lengths, "config.infer.lengths")
   tokens = pad(prompts, length, 0)
@@ -200,7 +200,7 @@ def dropout_schedule(
 def prefill(
   model, params, tokens, lengths, table, visual_index, keep, *, room: tuple[int, ...], spare: int
 ):
-  """Reads right-padded prompts [B L] -> logits of the next token [B V], and the cache."""
+  """Right-padded prompts [B L] -> logits of the next token [B V], cache."""
   last, cache = model.apply(
     {"params": params},
     tokens,
@@ -219,7 +219,9 @@ def prefill(
 def decode_tokens(
   model, params, cache, logits, key, stop, limit, settings, *, room: int, greedy: bool
 ):
-  """Up to `limit` tokens a row, in one while_loop that ends when every row has met a stop id.
+  """Generates up to `limit` tokens a row in one while_loop.
+
+  It ends when every row has met a stop id.
 
   Returns (ids [B N], how many of them count [B], whether a stop id came [B]), and the cache, which
   is updated in place and lacks the last token.
@@ -259,7 +261,7 @@ def _next_logits(model: VideoLM, params, hidden):
 
 
 def _choose_token(logits, key, step, settings, greedy: bool):
-  """Logits [B V] of step `step` -> the next token of every row [B]."""
+  """Logits [B V] of a step -> the next token of every row [B]."""
   real = jnp.arange(logits.shape[-1]) < settings["vocab"]
   logits = jnp.where(real, logits.astype(jnp.float32), -jnp.inf)
   if greedy:
@@ -284,7 +286,10 @@ class _Absent(nn.Module):
 
 
 def language_model(model: VideoLM) -> VideoLM:
-  """The model with its llm alone; models that see differently then share compiled programs."""
+  """The model with its llm alone.
+
+  Models that see differently then share compiled programs.
+  """
   absent = _Absent()
   return model.clone(
     encoder=absent, selector=absent, merger=absent, projector=absent, encode_chunk=0
@@ -300,7 +305,7 @@ def pad(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:
 
 
 def context_length(model: VideoLM) -> int:
-  """Positions that the llm can read: as many as it was trained on, or as YaRN stretches it to."""
+  """Positions that the llm can read, stretched by YaRN."""
   llm = model.llm
   if llm.yarn is None:
     return llm.positions
@@ -309,7 +314,7 @@ def context_length(model: VideoLM) -> int:
 
 
 def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-  """Raises ValueError if a prompt is empty or does not fit in the model's context."""
+  """Raises ValueError for an empty prompt, or one beyond the context."""
   if not prompts or not min(map(len, prompts)):
     raise ValueError("generate() needs at least one prompt, and one token in every prompt.")
   longest = max(map(len, prompts))

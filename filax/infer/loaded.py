@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model with its parameters and processor: what reading, encoding and answering work on."""
+"""A model with its parameters and processor."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from filax.models.video_lm import VideoLM
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoadedModel:
-  """A model, its parameters, and the processor that knows tokenizer, templates and settings."""
+  """A model, its parameters and its processor: all that answering needs."""
 
   model: VideoLM
   params: PyTree
@@ -41,7 +41,7 @@ class LoadedModel:
     )
 
   def on_mesh(self) -> contextlib.AbstractContextManager:
-    """The context in which programs run: the mesh that the parameters were loaded onto."""
+    """The context in which programs run: the mesh of the parameters."""
     mesh = self.processor.mesh
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
@@ -76,7 +76,7 @@ class LoadedModel:
   def adjusted(
     self, *, frames: int | None = None, yarn: float | None = None, dropout: str = ""
   ) -> Self:
-    """The same with other settings of inference, where they are not None or "".
+    """The same with other settings of inference.
 
     `frames`: most frames of a video. `yarn`: the factor by which YaRN stretches the context.
     `dropout`: visual dropout (a preset of filax.spec.dropout_stages, "off", or

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions that took (model, params) before there were sessions; they stay one release."""
+"""Deprecated functions of (model, params); sessions replace them."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -13,12 +13,12 @@ from filax.infer.generate import Generated
 from filax.infer.loaded import LoadedModel
 from filax.infer.processor import Processor
 from filax.infer.scenes import SelectedScene, find_scenes
-from filax.infer.video import VideoSource
+from filax.infer.video import DecodedVideo, VideoSource
 from filax.models.video_lm import VideoLM
 
 
 class PairedModel(VideoLM):
-  """The model that a session unpacks into: a VideoLM that remembers its processor.
+  """A VideoLM that remembers its processor: sessions unpack into it.
 
   Only the functions of this file read the processor; what is compiled gets a plain VideoLM.
   """
@@ -32,7 +32,10 @@ class PairedModel(VideoLM):
 
 
 def loaded_from_pair(model: VideoLM, params: Mapping) -> LoadedModel:
-  """What a pair was unpacked from. Raises ValueError if the model has no processor."""
+  """The loaded model behind a pair.
+
+  Raises ValueError if the model has no processor.
+  """
   processor = _processor(model)
   if processor is None:
     raise ValueError(
@@ -43,7 +46,7 @@ def loaded_from_pair(model: VideoLM, params: Mapping) -> LoadedModel:
 
 
 def warn_of_pair(name: str, instead: str) -> None:
-  """Warns whoever called a function of this file, or one that called it directly."""
+  """Warns the caller of a deprecated function."""
   warnings.warn(
     f"filax.{name}(model, params, ...) goes in the next release. Take "
     f"session = filax.load(checkpoint) and call {instead}.",
@@ -77,7 +80,12 @@ def scenes(
 ) -> list[SelectedScene]:
   """Deprecated: session.scenes(video)."""
   warn_of_pair("scenes", "session.scenes(video)")
-  return find_scenes(loaded_from_pair(model, params), video, count, selector=selector)
+  needs_processor = selector is not None or not isinstance(video, DecodedVideo)
+  if needs_processor or _processor(model) is not None:
+    return find_scenes(loaded_from_pair(model, params), video, count, selector=selector)
+  sampling = dict(frames=len(video.frames))
+  no_processor = Processor(tokenizer=None, data={}, infer=dict(sampling=sampling))
+  return find_scenes(LoadedModel(model, params, no_processor), video, count)
 
 
 def generate(
@@ -91,7 +99,7 @@ def generate(
 
 
 def also_of_pair(function: Callable) -> Callable:
-  """Lets a function(session, ...) also be called with (model, params, ...), which warns."""
+  """Lets a function of a session also take (model, params), with a warning."""
 
   def with_pair(model: VideoLM, params: Mapping, *args, **options):
     return function(loaded_from_pair(model, params), *args, **options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts, texts and settings of a checkpoint: its tokenizer and sections of its config."""
+"""Prompts, answers and settings of a checkpoint."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -20,7 +20,7 @@ from filax.spec import TEXT
 
 @dataclasses.dataclass(frozen=True, eq=False)  # Equal only to itself: it may be part of a jit key.
 class Processor:
-  """How a checkpoint is fed: its tokenizer, and the sections `data` and `infer` of its config."""
+  """The tokenizer of a checkpoint, and config.data and config.infer."""
 
   tokenizer: Tokenizer
   data: Mapping[str, Any]
@@ -68,7 +68,7 @@ class Processor:
 
   @property
   def stop(self) -> tuple[int, ...]:
-    """The ids that end an answer; in template plain that is the newline as well."""
+    """The ids that end an answer; template plain adds the newline."""
     stop_ids = tuple(self.tokenizer.stop_ids)
     if self.data["template"] != "plain":
       return stop_ids
@@ -76,7 +76,10 @@ class Processor:
     return (*stop_ids, *newline) if len(newline) == 1 else stop_ids
 
   def settings(self, **overrides) -> dict[str, Any]:
-    """The arguments of `generate`: overrides that are not None, else those of config.infer."""
+    """The arguments of `generate`: overrides, else config.infer.
+
+    Overrides that are None count as absent.
+    """
     settings = dict(
       max_new_tokens=self.infer["max_new_tokens"],
       temperature=self.infer["temperature"],
@@ -100,7 +103,10 @@ class Processor:
 
   @property
   def limits(self) -> Limits:
-    """Bounds on opening and decoding a medium. Older checkpoints do not name image_pixels."""
+    """Bounds on opening and decoding a medium.
+
+    Older checkpoints do not name image_pixels.
+    """
     return Limits(
       open_seconds=self.data["open_seconds"],
       decode_seconds=self.data["decode_seconds"],

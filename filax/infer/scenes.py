@@ -31,7 +31,7 @@ def find_scenes(
   *,
   selector: str | None = None,
 ) -> list[SelectedScene]:
-  """The scenes of a video in time order, as the model's selector finds them.
+  """The scenes that the model's selector finds, in time order.
 
   `count` replaces config.infer.selector.scenes. `selector` is another selector by name: "uniform"
   gives as many groups at even times. `video` is what read_video returned, or a path, which is read
@@ -55,7 +55,7 @@ def find_scenes(
 
 
 def select_groups(loaded: LoadedModel, video: DecodedVideo) -> np.ndarray:
-  """int [G K]: the frames of each scene, as places in the video."""
+  """The frames of each scene, as places in the video: int [G K]."""
   model = loaded.model
   encode.check_video(model, video)
   frames, mask, places = encode.candidates(model, video)
@@ -67,7 +67,10 @@ def select_groups(loaded: LoadedModel, video: DecodedVideo) -> np.ndarray:
 
 
 def with_count(model: VideoLM, count: int) -> VideoLM:
-  """The model with another number of scenes. Raises ValueError for an invalid number."""
+  """The model with another number of scenes.
+
+  Raises ValueError for an invalid number.
+  """
   if count < 1:
     raise ValueError(f"count={count} leaves no scene. Ask for one or more.")
   if "scenes" not in model.selector.__dataclass_fields__:
@@ -85,7 +88,10 @@ def even_frames(loaded: LoadedModel, video: DecodedVideo, count: int | None) -> 
 
 
 def selected_groups(model: VideoLM, params, frames, mask):
-  """(index [B G K], mask [B G]) of the groups; XLA leaves out what only the llm would need."""
+  """The groups' index [B G K] and mask [B G].
+
+  XLA leaves out what only the llm would need.
+  """
   batch, _, *picture = frames.shape
   no_images = jnp.zeros((batch, 0, *picture), jnp.uint8)
   visual = model.apply({"params": params}, frames, mask, no_images, method="embed")

@@ -40,7 +40,7 @@ class Session(LoadedModel):
     yield self.params
 
   def conversation(self, video: VideoSource, encode_cache: str | os.PathLike = "") -> Conversation:
-    """A talk about a video, which is read and encoded once for all its questions."""
+    """A conversation about a video, which is encoded once."""
     return Conversation(self, video, encode_cache)
 
   def ask(self, video: VideoSource, text: str, *, seed: int = 0, **settings) -> str:
@@ -93,7 +93,7 @@ def load(
   param_dtype: str = "",
   components: Sequence[str] = (),
 ) -> Session:
-  """A session of a run folder, or of one of its checkpoints; parameters alone are read.
+  """Loads a run folder, or one of its checkpoints, for inference.
 
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
@@ -123,7 +123,10 @@ def load(
 
 
 def _answering_config(path: epath.Path, components: Sequence[str]) -> dict[str, Any]:
-  """The config of a checkpoint. Raises ValueError if it names unknown code or lacks a section."""
+  """The config of a checkpoint.
+
+  Raises ValueError if it names unknown code or lacks a section.
+  """
   config = tuples(store.read_config(path))
   check_components(config, components, f"The config of {path}")
   for section in ("model", "infer", "data"):
@@ -138,7 +141,10 @@ def restore_params(
   model: VideoLM,
   mesh: jax.sharding.Mesh | None = None,
 ) -> PyTree:
-  """The parameters of `model`, laid out on `mesh`. Raises ValueError if one is missing."""
+  """The parameters of `model`, laid out on `mesh`.
+
+  Raises ValueError if one is missing.
+  """
   shapes = parameter_shapes(model)
   if mesh is not None:
     layout = rules.parameter_shardings(dims_table(config), shapes, mesh)
@@ -159,7 +165,7 @@ def _with_sharding(
 
 
 def find_tokenizer(path: epath.PathLike, configured: str) -> tokenizers.Tokenizer:
-  """The tokenizer beside a run, or else the file that its config names.
+  """The tokenizer beside a run, else the one its config names.
 
   Raises ValueError if neither exists.
   """
@@ -179,7 +185,7 @@ def find_tokenizer(path: epath.PathLike, configured: str) -> tokenizers.Tokenize
 
 
 def tuples(value: Any) -> Any:
-  """JSON's lists as tuples, as the config had them: fields of a model must be hashable."""
+  """Lists of JSON as tuples: fields of a model must be hashable."""
   if isinstance(value, Mapping):
     return {key: tuples(item) for key, item in value.items()}
   return tuple(map(tuples, value)) if isinstance(value, list) else value

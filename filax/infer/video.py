@@ -19,7 +19,10 @@ from filax.models.video_lm import VideoLM
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DecodedVideo:
-  """T frames of a video in time order. Frames that repeat (a short video) have equal times."""
+  """T frames of a video in time order.
+
+  Frames that repeat (a short video) have equal times.
+  """
 
   frames: np.ndarray  # uint8 [T h w 3]
   times: np.ndarray  # float32 [T]: seconds of each frame since the first frame of the video.
@@ -39,7 +42,7 @@ class DecodedVideo:
     )
 
   def take(self, count: int) -> "DecodedVideo":
-    """`count` frames evenly spread from the first to the last; a short video repeats some."""
+    """`count` frames at even places; a short video repeats some."""
     positions = np.linspace(0, len(self.frames) - 1, count)
     places = positions.round().astype(int)
     return dataclasses.replace(self, frames=self.frames[places], times=self.times[places])
@@ -60,7 +63,9 @@ def read_video(
   phase: str = "ends",
   limits: Limits = LIMITS,
 ) -> DecodedVideo:
-  """Decodes `frames` frames, evenly spread in time, as pictures of `size` x `size` pixels.
+  """Decodes `frames` frames, evenly spread in time.
+
+  They are pictures of `size` x `size` pixels.
 
   `size` must be that of the model's encoder (model.encoder.size). phase "ends" reaches from the
   first to the last frame, "middle" takes the middles of equal intervals. A video with fewer frames
@@ -96,7 +101,10 @@ def decode_timeline(
 def timeline_extent(
   timeline: Timeline, limits: Limits = LIMITS, sampling: Mapping | None = None
 ) -> frame_sampling.Extent:
-  """The length of a timeline under a sampling. Raises MediaError for unreadable media."""
+  """The length of a timeline under a sampling.
+
+  Raises MediaError for unreadable media.
+  """
   probes = {}
   for media in {scene.media for scene in timeline}:
     probes[media] = probe.probe(media, limits)
@@ -115,7 +123,7 @@ def count_frames(sampling: Mapping, extent: frame_sampling.Extent, unit: int) ->
 
 
 def frame_unit(model: VideoLM) -> int:
-  """The number of frames must be a multiple of this: whole clips and whole groups.
+  """Frames are read in multiples of this: whole clips, whole groups.
 
   Groups count where they are neighbours; a selector that chooses takes any number of frames.
   """

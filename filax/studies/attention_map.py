@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much the last token of a prompt attends to each group of frames, layer by layer.
+"""Attention of the last prompt token to each group of frames, by layer.
 
 VideoChat-Flash (arXiv:2501.00574), Fig. 8.
 """
@@ -18,7 +18,7 @@ from filax.studies.figure import figure_of
 
 
 def attention_map(loaded: LoadedModel, video: str, question: str) -> dict[str, Any]:
-  """The attention of the last prompt token, mean over heads, of every layer.
+  """Attention of the last prompt token in every layer, mean over heads.
 
   `visual` is its share on visual tokens, `groups` that on each group of frames at `times`.
   """
@@ -44,7 +44,7 @@ def attention_map(loaded: LoadedModel, video: str, question: str) -> dict[str, A
 def _attention_weights(
   loaded: LoadedModel, tokens: list[int], table: jax.Array, index: np.ndarray
 ) -> np.ndarray:
-  """[layers L]: the attention of the last of L tokens to all of them."""
+  """Attention of the last of L tokens to all of them: [layers L]."""
   program = jax.jit(_last_attention, static_argnums=0)
   weights = program(
     loaded.model,

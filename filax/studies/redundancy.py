@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy when visual tokens are dropped after each layer, evenly or by attention.
+"""Accuracy when visual tokens are dropped after one layer.
 
 VideoChat-Flash (arXiv:2501.00574), Fig. 9.
 """
@@ -23,7 +23,7 @@ def redundancy(
   batch: int = 32,
   keep: Callable[[dict], None] | None = None,
 ) -> dict[str, Any]:
-  """Accuracy with all visual tokens (`whole`), and with dropping after one layer, by kind.
+  """Accuracy with all visual tokens (`whole`), and by kind of dropping.
 
   Visual tokens fall to `ratio` after each of `layers` (default: all but the last). `skipped`
   questions that cannot be asked count nowhere; `bad_questions` and `bad_media` say why. `keep` gets

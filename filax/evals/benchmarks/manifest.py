@@ -20,7 +20,10 @@ from filax.evals.metrics.options import LETTERS, unlettered
 
 
 def read_examples(manifest: str, root: str, report: Report) -> Iterator[Example]:
-  """The questions of a manifest; bad records are added to `report`. Raises ManifestError."""
+  """The questions of a manifest; bad records are added to `report`.
+
+  Raises ManifestError for a manifest that cannot be read.
+  """
   folder = root or os.path.dirname(manifest)
   for line, record in reader.records(manifest):
     try:
@@ -33,7 +36,10 @@ def read_examples(manifest: str, root: str, report: Report) -> Iterator[Example]
 
 
 def record_examples(record: Any, origin: str, root: str, report: Report) -> list[Example]:
-  """The questions of one record. Raises RecordError with the reason if it breaks the format."""
+  """The questions of one record.
+
+  Raises RecordError with the reason if it breaks the format.
+  """
   sample = llava.sample(record, origin, root, report)
   texts = _option_texts(record)
   try:
@@ -48,7 +54,10 @@ def record_examples(record: Any, origin: str, root: str, report: Report) -> list
 
 
 def _option_texts(record: Mapping[str, Any]) -> list[str] | tuple[str, ...]:
-  """The options of a record as they are. Raises RecordError for options of another form."""
+  """The options of a record as written.
+
+  Raises RecordError for options of another form.
+  """
   texts = record.get("options") or ()
   if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
     raise RecordError("has options that are not a list of texts")
@@ -60,7 +69,10 @@ def _option_texts(record: Mapping[str, Any]) -> list[str] | tuple[str, ...]:
 def sample_questions(
   sample: Sample, options: tuple[str, ...], record: Mapping
 ) -> Iterator[Example]:
-  """Every question of a conversation, asked alone; it shows all media that were shown before it."""
+  """Every question of a conversation, asked alone.
+
+  It shows all media that were shown before it.
+  """
   system_turns = tuple(turn for turn in sample.turns if turn.role == "system")
   media_before = 0
   number = 0
@@ -84,7 +96,7 @@ def sample_questions(
 
 
 def question_turn(example: Example) -> Turn:
-  """The turn as it is written; with its options if there are any."""
+  """The turn as written, with its options if there are any."""
   return kit.multiple_choice(example) if example.options else example.turn
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The option that a generated text chooses, by its letter or by its words.
+"""Finds the option that a generated text chooses, by letter or words.
 
 Every letter is read in the same forms and in both cases; "a" is an article where a word follows
 that could be its noun. What is denied ("not B", "option B is wrong") does not count, what comes
@@ -29,7 +29,7 @@ END = 2000  # Characters that are read of either end of a very long answer.
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-  """Letters that stand together in a text, or the words of one option."""
+  """Letters that stand together, or the words of one option."""
 
   text: str
   letters: tuple[str, ...]
@@ -62,7 +62,10 @@ Span = tuple[int, int]  # start, stop
 
 
 def chosen(text: str, options: Sequence[str]) -> str | None:
-  """The letter of the option that `text` chooses; None for no option, or for more than one."""
+  """The letter of the option that `text` chooses.
+
+  None for no option, or for more than one.
+  """
   text = _answer_part(text)
   whole_text = option_of_words(text, options)
   if whole_text is not None:
@@ -78,7 +81,7 @@ def chosen(text: str, options: Sequence[str]) -> str | None:
 
 
 def _answer_part(text: str) -> str:
-  """The answer in plain characters: without thoughts, styles, struck words and a long middle."""
+  """The answer without thoughts, styles, struck words and a long middle."""
   text = plain(text).strip()
   _, thought, answer = text.rpartition("</think>")
   if thought:
@@ -91,7 +94,10 @@ def _answer_part(text: str) -> str:
 
 
 def _word_mentions(text: str, options: Sequence[str]) -> list[Mention]:
-  """Where the words of options stand, longer options first; those said twice name nothing."""
+  """Where the words of options stand, in the order of the text.
+
+  Longer options come first; equal options name nothing.
+  """
   texts = [normalised(plain(option)) for option in options]
   order = sorted(range(len(options)), key=lambda number: -len(texts[number]))
   mentions: list[Mention] = []
@@ -108,7 +114,7 @@ def _word_mentions(text: str, options: Sequence[str]) -> list[Mention]:
 
 
 def _corrections(text: str, words: Sequence[Mention]) -> list[Span]:
-  """Where the text takes back what it said, outside of the options' own words."""
+  """Where the text takes something back, outside of the options' words."""
   spans = []
   for match in patterns.CORRECTION.finditer(text):
     start, stop = match.span()
@@ -118,7 +124,7 @@ def _corrections(text: str, words: Sequence[Mention]) -> list[Span]:
 
 
 def _hidden_spans(text: str, words: Sequence[Mention], corrections: Sequence[Span]) -> list[Span]:
-  """Where letters do not count: in the options' words, and in "from A to"."""
+  """Where letters do not count: the options' words, "from A to"."""
   spans = []
   for mention in words:
     spans.append((mention.start, mention.stop))
@@ -169,7 +175,7 @@ def _is_letter(letter: Mention, words: Sequence[Mention]) -> bool:
 
 
 def _text_before(text: str, start: int) -> str:
-  """The last words before a place; a bound, so that long answers take no long time."""
+  """The last characters before a place, bounded for speed."""
   return text[max(0, start - REACH) : start]
 
 
@@ -202,7 +208,7 @@ def _decide(
   corrections: Sequence[Span],
   strongest: Callable[[Sequence[Mention]], str],
 ) -> str | None:
-  """The letter that is chosen, "" for a contradiction, None if nothing is chosen."""
+  """The chosen letter, "" for a contradiction, None for no choice."""
   affirmed: list[Mention] = []
   denied: list[Mention] = []
   for mention in mentions:
@@ -235,7 +241,7 @@ def _split_mention(mention: Mention) -> tuple[list[Mention], list[Mention]]:
 
 
 def _cut_mention(mention: Mention, count: int, middle: int) -> tuple[Mention, Mention]:
-  """The first `count` letters and the others, as two mentions that meet at `middle`."""
+  """Two mentions that meet at `middle`: `count` letters, and the others."""
   first = dataclasses.replace(mention, letters=mention.letters[:count], stop=middle)
   rest = dataclasses.replace(mention, letters=mention.letters[count:], start=middle)
   return first, rest
@@ -250,13 +256,16 @@ def _is_taken_back(mention: Mention, denied: Sequence[Mention]) -> bool:
 
 
 def _stated_option(mentions: Sequence[Mention]) -> str:
-  """The option whose words are stated as the answer, or the only one; "" if there are two."""
+  """The option that is stated as the answer, or the only one.
+
+  "" if there are two.
+  """
   stated = list(filter(_is_statement, mentions))
   return _only_letter(stated[-1:] or mentions)
 
 
 def _strongest_letter(mentions: Sequence[Mention]) -> str:
-  """The letter of the strongest form among affirmed mentions; "" if there are two."""
+  """The letter of the strongest form; "" if there are two."""
   stated = list(filter(_is_statement, mentions))
   if stated:
     return _only_letter(stated[-1:])

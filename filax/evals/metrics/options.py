@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of a question: their letters, their texts, and which of them a right answer names."""
+"""Options of a question: letters, texts, and the one that is right."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ LETTERS = "ABCDEFGH"
 
 
 def named_option(text: str, options: Sequence[str]) -> str | None:
-  """The option that a right answer names: by its letter, its text, or both.
+  """The option that a right answer names by letter, text, or both.
 
   None if that is none of the options, or if letter and text are not of the same one.
   """
@@ -64,7 +64,10 @@ def without_letter(option: str) -> str:
 
 
 def option_of_words(text: str, options: Sequence[str]) -> str | None:
-  """The option whose words are the whole text, unless the text is a single letter."""
+  """The option whose words are the whole text.
+
+  None for a text of a single letter.
+  """
   label, words = _label_and_words(text)
   if len(words) < 2:
     return None
@@ -75,7 +78,10 @@ def option_of_words(text: str, options: Sequence[str]) -> str | None:
 
 
 def _label_and_words(text: str) -> tuple[str, str]:
-  """("A" if that is a label, the words), as the label A would be lost with the articles."""
+  """The label "A" or "", and the words.
+
+  The label A would else be lost with the articles.
+  """
   label = patterns.LABEL.match(text)
   has_label = label is not None and label["letter"].upper() == "A"
   return "A" if has_label else "", normalised(text)

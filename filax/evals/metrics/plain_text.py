@@ -41,7 +41,7 @@ def normalised(text: str) -> str:
 
 
 def plain(text: str) -> str:
-  """The same text with ASCII letters and punctuation wherever Unicode has other forms of them.
+  """The text with ASCII letters and punctuation for their Unicode variants.
 
   Full-width, circled and mathematical letters become letters; brackets, quotes, dashes and stops
   of any script become `(`, `"`, ` - ` and `.`; invisible characters go.
