@@ -82,13 +82,14 @@ def ask_samples(
   sessions = dict(scenes=session, uniform=session.with_selector("uniform"))
   samples = []
   for record in records:
-    human, gpt = (turn["value"] for turn in record["conversations"])
-    _, _, question = human.partition("\n")
+    human, gpt = record["conversations"]
+    _, _, question = human["value"].partition("\n")
+    expected = gpt["value"]
     video = folder / record["video"]
     answers = {}
     for name in SELECTIONS:
-      answers[name] = _sample_answer(sessions[name], video, question, gpt)
-    samples.append(SampleQuestion(video, record["kind"], question, gpt, answers))
+      answers[name] = _sample_answer(sessions[name], video, question, expected)
+    samples.append(SampleQuestion(video, record["kind"], question, expected, answers))
   return samples
 
 

@@ -22,7 +22,7 @@ def report_numbers(
   """
   scenes = evals["scenes"]
   uniform = evals["uniform"]
-  train_seconds = sum(seconds.get(f"stage{stage}", 0.0) for stage in (1, 2))
+  train_seconds = seconds.get("stage1", 0.0) + seconds.get("stage2", 0.0)
   return dict(
     accuracy=scenes["accuracy"],
     accuracy_uniform=uniform["accuracy"],

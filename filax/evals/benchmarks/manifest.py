@@ -59,7 +59,8 @@ def _option_texts(record: Mapping[str, Any]) -> list[str] | tuple[str, ...]:
   Raises RecordError for options of another form.
   """
   texts = record.get("options") or ()
-  if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+  is_list = isinstance(texts, list | tuple)
+  if not is_list or not all(isinstance(text, str) for text in texts):
     raise RecordError("has options that are not a list of texts")
   if len(texts) > len(LETTERS):
     raise RecordError(f"has {len(texts)} options, more than {len(LETTERS)}")

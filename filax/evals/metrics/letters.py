@@ -216,7 +216,8 @@ def _decide(
     affirmed += affirmed_part
     denied += denied_part
   valid = [mention for mention in affirmed if not _is_taken_back(mention, denied)]
-  for first in [*(start for start, _ in reversed(corrections)), 0]:
+  starts = [0, *(start for start, _ in corrections)]
+  for first in reversed(starts):
     after_correction = [mention for mention in valid if mention.start >= first]
     if after_correction:
       return strongest(after_correction)

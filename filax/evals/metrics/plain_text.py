@@ -20,7 +20,9 @@ _WIDE = {
   "）］】》〉」』": ")",
 }
 _COMMAS = "،؛﹑"
-_SPACED = {ord(w): f"{narrow} " for wide, narrow in _WIDE.items() for w in wide}  # Wide: no space.
+_SPACED = {  # Wide marks have no space behind them.
+  ord(mark): f"{narrow} " for marks, narrow in _WIDE.items() for mark in marks
+}
 _BULLETS = "•·‧∙●▪‣¿¡・"
 _DASHES = "—–―−"
 _QUOTES = "‘’‚‛“”„‟′″「」『』«»‹›´"
