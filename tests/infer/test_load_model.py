@@ -13,7 +13,7 @@ import small_checkpoint
 
 import filax
 from filax.cli import errors
-from filax.infer import session as session_lib
+from filax.infer import session as load_lib
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_parameters_may_be_held_in_half_precision(run):
 
 
 def test_lists_of_json_become_tuples():
-  assert session_lib.tuples({"a": [1, [2]], "b": {"c": []}}) == {"a": (1, (2,)), "b": {"c": ()}}
+  assert load_lib.tuples({"a": [1, [2]], "b": {"c": []}}) == {"a": (1, (2,)), "b": {"c": ()}}
 
 
 def test_several_devices_give_the_same_answer(run, tmp_path):
