@@ -28,7 +28,8 @@ class Example:
   before: tuple[Turn, ...] = ()  # The record's own system turn.
 
 
-ExampleReader = Callable[[str, str, Report], Iterator[Example]]  # manifest, media root, faults.
+# (manifest, folder of the media, report that bad records go to) -> examples
+ExampleReader = Callable[[str, str, Report], Iterator[Example]]
 
 
 @dataclasses.dataclass(frozen=True)
