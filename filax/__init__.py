@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """FiLax: long-video multimodal LLMs in JAX. Names load on first use; importing costs nothing.
 
-import filax
+A checkpoint answers questions about videos:
 
-model, params = filax.load("runs/demo/stage2")  # A run folder, or one of its checkpoints.
-video = filax.read_video("lecture.mp4", frames=256, size=model.encoder.size)
-scenes = filax.scenes(model, params, video, count=2)  # .time and .thumbnail of each
-print(filax.chat(model, params, video, "What shape is on red?"))
-visual = model.apply({"params": params}, **video.batch(), method="embed")  # What the llm sees.
-report = filax.evaluate(model, params, "questions.json", limit=50)
+  import filax
+
+  session = filax.load("runs/demo/stage2")  # A run folder, or one of its checkpoints.
+  print(session.ask("lecture.mp4", "What shape is on red?"))
+  talk = session.conversation("lecture.mp4")  # Encodes the video once, for several questions.
+  print(talk.ask("What shape is on red?").text)
+  print(talk.ask("And on blue?").text)
+  scenes = session.scenes("lecture.mp4", count=2)  # .time and .thumbnail of each
+  report = filax.evaluate(session, "questions.json", limit=50)
+  video = session.read_video("lecture.mp4")
+  visual = session.model.apply({"params": session.params}, **video.batch(), method="embed")
 """
 
 import importlib
@@ -18,12 +23,13 @@ _NAMES = {  # public name -> module
   "build_video_lm": "filax.models.components",
   "VideoLM": "filax.models.video_lm",
   "Visual": "filax.models.video_lm",
+  "Session": "filax.infer.session",
   "load": "filax.infer.session",
   "read_video": "filax.infer.video",
-  "scenes": "filax.infer.scenes",
-  "chat": "filax.infer.chat",
-  "generate": "filax.infer.generate",
   "evaluate": "filax.evals.run",
+  "chat": "filax.infer.pair",  # These three took (model, params); they stay one release.
+  "generate": "filax.infer.pair",
+  "scenes": "filax.infer.pair",
 }
 __all__ = sorted(_NAMES)
 

@@ -106,11 +106,11 @@ def test_other_settings_need_another_folder(done):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"done": []}', b"\xff" * 40])
 def test_damaged_progress_is_named(content, tmp_path):
   path = tmp_path / "progress.json"
-  phases.Progress(tmp_path, phases.Settings()).add("start", 1.0)
-  assert phases.Progress(tmp_path, phases.Settings()).seconds == {"start": 1.0}
+  phases.DemoProgress(tmp_path, phases.DemoSettings()).count_seconds("start", 1.0)
+  assert phases.DemoProgress(tmp_path, phases.DemoSettings()).seconds == {"start": 1.0}
   path.write_bytes(content)
   with pytest.raises(ValueError, match=f"{path} is damaged. Delete it"):
-    phases.Progress(tmp_path, phases.Settings())
+    phases.DemoProgress(tmp_path, phases.DemoSettings())
 
 
 def test_untrained_model_misses_the_bars(done):
@@ -123,7 +123,7 @@ def test_untrained_model_misses_the_bars(done):
 def check(tmp_path, **changed):
   path = tmp_path / "report.json"
   path.write_text(json.dumps(GOOD | changed))
-  return report.check(path)
+  return report.check_report(path)
 
 
 def test_good_figures_pass(tmp_path):
@@ -149,7 +149,7 @@ def test_each_bar(tmp_path, changed, message):
 
 def test_check_without_a_report(tmp_path):
   with pytest.raises(ValueError, match=r"Run filax demo --workdir .* first"):
-    report.check(tmp_path / "report.json")
+    report.check_report(tmp_path / "report.json")
 
 
 def answers(*rows):
@@ -169,7 +169,7 @@ def test_numbers(tmp_path):
     [dict(step=20, seconds_per_step=0.25, frames_per_second=200.0)],
   ]
   seconds = dict(corpus=5.0, stage1=10.0, stage2=20.0, evals=3.0)
-  found = report.numbers(
+  found = report.report_numbers(
     tmp_path, dict(scenes=scenes, uniform=uniform, blind=uniform), curves, seconds
   )
   assert set(found) == KEYS
@@ -184,6 +184,6 @@ def test_examples_show_every_outcome(tmp_path):
   manifest.write_text(json.dumps([dict(id=f"q{i}", video=f"{i // 2}.mp4") for i in range(8)]))
   score = lambda right: dict(answers=[dict(id=f"q{i}", score=float(i in right)) for i in range(8)])
   evals = dict(scenes=score({0, 1, 2, 4}), uniform=score({4}))
-  chosen = examples.choose(manifest, evals)
+  chosen = examples.choose_records(manifest, evals)
   assert [record["id"] for record in chosen] == ["q0", "q2", "q4", "q6"]
   assert len({record["video"] for record in chosen}) == len(chosen)

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names that `import filax` offers, what importing costs, and the example that shows them."""
 
+import re
 import subprocess
 import sys
+import textwrap
+import warnings
 
 import clips
 import pytest
 import small_checkpoint
 
 import filax
+from filax.infer import compiled, encode, generate
+from filax.infer.pair import PairedModel
+from filax.models.video_lm import VideoLM
 
 HEAVY = ("jax", "flax", "numpy", "torch", "transformers", "orbax", "grain", "av", "tensorflow")
 
@@ -51,16 +57,122 @@ def test_build_is_a_function_whatever_was_imported_before(first):
 
 
 def test_the_example_of_the_package_runs(tmp_path, monkeypatch, capsys):
-  """The code of filax's docstring, on a tiny checkpoint and a real video."""
+  """The indented code of filax's docstring, on a tiny checkpoint and a real video."""
   monkeypatch.chdir(tmp_path)
   small_checkpoint.write(tmp_path / "runs" / "demo" / "stage2")
   clips.write(tmp_path / "lecture.mp4", 60)
   clips.manifest(
     tmp_path / "questions.json",
-    [clips.record("What shape is on red?", "circle", video="lecture.mp4", kind="shape")],
+    [clips.record(QUESTION, "circle", video="lecture.mp4", kind="shape")],
   )
-  _, _, code = filax.__doc__.partition("\n\n")
+  code = "\n".join(re.findall(r"^  .*$", filax.__doc__, re.MULTILINE))
   names = {}
-  exec(code, names)
+  exec(textwrap.dedent(code), names)
   assert names["report"]["questions"] == 1
   assert len(names["scenes"]) == 2 and names["visual"].table.shape[0] == 1
+
+
+QUESTION = "What shape is on red?"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+  return filax.load(small_checkpoint.write(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+  return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
+
+
+def test_a_session_has_a_model_that_knows_no_tokenizer(session):
+  assert type(session.model) is VideoLM
+  assert not hasattr(session.model, "processor")
+
+
+def test_a_session_unpacks_into_model_and_params(session):
+  with warnings.catch_warnings(action="error"):
+    model, params = session
+  assert isinstance(model, VideoLM) and model.processor is session.processor
+  assert params is session.params
+
+
+def test_a_session_generates_with_the_settings_of_its_config(session):
+  prompt = [5, 6, 7]
+  generated = session.generate([prompt])
+  assert len(generated.tokens[0]) <= session.processor.infer["max_new_tokens"]
+  assert session.generate([prompt], max_new_tokens=1).tokens[0] == generated.tokens[0][:1]
+
+
+def test_chat_of_a_pair_answers_as_the_session(session, video):
+  model, params = session
+  with pytest.warns(DeprecationWarning, match=r"session\.ask\(video, question\)"):
+    answer = filax.chat(model, params, video, QUESTION, max_new_tokens=4, temperature=None)
+  assert answer == session.ask(video, QUESTION, max_new_tokens=4)
+
+
+def test_scenes_of_a_pair_are_those_of_the_session(session, video):
+  model, params = session
+  with pytest.warns(DeprecationWarning, match=r"session\.scenes\(video\)"):
+    scenes = filax.scenes(model, params, video, count=2, selector="uniform")
+  expected = session.scenes(video, count=2, selector="uniform")
+  assert [scene.time for scene in scenes] == [scene.time for scene in expected]
+
+
+def test_scenes_of_a_decoded_video_need_no_processor(session, video):
+  decoded = session.read_video(video)
+  with pytest.warns(DeprecationWarning):
+    scenes = filax.scenes(session.model, session.params, decoded)
+  assert [scene.time for scene in scenes] == [scene.time for scene in session.scenes(decoded)]
+
+
+def test_generate_takes_a_pair_as_before(session):
+  model, params = session
+  with pytest.warns(DeprecationWarning, match=r"session\.generate\(prompts\)"):
+    generated = filax.generate(model, params, [[5, 6, 7]], max_new_tokens=6)
+  assert generated.tokens == session.generate([[5, 6, 7]], stop=(), lengths=(64,)).tokens
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_evaluate_takes_a_pair_as_before(session, video, tmp_path, named):
+  record = clips.record(QUESTION, "circle", video=video, kind="shape")
+  manifest = clips.manifest(tmp_path / "questions.json", [record])
+  model, params = session
+  with pytest.warns(DeprecationWarning, match=r"filax\.evaluate\(session, \.\.\.\)"):
+    if named:
+      report = filax.evaluate(model=model, params=params, manifest=manifest, progress=False)
+    else:
+      report = filax.evaluate(model, params, manifest, progress=False)
+  with warnings.catch_warnings(action="error"):
+    expected = filax.evaluate(session, manifest, progress=False)
+  assert report["answers"] == expected["answers"]
+
+
+def test_the_processor_of_a_pair_survives_clone(session, video):
+  model, params = session
+  other = model.clone(encode_chunk=2)
+  assert isinstance(other, PairedModel) and other.processor is session.processor
+  with pytest.warns(DeprecationWarning):
+    assert filax.chat(other, params, video, QUESTION) == session.ask(video, QUESTION)
+
+
+def test_a_pair_compiles_nothing_anew(session, video):
+  expected = session.ask(video, QUESTION)
+  before = compiled.compilations((encode.EMBED, generate.PREFILL, generate.DECODE))
+  model, params = session
+  with pytest.warns(DeprecationWarning):
+    assert filax.chat(model, params, video, QUESTION) == expected
+  assert compiled.compilations((encode.EMBED, generate.PREFILL, generate.DECODE)) == before
+
+
+def test_a_model_without_a_processor_says_where_to_get_one(session):
+  plain = session.model
+  with pytest.warns(DeprecationWarning), pytest.raises(ValueError, match=r"filax\.load"):
+    filax.chat(plain, session.params, "a.mp4", "What?")
+
+
+def test_a_warning_names_the_line_that_calls(session, video):
+  model, params = session
+  with pytest.warns(DeprecationWarning) as warned:
+    filax.scenes(model, params, video)
+  assert warned[0].filename == __file__

@@ -18,65 +18,82 @@ import sys
 from typing import Any
 
 from filax import files
-from filax.cli import options
-from filax.models import components
-from filax.studies import attention_map, redundancy
+from filax.cli import checkpoint_options, options
 
 
 def main(argv: Sequence[str]) -> None:
-  """argv without the verb."""
-  made = options.Parser(
-    prog="filax analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  ways = made.add_subparsers(dest="way", required=True)
-  for way in ("attention", "redundancy"):
-    add = ways.add_parser(way).add_argument
-    add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-    add(
-      "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
-    )
-    add("--out", required=True, help="the PNG; the JSON lies beside it")
-    if way == "attention":
-      add("--video", required=True)
-      add("--question", required=True)
-    else:
-      add("--manifest", required=True, help="questions, in the format of the training data")
-      add(
-        "--ratio",
-        type=options.number(high=1, above=True),
-        default=0.5,
-        help="share of the visual tokens that stay",
-      )
-      add("--layers", type=options.wholes(0), help="numbers with commas; default: all")
-      add("--limit", type=options.whole(1), help="ask only so many questions")
-      add("--batch", type=options.whole(1), default=32)
-  args = made.parse_args(argv)
+  """Measures, and writes a PNG with its JSON."""
+  args = analyze_parser().parse_args(argv)
   from filax.infer.session import load
 
-  model, params = load(args.checkpoint, components=args.components)
-  numbers = pathlib.Path(args.out).with_suffix(".json")
+  session = load(args.checkpoint, components=args.components)
+  json_path = pathlib.Path(args.out).with_suffix(".json")
   if args.way == "attention":
-    report = attention_map.attention(model, params, args.video, args.question)
-    _write(numbers, report)
-    attention_map.draw(report, args.out)
+    _attention(session, args, json_path)
   else:
-    report = redundancy.redundancy(
-      model,
-      params,
-      args.manifest,
-      ratio=args.ratio,
-      layers=args.layers,
-      limit=args.limit,
-      batch=args.batch,
-      keep=functools.partial(_write, numbers),
-    )
-    _write(numbers, report)
-    redundancy.draw(report, args.out)
-    for line in report["bad_questions"]:
-      print(f"skipped {line}", file=sys.stderr)
-  print(f"{args.out}, {numbers}")
+    _redundancy(session, args, json_path)
+  print(f"{args.out}, {json_path}")
 
 
-def _write(path: pathlib.Path, report: dict[str, Any]) -> None:
+def analyze_parser() -> argparse.ArgumentParser:
+  """The options of `filax analyze`."""
+  parser = options.Parser(
+    prog="filax analyze", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  studies = parser.add_subparsers(dest="way", required=True)
+  attention = _study_parser(studies, "attention")
+  attention.add_argument("--video", required=True)
+  attention.add_argument("--question", required=True)
+  redundancy = _study_parser(studies, "redundancy")
+  add = redundancy.add_argument
+  add("--manifest", required=True, help="questions, in the format of the training data")
+  add(
+    "--ratio",
+    type=options.number(high=1, above=True),
+    default=0.5,
+    help="share of the visual tokens that stay",
+  )
+  add("--layers", type=options.wholes(0), help="numbers with commas; default: all")
+  add("--limit", type=options.whole(1), help="ask only so many questions")
+  add("--batch", type=options.whole(1), default=32)
+  return parser
+
+
+def _study_parser(studies, name: str) -> argparse.ArgumentParser:
+  """The parser of a study with the options that all studies have."""
+  parser = studies.add_parser(name)
+  checkpoint_options.add_checkpoint(parser)
+  parser.add_argument("--out", required=True, help="the PNG; the JSON lies beside it")
+  return parser
+
+
+def _attention(session, args: argparse.Namespace, json_path: pathlib.Path) -> None:
+  from filax.studies.attention_map import attention_map, draw_attention
+
+  report = attention_map(session, args.video, args.question)
+  _write_json(json_path, report)
+  draw_attention(report, args.out)
+
+
+def _redundancy(session, args: argparse.Namespace, json_path: pathlib.Path) -> None:
+  from filax.studies.redundancy import draw_redundancy, redundancy
+
+  report = redundancy(
+    session,
+    args.manifest,
+    ratio=args.ratio,
+    layers=args.layers,
+    limit=args.limit,
+    batch=args.batch,
+    keep=functools.partial(_write_json, json_path),
+  )
+  _write_json(json_path, report)
+  draw_redundancy(report, args.out)
+  for line in report["bad_questions"]:
+    print(f"skipped {line}", file=sys.stderr)
+
+
+def _write_json(path: pathlib.Path, report: dict[str, Any]) -> None:
   with files.write_atomically(path) as file:
-    file.write((json.dumps(report, indent=2) + "\n").encode())
+    text = json.dumps(report, indent=2) + "\n"
+    file.write(text.encode())

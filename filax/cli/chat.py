@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax chat asks a checkpoint about a video."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import json
 import sys
 import time
+from typing import Any
 
 from filax.cli import checkpoint_options, options
 
@@ -15,32 +17,57 @@ def main(argv: Sequence[str]) -> None:
   Without --question, reads one question a line until the end of input; the video is encoded once.
   With --json there is one line a question, with "answer" or with "error".
   """
-  made = checkpoint_options.parser("chat", "Ask a checkpoint about a video.")
-  made.add_argument("--question", help="default: questions from standard input, one a line")
-  made.add_argument(
-    "--max-new-tokens", type=options.whole(1), help="default: config.infer.max_new_tokens"
-  )
-  made.add_argument(
-    "--temperature", type=options.number(), help="0 is greedy; default: config.infer's"
-  )
-  made.add_argument(
-    "--top-p", type=options.number(high=1, above=True), help="default: config.infer.top_p"
-  )
-  made.add_argument("--top-k", type=options.whole(1), help="default: all")
-  made.add_argument("--seed", type=options.whole(0), default=0)
-  made.add_argument(
-    "--frames", type=options.whole(1), help="most frames; default: config.infer.sampling's"
-  )
-  made.add_argument("--yarn", type=options.number(1), help="stretch the context by this factor")
-  made.add_argument("--dropout", default="", help="visual dropout: off, a preset, or stages")
-  made.add_argument("--encode-cache", default="", help="folder that keeps what was encoded")
-  args = made.parse_args(argv)
+  args = chat_parser().parse_args(argv)
   try:
-    talk, before = _talk(args)
+    conversation, start_seconds = _start_conversation(args)
   except (ValueError, OSError) as error:
-    for question in _asked(args) if args.json else ():
-      _say_error(args, question, error)
+    if args.json:
+      for question in _questions(args):
+        _print_error(args, question, error)
     raise
+  for question in _questions(args):
+    try:
+      answer = _ask(conversation, question, args)
+    except (ValueError, OSError, RuntimeError) as error:
+      _print_error(args, question, error)
+      if args.question is not None:
+        raise
+    else:
+      _print_answer(args, conversation, question, answer, start_seconds)
+
+
+def chat_parser() -> argparse.ArgumentParser:
+  """The options of `filax chat`."""
+  parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.")
+  add = parser.add_argument
+  add("--question", help="default: questions from standard input, one a line")
+  add("--max-new-tokens", type=options.whole(1), help="default: config.infer.max_new_tokens")
+  add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
+  add("--top-p", type=options.number(high=1, above=True), help="default: config.infer.top_p")
+  add("--top-k", type=options.whole(1), help="default: all")
+  add("--seed", type=options.whole(0), default=0)
+  add("--frames", type=options.whole(1), help="most frames; default: config.infer.sampling's")
+  add("--yarn", type=options.number(1), help="stretch the context by this factor")
+  add("--dropout", default="", help="visual dropout: off, a preset, or stages")
+  add("--encode-cache", default="", help="folder that keeps what was encoded")
+  return parser
+
+
+def _start_conversation(args: argparse.Namespace):
+  """(a conversation about args.video, the seconds that it took to begin)."""
+  start = time.perf_counter()
+  session = checkpoint_options.load_session(args)
+  session = session.adjusted(frames=args.frames, yarn=args.yarn, dropout=args.dropout)
+  load_seconds = time.perf_counter() - start
+  conversation = session.conversation(args.video, args.encode_cache)
+  return conversation, dict(load=load_seconds, **conversation.seconds)
+
+
+def _ask(conversation, question: str, args: argparse.Namespace):
+  """The answer to a question.
+
+  A conversation that has grown too long starts anew with it.
+  """
   settings = dict(
     max_new_tokens=args.max_new_tokens,
     temperature=args.temperature,
@@ -48,93 +75,75 @@ def main(argv: Sequence[str]) -> None:
     top_k=args.top_k,
     seed=args.seed,
   )
-  for question in _asked(args):
-    try:
-      answer = _answer(talk, question, settings)
-    except (ValueError, OSError, RuntimeError) as error:
-      _say_error(args, question, error)
-      if args.question is not None:
-        raise
-    else:
-      _say(args, talk, question, answer, before)
-
-
-def _talk(args):
-  """(a conversation about args.video, the seconds that it took to begin)."""
-  from filax.infer.chat import Conversation
-  from filax.infer.processor import adjusted
-
-  start = time.perf_counter()
-  model, params = checkpoint_options.load(args)
-  model = adjusted(model, frames=args.frames, yarn=args.yarn, dropout=args.dropout)
-  load_seconds = time.perf_counter() - start
-  talk = Conversation(model, params, args.video, args.encode_cache)
-  return talk, dict(load=load_seconds, **talk.seconds)
-
-
-def _answer(talk, question: str, settings):
-  """The answer to a question; a talk that has grown too long starts anew with it."""
   try:
-    return talk.ask(question, **settings)
+    return conversation.ask(question, **settings)
   except ValueError as error:
-    if not talk.turns:
+    if not conversation.turns:
       raise
     print(f"filax chat: {error} The talk starts anew.", file=sys.stderr)
-  talk.forget()
-  return talk.ask(question, **settings)
+  conversation.forget()
+  return conversation.ask(question, **settings)
 
 
-def _asked(args):
+def _questions(args: argparse.Namespace) -> Iterable[str]:
   """The question of the command line, or those of standard input."""
-  return _questions() if args.question is None else [args.question]
+  return _input_questions() if args.question is None else [args.question]
 
 
-def _questions():
+def _input_questions() -> Iterator[str]:
   """Lines of standard input; a prompt sign only for a person."""
   if hasattr(sys.stdin, "reconfigure"):
-    sys.stdin.reconfigure(errors="replace")  # A byte that is no UTF-8 ends no talk.
+    sys.stdin.reconfigure(errors="replace")  # Bytes that are no UTF-8 end no conversation.
   while True:
     if sys.stdin.isatty():
       print("> ", end="", file=sys.stderr, flush=True)
-    if not (line := sys.stdin.readline()):
+    line = sys.stdin.readline()
+    if not line:
       return
     if line.strip():
       yield line.strip()
 
 
-def _say_error(args, question: str, error: Exception) -> None:
-  """Why a question has no answer: a line of JSON, or words on stderr."""
+def _print_error(args: argparse.Namespace, question: str, error: Exception) -> None:
+  """Prints the reason as a line of JSON, or on stderr."""
   text = " ".join(str(error).split()) or type(error).__name__
   if args.json:
-    print(json.dumps(dict(question=question, error=text, video=args.video)), flush=True)
+    row = dict(question=question, error=text, video=args.video)
+    print(json.dumps(row), flush=True)
   elif args.question is None:
     print(f"filax chat: {text}", file=sys.stderr)
 
 
-def _say(args, talk, question: str, answer, before) -> None:
-  """An answer as text, or all that is known of it as JSON."""
+def _print_answer(
+  args: argparse.Namespace, conversation, question: str, answer, start_seconds: Mapping[str, float]
+) -> None:
+  """An answer as text, or with all its figures as JSON."""
   if not args.json:
     print(answer.text, flush=True)
     return
-  seconds = before | dict(answer.seconds)
+  row = _answer_row(args.video, conversation, question, answer, start_seconds)
+  print(json.dumps(row), flush=True)
+
+
+def _answer_row(
+  video: str, conversation, question: str, answer, start_seconds: Mapping[str, float]
+) -> dict[str, Any]:
+  """An answer with the times of its scenes and the seconds taken."""
+  scenes = []
+  for second, times in zip(conversation.times, conversation.scene_times, strict=True):
+    scenes.append(checkpoint_options.scene_times(second, times))
+  seconds = dict(start_seconds) | dict(answer.seconds)
   seconds["total"] = sum(seconds.values())
-  print(
-    json.dumps(
-      dict(
-        question=question,
-        answer=answer.text,
-        video=args.video,
-        duration=round(talk.video.duration, 3),
-        times=[round(t, 3) for t in talk.times],
-        scenes=[
-          checkpoint_options.scene_times(t, s) for t, s in zip(talk.times, talk.scenes, strict=True)
-        ],
-        selector=talk.processor.infer["selector"]["name"],
-        stopped=answer.stopped,
-        tokens=answer.tokens,
-        prompt_tokens=answer.prompt_tokens,
-        seconds={name: round(value, 3) for name, value in seconds.items()},
-      )
-    ),
-    flush=True,
+  return dict(
+    question=question,
+    answer=answer.text,
+    video=video,
+    duration=round(conversation.video.duration, 3),
+    times=[round(second, 3) for second in conversation.times],
+    scenes=scenes,
+    selector=conversation.loaded.processor.infer["selector"]["name"],
+    stopped=answer.stopped,
+    tokens=answer.tokens,
+    prompt_tokens=answer.prompt_tokens,
+    seconds={name: round(value, 3) for name, value in seconds.items()},
   )

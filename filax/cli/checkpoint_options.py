@@ -1,38 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `filax chat` and `filax scenes` share: a checkpoint and a video."""
+"""Options of the commands that answer from a checkpoint."""
 
 import argparse
+from typing import Any
 
 from filax.cli import options
 from filax.models import components
 
 
-def parser(verb: str, text: str) -> argparse.ArgumentParser:
-  """The options that both verbs have."""
-  made = options.Parser(prog=f"filax {verb}", description=text)
-  made.add_argument(
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+  """--checkpoint, and the modules that its config may name."""
+  parser.add_argument(
     "--checkpoint", required=True, help="folder of a run, or of one of its checkpoints"
   )
-  made.add_argument(
+  parser.add_argument(
     "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
   )
-  made.add_argument("--video", required=True, help="a video file, or a folder of pictures")
-  made.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
-  made.add_argument("--json", action="store_true", help="print JSON")
-  return made
 
 
-def load(args):
-  """The model and its parameters; a video that cannot be read is reported before they load."""
+def video_parser(verb: str, description: str) -> argparse.ArgumentParser:
+  """A parser with the options that chat and scenes share."""
+  parser = options.Parser(prog=f"filax {verb}", description=description)
+  add_checkpoint(parser)
+  parser.add_argument("--video", required=True, help="a video file, or a folder of pictures")
+  parser.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
+  parser.add_argument("--json", action="store_true", help="print JSON")
+  return parser
+
+
+def load_session(args: argparse.Namespace):
+  """The session of args.checkpoint; an unreadable video is reported before parameters load."""
   from data_pipelines.media.probe import probe
-  from filax.infer.processor import with_selector
-  from filax.infer.session import load as load_model
+  from filax.infer.session import load
 
-  if error := probe(args.video).error:
+  error = probe(args.video).error
+  if error:
     raise ValueError(error)
-  model, params = load_model(args.checkpoint, components=args.components)
-  return (with_selector(model, args.selector) if args.selector else model), params
+  session = load(args.checkpoint, components=args.components)
+  return session.with_selector(args.selector) if args.selector else session
 
 
-def scene_times(time: float, times) -> dict:
-  return dict(time=round(float(time), 3), times=[round(float(t), 3) for t in times])
+def scene_times(time: float, times) -> dict[str, Any]:
+  """A scene as JSON: the seconds of its representative and its frames."""
+  seconds = [round(float(second), 3) for second in times]
+  return dict(time=round(float(time), 3), times=seconds)

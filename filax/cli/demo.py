@@ -16,25 +16,26 @@ from filax.cli import options
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs all phases that are not done yet, or checks what they found."""
-  args = parser().parse_args(argv)
+  """Runs the phases that are not done yet, or checks their report."""
+  args = demo_parser().parse_args(argv)
   workdir = pathlib.Path(args.workdir)
   if args.check:
-    from filax.demo import report
+    from filax.demo.report import check_report
 
-    print(report.check(workdir / "report.json"))
+    print(check_report(workdir / "report.json"))
     return
-  from filax.demo import phases
+  from filax.demo.phases import DemoSettings, run_demo
 
   steps = (args.stage1_steps, args.stage2_steps)
-  settings = phases.Settings(args.videos, args.held, args.seed, steps)
-  started = time.time() - psutil.Process().create_time()
-  print(json.dumps(phases.run(workdir, settings, started), indent=2))
+  settings = DemoSettings(args.videos, args.held, args.seed, steps)
+  seconds_before = time.time() - psutil.Process().create_time()
+  print(json.dumps(run_demo(workdir, settings, seconds_before), indent=2))
 
 
-def parser() -> argparse.ArgumentParser:
-  made = options.Parser(prog="filax demo", description=__doc__)
-  add = made.add_argument
+def demo_parser() -> argparse.ArgumentParser:
+  """The options of `filax demo`."""
+  parser = options.Parser(prog="filax demo", description=__doc__)
+  add = parser.add_argument
   add("--workdir", default="runs/demo", help="folder for the corpus, the runs and the report")
   add("--check", action="store_true", help="only compare report.json with what it must reach")
   add("--videos", type=options.whole(1), default=300, help="videos for training")
@@ -44,4 +45,4 @@ def parser() -> argparse.ArgumentParser:
     "--stage1-steps", type=options.whole(0), default=0, help="default: as configs/fila_toy.py says"
   )
   add("--stage2-steps", type=options.whole(0), default=0, help="likewise")
-  return made
+  return parser

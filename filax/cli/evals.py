@@ -2,25 +2,22 @@
 """filax evals --checkpoint DIR --manifest FILE: accuracy of a checkpoint, per kind of question."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
+from typing import Any
 
-from filax.cli import options
-from filax.models import components
+from filax.cli import checkpoint_options, options
 
 
 def main(argv: Sequence[str]) -> None:
   """Prints a table, or one JSON object with --json."""
-  args = parser().parse_args(argv)
+  args = evals_parser().parse_args(argv)
   from filax.evals.run import evaluate
-  from filax.infer.processor import adjusted
   from filax.infer.session import load
 
-  model, params = load(args.checkpoint, components=args.components)
-  model = adjusted(model, dropout=args.dropout)
+  session = load(args.checkpoint, components=args.components)
   report = evaluate(
-    model,
-    params,
+    session.adjusted(dropout=args.dropout),
     args.manifest,
     root=args.root,
     selector=args.selector,
@@ -31,17 +28,18 @@ def main(argv: Sequence[str]) -> None:
     max_new_tokens=args.max_new_tokens,
     out=args.out,
   )
-  short = {key: value for key, value in report.items() if key != "answers"}
-  print(json.dumps(short) if args.json else table(report))
+  if args.json:
+    del report["answers"]
+    print(json.dumps(report))
+  else:
+    print(report_table(report))
 
 
-def parser() -> argparse.ArgumentParser:
-  made = options.Parser(prog="filax evals", description=__doc__)
-  add = made.add_argument
-  add("--checkpoint", required=True, help="folder of a run, or of one of its checkpoints")
-  add(
-    "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
-  )
+def evals_parser() -> argparse.ArgumentParser:
+  """The options of `filax evals`."""
+  parser = options.Parser(prog="filax evals", description=__doc__)
+  checkpoint_options.add_checkpoint(parser)
+  add = parser.add_argument
   add("--manifest", required=True, help="questions, in the format of the training data")
   add("--root", default="", help="folder of the media; default: the manifest's")
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
@@ -57,25 +55,26 @@ def parser() -> argparse.ArgumentParser:
     help="a file for the whole report with every answer, as JSON; it is written while answers come",
   )
   add("--json", action="store_true", help="print the report as JSON, without the answers")
-  return made
+  return parser
 
 
-def table(report) -> str:
+def report_table(report: Mapping[str, Any]) -> str:
   """The report in words."""
   rows = [("all", report)]
   for groups in report["by"].values():
     rows += [(name, row) for name, row in groups.items() if name]
   width = max(len(name) for name, _ in rows)
-  lines = [f"{report['manifest']} with {report['selector']}{', blind' * report['blind']}"]
-  lines += [f"  {'':<{width}}  questions  accuracy"]
-  lines += [
-    f"  {name:<{width}}  {row['questions']:>9}  {row['accuracy']:>8.3f}" for name, row in rows
-  ]
-  lines += [
+  blind = ", blind" if report["blind"] else ""
+  lines = [f"{report['manifest']} with {report['selector']}{blind}"]
+  lines.append(f"  {'':<{width}}  questions  accuracy")
+  for name, row in rows:
+    lines.append(f"  {name:<{width}}  {row['questions']:>9}  {row['accuracy']:>8.3f}")
+  lines.append(
     f"{report['videos']} videos, {len(report['bad_media'])} unreadable ({report['skipped']} "
     f"questions skipped), {len(report['bad_records'])} bad records, {report['unparsed']} answers "
     f"not understood, {report['seconds']['total']:.1f} s"
-  ]
-  lines += [*report["bad_records"][:10], *list(report["bad_media"].values())[:10]]
+  )
+  lines += report["bad_records"][:10]
+  lines += list(report["bad_media"].values())[:10]
   lines += report["bad_questions"][:10]
   return "\n".join(lines)

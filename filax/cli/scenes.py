@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax scenes draws the scenes that a checkpoint selects in a video."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
 import json
 
 from filax.cli import checkpoint_options, options
@@ -9,54 +10,53 @@ from filax.cli import checkpoint_options, options
 
 def main(argv: Sequence[str]) -> None:
   """filax scenes --checkpoint DIR --video FILE --out sheet.png [--json]"""
-  made = checkpoint_options.parser(
+  args = scenes_parser().parse_args(argv)
+  session = checkpoint_options.load_session(args)
+  selector = session.processor.infer["selector"]["name"]
+  group_size = session.model.selector.size
+  video = session.read_video(args.video)
+  selected = {}
+  for name in dict.fromkeys(("uniform", selector)):
+    selected[name] = session.scenes(video, args.count, selector=name)
+  _draw_sheet(selected, args.out, group_size)
+  times = {}
+  for name, scenes in selected.items():
+    times[name] = [checkpoint_options.scene_times(scene.time, scene.times) for scene in scenes]
+  if args.json:
+    report = dict(
+      video=args.video,
+      duration=round(video.duration, 3),
+      candidates=len(video.frames),
+      selector=selector,
+      sheet=args.out,
+      **times,
+    )
+    print(json.dumps(report))
+    return
+  for name, rows in times.items():
+    print(f"{name}: {', '.join(str(row['time']) for row in rows)} seconds")
+  print(f"{args.out}: the frames of each")
+
+
+def scenes_parser() -> argparse.ArgumentParser:
+  """The options of `filax scenes`."""
+  parser = checkpoint_options.video_parser(
     "scenes", "Draw the scenes that a checkpoint selects, uniform frames beside them."
   )
-  made.add_argument("--out", required=True, help="the contact sheet, a PNG")
-  made.add_argument(
+  parser.add_argument("--out", required=True, help="the contact sheet, a PNG")
+  parser.add_argument(
     "--count", type=options.whole(1), help="scenes; default: config.infer.selector.scenes"
   )
-  args = made.parse_args(argv)
-  from filax.infer.contact_sheet import contact_sheet
-  from filax.infer.scenes import scenes as find
+  return parser
 
-  model, params = checkpoint_options.load(args)
-  name = model.processor.infer["selector"]["name"]
-  video = model.processor.read(args.video, model)
-  ways = {
-    way: find(model, params, video, args.count, selector=way)
-    for way in dict.fromkeys(("uniform", name))
-  }
-  contact_sheet(
-    [
-      (
-        f"{way}: {len(found)} groups of {model.selector.size} frames",
-        [frame for scene in found for frame in scene.frames],
-        [second for scene in found for second in scene.times],
-      )
-      for way, found in ways.items()
-    ],
-    args.out,
-    group=model.selector.size,
-  )
-  times = {
-    way: [checkpoint_options.scene_times(s.time, s.times) for s in found]
-    for way, found in ways.items()
-  }
-  if args.json:
-    print(
-      json.dumps(
-        dict(
-          video=args.video,
-          duration=round(video.duration, 3),
-          candidates=len(video.frames),
-          selector=name,
-          sheet=args.out,
-          **times,
-        )
-      )
-    )
-    return
-  for way, found in times.items():
-    print(f"{way}: {', '.join(str(scene['time']) for scene in found)} seconds")
-  print(f"{args.out}: the frames of each")
+
+def _draw_sheet(selected: Mapping[str, Sequence], path: str, group_size: int) -> None:
+  """Writes the frames of each selection as a strip."""
+  from filax.infer.contact_sheet import contact_sheet
+
+  rows = []
+  for name, scenes in selected.items():
+    frames = [frame for scene in scenes for frame in scene.frames]
+    times = [second for scene in scenes for second in scene.times]
+    rows.append((f"{name}: {len(scenes)} groups of {group_size} frames", frames, times))
+  contact_sheet(rows, path, group=group_size)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax demo: corpus, tokenizer, both stages of training, measurement and report, on a laptop."""
+"""The demo: corpus, tokenizer, two training stages, evaluation and report."""

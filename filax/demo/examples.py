@@ -1,85 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample answers for the report: some held-out questions asked again, with the frames shown."""
+"""Sample answers for the report, with the frames that they saw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import json
 import pathlib
 
 import numpy as np
 
-WAYS = ("scenes", "uniform")
+from filax.infer.encode import representative
+from filax.infer.session import Session
+
+SELECTIONS = ("scenes", "uniform")  # Evaluations that show frames of the videos.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Told:
-  """What a way of choosing frames led to."""
+class SampleAnswer:
+  """An answer, and the frames that it was drawn from."""
 
   answer: str
   right: bool
-  frames: np.ndarray  # uint8 [G K h w 3]: what the llm saw.
+  frames: np.ndarray  # uint8 [G K h w 3]: the frames that the llm saw.
   times: np.ndarray  # float32 [G K]
   middle: int  # The place in a group of the frame that stands for it.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Shown:
+class SampleQuestion:
   """A question about a video, answered from scenes and from uniform frames."""
 
   video: pathlib.Path
   kind: str
   question: str
   expected: str
-  told: Mapping[str, Told]
+  answers: Mapping[str, SampleAnswer]  # Selection -> answer.
 
 
-def choose(
+def choose_records(
   manifest: pathlib.Path, evals: Mapping[str, Mapping], counts: Sequence[int] = (4, 2, 1)
 ) -> list[dict]:
-  """Records of the manifest, each about another video: some that only scenes answered right, some
-  that both did, and one that scenes answered wrong, as far as there are any."""
-  records = {record["id"]: record for record in json.loads(manifest.read_text())}
-  right = {way: {a["id"]: a["score"] > 0 for a in evals[way]["answers"]} for way in WAYS}
-  wanted = ((True, False), (True, True), (False, False))
-  chosen, videos = [], set()
-  for outcome, count in zip(wanted, counts, strict=True):
-    for id, record in records.items():
-      if (right["scenes"][id], right["uniform"][id]) == outcome and record["video"] not in videos:
-        if not count:
-          break
+  """Records of the manifest, each about another video.
+
+  Some that only scenes answered right, some that both did, and one that scenes answered wrong, as
+  far as there are any.
+  """
+  records = json.loads(manifest.read_text())
+  right = {name: _right_answers(evals[name]) for name in SELECTIONS}
+  outcomes = ((True, False), (True, True), (False, False))
+  chosen = []
+  videos = set()
+  for outcome, count in zip(outcomes, counts, strict=True):
+    added = 0
+    for record in _records_with(outcome, records, right):
+      if added < count and record["video"] not in videos:
         chosen.append(record)
         videos.add(record["video"])
-        count -= 1
-  return chosen or list(records.values())[:1]
+        added += 1
+  return chosen or records[:1]
 
 
-def ask(model, params, folder: pathlib.Path, records: Sequence[Mapping]) -> list[Shown]:
-  """Asks as `filax chat` does; `folder` holds the media."""
-  from filax.infer.processor import with_selector
+def _right_answers(evaluation: Mapping) -> dict[str, bool]:
+  """Id of a question -> whether it was answered right."""
+  return {answer["id"]: answer["score"] > 0 for answer in evaluation["answers"]}
 
-  models = dict(scenes=model, uniform=with_selector(model, "uniform"))
-  shown = []
+
+def _records_with(
+  outcome: tuple[bool, bool], records: Sequence[dict], right: Mapping[str, Mapping[str, bool]]
+) -> Iterator[dict]:
+  """Records that scenes and uniform frames answered with this outcome."""
   for record in records:
-    human, gpt = (turn["value"] for turn in record["conversations"])
-    question = human.partition("\n")[2]
+    by_scenes = right["scenes"][record["id"]]
+    by_uniform = right["uniform"][record["id"]]
+    if (by_scenes, by_uniform) == outcome:
+      yield record
+
+
+def ask_samples(
+  session: Session, folder: pathlib.Path, records: Sequence[Mapping]
+) -> list[SampleQuestion]:
+  """Asks as `filax chat` does; `folder` holds the media."""
+  sessions = dict(scenes=session, uniform=session.with_selector("uniform"))
+  samples = []
+  for record in records:
+    human, gpt = record["conversations"]
+    _, _, question = human["value"].partition("\n")
+    expected = gpt["value"]
     video = folder / record["video"]
-    told = {way: _told(models[way], params, video, question, gpt) for way in WAYS}
-    shown.append(Shown(video, record["kind"], question, gpt, told))
-  return shown
+    answers = {}
+    for name in SELECTIONS:
+      answers[name] = _sample_answer(sessions[name], video, question, expected)
+    samples.append(SampleQuestion(video, record["kind"], question, expected, answers))
+  return samples
 
 
-def _told(model, params, video: pathlib.Path, question: str, expected: str) -> Told:
-  from filax.infer.chat import Conversation
-  from filax.infer.encode import representative
-
-  # Read whole: a talk that reads a path part by part keeps no frames to show.
-  talk = Conversation(model, params, model.processor.read(str(video), model))
+def _sample_answer(
+  session: Session, video: pathlib.Path, question: str, expected: str
+) -> SampleAnswer:
+  # Decoded first: a talk that reads a path part by part keeps no frames to show.
+  talk = session.conversation(session.read_video(video))
   answer = talk.ask(question).text
-  groups = talk.seen.groups
-  return Told(
+  groups = talk.media.groups
+  return SampleAnswer(
     answer,
     answer == expected,
     talk.video.frames[groups],
     talk.video.times[groups],
-    representative(model),
+    representative(session.model),
   )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of report.html, as data URLs; each is drawn for a light and for a dark page."""
+"""Pictures of report.html as data URLs, for light and dark pages."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +14,24 @@ SHADES = ("#3b82f6", "#f59e0b")  # Of the two stages; both are read on white and
 
 def loss_curve(curves: Sequence[Sequence[Mapping]]) -> str:
   """The loss of both stages over steps, stage 2 after stage 1."""
-  return _picture(lambda out, theme: _loss_curve(curves, out, THEMES[theme]), "Loss over steps")
+
+  def draw_theme(out: io.BytesIO, theme: str) -> None:
+    _draw_losses(curves, out, THEMES[theme])
+
+  return _picture(draw_theme, "Loss over steps")
 
 
-def sheet(rows, group: int) -> str:
-  """The frames that each way takes (filax.infer.contact_sheet)."""
-  return _picture(
-    lambda out, theme: contact_sheet(rows, out, group=group, theme=theme),
-    "Frames taken by each selection",
-  )
+def frame_sheet(rows, group: int) -> str:
+  """The frames that each selection takes (filax.infer.contact_sheet)."""
+
+  def draw_theme(out: io.BytesIO, theme: str) -> None:
+    contact_sheet(rows, out, group=group, theme=theme)
+
+  return _picture(draw_theme, "Frames taken by each selection")
 
 
 def thumbnail(frame: np.ndarray, title: str) -> str:
-  """u8 [h w 3] -> an <img>."""
+  """A frame u8 [h w 3] as an <img>."""
   from PIL import Image
 
   out = io.BytesIO()
@@ -34,7 +39,9 @@ def thumbnail(frame: np.ndarray, title: str) -> str:
   return f'<img src="{_url(out)}" alt="{title}" title="{title}">'
 
 
-def _loss_curve(curves, out, colours) -> None:
+def _draw_losses(
+  curves: Sequence[Sequence[Mapping]], out: io.BytesIO, colours: Mapping[str, str]
+) -> None:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -45,13 +52,8 @@ def _loss_curve(curves, out, colours) -> None:
   first = 0
   for number, (curve, shade) in enumerate(zip(curves, SHADES, strict=True), 1):
     steps = [first + record["step"] for record in curve]
-    ax.plot(
-      steps,
-      [record["loss"] for record in curve],
-      color=shade,
-      linewidth=1.8,
-      label=f"stage {number}",
-    )
+    losses = [record["loss"] for record in curve]
+    ax.plot(steps, losses, color=shade, linewidth=1.8, label=f"stage {number}")
     first = steps[-1]
   ax.set_yscale("log")
   ax.set_xlabel("step", color=colours["faint"])
@@ -63,7 +65,7 @@ def _loss_curve(curves, out, colours) -> None:
   figure.savefig(out, format="png", facecolor=colours["paper"])
 
 
-def _picture(draw: Callable, title: str) -> str:
+def _picture(draw: Callable[[io.BytesIO, str], None], title: str) -> str:
   """A <picture> that follows the reader's theme."""
   urls = {}
   for theme in THEMES:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report.html: one file that shows what the demo did, in the reader's light or dark theme."""
+"""report.html: the demo on one page, light or dark."""
 
 from collections.abc import Mapping, Sequence
 import html
 import pathlib
 
 from filax.demo import figures
-from filax.demo.examples import Shown, Told
+from filax.demo.examples import SampleAnswer, SampleQuestion
 from filax.infer.contact_sheet import clock
 
 STYLE = """
@@ -42,32 +42,31 @@ code { font: 13.5px/1.6 ui-monospace, SFMono-Regular, Menlo, monospace; white-sp
 """
 
 
-def write(
+def write_page(
   path: pathlib.Path,
   numbers: Mapping,
   evals: Mapping[str, Mapping],
   curves: Sequence[Sequence[Mapping]],
-  shown: Sequence[Shown],
+  samples: Sequence[SampleQuestion],
   seconds: Mapping[str, float],
 ) -> None:
   """Writes the page; it refers to no other file."""
-  body = "\n".join(
-    [
-      _head(numbers),
-      _cards(numbers),
-      "<h2>Which frames the model sees</h2>",
-      _sheet(shown[0]),
-      "<h2>Accuracy by kind of question</h2>",
-      _table(evals, numbers),
-      "<h2>Sample answers</h2>",
-      *map(_sample, shown),
-      "<h2>Training</h2>",
-      f'<div class="card">{figures.loss_curve(curves)}</div>',
-      _seconds(numbers, seconds),
-      "<h2>Ask it yourself</h2>",
-      _commands(numbers, shown[0]),
-    ]
-  )
+  parts = [
+    _introduction(numbers),
+    _cards(numbers),
+    "<h2>Which frames the model sees</h2>",
+    _frame_sheet(samples[0]),
+    "<h2>Accuracy by kind of question</h2>",
+    _accuracy_table(evals, numbers),
+    "<h2>Sample answers</h2>",
+    *map(_sample_card, samples),
+    "<h2>Training</h2>",
+    f'<div class="card">{figures.loss_curve(curves)}</div>',
+    _times(numbers, seconds),
+    "<h2>Ask it yourself</h2>",
+    _commands(numbers, samples[0]),
+  ]
+  body = "\n".join(parts)
   path.write_text(
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -76,7 +75,7 @@ def write(
   )
 
 
-def _head(numbers: Mapping) -> str:
+def _introduction(numbers: Mapping) -> str:
   return (
     "<h1>FiLax demo</h1>\n"
     '<p class="faint">A tiny FiLA-Video, trained from nothing on real H.264 files, answers '
@@ -93,75 +92,73 @@ def _cards(numbers: Mapping) -> str:
     ("Uniform frames", numbers["accuracy_short_uniform"], "short scenes"),
     ("Grey pictures", numbers["accuracy_blind"], f"guessing gives {numbers['chance']:.1%}"),
   )
-  return (
-    '<div class="row">'
-    + "".join(
+  blocks = []
+  for name, value, note in cards:
+    blocks.append(
       f'<div class="card"><div class="faint">{name}</div><div class="number">{value:.1%}</div>'
       f'<div class="faint">{note}</div></div>'
-      for name, value, note in cards
     )
-    + "</div>"
-  )
+  return f'<div class="row">{"".join(blocks)}</div>'
 
 
-def _sheet(shown: Shown) -> str:
+def _frame_sheet(sample: SampleQuestion) -> str:
+  """The frames that both selections take of a video."""
   rows = []
-  for way, told in shown.told.items():
-    groups, frames = told.times.shape
-    rows.append(
-      (
-        f"{way.capitalize()}: {groups} groups of {frames} frames",
-        told.frames.reshape(-1, *told.frames.shape[2:]),
-        told.times.reshape(-1),
-      )
-    )
-  group = next(iter(shown.told.values())).times.shape[1]
+  for name, answer in sample.answers.items():
+    groups, group_size = answer.times.shape
+    title = f"{name.capitalize()}: {groups} groups of {group_size} frames"
+    frames = answer.frames.reshape(-1, *answer.frames.shape[2:])
+    rows.append((title, frames, answer.times.reshape(-1)))
+  first = next(iter(sample.answers.values()))
+  _, group_size = first.times.shape
   return (
     "<p>Frames at even times repeat long scenes and pass over short ones; K-Means over the frames' "
-    f"features finds a group for each scene. Video {html.escape(shown.video.name)}; each group of "
-    f"{group} frames becomes 4 visual tokens.</p>"
-    f'<div class="card">{figures.sheet(rows[::-1], group)}</div>'
+    f"features finds a group for each scene. Video {html.escape(sample.video.name)}; each group of "
+    f"{group_size} frames becomes 4 visual tokens.</p>"
+    f'<div class="card">{figures.frame_sheet(rows[::-1], group_size)}</div>'
   )
 
 
-def _table(evals: Mapping[str, Mapping], numbers: Mapping) -> str:
-  kinds = list(evals["scenes"]["by"]["kind"])
-  cells = lambda rows: "".join(f"<td>{x:.3f}</td>" for x in rows)
-  lines = [
-    f"<tr><td>{html.escape(kind)}</td><td>{evals['scenes']['by']['kind'][kind]['questions']}</td>"
-    f"{cells(e['by']['kind'][kind]['accuracy'] for e in evals.values())}</tr>"
-    for kind in kinds
-  ]
-  lines.append(
-    f"<tr><td><b>all</b></td><td>{numbers['questions']}</td>"
-    f"{cells(e['accuracy'] for e in evals.values())}</tr>"
-  )
+def _accuracy_table(evals: Mapping[str, Mapping], numbers: Mapping) -> str:
+  """A row for every kind of question, a column for every evaluation."""
   head = "".join(f"<th>{name}</th>" for name in ("kind", "questions", *evals))
+  lines = []
+  for kind, row in evals["scenes"]["by"]["kind"].items():
+    accuracies = [report["by"]["kind"][kind]["accuracy"] for report in evals.values()]
+    lines.append(_table_row(html.escape(kind), row["questions"], accuracies))
+  accuracies = [report["accuracy"] for report in evals.values()]
+  lines.append(_table_row("<b>all</b>", numbers["questions"], accuracies))
   return f'<div class="card"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
-def _sample(shown: Shown) -> str:
-  told = "".join(_told(way, x) for way, x in shown.told.items())
+def _table_row(name: str, questions: int, accuracies: Sequence[float]) -> str:
+  cells = "".join(f"<td>{accuracy:.3f}</td>" for accuracy in accuracies)
+  return f"<tr><td>{name}</td><td>{questions}</td>{cells}</tr>"
+
+
+def _sample_card(sample: SampleQuestion) -> str:
+  """A question with both answers."""
+  answers = "".join(_answer_line(name, answer) for name, answer in sample.answers.items())
   return (
-    f'<div class="card sample"><h3>{html.escape(shown.question)} <span class="faint">'
-    f"{html.escape(shown.video.name)}, {html.escape(shown.kind)}; right is "
-    f"{html.escape(shown.expected)}</span></h3>{told}</div>"
+    f'<div class="card sample"><h3>{html.escape(sample.question)} <span class="faint">'
+    f"{html.escape(sample.video.name)}, {html.escape(sample.kind)}; right is "
+    f"{html.escape(sample.expected)}</span></h3>{answers}</div>"
   )
 
 
-def _told(way: str, told: Told) -> str:
-  pictures = "".join(
-    figures.thumbnail(frames[told.middle], clock(times[told.middle]))
-    for frames, times in zip(told.frames, told.times, strict=True)
-  )
-  mark, kind = ("✓", "good") if told.right else ("✗", "bad")
+def _answer_line(name: str, answer: SampleAnswer) -> str:
+  """An answer with a thumbnail of every group."""
+  pictures = []
+  for frames, times in zip(answer.frames, answer.times, strict=True):
+    pictures.append(figures.thumbnail(frames[answer.middle], clock(times[answer.middle])))
+  mark, style = ("✓", "good") if answer.right else ("✗", "bad")
   return (
-    f'<div class="told"><span class="way">{way}</span><span class="answer {kind}">{mark} '
-    f"{html.escape(told.answer)}</span><span>{pictures}</span></div>"
+    f'<div class="told"><span class="way">{name}</span><span class="answer {style}">{mark} '
+    f"{html.escape(answer.answer)}</span><span>{''.join(pictures)}</span></div>"
   )
 
 
-def _seconds(numbers: Mapping, seconds: Mapping[str, float]) -> str:
+def _times(numbers: Mapping, seconds: Mapping[str, float]) -> str:
   parts = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
   return (
     f'<p class="faint" style="margin-top:12px">{numbers["steps"]} steps, '
@@ -170,10 +167,11 @@ def _seconds(numbers: Mapping, seconds: Mapping[str, float]) -> str:
   )
 
 
-def _commands(numbers: Mapping, shown: Shown) -> str:
-  checkpoint, video = html.escape(numbers["checkpoint"]), html.escape(str(shown.video))
+def _commands(numbers: Mapping, sample: SampleQuestion) -> str:
+  checkpoint = html.escape(numbers["checkpoint"])
+  video = html.escape(str(sample.video))
   return (
     f'<div class="card"><code>filax chat --checkpoint {checkpoint} --video {video} \\\n'
-    f'  --question "{html.escape(shown.question)}" --json\n'
+    f'  --question "{html.escape(sample.question)}" --json\n'
     f"filax scenes --checkpoint {checkpoint} --video {video} --out scenes.png</code></div>"
   )

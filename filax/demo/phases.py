@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The phases of the demo, in order. Each calls what `filax train`, `evals` and `chat` call, leaves
-its result in the workdir, and is skipped where that result is."""
+"""The phases of the demo, in order.
+
+Each calls the functions behind `filax train`, `evals` and `chat`, leaves its result in the workdir,
+and is skipped where that result is.
+"""
 
 from collections.abc import Callable, Mapping
 import contextlib
@@ -12,7 +15,7 @@ from typing import Any
 
 from filax import files, shipped_configs
 
-RUNS = {  # Name of an evaluation -> how the model is asked.
+EVALUATIONS = {  # Name -> options of `evaluate`.
   "scenes": {},
   "uniform": dict(selector="uniform"),
   "blind": dict(blind=True),
@@ -20,8 +23,11 @@ RUNS = {  # Name of an evaluation -> how the model is asked.
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-  """How large a demo is. steps: of both stages, 0 = as the config says."""
+class DemoSettings:
+  """The size of a demo.
+
+  steps: of both stages, 0 = as the config says.
+  """
 
   videos: int = 300
   held: int = 64
@@ -29,35 +35,38 @@ class Settings:
   steps: tuple[int, int] = (0, 0)
 
 
-def run(workdir: pathlib.Path, settings: Settings, started: float = 0.0) -> dict[str, Any]:
-  """Does what is not done yet and returns the report; `started` seconds were spent before.
+def run_demo(
+  workdir: pathlib.Path, settings: DemoSettings, seconds_before: float = 0.0
+) -> dict[str, Any]:
+  """Runs the phases that are not done yet and returns the report.
 
-  Raises ValueError if `workdir` holds a demo of other settings, or training was stopped.
+  `seconds_before` were spent before the call. Raises ValueError if `workdir` holds a demo of other
+  settings, or training was stopped.
   """
-  progress = Progress(workdir, settings)
-  progress.add("start", started)
-  progress.phase("corpus", lambda: _corpus(workdir, settings))
+  progress = DemoProgress(workdir, settings)
+  progress.count_seconds("start", seconds_before)
+  progress.run_phase("corpus", lambda: _make_corpus(workdir, settings))
   for stage in (1, 2):
-    progress.phase(f"stage{stage}", lambda stage=stage: _train(workdir, settings, stage))
-  progress.phase("evals", lambda: _evaluate(workdir))
-  progress.phase("report", lambda: _report(workdir, progress))
-  _say(f"Open {workdir / 'report.html'}.")
+    progress.run_phase(f"stage{stage}", lambda stage=stage: _train_stage(workdir, settings, stage))
+  progress.run_phase("evals", lambda: _evaluate(workdir))
+  progress.run_phase("report", lambda: _write_report(workdir, progress))
+  _print_line(f"Open {workdir / 'report.html'}.")
   return json.loads((workdir / "report.json").read_text())
 
 
-class Progress:
-  """progress.json: the settings of a demo, and the seconds that each finished phase took."""
+class DemoProgress:
+  """progress.json: the settings of a demo and the seconds of its phases."""
 
-  def __init__(self, workdir: pathlib.Path, settings: Settings):
+  def __init__(self, workdir: pathlib.Path, settings: DemoSettings):
     self.path = workdir / "progress.json"
     files.remove_leftovers(workdir)
-    wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
-    self.state = dict(settings=wanted, seconds={}, done=[])
+    as_json = json.loads(json.dumps(dataclasses.asdict(settings)))
+    self.state = dict(settings=as_json, seconds={}, done=[])
     if self.path.exists():
       self.state = _read_progress(self.path)
-    if self.state["settings"] != wanted:
+    if self.state["settings"] != as_json:
       raise ValueError(
-        f"{workdir} holds a demo with {self.state['settings']}, not {wanted}. Choose another "
+        f"{workdir} holds a demo with {self.state['settings']}, not {as_json}. Choose another "
         "--workdir, or delete this one."
       )
 
@@ -66,22 +75,22 @@ class Progress:
     """Phase -> seconds, calls that were stopped included."""
     return self.state["seconds"]
 
-  def phase(self, name: str, work: Callable[[], None]) -> None:
+  def run_phase(self, name: str, work: Callable[[], None]) -> None:
     """Runs a phase unless it is done."""
     if name in self.state["done"]:
-      _say(f"{name}: done before, in {self.seconds[name]:.0f} s")
+      _print_line(f"{name}: done before, in {self.seconds[name]:.0f} s")
       return
-    _say(f"{name} ...")
+    _print_line(f"{name} ...")
     start = time.perf_counter()
     try:
       work()
       self.state["done"].append(name)
     finally:
-      self.add(name, time.perf_counter() - start)
-    _say(f"{name}: {self.seconds[name]:.0f} s")
+      self.count_seconds(name, time.perf_counter() - start)
+    _print_line(f"{name}: {self.seconds[name]:.0f} s")
 
-  def add(self, name: str, seconds: float) -> None:
-    """Counts seconds to a phase and writes the file."""
+  def count_seconds(self, name: str, seconds: float) -> None:
+    """Adds seconds to a phase and writes the file."""
     self.state["seconds"][name] = self.seconds.get(name, 0.0) + seconds
     text = json.dumps(self.state, indent=2) + "\n"
     with files.write_atomically(self.path) as file:
@@ -89,7 +98,7 @@ class Progress:
 
 
 def _read_progress(path: pathlib.Path) -> dict[str, Any]:
-  """The state of a demo. Raises ValueError for a file that holds none."""
+  """The state of a demo. Raises ValueError for a damaged file."""
   try:
     state = json.loads(path.read_bytes())
     return {key: state[key] for key in ("settings", "seconds", "done")}
@@ -100,14 +109,18 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
     ) from error
 
 
-def _corpus(workdir: pathlib.Path, settings: Settings) -> None:
+def _make_corpus(workdir: pathlib.Path, settings: DemoSettings) -> None:
   from data_pipelines.synthesis import toy
 
   toy.corpus(workdir / "corpus", settings.videos, settings.held, settings.seed)
 
 
-def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
-  """Trains one stage as `filax train` does; stage 2 starts from the parameters of stage 1."""
+def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> None:
+  """Trains one stage as `filax train` does.
+
+  Stage 2 starts from the parameters of stage 1.
+  """
+  from filax.settings import check
   from filax.train.run import train
   from filax.train.signals import Interrupted, Signals
 
@@ -115,10 +128,12 @@ def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
     f"stage={stage},corpus={workdir / 'corpus'}"
   )
   config.seed = settings.seed
-  if steps := settings.steps[stage - 1]:
+  steps = settings.steps[stage - 1]
+  if steps:
     config.steps = steps
   if stage > 1:
     config.init_from = str(workdir / f"stage{stage - 1}")
+  check(config)
   stopped = True
   with contextlib.suppress(Interrupted), Signals() as signals:
     stopped = train(config, str(workdir / f"stage{stage}"), signals)["stopped"]
@@ -126,7 +141,7 @@ def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
     raise ValueError(f"Stage {stage} was stopped. The same command goes on from there.")
 
 
-def curve(folder: pathlib.Path) -> list[dict[str, Any]]:
+def _loss_records(folder: pathlib.Path) -> list[dict[str, Any]]:
   """The records that a run logged."""
   from filax.train import metrics
 
@@ -134,40 +149,45 @@ def curve(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _evaluate(workdir: pathlib.Path) -> None:
-  """Asks all held-out questions of scenes, of uniform frames, and of grey pictures."""
+  """Evaluates scenes, uniform frames and grey pictures on the held-out questions."""
   from filax.evals.run import evaluate
   from filax.infer.session import load
 
-  model, params = load(workdir / "stage2")
+  session = load(workdir / "stage2")
   folder = workdir / "evals"
   folder.mkdir(exist_ok=True)
-  for name, options in RUNS.items():
-    found = evaluate(model, params, workdir / "corpus/held_out.json", batch=64, **options)
-    (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
-    _say(
-      f"  {name}: accuracy {found['accuracy']:.3f} on {found['questions']} questions about "
-      f"{found['videos']} videos"
+  for name, options in EVALUATIONS.items():
+    report = evaluate(session, workdir / "corpus/held_out.json", batch=64, **options)
+    (folder / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    _print_line(
+      f"  {name}: accuracy {report['accuracy']:.3f} on {report['questions']} questions about "
+      f"{report['videos']} videos"
     )
 
 
-def _report(workdir: pathlib.Path, progress: Progress) -> None:
+def _write_report(workdir: pathlib.Path, progress: DemoProgress) -> None:
   """Some answers as `filax chat` gives them, then report.html and report.json."""
-  from filax.demo import examples, page, report
+  from filax.demo.examples import ask_samples, choose_records
+  from filax.demo.page import write_page
+  from filax.demo.report import report_numbers
   from filax.infer.session import load
 
   start = time.perf_counter()
-  model, params = load(workdir / "stage2")
-  evals = {name: json.loads((workdir / f"evals/{name}.json").read_text()) for name in RUNS}
-  curves = [curve(workdir / f"stage{stage}") for stage in (1, 2)]
-  records = examples.choose(workdir / "corpus/held_out.json", evals)
-  shown = examples.ask(model, params, workdir / "corpus", records)
-  first = shown[0]
-  _say(f"  {first.video}: {first.question} {first.told['scenes'].answer} (right: {first.expected})")
+  session = load(workdir / "stage2")
+  evals = {}
+  for name in EVALUATIONS:
+    evals[name] = json.loads((workdir / f"evals/{name}.json").read_text())
+  curves = [_loss_records(workdir / f"stage{stage}") for stage in (1, 2)]
+  records = choose_records(workdir / "corpus/held_out.json", evals)
+  samples = ask_samples(session, workdir / "corpus", records)
+  first = samples[0]
+  answer = first.answers["scenes"].answer
+  _print_line(f"  {first.video}: {first.question} {answer} (right: {first.expected})")
   seconds = {**progress.seconds, "report": time.perf_counter() - start}
-  numbers = report.numbers(workdir, evals, curves, seconds)
-  page.write(workdir / "report.html", numbers, evals, curves, shown, seconds)
+  numbers = report_numbers(workdir, evals, curves, seconds)
+  write_page(workdir / "report.html", numbers, evals, curves, samples, seconds)
   (workdir / "report.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
   print(f"[demo] {text}", flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a benchmark is: where its questions are, how they are asked, read and scored.
+"""The parts of a benchmark: questions, prompts, parsing and scores.
 
 Each is a file of filax/evals/benchmarks with one BENCHMARK; the file is the registration.
 """
@@ -21,61 +21,69 @@ class Example:
 
   id: str
   turn: Turn
-  answer: str  # As the manifest gives it: words, or the letter of an option.
+  answer: str  # As the manifest has it: words, or the letter of an option.
   media: tuple[Timeline, ...] = ()
   options: tuple[str, ...] = ()  # Without their letters; empty for a free answer.
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The record's columns.
-  before: tuple[Turn, ...] = ()  # A system turn of its own.
+  before: tuple[Turn, ...] = ()  # The record's own system turn.
 
 
-Reader = Callable[[str, str, Report], Iterator[Example]]  # manifest, media root, what was wrong.
+# (manifest, folder of the media, report that bad records go to) -> examples
+ExampleReader = Callable[[str, str, Report], Iterator[Example]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-  """Where, ask, read, score, group by."""
+  """Functions that read, ask, parse and score the questions of a benchmark."""
 
-  read: Reader  # The examples of a manifest.
-  prompt: Callable[[Example], Turn]  # What the user says.
+  read: ExampleReader  # The examples of a manifest.
+  prompt: Callable[[Example], Turn]  # The user's turn.
   parse: Callable[[str, Example], str | None]  # Generated text -> answer; None: not understood.
   score: Callable[[str, Example], float]  # (parsed answer, example) -> 0..1
   by: tuple[str, ...] = ("kind",)  # Columns of the record by which accuracy is told apart.
-  manifest: str = ""  # Where the questions are, unless the caller says.
-  frames: int = 0  # Candidate frames a video; 0 = what the checkpoint's config.infer says.
+  manifest: str = ""  # Where the questions are, unless the caller names another.
+  frames: int = 0  # Candidate frames a video; 0 = as the checkpoint's config.infer says.
 
 
-def words(text: str, example: Example) -> str | None:
-  """A free answer; None if nothing is left of it."""
+def free_answer(text: str, example: Example) -> str | None:
+  """The words of a free answer; None if it has none."""
   del example
   return normalised(text) or None
 
 
-def exact(answer: str, example: Example) -> float:
+def exact_match(answer: str, example: Example) -> float:
   """1 if the parsed answer is the right one."""
-  right = gold(example) if example.options else normalised(example.answer)
+  right = right_letter(example) if example.options else normalised(example.answer)
   return float(answer == right)
 
 
-def gold(example: Example) -> str:
-  """The letter of the right option, which is given as a letter, as its text, or as both.
+def right_letter(example: Example) -> str:
+  """The letter of the right option.
+
+  The manifest has it as a letter, as its text, or as both.
 
   Raises ValueError if that is none of the options, or if letter and text disagree.
   """
-  letter = options.named(example.answer, example.options)
+  letter = options.named_option(example.answer, example.options)
   if letter is None:
     raise ValueError(f"has the answer {example.answer!r}, which is not one of its options")
   return letter
 
 
 def multiple_choice(example: Example) -> Turn:
-  """The question, its options with letters, and what to answer with."""
-  lines = [f"\n{LETTERS[i]}. {option}" for i, option in enumerate(example.options)]
-  ending = "".join([*lines, "\nAnswer with the option's letter from the given choices directly."])
-  return dataclasses.replace(example.turn, parts=(*example.turn.parts, ending))
+  """The question, its lettered options, and a request for a letter."""
+  lines = []
+  for number, option in enumerate(example.options):
+    lines.append(f"\n{LETTERS[number]}. {option}")
+  lines.append("\nAnswer with the option's letter from the given choices directly.")
+  parts = (*example.turn.parts, "".join(lines))
+  return dataclasses.replace(example.turn, parts=parts)
 
 
-def letter(text: str, example: Example) -> str | None:
-  """The letter that a generated text chooses; None if it names none, or more than one.
+def chosen_letter(text: str, example: Example) -> str | None:
+  """The letter that a generated text chooses.
+
+  None if it names none, or more than one.
 
   filax.evals.metrics.letters says in which forms a letter is read.
   """

@@ -9,17 +9,17 @@ from filax.evals import benchmarks
 from filax.evals.kit import Benchmark
 
 
-def find(name: str | os.PathLike) -> tuple[Benchmark, str]:
-  """(benchmark, its manifest) for the name of a benchmark, or for a manifest of one's own."""
-  known = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__))
+def find_benchmark(name: str | os.PathLike) -> tuple[Benchmark, str]:
+  """The benchmark of a name or of a manifest, and its manifest."""
+  names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
   name = os.fspath(name)
-  if name in known:
-    found = importlib.import_module(f"filax.evals.benchmarks.{name}").BENCHMARK
-    if found.manifest:
-      return found, found.manifest
+  if name in names:
+    benchmark = importlib.import_module(f"filax.evals.benchmarks.{name}").BENCHMARK
+    if benchmark.manifest:
+      return benchmark, benchmark.manifest
   if not os.path.exists(name) and ".array_record" not in name:
     raise ValueError(
       f"There is no manifest {name}. Give a manifest of questions (.json, .jsonl, .array_record) "
-      f"or a benchmark of filax/evals/benchmarks ({', '.join(known)})."
+      f"or a benchmark of filax/evals/benchmarks ({', '.join(names)})."
     )
   return importlib.import_module("filax.evals.benchmarks.manifest").BENCHMARK, name

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of an evaluation as a file that is there while answers come."""
+"""The report of an evaluation as a file, written while answers come."""
 
+from collections.abc import Callable
 import json
 import os
 import time
@@ -12,7 +13,10 @@ KEEP_SECONDS = 5.0  # Between two writes of the report of a run that goes on.
 
 
 class NothingScored(ValueError):
-  """No question of a manifest could be scored. `report` says what was wrong with each."""
+  """No question of a manifest could be scored.
+
+  `report` has the reason of each.
+  """
 
   def __init__(self, report: dict[str, Any]):
     self.report = report
@@ -24,28 +28,23 @@ class NothingScored(ValueError):
 
 
 class ReportFile:
-  """The report of a run, and the file that it is written to while answers come."""
+  """The file of a report; `summary` gives the report so far."""
 
-  def __init__(self, run, path: str, bad_records: list[str], out: str | os.PathLike):
-    self._run = run
+  def __init__(self, summary: Callable[[], dict[str, Any]], path: str | os.PathLike):
+    self._summary = summary
     self._path = path
-    self._bad_records = bad_records
-    self._out = out
     self._written = -KEEP_SECONDS
 
-  def report(self) -> dict[str, Any]:
-    """What `evaluate` returns, as far as the run has come."""
-    return self._run.summary(self._path) | dict(bad_records=self._bad_records)
-
   def refresh(self) -> None:
-    """Writes the report now and then, so that a killed run leaves what it has."""
+    """Writes the report now and then: a killed run leaves its answers."""
     if time.monotonic() - self._written >= KEEP_SECONDS:
-      self.write()
+      self.write_report()
       self._written = time.monotonic()
 
-  def write(self) -> None:
+  def write_report(self) -> None:
     """Writes the report if there is a file for it. Raises OSError."""
-    if not self._out:
+    if not self._path:
       return
-    with files.write_atomically(self._out) as file:
-      file.write((json.dumps(self.report(), indent=2) + "\n").encode())
+    with files.write_atomically(self._path) as file:
+      text = json.dumps(self._summary(), indent=2) + "\n"
+      file.write(text.encode())

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws which frames of a video were taken, a strip for every way to take them (FiLA, Fig. 1)."""
+"""Contact sheets: the frames of each selection as a strip (FiLA, Fig. 1)."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
 from typing import IO
 
@@ -12,8 +13,25 @@ THEMES = dict(
   dark=dict(paper="#171a21", ink="#e8eaee", faint="#9aa1ad", line="#353b47"),
 )
 DPI = 110  # Of the drawing, whose unit is a pixel.
-GAP, SPACE = 2, 10  # Between thumbnails of a group, and between groups.
-TITLE, TIME, MARGIN = 34, 24, 14  # Heights of a title and of a line of times; the border.
+GAP = 2  # Between thumbnails of a group.
+SPACE = 10  # Between groups.
+TITLE = 34  # Height of a title.
+TIME = 24  # Height of a line of times.
+MARGIN = 14  # The border.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Thumbnail:
+  """A small picture in its line."""
+
+  x: int
+  picture: np.ndarray  # uint8 [side w 3]
+  seconds: float
+
+  @property
+  def right(self) -> int:
+    """The x of its right edge."""
+    return self.x + self.picture.shape[1]
 
 
 def contact_sheet(
@@ -25,7 +43,9 @@ def contact_sheet(
   side: int = 96,
   theme: str = "light",
 ) -> None:
-  """Writes a PNG with a strip of thumbnails for every (title, frames u8 [n h w 3], times [n] s).
+  """Writes a PNG with a strip of thumbnails for every row.
+
+  rows: (title, frames u8 [n h w 3], times [n] in seconds).
 
   `group` neighbours that belong together (a scene, a triple) stand closer. A strip of more than
   `across` thumbnails goes on in the next line. Thumbnails are `side` pixels high.
@@ -35,9 +55,10 @@ def contact_sheet(
 
   colours = THEMES[theme]
   across = max(group, across // group * group)
-  strips = [(title, _lines(frames, times, group, across, side)) for title, frames, times in rows]
-  width = max((line[-1][0] + line[-1][1].shape[1] for _, s in strips for line in s), default=side)
-  height = sum(TITLE + len(lines) * (side + TIME) for _, lines in strips)
+  strips = []
+  for title, frames, times in rows:
+    strips.append((title, _strip_lines(frames, times, group, across, side)))
+  width, height = _sheet_size(strips, side)
   figure = Figure(((width + 2 * MARGIN) / DPI, (height + 2 * MARGIN) / DPI), dpi=DPI)
   FigureCanvasAgg(figure)
   ax = figure.add_axes((0, 0, 1, 1))
@@ -47,44 +68,60 @@ def contact_sheet(
     ax.text(0, top, title, color=colours["ink"], fontsize=11, fontweight="bold", va="top")
     top += TITLE
     for line in lines:
-      _draw(ax, line, top, side, colours["faint"])
+      _draw_line(ax, line, top, side, colours["faint"])
       top += side + TIME
   ax.set_xlim(-MARGIN, width + MARGIN)
   ax.set_ylim(height + 2 * MARGIN, 0)
   figure.savefig(path, format="png", facecolor=colours["paper"])
 
 
-def _lines(frames, times, group: int, across: int, side: int):
-  """[[(x, picture u8 [side w 3], seconds)]], a list per line of the strip."""
+def _sheet_size(strips: Sequence[tuple[str, list[list[_Thumbnail]]]], side: int) -> tuple[int, int]:
+  """(width, height) of all strips in pixels, without the border."""
+  widths = []
+  height = 0
+  for _, lines in strips:
+    height += TITLE + len(lines) * (side + TIME)
+    for line in lines:
+      widths.append(line[-1].right)
+  return max(widths, default=side), height
+
+
+def _strip_lines(
+  frames: np.ndarray, times: Sequence[float], group: int, across: int, side: int
+) -> list[list[_Thumbnail]]:
+  """The thumbnails of a strip, a list per line."""
   lines = []
   for first in range(0, len(frames), across):
-    line, x = [], 0
-    for i in range(first, min(first + across, len(frames))):
-      picture = _thumbnail(frames[i], side)
-      line.append((x, picture, times[i]))
-      x += picture.shape[1] + (SPACE if (i + 1) % group == 0 and group > 1 else GAP)
+    line = []
+    x = 0
+    for place in range(first, min(first + across, len(frames))):
+      thumbnail = _Thumbnail(x, _scaled(frames[place], side), times[place])
+      line.append(thumbnail)
+      ends_group = group > 1 and (place + 1) % group == 0
+      x = thumbnail.right + (SPACE if ends_group else GAP)
     lines.append(line)
   return lines
 
 
-def _thumbnail(frame: np.ndarray, side: int) -> np.ndarray:
-  """u8 [h w 3] -> [side w' 3], its shape kept."""
+def _scaled(frame: np.ndarray, side: int) -> np.ndarray:
+  """Frame u8 [h w 3] -> u8 [side w' 3] of the same shape."""
   from PIL import Image
 
-  height, width = frame.shape[:2]
+  height, width, _ = frame.shape
   size = (max(1, round(width * side / height)), side)
-  return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize(size, Image.BICUBIC))
+  picture = Image.fromarray(np.ascontiguousarray(frame))
+  return np.asarray(picture.resize(size, Image.BICUBIC))
 
 
-def _draw(ax, line, top: float, side: int, ink: str) -> None:
+def _draw_line(ax, line: Sequence[_Thumbnail], top: float, side: int, ink: str) -> None:
   """One line of thumbnails, their times below."""
-  for x, picture, seconds in line:
-    right = x + picture.shape[1]
-    ax.imshow(picture, extent=(x, right, top + side, top), aspect="auto")
+  for thumbnail in line:
+    extent = (thumbnail.x, thumbnail.right, top + side, top)
+    ax.imshow(thumbnail.picture, extent=extent, aspect="auto")
     ax.text(
-      (x + right) / 2,
+      (thumbnail.x + thumbnail.right) / 2,
       top + side + 4,
-      clock(seconds),
+      clock(thumbnail.seconds),
       color=ink,
       fontsize=7.5,
       ha="center",

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text from a VideoLM: prefill, then decode on the device with a static KV cache.
+"""Generation: prefill, then decoding on the device with a static KV cache.
 
 B rows, L prompt positions (a bucket), M visual tokens, N new tokens (a bucket), V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import time
 
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.infer.compiled import Program, bucket, on_mesh
+from filax.infer.compiled import CountedProgram, bucket
+from filax.models.video_lm import VideoLM
 from filax.ops import sampling
 from filax.spec import TEXT, dropout_stages
 
@@ -50,7 +52,7 @@ NEW = (16, 64, 256, 1024, 4096, 16_384)  # Buckets of new tokens: the cache hold
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
-  """What `generate` made: token ids of every row without the stop id, and where time went."""
+  """New token ids of every row, without the stop id."""
 
   tokens: list[list[int]]
   stopped: list[bool]  # A stop id ended the row; else max_new_tokens did.
@@ -58,8 +60,25 @@ class Generated:
   decode_seconds: float
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PaddedPrompts:
+  """Prompts of one length, and how visual dropout shortens them."""
+
+  tokens: np.ndarray  # int32 [B L]
+  counts: np.ndarray  # int32 [B]: the tokens of each prompt.
+  visual_index: np.ndarray | None  # int32 [B L]
+  keep: np.ndarray  # int32 [B stages 1]: visual tokens kept after every stage.
+  room: tuple[int, ...]  # The length of the rows after every stage.
+
+  @property
+  def label(self) -> str:
+    """The shapes in words: "3 x 64 -> 32"."""
+    rows, length = self.tokens.shape
+    return f"{rows} x {' -> '.join(map(str, (length, *self.room)))}"
+
+
 def generate(
-  model,
+  model: VideoLM,
   params: Mapping,
   prompts: Sequence[Sequence[int]],
   *,
@@ -73,49 +92,29 @@ def generate(
   seed: int = 0,
   vocab: int | None = None,
   lengths: Sequence[int] = LENGTHS,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Generated:
-  """Continues B prompts of any lengths (token ids); they are padded to a bucket of `lengths`.
+  """Continues B prompts of token ids, padded to a bucket of `lengths`.
 
   `table` [B M D] and `visual_index` (one list a prompt) splice in pictures. temperature 0 is
   greedy. Ids from `vocab` on (default: the model's vocabulary) are never produced. The same seed
-  gives the same text. Raises ValueError if the context or a setting cannot be.
+  gives the same text. `mesh` is where the parameters lie (default: one device). Raises ValueError
+  for an invalid setting, or a prompt beyond the context.
   """
   check_settings(max_new_tokens, temperature, top_p, top_k)
   check_prompts(model, prompts, max_new_tokens)
-  counts = np.array([len(p) for p in prompts], np.int32)
-  length = bucket(int(counts.max()), tuple(lengths), "config.infer.lengths")
+  index = None if table is None else visual_index
+  padded = pad_prompts(model, prompts, index, tuple(lengths))
   room = bucket(max_new_tokens, NEW, "filax.infer.generate.NEW")
-  tokens = pad(prompts, length, 0)
-  index = None if table is None else pad(visual_index, length, TEXT)
-
-  settings = dict(
-    temperature=np.float32(temperature),
-    top_p=np.float32(top_p),
-    top_k=np.int32(top_k),
-    vocab=np.int32(model.vocab if vocab is None else min(vocab, model.vocab)),
-  )
-
-  core, start = language(model), time.perf_counter()
-  keep, left = dropped(core, counts, index, length, tuple(lengths))
-  shape = " -> ".join(map(str, (length, *left)))
-  with on_mesh(model):
-    logits, cache = PREFILL(
-      f"{len(prompts)} x {shape}",
-      core,
-      params,
-      tokens,
-      counts,
-      table,
-      index,
-      keep,
-      left=left,
-      spare=room,
-    )
-    jax.block_until_ready(logits)
+  settings = _sampling_settings(model, temperature, top_p, top_k, vocab)
+  llm_only = language_model(model)
+  start = time.perf_counter()
+  with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+    logits, cache = _prefilled(llm_only, params, padded, table, room)
     middle = time.perf_counter()
-    made, _ = DECODE(
-      f"{len(prompts)} x {shape} + {room}",
-      core,
+    answers, _ = DECODE(
+      f"{padded.label} + {room}",
+      llm_only,
       params,
       cache,
       logits,
@@ -126,29 +125,82 @@ def generate(
       room=room,
       greedy=temperature == 0,
     )
-    out, count, done = jax.device_get(made)
+    ids, counts, stopped = jax.device_get(answers)
   end = time.perf_counter()
-  rows = [row[:n].tolist() for row, n in zip(out, count, strict=True)]
-  return Generated(rows, done.tolist(), middle - start, end - middle)
+  rows = [row[:count].tolist() for row, count in zip(ids, counts, strict=True)]
+  return Generated(rows, stopped.tolist(), middle - start, end - middle)
 
 
-def dropped(
-  model, counts: np.ndarray, index: np.ndarray | None, length: int, lengths: tuple[int, ...]
+def _sampling_settings(
+  model: VideoLM, temperature: float, top_p: float, top_k: int, vocab: int | None
+) -> dict[str, np.generic]:
+  """The settings that a compiled program takes as arguments."""
+  vocab = model.vocab if vocab is None else min(vocab, model.vocab)
+  return dict(
+    temperature=np.float32(temperature),
+    top_p=np.float32(top_p),
+    top_k=np.int32(top_k),
+    vocab=np.int32(vocab),
+  )
+
+
+def _prefilled(model: VideoLM, params: Mapping, padded: PaddedPrompts, table, spare: int):
+  """Logits of the next token [B V] and the cache, computed when it returns."""
+  logits, cache = PREFILL(
+    padded.label,
+    model,
+    params,
+    padded.tokens,
+    padded.counts,
+    table,
+    padded.visual_index,
+    padded.keep,
+    room=padded.room,
+    spare=spare,
+  )
+  return jax.block_until_ready(logits), cache
+
+
+def pad_prompts(
+  model: VideoLM,
+  prompts: Sequence[Sequence[int]],
+  visual_index: Sequence[Sequence[int]] | None,
+  lengths: tuple[int, ...],
+) -> PaddedPrompts:
+  """Pads prompts to the smallest bucket, and schedules visual dropout."""
+  counts = np.array([len(prompt) for prompt in prompts], np.int32)
+  length = bucket(int(counts.max()), lengths, "config.infer.lengths")
+  tokens = pad(prompts, length, 0)
+  index = None if visual_index is None else pad(visual_index, length, TEXT)
+  keep, room = dropout_schedule(model, counts, index, length, lengths)
+  return PaddedPrompts(tokens, counts, index, keep, room)
+
+
+def dropout_schedule(
+  model: VideoLM,
+  counts: np.ndarray,
+  index: np.ndarray | None,
+  length: int,
+  lengths: tuple[int, ...],
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-  """What visual dropout keeps of prompts of `counts` tokens: i32 [B stages 1], and the bucket that
-  the prompts are shortened to after every stage."""
+  """What visual dropout keeps of prompts of `counts` tokens.
+
+  Returns i32 [B stages 1], the visual tokens kept after every stage, and the bucket that the
+  prompts are shortened to after every stage.
+  """
   visual = np.zeros_like(counts) if index is None else (index != TEXT).sum(1)
-  stages = getattr(model.llm, "stages", ())
-  kept = dropout_stages.kept(visual, stages)
-  most = (counts - visual + kept).max(1)
-  left = tuple(min(length, bucket(int(n), lengths, "config.infer.lengths")) for n in most)
-  return np.ascontiguousarray(kept.T)[:, :, None], left
+  kept = dropout_stages.kept(visual, model.stages)
+  longest = (counts - visual + kept).max(1)
+  room = []
+  for size in longest:
+    room.append(min(length, bucket(int(size), lengths, "config.infer.lengths")))
+  return np.ascontiguousarray(kept.T)[:, :, None], tuple(room)
 
 
 def prefill(
-  model, params, tokens, lengths, table, visual_index, keep, *, left: tuple[int, ...], spare: int
+  model, params, tokens, lengths, table, visual_index, keep, *, room: tuple[int, ...], spare: int
 ):
-  """Reads right-padded prompts [B L] -> logits of the next token [B V], and the cache."""
+  """Right-padded prompts [B L] -> logits of the next token [B V], cache."""
   last, cache = model.apply(
     {"params": params},
     tokens,
@@ -156,59 +208,76 @@ def prefill(
     table,
     visual_index,
     keep,
-    left,
+    room,
     spare,
     CHUNK,
     method="read",
   )
-  return model.apply({"params": params}, last[:, None], method="logits")[:, 0], cache
+  return _next_logits(model, params, last[:, None]), cache
 
 
-def decode(model, params, cache, logits, key, stop, limit, settings, *, room: int, greedy: bool):
-  """Up to `limit` tokens a row -> (ids [B N], how many of them count [B], whether it stopped [B]),
-  and the cache, which is updated in place and lacks the last token.
+def decode_tokens(
+  model, params, cache, logits, key, stop, limit, settings, *, room: int, greedy: bool
+):
+  """Generates up to `limit` tokens a row in one while_loop.
 
-  One while_loop on the device; it ends when every row has met a stop id.
+  It ends when every row has met a stop id.
+
+  Returns (ids [B N], how many of them count [B], whether a stop id came [B]), and the cache, which
+  is updated in place and lacks the last token.
   """
   batch = logits.shape[0]
 
-  def choose(logits, step):
-    real = jnp.arange(logits.shape[-1]) < settings["vocab"]
-    logits = jnp.where(real, logits.astype(jnp.float32), -jnp.inf)
-    if greedy:
-      return sampling.greedy(logits)
-    return sampling.draw(
-      logits,
-      jax.random.fold_in(key, step),
-      settings["temperature"],
-      settings["top_p"],
-      settings["top_k"],
-    )
+  def append_token(state, logits, cache):
+    step, ids, count, stopped, _, _ = state
+    token = _choose_token(logits, key, step, settings, greedy)
+    ids = lax.dynamic_update_slice(ids, token[:, None], (0, step))
+    stopped = stopped | (token[:, None] == stop).any(-1)
+    return step + 1, ids, count + ~stopped, stopped, token, cache
 
-  def put(state, logits, cache):
-    step, out, count, done, _, _ = state
-    token = choose(logits, step)
-    out = lax.dynamic_update_slice(out, token[:, None], (0, step))
-    done = done | (token[:, None] == stop).any(-1)
-    return step + 1, out, count + ~done, done, token, cache
-
-  def body(state):
-    token, cache = state[-2:]
+  def next_step(state):
+    *_, token, cache = state
     hidden, cache = model.apply(
       {"params": params}, token[:, None], cache.length[:, None], cache, method="extend"
     )
-    return put(state, model.apply({"params": params}, hidden, method="logits")[:, 0], cache)
+    return append_token(state, _next_logits(model, params, hidden), cache)
+
+  def goes_on(state):
+    step, _, _, stopped, _, _ = state
+    return (step < limit) & ~stopped.all()
 
   zeros = jnp.zeros((batch,), jnp.int32)
-  empty = (jnp.int32(0), jnp.zeros((batch, room), jnp.int32), zeros, zeros > 0, zeros, cache)
-  more = lambda state: (state[0] < limit) & ~state[3].all()
-  _, out, count, done, _, cache = lax.while_loop(more, body, put(empty, logits, cache))
-  return (out, count, done), cache
+  step = jnp.int32(0)
+  ids = jnp.zeros((batch, room), jnp.int32)
+  empty = (step, ids, zeros, zeros > 0, zeros, cache)
+  state = lax.while_loop(goes_on, next_step, append_token(empty, logits, cache))
+  _, ids, count, stopped, _, cache = state
+  return (ids, count, stopped), cache
 
 
-PREFILL = Program("prefill", prefill, static_argnums=0, static_argnames=("left", "spare"))
-DECODE = Program(
-  "decode", decode, static_argnums=0, static_argnames=("room", "greedy"), donate_argnums=2
+def _next_logits(model: VideoLM, params, hidden):
+  """Hidden states [B 1 D] -> logits [B V]."""
+  return model.apply({"params": params}, hidden, method="logits")[:, 0]
+
+
+def _choose_token(logits, key, step, settings, greedy: bool):
+  """Logits [B V] of a step -> the next token of every row [B]."""
+  real = jnp.arange(logits.shape[-1]) < settings["vocab"]
+  logits = jnp.where(real, logits.astype(jnp.float32), -jnp.inf)
+  if greedy:
+    return sampling.greedy(logits)
+  return sampling.draw(
+    logits,
+    jax.random.fold_in(key, step),
+    settings["temperature"],
+    settings["top_p"],
+    settings["top_k"],
+  )
+
+
+PREFILL = CountedProgram("prefill", prefill, static_argnums=0, static_argnames=("room", "spare"))
+DECODE = CountedProgram(
+  "decode", decode_tokens, static_argnums=0, static_argnames=("room", "greedy"), donate_argnums=2
 )
 
 
@@ -216,11 +285,14 @@ class _Absent(nn.Module):
   """Stands where a part is not used."""
 
 
-def language(model):
-  """The model with its llm alone, so that models which see differently share compiled programs."""
-  none = _Absent()
+def language_model(model: VideoLM) -> VideoLM:
+  """The model with its llm alone.
+
+  Models that see differently then share compiled programs.
+  """
+  absent = _Absent()
   return model.clone(
-    encoder=none, selector=none, merger=none, projector=none, encode_chunk=0, processor=None
+    encoder=absent, selector=absent, merger=absent, projector=absent, encode_chunk=0
   )
 
 
@@ -232,27 +304,30 @@ def pad(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:
   return out
 
 
-def context(model) -> int:
-  """How many positions the llm can read: what it was trained on, or what YaRN stretches it to."""
+def context_length(model: VideoLM) -> int:
+  """Positions that the llm can read, stretched by YaRN."""
   llm = model.llm
-  return llm.positions if llm.yarn is None else int(llm.yarn[0] * llm.yarn[1])
+  if llm.yarn is None:
+    return llm.positions
+  factor, positions = llm.yarn
+  return int(factor * positions)
 
 
-def check_prompts(model, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-  """Raises ValueError if a prompt is empty or does not fit in the model's context."""
+def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+  """Raises ValueError for an empty prompt, or one beyond the context."""
   if not prompts or not min(map(len, prompts)):
     raise ValueError("generate() needs at least one prompt, and one token in every prompt.")
   longest = max(map(len, prompts))
-  if longest + max_new_tokens > context(model):
+  if longest + max_new_tokens > context_length(model):
     raise ValueError(
       f"A prompt of {longest} tokens and max_new_tokens={max_new_tokens} exceed the context of "
-      f"{context(model)}. Lower config.infer.sampling.frames or max_new_tokens, or set "
+      f"{context_length(model)}. Lower config.infer.sampling.frames or max_new_tokens, or set "
       f"config.model.llm.yarn=(factor, {model.llm.positions})."
     )
 
 
 def check_settings(max_new_tokens: int, temperature: float, top_p: float, top_k: int) -> None:
-  """Raises ValueError naming the setting that cannot be."""
+  """Raises ValueError naming an invalid setting."""
   if max_new_tokens < 1:
     raise ValueError(f"max_new_tokens={max_new_tokens} leaves nothing to say. Set it to 1 or more.")
   if not temperature >= 0:

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scenes that a model selects in a video."""
 
-from collections.abc import Mapping
 import dataclasses
-import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from filax.infer import encode as seen_lib
-from filax.infer import processor as processor_lib
-from filax.infer.compiled import Program, on_mesh
-from filax.infer.video import Video
+from filax.infer import encode
+from filax.infer.compiled import CountedProgram
+from filax.infer.loaded import LoadedModel
+from filax.infer.video import DecodedVideo, VideoSource
+from filax.models.video_lm import VideoLM
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scene:
+class SelectedScene:
   """A group of frames that the llm would see as one."""
 
   time: float  # Seconds of the frame that stands for it.
@@ -24,74 +24,78 @@ class Scene:
   frames: np.ndarray  # uint8 [K h w 3]
 
 
-def scenes(
-  model,
-  params: Mapping,
-  video: Video | str | os.PathLike,
+def find_scenes(
+  loaded: LoadedModel,
+  video: VideoSource,
   count: int | None = None,
   *,
   selector: str | None = None,
-) -> list[Scene]:
-  """The scenes of a video in time order, as the selector of a loaded model finds them.
+) -> list[SelectedScene]:
+  """The scenes that the model's selector finds, in time order.
 
   `count` replaces config.infer.selector.scenes. `selector` is another selector by name: "uniform"
   gives as many groups at even times. `video` is what read_video returned, or a path, which is read
-  as the checkpoint's config says. Raises ValueError if a count or name cannot be.
+  as the checkpoint's config says. Raises ValueError for an invalid count or name.
   """
-  if not isinstance(video, Video):
-    video = processor_lib.of(model).read(os.fspath(video), model)
+  if not isinstance(video, DecodedVideo):
+    video = loaded.read_video(video)
   if count is not None:
-    model = with_count(model, count)
+    loaded = dataclasses.replace(loaded, model=with_count(loaded.model, count))
   if selector is not None:
-    model = processor_lib.with_selector(model, selector)
-  if not model.selector.needs_single:
-    video = whole(model, video, count)
-  groups = select(model, params, video)
-  one = seen_lib.representative(model)
-  return [
-    Scene(float(video.times[g[one]]), video.times[g], video.frames[g[one]], video.frames[g])
-    for g in groups
-  ]
+    loaded = loaded.with_selector(selector)
+  if not loaded.model.selector.needs_single:
+    video = even_frames(loaded, video, count)
+  place = encode.representative(loaded.model)
+  scenes = []
+  for group in select_groups(loaded, video):
+    times = video.times[group]
+    frames = video.frames[group]
+    scenes.append(SelectedScene(float(times[place]), times, frames[place], frames))
+  return scenes
 
 
-def select(model, params, video: Video) -> np.ndarray:
-  """int [G K]: the frames of each scene, as places in the video."""
-  seen_lib.check(model, video)
-  frames, mask, places = seen_lib.candidates(model, video)
-  with on_mesh(model):
-    index, real = jax.device_get(
-      SELECT(
-        f"1 x {len(frames)} frames", model.clone(processor=None), params, frames[None], mask[None]
-      )
-    )
+def select_groups(loaded: LoadedModel, video: DecodedVideo) -> np.ndarray:
+  """The frames of each scene, as places in the video: int [G K]."""
+  model = loaded.model
+  encode.check_video(model, video)
+  frames, mask, places = encode.candidates(model, video)
+  with loaded.on_mesh():
+    label = f"1 x {len(frames)} frames"
+    groups = SELECT(label, model, loaded.params, frames[None], mask[None])
+  index, real = jax.device_get(groups)
   return places[index[0][real[0]]]
 
 
-def with_count(model, count: int):
-  """The model with another number of scenes. Raises ValueError if that cannot be."""
+def with_count(model: VideoLM, count: int) -> VideoLM:
+  """The model with another number of scenes.
+
+  Raises ValueError for an invalid number.
+  """
   if count < 1:
     raise ValueError(f"count={count} leaves no scene. Ask for one or more.")
-  if not hasattr(model.selector, "scenes"):
-    return model  # Groups of neighbours: `whole` picks their frames.
+  if "scenes" not in model.selector.__dataclass_fields__:
+    return model  # Groups of neighbours: `even_frames` picks their frames.
   return model.clone(selector=model.selector.clone(scenes=count))
 
 
-def whole(model, video: Video, count: int | None) -> Video:
+def even_frames(loaded: LoadedModel, video: DecodedVideo, count: int | None) -> DecodedVideo:
   """The frames that make `count` groups of neighbours (default: config.infer.sampling's)."""
-  size = model.selector.size
+  size = loaded.model.selector.size
   if count is None:
-    frames = len(video.frames)
-    if model.processor is not None:
-      frames = min(frames, model.processor.infer["sampling"]["frames"])
+    frames = min(len(video.frames), loaded.processor.sampling["frames"])
     count = max(1, frames // size)
   return video.take(count * size)
 
 
-def selected(model, params, frames, mask):
-  """(index [B G K], mask [B G]) of the groups; XLA leaves out what only the llm would need."""
-  empty = jax.numpy.zeros((frames.shape[0], 0, *frames.shape[2:]), jax.numpy.uint8)
-  found = model.apply({"params": params}, frames, mask, empty, method="embed")
-  return found.index, found.mask
+def selected_groups(model: VideoLM, params, frames, mask):
+  """The groups' index [B G K] and mask [B G].
+
+  XLA leaves out what only the llm would need.
+  """
+  batch, _, *picture = frames.shape
+  no_images = jnp.zeros((batch, 0, *picture), jnp.uint8)
+  visual = model.apply({"params": params}, frames, mask, no_images, method="embed")
+  return visual.index, visual.mask
 
 
-SELECT = Program("selection", selected, static_argnums=0)
+SELECT = CountedProgram("selection", selected_groups, static_argnums=0)

@@ -1,20 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint as a model that answers."""
+"""Loads a checkpoint for inference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import os
 from typing import Any
 
 from etils import epath
 import jax
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from data_pipelines.text import tokenizers
 from filax import files
 from filax.checkpoint import safe_files, store
+from filax.infer.chat import Conversation
+from filax.infer.generate import Generated, generate
+from filax.infer.loaded import LoadedModel
+from filax.infer.pair import PairedModel
 from filax.infer.processor import Processor
+from filax.infer.scenes import SelectedScene, find_scenes
+from filax.infer.video import VideoSource
 from filax.models.components import build_video_lm, check_components, dims_table, parameter_shapes
+from filax.models.video_lm import VideoLM
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
+
+
+class Session(LoadedModel):
+  """A loaded checkpoint that answers: its model, params and processor.
+
+    session = filax.load("runs/demo/stage2")
+    print(session.ask("lecture.mp4", "When is the proof finished?"))
+
+  It unpacks into (model, params). A video is a path, which is read as config.infer.sampling says,
+  or what read_video returned.
+  """
+
+  def __iter__(self) -> Iterator:
+    yield PairedModel.of(self.model, self.processor)
+    yield self.params
+
+  def conversation(self, video: VideoSource, encode_cache: str | os.PathLike = "") -> Conversation:
+    """A conversation about a video, which is encoded once."""
+    return Conversation(self, video, encode_cache)
+
+  def ask(self, video: VideoSource, text: str, *, seed: int = 0, **settings) -> str:
+    """The answer to one question about a video.
+
+    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; those that are None come
+    from config.infer. Raises ValueError in one sentence for bad media.
+    """
+    return self.conversation(video).ask(text, seed=seed, **settings).text
+
+  def scenes(
+    self,
+    video: VideoSource,
+    count: int | None = None,
+    *,
+    selector: str | None = None,
+  ) -> list[SelectedScene]:
+    """The scenes of a video in time order (filax.infer.scenes.find_scenes)."""
+    return find_scenes(self, video, count, selector=selector)
+
+  def generate(
+    self,
+    prompts: Sequence[Sequence[int]],
+    *,
+    table: Float[Array, "B M D"] | None = None,
+    visual_index: Sequence[Sequence[int]] | None = None,
+    seed: int = 0,
+    **settings,
+  ) -> Generated:
+    """Continues prompts of token ids (filax.infer.generate.generate).
+
+    `settings` that are None or not named come from config.infer.
+    """
+    return generate(
+      self.model,
+      self.params,
+      prompts,
+      table=table,
+      visual_index=visual_index,
+      seed=seed,
+      mesh=self.processor.mesh,
+      **self.processor.settings(**settings),
+    )
 
 
 def load(
@@ -23,51 +92,64 @@ def load(
   mesh: Mapping[str, int] | None = None,
   param_dtype: str = "",
   components: Sequence[str] = (),
-) -> tuple[Any, PyTree]:
-  """(model, params) of a run folder, or of one of its checkpoints; parameters alone are read.
+) -> Session:
+  """Loads a run folder, or one of its checkpoints, for inference.
 
-    model, params = filax.load("runs/demo/stage2")
-    video = filax.read_video("lecture.mp4", frames=256, size=model.encoder.size)
-    print(filax.chat(model, params, video, "When is the proof finished?"))
+    session = filax.load("runs/demo/stage2")
+    print(session.ask("lecture.mp4", "When is the proof finished?"))
 
-  The model selects frames as config.infer.selector says and knows its tokenizer and templates
-  (model.processor). `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to spread the parameters over
-  several devices; default: the first device. `param_dtype`: "bfloat16" halves what they take;
-  default: as they were trained. `components`: modules that the checkpoint's config may name for
-  components of its own, such as ["my_lab"]; no other code is imported. Raises OSError if there is
-  no readable checkpoint, ValueError if its tokenizer is missing or has more ids than the model, or
-  a leaf is missing.
+  The model selects frames as config.infer.selector says; `session.processor` knows tokenizer and
+  templates. `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to spread the parameters over several
+  devices; default: the first device. `param_dtype`: "bfloat16" halves what they take; default: as
+  they were trained. `components`: modules that the checkpoint's config may name for components of
+  its own, such as ["my_lab"]; no other code is imported. Raises OSError if there is no readable
+  checkpoint, ValueError if its tokenizer is missing or has more ids than the model, or a leaf is
+  missing.
   """
   source = str(path)
   path = epath.Path(files.absolute(path))
   safe_files.check_checkpoint(path)
-  config = tuples(store.read_config(path))
-  check_components(config, components, f"The config of {path}")
-  if absent := [
-    key for key in ("model", "infer", "data") if not isinstance(config.get(key), Mapping)
-  ]:
-    raise ValueError(f"The config of {path} has no section {absent[0]!r}, so it cannot answer.")
+  config = _answering_config(path, components)
   if param_dtype:
     config["model"] = config["model"] | dict(param_dtype=param_dtype)
   model = build_video_lm(config["model"], config["infer"]["selector"])
   model.check()
   tokenizer = find_tokenizer(path, config["data"]["tokenizer"])
   tokenizers.check_vocabulary(tokenizer, model.vocab)
-  made = None if mesh is None else mesh_lib.make(mesh)
-  params = restore(path, config["model"], model, made)
-  processor = Processor(tokenizer, config["data"], config["infer"], made, source)
-  return model.clone(processor=processor), params
+  device_mesh = None if mesh is None else mesh_lib.make(mesh)
+  params = restore_params(path, config["model"], model, device_mesh)
+  processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
+  return Session(model, params, processor)
 
 
-def restore(path: epath.PathLike, config: Mapping[str, Any], model, mesh=None) -> PyTree:
-  """The parameters of `model`, laid out on `mesh`. Raises ValueError if one is missing."""
-  like = parameter_shapes(model)
+def _answering_config(path: epath.Path, components: Sequence[str]) -> dict[str, Any]:
+  """The config of a checkpoint.
+
+  Raises ValueError if it names unknown code or lacks a section.
+  """
+  config = tuples(store.read_config(path))
+  check_components(config, components, f"The config of {path}")
+  for section in ("model", "infer", "data"):
+    if not isinstance(config.get(section), Mapping):
+      raise ValueError(f"The config of {path} has no section {section!r}, so it cannot answer.")
+  return config
+
+
+def restore_params(
+  path: epath.PathLike,
+  config: Mapping[str, Any],
+  model: VideoLM,
+  mesh: jax.sharding.Mesh | None = None,
+) -> PyTree:
+  """The parameters of `model`, laid out on `mesh`.
+
+  Raises ValueError if one is missing.
+  """
+  shapes = parameter_shapes(model)
   if mesh is not None:
-    layout = rules.parameter_shardings(dims_table(config), like, mesh)
-    like = jax.tree.map(
-      lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), like, layout
-    )
-  params, missing, _ = store.restore_params(path, like)
+    layout = rules.parameter_shardings(dims_table(config), shapes, mesh)
+    shapes = jax.tree.map(_with_sharding, shapes, layout)
+  params, missing, _ = store.restore_params(path, shapes)
   if missing:
     raise ValueError(
       f"The checkpoint in {path} lacks {len(missing)} parameters of its own config.model, such as "
@@ -76,26 +158,34 @@ def restore(path: epath.PathLike, config: Mapping[str, Any], model, mesh=None) -
   return params
 
 
-def find_tokenizer(path: epath.PathLike, given: str) -> tokenizers.Tokenizer:
-  """The tokenizer beside a run, or else the file its config names. Raises ValueError if neither
-  exists."""
+def _with_sharding(
+  leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding
+) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def find_tokenizer(path: epath.PathLike, configured: str) -> tokenizers.Tokenizer:
+  """The tokenizer beside a run, else the one its config names.
+
+  Raises ValueError if neither exists.
+  """
   path = epath.Path(files.absolute(path))
   for folder in (path, path.parent, path.parent.parent):  # A run, checkpoints/, checkpoints/<step>.
     if any(folder.glob("tokenizer.json")) or any(folder.glob("*.model")):
       return tokenizers.load(folder)
     if (folder / store.FOLDER).exists():
       break
-  if given and epath.Path(given).exists():
-    return tokenizers.load(given)
+  if configured and epath.Path(configured).exists():
+    return tokenizers.load(configured)
   raise ValueError(
-    f"The checkpoint in {path} has no tokenizer beside it, and config.data.tokenizer={given!r} "
-    f"does not exist here. Copy the tokenizer.json or *.model that it was trained with to "
-    f"{folder}."
+    f"The checkpoint in {path} has no tokenizer beside it, and config.data.tokenizer="
+    f"{configured!r} does not exist here. Copy the tokenizer.json or *.model that it was trained "
+    f"with to {folder}."
   )
 
 
 def tuples(value: Any) -> Any:
-  """JSON's lists as tuples, as the config had them: fields of a model must be hashable."""
+  """Lists of JSON as tuples: fields of a model must be hashable."""
   if isinstance(value, Mapping):
     return {key: tuples(item) for key, item in value.items()}
   return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A decoded video, as the public functions take it."""
+"""Decoded videos, as the public functions take them."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -9,40 +9,50 @@ import os
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.media import frames as video
+from data_pipelines.media import frames as media_frames
 from data_pipelines.media import probe
 from data_pipelines.media.open import LIMITS, Limits, MediaError
 from data_pipelines.packing import frame_sampling
 from data_pipelines.sample import Scene, Timeline
+from filax.models.video_lm import VideoLM
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Video:
-  """T frames of a video in time order. Frames that repeat (a short video) have equal times."""
+class DecodedVideo:
+  """T frames of a video in time order.
+
+  Frames that repeat (a short video) have equal times.
+  """
 
   frames: np.ndarray  # uint8 [T h w 3]
-  times: np.ndarray  # float32 [T]: seconds since the first frame, of the frames themselves.
+  times: np.ndarray  # float32 [T]: seconds of each frame since the first frame of the video.
   duration: float  # Seconds of the whole video.
   path: str = ""
 
   def batch(self) -> dict:
-    """The arguments of VideoLM.embed: model.apply({"params": params}, **video.batch(),
-    method="embed")."""
-    _, height, width, _ = self.frames.shape
+    """The arguments of VideoLM.embed.
+
+    model.apply({"params": params}, **video.batch(), method="embed")
+    """
+    count, height, width, _ = self.frames.shape
     return dict(
       frames=jnp.asarray(self.frames[None]),
-      mask=jnp.ones((1, len(self.frames)), bool),
+      mask=jnp.ones((1, count), bool),
       images=jnp.zeros((1, 0, height, width, 3), jnp.uint8),
     )
 
-  def take(self, count: int) -> "Video":
-    """`count` frames evenly spread from the first to the last; a short video repeats some."""
-    places = np.linspace(0, len(self.frames) - 1, count).round().astype(int)
+  def take(self, count: int) -> "DecodedVideo":
+    """`count` frames at even places; a short video repeats some."""
+    positions = np.linspace(0, len(self.frames) - 1, count)
+    places = positions.round().astype(int)
     return dataclasses.replace(self, frames=self.frames[places], times=self.times[places])
 
   def distinct(self) -> np.ndarray:
     """bool [T]: False for a frame that repeats the one before it."""
     return np.diff(self.times, prepend=-np.inf) > 0
+
+
+VideoSource = DecodedVideo | str | os.PathLike  # A decoded video, or the path of one.
 
 
 def read_video(
@@ -52,60 +62,70 @@ def read_video(
   *,
   phase: str = "ends",
   limits: Limits = LIMITS,
-) -> Video:
-  """Decodes `frames` frames, evenly spread in time, as pictures of `size` x `size` pixels.
+) -> DecodedVideo:
+  """Decodes `frames` frames, evenly spread in time.
+
+  They are pictures of `size` x `size` pixels.
 
   `size` must be that of the model's encoder (model.encoder.size). phase "ends" reaches from the
   first to the last frame, "middle" takes the middles of equal intervals. A video with fewer frames
   repeats some. `path` may be a folder of pictures. Raises MediaError (a ValueError) in one sentence
-  for what is missing, damaged, or no video.
+  for a missing or damaged file, or for one that is no video.
   """
   timeline = (Scene(os.fspath(path)),)
-  return read_timeline(timeline, dict(name="uniform", frames=frames, phase=phase), 1, size, limits)
+  sampling = dict(name="uniform", frames=frames, phase=phase)
+  return decode_timeline(timeline, sampling, 1, size, limits)
 
 
-def read_timeline(
+def decode_timeline(
   timeline: Timeline,
-  how: Mapping,
+  sampling: Mapping,
   unit: int,
   size: int,
   limits: Limits = LIMITS,
   resize: str = "squash",
-) -> Video:
-  """The frames of a timeline that the sampling `how` (config.infer.sampling) asks for.
+) -> DecodedVideo:
+  """The frames of a timeline that `sampling` (config.infer.sampling) asks for.
 
-  Their number is a multiple of `unit`. Raises MediaError for bad media, ValueError for a sampling
-  that cannot be.
+  Their number is a multiple of `unit`. Raises MediaError for bad media, ValueError for an invalid
+  sampling.
   """
-  extent = extent_of(timeline, limits, how)
-  count = count_frames(how, extent, unit)
-  times = frame_sampling.sample_times(how, count, extent)
-  source = frame_sampling.readable(timeline, how)
-  frames, real = video.read_timeline(source, times, size, resize=resize, limits=limits)
-  return Video(frames, real, extent.duration, timeline[0].media)
+  extent = timeline_extent(timeline, limits, sampling)
+  count = count_frames(sampling, extent, unit)
+  times = frame_sampling.sample_times(sampling, count, extent)
+  source = frame_sampling.readable(timeline, sampling)
+  frames, real_times = media_frames.read_timeline(source, times, size, resize=resize, limits=limits)
+  return DecodedVideo(frames, real_times, extent.duration, timeline[0].media)
 
 
-def extent_of(
-  timeline: Timeline, limits: Limits = LIMITS, how: Mapping | None = None
+def timeline_extent(
+  timeline: Timeline, limits: Limits = LIMITS, sampling: Mapping | None = None
 ) -> frame_sampling.Extent:
-  """How long a timeline is, for the sampling `how`. Raises MediaError for unreadable media."""
-  probes = {media: probe.probe(media, limits) for media in {s.media for s in timeline}}
-  for found in probes.values():
-    if found.error:
-      raise MediaError(found.error)
-  return frame_sampling.extent(timeline, probes, how)
+  """The length of a timeline under a sampling.
+
+  Raises MediaError for unreadable media.
+  """
+  probes = {}
+  for media in {scene.media for scene in timeline}:
+    probes[media] = probe.probe(media, limits)
+  for facts in probes.values():
+    if facts.error:
+      raise MediaError(facts.error)
+  return frame_sampling.extent(timeline, probes, sampling)
 
 
-def count_frames(how: Mapping, extent: frame_sampling.Extent, unit: int) -> int:
+def count_frames(sampling: Mapping, extent: frame_sampling.Extent, unit: int) -> int:
   """Frames to read; errors name config.infer, where this sampling comes from."""
   try:
-    return frame_sampling.frame_count(how, extent, unit)
+    return frame_sampling.frame_count(sampling, extent, unit)
   except ValueError as error:
     raise ValueError(str(error).replace("config.data.", "config.infer.")) from None
 
 
-def unit_of(model) -> int:
-  """The number of frames must be a multiple of this: whole clips, and whole groups where groups
-  are neighbours."""
+def frame_unit(model: VideoLM) -> int:
+  """Frames are read in multiples of this: whole clips, whole groups.
+
+  Groups count where they are neighbours; a selector that chooses takes any number of frames.
+  """
   group = 1 if model.selector.needs_single else model.selector.size
   return math.lcm(model.encoder.clip, group)

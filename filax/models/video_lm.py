@@ -4,7 +4,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import math
-from typing import Any
 
 from flax import linen as nn
 from flax import struct
@@ -46,7 +45,6 @@ class VideoLM(nn.Module):
   llm: nn.Module
   merge_stage: str = "vision"
   encode_chunk: int = 0
-  processor: Any = None  # How a loaded model is fed (filax.infer.processor.Processor).
 
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
     """A packed batch (filax.spec.BATCH) -> hidden states of every place. Where [R L] arrays are not

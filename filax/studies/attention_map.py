@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much the last token of a prompt attends to each group of frames, layer by layer.
+"""Attention of the last prompt token to each group of frames, by layer.
 
 VideoChat-Flash (arXiv:2501.00574), Fig. 8.
 """
@@ -10,46 +10,64 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.text import templates
+from filax.infer.chat import Conversation
+from filax.infer.loaded import LoadedModel
+from filax.models.video_lm import VideoLM
 from filax.studies.figure import figure_of
 
 
-def attention(model, params, video: str, question: str) -> dict[str, Any]:
-  """The attention of the last prompt token, mean over heads, of every layer: `visual`, its share
-  on visual tokens; `groups`, that on each group of frames at `times`."""
-  from data_pipelines.text import templates
-  from filax.infer.chat import Conversation
+def attention_map(loaded: LoadedModel, video: str, question: str) -> dict[str, Any]:
+  """Attention of the last prompt token in every layer, mean over heads.
 
-  talk = Conversation(model, params, video)
-  tokens, index = talk.processor.prompt(templates.question(question), [talk.seen])
-  weights = np.asarray(
-    jax.jit(_last_attention, static_argnums=0)(
-      model, params, jnp.asarray([tokens]), talk.seen.table[None], jnp.asarray(index)[None]
-    )
-  )[:, 0]
-  per_group = model.layout().tokens_per_group
-  real = (index >= 0) & (index < per_group * len(talk.times))
+  `visual` is its share on visual tokens, `groups` that on each group of frames at `times`.
+  """
+  talk = Conversation(loaded, video)
+  turns = templates.question(question)
+  tokens, index = loaded.processor.encode_prompt(turns, [talk.media])
+  weights = _attention_weights(loaded, tokens, talk.media.table, index)
+  tokens_per_group = loaded.model.layout().tokens_per_group
+  is_visual = index >= 0
+  in_group = is_visual & (index < tokens_per_group * len(talk.times))  # The newline is in none.
   groups = np.zeros((len(weights), len(talk.times)))
-  np.add.at(groups, (slice(None), index[real] // per_group), weights[:, real])
+  group_of_token = index[in_group] // tokens_per_group
+  np.add.at(groups, (slice(None), group_of_token), weights[:, in_group])
   return dict(
     video=video,
     question=question,
     times=talk.times,
-    visual=weights[:, index >= 0].sum(1).tolist(),
+    visual=weights[:, is_visual].sum(1).tolist(),
     groups=groups.tolist(),
   )
 
 
-def _last_attention(model, params, tokens, table, index):
+def _attention_weights(
+  loaded: LoadedModel, tokens: list[int], table: jax.Array, index: np.ndarray
+) -> np.ndarray:
+  """Attention of the last of L tokens to all of them: [layers L]."""
+  program = jax.jit(_last_attention, static_argnums=0)
+  weights = program(
+    loaded.model,
+    loaded.params,
+    jnp.asarray([tokens]),
+    table[None],
+    jnp.asarray(index)[None],
+  )
+  return np.asarray(weights)[:, 0]
+
+
+def _last_attention(model: VideoLM, params, tokens, table, index):
   """[layers B L]"""
   return model.apply({"params": params}, tokens, table, index, method="last_attention")
 
 
-def draw(report: dict[str, Any], path: str) -> None:
+def draw_attention(report: dict[str, Any], path: str) -> None:
   """Layers by groups, beside the share of all visual tokens."""
-  figure, (left, right) = figure_of(2)
-  shown = np.asarray(report["groups"])
-  left.imshow(shown / np.maximum(shown.max(1, keepdims=True), 1e-30), aspect="auto")
-  left.set(xlabel="group of frames", ylabel="layer", title="attention, of the layer's most")
-  right.plot(report["visual"], marker="o")
-  right.set(xlabel="layer", ylabel="share on visual tokens", ylim=(0, 1))
+  figure, (map_axes, share_axes) = figure_of(2)
+  groups = np.asarray(report["groups"])
+  highest = np.maximum(groups.max(1, keepdims=True), 1e-30)
+  map_axes.imshow(groups / highest, aspect="auto")
+  map_axes.set(xlabel="group of frames", ylabel="layer", title="attention, of the layer's most")
+  share_axes.plot(report["visual"], marker="o")
+  share_axes.set(xlabel="layer", ylabel="share on visual tokens", ylim=(0, 1))
   figure.savefig(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A figure of matplotlib without a window."""
+"""Figures of matplotlib without a window."""
 
 
 def figure_of(columns: int):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy when visual tokens are dropped after each layer, evenly or by attention.
+"""Accuracy when visual tokens are dropped after one layer.
 
 VideoChat-Flash (arXiv:2501.00574), Fig. 9.
 """
@@ -7,13 +7,14 @@ VideoChat-Flash (arXiv:2501.00574), Fig. 9.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from filax.evals.run import evaluate
+from filax.infer.loaded import LoadedModel
 from filax.spec.dropout_stages import KINDS
 from filax.studies.figure import figure_of
 
 
 def redundancy(
-  model,
-  params,
+  loaded: LoadedModel,
   manifest: str,
   *,
   ratio: float = 0.5,
@@ -22,39 +23,36 @@ def redundancy(
   batch: int = 32,
   keep: Callable[[dict], None] | None = None,
 ) -> dict[str, Any]:
-  """Accuracy with all visual tokens (`whole`), and by kind when they fall to `ratio` after each of
-  `layers` (default: all but the last).
+  """Accuracy with all visual tokens (`whole`), and by kind of dropping.
 
-  `skipped` questions that cannot be asked count nowhere; `bad_questions` and `bad_media` say why.
-  `keep` gets the report after every measurement. Raises ValueError for a layer that cannot drop.
+  Visual tokens fall to `ratio` after each of `layers` (default: all but the last). `skipped`
+  questions that cannot be asked count nowhere; `bad_questions` and `bad_media` say why. `keep` gets
+  the report after every measurement. Raises ValueError for a layer that cannot drop.
   """
-  from filax.evals.run import evaluate
-  from filax.infer.processor import adjusted
-
-  layers = list(range(1, model.llm.depth)) if layers is None else list(layers)
-  models = {
-    kind: [adjusted(model, dropout=f"{layer}:{kind}:{ratio}") for layer in layers] for kind in KINDS
-  }  # An invalid layer is refused before anything is asked.
-  whole = evaluate(adjusted(model, dropout="off"), params, manifest, limit=limit, batch=batch)
-  report = dict(manifest=manifest, ratio=ratio, layers=layers, whole=whole["accuracy"])
+  layers = list(range(1, loaded.model.llm.depth)) if layers is None else list(layers)
+  models = {}
+  for kind in KINDS:  # An invalid layer is refused before anything is asked.
+    models[kind] = [loaded.adjusted(dropout=f"{layer}:{kind}:{ratio}") for layer in layers]
+  all_tokens = evaluate(loaded.adjusted(dropout="off"), manifest, limit=limit, batch=batch)
+  report = dict(manifest=manifest, ratio=ratio, layers=layers, whole=all_tokens["accuracy"])
   for key in ("questions", "skipped", "bad_questions", "bad_media", "bad_records"):
-    report[key] = whole[key]
+    report[key] = all_tokens[key]
   for kind in KINDS:
     report[kind] = []
-    for dropping in models[kind]:
-      measured = evaluate(dropping, params, manifest, limit=limit, batch=batch)
+    for model in models[kind]:
+      measured = evaluate(model, manifest, limit=limit, batch=batch)
       report[kind].append(measured["accuracy"])
       if keep is not None:
         keep(report)
   return report
 
 
-def draw(report: dict[str, Any], path: str) -> None:
+def draw_redundancy(report: dict[str, Any], path: str) -> None:
   """Accuracy over the layer after which tokens are dropped."""
-  figure, (only,) = figure_of(1)
-  only.axhline(report["whole"], color="grey", label="all tokens")
+  figure, (axes,) = figure_of(1)
+  axes.axhline(report["whole"], color="grey", label="all tokens")
   for kind in KINDS:
-    only.plot(report["layers"], report[kind], marker="o", label=kind)
-  only.set(xlabel="dropped after layer", ylabel=f"accuracy at {report['ratio']:g} of the tokens")
-  only.legend()
+    axes.plot(report["layers"], report[kind], marker="o", label=kind)
+  axes.set(xlabel="dropped after layer", ylabel=f"accuracy at {report['ratio']:g} of the tokens")
+  axes.legend()
   figure.savefig(path)

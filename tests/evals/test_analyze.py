@@ -14,7 +14,6 @@ import small_checkpoint
 from configs import vcf_stage3
 import filax
 from filax.cli import main as cli
-from filax.infer import processor
 from filax.models.components import build_video_lm
 from filax.spec.dropout_stages import KINDS
 from filax.studies import redundancy
@@ -66,7 +65,7 @@ def test_attention_is_drawn(run, tmp_path):
 
 def test_redundancy_is_measured_at_every_layer(run, tmp_path):
   """Two answers are what the model says when it sees all tokens, one is not."""
-  model, params = filax.load(run)
+  session = filax.load(run)
   clips.write(tmp_path / "a.mp4", 60)
   asked = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
   manifest = lambda answers: clips.manifest(
@@ -76,7 +75,7 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
       for question, answer in zip(asked, answers, strict=True)
     ],
   )
-  said = filax.evaluate(model, params, manifest("abc"), progress=False, batch=3)["answers"]
+  said = filax.evaluate(session, manifest("abc"), progress=False, batch=3)["answers"]
   path = manifest(["wrong", *(row["answer"] for row in said[1:])])
   rows = json.loads((tmp_path / "m.json").read_text())
   rows.insert(1, clips.record("word " * 40_000, "x", video="a.mp4", id="long"))
@@ -101,9 +100,9 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
   assert report["skipped"] == 1 and report["bad_questions"][0].startswith("long: ")
   assert report["layers"] == [1] and report["whole"] == pytest.approx(2 / 3)
   for kind in KINDS:
-    dropped = processor.adjusted(model, dropout=f"1:{kind}:0.25")
-    found = filax.evaluate(dropped, params, path, progress=False, batch=3)
+    dropped = session.adjusted(dropout=f"1:{kind}:0.25")
+    found = filax.evaluate(dropped, path, progress=False, batch=3)
     assert report[kind] == [found["accuracy"]]
   assert (tmp_path / "redundancy.png").read_bytes()[:4] == b"\x89PNG"
   with pytest.raises(ValueError, match="below 2"):
-    redundancy.redundancy(model, params, path, layers=[2])
+    redundancy.redundancy(session, path, layers=[2])

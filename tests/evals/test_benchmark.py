@@ -47,7 +47,7 @@ def example(answer="B", options=OPTIONS):
   ],
 )
 def test_letters(text, want):
-  assert kit.letter(text, example()) == want
+  assert kit.chosen_letter(text, example()) == want
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_normalised(text, want):
 
 
 def test_words_that_say_nothing_are_not_understood():
-  assert kit.words(" ... ", example()) is None
-  assert kit.words("Two dogs", example()) == "two dogs"
+  assert kit.free_answer(" ... ", example()) is None
+  assert kit.free_answer("Two dogs", example()) == "two dogs"
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,16 @@ def test_words_that_say_nothing_are_not_understood():
 def test_the_right_letter(answer, want):
   if want is None:
     with pytest.raises(ValueError, match="not one of its options"):
-      kit.gold(example(answer))
+      kit.right_letter(example(answer))
   else:
-    assert kit.gold(example(answer)) == want
+    assert kit.right_letter(example(answer)) == want
 
 
 def test_scores():
-  assert kit.exact("B", example("a blue square")) == 1.0
-  assert kit.exact("A", example("a blue square")) == 0.0
+  assert kit.exact_match("B", example("a blue square")) == 1.0
+  assert kit.exact_match("A", example("a blue square")) == 0.0
   free = example("A Dog.", ())
-  said = lambda text: kit.exact(kit.words(text, free), free)
+  said = lambda text: kit.exact_match(kit.free_answer(text, free), free)
   assert said("a dog") == said("dog") == 1.0 and said("a dog barks") == 0.0
 
 
@@ -119,7 +119,7 @@ def test_letters_of_options_are_taken_off(option, want):
 def read(tmp_path, *records):
   report = Report()
   path = clips.manifest(tmp_path / "questions.json", list(records))
-  return list(manifest.read(path, "", report)), report
+  return list(manifest.read_examples(path, "", report)), report
 
 
 def test_every_question_of_a_conversation_shows_what_was_shown_before(tmp_path):
@@ -162,7 +162,7 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
     clips.record(video="a.mp4", options=options, answer="B. a red kite"),
     clips.record(video="a.mp4", options=options[::-1], answer="A"),
   )
-  assert [kit.gold(example) for example in found] == ["B", "B"]
+  assert [kit.right_letter(example) for example in found] == ["B", "B"]
   assert [bad.line for bad in report.bad] == [4, 5]
   assert "not one of its options" in report.bad[0].reason
   assert "letters B, A, not in order" in report.bad[1].reason
@@ -170,4 +170,4 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
 
 def test_a_name_that_is_nothing_lists_the_benchmarks(tmp_path):
   with pytest.raises(ValueError, match=r"no manifest nothing\.json.*manifest"):
-    registry.find("nothing.json")
+    registry.find_benchmark("nothing.json")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from filax.evals.metrics.letters import chosen
-from filax.evals.metrics.options import named, unlettered, without_letter
+from filax.evals.metrics.options import named_option, unlettered, without_letter
 
 OPTIONS = ("a red circle", "a blue square", "nothing at all", "a ring")
 TEXTS = tuple(f"text {letter} here" for letter in "abcde")
@@ -435,7 +435,7 @@ def test_several_letters_that_are_denied(text):
   ],
 )
 def test_right_answers(answer, want):
-  assert named(answer, ("a red kite", "a blue kite")) == want
+  assert named_option(answer, ("a red kite", "a blue kite")) == want
 
 
 def test_letters_of_options_are_taken_off_in_order():

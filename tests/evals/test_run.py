@@ -11,8 +11,7 @@ import small_checkpoint
 from data_pipelines.sample import Turn
 import filax
 from filax.cli.main import main
-from filax.evals import kit
-from filax.evals import run as run_lib
+from filax.evals import answering, kit
 from filax.evals.kit import Example
 from filax.infer import encode
 from filax.infer.generate import generate
@@ -28,12 +27,12 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def loaded(run):
+def session(run):
   return filax.load(run)
 
 
 @pytest.fixture(scope="module")
-def manifest(loaded, tmp_path_factory):
+def manifest(session, tmp_path_factory):
   """6 questions about 2 videos of which the model gets 4 right, 1 about a bad video, 1 record that
   is bad, 1 question in words alone, 1 about a picture."""
   folder = tmp_path_factory.mktemp("questions")
@@ -41,7 +40,7 @@ def manifest(loaded, tmp_path_factory):
   for video, wrong in (("a.mp4", 0), ("b.mp4", 2)):
     clips.write(folder / video, 40, first=100 * (video == "b.mp4"))
     for number, question in enumerate(QUESTIONS):
-      answer = filax.chat(*loaded, folder / video, question)
+      answer = session.ask(folder / video, question)
       rows.append(
         clips.record(
           question,
@@ -60,12 +59,12 @@ def manifest(loaded, tmp_path_factory):
   return clips.manifest(folder / "held_out.json", rows)
 
 
-def quick(loaded, manifest, **options):
-  return filax.evaluate(*loaded, manifest, progress=False, **options)
+def quick(session, manifest, **options):
+  return filax.evaluate(session, manifest, progress=False, **options)
 
 
-def test_accuracy_and_counts(loaded, manifest):
-  report = quick(loaded, manifest, batch=4)
+def test_accuracy_and_counts(session, manifest):
+  report = quick(session, manifest, batch=4)
   scores = {row["id"]: row["score"] for row in report["answers"]}
   assert {k: v for k, v in scores.items() if "mp4" in k} == {
     "a.mp4-0": 0,
@@ -86,49 +85,53 @@ def test_accuracy_and_counts(loaded, manifest):
   json.dumps(report)
 
 
-def test_the_size_of_the_batch_changes_nothing(loaded, manifest):
+def test_the_size_of_the_batch_changes_nothing(session, manifest):
   strip = lambda report: sorted(report["answers"], key=lambda row: row["id"])
-  assert strip(quick(loaded, manifest, batch=4)) == strip(quick(loaded, manifest, batch=3))
+  assert strip(quick(session, manifest, batch=4)) == strip(quick(session, manifest, batch=3))
 
 
-def test_a_video_is_encoded_once_for_all_its_questions(loaded, manifest, monkeypatch):
+def test_a_video_is_encoded_once_for_all_its_questions(session, manifest, monkeypatch):
   calls = []
-  original = encode.see
-  monkeypatch.setattr(encode, "see", lambda *args: calls.append(args[2].path) or original(*args))
-  quick(loaded, manifest, batch=4)
+  original = encode.encode_video
+  monkeypatch.setattr(
+    encode, "encode_video", lambda *args: calls.append(args[1].path) or original(*args)
+  )
+  quick(session, manifest, batch=4)
   assert len(calls) == len(set(calls)) == 2
 
 
-def test_blind_shows_grey_and_does_not_read(loaded, manifest, monkeypatch):
+def test_blind_shows_grey_and_does_not_read(session, manifest, monkeypatch):
   shown = []
-  original = encode.see
-  monkeypatch.setattr(encode, "see", lambda *args: shown.append(args[2]) or original(*args))
-  report = quick(loaded, manifest, batch=4, blind=True)
+  original = encode.encode_video
+  monkeypatch.setattr(
+    encode, "encode_video", lambda *args: shown.append(args[1]) or original(*args)
+  )
+  report = quick(session, manifest, batch=4, blind=True)
   assert report["blind"] and report["questions"] == 8 and report["skipped"] == 1
   assert all((video.frames == 127).all() for video in shown)
   assert shown[0].times[-1] == pytest.approx(3.9)
 
 
-def test_uniform_frames_are_as_many_as_scenes_show(loaded, manifest):
-  report = quick(loaded, manifest, batch=4, selector="uniform", limit=3)
+def test_uniform_frames_are_as_many_as_scenes_show(session, manifest):
+  report = quick(session, manifest, batch=4, selector="uniform", limit=3)
   assert (report["selector"], report["frames"], report["questions"]) == ("uniform", 6, 3)
 
 
-def test_options_are_asked_for_by_letter(loaded, manifest, tmp_path):
+def test_options_are_asked_for_by_letter(session, manifest, tmp_path):
   folder = pathlib.Path(manifest).parent
   path = clips.manifest(
     tmp_path / "choice.json",
     [clips.record(QUESTIONS[0], "ring", video="a.mp4", options=["circle", "ring"])],
   )
-  report = quick(loaded, path, root=str(folder))
+  report = quick(session, path, root=str(folder))
   (row,) = report["answers"]
   asked = Example("x", Turn("user", ("",)), "ring", options=("circle", "ring"))
-  letter = kit.letter(row["answer"], asked)
+  letter = kit.chosen_letter(row["answer"], asked)
   assert (row["parsed"], row["score"]) == (letter is not None, float(letter == "B"))
 
 
-def test_several_manifests_give_several_reports(loaded, manifest):
-  found = quick(loaded, [manifest], limit=1)
+def test_several_manifests_give_several_reports(session, manifest):
+  found = quick(session, [manifest], limit=1)
   assert found[manifest]["questions"] == 1
 
 
@@ -136,13 +139,13 @@ def test_several_manifests_give_several_reports(loaded, manifest):
   "records, message",
   [([], "holds no question"), ([dict(conversations=[])], "the first reason: .*empty.json:2:")],
 )
-def test_nothing_to_ask_is_one_sentence(loaded, tmp_path, records, message):
+def test_nothing_to_ask_is_one_sentence(session, tmp_path, records, message):
   path = clips.manifest(tmp_path / "empty.json", records)
   with pytest.raises(ValueError, match=message):
-    quick(loaded, path)
+    quick(session, path)
 
 
-def refused(loaded, folder, *more):
+def refused(session, folder, *more):
   """A manifest with a question beyond the context, one of a bad video, a bad record, and a good
   one."""
   clips.write(folder / "a.mp4", 40)
@@ -158,10 +161,10 @@ def refused(loaded, folder, *more):
   )
 
 
-def test_a_question_that_cannot_be_asked_is_listed_and_skipped(loaded, run, tmp_path, capsys):
-  path = refused(loaded, tmp_path, clips.record(QUESTIONS[0], "x", video="a.mp4", id="good"))
+def test_a_question_that_cannot_be_asked_is_listed_and_skipped(session, run, tmp_path, capsys):
+  path = refused(session, tmp_path, clips.record(QUESTIONS[0], "x", video="a.mp4", id="good"))
   out = tmp_path / "report.json"
-  report = quick(loaded, path, batch=2, out=out)
+  report = quick(session, path, batch=2, out=out)
   assert [row["id"] for row in report["answers"]] == ["good"]
   assert (report["questions"], report["skipped"], report["finished"]) == (1, 2, True)
   assert [text.split(":")[0] for text in report["bad_questions"]] == ["long"]
@@ -175,8 +178,8 @@ def test_a_question_that_cannot_be_asked_is_listed_and_skipped(loaded, run, tmp_
   assert "2 questions skipped" in table and "\nlong: A prompt of" in table
 
 
-def test_nothing_to_score_is_an_error(loaded, run, tmp_path, capsys):
-  path = refused(loaded, tmp_path)
+def test_nothing_to_score_is_an_error(session, run, tmp_path, capsys):
+  path = refused(session, tmp_path)
   out = tmp_path / "report.json"
   words = ["evals", "--checkpoint", run, "--manifest", path, "--json", "--out", str(out)]
   assert main(words) == 2
@@ -187,7 +190,7 @@ def test_nothing_to_score_is_an_error(loaded, run, tmp_path, capsys):
   assert report["accuracy"] is None and report["skipped"] == 2 and report["bad_questions"]
 
 
-def test_a_run_that_is_stopped_leaves_its_answers(loaded, manifest, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_leaves_its_answers(session, manifest, tmp_path, monkeypatch):
   out = tmp_path / "report.json"
   asked = []
 
@@ -197,24 +200,24 @@ def test_a_run_that_is_stopped_leaves_its_answers(loaded, manifest, tmp_path, mo
       raise KeyboardInterrupt
     return generate(*args, **kwargs)
 
-  monkeypatch.setattr(run_lib, "generate", stopped)
+  monkeypatch.setattr(answering, "generate", stopped)
   with pytest.raises(KeyboardInterrupt):
-    quick(loaded, manifest, batch=2, out=out)
+    quick(session, manifest, batch=2, out=out)
   assert asked[0] is None and len(asked[1]["answers"]) == 2
   report = json.loads(out.read_text())
   assert len(report["answers"]) == 4 and not report["finished"]
 
 
 @pytest.mark.parametrize("setting", [dict(batch=0), dict(limit=-1), dict(threads=0)])
-def test_a_count_that_asks_nothing_is_refused(loaded, manifest, setting):
+def test_a_count_that_asks_nothing_is_refused(session, manifest, setting):
   ((name, value),) = setting.items()
   with pytest.raises(ValueError, match=f"{name}={value} asks nothing. Set --{name}"):
-    quick(loaded, manifest, **setting)
+    quick(session, manifest, **setting)
 
 
-def test_a_setting_is_not_blamed_on_the_questions(loaded, manifest):
+def test_a_setting_is_not_blamed_on_the_questions(session, manifest):
   with pytest.raises(ValueError, match="max_new_tokens=0"):
-    quick(loaded, manifest, max_new_tokens=0)
+    quick(session, manifest, max_new_tokens=0)
 
 
 def test_the_command_prints_a_table_or_json_and_writes_every_answer(

@@ -58,7 +58,7 @@ def lines_of_json(run, video, monkeypatch, capsys, text, *more) -> tuple[list[di
 def test_a_talk_that_grows_too_long_starts_anew_with_the_question(run, video, capsys, monkeypatch):
   (first,), _ = lines_of_json(run, video, monkeypatch, capsys, "What?\n")
   room = first["prompt_tokens"] + 40  # For two or three of these questions.
-  monkeypatch.setattr(generate, "context", lambda model: room)
+  monkeypatch.setattr(generate, "context_length", lambda model: room)
   rows, err = lines_of_json(run, video, monkeypatch, capsys, "What?\n" * 8)
   assert [row["question"] for row in rows] == ["What?"] * 8
   assert all("answer" in row for row in rows)

@@ -173,7 +173,7 @@ def test_a_bucket_compiles_once(model, params, capsys):
 def test_models_that_see_differently_share_programs(model, params):
   generate(model, params, prompts(4), max_new_tokens=2, lengths=LENGTHS)
   before = generate_lib.DECODE.count
-  other = model.clone(selector=model.selector.clone(size=6), processor=object())
+  other = model.clone(selector=model.selector.clone(size=6))
   generate(other, params, prompts(4), max_new_tokens=2, lengths=LENGTHS)
   assert generate_lib.DECODE.count == before
 
@@ -206,7 +206,7 @@ def test_what_is_too_long_or_empty_says_so(model, params):
 
 def test_yarn_stretches_the_context(model):
   longer = model.clone(llm=model.llm.clone(yarn=(4.0, 1000)))
-  assert generate_lib.context(longer) == 4000
+  assert generate_lib.context_length(longer) == 4000
 
 
 def test_buckets_round_up():

@@ -76,7 +76,9 @@ def test_logits_and_cache_lengths_of_every_range(params, chunk):
   (one, index), (two, index_two) = prompt(30, 20, 0), prompt(21, 11, 5)
   tokens = jnp.asarray(generate_lib.pad([one, two], 32, 0))
   where = jnp.asarray(generate_lib.pad([index, index_two], 32, TEXT))
-  keep, left = generate_lib.dropped(model, np.array([30, 21]), np.asarray(where), 32, LENGTHS)
+  keep, left = generate_lib.dropout_schedule(
+    model, np.array([30, 21]), np.asarray(where), 32, LENGTHS
+  )
   keep = jnp.asarray(keep)
   assert left == (32, 16)  # 10 and 10 words beside 15 and 8, then 5 and 2 visual tokens.
   last, cache = jax.jit(

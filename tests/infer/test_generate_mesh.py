@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from filax.infer.generate import generate
-from filax.infer.processor import Processor
 from filax.models.components import dims_table
 from filax.parallel import mesh, rules
 
@@ -40,6 +39,5 @@ def test_a_mesh_answers_as_one_device(asked, sizes):
   params = jax.device_put(
     params, rules.parameter_shardings(dims_table(mixed_rows.FLASH), params, layout)
   )
-  spread = model.clone(processor=Processor(None, {}, {}, layout))
-  assert generate(spread, params, **given).tokens == expected
+  assert generate(model, params, mesh=layout, **given).tokens == expected
   assert len(set(expected[0])) > 1

@@ -13,7 +13,6 @@ import small_checkpoint
 
 import filax
 from filax.cli import errors
-from filax.infer import processor as processor_lib
 from filax.infer import session as load_lib
 
 pytestmark = pytest.mark.slow
@@ -27,15 +26,16 @@ def run(tmp_path_factory):
 def test_a_run_or_one_of_its_steps_gives_model_and_parameters(run):
   want = small_checkpoint.parameters(small_checkpoint.config())
   for path in (run, f"{run}/checkpoints/0"):
-    model, params = filax.load(path)
-    jax.tree.map(np.testing.assert_array_equal, params, want)
-    assert type(model.selector).__name__ == "KMeans" and model.selector.scenes == 2
-    assert model.processor.tokenizer.vocab_size <= model.vocab
-  assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(params))
+    session = filax.load(path)
+    jax.tree.map(np.testing.assert_array_equal, session.params, want)
+    selector = session.model.selector
+    assert type(selector).__name__ == "KMeans" and selector.scenes == 2
+    assert session.processor.tokenizer.vocab_size <= session.model.vocab
+  assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(session.params))
 
 
 def test_parameters_may_be_held_in_half_precision(run):
-  _, params = filax.load(run, param_dtype="bfloat16")
+  params = filax.load(run, param_dtype="bfloat16").params
   assert params["llm"]["embed_tokens"]["embedding"].dtype == jnp.bfloat16
   assert params["merger"]["weight"].dtype == jnp.float32  # Its steps are too small for half.
 
@@ -51,10 +51,10 @@ def test_several_devices_give_the_same_answer(run, tmp_path):
     devices = 1 if mesh is None else 2
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(jax, "devices", lambda n=devices: all_devices[:n])
-      model, params = filax.load(run, mesh=mesh)
-    kernel = params["llm"]["layers"]["mlp"]["up_proj"]["kernel"]
+      session = filax.load(run, mesh=mesh)
+    kernel = session.params["llm"]["layers"]["mlp"]["up_proj"]["kernel"]
     assert len(kernel.sharding.device_set) == devices
-    answers.append(filax.chat(model, params, video, "What shape is on red?"))
+    answers.append(session.ask(video, "What shape is on red?"))
   assert answers[0] == answers[1]
 
 
@@ -90,19 +90,13 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path):
   assert "200 vocabulary rows" in refusal(filax.load, run)
 
 
-def test_a_model_without_a_processor_says_where_to_get_one(run, tmp_path):
-  model, params = filax.load(run)
-  message = refusal(filax.chat, model.clone(processor=None), params, "a.mp4", "What?")
-  assert "filax.load" in message
-
-
 def test_another_selector_shows_as_many_tokens(run):
-  model, _ = filax.load(run)
-  other = processor_lib.with_selector(model, "uniform")
-  assert type(other.selector).__name__ == "Uniform"
-  assert other.processor.infer["sampling"]["frames"] == 6
-  assert processor_lib.with_selector(model, "kmeans") is model
-  back = processor_lib.with_selector(other, "kmeans")
-  assert back.selector.scenes == 2 and back.processor.infer["sampling"]["frames"] == 24
+  session = filax.load(run)
+  other = session.with_selector("uniform")
+  assert type(other.model.selector).__name__ == "Uniform"
+  assert other.processor.sampling["frames"] == 6
+  assert session.with_selector("kmeans") is session
+  back = other.with_selector("kmeans")
+  assert back.model.selector.scenes == 2 and back.processor.sampling["frames"] == 24
   with pytest.raises(ValueError, match=r"selectors/magic\.py.*kmeans"):
-    processor_lib.with_selector(model, "magic")
+    session.with_selector("magic")

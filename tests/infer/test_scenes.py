@@ -14,7 +14,7 @@ COLOURS = (np.array([230, 40, 40]), np.array([40, 230, 40]), np.array([40, 40, 2
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
+def session(tmp_path_factory):
   return filax.load(small_checkpoint.write(tmp_path_factory.mktemp("run")))
 
 
@@ -33,32 +33,31 @@ def colour(picture) -> int:
   return int(np.argmin([np.abs(picture.mean((0, 1)) - c).sum() for c in COLOURS]))
 
 
-def test_the_short_scene_is_found_and_uniform_frames_miss_it(loaded, video):
-  found = filax.scenes(*loaded, filax.read_video(video, 80, 42), count=3)
+def test_the_short_scene_is_found_and_uniform_frames_miss_it(session, video):
+  found = session.scenes(filax.read_video(video, 80, 42), count=3)
   assert [colour(scene.thumbnail) for scene in found] == [0, 1, 2]
   assert 43 <= found[1].time < 46
-  uniform = filax.scenes(*loaded, filax.read_video(video, 80, 42), count=3, selector="uniform")
+  uniform = session.scenes(filax.read_video(video, 80, 42), count=3, selector="uniform")
   assert len(uniform) == 3 and 1 not in [colour(scene.thumbnail) for scene in uniform]
 
 
-def test_a_scene_holds_its_frames_in_time_order(loaded, video):
-  model, params = loaded
-  read = filax.read_video(video, 40, 42)
-  found = filax.scenes(model, params, read)
-  assert len(found) == model.selector.scenes
+def test_a_scene_holds_its_frames_in_time_order(session, video):
+  decoded = filax.read_video(video, 40, 42)
+  found = session.scenes(decoded)
+  assert len(found) == session.model.selector.scenes
   assert [scene.time for scene in found] == sorted(scene.time for scene in found)
   for scene in found:
     assert scene.frames.shape == (3, 42, 42, 3) and (np.diff(scene.times) >= 0).all()
     assert scene.time == scene.times[-1]
     np.testing.assert_array_equal(scene.thumbnail, scene.frames[-1])
-    place = np.flatnonzero(read.times == np.float32(scene.time))[0]
-    np.testing.assert_array_equal(scene.thumbnail, read.frames[place])
+    place = np.flatnonzero(decoded.times == np.float32(scene.time))[0]
+    np.testing.assert_array_equal(scene.thumbnail, decoded.frames[place])
 
 
-def test_a_path_is_read_as_the_config_says(loaded, video):
-  assert len(filax.scenes(*loaded, video)) == 2
+def test_a_path_is_read_as_the_config_says(session, video):
+  assert len(session.scenes(video)) == 2
 
 
-def test_counts_that_cannot_be_are_refused(loaded, video):
+def test_counts_that_cannot_be_are_refused(session, video):
   with pytest.raises(ValueError, match="count=0"):
-    filax.scenes(*loaded, video, count=0)
+    session.scenes(video, count=0)

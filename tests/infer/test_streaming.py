@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Long videos, read part by part: the same tokens as at once, kept for the next question."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -13,12 +14,10 @@ import small_checkpoint
 
 from configs import vcf_stage3
 from data_pipelines.sample import Scene
+from data_pipelines.text import templates
 import filax
 from filax import files
-from filax.infer import compiled, encode_long
-from filax.infer import encode as seen_lib
-from filax.infer.chat import Conversation
-from filax.infer.processor import adjusted
+from filax.infer import encode, encode_long
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +25,7 @@ QUESTION = "What shape is on red?"
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
+def session(tmp_path_factory):
   return filax.load(
     small_checkpoint.write(
       tmp_path_factory.mktemp("run"), made=vcf_stage3, **{"infer.sampling.frames": 40}
@@ -39,76 +38,70 @@ def video(tmp_path_factory):
   return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
 
 
-def encoded():
-  return next(p for p in compiled.ALL if p.name == "encoder").count
-
-
-def test_parts_equal_the_whole(loaded, video, monkeypatch):
-  model, params = loaded
-  whole = seen_lib.see(model, params, model.processor.read(video, model))
-  before = encoded()
+def test_parts_equal_the_whole(session, video, monkeypatch):
+  whole = encode.encode_video(session, session.read_video(video))
+  before = encode.EMBED.count
   monkeypatch.setattr(encode_long, "PART", 16)  # 16, 16 and 8 frames.
-  talk = Conversation(model, params, video)
-  assert encoded() - before <= 1  # One program for all parts, if it was not there before.
-  np.testing.assert_allclose(talk.seen.table, whole.table, atol=1e-5)
-  np.testing.assert_array_equal(talk.seen.groups, whole.groups)
-  np.testing.assert_array_equal(talk.seen.pattern, whole.pattern)
-  assert talk.seen.visual.tokens == whole.visual.tokens == 10 * 16
-  np.testing.assert_allclose(talk.times, whole.visual.group_times)
-  assert len(talk.scenes) == 10 and len(talk.scenes[0]) == 4
+  talk = session.conversation(video)
+  assert encode.EMBED.count - before <= 1  # One program for all parts, if it was not there before.
+  np.testing.assert_allclose(talk.media.table, whole.table, atol=1e-5)
+  np.testing.assert_array_equal(talk.media.groups, whole.groups)
+  np.testing.assert_array_equal(talk.media.pattern, whole.pattern)
+  assert talk.media.text.tokens == whole.text.tokens == 10 * 16
+  np.testing.assert_allclose(talk.times, whole.text.group_times)
+  assert len(talk.scene_times) == 10 and len(talk.scene_times[0]) == 4
 
 
-def test_what_was_encoded_is_kept(loaded, video, tmp_path, monkeypatch):
-  model, params = loaded
-  first = Conversation(model, params, video, tmp_path)
+def test_what_was_encoded_is_kept(session, video, tmp_path, monkeypatch):
+  first = session.conversation(video, tmp_path)
   (kept,) = tmp_path.iterdir()
 
   def no(*args):
     raise AssertionError("encoded again")
 
   with monkeypatch.context() as patch:
-    patch.setattr(encode_long, "_encode", no)
-    again = Conversation(model, params, video, tmp_path)
+    patch.setattr(encode_long, "_encode_parts", no)
+    again = session.conversation(video, tmp_path)
   assert again.ask(QUESTION).text == first.ask(QUESTION).text
-  np.testing.assert_array_equal(again.seen.table, first.seen.table)
+  np.testing.assert_array_equal(again.media.table, first.media.table)
   kept.write_bytes(b"torn")
   np.testing.assert_array_equal(
-    Conversation(model, params, video, tmp_path).seen.table, first.seen.table
+    session.conversation(video, tmp_path).media.table, first.media.table
   )
-  other = params | dict(
+  other = session.params | dict(
     projector={
-      k: {name: jnp.asarray(x) * 2 for name, x in v.items()} for k, v in params["projector"].items()
+      k: {name: jnp.asarray(x) * 2 for name, x in v.items()}
+      for k, v in session.params["projector"].items()
     }
   )
-  Conversation(model, other, video, tmp_path)
+  dataclasses.replace(session, params=other).conversation(video, tmp_path)
   os.utime(video, (1, 1))
-  Conversation(model, params, video, tmp_path)
+  session.conversation(video, tmp_path)
   assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_one_bit_of_a_weight_is_another_key():
   leaf = np.random.default_rng(0).normal(size=(64, 33)).astype(np.float32)
-  digests = {np.asarray(encode_long._digest(jnp.asarray(leaf))).tobytes()}
+  digests = {np.asarray(encode_long._leaf_digest(jnp.asarray(leaf))).tobytes()}
   places = range(0, leaf.size, 97)
   for place in places:
     other = leaf.copy()
     other.view(np.uint32).flat[place] ^= 1 << place % 32
-    digests.add(np.asarray(encode_long._digest(jnp.asarray(other))).tobytes())
+    digests.add(np.asarray(encode_long._leaf_digest(jnp.asarray(other))).tobytes())
   for other in (-leaf, leaf[::-1], leaf[:, ::-1], np.roll(leaf, 1)):
-    digests.add(np.asarray(encode_long._digest(jnp.asarray(other))).tobytes())
+    digests.add(np.asarray(encode_long._leaf_digest(jnp.asarray(other))).tobytes())
   assert len(digests) == 1 + len(places) + 4
 
 
-def test_a_changed_picture_of_a_folder_is_another_key(loaded, tmp_path):
-  model, params = loaded
+def test_a_changed_picture_of_a_folder_is_another_key(session, tmp_path):
   folder = clips.folder(tmp_path / "frames", 3)
   timeline = (Scene(folder),)
-  key = encode_long._key(model, params, timeline, np.zeros(4))
-  assert encode_long._key(model, params, timeline, np.zeros(4)) == key
+  key = encode_long._cache_key(session, timeline, np.zeros(4))
+  assert encode_long._cache_key(session, timeline, np.zeros(4)) == key
   state = os.stat(folder)
   clips.picture(sorted(pathlib.Path(folder).iterdir())[1], 77)
   os.utime(folder, ns=(state.st_atime_ns, state.st_mtime_ns))
-  assert encode_long._key(model, params, timeline, np.zeros(4)) != key
+  assert encode_long._cache_key(session, timeline, np.zeros(4)) != key
 
 
 @pytest.fixture
@@ -122,13 +115,13 @@ def kept(tmp_path, monkeypatch):
     encoded.append(arguments)
     return jnp.asarray(table), times
 
-  monkeypatch.setattr(encode_long, "_key", lambda model, *rest: f"key-{model}")
-  monkeypatch.setattr(encode_long, "_encode", encode)
+  monkeypatch.setattr(encode_long, "_cache_key", lambda model, *rest: f"key-{model}")
+  monkeypatch.setattr(encode_long, "_encode_parts", encode)
   monkeypatch.setattr(files, "_reported", set())
 
   def see(model="one", folder=tmp_path):
     before = len(encoded)
-    found = encode_long._remembered(folder, model, {}, (), times)
+    found = encode_long._cached_tokens(folder, model, (), times)
     np.testing.assert_array_equal(found[0], table)
     np.testing.assert_array_equal(found[1], times)
     return len(encoded) - before
@@ -195,31 +188,28 @@ def test_leftovers_of_killed_writers_are_removed(kept):
   assert list(path.parent.iterdir()) == [path]
 
 
-def test_too_many_frames_are_an_error_before_anything_is_decoded(loaded, video, monkeypatch):
-  model, params = loaded
-  monkeypatch.setattr(encode_long, "_encode", None)
-  long = adjusted(model, frames=10_000)
+def test_too_many_frames_are_an_error_before_anything_is_decoded(session, video, monkeypatch):
+  monkeypatch.setattr(encode_long, "_encode_parts", None)
+  long = session.adjusted(frames=10_000)
   with pytest.raises(ValueError, match=r"10000 frames are 40000 visual tokens.*--yarn 2"):
-    Conversation(long, params, video)
-  assert adjusted(model, yarn=4.0).llm.yarn == (4.0, 32_768)
+    long.conversation(video)
+  assert session.adjusted(yarn=4.0).model.llm.yarn == (4.0, 32_768)
   with pytest.raises(ValueError, match=r"--yarn=0\.5"):
-    adjusted(model, yarn=0.5)
+    session.adjusted(yarn=0.5)
 
 
-def test_answers_with_dropout_go_on_talking(loaded, video):
-  model, params = loaded
-  talk = Conversation(adjusted(model, dropout="1:uniform:0.75,2:attention:0.25"), params, video)
+def test_answers_with_dropout_go_on_talking(session, video):
+  talk = session.adjusted(dropout="1:uniform:0.75,2:attention:0.25").conversation(video)
   first, second = talk.ask(QUESTION), talk.ask("And on blue?")
   assert second.prompt_tokens > first.prompt_tokens
   talk.forget()
   assert talk.ask(QUESTION).text == first.text
   with pytest.raises(ValueError, match="below 3"):
-    adjusted(model, dropout="uniform0_attention")
+    session.adjusted(dropout="uniform0_attention")
 
 
-def test_the_prompt_is_that_of_the_release(loaded, video):
-  model, params = loaded
-  talk = Conversation(model, params, video)
-  tokens, _ = model.processor.prompt(filax.infer.chat.chat_lib.question(QUESTION), [talk.seen])
-  text = model.processor.tokenizer.decode(tokens, skip_special=False)
+def test_the_prompt_is_that_of_the_release(session, video):
+  talk = session.conversation(video)
+  tokens, _ = session.processor.encode_prompt(templates.question(QUESTION), [talk.media])
+  text = session.processor.tokenizer.decode(tokens, skip_special=False)
   assert f"40 frames are uniformly sampled from it. {QUESTION}" in text

@@ -9,6 +9,7 @@ kite"); else it is compared after case, punctuation, articles and spaces are eve
 from collections.abc import Iterator, Mapping
 import dataclasses
 import os
+from typing import Any
 
 from data_pipelines.manifest import llava, reader
 from data_pipelines.manifest.reader import Bad, RecordError, Report
@@ -18,60 +19,95 @@ from filax.evals.kit import Benchmark, Example
 from filax.evals.metrics.options import LETTERS, unlettered
 
 
-def read(manifest: str, root: str, report: Report) -> Iterator[Example]:
-  """The questions of a manifest; bad records are added to `report`. Raises ManifestError."""
+def read_examples(manifest: str, root: str, report: Report) -> Iterator[Example]:
+  """The questions of a manifest; bad records are added to `report`.
+
+  Raises ManifestError for a manifest that cannot be read.
+  """
   folder = root or os.path.dirname(manifest)
   for line, record in reader.records(manifest):
     try:
-      found = examples(record, f"{manifest}:{line}", folder, report)
+      questions = record_examples(record, f"{manifest}:{line}", folder, report)
     except RecordError as error:
       report.bad.append(Bad(manifest, line, str(error)))
     else:
       report.samples += 1
-      yield from found
+      yield from questions
 
 
-def examples(record, origin: str, root: str, report: Report) -> list[Example]:
-  """The questions of one record. Raises RecordError with the reason if it breaks the format."""
+def record_examples(record: Any, origin: str, root: str, report: Report) -> list[Example]:
+  """The questions of one record.
+
+  Raises RecordError with the reason if it breaks the format.
+  """
   sample = llava.sample(record, origin, root, report)
-  options = record.get("options") or ()
-  if not isinstance(options, list | tuple) or not all(isinstance(o, str) for o in options):
-    raise RecordError("has options that are not a list of texts")
-  if len(options) > len(LETTERS):
-    raise RecordError(f"has {len(options)} options, more than {len(LETTERS)}")
+  texts = _option_texts(record)
   try:
-    options = unlettered(options)
-    found = list(questions(sample, options, record))
-    for example in found if options else ():
-      kit.gold(example)
+    options = unlettered(texts)
+    questions = list(sample_questions(sample, options, record))
+    if options:
+      for example in questions:
+        kit.right_letter(example)
   except ValueError as error:
     raise RecordError(str(error)) from None
-  return found
+  return questions
 
 
-def questions(sample: Sample, options: tuple[str, ...], record: Mapping) -> Iterator[Example]:
-  """Every question of a conversation, asked alone; it shows all media that were shown before it."""
-  before = tuple(turn for turn in sample.turns if turn.role == "system")
-  shown, number = 0, 0
-  for asked, said in zip(sample.turns, sample.turns[1:], strict=False):
-    if (asked.role, said.role) != ("user", "assistant"):
+def _option_texts(record: Mapping[str, Any]) -> list[str] | tuple[str, ...]:
+  """The options of a record as written.
+
+  Raises RecordError for options of another form.
+  """
+  texts = record.get("options") or ()
+  is_list = isinstance(texts, list | tuple)
+  if not is_list or not all(isinstance(text, str) for text in texts):
+    raise RecordError("has options that are not a list of texts")
+  if len(texts) > len(LETTERS):
+    raise RecordError(f"has {len(texts)} options, more than {len(LETTERS)}")
+  return texts
+
+
+def sample_questions(
+  sample: Sample, options: tuple[str, ...], record: Mapping
+) -> Iterator[Example]:
+  """Every question of a conversation, asked alone.
+
+  It shows all media that were shown before it.
+  """
+  system_turns = tuple(turn for turn in sample.turns if turn.role == "system")
+  media_before = 0
+  number = 0
+  for question, answer in zip(sample.turns, sample.turns[1:], strict=False):
+    if (question.role, answer.role) != ("user", "assistant"):
       continue
-    earlier = [part for n in range(shown) for part in (n, "\n")]
-    shown += sum(isinstance(part, int) for part in asked.parts)
-    turn = dataclasses.replace(asked, parts=(*earlier, *asked.parts))
-    name = f"{sample.id}/{number}" if number else sample.id
-    yield Example(name, turn, said.text, sample.media[:shown], options, record, before)
+    parts: list[str | int] = []
+    for medium in range(media_before):
+      parts += [medium, "\n"]
+    media_before += sum(isinstance(part, int) for part in question.parts)
+    yield Example(
+      id=f"{sample.id}/{number}" if number else sample.id,
+      turn=dataclasses.replace(question, parts=(*parts, *question.parts)),
+      answer=answer.text,
+      media=sample.media[:media_before],
+      options=options,
+      fields=record,
+      before=system_turns,
+    )
     number += 1
 
 
-def prompt(example: Example) -> Turn:
-  """The turn as it is written; with its options if there are any."""
+def question_turn(example: Example) -> Turn:
+  """The turn as written, with its options if there are any."""
   return kit.multiple_choice(example) if example.options else example.turn
 
 
-def parse(text: str, example: Example) -> str | None:
+def parse_answer(text: str, example: Example) -> str | None:
   """A letter if there are options, else words."""
-  return (kit.letter if example.options else kit.words)(text, example)
+  if example.options:
+    return kit.chosen_letter(text, example)
+  return kit.free_answer(text, example)
 
 
-BENCHMARK = Benchmark(read=read, prompt=prompt, parse=parse, score=kit.exact, by=("kind",))
+BENCHMARK = Benchmark(
+  read=read_examples, prompt=question_turn, parse=parse_answer, score=kit.exact_match, by=("kind",)
+)

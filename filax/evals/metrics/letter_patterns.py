@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words around a letter that say whether it is an answer (filax.evals.metrics.letters)."""
+"""Patterns of the words around a letter that is, or is not, an answer."""
 
 from collections.abc import Sequence
 import re
@@ -23,7 +23,7 @@ def _pattern(text: str) -> re.Pattern:
 
 
 def of_words(words: Sequence[str]) -> re.Pattern:
-  """These words one after the other, with any punctuation and articles between them."""
+  """A pattern of these words, with punctuation and articles between them."""
   between = rf"[^{_ALPHABETIC}]+(?:(?:a|an|the)[^{_ALPHABETIC}]+)*"
   inner = between.join([re.escape(word) for word in words])
   return _pattern(rf"(?<![{_ALPHABETIC}]){inner}(?![{_ALPHABETIC}])")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The option that a generated text chooses, by its letter or by its words.
+"""Finds the option that a generated text chooses, by letter or words.
 
 Every letter is read in the same forms and in both cases; "a" is an article where a word follows
 that could be its noun. What is denied ("not B", "option B is wrong") does not count, what comes
@@ -17,229 +17,313 @@ as in the published rules of the benchmarks.
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import itertools
 import re
 
 from filax.evals.metrics import letter_patterns as patterns
-from filax.evals.metrics.options import LETTERS, same_words
+from filax.evals.metrics.options import LETTERS, option_of_words
 from filax.evals.metrics.plain_text import normalised, plain
 
-REACH = 160  # Characters before a letter in which words decide what it is.
+REACH = 160  # Characters before a letter in which words decide its role.
 END = 2000  # Characters that are read of either end of a very long answer.
 
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-  """Letters that stand together in a text, or the words of one option."""
+  """Letters that stand together, or the words of one option."""
 
+  text: str
   letters: tuple[str, ...]
   start: int
   stop: int
   joined: bool = False  # Its letters are joined by a word such as "and", not by commas alone.
 
+  def preceded_by(self, pattern: re.Pattern) -> re.Match | None:
+    """A match of a pattern that ends at the mention."""
+    return pattern.search(_text_before(self.text, self.start))
+
+  def followed_by(self, pattern: re.Pattern) -> re.Match | None:
+    """A match of a pattern that begins behind the mention."""
+    return pattern.match(self.text, self.stop)
+
+  @property
+  def line_before(self) -> str:
+    """The part of the mention's line before it."""
+    _, _, line = self.text[: self.start].rpartition("\n")
+    return line
+
+  @property
+  def line_after(self) -> str:
+    """The part of the mention's line behind it."""
+    line, _, _ = self.text[self.stop :].partition("\n")
+    return line
+
+
+Span = tuple[int, int]  # start, stop
+
 
 def chosen(text: str, options: Sequence[str]) -> str | None:
-  """The letter of the option that `text` chooses; None for no option, or for more than one."""
-  text = plain(text).strip()
-  _, thought, answer = text.rpartition("</think>")
-  text = answer.strip() if thought else text
-  if len(text) > 2 * END:
-    text = f"{text[:END]}\n{text[-END:]}"
-  text = patterns.STYLED.sub(r"\g<text>", patterns.STRUCK.sub("", text)).strip()
-  text = patterns.HYPHEN.sub(r"\g<noun> ", text)
-  known = tuple(LETTERS[: len(options)])
-  same = same_words(text, options)
-  if same is not None:
-    return same
+  """The letter of the option that `text` chooses.
+
+  None for no option, or for more than one.
+  """
+  text = _answer_part(text)
+  whole_text = option_of_words(text, options)
+  if whole_text is not None:
+    return whole_text
   words = _word_mentions(text, options)
   corrections = _corrections(text, words)
-  hidden = [(mention.start, mention.stop) for mention in words]
-  hidden += [span for span in corrections if re.search(patterns.FROM, text[slice(*span)])]
-  letters = _groups(text, _letters(text, hidden, words))
-  decided = _decide(text, letters, corrections, _strongest)
-  if decided is None:
-    decided = _decide(text, words, corrections, _stated_words)
-  return decided if decided in known else None
+  hidden = _hidden_spans(text, words, corrections)
+  letters = _joined_mentions(_letter_mentions(text, hidden, words))
+  choice = _decide(letters, corrections, _strongest_letter)
+  if choice is None:
+    choice = _decide(words, corrections, _stated_option)
+  return choice if choice in tuple(LETTERS[: len(options)]) else None
+
+
+def _answer_part(text: str) -> str:
+  """The answer without thoughts, styles, struck words and a long middle."""
+  text = plain(text).strip()
+  _, thought, answer = text.rpartition("</think>")
+  if thought:
+    text = answer.strip()
+  if len(text) > 2 * END:
+    text = f"{text[:END]}\n{text[-END:]}"
+  text = patterns.STRUCK.sub("", text)
+  text = patterns.STYLED.sub(r"\g<text>", text).strip()
+  return patterns.HYPHEN.sub(r"\g<noun> ", text)
 
 
 def _word_mentions(text: str, options: Sequence[str]) -> list[Mention]:
-  """Where the words of options stand, longer options first; those said twice name nothing."""
+  """Where the words of options stand, in the order of the text.
+
+  Longer options come first; equal options name nothing.
+  """
   texts = [normalised(plain(option)) for option in options]
-  order = sorted(range(len(options)), key=lambda i: -len(texts[i]))
+  order = sorted(range(len(options)), key=lambda number: -len(texts[number]))
   mentions: list[Mention] = []
-  for i in order:
-    if texts.count(texts[i]) > 1 or not texts[i] or texts[i].upper() in LETTERS:
+  for number in order:
+    words = texts[number]
+    if texts.count(words) > 1 or not words or words.upper() in LETTERS:
       continue
-    for match in patterns.of_words(texts[i].split()).finditer(text):
-      inside = any(m.start <= match.start() and match.end() <= m.stop for m in mentions)
-      if not inside:
-        mentions.append(Mention((LETTERS[i],), match.start(), match.end()))
+    letters = (LETTERS[number],)
+    for match in patterns.of_words(words.split()).finditer(text):
+      start, stop = match.span()
+      if not any(mention.start <= start and stop <= mention.stop for mention in mentions):
+        mentions.append(Mention(text, letters, start, stop))
   return sorted(mentions, key=lambda mention: mention.start)
 
 
-def _corrections(text: str, words: Sequence[Mention]) -> list[tuple[int, int]]:
-  """Where the text takes back what it said, outside of the options' own words."""
+def _corrections(text: str, words: Sequence[Mention]) -> list[Span]:
+  """Where the text takes something back, outside of the options' words."""
   spans = []
   for match in patterns.CORRECTION.finditer(text):
-    if not any(m.start < match.end() and match.start() < m.stop for m in words):
-      spans.append(match.span())
+    start, stop = match.span()
+    if not any(mention.start < stop and start < mention.stop for mention in words):
+      spans.append((start, stop))
   return spans
 
 
-def _letters(text: str, hidden, words: Sequence[Mention]) -> list[Mention]:
+def _hidden_spans(text: str, words: Sequence[Mention], corrections: Sequence[Span]) -> list[Span]:
+  """Where letters do not count: the options' words, "from A to"."""
+  spans = []
+  for mention in words:
+    spans.append((mention.start, mention.stop))
+  for start, stop in corrections:
+    if patterns.FROM.search(text[start:stop]):
+      spans.append((start, stop))
+  return spans
+
+
+def _letter_mentions(text: str, hidden: Sequence[Span], words: Sequence[Mention]) -> list[Mention]:
   """Every single letter that can stand for an option."""
   mentions = []
   for match in patterns.LETTER.finditer(text):
     start, stop = match.span()
     if any(first <= start < last for first, last in hidden):
       continue
-    if patterns.NAME_BEFORE.search(_before(text, start)):
+    letter = Mention(text, (match[0].upper(),), start, stop)
+    if letter.preceded_by(patterns.NAME_BEFORE):
       continue
-    letter = match[0].upper()
-    if _is_letter(text, match, [m.start for m in words if m.letters == (letter,)]):
-      mentions.append(Mention((letter,), start, stop))
+    if _is_letter(letter, words):
+      mentions.append(letter)
   return mentions
 
 
-def _is_letter(text: str, match: re.Match, own_words: Sequence[int]) -> bool:
-  """Whether a single letter is no article, nor another short word.
-
-  `own_words`: where the words of its option begin.
-  """
-  start, stop = match.span()
-  if match[0] in LETTERS and match[0] != "A":
+def _is_letter(letter: Mention, words: Sequence[Mention]) -> bool:
+  """Whether a single letter is no article, nor another short word."""
+  character = letter.text[letter.start : letter.stop]
+  if character in LETTERS and character != "A":
     return True
-  next_word = patterns.NEXT_WORD.match(text, stop)
-  if next_word is None or next_word["colon"] or patterns.VERB_AFTER.match(text, stop):
+  next_word = letter.followed_by(patterns.NEXT_WORD)
+  if next_word is None or next_word["colon"] or letter.followed_by(patterns.VERB_AFTER):
     return True
   word = next_word["word"]
-  same_case = len(word) == 1 and word.isupper() == match[0].isupper()
-  if word.lower() in patterns.FOLLOWERS or (same_case and patterns.NEXT_LETTER.match(text, stop)):
+  if word.lower() in patterns.FOLLOWERS:
     return True
-  if patterns.OPTION_BEFORE.search(_before(text, start)):
+  same_case = len(word) == 1 and word.isupper() == character.isupper()
+  if same_case and letter.followed_by(patterns.NEXT_LETTER):
     return True
-  if match[0].lower() == "a":
+  if letter.preceded_by(patterns.OPTION_BEFORE):
+    return True
+  if character.lower() == "a":
     return False
-  return next_word.start("word") in own_words or not text[:start].strip()
+  word_start = next_word.start("word")
+  for option in words:
+    if option.letters == letter.letters and option.start == word_start:
+      return True
+  return not letter.text[: letter.start].strip()
 
 
-def _before(text: str, start: int) -> str:
-  """The last words before a place; a bound, so that long answers take no long time."""
+def _text_before(text: str, start: int) -> str:
+  """The last characters before a place, bounded for speed."""
   return text[max(0, start - REACH) : start]
 
 
-def _groups(text: str, mentions: Sequence[Mention]) -> list[Mention]:
+def _joined_mentions(mentions: Sequence[Mention]) -> list[Mention]:
   """Mentions that are joined ("A, B", "A and B", "A/B") as one."""
   groups: list[Mention] = []
   for mention in mentions:
-    between = text[groups[-1].stop : mention.start] if groups else "."
-    joint = patterns.JOINT.fullmatch(between)
+    joint = _joint(groups[-1], mention) if groups else None
     if joint is None:
       groups.append(mention)
       continue
     last = groups.pop()
-    joined = last.joined or joint["word"] is not None
-    groups.append(Mention(last.letters + mention.letters, last.start, mention.stop, joined))
+    group = dataclasses.replace(
+      last,
+      letters=last.letters + mention.letters,
+      stop=mention.stop,
+      joined=last.joined or joint["word"] is not None,
+    )
+    groups.append(group)
   return groups
 
 
-def _decide(text: str, mentions: Sequence[Mention], corrections, strongest: Callable) -> str | None:
-  """The letter that is chosen, "" for a contradiction, None if nothing is chosen."""
-  affirmed, denied = [], []
+def _joint(first: Mention, second: Mention) -> re.Match | None:
+  """The words or marks that join two mentions."""
+  return patterns.JOINT.fullmatch(first.text[first.stop : second.start])
+
+
+def _decide(
+  mentions: Sequence[Mention],
+  corrections: Sequence[Span],
+  strongest: Callable[[Sequence[Mention]], str],
+) -> str | None:
+  """The chosen letter, "" for a contradiction, None for no choice."""
+  affirmed: list[Mention] = []
+  denied: list[Mention] = []
   for mention in mentions:
-    yes, no = _split(text, mention)
-    affirmed += yes
-    denied += no
-  affirmed = [mention for mention in affirmed if not _taken_back(mention, denied)]
-  bounds = [0, *(start for start, _ in corrections), len(text) + 1]
-  for first, last in reversed(list(itertools.pairwise(bounds))):
-    part = [mention for mention in affirmed if first <= mention.start < last]
-    if part:
-      return strongest(text, part)
+    affirmed_part, denied_part = _split_mention(mention)
+    affirmed += affirmed_part
+    denied += denied_part
+  valid = [mention for mention in affirmed if not _is_taken_back(mention, denied)]
+  starts = [0, *(start for start, _ in corrections)]
+  for first in reversed(starts):
+    after_correction = [mention for mention in valid if mention.start >= first]
+    if after_correction:
+      return strongest(after_correction)
   return None
 
 
-def _split(text: str, mention: Mention) -> tuple[list[Mention], list[Mention]]:
+def _split_mention(mention: Mention) -> tuple[list[Mention], list[Mention]]:
   """(affirmed, denied) parts of letters that stand together."""
-  before = patterns.DENIED_BEFORE.search(_before(text, mention.start))
-  after = patterns.DENIED_AFTER.match(text, mention.stop)
-  if before is None and after is None:
+  before = mention.preceded_by(patterns.DENIED_BEFORE)
+  after = mention.followed_by(patterns.DENIED_AFTER)
+  denial = before or after
+  if denial is None:
     return [mention], []
-  words = (before or after)[0]
-  if mention.joined or len(mention.letters) == 1 or patterns.ALL_DENIED.search(words):
+  if mention.joined or len(mention.letters) == 1 or patterns.ALL_DENIED.search(denial[0]):
     return [], [mention]
   # With commas alone, "not A, B" denies the first of them and "A, B is wrong" the last.
-  cut = 1 if before else len(mention.letters) - 1
-  middle = mention.stop if before else mention.start
-  first = dataclasses.replace(mention, letters=mention.letters[:cut], stop=middle)
-  rest = dataclasses.replace(mention, letters=mention.letters[cut:], start=middle)
-  return ([rest], [first]) if before else ([first], [rest])
+  if before:
+    first, rest = _cut_mention(mention, 1, mention.stop)
+    return [rest], [first]
+  first, rest = _cut_mention(mention, len(mention.letters) - 1, mention.start)
+  return [first], [rest]
 
 
-def _taken_back(mention: Mention, denied: Sequence[Mention]) -> bool:
+def _cut_mention(mention: Mention, count: int, middle: int) -> tuple[Mention, Mention]:
+  """Two mentions that meet at `middle`: `count` letters, and the others."""
+  first = dataclasses.replace(mention, letters=mention.letters[:count], stop=middle)
+  rest = dataclasses.replace(mention, letters=mention.letters[count:], start=middle)
+  return first, rest
+
+
+def _is_taken_back(mention: Mention, denied: Sequence[Mention]) -> bool:
   """Whether a later place denies one of the letters."""
-  return any(
-    set(mention.letters) & set(other.letters) for other in denied if other.start > mention.start
-  )
+  for other in denied:
+    if other.start > mention.start and set(other.letters) & set(mention.letters):
+      return True
+  return False
 
 
-def _stated_words(text: str, mentions: Sequence[Mention]) -> str:
-  """The option whose words are stated as the answer, or the only one; "" if there are two."""
-  explicit = [mention for mention in mentions if _is_statement(text, mention)]
-  return _only(explicit[-1:] or mentions)
+def _stated_option(mentions: Sequence[Mention]) -> str:
+  """The option that is stated as the answer, or the only one.
+
+  "" if there are two.
+  """
+  stated = list(filter(_is_statement, mentions))
+  return _only_letter(stated[-1:] or mentions)
 
 
-def _strongest(text: str, mentions: Sequence[Mention]) -> str:
-  """The letter of the strongest form among affirmed mentions; "" if there are two."""
-  explicit = [mention for mention in mentions if _is_statement(text, mention)]
-  if explicit:
-    return _only(explicit[-1:])
-  alone = [mention for mention in mentions if _is_alone(text, mention)]
-  first = [m for m in mentions if _begins_line(text, m) or patterns.LISTED.match(text, m.stop)]
-  if alone and _is_last_line(text, alone[-1]) and not _is_line(text, mentions[0]):
-    return _only(alone[-1:])
-  leading = [mention for mention in first if _begins_text(text, mention)]
-  for strongest in (alone + leading if alone else [], first or leading, mentions):
-    if strongest:
-      break
-  return _only(strongest)
+def _strongest_letter(mentions: Sequence[Mention]) -> str:
+  """The letter of the strongest form; "" if there are two."""
+  stated = list(filter(_is_statement, mentions))
+  if stated:
+    return _only_letter(stated[-1:])
+  alone = list(filter(_is_alone, mentions))
+  if alone and _is_last_line(alone[-1]) and not _is_line(mentions[0]):
+    return _only_letter(alone[-1:])
+  first = list(filter(_is_first, mentions))
+  if alone:
+    leading = list(filter(_begins_text, first))
+    return _only_letter(alone + leading)
+  return _only_letter(first or mentions)
 
 
-def _only(mentions: Sequence[Mention]) -> str:
-  letters = {letter for mention in mentions for letter in mention.letters}
+def _only_letter(mentions: Sequence[Mention]) -> str:
+  """The letter of all mentions; "" if there are two."""
+  letters = set()
+  for mention in mentions:
+    letters.update(mention.letters)
   return letters.pop() if len(letters) == 1 else ""
 
 
-def _is_statement(text: str, mention: Mention) -> bool:
-  before = patterns.STATED_BEFORE.search(_before(text, mention.start))
-  return before is not None or patterns.STATED_AFTER.match(text, mention.stop) is not None
+def _is_statement(mention: Mention) -> bool:
+  """Whether the text states the mention as its answer."""
+  if mention.preceded_by(patterns.STATED_BEFORE):
+    return True
+  return mention.followed_by(patterns.STATED_AFTER) is not None
 
 
-def _is_alone(text: str, mention: Mention) -> bool:
+def _is_alone(mention: Mention) -> bool:
   """Whether the letter is a whole sentence or clause."""
-  if patterns.MARK.match(text, mention.stop) and _begins_line(text, mention):
+  if mention.followed_by(patterns.MARK) and _begins_line(mention):
     return False
-  before = patterns.CLAUSE_START.search(text[: mention.start])
-  return before is not None and patterns.CLAUSE_STOP.match(text, mention.stop) is not None
+  before = patterns.CLAUSE_START.search(mention.text[: mention.start])
+  return before is not None and mention.followed_by(patterns.CLAUSE_STOP) is not None
 
 
-def _is_line(text: str, mention: Mention) -> bool:
+def _is_first(mention: Mention) -> bool:
+  """Whether the letter begins a line or an item of a list."""
+  return _begins_line(mention) or mention.followed_by(patterns.LISTED) is not None
+
+
+def _is_line(mention: Mention) -> bool:
   """Whether the letter is all of its line."""
-  line = text[: mention.start].rpartition("\n")[2] + text[mention.stop :].partition("\n")[0]
-  return not line.strip(patterns.DECORATION)
+  return not (mention.line_before + mention.line_after).strip(patterns.DECORATION)
 
 
-def _is_last_line(text: str, mention: Mention) -> bool:
+def _is_last_line(mention: Mention) -> bool:
   """Whether the letter is all of the last of several lines."""
-  several = "\n" in text[: mention.start]
-  last = not text[mention.stop :].strip(patterns.DECORATION)
-  return several and last and _is_line(text, mention)
+  if "\n" not in mention.text[: mention.start]:
+    return False
+  text_after = mention.text[mention.stop :]
+  return not text_after.strip(patterns.DECORATION) and _is_line(mention)
 
 
-def _begins_line(text: str, mention: Mention) -> bool:
-  line = text[: mention.start].rpartition("\n")[2]
-  return patterns.PREFIX.fullmatch(line) is not None
+def _begins_line(mention: Mention) -> bool:
+  return patterns.PREFIX.fullmatch(mention.line_before) is not None
 
 
-def _begins_text(text: str, mention: Mention) -> bool:
-  return patterns.PREFIX.fullmatch(text[: mention.start]) is not None
+def _begins_text(mention: Mention) -> bool:
+  return patterns.PREFIX.fullmatch(mention.text[: mention.start]) is not None

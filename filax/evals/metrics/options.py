@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of a question: their letters, their texts, and which of them a right answer names."""
+"""Options of a question: letters, texts, and the one that is right."""
 
 from collections.abc import Sequence
 
@@ -9,23 +9,26 @@ from filax.evals.metrics.plain_text import normalised, plain
 LETTERS = "ABCDEFGH"
 
 
-def named(text: str, options: Sequence[str]) -> str | None:
-  """The option that a right answer names: by its letter, its text, or both.
+def named_option(text: str, options: Sequence[str]) -> str | None:
+  """The option that a right answer names by letter, text, or both.
 
   None if that is none of the options, or if letter and text are not of the same one.
   """
   text = plain(text).strip()
-  known = LETTERS[: len(options)]
+  letters = LETTERS[: len(options)]
   alone = patterns.ONLY_LETTER.fullmatch(text)
-  if alone is not None and alone["letter"].upper() in known:
+  if alone is not None and alone["letter"].upper() in letters:
     return alone["letter"].upper()
-  same = same_words(text, options)
+  by_words = option_of_words(text, options)
+  if by_words is not None:
+    return by_words
   label = patterns.LOOSE_LABEL.match(text)
-  if same is not None or label is None or label["letter"].upper() not in known:
-    return same
+  if label is None or label["letter"].upper() not in letters:
+    return None
   letter = label["letter"].upper()
   words = normalised(text[label.end() :])
-  return letter if words == normalised(options[LETTERS.index(letter)]) else None
+  option = normalised(options[LETTERS.index(letter)])
+  return letter if words == option else None
 
 
 def unlettered(options: Sequence[str]) -> tuple[str, ...]:
@@ -33,33 +36,52 @@ def unlettered(options: Sequence[str]) -> tuple[str, ...]:
 
   Raises ValueError if every option has a letter, and these are not A, B, C in order.
   """
-  labels = [patterns.LABEL.match(plain(option)) for option in options]
-  letters = [label["letter"].upper() if label else "" for label in labels]
-  own = [letter == LETTERS[i] for i, letter in enumerate(letters)]
-  if len(options) > 1 and all(letters) and not all(own):
+  letters = [_label_letter(option) for option in options]
+  in_order = []
+  for number, letter in enumerate(letters):
+    in_order.append(letter == LETTERS[number])
+  if len(options) > 1 and all(letters) and not all(in_order):
     raise ValueError(f"has options with the letters {', '.join(letters)}, not in order from A")
-  if sum(own) < 2 < len(options):
-    return tuple([option.strip() for option in options])  # "A. J. Smith" is a name.
-  return tuple([without_letter(o) if own[i] else o.strip() for i, o in enumerate(options)])
+  if sum(in_order) < 2 < len(options):
+    in_order = [False] * len(options)  # "A. J. Smith" is a name.
+  texts = []
+  for option, has_label in zip(options, in_order, strict=True):
+    texts.append(without_letter(option) if has_label else option.strip())
+  return tuple(texts)
+
+
+def _label_letter(option: str) -> str:
+  """The letter that labels an option, "" without a label."""
+  label = patterns.LABEL.match(plain(option))
+  return "" if label is None else label["letter"].upper()
 
 
 def without_letter(option: str) -> str:
   """ "B. a dog" or "(B) a dog" -> "a dog"."""
-  label = patterns.LABEL.match(plain(option))
-  return option.strip() if label is None else plain(option)[label.end() :].strip()
+  text = plain(option)
+  label = patterns.LABEL.match(text)
+  return option.strip() if label is None else text[label.end() :].strip()
 
 
-def same_words(text: str, options: Sequence[str]) -> str | None:
-  """The option whose words are the whole text, unless the text is a single letter."""
-  whole = _label_and_words(text)
-  texts = [_label_and_words(plain(option)) for option in options]
-  if len(whole[1]) < 2 or texts.count(whole) != 1:
+def option_of_words(text: str, options: Sequence[str]) -> str | None:
+  """The option whose words are the whole text.
+
+  None for a text of a single letter.
+  """
+  label, words = _label_and_words(text)
+  if len(words) < 2:
     return None
-  return LETTERS[texts.index(whole)]
+  texts = [_label_and_words(plain(option)) for option in options]
+  if texts.count((label, words)) != 1:
+    return None
+  return LETTERS[texts.index((label, words))]
 
 
 def _label_and_words(text: str) -> tuple[str, str]:
-  """("A" if that is a label, the words), as the label A would be lost with the articles."""
+  """The label "A" or "", and the words.
+
+  The label A would else be lost with the articles.
+  """
   label = patterns.LABEL.match(text)
   has_label = label is not None and label["letter"].upper() == "A"
   return "A" if has_label else "", normalised(text)

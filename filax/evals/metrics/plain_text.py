@@ -20,7 +20,9 @@ _WIDE = {
   "）］】》〉」』": ")",
 }
 _COMMAS = "،؛﹑"
-_SPACED = {ord(w): f"{narrow} " for wide, narrow in _WIDE.items() for w in wide}  # Wide: no space.
+_SPACED = {  # Wide marks have no space behind them.
+  ord(mark): f"{narrow} " for marks, narrow in _WIDE.items() for mark in marks
+}
 _BULLETS = "•·‧∙●▪‣¿¡・"
 _DASHES = "—–―−"
 _QUOTES = "‘’‚‛“”„‟′″「」『』«»‹›´"
@@ -41,7 +43,7 @@ def normalised(text: str) -> str:
 
 
 def plain(text: str) -> str:
-  """The same text with ASCII letters and punctuation wherever Unicode has other forms of them.
+  """The text with ASCII letters and punctuation for their Unicode variants.
 
   Full-width, circled and mathematical letters become letters; brackets, quotes, dashes and stops
   of any script become `(`, `"`, ` - ` and `.`; invisible characters go.

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model with its parameters and processor."""
+
+import contextlib
+import dataclasses
+import math
+import os
+from typing import Any, Self
+
+import jax
+from jaxtyping import PyTree
+
+from data_pipelines.sample import Scene, Timeline
+from filax.infer import video as video_lib
+from filax.infer.processor import Processor
+from filax.infer.video import DecodedVideo
+from filax.models import components
+from filax.models.video_lm import VideoLM
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedModel:
+  """A model, its parameters and its processor: all that answering needs."""
+
+  model: VideoLM
+  params: PyTree
+  processor: Processor
+
+  def read_video(self, media: str | os.PathLike | Timeline) -> DecodedVideo:
+    """Decodes the candidate frames of a video as config.infer.sampling says."""
+    if isinstance(media, str | os.PathLike):
+      media = (Scene(os.fspath(media)),)
+    processor = self.processor
+    return video_lib.decode_timeline(
+      media,
+      processor.sampling,
+      video_lib.frame_unit(self.model),
+      self.model.encoder.size,
+      processor.limits,
+      processor.resize,
+    )
+
+  def on_mesh(self) -> contextlib.AbstractContextManager:
+    """The context in which programs run: the mesh of the parameters."""
+    mesh = self.processor.mesh
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+  def with_selector(self, name: str) -> Self:
+    """The same with another selector, and as many visual tokens.
+
+    uniform and clips then read just the frames that they show. Selectors that choose keep the
+    candidates of config.infer.sampling, or take four times what they show if it names no more than
+    that. Raises ValueError for an unknown name.
+    """
+    model = self.model
+    if self.processor.infer["selector"]["name"] == name:
+      return self
+    frames = self.processor.sampling["frames"]
+    size = model.selector.size
+    groups = model.selector.groups(frames)
+    frames_shown = groups * size
+    config = dict(name=name, size=size)
+    _, selector_class = components.component("selector", name)
+    if "scenes" in selector_class.__dataclass_fields__:
+      config["scenes"] = groups
+    selector = components.build("selector", config)
+    if not selector.needs_single:
+      frames = frames_shown
+    elif frames <= frames_shown:
+      frames = 4 * frames_shown
+    sampling = dict(self.processor.sampling) | dict(frames=frames)
+    processor = self.processor.with_infer(sampling=sampling, selector=config)
+    model = model.clone(selector=selector)
+    return dataclasses.replace(self, model=model, processor=processor)
+
+  def adjusted(
+    self, *, frames: int | None = None, yarn: float | None = None, dropout: str = ""
+  ) -> Self:
+    """The same with other settings of inference.
+
+    `frames`: most frames of a video. `yarn`: the factor by which YaRN stretches the context.
+    `dropout`: visual dropout (a preset of filax.spec.dropout_stages, "off", or
+    "layer:kind:ratio,..."). Raises ValueError for an invalid setting.
+    """
+    processor = self.processor
+    llm = self.model.llm
+    if frames is not None:
+      processor = _with_frames(processor, frames)
+    if yarn is not None:
+      llm = llm.clone(yarn=_yarn_setting(yarn, llm.positions))
+    if dropout:
+      llm = llm.clone(dropout=dropout)
+      _ = llm.stages  # Raises ValueError for invalid stages.
+    model = self.model.clone(llm=llm)
+    return dataclasses.replace(self, model=model, processor=processor)
+
+
+def _with_frames(processor: Processor, frames: int) -> Processor:
+  if frames < 1:
+    raise ValueError(f"--frames={frames} shows nothing. Set it to 1 or more.")
+  sampling = dict(processor.sampling) | dict(frames=frames)
+  return processor.with_infer(sampling=sampling)
+
+
+def _yarn_setting(factor: float, positions: int) -> tuple[Any, ...] | None:
+  """config.model.llm.yarn for a factor; None for 1."""
+  if not 1 <= factor < math.inf:  # Not a number is neither.
+    raise ValueError(f"--yarn={factor} is no factor of the context. Set it to 1 or more.")
+  return (factor, positions) if factor > 1 else None
