@@ -10,7 +10,7 @@ from transformers.generation import logits_process
 
 from filax.ops import sampling
 
-RANKS, DRAW = jax.jit(sampling.ranks), jax.jit(sampling.draw)
+RANKS, DRAW = jax.jit(sampling.ranked_logits), jax.jit(sampling.draw)
 
 
 def logits(rows=3, vocab=40, seed=0):

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The five roles of a VideoLM: what each component must have, and the defaults.
+
+A component is a flax module that inherits from its role and so needs to say only what differs from
+the defaults: `class Median(nn.Module, Merger)`. Letters of shapes: B batch, T frames, c frames of a
+clip, G groups, K frames in a group, N and n visual tokens, E width of the encoder, D of the llm,
+L text positions, R packed rows.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from filax.spec.dropout_stages import Stages
+
+Grid = tuple[int, int]  # Rows and columns of visual tokens.
+
+
+class Encoder(Protocol):
+  """uint8 clips [B c h w 3] -> features [B c N E], N patches in rows.
+
+  c is `clip`, or 1 for a still picture.
+  """
+
+  size: int  # Pixels of a picture's side.
+  patch: int  # Pixels of a patch's side.
+  width: int  # E
+  depth: int
+  clip: int  # Frames encoded jointly.
+  remat: str
+
+  @property
+  def grid(self) -> Grid:
+    """Rows and columns of patches; a remainder of pixels is cut off."""
+    return self.size // self.patch, self.size // self.patch
+
+  def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]: ...
+
+
+@struct.dataclass
+class Groups:
+  """Groups of frames, in time order, and the frames of each in time order."""
+
+  tokens: Any  # [B G K N E]
+  index: Any  # int32 [B G K]: the slot of each frame among the T of its row.
+  mask: Any  # bool [B G]: False for groups of padding.
+
+
+class Selector(Protocol):
+  """Tokens of frames [B T N E] and their mask [B T] -> `Groups`. Owns no parameters."""
+
+  size: int  # K
+  needs_single: bool = False  # True if a row may hold one sample only.
+  chooses_scenes: bool = False  # True if it has `scenes`, a number of groups that may be changed.
+
+  @property
+  def representative(self) -> int:
+    """The frame of a group, 0..K-1, that stands for it: the middle one."""
+    return self.size // 2
+
+  def groups(self, frames: int) -> int:
+    """G for T = `frames`. Raises ValueError for an invalid number of frames."""
+    ...
+
+  def __call__(
+    self,
+    tokens: Float[Array, "B T N E"],
+    mask: Bool[Array, "B T"],
+  ) -> Groups: ...
+
+
+class Merger(Protocol):
+  """The K frames of a group become one set of tokens: [B G K N E] -> [B G n E].
+
+  The defaults are those of a merger whose result has the grid of one frame.
+  """
+
+  stages: tuple[str, ...] = ("vision", "projector", "pool")  # The values of merge_stage it allows.
+
+  def grid(self, frames: int, grid: Grid) -> Grid:
+    """Rows and columns of the n tokens of a group of `frames` frames of `grid` tokens each."""
+    del frames
+    return grid
+
+  def image_grid(self, grid: Grid) -> Grid:
+    """Rows and columns of the tokens of a still picture of `grid` tokens."""
+    return grid
+
+  def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
+    """Tokens of still pictures [B I N E] -> [B I n E], n as `image_grid` says."""
+    return x
+
+  def flops(self, frames: int, grid: Grid, width: int) -> float:
+    """FLOPs of merging one group, where they are worth counting."""
+    del frames, grid, width
+    return 0.0
+
+  def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n E"]: ...
+
+
+class Projector(Protocol):
+  """Visual tokens of width E -> width D with `mlp`, fewer of them with `pool`."""
+
+  out: int  # D
+  newline: str  # one_token | grid | frame | none
+
+  def mlp(self, x: Float[Array, "*b E"]) -> Float[Array, "*b D"]: ...
+
+  def pool(self, x: Float[Array, "B G N D"], grid: Grid) -> Float[Array, "B G n D"]:
+    """Row-major tokens of `grid` -> those of `pooled_grid(grid)`."""
+    ...
+
+  def pooled_grid(self, grid: Grid) -> Grid:
+    """Rows and columns after `pool`."""
+    ...
+
+  def newline_vector(self) -> Float[Array, "D"]:
+    """The vector that ends a row, a group or a video; zeros if there is none."""
+    ...
+
+
+class LLM(Protocol):
+  """Embedded tokens [B L D] -> normalised hidden states [B L D].
+
+  Visual dropout (filax.models.visual_dropout) works on `blocks`, `query_key`, `norm` and
+  `empty_cache` alone. Without `stages` nothing is dropped.
+  """
+
+  width: int  # D
+  depth: int
+  heads: int
+  head_dim: int
+  vocab: int
+  positions: int  # Trained context length.
+  remat: str
+  dtype: Any
+  dropout_positions: str = "renumber"  # Positions after a drop: renumber (released) | keep.
+  dropout_queries: str = "released"  # Queries that select in training: released | answers.
+  norm: Any  # The module that normalises the hidden states of the last layer.
+
+  @property
+  def stages(self) -> Stages:
+    """The stages of visual dropout, if any."""
+    return ()
+
+  @property
+  def ranges(self) -> tuple[tuple[int, int], ...]:
+    """(start, stop) of the layers between the stages of visual dropout."""
+    cuts = [stage.layer for stage in self.stages]
+    starts = (0, *cuts)
+    stops = (*cuts, self.depth)
+    return tuple(zip(starts, stops, strict=True))
+
+  def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]: ...
+
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segment_ids: Int[Array, "B L"] | None = None,
+    cache: Any = None,
+    lengths: Int[Array, "B"] | None = None,
+    place: Int[Array, "B L"] | None = None,
+  ) -> tuple[Float[Array, "B L D"], Any]:
+    """All layers and the norm; -> hidden states and the cache with the new tokens written."""
+    ...
+
+  def blocks(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segment_ids: Int[Array, "B L"] | None = None,
+    cache: Any = None,
+    lengths: Int[Array, "B"] | None = None,
+    place: Int[Array, "B L"] | None = None,
+    start: int = 0,
+    stop: int | None = None,
+  ) -> tuple[Float[Array, "B L D"], Any]:
+    """Layers start..stop, before the final norm; `cache` is that of these layers."""
+    ...
+
+  def query_key(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    layer: int,
+    words: str,
+  ) -> tuple[Float[Array, "B L H d"], Float[Array, "B L K d"]]:
+    """Queries and keys of x as `layer` computes them, without gradient of its parameters.
+
+    `words` is the dimension word of the places (filax.parallel.rules): "seq", or "-".
+    """
+    ...
+
+  def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Any:
+    """A cache of `slots` places for `layers` (default: all) layers, with a field `length` [B]."""
+    ...
+
+  def head(self) -> Float[Array, "D V"]:
+    """The output projection; columns from `vocab` on are padding."""
+    ...
+
+  def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    """float32 logits of the real vocabulary."""
+    ...
+
+
+PROTOCOLS: dict[str, type] = {
+  "encoder": Encoder,
+  "selector": Selector,
+  "merger": Merger,
+  "projector": Projector,
+  "llm": LLM,
+}
+
+
+def missing_members(role: str, component: type) -> Sequence[str]:
+  """The public members of a role that a component's class neither has nor takes as a field."""
+  protocol = PROTOCOLS[role]
+  members = [*protocol.__annotations__, *vars(protocol)]
+  public = sorted({name for name in members if not name.startswith("_")})
+  fields = component.__dataclass_fields__
+  return [name for name in public if name not in fields and not hasattr(component, name)]
