@@ -57,7 +57,7 @@ def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs
 
   projector = work.weights("projector")
   tokens_of_frame, tokens_of_image = _projected_tokens(model)
-  head = work.head()
+  head = work.head_flops()
   token = work.weights("llm")  # With the head, if it has a table of its own.
   if work.is_tied:
     token += head
@@ -82,11 +82,12 @@ class _Work:
   def count(cls, params: PyTree, rates: Mapping[str, float]) -> "_Work":
     leaves = traverse_util.flatten_dict(params, sep="/")
     sizes = {path: math.prod(leaf.shape) for path, leaf in leaves.items()}
+    trained_roles = {path.split("/")[0] for path, rate in rates.items() if rate}
     gradient = {}
-    trained = False
+    passes = False
     for role in FLOW:
-      trained = trained or any(rate and path.startswith(f"{role}/") for path, rate in rates.items())
-      gradient[role] = trained
+      passes = passes or role in trained_roles
+      gradient[role] = passes
     return cls(sizes, rates, gradient)
 
   def weights(self, role: str) -> float:
@@ -108,7 +109,7 @@ class _Work:
     """Whether the llm's head is its embedding table."""
     return "llm/lm_head/kernel" not in self.sizes
 
-  def head(self) -> float:
+  def head_flops(self) -> float:
     """Of one token through the llm's head."""
     table = "llm/embed_tokens/embedding" if self.is_tied else "llm/lm_head/kernel"
     factor = 4 if self.gradient["llm"] else 2

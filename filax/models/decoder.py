@@ -172,7 +172,7 @@ class Decoder(nn.Module, LLM):
   def head(self) -> Float[Array, "D V"]:
     """The output projection; columns from `vocab` on are padding."""
     if self.tied:
-      return self.embed_tokens.head()
+      return self.embed_tokens.output_kernel()
     return self.lm_head(self.width)
 
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:

@@ -52,7 +52,8 @@ def flat_dot_general(
   lead = lhs.shape[:leading]
   contract = tuple(range(1, 1 + len(lhs_contract)))
   flat_lhs = lhs.reshape(math.prod(lead), *lhs.shape[leading:])
-  flat = lax.dot_general(flat_lhs, rhs, ((contract, rhs_contract), ((), ())), **options)
+  flat_dimensions = ((contract, rhs_contract), ((), ()))
+  flat = lax.dot_general(flat_lhs, rhs, flat_dimensions, **options)
   return flat.reshape(*lead, *flat.shape[1:])
 
 
@@ -161,7 +162,8 @@ class Embed(nn.Module):
   def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     return lookup(self.embedding.astype(self.dtype), tokens)
 
-  def head(self) -> Float[Array, "D V"]:
+  def output_kernel(self) -> Float[Array, "D V"]:
+    """The table as the kernel of a tied output projection."""
     return self.embedding.T.astype(self.dtype)
 
 

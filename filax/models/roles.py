@@ -8,7 +8,7 @@ L text positions, R packed rows.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
@@ -18,6 +18,7 @@ from filax.spec.dropout_stages import Stages
 Grid = tuple[int, int]  # Rows and columns of visual tokens.
 
 
+@runtime_checkable
 class Encoder(Protocol):
   """uint8 clips [B c h w 3] -> features [B c N E], N patches in rows.
 
@@ -48,6 +49,7 @@ class Groups:
   mask: Any  # bool [B G]: False for groups of padding.
 
 
+@runtime_checkable
 class Selector(Protocol):
   """Tokens of frames [B T N E] and their mask [B T] -> `Groups`. Owns no parameters."""
 
@@ -71,6 +73,7 @@ class Selector(Protocol):
   ) -> Groups: ...
 
 
+@runtime_checkable
 class Merger(Protocol):
   """The K frames of a group become one set of tokens: [B G K N E] -> [B G n E].
 
@@ -100,6 +103,7 @@ class Merger(Protocol):
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n E"]: ...
 
 
+@runtime_checkable
 class Projector(Protocol):
   """Visual tokens of width E -> width D with `mlp`, fewer of them with `pool`."""
 
@@ -121,6 +125,7 @@ class Projector(Protocol):
     ...
 
 
+@runtime_checkable
 class LLM(Protocol):
   """Embedded tokens [B L D] -> normalised hidden states [B L D].
 

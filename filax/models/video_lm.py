@@ -94,7 +94,8 @@ class VideoLM(nn.Module):
   def spliced(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
     """Tokens and media of a packed batch, embedded."""
     visual = self.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"])
-    x = splice(self.llm.embed(batch["tokens"]), visual.table, batch["visual_index"])
+    text = self.llm.embed(batch["tokens"])
+    x = splice(text, visual.table, batch["visual_index"])
     return constrain(x, "batch seq -")
 
   def embed(
@@ -123,7 +124,8 @@ class VideoLM(nn.Module):
     parts.append(jnp.broadcast_to(newline, (batch, 1, newline.shape[-1])))
     rows = []
     for part in parts:
-      flat = part.reshape(batch, -1, part.shape[-1]).astype(parts[0].dtype)
+      flat = part.reshape(batch, -1, part.shape[-1])
+      flat = flat.astype(parts[0].dtype)
       rows.append(constrain(flat, "batch - -"))  # Only merged tokens move between devices.
     table = constrain(jnp.concatenate(rows, axis=1), "batch - -")
     return VisualTokens(table, index, group_mask)
@@ -159,7 +161,8 @@ class VideoLM(nn.Module):
       return self.merge(groups.tokens)
 
     def encode_and_merge(model, units):
-      tokens = model.encoder(units.reshape(-1, clip, *units.shape[2:]))
+      clips = units.reshape(-1, clip, *units.shape[2:])
+      tokens = model.encoder(clips)
       groups = tokens.reshape(len(units), unit // size, size, *tokens.shape[2:])
       return model.merge(groups)
 

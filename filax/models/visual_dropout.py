@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from filax.models.roles import LLM
+from filax.ops import chunks
 from filax.ops import visual_dropout as ops
 from filax.parallel import zigzag
 from filax.parallel.rules import constrain
@@ -101,8 +102,9 @@ def prefill(
     caches.append(cache.replace(length=count))
     if stage < last:
       x, row = drop(llm, x, row, keep[:, stage], stage, room[stage])
-  last_token = jnp.take_along_axis(x, (count - 1)[:, None, None], axis=1)[:, 0]
-  hidden = llm.norm(last_token)
+  last_place = (count - 1)[:, None, None]
+  last_token = jnp.take_along_axis(x, last_place, axis=1)
+  hidden = llm.norm(last_token[:, 0])
   if not llm.stages:
     return hidden, caches[0]
   return hidden, RangeCaches(tuple(caches), lengths)
@@ -121,14 +123,9 @@ def _blocks_in_chunks(llm, x, positions, cache, start: int, stop: int, chunk: in
     return cache, x
 
   scan = nn.scan(add_chunk, variable_broadcast="params", split_rngs={"params": False})
-  cache, parts = scan(llm, cache, (_cut(x, size), _cut(positions, size)))
-  return jnp.moveaxis(parts, 0, 1).reshape(x.shape), cache
-
-
-def _cut(x: Array, size: int) -> Array:
-  """[B L ...] -> [L/size B size ...]."""
-  parts = x.reshape(len(x), -1, size, *x.shape[2:])
-  return jnp.moveaxis(parts, 1, 0)
+  parts = (chunks.cut(x, size), chunks.cut(positions, size))
+  cache, outputs = scan(llm, cache, parts)
+  return chunks.join(outputs, length), cache
 
 
 def extend(llm: LLM, x: Float[Array, "B L D"], positions, cache: RangeCaches, lengths):
@@ -163,7 +160,8 @@ def drop(
   if stage.kind == "uniform":
     kept = ops.keep_uniform(row, keep)
   else:
-    kept = ops.keep_attended(row, attention(llm, x, row, stage.layer, order), keep)
+    scores = attention(llm, x, row, stage.layer, order)
+    kept = ops.keep_attended(row, scores, keep)
   row, index = ops.shorten(row, kept, room, llm.dropout_positions)
   x = ops.move(x, index, order, order_after)
   return constrain(x, "batch seq -"), row

@@ -35,14 +35,21 @@ def select_frames(
   width = max(-(-frames // segments), 2 * companions)
   rank = bounds[:-1, None] + jnp.arange(width)  # [G W]
   real = rank < bounds[1:, None]
-  frame = real_first(mask)[jnp.minimum(rank, frames - 1)].astype(jnp.int32)  # [G W]
+  slots = real_first(mask)
+  frame = slots[jnp.minimum(rank, frames - 1)]  # [G W]
+  frame = frame.astype(jnp.int32)
   unit = normalised(x)[frame]  # [G W D]
-  cosine = jnp.einsum("GaD,GbD->Gab", unit[:, ::2], unit[:, 1::2], precision=EXACT)
+  even = unit[:, ::2]
+  odd = unit[:, 1::2]
+  cosine = jnp.einsum("GaD,GbD->Gab", even, odd, precision=EXACT)
   cosine = jnp.where(real[:, None, 1::2], cosine, _NEVER)
   cosine, companion = lax.top_k(cosine, companions)  # [G a size-1]
-  total = jnp.where(real[:, ::2], cosine.sum(-1), -jnp.inf)  # [G a]
-  best = jnp.argmax(total, axis=-1)[:, None]  # [G 1]
-  companion = jnp.take_along_axis(companion, best[..., None], axis=1)[:, 0]  # [G size-1]
+  is_real = real[:, ::2]
+  total = jnp.where(is_real, cosine.sum(-1), -jnp.inf)  # [G a]
+  best = jnp.argmax(total, axis=-1)
+  best = best[:, None]  # [G 1]
+  companion = jnp.take_along_axis(companion, best[..., None], axis=1)
+  companion = companion[:, 0]  # [G size-1]
   place = jnp.concatenate([2 * best, 2 * companion + 1], axis=1)  # Among the W of a part.
   selected = jnp.take_along_axis(frame, place, axis=1)
   return jnp.sort(selected, axis=1)
@@ -73,13 +80,17 @@ def _merge_round(x, size, place, merged: int):
   """Absorbs `merged` of the tokens at even places; first come the other even ones, then the odd."""
   unit = lax.stop_gradient(normalised(x))
   cosine = jnp.einsum("aD,bD->ab", unit[::2], unit[1::2], precision=EXACT)
-  order = jnp.argsort(-cosine.max(-1), stable=True)  # Of even places, the most similar first.
+  similarity = cosine.max(-1)
+  order = jnp.argsort(-similarity, stable=True)  # Of even places, the most similar first.
   source = 2 * order[:merged]
   kept = 2 * order[merged:]
-  partner = cosine.argmax(-1)[order[:merged]]  # Among the odd ones.
-  odd_size = size[1::2].at[partner].add(size[source])
+  partner = cosine.argmax(-1)  # Among the odd ones.
+  partner = partner[order[:merged]]
+  odd_size = size[1::2]
+  odd_size = odd_size.at[partner].add(size[source])
   odd_sum = x[1::2] * size[1::2, None]
-  odd_sum = odd_sum.at[partner].add(x[source] * size[source, None])
+  source_sum = x[source] * size[source, None]
+  odd_sum = odd_sum.at[partner].add(source_sum)
   return (
     jnp.concatenate([x[kept], odd_sum / odd_size[:, None]]),
     jnp.concatenate([size[kept], odd_size]),

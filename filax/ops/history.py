@@ -29,8 +29,11 @@ def supplement(
   frames = mask.shape[0]
   place = jnp.arange(frames, dtype=jnp.int32)
   index = index.astype(jnp.int32)
-  before = jnp.concatenate([jnp.full(1, -1, jnp.int32), index[:-1]])
-  candidate = (place > before[:, None]) & (place < index[:, None]) & mask  # [G T]
+  start = jnp.full(1, -1, jnp.int32)
+  before = jnp.concatenate([start, index[:-1]])
+  is_after = place > before[:, None]  # [G T]
+  is_before = place < index[:, None]
+  candidate = is_after & is_before & mask
   unit = normalised(x)
   sign = order_sign(history)
   cosine = jnp.einsum("GD,TD->GT", unit[index], unit, precision=lax.Precision.HIGHEST)
@@ -38,7 +41,8 @@ def supplement(
   score, joined = lax.top_k(score, min(size - 1, frames))  # [G size-1]
   joined = jnp.where(jnp.isfinite(score), joined, index[:, None])
   rest = jnp.repeat(index[:, None], size - joined.shape[1], axis=1)
-  return jnp.sort(jnp.concatenate([joined, rest], axis=1), axis=1)
+  frames_of_scene = jnp.concatenate([joined, rest], axis=1)
+  return jnp.sort(frames_of_scene, axis=1)
 
 
 def normalised(x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:

@@ -75,11 +75,13 @@ def update(
 ) -> Float[Array, "C D"]:
   """One Lloyd step. A centre that owns no frame, not even a relocated one, stays where it is."""
   owner, _ = assign(x, mask, centers)
-  member = jax.nn.one_hot(owner, centers.shape[0]) * mask[:, None]  # [T C]
+  member = jax.nn.one_hot(owner, centers.shape[0])  # [T C]
+  member = member * mask[:, None]
   total = jnp.einsum("TC,TD->CD", member, x, precision=EXACT)
   count = member.sum(0)[:, None]  # [C 1]
+  has_frame = count > 0
   mean = total / jnp.maximum(count, 1)
-  return jnp.where(count > 0, mean, centers)
+  return jnp.where(has_frame, mean, centers)
 
 
 def assign(
@@ -98,8 +100,10 @@ def assign(
   distance = jnp.square(x - centers[owner]).sum(-1)
   clusters = centers.shape[0]
   frames = x.shape[0]
-  empty = ~jnp.zeros(clusters, bool).at[owner].max(mask)
-  movable = mask & (distance > _SAME * jnp.square(x).sum(-1))
+  has_frame = jnp.zeros(clusters, bool).at[owner].max(mask)
+  empty = ~has_frame
+  size = jnp.square(x).sum(-1)
+  movable = mask & (distance > _SAME * size)
   candidates = jnp.where(movable, distance, -1)
   farness, farthest_frames = lax.top_k(candidates, min(clusters, frames))
   turn = jnp.cumsum(empty) - 1  # The i-th empty cluster takes the i-th farthest frame.
@@ -107,8 +111,10 @@ def assign(
   turn = jnp.clip(turn, 0, farness.shape[0] - 1)
   takes = has_turn & (farness[turn] > 0)
   taken = jnp.where(takes, farthest_frames[turn], frames)  # [C]; T = none.
-  owner = owner.at[taken].set(jnp.arange(clusters, dtype=owner.dtype), mode="drop")
-  return owner, distance.at[taken].set(0, mode="drop")
+  cluster = jnp.arange(clusters, dtype=owner.dtype)
+  owner = owner.at[taken].set(cluster, mode="drop")
+  distance = distance.at[taken].set(0, mode="drop")
+  return owner, distance
 
 
 def nearest(
@@ -136,9 +142,12 @@ def representatives(
   """
   clusters = centers.shape[0]
   owner, distance = assign(x, mask, centers)
-  member = (owner == jnp.arange(clusters)[:, None]) & mask  # [C T]
-  best = jnp.argmin(jnp.where(member, distance, jnp.inf), axis=-1)
-  used = jnp.zeros(mask.shape, bool).at[best].max(member.any(-1))
+  cluster = jnp.arange(clusters)
+  member = (owner == cluster[:, None]) & mask  # [C T]
+  distance = jnp.where(member, distance, jnp.inf)
+  best = jnp.argmin(distance, axis=-1)
+  unused = jnp.zeros(mask.shape, bool)
+  used = unused.at[best].max(member.any(-1))
   return fill(used, mask, clusters)
 
 
@@ -176,13 +185,15 @@ def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
   Deterministic, and independent of the order of frames but for ties. Expects `centred` features.
   """
   del key
-  first = jnp.argmin(jnp.where(mask, jnp.square(x).sum(-1), jnp.inf))
+  from_mean = jnp.square(x).sum(-1)
+  first = jnp.argmin(jnp.where(mask, from_mean, jnp.inf))
 
   def step(state, _):
     distance, index = state  # To the nearest centre so far; the newest centre.
-    distance = jnp.minimum(distance, jnp.square(x - x[index]).sum(-1))
-    following = jnp.argmax(jnp.where(mask, distance, -1))
-    return (distance, following), index
+    from_newest = jnp.square(x - x[index]).sum(-1)
+    distance = jnp.minimum(distance, from_newest)
+    candidates = jnp.where(mask, distance, -1)
+    return (distance, jnp.argmax(candidates)), index
 
   start = (jnp.full(mask.shape, jnp.inf), first)
   _, index = lax.scan(step, start, None, length=count)
@@ -203,8 +214,8 @@ def plus_plus(x, mask, count: int, key) -> Float[Array, "C D"]:
   def step(distance, key):
     logits = jnp.where(mask, jnp.log(distance + 1e-30), -jnp.inf)
     index = jax.random.categorical(key, logits)
-    distance = jnp.minimum(distance, jnp.square(x - x[index]).sum(-1))
-    return distance, index
+    from_newest = jnp.square(x - x[index]).sum(-1)
+    return jnp.minimum(distance, from_newest), index
 
   start = jnp.full(mask.shape, 1e30)
   _, index = lax.scan(step, start, jax.random.split(key, count))

@@ -36,9 +36,8 @@ def linspace(
   j = jnp.minimum(steps_to_end, steps)
   quotient, remainder = _scaled(j, last, steps)
   rounds_below, rounds_above = _rounding(j, quotient, last, steps)
-  is_integer = remainder == 0
-  low = quotient - (rounds_below & is_integer)
-  high = last - quotient - (remainder > 0) - (rounds_above & is_integer)
+  low = quotient - (rounds_below & (remainder == 0))
+  high = last - quotient - (remainder > 0) - (rounds_above & (remainder == 0))
   value = jnp.where(picks == 1, 0, jnp.where(from_start, low, high))
   return jnp.clip(value, 0, jnp.maximum(count - 1, 0))
 
@@ -50,7 +49,8 @@ def _scaled(j, last, steps):
   """
   whole_steps = last // steps
   last = last % steps
-  guess = (j.astype(jnp.float32) * last.astype(jnp.float32) / steps).astype(jnp.int32)
+  guess = j.astype(jnp.float32) * last.astype(jnp.float32) / steps
+  guess = guess.astype(jnp.int32)
   remainder = j * last - guess * steps
   error = jnp.floor_divide(remainder, steps)
   return j * whole_steps + guess + error, remainder - error * steps
@@ -78,7 +78,9 @@ def _rounding(j, quotient, last, steps):
   error = t * jnp.where(is_rounded_down, r, b - r)
   spacing = 1 << jnp.maximum(_log2(quotient) - exponent, 0)
   is_inexact = (quotient > 0) & (r > 0)
-  below = is_inexact & is_rounded_down & (2 * error * (1 + _is_power(quotient)) > spacing)
+  below = is_inexact & is_rounded_down
+  # Below a power of 2 floats are twice as close.
+  below = below & (2 * error * (1 + _is_power(quotient)) > spacing)
   # The subtraction rounds too: the step above `quotient` must show at the scale of what is left.
   other = jnp.maximum(last - quotient, 1)
   above = is_inexact & ~is_rounded_down & (2 * error > spacing)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
+from filax.ops import chunks
 from filax.parallel import gather
 from filax.parallel.rules import spec
 
@@ -92,23 +93,10 @@ def _in_chunks(hidden, head, targets, chunk: int, vocab: int):
   """nll, hit [R L] of the positions that one device has."""
   length = targets.shape[1]
   chunk = min(chunk, length)
-  nll, hit = _scan(_cut(hidden, chunk), head, _cut(targets, chunk), vocab)
-  return _join(nll, length), _join(hit, length)
-
-
-def _cut(x, chunk: int):
-  """[R L ...] -> [n R chunk ...], zeros at the end."""
-  after = -x.shape[1] % chunk
-  others = ((0, 0),) * (x.ndim - 2)
-  x = jnp.pad(x, ((0, 0), (0, after), *others))
-  chunks = x.reshape(x.shape[0], -1, chunk, *x.shape[2:])
-  return jnp.moveaxis(chunks, 1, 0)
-
-
-def _join(x, length: int):
-  """The inverse: [n R chunk] -> [R L]."""
-  rows = x.shape[1]
-  return jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :length]
+  hidden = chunks.cut(chunks.pad(hidden, chunk), chunk)
+  targets = chunks.cut(chunks.pad(targets, chunk), chunk)
+  nll, hit = _scan(hidden, head, targets, vocab)
+  return chunks.join(nll, length), chunks.join(hit, length)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

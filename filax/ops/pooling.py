@@ -28,7 +28,8 @@ def linear_operator(size: int, out: int) -> np.ndarray:
   (o + 1/2) size / out - 1/2. It samples; it does not average over what lies between.
   """
   rows = np.arange(out)
-  center = np.clip((rows + 0.5) * size / out - 0.5, 0, size - 1)
+  center = (rows + 0.5) * size / out - 0.5
+  center = np.clip(center, 0, size - 1)
   low = np.floor(center).astype(int)
   high = np.minimum(low + 1, size - 1)
   share_of_high = center - low
@@ -72,8 +73,11 @@ def bilinear(
   """
   rows, cols = grid
   out = pooled_grid(grid, side)
-  pooled = _two_products(x, grid, bilinear_operator(rows, out[0]), bilinear_operator(cols, out[1]))
-  flat = pooled.reshape(*x.shape[:-2], math.prod(out), x.shape[-1])
+  over_rows = bilinear_operator(rows, out[0])
+  over_cols = bilinear_operator(cols, out[1])
+  pooled = _two_products(x, grid, over_rows, over_cols)
+  *lead, _, width = x.shape
+  flat = pooled.reshape(*lead, math.prod(out), width)
   return flat.astype(x.dtype)
 
 
@@ -84,12 +88,16 @@ def area_means(
 ) -> Float[Array, "*b p q D"]:
   """Means over p x q = `out` equal areas of N = rows·cols row-major tokens, in float32."""
   rows, cols = grid
-  return _two_products(x, grid, area_operator(rows, out[0]), area_operator(cols, out[1]))
+  over_rows = area_operator(rows, out[0])
+  over_cols = area_operator(cols, out[1])
+  return _two_products(x, grid, over_rows, over_cols)
 
 
 def _two_products(x, grid, over_rows, over_cols) -> Float[Array, "*b p q D"]:
   """One operator along the rows (p of r), one along the columns (q of c), in float32."""
-  y = x.astype(jnp.float32).reshape(*x.shape[:-2], *grid, x.shape[-1])
+  *lead, _, width = x.shape
+  y = x.astype(jnp.float32)
+  y = y.reshape(*lead, *grid, width)
   exact = lax.Precision.HIGHEST
   y = jnp.einsum("pr,...rcD->...pcD", over_rows, y, precision=exact)
   return jnp.einsum("qc,...pcD->...pqD", over_cols, y, precision=exact)

@@ -34,7 +34,8 @@ def frequencies(head_dim: int, theta: float, yarn: tuple | None = None) -> tuple
 
   def dimension_of(turns: float | int) -> float:
     """The dimension that makes so many turns within the trained positions."""
-    return head_dim * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(theta))
+    positions_of_turn = trained / (turns * 2 * math.pi)
+    return head_dim * math.log(positions_of_turn) / (2 * math.log(theta))
 
   low = dimension_of(options.get("beta_fast") or 32)
   high = dimension_of(options.get("beta_slow") or 1)
@@ -83,7 +84,8 @@ def angles(
   factor: float = 1.0,
 ) -> tuple[Float[Array, "B L 1 c"], Float[Array, "B L 1 c"]]:
   """cos and sin of every position, c = d/2, with an axis for the heads."""
-  angle = positions[:, :, None, None].astype(jnp.float32) * inverse
+  positions = positions[:, :, None, None].astype(jnp.float32)
+  angle = positions * inverse
   return jnp.cos(angle) * factor, jnp.sin(angle) * factor
 
 

@@ -110,10 +110,15 @@ def match(x: Float[Array, "b p E"], heads: int) -> tuple[Float[Array, "b a"], In
   batch, tokens, width = x.shape
   metric = lax.stop_gradient(x).astype(jnp.float32)
   metric = metric.reshape(batch, tokens, heads, width // heads).mean(2)
-  norm = jnp.sqrt(jnp.square(metric).sum(-1, keepdims=True))
+  squares = jnp.square(metric).sum(-1, keepdims=True)
+  norm = jnp.sqrt(squares)
   metric = metric / jnp.where(norm > 0, norm, 1)  # A token of zeros is like no other.
-  cosine = jnp.einsum("bae,bce->bac", metric[:, ::2], metric[:, 1::2], precision=EXACT)
-  return cosine.max(-1), cosine.argmax(-1).astype(jnp.int32)
+  even = metric[:, ::2]
+  odd = metric[:, 1::2]
+  cosine = jnp.einsum("bae,bce->bac", even, odd, precision=EXACT)
+  similarity = cosine.max(-1)
+  partner = cosine.argmax(-1)
+  return similarity, partner.astype(jnp.int32)
 
 
 @jax.checkpoint  # The backward pass keeps `partner`, not a matrix of pairs.

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 import numpy as np
 
+from filax.ops import chunks
 from filax.ops.attention.dense import visible
 from filax.ops.linspace import linspace
 
@@ -46,7 +47,7 @@ def row_of_batch(batch: Mapping[str, Array]) -> Row:
   segments = batch["segment_ids"]
   visual = batch["visual_index"] >= 0
   continues = _continues(segments)
-  supervised = jnp.pad(batch["loss_mask"], ((0, 0), (1, 0)))[:, :-1]  # By the place before.
+  supervised = _preceding(batch["loss_mask"])
   return Row(
     segment_ids=segments,
     positions=batch["positions"],
@@ -65,8 +66,15 @@ def next_tokens(row: Row) -> tuple[Int[Array, "R L"], Float[Array, "R L"]]:
 
 
 def _following(x: Array) -> Array:
-  """x [R L] moved one place to the front; zero at the end."""
-  return jnp.pad(x, ((0, 0), (0, 1)))[:, 1:]
+  """The value of the next place, x [R L]; zero at the end."""
+  padded = jnp.pad(x, ((0, 0), (0, 1)))
+  return padded[:, 1:]
+
+
+def _preceding(x: Array, first: int = 0) -> Array:
+  """The value of the place before, x [R L]; `first` at the start."""
+  padded = jnp.pad(x, ((0, 0), (1, 0)), constant_values=first)
+  return padded[:, :-1]
 
 
 def keep_uniform(row: Row, keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
@@ -84,7 +92,8 @@ def keep_uniform(row: Row, keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
 
 
 def _true_at(index: Int[Array, "L"]) -> Bool[Array, "L"]:
-  return jnp.zeros(index.shape, bool).at[index].set(True, mode="drop")
+  nowhere = jnp.zeros(index.shape, bool)
+  return nowhere.at[index].set(True, mode="drop")
 
 
 def keep_attended(
@@ -100,7 +109,8 @@ def keep_attended(
   place = jnp.broadcast_to(jnp.arange(length), scores.shape)
   # Sorted by segment, then by falling score, then by place; text comes last.
   group = jnp.where(row.visual, row.segment_ids, jnp.iinfo(jnp.int32).max)
-  group, _, order = lax.sort((group, -lax.stop_gradient(scores), place), num_keys=3)
+  falling = -lax.stop_gradient(scores)
+  group, _, order = lax.sort((group, falling, place), num_keys=3)
   rank_sorted = place - _start(group)
   rank = jax.vmap(_scatter)(order, rank_sorted)
   return _with_text(row, rank < _of_segment(keep, row.segment_ids))
@@ -132,7 +142,8 @@ def attention_scores(
   q = q.reshape(rows, queries, k.shape[2], -1, d)
   q_segment, q_place = q_at
   if queries > block:
-    parts = [_cut(x, block) for x in (q, q_segment, q_place)]
+    # What fills up is zeros, so segment 0: no query.
+    parts = [chunks.cut(chunks.pad(x, block), block) for x in (q, q_segment, q_place)]
 
     def add_block(total, part):
       return total + _attention_sum(*part, k, kv_at), None
@@ -142,7 +153,8 @@ def attention_scores(
   else:
     total = _attention_sum(q, q_segment, q_place, k, kv_at)
   kv_segment, _ = kv_at
-  query_count = (q_segment[:, :, None] == kv_segment[:, None, :]).sum(1)  # [R L]
+  same_segment = q_segment[:, :, None] == kv_segment[:, None, :]
+  query_count = same_segment.sum(1)  # [R L]
   return total / (heads * jnp.maximum(query_count, 1))
 
 
@@ -170,7 +182,8 @@ def shorten(
 
   segments = take(row.segment_ids)
   place = jnp.broadcast_to(jnp.arange(length), segments.shape)
-  moved_queries = jnp.take_along_axis(_rank(kept), jnp.maximum(row.queries, 0), axis=1)
+  new_places = _rank(kept)
+  moved_queries = jnp.take_along_axis(new_places, jnp.maximum(row.queries, 0), axis=1)
   renumbered = jnp.where(index < 0, 0, place - _start(segments))
   shorter = Row(
     segment_ids=segments,
@@ -192,7 +205,8 @@ def compact(kept: Bool[Array, "R L"], length: int) -> Int[Array, "R n"]:
   new_place = jnp.where(kept, _rank(kept), length)
 
   def compact_row(new_place, place):
-    return jnp.full(length, -1, jnp.int32).at[new_place].set(place, mode="drop")
+    padding = jnp.full(length, -1, jnp.int32)
+    return padding.at[new_place].set(place, mode="drop")
 
   return jax.vmap(compact_row)(new_place, place)
 
@@ -238,25 +252,19 @@ def row_places(row: Row) -> tuple[Int[Array, "R L"], Int[Array, "R L"]]:
 
 def _attention_sum(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
   """The attention of queries [R q K G d] to every key, summed over queries and heads."""
-  seen = visible((segment, place), kv_at) & (segment > 0)[:, :, None]
+  seen = visible((segment, place), kv_at)
+  seen = seen & (segment > 0)[:, :, None]
   seen = seen[:, None, None]  # [R 1 1 q L]
   logits = jnp.einsum(
     "RqKGd,RLKd->RKGqL", q, k, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
   )
   logits = logits * q.shape[-1] ** -0.5
   logits = jnp.where(seen, logits, _MASKED)
-  weight = jnp.exp(logits - logits.max(-1, keepdims=True)) * seen
-  total = jnp.maximum(weight.sum(-1, keepdims=True), 1e-30)
-  return (weight / total).sum((1, 2, 3))
-
-
-def _cut(x, block: int):
-  """[R Q ...] -> [parts R block ...]; what fills up is zeros, so segment 0."""
-  after = -x.shape[1] % block
-  others = ((0, 0),) * (x.ndim - 2)
-  x = jnp.pad(x, ((0, 0), (0, after), *others))
-  parts = x.reshape(x.shape[0], -1, block, *x.shape[2:])
-  return jnp.moveaxis(parts, 1, 0)
+  largest = logits.max(-1, keepdims=True)
+  weight = jnp.exp(logits - largest) * seen
+  total = weight.sum(-1, keepdims=True)
+  share = weight / jnp.maximum(total, 1e-30)
+  return share.sum((1, 2, 3))
 
 
 def _ordinals(row: Row, segments: int):
@@ -265,9 +273,10 @@ def _ordinals(row: Row, segments: int):
   length = row.visual.shape[1]
 
   def ordinals_of_row(segment, visual, rank):
-    rank_of_visual = jnp.where(visual, rank, length)
-    first = jnp.full(segments + 1, length).at[segment].min(rank_of_visual)
-    count = jnp.zeros(segments + 1, jnp.int32).at[segment].add(visual)
+    first = jnp.full(segments + 1, length)
+    first = first.at[segment].min(jnp.where(visual, rank, length))
+    count = jnp.zeros(segments + 1, jnp.int32)
+    count = count.at[segment].add(visual)
     return rank - first[segment], count[segment]
 
   return jax.vmap(ordinals_of_row)(row.segment_ids, row.visual, rank)
@@ -293,7 +302,7 @@ def _rank(mask) -> Int[Array, "R L"]:
 
 def _continues(groups):
   """True where the place before has the same value: not the first of its group."""
-  before = jnp.pad(groups, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+  before = _preceding(groups, first=-1)
   return (groups == before) & (groups > 0)
 
 

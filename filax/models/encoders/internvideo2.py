@@ -49,8 +49,11 @@ class InternVideo2Attention(nn.Module):
     q = Dense(split, use_bias=False, name="q_proj", **types)(x)
     k = Dense(split, use_bias=False, name="k_proj", **types)(x)
     v = Dense(split, use_bias=False, name="v_proj", **types)(x)
-    q = RMSNorm(name="q_norm", **types)(q.reshape(x.shape)).reshape(q.shape)
-    k = RMSNorm(name="k_norm", **types)(k.reshape(x.shape)).reshape(k.shape)
+    heads = q.shape
+    q = RMSNorm(name="q_norm", **types)(q.reshape(x.shape))
+    q = q.reshape(heads)
+    k = RMSNorm(name="k_norm", **types)(k.reshape(x.shape))
+    k = k.reshape(heads)
     q = constrain(q, "frames - heads -")
     k = constrain(k, "frames - heads -")
     v = constrain(v, "frames - heads -")
@@ -125,7 +128,8 @@ class InternVideo2(nn.Module, Encoder):
     self.stack = Stack(InternVideo2Block, self.depth, options, self.remat)
     nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
 
-  def _table(self, name: str, rows: int) -> Float[Array, "rows E"]:
+  def _table(self, name: str, rows: int):
+    """A learned table [rows E]."""
     init = nn.initializers.normal(0.02)
     return self.param(name, init, (rows, self.width), jnp.dtype(self.param_dtype))
 
@@ -147,9 +151,11 @@ class InternVideo2(nn.Module, Encoder):
     pictures = frames.reshape(-1, *frames.shape[2:])
     pixels = standardise(pictures, MEAN, STD, self.dtype)
     x = self.patch_embed(pixels).reshape(batch, -1, self.width)
-    first = jnp.broadcast_to(self.cls_token.astype(self.dtype), (batch, 1, self.width))
+    class_token = self.cls_token.astype(self.dtype)
+    class_token = jnp.broadcast_to(class_token, (batch, 1, self.width))
     table = self.img_pos_embed if clip == 1 else self.pos_embed
-    x = jnp.concatenate([first, x], axis=1) + table.astype(self.dtype)
+    x = jnp.concatenate([class_token, x], axis=1)
+    x = x + table.astype(self.dtype)
     return constrain(x, "frames - -")
 
   def blocks(

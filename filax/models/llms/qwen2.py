@@ -55,10 +55,12 @@ class Qwen2Attention(nn.Module):
       cache = (k, v)
       place = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
       keys_at = (jnp.ones_like(place), place)  # Slots without a token lie after every query.
-    o = attend(q, k.astype(q.dtype), v.astype(q.dtype), at, keys_at)
+    k = k.astype(q.dtype)
+    v = v.astype(q.dtype)
+    o = attend(q, k, v, at, keys_at)
     o = constrain(o, "batch seq heads -")
-    o = Dense(x.shape[-1], axis=(-2, -1), use_bias=False, name="o_proj", **types)(o)
-    return o, cache
+    out = Dense(x.shape[-1], axis=(-2, -1), use_bias=False, name="o_proj", **types)
+    return out(o), cache
 
 
 def _write(

@@ -17,7 +17,11 @@ from filax.ops import pooling
 from filax.ops.tome import near_square
 
 # Tokens a frame on average -> grid of the first frame, grid of each of the three others.
-GRIDS = {16: ((8, 5), (4, 2)), 49: ((11, 11), (5, 5)), 196: ((22, 22), (10, 10))}
+GRIDS = {
+  16: ((8, 5), (4, 2)),
+  49: ((11, 11), (5, 5)),
+  196: ((22, 22), (10, 10)),
+}
 
 
 class Uneven(nn.Module, Merger):
@@ -69,7 +73,8 @@ class Uneven(nn.Module, Merger):
     first, *rest = self.grids(x.shape[2], grid)
     parts = [self._pool(x[:, :, :1], grid, first)]
     if rest:
-      parts.append(self._pool(x[:, :, 1:], grid, rest[0]))
+      others = x[:, :, 1:]
+      parts.append(self._pool(others, grid, rest[0]))
     return jnp.concatenate(parts, axis=2)
 
   def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
@@ -79,7 +84,8 @@ class Uneven(nn.Module, Merger):
   def _pool(self, x: Float[Array, "B G K N E"], grid: Grid, out: Grid) -> Float[Array, "B G n E"]:
     """Means over areas of each of K frames, float32 inside."""
     pooled = pooling.area_means(x, grid, out)  # [B G K p q E]
-    flat = pooled.reshape(*x.shape[:2], -1, x.shape[-1])
+    batch, groups, _, _, width = x.shape
+    flat = pooled.reshape(batch, groups, -1, width)
     return flat.astype(jnp.dtype(self.dtype))
 
 

@@ -13,9 +13,8 @@ def gather(
   index: Int[Array, "B G K"],
 ) -> Groups:
   """The groups that `index` names. A row without a real frame has no real group."""
-  frames_of_row = jax.vmap(lambda x, i: x[i])
-  return Groups(
-    tokens=frames_of_row(tokens, index),
-    index=index,
-    mask=mask.any(-1)[:, None].repeat(index.shape[1], axis=1),
-  )
+  take = jax.vmap(lambda frames, index: frames[index])
+  grouped = take(tokens, index)
+  has_frame = mask.any(-1)[:, None]  # [B 1]
+  group_mask = has_frame.repeat(index.shape[1], axis=1)
+  return Groups(grouped, index, group_mask)

@@ -31,8 +31,10 @@ class Uniform(nn.Module, Selector):
     mask: Bool[Array, "B T"],
   ) -> Groups:
     batch, frames = mask.shape
-    shape = (batch, self.groups(frames), self.size)
-    index = jnp.arange(frames, dtype=jnp.int32).reshape(1, *shape[1:])
+    groups = self.groups(frames)
+    shape = (batch, groups, self.size)
+    index = jnp.arange(frames, dtype=jnp.int32)
+    index = index.reshape(1, groups, self.size)
     return Groups(
       tokens=tokens.reshape(*shape, *tokens.shape[2:]),
       index=jnp.broadcast_to(index, shape),

@@ -44,12 +44,15 @@ def blockwise(
   batch, tokens, heads, d = q.shape
   blocks = math.ceil(tokens / block)
   block = math.ceil(tokens / blocks)
-  padded = jnp.pad(q, ((0, 0), (0, -tokens % block), (0, 0), (0, 0)))
+  after = -tokens % block
+  nothing = (0, 0)
+  padded = jnp.pad(q, (nothing, (0, after), nothing, nothing))
   parts = padded.reshape(batch, -1, block, heads, d)
   parts = jnp.moveaxis(parts, 1, 0)  # [blocks B block H d]
   attend_block = jax.checkpoint(lambda part: xla(part, k, v))
   out = lax.map(attend_block, parts)
-  out = jnp.moveaxis(out, 0, 1).reshape(batch, -1, heads, d)
+  out = jnp.moveaxis(out, 0, 1)
+  out = out.reshape(batch, -1, heads, d)
   return out[:, :tokens]
 
 

@@ -16,6 +16,8 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from filax.ops import chunks
+
 At = tuple[Int[Array, "B L"], Int[Array, "B L"]]  # (segment, place) of queries,
 KeysAt = tuple[Int[Array, "B S"], Int[Array, "B S"]]  # of keys.
 
@@ -41,10 +43,11 @@ def merge_parts(a, b):
   out_a, lse_a = a
   out_b, lse_b = b
   lse = jnp.logaddexp(lse_a, lse_b)
-  share_a = jnp.exp(lse_a - lse)[..., None]
-  weighted_a = out_a * share_a
-  share_b = jnp.exp(lse_b - lse)[..., None]
-  return weighted_a + out_b * share_b, lse
+  share_a = jnp.exp(lse_a - lse)
+  weighted_a = out_a * share_a[..., None]
+  share_b = jnp.exp(lse_b - lse)
+  weighted_b = out_b * share_b[..., None]
+  return weighted_a + weighted_b, lse
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -64,7 +67,10 @@ def _backward(block, saved, d_out):
   q, k, v, q_at, kv_at, out, lse = saved
   delta = (d_out * out).sum(-1)
   d_q, d_k, d_v = gradients(q, k, v, q_at, kv_at, lse, delta, d_out, block)
-  return d_q.astype(q.dtype), d_k.astype(k.dtype), d_v.astype(v.dtype), None, None
+  d_q = d_q.astype(q.dtype)
+  d_k = d_k.astype(k.dtype)
+  d_v = d_v.astype(v.dtype)
+  return d_q, d_k, d_v, None, None
 
 
 _attend.defvjp(_forward, _backward)
@@ -82,6 +88,7 @@ def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 512):
   q, q_at, kv_at = _together(q, q_at, kv_at)
   grouped = _grouped(q, k.shape[2])
   parts = _parts(k, v, kv_at, block)
+  product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
   def add_block(carry, part):
     largest, total, out = carry
@@ -89,24 +96,38 @@ def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 512):
     score, mask = _scores(grouped, k, q_at, segment, place)
     new_largest = jnp.maximum(largest, score.max(-1))
     scale = jnp.exp(largest - new_largest)
-    p = jnp.where(mask, jnp.exp(score - new_largest[..., None]), 0.0)
-    added = jnp.einsum(
-      "BKGLb,BbKd->BKGLd", p.astype(v.dtype), v, preferred_element_type=jnp.float32
-    )
+    p = jnp.exp(score - new_largest[..., None])
+    p = jnp.where(mask, p, 0.0)
+    added = product("BKGLb,BbKd->BKGLd", p.astype(v.dtype), v)
     total = total * scale + p.sum(-1)
-    return (new_largest, total, out * scale[..., None] + added), None
+    out = out * scale[..., None] + added
+    return (new_largest, total, out), None
 
-  zeros = _varying(jnp.zeros_like(grouped, jnp.float32), q, k)  # [B K G L d]
+  zeros = jnp.zeros_like(grouped, jnp.float32)  # [B K G L d]
+  zeros = _varying(zeros, q, k)
   start = (zeros[..., 0] + MASKED, zeros[..., 0], zeros)
-  (largest, total, out), _ = lax.scan(add_block, start, parts)
+  carry, _ = lax.scan(add_block, start, parts)
+  largest, total, out = carry
   has_keys = total > 0
   total = jnp.where(has_keys, total, 1.0)
   out = jnp.where(has_keys[..., None], out / total[..., None], 0.0)
   lse = jnp.where(has_keys, largest + jnp.log(total), MASKED)
-  return _ungrouped(out), _ungrouped(lse[..., None])[..., 0]
+  out = _ungrouped(out)
+  lse = _ungrouped(lse[..., None])
+  return out, lse[..., 0]
 
 
-def gradients(q, k, v, q_at: At, kv_at: KeysAt, lse, delta, d_out, block: int = 512):
+def gradients(
+  q,
+  k,
+  v,
+  q_at: At,
+  kv_at: KeysAt,
+  lse,
+  delta,
+  d_out,
+  block: int = 512,
+):
   """(d_q, d_k, d_v) in float32, of these keys' part in attention over more of them.
 
   `lse` f32 [B L H] is over all keys, `delta` f32 [B L H] the sum of d_out · output over d. With
@@ -118,13 +139,15 @@ def gradients(q, k, v, q_at: At, kv_at: KeysAt, lse, delta, d_out, block: int = 
   grouped = _grouped(q, kv_heads)
   lse = _grouped(lse[..., None], kv_heads)
   delta = _grouped(delta[..., None], kv_heads)
-  d_out = _grouped(d_out.astype(q.dtype), kv_heads)
+  d_out = d_out.astype(q.dtype)
+  d_out = _grouped(d_out, kv_heads)
   product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
   def block_gradients(d_q, part):
     k, v, segment, place = part
     score, mask = _scores(grouped, k, q_at, segment, place)
-    p = jnp.where(mask, jnp.exp(score - lse), 0.0)
+    p = jnp.exp(score - lse)
+    p = jnp.where(mask, p, 0.0)
     d_v = product("BKGLb,BKGLd->BbKd", p.astype(d_out.dtype), d_out)
     d_p = product("BKGLd,BbKd->BKGLb", d_out, v)
     d_score = (p * (d_p - delta) * scale).astype(q.dtype)
@@ -132,9 +155,14 @@ def gradients(q, k, v, q_at: At, kv_at: KeysAt, lse, delta, d_out, block: int = 
     d_q = d_q + product("BKGLb,BbKd->BKGLd", d_score, k)
     return d_q, (d_k, d_v)
 
-  zeros = _varying(jnp.zeros_like(grouped, jnp.float32), q, k)
-  d_q, (d_k, d_v) = lax.scan(block_gradients, zeros, _parts(k, v, kv_at, block))
-  return _ungrouped(d_q), _joined(d_k, k.shape), _joined(d_v, k.shape)
+  zeros = jnp.zeros_like(grouped, jnp.float32)
+  zeros = _varying(zeros, q, k)
+  parts = _parts(k, v, kv_at, block)
+  d_q, (d_k, d_v) = lax.scan(block_gradients, zeros, parts)
+  d_q = _ungrouped(d_q)
+  d_k = chunks.join(d_k, k.shape[1])
+  d_v = chunks.join(d_v, k.shape[1])
+  return d_q, d_k, d_v
 
 
 def _together(q, q_at: At, kv_at: KeysAt):
@@ -150,35 +178,33 @@ def _parts(k, v, kv_at: KeysAt, block: int):
   """(k, v, segment, place) in blocks [S/block B block ...]; the last one is filled up."""
   block = min(block, k.shape[1])
   segment, place = kv_at
-  return _cut(k, block), _cut(v, block), _cut(segment, block, _NOWHERE), _cut(place, block)
+  return (
+    _cut(k, block),
+    _cut(v, block),
+    _cut(segment, block, _NOWHERE),
+    _cut(place, block),
+  )
 
 
 def _cut(x, block: int, value: int = 0):
   """[B S ...] -> [S/block B block ...], filled up with `value`."""
-  after = -x.shape[1] % block
-  if after:
-    others = ((0, 0),) * (x.ndim - 2)
-    x = jnp.pad(x, ((0, 0), (0, after), *others), constant_values=value)
-  blocks = x.reshape(x.shape[0], -1, block, *x.shape[2:])
-  return jnp.moveaxis(blocks, 1, 0)
-
-
-def _joined(blocks, shape):
-  """The inverse: [S/block B block K d] -> `shape` = [B S K d]."""
-  joined = jnp.moveaxis(blocks, 0, 1).reshape(shape[0], -1, *shape[2:])
-  return joined[:, : shape[1]]
+  if x.shape[1] % block:
+    x = chunks.pad(x, block, value)
+  return chunks.cut(x, block)
 
 
 def _grouped(q, kv_heads):
   """[B L H d] -> [B K G L d] with H = K·G: head h uses kv head h // G."""
-  groups = q.reshape(*q.shape[:2], kv_heads, -1, q.shape[-1])
+  batch, length, _, d = q.shape
+  groups = q.reshape(batch, length, kv_heads, -1, d)
   return jnp.moveaxis(groups, 1, 3)
 
 
 def _ungrouped(x):
   """[B K G L d] -> [B L H d]."""
   x = jnp.moveaxis(x, 3, 1)
-  return x.reshape(*x.shape[:2], -1, x.shape[-1])
+  batch, length, _, _, d = x.shape
+  return x.reshape(batch, length, -1, d)
 
 
 def _scores(q, k, q_at, segment, place):
@@ -186,9 +212,11 @@ def _scores(q, k, q_at, segment, place):
   scores = jnp.einsum("BKGLd,BbKd->BKGLb", q, k, preferred_element_type=jnp.float32)
   q_segment, q_place = q_at
   same_segment = q_segment[:, :, None] == segment[:, None]
-  mask = same_segment & (q_place[:, :, None] >= place[:, None])
+  not_later = q_place[:, :, None] >= place[:, None]
+  mask = same_segment & not_later
   mask = mask[:, None, None]
-  return jnp.where(mask, scores * q.shape[-1] ** -0.5, MASKED), mask
+  scaled = scores * q.shape[-1] ** -0.5
+  return jnp.where(mask, scaled, MASKED), mask
 
 
 def _varying(x, q, k):

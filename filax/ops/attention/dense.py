@@ -26,7 +26,8 @@ def visible(q_at: At, kv_at: KeysAt) -> Bool[Array, "B L S"]:
   q_segment, q_place = q_at
   kv_segment, kv_place = kv_at
   same_segment = q_segment[:, :, None] == kv_segment[:, None, :]
-  return same_segment & (q_place[:, :, None] >= kv_place[:, None, :])
+  not_later = q_place[:, :, None] >= kv_place[:, None, :]
+  return same_segment & not_later
 
 
 def dense(
@@ -47,11 +48,15 @@ def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
   grouped = q.reshape(batch, length, k.shape[2], -1, d)
   scores = jnp.einsum("BLKGd,BSKd->BKGLS", grouped, k, preferred_element_type=jnp.float32)
   mask = visible(q_at, kv_at)[:, None, None]
-  scores = jnp.where(mask, scores * d**-0.5, MASKED)
+  scaled = scores * d**-0.5
+  scores = jnp.where(mask, scaled, MASKED)
   lse = jax.nn.logsumexp(scores, axis=-1)  # [B K G L]
-  weights = jnp.exp(scores - lse[..., None]).astype(v.dtype)
+  weights = jnp.exp(scores - lse[..., None])
+  weights = weights.astype(v.dtype)
   out = jnp.einsum("BKGLS,BSKd->BLKGd", weights, v, preferred_element_type=jnp.float32)
-  return out.reshape(q.shape), jnp.moveaxis(lse, 3, 1).reshape(batch, length, heads)
+  out = out.reshape(q.shape)
+  lse = jnp.moveaxis(lse, 3, 1)
+  return out, lse.reshape(batch, length, heads)
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:

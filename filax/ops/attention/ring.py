@@ -60,11 +60,13 @@ def _around(q, k, v, q_at, kv_at, axis, kernel, stride):
     merged, travelling = carry
     k, v, kv_at = _from_neighbour(travelling, axis, stride)
     part = attend(q, k, v, q_at, kv_at)
-    return (blockwise.merge_parts(merged, part), (k, v, kv_at)), None
+    merged = blockwise.merge_parts(merged, part)
+    return (merged, (k, v, kv_at)), None
 
   own = attend(q, k, v, q_at, kv_at)
-  steps = _others(axis, stride)
-  (merged, _), _ = lax.scan(pass_on, (own, (k, v, kv_at)), None, length=steps)
+  start = (own, (k, v, kv_at))
+  carry, _ = lax.scan(pass_on, start, None, length=_others(axis, stride))
+  merged, _ = carry
   return merged
 
 
@@ -79,14 +81,20 @@ def _backward(axis, kernel, stride, saved, d_out):
     d_q, travelling = carry
     k, v, kv_at, d_k, d_v = _from_neighbour(travelling, axis, stride)
     more_q, more_k, more_v = gradients(k, v, kv_at)
-    return (d_q + more_q, (k, v, kv_at, d_k + more_k, d_v + more_v)), None
+    d_q = d_q + more_q
+    travelling = (k, v, kv_at, d_k + more_k, d_v + more_v)
+    return (d_q, travelling), None
 
   d_q, d_k, d_v = gradients(k, v, kv_at)
   start = (d_q, (k, v, kv_at, d_k, d_v))
-  (d_q, travelling), _ = lax.scan(pass_on, start, None, length=_others(axis, stride))
+  carry, _ = lax.scan(pass_on, start, None, length=_others(axis, stride))
+  d_q, travelling = carry
   *_, d_k, d_v = travelling
   d_k, d_v = _from_neighbour((d_k, d_v), axis, stride)  # Home, after the whole round.
-  return d_q.astype(q.dtype), d_k.astype(k.dtype), d_v.astype(v.dtype), None, None
+  d_q = d_q.astype(q.dtype)
+  d_k = d_k.astype(k.dtype)
+  d_v = d_v.astype(v.dtype)
+  return d_q, d_k, d_v, None, None
 
 
 _ring.defvjp(_forward, _backward)
@@ -95,7 +103,7 @@ _ring.defvjp(_forward, _backward)
 def _from_neighbour(tree, axis: str, stride: int):
   """The tree of the device `stride` places before this one."""
   size = lax.axis_size(axis)
-  pairs = [(i, (i + stride) % size) for i in range(size)]
+  pairs = [(device, (device + stride) % size) for device in range(size)]
   return jax.tree.map(lambda x: lax.ppermute(x, axis, pairs), tree)
 
 

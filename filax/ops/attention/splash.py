@@ -131,7 +131,8 @@ def _attend_rows(kernel, q, k, v, q_segment, kv_segment):
 
 def natural(x, shards: int):
   """[B S ...] gathered in zig-zag order -> natural order, by a static reshape."""
-  chunks = x.reshape(x.shape[0], shards, 2, x.shape[1] // (2 * shards), *x.shape[2:])
+  batch, length, *rest = x.shape
+  chunks = x.reshape(batch, shards, 2, length // (2 * shards), *rest)
   first_half = chunks[:, :, 0]
   second_half = chunks[:, ::-1, 1]  # Device i holds chunk 2n-1-i.
   return jnp.concatenate([first_half, second_half], axis=1).reshape(x.shape)
