@@ -118,7 +118,7 @@ class Decoder(nn.Module, LLM):
     if self.is_initializing():  # Whoever calls the llm alone also gets both of its tables.
       self.embed(positions)
       self.head()
-    return self.norm(x), cache
+    return self.normalise(x), cache
 
   def blocks(
     self,
@@ -148,6 +148,10 @@ class Decoder(nn.Module, LLM):
       added = length if lengths is None else lengths
       cache = Cache(*keys_values, cache.length + added)
     return x, cache
+
+  def normalise(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+    """The norm after the last layer."""
+    return self.norm(x)
 
   def query_key(
     self,

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The five roles of a VideoLM: what each component must have, and the defaults.
 
-A component is a flax module that inherits from its role and so needs to say only what differs from
-the defaults: `class Median(nn.Module, Merger)`. Letters of shapes: B batch, T frames, c frames of a
-clip, G groups, K frames in a group, N and n visual tokens, E width of the encoder, D of the llm,
-L text positions, R packed rows.
+A component is a flax module that inherits from its role, `class Median(nn.Module, Merger)`. It
+defines what is abstract here, and of the rest only what differs from the defaults.
+
+Letters of shapes: B batch, T frames, c frames of a clip, G groups, K frames in a group, N and n
+visual tokens, E width of the encoder, D of the llm, L text positions, R packed rows.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,18 +28,31 @@ class Encoder(Protocol):
   """
 
   size: int  # Pixels of a picture's side.
-  patch: int  # Pixels of a patch's side.
   width: int  # E
   depth: int
   clip: int  # Frames encoded jointly.
   remat: str
 
   @property
+  @abstractmethod
+  def grid(self) -> Grid:
+    """Rows and columns of patches."""
+    ...
+
+  @abstractmethod
+  def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]: ...
+
+
+class PatchEncoder(Encoder, Protocol):
+  """An encoder whose patches are squares of `patch` pixels."""
+
+  patch: int  # Pixels of a patch's side.
+
+  @property
   def grid(self) -> Grid:
     """Rows and columns of patches; a remainder of pixels is cut off."""
-    return self.size // self.patch, self.size // self.patch
-
-  def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]: ...
+    side = self.size // self.patch
+    return side, side
 
 
 @struct.dataclass
@@ -62,10 +77,12 @@ class Selector(Protocol):
     """The frame of a group, 0..K-1, that stands for it: the middle one."""
     return self.size // 2
 
+  @abstractmethod
   def groups(self, frames: int) -> int:
     """G for T = `frames`. Raises ValueError for an invalid number of frames."""
     ...
 
+  @abstractmethod
   def __call__(
     self,
     tokens: Float[Array, "B T N E"],
@@ -80,7 +97,8 @@ class Merger(Protocol):
   The defaults are those of a merger whose result has the grid of one frame.
   """
 
-  stages: tuple[str, ...] = ("vision", "projector", "pool")  # The values of merge_stage it allows.
+  # The values of config.model.merge_stage that it allows.
+  stages: tuple[str, ...] = ("vision", "projector", "pool")
 
   def grid(self, frames: int, grid: Grid) -> Grid:
     """Rows and columns of the n tokens of a group of `frames` frames of `grid` tokens each."""
@@ -100,6 +118,7 @@ class Merger(Protocol):
     del frames, grid, width
     return 0.0
 
+  @abstractmethod
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n E"]: ...
 
 
@@ -110,16 +129,20 @@ class Projector(Protocol):
   out: int  # D
   newline: str  # one_token | grid | frame | none
 
+  @abstractmethod
   def mlp(self, x: Float[Array, "*b E"]) -> Float[Array, "*b D"]: ...
 
+  @abstractmethod
   def pool(self, x: Float[Array, "B G N D"], grid: Grid) -> Float[Array, "B G n D"]:
     """Row-major tokens of `grid` -> those of `pooled_grid(grid)`."""
     ...
 
+  @abstractmethod
   def pooled_grid(self, grid: Grid) -> Grid:
     """Rows and columns after `pool`."""
     ...
 
+  @abstractmethod
   def newline_vector(self) -> Float[Array, "D"]:
     """The vector that ends a row, a group or a video; zeros if there is none."""
     ...
@@ -129,7 +152,7 @@ class Projector(Protocol):
 class LLM(Protocol):
   """Embedded tokens [B L D] -> normalised hidden states [B L D].
 
-  Visual dropout (filax.models.visual_dropout) works on `blocks`, `query_key`, `norm` and
+  Visual dropout (filax.models.visual_dropout) works on `blocks`, `query_key`, `normalise` and
   `empty_cache` alone. Without `stages` nothing is dropped.
   """
 
@@ -143,7 +166,6 @@ class LLM(Protocol):
   dtype: Any
   dropout_positions: str = "renumber"  # Positions after a drop: renumber (released) | keep.
   dropout_queries: str = "released"  # Queries that select in training: released | answers.
-  norm: Any  # The module that normalises the hidden states of the last layer.
 
   @property
   def stages(self) -> Stages:
@@ -158,8 +180,10 @@ class LLM(Protocol):
     stops = (*cuts, self.depth)
     return tuple(zip(starts, stops, strict=True))
 
+  @abstractmethod
   def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]: ...
 
+  @abstractmethod
   def __call__(
     self,
     x: Float[Array, "B L D"],
@@ -172,6 +196,7 @@ class LLM(Protocol):
     """All layers and the norm; -> hidden states and the cache with the new tokens written."""
     ...
 
+  @abstractmethod
   def blocks(
     self,
     x: Float[Array, "B L D"],
@@ -186,6 +211,12 @@ class LLM(Protocol):
     """Layers start..stop, before the final norm; `cache` is that of these layers."""
     ...
 
+  @abstractmethod
+  def normalise(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+    """The norm after the last layer."""
+    ...
+
+  @abstractmethod
   def query_key(
     self,
     x: Float[Array, "B L D"],
@@ -199,14 +230,17 @@ class LLM(Protocol):
     """
     ...
 
+  @abstractmethod
   def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Any:
     """A cache of `slots` places for `layers` (default: all) layers, with a field `length` [B]."""
     ...
 
+  @abstractmethod
   def head(self) -> Float[Array, "D V"]:
     """The output projection; columns from `vocab` on are padding."""
     ...
 
+  @abstractmethod
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """float32 logits of the real vocabulary."""
     ...

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A decoder run with visual dropout: after some layers, visual tokens are dropped.
 
-The functions take any decoder and use only `blocks`, `query_key`, `norm`, `empty_cache`, `ranges`
-and `stages` of it (filax.models.roles.LLM). With stages after layers 4 and 18 of 28, a row goes
+The functions take any decoder and use only `blocks`, `query_key`, `normalise`, `empty_cache`,
+`ranges` and `stages` of it (filax.models.roles.LLM). With stages after layers 4 and 18 of 28, a row
+goes
 
   L places -> layers 0..4 -> room[0] places -> layers 4..18 -> room[1] places -> layers 18..28
 
@@ -58,7 +59,7 @@ def forward(
     if stage < last:
       order_after = zigzag.in_use(room[stage])
       x, row = drop(llm, x, row, keep[:, stage], stage, room[stage], order, order_after)
-  return llm.norm(x), row
+  return llm.normalise(x), row
 
 
 def _in_order(x: Array, order: np.ndarray | None) -> Array:
@@ -104,7 +105,7 @@ def prefill(
       x, row = drop(llm, x, row, keep[:, stage], stage, room[stage])
   last_place = (count - 1)[:, None, None]
   last_token = jnp.take_along_axis(x, last_place, axis=1)
-  hidden = llm.norm(last_token[:, 0])
+  hidden = llm.normalise(last_token[:, 0])
   if not llm.stages:
     return hidden, caches[0]
   return hidden, RangeCaches(tuple(caches), lengths)
@@ -139,7 +140,7 @@ def extend(llm: LLM, x: Float[Array, "B L D"], positions, cache: RangeCaches, le
     x, own = llm.blocks(x, own_positions, None, own, lengths, start=start, stop=stop)
     caches.append(own)
   added = x.shape[1] if lengths is None else lengths
-  return llm.norm(x), RangeCaches(tuple(caches), cache.length + added)
+  return llm.normalise(x), RangeCaches(tuple(caches), cache.length + added)
 
 
 def drop(

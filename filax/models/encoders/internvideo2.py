@@ -25,7 +25,7 @@ from filax.models.layers import (
   check_size,
   standardise,
 )
-from filax.models.roles import Encoder
+from filax.models.roles import PatchEncoder
 from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
 
@@ -98,7 +98,7 @@ class InternVideo2Block(nn.Module):
     return constrain(x, "frames - -"), cache
 
 
-class InternVideo2(nn.Module, Encoder):
+class InternVideo2(nn.Module, PatchEncoder):
   """uint8 clips [B c h w 3] -> features [B c N E]. c is `clip`, or 1 for a still picture.
 
   A class token is read along and left out of the result. Clips and pictures have position tables of

@@ -23,7 +23,7 @@ from filax.models.layers import (
   check_size,
   standardise,
 )
-from filax.models.roles import Encoder
+from filax.models.roles import PatchEncoder
 from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
 
@@ -92,7 +92,7 @@ class SiglipEmbeddings(nn.Module):
     return x + position.astype(self.dtype)
 
 
-class Siglip(nn.Module, Encoder):
+class Siglip(nn.Module, PatchEncoder):
   """uint8 frames [B c h w 3] -> features [B c N E], N patches in rows.
 
   The c frames of a clip never interact.

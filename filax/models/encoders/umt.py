@@ -24,7 +24,7 @@ from filax.models.layers import (
   check_size,
   standardise,
 )
-from filax.models.roles import Encoder
+from filax.models.roles import PatchEncoder
 from filax.ops.attention import bidirectional
 from filax.ops.position_table import position_table
 from filax.parallel.rules import constrain
@@ -74,7 +74,7 @@ class UmtBlock(nn.Module):
     return constrain(x, "frames - -"), cache
 
 
-class UMT(nn.Module, Encoder):
+class UMT(nn.Module, PatchEncoder):
   """uint8 clips [B c h w 3] -> features [B c N E]. A picture is a clip of one frame.
 
   Token order is (frame, row, column). Clips of other lengths than `trained` get resampled
