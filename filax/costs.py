@@ -37,8 +37,9 @@ class Costs:
 
 
 def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs:
-  """The costs of a train step of a VideoLM; `params` may be shapes, `rates` is path -> peak rate.
+  """The costs of a train step of a VideoLM.
 
+  `params` may be shapes; `rates` maps the path of a parameter to its peak learning rate.
   A matrix product costs 2 a weight and token forward, 2 more where a gradient passes through (some
   part before it, or it itself, is trained) and 2 more if its weight is trained: 6 for what is
   trained, 2 for a frozen encoder. Attention has no weights: 4 a pair, head unit and layer forward,

@@ -123,7 +123,7 @@ def check_components(
   allowed: Sequence[str] | str = (),
   source: str | os.PathLike = "config.json",
 ) -> None:
-  """Refuses a config that came with weights and names a module which the user did not name.
+  """Refuses a config of a checkpoint that names modules which the user does not allow.
 
   Components must be our own files, or lie in the modules `allowed` ("my_lab"). `config` is any
   value of a JSON file. Imports nothing. Raises ValueError.

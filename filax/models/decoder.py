@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from filax.models import visual_dropout
-from filax.models.layers import Embed, Head, RMSNorm, Stack
+from filax.models.layers import Embed, Head, RMSNorm, Stack, float_types
 from filax.models.roles import LLM
 from filax.ops import rope
 from filax.parallel.rules import constrain
@@ -43,7 +43,7 @@ class Decoder(nn.Module, LLM):
   alone, where a prompt's last token has no such place.
   """
 
-  block: ClassVar[type[nn.Module]]  # (x, cache, rotation, at, slots[, probe]) -> (x, cache)
+  block: ClassVar[type[nn.Module]]  # (x, cache, rotation, q_at, slots[, probe]) -> (x, cache)
   dims: ClassVar[Sequence[tuple[str, str]]]  # The rows of DIMS of its parameters.
 
   width: int
@@ -79,7 +79,7 @@ class Decoder(nn.Module, LLM):
     return -(-self.vocab // ROWS) * ROWS
 
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     self.embed_tokens = Embed(self.vocab_rows, self.width, **types)
     options = dict(
       heads=self.heads,
@@ -139,10 +139,10 @@ class Decoder(nn.Module, LLM):
     if segment_ids is None or cache is not None:
       segment_ids = jnp.ones_like(place)
     rotation = self._rotation(positions)
-    at = (segment_ids, place)
+    q_at = (segment_ids, place)
     keys_values = None if cache is None else (cache.k, cache.v)
     x, keys_values = self.stack(
-      x.astype(self.dtype), keys_values, rotation, at, first_slot, start=start, stop=stop
+      x.astype(self.dtype), keys_values, rotation, q_at, first_slot, start=start, stop=stop
     )
     if cache is not None:
       added = length if lengths is None else lengths
@@ -163,7 +163,7 @@ class Decoder(nn.Module, LLM):
     """Queries and keys of x as `layer` computes them; `words` is the dimension word of L."""
     x = x.astype(self.dtype)
     rotation = self._rotation(positions)
-    return self.stack.at(layer, x, None, rotation, None, None, probe=words)
+    return self.stack.call_layer(layer, x, None, rotation, None, None, probe=words)
 
   def _rotation(self, positions):
     """(cos, sin) of the rotary embedding."""

@@ -57,6 +57,11 @@ def flat_dot_general(
   return flat.reshape(*lead, *flat.shape[1:])
 
 
+def float_types(module: nn.Module) -> dict[str, Any]:
+  """The dtypes of a module, as arguments of the layers that it is made of."""
+  return dict(dtype=module.dtype, param_dtype=module.param_dtype)
+
+
 class Dense(nn.DenseGeneral):
   """flax's DenseGeneral with `flat_dot_general`: every matmul of a block is one of these."""
 
@@ -111,7 +116,7 @@ class VisionMLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
+    types = dict(kernel_init=XAVIER, **float_types(self))
     h = Dense(self.mlp, name="fc1", **types)(x)
     h = checkpoint_name(h, "up")
     h = nn.gelu(h, approximate=self.tanh)
@@ -140,7 +145,7 @@ class PatchEmbed(nn.Module):
     x = x.reshape(-1, rows, side, cols, side, 3)
     x = x.transpose(0, 1, 3, 2, 4, 5)  # [B rows cols side side 3]
     patches = x.reshape(-1, rows * cols, side, side, 3)
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     embed = Dense(self.width, axis=(-3, -2, -1), name="patch_embedding", **types)
     return embed(patches)
 
@@ -224,7 +229,7 @@ class Stack(nn.Module):
   def _gathered(self, params):
     return by_axis(self.dims, params, self.options["dtype"])
 
-  def at(self, layer: int, *args, **options):
+  def call_layer(self, layer: int, *args, **options):
     """Calls the block of one layer; no gradient reaches its parameters."""
 
     def of_layer(params):
@@ -233,8 +238,8 @@ class Stack(nn.Module):
     def call(block, *args):
       return block(*args, **options)
 
-    call_layer = nn.map_variables(call, "params", trans_in_fn=of_layer)
-    return call_layer(self.layers, *args)
+    call_one = nn.map_variables(call, "params", trans_in_fn=of_layer)
+    return call_one(self.layers, *args)
 
 
 def remat_policy(name: str) -> Callable | None:

@@ -101,7 +101,10 @@ class Merger(Protocol):
   stages: tuple[str, ...] = ("vision", "projector", "pool")
 
   def grid(self, frames: int, grid: Grid) -> Grid:
-    """Rows and columns of the n tokens of a group of `frames` frames of `grid` tokens each."""
+    """Rows and columns of the tokens of a merged group.
+
+    It has `frames` frames of `grid` tokens each.
+    """
     del frames
     return grid
 
@@ -110,7 +113,7 @@ class Merger(Protocol):
     return grid
 
   def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
-    """Tokens of still pictures [B I N E] -> [B I n E], n as `image_grid` says."""
+    """Merges the tokens of still pictures: [B I N E] -> [B I n E]."""
     return x
 
   def flops(self, frames: int, grid: Grid, width: int) -> float:
@@ -256,7 +259,7 @@ PROTOCOLS: dict[str, type] = {
 
 
 def missing_members(role: str, component: type) -> Sequence[str]:
-  """The public members of a role that a component's class neither has nor takes as a field."""
+  """The public members of a role that a component's class lacks."""
   protocol = PROTOCOLS[role]
   members = [*protocol.__annotations__, *vars(protocol)]
   public = sorted({name for name in members if not name.startswith("_")})

@@ -111,7 +111,7 @@ class VideoLM(nn.Module):
     parts = []
     if total:
       if self.selector.needs_single:
-        groups = self.selector(self.encode(frames, self.encoder.clip), mask)
+        groups = self.selector(self.encode_frames(frames, self.encoder.clip), mask)
         parts.append(self.merge(groups.tokens))
       else:  # Groups of neighbours: which frames they are is known without their tokens.
         groups = self.selector(jnp.zeros((batch, total, 0, 0)), mask)
@@ -119,7 +119,7 @@ class VideoLM(nn.Module):
       index = groups.index
       group_mask = groups.mask
     if images.shape[1]:
-      parts.append(self.project_images(self.encode(images, 1)))
+      parts.append(self.project_images(self.encode_frames(images, 1)))
     newline = self.projector.newline_vector()
     parts.append(jnp.broadcast_to(newline, (batch, 1, newline.shape[-1])))
     rows = []
@@ -130,7 +130,7 @@ class VideoLM(nn.Module):
     table = constrain(jnp.concatenate(rows, axis=1), "batch - -")
     return VisualTokens(table, index, group_mask)
 
-  def encode(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
+  def encode_frames(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
     """Pictures -> patch tokens, `clip` frames encoded jointly."""
     batch, total = frames.shape[:2]
     _check_clips(total, clip)
@@ -156,7 +156,7 @@ class VideoLM(nn.Module):
     self.selector.groups(total)  # Raises ValueError if the frames are not whole groups.
     unit = math.lcm(clip, size)
     if total % unit:  # Whole groups and whole clips, but no common multiple of both.
-      tokens = self.encode(frames, clip)
+      tokens = self.encode_frames(frames, clip)
       groups = self.selector(tokens, jnp.ones((batch, total), bool))
       return self.merge(groups.tokens)
 

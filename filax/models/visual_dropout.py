@@ -112,7 +112,7 @@ def prefill(
 
 
 def _blocks_in_chunks(llm, x, positions, cache, start: int, stop: int, chunk: int):
-  """`blocks` into an empty cache, `chunk` places at a time (or as many as divide the prompt)."""
+  """`blocks` into an empty cache, at most `chunk` places at a time."""
   length = x.shape[1]
   size = math.gcd(length, chunk)
   if size == length:
@@ -132,13 +132,15 @@ def _blocks_in_chunks(llm, x, positions, cache, start: int, stop: int, chunk: in
 def extend(llm: LLM, x: Float[Array, "B L D"], positions, cache: RangeCaches, lengths):
   """Reads more tokens after a prompt whose visual tokens were dropped on the way."""
   caches = []
-  for (start, stop), own in zip(llm.ranges, cache.ranges, strict=True):
+  for (start, stop), range_cache in zip(llm.ranges, cache.ranges, strict=True):
     if llm.dropout_positions == "renumber":
-      own_positions = own.length[:, None] + jnp.arange(x.shape[1])
+      range_positions = range_cache.length[:, None] + jnp.arange(x.shape[1])
     else:
-      own_positions = positions
-    x, own = llm.blocks(x, own_positions, None, own, lengths, start=start, stop=stop)
-    caches.append(own)
+      range_positions = positions
+    x, range_cache = llm.blocks(
+      x, range_positions, None, range_cache, lengths, start=start, stop=stop
+    )
+    caches.append(range_cache)
   added = x.shape[1] if lengths is None else lengths
   return llm.normalise(x), RangeCaches(tuple(caches), cache.length + added)
 
@@ -175,9 +177,9 @@ def attention(
   layer: int,
   order: np.ndarray | None = None,
 ) -> Float[Array, "R L"]:
-  """How much the queries of a row attend to its places in `layer`, in natural order; no gradient.
+  """How much the queries of a row attend to its places in `layer`.
 
-  x lies in `order`.
+  x lies in `order`, the result in natural order. No gradient.
   """
   x = jax.lax.stop_gradient(x)
   query_positions = ops.move(row.positions, row.queries)

@@ -77,7 +77,10 @@ def merge_tokens(x: Float[Array, "N D"], target: int) -> Float[Array, "target D"
 
 
 def _merge_round(x, size, place, merged: int):
-  """Absorbs `merged` of the tokens at even places; first come the other even ones, then the odd."""
+  """Absorbs `merged` of the tokens at even places.
+
+  First come the other even ones, then the odd.
+  """
   unit = lax.stop_gradient(normalised(x))
   cosine = jnp.einsum("aD,bD->ab", unit[::2], unit[1::2], precision=EXACT)
   similarity = cosine.max(-1)

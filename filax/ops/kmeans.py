@@ -73,7 +73,10 @@ def update(
   mask: Bool[Array, "T"],
   centers: Float[Array, "C D"],
 ) -> Float[Array, "C D"]:
-  """One Lloyd step. A centre that owns no frame, not even a relocated one, stays where it is."""
+  """One Lloyd step: every centre becomes the mean of its frames.
+
+  A centre that owns no frame, not even a relocated one, stays where it is.
+  """
   owner, _ = assign(x, mask, centers)
   member = jax.nn.one_hot(owner, centers.shape[0])  # [T C]
   member = member * mask[:, None]
@@ -188,7 +191,7 @@ def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
   from_mean = jnp.square(x).sum(-1)
   first = jnp.argmin(jnp.where(mask, from_mean, jnp.inf))
 
-  def step(state, _):
+  def pick_next(state, _):
     distance, index = state  # To the nearest centre so far; the newest centre.
     from_newest = jnp.square(x - x[index]).sum(-1)
     distance = jnp.minimum(distance, from_newest)
@@ -196,7 +199,7 @@ def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
     return (distance, jnp.argmax(candidates)), index
 
   start = (jnp.full(mask.shape, jnp.inf), first)
-  _, index = lax.scan(step, start, None, length=count)
+  _, index = lax.scan(pick_next, start, None, length=count)
   return x[index]
 
 
@@ -211,14 +214,14 @@ def random(x, mask, count: int, key) -> Float[Array, "C D"]:
 def plus_plus(x, mask, count: int, key) -> Float[Array, "C D"]:
   """k-means++: each centre is drawn with a probability that grows with the squared distance."""
 
-  def step(distance, key):
+  def pick_next(distance, key):
     logits = jnp.where(mask, jnp.log(distance + 1e-30), -jnp.inf)
     index = jax.random.categorical(key, logits)
     from_newest = jnp.square(x - x[index]).sum(-1)
     return jnp.minimum(distance, from_newest), index
 
   start = jnp.full(mask.shape, 1e30)
-  _, index = lax.scan(step, start, jax.random.split(key, count))
+  _, index = lax.scan(pick_next, start, jax.random.split(key, count))
   return x[index]
 
 

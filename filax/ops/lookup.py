@@ -23,11 +23,11 @@ def lookup(
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or not _pays(table.shape, tokens.shape, mesh):
-    return _rows(table, tokens)
+    return _take_rows(table, tokens)
   places = spec("batch seq")
 
   def gather_and_look_up(table, tokens):
-    return _rows(gather.whole(table), tokens)
+    return _take_rows(gather.whole(table), tokens)
 
   on_mesh = gather.spread(
     gather_and_look_up,
@@ -38,7 +38,7 @@ def lookup(
 
 
 def _pays(table: tuple[int, int], tokens: tuple[int, int], mesh) -> bool:
-  """Whether to gather a table of this shape: it and the tokens divide, and the tokens are many."""
+  """Whether it pays to gather the table: the shapes divide, and the tokens are many."""
   shards = mesh.shape["fsdp"] * mesh.shape["seq"]
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
   if table[0] % shards or tokens[0] % rows or tokens[1] % mesh.shape["seq"]:
@@ -47,12 +47,12 @@ def _pays(table: tuple[int, int], tokens: tuple[int, int], mesh) -> bool:
 
 
 @jax.custom_vjp
-def _rows(table, tokens):
+def _take_rows(table, tokens):
   return jnp.take(table, tokens, axis=0)
 
 
 def _forward(table, tokens):
-  return _rows(table, tokens), (table, tokens)
+  return _take_rows(table, tokens), (table, tokens)
 
 
 def _backward(saved, slope):
@@ -62,4 +62,4 @@ def _backward(saved, slope):
   return total.astype(table.dtype), None
 
 
-_rows.defvjp(_forward, _backward)
+_take_rows.defvjp(_forward, _backward)

@@ -39,7 +39,7 @@ def schedule(tokens: int, target: int) -> tuple[int, ...]:
 
 
 def near_square(count: int) -> tuple[int, int]:
-  """(rows, columns) with rows · columns = count, rows <= columns, as near to a square as can be."""
+  """(rows, columns) of `count` tokens, as near to a square as the count allows; rows <= columns."""
   rows = int(count**0.5)
   while count % rows:
     rows -= 1
@@ -52,12 +52,12 @@ def merge_clips(
   heads: int = 16,
   chunk: int = 0,
 ) -> tuple[Float[Array, "b n E"], Float[Array, "b n"]]:
-  """b clips of p tokens -> n = `target` tokens each, and how many tokens each of them stands for.
+  """Merges the p tokens of each of b clips into n = `target`.
 
-  The sum of size · token is that of the input. Order: after an iteration, unmerged even tokens by
-  falling similarity (ties to the lower index), then the odd tokens. `heads` are those of the
-  encoder: similarity is the cosine of a token's mean over heads. `chunk` > 0 merges that many
-  clips at a time.
+  Also returns how many tokens each of them stands for. The sum of size · token is that of the
+  input. Order: after an iteration, unmerged even tokens by falling similarity (ties to the lower
+  index), then the odd tokens. `heads` are those of the encoder: similarity is the cosine of a
+  token's mean over heads. `chunk` > 0 merges that many clips at a time.
   """
   if chunk and x.shape[0] > chunk:
 
@@ -106,7 +106,7 @@ def merge_iteration(
 
 
 def match(x: Float[Array, "b p E"], heads: int) -> tuple[Float[Array, "b a"], Int[Array, "b a"]]:
-  """The best cosine of every even token (a) with an odd one (c), and which odd one that is."""
+  """The best cosine of every even token (a), and the odd token (c) that has it."""
   batch, tokens, width = x.shape
   metric = lax.stop_gradient(x).astype(jnp.float32)
   metric = metric.reshape(batch, tokens, heads, width // heads).mean(2)

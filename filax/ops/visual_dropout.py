@@ -59,7 +59,7 @@ def row_of_batch(batch: Mapping[str, Array]) -> Row:
 
 
 def next_tokens(row: Row) -> tuple[Int[Array, "R L"], Float[Array, "R L"]]:
-  """(targets, loss_mask): the next token of the row as it is now, if of the same segment."""
+  """(targets, loss_mask): the next token of the row, if of the same segment."""
   same_segment = _following(_continues(row.segment_ids))
   targets = _following(row.tokens)
   return targets, _following(row.labels) * same_segment
@@ -164,11 +164,12 @@ def shorten(
   length: int,
   positions: str = "renumber",
 ) -> tuple[Row, Int[Array, "R n"]]:
-  """The Row of n = `length` places that hold the kept ones in order, and the index for `move`.
+  """The Row of the kept places, in n = `length` places, and the index for `move`.
 
-  The index is where each place was, -1 for padding. `positions`: "renumber" counts every segment
-  from 0 again, "keep" leaves them as they are. The planner guarantees that the kept places fit. A
-  query whose place is dropped moves to the last kept place before it.
+  Kept places stay in order. The index is where each place was, -1 for padding. `positions`:
+  "renumber" counts every segment from 0 again, "keep" leaves them as they are. The planner
+  guarantees that the kept places fit. A query whose place is dropped moves to the last kept place
+  before it.
   """
   if positions not in POSITIONS:
     raise ValueError(
@@ -217,10 +218,11 @@ def move(
   order: np.ndarray | None = None,
   order_after: np.ndarray | None = None,
 ) -> Array:
-  """x [R L ...] -> [R n ...]: the places that `index` names; zeros where it is negative.
+  """The places of x that `index` names: [R L ...] -> [R n ...].
 
-  `index` counts in natural order. Where x is laid out otherwise (parallel.zigzag.order), `order`
-  is the natural index of each of its places, and `order_after` that of each place of the result.
+  Zeros where `index` is negative. `index` counts in natural order. Where x is laid out otherwise
+  (parallel.zigzag.order), `order` is the natural index of each of its places, and `order_after`
+  that of each place of the result.
 
     x = [a b c d], index = [3 0 -1]  ->  [d a 0]
   """
@@ -268,7 +270,7 @@ def _attention_sum(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
 
 
 def _ordinals(row: Row, segments: int):
-  """[R L] index of a visual token among those of its segment, and [R L] how many it has."""
+  """(index of a visual token in its segment, visual tokens of the segment), [R L] each."""
   rank = _rank(row.visual)
   length = row.visual.shape[1]
 
@@ -296,7 +298,7 @@ def _with_text(row: Row, picked):
 
 
 def _rank(mask) -> Int[Array, "R L"]:
-  """How many True lie before a place; of a False place, one less (its last True neighbour's)."""
+  """Index of a True place among the True ones; at a False place, that of the last one before."""
   return jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
 
 

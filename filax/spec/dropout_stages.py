@@ -88,7 +88,10 @@ def _entry(entry: str) -> tuple[int, str, float]:
 
 
 def _check_stage(stage: Stage, layer: int, ratio: float, depth: int) -> None:
-  """Raises ValueError for an invalid stage; `layer` and `ratio` of the one before, or 0 and 1."""
+  """Raises ValueError for an invalid stage.
+
+  `layer` and `ratio` are those of the stage before, or 0 and 1.
+  """
   if stage.kind not in KINDS:
     raise ValueError(f"{KNOB} names the kind {stage.kind!r}. Set it to one of {', '.join(KINDS)}.")
   if not layer < stage.layer < depth:
@@ -135,7 +138,7 @@ def kept(
   stages: Stages,
   has_query: Sequence[bool] | None = None,
 ) -> np.ndarray:
-  """Visual tokens [S] of every sample of a row -> how many stay after each stage, i32 [stages S].
+  """How many visual tokens stay after each stage, i32 [stages S], of `visual` [S].
 
   int(N · ratio) of the original N. Where `has_query` is False the sample has no query position, and
   a stage of kind attention drops nothing of it.
@@ -161,7 +164,7 @@ def kept(
 
 
 def lengths(length: int, visual: int, stages: Stages, multiple: int = 1) -> tuple[int, ...]:
-  """Static length of a row after every stage, for a row of `length` places of which `visual` are.
+  """Static length of a row after every stage; `visual` of its `length` places are visual.
 
   What a row full of visual tokens leaves of them, and room for the text beside it, rounded up to a
   `multiple` (of config.mesh.seq, say). Longer text fits as far as `fits` says.

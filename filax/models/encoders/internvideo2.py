@@ -23,6 +23,7 @@ from filax.models.layers import (
   Stack,
   VisionMLP,
   check_size,
+  float_types,
   standardise,
 )
 from filax.models.roles import PatchEncoder
@@ -43,7 +44,7 @@ class InternVideo2Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     width = x.shape[-1]
     split = (self.heads, width // self.heads)
     q = Dense(split, use_bias=False, name="q_proj", **types)(x)
@@ -88,7 +89,7 @@ class InternVideo2Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"], cache=None):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     h = RMSNorm(name="norm1", **types)(x)
     h = InternVideo2Attention(self.heads, self.attend, name="attn", **types)(h)
     x = x + LayerScale(name="ls1", **types)(h)
@@ -118,7 +119,7 @@ class InternVideo2(nn.Module, PatchEncoder):
   param_dtype: Any = "float32"
 
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     patches = self.grid[0] * self.grid[1]
     self.cls_token = self._table("cls_token", 1)
     self.pos_embed = self._table("pos_embed", 1 + self.clip * patches)

@@ -21,6 +21,7 @@ from filax.models.layers import (
   Stack,
   VisionMLP,
   check_size,
+  float_types,
   standardise,
 )
 from filax.models.roles import PatchEncoder
@@ -38,7 +39,7 @@ class SiglipAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
+    types = dict(kernel_init=XAVIER, **float_types(self))
     width = x.shape[-1]
     split = (self.heads, width // self.heads)
     q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
@@ -62,7 +63,7 @@ class SiglipBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"], cache=None):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     h = LayerNorm(self.eps, name="layer_norm1", **types)(x)
     x = x + SiglipAttention(self.heads, self.attend, name="self_attn", **types)(h)
     h = LayerNorm(self.eps, name="layer_norm2", **types)(x)
@@ -79,7 +80,7 @@ class SiglipEmbeddings(nn.Module):
   param_dtype: Any = "float32"
 
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     self.patches = PatchEmbed(self.width, self.patch, **types)
     nn.share_scope(self, self.patches)  # embeddings/patch_embedding, as in the checkpoint.
 
@@ -112,7 +113,7 @@ class Siglip(nn.Module, PatchEncoder):
   param_dtype: Any = "float32"
 
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     self.embeddings = SiglipEmbeddings(self.width, self.patch, **types)
     options = dict(heads=self.heads, mlp=self.mlp, eps=self.eps, attend=self.attention, **types)
     self.stack = Stack(SiglipBlock, self.depth, options, self.remat)

@@ -22,6 +22,7 @@ from filax.models.layers import (
   Stack,
   VisionMLP,
   check_size,
+  float_types,
   standardise,
 )
 from filax.models.roles import PatchEncoder
@@ -43,7 +44,7 @@ class UmtAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
+    types = dict(kernel_init=XAVIER, **float_types(self))
     width = x.shape[-1]
     split = (self.heads, width // self.heads)
     q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
@@ -66,7 +67,7 @@ class UmtBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"], cache=None):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     h = LayerNorm(1e-6, name="norm1", **types)(x)
     x = x + UmtAttention(self.heads, self.attend, name="attn", **types)(h)
     h = LayerNorm(1e-6, name="norm2", **types)(x)
@@ -95,7 +96,7 @@ class UMT(nn.Module, PatchEncoder):
   param_dtype: Any = "float32"
 
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     self.patch_embed = PatchEmbed(self.width, self.patch, **types)
     options = dict(heads=self.heads, mlp=self.mlp, attend=self.attention, **types)
     self.stack = Stack(UmtBlock, self.depth, options, self.remat)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from filax.models.decoder import Decoder
-from filax.models.layers import Dense, RMSNorm
+from filax.models.layers import Dense, RMSNorm, float_types
 from filax.ops import rope
 from filax.ops.attention import dense, sequence_parallel
 from filax.parallel.rules import constrain
@@ -27,13 +27,13 @@ class Qwen2Attention(nn.Module):
   param_dtype: Any = "float32"
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L D"], cache, rotation, at, slots, probe: str = ""):
-    """-> (output, cache). `rotation` = (cos, sin), `at` = (segment, place) of the queries.
+  def __call__(self, x: Float[Array, "B L D"], cache, rotation, q_at, slots, probe: str = ""):
+    """-> (output, cache). `rotation` = (cos, sin), `q_at` = (segment, place) of the queries.
 
     `cache` = (keys, values) is written from slot `slots` [B] on. With `probe`, the dimension word
     of the places, the result is (queries, keys) instead.
     """
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     seq = probe or "seq"
     q = Dense((self.heads, self.head_dim), name="q_proj", **types)(x)
     k = Dense((self.kv_heads, self.head_dim), name="k_proj", **types)(x)
@@ -46,24 +46,24 @@ class Qwen2Attention(nn.Module):
       return q, k
     if cache is None:
       attend = sequence_parallel.attend(*self.attend)
-      keys_at = at
+      keys_at = q_at
     else:
       attend = dense.attention_kernel(self.attend[0])
       old_k, old_v = cache
-      k = _write(old_k, k, slots)
-      v = _write(old_v, v, slots)
+      k = _write_slots(old_k, k, slots)
+      v = _write_slots(old_v, v, slots)
       cache = (k, v)
       place = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
       keys_at = (jnp.ones_like(place), place)  # Slots without a token lie after every query.
     k = k.astype(q.dtype)
     v = v.astype(q.dtype)
-    o = attend(q, k, v, at, keys_at)
+    o = attend(q, k, v, q_at, keys_at)
     o = constrain(o, "batch seq heads -")
     out = Dense(x.shape[-1], axis=(-2, -1), use_bias=False, name="o_proj", **types)
     return out(o), cache
 
 
-def _write(
+def _write_slots(
   old: Float[Array, "B S K d"],
   new: Float[Array, "B L K d"],
   slots,
@@ -85,7 +85,7 @@ class SwiGLU(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-    options = dict(use_bias=False, dtype=self.dtype, param_dtype=self.param_dtype)
+    options = dict(use_bias=False, **float_types(self))
     gate = Dense(self.mlp, name="gate_proj", **options)(x)
     gate = checkpoint_name(gate, "gate")
     up = Dense(self.mlp, name="up_proj", **options)(x)
@@ -107,14 +107,14 @@ class Qwen2Block(nn.Module):
   param_dtype: Any
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L D"], cache, rotation, at, slots, probe: str = ""):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+  def __call__(self, x: Float[Array, "B L D"], cache, rotation, q_at, slots, probe: str = ""):
+    types = float_types(self)
     h = RMSNorm(self.eps, name="input_layernorm", **types)(x)
     heads = (self.heads, self.kv_heads, self.head_dim)
     attention = Qwen2Attention(*heads, self.attend, name="self_attn", **types)
     if probe:
-      return attention(h, cache, rotation, at, slots, probe)
-    h, cache = attention(h, cache, rotation, at, slots)
+      return attention(h, cache, rotation, q_at, slots, probe)
+    h, cache = attention(h, cache, rotation, q_at, slots)
     x = x + h
     h = RMSNorm(self.eps, name="post_attention_layernorm", **types)(x)
     x = x + SwiGLU(self.mlp, name="mlp", **types)(h)

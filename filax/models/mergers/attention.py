@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.layers import Dense, LayerNorm
+from filax.models.layers import Dense, LayerNorm, float_types
 from filax.models.roles import Merger
 
 
@@ -30,7 +30,7 @@ class AttentionPool(nn.Module, Merger):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     width = x.shape[-1]
     options = types | dict(use_bias=False, kernel_init=nn.initializers.xavier_uniform())
     h = LayerNorm(name="layer_norm", **types)(x) if self.norm else x

@@ -10,7 +10,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.layers import XAVIER, Dense, LayerNorm
+from filax.models.layers import XAVIER, Dense, LayerNorm, float_types
 from filax.models.roles import Grid, Merger
 from filax.ops import tome
 from filax.ops.attention import bidirectional
@@ -42,7 +42,7 @@ class Resampler(nn.Module, Merger):
     return tome.near_square(self.frames * self.tokens)
 
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     self.norm = LayerNorm(**types)
     self.query_norm = LayerNorm(**types)
     self.attention = CrossAttention(self.heads, **types)
@@ -77,7 +77,7 @@ class CrossAttention(nn.Module):
     x: Float[Array, "B N E"],
     y: Float[Array, "B S E"],
   ) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
+    types = dict(kernel_init=XAVIER, **float_types(self))
     width = x.shape[-1]
     split = (self.heads, width // self.heads)
     q = Dense(split, name="q_proj", **types)(x)

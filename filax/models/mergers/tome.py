@@ -25,7 +25,10 @@ class ToMe(nn.Module, Merger):
   param_dtype: Any = "float32"
 
   def grid(self, frames: int, grid: Grid) -> Grid:
-    """As near to a square as the count allows. Raises ValueError if a frame has fewer tokens."""
+    """As near to a square as the count allows.
+
+    Raises ValueError if a frame has fewer tokens than the merger keeps.
+    """
     check_fewer(self.tokens, grid)
     return tome.near_square(frames * self.tokens)
 

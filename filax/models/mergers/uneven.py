@@ -60,7 +60,7 @@ class Uneven(nn.Module, Merger):
     return GRIDS[self.tokens]
 
   def grid(self, frames: int, grid: Grid) -> Grid:
-    """The count as near to a square as it can be; the order is frame, row, column."""
+    """A grid near to a square; tokens are in the order frame, row, column."""
     count = sum(math.prod(frame_grid) for frame_grid in self.grids(frames, grid))
     return near_square(count)
 

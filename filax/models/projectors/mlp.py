@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.layers import Dense
+from filax.models.layers import Dense, float_types
 from filax.models.roles import Grid, Projector
 from filax.ops import pooling
 
@@ -38,7 +38,7 @@ class MLP(nn.Module, Projector):
         f"config.model.projector needs out={self.out} and pool_side={self.pool_side} to be "
         f"positive. Leave out unset to take the width of the llm."
       )
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     self.linear_1 = Dense(self.out, **types)
     self.linear_2 = Dense(self.out, **types)
     if self.newline != "none" or self.image_newline:

@@ -63,8 +63,8 @@ def _around(q, k, v, q_at, kv_at, axis, kernel, stride):
     merged = blockwise.merge_parts(merged, part)
     return (merged, (k, v, kv_at)), None
 
-  own = attend(q, k, v, q_at, kv_at)
-  start = (own, (k, v, kv_at))
+  first = attend(q, k, v, q_at, kv_at)
+  start = (first, (k, v, kv_at))
   carry, _ = lax.scan(pass_on, start, None, length=_others(axis, stride))
   merged, _ = carry
   return merged

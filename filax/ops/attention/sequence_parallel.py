@@ -72,9 +72,9 @@ def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
 
 def _on_every_device(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
   """Calls `body` with every device's rows, places and heads."""
-  at = P(ACTIVATION_AXES["batch"], AXIS)
-  heads = P(*at, ACTIVATION_AXES["heads"])
-  in_specs = (heads, heads, heads, (at, at), (at, at))
+  places = P(ACTIVATION_AXES["batch"], AXIS)
+  heads = P(*places, ACTIVATION_AXES["heads"])
+  in_specs = (heads, heads, heads, (places, places), (places, places))
   on_mesh = jax.shard_map(body, in_specs=in_specs, out_specs=heads)
   return on_mesh(q, k, v, q_at, kv_at)
 
