@@ -67,7 +67,7 @@ def _variant_sizes(role: str, name: str, module: ModuleType, variant: str) -> Ma
   return module.VARIANTS[variant]
 
 
-def component(role: str, name: str) -> tuple[ModuleType, Any]:
+def component(role: str, name: object) -> tuple[ModuleType, Any]:
   """(module, class) behind a component's name.
 
   Raises ValueError if there is no such file, or if a module of one's own cannot be imported.

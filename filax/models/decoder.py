@@ -9,7 +9,7 @@ A decoder of its own names its `block` and the rows of DIMS of its parameters:
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from flax import linen as nn
 from flax import struct
@@ -35,16 +35,20 @@ class Cache:
   length: Any  # int32 [B]
 
 
-class Decoder(nn.Module, LLM):
+class _DecoderParts:
+  """What a decoder names in its class; no fields, so no arguments of a config."""
+
+  block: type[nn.Module]  # (x, cache, rotation, q_at, slots[, probe]) -> (x, cache)
+  dims: Sequence[tuple[str, str]]  # The rows of DIMS of its parameters.
+
+
+class Decoder(nn.Module, _DecoderParts, LLM):
   """Embeddings in, hidden states out; the vocabulary product is left to the caller (`head`).
 
   `yarn` = (factor, trained positions) reads beyond the trained length. `dropout` names stages at
   which visual tokens are dropped (filax.spec.dropout_stages); `dropout_queries` is for training
   alone, where a prompt's last token has no such place.
   """
-
-  block: ClassVar[type[nn.Module]]  # (x, cache, rotation, q_at, slots[, probe]) -> (x, cache)
-  dims: ClassVar[Sequence[tuple[str, str]]]  # The rows of DIMS of its parameters.
 
   width: int
   depth: int

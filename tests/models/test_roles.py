@@ -117,3 +117,8 @@ def test_an_own_component_that_leaves_out_a_method_is_refused(monkeypatch):
   monkeypatch.setitem(sys.modules, "lab_of_tests", lab)
   with pytest.raises(ValueError, match=r"is incomplete: .*groups"):
     components.build("selector", dict(name="lab_of_tests:Unfinished"))
+
+
+def test_the_fields_of_qwen2_are_arguments_of_a_config():
+  _, model = components.component("llm", "qwen2")
+  assert not {"block", "dims", "stages", "norm"} & set(model.__dataclass_fields__)
