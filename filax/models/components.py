@@ -58,7 +58,12 @@ def build(role: str, config: Section, **defaults):
     raise ValueError(f"config.model.{role} with name={name!r} is incomplete: {error}.") from error
 
 
-def _variant_sizes(role: str, name: str, module: ModuleType, variant: str) -> Mapping[str, Any]:
+def _variant_sizes(
+  role: str,
+  name: str,
+  module: ModuleType,
+  variant: str,
+) -> Mapping[str, Any]:
   if variant not in list(module.VARIANTS):
     raise ValueError(
       f"{role} {name} has no variant {variant!r}. Set config.model.{role}.variant to one of "

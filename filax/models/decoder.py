@@ -189,7 +189,12 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     logits = jnp.einsum("BLD,DV->BLV", hidden, self.head(), preferred_element_type=jnp.float32)
     return logits[..., : self.vocab]
 
-  def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Cache:
+  def empty_cache(
+    self,
+    batch: int,
+    slots: int,
+    layers: int | None = None,
+  ) -> Cache:
     """A cache of `slots` places for `layers` (default: all) layers."""
     shape = (layers or self.depth, batch, slots, self.kv_heads, self.head_dim)
     zeros = jnp.zeros(shape, self.dtype)

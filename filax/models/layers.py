@@ -204,7 +204,14 @@ class Stack(nn.Module):
   def setup(self):
     self.layers = self.block(**self.options)
 
-  def __call__(self, x, cache=None, *args, start: int = 0, stop: int | None = None):
+  def __call__(
+    self,
+    x,
+    cache=None,
+    *args,
+    start: int = 0,
+    stop: int | None = None,
+  ):
     """Runs layers start..stop. Initialise with the whole range."""
     stop = self.depth if stop is None else stop
 
@@ -259,7 +266,12 @@ def check_size(frames: UInt8[Array, "*b h w 3"], size: int) -> None:
     )
 
 
-def standardise(x: UInt8[Array, "*b h w 3"], mean, std, dtype) -> Float[Array, "*b h w 3"]:
+def standardise(
+  x: UInt8[Array, "*b h w 3"],
+  mean,
+  std,
+  dtype,
+) -> Float[Array, "*b h w 3"]:
   """uint8 pixels -> (x / 255 - mean) / std per channel, computed in float32."""
   x = x.astype(jnp.float32) / 255
   x = (x - jnp.asarray(mean)) / jnp.asarray(std)

@@ -129,7 +129,13 @@ def _blocks_in_chunks(llm, x, positions, cache, start: int, stop: int, chunk: in
   return chunks.join(outputs, length), cache
 
 
-def extend(llm: LLM, x: Float[Array, "B L D"], positions, cache: RangeCaches, lengths):
+def extend(
+  llm: LLM,
+  x: Float[Array, "B L D"],
+  positions,
+  cache: RangeCaches,
+  lengths,
+):
   """Reads more tokens after a prompt whose visual tokens were dropped on the way."""
   caches = []
   for (start, stop), range_cache in zip(llm.ranges, cache.ranges, strict=True):

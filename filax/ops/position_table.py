@@ -9,7 +9,12 @@ from filax.ops.pooling import linear_operator
 
 
 @functools.cache
-def position_table(frames: int, side: int, width: int, trained: tuple[int, int]) -> np.ndarray:
+def position_table(
+  frames: int,
+  side: int,
+  width: int,
+  trained: tuple[int, int],
+) -> np.ndarray:
   """float32 [frames·side² width]: the positions of a clip, or of a picture if frames = 1.
 
   sin and cos of the flat (frame, row, column) index among `trained` = (frames, side) places (a

@@ -18,7 +18,11 @@ YARN_KEYS = (  # As transformers calls them; what is left out has its default.
 )
 
 
-def frequencies(head_dim: int, theta: float, yarn: tuple | None = None) -> tuple[np.ndarray, float]:
+def frequencies(
+  head_dim: int,
+  theta: float,
+  yarn: tuple | None = None,
+) -> tuple[np.ndarray, float]:
   """Inverse frequencies float32 [d/2] and the factor on cos and sin.
 
   `yarn` = (factor, trained positions) stretches the low frequencies (YaRN, arXiv:2309.00071, with

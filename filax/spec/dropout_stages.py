@@ -163,7 +163,12 @@ def kept(
   return out
 
 
-def lengths(length: int, visual: int, stages: Stages, multiple: int = 1) -> tuple[int, ...]:
+def lengths(
+  length: int,
+  visual: int,
+  stages: Stages,
+  multiple: int = 1,
+) -> tuple[int, ...]:
   """Static length of a row after every stage; `visual` of its `length` places are visual.
 
   What a row full of visual tokens leaves of them, and room for the text beside it, rounded up to a

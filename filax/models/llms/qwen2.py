@@ -27,7 +27,15 @@ class Qwen2Attention(nn.Module):
   param_dtype: Any = "float32"
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L D"], cache, rotation, q_at, slots, probe: str = ""):
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    cache,
+    rotation,
+    q_at,
+    slots,
+    probe: str = "",
+  ):
     """-> (output, cache). `rotation` = (cos, sin), `q_at` = (segment, place) of the queries.
 
     `cache` = (keys, values) is written from slot `slots` [B] on. With `probe`, the dimension word
@@ -107,7 +115,15 @@ class Qwen2Block(nn.Module):
   param_dtype: Any
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L D"], cache, rotation, q_at, slots, probe: str = ""):
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    cache,
+    rotation,
+    q_at,
+    slots,
+    probe: str = "",
+  ):
     types = float_types(self)
     h = RMSNorm(self.eps, name="input_layernorm", **types)(x)
     heads = (self.heads, self.kv_heads, self.head_dim)

@@ -81,7 +81,12 @@ class Uneven(nn.Module, Merger):
     grid = near_square(x.shape[2])
     return self._pool(x[:, :, None], grid, self.image_grid(grid))
 
-  def _pool(self, x: Float[Array, "B G K N E"], grid: Grid, out: Grid) -> Float[Array, "B G n E"]:
+  def _pool(
+    self,
+    x: Float[Array, "B G K N E"],
+    grid: Grid,
+    out: Grid,
+  ) -> Float[Array, "B G n E"]:
     """Means over areas of each of K frames, float32 inside."""
     pooled = pooling.area_means(x, grid, out)  # [B G K p q E]
     batch, groups, _, _, width = x.shape
