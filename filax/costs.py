@@ -25,7 +25,7 @@ class Costs:
   frame: float = 0.0
   image: float = 0.0
 
-  def step(self, sums: Mapping[str, float]) -> float:
+  def step_flops(self, sums: Mapping[str, float]) -> float:
     """FLOPs of what `sums` counts; neither padding nor a dropped visual token is work."""
     return (
       (self.token - self.head) * sums["passed"]
@@ -37,47 +37,94 @@ class Costs:
 
 
 def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs:
-  """The costs of a train step of a VideoLM; `params` may be shapes, `rates` is path -> peak rate.
+  """The costs of a train step of a VideoLM.
 
+  `params` may be shapes; `rates` maps the path of a parameter to its peak learning rate.
   A matrix product costs 2 a weight and token forward, 2 more where a gradient passes through (some
   part before it, or it itself, is trained) and 2 more if its weight is trained: 6 for what is
   trained, 2 for a frozen encoder. Attention has no weights: 4 a pair, head unit and layer forward,
   8 more where a gradient passes.
   """
-  leaves = traverse_util.flatten_dict(params, sep="/")
-  kernels = {path: math.prod(x.shape) for path, x in leaves.items() if path.endswith("/kernel")}
-  trained = [role for role in FLOW if any(r and p.startswith(f"{role}/") for p, r in rates.items())]
-  passes = lambda role: any(FLOW.index(t) <= FLOW.index(role) for t in trained)
+  work = _Work.count(params, rates)
+  encoder = model.encoder
+  llm = model.llm
+  patches = math.prod(encoder.grid)
 
-  def weights(role: str) -> float:
-    """Of one token through all products of a part."""
-    own = {p: n for p, n in kernels.items() if p.startswith(f"{role}/")}
-    learned = sum(n for path, n in own.items() if rates[path])
-    return (4 if passes(role) else 2) * sum(own.values()) + 2 * learned
+  def picture(clip: int) -> float:
+    """A picture whose patches see those of `clip` pictures."""
+    pairs = patches * patches * clip
+    attention = work.attention("encoder", pairs * encoder.width * encoder.depth)
+    return patches * work.weights("encoder") + attention
 
-  attention = lambda role, units: units * (12 if passes(role) else 4)
-  patches, encoder, llm = math.prod(model.encoder.grid), model.encoder, model.llm
-  picture = lambda clip: (
-    patches * weights("encoder")
-    + attention("encoder", patches * patches * clip * encoder.width * encoder.depth)
-  )
-  frame, image = _projected(model)
-  untied = "llm/lm_head/kernel" in kernels
-  table = "llm/lm_head/kernel" if untied else "llm/embed_tokens/embedding"
-  head = math.prod(leaves[table].shape) * ((4 if passes("llm") else 2) + (2 if rates[table] else 0))
+  projector = work.weights("projector")
+  tokens_of_frame, tokens_of_image = _projected_tokens(model)
+  head = work.head_flops()
+  token = work.weights("llm")  # With the head, if it has a table of its own.
+  if work.is_tied:
+    token += head
   return Costs(
-    token=weights("llm") + (0 if untied else head),
+    token=token,
     head=head,
-    pair=attention("llm", llm.heads * llm.head_dim * llm.depth),
-    frame=picture(encoder.clip) + frame * weights("projector"),
-    image=picture(1) + image * weights("projector"),
+    pair=work.attention("llm", llm.heads * llm.head_dim * llm.depth),
+    frame=picture(encoder.clip) + tokens_of_frame * projector,
+    image=picture(1) + tokens_of_image * projector,
   )
 
 
-def _projected(model) -> tuple[float, float]:
+@dataclasses.dataclass(frozen=True)
+class _Work:
+  """FLOPs of the parts of a model."""
+
+  sizes: Mapping[str, int]  # Path of a parameter -> its size.
+  rates: Mapping[str, float]
+  gradient: Mapping[str, bool]  # Role -> whether a gradient passes through.
+
+  @classmethod
+  def count(cls, params: PyTree, rates: Mapping[str, float]) -> "_Work":
+    leaves = traverse_util.flatten_dict(params, sep="/")
+    sizes = {path: math.prod(leaf.shape) for path, leaf in leaves.items()}
+    trained_roles = {path.split("/")[0] for path, rate in rates.items() if rate}
+    gradient = {}
+    passes = False
+    for role in FLOW:
+      passes = passes or role in trained_roles
+      gradient[role] = passes
+    return cls(sizes, rates, gradient)
+
+  def weights(self, role: str) -> float:
+    """Of one token through all products of a part."""
+    total = 0
+    learned = 0
+    for path, size in self.sizes.items():
+      if path.startswith(f"{role}/") and path.endswith("/kernel"):
+        total += size
+        learned += size if self.rates[path] else 0
+    return (4 if self.gradient[role] else 2) * total + 2 * learned
+
+  def attention(self, role: str, units: int) -> float:
+    """Of pairs, head units and layers, `units` in all."""
+    return units * (12 if self.gradient[role] else 4)
+
+  @property
+  def is_tied(self) -> bool:
+    """Whether the llm's head is its embedding table."""
+    return "llm/lm_head/kernel" not in self.sizes
+
+  def head_flops(self) -> float:
+    """Of one token through the llm's head."""
+    table = "llm/embed_tokens/embedding" if self.is_tied else "llm/lm_head/kernel"
+    factor = 4 if self.gradient["llm"] else 2
+    if self.rates[table]:
+      factor += 2
+    return self.sizes[table] * factor
+
+
+def _projected_tokens(model) -> tuple[float, float]:
   """How many tokens the projector's layers see per frame and per image."""
-  grid, frames = model.encoder.grid, model.selector.size
+  grid = model.encoder.grid
+  frames = model.selector.size
   if model.merge_stage != "vision":
     return math.prod(grid), math.prod(grid)
+  group = math.prod(model.merger.grid(frames, grid))
   image = math.prod(model.merger.image_grid(grid))
-  return math.prod(model.merger.grid(frames, grid)) / frames, image
+  return group / frames, image

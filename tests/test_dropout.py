@@ -8,13 +8,13 @@ from filax.spec import dropout_stages
 
 
 def test_presets_are_the_papers_rows():
-  assert dropout_stages.parse("off", 28) == ()
-  assert dropout_stages.parse("uniform0_attention", 28) == (
+  assert dropout_stages.parse_stages("off", 28) == ()
+  assert dropout_stages.parse_stages("uniform0_attention", 28) == (
     dropout_stages.Stage(4, "uniform", 0.75),
     dropout_stages.Stage(18, "attention", 0.25),
   )
   for name in dropout_stages.PRESETS:
-    assert len(dropout_stages.parse(name, 28)) <= 2
+    assert len(dropout_stages.parse_stages(name, 28)) <= 2
 
 
 @pytest.mark.parametrize(
@@ -60,25 +60,25 @@ def test_bad_released_settings(arguments, message):
 )
 def test_bad_stages(stages, message):
   with pytest.raises(ValueError, match=message):
-    dropout_stages.parse(stages, 28)
+    dropout_stages.parse_stages(stages, 28)
 
 
 def test_kept_counts_truncate_the_original_count():
-  stages = dropout_stages.parse("uniform0_attention", 28)
+  stages = dropout_stages.parse_stages("uniform0_attention", 28)
   counts = dropout_stages.kept([1024, 7, 1, 0], stages)
   np.testing.assert_array_equal(counts, [[768, 5, 0, 0], [256, 1, 0, 0]])
   np.testing.assert_array_equal(counts[0], [int(n * 0.75) for n in (1024, 7, 1, 0)])
 
 
 def test_a_sample_nobody_asks_about_keeps_what_attention_would_drop():
-  stages = dropout_stages.parse(((2, "attention", 0.5), (4, "uniform", 0.25)), 8)
+  stages = dropout_stages.parse_stages(((2, "attention", 0.5), (4, "uniform", 0.25)), 8)
   np.testing.assert_array_equal(
-    dropout_stages.kept([8, 8], stages, asked=[True, False]), [[4, 8], [2, 2]]
+    dropout_stages.kept([8, 8], stages, has_query=[True, False]), [[4, 8], [2, 2]]
   )
 
 
 def test_lengths_hold_a_row_full_of_visual_tokens():
-  stages = dropout_stages.parse("uniform0_attention", 28)
+  stages = dropout_stages.parse_stages("uniform0_attention", 28)
   room = dropout_stages.lengths(9000, 8192, stages)
   assert room == (9000 - 8192 + 6144, 9000 - 8192 + 2048)
   assert dropout_stages.lengths(9000, 8192, stages, multiple=512) == (7168, 3072)

@@ -1,69 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds components and models from plain dicts. The file system is the registry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import functools
 import importlib
 import os
 import pkgutil
 import re
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
 
 COMPONENTS_HELP = (
   "a module that the checkpoint's config may name for a component of its own (repeatable)"
 )
-_OWN_FILE = re.compile(r"[a-z0-9_]+")
+_FILE_NAME = re.compile(r"[a-z0-9_]+")
 ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order data flows.
 
 
-def build(role: str, config: Any, **defaults):
+@runtime_checkable
+class Section(Protocol):
+  """A part of a config: a dict or a ConfigDict, which is no Mapping. `dict(section)` copies it."""
+
+  def keys(self) -> Iterable[str]: ...
+
+  def __getitem__(self, key: str, /) -> Any: ...
+
+
+def build(role: str, config: Section, **defaults):
   """build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9).
 
   `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a component of your own.
-  `variant` names a row of the file's VARIANTS. `defaults` fill what neither says, where the class
-  has such a field.
-  Raises ValueError naming the known files, variants or arguments.
+  `variant` names a row of the file's VARIANTS. `defaults` fill fields of the class that neither of
+  them sets. Raises ValueError naming the known files, variants or arguments.
   """
-  config = dict(config) if hasattr(config, "keys") else {}
-  if "name" not in config:
+  options = dict(config) if isinstance(config, Section) else {}
+  if "name" not in options:
     raise ValueError(
       f"config.model.{role} has no name. Set it to one of {', '.join(available(role))}."
     )
-  name = config.pop("name")
-  variant = config.pop("variant", None)
+  name = options.pop("name")
+  variant = options.pop("variant", None)
   module, model = component(role, name)
-  sizes = {}
-  if variant:
-    if variant not in list(module.VARIANTS):
-      raise ValueError(
-        f"{role} {name} has no variant {variant!r}. Set config.model.{role}.variant to one of "
-        f"{', '.join(module.VARIANTS)}."
-      )
-    sizes = module.VARIANTS[variant]
+  sizes = _variant_sizes(role, name, module, variant) if variant else {}
   fields = set(model.__dataclass_fields__) - {"parent", "name"}
-  if unknown := sorted(set(config) - fields):
+  unknown = sorted(set(options) - fields)
+  if unknown:
     raise ValueError(
       f"{role} {name} takes no {', '.join(map(repr, unknown))}. Known arguments in "
       f"config.model.{role}: {', '.join(sorted(fields))}."
     )
+  arguments = {key: value for key, value in defaults.items() if key in fields}
+  arguments |= sizes
+  arguments |= options
   try:
-    return model(**({k: v for k, v in defaults.items() if k in fields} | sizes | config))
+    return model(**arguments)
   except TypeError as error:  # A field without a default is missing.
     raise ValueError(f"config.model.{role} with name={name!r} is incomplete: {error}.") from error
 
 
-def component(role: str, name: str):
+def _variant_sizes(
+  role: str,
+  name: str,
+  module: ModuleType,
+  variant: str,
+) -> Mapping[str, Any]:
+  if variant not in list(module.VARIANTS):
+    raise ValueError(
+      f"{role} {name} has no variant {variant!r}. Set config.model.{role}.variant to one of "
+      f"{', '.join(module.VARIANTS)}."
+    )
+  return module.VARIANTS[variant]
+
+
+def component(role: str, name: object) -> tuple[ModuleType, Any]:
   """(module, class) behind a component's name.
 
   Raises ValueError if there is no such file, or if a module of one's own cannot be imported.
   """
-  known = available(role)
-  choices = f"Set config.model.{role}.name to one of {', '.join(known)}"
+  names = available(role)
+  choices = f"Set config.model.{role}.name to one of {', '.join(names)}"
   if not isinstance(name, str):
     raise ValueError(f"config.model.{role}.name={name!r} is no name. {choices}.")
   if ":" in name:  # "my_lab.scenes:Model" needs no fork.
     return _own_component(role, name)
-  if name not in known:
+  if name not in names:
     raise ValueError(
       f'No file models/{role}s/{name}.py. {choices}, or to your own "package.module:Class".'
     )
@@ -71,8 +91,10 @@ def component(role: str, name: str):
   return module, module.Model
 
 
-def _own_component(role: str, name: str):
+def _own_component(role: str, name: str) -> tuple[ModuleType, Any]:
   """(module, class) of "package.module:Class"."""
+  from filax.models import roles
+
   path, _, attribute = name.partition(":")
   words = [*path.split("."), attribute]
   if not all(word.isidentifier() for word in words):
@@ -92,16 +114,24 @@ def _own_component(role: str, name: str):
       f"config.model.{role}.name={name!r} names no flax module: {path} has no class {attribute}. "
       f'Set it to "package.module:Class".'
     )
+  missing = roles.missing_members(role, model)
+  if missing:
+    raise ValueError(
+      f"config.model.{role}.name={name!r} lacks {', '.join(missing)}. Let {attribute} inherit from "
+      f"filax.models.roles.{roles.PROTOCOLS[role].__name__}, and give it the fields named there."
+    )
   return module, model
 
 
 def check_components(
-  config: Any, allowed: Sequence[str] | str = (), source: str | os.PathLike = "config.json"
+  config: Any,
+  allowed: Sequence[str] | str = (),
+  source: str | os.PathLike = "config.json",
 ) -> None:
-  """Refuses a config that came with weights and names a module which the user did not name.
+  """Refuses a config of a checkpoint that names modules which the user does not allow.
 
-  Components must be our own files, or lie in the modules `allowed` ("my_lab"). Imports nothing.
-  Raises ValueError.
+  Components must be our own files, or lie in the modules `allowed` ("my_lab"). `config` is any
+  value of a JSON file. Imports nothing. Raises ValueError.
   """
   if isinstance(allowed, str):
     allowed = (allowed,)
@@ -117,7 +147,7 @@ def check_components(
 
 
 def _check_component(role: str, name: Any, allowed: Sequence[str], source) -> None:
-  if isinstance(name, str) and _OWN_FILE.fullmatch(name):
+  if isinstance(name, str) and _FILE_NAME.fullmatch(name):
     return
   module = name.partition(":")[0] if isinstance(name, str) else ""
   if not module.partition(".")[0].isidentifier():
@@ -132,10 +162,10 @@ def _check_component(role: str, name: Any, allowed: Sequence[str], source) -> No
 def available(role: str) -> list[str]:
   """The components of a role: its files."""
   package = importlib.import_module(f"filax.models.{role}s")
-  return sorted(m.name for m in pkgutil.iter_modules(package.__path__))
+  return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def build_video_lm(config: Any, selector: Any = None):
+def build_video_lm(config: Section, selector: Section | None = None):
   """A VideoLM from config.model; `selector` replaces the training selector (config.infer.selector).
 
   config.model: one dict a role, merge_stage, encode_chunk, dtype and param_dtype (of all parts
@@ -143,23 +173,25 @@ def build_video_lm(config: Any, selector: Any = None):
   """
   from filax.models.video_lm import VideoLM
 
-  config = dict(config)
-  if absent := [role for role in ROLES if not hasattr(config.get(role), "keys")]:
+  options = dict(config)
+  absent = [role for role in ROLES if not isinstance(options.get(role), Section)]
+  if absent:
     raise ValueError(
       f"config.model has no {' and no '.join(absent)}. Set config.model.{absent[0]} to a dict with "
       f"a name."
     )
-  roles = {role: dict(config.pop(role)) for role in ROLES}
+  sections = {role: dict(options.pop(role)) for role in ROLES}
   if selector is not None:
-    roles["selector"] = dict(selector)
-  types = {key: config.pop(key, "float32") for key in ("dtype", "param_dtype")}
-  llm = build("llm", roles.pop("llm"), **types)
-  parts = {role: build(role, roles[role], out=llm.width, **types) for role in roles}
+    sections["selector"] = dict(selector)
+  types = {key: options.pop(key, "float32") for key in ("dtype", "param_dtype")}
+  llm = build("llm", sections.pop("llm"), **types)
+  parts = {role: build(role, section, out=llm.width, **types) for role, section in sections.items()}
   parts["llm"] = llm
-  known = set(VideoLM.__dataclass_fields__) - {"parent", "name", "processor", *ROLES}
-  if unknown := sorted(set(config) - known):
-    raise ValueError(f"Unknown key config.model.{unknown[0]}. Known: {', '.join(sorted(known))}.")
-  return VideoLM(**parts, **config)
+  fields = set(VideoLM.__dataclass_fields__) - {"parent", "name", "processor", *ROLES}
+  unknown = sorted(set(options) - fields)
+  if unknown:
+    raise ValueError(f"Unknown key config.model.{unknown[0]}. Known: {', '.join(sorted(fields))}.")
+  return VideoLM(**parts, **options)
 
 
 def parameter_shapes(model) -> dict[str, Any]:
@@ -173,17 +205,17 @@ def parameter_shapes(model) -> dict[str, Any]:
 def _shapes(model) -> dict[str, Any]:
   import jax
 
-  init = lambda batch: model.init(jax.random.key(0), batch)["params"]
-  return jax.eval_shape(init, model.example())
+  def draw_parameters(batch):
+    return model.init(jax.random.key(0), batch)["params"]
+
+  return jax.eval_shape(draw_parameters, model.example())
 
 
-def dims_table(config: Any):
+def dims_table(config: Section) -> tuple[tuple[str, str], ...]:
   """The DIMS rows of every part of config.model, prefixed with the role: what shards a VideoLM."""
   rows = []
   for role in ROLES:
     module, _ = component(role, config[role]["name"])
-    rows += [
-      (rf"^{role}/.*{pattern.removeprefix('^')}", dims)
-      for pattern, dims in getattr(module, "DIMS", ())
-    ]
+    for pattern, dims in getattr(module, "DIMS", ()):
+      rows.append((rf"^{role}/.*{pattern.removeprefix('^')}", dims))
   return tuple(rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What two or more models share. Parameters in `param_dtype`, compute in `dtype`, norms in f32."""
+"""Layers that models share: parameters in `param_dtype`, compute in `dtype`, norms in float32."""
 
 from collections.abc import Callable, Mapping, Sequence
 import math
@@ -41,22 +41,25 @@ def flat_dot_general(
   There a [B L D] x [D F] product and above all its gradient are plain matrix products, twice as
   fast on a CPU. On a mesh the dimensions stay apart, because B and L lie on different axes.
   """
+  options = dict(precision=precision, preferred_element_type=preferred_element_type, **kw)
   (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
-  tail = tuple(range(lhs.ndim - len(lhs_contract), lhs.ndim))
-  product = lambda a, dims: lax.dot_general(
-    a, rhs, dims, precision=precision, preferred_element_type=preferred_element_type, **kw
-  )
+  leading = lhs.ndim - len(lhs_contract)
+  contracts_tail = tuple(lhs_contract) == tuple(range(leading, lhs.ndim))
   mesh = jax.sharding.get_abstract_mesh()
-  whole = mesh.empty or mesh.size == 1
-  if not whole or lhs_batch or rhs_batch or tuple(lhs_contract) != tail or lhs.ndim - len(tail) < 2:
-    return product(lhs, dimension_numbers)
-  lead = lhs.shape[: lhs.ndim - len(tail)]
-  contract = tuple(range(1, 1 + len(tail)))
-  flat = product(
-    lhs.reshape(math.prod(lead), *lhs.shape[lhs.ndim - len(tail) :]),
-    ((contract, rhs_contract), ((), ())),
-  )
+  on_mesh = not (mesh.empty or mesh.size == 1)
+  if on_mesh or lhs_batch or rhs_batch or not contracts_tail or leading < 2:
+    return lax.dot_general(lhs, rhs, dimension_numbers, **options)
+  lead = lhs.shape[:leading]
+  contract = tuple(range(1, 1 + len(lhs_contract)))
+  flat_lhs = lhs.reshape(math.prod(lead), *lhs.shape[leading:])
+  flat_dimensions = ((contract, rhs_contract), ((), ()))
+  flat = lax.dot_general(flat_lhs, rhs, flat_dimensions, **options)
   return flat.reshape(*lead, *flat.shape[1:])
+
+
+def float_types(module: nn.Module) -> dict[str, Any]:
+  """The dtypes of a module, as arguments of the layers that it is made of."""
+  return dict(dtype=module.dtype, param_dtype=module.param_dtype)
 
 
 class Dense(nn.DenseGeneral):
@@ -76,11 +79,13 @@ class LayerNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
     width = x.shape[-1:]
-    scale = self.param("scale", nn.initializers.ones, width, jnp.dtype(self.param_dtype))
-    bias = self.param("bias", nn.initializers.zeros, width, jnp.dtype(self.param_dtype))
+    param_dtype = jnp.dtype(self.param_dtype)
+    scale = self.param("scale", nn.initializers.ones, width, param_dtype)
+    bias = self.param("bias", nn.initializers.zeros, width, param_dtype)
     x = x.astype(jnp.float32)
     x = x - x.mean(-1, keepdims=True)
-    x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+    variance = jnp.square(x).mean(-1, keepdims=True)
+    x = x * lax.rsqrt(variance + self.eps)
     return (x * scale + bias).astype(self.dtype)
 
 
@@ -93,13 +98,15 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
-    scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.dtype(self.param_dtype))
+    param_dtype = jnp.dtype(self.param_dtype)
+    scale = self.param("scale", nn.initializers.ones, x.shape[-1:], param_dtype)
     x = x.astype(jnp.float32)
-    x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+    mean_square = jnp.square(x).mean(-1, keepdims=True)
+    x = x * lax.rsqrt(mean_square + self.eps)
     return x.astype(self.dtype) * scale.astype(self.dtype)
 
 
-class MLP(nn.Module):
+class VisionMLP(nn.Module):
   """x [B N E] -> [B N E] of a vision tower, through F hidden units; GELU with erf, or with tanh."""
 
   mlp: int
@@ -109,9 +116,11 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
-    h = checkpoint_name(Dense(self.mlp, name="fc1", **types)(x), "up")
-    h = constrain(nn.gelu(h, approximate=self.tanh), "frames - mlp")
+    types = dict(kernel_init=XAVIER, **float_types(self))
+    h = Dense(self.mlp, name="fc1", **types)(x)
+    h = checkpoint_name(h, "up")
+    h = nn.gelu(h, approximate=self.tanh)
+    h = constrain(h, "frames - mlp")
     return Dense(x.shape[-1], name="fc2", **types)(h)
 
 
@@ -129,16 +138,16 @@ class PatchEmbed(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B h w 3"]) -> Float[Array, "B N E"]:
-    p, (rows, cols) = self.side, (x.shape[1] // self.side, x.shape[2] // self.side)
-    x = x[:, : rows * p, : cols * p].reshape(-1, rows, p, cols, p, 3)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * cols, p, p, 3)
-    return Dense(
-      self.width,
-      axis=(-3, -2, -1),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="patch_embedding",
-    )(x)
+    side = self.side
+    rows = x.shape[1] // side
+    cols = x.shape[2] // side
+    x = x[:, : rows * side, : cols * side]
+    x = x.reshape(-1, rows, side, cols, side, 3)
+    x = x.transpose(0, 1, 3, 2, 4, 5)  # [B rows cols side side 3]
+    patches = x.reshape(-1, rows * cols, side, side, 3)
+    types = float_types(self)
+    embed = Dense(self.width, axis=(-3, -2, -1), name="patch_embedding", **types)
+    return embed(patches)
 
 
 class Embed(nn.Module):
@@ -152,14 +161,14 @@ class Embed(nn.Module):
   def setup(self):
     # Unit logits for unit hidden states; close to HF's fixed 0.02 at the width of the 7B.
     init = nn.initializers.normal(self.width**-0.5)
-    self.embedding = self.param(
-      "embedding", init, (self.rows, self.width), jnp.dtype(self.param_dtype)
-    )
+    shape = (self.rows, self.width)
+    self.embedding = self.param("embedding", init, shape, jnp.dtype(self.param_dtype))
 
   def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     return lookup(self.embedding.astype(self.dtype), tokens)
 
-  def head(self) -> Float[Array, "D V"]:
+  def output_kernel(self) -> Float[Array, "D V"]:
+    """The table as the kernel of a tied output projection."""
     return self.embedding.T.astype(self.dtype)
 
 
@@ -172,8 +181,10 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, width: int) -> Float[Array, "D V"]:
-    init, shape = nn.initializers.normal(width**-0.5), (width, self.rows)
-    return self.param("kernel", init, shape, jnp.dtype(self.param_dtype)).astype(self.dtype)
+    init = nn.initializers.normal(width**-0.5)
+    shape = (width, self.rows)
+    kernel = self.param("kernel", init, shape, jnp.dtype(self.param_dtype))
+    return kernel.astype(self.dtype)
 
 
 class Stack(nn.Module):
@@ -193,45 +204,75 @@ class Stack(nn.Module):
   def setup(self):
     self.layers = self.block(**self.options)
 
-  def __call__(self, x, cache=None, *args, start: int = 0, stop: int | None = None):
+  def __call__(
+    self,
+    x,
+    cache=None,
+    *args,
+    start: int = 0,
+    stop: int | None = None,
+  ):
     """Runs layers start..stop. Initialise with the whole range."""
     stop = self.depth if stop is None else stop
-    body = lambda block, x, cache: block(x, cache, *args)
+
+    def layer(block, x, cache):
+      return block(x, cache, *args)
+
     if self.dims and not self.is_initializing():
-      body = nn.map_variables(body, "params", trans_in_fn=self._gathered)
+      layer = nn.map_variables(layer, "params", trans_in_fn=self._gathered)
     if self.remat != "none":
-      if self.remat not in REMAT:
-        raise ValueError(f"remat {self.remat!r} is unknown. Set it to one of {', '.join(REMAT)}.")
-      body = nn.remat(body, prevent_cse=False, policy=REMAT[self.remat])
-    run = nn.scan(
-      body, variable_axes={"params": 0}, split_rngs={"params": True}, length=stop - start
+      layer = nn.remat(layer, prevent_cse=False, policy=remat_policy(self.remat))
+    layers = nn.scan(
+      layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=stop - start
     )
     if (start, stop) != (0, self.depth):
-      run = nn.map_variables(
-        run, "params", trans_in_fn=lambda p: jax.tree.map(lambda a: a[start:stop], p)
-      )
-    return run(self.layers, x, cache)
+
+      def of_range(params):
+        return jax.tree.map(lambda stacked: stacked[start:stop], params)
+
+      layers = nn.map_variables(layers, "params", trans_in_fn=of_range)
+    return layers(self.layers, x, cache)
 
   def _gathered(self, params):
     return by_axis(self.dims, params, self.options["dtype"])
 
-  def at(self, layer: int, *args, **options):
+  def call_layer(self, layer: int, *args, **options):
     """Calls the block of one layer; no gradient reaches its parameters."""
-    own = lambda params: jax.tree.map(lambda a: lax.stop_gradient(a[layer]), params)
-    run = nn.map_variables(lambda block, *args: block(*args, **options), "params", trans_in_fn=own)
-    return run(self.layers, *args)
+
+    def of_layer(params):
+      return jax.tree.map(lambda stacked: lax.stop_gradient(stacked[layer]), params)
+
+    def call(block, *args):
+      return block(*args, **options)
+
+    call_one = nn.map_variables(call, "params", trans_in_fn=of_layer)
+    return call_one(self.layers, *args)
+
+
+def remat_policy(name: str) -> Callable | None:
+  """The policy behind config.model.*.remat. Raises ValueError for an unknown name."""
+  if name not in REMAT:
+    raise ValueError(f"remat {name!r} is unknown. Set it to one of {', '.join(REMAT)}.")
+  return REMAT[name]
 
 
 def check_size(frames: UInt8[Array, "*b h w 3"], size: int) -> None:
   """Raises ValueError if pictures are not `size` pixels wide and high."""
-  if (sides := frames.shape[-3:-1]) != (size, size):
+  height, width = frames.shape[-3:-1]
+  if (height, width) != (size, size):
     raise ValueError(
-      f"Pictures of {sides[0]} x {sides[1]} pixels do not fit an encoder of {size} x {size}. Read "
+      f"Pictures of {height} x {width} pixels do not fit an encoder of {size} x {size}. Read "
       "them at config.model.encoder.size (see its variant)."
     )
 
 
-def standardise(x: UInt8[Array, "*b h w 3"], mean, std, dtype) -> Float[Array, "*b h w 3"]:
+def standardise(
+  x: UInt8[Array, "*b h w 3"],
+  mean,
+  std,
+  dtype,
+) -> Float[Array, "*b h w 3"]:
   """uint8 pixels -> (x / 255 - mean) / std per channel, computed in float32."""
   x = x.astype(jnp.float32) / 255
-  return ((x - jnp.asarray(mean)) / jnp.asarray(std)).astype(dtype)
+  x = (x - jnp.asarray(mean)) / jnp.asarray(std)
+  return x.astype(dtype)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VideoLM: joins the five roles. Which token of which picture stands where is decided on the host
-(`visual_index`); here pictures become the rows of a visual table, and one gather splices it in."""
+"""VideoLM: joins the five roles.
+
+Which token of which picture stands where is decided on the host (`visual_index`); here pictures
+become the rows of a visual table, and one gather splices it in.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import math
@@ -11,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 import numpy as np
 
-from filax.ops import visual_dropout
+from filax.models import visual_dropout
+from filax.ops import visual_dropout as dropout_ops
 from filax.ops.splice import splice
 from filax.parallel import frame_layout as spread
 from filax.parallel import zigzag
@@ -22,8 +26,8 @@ STAGES = ("vision", "projector", "pool")
 
 
 @struct.dataclass
-class Visual:
-  """What the LLM sees of a row's media, and which frames it was made of."""
+class VisualTokens:
+  """The visual table of a row, and the frames it was made of."""
 
   table: PyTree  # [B M D]: video tokens G·N', image tokens I·N'', one newline vector.
   index: PyTree  # int32 [B G K]: the frames of every group.
@@ -44,45 +48,52 @@ class VideoLM(nn.Module):
   projector: nn.Module
   llm: nn.Module
   merge_stage: str = "vision"
-  encode_chunk: int = 0
+  encode_chunk: int = 0  # Clips encoded at a time; 0 = all.
 
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
-    """A packed batch (filax.spec.BATCH) -> hidden states of every place. Where [R L] arrays are not
-    in natural order, `place` holds each token's index in its row. No visual token is dropped."""
-    hidden, _ = self.llm(
-      self.spliced(batch), batch["positions"], batch["segment_ids"], place=batch.get("place")
-    )
+    """A packed batch (filax.spec.BATCH) -> hidden states of every place.
+
+    Where [R L] arrays are not in natural order, `place` holds each token's index in its row. No
+    visual token is dropped.
+    """
+    x = self.spliced(batch)
+    place = batch.get("place")
+    hidden, _ = self.llm(x, batch["positions"], batch["segment_ids"], place=place)
     return hidden
 
   def shortened(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "R n D"], dict[str, Array]]:
-    """A packed batch in natural order, with visual dropout -> hidden states of what is left, and
-    its targets, loss_mask and segment_ids [R n]; all in zig-zag order over the mesh axis seq."""
+    """A packed batch in natural order, with visual dropout.
+
+    -> hidden states of the places that are left, and their targets, loss_mask and segment_ids
+    [R n]; all in zig-zag order over the mesh axis seq.
+    """
     x = self.spliced(zigzag.lay(batch))
-    row = RowShape(
-      batch["frames"].shape[1],
-      batch["images"].shape[1],
-      batch["tokens"].shape[1],
-      batch["keep"].shape[-1],
+    row_shape = RowShape(
+      frames=batch["frames"].shape[1],
+      images=batch["images"].shape[1],
+      length=batch["tokens"].shape[1],
+      segments=batch["keep"].shape[-1],
     )
-    hidden, left = self.llm.dropped(
-      x, visual_dropout.row(batch), batch["keep"], dropout_stages.room(row, self.layout())
-    )
-    targets, mask = visual_dropout.targets(left)
+    row = dropout_ops.row_of_batch(batch)
+    room = dropout_stages.room(row_shape, self.layout())
+    hidden, row = visual_dropout.forward(self.llm, x, row, batch["keep"], room)
+    targets, mask = dropout_ops.next_tokens(row)
+    labels = dict(targets=targets, loss_mask=mask, segment_ids=row.segment_ids)
     order = zigzag.in_use(targets.shape[1])
-    lie = lambda a: a if order is None else constrain(a[:, order], "batch seq")
-    return hidden, dict(
-      targets=lie(targets), loss_mask=lie(mask), segment_ids=lie(left.segment_ids)
-    )
+    if order is not None:
+      labels = {key: constrain(value[:, order], "batch seq") for key, value in labels.items()}
+    return hidden, labels
 
   @property
   def stages(self) -> dropout_stages.Stages:
-    """Where the llm drops visual tokens; an llm that cannot has none."""
-    return getattr(self.llm, "stages", ())
+    """Where the llm drops visual tokens."""
+    return self.llm.stages
 
   def spliced(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
     """Tokens and media of a packed batch, embedded."""
     visual = self.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"])
-    x = splice(self.llm.embed(batch["tokens"]), visual.table, batch["visual_index"])
+    text = self.llm.embed(batch["tokens"])
+    x = splice(text, visual.table, batch["visual_index"])
     return constrain(x, "batch seq -")
 
   def embed(
@@ -90,66 +101,86 @@ class VideoLM(nn.Module):
     frames: UInt8[Array, "B T h w 3"],
     mask: Bool[Array, "B T"],
     images: UInt8[Array, "B I h w 3"],
-  ) -> Visual:
+  ) -> VisualTokens:
     """Media -> visual table."""
-    batch = frames.shape[0]
-    rows, index, groups_mask = [], jnp.zeros((batch, 0, 1), jnp.int32), jnp.zeros((batch, 0), bool)
-    if frames.shape[1] and self.selector.needs_single:
-      groups = self.selector(self.encode(frames, self.encoder.clip), mask)
-      index, groups_mask = groups.index, groups.mask
-      rows.append(self.merge(groups.tokens))
-    elif frames.shape[1]:
-      groups = self.selector(jnp.zeros((*frames.shape[:2], 0, 0)), mask)
-      index, groups_mask = groups.index, groups.mask
-      rows.append(self.merged(frames))
+    batch, total = frames.shape[:2]
+    index = jnp.zeros((batch, 0, 1), jnp.int32)
+    group_mask = jnp.zeros((batch, 0), bool)
+    parts = []
+    if total:
+      if self.selector.needs_single:
+        groups = self.selector(self.encode_frames(frames, self.encoder.clip), mask)
+        parts.append(self.merge(groups.tokens))
+      else:  # Groups of neighbours: which frames they are is known without their tokens.
+        groups = self.selector(jnp.zeros((batch, total, 0, 0)), mask)
+        parts.append(self.merged(frames))
+      index = groups.index
+      group_mask = groups.mask
     if images.shape[1]:
-      rows.append(self.project_images(self.encode(images, 1)))
+      parts.append(self.project_images(self.encode_frames(images, 1)))
     newline = self.projector.newline_vector()
-    rows.append(jnp.broadcast_to(newline, (batch, 1, newline.shape[-1])))
-    dtype, travel = rows[0].dtype, lambda x: constrain(x, "batch - -")  # Merged tokens alone do.
-    rows = [travel(x.reshape(batch, -1, x.shape[-1]).astype(dtype)) for x in rows]
-    return Visual(travel(jnp.concatenate(rows, axis=1)), index, groups_mask)
+    parts.append(jnp.broadcast_to(newline, (batch, 1, newline.shape[-1])))
+    rows = []
+    for part in parts:
+      flat = part.reshape(batch, -1, part.shape[-1])
+      flat = flat.astype(parts[0].dtype)
+      rows.append(constrain(flat, "batch - -"))  # Only merged tokens move between devices.
+    table = constrain(jnp.concatenate(rows, axis=1), "batch - -")
+    return VisualTokens(table, index, group_mask)
 
-  def encode(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
+  def encode_frames(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
     """Pictures -> patch tokens, `clip` frames encoded jointly."""
     batch, total = frames.shape[:2]
     _check_clips(total, clip)
-    over, clips = spread.spread((batch, total), clip), spread.flatten(frames, clip)
-    run = lambda model, part: model.encoder(part)
-    tokens = self._in_chunks(run, clips, over, self.encode_chunk)
+    over = spread.spread((batch, total), clip)
+    clips = spread.flatten(frames, clip)
+
+    def encode_clips(model, clips):
+      return model.encoder(clips)
+
+    tokens = self._in_chunks(encode_clips, clips, over, self.encode_chunk)
     return spread.unflatten(tokens, batch, total)
 
   def merged(self, frames: UInt8[Array, "B T h w 3"]) -> Float[Array, "B G n D"]:
-    """encode, group and merge, for selectors that group neighbours: every device its own frames,
-    `encode_chunk` clips at a time, so that patch tokens of the whole video, 50 times what is left
-    of them, never exist at once."""
-    (batch, total), size, clip = frames.shape[:2], self.selector.size, self.encoder.clip
+    """Frames -> merged groups, for selectors that group neighbours.
+
+    Every device encodes and merges its own frames, `encode_chunk` clips at a time, so that patch
+    tokens of the whole video, 50 times what is left of them, never exist at once.
+    """
+    batch, total = frames.shape[:2]
+    size = self.selector.size
+    clip = self.encoder.clip
     _check_clips(total, clip)
-    self.selector.groups(total)
+    self.selector.groups(total)  # Raises ValueError if the frames are not whole groups.
     unit = math.lcm(clip, size)
     if total % unit:  # Whole groups and whole clips, but no common multiple of both.
-      return self.merge(
-        self.selector(self.encode(frames, clip), jnp.ones((batch, total), bool)).tokens
-      )
+      tokens = self.encode_frames(frames, clip)
+      groups = self.selector(tokens, jnp.ones((batch, total), bool))
+      return self.merge(groups.tokens)
 
-    def one(model, part):
-      tokens = model.encoder(part.reshape(-1, clip, *part.shape[2:]))
-      return model.merge(tokens.reshape(len(part), unit // size, size, *tokens.shape[2:]))
+    def encode_and_merge(model, units):
+      clips = units.reshape(-1, clip, *units.shape[2:])
+      tokens = model.encoder(clips)
+      groups = tokens.reshape(len(units), unit // size, size, *tokens.shape[2:])
+      return model.merge(groups)
 
-    over, units = spread.spread((batch, total), unit), spread.flatten(frames, unit)
+    over = spread.spread((batch, total), unit)
+    units = spread.flatten(frames, unit)
     chunk = max(1, self.encode_chunk * clip // unit) if self.encode_chunk else 0
-    return spread.unflatten(self._in_chunks(one, units, over, chunk), batch, total // size)
+    merged = self._in_chunks(encode_and_merge, units, over, chunk)
+    return spread.unflatten(merged, batch, total // size)
 
-  def _in_chunks(self, run: Callable, clips, over: spread.Spread, chunk: int):
-    """run(self, clips), at most `chunk` clips of every device at a time; 0 = all at once."""
+  def _in_chunks(self, body: Callable, clips, over: spread.Spread, chunk: int):
+    """body(self, clips), at most `chunk` clips of every device at a time; 0 = all at once."""
     count = clips.shape[0]
-    if not 0 < chunk < count // (over.rows * over.parts) or self.is_initializing():
-      return run(self, clips)
-    scan = nn.scan(
-      lambda model, carry, part: (carry, run(model, part)),
-      variable_broadcast="params",
-      split_rngs={"params": False},
-    )
+    count_on_device = count // (over.rows * over.parts)
+    if not 0 < chunk < count_on_device or self.is_initializing():
+      return body(self, clips)
+
+    def scan_body(model, carry, clips):
+      return carry, body(model, clips)
+
+    scan = nn.scan(scan_body, variable_broadcast="params", split_rngs={"params": False})
     _, tokens = scan(self, (), spread.cut(clips, over, chunk))
     return spread.joined(tokens, over, count)
 
@@ -163,14 +194,16 @@ class VideoLM(nn.Module):
     x = self.projector.mlp(x)
     if self.merge_stage == "projector":
       return self.projector.pool(self.merger(x), self.merger.grid(frames, grid))
-    x = self.projector.pool(x.reshape(batch, groups * frames, *x.shape[3:]), grid)
-    return self.merger(x.reshape(batch, groups, frames, *x.shape[2:]))
+    x = x.reshape(batch, groups * frames, *x.shape[3:])
+    x = self.projector.pool(x, grid)
+    x = x.reshape(batch, groups, frames, *x.shape[2:])
+    return self.merger(x)
 
   def project_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n D"]:
     """Tokens of stills -> visual tokens; images are not pooled."""
     if self.merge_stage == "vision":
-      return self.projector.mlp(self.merger.images(x))
-    return self.merger.images(self.projector.mlp(x))
+      return self.projector.mlp(self.merger.merge_images(x))
+    return self.merger.merge_images(self.projector.mlp(x))
 
   def extend(
     self,
@@ -181,16 +214,16 @@ class VideoLM(nn.Module):
     table: Float[Array, "B M D"] | None = None,
     visual_index: Int[Array, "B L"] | None = None,
   ):
-    """Reads more tokens into the cache: a prompt (with its visual table), or one new token.
+    """Reads more tokens into the cache: a prompt with its visual table, or one new token.
 
-    `lengths` counts the real tokens of right-padded rows. -> hidden [B L D], cache.
+    `lengths` counts the real tokens of right-padded rows. -> hidden states [B L D], cache.
     """
     x = self.llm.embed(tokens)
     if table is not None:
       x = splice(x, table, visual_index)
     return self.llm(x, positions, cache=cache, lengths=lengths)
 
-  def read(
+  def prefill(
     self,
     tokens: Int[Array, "B L"],
     lengths: Int[Array, "B"],
@@ -201,13 +234,18 @@ class VideoLM(nn.Module):
     spare: int,
     chunk: int,
   ):
-    """Right-padded prompts with their visual table -> hidden states of the last tokens [B D], and
-    a cache with `spare` free slots. Visual tokens are dropped on the way, as `keep` and `room`
-    say (filax.models.llms.qwen2.Qwen2.read)."""
-    x, visual = self.llm.embed(tokens), jnp.zeros(tokens.shape, bool)
-    if table is not None:
-      x, visual = splice(x, table, visual_index), visual_index >= 0
-    return self.llm.read(x, lengths, visual, keep, room, spare, chunk)
+    """Right-padded prompts with their visual table -> hidden states of the last tokens, a cache.
+
+    Hidden states are [B D]; the cache has `spare` free slots. Visual tokens are dropped on the way
+    as `keep` and `room` say (filax.models.visual_dropout.prefill).
+    """
+    x = self.llm.embed(tokens)
+    if table is None:
+      visual = jnp.zeros(tokens.shape, bool)
+    else:
+      x = splice(x, table, visual_index)
+      visual = visual_index >= 0
+    return visual_dropout.prefill(self.llm, x, lengths, visual, keep, room, spare, chunk)
 
   def last_attention(
     self,
@@ -215,9 +253,13 @@ class VideoLM(nn.Module):
     table: Float[Array, "B M D"],
     visual_index: Int[Array, "B L"],
   ) -> Float[Array, "layers B L"]:
-    """How much the last token of prompts of equal length attends to every place in every layer,
-    mean over heads."""
-    return self.llm.attended(splice(self.llm.embed(tokens), table, visual_index))
+    """How much the last token attends to every place in every layer, mean over heads.
+
+    Prompts are of equal length.
+    """
+    x = self.llm.embed(tokens)
+    x = splice(x, table, visual_index)
+    return visual_dropout.attention_by_layer(self.llm, x)
 
   def head(self) -> Float[Array, "D V"]:
     return self.llm.head()
@@ -231,8 +273,9 @@ class VideoLM(nn.Module):
 
   def layout(self) -> VisualLayout:
     """How many visual tokens a group and an image become: what planning needs, by arithmetic."""
-    self.check()
-    grid, frames = self.encoder.grid, self.selector.size
+    self.check_parts()
+    grid = self.encoder.grid
+    frames = self.selector.size
     if self.merge_stage == "pool":
       group = self.merger.grid(frames, self.projector.pooled_grid(grid))
     else:
@@ -244,10 +287,10 @@ class VideoLM(nn.Module):
       image_grid=self.merger.image_grid(grid),
       newline=self.projector.newline,
       stages=self.stages,
-      queries=getattr(self.llm, "dropout_queries", "released"),
+      queries=self.llm.dropout_queries,
     )
 
-  def check(self) -> None:
+  def check_parts(self) -> None:
     """Raises ValueError if the parts do not fit together."""
     if self.merge_stage not in STAGES:
       raise ValueError(
@@ -264,7 +307,7 @@ class VideoLM(nn.Module):
     """The smallest batch that touches every parameter: for init and eval_shape."""
     layout = self.layout()
     row = RowShape(frames=self.example_frames(), images=1, length=8, segments=1)
-    return {k: v[None] for k, v in row.zeros(layout.size).items()}
+    return {key: array[None] for key, array in row.zeros(layout.size).items()}
 
   def example_frames(self) -> int:
     return int(np.lcm(self.encoder.clip, self.selector.size))

@@ -21,29 +21,40 @@ def supplement(
   time order. Candidates of scene i are the real frames j with mu_{i-1} < j < mu_i (mu_0 = -1); the
   size - 1 most (dis)similar by cosine join. Missing ones are replaced by the representative. A tie
   goes to the earlier frame.
+
+    index = [2 4], size = 3: candidates of frame 2 are 0 and 1, of frame 4 only 3
+    -> [[0 1 2]
+        [3 4 4]]
   """
-  place = jnp.arange(mask.shape[0], dtype=jnp.int32)
+  frames = mask.shape[0]
+  place = jnp.arange(frames, dtype=jnp.int32)
   index = index.astype(jnp.int32)
-  before = jnp.concatenate([jnp.full(1, -1, jnp.int32), index[:-1]])
-  inside = (place > before[:, None]) & (place < index[:, None]) & mask
+  start = jnp.full(1, -1, jnp.int32)
+  before = jnp.concatenate([start, index[:-1]])
+  is_after = place > before[:, None]  # [G T]
+  is_before = place < index[:, None]
+  candidate = is_after & is_before & mask
   unit = normalised(x)
-  score = sign(history) * jnp.einsum(
-    "GD,TD->GT", unit[index], unit, precision=lax.Precision.HIGHEST
-  )
-  score, found = lax.top_k(jnp.where(inside, score, -jnp.inf), min(size - 1, mask.shape[0]))
-  found = jnp.where(jnp.isfinite(score), found, index[:, None])
-  missing = jnp.repeat(index[:, None], size - found.shape[1], axis=1)
-  return jnp.sort(jnp.concatenate([found, missing], axis=1), axis=1)
+  sign = order_sign(history)
+  cosine = jnp.einsum("GD,TD->GT", unit[index], unit, precision=lax.Precision.HIGHEST)
+  score = jnp.where(candidate, sign * cosine, -jnp.inf)
+  score, joined = lax.top_k(score, min(size - 1, frames))  # [G size-1]
+  joined = jnp.where(jnp.isfinite(score), joined, index[:, None])
+  rest = jnp.repeat(index[:, None], size - joined.shape[1], axis=1)
+  frames_of_scene = jnp.concatenate([joined, rest], axis=1)
+  return jnp.sort(frames_of_scene, axis=1)
 
 
 def normalised(x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
   """x / |x| in float32; a zero vector stays zero."""
   x = x.astype(jnp.float32)
-  x = x / jnp.maximum(jnp.abs(x).max(-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
-  return x * lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1.0))
+  largest = jnp.abs(x).max(-1, keepdims=True)
+  x = x / jnp.maximum(largest, jnp.finfo(jnp.float32).tiny)
+  squares = jnp.square(x).sum(-1, keepdims=True)
+  return x * lax.rsqrt(jnp.maximum(squares, 1.0))
 
 
-def sign(history: str) -> float:
+def order_sign(history: str) -> float:
   """1 to rank the most similar first, -1 for the least similar."""
   if history not in ORDERS:
     raise ValueError(

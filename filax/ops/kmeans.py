@@ -13,14 +13,15 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from filax.ops.uniform import spread
+from filax.ops.uniform import evenly
 
+EXACT = lax.Precision.HIGHEST
 # Squared distance to its centre, relative to its own size, up to which a frame *is* its centre: the
 # mean of n equal vectors is off by rounding.
 _SAME = 1e-8
 
 
-def scenes(
+def scene_frames(
   x: Float[Array, "T D"],
   mask: Bool[Array, "T"],
   count: int,
@@ -32,16 +33,22 @@ def scenes(
   """The representative frames of `count` scenes, int32, ascending.
 
   Indices are distinct if the video has `count` real frames, else all real frames are used and
-  repeats are spread evenly. `seeds` is a name in SEEDS; `key` (default: key 0)
-  feeds the random ones.
+  repeats are spread evenly. `seeds` is a name in SEEDS; `key` (default: key 0) feeds the random
+  ones.
   """
   x = centred(x, mask)
-  centers = seeding(seeds)(x, mask, count, jax.random.key(0) if key is None else key)
+  draw_centers = seeding(seeds)
+  if key is None:
+    key = jax.random.key(0)
+  centers = draw_centers(x, mask, count, key)
   centers = lloyd(x, mask, centers, steps)
   return representatives(x, mask, centers)
 
 
-def centred(x: Float[Array, "T D"], mask: Bool[Array, "T"]) -> Float[Array, "T D"]:
+def centred(
+  x: Float[Array, "T D"],
+  mask: Bool[Array, "T"],
+) -> Float[Array, "T D"]:
   """float32 features minus the mean of the real frames; padding becomes 0.
 
   Distances stay the same and lose less to rounding where all frames share a large offset.
@@ -52,53 +59,84 @@ def centred(x: Float[Array, "T D"], mask: Bool[Array, "T"]) -> Float[Array, "T D
 
 
 def lloyd(
-  x: Float[Array, "T D"], mask: Bool[Array, "T"], centers: Float[Array, "C D"], steps: int = 50
+  x: Float[Array, "T D"],
+  mask: Bool[Array, "T"],
+  centers: Float[Array, "C D"],
+  steps: int = 50,
 ) -> Float[Array, "C D"]:
   """`steps` rounds of assignment and update."""
-  return lax.fori_loop(0, steps, lambda _, c: update(x, mask, c), centers)
+  return lax.fori_loop(0, steps, lambda _, centers: update(x, mask, centers), centers)
 
 
 def update(
-  x: Float[Array, "T D"], mask: Bool[Array, "T"], centers: Float[Array, "C D"]
+  x: Float[Array, "T D"],
+  mask: Bool[Array, "T"],
+  centers: Float[Array, "C D"],
 ) -> Float[Array, "C D"]:
-  """One Lloyd step. A centre that owns no frame, not even a relocated one, stays where it is."""
+  """One Lloyd step: every centre becomes the mean of its frames.
+
+  A centre that owns no frame, not even a relocated one, stays where it is.
+  """
   owner, _ = assign(x, mask, centers)
-  member = jax.nn.one_hot(owner, centers.shape[0]) * mask[:, None]
-  total = jnp.einsum("TC,TD->CD", member, x, precision=lax.Precision.HIGHEST)
-  count = member.sum(0)[:, None]
-  return jnp.where(count > 0, total / jnp.maximum(count, 1), centers)
+  member = jax.nn.one_hot(owner, centers.shape[0])  # [T C]
+  member = member * mask[:, None]
+  total = jnp.einsum("TC,TD->CD", member, x, precision=EXACT)
+  count = member.sum(0)[:, None]  # [C 1]
+  has_frame = count > 0
+  mean = total / jnp.maximum(count, 1)
+  return jnp.where(has_frame, mean, centers)
 
 
 def assign(
-  x: Float[Array, "T D"], mask: Bool[Array, "T"], centers: Float[Array, "C D"]
+  x: Float[Array, "T D"],
+  mask: Bool[Array, "T"],
+  centers: Float[Array, "C D"],
 ) -> tuple[Int[Array, "T"], Float[Array, "T"]]:
   """The cluster of every frame and its squared distance to that cluster's centre.
 
   Clusters that would be empty take the frames farthest from their centres (sklearn's rule), as long
   as there are frames that differ from their centre.
+
+    owner = [0 0 0 2], distance = [1 5 2 0], cluster 1 is empty  ->  owner = [0 1 0 2]
   """
   owner = nearest(x, centers)
-  gap = jnp.square(x - centers[owner]).sum(-1)
-  clusters, frames = centers.shape[0], x.shape[0]
-  empty = ~jnp.zeros(clusters, bool).at[owner].max(mask)
-  movable = mask & (gap > _SAME * jnp.square(x).sum(-1))
-  farness, farthest = lax.top_k(jnp.where(movable, gap, -1), min(clusters, frames))
+  distance = jnp.square(x - centers[owner]).sum(-1)
+  clusters = centers.shape[0]
+  frames = x.shape[0]
+  has_frame = jnp.zeros(clusters, bool).at[owner].max(mask)
+  empty = ~has_frame
+  size = jnp.square(x).sum(-1)
+  movable = mask & (distance > _SAME * size)
+  candidates = jnp.where(movable, distance, -1)
+  farness, farthest_frames = lax.top_k(candidates, min(clusters, frames))
   turn = jnp.cumsum(empty) - 1  # The i-th empty cluster takes the i-th farthest frame.
-  given = empty & (turn < farness.shape[0])
+  has_turn = empty & (turn < farness.shape[0])
   turn = jnp.clip(turn, 0, farness.shape[0] - 1)
-  taken = jnp.where(given & (farness[turn] > 0), farthest[turn], frames)
-  owner = owner.at[taken].set(jnp.arange(clusters, dtype=owner.dtype), mode="drop")
-  return owner, gap.at[taken].set(0, mode="drop")
+  takes = has_turn & (farness[turn] > 0)
+  taken = jnp.where(takes, farthest_frames[turn], frames)  # [C]; T = none.
+  cluster = jnp.arange(clusters, dtype=owner.dtype)
+  owner = owner.at[taken].set(cluster, mode="drop")
+  distance = distance.at[taken].set(0, mode="drop")
+  return owner, distance
 
 
-def nearest(x: Float[Array, "T D"], centers: Float[Array, "C D"]) -> Int[Array, "T"]:
-  """The nearest centre of every frame (Eq. 2); a tie goes to the lower index."""
-  dots = jnp.einsum("TD,CD->TC", x, centers, precision=lax.Precision.HIGHEST)
-  return jnp.argmin(jnp.square(centers).sum(-1) - 2 * dots, axis=-1).astype(jnp.int32)
+def nearest(
+  x: Float[Array, "T D"],
+  centers: Float[Array, "C D"],
+) -> Int[Array, "T"]:
+  """The nearest centre of every frame (Eq. 2); a tie goes to the lower index.
+
+  |x - c|² = |x|² - 2 x·c + |c|², of which |x|² is the same for every centre.
+  """
+  dots = jnp.einsum("TD,CD->TC", x, centers, precision=EXACT)
+  distance = jnp.square(centers).sum(-1) - 2 * dots
+  return jnp.argmin(distance, axis=-1).astype(jnp.int32)
 
 
 def representatives(
-  x: Float[Array, "T D"], mask: Bool[Array, "T"], centers: Float[Array, "C D"]
+  x: Float[Array, "T D"],
+  mask: Bool[Array, "T"],
+  centers: Float[Array, "C D"],
 ) -> Int[Array, "C"]:
   """Of every cluster the member nearest to its centre, int32, in time order.
 
@@ -106,29 +144,42 @@ def representatives(
   stay empty (still video) are replaced by `fill`.
   """
   clusters = centers.shape[0]
-  owner, gap = assign(x, mask, centers)
-  own = (owner == jnp.arange(clusters)[:, None]) & mask
-  best = jnp.argmin(jnp.where(own, gap, jnp.inf), axis=-1)
-  used = jnp.zeros(mask.shape, bool).at[best].max(own.any(-1))
+  owner, distance = assign(x, mask, centers)
+  cluster = jnp.arange(clusters)
+  member = (owner == cluster[:, None]) & mask  # [C T]
+  distance = jnp.where(member, distance, jnp.inf)
+  best = jnp.argmin(distance, axis=-1)
+  unused = jnp.zeros(mask.shape, bool)
+  used = unused.at[best].max(member.any(-1))
   return fill(used, mask, clusters)
 
 
-def fill(used: Bool[Array, "T"], mask: Bool[Array, "T"], count: int) -> Int[Array, "count"]:
+def fill(
+  used: Bool[Array, "T"],
+  mask: Bool[Array, "T"],
+  count: int,
+) -> Int[Array, "count"]:
   """`count` indices, int32, ascending: the used frames and, while they are too few, more of them.
 
   Each addition is the unused real frame that is farthest in time from a used one, so the largest
   gap first. When no real frame is left, used ones are repeated, spread evenly.
+
+    used = frames 0 and 5 of 6, count = 3  ->  [0 2 5]: frames 2 and 3 are 2 away, the earlier wins
   """
-  place = jnp.arange(mask.shape[0])
+  frames = mask.shape[0]
+  place = jnp.arange(frames)
 
-  def add(_, used):
-    before = lax.cummax(jnp.where(used, place, -mask.shape[0]))
-    after = lax.cummin(jnp.where(used, place, 2 * mask.shape[0]), reverse=True)
-    gap = jnp.where(mask & ~used, jnp.minimum(place - before, after - place), 0)
-    pick = (place == jnp.argmax(gap)) & (gap > 0) & (used.sum() < count)
-    return used | pick
+  def use_one_more(_, used):
+    before = lax.cummax(jnp.where(used, place, -frames))
+    after = lax.cummin(jnp.where(used, place, 2 * frames), reverse=True)
+    is_free = mask & ~used
+    distance = jnp.minimum(place - before, after - place)
+    gap = jnp.where(is_free, distance, 0)
+    added = (place == jnp.argmax(gap)) & (gap > 0) & (used.sum() < count)
+    return used | added
 
-  return spread(lax.fori_loop(0, count, add, used), count)
+  used = lax.fori_loop(0, count, use_one_more, used)
+  return evenly(used, count)
 
 
 def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
@@ -137,31 +188,40 @@ def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
   Deterministic, and independent of the order of frames but for ties. Expects `centred` features.
   """
   del key
-  first = jnp.argmin(jnp.where(mask, jnp.square(x).sum(-1), jnp.inf))
+  from_mean = jnp.square(x).sum(-1)
+  first = jnp.argmin(jnp.where(mask, from_mean, jnp.inf))
 
-  def pick(state, _):
-    gap, index = state
-    gap = jnp.minimum(gap, jnp.square(x - x[index]).sum(-1))
-    return (gap, jnp.argmax(jnp.where(mask, gap, -1))), index
+  def pick_next(state, _):
+    distance, index = state  # To the nearest centre so far; the newest centre.
+    from_newest = jnp.square(x - x[index]).sum(-1)
+    distance = jnp.minimum(distance, from_newest)
+    candidates = jnp.where(mask, distance, -1)
+    return (distance, jnp.argmax(candidates)), index
 
-  _, index = lax.scan(pick, (jnp.full(mask.shape, jnp.inf), first), None, length=count)
+  start = (jnp.full(mask.shape, jnp.inf), first)
+  _, index = lax.scan(pick_next, start, None, length=count)
   return x[index]
 
 
 def random(x, mask, count: int, key) -> Float[Array, "C D"]:
   """Different real frames drawn at random (the paper's words), repeated if there are too few."""
-  order = jnp.argsort(jnp.where(mask, jax.random.uniform(key, mask.shape), 2))
-  return x[order[jnp.arange(count) % jnp.maximum(mask.sum(), 1)]]
+  number = jnp.where(mask, jax.random.uniform(key, mask.shape), 2)  # Padding comes last.
+  order = jnp.argsort(number)
+  rank = jnp.arange(count) % jnp.maximum(mask.sum(), 1)
+  return x[order[rank]]
 
 
 def plus_plus(x, mask, count: int, key) -> Float[Array, "C D"]:
   """k-means++: each centre is drawn with a probability that grows with the squared distance."""
 
-  def pick(gap, key):
-    index = jax.random.categorical(key, jnp.where(mask, jnp.log(gap + 1e-30), -jnp.inf))
-    return jnp.minimum(gap, jnp.square(x - x[index]).sum(-1)), index
+  def pick_next(distance, key):
+    logits = jnp.where(mask, jnp.log(distance + 1e-30), -jnp.inf)
+    index = jax.random.categorical(key, logits)
+    from_newest = jnp.square(x - x[index]).sum(-1)
+    return jnp.minimum(distance, from_newest), index
 
-  _, index = lax.scan(pick, jnp.full(mask.shape, 1e30), jax.random.split(key, count))
+  start = jnp.full(mask.shape, 1e30)
+  _, index = lax.scan(pick_next, start, jax.random.split(key, count))
   return x[index]
 
 

@@ -2,8 +2,11 @@
 """Integers evenly spread over a range exactly as torch's integer linspace picks them.
 
 torch computes in float64: i · step, truncated, with step = (n-1)/(k-1), from both ends towards the
-middle. Where the exact value is a whole number, rounding may fall below it. Devices have no
-float64, so both the exact value and that rounding are worked out here in int32.
+middle. Where the exact value is an integer, rounding may fall below it. Devices have no float64,
+so both the exact value and that rounding are worked out here in int32.
+
+  linspace(0..3, count=10, picks=4) = 0 3 6 9      step 3
+  linspace(0..3, count=9, picks=4)  = 0 2 5 8      step 2.67: 0, 2.67 | 8 - 2.67, 8
 """
 
 import jax
@@ -15,59 +18,74 @@ MANTISSA = 53  # Bits of a float64.
 
 
 def linspace(
-  i: Int[Array, "*b"], count: Int[Array, "*b"], picks: Int[Array, "*b"]
+  i: Int[Array, "*b"],
+  count: Int[Array, "*b"],
+  picks: Int[Array, "*b"],
 ) -> Int[Array, "*b"]:
   """The i-th of `picks` integers from 0 to count - 1: torch.linspace(0, count - 1, picks)[i].
 
   Elementwise int32. Needs 0 <= i < picks <= count < 2^23; elsewhere the value means nothing, but
   lies in the range.
   """
-  last, steps = jnp.maximum(count - 1, 1), jnp.maximum(picks - 1, 1)
+  last = jnp.maximum(count - 1, 1)
+  steps = jnp.maximum(picks - 1, 1)
   i = jnp.clip(i, 0, steps)
   steps = jnp.minimum(steps, last)
-  front = i < picks // 2
-  j = jnp.minimum(jnp.where(front, i, steps - i), steps)
-  whole, rest = _scaled(j, last, steps)
-  below, above = _rounding(j, whole, last, steps)
-  low = whole - (below & (rest == 0))
-  high = last - whole - (rest > 0) - (above & (rest == 0))
-  value = jnp.where(picks == 1, 0, jnp.where(front, low, high))
+  from_start = i < picks // 2
+  steps_to_end = jnp.where(from_start, i, steps - i)  # To the nearer end of the range.
+  j = jnp.minimum(steps_to_end, steps)
+  quotient, remainder = _scaled(j, last, steps)
+  rounds_below, rounds_above = _rounding(j, quotient, last, steps)
+  low = quotient - (rounds_below & (remainder == 0))
+  high = last - quotient - (remainder > 0) - (rounds_above & (remainder == 0))
+  value = jnp.where(picks == 1, 0, jnp.where(from_start, low, high))
   return jnp.clip(value, 0, jnp.maximum(count - 1, 0))
 
 
 def _scaled(j, last, steps):
-  """j · last / steps = whole + rest / steps, exactly: the product wraps around, its remainder does
-  not."""
-  times, last = last // steps, last % steps
-  guess = (j.astype(jnp.float32) * last.astype(jnp.float32) / steps).astype(jnp.int32)
-  rest = j * last - guess * steps
-  off = jnp.floor_divide(rest, steps)
-  return j * times + guess + off, rest - off * steps
+  """(quotient, remainder) of j · last / steps, exactly.
+
+  The product wraps around; its remainder does not.
+  """
+  whole_steps = last // steps
+  last = last % steps
+  guess = j.astype(jnp.float32) * last.astype(jnp.float32) / steps
+  guess = guess.astype(jnp.int32)
+  remainder = j * last - guess * steps
+  error = jnp.floor_divide(remainder, steps)
+  return j * whole_steps + guess + error, remainder - error * steps
 
 
-def _rounding(j, whole, last, steps):
-  """Whether float64(j · float64(last / steps)) falls below a whole number, or so far above that
-  `last` minus it falls below one.
+def _rounding(j, quotient, last, steps):
+  """Whether float64(j · float64(last / steps)) lies below an integer, or too far above it.
 
-  With last / steps = a / b in lowest terms, the quotient's error is ±r / (b · 2^s), r the remainder
-  of a · 2^s by b; times j = t · b it is compared with half the spacing of floats at `whole`.
+  Too far means that `last` minus it falls below an integer. With last / steps = a / b in lowest
+  terms, the error of the float64 is ±r / (b · 2^s), r the remainder of a · 2^s by b; times
+  j = t · b it is compared with half the spacing of floats at `quotient`.
   """
   common = jnp.gcd(last, steps)
-  a, b = last // common, steps // common
+  a = last // common
+  b = steps // common
   t = j // b
   exponent = _log2(last // steps)
   shift = MANTISSA - 1 - exponent
-  double = lambda n, r: jnp.where(n < shift, 2 * r % b, r)
-  left = lax.fori_loop(0, MANTISSA, double, a % b)
-  down = 2 * left < b
-  error = t * jnp.where(down, left, b - left)
-  scale = 1 << jnp.maximum(_log2(whole) - exponent, 0)
-  positive = (whole > 0) & (left > 0)
-  below = positive & down & (2 * error * (1 + _is_power(whole)) > scale)
-  # The subtraction rounds too: the step above `whole` must show at the scale of what is left.
-  other = jnp.maximum(last - whole, 1)
-  above = positive & ~down & (2 * error > scale)
-  return below, above & (_log2(other) - _is_power(other) <= _log2(whole))
+
+  def double(n, remainder):
+    return jnp.where(n < shift, 2 * remainder % b, remainder)
+
+  r = lax.fori_loop(0, MANTISSA, double, a % b)
+  is_rounded_down = 2 * r < b
+  error = t * jnp.where(is_rounded_down, r, b - r)
+  spacing = 1 << jnp.maximum(_log2(quotient) - exponent, 0)
+  is_inexact = (quotient > 0) & (r > 0)
+  below = is_inexact & is_rounded_down
+  # Below a power of 2 floats are twice as close.
+  below = below & (2 * error * (1 + _is_power(quotient)) > spacing)
+  # The subtraction rounds too: the step above `quotient` must show at the scale of what is left.
+  other = jnp.maximum(last - quotient, 1)
+  above = is_inexact & ~is_rounded_down & (2 * error > spacing)
+  shows = _log2(other) - _is_power(other) <= _log2(quotient)
+  return below, above & shows
 
 
 def _log2(x):
@@ -76,4 +94,5 @@ def _log2(x):
 
 
 def _is_power(x):
+  """1 for a power of 2, else 0."""
   return (jax.lax.population_count(x) == 1).astype(jnp.int32)

@@ -12,44 +12,54 @@ from filax.parallel import gather
 from filax.parallel.rules import spec
 
 
-def lookup(table: Float[Array, "V D"], tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-  """table[tokens]. On a mesh every device gathers the table, which lies over (fsdp, seq), unless
-  the tokens are so few that it is cheaper to add up what each device has of them."""
+def lookup(
+  table: Float[Array, "V D"],
+  tokens: Int[Array, "B L"],
+) -> Float[Array, "B L D"]:
+  """table[tokens].
+
+  On a mesh every device gathers the table, which lies over (fsdp, seq), unless the tokens are so
+  few that it is cheaper to add up what each device has of them.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or not _pays(table.shape, tokens.shape, mesh):
-    return _rows(table, tokens)
+    return _take_rows(table, tokens)
   places = spec("batch seq")
-  run = gather.spread(
-    lambda table, tokens: _rows(gather.whole(table), tokens),
+
+  def gather_and_look_up(table, tokens):
+    return _take_rows(gather.whole(table), tokens)
+
+  on_mesh = gather.spread(
+    gather_and_look_up,
     in_specs=(P(("fsdp", "seq"), None), places),
     out_specs=P(*places, None),
   )
-  return run(table, tokens)
+  return on_mesh(table, tokens)
 
 
 def _pays(table: tuple[int, int], tokens: tuple[int, int], mesh) -> bool:
-  rows = math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
-  divides = not (
-    table[0] % (mesh.shape["fsdp"] * mesh.shape["seq"])
-    or tokens[0] % rows
-    or tokens[1] % mesh.shape["seq"]
-  )
-  return divides and 2 * math.prod(tokens) >= table[0]
+  """Whether it pays to gather the table: the shapes divide, and the tokens are many."""
+  shards = mesh.shape["fsdp"] * mesh.shape["seq"]
+  rows = mesh.shape["data"] * mesh.shape["fsdp"]
+  if table[0] % shards or tokens[0] % rows or tokens[1] % mesh.shape["seq"]:
+    return False
+  return 2 * math.prod(tokens) >= table[0]
 
 
 @jax.custom_vjp
-def _rows(table, tokens):
+def _take_rows(table, tokens):
   return jnp.take(table, tokens, axis=0)
 
 
 def _forward(table, tokens):
-  return _rows(table, tokens), (table, tokens)
+  return _take_rows(table, tokens), (table, tokens)
 
 
 def _backward(saved, slope):
   table, tokens = saved
-  total = jnp.zeros(table.shape, jnp.float32).at[tokens].add(slope.astype(jnp.float32))
+  zeros = jnp.zeros(table.shape, jnp.float32)
+  total = zeros.at[tokens].add(slope.astype(jnp.float32))
   return total.astype(table.dtype), None
 
 
-_rows.defvjp(_forward, _backward)
+_take_rows.defvjp(_forward, _backward)

@@ -2,7 +2,7 @@
 """Next-token cross entropy in chunks of positions, and the two ways to average it.
 
 V is the rows of the output projection, which may be more than the vocabulary. Float32 logits exist
-for one chunk at a time, in the forward and in the backward pass: never [R L V].
+for one chunk of c positions at a time, in the forward and in the backward pass: never [R L V].
 """
 
 import functools
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
+from filax.ops import chunks
 from filax.parallel import gather
 from filax.parallel.rules import spec
 
@@ -34,31 +35,38 @@ def cross_entropy(
   """
   if chunk < 1:
     raise ValueError(f"A chunk of {chunk} positions is none. Set config.optim.loss_chunk above 0.")
-  vocab, mesh = vocab or head.shape[1], jax.sharding.get_abstract_mesh()
+  vocab = vocab or head.shape[1]
+  mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return _in_chunks(hidden, head, targets, chunk, vocab)
-  shards, length = mesh.shape["seq"], targets.shape[1]
+  shards = mesh.shape["seq"]
+  length = targets.shape[1]
   if length % shards:
     raise ValueError(
       f"{length} positions do not split over {shards} shards. Set config.data.rows so that every L "
       "is a multiple of config.mesh.seq."
     )
+  chunk_of_shard = max(chunk // shards, 1)
   places = spec("batch seq")
-  run = gather.spread(
-    lambda x, head, targets: _in_chunks(
-      x, gather.whole(head), targets, max(chunk // shards, 1), vocab
-    ),
+
+  def own_positions(hidden, head, targets):
+    return _in_chunks(hidden, gather.whole(head), targets, chunk_of_shard, vocab)
+
+  on_mesh = gather.spread(
+    own_positions,
     in_specs=(P(*places, None), P(("fsdp", "seq"), None), places),
     out_specs=(places, places),
   )
-  return run(hidden, head, targets)
+  return on_mesh(hidden, head, targets)
 
 
 def token_mean(
-  nll: Float[Array, "R L"], loss_mask: Float[Array, "R L"]
+  nll: Float[Array, "R L"],
+  loss_mask: Float[Array, "R L"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
   """(sum, count) of the mean over supervised tokens. Add both over shards, then divide once."""
-  return jnp.where(loss_mask > 0, nll * loss_mask, 0).sum(), loss_mask.sum()
+  supervised = jnp.where(loss_mask > 0, nll * loss_mask, 0)
+  return supervised.sum(), loss_mask.sum()
 
 
 def sample_mean(
@@ -70,75 +78,85 @@ def sample_mean(
   """(sum, count) of LLaVA's mean over samples of each sample's mean over its supervised tokens.
 
   A sample is a segment (1..`segments`) of a row; one without supervised tokens does not count.
+
+    nll = [1 3 | 8], two samples  ->  means 2 and 8, sum 10, count 2  ->  loss 5 (by tokens: 4)
   """
   member = jax.nn.one_hot(segment_ids - 1, segments, dtype=jnp.float32)  # Padding is in none.
-  total = jnp.einsum("RL,RLS->RS", jnp.where(loss_mask > 0, nll * loss_mask, 0), member)
+  supervised = jnp.where(loss_mask > 0, nll * loss_mask, 0)
+  total = jnp.einsum("RL,RLS->RS", supervised, member)
   count = jnp.einsum("RL,RLS->RS", loss_mask, member)
-  return (total / jnp.maximum(count, 1)).sum(), (count > 0).sum().astype(jnp.float32)
+  mean = total / jnp.maximum(count, 1)
+  return mean.sum(), (count > 0).sum().astype(jnp.float32)
 
 
 def _in_chunks(hidden, head, targets, chunk: int, vocab: int):
   """nll, hit [R L] of the positions that one device has."""
   length = targets.shape[1]
   chunk = min(chunk, length)
-  nll, hit = _scan(_cut(hidden, chunk), head, _cut(targets, chunk), vocab)
-  joined = lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :length]
-  return joined(nll), joined(hit)
-
-
-def _cut(x, chunk: int):
-  """[R L ...] -> [n R chunk ...], zeros at the end."""
-  x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % chunk), *((0, 0),) * (x.ndim - 2)))
-  return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+  hidden = chunks.cut(chunks.pad(hidden, chunk), chunk)
+  targets = chunks.cut(chunks.pad(targets, chunk), chunk)
+  nll, hit = _scan(hidden, head, targets, vocab)
+  return chunks.join(nll, length), chunks.join(hit, length)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _scan(hidden, head, targets, vocab: int):
-  """hidden [n R c D], targets [n R c] -> nll, hit [n R c]. The gradient of `head` is summed over
-  chunks in float32 and rounded once, which autodiff would not do in bfloat16."""
-  return _forward(hidden, head, targets, vocab)[0]
+  """hidden [n R c D], targets [n R c] -> nll, hit [n R c].
+
+  The gradient of `head` is summed over chunks in float32 and rounded once, which autodiff would not
+  do in bfloat16.
+  """
+  outputs, _ = _forward(hidden, head, targets, vocab)
+  return outputs
 
 
 def _forward(hidden, head, targets, vocab):
-  def one(part):
+  def chunk_loss(part):
     x, target = part
     logits = _logits(x, head, vocab)
     norm = jax.nn.logsumexp(logits, axis=-1)
-    nll = norm - jnp.where(_is(target, logits), logits, 0).sum(-1)
-    places = jnp.where(logits == logits.max(-1, keepdims=True), jnp.arange(head.shape[1]), vocab)
-    return nll, places.min(-1) == target, norm  # The first maximum; XLA's argmax is slow on a CPU.
+    target_logit = jnp.where(_is(target, logits), logits, 0).sum(-1)
+    nll = norm - target_logit
+    # The first maximum is the likeliest token; XLA's argmax is slow on a CPU.
+    is_largest = logits == logits.max(-1, keepdims=True)
+    places = jnp.where(is_largest, jnp.arange(head.shape[1]), vocab)
+    hit = places.min(-1) == target
+    return nll, hit, norm
 
-  nll, hit, norm = lax.map(one, (hidden, targets))
+  nll, hit, norm = lax.map(chunk_loss, (hidden, targets))
   return (nll, hit), (hidden, head, targets, norm)
 
 
 def _backward(vocab, saved, cotangents):
   hidden, head, targets, norm = saved
+  d_nll, _ = cotangents
 
-  def one(total, part):
-    x, target, norm, g = part
+  def chunk_gradient(d_head, part):
+    x, target, norm, d_nll = part
     logits = _logits(x, head, vocab)
-    slope = (jnp.exp(logits - norm[..., None]) - _is(target, logits)) * g[..., None]
-    slope = slope.astype(x.dtype)  # The matrix products of the backward pass run as the forward's.
-    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    total += product("RcD,RcV->DV", x, slope)
-    return total, product("RcV,DV->RcD", slope, head).astype(x.dtype)
+    probability = jnp.exp(logits - norm[..., None])
+    d_logits = (probability - _is(target, logits)) * d_nll[..., None]
+    d_logits = d_logits.astype(x.dtype)  # The matrix products run as those of the forward pass.
+    d_head += jnp.einsum("RcD,RcV->DV", x, d_logits, preferred_element_type=jnp.float32)
+    d_x = jnp.einsum("RcV,DV->RcD", d_logits, head, preferred_element_type=jnp.float32)
+    return d_head, d_x.astype(x.dtype)
 
-  total, slopes = lax.scan(
-    one, jnp.zeros(head.shape, jnp.float32), (hidden, targets, norm, cotangents[0])
-  )
-  return slopes, total.astype(head.dtype), None
+  zeros = jnp.zeros(head.shape, jnp.float32)
+  d_head, d_hidden = lax.scan(chunk_gradient, zeros, (hidden, targets, norm, d_nll))
+  return d_hidden, d_head.astype(head.dtype), None
 
 
 _scan.defvjp(_forward, _backward)
 
 
-def _logits(x, head, vocab):
+def _logits(x, head, vocab: int) -> Float[Array, "R c V"]:
   logits = jnp.einsum("RcD,DV->RcV", x, head, preferred_element_type=jnp.float32)
   if vocab == head.shape[1]:
     return logits
-  return jnp.where(jnp.arange(head.shape[1]) < vocab, logits, -jnp.inf)
+  is_token = jnp.arange(head.shape[1]) < vocab
+  return jnp.where(is_token, logits, -jnp.inf)
 
 
-def _is(target, logits):
+def _is(target, logits) -> Bool[Array, "R c V"]:
+  """True in the column of the target."""
   return target[..., None] == jnp.arange(logits.shape[-1])

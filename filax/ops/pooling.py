@@ -1,5 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bilinear pooling of a grid of tokens, as two products with a precomputed operator."""
+"""Pooling of a grid of tokens, as two products with precomputed operators.
+
+An operator [out size] resamples one axis. For 4 places to 2:
+
+  linear_operator  [[.5 .5  0  0]       area_operator  [[.5 .5  0  0]
+                    [ 0  0 .5 .5]]                      [ 0  0 .5 .5]]
+
+and for 5 places to 2, where only the area operator averages over all that lies between:
+
+  linear_operator  [[.25 .75 0  0  0]   area_operator  [[.4 .4 .2  0  0]
+                    [ 0  0  0 .75 .25]]                 [ 0  0 .2 .4 .4]]
+"""
 
 import functools
 import math
@@ -10,19 +21,39 @@ from jaxtyping import Array, Float
 import numpy as np
 
 
-@functools.cache
-def operator(size: int, out: int) -> np.ndarray:
-  """float32 [out size]: bilinear resampling of one axis, corners not aligned, no antialiasing.
+def linear_operator(size: int, out: int) -> np.ndarray:
+  """float64 [out size]: linear resampling of one axis, corners not aligned, no antialiasing.
 
-  The same as torch's interpolate(mode="bilinear", align_corners=False): output o reads the two
-  neighbours of (o + 1/2) size / out - 1/2. It samples; it does not average over what lies between.
+  The same as torch's interpolate(align_corners=False): output o reads the two neighbours of
+  (o + 1/2) size / out - 1/2. It samples; it does not average over what lies between.
   """
-  at = np.clip((np.arange(out) + 0.5) * size / out - 0.5, 0, size - 1)
-  low = np.floor(at).astype(int)
-  high, share = np.minimum(low + 1, size - 1), at - low
+  rows = np.arange(out)
+  center = (rows + 0.5) * size / out - 0.5
+  center = np.clip(center, 0, size - 1)
+  low = np.floor(center).astype(int)
+  high = np.minimum(low + 1, size - 1)
+  share_of_high = center - low
   table = np.zeros((out, size))
-  np.add.at(table, (np.arange(out), low), 1 - share)
-  np.add.at(table, (np.arange(out), high), share)
+  np.add.at(table, (rows, low), 1 - share_of_high)
+  np.add.at(table, (rows, high), share_of_high)
+  return table
+
+
+@functools.cache
+def bilinear_operator(size: int, out: int) -> np.ndarray:
+  """`linear_operator` in float32."""
+  return linear_operator(size, out).astype(np.float32)
+
+
+@functools.cache
+def area_operator(size: int, out: int) -> np.ndarray:
+  """float32 [out size]: the mean over equal stretches; a cell on a border counts by its parts."""
+  cuts = np.arange(out + 1) * (size / out)
+  starts = cuts[:-1, None]
+  stops = cuts[1:, None]
+  cells = np.arange(size)
+  overlap = np.minimum(stops, cells + 1) - np.maximum(starts, cells)
+  table = np.clip(overlap, 0, None) * (out / size)
   return table.astype(np.float32)
 
 
@@ -32,15 +63,41 @@ def pooled_grid(grid: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def bilinear(
-  x: Float[Array, "*b N D"], grid: tuple[int, int], side: int = 2
+  x: Float[Array, "*b N D"],
+  grid: tuple[int, int],
+  side: int = 2,
 ) -> Float[Array, "*b M D"]:
   """Resamples N = rows·cols row-major tokens to M = ceil(rows/side)·ceil(cols/side).
 
   Computed in float32, returned in the dtype of x.
   """
-  (rows, cols), out = grid, pooled_grid(grid, side)
-  y = x.astype(jnp.float32).reshape(*x.shape[:-2], rows, cols, x.shape[-1])
-  exact = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
-  y = exact("pr,...rcD->...pcD", operator(rows, out[0]), y)
-  y = exact("qc,...pcD->...pqD", operator(cols, out[1]), y)
-  return y.reshape(*x.shape[:-2], math.prod(out), x.shape[-1]).astype(x.dtype)
+  rows, cols = grid
+  out = pooled_grid(grid, side)
+  over_rows = bilinear_operator(rows, out[0])
+  over_cols = bilinear_operator(cols, out[1])
+  pooled = _two_products(x, grid, over_rows, over_cols)
+  *lead, _, width = x.shape
+  flat = pooled.reshape(*lead, math.prod(out), width)
+  return flat.astype(x.dtype)
+
+
+def area_means(
+  x: Float[Array, "*b N D"],
+  grid: tuple[int, int],
+  out: tuple[int, int],
+) -> Float[Array, "*b p q D"]:
+  """Means over p x q = `out` equal areas of N = rows·cols row-major tokens, in float32."""
+  rows, cols = grid
+  over_rows = area_operator(rows, out[0])
+  over_cols = area_operator(cols, out[1])
+  return _two_products(x, grid, over_rows, over_cols)
+
+
+def _two_products(x, grid, over_rows, over_cols) -> Float[Array, "*b p q D"]:
+  """One operator along the rows (p of r), one along the columns (q of c), in float32."""
+  *lead, _, width = x.shape
+  y = x.astype(jnp.float32)
+  y = y.reshape(*lead, *grid, width)
+  exact = lax.Precision.HIGHEST
+  y = jnp.einsum("pr,...rcD->...pcD", over_rows, y, precision=exact)
+  return jnp.einsum("qc,...pcD->...pqD", over_cols, y, precision=exact)

@@ -18,38 +18,45 @@ YARN_KEYS = (  # As transformers calls them; what is left out has its default.
 )
 
 
-def frequencies(head_dim: int, theta: float, yarn: tuple | None = None) -> tuple[np.ndarray, float]:
+def frequencies(
+  head_dim: int,
+  theta: float,
+  yarn: tuple | None = None,
+) -> tuple[np.ndarray, float]:
   """Inverse frequencies float32 [d/2] and the factor on cos and sin.
 
   `yarn` = (factor, trained positions) stretches the low frequencies (YaRN, arXiv:2309.00071, with
   beta 32 and 1); then the factor is 0.1 ln(factor) + 1, else 1. A third member, pairs of YARN_KEYS
   and values, changes that as transformers does. Raises ValueError for another key.
   """
-  half = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
-  plain = theta**-half
+  exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+  plain = theta**-exponent
   if yarn is None:
     return plain.astype(np.float32), 1.0
   factor, trained = yarn[:2]
   options = yarn_options(yarn)
 
-  def turns(beta: float | int) -> float:
-    return head_dim * math.log(trained / (beta * 2 * math.pi)) / (2 * math.log(theta))
+  def dimension_of(turns: float | int) -> float:
+    """The dimension that makes so many turns within the trained positions."""
+    positions_of_turn = trained / (turns * 2 * math.pi)
+    return head_dim * math.log(positions_of_turn) / (2 * math.log(theta))
 
-  low = turns(options.get("beta_fast") or 32)
-  high = turns(options.get("beta_slow") or 1)
+  low = dimension_of(options.get("beta_fast") or 32)
+  high = dimension_of(options.get("beta_slow") or 1)
   if options.get("truncate", True):
     low = math.floor(low)
     high = math.ceil(high)
   low = max(low, 0)
   high = min(high, head_dim - 1)
   width = high - low if high != low else 1e-3
-  ramp = np.clip((np.arange(head_dim // 2) - low) / width, 0, 1)
+  ramp = (np.arange(head_dim // 2) - low) / width
+  ramp = np.clip(ramp, 0, 1)  # 0 for high frequencies, which stay, to 1 for low ones.
   stretched = plain / factor * ramp + plain * (1 - ramp)
   return stretched.astype(np.float32), _attention_factor(factor, options)
 
 
 def yarn_options(yarn: tuple) -> dict:
-  """What `yarn` says beside factor and positions. Raises ValueError for an unknown key."""
+  """The options of `yarn` beside factor and positions. Raises ValueError for an unknown key."""
   options = dict(yarn[2]) if len(yarn) > 2 else {}
   unknown = sorted(set(options) - set(YARN_KEYS))
   if unknown:
@@ -64,23 +71,35 @@ def _attention_factor(factor: float | int, options: Mapping[str, float | int]) -
   if options.get("attention_factor") is not None:
     return float(options["attention_factor"])
   if options.get("mscale") and options.get("mscale_all_dim"):
-    return _mscale(factor, options["mscale"]) / _mscale(factor, options["mscale_all_dim"])
+    scale = _mscale(factor, options["mscale"])
+    return scale / _mscale(factor, options["mscale_all_dim"])
   return _mscale(factor, 1.0)
 
 
 def _mscale(factor: float | int, scale: float | int) -> float:
-  return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
+  if factor <= 1:
+    return 1.0
+  return 0.1 * scale * math.log(factor) + 1.0
 
 
 def angles(
-  positions: Int[Array, "B L"], inverse: np.ndarray, factor: float = 1.0
+  positions: Int[Array, "B L"],
+  inverse: np.ndarray,
+  factor: float = 1.0,
 ) -> tuple[Float[Array, "B L 1 c"], Float[Array, "B L 1 c"]]:
   """cos and sin of every position, c = d/2, with an axis for the heads."""
-  angle = positions[:, :, None, None].astype(jnp.float32) * inverse
+  positions = positions[:, :, None, None].astype(jnp.float32)
+  angle = positions * inverse
   return jnp.cos(angle) * factor, jnp.sin(angle) * factor
 
 
 def rotate(x: Float[Array, "B L H d"], cos, sin) -> Float[Array, "B L H d"]:
-  """Turns the two halves of each head by the angles."""
+  """Turns the two halves of each head by the angles.
+
+  Channel i of the first half and channel i of the second are the coordinates of one point:
+
+    [a b] -> [a cos - b sin, b cos + a sin]
+  """
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+  turned = [a * cos - b * sin, b * cos + a * sin]
+  return jnp.concatenate(turned, axis=-1).astype(x.dtype)

@@ -23,18 +23,32 @@ def draw(
   top_k keeps the k largest (0 = all). top_p keeps the fewest tokens whose share reaches it, at
   least one. Row b draws with its own key, so that a row does not depend on the size of the batch.
   """
-  ranked, order = ranks(logits, temperature, top_p, top_k)
-  keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(logits.shape[0]))
-  place = jax.vmap(jax.random.categorical)(keys, ranked)
-  return jnp.take_along_axis(order, place[:, None], axis=-1)[:, 0].astype(jnp.int32)
+  ranked, token_of_rank = ranked_logits(logits, temperature, top_p, top_k)
+  rows = jnp.arange(logits.shape[0])
+  keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+  rank = jax.vmap(jax.random.categorical)(keys, ranked)
+  token = jnp.take_along_axis(token_of_rank, rank[:, None], axis=-1)
+  return token[:, 0].astype(jnp.int32)
 
 
-def ranks(logits: Float[Array, "B V"], temperature, top_p, top_k):
-  """Scaled logits from the largest down, -inf where cut off, and the token of every rank."""
-  order = jnp.argsort(logits, axis=-1, descending=True)
-  ranked = jnp.take_along_axis(logits.astype(jnp.float32), order, axis=-1) / temperature
+def ranked_logits(
+  logits: Float[Array, "B V"],
+  temperature,
+  top_p,
+  top_k,
+) -> tuple[Float[Array, "B V"], Int[Array, "B V"]]:
+  """Scaled logits from the largest down, -inf where cut off, and the token of every rank.
+
+  With shares .5 .3 .2 of ranks 0 1 2, top_p = .6 keeps ranks 0 and 1: before rank 1 the sum is
+  .5, which is below .6; before rank 2 it is .8.
+  """
+  token_of_rank = jnp.argsort(logits, axis=-1, descending=True)
+  ranked = jnp.take_along_axis(logits.astype(jnp.float32), token_of_rank, axis=-1)
+  ranked = ranked / temperature
   rank = jnp.arange(logits.shape[-1])
-  ranked = jnp.where((top_k <= 0) | (rank < top_k), ranked, -jnp.inf)
+  in_top_k = (top_k <= 0) | (rank < top_k)
+  ranked = jnp.where(in_top_k, ranked, -jnp.inf)
   share = jax.nn.softmax(ranked, axis=-1)
-  before = jnp.cumsum(share, axis=-1) - share
-  return jnp.where((before < top_p) | (rank == 0), ranked, -jnp.inf), order
+  share_before = jnp.cumsum(share, axis=-1) - share
+  in_top_p = (share_before < top_p) | (rank == 0)
+  return jnp.where(in_top_p, ranked, -jnp.inf), token_of_rank

@@ -30,71 +30,103 @@ def schedule(tokens: int, target: int) -> tuple[int, ...]:
       f"{tokens} tokens cannot be merged into {target}. Set config.model.merger.tokens so that the "
       f"result has 1 to {tokens} tokens."
     )
-  merged = []
+  merged_counts = []
   while tokens > target:
-    merged.append(min(tokens // 2, tokens - target))
-    tokens -= merged[-1]
-  return tuple(merged)
+    merged = min(tokens // 2, tokens - target)
+    merged_counts.append(merged)
+    tokens -= merged
+  return tuple(merged_counts)
 
 
-def merge(
-  x: Float[Array, "b p E"], target: int, heads: int = 16, chunk: int = 0
+def near_square(count: int) -> tuple[int, int]:
+  """(rows, columns) of `count` tokens, as near to a square as the count allows; rows <= columns."""
+  rows = int(count**0.5)
+  while count % rows:
+    rows -= 1
+  return rows, count // rows
+
+
+def merge_clips(
+  x: Float[Array, "b p E"],
+  target: int,
+  heads: int = 16,
+  chunk: int = 0,
 ) -> tuple[Float[Array, "b n E"], Float[Array, "b n"]]:
-  """b clips of p tokens -> n = `target` tokens each, and how many tokens each of them stands for.
+  """Merges the p tokens of each of b clips into n = `target`.
 
-  The sum of size · token is that of the input. Order: after an iteration, unmerged even tokens by
-  falling similarity (ties to the lower index), then the odd tokens. `heads` are those of the
-  encoder: similarity is the cosine of a token's mean over heads. `chunk` > 0 merges that many
-  clips at a time.
+  Also returns how many tokens each of them stands for. The sum of size · token is that of the
+  input. Order: after an iteration, unmerged even tokens by falling similarity (ties to the lower
+  index), then the odd tokens. `heads` are those of the encoder: similarity is the cosine of a
+  token's mean over heads. `chunk` > 0 merges that many clips at a time.
   """
   if chunk and x.shape[0] > chunk:
-    one = lambda clip: jax.tree.map(lambda a: a[0], merge(clip[None], target, heads))
-    return lax.map(one, x, batch_size=chunk)
-  dtype, x = x.dtype, x.astype(jnp.float32)
+
+    def merge_clip(clip):
+      merged, size = merge_clips(clip[None], target, heads)
+      return merged[0], size[0]
+
+    return lax.map(merge_clip, x, batch_size=chunk)
+  dtype = x.dtype
+  x = x.astype(jnp.float32)
   size = jnp.ones(x.shape[:2], jnp.float32)
   for merged in schedule(x.shape[1], target):
-    x, size = halve(x, size, merged, heads)
+    x, size = merge_iteration(x, size, merged, heads)
   return x.astype(dtype), size
 
 
-def halve(
-  x: Float[Array, "b p E"], size: Float[Array, "b p"], merged: int, heads: int
+def merge_iteration(
+  x: Float[Array, "b p E"],
+  size: Float[Array, "b p"],
+  merged: int,
+  heads: int,
 ) -> tuple[Float[Array, "b n E"], Float[Array, "b n"]]:
-  """One iteration: n = p - merged. `merged` is at most half of p."""
-  best, partner = match(x, heads)
-  even, odd = x[:, ::2], x[:, 1::2]
-  even_size, odd_size = size[:, ::2], size[:, 1::2]
+  """Merges `merged` tokens, at most half of p: n = p - merged.
+
+  tokens 0..5, merged = 2, cosines of tokens 0 2 4 with their partners .1 .9 .5
+  ->  0 | 1 3 5, where 2 and 4 are averaged onto their partners
+  """
+  similarity, partner = match(x, heads)
+  even = x[:, ::2]
+  odd = x[:, 1::2]
+  even_size = size[:, ::2]
+  odd_size = size[:, 1::2]
   if merged == even.shape[1]:  # All of them: no ranking.
     return _average(even, even_size, odd, odd_size, partner)
-  order = jnp.argsort(-best, axis=1, stable=True)
-  rest, order = order[:, merged:], order[:, :merged]
-  take = jax.vmap(lambda a, index: a[index])
-  y, y_size = _average(
+  order = jnp.argsort(-similarity, axis=1, stable=True)
+  rest = order[:, merged:]
+  order = order[:, :merged]
+  take = jax.vmap(lambda tokens, index: tokens[index])
+  absorbed, absorbed_size = _average(
     take(even, order), take(even_size, order), odd, odd_size, take(partner, order)
   )
   return (
-    jnp.concatenate([take(even, rest), y], axis=1),
-    jnp.concatenate([take(even_size, rest), y_size], axis=1),
+    jnp.concatenate([take(even, rest), absorbed], axis=1),
+    jnp.concatenate([take(even_size, rest), absorbed_size], axis=1),
   )
 
 
 def match(x: Float[Array, "b p E"], heads: int) -> tuple[Float[Array, "b a"], Int[Array, "b a"]]:
-  """The best cosine of every even token with an odd one, and which odd one that is."""
+  """The best cosine of every even token (a), and the odd token (c) that has it."""
   batch, tokens, width = x.shape
   metric = lax.stop_gradient(x).astype(jnp.float32)
   metric = metric.reshape(batch, tokens, heads, width // heads).mean(2)
-  norm = jnp.sqrt(jnp.square(metric).sum(-1, keepdims=True))
+  squares = jnp.square(metric).sum(-1, keepdims=True)
+  norm = jnp.sqrt(squares)
   metric = metric / jnp.where(norm > 0, norm, 1)  # A token of zeros is like no other.
-  scores = jnp.einsum("bae,bce->bac", metric[:, ::2], metric[:, 1::2], precision=EXACT)
-  return scores.max(-1), scores.argmax(-1).astype(jnp.int32)
+  even = metric[:, ::2]
+  odd = metric[:, 1::2]
+  cosine = jnp.einsum("bae,bce->bac", even, odd, precision=EXACT)
+  similarity = cosine.max(-1)
+  partner = cosine.argmax(-1)
+  return similarity, partner.astype(jnp.int32)
 
 
 @jax.checkpoint  # The backward pass keeps `partner`, not a matrix of pairs.
 def _average(even, even_size, odd, odd_size, partner):
-  """Adds even tokens onto their odd partners: the size-weighted mean, and the summed size."""
-  pairs = jax.nn.one_hot(partner, odd.shape[1], dtype=jnp.float32)
-  total = odd * odd_size[..., None] + jnp.einsum(
-    "bac,bae->bce", pairs, even * even_size[..., None], precision=EXACT
-  )
+  """Averages even tokens [b a e] into their odd partners [b c e], weighted; sums sizes."""
+  pairs = jax.nn.one_hot(partner, odd.shape[1], dtype=jnp.float32)  # [b a c]
+  odd_sum = odd * odd_size[..., None]
+  even_sum = even * even_size[..., None]
+  total = odd_sum + jnp.einsum("bac,bae->bce", pairs, even_sum, precision=EXACT)
   size = odd_size + jnp.einsum("bac,ba->bc", pairs, even_size, precision=EXACT)
   return total / size[..., None], size

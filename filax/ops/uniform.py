@@ -10,12 +10,17 @@ def real_first(mask: Bool[Array, "T"]) -> Int[Array, "T"]:
   return jnp.argsort(~mask, stable=True)
 
 
-def spread(mask: Bool[Array, "T"], count: int) -> Int[Array, "count"]:
+def evenly(mask: Bool[Array, "T"], count: int) -> Int[Array, "count"]:
   """`count` real frames from the first to the last, int32, ascending.
 
   The positions are those of linspace, cut to integers. With fewer than `count` real frames each is
   taken and some are repeated; with none the result is slot 0 or whatever slots come first.
+
+    mask = [1 1 0 1 1 1], count = 3  ->  real frames 0 1 3 4 5, ranks 0 2 4  ->  [0 3 5]
   """
-  last = jnp.maximum(mask.sum(dtype=jnp.int32) - 1, 0)
-  rank = jnp.arange(count, dtype=jnp.int32) * last // max(count - 1, 1)
-  return real_first(mask)[rank].astype(jnp.int32)
+  real = mask.sum(dtype=jnp.int32)
+  last = jnp.maximum(real - 1, 0)
+  pick = jnp.arange(count, dtype=jnp.int32)
+  rank = pick * last // max(count - 1, 1)
+  slots = real_first(mask)
+  return slots[rank].astype(jnp.int32)

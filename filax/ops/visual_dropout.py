@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Progressive visual dropout (VideoChat-Flash, arXiv:2501.00574 §3.1): packed rows become shorter.
 
-A row knows its places (`Row`, always in natural order). `uniform` or `select` says which stay,
-`shorten` renumbers them, `move` moves hidden states, and `targets` rebuilds the labels. Counts come
-from the host (filax.spec.dropout_stages); all lengths are static. Visual tokens are dropped, text
-never is, and order is kept. R rows, L places, n places after a drop, S segments a row, Q query
-positions.
+A `Row` describes the places of packed rows, always in natural order. `keep_uniform` or
+`keep_attended` selects the places that stay, `shorten` renumbers them, `move` moves hidden states,
+and `next_tokens` rebuilds the labels. Counts come from the host (filax.spec.dropout_stages); all
+lengths are static. Visual tokens are dropped, text never is, and order is kept.
+
+  segment_ids  1 1 1 1 1 2 2 2 0          of segment 1 keep 1 of 3 visual tokens, of segment 2 all
+  visual       . v v v . . v . .
+  kept         x x . . x x x x .    ->    index of `shorten` to 7 places = 0 1 4 5 6 7 -1
+
+R rows, L places, n places after a drop, S segments a row, Q query positions.
 """
 
 from collections.abc import Mapping
@@ -17,15 +22,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 import numpy as np
 
+from filax.ops import chunks
 from filax.ops.attention.dense import visible
 from filax.ops.linspace import linspace
 
+POSITIONS = ("renumber", "keep")
 _MASKED = -1e30
 
 
 @struct.dataclass
 class Row:
-  """What is known of every place besides its hidden state. Segments are contiguous, from 1."""
+  """The places of packed rows without their hidden states. Segments are contiguous, from 1."""
 
   segment_ids: PyTree  # int32 [R L]; 0 = padding.
   positions: PyTree  # int32 [R L]
@@ -35,53 +42,89 @@ class Row:
   labels: PyTree = None  # float32 [R L]: the weight with which the token itself is supervised.
 
 
-def row(batch: Mapping[str, Array]) -> Row:
+def row_of_batch(batch: Mapping[str, Array]) -> Row:
   """The Row of a packed batch (filax.spec.BATCH)."""
   segments = batch["segment_ids"]
+  visual = batch["visual_index"] >= 0
+  continues = _continues(segments)
+  supervised = _preceding(batch["loss_mask"])
   return Row(
-    segments,
-    batch["positions"],
-    batch["visual_index"] >= 0,
-    batch["queries"],
-    batch["tokens"],
-    _inside(segments) * jnp.pad(batch["loss_mask"], ((0, 0), (1, 0)))[:, :-1],
+    segment_ids=segments,
+    positions=batch["positions"],
+    visual=visual,
+    queries=batch["queries"],
+    tokens=batch["tokens"],
+    labels=continues * supervised,
   )
 
 
-def targets(places: Row) -> tuple[Int[Array, "R L"], Float[Array, "R L"]]:
-  """(targets, loss_mask): the next token of the row as it is now, if of the same segment."""
-  following = lambda x: jnp.pad(x, ((0, 0), (0, 1)))[:, 1:]
-  inside = following(_inside(places.segment_ids))
-  return following(places.tokens), following(places.labels) * inside
+def next_tokens(row: Row) -> tuple[Int[Array, "R L"], Float[Array, "R L"]]:
+  """(targets, loss_mask): the next token of the row, if of the same segment."""
+  same_segment = _following(_continues(row.segment_ids))
+  targets = _following(row.tokens)
+  return targets, _following(row.labels) * same_segment
 
 
-def uniform(places: Row, keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
+def _following(x: Array) -> Array:
+  """The value of the next place, x [R L]; zero at the end."""
+  padded = jnp.pad(x, ((0, 0), (0, 1)))
+  return padded[:, 1:]
+
+
+def _preceding(x: Array, first: int = 0) -> Array:
+  """The value of the place before, x [R L]; `first` at the start."""
+  padded = jnp.pad(x, ((0, 0), (1, 0)), constant_values=first)
+  return padded[:, :-1]
+
+
+def keep_uniform(row: Row, keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
   """Keeps keep[s - 1] evenly spaced visual tokens of segment s: torch's integer linspace."""
-  ordinal, count = _ordinals(places, keep.shape[1])
-  wanted = jnp.minimum(_of_segment(keep, places.segment_ids), count)
-  rank = _rank(places.visual)
-  # The o-th visual token of a segment marks where its o-th pick falls.
-  mark = places.visual & (ordinal < wanted)
-  at = jnp.where(mark, rank - ordinal + linspace(ordinal, count, wanted), rank.shape[1])
-  picked = jax.vmap(lambda i: jnp.zeros(i.shape, bool).at[i].set(True, mode="drop"))(at)
-  picked = jnp.take_along_axis(picked, jnp.maximum(rank, 0), axis=1)
-  return _with_text(places, picked)
+  ordinal, count = _ordinals(row, keep.shape[1])
+  wanted = jnp.minimum(_of_segment(keep, row.segment_ids), count)
+  rank = _rank(row.visual)  # Among the visual tokens of the row.
+  # The o-th visual token of a segment marks the rank of its o-th pick.
+  marks = row.visual & (ordinal < wanted)
+  picked_rank = rank - ordinal + linspace(ordinal, count, wanted)
+  picked_rank = jnp.where(marks, picked_rank, rank.shape[1])
+  is_picked = jax.vmap(_true_at)(picked_rank)  # By rank.
+  picked = jnp.take_along_axis(is_picked, jnp.maximum(rank, 0), axis=1)  # By place.
+  return _with_text(row, picked)
 
 
-def select(places: Row, scores: Float[Array, "R L"], keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
-  """Keeps the keep[s - 1] visual tokens of segment s with the highest scores; a tie goes to the
-  lower place."""
+def _true_at(index: Int[Array, "L"]) -> Bool[Array, "L"]:
+  nowhere = jnp.zeros(index.shape, bool)
+  return nowhere.at[index].set(True, mode="drop")
+
+
+def keep_attended(
+  row: Row,
+  scores: Float[Array, "R L"],
+  keep: Int[Array, "R S"],
+) -> Bool[Array, "R L"]:
+  """Keeps the keep[s - 1] visual tokens of segment s with the highest scores.
+
+  A tie goes to the lower place.
+  """
   length = scores.shape[1]
   place = jnp.broadcast_to(jnp.arange(length), scores.shape)
-  group = jnp.where(places.visual, places.segment_ids, jnp.iinfo(jnp.int32).max)
-  group, _, order = lax.sort((group, -lax.stop_gradient(scores), place), num_keys=3)
-  rank = jax.vmap(lambda i, r: jnp.zeros(length, jnp.int32).at[i].set(r))(
-    order, place - _start(group)
-  )
-  return _with_text(places, rank < _of_segment(keep, places.segment_ids))
+  # Sorted by segment, then by falling score, then by place; text comes last.
+  group = jnp.where(row.visual, row.segment_ids, jnp.iinfo(jnp.int32).max)
+  falling = -lax.stop_gradient(scores)
+  group, _, order = lax.sort((group, falling, place), num_keys=3)
+  rank_sorted = place - _start(group)
+  rank = jax.vmap(_scatter)(order, rank_sorted)
+  return _with_text(row, rank < _of_segment(keep, row.segment_ids))
 
 
-def scores(
+def _scatter(
+  index: Int[Array, "L"],
+  values: Int[Array, "L"],
+) -> Int[Array, "L"]:
+  """values[i] at index[i]."""
+  return jnp.zeros(index.shape, jnp.int32).at[index].set(values)
+
+
+def attention_scores(
   q: Float[Array, "R Q H d"],
   k: Float[Array, "R L K d"],
   q_at: tuple[Int[Array, "R Q"], Int[Array, "R Q"]],
@@ -97,29 +140,36 @@ def scores(
   q, k = lax.stop_gradient((q, k))
   rows, queries, heads, d = q.shape
   q = q.reshape(rows, queries, k.shape[2], -1, d)
-  parts = (q, *q_at)
+  q_segment, q_place = q_at
   if queries > block:
-    parts = jax.tree.map(lambda x: _split(x, block), parts)
-    total, _ = lax.scan(
-      lambda total, part: (total + _attended(*part, k, kv_at), None),
-      jnp.zeros(k.shape[:2], jnp.float32),
-      parts,
-    )
+    # What fills up is zeros, so segment 0: no query.
+    parts = [chunks.cut(chunks.pad(x, block), block) for x in (q, q_segment, q_place)]
+
+    def add_block(total, part):
+      return total + _attention_sum(*part, k, kv_at), None
+
+    zeros = jnp.zeros(k.shape[:2], jnp.float32)
+    total, _ = lax.scan(add_block, zeros, parts)
   else:
-    total = _attended(*parts, k, kv_at)
-  count = (q_at[0][:, :, None] == kv_at[0][:, None, :]).sum(1)
-  return total / (heads * jnp.maximum(count, 1))
+    total = _attention_sum(q, q_segment, q_place, k, kv_at)
+  kv_segment, _ = kv_at
+  same_segment = q_segment[:, :, None] == kv_segment[:, None, :]
+  query_count = same_segment.sum(1)  # [R L]
+  return total / (heads * jnp.maximum(query_count, 1))
 
 
 def shorten(
-  places: Row, kept: Bool[Array, "R L"], length: int, positions: str = "renumber"
+  row: Row,
+  kept: Bool[Array, "R L"],
+  length: int,
+  positions: str = "renumber",
 ) -> tuple[Row, Int[Array, "R n"]]:
-  """The Row of `length` places that hold the kept ones in order, and where each was (-1 = padding),
-  for `move`.
+  """The Row of the kept places, in n = `length` places, and the index for `move`.
 
-  `positions`: "renumber" counts every segment from 0 again, "keep" leaves them as they are. The
-  planner guarantees that the kept places fit. A query whose place is dropped moves to the last kept
-  place before it.
+  Kept places stay in order. The index is where each place was, -1 for padding. `positions`:
+  "renumber" counts every segment from 0 again, "keep" leaves them as they are. The planner
+  guarantees that the kept places fit. A query whose place is dropped moves to the last kept place
+  before it.
   """
   if positions not in POSITIONS:
     raise ValueError(
@@ -127,118 +177,138 @@ def shorten(
       f"{', '.join(POSITIONS)}."
     )
   index = compact(kept, length)
-  take = lambda x: move(x, index)
-  segments = take(places.segment_ids)
+
+  def take(x):
+    return move(x, index)
+
+  segments = take(row.segment_ids)
   place = jnp.broadcast_to(jnp.arange(length), segments.shape)
-  moved = jnp.take_along_axis(_rank(kept), jnp.maximum(places.queries, 0), axis=1)
-  counted = jnp.where(index < 0, 0, place - _start(segments))
-  return Row(
+  new_places = _rank(kept)
+  moved_queries = jnp.take_along_axis(new_places, jnp.maximum(row.queries, 0), axis=1)
+  renumbered = jnp.where(index < 0, 0, place - _start(segments))
+  shorter = Row(
     segment_ids=segments,
-    positions=take(places.positions) if positions == "keep" else counted,
-    visual=take(places.visual),
-    queries=jnp.where(places.queries < 0, -1, moved),
-    tokens=jax.tree.map(take, places.tokens),
-    labels=jax.tree.map(take, places.labels),
-  ), index
-
-
-POSITIONS = ("renumber", "keep")
+    positions=take(row.positions) if positions == "keep" else renumbered,
+    visual=take(row.visual),
+    queries=jnp.where(row.queries < 0, -1, moved_queries),
+    tokens=jax.tree.map(take, row.tokens),  # None stays None.
+    labels=jax.tree.map(take, row.labels),
+  )
+  return shorter, index
 
 
 def compact(kept: Bool[Array, "R L"], length: int) -> Int[Array, "R n"]:
-  """Indices of the kept places, ascending, in rows of `length`; -1 behind the last of them."""
+  """Indices of the kept places, ascending, in rows of `length`; -1 behind the last of them.
+
+  kept = [1 0 1 1], length = 4  ->  [0 2 3 -1]
+  """
   place = jnp.broadcast_to(jnp.arange(kept.shape[1]), kept.shape)
-  at = jnp.where(kept, _rank(kept), length)
-  put = lambda at, place: jnp.full(length, -1, jnp.int32).at[at].set(place, mode="drop")
-  return jax.vmap(put)(at, place)
+  new_place = jnp.where(kept, _rank(kept), length)
+
+  def compact_row(new_place, place):
+    padding = jnp.full(length, -1, jnp.int32)
+    return padding.at[new_place].set(place, mode="drop")
+
+  return jax.vmap(compact_row)(new_place, place)
 
 
 def move(
   x: Array,
   index: Int[Array, "R n"],
-  before: np.ndarray | None = None,
-  after: np.ndarray | None = None,
+  order: np.ndarray | None = None,
+  order_after: np.ndarray | None = None,
 ) -> Array:
-  """x [R L ...] -> [R n ...]: the places that `index` names; zeros where it is negative.
+  """The places of x that `index` names: [R L ...] -> [R n ...].
 
-  `index` counts in natural order. Where x is laid out otherwise (parallel.zigzag.order), `before`
-  is the natural index of each of its places, and `after` that of each place of the result.
+  Zeros where `index` is negative. `index` counts in natural order. Where x is laid out otherwise
+  (parallel.zigzag.order), `order` is the natural index of each of its places, and `order_after`
+  that of each place of the result.
+
+    x = [a b c d], index = [3 0 -1]  ->  [d a 0]
   """
-  if after is not None:
-    index = index[:, after]
-  at = jnp.maximum(index, 0)
-  if before is not None:
-    at = jnp.asarray(np.argsort(before))[at]
-  wide = lambda a: a.reshape(*a.shape, *(1,) * (x.ndim - 2))
-  found = jnp.take_along_axis(x, wide(at), axis=1)
-  return jnp.where(wide(index >= 0), found, jnp.zeros_like(found))
+  if order_after is not None:
+    index = index[:, order_after]
+  source = jnp.maximum(index, 0)
+  if order is not None:
+    source = jnp.asarray(np.argsort(order))[source]
+  moved = jnp.take_along_axis(x, _with_axes(source, x.ndim), axis=1)
+  is_real = _with_axes(index >= 0, x.ndim)
+  return jnp.where(is_real, moved, jnp.zeros_like(moved))
 
 
-def at_queries(places: Row) -> tuple[Int[Array, "R Q"], Int[Array, "R Q"]]:
-  """(segment, place) of the queries, for `scores`; segment 0 where there is none."""
-  return move(places.segment_ids, places.queries), places.queries
+def _with_axes(x: Array, ndim: int) -> Array:
+  """x with axes of size 1 at the end, `ndim` axes in all."""
+  return x.reshape(*x.shape, *(1,) * (ndim - x.ndim))
 
 
-def at_places(places: Row) -> tuple[Int[Array, "R L"], Int[Array, "R L"]]:
+def query_places(row: Row) -> tuple[Int[Array, "R Q"], Int[Array, "R Q"]]:
+  """(segment, place) of the queries, for `attention_scores`; segment 0 for padding."""
+  return move(row.segment_ids, row.queries), row.queries
+
+
+def row_places(row: Row) -> tuple[Int[Array, "R L"], Int[Array, "R L"]]:
   """(segment, place) of every place."""
-  segments = places.segment_ids
+  segments = row.segment_ids
   return segments, jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
 
 
-def _attended(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
+def _attention_sum(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
   """The attention of queries [R q K G d] to every key, summed over queries and heads."""
-  seen = visible((segment, place), kv_at) & (segment > 0)[:, :, None]
-  seen = seen[:, None, None]
-  logits = (
-    jnp.einsum(
-      "RqKGd,RLKd->RKGqL", q, k, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
-    )
-    * q.shape[-1] ** -0.5
+  seen = visible((segment, place), kv_at)
+  seen = seen & (segment > 0)[:, :, None]
+  seen = seen[:, None, None]  # [R 1 1 q L]
+  logits = jnp.einsum(
+    "RqKGd,RLKd->RKGqL", q, k, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32
   )
+  logits = logits * q.shape[-1] ** -0.5
   logits = jnp.where(seen, logits, _MASKED)
-  weight = jnp.exp(logits - logits.max(-1, keepdims=True)) * seen
-  share = jnp.maximum(weight.sum(-1, keepdims=True), 1e-30)
-  return (weight / share).sum((1, 2, 3))
+  largest = logits.max(-1, keepdims=True)
+  weight = jnp.exp(logits - largest) * seen
+  total = weight.sum(-1, keepdims=True)
+  share = weight / jnp.maximum(total, 1e-30)
+  return share.sum((1, 2, 3))
 
 
-def _split(x, block: int):
-  """[R Q ...] -> [parts R block ...]; what fills up is zeros, so segment 0."""
-  x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % block), *((0, 0),) * (x.ndim - 2)))
-  return jnp.moveaxis(x.reshape(x.shape[0], -1, block, *x.shape[2:]), 1, 0)
+def _ordinals(row: Row, segments: int):
+  """(index of a visual token in its segment, visual tokens of the segment), [R L] each."""
+  rank = _rank(row.visual)
+  length = row.visual.shape[1]
 
-
-def _ordinals(places: Row, segments: int):
-  """[R L] index of a visual token among those of its segment, and [R L] how many it has."""
-  rank, length = _rank(places.visual), places.visual.shape[1]
-
-  def one(segment, visual, rank):
-    first = jnp.full(segments + 1, length).at[segment].min(jnp.where(visual, rank, length))
-    count = jnp.zeros(segments + 1, jnp.int32).at[segment].add(visual)
+  def ordinals_of_row(segment, visual, rank):
+    first = jnp.full(segments + 1, length)
+    first = first.at[segment].min(jnp.where(visual, rank, length))
+    count = jnp.zeros(segments + 1, jnp.int32)
+    count = count.at[segment].add(visual)
     return rank - first[segment], count[segment]
 
-  return jax.vmap(one)(places.segment_ids, places.visual, rank)
+  return jax.vmap(ordinals_of_row)(row.segment_ids, row.visual, rank)
 
 
-def _of_segment(values: Int[Array, "R S"], segment_ids: Int[Array, "R L"]):
+def _of_segment(
+  values: Int[Array, "R S"],
+  segment_ids: Int[Array, "R L"],
+):
   """values[s - 1] at every place of segment s, 0 on padding."""
-  return jnp.take_along_axis(jnp.pad(values, ((0, 0), (1, 0))), segment_ids, axis=1)
+  with_padding = jnp.pad(values, ((0, 0), (1, 0)))
+  return jnp.take_along_axis(with_padding, segment_ids, axis=1)
 
 
-def _with_text(places: Row, picked):
-  return jnp.where(places.visual, picked, True) & (places.segment_ids > 0)
+def _with_text(row: Row, picked):
+  return jnp.where(row.visual, picked, True) & (row.segment_ids > 0)
 
 
 def _rank(mask) -> Int[Array, "R L"]:
-  """How many True lie before a place; of a False place, one less (its last True neighbour's)."""
+  """Index of a True place among the True ones; at a False place, that of the last one before."""
   return jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
 
 
-def _inside(groups):
+def _continues(groups):
   """True where the place before has the same value: not the first of its group."""
-  return (groups == jnp.pad(groups, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]) & (groups > 0)
+  before = _preceding(groups, first=-1)
+  return (groups == before) & (groups > 0)
 
 
 def _start(groups):
   """The first place of the run of equal values that a place is in."""
   place = jnp.broadcast_to(jnp.arange(groups.shape[1]), groups.shape)
-  return lax.cummax(jnp.where(_inside(groups), 0, place), axis=1)
+  return lax.cummax(jnp.where(_continues(groups), 0, place), axis=1)

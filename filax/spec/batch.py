@@ -35,8 +35,10 @@ BATCH = {
 
 @dataclasses.dataclass(frozen=True, order=True)
 class RowShape:
-  """The static size of a packed row: T frames, I images, L positions, S segments. One compiled
-  program each; a plan uses at most three (its buckets)."""
+  """The static size of a packed row: T frames, I images, L positions, S segments.
+
+  One compiled program each; a plan uses at most three (its buckets).
+  """
 
   frames: int
   images: int
@@ -60,14 +62,17 @@ class RowShape:
       w=size,
     )
     sizes["3"] = 3
-    return {
-      key: (tuple(sizes[d] for d in dims.split()), np.dtype(dtype))
-      for key, (dims, dtype) in BATCH.items()
-    }
+    shapes = {}
+    for key, (dims, dtype) in BATCH.items():
+      shape = tuple(sizes[dim] for dim in dims.split())
+      shapes[key] = (shape, np.dtype(dtype))
+    return shapes
 
   def zeros(self, size: int) -> dict[str, np.ndarray]:
     """One empty row (no R): every place is padding."""
-    row = {key: np.zeros(shape[1:], dtype) for key, (shape, dtype) in self.shapes(1, size).items()}
+    row = {}
+    for key, (shape, dtype) in self.shapes(1, size).items():
+      row[key] = np.zeros(shape[1:], dtype)
     row["visual_index"][:] = TEXT
     row["queries"][:] = -1
     return row
@@ -99,7 +104,8 @@ class VisualLayout:
 
   def first_image(self, row: RowShape) -> int:
     """The row of the visual table where image tokens start."""
-    return row.frames // self.frames_per_group * self.tokens_per_group
+    groups = row.frames // self.frames_per_group
+    return groups * self.tokens_per_group
 
   def newline_index(self, row: RowShape) -> int:
     """The row of the visual table that holds the newline vector: its last."""

@@ -43,33 +43,40 @@ PRESETS = {
 }
 
 
-def parse(dropout: str | Sequence, depth: int) -> Stages:
-  """config.model.llm.dropout, a preset's name or ((layer, kind, ratio), ...), as stages.
+def parse_stages(dropout: str | Sequence, depth: int) -> Stages:
+  """Stages of config.model.llm.dropout: a preset's name, or ((layer, kind, ratio), ...).
 
   The latter may be written "4:uniform:0.75,18:attention:0.25", or with "+". Raises
   ValueError unless layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
   """
-  if isinstance(dropout, str) and ":" in dropout:
-    dropout = [_written(entry) for entry in dropout.replace("+", ",").split(",")]
-  if isinstance(dropout, str):
-    if dropout not in PRESETS:
-      raise ValueError(
-        f"{KNOB}={dropout!r} is unknown. Set it to one of {', '.join(PRESETS)}, or to "
-        "layer:kind:ratio,..."
-      )
-    dropout = PRESETS[dropout]
-  stages, layer, ratio = [], 0, 1.0
-  for entry in dropout:
+  entries = _entries(dropout) if isinstance(dropout, str) else dropout
+  stages = []
+  layer = 0
+  ratio = 1.0
+  for entry in entries:
     if len(entry) != 3:
       raise ValueError(f"{KNOB} has the entry {entry!r}. Write each stage as (layer, kind, ratio).")
     stage = Stage(*entry)
-    _check(stage, layer, ratio, depth)
+    _check_stage(stage, layer, ratio, depth)
     stages.append(stage)
-    layer, ratio = stage.layer, stage.ratio
+    layer = stage.layer
+    ratio = stage.ratio
   return tuple(stages)
 
 
-def _written(entry: str) -> tuple[int, str, float]:
+def _entries(dropout: str) -> Sequence:
+  """The (layer, kind, ratio) of a preset, or of stages in words."""
+  if ":" in dropout:
+    return [_entry(text) for text in dropout.replace("+", ",").split(",")]
+  if dropout not in PRESETS:
+    raise ValueError(
+      f"{KNOB}={dropout!r} is unknown. Set it to one of {', '.join(PRESETS)}, or to "
+      "layer:kind:ratio,..."
+    )
+  return PRESETS[dropout]
+
+
+def _entry(entry: str) -> tuple[int, str, float]:
   """ "4:uniform:0.75" as (4, "uniform", 0.75)."""
   try:
     layer, kind, ratio = entry.split(":")
@@ -80,8 +87,11 @@ def _written(entry: str) -> tuple[int, str, float]:
     ) from None
 
 
-def _check(stage: Stage, layer: int, ratio: float, depth: int) -> None:
-  """A stage against the one before it: its layer and ratio, or 0 and 1."""
+def _check_stage(stage: Stage, layer: int, ratio: float, depth: int) -> None:
+  """Raises ValueError for an invalid stage.
+
+  `layer` and `ratio` are those of the stage before, or 0 and 1.
+  """
   if stage.kind not in KINDS:
     raise ValueError(f"{KNOB} names the kind {stage.kind!r}. Set it to one of {', '.join(KINDS)}.")
   if not layer < stage.layer < depth:
@@ -101,6 +111,8 @@ def released(kind: str, layers: Sequence[int], ratios: Sequence[float]) -> tuple
 
   kind: uniform | attention | uniformN_attention (stages up to the N-th uniform, then attention).
   `ratios` has one entry more than `layers`, and starts with 1. Raises ValueError if not.
+
+    uniform0_attention, [4, 18], [1, .75, .25] -> (4, uniform, .75), (18, attention, .25)
   """
   if len(ratios) != len(layers) + 1 or ratios[0] != 1:
     raise ValueError(
@@ -117,38 +129,60 @@ def released(kind: str, layers: Sequence[int], ratios: Sequence[float]) -> tuple
     raise ValueError(
       f"llm_compress_type={kind!r} is unknown. Set it to uniform, attention or uniform0_attention."
     )
-  return tuple(
-    (layer, KINDS[n >= uniform], ratio)
-    for n, (layer, ratio) in enumerate(zip(layers, ratios[1:], strict=True))
-  )
+  kinds = ["uniform" if number < uniform else "attention" for number in range(len(layers))]
+  return tuple(zip(layers, kinds, ratios[1:], strict=True))
 
 
-def kept(visual: Sequence[int], stages: Stages, asked: Sequence[bool] | None = None) -> np.ndarray:
-  """Visual tokens [S] of every sample of a row -> how many stay after each stage, i32 [stages S].
+def kept(
+  visual: Sequence[int],
+  stages: Stages,
+  has_query: Sequence[bool] | None = None,
+) -> np.ndarray:
+  """How many visual tokens stay after each stage, i32 [stages S], of `visual` [S].
 
-  int(N · ratio) of the original N. Where `asked` is False the sample has no query position, and a
-  stage of kind attention drops nothing of it.
+  int(N · ratio) of the original N. Where `has_query` is False the sample has no query position, and
+  a stage of kind attention drops nothing of it.
+
+    visual = [10 7], stages at .75 and .25  ->  [[7 5]
+                                                 [2 1]]
   """
   counts = np.asarray(visual, np.int64)
-  asked = np.ones(counts.shape, bool) if asked is None else np.asarray(asked, bool)
+  if has_query is None:
+    has_query = np.ones(counts.shape, bool)
+  has_query = np.asarray(has_query, bool)
   out = np.zeros((len(stages), len(counts)), np.int32)
   current = counts
-  for row, stage in zip(out, stages, strict=True):
-    dropped = np.minimum(current, (counts * stage.ratio).astype(np.int64))  # Truncates, like int().
-    current = dropped if stage.kind == "uniform" else np.where(asked, dropped, current)
-    row[:] = current
+  for number, stage in enumerate(stages):
+    wanted = (counts * stage.ratio).astype(np.int64)  # Truncates, like int().
+    reduced = np.minimum(current, wanted)
+    if stage.kind == "uniform":
+      current = reduced
+    else:
+      current = np.where(has_query, reduced, current)
+    out[number] = current
   return out
 
 
-def lengths(length: int, visual: int, stages: Stages, multiple: int = 1) -> tuple[int, ...]:
-  """Static length of a row after every stage, for a row of `length` places of which `visual` are.
+def lengths(
+  length: int,
+  visual: int,
+  stages: Stages,
+  multiple: int = 1,
+) -> tuple[int, ...]:
+  """Static length of a row after every stage; `visual` of its `length` places are visual.
 
   What a row full of visual tokens leaves of them, and room for the text beside it, rounded up to a
   `multiple` (of config.mesh.seq, say). Longer text fits as far as `fits` says.
+
+    length = 100, visual = 80, a stage at .25, multiple = 8  ->  20 + 20 = 40 places
   """
   visual = min(visual, length)
-  shorter = (length - visual + int(visual * stage.ratio) for stage in stages)
-  return tuple(min(length, math.ceil(n / multiple) * multiple) for n in shorter)
+  text = length - visual
+  rounded = []
+  for stage in stages:
+    shorter = text + int(visual * stage.ratio)
+    rounded.append(min(length, math.ceil(shorter / multiple) * multiple))
+  return tuple(rounded)
 
 
 def room(row: RowShape, layout: VisualLayout) -> tuple[int, ...]:
@@ -159,21 +193,26 @@ def room(row: RowShape, layout: VisualLayout) -> tuple[int, ...]:
   return lengths(row.length, layout.newline_index(row), layout.stages, multiple)
 
 
-def fits(left: Sequence[int], room: Sequence[int], stages: Stages) -> str:
-  """Why a row of which `left` tokens (text and kept visual ones) are left after each stage does not
-  fit; "" if it does."""
-  for stage, count, most in zip(stages, left, room, strict=True):
-    if count > most:
+def fits(counts: Sequence[int], room: Sequence[int], stages: Stages) -> str:
+  """The reason why a row does not fit, or "".
+
+  `counts` are the tokens (text and kept visual ones) that are left after each stage.
+  """
+  for stage, count, places in zip(stages, counts, room, strict=True):
+    if count > places:
       return (
         f"{count} text and kept visual tokens are left after layer {stage.layer}, where rows have "
-        f"{most} places ({KNOB}). Lower the ratio there, or raise the length in config.data.rows."
+        f"{places} places ({KNOB}). Lower the ratio there, or raise the length in config.data.rows."
       )
   return ""
 
 
 def queries(labels: np.ndarray, answers: np.ndarray, kind: str) -> np.ndarray:
-  """Query positions i32 of one sample under config.model.llm.dropout_queries: bool [L] each, what
-  is supervised and what belongs to an answer. Raises ValueError for an unknown kind."""
+  """Query positions i32 of one sample under config.model.llm.dropout_queries.
+
+  `labels` and `answers`, bool [L], say what is supervised and what belongs to an answer. Raises
+  ValueError for an unknown kind.
+  """
   if kind not in QUERIES:
     raise ValueError(
       f"config.model.llm.dropout_queries={kind!r} is unknown. Set it to one of "
@@ -187,6 +226,8 @@ def query_positions(supervised: np.ndarray) -> np.ndarray:
 
   With the labels of training that is what "released" asks; with the tokens of answers only, what
   "answers" asks. A run that starts the sample has no position before it.
+
+    supervised = [0 0 1 1 0 1]  ->  [1 4]
   """
   supervised = np.asarray(supervised, bool)
   return np.flatnonzero(supervised[1:] & ~supervised[:-1]).astype(np.int32)
@@ -198,6 +239,6 @@ def uniform_picks(count: int, picks: int) -> np.ndarray:
     return np.zeros(picks, np.int64)
   i = np.arange(picks)
   step = (count - 1) / (picks - 1)
-  return np.where(
-    i < picks // 2, np.trunc(i * step), np.trunc((count - 1) - step * (picks - 1 - i))
-  ).astype(np.int64)
+  from_start = np.trunc(i * step)
+  from_end = np.trunc((count - 1) - step * (picks - 1 - i))
+  return np.where(i < picks // 2, from_start, from_end).astype(np.int64)

@@ -36,7 +36,7 @@ def test_shapes_grids_and_images(name):
   params, _ = init(model, x)
   assert jax.eval_shape(model.apply, {"params": params}, x).shape == (B, G, N, E)
   still = jnp.ones((B, 1, N, E))
-  assert model.apply({"params": params}, still, method="images") is still
+  assert model.apply({"params": params}, still, method="merge_images") is still
 
 
 @pytest.mark.parametrize("name", SCENE_MERGERS)

@@ -49,11 +49,11 @@ def test_every_variant_has_its_published_size_and_a_layout(variant):
   paths = {leaf_path(p): s for p, s in jax.tree_util.tree_leaves_with_path(params)}
   for path, leaf in paths.items():
     assert len(parameter_spec(qwen2.DIMS, path, leaf.shape)) == len(leaf.shape)
-  assert model.rows % 512 == 0 and 0 <= model.rows - model.vocab < 512
+  assert model.vocab_rows % 512 == 0 and 0 <= model.vocab_rows - model.vocab < 512
   assert ("lm_head/kernel" in paths) != model.tied
   if variant in PUBLISHED:
     count, vocab = PUBLISHED[variant]
-    padding = (model.rows - vocab) * model.width * (1 if model.tied else 2)
+    padding = (model.vocab_rows - vocab) * model.width * (1 if model.tied else 2)
     assert sum(math.prod(s.shape) for s in paths.values()) - padding == count
 
 
@@ -165,7 +165,7 @@ def test_logits_leave_out_the_padding_rows():
   model = build("llm", dict(name="qwen2", variant="tiny", vocab=100))
   x, positions = jnp.ones((1, 3, model.width)), jnp.arange(3)[None]
   variables = model.init(jax.random.key(0), x, positions)
-  assert model.rows == 512
+  assert model.vocab_rows == 512
   assert model.apply(variables, x, method="logits").shape == (1, 3, 100)
   assert model.apply(variables, method="head").shape == (model.width, 512)
 
@@ -191,7 +191,7 @@ def test_the_logits_of_a_token_read_the_table_once(tied):
   hidden = jax.ShapeDtypeStruct((1, 1, model.width), jnp.float32)
   logits = jax.jit(lambda params, hidden: model.apply(params, hidden, method="logits"))
   costs = logits.lower(params, hidden).compile().cost_analysis()
-  table = 4 * model.rows * model.width
+  table = 4 * model.vocab_rows * model.width
   assert costs["bytes accessed"] < 1.1 * table
 
 

@@ -7,8 +7,9 @@ import numpy as np
 from parity.twins.dropout import Decoder
 import pytest
 
+from filax.models import visual_dropout
 from filax.models.components import build
-from filax.ops import visual_dropout
+from filax.ops.visual_dropout import Row
 from filax.parallel import mesh, zigzag
 from filax.spec import dropout_stages
 
@@ -46,20 +47,20 @@ def packed(samples=SAMPLES, rows=1):
       queries[:, used], used = at + head + middle + query, used + 1
     at += size
   tokens[:] = np.arange(LENGTH)
-  row = visual_dropout.Row(
+  row = Row(
     *map(
       jnp.asarray,
       (segments, positions, visual, queries, tokens, np.ones((rows, LENGTH), np.float32)),
     )
   )
   counts = dropout_stages.kept(
-    [s[1] for s in samples], dropout_stages.parse(STAGES, 3), [bool(s[3]) for s in samples]
+    [s[1] for s in samples], dropout_stages.parse_stages(STAGES, 3), [bool(s[3]) for s in samples]
   )
   return row, jnp.asarray(np.stack([counts] * rows))
 
 
 def run(model, params, x, row, keep):
-  return model.apply({"params": params}, x, row, keep, ROOM, method="dropped")
+  return model.apply({"params": params}, x, row, keep, ROOM, method=visual_dropout.forward)
 
 
 @pytest.mark.parametrize("positions", ["renumber", "keep"])
@@ -85,7 +86,7 @@ def test_without_stages_nothing_changes():
   params, (row, _) = drawn(llm), packed()
   x = jax.random.normal(jax.random.key(1), (1, LENGTH, llm.width))
   hidden, left = llm.apply(
-    {"params": params}, x, row, jnp.zeros((1, 0, 3), jnp.int32), (), method="dropped"
+    {"params": params}, x, row, jnp.zeros((1, 0, 3), jnp.int32), (), method=visual_dropout.forward
   )
   want, _ = llm.apply({"params": params}, x, row.positions, row.segment_ids)
   np.testing.assert_array_equal(hidden, want)
@@ -123,7 +124,7 @@ def test_choosing_passes_no_gradient():
   llm = model()
   params, (row, _) = drawn(llm), packed()
   x = jax.random.normal(jax.random.key(1), (1, LENGTH, llm.width))
-  total = lambda p, x: llm.apply({"params": p}, x, row, 1, method="scores").sum()
+  total = lambda p, x: llm.apply({"params": p}, x, row, 1, method=visual_dropout.attention).sum()
   for slope in jax.tree.leaves(jax.grad(total, (0, 1))(params, x)):
     assert not np.asarray(slope).any()
 

@@ -66,7 +66,7 @@ def test_kmeans_is_representatives_with_history():
   index = check(groups, tokens)
   for row, count in enumerate([T, 15]):
     x, mask = tokens[row].mean(1), jnp.arange(T) < count
-    scenes = jax.jit(lambda x, m: kmeans.scenes(x, m, 4, steps=20))(x, mask)
+    scenes = jax.jit(lambda x, m: kmeans.scene_frames(x, m, 4, steps=20))(x, mask)
     supplement = jax.jit(lambda *a: history.supplement(*a, 3, order))
     np.testing.assert_array_equal(index[row], supplement(x, mask, scenes))
   assert groups.mask.all() and (model.groups(999), model.size, model.needs_single) == (4, 3, True)

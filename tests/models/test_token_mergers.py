@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from filax.models.components import build
-from filax.models.mergers import resampler, uneven
-from filax.ops import tome
+from filax.models.mergers import resampler
+from filax.ops import pooling, tome
 from filax.parallel import rules
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def run(model, x, images=None):
   apply = jax.jit(
     lambda x, method=None: model.apply({"params": params}, x, method=method), static_argnums=1
   )
-  return apply(x), None if images is None else apply(images, "images"), params
+  return apply(x), None if images is None else apply(images, "merge_images"), params
 
 
 # 14 x 14 is UMT at 224 pixels, 28 x 28 at 448, 16 x 16 InternVideo2.
@@ -96,10 +96,10 @@ def test_tome_merges_every_clip_by_itself():
   out, images, _ = run(model, x, x[:, :, 0])
   assert out.shape == (2, 3, 16, 32)
   clip = x[1, 2].reshape(1, 64, 32)
-  np.testing.assert_allclose(out[1, 2], tome.merge(clip, 16, 4)[0][0], atol=1e-6)
+  np.testing.assert_allclose(out[1, 2], tome.merge_clips(clip, 16, 4)[0][0], atol=1e-6)
   np.testing.assert_array_equal(images, x[:, :, 0])  # 16 tokens are not more than 4 frames' worth.
   out, images, _ = run(model.clone(tokens=2), x, x[:, :, 0])
-  np.testing.assert_allclose(images[0, 1], tome.merge(x[0, 1, :1], 8, 4)[0][0], atol=1e-6)
+  np.testing.assert_allclose(images[0, 1], tome.merge_clips(x[0, 1, :1], 8, 4)[0][0], atol=1e-6)
 
 
 def test_pixel_shuffle_moves_squares_into_channels():
@@ -130,7 +130,7 @@ def test_uneven_conserves_the_sum_over_areas(tokens):
   sizes = np.concatenate([np.full(math.prod(g), 196 / math.prod(g)) for g in (first, *rest)])
   assert sizes.sum() == pytest.approx(784)
   np.testing.assert_allclose((out * sizes[:, None]).sum(2), x.sum((2, 3)), atol=1e-3)
-  np.testing.assert_allclose(uneven.areas(14, 5).sum(1), 1, rtol=1e-6)
+  np.testing.assert_allclose(pooling.area_operator(14, 5).sum(1), 1, rtol=1e-6)
 
 
 def test_resampler_is_one_cross_attention_layer():

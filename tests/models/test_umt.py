@@ -11,6 +11,7 @@ import pytest
 
 from filax.models.components import build
 from filax.models.encoders import umt
+from filax.ops import position_table
 from filax.ops.attention import bidirectional
 from filax.parallel import rules
 
@@ -47,25 +48,25 @@ def test_every_parameter_has_a_row(variant):
 
 
 def test_positions_are_one_dimensional_over_the_clip():
-  table = umt.position_table(4, 14, 1024, (4, 14))
+  table = position_table.position_table(4, 14, 1024, (4, 14))
   assert table.shape == (784, 1024)
   np.testing.assert_array_equal(table[0], np.arange(1024) % 2)
   place, channel = 3 * 196 + 5 * 14 + 9, 700
   angle = place / 10_000 ** (channel / 1024)
   entry = table[place, channel : channel + 2]
   np.testing.assert_allclose(entry, [np.sin(angle), np.cos(angle)], atol=1e-6)
-  np.testing.assert_array_equal(umt.position_table(1, 14, 1024, (4, 14)), table[:196])
+  np.testing.assert_array_equal(position_table.position_table(1, 14, 1024, (4, 14)), table[:196])
 
 
 def test_enlarging_uses_two_sets_of_weights():
-  grow = umt.bicubic(14, 28)
+  grow = position_table.bicubic_operator(14, 28)
   weights = [-0.10546875, 0.87890625, 0.26171875, -0.03515625]
   np.testing.assert_allclose(grow[13, 5:9], weights, atol=1e-12)
   np.testing.assert_allclose(grow[14, 5:9], weights[::-1], atol=1e-12)
   np.testing.assert_allclose(grow.sum(1), 1, atol=1e-12)
-  plain = umt.sincos(196, 8).reshape(14, 14, 8)
+  plain = position_table.sincos(196, 8).reshape(14, 14, 8)
   expected = np.einsum("ah,bw,hwE->abE", grow, grow, plain).reshape(784, 8)
-  np.testing.assert_allclose(umt.position_table(1, 28, 8, (4, 14)), expected, atol=1e-6)
+  np.testing.assert_allclose(position_table.position_table(1, 28, 8, (4, 14)), expected, atol=1e-6)
 
 
 def test_frames_of_a_clip_interact_and_clips_do_not():

@@ -49,7 +49,7 @@ def reference(q, k, v, q_at, kv_at):
 )
 def test_equals_float64(name, shape):
   inputs = case(**shape)
-  out = jax.jit(dense.kind(name))(*inputs)
+  out = jax.jit(dense.attention_kernel(name))(*inputs)
   np.testing.assert_allclose(out, reference(*inputs), atol=2e-6, rtol=0)
 
 
@@ -91,7 +91,7 @@ def test_keys_after_the_query_never_matter():
 def test_a_query_without_keys_is_finite():
   q, k, v, (segment, place), kv_at = case()
   for name in PORTABLE:
-    assert jnp.isfinite(dense.kind(name)(q, k, v, (segment + 7, place), kv_at)).all()
+    assert jnp.isfinite(dense.attention_kernel(name)(q, k, v, (segment + 7, place), kv_at)).all()
 
 
 def test_bfloat16_keeps_a_float32_softmax():
@@ -99,11 +99,11 @@ def test_bfloat16_keeps_a_float32_softmax():
   low = [x.astype(jnp.bfloat16) for x in inputs[:3]]
   want = reference(*[x.astype(jnp.float32) for x in low], *inputs[3:])
   for name in PORTABLE:
-    out = dense.kind(name)(*low, *inputs[3:])
+    out = dense.attention_kernel(name)(*low, *inputs[3:])
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(out.astype(np.float32), want, atol=2e-2, rtol=2e-2)
 
 
 def test_an_unknown_kind_names_the_knob():
   with pytest.raises(ValueError, match=r"config.model.llm.attention='flash'.*dense"):
-    dense.kind("flash")
+    dense.attention_kernel("flash")

@@ -10,8 +10,8 @@ import pytest
 
 from filax.ops import bipartite
 
-select = jax.jit(bipartite.select, static_argnums=(2, 3))
-merge = jax.jit(bipartite.merge, static_argnums=1)
+select = jax.jit(bipartite.select_frames, static_argnums=(2, 3))
+merge = jax.jit(bipartite.merge_tokens, static_argnums=1)
 
 
 def unit(x):
@@ -112,4 +112,4 @@ def test_gradient_is_that_of_the_averages():
 
 def test_impossible_targets():
   with pytest.raises(ValueError, match="12 tokens cannot be merged into 13"):
-    bipartite.merge(jnp.ones((12, 4)), 13)
+    bipartite.merge_tokens(jnp.ones((12, 4)), 13)

@@ -74,11 +74,11 @@ def random_qk(row, heads=4, kv_heads=2, d=8, seed=1):
 def test_scores_equal_dense_attention_of_each_sample(block):
   row = places()
   q, k = random_qk(row)
-  ours = visual_dropout.scores(
+  ours = visual_dropout.attention_scores(
     visual_dropout.move(q, row.queries),
     k,
-    visual_dropout.at_queries(row),
-    visual_dropout.at_places(row),
+    visual_dropout.query_places(row),
+    visual_dropout.row_places(row),
     block,
   )
   for line in range(2):
@@ -94,7 +94,7 @@ def test_scores_need_memory_for_a_few_queries_only():
   shape = lambda *dims, dtype=jnp.float32: jax.ShapeDtypeStruct(dims, dtype)
   at = lambda n: (shape(1, n, dtype=jnp.int32),) * 2
   run = (
-    jax.jit(visual_dropout.scores)
+    jax.jit(visual_dropout.attention_scores)
     .lower(shape(1, 16, 4, 8), shape(1, length, 2, 8), at(16), at(length))
     .compile()
   )
@@ -106,13 +106,13 @@ def test_selection_keeps_the_same_places_as_each_sample_alone(ratio):
   row = places()
   q, k = random_qk(row)
   keep = np.asarray([int(n * ratio) for n in (9, 14, 0)] + [0])
-  scores = visual_dropout.scores(
+  scores = visual_dropout.attention_scores(
     visual_dropout.move(q, row.queries),
     k,
-    visual_dropout.at_queries(row),
-    visual_dropout.at_places(row),
+    visual_dropout.query_places(row),
+    visual_dropout.row_places(row),
   )
-  kept = visual_dropout.select(row, scores, jnp.asarray([keep, keep]))
+  kept = visual_dropout.keep_attended(row, scores, jnp.asarray([keep, keep]))
   for line in range(2):
     for n in (1, 2, 3):
       inside = members(row, n, line)
@@ -131,7 +131,7 @@ def test_uniform_keeps_the_places_of_torchs_linspace(ratio):
   row = places((((3, 55, 2), ()), ((0, 63, 1), ()), ((4, 1, 2), ()), ((2, 0, 1), ())), length=140)
   counts = [55, 63, 1, 0]
   keep = np.asarray([int(n * ratio) for n in counts])
-  kept = jax.jit(visual_dropout.uniform)(row, jnp.asarray([keep, keep]))
+  kept = jax.jit(visual_dropout.keep_uniform)(row, jnp.asarray([keep, keep]))
   for n, count in enumerate(counts):
     inside = members(row, n + 1)
     visual = np.asarray(row.visual[0, inside])
@@ -142,7 +142,9 @@ def test_uniform_keeps_the_places_of_torchs_linspace(ratio):
 
 def test_ties_go_to_the_lower_place_and_counts_above_all_keep_all():
   row = places()
-  kept = visual_dropout.select(row, jnp.ones(row.segment_ids.shape), jnp.asarray([[4, 99], [0, 3]]))
+  kept = visual_dropout.keep_attended(
+    row, jnp.ones(row.segment_ids.shape), jnp.asarray([[4, 99], [0, 3]])
+  )
   visual = np.asarray(row.visual & kept)
   np.testing.assert_array_equal(np.flatnonzero(visual[0]), [3, 4, 5, 6, *range(18, 32)])
   np.testing.assert_array_equal(np.flatnonzero(visual[1]), [18, 19, 20])
@@ -152,7 +154,7 @@ def test_ties_go_to_the_lower_place_and_counts_above_all_keep_all():
 def test_shortened_rows(positions):
   row = places()
   x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 56, 3)), jnp.float32)
-  kept = visual_dropout.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]]))
+  kept = visual_dropout.keep_attended(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]]))
   short, index = jax.jit(visual_dropout.shorten, static_argnums=(2, 3))(row, kept, 42, positions)
   y = visual_dropout.move(x, index)
   assert y.shape == (2, 42, 3)
@@ -181,7 +183,7 @@ def test_rows_in_another_order_are_moved_alike():
   row = places()
   x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 56, 3)), jnp.float32)
   index = visual_dropout.compact(
-    visual_dropout.select(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]])), 40
+    visual_dropout.keep_attended(row, x[..., 0], jnp.asarray([[4, 7, 0], [1, 14, 0]])), 40
   )
   before, after = zigzag.order(56, 4), zigzag.order(40, 4)
   laid = visual_dropout.move(x[:, before], index, before, after)
@@ -195,15 +197,17 @@ def test_a_mesh_drops_the_same_places():
   keep = jnp.asarray([[4, 7, 0]] * 4)
 
   def two_drops(x, row, q, k):
-    short, index = visual_dropout.shorten(row, visual_dropout.uniform(row, keep + 3), 48)
+    short, index = visual_dropout.shorten(row, visual_dropout.keep_uniform(row, keep + 3), 48)
     x, q, k = (visual_dropout.move(a, index) for a in (x, q, k))
-    scores = visual_dropout.scores(
+    scores = visual_dropout.attention_scores(
       visual_dropout.move(q, short.queries),
       k,
-      visual_dropout.at_queries(short),
-      visual_dropout.at_places(short),
+      visual_dropout.query_places(short),
+      visual_dropout.row_places(short),
     )
-    short, index = visual_dropout.shorten(short, visual_dropout.select(short, scores, keep), 40)
+    short, index = visual_dropout.shorten(
+      short, visual_dropout.keep_attended(short, scores, keep), 40
+    )
     return visual_dropout.move(x, index), short, scores
 
   whole = jax.jit(two_drops)(x, row, q, k)
@@ -218,14 +222,14 @@ def test_a_mesh_drops_the_same_places():
 
 def test_a_dropped_query_moves_to_the_place_before_its_run():
   row = places((((2, 6, 3), (0,)),), length=12, rows=1)  # The last visual token asks.
-  kept = visual_dropout.select(row, -jnp.arange(12.0)[None], jnp.asarray([[2]]))
+  kept = visual_dropout.keep_attended(row, -jnp.arange(12.0)[None], jnp.asarray([[2]]))
   short, _ = visual_dropout.shorten(row, kept, 8)
   np.testing.assert_array_equal(short.queries[0, 0], 3)  # Two texts, two visual tokens.
 
 
 def test_labels_are_rebuilt_in_the_shortened_row():
   full = places()
-  targets, mask = visual_dropout.targets(full)
+  targets, mask = visual_dropout.next_tokens(full)
   batch = dict(
     segment_ids=full.segment_ids,
     positions=full.positions,
@@ -234,13 +238,13 @@ def test_labels_are_rebuilt_in_the_shortened_row():
     loss_mask=mask,
     visual_index=jnp.where(full.visual, 0, -1),
   )
-  row = visual_dropout.row(batch)
+  row = visual_dropout.row_of_batch(batch)
   np.testing.assert_array_equal(
-    visual_dropout.targets(row)[1], mask
+    visual_dropout.next_tokens(row)[1], mask
   )  # What a batch says comes back.
-  kept = visual_dropout.select(row, jnp.zeros((2, 56)), jnp.asarray([[2, 3, 0]] * 2))
+  kept = visual_dropout.keep_attended(row, jnp.zeros((2, 56)), jnp.asarray([[2, 3, 0]] * 2))
   short, _ = jax.jit(visual_dropout.shorten, static_argnums=2)(row, kept, 30)
-  targets, mask = map(np.asarray, visual_dropout.targets(short))
+  targets, mask = map(np.asarray, visual_dropout.next_tokens(short))
   for n in (1, 2, 3):
     index = members(row, n)[np.asarray(kept[0, members(row, n)])]
     inside = members(short, n)
@@ -252,7 +256,7 @@ def test_labels_are_rebuilt_in_the_shortened_row():
 
 # A decoder with two drops: packed and batched rows against each sample alone, through gradients.
 MODEL = qwen2.Model(width=16, depth=3, heads=4, kv_heads=2, head_dim=8, mlp=24, vocab=97, theta=1e4)
-STAGES = dropout_stages.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), MODEL.depth)
+STAGES = dropout_stages.parse_stages(((1, "uniform", 0.75), (2, "attention", 0.25)), MODEL.depth)
 
 
 def asking(params, x, row, layer):
@@ -277,12 +281,14 @@ def decoder(params, x, row, keep, room, positions):
   for n, stage in enumerate(STAGES):
     x = run(x, row, start, stage.layer)
     if stage.kind == "uniform":
-      kept = visual_dropout.uniform(row, keep[:, n])
+      kept = visual_dropout.keep_uniform(row, keep[:, n])
     else:
       q, k = asking(params, x, row, stage.layer)
-      kept = visual_dropout.select(
+      kept = visual_dropout.keep_attended(
         row,
-        visual_dropout.scores(q, k, visual_dropout.at_queries(row), visual_dropout.at_places(row)),
+        visual_dropout.attention_scores(
+          q, k, visual_dropout.query_places(row), visual_dropout.row_places(row)
+        ),
         keep[:, n],
       )
     row, index = visual_dropout.shorten(row, kept, room[n], positions)

@@ -95,7 +95,7 @@ def test_groups_of_one_and_groups_larger_than_the_video():
 
 def test_unknown_history_names_the_knob():
   with pytest.raises(ValueError, match=r"config\.infer\.selector .*similar, dissimilar"):
-    history.sign("nearest")
+    history.order_sign("nearest")
 
 
 def test_signatures_are_checked_in_tests():

@@ -20,7 +20,7 @@ T, D, C = 24, 3, 4  # One shape for all property tests: one compilation.
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def scenes(x, mask, count=C, seeds="farthest", key=None):
-  return kmeans.scenes(x, mask, count, seeds=seeds, steps=20, key=key)
+  return kmeans.scene_frames(x, mask, count, seeds=seeds, steps=20, key=key)
 
 
 def blobs(seed, frames, clusters, width, spread=0.5):
@@ -191,7 +191,7 @@ def test_videos_of_a_batch_do_not_interact():
 def test_ten_thousand_candidates_are_only_traced_here():
   shape = jax.ShapeDtypeStruct((10_000, 1152), jnp.float32)
   mask = jax.ShapeDtypeStruct((10_000,), bool)
-  out = jax.eval_shape(lambda x, m: kmeans.scenes(x, m, 512), shape, mask)
+  out = jax.eval_shape(lambda x, m: kmeans.scene_frames(x, m, 512), shape, mask)
   assert (out.shape, out.dtype) == ((512,), jnp.int32)
 
 

@@ -9,7 +9,7 @@ from filax.ops import pooling
 
 
 def test_taps_of_27_to_14():
-  table = pooling.operator(27, 14)
+  table = pooling.bilinear_operator(27, 14)
   taps = {
     0: {0: 15 / 28, 1: 13 / 28},
     1: {2: 17 / 28, 3: 11 / 28},
@@ -24,7 +24,7 @@ def test_taps_of_27_to_14():
 
 @pytest.mark.parametrize(("size", "out"), [(27, 14), (4, 2), (3, 2), (1, 1), (5, 5), (3, 7)])
 def test_rows_sum_to_one(size, out):
-  np.testing.assert_allclose(pooling.operator(size, out).sum(1), 1, rtol=1e-6)
+  np.testing.assert_allclose(pooling.bilinear_operator(size, out).sum(1), 1, rtol=1e-6)
 
 
 def test_even_grids_are_averaged_two_by_two():

@@ -8,7 +8,7 @@ import pytest
 
 from filax.ops import sampling
 
-RANKS, DRAW = jax.jit(sampling.ranks), jax.jit(sampling.draw)
+RANKS, DRAW = jax.jit(sampling.ranked_logits), jax.jit(sampling.draw)
 
 
 def logits(rows=3, vocab=40, seed=0):

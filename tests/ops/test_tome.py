@@ -13,7 +13,7 @@ from filax.parallel import mesh
 
 pytestmark = pytest.mark.slow
 
-merge = functools.partial(jax.jit, static_argnames=("target", "heads"))(tome.merge)
+merge = functools.partial(jax.jit, static_argnames=("target", "heads"))(tome.merge_clips)
 
 
 def loop(x, target, heads):
@@ -101,7 +101,9 @@ def test_the_weighted_sum_is_conserved():
 def test_gradients_flow_through_averages_only():
   x = np.random.default_rng(2).normal(size=(28, 8)).astype(np.float32)
   weight = np.random.default_rng(3).normal(size=(6, 8)).astype(np.float32)
-  ours = jax.grad(lambda x: (tome.merge(x[None], 6, heads=2)[0][0] * weight).sum())(jnp.asarray(x))
+  ours = jax.grad(lambda x: (tome.merge_clips(x[None], 6, heads=2)[0][0] * weight).sum())(
+    jnp.asarray(x)
+  )
   _, sizes, sources = loop(x, 6, heads=2)
   expected = np.zeros_like(x)
   for row, size, source in zip(weight, sizes, sources, strict=True):
@@ -112,7 +114,7 @@ def test_gradients_flow_through_averages_only():
 def test_chunks_and_single_clips_give_the_same_numbers():
   x = jnp.asarray(np.random.default_rng(4).normal(size=(5, 40, 16)), jnp.float32)
   whole, sizes = merge(x, 12, heads=4)
-  parts, part_sizes = jax.jit(lambda x: tome.merge(x, 12, heads=4, chunk=2))(x)
+  parts, part_sizes = jax.jit(lambda x: tome.merge_clips(x, 12, heads=4, chunk=2))(x)
   np.testing.assert_allclose(parts, whole, atol=1e-6)
   np.testing.assert_array_equal(part_sizes, sizes)
   np.testing.assert_allclose(merge(x[3:4], 12, heads=4)[0][0], whole[3], atol=1e-6)
@@ -124,7 +126,7 @@ def test_clips_on_a_mesh_are_merged_without_communication():
   whole, _ = merge(x, 20, heads=4)
   with jax.set_mesh(layout):
     spread = jax.NamedSharding(layout, jax.P(("data", "fsdp", "seq")))
-    run = jax.jit(lambda x: tome.merge(x, 20, heads=4)[0], out_shardings=spread)
+    run = jax.jit(lambda x: tome.merge_clips(x, 20, heads=4)[0], out_shardings=spread)
     x = jax.device_put(x, spread)
     np.testing.assert_allclose(run(x), whole, atol=1e-6)
     text = run.lower(x).compile().as_text()

@@ -70,10 +70,10 @@ def params_of(state, model) -> dict:
   params = dict(
     layers=_nested(layers),
     norm=dict(scale=state["model.norm.weight"]),
-    embed_tokens=dict(embedding=_rows(state["model.embed_tokens.weight"], model.rows)),
+    embed_tokens=dict(embedding=_rows(state["model.embed_tokens.weight"], model.vocab_rows)),
   )
   if not model.tied:
-    params["lm_head"] = dict(kernel=_rows(state["lm_head.weight"], model.rows).T)
+    params["lm_head"] = dict(kernel=_rows(state["lm_head.weight"], model.vocab_rows).T)
   return jax.tree.map(jnp.asarray, params)
 
 

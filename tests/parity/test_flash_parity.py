@@ -121,7 +121,7 @@ def test_prefill_and_every_step_of_decoding_equal_the_twin(parts):
       room,
       6,
       64,
-      method="read",
+      method="prefill",
     )
     made = [hidden[:, None]]
     for token in after:

@@ -9,6 +9,7 @@ import torch
 from twins import umt as twin
 
 from filax.models.encoders import umt
+from filax.ops import pooling, position_table
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +51,7 @@ def test_clips_and_pictures_equal_the_twin(clip, trained):
 
 @pytest.mark.parametrize(("frames", "side"), [(4, 14), (1, 14), (4, 28), (1, 28), (8, 14), (2, 28)])
 def test_positions_equal_torchs(frames, side):
-  ours = umt.position_table(frames, side, 64, (4, 14))
+  ours = position_table.position_table(frames, side, 64, (4, 14))
   assert ours.dtype == np.float32
   np.testing.assert_allclose(ours, twin.positions(frames, side, 64), atol=1e-6)
 
@@ -58,10 +59,11 @@ def test_positions_equal_torchs(frames, side):
 @pytest.mark.parametrize(("size", "out"), [(14, 28), (14, 20), (7, 3), (4, 4)])
 def test_resampling_equals_torchs(size, out):
   x = np.random.default_rng(0).normal(size=(1, 5, size))
-  ours = x[0] @ umt.linear(size, out).T
+  ours = x[0] @ pooling.linear_operator(size, out).T
   theirs = torch.nn.functional.interpolate(torch.tensor(x), size=out, mode="linear")
   np.testing.assert_allclose(ours, theirs[0], atol=1e-12)
   x = np.random.default_rng(0).normal(size=(1, 2, size, size))
-  ours = umt.bicubic(size, out) @ x[0] @ umt.bicubic(size, out).T
+  grow = position_table.bicubic_operator(size, out)
+  ours = grow @ x[0] @ grow.T
   theirs = torch.nn.functional.interpolate(torch.tensor(x), size=(out, out), mode="bicubic")
   np.testing.assert_allclose(ours, theirs[0], atol=1e-12)

@@ -16,14 +16,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from filax.models.encoders.umt import BLOCKS, MEAN, STD
-from filax.models.layers import MLP, Dense, PatchEmbed, RMSNorm, Stack, check_size, standardise
+from filax.models.layers import (
+  Dense,
+  PatchEmbed,
+  RMSNorm,
+  Stack,
+  VisionMLP,
+  check_size,
+  float_types,
+  standardise,
+)
+from filax.models.roles import PatchEncoder
 from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
 
 
-class Attention(nn.Module):
-  """All tokens of a clip see each other, x [B N E] -> [B N E]. Queries and keys are normalised
-  over the whole width, before they are split into heads."""
+class InternVideo2Attention(nn.Module):
+  """All tokens of a clip see each other, x [B N E] -> [B N E].
+
+  Queries and keys are normalised over the whole width, before they are split into heads.
+  """
 
   heads: int
   attend: str = "auto"
@@ -32,14 +44,24 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    split = (self.heads, x.shape[-1] // self.heads)
-    q, k, v = (Dense(split, use_bias=False, name=f"{name}_proj", **types)(x) for name in "qkv")
-    norm = lambda name, a: RMSNorm(name=name, **types)(a.reshape(x.shape)).reshape(a.shape)
-    q, k, v = (constrain(a, "frames - heads -") for a in (norm("q_norm", q), norm("k_norm", k), v))
-    o = bidirectional.kind(self.attend)(q, k, v)
-    o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
-    return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)
+    types = float_types(self)
+    width = x.shape[-1]
+    split = (self.heads, width // self.heads)
+    q = Dense(split, use_bias=False, name="q_proj", **types)(x)
+    k = Dense(split, use_bias=False, name="k_proj", **types)(x)
+    v = Dense(split, use_bias=False, name="v_proj", **types)(x)
+    heads = q.shape
+    q = RMSNorm(name="q_norm", **types)(q.reshape(x.shape))
+    q = q.reshape(heads)
+    k = RMSNorm(name="k_norm", **types)(k.reshape(x.shape))
+    k = k.reshape(heads)
+    q = constrain(q, "frames - heads -")
+    k = constrain(k, "frames - heads -")
+    v = constrain(v, "frames - heads -")
+    o = bidirectional.attention_kernel(self.attend)(q, k, v)
+    o = constrain(o, "frames - heads -")
+    o = checkpoint_name(o, "attn")
+    return Dense(width, axis=(-2, -1), name="proj", **types)(o)
 
 
 class LayerScale(nn.Module):
@@ -50,13 +72,13 @@ class LayerScale(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    scale = self.param(
-      "scale", nn.initializers.constant(1e-5), x.shape[-1:], jnp.dtype(self.param_dtype)
-    )
-    return (x.astype(jnp.float32) * scale.astype(jnp.float32)).astype(self.dtype)
+    init = nn.initializers.constant(1e-5)
+    scale = self.param("scale", init, x.shape[-1:], jnp.dtype(self.param_dtype))
+    scaled = x.astype(jnp.float32) * scale.astype(jnp.float32)
+    return scaled.astype(self.dtype)
 
 
-class Block(nn.Module):
+class InternVideo2Block(nn.Module):
   """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
 
   heads: int
@@ -67,16 +89,17 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"], cache=None):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     h = RMSNorm(name="norm1", **types)(x)
-    h = Attention(self.heads, self.attend, name="attn", **types)(h)
+    h = InternVideo2Attention(self.heads, self.attend, name="attn", **types)(h)
     x = x + LayerScale(name="ls1", **types)(h)
-    h = MLP(self.mlp, name="mlp", **types)(RMSNorm(name="norm2", **types)(x))
+    h = RMSNorm(name="norm2", **types)(x)
+    h = VisionMLP(self.mlp, name="mlp", **types)(h)
     x = x + LayerScale(name="ls2", **types)(h)
     return constrain(x, "frames - -"), cache
 
 
-class InternVideo2(nn.Module):
+class InternVideo2(nn.Module, PatchEncoder):
   """uint8 clips [B c h w 3] -> features [B c N E]. c is `clip`, or 1 for a still picture.
 
   A class token is read along and left out of the result. Clips and pictures have position tables of
@@ -95,28 +118,26 @@ class InternVideo2(nn.Module):
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
-  @property
-  def grid(self) -> tuple[int, int]:
-    """Rows and columns of patches."""
-    return self.size // self.patch, self.size // self.patch
-
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    patches, param_dtype = self.grid[0] * self.grid[1], jnp.dtype(self.param_dtype)
-    table = lambda name, rows: self.param(
-      name, nn.initializers.normal(0.02), (rows, self.width), param_dtype
-    )
-    self.cls_token = table("cls_token", 1)
-    self.pos_embed = table("pos_embed", 1 + self.clip * patches)
-    self.img_pos_embed = table("img_pos_embed", 1 + patches)
+    types = float_types(self)
+    patches = self.grid[0] * self.grid[1]
+    self.cls_token = self._table("cls_token", 1)
+    self.pos_embed = self._table("pos_embed", 1 + self.clip * patches)
+    self.img_pos_embed = self._table("img_pos_embed", 1 + patches)
     self.patch_embed = PatchEmbed(self.width, self.patch, **types)
     options = dict(heads=self.heads, mlp=self.mlp, attend=self.attention, **types)
-    self.stack = Stack(Block, self.depth, options, self.remat)
+    self.stack = Stack(InternVideo2Block, self.depth, options, self.remat)
     nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
+
+  def _table(self, name: str, rows: int):
+    """A learned table [rows E]."""
+    init = nn.initializers.normal(0.02)
+    return self.param(name, init, (rows, self.width), jnp.dtype(self.param_dtype))
 
   def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
     """Raises ValueError for pictures of another size, or clips of another length than `clip`."""
-    x = self.blocks(self.embed(frames))[:, 1:]
+    x = self.blocks(self.embed(frames))
+    x = x[:, 1:]  # Without the class token.
     return x.reshape(*frames.shape[:2], -1, self.width)
 
   def embed(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B N E"]:
@@ -128,18 +149,25 @@ class InternVideo2(nn.Module):
         f"Clips of {clip} frames have no positions: the encoder has those of {self.clip} frames "
         f"and of 1. Set config.model.encoder.clip={clip} and train it."
       )
-    x = standardise(frames.reshape(-1, *frames.shape[2:]), MEAN, STD, self.dtype)
-    x = self.patch_embed(x).reshape(batch, -1, self.width)
-    first = jnp.broadcast_to(self.cls_token.astype(self.dtype), (batch, 1, self.width))
+    pictures = frames.reshape(-1, *frames.shape[2:])
+    pixels = standardise(pictures, MEAN, STD, self.dtype)
+    x = self.patch_embed(pixels).reshape(batch, -1, self.width)
+    class_token = self.cls_token.astype(self.dtype)
+    class_token = jnp.broadcast_to(class_token, (batch, 1, self.width))
     table = self.img_pos_embed if clip == 1 else self.pos_embed
-    x = jnp.concatenate([first, x], axis=1) + table.astype(self.dtype)
+    x = jnp.concatenate([class_token, x], axis=1)
+    x = x + table.astype(self.dtype)
     return constrain(x, "frames - -")
 
   def blocks(
-    self, x: Float[Array, "B N E"], start: int = 0, stop: int | None = None
+    self,
+    x: Float[Array, "B N E"],
+    start: int = 0,
+    stop: int | None = None,
   ) -> Float[Array, "B N E"]:
     """Layers start..stop (default: all)."""
-    return self.stack(x, None, start=start, stop=stop)[0]
+    x, _ = self.stack(x, None, start=start, stop=stop)
+    return x
 
 
 DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.parallel.rules.

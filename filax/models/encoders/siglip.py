@@ -14,20 +14,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from filax.models.layers import (
-  MLP,
   XAVIER,
   Dense,
   LayerNorm,
   PatchEmbed,
   Stack,
+  VisionMLP,
   check_size,
+  float_types,
   standardise,
 )
+from filax.models.roles import PatchEncoder
 from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
 
 
-class Attention(nn.Module):
+class SiglipAttention(nn.Module):
   """Every patch sees every patch of its frame, x [B N E] -> [B N E]."""
 
   heads: int
@@ -37,17 +39,19 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
-    split = (self.heads, x.shape[-1] // self.heads)
-    q, k, v = (
-      constrain(Dense(split, name=f"{name}_proj", **types)(x), "frames - heads -") for name in "qkv"
-    )
-    o = bidirectional.kind(self.attend)(q, k, v)
-    o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
-    return Dense(x.shape[-1], axis=(-2, -1), name="out_proj", **types)(o)
+    types = dict(kernel_init=XAVIER, **float_types(self))
+    width = x.shape[-1]
+    split = (self.heads, width // self.heads)
+    q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
+    k = constrain(Dense(split, name="k_proj", **types)(x), "frames - heads -")
+    v = constrain(Dense(split, name="v_proj", **types)(x), "frames - heads -")
+    o = bidirectional.attention_kernel(self.attend)(q, k, v)
+    o = constrain(o, "frames - heads -")
+    o = checkpoint_name(o, "attn")
+    return Dense(width, axis=(-2, -1), name="out_proj", **types)(o)
 
 
-class Block(nn.Module):
+class SiglipBlock(nn.Module):
   """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
 
   heads: int
@@ -59,15 +63,15 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"], cache=None):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     h = LayerNorm(self.eps, name="layer_norm1", **types)(x)
-    x = x + Attention(self.heads, self.attend, name="self_attn", **types)(h)
+    x = x + SiglipAttention(self.heads, self.attend, name="self_attn", **types)(h)
     h = LayerNorm(self.eps, name="layer_norm2", **types)(x)
-    x = x + MLP(self.mlp, tanh=True, name="mlp", **types)(h)
+    x = x + VisionMLP(self.mlp, tanh=True, name="mlp", **types)(h)
     return constrain(x, "frames - -"), cache
 
 
-class Embeddings(nn.Module):
+class SiglipEmbeddings(nn.Module):
   """Pictures [B h w 3] -> patches with their learned positions [B N E]."""
 
   width: int
@@ -76,24 +80,20 @@ class Embeddings(nn.Module):
   param_dtype: Any = "float32"
 
   def setup(self):
-    self.patches = PatchEmbed(
-      self.width, self.patch, dtype=self.dtype, param_dtype=self.param_dtype
-    )
+    types = float_types(self)
+    self.patches = PatchEmbed(self.width, self.patch, **types)
     nn.share_scope(self, self.patches)  # embeddings/patch_embedding, as in the checkpoint.
 
   @nn.compact
   def __call__(self, x: Float[Array, "B h w 3"]) -> Float[Array, "B N E"]:
     x = self.patches(x)
-    position = self.param(
-      "position_embedding",
-      nn.initializers.normal(self.width**-0.5),
-      x.shape[1:],
-      jnp.dtype(self.param_dtype),
-    )
+    init = nn.initializers.normal(self.width**-0.5)
+    param_dtype = jnp.dtype(self.param_dtype)
+    position = self.param("position_embedding", init, x.shape[1:], param_dtype)
     return x + position.astype(self.dtype)
 
 
-class Siglip(nn.Module):
+class Siglip(nn.Module, PatchEncoder):
   """uint8 frames [B c h w 3] -> features [B c N E], N patches in rows.
 
   The c frames of a clip never interact.
@@ -107,39 +107,41 @@ class Siglip(nn.Module):
   mlp: int
   clip: int = 1  # Frames encoded jointly.
   eps: float = 1e-6
-  attention: str = "auto"  # A name in filax.ops.attention.bidirectional.KINDS.
+  attention: str = "auto"  # A name in filax.ops.attention.bidirectional.KERNELS.
   remat: str = "none"
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
-  @property
-  def grid(self) -> tuple[int, int]:
-    """Rows and columns of patches."""
-    return self.size // self.patch, self.size // self.patch
-
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    self.embeddings = Embeddings(self.width, self.patch, **types)
+    types = float_types(self)
+    self.embeddings = SiglipEmbeddings(self.width, self.patch, **types)
     options = dict(heads=self.heads, mlp=self.mlp, eps=self.eps, attend=self.attention, **types)
-    self.stack = Stack(Block, self.depth, options, self.remat)
+    self.stack = Stack(SiglipBlock, self.depth, options, self.remat)
     nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
 
   def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
     """Raises ValueError if the pictures are not `size` pixels wide and high."""
-    x = self.blocks(self.embed(frames.reshape(-1, *frames.shape[2:])))
+    pictures = frames.reshape(-1, *frames.shape[2:])
+    x = self.blocks(self.embed(pictures))
     return x.reshape(*frames.shape[:2], *x.shape[1:])
 
   def embed(self, frames: UInt8[Array, "B h w 3"]) -> Float[Array, "B N E"]:
     """Pixels scaled to -1..1, embedded as patches."""
     check_size(frames, self.size)
     frames = constrain(frames, "frames - - -")
-    return self.embeddings(standardise(frames, 0.5, 0.5, self.dtype))
+    pixels = standardise(frames, 0.5, 0.5, self.dtype)
+    return self.embeddings(pixels)
 
   def blocks(
-    self, x: Float[Array, "B N E"], start: int = 0, stop: int | None = None
+    self,
+    x: Float[Array, "B N E"],
+    start: int = 0,
+    stop: int | None = None,
   ) -> Float[Array, "B N E"]:
     """Layers start..stop (default: all)."""
-    return self.stack(constrain(x, "frames - -"), None, start=start, stop=stop)[0]
+    x = constrain(x, "frames - -")
+    x, _ = self.stack(x, None, start=start, stop=stop)
+    return x
 
 
 DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.parallel.rules.

@@ -7,82 +7,34 @@ an axis of heads, so that heads lie on the mesh axis `tensor`; q_proj/bias is th
 Of the released 24 blocks the 23 that are read exist here.
 """
 
-import functools
 from typing import Any
 
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
-import numpy as np
 
 from filax.models.layers import (
-  MLP,
   XAVIER,
   Dense,
   LayerNorm,
   PatchEmbed,
   Stack,
+  VisionMLP,
   check_size,
+  float_types,
   standardise,
 )
+from filax.models.roles import PatchEncoder
 from filax.ops.attention import bidirectional
+from filax.ops.position_table import position_table
 from filax.parallel.rules import constrain
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's.
+MEAN = (0.485, 0.456, 0.406)  # Of ImageNet, as is STD.
+STD = (0.229, 0.224, 0.225)
 
 
-def sincos(count: int, width: int) -> np.ndarray:
-  """float64 [count width]: sin (even channels) and cos (odd) of p / 10000^(2⌊j/2⌋ / width)."""
-  channel = np.arange(width)
-  angle = np.arange(count)[:, None] / 10_000 ** (2 * (channel // 2) / width)
-  return np.where(channel % 2, np.cos(angle), np.sin(angle))
-
-
-def bicubic(size: int, out: int) -> np.ndarray:
-  """float64 [out size]: cubic resampling of one axis as torch does it: a = -0.75, corners not
-  aligned, no antialiasing, border repeated."""
-  a = -0.75
-  at = (np.arange(out) + 0.5) * size / out - 0.5
-  table = np.zeros((out, size))
-  for step in (-1, 0, 1, 2):
-    neighbour = np.floor(at) + step
-    x = np.abs(at - neighbour)
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = a * (((x - 5) * x + 8) * x - 4)
-    index = np.clip(neighbour, 0, size - 1).astype(int)
-    np.add.at(table, (np.arange(out), index), np.where(x <= 1, near, far))
-  return table
-
-
-def linear(size: int, out: int) -> np.ndarray:
-  """float64 [out size]: linear resampling of one axis, corners not aligned."""
-  at = np.clip((np.arange(out) + 0.5) * size / out - 0.5, 0, size - 1)
-  low = np.floor(at).astype(int)
-  table = np.zeros((out, size))
-  np.add.at(table, (np.arange(out), low), 1 - (at - low))
-  np.add.at(table, (np.arange(out), np.minimum(low + 1, size - 1)), at - low)
-  return table
-
-
-@functools.cache
-def position_table(frames: int, side: int, width: int, trained: tuple[int, int]) -> np.ndarray:
-  """float32 [frames·side² width]: the fixed positions of a clip, or of a picture if frames = 1.
-
-  sin and cos of the flat (frame, row, column) index among `trained` = (frames, side) places (a
-  picture's: 1 frame), resampled along frames and bicubically along rows and columns.
-  """
-  first, square = (1 if frames == 1 else trained[0]), trained[1]
-  table = sincos(first * square**2, width).reshape(first, square, square, width)
-  if first != frames:
-    table = np.einsum("ts,shwE->thwE", linear(first, frames), table)
-  if square != side:
-    grow = bicubic(square, side)
-    table = np.einsum("ah,bw,thwE->tabE", grow, grow, table, optimize=True)
-  return table.reshape(-1, width).astype(np.float32)
-
-
-class Attention(nn.Module):
+class UmtAttention(nn.Module):
   """All tokens of a clip see each other, x [B N E] -> [B N E]. Keys have no bias."""
 
   heads: int
@@ -92,20 +44,19 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype, kernel_init=XAVIER)
-    split = (self.heads, x.shape[-1] // self.heads)
-    q, k, v = (
-      constrain(
-        Dense(split, use_bias=name != "k", name=f"{name}_proj", **types)(x), "frames - heads -"
-      )
-      for name in "qkv"
-    )
-    o = bidirectional.kind(self.attend)(q, k, v)
-    o = checkpoint_name(constrain(o, "frames - heads -"), "attn")
-    return Dense(x.shape[-1], axis=(-2, -1), name="proj", **types)(o)
+    types = dict(kernel_init=XAVIER, **float_types(self))
+    width = x.shape[-1]
+    split = (self.heads, width // self.heads)
+    q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
+    k = constrain(Dense(split, use_bias=False, name="k_proj", **types)(x), "frames - heads -")
+    v = constrain(Dense(split, name="v_proj", **types)(x), "frames - heads -")
+    o = bidirectional.attention_kernel(self.attend)(q, k, v)
+    o = constrain(o, "frames - heads -")
+    o = checkpoint_name(o, "attn")
+    return Dense(width, axis=(-2, -1), name="proj", **types)(o)
 
 
-class Block(nn.Module):
+class UmtBlock(nn.Module):
   """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
 
   heads: int
@@ -116,15 +67,15 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B N E"], cache=None):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     h = LayerNorm(1e-6, name="norm1", **types)(x)
-    x = x + Attention(self.heads, self.attend, name="attn", **types)(h)
+    x = x + UmtAttention(self.heads, self.attend, name="attn", **types)(h)
     h = LayerNorm(1e-6, name="norm2", **types)(x)
-    x = x + MLP(self.mlp, name="mlp", **types)(h)
+    x = x + VisionMLP(self.mlp, name="mlp", **types)(h)
     return constrain(x, "frames - -"), cache
 
 
-class UMT(nn.Module):
+class UMT(nn.Module, PatchEncoder):
   """uint8 clips [B c h w 3] -> features [B c N E]. A picture is a clip of one frame.
 
   Token order is (frame, row, column). Clips of other lengths than `trained` get resampled
@@ -144,38 +95,39 @@ class UMT(nn.Module):
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
-  @property
-  def grid(self) -> tuple[int, int]:
-    """Rows and columns of patches."""
-    return self.size // self.patch, self.size // self.patch
-
   def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     self.patch_embed = PatchEmbed(self.width, self.patch, **types)
     options = dict(heads=self.heads, mlp=self.mlp, attend=self.attention, **types)
-    self.stack = Stack(Block, self.depth, options, self.remat)
+    self.stack = Stack(UmtBlock, self.depth, options, self.remat)
     nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
     self.vision_layernorm = LayerNorm(1e-12, **types)
 
   def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
     """Raises ValueError if the pictures are not `size` pixels wide and high."""
-    x = self.vision_layernorm(self.blocks(self.embed(frames)))
+    x = self.blocks(self.embed(frames))
+    x = self.vision_layernorm(x)
     return x.reshape(*frames.shape[:2], -1, self.width)
 
   def embed(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B N E"]:
     """Standardised pixels as patches, with their positions; N counts the patches of all frames."""
     check_size(frames, self.size)
     batch, clip = frames.shape[:2]
-    x = standardise(frames.reshape(-1, *frames.shape[2:]), MEAN, STD, self.dtype)
-    x = self.patch_embed(x).reshape(batch, -1, self.width)
+    pictures = frames.reshape(-1, *frames.shape[2:])
+    pixels = standardise(pictures, MEAN, STD, self.dtype)
+    x = self.patch_embed(pixels).reshape(batch, -1, self.width)
     table = position_table(clip, self.grid[0], self.width, tuple(self.trained))
     return constrain(x + jnp.asarray(table, self.dtype), "frames - -")
 
   def blocks(
-    self, x: Float[Array, "B N E"], start: int = 0, stop: int | None = None
+    self,
+    x: Float[Array, "B N E"],
+    start: int = 0,
+    stop: int | None = None,
   ) -> Float[Array, "B N E"]:
     """Layers start..stop (default: all), before the final norm."""
-    return self.stack(x, None, start=start, stop=stop)[0]
+    x, _ = self.stack(x, None, start=start, stop=stop)
+    return x
 
 
 DIMS = (  # Path of a parameter -> its dimensions, in the words of filax.parallel.rules.

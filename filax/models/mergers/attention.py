@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.layers import Dense, LayerNorm
-from filax.models.mergers import Merger
+from filax.models.layers import Dense, LayerNorm, float_types
+from filax.models.roles import Merger
 
 
-class AttentionPool(Merger):
+class AttentionPool(nn.Module, Merger):
   """[B G K N E] -> [B G N E]: per token a convex mix of the K frames.
 
   `norm` puts a LayerNorm in front of both projections: raw features have a few large channels that
@@ -30,15 +30,17 @@ class AttentionPool(Merger):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G N E"]:
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    types = float_types(self)
     width = x.shape[-1]
     options = types | dict(use_bias=False, kernel_init=nn.initializers.xavier_uniform())
     h = LayerNorm(name="layer_norm", **types)(x) if self.norm else x
-    q = Dense(width, name="q_proj", **options)(h[:, :, x.shape[2] // 2])
+    middle = h[:, :, x.shape[2] // 2]
+    q = Dense(width, name="q_proj", **options)(middle)
     k = Dense(width, name="k_proj", **options)(h)
     scores = jnp.einsum("BGNE,BGKNE->BGKN", q, k, preferred_element_type=jnp.float32)
     share = jax.nn.softmax(scores * width**-0.5, axis=2)
-    return (share[..., None] * x.astype(jnp.float32)).sum(2).astype(self.dtype)
+    weighted = share[..., None] * x.astype(jnp.float32)  # [B G K N E]
+    return weighted.sum(2).astype(self.dtype)
 
 
 DIMS = (

@@ -3,14 +3,15 @@
 
 from typing import Any
 
+from flax import linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from filax.models.mergers import Merger
+from filax.models.roles import Merger
 from filax.ops import bipartite
 
 
-class BipartiteMerge(Merger):
+class BipartiteMerge(nn.Module, Merger):
   """[B G K N E] -> [B G N E]: K·N tokens merged into as many as one frame has, in time order.
 
   The result is no picture any more, so it cannot be pooled: config.model.merge_stage is "pool".
@@ -22,8 +23,8 @@ class BipartiteMerge(Merger):
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G N E"]:
     batch, groups, frames, tokens, width = x.shape
     x = x.reshape(batch * groups, frames * tokens, width)
-    x = jax.vmap(lambda group: bipartite.merge(group, tokens))(x)
-    return x.reshape(batch, groups, tokens, width).astype(self.dtype)
+    merge_groups = jax.vmap(lambda group: bipartite.merge_tokens(group, tokens))
+    return merge_groups(x).reshape(batch, groups, tokens, width).astype(self.dtype)
 
 
 Model = BipartiteMerge

@@ -3,13 +3,14 @@
 
 from typing import Any
 
+from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.mergers import Merger
+from filax.models.roles import Merger
 
 
-class Mean(Merger):
+class Mean(nn.Module, Merger):
   """[B G K N E] -> [B G N E], averaged in float32."""
 
   dtype: Any = "float32"

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixel shuffle, VideoChat-Flash's spatial downsampling (§6.1): a square of tokens becomes the
-channels of one. The projector's first layer reads them, which makes it the strided convolution.
+"""Pixel shuffle, VideoChat-Flash's spatial downsampling (§6.1).
+
+A square of tokens becomes the channels of one. The projector's first layer reads them, which makes
+it the strided convolution.
 """
 
 import math
 from typing import Any
 
+from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.mergers import Merger
+from filax.models.roles import Grid, Merger
 
 
-class PixelShuffle(Merger):
+class PixelShuffle(nn.Module, Merger):
   """[B G K N E] -> [B G K·tokens s²E], s² = N / tokens, frame by frame; pictures likewise.
 
   Nothing is averaged and nothing is lost. It sits in front of the projector, whose mlp takes any
@@ -25,43 +28,45 @@ class PixelShuffle(Merger):
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
-  def grid(self, frames: int, grid: tuple[int, int]) -> tuple[int, int]:
-    """The frames' grids below one another; ValueError if they do not divide."""
+  def grid(self, frames: int, grid: Grid) -> Grid:
+    """The frames' grids below one another. Raises ValueError if they do not divide."""
     rows, cols = self.image_grid(grid)
     return frames * rows, cols
 
-  def image_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+  def image_grid(self, grid: Grid) -> Grid:
     side = self.side(grid)
     return grid[0] // side, grid[1] // side
 
-  def side(self, grid: tuple[int, int]) -> int:
-    """Tokens a side of the squares: s. Raises ValueError naming the counts that can be."""
-    counts = {
-      grid[0] * grid[1] // s**2: s
-      for s in range(1, min(grid) + 1)
-      if not grid[0] % s and not grid[1] % s
-    }
-    if self.tokens not in counts:
+  def side(self, grid: Grid) -> int:
+    """s, the tokens on a side of the squares. Raises ValueError naming the valid counts."""
+    rows, cols = grid
+    side_of_count = {}
+    for side in range(1, min(grid) + 1):
+      if rows % side == 0 and cols % side == 0:
+        side_of_count[rows * cols // side**2] = side
+    if self.tokens not in side_of_count:
       raise ValueError(
-        f"config.model.merger.tokens={self.tokens} a frame cannot be made of {grid[0]} x {grid[1]} "
-        f"tokens by whole squares. Set it to one of {', '.join(map(str, counts))}, or take another "
-        "merger."
+        f"config.model.merger.tokens={self.tokens} a frame cannot be made of {rows} x {cols} "
+        f"tokens by whole squares. Set it to one of {', '.join(map(str, side_of_count))}, or take "
+        "another merger."
       )
-    return counts[self.tokens]
+    return side_of_count[self.tokens]
 
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n F"]:
     y = self._shuffle(x)
     return y.reshape(*x.shape[:2], -1, y.shape[-1])
 
-  def images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n F"]:
+  def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n F"]:
     return self._shuffle(x)
 
   def _shuffle(self, x: Float[Array, "*b N E"]) -> Float[Array, "*b n F"]:
-    rows = math.isqrt(x.shape[-2])  # Every encoder's grid is square.
-    side = self.side((rows, x.shape[-2] // rows))
-    lead, (tokens, width) = x.shape[:-2], x.shape[-2:]
-    y = x.reshape(-1, rows // side, side, tokens // rows // side, side, width)
-    y = y.transpose(0, 1, 3, 2, 4, 5).reshape(*lead, self.tokens, side * side * width)
+    *lead, tokens, width = x.shape
+    rows = math.isqrt(tokens)  # Every encoder's grid is square.
+    cols = tokens // rows
+    side = self.side((rows, cols))
+    squares = x.reshape(-1, rows // side, side, cols // side, side, width)
+    squares = squares.transpose(0, 1, 3, 2, 4, 5)  # [b, rows / s, cols / s, s, s, E]
+    y = squares.reshape(*lead, self.tokens, side * side * width)
     return y.astype(jnp.dtype(self.dtype))
 
 

@@ -7,14 +7,15 @@ only number them, as the released tile raster does.
 
 from typing import Any
 
+from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.mergers import Merger
+from filax.models.roles import Grid, Merger
 from filax.ops import tome
 
 
-class ToMe(Merger):
+class ToMe(nn.Module, Merger):
   """[B G K N E] -> [B G K·tokens E]; a still picture [B I N E] -> [B I 4·tokens E] at most."""
 
   tokens: int = 16  # A frame, on average.
@@ -23,31 +24,42 @@ class ToMe(Merger):
   dtype: Any = "float32"
   param_dtype: Any = "float32"
 
-  def grid(self, frames: int, grid: tuple[int, int]) -> tuple[int, int]:
-    """As near to a square as the count allows; ValueError if a frame has fewer tokens."""
-    check_fewer(self.tokens, grid)
-    return near_square(frames * self.tokens)
+  def grid(self, frames: int, grid: Grid) -> Grid:
+    """As near to a square as the count allows.
 
-  def image_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+    Raises ValueError if a frame has fewer tokens than the merger keeps.
+    """
+    check_fewer(self.tokens, grid)
+    return tome.near_square(frames * self.tokens)
+
+  def image_grid(self, grid: Grid) -> Grid:
     """That of a group of 4 frames, or all tokens where a picture has no more."""
     target = 4 * self.tokens
-    return grid if target >= grid[0] * grid[1] else near_square(target)
+    if target >= grid[0] * grid[1]:
+      return grid
+    return tome.near_square(target)
 
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n E"]:
     batch, groups, frames, tokens, width = x.shape
     clips = x.reshape(batch * groups, frames * tokens, width)
-    return self._merge(clips, frames * self.tokens).reshape(batch, groups, -1, width)
+    merged = self._merge(clips, frames * self.tokens)
+    return merged.reshape(batch, groups, -1, width)
 
-  def images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
+  def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
     batch, images, tokens, width = x.shape
-    merged = self._merge(x.reshape(-1, tokens, width), min(tokens, 4 * self.tokens))
+    pictures = x.reshape(-1, tokens, width)
+    merged = self._merge(pictures, min(tokens, 4 * self.tokens))
     return merged.reshape(batch, images, -1, width)
 
-  def flops(self, frames: int, grid: tuple[int, int], width: int) -> float:
-    """Of merging one group: the similarities, two a pair and channel of the mean head."""
-    count, target, total = frames * grid[0] * grid[1], frames * self.tokens, 0.0
+  def flops(self, frames: int, grid: Grid, width: int) -> float:
+    """FLOPs of one group: the similarities, two a pair and channel of the mean head."""
+    count = frames * grid[0] * grid[1]
+    target = frames * self.tokens
+    total = 0.0
     for merged in tome.schedule(count, target):
-      total += 2 * (-(-count // 2)) * (count // 2) * (width // self.heads)
+      odd = count // 2
+      even = count - odd
+      total += 2 * even * odd * (width // self.heads)
       count -= merged
     return total
 
@@ -57,25 +69,18 @@ class ToMe(Merger):
         f"config.model.merger.heads={self.heads} does not divide a token's {clips.shape[-1]} "
         "channels. Set it to the heads of the encoder."
       )
-    return tome.merge(clips, target, self.heads, self.chunk)[0].astype(jnp.dtype(self.dtype))
+    merged, _ = tome.merge_clips(clips, target, self.heads, self.chunk)
+    return merged.astype(jnp.dtype(self.dtype))
 
 
-def check_fewer(tokens: int, grid: tuple[int, int]) -> None:
+def check_fewer(tokens: int, grid: Grid) -> None:
   """Raises ValueError if a frame of `grid` tokens cannot become `tokens`."""
-  have = grid[0] * grid[1]
-  if not 1 <= tokens <= have:
+  tokens_before = grid[0] * grid[1]
+  if not 1 <= tokens <= tokens_before:
     raise ValueError(
       f"config.model.merger.tokens={tokens} a frame cannot be made of the {grid[0]} x {grid[1]} "
-      f"tokens that a frame has. Set it to 1 to {have}."
+      f"tokens that a frame has. Set it to 1 to {tokens_before}."
     )
-
-
-def near_square(count: int) -> tuple[int, int]:
-  """(rows, columns) with rows · columns = count, rows <= columns, as near as can be."""
-  rows = int(count**0.5)
-  while count % rows:
-    rows -= 1
-  return rows, count // rows
 
 
 VARIANTS = {"16": dict(tokens=16), "49": dict(tokens=49), "196": dict(tokens=196)}

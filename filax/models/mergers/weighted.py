@@ -7,10 +7,10 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.mergers import Merger
+from filax.models.roles import Merger
 
 
-class Weighted(Merger):
+class Weighted(nn.Module, Merger):
   """[B G K N E] -> [B G N E]: the sum over K of frame · weight. No bias, no normalisation.
 
   The weight (K, N, E) starts at 1/K and is float32 whatever `param_dtype` says: at the
@@ -23,9 +23,10 @@ class Weighted(Merger):
   @nn.compact
   def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G N E"]:
     frames = x.shape[2]
-    start = nn.initializers.constant(1 / frames)
-    weight = self.param("weight", start, x.shape[2:], jnp.float32)
-    return (x.astype(jnp.float32) * weight).sum(2).astype(self.dtype)
+    init = nn.initializers.constant(1 / frames)
+    weight = self.param("weight", init, x.shape[2:], jnp.float32)
+    weighted = x.astype(jnp.float32) * weight
+    return weighted.sum(2).astype(self.dtype)
 
 
 DIMS = ((r"weight$", "- - -"),)

@@ -7,13 +7,14 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from filax.models.layers import Dense
+from filax.models.layers import Dense, float_types
+from filax.models.roles import Grid, Projector
 from filax.ops import pooling
 
 NEWLINES = ("one_token", "grid", "frame", "none")  # After the video, each row, each group, nowhere.
 
 
-class MLP(nn.Module):
+class MLP(nn.Module, Projector):
   """Visual tokens E -> D with `mlp`, fewer of them with `pool`; both are called by the VideoLM.
 
   Still pictures are projected, not pooled.
@@ -37,15 +38,13 @@ class MLP(nn.Module):
         f"config.model.projector needs out={self.out} and pool_side={self.pool_side} to be "
         f"positive. Leave out unset to take the width of the llm."
       )
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    self.linear_1, self.linear_2 = Dense(self.out, **types), Dense(self.out, **types)
+    types = float_types(self)
+    self.linear_1 = Dense(self.out, **types)
+    self.linear_2 = Dense(self.out, **types)
     if self.newline != "none" or self.image_newline:
-      self.row_end = self.param(
-        "image_newline",
-        nn.initializers.normal(self.out**-0.5),
-        (self.out,),
-        jnp.dtype(self.param_dtype),
-      )
+      init = nn.initializers.normal(self.out**-0.5)
+      dtype = jnp.dtype(self.param_dtype)
+      self.row_end = self.param("image_newline", init, (self.out,), dtype)
     else:
       self.row_end = jnp.zeros(self.out)
 
@@ -54,13 +53,16 @@ class MLP(nn.Module):
 
   def mlp(self, x: Float[Array, "*b E"]) -> Float[Array, "*b D"]:
     """linear_2(gelu(linear_1(x))), GELU with erf."""
-    return self.linear_2(nn.gelu(self.linear_1(x), approximate=False))
+    hidden = nn.gelu(self.linear_1(x), approximate=False)
+    return self.linear_2(hidden)
 
-  def pool(self, x: Float[Array, "B G N D"], grid: tuple[int, int]) -> Float[Array, "B G M D"]:
+  def pool(self, x: Float[Array, "B G N D"], grid: Grid) -> Float[Array, "B G n D"]:
     """Row-major tokens of `grid` -> those of `pooled_grid(grid)`."""
-    return x if self.pool_side == 1 else pooling.bilinear(x, grid, self.pool_side)
+    if self.pool_side == 1:
+      return x
+    return pooling.bilinear(x, grid, self.pool_side)
 
-  def pooled_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+  def pooled_grid(self, grid: Grid) -> Grid:
     """Rows and columns after `pool`."""
     return pooling.pooled_grid(grid, self.pool_side)
 

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from filax.models.selectors import Groups, gather
+from filax.models.roles import Groups, Selector
+from filax.models.selectors import gather
 from filax.ops import bipartite
-from filax.ops.uniform import spread
+from filax.ops.uniform import evenly
 from filax.parallel.rules import constrain
 
 
-class BipartiteMatching(nn.Module):
+class BipartiteMatching(nn.Module, Selector):
   """tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row.
 
   The video is cut into `scenes` even segments; each gives the frame with its size - 1 closest
@@ -23,14 +24,16 @@ class BipartiteMatching(nn.Module):
   scenes: int = 32
   size: int = 3
   needs_single = True
+  chooses_scenes = True
 
   def groups(self, frames: int) -> int:
-    """G; ValueError if the segments of `frames` frames are too short to match."""
-    if frames < (need := self.scenes * self.shortest):
+    """G. Raises ValueError if the segments of `frames` frames are too short to match."""
+    needed = self.scenes * self.shortest
+    if frames < needed:
       raise ValueError(
         f"Selector bsm needs segments of {self.shortest} frames for groups of {self.size}, but "
         f"{frames} frames make {self.scenes} segments of {frames / self.scenes:.3g}. Set "
-        f"config.infer.sampling.frames to {need} or more, or fewer scenes in its selector."
+        f"config.infer.sampling.frames to {needed} or more, or fewer scenes in its selector."
       )
     return self.scenes
 
@@ -39,16 +42,27 @@ class BipartiteMatching(nn.Module):
     """Frames that a segment must have."""
     return max(2 * (self.size - 1), self.size)
 
-  def __call__(self, tokens: Float[Array, "B T N E"], mask: Bool[Array, "B T"]) -> Groups:
+  def __call__(
+    self,
+    tokens: Float[Array, "B T N E"],
+    mask: Bool[Array, "B T"],
+  ) -> Groups:
     self.groups(tokens.shape[1])
     means = jax.lax.stop_gradient(tokens).mean(2, dtype=jnp.float32)
-    return gather(tokens, mask, jax.vmap(self.pick)(constrain(means, "batch - -"), mask))
+    means = constrain(means, "batch - -")
+    index = jax.vmap(self.pick)(means, mask)
+    return gather(tokens, mask, index)
 
-  def pick(self, x: Float[Array, "T E"], mask: Bool[Array, "T"]) -> Int[Array, "G K"]:
+  def pick(
+    self,
+    x: Float[Array, "T E"],
+    mask: Bool[Array, "T"],
+  ) -> Int[Array, "G K"]:
     """Slots of the frames of every group of one video, from its frame means."""
-    found = bipartite.select(x, mask, self.scenes, self.size)
-    few = mask.sum() < self.scenes * self.shortest
-    return jnp.where(few, spread(mask, self.scenes * self.size).reshape(found.shape), found)
+    matched = bipartite.select_frames(x, mask, self.scenes, self.size)
+    is_short = mask.sum() < self.scenes * self.shortest
+    spread_evenly = evenly(mask, self.scenes * self.size).reshape(matched.shape)
+    return jnp.where(is_short, spread_evenly, matched)
 
 
 Model = BipartiteMatching

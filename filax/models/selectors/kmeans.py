@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from filax.models.selectors import Groups, gather
+from filax.models.roles import Groups, Selector
+from filax.models.selectors import gather
 from filax.ops import history, kmeans
-from filax.ops.uniform import spread
+from filax.ops.uniform import evenly
 from filax.parallel.rules import constrain
 
 
-class KMeans(nn.Module):
+class KMeans(nn.Module, Selector):
   """tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row.
 
   A video with fewer than scenes · size real frames is not clustered: its frames are spread
@@ -26,6 +27,7 @@ class KMeans(nn.Module):
   steps: int = 50
   seed: int = 0  # Of the random seeds.
   needs_single = True
+  chooses_scenes = True
 
   @property
   def representative(self) -> int:
@@ -37,18 +39,30 @@ class KMeans(nn.Module):
     del frames
     return self.scenes
 
-  def __call__(self, tokens: Float[Array, "B T N E"], mask: Bool[Array, "B T"]) -> Groups:
+  def __call__(
+    self,
+    tokens: Float[Array, "B T N E"],
+    mask: Bool[Array, "B T"],
+  ) -> Groups:
     means = jax.lax.stop_gradient(tokens).mean(2, dtype=jnp.float32)  # Eq. 1
-    return gather(tokens, mask, jax.vmap(self.pick)(constrain(means, "batch - -"), mask))
+    means = constrain(means, "batch - -")
+    index = jax.vmap(self.pick)(means, mask)
+    return gather(tokens, mask, index)
 
-  def pick(self, x: Float[Array, "T E"], mask: Bool[Array, "T"]) -> Int[Array, "G K"]:
+  def pick(
+    self,
+    x: Float[Array, "T E"],
+    mask: Bool[Array, "T"],
+  ) -> Int[Array, "G K"]:
     """Slots of the frames of every scene of one video, from its frame means."""
-    representatives = kmeans.scenes(
-      x, mask, self.scenes, seeds=self.seeds, steps=self.steps, key=jax.random.key(self.seed)
+    key = jax.random.key(self.seed)
+    representatives = kmeans.scene_frames(
+      x, mask, self.scenes, seeds=self.seeds, steps=self.steps, key=key
     )
-    found = history.supplement(x, mask, representatives, self.size, self.history)
-    few = mask.sum() < self.scenes * self.size
-    return jnp.where(few, spread(mask, self.scenes * self.size).reshape(found.shape), found)
+    clustered = history.supplement(x, mask, representatives, self.size, self.history)
+    is_short = mask.sum() < self.scenes * self.size
+    spread_evenly = evenly(mask, self.scenes * self.size).reshape(clustered.shape)
+    return jnp.where(is_short, spread_evenly, clustered)
 
 
 Model = KMeans

@@ -5,20 +5,19 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from filax.models.selectors import Groups
+from filax.models.roles import Groups, Selector
 
 
-class Uniform(nn.Module):
+class Uniform(nn.Module, Selector):
   """tokens [B T N E], mask [B T] -> G = T / size groups. A reshape: frames stay where they are.
 
   A group is real if all its frames are; samples of a row are whole groups.
   """
 
   size: int = 3
-  needs_single = False
 
   def groups(self, frames: int) -> int:
-    """G for T = `frames`; ValueError if it does not divide."""
+    """G for T = `frames`. Raises ValueError if it does not divide."""
     if frames % self.size:
       raise ValueError(
         f"{frames} frames are not whole groups of {self.size}. Set config.data.sampling.frames to "
@@ -26,10 +25,16 @@ class Uniform(nn.Module):
       )
     return frames // self.size
 
-  def __call__(self, tokens: Float[Array, "B T N E"], mask: Bool[Array, "B T"]) -> Groups:
+  def __call__(
+    self,
+    tokens: Float[Array, "B T N E"],
+    mask: Bool[Array, "B T"],
+  ) -> Groups:
     batch, frames = mask.shape
-    shape = (batch, self.groups(frames), self.size)
-    index = jnp.arange(frames, dtype=jnp.int32).reshape(1, *shape[1:])
+    groups = self.groups(frames)
+    shape = (batch, groups, self.size)
+    index = jnp.arange(frames, dtype=jnp.int32)
+    index = index.reshape(1, groups, self.size)
     return Groups(
       tokens=tokens.reshape(*shape, *tokens.shape[2:]),
       index=jnp.broadcast_to(index, shape),

@@ -14,14 +14,18 @@ from jaxtyping import Array, Float
 
 
 def xla(
-  q: Float[Array, "B N H d"], k: Float[Array, "B S H d"], v: Float[Array, "B S H d"]
+  q: Float[Array, "B N H d"],
+  k: Float[Array, "B S H d"],
+  v: Float[Array, "B S H d"],
 ) -> Float[Array, "B N H d"]:
   """All scores at once: N x S of them a head."""
   return jax.nn.dot_product_attention(q, k, v, implementation="xla")
 
 
 def cudnn(
-  q: Float[Array, "B N H d"], k: Float[Array, "B S H d"], v: Float[Array, "B S H d"]
+  q: Float[Array, "B N H d"],
+  k: Float[Array, "B S H d"],
+  v: Float[Array, "B S H d"],
 ) -> Float[Array, "B N H d"]:
   """cuDNN's fused attention: a GPU, half precision, d a multiple of 8."""
   return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
@@ -33,32 +37,45 @@ def blockwise(
   v: Float[Array, "B S H d"],
   block: int = 512,
 ) -> Float[Array, "B N H d"]:
-  """`xla` over equal blocks of at most `block` queries, computed again in the backward pass: memory
-  O(block · S)."""
+  """`xla` over equal blocks of at most `block` queries: memory O(block · S).
+
+  Blocks are computed again in the backward pass.
+  """
   batch, tokens, heads, d = q.shape
-  block = math.ceil(tokens / math.ceil(tokens / block))
-  parts = jnp.pad(q, ((0, 0), (0, -tokens % block), (0, 0), (0, 0)))
-  parts = jnp.moveaxis(parts.reshape(batch, -1, block, heads, d), 1, 0)
-  out = lax.map(jax.checkpoint(lambda part: xla(part, k, v)), parts)
-  return jnp.moveaxis(out, 0, 1).reshape(batch, -1, heads, d)[:, :tokens]
+  blocks = math.ceil(tokens / block)
+  block = math.ceil(tokens / blocks)
+  after = -tokens % block
+  nothing = (0, 0)
+  padded = jnp.pad(q, (nothing, (0, after), nothing, nothing))
+  parts = padded.reshape(batch, -1, block, heads, d)
+  parts = jnp.moveaxis(parts, 1, 0)  # [blocks B block H d]
+  attend_block = jax.checkpoint(lambda part: xla(part, k, v))
+  out = lax.map(attend_block, parts)
+  out = jnp.moveaxis(out, 0, 1)
+  out = out.reshape(batch, -1, heads, d)
+  return out[:, :tokens]
 
 
 def auto(
-  q: Float[Array, "B N H d"], k: Float[Array, "B S H d"], v: Float[Array, "B S H d"]
+  q: Float[Array, "B N H d"],
+  k: Float[Array, "B S H d"],
+  v: Float[Array, "B S H d"],
 ) -> Float[Array, "B N H d"]:
   """`cudnn` for half precision on a GPU; else `xla`, or `blockwise` where that grows large."""
   if jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
     return cudnn(q, k, v)
-  return (xla if q.shape[1] * k.shape[1] <= 2048**2 else blockwise)(q, k, v)
+  if q.shape[1] * k.shape[1] <= 2048**2:
+    return xla(q, k, v)
+  return blockwise(q, k, v)
 
 
-KINDS = {"auto": auto, "xla": xla, "blockwise": blockwise, "cudnn": cudnn}
+KERNELS = {"auto": auto, "xla": xla, "blockwise": blockwise, "cudnn": cudnn}
 
 
-def kind(name: str) -> Callable[..., Float[Array, "B N H d"]]:
+def attention_kernel(name: str) -> Callable[..., Float[Array, "B N H d"]]:
   """The function behind config.model.encoder.attention."""
-  if name not in KINDS:
+  if name not in KERNELS:
     raise ValueError(
-      f"config.model.encoder.attention={name!r} is unknown. Set it to one of {', '.join(KINDS)}."
+      f"config.model.encoder.attention={name!r} is unknown. Set it to one of {', '.join(KERNELS)}."
     )
-  return KINDS[name]
+  return KERNELS[name]

@@ -2,7 +2,10 @@
 """Attention over blocks of keys with a running softmax (arXiv:2112.05682, arXiv:2205.14135).
 
 Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Keys may come in
-parts: `with_lse` and `merge` go forward, `gradients` backward (ring attention).
+parts: `with_lse` and `merge_parts` go forward, `gradients` backward (ring attention).
+
+Letters of einsums: B batch, L queries, S keys, b keys of a block, K kv heads, G query heads of a
+kv head (H = K·G), d head size.
 """
 
 from functools import partial
@@ -12,6 +15,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from filax.ops import chunks
 
 At = tuple[Int[Array, "B L"], Int[Array, "B L"]]  # (segment, place) of queries,
 KeysAt = tuple[Int[Array, "B S"], Int[Array, "B S"]]  # of keys.
@@ -33,121 +38,185 @@ def blockwise(
   return _attend(q, k, v, q_at, kv_at, block).astype(q.dtype)
 
 
-def merge(a, b):
+def merge_parts(a, b):
   """Two (output, log-sum-exp) of the same queries over disjoint keys -> those over all keys."""
-  (out_a, lse_a), (out_b, lse_b) = a, b
+  out_a, lse_a = a
+  out_b, lse_b = b
   lse = jnp.logaddexp(lse_a, lse_b)
-  share = lambda part: jnp.exp(part - lse)[..., None]
-  return out_a * share(lse_a) + out_b * share(lse_b), lse
+  share_a = jnp.exp(lse_a - lse)
+  weighted_a = out_a * share_a[..., None]
+  share_b = jnp.exp(lse_b - lse)
+  weighted_b = out_b * share_b[..., None]
+  return weighted_a + weighted_b, lse
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _attend(q, k, v, q_at, kv_at, block):
-  return with_lse(q, k, v, q_at, kv_at, block)[0]
+  out, _ = with_lse(q, k, v, q_at, kv_at, block)
+  return out
 
 
 def _forward(q, k, v, q_at, kv_at, block):
-  out, lse = (checkpoint_name(x, SAVED) for x in with_lse(q, k, v, q_at, kv_at, block))
+  out, lse = with_lse(q, k, v, q_at, kv_at, block)
+  out = checkpoint_name(out, SAVED)
+  lse = checkpoint_name(lse, SAVED)
   return out, (q, k, v, q_at, kv_at, out, lse)
 
 
 def _backward(block, saved, d_out):
-  *given, out, lse = saved
-  slopes = gradients(*given, lse, (d_out * out).sum(-1), d_out, block)
-  return *(d.astype(x.dtype) for d, x in zip(slopes, given[:3], strict=True)), None, None
+  q, k, v, q_at, kv_at, out, lse = saved
+  delta = (d_out * out).sum(-1)
+  d_q, d_k, d_v = gradients(q, k, v, q_at, kv_at, lse, delta, d_out, block)
+  d_q = d_q.astype(q.dtype)
+  d_k = d_k.astype(k.dtype)
+  d_v = d_v.astype(v.dtype)
+  return d_q, d_k, d_v, None, None
 
 
 _attend.defvjp(_forward, _backward)
 
 
 def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 512):
-  """(output f32 [B L H d], log-sum-exp f32 [B L H]); of a query without keys: (0, MASKED)."""
-  q, q_at, kv_at = _together(q, q_at, kv_at)
-  grouped, parts = _grouped(q, k.shape[2]), _parts(k, v, kv_at, block)
+  """(output f32 [B L H d], log-sum-exp f32 [B L H]); of a query without keys: (0, MASKED).
 
-  def step(carry, part):
-    top, total, out = carry
-    k, v, segment, place = part
-    s, keep = _scores(grouped, k, q_at, segment, place)
-    new = jnp.maximum(top, s.max(-1))
-    old = jnp.exp(top - new)
-    p = jnp.where(keep, jnp.exp(s - new[..., None]), 0.0)
-    add = jnp.einsum("BKGLb,BbKd->BKGLd", p.astype(v.dtype), v, preferred_element_type=jnp.float32)
-    return (new, total * old + p.sum(-1), out * old[..., None] + add), None
+  Blocks come one after the other. With m the largest score so far, a block first scales what the
+  blocks before it have added up by exp(m_before - m):
 
-  zeros = _varying(jnp.zeros_like(grouped, jnp.float32), q, k)
-  (top, total, out), _ = lax.scan(step, (zeros[..., 0] + MASKED, zeros[..., 0], zeros), parts)
-  seen = total > 0
-  total = jnp.where(seen, total, 1.0)
-  out = jnp.where(seen[..., None], out / total[..., None], 0.0)
-  lse = jnp.where(seen, top + jnp.log(total), MASKED)
-  return _ungrouped(out), _ungrouped(lse[..., None])[..., 0]
-
-
-def gradients(q, k, v, q_at: At, kv_at: KeysAt, lse, delta, d_out, block: int = 512):
-  """(d_q, d_k, d_v) in float32, of these keys' part in attention over more of them.
-
-  `lse` f32 [B L H] is over all keys, `delta` f32 [B L H] the sum of d_out · output over d.
+    total = total · exp(m_before - m) + sum exp(score - m)
+    out   = out   · exp(m_before - m) + sum exp(score - m) · v
   """
   q, q_at, kv_at = _together(q, q_at, kv_at)
-  kv_heads, scale, keys = k.shape[2], q.shape[-1] ** -0.5, k.shape[1]
-  grouped = _grouped(q, kv_heads)
-  lse, delta = (_grouped(x[..., None], kv_heads) for x in (lse, delta))
-  d_out = _grouped(d_out.astype(q.dtype), kv_heads)
+  grouped = _grouped(q, k.shape[2])
+  parts = _parts(k, v, kv_at, block)
   product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
-  def step(d_q, part):
+  def add_block(carry, part):
+    largest, total, out = carry
     k, v, segment, place = part
-    s, keep = _scores(grouped, k, q_at, segment, place)
-    p = jnp.where(keep, jnp.exp(s - lse), 0.0)
-    d_v = product("BKGLb,BKGLd->BbKd", p.astype(d_out.dtype), d_out)
-    d_s = p * (product("BKGLd,BbKd->BKGLb", d_out, v) - delta) * scale
-    d_s = d_s.astype(q.dtype)
-    d_k = product("BKGLb,BKGLd->BbKd", d_s, grouped)
-    return d_q + product("BKGLb,BbKd->BKGLd", d_s, k), (d_k, d_v)
+    score, mask = _scores(grouped, k, q_at, segment, place)
+    new_largest = jnp.maximum(largest, score.max(-1))
+    scale = jnp.exp(largest - new_largest)
+    p = jnp.exp(score - new_largest[..., None])
+    p = jnp.where(mask, p, 0.0)
+    added = product("BKGLb,BbKd->BKGLd", p.astype(v.dtype), v)
+    total = total * scale + p.sum(-1)
+    out = out * scale[..., None] + added
+    return (new_largest, total, out), None
 
-  start = _varying(jnp.zeros_like(grouped, jnp.float32), q, k)
-  d_q, (d_k, d_v) = lax.scan(step, start, _parts(k, v, kv_at, block))
-  joined = lambda x: jnp.moveaxis(x, 0, 1).reshape(k.shape[0], -1, *k.shape[2:])[:, :keys]
-  return _ungrouped(d_q), joined(d_k), joined(d_v)
+  zeros = jnp.zeros_like(grouped, jnp.float32)  # [B K G L d]
+  zeros = _varying(zeros, q, k)
+  start = (zeros[..., 0] + MASKED, zeros[..., 0], zeros)
+  carry, _ = lax.scan(add_block, start, parts)
+  largest, total, out = carry
+  has_keys = total > 0
+  total = jnp.where(has_keys, total, 1.0)
+  out = jnp.where(has_keys[..., None], out / total[..., None], 0.0)
+  lse = jnp.where(has_keys, largest + jnp.log(total), MASKED)
+  out = _ungrouped(out)
+  lse = _ungrouped(lse[..., None])
+  return out, lse[..., 0]
+
+
+def gradients(
+  q,
+  k,
+  v,
+  q_at: At,
+  kv_at: KeysAt,
+  lse,
+  delta,
+  d_out,
+  block: int = 512,
+):
+  """(d_q, d_k, d_v) in float32, of these keys' part in attention over more of them.
+
+  `lse` f32 [B L H] is over all keys, `delta` f32 [B L H] the sum of d_out · output over d. With
+  p = exp(score - lse), d_score = p · (d_out · v - delta).
+  """
+  q, q_at, kv_at = _together(q, q_at, kv_at)
+  kv_heads = k.shape[2]
+  scale = q.shape[-1] ** -0.5
+  grouped = _grouped(q, kv_heads)
+  lse = _grouped(lse[..., None], kv_heads)
+  delta = _grouped(delta[..., None], kv_heads)
+  d_out = d_out.astype(q.dtype)
+  d_out = _grouped(d_out, kv_heads)
+  product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+  def block_gradients(d_q, part):
+    k, v, segment, place = part
+    score, mask = _scores(grouped, k, q_at, segment, place)
+    p = jnp.exp(score - lse)
+    p = jnp.where(mask, p, 0.0)
+    d_v = product("BKGLb,BKGLd->BbKd", p.astype(d_out.dtype), d_out)
+    d_p = product("BKGLd,BbKd->BKGLb", d_out, v)
+    d_score = (p * (d_p - delta) * scale).astype(q.dtype)
+    d_k = product("BKGLb,BKGLd->BbKd", d_score, grouped)
+    d_q = d_q + product("BKGLb,BbKd->BKGLd", d_score, k)
+    return d_q, (d_k, d_v)
+
+  zeros = jnp.zeros_like(grouped, jnp.float32)
+  zeros = _varying(zeros, q, k)
+  parts = _parts(k, v, kv_at, block)
+  d_q, (d_k, d_v) = lax.scan(block_gradients, zeros, parts)
+  d_q = _ungrouped(d_q)
+  d_k = chunks.join(d_k, k.shape[1])
+  d_v = chunks.join(d_v, k.shape[1])
+  return d_q, d_k, d_v
 
 
 def _together(q, q_at: At, kv_at: KeysAt):
-  """Ties places to queries: masks, which do not depend on the layer, would else be taken out of a
-  loop over layers and kept for all blocks at once, L x S of them."""
+  """Ties places to queries, so that masks stay in the loop over layers.
+
+  They do not depend on the layer and would else be taken out of that loop and kept for all blocks
+  at once, L x S of them.
+  """
   return lax.optimization_barrier((q, q_at, kv_at))
 
 
 def _parts(k, v, kv_at: KeysAt, block: int):
   """(k, v, segment, place) in blocks [S/block B block ...]; the last one is filled up."""
   block = min(block, k.shape[1])
-  pad = -k.shape[1] % block
+  segment, place = kv_at
+  return (
+    _cut(k, block),
+    _cut(v, block),
+    _cut(segment, block, _NOWHERE),
+    _cut(place, block),
+  )
 
-  def split(x, value=0):
-    if pad:
-      x = jnp.pad(x, ((0, 0), (0, pad), *((0, 0),) * (x.ndim - 2)), constant_values=value)
-    return jnp.moveaxis(x.reshape(x.shape[0], -1, block, *x.shape[2:]), 1, 0)
 
-  return split(k), split(v), split(kv_at[0], _NOWHERE), split(kv_at[1])
+def _cut(x, block: int, value: int = 0):
+  """[B S ...] -> [S/block B block ...], filled up with `value`."""
+  if x.shape[1] % block:
+    x = chunks.pad(x, block, value)
+  return chunks.cut(x, block)
 
 
 def _grouped(q, kv_heads):
   """[B L H d] -> [B K G L d] with H = K·G: head h uses kv head h // G."""
-  return jnp.moveaxis(q.reshape(*q.shape[:2], kv_heads, -1, q.shape[-1]), 1, 3)
+  batch, length, _, d = q.shape
+  groups = q.reshape(batch, length, kv_heads, -1, d)
+  return jnp.moveaxis(groups, 1, 3)
 
 
 def _ungrouped(x):
   """[B K G L d] -> [B L H d]."""
   x = jnp.moveaxis(x, 3, 1)
-  return x.reshape(*x.shape[:2], -1, x.shape[-1])
+  batch, length, _, _, d = x.shape
+  return x.reshape(batch, length, -1, d)
 
 
 def _scores(q, k, q_at, segment, place):
   """Scaled scores f32 [B K G L b] of one block of keys and the mask [B 1 1 L b]."""
-  s = jnp.einsum("BKGLd,BbKd->BKGLb", q, k, preferred_element_type=jnp.float32)
-  keep = (q_at[0][:, :, None] == segment[:, None]) & (q_at[1][:, :, None] >= place[:, None])
-  keep = keep[:, None, None]
-  return jnp.where(keep, s * q.shape[-1] ** -0.5, MASKED), keep
+  scores = jnp.einsum("BKGLd,BbKd->BKGLb", q, k, preferred_element_type=jnp.float32)
+  q_segment, q_place = q_at
+  same_segment = q_segment[:, :, None] == segment[:, None]
+  not_later = q_place[:, :, None] >= place[:, None]
+  mask = same_segment & not_later
+  mask = mask[:, None, None]
+  scaled = scores * q.shape[-1] ** -0.5
+  return jnp.where(mask, scaled, MASKED), mask
 
 
 def _varying(x, q, k):

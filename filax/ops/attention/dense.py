@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causal attention within segments, with grouped heads. Every spelling has one signature.
+"""Causal attention within segments, with grouped heads. Every kernel has one signature.
 
 attend(q, k, v, q_at, kv_at): `at` = (segment, place). A query sees the keys of its own segment
 whose place is not later than its own. Place is the index in the unsharded row or the cache slot,
 never the rotary position, which may restart or skip.
+
+  segment  1 1 2 2      keys that each query sees:   x . . .
+  place    0 1 2 3                                   x x . .
+                                                     . . x .
+                                                     . . x x
 """
+
+from collections.abc import Callable
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
@@ -16,9 +23,11 @@ from filax.ops.attention.blockwise import MASKED, SAVED, At, KeysAt, blockwise
 
 def visible(q_at: At, kv_at: KeysAt) -> Bool[Array, "B L S"]:
   """Which keys a query may see."""
-  (q_segment, q_place), (kv_segment, kv_place) = q_at, kv_at
-  same = q_segment[:, :, None] == kv_segment[:, None, :]
-  return same & (q_place[:, :, None] >= kv_place[:, None, :])
+  q_segment, q_place = q_at
+  kv_segment, kv_place = kv_at
+  same_segment = q_segment[:, :, None] == kv_segment[:, None, :]
+  not_later = q_place[:, :, None] >= kv_place[:, None, :]
+  return same_segment & not_later
 
 
 def dense(
@@ -29,43 +38,49 @@ def dense(
   kv_at: KeysAt,
 ) -> Float[Array, "B L H d"]:
   """The reference: an L x S score matrix, softmax in float32. Head h uses kv head h // (H/K)."""
-  return checkpoint_name(dense_with_lse(q, k, v, q_at, kv_at)[0].astype(q.dtype), SAVED)
+  out, _ = dense_with_lse(q, k, v, q_at, kv_at)
+  return checkpoint_name(out.astype(q.dtype), SAVED)
 
 
 def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
-  """(output f32 [B L H d], log-sum-exp f32 [B L H])."""
+  """(output f32 [B L H d], log-sum-exp f32 [B L H]); G = H/K query heads share a kv head."""
   batch, length, heads, d = q.shape
   grouped = q.reshape(batch, length, k.shape[2], -1, d)
   scores = jnp.einsum("BLKGd,BSKd->BKGLS", grouped, k, preferred_element_type=jnp.float32)
-  scores = jnp.where(visible(q_at, kv_at)[:, None, None], scores * d**-0.5, MASKED)
-  lse = jax.nn.logsumexp(scores, axis=-1)
-  weights = jnp.exp(scores - lse[..., None]).astype(v.dtype)
+  mask = visible(q_at, kv_at)[:, None, None]
+  scaled = scores * d**-0.5
+  scores = jnp.where(mask, scaled, MASKED)
+  lse = jax.nn.logsumexp(scores, axis=-1)  # [B K G L]
+  weights = jnp.exp(scores - lse[..., None])
+  weights = weights.astype(v.dtype)
   out = jnp.einsum("BKGLS,BSKd->BLKGd", weights, v, preferred_element_type=jnp.float32)
-  return out.reshape(q.shape), jnp.moveaxis(lse, 3, 1).reshape(batch, length, heads)
+  out = out.reshape(q.shape)
+  lse = jnp.moveaxis(lse, 3, 1)
+  return out, lse.reshape(batch, length, heads)
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
   """`dense` while the scores are small, else `blockwise`."""
-  small = q.shape[1] * k.shape[1] <= 2048**2
-  return (dense if small else blockwise)(q, k, v, q_at, kv_at)
+  if q.shape[1] * k.shape[1] <= 2048**2:
+    return dense(q, k, v, q_at, kv_at)
+  return blockwise(q, k, v, q_at, kv_at)
 
 
 def cudnn(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
   """cuDNN's fused attention (GPU only, float16 or bfloat16); the mask costs a byte a score."""
   mask = visible(q_at, kv_at)[:, None]
-  return checkpoint_name(
-    jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn"), SAVED
-  )
+  out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
+  return checkpoint_name(out, SAVED)
 
 
-KINDS = {"auto": auto, "dense": dense, "blockwise": blockwise, "cudnn": cudnn}
+KERNELS = {"auto": auto, "dense": dense, "blockwise": blockwise, "cudnn": cudnn}
 
 
-def kind(name: str):
-  """The function behind config.model.llm.attention; "splash" is built by ops.sequence."""
-  if name not in KINDS:
+def attention_kernel(name: str) -> Callable[..., Float[Array, "B L H d"]]:
+  """The function behind config.model.llm.attention; "splash" is built by sequence_parallel."""
+  if name not in KERNELS:
     raise ValueError(
       f"config.model.llm.attention={name!r} is unknown. Set it to one of "
-      f"{', '.join([*KINDS, 'splash'])}."
+      f"{', '.join([*KERNELS, 'splash'])}."
     )
-  return KINDS[name]
+  return KERNELS[name]

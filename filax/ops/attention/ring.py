@@ -32,19 +32,23 @@ def ring(
   kernel: str,
   stride: int = 1,
 ) -> Float[Array, "B L H d"]:
-  """Inside shard_map: local queries, the keys of every device that is a multiple of `stride` places
-  away along the mesh axis `axis`. `kernel` is a name in WITH_LSE; partial results are float32."""
+  """Inside shard_map: local queries, the keys of all devices `stride` places apart on `axis`.
+
+  `kernel` is a name in WITH_LSE; partial results are float32.
+  """
   return _ring(q, k, v, q_at, kv_at, axis, kernel, stride).astype(q.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
 def _ring(q, k, v, q_at, kv_at, axis, kernel, stride):
-  return _around(q, k, v, q_at, kv_at, axis, kernel, stride)[0]
+  out, _ = _around(q, k, v, q_at, kv_at, axis, kernel, stride)
+  return out
 
 
 def _forward(q, k, v, q_at, kv_at, axis, kernel, stride):
-  made = _around(q, k, v, q_at, kv_at, axis, kernel, stride)
-  out, lse = (checkpoint_name(x, blockwise.SAVED) for x in made)
+  out, lse = _around(q, k, v, q_at, kv_at, axis, kernel, stride)
+  out = checkpoint_name(out, blockwise.SAVED)
+  lse = checkpoint_name(lse, blockwise.SAVED)
   return out, (q, k, v, q_at, kv_at, out, lse)
 
 
@@ -52,42 +56,57 @@ def _around(q, k, v, q_at, kv_at, axis, kernel, stride):
   """(output, log-sum-exp) over all keys."""
   attend = WITH_LSE[kernel]
 
-  def step(carry, _):
-    done, kv = carry
-    kv = _next(kv, axis, stride)
-    return (blockwise.merge(done, attend(q, *kv[:2], q_at, kv[2])), kv), None
+  def pass_on(carry, _):
+    merged, travelling = carry
+    k, v, kv_at = _from_neighbour(travelling, axis, stride)
+    part = attend(q, k, v, q_at, kv_at)
+    merged = blockwise.merge_parts(merged, part)
+    return (merged, (k, v, kv_at)), None
 
-  first = attend(q, k, v, q_at, kv_at), (k, v, kv_at)
-  return lax.scan(step, first, None, length=_others(axis, stride))[0][0]
+  first = attend(q, k, v, q_at, kv_at)
+  start = (first, (k, v, kv_at))
+  carry, _ = lax.scan(pass_on, start, None, length=_others(axis, stride))
+  merged, _ = carry
+  return merged
 
 
 def _backward(axis, kernel, stride, saved, d_out):
   q, k, v, q_at, kv_at, out, lse = saved
   delta = (d_out * out).sum(-1)
-  slopes = lambda k, v, kv_at: blockwise.gradients(q, k, v, q_at, kv_at, lse, delta, d_out)
 
-  def step(carry, _):
+  def gradients(k, v, kv_at):
+    return blockwise.gradients(q, k, v, q_at, kv_at, lse, delta, d_out)
+
+  def pass_on(carry, _):
     d_q, travelling = carry
-    k, v, kv_at, d_k, d_v = _next(travelling, axis, stride)
-    more = slopes(k, v, kv_at)
-    return (d_q + more[0], (k, v, kv_at, d_k + more[1], d_v + more[2])), None
+    k, v, kv_at, d_k, d_v = _from_neighbour(travelling, axis, stride)
+    more_q, more_k, more_v = gradients(k, v, kv_at)
+    d_q = d_q + more_q
+    travelling = (k, v, kv_at, d_k + more_k, d_v + more_v)
+    return (d_q, travelling), None
 
-  d_q, *d_kv = slopes(k, v, kv_at)
-  first = d_q, (k, v, kv_at, *d_kv)
-  (d_q, (*_, d_k, d_v)), _ = lax.scan(step, first, None, length=_others(axis, stride))
-  d_k, d_v = _next((d_k, d_v), axis, stride)
-  return d_q.astype(q.dtype), d_k.astype(k.dtype), d_v.astype(v.dtype), None, None
+  d_q, d_k, d_v = gradients(k, v, kv_at)
+  start = (d_q, (k, v, kv_at, d_k, d_v))
+  carry, _ = lax.scan(pass_on, start, None, length=_others(axis, stride))
+  d_q, travelling = carry
+  *_, d_k, d_v = travelling
+  d_k, d_v = _from_neighbour((d_k, d_v), axis, stride)  # Home, after the whole round.
+  d_q = d_q.astype(q.dtype)
+  d_k = d_k.astype(k.dtype)
+  d_v = d_v.astype(v.dtype)
+  return d_q, d_k, d_v, None, None
 
 
 _ring.defvjp(_forward, _backward)
 
 
-def _next(tree, axis: str, stride: int):
-  """What the device `stride` places before has."""
+def _from_neighbour(tree, axis: str, stride: int):
+  """The tree of the device `stride` places before this one."""
   size = lax.axis_size(axis)
-  pairs = [(i, (i + stride) % size) for i in range(size)]
+  pairs = [(device, (device + stride) % size) for device in range(size)]
   return jax.tree.map(lambda x: lax.ppermute(x, axis, pairs), tree)
 
 
 def _others(axis: str, stride: int) -> int:
+  """How many other devices are in the ring."""
   return lax.axis_size(axis) // stride - 1

@@ -15,12 +15,13 @@ import math
 
 import jax
 from jax import lax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 import numpy as np
 
 from filax.ops.attention import dense, splash
-from filax.ops.attention import ring as ring_lib
+from filax.ops.attention import ring as ring_attention
 from filax.parallel.rules import ACTIVATION_AXES
 
 AXIS = "seq"
@@ -46,6 +47,7 @@ def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
 
 
 def _on_tpu(strategy: str, ulysses: int, q, k, v, q_at, kv_at):
+  """Splash where it suits the row, else another kernel."""
   mesh = jax.sharding.get_abstract_mesh()
   if splash.suits(strategy, q.shape, mesh):
     return splash.attend(strategy)(q, k, v, q_at, kv_at)
@@ -55,80 +57,99 @@ def _on_tpu(strategy: str, ulysses: int, q, k, v, q_at, kv_at):
 def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
   """Kernels that are not splash."""
   if mesh.empty or mesh.shape[AXIS] == 1:
-    return dense.kind(kernel)
-  if "ring" in strategy and kernel not in ring_lib.WITH_LSE:
+    return dense.attention_kernel(kernel)
+  if "ring" in strategy and kernel not in ring_attention.WITH_LSE:
     raise ValueError(
       f"config.model.llm.sequence={strategy!r} needs a kernel that returns its log-sum-exp. Set "
-      f"config.model.llm.attention to one of {', '.join(ring_lib.WITH_LSE)}, or sequence to "
+      f"config.model.llm.attention to one of {', '.join(ring_attention.WITH_LSE)}, or sequence to "
       f"gather."
     )
   if strategy == "ulysses":
     ulysses = mesh.shape[AXIS]
-  return partial(_spread, partial(STRATEGIES[strategy], kernel=kernel, degree=ulysses))
+  body = partial(STRATEGIES[strategy], kernel=kernel, degree=ulysses)
+  return partial(_on_every_device, body)
 
 
-def _spread(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """Runs `body` on every device's rows, places and heads."""
-  at = P(ACTIVATION_AXES["batch"], AXIS)
-  heads = P(*at, ACTIVATION_AXES["heads"])
-  run = jax.shard_map(body, in_specs=(heads, heads, heads, (at, at), (at, at)), out_specs=heads)
-  return run(q, k, v, q_at, kv_at)
+def _on_every_device(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
+  """Calls `body` with every device's rows, places and heads."""
+  places = P(ACTIVATION_AXES["batch"], AXIS)
+  heads = P(*places, ACTIVATION_AXES["heads"])
+  in_specs = (heads, heads, heads, (places, places), (places, places))
+  on_mesh = jax.shard_map(body, in_specs=in_specs, out_specs=heads)
+  return on_mesh(q, k, v, q_at, kv_at)
 
 
 def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
   """Local queries, all keys."""
-  whole = lambda x: lax.all_gather(x, AXIS, axis=1, tiled=True)
-  return dense.kind(kernel)(q, whole(k), whole(v), q_at, jax.tree.map(whole, kv_at))
+  attend = dense.attention_kernel(kernel)
+  k = lax.all_gather(k, AXIS, axis=1, tiled=True)
+  v = lax.all_gather(v, AXIS, axis=1, tiled=True)
+  segment, place = kv_at
+  segment = lax.all_gather(segment, AXIS, axis=1, tiled=True)
+  place = lax.all_gather(place, AXIS, axis=1, tiled=True)
+  return attend(q, k, v, q_at, (segment, place))
 
 
 def ring(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
   """Local queries, all keys one device after the other."""
-  return ring_lib.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel)
+  return ring_attention.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel)
 
 
 def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
-  """Every device gets the whole sequence of some of the heads; with degree < n, a ring does the
-  rest between groups of `degree` neighbours."""
+  """Every device gets the whole sequence of some of the heads.
+
+  With `degree` below the number of devices, a ring does the rest between groups of `degree`
+  neighbours.
+  """
   size = lax.axis_size(AXIS)
   degree = degree or math.gcd(size, q.shape[2])
   _check_degree(size, degree, q.shape[2], k.shape[2])
   groups = None
   if degree < size:
     groups = np.arange(size).reshape(-1, degree).tolist()
-  k, v = (_repeat_heads(x, degree) for x in (k, v))
+  k = _repeat_heads(k, degree)
+  v = _repeat_heads(v, degree)
   trade = partial(lax.all_to_all, axis_name=AXIS, axis_index_groups=groups, tiled=True)
-  whole = partial(lax.all_gather, axis_name=AXIS, axis_index_groups=groups, axis=1, tiled=True)
-  q, k, v = (trade(x, split_axis=2, concat_axis=1) for x in (q, k, v))
-  q_at, kv_at = jax.tree.map(whole, (q_at, kv_at))
+  q = trade(q, split_axis=2, concat_axis=1)
+  k = trade(k, split_axis=2, concat_axis=1)
+  v = trade(v, split_axis=2, concat_axis=1)
+  gather_places = partial(
+    lax.all_gather, axis_name=AXIS, axis_index_groups=groups, axis=1, tiled=True
+  )
+  q_at, kv_at = jax.tree.map(gather_places, (q_at, kv_at))
   if groups is None:
-    out = dense.kind(kernel)(q, k, v, q_at, kv_at)
+    attend_rows = dense.attention_kernel(kernel)
+    out = attend_rows(q, k, v, q_at, kv_at)
   else:
-    out = ring_lib.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel, stride=degree)
+    out = ring_attention.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel, stride=degree)
   return trade(out, split_axis=1, concat_axis=2)
 
 
 def _check_degree(size: int, degree: int, heads: int, kv_heads: int) -> None:
   """Raises ValueError unless `degree` devices can share the heads."""
-  copies = math.lcm(kv_heads, degree) // kv_heads
-  if size % degree or heads % degree or (heads // kv_heads) % copies:
-    fits = [
-      n
-      for n in range(1, size + 1)
-      if size % n == 0
-      and heads % n == 0
-      and (heads // kv_heads) % (math.lcm(kv_heads, n) // kv_heads) == 0
-    ]
-    raise ValueError(
-      f"config.model.llm.ulysses={degree} does not fit {heads} query heads, {kv_heads} kv heads "
-      f"and config.mesh.seq={size}. Set it to one of {fits} with sequence=ulysses_ring, or "
-      f"sequence to gather or ring."
-    )
+
+  def fits(degree: int) -> bool:
+    if size % degree or heads % degree:
+      return False
+    copies = math.lcm(kv_heads, degree) // kv_heads
+    return (heads // kv_heads) % copies == 0
+
+  if fits(degree):
+    return
+  choices = list(filter(fits, range(1, size + 1)))
+  raise ValueError(
+    f"config.model.llm.ulysses={degree} does not fit {heads} query heads, {kv_heads} kv heads "
+    f"and config.mesh.seq={size}. Set it to one of {choices} with sequence=ulysses_ring, or "
+    f"sequence to gather or ring."
+  )
 
 
 def _repeat_heads(x, degree: int):
   """[B S K d] with every kv head repeated until `degree` devices can share them."""
   copies = math.lcm(x.shape[2], degree) // x.shape[2]
-  return x if copies == 1 else jax.numpy.repeat(x, copies, axis=2)
+  if copies == 1:
+    return x
+  return jnp.repeat(x, copies, axis=2)
 
 
 STRATEGIES = {"gather": gather, "ring": ring, "ulysses": ulysses, "ulysses_ring": ulysses}

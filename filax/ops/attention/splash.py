@@ -30,88 +30,112 @@ def attend(strategy: str, interpret: bool = False) -> Callable:
   """attend(q, k, v, q_at, kv_at) for the mesh in use; `interpret` runs it on any backend."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
-    return functools.partial(_whole, interpret=interpret)
+    return functools.partial(_on_one_device, interpret=interpret)
   if mesh.shape[AXIS] > 1 and strategy not in STRATEGIES:
     raise ValueError(
       f"config.model.llm.attention='splash' has no sequence={strategy!r}. Set config.model.llm."
       f"sequence to one of {', '.join(STRATEGIES)}, or attention to blockwise."
     )
   body = _gathered if mesh.shape[AXIS] > 1 and strategy == "gather" else _traded
-  return functools.partial(_spread, body, mesh, interpret)
+  return functools.partial(_on_every_device, body, mesh, interpret)
 
 
 def suits(strategy: str, shape: tuple[int, ...], mesh) -> bool:
   """Whether there is a splash kernel for queries [B L H d] on this mesh."""
-  (_, length, heads, _), shards = shape, mesh.shape[AXIS]
+  _, length, heads, _ = shape
+  shards = mesh.shape[AXIS]
+  if shards > 1 and strategy not in STRATEGIES:
+    return False
   if strategy == "ulysses" and heads // mesh.shape["tensor"] % shards:
     return False
-  own = length if strategy == "ulysses" else length // shards
-  return (shards == 1 or strategy in STRATEGIES) and length % shards == 0 and own % 128 == 0
+  length_of_kernel = length if strategy == "ulysses" else length // shards
+  return length % shards == 0 and length_of_kernel % 128 == 0
 
 
-def _spread(body, mesh, interpret, q, k, v, q_at, kv_at):
-  """Runs `body` on every device's rows, places and heads, with its share of the mask."""
+def _on_every_device(body, mesh, interpret, q, k, v, q_at, kv_at):
+  """Calls `body` with every device's rows, places and heads, and its share of the mask."""
   shards = mesh.shape[AXIS]
-  length, heads = q.shape[1], q.shape[2] // mesh.shape["tensor"]
-  at = P(ACTIVATION_AXES["batch"], AXIS)
-  spread = P(*at, ACTIVATION_AXES["heads"])
+  length = q.shape[1]
+  heads = q.shape[2] // mesh.shape["tensor"]
   if body is _gathered:
     kernel = _kernel(length, heads, shards, shards, interpret)
     layout = kernel.manual_sharding_spec(NamedSharding(mesh, P(None, AXIS)))
   else:
-    kernel, layout = _kernel(length, heads // shards, 1, 1, interpret), P()
-  run = jax.shard_map(
+    kernel = _kernel(length, heads // shards, 1, 1, interpret)
+    layout = P()
+  places = P(ACTIVATION_AXES["batch"], AXIS)
+  by_head = P(*places, ACTIVATION_AXES["heads"])
+  on_mesh = jax.shard_map(
     functools.partial(body, shards=shards),
-    in_specs=(layout, spread, spread, spread, at, at),
-    out_specs=spread,
+    in_specs=(layout, by_head, by_head, by_head, places, places),
+    out_specs=by_head,
     check_vma=False,
   )
-  return run(kernel, q, k, v, q_at[0], kv_at[0])
+  return on_mesh(kernel, q, k, v, q_at[0], kv_at[0])
 
 
-def _whole(q, k, v, q_at, kv_at, interpret):
+def _on_one_device(q, k, v, q_at, kv_at, interpret):
   kernel = _kernel(q.shape[1], q.shape[2], 1, 1, interpret)
-  return _run(kernel, q, k, v, q_at[0], kv_at[0])
+  return _attend_rows(kernel, q, k, v, q_at[0], kv_at[0])
 
 
 def _gathered(kernel, q, k, v, q_segment, kv_segment, shards):
   """Local queries in zig-zag order, all keys in natural order."""
-  whole = lambda x: natural(lax.all_gather(x, AXIS, axis=1, tiled=True), shards)
-  return _run(kernel, q, whole(k), whole(v), q_segment, whole(kv_segment))
+
+  def gather(x):
+    return natural(lax.all_gather(x, AXIS, axis=1, tiled=True), shards)
+
+  return _attend_rows(kernel, q, gather(k), gather(v), q_segment, gather(kv_segment))
 
 
 def _traded(kernel, q, k, v, q_segment, kv_segment, shards):
   """The whole row of some of the heads."""
   if shards == 1:
-    return _run(kernel, q, k, v, q_segment, kv_segment)
+    return _attend_rows(kernel, q, k, v, q_segment, kv_segment)
   if q.shape[2] % shards:
     raise ValueError(
       f"config.model.llm.sequence='ulysses' needs {q.shape[2]} query heads to divide by "
       f"config.mesh.seq={shards}. Set sequence to gather."
     )
   copies = np.lcm(k.shape[2], shards) // k.shape[2]
-  k, v = (jnp.repeat(x, copies, axis=2) for x in (k, v))
+  k = jnp.repeat(k, copies, axis=2)
+  v = jnp.repeat(v, copies, axis=2)
   trade = functools.partial(lax.all_to_all, axis_name=AXIS, tiled=True)
-  rows = lambda x: natural(trade(x, split_axis=2, concat_axis=1), shards)
+
+  def rows_of_some_heads(x):
+    return natural(trade(x, split_axis=2, concat_axis=1), shards)
+
   segment = natural(lax.all_gather(q_segment, AXIS, axis=1, tiled=True), shards)
-  out = _run(kernel, rows(q), rows(k), rows(v), segment, segment)
+  q = rows_of_some_heads(q)
+  k = rows_of_some_heads(k)
+  v = rows_of_some_heads(v)
+  out = _attend_rows(kernel, q, k, v, segment, segment)
   index = zigzag.order(out.shape[1], shards)
   return trade(out[:, index], split_axis=1, concat_axis=2)
 
 
-def _run(kernel, q, k, v, q_segment, kv_segment):
+def _attend_rows(kernel, q, k, v, q_segment, kv_segment):
   """The kernel over rows; it scales nothing itself and wants heads before places."""
-  heads_first = lambda x: jnp.swapaxes(x, 1, 2)
-  one = lambda q, k, v, a, b: kernel(q, k, v, segment_ids=kernels.SegmentIds(q=a, kv=b))
-  scaled = (q * q.shape[-1] ** -0.5).astype(q.dtype)
-  out = jax.vmap(one)(*map(heads_first, (scaled, k, v)), q_segment, kv_segment)
-  return heads_first(out)
+
+  def attend_row(q, k, v, q_segment, kv_segment):
+    segment_ids = kernels.SegmentIds(q=q_segment, kv=kv_segment)
+    return kernel(q, k, v, segment_ids=segment_ids)
+
+  q = (q * q.shape[-1] ** -0.5).astype(q.dtype)
+  q = jnp.swapaxes(q, 1, 2)  # [B H L d]
+  k = jnp.swapaxes(k, 1, 2)
+  v = jnp.swapaxes(v, 1, 2)
+  out = jax.vmap(attend_row)(q, k, v, q_segment, kv_segment)
+  return jnp.swapaxes(out, 1, 2)
 
 
 def natural(x, shards: int):
   """[B S ...] gathered in zig-zag order -> natural order, by a static reshape."""
-  chunks = x.reshape(x.shape[0], shards, 2, x.shape[1] // (2 * shards), *x.shape[2:])
-  return jnp.concatenate([chunks[:, :, 0], chunks[:, ::-1, 1]], axis=1).reshape(x.shape)
+  batch, length, *rest = x.shape
+  chunks = x.reshape(batch, shards, 2, length // (2 * shards), *rest)
+  first_half = chunks[:, :, 0]
+  second_half = chunks[:, ::-1, 1]  # Device i holds chunk 2n-1-i.
+  return jnp.concatenate([first_half, second_half], axis=1).reshape(x.shape)
 
 
 def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):
@@ -119,9 +143,8 @@ def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):
 
   Made anew by every trace, whose tracers it holds; jax keeps the costly part, the block tables.
   """
-  local = length // shards
-  q_block = next((b for b in _BLOCKS if local % b == 0 and b <= 512), None)
-  kv_block = next((b for b in _BLOCKS if length % b == 0), None)
+  q_block = _largest_block(length // shards, 512)
+  kv_block = _largest_block(length, max(_BLOCKS))
   if q_block is None or kv_block is None:
     raise ValueError(
       f"config.model.llm.attention='splash' needs rows that split into {shards} shards of whole "
@@ -151,6 +174,14 @@ def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):
   )
 
 
+def _largest_block(length: int, limit: int) -> int | None:
+  """The largest block, up to `limit`, that divides `length`."""
+  for block in _BLOCKS:
+    if block <= limit and length % block == 0:
+      return block
+  return None
+
+
 def _causal(q, k):
   return q >= k
 
@@ -169,14 +200,14 @@ class CausalByCorners(masks._ComputableMask):
   def __getitem__(self, index):
     rows, columns = index
     places = self.q_sequence[rows]
-    return np.array([[places.max() >= columns.start, places.min() >= columns.stop - 1]])
+    some = places.max() >= columns.start
+    every = places.min() >= columns.stop - 1
+    return np.array([[some, every]])
 
   def __eq__(self, other):
-    return (
-      isinstance(other, CausalByCorners)
-      and self.shape == other.shape
-      and np.array_equal(self.q_sequence, other.q_sequence)
-    )
+    if not isinstance(other, CausalByCorners) or self.shape != other.shape:
+      return False
+    return np.array_equal(self.q_sequence, other.q_sequence)
 
   def __hash__(self):
     return hash((type(self), self.shape, self.q_sequence.tobytes()))

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all decoders share: embeddings, a stack of blocks, the cache, the vocabulary product.
+
+A decoder of its own names its `block` and the rows of DIMS of its parameters:
+
+  class Qwen2(Decoder):
+    block = Qwen2Block
+    dims = DIMS
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flax import linen as nn
+from flax import struct
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from filax.models import visual_dropout
+from filax.models.layers import Embed, Head, RMSNorm, Stack, float_types
+from filax.models.roles import LLM
+from filax.ops import rope
+from filax.parallel.rules import constrain
+from filax.spec import dropout_stages
+
+ROWS = 512  # Vocabulary rows are padded to a multiple, so that any mesh divides them.
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of a range of layers. Slots from `length` on hold nothing yet."""
+
+  k: Any  # [layers B S K d]
+  v: Any
+  length: Any  # int32 [B]
+
+
+class _DecoderParts:
+  """What a decoder names in its class; no fields, so no arguments of a config."""
+
+  block: type[nn.Module]  # (x, cache, rotation, q_at, slots[, probe]) -> (x, cache)
+  dims: Sequence[tuple[str, str]]  # The rows of DIMS of its parameters.
+
+
+class Decoder(nn.Module, _DecoderParts, LLM):
+  """Embeddings in, hidden states out; the vocabulary product is left to the caller (`head`).
+
+  `yarn` = (factor, trained positions) reads beyond the trained length. `dropout` names stages at
+  which visual tokens are dropped (filax.spec.dropout_stages); `dropout_queries` is for training
+  alone, where a prompt's last token has no such place.
+  """
+
+  width: int
+  depth: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  mlp: int
+  vocab: int
+  tied: bool = False
+  theta: float = 1e6
+  eps: float = 1e-6
+  positions: int = 32_768  # Trained context length.
+  yarn: tuple | None = None  # (factor, trained positions[, ((key, value), ...)]): ops.rope.
+  attention: str = "auto"  # A kernel of ops.attention.
+  sequence: str = "gather"  # A strategy of ops.attention, used when config.mesh.seq > 1.
+  ulysses: int = 0  # Devices that share heads under sequence="ulysses_ring".
+  remat: str = "none"
+  dropout: str | Sequence = "off"  # A preset of dropout_stages, or ((layer, kind, ratio), ...).
+  dropout_positions: str = "renumber"  # renumber (released) | keep
+  dropout_queries: str = "released"  # released | answers
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  @property
+  def stages(self) -> dropout_stages.Stages:
+    """Where visual tokens are dropped. Raises ValueError for an invalid stage."""
+    return dropout_stages.parse_stages(self.dropout, self.depth)
+
+  @property
+  def vocab_rows(self) -> int:
+    """Rows of the embedding table; logits of rows beyond `vocab` mean nothing."""
+    return -(-self.vocab // ROWS) * ROWS
+
+  def setup(self):
+    types = float_types(self)
+    self.embed_tokens = Embed(self.vocab_rows, self.width, **types)
+    options = dict(
+      heads=self.heads,
+      kv_heads=self.kv_heads,
+      head_dim=self.head_dim,
+      mlp=self.mlp,
+      eps=self.eps,
+      attend=(self.attention, self.sequence, self.ulysses),
+      **types,
+    )
+    self.stack = Stack(self.block, self.depth, options, self.remat, self.dims)
+    nn.share_scope(self, self.stack)  # Parameters are llm/layers/..., not llm/stack/layers/...
+    self.norm = RMSNorm(self.eps, **types)
+    if not self.tied:
+      self.lm_head = Head(self.vocab_rows, **types)
+
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segment_ids: Int[Array, "B L"] | None = None,
+    cache: Cache | visual_dropout.RangeCaches | None = None,
+    lengths: Int[Array, "B"] | None = None,
+    place: Int[Array, "B L"] | None = None,
+  ) -> tuple[Float[Array, "B L D"], Cache | visual_dropout.RangeCaches | None]:
+    """Embedded tokens -> normalised hidden states and the cache with the new tokens written.
+
+    Without a cache a query sees its own segment; with one, all that the row has cached. `lengths`
+    [B] counts the real tokens of each row when `x` is padded on the right (default: all). `place`
+    is the index of a token in its row, where the row is not laid out in natural order. Nothing is
+    dropped here; with `RangeCaches`, the ranges after a drop go on with what they hold.
+    """
+    if isinstance(cache, visual_dropout.RangeCaches):
+      return visual_dropout.extend(self, x, positions, cache, lengths)
+    x, cache = self.blocks(x, positions, segment_ids, cache, lengths, place)
+    if self.is_initializing():  # Whoever calls the llm alone also gets both of its tables.
+      self.embed(positions)
+      self.head()
+    return self.normalise(x), cache
+
+  def blocks(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segment_ids: Int[Array, "B L"] | None = None,
+    cache: Cache | None = None,
+    lengths: Int[Array, "B"] | None = None,
+    place: Int[Array, "B L"] | None = None,
+    start: int = 0,
+    stop: int | None = None,
+  ) -> tuple[Float[Array, "B L D"], Cache | None]:
+    """Layers start..stop, before the final norm; `cache` is that of these layers."""
+    batch, length, _ = x.shape
+    first_slot = jnp.zeros((batch,), jnp.int32) if cache is None else cache.length
+    if place is None:
+      place = first_slot[:, None] + jnp.arange(length)
+    if segment_ids is None or cache is not None:
+      segment_ids = jnp.ones_like(place)
+    rotation = self._rotation(positions)
+    q_at = (segment_ids, place)
+    keys_values = None if cache is None else (cache.k, cache.v)
+    x, keys_values = self.stack(
+      x.astype(self.dtype), keys_values, rotation, q_at, first_slot, start=start, stop=stop
+    )
+    if cache is not None:
+      added = length if lengths is None else lengths
+      cache = Cache(*keys_values, cache.length + added)
+    return x, cache
+
+  def normalise(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+    """The norm after the last layer."""
+    return self.norm(x)
+
+  def query_key(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    layer: int,
+    words: str,
+  ) -> tuple[Float[Array, "B L H d"], Float[Array, "B L K d"]]:
+    """Queries and keys of x as `layer` computes them; `words` is the dimension word of L."""
+    x = x.astype(self.dtype)
+    rotation = self._rotation(positions)
+    return self.stack.call_layer(layer, x, None, rotation, None, None, probe=words)
+
+  def _rotation(self, positions):
+    """(cos, sin) of the rotary embedding."""
+    inverse, factor = rope.frequencies(self.head_dim, self.theta, self.yarn)
+    return rope.angles(positions, inverse, factor)
+
+  def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    return constrain(self.embed_tokens(tokens), "batch seq -")
+
+  def head(self) -> Float[Array, "D V"]:
+    """The output projection; columns from `vocab` on are padding."""
+    if self.tied:
+      return self.embed_tokens.output_kernel()
+    return self.lm_head(self.width)
+
+  def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    """float32 logits of the real vocabulary."""
+    # The padding leaves after the product: to cut it off the table would copy the table.
+    logits = jnp.einsum("BLD,DV->BLV", hidden, self.head(), preferred_element_type=jnp.float32)
+    return logits[..., : self.vocab]
+
+  def empty_cache(
+    self,
+    batch: int,
+    slots: int,
+    layers: int | None = None,
+  ) -> Cache:
+    """A cache of `slots` places for `layers` (default: all) layers."""
+    shape = (layers or self.depth, batch, slots, self.kv_heads, self.head_dim)
+    zeros = jnp.zeros(shape, self.dtype)
+    return Cache(zeros, zeros, jnp.zeros((batch,), jnp.int32))

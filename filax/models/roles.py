@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The five roles of a VideoLM: what each component must have, and the defaults.
+
+A component is a flax module that inherits from its role, `class Median(nn.Module, Merger)`. It
+defines what is abstract here, and of the rest only what differs from the defaults.
+
+Letters of shapes: B batch, T frames, c frames of a clip, G groups, K frames in a group, N and n
+visual tokens, E width of the encoder, D of the llm, L text positions, R packed rows.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from filax.spec.dropout_stages import Stages
+
+Grid = tuple[int, int]  # Rows and columns of visual tokens.
+
+
+@runtime_checkable
+class Encoder(Protocol):
+  """uint8 clips [B c h w 3] -> features [B c N E], N patches in rows.
+
+  c is `clip`, or 1 for a still picture.
+  """
+
+  size: int  # Pixels of a picture's side.
+  width: int  # E
+  depth: int
+  clip: int  # Frames encoded jointly.
+  remat: str
+
+  @property
+  @abstractmethod
+  def grid(self) -> Grid:
+    """Rows and columns of patches."""
+    ...
+
+  @abstractmethod
+  def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]: ...
+
+
+class PatchEncoder(Encoder, Protocol):
+  """An encoder whose patches are squares of `patch` pixels."""
+
+  patch: int  # Pixels of a patch's side.
+
+  @property
+  def grid(self) -> Grid:
+    """Rows and columns of patches; a remainder of pixels is cut off."""
+    side = self.size // self.patch
+    return side, side
+
+
+@struct.dataclass
+class Groups:
+  """Groups of frames, in time order, and the frames of each in time order."""
+
+  tokens: Any  # [B G K N E]
+  index: Any  # int32 [B G K]: the slot of each frame among the T of its row.
+  mask: Any  # bool [B G]: False for groups of padding.
+
+
+@runtime_checkable
+class Selector(Protocol):
+  """Tokens of frames [B T N E] and their mask [B T] -> `Groups`. Owns no parameters."""
+
+  size: int  # K
+  needs_single: bool = False  # True if a row may hold one sample only.
+  chooses_scenes: bool = False  # True if it has `scenes`, a number of groups that may be changed.
+
+  @property
+  def representative(self) -> int:
+    """The frame of a group, 0..K-1, that stands for it: the middle one."""
+    return self.size // 2
+
+  @abstractmethod
+  def groups(self, frames: int) -> int:
+    """G for T = `frames`. Raises ValueError for an invalid number of frames."""
+    ...
+
+  @abstractmethod
+  def __call__(
+    self,
+    tokens: Float[Array, "B T N E"],
+    mask: Bool[Array, "B T"],
+  ) -> Groups: ...
+
+
+@runtime_checkable
+class Merger(Protocol):
+  """The K frames of a group become one set of tokens: [B G K N E] -> [B G n E].
+
+  The defaults are those of a merger whose result has the grid of one frame.
+  """
+
+  # The values of config.model.merge_stage that it allows.
+  stages: tuple[str, ...] = ("vision", "projector", "pool")
+
+  def grid(self, frames: int, grid: Grid) -> Grid:
+    """Rows and columns of the tokens of a merged group.
+
+    It has `frames` frames of `grid` tokens each.
+    """
+    del frames
+    return grid
+
+  def image_grid(self, grid: Grid) -> Grid:
+    """Rows and columns of the tokens of a still picture of `grid` tokens."""
+    return grid
+
+  def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
+    """Merges the tokens of still pictures: [B I N E] -> [B I n E]."""
+    return x
+
+  def flops(self, frames: int, grid: Grid, width: int) -> float:
+    """FLOPs of merging one group, where they are worth counting."""
+    del frames, grid, width
+    return 0.0
+
+  @abstractmethod
+  def __call__(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n E"]: ...
+
+
+@runtime_checkable
+class Projector(Protocol):
+  """Visual tokens of width E -> width D with `mlp`, fewer of them with `pool`."""
+
+  out: int  # D
+  newline: str  # one_token | grid | frame | none
+
+  @abstractmethod
+  def mlp(self, x: Float[Array, "*b E"]) -> Float[Array, "*b D"]: ...
+
+  @abstractmethod
+  def pool(self, x: Float[Array, "B G N D"], grid: Grid) -> Float[Array, "B G n D"]:
+    """Row-major tokens of `grid` -> those of `pooled_grid(grid)`."""
+    ...
+
+  @abstractmethod
+  def pooled_grid(self, grid: Grid) -> Grid:
+    """Rows and columns after `pool`."""
+    ...
+
+  @abstractmethod
+  def newline_vector(self) -> Float[Array, "D"]:
+    """The vector that ends a row, a group or a video; zeros if there is none."""
+    ...
+
+
+@runtime_checkable
+class LLM(Protocol):
+  """Embedded tokens [B L D] -> normalised hidden states [B L D].
+
+  Visual dropout (filax.models.visual_dropout) works on `blocks`, `query_key`, `normalise` and
+  `empty_cache` alone. Without `stages` nothing is dropped.
+  """
+
+  width: int  # D
+  depth: int
+  heads: int
+  head_dim: int
+  vocab: int
+  positions: int  # Trained context length.
+  remat: str
+  dtype: Any
+  dropout_positions: str = "renumber"  # Positions after a drop: renumber (released) | keep.
+  dropout_queries: str = "released"  # Queries that select in training: released | answers.
+
+  @property
+  def stages(self) -> Stages:
+    """The stages of visual dropout, if any."""
+    return ()
+
+  @property
+  def ranges(self) -> tuple[tuple[int, int], ...]:
+    """(start, stop) of the layers between the stages of visual dropout."""
+    cuts = [stage.layer for stage in self.stages]
+    starts = (0, *cuts)
+    stops = (*cuts, self.depth)
+    return tuple(zip(starts, stops, strict=True))
+
+  @abstractmethod
+  def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]: ...
+
+  @abstractmethod
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segment_ids: Int[Array, "B L"] | None = None,
+    cache: Any = None,
+    lengths: Int[Array, "B"] | None = None,
+    place: Int[Array, "B L"] | None = None,
+  ) -> tuple[Float[Array, "B L D"], Any]:
+    """All layers and the norm; -> hidden states and the cache with the new tokens written."""
+    ...
+
+  @abstractmethod
+  def blocks(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segment_ids: Int[Array, "B L"] | None = None,
+    cache: Any = None,
+    lengths: Int[Array, "B"] | None = None,
+    place: Int[Array, "B L"] | None = None,
+    start: int = 0,
+    stop: int | None = None,
+  ) -> tuple[Float[Array, "B L D"], Any]:
+    """Layers start..stop, before the final norm; `cache` is that of these layers."""
+    ...
+
+  @abstractmethod
+  def normalise(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+    """The norm after the last layer."""
+    ...
+
+  @abstractmethod
+  def query_key(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    layer: int,
+    words: str,
+  ) -> tuple[Float[Array, "B L H d"], Float[Array, "B L K d"]]:
+    """Queries and keys of x as `layer` computes them, without gradient of its parameters.
+
+    `words` is the dimension word of the places (filax.parallel.rules): "seq", or "-".
+    """
+    ...
+
+  @abstractmethod
+  def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Any:
+    """A cache of `slots` places for `layers` (default: all) layers, with a field `length` [B]."""
+    ...
+
+  @abstractmethod
+  def head(self) -> Float[Array, "D V"]:
+    """The output projection; columns from `vocab` on are padding."""
+    ...
+
+  @abstractmethod
+  def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    """float32 logits of the real vocabulary."""
+    ...
+
+
+PROTOCOLS: dict[str, type] = {
+  "encoder": Encoder,
+  "selector": Selector,
+  "merger": Merger,
+  "projector": Projector,
+  "llm": LLM,
+}
+
+
+def missing_members(role: str, component: type) -> Sequence[str]:
+  """The public members of a role that a component's class lacks."""
+  protocol = PROTOCOLS[role]
+  members = [*protocol.__annotations__, *vars(protocol)]
+  public = sorted({name for name in members if not name.startswith("_")})
+  fields = component.__dataclass_fields__
+  return [name for name in public if name not in fields and not hasattr(component, name)]
