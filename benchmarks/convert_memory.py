@@ -81,7 +81,8 @@ def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str
 
 def write(folder: pathlib.Path, config: Mapping[str, Any], form: str) -> dict[str, Any]:
   """A random model as PyTorch software would have it."""
-  model, kind = config["model"], FORMATS[form]
+  model = config["model"]
+  kind = FORMATS[form]
   shapes = tensor_plan.parameter_shapes(model, components.ROLES)
   groups = tensor_map.tensors_of(
     tensor_map.find(model, shapes, components.build("llm", model["llm"]).vocab)
@@ -121,7 +122,8 @@ def convert(out: pathlib.Path, direction: str, *argv: Any) -> dict[str, Any]:
 
 def judged(figures: dict[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
   """The figures with the limit, and whether both directions keep it."""
-  limit, found = 2 * figures["largest_leaf_bytes"], dict(figures, cores=os.cpu_count())
+  limit = 2 * figures["largest_leaf_bytes"]
+  found = dict(figures, cores=os.cpu_count())
   for name in ("from", "to"):
     found[name] = figures[name] | dict(
       baseline=base[name]["peak"], above=figures[name]["peak"] - base[name]["peak"]

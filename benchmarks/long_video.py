@@ -59,7 +59,8 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
   encoded = time.perf_counter()
   encode_peak = peak()
   answer = talk.ask(QUESTION, max_new_tokens=8)
-  llm, mib = model.llm, 2**20
+  llm = model.llm
+  mib = 2**20
   cache = 2 * 4 * llm.depth * llm.kv_heads * llm.head_dim * answer.prompt_tokens / mib
   return dict(
     frames=frames,

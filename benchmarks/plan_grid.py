@@ -22,7 +22,8 @@ import time
 
 from filax.plan.topology import GIB
 
-PAGE, NUMBERS = pathlib.Path("docs/plan.md"), pathlib.Path("docs/plan.json")
+PAGE = pathlib.Path("docs/plan.md")
+NUMBERS = pathlib.Path("docs/plan.json")
 INTRODUCTION = """Compiled ahead of time for real topologies, without a TPU, by `make plan`
 (`filax plan` for one config); written with {}. Nothing here ran on a TPU: memory is the compiler's
 account, FLOPs are counted by us, bytes are read from the compiled program, and the step time is a
@@ -207,7 +208,8 @@ def line(entry: Entry, known: dict) -> str:
   found = known[entry.key]
   if "rows" not in found:
     return f"| {entry.name} | {entry.topology} | | | | | no | | | | {found['date']} |"
-  row, mesh = found["rows"][-1], found["mesh"]
+  row = found["rows"][-1]
+  mesh = found["mesh"]
   moved = row["collectives"]["bytes"]
   travelled = (
     "" if moved is None else (f"{sum(sum(kinds.values()) for kinds in moved.values()) / 1e9:,.1f}")

@@ -109,7 +109,8 @@ def _total(name: str, leaves, optimizer: optim.Optimizer, width: int) -> str:
 
 def tokens(config: ConfigDict, model: Any) -> Iterator[str]:
   """What a video and a picture become, and the rows that samples are put into."""
-  layout, sampling = model.layout(), config.data.sampling
+  layout = model.layout()
+  sampling = config.data.sampling
   groups = model.selector.groups(sampling.frames)
   yield "Visual tokens of a sample"
   yield (

@@ -32,7 +32,8 @@ def spread(shape: tuple[int, int], clip: int) -> Spread:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return Spread(1, 1)
-  rows, parts = math.prod(mesh.shape[a] for a in ("data", "fsdp")), mesh.shape["seq"]
+  rows = math.prod(mesh.shape[a] for a in ("data", "fsdp"))
+  parts = mesh.shape["seq"]
   batch, total = shape
   return Spread(1 if batch % rows else rows, 1 if total % (parts * clip) else parts)
 

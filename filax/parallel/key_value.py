@@ -51,7 +51,8 @@ def wait(key: str, what: str = "") -> str:
   Does not give up: a process that refuses ends this one too (filax.parallel.ending), and one that
   died is noticed by jax.distributed.
   """
-  began, silent = time.monotonic(), bool(what)
+  began = time.monotonic()
+  silent = bool(what)
   while True:
     if silent and time.monotonic() - began > _SILENT_SECONDS:
       print(f"Waiting for {what}.", file=sys.stderr, flush=True)

@@ -88,7 +88,9 @@ def totals(collectives: Sequence[Collective]) -> dict[str, dict[str, float]]:
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
   """name -> the lines of each computation, and the name of the entry."""
-  bodies, entry, lines = {}, "", []
+  bodies = {}
+  entry = ""
+  lines = []
   for line in text.splitlines():
     if line and not line[0].isspace():
       if match := _COMPUTATION.match(line):

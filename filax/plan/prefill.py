@@ -41,7 +41,8 @@ class Reader:
 
   def work(self, frames: int, per_frame: float | None = None) -> Work:
     """Of `frames` frames; `per_frame` visual tokens a frame instead of the model's own."""
-    model, layout = self.model, self.model.layout()
+    model = self.model
+    layout = self.model.layout()
     groups = math.ceil(frames / layout.frames_per_group)
     tokens = groups * layout.tokens_per_group if per_frame is None else round(frames * per_frame)
     merge = getattr(model.merger, "flops", lambda *sizes: 0.0)
@@ -58,7 +59,8 @@ class Reader:
 
   def _ranges(self, tokens: int) -> list[tuple[float, int]]:
     """(share of the layers, visual tokens they see)."""
-    llm, stages = self.model.llm, self.model.stages
+    llm = self.model.llm
+    stages = self.model.stages
     kept = dropout_stages.kept([tokens], stages)[:, 0].tolist()
     return [
       ((stop - first) / llm.depth, length)

@@ -54,7 +54,8 @@ def plan(
 
 def _row(config, setup: start.Setup, slice_: topology.Topology, row: RowShape) -> dict[str, Any]:
   made = program.compile_step(setup, config, row)
-  shapes, rates = setup.like.params, setup.optimizer.rates
+  shapes = setup.like.params
+  rates = setup.optimizer.rates
   one = work.train_work(setup.model, shapes, rates, row)
   total = made.memory.total
   travels = travel(made, setup)
@@ -89,7 +90,8 @@ def _row(config, setup: start.Setup, slice_: topology.Topology, row: RowShape) -
 def visual(model, row: RowShape) -> dict[str, int]:
   """Bytes of a row's media before and after merging: what a device would gather over seq, and what
   it does gather."""
-  size, layout = jax.numpy.dtype(model.llm.dtype).itemsize, model.layout()
+  size = jax.numpy.dtype(model.llm.dtype).itemsize
+  layout = model.layout()
   patches = (row.frames + row.images) * math.prod(model.encoder.grid) * model.encoder.width
   return dict(patches=patches * size, merged=layout.newline_index(row) * model.llm.width * size)
 
@@ -103,7 +105,8 @@ def travel(made: program.Program, setup: start.Setup) -> dict[str, Any]:
 
 def helps(memory: program.Memory, config, setup: start.Setup) -> list[str]:
   """The knobs that make a program smaller, the likeliest first."""
-  mesh, out = setup.mesh.shape, []
+  mesh = setup.mesh.shape
+  out = []
   held = memory.parameters + memory.optimizer
   if held > memory.temporary:
     out.append(f"more devices along config.mesh.fsdp={mesh['fsdp']}: parameters are the most")
@@ -149,7 +152,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 def _row_lines(row: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
   memory = {kind: size / topology.GIB for kind, size in row["memory"].items()}
   flops = {part: count / 1e12 for part, count in row["flops"].items()}
-  left, moved = "".join(f" -> {n:,}" for n in row["room"]), row["collectives"]
+  left = "".join(f" -> {n:,}" for n in row["room"])
+  moved = row["collectives"]
   yield (
     f"Rows of {row['frames']} frames, {row['images']} images, {row['positions']:,}{left} positions"
   )

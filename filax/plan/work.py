@@ -41,7 +41,8 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
   layers = lambda costs, pairs=True: sum(
     share * _read(costs, n, pairs) for share, n in zip(shares, lengths, strict=True)
   )
-  head, last = costs.head * row.length, costs.head * lengths[-1]
+  head = costs.head * row.length
+  last = costs.head * lengths[-1]
   llm = layers(costs) + last
   again = layers(forward, pairs=model.llm.remat == "nothing")
   recomputed = again if model.llm.remat != "none" and _passes("llm", rates) else 0.0
