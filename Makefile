@@ -1,19 +1,36 @@
 # make demo: the whole system on a laptop, in minutes.   make test: every test.
-# Both set up .venv first; a second call finds it ready.
+# make check: lint and quick tests, in three minutes.
+# All set up .venv first; a second call finds it ready.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-long fuzz plan test-transformers4 lint setup clean
+.PHONY: demo test check test-long fuzz plan test-newest test-newest-python test-transformers4 lint setup \
+  clean
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= runs/demo
 MINUTES ?= 30
-WORKERS ?= 2
+WORKERS ?= 3
 TRANSFORMERS4 ?= $(VENV)/transformers4
+NEWEST ?= $(VENV)/newest
+# The newest Python that runs: from the PATH, or one of pyenv's versions.
+NEWEST_PYTHON ?= $(shell for minor in 14 13 12; do \
+  for python in python3.$$minor \
+    $$(ls -rv "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor.*/bin/python3.$$minor 2>/dev/null); do \
+    if "$$python" -c '' 2>/dev/null; then echo "$$python"; exit; fi; \
+  done; done)
+QUICK_TESTS := tests/parallel tests/ops tests/models tests/checkpoint tests/plan tests/train/test_step.py \
+  tests/train/test_checkpoint.py tests/train/test_checkpoint_files.py tests/train/test_format1.py \
+  tests/train/test_optim.py tests/test_public_api.py
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Tests wait for processes and disks a third of the time, so three workers keep two cores busy; each
+# takes up to 2 GB.
+PYTEST := JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+  --no-loadscope-reorder
 
 # XLA's CPU temporaries are given back to the system and faulted in again at every step, unless
 # glibc is told to keep them: a quarter of a step's time.
@@ -23,7 +40,11 @@ demo: $(VENV)/.ready
 	JAX_PLATFORMS=cpu $(KEEP_MEMORY) $(BIN)/filax demo --workdir $(DEMO)
 
 test: $(VENV)/.ready-test
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# Before a commit: lint and the tests that are not marked slow. One that has become so is listed.
+check: lint
+	$(PYTEST) -m 'not slow and not long' --durations 5
 
 # Damaged pictures, videos, manifests and caches for MINUTES minutes; inputs that fail stay below
 # runs/fuzz/. The seed is printed; FILAX_FUZZ_SEED=N repeats it.
@@ -33,6 +54,19 @@ fuzz: $(VENV)/.ready-test
 # Tests that take minutes, such as a killed run on a bucket; one after the other.
 test-long: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m long
+
+# Every test that needs no torch, with the newest Python, jax and flax that are allowed; what is
+# skipped, and why, stands at the end. QUICK=1 runs the parts where versions matter most. Without
+# a Python newer than 3.11 there is nothing to run, which is no failure.
+test-newest:
+	@$(if $(NEWEST_PYTHON),$(MAKE) --no-print-directory test-newest-python,echo \
+	  "make test-newest: skipped, there is no Python 3.12 or newer. Set NEWEST_PYTHON=...")
+
+test-newest-python: $(NEWEST)/.ready
+	@$(NEWEST)/bin/python -V
+	@$(NEWEST)/bin/python -m pip list | grep -E '^(flax|jax|jaxlib|libtpu|numpy|orbax-checkpoint) '
+	JAX_PLATFORMS=cpu $(NEWEST)/bin/python -m pytest -rs -n $(WORKERS) --dist loadfile \
+	  --no-loadscope-reorder $(if $(QUICK),$(QUICK_TESTS))
 
 # What filax convert writes, in transformers 4.57 and in the installed version: same keys, same logits.
 test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready
@@ -58,6 +92,13 @@ $(VENV)/.ready: pyproject.toml requirements.txt | $(BIN)/python
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	$(PIP) install -e '.[test]'
+	touch $@
+
+$(NEWEST)/.ready: pyproject.toml requirements.txt | $(BIN)/python
+	$(PIP) install virtualenv
+	$(BIN)/python -m virtualenv --quiet --python "$(NEWEST_PYTHON)" $(NEWEST)
+	$(NEWEST)/bin/python -m pip --disable-pip-version-check --quiet install \
+	  --upgrade --upgrade-strategy eager -e '.[test-newest]'
 	touch $@
 
 $(TRANSFORMERS4)/.ready: | $(BIN)/python

@@ -29,7 +29,9 @@ INTRODUCTION = """Compiled ahead of time for real topologies, without a TPU, by 
 account, FLOPs are counted by us, bytes are read from the compiled program, and the step time is a
 bound that no run can beat, not a measurement: arithmetic at the chip's peak, or all collectives
 along one axis of the torus, whichever is longer. Rows are the largest of each config, full, one
-sample each in attention.""".replace("\n", " ")
+sample each in attention. `make plan` takes the libtpu of the extra `test`, which is pinned to that
+version; the extra `tpu` installs the one that jax asks for (0.0.42 for jax 0.10.2, 0.0.50 for jax
+0.12), and `filax plan` compiles with whichever is installed.""".replace("\n", " ")
 HEAD = (
   "| config | slice | fsdp x seq | rows a step, parts | frames, images, positions | GiB a chip | "
   "fits | TFLOPs a row (encoder, llm) | GB moved a chip | bound, s a step | planned |"

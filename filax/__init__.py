@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """FiLax: long-video multimodal LLMs in JAX. Names load on first use; importing costs nothing.
 
-import filax
+Example:
+  import filax
 
-model, params = filax.load("runs/demo/stage2")  # A run folder, or one of its checkpoints.
-video = filax.read_video("lecture.mp4", frames=256, size=model.encoder.size)
-scenes = filax.scenes(model, params, video, count=2)  # .time and .thumbnail of each
-print(filax.chat(model, params, video, "What shape is on red?"))
-visual = model.apply({"params": params}, **video.batch(), method="embed")  # What the llm sees.
-report = filax.evaluate(model, params, "questions.json", limit=50)
+  model, params = filax.load("runs/demo/stage2")  # A run folder, or one of its checkpoints.
+  video = filax.read_video("lecture.mp4", frames=256, size=model.encoder.size)
+  scenes = filax.scenes(model, params, video, count=2)  # .time and .thumbnail of each
+  print(filax.chat(model, params, video, "What shape is on red?"))
+  visual = model.apply({"params": params}, **video.batch(), method="embed")  # What the llm sees.
+  report = filax.evaluate(model, params, "questions.json", limit=50)
 """
 
 import importlib

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test runs on the CPU with eight pretended devices, checked shapes and full precision."""
 
+import ctypes
 import gc
 import os
 import pathlib
@@ -19,6 +20,8 @@ from absl import flags
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
+import optional_packages
+import pytest
 
 # Arrays are checked against the shapes in every signature. Nothing here may import filax earlier.
 install_import_hook(["filax.ops", "filax.models"], "beartype.beartype")
@@ -30,19 +33,28 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("filax")
 
-LONG = (  # Files that take minutes.
-  "test_two_processes",
-  "test_any_mesh",
-  "test_resume",
-  "test_readme",
-  "test_configs",
-  "test_convert_fila",
-  "test_convert_verify",
-  "test_convert_llava",
-  "test_moves",
-)
+PROGRAMS_BOUND = 1_250_000_000  # Bytes of a test process, of which imports take 900 million.
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+  return optional_packages.Module.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(items):
-  """Long files come first, so that no worker ends alone with one of them."""
-  items.sort(key=lambda item: item.path.stem not in LONG)
+  """Slow files come first, so that no worker ends alone with one of them."""
+  items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def resident_bytes():
+  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+  return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_a_file():
+  """Drops traced and compiled programs after a file: hardly any is used by the next."""
+  yield
+  if resident_bytes() > PROGRAMS_BOUND:
+    jax.clear_caches()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # Freed pages stay in the process otherwise.

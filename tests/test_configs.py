@@ -150,6 +150,7 @@ def test_arguments_that_do_not_fit(text, message):
     common.parse_arg(text, n=1, flag=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_debug_trains_a_step(name, corpus, tmp_path):
   logging.set_verbosity(logging.ERROR)

@@ -13,6 +13,8 @@ import pytest
 
 from filax.demo import examples, phases, report
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 KEYS = {
   "accuracy",

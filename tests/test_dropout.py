@@ -3,7 +3,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from filax.spec import dropout_stages
 
@@ -98,6 +97,7 @@ def test_query_positions_stand_before_supervised_runs():
 
 
 def test_uniform_picks_are_torchs():
+  torch = pytest.importorskip("torch")
   np.testing.assert_array_equal(dropout_stages.uniform_picks(8, 6), [0, 1, 2, 4, 5, 7])
   for count in (*range(1, 140), 784, 1024, 3136, 8192):
     for ratio in (0.75, 0.5, 0.25, 0.125, 0.9, 1.0):

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names that `import filax` offers, what importing costs, and the example that shows them."""
 
-import re
 import subprocess
 import sys
-import textwrap
 
 import clips
 import pytest
@@ -53,7 +51,7 @@ def test_build_is_a_function_whatever_was_imported_before(first):
 
 
 def test_the_example_of_the_package_runs(tmp_path, monkeypatch, capsys):
-  """The indented code of filax's docstring, on a tiny checkpoint and a real video."""
+  """The code of filax's docstring, on a tiny checkpoint and a real video."""
   monkeypatch.chdir(tmp_path)
   small_checkpoint.write(tmp_path / "runs" / "demo" / "stage2")
   clips.write(tmp_path / "lecture.mp4", 60)
@@ -61,8 +59,8 @@ def test_the_example_of_the_package_runs(tmp_path, monkeypatch, capsys):
     tmp_path / "questions.json",
     [clips.record("What shape is on red?", "circle", video="lecture.mp4", kind="shape")],
   )
-  code = "\n".join(re.findall(r"^  .*$", filax.__doc__, re.MULTILINE))
+  _, _, code = filax.__doc__.partition("\n\n")
   names = {}
-  exec(textwrap.dedent(code), names)
+  exec(code, names)
   assert names["report"]["questions"] == 1
   assert len(names["scenes"]) == 2 and names["visual"].table.shape[0] == 1

@@ -13,6 +13,8 @@ import pytest
 
 from data_pipelines.synthesis import toy
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"<!-- run -->\n```bash\n(.*?)```", README, re.S)

@@ -101,6 +101,7 @@ def test_frames_that_are_no_whole_clips_name_the_knob():
     )
 
 
+@pytest.mark.slow
 def test_debug_trains_packed_rows_with_dropout(tmp_path):
   """From videos to a saved step: planner, rows, shortened loss, on eight devices."""
   logging.set_verbosity(logging.ERROR)

@@ -208,13 +208,11 @@ def _manager(
   options = ocp.CheckpointManagerOptions(
     max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check)
   )
-  return _Manager(
-    folder,
-    options=options,
-    item_handlers=dict(
-      state=_array_handler(), data=record.RecordHandler(), config=ocp.JsonCheckpointHandler()
-    ),
-  )
+  handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+  handlers.add("state", ocp.args.PyTreeSave, _array_handler())
+  handlers.add("data", record.RecordSave, record.RecordHandler())
+  handlers.add("config", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
+  return _Manager(folder, options=options, handler_registry=handlers)
 
 
 def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:

@@ -8,7 +8,7 @@ import re
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from filax import settings
+from filax import settings, shipped_configs
 
 _FLAG = re.compile(r"--?([A-Za-z_][^=]*)(=.*)?", re.DOTALL)
 
@@ -20,8 +20,9 @@ def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]
   twice the last one counts. Raises ValueError or OSError in one sentence for whatever does not fit,
   values that filax.settings refuses among them.
   """
+  shipped_configs.make_importable()
   values = flags.FlagValues()
-  known = ["filax", *last_of_each(argv)]
+  known = ["filax", *_with_shipped_config(last_of_each(argv))]
   config = config_flags.DEFINE_config_file(
     "config", None, "A config file.", lock_config=True, flag_values=values, sys_argv=known
   )
@@ -50,6 +51,28 @@ def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]
   _expand_home(found)
   settings.check(found)
   return found, {name: values[name].value for name in texts}
+
+
+def _with_shipped_config(argv: Sequence[str]) -> list[str]:
+  """argv where --config names a file: one that FiLax ships if there is no such file here."""
+  words = []
+  before = ""
+  for word in argv:
+    flag, equals, value = word.partition("=")
+    if flag.lstrip("-") == "config" and equals:
+      words.append(f"{flag}={_config_file(value)}")
+    elif before.lstrip("-") == "config" and "=" not in before:
+      words.append(_config_file(word))
+    else:
+      words.append(word)
+    before = word
+  return words
+
+
+def _config_file(text: str) -> str:
+  """ "F:args" with the file that F stands for."""
+  name, colon, arguments = text.partition(":")
+  return f"{shipped_configs.find_file(name)}{colon}{arguments}"
 
 
 def _expand_home(config: ConfigDict) -> None:

@@ -21,6 +21,7 @@ import signal
 import sys
 from typing import Any
 
+from filax import shipped_configs
 from filax.checkpoint import streamed
 from filax.cli import options
 from filax.convert import config_in, export_folder, formats, import_folder, safetensors_writer
@@ -245,7 +246,9 @@ def _config(name: str | None) -> dict[str, Any] | None:
   """configs/F.py:args -> its plain dict."""
   if name is None:
     return None
+  shipped_configs.make_importable()
   path, _, arg = name.partition(":")
+  path = shipped_configs.find_file(path)
   if not Path(path).is_file():
     raise FileNotFoundError(f"There is no config {path}.")
   spec = importlib.util.spec_from_file_location("filax_config", path)
@@ -255,9 +258,7 @@ def _config(name: str | None) -> dict[str, Any] | None:
 
 
 def _base() -> dict[str, Any]:
-  from configs import common
-
-  return common.base().to_dict()
+  return shipped_configs.load_module("common").base().to_dict()
 
 
 def _positive(text: str) -> float:

@@ -10,7 +10,7 @@ import pathlib
 import time
 from typing import Any
 
-from filax import files
+from filax import files, shipped_configs
 
 RUNS = {  # Name of an evaluation -> how the model is asked.
   "scenes": {},
@@ -108,11 +108,12 @@ def _corpus(workdir: pathlib.Path, settings: Settings) -> None:
 
 def _train(workdir: pathlib.Path, settings: Settings, stage: int) -> None:
   """Trains one stage as `filax train` does; stage 2 starts from the parameters of stage 1."""
-  from configs import fila_toy
   from filax.train.run import train
   from filax.train.signals import Interrupted, Signals
 
-  config = fila_toy.get_config(f"stage={stage},corpus={workdir / 'corpus'}")
+  config = shipped_configs.load_module("fila_toy").get_config(
+    f"stage={stage},corpus={workdir / 'corpus'}"
+  )
   config.seed = settings.seed
   if steps := settings.steps[stage - 1]:
     config.steps = steps

@@ -16,6 +16,8 @@ import pytest
 
 from data_pipelines.synthesis import toy
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 SCRIPT = bucket.ROOT / "tests" / "train" / "save_until_full.py"
 

@@ -23,6 +23,8 @@ from filax.checkpoint import store
 from filax.cli import main as command
 from filax.convert import whole_folder as folder
 
+pytestmark = pytest.mark.slow
+
 
 def run(*argv):
   return command.main(["convert", *map(str, argv)])

@@ -5,6 +5,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_figures_of_a_tiny_model(tmp_path):
   done = subprocess.run(

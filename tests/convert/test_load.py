@@ -90,6 +90,7 @@ def test_a_process_reads_what_its_devices_hold(tmp_path):
   assert numbers["model.layers.0.mlp.gate_proj.weight"] == made_folders.MLP * made_folders.WIDTH / 4
 
 
+@pytest.mark.slow
 def test_each_of_two_hosts_reads_its_half(tmp_path):
   """Of a PyTorch folder exactly, of a checkpoint to 1% and its tables: counted where it is read."""
   folder = made_folders.write(

@@ -161,6 +161,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_memory_of_the_largest_pictures_and_of_bombs(tmp_path):
   """All copies of a picture together stay below 256 MB: measured in a process of its own."""
   flat = Image.new("RGB", (6000, 4000), (200, 30, 90))

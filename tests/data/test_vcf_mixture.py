@@ -11,6 +11,8 @@ from small_corpus import make, pipeline
 from filax.models.components import build_video_lm
 from filax.train import step
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 9
 STAGES = ((1, "uniform", 0.75), (2, "attention", 0.25))
 

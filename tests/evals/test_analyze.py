@@ -19,6 +19,8 @@ from filax.models.components import build_video_lm
 from filax.spec.dropout_stages import KINDS
 from filax.studies import redundancy
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"infer.sampling.frames": 16, "model.llm.depth": 2, "infer.max_new_tokens": 3}
 
 

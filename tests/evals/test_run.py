@@ -17,6 +17,8 @@ from filax.evals.kit import Example
 from filax.infer import encode
 from filax.infer.generate import generate
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
 
 

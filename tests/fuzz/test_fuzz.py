@@ -14,6 +14,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 TARGETS = ("pictures", "videos", "manifests", "caches", "plan", "encoded")
 MINUTES = float(os.environ.get("FILAX_FUZZ_MINUTES", 0))

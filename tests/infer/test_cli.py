@@ -15,6 +15,8 @@ import small_checkpoint
 from filax.cli.main import main
 from filax.infer import generate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -18,6 +18,8 @@ from filax.infer.chat import Conversation
 from filax.infer.generate import generate
 from filax.spec import TEXT
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "What shape is on red?"
 
 

@@ -13,6 +13,8 @@ from filax.infer.generate import generate
 from filax.models.components import build_video_lm
 from filax.spec import TEXT
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = (16, 32, 64)
 
 

@@ -13,6 +13,8 @@ from filax.infer.generate import generate
 from filax.models.components import build_video_lm
 from filax.spec import TEXT
 
+pytestmark = pytest.mark.slow
+
 LENGTHS, STAGES = (8, 16, 24, 32, 48), ((1, "uniform", 0.75), (2, "attention", 0.25))
 CHANGES = {"model.llm.vocab": 120}
 

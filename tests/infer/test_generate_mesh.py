@@ -11,6 +11,8 @@ from filax.infer.processor import Processor
 from filax.models.components import dims_table
 from filax.parallel import mesh, rules
 
+pytestmark = pytest.mark.slow
+
 VISUAL, WORDS = 48, 16
 
 

@@ -16,6 +16,8 @@ from filax.cli import errors
 from filax.infer import processor as processor_lib
 from filax.infer import session as load_lib
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -8,6 +8,8 @@ import small_checkpoint
 from data_pipelines.synthesis import toy
 import filax
 
+pytestmark = pytest.mark.slow
+
 COLOURS = (np.array([230, 40, 40]), np.array([40, 230, 40]), np.array([40, 40, 230]))
 
 

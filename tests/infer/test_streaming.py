@@ -20,6 +20,8 @@ from filax.infer import encode as seen_lib
 from filax.infer.chat import Conversation
 from filax.infer.processor import adjusted
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "What shape is on red?"
 
 

@@ -12,6 +12,8 @@ from test_two_processes import command, environment, free_port
 
 from data_pipelines.synthesis import toy
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

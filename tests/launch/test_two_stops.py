@@ -15,6 +15,8 @@ import pytest
 
 from filax.checkpoint.lease import Lease
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 MADE_RUN = ROOT / "tests/train/made_run.py"
 

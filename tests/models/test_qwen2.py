@@ -14,6 +14,8 @@ from filax.models.llms import qwen2
 from filax.parallel import mesh
 from filax.parallel.rules import leaf_path, parameter_spec
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = {  # Parameters of the released models, and how many rows their tables have.
   "0.5B": (494_032_768, 151_936),
   "1.5B": (1_543_714_304, 151_936),

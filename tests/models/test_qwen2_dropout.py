@@ -12,6 +12,8 @@ from filax.ops import visual_dropout
 from filax.parallel import mesh, zigzag
 from filax.spec import dropout_stages
 
+pytestmark = pytest.mark.slow
+
 STAGES = ((1, "uniform", 0.75), (2, "attention", 0.25))
 SAMPLES = ((3, 16, 6, (0, 4)), (2, 21, 7, (5,)), (5, 0, 4, ()))  # head, visual, tail, queries.
 LENGTH, ROOM = 64, (56, 40)

@@ -9,6 +9,8 @@ import pytest
 from filax.models.components import available, build
 from filax.ops import history, kmeans
 
+pytestmark = pytest.mark.slow
+
 B, T, N, E = 2, 24, 2, 8
 
 

@@ -15,6 +15,8 @@ from filax.models.encoders import siglip
 from filax.parallel import mesh
 from filax.parallel.rules import leaf_path, parameter_shardings
 
+pytestmark = pytest.mark.slow
+
 
 def tiny(**fields):
   return build("encoder", dict(name="siglip", variant="tiny") | fields)

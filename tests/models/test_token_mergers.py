@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from filax.models.components import build
 from filax.models.mergers import resampler, uneven
 from filax.ops import tome
 from filax.parallel import rules
+
+pytestmark = pytest.mark.slow
 
 NAMES = ("tome", "pixel_shuffle", "uneven", "resampler")
 
@@ -111,6 +112,7 @@ def test_pixel_shuffle_moves_squares_into_channels():
 
 
 def test_uneven_is_torchs_average_where_grids_divide():
+  torch = pytest.importorskip("torch")
   x = draw(1, 1, 4, 64, 5)
   out, images, _ = run(merger("uneven", tokens=4, first=(4, 4), rest=(2, 2)), x, x[:, 0])
   frames = torch.tensor(np.asarray(x[0, 0])).reshape(4, 8, 8, 5).permute(0, 3, 1, 2)

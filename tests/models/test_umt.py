@@ -14,6 +14,8 @@ from filax.models.encoders import umt
 from filax.ops.attention import bidirectional
 from filax.parallel import rules
 
+pytestmark = pytest.mark.slow
+
 
 def shapes(model, clip=4):
   x = jax.ShapeDtypeStruct((1, clip, model.size, model.size, 3), jnp.uint8)

@@ -12,6 +12,8 @@ from filax.models.video_lm import STAGES
 from filax.parallel.rules import leaf_path, parameter_spec
 from filax.spec import RowShape
 
+pytestmark = pytest.mark.slow
+
 FRAMES, LENGTH = 6, 24  # Of one sample: 2 groups of 3.
 ROW = RowShape(frames=2 * FRAMES, images=2, length=2 * LENGTH, segments=3)
 

@@ -12,6 +12,8 @@ from filax.ops import rope, visual_dropout
 from filax.parallel import mesh, zigzag
 from filax.spec import dropout_stages
 
+pytestmark = pytest.mark.slow
+
 # (head text, visual, tail text), queries of the samples of a row.
 SAMPLES = (((3, 9, 4), (2, 5)), ((2, 14, 6), (3,)), ((5, 0, 2), ()))
 

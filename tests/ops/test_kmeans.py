@@ -13,6 +13,8 @@ from sklearn.cluster import KMeans
 
 from filax.ops import kmeans
 
+pytestmark = pytest.mark.slow
+
 T, D, C = 24, 3, 4  # One shape for all property tests: one compilation.
 
 

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from filax.ops.linspace import linspace
 
@@ -19,6 +18,7 @@ def ours(count, picks):
 
 @pytest.mark.parametrize("ratio", [1.0, 0.9, 0.75, 0.5, 0.25, 0.125])
 def test_equals_torch(ratio):
+  torch = pytest.importorskip("torch")
   for count in (*range(1, 200, 3), 55, 59, 63, 95, 142, 784, 1024, 3136, 8191, 8192):
     picks = int(count * ratio)
     expected = torch.linspace(0, count - 1, picks, dtype=torch.long).numpy()
@@ -26,6 +26,7 @@ def test_equals_torch(ratio):
 
 
 def test_whole_numbers_fall_as_in_float64():
+  torch = pytest.importorskip("torch")
   wrong = 0
   for count, picks in ((46, 34), (51, 45), (55, 27), (63, 31), (109, 27), (148, 133), (189, 47)):
     expected = torch.linspace(0, count - 1, picks, dtype=torch.long).numpy()

@@ -6,6 +6,8 @@ import pytest
 
 from filax.ops import losses
 
+pytestmark = pytest.mark.slow
+
 
 def example(rows=2, length=13, width=8, vocab=40, seed=0):
   rng = np.random.default_rng(seed)

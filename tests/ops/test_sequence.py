@@ -9,6 +9,8 @@ import pytest
 from filax.ops.attention import dense, sequence_parallel
 from filax.parallel import mesh, zigzag
 
+pytestmark = pytest.mark.slow
+
 ROWS, LENGTH, HEADS, KV_HEADS, DIM = 2, 64, 8, 4, 8
 
 

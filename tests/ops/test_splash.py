@@ -9,6 +9,8 @@ import pytest
 from filax.ops.attention import dense, splash
 from filax.parallel import mesh, zigzag
 
+pytestmark = pytest.mark.slow
+
 LENGTH, HEADS, KV_HEADS, DIM = 512, 4, 2, 128
 
 

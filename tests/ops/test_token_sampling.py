@@ -5,8 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from transformers.generation import logits_process
 
 from filax.ops import sampling
 
@@ -29,6 +27,8 @@ def shares(x, temperature=1.0, top_p=1.0, top_k=0):
 @pytest.mark.parametrize("top_p", [0.05, 0.7, 0.95, 1.0])
 @pytest.mark.parametrize("top_k", [0, 1, 7, 100])
 def test_cuts_equal_transformers(temperature, top_p, top_k):
+  torch = pytest.importorskip("torch")
+  logits_process = pytest.importorskip("transformers.generation.logits_process")
   x = logits()
   want = logits_process.TemperatureLogitsWarper(temperature)(None, torch.tensor(x))
   if top_k:

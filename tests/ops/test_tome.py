@@ -11,6 +11,8 @@ import pytest
 from filax.ops import tome
 from filax.parallel import mesh
 
+pytestmark = pytest.mark.slow
+
 merge = functools.partial(jax.jit, static_argnames=("target", "heads"))(tome.merge)
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from filax.parallel import agreement, ending
 
+pytestmark = pytest.mark.slow
+
 
 def test_equal_plans_go_on():
   for code, out, errors in processes.run("two_plans.py", "nothing"):

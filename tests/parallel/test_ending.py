@@ -6,6 +6,8 @@ import pytest
 
 from filax.parallel import ending
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("refuses", [0, 1])
 def test_both_end_with_the_sentence_of_the_one_that_refused(refuses):

@@ -4,10 +4,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 import transformers
 
 from filax.train import optim
+
+pytestmark = pytest.mark.slow
 
 
 def test_updates_match_torch():

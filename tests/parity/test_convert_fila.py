@@ -24,6 +24,8 @@ from filax.infer import encode as seen_lib
 from filax.infer.generate import generate
 from filax.spec import TEXT
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "What shape is on red?"
 CASES = {
   "vision": {"model.merge_stage": "vision"},

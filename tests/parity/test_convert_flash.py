@@ -30,6 +30,8 @@ from filax.infer import encode as seen_lib
 from filax.infer.generate import generate
 from filax.models import components
 
+pytestmark = pytest.mark.slow
+
 
 def converted(out, **options):
   report = import_folder.convert(import_folder.Request(out=out, **options))

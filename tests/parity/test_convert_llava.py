@@ -23,6 +23,8 @@ from filax.convert.config_in import tuples
 from filax.models import components
 from filax.spec import TEXT
 
+pytestmark = pytest.mark.slow
+
 CASES = {  # scheme -> options of the model, options of the folder
   "A": (dict(), dict()),
   "A sharded": (dict(grid=5), dict(shards=3)),

@@ -18,6 +18,8 @@ from filax.convert import export_folder, import_folder
 from filax.convert.config_in import tuples
 from filax.models import components
 
+pytestmark = pytest.mark.slow
+
 
 def qwen2(folder, tied=False, **options):
   config = transformers.Qwen2Config(

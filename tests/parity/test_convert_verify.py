@@ -22,6 +22,8 @@ from filax.cli import main as command
 from filax.convert import ConversionError, export_folder, import_folder
 from filax.convert.verify import compare as verify
 
+pytestmark = pytest.mark.slow
+
 PARTS = dict(whole=("encoder", "projector", "llm"), encoder=("encoder",), llm=("llm",))
 FLASH = ("--set", "encoder.variant=tiny")
 TOWER = {"encoder.name": "umt", "encoder.variant": "tiny"}

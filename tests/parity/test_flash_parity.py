@@ -12,6 +12,8 @@ from twins import flash, umt
 from filax.models.components import build_video_lm
 from filax.spec import RowShape, dropout_stages
 
+pytestmark = pytest.mark.slow
+
 FRAMES, TOKENS, FIRST, VOCAB = 8, 4, 5, 97
 SHOWN = FRAMES * TOKENS  # Visual tokens, after FIRST words.
 LENGTH, QUERIES = FIRST + SHOWN + 14, (FIRST - 2, FIRST + SHOWN + 3, FIRST + SHOWN + 9)

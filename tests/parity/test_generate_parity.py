@@ -10,6 +10,8 @@ import torch
 from filax.infer.generate import generate
 from filax.models.components import build_video_lm
 
+pytestmark = pytest.mark.slow
+
 NEW = 20
 
 

@@ -11,6 +11,8 @@ from twins.umt import parameters, random_, standardised
 
 from filax.models.encoders import internvideo2
 
+pytestmark = pytest.mark.slow
+
 SIZES = dict(size=28, width=32, depth=3, heads=4, mlp=48, patch=7)
 
 

@@ -11,6 +11,8 @@ from transformers.models.llava_onevision import modeling_llava_onevision as onev
 from filax.models.components import build
 from filax.ops import pooling
 
+pytestmark = pytest.mark.slow
+
 
 def noise(*shape):
   return np.random.default_rng(0).normal(size=shape).astype(np.float32)

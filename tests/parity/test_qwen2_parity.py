@@ -14,6 +14,8 @@ from filax.convert import config_in, config_out
 from filax.models import components
 from filax.ops import rope
 
+pytestmark = pytest.mark.slow
+
 QWEN2 = dict(
   model_type="qwen2",
   hidden_size=256,

@@ -10,6 +10,8 @@ import transformers
 
 from filax.models.components import build
 
+pytestmark = pytest.mark.slow
+
 
 def reference(model, seed):
   """A tower of the same size with random norms and biases, which a fresh one would hide."""

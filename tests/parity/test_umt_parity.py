@@ -10,6 +10,8 @@ from twins import umt as twin
 
 from filax.models.encoders import umt
 
+pytestmark = pytest.mark.slow
+
 SIZES = dict(size=32, width=32, depth=3, heads=4, mlp=48, patch=8)
 
 

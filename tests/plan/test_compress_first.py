@@ -13,6 +13,8 @@ from filax.parallel.rules import constrain
 from filax.plan import collectives
 from filax.train import batches
 
+pytestmark = pytest.mark.slow
+
 SIZES = dict(data=1, fsdp=1, seq=8, tensor=1)
 
 

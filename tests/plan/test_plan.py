@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("libtpu")
 
 ROWS = "--config.data.rows=((48,0,512,1),)"

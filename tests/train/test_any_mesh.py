@@ -16,6 +16,8 @@ from filax.parallel import mesh, rules
 from filax.parallel.rules import leaf_path
 from filax.train import batches, optim, step
 
+pytestmark = pytest.mark.slow
+
 MESHES = {
   "data 8": dict(data=8),
   "fsdp 8": dict(fsdp=8),

@@ -11,8 +11,11 @@ import pytest
 from filax.checkpoint import store
 from filax.train import optim, state
 
-# What TensorStore leaves behind when its files are broken.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+  pytest.mark.slow,
+  # What TensorStore leaves behind when its files are broken.
+  pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 CONFIG = dict(
   rates=(("^frozen/", 0.0), ("", 1e-3)),
   decay=(("", 0.0),),

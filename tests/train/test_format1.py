@@ -14,6 +14,8 @@ import pytest
 from filax.checkpoint import store, streamed
 from filax.train import loop
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "format1"
 SHA256 = {  # Of the parameters, as the FiLax that wrote them read them.
   "trained": "0b97136c070b7724c38c8e3035468a62f1031a5a78deca5838ab7a46166593db",

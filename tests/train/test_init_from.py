@@ -10,6 +10,8 @@ import pytest
 from filax.checkpoint import store
 from filax.train import loop
 
+pytestmark = pytest.mark.slow
+
 STAGE1 = {"model.projector.newline": "none", "optim.rates": (("^projector/", 1e-3), ("", 0.0))}
 
 

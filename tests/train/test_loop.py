@@ -13,6 +13,8 @@ from filax import costs
 from filax.checkpoint import store
 from filax.train import loop, setup
 
+pytestmark = pytest.mark.slow
+
 
 def lines(folder):
   return [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -11,6 +11,8 @@ import pytest
 
 from filax.train import loop
 
+pytestmark = pytest.mark.slow
+
 STEPS, EVERY = 10, 3
 MESHES = {  # Devices -> the mesh of a run on them.
   8: dict(data=2, fsdp=2, seq=2, tensor=1),

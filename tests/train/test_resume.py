@@ -15,6 +15,8 @@ import pytest
 
 from data_pipelines.synthesis import toy
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 24
 

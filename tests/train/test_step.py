@@ -9,6 +9,8 @@ import pytest
 
 from filax.train import optim, state, step
 
+pytestmark = pytest.mark.slow
+
 OPTIM = dict(
   rates=(("^encoder/", 0.0), ("", 1e-2)),
   decay=(("", 0.0),),

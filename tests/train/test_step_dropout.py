@@ -14,6 +14,8 @@ from filax.parallel import mesh
 from filax.spec import RowShape, dropout_stages
 from filax.train import step
 
+pytestmark = pytest.mark.slow
+
 CLIPS, TAIL = (4, 3, 0), (9, 6, 12)  # Clips of 4 frames, and words of a sample.
 MODEL = dict(
   encoder=dict(name="umt", variant="tiny"),

@@ -19,6 +19,8 @@ from filax.checkpoint.lease import Lease, Lost
 from filax.cli import train
 from filax.train import fetch, loop, signals, watchdog
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -9,6 +9,7 @@ q and k; positions are counted anew.
 import math
 
 import numpy as np
+import pytest
 
 
 def rms(x, scale, eps=1e-6):
@@ -96,6 +97,5 @@ class Decoder:
 
 def linspace(count, keep):
   """torch.linspace(0, count - 1, keep).long(), in its own arithmetic."""
-  import torch
-
+  torch = pytest.importorskip("torch")
   return torch.linspace(0, count - 1, keep, dtype=torch.int64).numpy()
