@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When one process of a run refuses, all end at once, each with the same sentence.
+"""Ends all processes of a run at once, with the sentence of the one that refuses.
 
 Without this the others wait in a collective, and the process itself in jax.distributed's barrier at
 exit, for minutes. The sentence goes through the store of jax.distributed, which a thread of every
-process looks at once a second; it needs no device.
+process reads once a second; it needs no device.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from filax.parallel import key_value
 REFUSED = 2  # The exit code of a process that ends because of a refusal.
 _KEY = "filax/end"
 _LOOK_SECONDS = 1.0
-_ANSWER_SECONDS = 8.0  # How long the first process waits for the others to have read the sentence.
+_ANSWER_SECONDS = 8.0  # Process 0 waits so long for the others to read the sentence.
 
 
 def end_all(reason: str, code: int = REFUSED) -> NoReturn:
@@ -71,10 +71,13 @@ def together():
   except Exception as error:
     if not key_value.connected():
       raise
-    ours = isinstance(error, (ValueError, OSError))
-    if os.environ.get("FILAX_DEBUG") or not ours:
+    text = str(error)
+    is_refusal = isinstance(error, (ValueError, OSError))
+    if os.environ.get("FILAX_DEBUG") or not is_refusal:
       traceback.print_exc()
-    end_all(str(error) if ours and str(error) else f"{type(error).__name__}: {error}")
+    if not is_refusal or not text:
+      text = f"{type(error).__name__}: {text}"
+    end_all(text)
 
 
 def _watch(stopped: threading.Event) -> None:
@@ -93,10 +96,14 @@ def _leave_together(ending: str) -> NoReturn:
     deadline = time.monotonic() + _ANSWER_SECONDS
     waiting = set(range(1, key_value.count()))
     while waiting and time.monotonic() < deadline:
-      waiting = {other for other in waiting if key_value.get(f"{_KEY}/read/{other}") is None}
+      waiting = set(filter(_has_not_read, waiting))
       time.sleep(0.1)
     time.sleep(0.5)  # For the others to be gone before the store is.
   _leave(message["text"], message["code"])
+
+
+def _has_not_read(index: int) -> bool:
+  return key_value.get(f"{_KEY}/read/{index}") is None
 
 
 def _leave(text: str, code: int) -> NoReturn:
