@@ -68,8 +68,8 @@ def resolve_sizes(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
   product = math.prod(fixed)
   if devices % product or (not free and product != devices):
     raise ValueError(
-      f"config.mesh ({text}) needs {product} devices times a whole number, but there are {devices}. "
-      f"Set one axis to -1, or sizes whose product is {devices}."
+      f"config.mesh ({text}) needs {product} devices times a whole number, but there are "
+      f"{devices}. Set one axis to -1, or sizes whose product is {devices}."
     )
   for axis in free:
     sizes[axis] = devices // product

@@ -17,14 +17,14 @@ from filax.parallel import mesh
   ],
 )
 def test_sizes_are_resolved(given, devices, want):
-  assert tuple(mesh.resolve(given, devices).values()) == want
+  assert tuple(mesh.resolve_sizes(given, devices).values()) == want
 
 
 def test_the_axes_are_always_the_same():
-  made = mesh.make(dict(fsdp=-1))
+  made = mesh.make_mesh(dict(fsdp=-1))
   assert made.axis_names == ("data", "fsdp", "seq", "tensor")
   assert made.shape["fsdp"] == len(jax.devices())
-  assert mesh.make(dict(fsdp=-1), jax.devices()[:1]).size == 1
+  assert mesh.make_mesh(dict(fsdp=-1), jax.devices()[:1]).size == 1
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,5 @@ def test_the_axes_are_always_the_same():
 )
 def test_what_cannot_be_names_the_knob(given, devices, message):
   with pytest.raises(ValueError, match=message) as error:
-    mesh.resolve(given, devices)
+    mesh.resolve_sizes(given, devices)
   assert "config.mesh" in str(error.value)

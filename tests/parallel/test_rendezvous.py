@@ -22,7 +22,7 @@ def outcomes(come, processes, seconds=1.5):
 
   def one(index):
     try:
-      return rendezvous.meet(("127.0.0.1", port), processes, index, seconds)
+      return rendezvous.wait_for_all(("127.0.0.1", port), processes, index, seconds)
     except rendezvous.Missing as error:
       return error.indices
 
@@ -42,7 +42,7 @@ def test_those_who_came_all_know_who_did_not():
 def test_strangers_are_ignored():
   port = free_port()
   with ThreadPoolExecutor(2) as pool:
-    host = pool.submit(rendezvous.meet, ("127.0.0.1", port), 2, 0, 20)
+    host = pool.submit(rendezvous.wait_for_all, ("127.0.0.1", port), 2, 0, 20)
     for _ in range(100):
       try:
         with socket.create_connection(("127.0.0.1", port)) as stranger:
@@ -50,7 +50,7 @@ def test_strangers_are_ignored():
         break
       except OSError:
         continue
-    pool.submit(rendezvous.meet, ("127.0.0.1", port), 2, 1, 20).result()
+    pool.submit(rendezvous.wait_for_all, ("127.0.0.1", port), 2, 1, 20).result()
     host.result()
 
 
@@ -84,7 +84,7 @@ def test_a_port_in_use_is_named_and_nobody_waited(monkeypatch, taken, processes)
   ],
 )
 def test_errors_of_jax_are_told_as_what_they_are(text, waited):
-  told = distributed._told(text, [], 300)
+  told = distributed._join_error(text, [], 300)
   assert text in told and ("Waited 300 s" in told) == waited
 
 

@@ -17,12 +17,12 @@ TABLE = (
 
 
 def sharded(**sizes):
-  return mesh.make(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes)
+  return mesh.make_mesh(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes)
 
 
 def test_words_become_axes():
-  assert rules.spec("batch seq -") == P(("data", "fsdp"), "seq", None)
-  assert rules.spec("embed heads", rules.PARAMETER_AXES) == P(("fsdp", "seq"), "tensor")
+  assert rules.partition_spec("batch seq -") == P(("data", "fsdp"), "seq", None)
+  assert rules.partition_spec("embed heads", rules.PARAMETER_AXES) == P(("fsdp", "seq"), "tensor")
 
 
 def test_no_word_uses_an_axis_that_the_mesh_lacks():
