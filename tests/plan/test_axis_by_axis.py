@@ -15,14 +15,14 @@ ROWS, LENGTH = 4, 16
 
 def moved():
   """(axes -> kind -> bytes of a forward and backward pass, bytes of the layers' parameters)."""
-  model, layout = build("llm", dict(name="qwen2", variant="tiny")), mesh.make(SIZES)
+  model, layout = build("llm", dict(name="qwen2", variant="tiny")), mesh.make_mesh(SIZES)
   x = jax.ShapeDtypeStruct(
     (ROWS, LENGTH, model.width),
     jnp.float32,
-    sharding=jax.NamedSharding(layout, rules.spec("batch seq -")),
+    sharding=jax.NamedSharding(layout, rules.partition_spec("batch seq -")),
   )
   at = jax.ShapeDtypeStruct(
-    (ROWS, LENGTH), jnp.int32, sharding=x.sharding.update(spec=rules.spec("batch seq"))
+    (ROWS, LENGTH), jnp.int32, sharding=x.sharding.update(spec=rules.partition_spec("batch seq"))
   )
   shapes = jax.eval_shape(model.init, jax.random.key(0), x, at)["params"]
   lies = rules.parameter_shardings(qwen2.DIMS, shapes, layout)
@@ -33,7 +33,7 @@ def moved():
   with jax.set_mesh(layout):
     text = jax.jit(slope, out_shardings=lies).lower(params, x, at).compile().as_text()
   held = sum(s.size for s in jax.tree.leaves(shapes["layers"])) * 4
-  return collectives.totals(collectives.read(text, SIZES)), held
+  return collectives.totals(collectives.read_collectives(text, SIZES)), held
 
 
 def test_weights_are_gathered_axis_by_axis():

@@ -22,12 +22,12 @@ SEQ = P("seq")
 
 def read(body, out=SEQ):
   """The collectives of `body` under shard_map, over an array [ROWS WIDTH] spread over seq."""
-  layout = mesh.make(SIZES)
+  layout = mesh.make_mesh(SIZES)
   with jax.set_mesh(layout):
     run = jax.jit(jax.shard_map(body, in_specs=SEQ, out_specs=out, check_vma=False))
     x = jax.device_put(jnp.ones((ROWS, WIDTH)), jax.NamedSharding(layout, P("seq")))
     text = run.lower(x).compile().as_text()
-  return collectives.totals(collectives.read(text, SIZES))
+  return collectives.totals(collectives.read_collectives(text, SIZES))
 
 
 def looped(step):
@@ -70,7 +70,7 @@ ENTRY %main (x: bf16[64,8]) -> bf16[16,8] {
   ROOT %out = bf16[16,8]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
 }
 """
-  found = collectives.totals(collectives.read(text, SIZES))
+  found = collectives.totals(collectives.read_collectives(text, SIZES))
   assert found == {"seq": {"reduce-scatter": 64 * 8 * 2 * 3 / 4}}
 
 
@@ -90,7 +90,7 @@ def test_axes_are_those_along_which_devices_differ(axes):
 
 def test_a_program_of_one_device_sends_nothing():
   text = jax.jit(lambda x: x @ x).lower(jnp.ones((4, 4))).compile().as_text()
-  assert collectives.read(text, dict.fromkeys(SIZES, 1)) == []
+  assert collectives.read_collectives(text, dict.fromkeys(SIZES, 1)) == []
 
 
 def test_nested_loops_multiply():

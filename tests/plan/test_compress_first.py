@@ -21,7 +21,7 @@ SIZES = dict(data=1, fsdp=1, seq=8, tensor=1)
 def moved(config, method):
   """Bytes a device receives along seq while frames become the visual table."""
   model, params = mixed_rows.model(config)
-  layout = mesh.make(SIZES)
+  layout = mesh.make_mesh(SIZES)
   params = jax.device_put(params, rules.parameter_shardings(dims_table(config), params, layout))
   params = jax.device_put(params, jax.NamedSharding(layout, jax.P()))  # Their travels are others'.
   batch = mixed_rows.batch(model.layout(), mixed_rows.rows(2))
@@ -29,7 +29,9 @@ def moved(config, method):
     batch = batches.place(batch, layout)
     run = jax.jit(lambda p, b: model.apply({"params": p}, b, method=method))
     text = run.lower(params, batch).compile().as_text()
-  return model, sum(one.bytes for one in collectives.read(text, SIZES) if "seq" in one.axes)
+  return model, sum(
+    one.bytes for one in collectives.read_collectives(text, SIZES) if "seq" in one.axes
+  )
 
 
 def merged_first(model, batch):

@@ -21,7 +21,7 @@ def memory(parameters, temporary):
 
 @pytest.mark.parametrize("held, first", [(9.0, "config.mesh.fsdp=16"), (0.1, "config.optim.acc")])
 def test_what_is_the_most_is_named_first(held, first):
-  found = report.helps(memory(held, 5.0), dict(batch=64, model=LLM), setup(1))
+  found = report.smaller_knobs(memory(held, 5.0), dict(batch=64, model=LLM), setup(1))
   assert first in found[0]
   assert any("config.mesh.seq=8" in text for text in found)
   assert any("remat=nothing" in text for text in found)
@@ -30,11 +30,11 @@ def test_what_is_the_most_is_named_first(held, first):
 @pytest.mark.parametrize("usable, fewer", [(40.0, 1), (30.0, 2), (12.0, None)])
 def test_free_memory_is_for_larger_parts(usable, fewer):
   """Three bytes are held, four parts take seven each: one part takes 28."""
-  found = report.spare(memory(1.0, 7.0), usable, setup(4))
+  found = report.larger_knobs(memory(1.0, 7.0), usable, setup(4))
   assert [text.split(":")[0] for text in found] == (
     [f"config.optim.accumulate={fewer}"] if fewer else []
   )
 
 
 def test_one_part_is_never_split():
-  assert report.spare(memory(1.0, 7.0), 1e9, setup(1)) == []
+  assert report.larger_knobs(memory(1.0, 7.0), 1e9, setup(1)) == []

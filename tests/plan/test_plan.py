@@ -58,10 +58,10 @@ def test_slices_are_joined_along_data():
   program = (
     "import jax; jax.config.update('jax_platforms', 'cpu')\n"
     "from filax.parallel import mesh; from filax.plan import topology\n"
-    "devices = topology.parse('2*v5e:2x2').devices()\n"
-    "made = mesh.make(dict(data=2, fsdp=-1), devices)\n"
+    "devices = topology.parse_topology('2*v5e:2x2').devices()\n"
+    "made = mesh.make_mesh(dict(data=2, fsdp=-1), devices)\n"
     "print([[d.slice_index for d in row.ravel()] for row in made.devices])\n"
-    "mesh.make(dict(data=1, fsdp=1, seq=8), devices)"
+    "mesh.make_mesh(dict(data=1, fsdp=1, seq=8), devices)"
   )
   done = subprocess.run(
     [sys.executable, "-c", program],
