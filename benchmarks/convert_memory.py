@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory and minutes of `filax convert` from and to PyTorch, on random bfloat16 weights.
+"""Peak memory and minutes of `filax convert`, on random bfloat16 weights.
 
   python -m benchmarks.convert_memory                      # A FiLA of Qwen2-7B and SigLIP.
   python -m benchmarks.convert_memory --model videochat-flash --folder /data/scratch --json out.json
@@ -38,6 +38,7 @@ MODELS = {  # Name -> (config of the model, format of its PyTorch folder)
 
 
 def main() -> None:
+  """Measures both conversions, and prints a table."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str, Any]:
-  """Both conversions of a random model: seconds, peak bytes, and the sizes that explain them."""
+  """Seconds, peak bytes and sizes of both conversions of a random model."""
   config["model"]["merger"] = {"hf": dict(name="mean")}.get(form, config["model"]["merger"])
   config = config_in.tuples(config)
   sizes = write_random_model(folder / "pytorch", config, form)
@@ -86,7 +87,7 @@ def tensor_digests(conversion: Mapping[str, Any]) -> dict[str, str]:
 def write_random_model(
   folder: pathlib.Path, config: Mapping[str, Any], form: str
 ) -> dict[str, Any]:
-  """Writes a random model as a PyTorch folder; returns the sizes of its tensors."""
+  """Writes a random model as a PyTorch folder; returns its sizes."""
   model = config["model"]
   kind = FORMATS[form]
   shapes = tensor_plan.parameter_shapes(model, components.ROLES)

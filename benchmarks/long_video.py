@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory of answering about ever longer videos, on a tiny model with random weights.
+"""Peak memory of answering about ever longer videos, on a tiny model.
 
   python -m benchmarks.long_video --frames 1000,10000 [--dropout 1:uniform:0.75]
 
@@ -21,6 +21,7 @@ FPS = 10
 
 
 def main() -> None:
+  """Prints one JSON object a length."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--frames", default="1000,10000")
   parser.add_argument("--dropout", default="off")

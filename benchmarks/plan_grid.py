@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans every stage config, and the longest contexts, for three slices of TPUs: docs/plan.md.
+"""Plans every stage and the longest contexts for TPUs: docs/plan.md.
 
   make plan                                   # All of it, hours on a laptop; what is there stays.
   python benchmarks/plan_grid.py --only fila       # Entries whose name has "fila" in it.
@@ -161,6 +161,7 @@ def entries() -> list[Entry]:
 
 
 def main(argv: Sequence[str]) -> int:
+  """Plans the entries that are due, and writes the page."""
   parser = argparse.ArgumentParser(
     prog="python benchmarks/plan_grid.py",
     description=__doc__,
@@ -177,7 +178,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def due_entries(only: str, again: bool) -> list[Entry]:
-  """Entries with `only` in their key; those that are planned already only if `again`."""
+  """Entries with `only` in their key; planned ones only if `again`."""
   plans = load_plans()
   due = []
   for entry in entries():
@@ -213,7 +214,7 @@ def write_page(plans: Plans) -> None:
 
 
 def run_entry(entry: Entry) -> dict[str, Any]:
-  """The plan of an entry, or the error that its command ended with."""
+  """The plan of an entry, or the error of its command."""
   process = subprocess.run(entry.command, capture_output=True, text=True, check=False)
   if process.returncode > 1:
     return dict(error=process.stderr.strip().splitlines()[-1])
@@ -253,7 +254,7 @@ def table_row(entry: Entry, plan: Mapping[str, Any]) -> str:
 
 
 def moved_gb(row: Mapping[str, Any]) -> str:
-  """Gigabytes that a chip receives in a step; "" if they are unknown."""
+  """Gigabytes that a chip receives in a step; "" if unknown."""
   by_axes = row["collectives"]["bytes"]
   if by_axes is None:
     return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all commands share: paths below the home folder, and readers that stop reading."""
+"""Shared by all commands: paths below the home folder, readers that stop reading."""
 
 import os
 import pathlib

@@ -16,7 +16,7 @@ _FLAG = re.compile(r"--?([A-Za-z_][^=]*)(=.*)?", re.DOTALL)
 
 
 def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]:
-  """argv without the verb -> (the locked config, values of the string flags named in `texts`).
+  """argv without the verb -> (the locked config, values of string flags).
 
   `texts` is flag -> its help; all of them and --config are required. If a flag occurs twice, the
   last one counts. Raises ValueError or OSError in one sentence for invalid flags and configs, and
@@ -49,7 +49,7 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
 def _parse_flags(
   flag_values: flags.FlagValues, config_flag: flags.FlagHolder, words: Sequence[str]
 ) -> tuple[Any, list[str]]:
-  """(the value of --config, the words that are no flags). Raises ValueError in one sentence."""
+  """(value of --config, words that are no flags). Raises ValueError."""
   try:
     stray = flag_values(words)[1:]
     return config_flag.value, stray
@@ -63,7 +63,7 @@ def _parse_flags(
 
 
 def _with_shipped_config(argv: Sequence[str]) -> list[str]:
-  """argv with the shipped config in place of a --config that is no file here."""
+  """argv with a shipped config for a --config that is no file."""
   words = []
   before = ""
   for word in argv:
@@ -85,7 +85,7 @@ def _config_file(text: str) -> str:
 
 
 def _expand_home(config: ConfigDict) -> None:
-  """Replaces the ~ at the start of a path by the home folder, in every value of `config`."""
+  """Replaces a ~ that begins a path by the home folder, in all values."""
   for key, value in config.items():
     if isinstance(value, ConfigDict):
       _expand_home(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit codes of the commands, and user errors as one sentence on stderr."""
+"""Exit codes of commands, and user errors as one sentence."""
 
 from collections.abc import Callable, Sequence
 import os
@@ -11,11 +11,12 @@ _TEXT_FLAGS = ("--question",)  # Their values are for the model, whatever they b
 
 
 def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: str) -> int:
-  """Runs main(argv); returns its exit code, or 2 after a user error (ValueError, OSError).
+  """Runs main(argv); returns its exit code, or 2 after a user error.
 
-  A path that begins with ~ is below the home folder, also behind "=", where shells leave it. If the
-  reader of the output stops (`filax show ... | head`), the command ends without a message.
-  FILAX_DEBUG=1 lets the traceback of a user error through.
+  User errors are ValueError and OSError, printed without a traceback. A path that begins with ~ is
+  below the home folder, also behind "=", where shells leave it. If the reader of the output stops
+  (`filax show ... | head`), the command ends without a message. FILAX_DEBUG=1 lets the traceback of
+  a user error through.
   """
   try:
     code = main(with_home(argv)) or 0
@@ -38,7 +39,7 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
 
 
 def with_home(argv: Sequence[str]) -> list[str]:
-  """argv with the home folder for every ~ at the start of a word, or of a value behind "="."""
+  """argv with the home folder in place of every ~ that begins a path."""
   words = []
   before = ""
   for word in argv:
@@ -54,7 +55,7 @@ def with_home(argv: Sequence[str]) -> list[str]:
 
 
 def _output_is_closed() -> bool:
-  """Whether standard output is a closed pipe; if so, silences what is still to be written."""
+  """Whether standard output is a closed pipe; if so, silences it."""
   try:
     output = sys.stdout.fileno()
   except (AttributeError, OSError, ValueError):  # Not a file, or closed.

@@ -8,7 +8,7 @@ from filax import setting_kinds
 
 
 class Parser(argparse.ArgumentParser):
-  """The options of a command; an invalid one is a ValueError, as any other user error."""
+  """The options of a command; raises ValueError for an invalid one."""
 
   def error(self, message: str):
     raise ValueError(f"{message.rstrip('.')}. `{self.prog} --help` lists the options.")
@@ -36,7 +36,7 @@ def number(low: float = 0.0, **limits) -> Callable[[str], float]:
 
 
 def whole_numbers(low: int) -> Callable[[str], tuple[int, ...]]:
-  """An argparse type: whole numbers of `low` or more, with commas between them."""
+  """An argparse type: whole numbers of `low` or more, with commas."""
   parse_number = whole_number(low)
 
   def parse(text: str) -> tuple[int, ...]:

@@ -57,7 +57,7 @@ def plan_parser() -> argparse.ArgumentParser:
 
 
 def _search(config: Mapping[str, Any], slice_: topology.Topology, as_json: bool) -> int:
-  """Prints all trials, then the settings of the best; the exit code is 0 if one fits."""
+  """Prints all trials and the best; returns 0 if one fits."""
   trials = []
   for trial in search.search_meshes(config, slice_):
     trials.append(trial)

@@ -128,7 +128,7 @@ def _trained_count(leaves: Leaves, optimizer: optim.Optimizer) -> int:
 
 
 def token_lines(config: ConfigDict, model: Any) -> Iterator[str]:
-  """Visual tokens of a video and of a picture, and the rows that hold samples."""
+  """Visual tokens of a video and of a picture, and the rows."""
   layout = model.layout()
   sampling = config.data.sampling
   groups = model.selector.groups(sampling.frames)

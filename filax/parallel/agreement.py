@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares what the processes of a run are about to do; ends all of them if it differs.
+"""Ends all processes of a run if they do not plan the same.
 
 What a process has read is given in parts (its settings, its manifests, its media …), each a mapping
 from a name to a short text. The processes exchange one digest a part. For a part that differs, two
@@ -31,7 +31,7 @@ _rounds = itertools.count()
 
 
 def require_equal(parts: Mapping[str, Part]) -> None:
-  """Ends all processes if their parts differ, with a sentence that names the difference.
+  """Ends all processes if their parts differ, naming the difference.
 
   parts: name of a part -> its entries, the most telling part first. Waits for all processes, so
   each must call this equally often.
@@ -60,7 +60,7 @@ def require_equal(parts: Mapping[str, Part]) -> None:
 
 
 def digest(part: Part) -> str:
-  """The sha256 of a part; the order of its entries does not matter."""
+  """The sha256 of a part, independent of the order of its entries."""
   sha = hashlib.sha256()
   for name in sorted(part):
     sha.update(f"{name}\0{part[name]}\0".encode(errors="replace"))
@@ -89,7 +89,7 @@ def _put_digests(key: str, parts: Mapping[str, Part]) -> None:
 
 
 def _verdict(base: str) -> dict[str, Any]:
-  """{} if all digests agree; else the parts and processes that differ. Process 0 computes it."""
+  """The parts and processes that differ; {} if none. Runs on process 0."""
   reports = []
   for index in range(key_value.count()):
     text = key_value.wait(f"{base}/{index}", f"the plan of process {index}")
@@ -118,7 +118,7 @@ def _verdict(base: str) -> dict[str, Any]:
 
 
 def _differing_parts(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Names of the parts whose digests differ, in the order of process 0."""
+  """Names of the parts whose digests differ, in process 0's order."""
   names = list(reports[0]["digests"])
   elsewhere = set()
   for report in reports:
@@ -133,7 +133,7 @@ def _differing_parts(reports: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _exchange(base: str, part: Part, index: int, peer: int) -> tuple[Part, Part]:
-  """Entries of the first buckets that differ: (those of the peer, those of this process)."""
+  """(the peer's, our own) entries of the first buckets that differ."""
   buckets = _buckets(part)
   digests = [digest(dict(bucket))[:_DIGITS] for bucket in buckets]
   key_value.put(f"{base}/buckets/{index}", "".join(digests))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joins the processes of a run: one a host on a pod, or several on one machine.
+"""Joins the processes of a run, on a pod or on one machine.
 
 A pod or a Slurm step is recognised by itself. Elsewhere launch/local.sh sets FILAX_COORDINATOR
 (host:port), FILAX_PROCESSES and FILAX_PROCESS_ID; the port after that one is used as well.
@@ -46,12 +46,15 @@ def start() -> None:
 
 
 def is_alone() -> bool:
-  """Whether this process has no others to join. Raises ValueError as `start` does."""
+  """Whether there is no other process to join. Raises ValueError like `start`."""
   return _arguments() is None
 
 
 def _join_error(text: str, hosts: Sequence[str], seconds: int) -> str:
-  """An error of jax.distributed in our words; it says "waited" only if jax did wait."""
+  """An error of jax.distributed in words that name the knob.
+
+  They say "waited" only if jax waited in vain.
+  """
   missing = sorted(set(map(int, _MISSING.findall(text))))
   if missing or "DEADLINE_EXCEEDED" in text or "timed out" in text.lower():
     return f"{_explain(missing, hosts, seconds)} {text[:300]}"
@@ -95,7 +98,7 @@ def _coordinator_arguments(coordinator: str) -> dict[str, Any]:
 
 
 def _environment_number(name: str, default: str, low: int) -> int:
-  """An environment variable as a whole number of `low` or more. Raises ValueError."""
+  """An environment variable as a number >= `low`. Raises ValueError."""
   text = os.environ.get(name, default)
   if not re.fullmatch("[0-9]{1,9}", text) or int(text) < low:
     raise ValueError(f"{name}={text!r} is not a number. Set it to a whole number of {low} or more.")
@@ -111,7 +114,7 @@ def _pod_hosts() -> list[str]:
 def _meeting_point(
   arguments: dict[str, Any], hosts: Sequence[str]
 ) -> tuple[tuple[str, int], int, int] | None:
-  """((host, port) where all wait, number of processes, index of this one); None if unknown."""
+  """((host, port), number of processes, index of this one); None if unknown."""
   if address := arguments.get("coordinator_address"):
     host, _, port = address.rpartition(":")
     return (host, int(port) + 1), arguments["num_processes"], arguments["process_id"]
@@ -122,7 +125,7 @@ def _meeting_point(
 
 
 def _explain(missing: Sequence[int], hosts: Sequence[str], seconds: int) -> str:
-  """A sentence that names the processes that did not come, by host where that is known."""
+  """A sentence that names the missing processes and their hosts."""
   who = "some process"
   if missing:
     who = f"process {', '.join(map(str, missing))}"

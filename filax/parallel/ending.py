@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends all processes of a run at once, with the sentence of the one that refuses.
+"""Ends all processes of a run with one and the same sentence.
 
 Without this the others wait in a collective, and the process itself in jax.distributed's barrier at
 exit, for minutes. The sentence goes through the store of jax.distributed, which a thread of every
@@ -27,7 +27,9 @@ _ANSWER_SECONDS = 8.0  # Process 0 waits so long for the others to read the sent
 
 
 def end_all(reason: str, code: int = REFUSED) -> NoReturn:
-  """Ends every process of the run within seconds; does not return, and runs no exit handlers.
+  """Ends every process of the run within seconds; does not return.
+
+  Exit handlers do not run.
 
   reason: one sentence, which every process prints behind the number and host of this one. code: the
   exit code of every process. If two processes end the run at once, all print the sentence of the
@@ -58,9 +60,9 @@ def watch() -> None:
 
 @contextlib.contextmanager
 def together():
-  """A block whose errors end all processes. A run of one process raises them as usual.
+  """A context whose errors end all processes.
 
-  FILAX_DEBUG=1 prints the traceback first.
+  A run of one process raises them as usual. FILAX_DEBUG=1 prints the traceback first.
   """
   try:
     yield
@@ -88,7 +90,10 @@ def _watch(stopped: threading.Event) -> None:
 
 
 def _leave_together(ending: str) -> NoReturn:
-  """Leaves with what `end_all` stored; the first process last, because the store is in it."""
+  """Leaves with the text that `end_all` stored.
+
+  Process 0 leaves last, because the store is in it.
+  """
   message = json.loads(ending)
   index = key_value.index()
   key_value.put(f"{_KEY}/read/{index}", "")
@@ -107,7 +112,7 @@ def _has_not_read(index: int) -> bool:
 
 
 def _leave(text: str, code: int) -> NoReturn:
-  """Prints `text` and ends this process and its workers, without the barriers of a clean exit."""
+  """Prints `text`; ends this process and its workers without exit barriers."""
   print(text, file=sys.stderr, flush=True)
   sys.stdout.flush()
   for worker in multiprocessing.active_children():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames as the batch of an encoder: every device keeps its own rows and its own part of time.
+"""Frames as the batch of an encoder, without moving them between devices.
 
-Merging [B T] row by row would interleave devices that hold several rows. Here the merged order
-follows the mesh, so that no frame moves between devices; a static permutation undoes it.
+Every device keeps its own rows and its own part of time. Merging [B T] row by row would interleave
+devices that hold several rows. Here the merged order follows the mesh, so that no frame moves
+between devices; a static permutation undoes it.
 """
 
 import math
@@ -15,7 +16,7 @@ from filax.parallel.rules import constrain
 
 
 class FrameLayout(NamedTuple):
-  """How many device groups share the rows, and how many share the time of a row."""
+  """Numbers of device groups that share the rows, and the time of a row."""
 
   rows: int
   parts: int
@@ -33,9 +34,9 @@ class FrameLayout(NamedTuple):
 
 
 def frame_layout(shape: tuple[int, int], clip: int) -> FrameLayout:
-  """The layout of [B T] frames on the mesh in use; `clip` neighbouring frames stay together.
+  """The layout of [B T] frames on the mesh in use.
 
-  A dimension that does not divide evenly is not split.
+  `clip` neighbouring frames stay together. A dimension that does not divide evenly is not split.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
@@ -51,7 +52,7 @@ def frame_layout(shape: tuple[int, int], clip: int) -> FrameLayout:
 
 
 def flatten(x: jax.Array, clip: int) -> jax.Array:
-  """[B T ...] -> clips [B·T/clip clip ...], laid over data, fsdp and seq."""
+  """Frames [B T ...] -> clips [B·T/clip clip ...] over data, fsdp, seq."""
   batch, frames = x.shape[:2]
   layout = frame_layout((batch, frames), clip)
   x = x.reshape(layout.rows, batch // layout.rows, layout.parts, -1, clip, *x.shape[2:])
@@ -61,7 +62,7 @@ def flatten(x: jax.Array, clip: int) -> jax.Array:
 
 
 def unflatten(x: jax.Array, batch: int, frames: int) -> jax.Array:
-  """The inverse of `flatten`, for features of the clips: [B·T/clip clip ...] -> [B T ...]."""
+  """Inverse of `flatten`, for features: [B·T/clip clip ...] -> [B T ...]."""
   layout = frame_layout((batch, frames), x.shape[1])
   rows, parts = layout
   x = x.reshape(rows, parts, batch // rows, frames // parts, *x.shape[2:])
@@ -79,17 +80,18 @@ def cut(clips: jax.Array, layout: FrameLayout, chunk: int) -> jax.Array:
   """
   devices = layout.rows * layout.parts
   shape = clips.shape[1:]
-  own = clips.reshape(devices, -1, *shape)
-  missing = -own.shape[1] % chunk
-  own = jnp.pad(own, ((0, 0), (0, missing), *((0, 0),) * len(shape)))
-  steps = own.reshape(devices, -1, chunk, *shape)
+  by_device = clips.reshape(devices, -1, *shape)
+  padding = [(0, 0)] * by_device.ndim
+  padding[1] = (0, -by_device.shape[1] % chunk)
+  by_device = jnp.pad(by_device, padding)
+  steps = by_device.reshape(devices, -1, chunk, *shape)
   steps = jnp.moveaxis(steps, 1, 0)  # [steps devices chunk ...]
   steps = steps.reshape(steps.shape[0], devices * chunk, *shape)
   return constrain(steps, f"- {layout.words}" + " -" * (steps.ndim - 2))
 
 
 def joined(steps: jax.Array, layout: FrameLayout, count: int) -> jax.Array:
-  """The inverse of `cut`, for features of `count` clips: [steps devices·chunk ...] -> [n ...]."""
+  """Inverse of `cut`, for features: [steps devices·chunk ...] -> [count ...]."""
   devices = layout.rows * layout.parts
   x = steps.reshape(steps.shape[0], devices, -1, *steps.shape[2:])
   x = jnp.moveaxis(x, 0, 1)  # [devices steps chunk ...]

@@ -10,7 +10,7 @@ AXES = frozenset(("data", "fsdp", "seq"))  # What a shard_map here takes over; t
 
 
 def gather_rows(x: jax.Array) -> jax.Array:
-  """A shard of rows, its first dimension over (fsdp, seq) -> all rows.
+  """All rows from a shard [rows ...] that lies over (fsdp, seq).
 
   Gathered axis by axis: the gradient is then scattered over fsdp and after that over seq, where XLA
   turns a scatter over both at once into a sum of the whole array on every chip.

@@ -29,7 +29,7 @@ def count() -> int:
 
 
 def put(key: str, text: str) -> bool:
-  """Stores `text` under `key`; False if another process was first, or the store is gone."""
+  """Stores `text` under `key`; False if it is taken or the store is gone."""
   try:
     distributed.global_state.client.key_value_set(key, text)
   except RuntimeError:
@@ -38,7 +38,7 @@ def put(key: str, text: str) -> bool:
 
 
 def get(key: str) -> str | None:
-  """The text under `key`; None if there is none yet, or the store is gone."""
+  """The text under `key`; None without one, or if the store is gone."""
   try:
     return distributed.global_state.client.key_value_try_get(key)
   except RuntimeError:
@@ -46,7 +46,7 @@ def get(key: str) -> str | None:
 
 
 def wait(key: str, what: str = "") -> str:
-  """Waits for the text under `key`; after a minute, names `what` on stderr.
+  """Waits for the text under `key`; names `what` after a minute.
 
   There is no time limit: a process that refuses ends this one too (filax.parallel.ending), and
   jax.distributed notices one that died.

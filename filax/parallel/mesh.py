@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device mesh: always `data fsdp seq tensor`; a config only sets the sizes."""
+"""The device mesh `data fsdp seq tensor`; a config sets the sizes."""
 
 from collections.abc import Mapping, Sequence
 import math
@@ -12,8 +12,9 @@ from filax.parallel.rules import MESH
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """A mesh of `sizes`, e.g. dict(data=1, fsdp=-1, seq=1, tensor=1); -1 takes the rest.
+  """A mesh of `sizes`; one of them may be -1, the remaining devices.
 
+  sizes: e.g. dict(data=1, fsdp=-1, seq=1, tensor=1).
   Devices of several slices, which only the data centre's network joins, differ along data, or else
   along fsdp. Raises ValueError if a name is unknown, the sizes do not multiply to the number of
   devices, or slices do not fit.
@@ -30,7 +31,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
 
 
 def _grid_of_slices(shape: Sequence[int], slices: int, axis: str, devices: Sequence[jax.Device]):
-  """Devices of several slices as an array; neighbours along `axis` may be of different slices."""
+  """Devices of several slices as an array; `axis` crosses slices."""
   place = MESH.index(axis)
   across = [1] * len(MESH)
   across[place] = slices
@@ -53,9 +54,9 @@ def _slice_axis(sizes: Mapping[str, int], slices: int) -> str:
 
 
 def resolve_sizes(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
-  """The sizes of all axes of MESH, with -1 replaced so that they multiply to `devices`.
+  """The sizes of all axes, whose product is `devices`.
 
-  Raises ValueError.
+  -1 becomes the remaining factor. Raises ValueError.
   """
   if unknown := sorted(set(sizes) - set(MESH)):
     raise ValueError(f"config.mesh.{unknown[0]} is not an axis. The axes are {', '.join(MESH)}.")

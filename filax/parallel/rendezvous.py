@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start-up barrier of the processes of a run that reports which of them are missing.
+"""Start-up barrier that reports which processes are missing.
 
 The runtime itself ends a process whose peers are missing, without saying which. Process 0 listens,
 the others call; when all have come, or time is up, it tells them.
@@ -15,8 +15,9 @@ _GO = "go"
 
 
 def wait_for_all(address: tuple[str, int], processes: int, index: int, seconds: float) -> None:
-  """Waits until all `processes` have met at `address` (host, port), where process 0 runs.
+  """Waits until all `processes` have come to `address`.
 
+  address: (host, port), where process 0 runs.
   Raises Missing, in every process that came, if some did not within `seconds`, and ConnectionError
   on process 0 if the port is in use.
   """
@@ -52,7 +53,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _receive_all(port: int, processes: int, deadline: float) -> None:
-  """Process 0: waits for the calls of the others, and answers all of them."""
+  """Waits on process 0 for the calls of the others; answers all."""
   callers: dict[int, socket.socket] = {}
   with contextlib.ExitStack() as stack:
     server = stack.enter_context(_listen(port))
@@ -85,7 +86,7 @@ def _answer(callers: Mapping[int, socket.socket], missing: Sequence[int]) -> Non
 
 
 def _call_first_process(address: tuple[str, int], index: int, deadline: float) -> None:
-  """Any other process: calls process 0 until that answers."""
+  """Calls process 0 until it answers, from any other process."""
   while time.monotonic() < deadline:
     try:
       with socket.create_connection(address, timeout=2.0) as server:

@@ -47,7 +47,10 @@ def partition_spec(dims: str, axes=None) -> P:
 
 
 def constrain(x: jax.Array, dims: str) -> jax.Array:
-  """Lays an activation on the mesh in use, if there is one: constrain(x, "batch seq -")."""
+  """Lays an activation on the mesh in use: constrain(x, "batch seq -").
+
+  Returns it unchanged without a mesh.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x
@@ -55,8 +58,9 @@ def constrain(x: jax.Array, dims: str) -> jax.Array:
 
 
 def parameter_spec(table: Sequence[tuple[str, str]], path: str, shape: tuple[int, ...]) -> P:
-  """The layout of one parameter, from the first row (regex, words) that its path matches.
+  """The layout of one parameter: the first row that matches its path.
 
+  table: rows of (regex, dimension words).
   A parameter with one dimension more than its row has words is stacked over layers.
   """
   for pattern, dims in table:
@@ -71,7 +75,7 @@ def parameter_spec(table: Sequence[tuple[str, str]], path: str, shape: tuple[int
 
 
 def by_axis(table: Sequence[tuple[str, str]], params: PyTree, dtype) -> PyTree:
-  """Casts a layer's parameters that lie over (fsdp, seq), and gathers them over seq.
+  """Casts parameters that lie over (fsdp, seq); gathers them over seq.
 
   The layer gathers them over fsdp. One axis at a time, as in filax.parallel.gather: over both at
   once, XLA sums whole gradients on every chip of a large slice, and on three-dimensional tori it
@@ -109,7 +113,7 @@ def leaf_path(path) -> str:
 
 
 def check_divides(path: str, shape: tuple[int, ...], layout: P, mesh: Mesh) -> None:
-  """Raises ValueError naming the knob if a dimension does not split evenly over its axes."""
+  """Raises ValueError if a dimension does not split evenly over its axes."""
   for size, axes in zip(shape, layout, strict=False):
     if axes is None:
       continue

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zig-zag order over the mesh axis `seq`: device i holds chunks i and 2n-1-i.
+"""Zig-zag order of rows over the mesh axis `seq`.
 
-Under a causal mask every device then has the same work (arXiv:2407.21783 §3.3.2). The host always
-sends natural order; this is applied once, to every [R L] array of a batch.
+Device i of n holds chunks i and 2n-1-i. Under a causal mask every device then has the same work
+(arXiv:2407.21783 §3.3.2). The host always sends natural order; this is applied once, to every [R L]
+array of a batch.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ KEYS = tuple(key for key, (dims, _) in spec.BATCH.items() if dims == "R L")
 
 
 def order(length: int, shards: int) -> np.ndarray:
-  """int [L]: the natural index of the token at each place of the zig-zag order.
+  """The natural index of each place of the zig-zag order, int [L].
 
   Raises ValueError if the row does not split into 2·shards equal chunks.
   """
@@ -34,7 +35,7 @@ def order(length: int, shards: int) -> np.ndarray:
 
 
 def order_in_use(length: int) -> np.ndarray | None:
-  """`order` on the mesh in use; None where rows are in natural order."""
+  """`order` on the mesh in use; None for rows in natural order."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.shape["seq"] == 1:
     return None
@@ -42,9 +43,10 @@ def order_in_use(length: int) -> np.ndarray | None:
 
 
 def reorder(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-  """The batch in zig-zag order, with `place` [R L], the natural index of every token.
+  """The batch in zig-zag order.
 
-  Unchanged without a mesh, or with config.mesh.seq = 1.
+  Adds `place` [R L], the natural index of every token. Unchanged without a mesh, or with
+  config.mesh.seq = 1.
   """
   rows, length = batch["tokens"].shape
   index = order_in_use(length)

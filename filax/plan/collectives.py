@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes that devices send each other, from the text of a compiled program.
+"""Bytes that devices exchange, from the text of a compiled program.
 
 A loop's body counts as often as it runs. Of n devices, an all-gather receives (n-1)/n of its
 result, a reduce-scatter sends as much of its operand, an all-reduce does both; the rest moves what
@@ -59,7 +59,9 @@ class Collective:
 
 
 def read_collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
-  """The collectives of a compiled program; `mesh_shape` is axis -> size, in the mesh's order.
+  """The collectives of a compiled program.
+
+  mesh_shape: axis -> size, in the mesh's order.
 
   Where a collective is spread over several fusions, all name its channel: it counts once. An
   all-reduce whose fusion keeps only a part, as its name then says, is a reduce-scatter.
@@ -93,7 +95,7 @@ def totals(collectives: Sequence[Collective]) -> dict[str, dict[str, float]]:
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-  """name -> the lines of each computation, and the name of the entry."""
+  """(name -> lines of each computation, name of the entry)."""
   bodies = {}
   entry = ""
   lines = []
@@ -111,7 +113,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _runs(bodies: Mapping[str, list[str]], entry: str) -> dict[str, int]:
-  """How often each computation runs in one run of the program; a branch counts as taken."""
+  """Runs of each computation in one of the program, all branches taken."""
   counts = dict.fromkeys(bodies, 0)
 
   def visit(name: str, times: int) -> None:
@@ -144,7 +146,7 @@ def _calls(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, in
 
 
 def _trips(rest: str, bodies: Mapping[str, list[str]]) -> int:
-  """How often a loop runs: as the compiler noted, else the bound in its condition."""
+  """Trips of a loop: the compiler's note, else its condition's bound."""
   if match := _TRIPS.search(rest):
     return int(match[1])
   condition = re.search(r"condition=%?([\w.\-]+)", rest)[1]
@@ -155,7 +157,7 @@ def _trips(rest: str, bodies: Mapping[str, list[str]]) -> int:
 
 
 def _collective(line: str, mesh_shape: Mapping[str, int], runs: int) -> Collective | None:
-  """The collective in a line of a computation that runs `runs` times; None if it has none."""
+  """The collective in a line that runs `runs` times, or None."""
   match = _INSTRUCTION.match(line)
   if not match:
     return None
@@ -177,7 +179,7 @@ def _collective(line: str, mesh_shape: Mapping[str, int], runs: int) -> Collecti
 
 
 def _share_moved(kind: str, devices: int, is_start: bool) -> float:
-  """Bytes that a device sends or receives, as a multiple of the array in the instruction.
+  """Bytes that a device moves, as a multiple of the instruction's array.
 
   The array is the result; of a reduce-scatter's start it is the operand.
   """
@@ -202,7 +204,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _group(rest: str, mesh_shape: Mapping[str, int]) -> list[int]:
-  """Devices, by place in the mesh, of the first group that takes part."""
+  """Devices of the first group, by place in the mesh."""
   if match := _IOTA.search(rest):
     dims = _numbers(match[2])
     ids = np.arange(math.prod(dims)).reshape(dims)

@@ -14,7 +14,7 @@ from filax.spec import dropout_stages
 
 @dataclasses.dataclass(frozen=True)
 class PrefillWork:
-  """FLOPs of reading a video of `frames` frames, which are `tokens` visual tokens."""
+  """FLOPs of reading a video of `frames` frames, `tokens` visual tokens."""
 
   frames: int
   tokens: int
@@ -25,11 +25,12 @@ class PrefillWork:
 
   @property
   def total(self) -> float:
+    """FLOPs of all parts, counted the standard way."""
     return self.encoder + self.merger + self.llm
 
 
 class PrefillCosts:
-  """Counts the FLOPs of a VideoLM from its shapes; computes nothing on a device."""
+  """Counts the FLOPs of a VideoLM from the shapes of its parameters."""
 
   def __init__(self, model):
     shapes = components.parameter_shapes(model)
@@ -40,7 +41,7 @@ class PrefillCosts:
     self.costs = train_costs(model, shapes, frozen)
 
   def video_work(self, frames: int, per_frame: float | None = None) -> PrefillWork:
-    """The work of `frames` frames; `per_frame` visual tokens a frame override the model's."""
+    """The work of `frames` frames; `per_frame` overrides the model's tokens a frame."""
     layout = self.model.layout()
     groups = math.ceil(frames / layout.frames_per_group)
     if per_frame is None:

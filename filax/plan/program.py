@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the train step of a config ahead of time, for devices that are not there."""
+"""Compiles the train step of a config ahead of time, without devices."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -36,12 +36,13 @@ class Memory:
 
   @property
   def total(self) -> float:
+    """All bytes of the step."""
     return self.parameters + self.optimizer + self.batch + self.temporary + self.program
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A compiled step, or the compiler's error about one that needs too much memory."""
+  """A compiled step, or the compiler's error about too little memory."""
 
   memory: Memory
   seconds: float  # Spent compiling.
@@ -50,7 +51,7 @@ class Program:
 
 
 def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -> Program:
-  """Compiles the step of `filax train` for batches of rows of this shape.
+  """Compiles the step of `filax train` for rows of this shape.
 
   Raises ValueError for an invalid config, and for any error of the compiler but lack of memory.
   """
@@ -89,7 +90,10 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
 
 
 def config_rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
-  """The shapes of a config's rows; visual dropout counts on samples of few turns."""
+  """The shapes of a config's rows.
+
+  Visual dropout needs a number of turns, before there is data: a few.
+  """
   visual = model.layout()
   shapes = planner.row_shapes(config["data"]["rows"], visual.frames_per_group)
   sizes = np.zeros((1, 4 + len(visual.stages)), np.int64)

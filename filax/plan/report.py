@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan of a config on a slice of TPUs, as plain data (filax.plan.lines: as text)."""
+"""The plan of a config on a slice of TPUs, as plain data."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -25,9 +25,10 @@ def plan_config(
   samples: int = 0,
   largest: bool = False,
 ) -> dict[str, Any]:
-  """Compiles every row shape of a config for a slice, or the largest: bytes, FLOPs, seconds.
+  """Bytes, FLOPs and seconds of every row shape of a config.
 
-  `samples` of the stage give its chip-hours. Raises ValueError for an invalid config.
+  Compiles them for a slice, or only the largest. `samples` of the stage give its chip-hours. Raises
+  ValueError for an invalid config.
   """
   setup = prepare(config, steps=1000, devices=slice_.devices())
   shapes = program.config_rows(config, setup.model)
@@ -99,7 +100,7 @@ def _row_plan(
 
 
 def visual_bytes(model: Any, row: RowShape) -> dict[str, int]:
-  """Bytes of a row's media as patches, and as the merged tokens that travel along seq."""
+  """Bytes of a row's media, as patches and as merged tokens."""
   item_bytes = jax.numpy.dtype(model.llm.dtype).itemsize
   layout = model.layout()
   patches = (row.frames + row.images) * math.prod(model.encoder.grid) * model.encoder.width
@@ -108,7 +109,7 @@ def visual_bytes(model: Any, row: RowShape) -> dict[str, int]:
 
 
 def moved_bytes(compiled: program.Program, setup: Setup) -> dict[str, Any]:
-  """Bytes that each device receives in a step, by mesh axes and kind."""
+  """Bytes that a device receives in a step, by axes and kind."""
   if compiled.error:
     return dict(bytes=None, error=compiled.error)
   moves = collectives.read_collectives(compiled.text, dict(setup.mesh.shape))
@@ -134,7 +135,7 @@ def smaller_knobs(memory: program.Memory, config: Mapping[str, Any], setup: Setu
 
 
 def larger_knobs(memory: program.Memory, usable: float, setup: Setup) -> list[str]:
-  """The knob that uses the memory a program leaves free: fewer, larger parts of a step."""
+  """The knob that uses free memory: fewer, larger parts of a step."""
   parts = setup.micro_batches
   fixed = memory.total - memory.temporary
   for fewer in range(1, parts):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tries meshes, recomputation and rows at a time until a config fits a slice of TPUs."""
+"""Tries meshes, recomputation and rows at once for a slice of TPUs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import copy
@@ -15,7 +15,7 @@ SEQ = (1, 2, 4, 8, 16, 32, 64)
 
 
 def search_meshes(config: Mapping[str, Any], slice_: topology.Topology) -> Iterator[dict[str, Any]]:
-  """Yields every trial: mesh, remat, rows at once, bytes, whether it fits, the error if not.
+  """Yields every trial: its settings, bytes, whether it fits, the error.
 
   The fewest devices along seq that fit with the config's remat come first; there the step is tried
   with less recomputation, then with more rows at once.
@@ -47,7 +47,7 @@ def _faster_trials(
   seq: int,
   remat: str,
 ) -> Iterator[dict[str, Any]]:
-  """Trials on a mesh that fits: less recomputation, then two rows at once."""
+  """Trials with less recomputation, then with two rows at once."""
   lighter = REMAT[: REMAT.index(remat)] if remat in REMAT else ()
   for candidate in lighter:
     trial = _trial(config, slice_, devices, seq, candidate, 1)

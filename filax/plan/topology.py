@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TPU slices by name, "v5p:4x4x4", and their devices to compile for, without a TPU.
+"""TPU slices by name, "v5p:4x4x4", and devices to compile for.
 
 Names count chips: v5p:4x4x4 is 64 of them (Cloud's name for it, v5p-128, counts cores). Needs the
 extra `tpu`, whose libtpu compiles on any Linux machine.
@@ -39,7 +39,7 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """A slice: the kind of its chips, and their number along each axis."""
+  """A slice: the kind of its chips, their number along each axis."""
 
   kind: str
   shape: tuple[int, ...]
@@ -47,10 +47,12 @@ class Topology:
 
   @property
   def chip(self) -> Chip:
+    """Memory and speed of its chips."""
     return CHIPS[self.kind]
 
   @property
   def chips(self) -> int:
+    """The number of its chips."""
     return math.prod(self.shape) * self.slices
 
   def __str__(self):
@@ -58,7 +60,7 @@ class Topology:
     return name if self.slices == 1 else f"{self.slices}*{name}"
 
   def devices(self) -> Sequence[jax.Device]:
-    """The devices to compile for. Raises ValueError if libtpu or the slice does not exist."""
+    """The devices to compile for. Raises ValueError without libtpu or such a slice."""
     if importlib.util.find_spec("libtpu") is None:
       raise ValueError(
         "Compiling for a TPU needs libtpu. Install it with: pip install 'filax[tpu]'."

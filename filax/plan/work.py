@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FLOPs of a train step by part (filax.costs), and those that recomputation adds."""
+"""FLOPs of a train step by part, and those of recomputation."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -33,7 +33,7 @@ class StepWork:
 
 
 def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowShape) -> StepWork:
-  """The work of a row whose every frame, image and position is used, by one sample."""
+  """The work of a full row that holds one sample."""
   costs = train_costs(model, shapes, rates)
   forward = train_costs(model, shapes, dict.fromkeys(rates, 0.0))
   lengths = (row.length, *dropout_stages.room(row, model.layout()))
@@ -56,7 +56,7 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
 
 
 def merger_flops(model: Any) -> float:
-  """FLOPs of merging one group of frames; 0 for mergers that do not count theirs."""
+  """FLOPs of merging one group; 0 for mergers that count none."""
   count = getattr(model.merger, "flops", None)
   if count is None:
     return 0.0
@@ -64,7 +64,7 @@ def merger_flops(model: Any) -> float:
 
 
 def _llm_flops(model: Any, costs: Costs, lengths: tuple[int, ...], pairs: bool = True) -> float:
-  """The layers of the llm, each range of them over its own number of positions."""
+  """FLOPs of the llm's layers; `lengths` are positions of each range."""
   total = 0
   for (first, stop), length in zip(model.llm.ranges, lengths, strict=True):
     share = (stop - first) / model.llm.depth
@@ -83,7 +83,7 @@ def _layer_flops(costs: Costs, length: int, pairs: bool = True) -> float:
 
 
 def _has_gradient(part: str, rates: Mapping[str, float]) -> bool:
-  """Whether a gradient passes through a part: it, or one before it, is trained."""
+  """Whether this part, or one before it, is trained."""
   parts = FLOW[: FLOW.index(part) + 1]
   for path, rate in rates.items():
     if rate and path.split("/")[0] in parts:

@@ -29,13 +29,15 @@ def moved(config, method):
     batch = batches.place(batch, layout)
     run = jax.jit(lambda p, b: model.apply({"params": p}, b, method=method))
     text = run.lower(params, batch).compile().as_text()
-  return model, sum(
-    one.bytes for one in collectives.read_collectives(text, SIZES) if "seq" in one.axes
-  )
+  received = 0.0
+  for collective in collectives.read_collectives(text, SIZES):
+    if "seq" in collective.axes:
+      received += collective.bytes
+  return model, received
 
 
 def merged_first(model, batch):
-  """As it is done."""
+  """Frames are merged on their device, as in training."""
   return model.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"][:, :0]).table
 
 
