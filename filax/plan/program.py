@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import jax
-from jaxtyping import PyTree
 import numpy as np
 
 from data_pipelines.packing import planner
@@ -110,7 +109,7 @@ def batch_like(setup: start.Setup, count: int, row: RowShape) -> dict[str, jax.S
   }
 
 
-def _device_bytes(tree: PyTree) -> float:
+def _device_bytes(tree) -> float:
   """Bytes of a tree on one device."""
   total = 0
   for leaf in jax.tree.leaves(tree):
