@@ -43,7 +43,10 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
     )
   _expand_home(config)
   settings.check(config)
-  return config, {name: flag_values[name].value for name in texts}
+  strings = {}
+  for name in texts:
+    strings[name] = flag_values[name].value
+  return config, strings
 
 
 def _parse_flags(

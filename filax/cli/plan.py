@@ -67,9 +67,9 @@ def _search(config: Mapping[str, Any], slice_: topology.Topology, as_json: bool)
   if as_json:
     print(json.dumps(dict(topology=str(slice_), best=best, trials=trials), indent=2))
   elif best:
-    mesh = ",".join(f"{axis}={size}" for axis, size in best["mesh"].items())
+    mesh = _mesh_words(best["mesh"])
     print(
-      f"Set config.mesh to dict({mesh}), config.model.llm.remat={best['remat']}, "
+      f"Set config.mesh to dict({','.join(mesh)}), config.model.llm.remat={best['remat']}, "
       f"config.optim.accumulate={best['accumulate']}."
     )
   else:
@@ -78,9 +78,14 @@ def _search(config: Mapping[str, Any], slice_: topology.Topology, as_json: bool)
 
 
 def _trial_line(trial: Mapping[str, Any]) -> str:
-  mesh = " ".join(f"{axis}={size}" for axis, size in trial["mesh"].items())
+  mesh = " ".join(_mesh_words(trial["mesh"]))
   memory = ""
   if trial["bytes"] is not None:
     memory = f" {trial['bytes'] / topology.GIB:.2f} GiB"
   verdict = "fits" if trial["fits"] else f"does not fit: {trial['error'][:160]}"
   return f"{mesh} remat={trial['remat']} rows at once={trial['rows_at_once']}:{memory} {verdict}"
+
+
+def _mesh_words(sizes: Mapping[str, int]) -> list[str]:
+  """Mesh sizes as ["data=1", "fsdp=4", ...]."""
+  return [f"{axis}={size}" for axis, size in sizes.items()]

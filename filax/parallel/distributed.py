@@ -108,7 +108,7 @@ def _environment_number(name: str, default: str, low: int) -> int:
 def _pod_hosts() -> list[str]:
   """The hosts of a TPU pod, by worker; [] elsewhere."""
   names = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-  return [name for name in names if name]
+  return list(filter(None, names))
 
 
 def _meeting_point(

@@ -6,7 +6,6 @@ devices that hold several rows. Here the merged order follows the mesh, so that 
 between devices; a static permutation undoes it.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -42,7 +41,7 @@ def frame_layout(shape: tuple[int, int], clip: int) -> FrameLayout:
   if mesh.empty or mesh.size == 1:
     return FrameLayout(1, 1)
   batch, frames = shape
-  rows = math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
+  rows = mesh.shape["data"] * mesh.shape["fsdp"]
   parts = mesh.shape["seq"]
   if batch % rows:
     rows = 1

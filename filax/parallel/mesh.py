@@ -60,7 +60,7 @@ def resolve_sizes(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
   """
   if unknown := sorted(set(sizes) - set(MESH)):
     raise ValueError(f"config.mesh.{unknown[0]} is not an axis. The axes are {', '.join(MESH)}.")
-  sizes = {axis: sizes.get(axis, 1) for axis in MESH}
+  sizes = dict.fromkeys(MESH, 1) | dict(sizes)
   text = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
   free = [axis for axis, size in sizes.items() if size == -1]
   fixed = [size for size in sizes.values() if size != -1]
