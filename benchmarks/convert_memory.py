@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory and minutes of `filax convert` from and to PyTorch, on random bfloat16 weights.
+"""Peak memory and minutes of `filax convert`, on random bfloat16 weights.
 
   python -m benchmarks.convert_memory                      # A FiLA of Qwen2-7B and SigLIP.
   python -m benchmarks.convert_memory --model videochat-flash --folder /data/scratch --json out.json
@@ -38,50 +38,58 @@ MODELS = {  # Name -> (config of the model, format of its PyTorch folder)
 
 
 def main() -> None:
-  made = argparse.ArgumentParser(
+  """Measures both conversions, and prints a table."""
+  parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  made.add_argument("--size", choices=("7B", "tiny"), default="7B")
-  made.add_argument("--model", choices=tuple(MODELS), default="fila")
-  made.add_argument("--folder", help="where to write (default: the system's temporary folder)")
-  made.add_argument("--json", help="file for the figures")
-  options = made.parse_args()
+  parser.add_argument("--size", choices=("7B", "tiny"), default="7B")
+  parser.add_argument("--model", choices=tuple(MODELS), default="fila")
+  parser.add_argument("--folder", help="where to write (default: the system's temporary folder)")
+  parser.add_argument("--json", help="file for the figures")
+  options = parser.parse_args()
   jax.config.update("jax_platforms", "cpu")
   module, form = MODELS[options.model]
   with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-    at = pathlib.Path(folder)
-    base = measure(at / "tiny", module.get_config("debug").to_dict(), form)
-    found = base
+    scratch = pathlib.Path(folder)
+    baseline = measure(scratch / "tiny", module.get_config("debug").to_dict(), form)
+    figures = baseline
     if options.size != "tiny":
-      found = measure(at / "whole", module.get_config().to_dict(), form)
-  figures = judged(dict(model=options.model, size=options.size) | found, base)
+      figures = measure(scratch / "full", module.get_config().to_dict(), form)
+  figures = with_limit(dict(model=options.model, size=options.size) | figures, baseline)
   if options.json:
     pathlib.Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
-  print(table(figures))
+  print(figures_table(figures))
 
 
 def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str, Any]:
-  """Both conversions of a random model: seconds, peak bytes, and the sizes that explain them."""
+  """Seconds, peak bytes and sizes of both conversions of a random model."""
   config["model"]["merger"] = {"hf": dict(name="mean")}.get(form, config["model"]["merger"])
   config = config_in.tuples(config)
-  found = write(folder / "pytorch", config, form)
-  back = convert(folder / "run", "from", "--source", folder / "pytorch")
+  sizes = write_random_model(folder / "pytorch", config, form)
+  import_report = convert(folder / "run", "from", "--source", folder / "pytorch")
   shutil.rmtree(folder / "pytorch")
-  out = convert(folder / "out", "to", "--checkpoint", folder / "run", "--format", form)
-  before, after = ({t["name"]: t["sha256"] for t in r["tensors"]} for r in (back, out))
+  export_report = convert(folder / "out", "to", "--checkpoint", folder / "run", "--format", form)
   shutil.rmtree(folder)
-  return found | {
-    "same tensors": all(after.get(name) == sha256 for name, sha256 in before.items()),
-    **{
-      name: dict(seconds=r["seconds"], peak=r["peak_memory_bytes"])
-      for name, r in (("from", back), ("to", out))
-    },
-  }
+  imported = tensor_digests(import_report)
+  exported = tensor_digests(export_report)
+  figures = dict(sizes)
+  figures["same tensors"] = imported.items() <= exported.items()
+  for direction, conversion in (("from", import_report), ("to", export_report)):
+    figures[direction] = dict(seconds=conversion["seconds"], peak=conversion["peak_memory_bytes"])
+  return figures
 
 
-def write(folder: pathlib.Path, config: Mapping[str, Any], form: str) -> dict[str, Any]:
-  """A random model as PyTorch software would have it."""
-  model, kind = config["model"], FORMATS[form]
+def tensor_digests(conversion: Mapping[str, Any]) -> dict[str, str]:
+  """name -> sha256 of the tensors in a report."""
+  return {tensor["name"]: tensor["sha256"] for tensor in conversion["tensors"]}
+
+
+def write_random_model(
+  folder: pathlib.Path, config: Mapping[str, Any], form: str
+) -> dict[str, Any]:
+  """Writes a random model as a PyTorch folder; returns its sizes."""
+  model = config["model"]
+  kind = FORMATS[form]
   shapes = tensor_plan.parameter_shapes(model, components.ROLES)
   groups = tensor_map.tensors_of(
     tensor_map.find(model, shapes, components.build("llm", model["llm"]).vocab)
@@ -119,20 +127,26 @@ def convert(out: pathlib.Path, direction: str, *argv: Any) -> dict[str, Any]:
   return json.loads((out / report.NAME).read_text())
 
 
-def judged(figures: dict[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+def with_limit(figures: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, Any]:
   """The figures with the limit, and whether both directions keep it."""
-  limit, found = 2 * figures["largest_leaf_bytes"], dict(figures, cores=os.cpu_count())
-  for name in ("from", "to"):
-    found[name] = figures[name] | dict(
-      baseline=base[name]["peak"], above=figures[name]["peak"] - base[name]["peak"]
-    )
-  kept = all(found[name]["above"] <= limit for name in ("from", "to"))
-  return found | dict(limit=limit, within_limit=kept)
+  limit = 2 * figures["largest_leaf_bytes"]
+  result = dict(figures, cores=os.cpu_count())
+  within_limit = True
+  for direction in ("from", "to"):
+    tiny_peak = baseline[direction]["peak"]
+    above = figures[direction]["peak"] - tiny_peak
+    result[direction] = figures[direction] | dict(baseline=tiny_peak, above=above)
+    within_limit = within_limit and above <= limit
+  return result | dict(limit=limit, within_limit=within_limit)
 
 
-def table(figures: Mapping[str, Any]) -> str:
-  """The figures for people."""
-  gb = lambda size: f"{size / 1e9:.2f} GB"
+def gb(size: float) -> str:
+  """Bytes as gigabytes, in words."""
+  return f"{size / 1e9:.2f} GB"
+
+
+def figures_table(figures: Mapping[str, Any]) -> str:
+  """The figures as a Markdown table and two sentences."""
   rows = [
     f"{figures['model']} {figures['size']}: {figures['tensors']} tensors, "
     f"{gb(figures['bytes'])} in bfloat16, {figures['cores']} cores",
@@ -141,15 +155,16 @@ def table(figures: Mapping[str, Any]) -> str:
     "| direction | minutes | peak | of which baseline | above it | limit |",
     "|---|---|---|---|---|---|",
   ]
-  for name in ("from", "to"):
-    one = figures[name]
-    rows.append(
-      f"| {name} PyTorch | {one['seconds'] / 60:.1f} | {gb(one['peak'])} | {gb(one['baseline'])} | "
-      f"{gb(one['above'])} | {gb(figures['limit'])} |"
-    )
+  limit = gb(figures["limit"])
+  for direction in ("from", "to"):
+    row = figures[direction]
+    minutes = f"{row['seconds'] / 60:.1f}"
+    columns = (minutes, gb(row["peak"]), gb(row["baseline"]), gb(row["above"]), limit)
+    rows.append(f"| {direction} PyTorch | {' | '.join(columns)} |")
   kept = "kept" if figures["within_limit"] else "BROKEN"
   same = "the same" if figures["same tensors"] else "NOT THE SAME"
-  return "\n".join([*rows, "", f"The limit is {kept}; tensors there and back are {same}."])
+  rows += ["", f"The limit is {kept}; tensors there and back are {same}."]
+  return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory of answering about ever longer videos, on a tiny model with random weights.
+"""Peak memory of answering about ever longer videos, on a tiny model.
 
   python -m benchmarks.long_video --frames 1000,10000 [--dropout 1:uniform:0.75]
 
@@ -21,28 +21,22 @@ FPS = 10
 
 
 def main() -> None:
-  made = argparse.ArgumentParser(description=__doc__)
-  made.add_argument("--frames", default="1000,10000")
-  made.add_argument("--dropout", default="off")
-  made.add_argument("--one", help=argparse.SUPPRESS)
-  args = made.parse_args()
-  if args.one:
-    print(json.dumps(measure(int(args.frames), args.dropout, pathlib.Path(args.one))))
+  """Prints one JSON object a length."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--frames", default="1000,10000")
+  parser.add_argument("--dropout", default="off")
+  parser.add_argument("--folder", help=argparse.SUPPRESS)  # Measure one length here.
+  args = parser.parse_args()
+  if args.folder:
+    figures = measure(int(args.frames), args.dropout, pathlib.Path(args.folder))
+    print(json.dumps(figures))
     return
   with tempfile.TemporaryDirectory() as folder:
     for frames in args.frames.split(","):
-      command = [
-        sys.executable,
-        "-m",
-        "benchmarks.long_video",
-        "--frames",
-        frames,
-        "--dropout",
-        args.dropout,
-        "--one",
-        folder,
-      ]
-      print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
+      options = [f"--frames={frames}", f"--dropout={args.dropout}", f"--folder={folder}"]
+      command = [sys.executable, "-m", "benchmarks.long_video", *options]
+      process = subprocess.run(command, check=True, capture_output=True, text=True)
+      print(process.stdout, end="")
 
 
 def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
@@ -52,14 +46,15 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
   from filax.infer.chat import Conversation
 
   video = folder / f"{frames}.mp4"
-  write(video, frames)
+  write_video(video, frames)
   model, params = checkpoint(frames, dropout)
   start = time.perf_counter()
   talk = Conversation(model, params, str(video))
   encoded = time.perf_counter()
   encode_peak = peak()
   answer = talk.ask(QUESTION, max_new_tokens=8)
-  llm, mib = model.llm, 2**20
+  llm = model.llm
+  mib = 2**20
   cache = 2 * 4 * llm.depth * llm.kv_heads * llm.head_dim * answer.prompt_tokens / mib
   return dict(
     frames=frames,
@@ -75,7 +70,7 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
 
 
 def peak() -> float:
-  """MiB that the process has held at most."""
+  """The peak memory of this process, in MiB."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -88,24 +83,26 @@ def checkpoint(frames: int, dropout: str):
   from filax.infer.processor import Processor, adjusted
   from filax.models import components
 
-  c = vcf_stage3.get_config("debug").to_dict()
-  c["infer"]["sampling"]["frames"] = frames
-  model = components.build_video_lm(c["model"] | dict(encode_chunk=16), c["infer"]["selector"])
+  config = vcf_stage3.get_config("debug").to_dict()
+  infer = config["infer"]
+  infer["sampling"]["frames"] = frames
+  model = components.build_video_lm(config["model"] | dict(encode_chunk=16), infer["selector"])
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, "tokenizer.model")
     tokenizers.train_sentencepiece((f"user assistant {QUESTION} " * 9,), path, vocab_size=300)
     tokenizer = tokenizers.load(path)
   keys = iter(jax.random.split(jax.random.key(0), 999))
-  params = jax.tree.map(
-    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype),
-    components.parameter_shapes(model),
-  )
-  model = model.clone(processor=Processor(tokenizer, c["data"], c["infer"]))
+
+  def draw(leaf):
+    return 0.2 * jax.random.normal(next(keys), leaf.shape, leaf.dtype)
+
+  params = jax.tree.map(draw, components.parameter_shapes(model))
+  model = model.clone(processor=Processor(tokenizer, config["data"], infer))
   return adjusted(model, yarn=2.0, dropout=dropout), params
 
 
-def write(path: pathlib.Path, frames: int, side: int = 64) -> None:
-  """A video in which every frame is another."""
+def write_video(path: pathlib.Path, frames: int, side: int = 64) -> None:
+  """Writes a video whose frames all differ."""
   import av
   import numpy as np
 
@@ -114,8 +111,8 @@ def write(path: pathlib.Path, frames: int, side: int = 64) -> None:
     stream.width = stream.height = side
     stream.pix_fmt = "yuv420p"
     stream.codec_context.gop_size = 50
-    for n in range(frames):
-      picture = np.full((side, side, 3), n % 251, np.uint8)
+    for number in range(frames):
+      picture = np.full((side, side, 3), number % 251, np.uint8)
       out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
     out.mux(stream.encode())
 

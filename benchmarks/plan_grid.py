@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans every stage config, and the longest contexts, for three slices of TPUs: docs/plan.md.
+"""Plans every stage and the longest contexts for TPUs: docs/plan.md.
 
   make plan                                   # All of it, hours on a laptop; what is there stays.
   python benchmarks/plan_grid.py --only fila       # Entries whose name has "fila" in it.
@@ -10,7 +10,7 @@ on side by side.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import datetime
 import importlib.metadata
@@ -19,10 +19,12 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 from filax.plan.topology import GIB
 
-PAGE, NUMBERS = pathlib.Path("docs/plan.md"), pathlib.Path("docs/plan.json")
+PAGE = pathlib.Path("docs/plan.md")
+NUMBERS = pathlib.Path("docs/plan.json")
 INTRODUCTION = """Compiled ahead of time for real topologies, without a TPU, by `make plan`
 (`filax plan` for one config); written with {}. Nothing here ran on a TPU: memory is the compiler's
 account, FLOPs are counted by us, bytes are read from the compiled program, and the step time is a
@@ -48,6 +50,7 @@ STAGES = (
   "vcf_stage4",
 )
 SLICES = ("v5e:16x16", "v5p:4x4x4", "v6e:16x16")
+Plans = dict[str, Any]  # Key of an entry -> its plan.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,178 +64,214 @@ class Entry:
 
   @property
   def key(self) -> str:
+    """The entry's name in docs/plan.json."""
     return f"{self.name} {self.topology}"
+
+  @property
+  def command(self) -> list[str]:
+    """The words of the command."""
+    words = [sys.executable, "-m", "filax", "plan", f"--config={self.config}"]
+    words += [f"--topology={self.topology}", "--largest", "--json", *self.changes]
+    return words
+
+
+ONE_ROW = ("--config.mesh.fsdp=-1", "--config.optim.accumulate=0")
+LONG_CONTEXTS = [
+  Entry(
+    "512 frames x 196 tokens",
+    "configs/vcf_stage3.py",
+    "v5p:4x4x4",
+    (
+      "--config.mesh.seq=8",
+      "--config.batch=8",
+      "--config.model.merger.tokens=196",
+      "--config.data.rows=((512,0,102400,1),)",
+      *ONE_ROW,
+    ),
+  ),
+  Entry(
+    "10,000 frames x 16 tokens",
+    "configs/vcf_stage3.py",
+    "v5p:4x4x4",
+    (
+      "--config.mesh.seq=16",
+      "--config.batch=4",
+      "--config.data.rows=((10240,0,172032,1),)",
+      *ONE_ROW,
+    ),
+  ),
+  Entry(
+    "2M tokens, ring",
+    "configs/vcf_stage3.py",
+    "v5p:8x8x8",
+    (
+      "--config.mesh.seq=512",
+      "--config.batch=1",
+      "--config.model.llm.sequence=ring",
+      "--config.model.llm.attention=blockwise",
+      "--config.data.rows=((0,1,2097152,1),)",
+      *ONE_ROW,
+    ),
+  ),
+]
+MEMORY_CHANGES = (
+  "mesh.seq=2",
+  "mesh.seq=8",
+  "model.llm.remat=nothing",
+  "model.llm.remat=attn_mlp",
+  "model.llm.remat=offload",
+)
 
 
 def sections() -> dict[str, list[Entry]]:
-  """All of the grid: headline -> entries."""
-  stages = [Entry(stage, f"configs/{stage}.py", at) for at in SLICES for stage in STAGES]
-  four = Entry("fila_stage4", "configs/fila_stage4.py", SLICES[0])
-  other = lambda change: dataclasses.replace(
-    four, name=f"fila_stage4, {change}", changes=(f"--config.{change}",)
-  )
-  flash = "configs/vcf_stage3.py"
-  one_row = ("--config.mesh.fsdp=-1", "--config.optim.accumulate=0")
+  """The sections of the page: headline -> entries."""
   return {
-    "Stages": stages,
-    "Memory against seq and remat (fila_stage4 has seq=4, remat=attn)": [
-      four,
-      *map(
-        other,
-        (
-          "mesh.seq=2",
-          "mesh.seq=8",
-          "model.llm.remat=nothing",
-          "model.llm.remat=attn_mlp",
-          "model.llm.remat=offload",
-        ),
-      ),
-    ],
-    "Long contexts": [
-      Entry(
-        "512 frames x 196 tokens",
-        flash,
-        "v5p:4x4x4",
-        (
-          "--config.mesh.seq=8",
-          "--config.batch=8",
-          "--config.model.merger.tokens=196",
-          "--config.data.rows=((512,0,102400,1),)",
-          *one_row,
-        ),
-      ),
-      Entry(
-        "10,000 frames x 16 tokens",
-        flash,
-        "v5p:4x4x4",
-        (
-          "--config.mesh.seq=16",
-          "--config.batch=4",
-          "--config.data.rows=((10240,0,172032,1),)",
-          *one_row,
-        ),
-      ),
-      Entry(
-        "2M tokens, ring",
-        flash,
-        "v5p:8x8x8",
-        (
-          "--config.mesh.seq=512",
-          "--config.batch=1",
-          "--config.model.llm.sequence=ring",
-          "--config.model.llm.attention=blockwise",
-          "--config.data.rows=((0,1,2097152,1),)",
-          *one_row,
-        ),
-      ),
-    ],
+    "Stages": stage_entries(),
+    "Memory against seq and remat (fila_stage4 has seq=4, remat=attn)": memory_entries(),
+    "Long contexts": LONG_CONTEXTS,
   }
+
+
+def stage_entries() -> list[Entry]:
+  """Every stage on every slice."""
+  stages = []
+  for topology in SLICES:
+    for stage in STAGES:
+      stages.append(Entry(stage, f"configs/{stage}.py", topology))
+  return stages
+
+
+def memory_entries() -> list[Entry]:
+  """fila_stage4 on one slice, as it is and with single changes."""
+  name = "fila_stage4"
+  config = f"configs/{name}.py"
+  variants = [Entry(name, config, SLICES[0])]
+  for change in MEMORY_CHANGES:
+    variants.append(Entry(f"{name}, {change}", config, SLICES[0], (f"--config.{change}",)))
+  return variants
 
 
 def entries() -> list[Entry]:
   """Every entry once."""
-  return list({e.key: e for found in sections().values() for e in found}.values())
+  by_key: dict[str, Entry] = {}
+  for section in sections().values():
+    for entry in section:
+      by_key[entry.key] = entry
+  return list(by_key.values())
 
 
 def main(argv: Sequence[str]) -> int:
-  made = argparse.ArgumentParser(
+  """Plans the entries that are due, and writes the page."""
+  parser = argparse.ArgumentParser(
     prog="python benchmarks/plan_grid.py",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  made.add_argument("--only", default="", help="entries whose name or slice has this in it")
-  made.add_argument("--again", action="store_true", help="plan what docs/plan.json has as well")
-  made.add_argument("--render", action="store_true", help="write the page and stop")
-  args = made.parse_args(argv)
-  known = _known()
-  due = (
-    []
-    if args.render
-    else [e for e in entries() if args.only in e.key and (args.again or e.key not in known)]
-  )
-  began = time.perf_counter()
-  for done, entry in enumerate(due):
-    eta = (time.perf_counter() - began) / done * (len(due) - done) if done else 0.0
-    print(f"{done + 1}/{len(due)} {entry.key} (about {eta / 60:.0f} minutes left)", flush=True)
-    found = run(entry) | dict(date=datetime.date.today().isoformat(), versions=VERSIONS)
-    known = _known() | {entry.key: found}  # Another run may have written meanwhile.
-    NUMBERS.write_text(json.dumps(known, indent=1) + "\n")
-    PAGE.write_text("\n".join(page(known)) + "\n")
-  PAGE.write_text("\n".join(page(known)) + "\n")
+  parser.add_argument("--only", default="", help="entries whose name or slice has this in it")
+  parser.add_argument("--again", action="store_true", help="plan what docs/plan.json has as well")
+  parser.add_argument("--render", action="store_true", help="write the page and stop")
+  args = parser.parse_args(argv)
+  if not args.render:
+    plan_entries(due_entries(args.only, args.again))
+  write_page(load_plans())
   return 0
 
 
-def _known() -> dict:
-  return json.loads(NUMBERS.read_text()) if NUMBERS.exists() else {}
+def due_entries(only: str, again: bool) -> list[Entry]:
+  """Entries with `only` in their key; planned ones only if `again`."""
+  plans = load_plans()
+  due = []
+  for entry in entries():
+    if only in entry.key and (again or entry.key not in plans):
+      due.append(entry)
+  return due
 
 
-def run(entry: Entry) -> dict:
-  """The numbers of an entry, or the error that it ended with."""
-  done = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "filax",
-      "plan",
-      "--config",
-      entry.config,
-      "--topology",
-      entry.topology,
-      "--largest",
-      "--json",
-      *entry.changes,
-    ],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  if done.returncode > 1:
-    return dict(error=done.stderr.strip().splitlines()[-1])
-  return json.loads(done.stdout)
+def plan_entries(due: Sequence[Entry]) -> None:
+  """Plans entries one after the other; writes numbers and page after each."""
+  began = time.perf_counter()
+  for done, entry in enumerate(due):
+    eta = 0.0
+    if done:
+      eta = (time.perf_counter() - began) / done * (len(due) - done)
+    print(f"{done + 1}/{len(due)} {entry.key} (about {eta / 60:.0f} minutes left)", flush=True)
+    plan = run_entry(entry) | dict(date=datetime.date.today().isoformat(), versions=VERSIONS)
+    plans = load_plans() | {entry.key: plan}  # Another run may have written meanwhile.
+    NUMBERS.write_text(json.dumps(plans, indent=1) + "\n")
+    write_page(plans)
 
 
-def page(known: dict) -> Iterator[str]:
+def load_plans() -> Plans:
+  """docs/plan.json: key of an entry -> its plan."""
+  if not NUMBERS.exists():
+    return {}
+  return json.loads(NUMBERS.read_text())
+
+
+def write_page(plans: Plans) -> None:
+  """Writes docs/plan.md."""
+  PAGE.write_text("\n".join(page(plans)) + "\n")
+
+
+def run_entry(entry: Entry) -> dict[str, Any]:
+  """The plan of an entry, or the error of its command."""
+  process = subprocess.run(entry.command, capture_output=True, text=True, check=False)
+  if process.returncode > 1:
+    return dict(error=process.stderr.strip().splitlines()[-1])
+  return json.loads(process.stdout)
+
+
+def page(plans: Plans) -> Iterator[str]:
   """The lines of docs/plan.md."""
-  versions = " and ".join(sorted({found["versions"] for found in known.values()}))
+  versions = sorted({plan["versions"] for plan in plans.values()})
   yield "# What a train step takes of a TPU slice"
   yield ""
-  yield INTRODUCTION.format(versions)
-  for headline, found in sections().items():
-    if rows := [line(entry, known) for entry in found if entry.key in known]:
+  yield INTRODUCTION.format(" and ".join(versions))
+  for headline, section in sections().items():
+    rows = [table_row(entry, plans[entry.key]) for entry in section if entry.key in plans]
+    if rows:
       yield from ("", f"## {headline}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|", *rows)
-  if said := list(failures(known)):
-    yield from ("", *said)
+  errors = list(failures(plans))
+  if errors:
+    yield from ("", *errors)
 
 
-def line(entry: Entry, known: dict) -> str:
+def table_row(entry: Entry, plan: Mapping[str, Any]) -> str:
   """A row of the table."""
-  found = known[entry.key]
-  if "rows" not in found:
-    return f"| {entry.name} | {entry.topology} | | | | | no | | | | {found['date']} |"
-  row, mesh = found["rows"][-1], found["mesh"]
-  moved = row["collectives"]["bytes"]
-  travelled = (
-    "" if moved is None else (f"{sum(sum(kinds.values()) for kinds in moved.values()) / 1e9:,.1f}")
-  )
+  if "rows" not in plan:
+    return f"| {entry.name} | {entry.topology} | | | | | no | | | | {plan['date']} |"
+  row = plan["rows"][-1]
+  mesh = plan["mesh"]
   flops = row["flops"]
   return (
-    f"| {entry.name} | {entry.topology} | {mesh['fsdp']} x {mesh['seq']} | {found['batch']}, "
-    f"{found['micro_batches']} | {row['frames']}, {row['images']}, {row['positions']:,} | "
-    f"{row['memory']['total'] / GIB:.1f} of {found['usable_bytes'] / GIB:.1f} | "
+    f"| {entry.name} | {entry.topology} | {mesh['fsdp']} x {mesh['seq']} | {plan['batch']}, "
+    f"{plan['micro_batches']} | {row['frames']}, {row['images']}, {row['positions']:,} | "
+    f"{row['memory']['total'] / GIB:.1f} of {plan['usable_bytes'] / GIB:.1f} | "
     f"{'yes' if row['fits'] else 'no'} | {flops['model'] / 1e12:,.0f} "
-    f"({flops['encoder'] / 1e12:,.0f}, {flops['llm'] / 1e12:,.0f}) | {travelled} | "
-    f"{row['step_seconds']:.2f} | {found['date']} |"
+    f"({flops['encoder'] / 1e12:,.0f}, {flops['llm'] / 1e12:,.0f}) | {moved_gb(row)} | "
+    f"{row['step_seconds']:.2f} | {plan['date']} |"
   )
 
 
-def failures(known: dict) -> Iterator[str]:
-  """What the compiler said of entries that do not compile or fit."""
+def moved_gb(row: Mapping[str, Any]) -> str:
+  """Gigabytes that a chip receives in a step; "" if unknown."""
+  by_axes = row["collectives"]["bytes"]
+  if by_axes is None:
+    return ""
+  total = sum(sum(kinds.values()) for kinds in by_axes.values())
+  return f"{total / 1e9:,.1f}"
+
+
+def failures(plans: Plans) -> Iterator[str]:
+  """The compiler's errors about entries that do not compile or fit."""
   for entry in entries():
-    found = known.get(entry.key, {})
-    rows = (row["error"] for row in found.get("rows", ()) if row["error"])
-    said = found.get("error") or next(rows, "")
-    if said:
-      yield f"- {entry.key}: {said}"
+    plan = plans.get(entry.key, {})
+    errors = [plan.get("error", "")]
+    for row in plan.get("rows", ()):
+      errors.append(row["error"])
+    error = next(filter(None, errors), "")
+    if error:
+      yield f"- {entry.key}: {error}"
 
 
 if __name__ == "__main__":

@@ -111,8 +111,8 @@ def _excerpt(line: str | None, other: str | None) -> str:
   if line is None:
     return "(no such line)"
   column = 0
-  for own, its in zip(line, other or "", strict=False):
-    if own != its:
+  for character, theirs in zip(line, other or "", strict=False):
+    if character != theirs:
       break
     column += 1
   start = max(0, column - _SHOWN // 2)

@@ -130,9 +130,12 @@ def llava_optim() -> dict:
   )
 
 
-def spread(c: ConfigDict, seq: int) -> None:
-  """Any number of devices that is a multiple of `seq`, one row at a time on each `seq` of them: a
-  7B then fits on 16 GB a device from 256 devices on, and on 95 GB from 64 on (docs/plan.md)."""
+def shard_sequence(c: ConfigDict, seq: int) -> None:
+  """Puts one row at a time on each `seq` devices; parameters are sharded over all devices.
+
+  The number of devices must be a multiple of `seq`. A 7B then fits on 16 GB a device from 256
+  devices on, and on 95 GB from 64 on (docs/plan.md).
+  """
   c.mesh = dict(data=1, fsdp=-1, seq=seq, tensor=1)
   c.optim.accumulate = 0
 
@@ -154,9 +157,9 @@ def parse_arg(arg: str | None, **defaults) -> ConfigDict:
 
 
 def _typed(name: str, text: str, kind: type):
-  known = {"true": True, "1": True, "false": False, "0": False}
+  booleans = {"true": True, "1": True, "false": False, "0": False}
   try:
-    return known[text.lower()] if kind is bool else kind(text)
+    return booleans[text.lower()] if kind is bool else kind(text)
   except (KeyError, ValueError):
     raise ValueError(f"The config argument {name}={text!r} is not a {kind.__name__}.") from None
 
@@ -165,7 +168,8 @@ def shrink(c: ConfigDict) -> ConfigDict:
   """The same config for a laptop: tiny models and a tiny corpus made on the spot, four steps."""
   with c.unlocked():
     for role in ("encoder", "llm"):
-      c.model[role].variant, c.model[role].remat = "tiny", "none"
+      c.model[role].variant = "tiny"
+      c.model[role].remat = "none"
     if "tokens" in c.model.merger:
       c.model.merger.tokens = 4
     if c.model.llm.get("dropout", "off") != "off":
@@ -173,7 +177,8 @@ def shrink(c: ConfigDict) -> ConfigDict:
     c.model.dtype = "float32"
     groups = 2
     frames = groups * c.model.selector.size
-    c.data.train, c.data.root = ((f"{DEBUG_CORPUS}/manifest.json", "all"),), ""
+    c.data.train = ((f"{DEBUG_CORPUS}/manifest.json", "all"),)
+    c.data.root = ""
     c.data.tokenizer = f"{DEBUG_CORPUS}/tokenizer.model"
     c.data.sampling = dict(name="uniform", frames=frames, phase="ends")
     segments = 3 if c.data.packing else 1
@@ -183,8 +188,12 @@ def shrink(c: ConfigDict) -> ConfigDict:
     c.infer.max_new_tokens = 16
     if "scenes" in c.infer.selector:
       c.infer.selector.scenes = groups
-    c.init_from, c.debug_corpus = "", DEBUG_CORPUS
-    c.batch, c.steps, c.log_every, c.checkpoint_every = 2, 4, 1, 2
+    c.init_from = ""
+    c.debug_corpus = DEBUG_CORPUS
+    c.batch = 2
+    c.steps = 4
+    c.log_every = 1
+    c.checkpoint_every = 2
     c.optim.accumulate = 1
     c.mesh = dict(data=1, fsdp=-1, seq=1, tensor=1)
   return c

@@ -24,7 +24,9 @@ def get_config(arg=None):
   c.data.rows = ((32, 0, 8192, 1), (32, 0, 16_384, 1))
   c.optim.rates = RATES
   c.batch = 128
-  common.spread(c, seq=4)
+  common.shard_sequence(c, seq=4)
   if arg.packed:  # About 4 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((128, 0, 32_768, 8),), 32
+    c.data.packing = True
+    c.data.rows = ((128, 0, 32_768, 8),)
+    c.batch = 32
   return common.shrink(c) if arg.debug else c

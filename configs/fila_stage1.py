@@ -17,12 +17,15 @@ def get_config(arg=None):
   c = common.base()
   c.model.projector.newline = "none"
   c.data.train = (("data/blip_558k.json", "all"),)
-  c.data.template, c.data.system = "plain", ""
+  c.data.template = "plain"
+  c.data.system = ""
   c.data.rows = ((0, 1, 1024, 1),)
   c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
   c.batch = 32
-  common.spread(c, seq=8)
+  common.shard_sequence(c, seq=8)
   c.optim.accumulate = 1  # Rows are short: all at once fit, and frozen weights are gathered once.
   if arg.packed:  # About 8 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((0, 8, 6656, 16),), 4
+    c.data.packing = True
+    c.data.rows = ((0, 8, 6656, 16),)
+    c.batch = 4
   return common.shrink(c) if arg.debug else c

@@ -23,7 +23,9 @@ def get_config(arg=None):
   c.data.rows = ((0, 12, 8192, 1),)
   c.optim.rates = (*RATES, ("^merger/", 0.0))
   c.batch = 64
-  common.spread(c, seq=4)
+  common.shard_sequence(c, seq=4)
   if arg.packed:  # About 4 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((0, 48, 32_768, 16),), 16
+    c.data.packing = True
+    c.data.rows = ((0, 48, 32_768, 16),)
+    c.batch = 16
   return common.shrink(c) if arg.debug else c

@@ -22,7 +22,9 @@ def get_config(arg=None):
   c.data.rows = ((96, 0, 8192, 1), (96, 0, 16_384, 1))
   c.optim.rates = (*RATES, ("^merger/", 2e-6))
   c.batch = 128
-  common.spread(c, seq=4)
+  common.shard_sequence(c, seq=4)
   if arg.packed:  # About 4 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((384, 0, 32_768, 8),), 32
+    c.data.packing = True
+    c.data.rows = ((384, 0, 32_768, 8),)
+    c.batch = 32
   return common.shrink(c) if arg.debug else c

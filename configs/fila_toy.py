@@ -18,7 +18,8 @@ as in training.
 from configs import common
 
 RATE = 2e-3
-GROUPS, SIZE = 8, 3  # A group is 16 patches merged over 3 frames, pooled to 4 tokens.
+GROUPS = 8  # A group is 16 patches merged over 3 frames, pooled to 4 tokens.
+SIZE = 3
 
 
 def get_config(arg=None):
@@ -29,16 +30,22 @@ def get_config(arg=None):
   c.model.encoder = dict(name="siglip", variant="toy", remat="none")
   c.model.llm = common.qwen2("toy", remat="none")
   c.model.dtype = "float32"
-  c.infer.selector.scenes, c.infer.selector.steps = GROUPS, 30
+  c.infer.selector.scenes = GROUPS
+  c.infer.selector.steps = 30
   c.infer.max_new_tokens = 48
   c.data.tokenizer = f"{arg.corpus}/tokenizer.model"
-  c.data.system, c.data.cache = "", f"{arg.corpus}/frames"
-  c.data.sampling.phase, c.data.labels = "random", "answer_only"
+  c.data.system = ""
+  c.data.cache = f"{arg.corpus}/frames"
+  c.data.sampling.phase = "random"
+  c.data.labels = "answer_only"
   c.optim.rates = (("^merger/", RATE), ("", RATE))
   c.optim.decay = (("(kernel|embedding)$", 0.01), ("", 0.0))
-  c.optim.b2, c.optim.warmup, c.optim.final = 0.98, 0.05, 0.02
+  c.optim.b2 = 0.98
+  c.optim.warmup = 0.05
+  c.optim.final = 0.02
   c.optim.reduction = "token_mean"
-  c.log_every, c.checkpoint_every = 20, 200
+  c.log_every = 20
+  c.checkpoint_every = 200
   (_stage1 if arg.stage == 1 else _stage2)(c, arg.corpus)
   return common.shrink(c) if arg.debug else c
 
@@ -47,8 +54,10 @@ def _stage1(c, corpus: str):
   c.data.train = ((f"{corpus}/stage1.json", "all"),)
   c.data.template = "plain"
   c.data.sampling.frames = SIZE
-  c.data.packing, c.data.rows = True, ((GROUPS * SIZE, 0, 88, GROUPS),)
-  c.batch, c.steps = 8, 600
+  c.data.packing = True
+  c.data.rows = ((GROUPS * SIZE, 0, 88, GROUPS),)
+  c.batch = 8
+  c.steps = 600
 
 
 def _stage2(c, corpus: str):
@@ -57,4 +66,5 @@ def _stage2(c, corpus: str):
   c.data.sampling.frames = GROUPS * SIZE
   c.data.rows = ((GROUPS * SIZE, 0, 108, 1),)
   c.optim.rates = (("^encoder/", 0.0), *c.optim.rates)
-  c.batch, c.steps = 8, 2000
+  c.batch = 8
+  c.steps = 2000

@@ -29,9 +29,9 @@ DROPS = "off"
 def parse(arg: str | None) -> ConfigDict:
   """The arguments that all stages take."""
   arg = common.parse_arg(arg, model="7B", encoder="umt", dropout=DROPS, debug=False, packed=False)
-  for name, known in (("model", MODELS), ("encoder", ENCODERS)):
-    if arg[name] not in known:
-      raise ValueError(f"The config has no {name}={arg[name]}. Set it to {' or '.join(known)}.")
+  for name, choices in (("model", MODELS), ("encoder", ENCODERS)):
+    if arg[name] not in choices:
+      raise ValueError(f"The config has no {name}={arg[name]}. Set it to {' or '.join(choices)}.")
   return arg
 
 
@@ -81,12 +81,16 @@ def get_config(arg=None):
   arg = parse(arg)
   c = base(arg, 224)
   c.data.train = (("data/vcf_stage1_images.json", "all"), ("data/vcf_stage1_videos.json", "all"))
-  c.data.template, c.data.system, c.data.time_prompt = "plain", "", "none"
+  c.data.template = "plain"
+  c.data.system = ""
+  c.data.time_prompt = "none"
   c.data.sampling = dict(name="uniform", frames=4, phase="released")
   c.data.rows = ((4, 1, 512, 1), (4, 1, 8192, 1))
   c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
   c.batch = 512
-  common.spread(c, seq=1 if arg.encoder == "umt" else 2)
+  common.shard_sequence(c, seq=1 if arg.encoder == "umt" else 2)
   if arg.packed:  # About 8 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((32, 8, 4096, 16),), 64
+    c.data.packing = True
+    c.data.rows = ((32, 8, 4096, 16),)
+    c.batch = 64
   return common.shrink(c) if arg.debug else c

@@ -21,11 +21,14 @@ def get_config(arg=None):
   arg = parse(arg)
   c = base(arg, 224)
   c.data.train = (("data/vcf_stage2.json", "all"),)
-  c.data.sampling, c.data.images = dynamic(8, 1), IMAGES
+  c.data.sampling = dynamic(8, 1)
+  c.data.images = IMAGES
   c.data.rows = ((8, 8, 2048, 1), (8, 40, 8192, 1), (8, 40, 32_768, 1))
   c.optim.rates = RATES
   c.batch = 256
-  common.spread(c, seq=4)
+  common.shard_sequence(c, seq=4)
   if arg.packed:  # About 8 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((64, 160, 16_384, 32),), 32
+    c.data.packing = True
+    c.data.rows = ((64, 160, 16_384, 32),)
+    c.batch = 32
   return common.shrink(c) if arg.debug else c

@@ -20,11 +20,14 @@ def get_config(arg=None):
   arg = parse(arg)
   c = base(arg, 224)
   c.data.train = (("data/vcf_stage3.json", "all"),)
-  c.data.sampling, c.data.images = dynamic(512, 64), IMAGES
+  c.data.sampling = dynamic(512, 64)
+  c.data.images = IMAGES
   c.data.rows = ((128, 40, 6144, 1), (512, 40, 12_288, 1), (512, 40, 32_768, 1))
   c.optim.rates = RATES
   c.batch = 256
-  common.spread(c, seq=4)
+  common.shard_sequence(c, seq=4)
   if arg.packed:  # About 4 samples a row.
-    c.data.packing, c.data.rows, c.batch = True, ((1024, 160, 32_768, 32),), 64
+    c.data.packing = True
+    c.data.rows = ((1024, 160, 32_768, 32),)
+    c.batch = 64
   return common.shrink(c) if arg.debug else c

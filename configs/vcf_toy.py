@@ -27,7 +27,8 @@ is trained with it as well. On two busy CPU cores the stages took 171, 502, 204 
 
 from configs import common, fila_toy
 
-CLIP, TOKENS = 4, 2
+CLIP = 4
+TOKENS = 2
 TEXT = 76  # Positions of the longest question and answer.
 FROZEN = (("^encoder/", 0.0),)
 STAGES = {  # Frames of a sample, rows a step, steps, rates.
@@ -54,7 +55,9 @@ def get_config(arg=None):
   c.infer.lengths = (128, 256, STAGES[4][0] * TOKENS + TEXT, 1024)
   c.data.sampling.frames = frames
   c.data.rows = ((frames, 0, frames * TOKENS + TEXT, 1),)
-  c.optim.rates, c.batch, c.steps = rates, batch, steps
+  c.optim.rates = rates
+  c.batch = batch
+  c.steps = steps
   if arg.stage == 1:
     c.data.rows = ((8 * CLIP, 0, 160, 8),)
   return common.shrink(c) if arg.debug else c

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers on command lines are looked at before anything is read."""
+"""Numbers on command lines are checked before anything is read."""
 
 import pytest
 
@@ -72,7 +72,7 @@ FLOPS = ["flops", "--config", "configs/none.py"]
     (["convert", "to", "--checkpoint", "x", "--out", "y"], "--shard-gb", "inf"),
   ],
 )
-def test_numbers_that_cannot_be_are_named(command, flag, value, capsys):
+def test_invalid_numbers_are_named(command, flag, value, capsys):
   assert filax.main([*command, f"{flag}={value}"]) == 2
   (sentence,) = capsys.readouterr().err.splitlines()
   assert f"argument {flag}: " in sentence

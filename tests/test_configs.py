@@ -54,9 +54,11 @@ def test_builds(name, arg):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_has_every_key_of_base_and_no_other(name):
-  ours, base = config(name), common.base()
-  assert set(ours) == set(base)
-  assert set(ours.data) == set(base.data) and set(ours.optim) == set(base.optim)
+  actual = config(name)
+  base = common.base()
+  assert set(actual) == set(base)
+  assert set(actual.data) == set(base.data)
+  assert set(actual.optim) == set(base.optim)
 
 
 @pytest.mark.parametrize("name", FILA)
@@ -85,9 +87,14 @@ def test_table_4(name):
   optimizer = optim.make(c.optim.to_dict(), shapes, 1000)
   encoder, projector, llm, merger, batch, frames = RATES[name]
   got = {path: rate for path, rate in optimizer.rates.items() if not path.endswith("image_newline")}
-  by = lambda role: {rate for path, rate in got.items() if path.startswith(role)}
-  assert (by("encoder"), by("projector"), by("llm")) == ({encoder}, {projector}, {llm})
-  assert by("merger") == (set() if merger is None else {merger})
+
+  def rates_of(role):
+    return {rate for path, rate in got.items() if path.startswith(role)}
+
+  assert rates_of("encoder") == {encoder}
+  assert rates_of("projector") == {projector}
+  assert rates_of("llm") == {llm}
+  assert rates_of("merger") == (set() if merger is None else {merger})
   assert c.batch == batch and c.epochs == 1 and c.steps == 0 and not c.data.packing
   if frames:
     sampled, merged = frames
@@ -104,7 +111,8 @@ def test_the_rest_is_llavas(name):
 @pytest.mark.parametrize("name", FILA)
 def test_packed_rows_hold_about_the_batch(name):
   """Positions of a step: as many as the samples of Table 4's batch need at most."""
-  plain, packed = config(name), config(name, "packed")
+  plain = config(name)
+  packed = config(name, "packed")
   assert packed.data.packing and len(packed.data.rows) == 1
   frames, images, length, segments = packed.data.rows[0]
   ratio = plain.batch / packed.batch
@@ -157,7 +165,8 @@ def test_debug_trains_a_step(name, corpus, tmp_path):
   c = config(name, "debug")
   c.data.train = ((f"{corpus}/manifest.json", "all"),)
   c.data.tokenizer = f"{corpus}/tokenizer.model"
-  c.batch, c.steps = 2, 1
+  c.batch = 2
+  c.steps = 1
   pipeline = Pipeline(
     c.data,
     components.build_video_lm(c.model).layout(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all commands share: paths below the home folder, and readers that stop reading."""
+"""Shared by all commands: paths below the home folder, readers that stop reading."""
 
 import os
 import pathlib
@@ -46,7 +46,7 @@ def test_a_question_is_no_path(home):
 
 
 def test_paths_inside_a_config_are_below_home(home):
-  config, _ = config_flags.read(
+  config, _ = config_flags.read_config(
     [
       "--config",
       "configs/fila_stage4.py:debug",
@@ -85,5 +85,5 @@ def test_a_broken_pipe_that_is_not_the_output_is_an_error(capsys):
   def main(argv):
     raise BrokenPipeError("worker 3 is gone")
 
-  assert errors.run(main, [], "train") == 2
+  assert errors.run_verb(main, [], "train") == 2
   assert "worker 3 is gone" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `filax show` prints is kept as text in tests/golden. UPDATE_GOLDEN=1 writes it anew; then
-look at the difference."""
+"""The output of `filax show` equals the text in tests/golden.
+
+UPDATE_GOLDEN=1 writes that anew; then look at the difference.
+"""
 
 import os
 import pathlib
@@ -23,13 +25,14 @@ def printed(arg, capsys):
 
 @pytest.mark.parametrize("name", ["fila_stage1", "fila_stage4"])
 def test_golden(name, capsys):
-  text, path = printed(f"{name}.py", capsys), GOLDEN / f"show_{name}.txt"
+  text = printed(f"{name}.py", capsys)
+  path = GOLDEN / f"show_{name}.txt"
   if os.environ.get("UPDATE_GOLDEN"):
     path.write_text(text)
   assert text == path.read_text()
 
 
-def test_says_what_matters(capsys):
+def test_sizes_layout_and_tokens_are_in_the_output(capsys):
   text = printed("fila_stage4.py", capsys)
   for part in (
     "config.optim.clip = 1.0",
@@ -64,7 +67,7 @@ def test_7b_takes_seconds_without_data_or_device():
   assert time.monotonic() - began < 60
 
 
-def test_a_config_that_cannot_be_is_one_sentence():
+def test_an_invalid_config_is_one_sentence():
   done = subprocess.run(
     [
       sys.executable,

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--config F[:args]` with `--config.key=value` overrides, as every command that takes a config."""
+"""`--config F[:args]` with overrides `--config.key=value`."""
 
 from collections.abc import Sequence
+import itertools
 import os
 import re
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -13,24 +15,47 @@ from filax import settings, shipped_configs
 _FLAG = re.compile(r"--?([A-Za-z_][^=]*)(=.*)?", re.DOTALL)
 
 
-def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]:
-  """argv without the verb -> (the locked config, the values of the string flags named in `texts`).
+def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]:
+  """argv without the verb -> (the locked config, values of string flags).
 
-  `texts` is flag -> what it is for; all of them and --config are required. Of a flag that is given
-  twice the last one counts. Raises ValueError or OSError in one sentence for whatever does not fit,
-  values that filax.settings refuses among them.
+  `texts` is flag -> its help; all of them and --config are required. If a flag occurs twice, the
+  last one counts. Raises ValueError or OSError in one sentence for invalid flags and configs, and
+  for values that filax.settings refuses.
   """
   shipped_configs.make_importable()
-  values = flags.FlagValues()
-  known = ["filax", *_with_shipped_config(last_of_each(argv))]
-  config = config_flags.DEFINE_config_file(
-    "config", None, "A config file.", lock_config=True, flag_values=values, sys_argv=known
+  flag_values = flags.FlagValues()
+  words = ["filax", *_with_shipped_config(last_of_each(argv))]
+  config_flag = config_flags.DEFINE_config_file(
+    "config", None, "A config file.", lock_config=True, flag_values=flag_values, sys_argv=words
   )
   for name, text in texts.items():
-    flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.DEFINE_string(name, None, text, flag_values=flag_values)
+  config, stray = _parse_flags(flag_values, config_flag, words)
+  if stray:
+    raise ValueError(f"{stray[0]!r} is not understood. Options start with --.")
+  for name in ("config", *texts):
+    if flag_values[name].value is None:
+      raise ValueError(f"--{name} is missing: {texts.get(name, 'a config file')}.")
+  if not isinstance(config, ConfigDict):
+    raise ValueError(
+      "--config is not a config file: it must exist and have a get_config(arg) that returns a "
+      "ConfigDict, such as configs/fila_stage4.py."
+    )
+  _expand_home(config)
+  settings.check(config)
+  strings = {}
+  for name in texts:
+    strings[name] = flag_values[name].value
+  return config, strings
+
+
+def _parse_flags(
+  flag_values: flags.FlagValues, config_flag: flags.FlagHolder, words: Sequence[str]
+) -> tuple[Any, list[str]]:
+  """(value of --config, words that are no flags). Raises ValueError."""
   try:
-    stray = values(known)[1:]
-    found = config.value
+    stray = flag_values(words)[1:]
+    return config_flag.value, stray
   except flags.Error as error:  # A config's own error comes as a traceback; its last line counts.
     raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
   except (AttributeError, KeyError, TypeError) as error:
@@ -38,23 +63,10 @@ def read(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str, str]]
     raise ValueError(f"There is no such config key: {text}") from error
   except SyntaxError as error:
     raise ValueError(f"The config is not Python: {error}.") from error
-  if stray:
-    raise ValueError(f"{stray[0]!r} is not understood. Options start with --.")
-  for name in ("config", *texts):
-    if values[name].value is None:
-      raise ValueError(f"--{name} is missing: {texts.get(name, 'a config file')}.")
-  if not isinstance(found, ConfigDict):
-    raise ValueError(
-      "--config is not a config file: it must exist and have a get_config(arg) that returns a "
-      "ConfigDict, such as configs/fila_stage4.py."
-    )
-  _expand_home(found)
-  settings.check(found)
-  return found, {name: values[name].value for name in texts}
 
 
 def _with_shipped_config(argv: Sequence[str]) -> list[str]:
-  """argv where --config names a file: one that FiLax ships if there is no such file here."""
+  """argv with a shipped config for a --config that is no file."""
   words = []
   before = ""
   for word in argv:
@@ -76,7 +88,7 @@ def _config_file(text: str) -> str:
 
 
 def _expand_home(config: ConfigDict) -> None:
-  """Puts the home folder in place of the ~ that begins a path, in every value of `config`."""
+  """Replaces a ~ that begins a path by the home folder, in all values."""
   for key, value in config.items():
     if isinstance(value, ConfigDict):
       _expand_home(value)
@@ -93,22 +105,23 @@ def _with_home(value):
 
 
 def last_of_each(argv: Sequence[str]) -> list[str]:
-  """argv where every flag is given once: as it was given last.
+  """argv with the last occurrence of every flag only.
 
   Without this, ml_collections joins the values of a tuple that is set twice.
   """
   items: dict[str, list[str]] = {}
   position = 0
   while position < len(argv):
-    count = 1
-    match = _FLAG.fullmatch(argv[position])
-    if match is None:
+    words = list(argv[position : position + 2])
+    flag = _FLAG.fullmatch(words[0])
+    if flag is None:
       name = f"{position}"  # No flag: kept, for the message about it.
     else:
-      name = match[1]
-      if match[2] is None and argv[position + 1 :] and _FLAG.fullmatch(argv[position + 1]) is None:
-        count = 2  # --flag value
+      name = flag[1]
+    takes_next = flag is not None and flag[2] is None  # --flag value
+    if not takes_next or _FLAG.fullmatch(words[-1]) is not None:
+      words = words[:1]
     items.pop(name, None)
-    items[name] = list(argv[position : position + count])
-    position += count
-  return [word for words in items.values() for word in words]
+    items[name] = words
+    position += len(words)
+  return list(itertools.chain.from_iterable(items.values()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax data check MANIFEST reports what is wrong in a manifest; filax data build packs one.
+"""filax data check MANIFEST reports errors in a manifest; filax data build packs one.
 
 Exit code 0: all good; 1: some records are bad (they are listed); 2: nothing could be done.
 """
@@ -15,37 +15,50 @@ from filax.cli import options
 
 def main(argv: Sequence[str]) -> int:
   """Runs `check` or `build`; returns the exit code."""
-  args = _parser().parse_args(list(argv))
+  args = data_parser().parse_args(list(argv))
   return args.run(args)
 
 
-def _parser() -> argparse.ArgumentParser:
+def data_parser() -> argparse.ArgumentParser:
+  """The options of `filax data check` and `filax data build`."""
   parser = options.Parser(prog="filax data", description=__doc__.splitlines()[0])
   verbs = parser.add_subparsers(required=True, metavar="check|build")
-  check = verbs.add_parser("check", help="report bad records, unreadable media and statistics")
-  check.add_argument("--decode", action="store_true", help="read every frame of every medium")
-  check.add_argument("--tokenizer", default="", help="tokenizer.json or *.model: lengths in tokens")
-  check.add_argument("--out", default="", help="folder for check.json and histograms as PNG")
-  check.add_argument("--json", action="store_true", help="print JSON instead of text")
-  check.add_argument("--threads", type=options.whole(1), default=os.cpu_count() or 1)
-  check.set_defaults(run=_check)
-  build = verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files")
-  build.add_argument("--out", required=True, help="a folder that does not hold a data set yet")
-  build.add_argument(
+  _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
+  _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
+  return parser
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add("--decode", action="store_true", help="read every frame of every medium")
+  add("--tokenizer", default="", help="tokenizer.json or *.model: lengths in tokens")
+  add("--out", default="", help="folder for check.json and histograms as PNG")
+  add("--json", action="store_true", help="print JSON instead of text")
+  add("--threads", type=options.whole_number(1), default=os.cpu_count() or 1)
+  _add_manifest(parser)
+  parser.set_defaults(run=_check)
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add("--out", required=True, help="a folder that does not hold a data set yet")
+  add(
     "--proxy",
     default="",
     metavar="FPS,SIDE",
     help="store videos longer than a minute smaller, e.g. 2,384",
   )
-  build.add_argument("--beam", default="", metavar="RUNNER", help="e.g. DirectRunner")
-  build.set_defaults(run=_build)
-  for verb in (check, build):
-    verb.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl or ….array_record")
-    verb.add_argument("--root", default="", help="folder of the media; default: the manifest's")
-  return parser
+  add("--beam", default="", metavar="RUNNER", help="e.g. DirectRunner")
+  _add_manifest(parser)
+  parser.set_defaults(run=_build)
 
 
-def _check(args) -> int:
+def _add_manifest(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl or ….array_record")
+  parser.add_argument("--root", default="", help="folder of the media; default: the manifest's")
+
+
+def _check(args: argparse.Namespace) -> int:
   from data_pipelines.text import tokenizers
   from data_pipelines.tools import check
 
@@ -62,18 +75,22 @@ def _check(args) -> int:
   if args.json:
     print(json.dumps(result.as_dict() | {"files": written}, indent=2))
   else:
-    print("\n".join([*result.lines(), *(f"Wrote {path}" for path in written)]))
+    lines = list(result.lines())
+    for path in written:
+      lines.append(f"Wrote {path}")
+    print("\n".join(lines))
   return 1 if result.report.bad else 0
 
 
-def _build(args) -> int:
+def _build(args: argparse.Namespace) -> int:
   from data_pipelines.tools import build_array_record
 
   proxy = build_array_record.Proxy.parse(args.proxy) if args.proxy else None
   built = build_array_record.build(
     args.manifest, args.out, root=args.root, proxy=proxy, beam=args.beam
   )
-  print("\n".join(map(str, built.report.bad)), end="\n" if built.report.bad else "")
+  for record in built.report.bad:
+    print(record)
   print(
     f"Wrote {built.samples} samples and {built.media} media ({built.bytes / 1e6:.1f} MB) to "
     f"{args.out}; {len(built.report.bad)} records were left out. "

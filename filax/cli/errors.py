@@ -1,28 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every command ends: a result, or one sentence on stderr and exit code 2."""
+"""Exit codes of commands, and user errors as one sentence."""
 
 from collections.abc import Callable, Sequence
 import os
 import select
 import sys
 
-BROKEN_PIPE = 141  # What a shell reports of a program that SIGPIPE ended: 128 + 13.
-_TEXT_FLAGS = ("--question",)  # What follows is for the model, whatever it begins with.
+BROKEN_PIPE = 141  # The code in a shell of a program that SIGPIPE ended: 128 + 13.
+_TEXT_FLAGS = ("--question",)  # Their values are for the model, whatever they begin with.
 
 
-def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: str) -> int:
-  """main(argv) -> exit code. User errors (ValueError, OSError) are printed without a traceback.
+def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: str) -> int:
+  """Runs main(argv); returns its exit code, or 2 after a user error.
 
-  A path that begins with ~ is one below the home folder, also behind "=", where shells leave it.
-  Whoever reads the output may stop (`filax show ... | head`): that ends the command quietly.
-  FILAX_DEBUG=1 lets the traceback through.
+  User errors are ValueError and OSError, printed without a traceback. A path that begins with ~ is
+  below the home folder, also behind "=", where shells leave it. If the reader of the output stops
+  (`filax show ... | head`), the command ends without a message. FILAX_DEBUG=1 lets the traceback of
+  a user error through.
   """
   try:
     code = main(with_home(argv)) or 0
     sys.stdout.flush()
     return code
   except BrokenPipeError as error:
-    if not _nobody_reads():
+    if not _output_is_closed():
       print(f"filax {verb}: {error}", file=sys.stderr)
       return 2
     return BROKEN_PIPE
@@ -38,7 +39,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], verb: 
 
 
 def with_home(argv: Sequence[str]) -> list[str]:
-  """argv with the home folder in place of a ~ that begins a word, or a value behind "="."""
+  """argv with the home folder in place of every ~ that begins a path."""
   words = []
   before = ""
   for word in argv:
@@ -53,8 +54,8 @@ def with_home(argv: Sequence[str]) -> list[str]:
   return words
 
 
-def _nobody_reads() -> bool:
-  """Whether standard output is a pipe that was closed; then nothing more is written to it."""
+def _output_is_closed() -> bool:
+  """Whether standard output is a closed pipe; if so, silences it."""
   try:
     output = sys.stdout.fileno()
   except (AttributeError, OSError, ValueError):  # Not a file, or closed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax flops --config F --frames 64,256,1000,10000: the work of reading a video, by frame count.
+"""filax flops --config F --frames 64,256,1000,10000: FLOPs of reading a video, by frame count.
 
   filax flops --config configs/vcf_stage3.py --frames 64,256,1000,10000
   filax flops --config configs/vcf_stage3.py:dropout=uniform0_attention --frames 10000
@@ -13,7 +13,7 @@ and L visual tokens; the encoder is not counted.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import json
 
@@ -23,30 +23,43 @@ from filax.cli import config_flags, options
 from filax.models import components
 from filax.plan import prefill
 
+COLUMNS = ("encoder", "merger", "llm", "total", "paper")
+HEAD = "  frames   tokens      encoder       merger          llm        total        paper   TFLOPs"
+
 
 def main(argv: Sequence[str]) -> None:
   """Prints a table, or one JSON list with --json."""
-  made = options.Parser(
-    prog="filax flops", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  made.add_argument("--config", required=True, help="a config file, with :arguments")
-  made.add_argument(
-    "--frames", type=options.wholes(1), default=(64, 256, 1000, 10_000), help="counts, with commas"
-  )
-  made.add_argument(
-    "--tokens-per-frame", type=options.number(above=True), help="instead of the model's own"
-  )
-  made.add_argument("--json", action="store_true", help="print JSON, in FLOPs")
-  args, rest = made.parse_known_args(argv)
+  args, overrides = flops_parser().parse_known_args(argv)
   jax.config.update("jax_platforms", "cpu")  # Shapes need no device; do not wait for one.
-  config, _ = config_flags.read(["--config", args.config, *rest])
-  reader = prefill.Reader(components.build_video_lm(config.model))
-  rows = [reader.work(n, args.tokens_per_frame) for n in args.frames]
+  config, _ = config_flags.read_config(["--config", args.config, *overrides])
+  costs = prefill.PrefillCosts(components.build_video_lm(config.model))
+  rows = [costs.video_work(frames, args.tokens_per_frame) for frames in args.frames]
   if args.json:
     print(json.dumps([dataclasses.asdict(row) | dict(total=row.total) for row in rows]))
-    return
-  names = ("encoder", "merger", "llm", "total", "paper")
-  print(f"{'frames':>8} {'tokens':>8}" + "".join(f" {name:>12}" for name in names) + "   TFLOPs")
+  else:
+    print("\n".join(table_lines(rows)))
+
+
+def flops_parser() -> argparse.ArgumentParser:
+  """The options of `filax flops`; overrides of the config are left over."""
+  parser = options.config_parser("flops", __doc__)
+  add = parser.add_argument
+  add(
+    "--frames",
+    type=options.whole_numbers(1),
+    default=(64, 256, 1000, 10_000),
+    help="counts, with commas",
+  )
+  add("--tokens-per-frame", type=options.number(above=True), help="instead of the model's own")
+  add("--json", action="store_true", help="print JSON, in FLOPs")
+  return parser
+
+
+def table_lines(rows: Sequence[prefill.PrefillWork]) -> Iterator[str]:
+  """A head and a line a row, in TFLOPs."""
+  yield HEAD
   for row in rows:
-    figures = "".join(f" {getattr(row, name) / 1e12:>12,.1f}" for name in names)
-    print(f"{row.frames:>8,} {row.tokens:>8,}{figures}")
+    line = f"{row.frames:>8,} {row.tokens:>8,}"
+    for name in COLUMNS:
+      line += f" {getattr(row, name) / 1e12:>12,.1f}"
+    yield line

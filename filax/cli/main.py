@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax <verb> ...: the commands of FiLax, one table."""
+"""filax <verb> ...: the table of commands."""
 
 import importlib
 import sys
 
 from filax.cli import errors
 
-VERBS = {  # verb -> (module with a main(argv), what it does)
+VERBS = {  # verb -> (module with a main(argv), one line of help)
   "demo": ("filax.cli.demo", "make a corpus, train on it, answer, write a report"),
   "data": ("filax.cli.data", "check a manifest, or build it into ArrayRecord files"),
   "show": ("filax.cli.show", "print a config, its parameters, sharding and lengths"),
@@ -22,21 +22,23 @@ VERBS = {  # verb -> (module with a main(argv), what it does)
 
 
 def usage() -> str:
+  """The help of `filax` itself: a line a verb."""
   width = max(map(len, VERBS))
-  rows = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
-  return "\n".join(
-    ["usage: filax <verb> [options]      (filax <verb> --help explains one)", "", *rows]
-  )
+  lines = ["usage: filax <verb> [options]      (filax <verb> --help explains one)", ""]
+  for verb, (_, text) in VERBS.items():
+    lines.append(f"  {verb:<{width}}  {text}")
+  return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
   """Runs a verb; returns the exit code."""
   argv = sys.argv[1:] if argv is None else argv
   if not argv or argv[0] in ("-h", "--help", "help"):
-    return errors.run(lambda _: print(usage()), [], "help")
+    return errors.run_verb(lambda _: print(usage()), [], "help")
   verb, *rest = argv
   if verb not in VERBS:
     print(f"filax: there is no verb {verb!r}.\n{usage()}", file=sys.stderr)
     return 2
-  module = importlib.import_module(VERBS[verb][0])
-  return errors.run(module.main, rest, verb)
+  name, _ = VERBS[verb]
+  module = importlib.import_module(name)
+  return errors.run_verb(module.main, rest, verb)

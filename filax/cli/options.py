@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the commands: one parser, and the kinds of numbers it reads."""
+"""The parser of the commands, and the kinds of numbers it reads."""
 
 import argparse
 from collections.abc import Callable
@@ -8,13 +8,24 @@ from filax import setting_kinds
 
 
 class Parser(argparse.ArgumentParser):
-  """The options of a command; what does not fit is one sentence, as of any other user error."""
+  """The options of a command; raises ValueError for an invalid one."""
 
   def error(self, message: str):
     raise ValueError(f"{message.rstrip('.')}. `{self.prog} --help` lists the options.")
 
 
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+def config_parser(verb: str, description: str, required: bool = True) -> Parser:
+  """A parser with --config; `description` is printed as it is written."""
+  parser = Parser(
+    prog=f"filax {verb}",
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--config", required=required, help="a config file, with :arguments")
+  return parser
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
   """An argparse type: a whole number from `low` to `high`."""
   return _number(int, setting_kinds.whole(low, high))
 
@@ -24,18 +35,20 @@ def number(low: float = 0.0, **limits) -> Callable[[str], float]:
   return _number(float, setting_kinds.number(low, **limits))
 
 
-def wholes(low: int) -> Callable[[str], tuple[int, ...]]:
-  """An argparse type: whole numbers of `low` or more, with commas between them."""
-  read_one = whole(low)
+def whole_numbers(low: int) -> Callable[[str], tuple[int, ...]]:
+  """An argparse type: whole numbers of `low` or more, with commas."""
+  parse_number = whole_number(low)
 
-  def read(text: str) -> tuple[int, ...]:
-    return tuple(read_one(item) for item in text.split(","))
+  def parse(text: str) -> tuple[int, ...]:
+    return tuple(map(parse_number, text.split(",")))
 
-  return read
+  return parse
 
 
 def _number(kind: type, setting: setting_kinds.Setting) -> Callable:
-  def read(text: str):
+  """An argparse type: an int or float that fits `setting`."""
+
+  def parse(text: str):
     try:
       value = kind(text)
     except ValueError:
@@ -44,4 +57,4 @@ def _number(kind: type, setting: setting_kinds.Setting) -> Callable:
       raise argparse.ArgumentTypeError(f"{text!r} cannot be used. Set it to {setting.words}.")
     return value
 
-  return read
+  return parse

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax show --config F[:args] [--config.key=value ...]
 
-Prints what a config comes to: every key, the parameters with their learning rates and their layout
-on the mesh, and how many tokens a sample has. Nothing is computed or read but the config: a 7B
-takes seconds on a laptop, without data and without a device.
+Prints a config: every key, the parameters with their learning rates and their layout on the mesh,
+and how many tokens a sample has. Nothing is computed or read but the config: a 7B takes seconds on
+a laptop, without data and without a device.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.packing import planner, visual_order
-from filax.cli import config_flags
+from filax.cli import config_flags, options
 from filax.costs import train_costs
 from filax.models import components
 from filax.parallel import rules
@@ -23,14 +23,15 @@ from filax.spec import RowShape, VisualLayout, dropout_stages
 from filax.train import optim
 
 GIB = 2**30
+Leaves = Mapping[str, jax.ShapeDtypeStruct]  # By path.
 
 
 def main(argv: Sequence[str]) -> int:
   """argv without the verb -> exit code."""
-  if {"-h", "--help"} & set(argv):
-    print(__doc__.strip())
-    return 0
-  config, _ = config_flags.read(argv)
+  args, overrides = options.config_parser("show", __doc__, required=False).parse_known_args(argv)
+  if args.config is not None:
+    overrides = ["--config", args.config, *overrides]
+  config, _ = config_flags.read_config(overrides)
   jax.config.update("jax_platforms", "cpu")  # Shapes need no device; do not wait for one.
   print("\n".join(report(config)))
   return 0
@@ -39,14 +40,16 @@ def main(argv: Sequence[str]) -> int:
 def report(config: ConfigDict) -> Iterator[str]:
   """The lines of `filax show`."""
   yield "Config"
-  yield from (f"  {key} = {value!r}" for key, value in flat(config.to_dict()))
+  for key, value in config_items(config.to_dict()):
+    yield f"  {key} = {value!r}"
   model = components.build_video_lm(config.model)
   shapes = components.parameter_shapes(model)
   optimizer = optim.make(config.optim.to_dict(), shapes, max(config.steps, 1000))
   yield ""
-  yield from parameters(traverse_util.flatten_dict(shapes, sep="/"), optimizer, config)
+  leaves = traverse_util.flatten_dict(shapes, sep="/")
+  yield from parameter_lines(leaves, optimizer, config)
   yield ""
-  yield from tokens(config, model)
+  yield from token_lines(config, model)
   yield ""
   costs = train_costs(model, shapes, optimizer.rates)
   yield "Work of a train step (model FLOPs, nothing computed twice)"
@@ -54,62 +57,80 @@ def report(config: ConfigDict) -> Iterator[str]:
   yield f"  a frame {costs.frame / 1e9:,.1f} G, an image {costs.image / 1e9:,.1f} G"
 
 
-def flat(config: Mapping[str, Any], path: str = "config") -> Iterator[tuple[str, Any]]:
+def config_items(config: Mapping[str, Any], path: str = "config") -> Iterator[tuple[str, Any]]:
   """("config.a.b", value) of every key, in order."""
   for key in sorted(config):
     value = config[key]
     if isinstance(value, Mapping):
-      yield from flat(value, f"{path}.{key}")
+      yield from config_items(value, f"{path}.{key}")
     else:
       yield f"{path}.{key}", value
 
 
-def parameters(leaves, optimizer: optim.Optimizer, config: ConfigDict) -> Iterator[str]:
-  """A row a parameter, then a row a part and the totals."""
+def parameter_lines(
+  leaves: Leaves, optimizer: optim.Optimizer, config: ConfigDict
+) -> Iterator[str]:
+  """A line a parameter, then a line a part and the totals."""
   table = components.dims_table(config.model)
   width = max(map(len, leaves))
   yield f"{'Parameters':<{width + 2}}  {'count':>13}  {'dtype':<8}  {'rate':>7}  shape (mesh axes)"
   for path, leaf in leaves.items():
     layout = rules.parameter_spec(table, path, leaf.shape)
-    axes = " ".join(f"{size}{_axes(axis)}" for size, axis in zip(leaf.shape, layout, strict=True))
     yield (
       f"  {path:<{width}}  {leaf.size:>13,}  {leaf.dtype.name:<8}  "
-      f"{_rate(optimizer.rates[path]):>7}  {axes}"
+      f"{_rate(optimizer.rates[path]):>7}  {_split_shape(leaf.shape, layout)}"
     )
+  parts: dict[str, dict[str, jax.ShapeDtypeStruct]] = {}
+  for path, leaf in leaves.items():
+    role = path.partition("/")[0]
+    parts.setdefault(role, {})[path] = leaf
   for role in components.ROLES:
-    own = {path: x for path, x in leaves.items() if path.startswith(f"{role}/")}
-    if own:
-      yield _total(role, own, optimizer, width)
-  yield _total("all", leaves, optimizer, width)
-  held = sum(x.size * x.dtype.itemsize for x in leaves.values())
-  learned = sum(x.size for path, x in leaves.items() if optimizer.rates[path])
+    if role in parts:
+      yield _total_line(role, parts[role], optimizer, width)
+  yield _total_line("all", leaves, optimizer, width)
+  parameter_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves.values())
+  trained = _trained_count(leaves, optimizer)
   yield (
-    f"  {held / GIB:,.1f} GiB of parameters, {8 * learned / GIB:,.1f} GiB of optimizer moments, "
-    f"{4 * learned / GIB:,.1f} GiB of gradients, over all devices together."
+    f"  {parameter_bytes / GIB:,.1f} GiB of parameters, {8 * trained / GIB:,.1f} GiB of optimizer "
+    f"moments, {4 * trained / GIB:,.1f} GiB of gradients, over all devices together."
   )
 
 
-def _axes(axis: Any) -> str:
-  if axis is None:
-    return ""
-  return f"({axis if isinstance(axis, str) else ','.join(axis)})"
+def _split_shape(shape: Sequence[int], layout: jax.sharding.PartitionSpec) -> str:
+  """A shape with the mesh axes of each dimension: "28 3584(fsdp,seq) 128"."""
+  words = []
+  for size, axes in zip(shape, layout, strict=True):
+    if axes is None:
+      words.append(f"{size}")
+    elif isinstance(axes, str):
+      words.append(f"{size}({axes})")
+    else:
+      words.append(f"{size}({','.join(axes)})")
+  return " ".join(words)
 
 
 def _rate(rate: float) -> str:
   return f"{rate:g}" if rate else "frozen"
 
 
-def _total(name: str, leaves, optimizer: optim.Optimizer, width: int) -> str:
-  count = sum(x.size for x in leaves.values())
-  learned = sum(x.size for path, x in leaves.items() if optimizer.rates[path])
-  rates = sorted({optimizer.rates[path] for path in leaves if optimizer.rates[path]})
-  at = f" at {', '.join(f'{rate:g}' for rate in rates)}" if rates else ""
-  return f"  {name:<{width}}  {count:>13,}  {learned / count:.1%} trained{at}"
+def _total_line(name: str, leaves: Leaves, optimizer: optim.Optimizer, width: int) -> str:
+  count = sum(leaf.size for leaf in leaves.values())
+  trained = _trained_count(leaves, optimizer)
+  rates = {optimizer.rates[path] for path in leaves}
+  rates.discard(0.0)
+  words = ", ".join(f"{rate:g}" for rate in sorted(rates))
+  at_rates = f" at {words}" if words else ""
+  return f"  {name:<{width}}  {count:>13,}  {trained / count:.1%} trained{at_rates}"
 
 
-def tokens(config: ConfigDict, model: Any) -> Iterator[str]:
-  """What a video and a picture become, and the rows that samples are put into."""
-  layout, sampling = model.layout(), config.data.sampling
+def _trained_count(leaves: Leaves, optimizer: optim.Optimizer) -> int:
+  return sum(leaf.size for path, leaf in leaves.items() if optimizer.rates[path])
+
+
+def token_lines(config: ConfigDict, model: Any) -> Iterator[str]:
+  """Visual tokens of a video and of a picture, and the rows."""
+  layout = model.layout()
+  sampling = config.data.sampling
   groups = model.selector.groups(sampling.frames)
   yield "Visual tokens of a sample"
   yield (
@@ -124,20 +145,20 @@ def tokens(config: ConfigDict, model: Any) -> Iterator[str]:
   packed = "packed" if config.data.packing else "one sample a row"
   yield f"Rows ({packed}), {config.batch} a step"
   for row in planner.row_shapes(config.data.rows, layout.frames_per_group):
-    yield f"  {_row(row, layout)}"
+    yield f"  {_row_text(row, layout)}"
 
 
 def _grid(grid: tuple[int, int]) -> str:
   return f"{grid[0]} x {grid[1]} = {math.prod(grid)}"
 
 
-def _row(row: RowShape, layout: VisualLayout) -> str:
+def _row_text(row: RowShape, layout: VisualLayout) -> str:
   visual = layout.newline_index(row)
-  drops = "".join(
-    f", {left:,} positions after layer {stage.layer} ({stage.kind} {stage.ratio:g})"
-    for stage, left in zip(layout.stages, dropout_stages.room(row, layout), strict=True)
-  )
-  return (
+  text = (
     f"{row.frames} frames, {row.images} images, {row.length:,} positions, {row.segments} samples: "
-    f"up to {visual:,} visual tokens{drops}"
+    f"up to {visual:,} visual tokens"
   )
+  lengths = dropout_stages.room(row, layout)
+  for stage, length in zip(layout.stages, lengths, strict=True):
+    text += f", {length:,} positions after layer {stage.layer} ({stage.kind} {stage.ratio:g})"
+  return text

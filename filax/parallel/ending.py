@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When one process of a run refuses, all end at once, each with the same sentence.
+"""Ends all processes of a run with one and the same sentence.
 
 Without this the others wait in a collective, and the process itself in jax.distributed's barrier at
 exit, for minutes. The sentence goes through the store of jax.distributed, which a thread of every
-process looks at once a second; it needs no device.
+process reads once a second; it needs no device.
 """
 
 import atexit
@@ -23,11 +23,13 @@ from filax.parallel import key_value
 REFUSED = 2  # The exit code of a process that ends because of a refusal.
 _KEY = "filax/end"
 _LOOK_SECONDS = 1.0
-_ANSWER_SECONDS = 8.0  # How long the first process waits for the others to have read the sentence.
+_ANSWER_SECONDS = 8.0  # Process 0 waits so long for the others to read the sentence.
 
 
 def end_all(reason: str, code: int = REFUSED) -> NoReturn:
-  """Ends every process of the run within seconds; does not return, and runs no exit handlers.
+  """Ends every process of the run within seconds; does not return.
+
+  Exit handlers do not run.
 
   reason: one sentence, which every process prints behind the number and host of this one. code: the
   exit code of every process. If two processes end the run at once, all print the sentence of the
@@ -58,9 +60,9 @@ def watch() -> None:
 
 @contextlib.contextmanager
 def together():
-  """A block whose errors end all processes. A run of one process raises them as usual.
+  """A context whose errors end all processes.
 
-  FILAX_DEBUG=1 prints the traceback first.
+  A run of one process raises them as usual. FILAX_DEBUG=1 prints the traceback first.
   """
   try:
     yield
@@ -71,10 +73,13 @@ def together():
   except Exception as error:
     if not key_value.connected():
       raise
-    ours = isinstance(error, (ValueError, OSError))
-    if os.environ.get("FILAX_DEBUG") or not ours:
+    text = str(error)
+    is_refusal = isinstance(error, (ValueError, OSError))
+    if os.environ.get("FILAX_DEBUG") or not is_refusal:
       traceback.print_exc()
-    end_all(str(error) if ours and str(error) else f"{type(error).__name__}: {error}")
+    if not is_refusal or not text:
+      text = f"{type(error).__name__}: {text}"
+    end_all(text)
 
 
 def _watch(stopped: threading.Event) -> None:
@@ -85,7 +90,10 @@ def _watch(stopped: threading.Event) -> None:
 
 
 def _leave_together(ending: str) -> NoReturn:
-  """Leaves with what `end_all` stored; the first process last, because the store is in it."""
+  """Leaves with the text that `end_all` stored.
+
+  Process 0 leaves last, because the store is in it.
+  """
   message = json.loads(ending)
   index = key_value.index()
   key_value.put(f"{_KEY}/read/{index}", "")
@@ -93,14 +101,18 @@ def _leave_together(ending: str) -> NoReturn:
     deadline = time.monotonic() + _ANSWER_SECONDS
     waiting = set(range(1, key_value.count()))
     while waiting and time.monotonic() < deadline:
-      waiting = {other for other in waiting if key_value.get(f"{_KEY}/read/{other}") is None}
+      waiting = set(filter(_has_not_read, waiting))
       time.sleep(0.1)
     time.sleep(0.5)  # For the others to be gone before the store is.
   _leave(message["text"], message["code"])
 
 
+def _has_not_read(index: int) -> bool:
+  return key_value.get(f"{_KEY}/read/{index}") is None
+
+
 def _leave(text: str, code: int) -> NoReturn:
-  """Prints `text` and ends this process and its workers, without the barriers of a clean exit."""
+  """Prints `text`; ends this process and its workers without exit barriers."""
   print(text, file=sys.stderr, flush=True)
   sys.stdout.flush()
   for worker in multiprocessing.active_children():

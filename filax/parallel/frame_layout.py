@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames as the batch of an encoder: every device keeps its own rows and its own part of time.
+"""Frames as the batch of an encoder, without moving them between devices.
 
-Plainly merging [B T] would interleave devices that hold several rows; here the merged order follows
-the mesh, so that no frame moves. A static permutation undoes it.
+Every device keeps its own rows and its own part of time. Merging [B T] row by row would interleave
+devices that hold several rows. Here the merged order follows the mesh, so that no frame moves
+between devices; a static permutation undoes it.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from filax.parallel.rules import constrain
 
 
-class Spread(NamedTuple):
-  """Over how many devices rows and parts of time lie. What does not divide stays together."""
+class FrameLayout(NamedTuple):
+  """Numbers of device groups that share the rows, and the time of a row."""
 
   rows: int
   parts: int
@@ -23,54 +23,78 @@ class Spread(NamedTuple):
   @property
   def words(self) -> str:
     """The dimension word of the merged axis."""
-    both = {(True, True): "frames", (True, False): "batch", (False, True): "seq"}
-    return both.get((self.rows > 1, self.parts > 1), "-")
+    if self.rows > 1 and self.parts > 1:
+      return "frames"
+    if self.rows > 1:
+      return "batch"
+    if self.parts > 1:
+      return "seq"
+    return "-"
 
 
-def spread(shape: tuple[int, int], clip: int) -> Spread:
-  """How [B T] frames lie on the mesh in use, where `clip` neighbours stay together."""
+def frame_layout(shape: tuple[int, int], clip: int) -> FrameLayout:
+  """The layout of [B T] frames on the mesh in use.
+
+  `clip` neighbouring frames stay together. A dimension that does not divide evenly is not split.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
-    return Spread(1, 1)
-  rows, parts = math.prod(mesh.shape[a] for a in ("data", "fsdp")), mesh.shape["seq"]
-  batch, total = shape
-  return Spread(1 if batch % rows else rows, 1 if total % (parts * clip) else parts)
+    return FrameLayout(1, 1)
+  batch, frames = shape
+  rows = mesh.shape["data"] * mesh.shape["fsdp"]
+  parts = mesh.shape["seq"]
+  if batch % rows:
+    rows = 1
+  if frames % (parts * clip):
+    parts = 1
+  return FrameLayout(rows, parts)
 
 
 def flatten(x: jax.Array, clip: int) -> jax.Array:
-  """[B T ...] -> clips [B·T/clip clip ...], spread over data, fsdp and seq."""
-  over = spread(x.shape[:2], clip)
-  x = x.reshape(over.rows, x.shape[0] // over.rows, over.parts, -1, clip, *x.shape[2:])
-  x = jnp.swapaxes(x, 1, 2)
+  """Frames [B T ...] -> clips [B·T/clip clip ...] over data, fsdp, seq."""
+  batch, frames = x.shape[:2]
+  layout = frame_layout((batch, frames), clip)
+  x = x.reshape(layout.rows, batch // layout.rows, layout.parts, -1, clip, *x.shape[2:])
+  x = jnp.swapaxes(x, 1, 2)  # [rows parts B/rows T/parts/clip clip ...]
   x = x.reshape(-1, *x.shape[4:])
-  return constrain(x, over.words + " -" * (x.ndim - 1))
+  return constrain(x, layout.words + " -" * (x.ndim - 1))
 
 
-def unflatten(x: jax.Array, batch: int, total: int) -> jax.Array:
-  """The inverse, for what became of the clips: [B·T/clip clip ...] -> [B T ...]."""
-  over = spread((batch, total), x.shape[1])
-  x = x.reshape(over.rows, over.parts, batch // over.rows, total // over.parts, *x.shape[2:])
-  x = jnp.swapaxes(x, 1, 2)
-  x = x.reshape(batch, total, *x.shape[4:])
-  words = f"{'batch' if over.rows > 1 else '-'} {'seq' if over.parts > 1 else '-'}"
-  return constrain(x, words + " -" * (x.ndim - 2))
+def unflatten(x: jax.Array, batch: int, frames: int) -> jax.Array:
+  """Inverse of `flatten`, for features: [B·T/clip clip ...] -> [B T ...]."""
+  layout = frame_layout((batch, frames), x.shape[1])
+  rows, parts = layout
+  x = x.reshape(rows, parts, batch // rows, frames // parts, *x.shape[2:])
+  x = jnp.swapaxes(x, 1, 2)  # [rows B/rows parts T/parts ...]
+  x = x.reshape(batch, frames, *x.shape[4:])
+  row_word = "batch" if rows > 1 else "-"
+  time_word = "seq" if parts > 1 else "-"
+  return constrain(x, f"{row_word} {time_word}" + " -" * (x.ndim - 2))
 
 
-def cut(clips: jax.Array, over: Spread, chunk: int) -> jax.Array:
-  """Flattened clips [n ...] -> [steps devices·chunk ...]: at every step each device has `chunk` of
-  its own; the last step is filled up with blank ones."""
-  devices = over.rows * over.parts
-  own = clips.reshape(devices, -1, *clips.shape[1:])
-  own = jnp.pad(own, ((0, 0), (0, -own.shape[1] % chunk), *((0, 0),) * (own.ndim - 2)))
-  steps = jnp.moveaxis(own.reshape(devices, -1, chunk, *own.shape[2:]), 1, 0)
-  steps = steps.reshape(steps.shape[0], devices * chunk, *steps.shape[3:])
-  return constrain(steps, f"- {over.words}" + " -" * (steps.ndim - 2))
+def cut(clips: jax.Array, layout: FrameLayout, chunk: int) -> jax.Array:
+  """Flattened clips [n ...] -> steps [steps devices·chunk ...].
+
+  At every step each device has `chunk` clips of its own. The last step is filled with zeros.
+  """
+  devices = layout.rows * layout.parts
+  shape = clips.shape[1:]
+  by_device = clips.reshape(devices, -1, *shape)
+  padding = [(0, 0)] * by_device.ndim
+  padding[1] = (0, -by_device.shape[1] % chunk)
+  by_device = jnp.pad(by_device, padding)
+  steps = by_device.reshape(devices, -1, chunk, *shape)
+  steps = jnp.moveaxis(steps, 1, 0)  # [steps devices chunk ...]
+  steps = steps.reshape(steps.shape[0], devices * chunk, *shape)
+  return constrain(steps, f"- {layout.words}" + " -" * (steps.ndim - 2))
 
 
-def joined(steps: jax.Array, over: Spread, count: int) -> jax.Array:
-  """The inverse, for what became of `count` clips: [steps devices·chunk ...] -> [n ...]."""
-  devices = over.rows * over.parts
+def joined(steps: jax.Array, layout: FrameLayout, count: int) -> jax.Array:
+  """Inverse of `cut`, for features: [steps devices·chunk ...] -> [count ...]."""
+  devices = layout.rows * layout.parts
   x = steps.reshape(steps.shape[0], devices, -1, *steps.shape[2:])
-  x = jnp.moveaxis(x, 0, 1).reshape(devices, -1, *x.shape[3:])
-  x = x[:, : count // devices].reshape(count, *x.shape[2:])
-  return constrain(x, over.words + " -" * (x.ndim - 1))
+  x = jnp.moveaxis(x, 0, 1)  # [devices steps chunk ...]
+  shape = x.shape[3:]
+  x = x.reshape(devices, -1, *shape)
+  x = x[:, : count // devices].reshape(count, *shape)
+  return constrain(x, layout.words + " -" * (x.ndim - 1))

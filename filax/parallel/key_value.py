@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short texts that the processes of a run leave for each other, in jax.distributed's store.
+"""Short texts that processes exchange, in the store of jax.distributed.
 
 No device takes part, so this works before anything is compiled and while devices wait.
 """
@@ -24,12 +24,12 @@ def index() -> int:
 
 
 def count() -> int:
-  """How many processes have joined."""
+  """The number of processes that have joined."""
   return distributed.global_state.num_processes
 
 
 def put(key: str, text: str) -> bool:
-  """Stores `text` under `key`; False if another process was first, or the store is gone."""
+  """Stores `text` under `key`; False if it is taken or the store is gone."""
   try:
     distributed.global_state.client.key_value_set(key, text)
   except RuntimeError:
@@ -38,7 +38,7 @@ def put(key: str, text: str) -> bool:
 
 
 def get(key: str) -> str | None:
-  """The text under `key`, or None if there is none yet, or the store is gone."""
+  """The text under `key`; None without one, or if the store is gone."""
   try:
     return distributed.global_state.client.key_value_try_get(key)
   except RuntimeError:
@@ -46,12 +46,13 @@ def get(key: str) -> str | None:
 
 
 def wait(key: str, what: str = "") -> str:
-  """The text under `key`, as soon as a process has put it there; says on stderr what it waits for.
+  """Waits for the text under `key`; names `what` after a minute.
 
-  Does not give up: a process that refuses ends this one too (filax.parallel.ending), and one that
-  died is noticed by jax.distributed.
+  There is no time limit: a process that refuses ends this one too (filax.parallel.ending), and
+  jax.distributed notices one that died.
   """
-  began, silent = time.monotonic(), bool(what)
+  began = time.monotonic()
+  silent = bool(what)
   while True:
     if silent and time.monotonic() - began > _SILENT_SECONDS:
       print(f"Waiting for {what}.", file=sys.stderr, flush=True)
@@ -63,10 +64,10 @@ def wait(key: str, what: str = "") -> str:
         raise ConnectionError(f"The processes of the run lost each other: {error}") from error
 
 
-def meet(key: str, seconds: float) -> None:
-  """Returns when all processes have come to `key`, each of which is used once.
+def barrier(key: str, seconds: float) -> None:
+  """Waits until all processes have come to `key`; a key serves once.
 
-  Raises TimeoutError.
+  Raises TimeoutError after `seconds`.
   """
   try:
     distributed.global_state.client.wait_at_barrier(key, int(seconds * 1000))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device mesh: always `data fsdp seq tensor`; a config only sets the sizes."""
+"""The device mesh `data fsdp seq tensor`; a config sets the sizes."""
 
 from collections.abc import Mapping, Sequence
 import math
@@ -11,30 +11,38 @@ from jax.sharding import AxisType, Mesh
 from filax.parallel.rules import MESH
 
 
-def make(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """A mesh of `sizes`, e.g. dict(data=1, fsdp=-1, seq=1, tensor=1); one size may be -1 (the rest).
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """A mesh of `sizes`; one of them may be -1, the remaining devices.
 
+  sizes: e.g. dict(data=1, fsdp=-1, seq=1, tensor=1).
   Devices of several slices, which only the data centre's network joins, differ along data, or else
   along fsdp. Raises ValueError if a name is unknown, the sizes do not multiply to the number of
   devices, or slices do not fit.
   """
   devices = jax.devices() if devices is None else list(devices)
-  sizes = resolve(sizes, len(devices))
-  slices = len({getattr(d, "slice_index", 0) for d in devices})
-  types = (AxisType.Auto,) * len(MESH)
+  sizes = resolve_sizes(sizes, len(devices))
+  shape = tuple(sizes.values())
+  slices = len({getattr(device, "slice_index", 0) for device in devices})
   if slices == 1:
-    shape = tuple(sizes[a] for a in MESH)
-    laid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    return Mesh(laid, MESH, axis_types=types)
-  across = {axis: slices if axis == _across(sizes, slices) else 1 for axis in MESH}
-  inside = tuple(sizes[a] // across[a] for a in MESH)
-  laid = mesh_utils.create_hybrid_device_mesh(
-    inside, tuple(across.values()), devices=devices, allow_split_physical_axes=True
+    grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+  else:
+    grid = _grid_of_slices(shape, slices, _slice_axis(sizes, slices), devices)
+  return Mesh(grid, MESH, axis_types=(AxisType.Auto,) * len(MESH))
+
+
+def _grid_of_slices(shape: Sequence[int], slices: int, axis: str, devices: Sequence[jax.Device]):
+  """Devices of several slices as an array; `axis` crosses slices."""
+  place = MESH.index(axis)
+  across = [1] * len(MESH)
+  across[place] = slices
+  inside = list(shape)
+  inside[place] //= slices
+  return mesh_utils.create_hybrid_device_mesh(
+    tuple(inside), tuple(across), devices=devices, allow_split_physical_axes=True
   )
-  return Mesh(laid, MESH, axis_types=types)
 
 
-def _across(sizes: Mapping[str, int], slices: int) -> str:
+def _slice_axis(sizes: Mapping[str, int], slices: int) -> str:
   """The axis whose neighbours may be in different slices."""
   for axis in ("data", "fsdp"):
     if sizes[axis] % slices == 0:
@@ -45,19 +53,25 @@ def _across(sizes: Mapping[str, int], slices: int) -> str:
   )
 
 
-def resolve(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
-  """The sizes with -1 replaced by what is left of `devices`."""
+def resolve_sizes(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
+  """The sizes of all axes, whose product is `devices`.
+
+  -1 becomes the remaining factor. Raises ValueError.
+  """
   if unknown := sorted(set(sizes) - set(MESH)):
     raise ValueError(f"config.mesh.{unknown[0]} is not an axis. The axes are {', '.join(MESH)}.")
-  sizes = {axis: sizes.get(axis, 1) for axis in MESH}
-  free = [axis for axis, size in sizes.items() if size == -1]
-  given = math.prod(size for size in sizes.values() if size != -1)
+  sizes = dict.fromkeys(MESH, 1) | dict(sizes)
   text = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
-  if len(free) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
+  free = [axis for axis, size in sizes.items() if size == -1]
+  fixed = [size for size in sizes.values() if size != -1]
+  if len(free) > 1 or min(fixed, default=1) < 1:
     raise ValueError(f"config.mesh ({text}) must hold positive sizes, at most one of them -1.")
-  if devices % given or (not free and given != devices):
+  product = math.prod(fixed)
+  if devices % product or (not free and product != devices):
     raise ValueError(
-      f"config.mesh ({text}) needs {given} devices times a whole number, but there are {devices}. "
-      f"Set one axis to -1, or sizes whose product is {devices}."
+      f"config.mesh ({text}) needs {product} devices times a whole number, but there are "
+      f"{devices}. Set one axis to -1, or sizes whose product is {devices}."
     )
-  return sizes | {axis: devices // given for axis in free}
+  for axis in free:
+    sizes[axis] = devices // product
+  return sizes

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All processes of a run wait for each other, so that the one that does not come can be named.
+"""Start-up barrier that reports which processes are missing.
 
 The runtime itself ends a process whose peers are missing, without saying which. Process 0 listens,
 the others call; when all have come, or time is up, it tells them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import contextlib
 import socket
 import time
 
@@ -13,17 +14,18 @@ _GRACE = 10.0  # Seconds that the first process may have started later than the 
 _GO = "go"
 
 
-def meet(address: tuple[str, int], processes: int, index: int, seconds: float) -> None:
-  """Returns when all `processes` have met at `address` (host, port), where process 0 runs.
+def wait_for_all(address: tuple[str, int], processes: int, index: int, seconds: float) -> None:
+  """Waits until all `processes` have come to `address`.
 
+  address: (host, port), where process 0 runs.
   Raises Missing, in every process that came, if some did not within `seconds`, and ConnectionError
   on process 0 if the port is in use.
   """
   deadline = time.monotonic() + seconds
   if index == 0:
-    _wait(address[1], processes, deadline)
+    _receive_all(address[1], processes, deadline)
   else:
-    _call(address, index, deadline)
+    _call_first_process(address, index, deadline)
 
 
 class Missing(ConnectionError):
@@ -36,10 +38,10 @@ class Missing(ConnectionError):
 
 def check_free(port: int) -> None:
   """Raises ConnectionError if this machine cannot listen at `port`."""
-  _listening(port).close()
+  _listen(port).close()
 
 
-def _listening(port: int) -> socket.socket:
+def _listen(port: int) -> socket.socket:
   try:
     return socket.create_server(("", port), reuse_port=False)
   except OSError as error:
@@ -50,40 +52,50 @@ def _listening(port: int) -> socket.socket:
     ) from error
 
 
-def _wait(port: int, processes: int, deadline: float) -> None:
-  came: dict[int, socket.socket] = {}
-  try:
-    with _listening(port) as server:
-      while len(came) < processes - 1 and (left := deadline - time.monotonic()) > 0:
-        server.settimeout(left)
-        try:
-          caller, _ = server.accept()
-          caller.settimeout(5.0)
-          number = int(_line(caller))
-        except (OSError, ValueError):
-          continue  # Time is up, or somebody who is not one of us.
-        if 0 < number < processes:
-          came[number] = caller
-      missing = [n for n in range(1, processes) if n not in came]
-      for caller in came.values():
-        _tell(caller, ",".join(map(str, missing)) or _GO)
-  finally:
-    for caller in came.values():
-      caller.close()
+def _receive_all(port: int, processes: int, deadline: float) -> None:
+  """Waits on process 0 for the calls of the others; answers all."""
+  callers: dict[int, socket.socket] = {}
+  with contextlib.ExitStack() as stack:
+    server = stack.enter_context(_listen(port))
+    while len(callers) < processes - 1:
+      seconds = deadline - time.monotonic()
+      if seconds <= 0:
+        break
+      server.settimeout(seconds)
+      with contextlib.suppress(OSError, ValueError):  # Time is up, or the caller is a stranger.
+        caller, index = _accept(server)
+        if 0 < index < processes:
+          callers[index] = stack.enter_context(caller)
+    missing = sorted(set(range(1, processes)) - callers.keys())
+    _answer(callers, missing)
   if missing:
     raise Missing(missing)
 
 
-def _call(address: tuple[str, int], index: int, deadline: float) -> None:
+def _accept(server: socket.socket) -> tuple[socket.socket, int]:
+  """(connection, index) of the next process that calls."""
+  caller, _ = server.accept()
+  caller.settimeout(5.0)
+  return caller, int(_receive_line(caller))
+
+
+def _answer(callers: Mapping[int, socket.socket], missing: Sequence[int]) -> None:
+  text = ",".join(map(str, missing)) or _GO
+  for caller in callers.values():
+    _send_line(caller, text)
+
+
+def _call_first_process(address: tuple[str, int], index: int, deadline: float) -> None:
+  """Calls process 0 until it answers, from any other process."""
   while time.monotonic() < deadline:
     try:
       with socket.create_connection(address, timeout=2.0) as server:
-        _tell(server, str(index))
+        _send_line(server, str(index))
         server.settimeout(max(1.0, deadline - time.monotonic() + _GRACE))
-        said = _line(server)
-      if said == _GO:
+        answer = _receive_line(server)
+      if answer == _GO:
         return
-      raise Missing([int(n) for n in said.split(",")])
+      raise Missing(list(map(int, answer.split(","))))
     except Missing:
       raise
     except (OSError, ValueError):
@@ -91,11 +103,11 @@ def _call(address: tuple[str, int], index: int, deadline: float) -> None:
   raise Missing([0])
 
 
-def _tell(to: socket.socket, text: str) -> None:
-  to.sendall(f"{text}\n".encode())
+def _send_line(target: socket.socket, text: str) -> None:
+  target.sendall(f"{text}\n".encode())
 
 
-def _line(source: socket.socket) -> str:
+def _receive_line(source: socket.socket) -> str:
   """One short line of text."""
   with source.makefile("r", encoding="ascii", errors="replace") as file:
     return file.readline(4096).strip()

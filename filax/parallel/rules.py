@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every array lies on the mesh: regex -> dimension words -> mesh axes, one table each."""
+"""Sharding tables: regex -> dimension words -> mesh axes."""
 
 from collections.abc import Sequence
 import math
@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 MESH = ("data", "fsdp", "seq", "tensor")  # Always these four axes; a config only sets their sizes.
 
-# Dimension of a parameter -> mesh axes. None = whole on every device.
+# Dimension of a parameter -> mesh axes. None = not split.
 PARAMETER_AXES = {
   "embed": ("fsdp", "seq"),
   "vocab_rows": ("fsdp", "seq"),
@@ -37,64 +37,74 @@ ACTIVATION_AXES = {
 }
 
 
-def spec(dims: str, axes=None) -> P:
-  """spec("batch seq -") == P(("data", "fsdp"), "seq", None)."""
-  return P(*((axes or ACTIVATION_AXES)[d] for d in dims.split()))
+def partition_spec(dims: str, axes=None) -> P:
+  """The PartitionSpec of dimension words, by default those of an activation.
+
+  partition_spec("batch seq -") == P(("data", "fsdp"), "seq", None)
+  """
+  table = axes or ACTIVATION_AXES
+  return P(*map(table.__getitem__, dims.split()))
 
 
 def constrain(x: jax.Array, dims: str) -> jax.Array:
-  """Lays an activation on the mesh in use: constrain(x, "batch seq -"). Nothing without a mesh."""
+  """Lays an activation on the mesh in use: constrain(x, "batch seq -").
+
+  Returns it unchanged without a mesh.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x
-  return jax.lax.with_sharding_constraint(x, spec(dims))
+  return jax.lax.with_sharding_constraint(x, partition_spec(dims))
 
 
 def parameter_spec(table: Sequence[tuple[str, str]], path: str, shape: tuple[int, ...]) -> P:
-  """The layout of one parameter: the first row of `table` (regex, words) found in its path.
+  """The layout of one parameter: the first row that matches its path.
 
+  table: rows of (regex, dimension words).
   A parameter with one dimension more than its row has words is stacked over layers.
   """
   for pattern, dims in table:
-    if re.search(pattern, path):
-      stacked = len(shape) - len(dims.split())
-      if stacked not in (0, 1):
-        raise ValueError(f"{path} has shape {shape}, but its DIMS row {pattern!r} says {dims!r}.")
-      return spec("layers " * stacked + dims, PARAMETER_AXES)
+    if re.search(pattern, path) is None:
+      continue
+    stacked = len(shape) - len(dims.split())
+    if stacked not in (0, 1):
+      raise ValueError(f"{path} has shape {shape}, but its DIMS row {pattern!r} says {dims!r}.")
+    words = f"layers {dims}" if stacked else dims
+    return partition_spec(words, PARAMETER_AXES)
   raise ValueError(f"No row of DIMS covers {path} {shape}. Add one to the file that makes it.")
 
 
 def by_axis(table: Sequence[tuple[str, str]], params: PyTree, dtype) -> PyTree:
-  """The parameters of a layer, those that lie over fsdp and seq cast to `dtype` and made whole
-  over seq, for the layer to gather over fsdp.
+  """Casts parameters that lie over (fsdp, seq); gathers them over seq.
 
-  One axis at a time, as in filax.parallel.gather: over both at once, XLA sums gradients whole on
-  every chip of a large slice, and on three-dimensional tori it even gathers by sums.
+  The layer gathers them over fsdp. One axis at a time, as in filax.parallel.gather: over both at
+  once, XLA sums whole gradients on every chip of a large slice, and on three-dimensional tori it
+  even gathers by sums.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.shape["seq"] == 1:
     return params
 
-  def one(path, leaf):
-    layout = parameter_spec(table, leaf_path(path), leaf.shape)
+  def gather_over_seq(path, leaf):
+    layout = list(parameter_spec(table, leaf_path(path), leaf.shape))
     if ("fsdp", "seq") not in layout:
       return leaf
-    layout = P(*("fsdp" if axes == ("fsdp", "seq") else axes for axes in layout))
-    return jax.lax.with_sharding_constraint(leaf.astype(dtype), layout)
+    layout[layout.index(("fsdp", "seq"))] = "fsdp"
+    return jax.lax.with_sharding_constraint(leaf.astype(dtype), P(*layout))
 
-  return jax.tree_util.tree_map_with_path(one, params)
+  return jax.tree_util.tree_map_with_path(gather_over_seq, params)
 
 
 def parameter_shardings(table: Sequence[tuple[str, str]], params: PyTree, mesh: Mesh) -> PyTree:
   """A NamedSharding for every leaf (array or ShapeDtypeStruct) of `params`."""
 
-  def one(path, leaf):
-    path = leaf_path(path)
-    layout = parameter_spec(table, path, leaf.shape)
-    check_divides(path, leaf.shape, layout, mesh)
+  def sharding(path, leaf):
+    name = leaf_path(path)
+    layout = parameter_spec(table, name, leaf.shape)
+    check_divides(name, leaf.shape, layout, mesh)
     return NamedSharding(mesh, layout)
 
-  return jax.tree_util.tree_map_with_path(one, params)
+  return jax.tree_util.tree_map_with_path(sharding, params)
 
 
 def leaf_path(path) -> str:
@@ -103,13 +113,16 @@ def leaf_path(path) -> str:
 
 
 def check_divides(path: str, shape: tuple[int, ...], layout: P, mesh: Mesh) -> None:
-  """Raises ValueError naming the knob if a dimension does not split evenly over its axes."""
+  """Raises ValueError if a dimension does not split evenly over its axes."""
   for size, axes in zip(shape, layout, strict=False):
-    axes = axes if isinstance(axes, tuple) else (axes,)
-    ways = math.prod(mesh.shape[a] for a in axes if a)
-    if size % ways:
-      fits = [n for n in range(1, ways) if size % n == 0]
-      raise ValueError(
-        f"{path} {shape}: {size} does not split {ways} ways over mesh axis {'*'.join(axes)}. Set "
-        f"config.mesh.{axes[-1]} so that the product is one of {fits}."
-      )
+    if axes is None:
+      continue
+    names = axes if isinstance(axes, tuple) else (axes,)
+    parts = math.prod(mesh.shape[name] for name in names)
+    if size % parts == 0:
+      continue
+    fits = [count for count in range(1, parts) if size % count == 0]
+    raise ValueError(
+      f"{path} {shape}: {size} does not split {parts} ways over mesh axis {'*'.join(names)}. Set "
+      f"config.mesh.{names[-1]} so that the product is one of {fits}."
+    )

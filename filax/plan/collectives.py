@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes that devices send each other, read from a compiled program's text.
+"""Bytes that devices exchange, from the text of a compiled program.
 
 A loop's body counts as often as it runs. Of n devices, an all-gather receives (n-1)/n of its
 result, a reduce-scatter sends as much of its operand, an all-reduce does both; the rest moves what
@@ -58,49 +58,62 @@ class Collective:
   runs: int
 
 
-def read(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
-  """The collectives of a compiled program; `mesh_shape` is axis -> size, in the mesh's order.
+def read_collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collective]:
+  """The collectives of a compiled program.
+
+  mesh_shape: axis -> size, in the mesh's order.
 
   Where a collective is spread over several fusions, all name its channel: it counts once. An
-  all-reduce whose fusion keeps a part alone, as its name then says, is a reduce-scatter.
+  all-reduce whose fusion keeps only a part, as its name then says, is a reduce-scatter.
   """
   bodies, entry = _computations(text)
-  found = {}
-  for body, runs in _runs(bodies, entry).items():
-    for line in bodies[body]:
-      one = _collective(line, mesh_shape, runs) if runs else None
-      if one and one.kind == "all-reduce" and "all-reduce-scatter" in body:
-        one = dataclasses.replace(one, kind="reduce-scatter", bytes=one.bytes / 2)
-      if one:
-        channel = _CHANNEL.search(line)
-        found.setdefault(channel[1] if channel else (body, line), one)
-  return list(found.values())
+  collectives: dict[object, Collective] = {}
+  for name, runs in _runs(bodies, entry).items():
+    if not runs:
+      continue
+    for line in bodies[name]:
+      collective = _collective(line, mesh_shape, runs)
+      if collective is None:
+        continue
+      if collective.kind == "all-reduce" and "all-reduce-scatter" in name:
+        collective = dataclasses.replace(
+          collective, kind="reduce-scatter", bytes=collective.bytes / 2
+        )
+      channel = _CHANNEL.search(line)
+      key = channel[1] if channel else (name, line)
+      collectives.setdefault(key, collective)
+  return list(collectives.values())
 
 
 def totals(collectives: Sequence[Collective]) -> dict[str, dict[str, float]]:
   """axes -> kind -> bytes a device."""
-  out: dict[str, dict[str, float]] = {}
-  for one in collectives:
-    kinds = out.setdefault(one.axes, {})
-    kinds[one.kind] = kinds.get(one.kind, 0.0) + one.bytes
-  return out
+  sums: dict[str, dict[str, float]] = {}
+  for collective in collectives:
+    kinds = sums.setdefault(collective.axes, {})
+    kinds[collective.kind] = kinds.get(collective.kind, 0.0) + collective.bytes
+  return sums
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-  """name -> the lines of each computation, and the name of the entry."""
-  bodies, entry, lines = {}, "", []
+  """(name -> lines of each computation, name of the entry)."""
+  bodies = {}
+  entry = ""
+  lines = []
   for line in text.splitlines():
-    if line and not line[0].isspace():
-      if match := _COMPUTATION.match(line):
-        lines = bodies.setdefault(match[2], [])
-        entry = match[2] if match[1] else entry
-    else:
+    if not line or line[0].isspace():
       lines.append(line)
+      continue
+    match = _COMPUTATION.match(line)
+    if match is None:
+      continue
+    lines = bodies.setdefault(match[2], [])
+    if match[1]:
+      entry = match[2]
   return bodies, entry
 
 
 def _runs(bodies: Mapping[str, list[str]], entry: str) -> dict[str, int]:
-  """How often each computation runs in one run of the program; a branch counts as taken."""
+  """Runs of each computation in one of the program, all branches taken."""
   counts = dict.fromkeys(bodies, 0)
 
   def visit(name: str, times: int) -> None:
@@ -115,7 +128,8 @@ def _runs(bodies: Mapping[str, list[str]], entry: str) -> dict[str, int]:
   return counts
 
 
-def _calls(line: str, bodies) -> Iterator[tuple[str, int]]:
+def _calls(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, int]]:
+  """(computation, how often) that an instruction calls."""
   match = _INSTRUCTION.match(line)
   if not match:
     return
@@ -127,71 +141,93 @@ def _calls(line: str, bodies) -> Iterator[tuple[str, int]]:
   for called in _CALLED.findall(rest):
     yield called, 1
   for branches in _BRANCHES.findall(rest):
-    yield from ((name.strip(" %"), 1) for name in branches.split(","))
+    for name in branches.split(","):
+      yield name.strip(" %"), 1
 
 
-def _trips(rest: str, bodies) -> int:
-  """How often a loop runs: as the compiler noted, else the bound in its condition."""
+def _trips(rest: str, bodies: Mapping[str, list[str]]) -> int:
+  """Trips of a loop: the compiler's note, else its condition's bound."""
   if match := _TRIPS.search(rest):
     return int(match[1])
-  condition = bodies.get(re.search(r"condition=%?([\w.\-]+)", rest)[1], ())
-  bounds = [int(n) for line in condition for n in _BOUND.findall(line)]
+  condition = re.search(r"condition=%?([\w.\-]+)", rest)[1]
+  bounds: list[int] = []
+  for line in bodies.get(condition, ()):
+    bounds.extend(map(int, _BOUND.findall(line)))
   return max(bounds, default=1)
 
 
 def _collective(line: str, mesh_shape: Mapping[str, int], runs: int) -> Collective | None:
+  """The collective in a line that runs `runs` times, or None."""
   match = _INSTRUCTION.match(line)
   if not match:
     return None
+  is_start = match["op"].endswith("-start")
   kind = match["op"].removesuffix("-start")
   if kind not in KINDS:
     return None
   group = _group(match["rest"], mesh_shape)
-  n = len(group)
-  if n < 2:
+  if len(group) < 2:
     return None
-  sizes = [_bytes(*array) for array in _ARRAY.findall(match["type"])]
-  if match["op"].endswith("-start") and len(sizes) > 1:  # (operands, results, state)
-    sizes = [max(sizes)] if kind != "all-reduce" else sizes
+  sizes = []
+  for dtype, dims in _ARRAY.findall(match["type"]):
+    sizes.append(_bytes(dtype, dims))
   size = sum(sizes)
-  factor = {
-    "all-gather": (n - 1) / n,
-    "all-reduce": 2 * (n - 1) / n,
-    "reduce-scatter": n - 1.0,
-    "all-to-all": (n - 1) / n,
-    "collective-permute": 1.0,
-  }[kind]
-  if kind == "reduce-scatter" and match["op"].endswith("-start"):
-    factor = (n - 1) / n  # The largest is its operand.
-  return Collective(kind, _axes(group, mesh_shape), size * factor * runs, runs)
+  if is_start and kind != "all-reduce":  # (operands, results, state)
+    size = max(sizes, default=0.0)
+  moved = size * _share_moved(kind, len(group), is_start) * runs
+  return Collective(kind, _axes(group, mesh_shape), moved, runs)
 
 
-def _bytes(kind: str, dims: str) -> float:
-  count = math.prod(int(d) for d in dims.split(",") if d)
-  return count * BITS.get(kind, 0) / 8
+def _share_moved(kind: str, devices: int, is_start: bool) -> float:
+  """Bytes that a device moves, as a multiple of the instruction's array.
+
+  The array is the result; of a reduce-scatter's start it is the operand.
+  """
+  if kind == "all-reduce":
+    return 2 * (devices - 1) / devices
+  if kind == "collective-permute":
+    return 1.0
+  if kind == "reduce-scatter" and not is_start:
+    return devices - 1.0
+  return (devices - 1) / devices
+
+
+def _bytes(dtype: str, dims: str) -> float:
+  """Bytes of an array such as ("bf16", "64,8")."""
+  count = math.prod(_numbers(dims))
+  return count * BITS.get(dtype, 0) / 8
+
+
+def _numbers(text: str) -> list[int]:
+  """ "64,8" as [64, 8]; "" as []."""
+  return [int(number) for number in text.split(",") if number]
 
 
 def _group(rest: str, mesh_shape: Mapping[str, int]) -> list[int]:
-  """Devices, by place in the mesh, of the first group that takes part."""
+  """Devices of the first group, by place in the mesh."""
   if match := _IOTA.search(rest):
-    shape, dims = ([int(n) for n in text.split(",")] for text in match.groups()[:2])
+    dims = _numbers(match[2])
     ids = np.arange(math.prod(dims)).reshape(dims)
     if match[3]:
-      ids = ids.transpose([int(n) for n in match[3].split(",")])
-    return ids.reshape(shape)[0].tolist()
+      ids = ids.transpose(_numbers(match[3]))
+    return ids.reshape(_numbers(match[1]))[0].tolist()
   if match := _MESH.search(rest):
     sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
     ids = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
     taken = set(re.findall(r"'(\w+)'", match[2]))
-    return ids[tuple(slice(None) if name in taken else 0 for name in sizes)].ravel().tolist()
+    index = tuple(slice(None) if name in taken else 0 for name in sizes)
+    return ids[index].ravel().tolist()
   if match := _LISTS.search(rest):
-    first = re.findall(r"\{([\d,]+)\}", match[1])
-    return [int(n) for n in first[0].split(",")] if first else []
+    groups = re.findall(r"\{([\d,]+)\}", match[1])
+    return _numbers(groups[0]) if groups else []
   return list(range(math.prod(mesh_shape.values())))
 
 
 def _axes(group: Sequence[int], mesh_shape: Mapping[str, int]) -> str:
   """The mesh axes along which the devices of a group differ."""
-  at = np.array(np.unravel_index(np.array(group), tuple(mesh_shape.values())))
-  varying = [a for a, row in zip(mesh_shape, at, strict=True) if len(set(row.tolist())) > 1]
+  coordinates = np.unravel_index(np.array(group), tuple(mesh_shape.values()))
+  varying = []
+  for axis, row in zip(mesh_shape, coordinates, strict=True):
+    if len(set(row.tolist())) > 1:
+      varying.append(axis)
   return "*".join(varying) or NOWHERE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The work of reading a video, by frame count (`filax flops`)."""
+"""FLOPs of reading a video, by frame count (`filax flops`)."""
 
 import dataclasses
 import math
@@ -8,12 +8,13 @@ import jax
 
 from filax.costs import train_costs
 from filax.models import components
+from filax.plan.work import merger_flops
 from filax.spec import dropout_stages
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
-  """FLOPs of reading a video of `frames` frames, which are `tokens` visual tokens."""
+class PrefillWork:
+  """FLOPs of reading a video of `frames` frames, `tokens` visual tokens."""
 
   frames: int
   tokens: int
@@ -24,29 +25,31 @@ class Work:
 
   @property
   def total(self) -> float:
+    """FLOPs of all parts, counted the standard way."""
     return self.encoder + self.merger + self.llm
 
 
-class Reader:
-  """Counts for a VideoLM; nothing is computed but shapes."""
+class PrefillCosts:
+  """Counts the FLOPs of a VideoLM from the shapes of its parameters."""
 
   def __init__(self, model):
     shapes = components.parameter_shapes(model)
-    paths = [
-      jax.tree_util.keystr(p, simple=True, separator="/")
-      for p, _ in jax.tree_util.tree_leaves_with_path(shapes)
-    ]
+    frozen = {}
+    for path, _ in jax.tree_util.tree_leaves_with_path(shapes):
+      frozen[jax.tree_util.keystr(path, simple=True, separator="/")] = 0.0
     self.model = model
-    self.costs = train_costs(model, shapes, dict.fromkeys(paths, 0.0))
+    self.costs = train_costs(model, shapes, frozen)
 
-  def work(self, frames: int, per_frame: float | None = None) -> Work:
-    """Of `frames` frames; `per_frame` visual tokens a frame instead of the model's own."""
-    model, layout = self.model, self.model.layout()
+  def video_work(self, frames: int, per_frame: float | None = None) -> PrefillWork:
+    """The work of `frames` frames; `per_frame` overrides the model's tokens a frame."""
+    layout = self.model.layout()
     groups = math.ceil(frames / layout.frames_per_group)
-    tokens = groups * layout.tokens_per_group if per_frame is None else round(frames * per_frame)
-    merge = getattr(model.merger, "flops", lambda *sizes: 0.0)
-    merger = groups * merge(model.selector.size, model.encoder.grid, model.encoder.width)
-    llm = paper = 0.0
+    if per_frame is None:
+      tokens = groups * layout.tokens_per_group
+    else:
+      tokens = round(frames * per_frame)
+    llm = 0.0
+    paper = 0.0
     for share, length in self._ranges(tokens):
       weights = share * (self.costs.token - self.costs.head) * length
       squares = share * self.costs.pair * length**2
@@ -54,13 +57,22 @@ class Reader:
       paper += 2 * weights + 1.5 * squares
     llm += self.costs.head  # Only the last position needs the next token.
     paper += 2 * self.costs.head * length
-    return Work(frames, tokens, frames * self.costs.frame, merger, llm, paper)
+    return PrefillWork(
+      frames=frames,
+      tokens=tokens,
+      encoder=frames * self.costs.frame,
+      merger=groups * merger_flops(self.model),
+      llm=llm,
+      paper=paper,
+    )
 
   def _ranges(self, tokens: int) -> list[tuple[float, int]]:
-    """(share of the layers, visual tokens they see)."""
-    llm, stages = self.model.llm, self.model.stages
+    """(share of the layers, visual tokens that they see), in order."""
+    llm = self.model.llm
+    stages = self.model.stages
     kept = dropout_stages.kept([tokens], stages)[:, 0].tolist()
-    return [
-      ((stop - first) / llm.depth, length)
-      for (first, stop), length in zip(llm.ranges, (tokens, *kept), strict=True)
-    ]
+    ranges = []
+    for (first, stop), length in zip(llm.ranges, (tokens, *kept), strict=True):
+      share = (stop - first) / llm.depth
+      ranges.append((share, length))
+    return ranges

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The train step of a config, compiled ahead of time for devices that need not be there."""
+"""Compiles the train step of a config ahead of time, without devices."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -20,7 +20,7 @@ from filax.train.batches import layout
 
 _OOM = re.compile(r"\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)")
 _UNIT = {"K": 2**10, "M": 2**20, "G": 2**30}
-_QUERIES = 4  # A sample's turns, where visual dropout wants to know before there is data.
+_QUERIES = 4  # Turns of a sample, which visual dropout needs before there is data.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,17 +30,18 @@ class Memory:
   parameters: float
   optimizer: float
   batch: float
-  temporary: float  # Activations, gradients, what collectives bring.
+  temporary: float  # Activations, gradients, results of collectives.
   program: float = 0.0
 
   @property
   def total(self) -> float:
+    """All bytes of the step."""
     return self.parameters + self.optimizer + self.batch + self.temporary + self.program
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A compiled step, or what the compiler said of one that needs too much memory."""
+  """A compiled step, or the compiler's error about too little memory."""
 
   memory: Memory
   seconds: float  # Spent compiling.
@@ -49,13 +50,15 @@ class Program:
 
 
 def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -> Program:
-  """Compiles the step of `filax train` for batches of rows of this shape.
+  """Compiles the step of `filax train` for rows of this shape.
 
-  Raises ValueError for a config that cannot be, and for what the compiler refuses but for memory.
+  Raises ValueError for an invalid config, and for any error of the compiler but lack of memory.
   """
   batch = batch_like(setup, config["batch"], row)
-  held = dict(
-    parameters=_held(setup.like.params), optimizer=_held(setup.like.opt), batch=_held(batch)
+  arguments = dict(
+    parameters=_device_bytes(setup.like.params),
+    optimizer=_device_bytes(setup.like.opt),
+    batch=_device_bytes(batch),
   )
   began = time.perf_counter()
   with jax.set_mesh(setup.mesh), tempfile.TemporaryDirectory() as folder:
@@ -67,21 +70,29 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
       )
       text = next(pathlib.Path(folder).glob("*.after_codegen.txt")).read_text()
     except jax.errors.JaxRuntimeError as error:
-      said = str(error).splitlines()[0][:400]
-      if not (missing := _OOM.search(str(error))):
-        raise ValueError(f"The compiler refuses this program: {said}") from error
-      needed = float(missing[1]) * _UNIT[missing[2]]
-      return Program(Memory(**held, temporary=needed), time.perf_counter() - began, error=said)
+      text = str(error)
+      first_line = text.splitlines()[0][:400]
+      too_large = _OOM.search(text)
+      if too_large is None:
+        raise ValueError(f"The compiler refuses this program: {first_line}") from error
+      needed = float(too_large[1]) * _UNIT[too_large[2]]
+      memory = Memory(**arguments, temporary=needed)
+      return Program(memory, time.perf_counter() - began, error=first_line)
   stats = compiled.memory_analysis()
-  beyond = stats.output_size_in_bytes - stats.alias_size_in_bytes
+  new_outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
   memory = Memory(
-    **held, temporary=stats.temp_size_in_bytes + beyond, program=stats.generated_code_size_in_bytes
+    **arguments,
+    temporary=stats.temp_size_in_bytes + new_outputs,
+    program=stats.generated_code_size_in_bytes,
   )
   return Program(memory, time.perf_counter() - began, text)
 
 
-def rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
-  """The shapes of a config's rows; where visual dropout has no data yet, samples of few turns."""
+def config_rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
+  """The shapes of a config's rows.
+
+  Visual dropout needs a number of turns, before there is data: a few.
+  """
   visual = model.layout()
   shapes = planner.row_shapes(config["data"]["rows"], visual.frames_per_group)
   sizes = np.zeros((1, 4 + len(visual.stages)), np.int64)
@@ -98,9 +109,10 @@ def batch_like(setup: start.Setup, count: int, row: RowShape) -> dict[str, jax.S
   }
 
 
-def _held(tree) -> float:
+def _device_bytes(tree) -> float:
   """Bytes of a tree on one device."""
-  sizes = (
-    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
-  )
-  return float(sum(sizes))
+  total = 0
+  for leaf in jax.tree.leaves(tree):
+    shard = leaf.sharding.shard_shape(leaf.shape)
+    total += math.prod(shard) * leaf.dtype.itemsize
+  return float(total)

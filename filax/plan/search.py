@@ -1,50 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tries meshes, recomputation and rows at a time until a config fits a slice of TPUs."""
+"""Tries meshes, recomputation and rows at once for a slice of TPUs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import copy
 from typing import Any
 
+import jax
+
 from filax.plan import program, topology
-from filax.train import setup as start
+from filax.train.setup import prepare
 
-REMAT = ("attn_mlp", "attn", "nothing")  # The less is computed again, the better.
+REMAT = ("attn_mlp", "attn", "nothing")  # From little to much recomputation.
+SEQ = (1, 2, 4, 8, 16, 32, 64)
 
 
-def search(config: Mapping[str, Any], slice_: topology.Topology) -> Iterator[dict[str, Any]]:
-  """Yields every trial: mesh, remat, rows at a time, bytes, whether it fits or why it cannot be.
+def search_meshes(config: Mapping[str, Any], slice_: topology.Topology) -> Iterator[dict[str, Any]]:
+  """Yields every trial: its settings, bytes, whether it fits, the error.
 
   The fewest devices along seq that fit with the config's remat come first; there the step is tried
-  with less recomputation, then with more rows at a time.
+  with less recomputation, then with more rows at once.
   """
   devices = slice_.devices()
-  here = config["model"]["llm"].get("remat", "nothing")
-  for seq in (n for n in (1, 2, 4, 8, 16, 32, 64) if slice_.chips % n == 0):
-    trial = _trial(config, slice_, devices, seq, here, 1)
+  remat = config["model"]["llm"].get("remat", "nothing")
+  for seq in SEQ:
+    if slice_.chips % seq:
+      continue
+    trial = _trial(config, slice_, devices, seq, remat, 1)
     yield trial
     if trial["fits"]:
-      yield from _better(config, slice_, devices, seq, here)
+      yield from _faster_trials(config, slice_, devices, seq, remat)
       return
 
 
-def best(trials: list[dict[str, Any]]) -> dict[str, Any] | None:
-  """The last trial that fits: each was an improvement on those before."""
-  fitting = [trial for trial in trials if trial["fits"]]
-  return fitting[-1] if fitting else None
+def best_trial(trials: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+  """The last trial that fits; trials improve. None if none fits."""
+  for trial in reversed(trials):
+    if trial["fits"]:
+      return trial
+  return None
 
 
-def _better(config, slice_, devices, seq: int, remat: str) -> Iterator[dict[str, Any]]:
-  for lighter in REMAT[: REMAT.index(remat)] if remat in REMAT else ():
-    trial = _trial(config, slice_, devices, seq, lighter, 1)
+def _faster_trials(
+  config: Mapping[str, Any],
+  slice_: topology.Topology,
+  devices: Sequence[jax.Device],
+  seq: int,
+  remat: str,
+) -> Iterator[dict[str, Any]]:
+  """Trials with less recomputation, then with two rows at once."""
+  lighter = REMAT[: REMAT.index(remat)] if remat in REMAT else ()
+  for candidate in lighter:
+    trial = _trial(config, slice_, devices, seq, candidate, 1)
     yield trial
     if trial["fits"]:
-      remat = lighter
+      remat = candidate
       break
-  trial = _trial(config, slice_, devices, seq, remat, 2)
-  yield trial
+  yield _trial(config, slice_, devices, seq, remat, 2)
 
 
-def _trial(config, slice_, devices, seq: int, remat: str, at_once: int) -> dict[str, Any]:
+def _trial(
+  config: Mapping[str, Any],
+  slice_: topology.Topology,
+  devices: Sequence[jax.Device],
+  seq: int,
+  remat: str,
+  at_once: int,
+) -> dict[str, Any]:
   """Compiles the largest rows of a variant of the config."""
   config = copy.deepcopy(dict(config))
   fsdp = slice_.chips // seq
@@ -61,11 +82,11 @@ def _trial(config, slice_, devices, seq: int, remat: str, at_once: int) -> dict[
     accumulate=config["optim"]["accumulate"],
   )
   try:
-    setup = start.prepare(config, steps=1000, devices=devices)
-    made = program.compile_step(setup, config, program.rows(config, setup.model)[-1])
+    setup = prepare(config, steps=1000, devices=devices)
+    largest = program.config_rows(config, setup.model)[-1]
+    compiled = program.compile_step(setup, config, largest)
   except ValueError as error:
     return trial | dict(error=str(error))
-  total = made.memory.total
-  return trial | dict(
-    fits=not made.error and total <= slice_.chip.hbm, bytes=total, error=made.error
-  )
+  total = compiled.memory.total
+  fits = not compiled.error and total <= slice_.chip.hbm
+  return trial | dict(fits=fits, bytes=total, error=compiled.error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TPU slices by name, "v5p:4x4x4": their devices as the compiler describes them, without a TPU.
+"""TPU slices by name, "v5p:4x4x4", and devices to compile for.
 
 Names count chips: v5p:4x4x4 is 64 of them (Cloud's name for it, v5p-128, counts cores). Needs the
 extra `tpu`, whose libtpu compiles on any Linux machine.
@@ -19,14 +19,14 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """What one chip can do, as its maker states it."""
+  """Memory and speed of one chip, as its maker states them."""
 
   hbm: float  # Bytes that a program may use.
   flops: float  # Dense bfloat16 FLOPs a second.
   memory: float  # Bytes a second from HBM.
   link: float  # Bytes a second along one axis of the torus, both directions together.
   axes: int  # Of the torus.
-  slices: str  # That there are, among others.
+  slices: str  # Shapes that exist, among others.
 
 
 # cloud.google.com/tpu/docs/{v5e,v5p,v6e}; usable HBM as the compiler states it.
@@ -39,7 +39,7 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """A slice: its kind of chip, and how many stand along each axis."""
+  """A slice: the kind of its chips, their number along each axis."""
 
   kind: str
   shape: tuple[int, ...]
@@ -47,10 +47,12 @@ class Topology:
 
   @property
   def chip(self) -> Chip:
+    """Memory and speed of its chips."""
     return CHIPS[self.kind]
 
   @property
   def chips(self) -> int:
+    """The number of its chips."""
     return math.prod(self.shape) * self.slices
 
   def __str__(self):
@@ -58,12 +60,12 @@ class Topology:
     return name if self.slices == 1 else f"{self.slices}*{name}"
 
   def devices(self) -> Sequence[jax.Device]:
-    """The devices, to compile for. Raises ValueError if there is no libtpu, or no such slice."""
+    """The devices to compile for. Raises ValueError without libtpu or such a slice."""
     if importlib.util.find_spec("libtpu") is None:
       raise ValueError(
         "Compiling for a TPU needs libtpu. Install it with: pip install 'filax[tpu]'."
       )
-    os.environ |= {  # Read when libtpu starts: there is no cloud here, and maybe another compiler.
+    os.environ |= {  # Read when libtpu starts: without a cloud, maybe beside another compiler.
       "TPU_SKIP_MDS_QUERY": "1",
       "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
       "TPU_WORKER_HOSTNAMES": "localhost",
@@ -86,18 +88,22 @@ class Topology:
       ) from error
 
 
-def parse(name: str) -> Topology:
-  """ "v5p:4x4x4", or "2*v5p:4x4x4" for two slices. Raises ValueError for anything else."""
+def parse_topology(name: str) -> Topology:
+  """The slice of a name: "v5p:4x4x4", or "2*v5p:4x4x4" for two slices.
+
+  Raises ValueError for an invalid name.
+  """
   match = re.fullmatch(r"(?:(\d+)\*)?(\w+):(\d+(?:x\d+){1,2})", name)
   if not match or match[2] not in CHIPS:
     raise ValueError(
       f"--topology={name!r} is not understood. Write kind:chips along each axis, such as "
       f"v5p:4x4x4; kinds are {', '.join(CHIPS)}."
     )
+  kind = match[2]
   shape = tuple(map(int, match[3].split("x")))
-  if len(shape) != CHIPS[match[2]].axes:
+  axes = CHIPS[kind].axes
+  if len(shape) != axes:
     raise ValueError(
-      f"--topology={name!r}: the torus of a {match[2]} has {CHIPS[match[2]].axes} axes, not "
-      f"{len(shape)}."
+      f"--topology={name!r}: the torus of a {kind} has {axes} axes, not {len(shape)}."
     )
-  return Topology(match[2], shape, int(match[1] or 1))
+  return Topology(kind, shape, int(match[1] or 1))

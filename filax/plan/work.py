@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FLOPs of a train step by part, counted by us (filax.costs), and what recomputation adds."""
+"""FLOPs of a train step by part, and those of recomputation."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -7,63 +7,85 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from filax.costs import FLOW, train_costs
+from filax.costs import FLOW, Costs, train_costs
 from filax.spec import RowShape, dropout_stages
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class StepWork:
   """FLOPs of one full row, forward and backward."""
 
   encoder: float  # With the projector.
   merger: float
   llm: float  # After visual dropout.
-  dropped: float  # What visual dropout saves in the llm.
+  dropped: float  # FLOPs of the llm that visual dropout saves.
   recomputed: float  # Forward passes that config.model.*.remat runs again.
 
   @property
   def model(self) -> float:
-    """What must be computed, nothing twice."""
+    """FLOPs of the model, nothing computed twice."""
     return self.encoder + self.merger + self.llm
 
   @property
   def hardware(self) -> float:
-    """What is computed."""
+    """FLOPs of the model and of recomputation."""
     return self.model + self.recomputed
 
 
-def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowShape) -> Work:
-  """The work of a row whose every frame, image and position is used, by one sample."""
+def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowShape) -> StepWork:
+  """The work of a full row that holds one sample."""
   costs = train_costs(model, shapes, rates)
   forward = train_costs(model, shapes, dict.fromkeys(rates, 0.0))
   lengths = (row.length, *dropout_stages.room(row, model.layout()))
-  shares = [(stop - first) / model.llm.depth for first, stop in model.llm.ranges]
-  layers = lambda costs, pairs=True: sum(
-    share * _read(costs, n, pairs) for share, n in zip(shares, lengths, strict=True)
-  )
-  head, last = costs.head * row.length, costs.head * lengths[-1]
-  llm = layers(costs) + last
-  again = layers(forward, pairs=model.llm.remat == "nothing")
-  recomputed = again if model.llm.remat != "none" and _passes("llm", rates) else 0.0
-  if model.encoder.remat != "none" and _passes("encoder", rates):
+  head = costs.head * row.length
+  last = costs.head * lengths[-1]
+  llm = _llm_flops(model, costs, lengths) + last
+  recomputed = 0.0
+  if model.llm.remat != "none" and _has_gradient("llm", rates):
+    recomputed = _llm_flops(model, forward, lengths, pairs=model.llm.remat == "nothing")
+  if model.encoder.remat != "none" and _has_gradient("encoder", rates):
     recomputed += row.frames * forward.frame + row.images * forward.image
-  merge = getattr(model.merger, "flops", lambda *sizes: 0.0)
   groups = row.frames // model.selector.size
-  return Work(
+  return StepWork(
     encoder=row.frames * costs.frame + row.images * costs.image,
-    merger=groups * merge(model.selector.size, model.encoder.grid, model.encoder.width),
+    merger=groups * merger_flops(model),
     llm=llm,
-    dropped=_read(costs, row.length) + head - llm,
+    dropped=_layer_flops(costs, row.length) + head - llm,
     recomputed=recomputed,
   )
 
 
-def _read(costs, length: int, pairs: bool = True) -> float:
-  """All layers over `length` positions; but for remat "nothing", what pairs give is kept."""
-  return (costs.token - costs.head) * length + pairs * costs.pair * length**2 / 2
+def merger_flops(model: Any) -> float:
+  """FLOPs of merging one group; 0 for mergers that count none."""
+  count = getattr(model.merger, "flops", None)
+  if count is None:
+    return 0.0
+  return count(model.selector.size, model.encoder.grid, model.encoder.width)
 
 
-def _passes(part: str, rates: Mapping[str, float]) -> bool:
-  """Whether a gradient passes through a part: it, or one before it, is trained."""
+def _llm_flops(model: Any, costs: Costs, lengths: tuple[int, ...], pairs: bool = True) -> float:
+  """FLOPs of the llm's layers; `lengths` are positions of each range."""
+  total = 0
+  for (first, stop), length in zip(model.llm.ranges, lengths, strict=True):
+    share = (stop - first) / model.llm.depth
+    total += share * _layer_flops(costs, length, pairs)
+  return total
+
+
+def _layer_flops(costs: Costs, length: int, pairs: bool = True) -> float:
+  """All layers over `length` positions; attention's products only with `pairs`.
+
+  Every remat but "nothing" keeps those products.
+  """
+  weights = (costs.token - costs.head) * length
+  attention = costs.pair * length**2 / 2 if pairs else 0.0
+  return weights + attention
+
+
+def _has_gradient(part: str, rates: Mapping[str, float]) -> bool:
+  """Whether this part, or one before it, is trained."""
   parts = FLOW[: FLOW.index(part) + 1]
-  return any(rate and path.split("/")[0] in parts for path, rate in rates.items())
+  for path, rate in rates.items():
+    if rate and path.split("/")[0] in parts:
+      return True
+  return False

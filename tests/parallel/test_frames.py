@@ -20,7 +20,7 @@ from filax.parallel import frame_layout, mesh
 def test_there_and_back(rows, total, sizes):
   x = np.arange(rows * total * 3).reshape(rows, total, 3)
   devices = jax.devices()[: int(np.prod(list(sizes.values())))]
-  with jax.set_mesh(mesh.make(sizes | dict(tensor=1), devices)):
+  with jax.set_mesh(mesh.make_mesh(sizes | dict(tensor=1), devices)):
     clips = jax.jit(lambda x: frame_layout.flatten(x, 2))(x)
     back = jax.jit(lambda x: frame_layout.unflatten(x, rows, total))(clips)
   assert clips.shape == (rows * total // 2, 2, 3)
@@ -31,7 +31,7 @@ def test_there_and_back(rows, total, sizes):
 
 def test_no_frame_moves():
   sizes = dict(data=2, fsdp=1, seq=4, tensor=1)
-  layout = mesh.make(sizes)
+  layout = mesh.make_mesh(sizes)
   with jax.set_mesh(layout):
     sharding = jax.NamedSharding(layout, jax.P(("data", "fsdp"), "seq"))
     x = jax.device_put(jnp.zeros((4, 16, 5)), sharding)

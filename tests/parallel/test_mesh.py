@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mesh sizes: what is left goes to the axis -1; what cannot be says so."""
+"""Mesh sizes: the axis -1 takes the remaining devices; invalid sizes name the knob."""
 
 import jax
 import pytest
@@ -8,7 +8,7 @@ from filax.parallel import mesh
 
 
 @pytest.mark.parametrize(
-  "given, devices, want",
+  "sizes, devices, expected",
   [
     (dict(data=1, fsdp=-1, seq=1, tensor=1), 8, (1, 8, 1, 1)),
     (dict(data=2, fsdp=-1, seq=2, tensor=1), 8, (2, 2, 2, 1)),
@@ -16,19 +16,22 @@ from filax.parallel import mesh
     (dict(), 1, (1, 1, 1, 1)),
   ],
 )
-def test_sizes_are_resolved(given, devices, want):
-  assert tuple(mesh.resolve(given, devices).values()) == want
+def test_sizes_are_resolved(sizes, devices, expected):
+  assert tuple(mesh.resolve_sizes(sizes, devices).values()) == expected
 
 
 def test_the_axes_are_always_the_same():
-  made = mesh.make(dict(fsdp=-1))
-  assert made.axis_names == ("data", "fsdp", "seq", "tensor")
-  assert made.shape["fsdp"] == len(jax.devices())
-  assert mesh.make(dict(fsdp=-1), jax.devices()[:1]).size == 1
+  every_device = mesh.make_mesh(dict(fsdp=-1))
+  assert every_device.axis_names == ("data", "fsdp", "seq", "tensor")
+  assert every_device.shape["fsdp"] == len(jax.devices())
+
+
+def test_a_mesh_takes_the_devices_it_is_given():
+  assert mesh.make_mesh(dict(fsdp=-1), jax.devices()[:1]).size == 1
 
 
 @pytest.mark.parametrize(
-  "given, devices, message",
+  "sizes, devices, message",
   [
     (dict(model=2), 2, "config.mesh.model is not an axis. The axes are data, fsdp, seq, tensor"),
     (dict(data=3, fsdp=-1), 8, "needs 3 devices times a whole number, but there are 8"),
@@ -37,7 +40,7 @@ def test_the_axes_are_always_the_same():
     (dict(data=0), 8, "must hold positive sizes"),
   ],
 )
-def test_what_cannot_be_names_the_knob(given, devices, message):
+def test_invalid_sizes_name_the_knob(sizes, devices, message):
   with pytest.raises(ValueError, match=message) as error:
-    mesh.resolve(given, devices)
+    mesh.resolve_sizes(sizes, devices)
   assert "config.mesh" in str(error.value)

@@ -11,23 +11,23 @@ from filax.parallel import distributed, rendezvous
 
 
 def free_port():
-  with socket.socket() as found:
-    found.bind(("127.0.0.1", 0))
-    return found.getsockname()[1]
+  with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    return listener.getsockname()[1]
 
 
 def outcomes(come, processes, seconds=1.5):
   """index -> None, or the indices that it says are missing."""
   port = free_port()
 
-  def one(index):
+  def outcome(index):
     try:
-      return rendezvous.meet(("127.0.0.1", port), processes, index, seconds)
+      return rendezvous.wait_for_all(("127.0.0.1", port), processes, index, seconds)
     except rendezvous.Missing as error:
       return error.indices
 
   with ThreadPoolExecutor(len(come)) as pool:
-    return dict(zip(come, pool.map(one, come), strict=True))
+    return dict(zip(come, pool.map(outcome, come), strict=True))
 
 
 def test_all_come_in_any_order():
@@ -42,7 +42,7 @@ def test_those_who_came_all_know_who_did_not():
 def test_strangers_are_ignored():
   port = free_port()
   with ThreadPoolExecutor(2) as pool:
-    host = pool.submit(rendezvous.meet, ("127.0.0.1", port), 2, 0, 20)
+    host = pool.submit(rendezvous.wait_for_all, ("127.0.0.1", port), 2, 0, 20)
     for _ in range(100):
       try:
         with socket.create_connection(("127.0.0.1", port)) as stranger:
@@ -50,7 +50,7 @@ def test_strangers_are_ignored():
         break
       except OSError:
         continue
-    pool.submit(rendezvous.meet, ("127.0.0.1", port), 2, 1, 20).result()
+    pool.submit(rendezvous.wait_for_all, ("127.0.0.1", port), 2, 1, 20).result()
     host.result()
 
 
@@ -83,9 +83,10 @@ def test_a_port_in_use_is_named_and_nobody_waited(monkeypatch, taken, processes)
     ("distributed.initialize should only be called once.", False),
   ],
 )
-def test_errors_of_jax_are_told_as_what_they_are(text, waited):
-  told = distributed._told(text, [], 300)
-  assert text in told and ("Waited 300 s" in told) == waited
+def test_an_error_of_jax_says_waited_only_if_jax_waited(text, waited):
+  sentence = distributed._join_error(text, [], 300)
+  assert text in sentence
+  assert ("Waited 300 s" in sentence) == waited
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_errors_of_jax_are_told_as_what_they_are(text, waited):
     ("FILAX_COORDINATOR", "localhost:70000"),
   ],
 )
-def test_variables_that_cannot_be_are_named(monkeypatch, name, value):
+def test_invalid_variables_are_named(monkeypatch, name, value):
   sound = dict(FILAX_COORDINATOR="localhost:1", FILAX_PROCESSES="2", FILAX_PROCESS_ID="0")
   for key, text in (sound | {name: value}).items():
     monkeypatch.setenv(key, text)

@@ -17,12 +17,12 @@ TABLE = (
 
 
 def sharded(**sizes):
-  return mesh.make(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes)
+  return mesh.make_mesh(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes)
 
 
 def test_words_become_axes():
-  assert rules.spec("batch seq -") == P(("data", "fsdp"), "seq", None)
-  assert rules.spec("embed heads", rules.PARAMETER_AXES) == P(("fsdp", "seq"), "tensor")
+  assert rules.partition_spec("batch seq -") == P(("data", "fsdp"), "seq", None)
+  assert rules.partition_spec("embed heads", rules.PARAMETER_AXES) == P(("fsdp", "seq"), "tensor")
 
 
 def test_no_word_uses_an_axis_that_the_mesh_lacks():
@@ -32,7 +32,10 @@ def test_no_word_uses_an_axis_that_the_mesh_lacks():
 
 
 def test_the_first_row_wins_and_stacked_layers_are_whole():
-  spec = lambda path, shape: rules.parameter_spec(TABLE, path, shape)
+
+  def spec(path, shape):
+    return rules.parameter_spec(TABLE, path, shape)
+
   assert spec("llm/q_proj/kernel", (8, 4, 2)) == P(("fsdp", "seq"), "tensor", None)
   assert spec("llm/layers/q_proj/kernel", (3, 8, 4, 2)) == P(None, ("fsdp", "seq"), "tensor", None)
   assert spec("encoder/q_proj/kernel", (8, 4, 2)) == P("fsdp", "tensor", None)
@@ -50,8 +53,8 @@ def test_a_row_with_the_wrong_rank_is_an_error():
 
 def test_shardings_of_a_tree():
   tree = dict(llm=dict(q_proj=dict(kernel=jax.ShapeDtypeStruct((8, 4, 2), jnp.float32))))
-  found = rules.parameter_shardings(TABLE, tree, sharded(fsdp=2, seq=2, tensor=2))
-  assert found["llm"]["q_proj"]["kernel"].spec == P(("fsdp", "seq"), "tensor", None)
+  shardings = rules.parameter_shardings(TABLE, tree, sharded(fsdp=2, seq=2, tensor=2))
+  assert shardings["llm"]["q_proj"]["kernel"].spec == P(("fsdp", "seq"), "tensor", None)
 
 
 def test_a_size_that_does_not_split_names_the_knob_and_what_fits():

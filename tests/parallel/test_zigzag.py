@@ -21,9 +21,9 @@ def test_lay_moves_the_row_and_remembers_places():
   row = RowShape(frames=3, images=0, length=16, segments=2).zeros(8)
   row["tokens"] = np.arange(16, dtype=np.int32)
   batch = {key: np.stack([value] * 2) for key, value in row.items()}
-  assert "place" not in zigzag.lay(batch)
-  with jax.set_mesh(mesh.make(dict(data=2, fsdp=1, seq=4, tensor=1))):
-    laid = jax.jit(zigzag.lay)(batch)
+  assert "place" not in zigzag.reorder(batch)
+  with jax.set_mesh(mesh.make_mesh(dict(data=2, fsdp=1, seq=4, tensor=1))):
+    laid = jax.jit(zigzag.reorder)(batch)
   np.testing.assert_array_equal(laid["tokens"], laid["place"])
   np.testing.assert_array_equal(laid["tokens"][0], zigzag.order(16, 4))
   assert laid["frames"].shape == batch["frames"].shape

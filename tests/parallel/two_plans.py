@@ -22,5 +22,5 @@ if last and sys.argv[1] == "config":
   parts["config"] = parts["config"] | {"config.seed": "1"}
 with ending.together():
   for _ in range(2):
-    agreement.check(parts)
+    agreement.require_equal(parts)
 print("agreed")

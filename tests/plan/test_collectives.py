@@ -13,21 +13,21 @@ from filax.parallel import mesh
 from filax.plan import collectives
 
 SIZES = dict(data=1, fsdp=2, seq=4, tensor=1)
-LOOPS, ROWS, WIDTH = 5, 32, 64
+LOOPS = 5
+ROWS = 32
+WIDTH = 64
 BYTES = ROWS * WIDTH * 4  # Of the whole float32 array.
-
-
 SEQ = P("seq")
 
 
-def read(body, out=SEQ):
+def moved(body, out=SEQ):
   """The collectives of `body` under shard_map, over an array [ROWS WIDTH] spread over seq."""
-  layout = mesh.make(SIZES)
+  layout = mesh.make_mesh(SIZES)
   with jax.set_mesh(layout):
     run = jax.jit(jax.shard_map(body, in_specs=SEQ, out_specs=out, check_vma=False))
     x = jax.device_put(jnp.ones((ROWS, WIDTH)), jax.NamedSharding(layout, P("seq")))
     text = run.lower(x).compile().as_text()
-  return collectives.totals(collectives.read(text, SIZES))
+  return collectives.totals(collectives.read_collectives(text, SIZES))
 
 
 def looped(step):
@@ -40,20 +40,23 @@ def looped(step):
 
 
 def test_a_gather_in_a_loop_counts_as_often_as_it_runs():
-  gathered = lambda x: lax.all_gather(x, "seq", axis=0, tiled=True)[: ROWS // 4] * 2.0
-  assert read(looped(gathered)) == {"seq": {"all-gather": LOOPS * BYTES * 3 / 4}}
+
+  def gathered(x):
+    return lax.all_gather(x, "seq", axis=0, tiled=True)[: ROWS // 4] * 2.0
+
+  assert moved(looped(gathered)) == {"seq": {"all-gather": LOOPS * BYTES * 3 / 4}}
 
 
 def test_a_sum_is_sent_and_received():
   """Ring all-reduce of a quarter of the array each: 2 (n-1)/n of it."""
-  assert read(looped(lambda x: lax.psum(x, "seq"))) == {
+  assert moved(looped(lambda x: lax.psum(x, "seq"))) == {
     "seq": {"all-reduce": LOOPS * BYTES / 4 * 2 * 3 / 4}
   }
 
 
 def test_a_scatter_sends_what_it_does_not_keep():
-  scattered = lambda x: lax.psum_scatter(x, "seq", scatter_dimension=0, tiled=True)
-  assert read(scattered) == {"seq": {"reduce-scatter": BYTES / 4 * 3 / 4}}
+  scattered = partial(lax.psum_scatter, axis_name="seq", scatter_dimension=0, tiled=True)
+  assert moved(scattered) == {"seq": {"reduce-scatter": BYTES / 4 * 3 / 4}}
 
 
 def test_a_sum_of_which_a_fusion_keeps_a_part_is_a_scatter():
@@ -70,30 +73,33 @@ ENTRY %main (x: bf16[64,8]) -> bf16[16,8] {
   ROOT %out = bf16[16,8]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
 }
 """
-  found = collectives.totals(collectives.read(text, SIZES))
-  assert found == {"seq": {"reduce-scatter": 64 * 8 * 2 * 3 / 4}}
+  sums = collectives.totals(collectives.read_collectives(text, SIZES))
+  assert sums == {"seq": {"reduce-scatter": 64 * 8 * 2 * 3 / 4}}
 
 
-def test_neighbours_and_trades():
-  moved = lambda x: lax.ppermute(x, "seq", [(i, (i + 1) % 4) for i in range(4)])
-  assert read(looped(moved)) == {"seq": {"collective-permute": LOOPS * BYTES / 4}}
+def test_a_permutation_moves_the_whole_part():
+  neighbours = [(0, 1), (1, 2), (2, 3), (3, 0)]
+  permuted = partial(lax.ppermute, axis_name="seq", perm=neighbours)
+  assert moved(looped(permuted)) == {"seq": {"collective-permute": LOOPS * BYTES / 4}}
+
+
+def test_an_all_to_all_keeps_its_own_share():
   traded = partial(lax.all_to_all, axis_name="seq", split_axis=1, concat_axis=0, tiled=True)
-  found = read(traded)
-  assert found == {"seq": {"all-to-all": BYTES / 4 * 3 / 4}}
+  assert moved(traded) == {"seq": {"all-to-all": BYTES / 4 * 3 / 4}}
 
 
 @pytest.mark.parametrize("axes", [("fsdp",), ("fsdp", "seq")])
 def test_axes_are_those_along_which_devices_differ(axes):
-  found = read(lambda x: lax.psum(x, axes), out=P() if "seq" in axes else P("seq"))
-  assert set(found) == {"*".join(axes)}
+  out = P() if "seq" in axes else P("seq")
+  assert set(moved(lambda x: lax.psum(x, axes), out)) == {"*".join(axes)}
 
 
 def test_a_program_of_one_device_sends_nothing():
   text = jax.jit(lambda x: x @ x).lower(jnp.ones((4, 4))).compile().as_text()
-  assert collectives.read(text, dict.fromkeys(SIZES, 1)) == []
+  assert collectives.read_collectives(text, dict.fromkeys(SIZES, 1)) == []
 
 
 def test_nested_loops_multiply():
   inner = looped(lambda x: lax.psum(x, "seq"))
-  found = read(looped(inner))["seq"]["all-reduce"]
-  assert found == LOOPS * LOOPS * BYTES / 4 * 2 * 3 / 4
+  received = moved(looped(inner))["seq"]["all-reduce"]
+  assert received == LOOPS * LOOPS * BYTES / 4 * 2 * 3 / 4

@@ -21,7 +21,7 @@ SIZES = dict(data=1, fsdp=1, seq=8, tensor=1)
 def moved(config, method):
   """Bytes a device receives along seq while frames become the visual table."""
   model, params = mixed_rows.model(config)
-  layout = mesh.make(SIZES)
+  layout = mesh.make_mesh(SIZES)
   params = jax.device_put(params, rules.parameter_shardings(dims_table(config), params, layout))
   params = jax.device_put(params, jax.NamedSharding(layout, jax.P()))  # Their travels are others'.
   batch = mixed_rows.batch(model.layout(), mixed_rows.rows(2))
@@ -29,11 +29,15 @@ def moved(config, method):
     batch = batches.place(batch, layout)
     run = jax.jit(lambda p, b: model.apply({"params": p}, b, method=method))
     text = run.lower(params, batch).compile().as_text()
-  return model, sum(one.bytes for one in collectives.read(text, SIZES) if "seq" in one.axes)
+  received = 0.0
+  for collective in collectives.read_collectives(text, SIZES):
+    if "seq" in collective.axes:
+      received += collective.bytes
+  return model, received
 
 
 def merged_first(model, batch):
-  """As it is done."""
+  """Frames are merged on their device, as in training."""
   return model.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"][:, :0]).table
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real compilations for TPUs that are not here: the smallest slice, the tiny model."""
+"""Real compilations for TPUs, without one: the smallest slice, the tiny model."""
 
 import json
 import os
@@ -40,9 +40,9 @@ def test_a_step_of_fila_for_four_chips():
     "1000",
     "--json",
   )
-  found = json.loads(done.stdout)
-  assert found["fits"] and found["mesh"] == dict(data=1, fsdp=2, seq=2, tensor=1)
-  (row,) = found["rows"]
+  report = json.loads(done.stdout)
+  assert report["fits"] and report["mesh"] == dict(data=1, fsdp=2, seq=2, tensor=1)
+  (row,) = report["rows"]
   memory = row["memory"]
   assert memory["total"] == sum(x for key, x in memory.items() if key != "total")
   assert memory["parameters"] > 0 and memory["temporary"] > 0
@@ -50,7 +50,7 @@ def test_a_step_of_fila_for_four_chips():
   assert moved["bytes"]["seq"]["all-gather"] > 0
   assert row["visual"] == dict(merged=16 * 4 * 96 * 4, patches=48 * 16 * 64 * 4)
   assert row["flops"]["hardware"] >= row["flops"]["model"] > 0
-  assert found["chip_hours"] == pytest.approx(1000 / 8 * row["step_seconds"] * 4 / 3600)
+  assert report["chip_hours"] == pytest.approx(1000 / 8 * row["step_seconds"] * 4 / 3600)
 
 
 def test_slices_are_joined_along_data():
@@ -58,10 +58,10 @@ def test_slices_are_joined_along_data():
   program = (
     "import jax; jax.config.update('jax_platforms', 'cpu')\n"
     "from filax.parallel import mesh; from filax.plan import topology\n"
-    "devices = topology.parse('2*v5e:2x2').devices()\n"
-    "made = mesh.make(dict(data=2, fsdp=-1), devices)\n"
+    "devices = topology.parse_topology('2*v5e:2x2').devices()\n"
+    "made = mesh.make_mesh(dict(data=2, fsdp=-1), devices)\n"
     "print([[d.slice_index for d in row.ravel()] for row in made.devices])\n"
-    "mesh.make(dict(data=1, fsdp=1, seq=8), devices)"
+    "mesh.make_mesh(dict(data=1, fsdp=1, seq=8), devices)"
   )
   done = subprocess.run(
     [sys.executable, "-c", program],
@@ -75,7 +75,7 @@ def test_slices_are_joined_along_data():
   assert "Set one of them to a multiple of 2" in done.stderr
 
 
-def test_what_cannot_be_is_one_sentence():
+def test_an_invalid_mesh_or_slice_is_one_sentence():
   done = plan(
     "--config",
     "configs/fila_toy.py:stage=2",

@@ -9,7 +9,7 @@ import pytest
 from configs import vcf_stage3
 from filax.cli import main as cli
 from filax.models import components
-from filax.plan.prefill import Reader
+from filax.plan.prefill import PrefillCosts
 
 TABLE_1 = {  # Tokens a frame -> TFLOPs at these frames.
   196: {64: 455.1, 256: 2946.3, 1000: 28_707.7, 10_000: 2_368_810},  # LongVILA
@@ -20,7 +20,7 @@ TABLE_1 = {  # Tokens a frame -> TFLOPs at these frames.
 def reader(**changes):
   model = vcf_stage3.get_config().model.to_dict()
   model["llm"] |= changes
-  return Reader(components.build_video_lm(model))
+  return PrefillCosts(components.build_video_lm(model))
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,15 @@ def plain():
 @pytest.mark.parametrize("per_frame", TABLE_1)
 def test_table_1(plain, per_frame):
   for frames, printed in TABLE_1[per_frame].items():
-    assert plain.work(frames, per_frame).paper / 1e12 == pytest.approx(printed, rel=0.016)
+    assert plain.video_work(frames, per_frame).paper / 1e12 == pytest.approx(printed, rel=0.016)
 
 
 def test_videochat_flash_at_64_frames(plain):
-  assert round(plain.work(64).paper / 1e12, 1) == 29.6  # Without dropout, as released.
+  assert round(plain.video_work(64).paper / 1e12, 1) == 29.6  # Without dropout, as released.
 
 
 def test_the_standard_count_by_hand(plain):
-  work = plain.work(64)
+  work = plain.video_work(64)
   layers = 28 * (3584 * (3584 * 2 + 2 * 512) + 3 * 3584 * 18_944)
   head = 3584 * 152_064  # Once a prefill: the token after the last position is what is asked for.
   assert work.tokens == 1024
@@ -51,7 +51,7 @@ def test_the_standard_count_by_hand(plain):
 
 def test_dropout_saves_what_its_layers_save(plain):
   dropped = reader(dropout="uniform0_attention")
-  share = dropped.work(1000).llm / plain.work(1000).llm
+  share = dropped.video_work(1000).llm / plain.video_work(1000).llm
   assert 4 / 28 + 14 / 28 * 0.75 + 10 / 28 * 0.25 - 0.1 < share < 0.61
 
 

@@ -7,31 +7,38 @@ import pytest
 
 from filax.costs import train_costs
 from filax.models import components
+from filax.parallel import rules
 from filax.plan.work import train_work
+
+
+def all_trained(shapes):
+  """path -> rate 1."""
+  rates = {}
+  for path, _ in jax.tree_util.tree_leaves_with_path(shapes):
+    rates[rules.leaf_path(path)] = 1.0
+  return rates
 
 
 @pytest.mark.parametrize("config", [mixed_rows.FILA, mixed_rows.FLASH], ids=["fila", "flash"])
 def test_a_full_row_is_what_the_step_would_count(config):
   model, _ = mixed_rows.model(config)
   shapes = components.parameter_shapes(model)
-  rates = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): 1.0
-    for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
-  }
+  rates = all_trained(shapes)
   row = mixed_rows.shape(model.layout())
-  made, costs = train_work(model, shapes, rates, row), train_costs(model, shapes, rates)
+  work = train_work(model, shapes, rates, row)
+  costs = train_costs(model, shapes, rates)
   lengths = (row.length, *row.room)
   shares = [(stop - first) / model.llm.depth for first, stop in model.llm.ranges]
   sums = dict(
-    passed=sum(s * n for s, n in zip(shares, lengths, strict=True)),
+    passed=sum(share * n for share, n in zip(shares, lengths, strict=True)),
     left=lengths[-1],
-    pairs=sum(s * n * n / 2 for s, n in zip(shares, lengths, strict=True)),
+    pairs=sum(share * n * n / 2 for share, n in zip(shares, lengths, strict=True)),
     frames=row.frames,
     images=row.images,
   )
-  assert made.encoder + made.llm == pytest.approx(costs.step(sums), rel=1e-12)
-  assert (made.dropped > 0) == bool(model.llm.stages)
-  assert made.recomputed == 0 and made.hardware == made.model  # remat is "none" here.
+  assert work.encoder + work.llm == pytest.approx(costs.step(sums), rel=1e-12)
+  assert (work.dropped > 0) == bool(model.llm.stages)
+  assert work.recomputed == 0 and work.hardware == work.model  # remat is "none" here.
 
 
 def test_recomputation_depends_on_what_is_kept():
@@ -40,9 +47,6 @@ def test_recomputation_depends_on_what_is_kept():
     llm = mixed_rows.FILA["llm"] | dict(remat=remat)
     model, _ = mixed_rows.model(mixed_rows.FILA, llm=llm)
     shapes = components.parameter_shapes(model)
-    rates = {
-      jax.tree_util.keystr(path, simple=True, separator="/"): 1.0
-      for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
-    }
+    rates = all_trained(shapes)
     work[remat] = train_work(model, shapes, rates, mixed_rows.shape(model.layout())).recomputed
   assert work["nothing"] > work["attn"] > work["none"] == 0
