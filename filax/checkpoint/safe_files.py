@@ -39,7 +39,7 @@ def check_regular(file: Path) -> None:
 
 def check_all_regular(folder: str | os.PathLike) -> None:
   """Raises ValueError for a pipe, socket or device anywhere below a local folder."""
-  for parent, _, names in os.walk(folder):
+  for parent, _, names in os.walk(os.fspath(folder)):
     for name in names:
       file = Path(parent) / name
       try:

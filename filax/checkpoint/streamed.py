@@ -70,9 +70,9 @@ class ParameterWriter:
     """Writes the description of the tree, the digests and the config; returns the step."""
     tree = json.dumps(_tree_metadata(self.leaves))
     (self.state / "_METADATA").write_text(tree)
-    config = json.loads(json.dumps(dict(config)))
-    self._write_items(config)
-    facts = record.make(0, 0, "", config)
+    plain_config = json.loads(json.dumps(dict(config)))
+    self._write_items(plain_config)
+    facts = record.make(0, 0, "", plain_config)
     facts["digests"] = {path: leaf.digest() for path, leaf in self.leaves.items()}
     record.write(self.step / "data", facts)
     return self.step

@@ -202,7 +202,7 @@ def detect_scheme(names: Iterable[str], wanted: Iterable[str]) -> NamingScheme:
   names = list(names)
   wanted = set(wanted)
   scores = {name: _score(scheme, names, wanted) for name, scheme in SCHEMES.items()}
-  best = max(scores, key=scores.get)
+  best = max(scores, key=lambda name: scores[name])
   if not scores[best][0]:
     raise ValueError(
       f"None of the known naming schemes ({', '.join(SCHEMES)}) fits the tensors of this file, "

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """conversion_report.json: the fate of every tensor, with its shape, dtype and sha256."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import json
 from pathlib import Path
 import platform
@@ -72,7 +72,7 @@ class ConversionReport:
       "tensors": self._tensors,
     }
 
-  def write_report(self, folder: Path) -> Mapping[str, Any]:
+  def write_report(self, folder: Path) -> dict[str, Any]:
     """Writes the report into a folder, and returns it."""
     contents = self.contents()
     (folder / REPORT_FILE).write_text(json.dumps(contents, indent=1) + "\n")

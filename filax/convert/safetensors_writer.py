@@ -87,7 +87,7 @@ class ShardWriter:
     """Writes the index. Raises ValueError if a tensor never came."""
     if self._slots:
       raise ValueError(f"{len(self._slots)} tensors were never written: {min(self._slots)}, ...")
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for file, descriptor in self._descriptors.items():
       os.fsync(descriptor)
       entries, _ = read_header(self._folder / file)

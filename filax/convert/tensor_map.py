@@ -147,7 +147,7 @@ def _map_parameter(
       continue
     name, share = _split_share(f"{role}.{match.expand(theirs)}")
     stacked = "*" in name
-    names = (name,)
+    names: tuple[str, ...] = (name,)
     if stacked:
       names = tuple(name.replace("*", str(layer)) for layer in range(shape[0]))
     return TensorMapping(path, shape, names, layout.parse_layout(axes), stacked, vocab, share)

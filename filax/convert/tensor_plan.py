@@ -151,7 +151,7 @@ def _assign_tensors(
 
 
 def _spare_patterns(model: Mapping[str, Any], roles: Sequence[str]) -> list[tuple[re.Pattern, str]]:
-  patterns = []
+  patterns: list[tuple[re.Pattern, str]] = []
   for role in roles:
     if role not in model:
       continue

@@ -66,7 +66,11 @@ def open_tensors(path: str | os.PathLike) -> dict[str, FileTensor]:
   """
   path = Path(path)
   files, promised = _weight_files(path)
-  problems = {"missing files": [], "unreadable files": [], "names found twice": []}
+  problems: dict[str, list[str]] = {
+    "missing files": [],
+    "unreadable files": [],
+    "names found twice": [],
+  }
   tensors: dict[str, FileTensor] = {}
   for file in files:
     if not file.exists():
