@@ -93,6 +93,14 @@ class Tokenizer(abc.ABC):
     target.write_bytes(self.content)
     return str(target)
 
+  def check_rows(self, rows: int, remedy: str) -> None:
+    """Raises ValueError, which ends in `remedy`, if some id has no row of a model's vocabulary."""
+    if self.vocab_size > rows:
+      raise ValueError(
+        f"The tokenizer {self.path} has ids up to {self.vocab_size - 1}, but the llm has {rows} "
+        f"vocabulary rows. {remedy}"
+      )
+
   def _runs(self, ids: Iterable[int]) -> Iterator[tuple[str | None, list[int]]]:
     """Splits ids into (None, ordinary ids) and (name, [control id])."""
     run: list[int] = []

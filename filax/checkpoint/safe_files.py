@@ -8,6 +8,8 @@ from pathlib import Path
 import stat
 from typing import Any
 
+from filax.checkpoint import run_folder
+
 LARGEST_JSON = 100_000_000  # Bytes; the limit of the safetensors library for a header.
 _KINDS = {
   stat.S_IFIFO: "a pipe",
@@ -18,89 +20,87 @@ _KINDS = {
 }
 
 
-class Wrong(ValueError):
-  """What a file says contradicts itself, or what its readers can take."""
+class MalformedFile(ValueError):
+  """The content of a file contradicts itself or exceeds a limit."""
 
 
 def check_regular(file: Path) -> None:
   """Raises ValueError for a pipe, socket, device or folder: to read one may never end.
 
-  A missing file is not looked at: it is named by whoever opens it.
+  A missing file passes: whoever opens it names it.
   """
   try:
     kind = stat.S_IFMT(os.stat(file).st_mode)
   except FileNotFoundError:
     return
   if kind != stat.S_IFREG:
-    raise Wrong(f"{file.name} is {_KINDS.get(kind, 'something')}, not a file")
+    raise MalformedFile(f"{file.name} is {_KINDS.get(kind, 'something')}, not a file")
 
 
 def check_all_regular(folder: str | os.PathLike) -> None:
-  """Raises ValueError if anything below a local folder is neither a file nor a folder."""
-  for parent, _, names in os.walk(folder):
+  """Raises ValueError for a pipe, socket or device anywhere below a local folder."""
+  for parent, _, names in os.walk(os.fspath(folder)):
     for name in names:
       file = Path(parent) / name
       try:
         check_regular(file)
-      except Wrong as error:
-        raise Wrong(f"The folder {folder} cannot be read: {error}.") from None
+      except MalformedFile as error:
+        raise MalformedFile(f"The folder {folder} cannot be read: {error}.") from None
 
 
 def check_checkpoint(path: str | os.PathLike) -> None:
-  """Raises ValueError if a step of a local run folder holds a pipe or a device.
+  """Raises ValueError for a pipe, socket or device in a local checkpoint.
 
-  `path`: the folder of a run, its checkpoints, or a step. URLs are not looked at.
+  `path`: the folder of a run, its checkpoints, or a step. URLs pass unread.
   """
   if "://" in os.fspath(path):
     return
-  path = Path(path)
-  folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-  if (folder / "state").exists():
-    check_all_regular(folder)
-  elif folder.is_dir():
-    for step in folder.iterdir():
-      if step.name.isdigit():
-        check_all_regular(step)
+  for step in run_folder.step_folders(Path(path)):
+    check_all_regular(step)
 
 
 def inside(folder: Path, name: str) -> Path:
-  """The file `name` of a folder, which an index names. Raises ValueError if it lies elsewhere.
+  """The file of a folder that an index names. Raises ValueError if it lies elsewhere.
 
   A link may only lead to the folder's blobs in a Hugging Face cache.
   """
   parts = Path(name).parts
   if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
-    raise Wrong(f"{name!r} is not inside the folder")
+    raise MalformedFile(f"{name!r} is not inside the folder")
   file = folder / name
-  roots = [folder.resolve()]
-  if folder.resolve().parent.name == "snapshots":
-    roots.append(folder.resolve().parent.parent / "blobs")
+  real_folder = folder.resolve()
+  roots = [real_folder]
+  if real_folder.parent.name == "snapshots":
+    roots.append(real_folder.parent.parent / "blobs")
   target = file.resolve()
   if not any(target.is_relative_to(root) for root in roots):
-    raise Wrong(f"{name!r} is a link to {target}, which is not inside the folder")
+    raise MalformedFile(f"{name!r} is a link to {target}, which is not inside the folder")
   return file
 
 
 def read_json(file: Path) -> Any:
   """The content of a JSON file. Raises ValueError if it is no bounded, unambiguous JSON."""
   check_regular(file)
-  if file.stat().st_size > LARGEST_JSON:
-    raise Wrong(f"{file.name} has {file.stat().st_size:,} bytes, more than {LARGEST_JSON:,}")
+  size = file.stat().st_size
+  if size > LARGEST_JSON:
+    raise MalformedFile(f"{file.name} has {size:,} bytes, more than {LARGEST_JSON:,}")
   return parse_json(file.read_bytes())
 
 
 def parse_json(content: bytes) -> Any:
-  """JSON whose objects name nothing twice. Raises ValueError."""
+  """JSON whose objects have no key twice. Raises ValueError."""
   try:
-    return json.loads(content, object_pairs_hook=_once)
+    return json.loads(content, object_pairs_hook=_unique_keys)
   except RecursionError:
-    raise Wrong("it is nested too deep") from None
+    raise MalformedFile("it is nested too deep") from None
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
   content = dict(pairs)
-  if len(content) < len(pairs):
-    names = [name for name, _ in pairs]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(names) < 1000 else []
-    raise Wrong(f"it names {twice[0] if twice else 'something'} twice")
-  return content
+  if len(content) == len(pairs):
+    return content
+  keys = [key for key, _ in pairs]
+  repeated = "something"
+  if len(keys) < 1000:  # Counting is quadratic.
+    repeated = min(key for key in keys if keys.count(key) > 1)
+  raise MalformedFile(f"it names {repeated} twice")

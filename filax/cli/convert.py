@@ -11,10 +11,8 @@ Beside what is written lies conversion_report.json: every tensor with its shape,
 """
 
 import argparse
-from collections.abc import Sequence
-import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
 import json
-import math
 from pathlib import Path
 import re
 import signal
@@ -23,12 +21,18 @@ from typing import Any
 
 from filax import shipped_configs
 from filax.checkpoint import streamed
-from filax.cli import options
-from filax.convert import config_in, export_folder, formats, import_folder, safetensors_writer
+from filax.cli import config_flags, options
+from filax.convert import config_in, formats, safetensors_writer
+from filax.convert.export_folder import ExportRequest, export_checkpoint
+from filax.convert.formats import ExportFormat
+from filax.convert.import_folder import import_checkpoint
+from filax.convert.import_inputs import PARTS, ImportRequest
+from filax.convert.tensor_plan import WeightSource
 from filax.convert.verify import compare
 from filax.models import components
 
-FROM = """examples:
+DTYPES = ("same", "float32", "bfloat16")
+FROM_EXAMPLES = """examples:
   a whole model    --source llava-onevision-qwen2-7b-ov-hf --out runs/llava_ov
   a fresh FiLA     --config configs/fila_stage1.py --encoder siglip-so400m-patch14-384 \\
                      --llm Qwen2-7B-Instruct --out runs/base
@@ -43,58 +47,59 @@ transformers and LLaVA-NeXT have given it, VideoChat-Flash, encoder files, mm_pr
 
 def main(argv: Sequence[str]) -> int:
   """`argv` without the verb -> exit code."""
-  options = parser().parse_args(argv)
+  args = convert_parser().parse_args(argv)
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that nothing half-written stays.
-  return options.run(options)
+  report = args.convert(args)
+  print(_summary(args.out, report))
+  return 0
 
 
-def parser() -> argparse.ArgumentParser:
-  """The flags of both directions; `run` of what it parses does the work."""
-  made = options.Parser(
+def convert_parser() -> argparse.ArgumentParser:
+  """The options of both directions; `args.convert(args)` of what it parses does the work."""
+  parser = options.Parser(
     prog="filax convert",
     formatter_class=argparse.RawDescriptionHelpFormatter,
     description=__doc__.partition("\n\n")[2],
   )
-  verbs = made.add_subparsers(dest="direction", required=True, metavar="from|to")
-  _from_flags(verbs)
-  _to_flags(verbs)
-  return made
+  directions = parser.add_subparsers(dest="direction", required=True, metavar="from|to")
+  _add_from_parser(directions)
+  _add_to_parser(directions)
+  return parser
 
 
-def _from_flags(verbs) -> None:
-  add = verbs.add_parser(
+def _add_from_parser(directions) -> None:
+  parser = directions.add_parser(
     "from",
     help="PyTorch weights -> a FiLax checkpoint",
-    epilog=FROM,
+    epilog=FROM_EXAMPLES,
     description="Makes a checkpoint that filax.load, filax chat and config.init_from accept.",
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  add.set_defaults(run=_from)
-  add.add_argument("--source", help="folder or file of a whole model, or of one part")
-  for role in import_folder.PARTS:
-    add.add_argument(f"--{role}", help=f"folder or file that the {role} is taken from instead")
-  add.add_argument(
+  parser.set_defaults(convert=_convert_from)
+  add = parser.add_argument
+  add("--source", help="folder or file of a whole model, or of one part")
+  for role in PARTS:
+    add(f"--{role}", help=f"folder or file that the {role} is taken from instead")
+  add(
     "--config",
     help="config of the model to assemble (F.py or F.py:args); what no file holds is "
     "drawn anew from config.seed. Without it the architecture comes from config.json",
   )
-  add.add_argument(
+  add(
     "--set",
     action="append",
     default=[],
     metavar="ROLE.FIELD=VALUE",
     help="what config.json does not say, e.g. llm.theta=1000000 (repeatable)",
   )
-  add.add_argument(
-    "--tokenizer", help="tokenizer.json, *.model, or a folder (default: beside the llm)"
-  )
-  add.add_argument(
+  add("--tokenizer", help="tokenizer.json, *.model, or a folder (default: beside the llm)")
+  add(
     "--dtype",
-    choices=("same", "float32", "bfloat16"),
+    choices=DTYPES,
     default="same",
     help="of the stored parameters (default: as in the files)",
   )
-  add.add_argument(
+  add(
     "--ignore",
     action="append",
     default=[],
@@ -102,45 +107,47 @@ def _from_flags(verbs) -> None:
     type=_pattern,
     help="tensors of the files that are known to be unneeded (repeatable)",
   )
-  _common(add)
+  _add_common_options(parser)
 
 
-def _to_flags(verbs) -> None:
+def _add_to_parser(directions) -> None:
   width = max(map(len, formats.FORMATS))
-  add = verbs.add_parser(
+  rows = [f"  {name:<{width}}  {row.text}" for name, row in formats.FORMATS.items()]
+  parser = directions.add_parser(
     "to",
     help="a FiLax checkpoint -> a folder for PyTorch software",
     description="Writes safetensors, config.json, tokenizer and a run_torch.py that answers.",
-    epilog="formats:\n"
-    + "\n".join(f"  {form.name:<{width}}  {form.text}" for form in formats.FORMATS.values()),
+    epilog="\n".join(["formats:", *rows]),
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  add.set_defaults(run=_to)
-  add.add_argument("--checkpoint", required=True, help="folder of a run, or of one of its steps")
-  add.add_argument("--format", choices=tuple(formats.FORMATS), default="hf", help="default: hf")
-  add.add_argument(
+  parser.set_defaults(convert=_convert_to)
+  add = parser.add_argument
+  add("--checkpoint", required=True, help="folder of a run, or of one of its steps")
+  add("--format", choices=tuple(formats.FORMATS), default="hf", help="default: hf")
+  add(
     "--dtype",
-    choices=("same", "float32", "bfloat16"),
+    choices=DTYPES,
     default="same",
     help="of the written weights (default: as stored); fusion weights stay in float32",
   )
-  add.add_argument(
+  add(
     "--shard-gb",
-    type=_positive,
+    type=options.number(above=True),
     default=5.0,
     metavar="GB",
     help="size of a file at most (default: 5)",
   )
-  add.add_argument("--tokenizer", help="tokenizer.json, *.model, or a folder (default: the run's)")
-  _common(add)
+  add("--tokenizer", help="tokenizer.json, *.model, or a folder (default: the run's)")
+  _add_common_options(parser)
 
 
-def _common(add) -> None:
-  add.add_argument("--out", required=True, help="folder to write; must not exist")
-  add.add_argument(
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add("--out", required=True, help="folder to write; must not exist")
+  add(
     "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
   )
-  add.add_argument(
+  add(
     "--verify",
     nargs="?",
     const="float32",
@@ -149,126 +156,110 @@ def _common(add) -> None:
     help="run both sides on the same tokens and pixels, in float32 (default) or bfloat16, and "
     "refuse what differs; needs torch and transformers",
   )
-  add.add_argument(
+  add(
     "--tolerance",
-    type=_positive,
+    type=options.number(above=True),
     help="of --verify, relative to the largest value (default: 1e-4 in float32, 5e-2 in bfloat16)",
   )
 
 
-def _from(options) -> int:
-  request = import_folder.Request(
-    out=options.out,
-    source=options.source,
-    config=_config(options.config),
-    parts={r: getattr(options, r) for r in import_folder.PARTS if getattr(options, r)},
-    sets=dict(map(_assignment, options.set)),
-    dtype=options.dtype,
-    ignore=options.ignore,
-    base=_base(),
-    tokenizer=_tokenizer(options),
-    components=options.components,
+def _convert_from(args: argparse.Namespace) -> dict[str, Any]:
+  config = None
+  if args.config is not None:
+    config = _read_config(args.config)
+  parts = {role: getattr(args, role) for role in PARTS if getattr(args, role)}
+  weight_folders = [Path(path) for path in (args.llm, args.source) if path]
+  request = ImportRequest(
+    out=args.out,
+    source=args.source,
+    config=config,
+    parts=parts,
+    sets=dict(map(_assignment, args.set)),
+    dtype=args.dtype,
+    ignore=args.ignore,
+    base=shipped_configs.load_module("common").base().to_dict(),
+    tokenizer=_load_tokenizer(args.tokenizer, weight_folders),
+    components=args.components,
   )
-  report = import_folder.convert(request, _check_from(options))
-  _say(options.out, report)
-  return 0
+
+  def verify(
+    folder: Path,
+    sources: Sequence[WeightSource],
+    model: Mapping[str, Any],
+  ) -> dict[str, Any]:
+    theirs = [_verified_part(source, model, args.components) for source in sources]
+    return compare.compare_models(theirs, folder, model, args.verify, args.tolerance)
+
+  return import_checkpoint(request, verify if args.verify else None)
 
 
-def _to(options) -> int:
-  request = export_folder.Request(
-    checkpoint=options.checkpoint,
-    out=options.out,
-    format=options.format,
-    dtype=options.dtype,
-    shard=int(options.shard_gb * safetensors_writer.GB),
-    tokenizer=_tokenizer(options),
-    components=options.components,
+def _verified_part(
+  source: WeightSource,
+  model: Mapping[str, Any],
+  allowed: Sequence[str],
+) -> compare.PyTorchPart:
+  """An input as verify runs it: by its config.json, or as a video tower without one."""
+  config = config_in.read_config_json(source.path, allowed)
+  family = config_in.config_family(config)
+  is_encoder = source.roles == ("encoder",)
+  if not family and is_encoder and model["encoder"]["name"] in ("umt", "internvideo2"):
+    family = "tower"
+  return compare.PyTorchPart(source.path, family, source.roles)
+
+
+def _convert_to(args: argparse.Namespace) -> dict[str, Any]:
+  step = streamed.absolute(args.checkpoint)
+  run_folders = [step, step.parent, step.parent.parent]
+  request = ExportRequest(
+    checkpoint=args.checkpoint,
+    out=args.out,
+    format=args.format,
+    dtype=args.dtype,
+    shard=int(args.shard_gb * safetensors_writer.GB),
+    tokenizer=_load_tokenizer(args.tokenizer, run_folders),
+    components=args.components,
   )
-  report = export_folder.convert(request, _check_to(options))
-  _say(options.out, report)
-  return 0
+
+  def verify(
+    folder: Path,
+    export_format: ExportFormat,
+    model: Mapping[str, Any],
+  ) -> dict[str, Any]:
+    part = compare.PyTorchPart(folder, export_format.family, export_format.roles)
+    checkpoint = streamed.step_folder(args.checkpoint)
+    return compare.compare_models([part], checkpoint, model, args.verify, args.tolerance)
+
+  return export_checkpoint(request, verify if args.verify else None)
 
 
-def _check_from(options):
-  """The check of a new checkpoint against the folders that it came from."""
-  if not options.verify:
-    return None
-
-  def check(folder: Path, sources, model) -> dict[str, Any]:
-    theirs = []
-    for part in sources:
-      family = _family(part, model, options.components)
-      theirs.append(dict(path=part.path, roles=part.roles, family=family))
-    return compare.run(theirs, folder, model, options.verify, options.tolerance)
-
-  return check
-
-
-def _family(part, model, components) -> str:
-  """How verify runs an input: by its config.json, or as a video tower without one."""
-  lone = part.roles == ("encoder",) and model["encoder"]["name"] in ("umt", "internvideo2")
-  return config_in.family(config_in.load(part.path, components)) or ("tower" if lone else "")
-
-
-def _check_to(options):
-  """The check of a new folder against the checkpoint that it came from."""
-  if not options.verify:
-    return None
-
-  def check(folder: Path, form, model) -> dict[str, Any]:
-    theirs = [dict(path=folder, family=form.family, roles=form.roles)]
-    return compare.run(
-      theirs, streamed.step_folder(options.checkpoint), model, options.verify, options.tolerance
-    )
-
-  return check
-
-
-def _say(out: str, report: dict[str, Any]) -> None:
+def _summary(out: str, report: Mapping[str, Any]) -> str:
+  """The counts of a report and its largest differences, for people."""
   counts = report["counts"]
-  extra = [
-    f"{counts[k]} {k.replace('_', ' ')}" for k in ("unused_by_design", "drawn_anew") if counts[k]
-  ]
-  print(
-    f"{out}: {counts['consumed']} tensors{''.join(f', {text}' for text in extra)}; "
-    f"{report['seconds']:.0f} s, peak memory {report['peak_memory_bytes'] / 1e9:.1f} GB"
-  )
-  if found := report.get("verify"):
-    print(
-      "verified in "
-      + found["dtype"]
-      + ": "
-      + ", ".join(f"{name} {value:.1e}" for name, value in found["max_difference"].items())
-    )
+  facts = [f"{counts['consumed']} tensors"]
+  for key in ("unused_by_design", "drawn_anew"):
+    if counts[key]:
+      facts.append(f"{counts[key]} {key.replace('_', ' ')}")
+  seconds = f"{report['seconds']:.0f} s"
+  memory = f"{report['peak_memory_bytes'] / 1e9:.1f} GB"
+  lines = [f"{out}: {', '.join(facts)}; {seconds}, peak memory {memory}"]
+  verified = report.get("verify")
+  if verified:
+    differences = [f"{name} {value:.1e}" for name, value in verified["max_difference"].items()]
+    lines.append(f"verified in {verified['dtype']}: {', '.join(differences)}")
+  return "\n".join(lines)
 
 
-def _config(name: str | None) -> dict[str, Any] | None:
+def _read_config(name: str) -> dict[str, Any]:
   """configs/F.py:args -> its plain dict."""
-  if name is None:
-    return None
-  shipped_configs.make_importable()
-  path, _, arg = name.partition(":")
-  path = shipped_configs.find_file(path)
-  if not Path(path).is_file():
-    raise FileNotFoundError(f"There is no config {path}.")
-  spec = importlib.util.spec_from_file_location("filax_config", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(arg or None).to_dict()
-
-
-def _base() -> dict[str, Any]:
-  return shipped_configs.load_module("common").base().to_dict()
-
-
-def _positive(text: str) -> float:
-  value = float(text)
-  if not 0 < value < math.inf:
-    raise argparse.ArgumentTypeError(f"{text} is not above 0")
-  return value
+  file = name.partition(":")[0]
+  if not Path(shipped_configs.find_file(file)).is_file():
+    raise FileNotFoundError(f"There is no config {file}.")
+  config, _ = config_flags.read_config([f"--config={name}"])
+  return config.to_dict()
 
 
 def _pattern(text: str) -> str:
+  """An argparse type: a regular expression."""
   try:
     re.compile(text)
   except re.error as error:
@@ -277,29 +268,27 @@ def _pattern(text: str) -> str:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
+  """ROLE.FIELD=VALUE -> (key, value); the value is JSON, or a text without quotes."""
   key, equals, value = text.partition("=")
   if not equals:
     raise ValueError(f"--set {text} is not ROLE.FIELD=VALUE.")
+  if value in ("True", "False"):
+    value = value.lower()
   try:
-    value = json.loads(value.lower() if value in ("True", "False") else value)
+    value = json.loads(value)
   except ValueError:
-    pass  # A bare word is a string.
+    return key, value  # A bare word is a string.
   return key, tuple(value) if isinstance(value, list) else value
 
 
-def _tokenizer(options) -> Any:
-  """The tokenizer that was named, or the one beside the llm; None if there is none."""
-  from data_pipelines.text import tokenizers
+def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
+  """The tokenizer at `path`; without one, the first in `folders`, or None if none holds one."""
+  from data_pipelines.text import tokenizer_folder, tokenizers
 
-  if options.tokenizer:
-    return tokenizers.load(options.tokenizer)
-  if hasattr(options, "checkpoint"):
-    step = streamed.absolute(options.checkpoint)
-    near = (step, step.parent, step.parent.parent)
-  else:
-    near = [Path(path) for path in (options.llm, options.source) if path]
-  for folder in near:
-    names = [folder / "tokenizer.json", *folder.glob("*.model")]
-    if any(name.is_file() for name in names):
-      return tokenizers.load(folder)
+  if path:
+    return tokenizers.load(path)
+  for folder in folders:
+    tokenizer = tokenizer_folder.load_if_present(folder)
+    if tokenizer is not None:
+      return tokenizer
   return None

@@ -1,40 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A FiLax checkpoint -> a folder that PyTorch software loads, streamed a parameter at a time."""
+"""A FiLax checkpoint -> a folder for PyTorch software, one parameter at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import json
 import os
 from pathlib import Path
-import shutil
 from typing import Any
 
 import numpy as np
 
 from filax.checkpoint import streamed
+from filax.checkpoint.tuples import as_tuples
 from filax.convert import (
   ConversionError,
-  config_in,
-  config_out,
+  export_documents,
   safetensors_writer,
+  tensor_map,
   tensor_plan,
   torch_files,
-  whole_folder,
 )
-from filax.convert import tensor_map as places
-from filax.convert.formats import FORMATS, Format
-from filax.convert.import_folder import EXTRA, TOKENIZER_FILES
-from filax.convert.report import Report
-from filax.convert.tensor_map import Place
+from filax.convert.formats import FORMATS, ExportFormat
+from filax.convert.output_folder import EXTRA_FILE, FUSION_FILE, create_output_folder
+from filax.convert.report import ConversionReport
+from filax.convert.safetensors_writer import TensorSpec
+from filax.convert.tensor_map import TensorMapping
 from filax.models import components
-
-PLACEHOLDERS = ("<image>", "<video>")
-EXPORT_KIT = Path(__file__).parent / "export_kit"
 
 
 @dataclasses.dataclass
-class Request:
-  """What `filax convert to` was asked for."""
+class ExportRequest:
+  """The options of `filax convert to`."""
 
   checkpoint: str | os.PathLike
   out: str | os.PathLike
@@ -46,263 +41,264 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
-  """All that is decided before the first byte is written."""
+class Export:
+  """Everything that is decided before the first byte is written."""
 
-  form: Format
+  format: ExportFormat
   step: Path
   config: dict[str, Any]
-  places: list[Place]  # Of the main files.
-  aside: list[Place]  # Of the fusion file.
+  mappings: list[TensorMapping]  # Of the main files.
+  fusion: list[TensorMapping]  # Of the fusion file.
   stored: Mapping[str, Any]  # path -> shape and dtype in the checkpoint.
   digests: Mapping[str, int]
   dtype: np.dtype | None  # None: as stored.
 
-  def kind(self, place: Place) -> np.dtype:
+  @property
+  def model(self) -> Mapping[str, Any]:
+    """config.model."""
+    return self.config["model"]
+
+  def file_name(self, canonical: str) -> str:
+    """The name of a tensor in the files."""
+    return self.format.scheme(self.model).file_name(canonical)
+
+  def written_dtype(self, mapping: TensorMapping) -> np.dtype:
     """The dtype in which a parameter is written."""
-    stored = np.dtype(self.stored[place.path].dtype)
-    return stored if self.dtype is None or place.path.startswith("merger/") else self.dtype
+    if self.dtype is None or mapping.role == "merger":
+      return np.dtype(self.stored[mapping.path].dtype)
+    return self.dtype
 
   @property
-  def name(self) -> str:
+  def main_dtype(self) -> np.dtype:
     """The dtype of most of the weights."""
-    kinds = [self.kind(place).name for place in self.places]
-    return max(sorted(set(kinds)), key=kinds.count)
+    return torch_files.main_dtype(list(map(self.written_dtype, self.mappings)))
 
 
-def convert(request: Request, check=None) -> dict[str, Any]:
-  """Writes the folder and returns the report; `check(folder, format, model)` may refuse it.
+def export_checkpoint(
+  request: ExportRequest,
+  verify: Callable[[Path, ExportFormat, Mapping[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+  """Writes the folder and returns the report; `verify(folder, format, model)` may refuse it.
 
   Raises ConversionError, ValueError or OSError with nothing left under the name of `out`.
   """
-  way = resolve(request)
-  vocabulary = vocabulary_of(request.tokenizer)
-  report = Report(
+  export = open_export(request)
+  vocabulary = export_documents.read_vocabulary(request.tokenizer)
+  exported = {mapping.path for mapping in (*export.mappings, *export.fusion)}
+  report = ConversionReport(
     "to",
     checkpoint=str(request.checkpoint),
-    format=way.form.name,
-    scheme=way.form.scheme(way.config["model"]).name,
-    model=way.config["model"],
-    not_exported=sorted(set(way.stored) - {p.path for p in (*way.places, *way.aside)}),
+    format=export.format.name,
+    scheme=export.format.scheme(export.model).name,
+    model=export.model,
+    not_exported=sorted(export.stored.keys() - exported),
   )
-  specs, extra = announce(way, extras(request.checkpoint, way))
-  with whole_folder.complete(request.out, sum(spec.size for spec in specs)) as temporary:
-    write(temporary, way, specs, extra, request.shard, report)
-    _write_files(temporary, way, request, vocabulary)
-    if check is not None:
-      report.facts["verify"] = check(temporary, way.form, way.config["model"])
-    return report.write(temporary)
+  extra = extra_tensors(export, request.checkpoint)
+  specs = tensor_specs(export, extra)
+  with create_output_folder(request.out, sum(spec.size for spec in specs)) as temporary:
+    _write_weights(temporary, export, specs, extra, request.shard, report)
+    _write_fusion(temporary, export, report)
+    run_folders = [Path(request.checkpoint), export.step.parent.parent]
+    export_documents.copy_tokenizer(temporary, run_folders, request.tokenizer)
+    export_documents.write_documents(
+      temporary, export.format, export.config, export.main_dtype.name, vocabulary
+    )
+    if verify is not None:
+      report.facts["verify"] = verify(temporary, export.format, export.model)
+    return report.write_report(temporary)
 
 
-def resolve(request: Request) -> Way:
-  """Opens the checkpoint and finds the place of everything that goes into the format."""
+def open_export(request: ExportRequest) -> Export:
+  """Opens the checkpoint and maps every parameter that goes into the format."""
   if request.format not in FORMATS:
     raise ValueError(f"--format {request.format} is unknown. Choose one of {', '.join(FORMATS)}.")
-  form = FORMATS[request.format]
+  export_format = FORMATS[request.format]
   step = streamed.step_folder(request.checkpoint)
-  config = config_in.tuples(streamed.read_json(step, "config"))
-  components.check_components(config, request.components, f"The config of {step}")
-  if not isinstance(config.get("model"), Mapping):
-    raise ValueError(f"The config of {step} has no section 'model'.")
-  for role in components.ROLES:
-    if role in config["model"]:
-      components.build(role, config["model"][role], out=1)
-  form.check(config["model"])
+  config = as_tuples(streamed.read_json(step, "config"))
+  _check_config(config, step, request.components)
+  model = config["model"]
+  export_format.check_model(model)
   stored = streamed.shapes(step)
-  llm = config["model"].get("llm")
-  vocab = components.build("llm", llm).vocab if llm else 0
-  roles = (*form.roles, *(() if form.fusion == "none" else ("merger",)))
-  wanted = {path: leaf for path, leaf in stored.items() if path.split("/")[0] in roles}
-  expected = tensor_plan.parameter_shapes(config["model"], roles)
-  if lacking := sorted(set(expected) - set(wanted)):
-    raise ConversionError(f"{step} lacks parameters of its config.model", {"missing": lacking})
-  found = places.find(config["model"], wanted, vocab)
-  fused = [p for p in found if p.path.startswith("merger/") and form.fusion == "aside"]
-  kind = None if request.dtype == "same" else torch_files.BY_NAME[request.dtype]
-  return Way(
-    form,
-    step,
-    config,
-    [p for p in found if p not in fused],
-    fused,
-    stored,
-    streamed.read_json(step, "data")["digests"],
-    kind,
+  mappings = []
+  fusion = []
+  for mapping in _map_stored(stored, step, model, export_format):
+    if mapping.role == "merger" and export_format.fusion == "aside":
+      fusion.append(mapping)
+    else:
+      mappings.append(mapping)
+  dtype = None
+  if request.dtype != "same":
+    dtype = torch_files.DTYPE_BY_NAME[request.dtype]
+  return Export(
+    format=export_format,
+    step=step,
+    config=config,
+    mappings=mappings,
+    fusion=fusion,
+    stored=stored,
+    digests=streamed.read_json(step, "data")["digests"],
+    dtype=dtype,
   )
 
 
-def vocabulary_of(tokenizer: Any) -> config_out.Vocabulary | None:
-  """The plain ids of a tokenizer; None without one."""
-  if tokenizer is None:
-    return None
-  return config_out.Vocabulary(
-    tokenizer.vocab_size, tokenizer.pad_id, tuple(tokenizer.stop_ids), dict(tokenizer.controls)
-  )
+def _check_config(
+  config: Mapping[str, Any],
+  step: Path,
+  allowed: Sequence[str],
+) -> None:
+  """Raises ValueError if the model of a config cannot be built."""
+  source = f"The config of {step}"
+  components.check_components(config, allowed, source)
+  model = config.get("model")
+  if not isinstance(model, Mapping):
+    raise ValueError(f"{source} has no section 'model'.")
+  for role in components.ROLES:
+    if role in model:
+      components.build(role, model[role], out=1)
 
 
-def extras(checkpoint: str | os.PathLike, way: Way) -> dict[str, np.ndarray]:
-  """Canonical name -> tensors that the reader wants and the model does not have.
+def _map_stored(
+  stored: Mapping[str, Any],
+  step: Path,
+  model: Mapping[str, Any],
+  export_format: ExportFormat,
+) -> list[TensorMapping]:
+  """The mappings of the stored parameters of a format's roles.
 
-  Those that were imported lie beside the checkpoint; without them they are made to do nothing.
+  Raises ConversionError if the checkpoint lacks one.
   """
-  step, model = way.step, way.config["model"]
-  kept = next(
-    (p / EXTRA for p in (Path(checkpoint), step.parent.parent) if (p / EXTRA).exists()), None
-  )
-  kept = torch_files.safetensors(kept) if kept else {}
-  sizes = dict(
-    E=components.build("encoder", model["encoder"]).width if "encoder" in model else 0,
-    D=components.build("llm", model["llm"]).width if "llm" in model else 0,
-  )
-  have = {name for place in way.places for name in place.names}
-  found = {}
-  for role in way.form.extra:
-    for name, axis, value in places.part(role, model[role]["name"]).extra:
-      name = f"{role}.{name}"
-      if name not in have:
-        found[name] = (
-          kept[name][...,]
-          if name in kept and kept[name].shape == (sizes[axis],)
-          else np.full(sizes[axis], value, np.float32)
-        )
-  return found
+  roles = export_format.roles
+  if export_format.fusion != "none":
+    roles = (*roles, "merger")
+  wanted = tensor_plan.leaves_of_roles(stored, roles)
+  expected = tensor_plan.parameter_shapes(model, roles)
+  missing = sorted(expected.keys() - wanted.keys())
+  if missing:
+    raise ConversionError(f"{step} lacks parameters of its config.model", {"missing": missing})
+  vocab = components.build("llm", model["llm"]).vocab if model.get("llm") else 0
+  return tensor_map.map_parameters(model, wanted, vocab)
 
 
-def announce(way: Way, extra: Mapping[str, np.ndarray]):
-  """(specs of all tensors of the main files, extra tensors under their file names)."""
-  scheme = way.form.scheme(way.config["model"])
-  specs = [
-    safetensors_writer.Spec(scheme.file_name(name), group[0].their_shape, way.kind(group[0]))
-    for group in places.tensors_of(way.places)
-    for name in group[0].names
-  ]
-  kind = torch_files.BY_NAME[way.name]
-  extra = {
-    scheme.file_name(name): x.astype(x.dtype if way.dtype is None and x.dtype == kind else kind)
-    for name, x in extra.items()
-  }
-  return specs + [
-    safetensors_writer.Spec(name, x.shape, x.dtype) for name, x in extra.items()
-  ], extra
+def extra_tensors(export: Export, checkpoint: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Name in the file -> tensor that the model itself does not have.
+
+  The format's reader wants them. Those that were imported lie beside the checkpoint; without them
+  they are made to do nothing.
+  """
+  model = export.model
+  imported = _imported_extra(export, checkpoint)
+  sizes = {"E": 0, "D": 0}
+  if "encoder" in model:
+    sizes["E"] = components.build("encoder", model["encoder"]).width
+  if "llm" in model:
+    sizes["D"] = components.build("llm", model["llm"]).width
+  mapped: set[str] = set()
+  for mapping in export.mappings:
+    mapped.update(mapping.names)
+  tensors = {}
+  for role in export.format.extra:
+    tables = tensor_map.component_tables(role, model[role]["name"])
+    for name, axis, neutral in tables.extra:
+      canonical = f"{role}.{name}"
+      if canonical in mapped:
+        continue
+      tensor = imported.get(canonical)
+      if tensor is not None and tensor.shape == (sizes[axis],):
+        x = tensor.read_all()
+      else:
+        x = np.full(sizes[axis], neutral, np.float32)
+      tensors[export.file_name(canonical)] = x.astype(export.main_dtype)
+  return tensors
 
 
-def write(
+def _imported_extra(export: Export, checkpoint: str | os.PathLike) -> dict[str, Any]:
+  """The tensors that an import left beside its checkpoint, by canonical name."""
+  for folder in (Path(checkpoint), export.step.parent.parent):
+    file = folder / EXTRA_FILE
+    if file.exists():
+      return torch_files.open_safetensors(file)
+  return {}
+
+
+def tensor_specs(export: Export, extra: Mapping[str, np.ndarray]) -> list[TensorSpec]:
+  """Names, shapes and dtypes of all tensors of the main files."""
+  specs = []
+  for group in tensor_map.group_by_tensors(export.mappings):
+    shape = group[0].tensor_shape
+    dtype = export.written_dtype(group[0])
+    for canonical in group[0].names:
+      specs.append(TensorSpec(export.file_name(canonical), shape, dtype))
+  for name, x in extra.items():
+    specs.append(TensorSpec(name, x.shape, x.dtype))
+  return specs
+
+
+def _write_weights(
   out: Path,
-  way: Way,
-  specs: Sequence[safetensors_writer.Spec],
+  export: Export,
+  specs: Sequence[TensorSpec],
   extra: Mapping[str, np.ndarray],
   limit: int,
-  report: Report,
+  report: ConversionReport,
 ) -> None:
-  """Streams the parameters into shards, one at a time, and the fusion weights beside them."""
-  scheme = way.form.scheme(way.config["model"])
-  with safetensors_writer.Shards(out, specs, limit) as files:
-    for group in report.steps(places.tensors_of(way.places)):
-      for canonical, x in pieces(way, group):
-        name = scheme.file_name(canonical)
-        files.put(name, x)
-        report.tensor(name, group[0].path, x)
+  """Streams the parameters into shards of at most `limit` bytes."""
+  groups = tensor_map.group_by_tensors(export.mappings)
+  with safetensors_writer.ShardWriter(out, specs, limit) as shards:
+    for group in report.count_on_terminal(groups):
+      for canonical, x in group_tensors(export, group):
+        name = export.file_name(canonical)
+        shards.write_tensor(name, x)
+        report.add_tensor(name, group[0].path, x)
     for name, x in extra.items():
-      files.put(name, x)
-      report.tensor(name, "", x)
-    files.close()
-  if way.aside:
-    fused = {name.removeprefix("merger."): x for p in way.aside for name, x in pieces(way, [p])}
-    model = way.config["model"]
-    safetensors_writer.write(
-      out / tensor_plan.ASIDE,
-      fused,
-      dict(
-        merger=model["merger"]["name"],
-        merge_stage=str(model.get("merge_stage", "vision")),
-        scene_size=str(model["selector"].get("size", "")),
-      ),
-    )
-    for name, x in fused.items():
-      report.tensor(f"{tensor_plan.ASIDE}:{name}", f"merger/{name.replace('.', '/')}", x)
+      shards.write_tensor(name, x)
+      report.add_tensor(name, "", x)
+    shards.finish()
 
 
-def pieces(way: Way, group: Sequence[Place]):
-  """Yields (canonical name, tensor) of the parameters of a group, each of which is read once.
+def _write_fusion(out: Path, export: Export, report: ConversionReport) -> None:
+  """Writes the fusion file, if the format has one."""
+  if not export.fusion:
+    return
+  tensors = {}
+  for mapping in export.fusion:
+    for canonical, x in group_tensors(export, [mapping]):
+      tensors[canonical.removeprefix("merger.")] = x
+  metadata = dict(
+    merger=export.model["merger"]["name"],
+    merge_stage=str(export.model.get("merge_stage", "vision")),
+    scene_size=str(export.model["selector"].get("size", "")),
+  )
+  safetensors_writer.write_safetensors(out / FUSION_FILE, tensors, metadata)
+  for name, x in tensors.items():
+    path = f"merger/{name.replace('.', '/')}"
+    report.add_tensor(f"{FUSION_FILE}:{name}", path, x)
 
-  A group is one parameter, or those that share a fused tensor. Refuses what is not a number.
+
+def group_tensors(
+  export: Export,
+  group: Sequence[TensorMapping],
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (canonical name, tensor) of the parameters of a group.
+
+  Each parameter is read once. A group is one parameter, or those that share a fused tensor. Raises
+  ConversionError for NaN and infinity.
   """
-  for name, *layers in zip(group[0].names, *(arrays(way, place) for place in group), strict=True):
-    parts = [place.layout.write(x, place.vocab) for place, x in zip(group, layers, strict=True)]
-    x = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if not torch_files.finite(x):
+  dtype = export.written_dtype(group[0])
+  layers = zip(*(stored_layers(export, mapping) for mapping in group), strict=True)
+  for canonical, shares in zip(group[0].names, layers, strict=True):
+    parts = []
+    for mapping, x in zip(group, shares, strict=True):
+      parts.append(mapping.layout.to_tensor(x, mapping.vocab))
+    tensor = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if not torch_files.all_finite(tensor):
       raise ConversionError("Some weights are not numbers", {"parameters": [group[0].path]})
-    yield name, x.astype(way.kind(group[0]), copy=False)
+    yield canonical, tensor.astype(dtype, copy=False)
 
 
-def arrays(way: Way, place: Place) -> Iterator[np.ndarray]:
+def stored_layers(export: Export, mapping: TensorMapping) -> Iterator[np.ndarray]:
   """A parameter as the checkpoint has it: its layers in turn, or itself."""
-  expected = way.digests.get(f"params/{place.path}")
-  if place.stacked:
-    yield from streamed.read_layers(way.step, place.path, expected)
+  digest = export.digests.get(f"params/{mapping.path}")
+  if mapping.stacked:
+    yield from streamed.read_layers(export.step, mapping.path, digest)
   else:
-    yield streamed.read(way.step, place.path, expected)
-
-
-def _write_files(out: Path, way: Way, request: Request, vocabulary) -> None:
-  """config.json, tokenizer, processors, generation_config.json and the programs."""
-  source = [p for p in (Path(request.checkpoint), way.step.parent.parent) if p.is_dir()]
-  for name in TOKENIZER_FILES:
-    for here in source:
-      if (here / name).is_file() and not (out / name).exists():
-        shutil.copy(here / name, out / name)
-  if request.tokenizer is not None:
-    request.tokenizer.save(out)
-  documents = {
-    "config.json": way.form.config(
-      way.config, way.name, vocabulary, placeholders(way, out, vocabulary)
-    )
-  }
-  if vocabulary is not None:
-    if not (out / "generation_config.json").exists():
-      documents["generation_config.json"] = config_out.generation(vocabulary)
-    if (out / "tokenizer.json").exists() and not (out / "tokenizer_config.json").exists():
-      documents["tokenizer_config.json"] = config_out.tokenizer_config(way.config, vocabulary)
-  if way.form.processors:
-    documents |= config_out.processors(way.config)
-  for name, content in documents.items():
-    (out / name).write_text(json.dumps(content, indent=2) + "\n")
-  for template, name in way.form.files:
-    shutil.copy(EXPORT_KIT / template, out / name)
-
-
-def placeholders(way: Way, out: Path, vocabulary) -> tuple[int, int]:
-  """Ids of <image> and <video>: the tokenizer's own, or rows that no token uses."""
-  vocab = components.build("llm", way.config["model"]["llm"]).vocab
-  known = dict(vocabulary.controls) if vocabulary is not None else {}
-  free = vocabulary.tokens if vocabulary is not None else vocab - len(PLACEHOLDERS)
-  ids = []
-  for name in PLACEHOLDERS:
-    if name not in known and free < vocab:
-      known[name], free = free, free + 1
-    ids.append(known.get(name, known.get("<unk>", vocab - 1)))  # Text has no <unk>.
-  if way.form.processors and (out / "tokenizer.json").exists():
-    _add_tokens(out / "tokenizer.json", dict(zip(PLACEHOLDERS, ids, strict=True)), vocab)
-  return ids[0], ids[1]
-
-
-def _add_tokens(file: Path, wanted: Mapping[str, int], vocab: int) -> None:
-  """Makes a tokenizer.json know the placeholders, if there are rows for them."""
-  content = json.loads(file.read_text())
-  added = content.setdefault("added_tokens", [])
-  have, taken = {t["content"] for t in added}, {t["id"] for t in added}
-  for name, id in wanted.items():
-    if name not in have and id not in taken and id < vocab:
-      added.append(
-        dict(
-          id=id,
-          content=name,
-          single_word=False,
-          lstrip=False,
-          rstrip=False,
-          normalized=False,
-          special=True,
-        )
-      )
-  added.sort(key=lambda token: token["id"])
-  file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+    yield streamed.read_parameter(export.step, mapping.path, digest)

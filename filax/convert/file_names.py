@@ -1,46 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the same tensors are called in the files of different libraries and versions.
+"""Names of the same tensors in files of different libraries.
 
-A scheme is a list of prefixes: canonical -> file. Both ways the longest one that fits wins. Which
-one a folder uses is found by counting how many of the names that are needed it explains.
+A scheme is a list of prefixes: canonical -> file. Both ways the longest one that fits wins. A
+folder is read by the scheme that explains most of the names that are needed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import dataclasses
 import re
 
 
 @dataclasses.dataclass(frozen=True)
-class Scheme:
+class NamingScheme:
   """`pairs` of (canonical prefix, prefix in the file); `spare` is what else such files hold."""
 
   name: str
   pairs: tuple[tuple[str, str], ...]
-  spare: tuple[tuple[str, str], ...] = ()
+  spare: tuple[tuple[str, str], ...] = ()  # (pattern of a name in the file, why it is not used)
 
   def file_name(self, canonical: str) -> str | None:
-    """The name in the file, or None if these files have no such part."""
-    return _swap(canonical, self.pairs)
+    """The name in the file; None if it has no such part."""
+    return _swap_prefix(canonical, self.pairs)
 
   def canonical(self, file_name: str) -> str | None:
-    return _swap(file_name, tuple((theirs, ours) for ours, theirs in self.pairs))
+    """The canonical name of a tensor; None if no part has it."""
+    return _swap_prefix(file_name, [(theirs, ours) for ours, theirs in self.pairs])
 
-  def unused(self, file_name: str) -> str | None:
+  def spare_reason(self, file_name: str) -> str | None:
     """Why these files may hold `file_name` though no part has it."""
-    return next((why for p, why in self.spare if re.fullmatch(p, file_name)), None)
+    for pattern, reason in self.spare:
+      if re.fullmatch(pattern, file_name):
+        return reason
+    return None
 
 
-def _swap(name: str, pairs) -> str | None:
-  fits = [(len(a), b + name[len(a) :]) for a, b in pairs if name.startswith(a)]
-  return max(fits)[1] if fits else None
+def _swap_prefix(name: str, pairs: Sequence[tuple[str, str]]) -> str | None:
+  """The name with its longest prefix among `pairs` replaced; None if it has none of them."""
+  longest = -1
+  swapped = None
+  for old, new in pairs:
+    if name.startswith(old) and len(old) > longest:
+      longest = len(old)
+      swapped = new + name[len(old) :]
+  return swapped
 
 
 _FUSION = ("merger.", "model.scene_merger.")
 _BUFFER = (r".*\.rotary_emb\.inv_freq", "rotary frequencies are computed")
 
 
-def _one(name, encoder, projector, newline, llm, head, extra=()):
-  return Scheme(
+def _llava_scheme(name, encoder, projector, newline, llm, head):
+  return NamingScheme(
     name,
     (
       ("encoder.", encoder),
@@ -49,13 +59,12 @@ def _one(name, encoder, projector, newline, llm, head, extra=()):
       ("llm.", llm),
       ("llm.lm_head.", head),
       _FUSION,
-      *extra,
     ),
     (_BUFFER,),
   )
 
 
-A = _one(  # The hub; transformers <= 4.51; read by every version.
+A = _llava_scheme(  # The hub; transformers <= 4.51; read by every version.
   "A",
   "vision_tower.vision_model.",
   "multi_modal_projector.",
@@ -63,7 +72,7 @@ A = _one(  # The hub; transformers <= 4.51; read by every version.
   "language_model.model.",
   "language_model.lm_head.",
 )
-B = _one(  # Module names of transformers 4.52 to 5.5.
+B = _llava_scheme(  # Module names of transformers 4.52 to 5.5.
   "B",
   "model.vision_tower.vision_model.",
   "model.multi_modal_projector.",
@@ -71,7 +80,7 @@ B = _one(  # Module names of transformers 4.52 to 5.5.
   "model.language_model.",
   "lm_head.",
 )
-C = _one(  # Module names of transformers >= 5.6.
+C = _llava_scheme(  # Module names of transformers >= 5.6.
   "C",
   "model.vision_tower.",
   "model.multi_modal_projector.",
@@ -79,7 +88,7 @@ C = _one(  # Module names of transformers >= 5.6.
   "model.language_model.",
   "lm_head.",
 )
-D = _one(  # What save_pretrained of transformers >= 5.6 writes.
+D = _llava_scheme(  # What save_pretrained of transformers >= 5.6 writes.
   "D",
   "vision_tower.",
   "multi_modal_projector.",
@@ -87,7 +96,7 @@ D = _one(  # What save_pretrained of transformers >= 5.6 writes.
   "language_model.model.",
   "language_model.lm_head.",
 )
-E = Scheme(
+E = NamingScheme(
   "E",
   (  # LLaVA-NeXT's own training code.
     ("encoder.", "model.vision_tower.vision_tower.vision_model."),
@@ -100,21 +109,21 @@ E = Scheme(
   ),
   (_BUFFER,),
 )
-QWEN2 = Scheme("qwen2", (("llm.", "model."), ("llm.lm_head.", "lm_head.")), (_BUFFER,))
-SIGLIP = Scheme(
+QWEN2 = NamingScheme("qwen2", (("llm.", "model."), ("llm.lm_head.", "lm_head.")), (_BUFFER,))
+SIGLIP = NamingScheme(
   "siglip",
   (("encoder.", "vision_model."),),
   ((r"text_model\..*", "the text tower"), (r"logit_(scale|bias)", "the contrastive head")),
 )
-SIGLIP_FLAT = Scheme("siglip-flat", (("encoder.", ""),), SIGLIP.spare)
-UMT = Scheme(  # The file that VideoChat-Flash's training starts from.
+SIGLIP_FLAT = NamingScheme("siglip-flat", (("encoder.", ""),), SIGLIP.spare)
+UMT = NamingScheme(  # The file that VideoChat-Flash's training starts from.
   "umt",
   (("encoder.", "encoder."), ("encoder.vision_layernorm.", "encoder.norm.")),
   ((r"(?!encoder\.).*", "not of the vision tower"),),
 )
-TOWER = Scheme("tower", (("encoder.", ""),))  # Names as they are inside of the part.
-FUSION = Scheme("fusion", (("merger.", ""),))
-PROJECTOR = Scheme(
+TOWER = NamingScheme("tower", (("encoder.", ""),))  # Names as they are inside of the part.
+FUSION = NamingScheme("fusion", (("merger.", ""),))
+PROJECTOR = NamingScheme(
   "mm_projector",
   (  # What LLaVA's first stage leaves.
     ("projector.linear_1.", "model.mm_projector.0."),
@@ -122,7 +131,7 @@ PROJECTOR = Scheme(
     ("projector.image_newline", "model.image_newline"),
   ),
 )
-PROJECTOR_BARE = Scheme(
+PROJECTOR_BARE = NamingScheme(
   "mm_projector-bare",
   (
     ("projector.linear_1.", "mm_projector.0."),
@@ -132,10 +141,10 @@ PROJECTOR_BARE = Scheme(
 )
 
 
-def flash(encoder: str) -> Scheme:
+def flash_scheme(encoder: str) -> NamingScheme:
   """VideoChat-Flash's names; the tower's prefix depends on the encoder."""
   tower = {"umt": "encoder.", "siglip": "vision_model."}.get(encoder, "")
-  return Scheme(
+  return NamingScheme(
     f"flash-{encoder}",
     (
       ("encoder.", f"model.vision_tower.vision_tower.{tower}"),
@@ -149,61 +158,70 @@ def flash(encoder: str) -> Scheme:
   )
 
 
-FLASH_PROJECTOR = Scheme(
+FLASH_PROJECTOR = NamingScheme(
   "flash-mm_projector",
   (
     ("projector.linear_1.", "model.mm_projector.mlp.0."),
     ("projector.linear_2.", "model.mm_projector.mlp.2."),
   ),
 )
-FLASH_PROJECTOR_BARE = Scheme(
+FLASH_PROJECTOR_BARE = NamingScheme(
   "flash-mm_projector-bare",
   (("projector.linear_1.", "mm_projector.mlp.0."), ("projector.linear_2.", "mm_projector.mlp.2.")),
 )
 
-SCHEMES = {
-  s.name: s
-  for s in (  # Of those that explain a file equally well the first is taken.
-    QWEN2,
-    SIGLIP,
-    A,
-    B,
-    C,
-    D,
-    E,
-    flash("umt"),
-    flash("internvideo2"),
-    flash("siglip"),
-    UMT,
-    PROJECTOR,
-    PROJECTOR_BARE,
-    FLASH_PROJECTOR,
-    FLASH_PROJECTOR_BARE,
-    FUSION,
-    TOWER,
-    SIGLIP_FLAT,
-  )
-}
+_ALL = (  # Of those that explain a file equally well the first is taken.
+  QWEN2,
+  SIGLIP,
+  A,
+  B,
+  C,
+  D,
+  E,
+  flash_scheme("umt"),
+  flash_scheme("internvideo2"),
+  flash_scheme("siglip"),
+  UMT,
+  PROJECTOR,
+  PROJECTOR_BARE,
+  FLASH_PROJECTOR,
+  FLASH_PROJECTOR_BARE,
+  FUSION,
+  TOWER,
+  SIGLIP_FLAT,
+)
+SCHEMES = {scheme.name: scheme for scheme in _ALL}
 
 
-def detect(names: Iterable[str], wanted: Iterable[str]) -> Scheme:
-  """The scheme that explains most of `wanted` (canonical names) by `names` (in the file).
+def detect_scheme(names: Iterable[str], wanted: Iterable[str]) -> NamingScheme:
+  """The scheme by which `names` of a file cover most canonical names in `wanted`.
 
   Of equal ones that which explains more of the file, then by longer prefixes (a whole model is not
   taken for an llm), then the earlier. Raises ValueError if none explains anything.
   """
-  names, wanted = list(names), set(wanted)
-
-  def score(scheme: Scheme) -> tuple[int, int, int]:
-    known = {scheme.canonical(name) for name in names}
-    prefixes = [theirs for _, theirs in scheme.pairs]
-    length = sum(max((len(p) for p in prefixes if name.startswith(p)), default=0) for name in names)
-    return len(known & wanted), sum(name is not None for name in known), length
-
-  best = max(SCHEMES.values(), key=score)
-  if not score(best)[0]:
+  names = list(names)
+  wanted = set(wanted)
+  scores = {name: _score(scheme, names, wanted) for name, scheme in SCHEMES.items()}
+  best = max(scores, key=lambda name: scores[name])
+  if not scores[best][0]:
     raise ValueError(
       f"None of the known naming schemes ({', '.join(SCHEMES)}) fits the tensors of this file, "
       f"such as {', '.join(sorted(names)[:3])}."
     )
-  return best
+  return SCHEMES[best]
+
+
+def _score(
+  scheme: NamingScheme,
+  names: Sequence[str],
+  wanted: set[str],
+) -> tuple[int, int, int]:
+  """(wanted names, names, letters of prefixes) that a scheme explains."""
+  canonical = {scheme.canonical(name) for name in names}
+  explained = canonical - {None}
+  letters = 0
+  for name in names:
+    letters += max(
+      (len(prefix) for _, prefix in scheme.pairs if name.startswith(prefix)), default=0
+    )
+  return len(explained & wanted), len(explained), letters

@@ -1,102 +1,142 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forms that `filax convert to` writes: names, config.json, what lies beside the weights."""
+"""The formats of `filax convert to`: names, config.json, the files beside the weights."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
 from filax.convert import config_out, file_names
-from filax.convert.config_out import Vocabulary
+from filax.convert.config_out import ExportVocabulary
 
 WHOLE = ("encoder", "projector", "llm")
 
 
 @dataclasses.dataclass(frozen=True)
-class Format:
-  """One form. `fusion`: where the merger goes, aside (in a file of its own), inside or none."""
+class ExportFormat:
+  """One format. `fusion`: where the merger goes, aside (in a file of its own), inside or none."""
 
   name: str
   text: str
-  scheme: Callable[[Mapping[str, Any]], file_names.Scheme]  # Of config.model.
+  scheme: Callable[[Mapping[str, Any]], file_names.NamingScheme]  # Of config.model.
   roles: tuple[str, ...]
-  components: Mapping[str, tuple[str, ...]]  # Role -> those that the form can hold.
+  components: Mapping[str, tuple[str, ...]]  # Role -> those that the format can hold.
   config: Callable[..., dict[str, Any]]  # (config, dtype, vocabulary, placeholders) -> config.json
-  family: str = ""  # As hf_config and verify call it.
+  family: str = ""  # As config_in and verify call it.
   fusion: str = "aside"
   extra: tuple[str, ...] = ()  # Roles whose EXTRA tensors the reader wants.
   processors: bool = False
-  files: tuple[tuple[str, str], ...] = ()  # (template, name in the folder)
+  files: tuple[tuple[str, str], ...] = ()  # (file of export_kit, name in the folder)
 
-  def check(self, model: Mapping[str, Any]) -> None:
-    """Raises ValueError if this form cannot hold the model."""
-    if absent := [role for role in self.components if role not in model]:
+  def check_model(self, model: Mapping[str, Any]) -> None:
+    """Raises ValueError if this format cannot hold the model."""
+    absent = [role for role in self.components if role not in model]
+    if absent:
       raise ValueError(
         f"--format {self.name} needs a whole model, but this checkpoint has no "
         f"{' and no '.join(absent)}."
       )
-    for role, names in self.components.items():
-      if (name := model[role]["name"]) not in names:
+    for role, allowed in self.components.items():
+      name = model[role]["name"]
+      if name not in allowed:
         raise ValueError(
-          f"--format {self.name} cannot hold the {role} {name}, only {' or '.join(names)}. Choose "
-          f"another --format: {', '.join(FORMATS)}."
+          f"--format {self.name} cannot hold the {role} {name}, only {' or '.join(allowed)}. "
+          f"Choose another --format: {', '.join(FORMATS)}."
         )
 
 
-def _remote(config, dtype, vocabulary: Vocabulary | None, places) -> dict[str, Any]:
-  name = "modeling_fila.FilaForConditionalGeneration"
-  return config_out.llava_onevision(config, dtype, vocabulary, places) | dict(
-    architectures=[name.split(".")[1]],
-    auto_map=dict(AutoModelForImageTextToText=name, AutoModel=name),
-  )
+def _hf_scheme(model: Mapping[str, Any]) -> file_names.NamingScheme:
+  return file_names.A
+
+
+def _hf_remote_scheme(model: Mapping[str, Any]) -> file_names.NamingScheme:
+  return file_names.B
+
+
+def _llava_scheme(model: Mapping[str, Any]) -> file_names.NamingScheme:
+  return file_names.E
+
+
+def _flash_scheme(model: Mapping[str, Any]) -> file_names.NamingScheme:
+  return file_names.flash_scheme(model["encoder"]["name"])
+
+
+def _qwen2_scheme(model: Mapping[str, Any]) -> file_names.NamingScheme:
+  return file_names.QWEN2
+
+
+def _hf_remote_config(
+  config,
+  dtype,
+  vocabulary: ExportVocabulary | None,
+  placeholders,
+) -> dict[str, Any]:
+  """config.json of `hf` that names the modelling file beside it."""
+  document = config_out.llava_onevision_config(config, dtype, vocabulary, placeholders)
+  document["architectures"] = ["FilaForConditionalGeneration"]
+  class_path = "modeling_fila.FilaForConditionalGeneration"
+  document["auto_map"] = dict(AutoModelForImageTextToText=class_path, AutoModel=class_path)
+  return document
+
+
+def _llava_config(config, dtype, vocabulary, placeholders) -> dict[str, Any]:
+  return config_out.llava_config(config, dtype, vocabulary)
+
+
+def _flash_config(config, dtype, vocabulary, placeholders) -> dict[str, Any]:
+  return config_out.flash_config(config, dtype, vocabulary)
+
+
+def _qwen2_config(config, dtype, vocabulary, placeholders) -> dict[str, Any]:
+  return config_out.qwen2_alone_config(config, dtype, vocabulary)
 
 
 _LLAVA = dict(encoder=("siglip",), merger=("weighted", "mean"), projector=("mlp",), llm=("qwen2",))
 _FLASH = dict(encoder=("umt", "internvideo2"), merger=("tome",), projector=("mlp",), llm=("qwen2",))
 _RUN = (("run_llava.py", "run_torch.py"), ("fila_video.py", "fila_video.py"))
 _ALL = (
-  Format(
+  ExportFormat(
     "hf",
     "LlavaOnevisionForConditionalGeneration of transformers, vLLM and others; fusion aside",
-    lambda model: file_names.A,
+    _hf_scheme,
     WHOLE,
     _LLAVA,
-    config_out.llava_onevision,
+    config_out.llava_onevision_config,
     "llava_onevision",
     extra=("encoder", "projector"),
     processors=True,
     files=_RUN,
   ),
-  Format(
+  ExportFormat(
     "hf-remote",
     "the same with a modelling file that fuses frames (trust_remote_code)",
-    lambda model: file_names.B,
+    _hf_remote_scheme,
     WHOLE,
     _LLAVA,
-    _remote,
+    _hf_remote_config,
     "llava_onevision",
     fusion="inside",
     extra=("encoder", "projector"),
     processors=True,
     files=(*_RUN, ("modeling_fila.py", "modeling_fila.py")),
   ),
-  Format(
+  ExportFormat(
     "llava",
     "LLaVA-NeXT's training code",
-    lambda model: file_names.E,
+    _llava_scheme,
     WHOLE,
     _LLAVA,
-    lambda config, dtype, vocabulary, places: config_out.llava(config, dtype, vocabulary),
+    _llava_config,
     "llava",
     extra=("encoder",),
     files=_RUN,
   ),
-  Format(
+  ExportFormat(
     "videochat-flash",
     "VideoChat-Flash's released names and config",
-    lambda model: file_names.flash(model["encoder"]["name"]),
+    _flash_scheme,
     WHOLE,
     _FLASH,
-    lambda config, dtype, vocabulary, places: config_out.flash(config, dtype, vocabulary),
+    _flash_config,
     "videochat-flash",
     fusion="none",
     files=(
@@ -105,16 +145,16 @@ _ALL = (
       ("flash_towers.py", "flash_towers.py"),
     ),
   ),
-  Format(
+  ExportFormat(
     "qwen2",
     "the language model alone: Qwen2ForCausalLM",
-    lambda model: file_names.QWEN2,
+    _qwen2_scheme,
     ("llm",),
     dict(llm=("qwen2",)),
-    lambda config, dtype, vocabulary, places: config_out.qwen2_alone(config, dtype, vocabulary),
+    _qwen2_config,
     "qwen2",
     fusion="none",
     files=(("run_qwen2.py", "run_torch.py"),),
   ),
 )
-FORMATS = {form.name: form for form in _ALL}
+FORMATS = {export_format.name: export_format for export_format in _ALL}

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an array of ours lies beside one of theirs: "D H d -> (H d) D".
+"""How a parameter of ours lies in a tensor of theirs: "D H d -> (H d) D".
 
 Left are the axes of our parameter (without the stacked layers), right those of the tensor: the same
 letters in their order, in brackets where they are one axis there, 1 for an axis of size one. `V` is
 the axis of vocabulary rows, which we pad and they do not.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 import math
@@ -16,74 +17,108 @@ VOCABULARY = "V"
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-  """One row's layout. Build it with `parse`, which caches."""
+class TensorLayout:
+  """The layout of one table row. Build it with `parse_layout`, which caches."""
 
   ours: tuple[str, ...]
   theirs: tuple[tuple[str, ...], ...]  # () is an axis of size one.
 
   @property
-  def flat(self) -> tuple[str, ...]:
-    """Their axes without brackets."""
-    return tuple(axis for group in self.theirs for axis in group)
+  def tensor_axes(self) -> tuple[str, ...]:
+    """The tensor's axes without brackets."""
+    return sum(self.theirs, ())
 
   def sizes(self, shape: tuple[int, ...], vocab: int = 0) -> dict[str, int]:
     """Letter -> size in the tensor, for our `shape`; ValueError if the ranks differ."""
     if len(shape) != len(self.ours):
       raise ValueError(f"a parameter of shape {shape} does not have the axes {' '.join(self.ours)}")
     sizes = dict(zip(self.ours, shape, strict=True))
-    return sizes | ({VOCABULARY: vocab} if VOCABULARY in sizes else {})
+    if VOCABULARY in sizes:
+      sizes[VOCABULARY] = vocab
+    return sizes
 
-  def their_shape(self, shape: tuple[int, ...], vocab: int = 0) -> tuple[int, ...]:
+  def tensor_shape(self, shape: tuple[int, ...], vocab: int = 0) -> tuple[int, ...]:
     """The shape of the tensor behind a parameter (one layer) of `shape`."""
     sizes = self.sizes(shape, vocab)
-    return tuple(math.prod(sizes[axis] for axis in group) for group in self.theirs)
+    return tuple(_product(sizes, group) for group in self.theirs)
 
-  def write(self, x: np.ndarray, vocab: int = 0) -> np.ndarray:
+  def to_tensor(self, x: np.ndarray, vocab: int = 0) -> np.ndarray:
     """Our array -> their tensor, contiguous, without padding rows."""
-    shape = self.their_shape(x.shape, vocab)
+    shape = self.tensor_shape(x.shape, vocab)
     if VOCABULARY in self.ours:
-      x = x[tuple(slice(vocab) if axis == VOCABULARY else slice(None) for axis in self.ours)]
-    return np.ascontiguousarray(x.transpose([self.ours.index(a) for a in self.flat])).reshape(shape)
+      axis = self.ours.index(VOCABULARY)
+      x = x[(slice(None),) * axis + (slice(vocab),)]
+    x = x.transpose([self.ours.index(letter) for letter in self.tensor_axes])
+    return np.ascontiguousarray(x).reshape(shape)
 
-  def read(self, tensor, shape: tuple[int, ...], index: tuple[slice, ...], vocab: int = 0):
+  def from_tensor(
+    self,
+    tensor,
+    shape: tuple[int, ...],
+    index: tuple[slice, ...],
+    vocab: int = 0,
+  ):
     """`ours[index]` from a lazy tensor (anything that slices), for our full `shape`.
 
     Of the file only the rows and columns that the index touches are read, as far as they are one
     stretch: the first letter of each bracket is cut there, the others in memory. Padding is zero.
     """
     sizes = self.sizes(shape, vocab)
-    whole = dict(zip(self.ours, shape, strict=True))
-    cut = {axis: range(whole[axis])[part] for axis, part in zip(self.ours, index, strict=True)}
-    stored = {axis: range(cut[axis].start, min(cut[axis].stop, sizes[axis])) for axis in cut}
-    if any(not len(part) for part in stored.values()):
-      return np.zeros([len(cut[axis]) for axis in self.ours], tensor.dtype)
-    theirs, lengths = [], []
+    wanted = {}  # Letter -> range in the padded parameter.
+    stored = {}  # Letter -> the part of it that the tensor has.
+    for letter, size, part in zip(self.ours, shape, index, strict=True):
+      span = range(size)[part]
+      wanted[letter] = span
+      stored[letter] = range(span.start, min(span.stop, sizes[letter]))
+    out_shape = [len(wanted[letter]) for letter in self.ours]
+    if not all(stored.values()):
+      return np.zeros(out_shape, tensor.dtype)
+    x = self._read_leading(tensor, sizes, stored)
+    x = x.transpose([self.tensor_axes.index(letter) for letter in self.ours])
+    x = x[self._inner_index(stored)]
+    padding = []
+    for size, out_size in zip(x.shape, out_shape, strict=True):
+      padding.append((0, out_size - size))
+    return np.pad(x, padding) if x.shape != tuple(out_shape) else x
+
+  def _read_leading(self, tensor, sizes: Mapping[str, int], stored: Mapping[str, range]):
+    """The tensor without brackets, cut along the first letter of each."""
+    index = []
+    lengths = []
     for group in self.theirs:
-      inner = math.prod(sizes[axis] for axis in group[1:])
-      first = stored[group[0]] if group else range(1)
-      theirs.append(slice(first.start * inner, first.stop * inner))
-      lengths += [len(first), *(sizes[a] for a in group[1:])] if group else []
-    x = tensor[tuple(theirs)].reshape(lengths)
-    x = x.transpose([self.flat.index(axis) for axis in self.ours])
-    leading = {group[0] for group in self.theirs if group}
-    x = x[
-      tuple(
-        slice(None) if axis in leading else slice(stored[axis].start, stored[axis].stop)
-        for axis in self.ours
-      )
-    ]
-    padding = [(0, len(cut[axis]) - len(stored[axis])) for axis in self.ours]
-    return np.pad(x, padding) if any(after for _, after in padding) else x
+      if not group:
+        index.append(slice(0, 1))
+        continue
+      first, *others = group
+      step = _product(sizes, others)
+      span = stored[first]
+      index.append(slice(span.start * step, span.stop * step))
+      lengths.append(len(span))
+      lengths += [sizes[letter] for letter in others]
+    return tensor[tuple(index)].reshape(lengths)
+
+  def _inner_index(self, stored: Mapping[str, range]) -> tuple[slice, ...]:
+    """The cut along the letters that `_read_leading` has left in full."""
+    leading = [group[0] for group in self.theirs if group]
+    index = []
+    for letter in self.ours:
+      span = stored[letter]
+      index.append(slice(None) if letter in leading else slice(span.start, span.stop))
+    return tuple(index)
+
+
+def _product(sizes: Mapping[str, int], letters) -> int:
+  return math.prod(sizes[letter] for letter in letters)
 
 
 @functools.cache
-def parse(text: str) -> Layout:
-  """ "D H d -> (H d) D" -> Layout. Raises ValueError if a letter is on one side only."""
-  left, _, right = text.partition("->")
-  ours = tuple(left.split())
-  theirs, inside = [], False
-  for token in right.replace("(", " ( ").replace(")", " ) ").split():
+def parse_layout(text: str) -> TensorLayout:
+  """ "D H d -> (H d) D" -> TensorLayout. Raises ValueError if a letter is on one side only."""
+  our_text, _, their_text = text.partition("->")
+  ours = tuple(our_text.split())
+  theirs: list[tuple[str, ...]] = []
+  inside = False
+  for token in their_text.replace("(", " ( ").replace(")", " ) ").split():
     if token == "(":
       theirs.append(())
       inside = True
@@ -91,9 +126,11 @@ def parse(text: str) -> Layout:
       inside = False
     elif inside:
       theirs[-1] += (token,)
+    elif token == "1":
+      theirs.append(())
     else:
-      theirs.append(() if token == "1" else (token,))
-  layout = Layout(ours, tuple(theirs))
-  if sorted(layout.flat) != sorted(ours):
+      theirs.append((token,))
+  layout = TensorLayout(ours, tuple(theirs))
+  if sorted(layout.tensor_axes) != sorted(ours):
     raise ValueError(f"layout {text!r} names different axes on its two sides")
   return layout

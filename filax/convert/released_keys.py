@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of released video LLMs that decide their numbers, and the values that are implemented.
+"""Settings of released video LLMs, and the values that are implemented.
 
 What a config.json leaves out is what the released models have. A key that is not listed decides
 nothing here: rates of its training, or fields that the released code itself does not read.
@@ -35,14 +35,22 @@ LLAVA = _COMMON | {
 }
 
 
-def check(config: Mapping[str, Any], known: Mapping[str, tuple]) -> None:
+def check_released_keys(
+  config: Mapping[str, Any],
+  implemented: Mapping[str, tuple[Any, ...]],
+) -> None:
   """Raises ValueError naming every setting of config.json that is not implemented."""
   refused = []
-  for key, values in known.items():
+  for key, values in implemented.items():
     value = config.get(key)
-    if value is None or any(value == one and type(value) is type(one) for one in values):
+    if value is None or _contains(values, value):
       continue
-    allowed = " or ".join([repr(one) for one in values])
+    allowed = " or ".join(map(repr, values))
     refused.append(f"{key}={value!r} (only {allowed} is)")
   if refused:
     raise ValueError(f"config.json has what is not implemented: {', '.join(refused)}.")
+
+
+def _contains(values: tuple[Any, ...], value: Any) -> bool:
+  """Whether `value` is among `values`, with its type: False is not 0."""
+  return any(value == other and type(value) is type(other) for other in values)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""conversion_report.json: what became of every tensor, with its shape, dtype and sha256."""
+"""conversion_report.json: the fate of every tensor, with its shape, dtype and sha256."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import json
 from pathlib import Path
 import platform
@@ -14,74 +14,74 @@ import numpy as np
 
 from filax.convert import torch_files
 
-NAME = "conversion_report.json"
+REPORT_FILE = "conversion_report.json"
 
 
-class Report:
-  """Collects while a conversion runs; `write` at its end."""
+class ConversionReport:
+  """Collects facts while a conversion runs; `write_report` at its end."""
 
   def __init__(self, direction: str, **facts: Any):
     self.facts = {"direction": direction, **facts}
-    self._rows: list[dict[str, Any]] = []
+    self._tensors: list[dict[str, Any]] = []
     self._unused: list[dict[str, Any]] = []
     self._start = time.perf_counter()
 
-  def tensor(self, name: str, parameter: str, x: np.ndarray) -> None:
-    """A tensor of the PyTorch side that was read or written, and the parameter it belongs to."""
-    self._rows.append(
-      dict(
-        name=name,
-        parameter=parameter,
-        shape=list(x.shape),
-        dtype=x.dtype.name,
-        sha256=torch_files.digest(x),
-      )
+  def add_tensor(self, name: str, parameter: str, x: np.ndarray) -> None:
+    """Adds a tensor of the PyTorch side and the parameter it belongs to."""
+    row = dict(
+      name=name,
+      parameter=parameter,
+      shape=list(x.shape),
+      dtype=x.dtype.name,
+      sha256=torch_files.array_sha256(x),
     )
+    self._tensors.append(row)
 
-  def steps(self, items: Sequence[Any]) -> Iterator[Any]:
-    """The items one by one; on a terminal, with a line that counts them."""
-    shown = sys.stderr.isatty()
-    for done, one in enumerate(items):
-      if shown:
-        print(f"\r{done} of {len(items)} parameters", end="", file=sys.stderr, flush=True)
-      yield one
-    if shown:
-      print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-  def unused(self, name: str, reason: str, shape) -> None:
-    """A tensor of the source that has no place by design."""
+  def add_unused(self, name: str, reason: str, shape) -> None:
+    """Adds a tensor of the source that has no place by design."""
     self._unused.append(dict(name=name, reason=reason, shape=list(shape)))
 
-  def as_dict(self) -> dict[str, Any]:
+  def count_on_terminal(self, items: Sequence[Any]) -> Iterator[Any]:
+    """The items one by one; on a terminal, with a line that counts them."""
+    is_terminal = sys.stderr.isatty()
+    for number, item in enumerate(items):
+      if is_terminal:
+        print(f"\r{number} of {len(items)} parameters", end="", file=sys.stderr, flush=True)
+      yield item
+    if is_terminal:
+      print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+  def contents(self) -> dict[str, Any]:
+    """The report as it is written."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if platform.system() == "Darwin" else 1024
+    counts = dict(
+      consumed=len(self._tensors),
+      unused_by_design=len(self._unused),
+      left_over=0,
+      missing=0,
+      drawn_anew=len(self.facts.get("drawn_anew", ())),
+    )
     return {
       **self.facts,
-      "counts": dict(
-        consumed=len(self._rows),
-        unused_by_design=len(self._unused),
-        left_over=0,
-        missing=0,
-        drawn_anew=len(self.facts.get("drawn_anew", ())),
-      ),
+      "counts": counts,
       "seconds": round(time.perf_counter() - self._start, 2),
       "peak_memory_bytes": peak * unit,
       "versions": _versions(),
       "unused": self._unused,
-      "tensors": self._rows,
+      "tensors": self._tensors,
     }
 
-  def write(self, folder: Path) -> Mapping[str, Any]:
+  def write_report(self, folder: Path) -> dict[str, Any]:
     """Writes the report into a folder, and returns it."""
-    found = self.as_dict()
-    (folder / NAME).write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    contents = self.contents()
+    (folder / REPORT_FILE).write_text(json.dumps(contents, indent=1) + "\n")
+    return contents
 
 
 def _versions() -> dict[str, str]:
-  modules = ("jax", "flax", "orbax.checkpoint", "torch", "transformers")
-  return {"python": platform.python_version()} | {
-    name: str(getattr(sys.modules[name], "__version__", "?"))
-    for name in modules
-    if name in sys.modules
-  }
+  versions = {"python": platform.python_version()}
+  for name in ("jax", "flax", "orbax.checkpoint", "torch", "transformers"):
+    if name in sys.modules:
+      versions[name] = str(getattr(sys.modules[name], "__version__", "?"))
+  return versions

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotary positions in the words of transformers (4 and 5), read into those of config.model.llm."""
+"""Reads the rotary positions of a transformers config (4 and 5)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,37 +7,50 @@ from typing import Any
 from filax.ops.rope import YARN_KEYS
 
 
-def read(config: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The settings of rotary positions. Raises ValueError naming what is not implemented."""
+def read_rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The settings of rotary positions. Raises ValueError naming one that is not implemented."""
   rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-  kind = kind_of(rope)
+  kind = rope_type(rope)
   if kind not in ("default", "yarn"):
     raise ValueError(f"rope of type {kind!r} is not implemented; default and yarn are.")
   if config.get("partial_rotary_factor") not in (None, 1, 1.0):
     raise ValueError(
       f"partial_rotary_factor is {config['partial_rotary_factor']}, but whole heads turn here."
     )
-  known = ["rope_type", "type", "rope_theta"]
+  implemented = ["rope_type", "type", "rope_theta"]
   if kind == "yarn":
-    known += ["factor", "original_max_position_embeddings", *YARN_KEYS]
+    implemented += ["factor", "original_max_position_embeddings", *YARN_KEYS]
   for key, value in rope.items():
-    harmless = value is None or (key in ("factor", "partial_rotary_factor") and value == 1)
-    if key not in known and not harmless:
-      raise ValueError(f"rope of type {kind!r} has {key}={value!r}, which is not implemented.")
+    if key in implemented or value is None:
+      continue
+    if key in ("factor", "partial_rotary_factor") and value == 1:  # Changes nothing.
+      continue
+    raise ValueError(f"rope of type {kind!r} has {key}={value!r}, which is not implemented.")
   return rope
 
 
-def kind_of(rope: Mapping[str, Any]) -> str:
+def rope_type(rope: Mapping[str, Any]) -> str:
+  """The type of rotary positions, under its new or its old key."""
   return rope.get("rope_type", rope.get("type", "default"))
 
 
-def yarn(rope: Mapping[str, Any], positions: int) -> tuple:
-  """config.model.llm.yarn: (factor, trained positions), and what differs from YaRN's defaults."""
+def yarn_settings(rope: Mapping[str, Any], positions: int) -> tuple:
+  """config.model.llm.yarn: (factor, trained positions[, settings that are not YaRN's defaults]).
+
+  Raises ValueError for a value of the wrong type.
+  """
   trained = rope.get("original_max_position_embeddings") or positions
   factor = rope.get("factor")
   factor = positions / trained if factor is None else float(factor)
-  options = [(key, rope[key]) for key in YARN_KEYS if rope.get(key) is not None]
-  for key, value in options:
-    if not isinstance(value, int | float) or (key == "truncate") != isinstance(value, bool):
+  options = []
+  for key in YARN_KEYS:
+    value = rope.get(key)
+    if value is None:
+      continue
+    must_be_bool = key == "truncate"
+    if not isinstance(value, int | float) or must_be_bool != isinstance(value, bool):
       raise ValueError(f"rope of type 'yarn' has {key}={value!r}, which is no value of it.")
-  return (factor, trained, tuple(options)) if options else (factor, trained)
+    options.append((key, value))
+  if options:
+    return factor, trained, tuple(options)
+  return factor, trained

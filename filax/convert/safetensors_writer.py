@@ -13,10 +13,11 @@ import os
 from pathlib import Path
 import re
 import struct
+from typing import Any
 
 import numpy as np
 
-from filax.convert.torch_files import DTYPES
+from filax.convert.torch_files import DTYPES, read_header
 
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 GB = 10**9
@@ -24,8 +25,8 @@ INDEX = "model.safetensors.index.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
-  """A tensor to come."""
+class TensorSpec:
+  """The name, shape and dtype of a tensor to come."""
 
   name: str
   shape: tuple[int, ...]
@@ -33,51 +34,65 @@ class Spec:
 
   @property
   def size(self) -> int:
+    """Bytes."""
     return math.prod(self.shape) * self.dtype.itemsize
 
 
-class Shards:
-  """Open files of one model. Use as a context manager: `put` every tensor once, then `close`."""
+@dataclasses.dataclass(frozen=True)
+class _Slot:
+  """Where a tensor goes."""
 
-  def __init__(self, folder: Path, specs: Iterable[Spec], limit: int = 5 * GB):
+  file: str
+  offset: int
+  spec: TensorSpec
+
+
+class ShardWriter:
+  """Open files of one model. Use as a context manager: `write_tensor` each once, then `finish`."""
+
+  def __init__(self, folder: Path, specs: Iterable[TensorSpec], limit: int = 5 * GB):
     """`limit`: bytes of a file, which a single larger tensor may exceed."""
-    groups = split(sorted(specs, key=lambda spec: natural(spec.name)), limit)
-    self._files: dict[str, int] = {}
-    self._places: dict[str, tuple[str, int, Spec]] = {}  # name -> file, offset, spec.
-    self.total = sum(spec.size for group in groups for spec in group)
+    in_order = sorted(specs, key=lambda spec: natural_key(spec.name))
+    groups = group_by_size(in_order, limit)
+    self.total = sum(spec.size for spec in in_order)
     self._folder = folder
+    self._descriptors: dict[str, int] = {}  # File -> descriptor.
+    self._slots: dict[str, _Slot] = {}  # Of the tensors that are still to come, by name.
     folder.mkdir(parents=True, exist_ok=True)
-    for i, group in enumerate(groups, 1):
-      self._start(f"model-{i:05d}-of-{len(groups):05d}.safetensors", group)
+    for number, group in enumerate(groups, 1):
+      self._start_file(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group)
 
-  def _start(self, file: str, group: Sequence[Spec]) -> None:
-    head, offset = header(group), 0
+  def _start_file(self, file: str, group: Sequence[TensorSpec]) -> None:
+    header = encode_header(group)
     descriptor = os.open(self._folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    self._files[file] = descriptor
-    _write(descriptor, head, 0)
+    self._descriptors[file] = descriptor
+    _write_at(descriptor, header, 0)
+    offset = len(header)
     for spec in group:
-      self._places[spec.name] = file, len(head) + offset, spec
+      self._slots[spec.name] = _Slot(file, offset, spec)
       offset += spec.size
-    if offset:
-      os.posix_fallocate(descriptor, len(head), offset)
+    if offset > len(header):
+      os.posix_fallocate(descriptor, len(header), offset - len(header))
 
-  def put(self, name: str, x: np.ndarray) -> None:
+  def write_tensor(self, name: str, x: np.ndarray) -> None:
     """Writes a tensor. Raises ValueError if it is not what was announced."""
-    file, offset, spec = self._places.pop(name)
+    slot = self._slots.pop(name)
+    spec = slot.spec
     if x.shape != spec.shape or x.dtype != spec.dtype:
       raise ValueError(f"{name} is {x.shape} {x.dtype}, announced as {spec.shape} {spec.dtype}.")
-    flat = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-    _write(self._files[file], memoryview(flat), offset)
+    content = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+    _write_at(self._descriptors[slot.file], content, slot.offset)
 
-  def close(self, metadata: Mapping[str, str] | None = None) -> None:
+  def finish(self, metadata: Mapping[str, str] | None = None) -> None:
     """Writes the index. Raises ValueError if a tensor never came."""
-    if self._places:
-      raise ValueError(f"{len(self._places)} tensors were never written: {min(self._places)}, ...")
-    weight_map = {}
-    for file, descriptor in self._files.items():
+    if self._slots:
+      raise ValueError(f"{len(self._slots)} tensors were never written: {min(self._slots)}, ...")
+    weight_map: dict[str, str] = {}
+    for file, descriptor in self._descriptors.items():
       os.fsync(descriptor)
-      names = _names(self._folder / file)
-      weight_map |= dict.fromkeys(names, file)
+      entries, _ = read_header(self._folder / file)
+      entries.pop("__metadata__", None)
+      weight_map |= dict.fromkeys(entries, file)
     index = {
       "metadata": {"total_size": self.total, **(metadata or {})},
       "weight_map": dict(sorted(weight_map.items())),
@@ -88,62 +103,73 @@ class Shards:
     return self
 
   def __exit__(self, *_):
-    for descriptor in self._files.values():
+    for descriptor in self._descriptors.values():
       os.close(descriptor)
-    self._files = {}
+    self._descriptors = {}
 
 
-def write(file: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None):
-  """A small safetensors file in one go."""
-  arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-  specs = [Spec(name, x.shape, x.dtype) for name, x in arrays.items()]
+def write_safetensors(
+  file: Path,
+  arrays: Mapping[str, np.ndarray],
+  metadata: Mapping[str, str] | None = None,
+) -> None:
+  """Writes a small safetensors file in one go."""
+  specs = []
+  contents = []
+  for name, x in arrays.items():
+    x = np.ascontiguousarray(x)
+    specs.append(TensorSpec(name, x.shape, x.dtype))
+    contents.append(memoryview(x.reshape(-1).view(np.uint8)))
   file.parent.mkdir(parents=True, exist_ok=True)
   with file.open("wb") as f:
-    f.write(header(specs, metadata))
-    for x in arrays.values():
-      f.write(memoryview(x.reshape(-1).view(np.uint8)))
+    f.write(encode_header(specs, metadata))
+    f.writelines(contents)
 
 
-def header(specs: Sequence[Spec], metadata: Mapping[str, str] | None = None) -> bytes:
+def encode_header(specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None = None) -> bytes:
   """The start of a safetensors file. Without the format, transformers before 4.48 refuses it."""
-  entries: dict = {"__metadata__": {"format": "pt", **(metadata or {})}}
+  entries: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
   offset = 0
   for spec in specs:
+    end = offset + spec.size
     entries[spec.name] = {
       "dtype": CODES[spec.dtype],
       "shape": list(spec.shape),
-      "data_offsets": [offset, offset + spec.size],
+      "data_offsets": [offset, end],
     }
-    offset += spec.size
-  text = json.dumps(entries, separators=(",", ":")).encode()
-  text += b" " * (-len(text) % 8)
-  return struct.pack("<Q", len(text)) + text
+    offset = end
+  content = json.dumps(entries, separators=(",", ":")).encode()
+  content += b" " * (-len(content) % 8)
+  return struct.pack("<Q", len(content)) + content
 
 
-def split(specs: Sequence[Spec], limit: int) -> list[list[Spec]]:
+def group_by_size(specs: Sequence[TensorSpec], limit: int) -> list[list[TensorSpec]]:
   """Consecutive groups of at most `limit` bytes; at least one group."""
-  groups: list[list[Spec]] = [[]]
+  groups: list[list[TensorSpec]] = [[]]
+  size = 0
   for spec in specs:
-    if groups[-1] and sum(s.size for s in groups[-1]) + spec.size > limit:
+    if groups[-1] and size + spec.size > limit:
       groups.append([])
+      size = 0
     groups[-1].append(spec)
+    size += spec.size
   return groups
 
 
-def natural(name: str) -> list:
+def natural_key(name: str) -> list[tuple[int, str]]:
   """A sorting key that puts layer 10 after layer 9."""
-  return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+  key = []
+  for part in re.split(r"(\d+)", name):
+    if part.isdigit():
+      key.append((int(part), ""))
+    else:
+      key.append((-1, part))
+  return key
 
 
-def _write(descriptor: int, data, offset: int) -> None:
-  view = memoryview(data)
+def _write_at(descriptor: int, content, offset: int) -> None:
+  view = memoryview(content)
   while len(view):
-    done = os.pwrite(descriptor, view[: 1 << 30], offset)
-    view, offset = view[done:], offset + done
-
-
-def _names(file: Path) -> list[str]:
-  from filax.convert.torch_files import header as read
-
-  entries, _ = read(file)
-  return [name for name in entries if name != "__metadata__"]
+    count = os.pwrite(descriptor, view[: 1 << 30], offset)
+    view = view[count:]
+    offset += count

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where every parameter lies in a PyTorch model: the tables of the parts, joined, read both ways.
+"""The tensors behind every parameter: the tables of the components, joined, read both ways.
 
-Tensors go by their canonical name here: the role and the name inside the part, as in
-"llm.layers.0.mlp.up_proj.weight". schemes.py turns it into the name in a file.
+Tensors go by their canonical name here: the role and the name inside the component, as in
+"llm.layers.0.mlp.up_proj.weight". file_names.py turns it into the name in a file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import re
@@ -16,7 +16,7 @@ from filax.models import components
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class TensorMapping:
   """One parameter and its tensors: `names` holds one canonical name a layer, or one in all.
 
   `share` = (i, n): the parameter is the i-th of n equal parts of the tensor's first axis.
@@ -25,34 +25,42 @@ class Place:
   path: str
   shape: tuple[int, ...]
   names: tuple[str, ...]
-  layout: layout.Layout
+  layout: layout.TensorLayout
   stacked: bool
   vocab: int
   share: tuple[int, int] = (0, 1)
 
   @property
-  def part(self) -> tuple[int, ...]:
+  def role(self) -> str:
+    """The role of the component that has the parameter."""
+    return self.path.partition("/")[0]
+
+  @property
+  def layer_shape(self) -> tuple[int, ...]:
     """The shape of one layer."""
     return self.shape[1:] if self.stacked else self.shape
 
   @property
-  def their_shape(self) -> tuple[int, ...]:
-    """The shape of a whole tensor."""
-    first, *rest = self.layout.their_shape(self.part, self.vocab) or (1,)
-    return (first * self.share[1], *rest) if self.part else ()
+  def tensor_shape(self) -> tuple[int, ...]:
+    """The shape of a tensor, shared or not."""
+    shape = self.layout.tensor_shape(self.layer_shape, self.vocab)
+    if not self.layer_shape:
+      return ()
+    return (shape[0] * self.share[1], *shape[1:])
 
-  def own(self, tensor):
-    """The rows of a tensor (lazy or an array) that are this parameter's."""
-    return tensor if self.share == (0, 1) else Rows(tensor, self.share)
+  def shared_rows(self, tensor):
+    """This parameter's rows of a tensor (lazy or an array)."""
+    return tensor if self.share == (0, 1) else RowShare(tensor, self.share)
 
-  def read(self, tensor, index: tuple[slice, ...]):
+  def read_layer(self, tensor, index: tuple[slice, ...]):
     """One layer of the parameter, cut to `index`, from a tensor; its dtype is the tensor's."""
-    return self.layout.read(self.own(tensor), self.part, index, self.vocab)
+    rows = self.shared_rows(tensor)
+    return self.layout.from_tensor(rows, self.layer_shape, index, self.vocab)
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
-  """A view of the i-th of n equal parts of a tensor's first axis: slices like the tensor."""
+class RowShare:
+  """The i-th of n equal parts of a tensor's first axis; slices like the tensor."""
 
   tensor: Any
   share: tuple[int, int]
@@ -62,95 +70,121 @@ class Rows:
     return self.tensor.dtype
 
   def __getitem__(self, index):
-    size = self.tensor.shape[0] // self.share[1]
-    rows, first = range(size)[index[0]], self.share[0] * size
-    return self.tensor[(slice(first + rows.start, first + rows.stop), *index[1:])]
+    part, parts = self.share
+    size = self.tensor.shape[0] // parts
+    rows = range(size)[index[0]]
+    first = part * size
+    shifted = slice(first + rows.start, first + rows.stop)
+    return self.tensor[(shifted, *index[1:])]
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class ComponentTables:
   """The tables of one component."""
 
-  table: tuple[tuple[str, str, str], ...]
-  spare: tuple[tuple[str, str], ...] = ()
-  extra: tuple[tuple[str, str, float], ...] = ()
+  table: tuple[tuple[str, str, str], ...]  # (our path, their name, layout)
+  spare: tuple[tuple[str, str], ...] = ()  # (their name, why it is not used)
+  extra: tuple[tuple[str, str, float], ...] = ()  # (their name, axis, value that does nothing)
 
 
 @functools.cache
-def part(role: str, name: str) -> Part:
+def component_tables(role: str, name: str) -> ComponentTables:
   """The tables at the end of a component's file; a merger needs none.
 
   Raises ValueError if the component has no TABLE.
   """
   module, _ = components.component(role, name)
   if hasattr(module, "TABLE"):
-    return Part(module.TABLE, getattr(module, "SPARE", ()), getattr(module, "EXTRA", ()))
+    spare = getattr(module, "SPARE", ())
+    extra = getattr(module, "EXTRA", ())
+    return ComponentTables(module.TABLE, spare, extra)
   if role == "merger":  # No other software has them: they travel under our names and layout.
-    return Part(())
+    return ComponentTables(())
   raise ValueError(
     f"There is no conversion table for {role} {name}. Add TABLE to the module of the component."
   )
 
 
-def find(model: Mapping[str, Any], shapes: Mapping[str, Any], vocab: int) -> list[Place]:
-  """The place of every parameter of `shapes` (path -> anything with a shape).
+def map_parameters(
+  model: Mapping[str, Any],
+  shapes: Mapping[str, Any],
+  vocab: int,
+) -> list[TensorMapping]:
+  """The mapping of every parameter.
 
-  model: config.model, which names the component of each role. Raises ConversionError listing all
-  parameters that no row covers.
+  shapes: path -> anything with a shape, model: config.model, which names the component of each
+  role. Raises ConversionError listing all parameters that no row covers.
   """
-  places, uncovered = [], []
+  mappings = []
+  uncovered = []
   for path, leaf in shapes.items():
-    role, _, inner = path.partition("/")
+    role = path.partition("/")[0]
+    tables = component_tables(role, model[role]["name"])
     try:
-      places.append(_place(role, inner, part(role, model[role]["name"]), leaf.shape, vocab))
+      mappings.append(_map_parameter(path, tables, tuple(leaf.shape), vocab))
     except LookupError:
       uncovered.append(f"{path} {tuple(leaf.shape)}")
   if uncovered:
     raise ConversionError(
       "Some parameters cannot be converted", {"no row in a table of filax/convert": uncovered}
     )
-  return places
+  return mappings
 
 
-def _place(role: str, inner: str, tables: Part, shape, vocab: int) -> Place:
-  path, shape = f"{role}/{inner}", tuple(shape)
+def _map_parameter(
+  path: str,
+  tables: ComponentTables,
+  shape: tuple[int, ...],
+  vocab: int,
+) -> TensorMapping:
+  """The mapping of one parameter. Raises LookupError if no row covers it."""
+  if not tables.table:
+    return _map_by_path(path, shape, vocab)
+  role, _, inner_path = path.partition("/")
   for ours, theirs, axes in tables.table:
-    if match := re.fullmatch(ours, inner):
-      name, share = _share(f"{role}.{match.expand(theirs)}")
-      stacked = "*" in name
-      names = tuple(name.replace("*", str(i)) for i in range(shape[0])) if stacked else (name,)
-      return Place(path, shape, names, layout.parse(axes), stacked, vocab, share)
-  if tables.table:
-    raise LookupError(path)
+    match = re.fullmatch(ours, inner_path)
+    if match is None:
+      continue
+    name, share = _split_share(f"{role}.{match.expand(theirs)}")
+    stacked = "*" in name
+    names: tuple[str, ...] = (name,)
+    if stacked:
+      names = tuple(name.replace("*", str(layer)) for layer in range(shape[0]))
+    return TensorMapping(path, shape, names, layout.parse_layout(axes), stacked, vocab, share)
+  raise LookupError(path)
+
+
+def _map_by_path(path: str, shape: tuple[int, ...], vocab: int) -> TensorMapping:
+  """The mapping to a tensor of the same name and layout."""
   letters = " ".join(f"a{i}" for i in range(len(shape)))
-  return Place(
-    path,
-    shape,
-    (f"{role}.{inner.replace('/', '.')}",),
-    layout.parse(f"{letters} -> {letters}"),
-    False,
-    vocab,
-  )
+  same_layout = layout.parse_layout(f"{letters} -> {letters}")
+  names = (path.replace("/", "."),)
+  return TensorMapping(path, shape, names, same_layout, False, vocab)
 
 
-def _share(name: str) -> tuple[str, tuple[int, int]]:
+def _split_share(name: str) -> tuple[str, tuple[int, int]]:
   """ "x.qkv.weight[1/3]" -> ("x.qkv.weight", (1, 3))."""
   match = re.fullmatch(r"(.+)\[(\d+)/(\d+)\]", name)
-  return (match[1], (int(match[2]), int(match[3]))) if match else (name, (0, 1))
+  if match is None:
+    return name, (0, 1)
+  return match[1], (int(match[2]), int(match[3]))
 
 
-def tensors_of(places: list[Place]) -> list[list[Place]]:
-  """Groups of places that share their tensors, in the order of the parts."""
-  groups: dict[tuple[str, ...], list[Place]] = {}
-  for place in places:
-    groups.setdefault(place.names, []).append(place)
-  return [sorted(group, key=lambda place: place.share) for group in groups.values()]
+def group_by_tensors(mappings: Sequence[TensorMapping]) -> list[list[TensorMapping]]:
+  """Groups of mappings that share tensors, in order of the shares."""
+  groups: dict[tuple[str, ...], list[TensorMapping]] = {}
+  for mapping in mappings:
+    groups.setdefault(mapping.names, []).append(mapping)
+  return [sorted(group, key=lambda mapping: mapping.share) for group in groups.values()]
 
 
-def spare(model: Mapping[str, Any], role: str, depth: int) -> list[tuple[re.Pattern, str]]:
-  """Canonical names of a role that a file may hold and the model does not use, and why."""
-  tables = part(role, model[role]["name"])
-  return [
-    (re.compile(rf"{role}\." + pattern.replace("{depth}", str(depth))), why)
-    for pattern, why in tables.spare
-  ]
+def spare_patterns(
+  model: Mapping[str, Any],
+  role: str,
+  depth: int,
+) -> Iterator[tuple[re.Pattern, str]]:
+  """Yields (pattern, reason) of canonical names that a model does not use."""
+  tables = component_tables(role, model[role]["name"])
+  for pattern, reason in tables.spare:
+    pattern = pattern.replace("{depth}", str(depth))
+    yield re.compile(rf"{role}\." + pattern), reason

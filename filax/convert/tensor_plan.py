@@ -5,7 +5,7 @@ The plan is made from names and shapes alone, and fails with all that does not f
 by leaf; on a mesh every process reads only what its devices hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import os
 from pathlib import Path
@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from filax.convert import ConversionError, file_names
-from filax.convert import tensor_map as places
-from filax.convert import torch_files as tensors
-from filax.convert.tensor_map import Place
-from filax.convert.torch_files import Tensor
+from filax.checkpoint.tree import flatten_tree, unflatten_tree
+from filax.convert import ConversionError, file_names, tensor_map, torch_files
+from filax.convert.output_folder import FUSION_FILE
+from filax.convert.tensor_map import TensorMapping
+from filax.convert.torch_files import FileTensor
 from filax.models import components
 
-HEAD, EMBEDDING = "llm.lm_head.weight", "llm.embed_tokens.weight"
+HEAD = "llm.lm_head.weight"
+EMBEDDING = "llm.embed_tokens.weight"
 TIED = "the head is tied to the embedding"
-ASIDE = "fila/scene_merger.safetensors"  # The fusion weights of an exported folder.
-SMALL = dict(  # Stands in for the roles that a part of a model does not have.
+SMALLEST_MODEL = dict(  # Stands in for the roles that a part of a model does not have.
   encoder=dict(name="siglip", variant="tiny"),
   selector=dict(name="uniform", size=1),
   merger=dict(name="mean"),
@@ -33,41 +33,45 @@ SMALL = dict(  # Stands in for the roles that a part of a model does not have.
 )
 OPTIONAL = re.compile(r"merger/.*|projector/image_newline")  # May be new in a later stage.
 
+Problems = dict[str, list[str]]  # Kind -> findings, as ConversionError takes them.
+
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-  """A folder or file, its tensors by name, and the roles that are taken from it."""
+class WeightSource:
+  """A folder or file: its tensors by name, and the roles it gives."""
 
   path: Path
-  tensors: Mapping[str, Tensor]
+  tensors: Mapping[str, FileTensor]
   roles: tuple[str, ...]
 
 
 @dataclasses.dataclass
-class Plan:
-  """Every parameter with its tensors (`taken`), or drawn anew; every other tensor with a reason."""
+class TensorPlan:
+  """Every parameter with its tensors, or to be drawn anew; every other tensor with a reason."""
 
-  places: list[Place]
-  taken: dict[str, Tensor]  # Canonical name -> tensor.
-  fresh: list[Place]
-  unused: list[tuple[str, str, Tensor]]  # Canonical name, reason, tensor.
-  scheme: dict[str, str]  # Folder or file -> name of its scheme.
+  mappings: list[TensorMapping]
+  tensors: dict[str, FileTensor]  # Canonical name -> tensor.
+  fresh: list[TensorMapping]  # Drawn anew.
+  unused: list[tuple[str, str, FileTensor]]  # Canonical name, reason, tensor.
+  schemes: dict[str, str]  # Folder or file -> name of its naming scheme.
 
-  def dtype(self, place: Place) -> np.dtype:
+  def parameter_dtype(self, mapping: TensorMapping) -> np.dtype:
     """The widest dtype among the tensors of a parameter; float64 becomes float32."""
-    kinds = {self.taken[name].dtype for name in place.names}
-    widest = max(kinds, key=lambda kind: (kind.itemsize, kind == np.float16))
-    return np.dtype(np.float32) if widest == np.float64 or len(kinds) > 1 else widest
+    dtypes = {self.tensors[name].dtype for name in mapping.names}
+    if len(dtypes) > 1 or np.dtype(np.float64) in dtypes:
+      return np.dtype(np.float32)
+    return dtypes.pop()
 
 
-def source(path: str | os.PathLike, roles: Sequence[str]) -> Source:
+def open_source(path: str | os.PathLike, roles: Sequence[str]) -> WeightSource:
   """Opens a folder or file. The fusion weights beside an exported folder are part of it."""
   path = Path(path)
-  found = tensors.open_all(path)
-  if "merger" in roles and (path / ASIDE).exists():
-    aside = tensors.safetensors(path / ASIDE)
-    found = dict(found) | {f"model.scene_merger.{name}": t for name, t in aside.items()}
-  return Source(path, found, tuple(roles))
+  tensors = torch_files.open_tensors(path)
+  fusion_file = path / FUSION_FILE
+  if "merger" in roles and fusion_file.exists():
+    for name, tensor in torch_files.open_safetensors(fusion_file).items():
+      tensors[f"model.scene_merger.{name}"] = tensor
+  return WeightSource(path, tensors, tuple(roles))
 
 
 def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str, Any]:
@@ -75,173 +79,231 @@ def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str
 
   Roles that are missing from `model` are filled by the smallest component there is, and left out.
   """
-  from filax.checkpoint.streamed import flat
+  video_lm = components.build_video_lm(SMALLEST_MODEL | dict(model))
+  shapes = flatten_tree(components.parameter_shapes(video_lm))
+  return leaves_of_roles(shapes, roles)
 
-  tree = components.parameter_shapes(components.build_video_lm(SMALL | dict(model)))
-  return {path: leaf for path, leaf in sorted(flat(tree).items()) if path.split("/")[0] in roles}
+
+def leaves_of_roles(leaves: Mapping[str, Any], roles: Sequence[str]) -> dict[str, Any]:
+  """The leaves (path -> leaf) of the parameters of some roles, sorted by path."""
+  return {path: leaves[path] for path in sorted(leaves) if path.split("/")[0] in roles}
 
 
-def plan(
+def plan_tensors(
   model: Mapping[str, Any],
-  sources: Sequence[Source],
+  sources: Sequence[WeightSource],
   *,
   roles: Sequence[str] = components.ROLES,
   fresh: bool = False,
   ignore: Sequence[str] = (),
-) -> Plan:
-  """Finds a tensor for every parameter of `roles`, and a use or a reason for every tensor.
+) -> TensorPlan:
+  """Finds a tensor for every parameter of `roles`.
 
-  `fresh` lets roles without any source, the merger and the newline be drawn anew; `ignore` are
-  patterns of names in the files that are known to be unneeded. Raises ConversionError with all
-  missing, unknown, misshapen and non-float tensors.
+  Every tensor gets a use, or a reason why it has none. `fresh` lets roles without any source, the
+  merger and the newline be drawn anew; `ignore` are patterns of names in the files that are known
+  to be unneeded. Raises ConversionError with all missing, unknown, misshapen and non-float tensors.
   """
   shapes = parameter_shapes(model, roles)
   vocab = components.build("llm", model["llm"]).vocab if "llm" in model else 0
-  found = Plan(places.find(model, shapes, vocab), {}, [], [], {})
-  problems: dict[str, list[str]] = {"unknown tensors": [], "not plain floats": []}
-  for part in sources:
-    _take(found, part, model, ignore, problems)
-  _check(found, {role for part in sources for role in part.roles}, fresh, problems)
-  _check_head(found, problems)
+  mappings = tensor_map.map_parameters(model, shapes, vocab)
+  plan = TensorPlan(mappings, {}, [], [], {})
+  problems: Problems = {"unknown tensors": [], "not plain floats": []}
+  roles_with_source: set[str] = set()
+  for source in sources:
+    _assign_tensors(plan, source, model, ignore, problems)
+    roles_with_source.update(source.roles)
+  _check_parameters(plan, roles_with_source, fresh, problems)
+  _check_head(plan, problems)
   if any(problems.values()):
-    where = ", ".join(str(part.path) for part in sources)
-    raise ConversionError(f"The tensors of {where} do not fit the model", problems)
-  return found
+    paths = ", ".join(str(source.path) for source in sources)
+    raise ConversionError(f"The tensors of {paths} do not fit the model", problems)
+  return plan
 
 
-def _take(found: Plan, part: Source, model, ignore: Sequence[str], problems) -> None:
+def _assign_tensors(
+  plan: TensorPlan,
+  source: WeightSource,
+  model: Mapping[str, Any],
+  ignore: Sequence[str],
+  problems: Problems,
+) -> None:
   """Gives the tensors of a source to the parameters of its roles."""
-  wanted = {
-    name for place in found.places if place.path.split("/")[0] in part.roles for name in place.names
-  }
-  scheme = file_names.detect(part.tensors, wanted)
-  found.scheme[str(part.path)] = scheme.name
-  spare = _spare(model, part.roles)
-  for name, tensor in part.tensors.items():
+  wanted: set[str] = set()
+  for mapping in plan.mappings:
+    if mapping.role in source.roles:
+      wanted.update(mapping.names)
+  scheme = file_names.detect_scheme(source.tensors, wanted)
+  plan.schemes[str(source.path)] = scheme.name
+  spare = _spare_patterns(model, source.roles)
+  for name, tensor in source.tensors.items():
     canonical = scheme.canonical(name) or ""
     if canonical in wanted:
-      found.taken[canonical] = tensor
+      plan.tensors[canonical] = tensor
       if tensor.dtype is None:
         problems["not plain floats"].append(f"{name} is {tensor.stored}")
       continue
-    reason = _reason(name, canonical, scheme, part.roles, spare, ignore)
+    reason = _spare_reason(name, canonical, source.roles, spare, ignore)
+    reason = reason or scheme.spare_reason(name)
     if reason:
-      found.unused.append((canonical or name, reason, tensor))
+      plan.unused.append((canonical or name, reason, tensor))
     else:
       problems["unknown tensors"].append(name)
 
 
-def _spare(model, roles) -> list[tuple[re.Pattern, str]]:
-  depth = {
-    role: getattr(components.build(role, model[role]), "depth", 0)
-    for role in roles
-    if role in model and role in ("encoder", "llm")
-  }
-  return [
-    row for role in roles if role in model for row in places.spare(model, role, depth.get(role, 0))
-  ]
+def _spare_patterns(model: Mapping[str, Any], roles: Sequence[str]) -> list[tuple[re.Pattern, str]]:
+  patterns: list[tuple[re.Pattern, str]] = []
+  for role in roles:
+    if role not in model:
+      continue
+    depth = 0
+    if role in ("encoder", "llm"):
+      depth = getattr(components.build(role, model[role]), "depth", 0)
+    patterns += tensor_map.spare_patterns(model, role, depth)
+  return patterns
 
 
-def _reason(name, canonical, scheme, roles, spare, ignore) -> str | None:
+def _spare_reason(
+  name: str,
+  canonical: str,
+  roles: Sequence[str],
+  spare: Sequence[tuple[re.Pattern, str]],
+  ignore: Sequence[str],
+) -> str | None:
   """Why a tensor that no parameter wants may be there; None if it may not."""
-  for pattern, why in spare:
+  for pattern, reason in spare:
     if pattern.fullmatch(canonical):
-      return why
+      return reason
   if canonical == HEAD and "llm" in roles:
     return TIED
   if canonical and canonical.split(".")[0] not in roles:
     return "of a part that is not taken from here"
   if any(re.fullmatch(pattern, name) for pattern in ignore):
     return "ignored by --ignore"
-  return scheme.unused(name)
+  return None
 
 
-def _check(found: Plan, given: set[str], fresh: bool, problems) -> None:
+def _check_parameters(
+  plan: TensorPlan,
+  roles_with_source: set[str],
+  fresh: bool,
+  problems: Problems,
+) -> None:
   """Sorts parameters without tensors into fresh and missing, and compares shapes."""
-  missing, wrong = [], []
-  for place in list(found.places):
-    role, lacks = place.path.split("/")[0], [n for n in place.names if n not in found.taken]
-    new = fresh and (role not in given or OPTIONAL.fullmatch(place.path))
-    if len(lacks) == len(place.names) and new:
-      found.places.remove(place)
-      found.fresh.append(place)
+  missing = []
+  wrong_shapes = []
+  for mapping in list(plan.mappings):
+    absent = [name for name in mapping.names if name not in plan.tensors]
+    may_be_fresh = mapping.role not in roles_with_source or OPTIONAL.fullmatch(mapping.path)
+    if fresh and may_be_fresh and len(absent) == len(mapping.names):
+      plan.mappings.remove(mapping)
+      plan.fresh.append(mapping)
       continue
-    missing += lacks
-    for name in place.names:
-      if name in found.taken and found.taken[name].shape != place.their_shape:
-        tensor = found.taken[name]
-        wrong.append(f"{tensor.name} is {tensor.shape}, expected {place.their_shape}")
+    missing += absent
+    expected = mapping.tensor_shape
+    for name in mapping.names:
+      tensor = plan.tensors.get(name)
+      if tensor is not None and tensor.shape != expected:
+        wrong_shapes.append(f"{tensor.name} is {tensor.shape}, expected {expected}")
   problems["missing tensors"] = missing
-  problems["wrong shapes"] = wrong
+  problems["wrong shapes"] = wrong_shapes
 
 
-def _check_head(found: Plan, problems) -> None:
-  """A stored head that differs from the embedding it is tied to would be lost."""
-  table = found.taken.get(EMBEDDING)
-  for name, reason, tensor in found.unused:
-    if name != HEAD or reason != TIED or table is None:
+def _check_head(plan: TensorPlan, problems: Problems) -> None:
+  """Reports a stored head that differs from its tied embedding."""
+  embedding = plan.tensors.get(EMBEDDING)
+  for name, reason, tensor in plan.unused:
+    if name != HEAD or reason != TIED or embedding is None:
       continue
-    step = max(1, tensors.BLOCK // max(1, tensor.size // max(1, tensor.shape[0])))
-    rows = range(0, tensor.shape[0], step)
-    if tensor.shape != table.shape or any(
-      not np.array_equal(tensor[i : i + step,], table[i : i + step,]) for i in rows
-    ):
-      problems["tied heads that differ from the embedding (--set llm.tied=False keeps them)"] = [
-        tensor.name
-      ]
+    if not _are_equal(tensor, embedding):
+      kind = "tied heads that differ from the embedding (--set llm.tied=False keeps them)"
+      problems[kind] = [tensor.name]
 
 
-def params(found: Plan, shardings: Mapping[str, Any] | None = None, dtype: Any = None):
+def _are_equal(tensor: FileTensor, other: FileTensor) -> bool:
+  """Whether two tensors hold the same numbers; reads a block of rows at a time."""
+  if tensor.shape != other.shape:
+    return False
+  row_bytes = max(1, tensor.size // max(1, tensor.shape[0]))
+  step = max(1, torch_files.BLOCK // row_bytes)
+  for start in range(0, tensor.shape[0], step):
+    rows = slice(start, start + step)
+    if not np.array_equal(tensor[rows], other[rows]):
+      return False
+  return True
+
+
+def load_parameters(
+  plan: TensorPlan,
+  shardings: Mapping[str, Any] | None = None,
+  dtype: Any = None,
+) -> dict[str, Any]:
   """The parameters of a plan as jax arrays, leaf by leaf; parameters to draw anew are left out.
 
   `shardings` maps a path to a sharding: then only what this process's devices hold is read.
   """
   import jax
 
-  from filax.checkpoint.streamed import nest
-
-  tree: dict[str, Any] = {}
-  for place in found.places:
-    kind = np.dtype(dtype) if dtype else found.dtype(place)
+  leaves: dict[str, Any] = {}
+  for mapping in plan.mappings:
+    kind = np.dtype(dtype) if dtype else plan.parameter_dtype(mapping)
     if shardings is None:
-      leaf = jax.device_put(piece(found, place, (slice(None),) * len(place.shape), kind))
+      everything = (slice(None),) * len(mapping.shape)
+      leaf = jax.device_put(read_slices(plan, mapping, everything, kind))
     else:
-      leaf = jax.make_array_from_callback(
-        place.shape, shardings[place.path], _reader(found, place, kind)
-      )
-    nest(tree, place.path, leaf)
-  return tree
+      reader = _cached_reader(plan, mapping, kind)
+      leaf = jax.make_array_from_callback(mapping.shape, shardings[mapping.path], reader)
+    leaves[mapping.path] = leaf
+  return unflatten_tree(leaves)
 
 
-def _reader(found: Plan, place: Place, dtype):
+def _cached_reader(plan: TensorPlan, mapping: TensorMapping, dtype: np.dtype):
   """index -> that part of a parameter; devices that hold the same part share one reading."""
   parts: dict[str, np.ndarray] = {}
 
-  def read(index: tuple[slice, ...]) -> np.ndarray:
+  def read_part(index: tuple[slice, ...]) -> np.ndarray:
     key = str(index)
     if key not in parts:
-      parts[key] = piece(found, place, index, dtype)
+      parts[key] = read_slices(plan, mapping, index, dtype)
     return parts[key]
 
-  return read
+  return read_part
 
 
-def piece(found: Plan, place: Place, index: tuple[slice, ...], dtype) -> np.ndarray:
+def read_slices(
+  plan: TensorPlan,
+  mapping: TensorMapping,
+  index: tuple[slice, ...],
+  dtype: np.dtype,
+) -> np.ndarray:
   """leaf[index] of a parameter, read from its tensors."""
-  read = lambda name, index: place.read(found.taken[name], index).astype(dtype, copy=False)
-  if not place.stacked:
-    return read(place.names[0], index)
-  names = place.names[index[0]]
-  first = read(names[0], index[1:])
-  out = np.empty((len(names), *first.shape), dtype)
-  out[0] = first
+  if not mapping.stacked:
+    return _read_layer(plan, mapping, mapping.names[0], index, dtype)
+  names = mapping.names[index[0]]
+  first_layer = _read_layer(plan, mapping, names[0], index[1:], dtype)
+  out = np.empty((len(names), *first_layer.shape), dtype)
+  out[0] = first_layer
   for i, name in enumerate(names[1:], 1):
-    out[i] = read(name, index[1:])
+    out[i] = _read_layer(plan, mapping, name, index[1:], dtype)
   return out
 
 
-def weights(found: Plan, place: Place):
-  """Yields (index into the parameter, tensor, its whole content) layer by layer."""
-  for layer, name in enumerate(place.names):
-    tensor = found.taken[name]
-    yield (layer if place.stacked else Ellipsis), tensor, tensor[...,]
+def _read_layer(
+  plan: TensorPlan,
+  mapping: TensorMapping,
+  name: str,
+  index: tuple[slice, ...],
+  dtype: np.dtype,
+) -> np.ndarray:
+  layer = mapping.read_layer(plan.tensors[name], index)
+  return layer.astype(dtype, copy=False)
+
+
+def read_tensors(
+  plan: TensorPlan,
+  mapping: TensorMapping,
+) -> Iterator[tuple[Any, FileTensor, np.ndarray]]:
+  """Yields (index into the parameter, tensor, its content) layer by layer."""
+  for layer, name in enumerate(mapping.names):
+    tensor = plan.tensors[name]
+    index = layer if mapping.stacked else Ellipsis
+    yield index, tensor, tensor.read_all()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of tensors, read lazily: safetensors without torch; .bin, .pt and .pth with it.
 
-`open_all` maps the names in a folder or file to `Tensor`s, which know shape and dtype and read what
-they are sliced for. Whatever is wrong with the files is collected and raised together.
+`open_tensors` maps the names in a folder or file to `FileTensor`s, which know shape and dtype and
+read only their slices. Everything that is wrong with the files is collected and raised together.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ DTYPES = {  # The names of the safetensors format -> NumPy.
   "F16": np.dtype(np.float16),
   "BF16": np.dtype(ml_dtypes.bfloat16),
 }
-BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
-TORCH = (".bin", ".pt", ".pth")
+DTYPE_BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
+TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 BLOCK = 64 << 20  # Bytes hashed or checked at a time.
 
 
 @dataclasses.dataclass(frozen=True)
-class Tensor:
-  """A tensor in a file. `tensor[rows, columns]` reads; `dtype` is None for what is not a float."""
+class FileTensor:
+  """A tensor in a file. `tensor[rows, columns]` reads; `dtype` is None if it is not a float."""
 
   name: str
   shape: tuple[int, ...]
@@ -45,7 +45,12 @@ class Tensor:
 
   def __getitem__(self, index) -> np.ndarray:
     index = index if isinstance(index, tuple) else (index,)
-    return self.get(index + (slice(None),) * (len(self.shape) - len(index)))
+    missing = len(self.shape) - len(index)
+    return self.get(index + (slice(None),) * missing)
+
+  def read_all(self) -> np.ndarray:
+    """The content of the tensor."""
+    return self[...,]
 
   @property
   def size(self) -> int:
@@ -53,45 +58,56 @@ class Tensor:
     return math.prod(self.shape) * (self.dtype.itemsize if self.dtype else 1)
 
 
-def open_all(path: str | os.PathLike) -> dict[str, Tensor]:
-  """Every tensor of a folder (with or without an index) or of one file, by name.
+def open_tensors(path: str | os.PathLike) -> dict[str, FileTensor]:
+  """Name -> tensor of a folder or of one file.
 
-  Raises ConversionError listing missing shards, cut or unreadable files and double names; OSError
-  if there is nothing to read.
+  A folder may have an index or not. Raises ConversionError listing missing shards, cut or
+  unreadable files and double names; OSError if there is nothing to read.
   """
   path = Path(path)
-  files, promised = _files(path)
-  problems = {"missing files": [], "unreadable files": [], "names found twice": []}
-  found: dict[str, Tensor] = {}
+  files, promised = _weight_files(path)
+  problems: dict[str, list[str]] = {
+    "missing files": [],
+    "unreadable files": [],
+    "names found twice": [],
+  }
+  tensors: dict[str, FileTensor] = {}
   for file in files:
     if not file.exists():
       problems["missing files"].append(f"{file.name} (named by the index)")
       continue
     try:
-      safe_files.check_regular(file)
-      tensors = _torch(file) if file.suffix in TORCH else safetensors(file)
+      shard = _open_file(file)
     except (ValueError, OSError) as error:
       problems["unreadable files"].append(str(error))
       continue
-    problems["names found twice"] += sorted(set(found) & set(tensors))
-    found |= tensors
+    problems["names found twice"] += sorted(tensors.keys() & shard.keys())
+    tensors |= shard
   if not any(problems.values()):
-    problems["tensors that the index names but no file holds"] = sorted(promised - set(found))
+    absent = sorted(promised - tensors.keys())
+    problems["tensors that the index names but no file holds"] = absent
   if any(problems.values()):
     raise ConversionError(f"The weights in {path} are damaged", problems)
-  return found
+  return tensors
 
 
-def _files(path: Path) -> tuple[list[Path], set[str]]:
-  """The files that hold a model's tensors, and the names that an index promises."""
+def _open_file(file: Path) -> dict[str, FileTensor]:
+  safe_files.check_regular(file)
+  if file.suffix in TORCH_SUFFIXES:
+    return _open_torch(file)
+  return open_safetensors(file)
+
+
+def _weight_files(path: Path) -> tuple[list[Path], set[str]]:
+  """The files of a model, and the tensors that an index promises."""
   if path.is_file():
     return [path], set()
   if not path.is_dir():
     raise FileNotFoundError(f"There is no file or folder {path}.")
   for index in INDEXES:
     if (path / index).exists():
-      names = _weight_map(path / index)
-      return _named_files(path, index, names), set(names)
+      file_of_tensor = _read_index(path / index)
+      return _indexed_files(path, index, file_of_tensor), set(file_of_tensor)
   for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth"):
     if files := sorted(path.glob(pattern)):
       return [file for file in files if not file.name.startswith("training_args")], set()
@@ -100,10 +116,15 @@ def _files(path: Path) -> tuple[list[Path], set[str]]:
   )
 
 
-def _named_files(folder: Path, index: str, names: dict[str, str]) -> list[Path]:
+def _indexed_files(
+  folder: Path,
+  index: str,
+  file_of_tensor: dict[str, str],
+) -> list[Path]:
   """The files that an index names. Raises ConversionError for those outside of its folder."""
-  files, outside = [], []
-  for name in sorted(set(names.values())):
+  files = []
+  outside = []
+  for name in sorted(set(file_of_tensor.values())):
     try:
       files.append(safe_files.inside(folder, name))
     except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: links in a circle.
@@ -113,21 +134,28 @@ def _named_files(folder: Path, index: str, names: dict[str, str]) -> list[Path]:
   return files
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-  """Name -> file. Raises ConversionError if the index does not say so."""
+def _read_index(index: Path) -> dict[str, str]:
+  """Tensor -> file. Raises ConversionError if the index is not readable."""
   try:
-    content = safe_files.read_json(index)["weight_map"]
-    return {str(name): str(file) for name, file in content.items()}
+    weight_map = safe_files.read_json(index)["weight_map"]
+    return {str(name): str(file) for name, file in weight_map.items()}
   except (ValueError, LookupError, TypeError, AttributeError) as error:
-    reason = f" ({error})" if isinstance(error, safe_files.Wrong) else ""
+    problem = f"{index.name} has no readable weight_map{_reason(error)}"
     raise ConversionError(
-      f"The weights in {index.parent} are damaged",
-      {"unreadable files": [f"{index.name} has no readable weight_map{reason}"]},
+      f"The weights in {index.parent} are damaged", {"unreadable files": [problem]}
     ) from None
 
 
-def header(file: Path) -> tuple[dict[str, Any], int]:
-  """The JSON header of a safetensors file and the offset of its data; ValueError if cut short."""
+def _reason(error: Exception) -> str:
+  """An error of ours in brackets; nothing of one that Python raised on strange content."""
+  return f" ({error})" if isinstance(error, safe_files.MalformedFile) else ""
+
+
+def read_header(file: Path) -> tuple[dict[str, Any], int]:
+  """(header, offset of the data) of a safetensors file.
+
+  Raises ValueError if it is cut short, or if its header contradicts itself.
+  """
   safe_files.check_regular(file)
   total = file.stat().st_size
   with file.open("rb") as f:
@@ -139,14 +167,12 @@ def header(file: Path) -> tuple[dict[str, Any], int]:
       raise ValueError(
         f"{file.name} has a header of {length:,} bytes, more than {safe_files.LARGEST_JSON:,}"
       )
-    try:
-      entries = safe_files.parse_json(f.read(length))
-      extents = [(*_extent(name, e), name) for name, e in entries.items() if name != "__metadata__"]
-      _check_apart(extents)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-      reason = f" ({error})" if isinstance(error, safe_files.Wrong) else ""
-      raise ValueError(f"{file.name} has no readable safetensors header{reason}") from None
-  end = max((stop for _, stop, _ in extents), default=0)
+    content = f.read(length)
+  try:
+    entries = safe_files.parse_json(content)
+    end = _check_extents(entries)
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
+    raise ValueError(f"{file.name} has no readable safetensors header{_reason(error)}") from None
   if end + length + 8 > total:
     raise ValueError(
       f"{file.name} is cut short: its header promises {end + length + 8} bytes, it has {total}"
@@ -154,57 +180,74 @@ def header(file: Path) -> tuple[dict[str, Any], int]:
   return entries, length + 8
 
 
+def _check_extents(entries: dict[str, Any]) -> int:
+  """The end of the last tensor. Raises ValueError if an extent is wrong or two share bytes."""
+  extents = []
+  for name, entry in entries.items():
+    if name != "__metadata__":
+      start, stop = _extent(name, entry)
+      extents.append((start, stop, name))
+  _check_apart(extents)
+  return max((stop for _, stop, _ in extents), default=0)
+
+
 def _extent(name: str, entry: dict[str, Any]) -> tuple[int, int]:
-  """Where a tensor begins and ends; its shape and dtype must take that many bytes."""
+  """First and last byte of a tensor; its shape and dtype must take that many bytes."""
   start, stop = entry["data_offsets"]
   shape = entry["shape"]
   dtype = DTYPES.get(entry["dtype"])
-  counts = all(type(number) is int and number >= 0 for number in (start, stop, *shape))
-  fits = counts and start <= stop
+  are_counts = all(type(number) is int and number >= 0 for number in (start, stop, *shape))
+  fits = are_counts and start <= stop
   if fits and dtype is not None:
     fits = math.prod(shape) * dtype.itemsize == stop - start
   if not fits:
-    raise safe_files.Wrong(f"{name} is {tuple(shape)} {entry['dtype']} in {stop - start} bytes")
+    raise safe_files.MalformedFile(
+      f"{name} is {tuple(shape)} {entry['dtype']} in {stop - start} bytes"
+    )
   return start, stop
 
 
 def _check_apart(extents: Sequence[tuple[int, int, str]]) -> None:
   """Raises ValueError if two tensors share bytes."""
-  end, before = 0, ""
+  end = 0
+  last_name = ""
   for start, stop, name in sorted(extents):
     if start < end and start < stop:
-      raise safe_files.Wrong(f"{name} overlaps {before}")
+      raise safe_files.MalformedFile(f"{name} overlaps {last_name}")
     if stop > end:
-      end, before = stop, name
+      end = stop
+      last_name = name
 
 
-def safetensors(file: Path) -> dict[str, Tensor]:
+def open_safetensors(file: Path) -> dict[str, FileTensor]:
   """The tensors of one safetensors file."""
-  entries, start = header(file)
+  entries, data_start = read_header(file)
   entries.pop("__metadata__", None)
-  found = {}
+  tensors = {}
   for name, entry in entries.items():
-    shape, dtype = tuple(entry["shape"]), DTYPES.get(entry["dtype"])
-    offset = start + entry["data_offsets"][0]
-    found[name] = Tensor(
-      name, shape, dtype, entry["dtype"], file, _reader(file, shape, dtype, offset)
-    )
-  return found
+    shape = tuple(entry["shape"])
+    dtype = DTYPES.get(entry["dtype"])
+    offset = data_start + entry["data_offsets"][0]
+    get = _mapped_reader(file, shape, dtype, offset)
+    tensors[name] = FileTensor(name, shape, dtype, entry["dtype"], file, get)
+  return tensors
 
 
-def _reader(file: Path, shape, dtype, offset: int):
-  """A function of an index that maps the file, copies what is asked for, and lets go of it."""
+def _mapped_reader(file: Path, shape: tuple[int, ...], dtype, offset: int):
+  """index -> a copy of those slices; the file is mapped for each call."""
 
   def get(index: tuple[slice, ...]) -> np.ndarray:
-    if not math.prod(shape):
+    count = math.prod(shape)
+    if not count:
       return np.zeros(shape, dtype)[index]
-    whole = np.memmap(file, np.uint8, "r", offset, (math.prod(shape) * dtype.itemsize,))
-    return np.array(whole.view(np.ndarray).view(dtype).reshape(shape)[index])
+    mapped = np.memmap(file, np.uint8, "r", offset, (count * dtype.itemsize,))
+    array = mapped.view(np.ndarray).view(dtype).reshape(shape)
+    return np.array(array[index])
 
   return get
 
 
-def _torch(file: Path) -> dict[str, Tensor]:
+def _open_torch(file: Path) -> dict[str, FileTensor]:
   """The tensors of a torch pickle, by torch's restricted unpickler."""
   try:
     import torch
@@ -223,11 +266,11 @@ def _torch(file: Path) -> dict[str, Tensor]:
       state = state[key]
   if not isinstance(state, dict):
     raise ValueError(f"{file.name} holds a {type(state).__name__}, not a dict of tensors")
-  return {
-    name: _torch_tensor(name, tensor, file)
-    for name, tensor in state.items()
-    if isinstance(tensor, torch.Tensor)
-  }
+  tensors = {}
+  for name, tensor in state.items():
+    if isinstance(tensor, torch.Tensor):
+      tensors[name] = _torch_tensor(name, tensor, file)
+  return tensors
 
 
 def _is_zip(file: Path) -> bool:
@@ -235,35 +278,41 @@ def _is_zip(file: Path) -> bool:
     return f.read(4) == b"PK\x03\x04"
 
 
-def _torch_tensor(name: str, tensor, file: Path) -> Tensor:
+def _torch_tensor(name: str, tensor, file: Path) -> FileTensor:
   import torch
 
-  short = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-  stored = short.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+  codes = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+  stored = codes.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
 
-  def get(index):
+  def get(index: tuple[slice, ...]) -> np.ndarray:
     part = tensor[index].contiguous()
     if part.dtype == torch.bfloat16:  # NumPy has no bfloat16 of its own.
       return part.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return np.array(part.numpy())
 
-  return Tensor(name, tuple(tensor.shape), DTYPES.get(stored), stored, file, get)
+  return FileTensor(name, tuple(tensor.shape), DTYPES.get(stored), stored, file, get)
 
 
-def check_dtypes(tensors: dict[str, Tensor]) -> list[str]:
-  """Names of the tensors that are no plain floats (fp8, integers of a quantised model)."""
-  return [f"{t.name} is {t.stored}" for t in tensors.values() if t.dtype is None]
-
-
-def finite(x: np.ndarray) -> bool:
-  """Whether every number is finite, without a temporary as large as the array."""
+def all_finite(x: np.ndarray) -> bool:
+  """Whether every number is finite; takes little memory."""
   bits = {2: np.uint16, 4: np.uint32, 8: np.uint64}[x.dtype.itemsize]
-  top = np.array(np.inf, x.dtype).view(bits)  # The exponent, all ones: infinity or NaN.
-  flat = np.ascontiguousarray(x).reshape(-1).view(bits)
+  exponent = np.array(np.inf, x.dtype).view(bits)  # All ones: infinity or NaN.
+  words = np.ascontiguousarray(x).reshape(-1).view(bits)
   step = BLOCK // x.dtype.itemsize
-  return not any(((flat[i : i + step] & top) == top).any() for i in range(0, len(flat), step))
+  for start in range(0, len(words), step):
+    block = words[start : start + step]
+    if np.any((block & exponent) == exponent):
+      return False
+  return True
 
 
-def digest(x: np.ndarray) -> str:
+def main_dtype(dtypes: Sequence[np.dtype]) -> np.dtype:
+  """The dtype of most of the weights; of equally frequent ones the first by name."""
+  names = [dtype.name for dtype in dtypes]
+  return DTYPE_BY_NAME[max(sorted(set(names)), key=names.count)]
+
+
+def array_sha256(x: np.ndarray) -> str:
   """sha256 of the bytes of an array in row-major order."""
-  return hashlib.sha256(np.ascontiguousarray(x).reshape(-1).view(np.uint8)).hexdigest()
+  content = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+  return hashlib.sha256(content).hexdigest()

@@ -17,9 +17,10 @@ import jax
 import numpy as np
 import tensorstore
 
-from filax.checkpoint import store, streamed
+from filax.checkpoint import store
+from filax.checkpoint.tree import unflatten_tree
+from filax.checkpoint.tuples import as_tuples
 from filax.convert import tensor_plan
-from filax.convert.config_in import tuples
 from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
@@ -30,25 +31,26 @@ METRIC = "/tensorstore/kvstore/file/bytes_read"
 def main(rank: str, port: str, folder: str, run: str, sizes: str) -> None:
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   jax.distributed.initialize(f"localhost:{port}", 2, int(rank))
-  model = tensor_plan.SMALL | tuples(store.read_config(run)["model"])
-  found = tensor_plan.plan(model, [tensor_plan.source(folder, ("llm",))], roles=("llm",))
+  model = tensor_plan.SMALLEST_MODEL | as_tuples(store.read_config(run)["model"])
+  plan = tensor_plan.plan_tensors(
+    model, [tensor_plan.open_source(folder, ("llm",))], roles=("llm",)
+  )
   mesh, table = mesh_lib.make(json.loads(sizes)), components.dims_table(model)
   shardings = {
-    place.path: jax.sharding.NamedSharding(
-      mesh, rules.parameter_spec(table, place.path, place.shape)
+    mapping.path: jax.sharding.NamedSharding(
+      mesh, rules.parameter_spec(table, mapping.path, mapping.shape)
     )
-    for place in found.places
+    for mapping in plan.mappings
   }
   counts: list[int] = []
-  found.taken = {name: counted(tensor, counts) for name, tensor in found.taken.items()}
-  direct = tensor_plan.params(found, shardings)
-  like = {}
-  for place in found.places:
-    streamed.nest(
-      like,
-      place.path,
-      jax.ShapeDtypeStruct(place.shape, found.dtype(place), sharding=shardings[place.path]),
+  plan.tensors = {name: counted(tensor, counts) for name, tensor in plan.tensors.items()}
+  direct = tensor_plan.load_parameters(plan, shardings)
+  leaves = {}
+  for mapping in plan.mappings:
+    leaves[mapping.path] = jax.ShapeDtypeStruct(
+      mapping.shape, plan.parameter_dtype(mapping), sharding=shardings[mapping.path]
     )
+  like = unflatten_tree(leaves)
   before = stored()
   restored, missing, extra = store.restore_params(run, like)
   after = stored()

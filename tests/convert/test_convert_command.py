@@ -21,7 +21,7 @@ from safetensors import numpy as library
 from data_pipelines.text import tokenizers
 from filax.checkpoint import store
 from filax.cli import main as command
-from filax.convert import whole_folder as folder
+from filax.convert import output_folder
 
 pytestmark = pytest.mark.slow
 
@@ -216,7 +216,10 @@ def test_what_cannot_be_meant(argv, sentence, tmp_path, capsys):
   ("argv", "sentence"),
   [
     (("from", "--ignore", "("), "( is no regular expression"),
-    (("to", "--checkpoint", "x", "--shard-gb", "0"), "0 is not above 0"),
+    (
+      ("to", "--checkpoint", "x", "--shard-gb", "0"),
+      "'0' cannot be used. Set it to a number above 0.",
+    ),
   ],
 )
 def test_a_flag_that_cannot_be_read(argv, sentence, tmp_path, capsys):
@@ -353,9 +356,9 @@ def test_a_conversion_that_is_killed_leaves_nothing_for_long(tmp_path):
 def test_of_two_conversions_one_wins(tmp_path):
   out = tmp_path / "run"
   with pytest.raises(FileExistsError, match="exists already"):
-    with folder.complete(out) as slow:
+    with output_folder.create_output_folder(out) as slow:
       (slow / "slow").write_bytes(b"")
-      with folder.complete(out) as fast:
+      with output_folder.create_output_folder(out) as fast:
         (fast / "fast").write_bytes(b"")
   assert [path.name for path in out.iterdir()] == ["fast"]
   assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -377,7 +380,7 @@ def test_the_commands_of_the_texts_are_understood():
   readme = (pathlib.Path(__file__).parents[2] / "filax/convert/README.md").read_text()
   text = (readme + convert.__doc__).replace("\\\n", "")
   commands = re.findall(r"^ +filax convert (.+)", text, re.M)
-  examples = re.findall(r"^  .{15}  (--.+)", convert.FROM.replace("\\\n", ""), re.M)
+  examples = re.findall(r"^  .{15}  (--.+)", convert.FROM_EXAMPLES.replace("\\\n", ""), re.M)
   assert len(commands) == 6 and len(examples) == 4
   for line in [*commands, *(f"from {example}" for example in examples)]:
-    assert convert.parser().parse_args(shlex.split(line)).out
+    assert convert.convert_parser().parse_args(shlex.split(line)).out

@@ -25,31 +25,33 @@ def filled(shape, text):
   """Distinct numbers; padding rows of the vocabulary are zero, as an import leaves them."""
   x = np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
   if "V" in text:
-    x[tuple(slice(6, None) if a == "V" else slice(None) for a in layout.parse(text).ours)] = 0
+    x[
+      tuple(slice(6, None) if a == "V" else slice(None) for a in layout.parse_layout(text).ours)
+    ] = 0
   return x
 
 
 @pytest.mark.parametrize("text", CASES)
 def test_both_ways(text):
   shape, theirs = CASES[text]
-  rule, x = layout.parse(text), filled(shape, text)
-  tensor = rule.write(x, 6)
+  rule, x = layout.parse_layout(text), filled(shape, text)
+  tensor = rule.to_tensor(x, 6)
   np.testing.assert_array_equal(tensor, theirs(x))
-  assert tensor.flags.c_contiguous and tensor.shape == rule.their_shape(shape, 6)
+  assert tensor.flags.c_contiguous and tensor.shape == rule.tensor_shape(shape, 6)
   whole = tuple(slice(None) for _ in shape)
-  np.testing.assert_array_equal(rule.read(tensor, shape, whole, 6), x)
+  np.testing.assert_array_equal(rule.from_tensor(tensor, shape, whole, 6), x)
 
 
 @given(st.sampled_from(sorted(CASES)), st.data())
 def test_any_slice_is_that_of_the_whole(text, data):
   shape, _ = CASES[text]
-  rule, x = layout.parse(text), filled(shape, text)
+  rule, x = layout.parse_layout(text), filled(shape, text)
   index = []
   for size in shape:
     start = data.draw(st.integers(0, size - 1))
     index.append(slice(start, data.draw(st.integers(start + 1, size))))
-  tensor = rule.write(x, 6)
-  np.testing.assert_array_equal(rule.read(tensor, shape, tuple(index), 6), x[tuple(index)])
+  tensor = rule.to_tensor(x, 6)
+  np.testing.assert_array_equal(rule.from_tensor(tensor, shape, tuple(index), 6), x[tuple(index)])
 
 
 def test_only_the_rows_that_are_needed_are_read():
@@ -64,15 +66,15 @@ def test_only_the_rows_that_are_needed_are_read():
       self.numbers += found.size
       return found
 
-  rule, x = layout.parse("D H d -> (H d) D"), filled((8, 4, 2), "")
-  lazy = Lazy(rule.write(x))
+  rule, x = layout.parse_layout("D H d -> (H d) D"), filled((8, 4, 2), "")
+  lazy = Lazy(rule.to_tensor(x))
   part = (slice(0, 4), slice(1, 2), slice(None))
-  np.testing.assert_array_equal(rule.read(lazy, x.shape, part), x[part])
+  np.testing.assert_array_equal(rule.from_tensor(lazy, x.shape, part), x[part])
   assert lazy.numbers == x[part].size
 
 
 def test_axes_that_differ_are_refused():
   with pytest.raises(ValueError, match="different axes"):
-    layout.parse("D H -> D d")
+    layout.parse_layout("D H -> D d")
   with pytest.raises(ValueError, match="does not have the axes"):
-    layout.parse("D H -> H D").their_shape((1, 2, 3))
+    layout.parse_layout("D H -> H D").tensor_shape((1, 2, 3))

@@ -14,13 +14,20 @@ import made_folders
 import numpy as np
 import pytest
 
-from filax.checkpoint import streamed
-from filax.convert import ConversionError, file_names, import_folder, tensor_map, tensor_plan
+from filax.checkpoint.tree import flatten_tree
+from filax.convert import (
+  ConversionError,
+  file_names,
+  import_folder,
+  import_inputs,
+  tensor_map,
+  tensor_plan,
+)
 from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 
-MODEL = tensor_plan.SMALL | dict(
+MODEL = tensor_plan.SMALLEST_MODEL | dict(
   llm=dict(
     name="qwen2",
     width=made_folders.WIDTH,
@@ -35,8 +42,8 @@ MODEL = tensor_plan.SMALL | dict(
 
 
 def planned(folder, **options):
-  source = tensor_plan.source(made_folders.write(folder), ("llm",))
-  return tensor_plan.plan(MODEL, [source], roles=("llm",), **options)
+  source = tensor_plan.open_source(made_folders.write(folder), ("llm",))
+  return tensor_plan.plan_tensors(MODEL, [source], roles=("llm",), **options)
 
 
 def layout(found, **sizes):
@@ -47,15 +54,15 @@ def layout(found, **sizes):
     place.path: jax.sharding.NamedSharding(
       mesh, rules.parameter_spec(table, place.path, place.shape)
     )
-    for place in found.places
+    for place in found.mappings
   }
 
 
 @pytest.mark.parametrize("sizes", [dict(fsdp=8), dict(fsdp=2, seq=2, tensor=2), dict(data=8)])
 def test_a_mesh_gets_the_same_numbers(sizes, tmp_path):
   found = planned(tmp_path)
-  whole = streamed.flat(tensor_plan.params(found))
-  spread = streamed.flat(tensor_plan.params(found, layout(found, **sizes)))
+  whole = flatten_tree(tensor_plan.load_parameters(found))
+  spread = flatten_tree(tensor_plan.load_parameters(found, layout(found, **sizes)))
   assert whole.keys() == spread.keys()
   for path, x in whole.items():
     np.testing.assert_array_equal(np.asarray(spread[path]), np.asarray(x))
@@ -75,14 +82,14 @@ def test_a_process_reads_what_its_devices_hold(tmp_path):
 
     return dataclasses.replace(tensor, get=get)
 
-  found.taken = {name: counted(tensor) for name, tensor in found.taken.items()}
+  found.tensors = {name: counted(tensor) for name, tensor in found.tensors.items()}
   mine = set(jax.devices()[2:4])  # A host of a pod of four.
   held = 0
-  for place in found.places:
+  for place in found.mappings:
     where = shardings[place.path].devices_indices_map(place.shape)
     parts = {str(where[d]): where[d] for d in mine}
     for index in parts.values():
-      x = tensor_plan.piece(found, place, index, np.float32)
+      x = tensor_plan.read_slices(found, place, index, np.float32)
       if "V" not in place.layout.ours:  # Padding rows are held, but in no file.
         held += x.size
   read = sum(n for name, n in numbers.items() if "embed" not in name and "lm_head" not in name)
@@ -100,7 +107,7 @@ def test_each_of_two_hosts_reads_its_half(tmp_path):
     intermediate_size=512,
     vocab_size=2048,
   )
-  import_folder.convert(import_folder.Request(out=tmp_path / "run", source=folder))
+  import_folder.import_checkpoint(import_inputs.ImportRequest(out=tmp_path / "run", source=folder))
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
@@ -125,23 +132,23 @@ def test_each_of_two_hosts_reads_its_half(tmp_path):
 
 
 def test_bfloat16_halves_what_is_held(tmp_path):
-  params = tensor_plan.params(planned(tmp_path), dtype=jax.numpy.bfloat16)
+  params = tensor_plan.load_parameters(planned(tmp_path), dtype=jax.numpy.bfloat16)
   assert {x.dtype for x in jax.tree.leaves(params)} == {jax.numpy.bfloat16.dtype}
 
 
 def test_a_parameter_without_a_row_is_named():
   shapes = {"llm/layers/mlp/new/kernel": jax.ShapeDtypeStruct((2, 3, 4), np.float32)}
   with pytest.raises(ConversionError, match=r"llm/layers/mlp/new/kernel \(2, 3, 4\)"):
-    tensor_map.find(MODEL, shapes, 40)
+    tensor_map.map_parameters(MODEL, shapes, 40)
 
 
 def test_a_component_without_a_table_is_named():
   with pytest.raises(ValueError, match="Add TABLE to the module"):
-    tensor_map.part("selector", "kmeans")
+    tensor_map.component_tables("selector", "kmeans")
 
 
 def test_every_tensor_has_one_name_in_every_scheme(tmp_path):
-  canonical = [name for place in planned(tmp_path).places for name in place.names]
+  canonical = [name for place in planned(tmp_path).mappings for name in place.names]
   for scheme in file_names.SCHEMES.values():
     known = [scheme.file_name(name) for name in canonical]
     known = [name for name in known if name is not None]
@@ -151,4 +158,4 @@ def test_every_tensor_has_one_name_in_every_scheme(tmp_path):
 
 def test_names_of_no_scheme():
   with pytest.raises(ValueError, match="such as"):
-    file_names.detect(["h.0.attn"], ["llm.layers.0.mlp.up_proj.weight"])
+    file_names.detect_scheme(["h.0.attn"], ["llm.layers.0.mlp.up_proj.weight"])

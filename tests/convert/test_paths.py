@@ -68,7 +68,9 @@ def test_readers_of_items_take_relative_paths(here):
   assert streamed.step_folder("w1") == here / step
   assert streamed.read_json(step, "config")["model"]["llm"]["width"] == made_folders.WIDTH
   shapes = streamed.shapes(step)
-  assert streamed.read(step, "llm/norm/scale").shape == tuple(shapes["llm/norm/scale"].shape)
+  assert streamed.read_parameter(step, "llm/norm/scale").shape == tuple(
+    shapes["llm/norm/scale"].shape
+  )
   layers = list(streamed.read_layers(step, "llm/layers/input_layernorm/scale"))
   assert len(layers) == made_folders.DEPTH
 

@@ -195,7 +195,7 @@ def test_an_index_stays_in_its_folder(name, tmp_path):
   (folder / "link.safetensors").symlink_to(tmp_path / "elsewhere.safetensors")
   (folder / "folder").symlink_to(tmp_path)
   with pytest.raises(ConversionError):
-    torch_files.open_all(index(folder, a=name))
+    torch_files.open_tensors(index(folder, a=name))
 
 
 def test_links_of_the_hub_cache_and_folders_inside_are_read(tmp_path):
@@ -206,7 +206,7 @@ def test_links_of_the_hub_cache_and_folders_inside_are_read(tmp_path):
   library.save_file({"a": np.zeros(2, np.float32)}, blob)
   library.save_file({"b": np.zeros(2, np.float32)}, folder / "shards" / "b.safetensors")
   (folder / "a.safetensors").symlink_to(os.path.join("..", "..", "blobs", "123"))
-  read = torch_files.open_all(index(folder, a="a.safetensors", b="shards/b.safetensors"))
+  read = torch_files.open_tensors(index(folder, a="a.safetensors", b="shards/b.safetensors"))
   assert sorted(read) == ["a", "b"]
 
 
@@ -282,12 +282,12 @@ def entry(*offsets, dtype="F32", shape=(4,)) -> dict:
 )
 def test_a_header_that_lies_is_refused(entries, message, tmp_path):
   with pytest.raises(ConversionError, match=message):
-    torch_files.open_all(written(tmp_path / "hub", json.dumps(entries).encode()))
+    torch_files.open_tensors(written(tmp_path / "hub", json.dumps(entries).encode()))
 
 
 def test_tensors_side_by_side_and_empty_ones_are_read(tmp_path):
   entries = dict(a=entry(0, 16), b=entry(16, 32), c=entry(16, 16, shape=(0,)), d=entry(48, 64))
-  assert len(torch_files.open_all(written(tmp_path / "hub", json.dumps(entries).encode()))) == 4
+  assert len(torch_files.open_tensors(written(tmp_path / "hub", json.dumps(entries).encode()))) == 4
 
 
 @pytest.mark.parametrize(
@@ -305,14 +305,14 @@ def test_tensors_side_by_side_and_empty_ones_are_read(tmp_path):
 )
 def test_a_header_that_is_no_plain_json_is_refused(header, message, tmp_path):
   with pytest.raises(ConversionError, match=message):
-    torch_files.open_all(written(tmp_path / "hub", header))
+    torch_files.open_tensors(written(tmp_path / "hub", header))
 
 
 def test_a_gigantic_header_is_refused_unread(tmp_path):
   folder = written(tmp_path / "hub", b"{}", length=10**9)
   os.truncate(folder / "model.safetensors", 2 * 10**9)  # A hole: it takes no space.
   with pytest.raises(ConversionError, match="header of 1,000,000,000 bytes"):
-    torch_files.open_all(folder)
+    torch_files.open_tensors(folder)
 
 
 def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path):
@@ -321,7 +321,7 @@ def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path):
     '{"weight_map": {"a": "model.safetensors", "a": "other.safetensors"}}'
   )
   with pytest.raises(ConversionError, match="names a twice"):
-    torch_files.open_all(source)
+    torch_files.open_tensors(source)
 
 
 RELEASED = dict(

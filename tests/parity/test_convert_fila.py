@@ -19,7 +19,8 @@ import transformers
 from data_pipelines.text import templates, tokenizers
 import filax
 from filax.checkpoint import store
-from filax.convert import export_folder, import_folder
+from filax.checkpoint.tree import flatten_tree
+from filax.convert import export_folder, import_folder, import_inputs
 from filax.infer import encode as seen_lib
 from filax.infer.generate import generate
 from filax.spec import TEXT
@@ -55,8 +56,8 @@ def video(tmp_path_factory):
 def exported(folder, form="hf", **changes):
   """(run, export) of a random FiLA."""
   run = small_checkpoint.write(folder / "run", **changes)
-  request = export_folder.Request(run, folder / form, form, tokenizer=tokenizers.load(run))
-  export_folder.convert(request)
+  request = export_folder.ExportRequest(run, folder / form, form, tokenizer=tokenizers.load(run))
+  export_folder.export_checkpoint(request)
   return run, folder / form
 
 
@@ -93,10 +94,16 @@ def test_run_torch_gives_the_tokens_of_chat(name, video, tmp_path):
   run, folder = exported(tmp_path, **changes)
   expected, _ = answer_of_chat(run, video)
   tools = program(folder)
-  model, settings, weight = tools.load(folder)
+  model, settings, weight = tools.load_model(folder)
   assert (weight is None) == (name == "mean")
-  ids, _ = tools.ask(
-    model, settings, weight, tools.Tokenizer(folder), video, QUESTION, max_new_tokens=8
+  ids, _ = tools.answer_question(
+    model,
+    settings,
+    weight,
+    tools.fila_video.TextTokenizer(folder),
+    video,
+    QUESTION,
+    max_new_tokens=8,
   )
   assert ids == expected and len(set(ids)) > 1
 
@@ -113,13 +120,13 @@ def test_the_prompt_is_that_of_chat(template, time_prompt, video, tmp_path):
   expected, index = model.processor.prompt(templates.question(QUESTION), [seen])
   tools = program(folder)
   settings = json.loads((folder / "config.json").read_text())["fila_config"]
-  tokenizer, times = tools.Tokenizer(folder), seen.visual.times
-  before, after = tools.prompt(
+  tokenizer, times = tools.fila_video.TextTokenizer(folder), seen.visual.times
+  before, after = tools.fila_video.prompt_ids(
     tokenizer, settings, QUESTION, seen.visual.duration, times, seen.visual.group_times
   )
   shown = np.flatnonzero(index != TEXT)
   assert before == expected[: shown[0]] and after == expected[shown[-1] + 1 :]
-  assert tools.stops(tokenizer, settings) == list(model.processor.stop)
+  assert tools.fila_video.stop_ids(tokenizer, settings) == list(model.processor.stop)
 
 
 @pytest.mark.parametrize("form", ["hf-remote", "llava"])
@@ -149,11 +156,13 @@ def test_the_selection_in_numpy_is_ours(video, tmp_path):
   run, folder = exported(tmp_path)
   _, groups = answer_of_chat(run, video)
   tools = program(folder)
-  model, settings, _ = tools.load(folder)
-  frames, times, _ = tools.read(video, settings, settings["model"]["encoder"]["size"])
+  model, settings, _ = tools.load_model(folder)
+  frames, times, _ = tools.fila_video.read_video(
+    video, settings, settings["model"]["encoder"]["size"]
+  )
   with torch.no_grad():
-    means = tools.encode(model, frames).mean(1).numpy()
-  chosen = tools.select(means, settings["infer"]["selector"], np.diff(times, prepend=-1) > 0)
+    means = tools.encode_frames(model, frames).mean(1).numpy()
+  chosen = tools.fila_video.select_frames(means, settings["infer"]["selector"], times)
   assert chosen.tolist() == groups.tolist()
 
 
@@ -220,12 +229,13 @@ def test_fila_there_and_back(form, tmp_path):
   assert (folder / "tokenizer.model").read_bytes() == (
     pathlib.Path(run) / "tokenizer.model"
   ).read_bytes()
-  request = import_folder.Request(
+  request = import_inputs.ImportRequest(
     out=tmp_path / "back", source=folder, tokenizer=tokenizers.load(folder)
   )
-  import_folder.convert(request)
+  import_folder.import_checkpoint(request)
   before, after = store.restore_params(run)[0], store.restore_params(tmp_path / "back")[0]
-  before, after = store.flat(before), store.flat(after)
+  before = flatten_tree(before)
+  after = flatten_tree(after)
   assert before.keys() == after.keys()
   vocab = 512
   for path, x in before.items():

@@ -24,8 +24,8 @@ from data_pipelines.text import templates, tokenizers
 import filax
 from filax import convert as convert_package
 from filax.checkpoint import store, streamed
-from filax.convert import config_in, config_out, export_folder, import_folder
-from filax.convert.config_in import tuples
+from filax.checkpoint.tuples import as_tuples
+from filax.convert import config_in, config_out, export_folder, import_folder, import_inputs
 from filax.infer import encode as seen_lib
 from filax.infer.generate import generate
 from filax.models import components
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.slow
 
 
 def converted(out, **options):
-  report = import_folder.convert(import_folder.Request(out=out, **options))
-  config = tuples(streamed.read_json(streamed.step_folder(out), "config"))
+  report = import_folder.import_checkpoint(import_inputs.ImportRequest(out=out, **options))
+  config = as_tuples(streamed.read_json(streamed.step_folder(out), "config"))
   return config["model"], store.restore_params(out)[0], report
 
 
@@ -81,7 +81,7 @@ def test_a_released_folder_gives_its_logits(name, tied, tmp_path):
   )(params, {k: jnp.asarray(v) for k, v in batch.items()})
   with torch.no_grad():
     features = tower(twin_umt.standardised(frames.reshape(2, 4, size, size, 3)))
-    merged = towers().merge(features, 4 * TOKENS, 16)
+    merged = towers().merge_tokens(features, 4 * TOKENS, 16)
     x = llm.get_input_embeddings()(torch.tensor(tokens).long())
     x[0, 4 : 4 + shown] = projector(merged).flatten(0, 1)
     expected = llm(inputs_embeds=x).logits.numpy()
@@ -93,8 +93,8 @@ def test_a_released_folder_gives_its_logits(name, tied, tmp_path):
 def test_there_and_back_is_exact(name, kind, tmp_path):
   released(tmp_path / "hub", name, dtype=kind)
   converted(tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"})
-  report = export_folder.convert(
-    export_folder.Request(tmp_path / "run", tmp_path / "out", "videochat-flash")
+  report = export_folder.export_checkpoint(
+    export_folder.ExportRequest(tmp_path / "run", tmp_path / "out", "videochat-flash")
   )
   before = load_file(tmp_path / "hub" / "model.safetensors")
   after = load_file(tmp_path / "out" / "model-00001-of-00001.safetensors")
@@ -155,7 +155,7 @@ def test_the_shipped_towers_equal_the_twins(name, frames):
     .astype(np.uint8)
   )
   with torch.no_grad():
-    x = module.pixels(pictures)[None]
+    x = module.standardised_pixels(pictures)[None]
     torch.testing.assert_close(
       mine(x), tower(twin_umt.standardised(pictures[None])), atol=1e-5, rtol=1e-5
     )
@@ -186,7 +186,7 @@ def test_a_fresh_model_from_a_tower_file_and_a_language_model(tmp_path):
     parts={"encoder": tmp_path / "tower.pt", "llm": tmp_path / "hub"},
   )
   assert {path.split("/")[0] for path in report["drawn_anew"]} == {"projector"}
-  whole = components.build_video_lm(tuples(c.model.to_dict()))
+  whole = components.build_video_lm(as_tuples(c.model.to_dict()))
   like = jax.eval_shape(whole.init, jax.random.key(0), whole.example())["params"]
   assert store.restore_params(tmp_path / "run", like)[1:] == ([], [])  # As training starts.
   assert jax.tree.structure(like) == jax.tree.structure(params)
@@ -276,7 +276,7 @@ def test_visual_dropout_there_and_back(settings, ours):
   said = config_in.architecture(with_dropout(settings))
   assert said["llm"].get("dropout", "off") == ours
   llm = dict(name="qwen2", variant="7B") | ({} if ours == "off" else dict(dropout=ours))
-  written = config_out.flash(
+  written = config_out.flash_config(
     dict(
       model=dict(
         encoder=dict(name="umt", variant="L-224"),
@@ -317,7 +317,7 @@ def test_visual_dropout_that_only_we_have_is_not_exported():
     dict(dropout="uniform_4", dropout_positions="keep"),
   ):
     with pytest.raises(ValueError, match="drops uniformly first"):
-      config_out.compress(components.build("llm", llm | own))
+      config_out.dropout_settings(components.build("llm", llm | own))
 
 
 def test_run_torch_says_that_it_does_not_drop(tmp_path):
@@ -332,8 +332,8 @@ def test_run_torch_says_that_it_does_not_drop(tmp_path):
     )
   )
   converted(tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"})
-  export_folder.convert(
-    export_folder.Request(tmp_path / "run", tmp_path / "out", "videochat-flash")
+  export_folder.export_checkpoint(
+    export_folder.ExportRequest(tmp_path / "run", tmp_path / "out", "videochat-flash")
   )
   done = subprocess.run(
     [sys.executable, tmp_path / "out" / "run_torch.py", "--video", "x.mp4", "--question", "?"],
@@ -371,17 +371,19 @@ def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
     visual_index=[index],
     **model.processor.settings(max_new_tokens=8),
   )
-  export_folder.convert(
-    export_folder.Request(run, tmp_path / "out", "videochat-flash", tokenizer=tokenizers.load(run))
+  export_folder.export_checkpoint(
+    export_folder.ExportRequest(
+      run, tmp_path / "out", "videochat-flash", tokenizer=tokenizers.load(run)
+    )
   )
   sys.path.insert(0, str(tmp_path / "out"))
   for name in ("fila_video", "flash_towers", "run_torch"):
     sys.modules.pop(name, None)
   tools = importlib.import_module("run_torch")
   sys.path.remove(str(tmp_path / "out"))
-  ids, _ = tools.ask(
-    *tools.load(tmp_path / "out"),
-    tools.Tokenizer(tmp_path / "out"),
+  ids, _ = tools.answer_question(
+    *tools.load_model(tmp_path / "out"),
+    tools.fila_video.TextTokenizer(tmp_path / "out"),
     video,
     "What is on red?",
     max_new_tokens=8,

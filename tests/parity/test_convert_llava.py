@@ -17,9 +17,9 @@ import transformers
 
 import filax
 from filax.checkpoint import store, streamed
+from filax.checkpoint.tuples import as_tuples
 from filax.cli import main as command
-from filax.convert import export_folder, import_folder
-from filax.convert.config_in import tuples
+from filax.convert import export_folder, import_folder, import_inputs
 from filax.models import components
 from filax.spec import TEXT
 
@@ -42,11 +42,11 @@ CASES = {  # scheme -> options of the model, options of the folder
 
 def imported(folder, out, theirs, scheme, **options):
   sets = hf_llava.sizes(theirs) if scheme == "E" else {}
-  report = import_folder.convert(
-    import_folder.Request(out=out, source=folder, sets=sets, **options)
+  report = import_folder.import_checkpoint(
+    import_inputs.ImportRequest(out=out, source=folder, sets=sets, **options)
   )
   step = streamed.step_folder(out)
-  config = tuples(streamed.read_json(step, "config"))
+  config = as_tuples(streamed.read_json(step, "config"))
   params, missing, extra = store.restore_params(out)
   assert (missing, extra) == ([], [])
   return components.build_video_lm(config["model"]), params, report
@@ -161,8 +161,8 @@ def test_a_round_trip_is_exact_to_the_bit(form, tied, kind, tmp_path):
   theirs = hf_llava.tiny(tied=tied)
   source = hf_llava.write(tmp_path / "hub", theirs, "A", getattr(torch, kind))
   imported(source, tmp_path / "run", theirs, "A")
-  export_folder.convert(
-    export_folder.Request(tmp_path / "run", tmp_path / "out", form, shard=60_000)
+  export_folder.export_checkpoint(
+    export_folder.ExportRequest(tmp_path / "run", tmp_path / "out", form, shard=60_000)
   )
   scheme = {"hf": "A", "hf-remote": "B", "llava": "E"}[form]
   before = hf_llava.state(theirs, scheme, getattr(torch, kind))
@@ -183,8 +183,8 @@ def test_the_export_loads_with_no_key_missing_or_left_over(tied, kind, tmp_path)
   theirs = hf_llava.tiny(tied=tied)
   source = hf_llava.write(tmp_path / "hub", theirs, "A")
   imported(source, tmp_path / "run", theirs, "A")
-  request = export_folder.Request(tmp_path / "run", tmp_path / "out", "hf", dtype=kind)
-  assert export_folder.convert(request)["counts"]["left_over"] == 0
+  request = export_folder.ExportRequest(tmp_path / "run", tmp_path / "out", "hf", dtype=kind)
+  assert export_folder.export_checkpoint(request)["counts"]["left_over"] == 0
   back, info = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
     tmp_path / "out", output_loading_info=True
   )
@@ -270,7 +270,9 @@ def test_the_export_carries_processors_that_scale_to_one(tmp_path):
   theirs = hf_llava.tiny()
   source = hf_llava.write(tmp_path / "hub", theirs, "A")
   imported(source, tmp_path / "run", theirs, "A")
-  export_folder.convert(export_folder.Request(tmp_path / "run", tmp_path / "out", "hf"))
+  export_folder.export_checkpoint(
+    export_folder.ExportRequest(tmp_path / "run", tmp_path / "out", "hf")
+  )
   processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "out")
   assert list(processor.image_mean) == [0.5] * 3 and processor.size["height"] == 42
   index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())

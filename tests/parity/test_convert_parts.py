@@ -14,8 +14,8 @@ import transformers
 
 from configs import fila_stage1, fila_stage4
 from filax.checkpoint import store, streamed
-from filax.convert import export_folder, import_folder
-from filax.convert.config_in import tuples
+from filax.checkpoint.tuples import as_tuples
+from filax.convert import export_folder, import_folder, import_inputs
 from filax.models import components
 
 pytestmark = pytest.mark.slow
@@ -44,8 +44,8 @@ def qwen2(folder, tied=False, **options):
 
 
 def converted(out, **options):
-  report = import_folder.convert(import_folder.Request(out=out, **options))
-  config = tuples(streamed.read_json(streamed.step_folder(out), "config"))
+  report = import_folder.import_checkpoint(import_inputs.ImportRequest(out=out, **options))
+  config = as_tuples(streamed.read_json(streamed.step_folder(out), "config"))
   params, missing, extra = store.restore_params(out)
   assert (missing, extra) == ([], [])
   return config["model"], params, report
@@ -88,7 +88,9 @@ def test_qwen2_there_and_back(tied, kind, tmp_path):
   theirs = qwen2(tmp_path / "hub", tied).to(getattr(torch, kind))
   theirs.save_pretrained(tmp_path / "hub")
   converted(tmp_path / "run", source=tmp_path / "hub")
-  export_folder.convert(export_folder.Request(tmp_path / "run", tmp_path / "out", "qwen2"))
+  export_folder.export_checkpoint(
+    export_folder.ExportRequest(tmp_path / "run", tmp_path / "out", "qwen2")
+  )
   back, info = transformers.Qwen2ForCausalLM.from_pretrained(
     tmp_path / "out", output_loading_info=True
   )
@@ -190,7 +192,7 @@ def test_a_fresh_fila_from_a_tower_and_a_language_model(tmp_path):
   assert report["counts"]["drawn_anew"] == len(fresh)
   np.testing.assert_array_equal(params["merger"]["weight"], np.float32(1 / 3))
   assert params["merger"]["weight"].shape == (3, 25, 32)
-  whole = components.build_video_lm(tuples(config["model"]))
+  whole = components.build_video_lm(as_tuples(config["model"]))
   example = jax.tree.map(jnp.asarray, whole.example())
   drawn = jax.jit(whole.init)(jax.random.key(config["seed"]), example)["params"]
   assert jax.tree.structure(drawn) == jax.tree.structure(params)

@@ -18,7 +18,7 @@ import pytest
 import small_checkpoint
 
 from data_pipelines.text import tokenizers
-from filax.convert import export_folder, import_folder
+from filax.convert import export_folder, import_folder, import_inputs
 
 OTHER = os.environ.get("FILAX_OTHER_TRANSFORMERS", "")
 pytestmark = pytest.mark.skipif(
@@ -52,8 +52,10 @@ def both(folder, form):
 def test_the_other_version_gives_the_same_logits(form, tied, tmp_path):
   theirs = hf_llava.tiny(tied=tied)
   source = hf_llava.write(tmp_path / "hub", theirs, "A")
-  import_folder.convert(import_folder.Request(out=tmp_path / "run", source=source))
-  export_folder.convert(export_folder.Request(tmp_path / "run", tmp_path / "out", form))
+  import_folder.import_checkpoint(import_inputs.ImportRequest(out=tmp_path / "run", source=source))
+  export_folder.export_checkpoint(
+    export_folder.ExportRequest(tmp_path / "run", tmp_path / "out", form)
+  )
   video = json.loads((tmp_path / "out" / "config.json").read_text()).get("video_token_index", 0)
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (2, 42, 42, 3)).astype(np.uint8)
@@ -73,8 +75,8 @@ def test_the_other_version_gives_the_same_logits(form, tied, tmp_path):
 def test_run_torch_answers_the_same_in_the_other_version(form, tmp_path):
   video = clips.write(tmp_path / "a.mp4", 50)
   run = small_checkpoint.write(tmp_path / "run")
-  export_folder.convert(
-    export_folder.Request(run, tmp_path / "out", form, tokenizer=tokenizers.load(run))
+  export_folder.export_checkpoint(
+    export_folder.ExportRequest(run, tmp_path / "out", form, tokenizer=tokenizers.load(run))
   )
   answers = [
     subprocess.run(
@@ -100,8 +102,8 @@ def test_run_torch_answers_the_same_in_the_other_version(form, tmp_path):
 
 def test_the_fusion_stays_in_float32_among_bfloat16(tmp_path):
   run = small_checkpoint.write(tmp_path / "run")
-  export_folder.convert(
-    export_folder.Request(
+  export_folder.export_checkpoint(
+    export_folder.ExportRequest(
       run, tmp_path / "out", "hf-remote", dtype="bfloat16", tokenizer=tokenizers.load(run)
     )
   )

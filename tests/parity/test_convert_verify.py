@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from filax.cli import main as command
-from filax.convert import ConversionError, export_folder, import_folder
+from filax.convert import ConversionError, export_folder, import_folder, import_inputs
 from filax.convert.verify import compare as verify
 
 pytestmark = pytest.mark.slow
@@ -50,8 +50,9 @@ def ours_once():
   return side
 
 
-def compared(source, family, roles, run, model, side=here):
-  return verify.run([dict(path=source, family=family, roles=PARTS[roles])], run, model, side=side)
+def compared(source, family, roles, run, model, run_side=here):
+  part = verify.PyTorchPart(source, family, PARTS[roles])
+  return verify.compare_models([part], run, model, run_side=run_side)
 
 
 def tower_file(folder):
@@ -99,7 +100,7 @@ def test_a_good_conversion_reports_its_figures(tmp_path, capsys):
 )
 def test_a_model_that_differs_is_refused(family, wrong, module, tmp_path, capsys, monkeypatch):
   if family != "videochat-flash":
-    monkeypatch.setattr(verify, "process", here)
+    monkeypatch.setattr(verify, "run_side_process", here)
   source, needed = written(family, tmp_path)
   before = {path.name for path in tmp_path.iterdir()}
   capsys.readouterr()
@@ -128,8 +129,8 @@ def test_a_model_that_differs_is_refused(family, wrong, module, tmp_path, capsys
 def test_the_first_diverging_module_is_named(tmp_path):
   theirs, side = hf_llava.tiny(), ours_once()
   source = hf_llava.write(tmp_path / "hub", theirs, "E")
-  report = import_folder.convert(
-    import_folder.Request(out=tmp_path / "run", source=source, sets=hf_llava.sizes(theirs))
+  report = import_folder.import_checkpoint(
+    import_inputs.ImportRequest(out=tmp_path / "run", source=source, sets=hf_llava.sizes(theirs))
   )
   compare = lambda: compared(source, "llava", "whole", tmp_path / "run", report["model"], side)
   assert compare()["top1_agreement"] == 1.0
@@ -149,7 +150,7 @@ def test_the_first_diverging_module_is_named(tmp_path):
 
 
 def test_an_export_that_differs_leaves_nothing(tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(verify, "process", here)
+  monkeypatch.setattr(verify, "run_side_process", here)
   run = small_checkpoint.write(tmp_path / "run")
   assert (
     command.main(
@@ -178,11 +179,15 @@ def test_every_form_of_an_export_is_verified(tmp_path):
   run, side = small_checkpoint.write(tmp_path / "run"), ours_once()
 
   def check(folder, form, model):
-    part = dict(path=folder, family=form.family, roles=form.roles)
-    return verify.run([part], run, model, side=here if form.name == "qwen2" else side)
+    part = verify.PyTorchPart(folder, form.family, form.roles)
+    return verify.compare_models(
+      [part], run, model, run_side=here if form.name == "qwen2" else side
+    )
 
   for form in ("hf", "hf-remote", "llava", "qwen2"):
-    report = export_folder.convert(export_folder.Request(run, tmp_path / form, form), check)
+    report = export_folder.export_checkpoint(
+      export_folder.ExportRequest(run, tmp_path / form, form), check
+    )
     assert report["verify"]["top1_agreement"] == 1.0
 
 
@@ -198,8 +203,8 @@ def test_videochat_flash_is_verified(encoder, tmp_path):
       )
     )
   )
-  report = import_folder.convert(
-    import_folder.Request(
+  report = import_folder.import_checkpoint(
+    import_inputs.ImportRequest(
       out=tmp_path / "run", source=tmp_path / "hub", sets={"encoder.variant": "tiny"}
     )
   )
@@ -223,7 +228,9 @@ def test_towers_are_verified(tmp_path):
   file = tower_file(tmp_path)
   for family, source, sets in (("siglip", tmp_path / "siglip", {}), ("tower", file, TOWER)):
     out = tmp_path / f"run-{family}"
-    report = import_folder.convert(import_folder.Request(out=out, source=source, sets=sets))
+    report = import_folder.import_checkpoint(
+      import_inputs.ImportRequest(out=out, source=source, sets=sets)
+    )
     found = compared(source, family, "encoder", out, report["model"])
     assert found["max_difference"].keys() == {"features"}
   state = torch.load(file)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What run_torch.py does around the networks: frames by time, scenes, the prompt. NumPy only.
+"""The part of run_torch.py around the networks: frames by time, scenes, prompt, answer.
 
 The same numbers as FiLax: frames are those on screen at the sampled times (last pts <= t), resized
 by swscale's bicubic or by Pillow's; K-Means starts from farthest points and re-seeds empty
-clusters.
+clusters. NumPy alone up to the prompt; torch and transformers for the answer.
 """
 
+import argparse
+import json
 import math
 
 import numpy as np
@@ -14,120 +16,113 @@ TOLERANCE = 5e-4  # Seconds by which containers round their clocks.
 SAME = 1e-8  # Squared distance, relative to its size, up to which a frame is its own centre.
 
 
-def check(settings):
-  """The settings, if all that they ask for is done here; else an end with one sentence."""
+def check_settings(settings):
+  """The settings, if everything that they ask for is done here; else SystemExit with a sentence."""
   infer = settings.get("infer", {})
-  known = {
-    "infer.sampling.name": (
-      infer.get("sampling", {}).get("name", "uniform"),
-      ("uniform", "dynamic_fps"),
-    ),
-    "infer.selector.name": (
-      infer.get("selector", {}).get("name", "uniform"),
-      ("uniform", "clips", "kmeans"),
-    ),
-    "infer.selector.seeds": (infer.get("selector", {}).get("seeds", "farthest"), ("farthest",)),
-    "infer.time_prompt": (kind_of_time(settings), ("none", "fila", "llava", "vcf", "vcf_released")),
-    "data.resize": (settings.get("data", {}).get("resize", "squash"), ("squash", "pillow")),
-    "data.template": (
-      settings.get("data", {}).get("template", "chatml"),
-      ("chatml", "brief", "plain"),
-    ),
-    "model.llm.dropout": (settings["model"]["llm"].get("dropout") or "off", ("off",)),
-  }
-  for name, (value, can) in known.items():
-    if value not in can:
+  data = settings.get("data", {})
+  sampling = infer.get("sampling", {})
+  selector = infer.get("selector", {})
+  dropout = settings["model"]["llm"].get("dropout") or "off"
+  time_prompts = ("none", "fila", "llava", "vcf", "vcf_released")
+  rows = (
+    ("infer.sampling.name", sampling.get("name", "uniform"), ("uniform", "dynamic_fps")),
+    ("infer.selector.name", selector.get("name", "uniform"), ("uniform", "clips", "kmeans")),
+    ("infer.selector.seeds", selector.get("seeds", "farthest"), ("farthest",)),
+    ("infer.time_prompt", time_prompt_name(settings), time_prompts),
+    ("data.resize", data.get("resize", "squash"), ("squash", "pillow")),
+    ("data.template", data.get("template", "chatml"), ("chatml", "brief", "plain")),
+    ("model.llm.dropout", dropout, ("off",)),
+  )
+  for name, value, supported in rows:
+    if value not in supported:
       raise SystemExit(
-        f"run_torch.py cannot do {name}={value!r}, only {' or '.join(can)}. Ask with filax chat, "
-        f"or change it under fila_config in config.json."
+        f"run_torch.py cannot do {name}={value!r}, only {' or '.join(supported)}. Ask with filax "
+        f"chat, or change it under fila_config in config.json."
       )
   return settings
 
 
-def kind_of_time(settings):
-  """What the question says about frame times: as when answering, else as in training."""
+def time_prompt_name(settings):
+  """How the question tells frame times: as when answering, else as in training."""
   trained = settings.get("data", {}).get("time_prompt", "none")
   return settings.get("infer", {}).get("time_prompt", trained)
 
 
-def yarn(llm):
-  """The rope_scaling of transformers for an llm that reads beyond its trained length."""
-  if not llm.get("yarn"):
-    return None
-  factor, positions, *options = llm["yarn"]
-  return dict(
-    type="yarn",
-    rope_type="yarn",
-    factor=factor,
-    original_max_position_embeddings=positions,
-    **dict(*options),
-  )
-
-
-def times_of(path):
-  """Seconds of every frame since the first, and the duration of the video."""
+def frame_times(path):
+  """(seconds of every frame since the first, duration) of a video."""
   import av
 
   with av.open(str(path)) as video:
     stream = video.streams.video[0]
     first = stream.start_time or 0
-    ticks = sorted(p.pts for p in video.demux(stream) if p.pts is not None)
+    ticks = sorted(packet.pts for packet in video.demux(stream) if packet.pts is not None)
     times = (np.array(ticks) - first) * float(stream.time_base)
     duration = float((stream.duration or 0) * stream.time_base)
-  return times, duration or float(times[-1] + times[-1] / max(1, len(times) - 1))
+  if not duration:
+    last = times[-1]
+    duration = float(last + last / max(1, len(times) - 1))
+  return times, duration
 
 
-def read(path, settings, size):
+def read_video(path, settings, size):
   """(frames uint8 [T h w 3], times [T], duration): the frames on screen at the sampled times."""
   import av
 
-  shown, duration = times_of(path)
-  sampling = dict(settings["infer"]["sampling"])
+  times, duration = frame_times(path)
+  sampling = settings["infer"]["sampling"]
   count = sampling["frames"]
   if sampling["name"] == "dynamic_fps":
-    count = dynamic(sampling, len(shown), duration, unit_of(settings))
-  wanted = sample_times(sampling["phase"], count, len(shown), duration)
-  place = np.clip(np.searchsorted(shown, wanted + TOLERANCE, side="right") - 1, 0, None)
-  found = {}
+    count = dynamic_count(sampling, len(times), duration, frame_unit(settings))
+  wanted = sample_times(sampling["phase"], count, len(times), duration)
+  index = np.searchsorted(times, wanted + TOLERANCE, side="right") - 1
+  index = np.clip(index, 0, None)
+  resize = settings.get("data", {}).get("resize", "squash")
+  pictures = {}
   with av.open(str(path)) as video:
-    stream = video.streams.video[0]
-    for number, frame in enumerate(video.decode(stream)):
-      if number in place:
-        found[number] = resized(frame, size, settings.get("data", {}).get("resize", "squash"))
-  return np.stack([found[n] for n in place]), shown[place].astype(np.float32), duration
+    for number, frame in enumerate(video.decode(video.streams.video[0])):
+      if number in index:
+        pictures[number] = resized_picture(frame, size, resize)
+  frames = np.stack([pictures[number] for number in index])
+  return frames, times[index].astype(np.float32), duration
 
 
-def resized(frame, size, resize):
-  """A decoded frame, turned as its file says, as uint8 [size size 3]."""
+def resized_picture(frame, size, resize):
+  """A decoded frame, upright, as uint8 [size size 3]."""
   from av.video.reformatter import Interpolation, VideoReformatter
 
-  turned = lambda picture: np.rot90(picture.to_ndarray(), round(frame.rotation / 90) % 4)
   options = dict(format="rgb24", threads=1)
+  if resize != "pillow":
+    flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+    options |= dict(width=size, height=size, interpolation=flags)
+  picture = VideoReformatter().reformat(frame, **options).to_ndarray()
+  picture = np.rot90(picture, round(frame.rotation / 90) % 4)
   if resize == "pillow":
     from PIL import Image
 
-    whole = Image.fromarray(turned(VideoReformatter().reformat(frame, **options)))
-    return np.asarray(whole.resize((size, size), Image.Resampling.BICUBIC))
-  scale = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-  return turned(
-    VideoReformatter().reformat(frame, width=size, height=size, interpolation=scale, **options)
-  )
+    image = Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image)
+  return picture
 
 
-def unit_of(settings):
+def frame_unit(settings):
   """The number of frames is a multiple of this: whole clips, and groups of neighbours."""
   selector = settings["infer"]["selector"]
-  groups = selector["size"] if selector["name"] in ("uniform", "clips") else 1
-  return math.lcm(settings["model"]["encoder"]["clip"], groups)
+  group_size = selector["size"] if selector["name"] in ("uniform", "clips") else 1
+  return math.lcm(settings["model"]["encoder"]["clip"], group_size)
 
 
-def dynamic(sampling, frames, duration, unit):
+def dynamic_count(sampling, frames, duration, unit):
   """About a frame a second within limits, in whole multiples; the lower limit wins."""
-  multiple, low, high = sampling.get("multiple", unit), sampling.get("low", 64), sampling["frames"]
+  multiple = sampling.get("multiple", unit)
+  low = sampling.get("low", 64)
+  high = sampling["frames"]
   if low > frames:
     low = frames // multiple * multiple
-  count = max(multiple, int(duration * sampling.get("fps", 1.0) / multiple) * multiple)
-  return max(low, min(count, high) if high else count)
+  multiples = int(duration * sampling.get("fps", 1.0) / multiple)
+  count = max(multiple, multiples * multiple)
+  if high:
+    count = min(count, high)
+  return max(low, count)
 
 
 def sample_times(phase, count, frames, duration):
@@ -144,77 +139,98 @@ def sample_times(phase, count, frames, duration):
   return np.minimum((np.arange(count) + 0.5) * (duration / count), last)
 
 
-def select(means, selector, distinct):
-  """means float32 [T E] -> frames of every group [G K] in time order."""
+def select_frames(means, selector, times):
+  """The frames of every group [G K] in time order.
+
+  means: mean features float32 [T E], times [T].
+  """
   size = selector["size"]
   if selector["name"] in ("uniform", "clips"):
     return np.arange(len(means)).reshape(-1, size)
-  real = np.flatnonzero(distinct)
-  means, count = means[real], selector["scenes"]
-  if len(real) < count * size:
-    return real[spread(len(real), count * size)].reshape(count, size)
-  index = scenes(means, count, selector.get("steps", 50))
-  return real[history(means, index, size, selector.get("history", "similar"))]
+  distinct = np.flatnonzero(np.diff(times, prepend=-np.inf) > 0)
+  means = means[distinct]
+  count = selector["scenes"]
+  if len(distinct) < count * size:
+    return distinct[even_places(len(distinct), count * size)].reshape(count, size)
+  scenes = scene_frames(means, count, selector.get("steps", 50))
+  groups = history_groups(means, scenes, size, selector.get("history", "similar"))
+  return distinct[groups]
 
 
-def spread(last, count):
+def even_places(last, count):
   """`count` of `last` places, evenly from the first to the last."""
   return np.arange(count) * (last - 1) // max(count - 1, 1)
 
 
-def scenes(x, count, steps):
+def scene_frames(x, count, steps):
   """K-Means: the frame nearest to every centre, ascending [C]."""
   x = x - x.mean(0)
-  centers = x[farthest(x, count)]
+  centers = x[farthest_frames(x, count)]
   for _ in range(steps):
-    owner, _ = assign(x, centers)
+    owner, _ = assign_frames(x, centers)
     member = np.eye(count, dtype=np.float32)[owner]
     size = member.sum(0)[:, None]
-    centers = np.where(size > 0, member.T @ x / np.maximum(size, 1), centers)
-  owner, gap = assign(x, centers)
-  used = np.zeros(len(x), bool)
+    mean = member.T @ x / np.maximum(size, 1)
+    centers = np.where(size > 0, mean, centers)
+  owner, gap = assign_frames(x, centers)
+  chosen = np.zeros(len(x), bool)
   for cluster in np.unique(owner):
-    used[np.argmin(np.where(owner == cluster, gap, np.inf))] = True
-  while used.sum() < count:  # A still video: the largest gaps in time are filled first.
-    places, known = np.arange(len(x)), np.flatnonzero(used)
-    used[np.argmax(np.abs(places[:, None] - known).min(1))] = True
-  return np.flatnonzero(used)
+    chosen[np.argmin(np.where(owner == cluster, gap, np.inf))] = True
+  while chosen.sum() < count:  # A still video: the largest gaps in time are filled first.
+    gaps = np.abs(np.arange(len(x))[:, None] - np.flatnonzero(chosen))
+    chosen[np.argmax(gaps.min(1))] = True
+  return np.flatnonzero(chosen)
 
 
-def farthest(x, count):
-  """The frame nearest to the mean, then always the one farthest from those before."""
-  index, gap = [int(np.argmin((x**2).sum(-1)))], np.full(len(x), np.inf, np.float32)
+def farthest_frames(x, count):
+  """The frame nearest to the mean, then each farthest from those before."""
+  index = [int(np.argmin((x**2).sum(-1)))]
+  gap = np.full(len(x), np.inf, np.float32)
   while len(index) < count:
-    gap = np.minimum(gap, ((x - x[index[-1]]) ** 2).sum(-1))
+    difference = x - x[index[-1]]
+    gap = np.minimum(gap, (difference**2).sum(-1))
     index.append(int(np.argmax(gap)))
   return index
 
 
-def assign(x, centers):
+def assign_frames(x, centers):
   """The centre of every frame and its squared distance; empty clusters take the farthest frames."""
-  owner = np.argmin((centers**2).sum(-1) - 2 * x @ centers.T, axis=-1)
+  distance = (centers**2).sum(-1) - 2 * x @ centers.T
+  owner = np.argmin(distance, axis=-1)
   gap = ((x - centers[owner]) ** 2).sum(-1)
-  far = np.argsort(-np.where(gap > SAME * (x**2).sum(-1), gap, -1), kind="stable")
-  before = gap.copy()
-  for cluster, frame in zip(sorted(set(range(len(centers))) - set(owner)), far, strict=False):
-    if before[frame] > SAME * (x[frame] ** 2).sum():
-      owner[frame], gap[frame] = cluster, 0
+  limit = SAME * (x**2).sum(-1)
+  is_far = gap > limit
+  farthest = np.argsort(-np.where(is_far, gap, -1), kind="stable")
+  empty = sorted(set(range(len(centers))) - set(owner))
+  for cluster, frame in zip(empty, farthest, strict=False):
+    if is_far[frame]:
+      owner[frame] = cluster
+      gap[frame] = 0
   return owner, gap
 
 
-def history(x, index, size, order):
-  """Every representative with the size - 1 frames before it that are most like it [C K]."""
-  x = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-30)
-  found = []
-  for before, at in zip([-1, *index[:-1]], index, strict=True):
-    inside = np.arange(before + 1, at)
-    score = x[inside] @ x[at] * (1 if order == "similar" else -1)
+def history_groups(x, scenes, size, order):
+  """Every representative and its history [C K].
+
+  The history are the size - 1 frames before it, back to the last representative, that are most (or
+  least) like it.
+  """
+  norm = np.linalg.norm(x, axis=-1, keepdims=True)
+  x = x / np.maximum(norm, 1e-30)
+  sign = 1 if order == "similar" else -1
+  groups = []
+  previous = -1
+  for scene in scenes:
+    inside = np.arange(previous + 1, scene)
+    score = x[inside] @ x[scene] * sign
     best = inside[np.argsort(-score, kind="stable")[: size - 1]]
-    found.append(np.sort([*best, *[at] * (size - len(best))]))
-  return np.array(found)
+    repeats = [scene] * (size - len(best))
+    groups.append(np.sort([*best, *repeats]))
+    previous = scene
+  return np.array(groups)
 
 
-class Tokenizer:
+class TextTokenizer:
   """tokenizer.json or tokenizer.model, text only; control tokens by name."""
 
   def __init__(self, folder):
@@ -222,64 +238,160 @@ class Tokenizer:
       import tokenizers
 
       self.inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-      self.encode = lambda text: self.inner.encode(text, add_special_tokens=False).ids
-      self.id = self.inner.token_to_id
+      self.control_id = self.inner.token_to_id
+      self.is_json = True
     else:
       import sentencepiece
 
       self.inner = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
-      self.encode, self.id = self.inner.encode, self.inner.piece_to_id
+      self.control_id = self.inner.piece_to_id
+      self.is_json = False
 
-  def decode(self, ids, controls):
-    return self.inner.decode([int(i) for i in ids if int(i) not in controls])
+  def text_ids(self, text):
+    """The ids of ordinary text."""
+    if self.is_json:
+      return self.inner.encode(text, add_special_tokens=False).ids
+    return self.inner.encode(text)
+
+  def text_of(self, ids, controls):
+    """The text of ids, without the ids of control tokens."""
+    return self.inner.decode([int(id) for id in ids if int(id) not in controls])
 
 
-def prompt(tokenizer, settings, question, duration, times, group_times):
+def prompt_ids(tokenizer, settings, question, duration, times, representative_times):
   """(ids before the video, ids after it)."""
-  data, kind = settings["data"], kind_of_time(settings)
-  if data["template"] == "plain":
+  data = settings["data"]
+  template = data["template"]
+  if template == "plain":
     return [], []
-  start, stop = tokenizer.id("<|im_start|>"), tokenizer.id("<|im_end|>")
-  after, last = time_prompt(kind, duration, times, group_times)
+  kind = time_prompt_name(settings)
+  intro, ending = time_prompt(kind, duration, times, representative_times)
   line = "" if kind == "vcf_released" else "\n"  # As that model was released.
-  text, system = f"{after}{line}{question}{last}", data["system"]
-  if data["template"] == "brief":
-    first = [start, *tokenizer.encode(system), stop] if system else []
-    return [*first, start], [*tokenizer.encode(text.strip("\n")), stop]
-  first = [start, *tokenizer.encode("system\n" + system), stop, *tokenizer.encode("\n")]
-  return [*(first if system else []), start, *tokenizer.encode("user\n")], [
-    *tokenizer.encode(text),
-    stop,
-    *tokenizer.encode("\n"),
-    start,
-    *tokenizer.encode("assistant\n"),
-  ]
+  text = f"{intro}{line}{question}{ending}"
+  start = tokenizer.control_id("<|im_start|>")
+  stop = tokenizer.control_id("<|im_end|>")
+  system = data["system"]
+  before = []
+  if template == "brief":
+    if system:
+      before = [start, *tokenizer.text_ids(system), stop]
+    return [*before, start], [*tokenizer.text_ids(text.strip("\n")), stop]
+  line_end = tokenizer.text_ids("\n")
+  if system:
+    before = [start, *tokenizer.text_ids("system\n" + system), stop, *line_end]
+  before += [start, *tokenizer.text_ids("user\n")]
+  after = [*tokenizer.text_ids(text), stop, *line_end]
+  after += [start, *tokenizer.text_ids("assistant\n")]
+  return before, after
 
 
-def stops(tokenizer, settings):
+def stop_ids(tokenizer, settings):
   """The ids that end an answer; in template plain that is the newline as well."""
-  line = tokenizer.encode("\n") if settings["data"]["template"] == "plain" else []
-  return [*settings["stop"], *(line if len(line) == 1 else [])]
+  ids = list(settings["stop"])
+  if settings["data"]["template"] == "plain":
+    line_end = tokenizer.text_ids("\n")
+    if len(line_end) == 1:
+      ids += line_end
+  return ids
 
 
-def time_prompt(kind, duration, times, group_times):
+def time_prompt(kind, duration, times, representative_times):
   """(text right after the video, text after the question)."""
   if kind == "fila":
-    listed = ", ".join(f"{t:.2f}" for t in group_times)
+    seconds = ", ".join(f"{time:.2f}" for time in representative_times)
     return "", (
-      f" This video samples {len(group_times)} frames of a {duration:.2f}-second video "
-      f"at {listed} seconds."
+      f" This video samples {len(representative_times)} frames of a {duration:.2f}-second video "
+      f"at {seconds} seconds."
     )
+  intro = (
+    f"\nThe video lasts for {duration:.2f} seconds, and {len(times)} frames are uniformly "
+    f"sampled from it. "
+  )
   if kind == "llava":
-    listed = ",".join(f"{t:.2f}s" for t in times)
-    return (
-      f"\nThe video lasts for {duration:.2f} seconds, and {len(times)} frames are uniformly "
-      f"sampled from it. These frames are located at {listed}.Please answer the following "
-      f"questions related to this video."
-    ), ""
+    seconds = ",".join(f"{time:.2f}s" for time in times)
+    intro += (
+      f"These frames are located at {seconds}.Please answer the following questions related to "
+      f"this video."
+    )
+    return intro, ""
   if kind.startswith("vcf"):
-    return (
-      f"\nThe video lasts for {duration:.2f} seconds, and {len(times)} frames are uniformly "
-      f"sampled from it. "
-    ), ""
+    return intro, ""
   return "", ""
+
+
+def dtype_option(dtype):
+  """The argument of from_pretrained that sets the dtype, in this version."""
+  import transformers
+
+  major, minor = transformers.__version__.split(".")[:2]
+  is_new = (int(major), int(minor)) >= (4, 56)
+  return {"dtype" if is_new else "torch_dtype": dtype}
+
+
+def qwen2_config(llm):
+  """The Qwen2Config of an llm that is described in our words."""
+  from transformers import Qwen2Config
+
+  yarn = None
+  if llm.get("yarn"):
+    factor, positions, *options = llm["yarn"]
+    yarn = dict(type="yarn", rope_type="yarn", factor=factor)
+    yarn["original_max_position_embeddings"] = positions
+    yarn |= dict(*options)
+  return Qwen2Config(
+    hidden_size=llm["width"],
+    intermediate_size=llm["mlp"],
+    num_hidden_layers=llm["depth"],
+    num_attention_heads=llm["heads"],
+    num_key_value_heads=llm["kv_heads"],
+    vocab_size=llm["vocab"],
+    rms_norm_eps=llm["eps"],
+    max_position_embeddings=llm["positions"],
+    rope_theta=llm["theta"],
+    rope_scaling=yarn,
+    tie_word_embeddings=llm["tied"],
+  )
+
+
+def generate_answer(llm, settings, tokenizer, before, table, after, max_new_tokens=None):
+  """(ids, text) of the greedy answer to a prompt: ids, visual tokens [M D], ids."""
+  import torch
+
+  embed = llm.get_input_embeddings()
+  before = embed(torch.tensor(before, dtype=torch.long, device=table.device))
+  after = embed(torch.tensor(after, dtype=torch.long, device=table.device))
+  inputs = torch.cat([before, table, after])[None]
+  stop = stop_ids(tokenizer, settings)
+  unused_rows = list(range(settings["tokens"], embed.weight.shape[0]))
+  ids = llm.generate(
+    inputs_embeds=inputs,
+    attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
+    max_new_tokens=max_new_tokens or settings["infer"]["max_new_tokens"],
+    do_sample=False,
+    eos_token_id=stop,
+    pad_token_id=settings["pad"],
+    suppress_tokens=unused_rows or None,
+  )[0].tolist()
+  answer = []
+  for id in ids:
+    if id in stop:
+      break
+    answer.append(id)
+  return answer, tokenizer.text_of(answer, settings["controls"]).strip()
+
+
+def parse_options(description):
+  """The command line of run_torch.py."""
+  parser = argparse.ArgumentParser(description=description)
+  parser.add_argument("--video", required=True)
+  parser.add_argument("--question", required=True)
+  parser.add_argument("--max-new-tokens", type=int)
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+  parser.add_argument("--device", default="cpu")
+  parser.add_argument("--json", action="store_true", help="print the ids as well")
+  return parser.parse_args()
+
+
+def print_answer(ids, text, as_json):
+  """Prints an answer as text, or with its ids as JSON."""
+  print(json.dumps(dict(ids=ids, text=text)) if as_json else text)

@@ -9,129 +9,102 @@ tower and token merging are in flash_towers.py. In float32 the answer is that of
 for token. Settings are in config.json, "fila_config".
 """
 
-import argparse
 import json
 import pathlib
 
-from fila_video import Tokenizer, check, prompt, read, select, stops, yarn
-from flash_towers import TOWERS, encode, merge
-import numpy as np
+import fila_video
+from fila_video import qwen2_config
+import flash_towers
 import torch
 from torch import nn
 
 HERE = pathlib.Path(__file__).resolve().parent
-TOWER, PROJECTOR = "model.vision_tower.vision_tower.", "model.mm_projector.mlp."
+TOWER = "model.vision_tower.vision_tower."
+PROJECTOR = "model.mm_projector.mlp."
 
 
-def load(folder=HERE, dtype=torch.float32, device="cpu", settings=None, config=None):
+def load_model(folder=HERE, dtype=torch.float32, device="cpu", settings=None, config=None):
   """(llm, tower, projector, settings) of an exported or released folder.
 
   `config`: the Qwen2Config of the llm; default: as the settings describe it.
   """
   from safetensors import safe_open
 
-  settings = settings or check(json.loads((folder / "config.json").read_text())["fila_config"])
+  if settings is None:
+    config_json = json.loads((folder / "config.json").read_text())
+    settings = fila_video.check_settings(config_json["fila_config"])
   state = {}
   for file in sorted(folder.glob("*.safetensors")):
     with safe_open(file, "pt") as shard:
-      state |= {name: shard.get_tensor(name) for name in shard.keys()}
-  return *modules(state, settings["model"], dtype, device, config), settings
+      for name in shard.keys():
+        state[name] = shard.get_tensor(name)
+  modules = build_modules(state, settings["model"], config)
+  llm, tower, projector = (module.eval().to(device, dtype) for module in modules)
+  return llm, tower, projector, settings
 
 
-def modules(state, model, dtype=torch.float32, device="cpu", config=None):
+def build_modules(state, model, config=None):
   """(llm, tower, projector) from a state dict under the released names."""
   from transformers import Qwen2ForCausalLM
 
   spec = model["encoder"]
-  names = {"umt": TOWER + "encoder.", "internvideo2": TOWER}[spec["name"]]
-  tower = TOWERS[spec["name"]](spec)
-  tower.load_state_dict(taken(state, names))
+  prefix = TOWER + "encoder." if spec["name"] == "umt" else TOWER
+  tower = flash_towers.TOWERS[spec["name"]](spec)
+  tower.load_state_dict(pop_prefix(state, prefix))
   width = model["llm"]["width"]
-  projector = nn.Sequential(nn.Linear(spec["width"], width), nn.GELU(), nn.Linear(width, width))
-  projector.load_state_dict(taken(state, PROJECTOR))
+  linear_1 = nn.Linear(spec["width"], width)
+  linear_2 = nn.Linear(width, width)
+  projector = nn.Sequential(linear_1, nn.GELU(), linear_2)
+  projector.load_state_dict(pop_prefix(state, PROJECTOR))
   if model["llm"]["tied"]:
     state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
-  llm = Qwen2ForCausalLM.from_pretrained(
-    None, config=config or llm_config(model["llm"]), state_dict=dict(state)
-  )
-  return tuple(module.eval().to(device, dtype) for module in (llm, tower, projector))
+  config = config or qwen2_config(model["llm"])
+  llm = Qwen2ForCausalLM.from_pretrained(None, config=config, state_dict=dict(state))
+  return llm, tower, projector
 
 
-def llm_config(llm):
-  from transformers import Qwen2Config
-
-  return Qwen2Config(
-    hidden_size=llm["width"],
-    intermediate_size=llm["mlp"],
-    num_hidden_layers=llm["depth"],
-    num_attention_heads=llm["heads"],
-    num_key_value_heads=llm["kv_heads"],
-    vocab_size=llm["vocab"],
-    rms_norm_eps=llm["eps"],
-    max_position_embeddings=llm["positions"],
-    rope_theta=llm["theta"],
-    rope_scaling=yarn(llm),
-    tie_word_embeddings=llm["tied"],
-  )
-
-
-def taken(state, prefix):
+def pop_prefix(state, prefix):
   """Takes the tensors under a prefix out of a state dict."""
   names = [name for name in state if name.startswith(prefix)]
   return {name[len(prefix) :]: state.pop(name).float() for name in names}
 
 
-def see(projector, model, groups):
-  """Features of groups of frames [G K N E] -> the tokens that the llm sees [M D]."""
+def visual_tokens(projector, model, groups):
+  """Features of groups [G K N E] -> the llm's visual tokens [M D]."""
   size = groups.shape[1]
   merger = model["merger"]
-  x = merge(groups.flatten(1, 2), size * merger["tokens"], merger["heads"])
+  target = size * merger["tokens"]
+  x = flash_towers.merge_tokens(groups.flatten(1, 2), target, merger["heads"])
   return projector(x.to(groups)).flatten(0, 1)
 
 
 @torch.no_grad()
-def ask(llm, tower, projector, settings, tokenizer, video, question, max_new_tokens=None):
+def answer_question(
+  llm, tower, projector, settings, tokenizer, video, question, max_new_tokens=None
+):
   """(ids, text) of the answer, greedily."""
-  model, infer = settings["model"], settings["infer"]
-  frames, times, duration = read(video, settings, model["encoder"]["size"])
-  x = encode(tower, model["encoder"], frames)
-  groups = select(
-    x.float().mean(1).cpu().numpy(), infer["selector"], np.diff(times, prepend=-np.inf) > 0
+  model = settings["model"]
+  frames, times, duration = fila_video.read_video(video, settings, model["encoder"]["size"])
+  features = flash_towers.encode_frames(tower, model["encoder"], frames)
+  means = features.float().mean(1).cpu().numpy()
+  groups = fila_video.select_frames(means, settings["infer"]["selector"], times)
+  table = visual_tokens(projector, model, features[groups])
+  group_times = times[groups]
+  representative_times = group_times[:, settings["representative"]]
+  before, after = fila_video.prompt_ids(
+    tokenizer, settings, question, duration, group_times.reshape(-1), representative_times
   )
-  table = see(projector, model, x[groups])
-  seen = times[groups]
-  before, after = prompt(
-    tokenizer, settings, question, duration, seen.reshape(-1), seen[:, settings["representative"]]
-  )
-  embed = llm.get_input_embeddings()
-  place = lambda ids: embed(torch.tensor(ids, dtype=torch.long, device=table.device))
-  stop = stops(tokenizer, settings)
-  whole = torch.cat([place(before), table, place(after)])[None]
-  ids = llm.generate(
-    inputs_embeds=whole,
-    attention_mask=torch.ones_like(whole[..., 0], dtype=torch.long),
-    max_new_tokens=max_new_tokens or infer["max_new_tokens"],
-    do_sample=False,
-    eos_token_id=stop,
-    pad_token_id=settings["pad"],
-    suppress_tokens=list(range(settings["tokens"], embed.weight.shape[0])) or None,
-  )[0].tolist()
-  ids = ids[: next((i for i, t in enumerate(ids) if t in stop), len(ids))]
-  return ids, tokenizer.decode(ids, settings["controls"]).strip()
+  return fila_video.generate_answer(llm, settings, tokenizer, before, table, after, max_new_tokens)
 
 
 def main():
-  options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  options.add_argument("--video", required=True)
-  options.add_argument("--question", required=True)
-  options.add_argument("--max-new-tokens", type=int)
-  options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-  options.add_argument("--device", default="cpu")
-  options.add_argument("--json", action="store_true", help="print the ids as well")
-  options = options.parse_args()
-  parts = load(HERE, getattr(torch, options.dtype), options.device)
-  ids, text = ask(*parts, Tokenizer(HERE), options.video, options.question, options.max_new_tokens)
-  print(json.dumps(dict(ids=ids, text=text)) if options.json else text)
+  options = fila_video.parse_options(__doc__.split("\n")[0])
+  model = load_model(HERE, getattr(torch, options.dtype), options.device)
+  tokenizer = fila_video.TextTokenizer(HERE)
+  ids, text = answer_question(
+    *model, tokenizer, options.video, options.question, options.max_new_tokens
+  )
+  fila_video.print_answer(ids, text, options.json)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ here, from its public sub-modules: selection of scenes, fusion of their frames, 
 the answer is that of `filax chat`, token for token. Settings are in config.json, "fila_config".
 """
 
-import argparse
 import json
 import math
 import pathlib
 
-from fila_video import Tokenizer, check, prompt, read, select, stops, yarn
+import fila_video
+from fila_video import qwen2_config
 import numpy as np
 import torch
 
@@ -22,25 +22,23 @@ HERE = pathlib.Path(__file__).resolve().parent
 INDEX = "model.safetensors.index.json"
 
 
-def load(folder=HERE, dtype=torch.float32, device="cpu"):
+def load_model(folder=HERE, dtype=torch.float32, device="cpu"):
   """(model, settings, fusion weight [K N E] or None) of an exported folder."""
-  import transformers
   from transformers import LlavaOnevisionForConditionalGeneration as Model
 
-  version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-  kind = {"dtype" if version >= (4, 56) else "torch_dtype": dtype}
+  options = fila_video.dtype_option(dtype)
   config = json.loads((folder / "config.json").read_text())
-  settings = check(config["fila_config"])
+  settings = fila_video.check_settings(config["fila_config"])
   if config["model_type"] == "llava_onevision":
-    model = Model.from_pretrained(folder, **kind)
+    model = Model.from_pretrained(folder, **options)
   else:  # LLaVA-NeXT's names (--format llava): the same tensors, renamed.
-    model = Model.from_pretrained(
-      None, config=stock_config(settings["model"]), state_dict=renamed(folder), **kind
-    )
-  return model.eval().to(device), settings, fusion(folder)
+    config = stock_config(settings["model"])
+    state = renamed_state(folder)
+    model = Model.from_pretrained(None, config=config, state_dict=state, **options)
+  return model.eval().to(device), settings, fusion_weight(folder)
 
 
-def tensors(folder):
+def read_tensors(folder):
   """Yields (name, tensor) of all shards."""
   from safetensors import safe_open
 
@@ -50,28 +48,32 @@ def tensors(folder):
         yield name, shard.get_tensor(name)
 
 
-def fusion(folder):
-  """The fusion weight, from its own file or from among the others."""
+def fusion_weight(folder):
+  """The fusion weight, from its own file or from among the others; None without one."""
   from safetensors import safe_open
 
-  file, index = folder / "fila" / "scene_merger.safetensors", folder / INDEX
-  name = "model.scene_merger.weight"
-  if file.exists():
-    name = "weight"
-  elif index.exists() and name in (names := json.loads(index.read_text())["weight_map"]):
-    file = folder / names[name]
-  else:
-    return None
+  name = "weight"
+  file = folder / "fila" / "scene_merger.safetensors"
+  if not file.exists():
+    name = "model.scene_merger.weight"
+    index = folder / INDEX
+    if not index.exists():
+      return None
+    weight_map = json.loads(index.read_text())["weight_map"]
+    if name not in weight_map:
+      return None
+    file = folder / weight_map[name]
   with safe_open(file, "pt") as shard:
     return shard.get_tensor(name).float()
 
 
 def stock_config(model):
   """The LlavaOnevisionConfig of a model that is described in our words."""
-  from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
+  from transformers import LlavaOnevisionConfig, SiglipVisionConfig
 
-  tower, llm = model["encoder"], model["llm"]
-  vision = SiglipVisionConfig(
+  tower = model["encoder"]
+  llm = model["llm"]
+  vision_config = SiglipVisionConfig(
     hidden_size=tower["width"],
     intermediate_size=tower["mlp"],
     image_size=tower["size"],
@@ -81,29 +83,16 @@ def stock_config(model):
     layer_norm_eps=tower["eps"],
     vision_use_head=False,
   )
-  text = Qwen2Config(
-    hidden_size=llm["width"],
-    intermediate_size=llm["mlp"],
-    num_hidden_layers=llm["depth"],
-    num_attention_heads=llm["heads"],
-    num_key_value_heads=llm["kv_heads"],
-    vocab_size=llm["vocab"],
-    rms_norm_eps=llm["eps"],
-    max_position_embeddings=llm["positions"],
-    rope_theta=llm["theta"],
-    rope_scaling=yarn(llm),
-    tie_word_embeddings=llm["tied"],
-  )
   return LlavaOnevisionConfig(
-    vision_config=vision,
-    text_config=text,
+    vision_config=vision_config,
+    text_config=qwen2_config(llm),
     tie_word_embeddings=llm["tied"],
     vision_feature_layer=-1,
     vision_feature_select_strategy="full",
   )
 
 
-def renamed(folder):
+def renamed_state(folder):
   """The state dict of a LLaVA-NeXT folder under the names of the hub."""
   rows = (
     ("model.vision_tower.vision_tower.", "vision_tower."),
@@ -114,13 +103,13 @@ def renamed(folder):
     ("lm_head.", "language_model.lm_head."),
   )
   state = {}
-  for name, tensor in tensors(folder):
+  for name, tensor in read_tensors(folder):
     old, new = next(row for row in rows if name.startswith(row[0]))
     state[new + name[len(old) :]] = tensor
   return state
 
 
-def parts(model):
+def submodules(model):
   """(vision tower, projector, language model, newline) wherever this version keeps them."""
   inner = model.model if hasattr(model.model, "vision_tower") else model
   return (
@@ -131,56 +120,63 @@ def parts(model):
   )
 
 
-def encode(model, frames, chunk=16):
-  """frames uint8 [T h w 3] -> features of the layer that the projector reads [T N E]."""
-  tower, weight = parts(model)[0], next(model.parameters())
-  layer, out = model.config.vision_feature_layer, []
+def encode_frames(model, frames, chunk=16):
+  """frames uint8 [T h w 3] -> the projector's input features [T N E]."""
+  tower, *_ = submodules(model)
+  weight = next(model.parameters())
+  layer = model.config.vision_feature_layer
+  features = []
   for start in range(0, len(frames), chunk):
-    x = pixels(frames[start : start + chunk]).to(weight)
-    out.append(tower(x, output_hidden_states=True).hidden_states[layer])
-  return torch.cat(out)
+    x = normalised_pixels(frames[start : start + chunk]).to(weight)
+    states = tower(x, output_hidden_states=True).hidden_states
+    features.append(states[layer])
+  return torch.cat(features)
 
 
-def pixels(frames):
+def normalised_pixels(frames):
   """uint8 [T h w 3] -> float32 [T 3 h w] between -1 and 1."""
   x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
   return (x.float() / 255 - 0.5) / 0.5
 
 
-def see(model, settings, weight, groups):
-  """Features of groups of frames [G K N E] -> the tokens that the llm sees [M D]."""
-  _, project, _, newline = parts(model)
-  projector, stage = settings["model"]["projector"], settings["model"]["merge_stage"]
-  shape, side = groups.shape[:2], projector["pool_side"]
+def visual_tokens(model, settings, weight, groups):
+  """Features of groups [G K N E] -> the llm's visual tokens [M D]."""
+  _, project, _, newline = submodules(model)
+  options = settings["model"]["projector"]
+  side = options["pool_side"]
+  stage = settings["model"]["merge_stage"]
+  shape = groups.shape[:2]
   if stage == "vision":
-    x = pool(project(merge(groups, weight)), side)
+    x = pool_tokens(project(merge_frames(groups, weight)), side)
   elif stage == "projector":
-    x = pool(merge(project(groups.flatten(0, 1)).unflatten(0, shape), weight), side)
+    x = project(groups.flatten(0, 1)).unflatten(0, shape)
+    x = pool_tokens(merge_frames(x, weight), side)
   else:
-    x = merge(pool(project(groups.flatten(0, 1)), side).unflatten(0, shape), weight)
-  return end(x, newline, projector["newline"])
+    x = pool_tokens(project(groups.flatten(0, 1)), side)
+    x = merge_frames(x.unflatten(0, shape), weight)
+  return add_newlines(x, newline, options["newline"])
 
 
-def merge(x, weight):
+def merge_frames(x, weight):
   """[G K N E] -> [G N E]: the weighted sum over the frames of a group, or their mean."""
   if weight is None:
     return x.float().mean(1).to(x)
   return (x.float() * weight.to(x.device)).sum(1).to(x)
 
 
-def pool(x, side):
+def pool_tokens(x, side):
   """[G N D] -> [G M D]: bilinear, to ceil(side of the grid / `side`)."""
   if side == 1:
     return x
   grid = math.isqrt(x.shape[1])
-  x = x.transpose(1, 2).unflatten(2, (grid, grid))
   out = math.ceil(grid / side)
-  x = torch.nn.functional.interpolate(x.float(), size=(out, out), mode="bilinear").to(x)
-  return x.flatten(2).transpose(1, 2)
+  maps = x.transpose(1, 2).unflatten(2, (grid, grid)).float()
+  maps = torch.nn.functional.interpolate(maps, size=(out, out), mode="bilinear")
+  return maps.to(x).flatten(2).transpose(1, 2)
 
 
-def end(x, newline, mode):
-  """[G N D] -> [M D] with the newline vector where the model was trained to find it."""
+def add_newlines(x, newline, mode):
+  """[G N D] -> [M D] with the newline vectors of the training."""
   groups, tokens, width = x.shape
   if mode == "none":
     return x.flatten(0, 1)
@@ -188,61 +184,38 @@ def end(x, newline, mode):
   if mode == "one_token":
     return torch.cat([x.flatten(0, 1), newline[None]])
   rows = math.isqrt(tokens) if mode == "grid" else 1
-  x = x.reshape(groups * rows, tokens // rows, width)
-  return torch.cat([x, newline.expand(len(x), 1, width)], 1).flatten(0, 1)
+  lines = x.reshape(groups * rows, tokens // rows, width)
+  newlines = newline.expand(len(lines), 1, width)
+  return torch.cat([lines, newlines], 1).flatten(0, 1)
 
 
 @torch.no_grad()
-def ask(model, settings, weight, tokenizer, video, question, max_new_tokens=None):
+def answer_question(model, settings, weight, tokenizer, video, question, max_new_tokens=None):
   """(ids, text) of the answer, greedily."""
-  frames, times, duration = read(video, settings, settings["model"]["encoder"]["size"])
-  x = encode(model, frames)
-  means = x.float().mean(1).cpu().numpy()
-  selector = settings["infer"]["selector"]
-  groups = select(means, selector, np.diff(times, prepend=-np.inf) > 0)
-  table = see(model, settings, weight, x[groups])
-  seen = times[groups]
-  before, after = prompt(
-    tokenizer, settings, question, duration, seen.reshape(-1), seen[:, settings["representative"]]
+  size = settings["model"]["encoder"]["size"]
+  frames, times, duration = fila_video.read_video(video, settings, size)
+  features = encode_frames(model, frames)
+  means = features.float().mean(1).cpu().numpy()
+  groups = fila_video.select_frames(means, settings["infer"]["selector"], times)
+  table = visual_tokens(model, settings, weight, features[groups])
+  group_times = times[groups]
+  representative_times = group_times[:, settings["representative"]]
+  before, after = fila_video.prompt_ids(
+    tokenizer, settings, question, duration, group_times.reshape(-1), representative_times
   )
-  embed = model.get_input_embeddings()
-  place = lambda ids: embed(torch.tensor(ids, dtype=torch.long, device=table.device))
-  stop = stops(tokenizer, settings)
-  whole = torch.cat([place(before), table, place(after)])[None]
-  rows = embed.weight.shape[0]
-  ids = model.generate(
-    inputs_embeds=whole,
-    attention_mask=torch.ones(whole.shape[:2], dtype=torch.long, device=whole.device),
-    max_new_tokens=max_new_tokens or settings["infer"]["max_new_tokens"],
-    do_sample=False,
-    eos_token_id=stop,
-    pad_token_id=settings["pad"],
-    suppress_tokens=list(range(settings["tokens"], rows)) or None,
-  )[0].tolist()
-  ids = ids[: next((i for i, t in enumerate(ids) if t in stop), len(ids))]
-  return ids, tokenizer.decode(ids, settings["controls"]).strip()
+  return fila_video.generate_answer(
+    model, settings, tokenizer, before, table, after, max_new_tokens
+  )
 
 
 def main():
-  options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  options.add_argument("--video", required=True)
-  options.add_argument("--question", required=True)
-  options.add_argument("--max-new-tokens", type=int)
-  options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-  options.add_argument("--device", default="cpu")
-  options.add_argument("--json", action="store_true", help="print the ids as well")
-  options = options.parse_args()
-  model, settings, weight = load(HERE, getattr(torch, options.dtype), options.device)
-  ids, text = ask(
-    model,
-    settings,
-    weight,
-    Tokenizer(HERE),
-    options.video,
-    options.question,
-    options.max_new_tokens,
+  options = fila_video.parse_options(__doc__.split("\n")[0])
+  model, settings, weight = load_model(HERE, getattr(torch, options.dtype), options.device)
+  tokenizer = fila_video.TextTokenizer(HERE)
+  ids, text = answer_question(
+    model, settings, weight, tokenizer, options.video, options.question, options.max_new_tokens
   )
-  print(json.dumps(dict(ids=ids, text=text)) if options.json else text)
+  fila_video.print_answer(ids, text, options.json)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,20 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 @torch.no_grad()
 def main():
-  options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  options.add_argument("--question", required=True)
-  options.add_argument("--max-new-tokens", type=int, default=256)
-  options = options.parse_args()
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("--question", required=True)
+  parser.add_argument("--max-new-tokens", type=int, default=256)
+  options = parser.parse_args()
   model = AutoModelForCausalLM.from_pretrained(HERE).eval()
   tokenizer = AutoTokenizer.from_pretrained(HERE)
   text = f"<|im_start|>user\n{options.question}<|im_end|>\n<|im_start|>assistant\n"
   ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+  mask = torch.ones_like(ids)
   out = model.generate(
-    ids, attention_mask=torch.ones_like(ids), max_new_tokens=options.max_new_tokens, do_sample=False
+    ids, attention_mask=mask, max_new_tokens=options.max_new_tokens, do_sample=False
   )
-  print(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+  answer = out[0, ids.shape[1] :]
+  print(tokenizer.decode(answer, skip_special_tokens=True))
 
 
 if __name__ == "__main__":

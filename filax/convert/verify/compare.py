@@ -7,6 +7,7 @@ differ too much, every module's output, to name the first that does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -21,7 +22,8 @@ from filax.convert import ConversionError, config_out
 from filax.models import components
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # Of max |difference| / max(1, max |value|).
-LENGTH, GROUPS = 24, 2  # Tokens of the text, and groups of frames in front of them.
+LENGTH = 24  # Tokens of the text.
+GROUPS = 2  # Groups of frames in front of them.
 MERGERS = {  # Families that PyTorch can run here, and the mergers that it then knows.
   "llava_onevision": ("weighted", "mean"),
   "llava": ("weighted", "mean"),
@@ -33,113 +35,170 @@ MERGERS = {  # Families that PyTorch can run here, and the mergers that it then 
 WHOLE = {"encoder", "projector", "llm"}
 FINAL = ("features", "visual", "logits")  # What is compared before any module is looked at.
 
+Arrays = dict[str, np.ndarray]
 
-def run(
-  theirs: Sequence[Mapping[str, Any]],
+
+@dataclasses.dataclass(frozen=True)
+class PyTorchPart:
+  """A PyTorch folder or file, its family (of MERGERS, or ""), and its roles."""
+
+  path: str | os.PathLike
+  family: str
+  roles: tuple[str, ...]
+
+  @property
+  def is_whole_model(self) -> bool:
+    """Whether it has encoder, projector and llm."""
+    return WHOLE <= set(self.roles)
+
+  @property
+  def can_run(self) -> bool:
+    """Whether PyTorch can run it here: a whole model, or one component."""
+    return self.family in MERGERS and (len(self.roles) == 1 or self.is_whole_model)
+
+
+def compare_models(
+  parts: Sequence[PyTorchPart],
   checkpoint: Path,
   model: Mapping[str, Any],
   dtype: str = "float32",
   tolerance: float | None = None,
-  side: Callable[[str, Path, str], dict[str, np.ndarray]] | None = None,
+  run_side: Callable[[str, Path, str], Arrays] | None = None,
 ) -> dict[str, Any]:
   """Compares PyTorch folders with a checkpoint. Returns the figures of the report.
 
-  `theirs`: one dict(path, family, roles) a folder, `model`: config.model, `side`: what runs a side
-  (default: `process`). Raises ConversionError naming the first diverging module, ValueError if
-  there is nothing to compare.
+  `model`: config.model, `run_side`: what runs a side (default: `run_side_process`). Raises
+  ConversionError naming the first diverging module, ValueError if there is nothing to compare.
   """
-  side, model = side or process, _without_dropout(model)
+  run_side = run_side or run_side_process
   limit = TOLERANCE[dtype] if tolerance is None else tolerance
-  known = [part for part in theirs if part["family"] in MERGERS]
-  known = [part for part in known if len(part["roles"]) == 1 or WHOLE <= set(part["roles"])]
-  with tempfile.TemporaryDirectory() as folder:
-    at = Path(folder)
-    np.savez(at / "inputs.npz", **inputs(model))
-    roles = sorted({role for part in known for role in part["roles"]})
-    job = dict(
-      theirs=[dict(part, path=str(part["path"])) for part in known],
-      model=model,
-      roles=roles,
-      spelled=config_out.settings(dict(model=model), None)["model"],
-      checkpoint=str(checkpoint),
-      dtype=dtype,
-      splice=any(
-        WHOLE <= set(part["roles"]) and model["merger"]["name"] in MERGERS[part["family"]]
-        for part in known
-      ),
-    )
-    (at / "job.json").write_text(json.dumps(job))
-    reference, ours = side("torch", at, "stages"), side("jax", at, "")
+  model = _without_dropout(model)
+  runnable = []
+  other_paths = []
+  for part in parts:
+    if part.can_run:
+      runnable.append(part)
+    else:
+      other_paths.append(str(part.path))
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = Path(temporary)
+    np.savez(folder / "inputs.npz", **random_inputs(model))
+    job = _job(runnable, checkpoint, model, dtype)
+    (folder / "job.json").write_text(json.dumps(job))
+    reference = run_side("torch", folder, "stages")
+    ours = run_side("jax", folder, "")
     names = [name for name in FINAL if name in reference and name in ours]
     if not names:
       raise ValueError("--verify has nothing to compare: no file holds an encoder or an llm.")
-    found = {name: difference(reference[name], ours[name]) for name in names}
+    differences = {name: relative_difference(reference[name], ours[name]) for name in names}
     report = dict(
       dtype=dtype,
       tolerance=limit,
-      max_difference=found,
-      compared=[part["path"] for part in job["theirs"]],
-      not_compared=[str(p["path"]) for p in theirs if p not in known],
+      max_difference=differences,
+      compared=[str(part.path) for part in runnable],
+      not_compared=other_paths,
     )
     if "logits" in names:
-      report |= agreement(reference["logits"], ours["logits"])
-    if max(found.values()) <= limit:
+      report |= logit_agreement(reference["logits"], ours["logits"])
+    if max(differences.values()) <= limit:
       return report
-    staged = side("jax", at, "stages")
-    raise ConversionError(
-      "The converted model differs from its source, so nothing was written",
-      {
-        "largest differences": [f"{name} {value:.2e}" for name, value in found.items()],
-        "first diverging module": [first_diverging(reference, staged, limit)],
-      },
-    )
+    staged = run_side("jax", folder, "stages")
+  problems = {
+    "largest differences": [f"{name} {value:.2e}" for name, value in differences.items()],
+    "first diverging module": [first_diverging(reference, staged, limit)],
+  }
+  raise ConversionError(
+    "The converted model differs from its source, so nothing was written", problems
+  )
+
+
+def _job(
+  parts: Sequence[PyTorchPart],
+  checkpoint: Path,
+  model: Mapping[str, Any],
+  dtype: str,
+) -> dict[str, Any]:
+  """What both sides are told, as JSON."""
+  theirs = []
+  roles: set[str] = set()
+  splice = False  # Whether visual tokens are put among those of the text.
+  for part in parts:
+    theirs.append(dict(path=str(part.path), roles=part.roles, family=part.family))
+    roles.update(part.roles)
+    if part.is_whole_model and model["merger"]["name"] in MERGERS[part.family]:
+      splice = True
+  return dict(
+    theirs=theirs,
+    model=model,
+    roles=sorted(roles),
+    spelled=config_out.spelled_model(model),
+    checkpoint=str(checkpoint),
+    dtype=dtype,
+    splice=splice,
+  )
 
 
 def _without_dropout(model: Mapping[str, Any]) -> dict[str, Any]:
   """The model with every visual token in every layer: dropping decides nothing of the weights."""
-  return dict(model) | ({"llm": dict(model["llm"], dropout="off")} if "llm" in model else {})
+  model = dict(model)
+  if "llm" in model:
+    model["llm"] = dict(model["llm"], dropout="off")
+  return model
 
 
-def inputs(model: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Tokens [1 L] and frames [T h w 3], the same every time."""
+def random_inputs(model: Mapping[str, Any]) -> Arrays:
+  """The same tokens [1 L] and frames [T h w 3] every time."""
   rng = np.random.default_rng(0)
-  made = {}
+  arrays = {}
   if "llm" in model:
     llm = components.build("llm", model["llm"])
-    made["tokens"] = rng.integers(0, llm.vocab, (1, LENGTH)).astype(np.int32)
+    arrays["tokens"] = rng.integers(0, llm.vocab, (1, LENGTH)).astype(np.int32)
   if "encoder" in model:
     encoder = components.build("encoder", model["encoder"])
-    size = model.get("selector", {}).get("size", 1)
-    frames = GROUPS * int(np.lcm(size, encoder.clip))
-    made["frames"] = rng.integers(0, 256, (frames, encoder.size, encoder.size, 3)).astype(np.uint8)
-  return made
+    group_size = model.get("selector", {}).get("size", 1)
+    count = GROUPS * int(np.lcm(group_size, encoder.clip))
+    frames = rng.integers(0, 256, (count, encoder.size, encoder.size, 3))
+    arrays["frames"] = frames.astype(np.uint8)
+  return arrays
 
 
-def difference(theirs: np.ndarray, ours: np.ndarray) -> float:
-  """max |difference| relative to the largest value, or to 1 if that is smaller."""
+def relative_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
+  """max |difference| / max(1, max |value|)."""
   if theirs.shape != ours.shape:
     return float("inf")
   gap = np.abs(theirs.astype(np.float64) - ours).max(initial=0.0)
-  gap = gap / max(1.0, float(np.abs(theirs).max(initial=0.0)))
-  return float("inf") if np.isnan(gap) else float(gap)
+  scale = max(1.0, float(np.abs(theirs).max(initial=0.0)))
+  difference = float(gap / scale)
+  return float("inf") if np.isnan(difference) else difference
 
 
-def agreement(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
-  """max |Δlogit|, mean KL(theirs || ours) in nats, and the share of equal most likely tokens."""
-  theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
-  p, q = _log_softmax(theirs), _log_softmax(ours)
+def logit_agreement(theirs: np.ndarray, ours: np.ndarray) -> dict[str, float]:
+  """max |Δlogit|, mean KL(theirs || ours) in nats, and top-1 agreement."""
+  theirs = theirs.astype(np.float64)
+  ours = ours.astype(np.float64)
+  log_p = _log_softmax(theirs)
+  log_q = _log_softmax(ours)
+  kl = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+  same_token = theirs.argmax(-1) == ours.argmax(-1)
   return dict(
     max_logit_difference=float(np.abs(theirs - ours).max()),
-    kl=float((np.exp(p) * (p - q)).sum(-1).mean()),
-    top1_agreement=float((theirs.argmax(-1) == ours.argmax(-1)).mean()),
+    kl=float(kl.mean()),
+    top1_agreement=float(same_token.mean()),
   )
 
 
-def first_diverging(theirs: Mapping, ours: Mapping, limit: float) -> str:
-  """The first module, in the order data flows, whose output differs by more than `limit`."""
+def first_diverging(
+  theirs: Mapping[str, np.ndarray],
+  ours: Mapping[str, np.ndarray],
+  limit: float,
+) -> str:
+  """The first module whose output differs by more than `limit`."""
   for name in theirs:
-    if name in ours and (gap := difference(theirs[name], ours[name])) > limit:
-      return f"{name} ({gap:.2e})"
+    if name not in ours:
+      continue
+    difference = relative_difference(theirs[name], ours[name])
+    if difference > limit:
+      return f"{name} ({difference:.2e})"
   return "none (the modules agree one by one; the difference grows slowly through the layers)"
 
 
@@ -148,26 +207,31 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
   return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def process(side: str, folder: Path, stages: str) -> dict[str, np.ndarray]:
-  """Runs one side, torch or jax, in a process of its own and returns what it wrote."""
+def run_side_process(side: str, folder: Path, stages: str) -> Arrays:
+  """The outputs of one side, torch or jax, run in its own process."""
   out = folder / f"{side}.npz"
-  done = subprocess.run(
-    [sys.executable, "-m", f"filax.convert.verify.{side}_side", str(folder), str(out), stages],
+  module = f"filax.convert.verify.{side}_side"
+  process = subprocess.run(
+    [sys.executable, "-m", module, str(folder), str(out), stages],
     env=os.environ | {"JAX_PLATFORMS": "cpu"},
     capture_output=True,
     text=True,
     check=False,
   )
-  if done.returncode:
-    last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
-    raise ValueError(f"--verify could not run the {side} side: {' '.join(last)}")
-  with np.load(out) as found:
-    return {name: found[name] for name in found.files}
+  if process.returncode:
+    lines = [line for line in process.stderr.splitlines() if line.strip()]
+    raise ValueError(f"--verify could not run the {side} side: {' '.join(lines[-1:])}")
+  return _load_arrays(out)
 
 
-def start(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, np.ndarray], Path, bool]:
-  """(job, inputs, output file, whether every module is asked for) of a side's process."""
-  folder, out, stages = Path(argv[1]), Path(argv[2]), argv[3] == "stages"
-  with np.load(folder / "inputs.npz") as found:
-    arrays = {name: found[name] for name in found.files}
-  return json.loads((folder / "job.json").read_text()), arrays, out, stages
+def read_job(argv: Sequence[str]) -> tuple[dict[str, Any], Arrays, Path, bool]:
+  """(job, inputs, output file, whether to record every module)."""
+  folder = Path(argv[1])
+  out = Path(argv[2])
+  job = json.loads((folder / "job.json").read_text())
+  return job, _load_arrays(folder / "inputs.npz"), out, argv[3] == "stages"
+
+
+def _load_arrays(file: Path) -> Arrays:
+  with np.load(file) as content:
+    return {name: content[name] for name in content.files}

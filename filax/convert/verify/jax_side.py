@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our side of --verify, run as a process: checkpoint and inputs in, features and logits out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 import sys
 from typing import Any
@@ -11,120 +11,152 @@ import jax.numpy as jnp
 import numpy as np
 
 from filax.checkpoint import streamed
+from filax.checkpoint.tree import unflatten_tree
+from filax.checkpoint.tuples import as_tuples
 from filax.convert import tensor_plan
-from filax.convert.config_in import tuples
 from filax.convert.verify import compare
 from filax.models import components
+from filax.spec.visual_order import NEWLINE, video_order
+
+Params = Mapping[str, Any]
 
 
-def main(argv) -> None:
+def main(argv: Sequence[str]) -> None:
   """jax_side FOLDER OUT stages|"": reads FOLDER/job.json and inputs.npz, writes OUT."""
   jax.config.update("jax_default_matmul_precision", "highest")
-  job, arrays, out, stages = compare.start(argv)
-  model = components.build_video_lm(
-    tensor_plan.SMALL | tuples(job["model"]) | dict(dtype=job["dtype"], param_dtype=job["dtype"])
-  )
-  params = read(Path(job["checkpoint"]), job["roles"])
-  found = {}
+  job, arrays, out, stages = compare.read_job(argv)
+  config = tensor_plan.SMALLEST_MODEL | as_tuples(job["model"])
+  config |= dict(dtype=job["dtype"], param_dtype=job["dtype"])
+  model = components.build_video_lm(config)
+  params = read_roles(Path(job["checkpoint"]), job["roles"])
+  outputs: compare.Arrays = {}
   if "encoder" in params:
     frames = jnp.asarray(arrays["frames"])
-    found |= encode(model.encoder, params["encoder"], frames, stages)
+    outputs |= encoder_outputs(model.encoder, params["encoder"], frames, stages)
+  table = None
   if job["splice"]:
-    found["visual"] = np.asarray(visual(model, params, arrays["frames"]), np.float32)
+    outputs["visual"] = _to_numpy(visual_tokens(model, params, arrays["frames"]))
+    table = jnp.asarray(outputs["visual"])
   if "llm" in params:
-    found |= answer(model.llm, params["llm"], arrays["tokens"], found.get("visual"), stages)
-  np.savez(out, **found)
+    outputs |= llm_outputs(model.llm, params["llm"], arrays["tokens"], table, stages)
+  np.savez(out, **outputs)
 
 
-def read(checkpoint: Path, roles) -> dict[str, Any]:
-  """The parameters of some roles."""
-  step, tree = streamed.step_folder(checkpoint), {}
-  for path in streamed.shapes(step):
-    if path.split("/")[0] in (*roles, "merger"):
-      streamed.nest(tree, path, jnp.asarray(streamed.read(step, path)))
-  return {role: x for role, x in tree.items() if role in roles or role == "merger"}
+def read_roles(checkpoint: Path, roles: Sequence[str]) -> dict[str, Any]:
+  """The parameters of some roles, and of the merger."""
+  step = streamed.step_folder(checkpoint)
+  leaves = {}
+  for path in tensor_plan.leaves_of_roles(streamed.shapes(step), (*roles, "merger")):
+    leaves[path] = jnp.asarray(streamed.read_parameter(step, path))
+  return unflatten_tree(leaves)
 
 
-def encode(encoder, params: Mapping, frames, stages: bool) -> dict[str, np.ndarray]:
+def encoder_outputs(encoder, params: Params, frames, stages: bool) -> compare.Arrays:
   """features [T N E]; with `stages` the output of every layer."""
+  outputs = {}
   clips = frames.reshape(-1, encoder.clip, *frames.shape[1:])
-  found = {}
   if stages:
-    embed = jax.jit(lambda p, x: encoder.apply({"params": p}, x, method="embed"))
+    embed = jit_method(encoder, "embed")
     x = embed(params, frames if encoder.clip == 1 else clips)
-    found["encoder.embeddings"] = np.asarray(x, np.float32)
-    one = encoder.clone(depth=1)
-    layer = jax.jit(lambda p, x: one.apply({"params": p}, x, method="blocks"))
+    outputs["encoder.embeddings"] = _to_numpy(x)
+    run_block = jit_method(encoder.clone(depth=1), "blocks")
     for i in range(encoder.depth):
-      x = layer(sliced(params, i), x)
-      found[f"encoder.layers.{i}"] = np.asarray(x, np.float32)
-  x = jax.jit(lambda p, x: encoder.apply({"params": p}, x))(params, clips)
-  return found | {"features": np.asarray(x, np.float32).reshape(len(frames), -1, x.shape[-1])}
+      x = run_block(layer_params(params, i), x)
+      outputs[f"encoder.layers.{i}"] = _to_numpy(x)
+  features = _to_numpy(jit_method(encoder)(params, clips))
+  outputs["features"] = features.reshape(len(frames), -1, features.shape[-1])
+  return outputs
 
 
-def visual(model, params: Mapping, frames: np.ndarray):
-  """[M D]: what the llm sees of the frames, with the newlines where they stand."""
-  tokens = groups(model, params, jnp.asarray(frames))
-  newline, mode = tokens[-1], model.projector.newline
-  count, layout = len(frames) // model.selector.size, model.layout()
-  rows, columns = layout.group_grid
-  index = np.arange(count * rows * columns)
-  ends = {"one_token": len(index), "grid": columns, "frame": rows * columns, "none": 0}[mode]
-  if not ends:
-    return tokens[:-1]
-  parts = tokens[index].reshape(-1, ends, tokens.shape[-1])
-  line = jnp.broadcast_to(newline, (len(parts), 1, newline.shape[-1]))
-  return jnp.concatenate([parts, line], axis=1).reshape(-1, tokens.shape[-1])
+def jit_method(module, method=None):
+  """A compiled (params, x) -> output of a method of a module."""
+
+  def apply(params: Params, x):
+    return module.apply({"params": params}, x, method=method)
+
+  return jax.jit(apply)
 
 
-def groups(model, params: Mapping, frames):
+def visual_tokens(model, params: Params, frames: np.ndarray):
+  """[M D]: the visual tokens of the frames that the llm reads, newlines included."""
+  table = visual_table(model, params, jnp.asarray(frames))
+  order = video_order(len(frames) // model.selector.size, model.layout())
+  newline_row = len(table) - 1
+  return table[np.where(order == NEWLINE, newline_row, order)]
+
+
+def visual_table(model, params: Params, frames):
   """Visual tokens of all groups, then the newline vector [M D]."""
-  none = jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8)
-  embed = jax.jit(lambda p, x, m: model.apply({"params": p}, x, m, none, method="embed"))
-  return embed(params, frames[None], jnp.ones((1, len(frames)), bool)).table[0]
+  no_images = jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8)
+  mask = jnp.ones((1, len(frames)), bool)
+
+  def embed_frames(params, frames, mask):
+    return model.apply({"params": params}, frames, mask, no_images, method="embed")
+
+  return jax.jit(embed_frames)(params, frames[None], mask).table[0]
 
 
-def answer(llm, params: Mapping, tokens, table, stages: bool) -> dict[str, np.ndarray]:
-  """logits [L V] of the text with the visual tokens after its first quarter."""
+def llm_outputs(llm, params: Params, tokens, table, stages: bool) -> compare.Arrays:
+  """Logits [L V] of text and visual tokens.
 
-  def whole(params, tokens, table):
-    def body(llm):
-      x = spliced(llm, tokens, table)
-      positions = jnp.arange(x.shape[1])[None]
-      return llm.logits(llm(x, positions)[0])
+  The visual tokens stand after the first quarter of the text. With `stages` also the output of
+  every layer.
+  """
 
-    return llm.apply({"params": params}, method=lambda m: body(m))
+  def forward(llm, tokens, table):
+    x = splice_visual(llm, tokens, table)
+    positions = jnp.arange(x.shape[1])[None]
+    hidden, *_ = llm(x, positions)
+    return llm.logits(hidden)
 
-  table = None if table is None else jnp.asarray(table)
-  logits = jax.jit(whole)(params, jnp.asarray(tokens), table)
-  found = layers(llm, params, tokens, table) if stages else {}
-  return found | {"logits": np.asarray(logits[0], np.float32)}
+  def apply(params, tokens, table):
+    return llm.apply({"params": params}, tokens, table, method=forward)
+
+  tokens = jnp.asarray(tokens)
+  logits = jax.jit(apply)(params, tokens, table)
+  outputs = layer_outputs(llm, params, tokens, table) if stages else {}
+  outputs["logits"] = _to_numpy(logits[0])
+  return outputs
 
 
-def spliced(llm, tokens, table):
+def splice_visual(llm, tokens, table):
   """Embedded tokens [1 L D] with the table after their first quarter."""
   x = llm.embed(tokens)
   if table is None:
     return x
   cut = tokens.shape[1] // 4
-  return jnp.concatenate([x[:, :cut], table[None].astype(x.dtype), x[:, cut:]], axis=1)
+  before = x[:, :cut]
+  after = x[:, cut:]
+  visual = table[None].astype(x.dtype)
+  return jnp.concatenate([before, visual, after], axis=1)
 
 
-def layers(llm, params: Mapping, tokens, table) -> dict[str, np.ndarray]:
+def layer_outputs(llm, params: Params, tokens, table) -> compare.Arrays:
   """The output of every module of the llm."""
-  x = llm.apply({"params": params}, method=lambda m: spliced(m, jnp.asarray(tokens), table))
-  found = {"llm.embed_tokens": np.asarray(x[0], np.float32)}
-  positions, one = jnp.arange(x.shape[1])[None], llm.clone(depth=1)
-  layer = jax.jit(lambda p, x: one.apply({"params": p}, x, positions, method="blocks")[0])
+  x = llm.apply({"params": params}, tokens, table, method=splice_visual)
+  outputs = {"llm.embed_tokens": _to_numpy(x[0])}
+  positions = jnp.arange(x.shape[1])[None]
+  block = llm.clone(depth=1)
+
+  @jax.jit
+  def run_block(params, x):
+    hidden, *_ = block.apply({"params": params}, x, positions, method="blocks")
+    return hidden
+
   for i in range(llm.depth):
-    x = layer(sliced(params, i), x)
-    found[f"llm.layers.{i}"] = np.asarray(x[0], np.float32)
-  return found
+    x = run_block(layer_params(params, i), x)
+    outputs[f"llm.layers.{i}"] = _to_numpy(x[0])
+  return outputs
 
 
-def sliced(params: Mapping, layer: int) -> dict[str, Any]:
+def layer_params(params: Params, layer: int) -> dict[str, Any]:
   """The parameters of a model of one layer."""
-  return dict(params) | {"layers": jax.tree.map(lambda x: x[layer : layer + 1], params["layers"])}
+  layers = jax.tree.map(lambda x: x[layer : layer + 1], params["layers"])
+  return dict(params) | {"layers": layers}
+
+
+def _to_numpy(x) -> np.ndarray:
+  return np.asarray(x, np.float32)
 
 
 if __name__ == "__main__":

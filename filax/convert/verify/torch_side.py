@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PyTorch side of --verify, run as a process: folders and inputs in, features, logits out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import importlib.machinery
 import importlib.util
 import json
 from pathlib import Path
+import re
 import sys
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from filax.convert.verify import compare
 
-QWEN2 = (  # What of a Qwen2Config decides the numbers.
+QWEN2_KEYS = (  # What of a Qwen2Config decides the numbers.
   "hidden_size",
   "intermediate_size",
   "num_hidden_layers",
@@ -30,23 +31,24 @@ QWEN2 = (  # What of a Qwen2Config decides the numbers.
 EXPORT_KIT = Path(__file__).parents[1] / "export_kit"
 
 
-def main(argv) -> None:
+def main(argv: Sequence[str]) -> None:
   """torch_side FOLDER OUT stages: reads FOLDER/job.json and inputs.npz, writes OUT."""
   import torch
 
-  job, arrays, out, _ = compare.start(argv)
-  found: dict[str, np.ndarray] = {}
+  job, arrays, out, _ = compare.read_job(argv)
+  outputs: compare.Arrays = {}
   with torch.no_grad():
     for part in job["theirs"]:
-      found |= FAMILIES[part["family"]](part, job, arrays)
-  np.savez(out, **found)
+      run_family = FAMILIES[part["family"]]
+      outputs |= run_family(part, job, arrays)
+  np.savez(out, **outputs)
 
 
-def template(name: str) -> Any:
-  """A program of an exported folder as a module, and those that it imports."""
+def load_program(name: str) -> Any:
+  """Imports a program of export_kit, and the modules that it imports."""
   if name.startswith("run_"):
     for helper in ("fila_video", "flash_towers"):
-      template(helper)
+      load_program(helper)
   loader = importlib.machinery.SourceFileLoader(name, str(EXPORT_KIT / f"{name}.py"))
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
   sys.modules[name] = module
@@ -54,208 +56,242 @@ def template(name: str) -> Any:
   return module
 
 
-def kind(dtype: str) -> dict[str, Any]:
+def dtype_option(dtype: str) -> dict[str, Any]:
   """The argument of from_pretrained that sets the dtype, in this version."""
   import torch
-  import transformers
 
-  version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-  return {"dtype" if version >= (4, 56) else "torch_dtype": getattr(torch, dtype)}
+  return load_program("fila_video").dtype_option(getattr(torch, dtype))
 
 
-def strict(model_class, path: str, allowed: str = "", **options):
-  """from_pretrained, which only warns of what it did not find: here that is an error."""
-  import re
+def load_strictly(model_class, path: str, allowed: str = "", **options):
+  """from_pretrained, which only warns of keys that do not fit: here that is an error.
 
+  `allowed`: a pattern of keys that may not fit. Raises ValueError.
+  """
   model, info = model_class.from_pretrained(path, output_loading_info=True, **options)
-  for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-    if names := [str(n) for n in info[key] if not (allowed and re.match(allowed, str(n)))]:
-      raise ValueError(f"{path}: transformers reports {key} {names[:3]}")
+  for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+    keys = []
+    for key in map(str, info[kind]):
+      if not allowed or not re.match(allowed, key):
+        keys.append(key)
+    if keys:
+      raise ValueError(f"{path}: transformers reports {kind} {keys[:3]}")
   return model.eval()
 
 
-def llava_onevision(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]:
+def run_llava_onevision(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
   """A whole model under any of the names A to E."""
-  import torch
   from transformers import LlavaOnevisionForConditionalGeneration as Model
 
-  tools = template("run_llava")
-  folder, settings = Path(part["path"]), {"model": job["spelled"]}
+  program = load_program("run_llava")
+  folder = Path(part["path"])
+  settings = {"model": job["spelled"]}
+  dtype = dtype_option(job["dtype"])
   if part["family"] == "llava":
-    config = tools.stock_config(job["spelled"])
-    config.text_config = text_config(folder, config.text_config)
-    model = Model.from_pretrained(
-      None, config=config, state_dict=tools.renamed(folder), **kind(job["dtype"])
-    ).eval()
+    config = program.stock_config(job["spelled"])
+    config.text_config = read_text_config(folder, config.text_config)
+    state = program.renamed_state(folder)
+    model = Model.from_pretrained(None, config=config, state_dict=state, **dtype).eval()
   else:
-    model = strict(Model, str(folder), r"model\.scene_merger", **kind(job["dtype"]))
-  tower, _, language, _ = tools.parts(model)
-  record = Recorder()
-  record.siglip(tower)
-  record.qwen2(language)
-  features = tools.encode(model, arrays["frames"])
-  record.found["features"] = numpy(features)
-  x = model.get_input_embeddings()(torch.from_numpy(arrays["tokens"]).long())
+    model = load_strictly(Model, str(folder), r"model\.scene_merger", **dtype)
+  tower, _, language_model, _ = program.submodules(model)
+  recorder = OutputRecorder()
+  recorder.watch_siglip(tower)
+  recorder.watch_qwen2(language_model)
+  features = program.encode_frames(model, arrays["frames"])
+  recorder.outputs["features"] = _to_numpy(features)
+  x = _embed(model, arrays["tokens"])
   if job["splice"]:
     groups = features.unflatten(0, (-1, settings["model"]["selector"]["size"]))
-    table = tools.see(model, settings, tools.fusion(folder), groups)
-    record.found["visual"] = numpy(table)
-    x = spliced(x, table)
-  hidden = language(inputs_embeds=x, use_cache=False).last_hidden_state
-  return record.done(logits=model.lm_head(hidden)[0])
+    table = program.visual_tokens(model, settings, program.fusion_weight(folder), groups)
+    recorder.outputs["visual"] = _to_numpy(table)
+    x = splice_visual(x, table)
+  hidden = language_model(inputs_embeds=x, use_cache=False).last_hidden_state
+  return recorder.with_result(logits=model.lm_head(hidden)[0])
 
 
-def qwen2(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]:
+def run_qwen2(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
   """A language model alone."""
   import torch
   from transformers import Qwen2ForCausalLM
 
-  model = strict(Qwen2ForCausalLM, part["path"], **kind(job["dtype"]))
-  record = Recorder()
-  record.qwen2(model.model)
+  model = load_strictly(Qwen2ForCausalLM, part["path"], **dtype_option(job["dtype"]))
+  recorder = OutputRecorder()
+  recorder.watch_qwen2(model.model)
   tokens = torch.from_numpy(arrays["tokens"]).long()
-  return record.done(logits=model(tokens, use_cache=False).logits[0])
+  return recorder.with_result(logits=model(tokens, use_cache=False).logits[0])
 
 
-def text_config(folder: Path, ours: Any) -> Any:
+def read_text_config(folder: Path, ours: Any) -> Any:
   """The Qwen2Config that a folder's own config.json spells: a value that was read wrongly shows.
 
   `ours` fills what it leaves out, and has the vocabulary and the head of the files.
   """
   from transformers import Qwen2Config
 
-  says, known = json.loads((folder / "config.json").read_text()), ours.to_dict()
-  rope = [key for key in QWEN2 if key.startswith("rope")]
-  if any(says.get(key) for key in rope):
-    known = {key: value for key, value in known.items() if key not in rope}
-  found = {key: says.get(key, known.get(key)) for key in QWEN2 if key in says or key in known}
-  return Qwen2Config(
-    **found | dict(vocab_size=ours.vocab_size, tie_word_embeddings=ours.tie_word_embeddings)
-  )
+  written = json.loads((folder / "config.json").read_text())
+  defaults = ours.to_dict()
+  rope_keys = [key for key in QWEN2_KEYS if key.startswith("rope")]
+  if any(written.get(key) for key in rope_keys):
+    for key in rope_keys:
+      defaults.pop(key, None)
+  values = {}
+  for key in QWEN2_KEYS:
+    if key in written or key in defaults:
+      values[key] = written.get(key, defaults.get(key))
+  values["vocab_size"] = ours.vocab_size
+  values["tie_word_embeddings"] = ours.tie_word_embeddings
+  return Qwen2Config(**values)
 
 
-def siglip(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]:
+def run_siglip(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
   """A tower alone; of the released one the last block is not read."""
   from transformers import SiglipVisionModel
 
-  model = strict(
-    SiglipVisionModel,
-    part["path"],
-    r"(text_model|logit_|vision_model\.head|head)",
-    **kind(job["dtype"]),
-  )
-  record = Recorder()
-  tower = getattr(model, "vision_model", model)
-  record.siglip(tower)
-  x = template("run_llava").pixels(arrays["frames"]).to(next(model.parameters()))
+  unused = r"(text_model|logit_|vision_model\.head|head)"
+  model = load_strictly(SiglipVisionModel, part["path"], unused, **dtype_option(job["dtype"]))
+  recorder = OutputRecorder()
+  recorder.watch_siglip(getattr(model, "vision_model", model))
+  x = load_program("run_llava").normalised_pixels(arrays["frames"])
+  x = x.to(next(model.parameters()))
   states = model(x, output_hidden_states=True).hidden_states
-  return record.done(features=states[job["spelled"]["encoder"]["depth"]])
+  return recorder.with_result(features=states[job["spelled"]["encoder"]["depth"]])
 
 
-def flash(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]:
+def run_flash(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
   """A whole VideoChat-Flash folder."""
   import torch
 
-  tools, towers = template("run_flash"), sys.modules["flash_towers"]
+  program = load_program("run_flash")
+  towers = sys.modules["flash_towers"]
   model = job["spelled"]
   folder = Path(part["path"])
-  llm, tower, projector, _ = tools.load(
+  llm, tower, projector, _ = program.load_model(
     folder,
     getattr(torch, job["dtype"]),
     settings={"model": model},
-    config=text_config(folder, tools.llm_config(model["llm"])),
+    config=read_text_config(folder, program.qwen2_config(model["llm"])),
   )
-  record = Recorder()
-  for i, block in enumerate(tower.blocks):
-    record.keep(block, f"encoder.layers.{i}")
-  record.qwen2(llm.model)
-  features = towers.encode(tower, model["encoder"], arrays["frames"], chunk=len(arrays["frames"]))
-  record.found["features"] = numpy(features)
-  x = llm.get_input_embeddings()(torch.from_numpy(arrays["tokens"]).long())
+  recorder = OutputRecorder()
+  recorder.watch_blocks(tower)
+  recorder.watch_qwen2(llm.model)
+  frames = arrays["frames"]
+  features = towers.encode_frames(tower, model["encoder"], frames, chunk=len(frames))
+  recorder.outputs["features"] = _to_numpy(features)
+  x = _embed(llm, arrays["tokens"])
   if job["splice"]:
     groups = features.unflatten(0, (-1, model["selector"]["size"]))
-    table = tools.see(projector, model, groups)
-    record.found["visual"] = numpy(table)
-    x = spliced(x, table)
-  return record.done(logits=llm(inputs_embeds=x, use_cache=False).logits[0])
+    table = program.visual_tokens(projector, model, groups)
+    recorder.outputs["visual"] = _to_numpy(table)
+    x = splice_visual(x, table)
+  return recorder.with_result(logits=llm(inputs_embeds=x, use_cache=False).logits[0])
 
 
-def tower(part: Mapping, job: Mapping, arrays: Mapping) -> dict[str, np.ndarray]:
+def run_tower(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
   """A video tower alone, from a file of its own."""
+  import torch
+
+  load_program("run_flash")
+  towers = sys.modules["flash_towers"]
+  spec = job["spelled"]["encoder"]
+  model = towers.TOWERS[spec["name"]](spec)
+  model.load_state_dict(_tower_state(part["path"], model.state_dict().keys()))
+  model = model.eval().to(getattr(torch, job["dtype"]))
+  recorder = OutputRecorder()
+  recorder.watch_blocks(model)
+  frames = arrays["frames"]
+  features = towers.encode_frames(model, spec, frames, chunk=len(frames))
+  return recorder.with_result(features=features)
+
+
+def _tower_state(path: str, names) -> dict[str, Any]:
+  """The state dict of a tower, from its file."""
   import torch
 
   from filax.convert import file_names, torch_files
 
-  template("run_flash")
-  towers, spec = sys.modules["flash_towers"], job["spelled"]["encoder"]
-  found = torch_files.open_all(part["path"])
-  model = towers.TOWERS[spec["name"]](spec)
-  scheme = file_names.detect(found, [f"encoder.{name}" for name in model.state_dict()])
+  tensors = torch_files.open_tensors(path)
+  scheme = file_names.detect_scheme(tensors, [f"encoder.{name}" for name in names])
   state = {}
-  for name, tensor in found.items():
-    inner = (scheme.canonical(name) or "").removeprefix("encoder.")
-    if inner in model.state_dict():
-      state[inner] = torch.from_numpy(tensor[...,].astype(np.float32))
-  model.load_state_dict(state)
-  model = model.eval().to(getattr(torch, job["dtype"]))
-  record = Recorder()
-  for i, block in enumerate(model.blocks):
-    record.keep(block, f"encoder.layers.{i}")
-  frames = arrays["frames"]
-  return record.done(features=towers.encode(model, spec, frames, chunk=len(frames)))
+  for file_name, tensor in tensors.items():
+    name = (scheme.canonical(file_name) or "").removeprefix("encoder.")
+    if name in names:
+      state[name] = torch.from_numpy(tensor.read_all().astype(np.float32))
+  return state
 
 
-def spliced(x, table):
+def _embed(model, tokens: np.ndarray):
+  """Token ids [1 L] -> embedded tokens [1 L D]."""
+  import torch
+
+  return model.get_input_embeddings()(torch.from_numpy(tokens).long())
+
+
+def splice_visual(x, table):
   """Embedded tokens [1 L D] with the table after their first quarter."""
   import torch
 
   cut = x.shape[1] // 4
-  return torch.cat([x[:, :cut], table[None].to(x), x[:, cut:]], 1)
+  before = x[:, :cut]
+  after = x[:, cut:]
+  visual = table[None].to(x)
+  return torch.cat([before, visual, after], 1)
 
 
-def numpy(x) -> np.ndarray:
+def _to_numpy(x) -> np.ndarray:
   return x.detach().float().numpy()
 
 
-class Recorder:
-  """Keeps what modules put out, by our names."""
+class OutputRecorder:
+  """Keeps the outputs of modules, by our names."""
 
   def __init__(self):
-    self.found: dict[str, np.ndarray] = {}
+    self.outputs: compare.Arrays = {}
 
-  def keep(self, module, name: str, batched: bool = True) -> None:
+  def watch(self, module, name: str, batched: bool = True) -> None:
+    """Keeps every output of a module; of a batch of one, only that one unless `batched`."""
+
     def hook(_module, _inputs, out):
       out = out[0] if isinstance(out, tuple) else out
-      self.found[name] = numpy(out if batched else out[0])
+      self.outputs[name] = _to_numpy(out if batched else out[0])
 
     module.register_forward_hook(hook)
 
-  def siglip(self, tower) -> None:
+  def watch_blocks(self, tower) -> None:
+    """Keeps the output of every block of a video tower."""
+    for i, block in enumerate(tower.blocks):
+      self.watch(block, f"encoder.layers.{i}")
+
+  def watch_siglip(self, tower) -> None:
+    """Keeps the embeddings and the output of every layer."""
     inner = getattr(tower, "vision_model", tower)
-    self.keep(inner.embeddings, "encoder.embeddings")
+    self.watch(inner.embeddings, "encoder.embeddings")
     for i, layer in enumerate(inner.encoder.layers):
-      self.keep(layer, f"encoder.layers.{i}")
+      self.watch(layer, f"encoder.layers.{i}")
 
-  def qwen2(self, model) -> None:
-    def first(_module, inputs, options):
+  def watch_qwen2(self, model) -> None:
+    """Keeps the embedded tokens and the output of every layer."""
+
+    def keep_input(_module, inputs, options):
       x = inputs[0] if inputs else options["hidden_states"]
-      self.found["llm.embed_tokens"] = numpy(x[0])
+      self.outputs["llm.embed_tokens"] = _to_numpy(x[0])
 
-    model.layers[0].register_forward_pre_hook(first, with_kwargs=True)
+    model.layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)
     for i, layer in enumerate(model.layers):
-      self.keep(layer, f"llm.layers.{i}", batched=False)
+      self.watch(layer, f"llm.layers.{i}", batched=False)
 
-  def done(self, **final) -> dict[str, np.ndarray]:
-    return self.found | {name: numpy(x) for name, x in final.items()}
+  def with_result(self, **result) -> compare.Arrays:
+    """All kept outputs, and then the result."""
+    return self.outputs | {name: _to_numpy(x) for name, x in result.items()}
 
 
 FAMILIES = {
-  "llava_onevision": llava_onevision,
-  "llava": llava_onevision,
-  "qwen2": qwen2,
-  "siglip": siglip,
-  "videochat-flash": flash,
-  "tower": tower,
+  "llava_onevision": run_llava_onevision,
+  "llava": run_llava_onevision,
+  "qwen2": run_qwen2,
+  "siglip": run_siglip,
+  "videochat-flash": run_flash,
+  "tower": run_tower,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A part of config.model against the fields of its component: types, missing sizes, variants."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from filax.models import components
+
+ASKED = ("theta",)  # Has a default here and another one in transformers.
+
+
+def with_types(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
+  """The part with floats where its fields are floats: 1000000 is a base of rotations, too.
+
+  Raises ValueError for a value that is no number where one is needed, or a size below 1.
+  """
+  part = dict(part)
+  if "name" not in part:
+    return part
+  _, component = components.component(role, part["name"])
+  fields = component.__dataclass_fields__
+  for key in part.keys() & fields.keys():
+    if fields[key].type in (int, float):
+      part[key] = _number(role, fields[key], part[key])
+  return part
+
+
+def _number(role: str, field: dataclasses.Field, value: Any) -> int | float:
+  """The value of a field in its type. Raises ValueError if it is none."""
+  fits = isinstance(value, int) and not isinstance(value, bool)
+  if field.type is float:
+    fits = fits or isinstance(value, float)
+  limit = ""
+  if _is_required(field):
+    limit = " of at least 1"
+    fits = fits and value >= 1
+  if not fits:
+    name = f"{role}.{field.name}"
+    raise ValueError(f"{name} is {value!r}, but must be a number{limit}. Give --set {name}=...")
+  return field.type(value)
+
+
+def check_complete(model: Mapping[str, Any]) -> None:
+  """Raises ValueError naming the --set of every size that is still missing."""
+  missing = []
+  for role, part in model.items():
+    if isinstance(part, Mapping) and "variant" not in part:
+      missing += _missing_fields(role, part)
+  if missing:
+    flags = " ".join(f"--set {name}=..." for name in missing)
+    raise ValueError(
+      f"config.json does not say {', '.join(missing)}. Give {flags}, or a variant: "
+      f"--set ROLE.variant=NAME."
+    )
+
+
+def _missing_fields(role: str, part: Mapping[str, Any]) -> list[str]:
+  if "name" not in part:
+    return [f"{role}.name"]
+  _, component = components.component(role, part["name"])
+  missing = []
+  for name, field in component.__dataclass_fields__.items():
+    if name not in part and (name in ASKED or _is_required(field)):
+      missing.append(f"{role}.{name}")
+  return missing
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+  if field.name in ("parent", "name"):
+    return False
+  return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def with_variant_name(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
+  """The same part by the name of its variant, if it has one."""
+  part = dict(part)
+  if "variant" in part or "name" not in part:
+    return part
+  module, component = components.component(role, part["name"])
+  built = components.build(role, part)
+  for variant, sizes in getattr(module, "VARIANTS", {}).items():
+    short = dict(name=part["name"], variant=variant)
+    for key, value in part.items():
+      if key not in sizes and not _is_default(component, key, value):
+        short[key] = value
+    if components.build(role, short) == built:
+      return short
+  return part
+
+
+def _is_default(component: type, key: str, value: Any) -> bool:
+  field = component.__dataclass_fields__.get(key)
+  return key != "name" and field is not None and value == field.default

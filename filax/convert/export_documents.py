@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files beside exported weights: config.json, tokenizer, processors and the programs."""
+
+from collections.abc import Mapping, Sequence
+import json
+from pathlib import Path
+import shutil
+from typing import Any
+
+from filax.convert import processor_files
+from filax.convert.config_out import ExportVocabulary
+from filax.convert.formats import ExportFormat
+from filax.convert.output_folder import TOKENIZER_FILES
+from filax.models import components
+
+PLACEHOLDERS = ("<image>", "<video>")
+EXPORT_KIT = Path(__file__).parent / "export_kit"
+
+
+def read_vocabulary(tokenizer: Any) -> ExportVocabulary | None:
+  """The plain ids of a tokenizer; None without one."""
+  if tokenizer is None:
+    return None
+  return ExportVocabulary(
+    tokens=tokenizer.vocab_size,
+    pad=tokenizer.pad_id,
+    stop=tuple(tokenizer.stop_ids),
+    controls=dict(tokenizer.controls),
+  )
+
+
+def copy_tokenizer(out: Path, run_folders: Sequence[Path], tokenizer: Any) -> None:
+  """Copies the run's tokenizer files, and writes `tokenizer` if there is one."""
+  for name in TOKENIZER_FILES:
+    for folder in run_folders:
+      if (folder / name).is_file():
+        shutil.copy(folder / name, out / name)
+        break
+  if tokenizer is not None:
+    tokenizer.save(out)
+
+
+def write_documents(
+  out: Path,
+  export_format: ExportFormat,
+  config: Mapping[str, Any],
+  dtype: str,
+  vocabulary: ExportVocabulary | None,
+) -> None:
+  """Writes config.json, the other JSON files and the programs of a format.
+
+  `out` has the tokenizer's files already: those win over ours.
+  """
+  ids = placeholder_ids(config["model"], vocabulary)
+  if export_format.processors and (out / "tokenizer.json").exists():
+    _add_placeholders(out / "tokenizer.json", ids, config["model"])
+  documents = {"config.json": export_format.config(config, dtype, vocabulary, ids)}
+  if vocabulary is not None:
+    if not (out / "generation_config.json").exists():
+      documents["generation_config.json"] = processor_files.generation_config(vocabulary)
+    if (out / "tokenizer.json").exists() and not (out / "tokenizer_config.json").exists():
+      tokenizer_config = processor_files.tokenizer_config(config, vocabulary)
+      documents["tokenizer_config.json"] = tokenizer_config
+  if export_format.processors:
+    documents |= processor_files.processor_files(config)
+  for name, content in documents.items():
+    (out / name).write_text(json.dumps(content, indent=2) + "\n")
+  for source, name in export_format.files:
+    shutil.copy(EXPORT_KIT / source, out / name)
+
+
+def placeholder_ids(
+  model: Mapping[str, Any],
+  vocabulary: ExportVocabulary | None,
+) -> tuple[int, ...]:
+  """Ids of <image> and <video>: the tokenizer's own, or rows that no token uses."""
+  rows = components.build("llm", model["llm"]).vocab
+  controls: dict[str, int] = {}
+  free = rows - len(PLACEHOLDERS)
+  if vocabulary is not None:
+    controls.update(vocabulary.controls)
+    free = vocabulary.tokens
+  ids = []
+  for name in PLACEHOLDERS:
+    if name not in controls and free < rows:
+      controls[name] = free
+      free += 1
+    ids.append(controls.get(name, controls.get("<unk>", rows - 1)))  # Text has no <unk>.
+  return tuple(ids)
+
+
+def _add_placeholders(file: Path, ids: Sequence[int], model: Mapping[str, Any]) -> None:
+  """Adds the placeholders to a tokenizer.json, if there are rows for them."""
+  rows = components.build("llm", model["llm"]).vocab
+  content = json.loads(file.read_text())
+  added = content.setdefault("added_tokens", [])
+  used_names = {token["content"] for token in added}
+  used_ids = {token["id"] for token in added}
+  for name, id in zip(PLACEHOLDERS, ids, strict=True):
+    if name in used_names or id in used_ids or id >= rows:
+      continue
+    token = dict(
+      id=id,
+      content=name,
+      single_word=False,
+      lstrip=False,
+      rstrip=False,
+      normalized=False,
+      special=True,
+    )
+    added.append(token)
+  added.sort(key=lambda token: token["id"])
+  file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")

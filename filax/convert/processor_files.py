@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small JSON files of an exported folder: processors, chat template, generation, tokenizer."""
+
+from collections.abc import Mapping
+import math
+from typing import Any
+
+from filax.convert.config_out import ExportVocabulary, build_towers, image_grids
+
+
+def processor_files(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """File name -> processor settings for transformers 4 and 5."""
+  tower, _ = build_towers(config)
+  pictures = dict(
+    do_resize=True,
+    do_rescale=True,
+    rescale_factor=1 / 255,
+    do_normalize=True,
+    do_convert_rgb=True,
+    resample=3,
+    size=dict(height=tower.size, width=tower.size),
+    image_mean=[0.5] * 3,
+    image_std=[0.5] * 3,
+    processor_class="LlavaOnevisionProcessor",
+  )
+  images = pictures | dict(
+    image_processor_type="LlavaOnevisionImageProcessor",
+    do_pad=True,
+    image_grid_pinpoints=image_grids(tower.size),
+  )
+  videos = pictures | dict(video_processor_type="LlavaOnevisionVideoProcessor")
+  processor = dict(
+    processor_class="LlavaOnevisionProcessor",
+    num_image_tokens=math.prod(tower.grid),
+    vision_feature_select_strategy="full",
+    image_token="<image>",
+    video_token="<video>",
+    vision_aspect_ratio="anyres_max_9",
+  )
+  return {
+    "preprocessor_config.json": images,
+    "video_preprocessor_config.json": videos,
+    "processor_config.json": processor,
+    "chat_template.json": dict(chat_template=chat_template(config)),
+  }
+
+
+def chat_template(config: Mapping[str, Any]) -> str:
+  """ChatML with pictures before the text and the trained system turn."""
+  system = config.get("data", {}).get("system", "")
+  first = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+  return (
+    "{% if messages and messages[0]['role'] != 'system' %}" + first + "{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] in ('image', 'video') %}"
+    "<{{ part['type'] }}>\n{% endif %}{% endfor %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+  )
+
+
+def generation_config(vocabulary: ExportVocabulary) -> dict[str, Any]:
+  """generation_config.json: greedy, as evaluations are run."""
+  return dict(
+    bos_token_id=vocabulary.pad,
+    pad_token_id=vocabulary.pad,
+    eos_token_id=list(vocabulary.stop),
+    do_sample=False,
+    transformers_version="4.46.0",
+  )
+
+
+def tokenizer_config(config: Mapping[str, Any], vocabulary: ExportVocabulary) -> dict[str, Any]:
+  """A tokenizer_config.json for a tokenizer.json that came without one."""
+  name_of_id = {id: name for name, id in vocabulary.controls.items()}
+  stop = vocabulary.stop[0] if vocabulary.stop else vocabulary.pad
+  return dict(
+    tokenizer_class="PreTrainedTokenizerFast",
+    clean_up_tokenization_spaces=False,
+    eos_token=name_of_id.get(stop),
+    pad_token=name_of_id.get(vocabulary.pad),
+    padding_side="right",
+    model_max_length=10**9,
+    chat_template=chat_template(config),
+  )

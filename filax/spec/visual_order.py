@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order in which a video's visual tokens are read, newlines included."""
+
+import functools
+
+import numpy as np
+
+from filax.spec.batch import VisualLayout
+
+NEWLINE = -1
+
+
+@functools.lru_cache(maxsize=256)
+def video_order(groups: int, layout: VisualLayout) -> np.ndarray:
+  """i32 [M]: indices into the tokens of `groups` groups of frames, group by group, or NEWLINE.
+
+  Newlines: one_token, one after the whole video; grid, after every row of every group; frame, after
+  every group; none. Shared between callers: not to be written to.
+  """
+  rows, columns = layout.group_grid
+  index = np.arange(groups * rows * columns, dtype=np.int32)
+  newline = np.int32(NEWLINE)
+  if layout.newline == "one_token":
+    index = np.append(index, newline)
+  elif layout.newline != "none":
+    width = {"grid": columns, "frame": rows * columns}[layout.newline]
+    lines = index.reshape(-1, width)
+    index = np.pad(lines, ((0, 0), (0, 1)), constant_values=NEWLINE).ravel()
+  index.flags.writeable = False
+  return index
