@@ -92,4 +92,4 @@ def test_scene_selection_in_training_needs_single_samples(changes, knob):
     config.model.selector = dict(name="kmeans", scenes=2, size=3)
     config.data.update(changes)
   with pytest.raises(ValueError, match=knob):
-    run.check(config, components.build_video_lm(config.model))
+    run.check_selector(config, components.build_video_lm(config.model))
