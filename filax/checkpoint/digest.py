@@ -26,6 +26,7 @@ _STRIPE = 1 << 20  # Elements, at least, that a thread is given.
 _LINEAR = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # Of format 1.
 _THREADS = min(8, os.cpu_count() or 1)  # NumPy works on several blocks at once.
 
+Index = tuple[int, ...]
 Mix = Callable[[np.ndarray, np.ndarray, np.ndarray], int]  # (words, rows, columns) -> sum
 
 
@@ -33,9 +34,9 @@ Mix = Callable[[np.ndarray, np.ndarray, np.ndarray], int]  # (words, rows, colum
 class Box:
   """A part of an array that this process holds."""
 
-  start: tuple[int, ...]  # Index in the array of the first element.
+  start: Index  # Index in the array of the first element.
   value: np.ndarray
-  replicas: tuple[int, ...] = (0,)  # The copies of the array that it is a part of.
+  replicas: Index = (0,)  # The copies of the array that it is a part of.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Parts:
   """What this process holds of an array, on the host."""
 
   dtype: np.dtype
-  shape: tuple[int, ...]
+  shape: Index
   boxes: tuple[Box, ...]
 
 
@@ -128,7 +129,7 @@ def box_sums(boxes: Sequence[Box], shape: Sequence[int], mix: Mix | None = None)
 def held_boxes(x: jax.Array) -> Iterator[Box]:
   """Every different part of an array that this process holds, copied one after the other."""
   x = _without_key_type(x)
-  replicas: dict[tuple[int, ...], list[int]] = {}
+  replicas: dict[Index, list[int]] = {}
   for shard in x.addressable_shards:
     replicas.setdefault(_start(shard.index), []).append(shard.replica_id)
   for shard in x.addressable_shards:
@@ -240,7 +241,7 @@ def _first_replica(x) -> list:
   return [shard for shard in x.addressable_shards if shard.replica_id == 0]
 
 
-def _start(index: Sequence[slice]) -> tuple[int, ...]:
+def _start(index: Sequence[slice]) -> Index:
   return tuple(part.start or 0 for part in index)
 
 

@@ -87,7 +87,7 @@ def _is_record(values: Any) -> bool:
     return False
   for field in dataclasses.fields(Owner):
     kinds = (int, float) if field.type is float else field.type
-    if not isinstance(values.get(field.name), kinds):
+    if not isinstance(values.get(field.name), kinds):  # type: ignore[arg-type]  # Classes, no text.
       return False
   if values["started"] and not values["started"].isdigit():
     return False

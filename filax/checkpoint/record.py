@@ -31,25 +31,29 @@ FORMAT = 2  # Raised when an older FiLax could no longer read what is written.
 _FILE = "metadata"  # The name that Orbax's handler of JSON gives to its file.
 _SUMS = "sums."  # Begins the names of the files that are there until all processes are ready.
 
+Record = dict[str, Any]
+Config = Mapping[str, Any]  # As JSON keeps it.
+
 
 class Damaged(ValueError):
   """A checkpoint that cannot be read, or does not hold what was written."""
 
 
-def record_text(record: Mapping[str, Any]) -> str:
+def record_text(record: Record) -> str:
   """The text of a record, with its root digest."""
   text = json.dumps(dict(record))
   root = hashlib.sha256(text.encode()).hexdigest()
-  return f'{text[:-1]}, "root": "{root}"}}'
+  body = text.removesuffix("}")
+  return f'{body}, "root": "{root}"}}'
 
 
 def make_record(
   step: int,
   row: int,
   fingerprint: str,
-  config: Mapping[str, Any],
-  before: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+  config: Config,
+  before: Record | None = None,
+) -> Record:
   """A record without digests of arrays and without its root.
 
   `config` as JSON keeps it. `before`: the record of the checkpoint that the run went on from.
@@ -57,7 +61,7 @@ def make_record(
   """
   batch = config.get("batch")
   since = _batch_since(before, batch)
-  record = dict(
+  record: Record = dict(
     format=FORMAT,
     step=step,
     row=row,
@@ -75,7 +79,7 @@ def make_record(
   return record
 
 
-def _batch_since(before: Mapping[str, Any] | None, batch: int | None) -> list[int]:
+def _batch_since(before: Record | None, batch: int | None) -> list[int]:
   """[step, row] from which on a run counts `batch` rows a step."""
   if before is None:
     return [0, 0]
@@ -84,25 +88,27 @@ def _batch_since(before: Mapping[str, Any] | None, batch: int | None) -> list[in
   return [before["step"], before["row"] - before["row"] % (batch or 1)]
 
 
-def write_record(folder: epath.PathLike, record: Mapping[str, Any]) -> None:
+def write_record(folder: epath.PathLike, record: Record) -> None:
   """Writes a record into the folder of the item `data`."""
   (epath.Path(folder) / _FILE).write_text(record_text(record))
 
 
-def config_digest(config: Mapping[str, Any]) -> str:
+def config_digest(config: Config) -> str:
   """The SHA-256 of a config's text."""
-  return hashlib.sha256(json.dumps(dict(config)).encode()).hexdigest()
+  text = json.dumps(dict(config))
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_record(step: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_record(step: epath.PathLike) -> tuple[Record, Config]:
   """(record, config) of the folder of a step, both checked.
 
   Raises Damaged; ValueError if a newer FiLax wrote it.
   """
   step = epath.Path(step)
   text = _read_text(step / "data" / _FILE, "data")
-  config = _parse(_read_text(step / "config" / _FILE, "config"), "config")
-  record = _parse(text, "data")
+  config_text = _read_text(step / "config" / _FILE, "config")
+  config = _parse_object(config_text, "config")
+  record = _parse_object(text, "data")
   if not isinstance(record.get("format"), int):
     raise Damaged("its item 'data' names no format.")
   if record["format"] > FORMAT:
@@ -118,7 +124,7 @@ def read_record(step: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   return record, config
 
 
-def _check_digests(record: Mapping[str, Any], text: str, config: Mapping[str, Any]) -> None:
+def _check_digests(record: Record, text: str, config: Config) -> None:
   """Raises Damaged if the text of a record, or the config beside it, is not what was written."""
   without_root = {key: value for key, value in record.items() if key != "root"}
   if record_text(without_root) != text:
@@ -139,7 +145,7 @@ def mix_of(expected: str | int) -> digest.Mix | None:
   return digest.linear_sum if isinstance(expected, int) else None
 
 
-def check_leaves(record: Mapping[str, Any], leaves: Mapping[str, Any], prefix: str = "") -> None:
+def check_leaves(record: Record, leaves: Mapping[str, Any], prefix: str = "") -> None:
   """Raises Damaged if the arrays that a checkpoint lists are not those that were written.
 
   `leaves`: path -> anything with shape and dtype, of the arrays whose path begins with `prefix`.
@@ -207,7 +213,7 @@ class RecordHandler(ocp.handlers.AsyncCheckpointHandler):
 class RecordSave(ocp.args.CheckpointArgs):
   """A record whose digests are still to be computed, from `parts` (digest.host_parts)."""
 
-  record: Mapping[str, Any]
+  record: Record
   parts: dict[str, digest.Parts]
 
 
@@ -220,24 +226,26 @@ async def _write_sums(directory: epath.Path, args: RecordSave) -> None:
   (directory / f"{_SUMS}{jax.process_index()}").write_text(text)
 
 
-def _row_fits(record: Mapping[str, Any]) -> bool:
+def _row_fits(record: Record) -> bool:
   """Whether the row is where a run of config.batch rows a step stands at this step."""
   if not record["batch"]:
     return True
-  step, row = record["since"]
-  return record["row"] == row + (record["step"] - step) * record["batch"]
+  first_step, first_row = record["since"]
+  steps = record["step"] - first_step
+  return record["row"] == first_row + steps * record["batch"]
 
 
-def _check_position(step: epath.Path, record: Mapping[str, Any], config: Mapping) -> None:
+def _check_position(step: epath.Path, record: Record, config: Config) -> None:
   """Raises Damaged if step and row of a record do not fit its folder and its config."""
   row = record.get("row")
+  batch = config.get("batch")
   if record["format"] == 1:
-    if not isinstance(row, int) or row < 0 or row % (config.get("batch") or 1):
-      raise Damaged(f"its row is {row}, no multiple of config.batch={config.get('batch')}.")
+    if not isinstance(row, int) or row < 0 or row % (batch or 1):
+      raise Damaged(f"its row is {row}, no multiple of config.batch={batch}.")
     return
   if step.name.isdigit() and step.name != str(record["step"]):
     raise Damaged(f"it holds step {record['step']}.")
-  if record["batch"] != config.get("batch") or not _row_fits(record):
+  if record["batch"] != batch or not _row_fits(record):
     raise Damaged(f"its row is {row}, which is not step {record['step']} x config.batch.")
 
 
@@ -246,6 +254,6 @@ def _read_text(path: epath.Path, item: str) -> str:
     return path.read_text()
 
 
-def _parse(text: str, item: str) -> dict[str, Any]:
+def _parse_object(text: str, item: str) -> dict[str, Any]:
   with damage(f"its item {item!r} cannot be read"):
     return dict(json.loads(text))

@@ -11,6 +11,7 @@ which cannot be read or whose digests differ, is skipped. Inference reads `state
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from typing import Any
@@ -24,6 +25,7 @@ from filax import files
 from filax.checkpoint import digest, record, storage, verify
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
+from filax.checkpoint.record import Config, Record
 from filax.checkpoint.record import Damaged as Damaged
 from filax.checkpoint.tree import compare_shapes, flatten_tree, leaf_shapes, unflatten_tree
 
@@ -55,7 +57,7 @@ class Checkpoints:
     self._check()
     on_one_process(self._clean)  # One look for all: others would find a part of it gone already.
     self._manager = _manager(self.folder, keep, check)
-    self._before: Mapping[str, Any] | None = None  # The record of what was restored.
+    self._before: Record | None = None  # The record of what was restored.
 
   def __enter__(self):
     return self
@@ -95,7 +97,7 @@ class Checkpoints:
             path.rmtree()
       raise
 
-  def save(self, state: Any, row: int, fingerprint: str, config: Mapping[str, Any]) -> None:
+  def save(self, state: Any, row: int, fingerprint: str, config: Config) -> None:
     """Copies the state off the devices and writes it in the background. A step is saved once.
 
     `state`: a dataclass of trees with a field `step`, such as filax.train.state.TrainState.
@@ -134,9 +136,14 @@ class Checkpoints:
         return restored
       except Damaged as error:
         say(f"Skipping {path}: {error}")
-        on_one_process(lambda path=path: path.replace(path.parent / f"{path.name}.damaged"))
+        on_one_process(functools.partial(_set_aside, path))
         self._manager.reload()
     return None
+
+
+def _set_aside(step: epath.Path) -> None:
+  """Renames the folder of a damaged checkpoint."""
+  step.replace(step.parent / f"{step.name}.damaged")
 
 
 def exists(workdir: epath.PathLike) -> bool:
@@ -180,7 +187,7 @@ def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
   )
 
 
-def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, Any]) -> epath.Path:
+def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:
   """Writes parameters alone as step 0 of `workdir`: what `config.init_from` and inference read."""
   folder = _absolute(workdir) / FOLDER
   with _manager(folder) as manager:
@@ -213,7 +220,7 @@ def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
   """Orbax's way to write below `folder`, with a last look before a save gets its final name."""
   default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
 
-  class CheckedPath(default):
+  class CheckedPath(default):  # type: ignore[valid-type, misc]  # Orbax chooses the base.
     async def finalize(self):
       check()
       await super().finalize()
@@ -238,7 +245,7 @@ def _array_handler() -> ocp.PyTreeCheckpointHandler:
   return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
-def _items(state, step: int, row: int, fingerprint: str, config: Mapping[str, Any], before=None):
+def _items(state, step: int, row: int, fingerprint: str, config: Config, before=None):
   """The items of a checkpoint for Orbax, with the copies of the arrays on the host."""
   config = json.loads(json.dumps(dict(config)))
   facts = record.make_record(step, row, fingerprint, config, before)
@@ -250,7 +257,7 @@ def _items(state, step: int, row: int, fingerprint: str, config: Mapping[str, An
   )
 
 
-def _restore(path: epath.Path, like: Any) -> tuple[Restored, dict[str, Any]]:
+def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
   """(what a checkpoint holds, its record)."""
   written, config, stored = _header(path)
   target = vars(like)
@@ -322,7 +329,7 @@ def _placed(leaf, dtype):
   return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
-def _header(path: epath.Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _header(path: epath.Path) -> tuple[Record, Config, dict[str, Any]]:
   """(record, config, path -> metadata of every leaf), checked against each other."""
   written, config = record.read_record(path)
   with record.damage("its list of arrays cannot be read"):
@@ -331,7 +338,7 @@ def _header(path: epath.Path) -> tuple[dict[str, Any], dict[str, Any], dict[str,
   return written, config, stored
 
 
-def _read_arrays(path: epath.Path, target: PyTree, written: Mapping[str, Any]) -> PyTree:
+def _read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
   """The leaves of `target` (shapes and shardings), each compared with its digest."""
   restore_args = ocp.checkpoint_utils.construct_restore_args(target)
   args = ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)

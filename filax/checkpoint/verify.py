@@ -68,7 +68,7 @@ def _gather(failed: bool, sums: np.ndarray) -> tuple[list[int], np.ndarray]:
   """(the processes that failed, the sums over all processes modulo 2**64)."""
   if jax.process_count() == 1:
     return [], sums
-  numbers = np.concatenate([np.uint64([failed]), sums.reshape(-1)])
+  numbers = np.concatenate([np.array([failed], np.uint64), sums.reshape(-1)])
   # 64 bits travel as two of 32: JAX has no wider integers by default.
   halves = numbers.view(np.uint32)
   gathered = multihost_utils.process_allgather(halves).view(np.uint64)

@@ -38,7 +38,8 @@ class Fetcher:
     try:
       return self._context.__exit__(*error)
     finally:
-      self._thread.join(_END_SECONDS)  # A picture that is being decoded cannot be interrupted.
+      if self._thread is not None:
+        self._thread.join(_END_SECONDS)  # A picture that is being decoded cannot be interrupted.
 
   def fetch(self, give_up: Callable[[], bool]) -> Batch | None:
     """The next batch; None if `give_up` turns true while waiting. Raises what the pipeline raises.

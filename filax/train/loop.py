@@ -26,7 +26,7 @@ from filax.train import batches, metrics, plan_record, profiler
 from filax.train.batches import BatchSource
 from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
-from filax.train.setup import check_settings, initial_state, prepare, train_step
+from filax.train.setup import Config, check_settings, initial_state, prepare, train_step
 from filax.train.signals import Signals
 from filax.train.state import TrainState
 from filax.train.supervision import Supervision
@@ -35,6 +35,8 @@ from filax.train.watchdog import Watchdog
 
 _LONG_STEP_SECONDS = 5.0  # A step is not queued behind one that takes longer.
 _COMPILE_SECONDS = 24 * 3600.0  # That one process may take longer than another.
+
+DeviceMetrics = Mapping[str, jax.Array]  # Scalars that may still be computed.
 
 
 class NonFinite(ValueError):
@@ -94,7 +96,7 @@ def train_pipeline(
 
 
 def agree_on_plan(
-  config: Mapping[str, Any], pipeline: BatchSource, ingredients: plan_record.Parts
+  config: Config, pipeline: BatchSource, ingredients: plan_record.Parts
 ) -> tuple[int, plan_record.Parts]:
   """(steps, parts of the plan), checked and compared between all processes. Raises ValueError."""
   check_settings(config)
@@ -104,7 +106,7 @@ def agree_on_plan(
   return steps, parts
 
 
-def count_steps(config: Mapping[str, Any], pipeline: BatchSource) -> int:
+def count_steps(config: Config, pipeline: BatchSource) -> int:
   """config.steps, or what config.epochs comes to. Raises ValueError if that is none."""
   steps = config["steps"] or pipeline.steps(config["epochs"])
   if steps < 1:
@@ -114,7 +116,7 @@ def count_steps(config: Mapping[str, Any], pipeline: BatchSource) -> int:
 
 def write_start(
   workdir: epath.PathLike,
-  config: Mapping[str, Any],
+  config: Config,
   fingerprint: str,
   parts: plan_record.Parts,
   check_lease: Callable[[], None],
@@ -137,7 +139,7 @@ def make_meter(
   return metrics.Meter(run.steps, work, peak, compilations)
 
 
-def default_hooks(config: Mapping[str, Any], tracker: Tracker) -> list[Hook]:
+def default_hooks(config: Config, tracker: Tracker) -> list[Hook]:
   """The hooks that every run has, in their order."""
   steps = profiler.step_range(config.get("profile", ""))
   hooks = [Watchdog(config["stall_seconds"]), Supervision(), tracker]
@@ -168,7 +170,7 @@ class Loop:
     self._hooks = hooks
     self._step = train_step(run.config, run.setup)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
-    self._pending: tuple[int, Mapping[str, jax.Array]] | None = None  # Dispatched, not looked at.
+    self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not looked at.
     self._saved_at = run.first
     self._looked_at = 0.0
     self._step_seconds = math.inf  # Of the newest step that was looked at.
@@ -203,7 +205,7 @@ class Loop:
     with self._hooks.around(SAVE):
       self._saved.wait()
 
-  def _dispatch(self, state: TrainState, batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
+  def _dispatch(self, state: TrainState, batch) -> tuple[TrainState, DeviceMetrics]:
     """Hands the next step to the devices: (state, metrics), both still being computed."""
     shapes = tuple(x.shape for x in batch.values())
     if shapes not in self._programs:

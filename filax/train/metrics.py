@@ -72,7 +72,7 @@ class Compilations:
   def __exit__(self, *_):
     jax.monitoring.unregister_event_duration_listener(self._on_event)
 
-  def _on_event(self, event: str, seconds: float, **_):
+  def _on_event(self, event: str, duration_secs: float, **_):
     self.count += event.endswith("backend_compile_duration")
 
 

@@ -35,8 +35,8 @@ class Optimizer:
 
   def split_params(self, params: PyTree) -> tuple[PyTree, PyTree]:
     """params -> (trainable, frozen), two trees that `merge_params` joins."""
-    trainable = {}
-    frozen = {}
+    trainable: dict[str, Any] = {}
+    frozen: dict[str, Any] = {}
     for path, leaf in _flatten(params).items():
       part = trainable if self.rates[path] else frozen
       part[path] = leaf

@@ -54,7 +54,8 @@ def plan_parts(
   for name, value in settings.leaves(config):
     if name not in _PER_HOST:
       shared[f"config.{name}"] = repr(value)
-  plan = dict(fingerprint=fingerprint, steps=str(steps)) | ingredients.get("plan", {})
+  plan = {"fingerprint": fingerprint, "steps": str(steps)}
+  plan |= ingredients.get("plan", {})
   return {"config": shared, "software": software(), **ingredients, "plan": plan}
 
 

@@ -21,6 +21,8 @@ from filax.parallel import rules
 from filax.train import optim, step
 from filax.train.state import TrainState, create_state, state_shardings
 
+Config = Mapping[str, Any]  # Nested dicts.
+
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
@@ -34,9 +36,7 @@ class Setup:
   micro_batches: int  # One after the other in a step.
 
 
-def prepare(
-  config: Mapping[str, Any], steps: int, devices: Sequence[jax.Device] | None = None
-) -> Setup:
+def prepare(config: Config, steps: int, devices: Sequence[jax.Device] | None = None) -> Setup:
   """Builds and checks the setup of a config for `steps` updates.
 
   `devices` are those of config.mesh; default: all there are. Raises ValueError naming the knob.
@@ -59,7 +59,7 @@ def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.S
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def check_settings(config: Mapping[str, Any]) -> None:
+def check_settings(config: Config) -> None:
   """Raises ValueError naming the first invalid setting outside config.data.
 
   A pipeline checks config.data itself, and rows may come from elsewhere.
@@ -67,7 +67,7 @@ def check_settings(config: Mapping[str, Any]) -> None:
   settings.check({key: value for key, value in config.items() if key != "data"})
 
 
-def train_step(config: Mapping[str, Any], setup: Setup) -> Callable:
+def train_step(config: Config, setup: Setup) -> jax.stages.Wrapped:
   """The jitted step(state, batch) -> (state, metrics), which reuses the memory of its state."""
   options = config["optim"]
   loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"])
@@ -82,7 +82,7 @@ def _shardings(tree: PyTree) -> PyTree:
   return jax.tree.map(lambda x: x.sharding, tree)
 
 
-def micro_batches(config: Mapping[str, Any], mesh: Mesh) -> int:
+def micro_batches(config: Config, mesh: Mesh) -> int:
   """config.optim.accumulate; if that is 0, as many as give every device one row at a time.
 
   Raises ValueError if the rows of a batch do not split over devices and micro-batches.
@@ -101,7 +101,7 @@ def micro_batches(config: Mapping[str, Any], mesh: Mesh) -> int:
 
 
 def initial_state(
-  config: Mapping[str, Any],
+  config: Config,
   setup: Setup,
   saved: store.Checkpoints,
   fingerprint: str,
@@ -145,11 +145,11 @@ def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
       absent[path] = leaf
   drawn = _draw(seed, setup, absent) if absent else {}
   params = unflatten_tree(drawn | present)
-  rest = setup.like.replace(params=None)
+  rest = dataclasses.replace(setup.like, params=None)
   create_rest = jax.jit(
     functools.partial(_state_without_params, setup.optimizer, seed), out_shardings=_shardings(rest)
   )
-  return create_rest(params).replace(params=params)
+  return dataclasses.replace(create_rest(params), params=params)
 
 
 def _draw(seed: int, setup: Setup, leaves: Mapping[str, Any]) -> dict[str, jax.Array]:
@@ -164,7 +164,7 @@ def _draw(seed: int, setup: Setup, leaves: Mapping[str, Any]) -> dict[str, jax.A
 
 
 def _state_without_params(optimizer: optim.Optimizer, seed: int, params: PyTree) -> TrainState:
-  return create_state(params, optimizer, seed).replace(params=None)
+  return dataclasses.replace(create_state(params, optimizer, seed), params=None)
 
 
 def check_plan(

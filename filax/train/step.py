@@ -6,6 +6,7 @@ mean does not depend on how a batch was divided.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import itertools
 from typing import Any
 
@@ -107,8 +108,8 @@ def llm_work(
   share sees what each stage of visual dropout has left. `left` tokens meet the head.
   """
   keep = batch["keep"]  # [R stages S]
-  segments = jnp.arange(1, keep.shape[-1] + 1)
-  in_segment = batch["segment_ids"][:, :, None] == segments  # [R L S]
+  segment_ids = batch["segment_ids"][:, :, None]
+  in_segment = segment_ids == jnp.arange(1, keep.shape[-1] + 1)  # [R L S]
   tokens = in_segment.sum(1)  # [R S]
   is_visual = (batch["visual_index"] >= 0)[:, :, None]
   visual = (in_segment & is_visual).sum(1)
@@ -161,7 +162,7 @@ def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -
     metrics = _metrics(loss_mean, norm, sums)
     for label, rate in optimizer.learning_rates(state.step).items():
       metrics[f"lr/{label}"] = rate
-    state = state.replace(step=state.step + 1, params=params, opt=opt)
+    state = dataclasses.replace(state, step=state.step + 1, params=params, opt=opt)
     return state, metrics
 
   return train_step

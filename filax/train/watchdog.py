@@ -98,7 +98,8 @@ class Watchdog(Hook):
     )
 
   def _print_stacks_and_exit(self, reason: str) -> None:
-    faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+    if sys.__stderr__ is not None:
+      faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
     print(f"filax train: {reason}", file=sys.__stderr__, flush=True)
     if jax.process_count() > 1:
       _wait_for_others(min(2 * self._longest + 5.0, _LINGER_SECONDS))

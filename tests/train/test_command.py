@@ -53,7 +53,8 @@ def test_what_does_not_fit_is_one_sentence(argv, message):
 def test_help_teaches(capsys):
   assert train.main(["--help"]) == 0
   said = capsys.readouterr().out
-  for word in ("--config", "--workdir", ":debug", "filax show", "init_from", "quarantine.jsonl"):
+  words = ("--config", "--workdir", ":debug", "filax show", "init_from", "quarantine.jsonl")
+  for word in (*words, "--config.profile=10:15"):
     assert word in said
 
 

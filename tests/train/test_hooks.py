@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from filax.checkpoint import store
-from filax.train import hooks, loop, memory, step
+from filax.train import hooks, loop, memory, run, signals, step
 
 
 class Recorder(hooks.Hook):
@@ -114,7 +114,7 @@ def test_an_evaluation_sees_the_parameters_after_its_step(recorded):
 
 def test_hooks_change_no_loss(recorded, plain):
   _, folder = recorded
-  keys = ("step", "loss", "grad_norm", "compilations")
+  keys = ("step", "loss", "grad_norm")
   for ours, theirs in zip(lines(folder), lines(plain), strict=True):
     assert [ours[key] for key in keys] == [theirs[key] for key in keys]
 
@@ -124,6 +124,20 @@ def test_a_finished_run_begins_and_ends(recorded):
   recorder = Recorder()
   train(folder, recorder)
   assert recorder.calls == [("begin", 4), ("end", None)]
+
+
+def test_train_takes_hooks(tmp_path, monkeypatch):
+  """The call of a Python user, on made rows."""
+  rows = made_rows.Rows(8)
+  rows.ingredients = {}
+  monkeypatch.setattr(run, "open_data", lambda config, workdir, check_lease: rows)
+  monkeypatch.setattr(run.storage, "quiet_background_writes", lambda: None)
+  recorder = Recorder()
+  with signals.Signals() as received:
+    config = made_rows.config(steps=1)
+    summary = run.train(config, str(tmp_path), received, hooks=(recorder,))
+  assert summary["steps"] == 1
+  assert recorder.calls == [("begin", 0), ("dispatch", 1), ("step", 1), ("save", 1), ("end", None)]
 
 
 class Failing(hooks.Hook):

@@ -62,7 +62,7 @@ def test_all_frozen_is_an_error():
 
 def test_frozen_leaves_have_no_memory():
   optimizer = optim.make_optimizer(config(), PARAMS, 10)
-  trainable, frozen = optimizer.split(PARAMS)
+  trainable, frozen = optimizer.split_params(PARAMS)
   assert set(trainable) == {"projector", "llm"} and set(frozen) == {"encoder"}
   opt = optimizer.init(PARAMS)
   moments = [x for x in jax.tree.leaves(opt) if x.ndim]
@@ -74,7 +74,7 @@ def test_frozen_leaves_have_no_memory():
 def test_every_group_moves_at_its_rate():
   """The first Adam update of any gradient is 1, so a leaf moves by its rate times (1 + decay)."""
   optimizer = optim.make_optimizer(config(), PARAMS, 10)
-  trainable, _ = optimizer.split(PARAMS)
+  trainable, _ = optimizer.split_params(PARAMS)
   grads = jax.tree.map(lambda x: jnp.full(x.shape, 3.0), trainable)
   updates, _ = optimizer.transform.update(grads, optimizer.init(PARAMS), trainable)
   np.testing.assert_allclose(updates["projector"]["linear_1"]["kernel"], -0.1 * 1.5, rtol=1e-5)
@@ -85,7 +85,7 @@ def test_every_group_moves_at_its_rate():
 
 def test_clipping_is_by_the_norm_of_what_is_trained():
   optimizer = optim.make_optimizer(config(clip=1.0, b1=0.0), PARAMS, 10)
-  trainable, _ = optimizer.split(PARAMS)
+  trainable, _ = optimizer.split_params(PARAMS)
   grads = jax.tree.map(lambda x: jnp.full(x.shape, 100.0), trainable)
   _, opt = optimizer.transform.update(grads, optimizer.init(PARAMS), trainable)
   mu = next(s.mu for s in opt if isinstance(s, optax.ScaleByAdamState))
@@ -116,6 +116,6 @@ def test_learning_rates_have_names():
 def test_moments_are_laid_out_like_parameters():
   optimizer = optim.make_optimizer(config(), PARAMS, 10)
   layout = jax.tree_util.tree_map_with_path(lambda path, _: jax.tree_util.keystr(path), PARAMS)
-  got = optimizer.shardings(PARAMS, layout, "rest")
+  got = optimizer.opt_shardings(PARAMS, layout, "rest")
   adam = next(s for s in got if isinstance(s, optax.ScaleByAdamState))
-  assert adam.nu == optimizer.split(layout)[0] and adam.count == "rest"
+  assert adam.nu == optimizer.split_params(layout)[0] and adam.count == "rest"

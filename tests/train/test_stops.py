@@ -18,7 +18,7 @@ import pytest
 from filax.checkpoint import store
 from filax.checkpoint.lease import Lease, Lost
 from filax.cli import train
-from filax.train import fetch, hooks, loop, signals, watchdog
+from filax.train import fetch, hooks, loop, run, signals, watchdog
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -151,7 +151,7 @@ def test_signals_are_blocked_where_workers_are_started():
 
 
 def test_a_signal_before_the_first_step_has_nothing_to_save(tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(train, "open_data", lambda *_: send(signal.SIGTERM))
+  monkeypatch.setattr(run, "open_data", lambda *_: send(signal.SIGTERM))
   before = signal.getsignal(signal.SIGTERM)
   argv = [f"--config={ROOT}/tests/train/made_run.py", f"--workdir={tmp_path}"]
   assert train.main(argv) == 0
