@@ -8,6 +8,9 @@ derives from Hook and overrides what it needs:
   class HeldOutLoss(Hook):
     '''Prints the loss of held-out rows every 100 steps.'''
 
+    def __init__(self, rows):
+      self._rows = rows  # A batch of packed rows (filax/spec/batch.py).
+
     def begin(self, run):
       self._loss = jax.jit(make_loss(run.setup.model))
 
@@ -15,10 +18,10 @@ derives from Hook and overrides what it needs:
       return number % 100 == 0
 
     def evaluate(self, number, state):
-      total, sums = self._loss(state.params, self.rows, jax.random.key(0))
+      total, sums = self._loss(state.params, self._rows, jax.random.key(0))
       print(f"step {number}: held-out loss {total / sums['count']:.4f}")
 
-  train(config, workdir, signals, hooks=(HeldOutLoss(),))
+  train(config, workdir, signals, hooks=(HeldOutLoss(rows),))
 
 Processes: every method is called on every process of the run, in the same order and for the same
 steps, so a hook may run programs over the whole mesh. One that writes files asks jax.process_index.
