@@ -99,7 +99,7 @@ def config_digest(config: Config) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_record(step: epath.PathLike) -> tuple[Record, Config]:
+def read_record(step: epath.PathLike) -> tuple[Record, dict[str, Any]]:
   """(record, config) of the folder of a step, both checked.
 
   Raises Damaged; ValueError if a newer FiLax wrote it.

@@ -329,7 +329,7 @@ def _placed(leaf, dtype):
   return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
-def _header(path: epath.Path) -> tuple[Record, Config, dict[str, Any]]:
+def _header(path: epath.Path) -> tuple[Record, dict[str, Any], dict[str, Any]]:
   """(record, config, path -> metadata of every leaf), checked against each other."""
   written, config = record.read_record(path)
   with record.damage("its list of arrays cannot be read"):

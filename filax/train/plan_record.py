@@ -48,7 +48,7 @@ Parts = Mapping[str, agreement.Part]
 
 def plan_parts(
   config: Mapping[str, Any], steps: int, fingerprint: str, ingredients: Parts
-) -> dict[str, dict]:
+) -> dict[str, agreement.Part]:
   """All that must be equal on every process; `ingredients` are those of the pipeline."""
   shared = {}
   for name, value in settings.leaves(config):
