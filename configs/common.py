@@ -47,6 +47,7 @@ def base() -> ConfigDict:
   c.stall_seconds = 600.0  # Without a step for so long, a run ends and shows its stacks; 0 = never.
   c.mesh = dict(data=1, fsdp=-1, seq=1, tensor=1)  # Sizes of the mesh's axes; -1 = what is left.
   c.peak_tflops = 0.0  # Of one device, for MFU; 0 = from a table of known devices.
+  c.profile = ""  # FIRST:STOP: a jax.profiler trace of these steps, without STOP; "" = none.
   c.debug_corpus = ""  # A folder in which `filax train` first makes a tiny corpus.
   return c
 

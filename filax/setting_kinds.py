@@ -139,6 +139,16 @@ def is_rule(entry) -> bool:
   return number(0).fits(value)
 
 
+def is_step_range(value) -> bool:
+  """FIRST:STOP of config.profile, or an empty text."""
+  if not isinstance(value, str):
+    return False
+  if not value:
+    return True
+  first, _, stop = value.partition(":")
+  return first.isdecimal() and stop.isdecimal() and 1 <= int(first) < int(stop)
+
+
 def _sequence(entry) -> Sequence:
   if not isinstance(entry, (tuple, list)):
     raise TypeError("no tuple")

@@ -82,6 +82,10 @@ TABLE: dict[str, Setting] = {
   "checkpoint_every": whole_number(1),
   "keep": whole_number(0),
   "peak_tflops": number(),
+  "profile": Setting(
+    'a range of steps FIRST:STOP, such as "10:15" for steps 10 to 14, or "" for none',
+    setting_kinds.is_step_range,
+  ),
   "debug_corpus": PATH,
   "stall_seconds": number(),
   "mesh.data": SIZE,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small files in buckets, changed only from the version that was read.
+"""Small files in buckets, changed only if they still hold what was read.
 
 Google Cloud Storage compares generations, S3 compares ETags. The clients come with gcsfs and s3fs.
 """
@@ -22,14 +22,14 @@ class GoogleObject:
     self._name = name
     self._url = url
 
-  def read(self) -> bytes | None:
-    content, _ = self._read()
+  def read_content(self) -> bytes | None:
+    content, _ = self._read_version()
     return content
 
   def swap(self, before: bytes | None, after: bytes | None) -> bool:
     from google.api_core import exceptions
 
-    content, generation = self._read()
+    content, generation = self._read_version()
     if content != before:
       return False
     blob = self._bucket.blob(self._name)
@@ -41,11 +41,11 @@ class GoogleObject:
       return True
     except (exceptions.PreconditionFailed, exceptions.NotFound):
       # A request that was sent twice finds its own first writing.
-      return self.read() == after
+      return self.read_content() == after
     except exceptions.GoogleAPIError as error:
       raise OSError(f"{self._url} could not be written: {error}") from error
 
-  def _read(self) -> tuple[bytes | None, int]:
+  def _read_version(self) -> tuple[bytes | None, int]:
     """(content, generation); (None, 0) if there is no object."""
     from google.api_core import exceptions
 
@@ -71,41 +71,42 @@ class S3Object:
     self._bucket, _, self._name = url.removeprefix("s3://").partition("/")
     self._path = f"{self._bucket}/{self._name}"
 
-  def read(self) -> bytes | None:
-    content, _ = self._read()
+  def read_content(self) -> bytes | None:
+    content, _ = self._read_version()
     return content
 
   def swap(self, before: bytes | None, after: bytes | None) -> bool:
-    content, version = self._read()
+    content, version = self._read_version()
     if content != before:
       return False
-    place = dict(Bucket=self._bucket, Key=self._name)
+    location = dict(Bucket=self._bucket, Key=self._name)
     try:
       if after is None:
         if before is not None:
           # Few stores compare versions when they delete. Only the holder deletes, having looked.
-          self._files.call_s3("delete_object", **place)
+          self._files.call_s3("delete_object", **location)
       elif version is None:
-        self._files.call_s3("put_object", Body=after, IfNoneMatch="*", **place)
+        self._files.call_s3("put_object", Body=after, IfNoneMatch="*", **location)
       else:
-        self._files.call_s3("put_object", Body=after, IfMatch=version, **place)
+        self._files.call_s3("put_object", Body=after, IfMatch=version, **location)
       return True
     except OSError:
-      found = self.read()
-      if found == after:
+      content = self.read_content()
+      if content == after:
         return True
-      if found != before:
+      if content != before:
         return False
       raise
 
-  def _read(self) -> tuple[bytes | None, str | None]:
+  def _read_version(self) -> tuple[bytes | None, str | None]:
     """(content, ETag); (None, None) if there is no object."""
-    place = dict(Bucket=self._bucket, Key=self._name)
+    location = dict(Bucket=self._bucket, Key=self._name)
     try:
       while True:
-        before = self._files.call_s3("head_object", **place)["ETag"]
+        tag_before = self._files.call_s3("head_object", **location)["ETag"]
         content = self._files.cat_file(self._path)
-        if self._files.call_s3("head_object", **place)["ETag"] == before:
-          return content, before
+        tag_after = self._files.call_s3("head_object", **location)["ETag"]
+        if tag_after == tag_before:
+          return content, tag_before
     except FileNotFoundError:
       return None, None

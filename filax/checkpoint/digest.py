@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of arrays that do not depend on how an array is spread over devices and processes.
+"""Digests of arrays, independent of how an array is sharded over devices and processes.
 
 Every element is mixed with its place in the array by a bijection of 64 bits that is not linear; the
 digest is the sum of the results modulo 2**64. So a part of an array is digested where it lies, the
@@ -26,6 +26,7 @@ _STRIPE = 1 << 20  # Elements, at least, that a thread is given.
 _LINEAR = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # Of format 1.
 _THREADS = min(8, os.cpu_count() or 1)  # NumPy works on several blocks at once.
 
+Index = tuple[int, ...]
 Mix = Callable[[np.ndarray, np.ndarray, np.ndarray], int]  # (words, rows, columns) -> sum
 
 
@@ -33,9 +34,9 @@ Mix = Callable[[np.ndarray, np.ndarray, np.ndarray], int]  # (words, rows, colum
 class Box:
   """A part of an array that this process holds."""
 
-  start: tuple[int, ...]  # Index in the array of the first element.
+  start: Index  # Index in the array of the first element.
   value: np.ndarray
-  replicas: tuple[int, ...] = (0,)  # The copies of the array that it is a part of.
+  replicas: Index = (0,)  # The copies of the array that it is a part of.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Parts:
   """What this process holds of an array, on the host."""
 
   dtype: np.dtype
-  shape: tuple[int, ...]
+  shape: Index
   boxes: tuple[Box, ...]
 
 
@@ -58,7 +59,7 @@ def digests(tree: PyTree) -> PyTree:
 
   def leaf_sum(x):
     part = host_parts({"": x})[""]
-    return sum(box_sums(part.boxes, part.shape)) % 2**64
+    return _part_sum(part)
 
   return jax.tree.map(leaf_sum, tree)
 
@@ -69,54 +70,76 @@ def host_parts(leaves: Mapping[str, jax.Array | np.ndarray]) -> dict[str, Parts]
   All copies are started before the first is awaited. JAX keeps them with the arrays, so whoever
   copies the same arrays next, such as Orbax, gets them for nothing.
   """
-  arrays = {path: _plain(x) for path, x in leaves.items()}
+  arrays = {path: _without_key_type(x) for path, x in leaves.items()}
   for x in arrays.values():
     for shard in _first_replica(x):
       shard.data.copy_to_host_async()
   parts = {}
   for path, x in arrays.items():
-    if isinstance(x, jax.Array):
-      boxes = [Box(_start(shard.index), np.asarray(shard.data)) for shard in _first_replica(x)]
-    else:  # An array of the host is the same in every process.
-      boxes = [Box((0,) * x.ndim, x)] if jax.process_index() == 0 else []
-    parts[path] = Parts(np.dtype(x.dtype), tuple(x.shape), tuple(boxes))
+    boxes = tuple(_host_boxes(x))
+    parts[path] = Parts(np.dtype(x.dtype), tuple(x.shape), boxes)
   return parts
+
+
+def _host_boxes(x: jax.Array | np.ndarray) -> list[Box]:
+  """The boxes of an array that this process writes."""
+  if not isinstance(x, jax.Array):  # An array of the host is the same in every process.
+    return [Box((0,) * x.ndim, x)] if jax.process_index() == 0 else []
+  boxes = []
+  for shard in _first_replica(x):
+    value = np.asarray(shard.data)
+    boxes.append(Box(_start(shard.index), value))
+  return boxes
 
 
 def totals(parts: Mapping[str, Parts]) -> dict[str, int]:
   """path -> the sum of what this process holds, modulo 2**64."""
-  return {path: sum(box_sums(part.boxes, part.shape)) % 2**64 for path, part in parts.items()}
+  return {path: _part_sum(part) for path, part in parts.items()}
+
+
+def _part_sum(part: Parts) -> int:
+  sums = box_sums(part.boxes, part.shape)
+  return sum(sums) % 2**64
 
 
 def box_sums(boxes: Sequence[Box], shape: Sequence[int], mix: Mix | None = None) -> list[int]:
   """The sum of every box of an array of `shape`. Several threads share the work."""
-  stripes = [(number, stripe) for number, box in enumerate(boxes) for stripe in _stripes(box)]
+  stripes = []
+  owners = []  # Of each stripe, the number of its box.
+  for number, box in enumerate(boxes):
+    for stripe in _stripes(box):
+      stripes.append(stripe)
+      owners.append(number)
+
+  def stripe_sum(stripe: Box) -> int:
+    return box_sum(stripe.value, stripe.start, shape, mix)
+
   sums = [0] * len(boxes)
-  if len(stripes) == 1 or sum(box.value.size for box in boxes) < 2 * _STRIPE:
-    for number, stripe in stripes:
-      sums[number] = box_sum(stripe.value, stripe.start, shape, mix)
+  elements = sum(box.value.size for box in boxes)
+  if len(stripes) == 1 or elements < 2 * _STRIPE:
+    for number, stripe in zip(owners, stripes, strict=True):
+      sums[number] += stripe_sum(stripe)
     return sums
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    totals = pool.map(lambda item: box_sum(item[1].value, item[1].start, shape, mix), stripes)
-    for (number, _), total in zip(stripes, totals, strict=True):
+    for number, total in zip(owners, pool.map(stripe_sum, stripes), strict=True):
       sums[number] += total
   return sums
 
 
 def held_boxes(x: jax.Array) -> Iterator[Box]:
   """Every different part of an array that this process holds, copied one after the other."""
-  x = _plain(x)
-  replicas: dict[tuple[int, ...], list[int]] = {}
+  x = _without_key_type(x)
+  replicas: dict[Index, list[int]] = {}
   for shard in x.addressable_shards:
     replicas.setdefault(_start(shard.index), []).append(shard.replica_id)
   for shard in x.addressable_shards:
     start = _start(shard.index)
     if start in replicas:
+      data = shard.data
       # Another Array on the same buffer: the copy goes when it goes, not when `x` does.
-      view = jax.make_array_from_single_device_arrays(
-        shard.data.shape, shard.data.sharding, [shard.data]
-      )
-      yield Box(start, np.asarray(view), tuple(replicas.pop(start)))
+      view = jax.make_array_from_single_device_arrays(data.shape, data.sharding, [data])
+      same_box = tuple(replicas.pop(start))
+      yield Box(start, np.asarray(view), same_box)
 
 
 def box_sum(
@@ -126,20 +149,36 @@ def box_sum(
   words = _words(x)
   if words.size == 0:
     return 0
-  tail = words.shape[-1] // x.shape[-1] if x.ndim else 1  # Words of an element.
-  start = (*start[:-1], start[-1] * tail) if start else (0,)
-  shape = (*shape[:-1], shape[-1] * tail) if shape else (1,)
-  rows = _places(words.shape[:-1], start[:-1], shape[:-1]) * np.uint64(shape[-1])
-  columns = np.arange(words.shape[-1], dtype=np.uint64) + np.uint64(start[-1])
-  words = words.reshape(len(rows), -1)
+  words_per_element = words.shape[-1] // x.shape[-1] if x.ndim else 1
+  if x.ndim:
+    start = (*start[:-1], start[-1] * words_per_element)
+    shape = (*shape[:-1], shape[-1] * words_per_element)
+  else:
+    start = (0,)
+    shape = (1,)
+  width = words.shape[-1]
+  rows = _places(words.shape[:-1], start[:-1], shape[:-1])
+  rows = rows * np.uint64(shape[-1])  # The place in the array of the first word of each row.
+  columns = np.arange(width, dtype=np.uint64) + np.uint64(start[-1])
+  words = words.reshape(len(rows), width)
+  return _sum_of_blocks(words, rows, columns, mix)
+
+
+def _sum_of_blocks(
+  words: np.ndarray, rows: np.ndarray, columns: np.ndarray, mix: Mix | None
+) -> int:
+  """The sum over words [R C], taken in blocks that stay in a core's cache."""
   height = max(1, _BLOCK // words.shape[1])
   width = min(words.shape[1], _BLOCK)
-  mix = mix or Mixer(height, width)
+  if mix is None:
+    mix = Mixer(height, width)
   total = 0
-  for row in range(0, len(rows), height):
+  for row in range(0, words.shape[0], height):
+    block_rows = slice(row, row + height)
     for column in range(0, words.shape[1], width):
-      part = slice(row, row + height), slice(column, column + width)
-      total += mix(words[part], rows[part[0]], columns[part[1]])
+      block_columns = slice(column, column + width)
+      block = words[block_rows, block_columns]
+      total += mix(block, rows[block_rows], columns[block_columns])
   return total
 
 
@@ -152,9 +191,12 @@ class Mixer:
 
   def __call__(self, words: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> int:
     """words [R C], the place of each row's first element [R], columns [C] -> sum mod 2**64."""
-    mixed = self._mixed[: words.shape[0], : words.shape[1]]
-    shifted = self._shifted[: words.shape[0], : words.shape[1]]
-    np.add((rows * _PLACE)[:, None], columns * _PLACE, out=mixed)
+    height, width = words.shape
+    mixed = self._mixed[:height, :width]
+    shifted = self._shifted[:height, :width]
+    row_terms = rows * _PLACE
+    column_terms = columns * _PLACE
+    np.add(row_terms[:, None], column_terms, out=mixed)
     np.add(mixed, words, out=mixed)
     for shift, factor in ((30, _MIX_1), (27, _MIX_2), (31, None)):
       np.right_shift(mixed, np.uint64(shift), out=shifted)
@@ -164,27 +206,30 @@ class Mixer:
     return int(mixed.sum(dtype=np.uint64))
 
 
-def linear(words: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> int:
-  """The sum of a block as format 1 had it, modulo 2**32."""
+def linear_sum(words: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> int:
+  """The sum of a block in format 1, modulo 2**32."""
   place = (rows[:, None] + columns).astype(np.uint32)
   factor = place * _LINEAR + np.uint32(1)
-  return int((words.astype(np.uint32) * factor).sum(dtype=np.uint32))
+  products = words.astype(np.uint32) * factor
+  return int(products.sum(dtype=np.uint32))
 
 
 def _stripes(box: Box) -> list[Box]:
   """A box cut along its first axis into pieces that are worth a thread."""
-  count = min(_THREADS, box.value.size // _STRIPE, box.value.shape[0] if box.value.ndim else 1)
+  length = box.value.shape[0] if box.value.ndim else 1
+  count = min(_THREADS, box.value.size // _STRIPE, length)
   if count <= 1:
     return [box]
-  cuts = [len(box.value) * number // count for number in range(count + 1)]
-  return [
-    Box((box.start[0] + first, *box.start[1:]), box.value[first:last])
-    for first, last in itertools.pairwise(cuts)
-  ]
+  cuts = [length * number // count for number in range(count + 1)]
+  stripes = []
+  for first, stop in itertools.pairwise(cuts):
+    start = (box.start[0] + first, *box.start[1:])
+    stripes.append(Box(start, box.value[first:stop]))
+  return stripes
 
 
-def _plain(x):
-  """`x` without its type of PRNG keys: those are stored as numbers."""
+def _without_key_type(x):
+  """PRNG keys as the numbers that are stored; other arrays as they are."""
   if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
     return jax.random.key_data(x)
   return x
@@ -196,7 +241,7 @@ def _first_replica(x) -> list:
   return [shard for shard in x.addressable_shards if shard.replica_id == 0]
 
 
-def _start(index: Sequence[slice]) -> tuple[int, ...]:
+def _start(index: Sequence[slice]) -> Index:
   return tuple(part.start or 0 for part in index)
 
 
@@ -213,8 +258,9 @@ def _words(x: np.ndarray) -> np.ndarray:
 def _places(part: Sequence[int], start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
   """The row-major places in `shape` of all elements of a part of it, in row-major order."""
   places = np.zeros(1, np.uint64)
-  for size, first, whole in zip(part, start, shape, strict=True):
-    along = np.arange(size, dtype=np.uint64) + np.uint64(first)
-    places = (places[:, None] * np.uint64(whole) + along).reshape(-1)
+  for size, first, full_size in zip(part, start, shape, strict=True):
+    along_axis = np.arange(size, dtype=np.uint64) + np.uint64(first)
+    places = places[:, None] * np.uint64(full_size) + along_axis
+    places = places.reshape(-1)
   assert len(places) == math.prod(part)
   return places

@@ -2,7 +2,7 @@
 """The lease of a workdir: one run at a time may write there.
 
 The run that holds it counts a number up in workdir/lease.json. Others watch that number by their
-own steady clock, so that no host's idea of the time matters.
+own monotonic clock, so clocks of different hosts are never compared.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ class Lost(OSError):
 class Lease:
   """Holds a workdir while in use as a context manager.
 
-  stale_seconds: another run may take over when the holder gave no sign for so long (default: the
-  environment variable FILAX_LEASE_SECONDS, else 60); a sign is given six times in it. `report`
+  stale_seconds: another run may take over when the number stood still for so long (default: the
+  environment variable FILAX_LEASE_SECONDS, else 60); it is counted up six times in it. `report`
   gets a sentence when there is something to wait for.
   """
 
@@ -67,51 +67,64 @@ class Lease:
     self._ended.set()
     with self._beating:
       try:
-        self._file.swap(self._owner.encode(), None)
+        self._file.swap(self._owner.to_bytes(), None)
       except OSError as error:
         self._report(f"{self.workdir}/{FILE_NAME} could not be removed: {error}.")
 
-  def check(self) -> None:
+  def check_held(self) -> None:
     """Raises Lost unless this run still holds the workdir. Call it before anything is written."""
-    content = self._file.read()
-    found = owner.decode(content) if content is not None else None
-    if found is None or found.run != self._owner.run:
-      by = f"{found} took it over" if found else f"its {FILE_NAME} is gone"
+    holder = self._read_holder()
+    if holder is None or holder.run != self._owner.run:
+      reason = f"{holder} took it over" if holder else f"its {FILE_NAME} is gone"
       raise Lost(
-        f"This run no longer holds {self.workdir}: {by} while this process was stopped or could "
-        "not be seen. It ends here and writes nothing more."
+        f"This run no longer holds {self.workdir}: {reason} while this process was stopped or "
+        "could not be seen. It ends here and writes nothing more."
       )
+
+  def _read_holder(self) -> owner.Owner | None:
+    """The owner in the file; None if there is no file, or it is unreadable."""
+    content = self._file.read_content()
+    return owner.decode_owner(content) if content is not None else None
 
   def _take(self) -> None:
     """Waits until the workdir is free or its holder has gone; raises Held if it has not."""
-    watched = _Watch()
-    told = False
+    watch = _Watch()
+    is_reported = False
     while True:
-      content = self._file.read()
+      content = self._file.read_content()
       if content is None:
-        if self._file.swap(None, self._owner.encode()):
+        if self._file.swap(None, self._owner.to_bytes()):
           return
         continue
-      holder = owner.decode(content)
-      if holder is not None and owner.is_alive(holder):
-        raise self._held(str(holder))
+      holder = owner.decode_owner(content)
       stale = max(self.stale_seconds, holder.stale_seconds if holder else 0.0)
-      unchanged = watched.seconds_unchanged(content)
-      if (holder is not None and owner.is_dead(holder)) or unchanged > stale:
-        if self._file.swap(content, self._owner.encode()):
-          self._report(f"Taking over {self.workdir} from {holder or 'an unreadable lease'}.")
-          return
-        if unchanged > 2 * stale:
-          raise self._held(f"{holder or 'an unreadable lease'}, and cannot be taken over")
-      elif watched.changes:
-        raise self._held(str(holder or "an unreadable lease"))
-      if not told:
-        told = True
+      if self._take_over(content, holder, stale, watch):
+        return
+      if not is_reported:
+        is_reported = True
         self._report(
-          f"{self.workdir} is held by {holder or 'an unreadable lease'}. Watching it for up to "
-          f"{stale:.0f} s: if it gives no sign, this run takes over."
+          f"{self.workdir} is held by {_name(holder)}. Watching it for up to {stale:.0f} s: if it "
+          "gives no sign, this run takes over."
         )
       time.sleep(min(_LOOK_SECONDS, stale / 20))
+
+  def _take_over(
+    self, content: bytes, holder: owner.Owner | None, stale: float, watch: "_Watch"
+  ) -> bool:
+    """Takes the lease from a holder that has gone; raises Held if it is there. False: wait on."""
+    if holder is not None and owner.is_alive(holder):
+      raise self._held(str(holder))
+    unchanged = watch.seconds_unchanged(content)
+    is_dead = holder is not None and owner.is_dead(holder)
+    if is_dead or unchanged > stale:
+      if self._file.swap(content, self._owner.to_bytes()):
+        self._report(f"Taking over {self.workdir} from {_name(holder)}.")
+        return True
+      if unchanged > 2 * stale:
+        raise self._held(f"{_name(holder)}, and cannot be taken over")
+    elif watch.changes:
+      raise self._held(_name(holder))
+    return False
 
   def _held(self, by: str) -> Held:
     return Held(
@@ -120,27 +133,26 @@ class Lease:
     )
 
   def _beat_on(self) -> None:
-    """Counts the number up until the end, or until the lease is another's."""
+    """Counts the number up until the end, or until another run has the lease."""
     while not self._ended.wait(self.stale_seconds / _BEATS):
       with self._beating:
         if self._ended.is_set():
           return
-        after = dataclasses.replace(self._owner, beat=self._owner.beat + 1)
+        next_owner = dataclasses.replace(self._owner, beat=self._owner.beat + 1)
         try:
-          if self._file.swap(self._owner.encode(), after.encode()):
-            self._owner = after
+          if self._file.swap(self._owner.to_bytes(), next_owner.to_bytes()):
+            self._owner = next_owner
             continue
-          content = self._file.read()
+          holder = self._read_holder()
         except OSError:
-          continue  # The storage is away for a moment; `check` is what decides.
-        found = owner.decode(content) if content is not None else None
-        if found is None or found.run != self._owner.run:
+          continue  # The storage is away for a moment; `check_held` is what decides.
+        if holder is None or holder.run != self._owner.run:
           return
-        self._owner = found  # The write before was done although it was reported as failed.
+        self._owner = holder  # The write before was done although it was reported as failed.
 
 
 class _Watch:
-  """How long a content has stood still, by this host's steady clock."""
+  """How long a content has not changed, by this host's monotonic clock."""
 
   def __init__(self):
     self.changes = 0
@@ -153,6 +165,10 @@ class _Watch:
       self._content = content
       self._since = time.monotonic()
     return time.monotonic() - self._since
+
+
+def _name(holder: owner.Owner | None) -> str:
+  return str(holder or "an unreadable lease")
 
 
 def _stale_seconds() -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds a workdir: a process, named so that it can be told from all others."""
+"""The owner of a workdir: a process, identified across hosts, containers and restarts."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -20,19 +20,19 @@ _STOPPED_STATES = ("T", "t")  # By a signal, or by a debugger.
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-  """A process that holds a workdir, as the lease file tells."""
+  """A process that holds a workdir, as recorded in the lease file."""
 
   run: str  # A name of this start that no other start has.
   host: str
   pid: int
-  started: str  # Of the process, in ticks since the host's boot; "" where the system does not tell.
+  started: str  # Of the process, in ticks since the host's boot; "" where it is not known.
   boot: str  # Of the host; a restart changes it.
   namespace: str  # Of process numbers; containers have their own.
   since: str  # For people: the wall clock decides nothing.
   stale_seconds: float  # A heartbeat that stands still for so long has ended.
   beat: int = 0
 
-  def encode(self) -> bytes:
+  def to_bytes(self) -> bytes:
     """JSON, padded to RECORD_BYTES."""
     text = json.dumps(dataclasses.asdict(self))
     return text.encode().ljust(RECORD_BYTES - 1) + b"\n"
@@ -57,7 +57,7 @@ def this_process(stale_seconds: float) -> Owner:
   )
 
 
-def decode(data: bytes) -> Owner | None:
+def decode_owner(data: bytes) -> Owner | None:
   """The owner in a lease file; None if the bytes are not one."""
   try:
     values = json.loads(data)
@@ -87,7 +87,7 @@ def _is_record(values: Any) -> bool:
     return False
   for field in dataclasses.fields(Owner):
     kinds = (int, float) if field.type is float else field.type
-    if not isinstance(values.get(field.name), kinds):
+    if not isinstance(values.get(field.name), kinds):  # type: ignore[arg-type]  # Classes, no text.
       return False
   if values["started"] and not values["started"].isdigit():
     return False

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The item `data` of a checkpoint: what it holds, sealed by a root digest.
+"""The item `data` of a checkpoint: its record, protected by a root digest.
 
   {"format": 2, "step": 20, "row": 160, "batch": 8, "since": [0, 0], "fingerprint": "…",
    "config": "<sha256>", "digests": {"params/llm/norm/scale": "float32[7]:…", …},
    "root": "<sha256>"}
 
-`root` is the SHA-256 of the text before it: it covers the digests of all arrays, the row, the
+`root` is the SHA-256 of the text before it. It covers the digests of all arrays, the row, the
 fingerprint and, by its digest, the item `config`. The row is compared with the steps as well:
 `batch` rows each since the step and row of `since`, where config.batch last changed. Several
 processes write a checkpoint: each leaves the sums of its own parts of the arrays beside the record,
@@ -31,38 +31,37 @@ FORMAT = 2  # Raised when an older FiLax could no longer read what is written.
 _FILE = "metadata"  # The name that Orbax's handler of JSON gives to its file.
 _SUMS = "sums."  # Begins the names of the files that are there until all processes are ready.
 
+Record = dict[str, Any]
+Config = Mapping[str, Any]  # As JSON keeps it.
+
 
 class Damaged(ValueError):
   """A checkpoint that cannot be read, or does not hold what was written."""
 
 
-def seal(record: Mapping[str, Any]) -> str:
+def record_text(record: Record) -> str:
   """The text of a record, with its root digest."""
   text = json.dumps(dict(record))
   root = hashlib.sha256(text.encode()).hexdigest()
-  return f'{text[:-1]}, "root": "{root}"}}'
+  body = text.removesuffix("}")
+  return f'{body}, "root": "{root}"}}'
 
 
-def make(
+def make_record(
   step: int,
   row: int,
   fingerprint: str,
-  config: Mapping[str, Any],
-  before: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+  config: Config,
+  before: Record | None = None,
+) -> Record:
   """A record without digests of arrays and without its root.
 
   `config` as JSON keeps it. `before`: the record of the checkpoint that the run went on from.
   Raises ValueError if `row` is not where a run stands at `step`.
   """
   batch = config.get("batch")
-  since = [0, 0]
-  if before is not None:
-    if "since" in before and before["batch"] == batch:
-      since = before["since"]
-    else:
-      since = [before["step"], before["row"] - before["row"] % (batch or 1)]
-  record = dict(
+  since = _batch_since(before, batch)
+  record: Record = dict(
     format=FORMAT,
     step=step,
     row=row,
@@ -80,25 +79,36 @@ def make(
   return record
 
 
-def write(folder: epath.PathLike, record: Mapping[str, Any]) -> None:
+def _batch_since(before: Record | None, batch: int | None) -> list[int]:
+  """[step, row] from which on a run counts `batch` rows a step."""
+  if before is None:
+    return [0, 0]
+  if "since" in before and before["batch"] == batch:
+    return before["since"]
+  return [before["step"], before["row"] - before["row"] % (batch or 1)]
+
+
+def write_record(folder: epath.PathLike, record: Record) -> None:
   """Writes a record into the folder of the item `data`."""
-  (epath.Path(folder) / _FILE).write_text(seal(record))
+  (epath.Path(folder) / _FILE).write_text(record_text(record))
 
 
-def config_digest(config: Mapping[str, Any]) -> str:
+def config_digest(config: Config) -> str:
   """The SHA-256 of a config's text."""
-  return hashlib.sha256(json.dumps(dict(config)).encode()).hexdigest()
+  text = json.dumps(dict(config))
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read(step: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_record(step: epath.PathLike) -> tuple[Record, dict[str, Any]]:
   """(record, config) of the folder of a step, both checked.
 
   Raises Damaged; ValueError if a newer FiLax wrote it.
   """
   step = epath.Path(step)
   text = _read_text(step / "data" / _FILE, "data")
-  config = _parse(_read_text(step / "config" / _FILE, "config"), "config")
-  record = _parse(text, "data")
+  config_text = _read_text(step / "config" / _FILE, "config")
+  config = _parse_object(config_text, "config")
+  record = _parse_object(text, "data")
   if not isinstance(record.get("format"), int):
     raise Damaged("its item 'data' names no format.")
   if record["format"] > FORMAT:
@@ -107,15 +117,20 @@ def read(step: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
       f"{FORMAT}. Update FiLax."
     )
   if record["format"] != 1 or "root" in record:
-    body = {key: value for key, value in record.items() if key != "root"}
-    if seal(body) != text:
-      raise Damaged("its item 'data' is not what was written (its root digest differs).")
-    if config_digest(config) != record["config"]:
-      raise Damaged("its item 'config' is not what was written (its digest differs).")
+    _check_digests(record, text, config)
   _check_position(step, record, config)
   if record["format"] == 1 and step.name.isdigit():
-    record["step"] = int(step.name)  # Format 1 said so by the folder's name alone.
+    record["step"] = int(step.name)  # Format 1 has it in the folder's name alone.
   return record, config
+
+
+def _check_digests(record: Record, text: str, config: Config) -> None:
+  """Raises Damaged if the text of a record, or the config beside it, is not what was written."""
+  without_root = {key: value for key, value in record.items() if key != "root"}
+  if record_text(without_root) != text:
+    raise Damaged("its item 'data' is not what was written (its root digest differs).")
+  if config_digest(config) != record["config"]:
+    raise Damaged("its item 'config' is not what was written (its digest differs).")
 
 
 def matches(expected: str | int, dtype: Any, shape: Sequence[int], total: int) -> bool:
@@ -126,30 +141,34 @@ def matches(expected: str | int, dtype: Any, shape: Sequence[int], total: int) -
 
 
 def mix_of(expected: str | int) -> digest.Mix | None:
-  """What adds up the elements of an array with this digest; None = as today."""
-  return digest.linear if isinstance(expected, int) else None
+  """The sum over a block that this digest was made with; None = that of the newest format."""
+  return digest.linear_sum if isinstance(expected, int) else None
 
 
-def check_leaves(record: Mapping[str, Any], leaves: Mapping[str, Any], prefix: str = "") -> None:
+def check_leaves(record: Record, leaves: Mapping[str, Any], prefix: str = "") -> None:
   """Raises Damaged if the arrays that a checkpoint lists are not those that were written.
 
   `leaves`: path -> anything with shape and dtype, of the arrays whose path begins with `prefix`.
   """
-  digests = {path: x for path, x in record["digests"].items() if path.startswith(prefix)}
+  digests = {}
+  for path, text in record["digests"].items():
+    if path.startswith(prefix):
+      digests[path] = text
   if leaves.keys() != digests.keys():
     differing = sorted(leaves.keys() ^ digests.keys())
     raise Damaged(f"its list of arrays is not what was written ({differing[0]} differs).")
   if record["format"] == 1:
     return
   for path, leaf in leaves.items():
-    written = digests[path].partition(":")[0]
-    if digest.digest_text(leaf.dtype, leaf.shape, 0).partition(":")[0] != written:
+    written, _, _ = digests[path].partition(":")
+    listed, _, _ = digest.digest_text(leaf.dtype, leaf.shape, 0).partition(":")
+    if listed != written:
       raise Damaged(f"{path} is not what was written (it was {written}).")
 
 
 @contextlib.contextmanager
 def damage(text: str) -> Iterator[None]:
-  """Turns what Orbax and TensorStore raise on bad files, which is anything, into Damaged."""
+  """Turns any exception of Orbax and TensorStore about bad files into Damaged."""
   try:
     yield
   except Exception as error:
@@ -161,27 +180,30 @@ class RecordHandler(ocp.handlers.AsyncCheckpointHandler):
   """Writes the item `data` while Orbax writes the arrays, from the same copies on the host."""
 
   async def async_save(self, directory: epath.Path, args: "RecordSave"):
-    return [
-      ocp.future.CommitFutureAwaitingContractedSignals(
-        _write_sums(directory, args), name="filax_digests"
-      )
-    ]
+    writing = _write_sums(directory, args)
+    future = ocp.future.CommitFutureAwaitingContractedSignals(writing, name="filax_digests")
+    return [future]
 
   def save(self, directory: epath.Path, args: "RecordSave") -> None:
     raise NotImplementedError("A record is saved beside arrays by an asynchronous checkpointer.")
 
   def restore(self, directory: epath.Path, args: Any = None) -> dict[str, Any]:
-    return read(directory.parent)[0]
+    record, _ = read_record(directory.parent)
+    return record
 
   def finalize(self, directory: epath.Path) -> None:
-    """On process 0, when all processes have written: adds up their sums and writes the record."""
-    files = [directory / f"{_SUMS}{process}" for process in range(jax.process_count())]
-    pieces = [json.loads(file.read_text()) for file in files]
-    record = pieces[0]["record"]
+    """Adds up the sums of all processes and writes the record: on process 0, at the end."""
+    files = []
+    parts = []
+    for process in range(jax.process_count()):
+      file = directory / f"{_SUMS}{process}"
+      files.append(file)
+      parts.append(json.loads(file.read_text()))
+    record = parts[0]["record"]
     for path, (dtype, shape) in record["digests"].items():
-      total = sum(piece["sums"].get(path, 0) for piece in pieces)
+      total = sum(part["sums"].get(path, 0) for part in parts)
       record["digests"][path] = digest.digest_text(np.dtype(dtype), shape, total)
-    write(directory, record)
+    write_record(directory, record)
     for file in files:
       file.unlink()
 
@@ -191,7 +213,7 @@ class RecordHandler(ocp.handlers.AsyncCheckpointHandler):
 class RecordSave(ocp.args.CheckpointArgs):
   """A record whose digests are still to be computed, from `parts` (digest.host_parts)."""
 
-  record: Mapping[str, Any]
+  record: Record
   parts: dict[str, digest.Parts]
 
 
@@ -199,28 +221,31 @@ async def _write_sums(directory: epath.Path, args: RecordSave) -> None:
   kinds = {path: (part.dtype.name, part.shape) for path, part in args.parts.items()}
   sums = digest.totals(args.parts)
   args.parts.clear()  # The copies of the arrays may go.
-  text = json.dumps(dict(record=dict(args.record) | dict(digests=kinds), sums=sums))
+  record = dict(args.record) | dict(digests=kinds)
+  text = json.dumps(dict(record=record, sums=sums))
   (directory / f"{_SUMS}{jax.process_index()}").write_text(text)
 
 
-def _row_fits(record: Mapping[str, Any]) -> bool:
+def _row_fits(record: Record) -> bool:
   """Whether the row is where a run of config.batch rows a step stands at this step."""
   if not record["batch"]:
     return True
-  step, row = record["since"]
-  return record["row"] == row + (record["step"] - step) * record["batch"]
+  first_step, first_row = record["since"]
+  steps = record["step"] - first_step
+  return record["row"] == first_row + steps * record["batch"]
 
 
-def _check_position(step: epath.Path, record: Mapping[str, Any], config: Mapping) -> None:
+def _check_position(step: epath.Path, record: Record, config: Config) -> None:
   """Raises Damaged if step and row of a record do not fit its folder and its config."""
   row = record.get("row")
+  batch = config.get("batch")
   if record["format"] == 1:
-    if not isinstance(row, int) or row < 0 or row % (config.get("batch") or 1):
-      raise Damaged(f"its row is {row}, no multiple of config.batch={config.get('batch')}.")
+    if not isinstance(row, int) or row < 0 or row % (batch or 1):
+      raise Damaged(f"its row is {row}, no multiple of config.batch={batch}.")
     return
   if step.name.isdigit() and step.name != str(record["step"]):
     raise Damaged(f"it holds step {record['step']}.")
-  if record["batch"] != config.get("batch") or not _row_fits(record):
+  if record["batch"] != batch or not _row_fits(record):
     raise Damaged(f"its row is {row}, which is not step {record['step']} x config.batch.")
 
 
@@ -229,6 +254,6 @@ def _read_text(path: epath.Path, item: str) -> str:
     return path.read_text()
 
 
-def _parse(text: str, item: str) -> dict[str, Any]:
+def _parse_object(text: str, item: str) -> dict[str, Any]:
   with damage(f"its item {item!r} cannot be read"):
     return dict(json.loads(text))

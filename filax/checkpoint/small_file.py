@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One small file that several processes change, each only from a content that it has seen.
+"""A small file that several processes change by compare-and-swap.
 
 A local file is changed under flock; Google Cloud Storage and S3 compare versions themselves. Other
 stores cannot: there the last writer wins.
@@ -25,11 +25,11 @@ _LOCK_SECONDS = 5.0
 class SmallFile(Protocol):
   """A file whose changes are compared with what was read before."""
 
-  def read(self) -> bytes | None:
+  def read_content(self) -> bytes | None:
     """The content; None if there is no file. Raises OSError."""
 
   def swap(self, before: bytes | None, after: bytes | None) -> bool:
-    """Makes the content `after` if it is `before`; None is no file. Whether it did."""
+    """Replaces the content `before` by `after`; None is no file. False if it is another one."""
 
 
 def open_small_file(workdir: epath.PathLike, name: str) -> SmallFile:
@@ -59,7 +59,7 @@ class LocalFile:
   def __init__(self, path: pathlib.Path):
     self.path = path
 
-  def read(self) -> bytes | None:
+  def read_content(self) -> bytes | None:
     try:
       return self.path.read_bytes()  # Opened anew each time: NFS looks at the server then.
     except FileNotFoundError:
@@ -129,11 +129,11 @@ class PlainFile:
   def __init__(self, path: epath.Path):
     self.path = path
 
-  def read(self) -> bytes | None:
+  def read_content(self) -> bytes | None:
     return self.path.read_bytes() if self.path.exists() else None
 
   def swap(self, before: bytes | None, after: bytes | None) -> bool:
-    if self.read() != before:
+    if self.read_content() != before:
       return False
     if after is None:
       self.path.unlink(missing_ok=True)

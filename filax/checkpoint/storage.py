@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where checkpoints lie: folders and buckets, tried before work starts, errors in one sentence."""
+"""Folders and buckets of checkpoints: a write test at the start, errors in one sentence."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -50,13 +50,13 @@ def check_scheme(path: epath.PathLike) -> None:
 
 
 def forget_listings(path: epath.PathLike) -> None:
-  """Makes the next look into a bucket a real one: after a write, gcsfs may take it for all."""
+  """Drops the cached listings of a bucket: after a write, gcsfs may list that file alone."""
   if is_bucket(path):
     backend.fsspec_backend.fs(str(path)).invalidate_cache()
 
 
 def check_writable(folder: epath.PathLike) -> None:
-  """Writes and removes a file in `folder`, which is made if it is missing, as every writer would.
+  """Writes and removes a file in `folder`, which is made if it is missing.
 
   Raises ValueError for an unknown kind of bucket or a missing package, SaveFailed otherwise: no
   permission, a file in the way, a full disk, no such bucket, no credentials.
@@ -76,7 +76,7 @@ def check_writable(folder: epath.PathLike) -> None:
 def explained(
   failure: Callable[[], str], folder: epath.PathLike, advice: str = ""
 ) -> Iterator[None]:
-  """Turns what a failed write raises, which is anything, into SaveFailed with one sentence.
+  """Turns any exception of a failed write into SaveFailed with one sentence.
 
   `advice`: what helps where a bucket fails; by default what helps before it was ever written.
   """
@@ -90,7 +90,7 @@ def explained(
 
 @contextlib.contextmanager
 def full_disk_explained(folder: epath.PathLike) -> Iterator[None]:
-  """Turns the OSError of a disk that takes no more into SaveFailed; others pass."""
+  """Turns the OSError of a full disk into SaveFailed; others pass."""
   try:
     yield
   except SaveFailed:
@@ -99,9 +99,8 @@ def full_disk_explained(folder: epath.PathLike) -> Iterator[None]:
     if error.errno not in _FULL:
       raise
     name = error.filename or folder
-    raise SaveFailed(
-      f"{name} cannot be written: {reason(error)}. {_advice(error, folder)}"
-    ) from error
+    text = f"{name} cannot be written: {reason(error)}. {_advice(error, folder)}"
+    raise SaveFailed(text) from error
 
 
 def quiet_background_writes() -> None:
@@ -131,7 +130,8 @@ def quiet_background_writes() -> None:
 
 def reason(error: BaseException) -> str:
   """Why something could not be written, in a few words."""
-  if match := _CODE.search(str(error)):
+  match = _CODE.search(str(error))
+  if match is not None:
     return os.strerror(int(match[1]))
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
@@ -168,13 +168,13 @@ def _try_file(path: str) -> None:
 
 
 def _try_bucket(folder: str, name: str) -> None:
-  """By both libraries that write: they find credentials and endpoints in different places."""
+  """Writes with both libraries: they look for credentials and endpoints in different places."""
   import tensorstore as ts
 
   path = epath.Path(folder) / name
   answers: queue.Queue[BaseException | None] = queue.Queue()
 
-  def write():
+  def try_write():
     try:
       path.write_bytes(b"filax")
       path.unlink()
@@ -182,7 +182,7 @@ def _try_bucket(folder: str, name: str) -> None:
     except Exception as error:
       answers.put(error)
 
-  threading.Thread(target=write, daemon=True, name="filax_write_test").start()
+  threading.Thread(target=try_write, daemon=True, name="filax_write_test").start()
   try:
     error = answers.get(timeout=_PROBE_SECONDS)
     if isinstance(error, FileNotFoundError):

@@ -3,20 +3,20 @@
 
 A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng),
 `data` (JSON: row, fingerprint, a digest of every array, and a root digest over them and the config)
-and `config` (JSON). A folder appears under its final name only when it is complete; one that cannot
-be read, or whose digests do not fit, is passed over. Inference reads `state/params` and `config`,
-and checks those.
+and `config` (JSON). A folder appears under its final name only when it is complete; a damaged one,
+which cannot be read or whose digests differ, is skipped. Inference reads `state/params` and
+`config`, and checks those.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from typing import Any
 
 from etils import epath
-from flax import traverse_util
 import jax
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
@@ -25,8 +25,9 @@ from filax import files
 from filax.checkpoint import digest, record, storage, verify
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
+from filax.checkpoint.record import Config, Record
 from filax.checkpoint.record import Damaged as Damaged
-from filax.parallel.rules import leaf_path
+from filax.checkpoint.tree import compare_shapes, flatten_tree, leaf_shapes, unflatten_tree
 
 FOLDER = "checkpoints"  # Below the workdir.
 _GO_ON = "Look at the bucket and the network; the same command goes on from there."
@@ -56,13 +57,13 @@ class Checkpoints:
     self._check()
     on_one_process(self._clean)  # One look for all: others would find a part of it gone already.
     self._manager = _manager(self.folder, keep, check)
-    self._before: Mapping[str, Any] | None = None  # The record of what was restored.
+    self._before: Record | None = None  # The record of what was restored.
 
   def __enter__(self):
     return self
 
   def __exit__(self, kind, *_):
-    if kind is not None:  # What ends the run is told, not what follows from it.
+    if kind is not None:  # The error that ends the run is reported, not one that follows from it.
       with contextlib.suppress(Exception):
         self._manager.close()
       return
@@ -76,13 +77,16 @@ class Checkpoints:
       path.rmtree()
 
   def _failure(self) -> str:
-    steps = [path for path in _newest_first(self.folder) if (path / "data" / "metadata").exists()]
-    whole = f"that of step {steps[0].name} is whole" if steps else "there is no whole one yet"
-    return f"A checkpoint in {self.folder} could not be written, {whole}"
+    newest = "there is no whole one yet"
+    for step in _newest_first(self.folder):
+      if (step / "data" / "metadata").exists():
+        newest = f"that of step {step.name} is whole"
+        break
+    return f"A checkpoint in {self.folder} could not be written, {newest}"
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """Names what could not be written, and what there is; removes what was half-written."""
+    """Turns errors of a write into SaveFailed, and removes what was half-written."""
     try:
       with storage.explained(self._failure, self.folder, _GO_ON):
         yield
@@ -93,7 +97,7 @@ class Checkpoints:
             path.rmtree()
       raise
 
-  def save(self, state: Any, row: int, fingerprint: str, config: Mapping[str, Any]) -> None:
+  def save(self, state: Any, row: int, fingerprint: str, config: Config) -> None:
     """Copies the state off the devices and writes it in the background. A step is saved once.
 
     `state`: a dataclass of trees with a field `step`, such as filax.train.state.TrainState.
@@ -105,7 +109,7 @@ class Checkpoints:
       with self._writing():
         self._manager.save(step, args=items, force=True)
 
-  def check(self) -> None:
+  def raise_failed_save(self) -> None:
     """Raises SaveFailed if the save in the background failed."""
     with self._writing():
       self._manager.check_for_errors()
@@ -132,9 +136,14 @@ class Checkpoints:
         return restored
       except Damaged as error:
         say(f"Skipping {path}: {error}")
-        on_one_process(lambda path=path: path.replace(path.parent / f"{path.name}.damaged"))
+        on_one_process(functools.partial(_set_aside, path))
         self._manager.reload()
     return None
+
+
+def _set_aside(step: epath.Path) -> None:
+  """Renames the folder of a damaged checkpoint."""
+  step.replace(step.parent / f"{step.name}.damaged")
 
 
 def exists(workdir: epath.PathLike) -> bool:
@@ -153,47 +162,37 @@ def restore_params(
   of params; `extra` leaves of the checkpoint are not read. Without `like`, all as stored. Raises
   ValueError on a shape that differs, OSError if there is no readable checkpoint.
   """
-  paths = _newest_first(path)
-  for at in paths:
+  for step in _newest_first(path):
     try:
-      return _restore_params(at, like)
+      return _restore_params(step, like)
     except Damaged as error:
-      say(f"Skipping {at}: {error}")
-  raise FileNotFoundError(
-    f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
-  )
+      say(f"Skipping {step}: {error}")
+  raise _no_checkpoint(path)
 
 
 def read_config(path: epath.PathLike) -> dict[str, Any]:
   """The config that a run folder, or one of its steps, was trained with; tuples are lists."""
-  for at in _newest_first(path):
+  for step in _newest_first(path):
     try:
-      return record.read(at)[1]
+      _, config = record.read_record(step)
+      return config
     except Damaged as error:
-      say(f"Skipping {at}: {error}")
-  raise FileNotFoundError(
+      say(f"Skipping {step}: {error}")
+  raise _no_checkpoint(path)
+
+
+def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
+  return FileNotFoundError(
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
 
 
-def save_params(workdir: epath.PathLike, params: PyTree, config: Mapping[str, Any]) -> epath.Path:
+def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:
   """Writes parameters alone as step 0 of `workdir`: what `config.init_from` and inference read."""
   folder = _absolute(workdir) / FOLDER
   with _manager(folder) as manager:
     manager.save(0, args=_items({"params": params}, 0, 0, "", config))
   return folder / "0"
-
-
-def differences(paths: Mapping[str, tuple], stored: Mapping[str, tuple]) -> tuple[list, list]:
-  """(missing, extra) leaves of a checkpoint. Raises ValueError if a shared leaf's shape differs."""
-  for path in sorted(paths.keys() & stored.keys(), reverse=True):  # params before opt.
-    if tuple(paths[path]) != tuple(stored[path]):
-      raise ValueError(
-        f"{path} has shape {tuple(stored[path])} in the checkpoint but {tuple(paths[path])} in "
-        "config.model. Use the config that the checkpoint was trained with, or change config.model "
-        "or config.init_from."
-      )
-  return sorted(paths.keys() - stored.keys()), sorted(stored.keys() - paths.keys())
 
 
 def say(text: str) -> None:
@@ -219,7 +218,7 @@ def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
   """Orbax's way to write below `folder`, with a last look before a save gets its final name."""
   default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
 
-  class CheckedPath(default):
+  class CheckedPath(default):  # type: ignore[valid-type, misc]  # Orbax chooses the base.
     async def finalize(self):
       check()
       await super().finalize()
@@ -228,38 +227,55 @@ def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
 
 
 class _Manager(ocp.CheckpointManager):
-  """Orbax's, which does not ask jax whether a signal came: the loop does, by numbers of its own."""
+  """Orbax's, without its own question to jax whether a signal came: the training loop asks."""
 
   def reached_preemption(self, step: int) -> bool:
     return False
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
-  """Arrays as Orbax writes them by default, but a replicated one is written by one device: cutting
-  it up between the replicas compiles a program for every shape."""
+  """Orbax's handler of arrays, by which one device writes an array that all have.
+
+  The default divides it between the replicas, which compiles a program for every shape.
+  """
   handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
   registry = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
   return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
-def _items(state, step: int, row: int, fingerprint: str, config: Mapping[str, Any], before=None):
+def _items(state, step: int, row: int, fingerprint: str, config: Config, before=None):
+  """The items of a checkpoint for Orbax, with the copies of the arrays on the host."""
   config = json.loads(json.dumps(dict(config)))
-  facts = record.make(step, row, fingerprint, config, before)
+  facts = record.make_record(step, row, fingerprint, config, before)
+  parts = digest.host_parts(flatten_tree(state))
   return ocp.args.Composite(
     state=ocp.args.PyTreeSave(state),
-    data=record.RecordSave(facts, digest.host_parts(flat(state))),
+    data=record.RecordSave(facts, parts),
     config=ocp.args.JsonSave(config),
   )
 
 
-def _restore(path: epath.Path, like: Any) -> tuple[Restored, dict[str, Any]]:
+def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
   """(what a checkpoint holds, its record)."""
   written, config, stored = _header(path)
   target = vars(like)
-  wanted = flat(target)
-  missing, extra = differences(
-    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()}
-  )
+  wanted = flatten_tree(target)
+  _check_same_leaves(path, wanted, stored)
+  arrays = _read_arrays(path, target, written)
+  state = dataclasses.replace(like, **arrays)
+  step = int(jax.device_get(state.step))
+  if path.name != str(step):
+    raise Damaged(f"it holds the state of step {step}.")
+  if written["format"] == 1 and written["row"] != step * config.get("batch", 0):
+    say(f"{path} stands at row {written['row']}, which is not its step x config.batch.")
+  return Restored(state, step, written["row"], written["fingerprint"], config), written
+
+
+def _check_same_leaves(
+  path: epath.Path, wanted: Mapping[str, Any], stored: Mapping[str, Any]
+) -> None:
+  """Raises ValueError if the leaves of a checkpoint have other names, shapes or dtypes."""
+  missing, extra = compare_shapes(leaf_shapes(wanted), leaf_shapes(stored))
   if missing or extra:
     raise ValueError(
       f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
@@ -271,53 +287,59 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, dict[str, Any]]:
         f"{name} is {stored[name].dtype} in {path} but {leaf.dtype} in config.model. Use another "
         "--workdir, or start from its parameters with config.init_from."
       )
-  state = dataclasses.replace(like, **_read(path, target, written))
-  step = int(jax.device_get(state.step))
-  if path.name != str(step):
-    raise Damaged(f"it holds the state of step {step}.")
-  if written["format"] == 1 and written["row"] != step * config.get("batch", 0):
-    say(f"{path} stands at row {written['row']}, which is not its step x config.batch.")
-  return Restored(state, step, written["row"], written["fingerprint"], config), written
 
 
-def _restore_params(path, like):
+def _restore_params(path: epath.Path, like: PyTree | None) -> tuple[PyTree, list[str], list[str]]:
+  """`restore_params` of one step. Raises Damaged."""
   written, _, stored = _header(path)
-  stored = {k.removeprefix("params/"): v for k, v in stored.items() if k.startswith("params/")}
+  stored = _below_params(stored)
   if like is None:
-    like = nest({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stored.items()})
-  wanted = flat(like)
-  missing, extra = differences(
-    {k: v.shape for k, v in wanted.items()}, {k: v.shape for k, v in stored.items()}
-  )
-  found = [k for k in wanted if k in stored]
-  casts = any(wanted[k].dtype != stored[k].dtype for k in found)
+    wanted = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in stored.items()}
+  else:
+    wanted = flatten_tree(like)
+  missing, extra = compare_shapes(leaf_shapes(wanted), leaf_shapes(stored))
+  shared = [name for name in wanted if name in stored]
+  casts = any(wanted[name].dtype != stored[name].dtype for name in shared)
+  groups = [[name] for name in shared] if casts else [shared]  # Casting holds one leaf twice.
   params = {}
-  for group in [[k] for k in found] if casts else [found]:  # Casting holds one more leaf at a time.
-    part = {k: _placed(wanted[k], stored[k].dtype) for k in group}
-    read = flat(_read(path, {"params": nest(part)}, written)["params"])
-    params |= {k: x.astype(wanted[k].dtype) for k, x in read.items()}
-  return nest(params), missing, extra
+  for group in groups:
+    target = {name: _placed(wanted[name], stored[name].dtype) for name in group}
+    arrays = _read_arrays(path, {"params": unflatten_tree(target)}, written)["params"]
+    for name, x in flatten_tree(arrays).items():
+      params[name] = x.astype(wanted[name].dtype)
+  return unflatten_tree(params), missing, extra
+
+
+def _below_params(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """The leaves below params/, by their path from there."""
+  return {
+    name.removeprefix("params/"): leaf
+    for name, leaf in leaves.items()
+    if name.startswith("params/")
+  }
 
 
 def _placed(leaf, dtype):
-  sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  """A leaf to read as `dtype`, on the first device unless it has a sharding."""
+  sharding = getattr(leaf, "sharding", None)
+  if not sharding:
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
-def _header(path: epath.Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _header(path: epath.Path) -> tuple[Record, dict[str, Any], dict[str, Any]]:
   """(record, config, path -> metadata of every leaf), checked against each other."""
-  written, config = record.read(path)
+  written, config = record.read_record(path)
   with record.damage("its list of arrays cannot be read"):
-    stored = flat(_array_handler().metadata(path / "state").tree)
+    stored = flatten_tree(_array_handler().metadata(path / "state").tree)
   record.check_leaves(written, stored)
   return written, config, stored
 
 
-def _read(path: epath.Path, target: PyTree, written: Mapping[str, Any]) -> PyTree:
+def _read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
   """The leaves of `target` (shapes and shardings), each compared with its digest."""
-  args = ocp.args.PyTreeRestore(
-    target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
-  )
+  restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+  args = ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)
   tree = None
   failure = ""
   try:
@@ -325,23 +347,26 @@ def _read(path: epath.Path, target: PyTree, written: Mapping[str, Any]) -> PyTre
       tree = _array_handler().restore(path / "state", args=args)
   except Damaged as error:
     failure = str(error)
-  verify.check(written["digests"], flat(target), None if tree is None else flat(tree), failure)
+  arrays = None if tree is None else flatten_tree(tree)
+  verify.check_digests(written["digests"], flatten_tree(target), arrays, failure)
   return tree
 
 
-def _newest_first(path: epath.PathLike) -> Iterator[epath.Path]:
+def _newest_first(path: epath.PathLike) -> list[epath.Path]:
   """The step folders of a workdir, of its checkpoints folder, or the one that `path` is itself."""
   path = _absolute(path)
   if (path / "state").exists():
-    return iter([path])
+    return [path]
   folder = path / FOLDER if (path / FOLDER).exists() else path
-  found = [p for p in _listing(folder) if p.name.isdigit()]
-  return iter(sorted(found, key=lambda p: int(p.name), reverse=True))
+  steps = [entry for entry in _listing(folder) if entry.name.isdigit()]
+  return sorted(steps, key=lambda step: int(step.name), reverse=True)
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:
-  """Orbax refuses paths relative to the working directory. Raises ValueError of a bucket whose
-  package is missing."""
+  """The path without `~` and the working directory, which Orbax needs.
+
+  Raises ValueError for a bucket whose package is missing.
+  """
   storage.check_scheme(path)
   storage.forget_listings(path)
   return epath.Path(files.absolute(path))
@@ -361,11 +386,3 @@ def on_one_process(action: Callable[[], Any]) -> None:
     action()
   if jax.process_count() > 1:
     ocp.multihost.sync_global_processes("filax_checkpoint")
-
-
-def flat(tree: PyTree) -> dict[str, Any]:
-  return {leaf_path(p): x for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
-
-
-def nest(flat: Mapping[str, Any]) -> dict:
-  return traverse_util.unflatten_dict(flat, sep="/")

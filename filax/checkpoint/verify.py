@@ -11,7 +11,7 @@ from filax.checkpoint import digest, record
 from filax.checkpoint.record import Damaged
 
 
-def check(
+def check_digests(
   digests: Mapping[str, str | int],
   like: Mapping[str, jax.ShapeDtypeStruct],
   arrays: Mapping[str, jax.Array] | None,
@@ -23,38 +23,44 @@ def check(
   arrays: path -> array; None if this process could not read them, for the reason `failure`. Every
   copy of an array that a process read by itself is compared, not only the first.
   """
+  if arrays is None and jax.process_count() == 1:
+    raise Damaged(failure)
   copies = {path: _copies(leaf) for path, leaf in like.items()}
-  sums = np.zeros((len(like), max(copies.values(), default=1)), np.uint64)
+  most_copies = max(copies.values(), default=1)
+  sums = np.zeros((len(like), most_copies), np.uint64)
   if arrays is not None:
     for number, path in enumerate(like):
-      for replica, total in _sums(arrays[path], digests[path]).items():
+      local_sums = _local_sums(arrays[path], digests[path])
+      for replica, total in local_sums.items():
         sums[number, replica] = total
-  elif jax.process_count() == 1:
-    raise Damaged(failure)
   failed, sums = _gather(arrays is None, sums)
   if failed:
     raise Damaged(failure or f"process {failed[0]} cannot read an array.")
   for number, (path, leaf) in enumerate(like.items()):
+    expected = digests[path]
     for replica in range(copies[path]):
       total = int(sums[number, replica])
-      if not record.matches(digests[path], leaf.dtype, leaf.shape, total):
+      if not record.matches(expected, leaf.dtype, leaf.shape, total):
         raise Damaged(f"{path} is not what was written (its digest differs).")
 
 
 def _copies(leaf: jax.ShapeDtypeStruct) -> int:
-  """How many whole copies of an array lie on its devices."""
-  places = leaf.sharding.devices_indices_map(tuple(leaf.shape)).values()
-  return len(places) // len({str(index) for index in places})
+  """How many full copies of an array lie on its devices."""
+  index_of_device = leaf.sharding.devices_indices_map(tuple(leaf.shape))
+  indices = index_of_device.values()
+  distinct = {str(index) for index in indices}
+  return len(indices) // len(distinct)
 
 
-def _sums(x: jax.Array, expected: str | int) -> dict[int, int]:
-  """Replica -> the sum of what this process holds of it, modulo 2**64."""
+def _local_sums(x: jax.Array, expected: str | int) -> dict[int, int]:
+  """Replica -> the sum over the part of it that this process holds, modulo 2**64."""
   sums: dict[int, int] = {}
   boxes = list(digest.held_boxes(x))
   totals = digest.box_sums(boxes, x.shape, record.mix_of(expected))
   for box, total in zip(boxes, totals, strict=True):
     for replica in box.replicas:
-      sums[replica] = (sums.get(replica, 0) + total) % 2**64
+      before = sums.get(replica, 0)
+      sums[replica] = (before + total) % 2**64
   return sums
 
 
@@ -62,7 +68,10 @@ def _gather(failed: bool, sums: np.ndarray) -> tuple[list[int], np.ndarray]:
   """(the processes that failed, the sums over all processes modulo 2**64)."""
   if jax.process_count() == 1:
     return [], sums
-  numbers = np.concatenate([np.uint64([failed]), sums.reshape(-1)])
+  numbers = np.concatenate([np.array([failed], np.uint64), sums.reshape(-1)])
   # 64 bits travel as two of 32: JAX has no wider integers by default.
-  everywhere = multihost_utils.process_allgather(numbers.view(np.uint32)).view(np.uint64)
-  return list(np.flatnonzero(everywhere[:, 0])), everywhere[:, 1:].sum(axis=0).reshape(sums.shape)
+  halves = numbers.view(np.uint32)
+  gathered = multihost_utils.process_allgather(halves).view(np.uint64)
+  failed_processes = np.flatnonzero(gathered[:, 0])
+  totals = gathered[:, 1:].sum(axis=0)
+  return list(failed_processes), totals.reshape(sums.shape)

@@ -24,12 +24,14 @@ Ctrl-C or SIGTERM saves after the running step and ends with code 0, or with N i
 not reached and --exit-when-stopped N is given: launchers pass 75, and start such a run again.
 One run at a time trains in D: a second is refused, and takes over when the first has died or gave
 no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows the
-stacks of all threads and ends with code 3.
+stacks of all threads and ends with code 3. --config.profile=10:15 writes a jax.profiler trace of
+steps 10 to 14 below D/profile, for TensorBoard, XProf or Perfetto.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import sys
+from typing import Any
 
 from filax.checkpoint.store import say
 from filax.cli import config_flags
@@ -47,25 +49,31 @@ def main(argv: Sequence[str]) -> int:
     return 0
   try:
     argv, code_when_stopped = split_exit_code(argv)
-    config, given = config_flags.read(argv, workdir="where checkpoints and metrics go")
+    config, options = config_flags.read(argv, workdir="where checkpoints and metrics go")
   except (ValueError, OSError) as error:
-    leave(error)
+    end_other_processes(error)
     raise
   try:
     with Signals() as signals:
-      summary = train(config, given["workdir"], signals)
+      summary = train(config, options["workdir"], signals)
   except Interrupted:
     say("Stopped before the first step; there is nothing to save.")
     return code_when_stopped
-  say(
-    f"{'Stopped' if summary['stopped'] else 'Finished'} at step {summary['steps']}: "
-    f"{summary['steps'] - summary['first_step']} steps in {summary['seconds']:.0f} s, "
-    f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}"
-  )
+  say(summary_line(summary))
   return code_when_stopped if summary["stopped"] else 0
 
 
-def leave(error: Exception) -> None:
+def summary_line(summary: Mapping[str, Any]) -> str:
+  """What a run did, as one line of text."""
+  verb = "Stopped" if summary["stopped"] else "Finished"
+  count = summary["steps"] - summary["first_step"]
+  return (
+    f"{verb} at step {summary['steps']}: {count} steps in {summary['seconds']:.0f} s, "
+    f"{summary['frames_per_second']:,.0f} frames/s. {summary['checkpoint']}"
+  )
+
+
+def end_other_processes(error: Exception) -> None:
   """Tells the other processes, which would wait for this one, that its command is refused."""
   if distributed.is_alone():
     return
@@ -79,13 +87,15 @@ def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
   """argv without --exit-when-stopped, and its value: 0 if it is not given, the last if twice."""
   rest = []
   text = "0"
-  items = iter(argv)
-  for item in items:
-    name, given, value = item.partition("=")
+  arguments = iter(argv)
+  for argument in arguments:
+    name, equals, value = argument.partition("=")
     if name != _EXIT_FLAG:
-      rest.append(item)
+      rest.append(argument)
+    elif equals:
+      text = value
     else:
-      text = value if given else next(items, "")
+      text = next(arguments, "")
   if not (text.isascii() and text.isdigit() and int(text) < 256):
     raise ValueError(f"{_EXIT_FLAG} {text} is no exit code. Set it to a number from 0 to 255.")
   return rest, int(text)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From host to mesh: rows over (data, fsdp), frames also over seq; a process loads its own."""
+"""Places batches on the mesh: rows over (data, fsdp), frames also over seq.
+
+A process loads its own part of every global batch.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -20,7 +23,7 @@ FRAMES = tuple(key for key, (dims, _) in BATCH.items() if dims.startswith("R T")
 AGREE = {"loss_mask": jnp.min, "num_bad": jnp.max}
 
 
-class Pipeline(Protocol):
+class BatchSource(Protocol):
   """What a run needs of its data; data_pipelines.loader.Pipeline is one."""
 
   fingerprint: str  # Of the plan: which samples are in which row.
@@ -31,13 +34,15 @@ class Pipeline(Protocol):
   def batches(
     self, start: int, process_index: int, process_count: int, seq_slice: tuple[int, int]
   ) -> contextlib.AbstractContextManager[Iterator[Batch]]:
-    """Batches from global row `start` on, without end: of every global batch, the process_index-th
-    of process_count equal runs of rows, and of their frames the i-th of n parts, (i, n) =
-    `seq_slice`."""
+    """Batches from global row `start` on, without end.
+
+    Of the rows of every global batch, the process_index-th of process_count equal runs, and of
+    their frames the i-th of n parts, (i, n) = `seq_slice`.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class ProcessShare:
   """The part of every global batch that this process loads: of its rows, and of their frames."""
 
   row: int
@@ -46,73 +51,105 @@ class Share:
   seqs: int
 
 
-def share(mesh: Mesh) -> Share:
-  """What the devices of this process hold. Processes that differ only in the axis `tensor` load
-  the same. Raises ValueError if they do not hold an aligned block of the mesh."""
-  mine = np.vectorize(lambda d: d.process_index == jax.process_index())(mesh.devices)
-  data, fsdp, seq, tensor = mine.shape
-  blocks = []
-  for held in (mine.reshape(data * fsdp, -1).any(1), mine.reshape(-1, seq, tensor).any((0, 2))):
-    places = np.flatnonzero(held)
-    first, size = places[0], len(places)
-    if places[-1] - first + 1 != size or first % size or len(held) % size:
-      raise ValueError(
-        f"Process {jax.process_index()} holds parts {places.tolist()} of {len(held)} of a batch, "
-        "which is no equal run. Set config.mesh so that a process's devices lie together."
-      )
-    blocks += [int(first // size), len(held) // size]
-  return Share(*blocks)
+def process_share(mesh: Mesh) -> ProcessShare:
+  """What the devices of this process hold.
+
+  Processes that differ only in the axis `tensor` load the same. Raises ValueError if the devices of
+  a process do not hold an aligned block of the mesh.
+  """
+  is_local = np.vectorize(lambda device: device.process_index == jax.process_index())
+  local = is_local(mesh.devices)  # [data fsdp seq tensor]
+  data, fsdp, _, _ = local.shape
+  holds_row = local.reshape(data * fsdp, -1).any(1)
+  holds_seq = local.any((0, 1, 3))
+  row, rows = _aligned_block(holds_row)
+  seq, seqs = _aligned_block(holds_seq)
+  return ProcessShare(row, rows, seq, seqs)
 
 
-def batches(pipeline: Pipeline, mesh: Mesh, row: int):
+def _aligned_block(is_held: np.ndarray) -> tuple[int, int]:
+  """Which of how many equal blocks of an axis this process holds. Raises ValueError if none."""
+  places = np.flatnonzero(is_held)
+  first = places[0]
+  size = len(places)
+  total = len(is_held)
+  is_run = places[-1] - first + 1 == size
+  if not is_run or first % size or total % size:
+    raise ValueError(
+      f"Process {jax.process_index()} holds parts {places.tolist()} of {total} of a batch, which "
+      "is no equal run. Set config.mesh so that a process's devices lie together."
+    )
+  return int(first // size), total // size
+
+
+def open_batches(pipeline: BatchSource, mesh: Mesh, row: int):
   """The pipeline's batches for this process, from global row `row` on."""
-  part = share(mesh)
-  return pipeline.batches(row, part.row, part.rows, (part.seq, part.seqs))
+  share = process_share(mesh)
+  seq_slice = (share.seq, share.seqs)
+  return pipeline.batches(row, share.row, share.rows, seq_slice)
 
 
-def layout(key: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:
-  """How a key of a global batch lies on the mesh: rows over devices, and what there is of every
-  frame over seq as well, if it divides."""
-  over_seq = key in FRAMES and shape[1] % mesh.shape["seq"] == 0
-  return NamedSharding(mesh, spec("batch seq" if over_seq else "batch"))
+def batch_sharding(key: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:
+  """How a key of a global batch lies on the mesh.
+
+  Rows lie over (data, fsdp). Keys of frames lie over seq as well, if it divides their second axis.
+  """
+  words = "batch"
+  if key in FRAMES and shape[1] % mesh.shape["seq"] == 0:
+    words = "batch seq"
+  return NamedSharding(mesh, spec(words))
 
 
-def place(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
+def place_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
   """Local rows -> global arrays. The copy to the devices runs while the host goes on."""
-  part = share(mesh)
-
-  def one(key: str, x: np.ndarray) -> jax.Array:
-    shape = [x.shape[0] * part.rows, *x.shape[1:]]
-    if key in FRAMES:
-      shape[1] *= part.seqs
-      _check_parts(shape[1], mesh, part)
-    return jax.make_array_from_process_local_data(layout(key, shape, mesh), x, tuple(shape))
-
+  share = process_share(mesh)
   with jax.transfer_guard("allow"):  # The one transfer of a step that is meant.
-    placed = {key: one(key, np.asarray(x)) for key, x in batch.items()}
-    if part.seqs > 1:
-      placed |= {key: agree(key, batch[key], mesh, part) for key in AGREE}
+    placed = {}
+    for key, x in batch.items():
+      placed[key] = _place(key, np.asarray(x), mesh, share)
+    if share.seqs > 1:
+      for key in AGREE:
+        placed[key] = agree_over_seq(key, batch[key], mesh, share)
     return placed
 
 
-def _check_parts(frames: int, mesh: Mesh, part: Share) -> None:
+def _place(key: str, x: np.ndarray, mesh: Mesh, share: ProcessShare) -> jax.Array:
+  """The rows of this process [r ...] as a part of a global array [R ...]."""
+  shape = [x.shape[0] * share.rows, *x.shape[1:]]
+  if key in FRAMES:
+    shape[1] *= share.seqs
+    _check_frames(shape[1], mesh, share)
+  sharding = batch_sharding(key, shape, mesh)
+  return jax.make_array_from_process_local_data(sharding, x, tuple(shape))
+
+
+def _check_frames(frames: int, mesh: Mesh, share: ProcessShare) -> None:
   """Raises ValueError if processes that load parts of a row's frames cannot place them."""
-  if part.seqs > 1 and frames % mesh.shape["seq"]:
+  if share.seqs > 1 and frames % mesh.shape["seq"]:
     raise ValueError(
       f"Rows of {frames} frames do not split over config.mesh.seq={mesh.shape['seq']}, which "
-      f"{part.seqs} processes share. Set the frames in config.data.rows to a multiple of it."
+      f"{share.seqs} processes share. Set the frames in config.data.rows to a multiple of it."
     )
 
 
-def agree(key: str, x: np.ndarray, mesh: Mesh, part: Share) -> jax.Array:
-  """One array of rows whose parts lie with several processes. Each knows only the media that it
-  decoded: what one of them masked is masked, and the most bad samples that one saw are counted."""
-  seen = np.repeat(x[:, None], mesh.shape["seq"] // part.seqs, axis=1)
-  shape = (x.shape[0] * part.rows, mesh.shape["seq"], *x.shape[1:])
-  seen = jax.make_array_from_process_local_data(NamedSharding(mesh, spec("batch seq")), seen, shape)
-  return _over_seq(key, NamedSharding(mesh, spec("batch")))(seen)
+def agree_over_seq(key: str, x: np.ndarray, mesh: Mesh, share: ProcessShare) -> jax.Array:
+  """A key of AGREE [r ...] as a global array [R ...], where several processes load parts of a row.
+
+  Each process knows only the media that it decoded: what one of them masked is masked for all, and
+  of their counts of bad samples the highest stands.
+  """
+  seq = mesh.shape["seq"]
+  copies = np.repeat(x[:, None], seq // share.seqs, axis=1)
+  rows = x.shape[0] * share.rows
+  shape = (rows, seq, *x.shape[1:])
+  over_seq = NamedSharding(mesh, spec("batch seq"))
+  over_rows = NamedSharding(mesh, spec("batch"))
+  views = jax.make_array_from_process_local_data(over_seq, copies, shape)
+  reduce_views = _reduce_over_seq(key, over_rows)
+  return reduce_views(views)
 
 
 @functools.cache
-def _over_seq(key: str, layout: NamedSharding):
-  return jax.jit(functools.partial(AGREE[key], axis=1), out_shardings=layout)
+def _reduce_over_seq(key: str, sharding: NamedSharding):
+  reduction = functools.partial(AGREE[key], axis=1)
+  return jax.jit(reduction, out_shardings=sharding)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches fetched by a thread, so that waiting for one can be given up."""
+"""Fetches batches in a thread, so that the wait for one can be given up."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -38,10 +38,11 @@ class Fetcher:
     try:
       return self._context.__exit__(*error)
     finally:
-      self._thread.join(_END_SECONDS)  # A picture that is being decoded cannot be interrupted.
+      if self._thread is not None:
+        self._thread.join(_END_SECONDS)  # A picture that is being decoded cannot be interrupted.
 
   def fetch(self, give_up: Callable[[], bool]) -> Batch | None:
-    """The next batch; None if `give_up` says so while waiting. Raises what the pipeline raises.
+    """The next batch; None if `give_up` turns true while waiting. Raises what the pipeline raises.
 
     After None, nothing more can be fetched.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lease of a run that may be several processes: process 0 holds it, the others learn."""
+"""Holds the lease of a workdir for all processes of a run: process 0 has it, others wait."""
 
 from collections.abc import Iterator
 import contextlib
@@ -16,7 +16,7 @@ _TAKEN = "taken"
 
 
 @contextlib.contextmanager
-def hold(workdir: epath.PathLike) -> Iterator[Lease | None]:
+def hold_workdir(workdir: epath.PathLike) -> Iterator[Lease | None]:
   """Holds the workdir for all processes of this run; the lease itself on process 0, None elsewhere.
 
   Raises lease.Held, on every process, if another run holds it.

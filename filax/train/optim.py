@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW with a learning rate and a weight decay per parameter group, over what is trained only.
+"""AdamW over the trainable parameters, with a learning rate and a weight decay per group.
 
-A group is a row (regex, value) of config.optim.rates or .decay; the first row found in a
+A group is a row (regex, value) of config.optim.rates or .decay; the first row that matches a
 parameter's path decides. Rate 0 freezes. The update of a leaf at step n is
 -rate · shape(n) · (m̂ / (√v̂ + eps) + decay · w), as in torch.optim.AdamW; moments are float32.
 """
@@ -33,28 +33,29 @@ class Optimizer:
   groups: Mapping[str, float]  # Label of a row of config.optim.rates -> its peak, if above 0.
   shape: optax.Schedule  # Update count -> share of the peak.
 
-  def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
-    """params -> (trainable, frozen), two trees that `merge` joins."""
-    flat = traverse_util.flatten_dict(params, sep="/")
-    trainable = {path: leaf for path, leaf in flat.items() if self.rates[path]}
-    frozen = {path: leaf for path, leaf in flat.items() if not self.rates[path]}
-    return (
-      traverse_util.unflatten_dict(trainable, sep="/"),
-      traverse_util.unflatten_dict(frozen, sep="/"),
-    )
+  def split_params(self, params: PyTree) -> tuple[PyTree, PyTree]:
+    """params -> (trainable, frozen), two trees that `merge_params` joins."""
+    trainable: dict[str, Any] = {}
+    frozen: dict[str, Any] = {}
+    for path, leaf in _flatten(params).items():
+      part = trainable if self.rates[path] else frozen
+      part[path] = leaf
+    return _unflatten(trainable), _unflatten(frozen)
 
   def init(self, params: PyTree) -> PyTree:
     """The optimizer state: moments of the trainable leaves only."""
-    return self.transform.init(self.split(params)[0])
+    trainable, _ = self.split_params(params)
+    return self.transform.init(trainable)
 
-  def shardings(self, params: PyTree, layout: PyTree, rest: Any) -> PyTree:
+  def opt_shardings(self, params: PyTree, layout: PyTree, rest: Any) -> PyTree:
     """Shardings of the state: a moment lies as its parameter in `layout`, all else as `rest`."""
     state = jax.eval_shape(self.init, params)
+    trainable, _ = self.split_params(layout)
     return optax.tree_map_params(
       self.transform,
-      lambda _, s: s,
+      lambda _, sharding: sharding,
       state,
-      self.split(layout)[0],
+      trainable,
       transform_non_params=lambda _: rest,
     )
 
@@ -63,64 +64,75 @@ class Optimizer:
     return {label: peak * self.shape(count) for label, peak in self.groups.items()}
 
 
-def merge(trainable: PyTree, frozen: PyTree) -> PyTree:
-  """The inverse of Optimizer.split."""
-  flat = [traverse_util.flatten_dict(tree, sep="/") for tree in (trainable, frozen)]
-  return traverse_util.unflatten_dict(flat[0] | flat[1], sep="/")
+def merge_params(trainable: PyTree, frozen: PyTree) -> PyTree:
+  """The inverse of Optimizer.split_params."""
+  return _unflatten(_flatten(trainable) | _flatten(frozen))
 
 
-def make(config: Mapping[str, Any], params: PyTree, steps: int) -> Optimizer:
+def make_optimizer(config: Mapping[str, Any], params: PyTree, steps: int) -> Optimizer:
   """The optimizer of config.optim for `params` (arrays or shapes) over `steps` updates.
 
   Raises ValueError if a leaf has no row, a row decides about no leaf, or nothing is trained.
   """
-  paths = list(traverse_util.flatten_dict(params, sep="/"))
-  rates = assign(config["rates"], paths, "config.optim.rates")
-  decay = assign(config["decay"], paths, "config.optim.decay")
+  paths = list(_flatten(params))
+  rates = assign_rules(config["rates"], paths, "config.optim.rates")
+  decay = assign_rules(config["decay"], paths, "config.optim.decay")
   if not any(rates.values()):
     raise ValueError("Every parameter is frozen. Give a row of config.optim.rates a rate above 0.")
   shape = warmup_cosine(steps, config["warmup"], config["final"])
-  tree = lambda values: traverse_util.unflatten_dict(
-    {path: value for path, value in values.items() if rates[path]}, sep="/"
-  )
+  trainable = [path for path in paths if rates[path]]
+  peak_tree = _unflatten({path: rates[path] for path in trainable})
+  decay_tree = _unflatten({path: decay[path] for path in trainable})
   transform = optax.chain(
-    _in_float32(),
-    optax.clip_by_global_norm(config["clip"]) if config["clip"] else optax.identity(),
+    _gradients_in_float32(),
+    _clip(config["clip"]),
     optax.scale_by_adam(config["b1"], config["b2"], config["eps"]),
-    _add_decay(tree(decay)),
-    optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, tree(rates))),
+    _add_decay(decay_tree),
+    _scale_by_peak(peak_tree),
     optax.scale_by_schedule(lambda count: -shape(count)),
   )
   groups = {_label(regex): rate for regex, rate in config["rates"] if rate}
   return Optimizer(_float32_state(transform), rates, decay, groups, shape)
 
 
-def assign(rules: Rules, paths: Sequence[str], key: str) -> dict[str, float]:
-  """Path -> value of the first rule (regex, value) found in it. `key` names the config entry.
+def assign_rules(rules: Rules, paths: Sequence[str], key: str) -> dict[str, float]:
+  """Path -> value of the first rule (regex, value) that matches it. `key` names the config entry.
 
   Raises ValueError for a path without a rule, and for a rule that decides about no path.
   """
   if rules:
     setting_kinds.check_value(key, rules, settings.TABLE["optim.rates"])
-  values, used = {}, set()
+  values = {}
+  used = set()
   for path in paths:
-    row = next((i for i, (regex, _) in enumerate(rules) if re.search(regex, path)), None)
+    row = _first_match(rules, path)
     if row is None:
-      raise ValueError(
-        f'No row of {key} matches {path}. Add one, for example ("^{path.split("/")[0]}/", 0.0).'
-      )
-    values[path] = float(rules[row][1])
+      role = path.split("/")[0]
+      raise ValueError(f'No row of {key} matches {path}. Add one, for example ("^{role}/", 0.0).')
+    _, value = rules[row]
+    values[path] = float(value)
     used.add(row)
   for row, (regex, _) in enumerate(rules):
     if row not in used:
-      found = [path for path in paths if re.search(regex, path)]
-      why = (
-        f"earlier rows take all it matches, such as {found[0]}"
-        if found
-        else (f"it matches none of the {len(paths)} parameters")
+      raise ValueError(
+        f"The row {regex!r} of {key} has no effect: {_why_unused(regex, paths)}. Remove or move it."
       )
-      raise ValueError(f"The row {regex!r} of {key} has no effect: {why}. Remove or move it.")
   return values
+
+
+def _first_match(rules: Rules, path: str) -> int | None:
+  """The number of the first rule whose regex matches a path."""
+  for row, (regex, _) in enumerate(rules):
+    if re.search(regex, path):
+      return row
+  return None
+
+
+def _why_unused(regex: str, paths: Sequence[str]) -> str:
+  for path in paths:
+    if re.search(regex, path):
+      return f"earlier rows take all it matches, such as {path}"
+  return f"it matches none of the {len(paths)} parameters"
 
 
 def warmup_cosine(steps: int, warmup: float, final: float = 0.0) -> optax.Schedule:
@@ -137,8 +149,10 @@ def warmup_cosine(steps: int, warmup: float, final: float = 0.0) -> optax.Schedu
 
   def shape(count):
     progress = jnp.clip((count - rise) / max(1, steps - rise), 0, 1)
-    cosine = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-    return jnp.where(count < rise, count / max(1, rise), cosine)
+    falling = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    is_rising = count < rise
+    rising = count / max(1, rise)
+    return jnp.where(is_rising, rising, falling)
 
   return shape
 
@@ -148,17 +162,43 @@ def _label(regex: str) -> str:
   return re.sub(r"\W+", "_", regex).strip("_") or "all"
 
 
-def _in_float32():
-  cast = lambda tree: jax.tree.map(lambda g: g.astype(jnp.float32), tree)
-  return optax.stateless(lambda updates, _: cast(updates))
+def _gradients_in_float32() -> optax.GradientTransformation:
+  return optax.stateless(lambda updates, _: _to_float32(updates))
 
 
-def _float32_state(transform):
-  """Moments are made in the dtype of what init sees: show it float32."""
-  wide = lambda p: jax.tree.map(lambda w: w.astype(jnp.float32), p)
-  return optax.GradientTransformation(lambda p: transform.init(wide(p)), transform.update)
+def _float32_state(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Makes the moments float32: optax gives them the dtype of the parameters that init gets."""
+  return optax.GradientTransformation(
+    lambda params: transform.init(_to_float32(params)), transform.update
+  )
 
 
-def _add_decay(decay):
-  add = lambda u, w, d: u + d * w.astype(u.dtype) if d else u
-  return optax.stateless(lambda updates, params: jax.tree.map(add, updates, params, decay))
+def _clip(norm: float) -> optax.GradientTransformation:
+  """Clips the global norm of what is trained; 0 = not at all."""
+  return optax.clip_by_global_norm(norm) if norm else optax.identity()
+
+
+def _scale_by_peak(rates: PyTree) -> optax.GradientTransformation:
+  """Multiplies every update with the peak learning rate of its group."""
+  return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, rates))
+
+
+def _add_decay(decay: PyTree) -> optax.GradientTransformation:
+  """Adds decay · w to every update; leaves without decay get no operation."""
+
+  def decayed(update, w, factor):
+    return update + factor * w.astype(update.dtype) if factor else update
+
+  return optax.stateless(lambda updates, params: jax.tree.map(decayed, updates, params, decay))
+
+
+def _to_float32(tree: PyTree) -> PyTree:
+  return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+
+
+def _flatten(tree: PyTree) -> dict[str, Any]:
+  return traverse_util.flatten_dict(tree, sep="/")
+
+
+def _unflatten(leaves: Mapping[str, Any]) -> PyTree:
+  return traverse_util.unflatten_dict(leaves, sep="/")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What decided the plan of a run: compared between processes, and kept for the next start.
+"""What decided the plan of a run: compared between processes, kept for the next start.
 
 The plan's fingerprint alone only says that something changed. The parts behind it (see
 filax.parallel.agreement) name the file or the setting.
@@ -19,12 +19,12 @@ import numpy as np
 
 from filax import files, settings
 from filax.parallel import agreement
-from filax.train import workdir as folder
+from filax.train.workdir import fetch_file, local_folder, publish_file
 
 NAME = "plan.checked"
-# A host may have these for itself: they decide how fast data comes, not which; or they say where
+# Settings in which hosts may differ: they decide how fast data comes, not which; or they name where
 # files are, whose content is compared.
-_OWN = frozenset(
+_PER_HOST = frozenset(
   {
     "data.cache",
     "data.decode_seconds",
@@ -46,19 +46,22 @@ _CODE = ("filax", "data_pipelines", "configs")
 Parts = Mapping[str, agreement.Part]
 
 
-def parts(
+def plan_parts(
   config: Mapping[str, Any], steps: int, fingerprint: str, ingredients: Parts
-) -> dict[str, dict]:
+) -> dict[str, agreement.Part]:
   """All that must be equal on every process; `ingredients` are those of the pipeline."""
-  own = {name: repr(value) for name, value in settings.leaves(config) if name not in _OWN}
-  named = {f"config.{name}": text for name, text in own.items()}
-  plan = dict(fingerprint=fingerprint, steps=str(steps)) | ingredients.get("plan", {})
-  return {"config": named, "software": software(), **ingredients, "plan": plan}
+  shared = {}
+  for name, value in settings.leaves(config):
+    if name not in _PER_HOST:
+      shared[f"config.{name}"] = repr(value)
+  plan = {"fingerprint": fingerprint, "steps": str(steps)}
+  plan |= ingredients.get("plan", {})
+  return {"config": shared, "software": software(), **ingredients, "plan": plan}
 
 
 @functools.cache
 def software() -> dict[str, str]:
-  """Versions of what computes, and a digest of every file of ours."""
+  """Versions of the libraries that compute, and a digest of every source file of the project."""
   root = pathlib.Path(__file__).parents[2]
   entries = dict(jax=jax.__version__, numpy=np.__version__)
   for name in _CODE:
@@ -68,35 +71,35 @@ def software() -> dict[str, str]:
   return entries
 
 
-def write(workdir: epath.PathLike, fingerprint: str, now: Parts) -> None:
+def write_plan(workdir: epath.PathLike, fingerprint: str, parts: Parts) -> None:
   """Keeps the parts in the workdir, from process 0. Software may change between starts."""
   if jax.process_index():
     return
-  kept = {name: dict(part) for name, part in now.items() if name != "software"}
-  content = zlib.compress(json.dumps(dict(fingerprint=fingerprint, parts=kept)).encode())
-  path = folder.local(workdir) / NAME
-  files.write_checked(path, content)
-  folder.publish(workdir, path)
+  lasting = {name: dict(part) for name, part in parts.items() if name != "software"}
+  record = json.dumps(dict(fingerprint=fingerprint, parts=lasting))
+  path = local_folder(workdir) / NAME
+  files.write_checked(path, zlib.compress(record.encode()))
+  publish_file(workdir, path)
 
 
-def read(workdir: epath.PathLike) -> dict[str, Any]:
-  """fingerprint, parts and media as they were kept; empty where nothing was, or it is damaged."""
+def read_plan(workdir: epath.PathLike) -> dict[str, Any]:
+  """Fingerprint, parts and media that `write_plan` kept; empty if there are none or damaged."""
   try:
-    content = files.read_checked(folder.fetch(workdir, NAME))
+    content = files.read_checked(fetch_file(workdir, NAME))
     record = json.loads(zlib.decompress(content))
   except (OSError, ValueError, zlib.error):
     record = dict(fingerprint="", parts={})
   return record | dict(media=record["parts"].get("media"))
 
 
-def changes(workdir: epath.PathLike, fingerprint: str, now: Parts) -> str:
-  """What differs from the plan `fingerprint` that was kept, in words; "" where nothing was kept."""
-  record = read(workdir)
+def describe_changes(workdir: epath.PathLike, parts: Parts, fingerprint: str) -> str:
+  """How `parts` differ from the plan `fingerprint` in the workdir; "" if that is not there."""
+  record = read_plan(workdir)
   if record["fingerprint"] != fingerprint:
     return ""
   sentences = []
   for name, before in record["parts"].items():
-    text = agreement.differences(_deciding(before), _deciding(now.get(name, {})))
+    text = agreement.differences(_deciding(before), _deciding(parts.get(name, {})))
     if text and name != "plan":
       sentences.append(f"{name}: {text}")
   return "; ".join(sentences)
@@ -104,8 +107,8 @@ def changes(workdir: epath.PathLike, fingerprint: str, now: Parts) -> str:
 
 def _deciding(part: agreement.Part) -> dict[str, str]:
   """A part without the settings that decide no row, such as config.steps."""
-  return {
-    name: text
-    for name, text in part.items()
-    if not name.startswith("config.") or name.startswith(_DECIDING)
-  }
+  deciding = {}
+  for name, text in part.items():
+    if not name.startswith("config.") or name.startswith(_DECIDING):
+      deciding[name] = text
+  return deciding

@@ -4,7 +4,7 @@
 The one module of this room that reads data.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import pathlib
 from typing import Any
 
@@ -21,21 +21,28 @@ from filax.costs import train_costs
 from filax.models import components
 from filax.parallel import distributed, ending
 from filax.train import loop, plan_record
-from filax.train import workdir as folder
-from filax.train.hold import hold
+from filax.train.hold import hold_workdir
+from filax.train.hooks import Hook
 from filax.train.signals import Signals
+from filax.train.workdir import local_folder, publish_file
 
 
-def train(config: ConfigDict, workdir: str, signals: Signals) -> dict[str, Any]:
-  """Trains in a workdir that no other run may use meanwhile; the summary of loop.run."""
+def train(
+  config: ConfigDict, workdir: str, signals: Signals, hooks: Sequence[Hook] = ()
+) -> dict[str, Any]:
+  """Trains in a workdir that no other run may use meanwhile; returns what the run did.
+
+  `hooks` are called after the run's own (filax/train/hooks.py). The summary is that of
+  loop.train_pipeline, which names what this raises.
+  """
   logging.set_verbosity(logging.FATAL)  # Orbax logs what it raises, with tracebacks, too.
   storage.quiet_background_writes()
   distributed.start()
   with ending.together(), storage.full_disk_explained(workdir):
     storage.check_writable(workdir)
-    with hold(workdir) as lease:
-      pipeline = open_data(config, workdir, lease.check if lease else None)
-      return loop.run(
+    with hold_workdir(workdir) as lease:
+      pipeline = open_data(config, workdir, lease.check_held if lease else None)
+      return loop.train_pipeline(
         config,
         workdir,
         pipeline,
@@ -43,6 +50,7 @@ def train(config: ConfigDict, workdir: str, signals: Signals) -> dict[str, Any]:
         ingredients=pipeline.ingredients,
         lease=lease,
         signals=signals,
+        hooks=hooks,
       )
 
 
@@ -53,11 +61,11 @@ def open_data(
 
   `check_lease` raises if the workdir is no longer this run's.
   """
-  local = folder.local(workdir)
+  local = local_folder(workdir)
   if config.debug_corpus:
     on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
   model = components.build_video_lm(config.model)
-  check(config, model)
+  check_selector(config, model)
   pipeline = Pipeline(
     config.data,
     model.layout(),
@@ -70,7 +78,7 @@ def open_data(
   if jax.process_index() == 0:
     if check_lease is not None:
       check_lease()  # Reading the data may have taken long.
-    folder.publish(workdir, pathlib.Path(pipeline.tokenizer.save(local)))
+    publish_file(workdir, pathlib.Path(pipeline.tokenizer.save(local)))
   report = pipeline.report
   say(
     f"{report['samples']} samples ({len(report['too_long'])} too long, "
@@ -83,7 +91,7 @@ def open_data(
 
 def planned_media(workdir: str) -> dict[str, str] | None:
   """The facts of media that a run with checkpoints was planned with; None if it has none."""
-  return plan_record.read(workdir)["media"] if store.exists(workdir) else None
+  return plan_record.read_plan(workdir)["media"] if store.exists(workdir) else None
 
 
 def make_corpus(folder: pathlib.Path) -> None:
@@ -93,8 +101,8 @@ def make_corpus(folder: pathlib.Path) -> None:
     toy.tiny_corpus(folder)
 
 
-def check(config: ConfigDict, model: Any) -> None:
-  """Raises ValueError if the data cannot be what the training selector needs."""
+def check_selector(config: ConfigDict, model: Any) -> None:
+  """Raises ValueError if config.data does not suit the selector of config.model."""
   name = config.model.selector.name
   if model.selector.needs_single and config.data.packing:
     raise ValueError(

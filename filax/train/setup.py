@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is fixed before the first step, and the state that a run starts from."""
+"""Builds model, mesh, optimizer and shardings; restores or initialises the state."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -13,10 +14,14 @@ from jaxtyping import PyTree
 from filax import settings
 from filax.checkpoint import store
 from filax.checkpoint.store import say
+from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
-from filax.train import optim, state, step
+from filax.train import optim, step
+from filax.train.state import TrainState, create_state, state_shardings
+
+Config = Mapping[str, Any]  # Nested dicts.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +31,15 @@ class Setup:
   model: Any
   mesh: Mesh
   optimizer: optim.Optimizer
-  like: state.TrainState  # ShapeDtypeStructs with shardings.
-  whole: NamedSharding  # On every device.
+  like: TrainState  # ShapeDtypeStructs with shardings.
+  replicated: NamedSharding  # All of an array on every device.
   micro_batches: int  # One after the other in a step.
 
 
-def prepare(
-  config: Mapping[str, Any], steps: int, devices: Sequence[jax.Device] | None = None
-) -> Setup:
-  """Builds and checks what config says, for `steps` updates on `devices` (default: all there are).
+def prepare(config: Config, steps: int, devices: Sequence[jax.Device] | None = None) -> Setup:
+  """Builds and checks the setup of a config for `steps` updates.
 
-  Raises ValueError naming the knob.
+  `devices` are those of config.mesh; default: all there are. Raises ValueError naming the knob.
   """
   check_settings(config)
   mesh = mesh_lib.make(config["mesh"], devices)
@@ -44,99 +47,124 @@ def prepare(
   model = components.build_video_lm(config["model"])
   shapes = components.parameter_shapes(model)
   layout = rules.parameter_shardings(components.dims_table(config["model"]), shapes, mesh)
-  optimizer = optim.make(config["optim"], shapes, steps)
-  whole = NamedSharding(mesh, jax.P())
-  like = jax.eval_shape(lambda params: state.create(params, optimizer, 0), shapes)
-  like = jax.tree.map(
-    lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    like,
-    state.shardings(shapes, layout, optimizer, whole),
-  )
-  return Setup(model, mesh, optimizer, like, whole, parts)
+  optimizer = optim.make_optimizer(config["optim"], shapes, steps)
+  replicated = NamedSharding(mesh, jax.P())
+  like = jax.eval_shape(lambda params: create_state(params, optimizer, 0), shapes)
+  shardings = state_shardings(shapes, layout, optimizer, replicated)
+  like = jax.tree.map(_with_sharding, like, shardings)
+  return Setup(model, mesh, optimizer, like, replicated, parts)
 
 
-def check_settings(config: Mapping[str, Any]) -> None:
-  """Raises ValueError naming the first setting that is invalid.
+def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  config.data is not looked at: a pipeline checks its own, and rows may come from elsewhere.
+
+def check_settings(config: Config) -> None:
+  """Raises ValueError naming the first invalid setting outside config.data.
+
+  A pipeline checks config.data itself, and rows may come from elsewhere.
   """
   settings.check({key: value for key, value in config.items() if key != "data"})
 
 
-def train_step(config: Mapping[str, Any], setup: Setup) -> Callable:
+def train_step(config: Config, setup: Setup) -> jax.stages.Wrapped:
   """The jitted step(state, batch) -> (state, metrics), which reuses the memory of its state."""
   options = config["optim"]
   loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"])
   return jax.jit(
     step.make_train_step(loss, setup.optimizer, setup.micro_batches),
     donate_argnums=0,
-    out_shardings=(jax.tree.map(lambda x: x.sharding, setup.like), setup.whole),
+    out_shardings=(_shardings(setup.like), setup.replicated),
   )
 
 
-def micro_batches(config: Mapping[str, Any], mesh: Mesh) -> int:
+def _shardings(tree: PyTree) -> PyTree:
+  return jax.tree.map(lambda x: x.sharding, tree)
+
+
+def micro_batches(config: Config, mesh: Mesh) -> int:
   """config.optim.accumulate; if that is 0, as many as give every device one row at a time.
 
   Raises ValueError if the rows of a batch do not split over devices and micro-batches.
   """
-  data, fsdp, parts = mesh.shape["data"], mesh.shape["fsdp"], config["optim"]["accumulate"]
-  parts = parts or max(1, config["batch"] // (data * fsdp))
-  if parts < 1 or config["batch"] < 1 or config["batch"] % (data * fsdp * parts):
+  data = mesh.shape["data"]
+  fsdp = mesh.shape["fsdp"]
+  batch = config["batch"]
+  parts = config["optim"]["accumulate"] or max(1, batch // (data * fsdp))
+  if parts < 1 or batch < 1 or batch % (data * fsdp * parts):
     raise ValueError(
-      f"config.batch={config['batch']} rows do not split over config.mesh.data={data} x "
+      f"config.batch={batch} rows do not split over config.mesh.data={data} x "
       f"config.mesh.fsdp={fsdp} devices and config.optim.accumulate={parts} micro-batches. Set "
       f"config.batch to a multiple of {data * fsdp * max(parts, 1)}, or change config.mesh."
     )
   return parts
 
 
-def start(
-  config: Mapping[str, Any],
+def initial_state(
+  config: Config,
   setup: Setup,
   saved: store.Checkpoints,
   fingerprint: str,
   changes: Callable[[str], str] | None = None,
-) -> tuple[state.TrainState, int]:
+) -> tuple[TrainState, int]:
   """The state to go on from, and the global row of data that comes next.
 
   changes: the fingerprint of a checkpoint's plan -> what is different now, in words.
 
   1. The newest good checkpoint of the workdir: resume.
-  2. config.init_from: its parameters; what it lacks is drawn from config.seed.
+  2. config.init_from: its parameters; those that it lacks are drawn from config.seed.
   3. Neither: all parameters are drawn from config.seed.
   """
-  if restored := saved.restore(setup.like):
+  restored = saved.restore(setup.like)
+  if restored is not None:
     check_plan(restored, fingerprint, config["ignore_fingerprint"], changes)
     say(f"Resuming at step {restored.step}, row {restored.row}.")
-    _say_changes(restored.config, json.loads(json.dumps(config)))
+    _report_changes(restored.config, json.loads(json.dumps(config)))
     return restored.state, restored.row - restored.row % config["batch"]
-  params = {}
-  if source := config["init_from"]:
-    params, missing, extra = store.restore_params(source, setup.like.params)
-    say(f"Starting from the parameters of {source}.")
-    for name in missing:
-      say(f"  not in it, drawn anew: {name}")
-    for name in extra:
-      say(f"  in it, not used: {name}")
-  return create(config["seed"], setup, params), 0
+  params = _read_params(config["init_from"], setup) if config["init_from"] else {}
+  return complete_state(config["seed"], setup, params), 0
 
 
-def create(seed: int, setup: Setup, params: PyTree) -> state.TrainState:
-  """A state whose parameters are `params` where they exist, and drawn from `seed` elsewhere."""
-  given = store.flat(params)
-  lacking = {k: x for k, x in store.flat(setup.like.params).items() if k not in given}
+def _read_params(source: str, setup: Setup) -> PyTree:
+  """The parameters of another run that this model has, too; the differences are printed."""
+  params, missing, extra = store.restore_params(source, setup.like.params)
+  say(f"Starting from the parameters of {source}.")
+  for name in missing:
+    say(f"  not in it, drawn anew: {name}")
+  for name in extra:
+    say(f"  in it, not used: {name}")
+  return params
+
+
+def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
+  """A first state with `params`; parameters that are not in it are drawn from `seed`."""
+  present = flatten_tree(params)
+  absent = {}
+  for path, leaf in flatten_tree(setup.like.params).items():
+    if path not in present:
+      absent[path] = leaf
+  drawn = _draw(seed, setup, absent) if absent else {}
+  params = unflatten_tree(drawn | present)
+  rest = dataclasses.replace(setup.like, params=None)
+  create_rest = jax.jit(
+    functools.partial(_state_without_params, setup.optimizer, seed), out_shardings=_shardings(rest)
+  )
+  return dataclasses.replace(create_rest(params), params=params)
+
+
+def _draw(seed: int, setup: Setup, leaves: Mapping[str, Any]) -> dict[str, jax.Array]:
+  """Initial values of some parameters, by path. Others are not kept by the compiled program."""
 
   def draw(key, batch):
-    drawn = store.flat(setup.model.init(key, batch)["params"])
-    return {path: drawn[path] for path in lacking}
+    drawn = flatten_tree(setup.model.init(key, batch)["params"])
+    return {path: drawn[path] for path in leaves}
 
-  sharding = lambda tree: jax.tree.map(lambda x: x.sharding, tree)
-  draw = jax.jit(draw, out_shardings=sharding(lacking))
-  drawn = draw(jax.random.key(seed), setup.model.example()) if lacking else {}
-  params = store.nest(drawn | given)
-  rest = lambda params: state.create(params, setup.optimizer, seed).replace(params=None)
-  made = jax.jit(rest, out_shardings=sharding(setup.like.replace(params=None)))(params)
-  return made.replace(params=params)
+  program = jax.jit(draw, out_shardings=_shardings(dict(leaves)))
+  return program(jax.random.key(seed), setup.model.example())
+
+
+def _state_without_params(optimizer: optim.Optimizer, seed: int, params: PyTree) -> TrainState:
+  return dataclasses.replace(create_state(params, optimizer, seed), params=None)
 
 
 def check_plan(
@@ -145,7 +173,7 @@ def check_plan(
   ignore: bool,
   changes: Callable[[str], str] | None = None,
 ) -> None:
-  """Raises ValueError rather than go on in the middle of another plan of rows."""
+  """Raises ValueError if the checkpoint stands in another plan of rows, unless `ignore`."""
   if restored.fingerprint == fingerprint or ignore:
     return
   different = changes(restored.fingerprint) if changes else ""
@@ -158,13 +186,13 @@ def check_plan(
   )
 
 
-def _say_changes(before: Any, after: Any, path: str = "config") -> None:
-  """Names what a resumed run does differently from the one that wrote its checkpoint."""
+def _report_changes(before: Any, after: Any, path: str = "config") -> None:
+  """Prints the settings that differ from those of the run that wrote the checkpoint."""
   if isinstance(before, Mapping) and isinstance(after, Mapping):
     for key in sorted(before.keys() & after.keys()):
-      _say_changes(before[key], after[key], f"{path}.{key}")
+      _report_changes(before[key], after[key], f"{path}.{key}")
     for key in sorted(after.keys() - before.keys()):
-      say(f"  {path}.{key} is new: {after[key]}.")
+      say(f"  {path}.{key} is new: {after[key]!r}.")
     for key in sorted(before.keys() - after.keys()):
       say(f"  {path}.{key} was {before[key]} and is gone.")
   elif before != after:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A polite end: SIGTERM and SIGINT ask for a stop, and the loop stops where it can save.
+"""Turns SIGTERM and SIGINT into save-and-stop.
+
+A signal only asks for a stop: the loop stops after the running step, where it can save.
 
 Where several processes run, jax listens to SIGTERM itself from `jax.distributed.initialize` on and
 tells the other processes; all then agree on the step after which they stop.
@@ -17,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from filax.parallel import key_value
 
-_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # jax's note that some process got a signal.
+_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # The key that jax sets when a process got a signal.
 _ASK_SECONDS = 1.0
 
 
@@ -26,7 +28,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-  """While in use, a signal asks for a stop; a second one of its kind ends the process.
+  """Handles signals while in use: the first asks for a stop, a second one ends the process.
 
   Until `defer` is called there is nothing to save, and a signal raises Interrupted. Enter it before
   jax.distributed.initialize, so that jax's own handler of SIGTERM stays in place.
@@ -55,7 +57,7 @@ class Signals:
       signal.signal(kind, handler)
 
   def defer(self) -> None:
-    """From now on a signal only asks; `is_time` tells."""
+    """From now on a signal only asks for a stop, which `is_time` reports."""
     self._deferred = True
 
   def is_time(self, point: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that a run is between two steps."""
+"""The training state: step, parameters, optimizer state, random key."""
 
 from typing import Any
 
@@ -13,8 +13,10 @@ from filax.train.optim import Optimizer
 
 @struct.dataclass
 class TrainState:
-  """With the row number of the data this is what a checkpoint holds. Also held as shapes and as
-  shardings, so the fields name no array type."""
+  """What a checkpoint holds, beside the row number of the data.
+
+  Also used as a tree of shapes or of shardings, so the fields name no array type.
+  """
 
   step: PyTree  # int32 []: updates done.
   params: PyTree  # The whole model, frozen parts included.
@@ -22,12 +24,19 @@ class TrainState:
   rng: PyTree  # uint32: the key data of the run; step n folds n into it.
 
 
-def create(params: PyTree, optimizer: Optimizer, seed: int) -> TrainState:
+def create_state(params: PyTree, optimizer: Optimizer, seed: int) -> TrainState:
   """The state before the first step."""
   rng = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), 1))
-  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), rng)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    opt=optimizer.init(params),
+    rng=rng,
+  )
 
 
-def shardings(params: PyTree, layout: PyTree, optimizer: Optimizer, rest: Any) -> TrainState:
+def state_shardings(params: PyTree, layout: PyTree, optimizer: Optimizer, rest: Any) -> TrainState:
   """Shardings of the state: parameters as `layout`, moments as their parameters, others `rest`."""
-  return TrainState(rest, layout, optimizer.shardings(params, layout, rest), rest)
+  return TrainState(
+    step=rest, params=layout, opt=optimizer.opt_shardings(params, layout, rest), rng=rest
+  )

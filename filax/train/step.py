@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One optimizer step, as a pure function of state and batch.
 
-Everything is summed over positions, rows, micro-batches and devices, with its count beside it, and
-divided once: the mean does not depend on how a batch was cut up.
+Losses and counts are summed over positions, rows, micro-batches and devices, and divided once: the
+mean does not depend on how a batch was divided.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ import optax
 
 from filax.ops import losses
 from filax.parallel import zigzag
-from filax.train.optim import Optimizer, merge
+from filax.train.optim import Optimizer, merge_params
 from filax.train.state import TrainState
 
 REDUCTIONS = ("sample_mean", "token_mean")
@@ -25,9 +27,9 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
   """loss(params, batch, rng) -> (sum, sums): `sum` / sums["count"] is the loss of the batch.
 
   `sums` counts what else the rows hold: supervised and right tokens, tokens and places, frames,
-  images, bad samples, and the work of the llm (`work`). All float32 scalars. An `rngs` entry named
-  dropout is passed for parts that want one. Where the model drops visual tokens, targets and masks
-  are those of the shortened rows. Raises ValueError for an unknown reduction.
+  images, bad samples, and the work of the llm (`llm_work`). All float32 scalars. An `rngs` entry
+  named dropout is passed for parts that want one. Where the model drops visual tokens, targets and
+  masks are those of the shortened rows. Raises ValueError for an unknown reduction.
   """
   if reduction not in REDUCTIONS:
     raise ValueError(
@@ -35,134 +37,182 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
     )
 
   def loss(params, batch, rng):
-    hidden, left = hidden_states(model, params, batch, rng)
+    hidden, rows = hidden_states(model, params, batch, rng)
     head = model.apply({"params": params}, method="head")
-    nll, hit = losses.cross_entropy(hidden, head, left["targets"], chunk=chunk, vocab=model.vocab)
-    mask = left["loss_mask"]
+    targets = rows["targets"]
+    nll, hit = losses.cross_entropy(hidden, head, targets, chunk=chunk, vocab=model.vocab)
+    mask = rows["loss_mask"]
     if reduction == "token_mean":
       total, count = losses.token_mean(nll, mask)
     else:
       segments = batch["keep"].shape[-1]
-      total, count = losses.sample_mean(nll, mask, left["segment_ids"], segments)
-    return total, {
-      "count": count,
-      "hits": (hit * mask).sum(),
-      **contents({**batch, "loss_mask": mask}),
-      **work(batch, shares(model)),
-    }
+      total, count = losses.sample_mean(nll, mask, rows["segment_ids"], segments)
+    hits = (hit * mask).sum()
+    sums = {"count": count, "hits": hits}
+    sums |= row_contents({**batch, "loss_mask": mask})
+    sums |= llm_work(batch, layer_shares(model))
+    return total, sums
 
   return loss
 
 
 def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-  """Hidden states of a batch, and their targets, loss_mask and segment_ids: those of the batch, or
-  of what visual dropout leaves of its rows."""
-  apply = lambda batch, **method: model.apply(
-    {"params": params}, batch, rngs={"dropout": rng}, **method
-  )
+  """Hidden states [R L D] of a batch, and the rows they belong to.
+
+  The rows hold targets, loss_mask and segment_ids [R L]: those of the batch, or of what visual
+  dropout leaves of it.
+  """
+  variables = {"params": params}
+  rngs = {"dropout": rng}
   if getattr(model, "stages", ()):
-    return apply(batch, method="shortened")
-  laid = zigzag.lay(batch)
-  return apply(laid), laid
+    return model.apply(variables, batch, rngs=rngs, method="shortened")
+  rows = zigzag.lay(batch)
+  return model.apply(variables, rows, rngs=rngs), rows
 
 
-def contents(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def row_contents(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
   """What a batch of packed rows holds, as float32 sums over its rows."""
-  count = lambda x: (x > 0).sum().astype(jnp.float32)
   return {
-    "supervised": count(batch["loss_mask"]),
-    "tokens": count(batch["segment_ids"]),
+    "supervised": _count_positive(batch["loss_mask"]),
+    "tokens": _count_positive(batch["segment_ids"]),
     "places": jnp.float32(batch["segment_ids"].size),
-    "frames": count(batch["frame_segment_ids"]),
-    "images": count(batch["image_segment_ids"]),
+    "frames": _count_positive(batch["frame_segment_ids"]),
+    "images": _count_positive(batch["image_segment_ids"]),
     "num_bad": batch["num_bad"].sum().astype(jnp.float32),
   }
 
 
-def shares(model) -> tuple[float, ...]:
+def _count_positive(x: jax.Array) -> jax.Array:
+  return (x > 0).sum().astype(jnp.float32)
+
+
+def layer_shares(model) -> tuple[float, ...]:
   """The share of the llm's layers before, between and after the stages of visual dropout."""
-  if not (stages := getattr(model, "stages", ())):
+  stages = getattr(model, "stages", ())
+  if not stages:
     return (1.0,)
-  cuts = (0, *(stage.layer for stage in stages), model.llm.depth)
-  return tuple((b - a) / model.llm.depth for a, b in itertools.pairwise(cuts))
+  depth = model.llm.depth
+  cuts = [0]
+  for stage in stages:
+    cuts.append(stage.layer)
+  cuts.append(depth)
+  return tuple((stop - start) / depth for start, stop in itertools.pairwise(cuts))
 
 
-def work(batch: Mapping[str, jax.Array], shares: Sequence[float] = (1.0,)) -> dict[str, jax.Array]:
+def llm_work(
+  batch: Mapping[str, jax.Array], shares: Sequence[float] = (1.0,)
+) -> dict[str, jax.Array]:
   """What the llm computes of a batch in natural order, as float32 sums over its rows.
 
   `passed` tokens pass a layer, of which `pairs` see each other: means over the layers, of which a
   share sees what each stage of visual dropout has left. `left` tokens meet the head.
   """
-  own = batch["segment_ids"][:, :, None] == jnp.arange(1, batch["keep"].shape[-1] + 1)
-  whole = own.sum(1)  # [R S]
-  text = whole - (own & (batch["visual_index"] >= 0)[:, :, None]).sum(1)
-  lengths = [whole, *(text + batch["keep"][:, n] for n in range(len(shares) - 1))]
+  keep = batch["keep"]  # [R stages S]
+  segment_ids = batch["segment_ids"][:, :, None]
+  in_segment = segment_ids == jnp.arange(1, keep.shape[-1] + 1)  # [R L S]
+  tokens = in_segment.sum(1)  # [R S]
+  is_visual = (batch["visual_index"] >= 0)[:, :, None]
+  visual = (in_segment & is_visual).sum(1)
+  text = tokens - visual
+  lengths = [tokens]
+  for stage in range(len(shares) - 1):
+    lengths.append(text + keep[:, stage])
   lengths = [length.astype(jnp.float32) for length in lengths]
-  mean = lambda counts: sum(share * x.sum() for share, x in zip(shares, counts, strict=True))
+  passed = _layer_mean(lengths, shares)
+  pairs = [length * (length + 1) / 2 for length in lengths]
   return {
-    "passed": mean(lengths),
-    "pairs": mean([x * (x + 1) / 2 for x in lengths]),
+    "passed": passed,
+    "pairs": _layer_mean(pairs, shares),
     "left": lengths[-1].sum(),
   }
 
 
+def _layer_mean(counts: Sequence[jax.Array], shares: Sequence[float]) -> jax.Array:
+  """The sum of each count, weighted with the share of the layers that see it."""
+  mean: Any = 0
+  for share, count in zip(shares, counts, strict=True):
+    mean = mean + share * count.sum()
+  return mean
+
+
 def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -> Callable:
-  """Returns step(state, batch) -> (state, metrics). Jit it with donate_argnums=0.
+  """Returns train_step(state, batch) -> (state, metrics). Jit it with donate_argnums=0.
 
   loss(params, batch, rng) -> (sum, sums with "count"), as `make_loss` gives. Only the trainable
   subtree is differentiated. `accumulate` micro-batches of R / accumulate rows are run one after
   the other. Metrics are float32 device scalars: loss, grad_norm (before clipping, of what is
-  trained), accuracy, padding, finite, lr/<group>, and the sums of `contents` and `work`.
+  trained), accuracy, padding, finite, lr/<group>, and the sums of `row_contents` and `llm_work`.
   """
 
-  def step(state: TrainState, batch) -> tuple[TrainState, dict]:
+  def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
     rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-    trainable, frozen = optimizer.split(state.params)
-    joined = lambda part, micro, rng: loss(merge(part, frozen), micro, rng)
-    total, sums, grads = _accumulate(joined, trainable, batch, rng, accumulate)
+    trainable, frozen = optimizer.split_params(state.params)
+
+    def loss_of_trainable(trainable, batch, rng):
+      return loss(merge_params(trainable, frozen), batch, rng)
+
+    total, sums, grads = _accumulate(loss_of_trainable, trainable, batch, rng, accumulate)
     count = jnp.maximum(sums.pop("count"), 1)
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt = optimizer.transform.update(grads, state.opt, trainable)
-    params = merge(optax.apply_updates(trainable, updates), frozen)
-    metrics = _metrics(total / count, optax.tree.norm(grads), sums)
-    metrics |= {f"lr/{k}": v for k, v in optimizer.learning_rates(state.step).items()}
-    return state.replace(step=state.step + 1, params=params, opt=opt), metrics
+    trainable = optax.apply_updates(trainable, updates)
+    params = merge_params(trainable, frozen)
+    loss_mean = total / count
+    norm = optax.tree.norm(grads)
+    metrics = _metrics(loss_mean, norm, sums)
+    for label, rate in optimizer.learning_rates(state.step).items():
+      metrics[f"lr/{label}"] = rate
+    state = dataclasses.replace(state, step=state.step + 1, params=params, opt=opt)
+    return state, metrics
 
-  return step
+  return train_step
 
 
 def _accumulate(loss, params, batch, rng, parts: int):
   """The sum of loss, sums and gradients (float32) over `parts` micro-batches."""
   differentiate = jax.value_and_grad(loss, has_aux=True)
 
-  def one(micro, rng):
-    (total, sums), grads = differentiate(params, micro, rng)
-    return total, sums, jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+  def loss_and_grads(micro_batch, rng):
+    (total, sums), grads = differentiate(params, micro_batch, rng)
+    grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+    return total, sums, grads
 
   if parts == 1:
-    return one(batch, rng)
+    return loss_and_grads(batch, rng)
 
-  def add(total, item):
-    micro, index = item
-    return jax.tree.map(jnp.add, total, one(micro, jax.random.fold_in(rng, index))), None
+  def add_micro_batch(total, item):
+    micro_batch, index = item
+    micro_rng = jax.random.fold_in(rng, index)
+    results = loss_and_grads(micro_batch, micro_rng)
+    total = jax.tree.map(jnp.add, total, results)
+    return total, None
 
-  micros = jax.tree.map(lambda x: _deal(x, parts), batch)
-  shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], micros), rng)
+  micro_batches = jax.tree.map(lambda x: _micro_batches(x, parts), batch)
+  first = jax.tree.map(lambda x: x[0], micro_batches)
+  shapes = jax.eval_shape(loss_and_grads, first, rng)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  return jax.lax.scan(add, zeros, (micros, jnp.arange(parts)))[0]
+  items = (micro_batches, jnp.arange(parts))
+  total, _ = jax.lax.scan(add_micro_batch, zeros, items)
+  return total
 
 
-def _deal(x, parts: int):
+def _micro_batches(x, parts: int):
   """[R ...] -> [parts R/parts ...]. Every device keeps its own rows, so part i takes i::parts."""
-  return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+  rows = x.shape[0] // parts
+  x = x.reshape(rows, parts, *x.shape[1:])
+  return jnp.moveaxis(x, 1, 0)
 
 
 def _metrics(loss: jax.Array, norm: jax.Array, sums: PyTree) -> dict[str, jax.Array]:
-  hits, places = sums.pop("hits"), sums.pop("places")
+  hits = sums.pop("hits")
+  places = sums.pop("places")
+  accuracy = hits / jnp.maximum(sums["supervised"], 1)
+  padding = (places - sums["tokens"]) / places
+  is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
   return sums | {
     "loss": loss,
     "grad_norm": norm,
-    "accuracy": hits / jnp.maximum(sums["supervised"], 1),
-    "padding": (places - sums["tokens"]) / places,
-    "finite": (jnp.isfinite(loss) & jnp.isfinite(norm)).astype(jnp.float32),
+    "accuracy": accuracy,
+    "padding": padding,
+    "finite": is_finite.astype(jnp.float32),
   }

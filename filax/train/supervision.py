@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends a run that learns nothing: steps in a row without a supervised token."""
+"""Ends a run that learns nothing: no supervised token in many steps in a row."""
 
 from collections.abc import Mapping
+
+from filax.train.hooks import Hook
 
 STEPS = 20  # In a row, after which a run ends.
 
@@ -10,20 +12,21 @@ class NothingToLearn(ValueError):
   """Steps in a row had no supervised token."""
 
 
-class Supervision:
+class Supervision(Hook):
   """Counts the steps in a row without a supervised token."""
 
   def __init__(self):
     self._steps = 0
     self._bad = 0  # Samples of these steps whose media could not be read.
 
-  def add(self, number: int, numbers: Mapping[str, float]) -> None:
-    """Takes the numbers of step `number`: supervised, num_bad. Raises NothingToLearn."""
-    if numbers["supervised"]:
-      self._steps = self._bad = 0
+  def step(self, number: int, metrics: Mapping[str, float]) -> None:
+    """Raises NothingToLearn at the last of STEPS such steps."""
+    if metrics["supervised"]:
+      self._steps = 0
+      self._bad = 0
       return
     self._steps += 1
-    self._bad += int(numbers["num_bad"])
+    self._bad += int(metrics["num_bad"])
     if self._steps < STEPS:
       return
     reason = "config.data.labels and config.data.template leave none in these samples"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a run that makes no step any more: it shows where it stands, instead of waiting."""
+"""The watchdog: ends a run that makes no step any more, and prints where every thread stands."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import faulthandler
 import os
@@ -12,6 +12,7 @@ import time
 import jax
 
 from filax.parallel import ending, key_value
+from filax.train.hooks import Hook, RunFacts
 
 EXIT_CODE = 3
 _KEY = "filax/stalled"
@@ -19,47 +20,56 @@ _TICK_SECONDS = 1.0
 _LINGER_SECONDS = 60.0
 
 
-class Watchdog:
+class Watchdog(Hook):
   """Ends the process, with the stacks of all threads, `seconds` after the last `beat`; 0 = never.
 
-  Use as a context manager. Each process of a run has one: when a step hangs, it hangs in all.
+  Each process of a run has one: when a step hangs, it hangs in all.
   """
 
-  def __init__(self, seconds: float, end: Callable[[str], None] | None = None):
+  def __init__(self, seconds: float, end_process: Callable[[str], None] | None = None):
+    """`end_process` is called with the reason; default: the process ends with EXIT_CODE."""
     if not seconds >= 0:
       raise ValueError(
         f"config.stall_seconds={seconds} is no time. Set it to seconds, or to 0 for no limit."
       )
     self.seconds = seconds
-    self._end = end or self._end_process
+    self._end_process = end_process or self._print_stacks_and_exit
     self._tick = min(_TICK_SECONDS, seconds / 4) if seconds else _TICK_SECONDS
     self._idle = 0.0  # Seconds since the last beat, as far as this process was running.
     self._longest = 0.0  # Seconds between two beats.
     self._pauses = 0
-    self._step = 0
+    self._step = 0  # The newest step that was dispatched.
     self._finished = threading.Event()
     self._thread: threading.Thread | None = None
 
-  def __enter__(self):
+  def begin(self, run: RunFacts) -> None:
     if self.seconds:
       self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
       self._thread.start()
-    return self
 
-  def __exit__(self, *_):
+  def dispatch(self, number: int) -> None:
+    self._step = number
+    self.beat()
+
+  def step(self, number: int, metrics: Mapping[str, float]) -> None:
+    self.beat()
+
+  def around(self, phase: str) -> contextlib.AbstractContextManager:
+    return self.paused()
+
+  def end(self, error: BaseException | None) -> None:
     self._finished.set()
     if self._thread is not None:
       self._thread.join()
 
-  def beat(self, step: int) -> None:
-    """A step was dispatched, or its numbers came."""
+  def beat(self) -> None:
+    """Tells that the run goes on: a step was dispatched, or its metrics came."""
     self._longest = max(self._longest, self._idle)
     self._idle = 0.0
-    self._step = step
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Around compiling and saving, which take as long as they take."""
+    """Stops the clock: around compiling, evaluating and saving, which take as long as they take."""
     self._pauses += 1
     try:
       yield
@@ -76,23 +86,24 @@ class Watchdog:
         self._idle += min(now - last, 2 * self._tick)
       last = now
       if self._idle > self.seconds and not self._pauses:
-        self._end(self._sentence())
+        self._end_process(self._reason())
         return
 
-  def _sentence(self) -> str:
-    who = f" on process {jax.process_index()}" if jax.process_count() > 1 else ""
+  def _reason(self) -> str:
+    process = f" on process {jax.process_index()}" if jax.process_count() > 1 else ""
     return (
-      f"No step was made for {self.seconds:g} s after step {self._step}{who}; the stacks of all "
-      "threads are above. Start again to go on from the newest checkpoint, or raise "
+      f"No step was made for {self.seconds:g} s after step {self._step}{process}; the stacks of "
+      "all threads are above. Start again to go on from the newest checkpoint, or raise "
       "config.stall_seconds if steps take so long."
     )
 
-  def _end_process(self, sentence: str) -> None:
-    faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
-    print(f"filax train: {sentence}", file=sys.__stderr__, flush=True)
+  def _print_stacks_and_exit(self, reason: str) -> None:
+    if sys.__stderr__ is not None:
+      faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+    print(f"filax train: {reason}", file=sys.__stderr__, flush=True)
     if jax.process_count() > 1:
       _wait_for_others(min(2 * self._longest + 5.0, _LINGER_SECONDS))
-      ending.end_all(sentence, EXIT_CODE)
+      ending.end_all(reason, EXIT_CODE)
     os._exit(EXIT_CODE)  # The main thread hangs, so it cannot be asked.
 
 

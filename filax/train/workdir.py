@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run's folder where it is a bucket: what is written line by line is kept on this machine, and
-copied over whole."""
+"""The local side of a workdir that is a bucket.
+
+Files that are written line by line are kept on this machine and copied to the bucket as a whole.
+"""
 
 import hashlib
 import pathlib
@@ -8,28 +10,34 @@ import pathlib
 from etils import epath
 
 
-def local(workdir: epath.PathLike) -> pathlib.Path:
+def local_folder(workdir: epath.PathLike) -> pathlib.Path:
   """The workdir itself; for gs:// or s3://, a folder of its own below ~/.cache/filax. It exists."""
-  text = str(workdir)
-  path = pathlib.Path(text)
-  if "://" in text:
-    name = hashlib.sha256(text.rstrip("/").encode()).hexdigest()[:16]
+  path = pathlib.Path(str(workdir))
+  if _is_bucket(workdir):
+    url = str(workdir).rstrip("/")
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
     path = pathlib.Path("~/.cache/filax").expanduser() / name
   path.mkdir(parents=True, exist_ok=True)
   return path
 
 
-def fetch(workdir: epath.PathLike, name: str) -> pathlib.Path:
-  """The local path of a file of the workdir, brought here if the workdir is a bucket."""
-  path, remote = local(workdir) / name, epath.Path(workdir) / name
-  if "://" in str(workdir):
+def fetch_file(workdir: epath.PathLike, name: str) -> pathlib.Path:
+  """The local path of a file of the workdir, copied from the bucket if the workdir is one."""
+  path = local_folder(workdir) / name
+  if _is_bucket(workdir):
     path.unlink(missing_ok=True)
+    remote = epath.Path(workdir) / name
     if remote.exists():
       path.write_bytes(remote.read_bytes())
   return path
 
 
-def publish(workdir: epath.PathLike, path: pathlib.Path) -> None:
+def publish_file(workdir: epath.PathLike, path: pathlib.Path) -> None:
   """Copies a local file into the workdir, if that is a bucket."""
-  if "://" in str(workdir):
-    (epath.Path(workdir) / path.name).write_bytes(path.read_bytes())
+  if _is_bucket(workdir):
+    remote = epath.Path(workdir) / path.name
+    remote.write_bytes(path.read_bytes())
+
+
+def _is_bucket(workdir: epath.PathLike) -> bool:
+  return "://" in str(workdir)

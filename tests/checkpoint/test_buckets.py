@@ -86,12 +86,12 @@ def bucket(request):
 
 def test_a_small_file_changes_only_from_what_was_seen(bucket):
   file = small_file.open_small_file(f"{bucket}/swaps", "x")
-  assert file.read() is None
+  assert file.read_content() is None
   assert not file.swap(b"a", b"b") and not file.swap(b"a", None)
   assert file.swap(None, b"long") and not file.swap(None, b"other")
   assert not file.swap(b"lon", b"b")
-  assert file.swap(b"long", b"ab") and file.read() == b"ab"
-  assert file.swap(b"ab", None) and file.read() is None
+  assert file.swap(b"long", b"ab") and file.read_content() == b"ab"
+  assert file.swap(b"ab", None) and file.read_content() is None
 
 
 def test_of_starts_at_once_one_wins(bucket):
@@ -103,7 +103,7 @@ def test_of_starts_at_once_one_wins(bucket):
     try:
       with Lease(f"{bucket}/race", STALE, lambda text: None) as held:
         ends.wait(60)
-        held.check()
+        held.check_held()
       return True
     except Held:
       ends.wait(60)
@@ -123,5 +123,5 @@ def test_a_silent_holder_is_followed_and_knows(bucket):
   with Lease(workdir, STALE, lambda text: None) as second:
     assert time.monotonic() - began >= STALE
     with pytest.raises(Lost, match=f"process {os.getpid()} on host"):
-      first.check()
-    second.check()
+      first.check_held()
+    second.check_held()

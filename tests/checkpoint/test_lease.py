@@ -27,7 +27,7 @@ with Lease(sys.argv[1], float(sys.argv[2])) as lease:
   print("held", flush=True)
   for _ in sys.stdin:
     try:
-      lease.check()
+      lease.check_held()
       print("ours", flush=True)
     except OSError as error:
       print(error, flush=True)
@@ -69,7 +69,7 @@ def holder(tmp_path):
 
 
 def record(workdir):
-  return owner.decode((workdir / lease.FILE_NAME).read_bytes())
+  return owner.decode_owner((workdir / lease.FILE_NAME).read_bytes())
 
 
 def foreign(workdir, **changes):
@@ -77,13 +77,13 @@ def foreign(workdir, **changes):
   values = dict(host="elsewhere", boot="another boot", pid=1, stale_seconds=STALE)
   other = dataclasses.replace(owner.this_process(STALE), **(values | changes))
   with files.write_atomically(workdir / lease.FILE_NAME) as file:  # Somebody may be reading it.
-    file.write(other.encode())
+    file.write(other.to_bytes())
   return other
 
 
 def test_held_and_given_back(tmp_path):
   with Lease(tmp_path / "new" / "run", STALE) as held:
-    held.check()
+    held.check_held()
     found = record(tmp_path / "new" / "run")
     assert found.pid == os.getpid() and found.since.endswith("UTC")
   assert list((tmp_path / "new" / "run").iterdir()) == []
@@ -100,7 +100,7 @@ def test_a_second_start_is_refused_in_one_sentence(tmp_path, holder):
 def test_it_is_held_for_longer_than_a_stale_time(tmp_path):
   with Lease(tmp_path, STALE) as held:
     time.sleep(2 * STALE)
-    held.check()
+    held.check_held()
     assert record(tmp_path).beat > 3
 
 
@@ -108,14 +108,14 @@ def test_a_killed_holder_is_followed_at_once(tmp_path, holder):
   holder.process.send_signal(signal.SIGKILL)  # Nobody has asked for its exit code yet.
   holder.process.stdout.read()
   with Lease(tmp_path, 1e6) as held:  # Waiting for signs of life would take for ever.
-    held.check()
+    held.check_held()
 
 
 def test_a_reused_process_number_is_not_the_holder(tmp_path):
   other = dataclasses.replace(owner.this_process(1e6), started="1")
-  (tmp_path / lease.FILE_NAME).write_bytes(other.encode())
+  (tmp_path / lease.FILE_NAME).write_bytes(other.to_bytes())
   with Lease(tmp_path, STALE) as held:
-    held.check()
+    held.check_held()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_host_that_is_gone_is_followed(tmp_path):
   began = time.monotonic()
   with Lease(tmp_path, STALE, reports.append) as held:
     assert time.monotonic() - began >= STALE
-    held.check()
+    held.check_held()
   assert "elsewhere" in reports[0] and "takes over" in reports[0] and "Taking over" in reports[1]
 
 
@@ -171,7 +171,7 @@ def test_clocks_that_are_wrong_change_nothing(tmp_path, monkeypatch, offset):
     os.utime(path, (now() - offset, now() - offset))
     with pytest.raises(Held):
       Lease(tmp_path, STALE).__enter__()
-    held.check()
+    held.check_held()
   foreign(tmp_path)
   os.utime(path, (now() + offset, now() + offset))
   began = time.monotonic()
@@ -186,9 +186,9 @@ def test_a_stopped_holder_loses_it_and_knows(tmp_path, holder):
     said = holder.check()
     assert "no longer holds" in said and f"process {os.getpid()}" in said
     time.sleep(STALE)  # Its heartbeat does not disturb the new holder, nor does its end.
-    held.check()
+    held.check_held()
     holder.process.communicate()
-    held.check()
+    held.check_held()
   assert "no longer holds" in said and not (tmp_path / lease.FILE_NAME).exists()
 
 
@@ -234,14 +234,14 @@ def _race(workdir):
 def test_an_unreadable_lease_is_watched_like_any_other(tmp_path, content):
   (tmp_path / lease.FILE_NAME).write_bytes(content)
   with Lease(tmp_path, STALE) as held:
-    held.check()
+    held.check_held()
 
 
 def test_a_lease_that_was_removed_is_lost(tmp_path):
   with Lease(tmp_path, STALE) as held:
     (tmp_path / lease.FILE_NAME).unlink()
     with pytest.raises(Lost, match=r"lease\.json is gone"):
-      held.check()
+      held.check_held()
 
 
 def test_the_environment_sets_the_seconds(tmp_path, monkeypatch):
@@ -260,18 +260,18 @@ def test_a_small_file_changes_only_from_what_was_seen(tmp_path, kind):
     if kind == "local"
     else small_file.PlainFile(small_file.epath.Path(path))
   )
-  assert file.read() is None
+  assert file.read_content() is None
   assert not file.swap(b"a", b"b") and not file.swap(b"a", None)
   assert file.swap(None, b"long") and not file.swap(None, b"other")
   assert not file.swap(b"lon", b"b") and not file.swap(b"longer", b"b")
-  assert file.swap(b"long", b"ab") and file.read() == b"ab"
-  assert file.swap(b"ab", None) and file.read() is None
+  assert file.swap(b"long", b"ab") and file.read_content() == b"ab"
+  assert file.swap(b"ab", None) and file.read_content() is None
   assert [p.name for p in tmp_path.iterdir()] == []
 
 
 def test_a_record_has_one_size(tmp_path):
   mine = owner.this_process(STALE)
   later = dataclasses.replace(mine, beat=10**12)
-  assert len(mine.encode()) == len(later.encode()) == owner.RECORD_BYTES
-  assert owner.decode(later.encode()) == later
-  assert json.loads(mine.encode())["pid"] == os.getpid()
+  assert len(mine.to_bytes()) == len(later.to_bytes()) == owner.RECORD_BYTES
+  assert owner.decode_owner(later.to_bytes()) == later
+  assert json.loads(mine.to_bytes())["pid"] == os.getpid()

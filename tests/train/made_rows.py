@@ -42,7 +42,7 @@ def row(number: int, vocab: int = 512) -> dict[str, np.ndarray]:
 
 
 class Rows:
-  """A pipeline (filax.train.loop.Pipeline) over `row`; `seconds` slows each batch down."""
+  """A pipeline (filax.train.batches.BatchSource) over `row`; `seconds` slows each batch down."""
 
   row_shapes = (ROW,)
 

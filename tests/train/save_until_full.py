@@ -33,7 +33,7 @@ def main(argv) -> int:
       checkpoints.save(made(step, arrays), 4 * step, "plan", {"batch": 4})
       for _ in range(20):
         time.sleep(0.01)
-        checkpoints.check()
+        checkpoints.raise_failed_save()
   return 0
 
 

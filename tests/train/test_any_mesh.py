@@ -52,7 +52,7 @@ def gradient(model, learnt):
   loss = step.make_loss(model, "token_mean", chunk=32)
 
   def mean(learnt, frozen, batch):
-    total, sums = loss(optim.merge(learnt, frozen), batch, jax.random.key(0))
+    total, sums = loss(optim.merge_params(learnt, frozen), batch, jax.random.key(0))
     return total / sums["count"]
 
   @functools.partial(
@@ -72,7 +72,7 @@ def trained(name: str, where: str):
   layout, params = laid(CONFIGS[name], params, MESHES.get(where))
   frozen = {"encoder": params.pop("encoder")}
   with jax.set_mesh(layout) if layout else jax.default_device(jax.devices()[0]):
-    batch = batches.place(batch, layout) if layout else batch
+    batch = batches.place_batch(batch, layout) if layout else batch
     run, losses, slopes = gradient(model, params), [], []
     for _ in range(STEPS):
       loss, slope, params = run(params, frozen, batch)
@@ -134,7 +134,7 @@ def test_samples_of_a_row_do_not_see_each_other(name, where):
   other["frames"][0, frames[1]] ^= 255
   with jax.set_mesh(layout) if layout else jax.default_device(jax.devices()[0]):
     run = jax.jit(functools.partial(hidden, model))
-    place = lambda b: batches.place(b, layout) if layout else b
+    place = lambda b: batches.place_batch(b, layout) if layout else b
     (have, segments), (want, _) = (jax.device_get(run(params, place(b))) for b in (other, batch))
   assert segments.shape == want.shape[:2]
   changed = (have != want).any(-1)

@@ -40,8 +40,8 @@ def params(seed=0, width=6):
 
 
 def train_state(seed=0, step=0, width=6):
-  optimizer = optim.make(CONFIG, params(seed, width), steps=10)
-  made = state.create(params(seed, width), optimizer, seed)
+  optimizer = optim.make_optimizer(CONFIG, params(seed, width), steps=10)
+  made = state.create_state(params(seed, width), optimizer, seed)
   opt = jax.tree.map(lambda x: x + jnp.asarray(seed, x.dtype), made.opt)
   return made.replace(step=jnp.int32(step), opt=opt)
 
@@ -168,7 +168,7 @@ def test_another_model_is_an_error_not_damage(tmp_path):
 def test_other_trained_parts_are_an_error(tmp_path):
   write(tmp_path, 1)
   everything = CONFIG | dict(rates=(("", 1e-3),))
-  other = state.create(params(), optim.make(everything, params(), 10), 0)
+  other = state.create_state(params(), optim.make_optimizer(everything, params(), 10), 0)
   with pytest.raises(ValueError, match=r"opt/\d/mu/frozen/kernel.*config\.init_from"):
     restore(tmp_path, other)
 

@@ -139,9 +139,9 @@ def test_a_row_that_is_not_step_x_batch_is_damage(good, tmp_path, capsys):
   path = folder / "checkpoints" / "2" / "data" / "metadata"
   written = json.loads(path.read_text())
   del written["root"]
-  path.write_text(record.seal(written))
+  path.write_text(record.record_text(written))
   assert tiny.restore(folder).step == 2
-  path.write_text(record.seal(written | dict(row=9)))
+  path.write_text(record.record_text(written | dict(row=9)))
   assert tiny.restore(folder).step == 1
   assert "step 2 x config.batch" in capsys.readouterr().err
 

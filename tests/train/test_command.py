@@ -53,7 +53,8 @@ def test_what_does_not_fit_is_one_sentence(argv, message):
 def test_help_teaches(capsys):
   assert train.main(["--help"]) == 0
   said = capsys.readouterr().out
-  for word in ("--config", "--workdir", ":debug", "filax show", "init_from", "quarantine.jsonl"):
+  words = ("--config", "--workdir", ":debug", "filax show", "init_from", "quarantine.jsonl")
+  for word in (*words, "--config.profile=10:15"):
     assert word in said
 
 
@@ -92,4 +93,4 @@ def test_scene_selection_in_training_needs_single_samples(changes, knob):
     config.model.selector = dict(name="kmeans", scenes=2, size=3)
     config.data.update(changes)
   with pytest.raises(ValueError, match=knob):
-    run.check(config, components.build_video_lm(config.model))
+    run.check_selector(config, components.build_video_lm(config.model))

@@ -13,9 +13,9 @@ from filax.train import batches
 )
 def test_rows_and_frames_are_laid_out(sizes):
   mesh = mesh_lib.make(sizes)
-  assert batches.share(mesh) == batches.Share(0, 1, 0, 1)  # One process loads all.
+  assert batches.process_share(mesh) == batches.ProcessShare(0, 1, 0, 1)  # One process loads all.
   batch = made_rows.batch(8)
-  placed = batches.place(batch, mesh)
+  placed = batches.place_batch(batch, mesh)
   assert placed.keys() == batch.keys()
   for key, x in placed.items():
     np.testing.assert_array_equal(x, batch[key], err_msg=key)
@@ -28,7 +28,7 @@ def test_rows_and_frames_are_laid_out(sizes):
 
 def test_frames_that_do_not_split_over_seq_stay_whole():
   mesh = mesh_lib.make(dict(data=1, fsdp=2, seq=4))
-  frames = batches.place(made_rows.batch(8), mesh)["frames"]
+  frames = batches.place_batch(made_rows.batch(8), mesh)["frames"]
   assert frames.sharding.shard_shape(frames.shape)[:2] == (4, 6)
 
 
@@ -36,11 +36,11 @@ def test_what_one_process_masked_is_masked_for_all():
   """Two processes of a row, played by the two halves of the axis seq."""
   mesh = mesh_lib.make(dict(data=1, fsdp=2, seq=4))
   mask = made_rows.batch(8)["loss_mask"]
-  got = batches.agree("loss_mask", mask, mesh, batches.Share(0, 1, 0, 1))
+  got = batches.agree_over_seq("loss_mask", mask, mesh, batches.ProcessShare(0, 1, 0, 1))
   np.testing.assert_array_equal(got, mask)
   assert got.sharding.shard_shape(got.shape) == (4, 32)
   seen = np.stack([mask, mask * (np.arange(32) > 15)], axis=1)
-  reduce = batches._over_seq("loss_mask", jax.NamedSharding(mesh, jax.P()))
+  reduce = batches._reduce_over_seq("loss_mask", jax.NamedSharding(mesh, jax.P()))
   np.testing.assert_array_equal(reduce(seen), mask * (np.arange(32) > 15))
 
 
@@ -60,18 +60,18 @@ def mesh_of(owners):
 @pytest.mark.parametrize(
   "owners, expected",
   [
-    ([[[[0]], [[0]], [[1]], [[1]]]], batches.Share(0, 2, 0, 1)),  # Rows are shared out.
-    ([[[[0], [0], [1], [1]]]], batches.Share(0, 1, 0, 2)),  # A row's frames are.
-    ([[[[0], [1]]], [[[2], [3]]]], batches.Share(0, 2, 0, 2)),  # Both.
-    ([[[[0, 1]]], [[[0, 1]]]], batches.Share(0, 1, 0, 1)),  # Tensor: both load the same.
-    ([[[[1]], [[0]]]], batches.Share(1, 2, 0, 1)),
+    ([[[[0]], [[0]], [[1]], [[1]]]], batches.ProcessShare(0, 2, 0, 1)),  # Rows are shared out.
+    ([[[[0], [0], [1], [1]]]], batches.ProcessShare(0, 1, 0, 2)),  # A row's frames are.
+    ([[[[0], [1]]], [[[2], [3]]]], batches.ProcessShare(0, 2, 0, 2)),  # Both.
+    ([[[[0, 1]]], [[[0, 1]]]], batches.ProcessShare(0, 1, 0, 1)),  # Tensor: both load the same.
+    ([[[[1]], [[0]]]], batches.ProcessShare(1, 2, 0, 1)),
   ],
 )
 def test_a_process_loads_what_its_devices_hold(owners, expected):
   assert jax.process_index() == 0
-  assert batches.share(mesh_of(owners)) == expected
+  assert batches.process_share(mesh_of(owners)) == expected
 
 
 def test_a_process_whose_devices_lie_apart_is_an_error():
   with pytest.raises(ValueError, match=r"parts \[0, 2\] of 4 .* config\.mesh"):
-    batches.share(mesh_of([[[[0]], [[1]], [[0]], [[1]]]]))
+    batches.process_share(mesh_of([[[[0]], [[1]], [[0]], [[1]]]]))

@@ -11,7 +11,7 @@ import made_rows
 import numpy as np
 import pytest
 
-from filax.checkpoint import store, streamed
+from filax.checkpoint import store, streamed, tree
 from filax.train import loop
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def sha256(leaves) -> str:
 def test_it_resumes(tmp_path, capsys):
   """As the FiLax that wrote it went on; what is written then is of today's format."""
   shutil.copytree(GOLDEN / "trained", tmp_path, dirs_exist_ok=True)
-  loop.run(config(), tmp_path, Rows(2), devices=jax.devices()[:1])
+  loop.train_pipeline(config(), tmp_path, Rows(2), devices=jax.devices()[:1])
   assert "Resuming at step 2, row 4" in capsys.readouterr().err
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   losses = [json.loads(line)["loss"] for line in lines]
@@ -71,7 +71,7 @@ def test_it_resumes(tmp_path, capsys):
 def test_parameters_are_read(name):
   params, missing, extra = store.restore_params(GOLDEN / name)
   assert not missing and not extra
-  assert sha256(store.flat(params)) == SHA256[name]
+  assert sha256(tree.flatten_tree(params)) == SHA256[name]
 
 
 @pytest.mark.parametrize("name", SHA256)

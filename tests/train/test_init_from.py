@@ -24,7 +24,7 @@ def begin(config, folder, fingerprint="made"):
     return made
 
   rows = made_rows.Rows(8, fingerprint, change=stop)
-  assert loop.run(config, folder, rows)["steps"] == 0
+  assert loop.train_pipeline(config, folder, rows)["steps"] == 0
   return store.restore_params(folder)[0]
 
 
@@ -32,7 +32,7 @@ def begin(config, folder, fingerprint="made"):
 def stage1(tmp_path_factory):
   """One step of a first stage, whose projector has no newline and alone is trained."""
   folder = tmp_path_factory.mktemp("stage1")
-  loop.run(made_rows.config(steps=1, **STAGE1), folder, made_rows.Rows(8))
+  loop.train_pipeline(made_rows.config(steps=1, **STAGE1), folder, made_rows.Rows(8))
   return folder
 
 
@@ -67,10 +67,10 @@ def test_another_shape_is_an_error(stage1, tmp_path):
   with config.unlocked():
     config.model.llm.mlp = 72
   with pytest.raises(ValueError, match=r"_proj/kernel has shape \(.*64.*\) .* but \(.*72.*\) in"):
-    loop.run(config, tmp_path, made_rows.Rows(8))
+    loop.train_pipeline(config, tmp_path, made_rows.Rows(8))
 
 
 def test_nothing_there(tmp_path):
   config = made_rows.config(init_from=str(tmp_path / "nowhere"))
   with pytest.raises(OSError, match=r"No readable checkpoint in .*nowhere"):
-    loop.run(config, tmp_path, made_rows.Rows(8))
+    loop.train_pipeline(config, tmp_path, made_rows.Rows(8))

@@ -30,7 +30,7 @@ def whole(tmp_path_factory):
   """An uninterrupted run of five steps, and its summary."""
   folder = tmp_path_factory.mktemp("whole")
   config = made_rows.config(steps=5, checkpoint_every=100, peak_tflops=1.0)
-  return folder, loop.run(config, folder, made_rows.Rows(8), costs.train_costs)
+  return folder, loop.train_pipeline(config, folder, made_rows.Rows(8), costs.train_costs)
 
 
 def test_summary_and_files(whole):
@@ -61,11 +61,11 @@ def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
     return made
 
   before = signal.getsignal(signal.SIGTERM)
-  summary = loop.run(stopped, tmp_path, made_rows.Rows(8, change=stop))
+  summary = loop.train_pipeline(stopped, tmp_path, made_rows.Rows(8, change=stop))
   assert summary["stopped"] and summary["steps"] == 3
   assert signal.getsignal(signal.SIGTERM) == before
   rows = made_rows.Rows(8)
-  summary = loop.run(stopped, tmp_path, rows)
+  summary = loop.train_pipeline(stopped, tmp_path, rows)
   assert (summary["first_step"], summary["steps"], summary["stopped"]) == (3, 5, False)
   assert "Resuming at step 3, row 24" in capsys.readouterr().err
   assert numbers(tmp_path) == numbers(whole[0])
@@ -75,15 +75,17 @@ def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
 
 
 def test_a_finished_run_does_nothing(whole):
-  summary = loop.run(made_rows.config(steps=5, checkpoint_every=100), whole[0], made_rows.Rows(8))
+  summary = loop.train_pipeline(
+    made_rows.config(steps=5, checkpoint_every=100), whole[0], made_rows.Rows(8)
+  )
   assert (summary["first_step"], summary["steps"], summary["frames"]) == (5, 5, 0)
   assert len(lines(whole[0])) == 5
 
 
 def test_another_plan_is_refused(whole):
   with pytest.raises(ValueError, match=r"row 40 of plan made.*plan other.*ignore_fingerprint=True"):
-    loop.run(made_rows.config(steps=5), whole[0], made_rows.Rows(8, fingerprint="other"))
-  summary = loop.run(
+    loop.train_pipeline(made_rows.config(steps=5), whole[0], made_rows.Rows(8, fingerprint="other"))
+  summary = loop.train_pipeline(
     made_rows.config(steps=5, ignore_fingerprint=True),
     whole[0],
     made_rows.Rows(8, fingerprint="other"),
@@ -100,7 +102,7 @@ def test_not_finite_stops_with_the_step_named(tmp_path):
 
   config = made_rows.config(steps=5, checkpoint_every=1)
   with pytest.raises(loop.NonFinite, match=r"Step 4: the loss is (inf|nan) .*config\.optim\.rates"):
-    loop.run(config, tmp_path, made_rows.Rows(8, change=spoil))
+    loop.train_pipeline(config, tmp_path, made_rows.Rows(8, change=spoil))
   assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == 3
   assert lines(tmp_path)[-1]["step"] == 3
   params, _, _ = store.restore_params(tmp_path)
@@ -112,17 +114,17 @@ def test_bad_samples_are_counted(tmp_path):
     return made | {"num_bad": np.int32(number % 2)}
 
   config = made_rows.config(steps=5)
-  assert loop.run(config, tmp_path, made_rows.Rows(8, change=spoil))["num_bad"] == 20
+  assert loop.train_pipeline(config, tmp_path, made_rows.Rows(8, change=spoil))["num_bad"] == 20
 
 
 def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):
   rows, before = made_rows.Rows(8), signal.getsignal(signal.SIGINT)
-  loop.run(made_rows.config(steps=5), tmp_path, rows)
+  loop.train_pipeline(made_rows.config(steps=5), tmp_path, rows)
   assert rows.closed and signal.getsignal(signal.SIGINT) is before
   result = []
   thread = threading.Thread(  # Signals belong to the main thread; a run elsewhere works without.
     target=lambda: result.append(
-      loop.run(made_rows.config(steps=5), tmp_path, made_rows.Rows(8))["steps"]
+      loop.train_pipeline(made_rows.config(steps=5), tmp_path, made_rows.Rows(8))["steps"]
     )
   )
   thread.start()
@@ -143,7 +145,7 @@ def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):
 )
 def test_configs_that_cannot_be(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
-    loop.run(made_rows.config(**changes), tmp_path, made_rows.Rows(8))
+    loop.train_pipeline(made_rows.config(**changes), tmp_path, made_rows.Rows(8))
 
 
 def test_steps_come_from_epochs():

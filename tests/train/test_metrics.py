@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import importlib
 import json
+import sys
 import types
 
 import jax
@@ -9,7 +11,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from filax.costs import Costs
-from filax.train import metrics
+from filax.train import metrics, tensorboard, tracker
 
 STEP = dict(
   loss=1.5,
@@ -39,13 +41,13 @@ def meter(monkeypatch, costs=None, peak=None):
 def test_rates_are_over_the_window_without_compilation(monkeypatch):
   made, clock, compilations = meter(monkeypatch)
   for _ in range(4):
-    made.add(STEP)
+    made.count_step(STEP)
   clock.now, compilations.seconds = 107.0, 5.0
   record = made.record(4, STEP)
   assert record["tokens_per_second"] == 400 / 2 and record["frames_per_second"] == 40 / 2
   assert record["seconds_per_step"] == 0.5 and record["eta_seconds"] == 16 * 0.5
   assert (record["num_bad"], record["compilations"], record["mfu"]) == (4, 3, None)
-  made.add(STEP)
+  made.count_step(STEP)
   clock.now = 108.0
   assert made.record(5, STEP)["tokens_per_second"] == 100.0
   assert made.seconds == 3.0 and made.totals["tokens"] == 500
@@ -54,7 +56,7 @@ def test_rates_are_over_the_window_without_compilation(monkeypatch):
 def test_mfu_counts_work_against_the_peak(monkeypatch):
   costs = Costs(token=6e9, head=1e9, pair=1e6, frame=2e9, image=3e9)
   made, clock, _ = meter(monkeypatch, costs, peak=2.0)
-  made.add(STEP)
+  made.count_step(STEP)
   clock.now = 101.0
   work = 5e9 * 90 + 1e9 * 80 + 1e6 * 1000 + 2e9 * 8 + 3e9 * 2
   assert made.record(1, STEP)["mfu"] == pytest.approx(work / (2e12 * jax.device_count()))
@@ -72,9 +74,9 @@ def test_peak(kind, peak):
 
 def test_line_says_it_all(monkeypatch):
   made, clock, _ = meter(monkeypatch)
-  made.add(STEP)
+  made.count_step(STEP)
   clock.now = 102.0
-  text = metrics.line(made.record(1, STEP), 20)
+  text = metrics.progress_line(made.record(1, STEP), 20)
   for part in (
     "step 1/20",
     "loss 1.5000",
@@ -109,9 +111,9 @@ def records(*steps):
 
 
 def write(folder, start, *steps):
-  with metrics.Log(folder, start, 9) as log:
+  with tracker.MetricsLog(folder, start, 9) as log:
     for record in records(*steps):
-      log.write(record)
+      log.write_record(record)
 
 
 def test_lines_after_the_restored_step_are_replaced(tmp_path, capsys):
@@ -190,3 +192,15 @@ def test_tensorboard(tmp_path):
   values = [(e.step, v.tag, v.simple_value) for e in events(path) for v in e.summary.value]
   assert (2, "train/loss", 1.5) in values
   assert any(tag == "lr/llm" for _, tag, _ in values)
+
+
+def test_a_hidden_module_cannot_be_imported_within_the_block_alone():
+  with tensorboard.hidden_module("wave"):
+    with pytest.raises(ImportError):
+      importlib.import_module("wave")
+  assert importlib.import_module("wave") is sys.modules["wave"]
+
+
+def test_a_module_that_is_imported_already_is_not_hidden():
+  with tensorboard.hidden_module("json"):
+    assert importlib.import_module("json") is json

@@ -35,7 +35,7 @@ def run(folder, devices):
   with config.unlocked():
     config.mesh = MESHES[devices]
   rows = Seen(8)
-  loop.run(config, folder, rows, devices=jax.devices()[:devices])
+  loop.train_pipeline(config, folder, rows, devices=jax.devices()[:devices])
   lines = (folder / "metrics.jsonl").read_text().splitlines()
   return rows.start, {r["step"]: r["loss"] for r in map(json.loads, lines)}
 

@@ -38,7 +38,7 @@ def config(**changes):
 
 
 def test_first_match_wins():
-  values = optim.assign(config()["rates"], PATHS, "config.optim.rates")
+  values = optim.assign_rules(config()["rates"], PATHS, "config.optim.rates")
   assert list(values.values()) == [0.0, 0.0, 1e-1, 1e-2, 1e-3]
 
 
@@ -52,29 +52,29 @@ def test_first_match_wins():
 )
 def test_uncovered_and_idle_rules_are_errors(rules, message):
   with pytest.raises(ValueError, match=message):
-    optim.assign(rules, PATHS, "config.optim.rates")
+    optim.assign_rules(rules, PATHS, "config.optim.rates")
 
 
 def test_all_frozen_is_an_error():
   with pytest.raises(ValueError, match="Every parameter is frozen"):
-    optim.make(config(rates=(("", 0.0),)), PARAMS, 10)
+    optim.make_optimizer(config(rates=(("", 0.0),)), PARAMS, 10)
 
 
 def test_frozen_leaves_have_no_memory():
-  optimizer = optim.make(config(), PARAMS, 10)
-  trainable, frozen = optimizer.split(PARAMS)
+  optimizer = optim.make_optimizer(config(), PARAMS, 10)
+  trainable, frozen = optimizer.split_params(PARAMS)
   assert set(trainable) == {"projector", "llm"} and set(frozen) == {"encoder"}
   opt = optimizer.init(PARAMS)
   moments = [x for x in jax.tree.leaves(opt) if x.ndim]
   assert sum(x.size for x in moments) == 2 * sum(x.size for x in jax.tree.leaves(trainable))
   assert {x.dtype for x in moments} == {jnp.dtype("float32")}  # Also of the bfloat16 scale.
-  assert jax.tree.structure(optim.merge(trainable, frozen)) == jax.tree.structure(PARAMS)
+  assert jax.tree.structure(optim.merge_params(trainable, frozen)) == jax.tree.structure(PARAMS)
 
 
 def test_every_group_moves_at_its_rate():
   """The first Adam update of any gradient is 1, so a leaf moves by its rate times (1 + decay)."""
-  optimizer = optim.make(config(), PARAMS, 10)
-  trainable, _ = optimizer.split(PARAMS)
+  optimizer = optim.make_optimizer(config(), PARAMS, 10)
+  trainable, _ = optimizer.split_params(PARAMS)
   grads = jax.tree.map(lambda x: jnp.full(x.shape, 3.0), trainable)
   updates, _ = optimizer.transform.update(grads, optimizer.init(PARAMS), trainable)
   np.testing.assert_allclose(updates["projector"]["linear_1"]["kernel"], -0.1 * 1.5, rtol=1e-5)
@@ -84,8 +84,8 @@ def test_every_group_moves_at_its_rate():
 
 
 def test_clipping_is_by_the_norm_of_what_is_trained():
-  optimizer = optim.make(config(clip=1.0, b1=0.0), PARAMS, 10)
-  trainable, _ = optimizer.split(PARAMS)
+  optimizer = optim.make_optimizer(config(clip=1.0, b1=0.0), PARAMS, 10)
+  trainable, _ = optimizer.split_params(PARAMS)
   grads = jax.tree.map(lambda x: jnp.full(x.shape, 100.0), trainable)
   _, opt = optimizer.transform.update(grads, optimizer.init(PARAMS), trainable)
   mu = next(s.mu for s in opt if isinstance(s, optax.ScaleByAdamState))
@@ -108,14 +108,14 @@ def test_warm_up_that_never_ends_is_an_error():
 
 
 def test_learning_rates_have_names():
-  rates = optim.make(config(), PARAMS, 10).learning_rates(jnp.int32(0))
+  rates = optim.make_optimizer(config(), PARAMS, 10).learning_rates(jnp.int32(0))
   assert rates.keys() == {"image_newline", "projector", "llm"}
   np.testing.assert_allclose(rates["projector"], 0.1)
 
 
 def test_moments_are_laid_out_like_parameters():
-  optimizer = optim.make(config(), PARAMS, 10)
+  optimizer = optim.make_optimizer(config(), PARAMS, 10)
   layout = jax.tree_util.tree_map_with_path(lambda path, _: jax.tree_util.keystr(path), PARAMS)
-  got = optimizer.shardings(PARAMS, layout, "rest")
+  got = optimizer.opt_shardings(PARAMS, layout, "rest")
   adam = next(s for s in got if isinstance(s, optax.ScaleByAdamState))
-  assert adam.nu == optimizer.split(layout)[0] and adam.count == "rest"
+  assert adam.nu == optimizer.split_params(layout)[0] and adam.count == "rest"

@@ -20,7 +20,7 @@ def restored(fingerprint):
 
 def parts(ingredients, **changes):
   config = made_rows.config(**changes).to_dict()
-  return plan_record.parts(config, 4, "new", ingredients)
+  return plan_record.plan_parts(config, 4, "new", ingredients)
 
 
 def refused(workdir, now):
@@ -29,13 +29,13 @@ def refused(workdir, now):
       restored("old"),
       "new",
       False,
-      lambda fingerprint: plan_record.changes(workdir, fingerprint, now),
+      lambda fingerprint: plan_record.describe_changes(workdir, now, fingerprint),
     )
   return str(error.value)
 
 
 def test_files_and_settings_that_changed_are_named(tmp_path):
-  plan_record.write(tmp_path, "old", parts(BEFORE))
+  plan_record.write_plan(tmp_path, "old", parts(BEFORE))
   media = BEFORE["media"] | {"v3.mp4": "frames=40 duration=4.0"}
   text = refused(tmp_path, parts(BEFORE | {"media": media}))
   assert "media: v3.mp4 (was frames=20 duration=2.0, is frames=40 duration=4.0)." in text
@@ -59,11 +59,11 @@ def test_without_a_record_the_refusal_is_general(tmp_path, content):
   if content is not None:
     (tmp_path / plan_record.NAME).write_bytes(content)
   assert "samples, order or packing changed" in refused(tmp_path, parts(BEFORE))
-  assert plan_record.read(tmp_path)["media"] is None
+  assert plan_record.read_plan(tmp_path)["media"] is None
 
 
 def test_a_record_of_another_plan_says_nothing(tmp_path):
-  plan_record.write(tmp_path, "older", parts(BEFORE))
+  plan_record.write_plan(tmp_path, "older", parts(BEFORE))
   assert "samples, order or packing changed" in refused(tmp_path, parts({}))
 
 

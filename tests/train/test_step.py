@@ -49,12 +49,12 @@ def params():
 
 
 def setup(reduction="token_mean", accumulate=1, **changes):
-  optimizer = optim.make(OPTIM | changes, params(), steps=100)
+  optimizer = optim.make_optimizer(OPTIM | changes, params(), steps=100)
   loss = step.make_loss(MODEL, reduction, chunk=8)
   return (
     optimizer,
     jax.jit(step.make_train_step(loss, optimizer, accumulate)),
-    state.create(params(), optimizer, seed=0),
+    state.create_state(params(), optimizer, seed=0),
   )
 
 
@@ -186,10 +186,10 @@ def test_randomness_is_a_function_of_seed_and_step():
       return x + jax.random.normal(self.make_rng("dropout"), x.shape)
 
   loss = step.make_loss(Noisy(), "token_mean")
-  optimizer = optim.make(OPTIM, params(), 10)
+  optimizer = optim.make_optimizer(OPTIM, params(), 10)
   run = jax.jit(step.make_train_step(loss, optimizer))
   at = lambda seed, n: float(
-    run(state.create(params(), optimizer, seed).replace(step=jnp.int32(n)), BATCH)[1]["loss"]
+    run(state.create_state(params(), optimizer, seed).replace(step=jnp.int32(n)), BATCH)[1]["loss"]
   )
   assert at(0, 0) == at(0, 0)
   assert len({at(0, 0), at(0, 1), at(1, 0)}) == 3

@@ -114,7 +114,7 @@ def test_packed_rows_equal_single_samples(packed):
 
 def test_dropped_tokens_are_no_work(packed):
   model, _, batch, ((_, sums), _) = packed
-  assert step.shares(model) == (1 / 3, 1 / 3, 1 / 3)
+  assert step.layer_shares(model) == (1 / 3, 1 / 3, 1 / 3)
   visual, text = np.array([64, 48, 0]), np.array(TAIL) + 3
   lengths = [text + visual, text + np.array([48, 36, 0]), text + np.array([16, 12, 0])]
   assert sums["tokens"] == 2 * lengths[0].sum() and sums["left"] == 2 * lengths[2].sum()
@@ -122,7 +122,7 @@ def test_dropped_tokens_are_no_work(packed):
   np.testing.assert_allclose(
     sums["pairs"], 2 * np.mean([(n * (n + 1) / 2).sum() for n in lengths]), rtol=1e-6
   )
-  plain = jax.jit(step.work)(batch)
+  plain = jax.jit(step.llm_work)(batch)
   assert plain["passed"] == plain["left"] == sums["tokens"]
   real = np.asarray(batch["segment_ids"]) > 0
   assert plain["pairs"] == (np.asarray(batch["positions"]) + 1)[real].sum()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a run ends before its last step: signals, loaders that fail or hang, other runs."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -17,7 +18,7 @@ import pytest
 from filax.checkpoint import store
 from filax.checkpoint.lease import Lease, Lost
 from filax.cli import train
-from filax.train import fetch, loop, signals, watchdog
+from filax.train import fetch, hooks, loop, run, signals, watchdog
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +86,7 @@ def send(number):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_the_loader_hangs_saves(tmp_path, number):
   rows = HangingRows(3, lambda: send(number))
-  summary = loop.run(made_rows.config(steps=9, checkpoint_every=100), tmp_path, rows)
+  summary = loop.train_pipeline(made_rows.config(steps=9, checkpoint_every=100), tmp_path, rows)
   rows.ended.set()
   assert summary["stopped"] and summary["steps"] == 3
   assert steps_of(tmp_path) == [3]
@@ -97,15 +98,15 @@ def test_no_step_is_queued_behind_a_long_one(tmp_path, monkeypatch, seconds, las
   monkeypatch.setattr(loop, "_LONG_STEP_SECONDS", seconds)
   look = loop.Loop._look
 
-  def look_and_send(self, pending):
+  def look_and_send(self):
     self._step_seconds = min(self._step_seconds, 1.0)
-    if pending is not None and pending[0] == 2:
+    if self._pending is not None and self._pending[0] == 2:
       send(signal.SIGTERM)
-    return look(self, pending)
+    look(self)
 
   monkeypatch.setattr(loop.Loop, "_look", look_and_send)
   config = made_rows.config(steps=9, checkpoint_every=100)
-  assert loop.run(config, tmp_path, made_rows.Rows(8))["steps"] == last
+  assert loop.train_pipeline(config, tmp_path, made_rows.Rows(8))["steps"] == last
 
 
 def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
@@ -118,7 +119,7 @@ def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
     return made
 
   rows = made_rows.Rows(8, change=fail)
-  summary = loop.run(made_rows.config(steps=9, checkpoint_every=100), tmp_path, rows)
+  summary = loop.train_pipeline(made_rows.config(steps=9, checkpoint_every=100), tmp_path, rows)
   assert summary["stopped"] and steps_of(tmp_path) == [3]
 
 
@@ -129,7 +130,7 @@ def test_an_error_of_the_loader_without_a_signal_is_raised(tmp_path):
     return made
 
   with pytest.raises(RuntimeError, match="broken"):
-    loop.run(made_rows.config(steps=9), tmp_path, made_rows.Rows(8, change=fail))
+    loop.train_pipeline(made_rows.config(steps=9), tmp_path, made_rows.Rows(8, change=fail))
 
 
 def test_signals_are_blocked_where_workers_are_started():
@@ -152,7 +153,7 @@ def test_signals_are_blocked_where_workers_are_started():
 
 
 def test_a_signal_before_the_first_step_has_nothing_to_save(tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(train, "open_data", lambda *_: send(signal.SIGTERM))
+  monkeypatch.setattr(run, "open_data", lambda *_: send(signal.SIGTERM))
   before = signal.getsignal(signal.SIGTERM)
   argv = [f"--config={ROOT}/tests/train/made_run.py", f"--workdir={tmp_path}"]
   assert train.main(argv) == 0
@@ -202,7 +203,7 @@ def test_a_run_that_lost_its_workdir_writes_nothing_more(tmp_path):
       return made
 
     with pytest.raises(Lost, match="writes nothing more"):
-      loop.run(config, tmp_path, made_rows.Rows(8, change=lose), lease=lease)
+      loop.train_pipeline(config, tmp_path, made_rows.Rows(8, change=lose), lease=lease)
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   assert len(lines) <= 1 and steps_of(tmp_path) == []
   assert (tmp_path / "lease.json").read_text() == "another's"
@@ -228,7 +229,9 @@ def test_a_save_of_a_run_that_lost_its_workdir_stays_unfinished(tmp_path):
 
   config = made_rows.config(steps=1)
   with pytest.raises(Exception, match="gone"):
-    loop.run(config, tmp_path, made_rows.Rows(8), lease=SimpleNamespace(check=check))
+    loop.train_pipeline(
+      config, tmp_path, made_rows.Rows(8), lease=SimpleNamespace(check_held=check)
+    )
   assert looks[-1] is False
   assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
 
@@ -257,13 +260,22 @@ def test_a_run_without_steps_shows_where_it_stands(tmp_path):
   assert "made_run.py" in said and "most recent call first" in said  # The loader's own stack.
 
 
+@contextlib.contextmanager
+def begun(dog):
+  """A watchdog that runs during the block."""
+  dog.begin(None)
+  yield dog
+  dog.end(None)
+
+
 def test_the_watchdog_leaves_out_what_takes_its_time():
   ends = []
-  with watchdog.Watchdog(0.2, ends.append) as dog:
-    with dog.paused():
-      time.sleep(0.5)
+  with begun(watchdog.Watchdog(0.2, ends.append)) as dog:
+    for phase in (hooks.COMPILE, hooks.EVALUATE, hooks.SAVE):
+      with dog.around(phase):
+        time.sleep(0.3)
     for step in range(10):
-      dog.beat(step)
+      dog.dispatch(step)
       time.sleep(0.03)
     assert not ends
     deadline = time.monotonic() + 30
@@ -273,8 +285,8 @@ def test_the_watchdog_leaves_out_what_takes_its_time():
 
 
 def test_the_watchdog_can_be_off():
-  with watchdog.Watchdog(0, pytest.fail) as dog:
-    dog.beat(1)
+  with begun(watchdog.Watchdog(0, pytest.fail)) as dog:
+    dog.dispatch(1)
     time.sleep(0.1)
   with pytest.raises(ValueError, match=r"config\.stall_seconds=-1"):
     watchdog.Watchdog(-1)

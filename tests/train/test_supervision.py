@@ -18,12 +18,12 @@ IDLE = {"supervised": 0.0, "num_bad": 0.0}
 def test_idle_steps_in_a_row_end_the_run(bad, reason):
   supervision = Supervision()
   for number in range(8, 8 + STEPS - 1):
-    supervision.add(number, IDLE | {"num_bad": bad})
+    supervision.step(number, IDLE | {"num_bad": bad})
   with pytest.raises(NothingToLearn, match=f"Steps 8 to {7 + STEPS} had no .*{reason}"):
-    supervision.add(7 + STEPS, IDLE | {"num_bad": bad})
+    supervision.step(7 + STEPS, IDLE | {"num_bad": bad})
 
 
 def test_one_supervised_step_between_is_enough():
   supervision = Supervision()
   for number in range(5 * STEPS):
-    supervision.add(number, IDLE | {"supervised": float(number % STEPS == 0)})
+    supervision.step(number, IDLE | {"supervised": float(number % STEPS == 0)})

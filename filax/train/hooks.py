@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks: what a run does besides its steps, such as logging, profiling and evaluating.
+
+The loop (filax/train/loop.py) calls every hook in the order of the list: the watchdog, the check of
+supervision, the tracker and the profiler, then the hooks that were passed to `train`. A class
+derives from Hook and overrides what it needs:
+
+  class HeldOutLoss(Hook):
+    '''Prints the loss of held-out rows every 100 steps.'''
+
+    def __init__(self, rows):
+      self._rows = rows  # A batch of packed rows (filax/spec/batch.py).
+
+    def begin(self, run):
+      self._loss = jax.jit(make_loss(run.setup.model))
+
+    def wants_state(self, number):
+      return number % 100 == 0
+
+    def evaluate(self, number, state):
+      total, sums = self._loss(state.params, self._rows, jax.random.key(0))
+      print(f"step {number}: held-out loss {total / sums['count']:.4f}")
+
+  train(config, workdir, signals, hooks=(HeldOutLoss(rows),))
+
+Processes: every method is called on every process of the run, in the same order and for the same
+steps, so a hook may run programs over the whole mesh. One that writes files asks jax.process_index.
+Errors: what a hook raises ends the run on all processes. Nothing more is saved, the newest
+checkpoint stays, and `end` is still called on every hook that had begun.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+from typing import Any
+
+from etils import epath
+import jax
+
+from filax.train.setup import Setup
+from filax.train.state import TrainState
+
+COMPILE = "compile"  # Phases of `Hook.around`.
+EVALUATE = "evaluate"
+SAVE = "save"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFacts:
+  """What a hook may know about a run before its first step."""
+
+  workdir: epath.PathLike
+  config: Mapping[str, Any]
+  setup: Setup  # Model, mesh, optimizer and shardings.
+  first: int  # Steps done by earlier starts; the next one is first + 1.
+  steps: int  # The number of the last step.
+
+
+class Hook:
+  """Base class of hooks. Every method does nothing unless it is overridden."""
+
+  def begin(self, run: RunFacts) -> None:
+    """Called once, with the state ready and the mesh set, before the first batch is fetched."""
+
+  def dispatch(self, number: int) -> None:
+    """Called when step `number` was handed to the devices, which work on it. Must not block."""
+
+  def step(self, number: int, metrics: Mapping[str, float]) -> None:
+    """Called when the metrics of step `number` have arrived, often while the next one runs.
+
+    metrics: the sums and means of filax/train/step.py, which are finite. Must be quick: the loop
+    waits for it.
+    """
+
+  def wants_state(self, number: int) -> bool:
+    """Whether `evaluate` is to be called after step `number`. The same on every process."""
+    return False
+
+  def evaluate(self, number: int, state: TrainState) -> None:
+    """Called with the state after step `number`, before another step is dispatched.
+
+    A checkpoint that is due after this step is taken first. May be slow: the time counts neither
+    for the watchdog nor for the rates. The next step reuses the memory of `state`: copy what is to
+    be kept.
+    """
+
+  def save(self, number: int) -> None:
+    """Called when the checkpoint of step `number` was copied and is written in the background."""
+
+  def end(self, error: BaseException | None) -> None:
+    """Called once: after the last checkpoint is on disk (None), or with the error of the run."""
+
+  def around(self, phase: str) -> contextlib.AbstractContextManager:
+    """A context around COMPILE, EVALUATE or SAVE, which take longer than a step."""
+    return contextlib.nullcontext()
+
+
+class HookList(Hook):
+  """Several hooks as one, in order. Their transfers between host and devices are allowed."""
+
+  def __init__(self, hooks: Sequence[Hook]):
+    self._hooks = tuple(hooks)
+    self._begun: list[Hook] = []
+
+  @contextlib.contextmanager
+  def running(self, run: RunFacts) -> Iterator[None]:
+    """Calls `begin` before the block and `end` after it, also if either fails."""
+    try:
+      self.begin(run)
+      yield
+    except BaseException as error:
+      with contextlib.suppress(Exception):  # What ends the run is told, not what follows from it.
+        self.end(error)
+      raise
+    self.end(None)
+
+  def begin(self, run: RunFacts) -> None:
+    with jax.transfer_guard("allow"):
+      for hook in self._hooks:
+        hook.begin(run)
+        self._begun.append(hook)
+
+  def dispatch(self, number: int) -> None:
+    for hook in self._hooks:
+      hook.dispatch(number)
+
+  def step(self, number: int, metrics: Mapping[str, float]) -> None:
+    with jax.transfer_guard("allow"):
+      for hook in self._hooks:
+        hook.step(number, metrics)
+
+  def wants_state(self, number: int) -> bool:
+    return any(hook.wants_state(number) for hook in self._hooks)
+
+  def evaluate(self, number: int, state: TrainState) -> None:
+    with self.around(EVALUATE), jax.transfer_guard("allow"):
+      for hook in self._hooks:
+        if hook.wants_state(number):
+          hook.evaluate(number, state)
+
+  def save(self, number: int) -> None:
+    with jax.transfer_guard("allow"):
+      for hook in self._hooks:
+        hook.save(number)
+
+  def end(self, error: BaseException | None) -> None:
+    with jax.transfer_guard("allow"), contextlib.ExitStack() as calls:
+      for hook in reversed(self._begun):
+        calls.callback(hook.end, error)
+
+  @contextlib.contextmanager
+  def around(self, phase: str) -> Iterator[None]:
+    with contextlib.ExitStack() as contexts:
+      for hook in self._hooks:
+        contexts.enter_context(hook.around(phase))
+      yield

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The writer of TensorBoard's files, imported without PyTorch."""
+
+from collections.abc import Iterator
+import contextlib
+import pathlib
+import sys
+from typing import Any
+
+
+def open_writer(folder: pathlib.Path, first: int) -> Any:
+  """A tensorboardX.SummaryWriter into `folder`; what it holds of steps after `first` is dropped.
+
+  tensorboardX imports torch wherever it is installed, to accept its tensors. FiLax passes floats
+  alone, and the import takes seconds of every start, so torch is hidden from it.
+  """
+  with hidden_module("torch"):
+    from tensorboardX import SummaryWriter
+  return SummaryWriter(
+    str(folder),
+    purge_step=first + 1 if first else None,
+    flush_secs=1,  # A thread writes: two minutes later the workdir may be another run's.
+  )
+
+
+@contextlib.contextmanager
+def hidden_module(name: str) -> Iterator[None]:
+  """Makes `import name` fail within the block, unless the module is imported already.
+
+  An entry None in sys.modules stands for a module that cannot be imported: Python's documented way
+  to block an import.
+  """
+  if name in sys.modules:
+    yield
+    return
+  sys.modules[name] = None  # type: ignore[assignment]  # typeshed leaves out the documented None.
+  try:
+    yield
+  finally:
+    del sys.modules[name]

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracker of a run: a progress line, metrics.jsonl and TensorBoard, every few steps.
+
+Process 0 alone writes.
+"""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import json
+import math
+from typing import Any, TextIO
+
+from etils import epath
+import jax
+
+from filax.train import hooks, metrics, tensorboard
+from filax.train.workdir import fetch_file, publish_file
+
+
+class MetricsLog:
+  """Writes records to the terminal, `workdir`/metrics.jsonl and `workdir`/tensorboard.
+
+  The last stays on this machine if the workdir is a bucket. Lines of steps after `first`, which a
+  killed run wrote, are dropped at the start: a step stands in the file once. `check` is called
+  before each write and raises if nothing may be written. Use as a context manager.
+  """
+
+  def __init__(
+    self, workdir: epath.PathLike, first: int, steps: int, check: Callable[[], None] = lambda: None
+  ):
+    self._workdir = workdir
+    self._steps = steps
+    self._check = check
+    self._files = contextlib.ExitStack()
+    self._lines: TextIO | None = None  # None on all processes but the first.
+    if jax.process_index():
+      return
+    self._path = fetch_file(workdir, "metrics.jsonl")
+    metrics.drop_records_after(self._path, first)
+    self._lines = self._files.enter_context(self._path.open("a"))
+    self._board = tensorboard.open_writer(self._path.parent / "tensorboard", first)
+    self._files.callback(self._board.close)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._files.close()
+
+  def write_record(self, record: Mapping[str, Any]) -> None:
+    """Writes one record everywhere; it is complete on disk when this returns."""
+    if self._lines is None:
+      return
+    self._check()
+    print(metrics.progress_line(record, self._steps), flush=True)
+    self._lines.write(json.dumps(record) + "\n")
+    self._lines.flush()
+    publish_file(self._workdir, self._path)
+    for key, value in record.items():
+      if key != "step" and value is not None and math.isfinite(value):
+        tag = key if "/" in key else f"train/{key}"
+        self._board.add_scalar(tag, value, record["step"])
+
+
+class Tracker(hooks.Hook):
+  """Logs every `every`-th step and the last one, and sums the run up."""
+
+  def __init__(self, log: MetricsLog, meter: metrics.Meter, every: int):
+    self._log = log
+    self._meter = meter
+    self._every = every
+    self._first = 0
+    self._done = 0
+    self._last: Mapping[str, float] = {}  # Metrics of the newest step.
+
+  def begin(self, run: hooks.RunFacts) -> None:
+    self._first = run.first
+    self._done = run.first
+
+  def step(self, number: int, metrics: Mapping[str, float]) -> None:
+    self._last = metrics
+    self._done = number
+    self._meter.count_step(metrics)
+    if number % self._every == 0 or number == self._meter.steps:
+      self._log.write_record(self._meter.record(number, metrics))
+
+  def around(self, phase: str) -> contextlib.AbstractContextManager:
+    if phase in (hooks.COMPILE, hooks.EVALUATE):  # Rates leave these out.
+      return self._meter.compilations.timed()
+    return contextlib.nullcontext()
+
+  def summary(self) -> dict[str, Any]:
+    """What the run did since it was started. Call it once, after the last step."""
+    self._meter.lap()
+    totals = self._meter.totals
+    seconds = self._meter.seconds
+    return {
+      "first_step": self._first,
+      "steps": self._done,
+      "stopped": self._done < self._meter.steps,
+      "loss": self._last.get("loss"),
+      "seconds": seconds,
+      "frames": int(totals["frames"]),
+      "frames_per_second": totals["frames"] / seconds,
+      "tokens": int(totals["tokens"]),
+      "tokens_per_second": totals["tokens"] / seconds,
+      "num_bad": int(totals["num_bad"]),
+      "compilations": self._meter.compilations.count,
+    }
