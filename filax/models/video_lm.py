@@ -26,7 +26,7 @@ STAGES = ("vision", "projector", "pool")
 
 
 @struct.dataclass
-class VisualTokens:
+class Visual:
   """The visual table of a row, and the frames it was made of."""
 
   table: PyTree  # [B M D]: video tokens G·N', image tokens I·N'', one newline vector.
@@ -101,7 +101,7 @@ class VideoLM(nn.Module):
     frames: UInt8[Array, "B T h w 3"],
     mask: Bool[Array, "B T"],
     images: UInt8[Array, "B I h w 3"],
-  ) -> VisualTokens:
+  ) -> Visual:
     """Media -> visual table."""
     batch, total = frames.shape[:2]
     index = jnp.zeros((batch, 0, 1), jnp.int32)
@@ -126,7 +126,7 @@ class VideoLM(nn.Module):
       flat = flat.astype(parts[0].dtype)
       rows.append(constrain(flat, "batch - -"))  # Only merged tokens move between devices.
     table = constrain(jnp.concatenate(rows, axis=1), "batch - -")
-    return VisualTokens(table, index, group_mask)
+    return Visual(table, index, group_mask)
 
   def encode_frames(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
     """Pictures -> patch tokens, `clip` frames encoded jointly."""
