@@ -52,7 +52,7 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
   from filax.infer.chat import Conversation
 
   video = folder / f"{frames}.mp4"
-  write(video, frames)
+  write_video(video, frames)
   model, params = checkpoint(frames, dropout)
   start = time.perf_counter()
   talk = Conversation(model, params, str(video))
@@ -104,20 +104,14 @@ def checkpoint(frames: int, dropout: str):
   return adjusted(model, yarn=2.0, dropout=dropout), params
 
 
-def write(path: pathlib.Path, frames: int, side: int = 64) -> None:
+def write_video(path: pathlib.Path, frames: int, side: int = 64) -> None:
   """A video in which every frame is another."""
-  import av
   import numpy as np
 
-  with av.open(str(path), "w") as out:
-    stream = out.add_stream("libx264", rate=FPS)
-    stream.width = stream.height = side
-    stream.pix_fmt = "yuv420p"
-    stream.codec_context.gop_size = 50
-    for n in range(frames):
-      picture = np.full((side, side, 3), n % 251, np.uint8)
-      out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-    out.mux(stream.encode())
+  from data_pipelines.media.encoder import write_h264
+
+  pictures = (np.full((side, side, 3), n % 251, np.uint8) for n in range(frames))
+  write_h264(path, pictures, FPS, {"g": "50"})
 
 
 if __name__ == "__main__":
