@@ -35,6 +35,11 @@ class Pipeline:
     """The plan's: which samples are in which row."""
     return self.plan.fingerprint
 
+  @property
+  def ingredients(self) -> dict[str, dict[str, str]]:
+    """What decided the plan, part by part."""
+    return self.plan.ingredients
+
   def steps(self, epochs: float) -> int:
     """Global batches in `epochs` times through the data; of a part of an epoch, rounded up."""
     return self.plan.steps(epochs)

@@ -40,7 +40,7 @@ def train(config: ConfigDict, workdir: str, signals: Signals) -> dict[str, Any]:
         workdir,
         pipeline,
         train_costs,
-        ingredients=pipeline.plan.ingredients,
+        ingredients=pipeline.ingredients,
         lease=lease,
         signals=signals,
       )
