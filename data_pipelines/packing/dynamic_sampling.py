@@ -10,7 +10,12 @@ KNOB = "config.data.sampling"
 
 
 def dynamic_fps(
-  frames: int, duration: float, low: int = 64, high: int = 512, multiple: int = 4, fps: float = 1.0
+  frames: int,
+  duration: float,
+  low: int = 64,
+  high: int = 512,
+  multiple: int = 4,
+  fps: float = 1.0,
 ) -> int:
   """The released count (dynamic_fps1): about one frame a second, from `low` to `high`.
 
@@ -48,7 +53,12 @@ def dense_sparse(
   return dynamic_fps(frames, duration, low, high, multiple, fps)
 
 
-def first(duration: float, count: int, multiple: int = 4, fps: float = 1.0) -> int:
+def first(
+  duration: float,
+  count: int,
+  multiple: int = 4,
+  fps: float = 1.0,
+) -> int:
   """`count` frames at `fps` from the start, or as many whole multiples as the video lasts."""
   check_range(multiple, count, multiple)
   available = _round_down(int(duration * fps), multiple)
@@ -70,8 +80,10 @@ def released_index(frames: int, count: int) -> np.ndarray:
   Interval edges are truncated to whole frames. A video of fewer than `count` frames gives each once
   and then repeats its last.
   """
+  frames = max(frames, 1)
   intervals = max(1, min(count, frames))
-  edges = np.linspace(0, max(frames, 1), intervals + 1).astype(np.int64)
+  edges = np.linspace(0, frames, intervals + 1)
+  edges = edges.astype(np.int64)
   middles = (edges[:-1] + edges[1:] - 1) // 2
   repeated = np.repeat(middles[-1:], count - intervals)
   return np.concatenate([middles, repeated])

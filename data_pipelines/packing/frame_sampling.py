@@ -43,12 +43,15 @@ class Extent:
     if self.source is None:
       seconds = dynamic.index_times(numbers, self.frames, self.duration)
       return np.minimum(seconds, self.last)
-    seconds = self.source.times(np.asarray(numbers) + self.first)
+    in_file = np.asarray(numbers) + self.first
+    seconds = self.source.times(in_file)
     return np.minimum(seconds, self.source.last_time) - self.begin
 
 
 def extent(
-  timeline: Timeline, probes: Mapping[str, Probe], sampling: Sampling | None = None
+  timeline: Timeline,
+  probes: Mapping[str, Probe],
+  sampling: Sampling | None = None,
 ) -> Extent:
   """The extent of a timeline. An unreadable medium counts as one frame that lasts no time.
 
@@ -66,8 +69,10 @@ def extent(
       frames += 1
       continue
     length = scene_length(scene, probes)
-    last = max(last, scene.at + _last_frame(scene, length, probe))
-    frames += max(1, round(_frames_of_scene(scene, length, probe)))
+    last_of_scene = scene.at + _last_frame(scene, length, probe)
+    last = max(last, last_of_scene)
+    held = _frames_of_scene(scene, length, probe)
+    frames += max(1, round(held))
   return Extent(timeline_duration(timeline, probes), last, frames)
 
 
@@ -85,13 +90,16 @@ def _frames_of_scene(scene: Scene, length: float, probe: Probe) -> float:
   """How many frames a scene holds, about."""
   if not probe.corners:
     return length * probe.fps
-  start, end = probe.numbers(np.array([scene.t0, scene.t0 + length]))
+  seconds = np.array([scene.t0, scene.t0 + length])
+  start, end = probe.numbers(seconds)
   return float(end - start)
 
 
 def is_released(timeline: Timeline, sampling: Sampling | None) -> bool:
   """Whether frames are taken by number, as VideoChat-Flash takes those of one file."""
-  if sampling is None or sampling.get("phase") != "released" or sampling["name"] == "first":
+  if sampling is None or sampling.get("phase") != "released":
+    return False
+  if sampling["name"] == "first":
     return False
   return len(timeline) == 1 and timeline[0].kind == "video"
 
@@ -114,7 +122,8 @@ def _released_extent(scene: Scene, probe: Probe) -> Extent:
   if scene.t1 is not None:
     end = min(end, scene.t1)
   duration = max(0.0, end - scene.t0)
-  last = max(0.0, min(probe.last_time, end) - scene.t0)
+  last_in_file = min(probe.last_time, end)
+  last = max(0.0, last_in_file - scene.t0)
   return Extent(
     duration=duration,
     last=scene.at + last,
@@ -134,7 +143,8 @@ def readable(timeline: Timeline, sampling: Sampling) -> Timeline:
   if not is_released(timeline, sampling):
     return timeline
   scene = timeline[0]
-  return (dataclasses.replace(scene, t0=0.0, t1=None, at=scene.at - scene.t0),)
+  file = dataclasses.replace(scene, t0=0.0, t1=None, at=scene.at - scene.t0)
+  return (file,)
 
 
 def frame_count(sampling: Sampling, extent: Extent, frames_per_group: int) -> int:
@@ -151,7 +161,10 @@ def frame_count(sampling: Sampling, extent: Extent, frames_per_group: int) -> in
 
 
 def sample_times(
-  sampling: Sampling, count: int, extent: Extent, phase: float = _MIDDLE
+  sampling: Sampling,
+  count: int,
+  extent: Extent,
+  phase: float = _MIDDLE,
 ) -> np.ndarray:
   """Seconds of `count` frames, f64 [T], ascending, none after the last frame appears.
 
@@ -160,14 +173,17 @@ def sample_times(
   "released" the frames of VideoChat-Flash's index rule. The sampler "first" has times of its own.
   """
   if sampling["name"] == "first":
-    return dynamic.first_times(count, extent.last, sampling.get("fps", 1.0))
+    fps = sampling.get("fps", 1.0)
+    return dynamic.first_times(count, extent.last, fps)
   if sampling["phase"] == "released":
-    return extent.times(dynamic.released_index(extent.frames, count))
+    numbers = dynamic.released_index(extent.frames, count)
+    return extent.times(numbers)
   if sampling["phase"] == "ends":
     return np.linspace(0.0, extent.last, count)
   offset = phase if sampling["phase"] == "random" else _MIDDLE
   interval = extent.duration / count
-  return np.minimum((np.arange(count) + offset) * interval, extent.last)
+  seconds = (np.arange(count) + offset) * interval
+  return np.minimum(seconds, extent.last)
 
 
 def random_phase(seed: int, epoch: int, sample: int) -> float:

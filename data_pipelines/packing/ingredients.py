@@ -32,13 +32,15 @@ def plan_ingredients(
     digest = corpus.manifests[str(manifest)][:_DIGITS]
     manifests[f"{number}. {os.path.basename(manifest)}"] = f"{strategy} of {digest}"
   names = media_names(probes, data)
+  media = {names[medium]: describe(probe) for medium, probe in probes.items()}
   tokenizer_name = os.path.basename(data["tokenizer"])
+  shapes = ", ".join(map(str, rows))
   return {
     "manifests": manifests,
     "exclusions": dict.fromkeys(sorted(corpus.exclusions), "left out"),
     "tokenizer": {tokenizer_name: tokenizer.fingerprint[:_DIGITS]},
-    "media": {names[medium]: describe(probe) for medium, probe in probes.items()},
-    "plan": dict(fingerprint=fingerprint, rows=", ".join(map(str, rows))),
+    "media": media,
+    "plan": dict(fingerprint=fingerprint, rows=shapes),
   }
 
 
@@ -64,5 +66,10 @@ def _roots(data: Mapping[str, Any]) -> list[str]:
   """The folders that media paths begin with, each with a separator at its end."""
   if data["root"]:
     return [os.path.join(data["root"], "")]
-  folders = dict.fromkeys(os.path.dirname(manifest) for manifest, _ in data["train"])
-  return [os.path.join(folder, "") for folder in folders if folder]
+  roots = []
+  for manifest, _ in data["train"]:
+    folder = os.path.dirname(manifest)
+    root = os.path.join(folder, "")
+    if folder and root not in roots:
+      roots.append(root)
+  return roots

@@ -110,8 +110,7 @@ def make_plan(
 
   composer = Composer(data, layout, tokenizer, probes, seed)
   facts = fingerprint.sample_facts(data, layout, corpus.digest, tokenizer.fingerprint)
-  digest = fingerprint.demand_digest(facts, probes, seed if composer.vary else None)
-  demand = DemandTable(composer, samples, folder, digest)
+  demand = _demand_table(composer, samples, facts, folder)
   shapes = planner.with_dropout(shapes, layout, demand(0))
   check_room(demand(0), shapes, layout.stages, samples, data["too_long"])
 
@@ -169,6 +168,18 @@ def _probe_media(
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
   path = os.path.join(folder, "index.json") if folder else ""
   return MediaIndex(path, data["threads"], limits, planned=facts).probes(media)
+
+
+def _demand_table(
+  composer: Composer,
+  samples: tuple[Sample, ...],
+  facts: Mapping[str, Any],
+  folder: str,
+) -> DemandTable:
+  """What samples take of a row, epoch by epoch."""
+  seed = composer.seed if composer.vary else None
+  digest = fingerprint.demand_digest(facts, composer.probes, seed)
+  return DemandTable(composer, samples, folder, digest)
 
 
 def _check_sampling(

@@ -50,8 +50,9 @@ class Epoch:
   def samples(self, k: int) -> tuple[int, ...]:
     """The samples of row k of the epoch."""
     row = self.order[k]
-    members = self.members[self.starts[row] : self.starts[row + 1]]
-    return tuple(map(int, members))
+    start = self.starts[row]
+    stop = self.starts[row + 1]
+    return tuple(self.members[start:stop].tolist())
 
 
 class Planner:
@@ -133,8 +134,8 @@ class Planner:
     """All rows of an epoch (the last two are kept)."""
     with self._lock:
       if epoch not in self._epochs:
-        latest = list(self._epochs.items())[-1:]
-        self._epochs = dict(latest)
+        latest = list(self._epochs)[-1:]
+        self._epochs = {kept: self._epochs[kept] for kept in latest}
         self._epochs[epoch] = self._plan_epoch(epoch)
       return self._epochs[epoch]
 
@@ -155,20 +156,23 @@ class Planner:
       row_of = np.arange(len(ids))
       if self.packing:
         row_of = pack(demand.take(ids), shape)
-      members.append(ids[np.argsort(row_of, kind="stable")])
+      by_row = np.argsort(row_of, kind="stable")
+      members.append(ids[by_row])
       lengths.append(np.bincount(row_of))
       count = row_of.max() + 1
       # Packing order goes with length, so rows are shuffled after it. np.resize starts over.
       batches = math.ceil(count / self.batch)
-      order.append(planned + np.resize(rng.permutation(count), batches * self.batch))
+      shuffled = np.resize(rng.permutation(count), batches * self.batch)
+      order.append(planned + shuffled)
       shapes.append(np.full(batches, number))
-      planned += len(lengths[-1])
+      planned += int(count)
     shape_of_batch = _join(shapes)
     batch_order = rng.permutation(len(shape_of_batch))
+    row_of_batch = _join(order).reshape(-1, self.batch)
     return Epoch(
       shapes=shape_of_batch[batch_order],
-      order=_join(order).reshape(-1, self.batch)[batch_order].ravel(),
-      starts=np.concatenate([[0], np.cumsum(_join(lengths))]),
+      order=row_of_batch[batch_order].ravel(),
+      starts=np.cumsum(_join([[0], *lengths])),
       members=_join(members),
       left_out=np.flatnonzero(shape_of < 0),
     )
@@ -176,10 +180,14 @@ class Planner:
 
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
   """Arrays one after the other, i64; an empty one for none."""
-  return np.concatenate([*parts, np.zeros(0, np.int64)]).astype(np.int64)
+  empty = np.zeros(0, np.int64)
+  return np.concatenate([empty, *parts]).astype(np.int64)
 
 
-def row_shapes(rows: Iterable[Sequence[int]], frames_per_group: int) -> tuple[RowShape, ...]:
+def row_shapes(
+  rows: Iterable[Sequence[int]],
+  frames_per_group: int,
+) -> tuple[RowShape, ...]:
   """config.data.rows as RowShapes, the smallest first. Raises ValueError for an invalid row."""
   setting_kinds.check_value("config.data.rows", rows, settings.TABLE["data.rows"])
   shapes = set()
@@ -201,7 +209,9 @@ def _size_order(shape: RowShape) -> tuple[int, int, int]:
 
 
 def with_dropout(
-  shapes: Sequence[RowShape], layout: VisualLayout, demand: Demand
+  shapes: Sequence[RowShape],
+  layout: VisualLayout,
+  demand: Demand,
 ) -> tuple[RowShape, ...]:
   """The shapes with the lengths after every stage of visual dropout, and room for query positions.
 
@@ -212,10 +222,14 @@ def with_dropout(
     return tuple(shapes)
   dropped = []
   for shape in shapes:
-    room = dropout_stages.room(shape, layout)
-    shape = dataclasses.replace(shape, room=room, stages=len(layout.stages))
-    queries = demand.queries[demand.fits_but_queries(shape)]
-    dropped.append(dataclasses.replace(shape, queries=_room_for_queries(queries, shape.segments)))
+    shape = dataclasses.replace(
+      shape,
+      room=dropout_stages.room(shape, layout),
+      stages=len(layout.stages),
+    )
+    fits = demand.fits_but_queries(shape)
+    queries = _room_for_queries(demand.queries[fits], shape.segments)
+    dropped.append(dataclasses.replace(shape, queries=queries))
   return tuple(dropped)
 
 
@@ -224,7 +238,8 @@ def _room_for_queries(queries: np.ndarray, segments: int) -> int:
   count = 0
   if len(queries):
     largest = int(queries.max())
-    usual = math.ceil(_QUERIES_MARGIN * float(queries.mean()) * segments)
+    mean = float(queries.mean())
+    usual = math.ceil(_QUERIES_MARGIN * mean * segments)
     count = max(largest, min(largest * segments, usual))
   multiples = max(1, math.ceil(count / _QUERIES_MULTIPLE))
   return multiples * _QUERIES_MULTIPLE
@@ -233,7 +248,9 @@ def _room_for_queries(queries: np.ndarray, segments: int) -> int:
 def smallest_shape(demand: Demand, shapes: Sequence[RowShape]) -> np.ndarray:
   """The first shape that holds each sample, i64 [samples]; -1 where none does."""
   fits = np.stack([demand.fits(shape) for shape in shapes], axis=1)
-  return np.where(fits.any(1), fits.argmax(1), -1)
+  smallest = fits.argmax(1)
+  smallest[~fits.any(1)] = -1
+  return smallest
 
 
 def pack(demand: Demand, shape: RowShape) -> np.ndarray:
@@ -244,10 +261,11 @@ def pack(demand: Demand, shape: RowShape) -> np.ndarray:
   """
   samples = len(demand)
   total = np.array([*capacity(shape), shape.segments], np.int64)
-  segments = np.ones((samples, 1), np.int64)
-  needed = np.concatenate([demand.columns(), segments], axis=1)
-  weight = np.where(total > 0, 1 / np.maximum(total, 1), 0.0)
-  weight[-1] = 0
+  one_segment = np.ones((samples, 1), np.int64)
+  needed = np.concatenate([demand.columns(), one_segment], axis=1)
+  weight = 1 / np.maximum(total, 1)
+  weight[total == 0] = 0
+  weight[-1] = 0  # Segments.
   free = np.tile(total, (OPEN_ROWS, 1))
   rows = np.arange(OPEN_ROWS)
   emptiness = free @ weight
@@ -255,7 +273,8 @@ def pack(demand: Demand, shape: RowShape) -> np.ndarray:
   next_row = OPEN_ROWS
   for sample, need in enumerate(needed):
     fits = (free >= need).all(1)
-    place = int(np.where(fits, emptiness, np.inf).argmin())
+    score = np.where(fits, emptiness, np.inf)
+    place = int(score.argmin())
     if not fits[place]:
       place = int(emptiness.argmin())
       free[place] = total
@@ -267,22 +286,29 @@ def pack(demand: Demand, shape: RowShape) -> np.ndarray:
   return np.unique(row_of, return_inverse=True)[1]
 
 
-def fill(epoch: Epoch, demand: Demand, shapes: Sequence[RowShape]) -> dict[str, float]:
+def fill(
+  epoch: Epoch,
+  demand: Demand,
+  shapes: Sequence[RowShape],
+) -> dict[str, float]:
   """The mean samples of a row of an epoch, and the shares of its tokens, frames, images in use."""
   lengths = np.diff(epoch.starts)
   row_of = np.repeat(np.arange(len(lengths)), lengths)
   batch = len(epoch.order) // len(epoch.shapes)
-  rows = [shapes[number] for number in np.repeat(epoch.shapes, batch)]
+  rows_of_shape = np.bincount(epoch.shapes, minlength=len(shapes)) * batch
 
-  def share(needed: np.ndarray, room: int) -> float:
+  def share(needed: np.ndarray, room: Sequence[int]) -> float:
+    total = int(np.dot(rows_of_shape, room))
+    if not total:
+      return 0.0
     of_row = np.bincount(row_of, needed[epoch.members], minlength=len(lengths))
-    return float(of_row[epoch.order].sum() / room) if room else 0.0
+    return float(of_row[epoch.order].sum() / total)
 
   return dict(
     samples_per_row=float(lengths[epoch.order].mean()),
-    token_fill=share(demand.tokens, sum(row.length for row in rows)),
-    frame_fill=share(demand.frames, sum(row.frames for row in rows)),
-    image_fill=share(demand.images, sum(row.images for row in rows)),
+    token_fill=share(demand.tokens, [shape.length for shape in shapes]),
+    frame_fill=share(demand.frames, [shape.frames for shape in shapes]),
+    image_fill=share(demand.images, [shape.images for shape in shapes]),
   )
 
 
@@ -293,7 +319,10 @@ def suggest_row(demand: Demand, frames: int) -> tuple[int, int]:
   too few for one.
   """
   mean_frames = demand.frames.mean()
-  wanted = frames / mean_frames * demand.tokens.mean() if mean_frames else 0
-  positions = max(wanted, demand.tokens.max())
-  rounded = _LENGTH_MULTIPLE * math.ceil(positions / _LENGTH_MULTIPLE)
-  return rounded, max(frames, int(demand.frames.max()))
+  positions = demand.tokens.max()
+  if mean_frames:
+    samples = frames / mean_frames
+    positions = max(samples * demand.tokens.mean(), positions)
+  multiples = math.ceil(positions / _LENGTH_MULTIPLE)
+  largest = int(demand.frames.max())
+  return multiples * _LENGTH_MULTIPLE, max(frames, largest)

@@ -57,15 +57,17 @@ class Materialise:
     shape = self.shapes[row.shape]
     part, parts = self.seq_slice
     frames = shape.frames // parts
-    arrays = dataclasses.replace(shape, frames=frames).zeros(self.composer.layout.size)
+    layout = self.composer.layout
+    arrays = dataclasses.replace(shape, frames=frames).zeros(layout.size)
     arrays["tokens"][:] = self.composer.tokenizer.pad_id
     arrays["targets"][:] = self.composer.tokenizer.pad_id
-    writer = _RowWriter(arrays, shape, self.composer.layout, first_frame=part * frames)
+    writer = _RowWriter(arrays, shape, layout, first_frame=part * frames)
     for segment, number in enumerate(row.samples, 1):
       writer.begin_segment(segment)
       errors = self._write_sample(number, row.epoch, writer)
       if errors:
-        arrays["loss_mask"][arrays["segment_ids"] == segment] = 0
+        masked = arrays["segment_ids"] == segment
+        arrays["loss_mask"][masked] = 0
         arrays["num_bad"] += 1
     return arrays
 
@@ -77,7 +79,8 @@ class Materialise:
       encoded = self.composer.encode_text(sample, layouts)
       writer.write_text(encoded, layouts)
       if self.composer.layout.stages:
-        queries, kept = self.composer.dropout(encoded, _visual_tokens(encoded))
+        visual = _visual_tokens(encoded)
+        queries, kept = self.composer.dropout(encoded, visual)
         writer.write_dropout(queries, kept)
       errors = [self._write_pictures(sample, layout, writer) for layout in layouts]
     except ValueError:
@@ -89,7 +92,12 @@ class Materialise:
       ) from error
     return [error for error in errors if error]
 
-  def _write_pictures(self, sample: Sample, layout: TimelineLayout, writer: "_RowWriter") -> str:
+  def _write_pictures(
+    self,
+    sample: Sample,
+    layout: TimelineLayout,
+    writer: "_RowWriter",
+  ) -> str:
     """Writes the pixels of a timeline; returns what is wrong with it, "" if nothing is."""
     probes = self.composer.probes
     slots = writer.take_slots(layout)
@@ -108,7 +116,9 @@ class Materialise:
     try:
       self._fill(slots, layout)
     except MediaError as error:
-      return self._blame(sample, blamed_medium(layout.timeline, str(error)), str(error))
+      message = str(error)
+      medium = blamed_medium(layout.timeline, message)
+      return self._blame(sample, medium, message)
     return ""
 
   def _fill(self, slots: "_Slots", layout: TimelineLayout) -> None:
@@ -117,7 +127,8 @@ class Materialise:
     if self.blank:
       slots.pixels[:] = GREY
     elif layout.views is not None:
-      picture = video.read_image(layout.timeline[0].media, limits=self.limits)
+      scene = layout.timeline[0]
+      picture = video.read_image(scene.media, limits=self.limits)
       slots.pixels[:] = tiles.pixels(picture, layout.views, size)
     elif len(slots.pixels):
       slots.pixels[:], slots.times[:] = video.read_timeline(
@@ -151,7 +162,13 @@ class _RowWriter:
   Frame slots before `first_frame`, and those behind the arrays' own, belong to another process.
   """
 
-  def __init__(self, arrays: Row, shape: RowShape, layout: VisualLayout, first_frame: int):
+  def __init__(
+    self,
+    arrays: Row,
+    shape: RowShape,
+    layout: VisualLayout,
+    first_frame: int,
+  ):
     self.arrays = arrays
     self.shape = shape
     self.layout = layout
@@ -186,8 +203,8 @@ class _RowWriter:
     image = self.image
     for (begin, end), layout in zip(encoded.spans, layouts, strict=True):
       first = self._first_visual(layout, frame, image)
-      index = visual_order.placed(layout.pattern, first, newline)
-      arrays["visual_index"][start + begin : start + end] = index
+      place = slice(start + begin, start + end)
+      arrays["visual_index"][place] = visual_order.placed(layout.pattern, first, newline)
       frame += layout.frames
       image += layout.images
     self.token = stop
@@ -195,8 +212,10 @@ class _RowWriter:
   def _first_visual(self, layout: TimelineLayout, frame: int, image: int) -> int:
     """The row of the visual table of a timeline's first token, by its first slot."""
     if layout.views is None:
-      return frame // self.layout.frames_per_group * self.layout.tokens_per_group
-    return self.layout.first_image(self.shape) + image * self.layout.tokens_per_image
+      group = frame // self.layout.frames_per_group
+      return group * self.layout.tokens_per_group
+    first_image = self.layout.first_image(self.shape)
+    return first_image + image * self.layout.tokens_per_image
 
   def write_dropout(self, queries: np.ndarray, kept: np.ndarray) -> None:
     """Writes the query positions of the sample written last, and how much of it is kept."""
@@ -220,7 +239,8 @@ class _RowWriter:
     arrays = self.arrays
     begin = self.frame - self.first_frame  # In the arrays, which hold a part of the row's frames.
     end = begin + layout.frames
-    slots = slice(*np.clip([begin, end], 0, len(arrays["frame_times"])))
+    count = len(arrays["frame_times"])
+    slots = slice(*np.clip([begin, end], 0, count))
     part = slice(slots.start - begin, slots.stop - begin)
     positions = self.frames_written + np.arange(layout.frames)
     self.frame += layout.frames

@@ -60,8 +60,9 @@ class Composer:
   @property
   def vary(self) -> bool:
     """Whether lengths change from epoch to epoch: if the text tells times that are drawn anew."""
-    tells_times = self.data["time_prompt"] != "none" and self.data["template"] != "plain"
-    return tells_times and self._random_phase
+    if self.data["time_prompt"] == "none" or self.data["template"] == "plain":
+      return False
+    return self._random_phase
 
   @property
   def _random_phase(self) -> bool:
@@ -72,7 +73,12 @@ class Composer:
     """Stages of visual dropout."""
     return len(self.layout.stages)
 
-  def timeline_layouts(self, sample: Sample, number: int, epoch: int) -> tuple[TimelineLayout, ...]:
+  def timeline_layouts(
+    self,
+    sample: Sample,
+    number: int,
+    epoch: int,
+  ) -> tuple[TimelineLayout, ...]:
     """The layouts of the sample's timelines, in order."""
     phase = 0.5
     if self._random_phase:
@@ -88,7 +94,8 @@ class Composer:
 
   def encode_text(self, sample: Sample, layouts: Sequence[TimelineLayout]) -> Encoded:
     """The sample's tokens and labels."""
-    return self._encode(sample, [layout.visual for layout in layouts])
+    visuals = [layout.visual for layout in layouts]
+    return self._encode(sample, visuals)
 
   def _encode(self, sample: Sample, visuals: Sequence[Visual]) -> Encoded:
     return templates.encode(
@@ -117,16 +124,21 @@ class Composer:
     if not self.layout.stages:
       return demand
     queries, kept = self.dropout(encoded, visual)
-    tokens_after = tuple(text + int(count) for count in kept)
-    return dataclasses.replace(demand, tokens_after=tokens_after, queries=len(queries))
+    return dataclasses.replace(
+      demand,
+      tokens_after=text + kept,
+      queries=len(queries),
+    )
 
   def dropout(self, encoded: Encoded, visual: int) -> tuple[np.ndarray, np.ndarray]:
     """Visual dropout of a sample with `visual` visual tokens.
 
     Returns its query positions i32 [queries] and the visual tokens kept after every stage [stages].
     """
-    queries = dropout_stages.queries(encoded.labels, encoded.answers, self.layout.queries)
-    kept = dropout_stages.kept([visual], self.layout.stages, [len(queries) > 0])
+    layout = self.layout
+    queries = dropout_stages.queries(encoded.labels, encoded.answers, layout.queries)
+    has_queries = len(queries) > 0
+    kept = dropout_stages.kept([visual], layout.stages, [has_queries])
     return queries, kept[:, 0]
 
   def _video_layout(self, timeline: Timeline, phase: float) -> TimelineLayout:
@@ -136,11 +148,16 @@ class Composer:
     count = frame_sampling.frame_count(sampling, extent, group)
     times = frame_sampling.sample_times(sampling, count, extent, phase)
     pattern = visual_order.video(count // group, self.layout)
-    group_times = templates.group_times(times, group)
+    visual = Visual(
+      tokens=len(pattern),
+      duration=extent.duration,
+      times=times,
+      group_times=templates.group_times(times, group),
+    )
     return TimelineLayout(
       timeline,
       pattern,
-      Visual(len(pattern), extent.duration, times, group_times),
+      visual,
       times=times,
       source=frame_sampling.readable(timeline, sampling),
     )
@@ -149,9 +166,16 @@ class Composer:
     probe = self.probes[timeline[0].media]
     width = max(1, probe.width)  # 0 where it could never be read.
     height = max(1, probe.height)
-    views = tiles.views(width, height, self.data["images"], self.layout.size, alone)
+    views = tiles.views(
+      width,
+      height,
+      self.data["images"],
+      self.layout.size,
+      alone,
+    )
     pattern = visual_order.image(views, self.layout)
-    return TimelineLayout(timeline, pattern, Visual(len(pattern)), views=views)
+    visual = Visual(len(pattern))
+    return TimelineLayout(timeline, pattern, visual, views=views)
 
 
 def is_image(timeline: Timeline) -> bool:

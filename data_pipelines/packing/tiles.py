@@ -15,6 +15,7 @@ interpolated: a deviation for very large or very long pictures only.
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ MODES = ("squash", "pad", "anyres", "anyres_nopad")
 MEAN = (123, 116, 103)  # Of ImageNet, truncated.
 NOPAD_SIDE = 6  # Tiles along a side at most under anyres_nopad.
 _BLACK = (0, 0, 0)
+_BICUBIC = Image.Resampling.BICUBIC
 _STRIP = 1 << 20  # Pixels that are padded at a time.
 
 Colour = tuple[int, int, int]
@@ -60,13 +62,21 @@ class Views:
       return mosaic
     rows, columns = mosaic.shape
     if self.width * rows > columns * self.height:  # Wider than the canvas: padded above and below.
-      margin = (rows - self.height * columns // self.width) // 2
+      picture_rows = self.height * columns // self.width
+      margin = (rows - picture_rows) // 2
       return mosaic[margin : rows - margin]
-    margin = (columns - self.width * rows // self.height) // 2
+    picture_columns = self.width * rows // self.height
+    margin = (columns - picture_columns) // 2
     return mosaic[:, margin : columns - margin]
 
 
-def views(width: int, height: int, images: Mapping[str, Any], size: int, alone: bool) -> Views:
+def views(
+  width: int,
+  height: int,
+  images: Mapping[str, Any],
+  size: int,
+  alone: bool,
+) -> Views:
   """The views of a picture of width x height under config.data.images.
 
   alone: it is the only timeline of its sample. Raises ValueError for an unknown mode or no tiles.
@@ -88,7 +98,13 @@ def views(width: int, height: int, images: Mapping[str, Any], size: int, alone: 
   return Views(mode, width, height, rows, columns)
 
 
-def canvas(width: int, height: int, tiles: int, size: int, side: int) -> tuple[int, int]:
+def canvas(
+  width: int,
+  height: int,
+  tiles: int,
+  size: int,
+  side: int,
+) -> tuple[int, int]:
   """Rows and columns of the canvas that keeps most of a picture's pixels.
 
   A canvas has at most `tiles` tiles, `side` along a side. Of equals it is the one that wastes
@@ -96,13 +112,17 @@ def canvas(width: int, height: int, tiles: int, size: int, side: int) -> tuple[i
   """
   best = None
   best_score = None
-  for columns in range(1, min(tiles, side) + 1):
-    for rows in range(1, min(tiles // columns, side) + 1):
+  most_columns = min(tiles, side)
+  for columns in range(1, most_columns + 1):
+    most_rows = min(tiles // columns, side)
+    for rows in range(1, most_rows + 1):
       canvas_width = columns * size
       canvas_height = rows * size
       scale = min(canvas_width / width, canvas_height / height)
-      kept = min(int(width * scale) * int(height * scale), width * height)
-      score = (kept, kept - canvas_width * canvas_height)
+      fitted = int(width * scale) * int(height * scale)
+      kept = min(fitted, width * height)
+      wasted = canvas_width * canvas_height - kept
+      score = (kept, -wasted)
       if best_score is None or score > best_score:
         best = (rows, columns)
         best_score = score
@@ -112,12 +132,13 @@ def canvas(width: int, height: int, tiles: int, size: int, side: int) -> tuple[i
 def pixels(picture: np.ndarray, views: Views, size: int) -> np.ndarray:
   """A picture u8 [h w 3] as its views u8 [count size size 3], Pillow's bicubic."""
   image = Image.fromarray(picture)
-  overview = np.asarray(_overview(image, views.mode, size))[None]
+  overview = np.asarray(_overview(image, views.mode, size))
   if not views.tiles:
-    return overview
+    return overview[None]
   mosaic = np.asarray(_mosaic(image, views, size))
-  tiles = mosaic.reshape(views.rows, size, views.columns, size, 3).swapaxes(1, 2)
-  return np.concatenate([overview, tiles.reshape(-1, size, size, 3)])
+  grid = mosaic.reshape(views.rows, size, views.columns, size, 3)
+  tiles = grid.swapaxes(1, 2).reshape(-1, size, size, 3)
+  return np.concatenate([overview[None], tiles])
 
 
 def _overview(image: Image.Image, mode: str, size: int) -> Image.Image:
@@ -126,7 +147,7 @@ def _overview(image: Image.Image, mode: str, size: int) -> Image.Image:
     return _padded(image, size, MEAN)
   if mode.startswith("pad"):
     return _padded(image, size, (GREY, GREY, GREY))
-  return image.resize((size, size), Image.Resampling.BICUBIC)
+  return image.resize((size, size), _BICUBIC)
 
 
 def _mosaic(image: Image.Image, views: Views, size: int) -> Image.Image:
@@ -134,12 +155,12 @@ def _mosaic(image: Image.Image, views: Views, size: int) -> Image.Image:
   width = views.columns * size
   height = views.rows * size
   if views.mode == "anyres_nopad":
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image = image.resize((width, height), _BICUBIC)
   scale = min(width / image.width, height / image.height)
-  fitted_width = min(-int(-image.width * scale // 1), width)
-  fitted_height = min(-int(-image.height * scale // 1), height)
-  fitted = image.resize((fitted_width, fitted_height), Image.Resampling.BICUBIC)
-  return _centred(fitted, (width, height), _BLACK)
+  fitted_width = min(math.ceil(image.width * scale), width)
+  fitted_height = min(math.ceil(image.height * scale), height)
+  fitted = image.resize((fitted_width, fitted_height), _BICUBIC)
+  return _centred(fitted, width, height, _BLACK)
 
 
 def _padded(image: Image.Image, size: int, colour: Colour) -> Image.Image:
@@ -156,19 +177,24 @@ def _padded(image: Image.Image, size: int, colour: Colour) -> Image.Image:
   for begin in range(0, image.height, rows):
     end = min(image.height, begin + rows)
     strip = Image.new("RGB", (side, end - begin), colour)
-    strip.paste(image.crop((0, begin, image.width, end)), (x, 0))
-    narrowed = strip.resize((size, end - begin), Image.Resampling.BICUBIC)
+    part = image.crop((0, begin, image.width, end))
+    strip.paste(part, (x, 0))
+    narrowed = strip.resize((size, end - begin), _BICUBIC)
     narrow.paste(narrowed, (0, y + begin))
-  return narrow.resize((size, size), Image.Resampling.BICUBIC)
+  return narrow.resize((size, size), _BICUBIC)
 
 
-def _centred(image: Image.Image, size: tuple[int, int], colour: Colour) -> Image.Image:
+def _centred(
+  image: Image.Image,
+  width: int,
+  height: int,
+  colour: Colour,
+) -> Image.Image:
   """The image in the middle of a canvas; half pixels to the left and up."""
-  if image.size == size:
+  if image.size == (width, height):
     return image
-  width, height = size
   x = (width - image.width) // 2
   y = (height - image.height) // 2
-  centred = Image.new("RGB", size, colour)
+  centred = Image.new("RGB", (width, height), colour)
   centred.paste(image, (x, y))
   return centred

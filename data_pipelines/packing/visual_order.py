@@ -24,7 +24,8 @@ def video(groups: int, layout: VisualLayout) -> np.ndarray:
   every group; none. Shared by all callers: not to be written to.
   """
   rows, columns = layout.group_grid
-  index = np.arange(groups * rows * columns, dtype=np.int32)
+  tokens = groups * rows * columns
+  index = np.arange(tokens, dtype=np.int32)
   if layout.newline == "one_token":
     index = _with_newline(index)
   elif layout.newline == "grid":
@@ -53,8 +54,10 @@ def image(views: Views, layout: VisualLayout) -> np.ndarray:
   if not views.tiles:
     return _with_newline(overview) if newlines else overview
   tiles = view + np.arange(views.tiles * view, dtype=np.int32)
-  tiles = tiles.reshape(views.rows, views.columns, rows, columns)
-  mosaic = tiles.swapaxes(1, 2).reshape(views.rows * rows, views.columns * columns)
+  grid = tiles.reshape(views.rows, views.columns, rows, columns)
+  height = views.rows * rows
+  width = views.columns * columns
+  mosaic = grid.swapaxes(1, 2).reshape(height, width)
   mosaic = views.unpad(mosaic)
   order = _with_row_newlines(mosaic) if newlines else mosaic.ravel()
   return np.concatenate([overview, order])
@@ -73,5 +76,5 @@ def _with_newline(index: np.ndarray) -> np.ndarray:
 
 def _with_row_newlines(rows: np.ndarray) -> np.ndarray:
   """[r c] -> [r*(c+1)]: a newline at the end of each row."""
-  padded = np.pad(rows, ((0, 0), (0, 1)), constant_values=NEWLINE)
-  return padded.ravel()
+  newlines = np.full((len(rows), 1), NEWLINE, rows.dtype)
+  return np.concatenate([rows, newlines], axis=1).ravel()

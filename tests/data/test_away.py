@@ -64,7 +64,7 @@ def test_a_file_that_comes_later_does_not_change_the_plan_of_a_resumed_run(tmp_p
     folder, quarantine=listed, packing=False, planned=first.plan.ingredients["media"], **DEPENDS[1]
   )
   assert resumed.fingerprint == first.fingerprint
-  assert resumed.report["unreadable"] == 1
+  assert resumed.plan.report["unreadable"] == 1
   fresh = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
   assert fresh.fingerprint != first.fingerprint and fresh.plan.report["unreadable"] == 0
 
@@ -109,4 +109,4 @@ def test_hardly_anything_readable_is_refused(tmp_path, missing, refused):
     with pytest.raises(ValueError, match=r"19 of 21 media cannot be read"):
       pipeline(folder)
   else:
-    assert pipeline(folder).report["unreadable"] == missing
+    assert pipeline(folder).plan.report["unreadable"] == missing
