@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
+from numpy.random import Generator
 
 COLOURS = dict(
   red=(215, 45, 45),
@@ -61,57 +62,77 @@ class Recipe:
 RECIPES = dict(
   train=Recipe(),
   held_out=Recipe(short=(2, 3), long=(3, 4)),
-  tiny=Recipe(short=(0, 0), long=(2, 2), seconds=(4, 6)),
+  tiny=Recipe(
+    short=(0, 0),
+    long=(2, 2),
+    seconds=(4, 6),
+  ),
 )
 
 
-def draw_shots(rng: np.random.Generator, recipe: Recipe) -> list[Shot]:
+def draw_shots(rng: Generator, recipe: Recipe) -> list[Shot]:
   """Draws the scenes of a video, in order. Answers are drawn evenly: guessing stays at chance."""
   short = _draw_count(rng, recipe.short)
   long = _draw_count(rng, recipe.long)
-  count = short + long
-  total = int(rng.integers(recipe.seconds[0] * FPS, recipe.seconds[1] * FPS + 1))
+  shortest, longest = recipe.seconds
+  total = _draw_count(rng, (shortest * FPS, longest * FPS))
   is_short = rng.permutation([True] * short + [False] * long)
-  frames = np.where(is_short, _draw_short_lengths(rng, count), 0)
-  least = int(np.ceil(INTERVALS * total / SLOTS))
-  spare = total - frames.sum() - long * least
-  frames[~is_short] = least + (rng.dirichlet(_EVENNESS * long) * spare).astype(int)
+  frames = _draw_lengths(rng, is_short, total)
   stops = np.cumsum(frames)
   backgrounds = rng.permutation(list(COLOURS))
   shots = []
-  for number in range(count):
+  for number in range(short + long):
     background = str(backgrounds[number])
-    colour = rng.choice([colour for colour in COLOURS if colour != background])
+    colours = [colour for colour in COLOURS if colour != background]
+    colour = rng.choice(colours)
     shape = rng.choice(SHAPES)
+    stop = int(stops[number])
     shot = Shot(
       background=background,
       shape=str(shape),
       colour=str(colour),
-      first=int(stops[number] - frames[number]),
-      stop=int(stops[number]),
+      first=stop - int(frames[number]),
+      stop=stop,
       short=bool(is_short[number]),
     )
     shots.append(shot)
   return shots
 
 
-def _draw_count(rng: np.random.Generator, limits: tuple[int, int]) -> int:
-  least, most = limits
-  return int(rng.integers(least, most + 1))
+def _draw_count(rng: Generator, limits: tuple[int, int]) -> int:
+  fewest, largest = limits
+  return int(rng.integers(fewest, largest + 1))
 
 
-def _draw_short_lengths(rng: np.random.Generator, count: int) -> np.ndarray:
-  """Frames of short scenes, i64 [count]."""
-  least, most = SHORT_SECONDS
-  return rng.integers(least * FPS, most * FPS + 1, count)
+def _draw_lengths(
+  rng: Generator,
+  is_short: np.ndarray,
+  total: int,
+) -> np.ndarray:
+  """Frames of each scene, i64 [scenes], `total` in all: long scenes share what is to spare."""
+  shortest, longest = SHORT_SECONDS
+  drawn = rng.integers(shortest * FPS, longest * FPS + 1, len(is_short))
+  frames = np.where(is_short, drawn, 0)
+  long = np.count_nonzero(~is_short)
+  shortest_long = int(np.ceil(INTERVALS * total / SLOTS))
+  spare = total - frames.sum() - long * shortest_long
+  share = rng.dirichlet(_EVENNESS * long)
+  more = (share * spare).astype(int)
+  frames[~is_short] = shortest_long + more
+  return frames
 
 
-def film(rng: np.random.Generator, shots: Sequence[Shot], side: int = SIDE) -> np.ndarray:
+def film(
+  rng: Generator,
+  shots: Sequence[Shot],
+  side: int = SIDE,
+) -> np.ndarray:
   """Draws the pictures of a video: uint8 [T side side 3]."""
-  return np.concatenate([_film_shot(rng, shot, side) for shot in shots])
+  pictures = [_film_shot(rng, shot, side) for shot in shots]
+  return np.concatenate(pictures)
 
 
-def _film_shot(rng: np.random.Generator, shot: Shot, side: int) -> np.ndarray:
+def _film_shot(rng: Generator, shot: Shot, side: int) -> np.ndarray:
   """A shape that wobbles in place, light that drifts: near-identical frames, their mean halfway."""
   frames = shot.stop - shot.first
   seconds = np.arange(frames)[:, None] / FPS
@@ -119,34 +140,51 @@ def _film_shot(rng: np.random.Generator, shot: Shot, side: int) -> np.ndarray:
   speed = rng.uniform(0.5, 2, (1, 2))
   phase = rng.uniform(0, 6, (1, 2))
   wobble = np.sin(seconds * speed + phase)
-  centre = side * (rng.uniform(0.4, 0.6, (1, 2)) + 0.04 * wobble)
+  middle = rng.uniform(0.4, 0.6, (1, 2))
+  centre = side * (middle + 0.04 * wobble)
   texture = rng.normal(0, 5, (side, side, 1))
-  back = 0.4 * np.array(COLOURS[shot.background]) + rng.normal(0, 4, 3) + texture
-  front = 0.75 * np.array(COLOURS[shot.colour]) + 64 + rng.normal(0, 6, 3)
-  inside = _inside(shot.shape, centre.astype(np.float32), radius, side)[..., None]
+  background = np.array(COLOURS[shot.background])
+  colour = np.array(COLOURS[shot.colour])
+  back_tint = rng.normal(0, 4, 3)
+  back = 0.4 * background + back_tint + texture
+  front_tint = rng.normal(0, 6, 3)
+  front = 0.75 * colour + 64 + front_tint
+  centre = centre.astype(np.float32)
+  inside = _inside(shot.shape, centre, radius, side)
   light = np.linspace(-12, 12, frames)[:, None, None, None]
-  pictures = np.where(inside, front, back) + light
+  pictures = np.where(inside[..., None], front, back) + light
   return np.clip(pictures, 0, 255).astype(np.uint8)
 
 
-def _inside(shape: str, centre: np.ndarray, radius: float, side: int) -> np.ndarray:
+def _inside(
+  shape: str,
+  centre: np.ndarray,
+  radius: float,
+  side: int,
+) -> np.ndarray:
   """bool [T side side]: the pixels of a shape at each of the T centres (x, y)."""
   grid = np.arange(side, dtype=np.float32) + 0.5
-  x = grid[None, None] - centre[:, :1, None]
-  y = grid[None, :, None] - centre[:, 1:, None]
+  x = grid - centre[:, 0, None, None]
+  y = grid[:, None] - centre[:, 1, None, None]
   width = np.abs(x)
   height = np.abs(y)
   squares = x * x + y * y
   if shape == "circle":
     return squares < radius**2
   if shape == "ring":
-    return (squares < 1.1 * radius**2) & (squares > 0.3 * radius**2)
+    in_outer = squares < 1.1 * radius**2
+    in_inner = squares <= 0.3 * radius**2
+    return in_outer & ~in_inner
   if shape == "square":
     return np.maximum(width, height) < 0.85 * radius
   if shape == "cross":
     on_a_bar = np.minimum(width, height) < 0.3 * radius
-    return on_a_bar & (np.maximum(width, height) < radius)
+    in_square = np.maximum(width, height) < radius
+    return on_a_bar & in_square
   if shape == "bar":
     return (height < 0.35 * radius) & (width < 1.15 * radius)
   # A triangle, its tip above.
-  return (y < 0.75 * radius) & (y > -radius) & (width < (y + radius) * 0.6)
+  above_base = y < 0.75 * radius
+  below_tip = y > -radius
+  between_sides = width < (y + radius) * 0.6
+  return above_base & below_tip & between_sides

@@ -16,7 +16,7 @@ tokenizer.model and videos/.
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 import json
 import multiprocessing
@@ -35,19 +35,33 @@ from data_pipelines.synthesis.shapes import FPS, RECIPES, SIDE, Shot, draw_shots
 from filax import files
 
 BLANK = 40  # One virtual video in so many is grey.
-SPLITS = dict(train=0, held_out=1, tiny=2, virtual=3)  # Each draws from random numbers of its own.
+SPLITS = dict(  # Each draws from random numbers of its own.
+  train=0,
+  held_out=1,
+  tiny=2,
+  virtual=3,
+)
 _VIRTUAL_PER_VIDEO = 24
 _TINY_VIDEOS = 6
 _TOKENIZER_RECORDS = 2000  # Of stage 2; the words repeat.
 _VOCABULARY = 512
 # Without a macroblock tree, for which x264 reads memory that it has not written when a picture is
 # this small: on one machine the same frames give the same bytes.
-_X264 = {"crf": "23", "preset": "veryfast", "g": "20", "x264-params": "mbtree=0"}
+_X264 = {
+  "crf": "23",
+  "preset": "veryfast",
+  "g": "20",
+  "x264-params": "mbtree=0",
+}
 
 Job = tuple[str, int]  # A split, and the index of a video in it.
 
 
-def write_video(path: pathlib.Path, frames: np.ndarray, fps: int = FPS) -> None:
+def write_video(
+  path: pathlib.Path,
+  frames: np.ndarray,
+  fps: int = FPS,
+) -> None:
   """Writes frames uint8 [T h w 3] as H.264 at `path`; a half-written file never has that name."""
   with files.write_atomically(path) as file:
     write_h264(file, frames, fps, _X264, threads=1)
@@ -58,7 +72,13 @@ def generator(seed: int, split: str, index: int) -> np.random.Generator:
   return np.random.default_rng([seed, SPLITS[split], index])
 
 
-def make_video(folder: pathlib.Path, seed: int, split: str, index: int, side: int) -> list[Shot]:
+def make_video(
+  folder: pathlib.Path,
+  seed: int,
+  split: str,
+  index: int,
+  side: int,
+) -> list[Shot]:
   """Writes videos/<split>-<index>.mp4 unless it is there, and returns its scenes."""
   rng = generator(seed, split, index)
   shots = draw_shots(rng, RECIPES[split])
@@ -84,23 +104,38 @@ def corpus(
   The same arguments give the same corpus. Raises ValueError if the folder holds another one.
   """
   folder = pathlib.Path(folder)
-  recipe = dict(videos=videos, held=held, seed=seed, side=SIDE, fps=FPS, blank=BLANK)
+  recipe = dict(
+    videos=videos,
+    held=held,
+    seed=seed,
+    side=SIDE,
+    fps=FPS,
+    blank=BLANK,
+  )
   if _is_complete(folder, recipe):
     return folder
   _prepare(folder)
   _write_json(folder / "corpus.json", recipe | dict(complete=False))
   jobs = [("train", index) for index in range(videos)]
   jobs += [("held_out", index) for index in range(held)]
-  shots = _make_videos(folder, seed, jobs, processes or os.cpu_count() or 1)
-  frames = int(VIRTUAL_SECONDS[1] * FPS) + 1
-  write_video(folder / BLANK_SHOT, np.full((frames, SIDE, SIDE, 3), GREY, np.uint8))
-  manifests = _manifests(zip(jobs, shots, strict=True), seed, _VIRTUAL_PER_VIDEO * videos)
+  processes = processes or os.cpu_count() or 1
+  shots = _make_videos(folder, seed, jobs, processes)
+  write_video(folder / BLANK_SHOT, _blank_frames())
+  virtual = _VIRTUAL_PER_VIDEO * videos
+  manifests = _manifests(jobs, shots, seed, virtual)
   for name, records in manifests.items():
     _write_json(folder / f"{name}.json", records)
-  spoken = [*manifests["stage1"], *manifests["stage2"][:_TOKENIZER_RECORDS]]
-  _train_tokenizer(folder, spoken)
+  virtual_records = manifests["stage2"][:_TOKENIZER_RECORDS]
+  _train_tokenizer(folder, [*manifests["stage1"], *virtual_records])
   _write_json(folder / "corpus.json", recipe | dict(complete=True))
   return folder
+
+
+def _blank_frames() -> np.ndarray:
+  """Grey frames, more than any virtual video has."""
+  _, longest = VIRTUAL_SECONDS
+  frames = int(longest * FPS) + 1
+  return np.full((frames, SIDE, SIDE, 3), GREY, np.uint8)
 
 
 def tiny_corpus(folder: str | pathlib.Path) -> pathlib.Path:
@@ -111,7 +146,8 @@ def tiny_corpus(folder: str | pathlib.Path) -> pathlib.Path:
   for index in range(_TINY_VIDEOS):
     shots = make_video(folder, 0, "tiny", index, SIDE)
     rng = generator(1, "tiny", index)
-    records += shape_questions.file_records(rng, _video_name("tiny", index), shots)
+    name = _video_name("tiny", index)
+    records += shape_questions.file_records(rng, name, shots)
   _write_json(folder / "manifest.json", records)
   _train_tokenizer(folder, records)
   return folder
@@ -141,7 +177,10 @@ def _is_complete(folder: pathlib.Path, recipe: dict[str, int]) -> bool:
 
 
 def _make_videos(
-  folder: pathlib.Path, seed: int, jobs: Sequence[Job], processes: int
+  folder: pathlib.Path,
+  seed: int,
+  jobs: Sequence[Job],
+  processes: int,
 ) -> list[list[Shot]]:
   """The scenes of every video, each written by one of `processes` processes."""
   arguments = [(folder, seed, split, index, SIDE) for split, index in jobs]
@@ -155,24 +194,29 @@ def _make_videos(
 
 
 def _manifests(
-  videos: Iterable[tuple[Job, Sequence[Shot]]], seed: int, virtual: int
+  jobs: Sequence[Job],
+  shots_of_jobs: Sequence[Sequence[Shot]],
+  seed: int,
+  virtual: int,
 ) -> dict[str, list[Record]]:
   """The records of each manifest; `virtual` virtual videos."""
   stage1 = []
   held_out = []
   pool = []  # Long scenes for training: (file, scene).
-  for (split, index), shots in videos:
+  for (split, index), shots in zip(jobs, shots_of_jobs, strict=True):
     name = _video_name(split, index)
     rng = generator(seed + 1, split, index)
     if split == "held_out":
       held_out += shape_questions.held_out_records(rng, name, shots)
       continue
     stage1 += shape_questions.clip_records(rng, name, shots)
-    pool += [(f"videos/{name}.mp4", shot) for shot in shots if not shot.short]
+    file = f"videos/{name}.mp4"
+    pool += [(file, shot) for shot in shots if not shot.short]
   rng = generator(seed + 1, "virtual", 0)
   stage2 = []
   for number in range(virtual):
-    record = shape_questions.virtual_record(rng, f"virtual-{number:05d}", pool)
+    name = f"virtual-{number:05d}"
+    record = shape_questions.virtual_record(rng, name, pool)
     if number % BLANK == 0:
       record = shape_questions.blank_record(record)
     stage2.append(record)
