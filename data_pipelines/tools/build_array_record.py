@@ -10,7 +10,7 @@ name it "….array_record#key": the data set of samples and manifest.jsonl are b
 Building runs in this process or, with the `beam` extra, on a runner of Apache Beam.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -69,11 +69,12 @@ def build_data_set(
     if (out / name).exists():
       raise ValueError(f"{out} already holds a data set. Name another folder with --out.")
   config = _download_config(beam)
-  folder = os.fspath(root) or os.path.dirname(os.fspath(manifest))
+  manifest = os.fspath(manifest)
+  folder = os.fspath(root) or os.path.dirname(manifest)
   good = list(_good_records(manifest, folder, report))
   if not good:
-    raise ValueError(f"The manifest {os.fspath(manifest)} has no good record to build from.")
-  names = list(dict.fromkeys(name for _, record in good for name in _media_names(record)))
+    raise ValueError(f"The manifest {manifest} has no good record to build from.")
+  names = _distinct_media(record for _, record in good)
   errors: dict[str, str] = {}
   stored: Collection[str] = ()
   with contextlib.redirect_stdout(sys.stderr):  # TFDS talks.
@@ -84,13 +85,18 @@ def build_data_set(
       array_record.write_keys(out / MEDIA)
       stored = array_record.keys(out / MEDIA)
     kept = list(_complete_records(good, stored, errors, manifest, report))
-    samples = SampleBuilder([_packed(record, f"../../{MEDIA}") for record in kept], data_dir=out)
+    packed = [_packed(record, f"../../{MEDIA}") for record in kept]
+    samples = SampleBuilder(packed, data_dir=out)
     samples.download_and_prepare(download_config=_download_config(""))
   _write_manifest(out / MANIFEST, kept)
   report.samples = len(kept)
   shards = array_record.shards(out / MEDIA) if stored else []
-  size = sum(os.path.getsize(shard) for shard in shards)
-  return BuiltDataSet(len(kept), len(stored), size, report)
+  return BuiltDataSet(
+    samples=len(kept),
+    media=len(stored),
+    bytes=sum(map(os.path.getsize, shards)),
+    report=report,
+  )
 
 
 def _write_manifest(path: pathlib.Path, kept: Sequence[Record]) -> None:
@@ -102,14 +108,16 @@ def _write_manifest(path: pathlib.Path, kept: Sequence[Record]) -> None:
 
 
 def _good_records(
-  manifest: str | os.PathLike, folder: str, report: Report
+  manifest: str,
+  folder: str,
+  report: Report,
 ) -> Iterator[tuple[int, Record]]:
   """(line, record) of the records that keep the format."""
   for line, record in records(manifest):
     try:
       llava.sample(record, "", folder, report)
     except RecordError as error:
-      report.bad.append(Bad(os.fspath(manifest), line, str(error)))
+      report.bad.append(Bad(manifest, line, str(error)))
     else:
       yield line, record
 
@@ -118,18 +126,27 @@ def _complete_records(
   good: Sequence[tuple[int, Record]],
   stored: Collection[str],
   errors: Mapping[str, str],
-  manifest: str | os.PathLike,
+  manifest: str,
   report: Report,
 ) -> Iterator[Record]:
   """The records whose media were all stored."""
   for line, record in good:
-    missing = next((name for name in _media_names(record) if name not in stored), None)
-    if missing is None:
+    missing = [name for name in _media_names(record) if name not in stored]
+    if not missing:
       yield record
       continue
+    name = missing[0]
     # A Beam runner works elsewhere, so why it failed is in its own log.
-    reason = errors.get(missing, f"{missing}: could not be stored.")
-    report.bad.append(Bad(os.fspath(manifest), line, reason))
+    reason = errors.get(name, f"{name}: could not be stored.")
+    report.bad.append(Bad(manifest, line, reason))
+
+
+def _distinct_media(good: Iterable[Record]) -> list[str]:
+  """The media of all records, in order of first use."""
+  names: dict[str, None] = {}
+  for record in good:
+    names.update(dict.fromkeys(_media_names(record)))
+  return list(names)
 
 
 def _media_names(record: Record) -> list[str]:
@@ -159,17 +176,24 @@ def _renamed(record: Record, rename: Callable[[str], str]) -> Record:
       return value | {"media": rename(value["media"])}
     return rename(value) if value else value
 
-  media = {key: rename_all(record[key]) for key in llava.MEDIA if record.get(key)}
-  return record | media
+  renamed = dict(record)
+  for key in llava.MEDIA:
+    if record.get(key):
+      renamed[key] = rename_all(record[key])
+  return renamed
 
 
 def _media_examples(
-  folder: str, proxy: Proxy | None, errors: dict[str, str], item: tuple[int, str]
+  folder: str,
+  proxy: Proxy | None,
+  errors: dict[str, str],
+  item: tuple[int, str],
 ) -> list[Example]:
   """[(number, example)] of a medium (number, name); [] if it cannot be read, noted in `errors`."""
   number, name = item
+  path = os.path.join(folder, name)
   try:
-    content = stored_content(os.path.join(folder, name), proxy)
+    content = stored_content(path, proxy)
   except MediaError as error:
     errors[name] = str(error)
     return []
@@ -209,7 +233,13 @@ class MediaBuilder(_Builder, skip_registration=True):
     "media": tfds.features.Tensor(shape=(), dtype=np.object_),
   }
 
-  def __init__(self, names: list[str], examples: Callable, beam: str, **options):
+  def __init__(
+    self,
+    names: list[str],
+    examples: Callable,
+    beam: str,
+    **options,
+  ):
     self._names = names
     self._examples = examples
     self._beam = beam
@@ -228,7 +258,10 @@ class SampleBuilder(_Builder, skip_registration=True):
   """One example a record, as JSON."""
 
   name = "samples"
-  FEATURES: ClassVar = {"id": tfds.features.Text(), "sample": tfds.features.Text()}
+  FEATURES: ClassVar = {
+    "id": tfds.features.Text(),
+    "sample": tfds.features.Text(),
+  }
 
   def __init__(self, packed: list[Record], **options):
     self._packed = packed
@@ -236,4 +269,5 @@ class SampleBuilder(_Builder, skip_registration=True):
 
   def _generate_examples(self):
     for number, record in enumerate(self._packed):
-      yield number, {"id": str(record.get("id", number)), "sample": json.dumps(record)}
+      name = str(record.get("id", number))
+      yield number, {"id": name, "sample": json.dumps(record)}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The statistics of a manifest: durations and rates of its videos, lengths of its texts."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -44,26 +44,37 @@ def quantities(
 ) -> Iterator[Quantity]:
   """The quantities of samples; with `encode`, a tokenizer's, also lengths in tokens."""
   videos = _video_timelines(samples)
-  rates = [probes[name].fps for name in _video_files(videos)]
   durations = [timeline_duration(timeline, probes) for timeline in videos]
+  yield _quantity("duration", "video duration", "seconds", durations)
+  rates = [probes[name].fps for name in _video_files(videos)]
+  yield _quantity("fps", "frames a second", "1/s", rates)
   questions = _texts(samples, "user")
   answers = _texts(samples, "assistant")
-  yield _quantity("duration", "video duration", "seconds", durations)
-  yield _quantity("fps", "frames a second", "1/s", rates)
-  yield _quantity("question_words", "words of questions", "words", _lengths(questions, str.split))
-  yield _quantity("answer_words", "words of answers", "words", _lengths(answers, str.split))
-  if encode is None:
-    return
-  yield _quantity("question_tokens", "tokens of questions", "tokens", _lengths(questions, encode))
-  yield _quantity("answer_tokens", "tokens of answers", "tokens", _lengths(answers, encode))
+  yield from _text_lengths(questions, answers, "words", str.split)
+  if encode is not None:
+    yield from _text_lengths(questions, answers, "tokens", encode)
 
 
-def _quantity(key: str, title: str, unit: str, values: Iterable[float]) -> Quantity:
-  return Quantity(key, title, unit, np.asarray(list(values), np.float64))
+def _text_lengths(
+  questions: Sequence[str],
+  answers: Sequence[str],
+  unit: str,
+  divide: Callable[[str], list],
+) -> Iterator[Quantity]:
+  """Lengths of questions and of answers, in words or tokens."""
+  for name, texts in (("question", questions), ("answer", answers)):
+    lengths = [len(divide(text)) for text in texts]
+    yield _quantity(f"{name}_{unit}", f"{unit} of {name}s", unit, lengths)
 
 
-def _lengths(texts: Sequence[str], divide: Callable[[str], list]) -> Iterator[int]:
-  return (len(divide(text)) for text in texts)
+def _quantity(
+  key: str,
+  title: str,
+  unit: str,
+  values: Sequence[float],
+) -> Quantity:
+  array = np.asarray(values, np.float64)
+  return Quantity(key, title, unit, array)
 
 
 def _texts(samples: Sequence[Sample], role: str) -> list[str]:
@@ -76,9 +87,10 @@ def _texts(samples: Sequence[Sample], role: str) -> list[str]:
 
 
 def _video_timelines(samples: Sequence[Sample]) -> list[Timeline]:
-  return [
-    timeline for sample in samples for timeline in sample.media if timeline[0].kind != "image"
-  ]
+  videos = []
+  for sample in samples:
+    videos += [timeline for timeline in sample.media if timeline[0].kind != "image"]
+  return videos
 
 
 def _video_files(timelines: Sequence[Timeline]) -> list[str]:

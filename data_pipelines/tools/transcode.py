@@ -40,7 +40,9 @@ class Proxy:
       proxy = cls(float(fps), int(side))
     except ValueError:
       proxy = cls(0, 0)
-    if not 0 < proxy.fps <= _MOST_FPS or proxy.side < _SMALLEST_SIDE or proxy.side % 2:
+    right_rate = 0 < proxy.fps <= _MOST_FPS
+    right_side = proxy.side >= _SMALLEST_SIDE and proxy.side % 2 == 0
+    if not right_rate or not right_side:
       raise ValueError(
         f"--proxy {text!r} is no rate (to {_MOST_FPS}) and even number of pixels (from "
         f"{_SMALLEST_SIDE}), as in 2,384."
@@ -60,7 +62,8 @@ def stored_content(media: Media, proxy: Proxy | None = None) -> bytes:
   if media_kind == "folder":
     return _encode(_folder_pictures(media), facts.fps)
   if media_kind == "video" and proxy and facts.duration > proxy.beyond:
-    return _encode(_sampled_pictures(media, facts.last_time, proxy), proxy.fps)
+    sampled = _sampled_pictures(media, facts.last_time, proxy)
+    return _encode(sampled, proxy.fps)
   if media_lib.is_packed(media):
     return media_lib.read_bytes(media)
   with media_lib.reported(media):
@@ -74,16 +77,26 @@ def _encode(frames: Iterator[np.ndarray], fps: float) -> bytes:
   """
   file = io.BytesIO()
   key_frame_interval = max(1, round(_KEY_FRAME_SECONDS * fps))
-  write_h264(file, frames, fps, {"crf": _QUALITY, "g": str(key_frame_interval), "bf": "0"})
+  options = {
+    "crf": _QUALITY,
+    "g": str(key_frame_interval),
+    "bf": "0",
+  }
+  write_h264(file, frames, fps, options)
   return file.getvalue()
 
 
-def _sampled_pictures(media: Media, last: float, proxy: Proxy) -> Iterator[np.ndarray]:
+def _sampled_pictures(
+  media: Media,
+  last: float,
+  proxy: Proxy,
+) -> Iterator[np.ndarray]:
   """What is on screen every 1/fps seconds, with a shorter side of proxy.side."""
 
   def shrink(frame):
     width, height = shown_size(frame)
-    return picture(frame, *_even_size(width, height, proxy.side))
+    width, height = _even_size(width, height, proxy.side)
+    return picture(frame, width, height)
 
   with open_video(media) as video, media_lib.reported(media):
     decoder = Decoder(video, shrink)
@@ -100,7 +113,8 @@ def _folder_pictures(folder: Media) -> Iterator[np.ndarray]:
     image = Image.fromarray(pictures.read_image(path))
     if size is None:
       size = _even_size(image.width, image.height, min(image.size))
-    yield np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    resized = image.resize(size, Image.Resampling.BICUBIC)
+    yield np.asarray(resized)
 
 
 def _even_size(width: int, height: int, side: int) -> tuple[int, int]:
