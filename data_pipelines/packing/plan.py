@@ -86,13 +86,13 @@ def make_plan(
 ) -> Plan:
   """Plans config.data: reads its manifests, looks at each medium once, measures every text.
 
-  Facts of media and lengths of texts are remembered in config.data.cache, or beside `quarantine`.
-  Nothing is decoded.
+  Nothing is decoded. Facts of media and lengths of texts are remembered in config.data.cache, or
+  beside `quarantine`.
 
   batch: packed rows of a global batch. quarantine: the JSONL file that lists unreadable media, None
-  for none. blank: all pictures are grey (what is learnt from text alone). planned: what
-  `ingredients["media"]` was when the run began, so that its plan stays (see MediaIndex).
-  Raises ValueError with one sentence for invalid settings or data.
+  for none. blank: all pictures are grey (what is learnt from text alone). planned: the run's first
+  `ingredients["media"]`, so that its plan stays (see MediaIndex). Raises ValueError with one
+  sentence for invalid settings or data.
   """
   data = _plain(data)
   settings.check(dict(seed=seed, batch=batch, data=data))
@@ -114,8 +114,8 @@ def make_plan(
   shapes = planner.with_dropout(shapes, layout, demand(0))
   check_room(demand(0), shapes, layout.stages, samples, data["too_long"])
 
-  packing = data["packing"]
-  rows = Planner(demand, shapes, batch=batch, seed=seed, packing=packing, vary=composer.vary)
+  order = dict(seed=seed, batch=batch, packing=data["packing"])
+  rows = Planner(demand, shapes, vary=composer.vary, **order)
   return Plan(
     data=data,
     layout=layout,
@@ -130,9 +130,7 @@ def make_plan(
     composer=composer,
     row_shapes=shapes,
     planner=rows,
-    fingerprint=fingerprint.plan_fingerprint(
-      facts, demand(0), shapes, seed=seed, batch=batch, packing=packing
-    ),
+    fingerprint=fingerprint.plan_fingerprint(facts, demand(0), shapes, **order),
     report=plan_report(corpus, probes, rows, layout.stages),
   )
 
