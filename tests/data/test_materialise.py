@@ -79,32 +79,91 @@ def test_packed_segments_equal_rows_of_their_own(folder, newline):
   assert joined >= 2
 
 
-def test_rows_keep_the_contract(folder):
+@pytest.fixture(scope="module")
+def plain(folder):
+  """A pipeline of packed rows, and its rows (PlanRow, arrays)."""
   pipe = pipeline(folder)
-  shape = pipe.plan.row_shapes[0]
-  for row, out in all_rows(pipe):
-    assert {k: (v.shape, v.dtype) for k, v in out.items()} == {
-      k: (s[1:], d) for k, (s, d) in shape.shapes(1, LAYOUT.size).items()
-    }
-    assert set(out) == set(BATCH) and out["num_bad"] == 0
-    text, frames = out["segment_ids"], out["frame_segment_ids"]
-    assert set(text[text > 0]) == set(range(1, len(row.samples) + 1))
-    assert (np.diff(text[text > 0]) >= 0).all() and (text[(text > 0).sum() :] == 0).all()
-    assert (frames.reshape(-1, K) == frames.reshape(-1, K)[:, :1]).all()  # Groups stay whole.
-    for number in range(1, len(row.samples) + 1):
-      here = np.flatnonzero(text == number)
+  return pipe, all_rows(pipe)
+
+
+def segments_of(row):
+  return range(1, len(row.samples) + 1)
+
+
+def test_arrays_have_the_shapes_and_dtypes_of_the_contract(plain):
+  pipe, rows = plain
+  expected = {k: (s[1:], d) for k, (s, d) in pipe.plan.row_shapes[0].shapes(1, LAYOUT.size).items()}
+  assert set(expected) == set(BATCH)
+  for row, out in rows:
+    assert {k: (v.shape, v.dtype) for k, v in out.items()} == expected, row
+
+
+def test_segments_follow_each_other_and_padding_ends_the_row(plain):
+  for row, out in plain[1]:
+    text = out["segment_ids"]
+    used = (text > 0).sum()
+    assert set(text[:used]) == set(segments_of(row)), row
+    assert (np.diff(text[:used]) >= 0).all(), row
+    assert not text[used:].any(), row
+
+
+def test_groups_of_frames_are_never_shared(plain):
+  for row, out in plain[1]:
+    groups = out["frame_segment_ids"].reshape(-1, K)
+    assert (groups == groups[:, :1]).all(), row
+
+
+def test_positions_and_targets_run_within_a_segment(plain):
+  for row, out in plain[1]:
+    for number in segments_of(row):
+      here = np.flatnonzero(out["segment_ids"] == number)
       np.testing.assert_array_equal(out["positions"][here], np.arange(len(here)))
       np.testing.assert_array_equal(out["targets"][here[:-1]], out["tokens"][here[1:]])
-      assert out["loss_mask"][here[-1]] == 0 < out["loss_mask"][here].sum()
-      count = (frames == number).sum()
-      np.testing.assert_array_equal(out["frame_positions"][frames == number], np.arange(count))
-    shown = out["visual_index"] != TEXT
-    pad = pipe.plan.tokenizer.pad_id
-    assert (out["tokens"][shown] == pad).all() and (out["tokens"][text == 0] == pad).all()
-    assert (out["visual_index"][text == 0] == TEXT).all() and not out["loss_mask"][text == 0].any()
-    groups = out["visual_index"][shown & (out["visual_index"] < LAYOUT.first_image(shape))] // N
-    owner = text[shown & (out["visual_index"] < LAYOUT.first_image(shape))]
-    np.testing.assert_array_equal(frames[groups * K], owner)  # No segment sees another's frames.
+
+
+def test_something_is_supervised_but_never_the_last_token(plain):
+  for row, out in plain[1]:
+    for number in segments_of(row):
+      here = np.flatnonzero(out["segment_ids"] == number)
+      assert out["loss_mask"][here].sum() > 0, (row, number)
+      assert out["loss_mask"][here[-1]] == 0, (row, number)
+
+
+def test_frames_of_a_segment_are_counted_from_0(plain):
+  for row, out in plain[1]:
+    for number in segments_of(row):
+      frames = out["frame_segment_ids"] == number
+      np.testing.assert_array_equal(out["frame_positions"][frames], np.arange(frames.sum()))
+
+
+def test_visual_places_hold_the_pad_token(plain):
+  pad = plain[0].plan.tokenizer.pad_id
+  for row, out in plain[1]:
+    assert (out["tokens"][out["visual_index"] != TEXT] == pad).all(), row
+
+
+def test_padding_is_text_without_loss(plain):
+  pad = plain[0].plan.tokenizer.pad_id
+  for row, out in plain[1]:
+    padding = out["segment_ids"] == 0
+    assert (out["tokens"][padding] == pad).all(), row
+    assert (out["visual_index"][padding] == TEXT).all(), row
+    assert not out["loss_mask"][padding].any(), row
+
+
+def test_no_segment_sees_frames_of_another(plain):
+  pipe, rows = plain
+  first_image = LAYOUT.first_image(pipe.plan.row_shapes[0])
+  for _, out in rows:
+    index = out["visual_index"]
+    shown = (index != TEXT) & (index < first_image)
+    owners = out["frame_segment_ids"][index[shown] // N * K]
+    np.testing.assert_array_equal(owners, out["segment_ids"][shown])
+
+
+def test_sound_media_are_not_counted_as_bad(plain):
+  for row, out in plain[1]:
+    assert out["num_bad"] == 0, row
 
 
 def frames_of(pipe, origin):
