@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory of answering about ever longer videos, on a tiny model.
+"""Peak memory of answering about ever longer videos, on a tiny model with random weights.
 
   python -m benchmarks.long_video --frames 1000,10000 [--dropout 1:uniform:0.75]
 
@@ -21,22 +21,28 @@ FPS = 10
 
 
 def main() -> None:
-  """Prints one JSON object a length."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--frames", default="1000,10000")
-  parser.add_argument("--dropout", default="off")
-  parser.add_argument("--folder", help=argparse.SUPPRESS)  # Measure one length here.
-  args = parser.parse_args()
-  if args.folder:
-    figures = measure(int(args.frames), args.dropout, pathlib.Path(args.folder))
-    print(json.dumps(figures))
+  made = argparse.ArgumentParser(description=__doc__)
+  made.add_argument("--frames", default="1000,10000")
+  made.add_argument("--dropout", default="off")
+  made.add_argument("--one", help=argparse.SUPPRESS)
+  args = made.parse_args()
+  if args.one:
+    print(json.dumps(measure(int(args.frames), args.dropout, pathlib.Path(args.one))))
     return
   with tempfile.TemporaryDirectory() as folder:
     for frames in args.frames.split(","):
-      options = [f"--frames={frames}", f"--dropout={args.dropout}", f"--folder={folder}"]
-      command = [sys.executable, "-m", "benchmarks.long_video", *options]
-      process = subprocess.run(command, check=True, capture_output=True, text=True)
-      print(process.stdout, end="")
+      command = [
+        sys.executable,
+        "-m",
+        "benchmarks.long_video",
+        "--frames",
+        frames,
+        "--dropout",
+        args.dropout,
+        "--one",
+        folder,
+      ]
+      print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
 
 
 def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
@@ -53,8 +59,7 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
   encoded = time.perf_counter()
   encode_peak = peak()
   answer = talk.ask(QUESTION, max_new_tokens=8)
-  llm = model.llm
-  mib = 2**20
+  llm, mib = model.llm, 2**20
   cache = 2 * 4 * llm.depth * llm.kv_heads * llm.head_dim * answer.prompt_tokens / mib
   return dict(
     frames=frames,
@@ -70,7 +75,7 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
 
 
 def peak() -> float:
-  """The peak memory of this process, in MiB."""
+  """MiB that the process has held at most."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -83,38 +88,30 @@ def checkpoint(frames: int, dropout: str):
   from filax.infer.processor import Processor, adjusted
   from filax.models import components
 
-  config = vcf_stage3.get_config("debug").to_dict()
-  infer = config["infer"]
-  infer["sampling"]["frames"] = frames
-  model = components.build_video_lm(config["model"] | dict(encode_chunk=16), infer["selector"])
+  c = vcf_stage3.get_config("debug").to_dict()
+  c["infer"]["sampling"]["frames"] = frames
+  model = components.build_video_lm(c["model"] | dict(encode_chunk=16), c["infer"]["selector"])
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, "tokenizer.model")
     tokenizers.train_sentencepiece((f"user assistant {QUESTION} " * 9,), path, vocab_size=300)
     tokenizer = tokenizers.load(path)
   keys = iter(jax.random.split(jax.random.key(0), 999))
-
-  def draw(leaf):
-    return 0.2 * jax.random.normal(next(keys), leaf.shape, leaf.dtype)
-
-  params = jax.tree.map(draw, components.parameter_shapes(model))
-  model = model.clone(processor=Processor(tokenizer, config["data"], infer))
+  params = jax.tree.map(
+    lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype),
+    components.parameter_shapes(model),
+  )
+  model = model.clone(processor=Processor(tokenizer, c["data"], c["infer"]))
   return adjusted(model, yarn=2.0, dropout=dropout), params
 
 
 def write_video(path: pathlib.Path, frames: int, side: int = 64) -> None:
-  """Writes a video whose frames all differ."""
-  import av
+  """A video in which every frame is another."""
   import numpy as np
 
-  with av.open(str(path), "w") as out:
-    stream = out.add_stream("libx264", rate=FPS)
-    stream.width = stream.height = side
-    stream.pix_fmt = "yuv420p"
-    stream.codec_context.gop_size = 50
-    for number in range(frames):
-      picture = np.full((side, side, 3), number % 251, np.uint8)
-      out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-    out.mux(stream.encode())
+  from data_pipelines.media.encoder import write_h264
+
+  pictures = (np.full((side, side, 3), n % 251, np.uint8) for n in range(frames))
+  write_h264(path, pictures, FPS, {"g": "50"})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loader workers as parts of their run: its signals are not theirs, and they end with it."""
+"""Makes the loader's worker processes part of their run.
+
+They ignore its signals, end with it, and are missed when somebody kills them.
+"""
 
 import multiprocessing
 from multiprocessing import resource_tracker
@@ -9,17 +12,18 @@ import signal
 import threading
 
 _ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
-
-
 _QUIET = "ignore:resource_tracker:UserWarning"
 
 
 class WorkerEnded(OSError):
-  """A loader worker was ended by something else than this run."""
+  """A loader worker was ended from outside this run."""
 
 
 def start_tracker() -> None:
-  """Starts what frees the shared memory of a worker that was killed, and lets it do so quietly."""
+  """Starts multiprocessing's resource tracker, which frees the memory of killed workers.
+
+  It does so without a warning.
+  """
   before = os.environ.get("PYTHONWARNINGS")
   os.environ["PYTHONWARNINGS"] = f"{before},{_QUIET}" if before else _QUIET
   try:
@@ -32,7 +36,7 @@ def start_tracker() -> None:
 
 
 def prepare(index: int, count: int) -> None:
-  """What each worker does first. A stop is the run's to handle: it ends its workers itself."""
+  """Prepares a worker: it ignores stop signals, which the run handles, and ends with the run."""
   del index, count
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)

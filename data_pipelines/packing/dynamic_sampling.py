@@ -10,18 +10,23 @@ KNOB = "config.data.sampling"
 
 
 def dynamic_fps(
-  frames: int, duration: float, low: int = 64, high: int = 512, multiple: int = 4, fps: float = 1.0
+  frames: int,
+  duration: float,
+  low: int = 64,
+  high: int = 512,
+  multiple: int = 4,
+  fps: float = 1.0,
 ) -> int:
   """The released count (dynamic_fps1): about one frame a second, from `low` to `high`.
 
   Rounded down to a `multiple`; `low` wins over `high` (0 = no limit). A video of fewer than `low`
   frames gives as many whole multiples as it has, at least one. Training as released is (64, 512, 4)
-  and (1, 8, 4), inference (64, most, 8). Raises ValueError if the settings leave counts that are
+  and (1, 8, 4), inference (64, most, 8). Raises ValueError if the settings allow counts that are
   not multiples.
   """
   check_range(low, high, multiple)
   if low > frames:
-    low = frames // multiple * multiple
+    low = _round_down(frames, multiple)
   count = max(multiple, int(duration * fps / multiple) * multiple)
   if high:
     count = min(count, high)
@@ -38,18 +43,30 @@ def dense_sparse(
   dense: float = 15.0,
   sparse: float = 1.0,
 ) -> int:
-  """The paper's count (arXiv:2501.00574 §3.1): `dense` frames a second of a short video, `sparse`
-  of a long one, within the same limits. Short is less than `short` seconds, as in its §3.2; the
-  release has no such rule, its floor of 64 frames makes short videos dense.
+  """The paper's count (arXiv:2501.00574 §3.1): short videos densely, long ones sparsely.
+
+  `dense` frames a second of a short video, `sparse` of a long one, within the limits of
+  `dynamic_fps`. Short is less than `short` seconds, as in the paper's §3.2; the release has no such
+  rule, its floor of 64 frames makes short videos dense.
   """
-  rate = dense if duration < short else sparse
-  return dynamic_fps(frames, duration, low, high, multiple, rate)
+  fps = dense if duration < short else sparse
+  return dynamic_fps(frames, duration, low, high, multiple, fps)
 
 
-def first(duration: float, count: int, multiple: int = 4, fps: float = 1.0) -> int:
+def first(
+  duration: float,
+  count: int,
+  multiple: int = 4,
+  fps: float = 1.0,
+) -> int:
   """`count` frames at `fps` from the start, or as many whole multiples as the video lasts."""
   check_range(multiple, count, multiple)
-  return max(multiple, min(count, int(duration * fps) // multiple * multiple))
+  available = _round_down(int(duration * fps), multiple)
+  return max(multiple, min(count, available))
+
+
+def _round_down(count: int, multiple: int) -> int:
+  return count // multiple * multiple
 
 
 def first_times(count: int, last: float, fps: float = 1.0) -> np.ndarray:
@@ -63,15 +80,19 @@ def released_index(frames: int, count: int) -> np.ndarray:
   Interval edges are truncated to whole frames. A video of fewer than `count` frames gives each once
   and then repeats its last.
   """
+  frames = max(frames, 1)
   intervals = max(1, min(count, frames))
-  edges = np.linspace(0, max(frames, 1), intervals + 1).astype(np.int64)
-  index = (edges[:-1] + edges[1:] - 1) // 2
-  return np.concatenate([index, np.repeat(index[-1:], count - intervals)])
+  edges = np.linspace(0, frames, intervals + 1)
+  edges = edges.astype(np.int64)
+  middles = (edges[:-1] + edges[1:] - 1) // 2
+  repeated = np.repeat(middles[-1:], count - intervals)
+  return np.concatenate([middles, repeated])
 
 
 def index_times(index: np.ndarray, frames: int, duration: float) -> np.ndarray:
   """Seconds f64 at which frames of a constant rate are on screen: the middle of each one's time."""
-  return (np.asarray(index) + 0.5) * (duration / max(frames, 1))
+  frame_seconds = duration / max(frames, 1)
+  return (np.asarray(index) + 0.5) * frame_seconds
 
 
 def check_range(low: int, high: int, multiple: int) -> None:
@@ -81,9 +102,15 @@ def check_range(low: int, high: int, multiple: int) -> None:
       f"{KNOB} has low={low}, frames={high}, multiple={multiple}. Set low and multiple to 1 or "
       "more, and frames to 0 (no limit) or more."
     )
-  if high % multiple or (low > multiple and low % multiple):
-    name, value = ("frames", high) if high % multiple else ("low", low)
-    raise ValueError(
-      f"{KNOB}.{name}={value} is not a multiple of {KNOB}.multiple={multiple} frames. Set it to "
-      f"{max(1, round(value / multiple)) * multiple}."
-    )
+  if high % multiple:
+    raise _not_a_multiple("frames", high, multiple)
+  if low > multiple and low % multiple:
+    raise _not_a_multiple("low", low, multiple)
+
+
+def _not_a_multiple(name: str, value: int, multiple: int) -> ValueError:
+  nearest = max(1, round(value / multiple)) * multiple
+  return ValueError(
+    f"{KNOB}.{name}={value} is not a multiple of {KNOB}.multiple={multiple} frames. Set it to "
+    f"{nearest}."
+  )

@@ -18,7 +18,7 @@ from filax.spec import RowShape
 _DIGITS = 16  # Of a digest; enough to tell contents apart.
 
 
-def ingredients(
+def plan_ingredients(
   data: Mapping[str, Any],
   corpus: Corpus,
   tokenizer: Tokenizer,
@@ -32,12 +32,15 @@ def ingredients(
     digest = corpus.manifests[str(manifest)][:_DIGITS]
     manifests[f"{number}. {os.path.basename(manifest)}"] = f"{strategy} of {digest}"
   names = media_names(probes, data)
+  media = {names[medium]: describe(probe) for medium, probe in probes.items()}
+  tokenizer_name = os.path.basename(data["tokenizer"])
+  shapes = ", ".join(map(str, rows))
   return {
     "manifests": manifests,
     "exclusions": dict.fromkeys(sorted(corpus.exclusions), "left out"),
-    "tokenizer": {os.path.basename(data["tokenizer"]): tokenizer.fingerprint[:_DIGITS]},
-    "media": {names[media]: describe(probe) for media, probe in probes.items()},
-    "plan": dict(fingerprint=fingerprint, rows=", ".join(map(str, rows))),
+    "tokenizer": {tokenizer_name: tokenizer.fingerprint[:_DIGITS]},
+    "media": media,
+    "plan": dict(fingerprint=fingerprint, rows=shapes),
   }
 
 
@@ -46,9 +49,9 @@ def media_names(media: Iterable[str], data: Mapping[str, Any]) -> dict[str, str]
 
   A medium that lies elsewhere, or whose name another one took, keeps its whole path.
   """
-  roots = [data["root"]] if data["root"] else [os.path.dirname(path) for path, _ in data["train"]]
-  roots = [os.path.join(root, "") for root in dict.fromkeys(roots) if root]
-  names, taken = {}, set()
+  roots = _roots(data)
+  names = {}
+  taken = set()
   for medium in media:
     root = next((root for root in roots if medium.startswith(root)), "")
     name = medium.removeprefix(root)
@@ -57,3 +60,16 @@ def media_names(media: Iterable[str], data: Mapping[str, Any]) -> dict[str, str]
     taken.add(name)
     names[medium] = name
   return names
+
+
+def _roots(data: Mapping[str, Any]) -> list[str]:
+  """The folders that media paths begin with, each with a separator at its end."""
+  if data["root"]:
+    return [os.path.join(data["root"], "")]
+  roots = []
+  for manifest, _ in data["train"]:
+    folder = os.path.dirname(manifest)
+    root = os.path.join(folder, "")
+    if folder and root not in roots:
+      roots.append(root)
+  return roots

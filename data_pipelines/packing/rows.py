@@ -1,31 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A row of the plan to arrays. Whatever is wrong with a file, the row keeps its shape and place.
+"""Makes arrays of a row of the plan. Whatever is wrong with a file, the row keeps its shape.
 
 Only a MediaError blames a file. Anything else is a wrong setting or a defect of ours: it ends the
 run, because it would mask one sample after the other.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
-import json
 import os
-import pathlib
 
 import numpy as np
 
+from data_pipelines.manifest.quarantine import add_to_quarantine, blamed_medium
 from data_pipelines.media import frames as video
 from data_pipelines.media.open import GREY, LIMITS, Limits, MediaError
 from data_pipelines.packing import tiles, visual_order
 from data_pipelines.packing.planner import PlanRow
-from data_pipelines.packing.sample_layout import Composer, Shown
-from data_pipelines.sample import Sample, Timeline
+from data_pipelines.packing.sample_layout import Composer, TimelineLayout
+from data_pipelines.sample import Sample
 from data_pipelines.text.templates import Encoded
-from filax.spec import RowShape
-
-try:
-  import fcntl
-except ImportError:  # Not on Windows, where quarantine.jsonl may hold a medium twice.
-  fcntl = None
+from filax.spec import RowShape, VisualLayout
 
 Row = dict[str, np.ndarray]
 
@@ -62,129 +56,95 @@ class Materialise:
   def __call__(self, row: PlanRow) -> Row:
     shape = self.shapes[row.shape]
     part, parts = self.seq_slice
-    mine = shape.frames // parts
-    out = dataclasses.replace(shape, frames=mine).zeros(self.composer.layout.size)
-    out["tokens"][:] = out["targets"][:] = self.composer.tokenizer.pad_id
-    place = _Place(out, shape, part * mine)
+    frames = shape.frames // parts
+    layout = self.composer.layout
+    arrays = dataclasses.replace(shape, frames=frames).zeros(layout.size)
+    arrays["tokens"][:] = self.composer.tokenizer.pad_id
+    arrays["targets"][:] = self.composer.tokenizer.pad_id
+    writer = _RowWriter(arrays, shape, layout, first_frame=part * frames)
     for segment, number in enumerate(row.samples, 1):
-      sample = self.samples[number]
-      place.segment, place.position = segment, 0
-      try:
-        errors = self._write(sample, number, row.epoch, place)
-      except ValueError:
-        raise  # The sentence of a setting.
-      except Exception as error:
-        raise SampleError(
-          f"{sample.origin}: {type(error).__name__}: {error}. This is a defect of FiLax, not of a "
-          "file; FILAX_DEBUG=1 shows where it is."
-        ) from error
+      writer.begin_segment(segment)
+      errors = self._write_sample(number, row.epoch, writer)
       if errors:
-        out["loss_mask"][out["segment_ids"] == segment] = 0
-        out["num_bad"] += 1
-    return out
+        masked = arrays["segment_ids"] == segment
+        arrays["loss_mask"][masked] = 0
+        arrays["num_bad"] += 1
+    return arrays
 
-  def _write(self, sample: Sample, number: int, epoch: int, place: "_Place") -> list[str]:
-    """Writes a sample at its place; returns what is wrong with its media."""
-    shown = self.composer.shown(sample, number, epoch)
-    encoded = self.composer.encode(sample, shown)
-    place.write_text(encoded, shown, self.composer.layout)
-    if self.composer.layout.stages:
-      place.write_dropout(*self.composer.dropped(encoded, _visual(encoded)))
-    return [error for timeline in shown if (error := self._show(sample, timeline, place))]
-
-  def _show(self, sample: Sample, shown: Shown, place: "_Place") -> str:
-    """Writes the pixels of a timeline; returns what is wrong with it, "" if nothing is."""
-    probes, size = self.composer.probes, self.composer.layout.size
-    known = next((s for s in shown.timeline if probes[s.media].error), None)
-    slots = place.take(shown)
-    if known and not self.blank:  # Its length is not known, so its times mean nothing.
-      return self._report(sample, known.media, probes[known.media].error)
-    if late := next((s for s in shown.timeline if 0 < probes[s.media].duration <= s.t0), None):
-      return self._report(
-        sample,
-        "",
-        f"{late.media}: ends after {probes[late.media].duration:.2f} seconds, before "
-        f"its part begins at {late.t0:.2f}.",
-      )
+  def _write_sample(self, number: int, epoch: int, writer: "_RowWriter") -> list[str]:
+    """Writes a sample as the writer's segment; returns the errors of its media."""
+    sample = self.samples[number]
     try:
-      if self.blank:
-        slots.fill(GREY)
-      elif shown.views is not None:
-        picture = video.read_image(shown.timeline[0].media, limits=self.limits)
-        slots.pixels[:] = tiles.pixels(picture, shown.views, size)
-      elif len(slots.pixels):
-        slots.pixels[:], slots.times[:] = video.read_timeline(
-          shown.source,
-          shown.times[slots.part],
-          size,
-          resize=self.resize,
-          limits=self.limits,
-          read=self.read,
+      layouts = self.composer.timeline_layouts(sample, number, epoch)
+      encoded = self.composer.encode_text(sample, layouts)
+      writer.write_text(encoded, layouts)
+      if self.composer.layout.stages:
+        visual = _visual_tokens(encoded)
+        queries, kept = self.composer.dropout(encoded, visual)
+        writer.write_dropout(queries, kept)
+      errors = [self._write_pictures(sample, layout, writer) for layout in layouts]
+    except ValueError:
+      raise  # The sentence of a setting.
+    except Exception as error:
+      raise SampleError(
+        f"{sample.origin}: {type(error).__name__}: {error}. This is a defect of FiLax, not of a "
+        "file; FILAX_DEBUG=1 shows where it is."
+      ) from error
+    return [error for error in errors if error]
+
+  def _write_pictures(
+    self,
+    sample: Sample,
+    layout: TimelineLayout,
+    writer: "_RowWriter",
+  ) -> str:
+    """Writes the pixels of a timeline; returns what is wrong with it, "" if nothing is."""
+    probes = self.composer.probes
+    slots = writer.take_slots(layout)
+    for scene in layout.timeline:
+      error = probes[scene.media].error
+      if error and not self.blank:  # Its length is not known, so its times mean nothing.
+        return self._blame(sample, scene.media, error)
+    for scene in layout.timeline:
+      duration = probes[scene.media].duration
+      if 0 < duration <= scene.t0:
+        error = (
+          f"{scene.media}: ends after {duration:.2f} seconds, before its part begins at "
+          f"{scene.t0:.2f}."
         )
+        return self._blame(sample, "", error)
+    try:
+      self._fill(slots, layout)
     except MediaError as error:
-      return self._report(sample, _culprit(shown.timeline, str(error)), str(error))
+      message = str(error)
+      medium = blamed_medium(layout.timeline, message)
+      return self._blame(sample, medium, message)
     return ""
 
-  def _report(self, sample: Sample, media: str, error: str) -> str:
-    if self.quarantine is not None:
-      add(self.quarantine, dict(media=media, error=error, origin=sample.origin))
-    return error
-
-
-class _Place:
-  """Where the next sample goes in a row. Frame slots before `first` belong to another process."""
-
-  def __init__(self, out: Row, shape: RowShape, first: int):
-    self.out, self.shape, self.first = out, shape, first
-    self.token = self.frame = self.image = self.query = 0
-    self.segment = self.position = 0
-
-  def write_text(self, encoded: Encoded, shown: Sequence[Shown], layout):
-    """Tokens, targets and the visual indices of one sample."""
-    out, tokens = self.out, encoded.tokens
-    here = slice(self.token, self.token + len(tokens))
-    before = slice(here.start, here.stop - 1)
-    out["tokens"][here] = tokens
-    out["segment_ids"][here] = self.segment
-    out["positions"][here] = np.arange(len(tokens))
-    out["targets"][before], out["loss_mask"][before] = tokens[1:], encoded.labels[1:]
-    newline, frame, image = layout.newline_index(self.shape), self.frame, self.image
-    for (start, stop), timeline in zip(encoded.spans, shown, strict=True):
-      if timeline.views is None:
-        first = frame // layout.frames_per_group * layout.tokens_per_group
-      else:
-        first = layout.first_image(self.shape) + image * layout.tokens_per_image
-      out["visual_index"][here.start + start : here.start + stop] = visual_order.placed(
-        timeline.pattern, first, newline
+  def _fill(self, slots: "_Slots", layout: TimelineLayout) -> None:
+    """Reads a timeline's pictures into its slots. Raises MediaError."""
+    size = self.composer.layout.size
+    if self.blank:
+      slots.pixels[:] = GREY
+    elif layout.views is not None:
+      scene = layout.timeline[0]
+      picture = video.read_image(scene.media, limits=self.limits)
+      slots.pixels[:] = tiles.pixels(picture, layout.views, size)
+    elif len(slots.pixels):
+      slots.pixels[:], slots.times[:] = video.read_timeline(
+        layout.source,
+        layout.times[slots.part],
+        size,
+        resize=self.resize,
+        limits=self.limits,
+        read=self.read,
       )
-      frame, image = frame + timeline.frames, image + timeline.images
-    self.token = here.stop
 
-  def write_dropout(self, queries: np.ndarray, kept: np.ndarray):
-    """The query positions of the sample written last, and how much of it stays."""
-    end = self.query + len(queries)
-    start = self.token - (self.out["segment_ids"] == self.segment).sum()
-    self.out["queries"][self.query : end] = start + queries
-    self.out["keep"][:, self.segment - 1] = kept
-    self.query = end
-
-  def take(self, shown: Shown) -> "_Slots":
-    """The slots of a timeline's pictures, marked as the sample's."""
-    out = self.out
-    if shown.views is not None:
-      here = slice(self.image, self.image + shown.images)
-      self.image = here.stop
-      out["image_segment_ids"][here] = self.segment
-      return _Slots(out["images"][here])
-    begin, end, most = self.frame, self.frame + shown.frames, len(out["frame_times"])
-    here = slice(*np.clip([begin - self.first, end - self.first], 0, most))
-    part = slice(here.start + self.first - begin, here.stop + self.first - begin)
-    positions = self.position + np.arange(shown.frames)[part]
-    self.frame, self.position = end, self.position + shown.frames
-    out["frame_segment_ids"][here] = self.segment
-    out["frame_positions"][here] = positions
-    out["frame_times"][here] = shown.times[part]  # Until the real ones are known.
-    return _Slots(out["frames"][here], out["frame_times"][here], part)
+  def _blame(self, sample: Sample, media: str, error: str) -> str:
+    """Lists a medium (of "" the sample) in the quarantine; returns the error."""
+    if self.quarantine is not None:
+      add_to_quarantine(self.quarantine, media, error, sample.origin)
+    return error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,61 +155,102 @@ class _Slots:
   times: np.ndarray | None = None
   part: slice | None = None
 
-  def fill(self, grey: int):
-    self.pixels[:] = grey
+
+class _RowWriter:
+  """Writes samples into the arrays of a row, one behind the other.
+
+  Frame slots before `first_frame`, and those behind the arrays' own, belong to another process.
+  """
+
+  def __init__(
+    self,
+    arrays: Row,
+    shape: RowShape,
+    layout: VisualLayout,
+    first_frame: int,
+  ):
+    self.arrays = arrays
+    self.shape = shape
+    self.layout = layout
+    self.first_frame = first_frame
+    # The next free place of each kind.
+    self.token = 0
+    self.frame = 0
+    self.image = 0
+    self.query = 0
+    # The sample that is written, and how many of its frames are.
+    self.segment = 0
+    self.frames_written = 0
+
+  def begin_segment(self, segment: int) -> None:
+    """Starts the next sample."""
+    self.segment = segment
+    self.frames_written = 0
+
+  def write_text(self, encoded: Encoded, layouts: Sequence[TimelineLayout]) -> None:
+    """Writes tokens, targets and visual indices of the sample."""
+    arrays = self.arrays
+    length = len(encoded.tokens)
+    start = self.token
+    stop = start + length
+    arrays["tokens"][start:stop] = encoded.tokens
+    arrays["segment_ids"][start:stop] = self.segment
+    arrays["positions"][start:stop] = np.arange(length)
+    arrays["targets"][start : stop - 1] = encoded.tokens[1:]
+    arrays["loss_mask"][start : stop - 1] = encoded.labels[1:]
+    newline = self.layout.newline_index(self.shape)
+    frame = self.frame
+    image = self.image
+    for (begin, end), layout in zip(encoded.spans, layouts, strict=True):
+      first = self._first_visual(layout, frame, image)
+      place = slice(start + begin, start + end)
+      arrays["visual_index"][place] = visual_order.placed(layout.pattern, first, newline)
+      frame += layout.frames
+      image += layout.images
+    self.token = stop
+
+  def _first_visual(self, layout: TimelineLayout, frame: int, image: int) -> int:
+    """The row of the visual table of a timeline's first token, by its first slot."""
+    if layout.views is None:
+      group = frame // self.layout.frames_per_group
+      return group * self.layout.tokens_per_group
+    first_image = self.layout.first_image(self.shape)
+    return first_image + image * self.layout.tokens_per_image
+
+  def write_dropout(self, queries: np.ndarray, kept: np.ndarray) -> None:
+    """Writes the query positions of the sample written last, and how much of it is kept."""
+    length = (self.arrays["segment_ids"] == self.segment).sum()
+    start = self.token - length
+    end = self.query + len(queries)
+    self.arrays["queries"][self.query : end] = start + queries
+    self.arrays["keep"][:, self.segment - 1] = kept
+    self.query = end
+
+  def take_slots(self, layout: TimelineLayout) -> _Slots:
+    """The slots of a timeline's pictures, marked as the sample's."""
+    if layout.views is None:
+      return self._take_frames(layout)
+    slots = slice(self.image, self.image + layout.images)
+    self.image = slots.stop
+    self.arrays["image_segment_ids"][slots] = self.segment
+    return _Slots(self.arrays["images"][slots])
+
+  def _take_frames(self, layout: TimelineLayout) -> _Slots:
+    arrays = self.arrays
+    begin = self.frame - self.first_frame  # In the arrays, which hold a part of the row's frames.
+    end = begin + layout.frames
+    count = len(arrays["frame_times"])
+    slots = slice(*np.clip([begin, end], 0, count))
+    part = slice(slots.start - begin, slots.stop - begin)
+    positions = self.frames_written + np.arange(layout.frames)
+    self.frame += layout.frames
+    self.frames_written += layout.frames
+    arrays["frame_segment_ids"][slots] = self.segment
+    arrays["frame_positions"][slots] = positions[part]
+    arrays["frame_times"][slots] = layout.times[part]  # Until the real ones are known.
+    return _Slots(arrays["frames"][slots], arrays["frame_times"][slots], part)
 
 
-def _visual(encoded: Encoded) -> int:
+def _visual_tokens(encoded: Encoded) -> int:
   """How many visual tokens a sample has."""
   return sum(stop - start for start, stop in encoded.spans)
-
-
-def _culprit(timeline: Timeline, message: str) -> str:
-  """The medium that a message names; the first if it names none."""
-  media = [scene.media for scene in timeline]
-  return next((m for m in media if message.startswith(f"{m}:")), media[0])
-
-
-def add(path: str | os.PathLike, record: dict):
-  """Appends a record {media, error, origin} to quarantine.jsonl unless its medium (its origin where
-  no medium is to blame) is there. A bad disk is no error."""
-  path = pathlib.Path(path)
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
-      if fcntl:
-        fcntl.flock(file, fcntl.LOCK_EX)  # Until closed; threads and processes share the file.
-      file.seek(0)
-      lines = file.readlines()
-      if _blamed(record) not in _names(lines):
-        torn = bool(lines) and not lines[-1].endswith("\n")
-        file.write("\n" * torn + json.dumps(record) + "\n")
-  except OSError:  # The sample is masked and counted all the same.
-    pass
-
-
-def quarantined(path: str | os.PathLike) -> frozenset[str]:
-  """What a quarantine.jsonl names: media, and origins of samples whose media are not to blame."""
-  try:
-    with open(path) as file:
-      return frozenset(_names(file))
-  except OSError as error:
-    raise ValueError(
-      f"{path} cannot be read ({error.strerror}). Set config.data.exclude to a quarantine.jsonl, "
-      'or to "".'
-    ) from error
-
-
-def _blamed(record: dict) -> str:
-  return record["media"] or record["origin"]
-
-
-def _names(lines: Iterable[str]) -> set[str]:
-  """What the lines of a quarantine name; a half-written one names nothing."""
-  found = set()
-  for line in lines:
-    try:
-      found.add(_blamed(json.loads(line)))
-    except (ValueError, KeyError, TypeError):
-      continue
-  return found

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a sample to everything that is known of its part of a row before a pixel is read."""
+"""Plans one sample before decoding: frame times, tiles, tokens, labels."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from data_pipelines.media.probe import Probe
-from data_pipelines.packing import frame_sampling, visual_order
-from data_pipelines.packing import tiles as images
+from data_pipelines.packing import frame_sampling, tiles, visual_order
+from data_pipelines.packing.demand import SampleDemand
 from data_pipelines.packing.tiles import Views
 from data_pipelines.sample import Sample, Timeline
 from data_pipelines.text import templates
@@ -18,10 +19,11 @@ from filax.spec import VisualLayout, dropout_stages
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
-  """A timeline as it will be shown: the order of its visual tokens and what they are made of.
+class TimelineLayout:
+  """A timeline as it will be shown: its pictures, and the order of their visual tokens.
 
-  A video has `times` (seconds, f64 [T]) and the `source` to read them from, a picture `views`.
+  pattern: see `visual_order`. A video has `times` (seconds, f64 [T]) and the `source` to read them
+  from, a picture has `views`.
   """
 
   timeline: Timeline
@@ -33,10 +35,12 @@ class Shown:
 
   @property
   def frames(self) -> int:
+    """Frame slots of the row that it takes."""
     return 0 if self.times is None else len(self.times)
 
   @property
   def images(self) -> int:
+    """Image slots of the row that it takes."""
     return 0 if self.views is None else self.views.count
 
 
@@ -47,7 +51,7 @@ class Composer:
   Everything is a function of sample, its number, the epoch, and the index (`probes`).
   """
 
-  data: Mapping
+  data: Mapping[str, Any]
   layout: VisualLayout
   tokenizer: Tokenizer
   probes: Mapping[str, Probe]
@@ -56,76 +60,122 @@ class Composer:
   @property
   def vary(self) -> bool:
     """Whether lengths change from epoch to epoch: if the text tells times that are drawn anew."""
-    return (
-      self.data["time_prompt"] != "none"
-      and self.data["template"] != "plain"
-      and self.data["sampling"]["phase"] == "random"
-    )
+    if self.data["time_prompt"] == "none" or self.data["template"] == "plain":
+      return False
+    return self._random_phase
 
-  def shown(self, sample: Sample, number: int, epoch: int) -> tuple[Shown, ...]:
-    """The sample's timelines, in order."""
-    drawn = self.data["sampling"]["phase"] == "random"
-    phase = frame_sampling.random_phase(self.seed, epoch, number) if drawn else 0.5
+  @property
+  def _random_phase(self) -> bool:
+    return self.data["sampling"]["phase"] == "random"
+
+  @property
+  def stages(self) -> int:
+    """Stages of visual dropout."""
+    return len(self.layout.stages)
+
+  def timeline_layouts(
+    self,
+    sample: Sample,
+    number: int,
+    epoch: int,
+  ) -> tuple[TimelineLayout, ...]:
+    """The layouts of the sample's timelines, in order."""
+    phase = 0.5
+    if self._random_phase:
+      phase = frame_sampling.random_phase(self.seed, epoch, number)
     alone = len(sample.media) == 1
-    return tuple(
-      self._image(timeline, alone) if is_image(timeline) else self._video(timeline, phase)
-      for timeline in sample.media
-    )
+    layouts = []
+    for timeline in sample.media:
+      if is_image(timeline):
+        layouts.append(self._image_layout(timeline, alone))
+      else:
+        layouts.append(self._video_layout(timeline, phase))
+    return tuple(layouts)
 
-  def encode(self, sample: Sample, shown: Sequence[Shown]) -> Encoded:
+  def encode_text(self, sample: Sample, layouts: Sequence[TimelineLayout]) -> Encoded:
     """The sample's tokens and labels."""
-    data = self.data
+    visuals = [layout.visual for layout in layouts]
+    return self._encode(sample, visuals)
+
+  def _encode(self, sample: Sample, visuals: Sequence[Visual]) -> Encoded:
     return templates.encode(
       sample,
       self.tokenizer,
-      template=data["template"],
-      system=data["system"],
-      labels=data["labels"],
-      time_prompt=data["time_prompt"],
-      visuals=[s.visual for s in shown],
+      template=self.data["template"],
+      system=self.data["system"],
+      labels=self.data["labels"],
+      time_prompt=self.data["time_prompt"],
+      visuals=visuals,
     )
 
-  @property
-  def columns(self) -> int:
-    """How many figures `size` gives."""
-    stages = len(self.layout.stages)
-    return 3 + stages + 1 if stages else 3
-
-  def size(self, sample: Sample, number: int, epoch: int) -> tuple[int, ...]:
-    """What the sample takes of a row: tokens, frames, images; with visual dropout also the tokens
-    left after every stage, and the query positions."""
-    shown = self.shown(sample, number, epoch)
-    text = [dataclasses.replace(s, visual=dataclasses.replace(s.visual, tokens=1)) for s in shown]
-    encoded, visual = self.encode(sample, text), sum(s.visual.tokens for s in shown)
-    words = len(encoded.tokens) - len(shown)
-    size = (words + visual, sum(s.frames for s in shown), sum(s.images for s in shown))
+  def demand(self, sample: Sample, number: int, epoch: int) -> SampleDemand:
+    """What the sample takes of a row."""
+    layouts = self.timeline_layouts(sample, number, epoch)
+    # A visual token is never looked at here, so one stands for all of a timeline: that is fast.
+    short = [dataclasses.replace(layout.visual, tokens=1) for layout in layouts]
+    encoded = self._encode(sample, short)
+    visual = sum(layout.visual.tokens for layout in layouts)
+    text = len(encoded.tokens) - len(layouts)
+    demand = SampleDemand(
+      tokens=text + visual,
+      frames=sum(layout.frames for layout in layouts),
+      images=sum(layout.images for layout in layouts),
+    )
     if not self.layout.stages:
-      return size
-    queries, kept = self.dropped(encoded, visual)
-    return *size, *(words + int(count) for count in kept), len(queries)
+      return demand
+    queries, kept = self.dropout(encoded, visual)
+    return dataclasses.replace(
+      demand,
+      tokens_after=text + kept,
+      queries=len(queries),
+    )
 
-  def dropped(self, encoded: Encoded, visual: int) -> tuple[np.ndarray, np.ndarray]:
-    """(query positions [n], counts kept after every stage [stages]) of a sample with `visual`
-    visual tokens."""
-    queries = dropout_stages.queries(encoded.labels, encoded.answers, self.layout.queries)
-    return queries, dropout_stages.kept([visual], self.layout.stages, [len(queries) > 0])[:, 0]
+  def dropout(self, encoded: Encoded, visual: int) -> tuple[np.ndarray, np.ndarray]:
+    """Visual dropout of a sample with `visual` visual tokens.
 
-  def _video(self, timeline: Timeline, phase: float) -> Shown:
-    extent = frame_sampling.extent(timeline, self.probes, self.data["sampling"])
+    Returns its query positions i32 [queries] and the visual tokens kept after every stage [stages].
+    """
+    layout = self.layout
+    queries = dropout_stages.queries(encoded.labels, encoded.answers, layout.queries)
+    has_queries = len(queries) > 0
+    kept = dropout_stages.kept([visual], layout.stages, [has_queries])
+    return queries, kept[:, 0]
+
+  def _video_layout(self, timeline: Timeline, phase: float) -> TimelineLayout:
+    sampling = self.data["sampling"]
     group = self.layout.frames_per_group
-    count = frame_sampling.frame_count(self.data["sampling"], extent, group)
-    times = frame_sampling.sample_times(self.data["sampling"], count, extent, phase)
+    extent = frame_sampling.extent(timeline, self.probes, sampling)
+    count = frame_sampling.frame_count(sampling, extent, group)
+    times = frame_sampling.sample_times(sampling, count, extent, phase)
     pattern = visual_order.video(count // group, self.layout)
-    visual = Visual(len(pattern), extent.duration, times, templates.group_times(times, group))
-    source = frame_sampling.readable(timeline, self.data["sampling"])
-    return Shown(timeline, pattern, visual, times=times, source=source)
+    visual = Visual(
+      tokens=len(pattern),
+      duration=extent.duration,
+      times=times,
+      group_times=templates.group_times(times, group),
+    )
+    return TimelineLayout(
+      timeline,
+      pattern,
+      visual,
+      times=times,
+      source=frame_sampling.readable(timeline, sampling),
+    )
 
-  def _image(self, timeline: Timeline, alone: bool) -> Shown:
+  def _image_layout(self, timeline: Timeline, alone: bool) -> TimelineLayout:
     probe = self.probes[timeline[0].media]
-    width, height = max(1, probe.width), max(1, probe.height)  # 0 where it could never be read.
-    views = images.views(width, height, self.data["images"], self.layout.size, alone)
+    width = max(1, probe.width)  # 0 where it could never be read.
+    height = max(1, probe.height)
+    views = tiles.views(
+      width,
+      height,
+      self.data["images"],
+      self.layout.size,
+      alone,
+    )
     pattern = visual_order.image(views, self.layout)
-    return Shown(timeline, pattern, Visual(len(pattern)), views=views)
+    visual = Visual(len(pattern))
+    return TimelineLayout(timeline, pattern, visual, views=views)
 
 
 def is_image(timeline: Timeline) -> bool:

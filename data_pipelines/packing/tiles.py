@@ -15,6 +15,8 @@ interpolated: a deviation for very large or very long pictures only.
 
 from collections.abc import Mapping
 import dataclasses
+import math
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,14 +25,20 @@ from data_pipelines.media.open import GREY
 
 MODES = ("squash", "pad", "anyres", "anyres_nopad")
 MEAN = (123, 116, 103)  # Of ImageNet, truncated.
-_STRIP = 1 << 20  # Pixels that are padded at a time.
 NOPAD_SIDE = 6  # Tiles along a side at most under anyres_nopad.
+_BLACK = (0, 0, 0)
+_BICUBIC = Image.Resampling.BICUBIC
+_STRIP = 1 << 20  # Pixels that are padded at a time.
+
+Colour = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
   """One picture's views: `rows` x `columns` tiles after the overview; 0 x 0 is a single view.
-  width and height are the picture's own; they decide what of the mosaic is padding."""
+
+  width and height are the picture's own; they decide what of the mosaic is padding.
+  """
 
   mode: str
   width: int
@@ -40,6 +48,7 @@ class Views:
 
   @property
   def tiles(self) -> int:
+    """How many views are tiles."""
     return self.rows * self.columns
 
   @property
@@ -51,95 +60,141 @@ class Views:
     """Cuts the places that show padding off a mosaic [H W]: equal margins, rounded down."""
     if self.mode == "anyres_nopad":
       return mosaic
-    high, wide = mosaic.shape
-    if self.width * high > wide * self.height:  # Wider than the canvas: padded above and below.
-      margin = (high - self.height * wide // self.width) // 2
-      return mosaic[margin : high - margin]
-    margin = (wide - self.width * high // self.height) // 2
-    return mosaic[:, margin : wide - margin]
+    rows, columns = mosaic.shape
+    if self.width * rows > columns * self.height:  # Wider than the canvas: padded above and below.
+      picture_rows = self.height * columns // self.width
+      margin = (rows - picture_rows) // 2
+      return mosaic[margin : rows - margin]
+    picture_columns = self.width * rows // self.height
+    margin = (columns - picture_columns) // 2
+    return mosaic[:, margin : columns - margin]
 
 
-def views(width: int, height: int, images: Mapping, size: int, alone: bool) -> Views:
-  """The views of a picture of width x height under config.data.images; `alone`: it is the only
-  timeline of its sample. Raises ValueError for an unknown mode or no tiles."""
-  mode, tiles = images["mode"], images["tiles"]
+def views(
+  width: int,
+  height: int,
+  images: Mapping[str, Any],
+  size: int,
+  alone: bool,
+) -> Views:
+  """The views of a picture of width x height under config.data.images.
+
+  alone: it is the only timeline of its sample. Raises ValueError for an unknown mode or no tiles.
+  """
+  mode = images["mode"]
+  tiles = images["tiles"]
   if mode not in MODES:
     raise ValueError(
       f"config.data.images.mode={mode!r} is unknown. Set it to one of {', '.join(MODES)}."
     )
   if tiles < 1:
     raise ValueError(f"config.data.images.tiles={tiles} leaves no picture. Set it to 1 or more.")
-  if mode == "anyres_nopad" and not alone:
-    return Views("pad_mean", width, height)
-  if not mode.startswith("anyres") or not alone:
-    return Views("pad" if mode == "anyres" else mode, width, height)
-  rows, columns = canvas(
-    width, height, tiles, size, NOPAD_SIDE if mode == "anyres_nopad" else tiles
-  )
+  if mode not in ("anyres", "anyres_nopad"):
+    return Views(mode, width, height)
+  if not alone:
+    return Views("pad" if mode == "anyres" else "pad_mean", width, height)
+  side = NOPAD_SIDE if mode == "anyres_nopad" else tiles
+  rows, columns = canvas(width, height, tiles, size, side)
   return Views(mode, width, height, rows, columns)
 
 
-def canvas(width: int, height: int, tiles: int, size: int, side: int) -> tuple[int, int]:
-  """Rows and columns of the canvas of at most `tiles` tiles, `side` along a side, that keeps most
-  of the pixels; of equals the one that wastes least, then the narrower one (LLaVA's
-  select_best_resolution)."""
+def canvas(
+  width: int,
+  height: int,
+  tiles: int,
+  size: int,
+  side: int,
+) -> tuple[int, int]:
+  """Rows and columns of the canvas that keeps most of a picture's pixels.
+
+  A canvas has at most `tiles` tiles, `side` along a side. Of equals it is the one that wastes
+  least, then the narrower one (LLaVA's select_best_resolution).
+  """
   best = None
-  for columns in range(1, min(tiles, side) + 1):
-    for rows in range(1, min(tiles // columns, side) + 1):
-      wide, high = columns * size, rows * size
-      scale = min(wide / width, high / height)
-      kept = min(int(width * scale) * int(height * scale), width * height)
-      score = (kept, kept - wide * high)
-      if best is None or score > best[0]:
-        best = score, (rows, columns)
-  return best[1]
+  best_score = None
+  most_columns = min(tiles, side)
+  for columns in range(1, most_columns + 1):
+    most_rows = min(tiles // columns, side)
+    for rows in range(1, most_rows + 1):
+      canvas_width = columns * size
+      canvas_height = rows * size
+      scale = min(canvas_width / width, canvas_height / height)
+      fitted = int(width * scale) * int(height * scale)
+      kept = min(fitted, width * height)
+      wasted = canvas_width * canvas_height - kept
+      score = (kept, -wasted)
+      if best_score is None or score > best_score:
+        best = (rows, columns)
+        best_score = score
+  return best
 
 
 def pixels(picture: np.ndarray, views: Views, size: int) -> np.ndarray:
   """A picture u8 [h w 3] as its views u8 [count size size 3], Pillow's bicubic."""
   image = Image.fromarray(picture)
-  if views.mode.startswith("pad"):
-    colour = MEAN if views.mode == "pad_mean" else (GREY,) * 3
-    first = np.asarray(_padded(image, size, colour))[None]
-  else:
-    first = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))[None]
+  overview = np.asarray(_overview(image, views.mode, size))
   if not views.tiles:
-    return first
-  wide, high = views.columns * size, views.rows * size
+    return overview[None]
+  mosaic = np.asarray(_mosaic(image, views, size))
+  grid = mosaic.reshape(views.rows, size, views.columns, size, 3)
+  tiles = grid.swapaxes(1, 2).reshape(-1, size, size, 3)
+  return np.concatenate([overview[None], tiles])
+
+
+def _overview(image: Image.Image, mode: str, size: int) -> Image.Image:
+  """The whole picture as one square view."""
+  if mode == "pad_mean":
+    return _padded(image, size, MEAN)
+  if mode.startswith("pad"):
+    return _padded(image, size, (GREY, GREY, GREY))
+  return image.resize((size, size), _BICUBIC)
+
+
+def _mosaic(image: Image.Image, views: Views, size: int) -> Image.Image:
+  """The picture on the canvas that its tiles are cut from."""
+  width = views.columns * size
+  height = views.rows * size
   if views.mode == "anyres_nopad":
-    image = image.resize((wide, high), Image.Resampling.BICUBIC)
-  scale = min(wide / image.width, high / image.height)
-  fitted = [
-    min(-int(-side * scale // 1), most) for side, most in zip(image.size, (wide, high), strict=True)
-  ]
-  image = _centred(image.resize(fitted, Image.Resampling.BICUBIC), (wide, high), (0, 0, 0))
-  tiles = np.asarray(image).reshape(views.rows, size, views.columns, size, 3).swapaxes(1, 2)
-  return np.concatenate([first, tiles.reshape(-1, size, size, 3)])
+    image = image.resize((width, height), _BICUBIC)
+  scale = min(width / image.width, height / image.height)
+  fitted_width = min(math.ceil(image.width * scale), width)
+  fitted_height = min(math.ceil(image.height * scale), height)
+  fitted = image.resize((fitted_width, fitted_height), _BICUBIC)
+  return _centred(fitted, width, height, _BLACK)
 
 
-def _padded(image: Image.Image, size: int, colour: tuple[int, int, int]) -> Image.Image:
+def _padded(image: Image.Image, size: int, colour: Colour) -> Image.Image:
   """The image padded to a square, then resized to `size`: Pillow's own result, to the bit.
 
   Pillow resizes rows before columns, so a few rows are padded and narrowed at a time. The square
   itself, which a long and thin picture would make gigabytes large, is never there.
   """
   side = max(image.size)
-  left = (side - image.width) // 2
-  top = (side - image.height) // 2
+  x = (side - image.width) // 2
+  y = (side - image.height) // 2
   narrow = Image.new("RGB", (size, side), colour)
   rows = max(1, _STRIP // side)
   for begin in range(0, image.height, rows):
     end = min(image.height, begin + rows)
     strip = Image.new("RGB", (side, end - begin), colour)
-    strip.paste(image.crop((0, begin, image.width, end)), (left, 0))
-    narrow.paste(strip.resize((size, end - begin), Image.Resampling.BICUBIC), (0, top + begin))
-  return narrow.resize((size, size), Image.Resampling.BICUBIC)
+    part = image.crop((0, begin, image.width, end))
+    strip.paste(part, (x, 0))
+    narrowed = strip.resize((size, end - begin), _BICUBIC)
+    narrow.paste(narrowed, (0, y + begin))
+  return narrow.resize((size, size), _BICUBIC)
 
 
-def _centred(image: Image.Image, size: tuple[int, int], colour: tuple[int, int, int]):
+def _centred(
+  image: Image.Image,
+  width: int,
+  height: int,
+  colour: Colour,
+) -> Image.Image:
   """The image in the middle of a canvas; half pixels to the left and up."""
-  if image.size == size:
+  if image.size == (width, height):
     return image
-  out = Image.new("RGB", size, colour)
-  out.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
-  return out
+  x = (width - image.width) // 2
+  y = (height - image.height) // 2
+  centred = Image.new("RGB", (width, height), colour)
+  centred.paste(image, (x, y))
+  return centred

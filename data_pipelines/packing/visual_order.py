@@ -18,37 +18,63 @@ MODES = ("one_token", "grid", "frame", "none")
 
 @functools.lru_cache(maxsize=256)
 def video(groups: int, layout: VisualLayout) -> np.ndarray:
-  """A video of `groups` groups of frames. Newlines: one_token, one after the whole video; grid,
-  after every row of every group; frame, after every group; none. Shared: not to be written to."""
+  """The pattern of a video of `groups` groups of frames.
+
+  Newlines: one_token, one after the whole video; grid, after every row of every group; frame, after
+  every group; none. Shared by all callers: not to be written to.
+  """
   rows, columns = layout.group_grid
-  index = np.arange(groups * rows * columns, dtype=np.int32)
+  tokens = groups * rows * columns
+  index = np.arange(tokens, dtype=np.int32)
   if layout.newline == "one_token":
-    index = np.append(index, np.int32(NEWLINE))
-  elif width := {"grid": columns, "frame": rows * columns, "none": 0}[layout.newline]:
-    index = _ended(index.reshape(-1, width)).ravel()
+    index = _with_newline(index)
+  elif layout.newline == "grid":
+    index = _with_row_newlines(index.reshape(-1, columns))
+  elif layout.newline == "frame":
+    index = _with_row_newlines(index.reshape(-1, rows * columns))
+  elif layout.newline != "none":
+    raise ValueError(
+      f"config.model.projector.newline={layout.newline!r} is unknown. Set it to one of "
+      f"{', '.join(MODES)}."
+    )
   index.flags.writeable = False
   return index
 
 
 def image(views: Views, layout: VisualLayout) -> np.ndarray:
-  """An image: one view and a newline, or the overview and then the tiles' mosaic, its padding cut
-  off, a newline after each of its rows. No newlines in newline mode none."""
+  """The pattern of an image: one view and a newline, or the overview and then the tiles' mosaic.
+
+  The padding of the mosaic is cut off, and a newline stands after each of its rows. There are no
+  newlines in newline mode none.
+  """
   rows, columns = layout.image_grid
-  first = np.arange(rows * columns, dtype=np.int32)
-  newline = layout.newline != "none"
+  newlines = layout.newline != "none"
+  view = rows * columns
+  overview = np.arange(view, dtype=np.int32)
   if not views.tiles:
-    return np.append(first, np.int32(NEWLINE)) if newline else first
-  mosaic = first.size + np.arange(views.tiles * first.size, dtype=np.int32)
-  mosaic = mosaic.reshape(views.rows, views.columns, rows, columns).swapaxes(1, 2)
-  mosaic = views.unpad(mosaic.reshape(views.rows * rows, views.columns * columns))
-  return np.concatenate([first, (_ended(mosaic) if newline else mosaic).ravel()])
+    return _with_newline(overview) if newlines else overview
+  tiles = view + np.arange(views.tiles * view, dtype=np.int32)
+  grid = tiles.reshape(views.rows, views.columns, rows, columns)
+  height = views.rows * rows
+  width = views.columns * columns
+  mosaic = grid.swapaxes(1, 2).reshape(height, width)
+  mosaic = views.unpad(mosaic)
+  order = _with_row_newlines(mosaic) if newlines else mosaic.ravel()
+  return np.concatenate([overview, order])
 
 
 def placed(pattern: np.ndarray, first: int, newline: int) -> np.ndarray:
   """visual_index of a pattern whose token 0 is row `first` of the visual table."""
-  return np.where(pattern == NEWLINE, newline, pattern + first).astype(np.int32)
+  index = np.where(pattern == NEWLINE, newline, pattern + first)
+  return index.astype(np.int32)
 
 
-def _ended(rows: np.ndarray) -> np.ndarray:
-  """[r c] -> [r c+1]: a newline at the end of each row."""
-  return np.pad(rows, ((0, 0), (0, 1)), constant_values=NEWLINE)
+def _with_newline(index: np.ndarray) -> np.ndarray:
+  """[m] -> [m+1]: a newline at the end."""
+  return np.append(index, np.int32(NEWLINE))
+
+
+def _with_row_newlines(rows: np.ndarray) -> np.ndarray:
+  """[r c] -> [r*(c+1)]: a newline at the end of each row."""
+  newlines = np.full((len(rows), 1), NEWLINE, rows.dtype)
+  return np.concatenate([rows, newlines], axis=1).ravel()

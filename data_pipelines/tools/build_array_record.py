@@ -10,7 +10,7 @@ name it "….array_record#key": the data set of samples and manifest.jsonl are b
 Building runs in this process or, with the `beam` extra, on a runner of Apache Beam.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import Bad, RecordError, Report, records
 from data_pipelines.media import array_record
 from data_pipelines.media.open import MediaError
-from data_pipelines.tools.transcode import Proxy, content
+from data_pipelines.tools.transcode import Proxy, stored_content
 from filax import files
 
 MEDIA = "media/1.0.0/media-train.array_record"
@@ -36,10 +36,11 @@ SAMPLES = "samples/1.0.0/samples-train.array_record"
 MANIFEST = "manifest.jsonl"
 
 Record = Mapping[str, Any]
+Example = tuple[int, Mapping[str, Any]]  # A number, and features.
 
 
 @dataclasses.dataclass(frozen=True)
-class Built:
+class BuiltDataSet:
   """What a build wrote; report.bad lists what it left out."""
 
   samples: int
@@ -48,99 +49,155 @@ class Built:
   report: Report
 
 
-def build(
+def build_data_set(
   manifest: str | os.PathLike,
   out: str | os.PathLike,
   *,
   root: str | os.PathLike = "",
   proxy: Proxy | None = None,
   beam: str = "",
-) -> Built:
+) -> BuiltDataSet:
   """Writes the data sets of a manifest to the folder `out` (see the module).
 
   proxy: how long videos are made smaller. beam: the name of a runner, "" for this process. Bad
   records and those with unreadable media are left out. Raises ManifestError for an unusable
   manifest, and ValueError if `out` holds a data set, Beam is missing or nothing can be built.
   """
-  out, report = pathlib.Path(out), Report()
-  if any((out / name).exists() for name in ("media", "samples", MANIFEST)):
-    raise ValueError(f"{out} already holds a data set. Name another folder with --out.")
+  out = pathlib.Path(out)
+  report = Report()
+  for name in ("media", "samples", MANIFEST):
+    if (out / name).exists():
+      raise ValueError(f"{out} already holds a data set. Name another folder with --out.")
   config = _download_config(beam)
-  folder = os.fspath(root) or os.path.dirname(os.fspath(manifest))
-  rows = list(_good(manifest, folder, report))
-  names = dict.fromkeys(name for _, record in rows for name in _media(record))
-  if not rows:
-    raise ValueError(f"The manifest {os.fspath(manifest)} has no good record to build from.")
-  failed: dict[str, str] = {}
-  stored: dict[str, list] = {}
+  manifest = os.fspath(manifest)
+  folder = os.fspath(root) or os.path.dirname(manifest)
+  good = list(_good_records(manifest, folder, report))
+  if not good:
+    raise ValueError(f"The manifest {manifest} has no good record to build from.")
+  names = _distinct_media(record for _, record in good)
+  errors: dict[str, str] = {}
+  stored: Collection[str] = ()
   with contextlib.redirect_stdout(sys.stderr):  # TFDS talks.
     if names:
-      source = functools.partial(_media_examples, folder, proxy, failed)
-      Media(list(names), source, beam, data_dir=out).download_and_prepare(download_config=config)
+      examples = functools.partial(_media_examples, folder, proxy, errors)
+      media = MediaBuilder(names, examples, beam, data_dir=out)
+      media.download_and_prepare(download_config=config)
       array_record.write_keys(out / MEDIA)
       stored = array_record.keys(out / MEDIA)
-    kept = list(_complete(rows, stored, failed, manifest, report))
-    packed = [_renamed(record, lambda name: f"../../{MEDIA}#{name}") for record in kept]
-    Samples(packed, data_dir=out).download_and_prepare(download_config=_download_config(""))
-  with files.write_atomically(out / MANIFEST) as file:
-    for record in kept:
-      line = json.dumps(_renamed(record, lambda name: f"{MEDIA}#{name}"))
-      file.write(line.encode() + b"\n")
+    kept = list(_complete_records(good, stored, errors, manifest, report))
+    packed = [_packed(record, f"../../{MEDIA}") for record in kept]
+    samples = SampleBuilder(packed, data_dir=out)
+    samples.download_and_prepare(download_config=_download_config(""))
+  _write_manifest(out / MANIFEST, kept)
   report.samples = len(kept)
-  size = sum(map(os.path.getsize, array_record.shards(out / MEDIA))) if stored else 0
-  return Built(len(kept), len(stored), size, report)
+  shards = array_record.shards(out / MEDIA) if stored else []
+  return BuiltDataSet(
+    samples=len(kept),
+    media=len(stored),
+    bytes=sum(map(os.path.getsize, shards)),
+    report=report,
+  )
 
 
-def _good(manifest, folder: str, report: Report) -> Iterator[tuple[int, Record]]:
+def _write_manifest(path: pathlib.Path, kept: Sequence[Record]) -> None:
+  """Writes the records as JSON lines that name packed media."""
+  with files.write_atomically(path) as file:
+    for record in kept:
+      line = json.dumps(_packed(record, MEDIA))
+      file.write(line.encode() + b"\n")
+
+
+def _good_records(
+  manifest: str,
+  folder: str,
+  report: Report,
+) -> Iterator[tuple[int, Record]]:
   """(line, record) of the records that keep the format."""
   for line, record in records(manifest):
     try:
       llava.sample(record, "", folder, report)
     except RecordError as error:
-      report.bad.append(Bad(os.fspath(manifest), line, str(error)))
+      report.bad.append(Bad(manifest, line, str(error)))
     else:
       yield line, record
 
 
-def _complete(rows, stored, failed, manifest, report: Report) -> Iterator[Record]:
+def _complete_records(
+  good: Sequence[tuple[int, Record]],
+  stored: Collection[str],
+  errors: Mapping[str, str],
+  manifest: str,
+  report: Report,
+) -> Iterator[Record]:
   """The records whose media were all stored."""
-  for line, record in rows:
-    missing = next((name for name in _media(record) if name not in stored), None)
-    if missing is None:
+  for line, record in good:
+    missing = [name for name in _media_names(record) if name not in stored]
+    if not missing:
       yield record
-    else:  # A Beam runner works elsewhere, so why it failed is in its own log.
-      reason = failed.get(missing, f"{missing}: could not be stored.")
-      report.bad.append(Bad(os.fspath(manifest), line, reason))
+      continue
+    name = missing[0]
+    # A Beam runner works elsewhere, so why it failed is in its own log.
+    reason = errors.get(name, f"{name}: could not be stored.")
+    report.bad.append(Bad(manifest, line, reason))
 
 
-def _media(record: Record) -> list[str]:
+def _distinct_media(good: Iterable[Record]) -> list[str]:
+  """The media of all records, in order of first use."""
+  names: dict[str, None] = {}
+  for record in good:
+    names.update(dict.fromkeys(_media_names(record)))
+  return list(names)
+
+
+def _media_names(record: Record) -> list[str]:
   """The media that a record names, as it names them."""
-  found: list[str] = []
-  _renamed(record, lambda name: found.append(name) or name)
-  return found
+  names: list[str] = []
+
+  def collect(name: str) -> str:
+    names.append(name)
+    return name
+
+  _renamed(record, collect)
+  return names
+
+
+def _packed(record: Record, data_set: str) -> Record:
+  """A copy of a record that names its media as those of a data set."""
+  return _renamed(record, lambda name: f"{data_set}#{name}")
 
 
 def _renamed(record: Record, rename: Callable[[str], str]) -> Record:
   """A copy of a record with other names for its media."""
 
-  def all_of(value):
+  def rename_all(value):
     if isinstance(value, list):
-      return [all_of(v) for v in value]
+      return [rename_all(entry) for entry in value]
     if isinstance(value, Mapping):
       return value | {"media": rename(value["media"])}
     return rename(value) if value else value
 
-  return record | {key: all_of(record[key]) for key in llava.MEDIA if record.get(key)}
+  renamed = dict(record)
+  for key in llava.MEDIA:
+    if record.get(key):
+      renamed[key] = rename_all(record[key])
+  return renamed
 
 
-def _media_examples(folder: str, proxy: Proxy | None, failed: dict[str, str], item):
-  """[(number, example)] of a medium; [] if it cannot be read, which is noted in `failed`."""
+def _media_examples(
+  folder: str,
+  proxy: Proxy | None,
+  errors: dict[str, str],
+  item: tuple[int, str],
+) -> list[Example]:
+  """[(number, example)] of a medium (number, name); [] if it cannot be read, noted in `errors`."""
   number, name = item
+  path = os.path.join(folder, name)
   try:
-    return [(number, {"key": name, "media": content(os.path.join(folder, name), proxy)})]
+    content = stored_content(path, proxy)
   except MediaError as error:
-    failed[name] = str(error)
+    errors[name] = str(error)
     return []
+  return [(number, {"key": name, "media": content})]
 
 
 def _download_config(beam: str) -> tfds.download.DownloadConfig:
@@ -160,15 +217,14 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     super().__init__(file_format="array_record", **options)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self, features=tfds.features.FeaturesDict(self.FEATURES), disable_shuffling=True
-    )
+    features = tfds.features.FeaturesDict(self.FEATURES)
+    return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
   def _split_generators(self, dl_manager):
     return {"train": self._generate_examples()}
 
 
-class Media(_Builder, skip_registration=True):
+class MediaBuilder(_Builder, skip_registration=True):
   """One example a medium: its key and the bytes of its file."""
 
   name = "media"
@@ -177,8 +233,16 @@ class Media(_Builder, skip_registration=True):
     "media": tfds.features.Tensor(shape=(), dtype=np.object_),
   }
 
-  def __init__(self, names: list[str], examples: Callable, beam: str, **options):
-    self._names, self._examples, self._beam = names, examples, beam
+  def __init__(
+    self,
+    names: list[str],
+    examples: Callable,
+    beam: str,
+    **options,
+  ):
+    self._names = names
+    self._examples = examples
+    self._beam = beam
     super().__init__(**options)
 
   def _generate_examples(self):
@@ -190,11 +254,14 @@ class Media(_Builder, skip_registration=True):
     return apache_beam.Create(items) | apache_beam.FlatMap(self._examples)
 
 
-class Samples(_Builder, skip_registration=True):
+class SampleBuilder(_Builder, skip_registration=True):
   """One example a record, as JSON."""
 
   name = "samples"
-  FEATURES: ClassVar = {"id": tfds.features.Text(), "sample": tfds.features.Text()}
+  FEATURES: ClassVar = {
+    "id": tfds.features.Text(),
+    "sample": tfds.features.Text(),
+  }
 
   def __init__(self, packed: list[Record], **options):
     self._packed = packed
@@ -202,4 +269,5 @@ class Samples(_Builder, skip_registration=True):
 
   def _generate_examples(self):
     for number, record in enumerate(self._packed):
-      yield number, {"id": str(record.get("id", number)), "sample": json.dumps(record)}
+      name = str(record.get("id", number))
+      yield number, {"id": name, "sample": json.dumps(record)}

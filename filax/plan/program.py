@@ -11,9 +11,9 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 
 from data_pipelines.packing import planner
+from data_pipelines.packing.demand import Demand
 from filax.spec import RowShape
 from filax.train import setup as start
 from filax.train.batches import layout
@@ -95,9 +95,9 @@ def config_rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
   """
   visual = model.layout()
   shapes = planner.row_shapes(config["data"]["rows"], visual.frames_per_group)
-  sizes = np.zeros((1, 4 + len(visual.stages)), np.int64)
-  sizes[0, -1] = _QUERIES
-  return planner.with_dropout(shapes, visual, sizes)
+  demand = Demand.zeros(1, len(visual.stages))
+  demand.queries[0] = _QUERIES
+  return planner.with_dropout(shapes, visual, demand)
 
 
 def batch_like(setup: start.Setup, count: int, row: RowShape) -> dict[str, jax.ShapeDtypeStruct]:

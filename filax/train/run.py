@@ -12,7 +12,7 @@ from absl import logging
 import jax
 from ml_collections import ConfigDict
 
-from data_pipelines.loader import Pipeline
+from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.synthesis import toy
 from data_pipelines.text.tokenizers import check_vocabulary
 from filax.checkpoint import storage, store
@@ -66,27 +66,28 @@ def open_data(
     on_one_process(lambda: make_corpus(pathlib.Path(config.debug_corpus)))
   model = components.build_video_lm(config.model)
   check_selector(config, model)
-  pipeline = Pipeline(
+  plan = make_plan(
     config.data,
     model.layout(),
     config.seed,
     config.batch,
-    local / "quarantine.jsonl",
+    quarantine=local / "quarantine.jsonl",
     planned=None if config.ignore_fingerprint else planned_media(workdir),
   )
-  check_vocabulary(pipeline.tokenizer, model.vocab)
+  check_vocabulary(plan.tokenizer, model.vocab)
   if jax.process_index() == 0:
     if check_lease is not None:
       check_lease()  # Reading the data may have taken long.
-    publish_file(workdir, pathlib.Path(pipeline.tokenizer.save(local)))
-  report = pipeline.report
+    publish_file(workdir, pathlib.Path(plan.tokenizer.save(local)))
+  report = plan.report
   say(
     f"{report['samples']} samples ({len(report['too_long'])} too long, "
     f"{len(report['bad_records'])} bad records, {report['unreadable']} of {report['media']} media "
-    f"unreadable) in {report['rows']} rows an epoch: {pipeline.samples_per_row:.2f} samples a row, "
-    f"{pipeline.token_fill:.0%} of the positions, {pipeline.frame_fill:.0%} of the frames filled."
+    f"unreadable) in {report['rows']} rows an epoch: {report['samples_per_row']:.2f} samples a "
+    f"row, {report['token_fill']:.0%} of the positions, {report['frame_fill']:.0%} of the frames "
+    "filled."
   )
-  return pipeline
+  return Pipeline(plan)
 
 
 def planned_media(workdir: str) -> dict[str, str] | None:

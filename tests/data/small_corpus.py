@@ -6,7 +6,7 @@ import pathlib
 import clips
 from small_tokenizers import qwen_like
 
-from data_pipelines.loader import Pipeline
+from data_pipelines.loader import Pipeline, make_plan
 from filax.spec import VisualLayout
 
 LAYOUT = VisualLayout(size=32, frames_per_group=3, group_grid=(2, 2), image_grid=(3, 3))
@@ -79,7 +79,16 @@ def pipeline(
   planned=None,
   **more,
 ) -> Pipeline:
-  return Pipeline(settings(folder, **more), layout, seed, batch, quarantine, blank, planned)
+  plan = make_plan(
+    settings(folder, **more),
+    layout,
+    seed,
+    batch,
+    quarantine=quarantine,
+    blank=blank,
+    planned=planned,
+  )
+  return Pipeline(plan)
 
 
 def make(folder: pathlib.Path) -> pathlib.Path:

@@ -17,7 +17,7 @@ DEPENDS = [  # Settings under which sizes depend on media, and so the whole plan
 
 
 def plan(pipe):
-  return [pipe.row(number) for number in range(pipe.rows(0) + pipe.rows(1))]
+  return [pipe.row(number) for number in range(pipe.plan.row_count(0) + pipe.plan.row_count(1))]
 
 
 def spoil(path):
@@ -38,13 +38,13 @@ def test_the_plan_stays_and_the_samples_are_masked(tmp_path, settings, harm):
     harm(folder / name)
   after = pipeline(folder, quarantine=listed, packing=False, **settings)
   assert after.fingerprint == before.fingerprint and plan(after) == plan(before)
-  assert after.report["unreadable"] == len(FILES) and sound == 0
+  assert after.plan.report["unreadable"] == len(FILES) and sound == 0
   hurt = [
     n
-    for n, sample in enumerate(after.samples)
+    for n, sample in enumerate(after.plan.samples)
     if any(scene.media.endswith(FILES) for timeline in sample.media for scene in timeline)
   ]
-  planned = [n for row in map(after.row, range(after.rows(0))) for n in row.samples]
+  planned = [n for row in map(after.row, range(after.plan.row_count(0))) for n in row.samples]
   bad = sum(batch["num_bad"].sum() for batch in _epoch(after))
   assert bad == sum(n in hurt for n in planned) > 0
   assert all(name in listed.read_text() for name in FILES)
@@ -61,12 +61,12 @@ def test_a_file_that_comes_later_does_not_change_the_plan_of_a_resumed_run(tmp_p
   first = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
   clips.write(folder / "b.mp4", 48, 8)
   resumed = pipeline(
-    folder, quarantine=listed, packing=False, planned=first.ingredients["media"], **DEPENDS[1]
+    folder, quarantine=listed, packing=False, planned=first.plan.ingredients["media"], **DEPENDS[1]
   )
   assert resumed.fingerprint == first.fingerprint
-  assert resumed.report["unreadable"] == 1
+  assert resumed.plan.report["unreadable"] == 1
   fresh = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
-  assert fresh.fingerprint != first.fingerprint and fresh.report["unreadable"] == 0
+  assert fresh.fingerprint != first.fingerprint and fresh.plan.report["unreadable"] == 0
 
 
 def test_another_file_under_the_name_is_another_plan(tmp_path):
@@ -74,10 +74,10 @@ def test_another_file_under_the_name_is_another_plan(tmp_path):
   first = pipeline(folder, quarantine=listed, packing=False, **DEPENDS[1])
   clips.write(folder / "b.mp4", 48, 8)
   second = pipeline(
-    folder, quarantine=listed, packing=False, planned=first.ingredients["media"], **DEPENDS[1]
+    folder, quarantine=listed, packing=False, planned=first.plan.ingredients["media"], **DEPENDS[1]
   )
   assert second.fingerprint != first.fingerprint
-  assert '"duration":3.0' in first.ingredients["media"]["b.mp4"]
+  assert '"duration":3.0' in first.plan.ingredients["media"]["b.mp4"]
   assert '"duration":6.0' in second.ingredients["media"]["b.mp4"]
 
 
@@ -109,4 +109,4 @@ def test_hardly_anything_readable_is_refused(tmp_path, missing, refused):
     with pytest.raises(ValueError, match=r"19 of 21 media cannot be read"):
       pipeline(folder)
   else:
-    assert pipeline(folder).report["unreadable"] == missing
+    assert pipeline(folder).plan.report["unreadable"] == missing

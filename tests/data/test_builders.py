@@ -44,7 +44,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def built(source, tmp_path_factory):
   out = tmp_path_factory.mktemp("built") / "out"
-  return out, build_array_record.build(source, out)
+  return out, build_array_record.build_data_set(source, out)
 
 
 def test_what_was_left_out_is_listed(source, built):
@@ -136,25 +136,25 @@ def test_a_plain_array_record_of_files(tmp_path):
 
 def test_an_existing_data_set_is_never_replaced(source, built):
   with pytest.raises(ValueError, match="already holds a data set"):
-    build_array_record.build(source, built[0])
+    build_array_record.build_data_set(source, built[0])
 
 
 def test_nothing_to_build(tmp_path):
   path = clips.manifest(tmp_path / "m.json", [3])
   with pytest.raises(ValueError, match="no good record"):
-    build_array_record.build(path, tmp_path / "out")
+    build_array_record.build_data_set(path, tmp_path / "out")
 
 
 def test_beam_needs_its_extra(source, tmp_path):
   if importlib.util.find_spec("apache_beam"):
     pytest.skip("Apache Beam is installed.")
   with pytest.raises(ValueError, match=r"filax\[beam\]"):
-    build_array_record.build(source, tmp_path / "out", beam="DirectRunner")
+    build_array_record.build_data_set(source, tmp_path / "out", beam="DirectRunner")
 
 
 def test_beam_builds_the_same(source, built, tmp_path):
   pytest.importorskip("apache_beam")
-  ours = build_array_record.build(source, tmp_path / "out", beam="DirectRunner")
+  ours = build_array_record.build_data_set(source, tmp_path / "out", beam="DirectRunner")
   assert (ours.samples, ours.media) == (4, 3)
   for name in ("videos/a.mp4", "b #1.png", "frames"):
     assert array_record.read_record(str(tmp_path / "out" / build_array_record.MEDIA), name) == (
@@ -165,7 +165,8 @@ def test_beam_builds_the_same(source, built, tmp_path):
 def test_tensorflow_is_not_imported(source, tmp_path):
   code = (
     "import sys; from data_pipelines.tools import build_array_record; "
-    "build_array_record.build(sys.argv[1], sys.argv[2]); assert 'tensorflow' not in sys.modules"
+    "build_array_record.build_data_set(sys.argv[1], sys.argv[2]); "
+    "assert 'tensorflow' not in sys.modules"
   )
   subprocess.run(
     [sys.executable, "-c", code, source, str(tmp_path / "out")], check=True, capture_output=True
@@ -174,23 +175,23 @@ def test_tensorflow_is_not_imported(source, tmp_path):
 
 def test_proxies_show_the_same_at_the_same_times(tmp_path):
   path = clips.write(tmp_path / "long.mp4", 100, 10, width=128, height=96)
-  data = transcode.content(path, transcode.Proxy(2, 48, beyond=5.0))
+  data = transcode.stored_content(path, transcode.Proxy(2, 48, beyond=5.0))
   found = video.probe(data)
   assert (found.width, found.height, found.frames, found.fps) == (64, 48, 20, 2.0)
   assert clips.numbers(video.read_all(data, SIZE)[0]) == list(range(0, 100, 5))
   whole = pathlib.Path(path).read_bytes()
-  assert transcode.content(path, transcode.Proxy(2, 48, beyond=10.0)) == whole
-  assert transcode.content(path) == whole
+  assert transcode.stored_content(path, transcode.Proxy(2, 48, beyond=10.0)) == whole
+  assert transcode.stored_content(path) == whole
 
 
 def test_proxies_are_upright_and_never_enlarged(tmp_path):
   path = clips.write(tmp_path / "tall.mp4", 20, width=48, height=64, rotation=90)
-  found = video.probe(transcode.content(path, transcode.Proxy(5, 384, beyond=1.0)))
+  found = video.probe(transcode.stored_content(path, transcode.Proxy(5, 384, beyond=1.0)))
   assert (found.width, found.height, found.rotation, found.frames) == (48, 64, 0, 10)
 
 
 @pytest.mark.parametrize("text", ["", "2", "0,384", "2,15", "2,385", "a,b", "2,384,1"])
 def test_proxy_texts(text):
-  assert transcode.Proxy.parse("2.5,224") == transcode.Proxy(2.5, 224)
+  assert transcode.Proxy.from_text("2.5,224") == transcode.Proxy(2.5, 224)
   with pytest.raises(ValueError, match="--proxy"):
-    transcode.Proxy.parse(text)
+    transcode.Proxy.from_text(text)

@@ -93,7 +93,7 @@ def test_decoding_finds_damage_inside_a_file(corpus, capsys):
 
 
 def test_figures(corpus):
-  figures = check.check(corpus, decode=True).as_dict()["statistics"]
+  figures = check.check_manifest(corpus, decode=True).as_dict()["statistics"]
   assert figures["duration"] == pytest.approx(
     {"count": 3, "sum": 10, "min": 1, "mean": 10 / 3, "median": 4, "p95": 4.9, "max": 5}
   )

@@ -8,6 +8,7 @@ import pytest
 from small_corpus import LAYOUT, make, pipeline
 
 from data_pipelines.packing import planner
+from data_pipelines.packing.demand import Demand, capacity
 from filax.spec import RowShape, dropout_stages
 
 STAGES = dropout_stages.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
@@ -21,13 +22,13 @@ def folder(tmp_path_factory):
 
 def rows(pipe):
   build = pipe.materialise()
-  return [(row, build(row)) for row in map(pipe.row, range(pipe.rows(0)))]
+  return [(row, build(row)) for row in map(pipe.row, range(pipe.plan.row_count(0)))]
 
 
 @pytest.mark.parametrize("asks", ["released", "answers"])
 def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
   pipe = pipeline(folder, layout=dataclasses.replace(DROPS, queries=asks), rows=((12, 2, 384, 4),))
-  (shape,) = pipe.row_shapes
+  (shape,) = pipe.plan.row_shapes
   assert shape.room == dropout_stages.room(shape, DROPS) and shape.stages == 2 and shape.queries
   for plan, row in rows(pipe):
     asked = [q for q in row["queries"] if q >= 0]
@@ -44,7 +45,7 @@ def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
         assert set(own) == set(starts) - {inside[0]} | ({inside[0]} & set(own))
       else:
         assert len(own) == 1
-        words = pipe.tokenizer.decode(row["tokens"][own[0] - 2 : own[0] + 1].tolist(), False)
+        words = pipe.plan.tokenizer.decode(row["tokens"][own[0] - 2 : own[0] + 1].tolist(), False)
         assert words.endswith("assistant\n")
     left = [
       (row["visual_index"][row["segment_ids"] > 0] < 0).sum() + row["keep"][n].sum()
@@ -55,7 +56,7 @@ def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
 
 def test_without_dropout_rows_and_plan_are_as_ever(folder):
   plain = pipeline(folder)
-  (shape,) = plain.row_shapes
+  (shape,) = plain.plan.row_shapes
   assert dataclasses.astuple(shape) == (12, 2, 224, 4, 0, 0, ())
   assert plain.materialise()(plain.row(0))["queries"].shape == (0,)
   assert plain.fingerprint != pipeline(folder, layout=DROPS, rows=((12, 2, 384, 4),)).fingerprint
@@ -74,8 +75,8 @@ def test_a_sample_that_leaves_too_much_is_listed_with_its_reason(folder):
   rows = ((12, 2, 70, 4),)  # Half of it may be visual, which leaves little room for text.
   pipe = pipeline(folder, layout=DROPS, rows=rows, too_long="skip")
   assert dropout_stages.room(RowShape(*rows[0]), DROPS)[1] < 48
-  assert len(pipe.report["no_room"]) == len(pipe.report["too_long"]) > 0
-  assert "text and kept visual tokens are left after layer" in pipe.report["no_room"][0]
+  assert len(pipe.plan.report["no_room"]) == len(pipe.plan.report["too_long"]) > 0
+  assert "text and kept visual tokens are left after layer" in pipe.plan.report["no_room"][0]
   with pytest.raises(ValueError, match=r"where rows have .* places"):
     pipeline(folder, layout=DROPS, rows=rows, too_long="error")
 
@@ -88,10 +89,11 @@ def test_packing_keeps_the_budgets_of_every_stage():
     [visual + text, visual * 0 + 3, visual * 0, *(text + kept), rng.integers(1, 6, 50)], axis=1
   )
   base = RowShape(36, 0, 160, 8)
-  (shape,) = planner.with_dropout([base], DROPS, sizes)
-  row = planner.pack(sizes, shape)
+  demand = Demand.from_columns(sizes)
+  (shape,) = planner.with_dropout([base], DROPS, demand)
+  row = planner.pack(demand, shape)
   for n in range(row.max() + 1):
-    assert (sizes[row == n].sum(0) <= planner.capacity(shape)).all()
+    assert (sizes[row == n].sum(0) <= capacity(shape)).all()
 
 
 def test_an_unknown_kind_of_queries_names_the_knob(folder):

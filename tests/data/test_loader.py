@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_corpus import LAYOUT, make, pipeline
 
-from data_pipelines.loader import Pipeline
+from data_pipelines.loader import Pipeline, make_plan
 from filax.spec import BATCH
 
 TWO = ((6, 0, 64, 2), (12, 2, 224, 4))
@@ -36,18 +36,22 @@ def assert_same(batches, expected):
 def test_batches_follow_the_plan_over_epochs(folder):
   pipe = pipeline(folder, rows=TWO, sampling=RANDOM)
   build = pipe.materialise()
-  count = (pipe.rows(0) + pipe.rows(1)) // 2 + 1
-  assert pipe.steps(2) == count - 1 and pipe.steps(0) == 0 and pipe.steps(1) == pipe.rows(0) // 2
-  assert pipe.steps(0.5) == -(-pipe.rows(0) // 4)
+  count = (pipe.plan.row_count(0) + pipe.plan.row_count(1)) // 2 + 1
+  assert (
+    pipe.steps(2) == count - 1
+    and pipe.steps(0) == 0
+    and pipe.steps(1) == pipe.plan.row_count(0) // 2
+  )
+  assert pipe.steps(0.5) == -(-pipe.plan.row_count(0) // 4)
   shapes = set()
   for n, batch in enumerate(taken(pipe, count)):
-    shape = pipe.row_shapes[pipe.row(2 * n).shape]
+    shape = pipe.plan.row_shapes[pipe.row(2 * n).shape]
     shapes.add(shape)
     assert {k: (v.shape, v.dtype) for k, v in batch.items()} == shape.shapes(2, LAYOUT.size)
     assert_same(
       [batch], [{k: np.stack([build(pipe.row(2 * n + i))[k] for i in range(2)]) for k in BATCH}]
     )
-  assert shapes == set(pipe.row_shapes)
+  assert shapes == set(pipe.plan.row_shapes)
 
 
 def test_threads_and_workers_do_not_change_batches(folder):
@@ -106,9 +110,9 @@ def test_unreadable_media_leave_all_other_samples_alone(folder, tmp_path):
   expected = taken(sound, 3)
   gone.unlink()
   pipe = pipeline(folder, **settings)
-  assert pipe.fingerprint == sound.fingerprint and pipe.report["unreadable"] == 1
-  planned = [n for row in map(pipe.row, range(pipe.rows(0))) for n in row.samples]
-  bad = sum(pipe.samples[n].media[0][0].media == str(gone) for n in planned)
+  assert pipe.fingerprint == sound.fingerprint and pipe.plan.report["unreadable"] == 1
+  planned = [n for row in map(pipe.row, range(pipe.plan.row_count(0))) for n in row.samples]
+  bad = sum(pipe.plan.samples[n].media[0][0].media == str(gone) for n in planned)
   assert bad >= 3 == sum(batch["num_bad"].sum() for batch in taken(pipe, pipe.steps(1))) - bad + 3
   for ours, theirs in zip(taken(pipe, 3), expected, strict=True):
     for key in ("tokens", "targets", "segment_ids", "positions", "visual_index"):
@@ -131,13 +135,17 @@ def test_report_and_attributes(folder):
     train=((str(folder / "mixed.json"), "all"), (str(folder / "manifest.json"), "first:2")),
     too_long="skip",
   )
-  report = json.loads(json.dumps(pipe.report))
+  report = json.loads(json.dumps(pipe.plan.report))
   assert report["samples"] == 5 and report["media"] == 1 and report["unreadable"] == 0
   assert len(report["bad_records"]) == 1 and "mixed.json:3" in report["bad_records"][0]
   assert [origin.rsplit("/")[-1] for origin in report["too_long"]] == ["mixed.json:4"]
-  assert report["rows"] == sum(report["rows_of_shape"]) == pipe.rows(0)
-  assert 0 < pipe.token_fill < 1 and 0 < pipe.frame_fill <= 1 and pipe.samples_per_row >= 1
-  assert pipe.suggest[1] >= 12 and pipe.tokenizer.vocab_size > 256
+  assert report["rows"] == sum(report["rows_of_shape"]) == pipe.plan.row_count(0)
+  assert (
+    0 < report["token_fill"] < 1
+    and 0 < report["frame_fill"] <= 1
+    and report["samples_per_row"] >= 1
+  )
+  assert report["suggest"][1] >= 12 and pipe.plan.tokenizer.vocab_size > 256
   with pytest.raises(ValueError, match=r"1 of 5 samples fit in no row; .*mixed\.json:4 needs"):
     pipeline(
       folder,
@@ -187,7 +195,7 @@ def test_times_drawn_anew_are_measured_every_epoch(folder):
   for batch in taken(pipe, pipe.steps(2)):
     assert not batch["num_bad"].any()
     texts += [
-      pipe.tokenizer.decode(row[ids == 1])
+      pipe.plan.tokenizer.decode(row[ids == 1])
       for row, ids in zip(batch["tokens"], batch["segment_ids"], strict=True)
     ]
   drawn = {text for text in texts if "What is shown?" in text}
@@ -229,4 +237,4 @@ def test_config_dicts_are_welcome(folder):
   from small_corpus import settings
 
   config = ConfigDict(settings(folder))
-  assert Pipeline(config, LAYOUT, 0, 2).fingerprint == pipeline(folder).fingerprint
+  assert Pipeline(make_plan(config, LAYOUT, 0, 2)).fingerprint == pipeline(folder).fingerprint

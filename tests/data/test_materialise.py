@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_corpus import LAYOUT, make, pipeline, records, settings
 
-from data_pipelines.loader import Pipeline
+from data_pipelines.loader import make_plan
 from data_pipelines.packing import rows as materialise
 from data_pipelines.packing.planner import PlanRow
 from data_pipelines.sample import Sample, Scene
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 def all_rows(pipe):
   """(PlanRow, arrays) of epoch 0."""
   build = pipe.materialise()
-  return [(row, build(row)) for row in map(pipe.row, range(pipe.rows(0)))]
+  return [(row, build(row)) for row in map(pipe.row, range(pipe.plan.row_count(0)))]
 
 
 def content(row, shape, layout=LAYOUT):
@@ -64,52 +64,112 @@ def test_packed_segments_equal_rows_of_their_own(folder, newline):
   )
   packed, single = pipeline(folder, **settings), pipeline(folder, **settings, packing=False)
   alone = {
-    row.samples[0]: segment(out, single.row_shapes[0], 1, layout) for row, out in all_rows(single)
+    row.samples[0]: segment(out, single.plan.row_shapes[0], 1, layout)
+    for row, out in all_rows(single)
   }
-  assert len(alone) == len(packed.samples)
+  assert len(alone) == len(packed.plan.samples)
   joined = 0
   for row, out in all_rows(packed):
     joined += len(row.samples) > 1
     for number, sample in enumerate(row.samples, 1):
-      theirs = segment(out, packed.row_shapes[0], number, layout)
+      theirs = segment(out, packed.plan.row_shapes[0], number, layout)
       assert theirs.pop("shown") == alone[sample]["shown"]
       for key, value in theirs.items():
         np.testing.assert_array_equal(value, alone[sample][key], err_msg=key)
   assert joined >= 2
 
 
-def test_rows_keep_the_contract(folder):
+@pytest.fixture(scope="module")
+def plain(folder):
+  """A pipeline of packed rows, and its rows (PlanRow, arrays)."""
   pipe = pipeline(folder)
-  shape = pipe.row_shapes[0]
-  for row, out in all_rows(pipe):
-    assert {k: (v.shape, v.dtype) for k, v in out.items()} == {
-      k: (s[1:], d) for k, (s, d) in shape.shapes(1, LAYOUT.size).items()
-    }
-    assert set(out) == set(BATCH) and out["num_bad"] == 0
-    text, frames = out["segment_ids"], out["frame_segment_ids"]
-    assert set(text[text > 0]) == set(range(1, len(row.samples) + 1))
-    assert (np.diff(text[text > 0]) >= 0).all() and (text[(text > 0).sum() :] == 0).all()
-    assert (frames.reshape(-1, K) == frames.reshape(-1, K)[:, :1]).all()  # Groups stay whole.
-    for number in range(1, len(row.samples) + 1):
-      here = np.flatnonzero(text == number)
+  return pipe, all_rows(pipe)
+
+
+def segments_of(row):
+  return range(1, len(row.samples) + 1)
+
+
+def test_arrays_have_the_shapes_and_dtypes_of_the_contract(plain):
+  pipe, rows = plain
+  expected = {k: (s[1:], d) for k, (s, d) in pipe.plan.row_shapes[0].shapes(1, LAYOUT.size).items()}
+  assert set(expected) == set(BATCH)
+  for row, out in rows:
+    assert {k: (v.shape, v.dtype) for k, v in out.items()} == expected, row
+
+
+def test_segments_follow_each_other_and_padding_ends_the_row(plain):
+  for row, out in plain[1]:
+    text = out["segment_ids"]
+    used = (text > 0).sum()
+    assert set(text[:used]) == set(segments_of(row)), row
+    assert (np.diff(text[:used]) >= 0).all(), row
+    assert not text[used:].any(), row
+
+
+def test_groups_of_frames_are_never_shared(plain):
+  for row, out in plain[1]:
+    groups = out["frame_segment_ids"].reshape(-1, K)
+    assert (groups == groups[:, :1]).all(), row
+
+
+def test_positions_and_targets_run_within_a_segment(plain):
+  for row, out in plain[1]:
+    for number in segments_of(row):
+      here = np.flatnonzero(out["segment_ids"] == number)
       np.testing.assert_array_equal(out["positions"][here], np.arange(len(here)))
       np.testing.assert_array_equal(out["targets"][here[:-1]], out["tokens"][here[1:]])
-      assert out["loss_mask"][here[-1]] == 0 < out["loss_mask"][here].sum()
-      count = (frames == number).sum()
-      np.testing.assert_array_equal(out["frame_positions"][frames == number], np.arange(count))
-    shown = out["visual_index"] != TEXT
-    pad = pipe.tokenizer.pad_id
-    assert (out["tokens"][shown] == pad).all() and (out["tokens"][text == 0] == pad).all()
-    assert (out["visual_index"][text == 0] == TEXT).all() and not out["loss_mask"][text == 0].any()
-    groups = out["visual_index"][shown & (out["visual_index"] < LAYOUT.first_image(shape))] // N
-    owner = text[shown & (out["visual_index"] < LAYOUT.first_image(shape))]
-    np.testing.assert_array_equal(frames[groups * K], owner)  # No segment sees another's frames.
+
+
+def test_something_is_supervised_but_never_the_last_token(plain):
+  for row, out in plain[1]:
+    for number in segments_of(row):
+      here = np.flatnonzero(out["segment_ids"] == number)
+      assert out["loss_mask"][here].sum() > 0, (row, number)
+      assert out["loss_mask"][here[-1]] == 0, (row, number)
+
+
+def test_frames_of_a_segment_are_counted_from_0(plain):
+  for row, out in plain[1]:
+    for number in segments_of(row):
+      frames = out["frame_segment_ids"] == number
+      np.testing.assert_array_equal(out["frame_positions"][frames], np.arange(frames.sum()))
+
+
+def test_visual_places_hold_the_pad_token(plain):
+  pad = plain[0].plan.tokenizer.pad_id
+  for row, out in plain[1]:
+    assert (out["tokens"][out["visual_index"] != TEXT] == pad).all(), row
+
+
+def test_padding_is_text_without_loss(plain):
+  pad = plain[0].plan.tokenizer.pad_id
+  for row, out in plain[1]:
+    padding = out["segment_ids"] == 0
+    assert (out["tokens"][padding] == pad).all(), row
+    assert (out["visual_index"][padding] == TEXT).all(), row
+    assert not out["loss_mask"][padding].any(), row
+
+
+def test_no_segment_sees_frames_of_another(plain):
+  pipe, rows = plain
+  first_image = LAYOUT.first_image(pipe.plan.row_shapes[0])
+  for _, out in rows:
+    index = out["visual_index"]
+    shown = (index != TEXT) & (index < first_image)
+    owners = out["frame_segment_ids"][index[shown] // N * K]
+    np.testing.assert_array_equal(owners, out["segment_ids"][shown])
+
+
+def test_sound_media_are_not_counted_as_bad(plain):
+  for row, out in plain[1]:
+    assert out["num_bad"] == 0, row
 
 
 def frames_of(pipe, origin):
   for row, out in all_rows(pipe):
     for number, n in enumerate(row.samples, 1):
-      if pipe.samples[n].origin.endswith(f":{origin}"):
+      if pipe.plan.samples[n].origin.endswith(f":{origin}"):
         return out, out["frame_segment_ids"] == number, out["segment_ids"] == number
   raise LookupError(origin)
 
@@ -135,7 +195,7 @@ def test_time_prompt_tells_the_middle_frames(folder):
   out, _, text = frames_of(pipe, 2)
   assert (
     "What is shown? This video samples 2 frames of a 4.00-second video at 0.78, 3.12 seconds."
-    in pipe.tokenizer.decode(out["tokens"][text])
+    in pipe.plan.tokenizer.decode(out["tokens"][text])
   )
 
 
@@ -147,9 +207,9 @@ def test_random_phase_moves_with_the_epoch(folder):
     rows=((12, 2, 224, 1),),
   )
   build, times = pipe.materialise(), {}
-  for number in range(pipe.rows(0) + pipe.rows(1)):
+  for number in range(pipe.plan.row_count(0) + pipe.plan.row_count(1)):
     row = pipe.row(number)
-    if pipe.samples[row.samples[0]].origin.endswith(":2"):
+    if pipe.plan.samples[row.samples[0]].origin.endswith(":2"):
       times[row.epoch] = build(row)["frame_times"][:6]
   assert len(times) == 2 and not np.allclose(times[0], times[1])
   for seen in times.values():
@@ -168,7 +228,9 @@ def test_bad_media_are_masked_in_place_and_listed_once(folder, tmp_path, name):
   for _ in range(2):
     for (row, before), (same, after) in zip(sound, all_rows(pipe), strict=True):
       assert row == same
-      bad = [n for n, s in enumerate(row.samples, 1) if str(broken) in str(pipe.samples[s].media)]
+      bad = [
+        n for n, s in enumerate(row.samples, 1) if str(broken) in str(pipe.plan.samples[s].media)
+      ]
       assert after["num_bad"] == len(bad)
       text, frames = np.isin(before["segment_ids"], bad), np.isin(before["frame_segment_ids"], bad)
       assert not after["loss_mask"][text].any()
@@ -183,7 +245,7 @@ def test_bad_media_are_masked_in_place_and_listed_once(folder, tmp_path, name):
   assert entry["media"] == str(broken) and "b.mp4" in entry["error"]
   assert "manifest.json:" in entry["origin"]
   spared = pipeline(tmp_path / "corpus", exclude=str(listed))
-  assert spared.report["excluded"] == 2 and spared.fingerprint != pipe.fingerprint
+  assert spared.plan.report["excluded"] == 2 and spared.fingerprint != pipe.fingerprint
   assert not any(out["num_bad"] for _, out in all_rows(spared))
 
 
@@ -206,12 +268,12 @@ def test_a_part_after_the_end_blames_the_sample(folder, tmp_path):
   )
   assert listed.read_text().count("before its part begins") == 2
   spared = pipeline(folder, exclude=str(listed), **settings)
-  assert [s.origin.rsplit(":")[-1] for s in spared.samples] == ["2"]
+  assert [s.origin.rsplit(":")[-1] for s in spared.plan.samples] == ["2"]
 
 
 def test_a_defect_of_ours_ends_the_run_and_blames_no_file(folder, tmp_path):
   pipe = pipeline(folder)
-  good = pipe.samples[0]
+  good = pipe.plan.samples[0]
   unknown = Sample("x", good.turns, ((Scene("never probed.mp4"),),), "made up:1")
   build = dataclasses.replace(
     pipe.materialise(), samples=(unknown, good), quarantine=tmp_path / "q.jsonl"
@@ -261,13 +323,13 @@ def test_a_wrong_setting_is_refused_before_anything_is_read(tmp_path):
     dict(open_seconds=0.0),
   ):
     with pytest.raises(ValueError, match=r"config\.data\.(\w|\.)*=.* Set it to"):
-      Pipeline(data | change, LAYOUT, 0, 2)
+      make_plan(data | change, LAYOUT, 0, 2)
 
 
 def test_parts_of_the_frames_make_the_whole(folder):
   pipe = pipeline(folder)
   whole, parts = pipe.materialise(), [pipe.materialise((i, 4)) for i in range(4)]
-  for row in map(pipe.row, range(pipe.rows(0))):
+  for row in map(pipe.row, range(pipe.plan.row_count(0))):
     expected, made = whole(row), [part(row) for part in parts]
     for key, value in expected.items():
       if key.startswith("frame"):
@@ -300,23 +362,12 @@ def test_cached_frames_are_the_same(folder, tmp_path):
 
 def test_only_a_picture_of_its_own_gets_tiles(folder):
   pipe = pipeline(folder, images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
-  numbers = {s.origin.rsplit(":")[-1]: n for n, s in enumerate(pipe.samples)}
+  numbers = {s.origin.rsplit(":")[-1]: n for n, s in enumerate(pipe.plan.samples)}
   views = lambda line: [
-    x.views.count for x in pipe._composer.shown(pipe.samples[numbers[line]], 0, 0)
+    x.views.count
+    for x in pipe.plan.composer.timeline_layouts(pipe.plan.samples[numbers[line]], 0, 0)
   ]
   assert views("5") == [3] and views("6") == [1, 1]  # Alone: with tiles; several: padded.
-
-
-def test_quarantine_survives_a_torn_line_and_a_bad_disk(tmp_path):
-  listed = tmp_path / "q.jsonl"
-  listed.write_text('{"media": "a.mp4", "error": "x", "origin": "m:1"}\n{"media": "b.m')
-  for media in ("a.mp4", "b.mp4", "b.mp4"):
-    materialise.add(listed, dict(media=media, error="x", origin="m:2"))
-  assert materialise.quarantined(listed) == {"a.mp4", "b.mp4"}
-  assert len(listed.read_text().splitlines()) == 3
-  materialise.add(tmp_path / "q.jsonl" / "below a file", dict(media="a", error="", origin=""))
-  with pytest.raises(ValueError, match=r"config\.data\.exclude"):
-    materialise.quarantined(tmp_path / "none.jsonl")
 
 
 def test_records_cover_every_kind(tmp_path):

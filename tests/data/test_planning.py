@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.packing import planner as planning
+from data_pipelines.packing.demand import Demand, SampleDemand, capacity
 from data_pipelines.packing.planner import Planner
 from filax.spec import RowShape
 
@@ -21,13 +22,13 @@ SHAPES = (RowShape(0, 0, 20, 8), RowShape(12, 2, 64, 4))
 
 
 class fixed:
-  """The same sizes in every epoch."""
+  """The same demand in every epoch, from its columns."""
 
   def __init__(self, sizes):
-    self.sizes = np.array(sizes, np.int64)
+    self.demand = Demand.from_columns(np.array(sizes, np.int64))
 
   def __call__(self, epoch):
-    return self.sizes
+    return self.demand
 
 
 @given(sizes=SIZES, batch=st.integers(1, 5), packing=st.booleans(), seed=st.integers(0, 9))
@@ -35,21 +36,21 @@ def test_rows_keep_every_budget_and_hold_every_sample(sizes, batch, packing, see
   sizes = np.array(sizes)
   planner = Planner(fixed(sizes), SHAPES, batch=batch, seed=seed, packing=packing)
   seen = []
-  for k in range(planner.rows(0)):
+  for k in range(planner.row_count(0)):
     row = planner.row(k)
     shape, taken = SHAPES[row.shape], sizes[list(row.samples)]
     assert (taken.sum(0) <= [shape.length, shape.frames, shape.images]).all()
     assert 1 <= len(row.samples) <= (shape.segments if packing else 1)
     assert planner.row(k - k % batch).shape == row.shape  # A global batch is of one shape.
     seen += row.samples
-  assert planner.rows(0) % batch == 0
+  assert planner.row_count(0) % batch == 0
   assert set(seen) == set(range(len(sizes)))
-  distinct = {planner.row(k).samples for k in range(planner.rows(0))}
+  distinct = {planner.row(k).samples for k in range(planner.row_count(0))}
   assert sum(map(len, distinct)) == len(sizes)  # Only whole rows come twice, to fill a batch.
-  per_shape = np.bincount([planner.row(k).shape for k in range(planner.rows(0))], minlength=2)
+  per_shape = np.bincount([planner.row(k).shape for k in range(planner.row_count(0))], minlength=2)
   once = np.bincount(
     [
-      next(planner.row(k).shape for k in range(planner.rows(0)) if planner.row(k).samples == s)
+      next(planner.row(k).shape for k in range(planner.row_count(0)) if planner.row(k).samples == s)
       for s in distinct
     ],
     minlength=2,
@@ -61,9 +62,9 @@ def test_rows_keep_every_budget_and_hold_every_sample(sizes, batch, packing, see
 def test_numbers_run_across_epochs_and_any_one_can_be_asked_first(sizes):
   make = lambda: Planner(fixed(sizes), SHAPES, batch=2, seed=1)
   planner = make()
-  total = sum(planner.rows(e) for e in range(4))
+  total = sum(planner.row_count(e) for e in range(4))
   rows = [planner.row(n) for n in range(total)]
-  assert [r.epoch for r in rows] == [e for e in range(4) for _ in range(planner.rows(e))]
+  assert [r.epoch for r in rows] == [e for e in range(4) for _ in range(planner.row_count(e))]
   assert make().row(total - 1) == rows[-1]
   assert pickle.loads(pickle.dumps(planner)).row(total // 2) == rows[total // 2]
 
@@ -73,7 +74,9 @@ def test_order_depends_on_seed_and_epoch():
 
   def rows(seed, epoch):
     planner = Planner(fixed(sizes), SHAPES, batch=2, seed=seed)
-    return tuple(planner.row(planner.first(epoch) + k).samples for k in range(planner.rows(epoch)))
+    return tuple(
+      planner.row(planner.first_row(epoch) + k).samples for k in range(planner.row_count(epoch))
+    )
 
   assert rows(0, 0) == rows(0, 0)
   assert len({rows(0, 0), rows(0, 1), rows(1, 0)}) == 3
@@ -84,30 +87,33 @@ def test_sizes_that_vary_are_asked_for_every_epoch():
 
   def sizes(epoch):
     asked.append(epoch)
-    return np.tile([10 + 30 * (epoch % 2), 3, 0], (8, 1))
+    return Demand.from_columns(np.tile([10 + 30 * (epoch % 2), 3, 0], (8, 1)))
 
   planner = Planner(sizes, SHAPES, batch=1, seed=0, vary=True)
-  assert planner.rows(0) == 2 and planner.rows(1) == 8 and sorted(set(asked)) == [0, 1]
+  assert planner.row_count(0) == 2 and planner.row_count(1) == 8 and sorted(set(asked)) == [0, 1]
 
 
 def test_packing_fills_rows():
   rng = np.random.default_rng(0)
   frames = 4 * rng.integers(16, 128, 3000)
   sizes = np.stack([16 * frames + rng.integers(20, 800, 3000), frames, 0 * frames], axis=1)
+  demand = Demand.from_columns(sizes)
   shape = RowShape(1024, 0, 32768, 64)
   planner = Planner(fixed(sizes), (shape,), batch=8, seed=0)
-  filled = planning.fill(planner.epoch(0), sizes, (shape,))
+  filled = planning.fill(planner.epoch(0), demand, (shape,))
   assert filled["frame_fill"] > 0.94 and filled["samples_per_row"] > 3
-  length, width = planning.suggest(sizes, 1024)
+  length, width = planning.suggest_row(demand, 1024)
   assert width == 1024 and length % 128 == 0
   tight = RowShape(width, 0, length, 64)
-  both = planning.fill(Planner(fixed(sizes), (tight,), batch=8, seed=0).epoch(0), sizes, (tight,))
+  narrow = Planner(fixed(sizes), (tight,), batch=8, seed=0)
+  both = planning.fill(narrow.epoch(0), demand, (tight,))
   assert both["token_fill"] > 0.9 and both["frame_fill"] > 0.9
 
 
 def test_what_fits_nowhere_is_left_out():
   sizes = np.array([[10, 0, 0], [65, 0, 0], [10, 15, 0], [10, 0, 3], [21, 0, 0]])
-  np.testing.assert_array_equal(planning.smallest(sizes, SHAPES), [0, -1, -1, -1, 1])
+  shapes = planning.smallest_shape(Demand.from_columns(sizes), SHAPES)
+  np.testing.assert_array_equal(shapes, [0, -1, -1, -1, 1])
   planner = Planner(fixed(sizes), SHAPES, batch=1, seed=0)
   np.testing.assert_array_equal(planner.epoch(0).left_out, [1, 2, 3])
   with pytest.raises(ValueError, match=r"No sample fits.*config\.data\.rows"):
@@ -132,17 +138,36 @@ def test_rows_that_cannot_be_name_the_knob(rows, message):
     planning.row_shapes(rows, 3)
 
 
-def test_fingerprint_sees_every_fact():
-  base = dict(seed=0, sizes=np.arange(6).reshape(2, 3), tokenizer=b"abc", rows=((1, 2),))
-  prints = {
-    planning.fingerprint(**base | change)
-    for change in (
-      {},
-      dict(seed=1),
-      dict(sizes=np.arange(6).reshape(3, 2)),
-      dict(tokenizer=b"abd"),
-      dict(rows=((1, 3),)),
-      dict(sizes=np.arange(6.0).reshape(2, 3)),
-    )
-  }
-  assert len(prints) == 6 and planning.fingerprint(**base) in prints
+DROPPED = RowShape(12, 2, 64, 4, queries=4, stages=2, room=(48, 32))
+COLUMNS = np.array(
+  [[64, 12, 2, 48, 32, 4], [65, 0, 0, 1, 1, 0], [9, 0, 0, 9, 33, 0], [9, 0, 0, 9, 9, 5]]
+)
+
+
+def test_columns_of_a_demand_are_its_fields():
+  demand = Demand.zeros(4, stages=2)
+  for number, (tokens, frames, images, *after, queries) in enumerate(COLUMNS.tolist()):
+    demand.put(number, SampleDemand(tokens, frames, images, after, queries))
+  np.testing.assert_array_equal(demand.columns(), COLUMNS)
+  np.testing.assert_array_equal(Demand.from_columns(COLUMNS).columns(), COLUMNS)
+
+
+def test_columns_without_dropout_are_three():
+  columns = COLUMNS[:, :3]
+  demand = Demand.from_columns(columns)
+  assert demand.stages == 0
+  assert not demand.queries.any()
+  np.testing.assert_array_equal(demand.columns(), columns)
+
+
+def test_samples_fit_if_no_column_exceeds_the_capacity():
+  demand = Demand.from_columns(COLUMNS)
+  expected = (COLUMNS <= capacity(DROPPED)).all(1)
+  np.testing.assert_array_equal(demand.fits(DROPPED), expected)
+  np.testing.assert_array_equal(demand.fits(DROPPED), [True, False, False, False])
+
+
+def test_samples_may_fit_but_for_their_queries_or_stages():
+  demand = Demand.from_columns(COLUMNS)
+  np.testing.assert_array_equal(demand.fits_but_queries(DROPPED), [True, False, False, True])
+  np.testing.assert_array_equal(demand.fits_undropped(DROPPED), [True, False, True, True])

@@ -84,7 +84,7 @@ def test_what_is_no_file_never_hangs(name, tmp_path, monkeypatch):
 def test_a_folder_with_a_pipe_is_a_bad_record(tmp_path):
   folder_of_fifos(tmp_path / "d")
   manifest = clips.manifest(tmp_path / "m.json", [clips.record("<image>\nq", video="d")])
-  (bad,) = check.check(manifest).report.bad
+  (bad,) = check.check_manifest(manifest).report.bad
   assert "1.jpg: is neither a file nor a folder" in bad.reason
 
 

@@ -8,7 +8,8 @@ import killed
 import numpy as np
 import pytest
 
-from data_pipelines.packing.corpus import Sizes
+from data_pipelines.packing.demand import SampleDemand
+from data_pipelines.packing.demand_table import DemandTable
 from filax import files
 
 SAMPLES = tuple(range(12))
@@ -31,20 +32,20 @@ class Composer:
   """Three columns that depend on the sample and the epoch; counts how often it is asked."""
 
   vary = True
-  columns = 3
+  stages = 0
 
   def __init__(self):
     self.asked = 0
 
-  def size(self, sample: int, number: int, epoch: int) -> tuple[int, int, int]:
+  def demand(self, sample: int, number: int, epoch: int) -> SampleDemand:
     self.asked += 1
-    return sample * 1000 + epoch, number, 7
+    return SampleDemand(sample * 1000 + epoch, number, 7)
 
 
 def sizes(folder, digest: str = "d" * 64):
   """(sizes of epoch 1, how many samples were measured for them)."""
   composer = Composer()
-  array = Sizes(composer, SAMPLES, str(folder), digest)(1)
+  array = DemandTable(composer, SAMPLES, str(folder), digest)(1).columns()
   return types.SimpleNamespace(array=array, asked=composer.asked)
 
 

@@ -2,6 +2,7 @@
 """The toy corpus holds what it promises: real video, fair answers, no question that frames miss."""
 
 import collections
+import hashlib
 import itertools
 import json
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 
 from data_pipelines.manifest import llava
 from data_pipelines.media import probe
-from data_pipelines.synthesis import toy
+from data_pipelines.media.open import GREY
+from data_pipelines.synthesis import shape_questions, shapes, toy
 from data_pipelines.text import tokenizers
 
 
@@ -34,7 +36,7 @@ def test_videos_are_h264_of_minutes(corpus):
   for path in paths:
     found = probe.probe(str(path))
     assert not found.error
-    assert (found.width, found.height, found.fps) == (toy.SIDE, toy.SIDE, toy.FPS)
+    assert (found.width, found.height, found.fps) == (shapes.SIDE, shapes.SIDE, shapes.FPS)
     assert 119 < found.duration <= 180
     with av.open(str(path)) as container:
       assert container.streams.video[0].codec_context.name == "h264"
@@ -42,7 +44,7 @@ def test_videos_are_h264_of_minutes(corpus):
 
 def test_pictures_survive_compression(corpus):
   rng = toy.generator(0, "train", 0)
-  drawn = toy.film(rng, toy.plan(rng, toy.RECIPES["train"]))
+  drawn = shapes.film(rng, shapes.draw_shots(rng, shapes.RECIPES["train"]))
   read = decoded(corpus / "videos/train-000.mp4")
   assert read.shape == drawn.shape
   assert np.abs(read.astype(int) - drawn).mean() < 6  # Of 255.
@@ -50,8 +52,8 @@ def test_pictures_survive_compression(corpus):
 
 def test_frames_of_a_scene_are_near_identical():
   rng = toy.generator(0, "held_out", 0)
-  shots = toy.plan(rng, toy.RECIPES["held_out"])
-  frames = toy.film(rng, shots).astype(int)
+  shots = shapes.draw_shots(rng, shapes.RECIPES["held_out"])
+  frames = shapes.film(rng, shots).astype(int)
   within = [np.abs(np.diff(frames[s.first : s.stop], axis=0)).mean() for s in shots]
   between = [np.abs(frames[s.stop] - frames[s.stop - 1]).mean() for s in shots[:-1]]
   assert np.median(within) < 6  # Of 255; the light of a short scene changes fastest.
@@ -61,22 +63,24 @@ def test_frames_of_a_scene_are_near_identical():
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_scenes_fill_the_video(split):
   for index in range(200):
-    shots = toy.plan(toy.generator(7, split, index), toy.RECIPES[split])
+    shots = shapes.draw_shots(toy.generator(7, split, index), shapes.RECIPES[split])
     assert shots[0].first == 0
     assert all(a.stop == b.first for a, b in itertools.pairwise(shots))
     assert len({s.background for s in shots}) == len(shots)
     assert all(s.colour != s.background for s in shots)
-    assert all(3 <= (s.stop - s.first) / toy.FPS <= 5 for s in shots if s.short)
+    assert all(3 <= (s.stop - s.first) / shapes.FPS <= 5 for s in shots if s.short)
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_even_frames_show_every_long_scene(split):
   """At any phase some triple of a training sample holds at least two frames of each."""
   for index in range(100):
-    shots = toy.plan(toy.generator(3, split, index), toy.RECIPES[split])
+    shots = shapes.draw_shots(toy.generator(3, split, index), shapes.RECIPES[split])
     total = shots[-1].stop
-    places = [(np.arange(toy.SLOTS) + u) * total / toy.SLOTS for u in np.linspace(0, 0.99, 12)]
-    for place in (*places, np.linspace(0, total - 1, toy.SLOTS)):
+    places = [
+      (np.arange(shapes.SLOTS) + u) * total / shapes.SLOTS for u in np.linspace(0, 0.99, 12)
+    ]
+    for place in (*places, np.linspace(0, total - 1, shapes.SLOTS)):
       for shot in shots:
         inside = (place >= shot.first) & (place < shot.stop)
         assert shot.short or inside.reshape(-1, 3).sum(1).max() >= 2
@@ -86,13 +90,13 @@ def test_virtual_videos_show_what_is_asked(corpus):
   """Every scene fills 2 places of some group of 3 frames, at any phase of even sampling."""
   long = {}
   for index in range(3):
-    for shot in toy.plan(toy.generator(0, "train", index), toy.RECIPES["train"]):
+    for shot in shapes.draw_shots(toy.generator(0, "train", index), shapes.RECIPES["train"]):
       if not shot.short:
-        long[f"videos/train-{index:03d}.mp4", shot.first / toy.FPS] = shot
+        long[f"videos/train-{index:03d}.mp4", shot.first / shapes.FPS] = shot
   records = [
     record
     for record in json.loads((corpus / "stage2.json").read_text())
-    if record["scenes"][0]["media"] != toy.BLANK_SHOT
+    if record["scenes"][0]["media"] != shape_questions.BLANK_SHOT
   ]
   captions = 0
   for record in records:
@@ -100,18 +104,18 @@ def test_virtual_videos_show_what_is_asked(corpus):
     assert len({shot.background for shot in shots}) == len(shots) >= 4
     seconds = np.array([scene["t1"] - scene["t0"] for scene in record["scenes"]])
     for shot, length in zip(shots, seconds, strict=True):
-      assert length <= (shot.stop - shot.first) / toy.FPS
+      assert length <= (shot.stop - shot.first) / shapes.FPS
     for phase in np.linspace(0, 0.99, 8):
-      times = (np.arange(toy.SLOTS) + phase) * seconds.sum() / toy.SLOTS
+      times = (np.arange(shapes.SLOTS) + phase) * seconds.sum() / shapes.SLOTS
       scene = np.searchsorted(np.cumsum(seconds), times, side="right").reshape(-1, 3)
       for n in range(len(shots)):
         assert (scene == n).sum(1).max() >= 2
     said = [turn["value"].removeprefix("<image>\n") for turn in record["conversations"]]
-    if said[0] == toy.DESCRIBE:
+    if said[0] == shape_questions.DESCRIBE:
       captions += 1
       assert said[1] == ", ".join(shot.caption for shot in shots)
       continue
-    answers = {row[1]: row[2] for row in toy.questions(shots)}
+    answers = {row[1]: row[2] for row in shape_questions.questions(shots)}
     pairs = list(zip(said[::2], said[1::2], strict=True))
     assert 1 <= len(pairs) <= 7 and all(answers[q] == a for q, a in pairs)
   assert 0.05 <= captions / len(records) <= 0.4
@@ -120,21 +124,24 @@ def test_virtual_videos_show_what_is_asked(corpus):
 def test_a_few_virtual_videos_show_nothing(corpus):
   records = json.loads((corpus / "stage2.json").read_text())
   seen = [{scene["media"] for scene in record["scenes"]} for record in records]
-  assert sum(toy.BLANK_SHOT in media for media in seen) == -(-len(records) // toy.BLANK)
-  assert all(media == {toy.BLANK_SHOT} for media in seen if toy.BLANK_SHOT in media)
-  frames = decoded(corpus / toy.BLANK_SHOT)
-  assert len(frames) / toy.FPS > max(
+  assert sum(shape_questions.BLANK_SHOT in media for media in seen) == -(-len(records) // toy.BLANK)
+  assert all(
+    media == {shape_questions.BLANK_SHOT} for media in seen if shape_questions.BLANK_SHOT in media
+  )
+  frames = decoded(corpus / shape_questions.BLANK_SHOT)
+  assert len(frames) / shapes.FPS > max(
     scene["t1"]
     for record, media in zip(records, seen, strict=True)
     for scene in record["scenes"]
-    if toy.BLANK_SHOT in media
+    if shape_questions.BLANK_SHOT in media
   )
-  assert np.abs(frames.astype(int) - toy.GREY).max() <= 3
+  assert np.abs(frames.astype(int) - GREY).max() <= 3
 
 
 def test_clips_lie_inside_one_scene(corpus):
   shots = {
-    f"train-{i:03d}": toy.plan(toy.generator(0, "train", i), toy.RECIPES["train"]) for i in range(3)
+    f"train-{i:03d}": shapes.draw_shots(toy.generator(0, "train", i), shapes.RECIPES["train"])
+    for i in range(3)
   }
   for record in json.loads((corpus / "stage1.json").read_text()):
     scene = next(
@@ -142,9 +149,9 @@ def test_clips_lie_inside_one_scene(corpus):
       for s in shots[record["id"].partition("@")[0]]
       if s.caption == record["conversations"][1]["value"]
     )
-    assert scene.first <= record["start"] * toy.FPS
-    assert record["end"] * toy.FPS <= scene.stop
-    assert record["end"] - record["start"] == 3 / toy.FPS
+    assert scene.first <= record["start"] * shapes.FPS
+    assert record["end"] * shapes.FPS <= scene.stop
+    assert record["end"] - record["start"] == 3 / shapes.FPS
 
 
 def test_held_out_questions(corpus):
@@ -163,10 +170,10 @@ def test_held_out_questions(corpus):
 def test_answers_are_drawn_evenly():
   counts = collections.Counter()
   for index in range(400):
-    for shot in toy.plan(toy.generator(5, "held_out", index), toy.RECIPES["held_out"]):
+    for shot in shapes.draw_shots(toy.generator(5, "held_out", index), shapes.RECIPES["held_out"]):
       counts[shot.shape] += 1
       counts[shot.colour] += 1
-  for words in (toy.SHAPES, toy.COLOURS):
+  for words in (shapes.SHAPES, shapes.COLOURS):
     shares = np.array([counts[word] for word in words])
     assert (np.abs(shares / shares.mean() - 1) < 0.2).all()
 
@@ -182,7 +189,7 @@ def test_manifests_are_read_without_complaint(corpus):
 def test_words_of_the_task_are_single_pieces(corpus):
   tokenizer = tokenizers.load_tokenizer(corpus / "tokenizer.model")
   assert tokenizer.vocab_size <= 512
-  for word in (*toy.SHAPES, *toy.COLOURS):
+  for word in (*shapes.SHAPES, *shapes.COLOURS):
     assert len(tokenizer.encode(f"on {word}")) == 2
   assert len(tokenizer.encode("assistant\n")) == 2
 
@@ -253,3 +260,12 @@ def test_tiny_corpus(tmp_path):
   assert len(list((folder / "videos").glob("*.mp4"))) == 6
   assert max(len(sample.turns) for sample in samples) > 2
   assert tokenizers.load_tokenizer(folder).vocab_size <= 512
+
+
+def test_tiny_records_keep_their_bytes(tmp_path):
+  folder = toy.tiny_corpus(tmp_path)
+  content = (folder / "manifest.json").read_bytes()
+  assert len(json.loads(content)) == 6
+  assert hashlib.sha256(content).hexdigest() == (
+    "32d76468a887b8c458de3ee5fc3a4fede5eb6e9e14458faccc2f85365e5f9cde"
+  )

@@ -52,7 +52,7 @@ def batch(folder, model, packed: bool) -> dict:
     time_prompt="vcf",
     images=dict(mode="anyres_nopad", tiles=36),
   )
-  assert pipe.rows(0) == (1 if packed else SAMPLES)
+  assert pipe.plan.row_count(0) == (1 if packed else SAMPLES)
   with pipe.batches(0) as batches:
     return jax.tree.map(jnp.asarray, next(batches))
 

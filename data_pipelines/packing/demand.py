@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demand of samples, and the capacity of rows: both in the same units, by name.
+
+A row holds tokens (positions), frames, images and segments. With visual dropout it also holds a
+smaller number of tokens after every stage, and query positions.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+
+import numpy as np
+
+from filax.spec import RowShape
+
+DemandOfEpoch = Callable[[int], "Demand"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleDemand:
+  """The demand of one sample; `tokens_after` has an entry per stage of visual dropout."""
+
+  tokens: int
+  frames: int
+  images: int
+  tokens_after: Sequence[int] = ()
+  queries: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Demand:
+  """The demand of all samples: i64 [samples] each.
+
+  With visual dropout, `tokens_after` i64 [samples stages] counts the tokens left after every
+  stage, and `queries` the query positions; without, there are no stages and no queries.
+  """
+
+  tokens: np.ndarray
+  frames: np.ndarray
+  images: np.ndarray
+  tokens_after: np.ndarray
+  queries: np.ndarray
+
+  @classmethod
+  def zeros(cls, samples: int, stages: int) -> "Demand":
+    """The demand of samples that are not measured yet."""
+    return cls(
+      tokens=np.zeros(samples, np.int64),
+      frames=np.zeros(samples, np.int64),
+      images=np.zeros(samples, np.int64),
+      tokens_after=np.zeros((samples, stages), np.int64),
+      queries=np.zeros(samples, np.int64),
+    )
+
+  @classmethod
+  def from_columns(cls, columns: np.ndarray) -> "Demand":
+    """The demand whose `columns()` these are: [samples columns]."""
+    dropout = columns.shape[1] > 3
+    return cls(
+      tokens=columns[:, 0],
+      frames=columns[:, 1],
+      images=columns[:, 2],
+      tokens_after=columns[:, 3:-1],
+      queries=columns[:, -1] if dropout else np.zeros(len(columns), np.int64),
+    )
+
+  def columns(self) -> np.ndarray:
+    """One array [samples columns], as it is stored, fingerprinted and packed.
+
+    The columns are tokens, frames, images; with visual dropout also the tokens after every stage,
+    and the query positions: the order of `capacity`.
+    """
+    parts = [self.tokens, self.frames, self.images]
+    if self.stages:
+      parts += [*self.tokens_after.T, self.queries]
+    columns = np.empty((len(self), len(parts)), np.int64)
+    for number, part in enumerate(parts):
+      columns[:, number] = part
+    return columns
+
+  def __len__(self) -> int:
+    return len(self.tokens)
+
+  @property
+  def stages(self) -> int:
+    """Stages of visual dropout."""
+    return self.tokens_after.shape[1]
+
+  def put(self, number: int, sample: SampleDemand) -> None:
+    """Sets the demand of one sample."""
+    self.tokens[number] = sample.tokens
+    self.frames[number] = sample.frames
+    self.images[number] = sample.images
+    self.tokens_after[number] = sample.tokens_after
+    self.queries[number] = sample.queries
+
+  def take(self, samples: np.ndarray) -> "Demand":
+    """The demand of some samples, by number or as a mask."""
+    return Demand(
+      tokens=self.tokens[samples],
+      frames=self.frames[samples],
+      images=self.images[samples],
+      tokens_after=self.tokens_after[samples],
+      queries=self.queries[samples],
+    )
+
+  def fits(self, shape: RowShape) -> np.ndarray:
+    """bool [samples]: whether an empty row of this shape holds the sample."""
+    fits = self.fits_but_queries(shape)
+    if shape.room:
+      fits &= self.queries <= shape.queries
+    return fits
+
+  def fits_but_queries(self, shape: RowShape) -> np.ndarray:
+    """bool [samples]: `fits`, however many query positions the shape has."""
+    fits = self.fits_undropped(shape)
+    if shape.room:
+      fits &= (self.tokens_after <= shape.room).all(1)
+    return fits
+
+  def fits_undropped(self, shape: RowShape) -> np.ndarray:
+    """bool [samples]: whether tokens, frames and images fit, before any stage of dropout."""
+    return (
+      (self.tokens <= shape.length) & (self.frames <= shape.frames) & (self.images <= shape.images)
+    )
+
+
+def capacity(shape: RowShape) -> list[int]:
+  """The most that a row holds, in the order of `Demand.columns`."""
+  counts = [shape.length, shape.frames, shape.images]
+  if shape.room:
+    counts += [*shape.room, shape.queries]
+  return counts

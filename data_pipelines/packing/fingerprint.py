@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The identity of a plan: digests of everything that decides which samples share which row.
+
+A run resumes only under the fingerprint that it began with. So every fact is listed here by name:
+a field that is added to a dataclass changes no fingerprint by itself.
+"""
+
+from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.media.index import describe
+from data_pipelines.media.probe import Probe
+from data_pipelines.packing.demand import Demand
+from data_pipelines.text import templates
+from filax.spec import RowShape, VisualLayout
+
+_VERSION = 1
+
+
+def digest_facts(**facts) -> str:
+  """sha256 of facts: JSON-like values, arrays and bytes."""
+  text = json.dumps(facts, sort_keys=True, default=_as_text)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _as_text(value: Any) -> str:
+  """A value that JSON does not know, as text; of arrays and bytes their digest."""
+  if isinstance(value, np.ndarray):
+    value = f"{value.dtype} {value.shape}".encode() + value.tobytes()
+  if isinstance(value, bytes):
+    return hashlib.sha256(value).hexdigest()
+  return repr(value)
+
+
+def sample_facts(
+  data: Mapping[str, Any], layout: VisualLayout, corpus_digest: str, tokenizer_digest: str
+) -> dict[str, Any]:
+  """The facts that decide the text and the demand of every sample."""
+  facts = dict(
+    version=_VERSION,
+    corpus=corpus_digest,
+    tokenizer=tokenizer_digest,
+    layout=[
+      layout.size,
+      layout.frames_per_group,
+      layout.group_grid,
+      layout.image_grid,
+      layout.newline,
+    ],
+    template=data["template"],
+    system=data["system"],
+    labels=data["labels"],
+    time_prompt=data["time_prompt"],
+    sampling=data["sampling"],
+    images=data["images"],
+  )
+  if layout.stages:
+    facts["dropout"] = [[stage.layer, stage.kind, stage.ratio] for stage in layout.stages]
+    facts["asks"] = layout.queries
+  return facts
+
+
+def demand_digest(
+  facts: Mapping[str, Any], probes: Mapping[str, Probe], seed: int | None = None
+) -> str:
+  """sha256 of what a measured demand depends on; `seed` if it depends on the epoch."""
+  media = [(name, describe(probe)) for name, probe in probes.items()]
+  varying = {} if seed is None else dict(seed=seed)
+  return digest_facts(**facts, **varying, media=sorted(media), chat=templates.RULES)
+
+
+def plan_fingerprint(
+  facts: Mapping[str, Any],
+  demand: Demand,
+  shapes: Sequence[RowShape],
+  *,
+  seed: int,
+  batch: int,
+  packing: bool,
+) -> str:
+  """sha256 of all that decides the rows of a plan; `demand` is that of epoch 0."""
+  return digest_facts(
+    **facts,
+    seed=seed,
+    batch=batch,
+    packing=packing,
+    sizes=demand.columns(),
+    rows=[_shape_fields(shape) for shape in shapes],
+  )
+
+
+def _shape_fields(shape: RowShape) -> list:
+  fields = [
+    shape.frames,
+    shape.images,
+    shape.length,
+    shape.segments,
+    shape.queries,
+    shape.stages,
+  ]
+  if shape.room:
+    fields.append(shape.room)
+  return fields

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the plan of a run: its samples, what is known of their media, and the rows they share."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import math
+import os
+import pathlib
+from typing import Any
+
+from data_pipelines.media.index import MediaIndex, check_readable, media_of
+from data_pipelines.media.open import LIMITS, Limits
+from data_pipelines.media.probe import Probe
+from data_pipelines.packing import fingerprint, frame_sampling, ingredients, planner
+from data_pipelines.packing.corpus import Corpus, read_corpus
+from data_pipelines.packing.demand_table import DemandTable
+from data_pipelines.packing.plan_report import check_room, plan_report
+from data_pipelines.packing.planner import Planner, PlanRow
+from data_pipelines.packing.sample_layout import Composer, is_image
+from data_pipelines.sample import Sample
+from data_pipelines.text import tokenizers
+from data_pipelines.text.tokenizers import Tokenizer
+from filax import settings
+from filax.spec import RowShape, VisualLayout
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """The rows of a run, in an order that depends on data, settings and seed alone."""
+
+  data: Mapping[str, Any]  # config.data
+  layout: VisualLayout
+  seed: int
+  batch: int  # Packed rows of a global batch.
+  limits: Limits
+  quarantine: str | os.PathLike | None  # The JSONL file that lists unreadable media.
+  blank: bool  # Whether all pictures are grey.
+  tokenizer: Tokenizer
+  corpus: Corpus
+  probes: Mapping[str, Probe]  # Medium -> its facts.
+  composer: Composer
+  row_shapes: tuple[RowShape, ...]  # The buckets.
+  planner: Planner
+  fingerprint: str  # sha256 of all that decides the rows.
+  report: Mapping[str, Any]  # Figures of epoch 0, for JSON.
+
+  @property
+  def samples(self) -> tuple[Sample, ...]:
+    """The samples, by number."""
+    return self.corpus.samples
+
+  @functools.cached_property
+  def ingredients(self) -> dict[str, dict[str, str]]:
+    """What decided the plan and is read by every process for itself, part by part."""
+    return ingredients.plan_ingredients(
+      self.data, self.corpus, self.tokenizer, self.probes, self.fingerprint, self.row_shapes
+    )
+
+  def row_count(self, epoch: int) -> int:
+    """Rows of an epoch, a multiple of the batch."""
+    return self.planner.row_count(epoch)
+
+  def row(self, number: int) -> PlanRow:
+    """What is in a row, by its global number."""
+    return self.planner.row(number)
+
+  def steps(self, epochs: float) -> int:
+    """Global batches in `epochs` times through the data; of a part of an epoch, rounded up."""
+    complete = int(epochs)
+    rows = self.planner.first_row(complete)
+    if epochs > complete:
+      rows += (epochs - complete) * self.row_count(complete)
+    return math.ceil(rows / self.batch)
+
+
+def make_plan(
+  data: Mapping[str, Any],
+  layout: VisualLayout,
+  seed: int,
+  batch: int,
+  *,
+  quarantine: str | os.PathLike | None = None,
+  blank: bool = False,
+  planned: Mapping[str, str] | None = None,
+) -> Plan:
+  """Plans config.data: reads its manifests, looks at each medium once, measures every text.
+
+  Nothing is decoded. Facts of media and lengths of texts are remembered in config.data.cache, or
+  beside `quarantine`.
+
+  batch: packed rows of a global batch. quarantine: the JSONL file that lists unreadable media, None
+  for none. blank: all pictures are grey (what is learnt from text alone). planned: the run's first
+  `ingredients["media"]`, so that its plan stays (see MediaIndex). Raises ValueError with one
+  sentence for invalid settings or data.
+  """
+  data = _plain(data)
+  settings.check(dict(seed=seed, batch=batch, data=data))
+  shapes = planner.row_shapes(data["rows"], layout.frames_per_group)
+  limits = _media_limits(data)
+  tokenizer = tokenizers.load(data["tokenizer"])
+  corpus = read_corpus(data, seed)
+  samples = corpus.samples
+  _check_sampling(data["sampling"], layout, samples)
+
+  folder = _cache_folder(data, quarantine)
+  probes = _probe_media(data, samples, limits, folder, planned or {})
+  if not blank:
+    check_readable(probes)
+
+  composer = Composer(data, layout, tokenizer, probes, seed)
+  facts = fingerprint.sample_facts(data, layout, corpus.digest, tokenizer.fingerprint)
+  demand = _demand_table(composer, samples, facts, folder)
+  shapes = planner.with_dropout(shapes, layout, demand(0))
+  check_room(demand(0), shapes, layout.stages, samples, data["too_long"])
+
+  order = dict(seed=seed, batch=batch, packing=data["packing"])
+  rows = Planner(demand, shapes, vary=composer.vary, **order)
+  return Plan(
+    data=data,
+    layout=layout,
+    seed=seed,
+    batch=batch,
+    limits=limits,
+    quarantine=quarantine,
+    blank=blank,
+    tokenizer=tokenizer,
+    corpus=corpus,
+    probes=probes,
+    composer=composer,
+    row_shapes=shapes,
+    planner=rows,
+    fingerprint=fingerprint.plan_fingerprint(facts, demand(0), shapes, **order),
+    report=plan_report(corpus, probes, rows, layout.stages),
+  )
+
+
+def _media_limits(data: Mapping[str, Any]) -> Limits:
+  """The budget of opening and decoding a medium."""
+  return Limits(
+    data["open_seconds"],
+    data["decode_seconds"],
+    image_pixels=data.get("image_pixels", LIMITS.image_pixels),
+  )
+
+
+def _cache_folder(data: Mapping[str, Any], quarantine: str | os.PathLike | None) -> str:
+  """The folder for what is remembered of media and texts; "" for none."""
+  if data["cache"]:
+    return data["cache"]
+  if quarantine:
+    return str(pathlib.Path(quarantine).parent / "index")
+  return ""
+
+
+def _probe_media(
+  data: Mapping[str, Any],
+  samples: tuple[Sample, ...],
+  limits: Limits,
+  folder: str,
+  planned: Mapping[str, str],
+) -> dict[str, Probe]:
+  """The facts of all media; those that a run was `planned` with stay as they are."""
+  media = media_of(samples)
+  names = ingredients.media_names(media, data)
+  facts = {medium: planned[name] for medium, name in names.items() if name in planned}
+  path = os.path.join(folder, "index.json") if folder else ""
+  return MediaIndex(path, data["threads"], limits, planned=facts).probes(media)
+
+
+def _demand_table(
+  composer: Composer,
+  samples: tuple[Sample, ...],
+  facts: Mapping[str, Any],
+  folder: str,
+) -> DemandTable:
+  """What samples take of a row, epoch by epoch."""
+  seed = composer.seed if composer.vary else None
+  digest = fingerprint.demand_digest(facts, composer.probes, seed)
+  return DemandTable(composer, samples, folder, digest)
+
+
+def _check_sampling(
+  sampling: Mapping[str, Any], layout: VisualLayout, samples: tuple[Sample, ...]
+) -> None:
+  """Raises ValueError if videos would not give groups of frames, before any is looked at."""
+  timelines = (timeline for sample in samples for timeline in sample.media)
+  if all(is_image(timeline) for timeline in timelines):
+    return
+  minute = frame_sampling.Extent(duration=60.0, last=59.0, frames=60)
+  frame_sampling.frame_count(sampling, minute, layout.frames_per_group)
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+  """A ConfigDict or dict as plain dicts: picklable, and free of the config's library."""
+  plain = {}
+  for key, value in data.items():
+    plain[key] = _plain(value) if hasattr(value, "items") else value
+  return plain

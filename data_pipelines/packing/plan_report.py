@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a plan, and the check that its rows have room for the samples."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.media.probe import Probe
+from data_pipelines.packing import planner
+from data_pipelines.packing.corpus import Corpus
+from data_pipelines.packing.demand import Demand
+from data_pipelines.packing.planner import Planner
+from data_pipelines.sample import Sample
+from filax.spec import RowShape, dropout_stages
+from filax.spec.dropout_stages import Stage
+
+
+def check_room(
+  demand: Demand,
+  shapes: Sequence[RowShape],
+  stages: Sequence[Stage],
+  samples: Sequence[Sample],
+  too_long: str,
+) -> None:
+  """Raises ValueError if samples fit in no row and that is not wanted, or none fits."""
+  over = np.flatnonzero(planner.smallest_shape(demand, shapes) < 0)
+  some_fit = len(over) < len(demand)
+  if some_fit and too_long == "skip":
+    return
+  if too_long not in ("skip", "error"):
+    raise ValueError(f"config.data.too_long={too_long!r} is unknown. Set it to skip or error.")
+  if not len(samples):
+    raise ValueError(
+      "There are no samples. Set config.data.train to manifests that have some, and "
+      "config.data.exclude to a list that leaves some."
+    )
+  if not len(over):
+    return
+  worst = over[0]
+  if too_long == "skip":  # None fits: the shortest shows what would be enough.
+    worst = over[demand.tokens[over].argmin()]
+  largest = shapes[-1]
+  message = f"{len(over)} of {len(demand)} samples fit in no row; {samples[worst].origin}"
+  reason = no_room_after_dropout(demand, worst, largest, stages)
+  if reason:
+    raise ValueError(f"{message}: {reason}")
+  needed = (
+    f"{demand.tokens[worst]} positions, {demand.frames[worst]} frames and "
+    f"{demand.images[worst]} images"
+  )
+  raise ValueError(
+    f"{message} needs {needed}, and the longest row has {largest.length}, {largest.frames} and "
+    f"{largest.images}. Set config.data.rows to larger rows, or config.data.too_long to skip."
+  )
+
+
+def no_room_after_dropout(
+  demand: Demand, number: int, shape: RowShape, stages: Sequence[Stage]
+) -> str:
+  """Why visual dropout leaves too much of a sample that otherwise fits; "" if it does not."""
+  if not stages or not demand.fits_undropped(shape)[number]:
+    return ""
+  return dropout_stages.fits(demand.tokens_after[number], shape.room, stages)
+
+
+def plan_report(
+  corpus: Corpus, probes: Mapping[str, Probe], rows: Planner, stages: Sequence[Stage]
+) -> dict[str, Any]:
+  """Figures of epoch 0, for JSON."""
+  samples = corpus.samples
+  demand = rows.demand(0)
+  epoch = rows.epoch(0)
+  per_shape = np.bincount(epoch.shapes, minlength=len(rows.shapes)) * rows.batch
+  too_long = []
+  no_room = []
+  for number in epoch.left_out:
+    origin = samples[number].origin
+    too_long.append(origin)
+    reason = no_room_after_dropout(demand, number, rows.shapes[-1], stages)
+    if reason:
+      no_room.append(f"{origin}: {reason}")
+  most_frames = max(shape.frames for shape in rows.shapes)
+  return dict(
+    **planner.fill(epoch, demand, rows.shapes),
+    samples=len(samples),
+    bad_records=[str(bad) for bad in corpus.report.bad],
+    excluded=corpus.excluded,
+    too_long=too_long,
+    no_room=no_room,
+    unreadable=sum(bool(probe.error) for probe in probes.values()),
+    media=len(probes),
+    rows=int(per_shape.sum()),
+    rows_of_shape=per_shape.tolist(),
+    suggest=planner.suggest_row(demand, most_frames),
+    mean_tokens=float(demand.tokens.mean()),
+    mean_frames=float(demand.frames.mean()),
+  )
