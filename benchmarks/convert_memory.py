@@ -26,7 +26,8 @@ import ml_dtypes
 import numpy as np
 
 from configs import fila_stage4, vcf_stage3
-from filax.convert import config_in, report, safetensors_writer, tensor_map, tensor_plan
+from filax.checkpoint.tuples import as_tuples
+from filax.convert import report, safetensors_writer, tensor_map, tensor_plan
 from filax.convert.formats import FORMATS
 from filax.models import components
 
@@ -64,7 +65,7 @@ def main() -> None:
 def measure(folder: pathlib.Path, config: dict[str, Any], form: str) -> dict[str, Any]:
   """Seconds, peak bytes and sizes of both conversions of a random model."""
   config["model"]["merger"] = {"hf": dict(name="mean")}.get(form, config["model"]["merger"])
-  config = config_in.tuples(config)
+  config = as_tuples(config)
   sizes = write_random_model(folder / "pytorch", config, form)
   import_report = convert(folder / "run", "from", "--source", folder / "pytorch")
   shutil.rmtree(folder / "pytorch")
@@ -91,20 +92,20 @@ def write_random_model(
   model = config["model"]
   kind = FORMATS[form]
   shapes = tensor_plan.parameter_shapes(model, components.ROLES)
-  groups = tensor_map.tensors_of(
-    tensor_map.find(model, shapes, components.build("llm", model["llm"]).vocab)
+  groups = tensor_map.group_by_tensors(
+    tensor_map.map_parameters(model, shapes, components.build("llm", model["llm"]).vocab)
   )
   scheme = kind.scheme(model)
   specs = [
-    safetensors_writer.Spec(scheme.file_name(name), group[0].their_shape, DTYPE)
+    safetensors_writer.TensorSpec(scheme.file_name(name), group[0].tensor_shape, DTYPE)
     for group in groups
     for name in group[0].names
   ]
   pool = np.random.default_rng(0).normal(0, 0.02, 1 << 22).astype(DTYPE)
-  with safetensors_writer.Shards(folder, specs) as files:
+  with safetensors_writer.ShardWriter(folder, specs) as files:
     for spec in specs:
-      files.put(spec.name, np.resize(pool, spec.shape))
-    files.close()
+      files.write_tensor(spec.name, np.resize(pool, spec.shape))
+    files.finish()
   (folder / "config.json").write_text(json.dumps(kind.config(config, DTYPE.name, None, (0, 1))))
   sizes = {path: math.prod(leaf.shape) * DTYPE.itemsize for path, leaf in shapes.items()}
   largest = max((path for path in sizes if "/layers/" in path), key=sizes.get)
@@ -124,7 +125,7 @@ def convert(out: pathlib.Path, direction: str, *argv: Any) -> dict[str, Any]:
     stdout=subprocess.DEVNULL,
     env=os.environ | {"JAX_PLATFORMS": "cpu"},
   )
-  return json.loads((out / report.NAME).read_text())
+  return json.loads((out / report.REPORT_FILE).read_text())
 
 
 def with_limit(figures: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,24 +49,23 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
   """Answers about a video of `frames` frames; MiB and seconds."""
   import jax
 
-  from filax.infer.chat import Conversation
-
   video = folder / f"{frames}.mp4"
   write_video(video, frames)
-  model, params = checkpoint(frames, dropout)
+  session = tiny_session(frames, dropout)
   start = time.perf_counter()
-  talk = Conversation(model, params, str(video))
+  talk = session.conversation(str(video))
   encoded = time.perf_counter()
   encode_peak = peak()
   answer = talk.ask(QUESTION, max_new_tokens=8)
-  llm, mib = model.llm, 2**20
+  llm = session.model.llm
+  mib = 2**20
   cache = 2 * 4 * llm.depth * llm.kv_heads * llm.head_dim * answer.prompt_tokens / mib
   return dict(
     frames=frames,
     prompt_tokens=answer.prompt_tokens,
     peak_mib=round(peak()),
     encode_peak_mib=round(encode_peak),
-    tokens_mib=round(talk.seen.table.nbytes / mib, 1),
+    tokens_mib=round(talk.media.table.nbytes / mib, 1),
     cache_mib=round(cache, 1),
     encode_seconds=round(encoded - start, 1),
     answer_seconds=round(time.perf_counter() - encoded, 1),
@@ -79,13 +78,14 @@ def peak() -> float:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def checkpoint(frames: int, dropout: str):
+def tiny_session(frames: int, dropout: str):
   """VideoChat-Flash at debug size, and parameters drawn at random."""
   import jax
 
   from configs import vcf_stage3
   from data_pipelines.text import tokenizers
-  from filax.infer.processor import Processor, adjusted
+  from filax.infer.processor import Processor
+  from filax.infer.session import Session
   from filax.models import components
 
   c = vcf_stage3.get_config("debug").to_dict()
@@ -94,14 +94,14 @@ def checkpoint(frames: int, dropout: str):
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, "tokenizer.model")
     tokenizers.train_sentencepiece((f"user assistant {QUESTION} " * 9,), path, vocab_size=300)
-    tokenizer = tokenizers.load(path)
+    tokenizer = tokenizers.load_tokenizer(path)
   keys = iter(jax.random.split(jax.random.key(0), 999))
   params = jax.tree.map(
     lambda s: 0.2 * jax.random.normal(next(keys), s.shape, s.dtype),
     components.parameter_shapes(model),
   )
-  model = model.clone(processor=Processor(tokenizer, c["data"], c["infer"]))
-  return adjusted(model, yarn=2.0, dropout=dropout), params
+  session = Session(model, params, Processor(tokenizer, c["data"], c["infer"]))
+  return session.adjusted(yarn=2.0, dropout=dropout)
 
 
 def write_video(path: pathlib.Path, frames: int, side: int = 64) -> None:

@@ -114,7 +114,7 @@ def _visual(layout, kind: RowShape, sample: Sample, at) -> np.ndarray:
   if sample.groups:
     parts.append(
       visual_order.placed(
-        visual_order.video(sample.groups, layout),
+        visual_order.video_order(sample.groups, layout),
         at["group"] * layout.tokens_per_group,
         layout.newline_index(kind),
       )

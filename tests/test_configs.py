@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from configs import common
-from data_pipelines.loader import Pipeline
+from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.synthesis import toy
 from filax.models import components
 from filax.train import loop, optim
@@ -44,8 +44,8 @@ def test_builds(name, arg):
   """At full size in shapes only: the model, its rates, its rows, and its data settings."""
   c = config(name, arg)
   model, shapes, _ = parts(c)
-  optim.make(c.optim.to_dict(), shapes, 1000)
-  train.check(c, model)
+  optim.make_optimizer(c.optim.to_dict(), shapes, 1000)
+  train.check_selector(c, model)
   layout = model.layout()
   assert model.selector.groups(c.data.sampling.frames) * layout.tokens_per_group > 0
   assert all(row[0] % layout.frames_per_group == 0 for row in c.data.rows)
@@ -84,7 +84,7 @@ RATES = {  # Table 4 of the paper: encoder, projector, language model, merger, b
 def test_table_4(name):
   c = config(name)
   model, shapes, _ = parts(c)
-  optimizer = optim.make(c.optim.to_dict(), shapes, 1000)
+  optimizer = optim.make_optimizer(c.optim.to_dict(), shapes, 1000)
   encoder, projector, llm, merger, batch, frames = RATES[name]
   got = {path: rate for path, rate in optimizer.rates.items() if not path.endswith("image_newline")}
 
@@ -167,13 +167,14 @@ def test_debug_trains_a_step(name, corpus, tmp_path):
   c.data.tokenizer = f"{corpus}/tokenizer.model"
   c.batch = 2
   c.steps = 1
-  pipeline = Pipeline(
+  plan = make_plan(
     c.data,
     components.build_video_lm(c.model).layout(),
     c.seed,
     c.batch,
-    tmp_path / "quarantine.jsonl",
+    quarantine=tmp_path / "quarantine.jsonl",
   )
-  summary = loop.run(c, tmp_path, pipeline, devices=jax.devices()[:1])
+  pipeline = Pipeline(plan)
+  summary = loop.train_pipeline(c, tmp_path, pipeline, devices=jax.devices()[:1])
   assert summary["steps"] == 1 and summary["loss"] > 0 and summary["num_bad"] == 0
   assert summary["frames"] == 2 * c.data.sampling.frames

@@ -25,7 +25,7 @@ CONFIG = f"--config={ROOT}/configs/fila_stage4.py:debug"
 NAMES = sorted(
   path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common")
 )
-FREE = {"model.llm.dropout"}  # A name or stages: filax.spec.dropout_stages.parse reads it.
+FREE = {"model.llm.dropout"}  # A name or stages: filax.spec.dropout_stages.parse_stages reads it.
 OPTIONAL = {  # Settings that no config of ours sets, or that belong to other samplers.
   *(
     f"{part}.sampling.{key}"
@@ -68,7 +68,7 @@ def test_names_are_those_of_the_code():
   assert words("data.sampling.phase") == set(frame_sampling.PHASES)
   assert words("data.sampling.name") == set(frame_sampling.SAMPLERS)
   assert words("model.llm.remat") == set(layers.REMAT) | {"none"}
-  assert words("model.llm.attention") == {*dense.KINDS, "splash"}
+  assert words("model.llm.attention") == {*dense.KERNELS, "splash"}
   assert words("model.llm.sequence") == set(sequence_parallel.STRATEGIES)
   assert words("model.projector.newline") == set(mlp.NEWLINES)
   assert words("model.merge_stage") == set(video_lm.STAGES)
@@ -210,7 +210,7 @@ def test_arguments_of_an_own_component_are_its_own():
 )
 def test_commands_refuse_them(argument, knob):
   with pytest.raises(ValueError, match=re.escape(knob)):
-    config_flags.read([CONFIG, argument])
+    config_flags.read_config([CONFIG, argument])
 
 
 def test_a_run_refuses_them():
@@ -220,7 +220,7 @@ def test_a_run_refuses_them():
 
 
 def test_the_last_of_a_flag_counts():
-  config, given = config_flags.read(
+  config, given = config_flags.read_config(
     [
       "--config=configs/none.py",
       CONFIG,

@@ -7,7 +7,7 @@ from absl import logging
 import jax
 import pytest
 
-from data_pipelines.loader import Pipeline
+from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.packing import frame_sampling, planner
 from data_pipelines.synthesis import toy
 from filax.infer import video
@@ -48,7 +48,7 @@ def test_sizes_are_those_released(arg):
 def test_rates_batch_and_frames_are_those_released(stage):
   c = config(stage)
   shapes = components.parameter_shapes(components.build_video_lm(c.model))
-  rates = optim.make(c.optim.to_dict(), shapes, 1000).rates
+  rates = optim.make_optimizer(c.optim.to_dict(), shapes, 1000).rates
   of = lambda role: {rate for path, rate in rates.items() if path.startswith(role)}
   encoder, connector, llm, batch = RATES[stage]
   assert (of("encoder"), of("projector"), of("llm")) == ({encoder}, {connector}, {llm})
@@ -87,7 +87,7 @@ def test_frames_that_are_no_whole_clips_name_the_knob():
     video.count_frames(
       c.infer.sampling.to_dict() | dict(name="dynamic_fps", low=6, frames=12, multiple=6),
       extent,
-      video.unit_of(model),
+      video.frame_unit(model),
     )
   with pytest.raises(ValueError, match=r"config\.data\.rows .*10"):
     planner.row_shapes(((10, 0, 128, 1),), model.layout().frames_per_group)
@@ -111,14 +111,15 @@ def test_debug_trains_packed_rows_with_dropout(tmp_path):
   c.data.tokenizer = f"{corpus}/tokenizer.model"
   c.batch, c.steps = 2, 2
   c.mesh = dict(data=1, fsdp=2, seq=4, tensor=1)
-  pipeline = Pipeline(
+  plan = make_plan(
     c.data,
     components.build_video_lm(c.model).layout(),
     c.seed,
     c.batch,
-    tmp_path / "quarantine.jsonl",
+    quarantine=tmp_path / "quarantine.jsonl",
   )
-  (shape,) = pipeline.row_shapes
+  pipeline = Pipeline(plan)
+  (shape,) = pipeline.plan.row_shapes
   assert len(shape.room) == 2 and shape.room[1] < shape.room[0] < shape.length
-  summary = loop.run(c.lock(), tmp_path, pipeline)
+  summary = loop.train_pipeline(c.lock(), tmp_path, pipeline)
   assert summary["steps"] == 2 and summary["loss"] > 0 and summary["num_bad"] == 0

@@ -19,7 +19,7 @@ class Corpus:
   """Samples in the order of the mixture."""
 
   samples: tuple[Sample, ...]
-  report: llava.Report  # Of reading the manifests.
+  report: llava.ManifestReport  # Of reading the manifests.
   excluded: int  # Samples that config.data.exclude names, or whose media it names.
   digest: str  # Of all that decided the choice.
   manifests: Mapping[str, str]  # Manifest -> digest of its content.
@@ -28,14 +28,14 @@ class Corpus:
 
 def read_corpus(data: Mapping[str, Any], seed: int) -> Corpus:
   """The samples of config.data.train. Raises ValueError for a manifest that cannot be used."""
-  settings.check(dict(data=dict(train=data["train"])))
-  report = llava.Report()
+  settings.check_settings(dict(data=dict(train=data["train"])))
+  report = llava.ManifestReport()
   samples = []
   digests = {}
   parts = []
   drawn = False
   for number, (manifest, strategy) in enumerate(data["train"]):
-    samples += llava.load(manifest, strategy, data["root"], seed + number, report)
+    samples += llava.load_manifest(manifest, strategy, data["root"], seed + number, report)
     digest = _content_digest(manifest)
     digests[str(manifest)] = digest
     parts.append((digest, strategy, number))

@@ -95,10 +95,10 @@ def make_plan(
   sentence for invalid settings or data.
   """
   data = _plain(data)
-  settings.check(dict(seed=seed, batch=batch, data=data))
+  settings.check_settings(dict(seed=seed, batch=batch, data=data))
   shapes = planner.row_shapes(data["rows"], layout.frames_per_group)
   limits = _media_limits(data)
-  tokenizer = tokenizers.load(data["tokenizer"])
+  tokenizer = tokenizers.load_tokenizer(data["tokenizer"])
   corpus = read_corpus(data, seed)
   samples = corpus.samples
   _check_sampling(data["sampling"], layout, samples)

@@ -13,7 +13,7 @@ from data_pipelines.packing.demand import SampleDemand
 from data_pipelines.packing.tiles import Views
 from data_pipelines.sample import Sample, Timeline
 from data_pipelines.text import templates
-from data_pipelines.text.templates import Encoded, Visual
+from data_pipelines.text.templates import Encoded, VisualText
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.spec import VisualLayout, dropout_stages
 
@@ -28,7 +28,7 @@ class TimelineLayout:
 
   timeline: Timeline
   pattern: np.ndarray
-  visual: Visual
+  visual: VisualText
   times: np.ndarray | None = None
   views: Views | None = None
   source: Timeline = ()
@@ -97,8 +97,8 @@ class Composer:
     visuals = [layout.visual for layout in layouts]
     return self._encode(sample, visuals)
 
-  def _encode(self, sample: Sample, visuals: Sequence[Visual]) -> Encoded:
-    return templates.encode(
+  def _encode(self, sample: Sample, visuals: Sequence[VisualText]) -> Encoded:
+    return templates.encode_conversation(
       sample,
       self.tokenizer,
       template=self.data["template"],
@@ -147,8 +147,8 @@ class Composer:
     extent = frame_sampling.extent(timeline, self.probes, sampling)
     count = frame_sampling.frame_count(sampling, extent, group)
     times = frame_sampling.sample_times(sampling, count, extent, phase)
-    pattern = visual_order.video(count // group, self.layout)
-    visual = Visual(
+    pattern = visual_order.video_order(count // group, self.layout)
+    visual = VisualText(
       tokens=len(pattern),
       duration=extent.duration,
       times=times,
@@ -174,7 +174,7 @@ class Composer:
       alone,
     )
     pattern = visual_order.image(views, self.layout)
-    visual = Visual(len(pattern))
+    visual = VisualText(len(pattern))
     return TimelineLayout(timeline, pattern, visual, views=views)
 
 

@@ -5,40 +5,14 @@ A pattern is i32 [M]: indices into the timeline's own tokens (its groups' or vie
 other, row by row), or NEWLINE. `visual_index` is a pattern shifted to the row's visual table.
 """
 
-import functools
-
 import numpy as np
 
 from data_pipelines.packing.tiles import Views
 from filax.spec import VisualLayout
+from filax.spec.visual_order import NEWLINE as NEWLINE
+from filax.spec.visual_order import video_order as video_order
 
-NEWLINE = -1
 MODES = ("one_token", "grid", "frame", "none")
-
-
-@functools.lru_cache(maxsize=256)
-def video(groups: int, layout: VisualLayout) -> np.ndarray:
-  """The pattern of a video of `groups` groups of frames.
-
-  Newlines: one_token, one after the whole video; grid, after every row of every group; frame, after
-  every group; none. Shared by all callers: not to be written to.
-  """
-  rows, columns = layout.group_grid
-  tokens = groups * rows * columns
-  index = np.arange(tokens, dtype=np.int32)
-  if layout.newline == "one_token":
-    index = _with_newline(index)
-  elif layout.newline == "grid":
-    index = _with_row_newlines(index.reshape(-1, columns))
-  elif layout.newline == "frame":
-    index = _with_row_newlines(index.reshape(-1, rows * columns))
-  elif layout.newline != "none":
-    raise ValueError(
-      f"config.model.projector.newline={layout.newline!r} is unknown. Set it to one of "
-      f"{', '.join(MODES)}."
-    )
-  index.flags.writeable = False
-  return index
 
 
 def image(views: Views, layout: VisualLayout) -> np.ndarray:

@@ -10,5 +10,5 @@ def load_if_present(folder: pathlib.Path) -> tokenizers.Tokenizer | None:
   """The tokenizer in a folder; None if there is none. Raises ValueError if it is damaged."""
   for pattern in ("tokenizer.json", "*.model"):
     if any(file.is_file() for file in folder.glob(pattern)):
-      return tokenizers.load(folder)
+      return tokenizers.load_tokenizer(folder)
   return None

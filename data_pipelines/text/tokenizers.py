@@ -56,9 +56,8 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int):
 
   rows: embedding rows of the model.
   """
-  if tokenizer.vocab_size > rows:
-    raise ValueError(
-      f"The tokenizer {tokenizer.path} has ids up to {tokenizer.vocab_size - 1}, but the llm has "
-      f"{rows} vocabulary rows. Set config.data.tokenizer to the llm's own, or "
-      f"config.model.llm.variant to one with at least {tokenizer.vocab_size} rows."
-    )
+  remedy = (
+    f"Set config.data.tokenizer to the llm's own, or config.model.llm.variant to one with at "
+    f"least {tokenizer.vocab_size} rows."
+  )
+  tokenizer.check_rows(rows, remedy)

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipelines.manifest import llava
-from data_pipelines.manifest.reader import Bad, RecordError, Report, records
+from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError, manifest_records
 from data_pipelines.media import array_record
 from data_pipelines.media.open import MediaError
 from data_pipelines.tools.transcode import Proxy, stored_content
@@ -46,7 +46,7 @@ class BuiltDataSet:
   samples: int
   media: int
   bytes: int  # Of the media.
-  report: Report
+  report: ManifestReport
 
 
 def build_data_set(
@@ -64,7 +64,7 @@ def build_data_set(
   manifest, and ValueError if `out` holds a data set, Beam is missing or nothing can be built.
   """
   out = pathlib.Path(out)
-  report = Report()
+  report = ManifestReport()
   for name in ("media", "samples", MANIFEST):
     if (out / name).exists():
       raise ValueError(f"{out} already holds a data set. Name another folder with --out.")
@@ -110,14 +110,14 @@ def _write_manifest(path: pathlib.Path, kept: Sequence[Record]) -> None:
 def _good_records(
   manifest: str,
   folder: str,
-  report: Report,
+  report: ManifestReport,
 ) -> Iterator[tuple[int, Record]]:
   """(line, record) of the records that keep the format."""
-  for line, record in records(manifest):
+  for line, record in manifest_records(manifest):
     try:
-      llava.sample(record, "", folder, report)
+      llava.parse_record(record, "", folder, report)
     except RecordError as error:
-      report.bad.append(Bad(manifest, line, str(error)))
+      report.bad.append(BadRecord(manifest, line, str(error)))
     else:
       yield line, record
 
@@ -127,7 +127,7 @@ def _complete_records(
   stored: Collection[str],
   errors: Mapping[str, str],
   manifest: str,
-  report: Report,
+  report: ManifestReport,
 ) -> Iterator[Record]:
   """The records whose media were all stored."""
   for line, record in good:
@@ -138,7 +138,7 @@ def _complete_records(
     name = missing[0]
     # A Beam runner works elsewhere, so why it failed is in its own log.
     reason = errors.get(name, f"{name}: could not be stored.")
-    report.bad.append(Bad(manifest, line, reason))
+    report.bad.append(BadRecord(manifest, line, reason))
 
 
 def _distinct_media(good: Iterable[Record]) -> list[str]:

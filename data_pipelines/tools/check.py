@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.excerpts import one_line
-from data_pipelines.manifest.reader import Bad, Report
+from data_pipelines.manifest.reader import BadRecord, ManifestReport
 from data_pipelines.media import frames as video
 from data_pipelines.media.index import MediaIndex, media_of
 from data_pipelines.media.open import LIMITS, Limits
@@ -30,7 +30,9 @@ class CheckResult:
   """What is in a manifest, and what is wrong with it."""
 
   manifest: str
-  report: Report  # report.bad holds records with bad media too; report.samples is what is good.
+  report: (
+    ManifestReport  # report.bad holds records with bad media too; report.samples is what is good.
+  )
   media: int
   unreadable: Mapping[str, str]  # Medium -> why.
   counts: Mapping[str, int]  # Samples with video, images or text only.
@@ -95,8 +97,8 @@ def check_manifest(
   decode: read every frame, which finds damage inside files. encode: a tokenizer's, for lengths in
   tokens. Raises ManifestError if the manifest cannot be used.
   """
-  report = Report()
-  samples = list(llava.read(manifest, root, report))
+  report = ManifestReport()
+  samples = list(llava.read_manifest(manifest, root, report))
   media = media_of(samples)
   probes = MediaIndex(threads=threads, limits=limits, progress=progress).probes(media)
   unreadable = {name: probe.error for name, probe in probes.items() if probe.error}
@@ -108,7 +110,7 @@ def check_manifest(
     reason = _fault(sample, probes, unreadable)
     if reason:
       line = int(sample.origin.rsplit(":", 1)[1])
-      report.bad.append(Bad(os.fspath(manifest), line, reason))
+      report.bad.append(BadRecord(os.fspath(manifest), line, reason))
     else:
       good.append(sample)
   report.bad.sort(key=lambda bad: bad.line)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_pipelines.media import open as media_lib
 from data_pipelines.media import pictures
-from data_pipelines.media.container import kind, open_video
+from data_pipelines.media.container import media_kind, open_video
 from data_pipelines.media.decoder import Decoder, picture, shown_size
 from data_pipelines.media.encoder import write_h264
 from data_pipelines.media.open import Media, MediaError
@@ -58,10 +58,10 @@ def stored_content(media: Media, proxy: Proxy | None = None) -> bytes:
   facts = probe(media)
   if facts.error:
     raise MediaError(facts.error)
-  media_kind = kind(media)
-  if media_kind == "folder":
+  file_kind = media_kind(media)
+  if file_kind == "folder":
     return _encode(_folder_pictures(media), facts.fps)
-  if media_kind == "video" and proxy and facts.duration > proxy.beyond:
+  if file_kind == "video" and proxy and facts.duration > proxy.beyond:
     sampled = _sampled_pictures(media, facts.last_time, proxy)
     return _encode(sampled, proxy.fps)
   if media_lib.is_packed(media):
@@ -102,14 +102,14 @@ def _sampled_pictures(
     decoder = Decoder(video, shrink)
     count = int(last * proxy.fps + _ROUNDING) + 1
     for number in range(count):
-      _, show = decoder.at(number / proxy.fps)
+      _, show = decoder.frame_at(number / proxy.fps)
       yield show()
 
 
 def _folder_pictures(folder: Media) -> Iterator[np.ndarray]:
   """The pictures of a folder, all of the even size of the first."""
   size = None
-  for path in media_lib.folder(folder):
+  for path in media_lib.folder_pictures(folder):
     image = Image.fromarray(pictures.read_image(path))
     if size is None:
       size = _even_size(image.width, image.height, min(image.size))

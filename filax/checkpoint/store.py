@@ -8,7 +8,7 @@ which cannot be read or whose digests differ, is skipped. Inference reads `state
 `config`, and checks those.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -22,14 +22,14 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax import files
-from filax.checkpoint import digest, record, storage, verify
+from filax.checkpoint import digest, record, run_folder, storage, verify
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.record import Damaged as Damaged
 from filax.checkpoint.tree import compare_shapes, flatten_tree, leaf_shapes, unflatten_tree
 
-FOLDER = "checkpoints"  # Below the workdir.
+FOLDER = run_folder.CHECKPOINTS  # Below the workdir.
 _GO_ON = "Look at the bucket and the network; the same command goes on from there."
 HALF_WRITTEN = ".orbax-checkpoint-tmp"
 
@@ -352,14 +352,9 @@ def _read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
   return tree
 
 
-def _newest_first(path: epath.PathLike) -> list[epath.Path]:
+def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
   """The step folders of a workdir, of its checkpoints folder, or the one that `path` is itself."""
-  path = _absolute(path)
-  if (path / "state").exists():
-    return [path]
-  folder = path / FOLDER if (path / FOLDER).exists() else path
-  steps = [entry for entry in _listing(folder) if entry.name.isdigit()]
-  return sorted(steps, key=lambda step: int(step.name), reverse=True)
+  return run_folder.step_folders(_absolute(path))
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:

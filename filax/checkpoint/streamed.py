@@ -72,9 +72,9 @@ class ParameterWriter:
     (self.state / "_METADATA").write_text(tree)
     plain_config = json.loads(json.dumps(dict(config)))
     self._write_items(plain_config)
-    facts = record.make(0, 0, "", plain_config)
+    facts = record.make_record(0, 0, "", plain_config)
     facts["digests"] = {path: leaf.digest() for path, leaf in self.leaves.items()}
-    record.write(self.step / "data", facts)
+    record.write_record(self.step / "data", facts)
     return self.step
 
   def _write_items(self, config: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ def read_json(step: Path | epath.Path, name: str) -> dict[str, Any]:
   """The item `config` or `data` of a step, checked. Raises ValueError if it is damaged."""
   step = absolute(step)
   try:
-    data, config = record.read(step)
+    data, config = record.read_record(step)
   except record.Damaged as error:
     raise ValueError(f"{step} is damaged: {error}") from error
   return config if name == "config" else data

@@ -53,9 +53,9 @@ def analyze_parser() -> argparse.ArgumentParser:
     default=0.5,
     help="share of the visual tokens that stay",
   )
-  add("--layers", type=options.wholes(0), help="numbers with commas; default: all")
-  add("--limit", type=options.whole(1), help="ask only so many questions")
-  add("--batch", type=options.whole(1), default=32)
+  add("--layers", type=options.whole_numbers(0), help="numbers with commas; default: all")
+  add("--limit", type=options.whole_number(1), help="ask only so many questions")
+  add("--batch", type=options.whole_number(1), default=32)
   return parser
 
 

@@ -41,12 +41,14 @@ def chat_parser() -> argparse.ArgumentParser:
   parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.")
   add = parser.add_argument
   add("--question", help="default: questions from standard input, one a line")
-  add("--max-new-tokens", type=options.whole(1), help="default: config.infer.max_new_tokens")
+  add("--max-new-tokens", type=options.whole_number(1), help="default: config.infer.max_new_tokens")
   add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
   add("--top-p", type=options.number(high=1, above=True), help="default: config.infer.top_p")
-  add("--top-k", type=options.whole(1), help="default: all")
-  add("--seed", type=options.whole(0), default=0)
-  add("--frames", type=options.whole(1), help="most frames; default: config.infer.sampling's")
+  add("--top-k", type=options.whole_number(1), help="default: all")
+  add("--seed", type=options.whole_number(0), default=0)
+  add(
+    "--frames", type=options.whole_number(1), help="most frames; default: config.infer.sampling's"
+  )
   add("--yarn", type=options.number(1), help="stretch the context by this factor")
   add("--dropout", default="", help="visual dropout: off, a preset, or stages")
   add("--encode-cache", default="", help="folder that keeps what was encoded")

@@ -42,7 +42,7 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
       "ConfigDict, such as configs/fila_stage4.py."
     )
   _expand_home(config)
-  settings.check(config)
+  settings.check_settings(config)
   strings = {}
   for name in texts:
     strings[name] = flag_values[name].value

@@ -286,7 +286,7 @@ def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
   from data_pipelines.text import tokenizer_folder, tokenizers
 
   if path:
-    return tokenizers.load(path)
+    return tokenizers.load_tokenizer(path)
   for folder in folders:
     tokenizer = tokenizer_folder.load_if_present(folder)
     if tokenizer is not None:

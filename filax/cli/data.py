@@ -62,8 +62,8 @@ def _check(args: argparse.Namespace) -> int:
   from data_pipelines.text import tokenizers
   from data_pipelines.tools import check
 
-  encode = tokenizers.load(args.tokenizer).encode if args.tokenizer else None
-  result = check.check(
+  encode = tokenizers.load_tokenizer(args.tokenizer).encode if args.tokenizer else None
+  result = check.check_manifest(
     args.manifest,
     args.root,
     decode=args.decode,
@@ -71,7 +71,7 @@ def _check(args: argparse.Namespace) -> int:
     threads=args.threads,
     progress=sys.stderr,
   )
-  written = check.write(result, args.out) if args.out else []
+  written = check.write_report(result, args.out) if args.out else []
   if args.json:
     print(json.dumps(result.as_dict() | {"files": written}, indent=2))
   else:
@@ -85,8 +85,8 @@ def _check(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
   from data_pipelines.tools import build_array_record
 
-  proxy = build_array_record.Proxy.parse(args.proxy) if args.proxy else None
-  built = build_array_record.build(
+  proxy = build_array_record.Proxy.from_text(args.proxy) if args.proxy else None
+  built = build_array_record.build_data_set(
     args.manifest, args.out, root=args.root, proxy=proxy, beam=args.beam
   )
   for record in built.report.bad:

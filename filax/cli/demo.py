@@ -38,11 +38,14 @@ def demo_parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add("--workdir", default="runs/demo", help="folder for the corpus, the runs and the report")
   add("--check", action="store_true", help="only compare report.json with what it must reach")
-  add("--videos", type=options.whole(1), default=300, help="videos for training")
-  add("--held", type=options.whole(1), default=64, help="held-out videos")
-  add("--seed", type=options.whole(0), default=0, help="of the corpus and of the training")
+  add("--videos", type=options.whole_number(1), default=300, help="videos for training")
+  add("--held", type=options.whole_number(1), default=64, help="held-out videos")
+  add("--seed", type=options.whole_number(0), default=0, help="of the corpus and of the training")
   add(
-    "--stage1-steps", type=options.whole(0), default=0, help="default: as configs/fila_toy.py says"
+    "--stage1-steps",
+    type=options.whole_number(0),
+    default=0,
+    help="default: as configs/fila_toy.py says",
   )
-  add("--stage2-steps", type=options.whole(0), default=0, help="likewise")
+  add("--stage2-steps", type=options.whole_number(0), default=0, help="likewise")
   return parser

@@ -45,10 +45,10 @@ def evals_parser() -> argparse.ArgumentParser:
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--blind", action="store_true", help="show grey pictures: what words alone give away")
-  add("--limit", type=options.whole(1), help="ask only so many questions")
-  add("--batch", type=options.whole(1), default=32, help="prompts answered at a time")
-  add("--threads", type=options.whole(1), default=2, help="videos read at a time")
-  add("--max-new-tokens", type=options.whole(1), help="default: config.infer.max_new_tokens")
+  add("--limit", type=options.whole_number(1), help="ask only so many questions")
+  add("--batch", type=options.whole_number(1), default=32, help="prompts answered at a time")
+  add("--threads", type=options.whole_number(1), default=2, help="videos read at a time")
+  add("--max-new-tokens", type=options.whole_number(1), help="default: config.infer.max_new_tokens")
   add(
     "--out",
     default="",

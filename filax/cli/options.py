@@ -27,7 +27,7 @@ def config_parser(verb: str, description: str, required: bool = True) -> Parser:
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
   """An argparse type: a whole number from `low` to `high`."""
-  return _number(int, setting_kinds.whole(low, high))
+  return _number(int, setting_kinds.whole_number(low, high))
 
 
 def number(low: float = 0.0, **limits) -> Callable[[str], float]:

@@ -45,7 +45,7 @@ def scenes_parser() -> argparse.ArgumentParser:
   )
   parser.add_argument("--out", required=True, help="the contact sheet, a PNG")
   parser.add_argument(
-    "--count", type=options.whole(1), help="scenes; default: config.infer.selector.scenes"
+    "--count", type=options.whole_number(1), help="scenes; default: config.infer.selector.scenes"
   )
   return parser
 

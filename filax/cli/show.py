@@ -44,7 +44,7 @@ def report(config: ConfigDict) -> Iterator[str]:
     yield f"  {key} = {value!r}"
   model = components.build_video_lm(config.model)
   shapes = components.parameter_shapes(model)
-  optimizer = optim.make(config.optim.to_dict(), shapes, max(config.steps, 1000))
+  optimizer = optim.make_optimizer(config.optim.to_dict(), shapes, max(config.steps, 1000))
   yield ""
   leaves = traverse_util.flatten_dict(shapes, sep="/")
   yield from parameter_lines(leaves, optimizer, config)
@@ -136,7 +136,7 @@ def token_lines(config: ConfigDict, model: Any) -> Iterator[str]:
   yield (
     f"  video: {sampling.frames} frames ({sampling.name}) -> {groups} groups of "
     f"{layout.frames_per_group} -> {_grid(layout.group_grid)} tokens each, newline "
-    f"{layout.newline}: {len(visual_order.video(groups, layout)):,}"
+    f"{layout.newline}: {len(visual_order.video_order(groups, layout)):,}"
   )
   yield (
     f"  image: {_grid(layout.image_grid)} tokens a picture, at most {config.data.images.tiles} "

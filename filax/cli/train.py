@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
   try:
     argv, code_when_stopped = split_exit_code(argv)
-    config, options = config_flags.read(argv, workdir="where checkpoints and metrics go")
+    config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
   except (ValueError, OSError) as error:
     end_other_processes(error)
     raise

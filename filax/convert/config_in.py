@@ -244,7 +244,7 @@ def _read_dropout(config: Mapping[str, Any]) -> dict[str, Any]:
     config.get("llm_image_token_ratio_list", (1.0, 0.5, 0.25, 0.125)),
   )
   if "num_hidden_layers" in config:
-    dropout_stages.parse(stages, config["num_hidden_layers"])
+    dropout_stages.parse_stages(stages, config["num_hidden_layers"])
   for name, preset in dropout_stages.PRESETS.items():
     if preset == stages:
       return dict(dropout=name)

@@ -39,7 +39,7 @@ def fila_settings(config: Mapping[str, Any], vocabulary: ExportVocabulary | None
   if "infer" in config:
     settings["infer"] = config["infer"]
     selector = components.build("selector", config["infer"]["selector"])
-    settings["representative"] = getattr(selector, "representative", selector.size // 2)
+    settings["representative"] = selector.representative
   if "data" in config:
     data = config["data"]
     settings["data"] = {key: data[key] for key in RUN_KEYS if key in data}

@@ -157,7 +157,7 @@ def _spare_patterns(model: Mapping[str, Any], roles: Sequence[str]) -> list[tupl
       continue
     depth = 0
     if role in ("encoder", "llm"):
-      depth = getattr(components.build(role, model[role]), "depth", 0)
+      depth = components.build(role, model[role]).depth
     patterns += tensor_map.spare_patterns(model, role, depth)
   return patterns
 

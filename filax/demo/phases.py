@@ -120,7 +120,7 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
 
   Stage 2 starts from the parameters of stage 1.
   """
-  from filax.settings import check
+  from filax.settings import check_settings
   from filax.train.run import train
   from filax.train.signals import Interrupted, Signals
 
@@ -133,7 +133,7 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
     config.steps = steps
   if stage > 1:
     config.init_from = str(workdir / f"stage{stage - 1}")
-  check(config)
+  check_settings(config)
   stopped = True
   with contextlib.suppress(Interrupted), Signals() as signals:
     stopped = train(config, str(workdir / f"stage{stage}"), signals)["stopped"]

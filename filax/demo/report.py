@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import Any
 
-from data_pipelines.synthesis.toy import CHOICES
+from data_pipelines.synthesis.shapes import CHOICES
 
 
 def report_numbers(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 from typing import Any
 
-from data_pipelines.manifest.reader import Report
+from data_pipelines.manifest.reader import ManifestReport
 from data_pipelines.sample import Timeline, Turn
 from filax.evals.metrics import letters, options
 from filax.evals.metrics.options import LETTERS, without_letter  # noqa: F401  (public here)
@@ -29,7 +29,7 @@ class Example:
 
 
 # (manifest, folder of the media, report that bad records go to) -> examples
-ExampleReader = Callable[[str, str, Report], Iterator[Example]]
+ExampleReader = Callable[[str, str, ManifestReport], Iterator[Example]]
 
 
 @dataclasses.dataclass(frozen=True)

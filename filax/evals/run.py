@@ -12,7 +12,7 @@ import itertools
 import os
 from typing import Any
 
-from data_pipelines.manifest.reader import Report
+from data_pipelines.manifest.reader import ManifestReport
 from filax.evals.answering import EvaluationRun
 from filax.evals.kit import Benchmark, Example
 from filax.evals.reading import read_ahead
@@ -121,9 +121,9 @@ def _evaluate_manifest(
 
 def read_questions(
   benchmark: Benchmark, path: str, options: EvaluationOptions
-) -> tuple[list[Example], Report]:
+) -> tuple[list[Example], ManifestReport]:
   """The questions to ask, grouped by their media."""
-  report = Report()
+  report = ManifestReport()
   records = benchmark.read(path, options.root, report)
   examples = list(itertools.islice(records, options.limit))
   if not examples:

@@ -34,9 +34,9 @@ def encode_video(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
   index, real = jax.device_get((visual.index[0], visual.mask[0]))
   groups = places[index[real]]
   times = video.times[groups]
-  pattern = visual_order.video(len(groups), model.layout())
+  pattern = visual_order.video_order(len(groups), model.layout())
   group_times = times[:, representative(model)]
-  text = templates.Visual(len(pattern), video.duration, times.reshape(-1), group_times)
+  text = templates.VisualText(len(pattern), video.duration, times.reshape(-1), group_times)
   return EncodedMedia(visual.table[0], pattern, text, groups)
 
 
@@ -56,7 +56,7 @@ def encode_picture(loaded: LoadedModel, picture: np.ndarray, views: Views) -> En
     )
   pattern = visual_order.image(views, layout)
   no_groups = np.zeros((0, 1), int)
-  text = templates.Visual(len(pattern))
+  text = templates.VisualText(len(pattern))
   return EncodedMedia(visual.table[0], pattern, text, no_groups)
 
 
@@ -87,7 +87,7 @@ def representative(model: VideoLM) -> int:
 
   It is the middle one, unless the selector says otherwise.
   """
-  return getattr(model.selector, "representative", model.selector.size // 2)
+  return model.selector.representative
 
 
 def check_video(model: VideoLM, video: DecodedVideo) -> None:

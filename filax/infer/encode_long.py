@@ -54,7 +54,7 @@ def encode_timeline(
   layout = model.layout()
   extent = timeline_extent(timeline, loaded.processor.limits, sampling)
   count = count_frames(sampling, extent, frame_unit(model))
-  pattern = visual_order.video(count // layout.frames_per_group, layout)
+  pattern = visual_order.video_order(count // layout.frames_per_group, layout)
   _check_context(model, count, len(pattern))
   times = frame_sampling.sample_times(sampling, count, extent)
   source = frame_sampling.readable(timeline, sampling)
@@ -65,7 +65,7 @@ def encode_timeline(
   groups = np.arange(count).reshape(-1, layout.frames_per_group)
   frame_times = real_times[groups]
   group_times = frame_times[:, encode.representative(model)]
-  text = templates.Visual(len(pattern), extent.duration, frame_times.reshape(-1), group_times)
+  text = templates.VisualText(len(pattern), extent.duration, frame_times.reshape(-1), group_times)
   (no_frames,) = encode.no_pictures(layout.size)
   video = DecodedVideo(no_frames, real_times, extent.duration, timeline[0].media)
   table = jnp.asarray(table, model.llm.dtype)

@@ -18,7 +18,7 @@ class EncodedMedia:
 
   table: Any  # [M D]: visual tokens, then one newline vector.
   pattern: np.ndarray  # Order in which the tokens are read: data_pipelines.packing.visual_order.
-  text: templates.Visual  # What the text must know: length, duration, times.
+  text: templates.VisualText  # What the text must know: length, duration, times.
   groups: np.ndarray  # int [G K]: the frames of each group, as places in the video.
 
   @property

@@ -211,7 +211,7 @@ def prefill(
     room,
     spare,
     CHUNK,
-    method="read",
+    method="prefill",
   )
   return _next_logits(model, params, last[:, None]), cache
 

@@ -61,7 +61,7 @@ class LoadedModel:
     frames_shown = groups * size
     config = dict(name=name, size=size)
     _, selector_class = components.component("selector", name)
-    if "scenes" in selector_class.__dataclass_fields__:
+    if selector_class.chooses_scenes:
       config["scenes"] = groups
     selector = components.build("selector", config)
     if not selector.needs_single:

@@ -46,7 +46,7 @@ class Processor:
     `media[n]` is the encoded n-th medium of the turns. The index points into
     `encoded_media.joined_table(media)`.
     """
-    encoded = templates.prompt(
+    encoded = templates.encode_prompt(
       turns,
       self.tokenizer,
       template=self.data["template"],

@@ -73,7 +73,7 @@ def with_count(model: VideoLM, count: int) -> VideoLM:
   """
   if count < 1:
     raise ValueError(f"count={count} leaves no scene. Ask for one or more.")
-  if "scenes" not in model.selector.__dataclass_fields__:
+  if not model.selector.chooses_scenes:
     return model  # Groups of neighbours: `even_frames` picks their frames.
   return model.clone(selector=model.selector.clone(scenes=count))
 

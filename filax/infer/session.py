@@ -9,9 +9,10 @@ from etils import epath
 import jax
 from jaxtyping import Array, Float, PyTree
 
-from data_pipelines.text import tokenizers
+from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import files
 from filax.checkpoint import safe_files, store
+from filax.checkpoint.tuples import as_tuples
 from filax.infer.chat import Conversation
 from filax.infer.generate import Generated, generate
 from filax.infer.loaded import LoadedModel
@@ -113,10 +114,10 @@ def load(
   if param_dtype:
     config["model"] = config["model"] | dict(param_dtype=param_dtype)
   model = build_video_lm(config["model"], config["infer"]["selector"])
-  model.check()
+  model.check_parts()
   tokenizer = find_tokenizer(path, config["data"]["tokenizer"])
   tokenizers.check_vocabulary(tokenizer, model.vocab)
-  device_mesh = None if mesh is None else mesh_lib.make(mesh)
+  device_mesh = None if mesh is None else mesh_lib.make_mesh(mesh)
   params = restore_params(path, config["model"], model, device_mesh)
   processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
   return Session(model, params, processor)
@@ -127,7 +128,7 @@ def _answering_config(path: epath.Path, components: Sequence[str]) -> dict[str, 
 
   Raises ValueError if it names unknown code or lacks a section.
   """
-  config = tuples(store.read_config(path))
+  config = as_tuples(store.read_config(path))
   check_components(config, components, f"The config of {path}")
   for section in ("model", "infer", "data"):
     if not isinstance(config.get(section), Mapping):
@@ -171,21 +172,15 @@ def find_tokenizer(path: epath.PathLike, configured: str) -> tokenizers.Tokenize
   """
   path = epath.Path(files.absolute(path))
   for folder in (path, path.parent, path.parent.parent):  # A run, checkpoints/, checkpoints/<step>.
-    if any(folder.glob("tokenizer.json")) or any(folder.glob("*.model")):
-      return tokenizers.load(folder)
+    tokenizer = tokenizer_folder.load_if_present(folder)
+    if tokenizer is not None:
+      return tokenizer
     if (folder / store.FOLDER).exists():
       break
   if configured and epath.Path(configured).exists():
-    return tokenizers.load(configured)
+    return tokenizers.load_tokenizer(configured)
   raise ValueError(
     f"The checkpoint in {path} has no tokenizer beside it, and config.data.tokenizer="
     f"{configured!r} does not exist here. Copy the tokenizer.json or *.model that it was trained "
     f"with to {folder}."
   )
-
-
-def tuples(value: Any) -> Any:
-  """Lists of JSON as tuples: fields of a model must be hashable."""
-  if isinstance(value, Mapping):
-    return {key: tuples(item) for key, item in value.items()}
-  return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -187,7 +187,7 @@ def build_video_lm(config: Section, selector: Section | None = None):
   llm = build("llm", sections.pop("llm"), **types)
   parts = {role: build(role, section, out=llm.width, **types) for role, section in sections.items()}
   parts["llm"] = llm
-  fields = set(VideoLM.__dataclass_fields__) - {"parent", "name", "processor", *ROLES}
+  fields = set(VideoLM.__dataclass_fields__) - {"parent", "name", *ROLES}
   unknown = sorted(set(options) - fields)
   if unknown:
     raise ValueError(f"Unknown key config.model.{unknown[0]}. Known: {', '.join(sorted(fields))}.")

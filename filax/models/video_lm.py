@@ -17,8 +17,7 @@ import numpy as np
 from filax.models import visual_dropout
 from filax.ops import visual_dropout as dropout_ops
 from filax.ops.splice import splice
-from filax.parallel import frame_layout as spread
-from filax.parallel import zigzag
+from filax.parallel import frame_layout, zigzag
 from filax.parallel.rules import constrain
 from filax.spec import RowShape, VisualLayout, dropout_stages
 
@@ -67,7 +66,7 @@ class VideoLM(nn.Module):
     -> hidden states of the places that are left, and their targets, loss_mask and segment_ids
     [R n]; all in zig-zag order over the mesh axis seq.
     """
-    x = self.spliced(zigzag.lay(batch))
+    x = self.spliced(zigzag.reorder(batch))
     row_shape = RowShape(
       frames=batch["frames"].shape[1],
       images=batch["images"].shape[1],
@@ -79,7 +78,7 @@ class VideoLM(nn.Module):
     hidden, row = visual_dropout.forward(self.llm, x, row, batch["keep"], room)
     targets, mask = dropout_ops.next_tokens(row)
     labels = dict(targets=targets, loss_mask=mask, segment_ids=row.segment_ids)
-    order = zigzag.in_use(targets.shape[1])
+    order = zigzag.order_in_use(targets.shape[1])
     if order is not None:
       labels = {key: constrain(value[:, order], "batch seq") for key, value in labels.items()}
     return hidden, labels
@@ -132,14 +131,14 @@ class VideoLM(nn.Module):
     """Pictures -> patch tokens, `clip` frames encoded jointly."""
     batch, total = frames.shape[:2]
     _check_clips(total, clip)
-    over = spread.spread((batch, total), clip)
-    clips = spread.flatten(frames, clip)
+    over = frame_layout.frame_layout((batch, total), clip)
+    clips = frame_layout.flatten(frames, clip)
 
     def encode_clips(model, clips):
       return model.encoder(clips)
 
     tokens = self._in_chunks(encode_clips, clips, over, self.encode_chunk)
-    return spread.unflatten(tokens, batch, total)
+    return frame_layout.unflatten(tokens, batch, total)
 
   def merged(self, frames: UInt8[Array, "B T h w 3"]) -> Float[Array, "B G n D"]:
     """Frames -> merged groups, for selectors that group neighbours.
@@ -164,13 +163,13 @@ class VideoLM(nn.Module):
       groups = tokens.reshape(len(units), unit // size, size, *tokens.shape[2:])
       return model.merge(groups)
 
-    over = spread.spread((batch, total), unit)
-    units = spread.flatten(frames, unit)
+    over = frame_layout.frame_layout((batch, total), unit)
+    units = frame_layout.flatten(frames, unit)
     chunk = max(1, self.encode_chunk * clip // unit) if self.encode_chunk else 0
     merged = self._in_chunks(encode_and_merge, units, over, chunk)
-    return spread.unflatten(merged, batch, total // size)
+    return frame_layout.unflatten(merged, batch, total // size)
 
-  def _in_chunks(self, body: Callable, clips, over: spread.Spread, chunk: int):
+  def _in_chunks(self, body: Callable, clips, over: frame_layout.FrameLayout, chunk: int):
     """body(self, clips), at most `chunk` clips of every device at a time; 0 = all at once."""
     count = clips.shape[0]
     count_on_device = count // (over.rows * over.parts)
@@ -181,8 +180,8 @@ class VideoLM(nn.Module):
       return carry, body(model, clips)
 
     scan = nn.scan(scan_body, variable_broadcast="params", split_rngs={"params": False})
-    _, tokens = scan(self, (), spread.cut(clips, over, chunk))
-    return spread.joined(tokens, over, count)
+    _, tokens = scan(self, (), frame_layout.cut(clips, over, chunk))
+    return frame_layout.joined(tokens, over, count)
 
   def merge(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n D"]:
     """Groups of frames -> the tokens of each group, in the order that `merge_stage` names."""

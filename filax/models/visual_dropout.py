@@ -50,14 +50,14 @@ def forward(
   """
   last = len(llm.ranges) - 1
   for stage, (start, stop) in enumerate(llm.ranges):
-    order = zigzag.in_use(x.shape[1])
+    order = zigzag.order_in_use(x.shape[1])
     segments, place = ops.row_places(row)
     segments = _in_order(segments, order)
     place = _in_order(place, order)
     positions = _in_order(row.positions, order)
     x, _ = llm.blocks(x, positions, segments, place=place, start=start, stop=stop)
     if stage < last:
-      order_after = zigzag.in_use(room[stage])
+      order_after = zigzag.order_in_use(room[stage])
       x, row = drop(llm, x, row, keep[:, stage], stage, room[stage], order, order_after)
   return llm.normalise(x), row
 

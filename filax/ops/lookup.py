@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from filax.parallel import gather
-from filax.parallel.rules import spec
+from filax.parallel.rules import partition_spec
 
 
 def lookup(
@@ -24,12 +24,12 @@ def lookup(
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or not _pays(table.shape, tokens.shape, mesh):
     return _take_rows(table, tokens)
-  places = spec("batch seq")
+  places = partition_spec("batch seq")
 
   def gather_and_look_up(table, tokens):
-    return _take_rows(gather.whole(table), tokens)
+    return _take_rows(gather.gather_rows(table), tokens)
 
-  on_mesh = gather.spread(
+  on_mesh = gather.over_mesh(
     gather_and_look_up,
     in_specs=(P(("fsdp", "seq"), None), places),
     out_specs=P(*places, None),

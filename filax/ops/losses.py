@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from filax.ops import chunks
 from filax.parallel import gather
-from filax.parallel.rules import spec
+from filax.parallel.rules import partition_spec
 
 
 def cross_entropy(
@@ -47,12 +47,12 @@ def cross_entropy(
       "is a multiple of config.mesh.seq."
     )
   chunk_of_shard = max(chunk // shards, 1)
-  places = spec("batch seq")
+  places = partition_spec("batch seq")
 
   def own_positions(hidden, head, targets):
-    return _in_chunks(hidden, gather.whole(head), targets, chunk_of_shard, vocab)
+    return _in_chunks(hidden, gather.gather_rows(head), targets, chunk_of_shard, vocab)
 
-  on_mesh = gather.spread(
+  on_mesh = gather.over_mesh(
     own_positions,
     in_specs=(P(*places, None), P(("fsdp", "seq"), None), places),
     out_specs=(places, places),

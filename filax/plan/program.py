@@ -15,8 +15,8 @@ import jax
 from data_pipelines.packing import planner
 from data_pipelines.packing.demand import Demand
 from filax.spec import RowShape
-from filax.train import setup as start
-from filax.train.batches import layout
+from filax.train.batches import batch_sharding
+from filax.train.setup import Setup, train_step
 
 _OOM = re.compile(r"\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)")
 _UNIT = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -49,7 +49,7 @@ class Program:
   error: str = ""
 
 
-def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -> Program:
+def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Program:
   """Compiles the step of `filax train` for rows of this shape.
 
   Raises ValueError for an invalid config, and for any error of the compiler but lack of memory.
@@ -62,7 +62,7 @@ def compile_step(setup: start.Setup, config: Mapping[str, Any], row: RowShape) -
   )
   began = time.perf_counter()
   with jax.set_mesh(setup.mesh), tempfile.TemporaryDirectory() as folder:
-    lowered = start.train_step(config, setup).lower(setup.like, batch)
+    lowered = train_step(config, setup).lower(setup.like, batch)
     try:
       # The compiler writes its text itself: as_text() fails for what v5p and v6e do asynchronously.
       compiled = lowered.compile(
@@ -100,11 +100,11 @@ def config_rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
   return planner.with_dropout(shapes, visual, demand)
 
 
-def batch_like(setup: start.Setup, count: int, row: RowShape) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_like(setup: Setup, count: int, row: RowShape) -> dict[str, jax.ShapeDtypeStruct]:
   """A batch of `count` rows as it lies on the mesh, shapes only."""
   shapes = row.shapes(count, setup.model.encoder.size)
   return {
-    key: jax.ShapeDtypeStruct(shape, dtype, sharding=layout(key, shape, setup.mesh))
+    key: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(key, shape, setup.mesh))
     for key, (shape, dtype) in shapes.items()
   }
 

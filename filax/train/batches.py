@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 import numpy as np
 
-from filax.parallel.rules import spec
+from filax.parallel.rules import partition_spec
 from filax.spec import BATCH
 
 Batch = Mapping[str, np.ndarray]
@@ -97,7 +97,7 @@ def batch_sharding(key: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:
   words = "batch"
   if key in FRAMES and shape[1] % mesh.shape["seq"] == 0:
     words = "batch seq"
-  return NamedSharding(mesh, spec(words))
+  return NamedSharding(mesh, partition_spec(words))
 
 
 def place_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
@@ -142,8 +142,8 @@ def agree_over_seq(key: str, x: np.ndarray, mesh: Mesh, share: ProcessShare) -> 
   copies = np.repeat(x[:, None], seq // share.seqs, axis=1)
   rows = x.shape[0] * share.rows
   shape = (rows, seq, *x.shape[1:])
-  over_seq = NamedSharding(mesh, spec("batch seq"))
-  over_rows = NamedSharding(mesh, spec("batch"))
+  over_seq = NamedSharding(mesh, partition_spec("batch seq"))
+  over_rows = NamedSharding(mesh, partition_spec("batch"))
   views = jax.make_array_from_process_local_data(over_seq, copies, shape)
   reduce_views = _reduce_over_seq(key, over_rows)
   return reduce_views(views)

@@ -102,7 +102,7 @@ def agree_on_plan(
   check_settings(config)
   steps = count_steps(config, pipeline)
   parts = plan_record.plan_parts(config, steps, pipeline.fingerprint, ingredients)
-  agreement.check(parts)
+  agreement.require_equal(parts)
   return steps, parts
 
 
@@ -234,7 +234,7 @@ class Loop:
   def _wait_for_other_compilers(self) -> None:
     """Waits until all processes have compiled: who waits for one in a step would seem to hang."""
     if jax.process_count() > 1:
-      key_value.meet(f"filax/compiled/{len(self._programs) + 1}", _COMPILE_SECONDS)
+      key_value.barrier(f"filax/compiled/{len(self._programs) + 1}", _COMPILE_SECONDS)
 
   def _look(self) -> None:
     """Fetches and checks the metrics of the pending step, if any, and gives them to the hooks."""

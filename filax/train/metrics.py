@@ -108,7 +108,7 @@ class Meter:
     count = max(self._window_steps, 1)
     self._window = dict.fromkeys(SUMS, 0.0)
     self._window_steps = 0
-    flops = self.costs.step(window) if self.costs else 0.0
+    flops = self.costs.step_flops(window) if self.costs else 0.0
     record: dict[str, Any] = {"step": step}
     for key in _OF_THE_STEP:
       record[key] = metrics[key]

@@ -42,7 +42,7 @@ def prepare(config: Config, steps: int, devices: Sequence[jax.Device] | None = N
   `devices` are those of config.mesh; default: all there are. Raises ValueError naming the knob.
   """
   check_settings(config)
-  mesh = mesh_lib.make(config["mesh"], devices)
+  mesh = mesh_lib.make_mesh(config["mesh"], devices)
   parts = micro_batches(config, mesh)
   model = components.build_video_lm(config["model"])
   shapes = components.parameter_shapes(model)
@@ -64,7 +64,7 @@ def check_settings(config: Config) -> None:
 
   A pipeline checks config.data itself, and rows may come from elsewhere.
   """
-  settings.check({key: value for key, value in config.items() if key != "data"})
+  settings.check_settings({key: value for key, value in config.items() if key != "data"})
 
 
 def train_step(config: Config, setup: Setup) -> jax.stages.Wrapped:

@@ -64,9 +64,9 @@ def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, ja
   """
   variables = {"params": params}
   rngs = {"dropout": rng}
-  if getattr(model, "stages", ()):
+  if model.stages:
     return model.apply(variables, batch, rngs=rngs, method="shortened")
-  rows = zigzag.lay(batch)
+  rows = zigzag.reorder(batch)
   return model.apply(variables, rows, rngs=rngs), rows
 
 
@@ -88,7 +88,7 @@ def _count_positive(x: jax.Array) -> jax.Array:
 
 def layer_shares(model) -> tuple[float, ...]:
   """The share of the llm's layers before, between and after the stages of visual dropout."""
-  stages = getattr(model, "stages", ())
+  stages = model.stages
   if not stages:
     return (1.0,)
   depth = model.llm.depth

@@ -35,7 +35,7 @@ def main(rank: str, port: str, folder: str, run: str, sizes: str) -> None:
   plan = tensor_plan.plan_tensors(
     model, [tensor_plan.open_source(folder, ("llm",))], roles=("llm",)
   )
-  mesh, table = mesh_lib.make(json.loads(sizes)), components.dims_table(model)
+  mesh, table = mesh_lib.make_mesh(json.loads(sizes)), components.dims_table(model)
   shardings = {
     mapping.path: jax.sharding.NamedSharding(
       mesh, rules.parameter_spec(table, mapping.path, mapping.shape)

@@ -48,7 +48,7 @@ def planned(folder, **options):
 
 def layout(found, **sizes):
   """path -> sharding of every parameter on a mesh of eight devices."""
-  mesh = mesh_lib.make(sizes, jax.devices()[:8])
+  mesh = mesh_lib.make_mesh(sizes, jax.devices()[:8])
   table = components.dims_table(MODEL)
   return {
     place.path: jax.sharding.NamedSharding(

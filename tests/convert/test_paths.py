@@ -93,8 +93,7 @@ def test_questions_are_asked_from_any_folder(name, tmp_path, monkeypatch):
   words = [f"--checkpoint={name}", "--manifest=~/m.json", "--root=.", "--out=~/scores/out.json"]
   assert command.main(["evals", *words]) == 0
   assert (tmp_path / "scores" / "out.json").exists()
-  model, _ = session.load(name)
-  assert model.processor.source == name
+  assert session.load(name).processor.source == name
 
 
 def test_urls_stay_as_they_are(here):

@@ -11,7 +11,7 @@ from data_pipelines.packing import planner
 from data_pipelines.packing.demand import Demand, capacity
 from filax.spec import RowShape, dropout_stages
 
-STAGES = dropout_stages.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
+STAGES = dropout_stages.parse_stages(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
 DROPS = dataclasses.replace(LAYOUT, stages=STAGES)
 
 

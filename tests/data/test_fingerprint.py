@@ -12,7 +12,7 @@ from small_corpus import LAYOUT, pipeline
 from data_pipelines.packing.fingerprint import digest_facts
 from filax.spec import dropout_stages
 
-STAGES = dropout_stages.parse(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
+STAGES = dropout_stages.parse_stages(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
 DROPS = dataclasses.replace(LAYOUT, stages=STAGES)
 RANDOM = dict(name="uniform", frames=6, phase="random")
 TIMES = dict(time_prompt="llava", sampling=RANDOM, rows=((12, 4, 400, 4),), packing=False)

@@ -116,7 +116,7 @@ def test_a_picture_of_another_size_than_planned_still_fits():
   ],
 )
 def test_video_newlines(newline, expected):
-  pattern = visual_order.video(2, VisualLayout(**LAYOUT, newline=newline))
+  pattern = visual_order.video_order(2, VisualLayout(**LAYOUT, newline=newline))
   assert " ".join("n" if i < 0 else str(i) for i in pattern) == expected
   placed = visual_order.placed(pattern, 30, 99)
   assert placed.dtype == np.int32
@@ -126,7 +126,7 @@ def test_video_newlines(newline, expected):
 def test_published_lengths():
   video = VisualLayout(384, 1, (14, 14), (27, 27))
   lengths = {
-    mode: len(visual_order.video(32, VisualLayout(384, 1, (14, 14), (27, 27), mode)))
+    mode: len(visual_order.video_order(32, VisualLayout(384, 1, (14, 14), (27, 27), mode)))
     for mode in visual_order.MODES
   }
   assert lengths == dict(one_token=6273, grid=6720, frame=32 * 197, none=6272)

@@ -14,6 +14,7 @@ import small_checkpoint
 from configs import vcf_stage3
 import filax
 from filax.cli import main as cli
+from filax.models import visual_dropout
 from filax.models.components import build_video_lm
 from filax.spec.dropout_stages import KINDS
 from filax.studies import redundancy
@@ -32,7 +33,7 @@ def test_attention_of_every_layer_equals_the_decoder_in_float64():
   config = small_checkpoint.config(vcf_stage3)
   model, params = build_video_lm(config["model"]), small_checkpoint.parameters(config)
   x = jax.random.normal(jax.random.key(0), (1, 20, model.llm.width))
-  ours = model.llm.apply({"params": params["llm"]}, x, method="attended")
+  ours = model.llm.apply({"params": params["llm"]}, x, method=visual_dropout.attention_by_layer)
   twin, h = Decoder(params["llm"], model.llm), np.float64(x[0])
   for n in range(model.llm.depth):
     weights, _ = twin.attention(twin.layer(n), h, np.arange(20))

@@ -4,7 +4,7 @@
 import clips
 import pytest
 
-from data_pipelines.manifest.reader import Report
+from data_pipelines.manifest.reader import ManifestReport
 from data_pipelines.sample import Turn
 from filax.evals import kit, registry
 from filax.evals.benchmarks import manifest
@@ -117,7 +117,7 @@ def test_letters_of_options_are_taken_off(option, want):
 
 
 def read(tmp_path, *records):
-  report = Report()
+  report = ManifestReport()
   path = clips.manifest(tmp_path / "questions.json", list(records))
   return list(manifest.read_examples(path, "", report)), report
 

@@ -10,7 +10,8 @@ import clips
 import numpy as np
 
 from data_pipelines.media.index import MediaIndex
-from data_pipelines.packing.corpus import Sizes
+from data_pipelines.packing.demand import SampleDemand
+from data_pipelines.packing.demand_table import DemandTable
 from data_pipelines.packing.sample_layout import Composer
 from filax import files
 from filax.spec import VisualLayout
@@ -42,7 +43,7 @@ class PlanCaches:
 
   def _sizes(self) -> np.ndarray:
     composer = _Counted({}, VisualLayout(16, 1, (1, 1), (1, 1)), None, {}, 0)
-    return Sizes(composer, range(5), str(self.folder), "0" * 64)(0)
+    return DemandTable(composer, range(5), str(self.folder), "0" * 64)(0).columns()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +52,8 @@ class _Counted(Composer):
 
   vary = False
 
-  def size(self, sample, number, epoch):
-    return tuple(range(3 * number, 3 * number + 3))
+  def demand(self, sample, number, epoch):
+    return SampleDemand(3 * number, 3 * number + 1, 3 * number + 2)
 
 
 class EncodedVideos:
@@ -74,7 +75,7 @@ class EncodedVideos:
 
   def run(self, data: bytes, path: pathlib.Path):
     self.path.write_bytes(data)
-    kept = files.read_cache(self.path, self.streaming._parsed, self.path.stem)
+    kept = files.read_cache(self.path, self.streaming._parse_cache, self.path.stem)
     if kept is not None:
       np.testing.assert_array_equal(kept[0], self.table)
       np.testing.assert_array_equal(kept[1], self.times)

@@ -116,9 +116,9 @@ class Manifests:
     self.seeds.append(json.dumps(records, indent=1, ensure_ascii=False).encode())
 
   def run(self, data: bytes, path: pathlib.Path):
-    report = llava.Report()
+    report = llava.ManifestReport()
     try:
-      samples = list(llava.read(path, report=report))
+      samples = list(llava.read_manifest(path, report=report))
     except llava.ManifestError as error:
       assert str(path) in str(error)
       return

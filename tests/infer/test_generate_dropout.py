@@ -83,7 +83,16 @@ def test_logits_and_cache_lengths_of_every_range(params, chunk):
   assert left == (32, 16)  # 10 and 10 words beside 15 and 8, then 5 and 2 visual tokens.
   last, cache = jax.jit(
     lambda p: model.apply(
-      {"params": p}, tokens, jnp.array([30, 21]), rows, where, keep, left, 4, chunk, method="read"
+      {"params": p},
+      tokens,
+      jnp.array([30, 21]),
+      rows,
+      where,
+      keep,
+      left,
+      4,
+      chunk,
+      method="prefill",
     )
   )(params)
   for n, (prompt_, at) in enumerate([(one, index), (two, index_two)]):
@@ -139,7 +148,7 @@ def test_a_long_prompt_is_read_in_chunks_alike(params):
     (),
     4,
     chunk,
-    method="read",
+    method="prefill",
   )
   (last, cache), (want, cache_too) = read(16), read(64)
   np.testing.assert_allclose(last, want, atol=1e-5)

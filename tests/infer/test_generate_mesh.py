@@ -35,7 +35,7 @@ def asked():
 def test_a_mesh_answers_as_one_device(asked, sizes):
   model, params, given, expected = asked
   devices = jax.devices()[: int(np.prod(list(sizes.values())))]
-  layout = mesh.make(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes, devices)
+  layout = mesh.make_mesh(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes, devices)
   params = jax.device_put(
     params, rules.parameter_shardings(dims_table(mixed_rows.FLASH), params, layout)
   )

@@ -13,7 +13,6 @@ import small_checkpoint
 
 import filax
 from filax.cli import errors
-from filax.infer import session as load_lib
 
 pytestmark = pytest.mark.slow
 
@@ -40,10 +39,6 @@ def test_parameters_may_be_held_in_half_precision(run):
   assert params["merger"]["weight"].dtype == jnp.float32  # Its steps are too small for half.
 
 
-def test_lists_of_json_become_tuples():
-  assert load_lib.tuples({"a": [1, [2]], "b": {"c": []}}) == {"a": (1, (2,)), "b": {"c": ()}}
-
-
 def test_several_devices_give_the_same_answer(run, tmp_path):
   video = clips.write(tmp_path / "a.mp4", 30)
   answers, all_devices = [], jax.devices()
@@ -61,7 +56,7 @@ def test_several_devices_give_the_same_answer(run, tmp_path):
 def refusal(call, *args, **kwargs) -> str:
   with pytest.raises((ValueError, OSError)) as error:
     call(*args, **kwargs)
-  assert errors.run(lambda _: call(*args, **kwargs), [], "chat") == 2
+  assert errors.run_verb(lambda _: call(*args, **kwargs), [], "chat") == 2
   return str(error.value)
 
 

@@ -119,7 +119,7 @@ def test_layers_over_seq_have_the_gradient_of_one_device(tiny, strategy):
 
   want = run(model.clone(attention="dense"))
   spread = model.clone(attention="blockwise", sequence=strategy, ulysses=2, remat="attn")
-  with jax.set_mesh(mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))):
+  with jax.set_mesh(mesh.make_mesh(dict(data=1, fsdp=2, seq=4, tensor=1))):
     have = run(spread)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max(), rtol=1e-5),

@@ -101,13 +101,13 @@ def test_sequence_parallel_rows_drop_the_same():
   def loss(params, x):
     hidden, left = run(llm, params, x if order is None else x[:, order], row, keep)
     real = left.segment_ids > 0
-    after = zigzag.in_use(hidden.shape[1])
+    after = zigzag.order_in_use(hidden.shape[1])
     real = real if after is None else real[:, after]
     return jnp.square(hidden * real[..., None]).sum(), left
 
   order = None
   (want, left), slopes = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x)
-  layout = mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))
+  layout = mesh.make_mesh(dict(data=1, fsdp=2, seq=4, tensor=1))
   with jax.set_mesh(layout):
     order = zigzag.order(LENGTH, 4)
     (have, left_too), slopes_too = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(

@@ -68,7 +68,7 @@ def test_full_size_counts():
 
 
 def test_shards_on_every_axis_it_names():
-  with_mesh = mesh.make(dict(data=1, fsdp=2, seq=2, tensor=2))
+  with_mesh = mesh.make_mesh(dict(data=1, fsdp=2, seq=2, tensor=2))
   model = tiny()
   params = jax.eval_shape(model.init, jax.random.key(0), frames())["params"]
   layout = parameter_shardings(siglip.DIMS, params, with_mesh)
@@ -82,7 +82,7 @@ def test_a_mesh_changes_nothing():
   params = init(model, x)["params"]
   run = jax.jit(lambda p, x: model.apply({"params": p}, x))
   want = run(params, x)
-  with_mesh = mesh.make(dict(data=1, fsdp=2, seq=2, tensor=2))
+  with_mesh = mesh.make_mesh(dict(data=1, fsdp=2, seq=2, tensor=2))
   laid = jax.device_put(params, parameter_shardings(siglip.DIMS, params, with_mesh))
   with jax.set_mesh(with_mesh):
     np.testing.assert_allclose(run(laid, x), want, atol=2e-5)  # Sums in another order.

@@ -42,7 +42,7 @@ def row(layout, shape, samples):
   out = shape.zeros(layout.size)
   token = frame = image = 0
   for segment, (frames, pictures, text) in enumerate(samples, 1):
-    video = visual_order.video(len(frames) // 3, layout) if len(frames) else np.zeros(0, int)
+    video = visual_order.video_order(len(frames) // 3, layout) if len(frames) else np.zeros(0, int)
     first = frame // 3 * layout.tokens_per_group
     index = [visual_order.placed(video, first, layout.newline_index(shape))]
     for i in range(len(pictures)):

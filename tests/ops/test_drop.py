@@ -211,7 +211,7 @@ def test_a_mesh_drops_the_same_places():
     return visual_dropout.move(x, index), short, scores
 
   whole = jax.jit(two_drops)(x, row, q, k)
-  layout = mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))
+  layout = mesh.make_mesh(dict(data=1, fsdp=2, seq=4, tensor=1))
   with jax.set_mesh(layout):
     spread = jax.NamedSharding(layout, jax.P(("data", "fsdp"), "seq"))
     split = lambda a: jax.device_put(a, spread if a.shape[1] == 56 else None)

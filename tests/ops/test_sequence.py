@@ -45,7 +45,7 @@ def test_equals_one_device(arrays, kernel, strategy, order):
   index = zigzag.order(LENGTH, 4) if order == "zigzag" else np.arange(LENGTH)
   expected = run(dense.dense, *arrays)
   moved = jax.tree.map(lambda x: x[:, index], arrays)
-  with jax.set_mesh(mesh.make(sizes)):
+  with jax.set_mesh(mesh.make_mesh(sizes)):
     attend = sequence_parallel.attend(kernel, strategy, ulysses=2)
     found = run(attend, *moved)
   for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
@@ -54,7 +54,7 @@ def test_equals_one_device(arrays, kernel, strategy, order):
 
 def test_a_ring_keeps_one_result_a_layer():
   """Not one a step of the ring, which would be 14 MiB here."""
-  layout = mesh.make(dict(data=1, fsdp=1, seq=8, tensor=1))
+  layout = mesh.make_mesh(dict(data=1, fsdp=1, seq=8, tensor=1))
   spread = jax.NamedSharding(layout, jax.P(None, "seq"))
   x = jax.ShapeDtypeStruct((1, 4096, 1, 128), jnp.float32, sharding=spread)
   at = (jax.ShapeDtypeStruct((1, 4096), jnp.int32, sharding=spread),) * 2
@@ -73,7 +73,7 @@ def test_a_ring_keeps_one_result_a_layer():
 @pytest.mark.parametrize("strategy", ["gather", "ulysses_ring"])
 def test_heads_over_tensor(arrays, strategy):
   expected = run(dense.dense, *arrays)
-  with jax.set_mesh(mesh.make(dict(data=1, fsdp=1, seq=4, tensor=2))):
+  with jax.set_mesh(mesh.make_mesh(dict(data=1, fsdp=1, seq=4, tensor=2))):
     found = run(sequence_parallel.attend("blockwise", strategy, ulysses=2), *arrays)
   for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
@@ -81,7 +81,7 @@ def test_heads_over_tensor(arrays, strategy):
 
 def test_ulysses_needs_heads(arrays):
   q, k, v, _, at = arrays
-  with jax.set_mesh(mesh.make(dict(data=1, fsdp=1, seq=8, tensor=1))):
+  with jax.set_mesh(mesh.make_mesh(dict(data=1, fsdp=1, seq=8, tensor=1))):
     with pytest.raises(ValueError, match=r"config.model.llm.ulysses=8 does not fit 6 query heads"):
       sequence_parallel.attend("dense", "ulysses")(q[:, :, :6], k[:, :, :2], v[:, :, :2], at, at)
 

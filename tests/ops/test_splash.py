@@ -37,7 +37,7 @@ def test_equals_dense(arrays, seq, tensor, strategy):
   expected = run(dense.dense, *arrays)
   index = zigzag.order(LENGTH, seq) if seq > 1 else np.arange(LENGTH)
   with jax.set_mesh(
-    mesh.make(dict(data=1, fsdp=2, seq=seq, tensor=tensor), jax.devices()[: 2 * seq * tensor])
+    mesh.make_mesh(dict(data=1, fsdp=2, seq=seq, tensor=tensor), jax.devices()[: 2 * seq * tensor])
   ):
     attend = splash.attend(strategy, interpret=True)
     found = jax.jit(lambda *x: run(attend, *x))(*jax.tree.map(lambda x: x[:, index], arrays))
@@ -63,6 +63,6 @@ def test_corners_give_the_same_block_table_as_every_place():
 def test_a_row_that_does_not_split_names_the_knob():
   with pytest.raises(ValueError, match=r"config.data.rows to a multiple of 512"):
     splash._kernel(1000, 2, 4, 4, True)
-  with jax.set_mesh(mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))):
+  with jax.set_mesh(mesh.make_mesh(dict(data=1, fsdp=2, seq=4, tensor=1))):
     with pytest.raises(ValueError, match=r"has no sequence='ring'"):
       splash.attend("ring")

@@ -121,7 +121,7 @@ def test_chunks_and_single_clips_give_the_same_numbers():
 
 
 def test_clips_on_a_mesh_are_merged_without_communication():
-  layout = mesh.make(dict(data=1, fsdp=2, seq=2, tensor=2))
+  layout = mesh.make_mesh(dict(data=1, fsdp=2, seq=2, tensor=2))
   x = jnp.asarray(np.random.default_rng(5).normal(size=(8, 49, 16)), jnp.float32)
   whole, _ = merge(x, 20, heads=4)
   with jax.set_mesh(layout):

@@ -18,7 +18,7 @@ def test_updates_match_torch():
   start = {"a": {"kernel": rng.normal(size=(5, 4))}, "b": {"bias": rng.normal(size=(4,))}}
   start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
   steps = 50
-  optimizer = optim.make(
+  optimizer = optim.make_optimizer(
     dict(
       rates=(("^a/", 3e-2), ("^b/", 1e-3)),
       decay=(("kernel$", 0.1), ("", 0.0)),

@@ -21,8 +21,7 @@ import filax
 from filax.checkpoint import store
 from filax.checkpoint.tree import flatten_tree
 from filax.convert import export_folder, import_folder, import_inputs
-from filax.infer import encode as seen_lib
-from filax.infer.generate import generate
+from filax.infer import encode
 from filax.spec import TEXT
 
 pytestmark = pytest.mark.slow
@@ -56,25 +55,22 @@ def video(tmp_path_factory):
 def exported(folder, form="hf", **changes):
   """(run, export) of a random FiLA."""
   run = small_checkpoint.write(folder / "run", **changes)
-  request = export_folder.ExportRequest(run, folder / form, form, tokenizer=tokenizers.load(run))
+  request = export_folder.ExportRequest(
+    run, folder / form, form, tokenizer=tokenizers.load_tokenizer(run)
+  )
   export_folder.export_checkpoint(request)
   return run, folder / form
 
 
 def answer_of_chat(run, video, new=8):
   """(ids, frames of every group) that FiLax gives."""
-  model, params = filax.load(run)
-  seen = seen_lib.see(model, params, model.processor.read(video, model))
-  prompt, index = model.processor.prompt(templates.question(QUESTION), [seen])
-  made = generate(
-    model,
-    params,
-    [prompt],
-    table=seen.table[None],
-    visual_index=[index],
-    **model.processor.settings(max_new_tokens=new),
+  session = filax.load(run)
+  media = encode.encode_video(session, session.read_video(video))
+  prompt, index = session.processor.encode_prompt(templates.question(QUESTION), [media])
+  made = session.generate(
+    [prompt], table=media.table[None], visual_index=[index], max_new_tokens=new
   )
-  return made.tokens[0], seen.groups
+  return made.tokens[0], media.groups
 
 
 def program(folder):
@@ -115,18 +111,18 @@ def test_the_prompt_is_that_of_chat(template, time_prompt, video, tmp_path):
     tmp_path,
     **{"data.template": template, "data.time_prompt": time_prompt, "data.system": "You see."},
   )
-  model, params = filax.load(run)
-  seen = seen_lib.see(model, params, model.processor.read(video, model))
-  expected, index = model.processor.prompt(templates.question(QUESTION), [seen])
+  session = filax.load(run)
+  media = encode.encode_video(session, session.read_video(video))
+  expected, index = session.processor.encode_prompt(templates.question(QUESTION), [media])
   tools = program(folder)
   settings = json.loads((folder / "config.json").read_text())["fila_config"]
-  tokenizer, times = tools.fila_video.TextTokenizer(folder), seen.visual.times
+  tokenizer, times = tools.fila_video.TextTokenizer(folder), media.text.times
   before, after = tools.fila_video.prompt_ids(
-    tokenizer, settings, QUESTION, seen.visual.duration, times, seen.visual.group_times
+    tokenizer, settings, QUESTION, media.text.duration, times, media.text.group_times
   )
   shown = np.flatnonzero(index != TEXT)
   assert before == expected[: shown[0]] and after == expected[shown[-1] + 1 :]
-  assert tools.fila_video.stop_ids(tokenizer, settings) == list(model.processor.stop)
+  assert tools.fila_video.stop_ids(tokenizer, settings) == list(session.processor.stop)
 
 
 @pytest.mark.parametrize("form", ["hf-remote", "llava"])
@@ -181,9 +177,7 @@ def test_the_modelling_file_fuses_as_we_do(stage, tmp_path):
   frames = rng.integers(0, 256, (6, model.encoder.size, model.encoder.size, 3)).astype(np.uint8)
   layout = model.layout()
   table = (
-    model.clone(
-      processor=None, selector=filax.build("selector", dict(name="uniform", size=3))
-    )
+    model.clone(selector=filax.build("selector", dict(name="uniform", size=3)))
     .apply(
       {"params": params},
       jnp.asarray(frames[None]),
@@ -230,7 +224,7 @@ def test_fila_there_and_back(form, tmp_path):
     pathlib.Path(run) / "tokenizer.model"
   ).read_bytes()
   request = import_inputs.ImportRequest(
-    out=tmp_path / "back", source=folder, tokenizer=tokenizers.load(folder)
+    out=tmp_path / "back", source=folder, tokenizer=tokenizers.load_tokenizer(folder)
   )
   import_folder.import_checkpoint(request)
   before, after = store.restore_params(run)[0], store.restore_params(tmp_path / "back")[0]

@@ -26,8 +26,7 @@ from filax import convert as convert_package
 from filax.checkpoint import store, streamed
 from filax.checkpoint.tuples import as_tuples
 from filax.convert import config_in, config_out, export_folder, import_folder, import_inputs
-from filax.infer import encode as seen_lib
-from filax.infer.generate import generate
+from filax.infer import encode
 from filax.models import components
 
 pytestmark = pytest.mark.slow
@@ -360,20 +359,13 @@ def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
     "data.resize": "pillow",
   }
   run = small_checkpoint.write(tmp_path / "run", **changes)
-  model, params = filax.load(run)
-  seen = seen_lib.see(model, params, model.processor.read(video, model))
-  prompt, index = model.processor.prompt(templates.question("What is on red?"), [seen])
-  made = generate(
-    model,
-    params,
-    [prompt],
-    table=seen.table[None],
-    visual_index=[index],
-    **model.processor.settings(max_new_tokens=8),
-  )
+  session = filax.load(run)
+  media = encode.encode_video(session, session.read_video(video))
+  prompt, index = session.processor.encode_prompt(templates.question("What is on red?"), [media])
+  made = session.generate([prompt], table=media.table[None], visual_index=[index], max_new_tokens=8)
   export_folder.export_checkpoint(
     export_folder.ExportRequest(
-      run, tmp_path / "out", "videochat-flash", tokenizer=tokenizers.load(run)
+      run, tmp_path / "out", "videochat-flash", tokenizer=tokenizers.load_tokenizer(run)
     )
   )
   sys.path.insert(0, str(tmp_path / "out"))

@@ -241,9 +241,9 @@ def test_the_tokenizer_goes_along_and_knows_the_placeholders(tmp_path):
     ["to", "--checkpoint", tmp_path / "run", "--out", tmp_path / "out"],
   ):
     assert command.main(["convert", *map(str, argv)]) == 0
-  model, params = filax.load(tmp_path / "run")
+  session = filax.load(tmp_path / "run")
   video = clips.write(tmp_path / "a.mp4", 12)
-  assert isinstance(filax.chat(model, params, video, "hello", max_new_tokens=3), str)
+  assert isinstance(session.ask(video, "hello", max_new_tokens=3), str)
   config = json.loads((tmp_path / "out" / "config.json").read_text())
   back = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
   assert back.convert_tokens_to_ids(["<image>", "<video>"]) == [

@@ -76,7 +76,9 @@ def test_run_torch_answers_the_same_in_the_other_version(form, tmp_path):
   video = clips.write(tmp_path / "a.mp4", 50)
   run = small_checkpoint.write(tmp_path / "run")
   export_folder.export_checkpoint(
-    export_folder.ExportRequest(run, tmp_path / "out", form, tokenizer=tokenizers.load(run))
+    export_folder.ExportRequest(
+      run, tmp_path / "out", form, tokenizer=tokenizers.load_tokenizer(run)
+    )
   )
   answers = [
     subprocess.run(
@@ -104,7 +106,7 @@ def test_the_fusion_stays_in_float32_among_bfloat16(tmp_path):
   run = small_checkpoint.write(tmp_path / "run")
   export_folder.export_checkpoint(
     export_folder.ExportRequest(
-      run, tmp_path / "out", "hf-remote", dtype="bfloat16", tokenizer=tokenizers.load(run)
+      run, tmp_path / "out", "hf-remote", dtype="bfloat16", tokenizer=tokenizers.load_tokenizer(run)
     )
   )
   config = json.loads((tmp_path / "out" / "config.json").read_text())

@@ -156,9 +156,9 @@ def test_every_key_of_yarn_means_what_it_means_in_transformers(options):
     rope_parameters=settings,
   )
   inverse, factor = ROPE_INIT_FUNCTIONS["yarn"](theirs, "cpu")
-  role = config_in.qwen2(spelled)
+  role = config_in.read_qwen2(spelled)
   ours, our_factor = rope.frequencies(64, role["theta"], role["yarn"])
   np.testing.assert_allclose(ours, inverse.numpy(), rtol=1e-5)
   assert our_factor == pytest.approx(factor)
-  written = config_out.qwen2(components.build("llm", role), "float32", None)
-  assert config_in.qwen2(written)["yarn"] == role["yarn"]
+  written = config_out.qwen2_config(components.build("llm", role), "float32", None)
+  assert config_in.read_qwen2(written)["yarn"] == role["yarn"]

@@ -26,7 +26,7 @@ def moved(config, method):
   params = jax.device_put(params, jax.NamedSharding(layout, jax.P()))  # Their travels are others'.
   batch = mixed_rows.batch(model.layout(), mixed_rows.rows(2))
   with jax.set_mesh(layout):
-    batch = batches.place(batch, layout)
+    batch = batches.place_batch(batch, layout)
     run = jax.jit(lambda p, b: model.apply({"params": p}, b, method=method))
     text = run.lower(params, batch).compile().as_text()
   received = 0.0
@@ -44,7 +44,7 @@ def merged_first(model, batch):
 def gathered_first(model, batch):
   """Patches of all frames on every device, then merged."""
   frames = batch["frames"]
-  tokens = constrain(model.encode(frames, model.encoder.clip), "batch - - -")
+  tokens = constrain(model.encode_frames(frames, model.encoder.clip), "batch - - -")
   groups = model.selector(tokens, jnp.ones(frames.shape[:2], bool))
   return model.merge(groups.tokens)
 

@@ -12,7 +12,7 @@ from filax.train import optim
 def costs(config):
   model = components.build_video_lm(config.model)
   shapes = components.parameter_shapes(model)
-  rates = optim.make(config.optim.to_dict(), shapes, 1000).rates
+  rates = optim.make_optimizer(config.optim.to_dict(), shapes, 1000).rates
   return flops.train_costs(model, shapes, rates)
 
 

@@ -36,7 +36,7 @@ def test_a_full_row_is_what_the_step_would_count(config):
     frames=row.frames,
     images=row.images,
   )
-  assert work.encoder + work.llm == pytest.approx(costs.step(sums), rel=1e-12)
+  assert work.encoder + work.llm == pytest.approx(costs.step_flops(sums), rel=1e-12)
   assert (work.dropped > 0) == bool(model.llm.stages)
   assert work.recomputed == 0 and work.hardware == work.model  # remat is "none" here.
 

@@ -48,4 +48,4 @@ if __name__ == "__main__":
   from filax.train import run
 
   run.open_data = lambda config, workdir, check_lease: Rows(sys.argv[1])
-  sys.exit(errors.run(train.main, sys.argv[2:], "train"))
+  sys.exit(errors.run_verb(train.main, sys.argv[2:], "train"))

@@ -47,6 +47,6 @@ def restore(folder: str, arrays: int) -> None:
 
 
 if __name__ == "__main__":
-  code = errors.run(main, sys.argv[1:], "train")
+  code = errors.run_verb(main, sys.argv[1:], "train")
   restore(sys.argv[1], int(sys.argv[2]))
   sys.exit(code)

@@ -40,7 +40,7 @@ def laid(config, params, sizes):
   """(mesh or None, the parameters as they lie on it)."""
   if sizes is None:
     return None, jax.device_put(params, jax.devices()[0])
-  layout = mesh.make(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes)
+  layout = mesh.make_mesh(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes)
   return layout, jax.device_put(
     params, rules.parameter_shardings(dims_table(config), params, layout)
   )

@@ -14,7 +14,7 @@ CONFIG = f"--config={ROOT}/configs/fila_stage4.py"
 
 
 def test_overrides():
-  config, given = config_flags.read(
+  config, given = config_flags.read_config(
     [
       f"{CONFIG}:debug",
       "--workdir",
@@ -46,7 +46,7 @@ def test_overrides():
 )
 def test_what_does_not_fit_is_one_sentence(argv, message):
   with pytest.raises(ValueError, match=message) as error:
-    config_flags.read(argv, workdir="where things go")
+    config_flags.read_config(argv, workdir="where things go")
   assert "Traceback" not in str(error.value)
 
 
@@ -88,7 +88,7 @@ def test_the_command_ends_with_code_2_and_no_traceback(tmp_path):
   ],
 )
 def test_scene_selection_in_training_needs_single_samples(changes, knob):
-  config, _ = config_flags.read([f"{CONFIG}:debug"])
+  config, _ = config_flags.read_config([f"{CONFIG}:debug"])
   with config.unlocked():
     config.model.selector = dict(name="kmeans", scenes=2, size=3)
     config.data.update(changes)

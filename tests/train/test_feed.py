@@ -12,7 +12,7 @@ from filax.train import batches
   "sizes", [dict(data=8, fsdp=1), dict(data=2, fsdp=4), dict(data=1, fsdp=2, seq=2, tensor=2)]
 )
 def test_rows_and_frames_are_laid_out(sizes):
-  mesh = mesh_lib.make(sizes)
+  mesh = mesh_lib.make_mesh(sizes)
   assert batches.process_share(mesh) == batches.ProcessShare(0, 1, 0, 1)  # One process loads all.
   batch = made_rows.batch(8)
   placed = batches.place_batch(batch, mesh)
@@ -27,14 +27,14 @@ def test_rows_and_frames_are_laid_out(sizes):
 
 
 def test_frames_that_do_not_split_over_seq_stay_whole():
-  mesh = mesh_lib.make(dict(data=1, fsdp=2, seq=4))
+  mesh = mesh_lib.make_mesh(dict(data=1, fsdp=2, seq=4))
   frames = batches.place_batch(made_rows.batch(8), mesh)["frames"]
   assert frames.sharding.shard_shape(frames.shape)[:2] == (4, 6)
 
 
 def test_what_one_process_masked_is_masked_for_all():
   """Two processes of a row, played by the two halves of the axis seq."""
-  mesh = mesh_lib.make(dict(data=1, fsdp=2, seq=4))
+  mesh = mesh_lib.make_mesh(dict(data=1, fsdp=2, seq=4))
   mask = made_rows.batch(8)["loss_mask"]
   got = batches.agree_over_seq("loss_mask", mask, mesh, batches.ProcessShare(0, 1, 0, 1))
   np.testing.assert_array_equal(got, mask)

@@ -81,7 +81,7 @@ def test_conversion_reads_it(name):
   leaves = {}
   for path in streamed.shapes(step):
     layers = list(streamed.read_layers(step, path)) if "layers" in path else []
-    leaves[path] = streamed.read(step, path, digests[f"params/{path}"])
+    leaves[path] = streamed.read_parameter(step, path, digests[f"params/{path}"])
     if layers:
       np.testing.assert_array_equal(
         np.concatenate([np.asarray(x).reshape(-1) for x in layers]), leaves[path].reshape(-1)

@@ -86,7 +86,7 @@ def test_a_config_without_the_setting_trains_and_resumes(tmp_path, plain):
 
 
 def test_the_flag(tmp_path):
-  config, _ = config_flags.read(
+  config, _ = config_flags.read_config(
     ["--config=configs/fila_stage4.py:debug", "--config.profile=10:15"],
   )
   assert profiler.step_range(config.profile) == range(10, 15)
@@ -95,4 +95,4 @@ def test_the_flag(tmp_path):
 @pytest.mark.parametrize("value", ["10", "10:", ":5", "0:4", "5:5", "a:b", "-1:3", "1:2:3", 10])
 def test_what_is_no_range_is_refused(value):
   with pytest.raises(ValueError, match=r"config\.profile=.* cannot be used. Set it to .*10:15"):
-    settings.check(dict(profile=value))
+    settings.check_settings(dict(profile=value))

@@ -27,6 +27,7 @@ class Standin(nn.Module):
   """The interface of a VideoLM over a bag of pixels and a table of tokens."""
 
   vocab: int = 500
+  stages = ()
 
   def setup(self):
     self.encoder = nn.Dense(8)

@@ -43,7 +43,7 @@ def row(layout, numbers, shape=ROW):
   for segment, n in enumerate(numbers, 1):
     rng = np.random.default_rng(n)
     visual = visual_order.placed(
-      visual_order.video(CLIPS[n], layout), frame // 4 * layout.tokens_per_group, -1
+      visual_order.video_order(CLIPS[n], layout), frame // 4 * layout.tokens_per_group, -1
     )
     size = 3 + len(visual) + TAIL[n]
     here, learnt = slice(token, token + size), np.arange(size) >= size - TAIL[n] // 2
@@ -130,7 +130,7 @@ def test_dropped_tokens_are_no_work(packed):
 
 def test_a_mesh_trains_the_same(packed):
   model, params, batch, ((loss, sums), slopes) = packed
-  with jax.set_mesh(mesh.make(dict(data=1, fsdp=2, seq=4, tensor=1))):
+  with jax.set_mesh(mesh.make_mesh(dict(data=1, fsdp=2, seq=4, tensor=1))):
     (loss_too, sums_too), slopes_too = grads(model, params, batch, "sample_mean")
   np.testing.assert_allclose(loss_too, loss, rtol=1e-5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), sums_too, sums)

@@ -12,35 +12,35 @@ import os
 from typing import Any
 
 from data_pipelines.manifest import llava, reader
-from data_pipelines.manifest.reader import Bad, RecordError, Report
+from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError
 from data_pipelines.sample import Sample, Turn
 from filax.evals import kit
 from filax.evals.kit import Benchmark, Example
 from filax.evals.metrics.options import LETTERS, unlettered
 
 
-def read_examples(manifest: str, root: str, report: Report) -> Iterator[Example]:
+def read_examples(manifest: str, root: str, report: ManifestReport) -> Iterator[Example]:
   """The questions of a manifest; bad records are added to `report`.
 
   Raises ManifestError for a manifest that cannot be read.
   """
   folder = root or os.path.dirname(manifest)
-  for line, record in reader.records(manifest):
+  for line, record in reader.manifest_records(manifest):
     try:
       questions = record_examples(record, f"{manifest}:{line}", folder, report)
     except RecordError as error:
-      report.bad.append(Bad(manifest, line, str(error)))
+      report.bad.append(BadRecord(manifest, line, str(error)))
     else:
       report.samples += 1
       yield from questions
 
 
-def record_examples(record: Any, origin: str, root: str, report: Report) -> list[Example]:
+def record_examples(record: Any, origin: str, root: str, report: ManifestReport) -> list[Example]:
   """The questions of one record.
 
   Raises RecordError with the reason if it breaks the format.
   """
-  sample = llava.sample(record, origin, root, report)
+  sample = llava.parse_record(record, origin, root, report)
   texts = _option_texts(record)
   try:
     options = unlettered(texts)
