@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
+import dataclasses
 import time
 from typing import Any
 
@@ -16,8 +17,22 @@ Row = dict[str, np.ndarray]
 ROW_SHAPE = spec.RowShape(frames=6, images=1, length=32, segments=2)
 LAYOUT = spec.VisualLayout(size=42, frames_per_group=3, group_grid=(2, 2), image_grid=(3, 3))
 EPOCH_STEPS = 5
-# Segment, its first and last position, and the rows of the visual table that it shows.
-SEGMENTS = ((1, 0, 12, range(4)), (2, 12, 30, range(8, 17)))
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSegment:
+  """A sample of a row: its positions, and the rows of the visual table that it shows."""
+
+  number: int
+  first: int
+  stop: int
+  visual: range
+
+
+SEGMENTS = (
+  RowSegment(1, first=0, stop=12, visual=range(4)),
+  RowSegment(2, first=12, stop=30, visual=range(8, 17)),
+)
 
 
 def tiny_train_config(batch: int = 8, steps: int = 4, **changes: Any) -> ConfigDict:
@@ -38,17 +53,20 @@ def random_row(number: int, vocab: int = 512) -> Row:
   """Two samples: a video of one group with text, and an image with text; then padding."""
   rng = np.random.default_rng(number)
   row = ROW_SHAPE.zeros(LAYOUT.size)
-  row["frames"][:] = rng.integers(0, 256, row["frames"].shape)
-  row["images"][:] = rng.integers(0, 256, row["images"].shape)
+  for key in ("frames", "images"):
+    row[key][:] = rng.integers(0, 256, row[key].shape)
   row["frame_segment_ids"][:3] = 1
   row["image_segment_ids"][:] = 2
   row["tokens"][:] = rng.integers(0, vocab, row["tokens"].shape)
   row["targets"][:-1] = row["tokens"][1:]
-  for segment, first, last, visual in SEGMENTS:
-    row["segment_ids"][first:last] = segment
-    row["positions"][first:last] = np.arange(last - first)
-    row["visual_index"][first : first + len(visual)] = visual
-    row["loss_mask"][last - rng.integers(2, 6) : last - 1] = 1
+  for segment in SEGMENTS:
+    places = slice(segment.first, segment.stop)
+    pictures = slice(segment.first, segment.first + len(segment.visual))
+    learnt = slice(segment.stop - rng.integers(2, 6), segment.stop - 1)
+    row["segment_ids"][places] = segment.number
+    row["positions"][places] = np.arange(segment.stop - segment.first)
+    row["visual_index"][pictures] = segment.visual
+    row["loss_mask"][learnt] = 1
   return row
 
 
