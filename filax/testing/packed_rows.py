@@ -115,12 +115,12 @@ def _place_sample(
   words = rng.integers(1, 500, size)
   order = np.arange(size)
   learnt = (order >= len(visual) + 2) & (order % 2 > 0)
-  shown = slice(places.start, places.start + len(visual))
+  visual_places = slice(places.start, places.start + len(visual))
   before_last = slice(places.start, places.stop - 1)
   row["tokens"][places] = words
   row["segment_ids"][places] = segment
   row["positions"][places] = order
-  row["visual_index"][shown] = visual
+  row["visual_index"][visual_places] = visual
   row["targets"][before_last] = words[1:]
   row["loss_mask"][before_last] = learnt[1:]
   first_frame = cursor.group * layout.frames_per_group
