@@ -14,7 +14,7 @@ from flax import linen as nn
 import filax
 from filax import shipped_configs
 from filax.models import roles
-from filax.models.layers import MLP, PatchEmbed, check_size, standardise
+from filax.models.layers import PatchEmbed, VisionMLP, check_size, standardise
 from filax.train.run import train
 from filax.train.signals import Signals
 
@@ -34,7 +34,7 @@ class Patches(nn.Module, roles.Encoder):
     pictures = frames.reshape(-1, *frames.shape[2:])
     check_size(pictures, self.size)
     x = PatchEmbed(self.width, self.patch)(standardise(pictures, 0.5, 0.5, "float32"))
-    x = x + MLP(2 * self.width)(x)
+    x = x + VisionMLP(2 * self.width)(x)
     return x.reshape(*frames.shape[:2], *x.shape[1:])
 
 
