@@ -19,7 +19,7 @@ from filax.train.run import train
 from filax.train.signals import Signals
 
 
-class Patches(nn.Module, roles.Encoder):
+class Patches(nn.Module, roles.PatchEncoder):
   """uint8 clips [B c h w 3] -> features [B c N E]: patches through an MLP, no attention."""
 
   size: int = 42
