@@ -1,42 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenizers small enough to train inside a test, with Qwen's control tokens."""
+"""Older names of filax.testing.tiny_tokenizer."""
 
-import pathlib
-
-import tokenizers as hf
-
-SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-SPLIT = (
-  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-  r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-TEXTS = (
-  "system\nuser\nassistant\nYou are a helpful assistant.",
-  "a\n\nb" * 9,
-  "What is shown in the video?\n\n",
-  "The video lasts for 12.50 seconds, and 3 frames are uniformly sampled from it.",
-  "a red circle",
-  "This video samples 2 frames of a 9.00-second video at 1.50, 7.50 seconds. <image> im_start end",
-)
-
-
-def qwen_like(folder: pathlib.Path, texts=TEXTS, vocab=400) -> pathlib.Path:
-  """Writes a byte-level BPE tokenizer.json as Qwen2 has it: controls are added after the base."""
-  bpe = hf.Tokenizer(hf.models.BPE())
-  bpe.pre_tokenizer = hf.pre_tokenizers.Sequence(
-    [
-      hf.pre_tokenizers.Split(hf.Regex(SPLIT), "isolated"),
-      hf.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ]
-  )
-  bpe.decoder = hf.decoders.ByteLevel()
-  bpe.train_from_iterator(
-    texts,
-    hf.trainers.BpeTrainer(
-      vocab_size=vocab, initial_alphabet=hf.pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    ),
-  )
-  bpe.add_special_tokens(list(SPECIALS))
-  bpe.add_tokens([hf.AddedToken("<tool_call>", special=False)])
-  bpe.save(str(folder / "tokenizer.json"))
-  return folder / "tokenizer.json"
+# ruff: noqa: F401
+from filax.testing.tiny_tokenizer import CONTROL_TOKENS as SPECIALS
+from filax.testing.tiny_tokenizer import TEXTS
+from filax.testing.tiny_tokenizer import write_qwen_tokenizer as qwen_like

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters drawn with so large a spread that a tiny model is sure of what it says."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SPREAD = 0.2
+
+
+def random_parameters(model: Any, seed: int = 0) -> Any:
+  """A tree of normal values for every parameter of a VideoLM; no initialiser is asked."""
+  shapes = jax.eval_shape(model.init, jax.random.key(0), model.example())["params"]
+  rng = np.random.default_rng(seed)
+
+  def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    return jnp.asarray(rng.normal(0, SPREAD, leaf.shape), leaf.dtype)
+
+  return jax.tree.map(draw, shapes)
