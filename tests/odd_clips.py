@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small videos whose clocks, indices or streams are unusual, each with what a player shows of it.
 
-Frames show their numbers (see clips.drawing) and are square, so that they can be compared without
+Frames show their numbers (clips.draw_number) and are square, so that they can be compared without
 resizing.
 """
 
@@ -11,8 +11,9 @@ import os
 import pathlib
 
 import av
-import clips
 import numpy as np
+
+from filax.testing import clips
 
 SIDE = 64  # Pixels.
 FPS = 10
@@ -45,7 +46,7 @@ def encode(
     stream.codec_context.thread_count = 1
     stream.codec_context.time_base = Fraction(1, FPS) if start == 0 and _even(times) else tick
     for number, second in enumerate(times):
-      frame = av.VideoFrame.from_ndarray(clips.drawing(first + number, SIDE, SIDE), "rgb24")
+      frame = av.VideoFrame.from_ndarray(clips.draw_number(first + number, SIDE, SIDE), "rgb24")
       frame.time_base = tick
       frame.pts = round((start + second) * 90000)
       out.mux(stream.encode(frame))
@@ -156,7 +157,7 @@ def palettes(path: str | os.PathLike, codec: str, changes: bool = False) -> str:
     stream.width = stream.height = SIDE
     stream.pix_fmt = "pal8"
     for number in range(40):
-      picture = clips.drawing(number, SIDE, SIDE)
+      picture = clips.draw_number(number, SIDE, SIDE)
       distances = np.abs(picture[:, :, None].astype(int) - colours[:4, 1:]).sum(-1)
       index = distances.argmin(-1).astype(np.uint8)
       table = colours
@@ -196,7 +197,7 @@ def two_streams(path: str | os.PathLike, default: int) -> str:
       streams.append(stream)
     for number in range(20):
       for place, stream in enumerate(streams):
-        picture = clips.drawing(100 * place + number, stream.width, stream.height)
+        picture = clips.draw_number(100 * place + number, stream.width, stream.height)
         frame = av.VideoFrame.from_ndarray(picture, "rgb24")
         frame.pts, frame.time_base = number, Fraction(1, FPS)
         out.mux(stream.encode(frame))

@@ -11,10 +11,10 @@ import tempfile
 import threading
 import time
 
-import killed
 import pytest
 
 from filax import files, processes
+from filax.testing import interrupted
 
 DAY = 24 * 60 * 60
 CONTENT = bytes(range(256)) + b"\n\r\n"
@@ -66,7 +66,7 @@ def test_an_error_keeps_the_file_that_was(tmp_path):
 def test_a_full_disk_keeps_the_file_that_was(tmp_path):
   path = tmp_path / "file"
   path.write_bytes(b"before")
-  with killed.full_disk(1000), pytest.raises(OSError):
+  with interrupted.full_disk(1000), pytest.raises(OSError):
     with files.write_atomically(path) as file:
       file.write(b"x" * 100_000)
   assert path.read_bytes() == b"before"
@@ -84,7 +84,7 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
   for name in ("n" * 255, "é" * 127):
     files.write_checked(tmp_path / name, CONTENT)
     assert files.read_checked(tmp_path / name) == CONTENT
-    with killed.full_disk(8), pytest.raises(OSError):
+    with interrupted.full_disk(8), pytest.raises(OSError):
       files.write_checked(tmp_path / name, CONTENT)
   assert len(names(tmp_path)) == 2
 
@@ -92,7 +92,7 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
 def test_a_killed_writer_leaves_the_file_that_was(tmp_path):
   path = tmp_path / "file"
   path.write_bytes(b"before")
-  with killed.writing(f"write_atomically({str(path)!r})", "out.write(b'half')") as writer:
+  with interrupted.half_writer(f"write_atomically({str(path)!r})", "out.write(b'half')") as writer:
     assert files.remove_leftovers(tmp_path) == []  # It may still finish.
     writer.kill()
     deadline = time.monotonic() + 60
@@ -128,7 +128,7 @@ def test_a_folder_that_holds_something_stays(tmp_path):
 
 def test_a_killed_writer_of_a_folder_leaves_what_can_be_removed(tmp_path):
   path = tmp_path / "folder"
-  killed.killed_writer(
+  interrupted.kill_writer(
     f"write_folder_atomically({str(path)!r})", "(out / 'file').write_bytes(b'half')"
   )
   assert len(names(tmp_path)) == 1 and not path.exists()
@@ -140,7 +140,7 @@ def test_a_killed_writer_of_a_folder_leaves_what_can_be_removed(tmp_path):
 
 
 def test_leftovers_are_those_of_dead_processes_and_old_ones(tmp_path):
-  dead = str(killed.dead_pid())
+  dead = str(interrupted.ended_process_id())
   ours = str(os.getpid())
   target = tmp_path / "file"
   gone = [
@@ -166,7 +166,7 @@ def test_leftovers_are_those_of_dead_processes_and_old_ones(tmp_path):
 
 
 def test_files_of_others_stay_however_old(tmp_path):
-  ours = renamed(tmp_path / "file", pid=str(killed.dead_pid())).name
+  ours = renamed(tmp_path / "file", pid=str(interrupted.ended_process_id())).name
   foreign = [
     "notes.tmp",
     "file.tmp",
@@ -195,7 +195,7 @@ def test_leftovers_never_reach_through_a_link(tmp_path):
   target = tmp_path / "target"
   target.mkdir()
   (target / "file").write_bytes(CONTENT)
-  link = renamed(tmp_path / "link", pid=str(killed.dead_pid()))
+  link = renamed(tmp_path / "link", pid=str(interrupted.ended_process_id()))
   link.symlink_to(target)
   assert files.remove_leftovers(tmp_path) == [link]
   assert names(target) == ["file"]
@@ -213,7 +213,7 @@ def test_process_runs():
   assert processes.process_runs(os.getpid(), processes.process_start(os.getpid()))
   assert not processes.process_runs(os.getpid(), 1)
   assert processes.process_runs(1)
-  dead = killed.dead_pid()
+  dead = interrupted.ended_process_id()
   assert not processes.process_runs(dead)
   assert processes.process_start(dead) == 0
   for impossible in (0, -1, 1 << 40, 1 << 80):
@@ -320,7 +320,7 @@ def test_a_cache_that_cannot_be_written_costs_one_line(tmp_path, capsys):
   line = capsys.readouterr().err
   assert line.count("\n") == 1 and line.startswith(f"{blocked} cannot be written (")
   full = tmp_path / "full"
-  with killed.full_disk(100):
+  with interrupted.full_disk(100):
     assert not files.write_cache(full / "a", CONTENT)
   line = capsys.readouterr().err
   assert line.count("\n") == 1 and line.startswith(f"{full} cannot be written (File too large)")
@@ -330,10 +330,10 @@ def test_a_cache_that_cannot_be_written_costs_one_line(tmp_path, capsys):
 def test_a_read_only_cache_is_read_and_not_written(capsys):
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    leftover = renamed(folder / "file", pid=str(killed.dead_pid()))
+    leftover = renamed(folder / "file", pid=str(interrupted.ended_process_id()))
     leftover.write_bytes(b"half")
     files.write_cache(folder / "file", b"[1]")
-    with killed.read_only(folder):
+    with interrupted.read_only_folder(folder):
       assert files.remove_leftovers(folder) == []
       assert files.read_cache(folder / "file", json.loads) == [1]
       assert capsys.readouterr().err == ""
@@ -376,6 +376,6 @@ def test_writers_at_once_never_show_half_a_file(tmp_path):
 def test_importing_files_is_cheap():
   code = "import sys; from filax import files; print({'numpy', 'jax'} & set(sys.modules))"
   done = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, cwd=killed.ROOT
+    [sys.executable, "-c", code], capture_output=True, text=True, cwd=interrupted.ROOT
   )
   assert done.stdout.strip() == "set()", done.stderr

@@ -7,14 +7,13 @@ import sys
 import textwrap
 import warnings
 
-import clips
 import pytest
-import small_checkpoint
 
 import filax
 from filax.infer import compiled, encode, generate
 from filax.infer.pair import PairedModel
 from filax.models.video_lm import VideoLM
+from filax.testing import clips, manifests, tiny_checkpoint
 
 HEAVY = ("jax", "flax", "numpy", "torch", "transformers", "orbax", "grain", "av", "tensorflow")
 
@@ -59,11 +58,11 @@ def test_build_is_a_function_whatever_was_imported_before(first):
 def test_the_example_of_the_package_runs(tmp_path, monkeypatch, capsys):
   """The indented code of filax's docstring, on a tiny checkpoint and a real video."""
   monkeypatch.chdir(tmp_path)
-  small_checkpoint.write(tmp_path / "runs" / "demo" / "stage2")
-  clips.write(tmp_path / "lecture.mp4", 60)
-  clips.manifest(
+  tiny_checkpoint.write_checkpoint(tmp_path / "runs" / "demo" / "stage2")
+  clips.write_video(tmp_path / "lecture.mp4", 60)
+  manifests.write_manifest(
     tmp_path / "questions.json",
-    [clips.record(QUESTION, "circle", video="lecture.mp4", kind="shape")],
+    [manifests.question_record(QUESTION, "circle", video="lecture.mp4", kind="shape")],
   )
   code = "\n".join(re.findall(r"^  .*$", filax.__doc__, re.MULTILINE))
   names = {}
@@ -77,12 +76,12 @@ QUESTION = "What shape is on red?"
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-  return filax.load(small_checkpoint.write(tmp_path_factory.mktemp("run")))
+  return filax.load(tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-  return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
+  return clips.write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
 
 
 def test_a_session_has_a_model_that_knows_no_tokenizer(session):
@@ -135,8 +134,8 @@ def test_generate_takes_a_pair_as_before(session):
 
 @pytest.mark.parametrize("named", [False, True])
 def test_evaluate_takes_a_pair_as_before(session, video, tmp_path, named):
-  record = clips.record(QUESTION, "circle", video=video, kind="shape")
-  manifest = clips.manifest(tmp_path / "questions.json", [record])
+  record = manifests.question_record(QUESTION, "circle", video=video, kind="shape")
+  manifest = manifests.write_manifest(tmp_path / "questions.json", [record])
   model, params = session
   with pytest.warns(DeprecationWarning, match=r"filax\.evaluate\(session, \.\.\.\)"):
     if named:

@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any
 
-from data_pipelines.loader import Pipeline
+from data_pipelines.loader import Pipeline, make_plan
 from filax.spec import VisualLayout
 from filax.testing import clips
 from filax.testing.manifests import question_record, write_manifest
@@ -91,4 +91,5 @@ def open_pipeline(
 ) -> Pipeline:
   """A pipeline over the corpus in a folder; `changes` are keys of config.data."""
   config = data_config(folder, **changes)
-  return Pipeline(config, layout, seed, batch, quarantine, blank, planned)
+  plan = make_plan(config, layout, seed, batch, quarantine=quarantine, blank=blank, planned=planned)
+  return Pipeline(plan)

@@ -153,7 +153,7 @@ def _visual_index(
   """The visual_index of a sample's media."""
   parts = [np.zeros(0, int)]
   if sample.groups:
-    order = visual_order.video(sample.groups, layout)
+    order = visual_order.video_order(sample.groups, layout)
     first = cursor.group * layout.tokens_per_group
     parts.append(visual_order.placed(order, first, layout.newline_index(shape)))
   for n in range(sample.images):

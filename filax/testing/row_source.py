@@ -71,7 +71,7 @@ def random_row(number: int, vocab: int = 512) -> Row:
 
 
 class RandomRows:
-  """A source of batches for filax.train.loop.
+  """A filax.train.batches.BatchSource.
 
   seconds: what every batch takes. change(number, row): called with every row; returns the row.
   """

@@ -11,8 +11,6 @@ import subprocess
 import sys
 import time
 
-import killed
-import made_folders
 import ml_dtypes
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from data_pipelines.text import tokenizers
 from filax.checkpoint import store
 from filax.cli import main as command
 from filax.convert import output_folder
+from filax.testing import interrupted, qwen2_folder
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +40,7 @@ def refused(capsys, out, *argv) -> str:
 
 
 def test_there_and_back(tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   assert run("from", "--source", source, "--out", tmp_path / "run") == 0
   assert "27 tensors" in capsys.readouterr().out
   assert (
@@ -63,7 +62,7 @@ def test_there_and_back(tmp_path, capsys):
   found = {}
   for file in files:
     found |= library.load_file(file)
-  expected = made_folders.state()
+  expected = qwen2_folder.qwen2_tensors()
   assert found.keys() == expected.keys()
   for name, x in expected.items():
     np.testing.assert_array_equal(x, found[name])
@@ -77,7 +76,9 @@ def test_there_and_back(tmp_path, capsys):
 
 
 def test_bfloat16_is_read_without_torch_and_written(tmp_path):
-  source = made_folders.write(tmp_path / "hub", made_folders.state(dtype=ml_dtypes.bfloat16))
+  source = qwen2_folder.write_qwen2_folder(
+    tmp_path / "hub", qwen2_folder.qwen2_tensors(dtype=ml_dtypes.bfloat16)
+  )
   code = (
     "import sys; sys.modules['torch'] = None\n"
     "from filax.cli.main import main\n"
@@ -93,21 +94,28 @@ def test_bfloat16_is_read_without_torch_and_written(tmp_path):
 
 def test_padding_rows_are_zero(tmp_path):
   assert (
-    run("from", "--source", made_folders.write(tmp_path / "hub"), "--out", tmp_path / "run") == 0
+    run(
+      "from",
+      "--source",
+      qwen2_folder.write_qwen2_folder(tmp_path / "hub"),
+      "--out",
+      tmp_path / "run",
+    )
+    == 0
   )
   params, _, _ = store.restore_params(tmp_path / "run")
   table = np.asarray(params["llm"]["embed_tokens"]["embedding"])
-  assert table.shape[0] == 512 and not table[made_folders.VOCAB :].any()
+  assert table.shape[0] == 512 and not table[qwen2_folder.VOCAB :].any()
 
 
 def test_more_rows_than_the_config_says_are_taken(tmp_path):
-  source = made_folders.write(tmp_path / "hub", made_folders.state(vocab=44))
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", qwen2_folder.qwen2_tensors(vocab=44))
   assert run("from", "--source", source, "--out", tmp_path / "run") == 0
   assert store.read_config(tmp_path / "run")["model"]["llm"]["vocab"] == 44
 
 
 def test_an_existing_folder_is_kept(tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   (tmp_path / "run").mkdir()
   (tmp_path / "run" / "mine").write_text("x")
   assert run("from", "--source", source, "--out", tmp_path / "run") == 2
@@ -116,11 +124,11 @@ def test_an_existing_folder_is_kept(tmp_path, capsys):
 
 
 def test_all_that_does_not_fit_is_said_at_once(tmp_path, capsys):
-  tensors = made_folders.state()
+  tensors = qwen2_folder.qwen2_tensors()
   del tensors["model.norm.weight"]
   tensors["model.layers.0.mlp.up_proj.weight"] = np.zeros((5, 5), np.float32)
   tensors["model.layers.0.mlp.extra.weight"] = np.zeros(3, np.float32)
-  source = made_folders.write(tmp_path / "hub", tensors)
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", tensors)
   said = refused(capsys, tmp_path / "run", "from", "--source", source)
   assert "unknown tensors (1): model.layers.0.mlp.extra.weight" in said
   assert "missing tensors (1): llm.norm.weight" in said
@@ -128,8 +136,10 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path, capsys):
 
 
 def test_a_tensor_can_be_ignored_by_name(tmp_path):
-  tensors = made_folders.state() | {"model.layers.0.mlp.extra.weight": np.zeros(3, np.float32)}
-  source = made_folders.write(tmp_path / "hub", tensors)
+  tensors = qwen2_folder.qwen2_tensors() | {
+    "model.layers.0.mlp.extra.weight": np.zeros(3, np.float32)
+  }
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", tensors)
   assert (
     run("from", "--source", source, "--out", tmp_path / "run", "--ignore", r".*\.extra\..*") == 0
   )
@@ -138,17 +148,24 @@ def test_a_tensor_can_be_ignored_by_name(tmp_path):
 
 
 def test_all_tensors_that_are_no_numbers_are_said(tmp_path, capsys):
-  tensors = made_folders.state()
+  tensors = qwen2_folder.qwen2_tensors()
   tensors["model.norm.weight"][3] = np.nan
   tensors["lm_head.weight"][1, 1] = np.inf
-  source = made_folders.write(tmp_path / "hub", tensors)
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", tensors)
   said = refused(capsys, tmp_path / "run", "from", "--source", source)
   assert "tensors with NaN or infinity (2): lm_head.weight, model.norm.weight" in said
 
 
 def test_a_checkpoint_that_is_no_number_is_not_exported(tmp_path, capsys):
   assert (
-    run("from", "--source", made_folders.write(tmp_path / "hub"), "--out", tmp_path / "run") == 0
+    run(
+      "from",
+      "--source",
+      qwen2_folder.write_qwen2_folder(tmp_path / "hub"),
+      "--out",
+      tmp_path / "run",
+    )
+    == 0
   )
   params, _, _ = store.restore_params(tmp_path / "run")
   config = store.read_config(tmp_path / "run")
@@ -162,7 +179,7 @@ def test_a_checkpoint_that_is_no_number_is_not_exported(tmp_path, capsys):
 
 def with_header(folder, **changes):
   """A folder whose safetensors header says something else of one tensor (64 bytes)."""
-  file = made_folders.write(folder) / "model.safetensors"
+  file = qwen2_folder.write_qwen2_folder(folder) / "model.safetensors"
   content = file.read_bytes()
   length = struct.unpack("<Q", content[:8])[0]
   header = json.loads(content[8 : 8 + length])
@@ -189,7 +206,7 @@ def test_a_header_that_cannot_be_right(changes, sentence, tmp_path, capsys):
 
 @pytest.mark.parametrize("index", ["{oops", "{}", "[1]"])
 def test_an_index_that_says_nothing(index, tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   (source / "model.safetensors.index.json").write_text(index)
   said = refused(capsys, tmp_path / "run", "from", "--source", source)
   assert "model.safetensors.index.json has no readable weight_map" in said
@@ -208,7 +225,7 @@ def test_an_index_that_says_nothing(index, tmp_path, capsys):
   ],
 )
 def test_what_cannot_be_meant(argv, sentence, tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   assert sentence in refused(capsys, tmp_path / "run", "from", "--source", source, *argv)
 
 
@@ -228,8 +245,8 @@ def test_a_flag_that_cannot_be_read(argv, sentence, tmp_path, capsys):
 
 
 def test_a_cut_shard_and_a_missing_one(tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub")
-  names = dict.fromkeys(made_folders.state(), "model.safetensors")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
+  names = dict.fromkeys(qwen2_folder.qwen2_tensors(), "model.safetensors")
   names["model.norm.weight"] = "model-2.safetensors"
   (source / "model.safetensors.index.json").write_text(json.dumps(dict(weight_map=names)))
   file = source / "model.safetensors"
@@ -239,7 +256,7 @@ def test_a_cut_shard_and_a_missing_one(tmp_path, capsys):
 
 
 def test_a_tokenizer_with_more_ids_than_rows(tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   tokenizers.train_sentencepiece(["a b c d"] * 3, tmp_path / "tokenizer.model", vocab_size=300)
   said = refused(
     capsys,
@@ -254,26 +271,33 @@ def test_a_tokenizer_with_more_ids_than_rows(tmp_path, capsys):
 
 
 def test_a_head_that_differs_from_the_embedding_it_is_tied_to(tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub", tie_word_embeddings=True)
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", tie_word_embeddings=True)
   said = refused(capsys, tmp_path / "run", "from", "--source", source)
   assert "--set llm.tied=False" in said
   assert run("from", "--source", source, "--out", tmp_path / "run", "--set", "llm.tied=False") == 0
 
 
 def test_a_file_without_a_config(tmp_path, capsys):
-  library.save_file(made_folders.state(), tmp_path / "x.safetensors")
+  library.save_file(qwen2_folder.qwen2_tensors(), tmp_path / "x.safetensors")
   said = refused(capsys, tmp_path / "run", "from", "--source", tmp_path / "x.safetensors")
   assert "--set ROLE.name=" in said
 
 
 def test_a_family_that_is_not_known(tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub", model_type="mamba")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", model_type="mamba")
   assert "'mamba'" in refused(capsys, tmp_path / "run", "from", "--source", source)
 
 
 def test_a_format_that_cannot_hold_the_model(tmp_path, capsys):
   assert (
-    run("from", "--source", made_folders.write(tmp_path / "hub"), "--out", tmp_path / "run") == 0
+    run(
+      "from",
+      "--source",
+      qwen2_folder.write_qwen2_folder(tmp_path / "hub"),
+      "--out",
+      tmp_path / "run",
+    )
+    == 0
   )
   capsys.readouterr()
   said = refused(capsys, tmp_path / "out", "to", "--checkpoint", tmp_path / "run", "--format", "hf")
@@ -287,7 +311,7 @@ def test_no_checkpoint(tmp_path, capsys):
 
 @pytest.mark.parametrize("direction", ["from", "to"])
 def test_a_disk_that_fills_up_leaves_nothing(direction, tmp_path):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   argv = ["from", "--source", str(source), "--out", str(tmp_path / "out")]
   if direction == "to":
     assert run("from", "--source", source, "--out", tmp_path / "run") == 0
@@ -313,7 +337,7 @@ def test_a_disk_that_fills_up_leaves_nothing(direction, tmp_path):
 
 
 def test_a_conversion_that_is_stopped_leaves_nothing(tmp_path):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   going = subprocess.Popen(
     [
       sys.executable,
@@ -338,12 +362,12 @@ def test_a_conversion_that_is_stopped_leaves_nothing(tmp_path):
 
 
 def test_a_conversion_that_is_killed_leaves_nothing_for_long(tmp_path):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   out = tmp_path / "run"
-  killed.killed_writer(
+  interrupted.kill_writer(
     f"write_folder_atomically({str(out)!r})", "(out / 'config.json').write_bytes(b'half')"
   )
-  with killed.writing(
+  with interrupted.half_writer(
     f"write_folder_atomically({str(out)!r})", "(out / 'half').write_bytes(b'half')"
   ):
     assert len(list(tmp_path.glob("run.*.tmp"))) == 2

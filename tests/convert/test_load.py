@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import jax
-import made_folders
 import numpy as np
 import pytest
 
@@ -26,23 +25,24 @@ from filax.convert import (
 from filax.models import components
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
+from filax.testing import qwen2_folder
 
 MODEL = tensor_plan.SMALLEST_MODEL | dict(
   llm=dict(
     name="qwen2",
-    width=made_folders.WIDTH,
-    depth=made_folders.DEPTH,
+    width=qwen2_folder.WIDTH,
+    depth=qwen2_folder.DEPTH,
     heads=4,
     kv_heads=2,
     head_dim=4,
-    mlp=made_folders.MLP,
-    vocab=made_folders.VOCAB,
+    mlp=qwen2_folder.MLP,
+    vocab=qwen2_folder.VOCAB,
   )
 )
 
 
 def planned(folder, **options):
-  source = tensor_plan.open_source(made_folders.write(folder), ("llm",))
+  source = tensor_plan.open_source(qwen2_folder.write_qwen2_folder(folder), ("llm",))
   return tensor_plan.plan_tensors(MODEL, [source], roles=("llm",), **options)
 
 
@@ -94,15 +94,15 @@ def test_a_process_reads_what_its_devices_hold(tmp_path):
         held += x.size
   read = sum(n for name, n in numbers.items() if "embed" not in name and "lm_head" not in name)
   assert read == held
-  assert numbers["model.layers.0.mlp.gate_proj.weight"] == made_folders.MLP * made_folders.WIDTH / 4
+  assert numbers["model.layers.0.mlp.gate_proj.weight"] == qwen2_folder.MLP * qwen2_folder.WIDTH / 4
 
 
 @pytest.mark.slow
 def test_each_of_two_hosts_reads_its_half(tmp_path):
   """Of a PyTorch folder exactly, of a checkpoint to 1% and its tables: counted where it is read."""
-  folder = made_folders.write(
+  folder = qwen2_folder.write_qwen2_folder(
     tmp_path / "hub",
-    made_folders.state(width=256, mlp=512, vocab=2048),
+    qwen2_folder.qwen2_tensors(width=256, mlp=512, vocab=2048),
     hidden_size=256,
     intermediate_size=512,
     vocab_size=2048,

@@ -3,23 +3,21 @@
 
 import pathlib
 
-import clips
-import made_folders
 import numpy as np
 import pytest
-import small_checkpoint
 
 from filax import files
 from filax.checkpoint import store, streamed
 from filax.cli import main as command
 from filax.infer import session
+from filax.testing import clips, manifests, qwen2_folder, tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
   """A folder with a checkpoint `w1` of a language model, and its source `hub`."""
   folder = tmp_path_factory.mktemp("home")
-  made_folders.write(folder / "hub")
+  qwen2_folder.write_qwen2_folder(folder / "hub")
   assert convert("from", "--source", folder / "hub", "--out", folder / "w1") == 0
   return folder
 
@@ -66,28 +64,30 @@ def test_folders_are_read_and_written_relative_and_below_home(here, monkeypatch)
 def test_readers_of_items_take_relative_paths(here):
   step = pathlib.Path("w1/checkpoints/0")
   assert streamed.step_folder("w1") == here / step
-  assert streamed.read_json(step, "config")["model"]["llm"]["width"] == made_folders.WIDTH
+  assert streamed.read_json(step, "config")["model"]["llm"]["width"] == qwen2_folder.WIDTH
   shapes = streamed.shapes(step)
   assert streamed.read_parameter(step, "llm/norm/scale").shape == tuple(
     shapes["llm/norm/scale"].shape
   )
   layers = list(streamed.read_layers(step, "llm/layers/input_layernorm/scale"))
-  assert len(layers) == made_folders.DEPTH
+  assert len(layers) == qwen2_folder.DEPTH
 
 
 @pytest.mark.parametrize("name", ["w1", "./w1", "~/w1", "w1/checkpoints/0"])
 def test_training_starts_from_relative_paths(name, here):
   """What config.init_from reads."""
   params, _, _ = store.restore_params(name)
-  assert np.shape(params["llm"]["norm"]["scale"]) == (made_folders.WIDTH,)
+  assert np.shape(params["llm"]["norm"]["scale"]) == (qwen2_folder.WIDTH,)
   assert store.read_config(name)["model"]["llm"]["name"] == "qwen2"
 
 
 @pytest.mark.parametrize("name", ["run", "~/run", "run/checkpoints/0"])
 def test_questions_are_asked_from_any_folder(name, tmp_path, monkeypatch):
-  small_checkpoint.write(tmp_path / "run")
-  clips.write(tmp_path / "a.mp4", 40)
-  clips.manifest(tmp_path / "m.json", [clips.record("What?", "x", video="a.mp4")])
+  tiny_checkpoint.write_checkpoint(tmp_path / "run")
+  clips.write_video(tmp_path / "a.mp4", 40)
+  manifests.write_manifest(
+    tmp_path / "m.json", [manifests.question_record("What?", "x", video="a.mp4")]
+  )
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv("HOME", str(tmp_path))
   words = [f"--checkpoint={name}", "--manifest=~/m.json", "--root=.", "--out=~/scores/out.json"]

@@ -8,17 +8,16 @@ import struct
 import sys
 
 import jax.numpy as jnp
-import made_folders
 import numpy as np
 import pytest
 from safetensors import numpy as library
-import small_checkpoint
 
 import filax
 from filax.checkpoint import store
 from filax.cli import main as command
 from filax.convert import ConversionError, config_in, torch_files
 from filax.models import components
+from filax.testing import qwen2_folder, tiny_checkpoint
 
 
 @pytest.fixture
@@ -39,8 +38,8 @@ def trap(tmp_path, monkeypatch):
 
 def foreign(tmp_path, name="my_lab.scenes:Model", where="infer"):
   """A checkpoint whose config names a module."""
-  config = small_checkpoint.config()
-  params = small_checkpoint.parameters(config)
+  config = tiny_checkpoint.tiny_config()
+  params = tiny_checkpoint.tiny_parameters(config)
   if where == "infer":
     config["infer"]["selector"] = dict(name=name, size=3)
   else:
@@ -75,7 +74,7 @@ def test_a_module_that_the_user_names_is_imported(trap, tmp_path):
 
 def test_a_config_json_imports_nothing(trap, tmp_path, capsys):
   own = dict(model=dict(llm=dict(name="my_lab.scenes:Model")))
-  source = made_folders.write(tmp_path / "hub", fila_config=own)
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", fila_config=own)
   said = fails(capsys, "convert", "from", "--source", source, "--out", tmp_path / "run")
   assert "my_lab.scenes:Model" in said and "--components my_lab" in said
   assert not trap.exists()
@@ -114,7 +113,7 @@ def test_names_that_are_ours_or_allowed_pass():
   for name in ("kmeans", "my_lab:Model", "my_lab.a.b:Model"):
     components.check_components(dict(infer=dict(selector=dict(name=name))), ["my_lab"])
   components.check_components(dict(infer=dict(selector=dict(name="my_lab:Model"))), "my_lab")
-  components.check_components(small_checkpoint.config())
+  components.check_components(tiny_checkpoint.tiny_config())
 
 
 @pytest.mark.parametrize(
@@ -166,7 +165,7 @@ def test_a_config_that_is_incomplete_is_one_sentence(config, tmp_path):
   ],
 )
 def test_a_config_json_of_wrong_types_is_one_sentence(changes, tmp_path, capsys):
-  source = made_folders.write(tmp_path / "hub", **changes)
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", **changes)
   fails(capsys, "convert", "from", "--source", source, "--out", tmp_path / "run")
 
 
@@ -227,7 +226,7 @@ def special(path, kind):
 )
 def test_what_is_no_file_is_refused_at_once(kind, name, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   if name == "pytorch_model.bin":
     (source / "model.safetensors").unlink()
   (source / name).unlink(missing_ok=True)
@@ -238,7 +237,7 @@ def test_what_is_no_file_is_refused_at_once(kind, name, tmp_path, capsys, monkey
 
 @pytest.mark.parametrize("item", ["config/metadata", "data/metadata", "state/_METADATA"])
 def test_a_pipe_in_a_checkpoint_is_refused_at_once(item, tmp_path, capsys):
-  run = small_checkpoint.write(tmp_path / "run")
+  run = tiny_checkpoint.write_checkpoint(tmp_path / "run")
   file = tmp_path / "run" / "checkpoints" / "0" / item
   file.unlink(missing_ok=True)
   os.mkfifo(file)
@@ -316,7 +315,7 @@ def test_a_gigantic_header_is_refused_unread(tmp_path):
 
 
 def test_an_index_that_names_a_tensor_twice_is_refused(tmp_path):
-  source = made_folders.write(tmp_path / "hub")
+  source = qwen2_folder.write_qwen2_folder(tmp_path / "hub")
   (source / "model.safetensors.index.json").write_text(
     '{"weight_map": {"a": "model.safetensors", "a": "other.safetensors"}}'
   )
@@ -356,7 +355,7 @@ RELEASED = dict(
 
 
 def released(**changes):
-  return config_in.architecture(made_folders.CONFIG | RELEASED | changes)
+  return config_in.architecture(qwen2_folder.CONFIG | RELEASED | changes)
 
 
 def test_the_released_config_is_understood():
@@ -408,7 +407,7 @@ def test_all_settings_that_are_refused_are_named_at_once():
   ],
 )
 def test_a_setting_of_llava_is_refused_by_name(key, value):
-  config = made_folders.CONFIG | dict(model_type="llava_qwen", mm_vision_tower="a/tower")
+  config = qwen2_folder.CONFIG | dict(model_type="llava_qwen", mm_vision_tower="a/tower")
   assert config_in.architecture(config)["projector"]["pool_side"] == 2
   with pytest.raises(ValueError, match=f"{key}={value!r}"):
     config_in.architecture(config | {key: value})
@@ -429,4 +428,4 @@ def test_a_setting_of_llava_is_refused_by_name(key, value):
 )
 def test_rotary_positions_that_are_not_implemented_are_named(rope, message):
   with pytest.raises(ValueError, match=message):
-    config_in.architecture(made_folders.CONFIG | dict(rope_scaling=rope))
+    config_in.architecture(qwen2_folder.CONFIG | dict(rope_scaling=rope))

@@ -4,17 +4,17 @@
 import pathlib
 
 import pytest
-from small_tokenizers import TEXTS, qwen_like
 import tokenizers as hf
 
 from data_pipelines.text import tokenizers
+from filax.testing import tiny_tokenizer
 
 WORDS = ["<t0>", "<t1>", "<t10>", "<tool_call>", "</tool_call>", "<place 3>", "<é>", "\n\n", "日"]
 
 
 def with_words(folder: pathlib.Path, words, special=()) -> tokenizers.Tokenizer:
   """A byte-level tokenizer like Qwen's with more added words."""
-  path = qwen_like(folder)
+  path = tiny_tokenizer.write_qwen_tokenizer(folder)
   library = hf.Tokenizer.from_file(str(path))
   library.add_tokens([hf.AddedToken(word, special=False, normalized=False) for word in words])
   library.add_special_tokens([*special])
@@ -47,7 +47,7 @@ def test_special_words_are_left_out_and_never_made(tmp_path):
 
 
 def test_what_ends_a_turn_is_a_control_however_it_was_added(tmp_path):
-  library = hf.Tokenizer.from_file(str(qwen_like(tmp_path)))
+  library = hf.Tokenizer.from_file(str(tiny_tokenizer.write_qwen_tokenizer(tmp_path)))
   state = library.to_str().replace('"special":true', '"special":false')
   (tmp_path / "tokenizer.json").write_text(state)
   tokenizer = tokenizers.load_tokenizer(tmp_path)
@@ -62,7 +62,14 @@ def test_text_without_added_words_has_the_ids_of_the_bare_vocabulary(tmp_path):
   state = hf.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).to_str()
   start, end = state.index('"added_tokens":['), state.index('"normalizer"')
   bare = hf.Tokenizer.from_str(state[:start] + '"added_tokens":[],' + state[end:])
-  for text in (*TEXTS, "<|im_end|>", "a <|im_start|>user\n<image>", "<t", "0> <|im_", ""):
+  for text in (
+    *tiny_tokenizer.TEXTS,
+    "<|im_end|>",
+    "a <|im_start|>user\n<image>",
+    "<t",
+    "0> <|im_",
+    "",
+  ):
     assert tokenizer.encode(text) == bare.encode(text).ids
 
 
@@ -70,7 +77,7 @@ def test_user_defined_symbols_of_sentencepiece(tmp_path):
   import sentencepiece
 
   sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([*TEXTS] * 4),
+    sentence_iterator=iter([*tiny_tokenizer.TEXTS] * 4),
     model_prefix=str(tmp_path / "m"),
     vocab_size=340,
     model_type="bpe",
@@ -121,7 +128,7 @@ def test_many_names_in_a_text_need_no_stack(make, tmp_path):
 
 
 def test_a_long_run_of_sentencepieces_space_letter(tmp_path):
-  tokenizer = tokenizers.train_sentencepiece([*TEXTS] * 4, tmp_path / "m.model", 400)
+  tokenizer = tokenizers.train_sentencepiece([*tiny_tokenizer.TEXTS] * 4, tmp_path / "m.model", 400)
   for text in ("\u2581" * 50_000, "a\u2581" * 50_000):
     ids = tokenizer.encode(text)
     assert ids == tokenizer.encode(text[:2]) * (len(text) // 2)

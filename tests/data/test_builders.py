@@ -6,7 +6,6 @@ import pathlib
 import subprocess
 import sys
 
-import clips
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -16,6 +15,7 @@ from data_pipelines.media import array_record
 from data_pipelines.media import frames as video
 from data_pipelines.media.cache import FrameCache
 from data_pipelines.tools import build_array_record, transcode
+from filax.testing import clips, manifests
 
 SIZE = 32
 
@@ -23,22 +23,24 @@ SIZE = 32
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
   folder = tmp_path_factory.mktemp("source")
-  clips.write(folder / "videos" / "a.mp4", 30)
-  clips.picture(folder / "b #1.png", 5)
-  clips.folder(folder / "frames", 6)
-  clips.truncated(folder / "bad.mp4")
+  clips.write_video(folder / "videos" / "a.mp4", 30)
+  clips.write_picture(folder / "b #1.png", 5)
+  clips.write_picture_folder(folder / "frames", 6)
+  clips.write_truncated(folder / "bad.mp4")
   rows = [
-    clips.record("<image>\nFirst?", "One.", id="x", video="videos/a.mp4", start=1, more={"k": 1}),
-    clips.record("<image> <image>", "Two.", image=["b #1.png", "b #1.png"]),
-    clips.record("No media?", "Three ümläut."),
+    manifests.question_record(
+      "<image>\nFirst?", "One.", id="x", video="videos/a.mp4", start=1, more={"k": 1}
+    ),
+    manifests.question_record("<image> <image>", "Two.", image=["b #1.png", "b #1.png"]),
+    manifests.question_record("No media?", "Three ümläut."),
     {"id": "broken"},
-    clips.record(
+    manifests.question_record(
       "<image>", "Four.", scenes=[{"media": "videos/a.mp4", "t1": 1}, {"media": "frames", "t1": 2}]
     ),
-    clips.record("<image>", "Five.", video="bad.mp4"),
-    clips.record("<image>", "Six.", video="none.mp4"),
+    manifests.question_record("<image>", "Five.", video="bad.mp4"),
+    manifests.question_record("<image>", "Six.", video="none.mp4"),
   ]
-  return clips.manifest(folder / "m.json", rows)
+  return manifests.write_manifest(folder / "m.json", rows)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def check_same(packed, plain):
   times = np.arange(12) / 4
   ours, seen = video.read_frames(packed.media, times, SIZE)
   theirs, expected = video.read_frames(plain.media, times, SIZE)
-  assert clips.numbers(ours) == clips.numbers(theirs)
+  assert clips.read_numbers(ours) == clips.read_numbers(theirs)
   np.testing.assert_allclose(seen, expected, atol=1e-5)
   mine, original = video.probe(packed.media), video.probe(plain.media)
   assert (mine.frames, mine.width, mine.error) == (original.frames, original.width, "")
@@ -125,13 +127,13 @@ def test_what_a_packed_name_can_get_wrong(built, tmp_path):
 def test_a_plain_array_record_of_files(tmp_path):
   from array_record.python import array_record_module
 
-  path = clips.write(tmp_path / "a.mp4", 12)
+  path = clips.write_video(tmp_path / "a.mp4", 12)
   writer = array_record_module.ArrayRecordWriter(str(tmp_path / "x.array_record"), "group_size:1")
   writer.write(b"other")
   writer.write(pathlib.Path(path).read_bytes())
   writer.close()
   name = f"{tmp_path}/x.array_record#1"
-  assert clips.numbers(video.read_frames(name, [0.3, 1.1], SIZE)[0]) == [3, 11]
+  assert clips.read_numbers(video.read_frames(name, [0.3, 1.1], SIZE)[0]) == [3, 11]
 
 
 def test_an_existing_data_set_is_never_replaced(source, built):
@@ -140,7 +142,7 @@ def test_an_existing_data_set_is_never_replaced(source, built):
 
 
 def test_nothing_to_build(tmp_path):
-  path = clips.manifest(tmp_path / "m.json", [3])
+  path = manifests.write_manifest(tmp_path / "m.json", [3])
   with pytest.raises(ValueError, match="no good record"):
     build_array_record.build_data_set(path, tmp_path / "out")
 
@@ -174,18 +176,18 @@ def test_tensorflow_is_not_imported(source, tmp_path):
 
 
 def test_proxies_show_the_same_at_the_same_times(tmp_path):
-  path = clips.write(tmp_path / "long.mp4", 100, 10, width=128, height=96)
+  path = clips.write_video(tmp_path / "long.mp4", 100, 10, width=128, height=96)
   data = transcode.stored_content(path, transcode.Proxy(2, 48, beyond=5.0))
   found = video.probe(data)
   assert (found.width, found.height, found.frames, found.fps) == (64, 48, 20, 2.0)
-  assert clips.numbers(video.read_all(data, SIZE)[0]) == list(range(0, 100, 5))
+  assert clips.read_numbers(video.read_all(data, SIZE)[0]) == list(range(0, 100, 5))
   whole = pathlib.Path(path).read_bytes()
   assert transcode.stored_content(path, transcode.Proxy(2, 48, beyond=10.0)) == whole
   assert transcode.stored_content(path) == whole
 
 
 def test_proxies_are_upright_and_never_enlarged(tmp_path):
-  path = clips.write(tmp_path / "tall.mp4", 20, width=48, height=64, rotation=90)
+  path = clips.write_video(tmp_path / "tall.mp4", 20, width=48, height=64, rotation=90)
   found = video.probe(transcode.stored_content(path, transcode.Proxy(5, 384, beyond=1.0)))
   assert (found.width, found.height, found.rotation, found.frames) == (48, 64, 0, 10)
 

@@ -3,10 +3,10 @@
 
 import numpy as np
 import pytest
-from small_tokenizers import qwen_like
 
 from data_pipelines.sample import Sample, Turn
 from data_pipelines.text import templates, tokenizers
+from filax.testing import tiny_tokenizer
 
 SYSTEM = "You are a helpful assistant."
 VIDEO = templates.VisualText(4, 9.0, times=(0.0, 1.5, 3.0, 6.0, 7.5, 9.0), group_times=(1.5, 7.5))
@@ -15,7 +15,9 @@ PICTURE = templates.VisualText(3)
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-  return tokenizers.load_tokenizer(qwen_like(tmp_path_factory.mktemp("bpe")))
+  return tokenizers.load_tokenizer(
+    tiny_tokenizer.write_qwen_tokenizer(tmp_path_factory.mktemp("bpe"))
+  )
 
 
 def sample(*turns, media=1):

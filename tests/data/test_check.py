@@ -7,38 +7,38 @@ import pathlib
 import subprocess
 import sys
 
-import clips
 import numpy as np
 from PIL import Image
 import pytest
 
 from data_pipelines.tools import check
 from filax.cli import main as command
+from filax.testing import clips, manifests
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
   """Good samples on lines 2 to 6; every kind of bad one after them."""
   folder = tmp_path_factory.mktemp("corpus")
-  clips.write(folder / "a.mp4", 40)
-  clips.write(folder / "b.mp4", 20)
-  clips.picture(folder / "c.png")
-  for name, (make, _) in clips.BROKEN.items():
+  clips.write_video(folder / "a.mp4", 40)
+  clips.write_video(folder / "b.mp4", 20)
+  clips.write_picture(folder / "c.png")
+  for name, (make, _) in clips.BROKEN_VIDEOS.items():
     make(folder / name)
   rows = [
-    clips.record("<image>\nWhat is it?", "one two three", video="a.mp4"),
-    clips.record("What is it?", "one", video="b.mp4", start=1),
-    clips.record("<image>", "one two", image="c.png"),
-    clips.record("No media here.", "one two three four"),
-    clips.record(
+    manifests.question_record("<image>\nWhat is it?", "one two three", video="a.mp4"),
+    manifests.question_record("What is it?", "one", video="b.mp4", start=1),
+    manifests.question_record("<image>", "one two", image="c.png"),
+    manifests.question_record("No media here.", "one two three four"),
+    manifests.question_record(
       "<image>", "five words are in this.", scenes=[{"media": "a.mp4", "t1": 3}, {"media": "b.mp4"}]
     ),
     {"id": "no conversations"},
-    clips.record("<image>", video="b.mp4", start=2.5),
-    clips.record("<image>", image="a.mp4"),
-    *(clips.record("<image>", video=name) for name in clips.BROKEN),
+    manifests.question_record("<image>", video="b.mp4", start=2.5),
+    manifests.question_record("<image>", image="a.mp4"),
+    *(manifests.question_record("<image>", video=name) for name in clips.BROKEN_VIDEOS),
   ]
-  return clips.manifest(folder / "m.json", rows)
+  return manifests.write_manifest(folder / "m.json", rows)
 
 
 def run(capsys, *argv):
@@ -51,13 +51,15 @@ def test_every_bad_record_is_reported(corpus, capsys):
   code, out, _ = run(capsys, "check", corpus)
   assert code == 1
   lines = [line for line in out.splitlines() if line.startswith(f"{corpus}:")]
-  broken = [n for n in clips.BROKEN if n != "corrupt.mp4"]  # Its damage shows in its middle only.
+  broken = [
+    n for n in clips.BROKEN_VIDEOS if n != "corrupt.mp4"
+  ]  # Its damage shows in its middle only.
   whys = [
     "has conversations null",
     "lasts 2.00 s, but the record begins at 2.5 s",
     "is a video, but the record shows it as an image",
   ]
-  whys += [clips.BROKEN[name][1] for name in broken]
+  whys += [clips.BROKEN_VIDEOS[name][1] for name in broken]
   assert len(lines) == len(whys) + 1
   for number, (line, why) in enumerate(zip(lines, whys, strict=False), 7):
     assert line.startswith(f"{corpus}:{number}: ") and why in line
@@ -68,13 +70,13 @@ def test_every_bad_record_is_reported(corpus, capsys):
 
 def test_the_list_of_bad_records_has_a_line_each(tmp_path, capsys):
   rows = [
-    clips.record("<image>", video="no such\nfile.mp4"),
-    clips.record("<image>", video="data:video/mp4;base64," + "QUJD" * 50_000),
-    clips.record("<image>", video="/" + "/".join(["folder" * 30] * 20) + "/a.mp4"),
-    clips.record("<image>", videos=["a.mp4"]),
-    clips.record("<video>\nWhat?"),
+    manifests.question_record("<image>", video="no such\nfile.mp4"),
+    manifests.question_record("<image>", video="data:video/mp4;base64," + "QUJD" * 50_000),
+    manifests.question_record("<image>", video="/" + "/".join(["folder" * 30] * 20) + "/a.mp4"),
+    manifests.question_record("<image>", videos=["a.mp4"]),
+    manifests.question_record("<video>\nWhat?"),
   ]
-  path = clips.manifest(tmp_path / "a\nb.json", rows)
+  path = manifests.write_manifest(tmp_path / "a\nb.json", rows)
   code, out, _ = run(capsys, "check", path)
   lines = out.splitlines()
   assert code == 1
@@ -129,13 +131,15 @@ def write_tokenizer(path):
 
 
 def test_a_good_manifest_exits_with_0(tmp_path, capsys):
-  path = clips.manifest(tmp_path / "m.jsonl", [clips.record()])
+  path = manifests.write_manifest(tmp_path / "m.jsonl", [manifests.question_record()])
   code, out, _ = run(capsys, "check", path)
   assert code == 0 and "1 good samples, 0 bad records" in out
 
 
 def test_root(corpus, tmp_path, capsys):
-  moved = clips.manifest(tmp_path / "m.json", [clips.record("<image>", video="a.mp4")])
+  moved = manifests.write_manifest(
+    tmp_path / "m.json", [manifests.question_record("<image>", video="a.mp4")]
+  )
   assert run(capsys, "check", moved)[0] == 1
   assert run(capsys, "check", moved, "--root", pathlib.Path(corpus).parent)[0] == 0
 
@@ -153,7 +157,7 @@ def test_root(corpus, tmp_path, capsys):
 def test_unusable_input_is_one_sentence_and_2(argv, why, tmp_path, capsys, monkeypatch):
   monkeypatch.chdir(tmp_path)
   pathlib.Path("text.json").write_text("hello")
-  clips.manifest("good.json", [clips.record()])
+  manifests.write_manifest("good.json", [manifests.question_record()])
   code, out, err = run(capsys, *argv)
   assert (code, out) == (2, "") and why in err and err.count("\n") == 1
 

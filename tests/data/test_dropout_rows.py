@@ -5,19 +5,19 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_corpus import LAYOUT, make, pipeline
 
 from data_pipelines.packing import planner
 from data_pipelines.packing.demand import Demand, capacity
 from filax.spec import RowShape, dropout_stages
+from filax.testing import corpora
 
 STAGES = dropout_stages.parse_stages(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
-DROPS = dataclasses.replace(LAYOUT, stages=STAGES)
+DROPS = dataclasses.replace(corpora.LAYOUT, stages=STAGES)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  return make(tmp_path_factory.mktemp("corpus"))
+  return corpora.write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def rows(pipe):
@@ -27,7 +27,9 @@ def rows(pipe):
 
 @pytest.mark.parametrize("asks", ["released", "answers"])
 def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
-  pipe = pipeline(folder, layout=dataclasses.replace(DROPS, queries=asks), rows=((12, 2, 384, 4),))
+  pipe = corpora.open_pipeline(
+    folder, layout=dataclasses.replace(DROPS, queries=asks), rows=((12, 2, 384, 4),)
+  )
   (shape,) = pipe.plan.row_shapes
   assert shape.room == dropout_stages.room(shape, DROPS) and shape.stages == 2 and shape.queries
   for plan, row in rows(pipe):
@@ -55,16 +57,19 @@ def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
 
 
 def test_without_dropout_rows_and_plan_are_as_ever(folder):
-  plain = pipeline(folder)
+  plain = corpora.open_pipeline(folder)
   (shape,) = plain.plan.row_shapes
   assert dataclasses.astuple(shape) == (12, 2, 224, 4, 0, 0, ())
   assert plain.materialise()(plain.row(0))["queries"].shape == (0,)
-  assert plain.fingerprint != pipeline(folder, layout=DROPS, rows=((12, 2, 384, 4),)).fingerprint
+  assert (
+    plain.fingerprint
+    != corpora.open_pipeline(folder, layout=DROPS, rows=((12, 2, 384, 4),)).fingerprint
+  )
 
 
 def test_stages_and_queries_are_part_of_the_fingerprint(folder):
   make_ = lambda **changes: (
-    pipeline(
+    corpora.open_pipeline(
       folder, layout=dataclasses.replace(DROPS, **changes), rows=((12, 2, 384, 4),)
     ).fingerprint
   )
@@ -73,12 +78,12 @@ def test_stages_and_queries_are_part_of_the_fingerprint(folder):
 
 def test_a_sample_that_leaves_too_much_is_listed_with_its_reason(folder):
   rows = ((12, 2, 70, 4),)  # Half of it may be visual, which leaves little room for text.
-  pipe = pipeline(folder, layout=DROPS, rows=rows, too_long="skip")
+  pipe = corpora.open_pipeline(folder, layout=DROPS, rows=rows, too_long="skip")
   assert dropout_stages.room(RowShape(*rows[0]), DROPS)[1] < 48
   assert len(pipe.plan.report["no_room"]) == len(pipe.plan.report["too_long"]) > 0
   assert "text and kept visual tokens are left after layer" in pipe.plan.report["no_room"][0]
   with pytest.raises(ValueError, match=r"where rows have .* places"):
-    pipeline(folder, layout=DROPS, rows=rows, too_long="error")
+    corpora.open_pipeline(folder, layout=DROPS, rows=rows, too_long="error")
 
 
 def test_packing_keeps_the_budgets_of_every_stage():
@@ -98,4 +103,4 @@ def test_packing_keeps_the_budgets_of_every_stage():
 
 def test_an_unknown_kind_of_queries_names_the_knob(folder):
   with pytest.raises(ValueError, match=r"config\.model\.llm\.dropout_queries='all'"):
-    pipeline(folder, layout=dataclasses.replace(DROPS, queries="all"))
+    corpora.open_pipeline(folder, layout=dataclasses.replace(DROPS, queries="all"))

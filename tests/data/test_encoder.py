@@ -5,19 +5,19 @@ from fractions import Fraction
 import io
 
 import av
-import clips
 import numpy as np
 import pytest
 
 from data_pipelines.media import frames as video
 from data_pipelines.media.encoder import write_h264
 from data_pipelines.synthesis import toy
+from filax.testing import clips
 
 SHARP = {"crf": "18", "g": "10", "preset": "veryfast"}
 
 
 def drawings(count: int) -> list[np.ndarray]:
-  return [clips.drawing(number) for number in range(count)]
+  return [clips.draw_number(number) for number in range(count)]
 
 
 @pytest.mark.parametrize("fps", [2, 10, 29.97])
@@ -25,7 +25,7 @@ def test_frames_are_shown_at_their_times(fps):
   file = io.BytesIO()
   write_h264(file, drawings(12), fps, SHARP)
   frames, seconds = video.read_all(file.getvalue(), 32)
-  assert clips.numbers(frames) == list(range(12))
+  assert clips.read_numbers(frames) == list(range(12))
   np.testing.assert_allclose(seconds, np.arange(12) / fps, atol=1e-3)
 
 

@@ -4,16 +4,15 @@
 import dataclasses
 import json
 
-import clips
 import numpy as np
 import pytest
-from small_corpus import LAYOUT, pipeline
 
 from data_pipelines.packing.fingerprint import digest_facts
 from filax.spec import dropout_stages
+from filax.testing import clips, corpora, manifests
 
 STAGES = dropout_stages.parse_stages(((1, "uniform", 0.75), (2, "attention", 0.25)), 3)
-DROPS = dataclasses.replace(LAYOUT, stages=STAGES)
+DROPS = dataclasses.replace(corpora.LAYOUT, stages=STAGES)
 RANDOM = dict(name="uniform", frames=6, phase="random")
 TIMES = dict(time_prompt="llava", sampling=RANDOM, rows=((12, 4, 400, 4),), packing=False)
 TWO_SHAPES = ((6, 0, 224, 2), (12, 4, 384, 4))
@@ -27,7 +26,7 @@ RECORDED = {
   ),
   "times drawn anew": (TIMES, "6bf8d256548b3431a91c1d1419907c0462e883ac3a10e068b9c6dac91e85a213"),
   "grid": (
-    dict(layout=dataclasses.replace(LAYOUT, newline="grid"), rows=TWO_SHAPES),
+    dict(layout=dataclasses.replace(corpora.LAYOUT, newline="grid"), rows=TWO_SHAPES),
     "9c20d00cd07c3b4db88cbf8c5fcb8f1590084330daa4deba486413d0348506ca",
   ),
   "tiles": (
@@ -57,15 +56,17 @@ WORDS = ("?", "system", "user", "assistant", "What", "is", "shown", "A", "square
 def folder(tmp_path_factory):
   """Media, a manifest and a tokenizer whose bytes no library decides."""
   folder = tmp_path_factory.mktemp("corpus")
-  clips.write(folder / "a.mp4", 40, 10)
-  clips.picture(folder / "wide.png", 7, 96, 40)
+  clips.write_video(folder / "a.mp4", 40, 10)
+  clips.write_picture(folder / "wide.png", 7, 96, 40)
   records = [
-    clips.record("<image>\nWhat is shown?", "A square.", video="a.mp4"),
-    clips.record("<image>\nWhat is shown?", "A square.", video="a.mp4", start=1.0, end=3.0),
-    clips.record("<image>\nWhat?", "A wide one.", image="wide.png"),
-    clips.record("What is a square?", "A square is a square."),
+    manifests.question_record("<image>\nWhat is shown?", "A square.", video="a.mp4"),
+    manifests.question_record(
+      "<image>\nWhat is shown?", "A square.", video="a.mp4", start=1.0, end=3.0
+    ),
+    manifests.question_record("<image>\nWhat?", "A wide one.", image="wide.png"),
+    manifests.question_record("What is a square?", "A square is a square."),
   ]
-  clips.manifest(folder / "manifest.json", records)
+  manifests.write_manifest(folder / "manifest.json", records)
   (folder / "tokenizer.json").write_text(json.dumps(tokenizer()))
   return folder
 
@@ -101,14 +102,14 @@ def tokenizer() -> dict:
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_fingerprint_is_the_recorded_one(folder, name):
   settings, recorded = RECORDED[name]
-  assert pipeline(folder, **settings).fingerprint == recorded
+  assert corpora.open_pipeline(folder, **settings).fingerprint == recorded
 
 
 @pytest.mark.parametrize("name", RECORDED_SIZES)
 def test_kept_sizes_have_the_recorded_name(folder, tmp_path, monkeypatch, name):
   settings, _ = RECORDED[name]
   monkeypatch.chdir(folder)  # The name depends on the paths of media.
-  pipeline(folder, train=(("manifest.json", "all"),), cache=str(tmp_path), **settings)
+  corpora.open_pipeline(folder, train=(("manifest.json", "all"),), cache=str(tmp_path), **settings)
   assert [path.name for path in tmp_path.glob("sizes-*-0.npy")] == [RECORDED_SIZES[name]]
 
 

@@ -10,8 +10,6 @@ import tempfile
 import threading
 import time
 
-import clips
-import killed
 import numpy as np
 import pytest
 
@@ -20,6 +18,7 @@ from data_pipelines.media.cache import FrameCache
 from data_pipelines.sample import Scene
 from filax import files as files_lib
 from filax.files import write_checked
+from filax.testing import clips, interrupted
 
 SIZE = 32
 TIMES = [3.3, 0.0, 0.05, 2.999, 3.9, 50.0, -1.0, 0.1]
@@ -32,7 +31,7 @@ def _nothing_reported(monkeypatch):
 
 @pytest.fixture
 def clip(tmp_path):
-  return clips.write(tmp_path / "clip.mp4", gop=7)
+  return clips.write_video(tmp_path / "clip.mp4", gop=7)
 
 
 @pytest.fixture
@@ -62,12 +61,12 @@ def no_decoding(monkeypatch):
 def test_frames_are_bit_identical(kind, tmp_path, cache, monkeypatch):
   times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.3, 40))
   media = {
-    "h264": lambda: clips.write(tmp_path / "a.mp4", options={"bf": "4"}),
-    "vfr": lambda: clips.write(tmp_path / "a.mp4", 40, 30, times=times),
-    "turned": lambda: clips.write(tmp_path / "a.mp4", rotation=90),
-    "folder": lambda: clips.folder(tmp_path / "frames"),
-    "bytes": lambda: pathlib.Path(clips.write(tmp_path / "a.mp4")).read_bytes(),
-    "still": lambda: clips.picture(tmp_path / "a.png", 9),
+    "h264": lambda: clips.write_video(tmp_path / "a.mp4", options={"bf": "4"}),
+    "vfr": lambda: clips.write_video(tmp_path / "a.mp4", 40, 30, times=times),
+    "turned": lambda: clips.write_video(tmp_path / "a.mp4", rotation=90),
+    "folder": lambda: clips.write_picture_folder(tmp_path / "frames"),
+    "bytes": lambda: pathlib.Path(clips.write_video(tmp_path / "a.mp4")).read_bytes(),
+    "still": lambda: clips.write_picture(tmp_path / "a.png", 9),
   }[kind]()
   direct = video.read_frames(media, TIMES, SIZE)
   same(cache.read_frames(media, TIMES, SIZE), direct)
@@ -82,10 +81,10 @@ def test_other_sizes_and_padding_go_past_the_cache(clip, cache):
 
 
 def test_a_changed_file_is_decoded_again(clip, cache):
-  assert clips.numbers(cache.read_frames(clip, [1.0], SIZE)[0]) == [10]
-  clips.write(clip, 30, first=100)
+  assert clips.read_numbers(cache.read_frames(clip, [1.0], SIZE)[0]) == [10]
+  clips.write_video(clip, 30, first=100)
   os.utime(clip, (1, 1))
-  assert clips.numbers(cache.read_frames(clip, [1.0], SIZE)[0]) == [110]
+  assert clips.read_numbers(cache.read_frames(clip, [1.0], SIZE)[0]) == [110]
 
 
 def test_damaged_cache_files_are_written_again(clip, cache, monkeypatch):
@@ -112,7 +111,7 @@ def test_damaged_cache_files_are_written_again(clip, cache, monkeypatch):
 
 def test_broken_media_fail_as_without_a_cache(tmp_path, cache):
   times = np.arange(40) / 10
-  for name, (make, says) in clips.BROKEN.items():
+  for name, (make, says) in clips.BROKEN_VIDEOS.items():
     path = make(tmp_path / name)
     with pytest.raises(video.MediaError, match=says) as direct:
       video.read_frames(path, times, SIZE)
@@ -120,7 +119,7 @@ def test_broken_media_fail_as_without_a_cache(tmp_path, cache):
       cache.read_frames(path, times, SIZE)
     assert str(cached.value) == str(direct.value)
   sound_part = [0.0, 0.5]
-  path = clips.corrupt(tmp_path / "corrupt.mp4")
+  path = clips.write_corrupt(tmp_path / "corrupt.mp4")
   same(cache.read_frames(path, sound_part, SIZE), video.read_frames(path, sound_part, SIZE))
   assert not list(cache.folder.iterdir())
 
@@ -187,7 +186,7 @@ def check_rebuilt(cache, clip, path, sound, direct, capsys):
 @pytest.fixture
 def short(tmp_path):
   """Three frames, so that each byte of the cache can be tried."""
-  return clips.write(tmp_path / "short.mp4", 3)
+  return clips.write_video(tmp_path / "short.mp4", 3)
 
 
 def test_a_flipped_byte_is_never_another_frame(short, cache, capsys):
@@ -257,7 +256,7 @@ def test_archives_and_pickles_are_no_end(short, cache, capsys):
 
 
 def test_the_files_of_another_video_are_not_taken(short, cache, tmp_path, capsys):
-  other = clips.write(tmp_path / "other.mp4", 3, first=90)
+  other = clips.write_video(tmp_path / "other.mp4", 3, first=90)
   direct = video.read_frames(short, TIMES, SIZE)
   cache.read_frames(short, TIMES, SIZE)
   own = files(cache)
@@ -285,7 +284,7 @@ def test_a_frame_at_another_time_is_damage(short, cache, capsys):
 
 
 def test_rates_of_folders_are_told_apart(tmp_path, cache):
-  folder = clips.folder(tmp_path / "frames")
+  folder = clips.write_picture_folder(tmp_path / "frames")
   for fps in (3.0, 3.0000001, 1 / 3):
     same(
       cache.read_frames(folder, TIMES, SIZE, fps=fps),
@@ -312,10 +311,10 @@ def test_a_read_only_cache_is_read(capsys, monkeypatch):
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     folder.chmod(0o755)
-    kept, other = (clips.write(folder / f"{letter}.mp4", 20) for letter in "ab")
+    kept, other = (clips.write_video(folder / f"{letter}.mp4", 20) for letter in "ab")
     direct = video.read_frames(other, TIMES, SIZE)
     expected = FrameCache(folder / "cache", SIZE).read_frames(kept, TIMES, SIZE)
-    with killed.read_only(folder / "cache"):
+    with interrupted.read_only_folder(folder / "cache"):
       cache = FrameCache(folder / "cache", SIZE)
       with monkeypatch.context() as patch:
         no_decoding(patch)
@@ -327,8 +326,8 @@ def test_a_read_only_cache_is_read(capsys, monkeypatch):
 
 
 def test_a_full_disk_costs_a_line_and_no_second_try(clip, tmp_path, cache, capsys, monkeypatch):
-  other = clips.write(tmp_path / "other.mp4")
-  with killed.full_disk(5 * SIZE * SIZE * 3):
+  other = clips.write_video(tmp_path / "other.mp4")
+  with interrupted.full_disk(5 * SIZE * SIZE * 3):
     same(cache.read_frames(clip, TIMES, SIZE), video.read_frames(clip, TIMES, SIZE))
   assert not list(cache.folder.iterdir())
   monkeypatch.setattr("data_pipelines.media.cache.walk", None)
@@ -340,7 +339,7 @@ def test_a_full_disk_costs_a_line_and_no_second_try(clip, tmp_path, cache, capsy
 
 def test_leftovers_of_killed_writers_are_removed(clip, cache):
   path = str(cache.folder / "0123-32.npy")
-  killed.killed_writer(f"write_atomically({path!r})", "out.write(b'half')")
+  interrupted.kill_writer(f"write_atomically({path!r})", "out.write(b'half')")
   theirs = cache.folder / "theirs.tmp"
   theirs.write_bytes(b"")
   assert len(list(cache.folder.iterdir())) == 2

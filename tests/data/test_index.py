@@ -7,8 +7,6 @@ import json
 import multiprocessing
 import os
 
-import clips
-import killed
 import pytest
 
 from data_pipelines.media import frames as video
@@ -16,6 +14,7 @@ from data_pipelines.media import index
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.sample import Sample, Scene
 from filax import files
+from filax.testing import clips, interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +24,11 @@ def _nothing_reported(monkeypatch):
 
 @pytest.fixture
 def media(tmp_path):
-  broken = [make(tmp_path / name) for name, (make, _) in clips.BROKEN.items()]
+  broken = [make(tmp_path / name) for name, (make, _) in clips.BROKEN_VIDEOS.items()]
   return [
-    clips.write(tmp_path / "a.mp4", 20),
-    clips.folder(tmp_path / "b", 3),
-    clips.picture(tmp_path / "c.png"),
+    clips.write_video(tmp_path / "a.mp4", 20),
+    clips.write_picture_folder(tmp_path / "b", 3),
+    clips.write_picture(tmp_path / "c.png"),
     *broken,
   ]
 
@@ -38,7 +37,9 @@ def test_probes_are_those_of_video(media):
   found = MediaIndex(progress=None).probes([*media, media[0]])
   assert list(found) == media
   assert found == {name: video.probe(name) for name in media}
-  assert sum(bool(p.error) for p in found.values()) == len(clips.BROKEN) - 1  # Not the corrupt one.
+  assert (
+    sum(bool(p.error) for p in found.values()) == len(clips.BROKEN_VIDEOS) - 1
+  )  # Not the corrupt one.
 
 
 def test_the_cache_saves_work_until_a_file_changes(media, tmp_path, monkeypatch):
@@ -49,7 +50,7 @@ def test_the_cache_saves_work_until_a_file_changes(media, tmp_path, monkeypatch)
   assert MediaIndex(cache, progress=None).probes(media) == first
   assert all(first[name].error for name in calls)  # Errors are looked at again.
   calls.clear()
-  clips.write(media[0], 30)
+  clips.write_video(media[0], 30)
   os.utime(media[0], (1, 1))
   assert MediaIndex(cache, progress=None).probes(media[:3])[media[0]].frames == 30
   assert calls == media[:1]
@@ -121,7 +122,7 @@ def probed(cache, media):
 
 def test_leftovers_of_killed_writers_are_removed(media, tmp_path):
   cache = tmp_path / "cache" / "index.json"
-  killed.killed_writer(f"write_atomically({str(cache)!r})", "out.write(b'half')")
+  interrupted.kill_writer(f"write_atomically({str(cache)!r})", "out.write(b'half')")
   MediaIndex(cache, progress=None).probes(media[:1])
   assert [path.name for path in cache.parent.iterdir()] == ["index.json"]
 
@@ -145,7 +146,7 @@ def test_a_file_that_could_not_be_read_when_the_plan_was_made_stays_so(tmp_path)
   cache, name = tmp_path / "index.json", str(tmp_path / "late.mp4")
   before = MediaIndex(cache, progress=None).probes([name])
   planned = {name: index.describe(before[name])}
-  clips.write(name, 20)
+  clips.write_video(name, 20)
   after = MediaIndex(cache, progress=None, planned=planned).probes([name])[name]
   assert after.frames == 0 and "it stays masked" in after.error
   assert MediaIndex(cache, progress=None).probes([name])[name].frames == 20

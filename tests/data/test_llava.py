@@ -4,23 +4,23 @@
 import json
 import pathlib
 
-import clips
 import numpy as np
 import pytest
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import manifest_records, select_records
 from data_pipelines.sample import Sample, Scene, Turn
+from filax.testing import manifests
 
 
 def read(tmp_path, rows, name="m.json", root="/media"):
   report = llava.ManifestReport()
-  samples = list(llava.read_manifest(clips.manifest(tmp_path / name, rows), root, report))
+  samples = list(llava.read_manifest(manifests.write_manifest(tmp_path / name, rows), root, report))
   return samples, report
 
 
 def one(tmp_path, **record):
-  samples, report = read(tmp_path, [clips.record(**record)])
+  samples, report = read(tmp_path, [manifests.question_record(**record)])
   assert not report.bad
   return samples[0], report
 
@@ -33,7 +33,7 @@ def reason(tmp_path, record):
 
 @pytest.mark.parametrize("name", ["m.json", "m.jsonl"])
 def test_a_whole_sample(name, tmp_path):
-  row = clips.record("<image>\nWhat?", "Bars.", id=7, kind="bars", video="a/b.mp4")
+  row = manifests.question_record("<image>\nWhat?", "Bars.", id=7, kind="bars", video="a/b.mp4")
   (sample,), report = read(tmp_path, [row], name)
   assert sample == Sample(
     id="7",
@@ -46,7 +46,7 @@ def test_a_whole_sample(name, tmp_path):
 
 
 def test_root_is_the_folder_of_the_manifest(tmp_path):
-  (sample,), _ = read(tmp_path, [clips.record("<image>", video="a.mp4")], root="")
+  (sample,), _ = read(tmp_path, [manifests.question_record("<image>", video="a.mp4")], root="")
   assert sample.media == ((Scene(str(tmp_path / "a.mp4")),),)
 
 
@@ -181,26 +181,28 @@ BAD = {
   "has turn 1 from [1]": {"conversations": [{"from": [1], "value": "a"}]},
   "no turn from gpt": {"conversations": [{"from": "human", "value": "a"}]},
   "no turn from human": {"conversations": [{"from": "gpt", "value": "a"}] * 1},
-  "empty answer": clips.record(answer=" \n"),
-  "has turn 1 that is not UTF-8": clips.record("\ud800"),
-  "has image and video; use one": clips.record(image="a", video="b"),
-  "has 2 media but 1 <image>": clips.record("<image>", image=["a", "b"]),
-  "names a medium by 5": clips.record(video=5),
-  'names a medium by ""': clips.record(image=["a", ""]),
-  "has 2 videos but 1 start": clips.record(video=["a", "b"], start=1),
-  'has start "1:00", which is no number': clips.record(video="a", start="1:00"),
-  "has end NaN": clips.record(video="a", end=float("nan")),
-  "has end true": clips.record(video="a", end=True),
-  "which is no number of seconds": clips.record(video="a", end=10**400),
-  "from 5 to 5 seconds, which ends before": clips.record(video="a", start=5, end=5),
-  "time before 0": clips.record(video="a", start=-1, end=5),
-  "which is no list of scenes": clips.record(scenes="a.mp4"),
-  "which is no object": clips.record(scenes=["a.mp4"]),
-  "names a medium by null": clips.record(scenes=[{"t1": 3}]),
-  'kind "film"': clips.record(scenes=[{"media": "a", "kind": "film"}]),
-  "without at after one without t1": clips.record(scenes=[{"media": "a"}, {"media": "b"}]),
-  "still without t1": clips.record(scenes=[{"media": "a", "kind": "still"}]),
-  "has an image among scenes": clips.record(
+  "empty answer": manifests.question_record(answer=" \n"),
+  "has turn 1 that is not UTF-8": manifests.question_record("\ud800"),
+  "has image and video; use one": manifests.question_record(image="a", video="b"),
+  "has 2 media but 1 <image>": manifests.question_record("<image>", image=["a", "b"]),
+  "names a medium by 5": manifests.question_record(video=5),
+  'names a medium by ""': manifests.question_record(image=["a", ""]),
+  "has 2 videos but 1 start": manifests.question_record(video=["a", "b"], start=1),
+  'has start "1:00", which is no number': manifests.question_record(video="a", start="1:00"),
+  "has end NaN": manifests.question_record(video="a", end=float("nan")),
+  "has end true": manifests.question_record(video="a", end=True),
+  "which is no number of seconds": manifests.question_record(video="a", end=10**400),
+  "from 5 to 5 seconds, which ends before": manifests.question_record(video="a", start=5, end=5),
+  "time before 0": manifests.question_record(video="a", start=-1, end=5),
+  "which is no list of scenes": manifests.question_record(scenes="a.mp4"),
+  "which is no object": manifests.question_record(scenes=["a.mp4"]),
+  "names a medium by null": manifests.question_record(scenes=[{"t1": 3}]),
+  'kind "film"': manifests.question_record(scenes=[{"media": "a", "kind": "film"}]),
+  "without at after one without t1": manifests.question_record(
+    scenes=[{"media": "a"}, {"media": "b"}]
+  ),
+  "still without t1": manifests.question_record(scenes=[{"media": "a", "kind": "still"}]),
+  "has an image among scenes": manifests.question_record(
     scenes=[{"media": "a", "t1": 1}, {"media": "b", "kind": "image"}]
   ),
 }
@@ -212,7 +214,7 @@ def test_bad_records(why, tmp_path):
 
 
 def test_bad_records_are_named_by_line_and_left_out(tmp_path):
-  good = clips.record("<image>", video="a.mp4")
+  good = manifests.question_record("<image>", video="a.mp4")
   path = tmp_path / "m.json"
   path.write_text(
     "[\n"
@@ -234,7 +236,7 @@ def test_bad_records_are_named_by_line_and_left_out(tmp_path):
 
 
 def test_damage_in_an_array_keeps_what_is_before_it(tmp_path):
-  good = json.dumps(clips.record())
+  good = json.dumps(manifests.question_record())
   for text, kept, line in (
     (f"[{good},\n{good},\n{{oops", 2, 3),
     (f"[{good}\n{good}]", 1, 2),
@@ -247,7 +249,7 @@ def test_damage_in_an_array_keeps_what_is_before_it(tmp_path):
 
 
 def test_damaged_lines_cost_only_themselves(tmp_path):
-  good = json.dumps(clips.record()).encode()
+  good = json.dumps(manifests.question_record()).encode()
   deep = b'{"a":' + b"[" * 100_000
   path = tmp_path / "m.jsonl"
   path.write_bytes(
@@ -328,7 +330,9 @@ def test_unknown_strategies(strategy):
 
 
 def test_load_takes_a_part(tmp_path):
-  path = clips.manifest(tmp_path / "m.json", [clips.record(id=i) for i in range(20)] + [3])
+  path = manifests.write_manifest(
+    tmp_path / "m.json", [manifests.question_record(id=i) for i in range(20)] + [3]
+  )
   report = llava.ManifestReport()
   assert [s.id for s in llava.load_manifest(path, "end:3", report=report)] == ["18", "19"]
   assert (report.samples, len(report.bad)) == (2, 1)

@@ -4,13 +4,12 @@
 import itertools
 import json
 
-import clips
 import numpy as np
 import pytest
-from small_corpus import LAYOUT, make, pipeline
 
 from data_pipelines.loader import Pipeline, make_plan
 from filax.spec import BATCH
+from filax.testing import clips, corpora, manifests
 
 TWO = ((6, 0, 64, 2), (12, 2, 224, 4))
 RANDOM = dict(name="uniform", frames=6, phase="random")
@@ -18,7 +17,7 @@ RANDOM = dict(name="uniform", frames=6, phase="random")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  return make(tmp_path_factory.mktemp("corpus"))
+  return corpora.write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def taken(pipe, count, *args, **kwargs):
@@ -34,7 +33,7 @@ def assert_same(batches, expected):
 
 
 def test_batches_follow_the_plan_over_epochs(folder):
-  pipe = pipeline(folder, rows=TWO, sampling=RANDOM)
+  pipe = corpora.open_pipeline(folder, rows=TWO, sampling=RANDOM)
   build = pipe.materialise()
   count = (pipe.plan.row_count(0) + pipe.plan.row_count(1)) // 2 + 1
   assert (
@@ -47,7 +46,7 @@ def test_batches_follow_the_plan_over_epochs(folder):
   for n, batch in enumerate(taken(pipe, count)):
     shape = pipe.plan.row_shapes[pipe.row(2 * n).shape]
     shapes.add(shape)
-    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == shape.shapes(2, LAYOUT.size)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == shape.shapes(2, corpora.LAYOUT.size)
     assert_same(
       [batch], [{k: np.stack([build(pipe.row(2 * n + i))[k] for i in range(2)]) for k in BATCH}]
     )
@@ -55,16 +54,16 @@ def test_batches_follow_the_plan_over_epochs(folder):
 
 
 def test_threads_and_workers_do_not_change_batches(folder):
-  made = lambda **how: taken(pipeline(folder, rows=TWO, sampling=RANDOM, **how), 5)
+  made = lambda **how: taken(corpora.open_pipeline(folder, rows=TWO, sampling=RANDOM, **how), 5)
   expected = made(threads=1)
   assert_same(made(threads=3, prefetch=4), expected)
   assert_same(made(threads=1, workers=2), expected)
 
 
 def test_a_run_resumes_from_one_integer_on_any_number_of_processes(folder):
-  pipe = pipeline(folder, batch=4, sampling=RANDOM)
+  pipe = corpora.open_pipeline(folder, batch=4, sampling=RANDOM)
   expected = taken(pipe, 5)
-  again = pipeline(folder, batch=4, sampling=RANDOM)
+  again = corpora.open_pipeline(folder, batch=4, sampling=RANDOM)
   assert again.fingerprint == pipe.fingerprint
   assert_same(taken(again, 2, 12), expected[3:])
   halves = [taken(again, 3, 8, process, 2) for process in range(2)]
@@ -73,7 +72,7 @@ def test_a_run_resumes_from_one_integer_on_any_number_of_processes(folder):
 
 
 def test_a_seq_slice_holds_its_part_of_the_frames(folder):
-  pipe = pipeline(folder)
+  pipe = corpora.open_pipeline(folder)
   (whole,) = taken(pipe, 1)
   parts = [taken(pipe, 1, seq_slice=(i, 2))[0] for i in range(2)]
   for key, value in whole.items():
@@ -86,7 +85,7 @@ def test_a_seq_slice_holds_its_part_of_the_frames(folder):
 
 
 def test_batches_close_at_any_time(folder):
-  pipe = pipeline(folder)
+  pipe = corpora.open_pipeline(folder)
   batches = pipe.batches()
   next(batches)
   batches.close()
@@ -96,20 +95,20 @@ def test_batches_close_at_any_time(folder):
 
 
 def test_unreadable_media_leave_all_other_samples_alone(folder, tmp_path):
-  clips.manifest(
+  manifests.write_manifest(
     folder / "gone.json",
     [
-      clips.record(f"<image>\nWhat {n}?", "A.", video="a.mp4" if n % 2 else "gone.mp4")
+      manifests.question_record(f"<image>\nWhat {n}?", "A.", video="a.mp4" if n % 2 else "gone.mp4")
       for n in range(6)
     ],
   )
   gone = folder / "gone.mp4"
   settings = dict(train=((str(folder / "gone.json"), "all"),), quarantine=tmp_path / "q.jsonl")
-  clips.write(gone, 30, 10)
-  sound = pipeline(folder, **settings)
+  clips.write_video(gone, 30, 10)
+  sound = corpora.open_pipeline(folder, **settings)
   expected = taken(sound, 3)
   gone.unlink()
-  pipe = pipeline(folder, **settings)
+  pipe = corpora.open_pipeline(folder, **settings)
   assert pipe.fingerprint == sound.fingerprint and pipe.plan.report["unreadable"] == 1
   planned = [n for row in map(pipe.row, range(pipe.plan.row_count(0))) for n in row.samples]
   bad = sum(pipe.plan.samples[n].media[0][0].media == str(gone) for n in planned)
@@ -121,16 +120,16 @@ def test_unreadable_media_leave_all_other_samples_alone(folder, tmp_path):
 
 
 def test_report_and_attributes(folder):
-  clips.manifest(
+  manifests.write_manifest(
     folder / "mixed.json",
     [
-      clips.record("<image>\nWhat?", "A.", video="a.mp4"),
+      manifests.question_record("<image>\nWhat?", "A.", video="a.mp4"),
       {"conversations": []},
-      clips.record("What?", "long " * 200),
-      clips.record("Hi.", "Hello."),
+      manifests.question_record("What?", "long " * 200),
+      manifests.question_record("Hi.", "Hello."),
     ],
   )
-  pipe = pipeline(
+  pipe = corpora.open_pipeline(
     folder,
     train=((str(folder / "mixed.json"), "all"), (str(folder / "manifest.json"), "first:2")),
     too_long="skip",
@@ -147,7 +146,7 @@ def test_report_and_attributes(folder):
   )
   assert report["suggest"][1] >= 12 and pipe.plan.tokenizer.vocab_size > 256
   with pytest.raises(ValueError, match=r"1 of 5 samples fit in no row; .*mixed\.json:4 needs"):
-    pipeline(
+    corpora.open_pipeline(
       folder,
       train=((str(folder / "mixed.json"), "all"), (str(folder / "manifest.json"), "first:2")),
       too_long="error",
@@ -156,7 +155,7 @@ def test_report_and_attributes(folder):
 
 def test_fingerprint_sees_what_decides_rows_and_nothing_else(folder, tmp_path):
   same = [{}, dict(threads=5, prefetch=9), dict(cache=str(tmp_path)), dict(decode_seconds=9.0)]
-  assert len({pipeline(folder, **change).fingerprint for change in same}) == 1
+  assert len({corpora.open_pipeline(folder, **change).fingerprint for change in same}) == 1
   other = [
     {},
     dict(seed=1),
@@ -171,26 +170,28 @@ def test_fingerprint_sees_what_decides_rows_and_nothing_else(folder, tmp_path):
     dict(images=dict(mode="pad", tiles=1)),
     dict(time_prompt="llava", rows=((12, 2, 400, 4),)),
   ]
-  assert len({pipeline(folder, **change).fingerprint for change in other}) == len(other)
+  assert len({corpora.open_pipeline(folder, **change).fingerprint for change in other}) == len(
+    other
+  )
 
 
 def test_sizes_are_measured_once(folder, tmp_path, capsys):
-  first = pipeline(folder, cache=str(tmp_path))
+  first = corpora.open_pipeline(folder, cache=str(tmp_path))
   (remembered,) = tmp_path.glob("sizes-*.npy")
   before = remembered.stat().st_mtime_ns
-  again = pipeline(folder, cache=str(tmp_path))
+  again = corpora.open_pipeline(folder, cache=str(tmp_path))
   assert again.fingerprint == first.fingerprint and remembered.stat().st_mtime_ns == before
   remembered.write_bytes(b"torn")
-  assert pipeline(folder, cache=str(tmp_path)).fingerprint == first.fingerprint
+  assert corpora.open_pipeline(folder, cache=str(tmp_path)).fingerprint == first.fingerprint
   line = capsys.readouterr().err
   assert line.count("\n") == 1 and str(remembered) in line
-  pipeline(folder, cache=str(tmp_path), system="Another.")
+  corpora.open_pipeline(folder, cache=str(tmp_path), system="Another.")
   assert len(list(tmp_path.glob("sizes-*.npy"))) == 2
 
 
 def test_times_drawn_anew_are_measured_every_epoch(folder):
   settings = dict(sampling=RANDOM, time_prompt="llava", rows=((12, 2, 400, 4),), packing=False)
-  pipe = pipeline(folder, **settings)
+  pipe = corpora.open_pipeline(folder, **settings)
   texts = []
   for batch in taken(pipe, pipe.steps(2)):
     assert not batch["num_bad"].any()
@@ -220,12 +221,12 @@ def test_times_drawn_anew_are_measured_every_epoch(folder):
 )
 def test_errors_name_the_knob(folder, change, message):
   with pytest.raises(ValueError, match=message) as error:
-    pipeline(folder, **change)
+    corpora.open_pipeline(folder, **change)
   assert "\n" not in str(error.value)
 
 
 def test_sharing_and_starting_are_checked(folder):
-  pipe = pipeline(folder, batch=3)
+  pipe = corpora.open_pipeline(folder, batch=3)
   with pytest.raises(ValueError, match=r"config\.batch=3 .* 2 processes"):
     pipe.batches(0, 0, 2)
   with pytest.raises(ValueError, match="Row 4 is not the first"):
@@ -234,7 +235,9 @@ def test_sharing_and_starting_are_checked(folder):
 
 def test_config_dicts_are_welcome(folder):
   from ml_collections import ConfigDict
-  from small_corpus import settings
 
-  config = ConfigDict(settings(folder))
-  assert Pipeline(make_plan(config, LAYOUT, 0, 2)).fingerprint == pipeline(folder).fingerprint
+  config = ConfigDict(corpora.data_config(folder))
+  assert (
+    Pipeline(make_plan(config, corpora.LAYOUT, 0, 2)).fingerprint
+    == corpora.open_pipeline(folder).fingerprint
+  )

@@ -6,13 +6,13 @@ import json
 import os
 import socket
 
-import clips
 import pytest
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import manifest_records
+from filax.testing import manifests
 
-GOOD = clips.record("<image>\nWhat?", video="a.mp4")
+GOOD = manifests.question_record("<image>\nWhat?", video="a.mp4")
 LINE = json.dumps(GOOD)
 
 

@@ -6,23 +6,22 @@ import json
 import re
 import shutil
 
-import clips
 import numpy as np
 import pytest
-from small_corpus import LAYOUT, make, pipeline, records, settings
 
 from data_pipelines.loader import make_plan
 from data_pipelines.packing import rows as materialise
 from data_pipelines.packing.planner import PlanRow
 from data_pipelines.sample import Sample, Scene
 from filax.spec import BATCH, TEXT
+from filax.testing import clips, corpora, manifests
 
-K, N = LAYOUT.frames_per_group, LAYOUT.tokens_per_group
+K, N = corpora.LAYOUT.frames_per_group, corpora.LAYOUT.tokens_per_group
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  return make(tmp_path_factory.mktemp("corpus"))
+  return corpora.write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def all_rows(pipe):
@@ -31,7 +30,7 @@ def all_rows(pipe):
   return [(row, build(row)) for row in map(pipe.row, range(pipe.plan.row_count(0)))]
 
 
-def content(row, shape, layout=LAYOUT):
+def content(row, shape, layout=corpora.LAYOUT):
   """What each row of the visual table stands for, told by its pixels."""
   groups = row["frames"].reshape(-1, layout.frames_per_group * layout.size**2 * 3)
   views = row["images"].reshape(len(row["images"]), -1)
@@ -41,7 +40,7 @@ def content(row, shape, layout=LAYOUT):
   return [*table, ("newline",)]
 
 
-def segment(row, shape, number, layout=LAYOUT):
+def segment(row, shape, number, layout=corpora.LAYOUT):
   """Everything that a row holds of one segment, independent of its place."""
   here = row["segment_ids"] == number
   table = content(row, shape, layout)
@@ -54,7 +53,7 @@ def segment(row, shape, number, layout=LAYOUT):
 
 @pytest.mark.parametrize("newline", ["one_token", "grid", "frame", "none"])
 def test_packed_segments_equal_rows_of_their_own(folder, newline):
-  layout = dataclasses.replace(LAYOUT, newline=newline)
+  layout = dataclasses.replace(corpora.LAYOUT, newline=newline)
   settings = dict(
     layout=layout,
     images=dict(mode="anyres", tiles=3),
@@ -62,7 +61,10 @@ def test_packed_segments_equal_rows_of_their_own(folder, newline):
     time_prompt="fila",
     sampling=dict(name="uniform", frames=6, phase="middle"),
   )
-  packed, single = pipeline(folder, **settings), pipeline(folder, **settings, packing=False)
+  packed, single = (
+    corpora.open_pipeline(folder, **settings),
+    corpora.open_pipeline(folder, **settings, packing=False),
+  )
   alone = {
     row.samples[0]: segment(out, single.plan.row_shapes[0], 1, layout)
     for row, out in all_rows(single)
@@ -82,7 +84,7 @@ def test_packed_segments_equal_rows_of_their_own(folder, newline):
 @pytest.fixture(scope="module")
 def plain(folder):
   """A pipeline of packed rows, and its rows (PlanRow, arrays)."""
-  pipe = pipeline(folder)
+  pipe = corpora.open_pipeline(folder)
   return pipe, all_rows(pipe)
 
 
@@ -92,7 +94,9 @@ def segments_of(row):
 
 def test_arrays_have_the_shapes_and_dtypes_of_the_contract(plain):
   pipe, rows = plain
-  expected = {k: (s[1:], d) for k, (s, d) in pipe.plan.row_shapes[0].shapes(1, LAYOUT.size).items()}
+  expected = {
+    k: (s[1:], d) for k, (s, d) in pipe.plan.row_shapes[0].shapes(1, corpora.LAYOUT.size).items()
+  }
   assert set(expected) == set(BATCH)
   for row, out in rows:
     assert {k: (v.shape, v.dtype) for k, v in out.items()} == expected, row
@@ -153,7 +157,7 @@ def test_padding_is_text_without_loss(plain):
 
 def test_no_segment_sees_frames_of_another(plain):
   pipe, rows = plain
-  first_image = LAYOUT.first_image(pipe.plan.row_shapes[0])
+  first_image = corpora.LAYOUT.first_image(pipe.plan.row_shapes[0])
   for _, out in rows:
     index = out["visual_index"]
     shown = (index != TEXT) & (index < first_image)
@@ -185,13 +189,13 @@ def frames_of(pipe, origin):
   ],
 )
 def test_frames_are_those_on_screen(folder, line, shown, times):
-  out, frames, _ = frames_of(pipeline(folder), line)
-  assert clips.numbers(out["frames"][frames]) == shown
+  out, frames, _ = frames_of(corpora.open_pipeline(folder), line)
+  assert clips.read_numbers(out["frames"][frames]) == shown
   np.testing.assert_allclose(out["frame_times"][frames], times, atol=1e-3)
 
 
 def test_time_prompt_tells_the_middle_frames(folder):
-  pipe = pipeline(folder, time_prompt="fila", rows=((12, 2, 400, 4),))
+  pipe = corpora.open_pipeline(folder, time_prompt="fila", rows=((12, 2, 400, 4),))
   out, _, text = frames_of(pipe, 2)
   assert (
     "What is shown? This video samples 2 frames of a 4.00-second video at 0.78, 3.12 seconds."
@@ -200,7 +204,7 @@ def test_time_prompt_tells_the_middle_frames(folder):
 
 
 def test_random_phase_moves_with_the_epoch(folder):
-  pipe = pipeline(
+  pipe = corpora.open_pipeline(
     folder,
     sampling=dict(name="uniform", frames=6, phase="random"),
     packing=False,
@@ -216,14 +220,14 @@ def test_random_phase_moves_with_the_epoch(folder):
     assert (np.diff(seen) > 0.5).all()
 
 
-@pytest.mark.parametrize("name", clips.BROKEN)
+@pytest.mark.parametrize("name", clips.BROKEN_VIDEOS)
 def test_bad_media_are_masked_in_place_and_listed_once(folder, tmp_path, name):
   shutil.copytree(folder, tmp_path / "corpus")
   broken, listed = tmp_path / "corpus" / "b.mp4", tmp_path / "quarantine.jsonl"
-  sound = all_rows(pipeline(tmp_path / "corpus"))
+  sound = all_rows(corpora.open_pipeline(tmp_path / "corpus"))
   broken.unlink()
-  clips.BROKEN[name][0](broken)
-  pipe = pipeline(tmp_path / "corpus", quarantine=listed)
+  clips.BROKEN_VIDEOS[name][0](broken)
+  pipe = corpora.open_pipeline(tmp_path / "corpus", quarantine=listed)
   masked = 0
   for _ in range(2):
     for (row, before), (same, after) in zip(sound, all_rows(pipe), strict=True):
@@ -244,35 +248,43 @@ def test_bad_media_are_masked_in_place_and_listed_once(folder, tmp_path, name):
   (entry,) = map(json.loads, listed.read_text().splitlines())
   assert entry["media"] == str(broken) and "b.mp4" in entry["error"]
   assert "manifest.json:" in entry["origin"]
-  spared = pipeline(tmp_path / "corpus", exclude=str(listed))
+  spared = corpora.open_pipeline(tmp_path / "corpus", exclude=str(listed))
   assert spared.plan.report["excluded"] == 2 and spared.fingerprint != pipe.fingerprint
   assert not any(out["num_bad"] for _, out in all_rows(spared))
 
 
 def test_pictures_are_masked_too(folder, tmp_path):
   shutil.copytree(folder, tmp_path / "corpus")
-  clips.noise(tmp_path / "corpus" / "tall.png")
+  clips.write_noise(tmp_path / "corpus" / "tall.png")
   rows = all_rows(
-    pipeline(tmp_path / "corpus", images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
+    corpora.open_pipeline(
+      tmp_path / "corpus", images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),)
+    )
   )
   assert sum(out["num_bad"] for _, out in rows) == 1
 
 
 def test_a_part_after_the_end_blames_the_sample(folder, tmp_path):
-  asked = clips.record("<image>\nWhat?", "A.", video="a.mp4")
-  clips.manifest(folder / "late.json", [asked | dict(start=n, end=n + 1) for n in (3, 5, 6)])
+  asked = manifests.question_record("<image>\nWhat?", "A.", video="a.mp4")
+  manifests.write_manifest(
+    folder / "late.json", [asked | dict(start=n, end=n + 1) for n in (3, 5, 6)]
+  )
   settings = dict(train=((str(folder / "late.json"), "all"),), packing=False, batch=1)
   listed = tmp_path / "q.jsonl"
   assert (
-    sum(out["num_bad"] for _, out in all_rows(pipeline(folder, quarantine=listed, **settings))) == 2
+    sum(
+      out["num_bad"]
+      for _, out in all_rows(corpora.open_pipeline(folder, quarantine=listed, **settings))
+    )
+    == 2
   )
   assert listed.read_text().count("before its part begins") == 2
-  spared = pipeline(folder, exclude=str(listed), **settings)
+  spared = corpora.open_pipeline(folder, exclude=str(listed), **settings)
   assert [s.origin.rsplit(":")[-1] for s in spared.plan.samples] == ["2"]
 
 
 def test_a_defect_of_ours_ends_the_run_and_blames_no_file(folder, tmp_path):
-  pipe = pipeline(folder)
+  pipe = corpora.open_pipeline(folder)
   good = pipe.plan.samples[0]
   unknown = Sample("x", good.turns, ((Scene("never probed.mp4"),),), "made up:1")
   build = dataclasses.replace(
@@ -303,7 +315,7 @@ def test_an_error_arrives_through_threads_and_workers(
   folder, tmp_path, monkeypatch, workers, read, sentence
 ):
   monkeypatch.setattr("data_pipelines.media.frames.read_frames", read)
-  pipe = pipeline(folder, workers=workers, quarantine=tmp_path / "q.jsonl")
+  pipe = corpora.open_pipeline(folder, workers=workers, quarantine=tmp_path / "q.jsonl")
   with pipe.batches() as batches, pytest.raises(ValueError) as error:
     for _ in range(8):
       next(batches)
@@ -313,7 +325,7 @@ def test_an_error_arrives_through_threads_and_workers(
 
 def test_a_wrong_setting_is_refused_before_anything_is_read(tmp_path):
   """There is no manifest, no tokenizer and no medium."""
-  data = settings(tmp_path) | dict(train=(("none.json", "all"),), tokenizer="none.json")
+  data = corpora.data_config(tmp_path) | dict(train=(("none.json", "all"),), tokenizer="none.json")
   for change in (
     dict(resize="stretch"),
     dict(images=dict(mode="crop", tiles=1)),
@@ -323,11 +335,11 @@ def test_a_wrong_setting_is_refused_before_anything_is_read(tmp_path):
     dict(open_seconds=0.0),
   ):
     with pytest.raises(ValueError, match=r"config\.data\.(\w|\.)*=.* Set it to"):
-      make_plan(data | change, LAYOUT, 0, 2)
+      make_plan(data | change, corpora.LAYOUT, 0, 2)
 
 
 def test_parts_of_the_frames_make_the_whole(folder):
-  pipe = pipeline(folder)
+  pipe = corpora.open_pipeline(folder)
   whole, parts = pipe.materialise(), [pipe.materialise((i, 4)) for i in range(4)]
   for row in map(pipe.row, range(pipe.plan.row_count(0))):
     expected, made = whole(row), [part(row) for part in parts]
@@ -341,7 +353,9 @@ def test_parts_of_the_frames_make_the_whole(folder):
 
 def test_blank_rows_differ_in_pixels_alone(folder):
   for (_, seen), (_, blank) in zip(
-    all_rows(pipeline(folder)), all_rows(pipeline(folder, blank=True)), strict=True
+    all_rows(corpora.open_pipeline(folder)),
+    all_rows(corpora.open_pipeline(folder, blank=True)),
+    strict=True,
   ):
     for key in set(BATCH) - {"frames", "images", "frame_times"}:
       np.testing.assert_array_equal(blank[key], seen[key], err_msg=key)
@@ -351,9 +365,9 @@ def test_blank_rows_differ_in_pixels_alone(folder):
 
 
 def test_cached_frames_are_the_same(folder, tmp_path):
-  plain = all_rows(pipeline(folder))
+  plain = all_rows(corpora.open_pipeline(folder))
   for _ in range(2):  # Filled, then read.
-    cached = all_rows(pipeline(folder, cache=str(tmp_path)))
+    cached = all_rows(corpora.open_pipeline(folder, cache=str(tmp_path)))
     for (_, a), (_, b) in zip(plain, cached, strict=True):
       for key in a:
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
@@ -361,7 +375,7 @@ def test_cached_frames_are_the_same(folder, tmp_path):
 
 
 def test_only_a_picture_of_its_own_gets_tiles(folder):
-  pipe = pipeline(folder, images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
+  pipe = corpora.open_pipeline(folder, images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
   numbers = {s.origin.rsplit(":")[-1]: n for n, s in enumerate(pipe.plan.samples)}
   views = lambda line: [
     x.views.count
@@ -371,5 +385,7 @@ def test_only_a_picture_of_its_own_gets_tiles(folder):
 
 
 def test_records_cover_every_kind(tmp_path):
-  kinds = {key for record in records(tmp_path) for key in record if key != "conversations"}
+  kinds = {
+    key for record in corpora.write_media(tmp_path) for key in record if key != "conversations"
+  }
   assert kinds == {"video", "image", "scenes", "start", "end"}

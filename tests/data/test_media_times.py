@@ -6,7 +6,6 @@ import os
 import pathlib
 
 import av
-import clips
 import ffmpeg_reference
 import numpy as np
 import odd_clips as odd
@@ -16,6 +15,7 @@ from data_pipelines.media import frames as video
 from data_pipelines.media.container import open_video
 from data_pipelines.media.decoder import Decoder, square
 from data_pipelines.media.open import Limits
+from filax.testing import clips
 
 B = {"bf": "2", "g": "10"}
 PYRAMID = {"bf": "3", "g": "12", "x264-params": "b-pyramid=2:open-gop=1"}
@@ -193,7 +193,7 @@ def case(request, tmp_path_factory):
 def test_every_frame_is_shown_at_its_time(case):
   _, path, numbers, seconds = case
   frames, ours = video.read_all(path, odd.SIDE)
-  assert clips.numbers(frames) == numbers.tolist()
+  assert clips.read_numbers(frames) == numbers.tolist()
   np.testing.assert_allclose(ours, seconds, atol=1.1e-3)
   rng = np.random.default_rng(0)
   for _ in range(6):
@@ -231,7 +231,7 @@ def test_ffmpeg_shows_the_same(case):
 def test_a_long_stretch_is_skipped_in_avi_with_frames_out_of_order(tmp_path):
   path = odd.encode(tmp_path / "x.avi", options=B)
   frames, _ = video.read_frames(path, [3.5], odd.SIDE, limits=Limits(packets=30))
-  assert clips.numbers(frames) == [35]
+  assert clips.read_numbers(frames) == [35]
 
 
 # (a, b, c, d) of a display matrix -> (quarter turns counter-clockwise, mirrored before).
@@ -265,7 +265,7 @@ def test_frames_are_turned_and_mirrored(matrix, tmp_path):
 def test_the_default_stream_is_shown(default, tmp_path):
   path = odd.two_streams(tmp_path / "two.mkv", default)
   frames, _ = video.read_frames(path, [0.0, 1.5], odd.SIDE)
-  assert clips.numbers(frames) == [100 * default, 100 * default + 15]
+  assert clips.read_numbers(frames) == [100 * default, 100 * default + 15]
   assert video.probe(path).width == odd.SIDE * (1 + default)
 
 

@@ -6,7 +6,6 @@ import pathlib
 import re
 import struct
 
-import clips
 import numpy as np
 from PIL import Image, ImageOps
 import pytest
@@ -17,6 +16,7 @@ from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.media.open import Limits, MediaError
 from data_pipelines.media.probe import probe
+from filax.testing import clips
 
 RAMP = np.arange(0, 65536, 13, dtype=np.uint16)[: 48 * 64].reshape(48, 64)
 SHADES = np.round(RAMP / 257).astype(np.uint8)
@@ -118,7 +118,7 @@ CASES = [(kind, mode) for kind, modes in MODES.items() for mode in modes.split()
 
 @pytest.mark.parametrize(("kind", "mode"), CASES)
 def test_pictures_of_8_bits_are_what_pillow_shows(kind, mode):
-  drawn = Image.fromarray(clips.drawing(77)).convert(mode)
+  drawn = Image.fromarray(clips.draw_number(77)).convert(mode)
   if mode == "P":
     drawn.info["transparency"] = 3
   data = saved(drawn, kind)
@@ -136,7 +136,7 @@ def test_pictures_of_8_bits_are_what_pillow_shows(kind, mode):
 def test_every_orientation(kind, orientation):
   exif = Image.Exif()
   exif[0x0112] = orientation
-  data = saved(Image.fromarray(clips.drawing(5)), kind, exif=exif)
+  data = saved(Image.fromarray(clips.draw_number(5)), kind, exif=exif)
   with Image.open(io.BytesIO(data)) as opened:
     expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
   picture = pictures.read_image(data)
@@ -146,7 +146,7 @@ def test_every_orientation(kind, orientation):
 
 
 def with_exif(exif: bytes) -> bytes:
-  return saved(Image.fromarray(clips.drawing(5)), "JPEG", exif=b"Exif\0\0" + exif, quality=95)
+  return saved(Image.fromarray(clips.draw_number(5)), "JPEG", exif=b"Exif\0\0" + exif, quality=95)
 
 
 BROKEN_EXIF = {
@@ -165,7 +165,7 @@ BROKEN_EXIF = {
 @pytest.mark.parametrize("exif", BROKEN_EXIF)
 def test_broken_exif_does_not_cost_the_picture(exif):
   data = with_exif(BROKEN_EXIF[exif])
-  assert clips.number(pictures.read_image(data)) == 5
+  assert clips.read_number(pictures.read_image(data)) == 5
   assert probe(data).error == ""
 
 
@@ -178,10 +178,10 @@ def test_a_turned_picture_with_broken_exif_is_turned():
 
 
 def test_an_animation_gives_its_first_frame():
-  frames = [Image.fromarray(clips.drawing(number)) for number in (9, 10, 11)]
+  frames = [Image.fromarray(clips.draw_number(number)) for number in (9, 10, 11)]
   for kind in ("GIF", "WEBP", "PNG", "TIFF"):
     data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
-    assert clips.number(pictures.read_image(data)) == 9
+    assert clips.read_number(pictures.read_image(data)) == 9
 
 
 def test_files_that_run_programs_are_no_pictures(tmp_path):
@@ -209,7 +209,7 @@ def test_files_that_run_programs_are_no_pictures(tmp_path):
   ],
 )
 def test_whatever_pillow_raises_is_a_bad_picture(error, tmp_path, monkeypatch):
-  path = clips.picture(tmp_path / "a.png")
+  path = clips.write_picture(tmp_path / "a.png")
 
   def fail(*_):
     raise error("bad\nvery bad.")
@@ -223,7 +223,7 @@ def test_whatever_pillow_raises_is_a_bad_picture(error, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fails_is_a_bad_picture(tmp_path, monkeypatch):
-  path = clips.picture(tmp_path / "a.png")
+  path = clips.write_picture(tmp_path / "a.png")
 
   class Failing(io.BytesIO):
     def fileno(self):
@@ -248,7 +248,7 @@ def test_pictures_are_opened_in_one_place():
 
 def test_caches_know_the_bound_of_pictures(tmp_path):
   """A large JPEG is another picture under another bound."""
-  path = clips.picture(tmp_path / "a.jpg", 77, 640, 480)
+  path = clips.write_picture(tmp_path / "a.jpg", 77, 640, 480)
   small = Limits(image_pixels=100_000)
   for limits, width in ((Limits(), 640), (small, 320), (Limits(), 640)):
     index = MediaIndex(tmp_path / "index.json", limits=limits, progress=None)
@@ -260,9 +260,9 @@ def test_caches_know_the_bound_of_pictures(tmp_path):
 
 def test_a_picture_of_other_pixels_than_planned(tmp_path):
   """What planning knows of a large JPEG is the size at which it is read."""
-  path = clips.picture(tmp_path / "a.jpg", 77, 640, 480)
+  path = clips.write_picture(tmp_path / "a.jpg", 77, 640, 480)
   limits = Limits(image_pixels=100_000)
   assert pictures.read_image(path, limits=limits).shape == (240, 320, 3)
-  assert clips.number(pictures.read_image(path, limits=limits)) == 77
+  assert clips.read_number(pictures.read_image(path, limits=limits)) == 77
   planned = probe(path, limits)
   assert (planned.width, planned.height) == pictures.shown_size(path, limits) == (320, 240)

@@ -5,7 +5,6 @@ import ast
 import pathlib
 import re
 
-import clips
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from data_pipelines.manifest.reader import select_records
 from data_pipelines.media import frames as video
 from data_pipelines.sample import Scene
 from data_pipelines.tools import check
+from filax.testing import clips
 
 README = pathlib.Path(data_pipelines.__file__).with_name("README.md").read_text()
 
@@ -26,10 +26,10 @@ def block(language):
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
   folder = tmp_path_factory.mktemp("readme")
-  clips.write(folder / "videos" / "market.mp4", 40)
-  clips.folder(folder / "frames" / "harbour@4fps", 12)
+  clips.write_video(folder / "videos" / "market.mp4", 40)
+  clips.write_picture_folder(folder / "frames" / "harbour@4fps", 12)
   for shown, name in ((200, "before"), (201, "after")):
-    clips.picture(folder / "photos" / f"{name}.jpg", shown)
+    clips.write_picture(folder / "photos" / f"{name}.jpg", shown)
   path = folder / "manifest.json"
   path.write_text(block("json"))
   return path
@@ -54,9 +54,9 @@ def test_the_example_is_what_the_text_says(manifest):
   assert [timeline[0].kind for timeline in photos.media] == ["image", "image"]
   assert text.media == ()
   shown, _ = video.read_timeline(frames.media[0], [0.0, 1.0, 9.0], 32)
-  assert clips.numbers(shown) == [0, 4, 11]
+  assert clips.read_numbers(shown) == [0, 4, 11]
   shown, seen = video.read_timeline(scenes.media[0], [0.0, 0.9, 1.0, 1.4, 1.5, 1.9, 2.0, 3.0], 32)
-  assert clips.numbers(shown) == [5, 14, 200, 200, 20, 24, 0, 4]
+  assert clips.read_numbers(shown) == [5, 14, 200, 200, 20, 24, 0, 4]
   np.testing.assert_allclose(seen, [0, 0.9, 1, 1, 1.5, 1.9, 2, 3], atol=1e-6)
 
 

@@ -4,11 +4,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 import pytest
-from small_tokenizers import qwen_like
 from test_chat import VIDEO, written
 
 from data_pipelines.manifest import llava
 from data_pipelines.text import templates, tokenizers
+from filax.testing import tiny_tokenizer
 
 SENTENCE = "\nThe video lasts for 9.00 seconds, and 6 frames are uniformly sampled from it."
 NOISE = "QA_GT_caption_based_noisy"
@@ -35,7 +35,9 @@ def released(text: str, message: str) -> str:
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-  return tokenizers.load_tokenizer(qwen_like(tmp_path_factory.mktemp("bpe")))
+  return tokenizers.load_tokenizer(
+    tiny_tokenizer.write_qwen_tokenizer(tmp_path_factory.mktemp("bpe"))
+  )
 
 
 def ours(tokenizer, questions, answers, time_prompt, labels, media):

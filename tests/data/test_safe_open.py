@@ -6,13 +6,13 @@ import os
 import pathlib
 import socket
 
-import clips
 import pytest
 
 from data_pipelines.media import frames, pictures
 from data_pipelines.media.open import MediaError
 from data_pipelines.media.probe import probe
 from data_pipelines.tools import check
+from filax.testing import clips, manifests
 
 
 def fifo(path: pathlib.Path):
@@ -83,7 +83,9 @@ def test_what_is_no_file_never_hangs(name, tmp_path, monkeypatch):
 
 def test_a_folder_with_a_pipe_is_a_bad_record(tmp_path):
   folder_of_fifos(tmp_path / "d")
-  manifest = clips.manifest(tmp_path / "m.json", [clips.record("<image>\nq", video="d")])
+  manifest = manifests.write_manifest(
+    tmp_path / "m.json", [manifests.question_record("<image>\nq", video="d")]
+  )
   (bad,) = check.check_manifest(manifest).report.bad
   assert "1.jpg: is neither a file nor a folder" in bad.reason
 
@@ -104,7 +106,7 @@ LISTS = {
 @pytest.mark.parametrize("extension", ["mp4", "ffconcat", "m3u8", "sdp", "mpd"])
 def test_a_list_of_files_is_not_followed(extension, kind, other, tmp_path):
   if other == "a video":
-    clips.write(tmp_path / "other.mp4", 4)
+    clips.write_video(tmp_path / "other.mp4", 4)
   else:
     os.mkfifo(tmp_path / "other.mp4")
   path = tmp_path / f"list.{extension}"

@@ -3,7 +3,6 @@
 
 import itertools
 
-import clips
 import numpy as np
 import odd_clips as odd
 import pytest
@@ -13,6 +12,7 @@ from data_pipelines.media import frames as video
 from data_pipelines.media.probe import Probe
 from data_pipelines.packing import frame_sampling
 from data_pipelines.sample import Scene
+from filax.testing import clips
 
 RELEASED = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
 UNEVEN = [0, 0.1, 0.2, 5, 5.1, 5.3, 9, 9.1, 9.2, 9.25, 9.3, 9.35, 30, 30.1, 60, 60.1]
@@ -47,7 +47,7 @@ def test_released_frames_by_their_numbers(times, part, extension, tmp_path):
   if part is not None:
     start, end = start * span, end * span
   numbers, duration = released_numbers(facts.frames, facts.fps, 8, start, end)
-  assert clips.numbers(frames) == numbers
+  assert clips.read_numbers(frames) == numbers
   assert extent.duration == pytest.approx(duration)
 
 
@@ -67,7 +67,7 @@ def test_parts_of_an_uneven_video_reach_their_last_frame(tmp_path):
     extent = frame_sampling.extent(timeline, probes)
     seconds = frame_sampling.sample_times(ends, 2400, extent)
     frames, _ = video.read_timeline(timeline, seconds, odd.SIDE)
-    assert sorted(set(clips.numbers(frames))) == list(numbers)
+    assert sorted(set(clips.read_numbers(frames))) == list(numbers)
     assert extent.frames == pytest.approx(len(numbers), abs=1)
 
 

@@ -4,13 +4,13 @@
 import io
 import types
 
-import killed
 import numpy as np
 import pytest
 
 from data_pipelines.packing.demand import SampleDemand
 from data_pipelines.packing.demand_table import DemandTable
 from filax import files
+from filax.testing import interrupted
 
 SAMPLES = tuple(range(12))
 HEADERS = {  # What an .npy file may say of itself; the reader of numpy raises on each in its way.
@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, capsys):
   for _ in range(2):
     np.testing.assert_array_equal(sizes(blocked).array, expected)
   full = tmp_path / "full"
-  with killed.full_disk(100):
+  with interrupted.full_disk(100):
     np.testing.assert_array_equal(sizes(full).array, expected)
   assert list(full.iterdir()) == []
   lines = capsys.readouterr().err.splitlines()
@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, capsys):
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path):
   path = str(tmp_path / "sizes.npy")
-  killed.killed_writer(f"write_atomically({path!r})", "out.write(b'half')")
+  interrupted.kill_writer(f"write_atomically({path!r})", "out.write(b'half')")
   (leftover,) = tmp_path.iterdir()
   sizes(tmp_path)
   assert not leftover.exists() and len(list(tmp_path.iterdir())) == 1

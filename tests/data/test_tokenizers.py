@@ -6,24 +6,36 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 import pytest
-from small_tokenizers import SPECIALS, TEXTS, qwen_like
 import tokenizers as hf
 
 from data_pipelines.text import tokenizers
+from filax.testing import tiny_tokenizer
 
-NAMES = [*SPECIALS, "<tool_call>", "<image>", "<s>", "</s>", "<unk>", "<pad>", "<0x41>", "\u2581"]
+NAMES = [
+  *tiny_tokenizer.CONTROL_TOKENS,
+  "<tool_call>",
+  "<image>",
+  "<s>",
+  "</s>",
+  "<unk>",
+  "<pad>",
+  "<0x41>",
+  "\u2581",
+]
 WILD = st.lists(st.sampled_from(NAMES) | st.text(max_size=8) | st.just("\ud800"), max_size=6)
 
 
 @pytest.fixture(scope="module")
 def byte_level(tmp_path_factory):
-  return tokenizers.load_tokenizer(qwen_like(tmp_path_factory.mktemp("bpe")))
+  return tokenizers.load_tokenizer(
+    tiny_tokenizer.write_qwen_tokenizer(tmp_path_factory.mktemp("bpe"))
+  )
 
 
 @pytest.fixture(scope="module")
 def pieces(tmp_path_factory):
   path = tmp_path_factory.mktemp("spm") / "small.model"
-  return tokenizers.train_sentencepiece([*TEXTS] * 4, path, 400)
+  return tokenizers.train_sentencepiece([*tiny_tokenizer.TEXTS] * 4, path, 400)
 
 
 @given(parts=WILD)
@@ -74,7 +86,7 @@ def test_symbols_of_a_foreign_sentencepiece_model_never_match(tmp_path):
   import sentencepiece
 
   sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter([*TEXTS] * 4),
+    sentence_iterator=iter([*tiny_tokenizer.TEXTS] * 4),
     model_prefix=str(tmp_path / "llama"),
     vocab_size=340,
     model_type="bpe",
@@ -92,12 +104,12 @@ def test_symbols_of_a_foreign_sentencepiece_model_never_match(tmp_path):
 
 
 def test_training_is_repeatable_and_bounded(tmp_path):
-  first = tokenizers.train_sentencepiece([*TEXTS], tmp_path / "a.model", 300)
-  second = tokenizers.train_sentencepiece([*TEXTS], tmp_path / "b.model", 300)
+  first = tokenizers.train_sentencepiece([*tiny_tokenizer.TEXTS], tmp_path / "a.model", 300)
+  second = tokenizers.train_sentencepiece([*tiny_tokenizer.TEXTS], tmp_path / "b.model", 300)
   assert first.fingerprint == second.fingerprint
   assert len(first.encode("\n")) == 1  # The newline of ChatML is a token of its own.
   with pytest.raises(ValueError, match="260 is too small"):
-    tokenizers.train_sentencepiece([*TEXTS], tmp_path / "c.model", 260)
+    tokenizers.train_sentencepiece([*tiny_tokenizer.TEXTS], tmp_path / "c.model", 260)
 
 
 def test_errors_name_the_knob(tmp_path, pieces):

@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import av
-import killed
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from data_pipelines.media import probe
 from data_pipelines.media.open import GREY
 from data_pipelines.synthesis import shape_questions, shapes, toy
 from data_pipelines.text import tokenizers
+from filax.testing import interrupted
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_stopped_corpus_is_finished(corpus, tmp_path):
 def test_a_killed_writer_leaves_nothing_for_long(tmp_path):
   for name in ("manifest.json", "videos/tiny-000.mp4"):
     path = str(tmp_path / name)
-    killed.killed_writer(f"write_atomically({path!r})", "out.write(b'half')")
+    interrupted.kill_writer(f"write_atomically({path!r})", "out.write(b'half')")
   assert len(list(tmp_path.rglob("*.tmp"))) == 2
   toy.tiny_corpus(tmp_path)
   assert not list(tmp_path.rglob("*.tmp"))

@@ -4,12 +4,12 @@
 import numpy as np
 from PIL import Image
 import pytest
-from small_tokenizers import qwen_like
 
 from data_pipelines.packing import frame_sampling, tiles, visual_order
 from data_pipelines.sample import Sample, Turn
 from data_pipelines.text import templates, tokenizers
 from filax.spec import VisualLayout
+from filax.testing import tiny_tokenizer
 
 VIDEO = templates.VisualText(4, 12.34, times=tuple(range(64)), group_times=tuple(range(16)))
 RELEASED = dict(name="dynamic_fps", frames=512, low=64, multiple=8, phase="released")
@@ -18,7 +18,9 @@ SYSTEM = "You are a helpful assistant."
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-  return tokenizers.load_tokenizer(qwen_like(tmp_path_factory.mktemp("bpe")))
+  return tokenizers.load_tokenizer(
+    tiny_tokenizer.write_qwen_tokenizer(tmp_path_factory.mktemp("bpe"))
+  )
 
 
 def said(tokenizer, time_prompt, parts=(0, "\nWhat?")):

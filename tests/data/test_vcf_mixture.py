@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_corpus import make, pipeline
 
 from filax.models.components import build_video_lm
+from filax.testing import corpora
 from filax.train import step
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ STAGES = ((1, "uniform", 0.75), (2, "attention", 0.25))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  return make(tmp_path_factory.mktemp("corpus"))
+  return corpora.write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def model(**llm):
@@ -42,7 +42,7 @@ def params(model):
 
 def batch(folder, model, packed: bool) -> dict:
   """All samples: in one row, or one a row."""
-  pipe = pipeline(
+  pipe = corpora.open_pipeline(
     folder,
     layout=model.layout(),
     batch=1 if packed else SAMPLES,

@@ -6,7 +6,6 @@ import pathlib
 import threading
 
 import av
-import clips
 import numpy as np
 from PIL import Image
 import pytest
@@ -16,6 +15,7 @@ from data_pipelines.media import open as media
 from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.probe import timeline_duration
 from data_pipelines.sample import Scene
+from filax.testing import clips
 
 SIZE = 32
 
@@ -24,12 +24,12 @@ def shown(path, times, **more):
   frames, seen = video.read_frames(path, times, SIZE, **more)
   assert frames.dtype == np.uint8 and frames.shape == (len(times), SIZE, SIZE, 3)
   assert seen.dtype == np.float32
-  return clips.numbers(frames), seen
+  return clips.read_numbers(frames), seen
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-  return clips.write(tmp_path_factory.mktemp("media") / "clip.mp4", frames=60, gop=12)
+  return clips.write_video(tmp_path_factory.mktemp("media") / "clip.mp4", frames=60, gop=12)
 
 
 def test_every_frame_by_its_own_time(clip):
@@ -79,11 +79,11 @@ ENCODINGS = {
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_jump_shows_what_reading_through_shows(encoding, tmp_path):
   extension, codec, options = ENCODINGS[encoding]
-  path = clips.write(tmp_path / f"clip.{extension}", 90, gop=8, codec=codec, options=options)
+  path = clips.write_video(tmp_path / f"clip.{extension}", 90, gop=8, codec=codec, options=options)
   if encoding == "fragments":
     path = fragmented(path, tmp_path / "fragments.mp4")
   frames, seconds = video.read_all(path, SIZE)
-  assert clips.numbers(frames) == list(range(90))
+  assert clips.read_numbers(frames) == list(range(90))
   rng = np.random.default_rng(0)
   for _ in range(4):
     times = np.sort(rng.uniform(0, 9, rng.integers(1, 12)))
@@ -119,7 +119,7 @@ def fragmented(path, out):
 
 def test_variable_frame_rate_goes_by_the_clock(tmp_path):
   times = np.r_[np.arange(30) / 30, 1 + np.arange(30) / 3]  # 30 a second, then 3.
-  path = clips.write(tmp_path / "vfr.mp4", 60, 30, times=times, gop=7)
+  path = clips.write_video(tmp_path / "vfr.mp4", 60, 30, times=times, gop=7)
   wanted = np.linspace(0, 10.6, 50)
   expected = np.searchsorted(np.round(times, 3), wanted + video.TOLERANCE, side="right") - 1
   numbers, seen = shown(path, wanted)
@@ -130,24 +130,24 @@ def test_variable_frame_rate_goes_by_the_clock(tmp_path):
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotation_is_honoured(rotation, tmp_path):
-  path = clips.write(tmp_path / "turned.mp4", 5, rotation=rotation)
+  path = clips.write_video(tmp_path / "turned.mp4", 5, rotation=rotation)
   assert shown(path, [0.0, 0.3])[0] == [0, 3]
   found = video.probe(path)
   assert (found.width, found.height, found.rotation) == (64, 48, rotation)
 
 
 def test_padding_keeps_the_aspect_ratio(tmp_path):
-  path = clips.write(tmp_path / "wide.mp4", 3, width=64, height=32)
+  path = clips.write_video(tmp_path / "wide.mp4", 3, width=64, height=32)
   frame = video.read_frames(path, [0.2], SIZE, resize="pad")[0][0]
   assert (frame[:8] == media.GREY).all() and (frame[-8:] == media.GREY).all()
-  assert clips.number(frame[8:24]) == 2
-  turned = clips.write(tmp_path / "tall.mp4", 3, width=32, height=64, rotation=90)
+  assert clips.read_number(frame[8:24]) == 2
+  turned = clips.write_video(tmp_path / "tall.mp4", 3, width=32, height=64, rotation=90)
   frame = video.read_frames(turned, [0.2], SIZE, resize="pad")[0][0]
-  assert (frame[:, :8] == media.GREY).all() and clips.number(frame[:, 8:24]) == 2
+  assert (frame[:, :8] == media.GREY).all() and clips.read_number(frame[:, 8:24]) == 2
 
 
 def test_one_frame(tmp_path):
-  path = clips.write(tmp_path / "one.mp4", 1)
+  path = clips.write_video(tmp_path / "one.mp4", 1)
   assert shown(path, [0.0, 0.5, 9.0])[0] == [0, 0, 0]
   found = video.probe(path)
   assert (found.frames, found.last_time) == (1, 0.0)
@@ -155,15 +155,15 @@ def test_one_frame(tmp_path):
 
 
 def test_pictures_are_close_to_pillow(tmp_path):
-  path = clips.write(tmp_path / "large.mp4", 1, width=320, height=240)
+  path = clips.write_video(tmp_path / "large.mp4", 1, width=320, height=240)
   large = video.read_frames(path, [0], 240, resize="pad")[0][0][30:210]  # 240 x 180 of 320 x 240.
-  whole = clips.drawing(0, 320, 240)
+  whole = clips.draw_number(0, 320, 240)
   reference = np.asarray(Image.fromarray(whole).resize((240, 180), Image.Resampling.BICUBIC))
   assert np.abs(large.astype(int) - reference).mean() < 4  # Coding loss included.
 
 
 def test_pictures_of_pillow_are_the_released_ones_to_the_bit(tmp_path):
-  path = clips.write(tmp_path / "large.mp4", 4, width=320, height=240)
+  path = clips.write_video(tmp_path / "large.mp4", 4, width=320, height=240)
   with av.open(path) as file:
     whole = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
   wanted = [
@@ -195,7 +195,7 @@ def test_probe(clip):
 
 
 def test_folder_of_pictures(tmp_path):
-  path = clips.folder(tmp_path / "frames", 12)
+  path = clips.write_picture_folder(tmp_path / "frames", 12)
   assert shown(path, [0.0, 0.4, 0.5, 5.0, 5.5, 9.0])[0] == [0, 0, 1, 10, 11, 11]
   assert shown(path, [1.0, 2.0], fps=4)[0] == [4, 8]
   found = video.probe(path)
@@ -213,27 +213,27 @@ def test_folder_without_pictures(tmp_path):
 
 
 def test_still_pictures(tmp_path):
-  path = clips.picture(tmp_path / "still.png", 77)
+  path = clips.write_picture(tmp_path / "still.png", 77)
   assert video.read_image(path).shape == (48, 64, 3)
-  assert clips.number(video.read_image(path, SIZE)) == 77
+  assert clips.read_number(video.read_image(path, SIZE)) == 77
   assert shown(path, [0.0, 3.0])[0] == [77, 77]
   assert video.probe(path) == video.Probe(frames=1, width=64, height=48)
   named_wrongly = tmp_path / "still.mp4"
   os.rename(path, named_wrongly)
-  assert clips.number(video.read_image(named_wrongly, SIZE)) == 77
+  assert clips.read_number(video.read_image(named_wrongly, SIZE)) == 77
 
 
 def test_picture_orientation_is_honoured(tmp_path):
-  stored = Image.fromarray(np.rot90(clips.drawing(5), 1))
+  stored = Image.fromarray(np.rot90(clips.draw_number(5), 1))
   exif = Image.Exif()
   exif[0x0112] = 6  # Turn clockwise.
   stored.save(tmp_path / "turned.png", exif=exif)
-  assert clips.number(video.read_image(tmp_path / "turned.png")) == 5
+  assert clips.read_number(video.read_image(tmp_path / "turned.png")) == 5
 
 
-@pytest.mark.parametrize("name", clips.BROKEN)
+@pytest.mark.parametrize("name", clips.BROKEN_VIDEOS)
 def test_broken_files_say_what_is_wrong(name, tmp_path):
-  make, says = clips.BROKEN[name]
+  make, says = clips.BROKEN_VIDEOS[name]
   path = make(tmp_path / name)
   with pytest.raises(video.MediaError, match=says) as caught:
     video.read_frames(path, np.arange(40) / 10, SIZE)
@@ -243,14 +243,14 @@ def test_broken_files_say_what_is_wrong(name, tmp_path):
 
 
 def test_the_sound_parts_of_a_corrupt_file_can_be_read(tmp_path):
-  path = clips.corrupt(tmp_path / "corrupt.mp4")
+  path = clips.write_corrupt(tmp_path / "corrupt.mp4")
   assert shown(path, [0.0, 0.5])[0] == [0, 5]
   assert shown(path, [3.5, 3.9])[0] == [35, 39]
 
 
 def test_random_damage_is_found(tmp_path):
   """Nearly always: some random bits are a sound stream of slightly other pictures."""
-  path = clips.write(tmp_path / "clip.mp4", 30)
+  path = clips.write_video(tmp_path / "clip.mp4", 30)
   data = pathlib.Path(path).read_bytes()
   begin, rng, raised = data.find(b"mdat") + 4, np.random.default_rng(0), 0
   for _ in range(30):
@@ -261,12 +261,12 @@ def test_random_damage_is_found(tmp_path):
     except video.MediaError:
       raised += 1
     else:
-      assert clips.numbers(frames) == list(range(30))
+      assert clips.read_numbers(frames) == list(range(30))
   assert raised >= 25
 
 
 def test_truncated_matroska(tmp_path):
-  path = pathlib.Path(clips.write(tmp_path / "clip.mkv", 100))
+  path = pathlib.Path(clips.write_video(tmp_path / "clip.mkv", 100))
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   assert "is truncated" in video.probe(str(path)).error
 
@@ -277,7 +277,7 @@ def test_a_picture_is_no_video_and_a_video_no_picture(clip):
 
 
 def test_damaged_pictures(tmp_path):
-  path = pathlib.Path(clips.picture(tmp_path / "still.jpg"))
+  path = pathlib.Path(clips.write_picture(tmp_path / "still.jpg"))
   whole = path.read_bytes()
   for data in (whole[: len(whole) // 2], whole[:20], whole[:10] + bytes(500)):
     path.write_bytes(data)
@@ -322,7 +322,7 @@ def test_threads_share_nothing(clip):
 
 def on_timeline(timeline, times):
   frames, seen = video.read_timeline(timeline, times, SIZE)
-  return clips.numbers(frames), seen.tolist()
+  return clips.read_numbers(frames), seen.tolist()
 
 
 def test_timeline_of_one_file_is_the_file(clip):
@@ -338,7 +338,7 @@ def test_timeline_of_a_clip(clip):
 
 
 def test_timeline_joins_scenes_of_several_files(clip, tmp_path):
-  other = clips.write(tmp_path / "other.mp4", 20, first=100)
+  other = clips.write_video(tmp_path / "other.mp4", 20, first=100)
   timeline = (
     Scene(clip, t0=1.0, t1=2.0),
     Scene(other, at=1.0),
@@ -352,7 +352,7 @@ def test_timeline_joins_scenes_of_several_files(clip, tmp_path):
 
 
 def test_timeline_shows_a_still_inside_a_video(clip, tmp_path):
-  needle = clips.picture(tmp_path / "needle.png", 200)
+  needle = clips.write_picture(tmp_path / "needle.png", 200)
   timeline = (Scene(clip), Scene(needle, "still", t1=0.5, at=2.0))
   numbers, seen = on_timeline(timeline, [1.9, 2.0, 2.49, 2.5, 5.9, 9.0])
   assert numbers == [19, 200, 200, 25, 59, 59]
@@ -360,7 +360,7 @@ def test_timeline_shows_a_still_inside_a_video(clip, tmp_path):
 
 
 def test_timeline_of_a_bad_file_names_it(tmp_path):
-  path = clips.empty(tmp_path / "empty.mp4")
+  path = clips.write_empty(tmp_path / "empty.mp4")
   for timeline in ((Scene(path),), (Scene(path), Scene(path, at=1.0))):
     with pytest.raises(video.MediaError, match="is empty"):
       video.read_timeline(timeline, [0.0], SIZE)

@@ -10,9 +10,9 @@ import sys
 import time
 
 import pytest
-from small_corpus import make, pipeline
 
 from data_pipelines import workers
+from filax.testing import corpora
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENDLESS = """
@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  return make(tmp_path_factory.mktemp("corpus"))
+  return corpora.write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def grain_workers():
@@ -46,7 +46,7 @@ def runs(pid):
 
 
 def test_signals_do_nothing_and_a_kill_is_one_sentence(folder):
-  with pipeline(folder, workers=1).batches() as batches:
+  with corpora.open_pipeline(folder, workers=1).batches() as batches:
     next(batches)
     (worker,) = grain_workers()
     os.kill(worker.pid, signal.SIGTERM)

@@ -3,13 +3,11 @@
 
 import json
 
-import clips
 import jax
 import jax.numpy as jnp
 import numpy as np
 from parity.twins.dropout import Decoder
 import pytest
-import small_checkpoint
 
 from configs import vcf_stage3
 import filax
@@ -18,6 +16,7 @@ from filax.models import visual_dropout
 from filax.models.components import build_video_lm
 from filax.spec.dropout_stages import KINDS
 from filax.studies import redundancy
+from filax.testing import clips, manifests, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -26,12 +25,14 @@ SIZES = {"infer.sampling.frames": 16, "model.llm.depth": 2, "infer.max_new_token
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  return small_checkpoint.write(tmp_path_factory.mktemp("run"), made=vcf_stage3, **SIZES)
+  return tiny_checkpoint.write_checkpoint(
+    tmp_path_factory.mktemp("run"), config_file=vcf_stage3, **SIZES
+  )
 
 
 def test_attention_of_every_layer_equals_the_decoder_in_float64():
-  config = small_checkpoint.config(vcf_stage3)
-  model, params = build_video_lm(config["model"]), small_checkpoint.parameters(config)
+  config = tiny_checkpoint.tiny_config(vcf_stage3)
+  model, params = build_video_lm(config["model"]), tiny_checkpoint.tiny_parameters(config)
   x = jax.random.normal(jax.random.key(0), (1, 20, model.llm.width))
   ours = model.llm.apply({"params": params["llm"]}, x, method=visual_dropout.attention_by_layer)
   twin, h = Decoder(params["llm"], model.llm), np.float64(x[0])
@@ -43,7 +44,7 @@ def test_attention_of_every_layer_equals_the_decoder_in_float64():
 
 
 def test_attention_is_drawn(run, tmp_path):
-  video = clips.write(tmp_path / "a.mp4", 60)
+  video = clips.write_video(tmp_path / "a.mp4", 60)
   assert not cli.main(
     [
       "analyze",
@@ -67,20 +68,20 @@ def test_attention_is_drawn(run, tmp_path):
 def test_redundancy_is_measured_at_every_layer(run, tmp_path):
   """Two answers are what the model says when it sees all tokens, one is not."""
   session = filax.load(run)
-  clips.write(tmp_path / "a.mp4", 60)
+  clips.write_video(tmp_path / "a.mp4", 60)
   asked = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
-  manifest = lambda answers: clips.manifest(
+  manifest = lambda answers: manifests.write_manifest(
     tmp_path / "m.json",
     [
-      clips.record(question, answer, video="a.mp4")
+      manifests.question_record(question, answer, video="a.mp4")
       for question, answer in zip(asked, answers, strict=True)
     ],
   )
   said = filax.evaluate(session, manifest("abc"), progress=False, batch=3)["answers"]
   path = manifest(["wrong", *(row["answer"] for row in said[1:])])
   rows = json.loads((tmp_path / "m.json").read_text())
-  rows.insert(1, clips.record("word " * 40_000, "x", video="a.mp4", id="long"))
-  path = clips.manifest(tmp_path / "m.json", rows)
+  rows.insert(1, manifests.question_record("word " * 40_000, "x", video="a.mp4", id="long"))
+  path = manifests.write_manifest(tmp_path / "m.json", rows)
   assert not cli.main(
     [
       "analyze",

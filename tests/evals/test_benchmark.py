@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How answers are read and compared, case by case."""
 
-import clips
 import pytest
 
 from data_pipelines.manifest.reader import ManifestReport
@@ -9,6 +8,7 @@ from data_pipelines.sample import Turn
 from filax.evals import kit, registry
 from filax.evals.benchmarks import manifest
 from filax.evals.kit import Example
+from filax.testing import manifests
 
 OPTIONS = ("a red circle", "a blue square", "nothing at all", "a ring")
 
@@ -118,7 +118,7 @@ def test_letters_of_options_are_taken_off(option, want):
 
 def read(tmp_path, *records):
   report = ManifestReport()
-  path = clips.manifest(tmp_path / "questions.json", list(records))
+  path = manifests.write_manifest(tmp_path / "questions.json", list(records))
   return list(manifest.read_examples(path, "", report)), report
 
 
@@ -142,10 +142,10 @@ def test_every_question_of_a_conversation_shows_what_was_shown_before(tmp_path):
 def test_bad_records_are_reported_with_their_line(tmp_path):
   found, report = read(
     tmp_path,
-    clips.record(video="a.mp4", options=["yes", "no"], answer="x"),
-    clips.record(answer="A", video="a.mp4", options=["A. yes", "B. no"]),
-    clips.record(video="a.mp4", options="yes"),
-    clips.record(video="a.mp4", options=list("abcdefghi")),
+    manifests.question_record(video="a.mp4", options=["yes", "no"], answer="x"),
+    manifests.question_record(answer="A", video="a.mp4", options=["A. yes", "B. no"]),
+    manifests.question_record(video="a.mp4", options="yes"),
+    manifests.question_record(video="a.mp4", options=list("abcdefghi")),
     dict(conversations=[]),
   )
   assert len(found) == 1 and found[0].options == ("yes", "no")
@@ -157,10 +157,12 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
   options = ["(A) a red kite", "(B) a blue kite"]
   found, report = read(
     tmp_path,
-    clips.record(video="a.mp4", options=options, answer="(B) a blue kite"),
-    clips.record(video="a.mp4", options=["a red kite", "a blue kite"], answer="b: A blue kite."),
-    clips.record(video="a.mp4", options=options, answer="B. a red kite"),
-    clips.record(video="a.mp4", options=options[::-1], answer="A"),
+    manifests.question_record(video="a.mp4", options=options, answer="(B) a blue kite"),
+    manifests.question_record(
+      video="a.mp4", options=["a red kite", "a blue kite"], answer="b: A blue kite."
+    ),
+    manifests.question_record(video="a.mp4", options=options, answer="B. a red kite"),
+    manifests.question_record(video="a.mp4", options=options[::-1], answer="A"),
   )
   assert [kit.right_letter(example) for example in found] == ["B", "B"]
   assert [bad.line for bad in report.bad] == [4, 5]

@@ -4,9 +4,7 @@
 import json
 import pathlib
 
-import clips
 import pytest
-import small_checkpoint
 
 from data_pipelines.sample import Turn
 import filax
@@ -15,6 +13,7 @@ from filax.evals import answering, kit
 from filax.evals.kit import Example
 from filax.infer import encode
 from filax.infer.generate import generate
+from filax.testing import clips, manifests, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +22,7 @@ QUESTIONS = ("What shape is on red?", "What colour is on blue?", "What shape is 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  return small_checkpoint.write(tmp_path_factory.mktemp("run"))
+  return tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +37,11 @@ def manifest(session, tmp_path_factory):
   folder = tmp_path_factory.mktemp("questions")
   rows = []
   for video, wrong in (("a.mp4", 0), ("b.mp4", 2)):
-    clips.write(folder / video, 40, first=100 * (video == "b.mp4"))
+    clips.write_video(folder / video, 40, first=100 * (video == "b.mp4"))
     for number, question in enumerate(QUESTIONS):
       answer = session.ask(folder / video, question)
       rows.append(
-        clips.record(
+        manifests.question_record(
           question,
           "wrong" if number == wrong else answer,
           video=video,
@@ -50,13 +49,13 @@ def manifest(session, tmp_path_factory):
           id=f"{video}-{number}",
         )
       )
-  clips.truncated(folder / "bad.mp4")
-  rows.insert(3, clips.record(QUESTIONS[0], "circle", video="bad.mp4", kind="shape"))
+  clips.write_truncated(folder / "bad.mp4")
+  rows.insert(3, manifests.question_record(QUESTIONS[0], "circle", video="bad.mp4", kind="shape"))
   rows.append(dict(conversations="none"))
-  clips.picture(folder / "still.png")
-  rows.append(clips.record("Who?", "you", kind="words"))
-  rows.append(clips.record("What is this?", "bars", image="still.png", kind="picture"))
-  return clips.manifest(folder / "held_out.json", rows)
+  clips.write_picture(folder / "still.png")
+  rows.append(manifests.question_record("Who?", "you", kind="words"))
+  rows.append(manifests.question_record("What is this?", "bars", image="still.png", kind="picture"))
+  return manifests.write_manifest(folder / "held_out.json", rows)
 
 
 def quick(session, manifest, **options):
@@ -119,9 +118,9 @@ def test_uniform_frames_are_as_many_as_scenes_show(session, manifest):
 
 def test_options_are_asked_for_by_letter(session, manifest, tmp_path):
   folder = pathlib.Path(manifest).parent
-  path = clips.manifest(
+  path = manifests.write_manifest(
     tmp_path / "choice.json",
-    [clips.record(QUESTIONS[0], "ring", video="a.mp4", options=["circle", "ring"])],
+    [manifests.question_record(QUESTIONS[0], "ring", video="a.mp4", options=["circle", "ring"])],
   )
   report = quick(session, path, root=str(folder))
   (row,) = report["answers"]
@@ -140,7 +139,7 @@ def test_several_manifests_give_several_reports(session, manifest):
   [([], "holds no question"), ([dict(conversations=[])], "the first reason: .*empty.json:2:")],
 )
 def test_nothing_to_ask_is_one_sentence(session, tmp_path, records, message):
-  path = clips.manifest(tmp_path / "empty.json", records)
+  path = manifests.write_manifest(tmp_path / "empty.json", records)
   with pytest.raises(ValueError, match=message):
     quick(session, path)
 
@@ -148,13 +147,13 @@ def test_nothing_to_ask_is_one_sentence(session, tmp_path, records, message):
 def refused(session, folder, *more):
   """A manifest with a question beyond the context, one of a bad video, a bad record, and a good
   one."""
-  clips.write(folder / "a.mp4", 40)
-  clips.truncated(folder / "bad.mp4")
-  return clips.manifest(
+  clips.write_video(folder / "a.mp4", 40)
+  clips.write_truncated(folder / "bad.mp4")
+  return manifests.write_manifest(
     folder / "questions.json",
     [
-      clips.record("word " * 40_000, "B", video="a.mp4", id="long"),
-      clips.record(QUESTIONS[0], "B", video="bad.mp4", id="bad"),
+      manifests.question_record("word " * 40_000, "B", video="a.mp4", id="long"),
+      manifests.question_record(QUESTIONS[0], "B", video="bad.mp4", id="bad"),
       dict(conversations="none"),
       *more,
     ],
@@ -162,7 +161,9 @@ def refused(session, folder, *more):
 
 
 def test_a_question_that_cannot_be_asked_is_listed_and_skipped(session, run, tmp_path, capsys):
-  path = refused(session, tmp_path, clips.record(QUESTIONS[0], "x", video="a.mp4", id="good"))
+  path = refused(
+    session, tmp_path, manifests.question_record(QUESTIONS[0], "x", video="a.mp4", id="good")
+  )
   out = tmp_path / "report.json"
   report = quick(session, path, batch=2, out=out)
   assert [row["id"] for row in report["answers"]] == ["good"]

@@ -6,7 +6,6 @@ import hashlib
 import io
 import pathlib
 
-import clips
 import numpy as np
 
 from data_pipelines.media.index import MediaIndex
@@ -15,6 +14,7 @@ from data_pipelines.packing.demand_table import DemandTable
 from data_pipelines.packing.sample_layout import Composer
 from filax import files
 from filax.spec import VisualLayout
+from filax.testing import clips
 
 
 class PlanCaches:
@@ -24,7 +24,7 @@ class PlanCaches:
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder / "index"
-    self.media = [clips.write(folder / "a.mp4", 20), clips.picture(folder / "a.png", 7)]
+    self.media = [clips.write_video(folder / "a.mp4", 20), clips.write_picture(folder / "a.png", 7)]
     self.expected = self._probes()
     self.sizes = np.arange(15).reshape(5, 3)
     self._sizes()

@@ -9,7 +9,6 @@ import io
 import json
 import pathlib
 
-import clips
 import numpy as np
 from PIL import Image
 
@@ -18,6 +17,7 @@ from data_pipelines.media import frames, pictures
 from data_pipelines.media.cache import FrameCache
 from data_pipelines.media.open import Limits, MediaError
 from data_pipelines.media.probe import probe
+from filax.testing import clips, manifests
 
 LIMITS = Limits(open_seconds=5.0, decode_seconds=5.0)
 SIZE = 16
@@ -29,7 +29,7 @@ class Pictures:
   suffix = ".png"
 
   def __init__(self, folder: pathlib.Path):
-    drawn = Image.fromarray(clips.drawing(77))
+    drawn = Image.fromarray(clips.draw_number(77))
     kinds = (
       ("JPEG", {}),
       ("JPEG", dict(progressive=True)),
@@ -58,7 +58,7 @@ class Pictures:
       drawn.save(file, kind, **options, **more)
       self.seeds.append(file.getvalue())
     depth = io.BytesIO()
-    Image.fromarray(clips.drawing(77)[..., 0].astype(np.uint16) * 200).save(depth, "PNG")
+    Image.fromarray(clips.draw_number(77)[..., 0].astype(np.uint16) * 200).save(depth, "PNG")
     self.seeds.append(depth.getvalue())
 
   def run(self, data: bytes, path: pathlib.Path):
@@ -81,9 +81,9 @@ class Videos:
 
   def __init__(self, folder: pathlib.Path):
     names = ("a.mp4", "a.mkv", "a.ts")
-    paths = [clips.write(folder / name, 20) for name in names]
-    paths.append(clips.write(folder / "a.avi", 20, codec="mpeg4"))
-    paths.append(clips.write(folder / "a.webm", 12, codec="libvpx-vp9"))
+    paths = [clips.write_video(folder / name, 20) for name in names]
+    paths.append(clips.write_video(folder / "a.avi", 20, codec="mpeg4"))
+    paths.append(clips.write_video(folder / "a.webm", 12, codec="libvpx-vp9"))
     self.seeds = [pathlib.Path(path).read_bytes() for path in paths]
 
   def run(self, data: bytes, path: pathlib.Path):
@@ -104,13 +104,17 @@ class Manifests:
 
   def __init__(self, folder: pathlib.Path):
     records = [
-      clips.record("<image>\nWhat is this?", video="a.mp4", start=0.5, end=2.0, id="one"),
-      clips.record("<image> or <image>?", image=["a.png", "b.png"]),
-      clips.record("<image>\nq", scenes=[dict(media="a.mp4", t0=0.0, t1=1.0), dict(media="b.mp4")]),
-      clips.record("What is the capital of France?", "Paris — \u2603."),
+      manifests.question_record(
+        "<image>\nWhat is this?", video="a.mp4", start=0.5, end=2.0, id="one"
+      ),
+      manifests.question_record("<image> or <image>?", image=["a.png", "b.png"]),
+      manifests.question_record(
+        "<image>\nq", scenes=[dict(media="a.mp4", t0=0.0, t1=1.0), dict(media="b.mp4")]
+      ),
+      manifests.question_record("What is the capital of France?", "Paris — \u2603."),
     ]
     self.seeds = [
-      pathlib.Path(clips.manifest(folder / f"a.{kind}", records)).read_bytes()
+      pathlib.Path(manifests.write_manifest(folder / f"a.{kind}", records)).read_bytes()
       for kind in ("json", "jsonl")
     ]
     self.seeds.append(json.dumps(records, indent=1, ensure_ascii=False).encode())
@@ -133,7 +137,7 @@ class Caches:
   suffix = ".npy"
 
   def __init__(self, folder: pathlib.Path):
-    self.media = clips.write(folder / "a.mp4", 20)
+    self.media = clips.write_video(folder / "a.mp4", 20)
     self.folder = folder / "cache"
     self.times = [0.0, 0.7, 1.9]
     self.expected = frames.read_frames(self.media, self.times, SIZE)

@@ -6,26 +6,25 @@ import json
 import subprocess
 import sys
 
-import clips
 import numpy as np
 from PIL import Image
 import pytest
-import small_checkpoint
 
 from filax.cli.main import main
 from filax.infer import generate
+from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  return small_checkpoint.write(tmp_path_factory.mktemp("run"))
+  return tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-  return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
+  return clips.write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
 
 
 def test_chat_prints_an_answer_or_json(run, video, capsys):
@@ -128,10 +127,10 @@ def test_scenes_draws_a_sheet_and_tells_the_times(run, video, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("verb", ["chat", "scenes"])
-@pytest.mark.parametrize("name", clips.BROKEN)
+@pytest.mark.parametrize("name", clips.BROKEN_VIDEOS)
 def test_bad_videos_are_one_sentence(run, verb, name, tmp_path, capsys):
   more = dict(chat=["--question", "What?"], scenes=["--out", str(tmp_path / "sheet.png")])[verb]
-  path = clips.BROKEN[name][0](tmp_path / name)
+  path = clips.BROKEN_VIDEOS[name][0](tmp_path / name)
   assert main([verb, "--checkpoint", run, "--video", path, *more]) == 2
   out, err = capsys.readouterr()
   lines = [line for line in err.splitlines() if not line.startswith("compiled ")]

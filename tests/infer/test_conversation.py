@@ -4,16 +4,15 @@
 import dataclasses
 import os
 
-import clips
 import jax
 import numpy as np
 import pytest
-import small_checkpoint
 
 from data_pipelines.text.templates import question
 import filax
 from filax.infer import encode
 from filax.spec import TEXT
+from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -22,18 +21,18 @@ QUESTION = "What shape is on red?"
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-  return filax.load(small_checkpoint.write(tmp_path_factory.mktemp("run")))
+  return filax.load(tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-  return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
+  return clips.write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
 
 
 def test_chat_equals_the_pieces_put_together(session, video):
   model, params = session
   media = session.read_video(video)
-  assert clips.numbers(media.frames) == [int(59 * i / 23 + 1e-6) for i in range(24)]
+  assert clips.read_numbers(media.frames) == [int(59 * i / 23 + 1e-6) for i in range(24)]
   embed = jax.jit(lambda batch: model.apply({"params": params}, **batch, method="embed").table)
   table = embed(media.batch())
   encoded = encode.encode_video(session, media)
@@ -101,23 +100,23 @@ def test_times_and_scenes_are_those_of_the_frames_seen(session, video):
 
 
 def test_a_short_video_is_spread_over_the_scenes(session, tmp_path):
-  media = session.read_video(clips.write(tmp_path / "one.mp4", 1))
+  media = session.read_video(clips.write_video(tmp_path / "one.mp4", 1))
   assert media.distinct().sum() == 1
   talk = session.conversation(media)
   assert talk.scene_times == [[0.0] * 3] * 2
   assert isinstance(talk.ask(QUESTION).text, str)
-  four = session.conversation(clips.write(tmp_path / "four.mp4", 4))
+  four = session.conversation(clips.write_video(tmp_path / "four.mp4", 4))
   assert four.scene_times == pytest.approx(np.array([[0, 0, 0.1], [0.1, 0.2, 0.3]]))
 
 
 def test_a_folder_of_pictures_is_a_video(session, tmp_path):
-  talk = session.conversation(clips.folder(tmp_path / "frames", 12))
+  talk = session.conversation(clips.write_picture_folder(tmp_path / "frames", 12))
   assert talk.video.duration == pytest.approx(6.0)
 
 
-@pytest.mark.parametrize("name", clips.BROKEN)
+@pytest.mark.parametrize("name", clips.BROKEN_VIDEOS)
 def test_bad_media_are_one_sentence(session, name, tmp_path):
-  make, message = clips.BROKEN[name]
+  make, message = clips.BROKEN_VIDEOS[name]
   with pytest.raises(ValueError, match=message):
     session.ask(make(tmp_path / name), QUESTION)
 

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_checkpoint
 
 from filax.infer import compiled
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate
 from filax.models.components import build_video_lm
 from filax.spec import TEXT
+from filax.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -20,13 +20,13 @@ LENGTHS = (16, 32, 64)
 
 @pytest.fixture(scope="module")
 def model():
-  return build_video_lm(small_checkpoint.config(**{"model.llm.vocab": 120})["model"])
+  return build_video_lm(tiny_checkpoint.tiny_config(**{"model.llm.vocab": 120})["model"])
 
 
 @pytest.fixture(scope="module")
 def params(model):
-  config = small_checkpoint.config(**{"model.llm.vocab": 120})
-  return small_checkpoint.parameters(config, seed=3)
+  config = tiny_checkpoint.tiny_config(**{"model.llm.vocab": 120})
+  return tiny_checkpoint.tiny_parameters(config, seed=3)
 
 
 @pytest.fixture(scope="module")

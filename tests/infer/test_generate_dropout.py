@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 from parity.twins.dropout import Decoder
 import pytest
-import small_checkpoint
 
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate
 from filax.models.components import build_video_lm
 from filax.spec import TEXT
+from filax.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -20,14 +20,14 @@ CHANGES = {"model.llm.vocab": 120}
 
 
 def made(stages=STAGES, positions="renumber"):
-  config = small_checkpoint.config(**CHANGES)
+  config = tiny_checkpoint.tiny_config(**CHANGES)
   config["model"]["llm"] |= dict(dropout=stages, dropout_positions=positions)
   return build_video_lm(config["model"])
 
 
 @pytest.fixture(scope="module")
 def params():
-  return small_checkpoint.parameters(small_checkpoint.config(**CHANGES), seed=3)
+  return tiny_checkpoint.tiny_parameters(tiny_checkpoint.tiny_config(**CHANGES), seed=3)
 
 
 def prompt(length, visual, seed):
@@ -130,7 +130,7 @@ def test_off_is_the_plain_answer(params):
       model, params, [tokens], table=rows, visual_index=[index], max_new_tokens=8, lengths=LENGTHS
     ).tokens
   )
-  config = small_checkpoint.config(**CHANGES)["model"]
+  config = tiny_checkpoint.tiny_config(**CHANGES)["model"]
   assert say(made("off")) == say(build_video_lm(config))
 
 

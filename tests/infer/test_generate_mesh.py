@@ -2,13 +2,13 @@
 """Prefill and decode on a mesh, visual tokens dropped on the way: the tokens of one device."""
 
 import jax
-import mixed_rows
 import numpy as np
 import pytest
 
 from filax.infer.generate import generate
 from filax.models.components import dims_table
 from filax.parallel import mesh, rules
+from filax.testing import packed_rows
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ VISUAL, WORDS = 48, 16
 @pytest.fixture(scope="module")
 def asked():
   """(model, params, the arguments of generate, what one device answers)."""
-  model, params = mixed_rows.model(mixed_rows.FLASH)
+  model, params = packed_rows.tiny_model(packed_rows.FLASH)
   rng = np.random.default_rng(0)
   index = np.full(VISUAL + WORDS, -1)
   index[2 : 2 + VISUAL] = np.arange(VISUAL)
@@ -37,7 +37,7 @@ def test_a_mesh_answers_as_one_device(asked, sizes):
   devices = jax.devices()[: int(np.prod(list(sizes.values())))]
   layout = mesh.make_mesh(dict(data=1, fsdp=1, seq=1, tensor=1) | sizes, devices)
   params = jax.device_put(
-    params, rules.parameter_shardings(dims_table(mixed_rows.FLASH), params, layout)
+    params, rules.parameter_shardings(dims_table(packed_rows.FLASH), params, layout)
   )
   assert generate(model, params, mesh=layout, **given).tokens == expected
   assert len(set(expected[0])) > 1

@@ -4,26 +4,25 @@
 import pathlib
 import shutil
 
-import clips
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_checkpoint
 
 import filax
 from filax.cli import errors
+from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  return small_checkpoint.write(tmp_path_factory.mktemp("run"))
+  return tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run"))
 
 
 def test_a_run_or_one_of_its_steps_gives_model_and_parameters(run):
-  want = small_checkpoint.parameters(small_checkpoint.config())
+  want = tiny_checkpoint.tiny_parameters(tiny_checkpoint.tiny_config())
   for path in (run, f"{run}/checkpoints/0"):
     session = filax.load(path)
     jax.tree.map(np.testing.assert_array_equal, session.params, want)
@@ -40,7 +39,7 @@ def test_parameters_may_be_held_in_half_precision(run):
 
 
 def test_several_devices_give_the_same_answer(run, tmp_path):
-  video = clips.write(tmp_path / "a.mp4", 30)
+  video = clips.write_video(tmp_path / "a.mp4", 30)
   answers, all_devices = [], jax.devices()
   for mesh in (None, dict(tensor=2, data=1, fsdp=1, seq=1)):
     devices = 1 if mesh is None else 2
@@ -81,7 +80,7 @@ def test_a_missing_tokenizer_says_where_it_belongs(run, tmp_path):
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path):
-  run = small_checkpoint.write(tmp_path / "run", **{"model.llm.vocab": 200})
+  run = tiny_checkpoint.write_checkpoint(tmp_path / "run", **{"model.llm.vocab": 200})
   assert "200 vocabulary rows" in refusal(filax.load, run)
 
 

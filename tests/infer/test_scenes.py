@@ -3,10 +3,10 @@
 
 import numpy as np
 import pytest
-import small_checkpoint
 
 from data_pipelines.synthesis import toy
 import filax
+from filax.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +15,7 @@ COLOURS = (np.array([230, 40, 40]), np.array([40, 230, 40]), np.array([40, 40, 2
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-  return filax.load(small_checkpoint.write(tmp_path_factory.mktemp("run")))
+  return filax.load(tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")

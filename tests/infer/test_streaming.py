@@ -5,12 +5,9 @@ import dataclasses
 import os
 import pathlib
 
-import clips
 import jax.numpy as jnp
-import killed
 import numpy as np
 import pytest
-import small_checkpoint
 
 from configs import vcf_stage3
 from data_pipelines.sample import Scene
@@ -18,6 +15,7 @@ from data_pipelines.text import templates
 import filax
 from filax import files
 from filax.infer import encode, encode_long
+from filax.testing import clips, interrupted, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -27,15 +25,15 @@ QUESTION = "What shape is on red?"
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
   return filax.load(
-    small_checkpoint.write(
-      tmp_path_factory.mktemp("run"), made=vcf_stage3, **{"infer.sampling.frames": 40}
+    tiny_checkpoint.write_checkpoint(
+      tmp_path_factory.mktemp("run"), config_file=vcf_stage3, **{"infer.sampling.frames": 40}
     )
   )
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-  return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
+  return clips.write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 60)
 
 
 def test_parts_equal_the_whole(session, video, monkeypatch):
@@ -94,12 +92,12 @@ def test_one_bit_of_a_weight_is_another_key():
 
 
 def test_a_changed_picture_of_a_folder_is_another_key(session, tmp_path):
-  folder = clips.folder(tmp_path / "frames", 3)
+  folder = clips.write_picture_folder(tmp_path / "frames", 3)
   timeline = (Scene(folder),)
   key = encode_long._cache_key(session, timeline, np.zeros(4))
   assert encode_long._cache_key(session, timeline, np.zeros(4)) == key
   state = os.stat(folder)
-  clips.picture(sorted(pathlib.Path(folder).iterdir())[1], 77)
+  clips.write_picture(sorted(pathlib.Path(folder).iterdir())[1], 77)
   os.utime(folder, ns=(state.st_atime_ns, state.st_mtime_ns))
   assert encode_long._cache_key(session, timeline, np.zeros(4)) != key
 
@@ -183,7 +181,7 @@ def test_a_folder_that_cannot_be_written_costs_a_line(kept, tmp_path, capsys):
 
 def test_leftovers_of_killed_writers_are_removed(kept):
   see, path = kept
-  killed.killed_writer(f"write_atomically({str(path)!r})", "out.write(b'half')")
+  interrupted.kill_writer(f"write_atomically({str(path)!r})", "out.write(b'half')")
   assert see() == 0
   assert list(path.parent.iterdir()) == [path]
 

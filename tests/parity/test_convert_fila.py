@@ -8,11 +8,9 @@ import pathlib
 import subprocess
 import sys
 
-import clips
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_checkpoint
 import torch
 import transformers
 
@@ -23,6 +21,7 @@ from filax.checkpoint.tree import flatten_tree
 from filax.convert import export_folder, import_folder, import_inputs
 from filax.infer import encode
 from filax.spec import TEXT
+from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -49,12 +48,12 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-  return clips.write(tmp_path_factory.mktemp("videos") / "a.mp4", 50)
+  return clips.write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 50)
 
 
 def exported(folder, form="hf", **changes):
   """(run, export) of a random FiLA."""
-  run = small_checkpoint.write(folder / "run", **changes)
+  run = tiny_checkpoint.write_checkpoint(folder / "run", **changes)
   request = export_folder.ExportRequest(
     run, folder / form, form, tokenizer=tokenizers.load_tokenizer(run)
   )

@@ -8,14 +8,12 @@ import pathlib
 import subprocess
 import sys
 
-import clips
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from released_flash import ENCODERS, TOKENS, released, tiny
 from safetensors.torch import load_file
-import small_checkpoint
 import torch
 from twins import umt as twin_umt
 
@@ -28,6 +26,7 @@ from filax.checkpoint.tuples import as_tuples
 from filax.convert import config_in, config_out, export_folder, import_folder, import_inputs
 from filax.infer import encode
 from filax.models import components
+from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -348,7 +347,7 @@ def test_run_torch_says_that_it_does_not_drop(tmp_path):
 
 
 def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
-  video = clips.write(tmp_path / "a.mp4", 40)
+  video = clips.write_video(tmp_path / "a.mp4", 40)
   changes = {
     "model.encoder": dict(name="umt", variant="tiny"),
     "model.selector": dict(name="clips", size=4),
@@ -358,7 +357,7 @@ def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
     "infer.sampling.frames": 8,
     "data.resize": "pillow",
   }
-  run = small_checkpoint.write(tmp_path / "run", **changes)
+  run = tiny_checkpoint.write_checkpoint(tmp_path / "run", **changes)
   session = filax.load(run)
   media = encode.encode_video(session, session.read_video(video))
   prompt, index = session.processor.encode_prompt(templates.question("What is on red?"), [media])

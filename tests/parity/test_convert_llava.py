@@ -4,7 +4,6 @@
 import json
 import pathlib
 
-import clips
 import hf_llava
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from filax.cli import main as command
 from filax.convert import export_folder, import_folder, import_inputs
 from filax.models import components
 from filax.spec import TEXT
+from filax.testing import clips
 
 pytestmark = pytest.mark.slow
 
@@ -242,7 +242,7 @@ def test_the_tokenizer_goes_along_and_knows_the_placeholders(tmp_path):
   ):
     assert command.main(["convert", *map(str, argv)]) == 0
   session = filax.load(tmp_path / "run")
-  video = clips.write(tmp_path / "a.mp4", 12)
+  video = clips.write_video(tmp_path / "a.mp4", 12)
   assert isinstance(session.ask(video, "hello", max_new_tokens=3), str)
   config = json.loads((tmp_path / "out" / "config.json").read_text())
   back = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")

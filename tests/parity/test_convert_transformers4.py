@@ -11,14 +11,13 @@ import pathlib
 import subprocess
 import sys
 
-import clips
 import hf_llava
 import numpy as np
 import pytest
-import small_checkpoint
 
 from data_pipelines.text import tokenizers
 from filax.convert import export_folder, import_folder, import_inputs
+from filax.testing import clips, tiny_checkpoint
 
 OTHER = os.environ.get("FILAX_OTHER_TRANSFORMERS", "")
 pytestmark = pytest.mark.skipif(
@@ -73,8 +72,8 @@ def test_the_other_version_gives_the_same_logits(form, tied, tmp_path):
 
 @pytest.mark.parametrize("form", ["hf", "hf-remote", "llava"])
 def test_run_torch_answers_the_same_in_the_other_version(form, tmp_path):
-  video = clips.write(tmp_path / "a.mp4", 50)
-  run = small_checkpoint.write(tmp_path / "run")
+  video = clips.write_video(tmp_path / "a.mp4", 50)
+  run = tiny_checkpoint.write_checkpoint(tmp_path / "run")
   export_folder.export_checkpoint(
     export_folder.ExportRequest(
       run, tmp_path / "out", form, tokenizer=tokenizers.load_tokenizer(run)
@@ -103,7 +102,7 @@ def test_run_torch_answers_the_same_in_the_other_version(form, tmp_path):
 
 
 def test_the_fusion_stays_in_float32_among_bfloat16(tmp_path):
-  run = small_checkpoint.write(tmp_path / "run")
+  run = tiny_checkpoint.write_checkpoint(tmp_path / "run")
   export_folder.export_checkpoint(
     export_folder.ExportRequest(
       run, tmp_path / "out", "hf-remote", dtype="bfloat16", tokenizer=tokenizers.load_tokenizer(run)

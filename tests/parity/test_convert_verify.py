@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import released_flash as flash
 from safetensors.torch import load_file, save_file
-import small_checkpoint
 import torch
 import transformers
 
 from filax.cli import main as command
 from filax.convert import ConversionError, export_folder, import_folder, import_inputs
 from filax.convert.verify import compare as verify
+from filax.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -151,7 +151,7 @@ def test_the_first_diverging_module_is_named(tmp_path):
 
 def test_an_export_that_differs_leaves_nothing(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(verify, "run_side_process", here)
-  run = small_checkpoint.write(tmp_path / "run")
+  run = tiny_checkpoint.write_checkpoint(tmp_path / "run")
   assert (
     command.main(
       [
@@ -176,7 +176,7 @@ def test_an_export_that_differs_leaves_nothing(tmp_path, capsys, monkeypatch):
 
 
 def test_every_form_of_an_export_is_verified(tmp_path):
-  run, side = small_checkpoint.write(tmp_path / "run"), ours_once()
+  run, side = tiny_checkpoint.write_checkpoint(tmp_path / "run"), ours_once()
 
   def check(folder, form, model):
     part = verify.PyTorchPart(folder, form.family, form.roles)

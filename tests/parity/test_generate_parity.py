@@ -4,11 +4,11 @@
 import hf_qwen2
 import numpy as np
 import pytest
-import small_checkpoint
 import torch
 
 from filax.infer.generate import generate
 from filax.models.components import build_video_lm
+from filax.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ NEW = 20
 @pytest.mark.parametrize("case", [dict(), dict(tied=True, yarn=(4.0, 64)), dict(kv_heads=1)])
 def test_greedy_text_equals_transformers(case):
   theirs, llm, params = hf_qwen2.pair(seed=2, **case)
-  model = build_video_lm(small_checkpoint.config()["model"]).clone(llm=llm)
+  model = build_video_lm(tiny_checkpoint.tiny_config()["model"]).clone(llm=llm)
   rng = np.random.default_rng(0)
   prompts = [rng.integers(1, llm.vocab, n).tolist() for n in (23, 6, 40)]
   ours = lambda stop: generate(

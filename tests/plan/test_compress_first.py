@@ -3,7 +3,6 @@
 
 import jax
 import jax.numpy as jnp
-import mixed_rows
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from filax.models.components import dims_table
 from filax.parallel import mesh, rules
 from filax.parallel.rules import constrain
 from filax.plan import collectives
+from filax.testing import packed_rows
 from filax.train import batches
 
 pytestmark = pytest.mark.slow
@@ -20,11 +20,11 @@ SIZES = dict(data=1, fsdp=1, seq=8, tensor=1)
 
 def moved(config, method):
   """Bytes a device receives along seq while frames become the visual table."""
-  model, params = mixed_rows.model(config)
+  model, params = packed_rows.tiny_model(config)
   layout = mesh.make_mesh(SIZES)
   params = jax.device_put(params, rules.parameter_shardings(dims_table(config), params, layout))
   params = jax.device_put(params, jax.NamedSharding(layout, jax.P()))  # Their travels are others'.
-  batch = mixed_rows.batch(model.layout(), mixed_rows.rows(2))
+  batch = packed_rows.packed_batch(model.layout(), packed_rows.sample_rows(2))
   with jax.set_mesh(layout):
     batch = batches.place_batch(batch, layout)
     run = jax.jit(lambda p, b: model.apply({"params": p}, b, method=method))
@@ -49,13 +49,13 @@ def gathered_first(model, batch):
   return model.merge(groups.tokens)
 
 
-@pytest.mark.parametrize("config", [mixed_rows.FILA, mixed_rows.FLASH], ids=["fila", "flash"])
+@pytest.mark.parametrize("config", [packed_rows.FILA, packed_rows.FLASH], ids=["fila", "flash"])
 def test_only_merged_tokens_travel(config):
   model, first = moved(config, merged_first)
   layout = model.layout()
-  table = 2 * mixed_rows.GROUPS * layout.tokens_per_group * model.llm.width * 4
+  table = 2 * packed_rows.GROUPS * layout.tokens_per_group * model.llm.width * 4
   assert first <= 1.1 * table * 7 / 8  # The table, once; a few bytes of masks.
   _, other = moved(config, gathered_first)
-  frames = mixed_rows.GROUPS * layout.frames_per_group
+  frames = packed_rows.GROUPS * layout.frames_per_group
   patches = 2 * frames * np.prod(model.encoder.grid) * model.encoder.width * 4
   assert other >= patches * 7 / 8 > 4 * first

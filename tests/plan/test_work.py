@@ -2,13 +2,13 @@
 """The work of a full row, against the sums that a step itself counts."""
 
 import jax
-import mixed_rows
 import pytest
 
 from filax.costs import train_costs
 from filax.models import components
 from filax.parallel import rules
 from filax.plan.work import train_work
+from filax.testing import packed_rows
 
 
 def all_trained(shapes):
@@ -19,12 +19,12 @@ def all_trained(shapes):
   return rates
 
 
-@pytest.mark.parametrize("config", [mixed_rows.FILA, mixed_rows.FLASH], ids=["fila", "flash"])
+@pytest.mark.parametrize("config", [packed_rows.FILA, packed_rows.FLASH], ids=["fila", "flash"])
 def test_a_full_row_is_what_the_step_would_count(config):
-  model, _ = mixed_rows.model(config)
+  model, _ = packed_rows.tiny_model(config)
   shapes = components.parameter_shapes(model)
   rates = all_trained(shapes)
-  row = mixed_rows.shape(model.layout())
+  row = packed_rows.row_shape(model.layout())
   work = train_work(model, shapes, rates, row)
   costs = train_costs(model, shapes, rates)
   lengths = (row.length, *row.room)
@@ -44,9 +44,9 @@ def test_a_full_row_is_what_the_step_would_count(config):
 def test_recomputation_depends_on_what_is_kept():
   work = {}
   for remat in ("nothing", "attn", "none"):
-    llm = mixed_rows.FILA["llm"] | dict(remat=remat)
-    model, _ = mixed_rows.model(mixed_rows.FILA, llm=llm)
+    llm = packed_rows.FILA["llm"] | dict(remat=remat)
+    model, _ = packed_rows.tiny_model(packed_rows.FILA, llm=llm)
     shapes = components.parameter_shapes(model)
     rates = all_trained(shapes)
-    work[remat] = train_work(model, shapes, rates, mixed_rows.shape(model.layout())).recomputed
+    work[remat] = train_work(model, shapes, rates, packed_rows.row_shape(model.layout())).recomputed
   assert work["nothing"] > work["attn"] > work["none"] == 0

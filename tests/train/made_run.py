@@ -9,17 +9,17 @@ import sys
 import threading
 import time
 
-import made_rows
+from filax.testing import row_source
 
 SLOW_SECONDS = 0.5
 
 
 def get_config(arg=None):
   del arg
-  return made_rows.config(batch=2, steps=100_000, log_every=1, checkpoint_every=100_000)
+  return row_source.tiny_train_config(batch=2, steps=100_000, log_every=1, checkpoint_every=100_000)
 
 
-class Rows(made_rows.Rows):
+class Rows(row_source.RandomRows):
   """Two rows a batch, shared by the processes, that come late or never."""
 
   ingredients = None

@@ -5,8 +5,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import mixed_rows
-from mixed_rows import FILA, FLASH, Sample
 import numpy as np
 import optax
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from filax.models.components import dims_table
 from filax.parallel import mesh, rules
 from filax.parallel.rules import leaf_path
+from filax.testing import packed_rows
 from filax.train import batches, optim, step
 
 pytestmark = pytest.mark.slow
@@ -25,15 +24,15 @@ MESHES = {
   "tensor 2": dict(fsdp=2, seq=2, tensor=2),
   "2 x 2 x 2": dict(data=2, fsdp=2, seq=2),
 }
-CONFIGS = {"fila": FILA, "flash": FLASH | dict(encode_chunk=2)}
+CONFIGS = {"fila": packed_rows.FILA, "flash": packed_rows.FLASH | dict(encode_chunk=2)}
 RATE, STEPS = 0.05, 3
 
 
 @functools.cache
 def made(name: str):
   """(model, its parameters, a packed batch) of a config."""
-  model, params = mixed_rows.model(CONFIGS[name])
-  return model, params, mixed_rows.batch(model.layout(), mixed_rows.rows(8))
+  model, params = packed_rows.tiny_model(CONFIGS[name])
+  return model, params, packed_rows.packed_batch(model.layout(), packed_rows.sample_rows(8))
 
 
 def laid(config, params, sizes):
@@ -151,8 +150,8 @@ def hidden(model, params, batch):
 
 
 def test_the_rows_hold_what_they_should():
-  made, _ = mixed_rows.model(FILA)
-  batch = mixed_rows.batch(made.layout(), [[Sample(0, 8, 2, 9)]])
+  made, _ = packed_rows.tiny_model(packed_rows.FILA)
+  batch = packed_rows.packed_batch(made.layout(), [[packed_rows.PackedSample(0, 8, 2, 9)]])
   assert (batch["frame_segment_ids"] == 1).all() and (batch["image_segment_ids"] == 1).all()
   assert jnp.sum(batch["visual_index"] >= 0) == (
     8 * made.layout().tokens_per_group + 1 + 2 * made.layout().tokens_per_image

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import jax
-import made_rows
 import numpy as np
 import pytest
 
 from filax.parallel import mesh as mesh_lib
+from filax.testing import row_source
 from filax.train import batches
 
 
@@ -14,7 +14,7 @@ from filax.train import batches
 def test_rows_and_frames_are_laid_out(sizes):
   mesh = mesh_lib.make_mesh(sizes)
   assert batches.process_share(mesh) == batches.ProcessShare(0, 1, 0, 1)  # One process loads all.
-  batch = made_rows.batch(8)
+  batch = row_source.random_batch(8)
   placed = batches.place_batch(batch, mesh)
   assert placed.keys() == batch.keys()
   for key, x in placed.items():
@@ -28,14 +28,14 @@ def test_rows_and_frames_are_laid_out(sizes):
 
 def test_frames_that_do_not_split_over_seq_stay_whole():
   mesh = mesh_lib.make_mesh(dict(data=1, fsdp=2, seq=4))
-  frames = batches.place_batch(made_rows.batch(8), mesh)["frames"]
+  frames = batches.place_batch(row_source.random_batch(8), mesh)["frames"]
   assert frames.sharding.shard_shape(frames.shape)[:2] == (4, 6)
 
 
 def test_what_one_process_masked_is_masked_for_all():
   """Two processes of a row, played by the two halves of the axis seq."""
   mesh = mesh_lib.make_mesh(dict(data=1, fsdp=2, seq=4))
-  mask = made_rows.batch(8)["loss_mask"]
+  mask = row_source.random_batch(8)["loss_mask"]
   got = batches.agree_over_seq("loss_mask", mask, mesh, batches.ProcessShare(0, 1, 0, 1))
   np.testing.assert_array_equal(got, mask)
   assert got.sharding.shard_shape(got.shape) == (4, 32)

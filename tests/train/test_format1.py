@@ -7,11 +7,11 @@ import pathlib
 import shutil
 
 import jax
-import made_rows
 import numpy as np
 import pytest
 
 from filax.checkpoint import store, streamed, tree
+from filax.testing import row_source
 from filax.train import loop
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ SHA256 = {  # Of the parameters, as the FiLax that wrote them read them.
 }
 
 
-class Rows(made_rows.Rows):
+class Rows(row_source.RandomRows):
   """Rows of a vocabulary of 320."""
 
   def _batches(self, start):
@@ -34,7 +34,7 @@ class Rows(made_rows.Rows):
 
 
 def config():
-  c = made_rows.config(batch=2, steps=4, checkpoint_every=2, keep=0)
+  c = row_source.tiny_train_config(batch=2, steps=4, checkpoint_every=2, keep=0)
   with c.unlocked():
     c.model.encoder.update(dict(width=8, depth=1, heads=2, mlp=8))
     c.model.llm.update(

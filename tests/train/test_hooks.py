@@ -5,11 +5,11 @@ import gc
 import json
 
 import jax
-import made_rows
 import numpy as np
 import pytest
 
 from filax.checkpoint import store
+from filax.testing import row_source
 from filax.train import hooks, loop, memory, run, signals, step
 
 
@@ -52,8 +52,8 @@ def lines(folder):
 
 
 def train(folder, *more, **changes):
-  config = made_rows.config(**dict(steps=4, checkpoint_every=2) | changes)
-  return loop.train_pipeline(config, folder, made_rows.Rows(8), hooks=more)
+  config = row_source.tiny_train_config(**dict(steps=4, checkpoint_every=2) | changes)
+  return loop.train_pipeline(config, folder, row_source.RandomRows(8), hooks=more)
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +128,13 @@ def test_a_finished_run_begins_and_ends(recorded):
 
 def test_train_takes_hooks(tmp_path, monkeypatch):
   """The call of a Python user, on made rows."""
-  rows = made_rows.Rows(8)
+  rows = row_source.RandomRows(8)
   rows.ingredients = {}
   monkeypatch.setattr(run, "open_data", lambda config, workdir, check_lease: rows)
   monkeypatch.setattr(run.storage, "quiet_background_writes", lambda: None)
   recorder = Recorder()
   with signals.Signals() as received:
-    config = made_rows.config(steps=1)
+    config = row_source.tiny_train_config(steps=1)
     summary = run.train(config, str(tmp_path), received, hooks=(recorder,))
   assert summary["steps"] == 1
   assert recorder.calls == [("begin", 0), ("dispatch", 1), ("step", 1), ("save", 1), ("end", None)]
@@ -204,7 +204,7 @@ def test_the_example_of_the_contract_runs(tmp_path, capsys):
       total, sums = self._loss(state.params, self._rows, jax.random.key(0))
       print(f"step {number}: held-out loss {total / sums['count']:.4f}")
 
-  train(tmp_path, HeldOutLoss(made_rows.batch(8, first=1000)))
+  train(tmp_path, HeldOutLoss(row_source.random_batch(8, first=1000)))
   printed = capsys.readouterr().out
   assert "step 2: held-out loss" in printed and "step 4: held-out loss" in printed
 

@@ -3,11 +3,11 @@ import os
 import signal
 
 import jax
-import made_rows
 import numpy as np
 import pytest
 
 from filax.checkpoint import store
+from filax.testing import row_source
 from filax.train import loop
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def begin(config, folder, fingerprint="made"):
       os.kill(os.getpid(), signal.SIGTERM)
     return made
 
-  rows = made_rows.Rows(8, fingerprint, change=stop)
+  rows = row_source.RandomRows(8, fingerprint, change=stop)
   assert loop.train_pipeline(config, folder, rows)["steps"] == 0
   return store.restore_params(folder)[0]
 
@@ -32,13 +32,15 @@ def begin(config, folder, fingerprint="made"):
 def stage1(tmp_path_factory):
   """One step of a first stage, whose projector has no newline and alone is trained."""
   folder = tmp_path_factory.mktemp("stage1")
-  loop.train_pipeline(made_rows.config(steps=1, **STAGE1), folder, made_rows.Rows(8))
+  loop.train_pipeline(
+    row_source.tiny_train_config(steps=1, **STAGE1), folder, row_source.RandomRows(8)
+  )
   return folder
 
 
 def test_a_stage_starts_from_the_one_before(stage1, tmp_path, capsys):
   """The newline is new; all else is taken over, and the data starts at its first row."""
-  config = made_rows.config(init_from=str(stage1))
+  config = row_source.tiny_train_config(init_from=str(stage1))
   after = begin(config, tmp_path, "the plan of stage 2")
   assert "not in it, drawn anew: projector/image_newline" in capsys.readouterr().err
   before, _, _ = store.restore_params(stage1)
@@ -47,7 +49,9 @@ def test_a_stage_starts_from_the_one_before(stage1, tmp_path, capsys):
 
 
 def test_only_the_projector_moved(stage1, tmp_path):
-  fresh = begin(made_rows.config(steps=1, **STAGE1), tmp_path)  # The same seed, no step.
+  fresh = begin(
+    row_source.tiny_train_config(steps=1, **STAGE1), tmp_path
+  )  # The same seed, no step.
   trained, _, _ = store.restore_params(stage1)
   same = jax.tree.map(lambda a, b: bool((a == b).all()), fresh, trained)
   assert all(jax.tree.leaves([same["encoder"], same["merger"], same["llm"]]))
@@ -55,7 +59,7 @@ def test_only_the_projector_moved(stage1, tmp_path):
 
 
 def test_what_is_too_much_is_listed(stage1, tmp_path, capsys):
-  config = made_rows.config(steps=1, init_from=str(stage1 / "checkpoints" / "1"))
+  config = row_source.tiny_train_config(steps=1, init_from=str(stage1 / "checkpoints" / "1"))
   with config.unlocked():
     config.model.merger = dict(name="mean")
   assert "merger" not in begin(config, tmp_path)
@@ -63,14 +67,14 @@ def test_what_is_too_much_is_listed(stage1, tmp_path, capsys):
 
 
 def test_another_shape_is_an_error(stage1, tmp_path):
-  config = made_rows.config(init_from=str(stage1))
+  config = row_source.tiny_train_config(init_from=str(stage1))
   with config.unlocked():
     config.model.llm.mlp = 72
   with pytest.raises(ValueError, match=r"_proj/kernel has shape \(.*64.*\) .* but \(.*72.*\) in"):
-    loop.train_pipeline(config, tmp_path, made_rows.Rows(8))
+    loop.train_pipeline(config, tmp_path, row_source.RandomRows(8))
 
 
 def test_nothing_there(tmp_path):
-  config = made_rows.config(init_from=str(tmp_path / "nowhere"))
+  config = row_source.tiny_train_config(init_from=str(tmp_path / "nowhere"))
   with pytest.raises(OSError, match=r"No readable checkpoint in .*nowhere"):
-    loop.train_pipeline(config, tmp_path, made_rows.Rows(8))
+    loop.train_pipeline(config, tmp_path, row_source.RandomRows(8))

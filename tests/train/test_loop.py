@@ -5,12 +5,12 @@ import signal
 import threading
 
 import jax
-import made_rows
 import numpy as np
 import pytest
 
 from filax import costs
 from filax.checkpoint import store
+from filax.testing import row_source
 from filax.train import loop, setup
 
 pytestmark = pytest.mark.slow
@@ -29,8 +29,8 @@ def numbers(folder):
 def whole(tmp_path_factory):
   """An uninterrupted run of five steps, and its summary."""
   folder = tmp_path_factory.mktemp("whole")
-  config = made_rows.config(steps=5, checkpoint_every=100, peak_tflops=1.0)
-  return folder, loop.train_pipeline(config, folder, made_rows.Rows(8), costs.train_costs)
+  config = row_source.tiny_train_config(steps=5, checkpoint_every=100, peak_tflops=1.0)
+  return folder, loop.train_pipeline(config, folder, row_source.RandomRows(8), costs.train_costs)
 
 
 def test_summary_and_files(whole):
@@ -53,7 +53,7 @@ def test_nothing_recompiles_after_the_first_step(whole):
 
 def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
   """Two steps, then the rest; the second call is told the rest of the steps only by the config."""
-  stopped = made_rows.config(steps=5, checkpoint_every=2)
+  stopped = row_source.tiny_train_config(steps=5, checkpoint_every=2)
 
   def stop(number, made):
     if number == 3 * 8:  # While the fourth batch is fetched, the third step runs.
@@ -61,10 +61,10 @@ def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
     return made
 
   before = signal.getsignal(signal.SIGTERM)
-  summary = loop.train_pipeline(stopped, tmp_path, made_rows.Rows(8, change=stop))
+  summary = loop.train_pipeline(stopped, tmp_path, row_source.RandomRows(8, change=stop))
   assert summary["stopped"] and summary["steps"] == 3
   assert signal.getsignal(signal.SIGTERM) == before
-  rows = made_rows.Rows(8)
+  rows = row_source.RandomRows(8)
   summary = loop.train_pipeline(stopped, tmp_path, rows)
   assert (summary["first_step"], summary["steps"], summary["stopped"]) == (3, 5, False)
   assert "Resuming at step 3, row 24" in capsys.readouterr().err
@@ -76,7 +76,7 @@ def test_resumed_losses_are_equal_bit_for_bit(whole, tmp_path, capsys):
 
 def test_a_finished_run_does_nothing(whole):
   summary = loop.train_pipeline(
-    made_rows.config(steps=5, checkpoint_every=100), whole[0], made_rows.Rows(8)
+    row_source.tiny_train_config(steps=5, checkpoint_every=100), whole[0], row_source.RandomRows(8)
   )
   assert (summary["first_step"], summary["steps"], summary["frames"]) == (5, 5, 0)
   assert len(lines(whole[0])) == 5
@@ -84,11 +84,13 @@ def test_a_finished_run_does_nothing(whole):
 
 def test_another_plan_is_refused(whole):
   with pytest.raises(ValueError, match=r"row 40 of plan made.*plan other.*ignore_fingerprint=True"):
-    loop.train_pipeline(made_rows.config(steps=5), whole[0], made_rows.Rows(8, fingerprint="other"))
+    loop.train_pipeline(
+      row_source.tiny_train_config(steps=5), whole[0], row_source.RandomRows(8, fingerprint="other")
+    )
   summary = loop.train_pipeline(
-    made_rows.config(steps=5, ignore_fingerprint=True),
+    row_source.tiny_train_config(steps=5, ignore_fingerprint=True),
     whole[0],
-    made_rows.Rows(8, fingerprint="other"),
+    row_source.RandomRows(8, fingerprint="other"),
   )
   assert summary["first_step"] == 5
 
@@ -100,9 +102,9 @@ def test_not_finite_stops_with_the_step_named(tmp_path):
     infinite = np.where(made["loss_mask"] > 0, np.inf, 0).astype("f4")
     return made | {"loss_mask": infinite} if number == 29 else made
 
-  config = made_rows.config(steps=5, checkpoint_every=1)
+  config = row_source.tiny_train_config(steps=5, checkpoint_every=1)
   with pytest.raises(loop.NonFinite, match=r"Step 4: the loss is (inf|nan) .*config\.optim\.rates"):
-    loop.train_pipeline(config, tmp_path, made_rows.Rows(8, change=spoil))
+    loop.train_pipeline(config, tmp_path, row_source.RandomRows(8, change=spoil))
   assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == 3
   assert lines(tmp_path)[-1]["step"] == 3
   params, _, _ = store.restore_params(tmp_path)
@@ -113,18 +115,22 @@ def test_bad_samples_are_counted(tmp_path):
   def spoil(number, made):
     return made | {"num_bad": np.int32(number % 2)}
 
-  config = made_rows.config(steps=5)
-  assert loop.train_pipeline(config, tmp_path, made_rows.Rows(8, change=spoil))["num_bad"] == 20
+  config = row_source.tiny_train_config(steps=5)
+  assert (
+    loop.train_pipeline(config, tmp_path, row_source.RandomRows(8, change=spoil))["num_bad"] == 20
+  )
 
 
 def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):
-  rows, before = made_rows.Rows(8), signal.getsignal(signal.SIGINT)
-  loop.train_pipeline(made_rows.config(steps=5), tmp_path, rows)
+  rows, before = row_source.RandomRows(8), signal.getsignal(signal.SIGINT)
+  loop.train_pipeline(row_source.tiny_train_config(steps=5), tmp_path, rows)
   assert rows.closed and signal.getsignal(signal.SIGINT) is before
   result = []
   thread = threading.Thread(  # Signals belong to the main thread; a run elsewhere works without.
     target=lambda: result.append(
-      loop.train_pipeline(made_rows.config(steps=5), tmp_path, made_rows.Rows(8))["steps"]
+      loop.train_pipeline(
+        row_source.tiny_train_config(steps=5), tmp_path, row_source.RandomRows(8)
+      )["steps"]
     )
   )
   thread.start()
@@ -145,9 +151,9 @@ def test_the_pipeline_is_closed_and_signals_are_given_back(tmp_path):
 )
 def test_configs_that_cannot_be(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
-    loop.train_pipeline(made_rows.config(**changes), tmp_path, made_rows.Rows(8))
+    loop.train_pipeline(row_source.tiny_train_config(**changes), tmp_path, row_source.RandomRows(8))
 
 
 def test_steps_come_from_epochs():
-  config = made_rows.config(steps=0, epochs=2).to_dict()
-  assert setup.prepare(config, made_rows.Rows(8).steps(config["epochs"])).optimizer.rates
+  config = row_source.tiny_train_config(steps=0, epochs=2).to_dict()
+  assert setup.prepare(config, row_source.RandomRows(8).steps(config["epochs"])).optimizer.rates

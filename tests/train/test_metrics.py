@@ -6,11 +6,11 @@ import types
 
 import jax
 import jax.numpy as jnp
-import killed
 import pytest
 from tensorboardX.proto import event_pb2
 
 from filax.costs import Costs
+from filax.testing import interrupted
 from filax.train import metrics, tensorboard, tracker
 
 STEP = dict(
@@ -166,7 +166,7 @@ def test_sound_lines_stay_as_they_are(tmp_path):
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path):
   path = str(tmp_path / "metrics.jsonl")
-  killed.killed_writer(f"write_atomically({path!r})", "out.write(b'half')")
+  interrupted.kill_writer(f"write_atomically({path!r})", "out.write(b'half')")
   write(tmp_path, 0, 1)
   assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "tensorboard"}
 

@@ -5,10 +5,10 @@ import json
 import shutil
 
 import jax
-import made_rows
 import numpy as np
 import pytest
 
+from filax.testing import row_source
 from filax.train import loop
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ MESHES = {  # Devices -> the mesh of a run on them.
 }
 
 
-class Seen(made_rows.Rows):
+class Seen(row_source.RandomRows):
   """Remembers which rows were asked for first."""
 
   def batches(self, start, *others):
@@ -31,7 +31,7 @@ class Seen(made_rows.Rows):
 
 
 def run(folder, devices):
-  config = made_rows.config(steps=STEPS, checkpoint_every=EVERY, keep=0, log_every=1)
+  config = row_source.tiny_train_config(steps=STEPS, checkpoint_every=EVERY, keep=0, log_every=1)
   with config.unlocked():
     config.mesh = MESHES[devices]
   rows = Seen(8)

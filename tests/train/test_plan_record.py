@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A refused resume names what changed since the checkpoint."""
 
-import made_rows
 import pytest
 
 from filax.checkpoint import store
+from filax.testing import row_source
 from filax.train import plan_record, setup
 
 BEFORE = {
@@ -19,7 +19,7 @@ def restored(fingerprint):
 
 
 def parts(ingredients, **changes):
-  config = made_rows.config(**changes).to_dict()
+  config = row_source.tiny_train_config(**changes).to_dict()
   return plan_record.plan_parts(config, 4, "new", ingredients)
 
 

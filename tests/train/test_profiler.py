@@ -4,11 +4,11 @@
 import json
 
 import jax
-import made_rows
 import pytest
 
 from filax import settings
 from filax.cli import config_flags
+from filax.testing import row_source
 from filax.train import loop, profiler
 
 
@@ -21,8 +21,8 @@ def losses(folder):
 
 
 def train(folder, **changes):
-  config = made_rows.config(**dict(steps=4, checkpoint_every=100) | changes)
-  return loop.train_pipeline(config, folder, made_rows.Rows(8))
+  config = row_source.tiny_train_config(**dict(steps=4, checkpoint_every=100) | changes)
+  return loop.train_pipeline(config, folder, row_source.RandomRows(8))
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +76,10 @@ def test_a_start_within_the_range_traces_the_rest(tmp_path, calls):
 
 def test_a_config_without_the_setting_trains_and_resumes(tmp_path, plain):
   """Run folders of before have no `profile` in their config.json."""
-  config = made_rows.config(steps=4, checkpoint_every=2)
+  config = row_source.tiny_train_config(steps=4, checkpoint_every=2)
   with config.unlocked():
     del config.profile
-  loop.train_pipeline(config, tmp_path, made_rows.Rows(8))
+  loop.train_pipeline(config, tmp_path, row_source.RandomRows(8))
   assert "profile" not in json.loads((tmp_path / "config.json").read_text())
   summary = train(tmp_path, steps=6)
   assert (summary["first_step"], summary["steps"]) == (4, 6)

@@ -2,11 +2,11 @@
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-import made_rows
 import numpy as np
 import optax
 import pytest
 
+from filax.testing import row_source
 from filax.train import optim, state, step
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ class Standin(nn.Module):
 
 
 MODEL = Standin()
-BATCH = made_rows.batch(8)
+BATCH = row_source.random_batch(8)
 
 
 def params():

@@ -12,12 +12,12 @@ import time
 from types import SimpleNamespace
 
 from compile_flags import QUICK
-import made_rows
 import pytest
 
 from filax.checkpoint import store
 from filax.checkpoint.lease import Lease, Lost
 from filax.cli import train
+from filax.testing import row_source
 from filax.train import fetch, hooks, loop, run, signals, watchdog
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def steps_of(workdir):
   return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
 
 
-class HangingRows(made_rows.Rows):
+class HangingRows(row_source.RandomRows):
   """Gives `count` batches and then none, until the run closes it."""
 
   def __init__(self, count, then=lambda: None):
@@ -86,7 +86,9 @@ def send(number):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_the_loader_hangs_saves(tmp_path, number):
   rows = HangingRows(3, lambda: send(number))
-  summary = loop.train_pipeline(made_rows.config(steps=9, checkpoint_every=100), tmp_path, rows)
+  summary = loop.train_pipeline(
+    row_source.tiny_train_config(steps=9, checkpoint_every=100), tmp_path, rows
+  )
   rows.ended.set()
   assert summary["stopped"] and summary["steps"] == 3
   assert steps_of(tmp_path) == [3]
@@ -105,8 +107,8 @@ def test_no_step_is_queued_behind_a_long_one(tmp_path, monkeypatch, seconds, las
     look(self)
 
   monkeypatch.setattr(loop.Loop, "_look", look_and_send)
-  config = made_rows.config(steps=9, checkpoint_every=100)
-  assert loop.train_pipeline(config, tmp_path, made_rows.Rows(8))["steps"] == last
+  config = row_source.tiny_train_config(steps=9, checkpoint_every=100)
+  assert loop.train_pipeline(config, tmp_path, row_source.RandomRows(8))["steps"] == last
 
 
 def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
@@ -118,8 +120,10 @@ def test_an_error_of_the_loader_after_a_signal_saves(tmp_path):
       raise RuntimeError("a worker is gone")
     return made
 
-  rows = made_rows.Rows(8, change=fail)
-  summary = loop.train_pipeline(made_rows.config(steps=9, checkpoint_every=100), tmp_path, rows)
+  rows = row_source.RandomRows(8, change=fail)
+  summary = loop.train_pipeline(
+    row_source.tiny_train_config(steps=9, checkpoint_every=100), tmp_path, rows
+  )
   assert summary["stopped"] and steps_of(tmp_path) == [3]
 
 
@@ -130,7 +134,9 @@ def test_an_error_of_the_loader_without_a_signal_is_raised(tmp_path):
     return made
 
   with pytest.raises(RuntimeError, match="broken"):
-    loop.train_pipeline(made_rows.config(steps=9), tmp_path, made_rows.Rows(8, change=fail))
+    loop.train_pipeline(
+      row_source.tiny_train_config(steps=9), tmp_path, row_source.RandomRows(8, change=fail)
+    )
 
 
 def test_signals_are_blocked_where_workers_are_started():
@@ -193,7 +199,7 @@ def test_a_second_signal_ends_the_process():
 
 def test_a_run_that_lost_its_workdir_writes_nothing_more(tmp_path):
   """Another run took over while this one was stopped: neither numbers nor a checkpoint appear."""
-  config = made_rows.config(steps=5, checkpoint_every=3, log_every=1)
+  config = row_source.tiny_train_config(steps=5, checkpoint_every=3, log_every=1)
   with Lease(tmp_path) as lease:
 
     def lose(number, made):
@@ -203,7 +209,7 @@ def test_a_run_that_lost_its_workdir_writes_nothing_more(tmp_path):
       return made
 
     with pytest.raises(Lost, match="writes nothing more"):
-      loop.train_pipeline(config, tmp_path, made_rows.Rows(8, change=lose), lease=lease)
+      loop.train_pipeline(config, tmp_path, row_source.RandomRows(8, change=lose), lease=lease)
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   assert len(lines) <= 1 and steps_of(tmp_path) == []
   assert (tmp_path / "lease.json").read_text() == "another's"
@@ -227,10 +233,10 @@ def test_a_save_of_a_run_that_lost_its_workdir_stays_unfinished(tmp_path):
     if not looks[-1]:
       raise Lost("gone")
 
-  config = made_rows.config(steps=1)
+  config = row_source.tiny_train_config(steps=1)
   with pytest.raises(Exception, match="gone"):
     loop.train_pipeline(
-      config, tmp_path, made_rows.Rows(8), lease=SimpleNamespace(check_held=check)
+      config, tmp_path, row_source.RandomRows(8), lease=SimpleNamespace(check_held=check)
     )
   assert looks[-1] is False
   assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
