@@ -114,7 +114,7 @@ def read_all(
 
 def read_timeline(
   timeline: Timeline,
-  times: Sequence[float],
+  times: Sequence[float] | np.ndarray,
   size: int,
   *,
   resize: str = "squash",
