@@ -114,7 +114,7 @@ def read_all(
 
 def read_timeline(
   timeline: Timeline,
-  times: Sequence[float] | np.ndarray,
+  times: Sequence[float],
   size: int,
   *,
   resize: str = "squash",
