@@ -28,11 +28,19 @@ DROPS = "off"
 
 def parse(arg: str | None) -> ConfigDict:
   """The arguments that all stages take."""
-  arg = common.parse_arg(arg, model="7B", encoder="umt", dropout=DROPS, debug=False, packed=False)
+  parsed = common.parse_arg(
+    arg,
+    model="7B",
+    encoder="umt",
+    dropout=DROPS,
+    debug=False,
+    packed=False,
+  )
   for name, choices in (("model", MODELS), ("encoder", ENCODERS)):
-    if arg[name] not in choices:
-      raise ValueError(f"The config has no {name}={arg[name]}. Set it to {' or '.join(choices)}.")
-  return arg
+    value = parsed[name]
+    if value not in choices:
+      raise ValueError(f"The config has no {name}={value}. Set it to {' or '.join(choices)}.")
+  return parsed
 
 
 def base(arg: ConfigDict, size: int) -> ConfigDict:

@@ -46,7 +46,7 @@ def whole_number(low: int, high: int | None = None, also: Sequence[int] = ()) ->
     words += f", or to {' or '.join(map(str, also))}"
 
   def fits(value) -> bool:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if not _is_number(value, numbers.Integral):
       return False
     return value in also or (value >= low and (high is None or value <= high))
 
@@ -65,7 +65,7 @@ def number(
     words += f", below {high:g}" if below else f", at most {high:g}"
 
   def fits(value) -> bool:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not _is_number(value, numbers.Real):
       return False
     if not math.isfinite(value):
       return False
@@ -97,6 +97,11 @@ def rows_of(
     return all(map(fits, value))
 
   return Setting(words, all_fit)
+
+
+def _is_number(value, kind: type) -> bool:
+  """Whether a value is a number of this kind; True and False are none."""
+  return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _is_text(value) -> bool:

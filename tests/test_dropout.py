@@ -83,8 +83,10 @@ def test_lengths_hold_a_row_full_of_visual_tokens():
   assert room == (9000 - 8192 + 6144, 9000 - 8192 + 2048)
   assert dropout_stages.lengths(9000, 8192, stages, multiple=512) == (7168, 3072)
   left = 808 + dropout_stages.kept([4096, 4095, 1], stages).sum(1)
-  assert dropout_stages.fits(left, room, stages) == ""
-  reason = dropout_stages.fits(2000 + dropout_stages.kept([7000], stages).sum(1), room, stages)
+  assert dropout_stages.overflow_reason(left, room, stages) == ""
+  reason = dropout_stages.overflow_reason(
+    2000 + dropout_stages.kept([7000], stages).sum(1), room, stages
+  )
   assert reason.startswith(
     "7250 text and kept visual tokens are left after layer 4, where rows have 6952 places (config."
   )

@@ -141,7 +141,7 @@ class MediaIndex:
           saved = time.monotonic()
     finally:
       self._save()
-    progress.finish()
+    progress.report_end()
     return probes
 
   def _probe_all(self, media: list[str]) -> Iterator[Probe]:
@@ -238,7 +238,7 @@ class _Progress:
     if time.monotonic() - self.reported > _REPORT_SECONDS:
       self._report()
 
-  def finish(self):
+  def report_end(self):
     if self.reported != self.began:
       self._report()
 

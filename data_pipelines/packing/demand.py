@@ -22,7 +22,7 @@ class SampleDemand:
   tokens: int
   frames: int
   images: int
-  tokens_after: Sequence[int] = ()
+  tokens_after: Sequence[int] | np.ndarray = ()
   queries: int = 0
 
 

@@ -93,8 +93,8 @@ def plan_fingerprint(
   )
 
 
-def _shape_fields(shape: RowShape) -> list:
-  fields = [
+def _shape_fields(shape: RowShape) -> list[int | tuple[int, ...]]:
+  fields: list[int | tuple[int, ...]] = [
     shape.frames,
     shape.images,
     shape.length,

@@ -68,7 +68,7 @@ class Plan:
   def steps(self, epochs: float) -> int:
     """Global batches in `epochs` times through the data; of a part of an epoch, rounded up."""
     complete = int(epochs)
-    rows = self.planner.first_row(complete)
+    rows: float = self.planner.first_row(complete)
     if epochs > complete:
       rows += (epochs - complete) * self.row_count(complete)
     return math.ceil(rows / self.batch)

@@ -13,13 +13,13 @@ from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.planner import Planner
 from data_pipelines.sample import Sample
 from filax.spec import RowShape, dropout_stages
-from filax.spec.dropout_stages import Stage
+from filax.spec.dropout_stages import Stages
 
 
 def check_room(
   demand: Demand,
   shapes: Sequence[RowShape],
-  stages: Sequence[Stage],
+  stages: Stages,
   samples: Sequence[Sample],
   too_long: str,
 ) -> None:
@@ -55,17 +55,15 @@ def check_room(
   )
 
 
-def no_room_after_dropout(
-  demand: Demand, number: int, shape: RowShape, stages: Sequence[Stage]
-) -> str:
+def no_room_after_dropout(demand: Demand, number: int, shape: RowShape, stages: Stages) -> str:
   """Why visual dropout leaves too much of a sample that otherwise fits; "" if it does not."""
   if not stages or not demand.fits_undropped(shape)[number]:
     return ""
-  return dropout_stages.fits(demand.tokens_after[number], shape.room, stages)
+  return dropout_stages.overflow_reason(demand.tokens_after[number], shape.room, stages)
 
 
 def plan_report(
-  corpus: Corpus, probes: Mapping[str, Probe], rows: Planner, stages: Sequence[Stage]
+  corpus: Corpus, probes: Mapping[str, Probe], rows: Planner, stages: Stages
 ) -> dict[str, Any]:
   """Figures of epoch 0, for JSON."""
   samples = corpus.samples

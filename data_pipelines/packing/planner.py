@@ -169,10 +169,11 @@ class Planner:
     shape_of_batch = _join(shapes)
     batch_order = rng.permutation(len(shape_of_batch))
     row_of_batch = _join(order).reshape(-1, self.batch)
+    first_start = np.zeros(1, np.int64)
     return Epoch(
       shapes=shape_of_batch[batch_order],
       order=row_of_batch[batch_order].ravel(),
-      starts=np.cumsum(_join([[0], *lengths])),
+      starts=np.cumsum(_join([first_start, *lengths])),
       members=_join(members),
       left_out=np.flatnonzero(shape_of < 0),
     )
@@ -192,7 +193,8 @@ def row_shapes(
   setting_kinds.check_value("config.data.rows", rows, settings.TABLE["data.rows"])
   shapes = set()
   for row in rows:
-    shape = RowShape(*map(int, row))
+    frames, images, length, segments = map(int, row)
+    shape = RowShape(frames, images, length, segments)
     if shape.frames % frames_per_group:
       larger = math.ceil(shape.frames / frames_per_group) * frames_per_group
       raise ValueError(

@@ -149,11 +149,14 @@ class Materialise:
 
 @dataclasses.dataclass(frozen=True)
 class _Slots:
-  """Views into a row: pixels [n h w 3], times [n]; `part` is which of the timeline's frames."""
+  """Views into a row: pixels [n h w 3] and, for frames, their times [n].
+
+  `part` is which of the timeline's frames.
+  """
 
   pixels: np.ndarray
-  times: np.ndarray | None = None
-  part: slice | None = None
+  times: np.ndarray
+  part: slice
 
 
 class _RowWriter:
@@ -233,7 +236,8 @@ class _RowWriter:
     slots = slice(self.image, self.image + layout.images)
     self.image = slots.stop
     self.arrays["image_segment_ids"][slots] = self.segment
-    return _Slots(self.arrays["images"][slots])
+    no_frames = slice(0)
+    return _Slots(self.arrays["images"][slots], layout.times, no_frames)
 
   def _take_frames(self, layout: TimelineLayout) -> _Slots:
     arrays = self.arrays

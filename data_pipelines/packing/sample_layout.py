@@ -23,20 +23,20 @@ class TimelineLayout:
   """A timeline as it will be shown: its pictures, and the order of their visual tokens.
 
   pattern: see `visual_order`. A video has `times` (seconds, f64 [T]) and the `source` to read them
-  from, a picture has `views`.
+  from; a picture has `views`, and its T is 0.
   """
 
   timeline: Timeline
   pattern: np.ndarray
   visual: VisualText
-  times: np.ndarray | None = None
+  times: np.ndarray
   views: Views | None = None
   source: Timeline = ()
 
   @property
   def frames(self) -> int:
     """Frame slots of the row that it takes."""
-    return 0 if self.times is None else len(self.times)
+    return len(self.times)
 
   @property
   def images(self) -> int:
@@ -175,7 +175,8 @@ class Composer:
     )
     pattern = visual_order.image(views, self.layout)
     visual = VisualText(len(pattern))
-    return TimelineLayout(timeline, pattern, visual, views=views)
+    no_times = np.zeros(0)
+    return TimelineLayout(timeline, pattern, visual, no_times, views=views)
 
 
 def is_image(timeline: Timeline) -> bool:

@@ -110,8 +110,8 @@ def canvas(
   A canvas has at most `tiles` tiles, `side` along a side. Of equals it is the one that wastes
   least, then the narrower one (LLaVA's select_best_resolution).
   """
-  best = None
-  best_score = None
+  best = (1, 1)
+  best_score = (-1, 0)  # Below that of any canvas.
   most_columns = min(tiles, side)
   for columns in range(1, most_columns + 1):
     most_rows = min(tiles // columns, side)
@@ -123,7 +123,7 @@ def canvas(
       kept = min(fitted, width * height)
       wasted = canvas_width * canvas_height - kept
       score = (kept, -wasted)
-      if best_score is None or score > best_score:
+      if score > best_score:
         best = (rows, columns)
         best_score = score
   return best

@@ -125,9 +125,9 @@ def _draw_scenes(rng: Generator, pool: Sequence[FileShot]) -> list[FileShot]:
   backgrounds = {shot.background for _, shot in pool}
   drawn = int(rng.integers(fewest, largest + 1))
   count = min(drawn, len(backgrounds))
-  chosen = {}
+  chosen: dict[str, FileShot] = {}
   while len(chosen) < count:
-    number = rng.integers(len(pool))
+    number = int(rng.integers(len(pool)))
     file, shot = pool[number]
     chosen.setdefault(shot.background, (file, shot))
   return list(chosen.values())

@@ -56,7 +56,7 @@ class Recipe:
 
   short: tuple[int, int] = (0, 1)
   long: tuple[int, int] = (5, 7)
-  seconds: tuple[float, float] = (120, 180)
+  seconds: tuple[int, int] = (120, 180)
 
 
 RECIPES = dict(

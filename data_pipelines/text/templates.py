@@ -97,9 +97,11 @@ def question(text: str, media: int = 1) -> tuple[Turn, ...]:
   """
   parts: list[str | int] = []
   for number in range(media):
-    parts += [number, "\n"]
+    if number:
+      parts.append("\n")
+    parts.append(number)
   if parts:
-    text = parts.pop() + text
+    text = "\n" + text
   return (Turn("user", (*parts, text)),)
 
 

@@ -4,6 +4,8 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class VisualText:
@@ -14,8 +16,8 @@ class VisualText:
 
   tokens: int
   duration: float = 0.0
-  times: Sequence[float] = ()
-  group_times: Sequence[float] = ()
+  times: Sequence[float] | np.ndarray = ()
+  group_times: Sequence[float] | np.ndarray = ()
 
 
 def _none(visual: VisualText) -> tuple[str, str]:

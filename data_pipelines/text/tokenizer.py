@@ -28,6 +28,8 @@ class Tokenizer(abc.ABC):
   """
 
   filename: str  # Under which `save` writes it.
+  controls: dict[str, int]  # Set by `_load`, as is vocab_size.
+  vocab_size: int
 
   def __init__(self, path: str, content: bytes):
     self.path = path

@@ -86,7 +86,7 @@ class JsonTokenizer(Tokenizer):
     return cuts
 
   def _decode(self, ids: list[int]) -> str:
-    text = []
+    text: list[str] = []
     for is_verbatim, run in itertools.groupby(ids, self._verbatim.__contains__):
       if is_verbatim:
         text += map(self._verbatim.__getitem__, run)

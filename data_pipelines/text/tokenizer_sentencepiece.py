@@ -24,8 +24,9 @@ class SentencePieceTokenizer(Tokenizer):
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto.FromString(content)
-    kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
+    model_class = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]  # Made at import.
+    model = model_class.FromString(content)
+    kinds = model_class.SentencePiece
     self.controls = {}
     for id, piece in enumerate(model.pieces):
       if piece.type == kinds.USER_DEFINED and _looks_like_control(piece.piece):

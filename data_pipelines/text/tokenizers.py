@@ -32,7 +32,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
   tokenizer, or a damaged one.
   """
   path = pathlib.Path(path).expanduser()
-  file = path
+  file: pathlib.Path | None = path
   if path.is_dir():
     candidates = [*path.glob("tokenizer.json"), *sorted(path.glob("*.model"))]
     file = candidates[0] if candidates else None

@@ -83,7 +83,7 @@ def build_data_set(
       media = MediaBuilder(names, examples, beam, data_dir=out)
       media.download_and_prepare(download_config=config)
       array_record.write_keys(out / MEDIA)
-      stored = array_record.keys(out / MEDIA)
+      stored = array_record.keys(out / MEDIA) or ()
     kept = list(_complete_records(good, stored, errors, manifest, report))
     packed = [_packed(record, f"../../{MEDIA}") for record in kept]
     samples = SampleBuilder(packed, data_dir=out)
@@ -173,7 +173,7 @@ def _renamed(record: Record, rename: Callable[[str], str]) -> Record:
     if isinstance(value, list):
       return [rename_all(entry) for entry in value]
     if isinstance(value, Mapping):
-      return value | {"media": rename(value["media"])}
+      return {**value, "media": rename(value["media"])}
     return rename(value) if value else value
 
   renamed = dict(record)
@@ -206,12 +206,18 @@ def _download_config(beam: str) -> tfds.download.DownloadConfig:
   return tfds.download.DownloadConfig(try_download_gcs=False, beam_runner=beam or None)
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(
+  tfds.core.GeneratorBasedBuilder,
+  skip_registration=True,  # type: ignore[call-arg]  # TFDS ships no types.
+):
   """What both data sets share: one split, in the order of the manifest."""
 
   VERSION = tfds.core.Version("1.0.0")
   code_path = None  # TFDS would look for this file with a package that it does not declare.
   FEATURES: ClassVar[Mapping[str, Any]]
+
+  def __init_subclass__(cls, **options):
+    super().__init_subclass__(skip_registration=True, **options)
 
   def __init__(self, **options):
     super().__init__(file_format="array_record", **options)
@@ -224,7 +230,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return {"train": self._generate_examples()}
 
 
-class MediaBuilder(_Builder, skip_registration=True):
+class MediaBuilder(_Builder):
   """One example a medium: its key and the bytes of its file."""
 
   name = "media"
@@ -254,7 +260,7 @@ class MediaBuilder(_Builder, skip_registration=True):
     return apache_beam.Create(items) | apache_beam.FlatMap(self._examples)
 
 
-class SampleBuilder(_Builder, skip_registration=True):
+class SampleBuilder(_Builder):
   """One example a record, as JSON."""
 
   name = "samples"

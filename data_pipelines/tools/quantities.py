@@ -95,7 +95,7 @@ def _video_timelines(samples: Sequence[Sample]) -> list[Timeline]:
 
 def _video_files(timelines: Sequence[Timeline]) -> list[str]:
   """The distinct video files of timelines, in order of first use."""
-  names = {}
+  names: dict[str, None] = {}
   for timeline in timelines:
     for scene in timeline:
       if scene.kind == "video":

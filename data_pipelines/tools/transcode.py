@@ -64,7 +64,7 @@ def stored_content(media: Media, proxy: Proxy | None = None) -> bytes:
   if file_kind == "video" and proxy and facts.duration > proxy.beyond:
     sampled = _sampled_pictures(media, facts.last_time, proxy)
     return _encode(sampled, proxy.fps)
-  if media_lib.is_packed(media):
+  if isinstance(media, bytes) or media_lib.is_packed(media):
     return media_lib.read_bytes(media)
   with media_lib.reported(media):
     return pathlib.Path(media).read_bytes()

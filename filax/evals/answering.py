@@ -14,7 +14,7 @@ from data_pipelines.media.open import MediaError
 from data_pipelines.sample import Timeline
 from filax.evals.kit import Benchmark, Example
 from filax.evals.progress_line import ProgressLine
-from filax.evals.reading import ReadMedium
+from filax.evals.reading import DecodedMedium, ReadMedium
 from filax.infer import compiled, encode, encoded_media
 from filax.infer.encoded_media import EncodedMedia
 from filax.infer.generate import DECODE, PREFILL, check_prompts, generate
@@ -60,7 +60,7 @@ class EvaluationRun:
     self.skipped = 0
     self.finished = False
     self.after_answers: Callable[[], None] | None = None
-    self.seconds = collections.Counter()
+    self.seconds: dict[str, float] = collections.defaultdict(float)
     self.start = time.perf_counter()
     self._lap_start = self.start
     self._progress = ProgressLine(total, self.start) if progress else None
@@ -155,12 +155,14 @@ class EvaluationRun:
 
     Raises the ValueError of a medium that could not be read.
     """
+    decoded: list[DecodedMedium] = []
     for medium in media:
       if isinstance(medium, ValueError):
         raise medium
-    return [self._encode_medium(medium) for medium in media]
+      decoded.append(medium)
+    return list(map(self._encode_medium, decoded))
 
-  def _encode_medium(self, medium: ReadMedium) -> EncodedMedia:
+  def _encode_medium(self, medium: DecodedMedium) -> EncodedMedia:
     if isinstance(medium, DecodedVideo):
       return encode.encode_video(self.loaded, medium)
     picture, views = medium

@@ -20,7 +20,8 @@ from filax.infer.video import DecodedVideo
 
 AHEAD = 4  # Media that are read before they are needed, beyond those being read.
 
-ReadMedium = DecodedVideo | tuple[np.ndarray, Views] | ValueError
+DecodedMedium = DecodedVideo | tuple[np.ndarray, Views]
+ReadMedium = DecodedMedium | ValueError
 
 
 def read_ahead(

@@ -147,9 +147,9 @@ def kept(
                                                  [2 1]]
   """
   counts = np.asarray(visual, np.int64)
-  if has_query is None:
-    has_query = np.ones(counts.shape, bool)
-  has_query = np.asarray(has_query, bool)
+  asks = np.ones(counts.shape, bool)
+  if has_query is not None:
+    asks = np.asarray(has_query, bool)
   out = np.zeros((len(stages), len(counts)), np.int32)
   current = counts
   for number, stage in enumerate(stages):
@@ -158,7 +158,7 @@ def kept(
     if stage.kind == "uniform":
       current = reduced
     else:
-      current = np.where(has_query, reduced, current)
+      current = np.where(asks, reduced, current)
     out[number] = current
   return out
 
@@ -172,7 +172,7 @@ def lengths(
   """Static length of a row after every stage; `visual` of its `length` places are visual.
 
   What a row full of visual tokens leaves of them, and room for the text beside it, rounded up to a
-  `multiple` (of config.mesh.seq, say). Longer text fits as far as `fits` says.
+  `multiple` (of config.mesh.seq, say). Longer text fits as far as `overflow_reason` says.
 
     length = 100, visual = 80, a stage at .25, multiple = 8  ->  20 + 20 = 40 places
   """
@@ -193,7 +193,7 @@ def room(row: RowShape, layout: VisualLayout) -> tuple[int, ...]:
   return lengths(row.length, layout.newline_index(row), layout.stages, multiple)
 
 
-def fits(counts: Sequence[int], room: Sequence[int], stages: Stages) -> str:
+def overflow_reason(counts: Sequence[int], room: Sequence[int], stages: Stages) -> str:
   """The reason why a row does not fit, or "".
 
   `counts` are the tokens (text and kept visual ones) that are left after each stage.

@@ -53,7 +53,7 @@ def test_rows_say_what_is_dropped_and_who_asks(folder, asks):
       (row["visual_index"][row["segment_ids"] > 0] < 0).sum() + row["keep"][n].sum()
       for n in range(2)
     ]
-    assert dropout_stages.fits(left, shape.room, STAGES) == ""
+    assert dropout_stages.overflow_reason(left, shape.room, STAGES) == ""
 
 
 def test_without_dropout_rows_and_plan_are_as_ever(folder):

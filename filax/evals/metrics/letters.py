@@ -282,7 +282,7 @@ def _strongest_letter(mentions: Sequence[Mention]) -> str:
 
 def _only_letter(mentions: Sequence[Mention]) -> str:
   """The letter of all mentions; "" if there are two."""
-  letters = set()
+  letters: set[str] = set()
   for mention in mentions:
     letters.update(mention.letters)
   return letters.pop() if len(letters) == 1 else ""
