@@ -37,8 +37,8 @@ class PacketReader:
     self.clock = Clock(video.tick, video.frame_ticks, video.broadcast)
     # Whether the display times of packets are missing, or made up from their order in the file.
     self.unordered: bool | None = None
-    self._start: float | None = None
-    self._origin: int | None = None
+    self._start: float | None = None  # See `start`.
+    self._origin: int | None = None  # See `origin`.
     self.packets = self._packets()
 
   @property
@@ -61,6 +61,7 @@ class PacketReader:
     return self.video.stream.codec_context.reorder_depth
 
   def no_frame(self) -> MediaError:
+    """The error about a video of which nothing can be shown."""
     return MediaError(f"{self.video.name}: has no frame that can be decoded.")
 
   def seek(self, ticks: int) -> None:
