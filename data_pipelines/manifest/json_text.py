@@ -57,7 +57,7 @@ def _is_deep(value: Any) -> bool:
   """Whether more than DEEPEST lists and objects lie inside each other."""
   level = [value]
   for _ in range(DEEPEST + 1):
-    below = []
+    below: list[Any] = []
     for item in level:
       if isinstance(item, dict):
         below += item.values()
@@ -74,7 +74,7 @@ def parse_value(text: str) -> Any:
 
   Raises ValueError (RecordError among them) or RecursionError.
   """
-  start = _SPACE.match(text).end()
+  start = _past(_SPACE, text, 0)
   value, end = _Decoder().decode_value(text, start)
   if isinstance(value, RecordError):
     raise value
@@ -90,11 +90,11 @@ def array_records(text: str) -> Iterator[tuple[int, Any]]:
   Elements before damage are kept.
   """
   decoder = _Decoder()
-  place = _SPACE.match(text).end() + 1
+  place = _past(_SPACE, text, 0) + 1
   line = 1
   counted = 0
   while True:
-    place = _SPACE.match(text, place).end()
+    place = _past(_SPACE, text, place)
     line += text.count("\n", counted, place)
     counted = place
     if text[place : place + 1] == "]":
@@ -106,7 +106,7 @@ def array_records(text: str) -> Iterator[tuple[int, Any]]:
       yield line, RecordError(f"is no JSON, and the rest cannot be read: {error}")
       return
     yield line, element
-    place = _SPACE.match(text, place).end()
+    place = _past(_SPACE, text, place)
     if text[place : place + 1] not in (",", "]"):
       line += text.count("\n", counted, place)
       yield line, RecordError("is not followed by , or ], and the rest cannot be read")
@@ -120,7 +120,7 @@ def _behind(text: str, place: int, line: int) -> Iterator[tuple[int, RecordError
 
   On the line where it begins; none if there is no such text.
   """
-  start = _SPACE.match(text, place).end()
+  start = _past(_SPACE, text, place)
   if start < len(text):
     line += text.count("\n", place, start)
     beginning = excerpt(text[start : start + 100])
@@ -134,12 +134,12 @@ def _behind(text: str, place: int, line: int) -> Iterator[tuple[int, RecordError
 def line_records(text: str) -> Iterator[tuple[int, Any]]:
   """(line, value) of values that each begin on their own line."""
   decoder = _Decoder()
-  place = _SPACE.match(text).end()
+  place = _past(_SPACE, text, 0)
   line = 1 + text.count("\n", 0, place)
   while place < len(text):
     try:
       record, end = decoder.decode_value(text, place)
-      end = _BLANK.match(text, end).end()
+      end = _past(_BLANK, text, end)
       reason = _trailing(text, end)
     except (ValueError, RecursionError) as error:
       end = place
@@ -152,7 +152,7 @@ def line_records(text: str) -> Iterator[tuple[int, Any]]:
         reason += f"; so is what follows it, to line {line + more}"
       record = RecordError(reason)
     yield line, record
-    following = _SPACE.match(text, following).end()
+    following = _past(_SPACE, text, following)
     line += text.count("\n", place, following)
     place = following
 
@@ -166,6 +166,12 @@ def _trailing(text: str, end: int) -> str:
     return ""
   rest = text[end : _line_end(text, end)].strip()
   return f"is no JSON record of its own: {excerpt(rest)} follows it"
+
+
+def _past(blanks: re.Pattern[str], text: str, place: int) -> int:
+  """Where the blanks that begin at `place` end."""
+  match = blanks.match(text, place)
+  return place if match is None else match.end()
 
 
 def _line_end(text: str, place: int) -> int:

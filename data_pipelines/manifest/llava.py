@@ -63,7 +63,7 @@ def load_manifest(
   report: ManifestReport | None = None,
 ) -> list[Sample]:
   """The samples that `strategy` (see `select_records`) takes, in the manifest's order."""
-  rows = manifest_records(manifest)
+  rows: Iterable[tuple[int, Any]] = manifest_records(manifest)
   if strategy != "all":  # All need not be in memory at once.
     all_rows = list(rows)
     numbers = select_records(len(all_rows), strategy, seed)

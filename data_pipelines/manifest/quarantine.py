@@ -15,7 +15,7 @@ from data_pipelines.sample import Timeline
 try:
   import fcntl
 except ImportError:  # Not on Windows, where quarantine.jsonl may hold a medium twice.
-  fcntl = None
+  fcntl = None  # type: ignore[assignment]  # A module that may be missing has no type.
 
 Entry = Mapping[str, str]
 

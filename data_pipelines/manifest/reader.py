@@ -68,7 +68,7 @@ def _parse_strategy(strategy: str, count: int) -> tuple[str, int]:
     percentage = float(match[4]) if match else None
   except ValueError:  # Such as 1.2.3%.
     percentage = None
-  if percentage is None:
+  if match is None or percentage is None:
     raise ValueError(
       f"The strategy {strategy!r} is not one of all, first:N, end:N, random:N, with N a number or "
       "a percentage such as 10%. Set it in config.data.train."
@@ -87,13 +87,12 @@ def manifest_records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
   if ".array_record" in os.path.basename(path):
     return _array_record(path)
   text = _text(path)
-  begin = re.match(r"\s*", text).end()
-  first = text[begin : begin + 1]
-  if not first:
+  beginning = re.search(r"\S", text)
+  if beginning is None:
     raise ManifestError(f"The manifest {one_line(path)} is empty.")
-  if first == "[":
+  if beginning[0] == "[":
     return json_text.array_records(text)
-  if first == "{":
+  if beginning[0] == "{":
     return json_text.line_records(text)
   raise ManifestError(
     f"The manifest {one_line(path)} begins with neither [ nor {{: it is no JSON array and no JSON "
@@ -125,7 +124,7 @@ def _content(path: str) -> bytes:
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Reading a folder says that it is one.
       return pathlib.Path(path).read_bytes()
-    reason = "It is no regular file"
+    reason: str | None = "It is no regular file"
   except OSError as error:
     reason = error.strerror
   except ValueError as error:  # A NUL in the path.

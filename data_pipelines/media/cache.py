@@ -9,7 +9,6 @@ that is used was compared with its checksum, a damaged file is written anew, and
 be decoded to its end is read without the cache.
 """
 
-from collections.abc import Sequence
 import functools
 import io
 import os
@@ -19,7 +18,7 @@ import zlib
 
 import numpy as np
 
-from data_pipelines.media.frames import TOLERANCE, Frames, read_frames, walk
+from data_pipelines.media.frames import TOLERANCE, Frames, Times, read_frames, walk
 from data_pipelines.media.open import (
   LIMITS,
   Limits,
@@ -60,7 +59,7 @@ class FrameCache:
   def read_frames(
     self,
     media: Media,
-    times: Sequence[float],
+    times: Times,
     size: int,
     *,
     resize: str = "squash",
@@ -71,10 +70,10 @@ class FrameCache:
     if size == self.size and resize != "pad" and np.isfinite(times).all():
       content_kind(media)  # A missing or empty file is reported as without a cache.
       key = _key(media, size, resize, limits, fps)
-      times = np.asarray(times, np.float64)
-      cached = self._read(key, times)
+      wanted = np.asarray(times, np.float64)
+      cached = self._read(key, wanted)
       if cached is None and self._writable and key not in self._skipped:
-        cached = self._write_and_read(key, media, times, resize, limits, fps)
+        cached = self._write_and_read(key, media, wanted, resize, limits, fps)
       if cached is not None:
         return cached
     return read_frames(media, times, size, resize=resize, limits=limits, fps=fps)
@@ -218,7 +217,8 @@ def _checksum(second: float, frame: np.ndarray) -> int:
 
   A sha256 would take four times as long as reading the frame.
   """
-  return zlib.crc32(frame, zlib.crc32(np.float64(second)))
+  second_checksum = zlib.crc32(np.float64(second).data)
+  return zlib.crc32(frame.data, second_checksum)
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

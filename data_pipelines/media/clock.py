@@ -26,7 +26,8 @@ class Clock:
     """tick: seconds. step: ticks from frame to frame. broadcast: gaps are no pauses (MPEG-TS)."""
     self.step = step
     self.offset = 0  # Ticks added since the clock began anew.
-    self.expected = None  # Decoding time of the next packet, as far as the last one tells.
+    # Decoding time of the next packet, as far as the last one tells.
+    self.expected: float | None = None
     self.shown_until = -math.inf  # Display time at which all packets so far have been shown.
     self._fall = (_FALL_SECONDS if broadcast else _OTHER_FALL_SECONDS) / tick
     self._leap = _LEAP_SECONDS / tick if broadcast else math.inf
@@ -40,8 +41,9 @@ class Clock:
       self.expected = decoding + length
       return
     if packet.dts is not None:
-      if self.expected is not None and not self._follows(packet.dts + self.offset):
-        wait = self.expected - packet.dts
+      expected = self.expected
+      if expected is not None and not self._goes_on(packet.dts + self.offset - expected):
+        wait = expected - packet.dts
         if packet.pts is not None:
           wait = max(wait, self.shown_until - packet.pts)
         self.offset = round(wait)
@@ -56,8 +58,8 @@ class Clock:
     self.expected = None
     self.shown_until = -math.inf
 
-  def _follows(self, decoding: int) -> bool:
-    advance = decoding - self.expected
+  def _goes_on(self, advance: float) -> bool:
+    """Whether the clock was not set anew. advance: ticks past the expected time."""
     return -self._fall <= advance <= self._leap
 
 

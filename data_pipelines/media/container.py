@@ -21,6 +21,7 @@ from data_pipelines.media.open import (
   MediaError,
   check_pixels,
   content_kind,
+  file_path,
   is_packed,
   media_name,
   open_file,
@@ -127,10 +128,11 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
   """
   # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
   # lists do the same for what a file names.
+  source: str | BinaryIO
   if is_packed(media):
     source = io.BytesIO(read_bytes(media))
   else:
-    source = f"file:{os.fspath(media)}"
+    source = f"file:{file_path(media)}"
   with reported(media), contextlib.ExitStack() as stack:
     _check_screen(media, source, limits)
     container = stack.enter_context(_container(media, source, limits))
@@ -138,6 +140,8 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
     # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
+    if stream.time_base is None:
+      raise MediaError(f"{media_name(media)}: has a video without a time base.")
     video = OpenVideo(
       name=media_name(media),
       container=container,
@@ -152,7 +156,7 @@ def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.conta
   options = {"protocol_whitelist": "file", "format_whitelist": _single_file_formats()}
   try:
     return av.open(
-      source, timeout=(limits.open_seconds, limits.decode_seconds), container_options=options
+      source, "r", timeout=(limits.open_seconds, limits.decode_seconds), container_options=options
     )
   except av.error.ArgumentError as error:  # What FFmpeg says of a format beside the white list.
     raise MediaError(

@@ -10,6 +10,7 @@ fed.
 import bisect
 import collections
 from collections.abc import Callable, Iterator
+import functools
 import threading
 
 import av
@@ -27,12 +28,14 @@ from data_pipelines.media.reader import PacketReader
 TOLERANCE = 5e-4
 
 _SCALE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_END = (np.inf, None)  # What follows the last frame.
+Moment = tuple[float, av.VideoFrame | None]  # (second, frame that appears then).
+_BEGIN: Moment = (-np.inf, None)  # What comes before the first frame.
+_END: Moment = (np.inf, None)  # What follows the last frame.
 LazyPicture = tuple[float, Callable[[], np.ndarray]]  # (second, makes the picture).
 _local = threading.local()  # A reformatter that two threads share crashes the process.
 
 
-class Decoder:
+class VideoDecoder:
   """Decodes an open video by rising time.
 
   Times are seconds since the first frame that is shown. It jumps only where a key frame lies
@@ -45,18 +48,19 @@ class Decoder:
     self.video = video
     self.show = show
     self.reader = PacketReader(video)
-    self.on_screen = None  # (second, frame).
-    self.ahead = None  # (second, frame) after the one on screen.
+    self.on_screen: Moment | None = None
+    self.ahead = _BEGIN  # After the one on screen.
     self.frames = self._decode()
     self.fixed = not video.keys  # Whether the file is read through, without jumps.
     self.target = -np.inf  # Ticks of the wanted time.
     self.best = -np.inf  # Ticks of the latest packet up to `target`.
-    self.recent = collections.deque(maxlen=64)  # Ticks of packets, more than codecs reorder.
+    # Ticks of packets, more than codecs reorder.
+    self.recent: collections.deque[int] = collections.deque(maxlen=64)
 
   def frame_at(self, t: float) -> LazyPicture:
     """The frame on screen at t; t must not fall between calls."""
     t += TOLERANCE
-    if self.ahead is None:
+    if self.ahead is _BEGIN:
       self._advance()
     key = self._key(t)
     if key > self.ahead[0]:
@@ -65,15 +69,17 @@ class Decoder:
     while self.ahead[0] <= t:
       self._advance()
     second, frame = self.on_screen or self.ahead
-    return second, lambda: self.show(frame)
+    if frame is None:
+      raise self.reader.no_frame()
+    return second, functools.partial(self.show, frame)
 
   def walk(self) -> Iterator[LazyPicture]:
     """All frames that are left, in order."""
     while self.ahead is not _END:
       self._advance()
-      if self.ahead is not _END:
-        second, frame = self.ahead
-        yield second, lambda frame=frame: self.show(frame)
+      second, frame = self.ahead
+      if frame is not None:
+        yield second, functools.partial(self.show, frame)
 
   def _key(self, t: float) -> float:
     """The second of the last indexed key frame up to t.
@@ -123,11 +129,12 @@ class Decoder:
         return
 
   def _advance(self):
-    self.on_screen = self.ahead or self.on_screen
+    if self.ahead is not _BEGIN:
+      self.on_screen = self.ahead
     self.ahead = next(self.frames, _END)
     if self.ahead is _END:
       if self.on_screen is None:
-        raise MediaError(f"{self.video.name}: has no frame that can be decoded.")
+        raise self.reader.no_frame()
       self._check_end(self.on_screen[0])
 
   def _check_end(self, second: float):

@@ -33,7 +33,8 @@ class Tally:
   def __init__(self, video: OpenVideo):
     self.video = video
     self.ticks: list[int] = []  # Display times of packets that will be shown.
-    self.length = 0  # Ticks for which the packet that is shown last stays.
+    self.latest = 0  # Display time of the packet that is shown last.
+    self.length = 0  # Ticks for which that packet stays.
     self.reached = 0.0  # Seconds of the file's clock that any of its streams has reached.
 
   def watch(self, packet: av.Packet) -> None:
@@ -48,7 +49,7 @@ class Tally:
       return
     if not self.ticks or ticks >= self.latest:
       self.latest = ticks
-      self.length = packet.duration
+      self.length = packet.duration or 0
     self.ticks.append(ticks)
 
 
@@ -64,7 +65,8 @@ def frame_times(video: OpenVideo, reader: PacketReader, tally: Tally) -> FrameTi
       pass
     if not video.ticks:
       _check_complete(video, tally)
-    shown_ticks = sorted(t for t in tally.ticks if t >= reader.start)
+    start = reader.start
+    shown_ticks = sorted(t for t in tally.ticks if t >= start)
     ticks = np.array(shown_ticks, np.float64)
   if not len(ticks):
     ticks = np.zeros(1)
@@ -115,7 +117,7 @@ def _end(video: OpenVideo, reader: PacketReader, seconds: np.ndarray, tally: Tal
   if count > 1:
     step = last / (count - 1)
   if not video.ticks:
-    length = (tally.length or 0) * video.tick
+    length = tally.length * video.tick
     return last + (length if length > _BRIEFEST else step)
   lost = 0.0
   if video.edited:
@@ -161,7 +163,7 @@ def _line(low: list[float], high: list[float]) -> list[tuple[float, float]]:
   """A line of few corners between two bounds, found greedily."""
   begin = 0
   height = (low[0] + high[0]) / 2
-  line = [(begin, round(height, 6))]
+  line: list[tuple[float, float]] = [(begin, round(height, 6))]
   while begin < len(low) - 1:
     flattest = -math.inf
     steepest = math.inf

@@ -12,7 +12,7 @@ import contextlib
 import numpy as np
 
 from data_pipelines.media.container import media_kind, open_video
-from data_pipelines.media.decoder import TOLERANCE, Decoder, LazyPicture, square
+from data_pipelines.media.decoder import TOLERANCE, LazyPicture, VideoDecoder, square
 from data_pipelines.media.open import (
   LIMITS,
   Budget,
@@ -40,12 +40,13 @@ __all__ = [
   "walk",
 ]
 
+Times = Sequence[float] | np.ndarray  # Seconds [T].
 Frames = tuple[np.ndarray, np.ndarray]  # Pictures uint8 [T size size 3] and their seconds [T].
 
 
 def read_frames(
   media: Media,
-  times: Sequence[float],
+  times: Times,
   size: int,
   *,
   resize: str = "squash",
@@ -58,16 +59,16 @@ def read_frames(
   frame; `fps` is that of a folder of pictures. Returns frames uint8 [T size size 3] and their real
   times float32 [T]. Raises MediaError.
   """
-  times = np.asarray(times, np.float64)
-  if times.ndim != 1 or not np.isfinite(times).all():
-    raise ValueError(f"times must be one list of finite seconds, but are {times}.")
-  frames = np.empty((len(times), size, size, 3), np.uint8)
-  seconds = np.empty(len(times), np.float32)
+  wanted = np.asarray(times, np.float64)
+  if wanted.ndim != 1 or not np.isfinite(wanted).all():
+    raise ValueError(f"times must be one list of finite seconds, but are {wanted}.")
+  frames = np.empty((len(wanted), size, size, 3), np.uint8)
+  seconds = np.empty(len(wanted), np.float32)
   previous_second = None
   previous_place = 0
   with _opened(media, size, resize, limits, fps) as source:
-    for place in np.argsort(times, kind="stable"):
-      second, make_picture = source.frame_at(times[place])
+    for place in np.argsort(wanted, kind="stable"):
+      second, make_picture = source.frame_at(wanted[place])
       if second == previous_second:
         frames[place] = frames[previous_place]
       else:
@@ -114,7 +115,7 @@ def read_all(
 
 def read_timeline(
   timeline: Timeline,
-  times: Sequence[float],
+  times: Times,
   size: int,
   *,
   resize: str = "squash",
@@ -126,17 +127,17 @@ def read_timeline(
   Where scenes overlap the later of the tuple is seen; after the end, and in a gap, the scene
   before it stays. `read` may be that of a FrameCache.
   """
-  times = np.asarray(times, np.float64)
+  wanted = np.asarray(times, np.float64)
   ends = _scene_ends(timeline, limits)
-  owners = [_owner(timeline, ends, t) for t in times]
+  owners = [_owner(timeline, ends, t) for t in wanted]
   places_of_media = collections.defaultdict(list)
   for place, scene in enumerate(owners):
     places_of_media[scene.media].append(place)
-  frames = np.empty((len(times), size, size, 3), np.uint8)
-  seconds = np.empty(len(times), np.float32)
+  frames = np.empty((len(wanted), size, size, 3), np.uint8)
+  seconds = np.empty(len(wanted), np.float32)
   for media, places in places_of_media.items():
-    wanted = [_media_time(owners[place], times[place]) for place in places]
-    frames[places], media_seconds = read(media, wanted, size, resize=resize, limits=limits)
+    media_times = [_media_time(owners[place], wanted[place]) for place in places]
+    frames[places], media_seconds = read(media, media_times, size, resize=resize, limits=limits)
     for place, second in zip(places, media_seconds, strict=True):
       seconds[place] = _timeline_time(owners[place], second)
   return frames, seconds
@@ -214,9 +215,9 @@ def _opened(media: Media, size: int, resize: str, limits: Limits, fps: float | N
   kind = media_kind(media)
   if kind == "video":
     with open_video(media, limits) as video, reported(media):
-      yield Decoder(video, lambda frame: square(frame, size, resize))
+      yield VideoDecoder(video, lambda frame: square(frame, size, resize))
     return
-  pictures = [media]
+  pictures: Sequence[Media] = [media]
   rate = 1.0
   if kind == "folder":
     pictures = folder_pictures(media)

@@ -167,6 +167,13 @@ def open_file(media: Media) -> BinaryIO:
     return file
 
 
+def file_path(media: Media) -> str:
+  """The path of a file or a folder. Raises TypeError for bytes."""
+  if isinstance(media, bytes):
+    raise TypeError(f"{media_name(media)} have no path")
+  return os.fspath(media)
+
+
 def is_packed(media: Media) -> bool:
   """Whether the content is bytes or a record instead of a file."""
   return isinstance(media, bytes) or array_record.split_name(media) is not None
@@ -177,20 +184,24 @@ def read_bytes(media: Media) -> bytes:
   if isinstance(media, bytes):
     return media
   with reported(media):
-    return array_record.read_record(*array_record.split_name(media))
+    packed = array_record.split_name(media)
+    if packed is None:
+      raise TypeError(f"{media_name(media)} is neither bytes nor a record")
+    return array_record.read_record(*packed)
 
 
 def folder_pictures(media: Media) -> list[str]:
   """The pictures of a folder in natural order: frame2 comes before frame10."""
+  folder = file_path(media)
   names = []
   with reported(media):
-    for name in os.listdir(media):
+    for name in os.listdir(folder):
       if name.lower().endswith(PICTURES) and name[0] != ".":
         names.append(name)
   if not names:
     raise MediaError(f"{media_name(media)}: the folder has no pictures ({' '.join(PICTURES)}).")
   names.sort(key=_natural_order)
-  return [os.path.join(media, name) for name in names]
+  return [os.path.join(folder, name) for name in names]
 
 
 def _natural_order(name: str) -> tuple[list[str | int], str]:
@@ -206,7 +217,7 @@ def folder_fps(media: Media) -> float:
 
   3 for a name that ends in "@3fps", else FOLDER_FPS.
   """
-  match = _FPS.search(pathlib.Path(os.fspath(media)).name)
+  match = _FPS.search(pathlib.Path(file_path(media)).name)
   if match is None:
     return FOLDER_FPS
   return float(match[1]) or FOLDER_FPS

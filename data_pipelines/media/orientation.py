@@ -2,12 +2,13 @@
 """Rotation and mirroring of frames, as their file asks for."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import av
+from av.sidedata.sidedata import SideDataContainer, Type
 import numpy as np
 
-_MATRIX = av.sidedata.sidedata.Type.DISPLAYMATRIX
+_MATRIX = Type.DISPLAYMATRIX
 
 
 class Orientation(NamedTuple):
@@ -35,7 +36,8 @@ def orientation(frame: av.VideoFrame) -> Orientation:
   The matrix has nine numbers a b u / c d v / x y w, and moves the point (x, y) of a picture, y
   downwards, to (a x + c y, b x + d y).
   """
-  side_data = frame.side_data.get(_MATRIX)
+  all_side_data = cast(SideDataContainer, frame.side_data)  # The stub names another type.
+  side_data = all_side_data.get(_MATRIX)
   if side_data is None:
     return Orientation()
   a, b, _, c, d, *_ = np.frombuffer(side_data, np.int32).tolist()

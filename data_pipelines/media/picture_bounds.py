@@ -9,7 +9,7 @@ take 252 MB, all copies that live at the same time together, and a second or two
 
 import struct
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from data_pipelines.media.open import LIMITS, Limits, Media, MediaError, check_pixels, media_name
 from data_pipelines.media.picture_file import PictureFile
@@ -38,7 +38,9 @@ _PARTS = 65_536  # Strips or tiles of a TIFF.
 _VALUES = 3 * 65_536  # Of one field of a TIFF, such as a colour map.
 
 
-def check_size(media: Media, file: PictureFile, picture: Image.Image, limits: Limits) -> None:
+def check_size(
+  media: Media, file: PictureFile, picture: ImageFile.ImageFile, limits: Limits
+) -> None:
   """Raises MediaError if decoding a picture would take more than `limits` allow.
 
   picture: opened, not yet loaded. A JPEG that is too large is set to a reduced scale instead.
@@ -49,7 +51,7 @@ def check_size(media: Media, file: PictureFile, picture: Image.Image, limits: Li
       f"{media_name(media)}: has {width} x {height} pixels, and pictures are read up to a "
       f"side of {SIDE}."
     )
-  if picture.format == "JPEG":
+  if isinstance(picture, JpegImagePlugin.JpegImageFile):
     _reduce(media, file, picture, limits)
     return
   check_pixels(media, width, height, limits)
@@ -62,10 +64,10 @@ def check_size(media: Media, file: PictureFile, picture: Image.Image, limits: Li
       "or store the picture as PNG."
     )
   pixels = width * height
-  held = pixels * (_PILLOW + _DECODER.get(picture.format, 0))
+  held = pixels * (_PILLOW + _DECODER.get(picture.format or "", 0))
   if picture.format in _READ_AHEAD:
     held += file.length
-  if picture.format == "TIFF":
+  if isinstance(picture, TiffImagePlugin.TiffImageFile):
     held += _largest_part(picture)
     if tile and tile[0] == "libtiff":
       held += file.length
@@ -130,7 +132,9 @@ def check_fields(media: Media, file: PictureFile) -> None:
       )
 
 
-def _reduce(media: Media, file: PictureFile, picture: Image.Image, limits: Limits) -> None:
+def _reduce(
+  media: Media, file: PictureFile, picture: JpegImagePlugin.JpegImageFile, limits: Limits
+) -> None:
   """Sets a JPEG to the largest scale (1 to 1/8) that fits."""
   width, height = picture.size
   if _scaled_pixels(picture, 8) > limits.image_pixels:
@@ -177,7 +181,7 @@ def _room(limits: Limits) -> int:
   return max(limits.image_pixels, LIMITS.image_pixels)
 
 
-def _has_one_scan(file: PictureFile, picture: Image.Image) -> bool:
+def _has_one_scan(file: PictureFile, picture: JpegImagePlugin.JpegImageFile) -> bool:
   """Whether a JPEG is decoded row by row.
 
   Otherwise all its coefficients are held until the last scan. file: behind the header of the first
@@ -191,7 +195,7 @@ def _has_one_scan(file: PictureFile, picture: Image.Image) -> bool:
   return file.peek(len(header), place) == header
 
 
-def _coefficient_bytes(picture: Image.Image) -> int:
+def _coefficient_bytes(picture: JpegImagePlugin.JpegImageFile) -> int:
   """Bytes of all coefficients of a JPEG.
 
   16 bits each, in complete blocks of 8 x 8.
@@ -207,7 +211,7 @@ def _coefficient_bytes(picture: Image.Image) -> int:
   return total
 
 
-def _largest_part(picture: Image.Image) -> int:
+def _largest_part(picture: TiffImagePlugin.TiffImageFile) -> int:
   """Bytes of a decoded strip or tile of a TIFF.
 
   It may be larger than the picture.

@@ -10,7 +10,7 @@ import os
 import time
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import ImageFile
 
 from data_pipelines.media.open import (
   Limits,
@@ -58,7 +58,7 @@ class PictureFile:
   def close(self) -> None:
     self._file.close()
 
-  def allow_pixels(self, picture: Image.Image) -> None:
+  def allow_pixels(self, picture: ImageFile.ImageFile) -> None:
     """Adds the bytes of a picture's pixels to what may be read."""
     self._allowance += _RAW * picture.width * picture.height
     if picture.tile and picture.tile[0][0] == "bmp_rle":

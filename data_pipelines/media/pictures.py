@@ -5,9 +5,10 @@ Whatever a file holds, the outcome is an RGB picture or a `MediaError`, within t
 work that `picture_bounds` allows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import re
+from typing import Any
 
 import numpy as np
 from PIL import (
@@ -226,7 +227,9 @@ def _shades(picture: Image.Image) -> np.ndarray | None:
   """
   if picture.mode != "I" and not picture.mode.startswith("I;16"):
     return None
-  tags = picture.tag_v2 if picture.format == "TIFF" else {}
+  tags: Mapping[int, Any] = {}
+  if isinstance(picture, TiffImagePlugin.TiffImageFile):
+    tags = picture.tag_v2
   bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]  # 12 in some.
   values = np.arange(1 << 16)
   highest = (1 << bits) - 1

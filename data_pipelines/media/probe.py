@@ -130,7 +130,7 @@ def _video(media: Media, limits: Limits) -> Probe:
     reader = PacketReader(video, tally.watch, all_streams=not video.ticks)
     _, first = next(reader.frames(), (0, None))
     if first is None:
-      raise MediaError(f"{video.name}: has no frame that can be decoded.")
+      raise reader.no_frame()
     turned = orientation(first)
     times = frame_times(video, reader, tally)
     width, height = turned.shown_size(first.width, first.height)

@@ -37,14 +37,32 @@ class PacketReader:
     self.clock = Clock(video.tick, video.frame_ticks, video.broadcast)
     # Whether the display times of packets are missing, or made up from their order in the file.
     self.unordered: bool | None = None
-    self.start: float | None = None  # Display ticks of the first frame that is shown.
-    self.origin: int | None = None  # Display ticks of the file's first packet.
+    self._start: float | None = None  # See `start`.
+    self._origin: int | None = None  # See `origin`.
     self.packets = self._packets()
+
+  @property
+  def start(self) -> float:
+    """Display ticks of the first frame that is shown, once it is decoded."""
+    if self._start is None:
+      raise self.no_frame()
+    return self._start
+
+  @property
+  def origin(self) -> int:
+    """Display ticks of the file's first packet, once it is read."""
+    if self._origin is None:
+      raise self.no_frame()
+    return self._origin
 
   @property
   def depth(self) -> int:
     """Packets by which the decoder is late, to put frames in order."""
     return self.video.stream.codec_context.reorder_depth
+
+  def no_frame(self) -> MediaError:
+    """The error about a video of which nothing can be shown."""
+    return MediaError(f"{self.video.name}: has no frame that can be decoded.")
 
   def seek(self, ticks: int) -> None:
     """Goes to a key frame not after `ticks`, and forgets earlier packets."""
@@ -65,7 +83,7 @@ class PacketReader:
     codec = self.video.stream.codec_context
     order = DisplayOrder(self.video.frame_ticks)
     beheaded = None  # Whether the first packet is no key frame, so that errors may precede frames.
-    latest = None
+    latest: float | None = None
     needs_key = codec.name.startswith(_GHOSTS)
     for packet in self.packets:
       flush = packet.dts is None and packet.pts is None
@@ -74,10 +92,14 @@ class PacketReader:
       if beheaded is None:
         beheaded = not packet.is_keyframe
       if self.unordered and packet.size:
-        order.feed(display_ticks(packet))
+        packet_ticks = display_ticks(packet)
+        if packet_ticks is not None:  # The clock gave it one.
+          order.feed(packet_ticks)
+      may_skip = False
       # A decoder's delay counts frames, so none may be skipped where times come from it.
-      may_skip = hidden is not None and not (self.unordered and self.depth)
-      codec.skip_frame = "NONREF" if may_skip and hidden(packet.pts) else "DEFAULT"
+      if hidden is not None and not (self.unordered and self.depth):
+        may_skip = hidden(packet.pts)
+      codec.skip_frame = "NONREF" if may_skip else "DEFAULT"
       for frame in self._decoded(packet, beheaded and latest is None):
         if frame.is_corrupt:
           second = 0.0 if latest is None else (latest - self.start) * self.video.tick
@@ -88,8 +110,8 @@ class PacketReader:
           continue
         if ticks is None:
           ticks = 0 if latest is None else latest + self.video.frame_ticks
-        if self.start is None:
-          self.start = ticks
+        if self._start is None:
+          self._start = ticks
         latest = ticks
         yield ticks, frame
 
@@ -122,8 +144,8 @@ class PacketReader:
           break
       self.unordered = _lacks_display_times(head, self.depth)
       packets = itertools.chain(head, packets)
-    if head and self.origin is None:
-      self.origin = display_ticks(head[0])
+    if head and self._origin is None:
+      self._origin = display_ticks(head[0])
     yield from packets
 
   def _stamped(self) -> Iterator[av.Packet]:

@@ -12,7 +12,7 @@ from PIL import Image
 from data_pipelines.media import open as media_lib
 from data_pipelines.media import pictures
 from data_pipelines.media.container import media_kind, open_video
-from data_pipelines.media.decoder import Decoder, picture, shown_size
+from data_pipelines.media.decoder import VideoDecoder, picture, shown_size
 from data_pipelines.media.encoder import write_h264
 from data_pipelines.media.open import Media, MediaError
 from data_pipelines.media.probe import probe
@@ -67,7 +67,7 @@ def stored_content(media: Media, proxy: Proxy | None = None) -> bytes:
   if isinstance(media, bytes) or media_lib.is_packed(media):
     return media_lib.read_bytes(media)
   with media_lib.reported(media):
-    return pathlib.Path(media).read_bytes()
+    return pathlib.Path(media_lib.file_path(media)).read_bytes()
 
 
 def _encode(frames: Iterator[np.ndarray], fps: float) -> bytes:
@@ -99,7 +99,7 @@ def _sampled_pictures(
     return picture(frame, width, height)
 
   with open_video(media) as video, media_lib.reported(media):
-    decoder = Decoder(video, shrink)
+    decoder = VideoDecoder(video, shrink)
     count = int(last * proxy.fps + _ROUNDING) + 1
     for number in range(count):
       _, show = decoder.frame_at(number / proxy.fps)

@@ -13,7 +13,7 @@ import pytest
 
 from data_pipelines.media import frames as video
 from data_pipelines.media.container import open_video
-from data_pipelines.media.decoder import Decoder, square
+from data_pipelines.media.decoder import VideoDecoder, square
 from data_pipelines.media.open import Limits
 from filax.testing import clips
 
@@ -273,7 +273,7 @@ def test_a_file_that_cannot_be_wound_is_read_through(tmp_path, monkeypatch):
   path = odd.encode(tmp_path / "x.mp4", options=B)
   expected, _ = video.read_frames(path, [2.5, 3.5], odd.SIDE)
   with open_video(path) as opened:
-    decoder = Decoder(opened, lambda frame: square(frame, odd.SIDE, "squash"))
+    decoder = VideoDecoder(opened, lambda frame: square(frame, odd.SIDE, "squash"))
 
     def refuse(ticks):
       raise av.error.PermissionError(1, "Operation not permitted")
