@@ -16,7 +16,7 @@ TOLERANCE = 5e-4  # Seconds by which containers round their clocks.
 SAME = 1e-8  # Squared distance, relative to its size, up to which a frame is its own centre.
 
 
-def check_settings(settings):
+def supported_settings(settings):
   """The settings, if everything that they ask for is done here; else SystemExit with a sentence."""
   infer = settings.get("infer", {})
   data = settings.get("data", {})

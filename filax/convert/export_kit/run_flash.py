@@ -32,7 +32,7 @@ def load_model(folder=HERE, dtype=torch.float32, device="cpu", settings=None, co
 
   if settings is None:
     config_json = json.loads((folder / "config.json").read_text())
-    settings = fila_video.check_settings(config_json["fila_config"])
+    settings = fila_video.supported_settings(config_json["fila_config"])
   state = {}
   for file in sorted(folder.glob("*.safetensors")):
     with safe_open(file, "pt") as shard:
