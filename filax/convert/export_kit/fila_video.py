@@ -236,13 +236,11 @@ def history_groups(x, scenes, size, order):
 class TextTokenizer:
   """tokenizer.json or tokenizer.model, text only; control tokens by name."""
 
-  inner: Any  # tokenizers.Tokenizer or SentencePieceProcessor, of packages that may be missing.
-
   def __init__(self, folder):
     if (folder / "tokenizer.json").exists():
       import tokenizers
 
-      self.inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+      self.inner: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
       self.control_id = self.inner.token_to_id
       self.is_json = True
     else:
