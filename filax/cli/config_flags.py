@@ -33,8 +33,9 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
   config, stray = _parse_flags(flag_values, config_flag, words)
   if stray:
     raise ValueError(f"{stray[0]!r} is not understood. Options start with --.")
+  values = flag_values.flag_values_dict()
   for name in ("config", *texts):
-    if flag_values[name].value is None:
+    if values[name] is None:
       raise ValueError(f"--{name} is missing: {texts.get(name, 'a config file')}.")
   if not isinstance(config, ConfigDict):
     raise ValueError(
@@ -45,7 +46,7 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
   settings.check_settings(config)
   strings = {}
   for name in texts:
-    strings[name] = flag_values[name].value
+    strings[name] = values[name]
   return config, strings
 
 

@@ -38,7 +38,7 @@ def _number(role: str, field: dataclasses.Field, value: Any) -> int | float:
   if not fits:
     name = f"{role}.{field.name}"
     raise ValueError(f"{name} is {value!r}, but must be a number{limit}. Give --set {name}=...")
-  return field.type(value)
+  return float(value) if field.type is float else int(value)
 
 
 def check_complete(model: Mapping[str, Any]) -> None:
@@ -78,17 +78,17 @@ def with_variant_name(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
   if "variant" in part or "name" not in part:
     return part
   module, component = components.component(role, part["name"])
+  fields = component.__dataclass_fields__
   built = components.build(role, part)
   for variant, sizes in getattr(module, "VARIANTS", {}).items():
     short = dict(name=part["name"], variant=variant)
     for key, value in part.items():
-      if key not in sizes and not _is_default(component, key, value):
+      if key not in sizes and not _is_default(fields.get(key), value):
         short[key] = value
     if components.build(role, short) == built:
       return short
   return part
 
 
-def _is_default(component: type, key: str, value: Any) -> bool:
-  field = component.__dataclass_fields__.get(key)
-  return key != "name" and field is not None and value == field.default
+def _is_default(field: dataclasses.Field | None, value: Any) -> bool:
+  return field is not None and field.name != "name" and value == field.default

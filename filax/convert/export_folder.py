@@ -60,7 +60,10 @@ class Export:
 
   def file_name(self, canonical: str) -> str:
     """The name of a tensor in the files."""
-    return self.format.scheme(self.model).file_name(canonical)
+    name = self.format.scheme(self.model).file_name(canonical)
+    if name is None:
+      raise ValueError(f"--format {self.format.name} has no name for {canonical}.")
+    return name
 
   def written_dtype(self, mapping: TensorMapping) -> np.dtype:
     """The dtype in which a parameter is written."""

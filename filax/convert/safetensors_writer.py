@@ -119,7 +119,7 @@ def write_safetensors(
   for name, x in arrays.items():
     x = np.ascontiguousarray(x)
     specs.append(TensorSpec(name, x.shape, x.dtype))
-    contents.append(memoryview(x.reshape(-1).view(np.uint8)))
+    contents.append(x.reshape(-1).view(np.uint8).data)
   file.parent.mkdir(parents=True, exist_ok=True)
   with file.open("wb") as f:
     f.write(encode_header(specs, metadata))

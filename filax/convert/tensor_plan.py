@@ -10,7 +10,7 @@ import dataclasses
 import os
 from pathlib import Path
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class TensorPlan:
     dtypes = {self.tensors[name].dtype for name in mapping.names}
     if len(dtypes) > 1 or np.dtype(np.float64) in dtypes:
       return np.dtype(np.float32)
-    return dtypes.pop()
+    return cast(np.dtype, dtypes.pop())  # plan_tensors refuses tensors that are no floats.
 
 
 def open_source(path: str | os.PathLike, roles: Sequence[str]) -> WeightSource:

@@ -315,4 +315,4 @@ def main_dtype(dtypes: Sequence[np.dtype]) -> np.dtype:
 def array_sha256(x: np.ndarray) -> str:
   """sha256 of the bytes of an array in row-major order."""
   content = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-  return hashlib.sha256(content).hexdigest()
+  return hashlib.sha256(content.data).hexdigest()

@@ -8,6 +8,7 @@ and is skipped where that result is.
 from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 from filax import files, shipped_configs
 
-EVALUATIONS = {  # Name -> options of `evaluate`.
+EVALUATIONS: dict[str, dict[str, Any]] = {  # Name -> options of `evaluate`.
   "scenes": {},
   "uniform": dict(selector="uniform"),
   "blind": dict(blind=True),
@@ -47,7 +48,8 @@ def run_demo(
   progress.count_seconds("start", seconds_before)
   progress.run_phase("corpus", lambda: _make_corpus(workdir, settings))
   for stage in (1, 2):
-    progress.run_phase(f"stage{stage}", lambda stage=stage: _train_stage(workdir, settings, stage))
+    train_stage = functools.partial(_train_stage, workdir, settings, stage)
+    progress.run_phase(f"stage{stage}", train_stage)
   progress.run_phase("evals", lambda: _evaluate(workdir))
   progress.run_phase("report", lambda: _write_report(workdir, progress))
   _print_line(f"Open {workdir / 'report.html'}.")

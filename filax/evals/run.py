@@ -18,7 +18,7 @@ from filax.evals.kit import Benchmark, Example
 from filax.evals.reading import read_ahead
 from filax.evals.registry import find_benchmark
 from filax.evals.report_file import NothingScored, ReportFile
-from filax.infer.generate import check_settings
+from filax.infer.generate import check_answer_settings
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
 
@@ -89,7 +89,9 @@ def _evaluate_manifest(
   examples, reading_report = read_questions(benchmark, path, options)
   loaded = prepare_model(loaded, benchmark, options.selector)
   settings = loaded.processor.settings(max_new_tokens=options.max_new_tokens)
-  check_settings(settings["max_new_tokens"], settings["temperature"], settings["top_p"], top_k=0)
+  check_answer_settings(
+    settings["max_new_tokens"], settings["temperature"], settings["top_p"], top_k=0
+  )
   run = EvaluationRun(
     loaded,
     benchmark,

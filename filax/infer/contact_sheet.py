@@ -8,6 +8,8 @@ from typing import IO
 
 import numpy as np
 
+Frames = np.ndarray | Sequence[np.ndarray]  # uint8 [n h w 3]
+
 THEMES = dict(
   light=dict(paper="#ffffff", ink="#1d2129", faint="#6b7280", line="#d5d9e0"),
   dark=dict(paper="#171a21", ink="#e8eaee", faint="#9aa1ad", line="#353b47"),
@@ -35,7 +37,7 @@ class _Thumbnail:
 
 
 def contact_sheet(
-  rows: Sequence[tuple[str, np.ndarray, Sequence[float]]],
+  rows: Sequence[tuple[str, Frames, Sequence[float]]],
   path: str | os.PathLike | IO[bytes],
   *,
   group: int = 1,
@@ -87,7 +89,7 @@ def _sheet_size(strips: Sequence[tuple[str, list[list[_Thumbnail]]]], side: int)
 
 
 def _strip_lines(
-  frames: np.ndarray, times: Sequence[float], group: int, across: int, side: int
+  frames: Frames, times: Sequence[float], group: int, across: int, side: int
 ) -> list[list[_Thumbnail]]:
   """The thumbnails of a strip, a list per line."""
   lines = []

@@ -101,7 +101,7 @@ def generate(
   gives the same text. `mesh` is where the parameters lie (default: one device). Raises ValueError
   for an invalid setting, or a prompt beyond the context.
   """
-  check_settings(max_new_tokens, temperature, top_p, top_k)
+  check_answer_settings(max_new_tokens, temperature, top_p, top_k)
   check_prompts(model, prompts, max_new_tokens)
   index = None if table is None else visual_index
   padded = pad_prompts(model, prompts, index, tuple(lengths))
@@ -326,7 +326,9 @@ def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_toke
     )
 
 
-def check_settings(max_new_tokens: int, temperature: float, top_p: float, top_k: int) -> None:
+def check_answer_settings(
+  max_new_tokens: int, temperature: float, top_p: float, top_k: int
+) -> None:
   """Raises ValueError naming an invalid setting."""
   if max_new_tokens < 1:
     raise ValueError(f"max_new_tokens={max_new_tokens} leaves nothing to say. Set it to 1 or more.")

@@ -31,7 +31,7 @@ def attention_map(loaded: LoadedModel, video: str, question: str) -> dict[str, A
   in_group = is_visual & (index < tokens_per_group * len(talk.times))  # The newline is in none.
   groups = np.zeros((len(weights), len(talk.times)))
   group_of_token = index[in_group] // tokens_per_group
-  np.add.at(groups, (slice(None), group_of_token), weights[:, in_group])
+  np.add.at(groups.T, group_of_token, weights[:, in_group].T)
   return dict(
     video=video,
     question=question,

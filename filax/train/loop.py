@@ -26,7 +26,7 @@ from filax.train import batches, metrics, plan_record, profiler
 from filax.train.batches import BatchSource
 from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
-from filax.train.setup import Config, check_settings, initial_state, prepare, train_step
+from filax.train.setup import Config, check_training_settings, initial_state, prepare, train_step
 from filax.train.signals import Signals
 from filax.train.state import TrainState
 from filax.train.supervision import Supervision
@@ -99,7 +99,7 @@ def agree_on_plan(
   config: Config, pipeline: BatchSource, ingredients: plan_record.Parts
 ) -> tuple[int, plan_record.Parts]:
   """(steps, parts of the plan), checked and compared between all processes. Raises ValueError."""
-  check_settings(config)
+  check_training_settings(config)
   steps = count_steps(config, pipeline)
   parts = plan_record.plan_parts(config, steps, pipeline.fingerprint, ingredients)
   agreement.require_equal(parts)

@@ -41,7 +41,7 @@ def prepare(config: Config, steps: int, devices: Sequence[jax.Device] | None = N
 
   `devices` are those of config.mesh; default: all there are. Raises ValueError naming the knob.
   """
-  check_settings(config)
+  check_training_settings(config)
   mesh = mesh_lib.make_mesh(config["mesh"], devices)
   parts = micro_batches(config, mesh)
   model = components.build_video_lm(config["model"])
@@ -59,7 +59,7 @@ def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.S
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def check_settings(config: Config) -> None:
+def check_training_settings(config: Config) -> None:
   """Raises ValueError naming the first invalid setting outside config.data.
 
   A pipeline checks config.data itself, and rows may come from elsewhere.

@@ -7,8 +7,10 @@ clusters. NumPy alone up to the prompt; torch and transformers for the answer.
 """
 
 import argparse
+from fractions import Fraction
 import json
 import math
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,7 +18,7 @@ TOLERANCE = 5e-4  # Seconds by which containers round their clocks.
 SAME = 1e-8  # Squared distance, relative to its size, up to which a frame is its own centre.
 
 
-def check_settings(settings):
+def supported_settings(settings):
   """The settings, if everything that they ask for is done here; else SystemExit with a sentence."""
   infer = settings.get("infer", {})
   data = settings.get("data", {})
@@ -54,10 +56,11 @@ def frame_times(path):
 
   with av.open(str(path)) as video:
     stream = video.streams.video[0]
+    time_base = cast(Fraction, stream.time_base)  # PyAV sets it for every stream of a file.
     first = stream.start_time or 0
     ticks = sorted(packet.pts for packet in video.demux(stream) if packet.pts is not None)
-    times = (np.array(ticks) - first) * float(stream.time_base)
-    duration = float((stream.duration or 0) * stream.time_base)
+    times = (np.array(ticks) - first) * float(time_base)
+    duration = float((stream.duration or 0) * time_base)
   if not duration:
     last = times[-1]
     duration = float(last + last / max(1, len(times) - 1))
@@ -90,7 +93,7 @@ def resized_picture(frame, size, resize):
   """A decoded frame, upright, as uint8 [size size 3]."""
   from av.video.reformatter import Interpolation, VideoReformatter
 
-  options = dict(format="rgb24", threads=1)
+  options: dict[str, Any] = dict(format="rgb24", threads=1)
   if resize != "pillow":
     flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
     options |= dict(width=size, height=size, interpolation=flags)
@@ -237,7 +240,7 @@ class TextTokenizer:
     if (folder / "tokenizer.json").exists():
       import tokenizers
 
-      self.inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+      self.inner: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
       self.control_id = self.inner.token_to_id
       self.is_json = True
     else:
@@ -338,6 +341,7 @@ def qwen2_config(llm):
     yarn = dict(type="yarn", rope_type="yarn", factor=factor)
     yarn["original_max_position_embeddings"] = positions
     yarn |= dict(*options)
+  rope: dict[str, Any] = dict(rope_theta=llm["theta"], rope_scaling=yarn)  # Of every version.
   return Qwen2Config(
     hidden_size=llm["width"],
     intermediate_size=llm["mlp"],
@@ -347,9 +351,8 @@ def qwen2_config(llm):
     vocab_size=llm["vocab"],
     rms_norm_eps=llm["eps"],
     max_position_embeddings=llm["positions"],
-    rope_theta=llm["theta"],
-    rope_scaling=yarn,
     tie_word_embeddings=llm["tied"],
+    **rope,
   )
 
 

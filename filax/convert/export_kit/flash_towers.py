@@ -221,10 +221,10 @@ def encode_frames(tower, spec, frames, chunk=4):
   """frames uint8 [T h w 3] -> features [T N E]; clips are read jointly, `chunk` of them a call."""
   clips = standardised_pixels(frames).unflatten(0, (-1, spec["clip"]))
   clips = clips.to(next(tower.parameters()))
-  features = []
+  clip_features = []
   for start in range(0, len(clips), chunk):
-    features.append(tower(clips[start : start + chunk]))
-  features = torch.cat(features)
+    clip_features.append(tower(clips[start : start + chunk]))
+  features = torch.cat(clip_features)
   return features.unflatten(1, (spec["clip"], -1)).flatten(0, 1)
 
 
@@ -255,7 +255,7 @@ def merge_round(x, size, count, heads):
   even_size = size[:, ::2]
   odd_size = size[:, 1::2]
   if count < even.shape[1]:
-    order = best.argsort(-1, descending=True, stable=True)
+    order = best.argsort(dim=-1, descending=True, stable=True)
   else:
     order = torch.arange(count, device=x.device).expand(len(x), -1)
   merged = order[:, :count]

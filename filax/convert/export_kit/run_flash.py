@@ -32,7 +32,7 @@ def load_model(folder=HERE, dtype=torch.float32, device="cpu", settings=None, co
 
   if settings is None:
     config_json = json.loads((folder / "config.json").read_text())
-    settings = fila_video.check_settings(config_json["fila_config"])
+    settings = fila_video.supported_settings(config_json["fila_config"])
   state = {}
   for file in sorted(folder.glob("*.safetensors")):
     with safe_open(file, "pt") as shard:
@@ -99,10 +99,18 @@ def answer_question(
 
 def main():
   options = fila_video.parse_options(__doc__.split("\n")[0])
-  model = load_model(HERE, getattr(torch, options.dtype), options.device)
+  dtype = getattr(torch, options.dtype)
+  llm, tower, projector, settings = load_model(HERE, dtype, options.device)
   tokenizer = fila_video.TextTokenizer(HERE)
   ids, text = answer_question(
-    *model, tokenizer, options.video, options.question, options.max_new_tokens
+    llm,
+    tower,
+    projector,
+    settings,
+    tokenizer,
+    options.video,
+    options.question,
+    options.max_new_tokens,
   )
   fila_video.print_answer(ids, text, options.json)
 

@@ -28,7 +28,7 @@ def load_model(folder=HERE, dtype=torch.float32, device="cpu"):
 
   options = fila_video.dtype_option(dtype)
   config = json.loads((folder / "config.json").read_text())
-  settings = fila_video.check_settings(config["fila_config"])
+  settings = fila_video.supported_settings(config["fila_config"])
   if config["model_type"] == "llava_onevision":
     model = Model.from_pretrained(folder, **options)
   else:  # LLaVA-NeXT's names (--format llava): the same tensors, renamed.

@@ -82,7 +82,7 @@ def compare_models(
       other_paths.append(str(part.path))
   with tempfile.TemporaryDirectory() as temporary:
     folder = Path(temporary)
-    np.savez(folder / "inputs.npz", **random_inputs(model))
+    write_arrays(folder / "inputs.npz", random_inputs(model))
     job = _job(runnable, checkpoint, model, dtype)
     (folder / "job.json").write_text(json.dumps(job))
     reference = run_side("torch", folder, "stages")
@@ -230,6 +230,11 @@ def read_job(argv: Sequence[str]) -> tuple[dict[str, Any], Arrays, Path, bool]:
   out = Path(argv[2])
   job = json.loads((folder / "job.json").read_text())
   return job, _load_arrays(folder / "inputs.npz"), out, argv[3] == "stages"
+
+
+def write_arrays(file: Path, arrays: Arrays) -> None:
+  """Writes arrays by name, as an .npz file."""
+  np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes a name for allow_pickle.
 
 
 def _load_arrays(file: Path) -> Arrays:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     table = jnp.asarray(outputs["visual"])
   if "llm" in params:
     outputs |= llm_outputs(model.llm, params["llm"], arrays["tokens"], table, stages)
-  np.savez(out, **outputs)
+  compare.write_arrays(out, outputs)
 
 
 def read_roles(checkpoint: Path, roles: Sequence[str]) -> dict[str, Any]:

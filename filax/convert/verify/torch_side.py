@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     for part in job["theirs"]:
       run_family = FAMILIES[part["family"]]
       outputs |= run_family(part, job, arrays)
-  np.savez(out, **outputs)
+  compare.write_arrays(out, outputs)
 
 
 def load_program(name: str) -> Any:
@@ -50,7 +50,10 @@ def load_program(name: str) -> Any:
     for helper in ("fila_video", "flash_towers"):
       load_program(helper)
   loader = importlib.machinery.SourceFileLoader(name, str(EXPORT_KIT / f"{name}.py"))
-  module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+  spec = importlib.util.spec_from_loader(name, loader)
+  if spec is None:
+    raise ImportError(f"{name} cannot be loaded from {EXPORT_KIT}.")
+  module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module
   loader.exec_module(module)
   return module
