@@ -112,7 +112,7 @@ def _scaled(frame: np.ndarray, side: int) -> np.ndarray:
   height, width, _ = frame.shape
   size = (max(1, round(width * side / height)), side)
   picture = Image.fromarray(np.ascontiguousarray(frame))
-  return np.asarray(picture.resize(size, Image.BICUBIC))
+  return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
 
 
 def _draw_line(ax, line: Sequence[_Thumbnail], top: float, side: int, ink: str) -> None:

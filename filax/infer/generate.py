@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import time
+from typing import cast
 
 from flax import linen as nn
 import jax
@@ -46,6 +47,7 @@ LENGTHS = (
   524_288,
   1_048_576,
 )
+Integers = Sequence[int] | np.ndarray
 CHUNK = 4096  # Positions of a prompt that pass the layers at a time.
 NEW = (16, 64, 256, 1024, 4096, 16_384)  # Buckets of new tokens: the cache holds L + N places.
 
@@ -83,7 +85,7 @@ def generate(
   prompts: Sequence[Sequence[int]],
   *,
   table: Float[Array, "B M D"] | None = None,
-  visual_index: Sequence[Sequence[int]] | None = None,
+  visual_index: Sequence[Integers] | None = None,
   max_new_tokens: int = 64,
   temperature: float = 0.0,
   top_p: float = 1.0,
@@ -164,7 +166,7 @@ def _prefilled(model: VideoLM, params: Mapping, padded: PaddedPrompts, table, sp
 def pad_prompts(
   model: VideoLM,
   prompts: Sequence[Sequence[int]],
-  visual_index: Sequence[Sequence[int]] | None,
+  visual_index: Sequence[Integers] | None,
   lengths: tuple[int, ...],
 ) -> PaddedPrompts:
   """Pads prompts to the smallest bucket, and schedules visual dropout."""
@@ -257,7 +259,9 @@ def decode_tokens(
 
 def _next_logits(model: VideoLM, params, hidden):
   """Hidden states [B 1 D] -> logits [B V]."""
-  return model.apply({"params": params}, hidden, method="logits")[:, 0]
+  result = model.apply({"params": params}, hidden, method="logits")
+  logits = cast(Array, result)  # apply returns a pair only if some collection is mutable.
+  return logits[:, 0]
 
 
 def _choose_token(logits, key, step, settings, greedy: bool):
@@ -296,7 +300,7 @@ def language_model(model: VideoLM) -> VideoLM:
   )
 
 
-def pad(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:
+def pad(rows: Sequence[Integers], length: int, value: int) -> np.ndarray:
   """Lists of ints -> int32 [B length], filled up on the right."""
   out = np.full((len(rows), length), value, np.int32)
   for line, row in zip(out, rows, strict=True):

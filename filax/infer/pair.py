@@ -4,9 +4,10 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any, Self
+from typing import Any, Self, cast
 import warnings
 
+from data_pipelines.text.tokenizers import Tokenizer
 from filax.infer import generate as generate_lib
 from filax.infer.chat import Conversation
 from filax.infer.generate import Generated
@@ -80,12 +81,17 @@ def scenes(
 ) -> list[SelectedScene]:
   """Deprecated: session.scenes(video)."""
   warn_of_pair("scenes", "session.scenes(video)")
-  needs_processor = selector is not None or not isinstance(video, DecodedVideo)
-  if needs_processor or _processor(model) is not None:
-    return find_scenes(loaded_from_pair(model, params), video, count, selector=selector)
+  if selector is None and isinstance(video, DecodedVideo) and _processor(model) is None:
+    return find_scenes(_loaded_without_processor(model, params, video), video, count)
+  return find_scenes(loaded_from_pair(model, params), video, count, selector=selector)
+
+
+def _loaded_without_processor(model: VideoLM, params: Mapping, video: DecodedVideo) -> LoadedModel:
+  """A model that can select among the frames of `video`, but reads no text."""
   sampling = dict(frames=len(video.frames))
-  no_processor = Processor(tokenizer=None, data={}, infer=dict(sampling=sampling))
-  return find_scenes(LoadedModel(model, params, no_processor), video, count)
+  no_tokenizer = cast(Tokenizer, None)  # Selecting scenes encodes no text.
+  processor = Processor(no_tokenizer, data={}, infer=dict(sampling=sampling))
+  return LoadedModel(model, params, processor)
 
 
 def generate(

@@ -2,6 +2,7 @@
 """The scenes that a model selects in a video."""
 
 import dataclasses
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from filax.infer import encode
 from filax.infer.compiled import CountedProgram
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, VideoSource
-from filax.models.video_lm import VideoLM
+from filax.models.video_lm import VideoLM, Visual
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +95,8 @@ def selected_groups(model: VideoLM, params, frames, mask):
   """
   batch, _, *picture = frames.shape
   no_images = jnp.zeros((batch, 0, *picture), jnp.uint8)
-  visual = model.apply({"params": params}, frames, mask, no_images, method="embed")
+  result = model.apply({"params": params}, frames, mask, no_images, method="embed")
+  visual = cast(Visual, result)  # apply returns a pair only if some collection is mutable.
   return visual.index, visual.mask
 
 

@@ -109,7 +109,7 @@ def _own_component(role: str, name: str) -> tuple[ModuleType, Any]:
       f"PYTHONPATH, or set config.model.{role}.name to one of {', '.join(available(role))}."
     ) from error
   model = getattr(module, attribute, None)
-  if not hasattr(model, "__dataclass_fields__"):
+  if model is None or not hasattr(model, "__dataclass_fields__"):
     raise ValueError(
       f"config.model.{role}.name={name!r} names no flax module: {path} has no class {attribute}. "
       f'Set it to "package.module:Class".'

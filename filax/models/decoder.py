@@ -150,7 +150,8 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     )
     if cache is not None:
       added = length if lengths is None else lengths
-      cache = Cache(*keys_values, cache.length + added)
+      k, v = keys_values
+      cache = Cache(k, v, cache.length + added)
     return x, cache
 
   def normalise(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -258,7 +259,7 @@ PROTOCOLS: dict[str, type] = {
 }
 
 
-def missing_members(role: str, component: type) -> Sequence[str]:
+def missing_members(role: str, component: type[nn.Module]) -> Sequence[str]:
   """The public members of a role that a component's class lacks."""
   protocol = PROTOCOLS[role]
   members = [*protocol.__annotations__, *vars(protocol)]

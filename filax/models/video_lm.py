@@ -219,7 +219,7 @@ class VideoLM(nn.Module):
     """
     x = self.llm.embed(tokens)
     if table is not None:
-      x = splice(x, table, visual_index)
+      x = splice(x, table, _present(visual_index))
     return self.llm(x, positions, cache=cache, lengths=lengths)
 
   def prefill(
@@ -242,8 +242,9 @@ class VideoLM(nn.Module):
     if table is None:
       visual = jnp.zeros(tokens.shape, bool)
     else:
-      x = splice(x, table, visual_index)
-      visual = visual_index >= 0
+      index = _present(visual_index)
+      x = splice(x, table, index)
+      visual = index >= 0
     return visual_dropout.prefill(self.llm, x, lengths, visual, keep, room, spare, chunk)
 
   def last_attention(
@@ -310,6 +311,13 @@ class VideoLM(nn.Module):
 
   def example_frames(self) -> int:
     return int(np.lcm(self.encoder.clip, self.selector.size))
+
+
+def _present(visual_index: Int[Array, "B L"] | None) -> Int[Array, "B L"]:
+  """The index of a visual table, which cannot be spliced in without one."""
+  if visual_index is None:
+    raise TypeError("A visual table needs a visual_index, the places of its tokens.")
+  return visual_index
 
 
 def _check_clips(total: int, clip: int) -> None:

@@ -37,7 +37,7 @@ def lookup(
   return on_mesh(table, tokens)
 
 
-def _pays(table: tuple[int, int], tokens: tuple[int, int], mesh) -> bool:
+def _pays(table: tuple[int, ...], tokens: tuple[int, ...], mesh) -> bool:
   """Whether it pays to gather the table: the shapes divide, and the tokens are many."""
   shards = mesh.shape["fsdp"] * mesh.shape["seq"]
   rows = mesh.shape["data"] * mesh.shape["fsdp"]

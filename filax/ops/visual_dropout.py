@@ -146,7 +146,8 @@ def attention_scores(
     parts = [chunks.cut(chunks.pad(x, block), block) for x in (q, q_segment, q_place)]
 
     def add_block(total, part):
-      return total + _attention_sum(*part, k, kv_at), None
+      q_part, segment_part, place_part = part
+      return total + _attention_sum(q_part, segment_part, place_part, k, kv_at), None
 
     zeros = jnp.zeros(k.shape[:2], jnp.float32)
     total, _ = lax.scan(add_block, zeros, parts)

@@ -6,6 +6,7 @@ No device takes part, so this works before anything is compiled and while device
 
 import sys
 import time
+from typing import Any
 
 from jax._src import distributed  # The store has no public name.
 
@@ -28,10 +29,18 @@ def count() -> int:
   return distributed.global_state.num_processes
 
 
+def _client() -> Any:
+  """The client of the store; its class has no public name."""
+  client = distributed.global_state.client
+  if client is None:
+    raise AttributeError("This process has not joined others, so it has no store.")
+  return client
+
+
 def put(key: str, text: str) -> bool:
   """Stores `text` under `key`; False if it is taken or the store is gone."""
   try:
-    distributed.global_state.client.key_value_set(key, text)
+    _client().key_value_set(key, text)
   except RuntimeError:
     return False
   return True
@@ -40,7 +49,7 @@ def put(key: str, text: str) -> bool:
 def get(key: str) -> str | None:
   """The text under `key`; None without one, or if the store is gone."""
   try:
-    return distributed.global_state.client.key_value_try_get(key)
+    return _client().key_value_try_get(key)
   except RuntimeError:
     return None
 
@@ -58,7 +67,7 @@ def wait(key: str, what: str = "") -> str:
       print(f"Waiting for {what}.", file=sys.stderr, flush=True)
       silent = False
     try:
-      return distributed.global_state.client.blocking_key_value_get(key, _WAIT_MS)
+      return _client().blocking_key_value_get(key, _WAIT_MS)
     except RuntimeError as error:
       if "DEADLINE_EXCEEDED" not in str(error):
         raise ConnectionError(f"The processes of the run lost each other: {error}") from error
@@ -70,7 +79,7 @@ def barrier(key: str, seconds: float) -> None:
   Raises TimeoutError after `seconds`.
   """
   try:
-    distributed.global_state.client.wait_at_barrier(key, int(seconds * 1000))
+    _client().wait_at_barrier(key, int(seconds * 1000))
   except RuntimeError as error:
     raise TimeoutError(
       f"Not all processes came to {key!r} within {seconds:.0f} s ({error})."

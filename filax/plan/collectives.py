@@ -96,9 +96,9 @@ def totals(collectives: Sequence[Collective]) -> dict[str, dict[str, float]]:
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
   """(name -> lines of each computation, name of the entry)."""
-  bodies = {}
+  bodies: dict[str, list[str]] = {}
   entry = ""
-  lines = []
+  lines: list[str] = []
   for line in text.splitlines():
     if not line or line[0].isspace():
       lines.append(line)
@@ -135,8 +135,7 @@ def _calls(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, in
     return
   rest = match["rest"]
   if match["op"] == "while":
-    body = re.search(r"body=%?([\w.\-]+)", rest)
-    yield body[1], _trips(rest, bodies)
+    yield _named_computation("body", rest), _trips(rest, bodies)
     return
   for called in _CALLED.findall(rest):
     yield called, 1
@@ -145,11 +144,19 @@ def _calls(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, in
       yield name.strip(" %"), 1
 
 
+def _named_computation(field: str, rest: str) -> str:
+  """The computation in a field of a loop; raises TypeError without that field."""
+  match = re.search(rf"{field}=%?([\w.\-]+)", rest)
+  if match is None:
+    raise TypeError(f"This loop of the compiled program has no {field}: {rest}")
+  return match[1]
+
+
 def _trips(rest: str, bodies: Mapping[str, list[str]]) -> int:
   """Trips of a loop: the compiler's note, else its condition's bound."""
   if match := _TRIPS.search(rest):
     return int(match[1])
-  condition = re.search(r"condition=%?([\w.\-]+)", rest)[1]
+  condition = _named_computation("condition", rest)
   bounds: list[int] = []
   for line in bodies.get(condition, ()):
     bounds.extend(map(int, _BOUND.findall(line)))

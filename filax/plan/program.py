@@ -79,6 +79,8 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
       memory = Memory(**arguments, temporary=needed)
       return Program(memory, time.perf_counter() - began, error=first_line)
   stats = compiled.memory_analysis()
+  if stats is None:
+    raise ValueError("The compiler does not say how much memory this program needs.")
   new_outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
   memory = Memory(
     **arguments,

@@ -67,24 +67,24 @@ def _trial(
   at_once: int,
 ) -> dict[str, Any]:
   """Compiles the largest rows of a variant of the config."""
-  config = copy.deepcopy(dict(config))
+  variant = copy.deepcopy(dict(config))
   fsdp = slice_.chips // seq
-  config["mesh"] = dict(data=1, fsdp=fsdp, seq=seq, tensor=1)
-  config["model"]["llm"]["remat"] = remat
-  config["optim"]["accumulate"] = max(1, config["batch"] // (fsdp * at_once))
+  variant["mesh"] = dict(data=1, fsdp=fsdp, seq=seq, tensor=1)
+  variant["model"]["llm"]["remat"] = remat
+  variant["optim"]["accumulate"] = max(1, variant["batch"] // (fsdp * at_once))
   trial = dict(
-    mesh=config["mesh"],
+    mesh=variant["mesh"],
     remat=remat,
     rows_at_once=at_once,
     fits=False,
     bytes=None,
     error="",
-    accumulate=config["optim"]["accumulate"],
+    accumulate=variant["optim"]["accumulate"],
   )
   try:
-    setup = prepare(config, steps=1000, devices=devices)
-    largest = program.config_rows(config, setup.model)[-1]
-    compiled = program.compile_step(setup, config, largest)
+    setup = prepare(variant, steps=1000, devices=devices)
+    largest = program.config_rows(variant, setup.model)[-1]
+    compiled = program.compile_step(setup, variant, largest)
   except ValueError as error:
     return trial | dict(error=str(error))
   total = compiled.memory.total

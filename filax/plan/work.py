@@ -57,10 +57,7 @@ def train_work(model: Any, shapes: PyTree, rates: Mapping[str, float], row: RowS
 
 def merger_flops(model: Any) -> float:
   """FLOPs of merging one group; 0 for mergers that count none."""
-  count = getattr(model.merger, "flops", None)
-  if count is None:
-    return 0.0
-  return count(model.selector.size, model.encoder.grid, model.encoder.width)
+  return model.merger.flops(model.selector.size, model.encoder.grid, model.encoder.width)
 
 
 def _llm_flops(model: Any, costs: Costs, lengths: tuple[int, ...], pairs: bool = True) -> float:

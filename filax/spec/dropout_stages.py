@@ -134,7 +134,7 @@ def released(kind: str, layers: Sequence[int], ratios: Sequence[float]) -> tuple
 
 
 def kept(
-  visual: Sequence[int],
+  visual: Sequence[int] | np.ndarray,
   stages: Stages,
   has_query: Sequence[bool] | None = None,
 ) -> np.ndarray:

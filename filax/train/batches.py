@@ -26,7 +26,9 @@ AGREE = {"loss_mask": jnp.min, "num_bad": jnp.max}
 class BatchSource(Protocol):
   """What a run needs of its data; data_pipelines.loader.Pipeline is one."""
 
-  fingerprint: str  # Of the plan: which samples are in which row.
+  @property
+  def fingerprint(self) -> str:
+    """The plan's: which samples are in which row."""
 
   def steps(self, epochs: float) -> int:
     """Global batches in `epochs` times through the data."""

@@ -5,6 +5,7 @@ The paper gives no sizes. Here the first frame of 4 keeps about five times the t
 and tokens are averages over areas: each stands for the same share of its frame.
 """
 
+from collections.abc import Sequence
 import math
 from typing import Any
 
@@ -45,12 +46,12 @@ class Uneven(nn.Module, Merger):
           f"config.model.merger asks {rows} x {cols} tokens of a frame that has {grid[0]} x "
           f"{grid[1]}. Lower config.model.merger.tokens, or set .first and .rest."
         )
-    others = [tuple(rest)] * (frames - 1)
-    return [tuple(first), *others]
+    others = [rest] * (frames - 1)
+    return [first, *others]
 
   def _first_and_rest(self, frames: int) -> tuple[Grid, Grid]:
     if self.first and self.rest:
-      return self.first, self.rest
+      return _rows_and_columns(self.first), _rows_and_columns(self.rest)
     if frames != 4 or self.tokens not in GRIDS:
       raise ValueError(
         f"config.model.merger.tokens={self.tokens} has no grids for groups of {frames} frames; "
@@ -92,6 +93,11 @@ class Uneven(nn.Module, Merger):
     batch, groups, _, _, width = x.shape
     flat = pooled.reshape(batch, groups, -1, width)
     return flat.astype(jnp.dtype(self.dtype))
+
+
+def _rows_and_columns(sizes: Sequence[int]) -> Grid:
+  rows, columns = sizes
+  return rows, columns
 
 
 VARIANTS = {"16": dict(tokens=16), "49": dict(tokens=49), "196": dict(tokens=196)}
