@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VideoChat-Flash at toy size, for the corpus of data_pipelines/synthesis/toy.py. On a CPU.
+"""VideoChat-Flash at toy size, for a CPU.
 
   python -m data_pipelines.synthesis.toy --out runs/demo/corpus
   filax train --config configs/vcf_toy.py:stage=1 --workdir runs/vcf/stage1
@@ -21,8 +21,8 @@ frames must stand close enough to show short scenes.
 
 Measured once (seed 0, 648 held-out questions about 64 videos): accuracy 0.944 without dropout;
 0.943 when only the answers drop visual tokens, 1:uniform:0.75+2:attention:0.25; 0.923 when stage 4
-is trained with it as well. On two busy CPU cores the stages took 171, 502, 204 and 396 seconds
-(283 with dropout); shorter runs on idle ones tell of about 110, 310, 115 and 210.
+is trained with it as well. On two busy CPU cores the stages took 171, 502, 204 and 396 seconds (283
+with dropout); shorter runs on idle ones suggest about 110, 310, 115 and 210.
 """
 
 from configs import common, fila_toy
