@@ -5,7 +5,7 @@ A tiny model with random weights.
 
   python -m benchmarks.long_video --frames 1000,10000 [--dropout 1:uniform:0.75]
 
-Each length runs in a process of its own, over a video of as many frames that it makes first. What
+Each length runs in a process of its own, over a video of that length that it creates first. What
 grows with the frames is their merged tokens and the KV cache, which are printed beside the peak.
 """
 

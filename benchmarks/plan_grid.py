@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans every stage and the longest contexts for TPUs: docs/plan.md.
 
-  make plan                                   # All of it, hours on a laptop; what is there stays.
+  make plan                                   # All of it, hours on a laptop; keeps existing plans.
   python benchmarks/plan_grid.py --only fila       # Entries whose name has "fila" in it.
   python benchmarks/plan_grid.py --render          # Just the page, from docs/plan.json.
 

@@ -100,7 +100,7 @@ def data() -> dict:
     template="chatml",  # chatml | brief | plain
     system="You are a helpful assistant.",  # "" = no system turn.
     labels="llava",  # llava | answer_only: which tokens are learned.
-    time_prompt="none",  # none | fila | llava: what the question says about frame times.
+    time_prompt="none",  # none | fila | llava: how frame times are written in the question.
     sampling=dict(name="uniform", frames=96, phase="ends"),  # ends | middle | random
     resize="squash",  # squash | pad | pillow: how frames become square; pillow is Pillow's bicubic.
     images=dict(mode="squash", tiles=1),  # squash | pad | anyres, at most `tiles` tiles.

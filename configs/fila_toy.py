@@ -10,7 +10,7 @@ The data are the corpus of data_pipelines/synthesis/toy.py.
 
 The parts and the path of the data are those of the 7B; only sizes, rates and lengths differ. Stage
 1 learns to see: captions of clips of 3 neighbouring frames, 8 of them packed in a row. Stage 2
-learns to remember: questions about 24 frames of a long virtual video, 8 groups of 3; what sees well
+learns to remember: questions about 24 frames of a long virtual video, 8 groups of 3; the encoder
 stays frozen. Each epoch draws the frames at another random phase. At the paper's 2e-6 the fusion
 weights would not move in so few steps, so they learn as fast as the rest, still by a rule of their
 own. Answers come from 8 scenes of 3 frames out of 256 candidates: as many visual tokens as in

@@ -14,7 +14,7 @@
 
 The parts and the path of the data are those of the 7B: UMT reads clips of 4 frames jointly, ToMe
 leaves 8 tokens of a clip, and visual tokens may be dropped after layers 1 and 2 of 3. Stage 1:
-captions of clips of one scene. Stage 2: questions about long virtual videos, what sees stays
+captions of clips of one scene. Stage 2: questions about long virtual videos, the encoder stays
 frozen. Stage 3: at 32 frames, so few that most clips hold parts of two scenes, which the encoder
 learns to tell apart. Stage 4: at the 256 frames of answering, frozen again. Nothing is selected:
 frames must stand close enough to show short scenes.

@@ -50,7 +50,7 @@ class DamagedFile(ValueError):
 def write_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
   """Opens a binary file that appears under `path` after the block.
 
-  Until then it lies beside `path`, under a name that tells who writes it; an error in the block
+  Until then it lies beside `path`, under a name that identifies the writer; an error in the block
   removes it. The folder is made if it is missing. Raises OSError.
   """
   path = pathlib.Path(path)
@@ -94,7 +94,7 @@ def temporary_name(path: pathlib.Path) -> pathlib.Path:
 
 
 def absolute(path: str | os.PathLike) -> str:
-  """An absolute path, `~` expanded; URLs stay as they are."""
+  """An absolute path, `~` expanded; URLs stay unchanged."""
   text = os.fspath(path)
   return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 

@@ -93,7 +93,7 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """Turns errors of a write into SaveFailed, and removes what was half-written."""
+    """Turns errors of a write into SaveFailed, and removes partial files."""
     try:
       with storage.explained(self._failure, self.folder, _GO_ON):
         yield

@@ -64,7 +64,7 @@ def read_collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collectiv
   mesh_shape: axis -> size, in the mesh's order.
 
   A collective that is spread over several fusions, which all name its channel, counts once. An
-  all-reduce whose fusion keeps only a part, which its name then tells, is a reduce-scatter.
+  all-reduce whose fusion keeps only a part, as its name shows, is a reduce-scatter.
   """
   bodies, entry = _computations(text)
   collectives: dict[object, Collective] = {}
