@@ -23,7 +23,7 @@ _LOCK_SECONDS = 5.0
 
 
 class SmallFile(Protocol):
-  """A file that is changed only if its content is the expected one."""
+  """A file that changes only if its content is the expected one."""
 
   def read_content(self) -> bytes | None:
     """The content; None if there is no file. Raises OSError."""
