@@ -142,7 +142,7 @@ def with_limit(figures: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[
 
 
 def gb(size: float) -> str:
-  """Bytes as gigabytes, in words."""
+  """Bytes as text in gigabytes."""
   return f"{size / 1e9:.2f} GB"
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory of answering about ever longer videos, on a tiny model with random weights.
+"""Peak memory of answering questions about videos of increasing length.
+
+A tiny model with random weights.
 
   python -m benchmarks.long_video --frames 1000,10000 [--dropout 1:uniform:0.75]
 
-Each length runs in a process of its own, over a video of as many frames that it makes first. What
+Each length runs in a process of its own, over a video of that length that it creates first. What
 grows with the frames is their merged tokens and the KV cache, which are printed beside the peak.
 """
 
@@ -46,7 +48,7 @@ def main() -> None:
 
 
 def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
-  """Answers about a video of `frames` frames; MiB and seconds."""
+  """MiB and seconds of answering about a video of `frames` frames."""
   import jax
 
   video = folder / f"{frames}.mp4"
@@ -74,7 +76,7 @@ def measure(frames: int, dropout: str, folder: pathlib.Path) -> dict:
 
 
 def peak() -> float:
-  """MiB that the process has held at most."""
+  """The peak memory of this process in MiB."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -105,7 +107,7 @@ def tiny_session(frames: int, dropout: str):
 
 
 def write_video(path: pathlib.Path, frames: int, side: int = 64) -> None:
-  """A video in which every frame is another."""
+  """Writes a video whose frames all differ."""
   import numpy as np
 
   from data_pipelines.media.encoder import write_h264

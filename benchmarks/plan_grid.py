@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans every stage and the longest contexts for TPUs: docs/plan.md.
 
-  make plan                                   # All of it, hours on a laptop; what is there stays.
+  make plan                                   # All of it, hours on a laptop; keeps existing plans.
   python benchmarks/plan_grid.py --only fila       # Entries whose name has "fila" in it.
   python benchmarks/plan_grid.py --render          # Just the page, from docs/plan.json.
 
@@ -133,7 +133,7 @@ def sections() -> dict[str, list[Entry]]:
 
 
 def stage_entries() -> list[Entry]:
-  """Every stage on every slice."""
+  """All stages on all slices."""
   stages = []
   for topology in SLICES:
     for stage in STAGES:
@@ -142,7 +142,7 @@ def stage_entries() -> list[Entry]:
 
 
 def memory_entries() -> list[Entry]:
-  """fila_stage4 on one slice, as it is and with single changes."""
+  """fila_stage4 on one slice, unchanged and with single changes."""
   name = "fila_stage4"
   config = f"configs/{name}.py"
   variants = [Entry(name, config, SLICES[0])]
@@ -152,7 +152,7 @@ def memory_entries() -> list[Entry]:
 
 
 def entries() -> list[Entry]:
-  """Every entry once."""
+  """All entries, each once."""
   by_key: dict[str, Entry] = {}
   for section in sections().values():
     for entry in section:
@@ -188,7 +188,7 @@ def due_entries(only: str, again: bool) -> list[Entry]:
 
 
 def plan_entries(due: Sequence[Entry]) -> None:
-  """Plans entries one after the other; writes numbers and page after each."""
+  """Plans entries one after the other; updates the page after each."""
   began = time.perf_counter()
   for done, entry in enumerate(due):
     eta = 0.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows that a refactor changes nothing: records two checkouts and compares the recordings.
+"""Compares recordings of two checkouts, to show that nothing changed.
 
   python -m benchmarks.same record ../before /tmp/before
   python -m benchmarks.same record . /tmp/after --from /tmp/before
@@ -18,9 +18,9 @@ which they appear, and without source positions. Python files of exports are a p
 `code`, whose differences are printed but do not count.
 
 With --from, corpora, checkpoints and run folders are those of that recording: the new checkout
-resumes, answers and exports what the old one wrote. Without it a checkout uses its own.
-Checkouts are used by their command line alone, so modules may move between them. Compare
-recordings of the same machine, jax and --xla-flags only.
+resumes, answers and exports what the old one wrote. Without it a checkout uses its own. Checkouts
+are used by their command line alone, so modules may move between them. Compare recordings of the
+same machine, jax and --xla-flags only.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def part_names(text: str) -> tuple[str, ...]:
 
 
 def record(options: argparse.Namespace) -> int:
-  """Records the parts of a checkout, replacing those that the recording had."""
+  """Records the parts of a checkout, replacing earlier ones."""
   out = options.out.resolve()
   store = same_store.Recording(out)
   checkout = Checkout(options.checkout.resolve(), out / "logs", options.xla_flags)
@@ -106,13 +106,19 @@ def record(options: argparse.Namespace) -> int:
 
 
 def parts_to_run(names: Sequence[str]) -> tuple[str, ...]:
-  """The parts that are recorded one after the other; losses and hlo come from the same runs."""
+  """The parts to record, one after the other.
+
+  losses and hlo come from the same runs.
+  """
   wanted = {"losses" if name == "hlo" else name for name in names}
   return tuple(part for part in PARTS if part in wanted)
 
 
 def conditions_of(checkout: Checkout) -> dict[str, str | int | None]:
-  """What must be the same for two recordings to be comparable, and the commit."""
+  """The commit of a recording, and its machine, versions and flags.
+
+  All but the commit must be equal for two recordings to be comparable.
+  """
   command = ["git", "-C", str(checkout.root), "describe", "--always", "--dirty"]
   commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
   return {
@@ -125,7 +131,7 @@ def conditions_of(checkout: Checkout) -> dict[str, str | int | None]:
 
 
 def compare(options: argparse.Namespace) -> int:
-  """Prints how two recordings differ -> 1 if they do."""
+  """Prints the differences of two recordings -> 1 if there are any."""
   for folder in (options.before, options.after):
     text = (folder / CONDITIONS).read_text()
     print(f"{folder}: {' '.join(text.split())}")

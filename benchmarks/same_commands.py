@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands of a checkout, run in processes of their own.
 
-A checkout is chosen by PYTHONPATH alone, and nothing of the caller's environment that jax, XLA or
-FiLax read is passed on. Commands run in a folder that is the same for every checkout and take
-relative paths, so that what they write names no place.
+A checkout is chosen by PYTHONPATH alone; environment variables that jax, XLA or FiLax read are not
+passed on. Commands run in a folder that is the same for every checkout and take relative paths, so
+that their output contains no paths of the checkout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,10 @@ _HIDDEN = ("JAX_", "XLA_", "FILAX_", "LIBTPU_", "TPU_", "PYTHON")
 
 @dataclasses.dataclass(frozen=True)
 class Checkout:
-  """A tree of the project. `flags` are XLA_FLAGS of every command; logs go to the folder `logs`."""
+  """A source tree of the project.
+
+  flags: XLA_FLAGS of every command. logs: the folder of their logs.
+  """
 
   root: pathlib.Path
   logs: pathlib.Path
@@ -57,7 +60,10 @@ class Checkout:
     return done.stdout
 
   def config(self, argument: str) -> str:
-    """The path of a config of this checkout: "fila_toy.py:stage=1" -> ".../fila_toy.py:stage=1"."""
+    """The path of a config of this checkout.
+
+    "fila_toy.py:stage=1" -> ".../fila_toy.py:stage=1".
+    """
     return str(self.root / "configs" / argument)
 
   def _environment(self, flags: str) -> Mapping[str, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text of compiled programs without what a refactor may change: names and source positions.
+"""Compiled programs as text without names and source positions.
 
 Operations, their order, shapes, layouts, attributes and constants stay. Names of the module, of
 computations and of instructions become numbers in the order in which they appear.
@@ -24,7 +24,10 @@ _RESULT_PATH = re.compile(rf"jax\.(?:result_info|arg_info) = {_STRING}(?:, )?")
 
 
 def is_train_step(hlo: str) -> bool:
-  """Whether a program reuses the memory of its arguments, as train steps alone do."""
+  """Whether a program is a train step.
+
+  Only train steps reuse the memory of their arguments.
+  """
   header = hlo.partition("\n")[0]
   return "input_output_alias=" in header
 
@@ -51,7 +54,10 @@ def normal_hlo(text: str) -> str:
 
 
 def _without_source_tables(lines: list[str]) -> list[str]:
-  """Lines without the tables of files and functions that end at an empty line."""
+  """Removes the tables of files and functions.
+
+  Each ends at an empty line.
+  """
   kept = []
   inside = False
   for line in lines:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts of a checkout: losses, programs, exports, and how its runs go on.
+"""Records the behaviour of a checkout: losses, programs, exports, resumed runs.
 
 A recorder works in OUT/work: toy/ and runs/debug_corpus/ are corpora, runs/NAME/ the runs. Resumed
 runs and exports come from a copy of such a folder, of this recording or of another one.
@@ -22,7 +22,7 @@ STEPS = 20
 MORE_STEPS = 5
 TOPOLOGY = "v5p:4x4x4"
 DEBUG_CORPUS = "runs/debug_corpus"
-MEASURED = {  # Keys of a log record that differ from run to run.
+MEASURED = {  # Keys of a log record whose values differ between runs.
   "tokens_per_second",
   "frames_per_second",
   "seconds_per_step",
@@ -60,7 +60,7 @@ ASKED = (  # (run, flags of `filax chat`)
 class Recorder:
   """Writes the facts of a checkout to a recording.
 
-  `source` is the recording whose corpora and runs are used where they are not made anew.
+  source: the recording whose corpora and runs are used unless they are created anew.
   """
 
   checkout: Checkout
@@ -72,7 +72,10 @@ class Recorder:
     return self.store.folder / "work"
 
   def train(self, with_programs: bool) -> None:
-    """Facts `corpus`, `losses` and, on request, `hlo`: the first steps of every run."""
+    """Records `corpus`, `losses` and, on request, `hlo`.
+
+    They come from the first steps of every run.
+    """
     self.make_corpora()
     for name, (config, flags) in RUNS.items():
       shutil.rmtree(self.work / "runs" / name, ignore_errors=True)
@@ -88,7 +91,7 @@ class Recorder:
       self.store.write(f"corpus/{pathlib.Path(corpus).name}", text)
 
   def make_corpora(self) -> None:
-    """Copies the corpora of `source`; makes the toy corpus if there is no other recording."""
+    """Copies the corpora of `source`, or creates the toy corpus."""
     self.work.mkdir(parents=True, exist_ok=True)
     if self.source != self.store.folder:
       for corpus in ("toy", DEBUG_CORPUS):
@@ -112,7 +115,10 @@ class Recorder:
     ]
 
   def _train_with_programs(self, name: str, argv: list[str]) -> str:
-    """Trains and returns the optimised HLO of the train step, one program a shape of rows."""
+    """Trains and returns the optimised HLO of the train step.
+
+    One program for each shape of rows.
+    """
     with tempfile.TemporaryDirectory(dir=self.work) as folder:
       dump = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_large_constants"
       self.checkout.run(self.work, name, argv, flags=f"{dump} --xla_dump_hlo_module_re=.*")
@@ -124,7 +130,10 @@ class Recorder:
     return "\n".join(programs)
 
   def lower(self) -> None:
-    """Facts `stablehlo`: the train steps of all stages at full size, for a slice of TPUs."""
+    """Records `stablehlo`: the full-size train steps of all stages.
+
+    They are lowered for a slice of TPUs.
+    """
     self.work.mkdir(parents=True, exist_ok=True)
     script = str(pathlib.Path(__file__).with_name("same_lower.py"))
     for stage in STAGES:
@@ -136,7 +145,10 @@ class Recorder:
           self.store.write(f"stablehlo/{stage}.{path.stem}", normal_stablehlo(path.read_text()))
 
   def export(self) -> None:
-    """Facts `exports` and `code`: every file of every form, and the arrays of the way back."""
+    """Records `exports` and `code`: every file of every format.
+
+    Also the arrays after the conversion back.
+    """
     folder = self._copy("export")
     for run, form, dtype in EXPORTS:
       name = f"{run}-{form}-{dtype}"
@@ -160,7 +172,7 @@ class Recorder:
       self.store.write(f"exports/{name}.back", arrays(newest_step(folder / back)))
 
   def resume(self) -> None:
-    """Facts `resume`: answers of saved runs, and their next steps."""
+    """Records `resume`: answers of saved runs, and their next steps."""
     folder = self._copy("resume")
     for number, (run, flags) in enumerate(ASKED):
       argv = [*FILAX, "chat", f"--checkpoint=runs/{run}", f"--video={VIDEO}", "--json", *flags]
@@ -182,14 +194,17 @@ class Recorder:
       self._write_run("resume", name, folder / "runs" / name, first=STEPS + 1)
 
   def _copy(self, name: str) -> pathlib.Path:
-    """A copy of the working folder of `source`, whose runs may be changed."""
+    """Copies the working folder of `source`.
+
+    The runs in the copy may be changed.
+    """
     folder = self.store.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(self.source / "work", folder)
     return folder
 
   def _write_run(self, part: str, name: str, folder: pathlib.Path, first: int) -> None:
-    """What a run logged from step `first` on, and its newest checkpoint."""
+    """Records a run: its log from step `first` on, its newest checkpoint."""
     step = newest_step(folder)
     lines = log_records(folder / "metrics.jsonl", first)
     self.store.write(f"{part}/{name}", "\n".join([*lines, ""]))
@@ -199,7 +214,10 @@ class Recorder:
 
 
 def log_records(path: pathlib.Path, first: int) -> Iterator[str]:
-  """The records of a metrics.jsonl from step `first` on; what was measured is replaced by "*"."""
+  """The records of a metrics.jsonl from step `first` on.
+
+  Measured values are replaced by "*".
+  """
   for line in path.read_text().splitlines():
     record = json.loads(line)
     measured = dict.fromkeys(record.keys() & MEASURED, "*")
@@ -208,7 +226,7 @@ def log_records(path: pathlib.Path, first: int) -> Iterator[str]:
 
 
 def without_seconds(text: str) -> str:
-  """JSON, or one JSON object a line, without the keys that hold seconds."""
+  """JSON, or JSON lines, without the keys of durations."""
   decoder = json.JSONDecoder(object_hook=_drop_seconds)
   kept = []
   position = 0
@@ -224,7 +242,10 @@ def _drop_seconds(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def conversion_report(folder: pathlib.Path) -> str:
-  """Moves the report of a conversion out of its folder; its text without measurements."""
+  """The text of a conversion's report, without measurements.
+
+  Removes the report from its folder.
+  """
   path = folder / "conversion_report.json"
   report = json.loads(path.read_text())
   path.unlink()
@@ -234,7 +255,10 @@ def conversion_report(folder: pathlib.Path) -> str:
 
 
 def file_digests(folder: pathlib.Path, only: str = "", without: str = "") -> str:
-  """A line a file: sha256, bytes and path; `only` and `without` are endings of names."""
+  """One line for each file: sha256, bytes and path.
+
+  only, without: endings of file names.
+  """
   lines = []
   for path in sorted(folder.rglob("*")):
     if not path.is_file() or not path.name.endswith(only):
@@ -254,7 +278,7 @@ def newest_step(folder: pathlib.Path) -> pathlib.Path:
 
 
 def arrays(step: pathlib.Path) -> str:
-  """A line an array of a checkpoint: sha256, dtype, shape and path."""
+  """One line for each array of a checkpoint: sha256, dtype, shape, path."""
   import jax
   import numpy as np
   import orbax.checkpoint as ocp

@@ -56,7 +56,10 @@ class Recording:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """A fact that two recordings do not share. `where` is the first line that differs."""
+  """A fact that differs between two recordings.
+
+  where: the first line that differs.
+  """
 
   name: str
   where: str
@@ -67,8 +70,9 @@ class Difference:
 
 
 def compare(before: Recording, after: Recording) -> tuple[dict[str, int], list[Difference]]:
-  """(part -> number of equal facts, the differences), over the parts that both recordings have.
+  """Counts equal facts and collects the differences.
 
+  Returns (part -> number of equal facts, differences), for the parts that both recordings have.
   Raises ValueError if they share no part.
   """
   old = before.digests()
@@ -99,7 +103,10 @@ def parts(digests: Mapping[str, str]) -> set[str]:
 
 
 def first_difference(before: str, after: str) -> str:
-  """The first line in which two texts differ, from shortly before the place where it does."""
+  """The first line that differs between two texts.
+
+  It begins shortly before the place of the difference.
+  """
   pairs = itertools.zip_longest(before.splitlines(), after.splitlines())
   for number, (old, new) in enumerate(pairs, 1):
     if old != new:
@@ -121,7 +128,7 @@ def _excerpt(line: str | None, other: str | None) -> str:
 
 
 def table(equal: Mapping[str, int], differences: list[Difference]) -> Iterator[str]:
-  """The lines of a comparison: a row a part, then every difference."""
+  """The lines of a comparison: one for each part, then all differences."""
   yield f"{'part':<12} {'equal':>6} {'different':>10}"
   for part, count in equal.items():
     different = sum(difference.part == part for difference in differences)

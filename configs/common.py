@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every config shares: all keys with their defaults, typed arguments, and `:debug`.
+"""Shared parts of all configs: defaults, typed arguments, and `:debug`.
 
 A config is a file with get_config(arg) that returns a ConfigDict of plain data. Order is carried by
 tuples, never by dict keys. `--config F:name=value,flag` passes arguments, `--config.a.b=v` changes
-one key; an unknown one is an error.
+one key; an unknown key is an error.
 """
 
 from ml_collections import ConfigDict
 
-LENGTHS = (  # Prompts are padded to one of these, so that few programs are compiled.
+LENGTHS = (  # Prompts are padded to one of these lengths, to compile few programs.
   64,
   128,
   256,
@@ -29,7 +29,10 @@ DEBUG_CORPUS = "runs/debug_corpus"
 
 
 def base() -> ConfigDict:
-  """Every key of a config, with FiLA-Video's values; a stage changes what it does differently."""
+  """All keys of a config, with FiLA-Video's values.
+
+  Each stage changes the keys that differ.
+  """
   c = ConfigDict()
   c.seed = 0
   c.init_from = ""  # A workdir, or one checkpoint: the run whose parameters this one starts from.
@@ -43,10 +46,10 @@ def base() -> ConfigDict:
   c.epochs = 1.0
   c.log_every = 10
   c.checkpoint_every = 500
-  c.keep = 2  # Newest checkpoints that stay; 0 = all.
-  c.stall_seconds = 600.0  # Without a step for so long, a run ends and shows its stacks; 0 = never.
-  c.mesh = dict(data=1, fsdp=-1, seq=1, tensor=1)  # Sizes of the mesh's axes; -1 = what is left.
-  c.peak_tflops = 0.0  # Of one device, for MFU; 0 = from a table of known devices.
+  c.keep = 2  # Number of newest checkpoints to keep; 0 = all.
+  c.stall_seconds = 600.0  # A run without a step for so long ends and prints its stacks; 0 = never.
+  c.mesh = dict(data=1, fsdp=-1, seq=1, tensor=1)  # Axis sizes; -1 = the remaining devices.
+  c.peak_tflops = 0.0  # Peak of one device, for MFU; 0 = from a table of known devices.
   c.profile = ""  # FIRST:STOP: a jax.profiler trace of these steps, without STOP; "" = none.
   c.debug_corpus = ""  # A folder in which `filax train` first makes a tiny corpus.
   return c
@@ -61,20 +64,23 @@ def fila_model() -> dict:
     projector=dict(name="mlp", newline="one_token", pool_side=2),
     llm=qwen2("7B"),
     merge_stage="vision",  # vision | projector | pool: where frames of a group are merged.
-    dtype="bfloat16",  # Of computation.
+    dtype="bfloat16",  # Dtype of computation.
     param_dtype="float32",
   )
 
 
 def qwen2(variant: str, **more) -> dict:
-  """A language model, and how it attends: kernel, and strategy over the mesh axis seq."""
+  """A language model with its attention settings.
+
+  Kernel, and strategy over the mesh axis seq.
+  """
   return (
     dict(name="qwen2", variant=variant, remat="attn", attention="auto", sequence="gather") | more
   )
 
 
 def fila_infer() -> dict:
-  """How a trained model answers: 256 candidate frames, K-Means to 32 scenes of 3."""
+  """Inference settings: 256 candidate frames, K-Means to 32 scenes of 3."""
   return dict(
     selector=dict(name="kmeans", scenes=32, size=3, history="similar", seeds="farthest", steps=50),
     sampling=dict(name="uniform", frames=256, phase="ends"),
@@ -86,7 +92,7 @@ def fila_infer() -> dict:
 
 
 def data() -> dict:
-  """Where samples come from and how they become rows."""
+  """The data settings: sources, preprocessing and packing."""
   return dict(
     train=(("manifest.json", "all"),),  # (manifest, all | first:N | end:N | random:N), N or N%.
     root="",  # Folder of the media; "" = the manifest's own.
@@ -94,7 +100,7 @@ def data() -> dict:
     template="chatml",  # chatml | brief | plain
     system="You are a helpful assistant.",  # "" = no system turn.
     labels="llava",  # llava | answer_only: which tokens are learned.
-    time_prompt="none",  # none | fila | llava: what the question says about frame times.
+    time_prompt="none",  # none | fila | llava: how frame times are written in the question.
     sampling=dict(name="uniform", frames=96, phase="ends"),  # ends | middle | random
     resize="squash",  # squash | pad | pillow: how frames become square; pillow is Pillow's bicubic.
     images=dict(mode="squash", tiles=1),  # squash | pad | anyres, at most `tiles` tiles.
@@ -108,14 +114,17 @@ def data() -> dict:
     prefetch=2,
     open_seconds=10.0,
     decode_seconds=60.0,
-    # Of a picture at most; larger JPEGs are read at 1/2, 1/4 or 1/8 of their size. 24 million keep
-    # the copies of a picture that live at a time below 256 MB.
+    # The most pixels of a picture; larger JPEGs are read at 1/2, 1/4 or 1/8 of their size. With 24
+    # million the simultaneous copies of a picture take less than 256 MB.
     image_pixels=24_000_000,
   )
 
 
 def llava_optim() -> dict:
-  """AdamW as LLaVA's scripts run it. `rates` and `decay`: (regex, value), the first match wins."""
+  """AdamW with the settings of LLaVA's scripts.
+
+  `rates` and `decay` are rows of (regex, value); the first match wins.
+  """
   return dict(
     rates=(("", 1e-5),),  # Peak learning rates; 0 freezes.
     decay=(("", 0.0),),
@@ -124,27 +133,28 @@ def llava_optim() -> dict:
     b1=0.9,
     b2=0.999,
     eps=1e-8,
-    clip=1.0,  # Global norm of what is trained; 0 = none.
+    clip=1.0,  # Largest global gradient norm; 0 = no clipping.
     accumulate=1,  # Micro-batches a step; 0 = as many as give every device one row at a time.
     reduction="sample_mean",  # sample_mean (LLaVA) | token_mean
-    loss_chunk=1024,  # Positions of a row whose logits exist at a time.
+    loss_chunk=1024,  # Positions whose logits are computed at a time.
   )
 
 
 def shard_sequence(c: ConfigDict, seq: int) -> None:
-  """Puts one row at a time on each `seq` devices; parameters are sharded over all devices.
+  """Shards one row at a time over each `seq` devices.
 
-  The number of devices must be a multiple of `seq`. A 7B then fits on 16 GB a device from 256
-  devices on, and on 95 GB from 64 on (docs/plan.md).
+  Parameters are sharded over all devices, whose number must be a multiple of `seq`. A 7B then fits
+  on 16 GB a device from 256 devices on, and on 95 GB from 64 on (docs/plan.md).
   """
   c.mesh = dict(data=1, fsdp=-1, seq=seq, tensor=1)
   c.optim.accumulate = 0
 
 
 def parse_arg(arg: str | None, **defaults) -> ConfigDict:
-  """ "steps=3,debug" -> a ConfigDict of `defaults` with those values, each of its default's type.
+  """Parses the argument of a config, such as "steps=3,debug".
 
-  A bare name is True. Raises ValueError for an unknown name or a value of another type.
+  Returns a ConfigDict of `defaults` with those values, each converted to the type of its default. A
+  bare name is True. Raises ValueError for an unknown name or a value of another type.
   """
   values = dict(defaults)
   for item in filter(None, (arg or "").split(",")):
@@ -166,7 +176,10 @@ def _typed(name: str, text: str, kind: type):
 
 
 def shrink(c: ConfigDict) -> ConfigDict:
-  """The same config for a laptop: tiny models and a tiny corpus made on the spot, four steps."""
+  """The same config for a laptop, four steps long.
+
+  Tiny models, and a tiny corpus that is created first.
+  """
   with c.unlocked():
     for role in ("encoder", "llm"):
       c.model[role].variant = "tiny"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FiLA-Base, the paper's baseline: stage 4 with 32 uniform frames and no merging.
+"""FiLA-Base, the paper's baseline: stage 4 without merging, 32 uniform frames.
 
   filax train --config configs/fila_base.py --workdir runs/fila_base \\
     --config.init_from=runs/fila_stage3

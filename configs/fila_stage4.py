@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FiLA-Video stage 4, video instruction tuning on LLaVA-Video-178K: 96 frames merged to 32.
+"""FiLA-Video stage 4, video instruction tuning: 96 frames merged to 32.
+
+The data are LLaVA-Video-178K.
 
   filax train --config configs/fila_stage4.py --workdir runs/fila_stage4 \\
     --config.init_from=runs/fila_stage3

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FiLA-Video at toy size, for the corpus of data_pipelines/synthesis/toy.py. On a CPU, in minutes.
+"""FiLA-Video at toy size; trains on a CPU in minutes.
+
+The data are the corpus of data_pipelines/synthesis/toy.py.
 
   filax demo --workdir runs/demo  # Makes the corpus, then both stages, and measures them.
   filax train --config configs/fila_toy.py:stage=1 --workdir runs/demo/stage1
@@ -8,11 +10,11 @@
 
 The parts and the path of the data are those of the 7B; only sizes, rates and lengths differ. Stage
 1 learns to see: captions of clips of 3 neighbouring frames, 8 of them packed in a row. Stage 2
-learns to remember: questions about 24 frames of a long virtual video, 8 groups of 3; what sees
-well stays frozen. Each epoch draws the frames at another random phase. At the paper's 2e-6 the
-fusion weights would not move in so few steps, so they learn as fast as the rest, still by a rule
-of their own. Answers come from 8 scenes of 3 frames out of 256 candidates: as many visual tokens
-as in training.
+learns to remember: questions about 24 frames of a long virtual video, 8 groups of 3; the encoder
+stays frozen. Each epoch draws the frames at another random phase. At the paper's 2e-6 the fusion
+weights would not move in so few steps, so they learn as fast as the rest, still by a rule of their
+own. Answers come from 8 scenes of 3 frames out of 256 candidates: as many visual tokens as in
+training.
 """
 
 from configs import common

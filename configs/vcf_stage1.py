@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VideoChat-Flash stage 1, alignment of the connector: pictures, and clips of 4 frames.
+"""VideoChat-Flash stage 1: alignment of the connector.
+
+The data are pictures, and clips of 4 frames.
 
   filax train --config configs/vcf_stage1.py --workdir runs/vcf_stage1
   filax train --config configs/vcf_stage1.py:model=2B --workdir runs/vcf_stage1
@@ -44,7 +46,7 @@ def parse(arg: str | None) -> ConfigDict:
 
 
 def base(arg: ConfigDict, size: int) -> ConfigDict:
-  """VideoChat-Flash with pictures of `size` pixels (what a 2B always reads is 448)."""
+  """VideoChat-Flash with pictures of `size` pixels; a 2B uses 448."""
   c = common.base()
   c.seed = 42
   encoder = dict(ENCODERS[arg.encoder])
@@ -81,7 +83,7 @@ def base(arg: ConfigDict, size: int) -> ConfigDict:
 
 
 def dynamic(most: int, least: int) -> dict:
-  """About a frame a second, from `least` to `most`, as training takes them."""
+  """About a frame a second, from `least` to `most`, as in training."""
   return dict(name="dynamic_fps", frames=most, low=least, multiple=4, phase="released")
 
 

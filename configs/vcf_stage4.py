@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VideoChat-Flash stage 4, pictures of 448 pixels: encoder and connector learn, the llm is frozen.
+"""VideoChat-Flash stage 4: pictures of 448 pixels, the llm is frozen.
 
   filax train --config configs/vcf_stage4.py --workdir runs/vcf_stage4 \\
     --config.init_from=runs/vcf_stage3

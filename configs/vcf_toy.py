@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VideoChat-Flash at toy size, for the corpus of data_pipelines/synthesis/toy.py. On a CPU.
+"""VideoChat-Flash at toy size, for a CPU.
 
   python -m data_pipelines.synthesis.toy --out runs/demo/corpus
   filax train --config configs/vcf_toy.py:stage=1 --workdir runs/vcf/stage1
@@ -14,15 +14,15 @@
 
 The parts and the path of the data are those of the 7B: UMT reads clips of 4 frames jointly, ToMe
 leaves 8 tokens of a clip, and visual tokens may be dropped after layers 1 and 2 of 3. Stage 1:
-captions of clips of one scene. Stage 2: questions about long virtual videos, what sees stays
+captions of clips of one scene. Stage 2: questions about long virtual videos, the encoder stays
 frozen. Stage 3: at 32 frames, so few that most clips hold parts of two scenes, which the encoder
 learns to tell apart. Stage 4: at the 256 frames of answering, frozen again. Nothing is selected:
 frames must stand close enough to show short scenes.
 
 Measured once (seed 0, 648 held-out questions about 64 videos): accuracy 0.944 without dropout;
 0.943 when only the answers drop visual tokens, 1:uniform:0.75+2:attention:0.25; 0.923 when stage 4
-is trained with it as well. On two busy CPU cores the stages took 171, 502, 204 and 396 seconds
-(283 with dropout); shorter runs on idle ones tell of about 110, 310, 115 and 210.
+is trained with it as well. On two busy CPU cores the stages took 171, 502, 204 and 396 seconds (283
+with dropout); shorter runs on idle ones suggest about 110, 310, 115 and 210.
 """
 
 from configs import common, fila_toy

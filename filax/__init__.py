@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FiLax: long-video multimodal LLMs in JAX. Names load on first use; importing costs nothing.
+"""FiLax: long-video multimodal LLMs in JAX.
+
+Names load on first use, so importing costs nothing.
 
 A checkpoint answers questions about videos:
 
@@ -27,7 +29,7 @@ _NAMES = {  # public name -> module
   "load": "filax.infer.session",
   "read_video": "filax.infer.video",
   "evaluate": "filax.evals.run",
-  "chat": "filax.infer.pair",  # These three took (model, params); they stay one release.
+  "chat": "filax.infer.pair",  # These three take (model, params); kept for one release.
   "generate": "filax.infer.pair",
   "scenes": "filax.infer.pair",
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model FLOPs counted by us: two per weight and token, attention by its pairs, no recomputation.
+"""Analytic model FLOPs of a train step.
 
-The compiler's own count is of little use: it takes the body of a scan once.
+Two for each weight and token, attention by its pairs, no recomputation. The compiler's count is of
+little use: it counts the body of a scan once.
 """
 
 from collections.abc import Mapping
@@ -12,21 +13,27 @@ from typing import Any
 from flax import traverse_util
 from jaxtyping import PyTree
 
-FLOW = ("encoder", "merger", "projector", "llm")  # A gradient goes back from the last to the first.
+FLOW = ("encoder", "merger", "projector", "llm")  # Gradients flow from the last part to the first.
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-  """Model FLOPs (forward and backward, nothing counted twice) that a train step does for..."""
+  """Model FLOPs of a train step, for each unit of work.
 
-  token: float = 0.0  # ... each text position, visual ones included, in all layers and the head.
-  head: float = 0.0  # ... of which in the head.
-  pair: float = 0.0  # ... each pair of positions of which one sees the other.
+  Forward and backward, without recomputation.
+  """
+
+  token: float = 0.0  # One text position, visual tokens included, in all layers and the head.
+  head: float = 0.0  # The part of `token` in the head.
+  pair: float = 0.0  # One pair of positions of which one attends to the other.
   frame: float = 0.0
   image: float = 0.0
 
   def step_flops(self, sums: Mapping[str, float]) -> float:
-    """FLOPs of what `sums` counts; neither padding nor a dropped visual token is work."""
+    """FLOPs of a step with the counts `sums`.
+
+    Neither padding nor dropped visual tokens count as work.
+    """
     return (
       (self.token - self.head) * sums["passed"]
       + self.head * sums["left"]
@@ -39,11 +46,12 @@ class Costs:
 def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs:
   """The costs of a train step of a VideoLM.
 
-  `params` may be shapes; `rates` maps the path of a parameter to its peak learning rate.
-  A matrix product costs 2 a weight and token forward, 2 more where a gradient passes through (some
-  part before it, or it itself, is trained) and 2 more if its weight is trained: 6 for what is
-  trained, 2 for a frozen encoder. Attention has no weights: 4 a pair, head unit and layer forward,
-  8 more where a gradient passes.
+  params: arrays or shapes. rates: path of a parameter -> its peak learning rate.
+
+  A matrix product costs 2 for each weight and token forward, 2 more where a gradient passes through
+  (it itself or an earlier part is trained) and 2 more if its weight is trained: 6 in all for a
+  trained weight, 2 for a frozen encoder. Attention has no weights: 4 for each pair, head unit and
+  layer forward, 8 more where a gradient passes.
   """
   work = _Work.count(params, rates)
   encoder = model.encoder
@@ -51,7 +59,7 @@ def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs
   patches = math.prod(encoder.grid)
 
   def picture(clip: int) -> float:
-    """A picture whose patches see those of `clip` pictures."""
+    """FLOPs of a picture whose patches attend to those of `clip` pictures."""
     pairs = patches * patches * clip
     attention = work.attention("encoder", pairs * encoder.width * encoder.depth)
     return patches * work.weights("encoder") + attention
@@ -59,7 +67,7 @@ def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs
   projector = work.weights("projector")
   tokens_of_frame, tokens_of_image = _projected_tokens(model)
   head = work.head_flops()
-  token = work.weights("llm")  # With the head, if it has a table of its own.
+  token = work.weights("llm")  # Includes the head, unless it is tied.
   if work.is_tied:
     token += head
   return Costs(
@@ -92,7 +100,7 @@ class _Work:
     return cls(sizes, rates, gradient)
 
   def weights(self, role: str) -> float:
-    """Of one token through all products of a part."""
+    """FLOPs of one token through all products of a part."""
     total = 0
     learned = 0
     for path, size in self.sizes.items():
@@ -102,7 +110,7 @@ class _Work:
     return (4 if self.gradient[role] else 2) * total + 2 * learned
 
   def attention(self, role: str, units: int) -> float:
-    """Of pairs, head units and layers, `units` in all."""
+    """FLOPs of attention; `units`: pairs x head units x layers."""
     return units * (12 if self.gradient[role] else 4)
 
   @property
@@ -111,7 +119,7 @@ class _Work:
     return "llm/lm_head/kernel" not in self.sizes
 
   def head_flops(self) -> float:
-    """Of one token through the llm's head."""
+    """FLOPs of one token through the llm's head."""
     table = "llm/embed_tokens/embedding" if self.is_tied else "llm/lm_head/kernel"
     factor = 4 if self.gradient["llm"] else 2
     if self.rates[table]:
@@ -120,7 +128,7 @@ class _Work:
 
 
 def _projected_tokens(model) -> tuple[float, float]:
-  """How many tokens the projector's layers see per frame and per image."""
+  """Tokens that the projector's layers see, per frame and per image."""
   grid = model.encoder.grid
   frames = model.selector.size
   if model.merge_stage != "vision":

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Atomic files and folders, and caches that check themselves.
 
-A file is written beside its place and renamed: no reader ever meets a part of it, not even after a
+A file is written beside its target and renamed: no reader ever sees a part of it, not even after a
 kill. A checked file begins with a line that holds the sha256 of the rest. A cache is a checked file
-that can be computed again: where it is damaged, or its folder cannot be written, one line on stderr
-says so and the work goes on.
+that can be computed again: if it is damaged, or its folder cannot be written, one line on stderr
+reports it and the work goes on.
 
 Standard library only, so that every part of the project can use it. Local files only: a bucket's
 objects appear complete by themselves.
@@ -25,22 +25,22 @@ import uuid
 
 from filax import processes
 
-_CHECKED = b"filax-checked-1 sha256:"  # Begins the first line of a checked file.
+_CHECKED = b"filax-checked-1 sha256:"  # Start of the first line of a checked file.
 _FIRST_LINE = len(_CHECKED) + 64 + 1  # Bytes.
 _LEFTOVER = re.compile(
   r".+\.(?P<host>[A-Za-z0-9-]+)\.(?P<pid>[1-9][0-9]*)-(?P<start>[0-9]+)\.[0-9a-f]{8}\.tmp",
   re.DOTALL,
 )
 _OLD_SECONDS = 24 * 60 * 60.0
-_NAME_BYTES = 120  # Of the target's name in a temporary one; file systems allow 255 in all.
+_NAME_BYTES = 120  # Bytes of a temporary name taken from its target; the limit for all is 255.
 
-_reported: set[str] = set()  # Damaged files and unwritable folders that stderr has named.
+_reported: set[str] = set()  # Damaged files and unwritable folders already reported.
 
 Parsed = TypeVar("Parsed")
 
 
 class DamagedFile(ValueError):
-  """A checked file does not hold what was written.
+  """A checked file differs from what was written.
 
   The message names the file.
   """
@@ -50,7 +50,7 @@ class DamagedFile(ValueError):
 def write_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
   """Opens a binary file that appears under `path` after the block.
 
-  Until then it lies beside `path`, under a name that tells who writes it; an error in the block
+  Until then it lies beside `path`, under a name that identifies the writer; an error in the block
   removes it. The folder is made if it is missing. Raises OSError.
   """
   path = pathlib.Path(path)
@@ -94,16 +94,16 @@ def temporary_name(path: pathlib.Path) -> pathlib.Path:
 
 
 def absolute(path: str | os.PathLike) -> str:
-  """An absolute path, `~` expanded; URLs stay as they are."""
+  """An absolute path, `~` expanded; URLs stay unchanged."""
   text = os.fspath(path)
   return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
 def write_checked(path: str | os.PathLike, content: bytes | memoryview, label: str = "") -> None:
-  """Writes `content` behind one line with its digest, atomically.
+  """Writes `content` after one line with its digest, atomically.
 
-  label: what the content is about. It is part of the digest and not written: a reader gives the
-  same, so that a file under another file's name counts as damaged. Raises OSError.
+  label: names the content. It is part of the digest but not written: a reader passes the same
+  label, so that a file under another file's name counts as damaged. Raises OSError.
   """
   with write_atomically(path) as file:
     file.write(_first_line(content, label))
@@ -116,7 +116,7 @@ def read_checked(path: str | os.PathLike, label: str = "") -> bytes:
   Raises FileNotFoundError if there is no file, DamagedFile if its digest differs or is missing, and
   another OSError if it cannot be read.
   """
-  if not stat.S_ISREG(os.stat(path).st_mode):  # Opening a pipe would wait for ever.
+  if not stat.S_ISREG(os.stat(path).st_mode):  # Opening a pipe would block forever.
     raise DamagedFile(f"{os.fspath(path)} is no file.")
   with open(path, "rb") as file:
     line = file.readline(_FIRST_LINE)
@@ -139,19 +139,19 @@ def read_cache(
 ) -> Parsed | None:
   """Parses a checked file; None if it must be computed again.
 
-  A missing file is no news; of a damaged one stderr gets a line. Never raises.
+  A damaged file is reported on stderr, a missing one is not. Never raises.
   """
   try:
     return parse(read_checked(path, label))
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except Exception as error:  # Whatever a parser raises about content that it does not know.
+  except Exception as error:  # Parsers may raise anything for invalid content.
     report_damage(path, error)
     return None
 
 
 def write_cache(path: str | os.PathLike, content: bytes | memoryview, label: str = "") -> bool:
-  """`write_checked`; a line on stderr and False if that fails."""
+  """`write_checked`; on failure, a line on stderr and False."""
   try:
     write_checked(path, content, label)
   except OSError as error:
@@ -161,9 +161,9 @@ def write_cache(path: str | os.PathLike, content: bytes | memoryview, label: str
 
 
 def report_damage(path: str | os.PathLike, error: Exception) -> None:
-  """Reports on stderr that a cache file is computed again.
+  """Reports on stderr, once, that a cache file is computed again.
 
-  Once, until it is written again.
+  It is reported again only after the file was written.
   """
   reason = str(error)
   if not isinstance(error, DamagedFile):
@@ -172,7 +172,7 @@ def report_damage(path: str | os.PathLike, error: Exception) -> None:
 
 
 def report_unwritable(folder: str | os.PathLike, error: OSError) -> None:
-  """Reports once a process that a cache folder cannot be written."""
+  """Reports once per process that a cache folder cannot be written."""
   _report(
     folder,
     f"{os.fspath(folder)} cannot be written ({_reason(error)}): what it would keep is made anew.",
@@ -190,11 +190,11 @@ def _reason(error: Exception) -> str:
 
 
 def remove_leftovers(folder: str | os.PathLike) -> list[pathlib.Path]:
-  """Removes temporary files and folders of killed writers; returns which.
+  """Removes temporary files and folders of killed writers; returns their paths.
 
-  One is a leftover if `temporary_name` made its name and its writer, a process of this host, has
-  ended; of another host (or of before this one was restarted), if it is older than a day. What
-  other programs write stays. Never raises.
+  Only names made by `temporary_name` are leftovers: those of an ended process of this host, and
+  those of another host (or of this one before its restart) that are older than a day. Files of
+  other programs stay. Never raises.
   """
   removed = []
   with contextlib.suppress(OSError):

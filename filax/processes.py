@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of this host, to recognise what dead ones left behind.
+"""Processes of this host, to recognise leftovers of dead ones.
 
 Standard library only.
 """
@@ -26,7 +26,7 @@ def host() -> str:
 def process_runs(pid: int, start: int = 0) -> bool:
   """Whether a process of this number runs on this host.
 
-  start: its `process_start`, where that is known; a later process of the same number is another.
+  start: its `process_start`, if known; a later process of the same number is a different one.
   """
   if pid < 1:
     return False
@@ -35,7 +35,7 @@ def process_runs(pid: int, start: int = 0) -> bool:
   except (ProcessLookupError, OverflowError):
     return False
   except PermissionError:
-    pass  # It runs, for another user.
+    pass  # It runs, as another user.
   facts = _process_facts(pid)
   if facts is None:
     return True
@@ -67,7 +67,7 @@ def is_ending(pid: int) -> bool:
 
 
 def _process_facts(pid: int) -> tuple[str, int] | None:
-  """(state, start) of a process; None where Linux does not tell.
+  """(state, start) of a process; None if Linux does not report it.
 
   State Z: ended, but not awaited.
   """
@@ -75,5 +75,5 @@ def _process_facts(pid: int) -> tuple[str, int] | None:
     text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
   except OSError:
     return None
-  fields = text.rpartition(")")[2].split()  # The name before may hold spaces and brackets.
+  fields = text.rpartition(")")[2].split()  # The process name may contain spaces and brackets.
   return fields[0], int(fields[19])

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Valid values of every setting of a config, in one table.
 
-It is checked before any work starts. The defaults are in configs/common.py; a test holds the two
-together. Rules about several settings at once (complete groups of frames, rows that split over
-devices) are checked where they are used. Standard library only, so that every part of the project
-can use it.
+It is checked before any work starts. The defaults are in configs/common.py; a test compares the
+two. Rules about several settings at once (complete groups of frames, rows that split over devices)
+are checked where they are used. Standard library only, so that every part of the project can use
+it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from filax.setting_kinds import (
   whole_number,
 )
 
-_SEED = 2**63 - 1  # The largest that jax.random.key takes.
+_SEED = 2**63 - 1  # The largest seed that jax.random.key takes.
 
 
 def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
@@ -167,7 +167,7 @@ for _name, _setting in SELECTOR.items():
   TABLE[f"model.selector.{_name}"] = _setting
   TABLE[f"infer.selector.{_name}"] = _setting
 
-# "data.sampling" -> a setting below it, for every group of settings.
+# Group of settings, such as "data.sampling" -> one of its settings.
 _GROUPS: dict[str, str] = {}
 for _name in TABLE:
   _parts = _name.split(".")

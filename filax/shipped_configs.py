@@ -2,7 +2,7 @@
 """The configs that come with FiLax, wherever it is installed.
 
 In a checkout they are the folder `configs/`. An installed FiLax has them inside its package, so
-that site-packages gets no package with so common a name.
+that site-packages gets no package with such a common name.
 """
 
 import importlib
@@ -17,7 +17,7 @@ FOLDER = pathlib.Path(__file__).parent / "configs"
 def make_importable() -> None:
   """Lets a config file say `from configs import common`.
 
-  A package `configs` of the user's own stays in front: what it lacks is taken from FiLax.
+  A package `configs` of the user's own comes first; modules that it lacks are taken from FiLax.
   """
   try:
     package = importlib.import_module("configs")
@@ -30,10 +30,11 @@ def make_importable() -> None:
 
 
 def find_file(name: str) -> str:
-  """The file of a config: `name` itself if there is such a file, else the one that FiLax ships.
+  """The file of a config: a path, or a shipped config.
 
+  `name` itself if there is such a file, else the file that FiLax ships.
   find_file("configs/fila_stage4.py") and find_file("fila_stage4") find the shipped file from any
-  folder. A name that nobody has is returned as it is.
+  folder. An unknown name is returned unchanged.
   """
   if os.path.exists(name):
     return name

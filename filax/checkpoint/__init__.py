@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of trees and who may write them."""
+"""Checkpoints of trees, and the lease of the run that writes them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small files in buckets, changed only if they still hold what was read.
+"""Small files in buckets, changed by compare-and-swap.
 
 Google Cloud Storage compares generations, S3 compares ETags. The clients come with gcsfs and s3fs.
 """
@@ -40,7 +40,7 @@ class GoogleObject:
         blob.delete(if_generation_match=generation)
       return True
     except (exceptions.PreconditionFailed, exceptions.NotFound):
-      # A request that was sent twice finds its own first writing.
+      # A request that was sent twice meets the result of its first try.
       return self.read_content() == after
     except exceptions.GoogleAPIError as error:
       raise OSError(f"{self._url} could not be written: {error}") from error
@@ -54,11 +54,11 @@ class GoogleObject:
         blob = self._bucket.get_blob(self._name)
         if blob is None:
           return None, 0
-        generation = int(blob.generation)  # A download may forget it.
+        generation = int(blob.generation)  # A download may reset it.
         try:
           return blob.download_as_bytes(if_generation_match=generation), generation
         except (exceptions.PreconditionFailed, exceptions.NotFound):
-          continue  # It was changed in between.
+          continue  # It changed in between.
     except exceptions.GoogleAPIError as error:
       raise OSError(f"{self._url} could not be read: {error}") from error
 
@@ -83,7 +83,7 @@ class S3Object:
     try:
       if after is None:
         if before is not None:
-          # Few stores compare versions when they delete. Only the holder deletes, having looked.
+          # Few stores compare versions on deletion. Only the holder deletes, after a check.
           self._files.call_s3("delete_object", **location)
       elif version is None:
         self._files.call_s3("put_object", Body=after, IfNoneMatch="*", **location)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of arrays, independent of how an array is sharded over devices and processes.
+"""Digests of arrays, independent of their sharding.
 
-Every element is mixed with its place in the array by a bijection of 64 bits that is not linear; the
-digest is the sum of the results modulo 2**64. So a part of an array is digested where it lies, the
-parts are added in any order, an element that changes always changes the sum, and changes of several
-elements do not cancel. NumPy alone, on the host: nothing is compiled.
+Every element is mixed with its index in the array by a non-linear bijection of 64 bits; the digest
+is the sum of the results modulo 2**64. So each part of an array is digested on the process that
+holds it, parts are added in any order, a change of one element always changes the sum, and changes
+of several elements do not cancel. NumPy alone, on the host: nothing is compiled.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +18,12 @@ import jax
 from jaxtyping import PyTree
 import numpy as np
 
-_PLACE = np.uint64(0x9E3779B97F4A7C15)  # Of splitmix64, as are the next two.
+_PLACE = np.uint64(0x9E3779B97F4A7C15)  # This and the next two: constants of splitmix64.
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-_BLOCK = 1 << 15  # Elements that are mixed at a time: 256 KiB, which stay in a core's cache.
-_STRIPE = 1 << 20  # Elements, at least, that a thread is given.
-_LINEAR = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # Of format 1.
+_BLOCK = 1 << 15  # Elements mixed at a time: 256 KiB, which fit a core's cache.
+_STRIPE = 1 << 20  # Smallest number of elements for a thread.
+_LINEAR = np.uint32(2 * 0x9E3779B9 & 0xFFFFFFFF)  # The factor of format 1.
 _THREADS = min(8, os.cpu_count() or 1)  # NumPy works on several blocks at once.
 
 Index = tuple[int, ...]
@@ -34,14 +34,14 @@ Mix = Callable[[np.ndarray, np.ndarray, np.ndarray], int]  # (words, rows, colum
 class Box:
   """A part of an array that this process holds."""
 
-  start: Index  # Index in the array of the first element.
+  start: Index  # Index of the first element in the array.
   value: np.ndarray
-  replicas: Index = (0,)  # The copies of the array that it is a part of.
+  replicas: Index = (0,)  # Replicas of the array that hold it.
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-  """What this process holds of an array, on the host."""
+  """The parts of an array that this process writes, on the host."""
 
   dtype: np.dtype
   shape: Index
@@ -55,7 +55,10 @@ def digest_text(dtype: np.dtype, shape: Sequence[int], total: int) -> str:
 
 
 def digests(tree: PyTree) -> PyTree:
-  """The sum of every array of a tree, below 2**64; this process must hold all of each."""
+  """The digest sum of every array of a tree, below 2**64.
+
+  This process must hold each array completely.
+  """
 
   def leaf_sum(x):
     part = host_parts({"": x})[""]
@@ -65,10 +68,11 @@ def digests(tree: PyTree) -> PyTree:
 
 
 def host_parts(leaves: Mapping[str, jax.Array | np.ndarray]) -> dict[str, Parts]:
-  """Copies the first replica of every array to the host: what this process writes of it.
+  """Copies the first replica of every array to the host.
 
-  All copies are started before the first is awaited. JAX keeps them with the arrays, so whoever
-  copies the same arrays next, such as Orbax, gets them for nothing.
+  Returns the parts that this process writes. All copies are started before the first is awaited.
+  JAX keeps them with the arrays, so that the next copy of the same arrays, such as that of Orbax,
+  costs nothing.
   """
   arrays = {path: _without_key_type(x) for path, x in leaves.items()}
   for x in arrays.values():
@@ -83,7 +87,7 @@ def host_parts(leaves: Mapping[str, jax.Array | np.ndarray]) -> dict[str, Parts]
 
 def _host_boxes(x: jax.Array | np.ndarray) -> list[Box]:
   """The boxes of an array that this process writes."""
-  if not isinstance(x, jax.Array):  # An array of the host is the same in every process.
+  if not isinstance(x, jax.Array):  # A host array is equal in every process.
     return [Box((0,) * x.ndim, x)] if jax.process_index() == 0 else []
   boxes = []
   for shard in _first_replica(x):
@@ -93,7 +97,7 @@ def _host_boxes(x: jax.Array | np.ndarray) -> list[Box]:
 
 
 def totals(parts: Mapping[str, Parts]) -> dict[str, int]:
-  """path -> the sum of what this process holds, modulo 2**64."""
+  """path -> digest sum of this process's parts, modulo 2**64."""
   return {path: _part_sum(part) for path, part in parts.items()}
 
 
@@ -103,9 +107,12 @@ def _part_sum(part: Parts) -> int:
 
 
 def box_sums(boxes: Sequence[Box], shape: Sequence[int], mix: Mix | None = None) -> list[int]:
-  """The sum of every box of an array of `shape`. Several threads share the work."""
+  """The digest sum of every box of an array.
+
+  shape: that of the whole array. Several threads share the work.
+  """
   stripes = []
-  owners = []  # Of each stripe, the number of its box.
+  owners = []  # The number of each stripe's box.
   for number, box in enumerate(boxes):
     for stripe in _stripes(box):
       stripes.append(stripe)
@@ -127,7 +134,10 @@ def box_sums(boxes: Sequence[Box], shape: Sequence[int], mix: Mix | None = None)
 
 
 def held_boxes(x: jax.Array) -> Iterator[Box]:
-  """Every different part of an array that this process holds, copied one after the other."""
+  """Yields every distinct part of an array that this process holds.
+
+  The parts are copied to the host one after the other.
+  """
   x = _without_key_type(x)
   replicas: dict[Index, list[int]] = {}
   for shard in x.addressable_shards:
@@ -136,7 +146,7 @@ def held_boxes(x: jax.Array) -> Iterator[Box]:
     start = _start(shard.index)
     if start in replicas:
       data = shard.data
-      # Another Array on the same buffer: the copy goes when it goes, not when `x` does.
+      # A second Array on the same buffer: the host copy is freed with it, not with `x`.
       view = jax.make_array_from_single_device_arrays(data.shape, data.sharding, [data])
       same_box = tuple(replicas.pop(start))
       yield Box(start, np.asarray(view), same_box)
@@ -145,7 +155,10 @@ def held_boxes(x: jax.Array) -> Iterator[Box]:
 def box_sum(
   x: np.ndarray, start: Sequence[int], shape: Sequence[int], mix: Mix | None = None
 ) -> int:
-  """The sum for the part `x`, which begins at index `start`, of an array of `shape`."""
+  """The digest sum of the part `x` of an array.
+
+  `x` begins at index `start` of an array of `shape`.
+  """
   words = _words(x)
   if words.size == 0:
     return 0
@@ -167,7 +180,10 @@ def box_sum(
 def _sum_of_blocks(
   words: np.ndarray, rows: np.ndarray, columns: np.ndarray, mix: Mix | None
 ) -> int:
-  """The sum over words [R C], taken in blocks that stay in a core's cache."""
+  """The digest sum over words [R C].
+
+  It is computed in blocks that fit into a core's cache.
+  """
   height = max(1, _BLOCK // words.shape[1])
   width = min(words.shape[1], _BLOCK)
   if mix is None:
@@ -183,14 +199,20 @@ def _sum_of_blocks(
 
 
 class Mixer:
-  """The sum of a block of words, with memory that is used again for the next block."""
+  """Computes the digest sum of a block of words.
+
+  Its buffers are reused for the next block.
+  """
 
   def __init__(self, height: int, width: int):
     self._mixed = np.empty((height, width), np.uint64)
     self._shifted = np.empty((height, width), np.uint64)
 
   def __call__(self, words: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> int:
-    """words [R C], the place of each row's first element [R], columns [C] -> sum mod 2**64."""
+    """The digest sum of a block, modulo 2**64.
+
+    words [R C]; rows [R]: index in the array of each row's first element; columns [C].
+    """
     height, width = words.shape
     mixed = self._mixed[:height, :width]
     shifted = self._shifted[:height, :width]
@@ -207,7 +229,7 @@ class Mixer:
 
 
 def linear_sum(words: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> int:
-  """The sum of a block in format 1, modulo 2**32."""
+  """The digest sum of a block in format 1, modulo 2**32."""
   place = (rows[:, None] + columns).astype(np.uint32)
   factor = place * _LINEAR + np.uint32(1)
   products = words.astype(np.uint32) * factor
@@ -215,7 +237,7 @@ def linear_sum(words: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> int:
 
 
 def _stripes(box: Box) -> list[Box]:
-  """A box cut along its first axis into pieces that are worth a thread."""
+  """A box cut along its first axis, for the threads."""
   length = box.value.shape[0] if box.value.ndim else 1
   count = min(_THREADS, box.value.size // _STRIPE, length)
   if count <= 1:
@@ -229,7 +251,7 @@ def _stripes(box: Box) -> list[Box]:
 
 
 def _without_key_type(x):
-  """PRNG keys as the numbers that are stored; other arrays as they are."""
+  """PRNG keys as their stored numbers; other arrays unchanged."""
   if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
     return jax.random.key_data(x)
   return x
@@ -246,9 +268,10 @@ def _start(index: Sequence[slice]) -> Index:
 
 
 def _words(x: np.ndarray) -> np.ndarray:
-  """The bytes of an array as unsigned integers of its elements' size, little-endian, at least 1-D.
+  """The bytes of an array as unsigned integers, at least 1-D.
 
-  Elements of 16 bytes are two words, side by side in the last axis.
+  Little-endian, of the size of an element. Elements of 16 bytes are two words, side by side in the
+  last axis.
   """
   x = np.ascontiguousarray(x)  # At least 1-D.
   size = min(x.dtype.itemsize, 8)
@@ -256,7 +279,10 @@ def _words(x: np.ndarray) -> np.ndarray:
 
 
 def _places(part: Sequence[int], start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-  """The row-major places in `shape` of all elements of a part of it, in row-major order."""
+  """The row-major indices in `shape` of a part's elements.
+
+  In row-major order. part: the shape of the part, which begins at index `start`.
+  """
   places = np.zeros(1, np.uint64)
   for size, first, full_size in zip(part, start, shape, strict=True):
     along_axis = np.arange(size, dtype=np.uint64) + np.uint64(first)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lease of a workdir: one run at a time may write there.
+"""The lease of a workdir, which only one run may write to.
 
-The run that holds it counts a number up in workdir/lease.json. Others watch that number by their
-own monotonic clock, so clocks of different hosts are never compared.
+The holder increments a number in workdir/lease.json. Other runs watch that number by their own
+monotonic clock, so clocks of different hosts are never compared.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from filax.checkpoint import owner, small_file
 
 FILE_NAME = "lease.json"
 STALE_SECONDS = 60.0
-_BEATS = 6  # In the time after which a lease is stale.
+_BEATS = 6  # Increments in the time after which a lease is stale.
 _LOOK_SECONDS = 0.5
 
 
@@ -27,15 +27,15 @@ class Held(OSError):
 
 
 class Lost(OSError):
-  """This run held the workdir and does no longer."""
+  """This run no longer holds its workdir."""
 
 
 class Lease:
   """Holds a workdir while in use as a context manager.
 
-  stale_seconds: another run may take over when the number stood still for so long (default: the
-  environment variable FILAX_LEASE_SECONDS, else 60); it is counted up six times in it. `report`
-  gets a sentence when there is something to wait for.
+  stale_seconds: another run may take over when the number has not changed for so long (default: the
+  environment variable FILAX_LEASE_SECONDS, else 60); the holder increments it six times in that
+  time. report: called with a sentence before a wait.
   """
 
   def __init__(
@@ -52,11 +52,14 @@ class Lease:
     self._file = small_file.open_small_file(workdir, FILE_NAME)
     self._owner = owner.this_process(stale_seconds)
     self._ended = threading.Event()
-    self._beating = threading.Lock()  # Around each change of the file by this run.
+    self._beating = threading.Lock()  # Held during each write of this run.
     self._thread: threading.Thread | None = None
 
   def __enter__(self):
-    """Takes the workdir. Raises Held, after at most two stale times, if another run has it."""
+    """Takes the workdir.
+
+    Raises Held, after at most two stale times, if another run has it.
+    """
     self._take()
     self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
     self._thread.start()
@@ -72,7 +75,10 @@ class Lease:
         self._report(f"{self.workdir}/{FILE_NAME} could not be removed: {error}.")
 
   def check_held(self) -> None:
-    """Raises Lost unless this run still holds the workdir. Call it before anything is written."""
+    """Raises Lost unless this run still holds the workdir.
+
+    Call it before each write.
+    """
     holder = self._read_holder()
     if holder is None or holder.run != self._owner.run:
       reason = f"{holder} took it over" if holder else f"its {FILE_NAME} is gone"
@@ -82,12 +88,18 @@ class Lease:
       )
 
   def _read_holder(self) -> owner.Owner | None:
-    """The owner in the file; None if there is no file, or it is unreadable."""
+    """The owner in the lease file.
+
+    None if there is no file, or it is unreadable.
+    """
     content = self._file.read_content()
     return owner.decode_owner(content) if content is not None else None
 
   def _take(self) -> None:
-    """Waits until the workdir is free or its holder has gone; raises Held if it has not."""
+    """Waits until the workdir is free or its holder has ended.
+
+    Raises Held if the holder still runs.
+    """
     watch = _Watch()
     is_reported = False
     while True:
@@ -111,7 +123,10 @@ class Lease:
   def _take_over(
     self, content: bytes, holder: owner.Owner | None, stale: float, watch: "_Watch"
   ) -> bool:
-    """Takes the lease from a holder that has gone; raises Held if it is there. False: wait on."""
+    """Takes the lease from a holder that has ended.
+
+    False to go on waiting. Raises Held if the holder still runs.
+    """
     if holder is not None and owner.is_alive(holder):
       raise self._held(str(holder))
     unchanged = watch.seconds_unchanged(content)
@@ -133,7 +148,7 @@ class Lease:
     )
 
   def _beat_on(self) -> None:
-    """Counts the number up until the end, or until another run has the lease."""
+    """Increments the number until the end, or until the lease is lost."""
     while not self._ended.wait(self.stale_seconds / _BEATS):
       with self._beating:
         if self._ended.is_set():
@@ -145,14 +160,14 @@ class Lease:
             continue
           holder = self._read_holder()
         except OSError:
-          continue  # The storage is away for a moment; `check_held` is what decides.
+          continue  # The storage is unavailable for now; `check_held` decides.
         if holder is None or holder.run != self._owner.run:
           return
-        self._owner = holder  # The write before was done although it was reported as failed.
+        self._owner = holder  # The previous write succeeded although an error was reported.
 
 
 class _Watch:
-  """How long a content has not changed, by this host's monotonic clock."""
+  """Measures how long a content has not changed, by the monotonic clock."""
 
   def __init__(self):
     self.changes = 0

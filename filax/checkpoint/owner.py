@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner of a workdir: a process, identified across hosts, containers and restarts."""
+"""The owner of a workdir, recorded as a process.
+
+It is recognised across hosts, containers and restarts.
+"""
 
 from collections.abc import Mapping
 import dataclasses
@@ -13,7 +16,7 @@ import uuid
 
 from filax import processes
 
-RECORD_BYTES = 1024  # Of a record as it is stored: rewriting it never needs a larger file.
+RECORD_BYTES = 1024  # Stored size of a record: rewriting it never grows the file.
 _PROC = pathlib.Path("/proc")
 _STOPPED_STATES = ("T", "t")  # By a signal, or by a debugger.
 
@@ -22,14 +25,14 @@ _STOPPED_STATES = ("T", "t")  # By a signal, or by a debugger.
 class Owner:
   """A process that holds a workdir, as recorded in the lease file."""
 
-  run: str  # A name of this start that no other start has.
+  run: str  # A unique name of this start.
   host: str
   pid: int
-  started: str  # Of the process, in ticks since the host's boot; "" where it is not known.
-  boot: str  # Of the host; a restart changes it.
-  namespace: str  # Of process numbers; containers have their own.
-  since: str  # For people: the wall clock decides nothing.
-  stale_seconds: float  # A heartbeat that stands still for so long has ended.
+  started: str  # Process start in ticks after the host's boot; "" if unknown.
+  boot: str  # Boot id of the host; a restart changes it.
+  namespace: str  # PID namespace; containers have their own.
+  since: str  # Only for messages: wall clocks are never compared.
+  stale_seconds: float  # The owner has ended if its number stands still for so long.
   beat: int = 0
 
   def to_bytes(self) -> bytes:
@@ -58,7 +61,7 @@ def this_process(stale_seconds: float) -> Owner:
 
 
 def decode_owner(data: bytes) -> Owner | None:
-  """The owner in a lease file; None if the bytes are not one."""
+  """The owner in a lease file; None for invalid bytes."""
   try:
     values = json.loads(data)
     return Owner(**values) if _is_record(values) else None
@@ -67,14 +70,17 @@ def decode_owner(data: bytes) -> Owner | None:
 
 
 def is_dead(owner: Owner) -> bool:
-  """Whether the owner is a process of this host that has surely ended."""
+  """Whether the owner certainly is an ended process of this host."""
   if not _is_visible(owner):
     return False
   return not processes.process_runs(owner.pid, int(owner.started or 0))
 
 
 def is_alive(owner: Owner) -> bool:
-  """Whether the owner is a process of this host that surely runs, and is not stopped."""
+  """Whether the owner certainly is a running process of this host.
+
+  False for one that is stopped.
+  """
   if not _is_visible(owner) or is_dead(owner):
     return False
   if processes.process_state(owner.pid) in _STOPPED_STATES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The item `data` of a checkpoint: its record, protected by a root digest.
+"""The record of a checkpoint (its item `data`).
 
   {"format": 2, "step": 20, "row": 160, "batch": 8, "since": [0, 0], "fingerprint": "…",
    "config": "<sha256>", "digests": {"params/llm/norm/scale": "float32[7]:…", …},
@@ -10,7 +10,7 @@ fingerprint and, by its digest, the item `config`. The row is compared with the 
 `batch` rows each since the step and row of `since`, where config.batch last changed. Several
 processes write a checkpoint: each leaves the sums of its own parts of the arrays beside the record,
 and when all have, process 0 adds them.
-Format 1 had no root, and for every array a number that is linear in its elements.
+Format 1 had no root, and digests that were linear in the elements of an array.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,16 +27,16 @@ import orbax.checkpoint as ocp
 
 from filax.checkpoint import digest
 
-FORMAT = 2  # Raised when an older FiLax could no longer read what is written.
+FORMAT = 2  # Raised when older versions cannot read new checkpoints.
 _FILE = "metadata"  # The name that Orbax's handler of JSON gives to its file.
-_SUMS = "sums."  # Begins the names of the files that are there until all processes are ready.
+_SUMS = "sums."  # Prefix of the files that each process writes until all are ready.
 
 Record = dict[str, Any]
 Config = Mapping[str, Any]  # As JSON keeps it.
 
 
 class Damaged(ValueError):
-  """A checkpoint that cannot be read, or does not hold what was written."""
+  """A checkpoint that is unreadable or differs from what was written."""
 
 
 def record_text(record: Record) -> str:
@@ -56,8 +56,8 @@ def make_record(
 ) -> Record:
   """A record without digests of arrays and without its root.
 
-  `config` as JSON keeps it. `before`: the record of the checkpoint that the run went on from.
-  Raises ValueError if `row` is not where a run stands at `step`.
+  config: as JSON keeps it. before: the record of the checkpoint that the run resumed from. Raises
+  ValueError if `row` does not fit `step`.
   """
   batch = config.get("batch")
   since = _batch_since(before, batch)
@@ -80,7 +80,7 @@ def make_record(
 
 
 def _batch_since(before: Record | None, batch: int | None) -> list[int]:
-  """[step, row] from which on a run counts `batch` rows a step."""
+  """[step, row] from which on each step has `batch` rows."""
   if before is None:
     return [0, 0]
   if "since" in before and before["batch"] == batch:
@@ -125,7 +125,10 @@ def read_record(step: epath.PathLike) -> tuple[Record, dict[str, Any]]:
 
 
 def _check_digests(record: Record, text: str, config: Config) -> None:
-  """Raises Damaged if the text of a record, or the config beside it, is not what was written."""
+  """Compares a record and its config with their digests.
+
+  Raises Damaged if one differs.
+  """
   without_root = {key: value for key, value in record.items() if key != "root"}
   if record_text(without_root) != text:
     raise Damaged("its item 'data' is not what was written (its root digest differs).")
@@ -134,21 +137,28 @@ def _check_digests(record: Record, text: str, config: Config) -> None:
 
 
 def matches(expected: str | int, dtype: Any, shape: Sequence[int], total: int) -> bool:
-  """Whether an array whose parts add up to `total` is the one that a record names."""
-  if isinstance(expected, int):  # Of format 1.
+  """Whether an array's digest is the `expected` one.
+
+  total: the sum over all its parts.
+  """
+  if isinstance(expected, int):  # Format 1.
     return total % 2**32 == expected
   return digest.digest_text(dtype, shape, total) == expected
 
 
 def mix_of(expected: str | int) -> digest.Mix | None:
-  """The sum over a block that this digest was made with; None = that of the newest format."""
+  """The function that sums a block for the digest `expected`.
+
+  None for the current format.
+  """
   return digest.linear_sum if isinstance(expected, int) else None
 
 
 def check_leaves(record: Record, leaves: Mapping[str, Any], prefix: str = "") -> None:
-  """Raises Damaged if the arrays that a checkpoint lists are not those that were written.
+  """Compares the arrays of a checkpoint with those of its record.
 
-  `leaves`: path -> anything with shape and dtype, of the arrays whose path begins with `prefix`.
+  leaves: path -> anything with shape and dtype, of the arrays whose path begins with `prefix`.
+  Raises Damaged if they differ.
   """
   digests = {}
   for path, text in record["digests"].items():
@@ -177,7 +187,10 @@ def damage(text: str) -> Iterator[None]:
 
 
 class RecordHandler(ocp.handlers.AsyncCheckpointHandler):
-  """Writes the item `data` while Orbax writes the arrays, from the same copies on the host."""
+  """Writes the item `data` while Orbax writes the arrays.
+
+  Both use the same copies on the host.
+  """
 
   async def async_save(self, directory: epath.Path, args: "RecordSave"):
     writing = _write_sums(directory, args)
@@ -192,7 +205,10 @@ class RecordHandler(ocp.handlers.AsyncCheckpointHandler):
     return record
 
   def finalize(self, directory: epath.Path) -> None:
-    """Adds up the sums of all processes and writes the record: on process 0, at the end."""
+    """Adds up the sums of all processes and writes the record.
+
+    On process 0, after all arrays are written.
+    """
     files = []
     parts = []
     for process in range(jax.process_count()):
@@ -211,7 +227,10 @@ class RecordHandler(ocp.handlers.AsyncCheckpointHandler):
 @ocp.args.register_with_handler(RecordHandler, for_save=True, for_restore=True)
 @dataclasses.dataclass
 class RecordSave(ocp.args.CheckpointArgs):
-  """A record whose digests are still to be computed, from `parts` (digest.host_parts)."""
+  """A record whose digests are still to be computed.
+
+  parts: those of digest.host_parts.
+  """
 
   record: Record
   parts: dict[str, digest.Parts]
@@ -220,14 +239,14 @@ class RecordSave(ocp.args.CheckpointArgs):
 async def _write_sums(directory: epath.Path, args: RecordSave) -> None:
   kinds = {path: (part.dtype.name, part.shape) for path, part in args.parts.items()}
   sums = digest.totals(args.parts)
-  args.parts.clear()  # The copies of the arrays may go.
+  args.parts.clear()  # Frees the copies of the arrays.
   record = dict(args.record) | dict(digests=kinds)
   text = json.dumps(dict(record=record, sums=sums))
   (directory / f"{_SUMS}{jax.process_index()}").write_text(text)
 
 
 def _row_fits(record: Record) -> bool:
-  """Whether the row is where a run of config.batch rows a step stands at this step."""
+  """Whether row and step agree at config.batch rows a step."""
   if not record["batch"]:
     return True
   first_step, first_row = record["since"]
@@ -236,7 +255,10 @@ def _row_fits(record: Record) -> bool:
 
 
 def _check_position(step: epath.Path, record: Record, config: Config) -> None:
-  """Raises Damaged if step and row of a record do not fit its folder and its config."""
+  """Compares step and row of a record with its folder and config.
+
+  Raises Damaged if they differ.
+  """
   row = record.get("row")
   batch = config.get("batch")
   if record["format"] == 1:

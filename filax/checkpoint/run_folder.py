@@ -10,9 +10,9 @@ CHECKPOINTS = "checkpoints"  # Below the folder of a run.
 
 
 def step_folders(path: Path | epath.Path) -> Sequence[Path | epath.Path]:
-  """The folders of all steps, the newest first; none if there is no such folder.
+  """The folders of all steps, newest first; none without such a folder.
 
-  `path`: a run, its folder of checkpoints, or a step, which then is the only one.
+  path: a run, its folder of checkpoints, or a step, which then is the only one.
   """
   if (path / "state").exists():
     return [path]

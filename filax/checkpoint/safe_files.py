@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a downloaded folder: regular ones, inside it, of a bounded size, read as strict JSON."""
+"""Safe reading of the files of a downloaded folder.
+
+Only regular files inside the folder, of a bounded size, are read, and JSON strictly.
+"""
 
 from collections.abc import Sequence
 import json
@@ -25,9 +28,9 @@ class MalformedFile(ValueError):
 
 
 def check_regular(file: Path) -> None:
-  """Raises ValueError for a pipe, socket, device or folder: to read one may never end.
+  """Raises ValueError unless a file is regular.
 
-  A missing file passes: whoever opens it names it.
+  Reading a pipe, socket or device may never end. A missing file passes: opening it gives the error.
   """
   try:
     kind = stat.S_IFMT(os.stat(file).st_mode)
@@ -38,7 +41,10 @@ def check_regular(file: Path) -> None:
 
 
 def check_all_regular(folder: str | os.PathLike) -> None:
-  """Raises ValueError for a pipe, socket or device anywhere below a local folder."""
+  """Raises ValueError for any pipe, socket or device below a folder.
+
+  The folder is a local one.
+  """
   for parent, _, names in os.walk(os.fspath(folder)):
     for name in names:
       file = Path(parent) / name
@@ -60,9 +66,10 @@ def check_checkpoint(path: str | os.PathLike) -> None:
 
 
 def inside(folder: Path, name: str) -> Path:
-  """The file of a folder that an index names. Raises ValueError if it lies elsewhere.
+  """The file of a folder that an index names.
 
-  A link may only lead to the folder's blobs in a Hugging Face cache.
+  A link may only lead to the folder's blobs in a Hugging Face cache. Raises ValueError for a file
+  outside.
   """
   parts = Path(name).parts
   if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
@@ -79,7 +86,10 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def read_json(file: Path) -> Any:
-  """The content of a JSON file. Raises ValueError if it is no bounded, unambiguous JSON."""
+  """The content of a JSON file.
+
+  Raises ValueError for invalid or ambiguous JSON, and for a file that is too large.
+  """
   check_regular(file)
   size = file.stat().st_size
   if size > LARGEST_JSON:
@@ -88,7 +98,10 @@ def read_json(file: Path) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-  """JSON whose objects have no key twice. Raises ValueError."""
+  """Parses JSON whose objects have no key twice.
+
+  Raises ValueError for other content.
+  """
   try:
     return json.loads(content, object_pairs_hook=_unique_keys)
   except RecursionError:

@@ -23,17 +23,23 @@ _LOCK_SECONDS = 5.0
 
 
 class SmallFile(Protocol):
-  """A file whose changes are compared with what was read before."""
+  """A file that changes only if its content is the expected one."""
 
   def read_content(self) -> bytes | None:
     """The content; None if there is no file. Raises OSError."""
 
   def swap(self, before: bytes | None, after: bytes | None) -> bool:
-    """Replaces the content `before` by `after`; None is no file. False if it is another one."""
+    """Replaces the content `before` by `after`; None means no file.
+
+    Returns False if the content is not `before`.
+    """
 
 
 def open_small_file(workdir: epath.PathLike, name: str) -> SmallFile:
-  """The file `name` of a workdir, wherever that is; the folder is made."""
+  """The file `name` of a workdir, local or in a bucket.
+
+  The folder is created if it is missing.
+  """
   text = os.fspath(workdir)
   if text.startswith("gs://"):
     from filax.checkpoint import buckets
@@ -51,9 +57,9 @@ def open_small_file(workdir: epath.PathLike, name: str) -> SmallFile:
 
 
 class LocalFile:
-  """A file of this host, or of a file system that it shares with others.
+  """A file of this host or of a shared file system.
 
-  It is made by a link and changed in place, so that nobody sees half of it.
+  It is created by a link and changed in place, so that no reader sees half of it.
   """
 
   def __init__(self, path: pathlib.Path):
@@ -61,7 +67,7 @@ class LocalFile:
 
   def read_content(self) -> bytes | None:
     try:
-      return self.path.read_bytes()  # Opened anew each time: NFS looks at the server then.
+      return self.path.read_bytes()  # Opened each time: NFS then asks the server.
     except FileNotFoundError:
       return None
 
@@ -104,7 +110,10 @@ class LocalFile:
 
   @contextlib.contextmanager
   def _locked(self) -> Iterator[int | None]:
-    """A descriptor of the file, locked; None if it is gone or somebody keeps it locked."""
+    """Yields a descriptor of the locked file.
+
+    None if the file is gone or another process keeps it locked.
+    """
     try:
       file = os.open(self.path, os.O_RDWR)
     except FileNotFoundError:
@@ -124,7 +133,10 @@ class LocalFile:
 
 
 class PlainFile:
-  """A file of a store that compares nothing. Two that change it at once may both succeed."""
+  """A file of a store that cannot compare and swap.
+
+  Two simultaneous changes may both succeed.
+  """
 
   def __init__(self, path: epath.Path):
     self.path = path
@@ -144,7 +156,10 @@ class PlainFile:
 
 
 def _lock(file: int) -> bool:
-  """Waits a little for the lock: it is held for moments. File systems without locks have none."""
+  """Locks a file; False if another process holds the lock too long.
+
+  True on file systems without locks. A lock is held for moments only.
+  """
   deadline = time.monotonic() + _LOCK_SECONDS
   while True:
     try:

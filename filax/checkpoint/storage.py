@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders and buckets of checkpoints: a write test at the start, errors in one sentence."""
+"""Folders and buckets of checkpoints.
+
+They are tested by a write at the start; errors are explained in one sentence.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -18,14 +21,17 @@ from etils import epath
 from etils.epath import backend
 
 _SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # scheme -> (package, extra)
-_PROBE_BYTES = 1 << 20  # A disk that has not even this is full.
-_PROBE_SECONDS = 20.0  # Both libraries try for minutes by themselves.
+_PROBE_BYTES = 1 << 20  # A disk with less space counts as full.
+_PROBE_SECONDS = 20.0  # Both libraries retry for minutes by default.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_CODE = re.compile(r"os_error_code='(\d+)'")  # In what TensorStore says.
+_CODE = re.compile(r"os_error_code='(\d+)'")  # In TensorStore's messages.
 
 
 class SaveFailed(OSError):
-  """Something could not be written; the message says what, why and what helps."""
+  """A failed write.
+
+  The message names the folder, the reason and a remedy.
+  """
 
 
 def is_bucket(path: epath.PathLike) -> bool:
@@ -34,7 +40,10 @@ def is_bucket(path: epath.PathLike) -> bool:
 
 
 def check_scheme(path: epath.PathLike) -> None:
-  """Raises ValueError if a bucket is of a kind that is unknown, or whose package is missing."""
+  """Checks that buckets of this kind can be used.
+
+  Raises ValueError for an unknown kind or a missing package.
+  """
   if not is_bucket(path):
     return
   scheme = str(path).partition("://")[0]
@@ -46,20 +55,24 @@ def check_scheme(path: epath.PathLike) -> None:
       f"{path} needs the package {package}. Install FiLax with its extra {extra}: "
       f"pip install 'filax[{extra}]'."
     )
-  logging.getLogger(package).setLevel(logging.CRITICAL)  # Its errors come as exceptions, too.
+  logging.getLogger(package).setLevel(logging.CRITICAL)  # Its errors are also raised.
 
 
 def forget_listings(path: epath.PathLike) -> None:
-  """Drops the cached listings of a bucket: after a write, gcsfs may list that file alone."""
+  """Drops the cached listings of a bucket.
+
+  After a write, gcsfs may list only the written file.
+  """
   if is_bucket(path):
     backend.fsspec_backend.fs(str(path)).invalidate_cache()
 
 
 def check_writable(folder: epath.PathLike) -> None:
-  """Writes and removes a file in `folder`, which is made if it is missing.
+  """Writes and removes a file in `folder`.
 
-  Raises ValueError for an unknown kind of bucket or a missing package, SaveFailed otherwise: no
-  permission, a file in the way, a full disk, no such bucket, no credentials.
+  The folder is created if it is missing. Raises ValueError for an unknown kind of bucket or a
+  missing package, SaveFailed otherwise: no permission, a file in the way, a full disk, no such
+  bucket, no credentials.
   """
   check_scheme(folder)
   name = f"write-test.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
@@ -78,7 +91,7 @@ def explained(
 ) -> Iterator[None]:
   """Turns any exception of a failed write into SaveFailed with one sentence.
 
-  `advice`: what helps where a bucket fails; by default what helps before it was ever written.
+  advice: the remedy for a bucket; default: that for a bucket that was never written to.
   """
   try:
     yield
@@ -104,11 +117,11 @@ def full_disk_explained(folder: epath.PathLike) -> Iterator[None]:
 
 
 def quiet_background_writes() -> None:
-  """Prints no traceback of a write in the background whose failure ends the run in a sentence.
+  """Suppresses tracebacks of failed background writes.
 
-  Orbax closes the event loop of a save at the first error. TensorStore prints a traceback for every
-  write that is still on its way then, and asyncio logs a second error that nobody waits for.
-  TensorBoard's thread ends where a disk is full.
+  The run then ends with a sentence instead. Orbax closes the event loop of a save at the first
+  error. TensorStore then prints a traceback for every write that is still in flight, and asyncio
+  logs a second error that nobody awaits. TensorBoard's thread ends when a disk is full.
   """
   unraisable_before = sys.unraisablehook
   thread_before = threading.excepthook
@@ -129,7 +142,7 @@ def quiet_background_writes() -> None:
 
 
 def reason(error: BaseException) -> str:
-  """Why something could not be written, in a few words."""
+  """The reason of a failed write, in a few words."""
   match = _CODE.search(str(error))
   if match is not None:
     return os.strerror(int(match[1]))
@@ -140,7 +153,7 @@ def reason(error: BaseException) -> str:
 
 
 def _is_no_failed_write(entry: logging.LogRecord) -> bool:
-  """Whether an entry of asyncio's log is about anything but a second failed write."""
+  """A filter of asyncio's log that drops second errors of writes."""
   error = entry.exc_info[1] if entry.exc_info else None
   return "never retrieved" not in entry.getMessage() or "Error writing" not in str(error)
 
@@ -168,7 +181,10 @@ def _try_file(path: str) -> None:
 
 
 def _try_bucket(folder: str, name: str) -> None:
-  """Writes with both libraries: they look for credentials and endpoints in different places."""
+  """Writes with both libraries, epath and TensorStore.
+
+  They look for credentials and endpoints in different places.
+  """
   import tensorstore as ts
 
   path = epath.Path(folder) / name
@@ -191,6 +207,6 @@ def _try_bucket(folder: str, name: str) -> None:
       raise error
     store = ts.KvStore.open(f"{folder}/").result(timeout=_PROBE_SECONDS)
     store.write(name, b"filax").result(timeout=_PROBE_SECONDS)
-    store.write(name, None).result(timeout=_PROBE_SECONDS)  # Removes this key and no other.
+    store.write(name, None).result(timeout=_PROBE_SECONDS)  # Removes only this key.
   except (queue.Empty, TimeoutError) as error:
     raise TimeoutError(errno.ETIMEDOUT, f"no answer in {_PROBE_SECONDS:.0f} s") from error

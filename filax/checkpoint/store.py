@@ -46,24 +46,31 @@ class Restored:
 
 
 class Checkpoints:
-  """The checkpoints of a run. Use as a context manager: leaving waits for the last write."""
+  """The checkpoints of a run.
+
+  Use as a context manager: leaving it waits for the last write.
+  """
 
   def __init__(
     self, workdir: epath.PathLike, keep: int = 2, check: Callable[[], None] = lambda: None
   ):
-    """`keep` newest checkpoints stay; 0 = all. `check` raises if nothing may be written now."""
+    """Opens the checkpoints of a workdir.
+
+    keep: number of newest checkpoints that stay; 0 = all. check: raises if nothing may be written
+    now.
+    """
     self.folder = _absolute(workdir) / FOLDER
     self._check = check
     self._check()
-    on_one_process(self._clean)  # One look for all: others would find a part of it gone already.
+    on_one_process(self._clean)  # Once for all: other processes would see files vanish.
     self._manager = _manager(self.folder, keep, check)
-    self._before: Record | None = None  # The record of what was restored.
+    self._before: Record | None = None  # The record of the restored checkpoint.
 
   def __enter__(self):
     return self
 
   def __exit__(self, kind, *_):
-    if kind is not None:  # The error that ends the run is reported, not one that follows from it.
+    if kind is not None:  # The error that ends the run is reported, no later one.
       with contextlib.suppress(Exception):
         self._manager.close()
       return
@@ -71,7 +78,7 @@ class Checkpoints:
       self._manager.close()
 
   def _clean(self) -> None:
-    """Removes saves that were not finished."""
+    """Removes unfinished saves."""
     for path in _half_written(self.folder):
       say(f"Skipping {path}: half-written when a run was stopped.")
       path.rmtree()
@@ -86,7 +93,7 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """Turns errors of a write into SaveFailed, and removes what was half-written."""
+    """Turns errors of a write into SaveFailed, and removes partial files."""
     try:
       with storage.explained(self._failure, self.folder, _GO_ON):
         yield
@@ -98,9 +105,10 @@ class Checkpoints:
       raise
 
   def save(self, state: Any, row: int, fingerprint: str, config: Config) -> None:
-    """Copies the state off the devices and writes it in the background. A step is saved once.
+    """Copies the state off the devices and writes it in the background.
 
-    `state`: a dataclass of trees with a field `step`, such as filax.train.state.TrainState.
+    A step is saved once. state: a dataclass of trees with a field `step`, such as
+    filax.train.state.TrainState.
     """
     step = int(jax.device_get(state.step))
     if step not in self._manager.all_steps():
@@ -125,10 +133,11 @@ class Checkpoints:
     return None if step is None else self.folder / str(step)
 
   def restore(self, like: Any) -> Restored | None:
-    """The newest good checkpoint in the shapes and shardings of `like`; None if there is none.
+    """Restores the newest good checkpoint; None if there is none.
 
-    A damaged one is renamed to <step>.damaged with a message and the one before is used. Raises
-    ValueError if a checkpoint is of a newer format or does not fit `like`.
+    like: the shapes and shardings of the result. A damaged checkpoint is renamed to <step>.damaged
+    with a message, and the one before is used. Raises ValueError if a checkpoint is of a newer
+    format or does not fit `like`.
     """
     for path in _newest_first(self.folder):
       try:
@@ -155,12 +164,12 @@ def exists(workdir: epath.PathLike) -> bool:
 def restore_params(
   path: epath.PathLike, like: PyTree | None = None
 ) -> tuple[PyTree, list[str], list[str]]:
-  """The parameters of a run folder, or of one of its steps: (params, missing, extra).
+  """(params, missing, extra) of a run folder or of one step.
 
-  `like` holds ShapeDtypeStructs: a leaf is cast to its dtype and laid out by its sharding (default:
-  the first device). `missing` are leaves of `like` that the checkpoint lacks and that are left out
-  of params; `extra` leaves of the checkpoint are not read. Without `like`, all as stored. Raises
-  ValueError on a shape that differs, OSError if there is no readable checkpoint.
+  like: ShapeDtypeStructs; a leaf is cast to its dtype and laid out by its sharding (default: the
+  first device). Without it, all leaves as stored. missing: leaves of `like` that the checkpoint
+  lacks; they are left out of params. extra: leaves of the checkpoint that are not read. Raises
+  ValueError for a shape that differs, OSError if there is no readable checkpoint.
   """
   for step in _newest_first(path):
     try:
@@ -171,7 +180,10 @@ def restore_params(
 
 
 def read_config(path: epath.PathLike) -> dict[str, Any]:
-  """The config that a run folder, or one of its steps, was trained with; tuples are lists."""
+  """The training config of a run folder, or of one step.
+
+  Tuples are lists.
+  """
   for step in _newest_first(path):
     try:
       _, config = record.read_record(step)
@@ -188,7 +200,10 @@ def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
 
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:
-  """Writes parameters alone as step 0 of `workdir`: what `config.init_from` and inference read."""
+  """Writes parameters alone as step 0 of `workdir`.
+
+  config.init_from and inference can read it.
+  """
   folder = _absolute(workdir) / FOLDER
   with _manager(folder) as manager:
     manager.save(0, args=_items({"params": params}, 0, 0, "", config))
@@ -215,7 +230,10 @@ def _manager(
 
 
 def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
-  """Orbax's way to write below `folder`, with a last look before a save gets its final name."""
+  """The class by which Orbax writes below `folder`.
+
+  It calls `check` before a save gets its final name.
+  """
   default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
 
   class CheckedPath(default):  # type: ignore[valid-type, misc]  # Orbax chooses the base.
@@ -227,16 +245,20 @@ def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
 
 
 class _Manager(ocp.CheckpointManager):
-  """Orbax's, without its own question to jax whether a signal came: the training loop asks."""
+  """Orbax's manager without its check for preemption signals.
+
+  The training loop handles signals.
+  """
 
   def reached_preemption(self, step: int) -> bool:
     return False
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
-  """Orbax's handler of arrays, by which one device writes an array that all have.
+  """Orbax's array handler, with one writing device per array.
 
-  The default divides it between the replicas, which compiles a program for every shape.
+  By default a replicated array is divided between the replicas, which compiles a program for every
+  shape.
   """
   handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
   registry = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
@@ -244,7 +266,10 @@ def _array_handler() -> ocp.PyTreeCheckpointHandler:
 
 
 def _items(state, step: int, row: int, fingerprint: str, config: Config, before=None):
-  """The items of a checkpoint for Orbax, with the copies of the arrays on the host."""
+  """The items of a checkpoint for Orbax.
+
+  With the copies of the arrays on the host.
+  """
   config = json.loads(json.dumps(dict(config)))
   facts = record.make_record(step, row, fingerprint, config, before)
   parts = digest.host_parts(flatten_tree(state))
@@ -256,7 +281,7 @@ def _items(state, step: int, row: int, fingerprint: str, config: Config, before=
 
 
 def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
-  """(what a checkpoint holds, its record)."""
+  """(content, record) of a checkpoint."""
   written, config, stored = _header(path)
   target = vars(like)
   wanted = flatten_tree(target)
@@ -274,7 +299,10 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
 def _check_same_leaves(
   path: epath.Path, wanted: Mapping[str, Any], stored: Mapping[str, Any]
 ) -> None:
-  """Raises ValueError if the leaves of a checkpoint have other names, shapes or dtypes."""
+  """Compares the leaves of a checkpoint with the wanted ones.
+
+  Raises ValueError if names, shapes or dtypes differ.
+  """
   missing, extra = compare_shapes(leaf_shapes(wanted), leaf_shapes(stored))
   if missing or extra:
     raise ValueError(
@@ -320,7 +348,10 @@ def _below_params(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _placed(leaf, dtype):
-  """A leaf to read as `dtype`, on the first device unless it has a sharding."""
+  """A leaf to read as `dtype`.
+
+  On the first device unless it has a sharding.
+  """
   sharding = getattr(leaf, "sharding", None)
   if not sharding:
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -353,12 +384,15 @@ def _read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
 
 
 def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
-  """The step folders of a workdir, of its checkpoints folder, or the one that `path` is itself."""
+  """The step folders of `path`, newest first.
+
+  path: a workdir, its checkpoints folder, or a step.
+  """
   return run_folder.step_folders(_absolute(path))
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:
-  """The path without `~` and the working directory, which Orbax needs.
+  """The absolute path, `~` expanded, which Orbax needs.
 
   Raises ValueError for a bucket whose package is missing.
   """

@@ -23,15 +23,18 @@ from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.parallel import rules
 
 _CONTEXT = {"cache_pool": {"total_bytes_limit": 0}}  # Nothing stays in memory after a write.
-_CUTS = {"fsdp": 16, "tensor": 4}  # Mesh axis -> pieces of a dimension that lies on it, at most.
-_SMALL = 1 << 16  # Bytes of a layer that is not cut.
+_CUTS = {"fsdp": 16, "tensor": 4}  # Mesh axis -> most pieces of a dimension that lies on it.
+_SMALL = 1 << 16  # Bytes up to which a layer is not cut.
 
 
 class ParameterWriter:
   """Writes step 0 of `workdir`: `leaf` for every parameter, then `finish`."""
 
   def __init__(self, workdir: str | os.PathLike, table: Sequence[tuple[str, str]] = ()):
-    """`table`: rows of DIMS (components.dims_table); a parameter without a row is not cut."""
+    """Starts step 0 of `workdir`.
+
+    table: rows of DIMS (components.dims_table); a parameter without a row is not cut.
+    """
     import tensorstore as ts
 
     self.step = Path(files.absolute(workdir)) / run_folder.CHECKPOINTS / "0"
@@ -48,7 +51,10 @@ class ParameterWriter:
     dtype,
     stacked: bool,
   ) -> "LeafWriter":
-    """A parameter ("llm/norm/scale") to be written: whole, or by slices of its first axis."""
+    """A writer for one parameter, such as "llm/norm/scale".
+
+    It is written at once, or by slices of its first axis.
+    """
     import tensorstore as ts
 
     dtype = np.dtype(dtype)
@@ -67,7 +73,7 @@ class ParameterWriter:
     return leaf
 
   def finish(self, config: Mapping[str, Any]) -> Path:
-    """Writes the description of the tree, the digests and the config; returns the step."""
+    """Writes tree description, digests and config; returns the step."""
     tree = json.dumps(_tree_metadata(self.leaves))
     (self.state / "_METADATA").write_text(tree)
     plain_config = json.loads(json.dumps(dict(config)))
@@ -91,7 +97,7 @@ class ParameterWriter:
 
 
 class LeafWriter:
-  """One parameter on its way to the disk: `leaf[i] = layer`, or `leaf[...] = array`."""
+  """Writes one parameter: `leaf[i] = layer`, or `leaf[...] = array`."""
 
   def __init__(self, dtype: np.dtype, shape: tuple[int, ...], array):
     self._dtype = dtype
@@ -105,7 +111,7 @@ class LeafWriter:
     self._array[index].write(x, can_reference_source_data_indefinitely=True).result()
 
   def digest(self) -> str:
-    """The digest of all that was written."""
+    """The digest of everything written."""
     return digest.digest_text(self._dtype, self._shape, self._sum)
 
 
@@ -116,7 +122,10 @@ def chunk_shape(
   itemsize: int,
   stacked: bool,
 ) -> tuple[int, ...]:
-  """The shape of a stored piece: a layer, cut along the dimensions that a mesh may split."""
+  """The shape of a stored chunk.
+
+  A layer, cut along the dimensions that a mesh may split.
+  """
   layer = (1, *shape[1:]) if stacked else shape
   if not table or math.prod(layer) * itemsize <= _SMALL:
     return layer
@@ -136,7 +145,7 @@ def slice_sum(
   shape: tuple[int, ...],
   mix: digest.Mix | None = None,
 ) -> int:
-  """The part that `array[index] = x` adds to an array's digest sum."""
+  """The share of `array[index] = x` in an array's digest sum."""
   if index is Ellipsis:
     start = (0,) * len(shape)
     return digest.box_sum(x.reshape(shape), start, shape, mix)
@@ -146,13 +155,13 @@ def slice_sum(
 
 
 def absolute(path: str | os.PathLike) -> Path | epath.Path:
-  """The path as Orbax takes it: not relative to the working folder. URLs stay as they are."""
+  """The absolute path, which Orbax needs; URLs stay unchanged."""
   path = files.absolute(path)
   return epath.Path(path) if "://" in path else Path(path)
 
 
 def step_folder(path: str | os.PathLike) -> Path | epath.Path:
-  """The newest step folder of a run; a step folder stays itself.
+  """The newest step folder of a run; a step folder itself.
 
   Raises FileNotFoundError if there is none, ValueError if a local step holds a pipe or a device.
   """
@@ -167,7 +176,10 @@ def step_folder(path: str | os.PathLike) -> Path | epath.Path:
 
 
 def read_json(step: Path | epath.Path, name: str) -> dict[str, Any]:
-  """The item `config` or `data` of a step, checked. Raises ValueError if it is damaged."""
+  """The item `config` or `data` of a step, checked.
+
+  Raises ValueError if it is damaged.
+  """
   step = absolute(step)
   try:
     data, config = record.read_record(step)
@@ -202,8 +214,8 @@ def read_parameter(
 ) -> np.ndarray:
   """Reads one parameter and checks its digest.
 
-  `expected`: its digest; default: that of the step's record. Raises ValueError if it is damaged or
-  another one.
+  expected: its digest; default: that of the step's record. Raises ValueError if the parameter is
+  damaged or its digest differs.
   """
   import orbax.checkpoint as ocp
 
@@ -218,7 +230,7 @@ def read_parameter(
   expected = _expected_digest(step, path, expected)
   try:
     tree = ocp.PyTreeCheckpointHandler().restore(step / "state", args=args)
-  except Exception as error:  # TensorStore raises many kinds; all mean the same here.
+  except Exception as error:  # TensorStore raises many types of errors for it.
     raise _unreadable(step, path, error) from error
   x = flatten_tree(tree)[full_path]
   total = slice_sum(x, ..., x.shape, record.mix_of(expected))
@@ -234,8 +246,9 @@ def read_layers(
 ) -> Iterator[np.ndarray]:
   """Yields the layers of a stacked parameter.
 
-  One layer is held at a time if `ParameterWriter` wrote the checkpoint. `expected`: as in
-  `read_parameter`. Raises ValueError; for a wrong digest after the last layer.
+  One layer is held at a time if `ParameterWriter` wrote the checkpoint. expected: as in
+  `read_parameter`. Raises ValueError if it is damaged; a wrong digest is noticed after the last
+  layer.
   """
   import tensorstore as ts
 
@@ -277,11 +290,11 @@ def _unreadable(step: Path, path: str, error: Exception) -> ValueError:
 
 
 def _array_spec(state: Path | epath.Path, path: str) -> dict[str, Any]:
-  """What TensorStore opens one array of a checkpoint by."""
+  """The TensorStore spec of one array of a checkpoint."""
   base = f"{state}/" if "://" in str(state) else f"file://{state}/"
   return {
     "driver": "zarr3",
-    "store_data_equal_to_fill_value": True,  # Orbax takes gaps for damage.
+    "store_data_equal_to_fill_value": True,  # Orbax treats gaps as damage.
     "kvstore": {
       "driver": "ocdbt",
       "base": base,
@@ -292,7 +305,7 @@ def _array_spec(state: Path | epath.Path, path: str) -> dict[str, Any]:
 
 
 def _tree_metadata(paths) -> dict[str, Any]:
-  """The description of the tree that Orbax reads before the arrays."""
+  """The tree description that Orbax reads before the arrays."""
   leaves = {}
   for path in paths:
     keys = path.split("/")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trees of arrays as dicts of paths, and what differs between two of them."""
+"""Trees of arrays as dicts of paths, and their differences."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,10 @@ def leaf_shapes(leaves: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def compare_shapes(wanted: Mapping[str, tuple], stored: Mapping[str, tuple]) -> tuple[list, list]:
-  """(missing, extra) leaves of a checkpoint. Raises ValueError if a shared leaf's shape differs."""
+  """(missing, extra) leaves of a checkpoint.
+
+  Raises ValueError if a shared leaf's shape differs.
+  """
   for path in sorted(wanted.keys() & stored.keys(), reverse=True):  # params before opt.
     shape = tuple(wanted[path])
     stored_shape = tuple(stored[path])

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares arrays that were read with the digests of a record, in all processes alike."""
+"""Compares restored arrays with the digests of a record.
+
+All processes get the same result.
+"""
 
 from collections.abc import Mapping
 
@@ -17,11 +20,12 @@ def check_digests(
   arrays: Mapping[str, jax.Array] | None,
   failure: str = "",
 ) -> None:
-  """Raises Damaged, in every process, if an array of one of them is not what was written.
+  """Compares arrays with their digests, across all processes.
 
-  digests: those of a record. like: path -> shape, dtype and sharding, the same in all processes.
+  digests: those of a record. like: path -> shape, dtype and sharding, equal in all processes.
   arrays: path -> array; None if this process could not read them, for the reason `failure`. Every
-  copy of an array that a process read by itself is compared, not only the first.
+  copy of an array that a process read is compared, not only the first. Raises Damaged, in every
+  process, if any of them differs.
   """
   if arrays is None and jax.process_count() == 1:
     raise Damaged(failure)
@@ -45,7 +49,7 @@ def check_digests(
 
 
 def _copies(leaf: jax.ShapeDtypeStruct) -> int:
-  """How many full copies of an array lie on its devices."""
+  """The number of full copies of an array on its devices."""
   index_of_device = leaf.sharding.devices_indices_map(tuple(leaf.shape))
   indices = index_of_device.values()
   distinct = {str(index) for index in indices}
@@ -53,7 +57,7 @@ def _copies(leaf: jax.ShapeDtypeStruct) -> int:
 
 
 def _local_sums(x: jax.Array, expected: str | int) -> dict[int, int]:
-  """Replica -> the sum over the part of it that this process holds, modulo 2**64."""
+  """Replica -> digest sum of this process's part, modulo 2**64."""
   sums: dict[int, int] = {}
   boxes = list(digest.held_boxes(x))
   totals = digest.box_sums(boxes, x.shape, record.mix_of(expected))

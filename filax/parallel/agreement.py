@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends all processes of a run if they do not plan the same.
+"""Ends all processes of a run if their plans differ.
 
-What a process has read is given in parts (its settings, its manifests, its media …), each a mapping
-from a name to a short text. The processes exchange one digest a part. For a part that differs, two
-of them exchange digests of buckets of its entries, and then the entries of a few such buckets, so
+The inputs of a plan are given in parts (settings, manifests, media …), each a mapping from a name
+to a short text. The processes exchange one digest for each part. For a part that differs, two
+processes exchange digests of buckets of its entries, and then the entries of a few such buckets, so
 that little is sent even for millions of media. All of it goes through filax.parallel.key_value,
 before anything is compiled.
 """
@@ -21,11 +21,11 @@ from filax.parallel import ending, key_value
 
 Part = Mapping[str, str]
 
-_BUCKETS = 16_384  # By name; 600 entries in each bucket for ten million media.
+_BUCKETS = 16_384  # Entries are bucketed by name: 600 in each for ten million media.
 _EXCHANGED = 4  # Buckets whose entries are exchanged.
-_DIGITS = 8  # Of a bucket's digest.
-_NAMED = 3  # Entries that a sentence names.
-_LONGEST = 80  # Characters of a value in a sentence.
+_DIGITS = 8  # Length of a bucket's digest.
+_NAMED = 3  # Entries named in a message.
+_LONGEST = 80  # Characters of a value in a message.
 _END_SECONDS = 60.0
 _rounds = itertools.count()
 
@@ -33,7 +33,7 @@ _rounds = itertools.count()
 def require_equal(parts: Mapping[str, Part]) -> None:
   """Ends all processes if their parts differ, naming the difference.
 
-  parts: name of a part -> its entries, the most telling part first. Waits for all processes, so
+  parts: name of a part -> its entries, the most informative part first. Waits for all processes, so
   each must call this equally often.
   """
   if not key_value.connected() or key_value.count() == 1:
@@ -68,7 +68,7 @@ def digest(part: Part) -> str:
 
 
 def differences(before: Part, after: Part, was: str = "was ", now: str = "is ") -> str:
-  """The first entries that differ, in words; "" if none does."""
+  """The first differing entries in words; "" for equal parts."""
   names = [
     name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)
   ]
@@ -89,7 +89,10 @@ def _put_digests(key: str, parts: Mapping[str, Part]) -> None:
 
 
 def _verdict(base: str) -> dict[str, Any]:
-  """The parts and processes that differ; {} if none. Runs on process 0."""
+  """The differing parts and processes; {} if none differ.
+
+  Runs on process 0.
+  """
   reports = []
   for index in range(key_value.count()):
     text = key_value.wait(f"{base}/{index}", f"the plan of process {index}")
@@ -133,7 +136,7 @@ def _differing_parts(reports: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _exchange(base: str, part: Part, index: int, peer: int) -> tuple[Part, Part]:
-  """(the peer's, our own) entries of the first buckets that differ."""
+  """(entries of the peer, own entries) of the first differing buckets."""
   buckets = _buckets(part)
   digests = [digest(dict(bucket))[:_DIGITS] for bucket in buckets]
   key_value.put(f"{base}/buckets/{index}", "".join(digests))

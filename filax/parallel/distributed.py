@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joins the processes of a run, on a pod or on one machine.
+"""Joins the processes of a run, on a pod or one machine.
 
-A pod or a Slurm step is recognised by itself. Elsewhere launch/local.sh sets FILAX_COORDINATOR
-(host:port), FILAX_PROCESSES and FILAX_PROCESS_ID; the port after that one is used as well.
+A pod or a Slurm step is recognised automatically. Elsewhere launch/local.sh sets FILAX_COORDINATOR
+(host:port), FILAX_PROCESSES and FILAX_PROCESS_ID; the next port is used as well.
 FILAX_START_SECONDS bounds the wait (300).
 """
 
@@ -15,12 +15,12 @@ import jax
 
 from filax.parallel import ending, rendezvous
 
-_PORT = 8474  # On a pod, beside the runtime's own.
+_PORT = 8474  # On a pod, besides the runtime's own ports.
 _MISSING = re.compile(r"task:(\d+)")
 
 
 def start() -> None:
-  """Connects to the other processes; does nothing if there is only one.
+  """Connects to the other processes, if there are any.
 
   Raises ConnectionError naming the processes that did not come within FILAX_START_SECONDS, or the
   port that is in use, and ValueError for an invalid environment variable.
@@ -35,7 +35,7 @@ def start() -> None:
       rendezvous.wait_for_all(*meeting_point, seconds)
   except rendezvous.Missing as missing:
     raise ConnectionError(_explain(missing.indices, hosts, seconds)) from missing
-  if arguments.get("process_id") == 0:  # jax does not survive a port that is taken.
+  if arguments.get("process_id") == 0:  # jax crashes if the port is in use.
     _, _, port = arguments["coordinator_address"].rpartition(":")
     rendezvous.check_free(int(port))
   try:
@@ -46,14 +46,17 @@ def start() -> None:
 
 
 def is_alone() -> bool:
-  """Whether there is no other process to join. Raises ValueError like `start`."""
+  """Whether there is no other process to join.
+
+  Raises ValueError like `start`.
+  """
   return _arguments() is None
 
 
 def _join_error(text: str, hosts: Sequence[str], seconds: int) -> str:
-  """An error of jax.distributed in words that name the knob.
+  """Translates an error of jax.distributed into words naming the knob.
 
-  They say "waited" only if jax waited in vain.
+  They contain "waited" only if jax waited in vain.
   """
   missing = sorted(set(map(int, _MISSING.findall(text))))
   if missing or "DEADLINE_EXCEEDED" in text or "timed out" in text.lower():
@@ -98,7 +101,10 @@ def _coordinator_arguments(coordinator: str) -> dict[str, Any]:
 
 
 def _environment_number(name: str, default: str, low: int) -> int:
-  """An environment variable as a number >= `low`. Raises ValueError."""
+  """An environment variable as a number >= `low`.
+
+  Raises ValueError.
+  """
   text = os.environ.get(name, default)
   if not re.fullmatch("[0-9]{1,9}", text) or int(text) < low:
     raise ValueError(f"{name}={text!r} is not a number. Set it to a whole number of {low} or more.")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends all processes of a run with one and the same sentence.
+"""Ends all processes of a run with the same message.
 
-Without this the others wait in a collective, and the process itself in jax.distributed's barrier at
-exit, for minutes. The sentence goes through the store of jax.distributed, which a thread of every
-process reads once a second; it needs no device.
+Otherwise the other processes wait for minutes in a collective, and the failed process in
+jax.distributed's barrier at exit. The message goes through the store of jax.distributed, which a
+thread of every process reads once a second; no device is needed.
 """
 
 import atexit
@@ -20,10 +20,10 @@ from typing import NoReturn
 
 from filax.parallel import key_value
 
-REFUSED = 2  # The exit code of a process that ends because of a refusal.
+REFUSED = 2  # Exit code of a run that refuses to go on.
 _KEY = "filax/end"
 _LOOK_SECONDS = 1.0
-_ANSWER_SECONDS = 8.0  # Process 0 waits so long for the others to read the sentence.
+_ANSWER_SECONDS = 8.0  # Process 0 waits so long for the others to read the message.
 
 
 def end_all(reason: str, code: int = REFUSED) -> NoReturn:
@@ -31,9 +31,9 @@ def end_all(reason: str, code: int = REFUSED) -> NoReturn:
 
   Exit handlers do not run.
 
-  reason: one sentence, which every process prints behind the number and host of this one. code: the
-  exit code of every process. If two processes end the run at once, all print the sentence of the
-  first. May be called from any thread. A run of one process ends in the same way.
+  reason: one sentence, which every process prints after the number and host of this process. code:
+  the exit code of every process. If two processes end the run at once, all print the sentence of
+  the first. May be called from any thread. A run of one process ends in the same way.
   """
   if not key_value.connected():
     _leave(f"filax: {_one_line(reason)}", code)
@@ -55,7 +55,7 @@ def watch() -> None:
     stopped.set()
     thread.join(2 * _LOOK_SECONDS)
 
-  atexit.register(stop)  # Before jax's own handler, which takes the store away.
+  atexit.register(stop)  # Runs before jax's own handler, which closes the store.
 
 
 @contextlib.contextmanager
@@ -90,9 +90,9 @@ def _watch(stopped: threading.Event) -> None:
 
 
 def _leave_together(ending: str) -> NoReturn:
-  """Leaves with the text that `end_all` stored.
+  """Exits with the text that `end_all` stored.
 
-  Process 0 leaves last, because the store is in it.
+  Process 0 exits last, because it hosts the store.
   """
   message = json.loads(ending)
   index = key_value.index()
@@ -103,7 +103,7 @@ def _leave_together(ending: str) -> NoReturn:
     while waiting and time.monotonic() < deadline:
       waiting = set(filter(_has_not_read, waiting))
       time.sleep(0.1)
-    time.sleep(0.5)  # For the others to be gone before the store is.
+    time.sleep(0.5)  # Lets the others exit before the store closes.
   _leave(message["text"], message["code"])
 
 

@@ -3,7 +3,7 @@
 
 Every device keeps its own rows and its own part of time. Merging [B T] row by row would interleave
 devices that hold several rows. Here the merged order follows the mesh, so that no frame moves
-between devices; a static permutation undoes it.
+between devices; a static permutation restores the order.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from filax.parallel.rules import constrain
 
 
 class FrameLayout(NamedTuple):
-  """Numbers of device groups that share the rows, and the time of a row."""
+  """Numbers of device groups along the rows and along time."""
 
   rows: int
   parts: int
@@ -51,7 +51,10 @@ def frame_layout(shape: tuple[int, int], clip: int) -> FrameLayout:
 
 
 def flatten(x: jax.Array, clip: int) -> jax.Array:
-  """Frames [B T ...] -> clips [B·T/clip clip ...] over data, fsdp, seq."""
+  """Frames [B T ...] -> clips [B·T/clip clip ...].
+
+  The clips lie over data, fsdp and seq.
+  """
   batch, frames = x.shape[:2]
   layout = frame_layout((batch, frames), clip)
   x = x.reshape(layout.rows, batch // layout.rows, layout.parts, -1, clip, *x.shape[2:])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 from jax import lax
 
-AXES = frozenset(("data", "fsdp", "seq"))  # What a shard_map here takes over; tensor is not in it.
+AXES = frozenset(("data", "fsdp", "seq"))  # Manual axes of the shard_maps; tensor stays automatic.
 
 
 def gather_rows(x: jax.Array) -> jax.Array:

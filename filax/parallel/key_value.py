@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short texts that processes exchange, in the store of jax.distributed.
+"""Short texts that processes exchange through the store of jax.distributed.
 
-No device takes part, so this works before anything is compiled and while devices wait.
+It needs no device, so it works before anything is compiled and while devices wait.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 
 from jax._src import distributed  # The store has no public name.
 
-_WAIT_MS = 10_000  # Of one request; a longer wait is many requests.
+_WAIT_MS = 10_000  # Of one request; longer waits repeat it.
 _SILENT_SECONDS = 60.0
 
 
@@ -20,7 +20,10 @@ def connected() -> bool:
 
 
 def index() -> int:
-  """The number of this process. Unlike jax.process_index, it waits for no device."""
+  """The number of this process.
+
+  Unlike jax.process_index, it waits for no device.
+  """
   return distributed.global_state.process_id
 
 
@@ -38,7 +41,10 @@ def _client() -> Any:
 
 
 def put(key: str, text: str) -> bool:
-  """Stores `text` under `key`; False if it is taken or the store is gone."""
+  """Stores `text` under `key`.
+
+  False if the key is taken or the store is gone.
+  """
   try:
     _client().key_value_set(key, text)
   except RuntimeError:
@@ -47,7 +53,10 @@ def put(key: str, text: str) -> bool:
 
 
 def get(key: str) -> str | None:
-  """The text under `key`; None without one, or if the store is gone."""
+  """The text under `key`.
+
+  None if there is no such key, or the store is gone.
+  """
   try:
     return _client().key_value_try_get(key)
   except RuntimeError:
@@ -57,7 +66,7 @@ def get(key: str) -> str | None:
 def wait(key: str, what: str = "") -> str:
   """Waits for the text under `key`; names `what` after a minute.
 
-  There is no time limit: a process that refuses ends this one too (filax.parallel.ending), and
+  There is no time limit: a process that fails ends this one too (filax.parallel.ending), and
   jax.distributed notices one that died.
   """
   began = time.monotonic()
@@ -74,9 +83,9 @@ def wait(key: str, what: str = "") -> str:
 
 
 def barrier(key: str, seconds: float) -> None:
-  """Waits until all processes have come to `key`; a key serves once.
+  """Waits until all processes have reached `key`.
 
-  Raises TimeoutError after `seconds`.
+  A key can be used once. Raises TimeoutError after `seconds`.
   """
   try:
     _client().wait_at_barrier(key, int(seconds * 1000))

@@ -12,12 +12,12 @@ from filax.parallel.rules import MESH
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """A mesh of `sizes`; one of them may be -1, the remaining devices.
+  """A mesh of `sizes`; a size of -1 takes the remaining devices.
 
-  sizes: e.g. dict(data=1, fsdp=-1, seq=1, tensor=1).
-  Devices of several slices, which only the data centre's network joins, differ along data, or else
-  along fsdp. Raises ValueError if a name is unknown, the sizes do not multiply to the number of
-  devices, or slices do not fit.
+  sizes: e.g. dict(data=1, fsdp=-1, seq=1, tensor=1), with at most one -1. Devices of several
+  slices, which are joined only by the data centre's network, differ along data, or else along fsdp.
+  Raises ValueError if a name is unknown, the sizes do not multiply to the number of devices, or
+  slices do not fit.
   """
   devices = jax.devices() if devices is None else list(devices)
   sizes = resolve_sizes(sizes, len(devices))

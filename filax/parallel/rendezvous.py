@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start-up barrier that reports which processes are missing.
+"""Start-up barrier that reports missing processes.
 
-The runtime itself ends a process whose peers are missing, without saying which. Process 0 listens,
-the others call; when all have come, or time is up, it tells them.
+The runtime itself ends a process whose peers are missing, without naming them. Process 0 listens,
+the others connect; when all have connected, or time is up, it tells them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,15 @@ import contextlib
 import socket
 import time
 
-_GRACE = 10.0  # Seconds that the first process may have started later than the others.
+_GRACE = 10.0  # Seconds by which process 0 may start later than the others.
 _GO = "go"
 
 
 def wait_for_all(address: tuple[str, int], processes: int, index: int, seconds: float) -> None:
-  """Waits until all `processes` have come to `address`.
+  """Waits until all `processes` have connected to `address`.
 
-  address: (host, port), where process 0 runs.
-  Raises Missing, in every process that came, if some did not within `seconds`, and ConnectionError
-  on process 0 if the port is in use.
+  address: (host, port), where process 0 runs. Raises Missing, in every connected process, if some
+  are missing after `seconds`, and ConnectionError on process 0 if the port is in use.
   """
   deadline = time.monotonic() + seconds
   if index == 0:
@@ -29,7 +28,7 @@ def wait_for_all(address: tuple[str, int], processes: int, index: int, seconds: 
 
 
 class Missing(ConnectionError):
-  """Processes that did not come: `indices`."""
+  """Some processes did not connect: `indices`."""
 
   def __init__(self, indices: Sequence[int]):
     super().__init__(f"processes {list(indices)} did not come")
@@ -53,7 +52,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _receive_all(port: int, processes: int, deadline: float) -> None:
-  """Waits on process 0 for the calls of the others; answers all."""
+  """Waits on process 0 for the calls of the others; answers them."""
   callers: dict[int, socket.socket] = {}
   with contextlib.ExitStack() as stack:
     server = stack.enter_context(_listen(port))
@@ -62,7 +61,7 @@ def _receive_all(port: int, processes: int, deadline: float) -> None:
       if seconds <= 0:
         break
       server.settimeout(seconds)
-      with contextlib.suppress(OSError, ValueError):  # Time is up, or the caller is a stranger.
+      with contextlib.suppress(OSError, ValueError):  # Time is up, or an unknown caller.
         caller, index = _accept(server)
         if 0 < index < processes:
           callers[index] = stack.enter_context(caller)
@@ -73,7 +72,7 @@ def _receive_all(port: int, processes: int, deadline: float) -> None:
 
 
 def _accept(server: socket.socket) -> tuple[socket.socket, int]:
-  """(connection, index) of the next process that calls."""
+  """(connection, index) of the next process that connects."""
   caller, _ = server.accept()
   caller.settimeout(5.0)
   return caller, int(_receive_line(caller))
@@ -86,7 +85,7 @@ def _answer(callers: Mapping[int, socket.socket], missing: Sequence[int]) -> Non
 
 
 def _call_first_process(address: tuple[str, int], index: int, deadline: float) -> None:
-  """Calls process 0 until it answers, from any other process."""
+  """Connects to process 0 until it answers."""
   while time.monotonic() < deadline:
     try:
       with socket.create_connection(address, timeout=2.0) as server:
@@ -99,7 +98,7 @@ def _call_first_process(address: tuple[str, int], index: int, deadline: float) -
     except Missing:
       raise
     except (OSError, ValueError):
-      time.sleep(0.2)  # Not there yet, or it is gone.
+      time.sleep(0.2)  # Process 0 has not started, or has ended.
   raise Missing([0])
 
 

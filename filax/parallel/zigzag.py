@@ -19,7 +19,7 @@ KEYS = tuple(key for key, (dims, _) in spec.BATCH.items() if dims == "R L")
 
 
 def order(length: int, shards: int) -> np.ndarray:
-  """The natural index of each place of the zig-zag order, int [L].
+  """The natural index of each position of the zig-zag order, int [L].
 
   Raises ValueError if the row does not split into 2·shards equal chunks.
   """

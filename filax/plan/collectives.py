@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes that devices exchange, from the text of a compiled program.
 
-A loop's body counts as often as it runs. Of n devices, an all-gather receives (n-1)/n of its
-result, a reduce-scatter sends as much of its operand, an all-reduce does both; the rest moves what
-it holds.
+A loop's body counts once for each iteration. Of n devices, each receives (n-1)/n of an all-gather's
+result and sends as large a part of a reduce-scatter's operand; an all-reduce does both. Other
+collectives move their whole array.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ BITS = {
   "f64": 64,
 }
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-NOWHERE = "-"  # The axis of a collective whose groups are of one device.
+NOWHERE = "-"  # The axis of a collective whose groups have one device.
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{", re.MULTILINE)
 _INSTRUCTION = re.compile(
@@ -50,11 +50,11 @@ _LISTS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}"
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-  """One collective of the text, with all its runs."""
+  """One collective of the program, over all its executions."""
 
   kind: str
   axes: str  # The mesh axes whose devices take part: "fsdp", "fsdp*seq".
-  bytes: float  # Of one device, all runs together.
+  bytes: float  # Of one device, over all executions.
   runs: int
 
 
@@ -63,8 +63,8 @@ def read_collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collectiv
 
   mesh_shape: axis -> size, in the mesh's order.
 
-  Where a collective is spread over several fusions, all name its channel: it counts once. An
-  all-reduce whose fusion keeps only a part, as its name then says, is a reduce-scatter.
+  A collective that is spread over several fusions, which all name its channel, counts once. An
+  all-reduce whose fusion keeps only a part, as its name shows, is a reduce-scatter.
   """
   bodies, entry = _computations(text)
   collectives: dict[object, Collective] = {}
@@ -113,7 +113,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _runs(bodies: Mapping[str, list[str]], entry: str) -> dict[str, int]:
-  """Runs of each computation in one of the program, all branches taken."""
+  """Executions of each computation per program run, all branches taken."""
   counts = dict.fromkeys(bodies, 0)
 
   def visit(name: str, times: int) -> None:
@@ -129,7 +129,7 @@ def _runs(bodies: Mapping[str, list[str]], entry: str) -> dict[str, int]:
 
 
 def _calls(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, int]]:
-  """(computation, how often) that an instruction calls."""
+  """(computation, number of calls) of an instruction."""
   match = _INSTRUCTION.match(line)
   if not match:
     return
@@ -153,7 +153,7 @@ def _named_computation(field: str, rest: str) -> str:
 
 
 def _trips(rest: str, bodies: Mapping[str, list[str]]) -> int:
-  """Trips of a loop: the compiler's note, else its condition's bound."""
+  """Iterations of a loop: the compiler's note, else its condition's bound."""
   if match := _TRIPS.search(rest):
     return int(match[1])
   condition = _named_computation("condition", rest)

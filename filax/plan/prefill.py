@@ -25,7 +25,7 @@ class PrefillWork:
 
   @property
   def total(self) -> float:
-    """FLOPs of all parts, counted the standard way."""
+    """FLOPs of all parts."""
     return self.encoder + self.merger + self.llm
 
 
@@ -67,7 +67,7 @@ class PrefillCosts:
     )
 
   def _ranges(self, tokens: int) -> list[tuple[float, int]]:
-    """(share of the layers, visual tokens that they see), in order."""
+    """(share of the layers, their number of visual tokens), in order."""
     llm = self.model.llm
     stages = self.model.stages
     kept = dropout_stages.kept([tokens], stages)[:, 0].tolist()

@@ -20,7 +20,7 @@ from filax.train.setup import Setup, train_step
 
 _OOM = re.compile(r"\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)")
 _UNIT = {"K": 2**10, "M": 2**20, "G": 2**30}
-_QUERIES = 4  # Turns of a sample, which visual dropout needs before there is data.
+_QUERIES = 4  # Turns of a sample, assumed for visual dropout before there is data.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Program:
 def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Program:
   """Compiles the step of `filax train` for rows of this shape.
 
-  Raises ValueError for an invalid config, and for any error of the compiler but lack of memory.
+  Raises ValueError for an invalid config, and for any compiler error except lack of memory.
   """
   batch = batch_like(setup, config["batch"], row)
   arguments = dict(
@@ -64,7 +64,7 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
   with jax.set_mesh(setup.mesh), tempfile.TemporaryDirectory() as folder:
     lowered = train_step(config, setup).lower(setup.like, batch)
     try:
-      # The compiler writes its text itself: as_text() fails for what v5p and v6e do asynchronously.
+      # The compiler dumps its text: as_text() fails for asynchronous operations of v5p and v6e.
       compiled = lowered.compile(
         compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
       )
@@ -91,9 +91,9 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
 
 
 def config_rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
-  """The shapes of a config's rows.
+  """The row shapes of a config.
 
-  Visual dropout needs a number of turns, before there is data: a few.
+  Visual dropout needs a number of turns; before there is data, a small number is assumed.
   """
   visual = model.layout()
   shapes = planner.row_shapes(config["data"]["rows"], visual.frames_per_group)
@@ -103,7 +103,7 @@ def config_rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
 
 
 def batch_like(setup: Setup, count: int, row: RowShape) -> dict[str, jax.ShapeDtypeStruct]:
-  """A batch of `count` rows as it lies on the mesh, shapes only."""
+  """The shapes and shardings of a batch of `count` rows."""
   shapes = row.shapes(count, setup.model.encoder.size)
   return {
     key: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(key, shape, setup.mesh))

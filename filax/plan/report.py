@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan of a config on a slice of TPUs, as plain data."""
+"""The plan of a config on a TPU slice, as plain data."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -27,8 +27,8 @@ def plan_config(
 ) -> dict[str, Any]:
   """Bytes, FLOPs and seconds of every row shape of a config.
 
-  Compiles them for a slice, or only the largest. `samples` of the stage give its chip-hours. Raises
-  ValueError for an invalid config.
+  Compiles every row shape for a slice, or only the largest. samples: those of the stage, for its
+  chip-hours. Raises ValueError for an invalid config.
   """
   setup = prepare(config, steps=1000, devices=slice_.devices())
   shapes = program.config_rows(config, setup.model)
@@ -48,7 +48,7 @@ def plan_config(
   )
   plan["fits"] = all(row["fits"] for row in plan["rows"])
   packed = config["data"]["packing"]
-  if samples and not packed:  # How many samples a packed row holds, only the data knows.
+  if samples and not packed:  # Only the data tell how many samples a packed row holds.
     slowest = max(row["step_seconds"] for row in plan["rows"])
     seconds = samples / config["batch"] * slowest
     plan |= dict(samples=samples, chip_hours=seconds * slice_.chips / 3600)
@@ -117,7 +117,7 @@ def moved_bytes(compiled: program.Program, setup: Setup) -> dict[str, Any]:
 
 
 def smaller_knobs(memory: program.Memory, config: Mapping[str, Any], setup: Setup) -> list[str]:
-  """The knobs that make a program smaller, the likeliest first."""
+  """The knobs that make a program smaller, the most likely first."""
   mesh = setup.mesh.shape
   model = config["model"]
   knobs = []
@@ -135,7 +135,7 @@ def smaller_knobs(memory: program.Memory, config: Mapping[str, Any], setup: Setu
 
 
 def larger_knobs(memory: program.Memory, usable: float, setup: Setup) -> list[str]:
-  """The knob that uses free memory: fewer, larger parts of a step."""
+  """The knob that uses free memory: fewer, larger micro-batches."""
   parts = setup.micro_batches
   fixed = memory.total - memory.temporary
   for fewer in range(1, parts):

@@ -15,10 +15,10 @@ SEQ = (1, 2, 4, 8, 16, 32, 64)
 
 
 def search_meshes(config: Mapping[str, Any], slice_: topology.Topology) -> Iterator[dict[str, Any]]:
-  """Yields every trial: its settings, bytes, whether it fits, the error.
+  """Yields every trial: settings, bytes, whether it fits, the error.
 
-  The fewest devices along seq that fit with the config's remat come first; there the step is tried
-  with less recomputation, then with more rows at once.
+  First come the fewest devices along seq that fit with the config's remat; with these the step is
+  tried with less recomputation, then with more rows at once.
   """
   devices = slice_.devices()
   remat = config["model"]["llm"].get("remat", "nothing")

@@ -19,14 +19,14 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """Memory and speed of one chip, as its maker states them."""
+  """Memory and speed of one chip, as its manufacturer states them."""
 
   hbm: float  # Bytes that a program may use.
   flops: float  # Dense bfloat16 FLOPs a second.
   memory: float  # Bytes a second from HBM.
   link: float  # Bytes a second along one axis of the torus, both directions together.
-  axes: int  # Of the torus.
-  slices: str  # Shapes that exist, among others.
+  axes: int  # Number of axes of the torus.
+  slices: str  # Some of the shapes that exist.
 
 
 # cloud.google.com/tpu/docs/{v5e,v5p,v6e}; usable HBM as the compiler states it.
@@ -39,7 +39,7 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """A slice: the kind of its chips, their number along each axis."""
+  """A slice: the kind and number (along each axis) of its chips."""
 
   kind: str
   shape: tuple[int, ...]
@@ -60,12 +60,15 @@ class Topology:
     return name if self.slices == 1 else f"{self.slices}*{name}"
 
   def devices(self) -> Sequence[jax.Device]:
-    """The devices to compile for. Raises ValueError without libtpu or such a slice."""
+    """The devices to compile for.
+
+    Raises ValueError without libtpu, or for a slice that it does not know.
+    """
     if importlib.util.find_spec("libtpu") is None:
       raise ValueError(
         "Compiling for a TPU needs libtpu. Install it with: pip install 'filax[tpu]'."
       )
-    os.environ |= {  # Read when libtpu starts: without a cloud, maybe beside another compiler.
+    os.environ |= {  # Read when libtpu starts: run outside the cloud, and beside other compilers.
       "TPU_SKIP_MDS_QUERY": "1",
       "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
       "TPU_WORKER_HOSTNAMES": "localhost",

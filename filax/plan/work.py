@@ -18,12 +18,12 @@ class StepWork:
   encoder: float  # With the projector.
   merger: float
   llm: float  # After visual dropout.
-  dropped: float  # FLOPs of the llm that visual dropout saves.
-  recomputed: float  # Forward passes that config.model.*.remat runs again.
+  dropped: float  # FLOPs of the llm saved by visual dropout.
+  recomputed: float  # Forward passes repeated by config.model.*.remat.
 
   @property
   def model(self) -> float:
-    """FLOPs of the model, nothing computed twice."""
+    """FLOPs of the model, without recomputation."""
     return self.encoder + self.merger + self.llm
 
   @property
@@ -61,7 +61,7 @@ def merger_flops(model: Any) -> float:
 
 
 def _llm_flops(model: Any, costs: Costs, lengths: tuple[int, ...], pairs: bool = True) -> float:
-  """FLOPs of the llm's layers; `lengths` are positions of each range."""
+  """FLOPs of the llm's layers; `lengths`: positions of each layer range."""
   total = 0
   for (first, stop), length in zip(model.llm.ranges, lengths, strict=True):
     share = (stop - first) / model.llm.depth
@@ -70,9 +70,9 @@ def _llm_flops(model: Any, costs: Costs, lengths: tuple[int, ...], pairs: bool =
 
 
 def _layer_flops(costs: Costs, length: int, pairs: bool = True) -> float:
-  """All layers over `length` positions; attention's products only with `pairs`.
+  """FLOPs of all layers over `length` positions.
 
-  Every remat but "nothing" keeps those products.
+  pairs: whether attention's products count. Every remat but "nothing" keeps those products.
   """
   weights = (costs.token - costs.head) * length
   attention = costs.pair * length**2 / 2 if pairs else 0.0

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places batches on the mesh: rows over (data, fsdp), frames also over seq.
+"""Places batches on the mesh.
 
-A process loads its own part of every global batch.
+Rows lie over (data, fsdp), keys of frames over seq as well. A process loads its own part of every
+global batch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ AGREE = {"loss_mask": jnp.min, "num_bad": jnp.max}
 
 
 class BatchSource(Protocol):
-  """What a run needs of its data; data_pipelines.loader.Pipeline is one."""
+  """The data of a run; data_pipelines.loader.Pipeline implements it."""
 
   @property
   def fingerprint(self) -> str:
@@ -45,7 +46,10 @@ class BatchSource(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ProcessShare:
-  """The part of every global batch that this process loads: of its rows, and of their frames."""
+  """The part of every global batch that this process loads.
+
+  It is one of `rows` equal parts of the rows, and of their frames one of `seqs` equal parts.
+  """
 
   row: int
   rows: int
@@ -54,7 +58,7 @@ class ProcessShare:
 
 
 def process_share(mesh: Mesh) -> ProcessShare:
-  """What the devices of this process hold.
+  """The share of the devices of this process.
 
   Processes that differ only in the axis `tensor` load the same. Raises ValueError if the devices of
   a process do not hold an aligned block of the mesh.
@@ -70,7 +74,10 @@ def process_share(mesh: Mesh) -> ProcessShare:
 
 
 def _aligned_block(is_held: np.ndarray) -> tuple[int, int]:
-  """Which of how many equal blocks of an axis this process holds. Raises ValueError if none."""
+  """(index, count): the block of an axis that this process holds.
+
+  The axis is split into `count` equal blocks. Raises ValueError if the process holds none of them.
+  """
   places = np.flatnonzero(is_held)
   first = places[0]
   size = len(places)
@@ -92,7 +99,7 @@ def open_batches(pipeline: BatchSource, mesh: Mesh, row: int):
 
 
 def batch_sharding(key: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:
-  """How a key of a global batch lies on the mesh.
+  """The sharding of a key of a global batch.
 
   Rows lie over (data, fsdp). Keys of frames lie over seq as well, if it divides their second axis.
   """
@@ -103,9 +110,12 @@ def batch_sharding(key: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:
 
 
 def place_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
-  """Local rows -> global arrays. The copy to the devices runs while the host goes on."""
+  """Local rows -> global arrays.
+
+  The copy to the devices runs while the host goes on.
+  """
   share = process_share(mesh)
-  with jax.transfer_guard("allow"):  # The one transfer of a step that is meant.
+  with jax.transfer_guard("allow"):  # The only intended transfer of a step.
     placed = {}
     for key, x in batch.items():
       placed[key] = _place(key, np.asarray(x), mesh, share)
@@ -116,7 +126,7 @@ def place_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def _place(key: str, x: np.ndarray, mesh: Mesh, share: ProcessShare) -> jax.Array:
-  """The rows of this process [r ...] as a part of a global array [R ...]."""
+  """Local rows [r ...] -> global array [R ...]."""
   shape = [x.shape[0] * share.rows, *x.shape[1:]]
   if key in FRAMES:
     shape[1] *= share.seqs
@@ -126,7 +136,10 @@ def _place(key: str, x: np.ndarray, mesh: Mesh, share: ProcessShare) -> jax.Arra
 
 
 def _check_frames(frames: int, mesh: Mesh, share: ProcessShare) -> None:
-  """Raises ValueError if processes that load parts of a row's frames cannot place them."""
+  """Checks that frames split over the processes that share their rows.
+
+  Raises ValueError naming config.data.rows.
+  """
   if share.seqs > 1 and frames % mesh.shape["seq"]:
     raise ValueError(
       f"Rows of {frames} frames do not split over config.mesh.seq={mesh.shape['seq']}, which "
@@ -135,10 +148,11 @@ def _check_frames(frames: int, mesh: Mesh, share: ProcessShare) -> None:
 
 
 def agree_over_seq(key: str, x: np.ndarray, mesh: Mesh, share: ProcessShare) -> jax.Array:
-  """A key of AGREE [r ...] as a global array [R ...], where several processes load parts of a row.
+  """A key of AGREE [r ...] as a global array [R ...].
 
-  Each process knows only the media that it decoded: what one of them masked is masked for all, and
-  of their counts of bad samples the highest stands.
+  For rows whose frames several processes load. Each process knows only the media that it decoded: a
+  place that one of them masked is masked for all, and of their counts of bad samples the highest is
+  taken.
   """
   seq = mesh.shape["seq"]
   copies = np.repeat(x[:, None], seq // share.seqs, axis=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetches batches in a thread, so that the wait for one can be given up."""
+"""Fetches batches in a thread, so that waiting can be given up."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -14,9 +14,10 @@ _END_SECONDS = 5.0
 
 
 class Fetcher:
-  """The batches of a pipeline, one at a time; nothing is fetched ahead of what is asked for.
+  """Fetches the batches of a pipeline, one at a time.
 
-  Use as a context manager around the pipeline's own.
+  A batch is fetched only when it is asked for, none ahead. Use as a context manager around the
+  pipeline's own.
   """
 
   def __init__(self, batches: contextlib.AbstractContextManager[Iterator[Batch]]):
@@ -39,12 +40,12 @@ class Fetcher:
       return self._context.__exit__(*error)
     finally:
       if self._thread is not None:
-        self._thread.join(_END_SECONDS)  # A picture that is being decoded cannot be interrupted.
+        self._thread.join(_END_SECONDS)  # Decoding a picture cannot be interrupted.
 
   def fetch(self, give_up: Callable[[], bool]) -> Batch | None:
-    """The next batch; None if `give_up` turns true while waiting. Raises what the pipeline raises.
+    """The next batch; None if `give_up` turns true while waiting.
 
-    After None, nothing more can be fetched.
+    After None, nothing more can be fetched. Raises the exceptions of the pipeline.
     """
     self._orders.put(True)
     while True:
@@ -56,13 +57,13 @@ class Fetcher:
         continue
       if error is None:
         return batch
-      if give_up():  # The signal that asks for the stop may have ended what fetches, too.
+      if give_up():  # The signal may have ended a worker of the pipeline, too.
         return None
       raise error
 
   def _serve(self, batches: Iterator[Batch]) -> None:
-    # Threads and processes that are started from here inherit the mask: a signal to the group never
-    # ends a worker, not even one that has only just begun.
+    # Threads and processes started here inherit the mask, so that a signal to the process group
+    # never ends a worker, not even while it starts.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     while self._orders.get():
       self._results.put(_next(batches))

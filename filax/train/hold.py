@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds the lease of a workdir for all processes of a run: process 0 has it, others wait."""
+"""Holds the lease of a workdir for all processes of a run.
+
+Process 0 takes the lease; the others wait for it.
+"""
 
 from collections.abc import Iterator
 import contextlib
@@ -17,9 +20,10 @@ _TAKEN = "taken"
 
 @contextlib.contextmanager
 def hold_workdir(workdir: epath.PathLike) -> Iterator[Lease | None]:
-  """Holds the workdir for all processes of this run; the lease itself on process 0, None elsewhere.
+  """Holds the workdir for all processes of this run.
 
-  Raises lease.Held, on every process, if another run holds it.
+  Yields the lease on process 0, None elsewhere. Raises lease.Held, on every process, if another run
+  holds it.
   """
   if jax.process_count() == 1:
     with Lease(workdir, report=say) as lease:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hooks: what a run does besides its steps, such as logging, profiling and evaluating.
+"""Hooks of a run, such as logging, profiling and evaluating.
 
 The loop (filax/train/loop.py) calls every hook in the order of the list: the watchdog, the check of
 supervision, the tracker and the profiler, then the hooks that were passed to `train`. A class
@@ -24,8 +24,9 @@ derives from Hook and overrides what it needs:
   train(config, workdir, signals, hooks=(HeldOutLoss(rows),))
 
 Processes: every method is called on every process of the run, in the same order and for the same
-steps, so a hook may run programs over the whole mesh. One that writes files asks jax.process_index.
-Errors: what a hook raises ends the run on all processes. Nothing more is saved, the newest
+steps, so a hook may run programs over the whole mesh. Hooks that write files look at
+jax.process_index.
+Errors: an exception of a hook ends the run on all processes. Nothing more is saved, the newest
 checkpoint stays, and `end` is still called on every hook that had begun.
 """
 
@@ -47,7 +48,7 @@ SAVE = "save"
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-  """What a hook may know about a run before its first step."""
+  """The facts about a run that hooks get before its first step."""
 
   workdir: epath.PathLike
   config: Mapping[str, Any]
@@ -60,43 +61,64 @@ class Hook:
   """Base class of hooks. Every method does nothing unless it is overridden."""
 
   def begin(self, run: RunFacts) -> None:
-    """Called once, with the state ready and the mesh set, before the first batch is fetched."""
+    """Called once, before the first batch is fetched.
+
+    The state is ready and the mesh is set.
+    """
 
   def dispatch(self, number: int) -> None:
-    """Called when step `number` was handed to the devices, which work on it. Must not block."""
+    """Called when step `number` was handed to the devices.
+
+    The devices still work on it, so this must not block.
+    """
 
   def step(self, number: int, metrics: Mapping[str, float]) -> None:
-    """Called when the metrics of step `number` have arrived, often while the next one runs.
+    """Called with the metrics of step `number`.
 
-    metrics: the sums and means of filax/train/step.py, which are finite. Must be quick: the loop
-    waits for it.
+    Often the next step runs already. metrics: the sums and means of filax/train/step.py, which are
+    finite. Must be quick: the loop waits for it.
     """
 
   def wants_state(self, number: int) -> bool:
-    """Whether `evaluate` is to be called after step `number`. The same on every process."""
+    """Whether to call `evaluate` after step `number`.
+
+    The answer must be the same on every process.
+    """
     return False
 
   def evaluate(self, number: int, state: TrainState) -> None:
     """Called with the state after step `number`, before another step is dispatched.
 
     A checkpoint that is due after this step is taken first. May be slow: the time counts neither
-    for the watchdog nor for the rates. The next step reuses the memory of `state`: copy what is to
-    be kept.
+    for the watchdog nor for the rates. The next step reuses the memory of `state`: copy what you
+    want to keep.
     """
 
   def save(self, number: int) -> None:
-    """Called when the checkpoint of step `number` was copied and is written in the background."""
+    """Called when the checkpoint of step `number` was copied.
+
+    It is still being written in the background.
+    """
 
   def end(self, error: BaseException | None) -> None:
-    """Called once: after the last checkpoint is on disk (None), or with the error of the run."""
+    """Called once, at the end of the run.
+
+    error: None after the last checkpoint is on disk, else the error that ended the run.
+    """
 
   def around(self, phase: str) -> contextlib.AbstractContextManager:
-    """A context around COMPILE, EVALUATE or SAVE, which take longer than a step."""
+    """A context around a phase that takes longer than a step.
+
+    phase: COMPILE, EVALUATE or SAVE.
+    """
     return contextlib.nullcontext()
 
 
 class HookList(Hook):
-  """Several hooks as one, in order. Their transfers between host and devices are allowed."""
+  """Several hooks as one, called in order.
+
+  Their transfers between host and devices are allowed.
+  """
 
   def __init__(self, hooks: Sequence[Hook]):
     self._hooks = tuple(hooks)
@@ -104,12 +126,15 @@ class HookList(Hook):
 
   @contextlib.contextmanager
   def running(self, run: RunFacts) -> Iterator[None]:
-    """Calls `begin` before the block and `end` after it, also if either fails."""
+    """Calls `begin` before the block and `end` after it.
+
+    Also if one of them, or the block, fails.
+    """
     try:
       self.begin(run)
       yield
     except BaseException as error:
-      with contextlib.suppress(Exception):  # What ends the run is told, not what follows from it.
+      with contextlib.suppress(Exception):  # The first error ends the run and is reported.
         self.end(error)
       raise
     self.end(None)

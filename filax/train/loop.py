@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run, from first step to last: the same call starts, resumes and finishes it.
+"""A training run, from first step to last.
 
 Per step, in this order: dispatch the step, fetch the next rows while it runs, look at the metrics
 of the step before, save if due, evaluate if a hook wants to. Nothing waits for the device but a
@@ -34,7 +34,7 @@ from filax.train.tracker import MetricsLog, Tracker
 from filax.train.watchdog import Watchdog
 
 _LONG_STEP_SECONDS = 5.0  # A step is not queued behind one that takes longer.
-_COMPILE_SECONDS = 24 * 3600.0  # That one process may take longer than another.
+_COMPILE_SECONDS = 24 * 3600.0  # Longest wait for the slowest process to compile.
 
 DeviceMetrics = Mapping[str, jax.Array]  # Scalars that may still be computed.
 
@@ -54,16 +54,19 @@ def train_pipeline(
   signals: Signals | None = None,
   hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
-  """Trains config.model on the rows of `pipeline`; what an earlier call did is not repeated.
+  """Trains config.model on the rows of `pipeline`.
 
-  config is a ConfigDict (configs/common.py). The workdir gets checkpoints/, config.json,
-  metrics.jsonl and tensorboard/. `costs(model, shapes, rates)` tells what MFU counts. `devices` are
-  those of config.mesh; default: all there are. `ingredients` are those of the pipeline's plan: all
-  processes must have the same, and the workdir keeps them to name what changed. `lease` is checked
-  before anything is written, `signals` are those that the caller handles already, and `hooks` are
-  called after the run's own. Returns Tracker.summary and the newest checkpoint. Raises ValueError
-  for an invalid config or steps that learn nothing, NonFinite naming the step, and lease.Lost if
-  another run has taken the workdir over.
+  The steps of earlier calls are not repeated: the same call starts, resumes and finishes a run.
+
+  config: a ConfigDict (configs/common.py). The workdir gets checkpoints/, config.json,
+  metrics.jsonl and tensorboard/. costs: costs(model, shapes, rates) are the FLOPs that MFU counts.
+  devices: those of config.mesh; default: all devices. ingredients: those of the pipeline's plan,
+  equal in all processes; the workdir keeps them, to name later changes. lease: checked before each
+  write. signals: those that the caller handles already. hooks: called after the run's own.
+
+  Returns Tracker.summary and the newest checkpoint. Raises ValueError for an invalid config or
+  steps without a supervised token, NonFinite naming the step, and lease.Lost if another run has
+  taken over the workdir.
   """
   config = config.to_dict()
   with contextlib.ExitStack() as stack:
@@ -72,11 +75,11 @@ def train_pipeline(
     setup = prepare(config, steps, devices)
     check_lease = lease.check_held if lease else _no_lease
     saved = stack.enter_context(store.Checkpoints(workdir, config["keep"], check_lease))
-    stack.enter_context(ending.together())  # What refuses from here on waits for no other process.
+    stack.enter_context(ending.together())  # Errors from here on end all processes.
     changes = functools.partial(plan_record.describe_changes, workdir, parts)
     state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
-    stack.enter_context(jax.set_mesh(setup.mesh))  # Not earlier: one example row is no batch.
+    stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
     log = stack.enter_context(MetricsLog(workdir, run.first, steps, check_lease))
     tracker = Tracker(log, make_meter(run, costs, compilations), config["log_every"])
@@ -107,7 +110,10 @@ def agree_on_plan(
 
 
 def count_steps(config: Config, pipeline: BatchSource) -> int:
-  """config.steps, or what config.epochs comes to. Raises ValueError if that is none."""
+  """The steps of config.steps or config.epochs.
+
+  Raises ValueError if there are none.
+  """
   steps = config["steps"] or pipeline.steps(config["epochs"])
   if steps < 1:
     raise ValueError("There is no full batch. Lower config.batch or add to config.data.train.")
@@ -121,7 +127,7 @@ def write_start(
   parts: plan_record.Parts,
   check_lease: Callable[[], None],
 ) -> None:
-  """Keeps what this start runs in the workdir: the parts of its plan, and config.json."""
+  """Writes the parts of the plan and config.json to the workdir."""
   check_lease()
   plan_record.write_plan(workdir, fingerprint, parts)
   check_lease()
@@ -147,11 +153,14 @@ def default_hooks(config: Config, tracker: Tracker) -> list[Hook]:
 
 
 def _no_lease() -> None:
-  """Stands for the check of a lease where there is none."""
+  """The check of a lease for a run without one."""
 
 
 class Loop:
-  """The steps of a run. Holds what the host knows; the device's state passes through `train`."""
+  """The steps of a run.
+
+  Holds the state of the host; the state of the devices passes through `train`.
+  """
 
   def __init__(
     self,
@@ -170,13 +179,13 @@ class Loop:
     self._hooks = hooks
     self._step = train_step(run.config, run.setup)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
-    self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not looked at.
+    self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
     self._saved_at = run.first
     self._looked_at = 0.0
-    self._step_seconds = math.inf  # Of the newest step that was looked at.
+    self._step_seconds = math.inf  # Of the newest step whose metrics came.
 
   def train(self, state: TrainState, row: int, fetcher: Fetcher) -> tuple[TrainState, int]:
-    """Steps to the last one or to a signal, and saves on the way.
+    """Runs steps to the last one or to a signal, and saves.
 
     row: the global row of data that comes next. Returns state and row after the last step.
     """
@@ -185,12 +194,12 @@ class Loop:
       state, step_metrics = self._dispatch(state, batch)
       row += self._config["batch"]
       batch = self._fetch(fetcher)
-      self._look()  # At the step before.
+      self._look()  # Metrics of the previous step.
       self._pending = (self.done, step_metrics)
       saves = self.done % self._config["checkpoint_every"] == 0
       evaluates = self._hooks.wants_state(self.done)
       if saves or evaluates or self._step_seconds > _LONG_STEP_SECONDS:
-        self._look()  # At this one: what is not finite is never saved.
+        self._look()  # Metrics of this step: only a finite state is saved.
       if saves:
         self._save(state, row)
       if evaluates:
@@ -199,14 +208,17 @@ class Loop:
     return state, row
 
   def finish(self, state: TrainState, row: int) -> None:
-    """Saves the last step, unless it is saved, and returns when it is on disk."""
+    """Saves the last step and waits until it is on disk."""
     if self._saved_at != self.done or not self.done:
       self._save(state, row)
     with self._hooks.around(SAVE):
       self._saved.wait()
 
   def _dispatch(self, state: TrainState, batch) -> tuple[TrainState, DeviceMetrics]:
-    """Hands the next step to the devices: (state, metrics), both still being computed."""
+    """Hands the next step to the devices -> (state, metrics).
+
+    Both are still being computed.
+    """
     shapes = tuple(x.shape for x in batch.values())
     if shapes not in self._programs:
       self._programs[shapes] = self._compile(state, batch)
@@ -216,7 +228,10 @@ class Loop:
     return state, step_metrics
 
   def _compile(self, state: TrainState, batch):
-    """The step for the shapes of `batch`. It takes no others, so nothing recompiles."""
+    """Compiles the step for the shapes of `batch`.
+
+    The program takes no other shapes, so nothing recompiles.
+    """
     with self._hooks.around(COMPILE), jax.transfer_guard("allow"):
       began = time.perf_counter()
       program = self._step.lower(state, batch).compile()
@@ -232,12 +247,15 @@ class Loop:
     return program
 
   def _wait_for_other_compilers(self) -> None:
-    """Waits until all processes have compiled: who waits for one in a step would seem to hang."""
+    """Waits until all processes have compiled.
+
+    Otherwise a process that waits for another one inside a step would seem to hang.
+    """
     if jax.process_count() > 1:
       key_value.barrier(f"filax/compiled/{len(self._programs) + 1}", _COMPILE_SECONDS)
 
   def _look(self) -> None:
-    """Fetches and checks the metrics of the pending step, if any, and gives them to the hooks."""
+    """Fetches, checks and reports the metrics of the pending step."""
     if self._pending is None:
       return
     number, device_metrics = self._pending
@@ -250,7 +268,7 @@ class Loop:
     self._hooks.step(number, step_metrics)
 
   def _check_finite(self, number: int, step_metrics: Mapping[str, float]) -> None:
-    """Raises NonFinite if the loss or the gradient of a step is not a number."""
+    """Raises NonFinite if the loss or the gradient is not finite."""
     if not step_metrics["finite"]:
       newest = self._saved.latest()
       raise NonFinite(
@@ -272,11 +290,17 @@ class Loop:
     self._looked_at = time.monotonic()
 
   def _next_point(self) -> int:
-    """The number, counted from this start, of the step that comes next: where processes agree."""
+    """The number of the next step, counted from this start.
+
+    Processes use it to agree where to stop.
+    """
     return self.done - self._run.first + 1
 
   def _fetch(self, fetcher: Fetcher) -> dict[str, jax.Array] | None:
-    """The batch of the next step on the devices; None if no step comes."""
+    """The batch of the next step, on the devices.
+
+    None after the last step, or if waiting was given up for a signal.
+    """
     if self.done == self._run.steps:
       return None
     batch = fetcher.fetch(lambda: self._signals.is_time_while_waiting(self._next_point()))

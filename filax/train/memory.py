@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hooks about memory: lines on how full the devices are, and collections of garbage on schedule.
+"""Hooks for memory: device usage lines and scheduled garbage collection.
 
 No run has them by default: pass them to `train(config, workdir, signals, hooks=(…))`.
 """
@@ -16,9 +16,10 @@ _GIB = 2**30
 
 
 class MemoryLines(Hook):
-  """Prints the use of the fullest device of this process every `every` steps.
+  """Prints the use of the fullest device every `every` steps.
 
-  Nothing is printed where devices keep no statistics, as on CPUs.
+  Each process looks at its own devices. Nothing is printed where devices keep no statistics, as on
+  CPUs.
   """
 
   def __init__(self, every: int = 100):
@@ -36,8 +37,8 @@ class MemoryLines(Hook):
 class GarbageCollection(Hook):
   """Collects Python's garbage every `every` steps and at no other time.
 
-  Otherwise each process collects when it likes, and in a run of many processes every step may wait
-  for another one of them.
+  Otherwise each process collects when Python decides to, and in a run of many processes every step
+  may wait for another one of them.
   """
 
   def __init__(self, every: int = 1000):
@@ -59,7 +60,10 @@ class GarbageCollection(Hook):
 
 
 def memory_line(number: int, statistics: list[dict[str, int]]) -> str:
-  """One line on the fullest of several devices, from jax.Device.memory_stats; "" for none."""
+  """One line about the fullest device; "" without statistics.
+
+  statistics: jax.Device.memory_stats of each device.
+  """
   if not statistics:
     return ""
   fullest = max(statistics, key=lambda entry: entry["peak_bytes_in_use"])

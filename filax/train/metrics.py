@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The numbers of a run: rates, MFU, compilations, the progress line, and metrics.jsonl.
+"""Metrics of a run: rates, MFU, compilations, progress line, metrics.jsonl.
 
 The device works ahead of the host: the metrics of a step are fetched one step later, so that
-looking at them never makes it wait.
+fetching them never makes the device wait.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ PEAK_TFLOPS = {  # Part of jax.Device.device_kind -> dense bfloat16 peak of one 
   "H200": 989,
   "B200": 2250,
 }
-SUMS = (  # Added up over steps.
+SUMS = (  # Metrics that are summed over steps.
   "tokens",
   "supervised",
   "frames",
@@ -52,7 +52,7 @@ def peak_tflops(configured: float, device: jax.Device) -> float | None:
 
 
 class Compilations:
-  """Counts what XLA compiles while it is in use, and the seconds that are spent in `timed`."""
+  """Counts XLA compilations while in use, and the seconds in `timed`."""
 
   def __init__(self):
     self.count = 0
@@ -60,7 +60,7 @@ class Compilations:
 
   @contextlib.contextmanager
   def timed(self):
-    """Around tracing and compiling, which rates leave out."""
+    """A context around tracing and compiling, which rates leave out."""
     began = time.perf_counter()
     yield
     self.seconds += time.perf_counter() - began
@@ -77,9 +77,10 @@ class Compilations:
 
 
 class Meter:
-  """Turns the metrics of steps into records of rates since the record before.
+  """Turns the metrics of steps into log records.
 
-  Time spent compiling is left out of the rates. `num_bad` is the number of bad samples so far.
+  Rates are those since the previous record. Time spent compiling is left out of the rates.
+  `num_bad` is the number of bad samples so far.
   """
 
   def __init__(self, steps: int, costs: Costs | None, peak: float | None, compilations):
@@ -95,14 +96,17 @@ class Meter:
     self._lap_compiling = compilations.seconds
 
   def count_step(self, metrics: Mapping[str, float]) -> None:
-    """Counts one step in."""
+    """Counts one step."""
     self._window_steps += 1
     for key in SUMS:
       self._window[key] += metrics[key]
       self.totals[key] += metrics[key]
 
   def record(self, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """The record of `step`, whose own metrics are given; starts the next window."""
+    """The record of `step`; starts the next window.
+
+    metrics: those of this step.
+    """
     seconds = self.lap()
     window = self._window
     count = max(self._window_steps, 1)
@@ -160,8 +164,8 @@ def progress_line(record: Mapping[str, Any], steps: int) -> str:
 def read_records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   """The records of a metrics.jsonl, in order.
 
-  A damaged line is left out, and stderr names it: a bad byte, or the half of a line that a killed
-  run leaves, ends nothing.
+  A damaged line (a bad byte, or half of a line that a killed run left) is skipped and named on
+  stderr.
   """
   for number, text in enumerate(path.read_bytes().splitlines(), 1):
     record = _parse_record(text)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW over the trainable parameters, with a learning rate and a weight decay per group.
+"""AdamW over the trainable parameters.
 
-A group is a row (regex, value) of config.optim.rates or .decay; the first row that matches a
-parameter's path decides. Rate 0 freezes. The update of a leaf at step n is
--rate · shape(n) · (m̂ / (√v̂ + eps) + decay · w), as in torch.optim.AdamW; moments are float32.
+Learning rate and weight decay are set per group. A group is a row (regex, value) of
+config.optim.rates or .decay; the first row that matches a parameter's path decides. Rate 0 freezes.
+The update of a leaf at step n is -rate · shape(n) · (m̂ / (√v̂ + eps) + decay · w), as in
+torch.optim.AdamW; moments are float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ Rules = Sequence[tuple[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-  """An optax transformation of the trainable subtree, and which leaves that is."""
+  """An optax transformation of the trainable subtree, and its rules."""
 
   transform: optax.GradientTransformation
   rates: Mapping[str, float]  # Path -> peak learning rate; 0 = frozen.
@@ -48,7 +49,10 @@ class Optimizer:
     return self.transform.init(trainable)
 
   def opt_shardings(self, params: PyTree, layout: PyTree, rest: Any) -> PyTree:
-    """Shardings of the state: a moment lies as its parameter in `layout`, all else as `rest`."""
+    """Shardings of the optimizer state.
+
+    A moment lies as its parameter in `layout`, everything else as `rest`.
+    """
     state = jax.eval_shape(self.init, params)
     trainable, _ = self.split_params(layout)
     return optax.tree_map_params(
@@ -60,7 +64,7 @@ class Optimizer:
     )
 
   def learning_rates(self, count) -> dict[str, Any]:
-    """Label of a group -> its learning rate at update `count` (from 0)."""
+    """Label of a group -> learning rate at update `count` (from 0)."""
     return {label: peak * self.shape(count) for label, peak in self.groups.items()}
 
 
@@ -70,9 +74,10 @@ def merge_params(trainable: PyTree, frozen: PyTree) -> PyTree:
 
 
 def make_optimizer(config: Mapping[str, Any], params: PyTree, steps: int) -> Optimizer:
-  """The optimizer of config.optim for `params` (arrays or shapes) over `steps` updates.
+  """The optimizer of config.optim for `params` over `steps` updates.
 
-  Raises ValueError if a leaf has no row, a row decides about no leaf, or nothing is trained.
+  params: arrays or shapes. Raises ValueError if a leaf matches no row, a row applies to no leaf, or
+  nothing is trained.
   """
   paths = list(_flatten(params))
   rates = assign_rules(config["rates"], paths, "config.optim.rates")
@@ -96,9 +101,10 @@ def make_optimizer(config: Mapping[str, Any], params: PyTree, steps: int) -> Opt
 
 
 def assign_rules(rules: Rules, paths: Sequence[str], key: str) -> dict[str, float]:
-  """Path -> value of the first rule (regex, value) that matches it. `key` names the config entry.
+  """Path -> value of the first rule that matches it.
 
-  Raises ValueError for a path without a rule, and for a rule that decides about no path.
+  rules: rows of (regex, value). key: the config entry, for messages. Raises ValueError for a path
+  without a rule, and for a rule that applies to no path.
   """
   if rules:
     setting_kinds.check_value(key, rules, settings.TABLE["optim.rates"])
@@ -136,10 +142,11 @@ def _why_unused(regex: str, paths: Sequence[str]) -> str:
 
 
 def warmup_cosine(steps: int, warmup: float, final: float = 0.0) -> optax.Schedule:
-  """Linear from 0 to 1 over `warmup` updates (a share of `steps` if < 1), then a cosine to `final`.
+  """A linear warm-up from 0 to 1, then a cosine to `final`.
 
-  The rule of transformers' get_cosine_schedule_with_warmup: the update at count 0 has rate 0 if
-  there is a warm-up, and a share is rounded up.
+  warmup: updates, or a share of `steps` if below 1. The rule of transformers'
+  get_cosine_schedule_with_warmup: the update at count 0 has rate 0 if there is a warm-up, and a
+  share is rounded up.
   """
   rise = math.ceil(steps * warmup) if warmup < 1 else int(warmup)
   if rise >= steps > 1:
@@ -167,14 +174,17 @@ def _gradients_in_float32() -> optax.GradientTransformation:
 
 
 def _float32_state(transform: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Makes the moments float32: optax gives them the dtype of the parameters that init gets."""
+  """Makes the moments float32.
+
+  By default optax gives them the dtype of the parameters at init.
+  """
   return optax.GradientTransformation(
     lambda params: transform.init(_to_float32(params)), transform.update
   )
 
 
 def _clip(norm: float) -> optax.GradientTransformation:
-  """Clips the global norm of what is trained; 0 = not at all."""
+  """Clips the global norm of the trainable gradients; 0 = no clipping."""
   return optax.clip_by_global_norm(norm) if norm else optax.identity()
 
 
@@ -184,7 +194,10 @@ def _scale_by_peak(rates: PyTree) -> optax.GradientTransformation:
 
 
 def _add_decay(decay: PyTree) -> optax.GradientTransformation:
-  """Adds decay · w to every update; leaves without decay get no operation."""
+  """Adds decay · w to every update.
+
+  Leaves without decay get no operation.
+  """
 
   def decayed(update, w, factor):
     return update + factor * w.astype(update.dtype) if factor else update

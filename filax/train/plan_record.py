@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What decided the plan of a run: compared between processes, kept for the next start.
+"""The inputs of a run's plan, compared between processes and starts.
 
-The plan's fingerprint alone only says that something changed. The parts behind it (see
+The plan's fingerprint alone only tells that something changed. The parts behind it (see
 filax.parallel.agreement) name the file or the setting.
 """
 
@@ -22,8 +22,8 @@ from filax.parallel import agreement
 from filax.train.workdir import fetch_file, local_folder, publish_file
 
 NAME = "plan.checked"
-# Settings in which hosts may differ: they decide how fast data comes, not which; or they name where
-# files are, whose content is compared.
+# Settings that may differ between hosts: they change the speed of the data, not its content, or
+# they are paths of files whose content is compared.
 _PER_HOST = frozenset(
   {
     "data.cache",
@@ -49,7 +49,10 @@ Parts = Mapping[str, agreement.Part]
 def plan_parts(
   config: Mapping[str, Any], steps: int, fingerprint: str, ingredients: Parts
 ) -> dict[str, agreement.Part]:
-  """All that must be equal on every process; `ingredients` are those of the pipeline."""
+  """The parts that must be equal on every process.
+
+  ingredients: those of the pipeline.
+  """
   shared = {}
   for name, value in settings.leaves(config):
     if name not in _PER_HOST:
@@ -61,7 +64,7 @@ def plan_parts(
 
 @functools.cache
 def software() -> dict[str, str]:
-  """Versions of the libraries that compute, and a digest of every source file of the project."""
+  """Versions of jax and numpy, and a digest of every source file."""
   root = pathlib.Path(__file__).parents[2]
   entries = dict(jax=jax.__version__, numpy=np.__version__)
   for name in _CODE:
@@ -72,7 +75,10 @@ def software() -> dict[str, str]:
 
 
 def write_plan(workdir: epath.PathLike, fingerprint: str, parts: Parts) -> None:
-  """Keeps the parts in the workdir, from process 0. Software may change between starts."""
+  """Writes the parts to the workdir, on process 0.
+
+  The part `software` is left out: it may change between starts.
+  """
   if jax.process_index():
     return
   lasting = {name: dict(part) for name, part in parts.items() if name != "software"}
@@ -83,7 +89,10 @@ def write_plan(workdir: epath.PathLike, fingerprint: str, parts: Parts) -> None:
 
 
 def read_plan(workdir: epath.PathLike) -> dict[str, Any]:
-  """Fingerprint, parts and media that `write_plan` kept; empty if there are none or damaged."""
+  """The fingerprint, parts and media that `write_plan` wrote.
+
+  Empty if the file is missing or damaged.
+  """
   try:
     content = files.read_checked(fetch_file(workdir, NAME))
     record = json.loads(zlib.decompress(content))
@@ -93,7 +102,10 @@ def read_plan(workdir: epath.PathLike) -> dict[str, Any]:
 
 
 def describe_changes(workdir: epath.PathLike, parts: Parts, fingerprint: str) -> str:
-  """How `parts` differ from the plan `fingerprint` in the workdir; "" if that is not there."""
+  """The differences between `parts` and the workdir's plan, in words.
+
+  "" if the workdir's plan does not have this fingerprint.
+  """
   record = read_plan(workdir)
   if record["fingerprint"] != fingerprint:
     return ""
@@ -106,7 +118,7 @@ def describe_changes(workdir: epath.PathLike, parts: Parts, fingerprint: str) ->
 
 
 def _deciding(part: agreement.Part) -> dict[str, str]:
-  """A part without the settings that decide no row, such as config.steps."""
+  """A part without settings that affect no row, such as config.steps."""
   deciding = {}
   for name, text in part.items():
     if not name.startswith("config.") or name.startswith(_DECIDING):

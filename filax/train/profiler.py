@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trace of a few steps by jax.profiler, for TensorBoard, Perfetto or XProf."""
+"""Traces a few steps with jax.profiler.
+
+The trace can be read by TensorBoard, Perfetto and XProf.
+"""
 
 import jax
 
@@ -49,7 +52,7 @@ class Profiler(Hook):
       self._start()
 
   def end(self, error: BaseException | None) -> None:
-    self._stop()  # If the run ended within the range.
+    self._stop()  # In case the run ended within the range.
 
   def _start(self) -> None:
     if jax.process_index() == 0:

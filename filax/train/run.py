@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training run from a config: its data opened and checked, then the loop.
+"""A training run from a config: opens the data, then trains.
 
 The one module of this room that reads data.
 """
@@ -30,12 +30,12 @@ from filax.train.workdir import local_folder, publish_file
 def train(
   config: ConfigDict, workdir: str, signals: Signals, hooks: Sequence[Hook] = ()
 ) -> dict[str, Any]:
-  """Trains in a workdir that no other run may use meanwhile; returns what the run did.
+  """Trains in a workdir, locked against other runs -> summary.
 
-  `hooks` are called after the run's own (filax/train/hooks.py). The summary is that of
-  loop.train_pipeline, which names what this raises.
+  hooks: called after the run's own (filax/train/hooks.py). Summary and exceptions are those of
+  loop.train_pipeline.
   """
-  logging.set_verbosity(logging.FATAL)  # Orbax logs what it raises, with tracebacks, too.
+  logging.set_verbosity(logging.FATAL)  # Orbax also logs its exceptions with tracebacks.
   storage.quiet_background_writes()
   distributed.start()
   with ending.together(), storage.full_disk_explained(workdir):
@@ -57,9 +57,9 @@ def train(
 def open_data(
   config: ConfigDict, workdir: str, check_lease: Callable[[], None] | None = None
 ) -> Pipeline:
-  """The data of a config, checked against its model; leaves the tokenizer in the workdir.
+  """The data of a config, checked against its model.
 
-  `check_lease` raises if the workdir is no longer this run's.
+  Copies the tokenizer to the workdir. check_lease: raises if the workdir is no longer this run's.
   """
   local = local_folder(workdir)
   if config.debug_corpus:
@@ -77,7 +77,7 @@ def open_data(
   check_vocabulary(plan.tokenizer, model.vocab)
   if jax.process_index() == 0:
     if check_lease is not None:
-      check_lease()  # Reading the data may have taken long.
+      check_lease()  # Reading the data may have taken longer than the lease.
     publish_file(workdir, pathlib.Path(plan.tokenizer.save(local)))
   report = plan.report
   say(
@@ -91,7 +91,10 @@ def open_data(
 
 
 def planned_media(workdir: str) -> dict[str, str] | None:
-  """The facts of media that a run with checkpoints was planned with; None if it has none."""
+  """The media facts in the plan of a run with checkpoints.
+
+  None if it has no checkpoint.
+  """
   return plan_record.read_plan(workdir)["media"] if store.exists(workdir) else None
 
 

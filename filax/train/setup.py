@@ -26,7 +26,10 @@ Config = Mapping[str, Any]  # Nested dicts.
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-  """Model, mesh, optimizer and layouts of a run. Nothing in it is computed on a device."""
+  """Model, mesh, optimizer and layouts of a run.
+
+  Nothing in it is computed on a device.
+  """
 
   model: Any
   mesh: Mesh
@@ -39,7 +42,7 @@ class Setup:
 def prepare(config: Config, steps: int, devices: Sequence[jax.Device] | None = None) -> Setup:
   """Builds and checks the setup of a config for `steps` updates.
 
-  `devices` are those of config.mesh; default: all there are. Raises ValueError naming the knob.
+  devices: those of config.mesh; default: all devices. Raises ValueError naming the knob.
   """
   check_training_settings(config)
   mesh = mesh_lib.make_mesh(config["mesh"], devices)
@@ -68,7 +71,10 @@ def check_training_settings(config: Config) -> None:
 
 
 def train_step(config: Config, setup: Setup) -> jax.stages.Wrapped:
-  """The jitted step(state, batch) -> (state, metrics), which reuses the memory of its state."""
+  """The jitted step(state, batch) -> (state, metrics).
+
+  It reuses the memory of its state.
+  """
   options = config["optim"]
   loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"])
   return jax.jit(
@@ -83,9 +89,10 @@ def _shardings(tree: PyTree) -> PyTree:
 
 
 def micro_batches(config: Config, mesh: Mesh) -> int:
-  """config.optim.accumulate; if that is 0, as many as give every device one row at a time.
+  """The number of micro-batches of a step.
 
-  Raises ValueError if the rows of a batch do not split over devices and micro-batches.
+  config.optim.accumulate; if that is 0, as many as give every device one row at a time. Raises
+  ValueError if the rows of a batch do not split over devices and micro-batches.
   """
   data = mesh.shape["data"]
   fsdp = mesh.shape["fsdp"]
@@ -107,12 +114,14 @@ def initial_state(
   fingerprint: str,
   changes: Callable[[str], str] | None = None,
 ) -> tuple[TrainState, int]:
-  """The state to go on from, and the global row of data that comes next.
+  """(the state to start from, the next global row of data).
 
-  changes: the fingerprint of a checkpoint's plan -> what is different now, in words.
+  changes: fingerprint of a checkpoint's plan -> the changes since then, in words.
+
+  In this order:
 
   1. The newest good checkpoint of the workdir: resume.
-  2. config.init_from: its parameters; those that it lacks are drawn from config.seed.
+  2. config.init_from: its parameters; missing ones are drawn from config.seed.
   3. Neither: all parameters are drawn from config.seed.
   """
   restored = saved.restore(setup.like)
@@ -126,7 +135,10 @@ def initial_state(
 
 
 def _read_params(source: str, setup: Setup) -> PyTree:
-  """The parameters of another run that this model has, too; the differences are printed."""
+  """The parameters of another run that this model also has.
+
+  Missing and unused ones are printed.
+  """
   params, missing, extra = store.restore_params(source, setup.like.params)
   say(f"Starting from the parameters of {source}.")
   for name in missing:
@@ -137,7 +149,7 @@ def _read_params(source: str, setup: Setup) -> PyTree:
 
 
 def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
-  """A first state with `params`; parameters that are not in it are drawn from `seed`."""
+  """A first state with `params`; missing parameters are drawn from `seed`."""
   present = flatten_tree(params)
   absent = {}
   for path, leaf in flatten_tree(setup.like.params).items():
@@ -153,7 +165,10 @@ def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
 
 
 def _draw(seed: int, setup: Setup, leaves: Mapping[str, Any]) -> dict[str, jax.Array]:
-  """Initial values of some parameters, by path. Others are not kept by the compiled program."""
+  """Initial values of some parameters, by path.
+
+  The compiled program does not keep the others.
+  """
 
   def draw(key, batch):
     drawn = flatten_tree(setup.model.init(key, batch)["params"])
@@ -173,7 +188,10 @@ def check_plan(
   ignore: bool,
   changes: Callable[[str], str] | None = None,
 ) -> None:
-  """Raises ValueError if the checkpoint stands in another plan of rows, unless `ignore`."""
+  """Raises ValueError for a checkpoint of another plan, unless `ignore`.
+
+  changes: as in `initial_state`.
+  """
   if restored.fingerprint == fingerprint or ignore:
     return
   different = changes(restored.fingerprint) if changes else ""
@@ -187,7 +205,7 @@ def check_plan(
 
 
 def _report_changes(before: Any, after: Any, path: str = "config") -> None:
-  """Prints the settings that differ from those of the run that wrote the checkpoint."""
+  """Prints the settings that changed since the checkpoint."""
   if isinstance(before, Mapping) and isinstance(after, Mapping):
     for key in sorted(before.keys() & after.keys()):
       _report_changes(before[key], after[key], f"{path}.{key}")

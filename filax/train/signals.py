@@ -28,7 +28,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-  """Handles signals while in use: the first asks for a stop, a second one ends the process.
+  """Turns the first signal into a stop; a second ends the process.
 
   Until `defer` is called there is nothing to save, and a signal raises Interrupted. Enter it before
   jax.distributed.initialize, so that jax's own handler of SIGTERM stays in place.
@@ -53,15 +53,15 @@ class Signals:
   def __exit__(self, *_):
     for kind, handler in self._before.items():
       if kind == signal.SIGTERM and jax.distributed.is_initialized():
-        continue  # It is jax's since then.
+        continue  # jax has replaced this handler.
       signal.signal(kind, handler)
 
   def defer(self) -> None:
-    """From now on a signal only asks for a stop, which `is_time` reports."""
+    """Lets signals only ask for a stop, which `is_time` reports."""
     self._deferred = True
 
   def is_time(self, point: int) -> bool:
-    """Whether to stop before the step number `point` of this start, the first of which is 1.
+    """Whether to stop before step `point` of this start (from 1).
 
     The answer is the same on all processes. Ask before every step.
     """
@@ -70,10 +70,10 @@ class Signals:
     return multihost_utils.reached_preemption_sync_point(point)
 
   def is_time_while_waiting(self, point: int) -> bool:
-    """`is_time`, for a process that cannot start the step `point` yet; may be asked repeatedly.
+    """`is_time`, for a process that cannot start the step `point` yet.
 
-    With several processes, asking for a point too early could make the run go one step further, so
-    it is asked only after some process has had a signal.
+    May be asked repeatedly. With several processes, asking for a point too early could make the run
+    go one step further, so it is asked only after some process has had a signal.
     """
     if not jax.distributed.is_initialized():
       return self.received
@@ -91,13 +91,16 @@ class Signals:
     signal.signal(number, self._before[number])
     self.received = True
     if jax.distributed.is_initialized():
-      signal.raise_signal(signal.SIGTERM)  # To jax, which listens to this one alone.
+      signal.raise_signal(signal.SIGTERM)  # jax listens to SIGTERM only.
     elif not self._deferred:
       raise Interrupted
     _print_now(f"{signal.Signals(number).name}: saving after this step, then stopping.\n")
 
 
 def _print_now(text: str) -> None:
-  """Writes past Python's buffers, which the interrupted code may be in the middle of."""
+  """Writes directly to the file, past Python's buffers.
+
+  The interrupted code may be in the middle of using those.
+  """
   with contextlib.suppress(OSError):
     os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())

@@ -13,7 +13,7 @@ from filax.train.optim import Optimizer
 
 @struct.dataclass
 class TrainState:
-  """What a checkpoint holds, beside the row number of the data.
+  """The content of a checkpoint, beside the row number of the data.
 
   Also used as a tree of shapes or of shardings, so the fields name no array type.
   """
@@ -36,7 +36,10 @@ def create_state(params: PyTree, optimizer: Optimizer, seed: int) -> TrainState:
 
 
 def state_shardings(params: PyTree, layout: PyTree, optimizer: Optimizer, rest: Any) -> TrainState:
-  """Shardings of the state: parameters as `layout`, moments as their parameters, others `rest`."""
+  """Shardings of the state.
+
+  Parameters lie as in `layout`, moments as their parameters, everything else as `rest`.
+  """
   return TrainState(
     step=rest, params=layout, opt=optimizer.opt_shardings(params, layout, rest), rng=rest
   )

@@ -24,12 +24,13 @@ REDUCTIONS = ("sample_mean", "token_mean")
 
 
 def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Callable:
-  """loss(params, batch, rng) -> (sum, sums): `sum` / sums["count"] is the loss of the batch.
+  """Returns loss(params, batch, rng) -> (sum, sums).
 
-  `sums` counts what else the rows hold: supervised and right tokens, tokens and places, frames,
-  images, bad samples, and the work of the llm (`llm_work`). All float32 scalars. An `rngs` entry
-  named dropout is passed for parts that want one. Where the model drops visual tokens, targets and
-  masks are those of the shortened rows. Raises ValueError for an unknown reduction.
+  `sum` / sums["count"] is the mean loss of the batch. `sums` also counts supervised and correct
+  tokens, tokens and positions, frames, images, bad samples, and the work of the llm (`llm_work`).
+  All are float32 scalars. An `rngs` entry named dropout is passed to the model. Where the model
+  drops visual tokens, targets and masks are those of the shortened rows. Raises ValueError for an
+  unknown reduction.
   """
   if reduction not in REDUCTIONS:
     raise ValueError(
@@ -57,10 +58,10 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
 
 
 def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-  """Hidden states [R L D] of a batch, and the rows they belong to.
+  """Hidden states [R L D] of a batch, and their rows.
 
-  The rows hold targets, loss_mask and segment_ids [R L]: those of the batch, or of what visual
-  dropout leaves of it.
+  The rows hold targets, loss_mask and segment_ids [R L]: those of the batch, or of the rows that
+  visual dropout has shortened.
   """
   variables = {"params": params}
   rngs = {"dropout": rng}
@@ -71,7 +72,7 @@ def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, ja
 
 
 def row_contents(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-  """What a batch of packed rows holds, as float32 sums over its rows."""
+  """Counts of a batch of packed rows, as float32 sums over rows."""
   return {
     "supervised": _count_positive(batch["loss_mask"]),
     "tokens": _count_positive(batch["segment_ids"]),
@@ -87,7 +88,10 @@ def _count_positive(x: jax.Array) -> jax.Array:
 
 
 def layer_shares(model) -> tuple[float, ...]:
-  """The share of the llm's layers before, between and after the stages of visual dropout."""
+  """Shares of the llm's layers between the stages of visual dropout.
+
+  The first share is before the first stage, the last one after the last stage.
+  """
   stages = model.stages
   if not stages:
     return (1.0,)
@@ -102,10 +106,11 @@ def layer_shares(model) -> tuple[float, ...]:
 def llm_work(
   batch: Mapping[str, jax.Array], shares: Sequence[float] = (1.0,)
 ) -> dict[str, jax.Array]:
-  """What the llm computes of a batch in natural order, as float32 sums over its rows.
+  """Work of the llm on a batch, as float32 sums over rows.
 
-  `passed` tokens pass a layer, of which `pairs` see each other: means over the layers, of which a
-  share sees what each stage of visual dropout has left. `left` tokens meet the head.
+  The batch is in natural order. `passed` is the number of tokens in a layer, `pairs` that of pairs
+  of tokens that attend to each other: means over the layers, each share of which sees the tokens
+  left by its stage of visual dropout. `left` is the number of tokens at the head.
   """
   keep = batch["keep"]  # [R stages S]
   segment_ids = batch["segment_ids"][:, :, None]
@@ -128,7 +133,10 @@ def llm_work(
 
 
 def _layer_mean(counts: Sequence[jax.Array], shares: Sequence[float]) -> jax.Array:
-  """The sum of each count, weighted with the share of the layers that see it."""
+  """The mean of the counts' sums over the layers.
+
+  counts: one for each share of the layers.
+  """
   mean: Any = 0
   for share, count in zip(shares, counts, strict=True):
     mean = mean + share * count.sum()
@@ -136,12 +144,12 @@ def _layer_mean(counts: Sequence[jax.Array], shares: Sequence[float]) -> jax.Arr
 
 
 def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -> Callable:
-  """Returns train_step(state, batch) -> (state, metrics). Jit it with donate_argnums=0.
+  """Returns train_step(state, batch) -> (state, metrics), to jit with donate_argnums=0.
 
   loss(params, batch, rng) -> (sum, sums with "count"), as `make_loss` gives. Only the trainable
-  subtree is differentiated. `accumulate` micro-batches of R / accumulate rows are run one after
-  the other. Metrics are float32 device scalars: loss, grad_norm (before clipping, of what is
-  trained), accuracy, padding, finite, lr/<group>, and the sums of `row_contents` and `llm_work`.
+  subtree is differentiated. `accumulate` micro-batches of R / accumulate rows are run one after the
+  other. Metrics are float32 device scalars: loss, grad_norm (before clipping, of what is trained),
+  accuracy, padding, finite, lr/<group>, and the sums of `row_contents` and `llm_work`.
   """
 
   def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
@@ -197,7 +205,10 @@ def _accumulate(loss, params, batch, rng, parts: int):
 
 
 def _micro_batches(x, parts: int):
-  """[R ...] -> [parts R/parts ...]. Every device keeps its own rows, so part i takes i::parts."""
+  """[R ...] -> [parts R/parts ...].
+
+  Every device keeps its own rows, so part i takes i::parts.
+  """
   rows = x.shape[0] // parts
   x = x.reshape(rows, parts, *x.shape[1:])
   return jnp.moveaxis(x, 1, 0)

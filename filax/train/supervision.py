@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends a run that learns nothing: no supervised token in many steps in a row."""
+"""Ends a run after many steps in a row without supervised tokens."""
 
 from collections.abc import Mapping
 
 from filax.train.hooks import Hook
 
-STEPS = 20  # In a row, after which a run ends.
+STEPS = 20  # A run ends after this many in a row.
 
 
 class NothingToLearn(ValueError):
-  """Steps in a row had no supervised token."""
+  """A number of steps in a row had no supervised token."""
 
 
 class Supervision(Hook):

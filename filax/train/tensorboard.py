@@ -9,26 +9,28 @@ from typing import Any
 
 
 def open_writer(folder: pathlib.Path, first: int) -> Any:
-  """A tensorboardX.SummaryWriter into `folder`; what it holds of steps after `first` is dropped.
+  """A tensorboardX.SummaryWriter into `folder`.
 
-  tensorboardX imports torch wherever it is installed, to accept its tensors. FiLax passes floats
-  alone, and the import takes seconds of every start, so torch is hidden from it.
+  Events of steps after `first` are dropped from the folder.
+
+  tensorboardX imports torch wherever it is installed, to accept its tensors. FiLax only passes
+  floats, and the import takes seconds at every start, so torch is hidden from it.
   """
   with hidden_module("torch"):
     from tensorboardX import SummaryWriter
   return SummaryWriter(
     str(folder),
     purge_step=first + 1 if first else None,
-    flush_secs=1,  # A thread writes: two minutes later the workdir may be another run's.
+    flush_secs=1,  # By default 120: by then the workdir may be another run's.
   )
 
 
 @contextlib.contextmanager
 def hidden_module(name: str) -> Iterator[None]:
-  """Makes `import name` fail within the block, unless the module is imported already.
+  """Makes `import name` fail within the block.
 
-  An entry None in sys.modules stands for a module that cannot be imported: Python's documented way
-  to block an import.
+  A module that is imported already stays available. An entry None in sys.modules stands for a
+  module that cannot be imported: Python's documented way to block an import.
   """
   if name in sys.modules:
     yield

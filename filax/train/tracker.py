@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tracker of a run: a progress line, metrics.jsonl and TensorBoard, every few steps.
+"""Logs a run: progress line, metrics.jsonl and TensorBoard.
 
 Process 0 alone writes.
 """
@@ -20,9 +20,9 @@ from filax.train.workdir import fetch_file, publish_file
 class MetricsLog:
   """Writes records to the terminal, `workdir`/metrics.jsonl and `workdir`/tensorboard.
 
-  The last stays on this machine if the workdir is a bucket. Lines of steps after `first`, which a
-  killed run wrote, are dropped at the start: a step stands in the file once. `check` is called
-  before each write and raises if nothing may be written. Use as a context manager.
+  TensorBoard files stay on this machine if the workdir is a bucket. Lines of steps after `first`,
+  which a killed run wrote, are dropped at the start, so that each step is in the file once. `check`
+  is called before each write and raises if nothing may be written. Use as a context manager.
   """
 
   def __init__(
@@ -63,7 +63,7 @@ class MetricsLog:
 
 
 class Tracker(hooks.Hook):
-  """Logs every `every`-th step and the last one, and sums the run up."""
+  """Logs every `every`-th step and the last one; summarises the run."""
 
   def __init__(self, log: MetricsLog, meter: metrics.Meter, every: int):
     self._log = log
@@ -90,7 +90,10 @@ class Tracker(hooks.Hook):
     return contextlib.nullcontext()
 
   def summary(self) -> dict[str, Any]:
-    """What the run did since it was started. Call it once, after the last step."""
+    """The summary of the run since its start.
+
+    Call it once, after the last step.
+    """
     self._meter.lap()
     totals = self._meter.totals
     seconds = self._meter.seconds

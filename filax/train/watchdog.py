@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The watchdog: ends a run that makes no step any more, and prints where every thread stands."""
+"""Ends a run that makes no progress, and prints all threads' stacks."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -21,9 +21,10 @@ _LINGER_SECONDS = 60.0
 
 
 class Watchdog(Hook):
-  """Ends the process, with the stacks of all threads, `seconds` after the last `beat`; 0 = never.
+  """Ends the process `seconds` after the last `beat`; 0 = never.
 
-  Each process of a run has one: when a step hangs, it hangs in all.
+  Prints the stacks of all threads first. Each process of a run has one: when a step hangs, it hangs
+  in all.
   """
 
   def __init__(self, seconds: float, end_process: Callable[[str], None] | None = None):
@@ -35,7 +36,7 @@ class Watchdog(Hook):
     self.seconds = seconds
     self._end_process = end_process or self._print_stacks_and_exit
     self._tick = min(_TICK_SECONDS, seconds / 4) if seconds else _TICK_SECONDS
-    self._idle = 0.0  # Seconds since the last beat, as far as this process was running.
+    self._idle = 0.0  # Seconds since the last beat in which this process ran.
     self._longest = 0.0  # Seconds between two beats.
     self._pauses = 0
     self._step = 0  # The newest step that was dispatched.
@@ -63,13 +64,16 @@ class Watchdog(Hook):
       self._thread.join()
 
   def beat(self) -> None:
-    """Tells that the run goes on: a step was dispatched, or its metrics came."""
+    """Reports progress: a step was dispatched, or its metrics came."""
     self._longest = max(self._longest, self._idle)
     self._idle = 0.0
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Stops the clock: around compiling, evaluating and saving, which take as long as they take."""
+    """Stops the clock while compiling, evaluating or saving.
+
+    These have no time limit.
+    """
     self._pauses += 1
     try:
       yield
@@ -82,7 +86,7 @@ class Watchdog(Hook):
     while not self._finished.wait(self._tick):
       now = time.monotonic()
       if not self._pauses:
-        # A process that was stopped for an hour, or starved, has not been idle for an hour.
+        # Counts ticks: time in which the process was stopped or starved is not idle time.
         self._idle += min(now - last, 2 * self._tick)
       last = now
       if self._idle > self.seconds and not self._pauses:
@@ -104,11 +108,14 @@ class Watchdog(Hook):
     if jax.process_count() > 1:
       _wait_for_others(min(2 * self._longest + 5.0, _LINGER_SECONDS))
       ending.end_all(reason, EXIT_CODE)
-    os._exit(EXIT_CODE)  # The main thread hangs, so it cannot be asked.
+    os._exit(EXIT_CODE)  # The main thread hangs and cannot exit by itself.
 
 
 def _wait_for_others(seconds: float) -> None:
-  """Lets the other processes show their stacks, too: the end of this one may end them."""
+  """Waits until the other processes have printed their stacks, too.
+
+  The end of this process may end them.
+  """
   key_value.put(f"{_KEY}/{jax.process_index()}", "stalled")
   deadline = time.monotonic() + seconds
   others = set(range(jax.process_count()))
@@ -117,4 +124,4 @@ def _wait_for_others(seconds: float) -> None:
     for index in sorted(others):
       if key_value.get(f"{_KEY}/{index}") is not None:
         others.discard(index)
-  time.sleep(_TICK_SECONDS)  # What the last one has to print.
+  time.sleep(_TICK_SECONDS)  # Time for the last process to print.

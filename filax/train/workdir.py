@@ -11,7 +11,10 @@ from etils import epath
 
 
 def local_folder(workdir: epath.PathLike) -> pathlib.Path:
-  """The workdir itself; for gs:// or s3://, a folder of its own below ~/.cache/filax. It exists."""
+  """The local folder of a workdir; it is created.
+
+  The workdir itself; for gs:// or s3://, a folder of its own below ~/.cache/filax.
+  """
   path = pathlib.Path(str(workdir))
   if _is_bucket(workdir):
     url = str(workdir).rstrip("/")
@@ -22,7 +25,10 @@ def local_folder(workdir: epath.PathLike) -> pathlib.Path:
 
 
 def fetch_file(workdir: epath.PathLike, name: str) -> pathlib.Path:
-  """The local path of a file of the workdir, copied from the bucket if the workdir is one."""
+  """The local path of a file of the workdir.
+
+  If the workdir is a bucket, the file is copied from there first.
+  """
   path = local_folder(workdir) / name
   if _is_bucket(workdir):
     path.unlink(missing_ok=True)
