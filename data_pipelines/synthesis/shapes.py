@@ -171,7 +171,7 @@ def _inside(
   radius: float,
   side: int,
 ) -> np.ndarray:
-  """Masks of a shape at T centres (x, y): bool [T side side]."""
+  """Masks bool [T side side] of a shape at centres [T 2]."""
   grid = np.arange(side, dtype=np.float32) + 0.5
   x = grid - centre[:, 0, None, None]
   y = grid[:, None] - centre[:, 1, None, None]
