@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams the rows of a plan as packed batches, in an order that one integer resumes.
+"""Streams the rows of a plan as packed batches.
 
-The order is the plan's; threads, workers, processes and the place where a run was stopped do not
-change it.
+The order is the plan's, and one integer, the row number, resumes it. Neither threads, workers and
+processes nor a stop and restart change it.
 """
 
 from collections.abc import Callable
@@ -32,20 +32,20 @@ class Pipeline:
 
   @property
   def fingerprint(self) -> str:
-    """The plan's: which samples are in which row."""
+    """The plan's fingerprint: which samples are in which row."""
     return self.plan.fingerprint
 
   @property
   def ingredients(self) -> dict[str, dict[str, str]]:
-    """What decided the plan, part by part."""
+    """The inputs that decided the plan, by part."""
     return self.plan.ingredients
 
   def steps(self, epochs: float) -> int:
-    """Global batches in `epochs` times through the data; of a part of an epoch, rounded up."""
+    """Global batches in `epochs` epochs; a partial epoch is rounded up."""
     return self.plan.steps(epochs)
 
   def row(self, number: int) -> PlanRow:
-    """What is in a row, by its global number."""
+    """The samples and shape of a row, by its global number."""
     return self.plan.row(number)
 
   def materialise(self, seq_slice: tuple[int, int] = (0, 1)) -> Materialise:
@@ -64,7 +64,7 @@ class Pipeline:
     )
 
   def _frame_reader(self) -> Callable[..., video.Frames]:
-    """Reads frames of a video; from the cache on disk, where there is one."""
+    """The frame reader, with the disk cache if one is configured."""
     folder = self.plan.data["cache"]
     if folder and not self.plan.blank:
       return FrameCache(folder, self.plan.layout.size).read_frames
@@ -77,11 +77,12 @@ class Pipeline:
     process_count: int = 1,
     seq_slice: tuple[int, int] = (0, 1),
   ) -> "Batches":
-    """Batches from global row `start` on, without end: dicts of `spec.BATCH` arrays [R ...].
+    """An endless stream of batches from global row `start` on.
 
-    Of the `batch` rows of every global batch, a process gets the process_index-th of process_count
-    equal runs; with `seq_slice` (i, n) the i-th of n parts of their frame slots. Raises ValueError
-    if something does not divide.
+    A batch is a dict of `spec.BATCH` arrays [R ...]. The `batch` rows of a global batch are divided
+    into process_count equal contiguous parts, and a process gets part process_index. With
+    `seq_slice` (i, n) it decodes only the i-th of n parts of the frame slots. Raises ValueError if
+    batch, processes, rows or frame slots do not divide evenly.
     """
     batch = self.plan.batch
     if batch % process_count:
@@ -99,7 +100,10 @@ class Pipeline:
     return Batches(self._stream(rows, local, self.materialise(seq_slice)))
 
   def _check_seq_parts(self, parts: int) -> None:
-    """Raises ValueError if the frames of a row do not split into so many parts of groups."""
+    """Checks that a row's frames split into `parts` parts of whole groups.
+
+    Raises ValueError if they do not.
+    """
     group = self.plan.layout.frames_per_group
     for shape in self.plan.row_shapes:
       if shape.frames % (group * parts):
@@ -114,7 +118,7 @@ class Pipeline:
     import grain
 
     data = self.plan.data
-    ahead = max(1, data["prefetch"] * local)  # Rows that are made before they are asked for.
+    ahead = max(1, data["prefetch"] * local)  # Rows prepared in advance.
     options = grain.ReadOptions(num_threads=data["threads"], prefetch_buffer_size=ahead)
     stream = grain.MapDataset.source(rows).map(materialise).to_iter_dataset(options)
     count = data["workers"]
@@ -126,16 +130,19 @@ class Pipeline:
         grain.MultiprocessingOptions(num_workers=count, per_worker_buffer_size=ahead_of_worker),
         workers.prepare,
       )
-    # After the workers, else each would fill batches with its own rows alone.
+    # Batched after the workers: otherwise each worker would batch only its own rows.
     return iter(stream.batch(local, drop_remainder=True))
 
 
 class Batches(contextlib.AbstractContextManager):
-  """An iterator over batches. `close` (or leaving a with block) ends its threads and workers; so
-  does losing it, or the end of the program."""
+  """An iterator over batches.
+
+  `close`, leaving a with block, garbage collection and the end of the program all stop its threads
+  and workers.
+  """
 
   def __init__(self, stream):
-    # A list that _end_streams empties, even where a variable still holds this object.
+    # A list that _end_streams empties, even while this object is still referenced.
     self._streams = [stream]
     self._end = weakref.finalize(self, _end_streams, self._streams)
 
@@ -165,7 +172,10 @@ def _end_streams(streams: list) -> None:
 
 
 class _LocalRows:
-  """This process's rows in their order: element i is local row i % local of batch i // local."""
+  """The rows of this process, in order.
+
+  Element i is local row i % local of batch i // local.
+  """
 
   def __init__(self, planner: Planner, first: int, local: int, batch: int):
     self.planner = planner
@@ -183,7 +193,10 @@ class _LocalRows:
 
 @functools.cache
 def _parse_flags() -> None:
-  """Marks absl's flags as parsed: grain's workers read them, and not every program has absl.app."""
+  """Marks absl's flags as parsed.
+
+  grain's workers read them, and not every program uses absl.app.
+  """
   from absl import flags
 
   if not flags.FLAGS.is_parsed():

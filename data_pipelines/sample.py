@@ -3,8 +3,8 @@
 
 import dataclasses
 
-IMAGE = "<image>"  # The place of the next image or video in a human turn of a manifest.
-VIDEO = "<video>"  # The place of the next video.
+IMAGE = "<image>"  # Placeholder of the next image or video in a human turn of a manifest.
+VIDEO = "<video>"  # Placeholder of the next video.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Scene:
   """A stretch of one media file on a timeline, in seconds.
 
   kind "video": seconds t0..t1 of a file (t1 None: to its end). "still": one picture shown from
-  `at` for t1 - t0 seconds inside a video. "image": a picture of its own, in the image lane.
+  `at` for t1 - t0 seconds inside a video. "image": a separate picture, in the image lane.
   """
 
   media: str  # A path, a folder of frames, or "file.array_record#key".
@@ -29,8 +29,8 @@ Timeline = tuple[Scene, ...]  # An ordinary file is a timeline of one scene.
 class Turn:
   """One turn of a conversation.
 
-  `parts` alternates text and media: a str is ordinary text (control tokens in it, too), an int n
-  shows the sample's n-th timeline.
+  `parts` alternates text and media: a str is ordinary text (control tokens are not interpreted in
+  it), an int n shows the sample's n-th timeline.
   """
 
   role: str  # system | user | assistant

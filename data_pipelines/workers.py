@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the loader's worker processes part of their run.
+"""Ties the loader's worker processes to their run.
 
-They ignore its signals, end with it, and are missed when somebody kills them.
+Workers ignore the run's signals and end with it; a worker killed from outside raises an error.
 """
 
 import multiprocessing
@@ -16,13 +16,13 @@ _QUIET = "ignore:resource_tracker:UserWarning"
 
 
 class WorkerEnded(OSError):
-  """A loader worker was ended from outside this run."""
+  """A loader worker was killed from outside this run."""
 
 
 def start_tracker() -> None:
   """Starts multiprocessing's resource tracker, which frees the memory of killed workers.
 
-  It does so without a warning.
+  The tracker's own warning is silenced.
   """
   before = os.environ.get("PYTHONWARNINGS")
   os.environ["PYTHONWARNINGS"] = f"{before},{_QUIET}" if before else _QUIET
@@ -36,7 +36,10 @@ def start_tracker() -> None:
 
 
 def prepare(index: int, count: int) -> None:
-  """Prepares a worker: it ignores stop signals, which the run handles, and ends with the run."""
+  """Prepares a worker process.
+
+  It ignores stop signals, which the run handles, and ends with the run.
+  """
   del index, count
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -67,4 +70,4 @@ def _end_with_parent() -> None:
   parent = multiprocessing.parent_process()
   if parent is not None:
     parent.join()
-    os._exit(1)  # After kill -9 of the run nobody else would tell this process.
+    os._exit(1)  # After kill -9 of the run nothing else ends this process.

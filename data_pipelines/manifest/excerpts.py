@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of a file for messages: on one line, and never long."""
+"""Short one-line excerpts of file content, for messages."""
 
 import json
 import re
 from typing import Any
 
-# Control characters, line separators and lone surrogates: they break a list, or cannot be printed.
+# Control characters, line separators and lone surrogates: they break lines or are unprintable.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def excerpt(value: Any, limit: int = 60) -> str:
   """A value as JSON, cut to `limit` characters."""
   if isinstance(value, str):
-    value = value[:limit]  # Cut first: of a long text little is encoded.
+    value = value[:limit]  # Cut first, so that little of a long text is encoded.
   text = ""
   for piece in json.JSONEncoder(default=str).iterencode(value):
     text += piece
@@ -24,7 +24,7 @@ def excerpt(value: Any, limit: int = 60) -> str:
 def one_line(text: str, limit: int = 500) -> str:
   """A text without line breaks.
 
-  Of a text over `limit` characters the middle is left out.
+  A text over `limit` characters loses its middle.
   """
   if len(text) > limit:
     half = (limit - 5) // 2

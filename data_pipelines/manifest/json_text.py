@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records of JSON text with their lines: an array or a sequence.
 
-A damaged value becomes a RecordError in the place of its record, one error a value, however many
-lines it covers.
+A damaged value becomes one RecordError in place of its record, however many lines it covers.
 """
 
 from collections.abc import Iterator
@@ -13,25 +12,25 @@ from typing import Any
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError
 
-DEEPEST = 100  # Lists and objects inside each other. Python's own limit depends on the caller.
+DEEPEST = 100  # Maximum nesting of lists and objects. Python's own limit depends on the caller.
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BLANK = re.compile(r"[ \t\r]*")
-_GOES_ON = ("[", "{", ",", ":")  # How a line ends whose value goes on in the next one.
-_MIDDLE = re.compile(r'["\]}\[0-9-]|true|false|null|[ \t]')  # How a line begins inside a value.
+_GOES_ON = ("[", "{", ",", ":")  # Line endings of a value that continues in the next line.
+_MIDDLE = re.compile(r'["\]}\[0-9-]|true|false|null|[ \t]')  # Line beginnings inside a value.
 
 
 class _Decoder:
   """Decodes JSON values; refuses repeated keys and deep nesting."""
 
   def __init__(self):
-    self._repeated: list[str] = []  # Keys that an object has twice; json keeps the last of them.
+    self._repeated: list[str] = []  # Repeated keys of an object; json keeps the last.
     self._json = json.JSONDecoder(object_pairs_hook=self._members)
 
   def decode_value(self, text: str, start: int) -> tuple[Any, int]:
-    """(value that begins at `start`, where it ends).
+    """Decodes the value at `start`: (value, its end).
 
-    A RecordError takes the place of a refused value. Raises ValueError or RecursionError where
-    there is no value.
+    A refused value is replaced by a RecordError. Raises ValueError or RecursionError without a
+    value.
     """
     self._repeated.clear()
     value, end = self._json.raw_decode(text, start)
@@ -54,7 +53,7 @@ class _Decoder:
 
 
 def _is_deep(value: Any) -> bool:
-  """Whether more than DEEPEST lists and objects lie inside each other."""
+  """Whether lists and objects are nested deeper than DEEPEST."""
   level = [value]
   for _ in range(DEEPEST + 1):
     below: list[Any] = []
@@ -70,7 +69,7 @@ def _is_deep(value: Any) -> bool:
 
 
 def parse_value(text: str) -> Any:
-  """The one value of a text.
+  """Parses a text of a single value.
 
   Raises ValueError (RecordError among them) or RecursionError.
   """
@@ -85,9 +84,9 @@ def parse_value(text: str) -> Any:
 
 
 def array_records(text: str) -> Iterator[tuple[int, Any]]:
-  """(line, element) of a text that is one array.
+  """(line, element) of a text that is a single array.
 
-  Elements before damage are kept.
+  Elements before the first damage are kept.
   """
   decoder = _Decoder()
   place = _past(_SPACE, text, 0) + 1
@@ -116,9 +115,9 @@ def array_records(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _behind(text: str, place: int, line: int) -> Iterator[tuple[int, RecordError]]:
-  """The error about text after the end of an array.
+  """(line, error) for text after the end of an array.
 
-  On the line where it begins; none if there is no such text.
+  Yields nothing without such text.
   """
   start = _past(_SPACE, text, place)
   if start < len(text):
@@ -158,7 +157,7 @@ def line_records(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _trailing(text: str, end: int) -> str:
-  """The reason against text after a value on its line; else "".
+  """The error about text after a value on its line, or "".
 
   end: where the value ends.
   """
@@ -175,7 +174,7 @@ def _past(blanks: re.Pattern[str], text: str, place: int) -> int:
 
 
 def _line_end(text: str, place: int) -> int:
-  """Where the line after that of `place` begins."""
+  """The start of the line after `place`."""
   end = text.find("\n", place)
   if end < 0:
     return len(text)
@@ -183,9 +182,9 @@ def _line_end(text: str, place: int) -> int:
 
 
 def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
-  """Where the broken value ends whose last sure line ends at `place`.
+  """The end of a broken value, known to reach at least `place`.
 
-  The lines after it belong to it if they look like the inside of a value and not like a record.
+  Following lines belong to it if they look like the inside of a value and not like a record.
   """
   end = place
   first = True
@@ -206,8 +205,8 @@ def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
 def _is_inside(line: str, before: str, first: bool) -> bool:
   """Whether a line looks like a part of a broken value.
 
-  before: the value's previous line. Two damaged records may follow each other, the first one cut
-  behind a comma: the `first` line of the inside must go on itself.
+  before: the value's previous line. Two damaged records may follow each other, the first cut after
+  a comma: so the `first` inner line must itself end like an unfinished value.
   """
   if _MIDDLE.match(line):
     return True
@@ -216,9 +215,9 @@ def _is_inside(line: str, before: str, first: bool) -> bool:
 
 
 def _stands_alone(decoder: _Decoder, line: str) -> bool:
-  """Whether a line is a record by itself.
+  """Whether a line is a complete record.
 
-  That is an object that is not indented, or has conversations.
+  A record is an object that is not indented, or has conversations.
   """
   stripped = line.strip()
   try:

@@ -117,7 +117,7 @@ def parse_record(
 
 
 def _name(record: Mapping[str, Any], key: str) -> str:
-  """`id` or `kind` of a record; "" for none, but 0 is one."""
+  """`id` or `kind` of a record; "" if absent (0 is valid)."""
   value = record.get(key)
   if value in (None, [], {}):
     return ""
@@ -129,7 +129,7 @@ def _name(record: Mapping[str, Any], key: str) -> str:
 def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple[str, str]]:
   """(role, text) of every turn.
 
-  A first turn that is not the human's is dropped, as LLaVA does.
+  A first turn by another speaker than the human is dropped, as in LLaVA.
   """
   listed = record.get("conversations")
   if not isinstance(listed, list) or not listed:
@@ -157,9 +157,9 @@ def _turn_texts(record: Mapping[str, Any], report: ManifestReport) -> list[tuple
 
 
 def _first_after_system(turns: list[tuple[str, str]]) -> int:
-  """The number of the first turn that is not the system's.
+  """The number of the first turn after the system turns.
 
-  The count of turns if all are.
+  The count of turns if there is none.
   """
   for number, (role, _) in enumerate(turns):
     if role != "system":
@@ -168,10 +168,7 @@ def _first_after_system(turns: list[tuple[str, str]]) -> int:
 
 
 def _records_inside(record: Mapping[str, Any]) -> str:
-  """A hint for an object that holds records under a key.
-
-  "" for other objects.
-  """
+  """A hint for an object with records under a key, else ""."""
   for key, value in record.items():
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
       if "conversations" in value[0]:
@@ -186,7 +183,10 @@ def _check_answers(turns: Iterable[Turn]) -> None:
 
 
 def _check_no_media(record: Mapping[str, Any], turns: list[tuple[str, str]]) -> None:
-  """Raises RecordError if a record without media asks about some."""
+  """Checks a record without media for media tags.
+
+  Raises RecordError if it has one.
+  """
   keys = empty_keys(record)
   tag = placement.asks_for_media(turns, anywhere=bool(keys))
   if tag and keys:

@@ -13,7 +13,7 @@ from data_pipelines.manifest.report import RecordError
 from data_pipelines.sample import Scene, Timeline
 
 MEDIA = ("image", "video", "scenes")
-LONGEST_PATH = 4096  # Characters. No file system takes more.
+LONGEST_PATH = 4096  # Characters, the limit of file systems.
 
 # Keys of other software: "videos", "Image", "video_path", "imageURL", "input_video" …
 _KIND = r"(video|image|img|picture|photo|media|gif|clip|scene)s?"
@@ -25,7 +25,7 @@ _MEDIA_AGAIN = re.compile(r"(video|image|scene)s?", re.IGNORECASE)
 def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Timeline, ...]]:
   """The timelines of a record by key.
 
-  Under one key of MEDIA, under image and video, or none. Raises RecordError.
+  They stand under one key of MEDIA, under image and video, or there are none. Raises RecordError.
   """
   filled = [key for key in MEDIA if record.get(key) not in (None, "", [])]
   if "scenes" in filled and len(filled) > 1:
@@ -38,12 +38,12 @@ def media_timelines(record: Mapping[str, Any], root: str) -> dict[str, tuple[Tim
 
 
 def empty_keys(record: Mapping[str, Any]) -> list[str]:
-  """The keys of a record that name media and hold none."""
+  """The media keys of a record without content."""
   return [key for key in record if _names_media(key) and _is_empty(record[key])]
 
 
 def check_text(text: str, where: str) -> None:
-  """Raises RecordError for a text that cannot be written as UTF-8."""
+  """Raises RecordError for a text that is not valid UTF-8."""
   try:
     text.encode()
   except UnicodeEncodeError:
@@ -51,7 +51,7 @@ def check_text(text: str, where: str) -> None:
 
 
 def _check_keys(record: Mapping[str, Any], filled: list[str]) -> None:
-  """Raises RecordError if media stand under keys that are not read."""
+  """Raises RecordError for media under unknown keys."""
   for key, value in record.items():
     if key in MEDIA or _is_empty(value):
       continue
@@ -74,7 +74,7 @@ def _names_media(key: str) -> bool:
 
 
 def _is_empty(value: Any) -> bool:
-  """Whether a value means "nothing", as empty columns of a table do."""
+  """Whether a value is empty, like the empty columns of a table."""
   if isinstance(value, str):
     return not value.strip()
   if isinstance(value, float):
@@ -109,7 +109,7 @@ def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline
 def _seconds_of_videos(value: Any, count: int, key: str) -> list:
   """`start` or `end` of each video.
 
-  A number for a single video, a list of as many for several.
+  A number for a single video, a list of the same length for several.
   """
   if value is None:
     return [None] * count
@@ -171,7 +171,7 @@ def _number(value: Any, key: str) -> float | None:
   if value is None:
     return None
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  if not is_number or not abs(value) < 1e9:  # Nor NaN nor infinity.
+  if not is_number or not abs(value) < 1e9:  # Also rejects NaN and infinity.
     raise RecordError(f"has {key} {excerpt(value)}, which is no number of seconds")
   return float(value)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places a record's media in its turns, at <image> and <video>."""
+"""Inserts a record's media into its turns, at <image> and <video>."""
 
 from collections.abc import Mapping, Sequence
 import re
@@ -22,11 +22,11 @@ _OTHER_TAG = re.compile(
 def place_media(
   turns: Sequence[TurnText], media: MediaByKey, report: ManifestReport
 ) -> tuple[tuple[Turn, ...], tuple[Timeline, ...]]:
-  """The turns with their media, and the media in their order.
+  """The turns with their media, and the media in order.
 
-  <image> is the place of the next medium, <video> of the next one if it is a video. With lists
-  under both image and video, each tag takes from its own list. Tags beyond the media are ordinary
-  text. Raises RecordError for media without a place.
+  <image> stands for the next medium, <video> for the next medium if it is a video. With lists under
+  both image and video, each tag takes from its own list. Tags beyond the media are ordinary text.
+  Raises RecordError for media without a tag.
   """
   count = _count(media)
   if count and not any(map(TAG.search, _user_texts(turns))):
@@ -70,10 +70,9 @@ def _is_part(part: str | int) -> bool:
 
 
 def asks_for_media(turns: Sequence[TurnText], anywhere: bool) -> str:
-  """The first tag of the human that must be a medium's place.
+  """The first tag of the human that requires a medium, or "".
 
-  "" for none. A tag inside a sentence may be what the sentence is about, so it counts only with
-  `anywhere`.
+  A sentence may be about the tag itself, so a tag inside a sentence counts only with `anywhere`.
   """
   for text in _user_texts(turns):
     for match in TAG.finditer(text):
@@ -90,7 +89,7 @@ def _user_texts(turns: Sequence[TurnText]) -> list[str]:
 
 
 def _prepended(turns: Sequence[TurnText], media: MediaByKey) -> list[TurnText]:
-  """The turns with a line <image> a medium before the first question."""
+  """The turns with one line <image> per medium before the first question."""
   if len(media) > 1:
     raise RecordError(_mixed(media))
   for text in _user_texts(turns):
@@ -124,8 +123,8 @@ def _take(tag: str, queues: Mapping[str, list[Timeline]], ordered: list[Timeline
 def _parts(text: str, numbers: Sequence[int | None]) -> list[str | int]:
   """Splits a turn at its tags into texts and media numbers.
 
-  A tag whose number is None stays in the text. LLaVA's rule: the only tag of a turn that does not
-  begin with it is moved to the front, with a newline between it and the rest, which is stripped.
+  A tag with number None stays in the text. LLaVA's rule: a turn's only tag is moved to the front,
+  followed by a newline and the stripped text, unless the turn begins with it.
   """
   if len(numbers) == 1 and numbers[0] is not None and TAG.match(text) is None:
     rest = TAG.sub("", text).strip()
@@ -142,7 +141,7 @@ def _parts(text: str, numbers: Sequence[int | None]) -> list[str | int]:
 
 
 def _without_place(turns: Sequence[TurnText], media: MediaByKey, shown_media: int) -> str:
-  """The reason why not all media of a record are shown."""
+  """The error message for a record with unused media."""
   if len(media) > 1:
     return _mixed(media)
   count = _count(media)
@@ -156,7 +155,7 @@ def _without_place(turns: Sequence[TurnText], media: MediaByKey, shown_media: in
 
 
 def _mixed(media: MediaByKey) -> str:
-  """The reason why a record with pictures and videos is refused."""
+  """The error message for a record with unplaced pictures and videos."""
   return (
     f"has image and video; use one of them (scenes can mix kinds), or write {len(media['image'])} "
     f"{IMAGE} and {len(media['video'])} {VIDEO} where they stand"

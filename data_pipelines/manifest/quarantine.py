@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quarantine: a JSONL file of media and samples that could not be used in training.
+"""The quarantine: a JSONL file of unusable media and samples.
 
-A line is {"media", "error", "origin"}. `media` is "" where the sample asks for a part that its
-medium does not have: then the sample, by its origin, is to blame.
+A line is {"media", "error", "origin"}. `media` is "" if the sample asks for a part outside its
+medium: then the sample, identified by its origin, is at fault.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,10 +21,10 @@ Entry = Mapping[str, str]
 
 
 def add_to_quarantine(path: str | os.PathLike, media: str, error: str, origin: str) -> None:
-  """Appends an entry unless its medium, or its origin without one, is listed already.
+  """Appends an entry unless its medium or sample is already listed.
 
-  Threads and processes may share the file. A file that cannot be written is no error: the sample is
-  masked and counted all the same.
+  Samples are identified by their origin. Threads and processes may share the file. A failed write
+  is not an error: the sample is masked and counted anyway.
   """
   path = pathlib.Path(path)
   entry = dict(media=media, error=error, origin=origin)
@@ -37,7 +37,7 @@ def add_to_quarantine(path: str | os.PathLike, media: str, error: str, origin: s
       lines = file.readlines()
       if _blamed(entry) in _blamed_names(lines):
         return
-      if lines and not lines[-1].endswith("\n"):  # A writer was killed within its line.
+      if lines and not lines[-1].endswith("\n"):  # A writer was killed in the middle of its line.
         file.write("\n")
       file.write(json.dumps(entry) + "\n")
   except OSError:
@@ -45,9 +45,9 @@ def add_to_quarantine(path: str | os.PathLike, media: str, error: str, origin: s
 
 
 def read_quarantine(path: str | os.PathLike) -> frozenset[str]:
-  """The names in a quarantine.jsonl: media, and origins of samples whose media are sound.
+  """The names in a quarantine.jsonl: media, and origins of samples.
 
-  Raises ValueError for a file that cannot be read.
+  Raises ValueError for an unreadable file.
   """
   try:
     with open(path) as file:
@@ -60,7 +60,10 @@ def read_quarantine(path: str | os.PathLike) -> frozenset[str]:
 
 
 def blamed_medium(timeline: Timeline, message: str) -> str:
-  """The medium of a timeline that an error message begins with; the first if none."""
+  """The timeline's medium at the start of an error message.
+
+  The first medium if the message names none.
+  """
   for scene in timeline:
     if message.startswith(f"{scene.media}:"):
       return scene.media
@@ -72,7 +75,7 @@ def _blamed(entry: Entry) -> str:
 
 
 def _blamed_names(lines: Iterable[str]) -> set[str]:
-  """The names in the lines of a quarantine; half-written lines are passed over."""
+  """The names in the lines of a quarantine, ignoring incomplete lines."""
   names = set()
   for line in lines:
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of a manifest with their lines, and their selection.
+"""Reads and selects the records of a manifest, with their lines.
 
 A manifest is .json (one array), .jsonl (a record a line) or ArrayRecord (see `build_array_record`).
 """
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _STRATEGY = re.compile(r"all|(first|end|random):([0-9]+)|(first|end|random):([0-9.]+)%")
-# Beginnings of files that are no text, though they may hold a manifest.
+# Signatures of compressed and binary files that may contain a manifest.
 COMPRESSED = {
   b"\x1f\x8b": "gzip",
   b"BZh": "bzip2",
@@ -42,7 +42,7 @@ COMPRESSED = {
 
 
 def select_records(count: int, strategy: str, seed: int = 0) -> np.ndarray:
-  """Ascending record numbers that a strategy takes of `count` records.
+  """The record numbers that a strategy selects of `count`, ascending.
 
   all | first:N | end:N | random:N, where N is a number or a percentage ("first:10%", rounded up).
   The same seed always draws the same records. Raises ValueError for an unknown strategy.
@@ -80,8 +80,8 @@ def _parse_strategy(strategy: str, count: int) -> tuple[str, int]:
 def manifest_records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
   """(line, record) of a manifest; a RecordError for a damaged record.
 
-  The line is where the record begins; of an ArrayRecord it is the number of the record, from 1.
-  Raises ManifestError.
+  The line is the record's first; in an ArrayRecord, the number of the record, from 1. Raises
+  ManifestError.
   """
   path = os.fspath(manifest)
   if ".array_record" in os.path.basename(path):
@@ -122,7 +122,7 @@ def _text(path: str) -> str:
 def _content(path: str) -> bytes:
   try:
     mode = os.stat(path).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Reading a folder says that it is one.
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Reading a folder raises a clear error.
       return pathlib.Path(path).read_bytes()
     reason: str | None = "It is no regular file"
   except OSError as error:

@@ -11,7 +11,7 @@ class ManifestError(ValueError):
 
 
 class RecordError(ValueError):
-  """A record that breaks the format; the message is the reason."""
+  """A record violates the format; the message gives the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ManifestReport:
   """Counts and bad records of reading any number of manifests."""
 
   samples: int = 0
-  prepended: int = 0  # Records with media but no placeholder; one was put in front for each.
-  surplus: int = 0  # Records with more placeholders than media; the rest of them is ordinary text.
-  dropped_turns: int = 0  # First turns that were not the human's.
+  prepended: int = 0  # Records with media but no placeholder; one per medium was prepended.
+  surplus: int = 0  # Records with more placeholders than media; the surplus is ordinary text.
+  dropped_turns: int = 0  # First turns by another speaker than the human.
   bad: list[BadRecord] = dataclasses.field(default_factory=list)

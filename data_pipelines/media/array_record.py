@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records by name: "x.array_record#key" is one record.
 
-x.array_record is a file, or the common name of shards (x.array_record-00000-of-00004 …). Where a
-table of keys lies beside it (`build_array_record` writes one), key is a name of the table and the
-record a TFDS example that holds the media. Without a table, key is a number and the record the
-media itself.
+x.array_record is a file, or the common name of shards (x.array_record-00000-of-00004 …). With a
+table of keys beside it (`build_array_record` writes one), key is a name of the table and the record
+a TFDS example that contains the media. Without a table, key is a number and the record the media
+itself.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def shards(path: str | os.PathLike) -> list[str]:
 def locate(path: str, key: str) -> tuple[str, int]:
   """(shard file, record number) of a key.
 
-  Raises OSError for a missing file, ValueError for a key that the data set does not have.
+  Raises OSError for a missing file, ValueError for an unknown key.
   """
   table = keys(path)
   if table is not None:
@@ -80,7 +80,7 @@ def read_record(path: str, key: str) -> bytes:
 
 
 def keys(path: str | os.PathLike) -> dict[str, list] | None:
-  """The table of keys, key -> [shard file, record number]; None without one."""
+  """The table of keys: {key: [shard file, record number]}, or None."""
   table = os.fspath(path) + KEYS
   if not os.path.isfile(table):
     return None
@@ -100,7 +100,7 @@ def fields(example: bytes) -> dict[str, bytes]:
 
   Raises ValueError for other records.
   """
-  from google.protobuf.message import DecodeError  # Half a second; most runs never need these.
+  from google.protobuf.message import DecodeError  # Imports of half a second, rarely needed.
   from tensorflow_datasets.proto import tf_example_pb2
 
   try:
@@ -130,7 +130,7 @@ def write_keys(path: str | os.PathLike):
 def _parsed_keys(table: str, changed: int) -> dict[str, list]:
   """The content of a table of keys.
 
-  changed: time of its last change in nanoseconds, so that a new table is read anew.
+  changed: its modification time in nanoseconds, so that a changed table is read again.
   """
   with open(table, "rb") as file:
     return json.load(file)
@@ -141,7 +141,7 @@ def _record(reader, number: int) -> bytes:
 
 
 def _reader(shard: str):
-  """The reader of a shard as it is now."""
+  """The reader of a shard's current version."""
   return _reader_of_version(shard, os.stat(shard).st_mtime_ns)
 
 

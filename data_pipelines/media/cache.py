@@ -3,10 +3,10 @@
 
 A video becomes <key>.npy, uint8 [n size size 3], and <key>.times.npy, a checked file (filax.files)
 with the time of every frame and a checksum of its time and pixels. The key is the media's identity
-(path, size, time of change) and the picture size. Files appear by rename, so any number of threads
-and processes may share a folder. Frames are bit for bit those of `frames.read_frames`: every byte
-that is used was compared with its checksum, a damaged file is written anew, and a video that cannot
-be decoded to its end is read without the cache.
+(path, size, time of change) and the picture size. Files are written by rename, so any number of
+threads and processes may share a folder. Frames are bit-identical to those of `frames.read_frames`:
+all bytes used are verified by checksum, a damaged file is written again, and a video that does not
+decode to its end is read without the cache.
 """
 
 import functools
@@ -33,15 +33,15 @@ from filax import files
 
 _FRAME = np.dtype([("second", "<f8"), ("checksum", "<u4")])
 _HEADER = 128  # Bytes before the pixels of an .npy file, filled in once their count is known.
-_writing: dict[str, threading.Lock] = {}  # Threads that want the same video decode it once.
+_writing: dict[str, threading.Lock] = {}  # So that threads decode the same video only once.
 
 
 class FrameCache:
   """`read_frames` from a folder of decoded videos; picklable.
 
-  folder: created if it is missing; one that cannot be written costs time, no more. size: the
-  pictures' side in pixels; requests for another size, or for padded pictures, go past the cache.
-  limit: the most bytes that one video may take on disk.
+  folder: created if missing; an unwritable folder only disables the cache. size: the pictures' side
+  in pixels; requests for another size, or for padded pictures, bypass the cache. limit: the maximum
+  bytes of one video on disk.
   """
 
   def __init__(self, folder: str | os.PathLike, size: int, limit: int = 2 << 30):
@@ -66,9 +66,9 @@ class FrameCache:
     limits: Limits = LIMITS,
     fps: float | None = None,
   ) -> Frames:
-    """The same frames as those of `frames.read_frames`."""
+    """The same frames as `frames.read_frames`."""
     if size == self.size and resize != "pad" and np.isfinite(times).all():
-      content_kind(media)  # A missing or empty file is reported as without a cache.
+      content_kind(media)  # Raises the usual error for a missing or empty file.
       key = _key(media, size, resize, limits, fps)
       wanted = np.asarray(times, np.float64)
       cached = self._read(key, wanted)
@@ -94,7 +94,7 @@ class FrameCache:
         return cached
       try:
         self._write(key, media, resize, limits, fps)
-      except MediaError:  # Reading without the cache says what is wrong, if it is.
+      except MediaError:  # Reading without the cache reports the error, if any.
         self._skipped.add(key)
         return None
       except OSError as error:
@@ -105,13 +105,13 @@ class FrameCache:
   def _give_up(self, error: OSError) -> None:
     """Stops writing.
 
-    On a full disk every video would be decoded twice, in vain.
+    On a full disk every video would otherwise be decoded twice for nothing.
     """
     self._writable = False
     files.report_unwritable(self.folder, error)
 
   def _read(self, key: str, times: np.ndarray) -> Frames | None:
-    """The frames on screen at `times`; None without sound files."""
+    """The frames on screen at `times`; None without intact files."""
     path = self.folder / f"{key}.npy"
     table = self._table(key)
     if table is None:
@@ -148,7 +148,7 @@ class FrameCache:
     frames = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
     seconds = table["second"][numbers]
     checksums = table["checksum"][numbers]
-    with open(path, "rb", buffering=0) as file:  # Not mapped: a file cut short would kill us.
+    with open(path, "rb", buffering=0) as file:  # Not mapped: a truncated file would crash us.
       if os.fstat(file.fileno()).st_size != _HEADER + len(table) * frame_bytes:
         raise files.DamagedFile(f"{path} is not what was written: its size differs.")
       if file.read(_HEADER) != header:
@@ -164,9 +164,9 @@ class FrameCache:
     return frames
 
   def _write(self, key: str, media: Media, resize: str, limits: Limits, fps: float | None) -> None:
-    """Decodes all of a video into its files.
+    """Decodes a complete video into its files.
 
-    Raises MediaError or OSError, leaving nothing behind.
+    Raises MediaError or OSError, and then leaves no files.
     """
     rows = []
     with files.write_atomically(self.folder / f"{key}.npy") as pixels:
@@ -187,9 +187,9 @@ class FrameCache:
 
 
 def _key(media: Media, size: int, resize: str, limits: Limits, fps: float | None) -> str:
-  """The name of a video's files.
+  """The name of a video's files: a digest.
 
-  It tells the identity, the pictures' size and how they are read.
+  It depends on the media's identity, the pictures' size and the reading options.
   """
   key = f"{identity(media)[:32]}-{size}"
   if fps:
@@ -201,7 +201,7 @@ def _key(media: Media, size: int, resize: str, limits: Limits, fps: float | None
 
 @functools.lru_cache(maxsize=4096)
 def _read_table(path: pathlib.Path, key: str, version: tuple[int, int, int]) -> np.ndarray | None:
-  """The table in a file; remembered for one `version` of it."""
+  """The table in a file, cached per `version` of the file."""
   return files.read_cache(path, _parsed_table, key)
 
 

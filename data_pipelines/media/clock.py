@@ -9,21 +9,24 @@ import math
 
 import av
 
-_LEAP_SECONDS = 10.0  # A broadcast clock that leaps further was set anew; FFmpeg's threshold.
+_LEAP_SECONDS = 10.0  # A larger leap of a broadcast clock is a reset; FFmpeg's threshold.
 _FALL_SECONDS = 0.1  # The same for a broadcast clock that falls.
-_OTHER_FALL_SECONDS = 1.0  # Other clocks are set anew only where files were joined.
+_OTHER_FALL_SECONDS = 1.0  # Other clocks are reset only where files were joined.
 _REMEMBERED = 1024  # Times that DisplayOrder remembers: far more than codecs reorder.
 
 
 class Clock:
   """Sets the times of packets so that decoding times never fall back.
 
-  A clock that begins anew in the middle of a file (joined recordings) goes on when what was there
-  before has been shown. Packets without any time follow each other at the stream's rate.
+  If a clock restarts in the middle of a file (joined recordings), its times continue after the end
+  of the earlier frames. Packets without times follow each other at the stream's rate.
   """
 
   def __init__(self, tick: float, step: float, broadcast: bool):
-    """tick: seconds. step: ticks from frame to frame. broadcast: gaps are no pauses (MPEG-TS)."""
+    """Starts a clock.
+
+    tick: seconds. step: ticks from frame to frame. broadcast: gaps are not pauses (MPEG-TS).
+    """
     self.step = step
     self.offset = 0  # Ticks added since the clock began anew.
     # Decoding time of the next packet, as far as the last one tells.
@@ -66,8 +69,8 @@ class Clock:
 class DisplayOrder:
   """Display times for packets with decoding times only (AVI, raw streams).
 
-  The n-th frame shown gets the n-th time. A decoder returns frames in the order in which they are
-  shown, each one `depth` packets late, so a frame's place is known even where frames are missing.
+  The n-th shown frame gets the n-th time. A decoder returns frames in display order, each `depth`
+  packets late, so a frame's position is known even if frames are missing.
   """
 
   def __init__(self, step: float):
@@ -76,7 +79,7 @@ class DisplayOrder:
     self.place = -1  # Of the last frame, in `times`.
 
   def feed(self, ticks: int) -> None:
-    """Notes the time of a packet that goes into the decoder."""
+    """Records the time of a packet that is sent to the decoder."""
     bisect.insort(self.times, ticks)
     if len(self.times) > 2 * _REMEMBERED:
       del self.times[:_REMEMBERED]

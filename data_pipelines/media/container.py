@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens the video that a player would show, and reads its index."""
+"""Opens a file's main video stream and reads its index."""
 
 from collections.abc import Iterator
 import contextlib
@@ -29,15 +29,15 @@ from data_pipelines.media.open import (
   reported,
 )
 
-MOTION_JPEG = (".mjpeg", ".mjpg")  # Named so, JPEG pictures in a row are a video.
+MOTION_JPEG = (".mjpeg", ".mjpg")  # With these names, consecutive JPEG pictures are a video.
 
-_COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is no video.
+_COVER = av.stream.Disposition.attached_pic  # The cover of an audio file is not a video.
 _DEFAULT = av.stream.Disposition.default
-_FASTEST = 1000  # Frames a second that a file can mean.
+_FASTEST = 1000  # Highest plausible frames per second.
 _BROADCAST = 0x0200  # AVFMT_TS_DISCONT: clocks of this format leap.
 
-# Formats of FFmpeg whose files are lists of other files, addresses or devices. What a list names
-# was never looked at by `media_kind`: it may be a pipe that never ends, or somebody else's file.
+# Formats of FFmpeg whose files list other files, addresses or devices. `media_kind` does not check
+# the listed ones: an entry may be an endless pipe, or another user's file.
 _LISTS = frozenset(
   (
     "alsa",
@@ -76,31 +76,31 @@ class OpenVideo:
   stream: av.video.stream.VideoStream
   budget: Budget
   tick: float  # Seconds.
-  ticks: tuple[int, ...] = ()  # Decoding times of the frames that are shown; () = no full index.
-  origin: int = 0  # Decoding time of the first frame of the index, shown or not.
-  keys: tuple[int, ...] = ()  # Decoding times of key frames that a seek may go to, rising.
+  ticks: tuple[int, ...] = ()  # Decoding times of shown frames; () = no full index.
+  origin: int = 0  # Decoding time of the index's first frame, shown or not.
+  keys: tuple[int, ...] = ()  # Decoding times of seekable key frames, ascending.
 
   @property
   def rate(self) -> float:
-    """Frames a second by the file or FFmpeg's guess; 0 if unknown."""
+    """Frames per second from the file or FFmpeg's guess; 0 if unknown."""
     rate = float(self.stream.average_rate or self.stream.guessed_rate or 0)
     return rate if rate <= _FASTEST else 0.0  # FFmpeg's guess may be the stream's time base.
 
   @property
   def frame_ticks(self) -> float:
-    """Ticks from frame to frame at this rate; 0 without a rate."""
+    """Ticks from frame to frame at `rate`; 0 without a rate."""
     if not self.rate:
       return 0.0
     return 1 / (self.rate * self.tick)
 
   @property
   def edited(self) -> bool:
-    """Whether the format has edit lists, which hide frames or repeat them."""
+    """Whether the format has edit lists, which hide or repeat frames."""
     return self.container.format.name.startswith("mov,")
 
   @property
   def broadcast(self) -> bool:
-    """Whether the format's clocks leap, as those of MPEG-TS do."""
+    """Whether the format's clocks may leap, as in MPEG-TS."""
     return bool(self.container.format.flags & _BROADCAST)
 
   def packets(self, *streams) -> Iterator[av.Packet]:
@@ -124,7 +124,7 @@ def media_kind(media: Media) -> str:
 def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
   """Opens a video file or its bytes.
 
-  Raises MediaError for a file without a video, a damaged one, or one past `limits`.
+  Raises MediaError for a file without a video, a damaged file, or a file beyond `limits`.
   """
   # "file:" keeps a name such as concat:a|b from reaching another protocol of FFmpeg; the white
   # lists do the same for what a file names.
@@ -137,7 +137,7 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
     _check_screen(media, source, limits)
     container = stack.enter_context(_container(media, source, limits))
     stream = _shown_stream(media, container)
-    # One thread a video: parallelism comes from reading several, a pool would cost more CPU.
+    # One thread per video: videos are read in parallel, a pool per video costs more CPU.
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     if stream.time_base is None:
@@ -158,7 +158,7 @@ def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.conta
     return av.open(
       source, "r", timeout=(limits.open_seconds, limits.decode_seconds), container_options=options
     )
-  except av.error.ArgumentError as error:  # What FFmpeg says of a format beside the white list.
+  except av.error.ArgumentError as error:  # FFmpeg's error for a format outside the white list.
     raise MediaError(
       f"{media_name(media)}: is a list of other files, which is not followed, or a damaged video."
     ) from error
@@ -166,7 +166,7 @@ def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.conta
 
 @functools.cache
 def _single_file_formats() -> str:
-  """FFmpeg's input formats but for `_LISTS`, as its option format_whitelist has them."""
+  """FFmpeg's option format_whitelist: all input formats except `_LISTS`."""
   names = []
   for name_or_alias in sorted(av.formats_available):
     form = av.format.ContainerFormat(name_or_alias)
@@ -178,7 +178,7 @@ def _single_file_formats() -> str:
 def _check_screen(media: Media, source: str | BinaryIO, limits: Limits):
   """Raises MediaError for a GIF whose frames exceed limits.image_pixels.
 
-  37 bytes can ask for gigabytes, which FFmpeg would take while it opens the file.
+  37 bytes can demand gigabytes, which FFmpeg would allocate while it opens the file.
   """
   if isinstance(source, io.BytesIO):
     head = bytes(source.getbuffer()[:10])
@@ -193,7 +193,7 @@ def _check_screen(media: Media, source: str | BinaryIO, limits: Limits):
 def _shown_stream(media: Media, container) -> av.video.stream.VideoStream:
   """The video stream that ffmpeg picks.
 
-  The default one, the larger one of several, the first of equals.
+  The default stream, then the largest, then the first.
   """
   streams = [stream for stream in container.streams.video if not stream.disposition & _COVER]
   if not streams:
@@ -211,12 +211,12 @@ def _preference(stream) -> tuple[bool, int]:
 
 
 def _indexed(video: OpenVideo) -> OpenVideo:
-  """Reads the container's own index, if that names every frame."""
+  """Reads the container's own index if it covers every frame."""
   container = video.container
   stream = video.stream
   entries = len(stream.index_entries)
   if not entries or not stream.frames or (entries != stream.frames and not video.edited):
-    return video  # Fragmented, or an index of key frames only.
+    return video  # A fragmented file, or an index of key frames only.
   ticks = []
   keys = []
   end = 0
@@ -224,12 +224,12 @@ def _indexed(video: OpenVideo) -> OpenVideo:
     end = entry.pos + entry.size
     if entry.is_keyframe:
       keys.append(entry.timestamp)
-    if not entry.is_discard and entry.size:  # AVI repeats a frame by an empty entry.
+    if not entry.is_discard and entry.size:  # In AVI an empty entry repeats a frame.
       ticks.append(entry.timestamp)
   if end > container.size > 0:
     raise MediaError(f"{video.name}: is truncated: it has {container.size} of {end} bytes.")
   rising = all(before < after for before, after in itertools.pairwise(ticks))
-  # A palette that changes is sent with the packet that changes it: such streams are read through.
+  # A palette change is sent with its packet, so streams with palettes are read sequentially.
   if not rising or stream.codec_context.pix_fmt == "pal8":
     keys = []
   return dataclasses.replace(

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decodes an open video by rising time into RGB pictures.
+"""Decodes an open video into RGB pictures at ascending times.
 
-Pictures are resized while they are converted, by swscale's bicubic with full chroma: 0.2 of 255
-away from Pillow's bicubic on average, at a third of its cost. With "pillow" they are Pillow's own,
-to the bit, from whole pictures as the decoder's library converts them: what released models were
-fed.
+Pictures are resized during conversion by swscale's bicubic with full chroma: on average 0.2 of 255
+away from Pillow's bicubic, at a third of its cost. With "pillow" they are bit-identical to Pillow's
+resize of the full converted picture: the preprocessing of released models.
 """
 
 import bisect
@@ -24,7 +23,7 @@ from data_pipelines.media.open import MediaError
 from data_pipelines.media.orientation import orientation
 from data_pipelines.media.reader import PacketReader
 
-# Containers round their clocks, some to a millisecond: a frame this much late still counts.
+# Containers round their clocks, some to a millisecond: a frame that late still counts.
 TOLERANCE = 5e-4
 
 _SCALE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -32,16 +31,16 @@ Moment = tuple[float, av.VideoFrame | None]  # (second, frame that appears then)
 _BEGIN: Moment = (-np.inf, None)  # What comes before the first frame.
 _END: Moment = (np.inf, None)  # What follows the last frame.
 LazyPicture = tuple[float, Callable[[], np.ndarray]]  # (second, makes the picture).
-_local = threading.local()  # A reformatter that two threads share crashes the process.
+_local = threading.local()  # A reformatter shared by two threads crashes the process.
 
 
 class VideoDecoder:
   """Decodes an open video by rising time.
 
-  Times are seconds since the first frame that is shown. It jumps only where a key frame lies
-  between its position and the next wanted time: never much worse than reading through, nor than
-  seeking for every frame. The first frame is always decoded first: it is where seconds count from,
-  and decoders may need what only the start carries.
+  Times are seconds since the first shown frame. The decoder seeks only if a key frame lies between
+  its position and the next wanted time: never much slower than reading sequentially, nor than
+  seeking for every frame. The first frame is always decoded first: it is the origin of the seconds,
+  and decoders may need headers that only the start contains.
   """
 
   def __init__(self, video: OpenVideo, show: Callable[[av.VideoFrame], np.ndarray]):
@@ -51,14 +50,14 @@ class VideoDecoder:
     self.on_screen: Moment | None = None
     self.ahead = _BEGIN  # After the one on screen.
     self.frames = self._decode()
-    self.fixed = not video.keys  # Whether the file is read through, without jumps.
+    self.fixed = not video.keys  # Whether the file is read sequentially, without seeks.
     self.target = -np.inf  # Ticks of the wanted time.
     self.best = -np.inf  # Ticks of the latest packet up to `target`.
     # Ticks of packets, more than codecs reorder.
     self.recent: collections.deque[int] = collections.deque(maxlen=64)
 
   def frame_at(self, t: float) -> LazyPicture:
-    """The frame on screen at t; t must not fall between calls."""
+    """The frame on screen at t; t must not decrease between calls."""
     t += TOLERANCE
     if self.ahead is _BEGIN:
       self._advance()
@@ -74,7 +73,7 @@ class VideoDecoder:
     return second, functools.partial(self.show, frame)
 
   def walk(self) -> Iterator[LazyPicture]:
-    """All frames that are left, in order."""
+    """All remaining frames, in order."""
     while self.ahead is not _END:
       self._advance()
       second, frame = self.ahead
@@ -82,10 +81,7 @@ class VideoDecoder:
         yield second, functools.partial(self.show, frame)
 
   def _key(self, t: float) -> float:
-    """The second of the last indexed key frame up to t.
-
-    -inf without one.
-    """
+    """Seconds of the last indexed key frame up to t, or -inf."""
     if self.fixed or self.reader.clock.offset:
       return -np.inf
     lag = self._lag
@@ -102,15 +98,15 @@ class VideoDecoder:
     return self.reader.origin - self.video.origin
 
   def _second(self, ticks: float) -> float:
-    """Seconds since the first frame of a time in ticks."""
+    """Converts ticks to seconds since the first frame."""
     return (ticks - self.reader.start) * self.video.tick
 
   def _seek(self, t: float, key: float):
-    """Jumps so that the next frame is one up to t.
+    """Seeks to a frame not after t.
 
-    Indices may hold estimates: where a jump lands late, it is tried earlier.
+    Indices may contain estimates: a seek that lands too late is repeated at an earlier time.
     """
-    lag = 0 if self.video.edited else self._lag  # Without edit lists, seeks go by decoding times.
+    lag = 0 if self.video.edited else self._lag  # Without edit lists, seeks use decoding times.
     for point in (key, t - 2, t - 10, t - 60, 0.0):
       ticks = round(self.reader.start - lag + max(0.0, point) / self.video.tick)
       try:
@@ -118,7 +114,7 @@ class VideoDecoder:
       except av.error.FFmpegError:
         if point != key:
           raise
-        self.fixed = True  # The file cannot be wound. It is still where it was, before t.
+        self.fixed = True  # The file is not seekable. Its position is unchanged, before t.
         return
       self.frames = self._decode()
       self.on_screen = None
@@ -140,7 +136,7 @@ class VideoDecoder:
   def _check_end(self, second: float):
     """Raises MediaError if frames end before the index does.
 
-    No sound file shows its last frame before that frame's decoding time.
+    No intact file shows its last frame before that frame's decoding time.
     """
     if not self.video.ticks:
       return
@@ -172,12 +168,12 @@ class VideoDecoder:
   def _decode(self) -> Iterator[tuple[float, av.VideoFrame]]:
     """(second, frame) in order.
 
-    Hidden frames that no other frame builds on are skipped.
+    Hidden frames without dependent frames are skipped.
     """
     latest = -np.inf
     for ticks, frame in self.reader.frames(self._hidden):
       second = self._second(ticks)
-      # Frames of one time, or of a clock that stumbles, are shown right after each other.
+      # Frames with equal times, or of an irregular clock, are shown right after each other.
       latest = second if second > latest else latest + 2 * TOLERANCE
       yield latest, frame
 
@@ -188,13 +184,13 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 
 
 def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-  """A decoded frame, turned, as RGB uint8 [height width 3]."""
+  """A decoded frame after rotation, as RGB uint8 [height width 3]."""
   stored_width, stored_height = orientation(frame).shown_size(width, height)
   return _rgb(frame, width=stored_width, height=stored_height, interpolation=_SCALE)
 
 
 def _rgb(frame: av.VideoFrame, **options) -> np.ndarray:
-  """A frame as uint8 [h w 3], turned.
+  """A frame after rotation, as uint8 [h w 3].
 
   options: those of `VideoReformatter.reformat`.
   """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes H.264 videos: the one place of the project that encodes."""
+"""Writes H.264 videos; the project's only encoder."""
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -11,7 +11,7 @@ import av
 from av.video.reformatter import VideoReformatter
 import numpy as np
 
-_LARGEST_DENOMINATOR = 1000  # Of a frame rate that is no whole number, as a fraction.
+_LARGEST_DENOMINATOR = 1000  # Of a fractional frame rate.
 
 
 def write_h264(
@@ -21,11 +21,11 @@ def write_h264(
   options: Mapping[str, str],
   threads: int | None = None,
 ) -> None:
-  """Writes pictures uint8 [h w 3] of one even size as an mp4 file with an H.264 stream.
+  """Writes pictures as an mp4 file with an H.264 stream.
 
-  target: a path or an open binary file. options: settings of x264 by name (crf, g, preset, …).
-  threads: of the encoder; None leaves the number to the codec. Frame i is shown from second i / fps
-  on. There must be at least one picture.
+  pictures: uint8 [h w 3], one or more, all of the same even size; picture i is shown from second
+  i / fps on. target: a path or an open binary file. options: settings of x264 by name (crf, g,
+  preset, …). threads: of the encoder; None leaves the number to the codec.
   """
   remaining = iter(pictures)
   first = next(remaining)

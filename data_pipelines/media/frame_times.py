@@ -11,19 +11,19 @@ from data_pipelines.media.container import OpenVideo
 from data_pipelines.media.open import MediaError
 from data_pipelines.media.reader import PacketReader, display_ticks
 
-_EVEN = 0.25  # Of a frame's time: index times that deviate less belong to a constant rate.
-_BRIEFEST = 1e-3  # Seconds that a packet must last for its duration to be believed.
-_MARGIN = 0.1  # Of a frame's time: how far inside it the seconds of `corners` stay.
-_CLOCK_DURATIONS = ("matroska", "nut")  # Formats whose duration is the clock at the end.
+_EVEN = 0.25  # Fraction of a frame: smaller deviations of index times mean a constant rate.
+_BRIEFEST = 1e-3  # Minimum plausible duration of a packet in seconds.
+_MARGIN = 0.1  # Fraction of a frame: distance of the seconds of `corners` from the frame's ends.
+_CLOCK_DURATIONS = ("matroska", "nut")  # Formats whose duration is the clock time of the end.
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameTimes:
-  """Seconds from the first frame that is shown."""
+  """Frame count and times, in seconds since the first shown frame."""
 
-  count: int  # Frames that are shown.
-  last: float  # When the last one appears.
-  duration: float  # When it ends.
+  count: int  # Shown frames.
+  last: float  # Time at which the last frame appears.
+  duration: float  # Time at which the last frame ends.
   corners: tuple[tuple[float, float], ...] = ()  # See `corners`.
 
 
@@ -56,8 +56,8 @@ class Tally:
 def frame_times(video: OpenVideo, reader: PacketReader, tally: Tally) -> FrameTimes:
   """Computes the frame times of a video.
 
-  reader: has decoded the first frame. Files without a full index, and those of a varying rate whose
-  frames are reordered, are read to their end. Raises MediaError for a file that was cut off.
+  reader: has decoded the first frame. Files without a full index are read to their end, and so are
+  files of a varying rate with reordered frames. Raises MediaError for a truncated file.
   """
   ticks = _index_ticks(video, reader)
   if ticks is None:
@@ -78,9 +78,9 @@ def frame_times(video: OpenVideo, reader: PacketReader, tally: Tally) -> FrameTi
 
 
 def _index_ticks(video: OpenVideo, reader: PacketReader) -> np.ndarray | None:
-  """Display times of all frames by the index, or None.
+  """Display times of all frames from the index, or None.
 
-  They are right but for a constant.
+  They are correct up to a constant offset.
   """
   if not video.ticks or reader.clock.offset:
     return None
@@ -89,15 +89,15 @@ def _index_ticks(video: OpenVideo, reader: PacketReader) -> np.ndarray | None:
   ticks = ticks[ticks >= reader.start - lag]
   if not len(ticks):
     return None
-  # Files with edit lists do have display times, even if the first ones tell nothing.
+  # Files with edit lists have display times, even if the first ones are uninformative.
   in_order = not reader.depth or (reader.unordered and not video.edited)
   return ticks if in_order or _is_even(ticks) else None
 
 
 def _is_even(ticks: np.ndarray) -> bool:
-  """Whether decoding times are those of a constant rate.
+  """Whether decoding times follow a constant rate.
 
-  Then display times are, too.
+  Then display times do as well.
   """
   if len(ticks) < 3:
     return False
@@ -110,7 +110,7 @@ def _is_even(ticks: np.ndarray) -> bool:
 
 
 def _end(video: OpenVideo, reader: PacketReader, seconds: np.ndarray, tally: Tally) -> float:
-  """When the last frame ends."""
+  """The time at which the last frame ends."""
   last = float(seconds[-1])
   count = len(seconds)
   step = video.frame_ticks * video.tick
@@ -121,13 +121,13 @@ def _end(video: OpenVideo, reader: PacketReader, seconds: np.ndarray, tally: Tal
     return last + (length if length > _BRIEFEST else step)
   lost = 0.0
   if video.edited:
-    # Headers count from the file's first frame, which is not always one that can be shown.
+    # Headers count from the file's first frame, which may not be displayable.
     lost = (reader.start - (video.stream.start_time or 0)) * video.tick
   stream_end = (video.stream.duration or 0) * video.tick - lost
   promises = [stream_end]
   if count > 2 and not _is_even(seconds / video.tick):
     step = last - float(seconds[-2])
-    # The stream's is a sum over frames as they are decoded, which is wrong at a varying rate.
+    # The stream's duration sums over frames in decoding order, wrong at a varying rate.
     container_end = (video.container.duration or 0) / 1e6 - lost
     promises.append(container_end)
   longer = [promise for promise in promises if promise > last]
@@ -141,10 +141,10 @@ def _end(video: OpenVideo, reader: PacketReader, seconds: np.ndarray, tally: Tal
 
 
 def corners(seconds: np.ndarray, end: float) -> tuple[tuple[float, float], ...]:
-  """The corners (frame, second) of a line through all frames' display times.
+  """Corners (frame, second) of a line through all frames' display times.
 
-  At frame i it passes through a second at which frame i is shown. Times `seconds` f64 [n] rise.
-  () if those of a constant rate, (i + 1/2) * end / n, do as well.
+  At frame i the line passes through a second at which frame i is shown. The times `seconds` f64 [n]
+  are ascending. () if the times of a constant rate, (i + 1/2) * end / n, also fulfil this.
 
   Example: frames at 0, 1 and 5 s of a video of 6 s have the corners (0, 0.5), (1, 3), (2, 5.5).
   """
@@ -160,7 +160,7 @@ def corners(seconds: np.ndarray, end: float) -> tuple[tuple[float, float], ...]:
 
 
 def _line(low: list[float], high: list[float]) -> list[tuple[float, float]]:
-  """A line of few corners between two bounds, found greedily."""
+  """A line with few corners between two bounds, by a greedy search."""
   begin = 0
   height = (low[0] + high[0]) / 2
   line: list[tuple[float, float]] = [(begin, round(height, 6))]
@@ -185,20 +185,20 @@ def _line(low: list[float], high: list[float]) -> list[tuple[float, float]]:
 
 
 def _is_hidden(packet: av.Packet) -> bool:
-  """Whether a packet brings no frame to the screen."""
+  """Whether a packet shows no frame."""
   if packet.is_discard or not packet.size:
     return True
   if packet.stream.codec_context.name != "vp8":
     return False
-  # A VP8 frame says in its first byte whether it is shown; others refer to those that are not.
+  # The first byte of a VP8 frame tells whether it is shown; hidden frames are references only.
   first_byte = memoryview(packet)[0]
   return not first_byte & 0x10
 
 
 def _check_complete(video: OpenVideo, tally: Tally):
-  """Raises MediaError for a file that was cut off.
+  """Raises MediaError for a truncated file.
 
-  Its header promises much more than it holds.
+  Its header promises a much longer duration than its content has.
   """
   container = video.container
   if not container.duration or video.broadcast:  # Durations of broadcasts are FFmpeg's guess.

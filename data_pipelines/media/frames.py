@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames of a video by time: the one on screen at t.
 
-That is the last frame whose display time is not after t, exactly, at constant and varying rates.
-Everything wrong with a file is a `MediaError`.
+The frame on screen is the last frame with a display time not after t, exactly, at constant and
+varying rates. Every fault of a file raises `MediaError`.
 """
 
 import collections
@@ -56,8 +56,8 @@ def read_frames(
   """The frames on screen at `times` [T].
 
   times: seconds since the first frame, in any order. Times outside the video give its first or last
-  frame; `fps` is that of a folder of pictures. Returns frames uint8 [T size size 3] and their real
-  times float32 [T]. Raises MediaError.
+  frame; `fps` is the rate of a folder of pictures. Returns frames uint8 [T size size 3] and their
+  real times float32 [T]. Raises MediaError.
   """
   wanted = np.asarray(times, np.float64)
   if wanted.ndim != 1 or not np.isfinite(wanted).all():
@@ -124,8 +124,8 @@ def read_timeline(
 ) -> Frames:
   """`read_frames` for times on a timeline; opens each medium once.
 
-  Where scenes overlap the later of the tuple is seen; after the end, and in a gap, the scene
-  before it stays. `read` may be that of a FrameCache.
+  Where scenes overlap, the later scene of the tuple is shown; after the end and in a gap, the
+  previous scene stays. `read` may be the method of a FrameCache.
   """
   wanted = np.asarray(times, np.float64)
   ends = _scene_ends(timeline, limits)
@@ -149,7 +149,7 @@ def _scene_ends(timeline: Timeline, limits: Limits) -> list[float]:
   Raises MediaError for an unreadable medium.
   """
   probes = {}
-  if len(timeline) > 1:  # An open end of the only scene needs no look at the file.
+  if len(timeline) > 1:  # An open end of the only scene needs no probe.
     for scene in timeline:
       if scene.t1 is None:
         probes[scene.media] = _sound_probe(scene.media, limits)
@@ -157,7 +157,7 @@ def _scene_ends(timeline: Timeline, limits: Limits) -> list[float]:
 
 
 def _sound_probe(media: str, limits: Limits) -> Probe:
-  """The facts of a medium. Raises MediaError for an unreadable one."""
+  """The facts of a medium. Raises MediaError for an unreadable medium."""
   facts = probe(media, limits)
   if facts.error:
     raise MediaError(facts.error)
@@ -174,7 +174,7 @@ def _end(scene: Scene, probes: Mapping[str, Probe]) -> float:
 
 
 def _owner(timeline: Timeline, ends: Sequence[float], t: float) -> Scene:
-  """The scene that is seen at t."""
+  """The scene shown at t."""
   begun = [i for i, scene in enumerate(timeline) if scene.at <= t + TOLERANCE]
   if not begun:
     return min(timeline, key=lambda scene: scene.at)
@@ -188,7 +188,7 @@ def _owner(timeline: Timeline, ends: Sequence[float], t: float) -> Scene:
 def _media_time(scene: Scene, t: float) -> float:
   """Time on the timeline -> time in the scene's media.
 
-  Stays before t1: the frame that begins there is no part of the scene.
+  The result stays before t1: a frame that begins at t1 is not part of the scene.
   """
   if scene.kind != "video":
     return scene.t0
@@ -209,7 +209,7 @@ def _timeline_time(scene: Scene, second: float) -> float:
 def _opened(media: Media, size: int, resize: str, limits: Limits, fps: float | None):
   """Opens a medium as a source of LazyPictures.
 
-  It has frame_at(t) for rising times, and walk().
+  The source has frame_at(t) for ascending times, and walk().
   """
   inner_size(1, 1, size, resize)  # A wrong `resize` is the caller's error, not the file's.
   kind = media_kind(media)
@@ -232,7 +232,7 @@ def _opened(media: Media, size: int, resize: str, limits: Limits, fps: float | N
 
 
 class _Pictures:
-  """Pictures shown one after the other at a constant rate."""
+  """Pictures shown in sequence at a constant rate."""
 
   def __init__(self, pictures: Sequence[Media], rate: float, show: Callable):
     self.pictures = pictures

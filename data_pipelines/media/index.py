@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes of all media of a corpus, in threads, with a memory."""
+"""Probes all media of a corpus in threads, with a cache."""
 
 from collections.abc import Iterable, Iterator, Mapping
 import concurrent.futures
@@ -33,19 +33,19 @@ __all__ = [
   "timeline_duration",
 ]
 
-_SAVE_SECONDS = 60.0  # A first pass over a large corpus takes hours; little of it may be lost.
+_SAVE_SECONDS = 60.0  # A first pass over a large corpus takes hours, so it is saved often.
 _REPORT_SECONDS = 2.0  # Between two lines of progress.
 UNREADABLE = "cannot be read"
-_PATH = "path:"  # Begins the key of the last facts of a path; other keys are identities.
-# From so many unreadable media, and such a share of all, a run is refused.
+_PATH = "path:"  # Prefix of keys for the last facts of a path; other keys are identities.
+# Number and share of unreadable media from which a run is refused.
 _REFUSED_COUNT = 10
 _REFUSED_SHARE = 0.9
-_QUEUE = 1024  # Media handed to the threads at a time: an interrupt waits for no more.
+_QUEUE = 1024  # Media queued at a time, so that an interrupt waits for these only.
 
 
 def media_of(samples: Iterable[Sample]) -> list[str]:
   """The distinct media of samples, in order of first use."""
-  media: dict[str, None] = {}  # A set that keeps its order.
+  media: dict[str, None] = {}  # An ordered set.
   for sample in samples:
     for timeline in sample.media:
       for scene in timeline:
@@ -56,7 +56,7 @@ def media_of(samples: Iterable[Sample]) -> list[str]:
 def describe(probe: Probe) -> str:
   """The facts of a medium as a short text; UNREADABLE without frames.
 
-  Errors are left out.
+  Error messages are not included.
   """
   if not probe.frames:
     return UNREADABLE
@@ -69,7 +69,7 @@ def describe(probe: Probe) -> str:
 
 
 def parse_description(text: str) -> Probe:
-  """The Probe of a text of `describe`; unknown facts are left out."""
+  """Parses a text of `describe`; unknown keys are ignored."""
   if text == UNREADABLE:
     return Probe()
   facts = json.loads(text)
@@ -82,8 +82,7 @@ def parse_description(text: str) -> Probe:
 def check_readable(probes: Mapping[str, Probe]) -> None:
   """Raises ValueError if nearly all media are unreadable.
 
-  A run would learn from text alone. Nearly all: more than nine of ten, and ten or more of them; or
-  all.
+  A run would learn from text alone. Nearly all means all, or at least ten and more than 90 %.
   """
   errors = [probe.error for probe in probes.values() if probe.error]
   nearly_all = len(errors) >= _REFUSED_COUNT and len(errors) > _REFUSED_SHARE * len(probes)
@@ -96,14 +95,14 @@ def check_readable(probes: Mapping[str, Probe]) -> None:
 
 
 class MediaIndex:
-  """`probes(media)` with a memory on disk.
+  """`probes(media)` with a cache on disk.
 
-  cache: a .json file, "" for none; it holds probes by the media's identity (path, size, time of
-  change), so changed files are probed again. It also holds the last facts of every path: they stand
-  in, beside the error, for a file that cannot be read now, so that a plan does not change because a
-  file is away. planned: media -> `describe` of when a plan was made; it comes before the last
-  facts, and a file that could not be read then is treated as if it still could not. progress:
-  where lines with count, rate and remaining time go, None for nowhere.
+  cache: a .json file, "" for none. It stores probes by the media's identity (path, size, time of
+  change), so changed files are probed again. It also stores the last facts of every path: for a
+  file that is unreadable now, they are returned with the error, so that a plan does not change
+  because a file is missing. planned: media -> `describe` at the time of the plan; it takes
+  precedence over the last facts, and a file that was unreadable then stays unreadable. progress:
+  the stream for lines with count, rate and remaining time, None for none.
   """
 
   def __init__(
@@ -151,9 +150,9 @@ class MediaIndex:
         yield from pool.map(self._probe, queue)
 
   def _probe(self, media: str) -> Probe:
-    """The facts of a medium; for an unreadable one the last facts.
+    """The facts of a medium.
 
-    Those come with the error.
+    For an unreadable medium, its last facts with the error.
     """
     current = self._current(media)
     path = _PATH + os.path.abspath(media)
@@ -179,7 +178,7 @@ class MediaIndex:
     return current
 
   def _current(self, media: str) -> Probe:
-    """The facts of a medium, from memory if it did not change."""
+    """The facts of a medium, cached if it did not change."""
     try:
       content_kind(media)
       key = identity(media) + cache_variant(self.limits)
@@ -197,7 +196,7 @@ class MediaIndex:
     return result
 
   def _load(self) -> dict[str, Probe]:
-    """The probes in the cache file; {} without a sound one."""
+    """The probes in the cache file; {} if missing or damaged."""
     if self.cache is None:
       return {}
     files.remove_leftovers(self.cache.parent)
@@ -206,7 +205,7 @@ class MediaIndex:
   def _save(self):
     """Writes all probes.
 
-    A folder that cannot be written costs time at the next start, no more.
+    An unwritable folder only makes the next start slower.
     """
     if self.cache is None or not self._changed:
       return

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Media names: what they stand for, opened within a budget of time.
+"""Opens media by name, within a budget of time.
 
-A medium is a file, a folder of pictures, "x.array_record#key", or bytes. Whatever is wrong with it
-surfaces as one `MediaError` of one sentence, and nothing here waits without a bound.
+A medium is a file, a folder of pictures, "x.array_record#key", or bytes. Every fault raises a
+`MediaError` of one sentence, and every wait is bounded.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ import av
 
 from data_pipelines.media import array_record
 
-FOLDER_FPS = 2.0  # Pictures a second of a folder whose name does not end in @<number>fps.
+FOLDER_FPS = 2.0  # Pictures per second of a folder without @<number>fps at the end of its name.
 GREY = 127  # Fills the border of a padded picture.
 _FPS = re.compile(r"@([0-9]+(?:\.[0-9]+)?)fps$")
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-# Counts changes to which frames a file is said to have, so that no cache holds those of before.
+# Version of the frame times of a file; a change invalidates all caches.
 _READING = 2
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")  # jpeg png bmp tiff
-# What the libraries raise about bad content; RuntimeError is ArrayRecord's.
+# Errors of the libraries for bad content; RuntimeError comes from ArrayRecord.
 _DAMAGE = (
   av.error.FFmpegError,
   OSError,
@@ -45,7 +45,7 @@ Media = str | os.PathLike | bytes
 class MediaError(ValueError):
   """A medium is missing, damaged or too slow.
 
-  The message is one sentence that names it.
+  The message is one sentence that names the medium.
   """
 
 
@@ -56,7 +56,7 @@ class Limits:
   open_seconds: float = 10.0  # To open a file and find its streams.
   decode_seconds: float = 60.0  # For all packets and frames of one request.
   packets: int = 5_000_000  # Read for one request: a day of video at 60 frames a second.
-  image_pixels: int = 24_000_000  # Of one picture; what its copies may take follows from it.
+  image_pixels: int = 24_000_000  # Of one picture; the bound on its copies' memory follows from it.
 
 
 LIMITS = Limits()
@@ -65,7 +65,7 @@ LIMITS = Limits()
 def cache_variant(limits: Limits) -> str:
   """The suffix of identities in caches; "" for the default picture bound.
 
-  The bound decides at which scale a large JPEG is read.
+  The bound decides the scale of a large JPEG.
   """
   if limits.image_pixels == LIMITS.image_pixels:
     return ""
@@ -73,7 +73,7 @@ def cache_variant(limits: Limits) -> str:
 
 
 class Budget:
-  """Counts packets and time of one request against its limits."""
+  """Counts the packets and time of a request against its limits."""
 
   def __init__(self, media: Media, limits: Limits):
     self._media = media
@@ -82,7 +82,7 @@ class Budget:
     self._deadline = time.monotonic() + limits.decode_seconds
 
   def spend(self):
-    """Books one packet or picture.
+    """Counts one packet or picture.
 
     Raises MediaError once the budget is used up.
     """
@@ -105,7 +105,7 @@ def media_name(media: Media) -> str:
 
 @contextlib.contextmanager
 def reported(media: Media):
-  """Turns the errors of libraries about bad content into a MediaError."""
+  """Converts library errors about bad content to MediaError."""
   try:
     yield
   except MediaError:
@@ -126,7 +126,7 @@ def reported(media: Media):
 def content_kind(media: Media) -> str:
   """folder | image | video, by a file's first bytes.
 
-  Raises MediaError for a missing medium, an empty one, and for pipes, sockets and devices.
+  Raises MediaError for a missing or empty medium, and for pipes, sockets and devices.
   """
   with reported(media):
     if is_packed(media):
@@ -145,19 +145,19 @@ def content_kind(media: Media) -> str:
 
 
 def open_file(media: Media) -> BinaryIO:
-  """Opens a regular file that holds something, without waiting for anything.
+  """Opens a regular, non-empty file without blocking.
 
-  Raises MediaError for pipes, sockets and devices, and for files of no bytes. The latter covers the
-  files of /proc: they call themselves regular, but reading some of them waits for ever.
+  Raises MediaError for pipes, sockets and devices, and for empty files. The latter include the
+  files of /proc: they appear as regular files, but reading some of them blocks forever.
   """
   with reported(media):
-    if not stat.S_ISREG(os.stat(media).st_mode):  # Opening a device can set it going.
+    if not stat.S_ISREG(os.stat(media).st_mode):  # Opening a device can start it.
       raise MediaError(f"{media_name(media)}: is neither a file nor a folder.")
     number = os.open(media, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     file = os.fdopen(number, "rb")
     try:
       state = os.fstat(number)
-      if not stat.S_ISREG(state.st_mode):  # It was exchanged in between.
+      if not stat.S_ISREG(state.st_mode):  # It was replaced in between.
         raise MediaError(f"{media_name(media)}: is neither a file nor a folder.")
       if state.st_size == 0:
         raise MediaError(f"{media_name(media)}: is empty.")
@@ -213,9 +213,9 @@ def _natural_order(name: str) -> tuple[list[str | int], str]:
 
 
 def folder_fps(media: Media) -> float:
-  """Pictures a second of a folder.
+  """Pictures per second of a folder.
 
-  3 for a name that ends in "@3fps", else FOLDER_FPS.
+  3 for a name ending in "@3fps", otherwise FOLDER_FPS.
   """
   match = _FPS.search(pathlib.Path(file_path(media)).name)
   if match is None:
@@ -226,7 +226,7 @@ def folder_fps(media: Media) -> float:
 def identity(media: Media) -> str:
   """A digest that changes with the content.
 
-  It goes by path, size and time of last change.
+  It depends on path, size and time of last change.
   """
   if isinstance(media, bytes):
     return hashlib.sha256(media).hexdigest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotation and mirroring of frames, as their file asks for."""
+"""Rotation and mirroring of frames, as given in their file."""
 
 import math
 from typing import NamedTuple, cast
@@ -18,7 +18,7 @@ class Orientation(NamedTuple):
   mirrored: bool = False
 
   def shown_size(self, width: int, height: int) -> tuple[int, int]:
-    """(width, height) of stored frames -> of shown frames, and back."""
+    """Converts (width, height) between stored and shown frames."""
     if self.turns % 2:
       return height, width
     return width, height

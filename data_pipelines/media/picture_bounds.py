@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds on one picture's memory and on its decoder's work.
+"""Bounds on one picture's memory and its decoder's work.
 
-Pillow decodes whole pictures and bounds neither, so both are bounded from outside, before a pixel
-is decoded and without a clock: what one machine reads, every machine reads. Bounds that follow from
-Limits.image_pixels grow with it, but never fall below those of its default: 24 million pixels may
-take 252 MB, all copies that live at the same time together, and a second or two.
+Pillow decodes whole pictures and bounds neither, so both are bounded here, before a pixel is
+decoded. No bound depends on time, so every machine accepts the same pictures. Bounds that follow
+from Limits.image_pixels grow with it, but never fall below those of its default: 24 million pixels
+may take 252 MB, for all simultaneous copies, and a second or two.
 """
 
 import struct
@@ -14,16 +14,16 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 from data_pipelines.media.open import LIMITS, Limits, Media, MediaError, check_pixels, media_name
 from data_pipelines.media.picture_file import PictureFile
 
-SIDE = 65_535  # Pixels; no JPEG, GIF or WebP is longer, and padding to a square stays possible.
+SIDE = 65_535  # Pixels; the maximum of JPEG, GIF and WebP, small enough to pad to a square.
 
-_BYTES = 10.5  # A pixel of `_room`: of all copies that live together.
-_READY = 8  # Bytes a pixel after decoding: Pillow's 4, and an array of 3 or a turned copy of 4.
-_PILLOW = 4  # Bytes a pixel of Pillow's own copy.
-# Bytes a pixel of what a decoder holds beside Pillow's copy. WebP: two canvases and the frame;
-# AVIF: planes of 16 bits and the frame; JPEG 2000: 32 bits a component, and coefficients.
+_BYTES = 10.5  # Per pixel of `_room`, for all simultaneous copies.
+_READY = 8  # Bytes per pixel after decoding: Pillow's 4, and an array of 3 or a rotated copy of 4.
+_PILLOW = 4  # Bytes per pixel of Pillow's own copy.
+# Bytes per pixel of a decoder's buffers, besides Pillow's copy. WebP: two canvases and the frame;
+# AVIF: planes of 16 bits and the frame; JPEG 2000: 32 bits per component, and coefficients.
 _DECODER = {"WEBP": 12, "AVIF": 16, "JPEG2000": 32}
-_READ_AHEAD = ("WEBP", "AVIF")  # Formats whose files are read into memory before they are decoded.
-# How many times longer a decoder takes for a pixel than others; most of these are Python code.
+_READ_AHEAD = ("WEBP", "AVIF")  # Formats read into memory before decoding.
+# Relative decoding time per pixel of slow formats; most of their decoders are Python code.
 _SLOW = {
   "ppm": 64,
   "ppm_plain": 64,
@@ -33,9 +33,9 @@ _SLOW = {
   "SGI16": 4,
   "bmp_rle": 4,
 }
-_PASSES = 40  # Over the pixels of `_room`: each scan of a progressive JPEG is one over its pixels.
+_PASSES = 40  # Passes over the pixels of `_room`; a progressive JPEG takes one per scan.
 _PARTS = 65_536  # Strips or tiles of a TIFF.
-_VALUES = 3 * 65_536  # Of one field of a TIFF, such as a colour map.
+_VALUES = 3 * 65_536  # Of a single field of a TIFF, such as a colour map.
 
 
 def check_size(
@@ -43,7 +43,8 @@ def check_size(
 ) -> None:
   """Raises MediaError if decoding a picture would take more than `limits` allow.
 
-  picture: opened, not yet loaded. A JPEG that is too large is set to a reduced scale instead.
+  picture: opened, not yet loaded. A JPEG that is too large is set to a reduced scale. Raises
+  MediaError for other pictures beyond the limits.
   """
   width, height = picture.size
   if max(width, height) > SIDE:
@@ -77,7 +78,7 @@ def check_size(
 def check_webp(media: Media, file: PictureFile, limits: Limits) -> None:
   """Raises MediaError for a WebP that `check_size` would refuse.
 
-  Opening it already takes its memory.
+  Checked before opening, which already allocates the memory.
   """
   head = file.peek(30)
   if len(head) < 30:
@@ -99,7 +100,7 @@ def check_webp(media: Media, file: PictureFile, limits: Limits) -> None:
 def check_fields(media: Media, file: PictureFile) -> None:
   """Raises MediaError for a TIFF whose first directory has overlong fields.
 
-  Pillow makes a Python object of every number of a field before it looks at any.
+  Pillow creates a Python object for every number of a field before it checks any.
   """
   head = file.peek(16)
   order = "<" if head.startswith(b"II") else ">"
@@ -125,7 +126,7 @@ def check_fields(media: Media, file: PictureFile) -> None:
   for tag, kind, values, _ in entry_form.iter_unpack(table[: len(table) - rest]):
     is_parts = tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
     limit = _PARTS if is_parts else _VALUES
-    is_text = kind in (1, 2, 6, 7)  # Bytes, which stay bytes.
+    is_text = kind in (1, 2, 6, 7)  # These stay bytes.
     if values > limit and not is_text:
       raise MediaError(
         f"{media_name(media)}: field {tag} has {values} values, but is read up to {limit}."
@@ -177,15 +178,15 @@ def _check_bytes(media: Media, picture: Image.Image, held: float, limits: Limits
 
 
 def _room(limits: Limits) -> int:
-  """Pixels for which there must be memory and time."""
+  """The pixel count that memory and time are bounded by."""
   return max(limits.image_pixels, LIMITS.image_pixels)
 
 
 def _has_one_scan(file: PictureFile, picture: JpegImagePlugin.JpegImageFile) -> bool:
   """Whether a JPEG is decoded row by row.
 
-  Otherwise all its coefficients are held until the last scan. file: behind the header of the first
-  scan, where opening stops.
+  Otherwise all its coefficients stay in memory until the last scan. file: positioned after the
+  header of the first scan, where opening stops.
   """
   if picture.info.get("progressive"):
     return False

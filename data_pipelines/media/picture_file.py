@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A picture's file for Pillow, with bounds on reads and bytes.
 
-Pillow's parsers follow a file for as long as it goes on. So reads and bytes are counted here, not
-seconds: what one machine reads, every machine reads.
+Pillow's parsers read a file without a bound. Reads and bytes are counted, not seconds, so every
+machine accepts the same files.
 """
 
 import io
@@ -22,16 +22,16 @@ from data_pipelines.media.open import (
   read_bytes,
 )
 
-_READS = 300_000  # Of a file; a second's work for Pillow's parsers in Python.
-_RUN_READS = 600_000  # More for a BMP of runs: two a run.
-_BESIDE = 64_000_000  # Bytes of a file beside its pixels: profiles, previews, texts.
-_RAW = 8  # Bytes a pixel in a file at most: four channels of 16 bits.
+_READS = 300_000  # Per file; about a second in Pillow's Python parsers.
+_RUN_READS = 600_000  # In addition for a run-length BMP: two per run.
+_BESIDE = 64_000_000  # Bytes of a file besides its pixels: profiles, previews, texts.
+_RAW = 8  # Maximum bytes per pixel in a file: four channels of 16 bits.
 
 
 class PictureFile:
   """An open picture's bytes, for one decoder.
 
-  It has no `fileno`, so that no library reads past it.
+  It has no `fileno`, so that no library can bypass it.
   """
 
   def __init__(self, media: Media, limits: Limits):
@@ -107,9 +107,9 @@ class PictureFile:
     return self._file.tell()
 
   def peek(self, size: int, place: int = 0) -> bytes:
-    """Bytes at a place; the position stays.
+    """Bytes at `place` without moving the position.
 
-    The place may lie outside the file.
+    `place` may lie outside the file.
     """
     position = self.tell()
     self.seek(max(0, place))

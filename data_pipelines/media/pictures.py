@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Still pictures: the only place that opens and resizes them.
+"""Opens and resizes still pictures.
 
-Whatever a file holds, the outcome is an RGB picture or a `MediaError`, within the memory and the
-work that `picture_bounds` allows.
+Any file gives either an RGB picture or a `MediaError`, within the memory and the work that
+`picture_bounds` allows. No other module opens pictures.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,14 +33,14 @@ from data_pipelines.media.open import GREY, LIMITS, Limits, Media, MediaError, m
 from data_pipelines.media.picture_bounds import check_fields, check_size, check_webp
 from data_pipelines.media.picture_file import PictureFile
 
-_ORIENTATION = 0x0112  # The tag of EXIF, which TIFF shares.
-_STRIP = 1 << 20  # Pixels that become RGB at a time: no second copy of the whole picture.
+_ORIENTATION = 0x0112  # The EXIF tag, shared by TIFF.
+_STRIP = 1 << 20  # Pixels converted to RGB at a time, to avoid a second full copy.
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
-  """A TIFF whose pixels count even where its EXIF data are broken.
+  """A TIFF that stays readable with broken EXIF data.
 
-  Pillow turns a TIFF by its orientation after decoding, and reads all its EXIF data there.
+  Pillow rotates a TIFF by its orientation after decoding, and reads all its EXIF data there.
   """
 
   def load_end(self):
@@ -52,8 +52,8 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
       self._size = self.im.size
 
 
-# The beginning of a file -> the class of Pillow that reads it. Pillow's other formats are left out:
-# some run programs, none is bounded. MPO files are read as JPEG: their first picture is one.
+# File signature -> Pillow's class for the format. Pillow's other formats are excluded: some run
+# programs, none is bounded. MPO files are read as JPEG, the format of their first picture.
 _READERS = (
   (rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
   (rb"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
@@ -76,10 +76,10 @@ def read_image(
 ) -> np.ndarray:
   """A picture as uint8 [h w 3], or resized by `fit`.
 
-  EXIF orientation is honoured, transparency dropped; an animation gives its first frame; 16 bits of
-  grey become 8; a JPEG beyond limits.image_pixels is read at 1/2, 1/4 or 1/8 of its size. Raises
-  MediaError for a file that is no picture, damaged, of other numbers than 8 or 16 bits, or past
-  `limits`.
+  EXIF orientation is applied, transparency dropped; an animation gives its first frame; 16-bit grey
+  becomes 8-bit; a JPEG beyond limits.image_pixels is read at 1/2, 1/4 or 1/8 of its size. Raises
+  MediaError for a file that is not a picture, is damaged, has values of other than 8 or 16 bits, or
+  exceeds `limits`.
   """
   with _opened(media, limits) as picture:
     with _pillow(media):
@@ -96,7 +96,7 @@ def read_image(
 
 
 def shown_size(media: Media, limits: Limits = LIMITS) -> tuple[int, int]:
-  """(width, height) of the picture that `read_image` gives, from the file's head.
+  """(width, height) of `read_image`'s picture, from the file header.
 
   Raises MediaError.
   """
@@ -143,11 +143,11 @@ def _reader(head: bytes) -> type[ImageFile.ImageFile] | None:
 
 @contextlib.contextmanager
 def _pillow(media: Media) -> Iterator[None]:
-  """Turns every error of Pillow into a MediaError.
+  """Converts every error of Pillow to MediaError.
 
-  For blocks that call Pillow alone. Pillow has no class for its errors. Its parsers let through
-  what they run into: TypeError, struct.error, zlib.error, AttributeError, OverflowError,
-  RecursionError and more, and others with every release, so a list of them is never complete.
+  For blocks that call only Pillow. Pillow has no error class of its own. Its parsers raise
+  TypeError, struct.error, zlib.error, AttributeError, OverflowError, RecursionError and more, and
+  new ones with every release, so no list would be complete.
   """
   try:
     yield
@@ -161,14 +161,14 @@ def _pillow(media: Media) -> Iterator[None]:
 
 
 def _check_mode(media: Media, picture: Image.Image):
-  """Raises MediaError for numbers without a known range.
+  """Raises MediaError for values without a known range.
 
-  Those are floats, and integers of 32 bits.
+  These are floats and 32-bit integers.
   """
   numbers = ""
   if picture.mode == "F":
     numbers = "floating-point numbers"
-  if picture.mode == "I" and picture.format not in ("PNG", "PPM"):  # Theirs have 16 bits.
+  if picture.mode == "I" and picture.format not in ("PNG", "PPM"):  # 16 bits in these formats.
     numbers = "32-bit integers"
   if numbers:
     raise MediaError(
@@ -180,9 +180,9 @@ def _check_mode(media: Media, picture: Image.Image):
 def _orientation(picture: Image.Image) -> int:
   """The EXIF orientation, 1 to 8.
 
-  1 for broken data: the pixels are sound.
+  1 for broken data, since the pixels are intact.
   """
-  if picture.format == "TIFF":  # Pillow has turned it already.
+  if picture.format == "TIFF":  # Pillow has already rotated it.
     return 1
   try:
     value = picture.getexif().get(_ORIENTATION, 1)
@@ -194,7 +194,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
-  """A picture [h w 3], turned by its EXIF orientation."""
+  """Rotates a picture [h w 3] by its EXIF orientation."""
   if orientation in (5, 6, 7, 8):
     rgb = rgb.swapaxes(0, 1)
   if orientation in (2, 3, 6, 7):
@@ -240,9 +240,10 @@ def _shades(picture: Image.Image) -> np.ndarray | None:
 
 
 def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
-  """An RGB picture as uint8 [size size 3], by Pillow's antialiased bicubic.
+  """Resizes an RGB picture to uint8 [size size 3].
 
-  "squash" and "pillow" change the aspect ratio; "pad" keeps it and fills the rest with GREY.
+  By Pillow's antialiased bicubic. "squash" and "pillow" change the aspect ratio; "pad" keeps it and
+  fills the rest with GREY.
   """
   width, height = picture.size
   inner = inner_size(width, height, size, resize)
@@ -251,7 +252,7 @@ def fit(picture: Image.Image, size: int, resize: str = "squash") -> np.ndarray:
 
 
 def inner_size(width: int, height: int, size: int, resize: str) -> tuple[int, int]:
-  """The (width, height) that a picture gets inside a square of `size`."""
+  """(width, height) of a picture inside a square of `size`."""
   if resize in ("squash", "pillow"):
     return size, size
   if resize != "pad":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts of a medium, for planning before a pixel is read."""
+"""Facts of a medium, for planning without decoding."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -32,30 +32,30 @@ class Probe:
 
   frames: int = 0
   duration: float = 0.0  # Seconds from the first frame to the end of the last.
-  fps: float = 0.0  # frames / duration, the mean; the nominal rate if they agree to half a frame.
+  fps: float = 0.0  # frames / duration; the nominal rate if both agree to half a frame.
   start: float = 0.0  # Seconds of the first frame on the file's own clock.
-  width: int = 0  # As shown, so after rotation.
+  width: int = 0  # As shown, after rotation.
   height: int = 0
-  rotation: int = 0  # Degrees counter-clockwise that frames are turned by: 0, 90, 180 or 270.
-  # Where the rate varies: (frame, second) of the corners of a line on which frame i is on screen.
+  rotation: int = 0  # Counter-clockwise rotation of frames in degrees: 0, 90, 180 or 270.
+  # At a varying rate: corners (frame, second) of a line through each frame's time on screen.
   corners: tuple[tuple[float, float], ...] = ()
-  mirrored: bool = False  # Whether frames are mirrored left to right before they are turned.
-  last: float = 0.0  # Seconds from the first frame until the last one appears; see last_time.
+  mirrored: bool = False  # Whether frames are mirrored left to right before rotation.
+  last: float = 0.0  # Seconds from the first frame to the last; see last_time.
   error: str = ""
 
   def __post_init__(self):
-    corners = tuple(map(tuple, self.corners))  # JSON knows no tuples.
+    corners = tuple(map(tuple, self.corners))  # JSON has no tuples.
     object.__setattr__(self, "corners", corners)
 
   @property
   def last_time(self) -> float:
-    """When the last frame appears; by the mean rate if unknown."""
+    """Seconds of the last frame; from the mean rate if unknown."""
     if self.last or not self.frames:
       return self.last
     return self.duration * (self.frames - 1) / self.frames
 
   def times(self, numbers: np.ndarray) -> np.ndarray:
-    """Seconds f64 [n] at which frames `numbers` (from 0) are on screen."""
+    """Seconds f64 [n] of frames `numbers` (from 0)."""
     numbers = np.clip(numbers, 0, max(0, self.frames - 1))
     if self.corners:
       frames, seconds = np.transpose(self.corners)
@@ -64,10 +64,7 @@ class Probe:
     return (numbers + 0.5) * step
 
   def numbers(self, seconds: np.ndarray) -> np.ndarray:
-    """Frames f64 [n] that have been shown by these seconds.
-
-    With fractions of a frame.
-    """
+    """Frames f64 [n] shown until `seconds`, with fractions of a frame."""
     begin = (-0.5, 0.0)
     end = (self.frames - 0.5, self.duration)
     frames, times = np.transpose([begin, *self.corners, end])
@@ -77,9 +74,9 @@ class Probe:
 def probe(media: Media, limits: Limits = LIMITS) -> Probe:
   """Reads the facts of a medium. Never raises: see Probe.error.
 
-  A picture is decoded, so damage shows here; so is a video's first frame, for codecs that cannot be
-  read. Of a folder the first picture's head is read. Files without a full index (mkv, webm, ts),
-  and those of a varying rate with frames out of order, are demuxed to their end.
+  A picture and a video's first frame are decoded, to detect damage and unknown codecs. Of a folder
+  the header of the first picture is read. Files without a full index (mkv, webm, ts), and files of
+  a varying rate with reordered frames, are demuxed to their end.
   """
   try:
     kind = media_kind(media)
@@ -100,7 +97,7 @@ def timeline_duration(timeline: Timeline, probes: Mapping[str, Probe]) -> float:
 def scene_length(scene: Scene, probes: Mapping[str, Probe]) -> float:
   """Seconds that a scene lasts.
 
-  An open end, or one beyond the file, is the file's end.
+  An open end, or an end beyond the file, means the end of the file.
   """
   if scene.kind == "image":
     return 0.0
@@ -149,9 +146,9 @@ def _video(media: Media, limits: Limits) -> Probe:
 
 
 def _rate(times: FrameTimes, nominal: float) -> float:
-  """The mean rate.
+  """The mean frame rate.
 
-  The file's own rate if they differ by less than half a frame in all.
+  The file's nominal rate if the two differ by less than half a frame in total.
   """
   if not times.duration:
     return 0.0

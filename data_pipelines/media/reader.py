@@ -11,18 +11,18 @@ from data_pipelines.media.clock import Clock, DisplayOrder
 from data_pipelines.media.container import OpenVideo
 from data_pipelines.media.open import MediaError
 
-TimedFrame = tuple[float, av.VideoFrame]  # Ticks, and what is shown from then on.
+TimedFrame = tuple[float, av.VideoFrame]  # Ticks, and the frame shown from then on.
 
-# Decoders that show grey ghosts where a video begins between key frames.
+# Decoders that return grey, incomplete frames if a video begins between key frames.
 _GHOSTS = ("mpeg4", "msmpeg4", "wmv1", "wmv2", "h263", "flv")
-_LOOK_AHEAD = 16  # Packets that show whether display times are real; more than codecs reorder.
+_LOOK_AHEAD = 16  # Packets to check for real display times; more than codecs reorder.
 
 
 class PacketReader:
-  """Reads a video from its beginning or from a sought position.
+  """Reads a video from its beginning or from a seek position.
 
-  video: an open one, of which nothing was read yet. watch: is called with every packet of the
-  video, its times set, and with every packet of another stream if `all_streams`.
+  video: open, nothing read yet. watch: called with every packet of the video, its times set, and
+  with every packet of other streams if `all_streams`.
   """
 
   def __init__(
@@ -35,7 +35,7 @@ class PacketReader:
     self.watch = watch
     self.all_streams = all_streams
     self.clock = Clock(video.tick, video.frame_ticks, video.broadcast)
-    # Whether the display times of packets are missing, or made up from their order in the file.
+    # Whether display times of packets are missing, or only derived from their order in the file.
     self.unordered: bool | None = None
     self._start: float | None = None  # See `start`.
     self._origin: int | None = None  # See `origin`.
@@ -57,7 +57,7 @@ class PacketReader:
 
   @property
   def depth(self) -> int:
-    """Packets by which the decoder is late, to put frames in order."""
+    """The decoder's delay in packets, for reordering frames."""
     return self.video.stream.codec_context.reorder_depth
 
   def no_frame(self) -> MediaError:
@@ -76,9 +76,9 @@ class PacketReader:
   def frames(self, hidden: Callable[[int | None], bool] | None = None) -> Iterator[TimedFrame]:
     """(ticks, frame) in the order of display, from the current position.
 
-    hidden: whether a packet of this display time may be skipped if no other frame needs it.
-    Raises MediaError for damage. A video that begins between key frames begins with its first frame
-    that can be decoded.
+    hidden: whether a packet with this display time may be skipped if no other frame needs it.
+    Raises MediaError for damage. A video that begins between key frames starts at its first
+    decodable frame.
     """
     codec = self.video.stream.codec_context
     order = DisplayOrder(self.video.frame_ticks)
@@ -88,7 +88,7 @@ class PacketReader:
     for packet in self.packets:
       flush = packet.dts is None and packet.pts is None
       if not packet.size and not flush:
-        continue  # The frame before it stays. An empty packet would end the decoder.
+        continue  # The previous frame stays. An empty packet would end the decoder.
       if beheaded is None:
         beheaded = not packet.is_keyframe
       if self.unordered and packet.size:
@@ -119,9 +119,9 @@ class PacketReader:
     return MediaError(f"{self.video.name}: has times that do not fit 64 bits.")
 
   def _decoded(self, packet: av.Packet, forgiven: bool) -> list[av.VideoFrame]:
-    """The frames that a packet brings out.
+    """The decoded frames of a packet.
 
-    Damaged ones are left out if `forgiven`; otherwise errors raise.
+    If `forgiven`, damaged frames are left out; otherwise errors are raised.
     """
     try:
       frames = packet.decode()
@@ -134,7 +134,7 @@ class PacketReader:
     return [frame for frame in frames if not frame.is_corrupt]
 
   def _packets(self) -> Iterator[av.Packet]:
-    """The video's packets, stamped; a last one without times flushes the decoder."""
+    """The video's packets with times set, and a final flushing packet."""
     packets = self._stamped()
     head = []
     if self.unordered is None:
@@ -169,12 +169,12 @@ class PacketReader:
 
 
 def display_ticks(packet: av.Packet) -> int | None:
-  """A packet's display time; its decoding time without one."""
+  """A packet's display time, or else its decoding time."""
   return packet.dts if packet.pts is None else packet.pts
 
 
 def _falls(packets: list[av.Packet]) -> bool:
-  """Whether the last packet is shown before the one before it."""
+  """Whether the last packet is shown before its predecessor."""
   if len(packets) < 2:
     return False
   before = packets[-2].pts
@@ -185,8 +185,8 @@ def _falls(packets: list[av.Packet]) -> bool:
 def _lacks_display_times(packets: list[av.Packet], depth: int) -> bool:
   """Whether the first packets lack real display times.
 
-  They have none, or times that only repeat the file's order although the decoder reorders frames
-  (is `depth` packets late).
+  They have no times, or times that only repeat the file's order although the decoder reorders
+  frames (is `depth` packets late).
   """
   if all(packet.pts is None for packet in packets if packet.size):
     return True

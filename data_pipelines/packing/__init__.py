@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packing: how much of each sample is used, and which samples share a row."""
+"""Packing: frames and tokens of each sample, and samples of each row."""

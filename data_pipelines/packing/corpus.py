@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The samples behind config.data, as its mixture takes them from the manifests."""
+"""The samples of config.data, mixed from its manifests."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -16,18 +16,21 @@ from filax import settings
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """Samples in the order of the mixture."""
+  """The samples in mixture order, with their origins."""
 
   samples: tuple[Sample, ...]
-  report: llava.ManifestReport  # Of reading the manifests.
-  excluded: int  # Samples that config.data.exclude names, or whose media it names.
-  digest: str  # Of all that decided the choice.
+  report: llava.ManifestReport  # Accepted and rejected records.
+  excluded: int  # Samples excluded by config.data.exclude, by name or by medium.
+  digest: str  # Of every input that decides the samples.
   manifests: Mapping[str, str]  # Manifest -> digest of its content.
   exclusions: frozenset[str]  # The names in config.data.exclude.
 
 
 def read_corpus(data: Mapping[str, Any], seed: int) -> Corpus:
-  """The samples of config.data.train. Raises ValueError for a manifest that cannot be used."""
+  """Reads the samples of config.data.train.
+
+  Raises ValueError for an invalid manifest.
+  """
   settings.check_settings(dict(data=dict(train=data["train"])))
   report = llava.ManifestReport()
   samples = []
@@ -63,7 +66,7 @@ def _names(sample: Sample) -> set[str]:
 
 
 def _content_digest(manifest: str) -> str:
-  """sha256 of a manifest; of an ArrayRecord's shards, that of their names and sizes."""
+  """sha256 of a manifest; for ArrayRecord shards, of their names and sizes."""
   path = pathlib.Path(manifest)
   if path.is_file():
     with open(path, "rb") as file:

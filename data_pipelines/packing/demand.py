@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demand of samples, and the capacity of rows: both in the same units, by name.
+"""Demand of samples and capacity of rows, in the same named units.
 
 A row holds tokens (positions), frames, images and segments. With visual dropout it also holds a
 smaller number of tokens after every stage, and query positions.
@@ -17,7 +17,10 @@ DemandOfEpoch = Callable[[int], "Demand"]
 
 @dataclasses.dataclass(frozen=True)
 class SampleDemand:
-  """The demand of one sample; `tokens_after` has an entry per stage of visual dropout."""
+  """The demand of one sample.
+
+  `tokens_after` has one entry per stage of visual dropout.
+  """
 
   tokens: int
   frames: int
@@ -42,7 +45,7 @@ class Demand:
 
   @classmethod
   def zeros(cls, samples: int, stages: int) -> "Demand":
-    """The demand of samples that are not measured yet."""
+    """Zeros for samples that are not measured yet."""
     return cls(
       tokens=np.zeros(samples, np.int64),
       frames=np.zeros(samples, np.int64),
@@ -53,7 +56,7 @@ class Demand:
 
   @classmethod
   def from_columns(cls, columns: np.ndarray) -> "Demand":
-    """The demand whose `columns()` these are: [samples columns]."""
+    """The inverse of `columns()`: from an array [samples columns]."""
     dropout = columns.shape[1] > 3
     return cls(
       tokens=columns[:, 0],
@@ -64,7 +67,7 @@ class Demand:
     )
 
   def columns(self) -> np.ndarray:
-    """One array [samples columns], as it is stored, fingerprinted and packed.
+    """One array [samples columns], used for storage, fingerprint and packing.
 
     The columns are tokens, frames, images; with visual dropout also the tokens after every stage,
     and the query positions: the order of `capacity`.
@@ -94,7 +97,7 @@ class Demand:
     self.queries[number] = sample.queries
 
   def take(self, samples: np.ndarray) -> "Demand":
-    """The demand of some samples, by number or as a mask."""
+    """The demand of selected samples, by numbers or by mask."""
     return Demand(
       tokens=self.tokens[samples],
       frames=self.frames[samples],
@@ -104,28 +107,28 @@ class Demand:
     )
 
   def fits(self, shape: RowShape) -> np.ndarray:
-    """bool [samples]: whether an empty row of this shape holds the sample."""
+    """bool [samples]: whether the sample fits in an empty row."""
     fits = self.fits_but_queries(shape)
     if shape.room:
       fits &= self.queries <= shape.queries
     return fits
 
   def fits_but_queries(self, shape: RowShape) -> np.ndarray:
-    """bool [samples]: `fits`, however many query positions the shape has."""
+    """bool [samples]: `fits` without the limit on query positions."""
     fits = self.fits_undropped(shape)
     if shape.room:
       fits &= (self.tokens_after <= shape.room).all(1)
     return fits
 
   def fits_undropped(self, shape: RowShape) -> np.ndarray:
-    """bool [samples]: whether tokens, frames and images fit, before any stage of dropout."""
+    """bool [samples]: whether tokens, frames and images fit before visual dropout."""
     return (
       (self.tokens <= shape.length) & (self.frames <= shape.frames) & (self.images <= shape.images)
     )
 
 
 def capacity(shape: RowShape) -> list[int]:
-  """The most that a row holds, in the order of `Demand.columns`."""
+  """The capacity of a row, in the order of `Demand.columns`."""
   counts = [shape.length, shape.frames, shape.images]
   if shape.room:
     counts += [*shape.room, shape.queries]

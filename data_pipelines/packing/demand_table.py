@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demand of all samples of an epoch: measured by encoding their texts, remembered on disk."""
+"""Demand of all samples by epoch, cached on disk.
+
+It is measured by encoding the samples' texts.
+"""
 
 from collections.abc import Sequence
 import io
@@ -21,7 +24,7 @@ _MOST_EPOCHS = 2  # Held in memory beside epoch 0.
 class DemandTable:
   """`table(epoch)` -> Demand of every sample. Picklable.
 
-  A measured epoch is kept in `folder` ("" = not), under `digest`: of all that it depends on.
+  A measured epoch is cached in `folder` ("" = no cache) under `digest`, the hash of its inputs.
   """
 
   def __init__(self, composer: Composer, samples: Sequence[Sample], folder: str, digest: str):
@@ -46,7 +49,7 @@ class DemandTable:
       del self._epochs[oldest]
 
   def _remembered(self, epoch: int) -> Demand:
-    """The demand from its file; measured and written if there is no sound one."""
+    """The cached demand, measured again if its file is missing or damaged."""
     if not self.folder:
       return self._measured(epoch)
     path = pathlib.Path(self.folder) / f"sizes-{self.digest[:32]}-{epoch}.npy"
@@ -61,7 +64,10 @@ class DemandTable:
     return demand
 
   def _parsed(self, content: bytes) -> Demand:
-    """The demand that an .npy file holds. Raises ValueError for that of other samples."""
+    """Parses the content of an .npy file.
+
+    Raises ValueError for an array of another shape.
+    """
     columns = np.load(io.BytesIO(content), allow_pickle=False)
     expected = self._empty().columns().shape
     if columns.dtype != np.int64 or columns.shape != expected:

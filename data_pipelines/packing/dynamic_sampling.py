@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many frames VideoChat-Flash takes of a video, and which: as released, and as its paper says.
+"""Frame sampling of VideoChat-Flash, as released and as in its paper.
 
-Pure functions of what the index knows: how many frames a video has and how long it lasts.
+Pure functions of a video's frame count and duration, both from the media index.
 """
 
 import numpy as np
@@ -17,12 +17,12 @@ def dynamic_fps(
   multiple: int = 4,
   fps: float = 1.0,
 ) -> int:
-  """The released count (dynamic_fps1): about one frame a second, from `low` to `high`.
+  """The released count (dynamic_fps1): about one frame a second.
 
-  Rounded down to a `multiple`; `low` wins over `high` (0 = no limit). A video of fewer than `low`
-  frames gives as many whole multiples as it has, at least one. Training as released is (64, 512, 4)
-  and (1, 8, 4), inference (64, most, 8). Raises ValueError if the settings allow counts that are
-  not multiples.
+  Clipped to `low` .. `high` (0 = no upper limit; `low` takes precedence) and rounded down to a
+  `multiple`. A video of fewer than `low` frames gives as many whole multiples as it has, at least
+  one. Training as released is (64, 512, 4) and (1, 8, 4), inference (64, most, 8). Raises
+  ValueError if the settings allow counts that are not multiples.
   """
   check_range(low, high, multiple)
   if low > frames:
@@ -46,8 +46,8 @@ def dense_sparse(
   """The paper's count (arXiv:2501.00574 §3.1): short videos densely, long ones sparsely.
 
   `dense` frames a second of a short video, `sparse` of a long one, within the limits of
-  `dynamic_fps`. Short is less than `short` seconds, as in the paper's §3.2; the release has no such
-  rule, its floor of 64 frames makes short videos dense.
+  `dynamic_fps`. Short means less than `short` seconds, as in the paper's §3.2. The release has no
+  such rule: its minimum of 64 frames makes short videos dense.
   """
   fps = dense if duration < short else sparse
   return dynamic_fps(frames, duration, low, high, multiple, fps)
@@ -59,7 +59,10 @@ def first(
   multiple: int = 4,
   fps: float = 1.0,
 ) -> int:
-  """`count` frames at `fps` from the start, or as many whole multiples as the video lasts."""
+  """Frames at `fps` from the start of a video, at most `count`.
+
+  A shorter video gives as many whole multiples as it lasts.
+  """
   check_range(multiple, count, multiple)
   available = _round_down(int(duration * fps), multiple)
   return max(multiple, min(count, available))
@@ -70,12 +73,15 @@ def _round_down(count: int, multiple: int) -> int:
 
 
 def first_times(count: int, last: float, fps: float = 1.0) -> np.ndarray:
-  """f64 [count]: 0, 1/fps, 2/fps ... seconds, none after `last`, when the last frame appears."""
+  """Seconds f64 [count]: 0, 1/fps, 2/fps, ..., clipped to `last`.
+
+  `last` is the time at which the last frame appears.
+  """
   return np.minimum(np.arange(count) / fps, last)
 
 
 def released_index(frames: int, count: int) -> np.ndarray:
-  """Indices i64 [count] of the middle frames of equal intervals, as the release cuts them.
+  """Indices i64 [count] of the middle frames of equal intervals, as released.
 
   Interval edges are truncated to whole frames. A video of fewer than `count` frames gives each once
   and then repeats its last.
@@ -90,13 +96,16 @@ def released_index(frames: int, count: int) -> np.ndarray:
 
 
 def index_times(index: np.ndarray, frames: int, duration: float) -> np.ndarray:
-  """Seconds f64 at which frames of a constant rate are on screen: the middle of each one's time."""
+  """Seconds f64 in the middle of each frame, at constant rate."""
   frame_seconds = duration / max(frames, 1)
   return (np.asarray(index) + 0.5) * frame_seconds
 
 
 def check_range(low: int, high: int, multiple: int) -> None:
-  """Raises ValueError if frame counts between `low` and `high` would not be multiples."""
+  """Checks the frame limits against `multiple`.
+
+  Raises ValueError if counts between `low` and `high` would not be multiples.
+  """
   if multiple < 1 or low < 1 or high < 0:
     raise ValueError(
       f"{KNOB} has low={low}, frames={high}, multiple={multiple}. Set low and multiple to 1 or "

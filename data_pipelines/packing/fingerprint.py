@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The identity of a plan: digests of everything that decides which samples share which row.
+"""The identity of a plan: digests of its inputs.
 
-A run resumes only under the fingerprint that it began with. So every fact is listed here by name:
-a field that is added to a dataclass changes no fingerprint by itself.
+A run resumes only under its original fingerprint. So every fact is listed here by name: a new
+field of a dataclass changes no fingerprint by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def digest_facts(**facts) -> str:
 
 
 def _as_text(value: Any) -> str:
-  """A value that JSON does not know, as text; of arrays and bytes their digest."""
+  """The text of a value outside JSON; arrays and bytes become digests."""
   if isinstance(value, np.ndarray):
     value = f"{value.dtype} {value.shape}".encode() + value.tobytes()
   if isinstance(value, bytes):
@@ -67,7 +67,10 @@ def sample_facts(
 def demand_digest(
   facts: Mapping[str, Any], probes: Mapping[str, Probe], seed: int | None = None
 ) -> str:
-  """sha256 of what a measured demand depends on; `seed` if it depends on the epoch."""
+  """sha256 of the inputs of a measured demand.
+
+  `seed` is among them if the demand depends on the epoch.
+  """
   media = [(name, describe(probe)) for name, probe in probes.items()]
   varying = {} if seed is None else dict(seed=seed)
   return digest_facts(**facts, **varying, media=sorted(media), chat=templates.RULES)
@@ -82,7 +85,10 @@ def plan_fingerprint(
   batch: int,
   packing: bool,
 ) -> str:
-  """sha256 of all that decides the rows of a plan; `demand` is that of epoch 0."""
+  """sha256 of the inputs that decide a plan's rows.
+
+  `demand` is that of epoch 0.
+  """
   return digest_facts(
     **facts,
     seed=seed,

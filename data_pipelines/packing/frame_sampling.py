@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many frames of a video are used, and when.
+"""Frame counts and frame times of a video.
 
-Functions of the index and the config alone, so that every length and every prompt is known before a
-frame is decoded.
+They depend on the media index and the config alone, so every length and every prompt is known
+before a frame is decoded.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from data_pipelines.media.probe import Probe, scene_length, timeline_duration
 from data_pipelines.packing import dynamic_sampling as dynamic
 from data_pipelines.sample import Scene, Timeline
 
-_RELEASED_MARGIN = 0.1  # Seconds before the end of a file at which VideoChat-Flash ends a part.
+_RELEASED_MARGIN = 0.1  # Seconds between a part and the end of its file (VideoChat-Flash).
 _MIDDLE = 0.5  # Of an interval.
 
 PHASES = ("ends", "middle", "random", "released")
@@ -25,10 +25,10 @@ Sampling = Mapping[str, Any]  # config.data.sampling
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-  """How far a video reaches: seconds, the moment its last frame appears, and frames it holds.
+  """Duration of a video, time of its last frame, frame count.
 
-  `source` tells when the frames of a single file are on screen, `first` is the number of the file's
-  frame that frame 0 of the extent is, and `begin` the file's second at second 0.
+  `source` gives the times of a single file's frames. Frame 0 and second 0 of the extent are frame
+  `first` and second `begin` of the file.
   """
 
   duration: float
@@ -39,7 +39,7 @@ class Extent:
   begin: float = dataclasses.field(default=0.0, compare=False)
 
   def times(self, numbers: np.ndarray) -> np.ndarray:
-    """Seconds f64 [n] at which the frames with these numbers (from 0) are on screen."""
+    """Seconds f64 [n] of the frames with these numbers (from 0)."""
     if self.source is None:
       seconds = dynamic.index_times(numbers, self.frames, self.duration)
       return np.minimum(seconds, self.last)
@@ -53,9 +53,10 @@ def extent(
   probes: Mapping[str, Probe],
   sampling: Sampling | None = None,
 ) -> Extent:
-  """The extent of a timeline. An unreadable medium counts as one frame that lasts no time.
+  """The extent of a timeline.
 
-  `sampling` is the config's, where it decides how far a part reaches (phase "released").
+  An unreadable medium counts as one frame of zero length. `sampling` (config.data.sampling) matters
+  for phase "released", which shortens a part.
   """
   first = timeline[0]
   if is_released(timeline, sampling) and probes[first.media].fps > 0:
@@ -77,7 +78,7 @@ def extent(
 
 
 def _last_frame(scene: Scene, length: float, probe: Probe) -> float:
-  """Seconds from the beginning of a scene until its last frame appears."""
+  """Seconds from the beginning of a scene to its last frame."""
   of_file = max(0.0, probe.last_time - scene.t0)
   if scene.t1 is None or scene.t1 >= probe.duration:
     return min(of_file, length)
@@ -87,7 +88,7 @@ def _last_frame(scene: Scene, length: float, probe: Probe) -> float:
 
 
 def _frames_of_scene(scene: Scene, length: float, probe: Probe) -> float:
-  """How many frames a scene holds, about."""
+  """The approximate number of frames of a scene."""
   if not probe.corners:
     return length * probe.fps
   seconds = np.array([scene.t0, scene.t0 + length])
@@ -96,7 +97,7 @@ def _frames_of_scene(scene: Scene, length: float, probe: Probe) -> float:
 
 
 def is_released(timeline: Timeline, sampling: Sampling | None) -> bool:
-  """Whether frames are taken by number, as VideoChat-Flash takes those of one file."""
+  """Whether frames are taken by number: phase "released" of one file."""
   if sampling is None or sampling.get("phase") != "released":
     return False
   if sampling["name"] == "first":
@@ -105,10 +106,10 @@ def is_released(timeline: Timeline, sampling: Sampling | None) -> bool:
 
 
 def _released_extent(scene: Scene, probe: Probe) -> Extent:
-  """What VideoChat-Flash takes for a file, or for its part from t0 to t1.
+  """VideoChat-Flash's extent of a file, or of its part t0..t1.
 
-  A part ends 0.1 s before the file at the latest, and holds int(seconds * fps) frames from frame
-  int(t0 * fps) on, at the mean rate: whichever they are, where the rate varies.
+  A part ends at least 0.1 s before the file, and holds int(seconds * fps) frames from frame
+  int(t0 * fps) on. fps is the mean rate, also where the rate varies.
   """
   if scene.t0 == 0.0 and scene.t1 is None:
     return Extent(
@@ -135,10 +136,10 @@ def _released_extent(scene: Scene, probe: Probe) -> Extent:
 
 
 def readable(timeline: Timeline, sampling: Sampling) -> Timeline:
-  """The timeline from which the times of `sample_times` are read.
+  """The timeline for reading the times of `sample_times`.
 
-  The frames that VideoChat-Flash takes for a part may lie outside it, where the rate varies: then
-  the file is open at both ends, at the same seconds.
+  At a varying rate, the frames that VideoChat-Flash takes for a part may lie outside the part. The
+  scene is then extended to both ends of the file, with the same seconds.
   """
   if not is_released(timeline, sampling):
     return timeline
@@ -148,9 +149,10 @@ def readable(timeline: Timeline, sampling: Sampling) -> Timeline:
 
 
 def frame_count(sampling: Sampling, extent: Extent, frames_per_group: int) -> int:
-  """Frames taken of a video: whole groups, whatever its length (a short one repeats frames).
+  """The number of frames taken of a video, in whole groups.
 
-  Raises ValueError for an unknown sampler or phase, and for a count that is not whole groups.
+  A short video repeats frames. Raises ValueError for an unknown sampler or phase, and for a count
+  that is not whole groups.
   """
   name = sampling["name"]
   if name not in SAMPLERS:
@@ -166,11 +168,11 @@ def sample_times(
   extent: Extent,
   phase: float = _MIDDLE,
 ) -> np.ndarray:
-  """Seconds of `count` frames, f64 [T], ascending, none after the last frame appears.
+  """Seconds of `count` frames: f64 [T], ascending, up to the last frame.
 
   Phase "ends" reaches from the first to the last frame (LLaVA's linspace); "middle" takes the
-  middles of equal intervals; "random" the same place `phase` in [0, 1) of every interval;
-  "released" the frames of VideoChat-Flash's index rule. The sampler "first" has times of its own.
+  middles of equal intervals; "random" the same position `phase` in [0, 1) of every interval;
+  "released" the frames of VideoChat-Flash's index rule. The sampler "first" ignores the phase.
   """
   if sampling["name"] == "first":
     fps = sampling.get("fps", 1.0)
@@ -187,7 +189,7 @@ def sample_times(
 
 
 def random_phase(seed: int, epoch: int, sample: int) -> float:
-  """The one phase in [0, 1) of a sample in an epoch."""
+  """The phase in [0, 1) of a sample in an epoch."""
   rng = np.random.default_rng((seed, epoch, sample))
   return float(rng.random())
 
@@ -201,7 +203,10 @@ def _check_phase(sampling: Sampling) -> None:
 
 
 def whole_groups(count: int, frames_per_group: int, knob: str) -> int:
-  """`count`, or a ValueError that names both knobs if it is not a positive number of groups."""
+  """Returns `count` if it is a positive number of whole groups.
+
+  Raises ValueError naming both knobs otherwise.
+  """
   if count < 1 or count % frames_per_group:
     nearest = max(1, round(count / frames_per_group)) * frames_per_group
     raise ValueError(
@@ -220,9 +225,10 @@ def _uniform(sampling: Sampling, extent: Extent, frames_per_group: int) -> int:
 
 
 def _by_rule(rule: Callable[..., int], sampling: Sampling, frames_per_group: int) -> int:
-  """The count of a rule of dynamic_sampling, which takes `high`, `multiple` and options.
+  """Calls a rule of dynamic_sampling with `high`, `multiple` and options.
 
-  From `low` frames to at most `frames`, in steps of `multiple` (default: the frames of a group).
+  The count lies between `low` and `frames`, in steps of `multiple` (default: the frames of a
+  group).
   """
   _check_phase(sampling)
   options = dict(sampling)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What decided a plan and is read by every process for itself, in parts that can be compared.
+"""The inputs that decided a plan, to compare across processes and runs.
 
-Part -> name -> a short text that differs where the content does. Names do not tell where a host
-keeps its files, so that hosts may keep the same files in different folders.
+Every process reads these inputs itself. Part -> name -> a short text that identifies the content.
+Names leave out a host's own folders, so hosts may keep the same files in different places.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from data_pipelines.packing.corpus import Corpus
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.spec import RowShape
 
-_DIGITS = 16  # Of a digest; enough to tell contents apart.
+_DIGITS = 16  # Of a digest, enough to distinguish contents.
 
 
 def plan_ingredients(
@@ -26,7 +26,7 @@ def plan_ingredients(
   fingerprint: str,
   rows: Sequence[RowShape],
 ) -> dict[str, dict[str, str]]:
-  """The parts of a plan, causes before what follows from them."""
+  """The inputs of a plan by part, causes before consequences."""
   manifests = {}
   for number, (manifest, strategy) in enumerate(data["train"], 1):
     digest = corpus.manifests[str(manifest)][:_DIGITS]
@@ -45,9 +45,9 @@ def plan_ingredients(
 
 
 def media_names(media: Iterable[str], data: Mapping[str, Any]) -> dict[str, str]:
-  """medium -> its path below config.data.root, or below the folder of a manifest.
+  """Medium -> its path relative to config.data.root or a manifest's folder.
 
-  A medium that lies elsewhere, or whose name another one took, keeps its whole path.
+  A medium outside these folders, or with a name already taken, keeps its full path.
   """
   roots = _roots(data)
   names = {}
@@ -63,7 +63,7 @@ def media_names(media: Iterable[str], data: Mapping[str, Any]) -> dict[str, str]
 
 
 def _roots(data: Mapping[str, Any]) -> list[str]:
-  """The folders that media paths begin with, each with a separator at its end."""
+  """The root folders of media paths, each ending in a separator."""
   if data["root"]:
     return [os.path.join(data["root"], "")]
   roots = []

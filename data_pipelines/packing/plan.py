@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the plan of a run: its samples, what is known of their media, and the rows they share."""
+"""Makes the plan of a run: samples, media facts and packed rows."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -27,12 +27,15 @@ from filax.spec import RowShape, VisualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """The rows of a run, in an order that depends on data, settings and seed alone."""
+  """The packed rows of a run, in order.
+
+  They depend on data, settings and seed alone.
+  """
 
   data: Mapping[str, Any]  # config.data
   layout: VisualLayout
   seed: int
-  batch: int  # Packed rows of a global batch.
+  batch: int  # Packed rows per global batch.
   limits: Limits
   quarantine: str | os.PathLike | None  # The JSONL file that lists unreadable media.
   blank: bool  # Whether all pictures are grey.
@@ -42,7 +45,7 @@ class Plan:
   composer: Composer
   row_shapes: tuple[RowShape, ...]  # The buckets.
   planner: Planner
-  fingerprint: str  # sha256 of all that decides the rows.
+  fingerprint: str  # sha256 of the inputs that decide the rows.
   report: Mapping[str, Any]  # Figures of epoch 0, for JSON.
 
   @property
@@ -52,7 +55,7 @@ class Plan:
 
   @functools.cached_property
   def ingredients(self) -> dict[str, dict[str, str]]:
-    """What decided the plan and is read by every process for itself, part by part."""
+    """The plan's inputs by part; every process reads them itself."""
     return ingredients.plan_ingredients(
       self.data, self.corpus, self.tokenizer, self.probes, self.fingerprint, self.row_shapes
     )
@@ -62,11 +65,11 @@ class Plan:
     return self.planner.row_count(epoch)
 
   def row(self, number: int) -> PlanRow:
-    """What is in a row, by its global number."""
+    """The samples and shape of a row, by its global number."""
     return self.planner.row(number)
 
   def steps(self, epochs: float) -> int:
-    """Global batches in `epochs` times through the data; of a part of an epoch, rounded up."""
+    """Global batches in `epochs` epochs; a partial epoch is rounded up."""
     complete = int(epochs)
     rows: float = self.planner.first_row(complete)
     if epochs > complete:
@@ -84,15 +87,15 @@ def make_plan(
   blank: bool = False,
   planned: Mapping[str, str] | None = None,
 ) -> Plan:
-  """Plans config.data: reads its manifests, looks at each medium once, measures every text.
+  """Makes the plan of config.data.
 
-  Nothing is decoded. Facts of media and lengths of texts are remembered in config.data.cache, or
-  beside `quarantine`.
+  Reads the manifests, probes each medium once and measures every text; nothing is decoded. Media
+  facts and text lengths are cached in config.data.cache, or beside `quarantine`.
 
-  batch: packed rows of a global batch. quarantine: the JSONL file that lists unreadable media, None
-  for none. blank: all pictures are grey (what is learnt from text alone). planned: the run's first
-  `ingredients["media"]`, so that its plan stays (see MediaIndex). Raises ValueError with one
-  sentence for invalid settings or data.
+  batch: packed rows per global batch. quarantine: the JSONL file that lists unreadable media, None
+  for none. blank: all pictures are grey (a baseline that learns from text alone). planned: the
+  `ingredients["media"]` from the run's start, so that its plan stays the same (see MediaIndex).
+  Raises ValueError with one sentence for invalid settings or data.
   """
   data = _plain(data)
   settings.check_settings(dict(seed=seed, batch=batch, data=data))
@@ -136,7 +139,7 @@ def make_plan(
 
 
 def _media_limits(data: Mapping[str, Any]) -> Limits:
-  """The budget of opening and decoding a medium."""
+  """The limits on opening and decoding a medium."""
   return Limits(
     data["open_seconds"],
     data["decode_seconds"],
@@ -145,7 +148,7 @@ def _media_limits(data: Mapping[str, Any]) -> Limits:
 
 
 def _cache_folder(data: Mapping[str, Any], quarantine: str | os.PathLike | None) -> str:
-  """The folder for what is remembered of media and texts; "" for none."""
+  """The cache folder for media facts and text lengths; "" for none."""
   if data["cache"]:
     return data["cache"]
   if quarantine:
@@ -160,7 +163,7 @@ def _probe_media(
   folder: str,
   planned: Mapping[str, str],
 ) -> dict[str, Probe]:
-  """The facts of all media; those that a run was `planned` with stay as they are."""
+  """Probes all media; facts in `planned` stay as they are."""
   media = media_of(samples)
   names = ingredients.media_names(media, data)
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
@@ -174,7 +177,7 @@ def _demand_table(
   facts: Mapping[str, Any],
   folder: str,
 ) -> DemandTable:
-  """What samples take of a row, epoch by epoch."""
+  """The demand of all samples by epoch."""
   seed = composer.seed if composer.vary else None
   digest = fingerprint.demand_digest(facts, composer.probes, seed)
   return DemandTable(composer, samples, folder, digest)
@@ -183,7 +186,10 @@ def _demand_table(
 def _check_sampling(
   sampling: Mapping[str, Any], layout: VisualLayout, samples: tuple[Sample, ...]
 ) -> None:
-  """Raises ValueError if videos would not give groups of frames, before any is looked at."""
+  """Checks the sampling before any video is opened.
+
+  Raises ValueError if videos would not give whole groups of frames.
+  """
   timelines = (timeline for sample in samples for timeline in sample.media)
   if all(is_image(timeline) for timeline in timelines):
     return
@@ -192,7 +198,7 @@ def _check_sampling(
 
 
 def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
-  """A ConfigDict or dict as plain dicts: picklable, and free of the config's library."""
+  """A ConfigDict or dict as plain dicts, picklable without ml_collections."""
   plain = {}
   for key, value in data.items():
     plain[key] = _plain(value) if hasattr(value, "items") else value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a plan, and the check that its rows have room for the samples."""
+"""Figures of a plan, and the check that samples fit its rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,10 @@ def check_room(
   samples: Sequence[Sample],
   too_long: str,
 ) -> None:
-  """Raises ValueError if samples fit in no row and that is not wanted, or none fits."""
+  """Checks that the samples fit the rows.
+
+  Raises ValueError if a sample fits in no row, unless `too_long` is "skip" and others fit.
+  """
   over = np.flatnonzero(planner.smallest_shape(demand, shapes) < 0)
   some_fit = len(over) < len(demand)
   if some_fit and too_long == "skip":
@@ -38,7 +41,7 @@ def check_room(
   if not len(over):
     return
   worst = over[0]
-  if too_long == "skip":  # None fits: the shortest shows what would be enough.
+  if too_long == "skip":  # None fits: the shortest shows the smallest sufficient row.
     worst = over[demand.tokens[over].argmin()]
   largest = shapes[-1]
   message = f"{len(over)} of {len(demand)} samples fit in no row; {samples[worst].origin}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which samples share which packed row, and in which order rows come: decided before any decoding.
+"""Assigns samples to packed rows and orders the rows, before any decoding.
 
-Rows have numbers that run on across epochs; a run's position in the data is one of them. The rows
-of an epoch are a function of the samples' demand, the settings, the seed and the epoch's number.
+Row numbers continue across epochs; a run's position in the data is a row number. The rows of an
+epoch are a function of the samples' demand, the settings, the seed and the epoch's number.
 """
 
 import bisect
@@ -17,15 +17,15 @@ from data_pipelines.packing.demand import Demand, DemandOfEpoch, capacity
 from filax import setting_kinds, settings
 from filax.spec import RowShape, VisualLayout, dropout_stages
 
-OPEN_ROWS = 16  # Rows that a new sample may still join; more do not fill rows any better.
-_QUERIES_MARGIN = 1.5  # Of the mean query positions that a full row has room for.
+OPEN_ROWS = 16  # Rows open to new samples; more do not fill rows any better.
+_QUERIES_MARGIN = 1.5  # Times the mean query positions of a full row.
 _QUERIES_MULTIPLE = 4
 _LENGTH_MULTIPLE = 128  # Of the positions that `suggest_row` names.
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanRow:
-  """Row `number`: the samples (by number) that share it, and the index of its shape."""
+  """A planned row: its number, sample numbers and shape index."""
 
   number: int
   epoch: int
@@ -37,7 +37,7 @@ class PlanRow:
 class Epoch:
   """The rows of one epoch.
 
-  Row k is of shape shapes[k // batch] and holds the samples
+  Row k has shape shapes[k // batch] and holds the samples
   members[starts[order[k]] : starts[order[k] + 1]].
   """
 
@@ -56,12 +56,13 @@ class Epoch:
 
 
 class Planner:
-  """Rows of every epoch, from `demand(epoch)`: the same every epoch unless samples `vary`.
+  """Plans the rows of every epoch from `demand(epoch)`.
 
-  Each sample goes to the smallest shape that holds it. All `batch` rows of a global batch are of
-  one shape: where the rows of a shape do not fill its last batch of an epoch, it is topped up with
-  the first rows of the same epoch again (never more than batch - 1 rows a shape), so that no sample
-  is left out, however small the data. Thread-safe and picklable.
+  The demand is the same every epoch unless samples `vary`. Each sample goes to the smallest shape
+  that holds it. All `batch` rows of a global batch have one shape: if the rows of a shape do not
+  fill its last batch of an epoch, the batch is filled up with the epoch's first rows of that shape
+  (at most batch - 1 repeats a shape), so no sample is left out, however small the data.
+  Thread-safe and picklable.
   """
 
   def __init__(
@@ -112,7 +113,7 @@ class Planner:
       return self._starts[epoch]
 
   def _count_rows(self, epoch: int) -> int:
-    """Rows of the first epoch after those counted so far."""
+    """Rows of the next epoch not counted yet."""
     if epoch and not self.packing and not self.vary:  # Then every epoch has as many rows.
       return self._starts[1]
     rows = len(self.epoch(epoch).order)
@@ -121,7 +122,7 @@ class Planner:
     return rows
 
   def row(self, number: int) -> PlanRow:
-    """The row of a number, whatever its epoch."""
+    """The row with this global number, in any epoch."""
     while self._starts[-1] <= number:
       self.first_row(len(self._starts))
     epoch = bisect.bisect_right(self._starts, number) - 1
@@ -131,7 +132,7 @@ class Planner:
     return PlanRow(number, epoch, shape, rows.samples(k))
 
   def epoch(self, epoch: int) -> Epoch:
-    """All rows of an epoch (the last two are kept)."""
+    """All rows of an epoch (the last two epochs are cached)."""
     with self._lock:
       if epoch not in self._epochs:
         latest = list(self._epochs)[-1:]
@@ -148,7 +149,7 @@ class Planner:
     lengths = []
     order = []
     shapes = []
-    planned = 0  # Rows of the shapes before.
+    planned = 0  # Rows of the previous shapes.
     for number, shape in enumerate(self.shapes):
       ids = arrival[shape_of[arrival] == number]
       if not len(ids):
@@ -160,7 +161,7 @@ class Planner:
       members.append(ids[by_row])
       lengths.append(np.bincount(row_of))
       count = row_of.max() + 1
-      # Packing order goes with length, so rows are shuffled after it. np.resize starts over.
+      # Packing sorts by length, so rows are shuffled afterwards. np.resize repeats from row 0.
       batches = math.ceil(count / self.batch)
       shuffled = np.resize(rng.permutation(count), batches * self.batch)
       order.append(planned + shuffled)
@@ -180,7 +181,7 @@ class Planner:
 
 
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
-  """Arrays one after the other, i64; an empty one for none."""
+  """Concatenates arrays as i64; an empty array for none."""
   empty = np.zeros(0, np.int64)
   return np.concatenate([empty, *parts]).astype(np.int64)
 
@@ -189,7 +190,10 @@ def row_shapes(
   rows: Iterable[Sequence[int]],
   frames_per_group: int,
 ) -> tuple[RowShape, ...]:
-  """config.data.rows as RowShapes, the smallest first. Raises ValueError for an invalid row."""
+  """config.data.rows as RowShapes, the smallest first.
+
+  Raises ValueError for an invalid row.
+  """
   setting_kinds.check_value("config.data.rows", rows, settings.TABLE["data.rows"])
   shapes = set()
   for row in rows:
@@ -215,10 +219,10 @@ def with_dropout(
   layout: VisualLayout,
   demand: Demand,
 ) -> tuple[RowShape, ...]:
-  """The shapes with the lengths after every stage of visual dropout, and room for query positions.
+  """Adds the lengths after every stage of visual dropout, and query positions.
 
-  That room is for the sample of the `demand` with most queries, and for half as many again as usual
-  if a row is full.
+  Query positions suffice for the sample of the `demand` with most of them, and for 1.5 times the
+  mean of a full row.
   """
   if not layout.stages:
     return tuple(shapes)
@@ -236,7 +240,10 @@ def with_dropout(
 
 
 def _room_for_queries(queries: np.ndarray, segments: int) -> int:
-  """Query positions of a row of so many segments, for samples with `queries` i64 [samples]."""
+  """Query positions of a row of `segments` segments.
+
+  `queries` i64 [samples] are those of each sample.
+  """
   count = 0
   if len(queries):
     largest = int(queries.max())
@@ -248,7 +255,7 @@ def _room_for_queries(queries: np.ndarray, segments: int) -> int:
 
 
 def smallest_shape(demand: Demand, shapes: Sequence[RowShape]) -> np.ndarray:
-  """The first shape that holds each sample, i64 [samples]; -1 where none does."""
+  """i64 [samples]: the first shape that holds each sample, or -1."""
   fits = np.stack([demand.fits(shape) for shape in shapes], axis=1)
   smallest = fits.argmax(1)
   smallest[~fits.any(1)] = -1
@@ -256,10 +263,11 @@ def smallest_shape(demand: Demand, shapes: Sequence[RowShape]) -> np.ndarray:
 
 
 def pack(demand: Demand, shape: RowShape) -> np.ndarray:
-  """The row of each sample, from 0, in order of arrival: i64 [samples].
+  """Packs samples into rows by best fit.
 
-  Best fit on all that a row holds, and samples, at once over at most OPEN_ROWS open rows; where
-  nothing fits, the fullest row is closed. All samples must fit in `shape`.
+  Returns the row of each sample, i64 [samples], numbered from 0. Samples are packed in order. Best
+  fit considers every capacity and the segments together, over at most OPEN_ROWS open rows; if a
+  sample fits in none, the fullest row is closed. All samples must fit in `shape`.
   """
   samples = len(demand)
   total = np.array([*capacity(shape), shape.segments], np.int64)
@@ -293,7 +301,10 @@ def fill(
   demand: Demand,
   shapes: Sequence[RowShape],
 ) -> dict[str, float]:
-  """The mean samples of a row of an epoch, and the shares of its tokens, frames, images in use."""
+  """Fill of an epoch's rows.
+
+  The mean samples of a row, and the used shares of tokens, frames and images.
+  """
   lengths = np.diff(epoch.starts)
   row_of = np.repeat(np.arange(len(lengths)), lengths)
   batch = len(epoch.order) // len(epoch.shapes)
@@ -315,10 +326,10 @@ def fill(
 
 
 def suggest_row(demand: Demand, frames: int) -> tuple[int, int]:
-  """(positions, frames) of a row in which neither runs out much before the other.
+  """(positions, frames) of a row with both used up about evenly.
 
-  As many positions as the samples that fill `frames` frame slots have, in steps of 128, but never
-  too few for one.
+  The positions match the samples that fill `frames` frame slots, in steps of 128, and hold at least
+  every single sample.
   """
   mean_frames = demand.frames.mean()
   positions = demand.tokens.max()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes arrays of a row of the plan. Whatever is wrong with a file, the row keeps its shape.
+"""Makes the arrays of a row of the plan.
 
-Only a MediaError blames a file. Anything else is a wrong setting or a defect of ours: it ends the
-run, because it would mask one sample after the other.
+A damaged file does not change the shape of its row. Only a MediaError blames a file. Any other
+error is a wrong setting or a defect of this code: it ends the run, because it would mask one sample
+after another.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,22 +26,21 @@ Row = dict[str, np.ndarray]
 
 
 class SampleError(ValueError):
-  """A sample could not be made into arrays, and none of its files is to blame."""
+  """A sample failed for a reason other than its files."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Materialise:
   """PlanRow -> the arrays of `spec.BATCH` (without R), under the row's shape.
 
-  A sample with a medium that cannot be read stays in place; its loss_mask is 0 and it is counted in
-  num_bad; the medium is added to `quarantine` (a JSONL file), once, or the sample if it asks for a
-  part that its medium does not have. Its other media are as they are. `read` is video.read_frames
-  or that of a FrameCache. With `blank`, pictures are grey and no file is opened. `seq_slice`
-  (i, n): only the i-th of n parts of the frame slots is decoded, and the frame keys hold that part
-  alone; a file that is damaged half way is then masked only in the parts that show the damage.
-  Picklable.
+  A sample with an unreadable medium stays in place with loss_mask 0 and is counted in num_bad. The
+  medium is added once to `quarantine` (a JSONL file); the sample is added instead if it asks for a
+  part outside its medium. Its other media are unchanged. `read` is video.read_frames or that of a
+  FrameCache. With `blank`, pictures are grey and no file is opened. With `seq_slice` (i, n), only
+  the i-th of n parts of the frame slots is decoded, and the frame keys hold that part alone; a file
+  damaged half way is then masked only in the parts that show the damage. Picklable.
 
-  Raises ValueError for a wrong setting, and SampleError, naming the sample, for a defect of ours.
+  Raises ValueError for a wrong setting, and SampleError, naming the sample, for any other failure.
   """
 
   composer: Composer
@@ -72,7 +72,7 @@ class Materialise:
     return arrays
 
   def _write_sample(self, number: int, epoch: int, writer: "_RowWriter") -> list[str]:
-    """Writes a sample as the writer's segment; returns the errors of its media."""
+    """Writes a sample as the writer's segment; returns its media errors."""
     sample = self.samples[number]
     try:
       layouts = self.composer.timeline_layouts(sample, number, epoch)
@@ -84,7 +84,7 @@ class Materialise:
         writer.write_dropout(queries, kept)
       errors = [self._write_pictures(sample, layout, writer) for layout in layouts]
     except ValueError:
-      raise  # The sentence of a setting.
+      raise  # Its message names the wrong setting.
     except Exception as error:
       raise SampleError(
         f"{sample.origin}: {type(error).__name__}: {error}. This is a defect of FiLax, not of a "
@@ -98,12 +98,12 @@ class Materialise:
     layout: TimelineLayout,
     writer: "_RowWriter",
   ) -> str:
-    """Writes the pixels of a timeline; returns what is wrong with it, "" if nothing is."""
+    """Writes the pixels of a timeline; returns its error, "" for none."""
     probes = self.composer.probes
     slots = writer.take_slots(layout)
     for scene in layout.timeline:
       error = probes[scene.media].error
-      if error and not self.blank:  # Its length is not known, so its times mean nothing.
+      if error and not self.blank:  # Without its length, the times are meaningless.
         return self._blame(sample, scene.media, error)
     for scene in layout.timeline:
       duration = probes[scene.media].duration
@@ -141,7 +141,7 @@ class Materialise:
       )
 
   def _blame(self, sample: Sample, media: str, error: str) -> str:
-    """Lists a medium (of "" the sample) in the quarantine; returns the error."""
+    """Adds a medium (for "", the sample) to the quarantine; returns `error`."""
     if self.quarantine is not None:
       add_to_quarantine(self.quarantine, media, error, sample.origin)
     return error
@@ -160,9 +160,9 @@ class _Slots:
 
 
 class _RowWriter:
-  """Writes samples into the arrays of a row, one behind the other.
+  """Writes samples into the arrays of a row, one after another.
 
-  Frame slots before `first_frame`, and those behind the arrays' own, belong to another process.
+  Frame slots before `first_frame` and after the end of the arrays belong to other processes.
   """
 
   def __init__(
@@ -176,12 +176,12 @@ class _RowWriter:
     self.shape = shape
     self.layout = layout
     self.first_frame = first_frame
-    # The next free place of each kind.
+    # The next free position of each array.
     self.token = 0
     self.frame = 0
     self.image = 0
     self.query = 0
-    # The sample that is written, and how many of its frames are.
+    # The current sample, and its frames written so far.
     self.segment = 0
     self.frames_written = 0
 
@@ -213,7 +213,7 @@ class _RowWriter:
     self.token = stop
 
   def _first_visual(self, layout: TimelineLayout, frame: int, image: int) -> int:
-    """The row of the visual table of a timeline's first token, by its first slot."""
+    """The visual-table row of a timeline's first token, from its first slot."""
     if layout.views is None:
       group = frame // self.layout.frames_per_group
       return group * self.layout.tokens_per_group
@@ -221,7 +221,7 @@ class _RowWriter:
     return first_image + image * self.layout.tokens_per_image
 
   def write_dropout(self, queries: np.ndarray, kept: np.ndarray) -> None:
-    """Writes the query positions of the sample written last, and how much of it is kept."""
+    """Writes query positions and kept counts of the current sample."""
     length = (self.arrays["segment_ids"] == self.segment).sum()
     start = self.token - length
     end = self.query + len(queries)
@@ -241,7 +241,7 @@ class _RowWriter:
 
   def _take_frames(self, layout: TimelineLayout) -> _Slots:
     arrays = self.arrays
-    begin = self.frame - self.first_frame  # In the arrays, which hold a part of the row's frames.
+    begin = self.frame - self.first_frame  # Relative to the arrays, which hold a part of the row.
     end = begin + layout.frames
     count = len(arrays["frame_times"])
     slots = slice(*np.clip([begin, end], 0, count))
@@ -251,10 +251,10 @@ class _RowWriter:
     self.frames_written += layout.frames
     arrays["frame_segment_ids"][slots] = self.segment
     arrays["frame_positions"][slots] = positions[part]
-    arrays["frame_times"][slots] = layout.times[part]  # Until the real ones are known.
+    arrays["frame_times"][slots] = layout.times[part]  # Replaced by the decoded ones.
     return _Slots(arrays["frames"][slots], arrays["frame_times"][slots], part)
 
 
 def _visual_tokens(encoded: Encoded) -> int:
-  """How many visual tokens a sample has."""
+  """The number of visual tokens of a sample."""
   return sum(stop - start for start, stop in encoded.spans)

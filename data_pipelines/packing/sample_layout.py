@@ -20,7 +20,7 @@ from filax.spec import VisualLayout, dropout_stages
 
 @dataclasses.dataclass(frozen=True)
 class TimelineLayout:
-  """A timeline as it will be shown: its pictures, and the order of their visual tokens.
+  """The pictures of a timeline and the order of their visual tokens.
 
   pattern: see `visual_order`. A video has `times` (seconds, f64 [T]) and the `source` to read them
   from; a picture has `views`, and its T is 0.
@@ -40,15 +40,16 @@ class TimelineLayout:
 
   @property
   def images(self) -> int:
-    """Image slots of the row that it takes."""
+    """Image slots that the timeline takes."""
     return 0 if self.views is None else self.views.count
 
 
 @dataclasses.dataclass(frozen=True)
 class Composer:
-  """Turns samples into tokens and visual patterns under config.data, a model's layout and a seed.
+  """Turns samples into tokens and visual patterns.
 
-  Everything is a function of sample, its number, the epoch, and the index (`probes`).
+  config.data, the model's visual layout and a seed are fixed; results depend on the sample, its
+  number, the epoch and the media index (`probes`).
   """
 
   data: Mapping[str, Any]
@@ -59,7 +60,7 @@ class Composer:
 
   @property
   def vary(self) -> bool:
-    """Whether lengths change from epoch to epoch: if the text tells times that are drawn anew."""
+    """Whether lengths change between epochs: the text names redrawn times."""
     if self.data["time_prompt"] == "none" or self.data["template"] == "plain":
       return False
     return self._random_phase
@@ -109,9 +110,9 @@ class Composer:
     )
 
   def demand(self, sample: Sample, number: int, epoch: int) -> SampleDemand:
-    """What the sample takes of a row."""
+    """The capacity that the sample takes of a row."""
     layouts = self.timeline_layouts(sample, number, epoch)
-    # A visual token is never looked at here, so one stands for all of a timeline: that is fast.
+    # Visual tokens do not matter here, so one stands for all of a timeline: faster.
     short = [dataclasses.replace(layout.visual, tokens=1) for layout in layouts]
     encoded = self._encode(sample, short)
     visual = sum(layout.visual.tokens for layout in layouts)
@@ -164,7 +165,7 @@ class Composer:
 
   def _image_layout(self, timeline: Timeline, alone: bool) -> TimelineLayout:
     probe = self.probes[timeline[0].media]
-    width = max(1, probe.width)  # 0 where it could never be read.
+    width = max(1, probe.width)  # 0 for an unreadable picture.
     height = max(1, probe.height)
     views = tiles.views(
       width,
@@ -180,5 +181,5 @@ class Composer:
 
 
 def is_image(timeline: Timeline) -> bool:
-  """Whether a timeline is a still of its own, for the image lane."""
+  """Whether a timeline is a single still picture, for the image lane."""
   return len(timeline) == 1 and timeline[0].kind == "image"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Still images: how many square views each one becomes, and their pixels.
+"""Square views of still images: their number and pixels.
 
   squash  one view; the aspect ratio is not kept
   pad     one view; padded with grey to a square first
@@ -25,19 +25,20 @@ from data_pipelines.media.open import GREY
 
 MODES = ("squash", "pad", "anyres", "anyres_nopad")
 MEAN = (123, 116, 103)  # Of ImageNet, truncated.
-NOPAD_SIDE = 6  # Tiles along a side at most under anyres_nopad.
+NOPAD_SIDE = 6  # Maximum tiles along a side under anyres_nopad.
 _BLACK = (0, 0, 0)
 _BICUBIC = Image.Resampling.BICUBIC
-_STRIP = 1 << 20  # Pixels that are padded at a time.
+_STRIP = 1 << 20  # Pixels padded at a time.
 
 Colour = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-  """One picture's views: `rows` x `columns` tiles after the overview; 0 x 0 is a single view.
+  """The views of one picture: an overview and `rows` x `columns` tiles.
 
-  width and height are the picture's own; they decide what of the mosaic is padding.
+  0 x 0 is a single view. width and height are the picture's own; they determine the padding of the
+  mosaic.
   """
 
   mode: str
@@ -48,7 +49,7 @@ class Views:
 
   @property
   def tiles(self) -> int:
-    """How many views are tiles."""
+    """The number of tiles."""
     return self.rows * self.columns
 
   @property
@@ -57,7 +58,7 @@ class Views:
     return 1 + self.tiles
 
   def unpad(self, mosaic: np.ndarray) -> np.ndarray:
-    """Cuts the places that show padding off a mosaic [H W]: equal margins, rounded down."""
+    """Cuts the padding off a mosaic [H W]: equal margins, rounded down."""
     if self.mode == "anyres_nopad":
       return mosaic
     rows, columns = mosaic.shape
@@ -79,7 +80,8 @@ def views(
 ) -> Views:
   """The views of a picture of width x height under config.data.images.
 
-  alone: it is the only timeline of its sample. Raises ValueError for an unknown mode or no tiles.
+  alone: the picture is the only timeline of its sample. Raises ValueError for an unknown mode or
+  a tile count below 1.
   """
   mode = images["mode"]
   tiles = images["tiles"]
@@ -105,10 +107,10 @@ def canvas(
   size: int,
   side: int,
 ) -> tuple[int, int]:
-  """Rows and columns of the canvas that keeps most of a picture's pixels.
+  """(rows, columns) of the canvas that keeps most of a picture's pixels.
 
-  A canvas has at most `tiles` tiles, `side` along a side. Of equals it is the one that wastes
-  least, then the narrower one (LLaVA's select_best_resolution).
+  A canvas has at most `tiles` tiles and at most `side` along a side. Ties go to the canvas with the
+  least padding, then to the narrower canvas (LLaVA's select_best_resolution).
   """
   best = (1, 1)
   best_score = (-1, 0)  # Below that of any canvas.
@@ -130,7 +132,10 @@ def canvas(
 
 
 def pixels(picture: np.ndarray, views: Views, size: int) -> np.ndarray:
-  """A picture u8 [h w 3] as its views u8 [count size size 3], Pillow's bicubic."""
+  """Cuts a picture into its views with Pillow's bicubic resize.
+
+  u8 [h w 3] -> u8 [count size size 3].
+  """
   image = Image.fromarray(picture)
   overview = np.asarray(_overview(image, views.mode, size))
   if not views.tiles:
@@ -151,7 +156,7 @@ def _overview(image: Image.Image, mode: str, size: int) -> Image.Image:
 
 
 def _mosaic(image: Image.Image, views: Views, size: int) -> Image.Image:
-  """The picture on the canvas that its tiles are cut from."""
+  """The picture resized to the canvas of its tiles."""
   width = views.columns * size
   height = views.rows * size
   if views.mode == "anyres_nopad":
@@ -164,10 +169,10 @@ def _mosaic(image: Image.Image, views: Views, size: int) -> Image.Image:
 
 
 def _padded(image: Image.Image, size: int, colour: Colour) -> Image.Image:
-  """The image padded to a square, then resized to `size`: Pillow's own result, to the bit.
+  """Pads an image to a square and resizes it, bit-identical to Pillow.
 
-  Pillow resizes rows before columns, so a few rows are padded and narrowed at a time. The square
-  itself, which a long and thin picture would make gigabytes large, is never there.
+  Pillow resizes rows before columns, so a few rows are padded and narrowed at a time. The full
+  square, gigabytes for a long and thin picture, is never allocated.
   """
   side = max(image.size)
   x = (side - image.width) // 2
@@ -190,7 +195,7 @@ def _centred(
   height: int,
   colour: Colour,
 ) -> Image.Image:
-  """The image in the middle of a canvas; half pixels to the left and up."""
+  """Centres the image on a canvas; half pixels round left and up."""
   if image.size == (width, height):
     return image
   x = (width - image.width) // 2

@@ -16,10 +16,10 @@ MODES = ("one_token", "grid", "frame", "none")
 
 
 def image(views: Views, layout: VisualLayout) -> np.ndarray:
-  """The pattern of an image: one view and a newline, or the overview and then the tiles' mosaic.
+  """The pattern of an image.
 
-  The padding of the mosaic is cut off, and a newline stands after each of its rows. There are no
-  newlines in newline mode none.
+  One view and a newline, or the overview and then the mosaic of tiles, without its padding and with
+  a newline after each row. Newline mode none has no newlines.
   """
   rows, columns = layout.image_grid
   newlines = layout.newline != "none"
@@ -38,7 +38,7 @@ def image(views: Views, layout: VisualLayout) -> np.ndarray:
 
 
 def placed(pattern: np.ndarray, first: int, newline: int) -> np.ndarray:
-  """visual_index of a pattern whose token 0 is row `first` of the visual table."""
+  """Shifts a pattern to row `first` of the visual table."""
   index = np.where(pattern == NEWLINE, newline, pattern + first)
   return index.astype(np.int32)
 

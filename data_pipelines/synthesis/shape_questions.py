@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of a manifest that ask about scenes of shapes, or describe them.
+"""Manifest records with questions about scenes of shapes, or captions.
 
 Questions name a scene by its background: "What shape is on red?".
 """
@@ -26,7 +26,7 @@ _CLIP_FRAMES = 3
 
 
 class Question(NamedTuple):
-  """A question about a scene; `kind` is what is asked for / the scene's length."""
+  """A question about a scene; `kind` is "attribute/length of the scene"."""
 
   kind: str
   question: str
@@ -36,8 +36,8 @@ class Question(NamedTuple):
 def questions(shots: Sequence[Shot]) -> list[Question]:
   """The questions about every scene.
 
-  A space stands before every word that counts, here as in captions. So the pieces of the tokenizer
-  are the same, and what stage 1 learns of a word serves in stage 2.
+  Here as in captions, a space precedes every word that matters, so both give the same tokenizer
+  pieces, and stage 2 reuses the words learned in stage 1.
   """
   rows = []
   for shot in shots:
@@ -67,12 +67,12 @@ def clip_records(
   shots: Sequence[Shot],
   clips: int = 4,
 ) -> list[Record]:
-  """Stage 1: `clips` clips of 3 neighbouring frames from each scene, with the scene's caption."""
+  """Stage 1 records: `clips` clips of 3 consecutive frames per scene, captioned."""
   records = []
   for shot in shots:
     caption = Question("caption", "", shot.caption)
     for first in rng.integers(shot.first, shot.stop - 2, clips):
-      # From before the first frame's time to before that of the frame after the third.
+      # Starts before the first frame and ends before the fourth.
       start = float(first / FPS)
       end = float((first + _CLIP_FRAMES) / FPS)
       record = dict(
@@ -92,9 +92,10 @@ def virtual_record(
   pool: Sequence[FileShot],
   turns: int = 6,
 ) -> Record:
-  """Stage 2: a virtual video of long scenes from `pool` (file, scene), no background twice.
+  """A stage 2 record: a virtual video of long scenes from `pool`.
 
-  One record in five asks for a caption, the others `turns` questions in any order.
+  `pool` is a list of (file, scene); no background appears twice. One record in five asks for a
+  caption, the others ask `turns` questions in random order.
   """
   chosen = _draw_scenes(rng, pool)
   count = len(chosen)
@@ -105,7 +106,7 @@ def virtual_record(
   scenes = []
   for (file, shot), length in zip(chosen, seconds, strict=True):
     start = shot.first / FPS
-    # No scene is longer than the files' own, and so none falls below its share.
+    # No scene exceeds its length in the file, so every scene keeps its minimum share.
     length_in_file = (shot.stop - shot.first) / FPS
     length = min(length, length_in_file)
     scenes.append(dict(media=file, t0=start, t1=start + length))
@@ -120,7 +121,7 @@ def virtual_record(
 
 
 def _draw_scenes(rng: Generator, pool: Sequence[FileShot]) -> list[FileShot]:
-  """Some scenes of a pool, no background twice."""
+  """Draws scenes of a pool without repeating a background."""
   fewest, largest = _VIRTUAL_SCENES
   backgrounds = {shot.background for _, shot in pool}
   drawn = int(rng.integers(fewest, largest + 1))
@@ -134,7 +135,7 @@ def _draw_scenes(rng: Generator, pool: Sequence[FileShot]) -> list[FileShot]:
 
 
 def blank_record(record: Record) -> Record:
-  """The record with grey scenes as long as its own."""
+  """The record with grey scenes of the same lengths."""
   scenes = []
   for scene in record["scenes"]:
     seconds = scene["t1"] - scene["t0"]
@@ -148,7 +149,7 @@ def file_records(
   shots: Sequence[Shot],
   turns: int = 4,
 ) -> list[Record]:
-  """All questions about the long scenes of one file, in records of at most `turns`."""
+  """Records of one file's long scenes, at most `turns` questions each."""
   long = [shot for shot in shots if not shot.short]
   rows = questions(long)
   order = rng.permutation(len(rows))
@@ -170,7 +171,10 @@ def held_out_records(
   name: str,
   shots: Sequence[Shot],
 ) -> list[Record]:
-  """One question a record: all about short scenes, and at most as many about long ones."""
+  """Held-out records with one question each.
+
+  All questions about short scenes, and at most as many about long scenes.
+  """
   rows = questions(shots)
   short = []
   long = []

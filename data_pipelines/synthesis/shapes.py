@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws videos of scenes: one bright shape on one dark background each, nearly still.
+"""Draws videos of nearly still scenes of shapes.
 
-No two scenes of a video have the same background, so a background names a scene. A shape and its
-background differ in colour.
+A scene is a bright shape on a dark background. No two scenes of a video have the same background,
+so a background identifies a scene. A shape and its background differ in colour.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ SHAPES = ("circle", "square", "triangle", "cross", "ring", "bar")
 CHOICES = dict(shape=len(SHAPES), colour=len(COLOURS) - 1)  # No shape has its background's colour.
 FPS = 2
 SIDE = 48  # Pixels.
-SLOTS = 24  # Frames that training samples from a video at even times.
-# Intervals between such frames that a long scene lasts at least: with 3 it holds 3 of them at any
-# phase, hence 2 of some group of 3; what exceeds 3 allows for frames that reach from end to end.
+SLOTS = 24  # Evenly spaced frames that training samples from a video.
+# Minimum length of a long scene, in intervals between sampled frames. 3 intervals hold 3 frames at
+# any phase, hence 2 of some group of 3; the excess over 3 covers sampling from end to end.
 INTERVALS = 3.2
-SHORT_SECONDS = (3, 5)  # Least and most of a short scene.
-_EVENNESS = [2.0]  # Of the Dirichlet draw that shares time out: scenes of like, not equal length.
+SHORT_SECONDS = (3, 5)  # Minimum and maximum length of a short scene.
+_EVENNESS = [2.0]  # Of the Dirichlet draw of scene lengths: similar, not equal.
 
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-  """A scene of a toy video, from frame `first` to before frame `stop`."""
+  """A scene of a toy video: frames `first` to `stop` - 1."""
 
   background: str
   shape: str
@@ -46,13 +46,13 @@ class Shot:
 
   @property
   def caption(self) -> str:
-    """The scene in words, without an article before the background."""
+    """The caption of the scene, without an article before the background."""
     return f"on {self.background} a {self.colour} {self.shape}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """What a video is made of: how many scenes of each length (least, most), and its seconds."""
+  """Scene counts (minimum, maximum) and duration of a video."""
 
   short: tuple[int, int] = (0, 1)
   long: tuple[int, int] = (5, 7)
@@ -71,7 +71,10 @@ RECIPES = dict(
 
 
 def draw_shots(rng: Generator, recipe: Recipe) -> list[Shot]:
-  """Draws the scenes of a video, in order. Answers are drawn evenly: guessing stays at chance."""
+  """Draws the scenes of a video, in order.
+
+  Answers are uniformly distributed, so guessing scores at chance.
+  """
   short = _draw_count(rng, recipe.short)
   long = _draw_count(rng, recipe.long)
   shortest, longest = recipe.seconds
@@ -109,7 +112,10 @@ def _draw_lengths(
   is_short: np.ndarray,
   total: int,
 ) -> np.ndarray:
-  """Frames of each scene, i64 [scenes], `total` in all: long scenes share what is to spare."""
+  """Frames of each scene, i64 [scenes], `total` in all.
+
+  Long scenes share the frames beyond their minimum.
+  """
   shortest, longest = SHORT_SECONDS
   drawn = rng.integers(shortest * FPS, longest * FPS + 1, len(is_short))
   frames = np.where(is_short, drawn, 0)
@@ -133,7 +139,10 @@ def film(
 
 
 def _film_shot(rng: Generator, shot: Shot, side: int) -> np.ndarray:
-  """A shape that wobbles in place, light that drifts: near-identical frames, their mean halfway."""
+  """Frames of one scene: a wobbling shape under drifting light.
+
+  The frames are nearly identical, and the middle frame is close to their mean.
+  """
   frames = shot.stop - shot.first
   seconds = np.arange(frames)[:, None] / FPS
   radius = rng.uniform(0.28, 0.36) * side
@@ -162,7 +171,7 @@ def _inside(
   radius: float,
   side: int,
 ) -> np.ndarray:
-  """bool [T side side]: the pixels of a shape at each of the T centres (x, y)."""
+  """Masks bool [T side side] of a shape at centres [T 2]."""
   grid = np.arange(side, dtype=np.float32) + 0.5
   x = grid - centre[:, 0, None, None]
   y = grid[:, None] - centre[:, 1, None, None]
@@ -183,7 +192,7 @@ def _inside(
     return on_a_bar & in_square
   if shape == "bar":
     return (height < 0.35 * radius) & (width < 1.15 * radius)
-  # A triangle, its tip above.
+  # A triangle, tip up.
   above_base = y < 0.75 * radius
   below_tip = y > -radius
   between_sides = width < (y + radius) * 0.6

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small corpus of real H.264 videos with questions, on which a tiny model learns to answer.
+"""A small corpus of H.264 videos and questions for a tiny model.
 
 A video is 2 to 3 minutes of scenes. A scene is one bright shape on one dark background, nearly
 still, so most frames repeat each other. Backgrounds differ within a video, and questions name
-them: "What shape is on red?". Held-out videos hold scenes of 3 to 5 seconds, which frames at even
-times mostly miss. Training asks only about long scenes, which such frames always show: about
-virtual videos, timelines that join scenes of many files. Joined anew for every record, they cannot
-be learned by heart; a tiny model has to learn to look. A few show nothing but grey, whatever is
-asked: so a model that sees nothing guesses, in the words of an answer.
+them: "What shape is on red?". Held-out videos include scenes of 3 to 5 seconds, which uniformly
+sampled frames mostly miss. Training asks only about long scenes, which uniform frames always show.
+Its videos are virtual: timelines that join scenes of many files, newly drawn for every record, so
+that a tiny model cannot memorise them and has to look. A few are entirely grey, with the usual
+answers: a model without visual input then guesses a valid answer.
 
   python -m data_pipelines.synthesis.toy --out DIR [--videos 300] [--held 64] [--seed 0]
 
@@ -35,7 +35,7 @@ from data_pipelines.synthesis.shapes import FPS, RECIPES, SIDE, Shot, draw_shots
 from filax import files
 
 BLANK = 40  # One virtual video in so many is grey.
-SPLITS = dict(  # Each draws from random numbers of its own.
+SPLITS = dict(  # Each split has its own random stream.
   train=0,
   held_out=1,
   tiny=2,
@@ -43,10 +43,10 @@ SPLITS = dict(  # Each draws from random numbers of its own.
 )
 _VIRTUAL_PER_VIDEO = 24
 _TINY_VIDEOS = 6
-_TOKENIZER_RECORDS = 2000  # Of stage 2; the words repeat.
+_TOKENIZER_RECORDS = 2000  # Of stage 2: enough, because words repeat.
 _VOCABULARY = 512
-# Without a macroblock tree, for which x264 reads memory that it has not written when a picture is
-# this small: on one machine the same frames give the same bytes.
+# No macroblock tree: for pictures this small x264 reads uninitialised memory for it. Without it,
+# the same frames give the same bytes on one machine.
 _X264 = {
   "crf": "23",
   "preset": "veryfast",
@@ -62,13 +62,13 @@ def write_video(
   frames: np.ndarray,
   fps: int = FPS,
 ) -> None:
-  """Writes frames uint8 [T h w 3] as H.264 at `path`; a half-written file never has that name."""
+  """Writes frames uint8 [T h w 3] as an H.264 file, atomically."""
   with files.write_atomically(path) as file:
     write_h264(file, frames, fps, _X264, threads=1)
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:
-  """The random numbers of one video; those of no two videos are the same."""
+  """The random generator of one video, distinct for every video."""
   return np.random.default_rng([seed, SPLITS[split], index])
 
 
@@ -79,7 +79,7 @@ def make_video(
   index: int,
   side: int,
 ) -> list[Shot]:
-  """Writes videos/<split>-<index>.mp4 unless it is there, and returns its scenes."""
+  """Writes videos/<split>-<index>.mp4 unless it exists; returns its scenes."""
   rng = generator(seed, split, index)
   shots = draw_shots(rng, RECIPES[split])
   path = folder / "videos" / f"{_video_name(split, index)}.mp4"
@@ -99,9 +99,9 @@ def corpus(
   seed: int = 0,
   processes: int | None = None,
 ) -> pathlib.Path:
-  """Makes the corpus in `folder`, or finishes it, and returns the folder.
+  """Makes or completes the corpus in `folder`; returns the folder.
 
-  The same arguments give the same corpus. Raises ValueError if the folder holds another one.
+  The same arguments give the same corpus. Raises ValueError if the folder holds another corpus.
   """
   folder = pathlib.Path(folder)
   recipe = dict(
@@ -132,14 +132,17 @@ def corpus(
 
 
 def _blank_frames() -> np.ndarray:
-  """Grey frames, more than any virtual video has."""
+  """Grey frames, longer than any virtual video."""
   _, longest = VIRTUAL_SECONDS
   frames = int(longest * FPS) + 1
   return np.full((frames, SIDE, SIDE, 3), GREY, np.uint8)
 
 
 def tiny_corpus(folder: str | pathlib.Path) -> pathlib.Path:
-  """6 videos of a few seconds, manifest.json and tokenizer.model: for debugging and tests."""
+  """Makes a corpus of 6 short videos for debugging and tests.
+
+  The videos last a few seconds each; manifest.json and tokenizer.model lie beside them.
+  """
   folder = pathlib.Path(folder)
   _prepare(folder)
   records = []
@@ -154,7 +157,7 @@ def tiny_corpus(folder: str | pathlib.Path) -> pathlib.Path:
 
 
 def _prepare(folder: pathlib.Path) -> None:
-  """Makes the folders of a corpus and removes what a killed call left half-written."""
+  """Makes the folders of a corpus and removes partly written files."""
   videos = folder / "videos"
   videos.mkdir(parents=True, exist_ok=True)
   files.remove_leftovers(folder)
@@ -162,7 +165,10 @@ def _prepare(folder: pathlib.Path) -> None:
 
 
 def _is_complete(folder: pathlib.Path, recipe: dict[str, int]) -> bool:
-  """Whether `folder` holds this very corpus, complete. Raises ValueError if it holds another."""
+  """Whether `folder` holds this corpus, complete.
+
+  Raises ValueError if it holds another corpus.
+  """
   path = folder / "corpus.json"
   if not path.exists():
     return False
@@ -182,12 +188,12 @@ def _make_videos(
   jobs: Sequence[Job],
   processes: int,
 ) -> list[list[Shot]]:
-  """The scenes of every video, each written by one of `processes` processes."""
+  """Writes the videos in `processes` processes; returns the scenes of each."""
   arguments = [(folder, seed, split, index, SIDE) for split, index in jobs]
   columns = list(zip(*arguments, strict=True))
   if processes == 1:
     return list(map(make_video, *columns))
-  # Not forked: whoever calls this may run threads, and those do not survive a fork.
+  # Not forked: the caller may run threads, which do not survive a fork.
   context = multiprocessing.get_context("spawn")
   with ProcessPoolExecutor(processes, mp_context=context) as pool:
     return list(pool.map(make_video, *columns, chunksize=8))
@@ -199,7 +205,7 @@ def _manifests(
   seed: int,
   virtual: int,
 ) -> dict[str, list[Record]]:
-  """The records of each manifest; `virtual` virtual videos."""
+  """The records of each manifest, `virtual` of them virtual videos."""
   stage1 = []
   held_out = []
   pool = []  # Long scenes for training: (file, scene).
@@ -224,7 +230,7 @@ def _manifests(
 
 
 def _train_tokenizer(folder: pathlib.Path, records: Sequence[Record]) -> None:
-  """Trains tokenizer.model on what the records say."""
+  """Trains tokenizer.model on the texts of the records."""
   from data_pipelines.text import tokenizers
 
   path = folder / "tokenizer.model"
@@ -232,7 +238,10 @@ def _train_tokenizer(folder: pathlib.Path, records: Sequence[Record]) -> None:
 
 
 def _spoken_texts(records: Sequence[Record]) -> Iterator[str]:
-  """The turns of records, each behind its role: the names of roles become single pieces, too."""
+  """The turns of records, each after its role name.
+
+  So role names become single pieces too.
+  """
   roles = {"human": "user", "gpt": "assistant"}
   for record in records:
     for turn in record["conversations"]:
@@ -241,7 +250,7 @@ def _spoken_texts(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
-  if isinstance(value, list):  # One record a line: a message can name it.
+  if isinstance(value, list):  # One record a line, so that messages can name its line.
     records = ",\n".join(json.dumps(record) for record in value)
     text = f"[\n{records}\n]\n"
   else:
@@ -251,7 +260,7 @@ def _write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Makes the corpus that the command line asks for."""
+  """Makes a corpus from the command line."""
   parser = argparse.ArgumentParser(
     prog="python -m data_pipelines.synthesis.toy",
     description=__doc__,

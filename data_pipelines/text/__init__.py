@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text to ids, and back."""
+"""Tokenizers, templates and time prompts."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversations to token ids and labels, by templates.
+"""Encodes conversations as token ids and labels, by templates.
 
   chatml  <|im_start|>system\\n...<|im_end|>\\n<|im_start|>user\\n<visual>\\nQuestion<|im_end|>\\n
           <|im_start|>assistant\\nAnswer<|im_end|>\\n
@@ -23,16 +23,16 @@ from data_pipelines.text.tokenizers import Tokenizer
 START = "<|im_start|>"
 END = "<|im_end|>"
 LABELS = ("llava", "answer_only")
-RULES = 2  # Version of how conversations are written; caches of lengths are valid for one version.
+RULES = 2  # Version of the templates; caches of lengths are valid for one version.
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
   """A conversation as token ids.
 
-  tokens i32 [L] (a visual's positions hold the pad id); labels bool [L], True where the token
-  itself is learnt; spans: start and stop of every visual, in the order they are shown; answers bool
-  [L], True for the words of an answer.
+  tokens: i32 [L]; a visual's positions hold the pad id. labels: bool [L], True for learned tokens
+  (not shifted). spans: start and stop of every visual, in the order shown. answers: bool [L], True
+  for the words of an answer.
   """
 
   tokens: np.ndarray
@@ -51,14 +51,14 @@ def encode_conversation(
   time_prompt: str = "none",
   visuals: Sequence[VisualText] = (),
 ) -> Encoded:
-  """Encodes a conversation for training; visuals[n] stands for the sample's n-th timeline.
+  """Encodes a conversation for training.
 
-  labels "llava", as LLaVA's Qwen templates do it: every token of an assistant's turn, its header
-  and the newline after it included, and besides every start, end and newline token of the other
-  turns, such as the newline after a visual. "answer_only": an answer's tokens and its end.
-  Templates brief and plain learn the answers and what ends them either way. A sample's own system
-  turn replaces `system`; "" is no system turn. Raises ValueError for an unknown template, labels or
-  time prompt.
+  visuals[n] describes the sample's n-th timeline. labels "llava", as in LLaVA's Qwen templates:
+  every token of an assistant's turn, including its header and the newline after it, and also every
+  start, end and newline token of the other turns, such as the newline after a visual.
+  "answer_only": an answer's tokens and its end. Templates brief and plain learn the answers and
+  their end tokens in both modes. A sample's own system turn replaces `system`; "" means no system
+  turn. Raises ValueError for an unknown template, labels or time prompt.
   """
   if labels not in LABELS:
     raise ValueError(f"config.data.labels={labels!r} is unknown. Set it to {' or '.join(LABELS)}.")
@@ -78,7 +78,7 @@ def encode_prompt(
   time_prompt: str = "none",
   visuals: Sequence[VisualText] = (),
 ) -> Encoded:
-  """Encodes a conversation up to where the assistant's answer begins, without labels."""
+  """Encodes a conversation up to the assistant's answer, without labels."""
   write = _template(template)
   turns = _written_turns(turns, system, time_prompt, visuals)
   writer = _Writer(tokenizer, "answer_only")
@@ -93,7 +93,7 @@ def encode_prompt(
 def question(text: str, media: int = 1) -> tuple[Turn, ...]:
   """The turns of one question about `media` timelines.
 
-  They are shown before it, each on its own line.
+  The timelines are shown before the question, each on its own line.
   """
   parts: list[str | int] = []
   for number in range(media):
@@ -106,7 +106,7 @@ def question(text: str, media: int = 1) -> tuple[Turn, ...]:
 
 
 def group_times(times: np.ndarray, frames_per_group: int) -> np.ndarray:
-  """The middle frame's time of every group, f64 [T/K]."""
+  """The time of every group's middle frame, f64 [T/K]."""
   return times[frames_per_group // 2 :: frames_per_group]
 
 
@@ -132,9 +132,9 @@ def _written_turns(
 def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
   """Moves the only visual of a turn to the front.
 
-  A newline follows it, then the stripped text. LLaVA's rule, to the character: a visual that leads
-  stays as it is, with or without a newline, and so do several, and one beside text that reads like
-  a place for another.
+  A newline follows it, then the stripped text. This is LLaVA's rule, to the character. Unchanged
+  are turns that begin with their visual (with or without a newline), turns with several visuals,
+  and turns whose text contains a media tag.
   """
   visuals = [part for part in parts if not isinstance(part, str)]
   text = "".join(part for part in parts if isinstance(part, str))
@@ -207,11 +207,11 @@ class _Writer:
     self.labels = labels
     self._size = 0  # Tokens so far.
     self._spans: list[tuple[int, int]] = []
-    # One array a run of tokens:
+    # One array per run of tokens:
     self._tokens: list[np.ndarray] = [np.zeros(0, np.int32)]
     self._labels: list[np.ndarray] = [np.zeros(0, bool)]
     self._answers: list[np.ndarray] = [np.zeros(0, bool)]
-    # Whether it is text: the pad of a visual may share an id with a mark.
+    # Whether a token is text: a visual's pad id may equal that of a mark.
     self._is_text: list[np.ndarray] = [np.zeros(0, bool)]
 
   def add_control(self, name: str, label: bool = False):
@@ -220,7 +220,7 @@ class _Writer:
   def add_text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
     """Adds head + body, encoded in one call.
 
-    Body starts where the tokens part from those of the head alone.
+    Body starts where the tokens differ from those of the head alone.
     """
     ids = self.tokenizer.encode(head + body)
     cut = 0
@@ -239,7 +239,7 @@ class _Writer:
   def encoded(self, marks: bool) -> Encoded:
     """The conversation so far.
 
-    marks: every start, end and newline token is learnt, in every turn (LLaVA's rule).
+    marks: every start, end and newline token is learned, in every turn (LLaVA's rule).
     """
     tokens = np.concatenate(self._tokens)
     labels = np.concatenate(self._labels)
@@ -265,7 +265,7 @@ class _Writer:
 
 
 def _common_length(ids: Sequence[int], others: Sequence[int]) -> int:
-  """How many of the first ids are the same in both."""
+  """The length of the common prefix."""
   length = 0
   for id, other in zip(ids, others, strict=False):
     if id != other:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Visuals in texts, and the sentences about the times of videos."""
+"""Time prompts: sentences about the frame times of videos."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class VisualText:
-  """A timeline in a text: its positions and, of a video, times.
+  """A timeline in a text: its positions and, for a video, times.
 
-  `times` (seconds) of every frame, `group_times` of what the llm sees: one per group of frames.
+  `times` (seconds) of every frame, `group_times` of every group of frames (as the llm sees them).
   """
 
   tokens: int
@@ -61,19 +61,19 @@ TIME_PROMPTS: dict[str, Callable[[VisualText], tuple[str, str]]] = {
   "vcf": _vcf,
   "vcf_released": _vcf,
 }
-JOINED = ("vcf_released",)  # No newline between the sentence and the question.
-SEPARATED = ("llava",)  # Always one, after the only visual of a turn.
+JOINED = ("vcf_released",)  # Without a newline between the sentence and the question.
+SEPARATED = ("llava",)  # Always with a newline, after the only visual of a turn.
 
 
 def timed(
   parts: Sequence[str | int], time_prompt: str, visuals: Sequence[VisualText]
 ) -> tuple[str | int, ...]:
-  """Puts the sentences about the times of the videos into a turn."""
+  """Inserts the sentences about the videos' times into a turn."""
   visual_count = sum(not isinstance(part, str) for part in parts)
   alone = visual_count == 1
   out = []
   ends = ""
-  follows = False  # Whether the part before is a sentence.
+  follows = False  # Whether the previous part is a sentence.
   for part in parts:
     if follows and isinstance(part, str):
       part = _after_sentence(part, time_prompt, alone)
@@ -88,10 +88,7 @@ def timed(
 
 
 def _after_sentence(text: str, time_prompt: str, alone: bool) -> str:
-  """The text after a sentence on times.
-
-  With or without a newline between them, as each prompt has it.
-  """
+  """The text after a time sentence, with the prompt's newline."""
   if time_prompt in JOINED:
     return text.removeprefix("\n")
   if time_prompt in SEPARATED and alone and text and not text.startswith("\n"):

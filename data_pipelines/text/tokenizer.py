@@ -11,20 +11,20 @@ import pathlib
 from data_pipelines.sample import IMAGE, VIDEO
 
 PADS = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")  # The first that exists is the pad.
-STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<eos>", "<|eot_id|>")  # All that exist stop.
-CONTROLS = ("<|im_start|>", "<|im_end|>")  # What train_sentencepiece adds; its pad is PADS[0].
-# Controls even in a vocabulary that added them as plain words: text must not be able to end a turn,
-# or to stand for a medium.
+STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<eos>", "<|eot_id|>")  # All existing tokens stop.
+CONTROLS = ("<|im_start|>", "<|im_end|>")  # Added by train_sentencepiece; its pad is PADS[0].
+# Controls even in a vocabulary that added them as plain words: text must not be able to end a turn
+# or insert a medium.
 ALWAYS_CONTROLS = frozenset((*PADS, *STOPS, *CONTROLS, "<s>", "<bos>", IMAGE, VIDEO))
 
 
 class Tokenizer(abc.ABC):
   """One tokenizer.
 
-  `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id). Control tokens are the
-  special tokens of more than one character, and those that are named in ALWAYS_CONTROLS. A
-  sentencepiece model does not say which of its user-defined symbols are special: there, they are
-  those that look like "<|name|>". Picklable; thread-safe.
+  Attributes: `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id). Control
+  tokens are the special tokens of more than one character, and the tokens of ALWAYS_CONTROLS. A
+  sentencepiece model does not mark which of its user-defined symbols are special: there, symbols
+  of the form "<|name|>" are. Picklable; thread-safe.
   """
 
   filename: str  # Under which `save` writes it.
@@ -47,7 +47,7 @@ class Tokenizer(abc.ABC):
 
   @property
   def pad_id(self) -> int:
-    """The id that fills places without a token; 0 by default."""
+    """The padding id; 0 by default."""
     for name in PADS:
       if name in self.controls:
         return self.controls[name]
@@ -70,7 +70,7 @@ class Tokenizer(abc.ABC):
   def encode(self, text: str) -> list[int]:
     """The ids of ordinary text; never the id of a control token.
 
-    In vocabularies that have no bytes, unknown letters become the id of the unknown token.
+    In vocabularies without byte tokens, unknown letters become the unknown token.
     """
     sound = text.encode("utf-8", "replace").decode()  # Lone surrogates become "?".
     return self._encode(sound)
@@ -78,7 +78,7 @@ class Tokenizer(abc.ABC):
   def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
     """The text of ids.
 
-    Controls are left out or written by name; ids past the end are left out.
+    Controls are skipped or written by name; ids beyond the vocabulary are skipped.
     """
     text = []
     for name, run in self._runs(ids):
@@ -96,7 +96,10 @@ class Tokenizer(abc.ABC):
     return str(target)
 
   def check_rows(self, rows: int, remedy: str) -> None:
-    """Raises ValueError, which ends in `remedy`, if some id has no row of a model's vocabulary."""
+    """Checks the ids against a model's `rows` vocabulary rows.
+
+    Raises ValueError, ending in `remedy`, if there are too few rows.
+    """
     if self.vocab_size > rows:
       raise ValueError(
         f"The tokenizer {self.path} has ids up to {self.vocab_size - 1}, but the llm has {rows} "

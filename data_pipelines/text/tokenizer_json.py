@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenizers of a tokenizer.json, as the library `tokenizers` reads it."""
+"""Tokenizers of a tokenizer.json, read by the library `tokenizers`."""
 
 from collections.abc import Mapping, Sequence
 import itertools
@@ -14,7 +14,7 @@ AddedToken = Mapping[str, Any]  # An entry of "added_tokens" in a tokenizer.json
 class JsonTokenizer(Tokenizer):
   """A tokenizer.json.
 
-  Text is encoded by a copy in which control tokens do not match.
+  Text is encoded by a copy of it in which control tokens never match.
   """
 
   filename = "tokenizer.json"
@@ -28,8 +28,8 @@ class JsonTokenizer(Tokenizer):
     self._full = tokenizers.Tokenizer.from_str(content.decode())
     text_data = data | _text_settings(added)
     self._for_text = tokenizers.Tokenizer.from_str(json.dumps(text_data))
-    self._for_text.encode_special_tokens = True  # As the letters that they are made of.
-    unknown = data["model"].get("unk_token")  # An unknown word becomes this one: not refused.
+    self._for_text.encode_special_tokens = True  # Encodes control tokens in text as plain letters.
+    unknown = data["model"].get("unk_token")  # Stands for unknown words: not refused.
     self._refused = frozenset(id for name, id in self.controls.items() if name != unknown)
     vocabulary = self._full.get_vocab(with_added_tokens=True)
     self.vocab_size = 1 + max(vocabulary.values())
@@ -38,7 +38,7 @@ class JsonTokenizer(Tokenizer):
   def _misread(self, added: Sequence[AddedToken]) -> dict[int, str]:
     """The plain words, by id, that the library's decoder changes.
 
-    A byte-level decoder takes the letters of "<é>" for bytes.
+    A byte-level decoder interprets the letters of "<é>" as bytes.
     """
     words = {}
     for token in added:
@@ -52,8 +52,8 @@ class JsonTokenizer(Tokenizer):
   def _encode(self, text: str) -> list[int]:
     """Encodes text.
 
-    Where the base vocabulary holds a control's name as a word, the name is cut open. Such
-    vocabularies are those of whole words, and those with `ignore_merges`.
+    If the base vocabulary contains a control's name as a word, the name is split. This occurs in
+    vocabularies of whole words, and with `ignore_merges`.
     """
     ids = []
     waiting = [text]  # The last part is next.
@@ -64,7 +64,7 @@ class JsonTokenizer(Tokenizer):
         ids += encoding.ids
         continue
       cuts = self._cuts(encoding)
-      if not cuts:  # Single letters that a normaliser made into a name.
+      if not cuts:  # Single letters that a normaliser turned into a name.
         ids += [id for id in encoding.ids if id not in self._refused]
         continue
       end = len(part)
@@ -74,9 +74,9 @@ class JsonTokenizer(Tokenizer):
     return ids
 
   def _cuts(self, encoding) -> list[int]:
-    """Ascending places behind the first letter of each control's name.
+    """Ascending positions after the first letter of each control's name.
 
-    For names of several letters.
+    Only for names of several letters.
     """
     cuts = []
     for id, offsets in zip(encoding.ids, encoding.offsets, strict=True):
@@ -96,9 +96,9 @@ class JsonTokenizer(Tokenizer):
 
 
 def _text_settings(added: Sequence[AddedToken]) -> dict[str, Any]:
-  """The fields of a tokenizer.json that differ for text alone.
+  """The fields of a tokenizer.json changed for encoding plain text.
 
-  Controls are special, and nothing is added.
+  Controls are special, and no control tokens are added.
   """
   tokens = []
   for token in added:

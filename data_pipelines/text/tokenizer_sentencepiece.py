@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenizers of a sentencepiece model, and how one is trained."""
+"""Tokenizers of a sentencepiece model, and their training."""
 
 from collections.abc import Iterable, Sequence
 import os
@@ -66,10 +66,10 @@ def train_sentencepiece(
 ) -> Tokenizer:
   """Trains a byte-exact BPE model and writes it to `path`.
 
-  vocab_size: the most pieces that it may have. The pad is "<|endoftext|>", id 0. Every text comes
-  back from its ids unchanged: no normalisation, spaces kept, bytes for unknown letters, digits
-  single. The same texts give the same file. Raises ValueError for a vocabulary too small for the
-  256 bytes and the control tokens.
+  vocab_size: the maximum number of pieces. The pad is "<|endoftext|>", id 0. Decoding restores
+  every text exactly: no normalisation, spaces kept, bytes for unknown letters, single digits. The
+  same texts give the same file. Raises ValueError for a vocabulary too small for the 256 bytes and
+  the control tokens.
   """
   import sentencepiece
 

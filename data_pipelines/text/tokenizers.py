@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text to ids and back, by `tokenizer.json` or sentencepiece `*.model`.
+"""Loads tokenizers from `tokenizer.json` or sentencepiece `*.model`.
 
-`encode` sees ordinary text only: what reads like a control token ("<|im_end|>") comes out as the
-letters it is made of. Control ids are asked for by name, with `special`. Words that were added to
-a vocabulary without being special ("<t0>", "<tool_call>") are text like any other: `encode` makes
-one id of each, and `decode` writes it back.
+`encode` handles ordinary text only: a control token's name in it ("<|im_end|>") is encoded letter
+by letter. Control ids come from `special`, by name. Added words that are not special ("<t0>",
+"<tool_call>") are ordinary text: `encode` gives one id for each, and `decode` restores it.
 """
 
 import os

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packs a manifest and its media into ArrayRecord data sets with TFDS; TensorFlow is not used.
+"""Packs a manifest and its media into ArrayRecord data sets.
 
   out/media/1.0.0/media-train.array_record-…      features key, media (the bytes of a file)
   out/samples/1.0.0/samples-train.array_record-…  features id, sample (a record as JSON)
   out/manifest.jsonl                              the same records as text
 
-A medium that several records use is stored once. Its key is its path in the manifest, and records
-name it "….array_record#key": the data set of samples and manifest.jsonl are both manifests.
-Building runs in this process or, with the `beam` extra, on a runner of Apache Beam.
+TFDS writes the data sets, without TensorFlow. A medium shared by several records is stored once.
+Its key is its path in the manifest, and records name it "….array_record#key": the data set of
+samples and manifest.jsonl are both manifests. Building runs in this process or, with the `beam`
+extra, on a runner of Apache Beam.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ Example = tuple[int, Mapping[str, Any]]  # A number, and features.
 
 @dataclasses.dataclass(frozen=True)
 class BuiltDataSet:
-  """What a build wrote; report.bad lists what it left out."""
+  """The result of a build; report.bad lists the omitted records."""
 
   samples: int
   media: int
@@ -57,11 +58,11 @@ def build_data_set(
   proxy: Proxy | None = None,
   beam: str = "",
 ) -> BuiltDataSet:
-  """Writes the data sets of a manifest to the folder `out` (see the module).
+  """Writes the data sets of a manifest to the folder `out`.
 
-  proxy: how long videos are made smaller. beam: the name of a runner, "" for this process. Bad
-  records and those with unreadable media are left out. Raises ManifestError for an unusable
-  manifest, and ValueError if `out` holds a data set, Beam is missing or nothing can be built.
+  proxy: the smaller copies of long videos. beam: the name of a runner, "" for this process. Bad
+  records and records with unreadable media are omitted. Raises ManifestError for an unusable
+  manifest, and ValueError if `out` contains a data set, Beam is missing or no record is usable.
   """
   out = pathlib.Path(out)
   report = ManifestReport()
@@ -77,7 +78,7 @@ def build_data_set(
   names = _distinct_media(record for _, record in good)
   errors: dict[str, str] = {}
   stored: Collection[str] = ()
-  with contextlib.redirect_stdout(sys.stderr):  # TFDS talks.
+  with contextlib.redirect_stdout(sys.stderr):  # TFDS prints progress.
     if names:
       examples = functools.partial(_media_examples, folder, proxy, errors)
       media = MediaBuilder(names, examples, beam, data_dir=out)
@@ -112,7 +113,7 @@ def _good_records(
   folder: str,
   report: ManifestReport,
 ) -> Iterator[tuple[int, Record]]:
-  """(line, record) of the records that keep the format."""
+  """(line, record) of the valid records."""
   for line, record in manifest_records(manifest):
     try:
       llava.parse_record(record, "", folder, report)
@@ -129,7 +130,7 @@ def _complete_records(
   manifest: str,
   report: ManifestReport,
 ) -> Iterator[Record]:
-  """The records whose media were all stored."""
+  """The records with all media stored."""
   for line, record in good:
     missing = [name for name in _media_names(record) if name not in stored]
     if not missing:
@@ -150,7 +151,7 @@ def _distinct_media(good: Iterable[Record]) -> list[str]:
 
 
 def _media_names(record: Record) -> list[str]:
-  """The media that a record names, as it names them."""
+  """The names of a record's media, as written."""
   names: list[str] = []
 
   def collect(name: str) -> str:
@@ -162,7 +163,7 @@ def _media_names(record: Record) -> list[str]:
 
 
 def _packed(record: Record, data_set: str) -> Record:
-  """A copy of a record that names its media as those of a data set."""
+  """A copy of a record with media names of a data set."""
   return _renamed(record, lambda name: f"{data_set}#{name}")
 
 
@@ -189,7 +190,10 @@ def _media_examples(
   errors: dict[str, str],
   item: tuple[int, str],
 ) -> list[Example]:
-  """[(number, example)] of a medium (number, name); [] if it cannot be read, noted in `errors`."""
+  """[(number, example)] of a medium (number, name).
+
+  An unreadable medium gives [] and is added to `errors`.
+  """
   number, name = item
   path = os.path.join(folder, name)
   try:

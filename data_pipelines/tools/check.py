@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks a manifest before it is trained on: every bad record by file and line, and statistics."""
+"""Checks a manifest before training: bad records and statistics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import concurrent.futures
@@ -21,20 +21,18 @@ from data_pipelines.media.probe import Probe
 from data_pipelines.sample import Sample, Scene
 from data_pipelines.tools.quantities import FIGURES, Quantity, quantities
 
-DECODE_SIZE = 16  # Pixels of the pictures that decoding makes: enough to notice damage.
+DECODE_SIZE = 16  # Pixels of decoded pictures, enough to detect damage.
 _KINDS = ("video", "images", "text only")
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-  """What is in a manifest, and what is wrong with it."""
+  """The contents of a manifest, and its errors."""
 
   manifest: str
-  report: (
-    ManifestReport  # report.bad holds records with bad media too; report.samples is what is good.
-  )
+  report: ManifestReport  # bad includes records with bad media; samples counts the good ones.
   media: int
-  unreadable: Mapping[str, str]  # Medium -> why.
+  unreadable: Mapping[str, str]  # Medium -> reason.
   counts: Mapping[str, int]  # Samples with video, images or text only.
   quantities: Sequence[Quantity]
 
@@ -54,7 +52,7 @@ class CheckResult:
     }
 
   def lines(self) -> Iterator[str]:
-    """The result for a person: bad records first, each with its file and line."""
+    """The result as text: first the bad records with file and line."""
     yield from map(str, self.report.bad)
     yield (
       f"{one_line(self.manifest)}: {self.report.samples} good samples, {len(self.report.bad)} bad "
@@ -72,7 +70,7 @@ class CheckResult:
     yield from self._table()
 
   def _table(self) -> Iterator[str]:
-    """The statistics, a quantity a line."""
+    """The statistics, one quantity per line."""
     columns = "".join(f"{name:>9}" for name in ("count", *FIGURES))
     yield f"{'':24}{columns}{'sum':>12}"
     for quantity in self.quantities:
@@ -92,10 +90,11 @@ def check_manifest(
   limits: Limits = LIMITS,
   progress: TextIO | None = None,
 ) -> CheckResult:
-  """Reads a manifest, looks at all its media and takes statistics of the good samples.
+  """Checks the records and media of a manifest, with statistics.
 
-  decode: read every frame, which finds damage inside files. encode: a tokenizer's, for lengths in
-  tokens. Raises ManifestError if the manifest cannot be used.
+  The statistics cover the good samples. decode: decode every frame, which finds damage inside
+  files. encode: a tokenizer's method, for lengths in tokens. Raises ManifestError for an unusable
+  manifest.
   """
   report = ManifestReport()
   samples = list(llava.read_manifest(manifest, root, report))
@@ -143,7 +142,7 @@ def _media_kind(sample: Sample) -> str:
 
 
 def _fault(sample: Sample, probes: Mapping[str, Probe], unreadable: Mapping[str, str]) -> str:
-  """Why a sample's media cannot be used, "" if they can."""
+  """The error of a sample's media; "" for none."""
   for scene in _scenes(sample):
     probe = probes[scene.media]
     if scene.media in unreadable:
@@ -158,7 +157,7 @@ def _fault(sample: Sample, probes: Mapping[str, Probe], unreadable: Mapping[str,
 
 
 def _decoding_errors(names: Sequence[str], threads: int, limits: Limits) -> dict[str, str]:
-  """medium -> error of those that cannot be decoded to the end."""
+  """Medium -> error, for media that fail to decode to the end."""
 
   def decoding_error(name: str) -> str:
     try:
@@ -174,7 +173,10 @@ def _decoding_errors(names: Sequence[str], threads: int, limits: Limits) -> dict
 
 
 def write_report(result: CheckResult, out: str | os.PathLike) -> list[str]:
-  """Writes check.json and a histogram <quantity>.png of each quantity; returns their paths."""
+  """Writes check.json and a histogram <quantity>.png per quantity.
+
+  Returns their paths.
+  """
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)
   report = out / "check.json"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The statistics of a manifest: durations and rates of its videos, lengths of its texts."""
+"""Statistics of a manifest: video durations and rates, text lengths."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
@@ -14,7 +14,7 @@ FIGURES = ("min", "median", "mean", "p95", "max")
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-  """One number of each sample (or video), for a histogram."""
+  """One number per sample (or video), for a histogram."""
 
   key: str
   title: str
@@ -22,7 +22,10 @@ class Quantity:
   values: np.ndarray
 
   def figures(self) -> dict[str, float]:
-    """count, sum, min, mean, median, p95 and max; without values the count alone."""
+    """count, sum, min, mean, median, p95 and max.
+
+    Without values the count alone.
+    """
     if not len(self.values):
       return {"count": 0}
     low, median, p95, high = np.percentile(self.values, (0, 50, 95, 100))
@@ -42,7 +45,10 @@ def quantities(
   probes: Mapping[str, Probe],
   encode: Callable[[str], list[int]] | None,
 ) -> Iterator[Quantity]:
-  """The quantities of samples; with `encode`, a tokenizer's, also lengths in tokens."""
+  """The quantities of samples.
+
+  With `encode`, a tokenizer's method, also lengths in tokens.
+  """
   videos = _video_timelines(samples)
   durations = [timeline_duration(timeline, probes) for timeline in videos]
   yield _quantity("duration", "video duration", "seconds", durations)
@@ -78,7 +84,7 @@ def _quantity(
 
 
 def _texts(samples: Sequence[Sample], role: str) -> list[str]:
-  """What a role says in each sample, as one text."""
+  """The turns of a role in each sample, joined by spaces."""
   texts = []
   for sample in samples:
     turns = [turn.text for turn in sample.turns if turn.role == role]

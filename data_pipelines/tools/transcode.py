@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Re-encodes long videos at a low frame rate and size; gives other media as they are."""
+"""Re-encodes long videos at a low frame rate and size."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -26,15 +26,21 @@ _ROUNDING = 1e-6  # Of a number of frames.
 
 @dataclasses.dataclass(frozen=True)
 class Proxy:
-  """How long videos are copied: seven to ten times cheaper to decode, at the same times."""
+  """The smaller copies of long videos.
+
+  They have the same times and are seven to ten times cheaper to decode.
+  """
 
   fps: float = 2.0
-  side: int = 384  # Of the shorter side, in pixels.
-  beyond: float = 60.0  # Seconds. Shorter videos stay as they are: dense sampling needs all frames.
+  side: int = 384  # The shorter side, in pixels.
+  beyond: float = 60.0  # Seconds. Shorter videos are unchanged: dense sampling needs all frames.
 
   @classmethod
   def from_text(cls, text: str) -> "Proxy":
-    """Proxy.from_text("2,384"). Raises ValueError for an invalid rate or number of pixels."""
+    """Parses "fps,side": Proxy.from_text("2,384").
+
+    Raises ValueError for an invalid rate or number of pixels.
+    """
     try:
       fps, side = text.split(",")
       proxy = cls(float(fps), int(side))
@@ -51,9 +57,10 @@ class Proxy:
 
 
 def stored_content(media: Media, proxy: Proxy | None = None) -> bytes:
-  """A medium as the bytes of one file. Raises MediaError for what cannot be read.
+  """A medium as the bytes of one file.
 
-  A folder of pictures becomes a video of its rate; videos longer than proxy.beyond become proxies.
+  A folder of pictures becomes a video of its rate; videos longer than proxy.beyond become proxies;
+  other media are unchanged. Raises MediaError for an unreadable medium.
   """
   facts = probe(media)
   if facts.error:
@@ -71,9 +78,10 @@ def stored_content(media: Media, proxy: Proxy | None = None) -> bytes:
 
 
 def _encode(frames: Iterator[np.ndarray], fps: float) -> bytes:
-  """Pictures uint8 [h w 3] of one even size as the bytes of an H.264 file.
+  """Encodes pictures as the bytes of an H.264 file.
 
-  Jumps in it are cheap: there is a key frame every two seconds, and no frame out of order.
+  Pictures are uint8 [h w 3] of the same even size. Seeking is cheap: the file has a key frame every
+  two seconds and no reordered frames.
   """
   file = io.BytesIO()
   key_frame_interval = max(1, round(_KEY_FRAME_SECONDS * fps))
@@ -91,7 +99,10 @@ def _sampled_pictures(
   last: float,
   proxy: Proxy,
 ) -> Iterator[np.ndarray]:
-  """What is on screen every 1/fps seconds, with a shorter side of proxy.side."""
+  """The frames on screen every 1/fps seconds, shrunk to proxy.side.
+
+  proxy.side is the shorter side.
+  """
 
   def shrink(frame):
     width, height = shown_size(frame)
@@ -107,7 +118,7 @@ def _sampled_pictures(
 
 
 def _folder_pictures(folder: Media) -> Iterator[np.ndarray]:
-  """The pictures of a folder, all of the even size of the first."""
+  """The pictures of a folder in the even size of the first."""
   size = None
   for path in media_lib.folder_pictures(folder):
     image = Image.fromarray(pictures.read_image(path))

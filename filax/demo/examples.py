@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample answers for the report, with the frames that they saw."""
+"""Sample answers for the report, with the frames shown to the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
@@ -16,13 +16,13 @@ SELECTIONS = ("scenes", "uniform")  # Evaluations that show frames of the videos
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampleAnswer:
-  """An answer, and the frames that it was drawn from."""
+  """An answer, and the frames that it is based on."""
 
   answer: str
   right: bool
   frames: np.ndarray  # uint8 [G K h w 3]: the frames that the llm saw.
   times: np.ndarray  # float32 [G K]
-  middle: int  # The place in a group of the frame that stands for it.
+  middle: int  # Position of a group's representative frame.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,10 +39,10 @@ class SampleQuestion:
 def choose_records(
   manifest: pathlib.Path, evals: Mapping[str, Mapping], counts: Sequence[int] = (4, 2, 1)
 ) -> list[dict]:
-  """Records of the manifest, each about another video.
+  """Chooses records of the manifest, each about a different video.
 
-  Some that only scenes answered right, some that both did, and one that scenes answered wrong, as
-  far as there are any.
+  `counts`: records answered right by scenes alone, by scenes and uniform frames, and by neither;
+  fewer if there are not enough.
   """
   records = json.loads(manifest.read_text())
   right = {name: _right_answers(evals[name]) for name in SELECTIONS}
@@ -67,7 +67,7 @@ def _right_answers(evaluation: Mapping) -> dict[str, bool]:
 def _records_with(
   outcome: tuple[bool, bool], records: Sequence[dict], right: Mapping[str, Mapping[str, bool]]
 ) -> Iterator[dict]:
-  """Records that scenes and uniform frames answered with this outcome."""
+  """Records with this outcome: (scenes right, uniform frames right)."""
   for record in records:
     by_scenes = right["scenes"][record["id"]]
     by_uniform = right["uniform"][record["id"]]
@@ -78,7 +78,7 @@ def _records_with(
 def ask_samples(
   session: Session, folder: pathlib.Path, records: Sequence[Mapping]
 ) -> list[SampleQuestion]:
-  """Asks as `filax chat` does; `folder` holds the media."""
+  """Asks the questions as `filax chat` does; `folder` holds the media."""
   sessions = dict(scenes=session, uniform=session.with_selector("uniform"))
   samples = []
   for record in records:

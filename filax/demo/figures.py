@@ -9,7 +9,7 @@ import numpy as np
 
 from filax.infer.contact_sheet import THEMES, contact_sheet
 
-SHADES = ("#3b82f6", "#f59e0b")  # Of the two stages; both are read on white and on black.
+SHADES = ("#3b82f6", "#f59e0b")  # Of the two stages; readable on white and on black.
 
 
 def loss_curve(curves: Sequence[Sequence[Mapping]]) -> str:
@@ -22,7 +22,7 @@ def loss_curve(curves: Sequence[Sequence[Mapping]]) -> str:
 
 
 def frame_sheet(rows, group: int) -> str:
-  """The frames that each selection takes (filax.infer.contact_sheet)."""
+  """The frames of each selection (filax.infer.contact_sheet)."""
 
   def draw_theme(out: io.BytesIO, theme: str) -> None:
     contact_sheet(rows, out, group=group, theme=theme)

@@ -102,7 +102,7 @@ def _cards(numbers: Mapping) -> str:
 
 
 def _frame_sheet(sample: SampleQuestion) -> str:
-  """The frames that both selections take of a video."""
+  """The frames of a video under both selections."""
   rows = []
   for name, answer in sample.answers.items():
     groups, group_size = answer.times.shape

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The phases of the demo, in order.
 
-Each calls the functions behind `filax train`, `evals` and `chat`, leaves its result in the workdir,
-and is skipped where that result is.
+Each phase calls the functions behind `filax train`, `evals` and `chat`, and writes its result to
+the workdir. A phase whose result exists is skipped.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,8 +41,8 @@ def run_demo(
 ) -> dict[str, Any]:
   """Runs the phases that are not done yet and returns the report.
 
-  `seconds_before` were spent before the call. Raises ValueError if `workdir` holds a demo of other
-  settings, or training was stopped.
+  `seconds_before` were spent before the call. Raises ValueError if `workdir` holds a demo with
+  other settings, or if training was stopped.
   """
   progress = DemoProgress(workdir, settings)
   progress.count_seconds("start", seconds_before)
@@ -74,7 +74,7 @@ class DemoProgress:
 
   @property
   def seconds(self) -> Mapping[str, float]:
-    """Phase -> seconds, calls that were stopped included."""
+    """Phase -> seconds, including stopped calls."""
     return self.state["seconds"]
 
   def run_phase(self, name: str, work: Callable[[], None]) -> None:
@@ -168,7 +168,7 @@ def _evaluate(workdir: pathlib.Path) -> None:
 
 
 def _write_report(workdir: pathlib.Path, progress: DemoProgress) -> None:
-  """Some answers as `filax chat` gives them, then report.html and report.json."""
+  """Asks sample questions, then writes report.html and report.json."""
   from filax.demo.examples import ask_samples, choose_records
   from filax.demo.page import write_page
   from filax.demo.report import report_numbers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""report.json: the figures of a demo, and their bars."""
+"""report.json: the figures of a demo, and their targets."""
 
 from collections.abc import Mapping, Sequence
 import json
@@ -47,7 +47,7 @@ def accuracy_of_kind(evaluation: Mapping, part: str) -> float:
 
 
 def chance_accuracy(answers: Sequence[Mapping]) -> float:
-  """The score of guessing among the answers that each question allows."""
+  """The expected accuracy of guessing among each question's valid answers."""
   chances = []
   for answer in answers:
     kind, _, _ = answer["kind"].partition("/")
@@ -72,7 +72,7 @@ def mean_speed(curves: Sequence[Sequence[Mapping]]) -> float:
 def check_report(path: pathlib.Path) -> str:
   """The figures in one line.
 
-  Raises ValueError naming every bar that was missed.
+  Raises ValueError naming every missed target.
   """
   if not path.exists():
     raise ValueError(f"There is no {path}. Run filax demo --workdir {path.parent} first.")
@@ -90,9 +90,9 @@ def check_report(path: pathlib.Path) -> str:
 
 
 def missed_bars(report: Mapping) -> list[str]:
-  """A sentence for every figure that does not reach its bar.
+  """A sentence for every figure that misses its target.
 
-  Not a number reaches none.
+  NaN misses every target.
   """
   gain = report["accuracy_short_scenes"] - report["accuracy_short_uniform"]
   distance = abs(report["accuracy_blind"] - report["chance"])

@@ -21,7 +21,7 @@ from filax.infer.generate import DECODE, PREFILL, check_prompts, generate
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo
 
-PROGRAMS = (encode.EMBED, PREFILL, DECODE)  # All that answering compiles.
+PROGRAMS = (encode.EMBED, PREFILL, DECODE)  # All compiled programs of answering.
 
 
 class WaitingQuestion(NamedTuple):
@@ -34,7 +34,7 @@ class WaitingQuestion(NamedTuple):
 
 
 class EvaluationRun:
-  """Questions that wait for a full batch, and the answers so far."""
+  """The questions waiting for a full batch, and the answers so far."""
 
   def __init__(
     self,
@@ -55,8 +55,8 @@ class EvaluationRun:
     self.waiting: list[WaitingQuestion] = []
     self.answers: list[dict[str, Any]] = []
     self.media: set[Timeline] = set()
-    self.bad_media: dict[str, str] = {}  # Medium -> why it cannot be read.
-    self.bad_questions: list[str] = []  # What else cannot be asked, and why.
+    self.bad_media: dict[str, str] = {}  # Medium -> why it is unreadable.
+    self.bad_questions: list[str] = []  # Other questions that were skipped, and why.
     self.skipped = 0
     self.finished = False
     self.after_answers: Callable[[], None] | None = None
@@ -67,7 +67,7 @@ class EvaluationRun:
     self._compilations_before = compiled.compilations(PROGRAMS)
 
   def add_questions(self, group: Sequence[Example], media: Sequence[ReadMedium]) -> None:
-    """Adds the questions about one set of media; answers full batches."""
+    """Adds the questions about one set of media and answers full batches."""
     self._end_lap("wait")
     self.media.update(group[0].media)
     if self._note_bad_media(group[0].media, media):
@@ -95,7 +95,7 @@ class EvaluationRun:
       self.print_progress()
 
   def flush(self) -> None:
-    """Answers the last questions; their first prompt fills up the batch."""
+    """Answers the remaining questions, padding the batch with the first prompt."""
     rest = self.waiting
     if rest:
       filling = rest[:1] * (self.batch - len(rest))
@@ -103,7 +103,7 @@ class EvaluationRun:
       self.waiting = []
 
   def print_progress(self, last: bool = False) -> None:
-    """A line on stderr now and then, and at the end."""
+    """Prints a progress line on stderr periodically, and at the end."""
     if self._progress is None:
       return
     done = len(self.answers) + self.skipped
@@ -136,7 +136,7 @@ class EvaluationRun:
     )
 
   def _note_bad_media(self, timelines: Sequence[Timeline], media: Sequence[ReadMedium]) -> bool:
-    """Whether any medium could not be read; the reasons go into `bad_media`."""
+    """Records unreadable media in `bad_media`; returns whether there are any."""
     any_bad = False
     for timeline, medium in zip(timelines, media, strict=True):
       if isinstance(medium, MediaError):
@@ -145,7 +145,7 @@ class EvaluationRun:
     return any_bad
 
   def _refuse(self, group: Sequence[Example], error: ValueError) -> None:
-    """Counts and lists questions that cannot be asked."""
+    """Counts and lists skipped questions."""
     self.skipped += len(group)
     for example in group:
       self.bad_questions.append(f"{example.id}: {error}")
@@ -153,7 +153,7 @@ class EvaluationRun:
   def _encode_media(self, media: Sequence[ReadMedium]) -> list[EncodedMedia]:
     """The visual tokens of media.
 
-    Raises the ValueError of a medium that could not be read.
+    Raises the ValueError of an unreadable medium.
     """
     decoded: list[DecodedMedium] = []
     for medium in media:
@@ -182,7 +182,7 @@ class EvaluationRun:
     return tokens, index
 
   def _answer_batch(self, rows: Sequence[WaitingQuestion], real: int | None = None) -> None:
-    """Generates the answers of a batch and scores the first `real` of them."""
+    """Generates the answers of a batch; scores the first `real` ones."""
     examples, prompts, index, tables = zip(*rows, strict=True)
     generated = generate(
       self.loaded.model,
@@ -201,7 +201,7 @@ class EvaluationRun:
       self.after_answers()
 
   def _score(self, example: Example, text: str) -> dict[str, Any]:
-    """The row of the report about one answer."""
+    """The report's row for one answer."""
     parsed = self.benchmark.parse(text, example)
     score = 0.0 if parsed is None else self.benchmark.score(parsed, example)
     columns = {name: str(example.fields.get(name) or "") for name in self.benchmark.by}
@@ -234,7 +234,7 @@ def accuracy_by(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, dic
 
 
 def mean_score(rows: Sequence[Mapping[str, Any]]) -> float | None:
-  """The mean score; None of no rows."""
+  """The mean score; None without rows."""
   if not rows:
     return None
   return sum(row["score"] for row in rows) / len(rows)

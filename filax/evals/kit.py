@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a benchmark: questions, prompts, parsing and scores.
 
-Each is a file of filax/evals/benchmarks with one BENCHMARK; the file is the registration.
+A benchmark is a file of filax/evals/benchmarks that defines BENCHMARK; no other registration is
+needed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,32 +18,35 @@ from filax.evals.metrics.plain_text import normalised
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One question. The parts of its turn show `media` in order (data_pipelines.sample.Turn)."""
+  """One question.
+
+  The parts of its turn show `media` in order (data_pipelines.sample.Turn).
+  """
 
   id: str
   turn: Turn
-  answer: str  # As the manifest has it: words, or the letter of an option.
+  answer: str  # As in the manifest: words, or the letter of an option.
   media: tuple[Timeline, ...] = ()
   options: tuple[str, ...] = ()  # Without their letters; empty for a free answer.
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The record's columns.
   before: tuple[Turn, ...] = ()  # The record's own system turn.
 
 
-# (manifest, folder of the media, report that bad records go to) -> examples
+# (manifest, folder of the media, report of bad records) -> examples
 ExampleReader = Callable[[str, str, ManifestReport], Iterator[Example]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-  """Functions that read, ask, parse and score the questions of a benchmark."""
+  """Functions that read, ask, parse and score a benchmark's questions."""
 
   read: ExampleReader  # The examples of a manifest.
   prompt: Callable[[Example], Turn]  # The user's turn.
-  parse: Callable[[str, Example], str | None]  # Generated text -> answer; None: not understood.
+  parse: Callable[[str, Example], str | None]  # Generated text -> answer; None if not understood.
   score: Callable[[str, Example], float]  # (parsed answer, example) -> 0..1
-  by: tuple[str, ...] = ("kind",)  # Columns of the record by which accuracy is told apart.
-  manifest: str = ""  # Where the questions are, unless the caller names another.
-  frames: int = 0  # Candidate frames a video; 0 = as the checkpoint's config.infer says.
+  by: tuple[str, ...] = ("kind",)  # Columns of the record to report accuracy by.
+  manifest: str = ""  # Default manifest.
+  frames: int = 0  # Candidate frames per video; 0 = from the checkpoint's config.infer.
 
 
 def free_answer(text: str, example: Example) -> str | None:
@@ -60,9 +64,9 @@ def exact_match(answer: str, example: Example) -> float:
 def right_letter(example: Example) -> str:
   """The letter of the right option.
 
-  The manifest has it as a letter, as its text, or as both.
+  The manifest gives it as a letter, as its text, or as both.
 
-  Raises ValueError if that is none of the options, or if letter and text disagree.
+  Raises ValueError if it is none of the options, or if letter and text disagree.
   """
   letter = options.named_option(example.answer, example.options)
   if letter is None:
@@ -81,10 +85,8 @@ def multiple_choice(example: Example) -> Turn:
 
 
 def chosen_letter(text: str, example: Example) -> str | None:
-  """The letter that a generated text chooses.
+  """The letter that a generated text chooses, or None.
 
-  None if it names none, or more than one.
-
-  filax.evals.metrics.letters says in which forms a letter is read.
+  None for no letter, or for more than one. filax.evals.metrics.letters lists the accepted forms.
   """
   return letters.chosen(text, example.options)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line on stderr that tells how far an evaluation has come."""
+"""The progress line of an evaluation on stderr."""
 
 import collections
 import sys
 import time
 
-SECONDS = 2.0  # Between two lines, at least.
+SECONDS = 2.0  # Minimum time between two lines.
 
 
 class ProgressLine:
@@ -17,7 +17,7 @@ class ProgressLine:
     self._pace = collections.deque([(start, 0)], maxlen=5)  # (time, questions done) of lines.
 
   def print_line(self, done: int, bad_media: int, accuracy: float | None, last: bool) -> None:
-    """Prints the line, unless it is too early and not the last."""
+    """Prints the line if SECONDS have passed or it is the last."""
     now = time.perf_counter()
     if now - self._printed < SECONDS and not last:
       return

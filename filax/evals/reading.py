@@ -18,7 +18,7 @@ from filax.infer import video as video_lib
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo
 
-AHEAD = 4  # Media that are read before they are needed, beyond those being read.
+AHEAD = 4  # Media read in advance, in addition to those being read.
 
 DecodedMedium = DecodedVideo | tuple[np.ndarray, Views]
 ReadMedium = DecodedMedium | ValueError
@@ -59,7 +59,7 @@ def read_medium(
 ) -> ReadMedium:
   """A decoded video, a still with its views, or the error.
 
-  `blind`: grey pictures. `alone`: no other medium is shown with it.
+  `blind`: grey pictures instead. `alone`: the only medium of its question.
   """
   try:
     if timeline[0].kind != "image":
@@ -71,12 +71,12 @@ def read_medium(
     height, width, _ = picture.shape
     size = loaded.model.encoder.size
     return picture, tiles.views(width, height, processor.data["images"], size, alone)
-  except ValueError as error:  # MediaError is one. A question is skipped for it, not the run.
+  except ValueError as error:  # Includes MediaError: it skips a question, not the run.
     return error
 
 
 def grey_video(loaded: LoadedModel, timeline: Timeline) -> DecodedVideo:
-  """Grey frames at the times that would have been read."""
+  """Grey frames at the times of the frames that sampling selects."""
   sampling = loaded.processor.sampling
   size = loaded.model.encoder.size
   extent = video_lib.timeline_extent(timeline, loaded.processor.limits, sampling)

@@ -10,7 +10,7 @@ from filax.evals.kit import Benchmark
 
 
 def find_benchmark(name: str | os.PathLike) -> tuple[Benchmark, str]:
-  """The benchmark of a name or of a manifest, and its manifest."""
+  """The benchmark with this name, or of this manifest, and its manifest."""
   names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
   name = os.fspath(name)
   if name in names:

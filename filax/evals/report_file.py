@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of an evaluation as a file, written while answers come."""
+"""The report file of an evaluation, updated during the run."""
 
 from collections.abc import Callable
 import json
@@ -9,13 +9,13 @@ from typing import Any
 
 from filax import files
 
-KEEP_SECONDS = 5.0  # Between two writes of the report of a run that goes on.
+KEEP_SECONDS = 5.0  # Minimum time between two writes during a run.
 
 
 class NothingScored(ValueError):
   """No question of a manifest could be scored.
 
-  `report` has the reason of each.
+  `report` lists the reasons.
   """
 
   def __init__(self, report: dict[str, Any]):
@@ -36,13 +36,13 @@ class ReportFile:
     self._written = -KEEP_SECONDS
 
   def refresh(self) -> None:
-    """Writes the report now and then: a killed run leaves its answers."""
+    """Writes the report periodically, so a killed run leaves its answers."""
     if time.monotonic() - self._written >= KEEP_SECONDS:
       self.write_report()
       self._written = time.monotonic()
 
   def write_report(self) -> None:
-    """Writes the report if there is a file for it. Raises OSError."""
+    """Writes the report if it has a path. Raises OSError."""
     if not self._path:
       return
     with files.write_atomically(self._path) as file:

@@ -61,14 +61,15 @@ def evaluate(
   """The scores of a session on a manifest or benchmark.
 
   `selector` answers with another selector at the same number of visual tokens, `blind` shows grey
-  pictures, `limit` asks the first questions only, `batch` prompts are answered at a time. Returns
-  accuracy, questions, videos, unparsed (answers not understood; they count as wrong), skipped
-  (questions that cannot be asked; they do not count), bad_media (why their media cannot be read),
-  bad_questions (what else is wrong, such as a prompt beyond the context), bad_records, by (column
-  -> value -> accuracy and questions), seconds, finished and answers (one a question). Several
-  manifests give a dict of such dicts. `out`: a file for the report, written while answers come, so
-  that a run that is stopped leaves what it has. Raises ValueError if there is nothing to ask, or
-  nothing that could be scored.
+  pictures, `limit` asks the first questions only, `batch` prompts are answered at a time. `out` is
+  a file for the report, updated during the run, so that a stopped run keeps its answers so far.
+
+  Returns accuracy, questions, videos, unparsed (answers not understood; they count as wrong),
+  skipped (questions not asked; they do not count), bad_media (why their media are unreadable),
+  bad_questions (other errors, such as a prompt beyond the context), bad_records, by (column ->
+  value -> accuracy and questions), seconds, finished and answers (one per question). Several
+  manifests give a dict of such dicts. Raises ValueError if there are no questions, or if none could
+  be scored.
   """
   options = EvaluationOptions(
     root, selector, blind, limit, batch, threads, max_new_tokens, progress

@@ -23,18 +23,18 @@ class Answer:
   text: str
   tokens: int  # New tokens.
   prompt_tokens: int
-  stopped: bool  # The model ended the answer itself; else max_new_tokens did.
+  stopped: bool  # True if the model ended the answer, False for max_new_tokens.
   seconds: Mapping[str, float]  # prefill, decode
 
 
 class Conversation:
   """A conversation about one video, which is encoded once, at the start.
 
-  `times` are the seconds of every group that the llm sees (its representative), `scene_times` those
-  of all its frames, `seconds` how long reading and encoding took. Where the model groups
-  neighbouring frames, a path is read part by part, whatever its length (then `read` is part of
-  `encode`), and `encode_cache` names a folder that keeps merged tokens, so that later talks about
-  the video skip the encoder.
+  `times` are the seconds of each group's representative frame, `scene_times` those of all its
+  frames, `seconds` the duration of reading and encoding. If the model groups neighbouring frames, a
+  path is read part by part, whatever its length (then `encode` includes `read`), and `encode_cache`
+  names a folder that stores merged tokens, so that later conversations about the video skip the
+  encoder.
   """
 
   def __init__(
@@ -61,7 +61,7 @@ class Conversation:
 
   @property
   def times(self) -> list[float]:
-    """Seconds of the frame that stands for each group."""
+    """Seconds of each group's representative frame."""
     return [float(second) for second in self.media.text.group_times]
 
   @property
@@ -70,11 +70,11 @@ class Conversation:
     return self.video.times[self.media.groups].tolist()
 
   def ask(self, question: str, *, seed: int = 0, **settings) -> Answer:
-    """Answers with the earlier turns in mind.
+    """Answers a question in the context of the earlier turns.
 
-    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; those that are None come
-    from config.infer. Raises ValueError if the talk has outgrown the model's context; `forget`
-    makes room.
+    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; None means the value of
+    config.infer. Raises ValueError if the conversation exceeds the model's context; `forget` clears
+    the earlier turns.
     """
     if self.turns:
       turns = (*self.turns, Turn("user", (question,)))
@@ -105,5 +105,5 @@ class Conversation:
     )
 
   def forget(self) -> None:
-    """Starts the talk anew; the video stays encoded."""
+    """Forgets the earlier turns; the video stays encoded."""
     self.turns = []

@@ -9,11 +9,10 @@ import jax
 
 
 class CountedProgram:
-  """A jitted function that prints and counts its compilations.
+  """A jitted function that counts its compilations and prints them.
 
-  They go to stderr, with the shapes that caused them.
-
-  `count` is the number of compilations so far: one for every bucket, if all is well.
+  A line on stderr names the shapes of each compilation. `count` is the number of compilations so
+  far; one per bucket is expected.
   """
 
   def __init__(self, name: str, function: Callable, **options):
@@ -36,7 +35,7 @@ class CountedProgram:
     return out
 
   def _counted(self, function: Callable) -> Callable:
-    def traced(*args, **kwargs):  # Runs only while JAX traces: once a compilation.
+    def traced(*args, **kwargs):  # Runs only while JAX traces: once per compilation.
       self.count += 1
       return function(*args, **kwargs)
 
@@ -44,7 +43,7 @@ class CountedProgram:
 
 
 def compilations(programs: Sequence[CountedProgram]) -> int:
-  """The compilations of some programs so far."""
+  """The total compilations of several programs so far."""
   return sum(program.count for program in programs)
 
 

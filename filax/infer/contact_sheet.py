@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contact sheets: the frames of each selection as a strip (FiLA, Fig. 1)."""
+"""Contact sheets: the frames of each selection (FiLA, Fig. 1)."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,7 +14,7 @@ THEMES = dict(
   light=dict(paper="#ffffff", ink="#1d2129", faint="#6b7280", line="#d5d9e0"),
   dark=dict(paper="#171a21", ink="#e8eaee", faint="#9aa1ad", line="#353b47"),
 )
-DPI = 110  # Of the drawing, whose unit is a pixel.
+DPI = 110  # Of the drawing; its unit is a pixel.
 GAP = 2  # Between thumbnails of a group.
 SPACE = 10  # Between groups.
 TITLE = 34  # Height of a title.
@@ -49,8 +49,8 @@ def contact_sheet(
 
   rows: (title, frames u8 [n h w 3], times [n] in seconds).
 
-  `group` neighbours that belong together (a scene, a triple) stand closer. A strip of more than
-  `across` thumbnails goes on in the next line. Thumbnails are `side` pixels high.
+  `group` neighbours of one scene or triple are drawn closer together. A strip of more than `across`
+  thumbnails continues in the next line. Thumbnails are `side` pixels high.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -106,7 +106,10 @@ def _strip_lines(
 
 
 def _scaled(frame: np.ndarray, side: int) -> np.ndarray:
-  """Frame u8 [h w 3] -> u8 [side w' 3] of the same shape."""
+  """Scales a frame u8 [h w 3] to height `side`.
+
+  Returns u8 [side w' 3] with the same aspect ratio.
+  """
   from PIL import Image
 
   height, width, _ = frame.shape
@@ -116,7 +119,7 @@ def _scaled(frame: np.ndarray, side: int) -> np.ndarray:
 
 
 def _draw_line(ax, line: Sequence[_Thumbnail], top: float, side: int, ink: str) -> None:
-  """One line of thumbnails, their times below."""
+  """Draws one line of thumbnails with their times below."""
   for thumbnail in line:
     extent = (thumbnail.x, thumbnail.right, top + side, top)
     ax.imshow(thumbnail.picture, extent=extent, aspect="auto")
@@ -132,7 +135,7 @@ def _draw_line(ax, line: Sequence[_Thumbnail], top: float, side: int, ink: str) 
 
 
 def clock(seconds: float) -> str:
-  """75.3 -> "1:15"; hours only if there are any."""
+  """Formats seconds: 75.3 -> "1:15", 3675 -> "1:01:15"."""
   minutes, second = divmod(int(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"

@@ -17,7 +17,7 @@ from filax.models.video_lm import VideoLM
 def encode_video(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
   """Encodes a video with the model's selector.
 
-  Raises ValueError if the pictures do not have the size of the encoder.
+  Raises ValueError if the pictures do not have the encoder's size.
   """
   model = loaded.model
   check_video(model, video)
@@ -61,17 +61,18 @@ def encode_picture(loaded: LoadedModel, picture: np.ndarray, views: Views) -> En
 
 
 def no_pictures(size: int) -> np.ndarray:
-  """Stands for absent frames or images: uint8 [1 0 h w 3]."""
+  """Empty frames or images: uint8 [1 0 h w 3]."""
   return np.zeros((1, 0, size, size, 3), np.uint8)
 
 
 def candidates(model: VideoLM, video: DecodedVideo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The frames that the selector chooses from.
 
-  Returns frames [T h w 3], mask [T], and their places [T] in the video.
+  Returns frames [T h w 3], mask [T], and their positions [T] in the video.
 
-  A selector that chooses sees every frame once: repeats of a short video become padding, and with
-  too few frames it spreads what there is. One that groups neighbours takes the frames as they are.
+  A choosing selector sees every frame once: the repeated frames of a short video become padding,
+  and with too few frames the selector distributes the available ones. A selector that groups
+  neighbours takes the frames unchanged.
   """
   places = np.arange(len(video.frames))
   if not model.selector.needs_single:
@@ -83,15 +84,18 @@ def candidates(model: VideoLM, video: DecodedVideo) -> tuple[np.ndarray, np.ndar
 
 
 def representative(model: VideoLM) -> int:
-  """The place within a group of the frame that stands for it.
+  """The position of the representative frame within a group.
 
-  It is the middle one, unless the selector says otherwise.
+  The middle frame, unless the selector defines another.
   """
   return model.selector.representative
 
 
 def check_video(model: VideoLM, video: DecodedVideo) -> None:
-  """Raises ValueError for pictures or a frame count that do not fit."""
+  """Checks picture size and frame count against the model.
+
+  Raises ValueError if they do not match.
+  """
   count, height, width, _ = video.frames.shape
   size = model.encoder.size
   if (height, width) != (size, size):

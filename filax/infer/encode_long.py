@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decodes and encodes long videos part by part; only merged tokens are held.
+"""Decodes and encodes long videos part by part.
 
-For selectors that group neighbours; those that choose must see all frames at once.
+Only merged tokens stay in memory. For selectors that group neighbours; choosing selectors need all
+frames at once.
 """
 
 from collections.abc import Iterator
@@ -30,24 +31,25 @@ from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, count_frames, frame_unit, timeline_extent
 from filax.models.video_lm import VideoLM
 
-PART = 128  # Frames decoded and encoded at a time, about.
+PART = 128  # Approximate number of frames decoded and encoded at a time.
 
 
 def can_stream(model: VideoLM) -> bool:
-  """Whether a part of a video can be encoded alone: groups are neighbours."""
+  """Whether parts of a video can be encoded separately.
+
+  True if groups are neighbouring frames.
+  """
   return not model.selector.needs_single
 
 
 def encode_timeline(
   loaded: LoadedModel, timeline: Timeline, folder: str | os.PathLike = ""
 ) -> tuple[DecodedVideo, EncodedMedia]:
-  """Reads and encodes a video as config.infer.sampling says.
+  """Reads and encodes a video under config.infer.sampling.
 
-  The returned video has times but no frames.
-
-  With a `folder`, merged tokens are kept there under a hash of all that decides them, and found
-  again. Raises MediaError for unreadable media, ValueError for more frames than the model's context
-  holds.
+  The returned video has times but no frames. Merged tokens are cached in `folder` ("" = no cache)
+  under a hash of their inputs. Raises MediaError for unreadable media, ValueError for more frames
+  than the model's context holds.
   """
   model = loaded.model
   sampling = loaded.processor.sampling
@@ -75,7 +77,7 @@ def encode_timeline(
 def _cached_tokens(
   folder: str | os.PathLike, loaded: LoadedModel, timeline: Timeline, times: np.ndarray
 ) -> tuple[np.ndarray | jax.Array, np.ndarray]:
-  """`_encode_parts`, cached in a folder; a failed write costs only time."""
+  """`_encode_parts`, cached in a folder; a failed write is not an error."""
   key = _cache_key(loaded, timeline, times)
   path = pathlib.Path(folder, f"{key}.npz")
   files.remove_leftovers(folder)
@@ -90,7 +92,7 @@ def _cached_tokens(
 
 
 def _parse_cache(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-  """The visual table f32 [M D] and real times f32 [T] of an .npz file."""
+  """Visual table f32 [M D] and real times f32 [T] from .npz."""
   with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
     return arrays["table"], arrays["times"]
 
@@ -106,7 +108,7 @@ def _encode_parts(loaded: LoadedModel, timeline: Timeline, times) -> tuple[jax.A
   seconds = []
   with loaded.on_mesh():
     for frames, real_times in _decoded_parts(loaded, timeline, times, part):
-      missing = part - len(frames)  # One program: the last part is filled up.
+      missing = part - len(frames)  # The last part is padded, so one program serves all.
       padding = np.repeat(frames[-1:], missing, axis=0)
       frames = np.concatenate([frames, padding])
       visual = encode.EMBED(
@@ -128,7 +130,7 @@ def _part_length(model: VideoLM, frames: int) -> int:
 def _decoded_parts(
   loaded: LoadedModel, timeline: Timeline, times, part: int
 ) -> Iterator[media_frames.Frames]:
-  """Yields (frames, times) of each part, and decodes the next one meanwhile."""
+  """Yields (frames, times) of each part; decodes one part ahead."""
 
   def decode_part(first: int) -> media_frames.Frames:
     return media_frames.read_timeline(
@@ -149,15 +151,15 @@ def _decoded_parts(
 
 
 def _check_context(model: VideoLM, frames: int, tokens: int) -> None:
-  """Raises ValueError for more tokens than the context holds.
+  """Checks the visual tokens against the context, before decoding.
 
-  It comes before anything is decoded; nothing is ever cut off.
+  Raises ValueError for more tokens than the context holds; tokens are never cut off.
   """
   context = context_length(model)
   if tokens < context:
     return
   positions = model.llm.positions
-  factor = float(-(-(tokens + 1024) // positions))  # With room for the question.
+  factor = float(-(-(tokens + 1024) // positions))  # Includes room for the question.
   raise ValueError(
     f"{frames} frames are {tokens} visual tokens, and the model reads {context} positions. Lower "
     f"config.infer.sampling.frames (--frames) below {frames * context // tokens}, or set "
@@ -166,9 +168,9 @@ def _check_context(model: VideoLM, frames: int, tokens: int) -> None:
 
 
 def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> str:
-  """sha256 of all that decides the merged tokens.
+  """sha256 of the inputs of the merged tokens.
 
-  That is: the parts of the model and their weights, the media and the times.
+  These are the model's visual components and their weights, the media and the times.
   """
   model = loaded.model
   parts = {}

@@ -17,9 +17,9 @@ class EncodedMedia:
   """The visual tokens of a video or a picture, on the device."""
 
   table: Any  # [M D]: visual tokens, then one newline vector.
-  pattern: np.ndarray  # Order in which the tokens are read: data_pipelines.packing.visual_order.
-  text: templates.VisualText  # What the text must know: length, duration, times.
-  groups: np.ndarray  # int [G K]: the frames of each group, as places in the video.
+  pattern: np.ndarray  # Order of the tokens (data_pipelines.packing.visual_order).
+  text: templates.VisualText  # Length, duration and times, for the text.
+  groups: np.ndarray  # int [G K]: the frames of each group, as positions in the video.
 
   @property
   def tokens(self) -> int:

@@ -57,7 +57,7 @@ class Generated:
   """New token ids of every row, without the stop id."""
 
   tokens: list[list[int]]
-  stopped: list[bool]  # A stop id ended the row; else max_new_tokens did.
+  stopped: list[bool]  # True if a stop id ended the row, False for max_new_tokens.
   prefill_seconds: float
   decode_seconds: float
 
@@ -98,9 +98,9 @@ def generate(
 ) -> Generated:
   """Continues B prompts of token ids, padded to a bucket of `lengths`.
 
-  `table` [B M D] and `visual_index` (one list a prompt) splice in pictures. temperature 0 is
-  greedy. Ids from `vocab` on (default: the model's vocabulary) are never produced. The same seed
-  gives the same text. `mesh` is where the parameters lie (default: one device). Raises ValueError
+  `table` [B M D] and `visual_index` (one list per prompt) insert visual tokens. temperature 0 is
+  greedy. Ids from `vocab` on (default: the model's vocabulary) are never generated. The same seed
+  gives the same text. `mesh` is the mesh of the parameters (default: one device). Raises ValueError
   for an invalid setting, or a prompt beyond the context.
   """
   check_answer_settings(max_new_tokens, temperature, top_p, top_k)
@@ -136,7 +136,7 @@ def generate(
 def _sampling_settings(
   model: VideoLM, temperature: float, top_p: float, top_k: int, vocab: int | None
 ) -> dict[str, np.generic]:
-  """The settings that a compiled program takes as arguments."""
+  """The sampling settings as runtime arguments of a compiled program."""
   vocab = model.vocab if vocab is None else min(vocab, model.vocab)
   return dict(
     temperature=np.float32(temperature),
@@ -147,7 +147,10 @@ def _sampling_settings(
 
 
 def _prefilled(model: VideoLM, params: Mapping, padded: PaddedPrompts, table, spare: int):
-  """Logits of the next token [B V] and the cache, computed when it returns."""
+  """Runs `prefill` and waits for it.
+
+  Returns the logits of the next token [B V] and the cache.
+  """
   logits, cache = PREFILL(
     padded.label,
     model,
@@ -185,10 +188,10 @@ def dropout_schedule(
   length: int,
   lengths: tuple[int, ...],
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-  """What visual dropout keeps of prompts of `counts` tokens.
+  """The schedule of visual dropout for prompts of `counts` tokens.
 
-  Returns i32 [B stages 1], the visual tokens kept after every stage, and the bucket that the
-  prompts are shortened to after every stage.
+  Returns the visual tokens kept after every stage, i32 [B stages 1], and the bucket length of the
+  prompts after every stage.
   """
   visual = np.zeros_like(counts) if index is None else (index != TEXT).sum(1)
   kept = dropout_stages.kept(visual, model.stages)
@@ -202,7 +205,10 @@ def dropout_schedule(
 def prefill(
   model, params, tokens, lengths, table, visual_index, keep, *, room: tuple[int, ...], spare: int
 ):
-  """Right-padded prompts [B L] -> logits of the next token [B V], cache."""
+  """Prefills the KV cache with right-padded prompts [B L].
+
+  Returns the logits of the next token [B V] and the cache.
+  """
   last, cache = model.apply(
     {"params": params},
     tokens,
@@ -223,10 +229,10 @@ def decode_tokens(
 ):
   """Generates up to `limit` tokens a row in one while_loop.
 
-  It ends when every row has met a stop id.
+  The loop ends when every row has produced a stop id.
 
-  Returns (ids [B N], how many of them count [B], whether a stop id came [B]), and the cache, which
-  is updated in place and lacks the last token.
+  Returns (ids [B N], number of valid ids [B], whether a stop id came [B]), and the cache, which is
+  updated in place and lacks the last token.
   """
   batch = logits.shape[0]
 
@@ -265,7 +271,7 @@ def _next_logits(model: VideoLM, params, hidden):
 
 
 def _choose_token(logits, key, step, settings, greedy: bool):
-  """Logits [B V] of a step -> the next token of every row [B]."""
+  """Chooses the next token [B] of every row from logits [B V]."""
   real = jnp.arange(logits.shape[-1]) < settings["vocab"]
   logits = jnp.where(real, logits.astype(jnp.float32), -jnp.inf)
   if greedy:
@@ -286,13 +292,13 @@ DECODE = CountedProgram(
 
 
 class _Absent(nn.Module):
-  """Stands where a part is not used."""
+  """A placeholder for an unused component."""
 
 
 def language_model(model: VideoLM) -> VideoLM:
-  """The model with its llm alone.
+  """The model reduced to its llm.
 
-  Models that see differently then share compiled programs.
+  Models that differ only in their visual components then share compiled programs.
   """
   absent = _Absent()
   return model.clone(
@@ -309,7 +315,7 @@ def pad(rows: Sequence[Integers], length: int, value: int) -> np.ndarray:
 
 
 def context_length(model: VideoLM) -> int:
-  """Positions that the llm can read, stretched by YaRN."""
+  """The llm's context length in positions, including YaRN."""
   llm = model.llm
   if llm.yarn is None:
     return llm.positions
@@ -318,7 +324,7 @@ def context_length(model: VideoLM) -> int:
 
 
 def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-  """Raises ValueError for an empty prompt, or one beyond the context."""
+  """Raises ValueError for an empty prompt, or a prompt beyond the context."""
   if not prompts or not min(map(len, prompts)):
     raise ValueError("generate() needs at least one prompt, and one token in every prompt.")
   longest = max(map(len, prompts))

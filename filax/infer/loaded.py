@@ -20,14 +20,14 @@ from filax.models.video_lm import VideoLM
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoadedModel:
-  """A model, its parameters and its processor: all that answering needs."""
+  """A model with its parameters and processor, ready for inference."""
 
   model: VideoLM
   params: PyTree
   processor: Processor
 
   def read_video(self, media: str | os.PathLike | Timeline) -> DecodedVideo:
-    """Decodes the candidate frames of a video as config.infer.sampling says."""
+    """Decodes the candidate frames of a video under config.infer.sampling."""
     if isinstance(media, str | os.PathLike):
       media = (Scene(os.fspath(media)),)
     processor = self.processor
@@ -46,11 +46,11 @@ class LoadedModel:
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
   def with_selector(self, name: str) -> Self:
-    """The same with another selector, and as many visual tokens.
+    """A copy with another selector and the same number of visual tokens.
 
-    uniform and clips then read just the frames that they show. Selectors that choose keep the
-    candidates of config.infer.sampling, or take four times what they show if it names no more than
-    that. Raises ValueError for an unknown name.
+    uniform and clips then read only the frames that they show. Choosing selectors keep the number
+    of candidates of config.infer.sampling if it exceeds the frames shown; otherwise they take four
+    times the frames shown. Raises ValueError for an unknown name.
     """
     model = self.model
     if self.processor.infer["selector"]["name"] == name:
@@ -76,9 +76,9 @@ class LoadedModel:
   def adjusted(
     self, *, frames: int | None = None, yarn: float | None = None, dropout: str = ""
   ) -> Self:
-    """The same with other settings of inference.
+    """A copy with other inference settings.
 
-    `frames`: most frames of a video. `yarn`: the factor by which YaRN stretches the context.
+    `frames`: maximum frames of a video. `yarn`: the factor by which YaRN extends the context.
     `dropout`: visual dropout (a preset of filax.spec.dropout_stages, "off", or
     "layer:kind:ratio,..."). Raises ValueError for an invalid setting.
     """
@@ -104,6 +104,6 @@ def _with_frames(processor: Processor, frames: int) -> Processor:
 
 def _yarn_setting(factor: float, positions: int) -> tuple[Any, ...] | None:
   """config.model.llm.yarn for a factor; None for 1."""
-  if not 1 <= factor < math.inf:  # Not a number is neither.
+  if not 1 <= factor < math.inf:  # Also rejects NaN.
     raise ValueError(f"--yarn={factor} is no factor of the context. Set it to 1 or more.")
   return (factor, positions) if factor > 1 else None

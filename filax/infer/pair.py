@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deprecated functions of (model, params); sessions replace them."""
+"""Deprecated functions of (model, params), replaced by sessions."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -19,9 +19,9 @@ from filax.models.video_lm import VideoLM
 
 
 class PairedModel(VideoLM):
-  """A VideoLM that remembers its processor: sessions unpack into it.
+  """A VideoLM that carries its processor; sessions unpack into it.
 
-  Only the functions of this file read the processor; what is compiled gets a plain VideoLM.
+  Only the functions of this file read the processor; compiled functions get a plain VideoLM.
   """
 
   processor: Any = None
@@ -97,7 +97,7 @@ def _loaded_without_processor(model: VideoLM, params: Mapping, video: DecodedVid
 def generate(
   model: VideoLM, params: Mapping, prompts: Sequence[Sequence[int]], **options
 ) -> Generated:
-  """Deprecated: session.generate(prompts); for a model of your own, filax.infer.generate."""
+  """Deprecated: session.generate(prompts), or filax.infer.generate for other models."""
   warn_of_pair("generate", "session.generate(prompts)")
   processor = _processor(model)
   mesh = None if processor is None else processor.mesh
@@ -105,7 +105,10 @@ def generate(
 
 
 def also_of_pair(function: Callable) -> Callable:
-  """Lets a function of a session also take (model, params), with a warning."""
+  """Decorates a session's function to also accept (model, params).
+
+  Such a call gives a deprecation warning.
+  """
 
   def with_pair(model: VideoLM, params: Mapping, *args, **options):
     return function(loaded_from_pair(model, params), *args, **options)

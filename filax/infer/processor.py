@@ -18,14 +18,14 @@ from filax.infer.generate import LENGTHS
 from filax.spec import TEXT
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # Equal only to itself: it may be part of a jit key.
+@dataclasses.dataclass(frozen=True, eq=False)  # Compared by identity: it may be part of a jit key.
 class Processor:
   """The tokenizer of a checkpoint, and config.data and config.infer."""
 
   tokenizer: Tokenizer
   data: Mapping[str, Any]
   infer: Mapping[str, Any]
-  mesh: jax.sharding.Mesh | None = None  # Where the parameters lie; None is one device.
+  mesh: jax.sharding.Mesh | None = None  # The mesh of the parameters; None for one device.
   source: str = ""  # The path of the checkpoint.
 
   @property
@@ -35,13 +35,13 @@ class Processor:
 
   @property
   def resize(self) -> str:
-    """How frames become the encoder's pictures, as in data_pipelines.media.frames.read_frames."""
+    """The resize mode of frames, as in data_pipelines.media.frames.read_frames."""
     return self.data.get("resize", "squash")
 
   def encode_prompt(
     self, turns: Sequence[Turn], media: Sequence[EncodedMedia]
   ) -> tuple[list[int], np.ndarray]:
-    """(tokens, visual_index) of a conversation whose next turn is the assistant's.
+    """(tokens, visual_index) of a conversation up to the assistant's next turn.
 
     `media[n]` is the encoded n-th medium of the turns. The index points into
     `encoded_media.joined_table(media)`.
@@ -68,7 +68,7 @@ class Processor:
 
   @property
   def stop(self) -> tuple[int, ...]:
-    """The ids that end an answer; template plain adds the newline."""
+    """The ids that end an answer, with template plain also the newline."""
     stop_ids = tuple(self.tokenizer.stop_ids)
     if self.data["template"] != "plain":
       return stop_ids
@@ -76,9 +76,9 @@ class Processor:
     return (*stop_ids, *newline) if len(newline) == 1 else stop_ids
 
   def settings(self, **overrides) -> dict[str, Any]:
-    """The arguments of `generate`: overrides, else config.infer.
+    """The arguments of `generate`: config.infer updated by `overrides`.
 
-    Overrides that are None count as absent.
+    Overrides of None are ignored.
     """
     settings = dict(
       max_new_tokens=self.infer["max_new_tokens"],
@@ -95,7 +95,7 @@ class Processor:
 
   @property
   def lengths(self) -> tuple[int, ...]:
-    """Buckets of prompts: those of config.infer, and beyond them those of `generate`."""
+    """Prompt buckets of config.infer, then the longer ones of `generate`."""
     configured = tuple(self.infer["lengths"])
     longest = max(configured)
     longer = [length for length in LENGTHS if length > longest]
@@ -105,7 +105,7 @@ class Processor:
   def limits(self) -> Limits:
     """Bounds on opening and decoding a medium.
 
-    Older checkpoints do not name image_pixels.
+    Older checkpoints lack image_pixels.
     """
     return Limits(
       open_seconds=self.data["open_seconds"],

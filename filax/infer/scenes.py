@@ -17,11 +17,11 @@ from filax.models.video_lm import VideoLM, Visual
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SelectedScene:
-  """A group of frames that the llm would see as one."""
+  """A group of frames that the selector merges for the llm."""
 
-  time: float  # Seconds of the frame that stands for it.
-  times: np.ndarray  # float32 [K], of all its frames, ascending.
-  thumbnail: np.ndarray  # uint8 [h w 3]: the frame that stands for it.
+  time: float  # Seconds of the representative frame.
+  times: np.ndarray  # float32 [K]: seconds of all frames, ascending.
+  thumbnail: np.ndarray  # uint8 [h w 3]: the representative frame.
   frames: np.ndarray  # uint8 [K h w 3]
 
 
@@ -32,11 +32,11 @@ def find_scenes(
   *,
   selector: str | None = None,
 ) -> list[SelectedScene]:
-  """The scenes that the model's selector finds, in time order.
+  """The scenes that the model's selector chooses, in time order.
 
   `count` replaces config.infer.selector.scenes. `selector` is another selector by name: "uniform"
-  gives as many groups at even times. `video` is what read_video returned, or a path, which is read
-  as the checkpoint's config says. Raises ValueError for an invalid count or name.
+  gives as many groups at even times. `video` is a DecodedVideo of read_video, or a path, which is
+  read under the checkpoint's config. Raises ValueError for an invalid count or name.
   """
   if not isinstance(video, DecodedVideo):
     video = loaded.read_video(video)
@@ -56,7 +56,7 @@ def find_scenes(
 
 
 def select_groups(loaded: LoadedModel, video: DecodedVideo) -> np.ndarray:
-  """The frames of each scene, as places in the video: int [G K]."""
+  """Frames of each scene as positions in the video: int [G K]."""
   model = loaded.model
   encode.check_video(model, video)
   frames, mask, places = encode.candidates(model, video)
@@ -80,7 +80,10 @@ def with_count(model: VideoLM, count: int) -> VideoLM:
 
 
 def even_frames(loaded: LoadedModel, video: DecodedVideo, count: int | None) -> DecodedVideo:
-  """The frames that make `count` groups of neighbours (default: config.infer.sampling's)."""
+  """The frames of `count` groups of neighbours.
+
+  Default: as many groups as config.infer.sampling gives.
+  """
   size = loaded.model.selector.size
   if count is None:
     frames = min(len(video.frames), loaded.processor.sampling["frames"])
@@ -91,7 +94,7 @@ def even_frames(loaded: LoadedModel, video: DecodedVideo, count: int | None) -> 
 def selected_groups(model: VideoLM, params, frames, mask):
   """The groups' index [B G K] and mask [B G].
 
-  XLA leaves out what only the llm would need.
+  XLA eliminates computations that only the llm would need.
   """
   batch, _, *picture = frames.shape
   no_images = jnp.zeros((batch, 0, *picture), jnp.uint8)

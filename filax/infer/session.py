@@ -32,8 +32,8 @@ class Session(LoadedModel):
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
-  It unpacks into (model, params). A video is a path, which is read as config.infer.sampling says,
-  or what read_video returned.
+  It unpacks into (model, params). A video is a path, which is read under config.infer.sampling, or
+  a DecodedVideo of read_video.
   """
 
   def __iter__(self) -> Iterator:
@@ -47,8 +47,8 @@ class Session(LoadedModel):
   def ask(self, video: VideoSource, text: str, *, seed: int = 0, **settings) -> str:
     """The answer to one question about a video.
 
-    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; those that are None come
-    from config.infer. Raises ValueError in one sentence for bad media.
+    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; None means the value of
+    config.infer. Raises ValueError with one sentence for bad media.
     """
     return self.conversation(video).ask(text, seed=seed, **settings).text
 
@@ -73,7 +73,7 @@ class Session(LoadedModel):
   ) -> Generated:
     """Continues prompts of token ids (filax.infer.generate.generate).
 
-    `settings` that are None or not named come from config.infer.
+    `settings` that are None or absent come from config.infer.
     """
     return generate(
       self.model,
@@ -99,12 +99,12 @@ def load(
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
-  The model selects frames as config.infer.selector says; `session.processor` knows tokenizer and
-  templates. `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to spread the parameters over several
-  devices; default: the first device. `param_dtype`: "bfloat16" halves what they take; default: as
-  they were trained. `components`: modules that the checkpoint's config may name for components of
-  its own, such as ["my_lab"]; no other code is imported. Raises OSError if there is no readable
-  checkpoint, ValueError if its tokenizer is missing or has more ids than the model, or a leaf is
+  Frames are selected by config.infer.selector; `session.processor` holds tokenizer and templates.
+  `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to shard the parameters over several devices;
+  default: the first device. `param_dtype`: "bfloat16" halves their memory; default: the dtype of
+  training. `components`: modules from which the checkpoint's config may import custom components,
+  such as ["my_lab"]; no other code is imported. Raises OSError without a readable checkpoint,
+  ValueError if its tokenizer is missing or has more ids than the model, or if a parameter is
   missing.
   """
   source = str(path)
@@ -142,9 +142,9 @@ def restore_params(
   model: VideoLM,
   mesh: jax.sharding.Mesh | None = None,
 ) -> PyTree:
-  """The parameters of `model`, laid out on `mesh`.
+  """Restores the parameters of `model`, sharded over `mesh`.
 
-  Raises ValueError if one is missing.
+  Raises ValueError for a missing parameter.
   """
   shapes = parameter_shapes(model)
   if mesh is not None:
@@ -166,7 +166,7 @@ def _with_sharding(
 
 
 def find_tokenizer(path: epath.PathLike, configured: str) -> tokenizers.Tokenizer:
-  """The tokenizer beside a run, else the one its config names.
+  """The tokenizer beside a run, otherwise the configured tokenizer.
 
   Raises ValueError if neither exists.
   """

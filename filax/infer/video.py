@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoded videos, as the public functions take them."""
+"""Decoded videos, the input of the public functions."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -21,7 +21,7 @@ from filax.models.video_lm import VideoLM
 class DecodedVideo:
   """T frames of a video in time order.
 
-  Frames that repeat (a short video) have equal times.
+  Repeated frames of a short video have equal times.
   """
 
   frames: np.ndarray  # uint8 [T h w 3]
@@ -42,17 +42,17 @@ class DecodedVideo:
     )
 
   def take(self, count: int) -> "DecodedVideo":
-    """`count` frames at even places; a short video repeats some."""
+    """`count` evenly spaced frames; a short video repeats some."""
     positions = np.linspace(0, len(self.frames) - 1, count)
     places = positions.round().astype(int)
     return dataclasses.replace(self, frames=self.frames[places], times=self.times[places])
 
   def distinct(self) -> np.ndarray:
-    """bool [T]: False for a frame that repeats the one before it."""
+    """bool [T]: False for a repetition of the previous frame."""
     return np.diff(self.times, prepend=-np.inf) > 0
 
 
-VideoSource = DecodedVideo | str | os.PathLike  # A decoded video, or the path of one.
+VideoSource = DecodedVideo | str | os.PathLike  # A decoded video, or a path.
 
 
 def read_video(
@@ -63,14 +63,12 @@ def read_video(
   phase: str = "ends",
   limits: Limits = LIMITS,
 ) -> DecodedVideo:
-  """Decodes `frames` frames, evenly spread in time.
-
-  They are pictures of `size` x `size` pixels.
+  """Decodes `frames` frames of `size` x `size` pixels, evenly spaced in time.
 
   `size` must be that of the model's encoder (model.encoder.size). phase "ends" reaches from the
   first to the last frame, "middle" takes the middles of equal intervals. A video with fewer frames
-  repeats some. `path` may be a folder of pictures. Raises MediaError (a ValueError) in one sentence
-  for a missing or damaged file, or for one that is no video.
+  repeats some. `path` may be a folder of pictures. Raises MediaError (a ValueError) with one
+  sentence for a missing or damaged file, or for a file without a video.
   """
   timeline = (Scene(os.fspath(path)),)
   sampling = dict(name="uniform", frames=frames, phase=phase)
@@ -85,7 +83,7 @@ def decode_timeline(
   limits: Limits = LIMITS,
   resize: str = "squash",
 ) -> DecodedVideo:
-  """The frames of a timeline that `sampling` (config.infer.sampling) asks for.
+  """The frames of a timeline under `sampling` (config.infer.sampling).
 
   Their number is a multiple of `unit`. Raises MediaError for bad media, ValueError for an invalid
   sampling.
@@ -115,7 +113,7 @@ def timeline_extent(
 
 
 def count_frames(sampling: Mapping, extent: frame_sampling.Extent, unit: int) -> int:
-  """Frames to read; errors name config.infer, where this sampling comes from."""
+  """The number of frames to read; errors name config.infer.sampling."""
   try:
     return frame_sampling.frame_count(sampling, extent, unit)
   except ValueError as error:
@@ -123,9 +121,9 @@ def count_frames(sampling: Mapping, extent: frame_sampling.Extent, unit: int) ->
 
 
 def frame_unit(model: VideoLM) -> int:
-  """Frames are read in multiples of this: whole clips, whole groups.
+  """The unit of the frame count: whole clips and whole groups.
 
-  Groups count where they are neighbours; a selector that chooses takes any number of frames.
+  Groups matter only if they are neighbouring frames; a choosing selector takes any number.
   """
   group = 1 if model.selector.needs_single else model.selector.size
   return math.lcm(model.encoder.clip, group)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Studies of a model: many measurements, one table or picture."""
+"""Studies of a model: series of measurements as a table or figure."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention of the last prompt token to each group of frames, by layer.
+"""Attention from the last prompt token to groups of frames.
 
-VideoChat-Flash (arXiv:2501.00574), Fig. 8.
+By layer, as in VideoChat-Flash (arXiv:2501.00574), Fig. 8.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from filax.studies.figure import figure_of
 def attention_map(loaded: LoadedModel, video: str, question: str) -> dict[str, Any]:
   """Attention of the last prompt token in every layer, mean over heads.
 
-  `visual` is its share on visual tokens, `groups` that on each group of frames at `times`.
+  `visual` is the share on visual tokens, `groups` the share on each group of frames at `times`.
   """
   talk = Conversation(loaded, video)
   turns = templates.question(question)
@@ -28,7 +28,7 @@ def attention_map(loaded: LoadedModel, video: str, question: str) -> dict[str, A
   weights = _attention_weights(loaded, tokens, talk.media.table, index)
   tokens_per_group = loaded.model.layout().tokens_per_group
   is_visual = index >= 0
-  in_group = is_visual & (index < tokens_per_group * len(talk.times))  # The newline is in none.
+  in_group = is_visual & (index < tokens_per_group * len(talk.times))  # Excludes the newline.
   groups = np.zeros((len(weights), len(talk.times)))
   group_of_token = index[in_group] // tokens_per_group
   np.add.at(groups.T, group_of_token, weights[:, in_group].T)
@@ -44,7 +44,7 @@ def attention_map(loaded: LoadedModel, video: str, question: str) -> dict[str, A
 def _attention_weights(
   loaded: LoadedModel, tokens: list[int], table: jax.Array, index: np.ndarray
 ) -> np.ndarray:
-  """Attention of the last of L tokens to all of them: [layers L]."""
+  """Attention from the last of L tokens to all tokens: [layers L]."""
   program = jax.jit(_last_attention, static_argnums=0)
   weights = program(
     loaded.model,
@@ -57,12 +57,12 @@ def _attention_weights(
 
 
 def _last_attention(model: VideoLM, params, tokens, table, index):
-  """[layers B L]"""
+  """Attention weights of the last token: [layers B L]."""
   return model.apply({"params": params}, tokens, table, index, method="last_attention")
 
 
 def draw_attention(report: dict[str, Any], path: str) -> None:
-  """Layers by groups, beside the share of all visual tokens."""
+  """Draws layers by groups, beside the share of all visual tokens."""
   figure, (map_axes, share_axes) = figure_of(2)
   groups = np.asarray(report["groups"])
   highest = np.maximum(groups.max(1, keepdims=True), 1e-30)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of matplotlib without a window."""
+"""matplotlib figures without a window."""
 
 
 def figure_of(columns: int):

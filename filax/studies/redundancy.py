@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy when visual tokens are dropped after one layer.
+"""Accuracy with visual tokens dropped after one layer.
 
 VideoChat-Flash (arXiv:2501.00574), Fig. 9.
 """
@@ -25,13 +25,13 @@ def redundancy(
 ) -> dict[str, Any]:
   """Accuracy with all visual tokens (`whole`), and by kind of dropping.
 
-  Visual tokens fall to `ratio` after each of `layers` (default: all but the last). `skipped`
-  questions that cannot be asked count nowhere; `bad_questions` and `bad_media` say why. `keep` gets
-  the report after every measurement. Raises ValueError for a layer that cannot drop.
+  Visual tokens are reduced to `ratio` after each of `layers`, one layer at a time (default: all but
+  the last). `skipped` questions count nowhere; `bad_questions` and `bad_media` give the reasons.
+  `keep` receives the report after every measurement. Raises ValueError for an invalid layer.
   """
   layers = list(range(1, loaded.model.llm.depth)) if layers is None else list(layers)
   models = {}
-  for kind in KINDS:  # An invalid layer is refused before anything is asked.
+  for kind in KINDS:  # Rejects an invalid layer before any question is asked.
     models[kind] = [loaded.adjusted(dropout=f"{layer}:{kind}:{ratio}") for layer in layers]
   all_tokens = evaluate(loaded.adjusted(dropout="off"), manifest, limit=limit, batch=batch)
   report = dict(manifest=manifest, ratio=ratio, layers=layers, whole=all_tokens["accuracy"])
@@ -48,7 +48,7 @@ def redundancy(
 
 
 def draw_redundancy(report: dict[str, Any], path: str) -> None:
-  """Accuracy over the layer after which tokens are dropped."""
+  """Draws the accuracy over the layer after which tokens are dropped."""
   figure, (axes,) = figure_of(1)
   axes.axhline(report["whole"], color="grey", label="all tokens")
   for kind in KINDS:

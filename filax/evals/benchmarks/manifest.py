@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions of your own, in the format of the training data (data_pipelines/README.md).
+"""Custom questions in the format of the training data (data_pipelines/README.md).
 
-Every question of a conversation is asked on its own. `kind` tells kinds apart in the report. With
-`options` (a list of texts) the answer is the letter or the text of one of them, or both ("B. a
-kite"); else it is compared after case, punctuation, articles and spaces are evened out.
+Every question of a conversation is asked separately. The report gives accuracy by `kind`. With
+`options` (a list of texts) the answer is the letter of an option, its text, or both ("B. a kite").
+Without options, answers are compared after case, punctuation, articles and spaces are normalised.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from filax.evals.metrics.options import LETTERS, unlettered
 def read_examples(manifest: str, root: str, report: ManifestReport) -> Iterator[Example]:
   """The questions of a manifest; bad records are added to `report`.
 
-  Raises ManifestError for a manifest that cannot be read.
+  Raises ManifestError for an unreadable manifest.
   """
   folder = root or os.path.dirname(manifest)
   for line, record in reader.manifest_records(manifest):
@@ -70,9 +70,9 @@ def _option_texts(record: Mapping[str, Any]) -> list[str] | tuple[str, ...]:
 def sample_questions(
   sample: Sample, options: tuple[str, ...], record: Mapping
 ) -> Iterator[Example]:
-  """Every question of a conversation, asked alone.
+  """Yields every question of a conversation as a separate example.
 
-  It shows all media that were shown before it.
+  Each shows its own media and those of the earlier turns.
   """
   system_turns = tuple(turn for turn in sample.turns if turn.role == "system")
   media_before = 0
@@ -102,7 +102,7 @@ def question_turn(example: Example) -> Turn:
 
 
 def parse_answer(text: str, example: Example) -> str | None:
-  """A letter if there are options, else words."""
+  """The answer as a letter if there are options, otherwise as words."""
   if example.options:
     return kit.chosen_letter(text, example)
   return kit.free_answer(text, example)

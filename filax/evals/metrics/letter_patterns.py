@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns of the words around a letter that is, or is not, an answer."""
+"""Regular expressions for the context of answer letters."""
 
 from collections.abc import Sequence
 import re
 
 _ALPHABETIC = "0-9A-Za-z\u00aa-\u052f"  # Latin, Greek and Cyrillic; Chinese has no spaces.
 _QUOTE_MARKS = "\"'*_`"
-_MARKS = r"\s:=,\"'*_`(\[{<>$#~\\\-"  # May stand between a word and the letter that it announces.
-_BEHIND = r"[\s\"'*_`)\]}>$]*"  # Closes what is around a letter.
+_MARKS = r"\s:=,\"'*_`(\[{<>$#~\\\-"  # Allowed between an announcing word and its letter.
+_BEHIND = r"[\s\"'*_`)\]}>$]*"  # Closing marks after a letter.
 DECORATION = " \t\n\r\"'*_`()[]{}<>$#.,:;!?-"
 
 
@@ -29,14 +29,14 @@ def of_words(words: Sequence[str]) -> re.Pattern:
   return _pattern(rf"(?<![{_ALPHABETIC}]){inner}(?![{_ALPHABETIC}])")
 
 
-# A letter by itself: no part of a word, of "I'd", "e.g.", "A-frame", "C++" or "30 °C".
+# A separate letter: not part of a word, nor of "I'd", "e.g.", "A-frame", "C++" or "30 °C".
 LETTER = _pattern(
   rf"(?<![{_ALPHABETIC}°@])(?<![{_ALPHABETIC}]['&+-])(?<!\b[A-Z]\.)[A-H]"
   rf"(?![{_ALPHABETIC}+#@])(?!['&-][{_ALPHABETIC}])(?!\.[A-Z]\.)"
 )
 NEXT_LETTER = re.compile(r"[ \t]+[A-H](?![\w-])|[ \t]+[a-h](?![\w-])")
 NEXT_WORD = re.compile(rf"[ \t]+[{_QUOTE_MARKS}]*(?P<word>[{_ALPHABETIC}']+)(?P<colon>[ \t]*:)?")
-# What can follow the letter A, but not the article.
+# Words that can follow the letter A, but not the article.
 FOLLOWERS = frozenset(
   """
   because since as is was are were be and or nor but not for due given based which that it it's its
@@ -47,7 +47,7 @@ FOLLOWERS = frozenset(
   applies holds beats works wins through vs versus also wait actually sorry oops please all both
   """.split()
 )
-_BEST_VERB = (  # Behind a letter, not behind the article.
+_BEST_VERB = (  # After a letter, not after the article.
   r"(?:best|correctly|accurately|most accurately|clearly|most closely)\s+"
   r"(?:is|describes?|match(?:es)?|fits?|represents?|reflects?|shows?|answers?|explains?)\b"
 )
@@ -60,7 +60,7 @@ NAME_BEFORE = _pattern(
   r"|mrs\.?|dr\.?)\s+$"
 )
 
-# Between letters that stand together.
+# Between letters of one group, such as "A and B".
 JOINT = _pattern(
   r"[ \t\"'*_`()\[\]}>$]*(?:(?:[,/|]|(?P<word>and/or|through|vs\.?|versus|[,;]?\s*also|and|or|nor"
   r"|&|\+|plus|as well as|along with|but also|und|oder|et|ou|y|和|或|与"
@@ -149,7 +149,7 @@ PREFIX = _pattern(
   rf"[\s{_QUOTE_MARKS}(\[{{<$#>:-]*)*"
 )
 
-# A letter that labels the text behind it: "B. ", "(B) ", "b: ", "Option B - ".
+# A letter that labels the following text: "B. ", "(B) ", "b: ", "Option B - ".
 LABEL = _pattern(
   rf"[\s{_QUOTE_MARKS}]*(?:(?:option|choice|answer)\b[\s:]*)?[\s{_QUOTE_MARKS}]*[(\[]?\s*"
   rf"(?P<letter>[A-H])[{_QUOTE_MARKS}]*\s?"

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the option that a generated text chooses, by letter or words.
 
-Every letter is read in the same forms and in both cases; "a" is an article where a word follows
-that could be its noun. What is denied ("not B", "option B is wrong") does not count, what comes
-after a correction ("A... no, B") replaces what was before it. Then, in turn:
+Every letter is read in the same forms and in both cases; "a" is an article if a possible noun
+follows. Denied letters ("not B", "option B is wrong") do not count, and the text after a correction
+("A... no, B") replaces the text before it. The rules then apply in this order:
 
   1. the last plain statement: "the answer is B", "I choose B", "B is correct", \\boxed{B}
-  2. a letter that is all of the text, of a sentence or of its last line
-  3. a letter that the text or its lines begin with: "B. a kite", "(B) because"
-  4. all other letters, if they are the same one: "it must be in B"
-  5. without any letter, the words of just one option
+    2. a letter that makes up the whole text, a sentence or the last line
+    3. a letter at the beginning of the text or of a line: "B. a kite", "(B) because"
+    4. all other letters, if they are the same: "it must be in B"
+    5. without any letter, the words of exactly one option
 
-Two letters side by side ("A and B") choose nothing. A letter counts more than the words behind it,
-as in the published rules of the benchmarks.
+  Two letters side by side ("A and B") choose nothing. A letter takes precedence over the words
+  after it, as in the published rules of the benchmarks.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ from filax.evals.metrics import letter_patterns as patterns
 from filax.evals.metrics.options import LETTERS, option_of_words
 from filax.evals.metrics.plain_text import normalised, plain
 
-REACH = 160  # Characters before a letter in which words decide its role.
-END = 2000  # Characters that are read of either end of a very long answer.
+REACH = 160  # Characters before a letter that are searched for words about it.
+END = 2000  # Characters read at each end of a very long answer.
 
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-  """Letters that stand together, or the words of one option."""
+  """Adjacent letters ("A and B"), or the words of one option."""
 
   text: str
   letters: tuple[str, ...]
@@ -64,7 +64,7 @@ Span = tuple[int, int]  # start, stop
 def chosen(text: str, options: Sequence[str]) -> str | None:
   """The letter of the option that `text` chooses.
 
-  None for no option, or for more than one.
+  None for no option, or for several.
   """
   text = _answer_part(text)
   whole_text = option_of_words(text, options)
@@ -81,7 +81,7 @@ def chosen(text: str, options: Sequence[str]) -> str | None:
 
 
 def _answer_part(text: str) -> str:
-  """The answer without thoughts, styles, struck words and a long middle."""
+  """The answer without reasoning, markup, struck words and a long middle."""
   text = plain(text).strip()
   _, thought, answer = text.rpartition("</think>")
   if thought:
@@ -94,9 +94,9 @@ def _answer_part(text: str) -> str:
 
 
 def _word_mentions(text: str, options: Sequence[str]) -> list[Mention]:
-  """Where the words of options stand, in the order of the text.
+  """Mentions of options by their words, in the order of the text.
 
-  Longer options come first; equal options name nothing.
+  Longer options are matched first; options with equal words are skipped.
   """
   texts = [normalised(plain(option)) for option in options]
   order = sorted(range(len(options)), key=lambda number: -len(texts[number]))
@@ -114,7 +114,7 @@ def _word_mentions(text: str, options: Sequence[str]) -> list[Mention]:
 
 
 def _corrections(text: str, words: Sequence[Mention]) -> list[Span]:
-  """Where the text takes something back, outside of the options' words."""
+  """Spans of corrections ("no,", "wait") outside the options' words."""
   spans = []
   for match in patterns.CORRECTION.finditer(text):
     start, stop = match.span()
@@ -124,7 +124,7 @@ def _corrections(text: str, words: Sequence[Mention]) -> list[Span]:
 
 
 def _hidden_spans(text: str, words: Sequence[Mention], corrections: Sequence[Span]) -> list[Span]:
-  """Where letters do not count: the options' words, "from A to"."""
+  """Spans whose letters do not count: options' words, and "from A to"."""
   spans = []
   for mention in words:
     spans.append((mention.start, mention.stop))
@@ -135,7 +135,7 @@ def _hidden_spans(text: str, words: Sequence[Mention], corrections: Sequence[Spa
 
 
 def _letter_mentions(text: str, hidden: Sequence[Span], words: Sequence[Mention]) -> list[Mention]:
-  """Every single letter that can stand for an option."""
+  """Every separate letter that can refer to an option."""
   mentions = []
   for match in patterns.LETTER.finditer(text):
     start, stop = match.span()
@@ -150,7 +150,7 @@ def _letter_mentions(text: str, hidden: Sequence[Span], words: Sequence[Mention]
 
 
 def _is_letter(letter: Mention, words: Sequence[Mention]) -> bool:
-  """Whether a single letter is no article, nor another short word."""
+  """Whether a separate letter is not an article or another short word."""
   character = letter.text[letter.start : letter.stop]
   if character in LETTERS and character != "A":
     return True
@@ -175,12 +175,12 @@ def _is_letter(letter: Mention, words: Sequence[Mention]) -> bool:
 
 
 def _text_before(text: str, start: int) -> str:
-  """The last characters before a place, bounded for speed."""
+  """The last REACH characters before a position, for speed."""
   return text[max(0, start - REACH) : start]
 
 
 def _joined_mentions(mentions: Sequence[Mention]) -> list[Mention]:
-  """Mentions that are joined ("A, B", "A and B", "A/B") as one."""
+  """Merges joined mentions ("A, B", "A and B", "A/B")."""
   groups: list[Mention] = []
   for mention in mentions:
     joint = _joint(groups[-1], mention) if groups else None
@@ -225,7 +225,7 @@ def _decide(
 
 
 def _split_mention(mention: Mention) -> tuple[list[Mention], list[Mention]]:
-  """(affirmed, denied) parts of letters that stand together."""
+  """(affirmed, denied) parts of adjacent letters."""
   before = mention.preceded_by(patterns.DENIED_BEFORE)
   after = mention.followed_by(patterns.DENIED_AFTER)
   denial = before or after
@@ -242,14 +242,14 @@ def _split_mention(mention: Mention) -> tuple[list[Mention], list[Mention]]:
 
 
 def _cut_mention(mention: Mention, count: int, middle: int) -> tuple[Mention, Mention]:
-  """Two mentions that meet at `middle`: `count` letters, and the others."""
+  """Splits a mention at `middle`: the first `count` letters, and the rest."""
   first = dataclasses.replace(mention, letters=mention.letters[:count], stop=middle)
   rest = dataclasses.replace(mention, letters=mention.letters[count:], start=middle)
   return first, rest
 
 
 def _is_taken_back(mention: Mention, denied: Sequence[Mention]) -> bool:
-  """Whether a later place denies one of the letters."""
+  """Whether a later mention denies one of the letters."""
   for other in denied:
     if other.start > mention.start and set(other.letters) & set(mention.letters):
       return True
@@ -257,16 +257,16 @@ def _is_taken_back(mention: Mention, denied: Sequence[Mention]) -> bool:
 
 
 def _stated_option(mentions: Sequence[Mention]) -> str:
-  """The option that is stated as the answer, or the only one.
+  """The option stated as the answer, or the only mentioned option.
 
-  "" if there are two.
+  "" for several.
   """
   stated = list(filter(_is_statement, mentions))
   return _only_letter(stated[-1:] or mentions)
 
 
 def _strongest_letter(mentions: Sequence[Mention]) -> str:
-  """The letter of the strongest form; "" if there are two."""
+  """The letter of the strongest form; "" for several."""
   stated = list(filter(_is_statement, mentions))
   if stated:
     return _only_letter(stated[-1:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of a question: letters, texts, and the one that is right."""
+"""Options of a question: letters, texts, and the right option."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,10 @@ LETTERS = "ABCDEFGH"
 
 
 def named_option(text: str, options: Sequence[str]) -> str | None:
-  """The option that a right answer names by letter, text, or both.
+  """The letter of the option that a right answer names.
 
-  None if that is none of the options, or if letter and text are not of the same one.
+  The answer may give a letter, a text, or both. None if it is none of the options, or if letter and
+  text disagree.
   """
   text = plain(text).strip()
   letters = LETTERS[: len(options)]
@@ -34,7 +35,7 @@ def named_option(text: str, options: Sequence[str]) -> str | None:
 def unlettered(options: Sequence[str]) -> tuple[str, ...]:
   """Options without their own letters: ("B) a dog") -> ("a dog").
 
-  Raises ValueError if every option has a letter, and these are not A, B, C in order.
+  Raises ValueError if every option has a letter and the letters are not A, B, C in order.
   """
   letters = [_label_letter(option) for option in options]
   in_order = []
@@ -43,7 +44,7 @@ def unlettered(options: Sequence[str]) -> tuple[str, ...]:
   if len(options) > 1 and all(letters) and not all(in_order):
     raise ValueError(f"has options with the letters {', '.join(letters)}, not in order from A")
   if sum(in_order) < 2 < len(options):
-    in_order = [False] * len(options)  # "A. J. Smith" is a name.
+    in_order = [False] * len(options)  # A single match may be a name: "A. J. Smith".
   texts = []
   for option, has_label in zip(options, in_order, strict=True):
     texts.append(without_letter(option) if has_label else option.strip())
@@ -64,7 +65,7 @@ def without_letter(option: str) -> str:
 
 
 def option_of_words(text: str, options: Sequence[str]) -> str | None:
-  """The option whose words are the whole text.
+  """The option whose words make up the whole text.
 
   None for a text of a single letter.
   """
@@ -80,7 +81,7 @@ def option_of_words(text: str, options: Sequence[str]) -> str | None:
 def _label_and_words(text: str) -> tuple[str, str]:
   """The label "A" or "", and the words.
 
-  The label A would else be lost with the articles.
+  Otherwise the label A would be removed as an article.
   """
   label = patterns.LABEL.match(text)
   has_label = label is not None and label["letter"].upper() == "A"

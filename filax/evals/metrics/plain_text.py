@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: RUF001  (characters that look alike are what this file is about)
-"""Texts for comparison: Unicode letters and punctuation in their plain forms."""
+# ruff: noqa: RUF001  (this file maps characters that look alike)
+"""Normalises texts for comparison: plain Unicode letters and punctuation."""
 
 import string
 import unicodedata
@@ -20,7 +20,7 @@ _WIDE = {
   "）］】》〉」』": ")",
 }
 _COMMAS = "،؛﹑"
-_SPACED = {  # Wide marks have no space behind them.
+_SPACED = {  # Wide marks have no space after them.
   ord(mark): f"{narrow} " for marks, narrow in _WIDE.items() for mark in marks
 }
 _BULLETS = "•·‧∙●▪‣¿¡・"
@@ -32,7 +32,7 @@ _SINGLE_QUOTES = "‘’‚‛′´"
 def normalised(text: str) -> str:
   """Text for comparison: lower case, without punctuation and articles.
 
-  As VQA (arXiv:1505.00468) scores free answers; accents stay as they are, spaces are single.
+  As in VQA's scoring of free answers (arXiv:1505.00468). Accents are kept, spaces are single.
   """
   text = unicodedata.normalize("NFKC", text).casefold()
   kept = ""
@@ -46,7 +46,7 @@ def plain(text: str) -> str:
   """The text with ASCII letters and punctuation for their Unicode variants.
 
   Full-width, circled and mathematical letters become letters; brackets, quotes, dashes and stops
-  of any script become `(`, `"`, ` - ` and `.`; invisible characters go.
+  of any script become `(`, `"`, ` - ` and `.`; invisible characters are removed.
   """
   text = text.translate(_NEGATIVE_LETTERS).translate(_SPACED)
   text = unicodedata.normalize("NFKC", text)
