@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts the second axis of an array into chunks for a scan, and joins what comes out.
+"""Cuts an array's second axis into chunks and joins them again.
 
 x [B L ...] -> [L/size B size ...] -> x: of B = 1, L = 5, size = 2:
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of an embedding table by token, whose gradient is summed in float32."""
+"""Embedding lookup by token, with gradients summed in float32."""
 
 import math
 
@@ -18,8 +18,8 @@ def lookup(
 ) -> Float[Array, "B L D"]:
   """table[tokens].
 
-  On a mesh every device gathers the table, which lies over (fsdp, seq), unless the tokens are so
-  few that it is cheaper to add up what each device has of them.
+  On a mesh every device gathers the table, which is sharded over (fsdp, seq), except for so few
+  tokens that summing the partial lookups of all devices is cheaper.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or not _pays(table.shape, tokens.shape, mesh):
@@ -38,7 +38,10 @@ def lookup(
 
 
 def _pays(table: tuple[int, int], tokens: tuple[int, int], mesh) -> bool:
-  """Whether it pays to gather the table: the shapes divide, and the tokens are many."""
+  """Whether gathering the table is cheaper than summing partial lookups.
+
+  True if the shapes divide over the mesh and there are many tokens.
+  """
   shards = mesh.shape["fsdp"] * mesh.shape["seq"]
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
   if table[0] % shards or tokens[0] % rows or tokens[1] % mesh.shape["seq"]:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention whose sequence is spread over the mesh axis `seq`, in one signature with the rest.
+"""Attention over sequences that are sharded over the mesh axis `seq`.
+
+The signature is the same as in ops.attention.dense. Strategies:
 
 gather   every device gathers all keys and values (arXiv:2407.21783 §3.3.2): the default.
 ring     keys and values travel around, partial results are merged (arXiv:2310.01889).
 ulysses  heads are traded for sequence (arXiv:2309.14509): as many devices as heads allow.
 ulysses_ring  ulysses within groups of neighbours, ring between the groups (arXiv:2405.07719).
 
-Masks come from (segment, place), so any order of the tokens (contiguous, zig-zag) is the same code.
+Masks come from (segment, place), so contiguous and zig-zag order share the same code.
 """
 
 from collections.abc import Callable
@@ -28,10 +30,10 @@ AXIS = "seq"
 
 
 def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
-  """The attention of a config: an `attend(q, k, v, q_at, kv_at)` for the mesh in use.
+  """The attention function of a config for the mesh in use.
 
-  Without a mesh, or with config.mesh.seq = 1, that is the kernel itself. On a TPU, "auto" is splash
-  where there is one for the strategy and the row.
+  Returns attend(q, k, v, q_at, kv_at). Without a mesh, or with config.mesh.seq = 1, this is the
+  kernel itself. On a TPU, "auto" selects splash where it supports the strategy and the row.
   """
   if strategy not in STRATEGIES:
     raise ValueError(
@@ -145,7 +147,10 @@ def _check_degree(size: int, degree: int, heads: int, kv_heads: int) -> None:
 
 
 def _repeat_heads(x, degree: int):
-  """[B S K d] with every kv head repeated until `degree` devices can share them."""
+  """Repeats kv heads until `degree` devices can share them.
+
+  x is [B S K d].
+  """
   copies = math.lcm(x.shape[2], degree) // x.shape[2]
   if copies == 1:
     return x
