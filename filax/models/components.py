@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds components and models from plain dicts. The file system is the registry."""
+"""Builds components and models from plain dicts.
+
+The file system is the registry.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 import functools
@@ -19,7 +22,10 @@ ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order da
 
 @runtime_checkable
 class Section(Protocol):
-  """A part of a config: a dict or a ConfigDict, which is no Mapping. `dict(section)` copies it."""
+  """A part of a config: a dict or a ConfigDict.
+
+  A ConfigDict is no Mapping. `dict(section)` copies either.
+  """
 
   def keys(self) -> Iterable[str]: ...
 
@@ -75,13 +81,13 @@ def _variant_sizes(
 def component(role: str, name: object) -> tuple[ModuleType, Any]:
   """(module, class) behind a component's name.
 
-  Raises ValueError if there is no such file, or if a module of one's own cannot be imported.
+  Raises ValueError if there is no such file, or if a user's module cannot be imported.
   """
   names = available(role)
   choices = f"Set config.model.{role}.name to one of {', '.join(names)}"
   if not isinstance(name, str):
     raise ValueError(f"config.model.{role}.name={name!r} is no name. {choices}.")
-  if ":" in name:  # "my_lab.scenes:Model" needs no fork.
+  if ":" in name:  # A user's component, "my_lab.scenes:Model".
     return _own_component(role, name)
   if name not in names:
     raise ValueError(
@@ -128,10 +134,10 @@ def check_components(
   allowed: Sequence[str] | str = (),
   source: str | os.PathLike = "config.json",
 ) -> None:
-  """Refuses a config of a checkpoint that names modules which the user does not allow.
+  """Checks that a checkpoint's config names only allowed modules.
 
-  Components must be our own files, or lie in the modules `allowed` ("my_lab"). `config` is any
-  value of a JSON file. Imports nothing. Raises ValueError.
+  Components must be FiLax's own files, or lie in the modules `allowed` ("my_lab"). `config` is any
+  value of a JSON file. Imports nothing. Raises ValueError for any other component.
   """
   if isinstance(allowed, str):
     allowed = (allowed,)
@@ -195,13 +201,16 @@ def build_video_lm(config: Section, selector: Section | None = None):
 
 
 def parameter_shapes(model) -> dict[str, Any]:
-  """The parameters of a VideoLM as a tree of ShapeDtypeStructs. No device is asked."""
+  """The parameters of a VideoLM as a tree of ShapeDtypeStructs.
+
+  Uses no device.
+  """
   import jax
 
-  return jax.tree.map(lambda leaf: leaf, _shapes(model))  # The caller's own dicts.
+  return jax.tree.map(lambda leaf: leaf, _shapes(model))  # New dicts for each caller.
 
 
-@functools.lru_cache(maxsize=64)  # To trace a model takes a second, and commands ask repeatedly.
+@functools.lru_cache(maxsize=64)  # Tracing a model takes a second, and commands call this repeatedly.
 def _shapes(model) -> dict[str, Any]:
   import jax
 
@@ -212,7 +221,10 @@ def _shapes(model) -> dict[str, Any]:
 
 
 def dims_table(config: Section) -> tuple[tuple[str, str], ...]:
-  """The DIMS rows of every part of config.model, prefixed with the role: what shards a VideoLM."""
+  """The DIMS rows of all parts of config.model, prefixed with the role.
+
+  They determine how a VideoLM is sharded.
+  """
   rows = []
   for role in ROLES:
     module, _ = component(role, config[role]["name"])

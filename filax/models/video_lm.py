@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """VideoLM: joins the five roles.
 
-Which token of which picture stands where is decided on the host (`visual_index`); here pictures
-become the rows of a visual table, and one gather splices it in.
+The host decides the place of every visual token (`visual_index`). The model encodes pictures into
+the rows of a visual table, and one gather splices them in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ STAGES = ("vision", "projector", "pool")
 
 @struct.dataclass
 class Visual:
-  """The visual table of a row, and the frames it was made of."""
+  """The visual table of a row, and its groups of frames."""
 
   table: PyTree  # [B M D]: video tokens G·N', image tokens I·N'', one newline vector.
   index: PyTree  # int32 [B G K]: the frames of every group.
@@ -61,10 +61,10 @@ class VideoLM(nn.Module):
     return hidden
 
   def shortened(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "R n D"], dict[str, Array]]:
-    """A packed batch in natural order, with visual dropout.
+    """Hidden states of a packed batch with visual dropout.
 
-    -> hidden states of the places that are left, and their targets, loss_mask and segment_ids
-    [R n]; all in zig-zag order over the mesh axis seq.
+    The batch is in natural order. Returns hidden states of the remaining places, and their targets,
+    loss_mask and segment_ids [R n]; all in zig-zag order over the mesh axis seq.
     """
     x = self.spliced(zigzag.reorder(batch))
     row_shape = RowShape(
@@ -110,7 +110,7 @@ class VideoLM(nn.Module):
       if self.selector.needs_single:
         groups = self.selector(self.encode_frames(frames, self.encoder.clip), mask)
         parts.append(self.merge(groups.tokens))
-      else:  # Groups of neighbours: which frames they are is known without their tokens.
+      else:  # Groups of neighbours do not depend on the tokens.
         groups = self.selector(jnp.zeros((batch, total, 0, 0)), mask)
         parts.append(self.merged(frames))
       index = groups.index
@@ -141,10 +141,10 @@ class VideoLM(nn.Module):
     return frame_layout.unflatten(tokens, batch, total)
 
   def merged(self, frames: UInt8[Array, "B T h w 3"]) -> Float[Array, "B G n D"]:
-    """Frames -> merged groups, for selectors that group neighbours.
+    """Encodes and merges frames, for selectors that group neighbours.
 
-    Every device encodes and merges its own frames, `encode_chunk` clips at a time, so that patch
-    tokens of the whole video, 50 times what is left of them, never exist at once.
+    Every device encodes and merges its own frames, `encode_chunk` clips at a time. The patch tokens
+    of the whole video, 50 times as many as merged tokens, never exist at once.
     """
     batch, total = frames.shape[:2]
     size = self.selector.size
@@ -170,7 +170,10 @@ class VideoLM(nn.Module):
     return frame_layout.unflatten(merged, batch, total // size)
 
   def _in_chunks(self, body: Callable, clips, over: frame_layout.FrameLayout, chunk: int):
-    """body(self, clips), at most `chunk` clips of every device at a time; 0 = all at once."""
+    """body(self, clips), at most `chunk` clips per device at a time.
+
+    0 = all at once.
+    """
     count = clips.shape[0]
     count_on_device = count // (over.rows * over.parts)
     if not 0 < chunk < count_on_device or self.is_initializing():
@@ -184,7 +187,7 @@ class VideoLM(nn.Module):
     return frame_layout.joined(tokens, over, count)
 
   def merge(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n D"]:
-    """Groups of frames -> the tokens of each group, in the order that `merge_stage` names."""
+    """Merges, projects and pools groups of frames, in `merge_stage`'s order."""
     batch, groups, frames, _, _ = x.shape
     grid = self.encoder.grid
     if self.merge_stage == "vision":
@@ -213,9 +216,10 @@ class VideoLM(nn.Module):
     table: Float[Array, "B M D"] | None = None,
     visual_index: Int[Array, "B L"] | None = None,
   ):
-    """Reads more tokens into the cache: a prompt with its visual table, or one new token.
+    """Reads more tokens into the cache.
 
-    `lengths` counts the real tokens of right-padded rows. -> hidden states [B L D], cache.
+    Either a prompt with its visual table, or one new token. `lengths` counts the real tokens of
+    right-padded rows. Returns hidden states [B L D] and the cache.
     """
     x = self.llm.embed(tokens)
     if table is not None:
@@ -233,10 +237,11 @@ class VideoLM(nn.Module):
     spare: int,
     chunk: int,
   ):
-    """Right-padded prompts with their visual table -> hidden states of the last tokens, a cache.
+    """Reads right-padded prompts with their visual tables into a cache.
 
-    Hidden states are [B D]; the cache has `spare` free slots. Visual tokens are dropped on the way
-    as `keep` and `room` say (filax.models.visual_dropout.prefill).
+    Returns hidden states of the last tokens [B D], and a cache with `spare` free slots. Visual
+    tokens are dropped between ranges of layers according to `keep` and `room`
+    (filax.models.visual_dropout.prefill).
     """
     x = self.llm.embed(tokens)
     if table is None:
@@ -252,9 +257,9 @@ class VideoLM(nn.Module):
     table: Float[Array, "B M D"],
     visual_index: Int[Array, "B L"],
   ) -> Float[Array, "layers B L"]:
-    """How much the last token attends to every place in every layer, mean over heads.
+    """Mean attention of the last token to every place, by layer.
 
-    Prompts are of equal length.
+    The mean is over heads. Prompts are of equal length.
     """
     x = self.llm.embed(tokens)
     x = splice(x, table, visual_index)
@@ -271,7 +276,10 @@ class VideoLM(nn.Module):
     return self.llm.vocab
 
   def layout(self) -> VisualLayout:
-    """How many visual tokens a group and an image become: what planning needs, by arithmetic."""
+    """Numbers of visual tokens per group and image.
+
+    Computed by arithmetic alone, for planning.
+    """
     self.check_parts()
     grid = self.encoder.grid
     frames = self.selector.size

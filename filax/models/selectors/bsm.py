@@ -14,11 +14,12 @@ from filax.parallel.rules import constrain
 
 
 class BipartiteMatching(nn.Module, Selector):
-  """tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row.
+  """Selects similar frames by bipartite matching.
 
-  The video is cut into `scenes` even segments; each gives the frame with its size - 1 closest
-  companions. A video whose segments have fewer than 2 (size - 1) real frames, or that has
-  fewer than scenes · size, is not matched: its frames are spread evenly over the groups.
+  tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row. The video
+  is cut into `scenes` even segments; each contributes the frame with the most similar size - 1
+  companions. Videos whose segments have fewer than 2 (size - 1) real frames, or with fewer than
+  scenes · size, are not matched: their frames are spread evenly over the groups.
   """
 
   scenes: int = 32
@@ -27,7 +28,10 @@ class BipartiteMatching(nn.Module, Selector):
   chooses_scenes = True
 
   def groups(self, frames: int) -> int:
-    """G. Raises ValueError if the segments of `frames` frames are too short to match."""
+    """G.
+
+    Raises ValueError if the segments of `frames` frames are too short to match.
+    """
     needed = self.scenes * self.shortest
     if frames < needed:
       raise ValueError(
@@ -58,7 +62,7 @@ class BipartiteMatching(nn.Module, Selector):
     x: Float[Array, "T E"],
     mask: Bool[Array, "T"],
   ) -> Int[Array, "G K"]:
-    """Slots of the frames of every group of one video, from its frame means."""
+    """Slots of all groups' frames in one video, from its frame means."""
     matched = bipartite.select_frames(x, mask, self.scenes, self.size)
     is_short = mask.sum() < self.scenes * self.shortest
     spread_evenly = evenly(mask, self.scenes * self.size).reshape(matched.shape)

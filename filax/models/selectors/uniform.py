@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Consecutive groups of frames: with uniform sampling, what FiLA-Video trains on."""
+"""Consecutive groups of frames.
+
+With uniform sampling, this is the training setup of FiLA-Video.
+"""
 
 from flax import linen as nn
 import jax.numpy as jnp
@@ -9,9 +12,10 @@ from filax.models.roles import Groups, Selector
 
 
 class Uniform(nn.Module, Selector):
-  """tokens [B T N E], mask [B T] -> G = T / size groups. A reshape: frames stay where they are.
+  """Groups of consecutive frames.
 
-  A group is real if all its frames are; samples of a row are whole groups.
+  tokens [B T N E], mask [B T] -> G = T / size groups. A reshape: frames stay in place. A group is
+  real if all its frames are; samples of a row are whole groups.
   """
 
   size: int = 3
