@@ -210,7 +210,7 @@ def parameter_shapes(model) -> dict[str, Any]:
   return jax.tree.map(lambda leaf: leaf, _shapes(model))  # New dicts for each caller.
 
 
-@functools.lru_cache(maxsize=64)  # Tracing a model takes a second, and commands call this repeatedly.
+@functools.lru_cache(maxsize=64)  # Tracing takes a second, and commands ask repeatedly.
 def _shapes(model) -> dict[str, Any]:
   import jax
 
