@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a parameter of ours lies in a tensor of theirs: "D H d -> (H d) D".
+"""Layouts of our parameters in PyTorch tensors.
 
-Left are the axes of our parameter (without the stacked layers), right those of the tensor: the same
-letters in their order, in brackets where they are one axis there, 1 for an axis of size one. `V` is
-the axis of vocabulary rows, which we pad and they do not.
+For example "D H d -> (H d) D". On the left are the axes of our parameter (without the stacked
+layers), on the right the axes of the tensor: the same letters in their order, in brackets if they
+form one axis, 1 for an axis of size one. `V` is the axis of vocabulary rows, which only our
+parameters pad.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,10 @@ class TensorLayout:
     return sum(self.theirs, ())
 
   def sizes(self, shape: tuple[int, ...], vocab: int = 0) -> dict[str, int]:
-    """Letter -> size in the tensor, for our `shape`; ValueError if the ranks differ."""
+    """Letter -> size in the tensor, for our `shape`.
+
+    Raises ValueError if the ranks differ.
+    """
     if len(shape) != len(self.ours):
       raise ValueError(f"a parameter of shape {shape} does not have the axes {' '.join(self.ours)}")
     sizes = dict(zip(self.ours, shape, strict=True))
@@ -65,7 +69,7 @@ class TensorLayout:
     """
     sizes = self.sizes(shape, vocab)
     wanted = {}  # Letter -> range in the padded parameter.
-    stored = {}  # Letter -> the part of it that the tensor has.
+    stored = {}  # Letter -> the part of that range in the tensor.
     for letter, size, part in zip(self.ours, shape, index, strict=True):
       span = range(size)[part]
       wanted[letter] = span
@@ -113,7 +117,10 @@ def _product(sizes: Mapping[str, int], letters) -> int:
 
 @functools.cache
 def parse_layout(text: str) -> TensorLayout:
-  """ "D H d -> (H d) D" -> TensorLayout. Raises ValueError if a letter is on one side only."""
+  """Parses "D H d -> (H d) D" into a TensorLayout.
+
+  Raises ValueError if a letter is on one side only.
+  """
   our_text, _, their_text = text.partition("->")
   ours = tuple(our_text.split())
   theirs: list[tuple[str, ...]] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""conversion_report.json: the fate of every tensor, with its shape, dtype and sha256."""
+"""conversion_report.json: use, shape, dtype and sha256 of every tensor."""
 
 from collections.abc import Iterator, Sequence
 import json
@@ -27,7 +27,7 @@ class ConversionReport:
     self._start = time.perf_counter()
 
   def add_tensor(self, name: str, parameter: str, x: np.ndarray) -> None:
-    """Adds a tensor of the PyTorch side and the parameter it belongs to."""
+    """Adds a PyTorch tensor and the parameter it belongs to."""
     row = dict(
       name=name,
       parameter=parameter,
@@ -42,7 +42,7 @@ class ConversionReport:
     self._unused.append(dict(name=name, reason=reason, shape=list(shape)))
 
   def count_on_terminal(self, items: Sequence[Any]) -> Iterator[Any]:
-    """The items one by one; on a terminal, with a line that counts them."""
+    """Yields the items; on a terminal, prints a progress line."""
     is_terminal = sys.stderr.isatty()
     for number, item in enumerate(items):
       if is_terminal:

@@ -8,7 +8,10 @@ from filax.ops.rope import YARN_KEYS
 
 
 def read_rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The settings of rotary positions. Raises ValueError naming one that is not implemented."""
+  """The settings of rotary positions.
+
+  Raises ValueError naming a setting that is not implemented.
+  """
   rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
   kind = rope_type(rope)
   if kind not in ("default", "yarn"):

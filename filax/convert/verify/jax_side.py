@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our side of --verify, run as a process: checkpoint and inputs in, features and logits out."""
+"""The FiLax side of --verify, run as a process.
+
+Reads checkpoint and inputs, writes features and logits.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +81,10 @@ def jit_method(module, method=None):
 
 
 def visual_tokens(model, params: Params, frames: np.ndarray):
-  """[M D]: the visual tokens of the frames that the llm reads, newlines included."""
+  """The llm's visual tokens of the frames, newlines included.
+
+  [M D].
+  """
   table = visual_table(model, params, jnp.asarray(frames))
   order = video_order(len(frames) // model.selector.size, model.layout())
   newline_row = len(table) - 1
