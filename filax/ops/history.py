@@ -56,7 +56,10 @@ def normalised(x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
 
 
 def order_sign(history: str) -> float:
-  """1 to rank the most similar first, -1 for the least similar."""
+  """The sign of similarity in a ranking.
+
+  1 ranks the most similar first, -1 the least similar.
+  """
   if history not in ORDERS:
     raise ValueError(
       f"Selector kmeans knows no history {history!r}. Set history in config.infer.selector (or "

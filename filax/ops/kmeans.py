@@ -49,9 +49,10 @@ def centred(
   x: Float[Array, "T D"],
   mask: Bool[Array, "T"],
 ) -> Float[Array, "T D"]:
-  """float32 features minus the mean of the real frames; padding becomes 0.
+  """Features minus the mean of the real frames, float32.
 
-  Distances stay the same and lose less to rounding where all frames share a large offset.
+  Padding becomes 0. Distances stay the same and lose less to rounding if all frames share a large
+  offset.
   """
   x = jnp.where(mask[:, None], x.astype(jnp.float32), 0)
   mean = x.sum(0) / jnp.maximum(mask.sum(), 1)
@@ -75,7 +76,7 @@ def update(
 ) -> Float[Array, "C D"]:
   """One Lloyd step: every centre becomes the mean of its frames.
 
-  A centre that owns no frame, not even a relocated one, stays where it is.
+  A centre without frames, after relocation, does not move.
   """
   owner, _ = assign(x, mask, centers)
   member = jax.nn.one_hot(owner, centers.shape[0])  # [T C]
@@ -239,7 +240,10 @@ SEEDS = {"farthest": farthest, "random": random, "kmeans++": plus_plus}
 
 
 def seeding(name: str) -> Callable[..., Float[Array, "C D"]]:
-  """The function (x, mask, count, key) -> centres behind a selector's `seeds`."""
+  """The seeding function of a name in SEEDS.
+
+  (x, mask, count, key) -> centres.
+  """
   if name not in SEEDS:
     raise ValueError(
       f"Selector kmeans knows no seeds {name!r}. Set seeds in config.infer.selector (or "

@@ -44,9 +44,9 @@ def linspace(
 
 
 def _scaled(j, last, steps):
-  """(quotient, remainder) of j · last / steps, exactly.
+  """Exact quotient and remainder of j · last / steps.
 
-  The product wraps around; its remainder does not.
+  The product may overflow int32; wrap-around leaves its remainder correct.
   """
   whole_steps = last // steps
   last = last % steps

@@ -95,7 +95,7 @@ def sample_mean(
 
 
 def _in_chunks(hidden, head, targets, chunk: int, vocab: int):
-  """nll, hit [R L] of the positions that one device has."""
+  """nll and hit [R L] of one device's positions."""
   length = targets.shape[1]
   chunk = min(chunk, length)
   hidden = chunks.cut(chunks.pad(hidden, chunk), chunk)

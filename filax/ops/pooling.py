@@ -6,7 +6,7 @@ An operator [out size] resamples one axis. For 4 places to 2:
   linear_operator  [[.5 .5  0  0]       area_operator  [[.5 .5  0  0]
                     [ 0  0 .5 .5]]                      [ 0  0 .5 .5]]
 
-and for 5 places to 2, where only the area operator averages over all that lies between:
+and for 5 places to 2, where only the area operator averages over all places in between:
 
   linear_operator  [[.25 .75 0  0  0]   area_operator  [[.4 .4 .2  0  0]
                     [ 0  0  0 .75 .25]]                 [ 0  0 .2 .4 .4]]

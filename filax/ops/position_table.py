@@ -50,9 +50,9 @@ def sincos(count: int, width: int) -> np.ndarray:
 
 
 def bicubic_operator(size: int, out: int) -> np.ndarray:
-  """float64 [out size]: cubic resampling of one axis as torch does it.
+  """Matrix of cubic resampling along one axis, float64 [out size].
 
-  a = -0.75, corners not aligned, no antialiasing, border repeated.
+  As in torch: a = -0.75, corners not aligned, no antialiasing, border repeated.
   """
   a = -0.75
   rows = np.arange(out)

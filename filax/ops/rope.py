@@ -30,7 +30,7 @@ def frequencies(
 
   `yarn` = (factor, trained positions) stretches the low frequencies (YaRN, arXiv:2309.00071, with
   beta 32 and 1); then the factor is 0.1 ln(factor) + 1, else 1. A third member, pairs of YARN_KEYS
-  and values, changes that as transformers does. Raises ValueError for another key.
+  and values, changes this as in transformers. Raises ValueError for another key.
   """
   exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
   plain = theta**-exponent
@@ -40,7 +40,7 @@ def frequencies(
   options = yarn_options(yarn)
 
   def dimension_of(turns: float | int) -> float:
-    """The dimension that makes so many turns within the trained positions."""
+    """The dimension with that many turns within the trained positions."""
     positions_of_turn = trained / (turns * 2 * math.pi)
     return head_dim * math.log(positions_of_turn) / (2 * math.log(theta))
 

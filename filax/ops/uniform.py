@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evenly spread picks among the real frames of a padded video."""
+"""Evenly spread selection of the real frames of a padded video."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int

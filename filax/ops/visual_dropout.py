@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progressive visual dropout (VideoChat-Flash, arXiv:2501.00574 §3.1): packed rows become shorter.
+"""Progressive visual dropout in packed rows (VideoChat-Flash, arXiv:2501.00574 §3.1).
 
 A `Row` describes the places of packed rows, always in natural order. `keep_uniform` or
-`keep_attended` selects the places that stay, `shorten` renumbers them, `move` moves hidden states,
+`keep_attended` selects the places to keep, `shorten` renumbers them, `move` moves hidden states,
 and `next_tokens` rebuilds the labels. Counts come from the host (filax.spec.dropout_stages); all
-lengths are static. Visual tokens are dropped, text never is, and order is kept.
+lengths are static. Only visual tokens are dropped, never text, and order is kept.
 
   segment_ids  1 1 1 1 1 2 2 2 0          of segment 1 keep 1 of 3 visual tokens, of segment 2 all
   visual       . v v v . . v . .
@@ -251,7 +251,10 @@ def _with_axes(x: Array, ndim: int) -> Array:
 
 
 def query_places(row: Row) -> tuple[Int[Array, "R Q"], Int[Array, "R Q"]]:
-  """(segment, place) of the queries, for `attention_scores`; segment 0 for padding."""
+  """(segment, place) of the queries, for `attention_scores`.
+
+  Segment 0 for padding.
+  """
   return move(row.segment_ids, row.queries), row.queries
 
 

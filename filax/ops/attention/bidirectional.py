@@ -20,7 +20,10 @@ def xla(
   k: Float[Array, "B S H d"],
   v: Float[Array, "B S H d"],
 ) -> Float[Array, "B N H d"]:
-  """All scores at once: N x S of them a head."""
+  """Attention with all scores in memory.
+
+  N x S scores per head.
+  """
   return jax.nn.dot_product_attention(q, k, v, implementation="xla")
 
 
@@ -29,7 +32,10 @@ def cudnn(
   k: Float[Array, "B S H d"],
   v: Float[Array, "B S H d"],
 ) -> Float[Array, "B N H d"]:
-  """cuDNN's fused attention: a GPU, half precision, d a multiple of 8."""
+  """cuDNN's fused attention.
+
+  Needs a GPU, half precision, and d a multiple of 8.
+  """
   return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 

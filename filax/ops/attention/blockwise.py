@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over blocks of keys with a running softmax (arXiv:2112.05682, arXiv:2205.14135).
 
-Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Keys may come in
-parts: `with_lse` and `merge_parts` go forward, `gradients` backward (ring attention).
+Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Ring attention
+splits keys into parts: it uses `with_lse` and `merge_parts` in the forward pass, `gradients` in the
+backward pass.
 
 Letters of einsums: B batch, L queries, S keys, b keys of a block, K kv heads, G query heads of a
 kv head (H = K·G), d head size.

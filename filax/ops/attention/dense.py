@@ -22,7 +22,7 @@ from filax.ops.attention.blockwise import MASKED, SAVED, At, KeysAt, blockwise
 
 
 def visible(q_at: At, kv_at: KeysAt) -> Bool[Array, "B L S"]:
-  """Which keys a query may see."""
+  """Mask of the keys visible to each query."""
   q_segment, q_place = q_at
   kv_segment, kv_place = kv_at
   same_segment = q_segment[:, :, None] == kv_segment[:, None, :]
@@ -66,7 +66,7 @@ def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """`dense` while the scores are small, else `blockwise`."""
+  """`dense` for small score matrices, else `blockwise`."""
   if q.shape[1] * k.shape[1] <= 2048**2:
     return dense(q, k, v, q_at, kv_at)
   return blockwise(q, k, v, q_at, kv_at)

@@ -103,12 +103,12 @@ _ring.defvjp(_forward, _backward)
 
 
 def _from_neighbour(tree, axis: str, stride: int):
-  """The tree of the device `stride` places before this one."""
+  """The tree of the device `stride` places before this device."""
   size = lax.axis_size(axis)
   pairs = [(device, (device + stride) % size) for device in range(size)]
   return jax.tree.map(lambda x: lax.ppermute(x, axis, pairs), tree)
 
 
 def _others(axis: str, stride: int) -> int:
-  """How many other devices are in the ring."""
+  """The number of other devices in the ring."""
   return lax.axis_size(axis) // stride - 1

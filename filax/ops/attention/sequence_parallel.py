@@ -73,7 +73,7 @@ def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
 
 
 def _on_every_device(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """Calls `body` with every device's rows, places and heads."""
+  """Runs `body` on every device's rows, places and heads."""
   places = P(ACTIVATION_AXES["batch"], AXIS)
   heads = P(*places, ACTIVATION_AXES["heads"])
   in_specs = (heads, heads, heads, (places, places), (places, places))
@@ -82,7 +82,7 @@ def _on_every_device(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
 
 
 def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
-  """Local queries, all keys."""
+  """Attention of local queries to gathered keys of all devices."""
   attend = dense.attention_kernel(kernel)
   k = lax.all_gather(k, AXIS, axis=1, tiled=True)
   v = lax.all_gather(v, AXIS, axis=1, tiled=True)
@@ -93,15 +93,14 @@ def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
 
 
 def ring(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
-  """Local queries, all keys one device after the other."""
+  """Attention of local queries to all keys, device by device."""
   return ring_attention.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel)
 
 
 def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
-  """Every device gets the whole sequence of some of the heads.
+  """Attention with whole sequences and a share of heads per device.
 
-  With `degree` below the number of devices, a ring does the rest between groups of `degree`
-  neighbours.
+  With `degree` below the number of devices, a ring connects groups of `degree` neighbours.
   """
   size = lax.axis_size(AXIS)
   degree = degree or math.gcd(size, q.shape[2])

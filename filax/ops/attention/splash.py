@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Splash attention, jax's Pallas kernel for TPU, behind the signature of ops.attention.
+"""Splash attention, jax's Pallas kernel for TPU, as an attention function.
 
-The kernel wants a static causal mask, so it takes places from the layout instead of the arrays:
+The kernel needs a static causal mask, so places come from the layout instead of the arrays:
 natural order without `seq`, the zig-zag order of parallel.zigzag with it. Segments stay dynamic.
 """
 
@@ -89,7 +89,10 @@ def _on_one_device(q, k, v, q_at, kv_at, interpret):
 
 
 def _gathered(kernel, q, k, v, q_segment, kv_segment, shards):
-  """Local queries in zig-zag order, all keys in natural order."""
+  """Attention of local queries to gathered keys.
+
+  Queries are in zig-zag order, keys in natural order.
+  """
 
   def gather(x):
     return natural(lax.all_gather(x, AXIS, axis=1, tiled=True), shards)
@@ -98,7 +101,7 @@ def _gathered(kernel, q, k, v, q_segment, kv_segment, shards):
 
 
 def _traded(kernel, q, k, v, q_segment, kv_segment, shards):
-  """The whole row of some of the heads."""
+  """Attention with whole rows and a share of heads per device."""
   if shards == 1:
     return _attend_rows(kernel, q, k, v, q_segment, kv_segment)
   if q.shape[2] % shards:
@@ -205,8 +208,8 @@ def _causal(q, k):
 class CausalByCorners(masks._ComputableMask):
   """A causal mask over queries in any order of places.
 
-  When building its block table the kernel only asks whether a block is empty or full, so a block
-  is answered from its extreme places: seconds instead of minutes at 100,000 places.
+  When building its block table the kernel only asks whether a block is empty or full. The extreme
+  places of a block answer this: seconds instead of minutes at 100,000 places.
   """
 
   def __init__(self, length: int, places: np.ndarray):
