@@ -33,11 +33,13 @@ class Section(Protocol):
 
 
 def build(role: str, config: Section, **defaults):
-  """build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9).
+  """Builds the component of a role from a dict.
 
-  `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a component of your own.
-  `variant` names a row of the file's VARIANTS. `defaults` fill fields of the class that neither of
-  them sets. Raises ValueError naming the known files, variants or arguments.
+    build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9)
+
+  `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a user's component. `variant`
+  names a row of the file's VARIANTS. `defaults` fill class fields that are set neither in the
+  config nor by the variant. Raises ValueError naming the known files, variants or arguments.
   """
   options = dict(config) if isinstance(config, Section) else {}
   if "name" not in options:
@@ -166,16 +168,16 @@ def _check_component(role: str, name: Any, allowed: Sequence[str], source) -> No
 
 
 def available(role: str) -> list[str]:
-  """The components of a role: its files."""
+  """The names of a role's components, from its files."""
   package = importlib.import_module(f"filax.models.{role}s")
   return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
 def build_video_lm(config: Section, selector: Section | None = None):
-  """A VideoLM from config.model; `selector` replaces the training selector (config.infer.selector).
+  """Builds a VideoLM from config.model.
 
-  config.model: one dict a role, merge_stage, encode_chunk, dtype and param_dtype (of all parts
-  that do not set their own).
+  `selector` (config.infer.selector) replaces the training selector. config.model: one dict a role,
+  merge_stage, encode_chunk, dtype and param_dtype (of all parts that do not set them).
   """
   from filax.models.video_lm import VideoLM
 

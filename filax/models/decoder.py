@@ -81,12 +81,18 @@ class Decoder(nn.Module, _DecoderParts, LLM):
 
   @property
   def stages(self) -> dropout_stages.Stages:
-    """Where visual tokens are dropped. Raises ValueError for an invalid stage."""
+    """The stages of visual dropout.
+
+    Raises ValueError for an invalid stage.
+    """
     return dropout_stages.parse_stages(self.dropout, self.depth)
 
   @property
   def vocab_rows(self) -> int:
-    """Rows of the embedding table; logits of rows beyond `vocab` mean nothing."""
+    """Rows of the embedding table, padding included.
+
+    Logits of rows beyond `vocab` are meaningless.
+    """
     return -(-self.vocab // ROWS) * ROWS
 
   def setup(self):

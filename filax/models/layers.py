@@ -168,7 +168,10 @@ class PatchEmbed(nn.Module):
 
 
 class Embed(nn.Module):
-  """tokens [B L] -> [B L D]."""
+  """Token embedding.
+
+  tokens [B L] -> [B L D].
+  """
 
   rows: int
   width: int
@@ -230,7 +233,10 @@ class Stack(nn.Module):
     start: int = 0,
     stop: int | None = None,
   ):
-    """Runs layers start..stop. Initialise with the whole range."""
+    """Runs layers start..stop.
+
+    Initialise with the whole range.
+    """
     stop = self.depth if stop is None else stop
 
     def layer(block, x, cache):
@@ -268,7 +274,10 @@ class Stack(nn.Module):
 
 
 def remat_policy(name: str) -> Callable | None:
-  """The policy behind config.model.*.remat. Raises ValueError for an unknown name."""
+  """The policy behind config.model.*.remat.
+
+  Raises ValueError for an unknown name.
+  """
   if name not in REMAT:
     raise ValueError(f"remat {name!r} is unknown. Set it to one of {', '.join(REMAT)}.")
   return REMAT[name]

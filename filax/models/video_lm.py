@@ -34,11 +34,12 @@ class Visual:
 
 
 class VideoLM(nn.Module):
-  """encoder -> selector -> merger -> projector -> splice -> llm.
+  """A video language model of five components.
 
-  `merge_stage` sets where frames of a group are merged: "vision" (merger, mlp, pool), "projector"
-  (mlp, merger, pool) or "pool" (mlp, pool, merger). `encode_chunk` > 0 encodes that many clips at a
-  time, so that memory does not grow with the number of frames.
+  encoder -> selector -> merger -> projector -> splice -> llm. `merge_stage` sets where frames of a
+  group are merged: "vision" (merger, mlp, pool), "projector" (mlp, merger, pool) or "pool" (mlp,
+  pool, merger). `encode_chunk` > 0 encodes that many clips at a time, so that memory does not grow
+  with the number of frames.
   """
 
   encoder: nn.Module
@@ -50,10 +51,10 @@ class VideoLM(nn.Module):
   encode_chunk: int = 0  # Clips encoded at a time; 0 = all.
 
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
-    """A packed batch (filax.spec.BATCH) -> hidden states of every place.
+    """Hidden states of every place of a packed batch (filax.spec.BATCH).
 
-    Where [R L] arrays are not in natural order, `place` holds each token's index in its row. No
-    visual token is dropped.
+    If [R L] arrays are not in natural order, `place` holds each token's index in its row. No visual
+    token is dropped.
     """
     x = self.spliced(batch)
     place = batch.get("place")
@@ -85,7 +86,7 @@ class VideoLM(nn.Module):
 
   @property
   def stages(self) -> dropout_stages.Stages:
-    """Where the llm drops visual tokens."""
+    """The llm's stages of visual dropout."""
     return self.llm.stages
 
   def spliced(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
@@ -101,7 +102,7 @@ class VideoLM(nn.Module):
     mask: Bool[Array, "B T"],
     images: UInt8[Array, "B I h w 3"],
   ) -> Visual:
-    """Media -> visual table."""
+    """The visual table of frames and images."""
     batch, total = frames.shape[:2]
     index = jnp.zeros((batch, 0, 1), jnp.int32)
     group_mask = jnp.zeros((batch, 0), bool)
@@ -128,7 +129,7 @@ class VideoLM(nn.Module):
     return Visual(table, index, group_mask)
 
   def encode_frames(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
-    """Pictures -> patch tokens, `clip` frames encoded jointly."""
+    """Patch tokens of pictures, `clip` frames encoded jointly."""
     batch, total = frames.shape[:2]
     _check_clips(total, clip)
     over = frame_layout.frame_layout((batch, total), clip)
@@ -202,7 +203,10 @@ class VideoLM(nn.Module):
     return self.merger(x)
 
   def project_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n D"]:
-    """Tokens of stills -> visual tokens; images are not pooled."""
+    """Visual tokens of still pictures.
+
+    Pictures are not pooled.
+    """
     if self.merge_stage == "vision":
       return self.projector.mlp(self.merger.merge_images(x))
     return self.merger.merge_images(self.projector.mlp(x))
@@ -311,7 +315,10 @@ class VideoLM(nn.Module):
       )
 
   def example(self) -> dict[str, np.ndarray]:
-    """The smallest batch that touches every parameter: for init and eval_shape."""
+    """The smallest batch that uses every parameter.
+
+    For init and eval_shape.
+    """
     layout = self.layout()
     row = RowShape(frames=self.example_frames(), images=1, length=8, segments=1)
     return {key: array[None] for key, array in row.zeros(layout.size).items()}

@@ -130,7 +130,10 @@ class Siglip(nn.Module, PatchEncoder):
     nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
 
   def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
-    """Raises ValueError if the pictures are not `size` pixels wide and high."""
+    """Features of frames.
+
+    Raises ValueError if the pictures are not `size` pixels wide and high.
+    """
     pictures = frames.reshape(-1, *frames.shape[2:])
     x = self.blocks(self.embed(pictures))
     return x.reshape(*frames.shape[:2], *x.shape[1:])

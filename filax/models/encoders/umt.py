@@ -111,7 +111,10 @@ class UMT(nn.Module, PatchEncoder):
     self.vision_layernorm = LayerNorm(1e-12, **types)
 
   def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
-    """Raises ValueError if the pictures are not `size` pixels wide and high."""
+    """Features of clips.
+
+    Raises ValueError if the pictures are not `size` pixels wide and high.
+    """
     x = self.blocks(self.embed(frames))
     x = self.vision_layernorm(x)
     return x.reshape(*frames.shape[:2], -1, self.width)

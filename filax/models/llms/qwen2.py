@@ -92,7 +92,10 @@ def _write_slots(
 
 
 class SwiGLU(nn.Module):
-  """x [B L D] -> [B L D] through F hidden units."""
+  """The SwiGLU MLP.
+
+  x [B L D] -> [B L D] through F hidden units.
+  """
 
   mlp: int
   dtype: Any = "float32"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pixel shuffle, VideoChat-Flash's spatial downsampling (§6.1).
 
-A square of tokens becomes the channels of one. The projector's first layer reads them, which makes
-it the strided convolution.
+The channels of a square of tokens become the channels of one token. Together with the projector's
+first layer this is the strided convolution.
 """
 
 import math

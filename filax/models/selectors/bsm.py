@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames by bipartite soft matching, the baseline of FiLA-Video's appendix B."""
+"""Frame selection by bipartite soft matching.
+
+The baseline of FiLA-Video's appendix B.
+"""
 
 from flax import linen as nn
 import jax
@@ -43,7 +46,7 @@ class BipartiteMatching(nn.Module, Selector):
 
   @property
   def shortest(self) -> int:
-    """Frames that a segment must have."""
+    """The minimum number of frames in a segment."""
     return max(2 * (self.size - 1), self.size)
 
   def __call__(

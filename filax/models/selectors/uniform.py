@@ -21,7 +21,10 @@ class Uniform(nn.Module, Selector):
   size: int = 3
 
   def groups(self, frames: int) -> int:
-    """G for T = `frames`. Raises ValueError if it does not divide."""
+    """G for T = `frames`.
+
+    Raises ValueError if the frames do not divide into groups.
+    """
     if frames % self.size:
       raise ValueError(
         f"{frames} frames are not whole groups of {self.size}. Set config.data.sampling.frames to "
