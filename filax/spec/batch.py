@@ -108,7 +108,7 @@ class VisualLayout:
     return self.image_grid[0] * self.image_grid[1]
 
   def first_image(self, row: RowShape) -> int:
-    """The row of the visual table where image tokens start."""
+    """The index of the first image token in the visual table."""
     groups = row.frames // self.frames_per_group
     return groups * self.tokens_per_group
 

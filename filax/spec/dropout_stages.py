@@ -70,7 +70,7 @@ def parse_stages(dropout: str | Sequence, depth: int) -> Stages:
 
 
 def _entries(dropout: str) -> Sequence:
-  """The (layer, kind, ratio) of a preset, or of stages in words."""
+  """(layer, kind, ratio) of each stage in a preset or string."""
   if ":" in dropout:
     return [_entry(text) for text in dropout.replace("+", ",").split(",")]
   if dropout not in PRESETS:

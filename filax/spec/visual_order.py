@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which a video's visual tokens are read, newlines included."""
+"""The reading order of a video's visual tokens, newlines included."""
 
 import functools
 
