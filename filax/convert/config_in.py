@@ -49,7 +49,7 @@ def _is_fila_config(value: Any) -> bool:
 
 
 def config_family(config: Mapping[str, Any]) -> str:
-  """Which reader of FAMILIES understands a config.json; "" for none."""
+  """The name of the reader in FAMILIES; "" for none."""
   kind = str(config.get("model_type", ""))
   if "mm_vision_tower" in config or kind.startswith(("llava_qwen", "videochat_flash")):
     projector = str(config.get("mm_projector_type", ""))
@@ -61,10 +61,10 @@ def config_family(config: Mapping[str, Any]) -> str:
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A config.json -> its part of config.model: {role: {field: value}} and merge_stage.
+  """The part of config.model that a config.json describes.
 
-  A whole model has all roles; a part has one. Raises ValueError for a variant of the architecture
-  that is not implemented here.
+  Returns {role: {field: value}} and merge_stage. A whole model has all roles; a partial model has
+  one. Raises ValueError for a variant of the architecture that is not implemented here.
   """
   family = config_family(config)
   if not family:
@@ -139,7 +139,10 @@ def read_siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
 
 
 def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-  """The values in a config.json under our names; `names`: ours -> theirs."""
+  """Values of a config.json under our names.
+
+  `names`: ours -> theirs.
+  """
   values = {}
   for ours, theirs in names.items():
     if config.get(theirs) is not None:
@@ -160,7 +163,10 @@ def _read_qwen2_alone(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
-  """transformers' LLaVA-OneVision: every frame by itself, one newline after a video."""
+  """transformers' LLaVA-OneVision.
+
+  Frames are encoded one by one; one newline follows a video.
+  """
   layer = config.get("vision_feature_layer", -1)
   strategy = config.get("vision_feature_select_strategy", "full")
   if not isinstance(layer, int) or layer >= 0 or strategy != "full":
@@ -178,7 +184,7 @@ def _read_llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _frame_by_frame(newline: str) -> dict[str, Any]:
-  """The roles of a model that reads every frame by itself."""
+  """The roles of a model that encodes frames one by one."""
   return dict(
     selector=dict(name="uniform", size=1),
     merger=dict(name="mean"),
@@ -277,7 +283,7 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def set_answer_settings(config: dict[str, Any], source_config: Mapping[str, Any]) -> None:
-  """Sets config.infer and config.data to the source's way of answering."""
+  """Sets config.infer and config.data as in the source model."""
   fila_config = source_config.get(KEY)
   if fila_config:
     for section in ("infer", "data"):

@@ -24,7 +24,7 @@ TILES = 6  # LLaVA-OneVision's grids go up to 6 x 6 tiles.
 
 @dataclasses.dataclass(frozen=True)
 class ExportVocabulary:
-  """The plain ids of a tokenizer that an export needs."""
+  """The ids of a tokenizer needed for an export."""
 
   tokens: int  # Ids from this one on are never generated.
   pad: int
@@ -131,7 +131,7 @@ def qwen2_config(
 
 
 def siglip_config(tower: Any) -> dict[str, Any]:
-  """A SiglipVisionConfig of the blocks that are used, without the pooling head."""
+  """A SiglipVisionConfig of the used blocks, without the pooling head."""
   return dict(
     model_type="siglip_vision_model",
     hidden_size=tower.width,
@@ -226,7 +226,7 @@ def flash_config(
 ) -> dict[str, Any]:
   """config.json as VideoChat-Flash's released code reads it.
 
-  Raises ValueError for newlines and pooling, which that code does not have.
+  Raises ValueError for newlines and pooling, which that code does not support.
   """
   tower, llm = build_towers(config)
   projector = components.build("projector", config["model"]["projector"], out=1)

@@ -45,7 +45,7 @@ class ExportRequest:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-  """Everything that is decided before the first byte is written."""
+  """All decisions of an export, made before the first byte is written."""
 
   format: ExportFormat
   step: Path
@@ -216,7 +216,10 @@ def extra_tensors(export: Export, checkpoint: str | os.PathLike) -> dict[str, np
 
 
 def _imported_extra(export: Export, checkpoint: str | os.PathLike) -> dict[str, Any]:
-  """The tensors that an import left beside its checkpoint, by canonical name."""
+  """Extra tensors of an earlier import, by canonical name.
+
+  An import stores them beside its checkpoint.
+  """
   for folder in (Path(checkpoint), export.step.parent.parent):
     file = folder / EXTRA_FILE
     if file.exists():

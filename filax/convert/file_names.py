@@ -31,7 +31,7 @@ class NamingScheme:
     return _swap_prefix(file_name, [(theirs, ours) for ours, theirs in self.pairs])
 
   def spare_reason(self, file_name: str) -> str | None:
-    """Why these files may hold `file_name` though no part has it."""
+    """Why `file_name` is not used; None if it is not spare."""
     for pattern, reason in self.spare:
       if re.fullmatch(pattern, file_name):
         return reason

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch folders and files -> a FiLax checkpoint, layer by layer."""
+"""Imports PyTorch folders and files into a FiLax checkpoint.
+
+Layer by layer.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import copy
@@ -77,7 +80,10 @@ def checkpoint_config(
   model: Mapping[str, Any],
   plan: TensorPlan,
 ) -> dict[str, Any]:
-  """The config.json of the checkpoint: --config or the defaults, around this model."""
+  """The config.json of the checkpoint.
+
+  The config of --config, or the defaults, with this model.
+  """
   config = copy.deepcopy(dict(request.config or request.base))
   config["model"] = dict(model)
   config["init_from"] = ""

@@ -71,7 +71,7 @@ def open_inputs(request: ImportRequest) -> tuple[list[WeightSource], dict[str, A
 
 
 def _check_inputs_exist(request: ImportRequest) -> None:
-  """Raises FileNotFoundError naming the flag whose file or folder is not there."""
+  """Raises FileNotFoundError naming the flag of a missing input."""
   inputs = {"source": request.source} | dict(request.parts)
   for flag, path in inputs.items():
     if path is not None and not Path(path).exists():
@@ -120,7 +120,7 @@ def _described_parts(
   path: Any,
   roles: Sequence[str],
 ) -> dict[str, Any]:
-  """config.model of one input's roles, by its config.json."""
+  """config.model of one input's roles, from its config.json."""
   config = config_in.read_config_json(Path(path), request.components)
   if not config or (request.config and not config_in.config_family(config)):
     return {}
@@ -176,7 +176,7 @@ def _check_same_architecture(
 ) -> None:
   """Raises ValueError if --config has another architecture than the files.
 
-  Such a checkpoint would fail later, or worse, not.
+  Such a checkpoint would fail later, or silently give wrong results.
   """
   if ours["name"] != theirs.get("name", ours["name"]):
     raise ValueError(

@@ -19,7 +19,10 @@ VOCABULARY = "V"
 
 @dataclasses.dataclass(frozen=True)
 class TensorLayout:
-  """The layout of one table row. Build it with `parse_layout`, which caches."""
+  """The layout of one table row.
+
+  `parse_layout` builds and caches it.
+  """
 
   ours: tuple[str, ...]
   theirs: tuple[tuple[str, ...], ...]  # () is an axis of size one.
@@ -47,7 +50,10 @@ class TensorLayout:
     return tuple(_product(sizes, group) for group in self.theirs)
 
   def to_tensor(self, x: np.ndarray, vocab: int = 0) -> np.ndarray:
-    """Our array -> their tensor, contiguous, without padding rows."""
+    """Our array in the tensor's layout.
+
+    Contiguous, without padding rows.
+    """
     shape = self.tensor_shape(x.shape, vocab)
     if VOCABULARY in self.ours:
       axis = self.ours.index(VOCABULARY)
@@ -62,10 +68,11 @@ class TensorLayout:
     index: tuple[slice, ...],
     vocab: int = 0,
   ):
-    """`ours[index]` from a lazy tensor (anything that slices), for our full `shape`.
+    """`ours[index]` from a lazy tensor, for our full `shape`.
 
-    Of the file only the rows and columns that the index touches are read, as far as they are one
-    stretch: the first letter of each bracket is cut there, the others in memory. Padding is zero.
+    `tensor` is anything that slices. Only the needed rows and columns of the file are read, as far
+    as they are contiguous: the first letter of each bracket is cut in the file, the others in
+    memory. Padding is zero.
     """
     sizes = self.sizes(shape, vocab)
     wanted = {}  # Letter -> range in the padded parameter.
@@ -102,7 +109,7 @@ class TensorLayout:
     return tensor[tuple(index)].reshape(lengths)
 
   def _inner_index(self, stored: Mapping[str, range]) -> tuple[slice, ...]:
-    """The cut along the letters that `_read_leading` has left in full."""
+    """The cut along all letters but the first of each bracket."""
     leading = [group[0] for group in self.theirs if group]
     index = []
     for letter in self.ours:

@@ -38,7 +38,7 @@ class ConversionReport:
     self._tensors.append(row)
 
   def add_unused(self, name: str, reason: str, shape) -> None:
-    """Adds a tensor of the source that has no place by design."""
+    """Adds a source tensor that is unused by design."""
     self._unused.append(dict(name=name, reason=reason, shape=list(shape)))
 
   def count_on_terminal(self, items: Sequence[Any]) -> Iterator[Any]:
@@ -52,7 +52,7 @@ class ConversionReport:
       print("\r\033[K", end="", file=sys.stderr, flush=True)
 
   def contents(self) -> dict[str, Any]:
-    """The report as it is written."""
+    """The contents of the report file."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if platform.system() == "Darwin" else 1024
     counts = dict(

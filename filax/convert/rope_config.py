@@ -38,9 +38,10 @@ def rope_type(rope: Mapping[str, Any]) -> str:
 
 
 def yarn_settings(rope: Mapping[str, Any], positions: int) -> tuple:
-  """config.model.llm.yarn: (factor, trained positions[, settings that are not YaRN's defaults]).
+  """config.model.llm.yarn from a rope config.
 
-  Raises ValueError for a value of the wrong type.
+  Returns (factor, trained positions[, settings that differ from YaRN's defaults]). Raises
+  ValueError for a value of the wrong type.
   """
   trained = rope.get("original_max_position_embeddings") or positions
   factor = rope.get("factor")

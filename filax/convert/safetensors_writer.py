@@ -27,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-  """The name, shape and dtype of a tensor to come."""
+  """The name, shape and dtype of a tensor."""
 
   name: str
   shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class TensorSpec:
 
   @property
   def size(self) -> int:
-    """Bytes."""
+    """The size in bytes."""
     return math.prod(self.shape) * self.dtype.itemsize
 
 

@@ -121,7 +121,7 @@ def map_parameters(
   """The mapping of every parameter.
 
   shapes: path -> anything with a shape, model: config.model, which names the component of each
-  role. Raises ConversionError listing all parameters that no row covers.
+  role. Raises ConversionError listing all parameters without a table row.
   """
   mappings = []
   uncovered = []
@@ -145,7 +145,10 @@ def _map_parameter(
   shape: tuple[int, ...],
   vocab: int,
 ) -> TensorMapping:
-  """The mapping of one parameter. Raises LookupError if no row covers it."""
+  """The mapping of one parameter.
+
+  Raises LookupError if no table row matches it.
+  """
   if not tables.table:
     return _map_by_path(path, shape, vocab)
   role, _, inner_path = path.partition("/")

@@ -82,9 +82,9 @@ def open_source(path: str | os.PathLike, roles: Sequence[str]) -> WeightSource:
 
 
 def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str, Any]:
-  """path -> ShapeDtypeStruct of the parameters of some roles of config.model.
+  """ShapeDtypeStructs of the parameters of some roles, by path.
 
-  Roles that are missing from `model` are filled by the smallest component there is, and left out.
+  Roles missing from `model` are built from the smallest component, and left out of the result.
   """
   video_lm = components.build_video_lm(SMALLEST_MODEL | dict(model))
   shapes = flatten_tree(components.parameter_shapes(video_lm))
@@ -106,9 +106,10 @@ def plan_tensors(
 ) -> TensorPlan:
   """Finds a tensor for every parameter of `roles`.
 
-  Every tensor gets a use, or a reason why it has none. `fresh` lets roles without any source, the
-  merger and the newline be drawn anew; `ignore` are patterns of names in the files that are known
-  to be unneeded. Raises ConversionError with all missing, unknown, misshapen and non-float tensors.
+  Every tensor is used or gets a reason for not being used. `fresh` allows drawing anew roles
+  without a source, the merger and the newline. `ignore` are patterns of tensor names in the files;
+  matching tensors are unneeded. Raises ConversionError with all missing, unknown, misshapen and
+  non-float tensors.
   """
   shapes = parameter_shapes(model, roles)
   vocab = components.build("llm", model["llm"]).vocab if "llm" in model else 0

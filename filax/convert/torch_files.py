@@ -58,15 +58,15 @@ class FileTensor:
 
   @property
   def size(self) -> int:
-    """Bytes."""
+    """The size in bytes."""
     return math.prod(self.shape) * (self.dtype.itemsize if self.dtype else 1)
 
 
 def open_tensors(path: str | os.PathLike) -> dict[str, FileTensor]:
-  """Name -> tensor of a folder or of one file.
+  """The tensors of a folder or file, by name.
 
-  A folder may have an index or not. Raises ConversionError listing missing shards, cut or
-  unreadable files and double names; OSError if there is nothing to read.
+  A folder may have an index. Raises ConversionError listing missing shards, cut or unreadable files
+  and duplicate names; OSError if there is nothing to read.
   """
   path = Path(path)
   files, promised = _weight_files(path)
@@ -103,7 +103,7 @@ def _open_file(file: Path) -> dict[str, FileTensor]:
 
 
 def _weight_files(path: Path) -> tuple[list[Path], set[str]]:
-  """The files of a model, and the tensors that an index promises."""
+  """The files of a model, and the tensors listed in its index."""
   if path.is_file():
     return [path], set()
   if not path.is_dir():
@@ -142,7 +142,10 @@ def _indexed_files(
 
 
 def _read_index(index: Path) -> dict[str, str]:
-  """Tensor -> file. Raises ConversionError if the index is not readable."""
+  """The file of every tensor.
+
+  Raises ConversionError if the index is not readable.
+  """
   try:
     weight_map = safe_files.read_json(index)["weight_map"]
     return {str(name): str(file) for name, file in weight_map.items()}

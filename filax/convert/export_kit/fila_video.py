@@ -174,7 +174,7 @@ def select_frames(means, selector, times):
 
 
 def even_places(last, count):
-  """`count` of `last` places, evenly from the first to the last."""
+  """`count` places spread evenly over 0..`last` - 1."""
   return np.arange(count) * (last - 1) // max(count - 1, 1)
 
 

@@ -15,7 +15,10 @@ STD = (0.229, 0.224, 0.225)
 
 
 def standardised_pixels(frames):
-  """uint8 [T h w 3] -> float32 [T 3 h w]."""
+  """Pixels standardised with ImageNet's statistics.
+
+  uint8 [T h w 3] -> float32 [T 3 h w].
+  """
   x = torch.from_numpy(np.ascontiguousarray(frames)).float() / 255
   x = (x - torch.tensor(MEAN)) / torch.tensor(STD)
   return x.permute(0, 3, 1, 2)
@@ -48,7 +51,10 @@ class FeedForward(nn.Module):
 
 
 def attend(q, k, v, heads):
-  """[B N E] -> [B N E], every token sees every other."""
+  """Attention without a mask.
+
+  [B N E] -> [B N E].
+  """
   q = split_heads(q, heads)
   k = split_heads(k, heads)
   v = split_heads(v, heads)
@@ -57,7 +63,10 @@ def attend(q, k, v, heads):
 
 
 def split_heads(x, heads):
-  """[B N E] -> [B H N E/H]."""
+  """Splits the width into heads.
+
+  [B N E] -> [B H N E/H].
+  """
   return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
@@ -291,7 +300,10 @@ def merge_round(x, size, count, heads):
 
 
 def take_tokens(x, index):
-  """x [b p E], index [b k] -> [b k E]."""
+  """Gathers tokens by index.
+
+  x [b p E], index [b k] -> [b k E].
+  """
   width = x.shape[-1]
   index = index[..., None].expand(-1, -1, width)
   return x.gather(1, index)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FiLA-Video for transformers >= 4.52 with trust_remote_code: LLaVA-OneVision that fuses frames.
+"""FiLA-Video for transformers >= 4.52 with trust_remote_code.
 
-Groups of K consecutive frames of `pixel_values_videos` become one set of tokens each. Write one
-<video> token per token of the result into the text: groups x tokens + 1. K, the stage at which
-frames are fused and the newlines are in config.json, "fila_config".
+LLaVA-OneVision with a fusion of frames. Groups of K consecutive frames of `pixel_values_videos`
+become one set of tokens each. Write one <video> token per token of the result into the text:
+groups x tokens + 1. K, the stage at which frames are fused and the newlines are in config.json,
+"fila_config".
 """
 
 import math
@@ -92,7 +93,10 @@ class FilaForConditionalGeneration(LlavaOnevisionForConditionalGeneration):
     return add_newlines(x, self.model.image_newline, self.fila["projector"]["newline"])
 
   def merge(self, x):
-    """[G K N E] -> [G N E]."""
+    """Fuses the frames of each scene.
+
+    [G K N E] -> [G N E].
+    """
     if hasattr(self.model, "scene_merger"):
       return self.model.scene_merger(x)
     return x.float().mean(1).to(x)

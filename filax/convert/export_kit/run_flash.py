@@ -26,7 +26,7 @@ PROJECTOR = "model.mm_projector.mlp."
 def load_model(folder=HERE, dtype=torch.float32, device="cpu", settings=None, config=None):
   """(llm, tower, projector, settings) of an exported or released folder.
 
-  `config`: the Qwen2Config of the llm; default: as the settings describe it.
+  `config`: the Qwen2Config of the llm; by default derived from the settings.
   """
   from safetensors import safe_open
 

@@ -75,7 +75,7 @@ def fusion_weight(folder):
 
 
 def stock_config(model):
-  """The LlavaOnevisionConfig of a model that is described in our words."""
+  """The LlavaOnevisionConfig of a model described in FiLax's terms."""
   from transformers import LlavaOnevisionConfig, SiglipVisionConfig
 
   tower = model["encoder"]
@@ -117,7 +117,10 @@ def renamed_state(folder):
 
 
 def submodules(model):
-  """(vision tower, projector, language model, newline) wherever this version keeps them."""
+  """(vision tower, projector, language model, newline) of a model.
+
+  Their places depend on the version of transformers.
+  """
   inner = model.model if hasattr(model.model, "vision_tower") else model
   return (
     inner.vision_tower,

@@ -57,7 +57,10 @@ class PyTorchPart:
 
   @property
   def can_run(self) -> bool:
-    """Whether PyTorch can run it here: a whole model, or one component."""
+    """Whether PyTorch can run this part.
+
+    True for a whole model, or one component.
+    """
     return self.family in MERGERS and (len(self.roles) == 1 or self.is_whole_model)
 
 
@@ -174,7 +177,10 @@ def random_inputs(model: Mapping[str, Any]) -> Arrays:
 
 
 def relative_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
-  """max |difference| / max(1, max |value|)."""
+  """Largest difference relative to the largest value.
+
+  max |difference| / max(1, max |value|).
+  """
   if theirs.shape != ours.shape:
     return float("inf")
   gap = np.abs(theirs.astype(np.float64) - ours).max(initial=0.0)

@@ -25,7 +25,10 @@ Params = Mapping[str, Any]
 
 
 def main(argv: Sequence[str]) -> None:
-  """jax_side FOLDER OUT stages|"": reads FOLDER/job.json and inputs.npz, writes OUT."""
+  """Runs the FiLax side: jax_side FOLDER OUT stages|"".
+
+  Reads FOLDER/job.json and inputs.npz, writes OUT.
+  """
   jax.config.update("jax_default_matmul_precision", "highest")
   job, arrays, out, stages = compare.read_job(argv)
   config = tensor_plan.SMALLEST_MODEL | as_tuples(job["model"])
@@ -55,7 +58,7 @@ def read_roles(checkpoint: Path, roles: Sequence[str]) -> dict[str, Any]:
 
 
 def encoder_outputs(encoder, params: Params, frames, stages: bool) -> compare.Arrays:
-  """features [T N E]; with `stages` the output of every layer."""
+  """Features [T N E]; with `stages` also every layer's output."""
   outputs = {}
   clips = frames.reshape(-1, encoder.clip, *frames.shape[1:])
   if stages:
@@ -105,8 +108,7 @@ def visual_table(model, params: Params, frames):
 def llm_outputs(llm, params: Params, tokens, table, stages: bool) -> compare.Arrays:
   """Logits [L V] of text and visual tokens.
 
-  The visual tokens stand after the first quarter of the text. With `stages` also the output of
-  every layer.
+  The visual tokens follow the first quarter of the text. With `stages` also every layer's output.
   """
 
   def forward(llm, tokens, table):

@@ -35,7 +35,10 @@ EXPORT_KIT = Path(__file__).parents[1] / "export_kit"
 
 
 def main(argv: Sequence[str]) -> None:
-  """torch_side FOLDER OUT stages: reads FOLDER/job.json and inputs.npz, writes OUT."""
+  """Runs the PyTorch side: torch_side FOLDER OUT stages.
+
+  Reads FOLDER/job.json and inputs.npz, writes OUT.
+  """
   import torch
 
   job, arrays, out, _ = compare.read_job(argv)
@@ -84,7 +87,7 @@ def load_strictly(model_class, path: str, allowed: str = "", **options):
 
 
 def run_llava_onevision(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
-  """A whole model under any of the names A to E."""
+  """A whole LLaVA model with names of schemes A to E."""
   from transformers import LlavaOnevisionForConditionalGeneration as Model
 
   program = load_program("run_llava")
