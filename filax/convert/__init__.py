@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights from and to PyTorch: one table a part, read both ways, every tensor used exactly once.
+"""Conversion of weights from and to PyTorch.
 
   filax convert from --help        filax convert to --help        filax/convert/README.md
 
-A part (filax/models/llms/qwen2.py, ...) ends in TABLE: our path, their name with * for the layer,
-and the layout of both sides ("D H d -> (H d) D"). file_names.py puts the prefixes of a family of
-files in front. torch_files.py reads files lazily, safetensors_writer.py writes safetensors,
+One table per component serves both directions, and every tensor is used exactly once. A component
+(filax/models/llms/qwen2.py, ...) ends in TABLE: our path, their name with * for the layer, and the
+layout of both sides ("D H d -> (H d) D"). file_names.py puts the prefixes of a family of files in
+front. torch_files.py reads files lazily, safetensors_writer.py writes safetensors,
 filax.checkpoint.streamed reads and writes checkpoints layer by layer. torch and transformers are
 imported in functions only, where they are needed.
 """
@@ -14,7 +15,10 @@ from collections.abc import Mapping, Sequence
 
 
 class ConversionError(ValueError):
-  """Everything that does not fit, as one sentence: kind of problem -> findings."""
+  """All problems of a conversion, in one sentence.
+
+  `problems` maps a kind of problem to its findings.
+  """
 
   def __init__(
     self,
@@ -22,7 +26,7 @@ class ConversionError(ValueError):
     problems: Mapping[str, Sequence[str]],
     limit: int = 5,
   ):
-    """`limit`: findings of a kind that the sentence lists; the others are counted."""
+    """`limit`: findings listed per kind; further findings are counted."""
     self.problems = {kind: list(findings) for kind, findings in problems.items() if findings}
     parts = []
     for kind, findings in self.problems.items():

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A part of config.model against the fields of its component: types, missing sizes, variants."""
+"""Checks a part of config.model against the fields of its component.
+
+Types, missing sizes and variants.
+"""
 
 from collections.abc import Mapping
 import dataclasses
@@ -7,13 +10,14 @@ from typing import Any
 
 from filax.models import components
 
-ASKED = ("theta",)  # Has a default here and another one in transformers.
+ASKED = ("theta",)  # Its default differs from transformers'.
 
 
 def with_types(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
-  """The part with floats where its fields are floats: 1000000 is a base of rotations, too.
+  """The part with float values in float fields.
 
-  Raises ValueError for a value that is no number where one is needed, or a size below 1.
+  For example 1000000 for the base of rotations. Raises ValueError if a numeric field has no number,
+  or a size is below 1.
   """
   part = dict(part)
   if "name" not in part:
@@ -27,7 +31,10 @@ def with_types(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(role: str, field: dataclasses.Field, value: Any) -> int | float:
-  """The value of a field in its type. Raises ValueError if it is none."""
+  """The value of a field in the field's type.
+
+  Raises ValueError if it is not a number of that type.
+  """
   fits = isinstance(value, int) and not isinstance(value, bool)
   if field.type is float:
     fits = fits or isinstance(value, float)
@@ -73,7 +80,10 @@ def _is_required(field: dataclasses.Field) -> bool:
 
 
 def with_variant_name(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
-  """The same part by the name of its variant, if it has one."""
+  """The part with its variant's name in place of sizes.
+
+  Unchanged if it matches no variant.
+  """
   part = dict(part)
   if "variant" in part or "name" not in part:
     return part

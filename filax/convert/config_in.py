@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a config.json of other software into config.model.
 
-Only what decides the numbers is read. What a family always leaves to its library's default is taken
-from there (epsilons, trained length); a size that is missing is asked for with --set.
+Only settings that change the numbers are read. Settings that a family leaves to its library's
+defaults (epsilons, trained length) take those defaults; a missing size must be set with --set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +16,14 @@ from filax.convert import released_keys, rope_config
 from filax.models.components import check_components
 from filax.spec import dropout_stages
 
-KEY = "fila_config"  # Where our own config travels inside a config.json; others ignore it.
+KEY = "fila_config"  # The key of our config in a config.json; other software ignores it.
 SO400M = "so400m-384"
 
 
 def read_config_json(folder: Path, components: Sequence[str] = ()) -> dict[str, Any]:
   """The config.json of a folder; {} without one.
 
-  Of a file, that of the folder that it lies in. Raises ValueError if it is damaged, or if the FiLax
+  For a file, the config.json of its folder. Raises ValueError if it is damaged, or if the FiLax
   config inside names a component that is neither ours nor in one of the modules `components`.
   """
   file = (folder if folder.is_dir() else folder.parent) / "config.json"
@@ -49,7 +49,7 @@ def _is_fila_config(value: Any) -> bool:
 
 
 def config_family(config: Mapping[str, Any]) -> str:
-  """Which reader of FAMILIES understands a config.json; "" for none."""
+  """The name of the reader in FAMILIES; "" for none."""
   kind = str(config.get("model_type", ""))
   if "mm_vision_tower" in config or kind.startswith(("llava_qwen", "videochat_flash")):
     projector = str(config.get("mm_projector_type", ""))
@@ -61,10 +61,10 @@ def config_family(config: Mapping[str, Any]) -> str:
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A config.json -> its part of config.model: {role: {field: value}} and merge_stage.
+  """The part of config.model that a config.json describes.
 
-  A whole model has all roles; a part has one. Raises ValueError for a variant of the architecture
-  that is not implemented here.
+  Returns {role: {field: value}} and merge_stage. A whole model has all roles; a partial model has
+  one. Raises ValueError for a variant of the architecture that is not implemented here.
   """
   family = config_family(config)
   if not family:
@@ -139,7 +139,10 @@ def read_siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
 
 
 def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-  """The values in a config.json under our names; `names`: ours -> theirs."""
+  """Values of a config.json under our names.
+
+  `names`: ours -> theirs.
+  """
   values = {}
   for ours, theirs in names.items():
     if config.get(theirs) is not None:
@@ -148,7 +151,10 @@ def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 
 
 def _read_siglip_alone(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A released tower: LLaVA reads the output of its last block but one."""
+  """A released SigLIP tower without its last block.
+
+  LLaVA reads the output of the last block but one.
+  """
   return dict(encoder=read_siglip(config.get("vision_config", config), cut=1))
 
 
@@ -157,7 +163,10 @@ def _read_qwen2_alone(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
-  """transformers' LLaVA-OneVision: every frame by itself, one newline after a video."""
+  """transformers' LLaVA-OneVision.
+
+  Frames are encoded one by one; one newline follows a video.
+  """
   layer = config.get("vision_feature_layer", -1)
   strategy = config.get("vision_feature_select_strategy", "full")
   if not isinstance(layer, int) or layer >= 0 or strategy != "full":
@@ -168,14 +177,14 @@ def _read_llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
   if config.get("projector_hidden_act", "gelu") != "gelu":
     raise ValueError(f"projector_hidden_act is {config['projector_hidden_act']!r}, not gelu.")
   text_config = dict(config["text_config"])
-  if "tie_word_embeddings" in config:  # The flag of the whole model wins in transformers.
+  if "tie_word_embeddings" in config:  # transformers gives it precedence.
     text_config["tie_word_embeddings"] = config["tie_word_embeddings"]
   encoder = read_siglip(config["vision_config"], cut=-layer - 1)
   return dict(encoder=encoder, llm=read_qwen2(text_config), **_frame_by_frame("one_token"))
 
 
 def _frame_by_frame(newline: str) -> dict[str, Any]:
-  """The roles of a model that reads every frame by itself."""
+  """The roles of a model that encodes frames one by one."""
   return dict(
     selector=dict(name="uniform", size=1),
     merger=dict(name="mean"),
@@ -185,7 +194,10 @@ def _frame_by_frame(newline: str) -> dict[str, Any]:
 
 
 def _read_llava(config: Mapping[str, Any]) -> dict[str, Any]:
-  """LLaVA-NeXT's own config: the tower is a name, the newline depends on the merge type."""
+  """LLaVA-NeXT's own config.
+
+  The tower is given by name; the newline depends on the merge type.
+  """
   _check_released(config, released_keys.LLAVA)
   encoder = dict(name="siglip")
   if "siglip-so400m-patch14-384" in config.get("mm_vision_tower", ""):
@@ -226,15 +238,19 @@ def _flash_encoder(tower: str) -> dict[str, str]:
 
 
 def _check_released(config: Mapping[str, Any], implemented: Mapping[str, tuple[Any, ...]]) -> None:
-  """Raises ValueError for a setting that is not implemented; our own exports say more beside it."""
+  """Raises ValueError for a setting that is not implemented.
+
+  Our own exports are not checked: their FiLax config has the exact settings.
+  """
   if not config.get(KEY, {}).get("model"):
     released_keys.check_released_keys(config, implemented)
 
 
 def _read_dropout(config: Mapping[str, Any]) -> dict[str, Any]:
-  """config.model.llm.dropout of VideoChat-Flash, by its preset's name if it has one.
+  """config.model.llm.dropout of VideoChat-Flash.
 
-  Released models have it switched off. What a config leaves out is what the released code takes.
+  A preset's name if one matches, otherwise the stages. Released models have it switched off.
+  Missing settings take the defaults of the released code.
   """
   if not config.get("mm_llm_compress"):
     return {}
@@ -267,7 +283,7 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def set_answer_settings(config: dict[str, Any], source_config: Mapping[str, Any]) -> None:
-  """Sets config.infer and config.data to the source's way of answering."""
+  """Sets config.infer and config.data as in the source model."""
   fila_config = source_config.get(KEY)
   if fila_config:
     for section in ("infer", "data"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The config.json of an exported folder, in the words of other software."""
+"""The config.json of an exported folder, in other software's terms."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -24,17 +24,20 @@ TILES = 6  # LLaVA-OneVision's grids go up to 6 x 6 tiles.
 
 @dataclasses.dataclass(frozen=True)
 class ExportVocabulary:
-  """The plain ids of a tokenizer that an export needs."""
+  """The ids of a tokenizer needed for an export."""
 
-  tokens: int  # Ids from here on are never produced.
+  tokens: int  # Ids from this one on are never generated.
   pad: int
   stop: tuple[int, ...]
   controls: Mapping[str, int]
-  start: int | None = None  # The id that opens a text, for configs that want one.
+  start: int | None = None  # The id at the start of a text, for configs that need it.
 
 
 def fila_settings(config: Mapping[str, Any], vocabulary: ExportVocabulary | None) -> dict[str, Any]:
-  """The settings that our own software and run_torch.py read back: every size spelled out."""
+  """The settings for our own software and run_torch.py.
+
+  Every size is spelled out.
+  """
   settings: dict[str, Any] = dict(model=spelled_model(config["model"]))
   if "infer" in config:
     settings["infer"] = config["infer"]
@@ -52,7 +55,10 @@ def fila_settings(config: Mapping[str, Any], vocabulary: ExportVocabulary | None
 
 
 def spelled_model(model: Mapping[str, Any]) -> dict[str, Any]:
-  """config.model without variants' names and dtypes: all that decides the numbers."""
+  """config.model without variants' names and dtypes.
+
+  Contains everything that determines the numbers.
+  """
   spelled = {}
   for key, value in model.items():
     if key in components.ROLES:
@@ -76,7 +82,10 @@ def qwen2_config(
   dtype: str,
   vocabulary: ExportVocabulary | None,
 ) -> dict[str, Any]:
-  """A Qwen2Config that transformers 4 and 5 read the same way: rope_theta, not rope_parameters."""
+  """A Qwen2Config for transformers 4 and 5.
+
+  It has rope_theta instead of rope_parameters: both versions read it the same way.
+  """
   yarn = None
   if llm.yarn:
     factor, positions = llm.yarn[:2]
@@ -122,7 +131,7 @@ def qwen2_config(
 
 
 def siglip_config(tower: Any) -> dict[str, Any]:
-  """A SiglipVisionConfig of the blocks that are used, without the pooling head."""
+  """A SiglipVisionConfig of the used blocks, without the pooling head."""
   return dict(
     model_type="siglip_vision_model",
     hidden_size=tower.width,
@@ -217,7 +226,7 @@ def flash_config(
 ) -> dict[str, Any]:
   """config.json as VideoChat-Flash's released code reads it.
 
-  Raises ValueError for newlines and pooling, which that code does not have.
+  Raises ValueError for newlines and pooling, which that code does not support.
   """
   tower, llm = build_towers(config)
   projector = components.build("projector", config["model"]["projector"], out=1)
@@ -266,10 +275,10 @@ def flash_config(
 
 
 def dropout_settings(llm: Any) -> dict[str, Any]:
-  """Visual dropout in the settings of VideoChat-Flash; switched off for an llm without stages.
+  """Visual dropout in the settings of VideoChat-Flash.
 
-  The inverse of filax.spec.dropout_stages.released. Raises ValueError for stages that the released
-  code has no setting for.
+  Switched off for an llm without stages. The inverse of filax.spec.dropout_stages.released. Raises
+  ValueError for stages that the released code does not support.
   """
   if not llm.stages:
     return dict(
@@ -310,7 +319,10 @@ def qwen2_alone_config(
 
 
 def image_grids(size: int) -> list[list[int]]:
-  """The canvases that pictures are tiled on: heights and widths of 1 to 6 tiles."""
+  """The canvases for tiled pictures.
+
+  Heights and widths of 1 to 6 tiles, in pixels.
+  """
   grids = []
   for rows in range(1, TILES + 1):
     grids += [[size * rows, size * columns] for columns in range(1, TILES + 1)]

@@ -49,7 +49,7 @@ def write_documents(
 ) -> None:
   """Writes config.json, the other JSON files and the programs of a format.
 
-  `out` has the tokenizer's files already: those win over ours.
+  The tokenizer's files, already in `out`, take precedence over ours.
   """
   ids = placeholder_ids(config["model"], vocabulary)
   if export_format.processors and (out / "tokenizer.json").exists():
@@ -73,7 +73,10 @@ def placeholder_ids(
   model: Mapping[str, Any],
   vocabulary: ExportVocabulary | None,
 ) -> tuple[int, ...]:
-  """Ids of <image> and <video>: the tokenizer's own, or rows that no token uses."""
+  """Ids of <image> and <video>.
+
+  The tokenizer's own ids, or rows that no token uses.
+  """
   rows = components.build("llm", model["llm"]).vocab
   controls: dict[str, int] = {}
   free = rows - len(PLACEHOLDERS)

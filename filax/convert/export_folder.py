@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A FiLax checkpoint -> a folder for PyTorch software, one parameter at a time."""
+"""Exports a FiLax checkpoint to a folder for PyTorch software.
+
+One parameter at a time.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
@@ -42,7 +45,7 @@ class ExportRequest:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-  """Everything that is decided before the first byte is written."""
+  """All decisions of an export, made before the first byte is written."""
 
   format: ExportFormat
   step: Path
@@ -81,9 +84,10 @@ def export_checkpoint(
   request: ExportRequest,
   verify: Callable[[Path, ExportFormat, Mapping[str, Any]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-  """Writes the folder and returns the report; `verify(folder, format, model)` may refuse it.
+  """Writes the folder and returns the report.
 
-  Raises ConversionError, ValueError or OSError with nothing left under the name of `out`.
+  `verify(folder, format, model)` may reject the result. Raises ConversionError, ValueError or
+  OSError, and then leaves nothing under the name `out`.
   """
   export = open_export(request)
   vocabulary = export_documents.read_vocabulary(request.tokenizer)
@@ -112,7 +116,7 @@ def export_checkpoint(
 
 
 def open_export(request: ExportRequest) -> Export:
-  """Opens the checkpoint and maps every parameter that goes into the format."""
+  """Opens the checkpoint and maps all parameters of the format."""
   if request.format not in FORMATS:
     raise ValueError(f"--format {request.format} is unknown. Choose one of {', '.join(FORMATS)}.")
   export_format = FORMATS[request.format]
@@ -183,10 +187,10 @@ def _map_stored(
 
 
 def extra_tensors(export: Export, checkpoint: str | os.PathLike) -> dict[str, np.ndarray]:
-  """Name in the file -> tensor that the model itself does not have.
+  """Tensors that the format's reader needs and the model lacks.
 
-  The format's reader wants them. Those that were imported lie beside the checkpoint; without them
-  they are made to do nothing.
+  Returns name in the file -> tensor. Imported values are read from beside the checkpoint; without
+  them the tensors get values without effect.
   """
   model = export.model
   imported = _imported_extra(export, checkpoint)
@@ -215,7 +219,10 @@ def extra_tensors(export: Export, checkpoint: str | os.PathLike) -> dict[str, np
 
 
 def _imported_extra(export: Export, checkpoint: str | os.PathLike) -> dict[str, Any]:
-  """The tensors that an import left beside its checkpoint, by canonical name."""
+  """Extra tensors of an earlier import, by canonical name.
+
+  An import stores them beside its checkpoint.
+  """
   for folder in (Path(checkpoint), export.step.parent.parent):
     file = folder / EXTRA_FILE
     if file.exists():
@@ -283,8 +290,8 @@ def group_tensors(
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (canonical name, tensor) of the parameters of a group.
 
-  Each parameter is read once. A group is one parameter, or those that share a fused tensor. Raises
-  ConversionError for NaN and infinity.
+  Each parameter is read once. A group is one parameter, or several that share a fused tensor.
+  Raises ConversionError for NaN and infinity.
   """
   dtype = export.written_dtype(group[0])
   layers = zip(*(stored_layers(export, mapping) for mapping in group), strict=True)
@@ -299,7 +306,10 @@ def group_tensors(
 
 
 def stored_layers(export: Export, mapping: TensorMapping) -> Iterator[np.ndarray]:
-  """A parameter as the checkpoint has it: its layers in turn, or itself."""
+  """Yields the layers of a stored parameter.
+
+  A parameter without layers is yielded as a whole.
+  """
   digest = export.digests.get(f"params/{mapping.path}")
   if mapping.stacked:
     yield from streamed.read_layers(export.step, mapping.path, digest)

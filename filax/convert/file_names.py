@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of the same tensors in files of different libraries.
 
-A scheme is a list of prefixes: canonical -> file. Both ways the longest one that fits wins. A
-folder is read by the scheme that explains most of the names that are needed.
+A scheme is a list of prefixes: canonical -> file. In both directions the longest matching prefix is
+used. A folder is read with the scheme that explains most of the required names.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,11 @@ import re
 
 @dataclasses.dataclass(frozen=True)
 class NamingScheme:
-  """`pairs` of (canonical prefix, prefix in the file); `spare` is what else such files hold."""
+  """Prefixes of tensor names in a family of files.
+
+  `pairs` of (canonical prefix, prefix in the file); `spare`: tensors in such files that are not
+  used.
+  """
 
   name: str
   pairs: tuple[tuple[str, str], ...]
@@ -27,7 +31,7 @@ class NamingScheme:
     return _swap_prefix(file_name, [(theirs, ours) for ours, theirs in self.pairs])
 
   def spare_reason(self, file_name: str) -> str | None:
-    """Why these files may hold `file_name` though no part has it."""
+    """Why `file_name` is not used; None if it is not spare."""
     for pattern, reason in self.spare:
       if re.fullmatch(pattern, file_name):
         return reason
@@ -35,7 +39,10 @@ class NamingScheme:
 
 
 def _swap_prefix(name: str, pairs: Sequence[tuple[str, str]]) -> str | None:
-  """The name with its longest prefix among `pairs` replaced; None if it has none of them."""
+  """The name with its longest prefix among `pairs` replaced.
+
+  None if no prefix matches.
+  """
   longest = -1
   swapped = None
   for old, new in pairs:
@@ -88,7 +95,7 @@ C = _llava_scheme(  # Module names of transformers >= 5.6.
   "model.language_model.",
   "lm_head.",
 )
-D = _llava_scheme(  # What save_pretrained of transformers >= 5.6 writes.
+D = _llava_scheme(  # Files of save_pretrained in transformers >= 5.6.
   "D",
   "vision_tower.",
   "multi_modal_projector.",
@@ -121,11 +128,11 @@ UMT = NamingScheme(  # The file that VideoChat-Flash's training starts from.
   (("encoder.", "encoder."), ("encoder.vision_layernorm.", "encoder.norm.")),
   ((r"(?!encoder\.).*", "not of the vision tower"),),
 )
-TOWER = NamingScheme("tower", (("encoder.", ""),))  # Names as they are inside of the part.
+TOWER = NamingScheme("tower", (("encoder.", ""),))  # Names without a prefix.
 FUSION = NamingScheme("fusion", (("merger.", ""),))
 PROJECTOR = NamingScheme(
   "mm_projector",
-  (  # What LLaVA's first stage leaves.
+  (  # Output of LLaVA's first stage.
     ("projector.linear_1.", "model.mm_projector.0."),
     ("projector.linear_2.", "model.mm_projector.2."),
     ("projector.image_newline", "model.image_newline"),
@@ -170,7 +177,7 @@ FLASH_PROJECTOR_BARE = NamingScheme(
   (("projector.linear_1.", "mm_projector.mlp.0."), ("projector.linear_2.", "mm_projector.mlp.2.")),
 )
 
-_ALL = (  # Of those that explain a file equally well the first is taken.
+_ALL = (  # In order of preference.
   QWEN2,
   SIGLIP,
   A,
@@ -194,10 +201,11 @@ SCHEMES = {scheme.name: scheme for scheme in _ALL}
 
 
 def detect_scheme(names: Iterable[str], wanted: Iterable[str]) -> NamingScheme:
-  """The scheme by which `names` of a file cover most canonical names in `wanted`.
+  """The naming scheme of a file.
 
-  Of equal ones that which explains more of the file, then by longer prefixes (a whole model is not
-  taken for an llm), then the earlier. Raises ValueError if none explains anything.
+  Selects the scheme by which `names` of the file cover most canonical names in `wanted`. Ties are
+  broken by the number of explained names in the file, then by longer prefixes (so that a whole
+  model is not taken for an llm), then by order. Raises ValueError if no scheme explains any name.
   """
   names = list(names)
   wanted = set(wanted)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The formats of `filax convert to`: names, config.json, the files beside the weights."""
+"""The formats of `filax convert to`.
+
+Names, config.json, and the files beside the weights.
+"""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -13,17 +16,20 @@ WHOLE = ("encoder", "projector", "llm")
 
 @dataclasses.dataclass(frozen=True)
 class ExportFormat:
-  """One format. `fusion`: where the merger goes, aside (in a file of its own), inside or none."""
+  """An export format.
+
+  `fusion` is the place of the merger's weights: aside (in a separate file), inside or none.
+  """
 
   name: str
   text: str
   scheme: Callable[[Mapping[str, Any]], file_names.NamingScheme]  # Of config.model.
   roles: tuple[str, ...]
-  components: Mapping[str, tuple[str, ...]]  # Role -> those that the format can hold.
+  components: Mapping[str, tuple[str, ...]]  # Role -> supported components.
   config: Callable[..., dict[str, Any]]  # (config, dtype, vocabulary, placeholders) -> config.json
-  family: str = ""  # As config_in and verify call it.
+  family: str = ""  # The name in config_in and verify.
   fusion: str = "aside"
-  extra: tuple[str, ...] = ()  # Roles whose EXTRA tensors the reader wants.
+  extra: tuple[str, ...] = ()  # Roles whose EXTRA tensors the reader needs.
   processors: bool = False
   files: tuple[tuple[str, str], ...] = ()  # (file of export_kit, name in the folder)
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch folders and files -> a FiLax checkpoint, layer by layer."""
+"""Imports PyTorch folders and files into a FiLax checkpoint.
+
+Layer by layer.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import copy
@@ -35,9 +38,10 @@ def import_checkpoint(
   request: ImportRequest,
   verify: Callable[[Path, Sequence[WeightSource], Mapping[str, Any]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-  """Writes the checkpoint and returns the report; `verify(folder, sources, model)` may refuse it.
+  """Writes the checkpoint and returns the report.
 
-  Raises ConversionError, ValueError or OSError with nothing left under the name of `out`.
+  `verify(folder, sources, model)` may reject the result. Raises ConversionError, ValueError or
+  OSError, and then leaves nothing under the name `out`.
   """
   sources, model = open_inputs(request)
   roles = tuple(role for role in model if role in PARTS)
@@ -76,13 +80,16 @@ def checkpoint_config(
   model: Mapping[str, Any],
   plan: TensorPlan,
 ) -> dict[str, Any]:
-  """The config.json of the checkpoint: --config or the defaults, around this model."""
+  """The config.json of the checkpoint.
+
+  The config of --config, or the defaults, with this model.
+  """
   config = copy.deepcopy(dict(request.config or request.base))
   config["model"] = dict(model)
   config["init_from"] = ""
   if request.config is None:
     dtypes = [stored_dtype(plan, mapping, request.dtype) for mapping in plan.mappings]
-    dtype = torch_files.main_dtype(dtypes).name  # It is loaded as it is stored.
+    dtype = torch_files.main_dtype(dtypes).name  # Weights are loaded as stored.
     config["model"] = dict(dtype=dtype, param_dtype=dtype) | config["model"]
     if is_complete(model):
       config_in.set_answer_settings(config, request.source_config())
@@ -99,7 +106,10 @@ def _write_checkpoint(
   dtype: str,
   report: ConversionReport,
 ) -> None:
-  """Streams a plan into the checkpoint format below `out`. Collects all tensors that hold NaN."""
+  """Streams a plan into the checkpoint format below `out`.
+
+  Collects all tensors with NaN or infinity before it raises.
+  """
   table = components.dims_table(tensor_plan.SMALLEST_MODEL | dict(model))
   writer = streamed.ParameterWriter(out, table)
   not_finite: list[str] = []
@@ -125,7 +135,10 @@ def _write_checkpoint(
 
 
 def stored_dtype(plan: TensorPlan, mapping: TensorMapping, dtype: str) -> np.dtype:
-  """The dtype that a parameter is stored in. The merger stays in float32: its steps are tiny."""
+  """The dtype in which a parameter is stored.
+
+  The merger stays in float32: its steps are tiny.
+  """
   if dtype == "same" or mapping.role == "merger":
     return plan.parameter_dtype(mapping)
   return torch_files.DTYPE_BY_NAME[dtype]
@@ -135,7 +148,10 @@ def draw_parameters(
   config: Mapping[str, Any],
   fresh: Sequence[TensorMapping],
 ) -> dict[str, np.ndarray]:
-  """New parameters, as training would draw them from config.seed: nothing else is computed."""
+  """New parameters, drawn from config.seed as in training.
+
+  Nothing else is computed.
+  """
   if not fresh:
     return {}
   import jax
@@ -159,7 +175,7 @@ def _write_unused(
   model: Mapping[str, Any],
   report: ConversionReport,
 ) -> None:
-  """Lists unused tensors; keeps those that an export needs again."""
+  """Lists unused tensors, and stores those needed for an export."""
   extra_names = set()
   for role in PARTS:
     if role in model:

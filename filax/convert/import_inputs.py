@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inputs of an import: which roles come from which folder, and the config.model they give."""
+"""The inputs of an import: roles per folder, and config.model."""
 
 from collections.abc import Mapping, Sequence
 import copy
@@ -22,10 +22,10 @@ class ImportRequest:
   out: str | os.PathLike
   source: str | os.PathLike | None = None  # A whole model, or one part.
   parts: Mapping[str, str | os.PathLike] = dataclasses.field(default_factory=dict)
-  config: Mapping[str, Any] | None = None  # A FiLax config that decides the model.
-  base: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # Of the keys beside model.
+  config: Mapping[str, Any] | None = None  # A FiLax config that defines the model.
+  base: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # Values of the other keys.
   sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # "llm.theta" -> value.
-  dtype: str = "same"  # same | float32 | bfloat16: of the parameters, but for the merger's.
+  dtype: str = "same"  # same | float32 | bfloat16: of all parameters but the merger's.
   ignore: Sequence[str] = ()
   tokenizer: Any = None  # data_pipelines.text.tokenizers.Tokenizer, or None.
   components: Sequence[str] = ()  # Modules that a config.json may name.
@@ -43,15 +43,16 @@ class ImportRequest:
 
 
 def open_inputs(request: ImportRequest) -> tuple[list[WeightSource], dict[str, Any]]:
-  """The opened inputs, and config.model: that of --config, or that of their config.json.
+  """The opened inputs and config.model.
 
-  Raises ValueError or OSError if an input is missing or does not fit the others.
+  config.model comes from --config, or from the config.json of the inputs. Raises ValueError or
+  OSError if an input is missing or does not fit the others.
   """
   if request.source is None and not request.parts:
     raise ValueError("There is nothing to convert: give --source, or parts such as --llm.")
   _check_inputs_exist(request)
   inputs = _roles_of_inputs(request)
-  described: dict[str, Any] = {}  # config.model, as far as the config.json of the inputs goes.
+  described: dict[str, Any] = {}  # config.model according to the inputs' config.json.
   for path, roles in inputs:
     described = _described_parts(request, path, roles) | described
   model = settle_model(request, described)
@@ -70,7 +71,7 @@ def open_inputs(request: ImportRequest) -> tuple[list[WeightSource], dict[str, A
 
 
 def _check_inputs_exist(request: ImportRequest) -> None:
-  """Raises FileNotFoundError naming the flag whose file or folder is not there."""
+  """Raises FileNotFoundError naming the flag of a missing input."""
   inputs = {"source": request.source} | dict(request.parts)
   for flag, path in inputs.items():
     if path is not None and not Path(path).exists():
@@ -80,7 +81,10 @@ def _check_inputs_exist(request: ImportRequest) -> None:
 
 
 def _roles_of_inputs(request: ImportRequest) -> list[tuple[Any, tuple[str, ...]]]:
-  """(path, roles) of every input. A role with a flag of its own is not taken from --source."""
+  """(path, roles) of every input.
+
+  A role with its own flag is not taken from --source.
+  """
   inputs: list[tuple[Any, tuple[str, ...]]] = []
   for role, path in request.parts.items():
     inputs.append((path, (role,)))
@@ -91,7 +95,10 @@ def _roles_of_inputs(request: ImportRequest) -> list[tuple[Any, tuple[str, ...]]
 
 
 def _source_roles(request: ImportRequest) -> Sequence[str]:
-  """The roles that --source may hold: by its config.json, else by --set, else all."""
+  """The roles that --source may hold.
+
+  From its config.json, otherwise from --set, otherwise all.
+  """
   config = request.source_config()
   family = config_in.config_family(config)
   if family == "qwen2":
@@ -113,7 +120,7 @@ def _described_parts(
   path: Any,
   roles: Sequence[str],
 ) -> dict[str, Any]:
-  """config.model of one input's roles, by its config.json."""
+  """config.model of one input's roles, from its config.json."""
   config = config_in.read_config_json(Path(path), request.components)
   if not config or (request.config and not config_in.config_family(config)):
     return {}
@@ -125,9 +132,10 @@ def _described_parts(
 
 
 def settle_model(request: ImportRequest, described: Mapping[str, Any]) -> dict[str, Any]:
-  """config.model of --config if there is one, checked against config.json; else of that.
+  """config.model from --config, or from config.json.
 
-  Raises ValueError if the two differ, or if a size is missing.
+  A config from --config is checked against config.json. Raises ValueError if the two differ, or if
+  a size is missing.
   """
   if request.config is not None:
     model = copy.deepcopy(dict(request.config["model"]))
@@ -168,7 +176,7 @@ def _check_same_architecture(
 ) -> None:
   """Raises ValueError if --config has another architecture than the files.
 
-  Such a checkpoint would fail later, or worse, not.
+  Such a checkpoint would fail later, or silently give wrong results.
   """
   if ours["name"] != theirs.get("name", ours["name"]):
     raise ValueError(
@@ -190,7 +198,10 @@ def _check_same_architecture(
 
 
 def _adopt_vocabulary(sources: Sequence[WeightSource], model: dict[str, Any]) -> None:
-  """Reads vocabulary rows and the tied head off the file: configs and files often differ."""
+  """Reads vocabulary rows and the tied head from the file.
+
+  Configs and files often differ in them.
+  """
   for source in sources:
     if "llm" not in source.roles:
       continue

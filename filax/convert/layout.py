@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a parameter of ours lies in a tensor of theirs: "D H d -> (H d) D".
+"""Layouts of our parameters in PyTorch tensors.
 
-Left are the axes of our parameter (without the stacked layers), right those of the tensor: the same
-letters in their order, in brackets where they are one axis there, 1 for an axis of size one. `V` is
-the axis of vocabulary rows, which we pad and they do not.
+For example "D H d -> (H d) D". On the left are the axes of our parameter (without the stacked
+layers), on the right the axes of the tensor: the same letters in their order, in brackets if they
+form one axis, 1 for an axis of size one. `V` is the axis of vocabulary rows, which only our
+parameters pad.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,10 @@ VOCABULARY = "V"
 
 @dataclasses.dataclass(frozen=True)
 class TensorLayout:
-  """The layout of one table row. Build it with `parse_layout`, which caches."""
+  """The layout of one table row.
+
+  `parse_layout` builds and caches it.
+  """
 
   ours: tuple[str, ...]
   theirs: tuple[tuple[str, ...], ...]  # () is an axis of size one.
@@ -29,7 +33,10 @@ class TensorLayout:
     return sum(self.theirs, ())
 
   def sizes(self, shape: tuple[int, ...], vocab: int = 0) -> dict[str, int]:
-    """Letter -> size in the tensor, for our `shape`; ValueError if the ranks differ."""
+    """Letter -> size in the tensor, for our `shape`.
+
+    Raises ValueError if the ranks differ.
+    """
     if len(shape) != len(self.ours):
       raise ValueError(f"a parameter of shape {shape} does not have the axes {' '.join(self.ours)}")
     sizes = dict(zip(self.ours, shape, strict=True))
@@ -43,7 +50,10 @@ class TensorLayout:
     return tuple(_product(sizes, group) for group in self.theirs)
 
   def to_tensor(self, x: np.ndarray, vocab: int = 0) -> np.ndarray:
-    """Our array -> their tensor, contiguous, without padding rows."""
+    """Our array in the tensor's layout.
+
+    Contiguous, without padding rows.
+    """
     shape = self.tensor_shape(x.shape, vocab)
     if VOCABULARY in self.ours:
       axis = self.ours.index(VOCABULARY)
@@ -58,14 +68,15 @@ class TensorLayout:
     index: tuple[slice, ...],
     vocab: int = 0,
   ):
-    """`ours[index]` from a lazy tensor (anything that slices), for our full `shape`.
+    """`ours[index]` from a lazy tensor, for our full `shape`.
 
-    Of the file only the rows and columns that the index touches are read, as far as they are one
-    stretch: the first letter of each bracket is cut there, the others in memory. Padding is zero.
+    `tensor` is anything that slices. Only the needed rows and columns of the file are read, as far
+    as they are contiguous: the first letter of each bracket is cut in the file, the others in
+    memory. Padding is zero.
     """
     sizes = self.sizes(shape, vocab)
     wanted = {}  # Letter -> range in the padded parameter.
-    stored = {}  # Letter -> the part of it that the tensor has.
+    stored = {}  # Letter -> the part of that range in the tensor.
     for letter, size, part in zip(self.ours, shape, index, strict=True):
       span = range(size)[part]
       wanted[letter] = span
@@ -98,7 +109,7 @@ class TensorLayout:
     return tensor[tuple(index)].reshape(lengths)
 
   def _inner_index(self, stored: Mapping[str, range]) -> tuple[slice, ...]:
-    """The cut along the letters that `_read_leading` has left in full."""
+    """The cut along all letters but the first of each bracket."""
     leading = [group[0] for group in self.theirs if group]
     index = []
     for letter in self.ours:
@@ -113,7 +124,10 @@ def _product(sizes: Mapping[str, int], letters) -> int:
 
 @functools.cache
 def parse_layout(text: str) -> TensorLayout:
-  """ "D H d -> (H d) D" -> TensorLayout. Raises ValueError if a letter is on one side only."""
+  """Parses "D H d -> (H d) D" into a TensorLayout.
+
+  Raises ValueError if a letter is on one side only.
+  """
   our_text, _, their_text = text.partition("->")
   ours = tuple(our_text.split())
   theirs: list[tuple[str, ...]] = []

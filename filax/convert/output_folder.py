@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder that a conversion writes: complete under its name, or not there at all."""
+"""The output folder of a conversion, complete or absent."""
 
 from collections.abc import Iterator
 import contextlib
@@ -28,10 +28,10 @@ TOKENIZER_FILES = (  # Copied from the source as they are.
 
 @contextlib.contextmanager
 def create_output_folder(out: str | os.PathLike, size: int = 0) -> Iterator[Path]:
-  """Yields a temporary folder beside `out` and renames it at the end; removes it on any failure.
+  """Yields a temporary folder and renames it to `out` at the end.
 
-  `size`: bytes of the weights. Raises OSError if `out` exists, if there is less space than that, or
-  if the disk fills up.
+  It lies beside `out` and is removed on any failure. `size`: bytes of the weights. Raises OSError
+  if `out` exists, if there is less space than that, or if the disk fills up.
   """
   out = Path(files.absolute(out))
   exists = f"{out} exists already. Choose another --out, or remove it."
@@ -43,7 +43,7 @@ def create_output_folder(out: str | os.PathLike, size: int = 0) -> Iterator[Path
       _check_space(temporary, size)
       yield temporary
   except BaseException as error:
-    if getattr(error, "errno", None) == errno.ENOTEMPTY:  # Another call was faster.
+    if getattr(error, "errno", None) == errno.ENOTEMPTY:  # Another process has created it.
       raise FileExistsError(exists) from error
     if _is_disk_full(error):
       free = shutil.disk_usage(out.parent).free

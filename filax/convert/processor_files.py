@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small JSON files of an exported folder: processors, chat template, generation, tokenizer."""
+"""The small JSON files of an exported folder.
+
+Processors, chat template, generation and tokenizer settings.
+"""
 
 from collections.abc import Mapping
 import math

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of released video LLMs, and the values that are implemented.
+"""Settings of released video LLMs, and the implemented values.
 
-What a config.json leaves out is what the released models have. A key that is not listed decides
-nothing here: rates of its training, or fields that the released code itself does not read.
+A missing key has the value of the released models. Unlisted keys have no effect on the numbers:
+learning rates of training, or fields that the released code itself does not read.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _COMMON = {
   "use_pos_skipping": (False,),
 }
 FLASH = _COMMON | {
-  "mm_local_num_frames": (4,),  # What its towers were trained on, and four times 16 tokens.
+  "mm_local_num_frames": (4,),  # The clip length of its towers: four times 16 tokens.
   "vision_encode_type": ("video_image",),
   "mm_patch_merge_type": ("spatial_nopad", "flat"),  # The same for a video.
   "mm_newline_position": ("nothing",),

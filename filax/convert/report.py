@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""conversion_report.json: the fate of every tensor, with its shape, dtype and sha256."""
+"""conversion_report.json: use, shape, dtype and sha256 of every tensor."""
 
 from collections.abc import Iterator, Sequence
 import json
@@ -27,7 +27,7 @@ class ConversionReport:
     self._start = time.perf_counter()
 
   def add_tensor(self, name: str, parameter: str, x: np.ndarray) -> None:
-    """Adds a tensor of the PyTorch side and the parameter it belongs to."""
+    """Adds a PyTorch tensor and the parameter it belongs to."""
     row = dict(
       name=name,
       parameter=parameter,
@@ -38,11 +38,11 @@ class ConversionReport:
     self._tensors.append(row)
 
   def add_unused(self, name: str, reason: str, shape) -> None:
-    """Adds a tensor of the source that has no place by design."""
+    """Adds a source tensor that is unused by design."""
     self._unused.append(dict(name=name, reason=reason, shape=list(shape)))
 
   def count_on_terminal(self, items: Sequence[Any]) -> Iterator[Any]:
-    """The items one by one; on a terminal, with a line that counts them."""
+    """Yields the items; on a terminal, prints a progress line."""
     is_terminal = sys.stderr.isatty()
     for number, item in enumerate(items):
       if is_terminal:
@@ -52,7 +52,7 @@ class ConversionReport:
       print("\r\033[K", end="", file=sys.stderr, flush=True)
 
   def contents(self) -> dict[str, Any]:
-    """The report as it is written."""
+    """The contents of the report file."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if platform.system() == "Darwin" else 1024
     counts = dict(

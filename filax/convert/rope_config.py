@@ -8,7 +8,10 @@ from filax.ops.rope import YARN_KEYS
 
 
 def read_rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The settings of rotary positions. Raises ValueError naming one that is not implemented."""
+  """The settings of rotary positions.
+
+  Raises ValueError naming a setting that is not implemented.
+  """
   rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
   kind = rope_type(rope)
   if kind not in ("default", "yarn"):
@@ -35,9 +38,10 @@ def rope_type(rope: Mapping[str, Any]) -> str:
 
 
 def yarn_settings(rope: Mapping[str, Any], positions: int) -> tuple:
-  """config.model.llm.yarn: (factor, trained positions[, settings that are not YaRN's defaults]).
+  """config.model.llm.yarn from a rope config.
 
-  Raises ValueError for a value of the wrong type.
+  Returns (factor, trained positions[, settings that differ from YaRN's defaults]). Raises
+  ValueError for a value of the wrong type.
   """
   trained = rope.get("original_max_position_embeddings") or positions
   factor = rope.get("factor")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes safetensors: shards of at most a given size, laid out in advance, filled in any order.
+"""Writes safetensors shards in any order of tensors.
 
-All names and shapes are known before the first byte, so the headers are written and the space is
-taken at the start: a full disk shows before hours of work, and no more than one tensor is held.
+All names and shapes are known in advance, so headers are written and disk space is allocated at the
+start. A full disk is noticed before hours of work, and only one tensor is in memory at a time.
+Shards have at most a given size.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-  """The name, shape and dtype of a tensor to come."""
+  """The name, shape and dtype of a tensor."""
 
   name: str
   shape: tuple[int, ...]
@@ -34,13 +35,13 @@ class TensorSpec:
 
   @property
   def size(self) -> int:
-    """Bytes."""
+    """The size in bytes."""
     return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
 class _Slot:
-  """Where a tensor goes."""
+  """The place of a tensor in a file."""
 
   file: str
   offset: int
@@ -48,16 +49,19 @@ class _Slot:
 
 
 class ShardWriter:
-  """Open files of one model. Use as a context manager: `write_tensor` each once, then `finish`."""
+  """Open files of one model, a context manager.
+
+  Call `write_tensor` once for each tensor, then `finish`.
+  """
 
   def __init__(self, folder: Path, specs: Iterable[TensorSpec], limit: int = 5 * GB):
-    """`limit`: bytes of a file, which a single larger tensor may exceed."""
+    """`limit`: bytes of a file; a single larger tensor may exceed it."""
     in_order = sorted(specs, key=lambda spec: natural_key(spec.name))
     groups = group_by_size(in_order, limit)
     self.total = sum(spec.size for spec in in_order)
     self._folder = folder
     self._descriptors: dict[str, int] = {}  # File -> descriptor.
-    self._slots: dict[str, _Slot] = {}  # Of the tensors that are still to come, by name.
+    self._slots: dict[str, _Slot] = {}  # Of tensors not written yet, by name.
     folder.mkdir(parents=True, exist_ok=True)
     for number, group in enumerate(groups, 1):
       self._start_file(f"model-{number:05d}-of-{len(groups):05d}.safetensors", group)
@@ -75,7 +79,10 @@ class ShardWriter:
       os.posix_fallocate(descriptor, len(header), offset - len(header))
 
   def write_tensor(self, name: str, x: np.ndarray) -> None:
-    """Writes a tensor. Raises ValueError if it is not what was announced."""
+    """Writes a tensor.
+
+    Raises ValueError if shape or dtype differ from its TensorSpec.
+    """
     slot = self._slots.pop(name)
     spec = slot.spec
     if x.shape != spec.shape or x.dtype != spec.dtype:
@@ -84,7 +91,10 @@ class ShardWriter:
     _write_at(self._descriptors[slot.file], content, slot.offset)
 
   def finish(self, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the index. Raises ValueError if a tensor never came."""
+    """Writes the index.
+
+    Raises ValueError if a tensor was not written.
+    """
     if self._slots:
       raise ValueError(f"{len(self._slots)} tensors were never written: {min(self._slots)}, ...")
     weight_map: dict[str, str] = {}
@@ -127,7 +137,10 @@ def write_safetensors(
 
 
 def encode_header(specs: Sequence[TensorSpec], metadata: Mapping[str, str] | None = None) -> bytes:
-  """The start of a safetensors file. Without the format, transformers before 4.48 refuses it."""
+  """The header of a safetensors file.
+
+  It names the format "pt": transformers before 4.48 requires it.
+  """
   entries: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
   offset = 0
   for spec in specs:

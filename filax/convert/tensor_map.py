@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors behind every parameter: the tables of the components, joined, read both ways.
+"""The mapping between parameters and PyTorch tensors.
 
-Tensors go by their canonical name here: the role and the name inside the component, as in
-"llm.layers.0.mlp.up_proj.weight". file_names.py turns it into the name in a file.
+It joins the tables of the components and serves both directions. Tensors have canonical names here:
+the role and the name inside the component, as in "llm.layers.0.mlp.up_proj.weight". file_names.py
+turns it into the name in a file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +18,10 @@ from filax.models import components
 
 @dataclasses.dataclass(frozen=True)
 class TensorMapping:
-  """One parameter and its tensors: `names` holds one canonical name a layer, or one in all.
+  """One parameter and its tensors.
 
-  `share` = (i, n): the parameter is the i-th of n equal parts of the tensor's first axis.
+  `names` holds one canonical name a layer, or one in all. `share` = (i, n): the parameter is the
+  i-th of n equal parts of the tensor's first axis.
   """
 
   path: str
@@ -53,14 +55,20 @@ class TensorMapping:
     return tensor if self.share == (0, 1) else RowShare(tensor, self.share)
 
   def read_layer(self, tensor, index: tuple[slice, ...]):
-    """One layer of the parameter, cut to `index`, from a tensor; its dtype is the tensor's."""
+    """One layer of the parameter, cut to `index`, from a tensor.
+
+    It has the tensor's dtype.
+    """
     rows = self.shared_rows(tensor)
     return self.layout.from_tensor(rows, self.layer_shape, index, self.vocab)
 
 
 @dataclasses.dataclass(frozen=True)
 class RowShare:
-  """The i-th of n equal parts of a tensor's first axis; slices like the tensor."""
+  """The i-th of n equal parts of a tensor's first axis.
+
+  Slices like the tensor.
+  """
 
   tensor: Any
   share: tuple[int, int]
@@ -84,21 +92,21 @@ class ComponentTables:
 
   table: tuple[tuple[str, str, str], ...]  # (our path, their name, layout)
   spare: tuple[tuple[str, str], ...] = ()  # (their name, why it is not used)
-  extra: tuple[tuple[str, str, float], ...] = ()  # (their name, axis, value that does nothing)
+  extra: tuple[tuple[str, str, float], ...] = ()  # (their name, axis, value without effect)
 
 
 @functools.cache
 def component_tables(role: str, name: str) -> ComponentTables:
-  """The tables at the end of a component's file; a merger needs none.
+  """The tables at the end of a component's file.
 
-  Raises ValueError if the component has no TABLE.
+  A merger needs none. Raises ValueError if any other component has no TABLE.
   """
   module, _ = components.component(role, name)
   if hasattr(module, "TABLE"):
     spare = getattr(module, "SPARE", ())
     extra = getattr(module, "EXTRA", ())
     return ComponentTables(module.TABLE, spare, extra)
-  if role == "merger":  # No other software has them: they travel under our names and layout.
+  if role == "merger":  # No other software has mergers: they keep our names and layout.
     return ComponentTables(())
   raise ValueError(
     f"There is no conversion table for {role} {name}. Add TABLE to the module of the component."
@@ -113,7 +121,7 @@ def map_parameters(
   """The mapping of every parameter.
 
   shapes: path -> anything with a shape, model: config.model, which names the component of each
-  role. Raises ConversionError listing all parameters that no row covers.
+  role. Raises ConversionError listing all parameters without a table row.
   """
   mappings = []
   uncovered = []
@@ -137,7 +145,10 @@ def _map_parameter(
   shape: tuple[int, ...],
   vocab: int,
 ) -> TensorMapping:
-  """The mapping of one parameter. Raises LookupError if no row covers it."""
+  """The mapping of one parameter.
+
+  Raises LookupError if no table row matches it.
+  """
   if not tables.table:
     return _map_by_path(path, shape, vocab)
   role, _, inner_path = path.partition("/")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch files -> parameters: first a plan that uses every tensor exactly once, then the reading.
+"""Loads parameters from PyTorch files.
 
-The plan is made from names and shapes alone, and fails with all that does not fit. Reading is leaf
-by leaf; on a mesh every process reads only what its devices hold.
+First comes a plan that uses every tensor exactly once. It needs only names and shapes, and reports
+all problems together. Then parameters are read one by one; on a mesh every process reads only the
+parts for its devices.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from filax.models import components
 HEAD = "llm.lm_head.weight"
 EMBEDDING = "llm.embed_tokens.weight"
 TIED = "the head is tied to the embedding"
-SMALLEST_MODEL = dict(  # Stands in for the roles that a part of a model does not have.
+SMALLEST_MODEL = dict(  # Placeholder for roles that a partial model lacks.
   encoder=dict(name="siglip", variant="tiny"),
   selector=dict(name="uniform", size=1),
   merger=dict(name="mean"),
@@ -33,12 +34,12 @@ SMALLEST_MODEL = dict(  # Stands in for the roles that a part of a model does no
 )
 OPTIONAL = re.compile(r"merger/.*|projector/image_newline")  # May be new in a later stage.
 
-Problems = dict[str, list[str]]  # Kind -> findings, as ConversionError takes them.
+Problems = dict[str, list[str]]  # Kind -> findings, for ConversionError.
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightSource:
-  """A folder or file: its tensors by name, and the roles it gives."""
+  """A folder or file with its tensors by name and its roles."""
 
   path: Path
   tensors: Mapping[str, FileTensor]
@@ -47,7 +48,10 @@ class WeightSource:
 
 @dataclasses.dataclass
 class TensorPlan:
-  """Every parameter with its tensors, or to be drawn anew; every other tensor with a reason."""
+  """The tensors of every parameter, and the reason of unused tensors.
+
+  Parameters without tensors are `fresh`: they will be drawn anew.
+  """
 
   mappings: list[TensorMapping]
   tensors: dict[str, FileTensor]  # Canonical name -> tensor.
@@ -64,7 +68,10 @@ class TensorPlan:
 
 
 def open_source(path: str | os.PathLike, roles: Sequence[str]) -> WeightSource:
-  """Opens a folder or file. The fusion weights beside an exported folder are part of it."""
+  """Opens a folder or file.
+
+  Includes the fusion weights beside an exported folder.
+  """
   path = Path(path)
   tensors = torch_files.open_tensors(path)
   fusion_file = path / FUSION_FILE
@@ -75,9 +82,9 @@ def open_source(path: str | os.PathLike, roles: Sequence[str]) -> WeightSource:
 
 
 def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str, Any]:
-  """path -> ShapeDtypeStruct of the parameters of some roles of config.model.
+  """ShapeDtypeStructs of the parameters of some roles, by path.
 
-  Roles that are missing from `model` are filled by the smallest component there is, and left out.
+  Roles missing from `model` are built from the smallest component, and left out of the result.
   """
   video_lm = components.build_video_lm(SMALLEST_MODEL | dict(model))
   shapes = flatten_tree(components.parameter_shapes(video_lm))
@@ -85,7 +92,7 @@ def parameter_shapes(model: Mapping[str, Any], roles: Sequence[str]) -> dict[str
 
 
 def leaves_of_roles(leaves: Mapping[str, Any], roles: Sequence[str]) -> dict[str, Any]:
-  """The leaves (path -> leaf) of the parameters of some roles, sorted by path."""
+  """The parameters of some roles, path -> leaf, sorted by path."""
   return {path: leaves[path] for path in sorted(leaves) if path.split("/")[0] in roles}
 
 
@@ -99,9 +106,10 @@ def plan_tensors(
 ) -> TensorPlan:
   """Finds a tensor for every parameter of `roles`.
 
-  Every tensor gets a use, or a reason why it has none. `fresh` lets roles without any source, the
-  merger and the newline be drawn anew; `ignore` are patterns of names in the files that are known
-  to be unneeded. Raises ConversionError with all missing, unknown, misshapen and non-float tensors.
+  Every tensor is used or gets a reason for not being used. `fresh` allows drawing anew roles
+  without a source, the merger and the newline. `ignore` are patterns of tensor names in the files;
+  matching tensors are unneeded. Raises ConversionError with all missing, unknown, misshapen and
+  non-float tensors.
   """
   shapes = parameter_shapes(model, roles)
   vocab = components.build("llm", model["llm"]).vocab if "llm" in model else 0
@@ -169,7 +177,7 @@ def _spare_reason(
   spare: Sequence[tuple[re.Pattern, str]],
   ignore: Sequence[str],
 ) -> str | None:
-  """Why a tensor that no parameter wants may be there; None if it may not."""
+  """Why a tensor may remain unused; None if it may not."""
   for pattern, reason in spare:
     if pattern.fullmatch(canonical):
       return reason
@@ -220,7 +228,10 @@ def _check_head(plan: TensorPlan, problems: Problems) -> None:
 
 
 def _are_equal(tensor: FileTensor, other: FileTensor) -> bool:
-  """Whether two tensors hold the same numbers; reads a block of rows at a time."""
+  """Whether two tensors hold the same numbers.
+
+  Reads a block of rows at a time.
+  """
   if tensor.shape != other.shape:
     return False
   row_bytes = max(1, tensor.size // max(1, tensor.shape[0]))
@@ -237,9 +248,10 @@ def load_parameters(
   shardings: Mapping[str, Any] | None = None,
   dtype: Any = None,
 ) -> dict[str, Any]:
-  """The parameters of a plan as jax arrays, leaf by leaf; parameters to draw anew are left out.
+  """The parameters of a plan as jax arrays, leaf by leaf.
 
-  `shardings` maps a path to a sharding: then only what this process's devices hold is read.
+  Parameters to draw anew are left out. `shardings` maps a path to a sharding: then only the parts
+  for this process's devices are read.
   """
   import jax
 
@@ -257,7 +269,10 @@ def load_parameters(
 
 
 def _cached_reader(plan: TensorPlan, mapping: TensorMapping, dtype: np.dtype):
-  """index -> that part of a parameter; devices that hold the same part share one reading."""
+  """A function from an index to that part of a parameter.
+
+  Devices that hold the same part share one read.
+  """
   parts: dict[str, np.ndarray] = {}
 
   def read_part(index: tuple[slice, ...]) -> np.ndarray:

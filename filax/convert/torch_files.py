@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of tensors, read lazily: safetensors without torch; .bin, .pt and .pth with it.
+"""Lazy reading of tensor files.
 
-`open_tensors` maps the names in a folder or file to `FileTensor`s, which know shape and dtype and
-read only their slices. Everything that is wrong with the files is collected and raised together.
+safetensors needs no torch; .bin, .pt and .pth do. `open_tensors` maps the names in a folder or file
+to `FileTensor`s, which know shape and dtype and read only their slices. All problems of the files
+are collected and raised together.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,12 +35,15 @@ BLOCK = 64 << 20  # Bytes hashed or checked at a time.
 
 @dataclasses.dataclass(frozen=True)
 class FileTensor:
-  """A tensor in a file. `tensor[rows, columns]` reads; `dtype` is None if it is not a float."""
+  """A tensor in a file.
+
+  `tensor[rows, columns]` reads; `dtype` is None for a tensor that is not floating point.
+  """
 
   name: str
   shape: tuple[int, ...]
   dtype: np.dtype | None
-  stored: str  # The dtype as the file calls it.
+  stored: str  # The file's name of the dtype.
   file: Path
   get: Callable[[tuple[slice, ...]], np.ndarray] = dataclasses.field(repr=False, compare=False)
 
@@ -54,15 +58,15 @@ class FileTensor:
 
   @property
   def size(self) -> int:
-    """Bytes."""
+    """The size in bytes."""
     return math.prod(self.shape) * (self.dtype.itemsize if self.dtype else 1)
 
 
 def open_tensors(path: str | os.PathLike) -> dict[str, FileTensor]:
-  """Name -> tensor of a folder or of one file.
+  """The tensors of a folder or file, by name.
 
-  A folder may have an index or not. Raises ConversionError listing missing shards, cut or
-  unreadable files and double names; OSError if there is nothing to read.
+  A folder may have an index. Raises ConversionError listing missing shards, cut or unreadable files
+  and duplicate names; OSError if there is nothing to read.
   """
   path = Path(path)
   files, promised = _weight_files(path)
@@ -99,7 +103,7 @@ def _open_file(file: Path) -> dict[str, FileTensor]:
 
 
 def _weight_files(path: Path) -> tuple[list[Path], set[str]]:
-  """The files of a model, and the tensors that an index promises."""
+  """The files of a model, and the tensors listed in its index."""
   if path.is_file():
     return [path], set()
   if not path.is_dir():
@@ -121,7 +125,10 @@ def _indexed_files(
   index: str,
   file_of_tensor: dict[str, str],
 ) -> list[Path]:
-  """The files that an index names. Raises ConversionError for those outside of its folder."""
+  """The files of an index.
+
+  Raises ConversionError for files outside of its folder.
+  """
   files = []
   outside = []
   for name in sorted(set(file_of_tensor.values())):
@@ -135,7 +142,10 @@ def _indexed_files(
 
 
 def _read_index(index: Path) -> dict[str, str]:
-  """Tensor -> file. Raises ConversionError if the index is not readable."""
+  """The file of every tensor.
+
+  Raises ConversionError if the index is not readable.
+  """
   try:
     weight_map = safe_files.read_json(index)["weight_map"]
     return {str(name): str(file) for name, file in weight_map.items()}
@@ -147,7 +157,10 @@ def _read_index(index: Path) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-  """An error of ours in brackets; nothing of one that Python raised on strange content."""
+  """The message of a MalformedFile in brackets.
+
+  "" for other exceptions: Python's messages for malformed content do not help.
+  """
   return f" ({error})" if isinstance(error, safe_files.MalformedFile) else ""
 
 
@@ -181,7 +194,10 @@ def read_header(file: Path) -> tuple[dict[str, Any], int]:
 
 
 def _check_extents(entries: dict[str, Any]) -> int:
-  """The end of the last tensor. Raises ValueError if an extent is wrong or two share bytes."""
+  """The end of the last tensor.
+
+  Raises ValueError if an extent is wrong or two tensors share bytes.
+  """
   extents = []
   for name, entry in entries.items():
     if name != "__metadata__":
@@ -192,7 +208,10 @@ def _check_extents(entries: dict[str, Any]) -> int:
 
 
 def _extent(name: str, entry: dict[str, Any]) -> tuple[int, int]:
-  """First and last byte of a tensor; its shape and dtype must take that many bytes."""
+  """First and last byte of a tensor.
+
+  Raises ValueError unless its shape and dtype take that many bytes.
+  """
   start, stop = entry["data_offsets"]
   shape = entry["shape"]
   dtype = DTYPES.get(entry["dtype"])
@@ -234,7 +253,10 @@ def open_safetensors(file: Path) -> dict[str, FileTensor]:
 
 
 def _mapped_reader(file: Path, shape: tuple[int, ...], dtype, offset: int):
-  """index -> a copy of those slices; the file is mapped for each call."""
+  """A function from an index to a copy of those slices.
+
+  The file is memory-mapped for each call.
+  """
 
   def get(index: tuple[slice, ...]) -> np.ndarray:
     count = math.prod(shape)
@@ -258,7 +280,7 @@ def _open_torch(file: Path) -> dict[str, FileTensor]:
     ) from None
   try:
     state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-  except Exception as error:  # torch raises many kinds; all mean that it cannot be read safely.
+  except Exception as error:  # torch raises many kinds; after any of them the file is unsafe.
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise ValueError(f"{file.name} cannot be read with weights_only=True: {reason}") from None
   for key in ("state_dict", "model", "module"):
@@ -286,7 +308,7 @@ def _torch_tensor(name: str, tensor, file: Path) -> FileTensor:
 
   def get(index: tuple[slice, ...]) -> np.ndarray:
     part = tensor[index].contiguous()
-    if part.dtype == torch.bfloat16:  # NumPy has no bfloat16 of its own.
+    if part.dtype == torch.bfloat16:  # NumPy has no bfloat16.
       return part.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return np.array(part.numpy())
 
@@ -307,7 +329,10 @@ def all_finite(x: np.ndarray) -> bool:
 
 
 def main_dtype(dtypes: Sequence[np.dtype]) -> np.dtype:
-  """The dtype of most of the weights; of equally frequent ones the first by name."""
+  """The most frequent dtype of the weights.
+
+  A tie goes to the first by name.
+  """
   names = [dtype.name for dtype in dtypes]
   return DTYPE_BY_NAME[max(sorted(set(names)), key=names.count)]
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds components and models from plain dicts. The file system is the registry."""
+"""Builds components and models from plain dicts.
+
+The file system is the registry.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 import functools
@@ -19,7 +22,10 @@ ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order da
 
 @runtime_checkable
 class Section(Protocol):
-  """A part of a config: a dict or a ConfigDict, which is no Mapping. `dict(section)` copies it."""
+  """A part of a config: a dict or a ConfigDict.
+
+  A ConfigDict is no Mapping. `dict(section)` copies either.
+  """
 
   def keys(self) -> Iterable[str]: ...
 
@@ -27,11 +33,13 @@ class Section(Protocol):
 
 
 def build(role: str, config: Section, **defaults):
-  """build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9).
+  """Builds the component of a role from a dict.
 
-  `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a component of your own.
-  `variant` names a row of the file's VARIANTS. `defaults` fill fields of the class that neither of
-  them sets. Raises ValueError naming the known files, variants or arguments.
+    build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9)
+
+  `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a user's component. `variant`
+  names a row of the file's VARIANTS. `defaults` fill class fields that are set neither in the
+  config nor by the variant. Raises ValueError naming the known files, variants or arguments.
   """
   options = dict(config) if isinstance(config, Section) else {}
   if "name" not in options:
@@ -75,13 +83,13 @@ def _variant_sizes(
 def component(role: str, name: object) -> tuple[ModuleType, Any]:
   """(module, class) behind a component's name.
 
-  Raises ValueError if there is no such file, or if a module of one's own cannot be imported.
+  Raises ValueError if there is no such file, or if a user's module cannot be imported.
   """
   names = available(role)
   choices = f"Set config.model.{role}.name to one of {', '.join(names)}"
   if not isinstance(name, str):
     raise ValueError(f"config.model.{role}.name={name!r} is no name. {choices}.")
-  if ":" in name:  # "my_lab.scenes:Model" needs no fork.
+  if ":" in name:  # A user's component, "my_lab.scenes:Model".
     return _own_component(role, name)
   if name not in names:
     raise ValueError(
@@ -128,10 +136,10 @@ def check_components(
   allowed: Sequence[str] | str = (),
   source: str | os.PathLike = "config.json",
 ) -> None:
-  """Refuses a config of a checkpoint that names modules which the user does not allow.
+  """Checks that a checkpoint's config names only allowed modules.
 
-  Components must be our own files, or lie in the modules `allowed` ("my_lab"). `config` is any
-  value of a JSON file. Imports nothing. Raises ValueError.
+  Components must be FiLax's own files, or lie in the modules `allowed` ("my_lab"). `config` is any
+  value of a JSON file. Imports nothing. Raises ValueError for any other component.
   """
   if isinstance(allowed, str):
     allowed = (allowed,)
@@ -160,16 +168,16 @@ def _check_component(role: str, name: Any, allowed: Sequence[str], source) -> No
 
 
 def available(role: str) -> list[str]:
-  """The components of a role: its files."""
+  """The names of a role's components, from its files."""
   package = importlib.import_module(f"filax.models.{role}s")
   return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
 def build_video_lm(config: Section, selector: Section | None = None):
-  """A VideoLM from config.model; `selector` replaces the training selector (config.infer.selector).
+  """Builds a VideoLM from config.model.
 
-  config.model: one dict a role, merge_stage, encode_chunk, dtype and param_dtype (of all parts
-  that do not set their own).
+  `selector` (config.infer.selector) replaces the training selector. config.model: one dict a role,
+  merge_stage, encode_chunk, dtype and param_dtype (of all parts that do not set them).
   """
   from filax.models.video_lm import VideoLM
 
@@ -195,13 +203,16 @@ def build_video_lm(config: Section, selector: Section | None = None):
 
 
 def parameter_shapes(model) -> dict[str, Any]:
-  """The parameters of a VideoLM as a tree of ShapeDtypeStructs. No device is asked."""
+  """The parameters of a VideoLM as a tree of ShapeDtypeStructs.
+
+  Uses no device.
+  """
   import jax
 
-  return jax.tree.map(lambda leaf: leaf, _shapes(model))  # The caller's own dicts.
+  return jax.tree.map(lambda leaf: leaf, _shapes(model))  # New dicts for each caller.
 
 
-@functools.lru_cache(maxsize=64)  # To trace a model takes a second, and commands ask repeatedly.
+@functools.lru_cache(maxsize=64)  # Tracing takes a second, and commands ask repeatedly.
 def _shapes(model) -> dict[str, Any]:
   import jax
 
@@ -212,7 +223,10 @@ def _shapes(model) -> dict[str, Any]:
 
 
 def dims_table(config: Section) -> tuple[tuple[str, str], ...]:
-  """The DIMS rows of every part of config.model, prefixed with the role: what shards a VideoLM."""
+  """The DIMS rows of all parts of config.model, prefixed with the role.
+
+  They determine how a VideoLM is sharded.
+  """
   rows = []
   for role in ROLES:
     module, _ = component(role, config[role]["name"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all decoders share: embeddings, a stack of blocks, the cache, the vocabulary product.
+"""Base class of decoders: embeddings, blocks, cache and output projection.
 
-A decoder of its own names its `block` and the rows of DIMS of its parameters:
+A subclass sets its `block` and its `dims`, the rows of DIMS of its parameters:
 
   class Qwen2(Decoder):
     block = Qwen2Block
@@ -28,7 +28,10 @@ ROWS = 512  # Vocabulary rows are padded to a multiple, so that any mesh divides
 
 @struct.dataclass
 class Cache:
-  """Keys and values of a range of layers. Slots from `length` on hold nothing yet."""
+  """Keys and values of a range of layers.
+
+  Slots from `length` on are empty.
+  """
 
   k: Any  # [layers B S K d]
   v: Any
@@ -36,18 +39,22 @@ class Cache:
 
 
 class _DecoderParts:
-  """What a decoder names in its class; no fields, so no arguments of a config."""
+  """Class attributes of a decoder.
+
+  They are not dataclass fields, so they are no arguments of a config.
+  """
 
   block: type[nn.Module]  # (x, cache, rotation, q_at, slots[, probe]) -> (x, cache)
   dims: Sequence[tuple[str, str]]  # The rows of DIMS of its parameters.
 
 
 class Decoder(nn.Module, _DecoderParts, LLM):
-  """Embeddings in, hidden states out; the vocabulary product is left to the caller (`head`).
+  """A decoder from embeddings to hidden states.
 
-  `yarn` = (factor, trained positions) reads beyond the trained length. `dropout` names stages at
-  which visual tokens are dropped (filax.spec.dropout_stages); `dropout_queries` is for training
-  alone, where a prompt's last token has no such place.
+  Callers apply the output projection (`head`, `logits`). `yarn` = (factor, trained positions)
+  extends the context beyond the trained length. `dropout` sets the stages at which visual tokens
+  are dropped (filax.spec.dropout_stages). `dropout_queries` applies to training only; in inference
+  the last token of the prompt is the query.
   """
 
   width: int
@@ -74,12 +81,18 @@ class Decoder(nn.Module, _DecoderParts, LLM):
 
   @property
   def stages(self) -> dropout_stages.Stages:
-    """Where visual tokens are dropped. Raises ValueError for an invalid stage."""
+    """The stages of visual dropout.
+
+    Raises ValueError for an invalid stage.
+    """
     return dropout_stages.parse_stages(self.dropout, self.depth)
 
   @property
   def vocab_rows(self) -> int:
-    """Rows of the embedding table; logits of rows beyond `vocab` mean nothing."""
+    """Rows of the embedding table, padding included.
+
+    Logits of rows beyond `vocab` are meaningless.
+    """
     return -(-self.vocab // ROWS) * ROWS
 
   def setup(self):
@@ -109,17 +122,18 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     lengths: Int[Array, "B"] | None = None,
     place: Int[Array, "B L"] | None = None,
   ) -> tuple[Float[Array, "B L D"], Cache | visual_dropout.RangeCaches | None]:
-    """Embedded tokens -> normalised hidden states and the cache with the new tokens written.
+    """All layers and the final norm, with an optional cache.
 
-    Without a cache a query sees its own segment; with one, all that the row has cached. `lengths`
-    [B] counts the real tokens of each row when `x` is padded on the right (default: all). `place`
-    is the index of a token in its row, where the row is not laid out in natural order. Nothing is
-    dropped here; with `RangeCaches`, the ranges after a drop go on with what they hold.
+    Returns normalised hidden states and the cache with the new tokens written. Without a cache a
+    query attends to its own segment; with a cache, to all cached tokens of its row. `lengths` [B]
+    counts the real tokens of each row if `x` is padded on the right (default: all). `place` is the
+    index of a token in its row, for rows that are not in natural order. No token is dropped here;
+    with `RangeCaches`, each range of layers continues from its own cache.
     """
     if isinstance(cache, visual_dropout.RangeCaches):
       return visual_dropout.extend(self, x, positions, cache, lengths)
     x, cache = self.blocks(x, positions, segment_ids, cache, lengths, place)
-    if self.is_initializing():  # Whoever calls the llm alone also gets both of its tables.
+    if self.is_initializing():  # Initialising the llm alone creates both tables, too.
       self.embed(positions)
       self.head()
     return self.normalise(x), cache
@@ -135,7 +149,10 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     start: int = 0,
     stop: int | None = None,
   ) -> tuple[Float[Array, "B L D"], Cache | None]:
-    """Layers start..stop, before the final norm; `cache` is that of these layers."""
+    """Layers start..stop, before the final norm.
+
+    `cache` is the cache of these layers.
+    """
     batch, length, _ = x.shape
     first_slot = jnp.zeros((batch,), jnp.int32) if cache is None else cache.length
     if place is None:
@@ -165,7 +182,10 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     layer: int,
     words: str,
   ) -> tuple[Float[Array, "B L H d"], Float[Array, "B L K d"]]:
-    """Queries and keys of x as `layer` computes them; `words` is the dimension word of L."""
+    """Queries and keys of x, as `layer` computes them.
+
+    `words` is the dimension word of L.
+    """
     x = x.astype(self.dtype)
     rotation = self._rotation(positions)
     return self.stack.call_layer(layer, x, None, rotation, None, None, probe=words)
@@ -186,7 +206,7 @@ class Decoder(nn.Module, _DecoderParts, LLM):
 
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """float32 logits of the real vocabulary."""
-    # The padding leaves after the product: to cut it off the table would copy the table.
+    # Padding is removed after the product: cutting it off the table would copy the table.
     logits = jnp.einsum("BLD,DV->BLV", hidden, self.head(), preferred_element_type=jnp.float32)
     return logits[..., : self.vocab]
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers that models share: parameters in `param_dtype`, compute in `dtype`, norms in float32."""
+"""Layers shared by the models.
+
+Parameters have `param_dtype`, computation has `dtype`, norms are float32.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import math
@@ -18,9 +21,9 @@ from filax.parallel.rules import by_axis, constrain
 
 XAVIER = nn.initializers.xavier_uniform()
 
-# What is kept between the forward and the backward pass of a layer; the rest is computed again.
+# Values of a layer saved for the backward pass; all others are computed again.
 REMAT = {
-  "none": None,  # Keep everything: no recomputation.
+  "none": None,  # Save everything: no recomputation.
   "nothing": jax.checkpoint_policies.nothing_saveable,
   "attn": jax.checkpoint_policies.save_only_these_names("attn"),
   "attn_mlp": jax.checkpoint_policies.save_only_these_names("attn", "gate", "up"),
@@ -36,10 +39,11 @@ REMAT = {
 def flat_dot_general(
   lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None, **kw
 ):
-  """lax.dot_general that merges the leading dimensions of an activation on a single device.
+  """lax.dot_general that merges an activation's leading dimensions on one device.
 
-  There a [B L D] x [D F] product and above all its gradient are plain matrix products, twice as
-  fast on a CPU. On a mesh the dimensions stay apart, because B and L lie on different axes.
+  On a single device a [B L D] x [D F] product, and especially its gradient, then are plain matrix
+  products, twice as fast on a CPU. On a mesh the dimensions stay apart, because B and L lie on
+  different axes.
   """
   options = dict(precision=precision, preferred_element_type=preferred_element_type, **kw)
   (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
@@ -58,19 +62,25 @@ def flat_dot_general(
 
 
 def float_types(module: nn.Module) -> dict[str, Any]:
-  """The dtypes of a module, as arguments of the layers that it is made of."""
+  """The dtypes of a module, as arguments for its layers."""
   return dict(dtype=module.dtype, param_dtype=module.param_dtype)
 
 
 class Dense(nn.DenseGeneral):
-  """flax's DenseGeneral with `flat_dot_general`: every matmul of a block is one of these."""
+  """flax's DenseGeneral with `flat_dot_general`.
+
+  Used for all matrix products of a block.
+  """
 
   dot_general: Any = flat_dot_general
   promote_dtype: Any = promote_dtype  # flax's own; its annotation there cannot be checked.
 
 
 class LayerNorm(nn.Module):
-  """LayerNorm over the last axis with float32 statistics; the result is cast to `dtype`."""
+  """LayerNorm over the last axis with float32 statistics.
+
+  The result is cast to `dtype`.
+  """
 
   eps: float = 1e-6
   dtype: Any = "float32"
@@ -90,7 +100,10 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """x / rms(x) in float32, cast to `dtype`, then times the scale (the order of Qwen2)."""
+  """RMSNorm in Qwen2's order.
+
+  x / rms(x) in float32, cast to `dtype`, then times the scale.
+  """
 
   eps: float = 1e-6
   dtype: Any = "float32"
@@ -107,7 +120,10 @@ class RMSNorm(nn.Module):
 
 
 class VisionMLP(nn.Module):
-  """x [B N E] -> [B N E] of a vision tower, through F hidden units; GELU with erf, or with tanh."""
+  """The MLP of a vision tower.
+
+  x [B N E] -> [B N E], through F hidden units; GELU with erf, or with tanh.
+  """
 
   mlp: int
   tanh: bool = False
@@ -125,10 +141,11 @@ class VisionMLP(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-  """pictures [B h w 3] -> patches [B rows·cols E], row-major; a remainder of pixels is cut off.
+  """Patch embedding of pictures.
 
-  The kernel is that of a Conv2d with equal size and stride, (side side 3 E); the product is one
-  matmul over flattened patches.
+  [B h w 3] -> [B rows·cols E], row-major; a remainder of pixels is cut off. The kernel is that of a
+  Conv2d with equal size and stride, (side side 3 E); the product is one matmul over flattened
+  patches.
   """
 
   width: int
@@ -151,7 +168,10 @@ class PatchEmbed(nn.Module):
 
 
 class Embed(nn.Module):
-  """tokens [B L] -> [B L D]."""
+  """Token embedding.
+
+  tokens [B L] -> [B L D].
+  """
 
   rows: int
   width: int
@@ -188,11 +208,12 @@ class Head(nn.Module):
 
 
 class Stack(nn.Module):
-  """`depth` equal blocks with stacked parameters: one traced block, any range of layers.
+  """`depth` equal blocks with stacked parameters.
 
-  A block maps (x, cache, *args) -> (x, cache). `cache` is a pytree with a leading layer axis, or
-  None. Parameters are `layers/...` with a leading axis of `depth`, whichever ranges are run. Those
-  that `dims` (rows of DIMS) lays over fsdp and seq are gathered axis by axis, a layer at a time.
+  The block is traced once, and any range of layers can run. A block maps (x, cache, *args) -> (x,
+  cache). `cache` is a pytree with a leading layer axis, or None. Parameters are `layers/...` with a
+  leading axis of `depth`, whichever ranges are run. Parameters that `dims` (rows of DIMS) shards
+  over fsdp and seq are gathered axis by axis, a layer at a time.
   """
 
   block: Callable[..., nn.Module]
@@ -212,7 +233,10 @@ class Stack(nn.Module):
     start: int = 0,
     stop: int | None = None,
   ):
-    """Runs layers start..stop. Initialise with the whole range."""
+    """Runs layers start..stop.
+
+    Initialise with the whole range.
+    """
     stop = self.depth if stop is None else stop
 
     def layer(block, x, cache):
@@ -250,7 +274,10 @@ class Stack(nn.Module):
 
 
 def remat_policy(name: str) -> Callable | None:
-  """The policy behind config.model.*.remat. Raises ValueError for an unknown name."""
+  """The policy behind config.model.*.remat.
+
+  Raises ValueError for an unknown name.
+  """
   if name not in REMAT:
     raise ValueError(f"remat {name!r} is unknown. Set it to one of {', '.join(REMAT)}.")
   return REMAT[name]
@@ -272,7 +299,10 @@ def standardise(
   std,
   dtype,
 ) -> Float[Array, "*b h w 3"]:
-  """uint8 pixels -> (x / 255 - mean) / std per channel, computed in float32."""
+  """Standardised pixels: (x / 255 - mean) / std per channel.
+
+  uint8 in; computed in float32, returned in `dtype`.
+  """
   x = x.astype(jnp.float32) / 255
   x = (x - jnp.asarray(mean)) / jnp.asarray(std)
   return x.astype(dtype)

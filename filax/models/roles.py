@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five roles of a VideoLM: what each component must have, and the defaults.
+"""The five roles of a VideoLM: required members and defaults.
 
 A component is a flax module that inherits from its role, `class Median(nn.Module, Merger)`. It
-defines what is abstract here, and of the rest only what differs from the defaults.
+must define the abstract members, and overrides defaults only where it differs.
 
 Letters of shapes: B batch, T frames, c frames of a clip, G groups, K frames in a group, N and n
 visual tokens, E width of the encoder, D of the llm, L text positions, R packed rows.
@@ -23,9 +23,10 @@ Grid = tuple[int, int]  # Rows and columns of visual tokens.
 
 @runtime_checkable
 class Encoder(Protocol):
-  """uint8 clips [B c h w 3] -> features [B c N E], N patches in rows.
+  """A vision encoder.
 
-  c is `clip`, or 1 for a still picture.
+  uint8 clips [B c h w 3] -> features [B c N E], N row-major patches. c is `clip`, or 1 for a still
+  picture.
   """
 
   size: int  # Pixels of a picture's side.
@@ -58,7 +59,10 @@ class PatchEncoder(Encoder, Protocol):
 
 @struct.dataclass
 class Groups:
-  """Groups of frames, in time order, and the frames of each in time order."""
+  """Groups of frames in time order.
+
+  The frames of each group are in time order, too.
+  """
 
   tokens: Any  # [B G K N E]
   index: Any  # int32 [B G K]: the slot of each frame among the T of its row.
@@ -67,20 +71,29 @@ class Groups:
 
 @runtime_checkable
 class Selector(Protocol):
-  """Tokens of frames [B T N E] and their mask [B T] -> `Groups`. Owns no parameters."""
+  """Puts the frames of a video into groups.
+
+  Tokens of frames [B T N E] and their mask [B T] -> `Groups`. A selector has no parameters.
+  """
 
   size: int  # K
   needs_single: bool = False  # True if a row may hold one sample only.
-  chooses_scenes: bool = False  # True if it has `scenes`, a number of groups that may be changed.
+  chooses_scenes: bool = False  # True if the number of groups is its field `scenes`.
 
   @property
   def representative(self) -> int:
-    """The frame of a group, 0..K-1, that stands for it: the middle one."""
+    """The index, 0..K-1, of a group's representative frame.
+
+    By default the middle frame.
+    """
     return self.size // 2
 
   @abstractmethod
   def groups(self, frames: int) -> int:
-    """G for T = `frames`. Raises ValueError for an invalid number of frames."""
+    """G for T = `frames`.
+
+    Raises ValueError for an invalid number of frames.
+    """
     ...
 
   @abstractmethod
@@ -93,9 +106,9 @@ class Selector(Protocol):
 
 @runtime_checkable
 class Merger(Protocol):
-  """The K frames of a group become one set of tokens: [B G K N E] -> [B G n E].
+  """Merges the frames of a group into one set of tokens.
 
-  The defaults are those of a merger whose result has the grid of one frame.
+  [B G K N E] -> [B G n E]. The defaults suit a merger whose result has the grid of one frame.
   """
 
   # The values of config.model.merge_stage that it allows.
@@ -104,21 +117,27 @@ class Merger(Protocol):
   def grid(self, frames: int, grid: Grid) -> Grid:
     """Rows and columns of the tokens of a merged group.
 
-    It has `frames` frames of `grid` tokens each.
+    The group has `frames` frames of `grid` tokens each.
     """
     del frames
     return grid
 
   def image_grid(self, grid: Grid) -> Grid:
-    """Rows and columns of the tokens of a still picture of `grid` tokens."""
+    """Rows and columns of the tokens of a still picture.
+
+    `grid` is the grid of the picture's patches.
+    """
     return grid
 
   def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
-    """Merges the tokens of still pictures: [B I N E] -> [B I n E]."""
+    """Merges the tokens of still pictures.
+
+    [B I N E] -> [B I n E].
+    """
     return x
 
   def flops(self, frames: int, grid: Grid, width: int) -> float:
-    """FLOPs of merging one group, where they are worth counting."""
+    """FLOPs of merging one group; 0 if negligible."""
     del frames, grid, width
     return 0.0
 
@@ -128,7 +147,10 @@ class Merger(Protocol):
 
 @runtime_checkable
 class Projector(Protocol):
-  """Visual tokens of width E -> width D with `mlp`, fewer of them with `pool`."""
+  """Maps visual tokens to the width of the llm.
+
+  `mlp` maps width E to D, `pool` reduces the number of tokens.
+  """
 
   out: int  # D
   newline: str  # one_token | grid | frame | none
@@ -138,7 +160,7 @@ class Projector(Protocol):
 
   @abstractmethod
   def pool(self, x: Float[Array, "B G N D"], grid: Grid) -> Float[Array, "B G n D"]:
-    """Row-major tokens of `grid` -> those of `pooled_grid(grid)`."""
+    """Pools row-major tokens from `grid` to `pooled_grid(grid)`."""
     ...
 
   @abstractmethod
@@ -148,16 +170,20 @@ class Projector(Protocol):
 
   @abstractmethod
   def newline_vector(self) -> Float[Array, "D"]:
-    """The vector that ends a row, a group or a video; zeros if there is none."""
+    """The vector at the end of a row, group or video.
+
+    Zeros if the projector has no newline.
+    """
     ...
 
 
 @runtime_checkable
 class LLM(Protocol):
-  """Embedded tokens [B L D] -> normalised hidden states [B L D].
+  """A decoder.
 
-  Visual dropout (filax.models.visual_dropout) works on `blocks`, `query_key`, `normalise` and
-  `empty_cache` alone. Without `stages` nothing is dropped.
+  Embedded tokens [B L D] -> normalised hidden states [B L D]. Visual dropout
+  (filax.models.visual_dropout) uses only `blocks`, `query_key`, `normalise`, `empty_cache`,
+  `ranges` and `stages`. Without `stages` nothing is dropped.
   """
 
   width: int  # D
@@ -197,7 +223,10 @@ class LLM(Protocol):
     lengths: Int[Array, "B"] | None = None,
     place: Int[Array, "B L"] | None = None,
   ) -> tuple[Float[Array, "B L D"], Any]:
-    """All layers and the norm; -> hidden states and the cache with the new tokens written."""
+    """All layers and the final norm, with an optional cache.
+
+    Returns hidden states and the cache with the new tokens written.
+    """
     ...
 
   @abstractmethod
@@ -212,7 +241,10 @@ class LLM(Protocol):
     start: int = 0,
     stop: int | None = None,
   ) -> tuple[Float[Array, "B L D"], Any]:
-    """Layers start..stop, before the final norm; `cache` is that of these layers."""
+    """Layers start..stop, before the final norm.
+
+    `cache` is the cache of these layers.
+    """
     ...
 
   @abstractmethod
@@ -228,15 +260,19 @@ class LLM(Protocol):
     layer: int,
     words: str,
   ) -> tuple[Float[Array, "B L H d"], Float[Array, "B L K d"]]:
-    """Queries and keys of x as `layer` computes them, without gradient of its parameters.
+    """Queries and keys of x, as `layer` computes them.
 
-    `words` is the dimension word of the places (filax.parallel.rules): "seq", or "-".
+    No gradient flows to the layer's parameters. `words` is the dimension word of the places
+    (filax.parallel.rules): "seq", or "-".
     """
     ...
 
   @abstractmethod
   def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Any:
-    """A cache of `slots` places for `layers` (default: all) layers, with a field `length` [B]."""
+    """A cache of `slots` places for `layers` layers (default: all).
+
+    It has a field `length` [B].
+    """
     ...
 
   @abstractmethod

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """VideoLM: joins the five roles.
 
-Which token of which picture stands where is decided on the host (`visual_index`); here pictures
-become the rows of a visual table, and one gather splices it in.
+The host decides the place of every visual token (`visual_index`). The model encodes pictures into
+the rows of a visual table, and one gather splices them in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ STAGES = ("vision", "projector", "pool")
 
 @struct.dataclass
 class Visual:
-  """The visual table of a row, and the frames it was made of."""
+  """The visual table of a row, and its groups of frames."""
 
   table: PyTree  # [B M D]: video tokens G·N', image tokens I·N'', one newline vector.
   index: PyTree  # int32 [B G K]: the frames of every group.
@@ -34,11 +34,12 @@ class Visual:
 
 
 class VideoLM(nn.Module):
-  """encoder -> selector -> merger -> projector -> splice -> llm.
+  """A video language model of five components.
 
-  `merge_stage` sets where frames of a group are merged: "vision" (merger, mlp, pool), "projector"
-  (mlp, merger, pool) or "pool" (mlp, pool, merger). `encode_chunk` > 0 encodes that many clips at a
-  time, so that memory does not grow with the number of frames.
+  encoder -> selector -> merger -> projector -> splice -> llm. `merge_stage` sets where frames of a
+  group are merged: "vision" (merger, mlp, pool), "projector" (mlp, merger, pool) or "pool" (mlp,
+  pool, merger). `encode_chunk` > 0 encodes that many clips at a time, so that memory does not grow
+  with the number of frames.
   """
 
   encoder: nn.Module
@@ -50,10 +51,10 @@ class VideoLM(nn.Module):
   encode_chunk: int = 0  # Clips encoded at a time; 0 = all.
 
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
-    """A packed batch (filax.spec.BATCH) -> hidden states of every place.
+    """Hidden states of every place of a packed batch (filax.spec.BATCH).
 
-    Where [R L] arrays are not in natural order, `place` holds each token's index in its row. No
-    visual token is dropped.
+    If [R L] arrays are not in natural order, `place` holds each token's index in its row. No visual
+    token is dropped.
     """
     x = self.spliced(batch)
     place = batch.get("place")
@@ -61,10 +62,10 @@ class VideoLM(nn.Module):
     return hidden
 
   def shortened(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "R n D"], dict[str, Array]]:
-    """A packed batch in natural order, with visual dropout.
+    """Hidden states of a packed batch with visual dropout.
 
-    -> hidden states of the places that are left, and their targets, loss_mask and segment_ids
-    [R n]; all in zig-zag order over the mesh axis seq.
+    The batch is in natural order. Returns hidden states of the remaining places, and their targets,
+    loss_mask and segment_ids [R n]; all in zig-zag order over the mesh axis seq.
     """
     x = self.spliced(zigzag.reorder(batch))
     row_shape = RowShape(
@@ -85,7 +86,7 @@ class VideoLM(nn.Module):
 
   @property
   def stages(self) -> dropout_stages.Stages:
-    """Where the llm drops visual tokens."""
+    """The llm's stages of visual dropout."""
     return self.llm.stages
 
   def spliced(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
@@ -101,7 +102,7 @@ class VideoLM(nn.Module):
     mask: Bool[Array, "B T"],
     images: UInt8[Array, "B I h w 3"],
   ) -> Visual:
-    """Media -> visual table."""
+    """The visual table of frames and images."""
     batch, total = frames.shape[:2]
     index = jnp.zeros((batch, 0, 1), jnp.int32)
     group_mask = jnp.zeros((batch, 0), bool)
@@ -110,7 +111,7 @@ class VideoLM(nn.Module):
       if self.selector.needs_single:
         groups = self.selector(self.encode_frames(frames, self.encoder.clip), mask)
         parts.append(self.merge(groups.tokens))
-      else:  # Groups of neighbours: which frames they are is known without their tokens.
+      else:  # Groups of neighbours do not depend on the tokens.
         groups = self.selector(jnp.zeros((batch, total, 0, 0)), mask)
         parts.append(self.merged(frames))
       index = groups.index
@@ -128,7 +129,7 @@ class VideoLM(nn.Module):
     return Visual(table, index, group_mask)
 
   def encode_frames(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
-    """Pictures -> patch tokens, `clip` frames encoded jointly."""
+    """Patch tokens of pictures, `clip` frames encoded jointly."""
     batch, total = frames.shape[:2]
     _check_clips(total, clip)
     over = frame_layout.frame_layout((batch, total), clip)
@@ -141,10 +142,10 @@ class VideoLM(nn.Module):
     return frame_layout.unflatten(tokens, batch, total)
 
   def merged(self, frames: UInt8[Array, "B T h w 3"]) -> Float[Array, "B G n D"]:
-    """Frames -> merged groups, for selectors that group neighbours.
+    """Encodes and merges frames, for selectors that group neighbours.
 
-    Every device encodes and merges its own frames, `encode_chunk` clips at a time, so that patch
-    tokens of the whole video, 50 times what is left of them, never exist at once.
+    Every device encodes and merges its own frames, `encode_chunk` clips at a time. The patch tokens
+    of the whole video, 50 times as many as merged tokens, never exist at once.
     """
     batch, total = frames.shape[:2]
     size = self.selector.size
@@ -170,7 +171,10 @@ class VideoLM(nn.Module):
     return frame_layout.unflatten(merged, batch, total // size)
 
   def _in_chunks(self, body: Callable, clips, over: frame_layout.FrameLayout, chunk: int):
-    """body(self, clips), at most `chunk` clips of every device at a time; 0 = all at once."""
+    """body(self, clips), at most `chunk` clips per device at a time.
+
+    0 = all at once.
+    """
     count = clips.shape[0]
     count_on_device = count // (over.rows * over.parts)
     if not 0 < chunk < count_on_device or self.is_initializing():
@@ -184,7 +188,7 @@ class VideoLM(nn.Module):
     return frame_layout.joined(tokens, over, count)
 
   def merge(self, x: Float[Array, "B G K N E"]) -> Float[Array, "B G n D"]:
-    """Groups of frames -> the tokens of each group, in the order that `merge_stage` names."""
+    """Merges, projects and pools groups of frames, in `merge_stage`'s order."""
     batch, groups, frames, _, _ = x.shape
     grid = self.encoder.grid
     if self.merge_stage == "vision":
@@ -199,7 +203,10 @@ class VideoLM(nn.Module):
     return self.merger(x)
 
   def project_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n D"]:
-    """Tokens of stills -> visual tokens; images are not pooled."""
+    """Visual tokens of still pictures.
+
+    Pictures are not pooled.
+    """
     if self.merge_stage == "vision":
       return self.projector.mlp(self.merger.merge_images(x))
     return self.merger.merge_images(self.projector.mlp(x))
@@ -213,9 +220,10 @@ class VideoLM(nn.Module):
     table: Float[Array, "B M D"] | None = None,
     visual_index: Int[Array, "B L"] | None = None,
   ):
-    """Reads more tokens into the cache: a prompt with its visual table, or one new token.
+    """Reads more tokens into the cache.
 
-    `lengths` counts the real tokens of right-padded rows. -> hidden states [B L D], cache.
+    Either a prompt with its visual table, or one new token. `lengths` counts the real tokens of
+    right-padded rows. Returns hidden states [B L D] and the cache.
     """
     x = self.llm.embed(tokens)
     if table is not None:
@@ -233,10 +241,11 @@ class VideoLM(nn.Module):
     spare: int,
     chunk: int,
   ):
-    """Right-padded prompts with their visual table -> hidden states of the last tokens, a cache.
+    """Reads right-padded prompts with their visual tables into a cache.
 
-    Hidden states are [B D]; the cache has `spare` free slots. Visual tokens are dropped on the way
-    as `keep` and `room` say (filax.models.visual_dropout.prefill).
+    Returns hidden states of the last tokens [B D], and a cache with `spare` free slots. Visual
+    tokens are dropped between ranges of layers according to `keep` and `room`
+    (filax.models.visual_dropout.prefill).
     """
     x = self.llm.embed(tokens)
     if table is None:
@@ -253,9 +262,9 @@ class VideoLM(nn.Module):
     table: Float[Array, "B M D"],
     visual_index: Int[Array, "B L"],
   ) -> Float[Array, "layers B L"]:
-    """How much the last token attends to every place in every layer, mean over heads.
+    """Mean attention of the last token to every place, by layer.
 
-    Prompts are of equal length.
+    The mean is over heads. Prompts are of equal length.
     """
     x = self.llm.embed(tokens)
     x = splice(x, table, visual_index)
@@ -272,7 +281,10 @@ class VideoLM(nn.Module):
     return self.llm.vocab
 
   def layout(self) -> VisualLayout:
-    """How many visual tokens a group and an image become: what planning needs, by arithmetic."""
+    """Numbers of visual tokens per group and image.
+
+    Computed by arithmetic alone, for planning.
+    """
     self.check_parts()
     grid = self.encoder.grid
     frames = self.selector.size
@@ -304,7 +316,10 @@ class VideoLM(nn.Module):
       )
 
   def example(self) -> dict[str, np.ndarray]:
-    """The smallest batch that touches every parameter: for init and eval_shape."""
+    """The smallest batch that uses every parameter.
+
+    For init and eval_shape.
+    """
     layout = self.layout()
     row = RowShape(frames=self.example_frames(), images=1, length=8, segments=1)
     return {key: array[None] for key, array in row.zeros(layout.size).items()}

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A decoder run with visual dropout: after some layers, visual tokens are dropped.
+"""Runs a decoder with visual dropout.
 
-The functions take any decoder and use only `blocks`, `query_key`, `normalise`, `empty_cache`,
-`ranges` and `stages` of it (filax.models.roles.LLM). With stages after layers 4 and 18 of 28, a row
-goes
+Visual tokens are dropped after some layers. The functions take any decoder and use only `blocks`,
+`query_key`, `normalise`, `empty_cache`, `ranges` and `stages` of it (filax.models.roles.LLM). With
+stages after layers 4 and 18 of 28, a row passes through
 
   L places -> layers 0..4 -> room[0] places -> layers 4..18 -> room[1] places -> layers 18..28
 
-Which places stay is a function of the hidden states between two ranges (filax.ops.visual_dropout).
+The hidden states between two ranges determine the places to keep (filax.ops.visual_dropout).
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,10 @@ from filax.parallel.rules import constrain
 
 @struct.dataclass
 class RangeCaches:
-  """A cache for every range of layers between drops: later ranges hold fewer places."""
+  """One cache for every range of layers between drops.
+
+  Later ranges hold fewer places.
+  """
 
   ranges: tuple[Any, ...]
   length: Any  # int32 [B]: the tokens read, dropped ones included.
@@ -43,10 +46,11 @@ def forward(
   keep: Int[Array, "R stages S"],
   room: Sequence[int],
 ) -> tuple[Float[Array, "R n D"], ops.Row]:
-  """Embedded rows -> normalised hidden states of the places left at the end, and their Row.
+  """Runs all layers over packed rows, with drops between ranges.
 
-  After each stage the row has room[stage] places. Over the mesh axis seq, x and the result lie in
-  zig-zag order; `row`, like the one returned, is in natural order.
+  Returns normalised hidden states of the remaining places, and their Row. After each stage the row
+  has room[stage] places. Over the mesh axis seq, x and the result lie in zig-zag order; `row` and
+  the returned Row are in natural order.
   """
   last = len(llm.ranges) - 1
   for stage, (start, stop) in enumerate(llm.ranges):
@@ -79,11 +83,11 @@ def prefill(
   spare: int,
   chunk: int,
 ) -> tuple[Float[Array, "B D"], Any]:
-  """Right-padded embedded prompts -> normalised hidden states of their last tokens, and a cache.
+  """Reads right-padded embedded prompts into a cache.
 
-  The cache has `spare` free slots; it is a `RangeCaches` if the decoder has stages. All of a prompt
-  passes a range of layers, `chunk` places at a time, before its last token selects what is
-  dropped; then room[stage] places go on.
+  Returns normalised hidden states of the last tokens, and a cache with `spare` free slots: a
+  `RangeCaches` if the decoder has stages. A whole prompt passes a range of layers, `chunk` places
+  at a time. Then its last token selects the tokens to drop, and room[stage] places remain.
   """
   batch, length, _ = x.shape
   place = jnp.broadcast_to(jnp.arange(length), (batch, length))
@@ -136,7 +140,7 @@ def extend(
   cache: RangeCaches,
   lengths,
 ):
-  """Reads more tokens after a prompt whose visual tokens were dropped on the way."""
+  """Reads more tokens after a prompt with dropped visual tokens."""
   caches = []
   for (start, stop), range_cache in zip(llm.ranges, cache.ranges, strict=True):
     if llm.dropout_positions == "renumber":
@@ -161,9 +165,9 @@ def drop(
   order: np.ndarray | None = None,
   order_after: np.ndarray | None = None,
 ) -> tuple[Float[Array, "R n D"], ops.Row]:
-  """Drops what stage `number` drops; n = `room`.
+  """Drops the tokens of stage `number`; n = `room`.
 
-  `order` and `order_after` are the orders of x before and after, where not the natural one.
+  `order` and `order_after` are the orders of x before and after, None for natural order.
   """
   stage = llm.stages[number]
   if stage.kind == "uniform":
@@ -183,7 +187,7 @@ def attention(
   layer: int,
   order: np.ndarray | None = None,
 ) -> Float[Array, "R L"]:
-  """How much the queries of a row attend to its places in `layer`.
+  """Attention of a row's queries to its places in `layer`.
 
   x lies in `order`, the result in natural order. No gradient.
   """

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bipartite soft matching, the baselines of FiLA-Video's appendix: of frames (B), of tokens (C.2).
+"""Bipartite soft matching of frames and tokens.
 
-Members at even places are matched with members at odd places by cosine similarity.
+The baselines of FiLA-Video's appendix: frames (B) and tokens (C.2). Members at even places are
+matched with members at odd places by cosine similarity.
 """
 
 from jax import lax
@@ -21,12 +22,13 @@ def select_frames(
   segments: int,
   size: int,
 ) -> Int[Array, "G K"]:
-  """Of every segment the frame with the closest companions, and those: int32, ascending, K = size.
+  """The group of most similar frames in every segment.
 
-  x: features of the T frames of one video, mask: False for padding. The real frames are cut into
-  G = `segments` even parts of at most W places. Each frame at an even place a is joined to its
-  size - 1 most similar frames at odd places b; the part keeps the group with the largest sum of
-  similarities. Means nothing if a part has fewer than 2 (size - 1) frames.
+  Returns int32 [G K], ascending, K = `size`. x: features of the T frames of one video, mask: False
+  for padding. The real frames are cut into G = `segments` even parts of at most W places. Each
+  frame at an even place a is grouped with its size - 1 most similar frames at odd places b; each
+  part keeps the group with the largest sum of similarities. The result is meaningless for a part of
+  fewer than 2 (size - 1) frames.
   """
   count = mask.sum(dtype=jnp.int32)
   companions = size - 1
@@ -56,12 +58,13 @@ def select_frames(
 
 
 def merge_tokens(x: Float[Array, "N D"], target: int) -> Float[Array, "target D"]:
-  """Merges N tokens into `target`, at most half of them a round (Algorithm 1, corrected).
+  """Merges N tokens into `target` (Algorithm 1, corrected).
 
-  A token at an even place is averaged into its most similar token at an odd place, the most similar
-  pairs first. Of an odd number a round merges the smaller half at most, as ToMe does: 33 become 17.
-  Averages are weighted by how many tokens a token stands for. The result is in the order of the
-  places of those that absorbed, float32. No gradient flows through the matching.
+  A round merges at most half of the tokens. It averages a token at an even place into its most
+  similar token at an odd place, the most similar pairs first. Of an odd number of tokens it merges
+  at most the smaller half, as ToMe does: 33 become 17. Averages are weighted by how many input
+  tokens each token represents. The result is float32, ordered by place; a merged token takes the
+  place of its odd partner. No gradient flows through the matching.
   """
   count = x.shape[0]
   if not 0 < target <= count:
@@ -77,9 +80,9 @@ def merge_tokens(x: Float[Array, "N D"], target: int) -> Float[Array, "target D"
 
 
 def _merge_round(x, size, place, merged: int):
-  """Absorbs `merged` of the tokens at even places.
+  """Merges `merged` of the tokens at even places into odd ones.
 
-  First come the other even ones, then the odd.
+  The result has the remaining even tokens first, then the odd tokens.
   """
   unit = lax.stop_gradient(normalised(x))
   cosine = jnp.einsum("aD,bD->ab", unit[::2], unit[1::2], precision=EXACT)
@@ -87,7 +90,7 @@ def _merge_round(x, size, place, merged: int):
   order = jnp.argsort(-similarity, stable=True)  # Of even places, the most similar first.
   source = 2 * order[:merged]
   kept = 2 * order[merged:]
-  partner = cosine.argmax(-1)  # Among the odd ones.
+  partner = cosine.argmax(-1)  # Index among the odd tokens.
   partner = partner[order[:merged]]
   odd_size = size[1::2]
   odd_size = odd_size.at[partner].add(size[source])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts the second axis of an array into chunks for a scan, and joins what comes out.
+"""Cuts an array's second axis into chunks and joins them again.
 
 x [B L ...] -> [L/size B size ...] -> x: of B = 1, L = 5, size = 2:
 
@@ -11,7 +11,10 @@ from jaxtyping import Array
 
 
 def pad(x: Array, size: int, value: int = 0) -> Array:
-  """[B L ...] filled up with `value` until `size` divides L."""
+  """Pads the second axis with `value` until `size` divides it.
+
+  [B L ...].
+  """
   after = -x.shape[1] % size
   widths = [(0, 0)] * x.ndim
   widths[1] = (0, after)
@@ -19,14 +22,20 @@ def pad(x: Array, size: int, value: int = 0) -> Array:
 
 
 def cut(x: Array, size: int) -> Array:
-  """[B L ...] -> [L/size B size ...]."""
+  """Cuts the second axis into chunks of `size`.
+
+  [B L ...] -> [L/size B size ...].
+  """
   batch, _, *rest = x.shape
   chunks = x.reshape(batch, -1, size, *rest)
   return jnp.moveaxis(chunks, 1, 0)
 
 
 def join(chunks: Array, length: int) -> Array:
-  """The inverse, without padding: [n B size ...] -> [B length ...]."""
+  """Joins chunks and removes padding.
+
+  [n B size ...] -> [B length ...].
+  """
   _, batch, _, *rest = chunks.shape
   joined = jnp.moveaxis(chunks, 0, 1)
   joined = joined.reshape(batch, -1, *rest)

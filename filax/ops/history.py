@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completes a scene with frames that led up to its representative (FiLA-Video, Eq. 5-6)."""
+"""Adds preceding frames to a scene's representative (FiLA-Video, Eq. 5-6)."""
 
 from jax import lax
 import jax.numpy as jnp
@@ -15,12 +15,13 @@ def supplement(
   size: int,
   history: str = "similar",
 ) -> Int[Array, "G K"]:
-  """Frames of every scene, int32, ascending in time; K = size, the representative is last.
+  """The representative and preceding frames of every scene.
 
-  x: features of the T frames of one video, mask: False for padding, index: representatives mu in
-  time order. Candidates of scene i are the real frames j with mu_{i-1} < j < mu_i (mu_0 = -1); the
-  size - 1 most (dis)similar by cosine join. Missing ones are replaced by the representative. A tie
-  goes to the earlier frame.
+  Returns int32 [G K], ascending in time, K = `size`; the representative is last. x: features of the
+  T frames of one video, mask: False for padding, index: representatives mu in time order.
+  Candidates of scene i are the real frames j with mu_{i-1} < j < mu_i (mu_0 = -1); the size - 1
+  most (dis)similar by cosine are added. The representative fills up missing frames. A tie goes to
+  the earlier frame.
 
     index = [2 4], size = 3: candidates of frame 2 are 0 and 1, of frame 4 only 3
     -> [[0 1 2]
@@ -55,7 +56,10 @@ def normalised(x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
 
 
 def order_sign(history: str) -> float:
-  """1 to rank the most similar first, -1 for the least similar."""
+  """The sign of similarity in a ranking.
+
+  1 ranks the most similar first, -1 the least similar.
+  """
   if history not in ORDERS:
     raise ValueError(
       f"Selector kmeans knows no history {history!r}. Set history in config.infer.selector (or "

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""K-Means over the frames of one video (FiLA-Video, Eq. 2-4): static shapes, fixed steps.
+"""K-Means over the frames of one video (FiLA-Video, Eq. 2-4).
 
-T frames with features of D numbers, C clusters, `mask` False for padding. Everything is float32 and
-products have full precision: scenes differ in the last digits of large features. Map over videos
-with `jax.vmap`.
+Shapes and the number of steps are static. T frames with features of D numbers, C clusters, `mask`
+False for padding. Everything is float32 and products have full precision: scenes differ in the
+last digits of large features. Map over videos with `jax.vmap`.
 """
 
 from collections.abc import Callable
@@ -32,9 +32,9 @@ def scene_frames(
 ) -> Int[Array, "C"]:
   """The representative frames of `count` scenes, int32, ascending.
 
-  Indices are distinct if the video has `count` real frames, else all real frames are used and
-  repeats are spread evenly. `seeds` is a name in SEEDS; `key` (default: key 0) feeds the random
-  ones.
+  Indices are distinct if the video has at least `count` real frames; otherwise all real frames are
+  used, and repeats are spread evenly. `seeds` is a name in SEEDS; `key` (default: key 0) is for
+  random seeds.
   """
   x = centred(x, mask)
   draw_centers = seeding(seeds)
@@ -49,9 +49,10 @@ def centred(
   x: Float[Array, "T D"],
   mask: Bool[Array, "T"],
 ) -> Float[Array, "T D"]:
-  """float32 features minus the mean of the real frames; padding becomes 0.
+  """Features minus the mean of the real frames, float32.
 
-  Distances stay the same and lose less to rounding where all frames share a large offset.
+  Padding becomes 0. Distances stay the same and lose less to rounding if all frames share a large
+  offset.
   """
   x = jnp.where(mask[:, None], x.astype(jnp.float32), 0)
   mean = x.sum(0) / jnp.maximum(mask.sum(), 1)
@@ -75,7 +76,7 @@ def update(
 ) -> Float[Array, "C D"]:
   """One Lloyd step: every centre becomes the mean of its frames.
 
-  A centre that owns no frame, not even a relocated one, stays where it is.
+  A centre without frames, after relocation, does not move.
   """
   owner, _ = assign(x, mask, centers)
   member = jax.nn.one_hot(owner, centers.shape[0])  # [T C]
@@ -92,10 +93,10 @@ def assign(
   mask: Bool[Array, "T"],
   centers: Float[Array, "C D"],
 ) -> tuple[Int[Array, "T"], Float[Array, "T"]]:
-  """The cluster of every frame and its squared distance to that cluster's centre.
+  """The cluster of every frame and its squared distance to the centre.
 
-  Clusters that would be empty take the frames farthest from their centres (sklearn's rule), as long
-  as there are frames that differ from their centre.
+  An empty cluster takes the frame farthest from its own centre (sklearn's rule), as long as there
+  are frames that differ from their centre.
 
     owner = [0 0 0 2], distance = [1 5 2 0], cluster 1 is empty  ->  owner = [0 1 0 2]
   """
@@ -124,9 +125,10 @@ def nearest(
   x: Float[Array, "T D"],
   centers: Float[Array, "C D"],
 ) -> Int[Array, "T"]:
-  """The nearest centre of every frame (Eq. 2); a tie goes to the lower index.
+  """The nearest centre of every frame (Eq. 2).
 
-  |x - c|² = |x|² - 2 x·c + |c|², of which |x|² is the same for every centre.
+  A tie goes to the lower index. |x - c|² = |x|² - 2 x·c + |c|², where |x|² is the same for every
+  centre.
   """
   dots = jnp.einsum("TD,CD->TC", x, centers, precision=EXACT)
   distance = jnp.square(centers).sum(-1) - 2 * dots
@@ -138,10 +140,10 @@ def representatives(
   mask: Bool[Array, "T"],
   centers: Float[Array, "C D"],
 ) -> Int[Array, "C"]:
-  """Of every cluster the member nearest to its centre, int32, in time order.
+  """The frame nearest to the centre of each cluster.
 
-  A centre is no frame; the member nearest to it is, and belongs to one cluster only. Clusters that
-  stay empty (still video) are replaced by `fill`.
+  Returns int32 [C] in time order. The frames are distinct, because each belongs to one cluster.
+  `fill` replaces clusters that stay empty (still video).
   """
   clusters = centers.shape[0]
   owner, distance = assign(x, mask, centers)
@@ -159,10 +161,11 @@ def fill(
   mask: Bool[Array, "T"],
   count: int,
 ) -> Int[Array, "count"]:
-  """`count` indices, int32, ascending: the used frames and, while they are too few, more of them.
+  """The used frames and additional frames, `count` in total.
 
-  Each addition is the unused real frame that is farthest in time from a used one, so the largest
-  gap first. When no real frame is left, used ones are repeated, spread evenly.
+  Returns int32 indices, ascending. Each addition is the unused real frame that is farthest in time
+  from a used frame, so the largest gap is filled first. When no real frame is left, used frames are
+  repeated, spread evenly.
 
     used = frames 0 and 5 of 6, count = 3  ->  [0 2 5]: frames 2 and 3 are 2 away, the earlier wins
   """
@@ -183,9 +186,11 @@ def fill(
 
 
 def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
-  """The frame nearest to the mean, then always the frame farthest from those before.
+  """Farthest-point seeds.
 
-  Deterministic, and independent of the order of frames but for ties. Expects `centred` features.
+  The first seed is the frame nearest to the mean; each further seed is the frame farthest from the
+  seeds before it. Deterministic, and independent of the order of frames except for ties. Expects
+  `centred` features.
   """
   del key
   from_mean = jnp.square(x).sum(-1)
@@ -204,7 +209,10 @@ def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
 
 
 def random(x, mask, count: int, key) -> Float[Array, "C D"]:
-  """Different real frames drawn at random (the paper's words), repeated if there are too few."""
+  """Random real frames as seeds, as in the paper.
+
+  Frames are distinct, and repeated if there are too few.
+  """
   number = jnp.where(mask, jax.random.uniform(key, mask.shape), 2)  # Padding comes last.
   order = jnp.argsort(number)
   rank = jnp.arange(count) % jnp.maximum(mask.sum(), 1)
@@ -212,7 +220,10 @@ def random(x, mask, count: int, key) -> Float[Array, "C D"]:
 
 
 def plus_plus(x, mask, count: int, key) -> Float[Array, "C D"]:
-  """k-means++: each centre is drawn with a probability that grows with the squared distance."""
+  """k-means++ seeds.
+
+  The probability of drawing a frame is proportional to its squared distance from the seeds.
+  """
 
   def pick_next(distance, key):
     logits = jnp.where(mask, jnp.log(distance + 1e-30), -jnp.inf)
@@ -229,7 +240,10 @@ SEEDS = {"farthest": farthest, "random": random, "kmeans++": plus_plus}
 
 
 def seeding(name: str) -> Callable[..., Float[Array, "C D"]]:
-  """The function (x, mask, count, key) -> centres behind a selector's `seeds`."""
+  """The seeding function of a name in SEEDS.
+
+  (x, mask, count, key) -> centres.
+  """
   if name not in SEEDS:
     raise ValueError(
       f"Selector kmeans knows no seeds {name!r}. Set seeds in config.infer.selector (or "

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Integers evenly spread over a range exactly as torch's integer linspace picks them.
+"""torch's integer linspace in int32.
 
 torch computes in float64: i · step, truncated, with step = (n-1)/(k-1), from both ends towards the
 middle. Where the exact value is an integer, rounding may fall below it. Devices have no float64,
-so both the exact value and that rounding are worked out here in int32.
+so this module computes both the exact value and the effect of that rounding in int32.
 
   linspace(0..3, count=10, picks=4) = 0 3 6 9      step 3
   linspace(0..3, count=9, picks=4)  = 0 2 5 8      step 2.67: 0, 2.67 | 8 - 2.67, 8
@@ -22,10 +22,11 @@ def linspace(
   count: Int[Array, "*b"],
   picks: Int[Array, "*b"],
 ) -> Int[Array, "*b"]:
-  """The i-th of `picks` integers from 0 to count - 1: torch.linspace(0, count - 1, picks)[i].
+  """The i-th value of torch's integer linspace.
 
-  Elementwise int32. Needs 0 <= i < picks <= count < 2^23; elsewhere the value means nothing, but
-  lies in the range.
+  The same as torch.linspace(0, count - 1, picks, dtype=torch.int64)[i], elementwise in int32. Needs
+  0 <= i < picks <= count < 2^23; for other arguments the value is meaningless, but lies in the
+  range.
   """
   last = jnp.maximum(count - 1, 1)
   steps = jnp.maximum(picks - 1, 1)
@@ -43,9 +44,9 @@ def linspace(
 
 
 def _scaled(j, last, steps):
-  """(quotient, remainder) of j · last / steps, exactly.
+  """Exact quotient and remainder of j · last / steps.
 
-  The product wraps around; its remainder does not.
+  The product may overflow int32; wrap-around leaves its remainder correct.
   """
   whole_steps = last // steps
   last = last % steps
@@ -57,11 +58,12 @@ def _scaled(j, last, steps):
 
 
 def _rounding(j, quotient, last, steps):
-  """Whether float64(j · float64(last / steps)) lies below an integer, or too far above it.
+  """Whether rounding moves a float64 product across an integer.
 
-  Too far means that `last` minus it falls below an integer. With last / steps = a / b in lowest
-  terms, the error of the float64 is ±r / (b · 2^s), r the remainder of a · 2^s by b; times
-  j = t · b it is compared with half the spacing of floats at `quotient`.
+  Returns (below, above): whether float64(j · float64(last / steps)) lies below an integer, and
+  whether it lies so far above one that `last` minus it falls below an integer. With last / steps =
+  a / b in lowest terms, the error of the float64 is ±r / (b · 2^s), r the remainder of a · 2^s by
+  b; times j = t · b it is compared with half the spacing of floats at `quotient`.
   """
   common = jnp.gcd(last, steps)
   a = last // common
@@ -81,7 +83,7 @@ def _rounding(j, quotient, last, steps):
   below = is_inexact & is_rounded_down
   # Below a power of 2 floats are twice as close.
   below = below & (2 * error * (1 + _is_power(quotient)) > spacing)
-  # The subtraction rounds too: the step above `quotient` must show at the scale of what is left.
+  # The subtraction rounds too: the step above `quotient` must be visible at the result's scale.
   other = jnp.maximum(last - quotient, 1)
   above = is_inexact & ~is_rounded_down & (2 * error > spacing)
   shows = _log2(other) - _is_power(other) <= _log2(quotient)

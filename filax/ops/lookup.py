@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of an embedding table by token, whose gradient is summed in float32."""
+"""Embedding lookup by token, with gradients summed in float32."""
 
 import math
 
@@ -18,8 +18,8 @@ def lookup(
 ) -> Float[Array, "B L D"]:
   """table[tokens].
 
-  On a mesh every device gathers the table, which lies over (fsdp, seq), unless the tokens are so
-  few that it is cheaper to add up what each device has of them.
+  On a mesh every device gathers the table, which is sharded over (fsdp, seq), except for so few
+  tokens that summing the partial lookups of all devices is cheaper.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or not _pays(table.shape, tokens.shape, mesh):

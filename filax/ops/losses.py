@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Next-token cross entropy in chunks of positions, and the two ways to average it.
+"""Next-token cross entropy in chunks of positions, and its two means.
 
 V is the rows of the output projection, which may be more than the vocabulary. Float32 logits exist
 for one chunk of c positions at a time, in the forward and in the backward pass: never [R L V].
@@ -26,12 +26,13 @@ def cross_entropy(
   chunk: int = 1024,
   vocab: int | None = None,
 ) -> tuple[Float[Array, "R L"], Bool[Array, "R L"]]:
-  """-log p(target) in float32 and whether the target is the likeliest token, per position.
+  """Cross entropy and correctness of the likeliest token, per position.
 
-  `chunk` positions of every row are worked on at once; L need not be a multiple. Columns of `head`
-  from `vocab` on are padding and get no probability. On a mesh every device works on its own
-  positions, a chunk takes an equal share of each, and `head`, which is spread over (fsdp, seq), is
-  gathered once, its gradient scattered once. Raises ValueError if `chunk` is not positive.
+  Returns -log p(target) in float32, and whether the target is the likeliest token. `chunk`
+  positions of every row are computed at once; L need not be a multiple. Columns of `head` from
+  `vocab` on are padding and get no probability. On a mesh every device computes its own positions,
+  and a chunk takes an equal share of each device. `head`, sharded over (fsdp, seq), is gathered
+  once, and its gradient is scattered once. Raises ValueError if `chunk` is not positive.
   """
   if chunk < 1:
     raise ValueError(f"A chunk of {chunk} positions is none. Set config.optim.loss_chunk above 0.")
@@ -64,7 +65,10 @@ def token_mean(
   nll: Float[Array, "R L"],
   loss_mask: Float[Array, "R L"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  """(sum, count) of the mean over supervised tokens. Add both over shards, then divide once."""
+  """(sum, count) of the mean over supervised tokens.
+
+  Sum both over shards, then divide once.
+  """
   supervised = jnp.where(loss_mask > 0, nll * loss_mask, 0)
   return supervised.sum(), loss_mask.sum()
 
@@ -75,9 +79,10 @@ def sample_mean(
   segment_ids: Int[Array, "R L"],
   segments: int,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  """(sum, count) of LLaVA's mean over samples of each sample's mean over its supervised tokens.
+  """(sum, count) of LLaVA's mean over samples.
 
-  A sample is a segment (1..`segments`) of a row; one without supervised tokens does not count.
+  A sample's loss is the mean over its supervised tokens. A sample is a segment (1..`segments`) of a
+  row; samples without supervised tokens do not count.
 
     nll = [1 3 | 8], two samples  ->  means 2 and 8, sum 10, count 2  ->  loss 5 (by tokens: 4)
   """
@@ -90,7 +95,7 @@ def sample_mean(
 
 
 def _in_chunks(hidden, head, targets, chunk: int, vocab: int):
-  """nll, hit [R L] of the positions that one device has."""
+  """nll and hit [R L] of one device's positions."""
   length = targets.shape[1]
   chunk = min(chunk, length)
   hidden = chunks.cut(chunks.pad(hidden, chunk), chunk)
@@ -101,10 +106,10 @@ def _in_chunks(hidden, head, targets, chunk: int, vocab: int):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _scan(hidden, head, targets, vocab: int):
-  """hidden [n R c D], targets [n R c] -> nll, hit [n R c].
+  """Loss and hit of every position, chunk by chunk.
 
-  The gradient of `head` is summed over chunks in float32 and rounded once, which autodiff would not
-  do in bfloat16.
+  hidden [n R c D], targets [n R c] -> nll, hit [n R c]. The gradient of `head` is summed over
+  chunks in float32 and rounded once; autodiff would round every chunk in bfloat16.
   """
   outputs, _ = _forward(hidden, head, targets, vocab)
   return outputs

@@ -6,7 +6,7 @@ An operator [out size] resamples one axis. For 4 places to 2:
   linear_operator  [[.5 .5  0  0]       area_operator  [[.5 .5  0  0]
                     [ 0  0 .5 .5]]                      [ 0  0 .5 .5]]
 
-and for 5 places to 2, where only the area operator averages over all that lies between:
+and for 5 places to 2, where only the area operator averages over all places in between:
 
   linear_operator  [[.25 .75 0  0  0]   area_operator  [[.4 .4 .2  0  0]
                     [ 0  0  0 .75 .25]]                 [ 0  0 .2 .4 .4]]
@@ -22,10 +22,10 @@ import numpy as np
 
 
 def linear_operator(size: int, out: int) -> np.ndarray:
-  """float64 [out size]: linear resampling of one axis, corners not aligned, no antialiasing.
+  """Matrix of linear resampling along one axis, float64 [out size].
 
-  The same as torch's interpolate(align_corners=False): output o reads the two neighbours of
-  (o + 1/2) size / out - 1/2. It samples; it does not average over what lies between.
+  The same as torch's interpolate(align_corners=False) without antialiasing: output o reads the two
+  neighbours of (o + 1/2) size / out - 1/2.
   """
   rows = np.arange(out)
   center = (rows + 0.5) * size / out - 0.5
@@ -47,7 +47,10 @@ def bilinear_operator(size: int, out: int) -> np.ndarray:
 
 @functools.cache
 def area_operator(size: int, out: int) -> np.ndarray:
-  """float32 [out size]: the mean over equal stretches; a cell on a border counts by its parts."""
+  """Matrix of means over equal intervals, float32 [out size].
+
+  A cell on the border of two intervals contributes to both in proportion.
+  """
   cuts = np.arange(out + 1) * (size / out)
   starts = cuts[:-1, None]
   stops = cuts[1:, None]
@@ -58,7 +61,10 @@ def area_operator(size: int, out: int) -> np.ndarray:
 
 
 def pooled_grid(grid: tuple[int, int], side: int) -> tuple[int, int]:
-  """Rows and columns after pooling by `side`: a partial window at the border counts."""
+  """Rows and columns after pooling by `side`.
+
+  A partial window at the border counts.
+  """
   return math.ceil(grid[0] / side), math.ceil(grid[1] / side)
 
 
@@ -86,7 +92,10 @@ def area_means(
   grid: tuple[int, int],
   out: tuple[int, int],
 ) -> Float[Array, "*b p q D"]:
-  """Means over p x q = `out` equal areas of N = rows·cols row-major tokens, in float32."""
+  """Means over p x q = `out` equal areas, in float32.
+
+  x has N = rows·cols row-major tokens.
+  """
   rows, cols = grid
   over_rows = area_operator(rows, out[0])
   over_cols = area_operator(cols, out[1])
@@ -94,7 +103,10 @@ def area_means(
 
 
 def _two_products(x, grid, over_rows, over_cols) -> Float[Array, "*b p q D"]:
-  """One operator along the rows (p of r), one along the columns (q of c), in float32."""
+  """Applies one operator along the rows and one along the columns.
+
+  `over_rows` [p r], `over_cols` [q c]; computed in float32.
+  """
   *lead, _, width = x.shape
   y = x.astype(jnp.float32)
   y = y.reshape(*lead, *grid, width)

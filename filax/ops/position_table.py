@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixed sine and cosine positions of video clips, resampled to other sizes. NumPy, float64."""
+"""Fixed sine and cosine positions of video clips, resampled to other sizes.
+
+NumPy, float64.
+"""
 
 import functools
 
@@ -15,10 +18,11 @@ def position_table(
   width: int,
   trained: tuple[int, int],
 ) -> np.ndarray:
-  """float32 [frames·side² width]: the positions of a clip, or of a picture if frames = 1.
+  """Positions of a clip, or of a picture if frames = 1.
 
-  sin and cos of the flat (frame, row, column) index among `trained` = (frames, side) places (a
-  picture's: 1 frame), resampled along frames and bicubically along rows and columns.
+  Returns float32 [frames·side² width]: sin and cos of the flat (frame, row, column) index among
+  `trained` = (frames, side) places (a picture's: 1 frame), resampled along frames and bicubically
+  along rows and columns.
   """
   trained_frames, trained_side = trained
   if frames == 1:
@@ -35,7 +39,10 @@ def position_table(
 
 
 def sincos(count: int, width: int) -> np.ndarray:
-  """float64 [count width]: sin (even channels) and cos (odd) of p / 10000^(2⌊j/2⌋ / width)."""
+  """Sine and cosine table, float64 [count width].
+
+  sin (even channels) and cos (odd) of p / 10000^(2⌊j/2⌋ / width).
+  """
   channel = np.arange(width)
   period = 10_000 ** (2 * (channel // 2) / width)
   angle = np.arange(count)[:, None] / period
@@ -43,9 +50,9 @@ def sincos(count: int, width: int) -> np.ndarray:
 
 
 def bicubic_operator(size: int, out: int) -> np.ndarray:
-  """float64 [out size]: cubic resampling of one axis as torch does it.
+  """Matrix of cubic resampling along one axis, float64 [out size].
 
-  a = -0.75, corners not aligned, no antialiasing, border repeated.
+  As in torch: a = -0.75, corners not aligned, no antialiasing, border repeated.
   """
   a = -0.75
   rows = np.arange(out)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotary positions in the half convention of Llama and Qwen2, with YaRN. Angles in float32."""
+"""Rotary positions in the half convention of Llama and Qwen2, with YaRN.
+
+Angles are float32.
+"""
 
 from collections.abc import Mapping
 import math
@@ -8,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
-YARN_KEYS = (  # As transformers calls them; what is left out has its default.
+YARN_KEYS = (  # Names as in transformers; missing options have their defaults.
   "attention_factor",
   "beta_fast",
   "beta_slow",
@@ -27,7 +30,7 @@ def frequencies(
 
   `yarn` = (factor, trained positions) stretches the low frequencies (YaRN, arXiv:2309.00071, with
   beta 32 and 1); then the factor is 0.1 ln(factor) + 1, else 1. A third member, pairs of YARN_KEYS
-  and values, changes that as transformers does. Raises ValueError for another key.
+  and values, changes this as in transformers. Raises ValueError for another key.
   """
   exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
   plain = theta**-exponent
@@ -37,7 +40,7 @@ def frequencies(
   options = yarn_options(yarn)
 
   def dimension_of(turns: float | int) -> float:
-    """The dimension that makes so many turns within the trained positions."""
+    """The dimension with that many turns within the trained positions."""
     positions_of_turn = trained / (turns * 2 * math.pi)
     return head_dim * math.log(positions_of_turn) / (2 * math.log(theta))
 
@@ -56,7 +59,10 @@ def frequencies(
 
 
 def yarn_options(yarn: tuple) -> dict:
-  """The options of `yarn` beside factor and positions. Raises ValueError for an unknown key."""
+  """The options of `yarn` besides factor and positions.
+
+  Raises ValueError for an unknown key.
+  """
   options = dict(yarn[2]) if len(yarn) > 2 else {}
   unknown = sorted(set(options) - set(YARN_KEYS))
   if unknown:
@@ -67,7 +73,10 @@ def yarn_options(yarn: tuple) -> dict:
 
 
 def _attention_factor(factor: float | int, options: Mapping[str, float | int]) -> float:
-  """The factor on cos and sin, which makes up for attention that spreads over more positions."""
+  """YaRN's factor on cos and sin.
+
+  It compensates for attention that spreads over more positions.
+  """
   if options.get("attention_factor") is not None:
     return float(options["attention_factor"])
   if options.get("mscale") and options.get("mscale_all_dim"):
@@ -87,7 +96,10 @@ def angles(
   inverse: np.ndarray,
   factor: float = 1.0,
 ) -> tuple[Float[Array, "B L 1 c"], Float[Array, "B L 1 c"]]:
-  """cos and sin of every position, c = d/2, with an axis for the heads."""
+  """cos and sin of every position.
+
+  c = d/2; the axis of size 1 is for the heads.
+  """
   positions = positions[:, :, None, None].astype(jnp.float32)
   angle = positions * inverse
   return jnp.cos(angle) * factor, jnp.sin(angle) * factor

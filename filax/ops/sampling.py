@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The next token from logits: the largest, or a draw. All in float32."""
+"""The next token from logits: greedy or sampled, in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 
 def greedy(logits: Float[Array, "B V"]) -> Int[Array, "B"]:
-  """The token with the largest logit; a tie goes to the lower id."""
+  """The token with the largest logit.
+
+  A tie goes to the lower id.
+  """
   return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
@@ -18,10 +21,11 @@ def draw(
   top_p: Float[Array, ""],
   top_k: Int[Array, ""],
 ) -> Int[Array, "B"]:
-  """One token a row from softmax(logits / temperature), cut to top_k, then to top_p.
+  """Samples one token per row from softmax(logits / temperature).
 
-  top_k keeps the k largest (0 = all). top_p keeps the fewest tokens whose share reaches it, at
-  least one. Row b draws with its own key, so that a row does not depend on the size of the batch.
+  top_k keeps the k largest (0 = all). Then top_p keeps the fewest tokens whose cumulative
+  probability reaches it, at least one. Every row has its own key, so that a row does not depend on
+  the size of the batch.
   """
   ranked, token_of_rank = ranked_logits(logits, temperature, top_p, top_k)
   rows = jnp.arange(logits.shape[0])
@@ -37,10 +41,10 @@ def ranked_logits(
   top_p,
   top_k,
 ) -> tuple[Float[Array, "B V"], Int[Array, "B V"]]:
-  """Scaled logits from the largest down, -inf where cut off, and the token of every rank.
+  """Scaled logits in descending order, and the token of every rank.
 
-  With shares .5 .3 .2 of ranks 0 1 2, top_p = .6 keeps ranks 0 and 1: before rank 1 the sum is
-  .5, which is below .6; before rank 2 it is .8.
+  Logits outside top_k and top_p are -inf. With probabilities .5 .3 .2 of ranks 0 1 2, top_p = .6
+  keeps ranks 0 and 1: before rank 1 the sum is .5, which is below .6; before rank 2 it is .8.
   """
   token_of_rank = jnp.argsort(logits, axis=-1, descending=True)
   ranked = jnp.take_along_axis(logits.astype(jnp.float32), token_of_rank, axis=-1)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts visual tokens into the text: one gather and a where; its gradient is a scatter-add."""
+"""Puts visual tokens into the text.
+
+One gather and a where; the gradient is a scatter-add.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -10,7 +13,9 @@ def splice(
   table: Float[Array, "B M D"],
   visual_index: Int[Array, "B L"],
 ) -> Float[Array, "B L D"]:
-  """Replaces the places whose visual_index is not negative by that row of the visual table.
+  """Replaces the embeddings of visual places by rows of the visual table.
+
+  A place with a non-negative visual_index takes that row of the table.
 
   text = [a b c d], table = [x y], visual_index = [-1 0 1 -1]  ->  [a x y d]
   """

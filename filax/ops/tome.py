@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Merging of similar tokens as VideoChat-Flash does it (arXiv:2501.00574): all clips at once.
+"""Similar token merging of VideoChat-Flash (arXiv:2501.00574), all clips at once.
 
 Every iteration pairs each even token with its most similar odd token and averages the best pairs.
 Matching is done in float32 without gradients; sums are matrix products, never scatters, so the
 result does not depend on the order in which a device adds.
 
-Two cosines that differ by less than about 1e-7 are a near tie: which of them is larger is decided
-by float32's rounding, as in the released code by that of half precision, and may differ from
-float64's choice. Clips of 448 pixels have such ties; either choice merges tokens that are
+Two cosines that differ by less than about 1e-7 are a near tie: float32 rounding decides which is
+larger, as half precision rounding does in the released code, and the result may differ from a
+float64 computation. Clips of 448 pixels have such ties; either choice merges tokens that are
 equally alike, but everything after it can differ.
 """
 
@@ -20,7 +20,7 @@ EXACT = lax.Precision.HIGHEST  # A product in bfloat16 passes would move near ti
 
 
 def schedule(tokens: int, target: int) -> tuple[int, ...]:
-  """How many tokens each iteration merges on the way from `tokens` to `target`.
+  """Numbers of tokens to merge in each iteration, from `tokens` to `target`.
 
   784 to 64 is (392, 196, 98, 34): half of the tokens while that leaves more than `target`.
   Raises ValueError if `target` is not in 1..tokens.
@@ -39,7 +39,10 @@ def schedule(tokens: int, target: int) -> tuple[int, ...]:
 
 
 def near_square(count: int) -> tuple[int, int]:
-  """(rows, columns) of `count` tokens, as near to a square as the count allows; rows <= columns."""
+  """The most square (rows, columns) of `count` tokens.
+
+  rows · columns = count and rows <= columns.
+  """
   rows = int(count**0.5)
   while count % rows:
     rows -= 1
@@ -52,12 +55,13 @@ def merge_clips(
   heads: int = 16,
   chunk: int = 0,
 ) -> tuple[Float[Array, "b n E"], Float[Array, "b n"]]:
-  """Merges the p tokens of each of b clips into n = `target`.
+  """Merges the p tokens of each clip into n = `target`.
 
-  Also returns how many tokens each of them stands for. The sum of size · token is that of the
-  input. Order: after an iteration, unmerged even tokens by falling similarity (ties to the lower
-  index), then the odd tokens. `heads` are those of the encoder: similarity is the cosine of a
-  token's mean over heads. `chunk` > 0 merges that many clips at a time.
+  Returns (tokens, sizes); a size is the number of input tokens that a token represents. The sum of
+  size · token equals the sum of the input tokens. Order: after an iteration, unmerged even tokens
+  by falling similarity (ties to the lower index), then the odd tokens. `heads` is the encoder's
+  number of heads: similarity is the cosine of a token's mean over heads. `chunk` > 0 merges that
+  many clips at a time.
   """
   if chunk and x.shape[0] > chunk:
 
@@ -80,7 +84,9 @@ def merge_iteration(
   merged: int,
   heads: int,
 ) -> tuple[Float[Array, "b n E"], Float[Array, "b n"]]:
-  """Merges `merged` tokens, at most half of p: n = p - merged.
+  """Merges `merged` tokens, at most half of them.
+
+  n = p - `merged`.
 
   tokens 0..5, merged = 2, cosines of tokens 0 2 4 with their partners .1 .9 .5
   ->  0 | 1 3 5, where 2 and 4 are averaged onto their partners
@@ -106,7 +112,10 @@ def merge_iteration(
 
 
 def match(x: Float[Array, "b p E"], heads: int) -> tuple[Float[Array, "b a"], Int[Array, "b a"]]:
-  """The best cosine of every even token (a), and the odd token (c) that has it."""
+  """The most similar odd token of every even token.
+
+  Returns the cosine of each pair and the index of the odd token, [b a] for a even tokens.
+  """
   batch, tokens, width = x.shape
   metric = lax.stop_gradient(x).astype(jnp.float32)
   metric = metric.reshape(batch, tokens, heads, width // heads).mean(2)
@@ -123,7 +132,10 @@ def match(x: Float[Array, "b p E"], heads: int) -> tuple[Float[Array, "b a"], In
 
 @jax.checkpoint  # The backward pass keeps `partner`, not a matrix of pairs.
 def _average(even, even_size, odd, odd_size, partner):
-  """Averages even tokens [b a e] into their odd partners [b c e], weighted; sums sizes."""
+  """Averages even tokens into their odd partners, weighted by size.
+
+  Even tokens are [b a e], odd tokens [b c e]. Sizes are summed.
+  """
   pairs = jax.nn.one_hot(partner, odd.shape[1], dtype=jnp.float32)  # [b a c]
   odd_sum = odd * odd_size[..., None]
   even_sum = even * even_size[..., None]

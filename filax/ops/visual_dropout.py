@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progressive visual dropout (VideoChat-Flash, arXiv:2501.00574 §3.1): packed rows become shorter.
+"""Progressive visual dropout in packed rows (VideoChat-Flash, arXiv:2501.00574 §3.1).
 
 A `Row` describes the places of packed rows, always in natural order. `keep_uniform` or
-`keep_attended` selects the places that stay, `shorten` renumbers them, `move` moves hidden states,
+`keep_attended` selects the places to keep, `shorten` renumbers them, `move` moves hidden states,
 and `next_tokens` rebuilds the labels. Counts come from the host (filax.spec.dropout_stages); all
-lengths are static. Visual tokens are dropped, text never is, and order is kept.
+lengths are static. Only visual tokens are dropped, never text, and order is kept.
 
   segment_ids  1 1 1 1 1 2 2 2 0          of segment 1 keep 1 of 3 visual tokens, of segment 2 all
   visual       . v v v . . v . .
@@ -32,7 +32,10 @@ _MASKED = -1e30
 
 @struct.dataclass
 class Row:
-  """The places of packed rows without their hidden states. Segments are contiguous, from 1."""
+  """The places of packed rows, without their hidden states.
+
+  Segments are contiguous and count from 1.
+  """
 
   segment_ids: PyTree  # int32 [R L]; 0 = padding.
   positions: PyTree  # int32 [R L]
@@ -59,26 +62,29 @@ def row_of_batch(batch: Mapping[str, Array]) -> Row:
 
 
 def next_tokens(row: Row) -> tuple[Int[Array, "R L"], Float[Array, "R L"]]:
-  """(targets, loss_mask): the next token of the row, if of the same segment."""
+  """Targets and loss mask: the next token within the segment."""
   same_segment = _following(_continues(row.segment_ids))
   targets = _following(row.tokens)
   return targets, _following(row.labels) * same_segment
 
 
 def _following(x: Array) -> Array:
-  """The value of the next place, x [R L]; zero at the end."""
+  """The value of the next place, zero at the end."""
   padded = jnp.pad(x, ((0, 0), (0, 1)))
   return padded[:, 1:]
 
 
 def _preceding(x: Array, first: int = 0) -> Array:
-  """The value of the place before, x [R L]; `first` at the start."""
+  """The value of the previous place, `first` at the start."""
   padded = jnp.pad(x, ((0, 0), (1, 0)), constant_values=first)
   return padded[:, :-1]
 
 
 def keep_uniform(row: Row, keep: Int[Array, "R S"]) -> Bool[Array, "R L"]:
-  """Keeps keep[s - 1] evenly spaced visual tokens of segment s: torch's integer linspace."""
+  """Keeps evenly spaced visual tokens, keep[s - 1] of segment s.
+
+  Spaced as by torch's integer linspace.
+  """
   ordinal, count = _ordinals(row, keep.shape[1])
   wanted = jnp.minimum(_of_segment(keep, row.segment_ids), count)
   rank = _rank(row.visual)  # Among the visual tokens of the row.
@@ -101,9 +107,9 @@ def keep_attended(
   scores: Float[Array, "R L"],
   keep: Int[Array, "R S"],
 ) -> Bool[Array, "R L"]:
-  """Keeps the keep[s - 1] visual tokens of segment s with the highest scores.
+  """Keeps the visual tokens with the highest scores.
 
-  A tie goes to the lower place.
+  Segment s keeps keep[s - 1] of its tokens. A tie goes to the lower place.
   """
   length = scores.shape[1]
   place = jnp.broadcast_to(jnp.arange(length), scores.shape)
@@ -131,18 +137,19 @@ def attention_scores(
   kv_at: tuple[Int[Array, "R L"], Int[Array, "R L"]],
   block: int = 4,
 ) -> Float[Array, "R L"]:
-  """How much the queries of a segment attend to each of its places, float32, without gradient.
+  """Mean attention of a segment's queries to each of its places.
 
-  The softmax of every query and head runs over all keys that it may see; then the mean over heads
-  and over the queries of the segment. `at` = (segment, place) as in filax.ops.attention.dense;
-  segment 0 marks a query that is padding. `block` queries at a time: memory O(block · H · L).
+  float32, without gradient. The softmax of every query and head runs over all keys visible to it;
+  then follows the mean over heads and over the queries of the segment. `at` = (segment, place) as
+  in filax.ops.attention.dense; segment 0 marks a padding query. `block` queries at a time: memory
+  O(block · H · L).
   """
   q, k = lax.stop_gradient((q, k))
   rows, queries, heads, d = q.shape
   q = q.reshape(rows, queries, k.shape[2], -1, d)
   q_segment, q_place = q_at
   if queries > block:
-    # What fills up is zeros, so segment 0: no query.
+    # The padding is zeros, so its segment is 0: no query.
     parts = [chunks.cut(chunks.pad(x, block), block) for x in (q, q_segment, q_place)]
 
     def add_block(total, part):
@@ -165,12 +172,12 @@ def shorten(
   length: int,
   positions: str = "renumber",
 ) -> tuple[Row, Int[Array, "R n"]]:
-  """The Row of the kept places, in n = `length` places, and the index for `move`.
+  """The Row of the kept places, and the index for `move`.
 
-  Kept places stay in order. The index is where each place was, -1 for padding. `positions`:
-  "renumber" counts every segment from 0 again, "keep" leaves them as they are. The planner
-  guarantees that the kept places fit. A query whose place is dropped moves to the last kept place
-  before it.
+  The result has n = `length` places. Kept places stay in order. The index is the former place of
+  each place, -1 for padding. `positions`: "renumber" counts every segment from 0 again, "keep"
+  leaves positions unchanged. The planner guarantees that the kept places fit. A query whose place
+  is dropped moves to the last kept place before it.
   """
   if positions not in POSITIONS:
     raise ValueError(
@@ -199,7 +206,9 @@ def shorten(
 
 
 def compact(kept: Bool[Array, "R L"], length: int) -> Int[Array, "R n"]:
-  """Indices of the kept places, ascending, in rows of `length`; -1 behind the last of them.
+  """Ascending indices of the kept places in rows of `length`.
+
+  The rest of a row is -1.
 
   kept = [1 0 1 1], length = 4  ->  [0 2 3 -1]
   """
@@ -219,11 +228,11 @@ def move(
   order: np.ndarray | None = None,
   order_after: np.ndarray | None = None,
 ) -> Array:
-  """The places of x that `index` names: [R L ...] -> [R n ...].
+  """Gathers the places of x at `index`.
 
-  Zeros where `index` is negative. `index` counts in natural order. Where x is laid out otherwise
-  (parallel.zigzag.order), `order` is the natural index of each of its places, and `order_after`
-  that of each place of the result.
+  [R L ...] -> [R n ...]; zeros where `index` is negative. `index` counts in natural order. If x
+  lies in another order (parallel.zigzag.order), `order` has the natural index of each of its
+  places, and `order_after` the natural index of each place of the result.
 
     x = [a b c d], index = [3 0 -1]  ->  [d a 0]
   """
@@ -238,12 +247,15 @@ def move(
 
 
 def _with_axes(x: Array, ndim: int) -> Array:
-  """x with axes of size 1 at the end, `ndim` axes in all."""
+  """x with trailing axes of size 1 up to `ndim` axes."""
   return x.reshape(*x.shape, *(1,) * (ndim - x.ndim))
 
 
 def query_places(row: Row) -> tuple[Int[Array, "R Q"], Int[Array, "R Q"]]:
-  """(segment, place) of the queries, for `attention_scores`; segment 0 for padding."""
+  """(segment, place) of the queries, for `attention_scores`.
+
+  Segment 0 for padding.
+  """
   return move(row.segment_ids, row.queries), row.queries
 
 
@@ -254,7 +266,10 @@ def row_places(row: Row) -> tuple[Int[Array, "R L"], Int[Array, "R L"]]:
 
 
 def _attention_sum(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
-  """The attention of queries [R q K G d] to every key, summed over queries and heads."""
+  """Attention to every key, summed over queries and heads.
+
+  q is [R q K G d].
+  """
   seen = visible((segment, place), kv_at)
   seen = seen & (segment > 0)[:, :, None]
   seen = seen[:, None, None]  # [R 1 1 q L]
@@ -271,7 +286,10 @@ def _attention_sum(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
 
 
 def _ordinals(row: Row, segments: int):
-  """(index of a visual token in its segment, visual tokens of the segment), [R L] each."""
+  """Index of each visual token in its segment, and the segment's count.
+
+  Both are [R L]; the count is the number of visual tokens of the segment.
+  """
   rank = _rank(row.visual)
   length = row.visual.shape[1]
 
@@ -299,17 +317,20 @@ def _with_text(row: Row, picked):
 
 
 def _rank(mask) -> Int[Array, "R L"]:
-  """Index of a True place among the True ones; at a False place, that of the last one before."""
+  """Index of each True place among the True places.
+
+  At a False place, the index of the last True place before it.
+  """
   return jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
 
 
 def _continues(groups):
-  """True where the place before has the same value: not the first of its group."""
+  """True where the previous place belongs to the same group."""
   before = _preceding(groups, first=-1)
   return (groups == before) & (groups > 0)
 
 
 def _start(groups):
-  """The first place of the run of equal values that a place is in."""
+  """The first place of each place's run of equal values."""
   place = jnp.broadcast_to(jnp.arange(groups.shape[1]), groups.shape)
   return lax.cummax(jnp.where(_continues(groups), 0, place), axis=1)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract between data, model and evaluation: what one packed batch holds. NumPy only.
+"""The contents of a packed batch.
 
-Dimensions: R packed rows, T frame slots, I image slots, L text positions, S segments (samples) a
-row, Q query positions, h w pixels. All shapes are static: they come from a `RowShape`, never from
-the data. A row's *visual table* is concat(video tokens G·N', image tokens I·N'', one newline).
+The contract between data, model and evaluation. NumPy only. Dimensions: R packed rows, T frame
+slots, I image slots, L text positions, S segments (samples) a row, Q query positions, h w pixels.
+All shapes are static: they come from a `RowShape`, never from the data. A row's *visual table* is
+concat(video tokens G·N', image tokens I·N'', one newline).
 """
 
 import dataclasses
@@ -35,9 +36,10 @@ BATCH = {
 
 @dataclasses.dataclass(frozen=True, order=True)
 class RowShape:
-  """The static size of a packed row: T frames, I images, L positions, S segments.
+  """The static size of a packed row.
 
-  One compiled program each; a plan uses at most three (its buckets).
+  T frames, I images, L positions, S segments. Each shape is compiled once; a plan uses at most
+  three (its buckets).
   """
 
   frames: int
@@ -49,7 +51,10 @@ class RowShape:
   room: tuple[int, ...] = ()  # Visual dropout: positions left after every stage.
 
   def shapes(self, rows: int, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """key -> (shape, dtype) of a batch of `rows` rows of pictures of `size` x `size` pixels."""
+    """Shape and dtype of every array in a batch, by key.
+
+    The batch has `rows` rows; pictures are `size` x `size` pixels.
+    """
     sizes = dict(
       R=rows,
       T=self.frames,
@@ -80,10 +85,10 @@ class RowShape:
 
 @dataclasses.dataclass(frozen=True)
 class VisualLayout:
-  """How many visual tokens a group of frames and an image become, and where newlines stand.
+  """Numbers of visual tokens per group and image, and places of newlines.
 
-  Plain ints derived from the model (`VideoLM.layout()`) and handed to planner and materialise, so
-  that every length is known before a frame is decoded.
+  Plain ints derived from the model (`VideoLM.layout()`) for planner and materialise, so that every
+  length is known before a frame is decoded.
   """
 
   size: int  # Pixels of a picture's side.
@@ -91,8 +96,8 @@ class VisualLayout:
   group_grid: tuple[int, int]  # Rows and columns of the N' tokens of a group.
   image_grid: tuple[int, int]  # Rows and columns of the N'' tokens of an image or tile.
   newline: str = "one_token"  # one_token | grid | frame | none
-  stages: tuple = ()  # Of visual dropout (filax.spec.dropout_stages.Stage), and which places ask.
-  queries: str = "released"  # released | answers
+  stages: tuple = ()  # Of visual dropout (filax.spec.dropout_stages.Stage).
+  queries: str = "released"  # Query positions of visual dropout: released | answers.
 
   @property
   def tokens_per_group(self) -> int:
@@ -103,10 +108,13 @@ class VisualLayout:
     return self.image_grid[0] * self.image_grid[1]
 
   def first_image(self, row: RowShape) -> int:
-    """The row of the visual table where image tokens start."""
+    """The index of the first image token in the visual table."""
     groups = row.frames // self.frames_per_group
     return groups * self.tokens_per_group
 
   def newline_index(self, row: RowShape) -> int:
-    """The row of the visual table that holds the newline vector: its last."""
+    """The index of the newline vector in the visual table.
+
+    It is the last row.
+    """
     return self.first_image(row) + row.images * self.tokens_per_image

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Visual dropout as host and model both see it: stages, kept counts, static lengths. NumPy only.
+"""Stages, kept counts and static lengths of visual dropout.
 
-A stage (layer, kind, ratio) drops visual tokens after `layer` decoder layers have run, so that
-int(N · ratio) of a sample's N stay for the layers after it. Kinds: "uniform" keeps evenly spaced
-ones, "attention" those that the query positions attend to most. S segments a row.
+Shared by host and model; NumPy only. A stage (layer, kind, ratio) drops visual tokens after `layer`
+decoder layers, so that int(N · ratio) of a sample's N tokens remain in the following layers.
+Kinds: "uniform" keeps evenly spaced tokens, "attention" the tokens that get the most attention from
+the query positions. S segments a row.
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,15 @@ from filax.spec.batch import RowShape, VisualLayout
 KINDS = ("uniform", "attention")
 QUERIES = ("released", "answers")
 KNOB = "config.model.llm.dropout"
-MULTIPLE = 1024  # Shortened rows still split over devices and kernels' blocks as the row does.
+MULTIPLE = 1024  # Shortened rows divide over devices and kernel blocks like the full row.
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """After `layer` decoder layers, visual tokens fall to `ratio` of their original count."""
+  """A drop of visual tokens after `layer` decoder layers.
+
+  `ratio` of the original count remains.
+  """
 
   layer: int
   kind: str
@@ -44,10 +48,11 @@ PRESETS = {
 
 
 def parse_stages(dropout: str | Sequence, depth: int) -> Stages:
-  """Stages of config.model.llm.dropout: a preset's name, or ((layer, kind, ratio), ...).
+  """The stages of config.model.llm.dropout.
 
-  The latter may be written "4:uniform:0.75,18:attention:0.25", or with "+". Raises
-  ValueError unless layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
+  `dropout` is a preset's name, ((layer, kind, ratio), ...), or the same as a string
+  "4:uniform:0.75,18:attention:0.25", with "," or "+" between stages. Raises ValueError unless
+  layers rise within 1..depth - 1, ratios fall below 1, and kinds exist.
   """
   entries = _entries(dropout) if isinstance(dropout, str) else dropout
   stages = []
@@ -65,7 +70,7 @@ def parse_stages(dropout: str | Sequence, depth: int) -> Stages:
 
 
 def _entries(dropout: str) -> Sequence:
-  """The (layer, kind, ratio) of a preset, or of stages in words."""
+  """(layer, kind, ratio) of each stage in a preset or string."""
   if ":" in dropout:
     return [_entry(text) for text in dropout.replace("+", ",").split(",")]
   if dropout not in PRESETS:
@@ -90,7 +95,7 @@ def _entry(entry: str) -> tuple[int, str, float]:
 def _check_stage(stage: Stage, layer: int, ratio: float, depth: int) -> None:
   """Raises ValueError for an invalid stage.
 
-  `layer` and `ratio` are those of the stage before, or 0 and 1.
+  `layer` and `ratio` belong to the previous stage, or are 0 and 1.
   """
   if stage.kind not in KINDS:
     raise ValueError(f"{KNOB} names the kind {stage.kind!r}. Set it to one of {', '.join(KINDS)}.")
@@ -107,10 +112,11 @@ def _check_stage(stage: Stage, layer: int, ratio: float, depth: int) -> None:
 
 
 def released(kind: str, layers: Sequence[int], ratios: Sequence[float]) -> tuple:
-  """((layer, kind, ratio), ...) from the three settings of a released VideoChat-Flash config.
+  """Stages from the three settings of a released VideoChat-Flash config.
 
-  kind: uniform | attention | uniformN_attention (stages up to the N-th uniform, then attention).
-  `ratios` has one entry more than `layers`, and starts with 1. Raises ValueError if not.
+  Returns ((layer, kind, ratio), ...). kind: uniform | attention | uniformN_attention (stages up to
+  the N-th uniform, then attention). Raises ValueError unless `ratios` has one entry more than
+  `layers` and starts with 1.
 
     uniform0_attention, [4, 18], [1, .75, .25] -> (4, uniform, .75), (18, attention, .25)
   """
@@ -138,10 +144,11 @@ def kept(
   stages: Stages,
   has_query: Sequence[bool] | None = None,
 ) -> np.ndarray:
-  """How many visual tokens stay after each stage, i32 [stages S], of `visual` [S].
+  """Numbers of visual tokens that remain after each stage.
 
-  int(N · ratio) of the original N. Where `has_query` is False the sample has no query position, and
-  a stage of kind attention drops nothing of it.
+  Returns i32 [stages S] from the original counts `visual` [S]: int(N · ratio) of the original N. A
+  sample without a query position (`has_query` False) keeps all its tokens in a stage of kind
+  attention.
 
     visual = [10 7], stages at .75 and .25  ->  [[7 5]
                                                  [2 1]]
@@ -169,7 +176,7 @@ def lengths(
   stages: Stages,
   multiple: int = 1,
 ) -> tuple[int, ...]:
-  """Static length of a row after every stage; `visual` of its `length` places are visual.
+  """Static length of a row after every stage.
 
   What a row full of visual tokens leaves of them, and room for the text beside it, rounded up to a
   `multiple` (of config.mesh.seq, say). Longer text fits as far as `overflow_reason` says.
@@ -186,7 +193,7 @@ def lengths(
 
 
 def room(row: RowShape, layout: VisualLayout) -> tuple[int, ...]:
-  """Static length of a packed row after every stage, whatever the mesh."""
+  """Static length of a packed row after every stage, for any mesh."""
   multiple = math.gcd(row.length, MULTIPLE)
   while multiple > 1 and multiple > row.length // 32:
     multiple //= 2
@@ -196,7 +203,7 @@ def room(row: RowShape, layout: VisualLayout) -> tuple[int, ...]:
 def overflow_reason(counts: Sequence[int], room: Sequence[int], stages: Stages) -> str:
   """The reason why a row does not fit, or "".
 
-  `counts` are the tokens (text and kept visual ones) that are left after each stage.
+  `counts` are the tokens (text and kept visual tokens) that remain after each stage.
   """
   for stage, count, places in zip(stages, counts, room, strict=True):
     if count > places:
@@ -210,7 +217,7 @@ def overflow_reason(counts: Sequence[int], room: Sequence[int], stages: Stages) 
 def queries(labels: np.ndarray, answers: np.ndarray, kind: str) -> np.ndarray:
   """Query positions i32 of one sample under config.model.llm.dropout_queries.
 
-  `labels` and `answers`, bool [L], say what is supervised and what belongs to an answer. Raises
+  `labels`, bool [L], marks supervised tokens, `answers`, bool [L], tokens of an answer. Raises
   ValueError for an unknown kind.
   """
   if kind not in QUERIES:
@@ -222,10 +229,10 @@ def queries(labels: np.ndarray, answers: np.ndarray, kind: str) -> np.ndarray:
 
 
 def query_positions(supervised: np.ndarray) -> np.ndarray:
-  """Positions right before every supervised run of one sample, i32: bool [L] -> [queries].
+  """Positions right before every supervised run of one sample.
 
-  With the labels of training that is what "released" asks; with the tokens of answers only, what
-  "answers" asks. A run that starts the sample has no position before it.
+  bool [L] -> i32 [queries]. "released" applies it to the training labels, "answers" to the tokens
+  of answers. A run at the start of the sample has no position before it.
 
     supervised = [0 0 1 1 0 1]  ->  [1 4]
   """
@@ -234,7 +241,10 @@ def query_positions(supervised: np.ndarray) -> np.ndarray:
 
 
 def uniform_picks(count: int, picks: int) -> np.ndarray:
-  """`picks` of `count` places as torch's integer linspace spreads them, i64 [picks], in float64."""
+  """Evenly spaced places as torch's integer linspace picks them.
+
+  Returns `picks` of `count` places, i64 [picks]; computed in float64.
+  """
   if picks < 2:
     return np.zeros(picks, np.int64)
   i = np.arange(picks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which a video's visual tokens are read, newlines included."""
+"""The reading order of a video's visual tokens, newlines included."""
 
 import functools
 
@@ -12,10 +12,11 @@ NEWLINE = -1
 
 @functools.lru_cache(maxsize=256)
 def video_order(groups: int, layout: VisualLayout) -> np.ndarray:
-  """i32 [M]: indices into the tokens of `groups` groups of frames, group by group, or NEWLINE.
+  """The reading order of a video's visual tokens, newlines included.
 
+  Returns i32 [M]: indices into the tokens of `groups` groups of frames, group by group, or NEWLINE.
   Newlines: one_token, one after the whole video; grid, after every row of every group; frame, after
-  every group; none. Shared between callers: not to be written to.
+  every group; none. The array is shared between callers and read-only.
   """
   rows, columns = layout.group_grid
   index = np.arange(groups * rows * columns, dtype=np.int32)

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are copied into exported folders. They need torch and transformers, not FiLax."""
+"""Files for exported folders.
+
+They are copied there, and need torch and transformers, not FiLax.
+"""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of run_torch.py around the networks: frames by time, scenes, prompt, answer.
+"""Video input, prompt and answer for run_torch.py.
 
-The same numbers as FiLax: frames are those on screen at the sampled times (last pts <= t), resized
-by swscale's bicubic or by Pillow's; K-Means starts from farthest points and re-seeds empty
-clusters. NumPy alone up to the prompt; torch and transformers for the answer.
+Everything around the networks: frames by time, scenes, prompt, answer. The numbers are the same as
+in FiLax: frames are those on screen at the sampled times (last pts <= t), resized by swscale's
+bicubic or by Pillow's; K-Means starts from farthest points and re-seeds empty clusters. NumPy alone
+up to the prompt; torch and transformers for the answer.
 """
 
 import argparse
@@ -45,7 +46,10 @@ def supported_settings(settings):
 
 
 def time_prompt_name(settings):
-  """How the question tells frame times: as when answering, else as in training."""
+  """The name of the time prompt.
+
+  The inference setting, or otherwise the training setting.
+  """
   trained = settings.get("data", {}).get("time_prompt", "none")
   return settings.get("infer", {}).get("time_prompt", trained)
 
@@ -68,7 +72,10 @@ def frame_times(path):
 
 
 def read_video(path, settings, size):
-  """(frames uint8 [T h w 3], times [T], duration): the frames on screen at the sampled times."""
+  """The frames on screen at the sampled times.
+
+  Returns (frames uint8 [T h w 3], times [T], duration).
+  """
   import av
 
   times, duration = frame_times(path)
@@ -108,14 +115,20 @@ def resized_picture(frame, size, resize):
 
 
 def frame_unit(settings):
-  """The number of frames is a multiple of this: whole clips, and groups of neighbours."""
+  """The unit of frame counts.
+
+  Frames come in whole clips, and in whole groups of neighbours.
+  """
   selector = settings["infer"]["selector"]
   group_size = selector["size"] if selector["name"] in ("uniform", "clips") else 1
   return math.lcm(settings["model"]["encoder"]["clip"], group_size)
 
 
 def dynamic_count(sampling, frames, duration, unit):
-  """About a frame a second within limits, in whole multiples; the lower limit wins."""
+  """The number of frames: about one per second, within limits.
+
+  A multiple of `unit` or of the sampling's own multiple; the lower limit takes precedence.
+  """
   multiple = sampling.get("multiple", unit)
   low = sampling.get("low", 64)
   high = sampling["frames"]
@@ -161,7 +174,7 @@ def select_frames(means, selector, times):
 
 
 def even_places(last, count):
-  """`count` of `last` places, evenly from the first to the last."""
+  """`count` places spread evenly over 0..`last` - 1."""
   return np.arange(count) * (last - 1) // max(count - 1, 1)
 
 
@@ -186,7 +199,10 @@ def scene_frames(x, count, steps):
 
 
 def farthest_frames(x, count):
-  """The frame nearest to the mean, then each farthest from those before."""
+  """Indices of farthest-point seeds.
+
+  First the frame nearest to the mean, then always the frame farthest from all seeds before it.
+  """
   index = [int(np.argmin((x**2).sum(-1)))]
   gap = np.full(len(x), np.inf, np.float32)
   while len(index) < count:
@@ -197,7 +213,10 @@ def farthest_frames(x, count):
 
 
 def assign_frames(x, centers):
-  """The centre of every frame and its squared distance; empty clusters take the farthest frames."""
+  """The centre of every frame and its squared distance.
+
+  Empty clusters take the farthest frames.
+  """
   distance = (centers**2).sum(-1) - 2 * x @ centers.T
   owner = np.argmin(distance, axis=-1)
   gap = ((x - centers[owner]) ** 2).sum(-1)
@@ -215,8 +234,8 @@ def assign_frames(x, centers):
 def history_groups(x, scenes, size, order):
   """Every representative and its history [C K].
 
-  The history are the size - 1 frames before it, back to the last representative, that are most (or
-  least) like it.
+  The history is the size - 1 frames, between the previous representative and this one, that are
+  most (or least) similar to it.
   """
   norm = np.linalg.norm(x, axis=-1, keepdims=True)
   x = x / np.maximum(norm, 1e-30)
@@ -269,7 +288,7 @@ def prompt_ids(tokenizer, settings, question, duration, times, representative_ti
     return [], []
   kind = time_prompt_name(settings)
   intro, ending = time_prompt(kind, duration, times, representative_times)
-  line = "" if kind == "vcf_released" else "\n"  # As that model was released.
+  line = "" if kind == "vcf_released" else "\n"  # As in the released model.
   text = f"{intro}{line}{question}{ending}"
   start = tokenizer.control_id("<|im_start|>")
   stop = tokenizer.control_id("<|im_end|>")
@@ -289,7 +308,10 @@ def prompt_ids(tokenizer, settings, question, duration, times, representative_ti
 
 
 def stop_ids(tokenizer, settings):
-  """The ids that end an answer; in template plain that is the newline as well."""
+  """The ids that end an answer.
+
+  Template plain adds the newline.
+  """
   ids = list(settings["stop"])
   if settings["data"]["template"] == "plain":
     line_end = tokenizer.text_ids("\n")
@@ -332,7 +354,7 @@ def dtype_option(dtype):
 
 
 def qwen2_config(llm):
-  """The Qwen2Config of an llm that is described in our words."""
+  """The Qwen2Config of an llm described in FiLax's terms."""
   from transformers import Qwen2Config
 
   yarn = None
@@ -357,7 +379,10 @@ def qwen2_config(llm):
 
 
 def generate_answer(llm, settings, tokenizer, before, table, after, max_new_tokens=None):
-  """(ids, text) of the greedy answer to a prompt: ids, visual tokens [M D], ids."""
+  """(ids, text) of the greedy answer.
+
+  The prompt is the ids `before`, the visual tokens `table` [M D] and the ids `after`.
+  """
   import torch
 
   embed = llm.get_input_embeddings()

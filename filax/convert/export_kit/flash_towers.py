@@ -15,14 +15,20 @@ STD = (0.229, 0.224, 0.225)
 
 
 def standardised_pixels(frames):
-  """uint8 [T h w 3] -> float32 [T 3 h w]."""
+  """Pixels standardised with ImageNet's statistics.
+
+  uint8 [T h w 3] -> float32 [T 3 h w].
+  """
   x = torch.from_numpy(np.ascontiguousarray(frames)).float() / 255
   x = (x - torch.tensor(MEAN)) / torch.tensor(STD)
   return x.permute(0, 3, 1, 2)
 
 
 class PatchProjection(nn.Module):
-  """[B T 3 h w] -> [B T·N E], ordered by frame, row, column."""
+  """Patch embedding of clips.
+
+  [B T 3 h w] -> [B T·N E], ordered by frame, row, column.
+  """
 
   def __init__(self, width, patch):
     super().__init__()
@@ -45,7 +51,10 @@ class FeedForward(nn.Module):
 
 
 def attend(q, k, v, heads):
-  """[B N E] -> [B N E], every token sees every other."""
+  """Attention without a mask.
+
+  [B N E] -> [B N E].
+  """
   q = split_heads(q, heads)
   k = split_heads(k, heads)
   v = split_heads(v, heads)
@@ -54,7 +63,10 @@ def attend(q, k, v, heads):
 
 
 def split_heads(x, heads):
-  """[B N E] -> [B H N E/H]."""
+  """Splits the width into heads.
+
+  [B N E] -> [B H N E/H].
+  """
   return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
@@ -87,7 +99,10 @@ class UMTBlock(nn.Module):
 
 
 class UMTTower(nn.Module):
-  """Clips [B T 3 h w] -> [B T·N E]. Positions are computed, not stored."""
+  """The UMT video tower.
+
+  Clips [B T 3 h w] -> [B T·N E]. Positions are computed, not stored.
+  """
 
   def __init__(self, tower):
     super().__init__()
@@ -114,7 +129,10 @@ class UMTTower(nn.Module):
 
 
 def position_table(frames, side, tower):
-  """float32 [T·N E]: sines of the flat place in a clip, enlarged to other sizes."""
+  """Sine positions of a clip, resampled to other sizes.
+
+  float32 [T·N E], by the flat index of a place in the clip.
+  """
   trained_frames, trained_side = tower["trained"]
   width = tower["width"]
   if frames == 1:
@@ -186,7 +204,10 @@ class VideoBlock(nn.Module):
 
 
 class InternVideo2Tower(nn.Module):
-  """Clips [B T 3 h w] -> [B T·N E]; the class token is left out of the result."""
+  """The InternVideo2 video tower.
+
+  Clips [B T 3 h w] -> [B T·N E]; the class token is left out of the result.
+  """
 
   def __init__(self, tower):
     super().__init__()
@@ -218,7 +239,10 @@ TOWERS = {"umt": UMTTower, "internvideo2": InternVideo2Tower}
 
 
 def encode_frames(tower, spec, frames, chunk=4):
-  """frames uint8 [T h w 3] -> features [T N E]; clips are read jointly, `chunk` of them a call."""
+  """Features of frames, encoded jointly in clips.
+
+  frames uint8 [T h w 3] -> [T N E]; `chunk` clips per call.
+  """
   clips = standardised_pixels(frames).unflatten(0, (-1, spec["clip"]))
   clips = clips.to(next(tower.parameters()))
   clip_features = []
@@ -229,9 +253,10 @@ def encode_frames(tower, spec, frames, chunk=4):
 
 
 def merge_tokens(x, target, heads):
-  """[b p E] -> [b target E]: even tokens are averaged into their most similar odd one, repeatedly.
+  """Similar token merging, [b p E] -> [b target E].
 
-  After a round come the unmerged even tokens, most similar first, then the odd ones.
+  Each round averages even tokens into their most similar odd tokens. After a round come the
+  unmerged even tokens, most similar first, then the odd tokens.
   """
   dtype = x.dtype
   x = x.float()
@@ -243,7 +268,10 @@ def merge_tokens(x, target, heads):
 
 
 def merge_round(x, size, count, heads):
-  """Merges `count` even tokens; returns the tokens and the number of tokens in each."""
+  """Merges `count` even tokens into odd tokens.
+
+  Returns the tokens and the number of input tokens in each.
+  """
   metric = x.unflatten(-1, (heads, -1)).mean(2)
   metric = F.normalize(metric, dim=-1)
   even_metric = metric[:, ::2]
@@ -272,7 +300,10 @@ def merge_round(x, size, count, heads):
 
 
 def take_tokens(x, index):
-  """x [b p E], index [b k] -> [b k E]."""
+  """Gathers tokens by index.
+
+  x [b p E], index [b k] -> [b k E].
+  """
   width = x.shape[-1]
   index = index[..., None].expand(-1, -1, width)
   return x.gather(1, index)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FiLA-Video for transformers >= 4.52 with trust_remote_code: LLaVA-OneVision that fuses frames.
+"""FiLA-Video for transformers >= 4.52 with trust_remote_code.
 
-Groups of K consecutive frames of `pixel_values_videos` become one set of tokens each. Write one
-<video> token per token of the result into the text: groups x tokens + 1. K, the stage at which
-frames are fused and the newlines are in config.json, "fila_config".
+LLaVA-OneVision with a fusion of frames. Groups of K consecutive frames of `pixel_values_videos`
+become one set of tokens each. Write one <video> token per token of the result into the text:
+groups x tokens + 1. K, the stage at which frames are fused and the newlines are in config.json,
+"fila_config".
 """
 
 import math
@@ -14,7 +15,10 @@ from transformers import LlavaOnevisionForConditionalGeneration
 
 
 class SceneMerger(nn.Module):
-  """[G K N E] -> [G N E]: a learned weight for every frame slot, token and channel, in float32."""
+  """Weighted sum over the frames of a scene.
+
+  [G K N E] -> [G N E]: a learned weight for every frame slot, token and channel, in float32.
+  """
 
   def __init__(self, shape):
     super().__init__()
@@ -39,7 +43,7 @@ class FilaForConditionalGeneration(LlavaOnevisionForConditionalGeneration):
 
   def _init_weights(self, module):
     super()._init_weights(module)
-    if isinstance(module, SceneMerger):  # Modules are first made without memory.
+    if isinstance(module, SceneMerger):  # from_pretrained creates modules without memory.
       nn.init.constant_(module.weight, 1 / module.weight.shape[0])
 
   def forward(
@@ -66,7 +70,10 @@ class FilaForConditionalGeneration(LlavaOnevisionForConditionalGeneration):
     return inputs_embeds.masked_scatter(mask[..., None], tokens)
 
   def fused(self, frames):
-    """Normalised frames [T 3 h w] -> the tokens of a video [M D]."""
+    """Visual tokens of a video.
+
+    Normalised frames [T 3 h w] -> [M D].
+    """
     size = self.fila["selector"]["size"]
     if len(frames) % size:
       raise ValueError(f"{len(frames)} frames are not whole groups of {size}.")
@@ -86,7 +93,10 @@ class FilaForConditionalGeneration(LlavaOnevisionForConditionalGeneration):
     return add_newlines(x, self.model.image_newline, self.fila["projector"]["newline"])
 
   def merge(self, x):
-    """[G K N E] -> [G N E]."""
+    """Fuses the frames of each scene.
+
+    [G K N E] -> [G N E].
+    """
     if hasattr(self.model, "scene_merger"):
       return self.model.scene_merger(x)
     return x.float().mean(1).to(x)
@@ -104,7 +114,10 @@ def fusion_shape(config, model):
 
 
 def pool_tokens(x, side):
-  """[G N D] -> [G M D]: bilinear, to ceil(side of the grid / `side`)."""
+  """Bilinear pooling of token grids.
+
+  [G N D] -> [G M D], to ceil(side of the grid / `side`).
+  """
   if side == 1:
     return x
   grid = math.isqrt(x.shape[1])
@@ -115,7 +128,10 @@ def pool_tokens(x, side):
 
 
 def add_newlines(x, newline, mode):
-  """[G N D] -> [M D] with the newline vectors of the training."""
+  """Adds newline vectors as in training.
+
+  [G N D] -> [M D].
+  """
   groups, tokens, width = x.shape
   if mode == "none":
     return x.flatten(0, 1)

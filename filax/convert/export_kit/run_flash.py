@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""Asks this model about a video, with stock transformers and PyAV:
+"""Answers a question about a video with this model.
 
   python run_torch.py --video lecture.mp4 --question "When is the proof finished?"
 
-The weights lie under VideoChat-Flash's released names. The language model is transformers' Qwen2;
-tower and token merging are in flash_towers.py. In float32 the answer is that of `filax chat`, token
-for token. Settings are in config.json, "fila_config".
+Needs stock transformers and PyAV. The weights have VideoChat-Flash's released names. The language
+model is transformers' Qwen2; tower and token merging are in flash_towers.py. In float32 the answer
+is that of `filax chat`, token for token. Settings are in config.json, "fila_config".
 """
 
 import json
@@ -26,7 +26,7 @@ PROJECTOR = "model.mm_projector.mlp."
 def load_model(folder=HERE, dtype=torch.float32, device="cpu", settings=None, config=None):
   """(llm, tower, projector, settings) of an exported or released folder.
 
-  `config`: the Qwen2Config of the llm; default: as the settings describe it.
+  `config`: the Qwen2Config of the llm; by default derived from the settings.
   """
   from safetensors import safe_open
 
@@ -70,7 +70,10 @@ def pop_prefix(state, prefix):
 
 
 def visual_tokens(projector, model, groups):
-  """Features of groups [G K N E] -> the llm's visual tokens [M D]."""
+  """Visual tokens for the llm, from features of groups.
+
+  [G K N E] -> [M D].
+  """
   size = groups.shape[1]
   merger = model["merger"]
   target = size * merger["tokens"]

@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""Asks this model about a video, with stock transformers (>= 4.52) and PyAV:
+"""Answers a question about a video with this model.
 
   python run_torch.py --video lecture.mp4 --question "When is the proof finished?"
 
-The weights are those of LlavaOnevisionForConditionalGeneration. What that class does not do is done
-here, from its public sub-modules: selection of scenes, fusion of their frames, splicing. In float32
-the answer is that of `filax chat`, token for token. Settings are in config.json, "fila_config".
+Needs stock transformers (>= 4.52) and PyAV. The weights are those of
+LlavaOnevisionForConditionalGeneration. This program uses its public sub-modules, and adds the
+selection of scenes, the fusion of their frames and splicing. In float32 the answer is that of
+`filax chat`, token for token. Settings are in config.json, "fila_config".
 """
 
 import json
@@ -23,7 +24,10 @@ INDEX = "model.safetensors.index.json"
 
 
 def load_model(folder=HERE, dtype=torch.float32, device="cpu"):
-  """(model, settings, fusion weight [K N E] or None) of an exported folder."""
+  """Model, settings and fusion weight of an exported folder.
+
+  The fusion weight is [K N E], or None.
+  """
   from transformers import LlavaOnevisionForConditionalGeneration as Model
 
   options = fila_video.dtype_option(dtype)
@@ -49,7 +53,10 @@ def read_tensors(folder):
 
 
 def fusion_weight(folder):
-  """The fusion weight, from its own file or from among the others; None without one."""
+  """The fusion weight of an exported folder; None without one.
+
+  Read from its own file, or from the model's files.
+  """
   from safetensors import safe_open
 
   name = "weight"
@@ -68,7 +75,7 @@ def fusion_weight(folder):
 
 
 def stock_config(model):
-  """The LlavaOnevisionConfig of a model that is described in our words."""
+  """The LlavaOnevisionConfig of a model described in FiLax's terms."""
   from transformers import LlavaOnevisionConfig, SiglipVisionConfig
 
   tower = model["encoder"]
@@ -93,7 +100,7 @@ def stock_config(model):
 
 
 def renamed_state(folder):
-  """The state dict of a LLaVA-NeXT folder under the names of the hub."""
+  """A LLaVA-NeXT folder's state dict, renamed as on the hub."""
   rows = (
     ("model.vision_tower.vision_tower.", "vision_tower."),
     ("model.mm_projector.0.", "multi_modal_projector.linear_1."),
@@ -110,7 +117,10 @@ def renamed_state(folder):
 
 
 def submodules(model):
-  """(vision tower, projector, language model, newline) wherever this version keeps them."""
+  """(vision tower, projector, language model, newline) of a model.
+
+  Their places depend on the version of transformers.
+  """
   inner = model.model if hasattr(model.model, "vision_tower") else model
   return (
     inner.vision_tower,
@@ -121,7 +131,10 @@ def submodules(model):
 
 
 def encode_frames(model, frames, chunk=16):
-  """frames uint8 [T h w 3] -> the projector's input features [T N E]."""
+  """Input features of the projector.
+
+  frames uint8 [T h w 3] -> [T N E].
+  """
   tower, *_ = submodules(model)
   weight = next(model.parameters())
   layer = model.config.vision_feature_layer
@@ -134,13 +147,19 @@ def encode_frames(model, frames, chunk=16):
 
 
 def normalised_pixels(frames):
-  """uint8 [T h w 3] -> float32 [T 3 h w] between -1 and 1."""
+  """Pixels scaled to -1..1.
+
+  uint8 [T h w 3] -> float32 [T 3 h w].
+  """
   x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
   return (x.float() / 255 - 0.5) / 0.5
 
 
 def visual_tokens(model, settings, weight, groups):
-  """Features of groups [G K N E] -> the llm's visual tokens [M D]."""
+  """Visual tokens for the llm, from features of groups.
+
+  [G K N E] -> [M D].
+  """
   _, project, _, newline = submodules(model)
   options = settings["model"]["projector"]
   side = options["pool_side"]
@@ -158,14 +177,20 @@ def visual_tokens(model, settings, weight, groups):
 
 
 def merge_frames(x, weight):
-  """[G K N E] -> [G N E]: the weighted sum over the frames of a group, or their mean."""
+  """Weighted sum over the frames of a group, or their mean.
+
+  [G K N E] -> [G N E].
+  """
   if weight is None:
     return x.float().mean(1).to(x)
   return (x.float() * weight.to(x.device)).sum(1).to(x)
 
 
 def pool_tokens(x, side):
-  """[G N D] -> [G M D]: bilinear, to ceil(side of the grid / `side`)."""
+  """Bilinear pooling of token grids.
+
+  [G N D] -> [G M D], to ceil(side of the grid / `side`).
+  """
   if side == 1:
     return x
   grid = math.isqrt(x.shape[1])
@@ -176,7 +201,10 @@ def pool_tokens(x, side):
 
 
 def add_newlines(x, newline, mode):
-  """[G N D] -> [M D] with the newline vectors of the training."""
+  """Adds newline vectors as in training.
+
+  [G N D] -> [M D].
+  """
   groups, tokens, width = x.shape
   if mode == "none":
     return x.flatten(0, 1)

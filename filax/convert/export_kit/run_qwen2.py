@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""Continues a prompt with this language model, with stock transformers:
+"""Continues a prompt with this language model.
+
+Needs stock transformers.
 
 python run_torch.py --question "What is a proof?"
 """

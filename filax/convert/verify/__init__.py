@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares PyTorch and FiLax on the same tokens and pixels, one process after the other."""
+"""Compares PyTorch and FiLax on the same tokens and pixels.
+
+One process after the other.
+"""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--verify: the PyTorch side and ours on the same tokens and pixels, one process after the other.
+"""--verify: compares PyTorch with FiLax on the same inputs.
 
-The PyTorch side is stock `transformers` where it knows the files, and takes the llm's config from
-the folder itself. Compared are features, visual tokens and logits, without visual dropout; if they
-differ too much, every module's output, to name the first that does.
+Both get the same tokens and pixels, one process after the other. The PyTorch side is stock
+`transformers` where it supports the files, and takes the llm's config from the folder itself.
+Features, visual tokens and logits are compared, without visual dropout. If they differ too much,
+every module's output is compared, to name the first diverging module.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from filax.models import components
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # Of max |difference| / max(1, max |value|).
 LENGTH = 24  # Tokens of the text.
 GROUPS = 2  # Groups of frames in front of them.
-MERGERS = {  # Families that PyTorch can run here, and the mergers that it then knows.
+MERGERS = {  # Families that PyTorch can run here, and their supported mergers.
   "llava_onevision": ("weighted", "mean"),
   "llava": ("weighted", "mean"),
   "videochat-flash": ("tome",),
@@ -33,14 +34,17 @@ MERGERS = {  # Families that PyTorch can run here, and the mergers that it then 
   "tower": (),
 }
 WHOLE = {"encoder", "projector", "llm"}
-FINAL = ("features", "visual", "logits")  # What is compared before any module is looked at.
+FINAL = ("features", "visual", "logits")  # Outputs compared before any module's.
 
 Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class PyTorchPart:
-  """A PyTorch folder or file, its family (of MERGERS, or ""), and its roles."""
+  """A PyTorch folder or file.
+
+  `family` is a key of MERGERS, or "".
+  """
 
   path: str | os.PathLike
   family: str
@@ -53,7 +57,10 @@ class PyTorchPart:
 
   @property
   def can_run(self) -> bool:
-    """Whether PyTorch can run it here: a whole model, or one component."""
+    """Whether PyTorch can run this part.
+
+    True for a whole model, or one component.
+    """
     return self.family in MERGERS and (len(self.roles) == 1 or self.is_whole_model)
 
 
@@ -65,10 +72,11 @@ def compare_models(
   tolerance: float | None = None,
   run_side: Callable[[str, Path, str], Arrays] | None = None,
 ) -> dict[str, Any]:
-  """Compares PyTorch folders with a checkpoint. Returns the figures of the report.
+  """Compares PyTorch folders with a checkpoint.
 
-  `model`: config.model, `run_side`: what runs a side (default: `run_side_process`). Raises
-  ConversionError naming the first diverging module, ValueError if there is nothing to compare.
+  Returns the figures of the report. `model`: config.model, `run_side`: runs a side (default:
+  `run_side_process`). Raises ConversionError naming the first diverging module, ValueError if there
+  is nothing to compare.
   """
   run_side = run_side or run_side_process
   limit = TOLERANCE[dtype] if tolerance is None else tolerance
@@ -118,10 +126,10 @@ def _job(
   model: Mapping[str, Any],
   dtype: str,
 ) -> dict[str, Any]:
-  """What both sides are told, as JSON."""
+  """The job for both sides, as JSON."""
   theirs = []
   roles: set[str] = set()
-  splice = False  # Whether visual tokens are put among those of the text.
+  splice = False  # Whether visual tokens are inserted into the text.
   for part in parts:
     theirs.append(dict(path=str(part.path), roles=part.roles, family=part.family))
     roles.update(part.roles)
@@ -139,7 +147,10 @@ def _job(
 
 
 def _without_dropout(model: Mapping[str, Any]) -> dict[str, Any]:
-  """The model with every visual token in every layer: dropping decides nothing of the weights."""
+  """The model without visual dropout.
+
+  Dropout has no parameters to verify.
+  """
   model = dict(model)
   if "llm" in model:
     model["llm"] = dict(model["llm"], dropout="off")
@@ -147,7 +158,10 @@ def _without_dropout(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def random_inputs(model: Mapping[str, Any]) -> Arrays:
-  """The same tokens [1 L] and frames [T h w 3] every time."""
+  """Random tokens and frames with a fixed seed.
+
+  tokens [1 L], frames [T h w 3].
+  """
   rng = np.random.default_rng(0)
   arrays = {}
   if "llm" in model:
@@ -163,7 +177,10 @@ def random_inputs(model: Mapping[str, Any]) -> Arrays:
 
 
 def relative_difference(theirs: np.ndarray, ours: np.ndarray) -> float:
-  """max |difference| / max(1, max |value|)."""
+  """Largest difference relative to the largest value.
+
+  max |difference| / max(1, max |value|).
+  """
   if theirs.shape != ours.shape:
     return float("inf")
   gap = np.abs(theirs.astype(np.float64) - ours).max(initial=0.0)
@@ -208,7 +225,10 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
 
 
 def run_side_process(side: str, folder: Path, stages: str) -> Arrays:
-  """The outputs of one side, torch or jax, run in its own process."""
+  """The outputs of one side, run in a separate process.
+
+  `side` is torch or jax.
+  """
   out = folder / f"{side}.npz"
   module = f"filax.convert.verify.{side}_side"
   process = subprocess.run(

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our side of --verify, run as a process: checkpoint and inputs in, features and logits out."""
+"""The FiLax side of --verify, run as a process.
+
+Reads checkpoint and inputs, writes features and logits.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +25,10 @@ Params = Mapping[str, Any]
 
 
 def main(argv: Sequence[str]) -> None:
-  """jax_side FOLDER OUT stages|"": reads FOLDER/job.json and inputs.npz, writes OUT."""
+  """Runs the FiLax side: jax_side FOLDER OUT stages|"".
+
+  Reads FOLDER/job.json and inputs.npz, writes OUT.
+  """
   jax.config.update("jax_default_matmul_precision", "highest")
   job, arrays, out, stages = compare.read_job(argv)
   config = tensor_plan.SMALLEST_MODEL | as_tuples(job["model"])
@@ -52,7 +58,7 @@ def read_roles(checkpoint: Path, roles: Sequence[str]) -> dict[str, Any]:
 
 
 def encoder_outputs(encoder, params: Params, frames, stages: bool) -> compare.Arrays:
-  """features [T N E]; with `stages` the output of every layer."""
+  """Features [T N E]; with `stages` also every layer's output."""
   outputs = {}
   clips = frames.reshape(-1, encoder.clip, *frames.shape[1:])
   if stages:
@@ -78,7 +84,10 @@ def jit_method(module, method=None):
 
 
 def visual_tokens(model, params: Params, frames: np.ndarray):
-  """[M D]: the visual tokens of the frames that the llm reads, newlines included."""
+  """The llm's visual tokens of the frames, newlines included.
+
+  [M D].
+  """
   table = visual_table(model, params, jnp.asarray(frames))
   order = video_order(len(frames) // model.selector.size, model.layout())
   newline_row = len(table) - 1
@@ -99,8 +108,7 @@ def visual_table(model, params: Params, frames):
 def llm_outputs(llm, params: Params, tokens, table, stages: bool) -> compare.Arrays:
   """Logits [L V] of text and visual tokens.
 
-  The visual tokens stand after the first quarter of the text. With `stages` also the output of
-  every layer.
+  The visual tokens follow the first quarter of the text. With `stages` also every layer's output.
   """
 
   def forward(llm, tokens, table):

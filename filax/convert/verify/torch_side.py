@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The PyTorch side of --verify, run as a process: folders and inputs in, features, logits out."""
+"""The PyTorch side of --verify, run as a process.
+
+Reads folders and inputs, writes features and logits.
+"""
 
 from collections.abc import Mapping, Sequence
 import importlib.machinery
@@ -14,7 +17,7 @@ import numpy as np
 
 from filax.convert.verify import compare
 
-QWEN2_KEYS = (  # What of a Qwen2Config decides the numbers.
+QWEN2_KEYS = (  # Keys of a Qwen2Config that change the numbers.
   "hidden_size",
   "intermediate_size",
   "num_hidden_layers",
@@ -32,7 +35,10 @@ EXPORT_KIT = Path(__file__).parents[1] / "export_kit"
 
 
 def main(argv: Sequence[str]) -> None:
-  """torch_side FOLDER OUT stages: reads FOLDER/job.json and inputs.npz, writes OUT."""
+  """Runs the PyTorch side: torch_side FOLDER OUT stages.
+
+  Reads FOLDER/job.json and inputs.npz, writes OUT.
+  """
   import torch
 
   job, arrays, out, _ = compare.read_job(argv)
@@ -67,9 +73,10 @@ def dtype_option(dtype: str) -> dict[str, Any]:
 
 
 def load_strictly(model_class, path: str, allowed: str = "", **options):
-  """from_pretrained, which only warns of keys that do not fit: here that is an error.
+  """from_pretrained that fails for keys that do not fit.
 
-  `allowed`: a pattern of keys that may not fit. Raises ValueError.
+  transformers only warns of them. `allowed`: a pattern of keys that may be missing or unexpected.
+  Raises ValueError for other keys.
   """
   model, info = model_class.from_pretrained(path, output_loading_info=True, **options)
   for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -83,7 +90,7 @@ def load_strictly(model_class, path: str, allowed: str = "", **options):
 
 
 def run_llava_onevision(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
-  """A whole model under any of the names A to E."""
+  """A whole LLaVA model with names of schemes A to E."""
   from transformers import LlavaOnevisionForConditionalGeneration as Model
 
   program = load_program("run_llava")
@@ -126,9 +133,10 @@ def run_qwen2(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
 
 
 def read_text_config(folder: Path, ours: Any) -> Any:
-  """The Qwen2Config that a folder's own config.json spells: a value that was read wrongly shows.
+  """The Qwen2Config from a folder's own config.json.
 
-  `ours` fills what it leaves out, and has the vocabulary and the head of the files.
+  It does not depend on our reader, so a value that we read wrongly shows in the comparison. `ours`
+  supplies missing values, and the vocabulary and the head of the files.
   """
   from transformers import Qwen2Config
 
@@ -148,7 +156,10 @@ def read_text_config(folder: Path, ours: Any) -> Any:
 
 
 def run_siglip(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
-  """A tower alone; of the released one the last block is not read."""
+  """A SigLIP tower alone.
+
+  The last block of the released tower is not read.
+  """
   from transformers import SiglipVisionModel
 
   unused = r"(text_model|logit_|vision_model\.head|head)"
@@ -191,7 +202,7 @@ def run_flash(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
 
 
 def run_tower(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
-  """A video tower alone, from a file of its own."""
+  """A video tower alone, from a separate file."""
   import torch
 
   load_program("run_flash")
@@ -252,7 +263,10 @@ class OutputRecorder:
     self.outputs: compare.Arrays = {}
 
   def watch(self, module, name: str, batched: bool = True) -> None:
-    """Keeps every output of a module; of a batch of one, only that one unless `batched`."""
+    """Keeps every output of a module.
+
+    Unless `batched`, only the first element of a batch of one is kept.
+    """
 
     def hook(_module, _inputs, out):
       out = out[0] if isinstance(out, tuple) else out

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The InternVideo2 tower (arXiv:2403.15377) as VideoChat-Flash reads it: no pooling, no final norm.
+"""The InternVideo2 tower (arXiv:2403.15377) as used by VideoChat-Flash.
 
-Parameters are named as released (cls_token, pos_embed, img_pos_embed, patch_embed, norm1, attn,
-ls1, mlp.fc1), except that `blocks` are the stacked `layers`, the fused `attn.qkv` is q_proj, k_proj
-and v_proj with an axis of heads, weights of norms and LayerScales are called `scale`, and tables
-have no leading axis of 1. Of the released 40 blocks the 39 that are read exist here. Dropping whole
-branches while training, which the released recipe does, is not implemented.
+It has no pooling and no final norm. Parameters are named as released (cls_token, pos_embed,
+img_pos_embed, patch_embed, norm1, attn, ls1, mlp.fc1), with these exceptions: `blocks` are the
+stacked `layers`; the fused `attn.qkv` is q_proj, k_proj and v_proj with an axis of heads; weights
+of norms and LayerScales are called `scale`; tables have no leading axis of 1. The released tower
+has 40 blocks; VideoChat-Flash uses the first 39, and only these exist here. Dropping whole branches
+during training, as in the released recipe, is not implemented.
 """
 
 from typing import Any
@@ -32,9 +33,10 @@ from filax.parallel.rules import constrain
 
 
 class InternVideo2Attention(nn.Module):
-  """All tokens of a clip see each other, x [B N E] -> [B N E].
+  """Full attention within a clip.
 
-  Queries and keys are normalised over the whole width, before they are split into heads.
+  x [B N E] -> [B N E]. Queries and keys are normalised over the whole width, before they are split
+  into heads.
   """
 
   heads: int
@@ -79,7 +81,10 @@ class LayerScale(nn.Module):
 
 
 class InternVideo2Block(nn.Module):
-  """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
+  """One pre-norm layer: (x, cache) -> (x, cache).
+
+  `Stack` passes the cache along; here it is None.
+  """
 
   heads: int
   mlp: int
@@ -100,10 +105,11 @@ class InternVideo2Block(nn.Module):
 
 
 class InternVideo2(nn.Module, PatchEncoder):
-  """uint8 clips [B c h w 3] -> features [B c N E]. c is `clip`, or 1 for a still picture.
+  """The InternVideo2 video encoder.
 
-  A class token is read along and left out of the result. Clips and pictures have position tables of
-  their own.
+  uint8 clips [B c h w 3] -> features [B c N E]; c is `clip`, or 1 for a still picture. A class
+  token is processed along with the patches and left out of the result. Clips and pictures have
+  separate position tables.
   """
 
   size: int  # Pixels of a picture's side.
@@ -135,7 +141,10 @@ class InternVideo2(nn.Module, PatchEncoder):
     return self.param(name, init, (rows, self.width), jnp.dtype(self.param_dtype))
 
   def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
-    """Raises ValueError for pictures of another size, or clips of another length than `clip`."""
+    """Features of clips.
+
+    Raises ValueError if pictures have the wrong size, or clips the wrong length.
+    """
     x = self.blocks(self.embed(frames))
     x = x[:, 1:]  # Without the class token.
     return x.reshape(*frames.shape[:2], -1, self.width)
@@ -187,7 +196,7 @@ VARIANTS = {
   "1B": dict(size=224, width=1408, depth=39, heads=16, mlp=6144),
 }
 
-# Names in PyTorch checkpoints: those of VideoChat-Flash's encoder.
+# Names in PyTorch checkpoints: VideoChat-Flash's encoder.
 # Rows of (path of a parameter, name of its tensor with * for the layer, layout of both).
 TABLE = (
   *BLOCKS,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SigLIP vision tower (arXiv:2303.15343), frame by frame. Parameter names follow the HF model.
+"""The SigLIP vision tower (arXiv:2303.15343), applied frame by frame.
 
-The feature is the output of the last block here, before `post_layernorm`: that norm, the released
-27th block and the pooling head are never read, so they have no parameters. Whoever writes a
-checkpoint for other software adds the norm (weight 1, bias 0, or what was imported).
+Parameter names follow the HF model. Features are the output of the last block here, before
+`post_layernorm`. That norm, the released 27th block and the pooling head are unused and have no
+parameters. Exports for other software must add the norm (weight 1, bias 0, or the imported values).
 """
 
 from typing import Any
@@ -30,7 +30,10 @@ from filax.parallel.rules import constrain
 
 
 class SiglipAttention(nn.Module):
-  """Every patch sees every patch of its frame, x [B N E] -> [B N E]."""
+  """Full attention within a frame.
+
+  x [B N E] -> [B N E].
+  """
 
   heads: int
   attend: str = "auto"
@@ -52,7 +55,10 @@ class SiglipAttention(nn.Module):
 
 
 class SiglipBlock(nn.Module):
-  """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
+  """One pre-norm layer: (x, cache) -> (x, cache).
+
+  `Stack` passes the cache along; here it is None.
+  """
 
   heads: int
   mlp: int
@@ -72,7 +78,10 @@ class SiglipBlock(nn.Module):
 
 
 class SiglipEmbeddings(nn.Module):
-  """Pictures [B h w 3] -> patches with their learned positions [B N E]."""
+  """Patches of pictures, with learned positions.
+
+  [B h w 3] -> [B N E].
+  """
 
   width: int
   patch: int
@@ -94,9 +103,10 @@ class SiglipEmbeddings(nn.Module):
 
 
 class Siglip(nn.Module, PatchEncoder):
-  """uint8 frames [B c h w 3] -> features [B c N E], N patches in rows.
+  """The SigLIP image encoder.
 
-  The c frames of a clip never interact.
+  uint8 frames [B c h w 3] -> features [B c N E], N row-major patches. The c frames of a clip do not
+  interact.
   """
 
   size: int  # Pixels of a picture's side; a remainder of the patch is cut off.
@@ -120,7 +130,10 @@ class Siglip(nn.Module, PatchEncoder):
     nn.share_scope(self, self.stack)  # encoder/layers/..., not encoder/stack/layers/...
 
   def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
-    """Raises ValueError if the pictures are not `size` pixels wide and high."""
+    """Features of frames.
+
+    Raises ValueError if the pictures are not `size` pixels wide and high.
+    """
     pictures = frames.reshape(-1, *frames.shape[2:])
     x = self.blocks(self.embed(pictures))
     return x.reshape(*frames.shape[:2], *x.shape[1:])

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The UMT-L video tower of VideoChat-Flash (arXiv:2303.16058): space-time attention in clips.
+"""The UMT-L video tower of VideoChat-Flash (arXiv:2303.16058).
 
-Parameters are named as released (patch_embed, norm1, attn, mlp.fc1, vision_layernorm), except that
-`blocks` are the stacked `layers` and the fused `attn.qkv` is q_proj, k_proj and v_proj, each with
-an axis of heads, so that heads lie on the mesh axis `tensor`; q_proj/bias is the released q_bias.
-Of the released 24 blocks the 23 that are read exist here.
+Space-time attention in clips. Parameters are named as released (patch_embed, norm1, attn, mlp.fc1,
+vision_layernorm), with these exceptions: `blocks` are the stacked `layers`; the fused `attn.qkv` is
+q_proj, k_proj and v_proj, each with an axis of heads, so that heads lie on the mesh axis `tensor`;
+q_proj/bias is the released q_bias. The released tower has 24 blocks; VideoChat-Flash uses the first
+23, and only these exist here.
 """
 
 from typing import Any
@@ -35,7 +36,10 @@ STD = (0.229, 0.224, 0.225)
 
 
 class UmtAttention(nn.Module):
-  """All tokens of a clip see each other, x [B N E] -> [B N E]. Keys have no bias."""
+  """Full attention within a clip.
+
+  x [B N E] -> [B N E]. Keys have no bias.
+  """
 
   heads: int
   attend: str = "auto"
@@ -57,7 +61,10 @@ class UmtAttention(nn.Module):
 
 
 class UmtBlock(nn.Module):
-  """One pre-norm layer; the second value is the cache that `Stack` passes along, here None."""
+  """One pre-norm layer: (x, cache) -> (x, cache).
+
+  `Stack` passes the cache along; here it is None.
+  """
 
   heads: int
   mlp: int
@@ -76,10 +83,10 @@ class UmtBlock(nn.Module):
 
 
 class UMT(nn.Module, PatchEncoder):
-  """uint8 clips [B c h w 3] -> features [B c N E]. A picture is a clip of one frame.
+  """The UMT video encoder.
 
-  Token order is (frame, row, column). Clips of other lengths than `trained` get resampled
-  positions.
+  uint8 clips [B c h w 3] -> features [B c N E]. A picture is a clip of one frame. Token order is
+  (frame, row, column). Clips of other lengths than `trained` get resampled positions.
   """
 
   size: int  # Pixels of a picture's side.
@@ -89,7 +96,7 @@ class UMT(nn.Module, PatchEncoder):
   mlp: int
   patch: int = 16
   clip: int = 4  # Frames encoded jointly.
-  trained: tuple[int, int] = (4, 14)  # Frames and patches a side that positions were made for.
+  trained: tuple[int, int] = (4, 14)  # Frames and patches a side of the trained positions.
   attention: str = "auto"  # auto | xla | blockwise | cudnn
   remat: str = "none"
   dtype: Any = "float32"
@@ -104,13 +111,19 @@ class UMT(nn.Module, PatchEncoder):
     self.vision_layernorm = LayerNorm(1e-12, **types)
 
   def __call__(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B c N E"]:
-    """Raises ValueError if the pictures are not `size` pixels wide and high."""
+    """Features of clips.
+
+    Raises ValueError if the pictures are not `size` pixels wide and high.
+    """
     x = self.blocks(self.embed(frames))
     x = self.vision_layernorm(x)
     return x.reshape(*frames.shape[:2], -1, self.width)
 
   def embed(self, frames: UInt8[Array, "B c h w 3"]) -> Float[Array, "B N E"]:
-    """Standardised pixels as patches, with their positions; N counts the patches of all frames."""
+    """Standardised pixels as patches, with their positions.
+
+    N counts the patches of all frames.
+    """
     check_size(frames, self.size)
     batch, clip = frames.shape[:2]
     pictures = frames.reshape(-1, *frames.shape[2:])
@@ -151,11 +164,11 @@ VARIANTS = {
   "L-448": dict(size=448, **_LARGE),
 }
 
-# Names in PyTorch checkpoints: those of VideoChat-Flash's encoder. [i/3] is the i-th third of the
+# Names in PyTorch checkpoints: VideoChat-Flash's encoder. [i/3] is the i-th third of the
 # fused projection.
 # Rows of (path of a parameter, name of its tensor with * for the layer, layout of both).
 _QKV = "E H d -> (H d) E"
-BLOCKS = (  # Patches and blocks, which InternVideo2 calls the same.
+BLOCKS = (  # Patches and blocks, with the same names in InternVideo2.
   (r"patch_embed/patch_embedding/kernel", r"patch_embed.proj.weight", "h w c E -> E c 1 h w"),
   (r"patch_embed/patch_embedding/bias", r"patch_embed.proj.bias", "E -> E"),
   (r"layers/(norm[12])/scale", r"blocks.*.\1.weight", "E -> E"),

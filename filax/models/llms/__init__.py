@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoders (filax.models.roles.LLM). A new one is an Attention, a Block and the tables."""
+"""Decoders (filax.models.roles.LLM).
+
+A new decoder needs an Attention, a Block and the tables.
+"""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Qwen2 and Qwen2.5 decoders (arXiv:2407.10671). Parameter names are those of the HF checkpoint."""
+"""Qwen2 and Qwen2.5 decoders (arXiv:2407.10671).
+
+Parameter names are those of the HF checkpoint.
+"""
 
 from typing import Any
 
@@ -17,7 +20,10 @@ from filax.parallel.rules import constrain
 
 
 class Qwen2Attention(nn.Module):
-  """Causal attention, x [B L D] -> [B L D]: H query heads share K key/value heads of size d."""
+  """Causal attention with grouped heads.
+
+  x [B L D] -> [B L D]. H query heads share K key/value heads of size d.
+  """
 
   heads: int
   kv_heads: int
@@ -36,10 +42,11 @@ class Qwen2Attention(nn.Module):
     slots,
     probe: str = "",
   ):
-    """-> (output, cache). `rotation` = (cos, sin), `q_at` = (segment, place) of the queries.
+    """The output and the cache.
 
-    `cache` = (keys, values) is written from slot `slots` [B] on. With `probe`, the dimension word
-    of the places, the result is (queries, keys) instead.
+    `rotation` = (cos, sin), `q_at` = (segment, place) of the queries. `cache` = (keys, values) is
+    written from slot `slots` [B] on. With `probe`, the dimension word of the places, the result is
+    (queries, keys) instead.
     """
     types = float_types(self)
     seq = probe or "seq"
@@ -85,7 +92,10 @@ def _write_slots(
 
 
 class SwiGLU(nn.Module):
-  """x [B L D] -> [B L D] through F hidden units."""
+  """The SwiGLU MLP.
+
+  x [B L D] -> [B L D] through F hidden units.
+  """
 
   mlp: int
   dtype: Any = "float32"
@@ -103,7 +113,10 @@ class SwiGLU(nn.Module):
 
 
 class Qwen2Block(nn.Module):
-  """One decoder layer: (x, cache) -> (x, cache). With `probe`, x -> its queries and keys."""
+  """One decoder layer: (x, cache) -> (x, cache).
+
+  With `probe`, returns the queries and keys of x.
+  """
 
   heads: int
   kv_heads: int
@@ -197,10 +210,10 @@ TABLE = (
   (r"layers/mlp/(\w+_proj)/kernel", r"layers.*.mlp.\1.weight", "i o -> o i"),
 )
 
-SPARE = (  # Tensors that some files hold and that are computed here.
+SPARE = (  # Tensors of some files that are computed here.
   (r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq", "rotary frequencies are computed"),
 )
 
-EXTRA = ()  # Tensors that other software wants and that are no parameters: (name, axis, value).
+EXTRA = ()  # Tensors for other software that are no parameters: (name, axis, value).
 
 Model = Qwen2

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mergers make one set of tokens of the K frames of a group (filax.models.roles.Merger)."""
+"""Mergers combine a group's K frames into one token set.
+
+The role is filax.models.roles.Merger.
+"""

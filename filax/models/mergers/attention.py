@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention pooling over the frames of a group, the baseline of FiLA-Video's appendix C.1.
+"""Attention pooling over the frames of a group.
 
-The printed formula, a softmax over patches summed over frames, does not normalise over frames. Here
-the scores of one place are: out[p] = sum_k softmax_k(<q[p], key_k[p]> / sqrt(E)) x_k[p], with the
-middle frame as the query.
+The baseline of FiLA-Video's appendix C.1. The printed formula, a softmax over patches summed over
+frames, does not normalise over frames. This implementation normalises over frames:
+out[p] = sum_k softmax_k(<q[p], key_k[p]> / sqrt(E)) x_k[p], with the middle frame as the query.
 """
 
 from typing import Any
@@ -18,10 +18,10 @@ from filax.models.roles import Merger
 
 
 class AttentionPool(nn.Module, Merger):
-  """[B G K N E] -> [B G N E]: per token a convex mix of the K frames.
+  """Per-token convex combination of a group's frames.
 
-  `norm` puts a LayerNorm in front of both projections: raw features have a few large channels that
-  may saturate the softmax.
+  [B G K N E] -> [B G N E]. `norm` puts a LayerNorm in front of both projections: raw features have
+  a few large channels that may saturate the softmax.
   """
 
   norm: bool = False

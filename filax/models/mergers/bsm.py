@@ -12,9 +12,10 @@ from filax.ops import bipartite
 
 
 class BipartiteMerge(nn.Module, Merger):
-  """[B G K N E] -> [B G N E]: K·N tokens merged into as many as one frame has, in time order.
+  """Bipartite merging of a group's tokens.
 
-  The result is no picture any more, so it cannot be pooled: config.model.merge_stage is "pool".
+  [B G K N E] -> [B G N E]: K·N tokens are merged into N, in time order. The result is not a grid of
+  pixels, so it cannot be pooled: config.model.merge_stage is "pool".
   """
 
   dtype: Any = "float32"

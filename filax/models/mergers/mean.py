@@ -11,7 +11,10 @@ from filax.models.roles import Merger
 
 
 class Mean(nn.Module, Merger):
-  """[B G K N E] -> [B G N E], averaged in float32."""
+  """The mean of a group's frames.
+
+  [B G K N E] -> [B G N E], averaged in float32.
+  """
 
   dtype: Any = "float32"
 

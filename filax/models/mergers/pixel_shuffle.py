@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pixel shuffle, VideoChat-Flash's spatial downsampling (§6.1).
 
-A square of tokens becomes the channels of one. The projector's first layer reads them, which makes
-it the strided convolution.
+The channels of a square of tokens become the channels of one token. Together with the projector's
+first layer this is the strided convolution.
 """
 
 import math
@@ -16,10 +16,10 @@ from filax.models.roles import Grid, Merger
 
 
 class PixelShuffle(nn.Module, Merger):
-  """[B G K N E] -> [B G K·tokens s²E], s² = N / tokens, frame by frame; pictures likewise.
+  """Pixel shuffle within each frame or picture.
 
-  Nothing is averaged and nothing is lost. It sits in front of the projector, whose mlp takes any
-  width.
+  [B G K N E] -> [B G K·tokens s²E], s² = N / tokens. It keeps all values. It runs in front of the
+  projector, whose mlp takes any width.
   """
 
   stages = ("vision",)
@@ -29,7 +29,10 @@ class PixelShuffle(nn.Module, Merger):
   param_dtype: Any = "float32"
 
   def grid(self, frames: int, grid: Grid) -> Grid:
-    """The frames' grids below one another. Raises ValueError if they do not divide."""
+    """The grids of all frames below one another.
+
+    Raises ValueError if they do not divide.
+    """
     rows, cols = self.image_grid(grid)
     return frames * rows, cols
 
@@ -38,7 +41,10 @@ class PixelShuffle(nn.Module, Merger):
     return grid[0] // side, grid[1] // side
 
   def side(self, grid: Grid) -> int:
-    """s, the tokens on a side of the squares. Raises ValueError naming the valid counts."""
+    """s, the tokens on a side of the squares.
+
+    Raises ValueError naming the valid counts.
+    """
     rows, cols = grid
     side_of_count = {}
     for side in range(1, min(grid) + 1):

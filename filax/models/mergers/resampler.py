@@ -17,10 +17,11 @@ from filax.ops.attention import bidirectional
 
 
 class Resampler(nn.Module, Merger):
-  """[B G K N E] -> [B G K·tokens E]; a still picture gets as many tokens as a clip.
+  """Learned queries that attend to the frames of a group.
 
-  There are frames·tokens queries. A learned vector for every frame is added to the keys, so that
-  their order can be told where an image encoder read them one by one.
+  [B G K N E] -> [B G K·tokens E]; a still picture gets as many tokens as a clip. There are
+  frames·tokens queries. A learned vector for every frame is added to the keys: features of an image
+  encoder do not encode the order of frames.
   """
 
   tokens: int = 16  # A frame.
@@ -30,7 +31,10 @@ class Resampler(nn.Module, Merger):
   param_dtype: Any = "float32"
 
   def grid(self, frames: int, grid: Grid) -> Grid:
-    """As near to a square as the count allows. Raises ValueError for groups of other sizes."""
+    """The most square grid of the tokens.
+
+    Raises ValueError for groups of other sizes.
+    """
     if frames != self.frames:
       raise ValueError(
         f"config.model.merger.frames={self.frames} does not fit groups of {frames} frames. Set it "
@@ -65,7 +69,10 @@ class Resampler(nn.Module, Merger):
 
 
 class CrossAttention(nn.Module):
-  """Queries x [B N E] read y [B S E] -> [B N E]."""
+  """Attention of queries x to y.
+
+  x [B N E], y [B S E] -> [B N E].
+  """
 
   heads: int
   dtype: Any = "float32"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Similar token merging of VideoChat-Flash: a clip's tokens become fewer, whichever are alike.
+"""Similar token merging of VideoChat-Flash, over the tokens of a clip.
 
-A token of the result belongs to the clip, not to a frame or a place: rows and columns of `grid`
-only number them, as the released tile raster does.
+A merged token has no frame and no position in the clip; rows and columns of `grid` only number the
+tokens, as in the released tile raster.
 """
 
 from typing import Any
@@ -16,7 +16,10 @@ from filax.ops import tome
 
 
 class ToMe(nn.Module, Merger):
-  """[B G K N E] -> [B G K·tokens E]; a still picture [B I N E] -> [B I 4·tokens E] at most."""
+  """Similar token merging.
+
+  [B G K N E] -> [B G K·tokens E]; a still picture [B I N E] -> [B I 4·tokens E] at most.
+  """
 
   tokens: int = 16  # A frame, on average.
   heads: int = 16  # Of the encoder: similarity is measured on the mean over heads.
@@ -25,7 +28,7 @@ class ToMe(nn.Module, Merger):
   param_dtype: Any = "float32"
 
   def grid(self, frames: int, grid: Grid) -> Grid:
-    """As near to a square as the count allows.
+    """The most square grid of the tokens.
 
     Raises ValueError if a frame has fewer tokens than the merger keeps.
     """
@@ -33,7 +36,10 @@ class ToMe(nn.Module, Merger):
     return tome.near_square(frames * self.tokens)
 
   def image_grid(self, grid: Grid) -> Grid:
-    """That of a group of 4 frames, or all tokens where a picture has no more."""
+    """The grid of a group of 4 frames.
+
+    `grid` itself for a picture with at most that many tokens.
+    """
     target = 4 * self.tokens
     if target >= grid[0] * grid[1]:
       return grid
@@ -52,7 +58,10 @@ class ToMe(nn.Module, Merger):
     return merged.reshape(batch, images, -1, width)
 
   def flops(self, frames: int, grid: Grid, width: int) -> float:
-    """FLOPs of one group: the similarities, two a pair and channel of the mean head."""
+    """FLOPs of the similarities of one group.
+
+    Two per pair and channel of the mean head.
+    """
     count = frames * grid[0] * grid[1]
     target = frames * self.tokens
     total = 0.0

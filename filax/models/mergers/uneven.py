@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Uneven downsampling, VideoChat-Flash §6.1: a clip's first frame in detail, the others coarsely.
+"""Uneven downsampling of the frames of a clip (VideoChat-Flash §6.1).
 
-The paper gives no sizes. Here the first frame of 4 keeps about five times the tokens of the others,
-and tokens are averages over areas: each stands for the same share of its frame.
+The first frame keeps more tokens than the others. The paper gives no sizes. Here the first frame
+of 4 keeps about five times the tokens of the others. Tokens are averages over equal areas of their
+frame.
 """
 
 from collections.abc import Sequence
@@ -26,9 +27,10 @@ GRIDS = {
 
 
 class Uneven(nn.Module, Merger):
-  """[B G K N E] -> [B G first + (K-1)·rest E]; a still picture keeps about 4·tokens.
+  """Area means with a finer grid for a group's first frame.
 
-  `first` and `rest` (rows, columns) replace the grids that belong to `tokens`.
+  [B G K N E] -> [B G first + (K-1)·rest E]; a still picture keeps about 4·tokens. `first` and
+  `rest` (rows, columns) replace the grids that belong to `tokens`.
   """
 
   tokens: int = 16  # A frame, on average.
@@ -38,7 +40,10 @@ class Uneven(nn.Module, Merger):
   param_dtype: Any = "float32"
 
   def grids(self, frames: int, grid: Grid) -> list[Grid]:
-    """The grid of every frame of a group. Raises ValueError for an invalid grid."""
+    """The grid of every frame of a group.
+
+    Raises ValueError for an invalid grid.
+    """
     first, rest = self._first_and_rest(frames)
     for rows, cols in (first, rest):
       if not (1 <= rows <= grid[0] and 1 <= cols <= grid[1]):
@@ -61,7 +66,10 @@ class Uneven(nn.Module, Merger):
     return GRIDS[self.tokens]
 
   def grid(self, frames: int, grid: Grid) -> Grid:
-    """A grid near to a square; tokens are in the order frame, row, column."""
+    """The most square grid of a group's tokens.
+
+    Tokens are in the order frame, row, column.
+    """
     count = sum(math.prod(frame_grid) for frame_grid in self.grids(frames, grid))
     return near_square(count)
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FiLA-Video's fusion (Eq. 7-8): a learned weight per frame slot, token and channel."""
+"""FiLA-Video's fusion of frames by learned weights (Eq. 7-8).
+
+One weight per frame slot, token and channel.
+"""
 
 from typing import Any
 
@@ -11,10 +14,11 @@ from filax.models.roles import Merger
 
 
 class Weighted(nn.Module, Merger):
-  """[B G K N E] -> [B G N E]: the sum over K of frame · weight. No bias, no normalisation.
+  """Weighted sum over a group's frames.
 
-  The weight (K, N, E) starts at 1/K and is float32 whatever `param_dtype` says: at the
-  paper's learning rate its steps are far below what bfloat16 resolves near 1/3.
+  [B G K N E] -> [B G N E], without bias or normalisation. The weight (K, N, E) starts at 1/K and is
+  float32 for any `param_dtype`: at the paper's learning rate its steps are far below bfloat16's
+  resolution near 1/3.
   """
 
   dtype: Any = "float32"

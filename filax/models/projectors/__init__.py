@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Projectors bring visual tokens to the width of the llm (filax.models.roles.Projector)."""
+"""Projectors map visual tokens to the llm's width (filax.models.roles.Projector)."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The LLaVA projector: two layers with an exact GELU, bilinear pooling, and the newline vector."""
+"""The LLaVA projector: an MLP, pooling and the newline vector.
+
+Two layers with an exact GELU; pooling is bilinear.
+"""
 
 from typing import Any
 
@@ -15,9 +18,10 @@ NEWLINES = ("one_token", "grid", "frame", "none")  # After the video, each row, 
 
 
 class MLP(nn.Module, Projector):
-  """Visual tokens E -> D with `mlp`, fewer of them with `pool`; both are called by the VideoLM.
+  """A two-layer projector with pooling.
 
-  Still pictures are projected, not pooled.
+  `mlp` maps width E to D, `pool` reduces the number of tokens; the VideoLM calls both. Still
+  pictures are projected, not pooled.
   """
 
   out: int = 0  # D; the VideoLM's builder fills it with the width of the llm.
@@ -57,7 +61,7 @@ class MLP(nn.Module, Projector):
     return self.linear_2(hidden)
 
   def pool(self, x: Float[Array, "B G N D"], grid: Grid) -> Float[Array, "B G n D"]:
-    """Row-major tokens of `grid` -> those of `pooled_grid(grid)`."""
+    """Pools row-major tokens from `grid` to `pooled_grid(grid)`."""
     if self.pool_side == 1:
       return x
     return pooling.bilinear(x, grid, self.pool_side)
@@ -67,7 +71,10 @@ class MLP(nn.Module, Projector):
     return pooling.pooled_grid(grid, self.pool_side)
 
   def newline_vector(self) -> Float[Array, "D"]:
-    """The vector that ends a row, a group or a video; zeros if there is none."""
+    """The vector at the end of a row, group or video.
+
+    Zeros if the projector has no newline.
+    """
     return self.row_end.astype(self.dtype)
 
 

@@ -12,7 +12,10 @@ def gather(
   mask: Bool[Array, "B T"],
   index: Int[Array, "B G K"],
 ) -> Groups:
-  """The groups that `index` names. A row without a real frame has no real group."""
+  """Gathers the groups at `index`.
+
+  A row without a real frame has no real group.
+  """
   take = jax.vmap(lambda frames, index: frames[index])
   grouped = take(tokens, index)
   has_frame = mask.any(-1)[:, None]  # [B 1]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames by bipartite soft matching, the baseline of FiLA-Video's appendix B."""
+"""Frame selection by bipartite soft matching.
+
+The baseline of FiLA-Video's appendix B.
+"""
 
 from flax import linen as nn
 import jax
@@ -14,11 +17,12 @@ from filax.parallel.rules import constrain
 
 
 class BipartiteMatching(nn.Module, Selector):
-  """tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row.
+  """Selects similar frames by bipartite matching.
 
-  The video is cut into `scenes` even segments; each gives the frame with its size - 1 closest
-  companions. A video whose segments have fewer than 2 (size - 1) real frames, or that has
-  fewer than scenes · size, is not matched: its frames are spread evenly over the groups.
+  tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row. The video
+  is cut into `scenes` even segments; each contributes the frame with the most similar size - 1
+  companions. Videos whose segments have fewer than 2 (size - 1) real frames, or with fewer than
+  scenes · size, are not matched: their frames are spread evenly over the groups.
   """
 
   scenes: int = 32
@@ -27,7 +31,10 @@ class BipartiteMatching(nn.Module, Selector):
   chooses_scenes = True
 
   def groups(self, frames: int) -> int:
-    """G. Raises ValueError if the segments of `frames` frames are too short to match."""
+    """G.
+
+    Raises ValueError if the segments of `frames` frames are too short to match.
+    """
     needed = self.scenes * self.shortest
     if frames < needed:
       raise ValueError(
@@ -39,7 +46,7 @@ class BipartiteMatching(nn.Module, Selector):
 
   @property
   def shortest(self) -> int:
-    """Frames that a segment must have."""
+    """The minimum number of frames in a segment."""
     return max(2 * (self.size - 1), self.size)
 
   def __call__(
@@ -58,7 +65,7 @@ class BipartiteMatching(nn.Module, Selector):
     x: Float[Array, "T E"],
     mask: Bool[Array, "T"],
   ) -> Int[Array, "G K"]:
-    """Slots of the frames of every group of one video, from its frame means."""
+    """Slots of all groups' frames in one video, from its frame means."""
     matched = bipartite.select_frames(x, mask, self.scenes, self.size)
     is_short = mask.sum() < self.scenes * self.shortest
     spread_evenly = evenly(mask, self.scenes * self.size).reshape(matched.shape)

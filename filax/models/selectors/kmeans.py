@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scene selection of FiLA-Video (Eq. 1-6): K-Means representatives and the frames before them."""
+"""FiLA-Video's scene selection (Eq. 1-6).
+
+K-Means representatives and the frames before them.
+"""
 
 from flax import linen as nn
 import jax
@@ -14,10 +17,11 @@ from filax.parallel.rules import constrain
 
 
 class KMeans(nn.Module, Selector):
-  """tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row.
+  """Selects scenes by K-Means.
 
-  A video with fewer than scenes · size real frames is not clustered: its frames are spread
-  evenly over the groups, some repeated. No gradient flows through the choice.
+  tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row. A video
+  with fewer than scenes · size real frames is not clustered: its frames are spread evenly over the
+  groups, some repeated. No gradient flows through the choice.
   """
 
   scenes: int = 32
@@ -31,11 +35,11 @@ class KMeans(nn.Module, Selector):
 
   @property
   def representative(self) -> int:
-    """The place of a scene's representative among its frames: it is the last in time."""
+    """The place of a scene's representative: last in time."""
     return self.size - 1
 
   def groups(self, frames: int) -> int:
-    """G, whatever the number of frames."""
+    """G, for any number of frames."""
     del frames
     return self.scenes
 
@@ -54,7 +58,7 @@ class KMeans(nn.Module, Selector):
     x: Float[Array, "T E"],
     mask: Bool[Array, "T"],
   ) -> Int[Array, "G K"]:
-    """Slots of the frames of every scene of one video, from its frame means."""
+    """Slots of all scenes' frames in one video, from its frame means."""
     key = jax.random.key(self.seed)
     representatives = kmeans.scene_frames(
       x, mask, self.scenes, seeds=self.seeds, steps=self.steps, key=key

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Consecutive groups of frames: with uniform sampling, what FiLA-Video trains on."""
+"""Consecutive groups of frames.
+
+With uniform sampling, this is the training setup of FiLA-Video.
+"""
 
 from flax import linen as nn
 import jax.numpy as jnp
@@ -9,15 +12,19 @@ from filax.models.roles import Groups, Selector
 
 
 class Uniform(nn.Module, Selector):
-  """tokens [B T N E], mask [B T] -> G = T / size groups. A reshape: frames stay where they are.
+  """Groups of consecutive frames.
 
-  A group is real if all its frames are; samples of a row are whole groups.
+  tokens [B T N E], mask [B T] -> G = T / size groups. A reshape: frames stay in place. A group is
+  real if all its frames are; samples of a row are whole groups.
   """
 
   size: int = 3
 
   def groups(self, frames: int) -> int:
-    """G for T = `frames`. Raises ValueError if it does not divide."""
+    """G for T = `frames`.
+
+    Raises ValueError if the frames do not divide into groups.
+    """
     if frames % self.size:
       raise ValueError(
         f"{frames} frames are not whole groups of {self.size}. Set config.data.sampling.frames to "

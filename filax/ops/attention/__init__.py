@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention: one signature, several kernels; causal within segments, or without a mask."""
+"""Attention kernels with one signature.
+
+Causal within segments, or without a mask.
+"""

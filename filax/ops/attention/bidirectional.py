@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention without a mask, for encoders: every token of a clip sees every other. Softmax in f32.
+"""Attention without a mask, for vision encoders.
+
+Every token of a clip attends to every other token; softmax in float32.
 
 attend(q, k, v): [B N H d] each -> [B N H d].
 """
@@ -18,7 +20,10 @@ def xla(
   k: Float[Array, "B S H d"],
   v: Float[Array, "B S H d"],
 ) -> Float[Array, "B N H d"]:
-  """All scores at once: N x S of them a head."""
+  """Attention with all scores in memory.
+
+  N x S scores per head.
+  """
   return jax.nn.dot_product_attention(q, k, v, implementation="xla")
 
 
@@ -27,7 +32,10 @@ def cudnn(
   k: Float[Array, "B S H d"],
   v: Float[Array, "B S H d"],
 ) -> Float[Array, "B N H d"]:
-  """cuDNN's fused attention: a GPU, half precision, d a multiple of 8."""
+  """cuDNN's fused attention.
+
+  Needs a GPU, half precision, and d a multiple of 8.
+  """
   return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
@@ -37,9 +45,9 @@ def blockwise(
   v: Float[Array, "B S H d"],
   block: int = 512,
 ) -> Float[Array, "B N H d"]:
-  """`xla` over equal blocks of at most `block` queries: memory O(block · S).
+  """`xla` over equal blocks of at most `block` queries.
 
-  Blocks are computed again in the backward pass.
+  Takes O(block · S) memory. The backward pass computes each block again.
   """
   batch, tokens, heads, d = q.shape
   blocks = math.ceil(tokens / block)
@@ -61,7 +69,10 @@ def auto(
   k: Float[Array, "B S H d"],
   v: Float[Array, "B S H d"],
 ) -> Float[Array, "B N H d"]:
-  """`cudnn` for half precision on a GPU; else `xla`, or `blockwise` where that grows large."""
+  """The best kernel for the device, dtype and size.
+
+  `cudnn` for half precision on a GPU; otherwise `xla`, or `blockwise` for large score matrices.
+  """
   if jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
     return cudnn(q, k, v)
   if q.shape[1] * k.shape[1] <= 2048**2:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over blocks of keys with a running softmax (arXiv:2112.05682, arXiv:2205.14135).
 
-Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Keys may come in
-parts: `with_lse` and `merge_parts` go forward, `gradients` backward (ring attention).
+Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Ring attention
+splits keys into parts: it uses `with_lse` and `merge_parts` in the forward pass, `gradients` in the
+backward pass.
 
 Letters of einsums: B batch, L queries, S keys, b keys of a block, K kv heads, G query heads of a
 kv head (H = K·G), d head size.
@@ -22,7 +23,7 @@ At = tuple[Int[Array, "B L"], Int[Array, "B L"]]  # (segment, place) of queries,
 KeysAt = tuple[Int[Array, "B S"], Int[Array, "B S"]]  # of keys.
 
 MASKED = -1e30  # Finite, so that a query without keys yields zeros, not NaN.
-SAVED = "attn"  # The name under which rematerialisation may keep what the backward pass needs.
+SAVED = "attn"  # Checkpoint name of the outputs that the backward pass needs.
 _NOWHERE = -1  # The segment of keys that only fill up a block.
 
 
@@ -39,7 +40,10 @@ def blockwise(
 
 
 def merge_parts(a, b):
-  """Two (output, log-sum-exp) of the same queries over disjoint keys -> those over all keys."""
+  """Merges the attention of the same queries over disjoint keys.
+
+  `a`, `b` and the result are (output, log-sum-exp).
+  """
   out_a, lse_a = a
   out_b, lse_b = b
   lse = jnp.logaddexp(lse_a, lse_b)
@@ -77,10 +81,11 @@ _attend.defvjp(_forward, _backward)
 
 
 def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 512):
-  """(output f32 [B L H d], log-sum-exp f32 [B L H]); of a query without keys: (0, MASKED).
+  """Attention output and log-sum-exp, a block of keys at a time.
 
-  Blocks come one after the other. With m the largest score so far, a block first scales what the
-  blocks before it have added up by exp(m_before - m):
+  Returns (output f32 [B L H d], log-sum-exp f32 [B L H]); (0, MASKED) for a query without keys.
+  Let m be the largest score so far. Each block first scales the sums of the blocks before it by
+  exp(m_before - m):
 
     total = total · exp(m_before - m) + sum exp(score - m)
     out   = out   · exp(m_before - m) + sum exp(score - m) · v
@@ -128,9 +133,10 @@ def gradients(
   d_out,
   block: int = 512,
 ):
-  """(d_q, d_k, d_v) in float32, of these keys' part in attention over more of them.
+  """Gradients of attention for the queries and one part of the keys.
 
-  `lse` f32 [B L H] is over all keys, `delta` f32 [B L H] the sum of d_out · output over d. With
+  Returns (d_q, d_k, d_v) in float32. `k` and `v` may be a part of all keys; `lse` f32 [B L H] is
+  the log-sum-exp over all keys, and `delta` f32 [B L H] is the sum of d_out · output over d. With
   p = exp(score - lse), d_score = p · (d_out · v - delta).
   """
   q, q_at, kv_at = _together(q, q_at, kv_at)
@@ -166,16 +172,19 @@ def gradients(
 
 
 def _together(q, q_at: At, kv_at: KeysAt):
-  """Ties places to queries, so that masks stay in the loop over layers.
+  """Ties places to queries, so that masks stay inside the layer loop.
 
-  They do not depend on the layer and would else be taken out of that loop and kept for all blocks
-  at once, L x S of them.
+  Masks do not depend on the layer. Without this tie XLA would move them out of the loop and keep
+  the masks of all blocks, L x S, in memory.
   """
   return lax.optimization_barrier((q, q_at, kv_at))
 
 
 def _parts(k, v, kv_at: KeysAt, block: int):
-  """(k, v, segment, place) in blocks [S/block B block ...]; the last one is filled up."""
+  """Keys, values, segments and places cut into blocks.
+
+  Shapes are [S/block B block ...]; the last block is padded.
+  """
   block = min(block, k.shape[1])
   segment, place = kv_at
   return (
@@ -194,7 +203,10 @@ def _cut(x, block: int, value: int = 0):
 
 
 def _grouped(q, kv_heads):
-  """[B L H d] -> [B K G L d] with H = K·G: head h uses kv head h // G."""
+  """Queries grouped by their kv head.
+
+  [B L H d] -> [B K G L d] with H = K·G: head h uses kv head h // G.
+  """
   batch, length, _, d = q.shape
   groups = q.reshape(batch, length, kv_heads, -1, d)
   return jnp.moveaxis(groups, 1, 3)
@@ -208,7 +220,10 @@ def _ungrouped(x):
 
 
 def _scores(q, k, q_at, segment, place):
-  """Scaled scores f32 [B K G L b] of one block of keys and the mask [B 1 1 L b]."""
+  """Scaled scores and the mask of one block of keys.
+
+  Scores are f32 [B K G L b], the mask is [B 1 1 L b].
+  """
   scores = jnp.einsum("BKGLd,BbKd->BKGLb", q, k, preferred_element_type=jnp.float32)
   q_segment, q_place = q_at
   same_segment = q_segment[:, :, None] == segment[:, None]
@@ -220,7 +235,10 @@ def _scores(q, k, q_at, segment, place):
 
 
 def _varying(x, q, k):
-  """Inside shard_map a carry must vary over every axis that queries or keys vary over."""
+  """Marks x as varying over every mesh axis of q and k.
+
+  shard_map requires this of a scan's carry.
+  """
   missing = tuple((_axes(q) | _axes(k)) - _axes(x))
   return lax.pcast(x, missing, to="varying") if missing else x
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Causal attention within segments, with grouped heads. Every kernel has one signature.
 
-attend(q, k, v, q_at, kv_at): `at` = (segment, place). A query sees the keys of its own segment
-whose place is not later than its own. Place is the index in the unsharded row or the cache slot,
-never the rotary position, which may restart or skip.
+attend(q, k, v, q_at, kv_at): `at` = (segment, place). A query attends to the keys of its own
+segment whose place is not later than its own. A place is the index in the unsharded row or the
+cache slot, never the rotary position, which may restart or skip.
 
   segment  1 1 2 2      keys that each query sees:   x . . .
   place    0 1 2 3                                   x x . .
@@ -22,7 +22,7 @@ from filax.ops.attention.blockwise import MASKED, SAVED, At, KeysAt, blockwise
 
 
 def visible(q_at: At, kv_at: KeysAt) -> Bool[Array, "B L S"]:
-  """Which keys a query may see."""
+  """Mask of the keys visible to each query."""
   q_segment, q_place = q_at
   kv_segment, kv_place = kv_at
   same_segment = q_segment[:, :, None] == kv_segment[:, None, :]
@@ -37,13 +37,19 @@ def dense(
   q_at: At,
   kv_at: KeysAt,
 ) -> Float[Array, "B L H d"]:
-  """The reference: an L x S score matrix, softmax in float32. Head h uses kv head h // (H/K)."""
+  """Reference attention with an L x S score matrix.
+
+  Softmax in float32. Head h uses kv head h // (H/K).
+  """
   out, _ = dense_with_lse(q, k, v, q_at, kv_at)
   return checkpoint_name(out.astype(q.dtype), SAVED)
 
 
 def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
-  """(output f32 [B L H d], log-sum-exp f32 [B L H]); G = H/K query heads share a kv head."""
+  """Attention output and log-sum-exp from a dense score matrix.
+
+  Returns (output f32 [B L H d], log-sum-exp f32 [B L H]). G = H/K query heads share a kv head.
+  """
   batch, length, heads, d = q.shape
   grouped = q.reshape(batch, length, k.shape[2], -1, d)
   scores = jnp.einsum("BLKGd,BSKd->BKGLS", grouped, k, preferred_element_type=jnp.float32)
@@ -60,14 +66,17 @@ def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """`dense` while the scores are small, else `blockwise`."""
+  """`dense` for small score matrices, else `blockwise`."""
   if q.shape[1] * k.shape[1] <= 2048**2:
     return dense(q, k, v, q_at, kv_at)
   return blockwise(q, k, v, q_at, kv_at)
 
 
 def cudnn(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """cuDNN's fused attention (GPU only, float16 or bfloat16); the mask costs a byte a score."""
+  """cuDNN's fused attention, for float16 or bfloat16 on a GPU.
+
+  The mask takes one byte per score.
+  """
   mask = visible(q_at, kv_at)[:, None]
   out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
   return checkpoint_name(out, SAVED)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over keys that travel around a ring of devices (arXiv:2310.01889).
 
-Forward, partial results are merged as keys pass; backward, the keys go round once more and carry
-their gradients home. A device holds its own part of the sequence and one that passes, no more.
+The forward pass merges partial results as the keys arrive. In the backward pass the keys travel
+around the ring again, together with their gradients, and end at their own device. A device holds
+its own keys and one visiting part at a time.
 """
 
 from functools import partial
@@ -32,9 +33,10 @@ def ring(
   kernel: str,
   stride: int = 1,
 ) -> Float[Array, "B L H d"]:
-  """Inside shard_map: local queries, the keys of all devices `stride` places apart on `axis`.
+  """Attention of local queries to all keys of a ring, inside shard_map.
 
-  `kernel` is a name in WITH_LSE; partial results are float32.
+  The ring consists of the devices `stride` places apart on `axis`. `kernel` is a name in WITH_LSE;
+  partial results are float32.
   """
   return _ring(q, k, v, q_at, kv_at, axis, kernel, stride).astype(q.dtype)
 
@@ -101,12 +103,12 @@ _ring.defvjp(_forward, _backward)
 
 
 def _from_neighbour(tree, axis: str, stride: int):
-  """The tree of the device `stride` places before this one."""
+  """The tree of the device `stride` places before this device."""
   size = lax.axis_size(axis)
   pairs = [(device, (device + stride) % size) for device in range(size)]
   return jax.tree.map(lambda x: lax.ppermute(x, axis, pairs), tree)
 
 
 def _others(axis: str, stride: int) -> int:
-  """How many other devices are in the ring."""
+  """The number of other devices in the ring."""
   return lax.axis_size(axis) // stride - 1

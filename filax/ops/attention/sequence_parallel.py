@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention whose sequence is spread over the mesh axis `seq`, in one signature with the rest.
+"""Attention over sequences that are sharded over the mesh axis `seq`.
+
+The signature is the same as in ops.attention.dense. Strategies:
 
 gather   every device gathers all keys and values (arXiv:2407.21783 §3.3.2): the default.
 ring     keys and values travel around, partial results are merged (arXiv:2310.01889).
 ulysses  heads are traded for sequence (arXiv:2309.14509): as many devices as heads allow.
 ulysses_ring  ulysses within groups of neighbours, ring between the groups (arXiv:2405.07719).
 
-Masks come from (segment, place), so any order of the tokens (contiguous, zig-zag) is the same code.
+Masks come from (segment, place), so contiguous and zig-zag order share the same code.
 """
 
 from collections.abc import Callable
@@ -28,10 +30,10 @@ AXIS = "seq"
 
 
 def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
-  """The attention of a config: an `attend(q, k, v, q_at, kv_at)` for the mesh in use.
+  """The attention function of a config for the mesh in use.
 
-  Without a mesh, or with config.mesh.seq = 1, that is the kernel itself. On a TPU, "auto" is splash
-  where there is one for the strategy and the row.
+  Returns attend(q, k, v, q_at, kv_at). Without a mesh, or with config.mesh.seq = 1, this is the
+  kernel itself. On a TPU, "auto" selects splash where it supports the strategy and the row.
   """
   if strategy not in STRATEGIES:
     raise ValueError(
@@ -71,7 +73,7 @@ def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
 
 
 def _on_every_device(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """Calls `body` with every device's rows, places and heads."""
+  """Runs `body` on every device's rows, places and heads."""
   places = P(ACTIVATION_AXES["batch"], AXIS)
   heads = P(*places, ACTIVATION_AXES["heads"])
   in_specs = (heads, heads, heads, (places, places), (places, places))
@@ -80,7 +82,7 @@ def _on_every_device(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
 
 
 def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
-  """Local queries, all keys."""
+  """Attention of local queries to gathered keys of all devices."""
   attend = dense.attention_kernel(kernel)
   k = lax.all_gather(k, AXIS, axis=1, tiled=True)
   v = lax.all_gather(v, AXIS, axis=1, tiled=True)
@@ -91,15 +93,14 @@ def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
 
 
 def ring(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
-  """Local queries, all keys one device after the other."""
+  """Attention of local queries to all keys, device by device."""
   return ring_attention.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel)
 
 
 def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
-  """Every device gets the whole sequence of some of the heads.
+  """Attention with whole sequences and a share of heads per device.
 
-  With `degree` below the number of devices, a ring does the rest between groups of `degree`
-  neighbours.
+  With `degree` below the number of devices, a ring connects groups of `degree` neighbours.
   """
   size = lax.axis_size(AXIS)
   degree = degree or math.gcd(size, q.shape[2])
@@ -145,7 +146,10 @@ def _check_degree(size: int, degree: int, heads: int, kv_heads: int) -> None:
 
 
 def _repeat_heads(x, degree: int):
-  """[B S K d] with every kv head repeated until `degree` devices can share them."""
+  """Repeats kv heads until `degree` devices can share them.
+
+  x is [B S K d].
+  """
   copies = math.lcm(x.shape[2], degree) // x.shape[2]
   if copies == 1:
     return x

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Splash attention, jax's Pallas kernel for TPU, behind the signature of ops.attention.
+"""Splash attention, jax's Pallas kernel for TPU, as an attention function.
 
-The kernel wants a static causal mask, so it takes places from the layout instead of the arrays:
+The kernel needs a static causal mask, so places come from the layout instead of the arrays:
 natural order without `seq`, the zig-zag order of parallel.zigzag with it. Segments stay dynamic.
 """
 
@@ -27,7 +27,10 @@ _BLOCKS = (1024, 512, 256, 128)  # Larger is faster while it divides the row.
 
 
 def attend(strategy: str, interpret: bool = False) -> Callable:
-  """attend(q, k, v, q_at, kv_at) for the mesh in use; `interpret` runs it on any backend."""
+  """The splash attention function for the mesh in use.
+
+  Returns attend(q, k, v, q_at, kv_at). `interpret` runs the kernel on any backend.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return functools.partial(_on_one_device, interpret=interpret)
@@ -41,7 +44,10 @@ def attend(strategy: str, interpret: bool = False) -> Callable:
 
 
 def suits(strategy: str, shape: tuple[int, ...], mesh) -> bool:
-  """Whether there is a splash kernel for queries [B L H d] on this mesh."""
+  """Whether splash supports a strategy and query shape on a mesh.
+
+  `shape` is [B L H d].
+  """
   _, length, heads, _ = shape
   shards = mesh.shape[AXIS]
   if shards > 1 and strategy not in STRATEGIES:
@@ -53,7 +59,10 @@ def suits(strategy: str, shape: tuple[int, ...], mesh) -> bool:
 
 
 def _on_every_device(body, mesh, interpret, q, k, v, q_at, kv_at):
-  """Calls `body` with every device's rows, places and heads, and its share of the mask."""
+  """Runs `body` on every device.
+
+  Each device gets its rows, places and heads, and its share of the mask.
+  """
   shards = mesh.shape[AXIS]
   length = q.shape[1]
   heads = q.shape[2] // mesh.shape["tensor"]
@@ -80,7 +89,10 @@ def _on_one_device(q, k, v, q_at, kv_at, interpret):
 
 
 def _gathered(kernel, q, k, v, q_segment, kv_segment, shards):
-  """Local queries in zig-zag order, all keys in natural order."""
+  """Attention of local queries to gathered keys.
+
+  Queries are in zig-zag order, keys in natural order.
+  """
 
   def gather(x):
     return natural(lax.all_gather(x, AXIS, axis=1, tiled=True), shards)
@@ -89,7 +101,7 @@ def _gathered(kernel, q, k, v, q_segment, kv_segment, shards):
 
 
 def _traded(kernel, q, k, v, q_segment, kv_segment, shards):
-  """The whole row of some of the heads."""
+  """Attention with whole rows and a share of heads per device."""
   if shards == 1:
     return _attend_rows(kernel, q, k, v, q_segment, kv_segment)
   if q.shape[2] % shards:
@@ -115,7 +127,10 @@ def _traded(kernel, q, k, v, q_segment, kv_segment, shards):
 
 
 def _attend_rows(kernel, q, k, v, q_segment, kv_segment):
-  """The kernel over rows; it scales nothing itself and wants heads before places."""
+  """Applies the kernel to every row.
+
+  The kernel does not scale scores, and expects heads before places.
+  """
 
   def attend_row(q, k, v, q_segment, kv_segment):
     segment_ids = kernels.SegmentIds(q=q_segment, kv=kv_segment)
@@ -130,7 +145,10 @@ def _attend_rows(kernel, q, k, v, q_segment, kv_segment):
 
 
 def natural(x, shards: int):
-  """[B S ...] gathered in zig-zag order -> natural order, by a static reshape."""
+  """Restores natural order by a static reshape.
+
+  x [B S ...] was gathered in zig-zag order.
+  """
   batch, length, *rest = x.shape
   chunks = x.reshape(batch, shards, 2, length // (2 * shards), *rest)
   first_half = chunks[:, :, 0]
@@ -139,9 +157,10 @@ def natural(x, shards: int):
 
 
 def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):
-  """The kernel of a row of `length` places, its queries `order`-way zig-zag over `shards`.
+  """The kernel for rows of `length` places.
 
-  Made anew by every trace, whose tracers it holds; jax keeps the costly part, the block tables.
+  Queries lie in `order`-way zig-zag order over `shards`. Every trace builds a new kernel, because
+  it holds the tracers of that trace; jax caches the block tables, the costly part.
   """
   q_block = _largest_block(length // shards, 512)
   kv_block = _largest_block(length, max(_BLOCKS))
@@ -189,8 +208,8 @@ def _causal(q, k):
 class CausalByCorners(masks._ComputableMask):
   """A causal mask over queries in any order of places.
 
-  When building its block table the kernel only asks whether a block is empty or full, so a block
-  is answered from its extreme places: seconds instead of minutes at 100,000 places.
+  When building its block table the kernel only asks whether a block is empty or full. The extreme
+  places of a block answer this: seconds instead of minutes at 100,000 places.
   """
 
   def __init__(self, length: int, places: np.ndarray):
