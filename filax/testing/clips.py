@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 import os
 import pathlib
+from typing import cast
 
 import av
 import numpy as np
@@ -77,13 +78,13 @@ def write_video(
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   muxer = {"movflags": "faststart"} if str(path).endswith((".mp4", ".mov")) else {}
   with av.open(str(path), "w", options=muxer) as container:
-    stream = container.add_stream(codec, rate=fps)
+    stream = cast(av.VideoStream, container.add_stream(codec, rate=fps))  # By the codec's name.
     stream.width = height if rotation % 180 else width
     stream.height = width if rotation % 180 else height
     stream.pix_fmt = "yuv420p"
     if codec == "libx264":
       defaults = {"g": str(gop), "preset": "veryfast", "crf": "18"}
-      stream.options = defaults | (options or {})
+      stream.options = {**defaults, **(options or {})}
       stream.codec_context.thread_count = 1
     tick = Fraction(1, 1000) if times is not None else Fraction(1, fps)
     stream.codec_context.time_base = tick
