@@ -182,7 +182,10 @@ def test_numbers(tmp_path):
 def test_examples_show_every_outcome(tmp_path):
   manifest = tmp_path / "held_out.json"
   manifest.write_text(json.dumps([dict(id=f"q{i}", video=f"{i // 2}.mp4") for i in range(8)]))
-  score = lambda right: dict(answers=[dict(id=f"q{i}", score=float(i in right)) for i in range(8)])
+
+  def score(right):
+    return dict(answers=[dict(id=f"q{i}", score=float(i in right)) for i in range(8)])
+
   evals = dict(scenes=score({0, 1, 2, 4}), uniform=score({4}))
   chosen = examples.choose_records(manifest, evals)
   assert [record["id"] for record in chosen] == ["q0", "q2", "q4", "q6"]

@@ -19,7 +19,7 @@ MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 60
 MOST_WORDS_OF_A_FIRST_LINE = 12
 MOST_HOMES = 3
-# Methods of contracts (filax.models.roles, filax.train.hooks) and what every command and config has.
+# Methods of contracts (models/roles.py, train/hooks.py), and what all commands and configs have.
 CONTRACTS = {
   *("main", "get_config"),
   *("setup", "embed", "blocks", "forward", "groups", "stages"),

@@ -49,7 +49,10 @@ def test_rates_batch_and_frames_are_those_released(stage):
   c = config(stage)
   shapes = components.parameter_shapes(components.build_video_lm(c.model))
   rates = optim.make_optimizer(c.optim.to_dict(), shapes, 1000).rates
-  of = lambda role: {rate for path, rate in rates.items() if path.startswith(role)}
+
+  def of(role):
+    return {rate for path, rate in rates.items() if path.startswith(role)}
+
   encoder, connector, llm, batch = RATES[stage]
   assert (of("encoder"), of("projector"), of("llm")) == ({encoder}, {connector}, {llm})
   assert (c.batch, c.epochs, c.seed, c.optim.warmup) == (batch, 1, 42, 0.03)
@@ -91,7 +94,10 @@ def test_frames_that_are_no_whole_clips_name_the_knob():
     )
   with pytest.raises(ValueError, match=r"config\.data\.rows .*10"):
     planner.row_shapes(((10, 0, 128, 1),), model.layout().frames_per_group)
-  shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, "uint8")
+
+  def shape(*sizes):
+    return jax.ShapeDtypeStruct(sizes, "uint8")
+
   with pytest.raises(ValueError, match=r"6 frames are not whole groups of 4\. Set config"):
     jax.eval_shape(
       lambda *args: model.init_with_output(jax.random.key(0), *args, method="embed"),

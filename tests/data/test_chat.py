@@ -58,9 +58,12 @@ def reference_llava(tokenizer, system, turns, visual):
     ids += turn
     labels += turn if role == "assistant" else [-100] * len(turn)
   labels = [i if i in (start, end, newline) else x for i, x in zip(ids, labels, strict=True)]
-  spread = lambda values, fill: [
-    x for i, v in zip(ids, values, strict=True) for x in ([fill] * visual if i == -200 else [v])
-  ]
+
+  def spread(values, fill):
+    return [
+      x for i, v in zip(ids, values, strict=True) for x in ([fill] * visual if i == -200 else [v])
+    ]
+
   return spread(ids, tokenizer.pad_id), spread(labels, -100)
 
 
@@ -115,7 +118,9 @@ def test_llava_labels_hold_the_published_targets(tokenizer):
   ],
 )
 def test_llava_labels_equal_the_reference(turns, tokenizer):
-  parts = lambda text: (0, text.removeprefix("<image>")) if "<image>" in text else (text,)
+  def parts(text):
+    return (0, text.removeprefix("<image>")) if "<image>" in text else (text,)
+
   record = sample(*(Turn(role, parts(text)) for role, text in turns))
   encoded = templates.encode_conversation(record, tokenizer, system=SYSTEM, visuals=[VIDEO])
   ids, labels = reference_llava(tokenizer, SYSTEM, turns, 4)

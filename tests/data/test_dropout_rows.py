@@ -68,11 +68,11 @@ def test_without_dropout_rows_and_plan_are_as_ever(folder):
 
 
 def test_stages_and_queries_are_part_of_the_fingerprint(folder):
-  make_ = lambda **changes: (
-    corpora.open_pipeline(
+  def make_(**changes):
+    return corpora.open_pipeline(
       folder, layout=dataclasses.replace(DROPS, **changes), rows=((12, 2, 384, 4),)
     ).fingerprint
-  )
+
   assert len({make_(), make_(stages=STAGES[:1]), make_(queries="answers")}) == 3
 
 

@@ -60,7 +60,9 @@ def test_canvas_and_pattern_follow_llava(width, height, tiles):
 
 
 def test_modes_of_one_view():
-  of = lambda mode, alone=True: images.views(40, 20, dict(mode=mode, tiles=4), 24, alone)
+  def of(mode, alone=True):
+    return images.views(40, 20, dict(mode=mode, tiles=4), 24, alone)
+
   assert of("squash").count == of("pad").count == of("anyres", alone=False).count == 1
   assert of("anyres", alone=False).mode == "pad" and of("anyres").count == 3
   layout = VisualLayout(**LAYOUT)
@@ -73,7 +75,10 @@ def test_modes_of_one_view():
 
 def test_pixels_of_one_view_equal_pillow():
   picture = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
-  views = lambda mode: images.views(50, 30, dict(mode=mode, tiles=1), 24, True)
+
+  def views(mode):
+    return images.views(50, 30, dict(mode=mode, tiles=1), 24, True)
+
   squashed = np.asarray(Image.fromarray(picture).resize((24, 24), Image.Resampling.BICUBIC))
   np.testing.assert_array_equal(images.pixels(picture, views("squash"), 24), squashed[None])
   square = np.full((50, 50, 3), 127, np.uint8)  # LLaVA's expand2square with SigLIP's mean.

@@ -54,7 +54,9 @@ def test_batches_follow_the_plan_over_epochs(folder):
 
 
 def test_threads_and_workers_do_not_change_batches(folder):
-  made = lambda **how: taken(corpora.open_pipeline(folder, rows=TWO, sampling=RANDOM, **how), 5)
+  def made(**how):
+    return taken(corpora.open_pipeline(folder, rows=TWO, sampling=RANDOM, **how), 5)
+
   expected = made(threads=1)
   assert_same(made(threads=3, prefetch=4), expected)
   assert_same(made(threads=1, workers=2), expected)

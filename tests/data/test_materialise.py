@@ -377,10 +377,13 @@ def test_cached_frames_are_the_same(folder, tmp_path):
 def test_only_a_picture_of_its_own_gets_tiles(folder):
   pipe = corpora.open_pipeline(folder, images=dict(mode="anyres", tiles=2), rows=((12, 4, 224, 4),))
   numbers = {s.origin.rsplit(":")[-1]: n for n, s in enumerate(pipe.plan.samples)}
-  views = lambda line: [
-    x.views.count
-    for x in pipe.plan.composer.timeline_layouts(pipe.plan.samples[numbers[line]], 0, 0)
-  ]
+
+  def views(line):
+    return [
+      x.views.count
+      for x in pipe.plan.composer.timeline_layouts(pipe.plan.samples[numbers[line]], 0, 0)
+    ]
+
   assert views("5") == [3] and views("6") == [1, 1]  # Alone: with tiles; several: padded.
 
 

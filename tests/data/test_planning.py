@@ -60,7 +60,9 @@ def test_rows_keep_every_budget_and_hold_every_sample(sizes, batch, packing, see
 
 @given(sizes=SIZES)
 def test_numbers_run_across_epochs_and_any_one_can_be_asked_first(sizes):
-  make = lambda: Planner(fixed(sizes), SHAPES, batch=2, seed=1)
+  def make():
+    return Planner(fixed(sizes), SHAPES, batch=2, seed=1)
+
   planner = make()
   total = sum(planner.row_count(e) for e in range(4))
   rows = [planner.row(n) for n in range(total)]

@@ -29,7 +29,9 @@ def test_ends_are_llavas_linspace_of_indices(frames, count, fps):
 
 
 def test_phases():
-  times = lambda phase, u=0.5: frame_sampling.sample_times(dict(UNIFORM, phase=phase), 5, TEN, u)
+  def times(phase, u=0.5):
+    return frame_sampling.sample_times(dict(UNIFORM, phase=phase), 5, TEN, u)
+
   np.testing.assert_allclose(times("ends"), [0, 2.375, 4.75, 7.125, 9.5])
   np.testing.assert_allclose(times("middle", 0.1), [1, 3, 5, 7, 9])
   np.testing.assert_allclose(times("random", 0.25), [0.5, 2.5, 4.5, 6.5, 8.5])
@@ -65,7 +67,10 @@ def test_extent_of_timelines():
     "broken": Probe(error="x"),
     "p": Probe(frames=1, width=4, height=4),
   }
-  of = lambda *scenes: frame_sampling.extent(scenes, probes)
+
+  def of(*scenes):
+    return frame_sampling.extent(scenes, probes)
+
   assert of(Scene("a")) == frame_sampling.Extent(20.0, 19.5, 40)
   assert of(Scene("a", t0=5.0, t1=9.0)) == frame_sampling.Extent(4.0, 3.5, 8)
   assert of(Scene("a", t0=5.0, t1=99.0)) == frame_sampling.Extent(

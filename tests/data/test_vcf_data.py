@@ -28,7 +28,10 @@ def said(tokenizer, time_prompt, parts=(0, "\nWhat?")):
     (Turn("user", parts),), tokenizer, system=SYSTEM, time_prompt=time_prompt, visuals=[VIDEO]
   )
   ((start, stop),) = encoded.spans
-  decode = lambda ids: tokenizer.decode(ids, skip_special=False)
+
+  def decode(ids):
+    return tokenizer.decode(ids, skip_special=False)
+
   return decode(encoded.tokens[:start]) + "<image>" + decode(encoded.tokens[stop:])
 
 
@@ -80,7 +83,10 @@ def test_frames_of_the_release():
 
 def test_other_samplers():
   extent = frame_sampling.Extent(20.0, 19.9, 200)
-  count = lambda **how: frame_sampling.frame_count(dict(phase="middle", **how), extent, 4)
+
+  def count(**how):
+    return frame_sampling.frame_count(dict(phase="middle", **how), extent, 4)
+
   assert count(name="dense_sparse", frames=512, low=16) == 300
   assert count(name="dense_sparse", frames=512, low=16, short=10.0) == 20
   assert count(name="first", frames=512) == 20 and count(name="first", frames=8) == 8

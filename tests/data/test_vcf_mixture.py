@@ -69,7 +69,10 @@ def batch(folder, model, packed: bool) -> dict:
 def test_one_packed_row_equals_a_row_a_sample(folder, llm):
   made = model(**llm)
   shown, alone = (batch(folder, made, packed) for packed in (True, False))
-  own = lambda key: sorted(int((shown[key] == s).sum()) for s in range(1, SAMPLES + 1))
+
+  def own(key):
+    return sorted(int((shown[key] == s).sum()) for s in range(1, SAMPLES + 1))
+
   assert own("frame_segment_ids") == [0, 0, 0, 8, 8, 8, 8, 8, 16]
   assert own("image_segment_ids")[-3:] == [0, 2, 7]  # Text; two squares; a view and 3 x 2 tiles.
   weights, loss = params(made), jax.jit(step.make_loss(made, "sample_mean", chunk=64))

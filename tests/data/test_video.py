@@ -311,7 +311,10 @@ def test_names_never_reach_other_protocols():
 
 def test_threads_share_nothing(clip):
   expected, results = video.read_frames(clip, np.arange(60) / 10, SIZE)[0], []
-  work = lambda: results.append(video.read_frames(clip, np.arange(60) / 10, SIZE)[0])
+
+  def work():
+    return results.append(video.read_frames(clip, np.arange(60) / 10, SIZE)[0])
+
   threads = [threading.Thread(target=work) for _ in range(4)]
   for thread in threads:
     thread.start()

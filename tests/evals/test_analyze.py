@@ -70,13 +70,16 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
   session = filax.load(run)
   clips.write_video(tmp_path / "a.mp4", 60)
   asked = ("What shape is on red?", "What colour is on blue?", "What shape is on blue?")
-  manifest = lambda answers: manifests.write_manifest(
-    tmp_path / "m.json",
-    [
-      manifests.question_record(question, answer, video="a.mp4")
-      for question, answer in zip(asked, answers, strict=True)
-    ],
-  )
+
+  def manifest(answers):
+    return manifests.write_manifest(
+      tmp_path / "m.json",
+      [
+        manifests.question_record(question, answer, video="a.mp4")
+        for question, answer in zip(asked, answers, strict=True)
+      ],
+    )
+
   said = filax.evaluate(session, manifest("abc"), progress=False, batch=3)["answers"]
   path = manifest(["wrong", *(row["answer"] for row in said[1:])])
   rows = json.loads((tmp_path / "m.json").read_text())

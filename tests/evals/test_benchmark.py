@@ -89,7 +89,10 @@ def test_scores():
   assert kit.exact_match("B", example("a blue square")) == 1.0
   assert kit.exact_match("A", example("a blue square")) == 0.0
   free = example("A Dog.", ())
-  said = lambda text: kit.exact_match(kit.free_answer(text, free), free)
+
+  def said(text):
+    return kit.exact_match(kit.free_answer(text, free), free)
+
   assert said("a dog") == said("dog") == 1.0 and said("a dog barks") == 0.0
 
 

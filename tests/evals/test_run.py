@@ -85,7 +85,9 @@ def test_accuracy_and_counts(session, manifest):
 
 
 def test_the_size_of_the_batch_changes_nothing(session, manifest):
-  strip = lambda report: sorted(report["answers"], key=lambda row: row["id"])
+  def strip(report):
+    return sorted(report["answers"], key=lambda row: row["id"])
+
   assert strip(quick(session, manifest, batch=4)) == strip(quick(session, manifest, batch=3))
 
 

@@ -47,7 +47,10 @@ def test_the_prompt_shows_the_video_before_the_question(session, video):
   (shown,) = np.nonzero(index != TEXT)
   layout = session.model.layout()
   assert index[shown].tolist() == [*range(2 * layout.tokens_per_group), media.tokens]  # + newline
-  decode = lambda ids: session.processor.tokenizer.decode(ids, skip_special=False)
+
+  def decode(ids):
+    return session.processor.tokenizer.decode(ids, skip_special=False)
+
   assert decode(tokens[: shown[0]]) == "<|im_start|>"
   assert decode(tokens[shown[-1] + 1 :]) == f"{QUESTION}<|im_end|>"
 

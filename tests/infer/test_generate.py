@@ -129,11 +129,11 @@ def test_a_stop_id_ends_its_row_only(model, params):
 
 
 def test_seeds_repeat_and_differ(model, params):
-  run = lambda seed: (
-    generate(
+  def run(seed):
+    return generate(
       model, params, prompts(5), max_new_tokens=10, temperature=2.0, seed=seed, lengths=LENGTHS
     ).tokens
-  )
+
   assert run(1) == run(1) != run(2)
 
 
@@ -155,10 +155,12 @@ def test_padding_rows_of_the_table_are_never_produced(model, params):
 
 
 def test_a_bucket_compiles_once(model, params, capsys):
-  counts = lambda: (generate_lib.PREFILL.count, generate_lib.DECODE.count)
-  make = lambda length, new: generate(
-    model, params, prompts(length) * 3, max_new_tokens=new, lengths=LENGTHS
-  )
+  def counts():
+    return (generate_lib.PREFILL.count, generate_lib.DECODE.count)
+
+  def make(length, new):
+    return generate(model, params, prompts(length) * 3, max_new_tokens=new, lengths=LENGTHS)
+
   make(4, 2)
   before = counts()
   for length, new in ((5, 3), (16, 16), (1, 9)):

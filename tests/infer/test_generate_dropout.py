@@ -108,8 +108,9 @@ def test_a_batch_equals_single_prompts_with_and_without_pictures(params):
   model = made()
   rows = table(model.llm.width, 3)
   given = [prompt(30, 20, 0), prompt(21, 11, 5), prompt(9, 0, 7)]
-  ask = lambda which: (
-    generate(
+
+  def ask(which):
+    return generate(
       model,
       params,
       [given[n][0] for n in which],
@@ -118,18 +119,19 @@ def test_a_batch_equals_single_prompts_with_and_without_pictures(params):
       max_new_tokens=5,
       lengths=LENGTHS,
     ).tokens
-  )
+
   assert ask([0, 1, 2]) == [ask([n])[0] for n in range(3)]
 
 
 def test_off_is_the_plain_answer(params):
   rows = table(made().llm.width, 1)
   tokens, index = prompt(30, 20, 0)
-  say = lambda model: (
-    generate(
+
+  def say(model):
+    return generate(
       model, params, [tokens], table=rows, visual_index=[index], max_new_tokens=8, lengths=LENGTHS
     ).tokens
-  )
+
   config = tiny_checkpoint.tiny_config(**CHANGES)["model"]
   assert say(made("off")) == say(build_video_lm(config))
 
@@ -138,18 +140,21 @@ def test_a_long_prompt_is_read_in_chunks_alike(params):
   model = made("off")
   tokens, _ = prompt(40, 0, 0)
   padded, counts = jnp.asarray([tokens + [0] * 8]), jnp.array([40])
-  read = lambda chunk: model.apply(
-    {"params": params},
-    padded,
-    counts,
-    None,
-    None,
-    jnp.zeros((1, 0, 1), int),
-    (),
-    4,
-    chunk,
-    method="prefill",
-  )
+
+  def read(chunk):
+    return model.apply(
+      {"params": params},
+      padded,
+      counts,
+      None,
+      None,
+      jnp.zeros((1, 0, 1), int),
+      (),
+      4,
+      chunk,
+      method="prefill",
+    )
+
   (last, cache), (want, cache_too) = read(16), read(64)
   np.testing.assert_allclose(last, want, atol=1e-5)
   assert cache.length.tolist() == cache_too.length.tolist() == [40]

@@ -62,7 +62,10 @@ def test_pictures_have_positions_of_their_own():
   params = model.init(jax.random.key(0), frames)["params"]
   run = jax.jit(lambda p, x: model.apply({"params": p}, x))
   before = run(params, frames)
-  shift = lambda name: run(params | {name: params[name] * 2}, frames)
+
+  def shift(name):
+    return run(params | {name: params[name] * 2}, frames)
+
   assert np.abs(shift("img_pos_embed") - before).max() > 1e-3
   np.testing.assert_array_equal(shift("pos_embed"), before)
 

@@ -18,7 +18,10 @@ def groups(seed=0, dtype=jnp.float32):
 
 def init(model, x):
   params = jax.jit(model.init)(jax.random.key(0), x).get("params", {})
-  fill = lambda i, p: jnp.asarray(np.random.default_rng(i).normal(size=p.shape), p.dtype)
+
+  def fill(i, p):
+    return jnp.asarray(np.random.default_rng(i).normal(size=p.shape), p.dtype)
+
   leaves, tree = jax.tree.flatten(params)
   return params, jax.tree.unflatten(tree, [fill(i, p) for i, p in enumerate(leaves)])
 
@@ -122,16 +125,18 @@ def test_bsm_merges_over_time_and_space():
 
 
 def test_stages():
-  layout = lambda merger, stage: build_video_lm(
-    dict(
-      encoder=dict(name="siglip", variant="tiny"),
-      selector=dict(name="uniform"),
-      merger=dict(name=merger),
-      projector=dict(name="mlp"),
-      llm=dict(name="qwen2", variant="tiny"),
-      merge_stage=stage,
-    )
-  ).layout()
+  def layout(merger, stage):
+    return build_video_lm(
+      dict(
+        encoder=dict(name="siglip", variant="tiny"),
+        selector=dict(name="uniform"),
+        merger=dict(name=merger),
+        projector=dict(name="mlp"),
+        llm=dict(name="qwen2", variant="tiny"),
+        merge_stage=stage,
+      )
+    ).layout()
+
   for stage in ("vision", "projector", "pool"):
     assert layout("weighted", stage).group_grid == (2, 2)
   assert layout("bsm", "pool").group_grid == (2, 2)

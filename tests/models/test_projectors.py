@@ -36,7 +36,10 @@ def test_newline_starts_at_the_scale_of_llava():
 def test_methods_share_parameters_and_follow_dtype():
   model = build("projector", dict(name="mlp"), out=8, dtype="bfloat16", param_dtype="float32")
   params = init(model)
-  run = lambda method, *args: model.apply({"params": params}, *args, method=method)
+
+  def run(method, *args):
+    return model.apply({"params": params}, *args, method=method)
+
   x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 9, 6)), jnp.float32)
   y = run("mlp", x)
   assert y.shape == (1, 2, 9, 8) and y.dtype == jnp.bfloat16

@@ -97,7 +97,10 @@ def test_the_gradient_through_ranges_equals_the_whole(tiny):
 @pytest.mark.parametrize("remat", ["nothing", "attn", "attn_mlp", "offload"])
 def test_remat_changes_no_gradient(tiny, remat):
   model, variables, x, positions = tiny
-  loss = lambda model: lambda v: jnp.square(model.apply(v, x, positions)[0]).mean()
+
+  def loss(model):
+    return lambda v: jnp.square(model.apply(v, x, positions)[0]).mean()
+
   want = jax.jit(jax.value_and_grad(loss(model)))(variables)
   have = jax.jit(jax.value_and_grad(loss(model.clone(remat=remat))))(variables)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5), have, want)
@@ -112,9 +115,11 @@ def test_layers_over_seq_have_the_gradient_of_one_device(tiny, strategy):
   positions = jnp.broadcast_to(jnp.arange(32), (2, 32))
 
   def run(model):
-    loss = lambda v, x: (
-      jnp.square(model.apply(v, x, positions, segments)[0]) * (segments > 0)[..., None]
-    ).mean()
+    def loss(v, x):
+      return (
+        jnp.square(model.apply(v, x, positions, segments)[0]) * (segments > 0)[..., None]
+      ).mean()
+
     return jax.jit(jax.value_and_grad(loss, (0, 1)))(variables, x)
 
   want = run(model.clone(attention="dense"))

@@ -124,7 +124,10 @@ def test_choosing_passes_no_gradient():
   llm = model()
   params, (row, _) = drawn(llm), packed()
   x = jax.random.normal(jax.random.key(1), (1, LENGTH, llm.width))
-  total = lambda p, x: llm.apply({"params": p}, x, row, 1, method=visual_dropout.attention).sum()
+
+  def total(p, x):
+    return llm.apply({"params": p}, x, row, 1, method=visual_dropout.attention).sum()
+
   for slope in jax.tree.leaves(jax.grad(total, (0, 1))(params, x)):
     assert not np.asarray(slope).any()
 

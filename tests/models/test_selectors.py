@@ -114,7 +114,10 @@ def test_scenes_of_a_planted_video():
   owner = np.repeat(np.arange(5), lengths)
   x = rng.normal(size=(5, E))[owner][:, None] + 0.02 * rng.normal(size=(128, N, E))
   tokens = jnp.asarray(x[None], jnp.float32)
-  found = lambda selector: np.asarray(select(build("selector", selector), tokens, [128]).index[0])
+
+  def found(selector):
+    return np.asarray(select(build("selector", selector), tokens, [128]).index[0])
+
   scenes = found(dict(name="kmeans", scenes=6))
   assert {o for group in owner[scenes] for o in group if (group == o).sum() >= 2} == set(range(5))
   uniform = np.linspace(0, 127, 18).astype(int).reshape(6, 3)
@@ -150,5 +153,8 @@ def test_every_selector_is_a_file_without_parameters():
   for name in available("selector"):
     model = build("selector", dict(name=name))
     frames = 132 if name in ("uniform", "clips") else 128
-    init = lambda t, m, model=model: model.init(jax.random.key(0), t, m)
+
+    def init(t, m, model=model):
+      return model.init(jax.random.key(0), t, m)
+
     assert jax.eval_shape(init, video(frames=frames), jnp.ones((B, frames), bool)) == {}

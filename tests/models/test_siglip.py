@@ -99,7 +99,10 @@ def test_frames_of_a_clip_do_not_interact():
 def test_remat_keeps_the_gradient():
   x = frames()
   params = init(tiny(), x)
-  grad = lambda model: jax.jit(jax.grad(lambda p: jnp.square(model.apply(p, x)).sum()))(params)
+
+  def grad(model):
+    return jax.jit(jax.grad(lambda p: jnp.square(model.apply(p, x)).sum()))(params)
+
   want = grad(tiny())
   for remat in ("nothing", "attn_mlp"):
     jax.tree.map(

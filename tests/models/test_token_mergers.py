@@ -116,7 +116,10 @@ def test_uneven_is_torchs_average_where_grids_divide():
   x = draw(1, 1, 4, 64, 5)
   out, images, _ = run(merger("uneven", tokens=4, first=(4, 4), rest=(2, 2)), x, x[:, 0])
   frames = torch.tensor(np.asarray(x[0, 0])).reshape(4, 8, 8, 5).permute(0, 3, 1, 2)
-  pooled = lambda a, side: torch.nn.functional.avg_pool2d(a, 8 // side).flatten(2).mT.reshape(-1, 5)
+
+  def pooled(a, side):
+    return torch.nn.functional.avg_pool2d(a, 8 // side).flatten(2).mT.reshape(-1, 5)
+
   expected = torch.cat([pooled(frames[:1], 4), pooled(frames[1:], 2)])
   np.testing.assert_allclose(out[0, 0], expected, atol=1e-6)
   np.testing.assert_allclose(images[0], pooled(frames, 4).reshape(4, 16, 5), atol=1e-6)
@@ -144,10 +147,12 @@ def test_resampler_is_one_cross_attention_layer():
     a = a - a.mean(-1, keepdims=True)
     return a / np.sqrt((a * a).mean(-1, keepdims=True) + 1e-6) * p[name]["scale"] + p[name]["bias"]
 
-  dense = lambda a, name: (
-    np.einsum("ne,ehd->hnd", a, p["attention"][name]["kernel"])
-    + p["attention"][name]["bias"][:, None]
-  )
+  def dense(a, name):
+    return (
+      np.einsum("ne,ehd->hnd", a, p["attention"][name]["kernel"])
+      + p["attention"][name]["bias"][:, None]
+    )
+
   keys = norm(np.float64(x[0, 1]), "norm") + p["frame_embedding"][:, None]
   keys = keys.reshape(36, 16)
   q = dense(norm(p["query"], "query_norm"), "q_proj")

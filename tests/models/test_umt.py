@@ -91,9 +91,10 @@ def test_other_pictures_are_an_error():
 
 def test_attention_by_blocks_is_the_same_in_value_and_slope():
   q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 40, 4, 8))
-  total = lambda attend: jax.value_and_grad(
-    lambda q, k, v: jnp.square(attend(q, k, v)).sum(), (0, 1, 2)
-  )(q, k, v)
+
+  def total(attend):
+    return jax.value_and_grad(lambda q, k, v: jnp.square(attend(q, k, v)).sum(), (0, 1, 2))(q, k, v)
+
   whole, slopes = total(bidirectional.xla)
   parts, others = total(lambda q, k, v: bidirectional.blockwise(q, k, v, 16))
   np.testing.assert_allclose(parts, whole, rtol=1e-5)

@@ -64,10 +64,13 @@ def row(layout, shape, samples):
 def samples(layout, seed=0):
   """A video with a picture, text alone, and a video."""
   rng = np.random.default_rng(seed)
-  pixels = lambda n: jnp.asarray(
-    rng.integers(0, 256, (n, layout.size, layout.size, 3), dtype=np.uint8)
-  )
-  text = lambda n: rng.integers(0, 512, n)
+
+  def pixels(n):
+    return jnp.asarray(rng.integers(0, 256, (n, layout.size, layout.size, 3), dtype=np.uint8))
+
+  def text(n):
+    return rng.integers(0, 512, n)
+
   return [
     (pixels(FRAMES), pixels(1), text(4)),
     (pixels(0), pixels(0), text(6)),
@@ -156,7 +159,10 @@ def test_encoding_in_chunks_changes_nothing(chunk):
 def test_encoding_in_chunks_keeps_the_gradient():
   whole = build_video_lm(config())
   params, (frames, _, _) = drawn(whole), samples(whole.layout())[0]
-  loss = lambda params, model: jnp.square(tables(model, params, frames)).mean()
+
+  def loss(params, model):
+    return jnp.square(tables(model, params, frames)).mean()
+
   grad = jax.jit(jax.grad(loss), static_argnums=1)
   want, have = (grad(params, model) for model in (whole, whole.clone(encode_chunk=4)))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), have, want)

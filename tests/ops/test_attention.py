@@ -15,13 +15,19 @@ PORTABLE = ("auto", "dense", "blockwise")  # The other kernels need their hardwa
 def case(length=13, keys=13, heads=4, kv_heads=2, d=8, seed=0):
   """Two rows: one of three segments and padding, one of a single segment."""
   rng = np.random.default_rng(seed)
-  draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+
+  def draw(*shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
   q, k, v = draw(2, length, heads, d), draw(2, keys, kv_heads, d), draw(2, keys, kv_heads, d)
   bounds = np.linspace(0, keys, 5).astype(int)[1:-1]
   kv_segment = np.stack([1 + np.searchsorted(bounds, np.arange(keys), "right"), np.ones(keys)])
   kv_segment[0][kv_segment[0] == 4] = 0
   kv_place = np.tile(np.arange(keys), (2, 1))
-  at = lambda x, y: (jnp.asarray(x, jnp.int32), jnp.asarray(y, jnp.int32))
+
+  def at(x, y):
+    return (jnp.asarray(x, jnp.int32), jnp.asarray(y, jnp.int32))
+
   tail = slice(keys - length, None)  # Queries are the last places, as in a decode step.
   return (
     *map(jnp.asarray, (q, k, v)),
@@ -57,8 +63,13 @@ def test_equals_float64(name, shape):
 def test_blockwise_and_its_gradient_equal_dense(block):
   q, k, v, q_at, kv_at = case()
   weight = jnp.asarray(np.random.default_rng(1).standard_normal(q.shape), jnp.float32)
-  loss = lambda attend: lambda q, k, v: (attend(q, k, v, q_at, kv_at) * weight).sum()
-  inner = lambda *inputs: blockwise(*inputs, block=block)
+
+  def loss(attend):
+    return lambda q, k, v: (attend(q, k, v, q_at, kv_at) * weight).sum()
+
+  def inner(*inputs):
+    return blockwise(*inputs, block=block)
+
   want = jax.jit(jax.value_and_grad(loss(dense.dense), argnums=(0, 1, 2)))(q, k, v)
   have = jax.jit(jax.value_and_grad(loss(inner), argnums=(0, 1, 2)))(q, k, v)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-6, rtol=1e-5), have, want)
@@ -70,7 +81,9 @@ def test_a_loop_over_layers_keeps_the_masks_of_one_block():
   at = (jax.ShapeDtypeStruct((1, 4096), jnp.int32),) * 2
 
   def loss(x, at):
-    layer = lambda x, _: (x + blockwise(x, x[:, :, :1], x[:, :, :1], at, at, block=64), None)
+    def layer(x, _):
+      return (x + blockwise(x, x[:, :, :1], x[:, :, :1], at, at, block=64), None)
+
     return jax.lax.scan(layer, x, None, length=3)[0].sum()
 
   compiled = jax.jit(jax.grad(loss)).lower(x, at).compile()

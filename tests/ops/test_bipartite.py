@@ -101,7 +101,10 @@ def test_unmerged_tokens_stay_in_the_order_of_the_picture():
 def test_gradient_is_that_of_the_averages():
   x = jnp.asarray(np.random.default_rng(1).normal(size=(12, 4)), jnp.float32)
   weight = jnp.asarray(np.random.default_rng(2).normal(size=(4, 4)), jnp.float32)
-  loss = lambda x: (merge(x, 4) * weight).sum()
+
+  def loss(x):
+    return (merge(x, 4) * weight).sum()
+
   grad, eps = jax.grad(loss)(x), 1e-2
   for i, j in [(0, 0), (5, 1), (11, 3)]:
     step = jnp.zeros_like(x).at[i, j].set(eps)

@@ -66,7 +66,10 @@ def members(row, n, line=0):
 def random_qk(row, heads=4, kv_heads=2, d=8, seed=1):
   rng = np.random.default_rng(seed)
   shape = row.segment_ids.shape
-  draw = lambda h: jnp.asarray(rng.normal(size=(*shape, h, d)), jnp.float32)
+
+  def draw(h):
+    return jnp.asarray(rng.normal(size=(*shape, h, d)), jnp.float32)
+
   return draw(heads), draw(kv_heads)
 
 
@@ -91,8 +94,13 @@ def test_scores_equal_dense_attention_of_each_sample(block):
 
 def test_scores_need_memory_for_a_few_queries_only():
   length = 1 << 15
-  shape = lambda *dims, dtype=jnp.float32: jax.ShapeDtypeStruct(dims, dtype)
-  at = lambda n: (shape(1, n, dtype=jnp.int32),) * 2
+
+  def shape(*dims, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(dims, dtype)
+
+  def at(n):
+    return (shape(1, n, dtype=jnp.int32),) * 2
+
   run = (
     jax.jit(visual_dropout.attention_scores)
     .lower(shape(1, 16, 4, 8), shape(1, length, 2, 8), at(16), at(length))
@@ -214,7 +222,10 @@ def test_a_mesh_drops_the_same_places():
   layout = mesh.make_mesh(dict(data=1, fsdp=2, seq=4, tensor=1))
   with jax.set_mesh(layout):
     spread = jax.NamedSharding(layout, jax.P(("data", "fsdp"), "seq"))
-    split = lambda a: jax.device_put(a, spread if a.shape[1] == 56 else None)
+
+    def split(a):
+      return jax.device_put(a, spread if a.shape[1] == 56 else None)
+
     parts = jax.jit(two_drops)(*jax.tree.map(split, (x, row, q, k)))
   for a, b in zip(*map(jax.tree.leaves, (parts, whole)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-6)
@@ -263,10 +274,13 @@ def asking(params, x, row, layer):
   """q of the query places and k of all places, as `layer` would compute them."""
   p = jax.lax.stop_gradient(jax.tree.map(lambda a: a[layer], params["layers"]))
   h = RMSNorm().apply({"params": p["input_layernorm"]}, jax.lax.stop_gradient(x))
-  project = lambda h, positions, name: rope.rotate(
-    jnp.einsum("BLD,DHd->BLHd", h, p["self_attn"][name]["kernel"]) + p["self_attn"][name]["bias"],
-    *rope.angles(positions, *rope.frequencies(8, 1e4)),
-  )
+
+  def project(h, positions, name):
+    return rope.rotate(
+      jnp.einsum("BLD,DHd->BLHd", h, p["self_attn"][name]["kernel"]) + p["self_attn"][name]["bias"],
+      *rope.angles(positions, *rope.frequencies(8, 1e4)),
+    )
+
   at = visual_dropout.move(row.positions, row.queries)
   q = project(visual_dropout.move(h, row.queries), at, "q_proj")
   return q, project(h, row.positions, "k_proj")
@@ -274,9 +288,12 @@ def asking(params, x, row, layer):
 
 def decoder(params, x, row, keep, room, positions):
   """The layers of MODEL with a drop after each stage."""
-  run = lambda x, row, start, stop: MODEL.apply(
-    {"params": params}, x, row.positions, row.segment_ids, start=start, stop=stop, method="blocks"
-  )[0]
+
+  def run(x, row, start, stop):
+    return MODEL.apply(
+      {"params": params}, x, row.positions, row.segment_ids, start=start, stop=stop, method="blocks"
+    )[0]
+
   start = 0
   for n, stage in enumerate(STAGES):
     x = run(x, row, start, stage.layer)

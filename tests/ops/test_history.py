@@ -77,7 +77,9 @@ def test_similarity_ignores_length_and_dissimilar_takes_the_opposite():
 
 
 def test_equal_frames_take_the_earliest_and_zero_frames_do_no_harm():
-  ask = lambda x: supplement(x, jnp.ones(T, bool), jnp.array([9, 15]), 3, "similar")
+  def ask(x):
+    return supplement(x, jnp.ones(T, bool), jnp.array([9, 15]), 3, "similar")
+
   for x in (jnp.ones((T, D)), jnp.zeros((T, D))):
     np.testing.assert_array_equal(ask(x), [[0, 1, 9], [10, 11, 15]])
   x = jnp.asarray(np.random.default_rng(0).normal(size=(T, D)), jnp.float32)

@@ -57,7 +57,10 @@ def test_empty_clusters_are_relocated_like_sklearn(empty):
   reference = KMeans(5 + empty, init=init.astype(float), n_init=1, max_iter=50, tol=0)
   reference.fit(x.astype(float))
   centers = kmeans.lloyd(jnp.asarray(x), everything(x), jnp.asarray(init), 50)
-  order = lambda a: a[np.lexsort(np.round(a, 2).T)]  # Which empty cluster takes which is open.
+
+  def order(a):
+    return a[np.lexsort(np.round(a, 2).T)]  # Which empty cluster takes which is open.
+
   np.testing.assert_allclose(
     order(np.asarray(centers)), order(reference.cluster_centers_), atol=1e-4
   )
@@ -95,7 +98,10 @@ def test_random_seeds_follow_the_key():
   x = jnp.asarray(blobs(0, 100, 3, 8, spread=3)[0])
   for seeds in ("random", "kmeans++"):
     centers = jax.jit(lambda key, seeds=seeds: kmeans.SEEDS[seeds](x, everything(x), 5, key))
-    draw = lambda i, centers=centers: np.asarray(centers(jax.random.key(i)))
+
+    def draw(i, centers=centers):
+      return np.asarray(centers(jax.random.key(i)))
+
     np.testing.assert_array_equal(draw(0), draw(0))
     assert np.abs(draw(0) - draw(1)).max() > 0
     assert len(np.unique(draw(2), axis=0)) == 5

@@ -74,9 +74,12 @@ def test_head_gradient_keeps_float32_over_chunks():
   hidden, head, targets = example(rows=1, length=512)
   hidden, head = jnp.asarray(hidden, jnp.bfloat16), jnp.asarray(head, jnp.bfloat16)
   targets = jnp.asarray(targets)
-  grad = lambda chunk: jax.grad(
-    lambda head: losses.cross_entropy(hidden, head, targets, chunk=chunk)[0].sum()
-  )(head)
+
+  def grad(chunk):
+    return jax.grad(lambda head: losses.cross_entropy(hidden, head, targets, chunk=chunk)[0].sum())(
+      head
+    )
+
   np.testing.assert_allclose(
     grad(8).astype(np.float32), grad(512).astype(np.float32), rtol=2**-7, atol=1e-3
   )

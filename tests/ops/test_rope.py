@@ -29,14 +29,20 @@ def test_rotation_is_a_complex_product():
 
 def test_scores_depend_on_the_distance_only():
   q, k = draw(1, 1, 1, 16), draw(1, 1, 1, 16, seed=1)
-  score = lambda i, j: float((turned(q, [[i]]) * turned(k, [[j]])).sum())
+
+  def score(i, j):
+    return float((turned(q, [[i]]) * turned(k, [[j]])).sum())
+
   assert score(9, 4) == pytest.approx(score(105, 100), abs=1e-4)
 
 
 def test_position_zero_and_length_are_kept():
   x = draw(1, 4, 2, 8)
   np.testing.assert_array_equal(turned(x, [[0, 0, 0, 0]]), x)
-  length = lambda x: np.linalg.norm(x, axis=-1)
+
+  def length(x):
+    return np.linalg.norm(x, axis=-1)
+
   np.testing.assert_allclose(length(turned(x, [[3, 50, 900, 8]])), length(x), rtol=1e-5)
 
 

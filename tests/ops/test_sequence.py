@@ -61,7 +61,10 @@ def test_a_ring_keeps_one_result_a_layer():
 
   def loss(x, at):
     attend = sequence_parallel.attend("blockwise", "ring")
-    layer = lambda x, _: (x + attend(x, x, x, at, at), None)
+
+    def layer(x, _):
+      return (x + attend(x, x, x, at, at), None)
+
     return jax.lax.scan(layer, x, None, length=8)[0].sum()
 
   with jax.set_mesh(layout):

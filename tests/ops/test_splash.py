@@ -52,9 +52,12 @@ def test_corners_give_the_same_block_table_as_every_place():
       return self.q_sequence[rows][:, None] >= np.arange(columns.start, columns.stop)[None]
 
   places = zigzag.order(1024, 4)
-  make = lambda mask: splash.kernels.make_splash_mha(
-    splash.masks.MultiHeadMask([mask(1024, places)] * 2), head_shards=1, q_seq_shards=4
-  )
+
+  def make(mask):
+    return splash.kernels.make_splash_mha(
+      splash.masks.MultiHeadMask([mask(1024, places)] * 2), head_shards=1, q_seq_shards=4
+    )
+
   corners, whole = make(splash.CausalByCorners), make(Whole)
   same = jax.tree.map(lambda a, b: np.array_equal(a, b), corners, whole)
   assert jax.tree.all(same)

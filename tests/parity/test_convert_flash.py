@@ -99,10 +99,13 @@ def test_there_and_back_is_exact(name, kind, tmp_path):
   assert before.keys() == after.keys()
   for key, x in before.items():
     assert x.dtype == after[key].dtype and torch.equal(x, after[key]), key
-  hashes = lambda folder: {
-    t["name"]: t["sha256"]
-    for t in json.loads((folder / "conversion_report.json").read_text())["tensors"]
-  }
+
+  def hashes(folder):
+    return {
+      t["name"]: t["sha256"]
+      for t in json.loads((folder / "conversion_report.json").read_text())["tensors"]
+    }
+
   assert hashes(tmp_path / "run") == hashes(tmp_path / "out")
   assert report["counts"]["consumed"] == len(after)
   _, again, _ = converted(tmp_path / "again", source=tmp_path / "out")

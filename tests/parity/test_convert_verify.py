@@ -132,7 +132,10 @@ def test_the_first_diverging_module_is_named(tmp_path):
   report = import_folder.import_checkpoint(
     import_inputs.ImportRequest(out=tmp_path / "run", source=source, sets=hf_llava.sizes(theirs))
   )
-  compare = lambda: compared(source, "llava", "whole", tmp_path / "run", report["model"], side)
+
+  def compare():
+    return compared(source, "llava", "whole", tmp_path / "run", report["model"], side)
+
   assert compare()["top1_agreement"] == 1.0
   good = load_file(source / "model.safetensors")
   tower = "model.vision_tower.vision_tower.vision_model.encoder"

@@ -33,9 +33,12 @@ def parts():
   tower = umt.random_(umt.UMT(**SIZES))
   projector = umt.random_(nn.Sequential(nn.Linear(32, 32), nn.GELU(), nn.Linear(32, 32)), seed=1)
   llm, _, params = hf_qwen2.pair(depth=4)
-  linear = lambda n: dict(
-    kernel=projector[n].weight.detach().numpy().T, bias=projector[n].bias.detach().numpy()
-  )
+
+  def linear(n):
+    return dict(
+      kernel=projector[n].weight.detach().numpy().T, bias=projector[n].bias.detach().numpy()
+    )
+
   return (tower, projector, llm), jax.tree.map(
     jnp.asarray,
     dict(
@@ -109,7 +112,9 @@ def test_prefill_and_every_step_of_decoding_equal_the_twin(parts):
   row = batch(ours, frames, ids[:LENGTH], ())
 
   def run(params, row, after):
-    apply = lambda *args, **options: ours.apply({"params": params}, *args, **options)
+    def apply(*args, **options):
+      return ours.apply({"params": params}, *args, **options)
+
     table = apply(row["frames"], row["frame_segment_ids"] > 0, row["images"], method="embed").table
     room = tuple(64 - SHOWN + n for n in dropout_stages.kept([SHOWN], ours.stages)[:, 0].tolist())
     hidden, cache = apply(

@@ -21,9 +21,10 @@ def test_greedy_text_equals_transformers(case):
   model = build_video_lm(tiny_checkpoint.tiny_config()["model"]).clone(llm=llm)
   rng = np.random.default_rng(0)
   prompts = [rng.integers(1, llm.vocab, n).tolist() for n in (23, 6, 40)]
-  ours = lambda stop: generate(
-    model, {"llm": params}, prompts, max_new_tokens=NEW, stop=[stop], lengths=(64,)
-  )
+
+  def ours(stop):
+    return generate(model, {"llm": params}, prompts, max_new_tokens=NEW, stop=[stop], lengths=(64,))
+
   want = [continued(theirs, prompt) for prompt in prompts]
   assert ours(10**6).tokens == want
   assert len({*want[0], *want[1], *want[2]}) > 10  # The models do not just repeat themselves.

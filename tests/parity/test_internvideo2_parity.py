@@ -24,7 +24,10 @@ def test_every_stage_equals_the_twin(clip):
   x = np.random.default_rng(0).integers(0, 256, (2, clip, 28, 28, 3), np.uint8)
   with torch.no_grad():
     expected = theirs.stages(standardised(x))
-  run = lambda *args, **kwargs: ours.apply({"params": params}, *args, **kwargs)
+
+  def run(*args, **kwargs):
+    return ours.apply({"params": params}, *args, **kwargs)
+
   np.testing.assert_allclose(run(jnp.asarray(x), method="embed"), expected[0], atol=1e-5)
   for i in range(3 if clip == 4 else 0):  # A picture's blocks are the same.
     stage = run(jnp.asarray(expected[i]), start=i, stop=i + 1, method="blocks")

@@ -84,9 +84,12 @@ def test_mlp_and_pooling_equal_llava_onevision(size):
   )
   theirs = onevision.LlavaOnevisionModel(config).eval()
   projector, side = theirs.multi_modal_projector, size // 14
-  get = lambda layer: dict(
-    kernel=jnp.asarray(layer.weight.detach().numpy().T), bias=jnp.asarray(layer.bias.detach())
-  )
+
+  def get(layer):
+    return dict(
+      kernel=jnp.asarray(layer.weight.detach().numpy().T), bias=jnp.asarray(layer.bias.detach())
+    )
+
   params = dict(
     linear_1=get(projector.linear_1),
     linear_2=get(projector.linear_2),
@@ -97,7 +100,10 @@ def test_mlp_and_pooling_equal_llava_onevision(size):
     flat = projector(torch.tensor(x))
     want = theirs.apply_pooling(flat).numpy()
   model = build("projector", dict(name="mlp"), out=64)
-  run = lambda method, *args: model.apply({"params": params}, *args, method=method)
+
+  def run(method, *args):
+    return model.apply({"params": params}, *args, method=method)
+
   y = run("mlp", jnp.asarray(x)[None])
   np.testing.assert_allclose(y[0], flat.numpy(), atol=1e-5)
   pooled = run("pool", y, (side, side))

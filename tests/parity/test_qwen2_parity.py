@@ -64,9 +64,12 @@ def layers_of_theirs(model, tokens, **kwargs):
 def layers_of_ours(model, params, inputs):
   """The output of every layer for the given input of every layer."""
   positions = jnp.broadcast_to(jnp.arange(inputs[0].shape[1]), inputs[0].shape[:2])
-  one = lambda params, x, layer: model.apply(
-    {"params": params}, x, positions, start=layer, stop=layer + 1, method="blocks"
-  )[0]
+
+  def one(params, x, layer):
+    return model.apply(
+      {"params": params}, x, positions, start=layer, stop=layer + 1, method="blocks"
+    )[0]
+
   run = jax.jit(lambda params, inputs: [one(params, x, i) for i, x in enumerate(inputs)])
   return run(params, [jnp.asarray(x) for x in inputs])
 

@@ -38,14 +38,21 @@ def read(tower, model):
   """The parameters of transformers' tower as ours."""
   state = {k.removeprefix("vision_model."): v.numpy() for k, v in tower.state_dict().items()}
   e, split = model.width, (model.heads, model.width // model.heads)
-  each = lambda name, shape: np.stack(
-    [turn(state[f"encoder.layers.{i}.{name}"]).reshape(shape) for i in range(model.depth)]
-  )
-  turn = lambda a: a.T if a.ndim == 2 else a
-  dense = lambda name, kernel, bias: dict(
-    kernel=each(f"{name}.weight", kernel), bias=each(f"{name}.bias", bias)
-  )
-  norm = lambda name: dict(scale=each(f"{name}.weight", (e,)), bias=each(f"{name}.bias", (e,)))
+
+  def each(name, shape):
+    return np.stack(
+      [turn(state[f"encoder.layers.{i}.{name}"]).reshape(shape) for i in range(model.depth)]
+    )
+
+  def turn(a):
+    return a.T if a.ndim == 2 else a
+
+  def dense(name, kernel, bias):
+    return dict(kernel=each(f"{name}.weight", kernel), bias=each(f"{name}.bias", bias))
+
+  def norm(name):
+    return dict(scale=each(f"{name}.weight", (e,)), bias=each(f"{name}.bias", (e,)))
+
   embeddings = "embeddings.patch_embedding"
   return jax.tree.map(
     jnp.asarray,
@@ -94,7 +101,10 @@ def test_every_stage_matches(fields):
   x = model.apply(params, jnp.asarray(frames), method="embed")
   np.testing.assert_allclose(x, stages[0], atol=1e-5)
   for layer in range(model.depth):
-    run = lambda x, at=layer: model.apply(params, x, start=at, stop=at + 1, method="blocks")
+
+    def run(x, at=layer):
+      return model.apply(params, x, start=at, stop=at + 1, method="blocks")
+
     block = jax.jit(run)(jnp.asarray(stages[layer]))
     np.testing.assert_allclose(block, stages[layer + 1], atol=1e-5)
   out = jax.jit(model.apply)(params, jnp.asarray(frames)[:, None])[:, 0]
@@ -107,7 +117,10 @@ def test_gradients_match():
   params = read(tower, model)
   frames = np.random.default_rng(2).integers(0, 256, (2, model.size, model.size, 3), np.uint8)
   weight = np.random.default_rng(3).normal(size=(2, 9, model.width)).astype(np.float32)
-  loss = lambda p: (model.apply({"params": p}, jnp.asarray(frames)[:, None])[:, 0] * weight).sum()
+
+  def loss(p):
+    return (model.apply({"params": p}, jnp.asarray(frames)[:, None])[:, 0] * weight).sum()
+
   ours = jax.jit(jax.grad(loss))(params)
   pixels = (torch.tensor(frames).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
   hidden = tower(pixels, output_hidden_states=True).hidden_states[-1]

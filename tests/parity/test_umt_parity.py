@@ -31,7 +31,10 @@ def test_every_stage_equals_the_twin():
   x = frames(2, 4)
   with torch.no_grad():
     expected = theirs.stages(twin.standardised(x))
-  run = lambda *args, **kwargs: ours.apply({"params": params}, *args, **kwargs)
+
+  def run(*args, **kwargs):
+    return ours.apply({"params": params}, *args, **kwargs)
+
   np.testing.assert_allclose(run(jnp.asarray(x), method="embed"), expected[0], atol=1e-5)
   for i in range(3):
     stage = run(jnp.asarray(expected[i]), start=i, stop=i + 1, method="blocks")

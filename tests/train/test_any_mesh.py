@@ -93,7 +93,10 @@ def adamw(slopes):
 
 def apart(have, want, floor=0.0):
   """path -> how far a leaf is from what it should be, relative to its norm."""
-  norm = lambda x: float(np.linalg.norm(np.asarray(x, np.float64)))
+
+  def norm(x):
+    return float(np.linalg.norm(np.asarray(x, np.float64)))
+
   far = jax.tree.map(
     lambda a, b: norm(np.asarray(a, np.float64) - b) / (norm(b) + floor), have, want
   )
@@ -133,7 +136,10 @@ def test_samples_of_a_row_do_not_see_each_other(name, where):
   other["frames"][0, frames[1]] ^= 255
   with jax.set_mesh(layout) if layout else jax.default_device(jax.devices()[0]):
     run = jax.jit(functools.partial(hidden, model))
-    place = lambda b: batches.place_batch(b, layout) if layout else b
+
+    def place(b):
+      return batches.place_batch(b, layout) if layout else b
+
     (have, segments), (want, _) = (jax.device_get(run(params, place(b))) for b in (other, batch))
   assert segments.shape == want.shape[:2]
   changed = (have != want).any(-1)

@@ -198,7 +198,10 @@ def test_params_alone(tmp_path, capsys):
 
 def test_params_into_another_tree(tmp_path):
   write(tmp_path, 1)
-  half = lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16)
+
+  def half(x):
+    return jax.ShapeDtypeStruct(x.shape, jnp.bfloat16)
+
   like = jax.tree.map(half, params())
   like["merger"] = {"weight": jax.ShapeDtypeStruct((3,), jnp.float32)}
   del like["frozen"]
@@ -226,7 +229,10 @@ def test_save_params(tmp_path):
 
 def test_digest_sees_a_bit_and_an_exchange():
   x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-  one = lambda a: int(store.digests(jnp.asarray(a)))
+
+  def one(a):
+    return int(store.digests(jnp.asarray(a)))
+
   flipped = x.copy()
   flipped.view(np.uint32)[4, 6] ^= 1
   assert len({one(x), one(flipped), one(x[::-1].copy()), one(x.T.copy())}) == 4
@@ -235,16 +241,19 @@ def test_digest_sees_a_bit_and_an_exchange():
 
 def test_restores_onto_another_mesh(tmp_path):
   made = train_state(1, 1)
-  spread = lambda mesh: jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      x.shape,
-      x.dtype,
-      sharding=jax.NamedSharding(
-        mesh, jax.P(*([None] * (x.ndim - 1) + ["x"] if x.ndim and not x.shape[-1] % 8 else []))
+
+  def spread(mesh):
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+        x.shape,
+        x.dtype,
+        sharding=jax.NamedSharding(
+          mesh, jax.P(*([None] * (x.ndim - 1) + ["x"] if x.ndim and not x.shape[-1] % 8 else []))
+        ),
       ),
-    ),
-    made,
-  )
+      made,
+    )
+
   for ways in (8, 2):
     mesh = jax.make_mesh((ways,), ("x",), devices=jax.devices()[:ways])
     like = spread(mesh)

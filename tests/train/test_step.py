@@ -189,9 +189,14 @@ def test_randomness_is_a_function_of_seed_and_step():
   loss = step.make_loss(Noisy(), "token_mean")
   optimizer = optim.make_optimizer(OPTIM, params(), 10)
   run = jax.jit(step.make_train_step(loss, optimizer))
-  at = lambda seed, n: float(
-    run(state.create_state(params(), optimizer, seed).replace(step=jnp.int32(n)), BATCH)[1]["loss"]
-  )
+
+  def at(seed, n):
+    return float(
+      run(state.create_state(params(), optimizer, seed).replace(step=jnp.int32(n)), BATCH)[1][
+        "loss"
+      ]
+    )
+
   assert at(0, 0) == at(0, 0)
   assert len({at(0, 0), at(0, 1), at(1, 0)}) == 3
 

@@ -34,21 +34,28 @@ class Decoder:
   """The llm of a VideoLM, from its parameters and its model's sizes."""
 
   def __init__(self, params, model):
-    to64 = lambda tree: {
-      k: to64(v) if hasattr(v, "items") else np.float64(np.asarray(v)) for k, v in tree.items()
-    }
+    def to64(tree):
+      return {
+        k: to64(v) if hasattr(v, "items") else np.float64(np.asarray(v)) for k, v in tree.items()
+      }
+
     self.params, self.model = to64(params), model
 
   def layer(self, n):
-    pick = lambda tree: {k: pick(v) if isinstance(v, dict) else v[n] for k, v in tree.items()}
+    def pick(tree):
+      return {k: pick(v) if isinstance(v, dict) else v[n] for k, v in tree.items()}
+
     return pick(self.params["layers"])
 
   def attention(self, p, x, positions):
     """(weights [H L L], v [L H d]) of a layer whose input is normalised."""
     h = rms(x, p["input_layernorm"]["scale"], self.model.eps)
-    make = lambda name: (
-      np.einsum("ld,dhe->lhe", h, p["self_attn"][name]["kernel"]) + p["self_attn"][name]["bias"]
-    )
+
+    def make(name):
+      return (
+        np.einsum("ld,dhe->lhe", h, p["self_attn"][name]["kernel"]) + p["self_attn"][name]["bias"]
+      )
+
     q, k, v = make("q_proj"), make("k_proj"), make("v_proj")
     q, k = (rotate(a, positions, self.model.theta) for a in (q, k))
     share = self.model.heads // self.model.kv_heads

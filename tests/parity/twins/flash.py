@@ -22,7 +22,10 @@ def merged(x: torch.Tensor, target: int, heads: int) -> torch.Tensor:
     metric = F.normalize(x.detach().unflatten(-1, (heads, -1)).mean(2), dim=-1)
     best, partner = (metric[:, ::2] @ metric[:, 1::2].mT).max(-1)
     order = best.argsort(dim=-1, descending=True, stable=True)
-    pick = lambda a, at: a.gather(1, at[..., None].expand(-1, -1, a.shape[-1]))
+
+    def pick(a, at):
+      return a.gather(1, at[..., None].expand(-1, -1, a.shape[-1]))
+
     joins, stays = order[:, :count], order[:, count:]
     into = partner.gather(1, joins)[..., None]
     total, weight = x[:, 1::2] * size[:, 1::2], size[:, 1::2]
@@ -90,7 +93,10 @@ class Flash(nn.Module):
   def _attention(self, layer, x):
     """[places places]: what each place attends to in `layer`, mean over heads."""
     own, h = layer.self_attn, layer.input_layernorm(x)[None]
-    split = lambda a: a.unflatten(-1, (-1, own.head_dim)).transpose(1, 2)
+
+    def split(a):
+      return a.unflatten(-1, (-1, own.head_dim)).transpose(1, 2)
+
     q, k = apply_rotary_pos_emb(split(own.q_proj(h)), split(own.k_proj(h)), *self._turn(x))
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     scores = q @ k.mT * own.head_dim**-0.5

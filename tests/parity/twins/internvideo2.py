@@ -37,7 +37,10 @@ class Attention(nn.Module):
   def forward(self, x):
     batch, tokens, width = x.shape
     q, k, v = self.qkv(x).chunk(3, dim=-1)
-    heads = lambda a: a.view(batch, tokens, self.heads, -1).transpose(1, 2)
+
+    def heads(a):
+      return a.view(batch, tokens, self.heads, -1).transpose(1, 2)
+
     q, k, v = heads(self.q_norm(q)), heads(self.k_norm(k)), heads(v)
     weight = torch.softmax(q @ k.transpose(-1, -2) * (width // self.heads) ** -0.5, dim=-1)
     return self.proj((weight @ v).transpose(1, 2).reshape(batch, tokens, width))

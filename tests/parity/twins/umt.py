@@ -120,10 +120,17 @@ def parameters(state: dict, heads: int) -> dict:
   """A twin's state dict (UMT or InternVideo2) -> the parameter tree of the encoder in FiLax."""
   state = {name: weight.numpy() for name, weight in state.items()}
   depth = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
-  stack = lambda suffix: np.stack([state[f"blocks.{i}.{suffix}"] for i in range(depth)])
-  kernel = lambda suffix: stack(f"{suffix}.weight").swapaxes(1, 2)
+
+  def stack(suffix):
+    return np.stack([state[f"blocks.{i}.{suffix}"] for i in range(depth)])
+
+  def kernel(suffix):
+    return stack(f"{suffix}.weight").swapaxes(1, 2)
+
   width = state["patch_embed.proj.bias"].shape[0]
-  split = lambda bias: bias.reshape(depth, heads, -1)
+
+  def split(bias):
+    return bias.reshape(depth, heads, -1)
 
   fused = kernel("attn.qkv").reshape(depth, width, 3, heads, -1)
   attn = {f"{name}_proj": dict(kernel=fused[:, :, n]) for n, name in enumerate("qkv")}
