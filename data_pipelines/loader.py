@@ -42,7 +42,7 @@ class Pipeline:
 
   def steps(self, epochs: float) -> int:
     """Global batches in `epochs` epochs; a partial epoch is rounded up."""
-    return self.plan.steps(epochs)
+    return self.plan.step_count(epochs)
 
   def row(self, number: int) -> PlanRow:
     """The samples and shape of a row, by its global number."""

@@ -20,7 +20,10 @@ from filax.train.signals import Signals
 
 
 class Patches(nn.Module, roles.PatchEncoder):
-  """uint8 clips [B c h w 3] -> features [B c N E]: patches through an MLP, no attention."""
+  """An encoder that puts patches through an MLP, without attention.
+
+  uint8 clips [B c h w 3] -> features [B c N E].
+  """
 
   size: int = 42
   patch: int = 14

@@ -26,7 +26,10 @@ def convert(*arguments: str) -> None:
 
 
 def differing_parameters(before: str, after: str) -> list[str]:
-  """The paths of parameters that are not bit by bit the same in two checkpoints."""
+  """The paths of parameters that differ between two checkpoints.
+
+  The comparison is bit by bit.
+  """
   _, old = filax.load(before)
   _, new = filax.load(after)
   differing = []

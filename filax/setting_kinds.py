@@ -100,7 +100,7 @@ def rows_of(
 
 
 def _is_number(value, kind: type) -> bool:
-  """Whether a value is a number of this kind; True and False are none."""
+  """Whether a value is a number of this kind, not a bool."""
   return isinstance(value, kind) and not isinstance(value, bool)
 
 

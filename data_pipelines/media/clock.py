@@ -62,7 +62,10 @@ class Clock:
     self.shown_until = -math.inf
 
   def _goes_on(self, advance: float) -> bool:
-    """Whether the clock was not set anew. advance: ticks past the expected time."""
+    """Whether the clock was not set anew.
+
+    advance: ticks past the expected time.
+    """
     return -self._fall <= advance <= self._leap
 
 

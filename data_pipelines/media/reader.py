@@ -43,7 +43,7 @@ class PacketReader:
 
   @property
   def start(self) -> float:
-    """Display ticks of the first frame that is shown, once it is decoded."""
+    """Display ticks of the first shown frame, once it is decoded."""
     if self._start is None:
       raise self.no_frame()
     return self._start

@@ -68,7 +68,7 @@ class Plan:
     """The samples and shape of a row, by its global number."""
     return self.planner.row(number)
 
-  def steps(self, epochs: float) -> int:
+  def step_count(self, epochs: float) -> int:
     """Global batches in `epochs` epochs; a partial epoch is rounded up."""
     complete = int(epochs)
     rows: float = self.planner.first_row(complete)

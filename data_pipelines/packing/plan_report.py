@@ -59,7 +59,10 @@ def check_room(
 
 
 def no_room_after_dropout(demand: Demand, number: int, shape: RowShape, stages: Stages) -> str:
-  """Why visual dropout leaves too much of a sample that otherwise fits; "" if it does not."""
+  """Why visual dropout leaves more of a sample than the row holds.
+
+  "" if it does not, or if the sample is too large even before dropout.
+  """
   if not stages or not demand.fits_undropped(shape)[number]:
     return ""
   return dropout_stages.overflow_reason(demand.tokens_after[number], shape.room, stages)

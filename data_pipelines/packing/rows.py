@@ -149,9 +149,9 @@ class Materialise:
 
 @dataclasses.dataclass(frozen=True)
 class _Slots:
-  """Views into a row: pixels [n h w 3] and, for frames, their times [n].
+  """Views into a row.
 
-  `part` is which of the timeline's frames.
+  pixels: [n h w 3]. times: [n], for frames only. part: which frames of the timeline.
   """
 
   pixels: np.ndarray

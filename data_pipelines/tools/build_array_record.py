@@ -214,7 +214,10 @@ class _Builder(
   tfds.core.GeneratorBasedBuilder,
   skip_registration=True,  # type: ignore[call-arg]  # TFDS ships no types.
 ):
-  """What both data sets share: one split, in the order of the manifest."""
+  """The base of both data sets.
+
+  One split, in the order of the manifest.
+  """
 
   VERSION = tfds.core.Version("1.0.0")
   code_path = None  # TFDS would look for this file with a package that it does not declare.

@@ -89,7 +89,7 @@ def _config_file(text: str) -> str:
 
 
 def _expand_home(config: ConfigDict) -> None:
-  """Replaces a ~ that begins a path by the home folder, in all values."""
+  """Expands a leading ~ in every path of the config."""
   for key, value in config.items():
     if isinstance(value, ConfigDict):
       _expand_home(value)

@@ -55,7 +55,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def convert_parser() -> argparse.ArgumentParser:
-  """The options of both directions; `args.convert(args)` of what it parses does the work."""
+  """The parser of both directions.
+
+  The parsed `args.convert` is the function that converts: call `args.convert(args)`.
+  """
   parser = options.Parser(
     prog="filax convert",
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -198,7 +201,10 @@ def _verified_part(
   model: Mapping[str, Any],
   allowed: Sequence[str],
 ) -> compare.PyTorchPart:
-  """An input as verify runs it: by its config.json, or as a video tower without one."""
+  """The PyTorch side of a verification.
+
+  A UMT or InternVideo2 encoder without a family in its config.json is a video tower.
+  """
   config = config_in.read_config_json(source.path, allowed)
   family = config_in.config_family(config)
   is_encoder = source.roles == ("encoder",)
@@ -268,7 +274,10 @@ def _pattern(text: str) -> str:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-  """ROLE.FIELD=VALUE -> (key, value); the value is JSON, or a text without quotes."""
+  """ROLE.FIELD=VALUE -> (key, value).
+
+  The value is JSON, or a text without quotes.
+  """
   key, equals, value = text.partition("=")
   if not equals:
     raise ValueError(f"--set {text} is not ROLE.FIELD=VALUE.")
@@ -282,7 +291,10 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
-  """The tokenizer at `path`; without one, the first in `folders`, or None if none holds one."""
+  """The tokenizer at `path`, or the first in `folders`.
+
+  None if there is no `path` and no folder holds one.
+  """
   from data_pipelines.text import tokenizer_folder, tokenizers
 
   if path:

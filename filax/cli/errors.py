@@ -39,7 +39,7 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
 
 
 def with_home(argv: Sequence[str]) -> list[str]:
-  """argv with the home folder in place of every ~ that begins a path."""
+  """argv with every leading ~ of a path expanded."""
   words = []
   before = ""
   for word in argv:

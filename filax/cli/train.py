@@ -74,7 +74,10 @@ def summary_line(summary: Mapping[str, Any]) -> str:
 
 
 def end_other_processes(error: Exception) -> None:
-  """Tells the other processes, which would wait for this one, that its command is refused."""
+  """Tells the other processes that this one's command is refused.
+
+  They would wait for this process otherwise.
+  """
   if distributed.is_alone():
     return
   print(f"filax train: {error}", file=sys.stderr, flush=True)

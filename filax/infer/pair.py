@@ -87,7 +87,7 @@ def scenes(
 
 
 def _loaded_without_processor(model: VideoLM, params: Mapping, video: DecodedVideo) -> LoadedModel:
-  """A model that can select among the frames of `video`, but reads no text."""
+  """A model that selects among the frames of `video`, without text."""
   sampling = dict(frames=len(video.frames))
   no_tokenizer = cast(Tokenizer, None)  # Selecting scenes encodes no text.
   processor = Processor(no_tokenizer, data={}, infer=dict(sampling=sampling))

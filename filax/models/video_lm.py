@@ -329,7 +329,7 @@ class VideoLM(nn.Module):
 
 
 def _present(visual_index: Int[Array, "B L"] | None) -> Int[Array, "B L"]:
-  """The index of a visual table, which cannot be spliced in without one."""
+  """The index of a visual table. Raises TypeError for None."""
   if visual_index is None:
     raise TypeError("A visual table needs a visual_index, the places of its tokens.")
   return visual_index

@@ -38,7 +38,10 @@ def lookup(
 
 
 def _pays(table: tuple[int, ...], tokens: tuple[int, ...], mesh) -> bool:
-  """Whether it pays to gather the table: the shapes divide, and the tokens are many."""
+  """Whether gathering the table is cheaper.
+
+  True if the shapes divide evenly over the mesh and the tokens are many.
+  """
   shards = mesh.shape["fsdp"] * mesh.shape["seq"]
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
   if table[0] % shards or tokens[0] % rows or tokens[1] % mesh.shape["seq"]:

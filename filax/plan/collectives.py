@@ -145,7 +145,10 @@ def _calls(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, in
 
 
 def _named_computation(field: str, rest: str) -> str:
-  """The computation in a field of a loop; raises TypeError without that field."""
+  """The computation in a field of a loop.
+
+  Raises TypeError without that field.
+  """
   match = re.search(rf"{field}=%?([\w.\-]+)", rest)
   if match is None:
     raise TypeError(f"This loop of the compiled program has no {field}: {rest}")

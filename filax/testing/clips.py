@@ -25,7 +25,10 @@ Path = str | os.PathLike
 
 
 def draw_number(number: int, width: int = 64, height: int = 48) -> np.ndarray:
-  """The picture of a frame, uint8 [height width 3]: its number, and a square that moves."""
+  """The picture of a frame, uint8 [height width 3].
+
+  It shows the frame's number and a moving square.
+  """
   picture = np.full((height, width, 3), BACKGROUND, np.uint8)
   for bit in range(BITS):
     start = bit * width // BITS
@@ -142,14 +145,20 @@ def write_picture_folder(path: Path, frames: int = 12, extension: str = "png") -
 
 
 def write_truncated(path: Path) -> str:
-  """Writes the first 60 % of a file that has its index at the front."""
+  """Writes the first 60 % of a file.
+
+  The file has its index at the front.
+  """
   data = pathlib.Path(write_video(path)).read_bytes()
   pathlib.Path(path).write_bytes(data[: len(data) * 6 // 10])
   return str(path)
 
 
 def write_without_index(path: Path) -> str:
-  """Writes a recording that was killed before it wrote its index (the moov box)."""
+  """Writes a recording without its index (the moov box).
+
+  A recorder that is killed leaves such a file.
+  """
   data = pathlib.Path(write_video(path)).read_bytes()
   index = data.find(b"moov") - 4
   media = data.find(b"mdat") - 4
@@ -158,7 +167,10 @@ def write_without_index(path: Path) -> str:
 
 
 def write_corrupt(path: Path) -> str:
-  """Writes a sound head and tail around a middle of zeros: frames 0..9 can be read."""
+  """Writes a file whose middle is zeros.
+
+  Head and tail are intact; frames 0..9 can be read.
+  """
   data = bytearray(pathlib.Path(write_video(path)).read_bytes())
   media = data.find(b"mdat") + 4
   size = len(data) - media

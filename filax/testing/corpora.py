@@ -89,7 +89,10 @@ def open_pipeline(
   planned: Mapping[str, str] | None = None,
   **changes: Any,
 ) -> Pipeline:
-  """A pipeline over the corpus in a folder; `changes` are keys of config.data."""
+  """A pipeline over the corpus in a folder.
+
+  changes: keys of config.data.
+  """
   config = data_config(folder, **changes)
   plan = make_plan(config, layout, seed, batch, quarantine=quarantine, blank=blank, planned=planned)
   return Pipeline(plan)

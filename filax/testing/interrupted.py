@@ -24,7 +24,10 @@ with files.{call} as out:
 
 @contextlib.contextmanager
 def half_writer(call: str, write: str) -> Iterator[subprocess.Popen]:
-  """A process inside `with files.<call> as out:` that has done `write` and waits."""
+  """A process that waits in the middle of writing a file.
+
+  It is inside `with files.<call> as out:` and has executed `write`.
+  """
   code = HALF_WRITER.format(call=call, write=write)
   environment = {**os.environ, "PYTHONPATH": str(ROOT)}
   process = subprocess.Popen(
@@ -75,7 +78,10 @@ def read_only_folder(folder: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_disk(size_limit: int) -> Iterator[None]:
-  """No file grows beyond `size_limit` bytes: writing more fails, as on a full disk."""
+  """Limits every file to `size_limit` bytes.
+
+  Writing more fails, as on a full disk.
+  """
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (size_limit, hard))
   try:

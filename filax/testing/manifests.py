@@ -11,13 +11,19 @@ from typing import Any
 def question_record(
   question: str = "What is seen?", answer: str = "Bars.", **keys: Any
 ) -> dict[str, Any]:
-  """A record of one question and one answer; media by keyword, as video="a.mp4"."""
+  """A record of one question and one answer.
+
+  keys: further keys of the record, such as video="a.mp4".
+  """
   turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
   return {"conversations": turns} | keys
 
 
 def write_manifest(path: str | os.PathLike, records: Sequence[Any]) -> str:
-  """Writes records as .json (an array, one record a line) or .jsonl; returns the path."""
+  """Writes records as .json or .jsonl and returns the path.
+
+  The .json is an array with one record a line.
+  """
   lines = [json.dumps(record) for record in records]
   if str(path).endswith(".jsonl"):
     text = "\n".join(lines)

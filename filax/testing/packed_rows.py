@@ -54,7 +54,10 @@ class RowCursor:
 
 
 def sample_rows(count: int) -> list[list[PackedSample]]:
-  """A long video, a picture with a short video, and words alone; lengths differ by row."""
+  """Rows of three samples whose lengths differ by row.
+
+  The samples: a long video, a picture with a short video, and text alone.
+  """
   rows = []
   for r in range(count):
     video = PackedSample(3 * r, 5 - r % 2, 0, 7 + r % 3)

@@ -11,7 +11,10 @@ SPREAD = 0.2
 
 
 def random_parameters(model: Any, seed: int = 0) -> Any:
-  """A tree of normal values for every parameter of a VideoLM; no initialiser is asked."""
+  """Normal values for every parameter of a VideoLM.
+
+  The model's initialisers are not used.
+  """
   shapes = jax.eval_shape(model.init, jax.random.key(0), model.example())["params"]
   rng = np.random.default_rng(seed)
 

@@ -21,7 +21,7 @@ EPOCH_STEPS = 5
 
 @dataclasses.dataclass(frozen=True)
 class RowSegment:
-  """A sample of a row: its positions, and the rows of the visual table that it shows."""
+  """A sample of a row: its positions and visual table rows."""
 
   number: int
   first: int
@@ -50,7 +50,10 @@ def tiny_train_config(batch: int = 8, steps: int = 4, **changes: Any) -> ConfigD
 
 
 def random_row(number: int, vocab: int = 512) -> Row:
-  """Two samples: a video of one group with text, and an image with text; then padding."""
+  """A row of two samples and padding.
+
+  A video of one group with text, then an image with text.
+  """
   rng = np.random.default_rng(number)
   row = ROW_SHAPE.zeros(LAYOUT.size)
   for key in ("frames", "images"):

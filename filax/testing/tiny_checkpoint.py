@@ -17,7 +17,9 @@ TEXTS = ("user\nassistant\nWhat shape is on red? What colour is on blue? circle 
 
 
 def tiny_config(config_file: Any = None, **changes: Any) -> dict[str, Any]:
-  """A config at debug size as plain dicts; fila_toy: 24 candidate frames, 2 scenes of 3.
+  """A config at debug size as plain dicts.
+
+  fila_toy then has 24 candidate frames and 2 scenes of 3 frames.
 
   config_file: a module with get_config, default configs/fila_toy.py. changes: "a.b"=value.
   """
@@ -40,7 +42,10 @@ def tiny_parameters(config: Mapping[str, Any], seed: int = 0) -> Any:
 def write_checkpoint(
   folder: str | os.PathLike, seed: int = 0, config_file: Any = None, **changes: Any
 ) -> str:
-  """Writes a run folder with a checkpoint of step 0 and returns its path."""
+  """Writes a run folder with a checkpoint of step 0.
+
+  Returns the folder's path.
+  """
   folder = pathlib.Path(folder)
   config = tiny_config(config_file, **changes)
   tokenizers.train_sentencepiece(TEXTS, folder / "tokenizer.model", vocab_size=300)

@@ -24,7 +24,10 @@ TEXTS = (
 def write_qwen_tokenizer(
   folder: pathlib.Path, texts: Sequence[str] = TEXTS, vocab: int = 400
 ) -> pathlib.Path:
-  """Writes a byte-level BPE tokenizer.json as Qwen2 has it: controls are added after the base."""
+  """Writes a byte-level BPE tokenizer.json in the form of Qwen2's.
+
+  The control tokens are added after the base vocabulary.
+  """
   bpe = hf.Tokenizer(hf.models.BPE())
   words = hf.pre_tokenizers.Split(hf.Regex(SPLIT), "isolated")
   bytes_of_words = hf.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

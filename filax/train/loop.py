@@ -101,7 +101,10 @@ def train_pipeline(
 def agree_on_plan(
   config: Config, pipeline: BatchSource, ingredients: plan_record.Parts
 ) -> tuple[int, plan_record.Parts]:
-  """(steps, parts of the plan), checked and compared between all processes. Raises ValueError."""
+  """(steps, parts of the plan), checked and compared between all processes.
+
+  Raises ValueError.
+  """
   check_training_settings(config)
   steps = count_steps(config, pipeline)
   parts = plan_record.plan_parts(config, steps, pipeline.fingerprint, ingredients)
