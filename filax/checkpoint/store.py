@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
-import json
 import sys
 from typing import Any
 
@@ -22,7 +21,7 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax import files
-from filax.checkpoint import digest, record, run_folder, storage, verify
+from filax.checkpoint import orbax_items, record, run_folder, storage, verify
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Config, Record
@@ -63,7 +62,7 @@ class Checkpoints:
     self._check = check
     self._check()
     on_one_process(self._clean)  # Once for all: other processes would see files vanish.
-    self._manager = _manager(self.folder, keep, check)
+    self._manager = orbax_items.checkpoint_manager(self.folder, keep, check)
     self._before: Record | None = None  # The record of the restored checkpoint.
 
   def __enter__(self):
@@ -113,7 +112,9 @@ class Checkpoints:
     step = int(jax.device_get(state.step))
     if step not in self._manager.all_steps():
       self._check()
-      items = _items(vars(state), step, row, fingerprint, config, self._before)
+      items = orbax_items.checkpoint_items(
+        vars(state), step, row, fingerprint, config, self._before
+      )
       with self._writing():
         self._manager.save(step, args=items, force=True)
 
@@ -205,8 +206,9 @@ def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epat
   config.init_from and inference can read it.
   """
   folder = _absolute(workdir) / FOLDER
-  with _manager(folder) as manager:
-    manager.save(0, args=_items({"params": params}, 0, 0, "", config))
+  with orbax_items.checkpoint_manager(folder) as manager:
+    items = orbax_items.checkpoint_items({"params": params}, 0, 0, "", config)
+    manager.save(0, args=items)
   return folder / "0"
 
 
@@ -214,70 +216,6 @@ def say(text: str) -> None:
   """A message on stderr, from one process."""
   if jax.process_index() == 0:
     print(text, file=sys.stderr, flush=True)
-
-
-def _manager(
-  folder: epath.Path, keep: int = 0, check: Callable[[], None] = lambda: None
-) -> ocp.CheckpointManager:
-  options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check)
-  )
-  handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
-  handlers.add("state", ocp.args.PyTreeSave, _array_handler())
-  handlers.add("data", record.RecordSave, record.RecordHandler())
-  handlers.add("config", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
-  return _Manager(folder, options=options, handler_registry=handlers)
-
-
-def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
-  """The class by which Orbax writes below `folder`.
-
-  It calls `check` before a save gets its final name.
-  """
-  default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
-
-  class CheckedPath(default):  # type: ignore[valid-type, misc]  # Orbax chooses the base.
-    async def finalize(self):
-      check()
-      await super().finalize()
-
-  return CheckedPath
-
-
-class _Manager(ocp.CheckpointManager):
-  """Orbax's manager without its check for preemption signals.
-
-  The training loop handles signals.
-  """
-
-  def reached_preemption(self, step: int) -> bool:
-    return False
-
-
-def _array_handler() -> ocp.PyTreeCheckpointHandler:
-  """Orbax's array handler, with one writing device per array.
-
-  By default a replicated array is divided between the replicas, which compiles a program for every
-  shape.
-  """
-  handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
-  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
-  return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
-
-
-def _items(state, step: int, row: int, fingerprint: str, config: Config, before=None):
-  """The items of a checkpoint for Orbax.
-
-  With the copies of the arrays on the host.
-  """
-  config = json.loads(json.dumps(dict(config)))
-  facts = record.make_record(step, row, fingerprint, config, before)
-  parts = digest.host_parts(flatten_tree(state))
-  return ocp.args.Composite(
-    state=ocp.args.PyTreeSave(state),
-    data=record.RecordSave(facts, parts),
-    config=ocp.args.JsonSave(config),
-  )
 
 
 def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
@@ -362,7 +300,7 @@ def _header(path: epath.Path) -> tuple[Record, dict[str, Any], dict[str, Any]]:
   """(record, config, path -> metadata of every leaf), checked against each other."""
   written, config = record.read_record(path)
   with record.damage("its list of arrays cannot be read"):
-    stored = flatten_tree(_array_handler().metadata(path / "state").tree)
+    stored = flatten_tree(orbax_items.array_handler().metadata(path / "state").tree)
   record.check_leaves(written, stored)
   return written, config, stored
 
@@ -375,7 +313,7 @@ def _read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
   failure = ""
   try:
     with record.damage("an array cannot be read"):
-      tree = _array_handler().restore(path / "state", args=args)
+      tree = orbax_items.array_handler().restore(path / "state", args=args)
   except Damaged as error:
     failure = str(error)
   arrays = None if tree is None else flatten_tree(tree)

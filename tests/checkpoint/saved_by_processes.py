@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 
-from filax.checkpoint import store
+from filax.checkpoint import orbax_items, store
 from filax.parallel import distributed
 from filax.train import state
 
@@ -67,7 +67,7 @@ class Failing:
     return restored
 
 
-INTACT = store._array_handler
+INTACT = orbax_items.array_handler
 
 
 def main(folder: str) -> None:
@@ -80,7 +80,7 @@ def main(folder: str) -> None:
       checkpoints.save(tree(processes, step), 4 * step, "plan", {"batch": 4})
   with store.Checkpoints(folder, 0) as checkpoints:
     if jax.process_index() == 1:
-      store._array_handler = Failing
+      orbax_items.array_handler = Failing
     print(f"restored {checkpoints.restore(like).step}", flush=True)
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Video input, prompt and answer for run_torch.py.
 
-Everything around the networks: frames by time, scenes, prompt, answer. The numbers are the same as
-in FiLax: frames are those on screen at the sampled times (last pts <= t), resized by swscale's
-bicubic or by Pillow's; K-Means starts from farthest points and re-seeds empty clusters. NumPy alone
-up to the prompt; torch and transformers for the answer.
+The numbers are those of FiLax: frames are those on screen at the sampled times (last pts <= t),
+resized by swscale's or Pillow's bicubic; K-Means starts from farthest points and re-seeds empty
+clusters. NumPy alone up to the prompt; torch and transformers for the answer.
 """
 
 import argparse
@@ -20,7 +19,7 @@ SAME = 1e-8  # Squared distance, relative to its size, up to which a frame is it
 
 
 def supported_settings(settings):
-  """The settings, if everything that they ask for is done here; else SystemExit with a sentence."""
+  """The settings. Raises SystemExit if one is not supported here."""
   infer = settings.get("infer", {})
   data = settings.get("data", {})
   sampling = infer.get("sampling", {})
@@ -46,10 +45,7 @@ def supported_settings(settings):
 
 
 def time_prompt_name(settings):
-  """The name of the time prompt.
-
-  The inference setting, or otherwise the training setting.
-  """
+  """The time prompt for inference; by default that of training."""
   trained = settings.get("data", {}).get("time_prompt", "none")
   return settings.get("infer", {}).get("time_prompt", trained)
 
@@ -72,10 +68,7 @@ def frame_times(path):
 
 
 def read_video(path, settings, size):
-  """The frames on screen at the sampled times.
-
-  Returns (frames uint8 [T h w 3], times [T], duration).
-  """
+  """(sampled frames uint8 [T h w 3], their times [T], duration)."""
   import av
 
   times, duration = frame_times(path)
@@ -115,10 +108,7 @@ def resized_picture(frame, size, resize):
 
 
 def frame_unit(settings):
-  """The unit of frame counts.
-
-  Frames come in whole clips, and in whole groups of neighbours.
-  """
+  """The unit of frame counts: whole clips and whole groups of neighbours."""
   selector = settings["infer"]["selector"]
   group_size = selector["size"] if selector["name"] in ("uniform", "clips") else 1
   return math.lcm(settings["model"]["encoder"]["clip"], group_size)
@@ -199,10 +189,7 @@ def scene_frames(x, count, steps):
 
 
 def farthest_frames(x, count):
-  """Indices of farthest-point seeds.
-
-  First the frame nearest to the mean, then always the frame farthest from all seeds before it.
-  """
+  """Indices of farthest-point seeds, from the frame nearest to the mean on."""
   index = [int(np.argmin((x**2).sum(-1)))]
   gap = np.full(len(x), np.inf, np.float32)
   while len(index) < count:
@@ -213,15 +200,11 @@ def farthest_frames(x, count):
 
 
 def assign_frames(x, centers):
-  """The centre of every frame and its squared distance.
-
-  Empty clusters take the farthest frames.
-  """
+  """(centre, squared distance) of every frame; empty clusters take the farthest."""
   distance = (centers**2).sum(-1) - 2 * x @ centers.T
   owner = np.argmin(distance, axis=-1)
   gap = ((x - centers[owner]) ** 2).sum(-1)
-  limit = SAME * (x**2).sum(-1)
-  is_far = gap > limit
+  is_far = gap > SAME * (x**2).sum(-1)
   farthest = np.argsort(-np.where(is_far, gap, -1), kind="stable")
   empty = sorted(set(range(len(centers))) - set(owner))
   for cluster, frame in zip(empty, farthest, strict=False):
@@ -234,8 +217,7 @@ def assign_frames(x, centers):
 def history_groups(x, scenes, size, order):
   """Every representative and its history [C K].
 
-  The history is the size - 1 frames, between the previous representative and this one, that are
-  most (or least) similar to it.
+  History: the size - 1 most (or least) similar frames since the representative before.
   """
   norm = np.linalg.norm(x, axis=-1, keepdims=True)
   x = x / np.maximum(norm, 1e-30)
@@ -256,18 +238,17 @@ class TextTokenizer:
   """tokenizer.json or tokenizer.model, text only; control tokens by name."""
 
   def __init__(self, folder):
-    if (folder / "tokenizer.json").exists():
+    self.is_json = (folder / "tokenizer.json").exists()
+    if self.is_json:
       import tokenizers
 
       self.inner: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
       self.control_id = self.inner.token_to_id
-      self.is_json = True
     else:
       import sentencepiece
 
       self.inner = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
       self.control_id = self.inner.piece_to_id
-      self.is_json = False
 
   def text_ids(self, text):
     """The ids of ordinary text."""
@@ -308,10 +289,7 @@ def prompt_ids(tokenizer, settings, question, duration, times, representative_ti
 
 
 def stop_ids(tokenizer, settings):
-  """The ids that end an answer.
-
-  Template plain adds the newline.
-  """
+  """The ids that end an answer; template plain adds the newline."""
   ids = list(settings["stop"])
   if settings["data"]["template"] == "plain":
     line_end = tokenizer.text_ids("\n")
@@ -328,20 +306,15 @@ def time_prompt(kind, duration, times, representative_times):
       f" This video samples {len(representative_times)} frames of a {duration:.2f}-second video "
       f"at {seconds} seconds."
     )
-  intro = (
-    f"\nThe video lasts for {duration:.2f} seconds, and {len(times)} frames are uniformly "
-    f"sampled from it. "
-  )
+  if kind not in ("llava", "vcf", "vcf_released"):
+    return "", ""
+  intro = f"\nThe video lasts for {duration:.2f} seconds, and {len(times)} frames are "
+  intro += "uniformly sampled from it. "
   if kind == "llava":
     seconds = ",".join(f"{time:.2f}s" for time in times)
-    intro += (
-      f"These frames are located at {seconds}.Please answer the following questions related to "
-      f"this video."
-    )
-    return intro, ""
-  if kind.startswith("vcf"):
-    return intro, ""
-  return "", ""
+    intro += f"These frames are located at {seconds}."
+    intro += "Please answer the following questions related to this video."
+  return intro, ""
 
 
 def dtype_option(dtype):

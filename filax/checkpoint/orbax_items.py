@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Orbax as checkpoints use it: its manager, its handlers and the items of a checkpoint."""
+
+from collections.abc import Callable
+import json
+
+from etils import epath
+import jax
+from jaxtyping import PyTree
+import orbax.checkpoint as ocp
+
+from filax.checkpoint import digest, record
+from filax.checkpoint.record import Config, Record
+from filax.checkpoint.tree import flatten_tree
+
+
+def checkpoint_manager(
+  folder: epath.Path, keep: int = 0, check: Callable[[], None] = lambda: None
+) -> ocp.CheckpointManager:
+  """Orbax's manager of the three items of every checkpoint in `folder`.
+
+  keep: number of newest checkpoints that stay; 0 = all. check: raises if nothing may be written
+  now.
+  """
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check)
+  )
+  handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+  handlers.add("state", ocp.args.PyTreeSave, array_handler())
+  handlers.add("data", record.RecordSave, record.RecordHandler())
+  handlers.add("config", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
+  return _Manager(folder, options=options, handler_registry=handlers)
+
+
+def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
+  """The class by which Orbax writes below `folder`.
+
+  It calls `check` before a save gets its final name.
+  """
+  default = ocp.path.atomicity_defaults.get_default_temporary_path_class(folder)
+
+  class CheckedPath(default):  # type: ignore[valid-type, misc]  # Orbax chooses the base.
+    async def finalize(self):
+      check()
+      await super().finalize()
+
+  return CheckedPath
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax's manager without its check for preemption signals.
+
+  The training loop handles signals.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
+
+
+def array_handler() -> ocp.PyTreeCheckpointHandler:
+  """Orbax's array handler, with one writing device per array.
+
+  By default a replicated array is divided between the replicas, which compiles a program for every
+  shape.
+  """
+  handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, handler))
+  return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
+def checkpoint_items(
+  state: PyTree,
+  step: int,
+  row: int,
+  fingerprint: str,
+  config: Config,
+  before: Record | None = None,
+) -> ocp.args.Composite:
+  """The three items of a checkpoint, as arguments of `save`.
+
+  state: dict of trees of arrays; they are copied to the host for their digests. before: the record
+  of the checkpoint that the run resumed from.
+  """
+  config = json.loads(json.dumps(dict(config)))
+  facts = record.make_record(step, row, fingerprint, config, before)
+  parts = digest.host_parts(flatten_tree(state))
+  return ocp.args.Composite(
+    state=ocp.args.PyTreeSave(state),
+    data=record.RecordSave(facts, parts),
+    config=ocp.args.JsonSave(config),
+  )
