@@ -9,7 +9,7 @@ import jax
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
-from filax.checkpoint import digest, record
+from filax.checkpoint import digest, record, storage
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.tree import flatten_tree
 
@@ -48,13 +48,25 @@ def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
 
 
 class _Manager(ocp.CheckpointManager):
-  """Orbax's manager without its check for preemption signals.
+  """Orbax's manager, which keeps older steps when a save fails.
 
-  The training loop handles signals.
+  It also does not check for preemption signals: the training loop handles them.
   """
 
   def reached_preemption(self, step: int) -> bool:
     return False
+
+  def _finalize_checkpoint(self, step: int) -> None:
+    """Raises SaveFailed if the step was not written.
+
+    Orbax raises an error of a background write once, to whoever asks first. If that was not its own
+    thread, the thread would go on and remove the steps that the new one replaces.
+    """
+    super()._finalize_checkpoint(step)
+    path = self.directory / str(step)
+    storage.forget_listings(path)
+    if jax.process_index() == 0 and not path.exists():
+      raise storage.SaveFailed(f"{path} was not written.")
 
 
 def array_handler() -> ocp.PyTreeCheckpointHandler:

@@ -133,6 +133,8 @@ def quiet_background_writes() -> None:
 
   def thread_hook(thread):
     error = thread.exc_value
+    if isinstance(error, SaveFailed):  # Told by the thread that waits for the save.
+      return
     if not isinstance(error, OSError) or error.errno not in _FULL:
       thread_before(thread)
 

@@ -17,10 +17,10 @@ from filax.testing import corpora
 ROOT = pathlib.Path(__file__).parents[2]
 ENDLESS = """
 import multiprocessing, pathlib, sys
-sys.path.insert(0, "tests"), sys.path.insert(0, "tests/data")
-from small_corpus import pipeline
+sys.path.insert(0, ".")
+from filax.testing import corpora
 if __name__ == "__main__":
-  with pipeline(pathlib.Path(sys.argv[1]), workers=2).batches() as batches:
+  with corpora.open_pipeline(pathlib.Path(sys.argv[1]), workers=2).batches() as batches:
     next(batches)
     print(*[process.pid for process in multiprocessing.active_children()], flush=True)
     sys.stdin.read()

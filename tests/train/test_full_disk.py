@@ -7,7 +7,10 @@ import resource
 import subprocess
 import sys
 
+from etils import epath
 import pytest
+
+from filax.checkpoint import orbax_items, storage
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +77,10 @@ def test_files_that_may_not_be_that_large(tmp_path):
   said = done.stderr.strip().splitlines()
   assert len(said) == 1 and "that of step 1 is whole: File too large." in said[0]
   assert done.stdout == "1\n"
+
+
+def test_a_step_that_was_not_written_replaces_none(tmp_path):
+  """Orbax's thread may not hear of the error; it must not remove the step before."""
+  with orbax_items.checkpoint_manager(epath.Path(tmp_path), 1, lambda: None) as manager:
+    with pytest.raises(storage.SaveFailed, match="2 was not written"):
+      manager._finalize_checkpoint(2)

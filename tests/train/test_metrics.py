@@ -194,7 +194,8 @@ def test_tensorboard(tmp_path):
   assert any(tag == "lr/llm" for _, tag, _ in values)
 
 
-def test_a_hidden_module_cannot_be_imported_within_the_block_alone():
+def test_a_hidden_module_cannot_be_imported_within_the_block_alone(monkeypatch):
+  monkeypatch.delitem(sys.modules, "wave", raising=False)
   with tensorboard.hidden_module("wave"):
     with pytest.raises(ImportError):
       importlib.import_module("wave")
