@@ -20,10 +20,7 @@ from filax.train.signals import Signals
 
 
 class Patches(nn.Module, roles.PatchEncoder):
-  """An encoder that puts patches through an MLP, without attention.
-
-  uint8 clips [B c h w 3] -> features [B c N E].
-  """
+  """An encoder that puts patches through an MLP, without attention."""
 
   size: int = 42
   patch: int = 14

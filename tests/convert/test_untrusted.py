@@ -65,8 +65,9 @@ def test_a_checkpoint_imports_nothing(where, trap, tmp_path, capsys):
   assert not trap.exists()
 
 
-def test_a_module_that_the_user_names_is_imported(trap, tmp_path):
+def test_a_module_that_the_user_names_is_imported(trap, tmp_path, monkeypatch):
   run = foreign(tmp_path)
+  monkeypatch.chdir(tmp_path)  # No tokenizer of another run is found by a relative name.
   with pytest.raises(ValueError, match="has no tokenizer beside it"):  # The next thing to be read.
     filax.load(run, components=["my_lab"])
   assert trap.exists()
