@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common, vcf_stage1
 from filax.infer import compiled
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate
@@ -213,3 +214,8 @@ def test_yarn_stretches_the_context(model):
 
 def test_buckets_round_up():
   assert [compiled.bucket(n, LENGTHS, "x") for n in (1, 16, 17, 64)] == [16, 16, 32, 64]
+
+
+def test_the_default_lengths_are_those_of_the_configs():
+  """Configs import no code of FiLax, so the table stands in both places."""
+  assert generate_lib.LENGTHS == (*common.LENGTHS, *vcf_stage1.LONG), "Change both tables."
