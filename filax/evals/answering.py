@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.media.open import MediaError
 from data_pipelines.sample import Timeline
-from filax.evals.kit import Benchmark, Example
+from filax.evals.kit import Benchmark, Example, NamedProtocol, ShownMedia
 from filax.evals.progress_line import ProgressLine
 from filax.evals.reading import DecodedMedium, ReadMedium
 from filax.infer import compiled, encode, encoded_media
@@ -20,6 +20,7 @@ from filax.infer.encoded_media import EncodedMedia
 from filax.infer.generate import DECODE, PREFILL, check_prompts, generate
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo
+from filax.spec import TEXT
 
 PROGRAMS = (encode.EMBED, PREFILL, DECODE)  # All compiled programs of answering.
 
@@ -40,6 +41,7 @@ class EvaluationRun:
     self,
     loaded: LoadedModel,
     benchmark: Benchmark,
+    protocol: NamedProtocol,
     settings: Mapping[str, Any],
     *,
     total: int,
@@ -49,6 +51,7 @@ class EvaluationRun:
   ):
     self.loaded = loaded
     self.benchmark = benchmark
+    self.protocol = protocol
     self.settings = settings
     self.batch = batch
     self.blind = blind
@@ -175,8 +178,12 @@ class EvaluationRun:
 
     Raises ValueError if it exceeds context or buckets.
     """
-    turns = (*example.before, self.benchmark.prompt(example))
-    tokens, index = self.loaded.processor.encode_prompt(turns, media)
+    prompt = self.protocol.prompt(example, shown_media(media))
+    tokens, index = self.loaded.processor.encode_prompt(prompt.turns, media)
+    if prompt.answer_start:
+      start = self.loaded.processor.tokenizer.encode(prompt.answer_start)
+      tokens = [*tokens, *start]
+      index = np.concatenate([index, np.full(len(start), TEXT, np.int32)])
     check_prompts(self.loaded.model, [tokens], self.settings["max_new_tokens"])
     compiled.bucket(len(tokens), self.settings["lengths"], "config.infer.lengths")
     return tokens, index
@@ -202,16 +209,15 @@ class EvaluationRun:
 
   def _score(self, example: Example, text: str) -> dict[str, Any]:
     """The report's row for one answer."""
-    parsed = self.benchmark.parse(text, example)
-    score = 0.0 if parsed is None else self.benchmark.score(parsed, example)
+    score = self.protocol.metric.score(text, example)
     columns = {name: str(example.fields.get(name) or "") for name in self.benchmark.by}
     return dict(
       id=example.id,
       question=example.turn.text.strip(),
       answer=text,
       expected=example.answer,
-      score=score,
-      parsed=parsed is not None,
+      score=score.value,
+      parsed=score.parsed,
       **columns,
     )
 
@@ -220,6 +226,14 @@ class EvaluationRun:
     now = time.perf_counter()
     self.seconds[phase] += now - self._lap_start
     self._lap_start = now
+
+
+def shown_media(media: Sequence[EncodedMedia]) -> ShownMedia:
+  """The duration and frame times of the first video among media."""
+  for medium in media:
+    if len(medium.groups):
+      return ShownMedia(medium.text.duration, np.asarray(medium.text.times))
+  return ShownMedia(0.0, np.zeros(0))
 
 
 def accuracy_by(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, dict[str, Any]]:

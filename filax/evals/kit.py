@@ -1,77 +1,165 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a benchmark: questions, prompts, parsing and scores.
+"""The parts of a benchmark: examples, prompts, metrics and named protocols.
 
-A benchmark is a file of filax/evals/benchmarks that defines BENCHMARK; no other registration is
-needed.
+A benchmark is a file of filax/evals/benchmarks, or a private file, that defines BENCHMARKS (name ->
+Benchmark); no other registration is needed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-from typing import Any
+import os
+import typing
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from data_pipelines.manifest.reader import ManifestReport
 from data_pipelines.sample import Timeline, Turn
-from filax.evals.metrics import letters, options
-from filax.evals.metrics.options import LETTERS, without_letter  # noqa: F401  (public here)
-from filax.evals.metrics.plain_text import normalised
+from filax.evals.metrics.options import LETTERS
+
+
+class Subtitle(NamedTuple):
+  """A line of speech, in seconds of the video that is shown."""
+
+  start: float
+  stop: float
+  text: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
   """One question.
 
-  The parts of its turn show `media` in order (data_pipelines.sample.Turn).
+  The parts of its turn show `media` in order (data_pipelines.sample.Turn). A clip of a video is a
+  timeline of one Scene with bounds; a question about several videos has several timelines.
   """
 
   id: str
-  turn: Turn
-  answer: str  # As in the manifest: words, or the letter of an option.
+  turn: Turn  # The question as the benchmark states it, without options.
+  answer: str = ""  # Words, or the letter of an option; "" if the publisher keeps it.
   media: tuple[Timeline, ...] = ()
   options: tuple[str, ...] = ()  # Without their letters; empty for a free answer.
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # The record's columns.
   before: tuple[Turn, ...] = ()  # The record's own system turn.
+  subtitles: tuple[Subtitle, ...] | None = None  # None: the video has no subtitle file.
+  span: tuple[float, float] | None = None  # The right answer of temporal grounding, in seconds.
 
 
-# (manifest, folder of the media, report of bad records) -> examples
-ExampleReader = Callable[[str, str, ManifestReport], Iterator[Example]]
+class ShownMedia(NamedTuple):
+  """What a prompt may depend on: duration and frame times."""
+
+  duration: float  # Seconds of the first video; 0 without one.
+  times: np.ndarray  # float [T]: seconds of its sampled frames.
+
+
+class Prompt(NamedTuple):
+  """The turns of a question, and the first words of its answer."""
+
+  turns: tuple[Turn, ...]
+  answer_start: str = ""  # Written by us after "assistant"; the model continues it.
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """The verdict on one answer."""
+
+  value: float  # 0..1: what the main score averages.
+  answer: str | None = None  # What was understood; None if nothing was.
+  iou: float | None = None  # Overlap with the right span, of temporal grounding.
+  joint: bool | None = None  # Of linked questions: whether all of them are right.
+
+  @property
+  def parsed(self) -> bool:
+    """Whether the answer was understood."""
+    return self.answer is not None
+
+
+class Metric(typing.Protocol):
+  """Scores answers and averages the scores (filax/evals/metrics, a file each)."""
+
+  headline: str  # The name of the score that stands for the benchmark, e.g. "accuracy".
+
+  def score(self, text: str, example: Example) -> Score:
+    """The verdict on a generated text."""
+    ...
+
+  def average(self, scores: Sequence[Score]) -> dict[str, float]:
+    """Named averages of a group of scores; {} without scores.
+
+    `headline` is among them.
+    """
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedProtocol:
+  """How published numbers were made: prompt, extractor and averages."""
+
+  prompt: Callable[[Example, ShownMedia], Prompt]
+  metric: Metric
+  version: str = ""  # The code that the protocol follows, e.g. "VideoChat-Flash 2f8e2f5".
+  max_new_tokens: int | None = None  # None: config.infer's.
+  frames: str = ""  # The frame rule of the published numbers in words, for the report.
+  macro: bool = False  # Whether the main score is the mean over `Benchmark.macro`.
+  note: str = ""  # For the report, e.g. "paper silent".
+
+
+@dataclasses.dataclass
+class Source:
+  """The files of a benchmark, and what was met while reading them."""
+
+  data: str  # The folder of the benchmark, or a manifest.
+  root: str = ""  # The folder of its media; "" = beside the annotations.
+  allow_missing: bool = False  # Whether annotation files may be missing.
+  report: ManifestReport = dataclasses.field(default_factory=ManifestReport)
+  annotations: list[str] = dataclasses.field(default_factory=list)  # Files that were read.
+  missing: list[str] = dataclasses.field(default_factory=list)  # A sentence per missing file.
+
+  def find_annotation(self, names: Sequence[str], publisher: str) -> str | None:
+    """The first of `names` that exists below `data`; notes it in `annotations`.
+
+    None if none exists and `allow_missing` is set. Raises MissingAnnotation otherwise.
+    """
+    for name in names:
+      path = os.path.join(self.data, name)
+      if os.path.exists(path):
+        self.annotations.append(path)
+        return path
+    sentence = f"{os.path.join(self.data, names[0])} is missing. {publisher}"
+    if not self.allow_missing:
+      raise MissingAnnotation(sentence)
+    self.missing.append(sentence)
+    return None
+
+
+class MissingAnnotation(ValueError):
+  """A file of a benchmark is missing.
+
+  The message says where its publisher has it.
+  """
+
+
+class BadAnnotation(ValueError):
+  """An annotation file has other fields than the benchmark's.
+
+  The message names them.
+  """
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-  """Functions that read, ask, parse and score a benchmark's questions."""
+  """A benchmark: its questions and the protocols of asking them."""
 
-  read: ExampleReader  # The examples of a manifest.
-  prompt: Callable[[Example], Turn]  # The user's turn.
-  parse: Callable[[str, Example], str | None]  # Generated text -> answer; None if not understood.
-  score: Callable[[str, Example], float]  # (parsed answer, example) -> 0..1
-  by: tuple[str, ...] = ("kind",)  # Columns of the record to report accuracy by.
-  manifest: str = ""  # Default manifest.
+  read_examples: Callable[[Source], Iterator[Example]]
+  protocols: Mapping[str, NamedProtocol]  # The first one is the default of other model families.
+  by: tuple[str, ...] = ("kind",)  # Columns to report by; a list counts in each of its groups.
+  macro: str = ""  # The column over whose values the macro average is taken.
+  questions: int | None = None  # Published number; fewer answers are not comparable.
+  chance: float | None = None  # The score of guessing.
+  publisher: str = ""  # Where the files are, in one sentence.
+  shows_text: bool = True  # False: the licence forbids questions and thumbnails on pages.
   frames: int = 0  # Candidate frames per video; 0 = from the checkpoint's config.infer.
-
-
-def free_answer(text: str, example: Example) -> str | None:
-  """The words of a free answer; None if it has none."""
-  del example
-  return normalised(text) or None
-
-
-def exact_match(answer: str, example: Example) -> float:
-  """1 if the parsed answer is the right one."""
-  right = right_letter(example) if example.options else normalised(example.answer)
-  return float(answer == right)
-
-
-def right_letter(example: Example) -> str:
-  """The letter of the right option.
-
-  The manifest gives it as a letter, as its text, or as both.
-
-  Raises ValueError if it is none of the options, or if letter and text disagree.
-  """
-  letter = options.named_option(example.answer, example.options)
-  if letter is None:
-    raise ValueError(f"has the answer {example.answer!r}, which is not one of its options")
-  return letter
+  submission: Callable[[Sequence[Mapping[str, Any]]], Any] | None = None  # Answer rows -> JSON.
 
 
 def multiple_choice(example: Example) -> Turn:
@@ -82,11 +170,3 @@ def multiple_choice(example: Example) -> Turn:
   lines.append("\nAnswer with the option's letter from the given choices directly.")
   parts = (*example.turn.parts, "".join(lines))
   return dataclasses.replace(example.turn, parts=parts)
-
-
-def chosen_letter(text: str, example: Example) -> str | None:
-  """The letter that a generated text chooses, or None.
-
-  None for no letter, or for more than one. filax.evals.metrics.letters lists the accepted forms.
-  """
-  return letters.chosen(text, example.options)

@@ -12,11 +12,10 @@ import itertools
 import os
 from typing import Any
 
-from data_pipelines.manifest.reader import ManifestReport
 from filax.evals.answering import EvaluationRun
-from filax.evals.kit import Benchmark, Example
+from filax.evals.kit import Benchmark, Example, Source
 from filax.evals.reading import read_ahead
-from filax.evals.registry import find_benchmark
+from filax.evals.registry import MANIFEST, check_manifest, find_benchmark, find_protocol
 from filax.evals.report_file import NothingScored, ReportFile
 from filax.infer.generate import check_answer_settings
 from filax.infer.loaded import LoadedModel
@@ -86,8 +85,11 @@ def _evaluate_manifest(
   out: str | os.PathLike = "",
 ) -> dict[str, Any]:
   """The report of one manifest, also written to `out`."""
-  benchmark, path = find_benchmark(manifest)
-  examples, reading_report = read_questions(benchmark, path, options)
+  path = check_manifest(manifest)
+  benchmark = find_benchmark(MANIFEST)
+  _, protocol = find_protocol(benchmark, "", "")
+  source = Source(path, options.root)
+  examples = read_questions(benchmark, source, options)
   loaded = prepare_model(loaded, benchmark, options.selector)
   settings = loaded.processor.settings(max_new_tokens=options.max_new_tokens)
   check_answer_settings(
@@ -96,13 +98,14 @@ def _evaluate_manifest(
   run = EvaluationRun(
     loaded,
     benchmark,
+    protocol,
     settings,
     total=len(examples),
     batch=min(options.batch, len(examples)),
     blind=options.blind,
     progress=options.progress,
   )
-  bad_records = [str(bad) for bad in reading_report.bad]
+  bad_records = [str(bad) for bad in source.report.bad]
 
   def summary() -> dict[str, Any]:
     return run.summary(path) | dict(bad_records=bad_records)
@@ -123,19 +126,18 @@ def _evaluate_manifest(
 
 
 def read_questions(
-  benchmark: Benchmark, path: str, options: EvaluationOptions
-) -> tuple[list[Example], ManifestReport]:
+  benchmark: Benchmark, source: Source, options: EvaluationOptions
+) -> list[Example]:
   """The questions to ask, grouped by their media."""
-  report = ManifestReport()
-  records = benchmark.read(path, options.root, report)
-  examples = list(itertools.islice(records, options.limit))
+  examples = list(itertools.islice(benchmark.read_examples(source), options.limit))
   if not examples:
-    reason = f"; the first reason: {report.bad[0]}" if report.bad else ""
-    raise ValueError(f"The manifest {path} holds no question that can be asked{reason}.")
+    bad = source.report.bad
+    reason = f"; the first reason: {bad[0]}" if bad else ""
+    raise ValueError(f"The manifest {source.data} holds no question that can be asked{reason}.")
   groups = collections.defaultdict(list)
   for example in examples:
     groups[example.media].append(example)
-  return list(itertools.chain.from_iterable(groups.values())), report
+  return list(itertools.chain.from_iterable(groups.values()))
 
 
 def prepare_model(loaded: LoadedModel, benchmark: Benchmark, selector: str | None) -> LoadedModel:

@@ -3,11 +3,13 @@
 
 import pytest
 
-from data_pipelines.manifest.reader import ManifestReport
 from data_pipelines.sample import Turn
 from filax.evals import kit, registry
 from filax.evals.benchmarks import manifest
-from filax.evals.kit import Example
+from filax.evals.kit import Example, Source
+from filax.evals.metrics import exact
+from filax.evals.metrics.options import without_letter
+from filax.evals.metrics.plain_text import normalised
 from filax.testing import manifests
 
 OPTIONS = ("a red circle", "a blue square", "nothing at all", "a ring")
@@ -47,7 +49,7 @@ def example(answer="B", options=OPTIONS):
   ],
 )
 def test_letters(text, want):
-  assert kit.chosen_letter(text, example()) == want
+  assert exact.chosen_letter(text, example()) == want
 
 
 @pytest.mark.parametrize(
@@ -65,12 +67,12 @@ def test_letters(text, want):
   ],
 )
 def test_normalised(text, want):
-  assert kit.normalised(text) == want
+  assert normalised(text) == want
 
 
 def test_words_that_say_nothing_are_not_understood():
-  assert kit.free_answer(" ... ", example()) is None
-  assert kit.free_answer("Two dogs", example()) == "two dogs"
+  assert exact.free_answer(" ... ") is None
+  assert exact.free_answer("Two dogs") == "two dogs"
 
 
 @pytest.mark.parametrize(
@@ -80,18 +82,18 @@ def test_words_that_say_nothing_are_not_understood():
 def test_the_right_letter(answer, want):
   if want is None:
     with pytest.raises(ValueError, match="not one of its options"):
-      kit.right_letter(example(answer))
+      exact.right_letter(example(answer))
   else:
-    assert kit.right_letter(example(answer)) == want
+    assert exact.right_letter(example(answer)) == want
 
 
 def test_scores():
-  assert kit.exact_match("B", example("a blue square")) == 1.0
-  assert kit.exact_match("A", example("a blue square")) == 0.0
+  assert exact.exact_match("B", example("a blue square")) == 1.0
+  assert exact.exact_match("A", example("a blue square")) == 0.0
   free = example("A Dog.", ())
 
   def said(text):
-    return kit.exact_match(kit.free_answer(text, free), free)
+    return exact.exact_match(exact.free_answer(text), free)
 
   assert said("a dog") == said("dog") == 1.0 and said("a dog barks") == 0.0
 
@@ -116,13 +118,12 @@ def test_a_multiple_choice_turn_lists_its_options():
   ],
 )
 def test_letters_of_options_are_taken_off(option, want):
-  assert kit.without_letter(option) == want
+  assert without_letter(option) == want
 
 
 def read(tmp_path, *records):
-  report = ManifestReport()
-  path = manifests.write_manifest(tmp_path / "questions.json", list(records))
-  return list(manifest.read_examples(path, "", report)), report
+  source = Source(str(manifests.write_manifest(tmp_path / "questions.json", list(records))))
+  return list(manifest.read_examples(source)), source.report
 
 
 def test_every_question_of_a_conversation_shows_what_was_shown_before(tmp_path):
@@ -167,7 +168,7 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
     manifests.question_record(video="a.mp4", options=options, answer="B. a red kite"),
     manifests.question_record(video="a.mp4", options=options[::-1], answer="A"),
   )
-  assert [kit.right_letter(example) for example in found] == ["B", "B"]
+  assert [exact.right_letter(example) for example in found] == ["B", "B"]
   assert [bad.line for bad in report.bad] == [4, 5]
   assert "not one of its options" in report.bad[0].reason
   assert "letters B, A, not in order" in report.bad[1].reason
@@ -175,4 +176,4 @@ def test_right_answers_of_letter_and_text_must_agree(tmp_path):
 
 def test_a_name_that_is_nothing_lists_the_benchmarks(tmp_path):
   with pytest.raises(ValueError, match=r"no manifest nothing\.json.*manifest"):
-    registry.find_benchmark("nothing.json")
+    registry.check_manifest("nothing.json")

@@ -9,8 +9,9 @@ import pytest
 from data_pipelines.sample import Turn
 import filax
 from filax.cli.main import main
-from filax.evals import answering, kit
+from filax.evals import answering
 from filax.evals.kit import Example
+from filax.evals.metrics import exact
 from filax.infer import encode
 from filax.infer.generate import generate
 from filax.testing import clips, manifests, tiny_checkpoint
@@ -127,7 +128,7 @@ def test_options_are_asked_for_by_letter(session, manifest, tmp_path):
   report = quick(session, path, root=str(folder))
   (row,) = report["answers"]
   asked = Example("x", Turn("user", ("",)), "ring", options=("circle", "ring"))
-  letter = kit.chosen_letter(row["answer"], asked)
+  letter = exact.chosen_letter(row["answer"], asked)
   assert (row["parsed"], row["score"]) == (letter is not None, float(letter == "B"))
 
 

@@ -13,18 +13,22 @@ from typing import Any
 
 from data_pipelines.manifest import llava, reader
 from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError
-from data_pipelines.sample import Sample, Turn
+from data_pipelines.sample import Sample
 from filax.evals import kit
-from filax.evals.kit import Benchmark, Example
+from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
+from filax.evals.metrics.exact import ExactMatch, right_letter
 from filax.evals.metrics.options import LETTERS, unlettered
 
 
-def read_examples(manifest: str, root: str, report: ManifestReport) -> Iterator[Example]:
-  """The questions of a manifest; bad records are added to `report`.
+def read_examples(source: Source) -> Iterator[Example]:
+  """The questions of a manifest; bad records are added to `source.report`.
 
   Raises ManifestError for an unreadable manifest.
   """
-  folder = root or os.path.dirname(manifest)
+  manifest = source.data
+  report = source.report
+  source.annotations.append(manifest)
+  folder = source.root or os.path.dirname(manifest)
   for line, record in reader.manifest_records(manifest):
     try:
       questions = record_examples(record, f"{manifest}:{line}", folder, report)
@@ -47,7 +51,7 @@ def record_examples(record: Any, origin: str, root: str, report: ManifestReport)
     questions = list(sample_questions(sample, options, record))
     if options:
       for example in questions:
-        kit.right_letter(example)
+        right_letter(example)
   except ValueError as error:
     raise RecordError(str(error)) from None
   return questions
@@ -96,18 +100,14 @@ def sample_questions(
     number += 1
 
 
-def question_turn(example: Example) -> Turn:
+def question_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """The turn as written, with its options if there are any."""
-  return kit.multiple_choice(example) if example.options else example.turn
+  del shown
+  turn = kit.multiple_choice(example) if example.options else example.turn
+  return Prompt((*example.before, turn))
 
 
-def parse_answer(text: str, example: Example) -> str | None:
-  """The answer as a letter if there are options, otherwise as words."""
-  if example.options:
-    return kit.chosen_letter(text, example)
-  return kit.free_answer(text, example)
-
-
-BENCHMARK = Benchmark(
-  read=read_examples, prompt=question_turn, parse=parse_answer, score=kit.exact_match, by=("kind",)
+FILAX = NamedProtocol(prompt=question_prompt, metric=ExactMatch())
+BENCHMARKS = dict(
+  manifest=Benchmark(read_examples=read_examples, protocols=dict(filax=FILAX), by=("kind",))
 )
