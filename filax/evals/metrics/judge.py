@@ -74,7 +74,7 @@ def judge_messages(question: str, right_answer: str, answer: str) -> list[dict[s
   """
   answer = answer.strip()[:MOST_CHARACTERS]
   texts = {"QUESTION": question, "RIGHT ANSWER": right_answer, "ANSWER": answer}
-  mark = hashlib.sha256("\0".join(texts.values()).encode()).hexdigest()[:16]
+  mark = hashlib.sha256("\0".join(texts.values()).encode(errors="replace")).hexdigest()[:16]
   lines = []
   for name, text in texts.items():
     lines += [f"===== {name} {mark} =====", text.strip()]

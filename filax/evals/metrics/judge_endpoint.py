@@ -74,6 +74,9 @@ class JudgeEndpoint:
       raise ValueError(f"The judge's URL {self.url!r} is none. Set {URL} to https://HOST/v1.")
     if not self.model:
       raise ValueError(f"The judge has no model. Set {MODEL} to one that {self.url} serves.")
+    self.key = self.key.strip()
+    if not self.key.isascii() or not self.key.isprintable():
+      raise ValueError(f"The judge's key holds characters that no key has. Set {KEY} again.")
     self._replies = _read_cache(self.cache)
     self._opener = urllib.request.build_opener(_NoRedirects)
 
