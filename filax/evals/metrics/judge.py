@@ -21,8 +21,9 @@ _VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 class JudgedAnswer:
-  """The share of answers that a judge accepts, over the answers that it judged.
+  """The share of answers that a judge accepts.
 
+  Answers that it did not judge leave the denominator.
   Without an endpoint, that of the environment is used (`JudgeEndpoint.from_environment`). If it
   cannot be reached, one line on stderr says so, and the answers remain without a verdict: they are
   not parsed, and `judged` gives the share of the others. Scoring again asks for these alone.

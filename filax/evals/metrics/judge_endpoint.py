@@ -167,7 +167,10 @@ def _asked_pause(headers: email.message.Message) -> float:
 
 
 def _read_cache(path: str) -> dict[str, str]:
-  """The replies of a file, without a line that a stop cut off."""
+  """The replies of a file.
+
+  A line that was cut off is ignored.
+  """
   replies: dict[str, str] = {}
   if not path or not os.path.exists(path):
     return replies
@@ -182,7 +185,10 @@ def _read_cache(path: str) -> dict[str, str]:
 
 
 def _append_reply(path: str, digest: str, reply: str) -> None:
-  """Adds a line to the cache; a line that was cut off is ended first."""
+  """Adds a line to the cache.
+
+  A line that was cut off is ended first.
+  """
   if not path:
     return
   os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
