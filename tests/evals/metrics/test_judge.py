@@ -199,10 +199,25 @@ def test_the_endpoint_of_the_environment(server, monkeypatch, tmp_path):
   assert JudgedAnswer().score("A table", EXAMPLE).value == 1.0
 
 
-def test_no_endpoint_is_named(monkeypatch):
+def test_no_endpoint_loses_no_answers(monkeypatch, capsys):
   monkeypatch.delenv("FILAX_JUDGE_URL", raising=False)
-  with pytest.raises(ValueError, match="FILAX_JUDGE_URL"):
-    JudgedAnswer().score("A table", EXAMPLE)
+  metric = JudgedAnswer()
+  assert not metric.score("A table", EXAMPLE).parsed
+  assert not metric.score("A table", EXAMPLE).parsed
+  assert capsys.readouterr().err.count("FILAX_JUDGE_URL") == 1
+
+
+def test_an_unwritable_cache_is_reported_once(server, tmp_path, capsys):
+  (tmp_path / "file").write_text("")
+  judge = endpoint(server.url, cache=str(tmp_path / "file" / "replies.jsonl"))
+  for answer in ("a table", "a chair"):
+    judge.ask(judge_messages("Where?", "here", answer))
+  assert capsys.readouterr().err.count("FILAX_JUDGE_CACHE") == 1
+
+
+def test_an_unreadable_cache_is_named(tmp_path):
+  with pytest.raises(ValueError, match="FILAX_JUDGE_CACHE"):
+    endpoint("http://host/v1", cache=str(tmp_path))
 
 
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd", "localhost:8000", "ftp://host/v1"])
