@@ -112,7 +112,7 @@ class JudgeEndpoint:
     return self._replies[digest]
 
   def _keep_reply(self, digest: str, reply: str) -> None:
-    """Adds a reply to the cache; reports a cache that cannot be written once."""
+    """Adds a reply to the cache; reports an unwritable cache once."""
     if not self.cache:
       return
     try:
