@@ -80,7 +80,7 @@ def parsed_rows(
 def text_field(row: Row, name: str) -> str:
   """A field that is a text. Raises RecordError for another."""
   value = row.get(name)
-  if not isinstance(value, str) or not value.strip():
+  if not isinstance(value, str):
     raise RecordError(f"has the {name} {value!r}, which is no text")
   return value
 
