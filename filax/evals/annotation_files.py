@@ -98,7 +98,7 @@ def options_field(row: Row, name: str) -> tuple[str, ...]:
 
   Raises RecordError for another.
   """
-  options = row.get(name)
+  options: Any = row.get(name)
   is_list = isinstance(options, list | tuple)
   if not is_list or not all(isinstance(option, str) for option in options):
     raise RecordError(f"has the {name} {options!r}, which is no list of texts")

@@ -79,7 +79,10 @@ class Score:
 class Metric(typing.Protocol):
   """Scores answers and averages the scores (filax/evals/metrics, a file each)."""
 
-  headline: str  # The name of the score that stands for the benchmark, e.g. "accuracy".
+  @property
+  def headline(self) -> str:
+    """The name of the score that stands for the benchmark, e.g. "accuracy"."""
+    ...
 
   def score(self, text: str, example: Example) -> Score:
     """The verdict on a generated text."""

@@ -128,20 +128,20 @@ def _kept_lines(example: Example, times: np.ndarray) -> str:
   return "\n".join(subtitles.kept_entries(_entries(example), times))
 
 
-def lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """lmms-eval's longvideobench_val_v, without subtitles."""
   del shown
   return video_prompt(_plain_question(example))
 
 
-def lmms_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """The lines of lmms-eval's longvideobench_val_i, behind the video."""
   del shown
   times = subtitles.nominal_times(example.fields["duration"], LMMS_FRAMES)
   return video_prompt(f"{_kept_lines(example, times)}\n{_plain_question(example)}")
 
 
-def vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """VideoChat-Flash, always with subtitles."""
   del shown
   times = subtitles.nominal_times(example.fields["duration"], VCF_FRAMES)
@@ -154,7 +154,7 @@ def vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   )
 
 
-def official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """The authors' list of elements, a line each, behind the video."""
   elements = subtitles.kept_entries(_entries(example), shown.times)
   elements.append(f"Question: {example.fields['question']}")
@@ -174,7 +174,7 @@ _BEHIND = (
 )
 PROTOCOLS = {
   "lmms-eval": NamedProtocol(
-    prompt=lmms_prompt,
+    prompt=_lmms_prompt,
     metric=Choice(prefix_letter),
     version="lmms-eval 0.7.3, longvideobench_val_v",
     max_new_tokens=32,
@@ -182,7 +182,7 @@ PROTOCOLS = {
     note=f"Without subtitles. {_GUESSES} FiLA-Video's paper is silent on its prompts.",
   ),
   "lmms-eval-subtitles": NamedProtocol(
-    prompt=lmms_subtitle_prompt,
+    prompt=_lmms_subtitle_prompt,
     metric=Choice(prefix_letter),
     version="lmms-eval 0.7.3, longvideobench_val_i",
     max_new_tokens=32,
@@ -191,7 +191,7 @@ PROTOCOLS = {
     deviation=_BEHIND,
   ),
   "vcf": NamedProtocol(
-    prompt=vcf_prompt,
+    prompt=_vcf_prompt,
     metric=Choice(mmmu_letter),
     version="VideoChat-Flash 2f8e2f5",
     max_new_tokens=32,
@@ -199,7 +199,7 @@ PROTOCOLS = {
     note=f"With subtitles at up to 512 nominal times. {_GUESSES}",
   ),
   "official": NamedProtocol(
-    prompt=official_prompt,
+    prompt=_official_prompt,
     metric=Choice(prefix_letter),
     version="LongVideoBench's data loader",
     max_new_tokens=32,

@@ -154,13 +154,13 @@ def _lines(example: Example) -> str:
   return option_lines(example.options, "(", ") ")
 
 
-def lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """lmms-eval's mlvu_dev; the opening bracket is the user's."""
   del shown
   return video_prompt(f"{example.fields['listed_question']}\n{BEST}\nBest option: (")
 
 
-def vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """VideoChat-Flash's mlvu_mc."""
   del shown
   return video_prompt(
@@ -169,7 +169,7 @@ def vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   )
 
 
-def official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """MLVU's authors; the answer is begun for the model."""
   del shown
   question = f"Question: {example.fields['question']}\nOptions:\n{_lines(example)}"
@@ -178,7 +178,7 @@ def official_prompt(example: Example, shown: ShownMedia) -> Prompt:
 
 _OUTSIDE = "Two questions have answers that are none of their options and can only be wrong."
 OFFICIAL = NamedProtocol(
-  prompt=official_prompt,
+  prompt=_official_prompt,
   metric=Choice(letter_before_bracket),
   version="MLVU (authors' scripts)",
   max_new_tokens=100,
@@ -188,7 +188,7 @@ OFFICIAL = NamedProtocol(
 )
 PROTOCOLS = {
   "lmms-eval": NamedProtocol(
-    prompt=lmms_prompt,
+    prompt=_lmms_prompt,
     metric=Choice(priority_letter),
     version="lmms-eval 0.7.3, mlvu_dev",
     max_new_tokens=16,
@@ -197,7 +197,7 @@ PROTOCOLS = {
     note=f"M-Avg, the mean of the tasks. {_OUTSIDE} FiLA-Video's paper is silent on its prompts.",
   ),
   "vcf": NamedProtocol(
-    prompt=vcf_prompt,
+    prompt=_vcf_prompt,
     metric=Choice(mcq_letter, counts="nonempty"),
     version="VideoChat-Flash 2f8e2f5",
     max_new_tokens=16,

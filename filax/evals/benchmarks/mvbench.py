@@ -186,7 +186,7 @@ def _lines(example: Example) -> str:
   return option_lines(example.options, "(", ") ")
 
 
-def lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """lmms-eval."""
   del shown
   return video_prompt(
@@ -194,7 +194,7 @@ def lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
   )
 
 
-def vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """VideoChat-Flash: a blank line before the request."""
   del shown
   return video_prompt(
@@ -202,7 +202,7 @@ def vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   )
 
 
-def official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """MVBench's authors (VideoChat2); the answer is begun for the model."""
   del shown
   question = f"Question: {_question(example)}\nOptions:\n{_lines(example)}"
@@ -213,7 +213,7 @@ def official_prompt(example: Example, shown: ShownMedia) -> Prompt:
 _NONEMPTY = "Empty answers leave the denominator, as in the harness."
 PROTOCOLS = {
   "lmms-eval": NamedProtocol(
-    prompt=lmms_prompt,
+    prompt=_lmms_prompt,
     metric=Choice(mcq_letter, counts="nonempty"),
     version="lmms-eval 0.7.3",
     max_new_tokens=16,
@@ -222,7 +222,7 @@ PROTOCOLS = {
     note=f"{_NONEMPTY} FiLA-Video's paper is silent on its prompts.",
   ),
   "vcf": NamedProtocol(
-    prompt=vcf_prompt,
+    prompt=_vcf_prompt,
     metric=Choice(mcq_letter, counts="nonempty"),
     version="VideoChat-Flash 2f8e2f5",
     max_new_tokens=16,
@@ -231,7 +231,7 @@ PROTOCOLS = {
     note=_NONEMPTY,
   ),
   "official": NamedProtocol(
-    prompt=official_prompt,
+    prompt=_official_prompt,
     metric=MvbenchOfficial(),
     version="VideoChat2 (MVBench's authors)",
     max_new_tokens=100,

@@ -100,14 +100,14 @@ def _subtitle_lookup(source: Source, file: AnnotationFile) -> MediaLookup:
   folders = [os.path.join(file.folder, "subtitle")]
   if source.root:
     folders.insert(0, os.path.join(source.root, "subtitle"))
-  found = next(filter(os.path.isdir, folders), folders[-1])
-  count = len(os.listdir(found)) if os.path.isdir(found) else 0
-  sentence = f"{found} has {count} of the {SUBTITLE_FILES} subtitle files. {PUBLISHER}"
+  folder = next(filter(os.path.isdir, folders), folders[-1])
+  count = len(os.listdir(folder)) if os.path.isdir(folder) else 0
+  sentence = f"{folder} has {count} of the {SUBTITLE_FILES} subtitle files. {PUBLISHER}"
   if not count and not source.allow_missing:
     raise MissingAnnotation(sentence)
   if count < SUBTITLE_FILES:
     source.missing.append(sentence)
-  return MediaLookup(found)
+  return MediaLookup(folder)
 
 
 def _example(videos: MediaLookup, captions: MediaLookup | None, number: int, row: Row) -> Example:
@@ -151,27 +151,27 @@ def _lines(example: Example) -> str:
   return "\n".join(example.fields["options"])
 
 
-def lmms_prompt(end: str, example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(end: str, example: Example, shown: ShownMedia) -> Prompt:
   """lmms-eval since 0.3.0; `end` depends on the model."""
   del shown
   return video_prompt(f"{LMMS_HEAD}\n{_question(example)}\n{_lines(example)}\n{end}")
 
 
-def lmms_list_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_list_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """lmms-eval 0.2.2 to 0.2.4: the options as Python writes a list."""
   del shown
   options = list(example.fields["options"])
   return video_prompt(f"{LMMS_HEAD}\n{_question(example)}\n{options}\n\n{DIRECTLY}")
 
 
-def lmms_first_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_first_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """lmms-eval 0.2.0."""
   del shown
   options = list(example.fields["options"])
   return video_prompt(f"{_question(example)}\n{options}\nAnswer the question with A, B, C, or D.")
 
 
-def vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """VideoChat-Flash without subtitles."""
   del shown
   return video_prompt(
@@ -179,13 +179,13 @@ def vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   )
 
 
-def official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """Video-MME's README without subtitles."""
   del shown
   return video_prompt(f"{OFFICIAL_HEAD} \n{_question(example)}\n{_lines(example)}\n{BEST}")
 
 
-def lmms_subtitle_prompt(count: int, example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_subtitle_prompt(count: int, example: Example, shown: ShownMedia) -> Prompt:
   """lmms-eval with the captions of `count` even frames."""
   del shown
   lines = "No subtitles available"
@@ -196,7 +196,7 @@ def lmms_subtitle_prompt(count: int, example: Example, shown: ShownMedia) -> Pro
   )
 
 
-def vcf_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """VideoChat-Flash with the whole subtitle file."""
   del shown
   before = ""
@@ -209,10 +209,10 @@ def vcf_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
   return video_prompt(f"{before}\n{head}\n{question}\n{BEST}")
 
 
-def official_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """Video-MME's README with the captions of the frames that are shown."""
   if not example.fields["subtitle_file"]:
-    return official_prompt(example, shown)
+    return _official_prompt(example, shown)
   captions = subtitles.srt_captions(subtitles.srt_text(example.fields["subtitle_file"]))
   lines = "\n".join(subtitles.captions_at_times(captions, shown.times))
   return video_prompt(
@@ -279,47 +279,50 @@ _SET_ORDER = (
   "none for a video that is not named .mp4."
 )
 _LLAVA_VIDEO_FRAMES = "one a second, or even ones if that is too many (LLaVA-Video)"
-_DIRECTLY_PROMPT = functools.partial(lmms_prompt, f"\n{DIRECTLY}")
+_DIRECTLY_PROMPT = functools.partial(_lmms_prompt, f"\n{DIRECTLY}")
 PROTOCOLS = {
   "lmms-eval": _lmms(_DIRECTLY_PROMPT, "lmms-eval 0.7.3", priority_letter, _PAPER_SILENT),
   "lmms-eval-0.3": _lmms(
     _DIRECTLY_PROMPT, "lmms-eval 0.3.0 to 2026-04-10", first_letter, _PAPER_SILENT
   ),
   "lmms-eval-llava-vid": _lmms(
-    functools.partial(lmms_prompt, BEST),
+    functools.partial(_lmms_prompt, BEST),
     "lmms-eval 0.7.3, model llava_vid",
     priority_letter,
     frames=_LLAVA_VIDEO_FRAMES,
   ),
   "lmms-eval-0.2": _lmms(
-    lmms_list_prompt, "lmms-eval 0.2.2 to 0.2.4", first_letter, "The era of LLaVA-OneVision's 58.2."
+    _lmms_list_prompt,
+    "lmms-eval 0.2.2 to 0.2.4",
+    first_letter,
+    "The era of LLaVA-OneVision's 58.2.",
   ),
-  "lmms-eval-0.2.0": _lmms(lmms_first_prompt, "lmms-eval 0.2.0", first_letter),
-  "vcf": _VCF(prompt=vcf_prompt),
-  "official": _OFFICIAL(prompt=official_prompt),
+  "lmms-eval-0.2.0": _lmms(_lmms_first_prompt, "lmms-eval 0.2.0", first_letter),
+  "vcf": _VCF(prompt=_vcf_prompt),
+  "official": _OFFICIAL(prompt=_official_prompt),
 }
 SUBTITLE_PROTOCOLS = {
   "lmms-eval": _lmms(
-    functools.partial(lmms_subtitle_prompt, 32),
+    functools.partial(_lmms_subtitle_prompt, 32),
     "lmms-eval 0.7.3",
     priority_letter,
     f"{_SET_ORDER} {_PAPER_SILENT}",
   ),
   "lmms-eval-0.3": _lmms(
-    functools.partial(lmms_subtitle_prompt, 32),
+    functools.partial(_lmms_subtitle_prompt, 32),
     "lmms-eval 0.3.0 to 2026-04-10",
     first_letter,
     f"{_SET_ORDER} {_PAPER_SILENT}",
   ),
   "lmms-eval-llava-vid": _lmms(
-    functools.partial(lmms_subtitle_prompt, 768),
+    functools.partial(_lmms_subtitle_prompt, 768),
     "lmms-eval 0.7.3, model llava_vid",
     priority_letter,
     _SET_ORDER.replace("32", "768"),
     _LLAVA_VIDEO_FRAMES,
   ),
-  "vcf": _VCF(prompt=vcf_subtitle_prompt, note="The whole subtitle file is in the prompt."),
-  "official": _OFFICIAL(prompt=official_subtitle_prompt),
+  "vcf": _VCF(prompt=_vcf_subtitle_prompt, note="The whole subtitle file is in the prompt."),
+  "official": _OFFICIAL(prompt=_official_subtitle_prompt),
 }
 BENCHMARKS = dict(
   videomme=Benchmark(
