@@ -16,15 +16,15 @@ import pyarrow.parquet
 Path = str | os.PathLike
 Rows = Sequence[Mapping[str, Any]]
 
-# Two captions of equal times, one over two lines, one without the tag, Windows line ends.
-SUBTITLES = (
-  '1\r\n00:00:00,200 --> 00:00:01,000\r\n<font color="white" size=".72c">good morning</font>\r\n\r\n'
-  '2\r\n00:00:01,000 --> 00:00:02,000\r\n<font color="white" size=".72c">first take</font>\r\n\r\n'
-  '3\r\n00:00:01,000 --> 00:00:02,000\r\n<font color="white" size=".72c">the kettle</font>\r\n\r\n'
-  '4\r\n00:00:02,000 --> 00:00:03,000\r\n<font color="white" size=".72c">is on\r\n'
-  "the stove</font>\r\n\r\n"
-  "5\r\n00:00:03,000 --> 00:00:03,500\r\n[music]\r\n\r\n"
-  '6\r\n00:00:03,500 --> 00:00:04,000\r\n<font color="white" size=".72c">and boils</font>\r\n\r\n'
+FONT = '<font color="white" size=".72c">'
+# (times, words) with two captions of equal times, one over two lines, and one without the tag.
+CAPTIONS = (
+  ("00:00:00,200 --> 00:00:01,000", f"{FONT}good morning</font>"),
+  ("00:00:01,000 --> 00:00:02,000", f"{FONT}first take</font>"),
+  ("00:00:01,000 --> 00:00:02,000", f"{FONT}the kettle</font>"),
+  ("00:00:02,000 --> 00:00:03,000", f"{FONT}is on\nthe stove</font>"),
+  ("00:00:03,000 --> 00:00:03,500", "[music]"),
+  ("00:00:03,500 --> 00:00:04,000", f"{FONT}and boils</font>"),
 )
 
 
@@ -66,11 +66,19 @@ def write_videomme(folder: Path, rows: Rows) -> str:
   return os.fspath(folder)
 
 
-def write_subtitles(folder: Path, video: str, text: str = SUBTITLES) -> str:
+def write_captions(
+  folder: Path,
+  video: str,
+  captions: Sequence[tuple[str, str]] = CAPTIONS,
+  newline: str = "\r\n",
+) -> str:
   """Writes subtitle/<video>.srt of Video-MME; returns its path."""
   path = pathlib.Path(folder, "subtitle", f"{video}.srt")
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_bytes(text.encode())
+  text = ""
+  for number, (times, words) in enumerate(captions, 1):
+    text += f"{number}\n{times}\n{words}\n\n"
+  path.write_bytes(text.replace("\n", newline).encode())
   return str(path)
 
 
