@@ -32,11 +32,10 @@ def find_file(
 
   None if it is missing and may be. Raises MissingAnnotation otherwise.
   """
-  places = {}
+  places: dict[str, str] = {}
   for name in names:
-    places[name] = ""
-    for folder in folders:
-      places[os.path.join(folder, name)] = folder
+    for folder in ("", *folders):
+      places.setdefault(os.path.join(folder, name), folder)
   path = source.find_annotation(tuple(places), publisher)
   if path is None:
     return None
