@@ -132,7 +132,7 @@ def content_kind(media: Media) -> str:
     if is_packed(media):
       head = read_bytes(media)[:16]
     else:
-      if stat.S_ISDIR(os.stat(media).st_mode):
+      if stat.S_ISDIR(os.stat(folder_path(media)).st_mode):
         return "folder"
       with open_file(media) as file:
         head = file.read(16)
@@ -192,7 +192,7 @@ def read_bytes(media: Media) -> bytes:
 
 def folder_pictures(media: Media) -> list[str]:
   """The pictures of a folder in natural order: frame2 comes before frame10."""
-  folder = file_path(media)
+  folder = folder_path(media)
   names = []
   with reported(media):
     for name in os.listdir(folder):
@@ -210,6 +210,16 @@ def _natural_order(name: str) -> tuple[list[str | int], str]:
   for piece in re.split("([0-9]+)", name.lower()):
     pieces.append(int(piece) if piece.isdecimal() else piece)
   return pieces, name
+
+
+def folder_path(media: Media) -> str:
+  """The path of a medium, without an added rate.
+
+  "frames@3fps" is the folder "frames" at 3 pictures a second, unless a folder has the longer name.
+  """
+  path = file_path(media)
+  bare = _FPS.sub("", path)
+  return bare if os.path.isdir(bare) and not os.path.exists(path) else path
 
 
 def folder_fps(media: Media) -> float:
@@ -235,7 +245,7 @@ def identity(media: Media) -> str:
     if packed is not None:
       path, record = array_record.locate(*packed)
       facts = [record, _state(path)]
-    elif os.path.isdir(media):
+    elif os.path.isdir(folder_path(media)):
       facts = [_state(path) for path in folder_pictures(media)]
     else:
       facts = [_state(media)]
