@@ -107,7 +107,7 @@ class NamedProtocol:
   frames: str = ""  # The frame rule of the published numbers in words, for the report.
   macro: bool = False  # Whether the main score is the mean over `Benchmark.macro`.
   note: str = ""  # For the report, e.g. "paper silent".
-  deviation: str = ""  # Why no score under it is comparable; "" if nothing is known to differ.
+  deviation: str = ""  # A sentence: why no score under it is comparable; "" if nothing differs.
 
 
 @dataclasses.dataclass

@@ -169,9 +169,7 @@ def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 _GUESSES = "Where the harness draws a letter for an unreadable answer, the answer is wrong here."
-_BEHIND = (
-  "subtitles stand behind the video, while the published protocol puts each between the frames"
-)
+_BEHIND = "Subtitles stand behind the video; the published protocol puts each between its frames."
 PROTOCOLS = {
   "lmms-eval": NamedProtocol(
     prompt=_lmms_prompt,

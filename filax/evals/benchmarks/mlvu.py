@@ -52,7 +52,7 @@ DEV_FILES = {
   "7_topic_reasoning": "topic_reasoning",
 }
 FIRST_FILES = ("json/1_plotQA.json", "1_plotQA.json")
-COPY = "mlvu/test-00000-of-00001.parquet"
+COPY = ("mlvu/test-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 TEST_FILES = ("test-ground-truth/test_mcq_gt.json", "test_mcq_gt.json")
 FIELDS = ("video", "question", "candidates", "answer", "question_type")
 COPY_FIELDS = ("video_name", "question", "candidates", "answer", "task_type")
@@ -93,12 +93,13 @@ def _is_copy(data: str) -> bool:
   authors = [f"{place}/{name}" for place in places for name in FIRST_FILES]
   if any(map(os.path.exists, authors)):
     return False
-  return any(os.path.exists(os.path.join(place, COPY)) for place in places)
+  copies = [f"{place}/{name}" for place in places for name in COPY]
+  return any(map(os.path.exists, copies))
 
 
 def _copied_examples(source: Source) -> Iterator[Example]:
   """The questions of lmms-eval's copy."""
-  file = find_file(source, FOLDERS, (COPY,), PUBLISHER)
+  file = find_file(source, FOLDERS, COPY, PUBLISHER)
   if file is not None:
     lookup = MediaLookup(source.root or file.folder)
     parse = functools.partial(_copied_example, lookup)
@@ -139,7 +140,7 @@ def _copied_example(lookup: MediaLookup, number: int, row: Row) -> Example:
   stem, extension = os.path.splitext(text_field(row, "video_name"))
   if extension not in VIDEO_EXTENSIONS:
     stem += extension
-  path = lookup.path(with_extensions(stem, ("", "video", "videos")))
+  path = lookup.path(with_extensions(stem, ("", "video", "videos", os.pardir)))
   return Example(
     id=f"{task}/{number}",
     turn=video_turn(question),

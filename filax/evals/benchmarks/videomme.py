@@ -53,6 +53,8 @@ FIELDS = (
   *("question_id", "task_type", "question", "options", "answer"),
 )
 BY = ("duration_group", "domain", "sub_category", "task_type")
+VIDEO_FOLDERS = ("data", "videos", "video")  # lmms-eval's, VideoChat-Flash's, others'.
+SUBTITLE_FOLDER = "subtitle"
 SUBTITLE_FILES = 744  # Of 900 videos.
 
 # The instruction of lmms-eval, with and without subtitles.
@@ -73,7 +75,7 @@ LISTED = "This video's subtitles are listed below: \n"
 
 def read_examples(source: Source) -> Iterator[Example]:
   """The questions; raises MissingAnnotation and BadAnnotation."""
-  file = find_file(source, FOLDERS, FILES, PUBLISHER)
+  file = _find_questions(source)
   if file is not None:
     videos = MediaLookup(source.root or file.folder)
     parse = functools.partial(_example, videos, None)
@@ -85,11 +87,23 @@ def read_subtitled_examples(source: Source) -> Iterator[Example]:
 
   Raises MissingAnnotation and BadAnnotation.
   """
-  file = find_file(source, FOLDERS, FILES, PUBLISHER)
+  file = _find_questions(source)
   if file is not None:
     videos = MediaLookup(source.root or file.folder)
     parse = functools.partial(_example, videos, _subtitle_lookup(source, file))
     yield from parsed_rows(source, file.path, read_rows(file.path, FIELDS), parse)
+
+
+def _find_questions(source: Source) -> AnnotationFile | None:
+  """The parquet file, with the folder that holds videomme/ and the media."""
+  file = find_file(source, FOLDERS, FILES, PUBLISHER)
+  if file is None:
+    return None
+  places = [os.path.join(file.folder, name) for name in (*VIDEO_FOLDERS, SUBTITLE_FOLDER)]
+  inside = os.path.basename(os.path.abspath(file.folder)) == "videomme"
+  if inside and not any(map(os.path.isdir, places)):
+    return file._replace(folder=os.path.dirname(os.path.abspath(file.folder)))
+  return file
 
 
 def _subtitle_lookup(source: Source, file: AnnotationFile) -> MediaLookup:
@@ -97,9 +111,9 @@ def _subtitle_lookup(source: Source, file: AnnotationFile) -> MediaLookup:
 
   Questions without a file say so in their prompts, so that a missing folder would go unnoticed.
   """
-  folders = [os.path.join(file.folder, "subtitle")]
+  folders = [os.path.join(file.folder, SUBTITLE_FOLDER)]
   if source.root:
-    folders.insert(0, os.path.join(source.root, "subtitle"))
+    folders.insert(0, os.path.join(source.root, SUBTITLE_FOLDER))
   folder = next(filter(os.path.isdir, folders), folders[-1])
   count = len(os.listdir(folder)) if os.path.isdir(folder) else 0
   sentence = f"{folder} has {count} of the {SUBTITLE_FILES} subtitle files. {PUBLISHER}"
@@ -118,7 +132,7 @@ def _example(videos: MediaLookup, captions: MediaLookup | None, number: int, row
   if answer not in tuple(LETTERS[: len(options)]):
     raise RecordError(f"has the answer {answer!r}, which is no letter of its options")
   video = text_field(row, "videoID")
-  path = videos.path(with_extensions(video, ("data", "videos", "video", "")))
+  path = videos.path(with_extensions(video, (*VIDEO_FOLDERS, "")))
   fields = dict(row, duration_group=row["duration"])
   if captions is not None:
     fields["subtitle_file"] = captions.find([f"{video}.srt"]) or ""
