@@ -121,6 +121,8 @@ def _subtitle_lookup(source: Source, file: AnnotationFile) -> MediaLookup:
     raise MissingAnnotation(sentence)
   if count < SUBTITLE_FILES:
     source.missing.append(sentence)
+  if count:
+    source.annotations.append(folder)
   return MediaLookup(folder)
 
 
