@@ -149,7 +149,10 @@ def _example(videos: MediaLookup, captions: MediaLookup | None, number: int, row
 
 
 def _unlettered_options(row: Row) -> tuple[str, ...]:
-  """The options without the "A. " of the file. Raises RecordError for other ones."""
+  """The options without the "A. " of the file.
+
+  Raises RecordError for options without it.
+  """
   options = []
   for letter, option in zip(LETTERS, options_field(row, "options"), strict=False):
     if not option.startswith(f"{letter}. "):
@@ -167,43 +170,43 @@ def _lines(example: Example) -> str:
   return "\n".join(example.fields["options"])
 
 
-def _lmms_prompt(end: str, example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(end: str, example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval since 0.3.0; `end` depends on the model."""
-  del shown
+  del media
   return video_prompt(f"{LMMS_HEAD}\n{_question(example)}\n{_lines(example)}\n{end}")
 
 
-def _lmms_list_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_list_prompt(example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval 0.2.2 to 0.2.4: the options as Python writes a list."""
-  del shown
+  del media
   options = list(example.fields["options"])
   return video_prompt(f"{LMMS_HEAD}\n{_question(example)}\n{options}\n\n{DIRECTLY}")
 
 
-def _lmms_first_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_first_prompt(example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval 0.2.0."""
-  del shown
+  del media
   options = list(example.fields["options"])
   return video_prompt(f"{_question(example)}\n{options}\nAnswer the question with A, B, C, or D.")
 
 
-def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, media: ShownMedia) -> Prompt:
   """VideoChat-Flash without subtitles."""
-  del shown
+  del media
   return video_prompt(
     f"{VCF_HEAD}\nQuestion: {_question(example)}\nOption:\n{_lines(example)}\n{DIRECTLY}"
   )
 
 
-def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, media: ShownMedia) -> Prompt:
   """Video-MME's README without subtitles."""
-  del shown
+  del media
   return video_prompt(f"{OFFICIAL_HEAD} \n{_question(example)}\n{_lines(example)}\n{BEST}")
 
 
-def _lmms_subtitle_prompt(count: int, example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_subtitle_prompt(count: int, example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval with the captions of `count` even frames."""
-  del shown
+  del media
   lines = "No subtitles available"
   if example.fields["subtitle_file"]:
     lines = "\n".join(_lines_at_frames(example, count))
@@ -212,9 +215,9 @@ def _lmms_subtitle_prompt(count: int, example: Example, shown: ShownMedia) -> Pr
   )
 
 
-def _vcf_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_subtitle_prompt(example: Example, media: ShownMedia) -> Prompt:
   """VideoChat-Flash with the whole subtitle file."""
-  del shown
+  del media
   before = ""
   head = VCF_HEAD
   if example.fields["subtitle_file"]:
@@ -225,12 +228,12 @@ def _vcf_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
   return video_prompt(f"{before}\n{head}\n{question}\n{BEST}")
 
 
-def _official_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_subtitle_prompt(example: Example, media: ShownMedia) -> Prompt:
   """Video-MME's README with the captions of the frames that are shown."""
   if not example.fields["subtitle_file"]:
-    return _official_prompt(example, shown)
+    return _official_prompt(example, media)
   captions = subtitles.srt_captions(subtitles.srt_text(example.fields["subtitle_file"]))
-  lines = "\n".join(subtitles.captions_at_times(captions, shown.times))
+  lines = "\n".join(subtitles.captions_at_times(captions, media.times))
   return video_prompt(
     f"This video's subtitles are listed below:\n{lines} \n{OFFICIAL_HEAD} \n{_question(example)}\n"
     f"{_lines(example)}\n{BEST}"
@@ -249,7 +252,7 @@ def _lines_at_frames(example: Example, count: int) -> list[str]:
 
 @functools.lru_cache(maxsize=16)
 def _container(media: str) -> tuple[int, float]:
-  """(frames, frames a second) of a video; (0, 0) of an unreadable one."""
+  """(frames, frames a second) of a video; zeros if unreadable."""
   facts = probe(media)
   return facts.frames, facts.fps
 
