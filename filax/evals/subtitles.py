@@ -45,7 +45,8 @@ def tagged_lines(text: str) -> list[str]:
 def srt_captions(text: str) -> Subtitles:
   """The captions of a SubRip file, in the order of the file.
 
-  Lines of a caption are joined by spaces, tags are kept. lmms-eval's rule: of captions with equal times the last is kept, in the place of the first.
+  Lines of a caption are joined by spaces, tags are kept. lmms-eval's rule: of captions with equal
+  times the last is kept, in the place of the first.
   """
   texts: dict[tuple[float, float], str] = {}
   for block in text.split("\n\n"):
@@ -64,14 +65,12 @@ def captions_at_frames(captions: Subtitles, frames: int, fps: float, count: int)
   their numbers.
   """
   sampled = np.linspace(0, frames - 1, count, dtype=int).tolist()
-  spans = []
-  for caption in captions:
-    spans.append((int(caption.start * fps), int(caption.stop * fps)))
-  visible = []
+  starts = np.array([int(caption.start * fps) for caption in captions])
+  stops = np.array([int(caption.stop * fps) for caption in captions])
+  visible: list[int] = []
   for frame in sampled:
-    for number, (start, stop) in enumerate(spans):
-      if start <= frame < stop:
-        visible.append(number)
+    covering = (starts <= frame) & (frame < stops)
+    visible += np.flatnonzero(covering).tolist()
   lines = []
   for number in list(set(visible)):  # The harness's order, not that of time.
     tagged = _TAGGED.search(captions[number].text)

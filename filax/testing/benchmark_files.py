@@ -138,8 +138,8 @@ def longvideobench_columns(row: Mapping[str, Any]) -> dict[str, Any]:
 def longvideobench_subtitles() -> list[dict[str, Any]]:
   """Subtitles of LongVideoBench, in both forms.
 
-  The video is the seconds 765..785 of their source. The ends None and 771 (no float) stand for the video's duration, so that those subtitles end
-  before they begin.
+  The video is the seconds 765..785 of their source. The ends None and 771 (no float) stand for the
+  video's duration, so that those subtitles end before they begin.
   """
   return [
     dict(timestamp=[3.2, 5.0], text="long before"),
