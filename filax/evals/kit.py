@@ -107,7 +107,8 @@ class NamedProtocol:
   frames: str = ""  # The frame rule of the published numbers in words, for the report.
   macro: bool = False  # Whether the main score is the mean over `Benchmark.macro`.
   note: str = ""  # For the report, e.g. "paper silent".
-  deviation: str = ""  # A sentence: why no score under it is comparable; "" if nothing differs.
+  deviation: str = ""  # Why no score under it is comparable; "" if nothing is known to differ.
+  questions: int | None = None  # Published number, where it differs from the benchmark's.
 
 
 @dataclasses.dataclass

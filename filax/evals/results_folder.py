@@ -285,3 +285,11 @@ def _share_name(share: Share) -> str:
 
 def _remove(path: pathlib.Path) -> None:
   path.unlink(missing_ok=True)
+
+
+def read_report(folder: str | os.PathLike) -> dict[str, Any]:
+  """The result in a folder with its answers, as `evaluate` returns it."""
+  folder = pathlib.Path(folder)
+  result = json.loads((folder / RESULT).read_bytes())
+  rows, _ = read_answers(folder / ANSWERS)
+  return result | dict(answers=rows)

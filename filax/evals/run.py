@@ -7,13 +7,14 @@ are generated in batches and kept as they come.
 
 from collections.abc import Iterable, Mapping, Sequence
 import contextlib
+import math
 import os
 import pathlib
 import sys
 import time
 from typing import Any
 
-from filax.evals import cost, questions, result, scores
+from filax.evals import averaging, cost, questions, result
 from filax.evals.account import Account
 from filax.evals.asking import Asking
 from filax.evals.evaluation import Evaluation, prepare
@@ -137,7 +138,7 @@ class _Run:
     self.account = Account()
     self.groups = _open_groups(evaluation, self.rows)
     count = sum(map(len, self.groups))
-    self.batch = max(1, min(evaluation.options.batch, count))
+    self.batch = _batch_rows(evaluation, count)
     self.start = time.perf_counter()
     self._written = self.start
     self._progress = ProgressLine(count, self.start) if evaluation.options.progress else None
@@ -247,8 +248,18 @@ class _Run:
       return
     rows = list(self.rows.values())
     done = len(rows) - self._answered_before + len(self.account.skipped)
-    accuracy = scores.mean_score(rows)
+    accuracy = averaging.mean_score(rows)
     self._progress.print_line(done, len(self.account.bad_media), accuracy, last)
+
+
+def _batch_rows(evaluation: Evaluation, count: int) -> int:
+  """Prompts of a batch: whole rows of the mesh, at most for `count`."""
+  rows = max(1, min(evaluation.options.batch, count))
+  mesh = evaluation.loaded.processor.mesh
+  if mesh is None:
+    return rows
+  at_once = mesh.shape["data"] * mesh.shape["fsdp"]
+  return math.ceil(rows / at_once) * at_once
 
 
 def _rows_of(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, Row]:
