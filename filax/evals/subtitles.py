@@ -128,18 +128,36 @@ def kept_entries(entries: Subtitles, times: np.ndarray) -> list[str]:
 
   times: float [T], seconds. Subtitles of less than a second are widened to one about their middle.
   """
-  lines = []
+  return [entry.text for entry in entries if _covers(entry, times)]
+
+
+def interleaved_entries(entries: Subtitles, times: np.ndarray) -> list[int | str]:
+  """The kept texts between the numbers of frames at `times` f64 [T].
+
+  The frames up to the middle of a subtitle stand before it, the others at the end.
+  """
+  elements: list[int | str] = []
+  frame = 0
   for entry in entries:
-    start = entry.start
-    stop = entry.stop
-    if stop - start < _SHORTEST:
-      middle = (start + stop) / 2
-      start = middle - _SHORTEST / 2
-      stop = middle + _SHORTEST / 2
-    covered = (start < times) & (times < stop)
-    if covered.any():
-      lines.append(entry.text)
-  return lines
+    middle = (entry.start + entry.stop) / 2
+    while frame < len(times) and times[frame] <= middle:
+      elements.append(frame)
+      frame += 1
+    if _covers(entry, times):
+      elements.append(entry.text)
+  return [*elements, *range(frame, len(times))]
+
+
+def _covers(entry: Subtitle, times: np.ndarray) -> bool:
+  """Whether a subtitle, if need be widened, is shown at any of `times`."""
+  start = entry.start
+  stop = entry.stop
+  if stop - start < _SHORTEST:
+    middle = (start + stop) / 2
+    start = middle - _SHORTEST / 2
+    stop = middle + _SHORTEST / 2
+  covered = (start < times) & (times < stop)
+  return bool(covered.any())
 
 
 def _timed_entry(entry: Mapping[str, Any], duration: float, offset: float) -> Subtitle:

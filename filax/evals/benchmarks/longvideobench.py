@@ -10,6 +10,7 @@ VideoChat-Flash's numbers are with subtitles, those of lmms-eval without.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
 import functools
 import os
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.manifest.report import RecordError
-from data_pipelines.sample import Scene
+from data_pipelines.media.probe import probe
+from data_pipelines.sample import Scene, Turn
 from filax.evals import subtitles
 from filax.evals.annotation_files import (
   Row,
@@ -137,11 +139,42 @@ def _lmms_prompt(example: Example, media: ShownMedia) -> Prompt:
   return video_prompt(_plain_question(example))
 
 
+def _single_frames(example: Example) -> Example:
+  """The example with the frames of longvideobench_val_i as pictures.
+
+  Frame i of F is number int(int(duration * fps) / F) * i of the file.
+  """
+  ((video,),) = example.media
+  duration = example.fields["duration"]
+  facts = probe(video.media)
+  seconds = _picture_times(example)
+  if facts.frames:
+    step = int(int(duration * facts.fps) / len(seconds))
+    seconds = facts.times(step * np.arange(len(seconds)))
+  media = []
+  for second in seconds.tolist():
+    media.append((Scene(video.media, kind="image", t0=second, t1=second),))
+  return dataclasses.replace(example, media=tuple(media))
+
+
 def _lmms_subtitle_prompt(example: Example, media: ShownMedia) -> Prompt:
-  """The lines of lmms-eval's longvideobench_val_i, behind the video."""
+  """lmms-eval's longvideobench_val_i: frames and lines, a line each."""
   del media
+  parts: list[int | str] = []
+  text = ""
+  for element in subtitles.interleaved_entries(_entries(example), _picture_times(example)):
+    if isinstance(element, int):
+      parts += [text, element] if text else [element]
+      text = "\n"
+    else:
+      text += f"{element}\n"
+  return Prompt((Turn("user", (*parts, text + _plain_question(example))),))
+
+
+def _picture_times(example: Example) -> np.ndarray:
+  """The nominal seconds f64 [F] of the pictures, at least one."""
   times = subtitles.nominal_times(example.fields["duration"], LMMS_FRAMES)
-  return video_prompt(f"{_kept_lines(example, times)}\n{_plain_question(example)}")
+  return times if len(times) else np.zeros(1)
 
 
 def _vcf_prompt(example: Example, media: ShownMedia) -> Prompt:
@@ -187,9 +220,9 @@ PROTOCOLS = {
     metric=Choice(prefix_letter),
     version="lmms-eval 0.7.3, longvideobench_val_i",
     max_new_tokens=32,
-    frames="16, each int(int(duration * fps) / 16) frames after the last",
-    note=f"With subtitles at 16 nominal times. {_GUESSES}",
-    deviation=_BEHIND,
+    frames="16 pictures, each int(int(duration * fps) / 16) frames after the last",
+    note=f"Pictures with the subtitles at their nominal times between them. {_GUESSES}",
+    arrange=_single_frames,
   ),
   "vcf": NamedProtocol(
     prompt=_vcf_prompt,

@@ -6,9 +6,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from data_pipelines.media import frames
 from filax.evals.kit import BadAnnotation, MissingAnnotation, ShownMedia, Source
 from filax.evals.registry import find_benchmark
-from filax.testing import benchmark_files
+from filax.testing import benchmark_files, clips
 
 ROW = benchmark_files.longvideobench_row()
 FIVE = benchmark_files.longvideobench_row(
@@ -101,7 +102,6 @@ def test_another_version_is_named_by_its_fields(tmp_path):
   "protocol, text",
   [
     ("lmms-eval", PLAIN),
-    ("lmms-eval-subtitles", f"ships come in\nbrief\nhe waves\n{PLAIN}"),
     (
       "vcf",
       " This video's subtitles are listed below: \nships come in\nbrief\nhe waves.\n Select the "
@@ -121,10 +121,45 @@ def test_prompts(folder, protocol, text):
   assert prompt(examples[0], protocol) == text
 
 
-def test_interleaved_protocols_say_what_differs():
+def test_a_protocol_that_only_resembles_the_published_one_says_what_differs():
   protocols = find_benchmark("longvideobench").protocols
   deviating = [name for name, protocol in protocols.items() if protocol.deviation]
-  assert deviating == ["lmms-eval-subtitles", "official"]
+  assert deviating == ["official"]
+
+
+def test_lines_stand_between_the_pictures_of_the_frames(folder):
+  examples, _ = read(folder)
+  protocol = find_benchmark("longvideobench").protocols["lmms-eval-subtitles"]
+  (turn,) = protocol.prompt(examples[0], SHOWN).turns
+  written = "".join("<image>" if isinstance(part, int) else part for part in turn.parts)
+  # Pictures are at 0, 1.25, 2.5 … 18.75 s; the lines' middles at 1.25, 2.75 and 11.875 s.
+  assert written == (
+    "<image>\n<image>\nships come in\n<image>\nbrief\n"
+    f"{'<image>' + chr(10)}{6 * ('<image>' + chr(10))}he waves\n{6 * ('<image>' + chr(10))}{PLAIN}"
+  )
+  assert [part for part in turn.parts if isinstance(part, int)] == list(range(16))
+
+
+def test_the_pictures_are_the_frames_of_the_harness(folder):
+  clips.write_video(folder / "videos/abc123XYZ_0.mp4", 200, 10)
+  examples, _ = read(folder)
+  protocol = find_benchmark("longvideobench").protocols["lmms-eval-subtitles"]
+  arranged = protocol.arrange(examples[0])
+  numbers = []
+  for (scene,) in arranged.media:
+    numbers.append(clips.read_number(frames.read_picture(scene)))
+  # int(int(20.0 * 10) / 16) = 12 frames from one to the next.
+  assert numbers == list(range(0, 192, 12))
+
+
+def test_a_short_video_has_a_picture_a_second(tmp_path):
+  row = benchmark_files.longvideobench_row(duration=3.7)
+  benchmark_files.write_json(tmp_path / "lvb_val.json", [row])
+  clips.write_video(tmp_path / "videos/abc123XYZ_0.mp4", 37, 10)
+  (example,), _ = read(tmp_path)
+  arranged = find_benchmark("longvideobench").protocols["lmms-eval-subtitles"].arrange(example)
+  pictures = [frames.read_picture(scene) for (scene,) in arranged.media]
+  assert clips.read_numbers(pictures) == [0, 12, 24]
 
 
 def test_without_subtitles_no_subtitle_file_is_needed(tmp_path):

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-  return filax.load(tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run")))
+  folder = tmp_path_factory.mktemp("run")
+  return filax.load(tiny_checkpoint.write_checkpoint(folder, **{"data.template": "chatml"}))
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,26 @@ def test_nothing_that_is_written_shows_a_question_of_videomme(session, videomme,
   for path in pathlib.Path(tmp_path).iterdir():
     text = path.read_bytes()
     assert b"How many cups" not in text and b"Three." not in text, path
+
+
+@pytest.fixture(scope="module")
+def longvideobench(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("longvideobench")
+  row = benchmark_files.longvideobench_row
+  rows = [row(duration=4.0), row(id="abc123XYZ_0_3", duration=4.0, duration_group=15)]
+  benchmark_files.write_json(folder / "lvb_val.json", rows)
+  subtitles = benchmark_files.longvideobench_subtitles()
+  benchmark_files.write_json(folder / "subtitles/abc123XYZ_0_en.json", subtitles)
+  clips.write_video(folder / "videos/abc123XYZ_0.mp4", 40, 10)
+  return folder
+
+
+@pytest.mark.parametrize("protocol", ["lmms-eval", "lmms-eval-subtitles", "vcf", "official"])
+def test_longvideobench_runs(session, longvideobench, protocol):
+  result = run(session, "longvideobench", longvideobench, protocol=protocol)
+  assert (result["questions"], result["skipped"]) == (2, 0), result
+  assert set(result["by"]["duration_group"]) == {"15", "600"}
+  prompt = result["first_prompt"]
+  pictures = 4 if protocol == "lmms-eval-subtitles" else 1
+  assert prompt.count("visual tokens>") == pictures
+  assert ("ships come in" in prompt) == (protocol != "lmms-eval")
