@@ -36,7 +36,8 @@ def find_file(
   for name in names:
     for folder in ("", *folders):
       places.setdefault(os.path.join(folder, name), folder)
-  path = source.find_annotation(tuple(places), publisher)
+  is_named = any(publisher in sentence for sentence in source.missing)
+  path = source.find_annotation(tuple(places), "" if is_named else publisher)
   if path is None:
     return None
   folder = places[os.path.relpath(path, source.data)]

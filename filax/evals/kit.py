@@ -134,7 +134,7 @@ class Source:
       if os.path.exists(path):
         self.annotations.append(path)
         return path
-    sentence = f"{os.path.join(self.data, names[0])} is missing. {publisher}"
+    sentence = f"{os.path.join(self.data, names[0])} is missing. {publisher}".rstrip()
     if not self.allow_missing:
       raise MissingAnnotation(sentence)
     self.missing.append(sentence)

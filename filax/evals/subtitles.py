@@ -149,7 +149,7 @@ def interleaved_entries(entries: Subtitles, times: np.ndarray) -> list[int | str
 
 
 def _covers(entry: Subtitle, times: np.ndarray) -> bool:
-  """Whether a subtitle, if need be widened, is shown at any of `times`."""
+  """Whether a subtitle, widened if short, covers any of `times`."""
   start = entry.start
   stop = entry.stop
   if stop - start < _SHORTEST:

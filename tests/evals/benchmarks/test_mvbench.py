@@ -150,6 +150,8 @@ def test_a_missing_task_is_named_and_the_others_are_read(tmp_path):
     read(tmp_path)
   examples, source = read(tmp_path, allow_missing=True)
   assert len(examples) == 1 and len(source.missing) == 19
+  named = [sentence for sentence in source.missing if mvbench.PUBLISHER in sentence]
+  assert named == source.missing[:1], "The publisher is named once."
 
 
 def test_another_version_is_named_by_its_fields(tmp_path):
