@@ -74,13 +74,14 @@ class Asking:
   def _start(self, group: ReadGroup) -> StartedGroup | None:
     """Starts to encode; None if the media are bad."""
     timelines = group.examples[0].media
-    errors = [medium for medium in group.media if isinstance(medium, MediaError)]
-    if errors:
-      for timeline, medium in zip(timelines, group.media, strict=True):
-        if isinstance(medium, MediaError):
-          self._account.bad_media[timeline[0].media] = str(medium)
+    reason = ""
+    for timeline, medium in zip(timelines, group.media, strict=True):
+      if isinstance(medium, MediaError):
+        reason = reason or str(medium)
+        self._account.bad_media[timeline[0].media] = str(medium)
+    if reason:
       for example in group.examples:
-        self._account.skipped[example.id] = str(errors[0])
+        self._account.skipped[example.id] = reason
       return None
     try:
       return StartedGroup(group.examples, self._encoder.start_encoding(group.media))

@@ -253,7 +253,7 @@ class _Run:
 
 
 def _batch_rows(evaluation: Evaluation, count: int) -> int:
-  """Prompts of a batch: whole rows of the mesh, at most for `count`."""
+  """Prompts of a batch, which are whole rows of the mesh."""
   rows = max(1, min(evaluation.options.batch, count))
   mesh = evaluation.loaded.processor.mesh
   if mesh is None:
