@@ -60,6 +60,7 @@ class Asking:
       self._started = None
     while answers := self._queue.answer_batch():
       yield self._rows(answers)
+    self._clock.wait_until_idle()
 
   def measure(self, total: float) -> None:
     """Writes the times so far to the account; `total` seconds have passed."""

@@ -29,6 +29,7 @@ from filax.evals.settings_record import difference
 SCHEMA = 1
 ANSWERS = "answers.jsonl"
 RESULT = "result.json"
+PAGE = "page.html"
 SETTINGS = "settings.json"
 _SHARE = re.compile(r"(?:answers|lease)\.([0-9]+)-of-([0-9]+)\.jsonl?")
 
@@ -154,7 +155,14 @@ class ResultsFolder:
     """Writes result.json, and page.html once the run has finished. Raises OSError."""
     self._write_json(self.folder / RESULT, result)
     if result["finished"] and importlib.util.find_spec("filax.evals.page"):
+      self._write_page()
+
+  def _write_page(self) -> None:
+    """Draws page.html; a page that cannot be drawn costs no result."""
+    try:
       importlib.import_module("filax.evals.page").write_page(self.folder)
+    except Exception as error:
+      print(f"{self.folder / PAGE} could not be drawn: {error}", file=sys.stderr, flush=True)
 
   def read_result(self) -> dict[str, Any] | None:
     """The result in the folder; None without a readable one."""

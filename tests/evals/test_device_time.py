@@ -41,4 +41,7 @@ def test_accounts_of_several_processes_are_added():
   second = Account(bad_media=dict(m="y"), seconds=dict(total=2.0), busy=2.0, finished=True)
   total = Account.merged([first.to_json(), second.to_json()])
   assert total.skipped == dict(a="x") and total.bad_media == dict(m="y") and total.finished
-  assert total.seconds == dict(decode=1.0, total=4.0) and total.idle_share == 0.25
+  assert (total.seconds["decode"], total.seconds["total"]) == (
+    1.0,
+    4.0,
+  ) and total.idle_share == 0.25

@@ -4,6 +4,7 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import small_benchmark as small
@@ -283,3 +284,31 @@ def test_too_many_frames_for_the_context_says_how_many_fit(tmp_path):
   folder = small.write(tmp_path / "many_frames")
   with pytest.raises(ValueError, match=r"9000 frames are .* at most \d+ frames fit: set --frames"):
     ask(flash, f"{FILE}:many_frames", data=folder)
+
+
+def test_too_little_memory_names_the_batch(session, data, tmp_path, monkeypatch):
+  def fail(*args, **kwargs):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+  monkeypatch.setattr(answering, "generate", fail)
+  with pytest.raises(ValueError, match=r"does not hold 4 prompts at a time\. Lower --batch"):
+    ask(session, data=data, out=tmp_path)
+
+
+def test_all_phases_are_measured(report):
+  seconds = report["seconds"]
+  assert set(seconds) == {"decode", "wait", "encode", "prefill", "generate", "total"}
+  assert min(seconds.values()) > 0 and 0 <= report["idle_share"] < 1
+
+
+def test_reading_serially_gives_the_same_answers(session, data, report):
+  serial = ask(session, data=data, protocol="official", ahead=0)
+  assert serial["answers"] == report["answers"]
+
+
+def test_a_prompt_beyond_the_context_is_listed(session, tmp_path):
+  rows = [small.record(0, question="word " * 40_000), small.record(1)]
+  report = ask(session, data=small.write(tmp_path / "small", rows, 1))
+  assert (
+    report["questions"] == 1 and "exceed the context" in report["skipped_questions"][0]["reason"]
+  )
