@@ -62,7 +62,7 @@ class Asking:
       yield self._rows(answers)
     self._clock.wait_until_idle()
 
-  def measure(self, total: float) -> None:
+  def note_times(self, total: float) -> None:
     """Writes the times so far to the account; `total` seconds have passed."""
     self._account.seconds |= self._clock.seconds() | dict(total=total)
     self._account.busy = self._clock.busy_seconds()

@@ -208,7 +208,7 @@ class _Run:
         self._write_result()
 
   def _measure(self, asking: Asking) -> None:
-    asking.measure(time.perf_counter() - self.start)
+    asking.note_times(time.perf_counter() - self.start)
 
   def _write_result(self) -> None:
     """Writes the result so far, unless other processes answer as well."""

@@ -11,10 +11,10 @@ import small_benchmark as small
 
 import filax
 from filax.cli.main import main
-from filax.evals import answering, evaluation
+from filax.evals import answering, evaluation, reading
 from filax.evals.kit import MissingAnnotation
 from filax.evals.result import NothingScored
-from filax.infer import encode
+from filax.infer import encode, encode_long
 from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -312,3 +312,22 @@ def test_a_prompt_beyond_the_context_is_listed(session, tmp_path):
   assert (
     report["questions"] == 1 and "exceed the context" in report["skipped_questions"][0]["reason"]
   )
+
+
+def test_long_videos_are_encoded_while_they_are_read(tmp_path, monkeypatch):
+  from configs import vcf_toy
+
+  flash = filax.load(tiny_checkpoint.write_checkpoint(tmp_path / "vcf", config_file=vcf_toy))
+  folder = small.write(tmp_path / "small", [small.record(0, start=0.5)])
+  whole = ask(flash, data=folder)
+  monkeypatch.setattr(reading, "LONG_BYTES", 0)
+  parts = []
+  original = encode_long.encode_timeline
+  monkeypatch.setattr(
+    encode_long, "encode_timeline", lambda *args: parts.append(args[1]) or original(*args)
+  )
+  streamed = ask(flash, data=folder)
+  assert len(parts) == 1
+  assert [row["answer"] for row in streamed["answers"]] == [
+    row["answer"] for row in whole["answers"]
+  ]
