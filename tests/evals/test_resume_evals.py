@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import small_benchmark as small
 
 import filax
 from filax.cli.main import main
-from filax.evals.results_folder import read_answers
+from filax.evals.results_folder import ResultsFolder, read_answers
 from filax.testing import tiny_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -60,8 +61,7 @@ def kept(out):
   return sorted(found, key=lambda row: row["id"])
 
 
-KILLED = (
-  """
+KILLED = """
 import os, signal, sys
 import filax
 from filax.evals import results_folder
@@ -76,17 +76,15 @@ def append(self, rows):
       self._file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 results_folder.ResultsFolder.append = append
-checkpoint, data, out = sys.argv[1:4]
-filax.evaluate(filax.load(checkpoint), %r, protocol="official", progress=False, batch=2, data=data,
-  out=out)
+checkpoint, data, out, _, name = sys.argv[1:]
+filax.evaluate(filax.load(checkpoint), name, protocol="official", progress=False, batch=2,
+  data=data, out=out)
 """
-  % SMALL
-)
 
 
 @pytest.mark.parametrize("end", ["whole", "torn"])
 def test_a_killed_run_goes_on_from_its_answers(session, run, data, expected, tmp_path, end):
-  words = [sys.executable, "-c", KILLED, run, data, str(tmp_path), end]
+  words = [sys.executable, "-c", KILLED, run, data, str(tmp_path), end, SMALL]
   done = subprocess.run(words, check=False, env=os.environ | dict(JAX_PLATFORMS="cpu"))
   assert done.returncode == -signal.SIGKILL
   before, damaged = read_answers(tmp_path / "answers.jsonl")
@@ -137,9 +135,9 @@ def test_other_checkpoints_and_annotations_are_refused(session, data, tmp_path):
   with pytest.raises(ValueError, match="settings: checkpoint was "):
     ask(other, data, tmp_path / "out")
   changed = small.write(tmp_path / "data", [small.record(0)])
-  with pytest.raises(ValueError, match="settings: annotations .* was"):
+  with pytest.raises(ValueError, match=r"settings: annotations .* was"):
     ask(session, changed, tmp_path / "out")
-  with pytest.raises(ValueError, match="dropout was off and is 1:uniform:0.5"):
+  with pytest.raises(ValueError, match=r"dropout was off and is 1:uniform:0\.5"):
     ask(session.adjusted(dropout="1:uniform:0.5"), data, tmp_path / "out")
 
 
@@ -199,21 +197,34 @@ def test_a_folder_in_use_is_refused(session, data, tmp_path, processes):
   assert ask(session, data, tmp_path)["finished"]
 
 
-def test_no_space_is_one_sentence_and_loses_nothing(session, run, data, tmp_path, capsys):
-  ask(session, data, tmp_path, limit=None, process=(0, 2))
-  part = tmp_path / "answers.1-of-2.jsonl"
-  part.symlink_to("/dev/full")
-  with pytest.raises(
-    OSError, match="No space is left for the results in .*answers so far are kept"
-  ):
-    ask(session, data, tmp_path, process=(1, 2))
-  part.unlink()
-  assert len(ask(session, data, tmp_path, process=(1, 2))["answers"]) == 6
+def test_no_space_is_one_sentence_and_loses_nothing(session, data, expected, tmp_path, monkeypatch):
+  original = ResultsFolder.append
+  batches = []
+
+  def append(folder, batch):
+    """Writes the second batch where files may not grow."""
+    batches.append(batch)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if len(batches) == 2:
+      size = (tmp_path / "answers.jsonl").stat().st_size
+      resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, limits[1]))
+    try:
+      original(folder, batch)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+  monkeypatch.setattr(ResultsFolder, "append", append)
+  with pytest.raises(OSError, match=r"No space is left for the results in .* so far are kept"):
+    ask(session, data, tmp_path)
+  monkeypatch.undo()
+  found, damaged = read_answers(tmp_path / "answers.jsonl")
+  assert len(found) == 2 and damaged
+  assert rows(ask(session, data, tmp_path)) == kept(tmp_path) == expected
 
 
 def test_a_file_is_no_folder_for_results(session, data, tmp_path):
   (tmp_path / "x.json").write_text("{}")
-  with pytest.raises(ValueError, match="--out .*x.json is a file. Name a folder"):
+  with pytest.raises(ValueError, match=r"--out .*x\.json is a file. Name a folder"):
     ask(session, data, tmp_path / "x.json")
 
 
@@ -229,7 +240,7 @@ def test_a_damaged_line_is_asked_again(session, data, expected, tmp_path, capsys
 
 def test_damaged_settings_are_one_sentence(session, data, tmp_path):
   (tmp_path / "settings.json").write_text("{")
-  with pytest.raises(ValueError, match="settings.json is damaged"):
+  with pytest.raises(ValueError, match=r"settings\.json is damaged"):
     ask(session, data, tmp_path)
 
 
