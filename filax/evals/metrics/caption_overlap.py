@@ -34,7 +34,10 @@ def rouge_l(words: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 def corpus_bleu(
   captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> float:
-  """BLEU-4 of a set, with the closest reference's length (Papineni et al. 2002)."""
+  """BLEU-4 of a set (Papineni et al. 2002).
+
+  The length of the closest reference counts.
+  """
   matches = [0] * LONGEST
   totals = [0] * LONGEST
   length = 0
@@ -100,7 +103,7 @@ def _cider_similarity(
 def _rarity_weights(
   counts: Ngrams, frequency: Mapping[tuple[str, ...], int], logarithm: float
 ) -> dict[tuple[str, ...], float]:
-  """Counts times the logarithm of how rare an n-gram is among the references."""
+  """Counts, weighted by how rare an n-gram is among the references."""
   weights = {}
   for ngram, count in counts.items():
     weights[ngram] = count * (logarithm - math.log(max(1, frequency.get(ngram, 0))))

@@ -13,7 +13,7 @@ Extractor = Callable[[str, Sequence[str]], str | None]  # (text, options) -> let
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """The share of right letters, read by a rule of filax.evals.metrics.extractors.
+  """The share of right letters, by a rule of filax.evals.metrics.extractors.
 
   `counts` is the denominator: all answers; those with a letter ("parsed", Video-MME's and LVBench's
   authors); or those that are not empty ("nonempty", MVBench in lmms-eval and VideoChat-Flash).
@@ -35,21 +35,22 @@ class Choice:
     if not scores:
       return {}
     right = sum(score.value for score in scores)
-    counted = sum(self._is_counted(score) for score in scores)
+    counted = sum(map(self._is_counted, scores))
+    if counted == len(scores):
+      return dict(accuracy=right / counted)
     accuracy = right / counted if counted else 0.0
-    averages = dict(accuracy=accuracy)
-    if counted != len(scores):
-      averages["accuracy_all"] = right / len(scores)
-    return averages
+    return dict(accuracy=accuracy, accuracy_all=right / len(scores))
 
   def _is_counted(self, score: Score) -> bool:
     if self.counts == "parsed":
       return score.parsed
-    return self.counts == "all" or not score.empty
+    if self.counts == "nonempty":
+      return not score.empty
+    return True
 
 
 def gold_letter(example: Example) -> str | None:
-  """The letter of the right option; None if it is none of the options.
+  """The letter of the right option; None if no option is right.
 
   The answer is a capital letter, the text of an option as it stands (the first of equals), or a
   letter in another form ("(b)", "B. a dog"). A publisher keeps some answers, and two of MLVU's are
@@ -61,9 +62,11 @@ def gold_letter(example: Example) -> str | None:
     return None
   if len(answer) == 1 and answer in letters:
     return answer
+  texts = [option.strip() for option in example.options]
   for text in (answer, without_letter(answer)):
-    for letter, option in zip(letters, example.options, strict=False):
-      if text == option.strip():
-        return letter
-  alone = answer.strip("(). ").upper()
-  return alone if len(alone) == 1 and alone in letters else None
+    if text in texts:
+      return letters[texts.index(text)]
+  letter = answer.strip("(). ").upper()
+  if len(letter) == 1 and letter in letters:
+    return letter
+  return None

@@ -13,9 +13,10 @@ _NOTHING = re.compile(r"\b(?:no|none|nothing|nobody|never)\b", re.IGNORECASE)
 
 
 class Counting:
-  """The share of right numbers, of those off by one at most, and the mean error.
+  """The share of right numbers, and the mean error.
 
-  `MAE` is the mean over the answers that have a number.
+  `off_by_one` is the share of errors of 1 at most; `MAE` is the mean error over the answers that
+  have a number.
   """
 
   headline = "accuracy"

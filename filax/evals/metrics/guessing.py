@@ -3,7 +3,7 @@
 
 
 def guess_bonus(unparsed: int, questions: int, chance: float) -> float:
-  """How much higher a harness scores that draws a letter instead of none.
+  """The expected gain of a harness that draws letters.
 
   `chance` is the score of guessing; the result has its unit (fraction or percent). lmms-eval draws
   for LongVideoBench, EgoSchema and NExT-QA; FiLax counts such answers as wrong. Raises ValueError

@@ -7,8 +7,7 @@ import re
 import sys
 
 from filax.evals.kit import Example, Score
-from filax.evals.metrics.averages import micro_average
-from filax.evals.metrics.judge_endpoint import JudgeEndpoint, JudgeUnreachable
+from filax.evals.metrics.judge_endpoint import JudgeEndpoint
 
 MOST_CHARACTERS = 8000  # Of an answer that is shown to the judge.
 INSTRUCTION = (
@@ -21,11 +20,12 @@ _VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 class JudgedAnswer:
-  """The share of answers that a judge accepts, over the answers that it judged.
+  """The share of answers that a judge accepts.
 
-  Without an endpoint, that of the environment is used (`JudgeEndpoint.from_environment`). If it
-  cannot be reached, one line on stderr says so, and the answers remain without a verdict: they are
-  not parsed, and `judged` gives the share of the others. Scoring again asks for these alone.
+  Without an endpoint, that of the environment is used (`JudgeEndpoint.from_environment`). If there
+  is none, or it cannot be reached, one line on stderr says so and the answers remain without a
+  verdict: they are not parsed and leave the denominator; `judged` is the share of the others.
+  Scoring the same answers again asks about these alone.
   """
 
   headline = "accuracy"
@@ -35,20 +35,17 @@ class JudgedAnswer:
     self.unreachable = ""  # Why the endpoint is asked no more.
 
   def score(self, text: str, example: Example) -> Score:
-    """1 if the judge says yes; an empty answer is wrong unasked.
-
-    Raises ValueError if the environment names no endpoint.
-    """
+    """1 if the judge says yes; an empty answer is wrong unasked."""
     if not text.strip():
       return Score(0.0, "no", empty=True)
-    if self.endpoint is None:
-      self.endpoint = JudgeEndpoint.from_environment()
     if self.unreachable:
       return Score(0.0)
     messages = judge_messages(example.turn.text, example.answer, text)
     try:
+      if self.endpoint is None:
+        self.endpoint = JudgeEndpoint.from_environment()
       reply = self.endpoint.ask(messages)
-    except JudgeUnreachable as error:
+    except ValueError as error:  # JudgeUnreachable, or settings that are no endpoint.
       self.unreachable = str(error)
       print(self.unreachable, file=sys.stderr, flush=True)
       return Score(0.0)
@@ -62,9 +59,10 @@ class JudgedAnswer:
     """`accuracy` over the judged answers, and their share `judged`."""
     if not scores:
       return {}
-    values = [score.value for score in scores if score.parsed]
-    judged = len(values) / len(scores)
-    return dict(accuracy=micro_average(values) or 0.0, judged=judged)
+    accepted = sum(score.value for score in scores)
+    judged = sum(score.parsed for score in scores)
+    accuracy = accepted / judged if judged else 0.0
+    return dict(accuracy=accuracy, judged=judged / len(scores))
 
 
 def judge_messages(question: str, right_answer: str, answer: str) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import json
 import os
+import sys
 import time
 from typing import Any
 import urllib.error
@@ -107,8 +108,18 @@ class JudgeEndpoint:
     if digest not in self._replies:
       reply = self._request(body)
       self._replies[digest] = reply
-      _append_reply(self.cache, digest, reply)
+      self._keep_reply(digest, reply)
     return self._replies[digest]
+
+  def _keep_reply(self, digest: str, reply: str) -> None:
+    """Adds a reply to the cache; reports an unwritable cache once."""
+    if not self.cache:
+      return
+    try:
+      _append_reply(self.cache, digest, reply)
+    except OSError as error:
+      print(f"The judge's replies are not kept: {error}. Set {CACHE}.", file=sys.stderr, flush=True)
+      self.cache = ""
 
   def _request(self, body: Mapping[str, Any]) -> str:
     """The reply to a request, after as many tries as it takes."""
@@ -120,7 +131,7 @@ class JudgeEndpoint:
         if attempt == self.tries:
           raise JudgeUnreachable(
             f"The judge at {self.url} gives no reply after {self.tries} tries: {error}. Start it, "
-            f"or set {URL}; the same command then asks what is left."
+            f"or set {URL}; scoring the same answers again asks only what is left."
           ) from None
         time.sleep(min(max(pause, error.pause), LONGEST_PAUSE))
         pause *= 2
@@ -167,24 +178,32 @@ def _asked_pause(headers: email.message.Message) -> float:
 
 
 def _read_cache(path: str) -> dict[str, str]:
-  """The replies of a file, without a line that a stop cut off."""
+  """The replies of a file.
+
+  A line that was cut off is ignored. Raises ValueError for an unreadable file.
+  """
   replies: dict[str, str] = {}
   if not path or not os.path.exists(path):
     return replies
-  with open(path, encoding="utf-8", errors="replace") as file:
-    for line in file:
-      try:
-        record = json.loads(line)
-        replies[record["key"]] = record["reply"]
-      except (ValueError, LookupError, TypeError):
-        continue
+  try:
+    with open(path, encoding="utf-8", errors="replace") as file:
+      lines = file.readlines()
+  except OSError as error:
+    raise ValueError(f"The judge's replies cannot be read: {error}. Set {CACHE}.") from None
+  for line in lines:
+    try:
+      record = json.loads(line)
+      replies[record["key"]] = record["reply"]
+    except (ValueError, LookupError, TypeError):
+      continue
   return replies
 
 
 def _append_reply(path: str, digest: str, reply: str) -> None:
-  """Adds a line to the cache; a line that was cut off is ended first."""
-  if not path:
-    return
+  """Adds a line to the cache.
+
+  A line that was cut off is ended first.
+  """
   os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
   line = json.dumps(dict(key=digest, reply=reply)) + "\n"
   with open(path, "ab") as file:

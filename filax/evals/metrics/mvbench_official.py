@@ -9,7 +9,7 @@ from filax.evals.metrics.choice import gold_letter
 
 
 class MvbenchOfficial:
-  """The share of answers whose first word holds "(x)", or is held by it.
+  """The share of first words that hold "(x)", or are held.
 
   An empty answer is "(" after the prefilled bracket, which every label holds: it counts as right.
   """

@@ -47,7 +47,7 @@ def _numbers(words: Sequence[str]) -> Iterator[float]:
 
 
 def _value(word: str) -> float | None:
-  """The value of digits or of a number word; None for another word."""
+  """The value of digits or a number word, else None."""
   if word[0].isdecimal():
     return float(word.replace(",", "")) if len(word) <= MOST_DIGITS else None
   value = VALUES.get(word, _SCALES.get(word))

@@ -46,7 +46,10 @@ class OpenAnswer:
 
 
 def right_answers(example: Example, references: str = "") -> list[str]:
-  """The right answer, and those of the column `references` (a text or a list)."""
+  """The right answer and those of the column `references`.
+
+  The column holds a text or a list.
+  """
   further = example.fields.get(references) if references else None
   if further is None:
     return [example.answer]

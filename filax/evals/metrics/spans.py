@@ -58,7 +58,7 @@ def parse_span_lmms(text: str) -> Span | None:
 
 
 def intersection_over_union(span: Span, other: Span) -> float:
-  """The overlap of two spans by the hull of both, 0 to 1."""
+  """The overlap of two spans by their hull, 0 to 1."""
   start, stop = span
   other_start, other_stop = other
   hull = max(stop, other_stop) - min(start, other_start)

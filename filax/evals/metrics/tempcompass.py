@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """TempCompass's matching rules, without its judge: an answer that fits no rule is wrong."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+from typing import NamedTuple
 
 from filax.evals.kit import Example, Score
 from filax.evals.metrics.averages import named_mean
@@ -42,69 +43,97 @@ class TempCompass:
 def labelled_letter(text: str, options: Sequence[str] = ()) -> str | None:
   """The letter of "A", "A. text" or "A) text"."""
   del options
-  letter = text[:1]
-  is_label = letter in ("A", "B", "C", "D") and text[1:2] in ("", ".", ")")
-  return letter if is_label else None
+  if not text.startswith(("A", "B", "C", "D")):
+    return None
+  if text[1:2] not in ("", ".", ")"):
+    return None
+  return text[0]
 
 
 def multi_choice_score(text: str, example: Example) -> Score:
-  """The verdict on a letter, or on the whole right line "A. text"."""
+  """The verdict on a letter, or on the right line."""
   letter = labelled_letter(text)
-  if letter is None and text and text == example.answer:
+  if letter is not None:
+    right = gold_letter(example) or example.answer[:1]
+    return Score(float(letter == right), letter)
+  if text and text == example.answer:
     return Score(1.0, text)
-  if letter is None:
-    return Score(0.0, empty=not text)
-  right = gold_letter(example) or example.answer[:1]
-  return Score(float(letter == right), letter)
+  return Score(0.0, empty=not text)
 
 
 def yes_no_score(text: str, example: Example) -> Score:
-  """The verdict on a text that begins with yes or no: "Nothing" begins with no."""
-  lower_text = text.lower()
+  """The verdict on a text that begins with yes or no.
+
+  "Nothing" begins with no.
+  """
+  right = example.answer.strip().lower()
   for word in ("yes", "no"):
-    if lower_text.startswith(word):
-      return Score(float(word == example.answer.strip().lower()), word)
+    if text.lower().startswith(word):
+      return Score(float(word == right), word)
   return Score(0.0, empty=not text)
 
 
 def caption_matching_score(text: str, example: Example) -> Score:
-  """The verdict on an option's line, its sentence or its label ("Option 1", "1").
+  """The verdict on an option's line, its sentence or its label.
 
   The lines are the example's options, else those of the question after its first.
   """
-  lines = example.options or tuple(example.turn.text.strip().split("\n")[1:])
-  match = _matched_option(text, lines)
+  lines = list(example.options)
+  if not lines:
+    lines = example.turn.text.strip().split("\n")[1:]
+  match = _matched_text(text, lines)
   if match is None:
     return Score(0.0, empty=not text)
-  label, _, sentence = example.answer.partition(": ")
-  right = (example.answer, label, sentence.split(": ")[0], label.split(" ")[-1])
-  return Score(float(match in right), match)
+  right = CaptionLine.of_text(example.answer)
+  return Score(float(match in (example.answer, *right)), match)
 
 
-def _matched_option(text: str, lines: Sequence[str]) -> str | None:
-  """What the text names: a line, its sentence, or its label, the last that fits."""
-  match = text if text in lines else None
-  _, bracket, behind = text.partition(") ")
-  after_bracket = behind.split(") ")[0] if bracket else None
-  labels = []
-  for line in lines:
-    label, _, sentence = line.partition(": ")
-    sentence = sentence.split(": ")[0]
-    labels.append(label)
-    if sentence and sentence in (text, after_bracket):
-      match = sentence
-  labels += [_without_word(label) for label in labels]
-  for label in labels:
-    if label and label in (text, text.replace(".", "")):
-      match = label
+class CaptionLine(NamedTuple):
+  """An option of caption matching: "Option 1: It falls."."""
+
+  label: str  # "Option 1"
+  sentence: str  # "It falls."
+  number: str  # "1"
+
+  @classmethod
+  def of_text(cls, text: str) -> "CaptionLine":
+    """The parts of a line.
+
+    The sentence ends before a further ": ".
+    """
+    label, _, rest = text.partition(": ")
+    sentence, _, _ = rest.partition(": ")
+    number = label
+    for word in LABELS:
+      number = number.replace(word, "")
+    return cls(label, sentence, number)
+
+
+def _matched_text(text: str, lines: Sequence[str]) -> str | None:
+  """The line, sentence, label or number that a text names.
+
+  If several do, the last of these kinds, and the last line.
+  """
+  match = None
+  for name, forms in _names(text, lines):
+    if name and name in forms:
+      match = name
   return match
 
 
-def _without_word(label: str) -> str:
-  """ "Option 1" -> "1"."""
-  for word in LABELS:
-    label = label.replace(word, "")
-  return label
+def _names(text: str, lines: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+  """(name of an option, forms of the text that must equal it)."""
+  parts = [CaptionLine.of_text(line) for line in lines]
+  for line in lines:
+    yield line, (text,)
+  pieces = text.split(") ")
+  for part in parts:
+    yield part.sentence, (text, *pieces[1:2])
+  without_stops = text.replace(".", "")
+  for part in parts:
+    yield part.label, (text, without_stops)
+  for part in parts:
+    yield part.number, (text, without_stops)
 
 
 RULES: dict[str, Callable[[str, Example], Score]] = {

@@ -18,9 +18,10 @@ def egoschema_letter(text: str, options: Sequence[str]) -> str | None:
 
 
 def earliest_letter(text: str, texts: Sequence[str]) -> str | None:
-  """The letter whose last occurrence is the earliest, in any of three forms.
+  """The letter whose last occurrence is the earliest.
 
-  Else the option whose text stands first. None where the published code draws a letter.
+  As "(A)", "A " or "A."; else the option whose text stands first. None where the
+  published code draws a letter.
   """
   text = padded_text(text)
   positions: dict[str, int] = {}

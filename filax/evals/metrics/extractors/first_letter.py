@@ -18,9 +18,9 @@ PREFIXES = (
 
 
 def first_letter(text: str, options: Sequence[str] = (), letters: str = "ABCD") -> str | None:
-  """The first of `letters` in the text, also within a word: "BANANA" -> B.
+  """The first of `letters` in the text, also within a word.
 
-  Announcing phrases are removed first, so that "The answer is C" gives C; "Answer: B" gives A.
+  "BANANA" -> B. Announcing phrases are removed first: "The answer is C" -> C, "Answer: B" -> A.
   """
   del options
   return letter_after_prefixes(text, PREFIXES, letters)

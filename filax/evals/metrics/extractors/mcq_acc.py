@@ -17,9 +17,9 @@ _SEPARATE_LETTER = re.compile(r"\b[a-e]\b")
 
 
 def mcq_letter(text: str, options: Sequence[str] = ()) -> str | None:
-  """The letter of "B. text", else the first separate letter in any case.
+  """The letter of "B. text", else the first separate letter.
 
-  An article counts as a letter: "I think a dog" -> A.
+  Either case counts. An article counts as a letter: "I think a dog" -> A.
   """
   del options
   labelled = _labelling_letter(text.strip())
@@ -34,7 +34,7 @@ def mcq_letter(text: str, options: Sequence[str] = ()) -> str | None:
 
 
 def _labelling_letter(text: str) -> str | None:
-  """The letter of "B. text", whose text is one line and is not empty."""
+  """The letter of "B. text", where the text is one line."""
   label = _LETTER_AND_STOP.match(text)
   if label is None:
     return None
@@ -45,9 +45,10 @@ def _labelling_letter(text: str) -> str | None:
 
 
 def _without_punctuation(text: str) -> str:
-  """The text without marks that stand beside a space; other marks become spaces.
+  """The text without punctuation.
 
-  A number with a comma, "1,000", makes every mark vanish without a space.
+  Marks beside a space vanish; other marks become spaces. A number with a comma ("1,000") makes
+  every mark vanish.
   """
   has_comma = _NUMBER_WITH_COMMA.search(text) is not None
   kept = text

@@ -13,8 +13,9 @@ FEWEST_WORDS = 6  # Of an answer in which the options' texts are looked for.
 
 
 def mmmu_letter(text: str, options: Sequence[str]) -> str | None:
-  """The last letter as "(A)", else "A ", else "A.", else the last option's text.
+  """The last letter in the best of three forms.
 
+  The forms are "(A)", "A " and "A."; without any, the option whose text comes last is taken.
   None where the published code draws a letter.
   """
   text = padded_text(text)

@@ -54,7 +54,10 @@ class Candidate(NamedTuple):
 
 
 def priority_letter(text: str, options: Sequence[str] = (), letters: str = "ABCD") -> str | None:
-  """The letter whose form has the highest priority, then the last of them."""
+  """The letter whose form has the highest priority.
+
+  Among equals, the last one.
+  """
   del options
   text = text.strip()
   for mark in PUNCTUATION:
@@ -67,7 +70,7 @@ def priority_letter(text: str, options: Sequence[str] = (), letters: str = "ABCD
 
 
 def _candidates(text: str, letters: str) -> Iterator[Candidate]:
-  """The letters in one of the forms, after a phrase, first or last."""
+  """The letters in a telling form."""
   order = 0
   for letter, priority, position in _forms(text, letters):
     order -= 1

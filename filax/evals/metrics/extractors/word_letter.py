@@ -9,9 +9,9 @@ import re
 
 
 def word_letter(text: str, options: Sequence[str] = (), letters: str = "ABCD") -> str | None:
-  """The first of `letters` that is a word of its own, in capitals.
+  """The first of `letters` that is a word.
 
-  D counts as an answer to three options.
+  Capitals only. D counts as an answer to three options.
   """
   del options
   letter = re.search(rf"\b[{letters}]\b", text)
