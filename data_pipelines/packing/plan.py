@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the plan of a run: samples, media facts and packed rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -9,7 +9,7 @@ import os
 import pathlib
 from typing import Any
 
-from data_pipelines.media.index import MediaIndex, check_readable, media_of
+from data_pipelines.media.index import MediaIndex, check_readable
 from data_pipelines.media.open import LIMITS, Limits
 from data_pipelines.media.probe import Probe
 from data_pipelines.packing import fingerprint, frame_sampling, ingredients, planner
@@ -17,7 +17,7 @@ from data_pipelines.packing.corpus import Corpus, read_corpus
 from data_pipelines.packing.demand_table import DemandTable
 from data_pipelines.packing.plan_report import check_room, plan_report
 from data_pipelines.packing.planner import Planner, PlanRow
-from data_pipelines.packing.sample_layout import Composer, is_image
+from data_pipelines.packing.sample_layout import Composer
 from data_pipelines.sample import Sample
 from data_pipelines.text import tokenizers
 from data_pipelines.text.tokenizers import Tokenizer
@@ -49,7 +49,7 @@ class Plan:
   report: Mapping[str, Any]  # Figures of epoch 0, for JSON.
 
   @property
-  def samples(self) -> tuple[Sample, ...]:
+  def samples(self) -> Sequence[Sample]:
     """The samples, by number."""
     return self.corpus.samples
 
@@ -102,12 +102,13 @@ def make_plan(
   shapes = planner.row_shapes(data["rows"], layout.frames_per_group)
   limits = _media_limits(data)
   tokenizer = tokenizers.load_tokenizer(data["tokenizer"])
-  corpus = read_corpus(data, seed)
-  samples = corpus.samples
-  _check_sampling(data["sampling"], layout, samples)
-
   folder = _cache_folder(data, quarantine)
-  probes = _probe_media(data, samples, limits, folder, planned or {})
+  corpus = read_corpus(data, seed, folder)
+  samples = corpus.samples
+  if corpus.videos:
+    _check_sampling(data["sampling"], layout)
+
+  probes = _probe_media(data, corpus.media, limits, folder, planned or {})
   if not blank:
     check_readable(probes)
 
@@ -158,13 +159,12 @@ def _cache_folder(data: Mapping[str, Any], quarantine: str | os.PathLike | None)
 
 def _probe_media(
   data: Mapping[str, Any],
-  samples: tuple[Sample, ...],
+  media: Sequence[str],
   limits: Limits,
   folder: str,
   planned: Mapping[str, str],
 ) -> dict[str, Probe]:
   """Probes all media; facts in `planned` stay as they are."""
-  media = media_of(samples)
   names = ingredients.media_names(media, data)
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
   path = os.path.join(folder, "index.json") if folder else ""
@@ -173,7 +173,7 @@ def _probe_media(
 
 def _demand_table(
   composer: Composer,
-  samples: tuple[Sample, ...],
+  samples: Sequence[Sample],
   facts: Mapping[str, Any],
   folder: str,
 ) -> DemandTable:
@@ -183,16 +183,11 @@ def _demand_table(
   return DemandTable(composer, samples, folder, digest)
 
 
-def _check_sampling(
-  sampling: Mapping[str, Any], layout: VisualLayout, samples: tuple[Sample, ...]
-) -> None:
+def _check_sampling(sampling: Mapping[str, Any], layout: VisualLayout) -> None:
   """Checks the sampling before any video is opened.
 
   Raises ValueError if videos would not give whole groups of frames.
   """
-  timelines = (timeline for sample in samples for timeline in sample.media)
-  if all(is_image(timeline) for timeline in timelines):
-    return
   minute = frame_sampling.Extent(duration=60.0, last=59.0, frames=60)
   frame_sampling.frame_count(sampling, minute, layout.frames_per_group)
 

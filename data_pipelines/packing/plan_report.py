@@ -11,7 +11,7 @@ from data_pipelines.packing import planner
 from data_pipelines.packing.corpus import Corpus
 from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.planner import Planner
-from data_pipelines.sample import Sample
+from data_pipelines.packing.sample_table import SampleTable
 from filax.spec import RowShape, dropout_stages
 from filax.spec.dropout_stages import Stages
 
@@ -20,7 +20,7 @@ def check_room(
   demand: Demand,
   shapes: Sequence[RowShape],
   stages: Stages,
-  samples: Sequence[Sample],
+  samples: SampleTable,
   too_long: str,
 ) -> None:
   """Checks that the samples fit the rows.
@@ -44,7 +44,7 @@ def check_room(
   if too_long == "skip":  # None fits: the shortest shows the smallest sufficient row.
     worst = over[demand.tokens[over].argmin()]
   largest = shapes[-1]
-  message = f"{len(over)} of {len(demand)} samples fit in no row; {samples[worst].origin}"
+  message = f"{len(over)} of {len(demand)} samples fit in no row; {samples.origin(worst)}"
   reason = no_room_after_dropout(demand, worst, largest, stages)
   if reason:
     raise ValueError(f"{message}: {reason}")
@@ -79,7 +79,7 @@ def plan_report(
   too_long = []
   no_room = []
   for number in epoch.left_out:
-    origin = samples[number].origin
+    origin = samples.origin(number)
     too_long.append(origin)
     reason = no_room_after_dropout(demand, number, rows.shapes[-1], stages)
     if reason:
