@@ -16,8 +16,8 @@ import weakref
 
 from data_pipelines.manifest.quarantine import read_quarantine
 from data_pipelines.manifest.report import BadRecord, ManifestReport
+from data_pipelines.mapped import one_builder, read_facts, write_arrays
 from data_pipelines.packing.fingerprint import digest_facts
-from data_pipelines.packing.mapped import one_builder, read_facts, write_arrays
 from data_pipelines.packing.sample_table import ManifestFile, SampleTable, manifest_file
 from data_pipelines.packing.table_builder import TableBuilder
 from filax import files, settings

@@ -14,8 +14,8 @@ import time
 import numpy as np
 
 from data_pipelines.chunk_pool import ChunkPool, default_processes
+from data_pipelines.mapped import map_cached_array, one_builder
 from data_pipelines.packing.demand import Demand
-from data_pipelines.packing.mapped import map_cached_array, one_builder
 from data_pipelines.packing.sample_layout import Composer
 from data_pipelines.sample import Sample
 from filax import files

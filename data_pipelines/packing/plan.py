@@ -11,7 +11,8 @@ from typing import Any
 
 from data_pipelines.media.index import MediaIndex, check_readable
 from data_pipelines.media.open import LIMITS, Limits
-from data_pipelines.media.probe import Probe
+from data_pipelines.media.planned_media import probe_media
+from data_pipelines.media.probe_table import ProbeTable
 from data_pipelines.packing import fingerprint, frame_sampling, ingredients, planner
 from data_pipelines.packing.corpus import Corpus, read_corpus
 from data_pipelines.packing.demand_table import DemandTable
@@ -41,7 +42,7 @@ class Plan:
   blank: bool  # Whether all pictures are grey.
   tokenizer: Tokenizer
   corpus: Corpus
-  probes: Mapping[str, Probe]  # Medium -> its facts.
+  probes: ProbeTable  # Medium -> its facts.
   composer: Composer
   row_shapes: tuple[RowShape, ...]  # The buckets.
   planner: Planner
@@ -163,12 +164,12 @@ def _probe_media(
   limits: Limits,
   folder: str,
   planned: Mapping[str, str],
-) -> dict[str, Probe]:
+) -> ProbeTable:
   """Probes all media; facts in `planned` stay as they are."""
   names = ingredients.media_names(media, data)
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
-  path = os.path.join(folder, "index.json") if folder else ""
-  return MediaIndex(path, data["threads"], limits, planned=facts).probes(media)
+  path = os.path.join(folder, "index.sqlite") if folder else ""
+  return probe_media(media, MediaIndex(path, data["threads"], limits, planned=facts), folder)
 
 
 def _demand_table(

@@ -12,7 +12,7 @@ from typing import BinaryIO, overload
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import record_at
 from data_pipelines.manifest.report import RecordError
-from data_pipelines.packing.mapped import map_array
+from data_pipelines.mapped import map_array
 from data_pipelines.sample import Sample
 
 COLUMNS = ("manifest", "line", "start", "stop", "media_first", "media_ids", "name_first", "names")
