@@ -47,7 +47,8 @@ def _label(media: Sequence[str], index: MediaIndex) -> str:
   """Identifies the list of media and how they are read."""
   digest = hashlib.sha256(cache_variant(index.limits).encode())
   for name in media:
-    digest.update(os.path.abspath(name).encode("utf-8", "surrogateescape") + b"\0")
+    for text in (name, os.path.abspath(name)):
+      digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
   return digest.hexdigest()
 
 

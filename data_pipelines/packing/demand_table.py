@@ -39,6 +39,9 @@ class DemandTable:
     self.digest = digest
     self._epochs: dict[int, Demand] = {}
 
+  def __getstate__(self):
+    return dict(self.__dict__) | dict(_epochs={})  # Another process maps what is on disk.
+
   def __call__(self, epoch: int) -> Demand:
     if not self.composer.vary:
       epoch = 0

@@ -16,6 +16,7 @@ from data_pipelines.media.probe_table import ProbeTable
 from data_pipelines.packing import fingerprint, frame_sampling, ingredients, planner
 from data_pipelines.packing.corpus import Corpus, read_corpus
 from data_pipelines.packing.demand_table import DemandTable
+from data_pipelines.packing.epochs import EpochStore
 from data_pipelines.packing.plan_report import check_room, plan_report
 from data_pipelines.packing.planner import Planner, PlanRow
 from data_pipelines.packing.sample_layout import Composer
@@ -120,7 +121,11 @@ def make_plan(
   check_room(demand(0), shapes, layout.stages, samples, data["too_long"])
 
   order = dict(seed=seed, batch=batch, packing=data["packing"])
-  rows = Planner(demand, shapes, vary=composer.vary, **order)
+  identity = fingerprint.plan_fingerprint(facts, demand(0), shapes, **order)
+  store = None
+  if folder:
+    store = EpochStore(folder, fingerprint.digest_facts(plan=identity, demand=demand.digest))
+  rows = Planner(demand, shapes, vary=composer.vary, store=store, **order)
   return Plan(
     data=data,
     layout=layout,
@@ -135,7 +140,7 @@ def make_plan(
     composer=composer,
     row_shapes=shapes,
     planner=rows,
-    fingerprint=fingerprint.plan_fingerprint(facts, demand(0), shapes, **order),
+    fingerprint=identity,
     report=plan_report(corpus, probes, rows, layout.stages),
   )
 
