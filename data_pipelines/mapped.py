@@ -100,7 +100,7 @@ def read_facts(folder: pathlib.Path, label: str, check: bool = True) -> dict[str
 def map_array(folder: pathlib.Path, name: str) -> np.ndarray:
   """An array of a folder, mapped: its pages are shared by all processes."""
   array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-  return array if len(array) else np.zeros(array.shape, array.dtype)
+  return np.asarray(array) if len(array) else np.zeros(array.shape, array.dtype)
 
 
 def map_cached_array(path: pathlib.Path, label: str) -> np.ndarray | None:
@@ -120,7 +120,7 @@ def map_cached_array(path: pathlib.Path, label: str) -> np.ndarray | None:
     offset = os.path.getsize(path) - len(content) + header.tell()
     if not size:
       return offset, np.zeros(shape, dtype)
-    return offset, np.memmap(path, dtype, "r", offset, shape)
+    return offset, np.asarray(np.memmap(path, dtype, "r", offset, shape))
 
   cached = files.read_cache(path, parse, label)
   return None if cached is None else cached[1]

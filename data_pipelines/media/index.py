@@ -36,6 +36,9 @@ _SAVE_SECONDS = 60.0  # A first pass over a large corpus takes hours, so it is s
 _REPORT_SECONDS = 2.0  # Between two lines of progress.
 UNREADABLE = "cannot be read"
 _EARLIER = "index.json"  # Where facts were kept before they were in SQLite.
+_DEFAULTS = {
+  field.name: field.default for field in dataclasses.fields(Probe) if field.name != "error"
+}
 _PATH = "path:"  # Prefix of keys for the last facts of a path; other keys are identities.
 # Number and share of unreadable media from which a run is refused.
 _REFUSED_COUNT = 10
@@ -60,10 +63,10 @@ def describe(probe: Probe) -> str:
   """
   if not probe.frames:
     return UNREADABLE
-  defaults = dataclasses.asdict(Probe(error=probe.error))
   facts = {}
-  for name, value in dataclasses.asdict(probe).items():
-    if value != defaults[name]:
+  for name, default in _DEFAULTS.items():
+    value = getattr(probe, name)
+    if value != default:
       facts[name] = value
   return json.dumps(facts, separators=(",", ":"))
 
@@ -79,16 +82,15 @@ def parse_description(text: str) -> Probe:
   return Probe(**facts)
 
 
-def check_readable(probes: Mapping[str, Probe]) -> None:
+def check_readable(media: int, unreadable: int, first_error: str) -> None:
   """Raises ValueError if nearly all media are unreadable.
 
   A run would learn from text alone. Nearly all means all, or at least ten and more than 90 %.
   """
-  errors = [probe.error for probe in probes.values() if probe.error]
-  nearly_all = len(errors) >= _REFUSED_COUNT and len(errors) > _REFUSED_SHARE * len(probes)
-  if errors and (nearly_all or len(errors) == len(probes)):
+  nearly_all = unreadable >= _REFUSED_COUNT and unreadable > _REFUSED_SHARE * media
+  if unreadable and (nearly_all or unreadable == media):
     raise ValueError(
-      f"{len(errors)} of {len(probes)} media cannot be read; the first: {errors[0]} Set "
+      f"{unreadable} of {media} media cannot be read; the first: {first_error} Set "
       "config.data.root to the folder of the media, or config.data.exclude to a list that leaves "
       "them out."
     )

@@ -20,6 +20,7 @@ from data_pipelines.media.probe import Probe
 from data_pipelines.media.probe_table import ProbeTable, table_arrays
 from filax import files
 
+_VERSION = 1  # Of the table; tables of another version are made anew.
 _UNKNOWN = -1  # The state of a medium that is no file: it is looked at in every start.
 
 
@@ -45,7 +46,7 @@ def probe_media(media: Sequence[str], index: MediaIndex, folder: str) -> ProbeTa
 
 def _label(media: Sequence[str], index: MediaIndex) -> str:
   """Identifies the list of media and how they are read."""
-  digest = hashlib.sha256(cache_variant(index.limits).encode())
+  digest = hashlib.sha256(f"{_VERSION} {cache_variant(index.limits)}".encode())
   for name in media:
     for text in (name, os.path.abspath(name)):
       digest.update(text.encode("utf-8", "surrogateescape") + b"\0")

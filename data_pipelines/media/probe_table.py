@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 
 from data_pipelines.mapped import map_array
+from data_pipelines.media.index import describe
 from data_pipelines.media.probe import Probe
 
 _NUMBERS = {  # Fields of a Probe, as columns.
@@ -35,6 +36,7 @@ class ProbeTable(Mapping[str, Probe]):
     self._order = map_array(self.folder, "order")
     self._names = _Texts(self.folder, "name")
     self._errors = _Texts(self.folder, "error")
+    self._facts = _Texts(self.folder, "facts")
     self._corner_first = map_array(self.folder, "corner_first")
     self._corners = map_array(self.folder, "corners")
 
@@ -45,7 +47,7 @@ class ProbeTable(Mapping[str, Probe]):
     return len(self._order)
 
   def __iter__(self) -> Iterator[str]:
-    return (self._names[number] for number in range(len(self)))
+    return self._names.all_texts()
 
   def __getitem__(self, media: str) -> Probe:
     key = _key(media)
@@ -63,6 +65,15 @@ class ProbeTable(Mapping[str, Probe]):
     first, stop = self._corner_first[number : number + 2].tolist()
     corners = tuple(map(tuple, self._corners[first:stop].tolist()))
     return Probe(**values, corners=corners, error=self._errors[number])
+
+  def descriptions(self) -> dict[str, str]:
+    """Medium -> its facts as a short text (data_pipelines.media.index.describe)."""
+    return dict(zip(self._names.all_texts(), self._facts.all_texts(), strict=True))
+
+  def first_error(self) -> str:
+    """The first error of a medium; "" if all are readable."""
+    numbers = np.flatnonzero(self.unreadable)
+    return self._errors[int(numbers[0])] if len(numbers) else ""
 
   @property
   def unreadable(self) -> np.ndarray:
@@ -85,6 +96,7 @@ def table_arrays(media: Sequence[str], probes: Sequence[Probe]) -> dict[str, np.
   arrays["corners"] = np.array(pairs, np.float64).reshape(-1, 2)
   arrays |= _text_arrays("name", media)
   arrays |= _text_arrays("error", [probe.error for probe in probes])
+  arrays |= _text_arrays("facts", [describe(probe) for probe in probes])
   return arrays
 
 
@@ -98,6 +110,12 @@ class _Texts:
   def __getitem__(self, number: int) -> str:
     first, stop = self._first[number : number + 2].tolist()
     return self._bytes[first:stop].tobytes().decode("utf-8", "surrogateescape")
+
+  def all_texts(self) -> Iterator[str]:
+    """The texts in order."""
+    joined = self._bytes.tobytes()
+    for first, stop in itertools.pairwise(self._first.tolist()):
+      yield joined[first:stop].decode("utf-8", "surrogateescape")
 
   def lengths(self) -> np.ndarray:
     return np.diff(self._first)

@@ -59,7 +59,12 @@ class Plan:
   def ingredients(self) -> dict[str, dict[str, str]]:
     """The plan's inputs by part; every process reads them itself."""
     return ingredients.plan_ingredients(
-      self.data, self.corpus, self.tokenizer, self.probes, self.fingerprint, self.row_shapes
+      self.data,
+      self.corpus,
+      self.tokenizer,
+      self.probes.descriptions(),
+      self.fingerprint,
+      self.row_shapes,
     )
 
   def row_count(self, epoch: int) -> int:
@@ -112,11 +117,14 @@ def make_plan(
 
   probes = _probe_media(data, corpus.media, limits, folder, planned or {})
   if not blank:
-    check_readable(probes)
+    check_readable(len(probes), int(probes.unreadable.sum()), probes.first_error())
 
   composer = Composer(data, layout, tokenizer, probes, seed)
   facts = fingerprint.sample_facts(data, layout, corpus.digest, tokenizer.fingerprint)
-  demand = _demand_table(composer, samples, facts, folder)
+  digest = fingerprint.demand_digest(
+    facts, probes.descriptions(), composer.seed if composer.vary else None
+  )
+  demand = DemandTable(composer, samples, folder, digest)
   shapes = planner.with_dropout(shapes, layout, demand(0))
   check_room(demand(0), shapes, layout.stages, samples, data["too_long"])
 
@@ -175,18 +183,6 @@ def _probe_media(
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
   path = os.path.join(folder, "index.sqlite") if folder else ""
   return probe_media(media, MediaIndex(path, data["threads"], limits, planned=facts), folder)
-
-
-def _demand_table(
-  composer: Composer,
-  samples: Sequence[Sample],
-  facts: Mapping[str, Any],
-  folder: str,
-) -> DemandTable:
-  """The demand of all samples by epoch."""
-  seed = composer.seed if composer.vary else None
-  digest = fingerprint.demand_digest(facts, composer.probes, seed)
-  return DemandTable(composer, samples, folder, digest)
 
 
 def _check_sampling(sampling: Mapping[str, Any], layout: VisualLayout) -> None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of a plan, and the check that samples fit its rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from data_pipelines.media.probe import Probe
+from data_pipelines.media.probe_table import ProbeTable
 from data_pipelines.packing import planner
 from data_pipelines.packing.corpus import Corpus
 from data_pipelines.packing.demand import Demand
@@ -69,7 +69,7 @@ def no_room_after_dropout(demand: Demand, number: int, shape: RowShape, stages: 
 
 
 def plan_report(
-  corpus: Corpus, probes: Mapping[str, Probe], rows: Planner, stages: Stages
+  corpus: Corpus, probes: ProbeTable, rows: Planner, stages: Stages
 ) -> dict[str, Any]:
   """Figures of epoch 0, for JSON."""
   samples = corpus.samples
@@ -92,7 +92,7 @@ def plan_report(
     excluded=corpus.excluded,
     too_long=too_long,
     no_room=no_room,
-    unreadable=sum(bool(probe.error) for probe in probes.values()),
+    unreadable=int(probes.unreadable.sum()),
     media=len(probes),
     rows=int(per_shape.sum()),
     rows_of_shape=per_shape.tolist(),
