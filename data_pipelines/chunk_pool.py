@@ -86,8 +86,9 @@ class ChunkPool(contextlib.AbstractContextManager):
       process.kill()
       process.wait()
       for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-          pipe.close()
+        if pipe is not None:
+          with contextlib.suppress(OSError):
+            pipe.close()
     self._processes = []
 
 

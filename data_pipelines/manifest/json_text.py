@@ -119,8 +119,8 @@ def array_records(window: TextWindow) -> Iterator[LocatedRecord]:
     place = _past(_SPACE, window, end)
     if window.text[place : place + 1] not in (",", "]"):
       line = counter.line_at(place)
-      error = RecordError("is not followed by , or ], and the rest cannot be read")
-      yield counter.located(line, error, place, place)
+      damage = RecordError("is not followed by , or ], and the rest cannot be read")
+      yield counter.located(line, damage, place, place)
       return
     if window.text[place] == ",":
       place += 1

@@ -91,7 +91,7 @@ class FactsStore:
   def _connect(self) -> None:
     """Opens the file; raises sqlite3.Error if it is damaged or cannot be opened."""
     connection = sqlite3.connect(
-      self._path, timeout=_WAIT_SECONDS, check_same_thread=False, isolation_level=None
+      self._file_path(), timeout=_WAIT_SECONDS, check_same_thread=False, isolation_level=None
     )
     try:
       connection.execute("PRAGMA synchronous=NORMAL")
@@ -118,7 +118,7 @@ class FactsStore:
       return None
     row, digest = found
     if not isinstance(row, str) or digest != _row_digest(key, row):
-      files.report_damage(self._reported_path(), ValueError("a row differs from its digest"))
+      files.report_damage(self._file_path(), ValueError("a row differs from its digest"))
       return None
     return Probe(*json.loads(row))
 
@@ -139,7 +139,7 @@ class FactsStore:
 
   def _replace(self, error: sqlite3.Error) -> None:
     """Begins a new file instead of a damaged one."""
-    path = self._reported_path()
+    path = self._file_path()
     files.report_damage(path, error)
     if self._connection is not None:
       self._connection.close()
@@ -153,12 +153,12 @@ class FactsStore:
 
   def _give_up(self, error: Exception) -> None:
     """Goes on in memory."""
-    files.report_unwritable(self._reported_path().parent, OSError(str(error)))
+    files.report_unwritable(self._file_path().parent, OSError(str(error)))
     if self._connection is not None:
       self._connection.close()
       self._connection = None
 
-  def _reported_path(self) -> pathlib.Path:
+  def _file_path(self) -> pathlib.Path:
     assert self._path is not None
     return self._path
 

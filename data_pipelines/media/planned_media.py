@@ -100,7 +100,7 @@ def _updated_table(
   changed = np.ones(len(media), bool)
   if latest is not None:
     changed = _changed(media, index, latest, states)
-  fresh = dict(index.each([media[number] for number in np.flatnonzero(changed)]))
+  fresh = dict(index.each([media[number] for number in np.flatnonzero(changed).tolist()]))
   probes: list[Probe] = []
   for number, name in enumerate(media):
     if changed[number] or latest is None:

@@ -121,18 +121,13 @@ def make_plan(
 
   composer = Composer(data, layout, tokenizer, probes, seed)
   facts = fingerprint.sample_facts(data, layout, corpus.digest, tokenizer.fingerprint)
-  digest = fingerprint.demand_digest(
-    facts, probes.descriptions(), composer.seed if composer.vary else None
-  )
-  demand = DemandTable(composer, samples, folder, digest)
+  demand = _demand_table(composer, corpus, probes.descriptions(), facts, folder)
   shapes = planner.with_dropout(shapes, layout, demand(0))
   check_room(demand(0), shapes, layout.stages, samples, data["too_long"])
 
   order = dict(seed=seed, batch=batch, packing=data["packing"])
   identity = fingerprint.plan_fingerprint(facts, demand(0), shapes, **order)
-  store = None
-  if folder:
-    store = EpochStore(folder, fingerprint.digest_facts(plan=identity, demand=demand.digest))
+  store = _epoch_store(folder, identity, demand)
   rows = Planner(demand, shapes, vary=composer.vary, store=store, **order)
   return Plan(
     data=data,
@@ -183,6 +178,26 @@ def _probe_media(
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
   path = os.path.join(folder, "index.sqlite") if folder else ""
   return probe_media(media, MediaIndex(path, data["threads"], limits, planned=facts), folder)
+
+
+def _demand_table(
+  composer: Composer,
+  corpus: Corpus,
+  media: Mapping[str, str],
+  facts: Mapping[str, Any],
+  folder: str,
+) -> DemandTable:
+  """The demand of all samples by epoch."""
+  seed = composer.seed if composer.vary else None
+  digest = fingerprint.demand_digest(facts, media, seed)
+  return DemandTable(composer, corpus.samples, folder, digest)
+
+
+def _epoch_store(folder: str, identity: str, demand: DemandTable) -> EpochStore | None:
+  """Where the rows of epochs are kept; None for nowhere."""
+  if not folder:
+    return None
+  return EpochStore(folder, fingerprint.digest_facts(plan=identity, demand=demand.digest))
 
 
 def _check_sampling(sampling: Mapping[str, Any], layout: VisualLayout) -> None:
