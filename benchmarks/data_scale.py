@@ -47,7 +47,7 @@ def main() -> None:
     write_data(folder, args.records, args.media)
     tokenizer = args.tokenizer or write_tokenizer(folder)
     results = {step: in_process(step, folder, tokenizer) for step in STEPS}
-    figures = summary(results, args.records)
+    figures = main_figures(results, args.records)
     print(json.dumps(figures, indent=2))
 
 
@@ -92,7 +92,7 @@ def run_step(step: str, folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
   return facts
 
 
-def summary(results: Mapping[str, Mapping[str, Any]], records: int) -> dict[str, Any]:
+def main_figures(results: Mapping[str, Mapping[str, Any]], records: int) -> dict[str, Any]:
   """The figures that matter."""
   bare = results["bare"]["private_mb"]
   return dict(
@@ -151,7 +151,7 @@ def write_data(folder: pathlib.Path, records: int, media: int) -> None:
 
 
 def write_media(folder: pathlib.Path, media: int) -> None:
-  """Many names of a few files, and facts as if each had been probed."""
+  """Writes many names of a few files, and their facts."""
   from data_pipelines.media.facts_store import FactsStore
   from data_pipelines.media.open import identity
   from data_pipelines.media.probe import Probe

@@ -36,7 +36,10 @@ class ChunkPool(contextlib.AbstractContextManager):
     self._processes: list[subprocess.Popen] = []
 
   def map(self, chunks: Iterable[Any]) -> Iterator[Any]:
-    """The results in the order of the chunks, a few chunks ahead of the caller."""
+    """Yields the results in the order of the chunks.
+
+    A few chunks are computed ahead of the caller.
+    """
     if self._count < 2:
       yield from map(self._function, chunks)
       return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrays on disk that processes map instead of holding copies."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import hashlib
 import io
@@ -27,10 +27,10 @@ _PART = 1 << 20  # Bytes hashed at a time.
 
 @contextlib.contextmanager
 def one_builder(folder: str | os.PathLike, activity: str) -> Iterator[None]:
-  """Lets one process at a time build in a folder; the others wait.
+  """Lets one process at a time build in a folder.
 
-  activity: what the builder does, for a line on stderr. Without locks (some network file systems)
-  every process builds, which costs time alone.
+  The others wait. activity: what the builder does, for a line on stderr. Without locks (on some
+  network file systems) every process builds, which costs time alone.
   """
   lock = _opened_folder(folder)
   try:
@@ -43,7 +43,10 @@ def one_builder(folder: str | os.PathLike, activity: str) -> Iterator[None]:
 
 
 def _opened_folder(folder: str | os.PathLike) -> int | None:
-  """A descriptor of a folder, which is made if missing; None if it cannot be locked."""
+  """A descriptor of a folder, which is made if missing.
+
+  None if it cannot be locked.
+  """
   if fcntl is None:
     return None
   try:
@@ -67,7 +70,10 @@ def _wait_for_lock(lock: int, activity: str) -> None:
 def write_arrays(
   folder: pathlib.Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], label: str
 ) -> None:
-  """Writes arrays and facts (for JSON) as a new folder, atomically. Raises OSError."""
+  """Writes arrays and facts (for JSON) as a new folder.
+
+  Raises OSError.
+  """
   with files.write_folder_atomically(folder) as new:
     for name, array in arrays.items():
       np.save(new / f"{name}.npy", array)
@@ -75,7 +81,7 @@ def write_arrays(
 
 
 def finish_arrays(folder: pathlib.Path, facts: Mapping[str, Any], label: str) -> None:
-  """Writes the facts and the digests of the arrays that are in a folder."""
+  """Writes the facts, and the digests of the arrays in a folder."""
   digests = {path.name: _file_digest(path) for path in sorted(folder.glob("*.npy"))}
   content = json.dumps(dict(facts=facts, digests=digests)).encode()
   files.write_checked(folder / _META, content, label)
@@ -98,13 +104,16 @@ def read_facts(folder: pathlib.Path, label: str, check: bool = True) -> dict[str
 
 
 def map_array(folder: pathlib.Path, name: str) -> np.ndarray:
-  """An array of a folder, mapped: its pages are shared by all processes."""
+  """Maps an array of a folder; processes share its pages."""
   array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
   return np.asarray(array) if len(array) else np.zeros(array.shape, array.dtype)
 
 
 def map_cached_array(path: pathlib.Path, label: str) -> np.ndarray | None:
-  """The array of an .npy file that files.write_cache wrote; None if missing or damaged."""
+  """Maps the array of an .npy file that files.write_cache wrote.
+
+  None if it is missing or damaged.
+  """
 
   def parse(content: bytes) -> tuple[int, np.ndarray]:
     header = io.BytesIO(content)
@@ -124,6 +133,13 @@ def map_cached_array(path: pathlib.Path, label: str) -> np.ndarray | None:
 
   cached = files.read_cache(path, parse, label)
   return None if cached is None else cached[1]
+
+
+def range_starts(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+  """The starts of consecutive ranges, and the last end: i64 [n+1]."""
+  starts = np.zeros(len(counts) + 1, np.int64)
+  np.cumsum(counts, out=starts[1:])
+  return starts
 
 
 def _file_digest(path: pathlib.Path) -> str:

@@ -104,7 +104,7 @@ def array_records(window: TextWindow) -> Iterator[LocatedRecord]:
   counter = _Counter(window)
   place = _past(_SPACE, window, 0) + 1
   while True:
-    place = counter.forget(_past(_SPACE, window, place))
+    place = counter.drop_before(_past(_SPACE, window, place))
     line = counter.line_at(place)
     if window.text[place : place + 1] == "]":
       yield from _behind(window, counter, place + 1)
@@ -150,11 +150,14 @@ class _Counter:
     self._byte_place = 0
     self._byte = window.bytes
 
-  def forget(self, place: int) -> int:
-    """Lets the window forget what is before `place`; returns the new place."""
+  def drop_before(self, place: int) -> int:
+    """Lets the window drop what is before `place`.
+
+    Returns the new place.
+    """
     self.line_at(place)
     self.byte_at(place)
-    place_after = self._window.forget(place)
+    place_after = self._window.drop_before(place)
     self._line_place -= place - place_after
     self._byte_place -= place - place_after
     return place_after
@@ -201,7 +204,7 @@ def line_records(window: TextWindow) -> Iterator[LocatedRecord]:
   counter = _Counter(window)
   place = _past(_SPACE, window, 0)
   while True:
-    place = counter.forget(place)
+    place = counter.drop_before(place)
     if place >= len(window.text):
       return
     line = counter.line_at(place)

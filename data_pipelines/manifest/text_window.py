@@ -13,9 +13,9 @@ _NEAR = 32  # Characters before the end in which an error may be due to the cut.
 
 
 class TextWindow:
-  """The text of a UTF-8 file from some place on, as far as it was read.
+  """A part of the text of a UTF-8 file.
 
-  `text` grows by `extend` and loses its beginning by `forget`. `line` (from 1), `column` (from 0),
+  `text` grows by `extend` and loses its beginning by `drop_before`. `line` (from 1), `column` (from 0),
   `characters` and `bytes` are the position of its first character in the file. Invalid bytes become
   lone surrogates.
   """
@@ -33,7 +33,10 @@ class TextWindow:
     self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
 
   def extend(self) -> bool:
-    """Reads more text, at least as much as there is; False at the end of the file."""
+    """Reads more text; False at the end of the file.
+
+    At least as much as there is already.
+    """
     if self.complete:
       return False
     wanted = max(self._block, len(self.text))
@@ -47,8 +50,11 @@ class TextWindow:
     self.text += self._decoder.decode(data, final=self.complete)
     return True
 
-  def forget(self, place: int) -> int:
-    """Drops the text before `place` if it is long; returns the new place."""
+  def drop_before(self, place: int) -> int:
+    """Drops the text before `place` if it is long.
+
+    Returns the new place.
+    """
     if place < self._block:
       return place
     before = self.text[:place]

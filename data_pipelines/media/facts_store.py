@@ -24,7 +24,9 @@ _PUT = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)"
 
 
 class FactsStore:
-  """Key -> Probe, in `path`; in memory for None. Thread-safe; processes may share the file.
+  """Key -> Probe, in `path`; in memory for None.
+
+  Thread-safe; processes may share the file.
 
   What `put` is given is written by `commit`. `before`: a JSON file of an earlier version (see
   filax.files.write_cache), whose facts a new file begins with.
@@ -89,7 +91,10 @@ class FactsStore:
       self._waiting.update(files.read_cache(before, _parsed_json) or {})
 
   def _connect(self) -> None:
-    """Opens the file; raises sqlite3.Error if it is damaged or cannot be opened."""
+    """Opens the file.
+
+    Raises sqlite3.Error if it is damaged or cannot be opened.
+    """
     connection = sqlite3.connect(
       self._file_path(), timeout=_WAIT_SECONDS, check_same_thread=False, isolation_level=None
     )

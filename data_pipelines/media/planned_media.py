@@ -54,7 +54,10 @@ def _label(media: Sequence[str], index: MediaIndex) -> str:
 
 
 def _states(media: Sequence[str]) -> np.ndarray:
-  """Size and time of change of every file, i64 [media 2]; _UNKNOWN for what is no file."""
+  """Size and time of change of every file: i64 [media 2].
+
+  _UNKNOWN for a medium that is no file.
+  """
   states = np.full((len(media), 2), _UNKNOWN, np.int64)
   for number, name in enumerate(media):
     try:

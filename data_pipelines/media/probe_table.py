@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from data_pipelines.mapped import map_array
+from data_pipelines.mapped import map_array, range_starts
 from data_pipelines.media.index import describe
 from data_pipelines.media.probe import Probe
 
@@ -60,7 +60,7 @@ class ProbeTable(Mapping[str, Probe]):
     raise KeyError(media)
 
   def probe(self, number: int) -> Probe:
-    """The facts of the medium with this number, in the order of the table."""
+    """The facts of a medium, by its number in the table."""
     values = {name: column[number].item() for name, column in self._columns.items()}
     first, stop = self._corner_first[number : number + 2].tolist()
     corners = tuple(map(tuple, self._corners[first:stop].tolist()))
@@ -91,7 +91,7 @@ def table_arrays(media: Sequence[str], probes: Sequence[Probe]) -> dict[str, np.
   arrays["keys"] = keys[order]
   arrays["order"] = order.astype(np.uint32)
   corners = [probe.corners for probe in probes]
-  arrays["corner_first"] = _starts([len(pairs) for pairs in corners])
+  arrays["corner_first"] = range_starts([len(pairs) for pairs in corners])
   pairs = list(itertools.chain.from_iterable(corners))
   arrays["corners"] = np.array(pairs, np.float64).reshape(-1, 2)
   arrays |= _text_arrays("name", media)
@@ -124,12 +124,7 @@ class _Texts:
 def _text_arrays(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
   encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
   joined = np.frombuffer(b"".join(encoded), np.uint8)
-  return {f"{name}_first": _starts([len(text) for text in encoded]), f"{name}_bytes": joined}
-
-
-def _starts(counts: Sequence[int]) -> np.ndarray:
-  """Where ranges of these lengths begin, and the end of the last: i64 [n+1]."""
-  return np.cumsum([0, *counts]).astype(np.int64)
+  return {f"{name}_first": range_starts([len(text) for text in encoded]), f"{name}_bytes": joined}
 
 
 def _key(media: str) -> np.uint64:

@@ -75,7 +75,7 @@ def read_corpus(data: Mapping[str, Any], seed: int, folder: str) -> Corpus:
 def _table(
   data: Mapping[str, Any], seed: int, folder: str, digest: str, exclusions: frozenset[str]
 ) -> tuple[SampleTable, dict[str, Any]]:
-  """The table of a mixture and its facts: found in the folder, or built."""
+  """The table of a mixture and its facts, found or built."""
   entries = []
   for manifest, strategy in data["train"]:
     root = os.fspath(data["root"]) or os.path.dirname(os.fspath(manifest))
@@ -156,7 +156,10 @@ def _content_digests(manifests: Sequence[str], folder: str) -> dict[str, str]:
 
 
 def _version_key(manifest: str) -> str:
-  """Identifies a version of a file; "" if it changed just now, or is no file."""
+  """Identifies a version of a file.
+
+  "" for a file that changed just now, and for what is no file.
+  """
   with contextlib.suppress(OSError, ValueError):
     facts = os.stat(manifest)
     if pathlib.Path(manifest).is_file() and time.time() - facts.st_mtime > _SETTLED:

@@ -99,7 +99,10 @@ class DemandTable:
 
 @dataclasses.dataclass(frozen=True)
 class ChunkMeasurer:
-  """Measures ranges of samples: (first, stop) -> the columns of their demand. Picklable."""
+  """Measures a range of samples: (first, stop) -> demand columns.
+
+  Picklable.
+  """
 
   composer: Composer
   samples: Sequence[Sample]

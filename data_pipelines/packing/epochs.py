@@ -38,7 +38,7 @@ class Epoch:
 
 
 class EpochStore:
-  """Epochs on disk, so that one process plans an epoch and the others of its host map it.
+  """Epochs on disk: one process plans an epoch, the others map it.
 
   `digest` identifies everything that decides the rows.
   """

@@ -115,10 +115,7 @@ def make_plan(
   if corpus.videos:
     _check_sampling(data["sampling"], layout)
 
-  probes = _probe_media(data, corpus.media, limits, folder, planned or {})
-  if not blank:
-    check_readable(len(probes), int(probes.unreadable.sum()), probes.first_error())
-
+  probes = _probe_media(data, corpus.media, limits, folder, planned or {}, blank)
   composer = Composer(data, layout, tokenizer, probes, seed)
   facts = fingerprint.sample_facts(data, layout, corpus.digest, tokenizer.fingerprint)
   demand = _demand_table(composer, corpus, probes.descriptions(), facts, folder)
@@ -172,12 +169,20 @@ def _probe_media(
   limits: Limits,
   folder: str,
   planned: Mapping[str, str],
+  blank: bool,
 ) -> ProbeTable:
-  """Probes all media; facts in `planned` stay as they are."""
+  """Probes all media; facts in `planned` stay as they are.
+
+  Raises ValueError if nearly all are unreadable, unless pictures are blank.
+  """
   names = ingredients.media_names(media, data)
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
   path = os.path.join(folder, "index.sqlite") if folder else ""
-  return probe_media(media, MediaIndex(path, data["threads"], limits, planned=facts), folder)
+  index = MediaIndex(path, data["threads"], limits, planned=facts)
+  probes = probe_media(media, index, folder)
+  if not blank:
+    check_readable(len(probes), int(probes.unreadable.sum()), probes.first_error())
+  return probes
 
 
 def _demand_table(

@@ -103,7 +103,7 @@ class Composer:
     return tuple(layouts)
 
   def _recent_layout(self, timeline: Timeline) -> TimelineLayout:
-    """The layout of a video whose times are the same for all samples."""
+    """The layout of a video without random times."""
     layout = self.recent.get(timeline)
     if layout is None:
       layout = self._video_layout(timeline, _MIDDLE)

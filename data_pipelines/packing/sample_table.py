@@ -92,14 +92,20 @@ class SampleTable(Sequence[Sample]):
     return media
 
   def _file(self, place: int) -> BinaryIO:
-    """The open file of a manifest; opened once a process, so that a replaced file stays."""
+    """The open file of a manifest.
+
+    It is opened once a process, so that a replaced file stays readable.
+    """
     if place not in self._files:
       self._files[place] = _open_manifest(self.manifests[place])
     return self._files[place]
 
 
 def _open_manifest(manifest: ManifestFile) -> BinaryIO:
-  """Opens a manifest. Raises ValueError if it is another file than it was."""
+  """Opens a manifest.
+
+  Raises ValueError if it is another file than it was.
+  """
   if ".array_record" in os.path.basename(manifest.path):
     return open(os.devnull, "rb")  # Its records are found by number.
   file = open(manifest.path, "rb")
@@ -111,7 +117,10 @@ def _open_manifest(manifest: ManifestFile) -> BinaryIO:
 
 
 def manifest_file(path: str, root: str) -> ManifestFile:
-  """A manifest as it is now; its size is 0 for shards of an ArrayRecord."""
+  """A manifest as it is now.
+
+  The size is 0 for shards of an ArrayRecord.
+  """
   try:
     facts = os.stat(path)
   except OSError:

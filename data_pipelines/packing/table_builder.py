@@ -15,6 +15,7 @@ from data_pipelines.chunk_pool import ChunkPool, default_processes
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import located_records, record_at, select_records
 from data_pipelines.manifest.report import BadRecord, ManifestReport, RecordError
+from data_pipelines.mapped import range_starts
 from data_pipelines.packing.sample_layout import is_image
 from data_pipelines.packing.sample_table import ManifestFile
 from data_pipelines.sample import Sample
@@ -121,9 +122,9 @@ class TableBuilder:
     lengths = np.array([len(name) for name in encoded], np.int64)
     arrays = {name: _joined(parts, np.int64) for name, parts in self._columns.items()}
     arrays["manifest"] = arrays["manifest"].astype(np.uint32)
-    arrays["media_first"] = _starts(_joined(self._media_counts, np.int64))
+    arrays["media_first"] = range_starts(_joined(self._media_counts, np.int64))
     arrays["media_ids"] = _joined(self._media_ids, np.uint32)
-    arrays["name_first"] = _starts(lengths)
+    arrays["name_first"] = range_starts(lengths)
     arrays["names"] = np.frombuffer(b"".join(encoded), np.uint8)
     return arrays
 
@@ -182,11 +183,6 @@ def _media(sample: Sample) -> list[str]:
 
 def _joined(parts: list[np.ndarray], dtype) -> np.ndarray:
   return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
-
-
-def _starts(counts: np.ndarray) -> np.ndarray:
-  """Where ranges of these lengths begin, and the end of the last: i64 [n+1]."""
-  return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
 class _Progress:

@@ -299,7 +299,7 @@ class _TokenCounter:
 
   def add_text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
     del head_label, body_label
-    self.size += self.tokenizer.count(head + body)
+    self.size += self.tokenizer.count_ids(head + body)
 
   def add_visual(self, size: int):
     self.size += size

@@ -80,8 +80,11 @@ class Tokenizer(abc.ABC):
     sound = text.encode("utf-8", "replace").decode()  # Lone surrogates become "?".
     return self._encode(sound)
 
-  def count(self, text: str) -> int:
-    """The number of ids of ordinary text; those of short texts are remembered."""
+  def count_ids(self, text: str) -> int:
+    """The number of ids of ordinary text.
+
+    Those of short texts are remembered.
+    """
     if len(text) > _SHORT:
       return len(self.encode(text))
     known = self._counts.get(text)
