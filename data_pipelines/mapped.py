@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ except ImportError:  # Not on Windows, where two processes may build the same fi
   fcntl = None  # type: ignore[assignment]  # A module that may be missing has no type.
 
 _META = "meta.json"
+_guard = threading.Lock()
+_locks: dict[str, threading.RLock] = {}
+_depths: dict[str, int] = {}  # Blocks of `one_builder` around one another, by folder.
 _PART = 1 << 20  # Bytes hashed at a time.
 
 
@@ -32,14 +36,33 @@ def one_builder(folder: str | os.PathLike, activity: str) -> Iterator[None]:
   The others wait. activity: what the builder does, for a line on stderr. Without locks (on some
   network file systems) every process builds, which costs time alone.
   """
-  lock = _opened_folder(folder)
-  try:
-    if lock is not None:
-      _wait_for_lock(lock, activity)
-    yield
-  finally:
-    if lock is not None:
-      os.close(lock)
+  with _threads_lock(os.path.realpath(folder)) as is_outermost:
+    lock = _opened_folder(folder) if is_outermost else None
+    try:
+      if lock is not None:
+        _wait_for_lock(lock, activity)
+      yield
+    finally:
+      if lock is not None:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _threads_lock(folder: str) -> Iterator[bool]:
+  """Excludes the other threads of this process from a folder.
+
+  Gives whether this is the outermost block of its thread: building rows measures texts, in the same
+  folder, and a process that locks a file twice would wait for itself.
+  """
+  with _guard:
+    lock = _locks.setdefault(folder, threading.RLock())
+  with lock:
+    depth = _depths.get(folder, 0)
+    _depths[folder] = depth + 1
+    try:
+      yield depth == 0
+    finally:
+      _depths[folder] = depth
 
 
 def _opened_folder(folder: str | os.PathLike) -> int | None:

@@ -15,9 +15,9 @@ _NEAR = 32  # Characters before the end in which an error may be due to the cut.
 class TextWindow:
   """A part of the text of a UTF-8 file.
 
-  `text` grows by `extend` and loses its beginning by `drop_before`. `line` (from 1), `column` (from 0),
-  `characters` and `bytes` are the position of its first character in the file. Invalid bytes become
-  lone surrogates.
+  `text` grows by `extend` and loses its beginning by `drop_before`. `line` (from 1), `column` (from
+  0), `characters` and `bytes` are the position of its first character in the file. Invalid bytes
+  become lone surrogates.
   """
 
   def __init__(self, file: BinaryIO, name: str, size: int = 0):

@@ -134,6 +134,21 @@ def test_processes_that_start_at_once_share_one_table(folder, tmp_path):
     assert len(list(tmp_path.glob(kind))) == 1, kind
 
 
+def test_epochs_that_vary_are_planned_and_kept(folder, tmp_path):
+  times = dict(
+    time_prompt="llava",
+    sampling=dict(name="uniform", frames=6, phase="random"),
+    rows=((12, 4, 400, 4),),
+  )
+  alone = corpora.open_pipeline(folder, **times)
+  kept = corpora.open_pipeline(folder, cache=str(tmp_path), **times)
+  again = corpora.open_pipeline(folder, cache=str(tmp_path), **times)
+  count = alone.plan.planner.first_row(3)
+  expected = [alone.row(number) for number in range(count)]
+  assert [kept.row(number) for number in range(count)] == expected
+  assert [again.row(number) for number in range(count)] == expected
+
+
 def test_facts_of_media_are_those_of_probing(tmp_path):
   media = [
     clips.write_video(tmp_path / "a.mp4", 20),
