@@ -52,7 +52,7 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class MultipleChoice:
-  """A question with its right answer and wrong options, before letters are drawn."""
+  """A question with its options, before letters are drawn."""
 
   task: str
   stem: str  # The question, without options.
