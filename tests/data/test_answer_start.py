@@ -15,7 +15,7 @@ TEXTS = (*tiny_tokenizer.TEXTS, f"{START}A) a circle", f"{START}B")
 def tokenizer(request, tmp_path):
   if request.param == "bpe":
     return tokenizers.load_tokenizer(tiny_tokenizer.write_qwen_tokenizer(tmp_path, TEXTS))
-  tokenizers.train_sentencepiece(TEXTS * 3, tmp_path / "tokenizer.model", vocab_size=300)
+  tokenizers.train_sentencepiece(TEXTS * 3, tmp_path / "tokenizer.model", vocab_size=340)
   return tokenizers.load_tokenizer(tmp_path / "tokenizer.model")
 
 
