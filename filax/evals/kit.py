@@ -102,6 +102,7 @@ class NamedProtocol:
   frames: str = ""  # The frame rule of the published numbers in words, for the report.
   macro: bool = False  # Whether the main score is the mean over `Benchmark.macro`.
   note: str = ""  # For the report, e.g. "paper silent".
+  questions: int | None = None  # Published number, where it differs from the benchmark's.
 
 
 @dataclasses.dataclass

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PerceptionTest: three options about short filmed situations (arXiv:2305.13786).
+
+`perceptiontest` is the validation set; `perceptiontest_test` has no answers and writes the object
+that EvalAI scores. Published validation scores are of uncut videos: the authors'
+cut_frame_mapping_valid.json is not applied.
+"""
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+import functools
+from typing import Any
+import zlib
+
+from data_pipelines.manifest.reader import RecordError
+from data_pipelines.text import templates
+from filax.evals import kit, published_rules
+from filax.evals.annotation_files import (
+  Row,
+  check_fields,
+  find_files,
+  has_value,
+  index_field,
+  json_object,
+  parsed_rows,
+  table_rows,
+  text_field,
+  texts_field,
+)
+from filax.evals.benchmark_media import VideoFolders
+from filax.evals.kit import (
+  BadAnnotation,
+  Benchmark,
+  Example,
+  NamedProtocol,
+  Prompt,
+  ShownMedia,
+  Source,
+)
+from filax.evals.metrics.choice import Choice
+from filax.evals.metrics.extractors.word_letter import word_letter
+from filax.evals.metrics.options import LETTERS
+from filax.evals.question_text import option_lines, user_prompt
+
+OPTIONS = 3
+PUBLISHER = (
+  "Its authors have it at https://github.com/google-deepmind/perception_test "
+  "(multiple-choice video QA)."
+)
+VALIDATION_FILES = (
+  "mc_question_valid.json",
+  "mc_question_valid_annotations.json",
+  "all_valid.json",
+  "mc_question_val/validation-*.parquet",
+  "data/validation-*.parquet",
+)
+TEST_FILES = (
+  "mc_question_test.json",
+  "mc_question_test_annotations.json",
+  "all_test.json",
+  "mc_question/test-*.parquet",
+  "data/test-*.parquet",
+)
+QUESTIONS_KEY = "mc_question"  # Of a video in the authors' files.
+FIELDS = ("video_name", "question", "question_id", "options")
+
+
+def read_examples(
+  source: Source, names: Sequence[str] = VALIDATION_FILES, answers: bool = True
+) -> Iterator[Example]:
+  """The questions of a split; `answers`: whether its answers are public."""
+  fields = (*FIELDS, "answer_id") if answers else FIELDS
+  for path in find_files(source, names, PUBLISHER):
+    rows = table_rows(path) if path.endswith(".parquet") else _official_rows(path)
+    check_fields(path, rows, fields)
+    videos = VideoFolders(source, ("videos", ""))
+    parse = functools.partial(_example, videos=videos, answers=answers)
+    yield from parsed_rows(source, path, rows, parse)
+
+
+def _official_rows(path: str) -> list[Row]:
+  """The questions of the authors' file with the fields of lmms-eval's copy."""
+  rows: list[Row] = []
+  for video, record in json_object(path).items():
+    questions = record.get(QUESTIONS_KEY) if isinstance(record, Mapping) else None
+    if not isinstance(questions, list):
+      raise BadAnnotation(
+        f"{path} has {video} without {QUESTIONS_KEY}. It may be the file of another task."
+      )
+    for question in questions:
+      if not isinstance(question, Mapping):
+        question = {}
+      rows.append({**question, "video_name": video, "question_id": question.get("id")})
+  return rows
+
+
+def _example(row: Row, videos: VideoFolders, answers: bool) -> Example:
+  video = text_field(row, "video_name")
+  options = texts_field(row, "options")
+  if len(options) != OPTIONS:
+    raise RecordError(f"has {len(options)} options, not {OPTIONS}")
+  answer = ""
+  if answers and has_value(row, "answer_id"):
+    answer = LETTERS[index_field(row, "answer_id", OPTIONS)]
+  return Example(
+    id=f"{video}/{text_field(row, 'question_id')}",
+    turn=templates.question(text_field(row, "question"))[0],
+    answer=answer,
+    media=(videos.timeline(video),),
+    options=options,
+    fields=row,
+  )
+
+
+def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, int]]]:
+  """The object that EvalAI scores: {video: [{id, answer_id}, …]}.
+
+  A question without an understood answer gets a guess that depends on its id alone.
+  """
+  answers: dict[str, list[dict[str, int]]] = collections.defaultdict(list)
+  for row in rows:
+    video, _, number = row["id"].partition("/")
+    letter = row.get("choice") or ""
+    options = LETTERS[:OPTIONS]
+    guess = zlib.crc32(row["id"].encode()) % OPTIONS
+    index = options.index(letter) if letter and letter in options else guess
+    answers[video].append(dict(id=int(number), answer_id=index))
+  return dict(answers)
+
+
+def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
+  del shown
+  return Prompt((kit.multiple_choice(example),))
+
+
+def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+  """VideoChat-Flash's prompt; it begins with a newline."""
+  del shown
+  question = example.turn.text.removeprefix("\n")
+  options = option_lines(example.options, "({}). ")
+  return user_prompt(
+    example, f"\nQuestion: {question}\n{options}\nOnly give the best option."
+  )
+
+
+LMMS = NamedProtocol(
+  prompt=_lmms_prompt,
+  metric=Choice(word_letter),
+  version=published_rules.LMMS_EVAL,
+  max_new_tokens=published_rules.ADAPTER_MAX_TOKENS,
+  frames=published_rules.LLAVA_FRAMES,
+  note=published_rules.FILA_IS_SILENT,
+)
+VCF = NamedProtocol(
+  prompt=_vcf_prompt,
+  metric=Choice(word_letter),
+  version=published_rules.VIDEOCHAT_FLASH,
+  max_new_tokens=published_rules.ADAPTER_MAX_TOKENS,
+  frames=published_rules.VIDEOCHAT_FLASH_FRAMES,
+)
+BENCHMARKS = dict(
+  perceptiontest=Benchmark(
+    read_examples=read_examples,
+    protocols={"lmms-eval": LMMS, "vcf": VCF},
+    by=("area", "reasoning"),
+    questions=19_140,
+    chance=1 / OPTIONS,
+    publisher=PUBLISHER,
+  ),
+  perceptiontest_test=Benchmark(
+    read_examples=functools.partial(read_examples, names=TEST_FILES, answers=False),
+    protocols={"lmms-eval": LMMS, "vcf": VCF},
+    by=(),
+    questions=11_528,
+    chance=1 / OPTIONS,
+    publisher=PUBLISHER,
+    submission=submission,
+  ),
+)

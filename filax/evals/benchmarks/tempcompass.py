@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TempCompass: action, direction, speed, order and change of attributes (arXiv:2403.00476).
+
+Multiple choice, yes/no and caption matching, scored by the published rules alone: an answer that
+fits no rule is wrong, where the authors ask a judge. Captioning needs the judge and is left out.
+"""
+
+from collections.abc import Iterator, Mapping
+import functools
+from typing import Any
+
+from data_pipelines.text import templates
+from filax.evals import published_rules
+from filax.evals.annotation_files import (
+  Row,
+  check_fields,
+  find_files,
+  json_object,
+  numbered_ids,
+  parsed_rows,
+  table_rows,
+  text_field,
+)
+from filax.evals.benchmark_media import VideoFolders
+from filax.evals.kit import (
+  BadAnnotation,
+  Benchmark,
+  Example,
+  NamedProtocol,
+  Prompt,
+  ShownMedia,
+  Source,
+)
+from filax.evals.metrics.tempcompass import CAPTION_MATCHING, MULTI_CHOICE, YES_NO, TempCompass
+from filax.evals.question_text import user_prompt
+
+PUBLISHER = "Its authors have it at https://github.com/llyx97/TempCompass (questions)."
+REQUESTS = {
+  MULTI_CHOICE: "\nPlease directly give the best option:",
+  YES_NO: "\nPlease answer yes or no:",
+  CAPTION_MATCHING: "\nPlease directly give the best option:",
+}
+FIELDS = ("video_id", "dim", "question", "answer")
+# Of multiple choice, 899 questions have 3 options, 675 have 4 and 6 have 2; half of the answers of
+# the 2,453 and 1,503 questions of the other tasks are right by guessing.
+CHANCE = (899 / 3 + 675 / 4 + 6 / 2 + (2453 + 1503) / 2) / 5536
+
+
+def read_examples(source: Source) -> Iterator[Example]:
+  """The questions of the three tasks that need no judge."""
+  videos = VideoFolders(source, ("videos", ""))
+  for task in REQUESTS:
+    for path in find_files(source, _file_names(task), PUBLISHER):
+      rows = table_rows(path) if path.endswith(".parquet") else _official_rows(path)
+      check_fields(path, rows, FIELDS)
+      parse = functools.partial(_example, task=task, videos=videos)
+      yield from numbered_ids(parsed_rows(source, path, rows, parse))
+
+
+def _file_names(task: str) -> tuple[str, ...]:
+  return f"questions/{task}.json", f"{task}.json", f"{task}/test-*.parquet"
+
+
+def _official_rows(path: str) -> list[Row]:
+  """The questions of the authors' file: {video: {dim: [{question, answer}]}}."""
+  rows: list[Row] = []
+  for video, dims in json_object(path).items():
+    if not isinstance(dims, Mapping):
+      raise BadAnnotation(f"{path} has {video} without dims. It may be another file of this name.")
+    for dim, questions in dims.items():
+      rows += _dim_rows(video, dim, questions)
+  return rows
+
+
+def _dim_rows(video: str, dim: str, questions: Any) -> list[Row]:
+  """The records of a dim; without fields for what is no record."""
+  rows: list[Row] = []
+  for question in questions if isinstance(questions, list) else [None]:
+    fields = question if isinstance(question, Mapping) else {}
+    rows.append({**fields, "video_id": video, "dim": dim})
+  return rows
+
+
+def _example(row: Row, task: str, videos: VideoFolders) -> Example:
+  video = text_field(row, "video_id")
+  dim = text_field(row, "dim")
+  return Example(
+    id=f"{task}/{video}/{dim}",
+    turn=templates.question(text_field(row, "question"))[0],
+    answer=text_field(row, "answer"),
+    media=(videos.timeline(video),),
+    fields={**row, "task": task},
+  )
+
+
+def _prompt(example: Example, shown: ShownMedia) -> Prompt:
+  """The question, whose options are its lines, and the task's request."""
+  del shown
+  question = example.turn.text.removeprefix("\n")
+  return user_prompt(example, question + REQUESTS[example.fields["task"]])
+
+
+RULE_BASED = (
+  "Rule-based: an answer that fits no rule is wrong, where the published code asks a judge. "
+  "Captioning, which needs the judge, is left out."
+)
+LMMS = NamedProtocol(
+  prompt=_prompt,
+  metric=TempCompass(),
+  version=published_rules.LMMS_EVAL,
+  max_new_tokens=published_rules.ADAPTER_MAX_TOKENS,
+  frames=published_rules.LLAVA_FRAMES,
+  note=RULE_BASED,
+)
+OFFICIAL = NamedProtocol(
+  prompt=_prompt,
+  metric=TempCompass(),
+  version="TempCompass's eval_*.py with --disable_llm",
+  max_new_tokens=published_rules.ADAPTER_MAX_TOKENS,
+  note=RULE_BASED,
+)
+BENCHMARKS = dict(
+  tempcompass=Benchmark(
+    read_examples=read_examples,
+    protocols={"lmms-eval": LMMS, "official": OFFICIAL},
+    by=("task", "dim"),
+    questions=1580 + 2453 + 1503,
+    chance=CHANCE,
+    publisher=PUBLISHER,
+    shows_text=False,
+  )
+)
