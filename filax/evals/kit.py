@@ -67,6 +67,8 @@ class Score:
   answer: str | None = None  # What was understood; None if nothing was.
   iou: float | None = None  # Overlap with the right span, of temporal grounding.
   joint: bool | None = None  # Of linked questions: whether all of them are right.
+  empty: bool = False  # Whether the text has no words; some denominators leave it out.
+  error: float | None = None  # Distance from the right number, of counting.
 
   @property
   def parsed(self) -> bool:
