@@ -138,9 +138,7 @@ def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   del shown
   question = example.turn.text.removeprefix("\n")
   options = option_lines(example.options, "({}). ")
-  return user_prompt(
-    example, f"\nQuestion: {question}\n{options}\nOnly give the best option."
-  )
+  return user_prompt(example, f"\nQuestion: {question}\n{options}\nOnly give the best option.")
 
 
 LMMS = NamedProtocol(
