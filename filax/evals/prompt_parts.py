@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from data_pipelines.sample import Turn
-from filax.evals.kit import Prompt
+from filax.evals.kit import Example, Prompt
 from filax.evals.metrics.options import LETTERS
 
 
@@ -29,3 +29,8 @@ def option_lines(options: Sequence[str], before: str, behind: str) -> str:
   for letter, option in zip(LETTERS, options, strict=False):
     lines.append(f"{before}{letter}{behind}{option}")
   return "\n".join(lines)
+
+
+def question_text(example: Example) -> str:
+  """The question as its turn states it, without the newline after the video."""
+  return example.turn.text.removeprefix("\n")

@@ -6,49 +6,35 @@
 
 from collections.abc import Iterator
 import functools
+import os
 import re
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.reader import RecordError
-from data_pipelines.text import templates
+from data_pipelines.manifest.report import RecordError
+from data_pipelines.sample import Scene
 from filax.evals import published_rules
-from filax.evals.annotation_files import (
-  Row,
-  as_number,
-  check_fields,
-  find_files,
-  numbered_ids,
-  parsed_rows,
-  table_rows,
-  text_field,
-  text_lines,
-)
-from filax.evals.benchmark_media import VideoFolders
-from filax.evals.kit import (
-  BadAnnotation,
-  Benchmark,
-  Example,
-  NamedProtocol,
-  Prompt,
-  ShownMedia,
-  Source,
-)
+from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows, text_field
+from filax.evals.annotation_formats import check_fields, text_lines
+from filax.evals.annotation_values import as_number
+from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
+from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.grounding import Grounding
 from filax.evals.metrics.spans import parse_span_lmms, parse_span_vcf
-from filax.evals.question_text import user_prompt
+from filax.evals.prompt_parts import question_text, video_prompt, video_turn
 
 PUBLISHER = (
   "VideoChat-Flash has it at https://github.com/OpenGVLab/VideoChat-Flash "
   "(lmms-eval_videochat/eval_annotations/Temporal_Grounding/json), the authors' "
   "charades_sta_test.txt is at https://github.com/jiyanggao/TALL."
 )
+FOLDERS = ("Temporal_Grounding", "Charades", "charades_sta")
 FILES = (
   "temporal_grounding_charades.json",
   "json/temporal_grounding_charades.json",
-  "data/test-*.parquet",
+  "data/test-00000-of-00001.parquet",
   "charades_sta_test.txt",
 )
-FOLDERS = ("Charades_v1_480", "Charades", "Charades_v1", "videos", "")
+VIDEO_FOLDERS = ("Charades_v1_480", "Charades", "Charades_v1", "videos", "")
 FIELDS = ("video", "caption", "timestamp")
 _LINE = re.compile(r"(?P<video>\S+)\s+(?P<start>\S+)\s+(?P<stop>\S+?)\s*##(?P<caption>.+)")
 
@@ -62,16 +48,16 @@ REQUEST = "Please return its start time and end time."
 
 
 def read_examples(source: Source) -> Iterator[Example]:
-  """The sentences of the test set with their spans in seconds."""
-  yield from numbered_ids(_all_examples(source))
+  """The sentences of the test set with their spans in seconds.
 
-
-def _all_examples(source: Source) -> Iterator[Example]:
-  videos = VideoFolders(source, FOLDERS)
-  for path in find_files(source, FILES, PUBLISHER):
-    rows = _line_rows(path) if path.endswith(".txt") else table_rows(path)
-    check_fields(path, rows, FIELDS)
-    yield from parsed_rows(source, path, rows, functools.partial(_example, videos=videos))
+  They have the id of their video.
+  """
+  file = find_file(source, FOLDERS, FILES, PUBLISHER)
+  if file is None:
+    return
+  rows = _line_rows(file.path) if file.path.endswith(".txt") else read_rows(file.path, FIELDS)
+  videos = MediaLookup(source.root or file.folder)
+  yield from parsed_rows(source, file.path, rows, functools.partial(_example, videos))
 
 
 def _line_rows(path: str) -> list[Row]:
@@ -80,21 +66,25 @@ def _line_rows(path: str) -> list[Row]:
   for line in text_lines(path):
     match = _LINE.fullmatch(line.strip())
     if match is None:
-      rows.append({"line": line})  # Reported as a bad record.
+      rows.append(dict(line=line))  # Reported as a bad record.
       continue
     timestamp = [match["start"], match["stop"]]
     rows.append(dict(video=match["video"], caption=match["caption"], timestamp=timestamp))
+  check_fields(path, rows, FIELDS)
   return rows
 
 
-def _example(row: Row, videos: VideoFolders) -> Example:
-  video = text_field(row, "video")
+def _example(videos: MediaLookup, number: int, row: Row) -> Example:
+  """The sentence of a record. Raises RecordError."""
+  del number
+  name, _ = os.path.splitext(text_field(row, "video"))
   start, stop = _span(row)
+  path = videos.path(with_extensions(name, VIDEO_FOLDERS))
   return Example(
-    id=video.removesuffix(".mp4"),
-    turn=templates.question(text_field(row, "caption"))[0],
+    id=name,
+    turn=video_turn(text_field(row, "caption")),
     answer=f"{start:g} - {stop:g}",
-    media=(videos.timeline(video),),
+    media=((Scene(path),),),
     fields=row,
     span=(start, stop),
   )
@@ -115,8 +105,7 @@ def _span(row: Row) -> tuple[float, float]:
 def _prompt(example: Example, shown: ShownMedia) -> Prompt:
   """The prompt of VideoChat-Flash and lmms-eval, whose sentence ends in two stops."""
   del shown
-  caption = example.turn.text.removeprefix("\n")
-  return user_prompt(example, f"{INSTRUCTION}{caption}. {REQUEST}")
+  return video_prompt(f"{INSTRUCTION}{question_text(example)}. {REQUEST}")
 
 
 LMMS = NamedProtocol(

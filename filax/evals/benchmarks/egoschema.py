@@ -1,41 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """EgoSchema: five options about 3-minute clips of Ego4D (arXiv:2308.09126).
 
-`egoschema` is the subset of 500 questions with public answers. `egoschema_full` has all 5,031; their
-answers are kept by the authors, so it writes the object that their server scores. Published tables
-of the LLaVA family are of the full set, whose scores are lower by many points.
+`egoschema` is the subset of 500 questions with public answers. `egoschema_full` has all 5,031,
+whose answers the authors keep: it writes the object that their server scores. Published tables of
+the LLaVA family are of the full set, whose scores are lower by many points.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import functools
 from typing import Any
 import zlib
 
-from data_pipelines.manifest.reader import BadRecord, RecordError
-from data_pipelines.text import templates
+from data_pipelines.manifest.report import BadRecord, RecordError
+from data_pipelines.sample import Scene
 from filax.evals import kit, published_rules
 from filax.evals.annotation_files import (
+  AnnotationFile,
   Row,
-  check_fields,
-  find_files,
-  has_value,
-  index_field,
-  json_object,
+  find_file,
+  options_field,
   parsed_rows,
-  table_rows,
+  read_rows,
   text_field,
-  texts_field,
 )
-from filax.evals.benchmark_media import VideoFolders
+from filax.evals.annotation_formats import json_object
+from filax.evals.annotation_values import is_empty, option_number, without_labels
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
+from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.choice import Choice
 from filax.evals.metrics.extractors.egoschema import egoschema_letter
 from filax.evals.metrics.options import LETTERS
-from filax.evals.question_text import without_labels
+from filax.evals.prompt_parts import video_turn
 
 OPTIONS = 5
 PUBLISHER = "Its authors have it at https://github.com/egoschema/EgoSchema."
-QUESTIONS = ("questions.json", "MC/test-*.parquet", "GENERATION/test-*.parquet")
-ANSWERS = ("subset_answers.json", "Subset/test-*.parquet")
+FOLDERS = ("EgoSchema", "egoschema")
+QUESTIONS = (
+  "questions.json",
+  "MC/test-00000-of-00001.parquet",
+  "GENERATION/test-00000-of-00001.parquet",
+)
+ANSWERS = ("subset_answers.json", "Subset/test-00000-of-00001.parquet")
 OPTION_FIELDS = tuple(f"option {number}" for number in range(OPTIONS))
 OFFICIAL_FIELDS = ("q_uid", "question", *OPTION_FIELDS)
 LMMS_FIELDS = ("video_idx", "question", "option")
@@ -43,89 +48,81 @@ LMMS_FIELDS = ("video_idx", "question", "option")
 
 def read_examples(source: Source) -> Iterator[Example]:
   """The 500 questions whose answers are public."""
-  answer_paths = find_files(source, ANSWERS, PUBLISHER)
-  for path in answer_paths:
-    if path.endswith(".json"):
-      yield from _official_subset(source, path, json_object(path))
-    else:
-      yield from _file_examples(source, path, _own_answer)
+  answers = find_file(source, FOLDERS, ANSWERS, PUBLISHER)
+  if answers is None:
+    return
+  if answers.path.endswith(".parquet"):
+    yield from _examples(source, answers)
+    return
+  questions = find_file(source, FOLDERS, QUESTIONS, PUBLISHER)
+  if questions is not None:
+    yield from _answered_examples(source, questions, answers.path)
 
 
-def _official_subset(source: Source, path: str, answers: Mapping[str, Any]) -> Iterator[Example]:
+def read_full_examples(source: Source) -> Iterator[Example]:
+  """All 5,031 questions, without answers."""
+  questions = find_file(source, FOLDERS, QUESTIONS, PUBLISHER)
+  if questions is not None:
+    yield from _examples(source, questions, {})
+
+
+def _answered_examples(
+  source: Source, questions: AnnotationFile, answers_path: str
+) -> Iterator[Example]:
   """The questions that the authors' file of answers names."""
+  answers = json_object(answers_path)
   unasked = dict(answers)
-
-  def listed_answer(row: Row) -> str:
-    return LETTERS[index_field({"answer": answers[row["q_uid"]]}, "answer", OPTIONS)]
-
-  for questions in find_files(source, QUESTIONS, PUBLISHER):
-    for example in _file_examples(source, questions, listed_answer, answers):
-      unasked.pop(example.id, None)
+  for example in _examples(source, questions, answers):
+    if example.id in answers:
+      del unasked[example.id]
       yield example
   for number, identifier in enumerate(answers, 1):
     if identifier in unasked:
-      reason = f"answers {identifier}, which no file of questions has"
-      source.report.bad.append(BadRecord(path, number, reason))
+      reason = f"answers {identifier}, which {questions.path} does not ask"
+      source.report.bad.append(BadRecord(answers_path, number, reason))
 
 
-def _full_examples(source: Source) -> Iterator[Example]:
-  """All 5,031 questions, without answers."""
-  for path in find_files(source, QUESTIONS, PUBLISHER):
-    yield from _file_examples(source, path, _no_answer)
-
-
-def _file_examples(
-  source: Source,
-  path: str,
-  answer: Callable[[Row], str],
-  only: Mapping[str, Any] | None = None,
+def _examples(
+  source: Source, file: AnnotationFile, answers: Mapping[str, Any] | None = None
 ) -> Iterator[Example]:
-  """The examples of a file; `only`: of these ids."""
-  rows = table_rows(path)
-  if rows and "video_idx" in rows[0]:
-    check_fields(path, rows, LMMS_FIELDS)
-    rows = list(map(_official_row, rows))
+  """The questions of a file; `answers` by q_uid, None for the file's own."""
+  videos = MediaLookup(source.root or file.folder)
+  if file.path.endswith(".parquet"):
+    rows = list(map(_official_row, read_rows(file.path, LMMS_FIELDS)))
   else:
-    check_fields(path, rows, OFFICIAL_FIELDS)
-  if only is not None:
-    rows = [row for row in rows if row.get("q_uid") in only]
-  videos = VideoFolders(source, ("videos", ""))
-
-  def parse(row: Row) -> Example:
-    identifier = text_field(row, "q_uid")
-    options = tuple(text_field(row, name) for name in OPTION_FIELDS)
-    return Example(
-      id=identifier,
-      turn=templates.question(text_field(row, "question"))[0],
-      answer=answer(row),
-      media=(videos.timeline(identifier),),
-      options=options,
-      fields=row,
-    )
-
-  yield from parsed_rows(source, path, rows, parse)
+    rows = read_rows(file.path, OFFICIAL_FIELDS)
+  yield from parsed_rows(source, file.path, rows, functools.partial(_example, videos, answers))
 
 
 def _official_row(row: Row) -> Row:
-  """A record of lmms-eval's copy with the authors' fields.
-
-  A record without five options keeps its own fields, and is reported as bad.
-  """
+  """A record of lmms-eval's copy with the authors' fields besides its own."""
   try:
-    options = without_labels(texts_field(row, "option"))
+    options = without_labels(options_field(row, "option"), "", ". ")
   except RecordError:
-    return row
-  named = dict(zip(OPTION_FIELDS, options, strict=False))
-  return {**row, "q_uid": row.get("video_idx"), **named}
+    options = ()  # The record is reported as bad: it has no "option 0".
+  return {**row, "q_uid": row["video_idx"], **dict(zip(OPTION_FIELDS, options, strict=False))}
 
 
-def _own_answer(row: Row) -> str:
-  return LETTERS[index_field(row, "answer", OPTIONS)] if has_value(row, "answer") else ""
-
-
-def _no_answer(row: Row) -> str:
-  del row
-  return ""
+def _example(
+  videos: MediaLookup, answers: Mapping[str, Any] | None, number: int, row: Row
+) -> Example:
+  """The question of a record. Raises RecordError."""
+  del number
+  identifier = text_field(row, "q_uid")
+  options = []
+  for name in OPTION_FIELDS:
+    options.append(text_field(row, name))
+  answer = row.get("answer") if answers is None else answers.get(identifier)
+  letter = "" if is_empty(answer) else LETTERS[option_number(answer, "answer", OPTIONS)]
+  path = videos.path(with_extensions(identifier, ("videos", "video", "")))
+  return Example(
+    id=identifier,
+    turn=video_turn(text_field(row, "question")),
+    answer=letter,
+    media=((Scene(path),),),
+    options=tuple(options),
+    fields=row,
+  )
 
 
 def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -167,7 +164,7 @@ BENCHMARKS = dict(
     shows_text=False,
   ),
   egoschema_full=Benchmark(
-    read_examples=_full_examples,
+    read_examples=read_full_examples,
     protocols={"lmms-eval": LMMS},
     by=(),
     questions=5031,

@@ -1,68 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
 """LVBench: four options about videos of an hour and more (arXiv:2406.08035).
 
-The authors' file has 103 videos and 1,549 questions; VideoChat-Flash's copy lacks two videos and has
-1,519 questions. A question may belong to several capabilities and counts in each.
+The authors' file has 103 videos and 1,549 questions; VideoChat-Flash's copy lacks two videos and
+has 1,519 questions. A question may belong to several capabilities and counts in each.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import functools
+import os
 import re
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.reader import RecordError
-from data_pipelines.sample import Timeline
-from data_pipelines.text import templates
+from data_pipelines.manifest.report import RecordError
+from data_pipelines.sample import Scene
 from filax.evals import published_rules
 from filax.evals.annotation_files import (
+  AnnotationFile,
   Row,
-  check_fields,
-  existing_files,
-  find_files,
-  numbered_ids,
+  find_file,
+  option_letter,
+  options_field,
   parsed_rows,
-  table_rows,
+  read_rows,
   text_field,
-  texts_field,
 )
-from filax.evals.benchmark_media import VideoFolders
-from filax.evals.kit import (
-  Benchmark,
-  Example,
-  NamedProtocol,
-  Prompt,
-  ShownMedia,
-  Source,
-)
+from filax.evals.annotation_formats import check_fields, json_line_rows
+from filax.evals.annotation_values import id_field, is_empty, without_labels
+from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
+from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.choice import Choice
 from filax.evals.metrics.extractors.mcq_acc import mcq_letter
 from filax.evals.metrics.extractors.polish import polished_letter
 from filax.evals.metrics.extractors.priority import priority_letter
 from filax.evals.metrics.options import LETTERS
-from filax.evals.question_text import (
-  ANSWER_WITH_LETTER,
-  option_lines,
-  user_prompt,
-  without_labels,
-)
+from filax.evals.prompt_parts import option_lines, question_text, video_prompt, video_turn
 
 PUBLISHER = "Its authors have it at https://huggingface.co/datasets/THUDM/LVBench."
+OPTIONS = 4
 QUESTIONS = 1549
 QUESTIONS_OF_VCF = 1519
 OFFICIAL_FILE = "video_info.meta.jsonl"
 VCF_FILE = "lvbench_clean.json"
+FOLDERS = ("LVBench", "lvbench")
 FILES = (
   OFFICIAL_FILE,
   f"data/{OFFICIAL_FILE}",
   VCF_FILE,
   f"json/{VCF_FILE}",
-  "data/train-*.parquet",
+  "data/train-00000-of-00001.parquet",
 )
 # VideoChat-Flash's copy is also published in these parts.
 PARTS = ("cartoon", "documentary", "live", "selfmedia", "sport", "tv")
-OFFICIAL_FIELDS = ("key", "type", "qa")
+VIDEO_FOLDERS = ("videos", "all_videos", "video", "")
+VIDEO_OF_OFFICIAL_FILE = ("key", "type", "qa")
+OFFICIAL_FIELDS = ("key", "uid", "question", "answer", "question_type")
 VCF_FIELDS = ("video", "type", "question", "candidates", "answer", "question_type")
 LMMS_FIELDS = ("video_path", "question", "answer")
 CAPABILITIES = {
@@ -73,106 +66,131 @@ CAPABILITIES = {
   "reasoning": "Rea",
   "temporal grounding": "TG",
 }
-LABEL = "({}) "
+LABEL = ("(", ") ")  # Around the letter of an option.
+DIRECTLY = "Answer with the option's letter from the given choices directly."
 _INNER_OPTIONS = re.compile(r"\n(?=\([A-D]\) )")
 
 
 def read_examples(source: Source) -> Iterator[Example]:
-  """The questions of the authors' file, of VideoChat-Flash's copy or of lmms-eval's."""
-  yield from numbered_ids(_all_examples(source))
+  """The questions of the authors' file, of VideoChat-Flash's copy or of lmms-eval's.
+
+  Those of the copies have the id of their video.
+  """
+  for file in _annotation_files(source):
+    videos = MediaLookup(source.root or file.folder)
+    if file.path.endswith(".jsonl"):
+      rows = _question_rows(file.path)
+      parse = functools.partial(_official_example, videos)
+    elif file.path.endswith(".json"):
+      rows = read_rows(file.path, VCF_FIELDS)
+      parse = functools.partial(_vcf_example, videos)
+    else:
+      rows = read_rows(file.path, LMMS_FIELDS)
+      parse = functools.partial(_lmms_example, videos)
+    yield from parsed_rows(source, file.path, rows, parse)
 
 
-def _all_examples(source: Source) -> Iterator[Example]:
-  videos = VideoFolders(source, ("videos", "all_videos", "video", ""))
-  for path in _annotation_paths(source):
-    rows = table_rows(path)
-    fields = OFFICIAL_FIELDS
-    parse: Callable[[Row, VideoFolders], Example] = _official_example
-    if rows and "candidates" in rows[0]:
-      fields = VCF_FIELDS
-      parse = _vcf_example
-    elif rows and "video_path" in rows[0]:
-      fields = LMMS_FIELDS
-      parse = _lmms_example
-    check_fields(path, rows, fields)
-    if fields is OFFICIAL_FIELDS:
-      rows = _question_rows(rows)
-    yield from parsed_rows(source, path, rows, functools.partial(parse, videos=videos))
-
-
-def _annotation_paths(source: Source) -> Iterator[str]:
+def _annotation_files(source: Source) -> Iterator[AnnotationFile]:
   """The file of all questions, or the six parts of VideoChat-Flash's copy."""
-  parts = []
+  probing = Source(source.data, allow_missing=True)
+  if find_file(probing, FOLDERS, FILES, PUBLISHER) is None and any(_parts(probing)):
+    yield from filter(None, _parts(source))
+    return
+  file = find_file(source, FOLDERS, FILES, PUBLISHER)
+  if file is not None:
+    yield file
+
+
+def _parts(source: Source) -> Iterator[AnnotationFile | None]:
+  """The parts of VideoChat-Flash's copy; None for a missing one that may be missing."""
   for part in PARTS:
     name = f"lvbench_clean_{part}.json"
-    parts.append((name, f"json/{name}"))
-  has_part = any(existing_files(source, names) for names in parts)
-  if existing_files(source, FILES) or not has_part:
-    yield from find_files(source, FILES, PUBLISHER)
-    return
-  for names in parts:
-    yield from find_files(source, names, PUBLISHER)
+    yield find_file(source, FOLDERS, (name, f"json/{name}"), PUBLISHER)
 
 
-def _question_rows(videos: Sequence[Row]) -> list[Row]:
-  """A record a question, from the authors' records of videos."""
+def _question_rows(path: str) -> list[Row]:
+  """A record a question, of the authors' file with a line a video."""
   rows: list[Row] = []
-  for video in videos:
+  for video in json_line_rows(path, VIDEO_OF_OFFICIAL_FILE):
     questions = video.get("qa")
-    if not isinstance(questions, list):
-      questions = [{}]  # Reported as a bad record.
-    for question in questions:
-      fields = question if isinstance(question, Mapping) else {}
+    for question in questions if isinstance(questions, list) else [None]:
+      fields = question if isinstance(question, Mapping) else {}  # Reported as a bad record.
       rows.append({**fields, "key": video.get("key"), "type": video.get("type")})
+  check_fields(path, rows, OFFICIAL_FIELDS)
   return rows
 
 
-def _official_example(row: Row, videos: VideoFolders) -> Example:
-  """An example of the authors' file, whose options are lines of the question."""
-  video = text_field(row, "key")
-  return _lettered_example(row, text_field(row, "uid"), videos.timeline(video))
+def _official_example(videos: MediaLookup, number: int, row: Row) -> Example:
+  """The question of the authors' file, whose options are lines of it."""
+  del number
+  path = videos.path(with_extensions(text_field(row, "key"), VIDEO_FOLDERS))
+  return _lettered_example(row, id_field(row, "uid"), path)
 
 
-def _lmms_example(row: Row, videos: VideoFolders) -> Example:
-  """An example of lmms-eval's copy; its options may be a field."""
+def _lmms_example(videos: MediaLookup, number: int, row: Row) -> Example:
+  """The question of lmms-eval's copy; its options may be a field."""
+  del number
   video = text_field(row, "video_path")
-  identifier = row.get("uid") or video.removesuffix(".mp4")
-  return _lettered_example(row, str(identifier), videos.timeline(video))
+  candidates = [os.path.join(folder, video) for folder in ("", *VIDEO_FOLDERS)]
+  identifier = video if is_empty(row.get("uid")) else id_field(row, "uid")
+  return _lettered_example(row, identifier, videos.path(candidates))
 
 
-def _lettered_example(row: Row, identifier: str, timeline: Timeline) -> Example:
-  """An example whose answer is a letter."""
-  question, *options = _INNER_OPTIONS.split(text_field(row, "question"))
-  texts = without_labels(options, LABEL)
+def _lettered_example(row: Row, identifier: str, path: str) -> Example:
+  """The question of a record whose answer is a letter."""
+  question, options = _split_options(text_field(row, "question"))
   if row.get("options"):
-    texts = without_labels(texts_field(row, "options"), LABEL)
+    options = without_labels(options_field(row, "options"), *LABEL)
   answer = text_field(row, "answer").strip()
-  if answer not in LETTERS[: len(texts) or 4]:
-    raise RecordError(f"has the answer {excerpt(answer)}, which is no letter of an option")
+  if answer not in tuple(LETTERS[: len(options) or OPTIONS]):
+    raise RecordError(f"has the answer {excerpt(answer)}, which is no letter of its options")
   return Example(
     id=identifier,
-    turn=templates.question(question)[0],
+    turn=video_turn(question),
     answer=answer,
-    media=(timeline,),
-    options=texts,
+    media=((Scene(path),),),
+    options=options,
     fields=row,
   )
 
 
-def _vcf_example(row: Row, videos: VideoFolders) -> Example:
-  """An example of VideoChat-Flash's copy, whose answer is a whole candidate."""
+def _split_options(text: str) -> tuple[str, tuple[str, ...]]:
+  """A question, and the texts of its lines "(A) text" to "(D) text".
+
+  The whole text without options if these are not its last lines.
+  """
+  question, *lines = _INNER_OPTIONS.split(text)
+  options = without_labels(lines, *LABEL)
+  are_labelled = len(lines) == OPTIONS and options != tuple(lines)
+  return (question, options) if are_labelled else (text, ())
+
+
+def _vcf_example(videos: MediaLookup, number: int, row: Row) -> Example:
+  """The question of VideoChat-Flash's copy, whose answer is a whole candidate."""
+  del number
   video = text_field(row, "video")
-  candidates = texts_field(row, "candidates")
-  answer = text_field(row, "answer")
-  if answer not in candidates:
-    raise RecordError(f"has the answer {excerpt(answer)}, which is none of its candidates")
+  candidates = options_field(row, "candidates")
+  answer = option_letter(candidates, text_field(row, "answer"))
+  if answer is None:
+    raise RecordError(f"has the answer {excerpt(row['answer'])}, which is none of its candidates")
   return Example(
     id=video,
-    turn=templates.question(text_field(row, "question"))[0],
-    answer=LETTERS[candidates.index(answer)],
-    media=(videos.timeline(f"{video}@1fps", video),),
-    options=without_labels(candidates, LABEL),
+    turn=video_turn(text_field(row, "question")),
+    answer=answer,
+    media=((Scene(_pictures_or_video(videos, video)),),),
+    options=without_labels(candidates, *LABEL),
     fields=row,
+  )
+
+
+def _pictures_or_video(videos: MediaLookup, video: str) -> str:
+  """The folder of a video's pictures, 1 a second, as published; else its file."""
+  folders = [os.path.join(folder, video) for folder in VIDEO_FOLDERS]
+  path = videos.find(folders)
+  if path is not None:
+    return f"{path}@1fps"
+  return videos.path(
+    [f"{folder}@1fps" for folder in folders] + with_extensions(video, VIDEO_FOLDERS)
   )
 
 
@@ -195,31 +213,27 @@ def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """The question and its options as the authors' file has them."""
   del shown
-  return user_prompt(example, _lettered_question(example))
+  return video_prompt(_lettered_question(example))
 
 
 def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
   del shown
-  question = _lettered_question(example)
-  return user_prompt(example, f"{question}\nAnswer the question with the option letter")
+  return video_prompt(f"{_lettered_question(example)}\nAnswer the question with the option letter")
 
 
 def _lettered_question(example: Example) -> str:
   """The question, and a line "(A) text" for each option."""
-  question = example.turn.text.removeprefix("\n")
-  if not example.options:
-    return question
-  return f"{question}\n{option_lines(example.options, LABEL)}"
+  question = question_text(example)
+  options = option_lines(example.options, *LABEL)
+  return f"{question}\n{options}" if options else question
 
 
 def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """VideoChat-Flash's prompt; it shows two letters of every option."""
   del shown
-  question = example.turn.text.removeprefix("\n")
-  options = []
-  for letter, option in zip(LETTERS, example.options, strict=False):
-    options.append(LABEL.format(letter) + option)
-  return user_prompt(example, f"{question}\n{option_lines(options)}\n{ANSWER_WITH_LETTER}")
+  labelled = option_lines(example.options, *LABEL).split("\n")
+  options = option_lines(labelled, "", ". ") if example.options else ""
+  return video_prompt(f"{question_text(example)}\n{options}\n{DIRECTLY}")
 
 
 LMMS = NamedProtocol(

@@ -5,31 +5,25 @@
 set. The data of LLaVA-Video have training questions of NExT-QA.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import functools
 import os
 
-from data_pipelines.text import templates
+from data_pipelines.sample import Scene
 from filax.evals import published_rules
-from filax.evals.annotation_files import (
-  Row,
-  check_fields,
-  find_files,
-  index_field,
-  json_object,
-  parsed_rows,
-  table_rows,
-  text_field,
-)
-from filax.evals.benchmark_media import VideoFolders
+from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows, text_field
+from filax.evals.annotation_formats import csv_rows, json_object
+from filax.evals.annotation_values import id_field, option_number
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
+from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.choice import Choice
 from filax.evals.metrics.extractors.mmmu import mmmu_letter
 from filax.evals.metrics.options import LETTERS
-from filax.evals.question_text import option_lines, user_prompt
+from filax.evals.prompt_parts import option_lines, question_text, video_prompt, video_turn
 
 PUBLISHER = "Its authors have it at https://github.com/doc-doc/NExT-QA (dataset/nextqa)."
-FOLDERS = ("NExTVideo", "videos", "")
+FOLDERS = ("nextqa", "NExTQA", "NExT-QA")
+VIDEO_FOLDERS = ("NExTVideo", "data/nextqa/NExTVideo", "videos", "")
 MAP = "map_vid_vidorID.json"  # Video id -> folder and id in VidOR, as the videos are published.
 OPTION_FIELDS = ("a0", "a1", "a2", "a3", "a4")
 FIELDS = ("video", "question", "answer", "qid", "type", *OPTION_FIELDS)
@@ -38,37 +32,21 @@ GROUPS = dict(C="causal", T="temporal", D="descriptive")  # By the first letter 
 
 def read_examples(source: Source, split: str = "test") -> Iterator[Example]:
   """The questions of a split; "group" joins CW and CH, TN, TP and TC, DC, DL and DO."""
-  file_names = (
+  names = (
     f"{split}.csv",
-    f"nextqa/{split}.csv",
     f"dataset/nextqa/{split}.csv",
-    f"MC/{split}-*.parquet",
+    f"MC/{split}-00000-of-00001.parquet",
   )
-  for path in find_files(source, file_names, PUBLISHER):
-    rows = table_rows(path)
-    check_fields(path, rows, FIELDS)
-    names_in_vidor = _video_names(source, os.path.dirname(path))
-    videos = VideoFolders(source, FOLDERS)
-    parse = functools.partial(_example, names=names_in_vidor, videos=videos)
-    yield from parsed_rows(source, path, rows, parse)
+  file = find_file(source, FOLDERS, names, PUBLISHER)
+  if file is None:
+    return
+  read = read_rows if file.path.endswith(".parquet") else csv_rows
+  videos = MediaLookup(source.root or file.folder)
+  parse = functools.partial(_example, videos, _video_names(source, os.path.dirname(file.path)))
+  yield from parsed_rows(source, file.path, read(file.path, FIELDS), parse)
 
 
-def _example(row: Row, names: dict[str, str], videos: VideoFolders) -> Example:
-  video = text_field(row, "video")
-  options = tuple(text_field(row, name).strip() for name in OPTION_FIELDS)
-  kind = text_field(row, "type")
-  published_name = names.get(video, video)
-  return Example(
-    id=f"{video}_{text_field(row, 'qid')}",
-    turn=templates.question(text_field(row, "question").strip())[0],
-    answer=LETTERS[index_field(row, "answer", len(options))],
-    media=(videos.timeline(published_name, video),),
-    options=options,
-    fields={**row, "type": kind, "group": GROUPS.get(kind[:1], kind)},
-  )
-
-
-def _video_names(source: Source, folder: str) -> dict[str, str]:
+def _video_names(source: Source, folder: str) -> Mapping[str, str]:
   """Video id -> published path without its extension; {} without the map."""
   path = os.path.join(folder, MAP)
   if not os.path.exists(path):
@@ -77,11 +55,32 @@ def _video_names(source: Source, folder: str) -> dict[str, str]:
   return json_object(path)
 
 
+def _example(videos: MediaLookup, names: Mapping[str, str], number: int, row: Row) -> Example:
+  """The question of a record. Raises RecordError."""
+  del number
+  video = id_field(row, "video")
+  options = []
+  for name in OPTION_FIELDS:
+    options.append(id_field(row, name))
+  candidates = with_extensions(video, VIDEO_FOLDERS)
+  if video in names:
+    candidates = with_extensions(names[video], VIDEO_FOLDERS) + candidates
+  kind = text_field(row, "type")
+  return Example(
+    id=f"{video}_{id_field(row, 'qid')}",
+    turn=video_turn(text_field(row, "question").strip()),
+    answer=LETTERS[option_number(row["answer"], "answer", len(options))],
+    media=((Scene(videos.path(candidates)),),),
+    options=tuple(options),
+    fields={**row, "group": GROUPS.get(kind[:1], kind)},
+  )
+
+
 def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """The question and its options; nothing asks for a letter."""
   del shown
-  question = example.turn.text.strip()
-  return user_prompt(example, f"{question}\n{option_lines(example.options)}")
+  options = option_lines(example.options, "", ". ")
+  return video_prompt(f"{question_text(example)}\n{options}")
 
 
 LMMS = NamedProtocol(

@@ -7,27 +7,24 @@ cut_frame_mapping_valid.json is not applied.
 """
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
 from typing import Any
 import zlib
 
-from data_pipelines.manifest.reader import RecordError
-from data_pipelines.text import templates
+from data_pipelines.manifest.report import RecordError
+from data_pipelines.sample import Scene
 from filax.evals import kit, published_rules
 from filax.evals.annotation_files import (
   Row,
-  check_fields,
-  find_files,
-  has_value,
-  index_field,
-  json_object,
+  find_file,
+  options_field,
   parsed_rows,
-  table_rows,
+  read_rows,
   text_field,
-  texts_field,
 )
-from filax.evals.benchmark_media import VideoFolders
+from filax.evals.annotation_formats import check_fields, json_object
+from filax.evals.annotation_values import id_field, is_empty, option_number
 from filax.evals.kit import (
   BadAnnotation,
   Benchmark,
@@ -37,29 +34,31 @@ from filax.evals.kit import (
   ShownMedia,
   Source,
 )
+from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.choice import Choice
 from filax.evals.metrics.extractors.word_letter import word_letter
 from filax.evals.metrics.options import LETTERS
-from filax.evals.question_text import option_lines, user_prompt
+from filax.evals.prompt_parts import option_lines, question_text, video_prompt, video_turn
 
 OPTIONS = 3
 PUBLISHER = (
   "Its authors have it at https://github.com/google-deepmind/perception_test "
   "(multiple-choice video QA)."
 )
+FOLDERS = ("PerceptionTest", "PerceptionTest_Val", "perceptiontest", "perception_test")
 VALIDATION_FILES = (
   "mc_question_valid.json",
   "mc_question_valid_annotations.json",
   "all_valid.json",
-  "mc_question_val/validation-*.parquet",
-  "data/validation-*.parquet",
+  "mc_question_val/validation-00000-of-00001.parquet",
+  "data/validation-00000-of-00001.parquet",
 )
 TEST_FILES = (
   "mc_question_test.json",
   "mc_question_test_annotations.json",
   "all_test.json",
-  "mc_question/test-*.parquet",
-  "data/test-*.parquet",
+  "mc_question/test-00000-of-00001.parquet",
+  "data/test-00000-of-00001.parquet",
 )
 QUESTIONS_KEY = "mc_question"  # Of a video in the authors' files.
 FIELDS = ("video_name", "question", "question_id", "options")
@@ -69,16 +68,18 @@ def read_examples(
   source: Source, names: Sequence[str] = VALIDATION_FILES, answers: bool = True
 ) -> Iterator[Example]:
   """The questions of a split; `answers`: whether its answers are public."""
+  file = find_file(source, FOLDERS, names, PUBLISHER)
+  if file is None:
+    return
   fields = (*FIELDS, "answer_id") if answers else FIELDS
-  for path in find_files(source, names, PUBLISHER):
-    rows = table_rows(path) if path.endswith(".parquet") else _official_rows(path)
-    check_fields(path, rows, fields)
-    videos = VideoFolders(source, ("videos", ""))
-    parse = functools.partial(_example, videos=videos, answers=answers)
-    yield from parsed_rows(source, path, rows, parse)
+  read = read_rows if file.path.endswith(".parquet") else _official_rows
+  videos = MediaLookup(source.root or file.folder)
+  video_path = functools.cache(functools.partial(_video_path, videos))  # Of 3 questions a video.
+  parse = functools.partial(_example, video_path, answers)
+  yield from parsed_rows(source, file.path, read(file.path, fields), parse)
 
 
-def _official_rows(path: str) -> list[Row]:
+def _official_rows(path: str, fields: Sequence[str]) -> list[Row]:
   """The questions of the authors' file with the fields of lmms-eval's copy."""
   rows: list[Row] = []
   for video, record in json_object(path).items():
@@ -91,22 +92,28 @@ def _official_rows(path: str) -> list[Row]:
       if not isinstance(question, Mapping):
         question = {}
       rows.append({**question, "video_name": video, "question_id": question.get("id")})
+  check_fields(path, rows, fields)
   return rows
 
 
-def _example(row: Row, videos: VideoFolders, answers: bool) -> Example:
+def _video_path(videos: MediaLookup, video: str) -> str:
+  return videos.path(with_extensions(video, ("videos", "")))
+
+
+def _example(video_path: Callable[[str], str], answers: bool, number: int, row: Row) -> Example:
+  """The question of a record. Raises RecordError."""
+  del number
   video = text_field(row, "video_name")
-  options = texts_field(row, "options")
+  options = options_field(row, "options")
   if len(options) != OPTIONS:
     raise RecordError(f"has {len(options)} options, not {OPTIONS}")
-  answer = ""
-  if answers and has_value(row, "answer_id"):
-    answer = LETTERS[index_field(row, "answer_id", OPTIONS)]
+  answer = row.get("answer_id") if answers else None
+  letter = "" if is_empty(answer) else LETTERS[option_number(answer, "answer_id", OPTIONS)]
   return Example(
-    id=f"{video}/{text_field(row, 'question_id')}",
-    turn=templates.question(text_field(row, "question"))[0],
-    answer=answer,
-    media=(videos.timeline(video),),
+    id=f"{video}/{id_field(row, 'question_id')}",
+    turn=video_turn(text_field(row, "question")),
+    answer=letter,
+    media=((Scene(video_path(video)),),),
     options=options,
     fields=row,
   )
@@ -136,9 +143,9 @@ def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
 def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   """VideoChat-Flash's prompt; it begins with a newline."""
   del shown
-  question = example.turn.text.removeprefix("\n")
-  options = option_lines(example.options, "({}). ")
-  return user_prompt(example, f"\nQuestion: {question}\n{options}\nOnly give the best option.")
+  options = option_lines(example.options, "(", "). ")
+  text = f"\nQuestion: {question_text(example)}\n{options}\nOnly give the best option."
+  return video_prompt(text)
 
 
 LMMS = NamedProtocol(

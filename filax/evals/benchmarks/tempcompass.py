@@ -5,23 +5,15 @@ Multiple choice, yes/no and caption matching, scored by the published rules alon
 fits no rule is wrong, where the authors ask a judge. Captioning needs the judge and is left out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import functools
 from typing import Any
 
-from data_pipelines.text import templates
+from data_pipelines.sample import Scene
 from filax.evals import published_rules
-from filax.evals.annotation_files import (
-  Row,
-  check_fields,
-  find_files,
-  json_object,
-  numbered_ids,
-  parsed_rows,
-  table_rows,
-  text_field,
-)
-from filax.evals.benchmark_media import VideoFolders
+from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows, text_field
+from filax.evals.annotation_formats import check_fields, json_object
+from filax.evals.annotation_values import id_field
 from filax.evals.kit import (
   BadAnnotation,
   Benchmark,
@@ -31,10 +23,12 @@ from filax.evals.kit import (
   ShownMedia,
   Source,
 )
+from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.tempcompass import CAPTION_MATCHING, MULTI_CHOICE, YES_NO, TempCompass
-from filax.evals.question_text import user_prompt
+from filax.evals.prompt_parts import question_text, video_prompt, video_turn
 
 PUBLISHER = "Its authors have it at https://github.com/llyx97/TempCompass (questions)."
+FOLDERS = ("TempCompass", "tempcompass")
 REQUESTS = {
   MULTI_CHOICE: "\nPlease directly give the best option:",
   YES_NO: "\nPlease answer yes or no:",
@@ -48,20 +42,18 @@ CHANCE = (899 / 3 + 675 / 4 + 6 / 2 + (2453 + 1503) / 2) / 5536
 
 def read_examples(source: Source) -> Iterator[Example]:
   """The questions of the three tasks that need no judge."""
-  videos = VideoFolders(source, ("videos", ""))
   for task in REQUESTS:
-    for path in find_files(source, _file_names(task), PUBLISHER):
-      rows = table_rows(path) if path.endswith(".parquet") else _official_rows(path)
-      check_fields(path, rows, FIELDS)
-      parse = functools.partial(_example, task=task, videos=videos)
-      yield from numbered_ids(parsed_rows(source, path, rows, parse))
+    names = (f"questions/{task}.json", f"{task}.json", f"{task}/test-00000-of-00001.parquet")
+    file = find_file(source, FOLDERS, names, PUBLISHER)
+    if file is None:
+      continue
+    read = read_rows if file.path.endswith(".parquet") else _official_rows
+    parse = functools.partial(_example, MediaLookup(source.root or file.folder), task)
+    rows = read(file.path, FIELDS)
+    yield from parsed_rows(source, file.path, rows, parse)
 
 
-def _file_names(task: str) -> tuple[str, ...]:
-  return f"questions/{task}.json", f"{task}.json", f"{task}/test-*.parquet"
-
-
-def _official_rows(path: str) -> list[Row]:
+def _official_rows(path: str, fields: Sequence[str]) -> list[Row]:
   """The questions of the authors' file: {video: {dim: [{question, answer}]}}."""
   rows: list[Row] = []
   for video, dims in json_object(path).items():
@@ -69,6 +61,7 @@ def _official_rows(path: str) -> list[Row]:
       raise BadAnnotation(f"{path} has {video} without dims. It may be another file of this name.")
     for dim, questions in dims.items():
       rows += _dim_rows(video, dim, questions)
+  check_fields(path, rows, fields)
   return rows
 
 
@@ -81,14 +74,16 @@ def _dim_rows(video: str, dim: str, questions: Any) -> list[Row]:
   return rows
 
 
-def _example(row: Row, task: str, videos: VideoFolders) -> Example:
-  video = text_field(row, "video_id")
-  dim = text_field(row, "dim")
+def _example(videos: MediaLookup, task: str, number: int, row: Row) -> Example:
+  """The question of a record. Raises RecordError."""
+  del number
+  video = id_field(row, "video_id")
+  path = videos.path(with_extensions(video, ("videos", "")))
   return Example(
-    id=f"{task}/{video}/{dim}",
-    turn=templates.question(text_field(row, "question"))[0],
+    id=f"{task}/{video}/{text_field(row, 'dim')}",
+    turn=video_turn(text_field(row, "question")),
     answer=text_field(row, "answer"),
-    media=(videos.timeline(video),),
+    media=((Scene(path),),),
     fields={**row, "task": task},
   )
 
@@ -96,8 +91,7 @@ def _example(row: Row, task: str, videos: VideoFolders) -> Example:
 def _prompt(example: Example, shown: ShownMedia) -> Prompt:
   """The question, whose options are its lines, and the task's request."""
   del shown
-  question = example.turn.text.removeprefix("\n")
-  return user_prompt(example, question + REQUESTS[example.fields["task"]])
+  return video_prompt(question_text(example) + REQUESTS[example.fields["task"]])
 
 
 RULE_BASED = (
