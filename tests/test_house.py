@@ -26,7 +26,7 @@ CONTRACTS = {
   *("setup", "embed", "blocks", "forward", "groups", "stages"),
   *("grid", "image_grid", "merge", "merge_images", "pool", "select", "flops"),
   *("begin", "step", "save", "end"),
-  *("score", "average"),
+  *("score", "average", "read_examples"),
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -9,7 +9,6 @@ the LLaVA family are of the full set, whose scores are lower by many points.
 from collections.abc import Iterator, Mapping, Sequence
 import functools
 from typing import Any
-import zlib
 
 from data_pipelines.manifest.report import BadRecord, RecordError
 from data_pipelines.sample import Scene
@@ -31,6 +30,7 @@ from filax.evals.metrics.choice import Choice
 from filax.evals.metrics.extractors.egoschema import egoschema_letter
 from filax.evals.metrics.options import LETTERS
 from filax.evals.prompt_parts import video_turn
+from filax.evals.submissions import submitted_option
 
 OPTIONS = 5
 PUBLISHER = "Its authors have it at https://github.com/egoschema/EgoSchema."
@@ -126,18 +126,8 @@ def _example(
 
 
 def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-  """The object that the authors' server scores: {q_uid: 0 to 4}.
-
-  A question without an understood answer gets a guess that depends on its id alone, since the
-  server refuses other numbers.
-  """
-  numbers = {}
-  for row in rows:
-    letter = row.get("choice") or ""
-    options = LETTERS[:OPTIONS]
-    guess = zlib.crc32(row["id"].encode()) % OPTIONS
-    numbers[row["id"]] = options.index(letter) if letter and letter in options else guess
-  return numbers
+  """The object that the authors' server scores: {q_uid: 0 to 4}."""
+  return {row["id"]: submitted_option(row, OPTIONS) for row in rows}
 
 
 def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:

@@ -10,7 +10,6 @@ import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
 from typing import Any
-import zlib
 
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.sample import Scene
@@ -39,6 +38,7 @@ from filax.evals.metrics.choice import Choice
 from filax.evals.metrics.extractors.word_letter import word_letter
 from filax.evals.metrics.options import LETTERS
 from filax.evals.prompt_parts import option_lines, question_text, video_prompt, video_turn
+from filax.evals.submissions import submitted_option
 
 OPTIONS = 3
 PUBLISHER = (
@@ -120,18 +120,12 @@ def _example(video_path: Callable[[str], str], answers: bool, number: int, row: 
 
 
 def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, int]]]:
-  """The object that EvalAI scores: {video: [{id, answer_id}, …]}.
-
-  A question without an understood answer gets a guess that depends on its id alone.
-  """
+  """The object that EvalAI scores: {video: [{id, answer_id}, …]}."""
   answers: dict[str, list[dict[str, int]]] = collections.defaultdict(list)
   for row in rows:
     video, _, number = row["id"].partition("/")
-    letter = row.get("choice") or ""
-    options = LETTERS[:OPTIONS]
-    guess = zlib.crc32(row["id"].encode()) % OPTIONS
-    index = options.index(letter) if letter and letter in options else guess
-    answers[video].append(dict(id=int(number), answer_id=index))
+    answer = dict(id=int(number), answer_id=submitted_option(row, OPTIONS))
+    answers[video].append(answer)
   return dict(answers)
 
 
