@@ -41,9 +41,9 @@ def as_number(value: Any, name: str) -> float:
 
 
 def option_number(value: Any, name: str, count: int) -> int:
-  """The number of an option from 0, which may be written as text.
+  """The number of an option, counted from 0.
 
-  Raises RecordError, with the name, if it is none of `count`.
+  It may be written as text. Raises RecordError, with the name, if it is none of `count`.
   """
   number = as_number(value, name)
   if number not in range(count):
@@ -59,9 +59,9 @@ def is_empty(value: Any) -> bool:
 
 
 def without_labels(options: Sequence[str], before: str, behind: str) -> tuple[str, ...]:
-  """Options without letters between `before` and `behind`, if every option has its own.
+  """Options without their letters, which stand between `before` and `behind`.
 
-  Otherwise unchanged.
+  Unchanged if an option lacks its letter.
   """
   texts = []
   for letter, option in zip(LETTERS, options, strict=False):

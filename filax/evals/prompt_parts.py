@@ -32,5 +32,5 @@ def option_lines(options: Sequence[str], before: str, behind: str) -> str:
 
 
 def question_text(example: Example) -> str:
-  """The question as its turn states it, without the newline after the video."""
+  """The question of an example's turn, without its newline."""
   return example.turn.text.removeprefix("\n")

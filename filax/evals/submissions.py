@@ -9,7 +9,7 @@ from filax.evals.metrics.options import LETTERS
 
 
 def submitted_option(row: Mapping[str, Any], count: int) -> int:
-  """The number of the option that an answer row chose, 0 to `count` - 1.
+  """The number of the chosen option, 0 to `count` - 1.
 
   A question without a valid choice gets a guess that depends on its id alone, since servers refuse
   or miscount other numbers.

@@ -100,7 +100,7 @@ def write_egoschema_of_lmms(folder: Folder) -> str:
 
 
 def write_nextqa(folder: Folder, name: str = "test.csv", newline: str = "\n") -> str:
-  """The authors' files: two real questions and an invented one, and the map of videos."""
+  """The authors' files: three questions, and the map of videos."""
   folder = pathlib.Path(folder)
   lines = [NEXTQA_HEADER, *NEXTQA_ROWS, NEXTQA_INVENTED_ROW]
   write_text(folder / name, newline.join(lines) + newline)
@@ -123,7 +123,7 @@ def perception_row(video: int, number: int, **keys: Any) -> dict[str, Any]:
 
 
 def write_perceptiontest_of_lmms(folder: Folder) -> str:
-  """lmms-eval's copy: three questions of the validation set, two of the test set."""
+  """lmms-eval's copy: three validation questions, two test questions."""
   folder = pathlib.Path(folder)
   columns = dict(area="physics", reasoning="descriptive", tag=["motion", "place"])
   rows = [

@@ -85,7 +85,10 @@ def _answered_examples(
 def _examples(
   source: Source, file: AnnotationFile, answers: Mapping[str, Any] | None = None
 ) -> Iterator[Example]:
-  """The questions of a file; `answers` by q_uid, None for the file's own."""
+  """The questions of a file.
+
+  answers: by q_uid; None for the file's own.
+  """
   videos = MediaLookup(source.root or file.folder)
   if file.path.endswith(".parquet"):
     rows = list(map(_official_row, read_rows(file.path, LMMS_FIELDS)))

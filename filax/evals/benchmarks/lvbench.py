@@ -102,14 +102,14 @@ def _annotation_files(source: Source) -> Iterator[AnnotationFile]:
 
 
 def _parts(source: Source) -> Iterator[AnnotationFile | None]:
-  """The parts of VideoChat-Flash's copy; None for a missing one that may be missing."""
+  """The parts of VideoChat-Flash's copy; None for a missing one."""
   for part in PARTS:
     name = f"lvbench_clean_{part}.json"
     yield find_file(source, FOLDERS, (name, f"json/{name}"), PUBLISHER)
 
 
 def _question_rows(path: str) -> list[Row]:
-  """A record a question, of the authors' file with a line a video."""
+  """The questions of the authors' file, which has a line a video."""
   rows: list[Row] = []
   for video in json_line_rows(path, VIDEO_OF_OFFICIAL_FILE):
     questions = video.get("qa")
@@ -155,9 +155,9 @@ def _lettered_example(row: Row, identifier: str, path: str) -> Example:
 
 
 def _split_options(text: str) -> tuple[str, tuple[str, ...]]:
-  """A question, and the texts of its lines "(A) text" to "(D) text".
+  """A question, and the options that are its last lines.
 
-  The whole text without options if these are not its last lines.
+  The lines are "(A) text" to "(D) text"; the whole text and no options without them.
   """
   question, *lines = _INNER_OPTIONS.split(text)
   options = without_labels(lines, *LABEL)
@@ -184,7 +184,7 @@ def _vcf_example(videos: MediaLookup, number: int, row: Row) -> Example:
 
 
 def _pictures_or_video(videos: MediaLookup, video: str) -> str:
-  """The folder of a video's pictures, 1 a second, as published; else its file."""
+  """The folder of a video's pictures, one a second, else its file."""
   folders = [os.path.join(folder, video) for folder in VIDEO_FOLDERS]
   path = videos.find(folders)
   if path is not None:

@@ -31,7 +31,10 @@ GROUPS = dict(C="causal", T="temporal", D="descriptive")  # By the first letter 
 
 
 def read_examples(source: Source, split: str = "test") -> Iterator[Example]:
-  """The questions of a split; "group" joins CW and CH, TN, TP and TC, DC, DL and DO."""
+  """The questions of a split.
+
+  "group" among their fields joins CW and CH, TN, TP and TC, DC, DL and DO.
+  """
   names = (
     f"{split}.csv",
     f"dataset/nextqa/{split}.csv",

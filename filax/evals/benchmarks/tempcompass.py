@@ -94,10 +94,7 @@ def _prompt(example: Example, shown: ShownMedia) -> Prompt:
   return video_prompt(question_text(example) + REQUESTS[example.fields["task"]])
 
 
-RULE_BASED = (
-  "Rule-based: an answer that fits no rule is wrong, where the published code asks a judge. "
-  "Captioning, which needs the judge, is left out."
-)
+RULE_BASED = "Rule-based, without a judge. Captioning, which needs one, is left out."
 LMMS = NamedProtocol(
   prompt=_prompt,
   metric=TempCompass(),
@@ -105,6 +102,7 @@ LMMS = NamedProtocol(
   max_new_tokens=published_rules.ADAPTER_MAX_TOKENS,
   frames=published_rules.LLAVA_FRAMES,
   note=RULE_BASED,
+  deviation="lmms-eval asks a judge about answers that fit no rule; here they are wrong.",
 )
 OFFICIAL = NamedProtocol(
   prompt=_prompt,
