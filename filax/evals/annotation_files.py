@@ -32,11 +32,10 @@ def find_file(
 
   None if it is missing and may be. Raises MissingAnnotation otherwise.
   """
-  places = {}
+  places: dict[str, str] = {}
   for name in names:
-    places[name] = ""
-    for folder in folders:
-      places[os.path.join(folder, name)] = folder
+    for folder in ("", *folders):
+      places.setdefault(os.path.join(folder, name), folder)
   path = source.find_annotation(tuple(places), publisher)
   if path is None:
     return None
@@ -80,7 +79,7 @@ def parsed_rows(
 def text_field(row: Row, name: str) -> str:
   """A field that is a text. Raises RecordError for another."""
   value = row.get(name)
-  if not isinstance(value, str) or not value.strip():
+  if not isinstance(value, str):
     raise RecordError(f"has the {name} {value!r}, which is no text")
   return value
 
@@ -98,7 +97,7 @@ def options_field(row: Row, name: str) -> tuple[str, ...]:
 
   Raises RecordError for another.
   """
-  options = row.get(name)
+  options: Any = row.get(name)
   is_list = isinstance(options, list | tuple)
   if not is_list or not all(isinstance(option, str) for option in options):
     raise RecordError(f"has the {name} {options!r}, which is no list of texts")

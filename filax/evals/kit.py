@@ -67,8 +67,6 @@ class Score:
   answer: str | None = None  # What was understood; None if nothing was.
   iou: float | None = None  # Overlap with the right span, of temporal grounding.
   joint: bool | None = None  # Of linked questions: whether all of them are right.
-  empty: bool = False  # Whether the text has no words; some denominators leave it out.
-  error: float | None = None  # Distance from the right number, of counting.
 
   @property
   def parsed(self) -> bool:
@@ -104,7 +102,6 @@ class NamedProtocol:
   frames: str = ""  # The frame rule of the published numbers in words, for the report.
   macro: bool = False  # Whether the main score is the mean over `Benchmark.macro`.
   note: str = ""  # For the report, e.g. "paper silent".
-  questions: int | None = None  # Published number, where it differs from the benchmark's.
 
 
 @dataclasses.dataclass

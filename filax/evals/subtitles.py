@@ -67,13 +67,13 @@ def captions_at_frames(captions: Subtitles, frames: int, fps: float, count: int)
   spans = []
   for caption in captions:
     spans.append((int(caption.start * fps), int(caption.stop * fps)))
-  shown = []
+  visible = []
   for frame in sampled:
     for number, (start, stop) in enumerate(spans):
       if start <= frame < stop:
-        shown.append(number)
+        visible.append(number)
   lines = []
-  for number in list(set(shown)):  # The harness's order, not that of time.
+  for number in list(set(visible)):  # The harness's order, not that of time.
     tagged = _TAGGED.search(captions[number].text)
     if tagged is not None:
       lines.append(tagged[1])

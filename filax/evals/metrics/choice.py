@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from filax.evals.kit import Example, Score
-from filax.evals.metrics.options import LETTERS, named_option
+from filax.evals.metrics.options import LETTERS, without_letter
 
 Extractor = Callable[[str, Sequence[str]], str | None]  # (text, options) -> letter or None.
 
@@ -51,12 +51,19 @@ class Choice:
 def gold_letter(example: Example) -> str | None:
   """The letter of the right option; None if it is none of the options.
 
-  A capital letter is a letter, even if options are single letters; then a text names the first
-  option that equals it. A publisher keeps some answers, and MLVU has two that are no option.
+  The answer is a capital letter, the text of an option as it stands (the first of equals), or a
+  letter in another form ("(b)", "B. a dog"). A publisher keeps some answers, and two of MLVU's are
+  no option.
   """
   letters = LETTERS[: len(example.options)] or LETTERS
-  if len(example.answer) == 1 and example.answer in letters:
-    return example.answer
-  if example.answer in example.options:
-    return LETTERS[example.options.index(example.answer)]
-  return named_option(example.answer, example.options)
+  answer = example.answer.strip()
+  if not answer:
+    return None
+  if len(answer) == 1 and answer in letters:
+    return answer
+  for text in (answer, without_letter(answer)):
+    for letter, option in zip(letters, example.options, strict=False):
+      if text == option.strip():
+        return letter
+  alone = answer.strip("(). ").upper()
+  return alone if len(alone) == 1 and alone in letters else None

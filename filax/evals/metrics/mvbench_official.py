@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 from filax.evals.kit import Example, Score
+from filax.evals.metrics.averages import named_mean
 from filax.evals.metrics.choice import gold_letter
 
 
@@ -32,6 +33,4 @@ class MvbenchOfficial:
 
   def average(self, scores: Sequence[Score]) -> dict[str, float]:
     """The share of right answers."""
-    if not scores:
-      return {}
-    return dict(accuracy=sum(score.value for score in scores) / len(scores))
+    return named_mean(scores, self.headline)

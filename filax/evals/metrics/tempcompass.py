@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 
 from filax.evals.kit import Example, Score
+from filax.evals.metrics.averages import named_mean
 from filax.evals.metrics.choice import gold_letter
 
 MULTI_CHOICE = "multi-choice"
@@ -35,9 +36,7 @@ class TempCompass:
 
   def average(self, scores: Sequence[Score]) -> dict[str, float]:
     """The share of right answers."""
-    if not scores:
-      return {}
-    return dict(accuracy=sum(score.value for score in scores) / len(scores))
+    return named_mean(scores, self.headline)
 
 
 def labelled_letter(text: str, options: Sequence[str] = ()) -> str | None:
