@@ -112,9 +112,7 @@ def test_a_video_is_encoded_once_for_all_its_questions(session, manifest, monkey
 def test_blind_shows_grey_and_does_not_read(session, manifest, monkeypatch):
   shown = []
   original = encode.start_video
-  monkeypatch.setattr(
-    encode, "start_video", lambda *args: shown.append(args[1]) or original(*args)
-  )
+  monkeypatch.setattr(encode, "start_video", lambda *args: shown.append(args[1]) or original(*args))
   report = quick(session, manifest, batch=4, blind=True)
   assert report["blind"] and report["questions"] == 8 and report["skipped"] == 1
   assert all((video.frames == 127).all() for video in shown)
