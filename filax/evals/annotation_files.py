@@ -44,9 +44,9 @@ def find_file(
 
 
 def read_rows(path: str, fields: Sequence[str]) -> list[Row]:
-  """The rows of a JSON or parquet file, which must have these fields.
+  """The rows of a JSON or parquet file.
 
-  Raises BadAnnotation for other content.
+  Raises BadAnnotation for other content, and for a first row without one of `fields`.
   """
   rows = _parquet_rows(path) if path.endswith(".parquet") else _json_rows(path)
   first = rows[0] if rows else {}

@@ -7,8 +7,16 @@ from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError
-from filax.evals.annotation_files import Row
+from filax.evals.annotation_files import Row, text_field
 from filax.evals.metrics.options import LETTERS
+
+
+def words_field(row: Row, name: str) -> str:
+  """A field that is a text with words. Raises RecordError for another."""
+  text = text_field(row, name)
+  if not text.strip():
+    raise RecordError(f"has an empty {name}")
+  return text
 
 
 def id_field(row: Row, name: str) -> str:

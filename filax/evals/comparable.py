@@ -25,6 +25,8 @@ def reasons_against(
     reasons.append(
       f"The protocol {OWN_PROTOCOL} is this project's own: no published number has it."
     )
+  if protocol.deviation:
+    reasons.append(protocol.deviation)
   reasons += _reasons_of_coverage(benchmark, result)
   reasons += missing
   if result["blind"]:

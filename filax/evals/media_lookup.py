@@ -23,7 +23,7 @@ class MediaLookup:
     return None
 
   def path(self, candidates: Sequence[str]) -> str:
-    """The path of the first candidate that exists, or of the first one."""
+    """The path of the first candidate that exists, else of the first."""
     return self.find(candidates) or os.path.join(self.root, candidates[0])
 
   def _exists(self, path: str) -> bool:

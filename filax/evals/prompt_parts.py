@@ -14,7 +14,10 @@ def video_turn(text: str) -> Turn:
 
 
 def video_prompt(text: str, system: str = "", answer_start: str = "") -> Prompt:
-  """A prompt about one video, with its own system turn unless that is ""."""
+  """A prompt about one video.
+
+  system: "" leaves the system turn to the model's config.
+  """
   user = video_turn(text)
   turns = (Turn("system", (system,)), user) if system else (user,)
   return Prompt(turns, answer_start)

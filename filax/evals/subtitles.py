@@ -25,12 +25,12 @@ Subtitles = tuple[Subtitle, ...]
 
 @functools.lru_cache(maxsize=4)
 def srt_text(path: str) -> str:
-  r"""The text of a SubRip file, with \n at the end of lines."""
+  r"""The text of a SubRip file; its lines end in \n."""
   return _read_text(path).removeprefix("\ufeff")
 
 
 def tagged_lines(text: str) -> list[str]:
-  """The words of every line of a file that has a whole font tag.
+  """The words of every line with a whole font tag.
 
   VideoChat-Flash's rule, and lmms-eval's for Gemini: captions whose tag spans two lines are lost.
   """
@@ -43,9 +43,9 @@ def tagged_lines(text: str) -> list[str]:
 
 
 def srt_captions(text: str) -> Subtitles:
-  """The captions of a SubRip file, their lines joined by spaces, tags kept.
+  """The captions of a SubRip file, in the order of the file.
 
-  lmms-eval's rule: of captions with equal times the last is kept, in the place of the first.
+  Lines of a caption are joined by spaces, tags are kept. lmms-eval's rule: of captions with equal times the last is kept, in the place of the first.
   """
   texts: dict[tuple[float, float], str] = {}
   for block in text.split("\n\n"):
@@ -81,7 +81,7 @@ def captions_at_frames(captions: Subtitles, frames: int, fps: float, count: int)
 
 
 def captions_at_times(captions: Subtitles, times: np.ndarray) -> list[str]:
-  """The words of captions that are on screen at some time, in order.
+  """The words of captions on screen at any of `times`, in order.
 
   times: float [T], seconds. Tags are removed.
   """
@@ -96,7 +96,7 @@ def captions_at_times(captions: Subtitles, times: np.ndarray) -> list[str]:
 
 @functools.lru_cache(maxsize=4)
 def timed_entries(path: str, duration: float, offset: float) -> Subtitles:
-  """The subtitles of a JSON file of LongVideoBench, in seconds of its video.
+  """The subtitles of a file of LongVideoBench, in its video's seconds.
 
   offset: the second of the subtitles at which the video starts. LongVideoBench's rule: an end that
   is no float becomes `duration`, before the offset is subtracted.
@@ -114,18 +114,18 @@ def timed_entries(path: str, duration: float, offset: float) -> Subtitles:
   return tuple(entries)
 
 
-def nominal_times(duration: float, most: int) -> np.ndarray:
+def nominal_times(duration: float, limit: int) -> np.ndarray:
   """Seconds f64 [T] at which LongVideoBench looks for subtitles.
 
-  `most` even times without the end, or every whole second of a shorter video.
+  `limit` even times without the end, or every whole second of a shorter video.
   """
-  if duration > most:
-    return duration / most * np.arange(most)
+  if duration > limit:
+    return duration / limit * np.arange(limit)
   return np.arange(int(duration), dtype=float)
 
 
 def kept_entries(entries: Subtitles, times: np.ndarray) -> list[str]:
-  """The texts of subtitles that cover some time, in the order of the file.
+  """The texts of subtitles that cover any of `times`, in order.
 
   times: float [T], seconds. Subtitles of less than a second are widened to one about their middle.
   """
@@ -180,12 +180,12 @@ def _srt_seconds(clock: str) -> float:
   """Seconds of "00:00:31,160", to the bit of the harness."""
   hours, minutes, rest = clock.split(":")
   seconds, milliseconds = rest.split(",")
-  whole = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
-  return whole + int(milliseconds) / 1000
+  seconds_before = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+  return seconds_before + int(milliseconds) / 1000
 
 
 def _read_text(path: str) -> str:
-  r"""A text file with \n at the end of lines. Raises ValueError if unreadable."""
+  r"""The text of a file; its lines end in \n. Raises ValueError."""
   try:
     with open(path, encoding="utf-8", errors="replace") as file:
       return file.read()

@@ -136,9 +136,9 @@ def longvideobench_columns(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def longvideobench_subtitles() -> list[dict[str, Any]]:
-  """Subtitles of a source of which a video is 765..785 s, in both forms.
+  """Subtitles of LongVideoBench, in both forms.
 
-  The ends None and 771 (no float) stand for the video's duration, so that those subtitles end
+  The video is the seconds 765..785 of their source. The ends None and 771 (no float) stand for the video's duration, so that those subtitles end
   before they begin.
   """
   return [
@@ -165,7 +165,10 @@ def mlvu_row(**changes: Any) -> dict[str, Any]:
 
 
 def mlvu_copy_row(**changes: Any) -> dict[str, Any]:
-  """A row of lmms-eval's copy of MLVU's dev set; the question lists its options."""
+  """A row of lmms-eval's copy of MLVU's dev set.
+
+  The question lists its options.
+  """
   row = dict(
     video_name="ego_2",
     duration=300.0,

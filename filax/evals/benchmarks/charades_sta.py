@@ -13,9 +13,9 @@ from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.sample import Scene
 from filax.evals import published_rules
-from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows, text_field
+from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows
 from filax.evals.annotation_formats import check_fields, text_lines
-from filax.evals.annotation_values import as_number
+from filax.evals.annotation_values import as_number, words_field
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
 from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.grounding import Grounding
@@ -77,12 +77,12 @@ def _line_rows(path: str) -> list[Row]:
 def _example(videos: MediaLookup, number: int, row: Row) -> Example:
   """The sentence of a record. Raises RecordError."""
   del number
-  name, _ = os.path.splitext(text_field(row, "video"))
+  name, _ = os.path.splitext(words_field(row, "video"))
   start, stop = _span(row)
   path = videos.path(with_extensions(name, VIDEO_FOLDERS))
   return Example(
     id=name,
-    turn=video_turn(text_field(row, "caption")),
+    turn=video_turn(words_field(row, "caption")),
     answer=f"{start:g} - {stop:g}",
     media=((Scene(path),),),
     fields=row,

@@ -20,10 +20,9 @@ from filax.evals.annotation_files import (
   options_field,
   parsed_rows,
   read_rows,
-  text_field,
 )
 from filax.evals.annotation_formats import json_object
-from filax.evals.annotation_values import is_empty, option_number, without_labels
+from filax.evals.annotation_values import is_empty, option_number, without_labels, words_field
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
 from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.choice import Choice
@@ -111,16 +110,16 @@ def _example(
 ) -> Example:
   """The question of a record. Raises RecordError."""
   del number
-  identifier = text_field(row, "q_uid")
+  identifier = words_field(row, "q_uid")
   options = []
   for name in OPTION_FIELDS:
-    options.append(text_field(row, name))
+    options.append(words_field(row, name))
   answer = row.get("answer") if answers is None else answers.get(identifier)
   letter = "" if is_empty(answer) else LETTERS[option_number(answer, "answer", OPTIONS)]
   path = videos.path(with_extensions(identifier, ("videos", "video", "")))
   return Example(
     id=identifier,
-    turn=video_turn(text_field(row, "question")),
+    turn=video_turn(words_field(row, "question")),
     answer=letter,
     media=((Scene(path),),),
     options=tuple(options),
@@ -128,7 +127,7 @@ def _example(
   )
 
 
-def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def server_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
   """The object that the authors' server scores: {q_uid: 0 to 4}."""
   return {row["id"]: submitted_option(row, OPTIONS) for row in rows}
 
@@ -164,6 +163,6 @@ BENCHMARKS = dict(
     chance=0.2,
     publisher=PUBLISHER,
     shows_text=False,
-    submission=submission,
+    submission=server_answers,
   ),
 )

@@ -88,7 +88,7 @@ def _example(lookup: MediaLookup, number: int, row: Row) -> Example:
 
 
 def _options(row: Row) -> tuple[str, ...]:
-  """The options of a JSON record, or of a parquet row without its padding."""
+  """The options of a JSON record, or of an unpadded parquet row."""
   if "candidates" in row:
     return options_field(row, "candidates")
   columns = [row.get(name) for name in OPTION_COLUMNS]
@@ -113,7 +113,10 @@ def _plain_question(example: Example) -> str:
 
 
 def _entries(example: Example) -> subtitles.Subtitles:
-  """The subtitles of the video. Raises ValueError for a missing or bad file."""
+  """The subtitles of the video.
+
+  Raises ValueError for a missing or bad file.
+  """
   path = example.fields["subtitle_file"]
   if not os.path.exists(path):
     raise ValueError(f"{path} is missing. {PUBLISHER}")
@@ -128,22 +131,22 @@ def _kept_lines(example: Example, times: np.ndarray) -> str:
   return "\n".join(subtitles.kept_entries(_entries(example), times))
 
 
-def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval's longvideobench_val_v, without subtitles."""
-  del shown
+  del media
   return video_prompt(_plain_question(example))
 
 
-def _lmms_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_subtitle_prompt(example: Example, media: ShownMedia) -> Prompt:
   """The lines of lmms-eval's longvideobench_val_i, behind the video."""
-  del shown
+  del media
   times = subtitles.nominal_times(example.fields["duration"], LMMS_FRAMES)
   return video_prompt(f"{_kept_lines(example, times)}\n{_plain_question(example)}")
 
 
-def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, media: ShownMedia) -> Prompt:
   """VideoChat-Flash, always with subtitles."""
-  del shown
+  del media
   times = subtitles.nominal_times(example.fields["duration"], VCF_FRAMES)
   lines = option_lines(example.options, "(", "). ")
   return video_prompt(
@@ -154,9 +157,9 @@ def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
   )
 
 
-def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, media: ShownMedia) -> Prompt:
   """The authors' list of elements, a line each, behind the video."""
-  elements = subtitles.kept_entries(_entries(example), shown.times)
+  elements = subtitles.kept_entries(_entries(example), media.times)
   elements.append(f"Question: {example.fields['question']}")
   elements.append(option_lines(example.options, "", ". "))
   elements.append(DIRECTLY)
@@ -169,9 +172,7 @@ def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 _GUESSES = "Where the harness draws a letter for an unreadable answer, the answer is wrong here."
-_BEHIND = (
-  "subtitles stand behind the video, while the published protocol puts each between the frames"
-)
+_BEHIND = "Subtitles stand behind the video; the published protocol puts each between its frames."
 PROTOCOLS = {
   "lmms-eval": NamedProtocol(
     prompt=_lmms_prompt,

@@ -24,10 +24,9 @@ from filax.evals.annotation_files import (
   options_field,
   parsed_rows,
   read_rows,
-  text_field,
 )
 from filax.evals.annotation_formats import check_fields, json_line_rows
-from filax.evals.annotation_values import id_field, is_empty, without_labels
+from filax.evals.annotation_values import id_field, is_empty, without_labels, words_field
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
 from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.choice import Choice
@@ -123,14 +122,14 @@ def _question_rows(path: str) -> list[Row]:
 def _official_example(videos: MediaLookup, number: int, row: Row) -> Example:
   """The question of the authors' file, whose options are lines of it."""
   del number
-  path = videos.path(with_extensions(text_field(row, "key"), VIDEO_FOLDERS))
+  path = videos.path(with_extensions(words_field(row, "key"), VIDEO_FOLDERS))
   return _lettered_example(row, id_field(row, "uid"), path)
 
 
 def _lmms_example(videos: MediaLookup, number: int, row: Row) -> Example:
   """The question of lmms-eval's copy; its options may be a field."""
   del number
-  video = text_field(row, "video_path")
+  video = words_field(row, "video_path")
   candidates = [os.path.join(folder, video) for folder in ("", *VIDEO_FOLDERS)]
   identifier = video if is_empty(row.get("uid")) else id_field(row, "uid")
   return _lettered_example(row, identifier, videos.path(candidates))
@@ -138,10 +137,10 @@ def _lmms_example(videos: MediaLookup, number: int, row: Row) -> Example:
 
 def _lettered_example(row: Row, identifier: str, path: str) -> Example:
   """The question of a record whose answer is a letter."""
-  question, options = _split_options(text_field(row, "question"))
+  question, options = _split_options(words_field(row, "question"))
   if row.get("options"):
     options = without_labels(options_field(row, "options"), *LABEL)
-  answer = text_field(row, "answer").strip()
+  answer = words_field(row, "answer").strip()
   if answer not in tuple(LETTERS[: len(options) or OPTIONS]):
     raise RecordError(f"has the answer {excerpt(answer)}, which is no letter of its options")
   return Example(
@@ -168,14 +167,14 @@ def _split_options(text: str) -> tuple[str, tuple[str, ...]]:
 def _vcf_example(videos: MediaLookup, number: int, row: Row) -> Example:
   """The question of VideoChat-Flash's copy, whose answer is a whole candidate."""
   del number
-  video = text_field(row, "video")
+  video = words_field(row, "video")
   candidates = options_field(row, "candidates")
-  answer = option_letter(candidates, text_field(row, "answer"))
+  answer = option_letter(candidates, words_field(row, "answer"))
   if answer is None:
     raise RecordError(f"has the answer {excerpt(row['answer'])}, which is none of its candidates")
   return Example(
     id=video,
-    turn=video_turn(text_field(row, "question")),
+    turn=video_turn(words_field(row, "question")),
     answer=answer,
     media=((Scene(_pictures_or_video(videos, video)),),),
     options=without_labels(candidates, *LABEL),
@@ -194,7 +193,7 @@ def _pictures_or_video(videos: MediaLookup, video: str) -> str:
   )
 
 
-def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def capability_shares(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """The leaderboard's result.json: the share of right answers by capability.
 
   Without the questions that were not asked, as the authors' script counts. A capability without
@@ -267,6 +266,6 @@ BENCHMARKS = dict(
     chance=0.25,
     publisher=PUBLISHER,
     shows_text=False,
-    submission=submission,
+    submission=capability_shares,
   )
 )

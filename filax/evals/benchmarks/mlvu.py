@@ -52,7 +52,7 @@ DEV_FILES = {
   "7_topic_reasoning": "topic_reasoning",
 }
 FIRST_FILES = ("json/1_plotQA.json", "1_plotQA.json")
-COPY = "mlvu/test-00000-of-00001.parquet"
+COPY = ("mlvu/test-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 TEST_FILES = ("test-ground-truth/test_mcq_gt.json", "test_mcq_gt.json")
 FIELDS = ("video", "question", "candidates", "answer", "question_type")
 COPY_FIELDS = ("video_name", "question", "candidates", "answer", "task_type")
@@ -93,12 +93,13 @@ def _is_copy(data: str) -> bool:
   authors = [f"{place}/{name}" for place in places for name in FIRST_FILES]
   if any(map(os.path.exists, authors)):
     return False
-  return any(os.path.exists(os.path.join(place, COPY)) for place in places)
+  copies = [f"{place}/{name}" for place in places for name in COPY]
+  return any(map(os.path.exists, copies))
 
 
 def _copied_examples(source: Source) -> Iterator[Example]:
   """The questions of lmms-eval's copy."""
-  file = find_file(source, FOLDERS, (COPY,), PUBLISHER)
+  file = find_file(source, FOLDERS, COPY, PUBLISHER)
   if file is not None:
     lookup = MediaLookup(source.root or file.folder)
     parse = functools.partial(_copied_example, lookup)
@@ -108,7 +109,10 @@ def _copied_examples(source: Source) -> Iterator[Example]:
 def _example(
   task: str, lookup: MediaLookup, folders: tuple[str, ...], number: int, row: Row
 ) -> Example:
-  """The question of a row; task "" is the row's own. Raises RecordError."""
+  """The question of a row. Raises RecordError.
+
+  task: "" for that of the row.
+  """
   options = options_field(row, "candidates")
   question = text_field(row, "question")
   answer = text_field(row, "answer")
@@ -127,9 +131,9 @@ def _example(
 
 
 def _copied_example(lookup: MediaLookup, number: int, row: Row) -> Example:
-  """The question of a row of lmms-eval's copy, whose questions list their options.
+  """The question of a row of lmms-eval's copy. Raises RecordError.
 
-  Some videos are named without .mp4. Raises RecordError.
+  Its questions list their options, and some videos are named without .mp4.
   """
   options = options_field(row, "candidates")
   listed = text_field(row, "question")
@@ -139,7 +143,7 @@ def _copied_example(lookup: MediaLookup, number: int, row: Row) -> Example:
   stem, extension = os.path.splitext(text_field(row, "video_name"))
   if extension not in VIDEO_EXTENSIONS:
     stem += extension
-  path = lookup.path(with_extensions(stem, ("", "video", "videos")))
+  path = lookup.path(with_extensions(stem, ("", "video", "videos", os.pardir)))
   return Example(
     id=f"{task}/{number}",
     turn=video_turn(question),
@@ -154,24 +158,24 @@ def _lines(example: Example) -> str:
   return option_lines(example.options, "(", ") ")
 
 
-def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval's mlvu_dev; the opening bracket is the user's."""
-  del shown
+  del media
   return video_prompt(f"{example.fields['listed_question']}\n{BEST}\nBest option: (")
 
 
-def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, media: ShownMedia) -> Prompt:
   """VideoChat-Flash's mlvu_mc."""
-  del shown
+  del media
   return video_prompt(
     f"Question:{example.fields['question']}\nOption:\n{_lines(example)}\n"
     "Answer with the option's letter from the given choices directly."
   )
 
 
-def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, media: ShownMedia) -> Prompt:
   """MLVU's authors; the answer is begun for the model."""
-  del shown
+  del media
   question = f"Question: {example.fields['question']}\nOptions:\n{_lines(example)}"
   return video_prompt(f"{question}\n{BEST}", system=OFFICIAL_SYSTEM, answer_start="Best Option: (")
 

@@ -123,14 +123,14 @@ def _example(task: str, lookup: MediaLookup, number: int, row: Row) -> Example:
 def _scene(videos: TaskVideos, lookup: MediaLookup, row: Row) -> Scene:
   """The video of a row, or its part between start and end."""
   name = text_field(row, "video")
-  whole = _whole_videos(videos, name)
-  path = lookup.find(whole)
+  candidates = _whole_videos(videos, name)
+  path = lookup.find(candidates)
   if path is None and videos.segments:
     path = lookup.find(_segments(videos, name, row))
     if path is not None:
       return Scene(_medium(videos, path))
   if path is None:
-    path = lookup.path(whole)
+    path = lookup.path(candidates)
   medium = _medium(videos, path)
   if not videos.bounds:
     return Scene(medium)
@@ -186,25 +186,25 @@ def _lines(example: Example) -> str:
   return option_lines(example.options, "(", ") ")
 
 
-def _lmms_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval."""
-  del shown
+  del media
   return video_prompt(
     f"Question:{_question(example)}\nOption:\n{_lines(example)}\nOnly give the best option.\n"
   )
 
 
-def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, media: ShownMedia) -> Prompt:
   """VideoChat-Flash: a blank line before the request."""
-  del shown
+  del media
   return video_prompt(
     f"Question: {_question(example)}\nOption:\n{_lines(example)}\n\nOnly give the best option."
   )
 
 
-def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, media: ShownMedia) -> Prompt:
   """MVBench's authors (VideoChat2); the answer is begun for the model."""
-  del shown
+  del media
   question = f"Question: {_question(example)}\nOptions:\n{_lines(example)}"
   text = f"{OFFICIAL_SYSTEM}{question}\nOnly give the best option."
   return video_prompt(text, system=OFFICIAL_SYSTEM, answer_start="Best option:(")

@@ -11,9 +11,9 @@ import os
 
 from data_pipelines.sample import Scene
 from filax.evals import published_rules
-from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows, text_field
+from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows
 from filax.evals.annotation_formats import csv_rows, json_object
-from filax.evals.annotation_values import id_field, option_number
+from filax.evals.annotation_values import id_field, option_number, words_field
 from filax.evals.kit import Benchmark, Example, NamedProtocol, Prompt, ShownMedia, Source
 from filax.evals.media_lookup import MediaLookup, with_extensions
 from filax.evals.metrics.choice import Choice
@@ -68,10 +68,10 @@ def _example(videos: MediaLookup, names: Mapping[str, str], number: int, row: Ro
   candidates = with_extensions(video, VIDEO_FOLDERS)
   if video in names:
     candidates = with_extensions(names[video], VIDEO_FOLDERS) + candidates
-  kind = text_field(row, "type")
+  kind = words_field(row, "type")
   return Example(
     id=f"{video}_{id_field(row, 'qid')}",
-    turn=video_turn(text_field(row, "question").strip()),
+    turn=video_turn(words_field(row, "question").strip()),
     answer=LETTERS[option_number(row["answer"], "answer", len(options))],
     media=((Scene(videos.path(candidates)),),),
     options=tuple(options),

@@ -20,10 +20,9 @@ from filax.evals.annotation_files import (
   options_field,
   parsed_rows,
   read_rows,
-  text_field,
 )
 from filax.evals.annotation_formats import check_fields, json_object
-from filax.evals.annotation_values import id_field, is_empty, option_number
+from filax.evals.annotation_values import id_field, is_empty, option_number, words_field
 from filax.evals.kit import (
   BadAnnotation,
   Benchmark,
@@ -103,7 +102,7 @@ def _video_path(videos: MediaLookup, video: str) -> str:
 def _example(video_path: Callable[[str], str], answers: bool, number: int, row: Row) -> Example:
   """The question of a record. Raises RecordError."""
   del number
-  video = text_field(row, "video_name")
+  video = words_field(row, "video_name")
   options = options_field(row, "options")
   if len(options) != OPTIONS:
     raise RecordError(f"has {len(options)} options, not {OPTIONS}")
@@ -111,7 +110,7 @@ def _example(video_path: Callable[[str], str], answers: bool, number: int, row: 
   letter = "" if is_empty(answer) else LETTERS[option_number(answer, "answer_id", OPTIONS)]
   return Example(
     id=f"{video}/{id_field(row, 'question_id')}",
-    turn=video_turn(text_field(row, "question")),
+    turn=video_turn(words_field(row, "question")),
     answer=letter,
     media=((Scene(video_path(video)),),),
     options=options,
@@ -119,7 +118,7 @@ def _example(video_path: Callable[[str], str], answers: bool, number: int, row: 
   )
 
 
-def submission(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, int]]]:
+def evalai_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, int]]]:
   """The object that EvalAI scores: {video: [{id, answer_id}, …]}."""
   answers: dict[str, list[dict[str, int]]] = collections.defaultdict(list)
   for row in rows:
@@ -173,6 +172,6 @@ BENCHMARKS = dict(
     questions=11_528,
     chance=1 / OPTIONS,
     publisher=PUBLISHER,
-    submission=submission,
+    submission=evalai_answers,
   ),
 )

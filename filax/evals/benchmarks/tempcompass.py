@@ -11,9 +11,9 @@ from typing import Any
 
 from data_pipelines.sample import Scene
 from filax.evals import published_rules
-from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows, text_field
+from filax.evals.annotation_files import Row, find_file, parsed_rows, read_rows
 from filax.evals.annotation_formats import check_fields, json_object
-from filax.evals.annotation_values import id_field
+from filax.evals.annotation_values import id_field, words_field
 from filax.evals.kit import (
   BadAnnotation,
   Benchmark,
@@ -80,9 +80,9 @@ def _example(videos: MediaLookup, task: str, number: int, row: Row) -> Example:
   video = id_field(row, "video_id")
   path = videos.path(with_extensions(video, ("videos", "")))
   return Example(
-    id=f"{task}/{video}/{text_field(row, 'dim')}",
-    turn=video_turn(text_field(row, "question")),
-    answer=text_field(row, "answer"),
+    id=f"{task}/{video}/{words_field(row, 'dim')}",
+    turn=video_turn(words_field(row, "question")),
+    answer=words_field(row, "answer"),
     media=((Scene(path),),),
     fields={**row, "task": task},
   )

@@ -53,6 +53,8 @@ FIELDS = (
   *("question_id", "task_type", "question", "options", "answer"),
 )
 BY = ("duration_group", "domain", "sub_category", "task_type")
+VIDEO_FOLDERS = ("data", "videos", "video")  # lmms-eval's, VideoChat-Flash's, others'.
+SUBTITLE_FOLDER = "subtitle"
 SUBTITLE_FILES = 744  # Of 900 videos.
 
 # The instruction of lmms-eval, with and without subtitles.
@@ -73,7 +75,7 @@ LISTED = "This video's subtitles are listed below: \n"
 
 def read_examples(source: Source) -> Iterator[Example]:
   """The questions; raises MissingAnnotation and BadAnnotation."""
-  file = find_file(source, FOLDERS, FILES, PUBLISHER)
+  file = _find_questions(source)
   if file is not None:
     videos = MediaLookup(source.root or file.folder)
     parse = functools.partial(_example, videos, None)
@@ -85,11 +87,23 @@ def read_subtitled_examples(source: Source) -> Iterator[Example]:
 
   Raises MissingAnnotation and BadAnnotation.
   """
-  file = find_file(source, FOLDERS, FILES, PUBLISHER)
+  file = _find_questions(source)
   if file is not None:
     videos = MediaLookup(source.root or file.folder)
     parse = functools.partial(_example, videos, _subtitle_lookup(source, file))
     yield from parsed_rows(source, file.path, read_rows(file.path, FIELDS), parse)
+
+
+def _find_questions(source: Source) -> AnnotationFile | None:
+  """The parquet file, with the folder that holds videomme/ and the media."""
+  file = find_file(source, FOLDERS, FILES, PUBLISHER)
+  if file is None:
+    return None
+  places = [os.path.join(file.folder, name) for name in (*VIDEO_FOLDERS, SUBTITLE_FOLDER)]
+  inside = os.path.basename(os.path.abspath(file.folder)) == "videomme"
+  if inside and not any(map(os.path.isdir, places)):
+    return file._replace(folder=os.path.dirname(os.path.abspath(file.folder)))
+  return file
 
 
 def _subtitle_lookup(source: Source, file: AnnotationFile) -> MediaLookup:
@@ -97,9 +111,9 @@ def _subtitle_lookup(source: Source, file: AnnotationFile) -> MediaLookup:
 
   Questions without a file say so in their prompts, so that a missing folder would go unnoticed.
   """
-  folders = [os.path.join(file.folder, "subtitle")]
+  folders = [os.path.join(file.folder, SUBTITLE_FOLDER)]
   if source.root:
-    folders.insert(0, os.path.join(source.root, "subtitle"))
+    folders.insert(0, os.path.join(source.root, SUBTITLE_FOLDER))
   folder = next(filter(os.path.isdir, folders), folders[-1])
   count = len(os.listdir(folder)) if os.path.isdir(folder) else 0
   sentence = f"{folder} has {count} of the {SUBTITLE_FILES} subtitle files. {PUBLISHER}"
@@ -107,6 +121,8 @@ def _subtitle_lookup(source: Source, file: AnnotationFile) -> MediaLookup:
     raise MissingAnnotation(sentence)
   if count < SUBTITLE_FILES:
     source.missing.append(sentence)
+  if count:
+    source.annotations.append(folder)
   return MediaLookup(folder)
 
 
@@ -118,7 +134,7 @@ def _example(videos: MediaLookup, captions: MediaLookup | None, number: int, row
   if answer not in tuple(LETTERS[: len(options)]):
     raise RecordError(f"has the answer {answer!r}, which is no letter of its options")
   video = text_field(row, "videoID")
-  path = videos.path(with_extensions(video, ("data", "videos", "video", "")))
+  path = videos.path(with_extensions(video, (*VIDEO_FOLDERS, "")))
   fields = dict(row, duration_group=row["duration"])
   if captions is not None:
     fields["subtitle_file"] = captions.find([f"{video}.srt"]) or ""
@@ -133,7 +149,10 @@ def _example(videos: MediaLookup, captions: MediaLookup | None, number: int, row
 
 
 def _unlettered_options(row: Row) -> tuple[str, ...]:
-  """The options without the "A. " of the file. Raises RecordError for other ones."""
+  """The options without the "A. " of the file.
+
+  Raises RecordError for options without it.
+  """
   options = []
   for letter, option in zip(LETTERS, options_field(row, "options"), strict=False):
     if not option.startswith(f"{letter}. "):
@@ -151,43 +170,43 @@ def _lines(example: Example) -> str:
   return "\n".join(example.fields["options"])
 
 
-def _lmms_prompt(end: str, example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_prompt(end: str, example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval since 0.3.0; `end` depends on the model."""
-  del shown
+  del media
   return video_prompt(f"{LMMS_HEAD}\n{_question(example)}\n{_lines(example)}\n{end}")
 
 
-def _lmms_list_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_list_prompt(example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval 0.2.2 to 0.2.4: the options as Python writes a list."""
-  del shown
+  del media
   options = list(example.fields["options"])
   return video_prompt(f"{LMMS_HEAD}\n{_question(example)}\n{options}\n\n{DIRECTLY}")
 
 
-def _lmms_first_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_first_prompt(example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval 0.2.0."""
-  del shown
+  del media
   options = list(example.fields["options"])
   return video_prompt(f"{_question(example)}\n{options}\nAnswer the question with A, B, C, or D.")
 
 
-def _vcf_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_prompt(example: Example, media: ShownMedia) -> Prompt:
   """VideoChat-Flash without subtitles."""
-  del shown
+  del media
   return video_prompt(
     f"{VCF_HEAD}\nQuestion: {_question(example)}\nOption:\n{_lines(example)}\n{DIRECTLY}"
   )
 
 
-def _official_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_prompt(example: Example, media: ShownMedia) -> Prompt:
   """Video-MME's README without subtitles."""
-  del shown
+  del media
   return video_prompt(f"{OFFICIAL_HEAD} \n{_question(example)}\n{_lines(example)}\n{BEST}")
 
 
-def _lmms_subtitle_prompt(count: int, example: Example, shown: ShownMedia) -> Prompt:
+def _lmms_subtitle_prompt(count: int, example: Example, media: ShownMedia) -> Prompt:
   """lmms-eval with the captions of `count` even frames."""
-  del shown
+  del media
   lines = "No subtitles available"
   if example.fields["subtitle_file"]:
     lines = "\n".join(_lines_at_frames(example, count))
@@ -196,9 +215,9 @@ def _lmms_subtitle_prompt(count: int, example: Example, shown: ShownMedia) -> Pr
   )
 
 
-def _vcf_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _vcf_subtitle_prompt(example: Example, media: ShownMedia) -> Prompt:
   """VideoChat-Flash with the whole subtitle file."""
-  del shown
+  del media
   before = ""
   head = VCF_HEAD
   if example.fields["subtitle_file"]:
@@ -209,12 +228,12 @@ def _vcf_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
   return video_prompt(f"{before}\n{head}\n{question}\n{BEST}")
 
 
-def _official_subtitle_prompt(example: Example, shown: ShownMedia) -> Prompt:
+def _official_subtitle_prompt(example: Example, media: ShownMedia) -> Prompt:
   """Video-MME's README with the captions of the frames that are shown."""
   if not example.fields["subtitle_file"]:
-    return _official_prompt(example, shown)
+    return _official_prompt(example, media)
   captions = subtitles.srt_captions(subtitles.srt_text(example.fields["subtitle_file"]))
-  lines = "\n".join(subtitles.captions_at_times(captions, shown.times))
+  lines = "\n".join(subtitles.captions_at_times(captions, media.times))
   return video_prompt(
     f"This video's subtitles are listed below:\n{lines} \n{OFFICIAL_HEAD} \n{_question(example)}\n"
     f"{_lines(example)}\n{BEST}"
@@ -233,7 +252,7 @@ def _lines_at_frames(example: Example, count: int) -> list[str]:
 
 @functools.lru_cache(maxsize=16)
 def _container(media: str) -> tuple[int, float]:
-  """(frames, frames a second) of a video; (0, 0) of an unreadable one."""
+  """(frames, frames a second) of a video; zeros if unreadable."""
   facts = probe(media)
   return facts.frames, facts.fps
 

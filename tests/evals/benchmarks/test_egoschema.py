@@ -59,11 +59,11 @@ def test_a_folder_of_all_benchmarks_will_do(tmp_path):
 
 def test_the_submission_has_every_question_and_no_other_number():
   rows = [dict(id="uid-0", choice="E"), dict(id="uid-1", choice=None), dict(id="uid-2", choice="Z")]
-  numbers = egoschema.submission(rows)
+  numbers = egoschema.server_answers(rows)
   assert list(numbers) == ["uid-0", "uid-1", "uid-2"]
   assert numbers["uid-0"] == 4
   assert set(numbers.values()) <= set(range(5))
-  assert egoschema.submission(rows[::-1]) == numbers
+  assert egoschema.server_answers(rows[::-1]) == numbers
 
 
 def test_a_question_that_is_not_there_is_listed(tmp_path):

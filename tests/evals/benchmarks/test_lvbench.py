@@ -123,7 +123,7 @@ def test_the_submission_has_the_shares_of_the_capabilities():
     dict(id="1", score=0.0, question_type=["reasoning"]),
     dict(id="2", score=None, question_type=["reasoning"]),
   ]
-  assert lvbench.submission(rows) == dict(Rea=0.5, Sum=1.0, Overall=0.5)
+  assert lvbench.capability_shares(rows) == dict(Rea=0.5, Sum=1.0, Overall=0.5)
 
 
 @pytest.mark.parametrize(

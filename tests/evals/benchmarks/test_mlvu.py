@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """MLVU: reading its dev set, lmms-eval's copy and its test set, and its prompts byte for byte."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -104,6 +105,13 @@ def test_lmms_evals_copy_lists_options_in_its_questions(copied, example):
 def test_the_copys_videos_may_be_named_without_extension(copied, tmp_path):
   media = [example.media[0][0].media for example in copied]
   assert media == [f"{tmp_path}/copy/ego_2.mp4", f"{tmp_path}/copy/n_1.mp4"]
+
+
+def test_the_folder_of_the_copys_file_may_be_given(copied, tmp_path):
+  (tmp_path / "copy/ego_2.mp4").touch()
+  examples, _ = read(tmp_path / "copy/mlvu")
+  assert [example.turn for example in examples] == [example.turn for example in copied]
+  assert os.path.samefile(examples[0].media[0][0].media, tmp_path / "copy/ego_2.mp4")
 
 
 def test_the_test_set_has_six_options(tmp_path):

@@ -88,7 +88,7 @@ def test_the_last_of_two_letters_counts(examples):
     ("1,2,3,4,why,5,0,CW,a,b,c,d,e", "none of 0 to 4"),
     ("1,2,3,4,why,,0,CW,a,b,c,d,e", "the answer"),
     ("1,2,3,4,why,1,0,CW,a,b,c,d", "the a4 null"),
-    ("1,2,3,4,,1,0,CW,a,b,c,d,e", "the question"),
+    ("1,2,3,4,,1,0,CW,a,b,c,d,e", "an empty question"),
   ],
 )
 def test_a_bad_line_is_listed(tmp_path, line, reason):

@@ -64,7 +64,7 @@ def test_the_submission_has_every_question():
     dict(id="video_9/3", choice="D"),
     dict(id="video_10/0", choice=None),
   ]
-  answers = perceptiontest.submission(rows)
+  answers = perceptiontest.evalai_answers(rows)
   assert answers["video_9"][0] == dict(id=1, answer_id=1)
   assert [answer["id"] for answer in answers["video_9"]] == [1, 3] and len(answers) == 2
   assert {answer["answer_id"] for answers in answers.values() for answer in answers} <= {0, 1, 2}
@@ -76,7 +76,7 @@ def test_the_submission_has_every_question():
     (dict(answer_id="3"), "none of 0 to 2"),
     (dict(options=["a", "b"]), "has 2 options, not 3"),
     (dict(options=None), "no list of texts"),
-    (dict(question=""), "the question"),
+    (dict(question=" "), "an empty question"),
   ],
 )
 def test_a_bad_record_is_listed(tmp_path, change, reason):

@@ -261,3 +261,11 @@ def test_the_folder_of_subtitles_must_be_there(folder):
 def test_fewer_subtitle_files_than_published_are_noted(subtitled):
   _, source = subtitled
   assert "/subtitle has 1 of the 744 subtitle files" in source.missing[0]
+
+
+def test_the_folder_of_the_parquet_file_may_be_given(folder):
+  os.makedirs(f"{folder}/subtitle")
+  benchmark_files.write_captions(folder, "AbCdEfGhIjK")
+  examples, _ = read(f"{folder}/videomme", "videomme_subtitles")
+  assert examples[0].media[0][0].media == f"{folder}/data/AbCdEfGhIjK.mp4"
+  assert examples[0].fields["subtitle_file"] == f"{folder}/subtitle/AbCdEfGhIjK.srt"
