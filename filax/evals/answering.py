@@ -116,7 +116,7 @@ def prompt_text(processor: Processor, question: WaitingQuestion) -> str:
   for places in np.split(np.arange(len(is_text)), changes):
     if is_text[places[0]]:
       ids = [question.tokens[place] for place in places]
-      parts.append(processor.tokenizer.decode(ids))
+      parts.append(processor.tokenizer.decode(ids, skip_special=False))
     else:
       parts.append(f"<{len(places)} visual tokens>")
   return "".join(parts)

@@ -25,10 +25,10 @@ def reasons_against(
     reasons.append(
       f"The protocol {OWN_PROTOCOL} is this project's own: no published number has it."
     )
+  reasons += _reasons_of_coverage(benchmark, protocol, result)
+  reasons += missing
   if protocol.deviation:
     reasons.append(protocol.deviation)
-  reasons += _reasons_of_coverage(benchmark, result)
-  reasons += missing
   if result["blind"]:
     reasons.append("The model saw grey pictures (--blind).")
   settings = result["settings"]
@@ -42,10 +42,12 @@ def reasons_against(
   return reasons
 
 
-def _reasons_of_coverage(benchmark: Benchmark, result: Mapping[str, Any]) -> list[str]:
+def _reasons_of_coverage(
+  benchmark: Benchmark, protocol: NamedProtocol, result: Mapping[str, Any]
+) -> list[str]:
   """What keeps the answers from being those to all published questions."""
   reasons = []
-  published = benchmark.questions
+  published = protocol.questions or benchmark.questions
   if published is None:
     reasons.append("The number of questions is not a published one.")
   elif result["questions"] != published:

@@ -11,10 +11,10 @@ from filax.evals.kit import Benchmark, Example, NamedProtocol, Source
 from filax.evals.options import EvaluationOptions, Share, share_of
 from filax.evals.registry import (
   MANIFEST,
-  all_benchmarks,
   check_manifest,
   find_benchmark,
   find_protocol,
+  is_benchmark,
 )
 from filax.infer.generate import check_answer_settings
 from filax.infer.loaded import LoadedModel
@@ -108,13 +108,6 @@ def _find_questions(
     return name, find_benchmark(name), questions.data_folder(options.data, name)
   path = check_manifest(name)
   return MANIFEST, find_benchmark(MANIFEST), path
-
-
-def is_benchmark(name: str) -> bool:
-  """Whether a name is a benchmark's or "module:name", and no path."""
-  if os.path.exists(name) or ".array_record" in name or os.sep in name:
-    return False
-  return ":" in name or name in set(all_benchmarks()) - {MANIFEST}
 
 
 def protocol_family(loaded: LoadedModel) -> str:

@@ -100,4 +100,4 @@ def _exists(medium: str) -> bool:
   packed = array_record.split_name(medium)
   if packed is not None:
     return True  # Read with its questions: an index may name the file differently.
-  return os.path.exists(media_lib.folder_path(medium))
+  return os.path.exists(media_lib.file_path(medium))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import importlib.metadata
 from typing import Any
 
-from filax.evals import scores
+from filax.evals import averaging
 from filax.evals.account import Account
 from filax.evals.comparable import reasons_against
 from filax.evals.evaluation import Evaluation
@@ -51,15 +51,15 @@ def build_result(
     comparable=False,
     reasons=[],
     metric=protocol.metric.headline,
-    scores=scores.all_scores(benchmark, protocol, rows),
-    accuracy=scores.mean_score(rows),
+    scores=averaging.all_scores(benchmark, protocol, rows),
+    accuracy=averaging.mean_score(rows),
     chance=benchmark.chance,
     total=len(evaluation.examples),
     **_counts(evaluation, rows, account),
     bad_media=account.bad_media,
     bad_questions=account.bad_questions,
     bad_records=[str(bad) for bad in source.report.bad],
-    by=scores.scores_by(benchmark, protocol.metric, rows),
+    by=averaging.scores_by(benchmark, protocol.metric, rows),
     manifest=source.data,
     checkpoint=processor.source,
     selector=processor.infer["selector"]["name"],
@@ -95,7 +95,7 @@ def _counts(evaluation: Evaluation, rows: Sequence[Row], account: Account) -> di
     questions=len(rows),
     videos=len(videos),
     skipped=len(account.skipped),
-    unscored=len(rows) - len(scores.scored_rows(rows)),
+    unscored=len(rows) - len(averaging.scored_rows(rows)),
     unparsed=sum(not row["parsed"] for row in rows),
     empty=flags.count(degenerate.EMPTY),
     degenerate=flags.count(degenerate.SYMBOLS) + flags.count(degenerate.REPEATS),

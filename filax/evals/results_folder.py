@@ -100,18 +100,12 @@ class ResultsFolder:
     Removes what an earlier run of the same share says about its end.
     """
     path = self._own_answers
-    if self._is_alone:
-      rows = list(self.read_rows().values())
-      parts = self._part_paths()
-      damaged = bool(parts)
-    else:
-      parts = []
-      rows, damaged = read_answers(path)
-      _remove(self._account_path(self.share))
+    rows, damaged = read_answers(path)
     if damaged or _is_torn(path):
       self._write_answers(path, rows)
-    for part in parts:
-      _remove(part)
+    if self._is_alone:
+      self.merge(list(self.read_rows().values()))
+    _remove(self._account_path(self.share))
     self._file = self._stack.enter_context(open(path, "ab"))
 
   def append(self, rows: Sequence[Row]) -> None:
@@ -148,9 +142,8 @@ class ResultsFolder:
   def merge(self, rows: Sequence[Row]) -> None:
     """Writes answers.jsonl and removes the parts of the processes."""
     parts = self._part_paths()
-    if self._is_alone and not parts:
-      return
-    self._write_answers(self.folder / ANSWERS, rows)
+    if parts or not self._is_alone:
+      self._write_answers(self.folder / ANSWERS, rows)
     for path in (*parts, *self.folder.glob("share.*-of-*.json")):
       _remove(path)
 
@@ -285,3 +278,11 @@ def _share_name(share: Share) -> str:
 
 def _remove(path: pathlib.Path) -> None:
   path.unlink(missing_ok=True)
+
+
+def read_report(folder: str | os.PathLike) -> dict[str, Any]:
+  """The result in a folder with its answers, as `evaluate` returns it."""
+  folder = pathlib.Path(folder)
+  result = json.loads((folder / RESULT).read_bytes())
+  rows, _ = read_answers(folder / ANSWERS)
+  return result | dict(answers=rows)

@@ -2,6 +2,7 @@
 """The row of an answered question, as answers.jsonl holds it."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 from typing import Any
 
 from filax.evals.answering import GeneratedAnswer
@@ -10,9 +11,13 @@ from filax.evals.metrics.degenerate import answer_flag
 
 Row = dict[str, Any]
 
+# Entries of a score besides its value and answer, in rows where they are set.
+DETAILS = tuple(
+  field for field in dataclasses.fields(Score) if field.name not in ("value", "answer")
+)
 RESERVED = (
   *("id", "question", "answer", "expected", "score", "parsed", "choice", "flag", "media"),
-  *("seconds", "iou", "joint"),
+  *("seconds", *(field.name for field in DETAILS)),
 )
 
 
@@ -38,10 +43,10 @@ def answer_row(benchmark: Benchmark, protocol: NamedProtocol, answer: GeneratedA
     seconds=round(answer.question.duration, 3),
     duration=round(answer.question.duration, 3),
   )
-  if score.iou is not None:
-    row["iou"] = score.iou
-  if score.joint is not None:
-    row["joint"] = score.joint
+  for field in DETAILS:
+    value = getattr(score, field.name)
+    if value != field.default:
+      row[field.name] = value
   for column in report_columns(benchmark):
     row[column] = column_value(example, column)
   return row
@@ -83,5 +88,5 @@ def row_groups(row: Mapping[str, Any], column: str) -> Sequence[str]:
 
 def row_score(row: Mapping[str, Any]) -> Score:
   """The score that a row was made of."""
-  answer = row["choice"] if row["parsed"] else None
-  return Score(row["score"], answer, row.get("iou"), row.get("joint"))
+  details = {field.name: row[field.name] for field in DETAILS if field.name in row}
+  return Score(row["score"], row["choice"], **details)

@@ -7,13 +7,14 @@ are generated in batches and kept as they come.
 
 from collections.abc import Iterable, Mapping, Sequence
 import contextlib
+import math
 import os
 import pathlib
 import sys
 import time
 from typing import Any
 
-from filax.evals import cost, questions, result, scores
+from filax.evals import averaging, cost, questions, result
 from filax.evals.account import Account
 from filax.evals.asking import Asking
 from filax.evals.evaluation import Evaluation, prepare
@@ -23,6 +24,7 @@ from filax.evals.reading import AHEAD, MediaReader
 from filax.evals.result import NothingScored
 from filax.evals.results_folder import ResultsFolder
 from filax.evals.rows import Row
+from filax.evals.submissions import every_row
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
 
@@ -137,7 +139,7 @@ class _Run:
     self.account = Account()
     self.groups = _open_groups(evaluation, self.rows)
     count = sum(map(len, self.groups))
-    self.batch = max(1, min(evaluation.options.batch, count))
+    self.batch = _batch_rows(evaluation, count)
     self.start = time.perf_counter()
     self._written = self.start
     self._progress = ProgressLine(count, self.start) if evaluation.options.progress else None
@@ -232,7 +234,7 @@ class _Run:
       self.folder.write_result(final)
       submission = self.evaluation.benchmark.submission
       if submission is not None:
-        self.folder.write_submission(submission(rows))
+        self.folder.write_submission(submission(every_row(rows, self.evaluation.examples)))
     if not rows:
       raise NothingScored(final)
     return final | dict(answers=rows)
@@ -247,8 +249,18 @@ class _Run:
       return
     rows = list(self.rows.values())
     done = len(rows) - self._answered_before + len(self.account.skipped)
-    accuracy = scores.mean_score(rows)
+    accuracy = averaging.mean_score(rows)
     self._progress.print_line(done, len(self.account.bad_media), accuracy, last)
+
+
+def _batch_rows(evaluation: Evaluation, count: int) -> int:
+  """Prompts of a batch: whole rows of the mesh, at most for `count`."""
+  rows = max(1, min(evaluation.options.batch, count))
+  mesh = evaluation.loaded.processor.mesh
+  if mesh is None:
+    return rows
+  at_once = mesh.shape["data"] * mesh.shape["fsdp"]
+  return math.ceil(rows / at_once) * at_once
 
 
 def _rows_of(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, Row]:

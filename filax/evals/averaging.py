@@ -62,8 +62,8 @@ def scores_by(
 def _scores_of_column(metric: Metric, rows: Sequence[Row], column: str) -> dict[str, Any]:
   table = {}
   for value, group in grouped_rows(rows, column).items():
-    scores = dict(accuracy=mean_score(group), questions=len(group))
-    table[value] = averages(metric, group) | scores
+    counts = dict(accuracy=mean_score(group), questions=len(group))
+    table[value] = counts | averages(metric, group)
   return table
 
 
