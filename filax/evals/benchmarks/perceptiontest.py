@@ -118,12 +118,13 @@ def _example(video_path: Callable[[str], str], answers: bool, number: int, row: 
   )
 
 
-def evalai_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, int]]]:
+def evalai_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
   """The object that EvalAI scores: {video: [{id, answer_id}, …]}."""
-  answers: dict[str, list[dict[str, int]]] = collections.defaultdict(list)
+  answers: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
   for row in rows:
     video, _, number = row["id"].partition("/")
-    answer = dict(id=int(number), answer_id=submitted_option(row, OPTIONS))
+    identifier = int(number) if number.isdecimal() else number
+    answer = dict(id=identifier, answer_id=submitted_option(row, OPTIONS))
     answers[video].append(answer)
   return dict(answers)
 
