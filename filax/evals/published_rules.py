@@ -12,6 +12,6 @@ LLAVA_FRAMES = (
 VIDEOCHAT_FLASH_FRAMES = "about 1 frame a second, 64 to 512, a multiple of 8, at the middles"
 
 FILA_IS_SILENT = (
-  "The FiLA-Video paper names no prompt, harness version or split; its tables repeat "
-  "LLaVA-OneVision's published values, which lmms-eval made."
+  "Paper silent: FiLA-Video names no prompt, harness version or split; its tables repeat "
+  "LLaVA-OneVision's values, which lmms-eval made."
 )
