@@ -47,7 +47,10 @@ REQUEST = (
 
 
 def read_examples(source: Source, names: Sequence[str] = FILES) -> Iterator[Example]:
-  """The questions of the test set; "category" among their fields is on one line."""
+  """The questions of the test set.
+
+  "category" among their fields is the question_category on one line.
+  """
   file = find_file(source, FOLDERS, names, PUBLISHER)
   if file is not None:
     parse = functools.partial(_example, MediaLookup(source.root or file.folder))
