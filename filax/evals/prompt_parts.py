@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from data_pipelines.sample import Turn
-from filax.evals.kit import Prompt
+from filax.evals.kit import Example, Prompt
 from filax.evals.metrics.options import LETTERS
 
 
@@ -32,3 +32,8 @@ def option_lines(options: Sequence[str], before: str, behind: str) -> str:
   for letter, option in zip(LETTERS, options, strict=False):
     lines.append(f"{before}{letter}{behind}{option}")
   return "\n".join(lines)
+
+
+def question_text(example: Example) -> str:
+  """The question of an example's turn, without its newline."""
+  return example.turn.text.removeprefix("\n")
