@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int | None:
 
   session = load(args.checkpoint, components=args.components)
   session = session.adjusted(dropout=args.dropout, yarn=args.yarn)
-  names = args.benchmark.split(",") if args.benchmark else [args.manifest]
+  names = [name.strip() for name in args.benchmark.split(",") if name.strip()] or [args.manifest]
   reports = evaluate(
     session,
     names if len(names) > 1 else names[0],
