@@ -70,8 +70,7 @@ def evaluate(
 
   Returns the result of filax/evals/README.md, with its `answers`. Several names give a dict of
   results, each in a folder of its own below `out`. Raises ValueError or OSError, in one sentence,
-  if there is nothing to ask, media are missing, the folder has other settings, nothing could be
-  scored, or there is no space left.
+  for what cannot be asked, scored or kept.
   """
   options = EvaluationOptions(
     data=os.fspath(data),
@@ -289,8 +288,8 @@ def _batch_rows(evaluation: Evaluation, count: int) -> int:
 
 def _rows_of(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, Row]:
   """The rows of an evaluation's questions."""
-  asked = {example.id for example in evaluation.examples}
-  return {id: row for id, row in rows.items() if id in asked}
+  ids = {example.id for example in evaluation.examples}
+  return {id: row for id, row in rows.items() if id in ids}
 
 
 def _open_groups(evaluation: Evaluation, rows: Mapping[str, Row]) -> list[questions.Group]:
