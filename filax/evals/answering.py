@@ -55,18 +55,18 @@ class QuestionQueue:
     self._clock = clock
     self._waiting: list[WaitingQuestion] = []
 
-  def add(self, example: Example, encoded: EncodedSet) -> WaitingQuestion:
+  def add(self, example: Example, shown: EncodedSet) -> WaitingQuestion:
     """Adds a question.
 
     Raises ValueError if its prompt exceeds the context or the buckets of lengths, and whatever the
     protocol raises for an example that it cannot ask.
     """
-    prompt = self._protocol.prompt(example, encoded.shown)
+    prompt = self._protocol.prompt(example, shown.shown)
     processor = self._loaded.processor
-    tokens, index = processor.encode_prompt(prompt.turns, encoded.media, prompt.answer_start)
+    tokens, index = processor.encode_prompt(prompt.turns, shown.media, prompt.answer_start)
     check_prompts(self._loaded.model, [tokens], self._settings["max_new_tokens"])
     compiled.bucket(len(tokens), self._settings["lengths"], "config.infer.lengths")
-    question = WaitingQuestion(example, tokens, index, encoded.table, encoded.shown.duration)
+    question = WaitingQuestion(example, tokens, index, shown.table, shown.shown.duration)
     self._waiting.append(question)
     return question
 
