@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 VOID = ("img", "input", "meta")  # Elements without an end.
-NOTHING = "–"  # Stands for a number that does not exist.
+NOTHING = "\N{EN DASH}"  # Stands for a number that does not exist.
 # Control characters, and halves of UTF-16 pairs, which UTF-8 cannot hold.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from filax import files
 from filax.evals import html_page, samples, score_bars, shown_rows
+from filax.evals.duration_groups import score_columns
 from filax.evals.html_page import Markup, element
 from filax.evals.question_table import Cell, TableColumn, question_table, script
-from filax.evals.results import PAGE, Results, read_results
 from filax.evals.resampling import mean_error, media_units
+from filax.evals.results import PAGE, Results, read_results
 
 MOST_LISTED = 100  # Of skipped questions and unreadable media.
 SETTINGS = dict(
@@ -53,7 +54,7 @@ def evaluation_page(results: Results) -> str:
   others = {name: value for name, value in result["scores"].items() if name != result["metric"]}
   if others:
     parts += [element("h2", "Other averages"), score_bars.score_cards(others)]
-  parts += _score_sections(result)
+  parts += _score_sections(results)
   parts += _counts(results)
   parts += samples.sample_section(results)
   if results.answers:
@@ -92,23 +93,23 @@ def _warnings(results: Results) -> list[Markup]:
 
 def _spread(results: Results) -> str:
   """The 95 % interval of a mean over questions; "" of another headline."""
-  scores = [row["score"] for row in results.answers]
+  scores = [row["score"] for row in results.scored]
   if len(scores) < 2 or results.headline is None:
     return ""
   if abs(sum(scores) / len(scores) - results.headline) > 5e-4:
     return ""
-  units = media_units(results.answers)
+  units = media_units(results.scored)
   return f"± {196 * mean_error(scores, units):.1f} (95 %, by video)"
 
 
-def _score_sections(result: Mapping[str, Any]) -> list[Markup]:
+def _score_sections(results: Results) -> list[Markup]:
   """Bars for each column, with a table where a metric has several averages."""
   parts = []
-  for column, groups in result["by"].items():
+  for column, groups in score_columns(results).items():
     if not groups:
       continue
     lines = score_bars.column_groups([groups])
-    bars = html_page.card(score_bars.score_bars(lines, chance=result["chance"]))
+    bars = html_page.card(score_bars.score_bars(lines, chance=results.result["chance"]))
     parts += [element("h2", f"By {_words(column)}"), bars, *_average_table(column, groups)]
   return parts
 
@@ -181,7 +182,9 @@ def _skipped_lists(result: Mapping[str, Any]) -> list[Markup]:
       rest = len(items) - MOST_LISTED
       more = [f"and {rest:,} more in result.json"] if rest > 0 else []
       shown = [shown_rows.shortened(item) for item in items[:MOST_LISTED]]
-      parts.append(html_page.folded(f"{title} ({len(items):,})", html_page.bullet_list(shown + more)))
+      parts.append(
+        html_page.folded(f"{title} ({len(items):,})", html_page.bullet_list(shown + more))
+      )
   return parts
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the folder of an evaluation: result.json and answers.jsonl."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import copy
 import json
 import math
@@ -28,6 +28,7 @@ OPTIONAL: dict[str, Any] = dict(
   protocol="",
   protocol_version="",
   note="",
+  macro_column="",
   comparable=False,
   reasons=[],
   chance=None,
@@ -36,6 +37,7 @@ OPTIONAL: dict[str, Any] = dict(
   unparsed=0,
   empty=0,
   degenerate=0,
+  unscored=0,
   missing=0,
   skipped_questions=[],
   bad_media={},
@@ -71,6 +73,11 @@ class Results(NamedTuple):
   result: dict[str, Any]  # All fields of REQUIRED and OPTIONAL.
   answers: list[dict[str, Any]]  # The rows of answers.jsonl; [] without the file.
   notes: list[str]  # Sentences about what was left out.
+
+  @property
+  def scored(self) -> list[dict[str, Any]]:
+    """The answers with a score."""
+    return [row for row in self.answers if row["score"] is not None]
 
   @property
   def headline(self) -> float | None:
@@ -109,7 +116,9 @@ def results_folder(path: str | os.PathLike) -> pathlib.Path:
   below = find_results(folder)
   if below:
     names = ", ".join([str(inner) for inner in below[:3]])
-    raise BadResults(f"{folder} holds no {RESULT}, but {len(below)} below it do: name one ({names}).")
+    raise BadResults(
+      f"{folder} holds no {RESULT}, but {len(below)} below it do: name one ({names})."
+    )
   raise BadResults(f"{folder} holds no {RESULT}. Give a folder that `filax evals --out` wrote.")
 
 
@@ -120,6 +129,18 @@ def find_results(path: str | os.PathLike) -> list[pathlib.Path]:
     if RESULT in names:
       folders.append(pathlib.Path(folder))
   return sorted(folders)
+
+
+def run_names(folders: Sequence[str | os.PathLike]) -> list[str]:
+  """The shortest ends of paths that tell folders apart."""
+  paths = [pathlib.Path(os.path.abspath(folder)) for folder in folders]
+  deepest = max([len(path.parts) for path in paths], default=1)
+  names: list[str] = []
+  for depth in range(1, deepest + 1):
+    names = ["/".join(path.parts[-depth:]) for path in paths]
+    if len(set(names)) == len(set(paths)):
+      break
+  return names
 
 
 def _read_result(path: pathlib.Path) -> dict[str, Any]:
@@ -133,8 +154,8 @@ def _read_result(path: pathlib.Path) -> dict[str, Any]:
   schema = result["schema"]
   if schema != SCHEMA:
     raise BadResults(
-      f"{path} has schema {schema!r} (of FiLax {result.get('filax') or 'unknown'}); this FiLax reads "
-      f"schema {SCHEMA}."
+      f"{path} has schema {_shortened(schema)}, written by FiLax {result.get('filax', 'unknown')}; "
+      f"this FiLax reads schema {SCHEMA}."
     )
   missing = [name for name in REQUIRED if name not in result]
   if missing:
@@ -207,7 +228,10 @@ def _read_rows(path: pathlib.Path, notes: list[str]) -> Iterator[dict[str, Any]]
 
 
 def _read_row(line: bytes, place: str) -> dict[str, Any]:
-  """The answer of a line. Raises BadResults."""
+  """The answer of a line; its score is None if the publisher keeps the right answer.
+
+  Raises BadResults.
+  """
   try:
     row = json.loads(line)
   except (ValueError, RecursionError) as error:
@@ -219,7 +243,7 @@ def _read_row(line: bytes, place: str) -> dict[str, Any]:
     raise BadResults(f"{place} lacks {', '.join(missing)}.")
   score = row["score"]
   is_number = isinstance(score, _NUMBER) and not isinstance(score, bool)
-  if not is_number or not math.isfinite(score):
+  if score is not None and not (is_number and math.isfinite(score)):
     raise BadResults(f"{place}: score is {_shortened(score)}, not a finite number.")
   row["id"] = str(row["id"])
   return row

@@ -45,7 +45,10 @@ def sample_section(results: Results) -> list[Markup]:
     return []
   rows = pick_samples(results.answers)
   thumbnails = make_thumbnails(media_paths(rows))
-  cards = [_sample_card(row, thumbnails) for row in rows]
+  cards = []
+  for row in rows:
+    answer = element("div", answer_text(row))
+    cards.append(sample_card(row, thumbnails, [answer]))
   return [
     element("h2", "Sample answers"),
     element("div", *cards, class_="samples"),
@@ -78,17 +81,27 @@ def thumbnail_image(row: Row, thumbnails: Thumbnails) -> list[Markup]:
   return [element("img", src=url, alt=name, title=name)]
 
 
-def _sample_card(row: Row, thumbnails: Thumbnails) -> Markup:
-  """A question, its right answer and the generated one."""
-  verdict = shown_rows.verdict(row)
-  answer = element("b", shown_rows.shown_answer(row, True) or "(empty)", data_value=verdict)
+def sample_card(row: Row, thumbnails: Thumbnails, answers: Iterable[Markup]) -> Markup:
+  """A question with its picture, its right answer and the generated ones."""
   lines = [
     element("div", shown_rows.shown_question(row, True), class_="question"),
-    element("div", answer, element("span", f" {verdict}", class_="faint")),
+    *answers,
     element("div", f"expected: {shown_rows.shown_expected(row, True)}", class_="faint"),
     element("div", _origin(row), class_="faint small"),
   ]
   return html_page.card(*thumbnail_image(row, thumbnails), element("div", *lines, class_="text"))
+
+
+def answer_text(row: Row) -> Markup:
+  """The generated text and its verdict."""
+  verdict = shown_rows.verdict(row)
+  text = shown_rows.shown_answer(row, True) or "(empty)"
+  return html_page.joined(
+    [
+      element("b", text, data_value=verdict),
+      element("span", f" {verdict}", class_="faint"),
+    ]
+  )
 
 
 def _origin(row: Row) -> str:

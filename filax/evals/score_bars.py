@@ -52,18 +52,18 @@ def _group_line(group: GroupScores, chance: float | None) -> list[Markup]:
   numbers = []
   for place, score in enumerate(group.scores):
     width = 100 * min(max(score or 0.0, 0.0), 1.0)
-    fills.append(
-      element("div", class_=f"fill series{place % SERIES}", style=f"width:{width:.2f}%")
-    )
+    fills.append(element("div", class_=f"fill series{place % SERIES}", style=f"width:{width:.2f}%"))
     numbers.append(element("b", html_page.points(score)))
   if chance:
     fills.append(element("div", class_="chance", style=f"left:{100 * chance:.2f}%"))
   many = " many" if len(group.scores) > 1 else ""
-  count = element("span", f" {html_page.counted(group.questions, 'question')}", class_="faint small")
+  count = element(
+    "span", f" {html_page.counted(group.questions, 'question')}", class_="faint small"
+  )
   return [
     element("div", group.name or "(none)", class_="label"),
-    element("div", *fills, class_=f"track{many}"),
     element("div", html_page.joined(numbers, " · "), count, class_="value"),
+    element("div", *fills, class_=f"track{many}"),
   ]
 
 

@@ -26,9 +26,11 @@ def shortened(text: Any) -> str:
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-  """right | partly right | wrong | not understood."""
+  """right | partly right | wrong | not understood | not scored."""
   if not row["parsed"]:
     return "not understood"
+  if row["score"] is None:
+    return "not scored"
   if row["score"] >= 1:
     return "right"
   return "partly right" if row["score"] > 0 else "wrong"
