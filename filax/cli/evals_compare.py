@@ -9,13 +9,14 @@
       diff/compare.json.
 
 Each run is a folder that `filax evals --out` wrote, or its result.json. Further runs are compared
-with the first one. Runs of different benchmarks are refused; different protocols, annotation files
-and question sets are said.
+with the first one. Runs of different benchmarks are refused; other protocols, annotation files and
+question sets are named in a note.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
 import json
+import os
 from typing import Any
 
 from filax.cli import options
@@ -24,14 +25,15 @@ MOST_GROUPS = 12  # Of a column in the printed text.
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints the comparison, or JSON with --json; writes the page with --out."""
+  """Prints the comparisons, or JSON with --json; writes the page with --out."""
   args = compare_parser().parse_args(argv)
-  from filax.evals.compare import compare_runs
-  from filax.evals.compare_page import write_comparison
+  from filax.evals.compare import Bootstrap, compare_runs
+  from filax.evals.compare_page import NUMBERS, PAGE, write_comparison
   from filax.evals.results import read_results
 
   runs = list(map(read_results, args.runs))
-  comparisons = compare_runs(runs, units=args.units, resamples=args.resamples, seed=args.seed)
+  bootstrap = Bootstrap(args.units, args.resamples, args.seed)
+  comparisons = compare_runs(runs, bootstrap)
   if args.out:
     write_comparison(args.out, comparisons)
   if args.json:
@@ -40,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
   for comparison in comparisons:
     print(comparison_text(comparison))
   if args.out:
-    print(f"{args.out}/compare.html, {args.out}/compare.json")
+    page = os.path.join(args.out, PAGE)
+    print(f"{page}, {os.path.join(args.out, NUMBERS)}")
 
 
 def compare_parser() -> argparse.ArgumentParser:
@@ -68,35 +71,32 @@ def compare_parser() -> argparse.ArgumentParser:
 def comparison_text(comparison: Mapping[str, Any]) -> str:
   """A comparison in words."""
   from filax.evals.compare_page import interval_text, p_text
-  from filax.evals.html_page import points, signed_points
+  from filax.evals.html_page import points, setting_text, signed_points
 
-  first = comparison["first"]
-  second = comparison["second"]
   test = comparison["mcnemar"]
-  lines = [
-    f"{comparison['benchmark']}, {comparison['paired']:,} questions that both answered",
-    f"  first       {points(comparison['first_score'])}  {first['folder']} ({first['checkpoint']})",
-    f"  second      {points(comparison['second_score'])}  {second['folder']} ({second['checkpoint']})",
-    f"  difference  {signed_points(comparison['difference'])} points of {comparison['metric']}, 95 % "
-    f"{interval_text(comparison['interval'])} ({_drawn(comparison)})",
+  drawn = "media" if comparison["units"] == "media" else "single questions"
+  lines = [f"{comparison['benchmark']}, {comparison['paired']:,} common questions"]
+  for name in ("first", "second"):
+    run = comparison[name]
+    score = points(comparison[f"{name}_score"])
+    lines.append(f"  {name:<10}  {score}  {run['folder']} ({run['checkpoint']})")
+  lines.append(
+    f"  difference  {signed_points(comparison['difference'])} points of {comparison['metric']}, "
+    f"95 % {interval_text(comparison['interval'])} (bootstrap of {drawn})"
+  )
+  lines.append(
     f"  flipped     {test['gained']} wrong → right, {test['lost']} right → wrong; McNemar's exact "
-    f"test {p_text(test['p'])}",
-  ]
+    f"test: p {p_text(test['p'])}"
+  )
   for column, groups in comparison["by"].items():
-    words = [f"{name} {signed_points(row['difference'])}" for name, row in groups.items()]
-    if words:
-      rest = len(words) - MOST_GROUPS
-      more = f", and {rest} more" if rest > 0 else ""
-      lines.append(f"  by {column}: {', '.join(words[:MOST_GROUPS])}{more}")
-  for name, (before, after) in comparison["settings"].items():
-    lines.append(f"  {name}: {before} → {after}")
+    words = [f"{name} {signed_points(group['difference'])}" for name, group in groups.items()]
+    rest = len(words) - MOST_GROUPS
+    if rest > 0:
+      words[MOST_GROUPS:] = [f"and {rest} more"]
+    lines.append(f"  by {column}: {', '.join(words)}")
+  for name, values in comparison["settings"].items():
+    before, after = map(setting_text, values)
+    lines.append(f"  {name}: {before or 'none'} → {after or 'none'}")
   for sentence in comparison["warnings"]:
     lines.append(f"  note: {sentence}")
   return "\n".join(lines)
-
-
-def _drawn(comparison: Mapping[str, Any]) -> str:
-  """What the bootstrap drew."""
-  if comparison["units"] == "media":
-    return f"bootstrap over {comparison['media']:,} media"
-  return "bootstrap over questions"

@@ -8,203 +8,215 @@ import pathlib
 from typing import Any
 
 from filax import files
-from filax.evals import html_page, score_bars
+from filax.evals import html_page
 from filax.evals.compare import GAINED, LOST
-from filax.evals.html_page import Markup, element, points, signed_points
-from filax.evals.question_table import Cell, TableColumn, question_table, script
+from filax.evals.html_page import Markup, element, heading, points, setting_text, signed_points
+from filax.evals.question_table import Cell, TableColumn, question_table, table_script
+from filax.evals.results import run_names
+from filax.evals.score_bars import GroupScores, score_chart
+from filax.evals.shown_rows import short_text
 
 PAGE = "compare.html"
 NUMBERS = "compare.json"
 
+Comparison = Mapping[str, Any]  # As filax.evals.compare returns it.
 
-def write_comparison(folder: str | os.PathLike, comparisons: Sequence[Mapping[str, Any]]) -> None:
+
+def write_comparison(folder: str | os.PathLike, comparisons: Sequence[Comparison]) -> None:
   """Writes compare.html and compare.json into a folder. Raises OSError."""
   path = pathlib.Path(folder)
+  numbers = json.dumps(comparisons, indent=2)
+  page = comparison_page(comparisons)
   with files.write_atomically(path / NUMBERS) as file:
-    file.write(json.dumps(comparisons, indent=2).encode())
+    file.write(numbers.encode())
   with files.write_atomically(path / PAGE) as file:
-    file.write(comparison_page(comparisons).encode())
+    file.write(page.encode())
 
 
-def comparison_page(comparisons: Sequence[Mapping[str, Any]]) -> str:
+def comparison_page(comparisons: Sequence[Comparison]) -> str:
   """The HTML of the comparisons of one run with others."""
-  first = comparisons[0]["first"]
-  parts = [element("h1", f"{comparisons[0]['benchmark']}: {run_name(first)} against others")]
-  if len(comparisons) == 1:
-    second = run_name(comparisons[0]["second"])
-    title = f"{comparisons[0]['benchmark']}: {run_name(first)} → {second}"
-    parts = [element("h1", title)]
-  else:
-    parts.append(_overview(comparisons))
-  for number, comparison in enumerate(comparisons):
+  first = comparisons[0]["first"]["folder"]
+  others = [comparison["second"]["folder"] for comparison in comparisons]
+  first_name, *names = run_names([first, *others])
+  title = f"{comparisons[0]['benchmark']}: {first_name} against {', '.join(names)}"
+  parts = [element("h1", title)]
+  if len(comparisons) > 1:
+    parts.append(_overview(comparisons, names))
+  for place, comparison in enumerate(comparisons):
     if len(comparisons) > 1:
-      parts.append(element("h1", f"→ {run_name(comparison['second'])}", style="margin-top:56px"))
-    parts += _comparison_parts(comparison, f"flips{number}")
-  return html_page.whole_page("Comparison of evaluations", parts, script=script())
-
-
-def run_name(run: Mapping[str, Any]) -> str:
-  """The name of a run: the last parts of its folder."""
-  return "/".join(pathlib.PurePath(run["folder"]).parts[-2:])
+      parts.append(element("h1", names[place], class_="part"))
+    parts += _comparison_parts(comparison, [first_name, names[place]], f"flips{place}")
+  return html_page.whole_page(title, parts, script=table_script())
 
 
 def interval_text(interval: Sequence[float]) -> str:
   """An interval of a difference in points."""
-  low, high = interval
-  return f"{signed_points(low)} … {signed_points(high)}"
+  low, high = map(signed_points, interval)
+  return f"{low} … {high}"
 
 
 def p_text(p: float) -> str:
   """A p value."""
-  return "p < 0.0001" if p < 1e-4 else f"p = {p:.4f}"
+  return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def _overview(comparisons: Sequence[Mapping[str, Any]]) -> Markup:
+def _overview(comparisons: Sequence[Comparison], names: Sequence[str]) -> Markup:
   """A line for each run that was compared."""
   rows = []
-  for comparison in comparisons:
-    difference = element("b", signed_points(comparison["difference"]))
-    rows.append(
-      [
-        run_name(comparison["second"]),
-        points(comparison["first_score"]),
-        points(comparison["second_score"]),
-        difference,
-        interval_text(comparison["interval"]),
-        p_text(comparison["mcnemar"]["p"]),
-        f"{comparison['paired']:,}",
-      ]
-    )
-  head = ["run", "first run", "this run", "difference", "95 %", "McNemar", "common questions"]
+  for name, comparison in zip(names, comparisons, strict=True):
+    row = [
+      name,
+      points(comparison["first_score"]),
+      points(comparison["second_score"]),
+      element("b", signed_points(comparison["difference"])),
+      interval_text(comparison["interval"]),
+      p_text(comparison["mcnemar"]["p"]),
+      f"{comparison['paired']:,}",
+    ]
+    rows.append(row)
+  head = ("run", "first run", "this run", "difference", "95 %", "McNemar p", "common questions")
   return html_page.table(head, rows)
 
 
-def _comparison_parts(comparison: Mapping[str, Any], name: str) -> list[Markup]:
-  parts = [element("p", _introduction(comparison), class_="faint")]
-  if comparison["warnings"]:
-    parts.append(element("div", html_page.bullet_list(comparison["warnings"]), class_="card warn"))
-  parts += [_headline(comparison), _figures(comparison), _explanation(comparison)]
-  if comparison["settings"]:
-    rows = []
-    for setting, (before, after) in comparison["settings"].items():
-      rows.append([setting.replace("_", " "), _setting(before), _setting(after)])
-    parts.append(element("h2", "Settings that differ"))
-    parts.append(html_page.table(["", "first", "second"], rows, class_="words"))
+def _comparison_parts(
+  comparison: Comparison, names: Sequence[str], table_name: str
+) -> list[Markup]:
+  """The section of one pair of runs."""
+  parts = [
+    html_page.note(_introduction(comparison)),
+    *html_page.warning_card(comparison["warnings"]),
+    _headline(comparison),
+    html_page.card_row(_figures(comparison["mcnemar"])),
+    element("p", _explanation(comparison), class_="faint small"),
+    *_settings(comparison),
+  ]
   for column, groups in comparison["by"].items():
     if groups:
-      parts += [element("h2", f"By {column.replace('_', ' ')}"), _column_bars(comparison, groups)]
-  parts.append(element("h2", "What flipped"))
-  parts += _flip_section(comparison, name)
+      title = html_page.column_title(column)
+      parts.append(heading(f"By {title}"))
+      parts.append(score_chart(_group_scores(groups), names))
+  parts.append(heading("What flipped"))
+  parts += _flip_table(comparison, table_name)
   return parts
 
 
-def _introduction(comparison: Mapping[str, Any]) -> str:
-  first = comparison["first"]
-  second = comparison["second"]
-  return (
-    f"{html_page.counted(comparison['paired'], 'question')} that both runs answered. First: "
-    f"{first['folder']} ({first['checkpoint']}, protocol {first['protocol'] or 'none'}). Second: "
-    f"{second['folder']} ({second['checkpoint']}, protocol {second['protocol'] or 'none'})."
-  )
+def _introduction(comparison: Comparison) -> str:
+  questions = html_page.counted(comparison["paired"], "question")
+  first = _run_text(comparison["first"])
+  second = _run_text(comparison["second"])
+  return f"{questions} that both runs answered. First: {first}. Second: {second}."
 
 
-def _headline(comparison: Mapping[str, Any]) -> Markup:
+def _run_text(run: Mapping[str, Any]) -> str:
+  checkpoint = run["checkpoint"] or "unnamed checkpoint"
+  protocol = run["protocol"] or "none"
+  return f"{run['folder']} ({checkpoint}, protocol {protocol})"
+
+
+def _headline(comparison: Comparison) -> Markup:
   """The difference with its interval."""
   low, high = comparison["interval"]
-  style = ""
-  if low > 0:
-    style = "good"
-  elif high < 0:
-    style = "bad"
-  number = element("div", signed_points(comparison["difference"]), class_=f"number {style}")
-  macro = comparison["macro_column"]
-  average = f"mean over {macro}" if macro else "mean over questions"
-  facts = f"points of {comparison['metric']} ({average})"
-  left = element("div", number, element("div", facts, class_="faint"))
-  verdict = "The interval holds 0: the runs may be equally good."
-  if style:
-    verdict = "The interval does not hold 0."
-  right = element(
+  style = "number"
+  verdict = "It holds 0: the runs may be equally good."
+  if low > 0 or high < 0:
+    style = "number good" if low > 0 else "number bad"
+    verdict = "It does not hold 0."
+  average = "questions"
+  if comparison["macro_column"]:
+    average = f"the groups of {comparison['macro_column']}"
+  facts = f"points of {comparison['metric']}, mean over {average}"
+  difference = element(
     "div",
-    element("p", f"95 % between {interval_text(comparison['interval'])}. {verdict}"),
-    element("p", _scores(comparison), class_="faint"),
+    element("div", signed_points(comparison["difference"]), class_=style),
+    element("div", facts, class_="faint"),
   )
-  return html_page.card(element("div", left, right, class_="headline"))
+  interval = f"95 % interval {interval_text(comparison['interval'])}. {verdict}"
+  sentences = element("div", element("p", interval), html_page.note(_scores(comparison)))
+  return html_page.card(element("div", difference, sentences, class_="headline"))
 
 
-def _scores(comparison: Mapping[str, Any]) -> str:
+def _scores(comparison: Comparison) -> str:
   first = points(comparison["first_score"])
   second = points(comparison["second_score"])
+  all_first = points(comparison["first"]["score"])
+  all_second = points(comparison["second"]["score"])
   return (
-    f"On the common questions {first} and {second}; reported for all their questions "
-    f"{points(comparison['first']['score'])} and {points(comparison['second']['score'])}."
+    f"On the common questions {first} and {second}; reported for all questions of each run "
+    f"{all_first} and {all_second}."
   )
 
 
-def _figures(comparison: Mapping[str, Any]) -> Markup:
-  test = comparison["mcnemar"]
-  figures = (
-    (GAINED, test["gained"], "questions gained"),
-    (LOST, test["lost"], "questions lost"),
-    ("Right in both", test["both_right"], ""),
-    ("Wrong in both", test["both_wrong"], ""),
-    ("McNemar's exact test", p_text(test["p"]).removeprefix("p = "), "p of so uneven flips"),
-  )
-  cards = []
-  for name, value, note in figures:
-    shown = f"{value:,}" if isinstance(value, int) else value
-    cards.append(html_page.number_card(name, shown, note))
-  return html_page.card_row(cards)
+def _figures(test: Mapping[str, Any]) -> list[Markup]:
+  return [
+    html_page.number_card("Gained", f"{test['gained']:,}", GAINED),
+    html_page.number_card("Lost", f"{test['lost']:,}", LOST),
+    html_page.number_card("Right in both", f"{test['both_right']:,}"),
+    html_page.number_card("Wrong in both", f"{test['both_wrong']:,}"),
+    html_page.number_card("McNemar's test", p_text(test["p"]), "p, exact"),
+  ]
 
 
-def _explanation(comparison: Mapping[str, Any]) -> Markup:
+def _explanation(comparison: Comparison) -> str:
   """How the interval was made, and the other one."""
   media = interval_text(comparison["intervals"]["media"])
   question = interval_text(comparison["intervals"]["question"])
-  text = (
-    f"Paired bootstrap of {comparison['resamples']:,} resamples (seed {comparison['seed']}). Drawing "
-    f"the {comparison['media']:,} media with all their questions gives {media}; drawing single "
-    f"questions gives {question}, which is too narrow where questions share a video. The number "
-    f"above is that by {comparison['units']}. McNemar's test takes questions as independent."
+  drawn = "media" if comparison["units"] == "media" else "single questions"
+  return (
+    f"Paired bootstrap, {comparison['resamples']:,} resamples, seed {comparison['seed']}. Drawing "
+    f"the {comparison['media']:,} media with all their questions gives {media}. Drawing single "
+    f"questions gives {question}, too narrow where questions share a video. The interval above "
+    f"is that of {drawn}. McNemar's test takes questions as independent."
   )
-  return element("p", text, class_="faint small", style="margin-top:12px")
 
 
-def _setting(value: Any) -> str:
-  if isinstance(value, Mapping):
-    return ", ".join([f"{name}={inner}" for name, inner in value.items()])
-  return "none" if value is None else str(value)
+def _settings(comparison: Comparison) -> list[Markup]:
+  """A table of the settings that differ."""
+  rows = []
+  for name, values in comparison["settings"].items():
+    words = map(setting_text, values)
+    rows.append([html_page.column_title(name), *words])
+  if not rows:
+    return []
+  table = html_page.table(("", "first", "second"), rows, class_="words")
+  return [heading("Settings that differ"), table]
 
 
-def _column_bars(comparison: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> Markup:
-  """Both scores of each group of a column, with the difference."""
+def _group_scores(groups: Mapping[str, Mapping[str, Any]]) -> list[GroupScores]:
+  """Both scores of each group, the difference in its label."""
   lines = []
   for name, group in groups.items():
     label = f"{name} ({signed_points(group['difference'])})"
     scores = [group["first"], group["second"]]
-    lines.append(score_bars.GroupScores(label, scores, group["questions"]))
-  names = [run_name(comparison["first"]), run_name(comparison["second"])]
-  return html_page.card(score_bars.score_bars(lines, names))
+    lines.append(GroupScores(label, scores, group["questions"]))
+  return lines
 
 
-def _flip_section(comparison: Mapping[str, Any], name: str) -> list[Markup]:
+def _flip_table(comparison: Comparison, name: str) -> list[Markup]:
   flips = comparison["flips"]
   if not flips:
     return [element("p", "No verdict changed.")]
+  by = []
   columns = [TableColumn("id", "id"), TableColumn("change", "choice")]
   if comparison["shows_text"]:
-    columns += [TableColumn("question", "question"), TableColumn("expected")]
-  columns += [TableColumn("first"), TableColumn("second")]
-  by = list(comparison["by"]) if comparison["shows_text"] else []
-  columns += [TableColumn(column.replace("_", " "), "choice") for column in by]
-  return [question_table(name, columns, _flip_rows(comparison, by), len(flips))]
+    by = list(comparison["by"])
+    columns.append(TableColumn("question", "question"))
+    columns.append(TableColumn("expected"))
+  columns.append(TableColumn("first"))
+  columns.append(TableColumn("second"))
+  for column in by:
+    columns.append(TableColumn(html_page.column_title(column), "choice"))
+  return question_table(name, columns, _flip_rows(comparison, by), len(flips))
 
 
-def _flip_rows(comparison: Mapping[str, Any], by: Sequence[str]) -> Iterator[list[Cell]]:
+def _flip_rows(comparison: Comparison, by: Sequence[str]) -> Iterator[list[Cell]]:
+  """The cells of each flip, in the order of `_flip_table`."""
   for flip in comparison["flips"]:
-    cells: list[Cell] = [flip["id"], flip["change"]]
+    cells: list[Cell] = [short_text(flip["id"]), flip["change"]]
     if comparison["shows_text"]:
-      cells += [flip["question"], flip["expected"]]
-    cells += [flip["first"], flip["second"]]
-    cells += [flip["columns"][column] for column in by]
+      cells.append(flip["question"])
+      cells.append(flip["expected"])
+    cells.append(flip["first"])
+    cells.append(flip["second"])
+    for column in by:
+      cells.append(flip["columns"][column])
     yield cells

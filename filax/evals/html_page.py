@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of HTML pages: escaped text, elements, tables and the frame of a page.
+"""Parts of HTML pages: escaped text, elements, boxes, tables and the frame of a page.
 
 Text of any origin is escaped on its way in: only Markup, which these functions return, is taken as
 HTML. Pages refer to no other file and no address, and a policy in their head forbids to load any.
@@ -18,6 +18,22 @@ VOID = ("img", "input", "meta")  # Elements without an end.
 NOTHING = "\N{EN DASH}"  # Stands for a number that does not exist.
 # Control characters, and halves of UTF-16 pairs, which UTF-8 cannot hold.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_FRAME = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+{script}</body>
+</html>
+"""
 
 
 class Markup(str):
@@ -34,23 +50,36 @@ def markup(value: Any) -> Markup:
   """The HTML of a value: escaped text, or Markup as it is."""
   if isinstance(value, Markup):
     return value
-  return Markup(html.escape(printable(value)))
+  text = printable(value)
+  return Markup(html.escape(text))
 
 
 def joined(parts: Iterable[Any], between: str = "") -> Markup:
   """The HTML of several values."""
-  return Markup(between.join([markup(part) for part in parts]))
+  text = between.join(map(markup, parts))
+  return Markup(text)
 
 
 def element(tag: str, *children: Any, **attributes: Any) -> Markup:
   """An element; `class_` is its class, `data_title` its data-title."""
-  names = []
+  start = tag
   for name, value in attributes.items():
-    names.append(f' {name.rstrip("_").replace("_", "-")}="{markup(value)}"')
-  start = f"<{tag}{''.join(names)}>"
+    attribute = name.rstrip("_").replace("_", "-")
+    start += f' {attribute}="{markup(value)}"'
   if tag in VOID:
-    return Markup(start)
-  return Markup(f"{start}{joined(children)}</{tag}>")
+    return Markup(f"<{start}>")
+  content = joined(children)
+  return Markup(f"<{start}>{content}</{tag}>")
+
+
+def heading(text: Any) -> Markup:
+  """The heading of a section."""
+  return element("h2", text)
+
+
+def note(text: Any) -> Markup:
+  """A paragraph of less weight."""
+  return element("p", text, class_="faint")
 
 
 def card(*children: Any) -> Markup:
@@ -58,43 +87,62 @@ def card(*children: Any) -> Markup:
   return element("div", *children, class_="card")
 
 
-def number_card(name: str, value: Any, note: Any = "") -> Markup:
+def number_card(name: str, value: Any, remark: Any = "") -> Markup:
   """A box with one figure."""
   return card(
     element("div", name, class_="faint"),
     element("div", value, class_="number"),
-    element("div", note, class_="faint"),
+    element("div", remark, class_="faint"),
   )
 
 
-def card_row(cards: Iterable[Markup], class_: str = "row") -> Markup:
+def card_row(cards: Iterable[Markup]) -> Markup:
   """Boxes side by side."""
-  return element("div", *cards, class_=class_)
+  return element("div", *cards, class_="row")
+
+
+def warning_card(sentences: Sequence[str]) -> list[Markup]:
+  """A box of warnings; [] without any."""
+  if not sentences:
+    return []
+  return [element("div", bullet_list(sentences), class_="card warn")]
 
 
 def folded(title: Any, *children: Any) -> Markup:
   """A part that opens with a click."""
-  return element("details", element("summary", title), *children)
+  summary = element("summary", title)
+  return element("details", summary, *children)
 
 
 def bullet_list(items: Iterable[Any]) -> Markup:
   """A list."""
-  return element("ul", *[element("li", item) for item in items])
+  lines = [element("li", item) for item in items]
+  return element("ul", *lines)
 
 
-def table(
-  head: Sequence[Any], rows: Iterable[Sequence[Any]], class_: str = "", published: int = 0
-) -> Markup:
-  """A table in a box; its last `published` rows are numbers of others."""
+def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], class_: str = "") -> Markup:
+  """A table in a box."""
   lines = []
   if head:
-    lines.append(element("tr", *[element("th", cell) for cell in head]))
-  all_rows = list(rows)
-  for place, row in enumerate(all_rows):
-    others = place >= len(all_rows) - published
-    cells = [element("td", cell) for cell in row]
-    lines.append(element("tr", *cells, class_="published" if others else "own"))
+    lines.append(table_row("th", head))
+  for row in rows:
+    lines.append(table_row("td", row))
   return card(element("table", *lines, class_=class_))
+
+
+def table_row(tag: str, cells: Iterable[Any]) -> Markup:
+  """A line of a table; `tag` is that of its cells."""
+  elements = [element(tag, cell) for cell in cells]
+  return element("tr", *elements)
+
+
+def words_table(rows: Mapping[str, Any]) -> Markup:
+  """A table of names and their values in words; empty values are left out."""
+  lines = []
+  for name, value in rows.items():
+    if value not in (None, "", [], {}):
+      lines.append((name, value))
+  return table((), lines, class_="words")
 
 
 def points(value: float | None) -> str:
@@ -109,10 +157,8 @@ def points(value: float | None) -> str:
   return f"{100 * value:.1f}"
 
 
-def signed_points(value: float | None) -> str:
+def signed_points(value: float) -> str:
   """A difference of scores with its sign: 0.012 -> "+1.2"."""
-  if value is None:
-    return NOTHING
   text = f"{100 * value:+.1f}"
   return text.replace("-", "\N{MINUS SIGN}")
 
@@ -123,9 +169,23 @@ def counted(count: int, noun: str) -> str:
   return f"{count:,} {noun}{plural}"
 
 
+def column_title(column: str) -> str:
+  """The name of a column in words."""
+  return column.replace("_", " ")
+
+
+def setting_text(value: Any) -> str:
+  """A setting in words."""
+  if isinstance(value, Mapping):
+    pairs = [f"{name}={inner}" for name, inner in value.items()]
+    return ", ".join(pairs)
+  return "" if value is None else str(value)
+
+
 def json_block(name: str, value: Any) -> Markup:
   """JSON that the page's script reads; nothing in it can end the block."""
-  text = printable(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+  text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+  text = printable(text)
   for character in "<>&\u2028\u2029":
     text = text.replace(character, f"\\u{ord(character):04x}")
   return Markup(f'<script type="application/json" id="{markup(name)}">{text}</script>')
@@ -133,34 +193,24 @@ def json_block(name: str, value: Any) -> Markup:
 
 def resource(name: str) -> str:
   """The text of a file that lies beside this module."""
-  return (importlib.resources.files("filax.evals") / name).read_text(encoding="utf-8")
+  path = importlib.resources.files("filax.evals") / name
+  return path.read_text(encoding="utf-8")
 
 
-def whole_page(title: str, parts: Iterable[Markup], *, style: str = "", script: str = "") -> str:
+def whole_page(title: str, parts: Iterable[Any], *, style: str = "", script: str = "") -> str:
   """A page of its own.
 
   The script runs by the hash of its text: no other one, however it came into the page, does.
   """
-  digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-  script_source = f"'sha256-{digest}'" if script else "'none'"
-  policy = (
-    f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {script_source}"
+  source = "'none'"
+  if script:
+    digest = hashlib.sha256(script.encode()).digest()
+    source = f"'sha256-{base64.b64encode(digest).decode()}'"
+  policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {source}"
+  return _FRAME.format(
+    policy=policy,
+    title=markup(title),
+    style=resource("page.css") + style,
+    body=joined(parts, "\n"),
+    script=f"<script>{script}</script>\n" if script else "",
   )
-  body = joined(parts, "\n")
-  script_element = f"<script>{script}</script>\n" if script else ""
-  return (
-    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    f"<title>{markup(title)}</title>\n<style>{resource('page.css')}{style}</style>\n</head>\n"
-    f"<body>\n<main>\n{body}\n</main>\n{script_element}</body>\n</html>\n"
-  )
-
-
-def words_table(rows: Mapping[str, Any]) -> Markup:
-  """A table of names and their values in words; empty values are left out."""
-  lines = []
-  for name, value in rows.items():
-    if value not in (None, "", [], {}):
-      lines.append((name, value))
-  return table((), lines, class_="words")

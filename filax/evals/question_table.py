@@ -6,10 +6,12 @@ import json
 from typing import Any, NamedTuple
 
 from filax.evals import html_page
-from filax.evals.html_page import Markup
+from filax.evals.html_page import Markup, element
 
 MOST_BYTES = 8_000_000  # Of the rows in a page; what goes beyond stays in answers.jsonl.
-Cell = str | Sequence[str]  # Several words where a question is in several groups.
+NO_SCRIPT = Markup("<noscript><p>The table needs JavaScript.</p></noscript>")
+
+Cell = str | Sequence[str]  # Several texts where a question is in several groups.
 
 
 class TableColumn(NamedTuple):
@@ -19,51 +21,65 @@ class TableColumn(NamedTuple):
   kind: str = "text"
 
 
-def script() -> str:
+class PackedRows:
+  """Rows as the script reads them, choices as numbers of their texts."""
+
+  def __init__(self, columns: Sequence[TableColumn]):
+    self.columns = columns
+    self.rows: list[list[Any]] = []
+    self.bytes = 0
+    self.numbers: list[dict[str, int]] = [{} for _ in columns]  # Text -> number, of each choice.
+
+  def add(self, row: Sequence[Cell]) -> bool:
+    """Adds a row; False if it does not fit into the page."""
+    cells: list[Any] = []
+    for place, cell in enumerate(row):
+      cells.append(self._packed(place, cell))
+    text = json.dumps(cells, ensure_ascii=False)
+    self.bytes += len(text.encode("utf-8", "replace"))
+    if self.bytes > MOST_BYTES:
+      return False
+    self.rows.append(cells)
+    return True
+
+  def to_json(self) -> dict[str, Any]:
+    """The content of the page's JSON block."""
+    described = []
+    for column, numbers in zip(self.columns, self.numbers, strict=True):
+      description: dict[str, Any] = column._asdict()
+      if column.kind == "choice":
+        description["values"] = list(numbers)
+      described.append(description)
+    return dict(columns=described, rows=self.rows)
+
+  def _packed(self, place: int, cell: Cell) -> Any:
+    if self.columns[place].kind != "choice":
+      return cell
+    numbers = self.numbers[place]
+    texts = [cell] if isinstance(cell, str) else cell
+    packed = [numbers.setdefault(text, len(numbers)) for text in texts]
+    return packed[0] if len(packed) == 1 else packed
+
+
+def table_script() -> str:
   """The script of pages that hold such a table."""
   return html_page.resource("question_table.js")
 
 
 def question_table(
   name: str, columns: Sequence[TableColumn], rows: Iterable[Sequence[Cell]], total: int
-) -> Markup:
+) -> list[Markup]:
   """The table under a unique name, and a sentence if it holds only a part of `total` rows."""
-  values: list[dict[str, int]] = [{} for _ in columns]  # Word -> its number, of each choice.
-  packed: list[list[Any]] = []
-  size = 0
+  packed = PackedRows(columns)
   for row in rows:
-    cells = _packed_row(columns, row, values)
-    size += len(json.dumps(cells, ensure_ascii=False).encode("utf-8", "replace")) + 1
-    if size > MOST_BYTES:
+    if not packed.add(row):
       break
-    packed.append(cells)
-  described = []
-  for column, words in zip(columns, values, strict=True):
-    description: dict[str, Any] = dict(title=column.title, kind=column.kind)
-    if column.kind == "choice":
-      description["values"] = list(words)
-    described.append(description)
-  parts = [
-    html_page.element("div", class_="card questions", data_source=name),
-    html_page.json_block(name, dict(columns=described, rows=packed)),
-    Markup("<noscript><p>The table needs JavaScript; answers.jsonl has the rows.</p></noscript>"),
-  ]
-  if len(packed) < total:
-    sentence = f"The table holds the first {len(packed):,} of {total:,}; answers.jsonl has all."
-    parts.insert(0, html_page.element("p", sentence, class_="warn"))
-  return html_page.joined(parts)
-
-
-def _packed_row(
-  columns: Sequence[TableColumn], row: Sequence[Cell], values: Sequence[dict[str, int]]
-) -> list[Any]:
-  """The cells of a row; choices as the numbers of their words."""
-  cells: list[Any] = []
-  for column, cell, words in zip(columns, row, values, strict=True):
-    if column.kind != "choice":
-      cells.append(cell)
-      continue
-    texts = [cell] if isinstance(cell, str) else cell
-    numbers = [words.setdefault(text, len(words)) for text in texts]
-    cells.append(numbers[0] if len(numbers) == 1 else numbers)
-  return cells
+  parts = []
+  count = len(packed.rows)
+  if count < total:
+    sentence = f"The table holds the first {count:,} of {total:,}; answers.jsonl has all."
+    parts.append(element("p", sentence, class_="warn"))
+  parts.append(element("div", class_="card questions", data_source=name))
+  parts.append(html_page.json_block(name, packed.to_json()))
+  parts.append(NO_SCRIPT)
+  return parts
