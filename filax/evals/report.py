@@ -103,11 +103,14 @@ def by_benchmark(runs: Iterable[ReportedRun]) -> dict[str, list[ReportedRun]]:
 def run_numbers(run: ReportedRun) -> dict[str, Any]:
   """The numbers of one run on one benchmark."""
   results = run.results
-  numbers = dict(run=run.name, folder=str(results.folder), score=results.headline)
-  numbers |= {name: results.result[name] for name in COPIED}
-  numbers["by"] = score_columns(results)
-  numbers["notes"] = results.notes
-  return numbers
+  copied = {name: results.result[name] for name in COPIED}
+  return copied | dict(
+    run=run.name,
+    folder=str(results.folder),
+    score=results.headline,
+    by=score_columns(results),
+    notes=results.notes,
+  )
 
 
 def published_numbers(benchmark: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def results_folder(path: str | os.PathLike) -> pathlib.Path:
 def find_results(path: str | os.PathLike) -> list[pathlib.Path]:
   """The folders at or below `path` that hold a result.json, sorted."""
   folders = []
-  for folder, _, names in os.walk(path):
+  for folder, _, names in os.walk(os.fspath(path)):
     if RESULT in names:
       folders.append(pathlib.Path(folder))
   return sorted(folders)

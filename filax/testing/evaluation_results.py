@@ -12,6 +12,32 @@ LETTERS = "ABCD"
 DURATIONS = ("short", "medium", "long")
 TASKS = ("Counting", "Order", "Action", "OCR & signs", "时间推理")
 
+ENVIRONMENT: dict[str, Any] = dict(  # Fields of result.json that do not depend on the answers.
+  manifest="data/cups",
+  checkpoint="runs/toy",
+  selector="kmeans",
+  frames=96,
+  blind=False,
+  settings=dict(
+    frames=96,
+    fps=None,
+    selector="kmeans",
+    tokens_per_frame=64,
+    dropout="off",
+    dtype="bfloat16",
+    decoder="PyAV 18.1",
+    max_new_tokens=16,
+    temperature=0.0,
+    batch=32,
+    mesh=dict(data=1, seq=1),
+  ),
+  first_prompt="How many cups stand on table 0?\nA. Two.\nB. Three.",
+  hashes=dict(checkpoint="ab" * 32, annotations={"data/cups/test.parquet": "cd" * 32}),
+  seconds=dict(decode=812.0, encode=320.5, prefill=110.2, generate=95.0, wait=3.1, total=540.8),
+  idle_share=0.02,
+  compilations=5,
+)
+
 
 def answer_row(number: int, right: bool = True, **keys: Any) -> dict[str, Any]:
   """An answer as a line of answers.jsonl; three questions share a video."""
@@ -66,7 +92,7 @@ def grounding_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 def averages(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """Accuracy and number of rows; with overlaps, also R@1 and mIoU."""
-  scores = [row["score"] for row in rows]
+  scores = [row["score"] for row in rows if row["score"] is not None]
   table: dict[str, Any] = dict(accuracy=mean_of(scores), questions=len(rows))
   overlaps = [row["iou"] for row in rows if "iou" in row]
   if overlaps:
@@ -83,15 +109,10 @@ def mean_of(values: Sequence[float]) -> float | None:
 
 def evaluation_result(rows: Sequence[Mapping[str, Any]], **keys: Any) -> dict[str, Any]:
   """The content of result.json for these rows; `keys` replace some of it."""
-  by: dict[str, dict[str, Any]] = {}
-  for column in ("length", "task"):
-    groups: dict[str, list] = {}
-    for row in rows:
-      groups.setdefault(row[column], []).append(row)
-    by[column] = {name: averages(group) for name, group in groups.items()}
   total = averages(rows)
   accuracy = total["accuracy"]
-  task_scores = [group["accuracy"] for group in by["task"].values()]
+  by = {column: averages_by(rows, column) for column in ("length", "task")}
+  of_tasks = [group["accuracy"] for group in by["task"].values()]
   result: dict[str, Any] = dict(
     schema=1,
     filax="0.1.0",
@@ -102,53 +123,45 @@ def evaluation_result(rows: Sequence[Mapping[str, Any]], **keys: Any) -> dict[st
     comparable=True,
     reasons=[],
     metric="accuracy",
-    scores=dict(accuracy=accuracy, micro=accuracy, macro=mean_of(task_scores)),
-    macro_column="",
+    scores=dict(accuracy=accuracy, micro=accuracy, macro=mean_of(of_tasks)),
     chance=0.25,
     total=len(rows),
     questions=len(rows),
     videos=len({row["media"] for row in rows}),
-    skipped=0,
-    unparsed=sum(not row["parsed"] for row in rows),
-    empty=sum(row["flag"] == "empty" for row in rows),
-    degenerate=sum(row["flag"] != "" for row in rows),
-    missing=0,
-    skipped_questions=[],
-    bad_media={},
-    bad_questions=[],
-    bad_records=[],
     by=by,
     accuracy=accuracy,
-    manifest="data/cups",
-    checkpoint="runs/toy",
-    selector="kmeans",
-    frames=96,
-    blind=False,
-    settings=dict(
-      frames=96,
-      fps=None,
-      selector="kmeans",
-      tokens_per_frame=64,
-      dropout="off",
-      dtype="bfloat16",
-      decoder="pyav",
-      max_new_tokens=16,
-      temperature=0.0,
-      batch=32,
-      mesh=dict(data=1, seq=1),
-    ),
-    first_prompt="<video>\nHow many cups stand on table 0?\nA. Two.\nB. Three.",
-    hashes=dict(checkpoint="ab" * 32, annotations={"data/cups/test.parquet": "cd" * 32}),
     shows_text=True,
-    seconds=dict(decode=812.0, encode=320.5, prefill=110.2, generate=95.0, wait=3.1, total=540.8),
-    idle_share=0.02,
-    compilations=5,
     finished=True,
   )
   if "mIoU" in total:
     del total["questions"]
     result |= dict(metric="R@0.5", scores=total, chance=None)
-  return result | keys
+  return result | counts(rows) | ENVIRONMENT | keys
+
+
+def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """The fields of result.json about what went wrong."""
+  return dict(
+    skipped=0,
+    unparsed=sum(not row["parsed"] for row in rows),
+    empty=sum(row["flag"] == "empty" for row in rows),
+    degenerate=sum(row["flag"] in ("symbols", "repeats") for row in rows),
+    missing=0,
+    skipped_questions=[],
+    bad_media={},
+    bad_questions=[],
+    bad_records=[],
+  )
+
+
+def averages_by(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, dict[str, Any]]:
+  """Value of a column -> averages of its rows."""
+  groups: dict[str, list[Mapping[str, Any]]] = {}
+  for row in rows:
+    value = row[column]
+    for name in value if isinstance(value, list) else [value]:
+      groups.setdefault(name, []).append(row)
+  return {name: averages(group) for name, group in groups.items()}
 
 
 def write_results(
