@@ -92,7 +92,7 @@ def grounding_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 def averages(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """Accuracy and number of rows; with overlaps, also R@1 and mIoU."""
-  scores = [row["score"] for row in rows if row["score"] is not None]
+  scores = [row["score"] for row in rows]
   table: dict[str, Any] = dict(accuracy=mean_of(scores), questions=len(rows))
   overlaps = [row["iou"] for row in rows if "iou" in row]
   if overlaps:
@@ -102,9 +102,10 @@ def averages(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   return table
 
 
-def mean_of(values: Sequence[float]) -> float | None:
-  """The mean; None without values."""
-  return sum(values) / len(values) if values else None
+def mean_of(values: Sequence[float | None]) -> float | None:
+  """The mean of the values that are known; None without any."""
+  present = [value for value in values if value is not None]
+  return sum(present) / len(present) if present else None
 
 
 def evaluation_result(rows: Sequence[Mapping[str, Any]], **keys: Any) -> dict[str, Any]:

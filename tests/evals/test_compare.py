@@ -72,7 +72,7 @@ def test_pairs_are_found_in_any_order(tmp_path):
 
 def test_other_benchmarks_are_refused(tmp_path):
   first, second = two_runs(tmp_path, answer_rows(3), answer_rows(3), benchmark="plates")
-  with pytest.raises(BadResults, match="answers cups and .* plates: compare runs of one"):
+  with pytest.raises(BadResults, match=r"answers cups and .* plates: compare runs of one"):
     compare(first, second)
 
 
