@@ -72,9 +72,13 @@ def result_folders(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
 
 
 def owner_folder(results: Results) -> pathlib.Path:
-  """The folder of a run: the parent of RUN/<benchmark>."""
+  """The folder of a run: the parent of RUN/<benchmark>.
+
+  A private benchmark "module:name" lies in RUN/<name>.
+  """
   folder = results.folder
-  return folder.parent if folder.name == results.benchmark else folder
+  _, _, name = results.benchmark.rpartition(":")
+  return folder.parent if folder.name == name else folder
 
 
 def build_report(gathered: GatheredRuns) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from filax.evals.result_fields import BadResults, shortened_value
 RESULT = "result.json"
 ANSWERS = "answers.jsonl"
 PAGE = "page.html"
+CELL = ("name", "frames", "depth", "control")  # Of needle tests, which ask in several haystacks.
 RIGHT = 0.5  # The lowest score of an answer that counts as right where only right or wrong counts.
 
 Row = Mapping[str, Any]  # A line of answers.jsonl.
@@ -40,8 +41,8 @@ class Results:
 
   @property
   def scored(self) -> list[Row]:
-    """The answers with a score: those whose right answer is public."""
-    return [row for row in self.answers if row["score"] is not None]
+    """The answers that count: with a public right answer, and no control of a needle test."""
+    return list(filter(_counts, self.answers))
 
   @property
   def shows_text(self) -> bool:
@@ -142,5 +143,19 @@ def _read_row(line: bytes, place: str) -> Row:
   if missing:
     raise BadResults(f"{place} lacks {', '.join(missing)}.")
   result_fields.check_number(row["score"], f"{place}: score")
-  row["id"] = str(row["id"])
+  row["id"] = _question_id(row)
   return row
+
+
+def _question_id(row: Row) -> str:
+  """The id of a question; in needle tests with its cell."""
+  words = [str(row["id"])]
+  for name in CELL:
+    value = row.get(name)
+    if value not in (None, ""):
+      words.append(f"{name}={value}")
+  return " ".join(words)
+
+
+def _counts(row: Row) -> bool:
+  return row["score"] is not None and not row.get("control")

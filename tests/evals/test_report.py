@@ -52,6 +52,11 @@ def test_evaluations_are_found_below_a_folder(runs):
   }
 
 
+def test_a_private_benchmark_lies_under_its_own_name(tmp_path):
+  write_results(tmp_path / "fila/plates", answer_rows(9), benchmark="my_lab.kitchen:plates")
+  assert report_of(tmp_path)["runs"] == ["fila"]
+
+
 def test_a_folder_is_read_once(runs):
   report = report_of(runs, runs / "vcf", runs / "vcf/mvbench/result.json")
   assert len(report["benchmarks"]["mvbench"]["runs"]) == 2

@@ -158,6 +158,17 @@ def test_an_answer_without_a_score_is_read(tmp_path):
   assert len(results.answers) == 1 and results.scored == []
 
 
+def test_a_needle_question_is_known_by_its_cell(tmp_path):
+  rows = [answer_row(0, frames=frames, depth=0.5, control="") for frames in (1000, 2000)]
+  rows.append(answer_row(0, frames=1000, depth=0.5, control="grey"))
+  results = read_results(write_results(tmp_path, rows))
+  assert [row["id"] for row in results.scored] == [
+    "q0 frames=1000 depth=0.5",
+    "q0 frames=2000 depth=0.5",
+  ]
+  assert results.notes == []
+
+
 def test_results_are_found_below_a_folder(tmp_path):
   folders = [write_results(tmp_path / name, answer_rows(3)) for name in ("b/x", "a")]
   assert find_results(tmp_path) == sorted(folders)
