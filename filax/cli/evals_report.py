@@ -22,10 +22,10 @@ def main(argv: Sequence[str]) -> None:
   """Writes the page; prints a table, or JSON with --json."""
   args = report_parser().parse_args(argv)
   from filax.evals.report import build_report, gather_runs
-  from filax.evals.report_page import write_report
+  from filax.evals.report_page import write_report_page
 
   gathered = gather_runs(args.runs)
-  report = write_report(args.out, gathered) if args.out else build_report(gathered)
+  report = write_report_page(args.out, gathered) if args.out else build_report(gathered)
   if args.json:
     print(json.dumps(report))
     return

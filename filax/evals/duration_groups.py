@@ -19,7 +19,10 @@ GROUPS = (  # (longest seconds, name)
 
 
 def score_columns(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
-  """Column -> value -> scores: the benchmark's columns, and the length of the video."""
+  """Column -> value -> scores.
+
+  The columns are the benchmark's and the length of the video.
+  """
   columns = dict(results.result["by"])
   if OWN_COLUMNS & set(columns):
     return columns

@@ -137,7 +137,7 @@ def table_row(tag: str, cells: Iterable[Any]) -> Markup:
 
 
 def words_table(rows: Mapping[str, Any]) -> Markup:
-  """A table of names and their values in words; empty values are left out."""
+  """A table of names and values; empty values are left out."""
   lines = []
   for name, value in rows.items():
     if value not in (None, "", [], {}):
@@ -183,7 +183,7 @@ def setting_text(value: Any) -> str:
 
 
 def json_block(name: str, value: Any) -> Markup:
-  """JSON that the page's script reads; nothing in it can end the block."""
+  """JSON for the page's script; nothing in it can end the block."""
   text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
   text = printable(text)
   for character in "<>&\u2028\u2029":

@@ -89,7 +89,7 @@ def headline_card(results: Results) -> Markup:
 
 
 def score_spread(results: Results) -> str:
-  """The 95 % interval of a mean over questions; "" of another headline."""
+  """The 95 % interval of a plain mean; "" of another headline."""
   if results.headline is None or len(results.scored) < 2:
     return ""
   scores = np.asarray([row["score"] for row in results.scored], np.float64)
@@ -129,7 +129,7 @@ def _other_averages(results: Results) -> list[Markup]:
 
 
 def _columns(results: Results) -> list[Markup]:
-  """Bars for each column, with a table where a metric has several averages."""
+  """Bars for each column, with a table of further averages."""
   chance = results.result["chance"]
   parts = []
   for column, groups in score_columns(results).items():

@@ -12,7 +12,10 @@ from filax.evals.shown_rows import column_values
 
 
 class PairedAnswers(NamedTuple):
-  """Answers of two runs to the same questions, in the order of the first run."""
+  """Answers of two runs to the same questions.
+
+  They are in the order of the first run.
+  """
 
   first: list[Row]
   second: list[Row]
@@ -46,7 +49,10 @@ def row_scores(rows: Sequence[Row]) -> np.ndarray:
 
 
 def column_groups_of(rows: Sequence[Row], column: str) -> np.ndarray:
-  """The number of each row's group i64 [n] in a column; all 0 for the column ""."""
+  """The number of each row's group in a column, i64 [n].
+
+  All 0 for the column "".
+  """
   numbers: dict[str, int] = {}
   groups = []
   for row in rows:

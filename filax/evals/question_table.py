@@ -15,7 +15,10 @@ Cell = str | Sequence[str]  # Several texts where a question is in several group
 
 
 class TableColumn(NamedTuple):
-  """A column: kind id | text | question | choice; a choice is filtered by its values."""
+  """A column of kind id | text | question | choice.
+
+  A choice is filtered by its values.
+  """
 
   title: str
   kind: str = "text"
@@ -69,7 +72,10 @@ def table_script() -> str:
 def question_table(
   name: str, columns: Sequence[TableColumn], rows: Iterable[Sequence[Cell]], total: int
 ) -> list[Markup]:
-  """The table under a unique name, and a sentence if it holds only a part of `total` rows."""
+  """The table under a unique name.
+
+  A sentence says so if it holds only a part of `total` rows.
+  """
   packed = PackedRows(columns)
   for row in rows:
     if not packed.add(row):

@@ -57,9 +57,9 @@ def gather_runs(paths: Sequence[str | os.PathLike]) -> GatheredRuns:
 
 
 def result_folders(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
-  """The folders at or below the paths that hold a result.json, each once.
+  """The folders at or below the paths that hold a result.json.
 
-  Raises BadResults for a path without any.
+  Each comes once. Raises BadResults for a path without any.
   """
   folders: dict[pathlib.Path, None] = {}
   for text in paths:
@@ -118,7 +118,10 @@ def run_numbers(run: ReportedRun) -> dict[str, Any]:
 
 
 def published_numbers(benchmark: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Published scores, each with `mismatch`: why it must not be compared with these runs."""
+  """Published scores.
+
+  Each has `mismatch`: why it must not be compared with these runs; "" if it may.
+  """
   numbers = []
   for score in published.published_scores(benchmark):
     entry = score._asdict()

@@ -24,7 +24,7 @@ COUNTS = dict(  # Field -> its title.
 )
 
 
-def write_report(path: str | os.PathLike, gathered: GatheredRuns) -> dict[str, Any]:
+def write_report_page(path: str | os.PathLike, gathered: GatheredRuns) -> dict[str, Any]:
   """Writes the page and returns the report's numbers. Raises OSError."""
   report = build_report(gathered)
   page = report_page(report, gathered)
@@ -83,7 +83,7 @@ def _run_table(runs: Sequence[Numbers]) -> Markup:
 
 
 def _notes(runs: Sequence[Numbers]) -> list[Markup]:
-  """Why runs are not comparable, and what else must be known of them."""
+  """Why runs are not comparable, and other notes about them."""
   lines = []
   for numbers in runs:
     for sentence in _run_notes(numbers):
@@ -145,7 +145,7 @@ def _count_table(runs: Sequence[Numbers]) -> Markup:
 
 
 def _sample_parts(evaluated: Sequence[ReportedRun]) -> list[Markup]:
-  """Questions with the answers of every run; [] where the licence forbids it."""
+  """Questions with every run's answers; [] where the licence forbids it."""
   if not all(run.results.shows_text for run in evaluated):
     return []
   rows = samples.pick_samples(evaluated[0].results.answers, SAMPLES)

@@ -19,7 +19,7 @@ Numbers = Mapping[str, Any]  # A part of filax.evals.report.build_report.
 
 
 def score_matrix(runs: Sequence[str], benchmarks: Mapping[str, Numbers]) -> Markup:
-  """A row for each run and each published model, a column for each benchmark."""
+  """A row for each run and model, a column for each benchmark."""
   rows = []
   for run in runs:
     cells = [_run_cell(numbers["runs"], run) for numbers in benchmarks.values()]
@@ -31,7 +31,7 @@ def score_matrix(runs: Sequence[str], benchmarks: Mapping[str, Numbers]) -> Mark
 
 
 def _run_cell(evaluated: Sequence[Numbers], run: str) -> Markup:
-  """The score of a run, several if it has several evaluations of the benchmark."""
+  """The score of a run, or its several scores, on a benchmark."""
   cells = []
   for numbers in evaluated:
     if numbers["run"] == run:

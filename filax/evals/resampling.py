@@ -20,7 +20,10 @@ _CHUNK = 2_000_000  # Counts drawn at a time, to bound the memory.
 
 
 def media_units(rows: Sequence[Row]) -> np.ndarray:
-  """The number of each row's medium i64 [n]; a row without one is a unit of its own."""
+  """The number of each row's medium, i64 [n].
+
+  A row without a medium is a unit of its own.
+  """
   numbers: dict[tuple[str, int], int] = {}
   units = []
   for place, row in enumerate(rows):
@@ -31,9 +34,10 @@ def media_units(rows: Sequence[Row]) -> np.ndarray:
 
 
 def mean_error(values: np.ndarray, units: np.ndarray) -> float:
-  """The standard error of the mean of values [n], with units [n] drawn together.
+  """The standard error of the mean of values f64 [n].
 
-  The cluster-robust estimate; with one value in each unit, the ordinary standard error.
+  The values of a unit (units i64 [n]) are drawn together: the cluster-robust estimate. With one
+  value in each unit it is the ordinary standard error.
   """
   sums = np.bincount(units, values - values.mean())
   count = len(sums)
@@ -44,7 +48,10 @@ def mean_error(values: np.ndarray, units: np.ndarray) -> float:
 
 
 def group_mean(values: np.ndarray, groups: np.ndarray) -> float:
-  """The unweighted mean of the groups' means; one group gives the plain mean."""
+  """The unweighted mean of the groups' means.
+
+  One group gives the plain mean.
+  """
   sums = np.bincount(groups, values)
   counts = np.bincount(groups)
   present = counts > 0

@@ -91,7 +91,10 @@ def parse_json(content: bytes, place: str) -> Any:
 
 
 def check_kind(value: Any, kind: type, place: str) -> None:
-  """Raises BadResults for a value of another kind; true and false are no numbers."""
+  """Raises BadResults for a value of another kind.
+
+  True and false are no numbers.
+  """
   is_other_bool = isinstance(value, bool) and kind is not bool
   if not isinstance(value, kind) or is_other_bool:
     words = _WORDS.get(kind, "a list")

@@ -41,7 +41,10 @@ class Results:
 
   @property
   def scored(self) -> list[Row]:
-    """The answers that count: with a public right answer, and no control of a needle test."""
+    """The answers that count.
+
+    Their right answer is public, and they are no control of a needle test.
+    """
     return list(filter(_counts, self.answers))
 
   @property
@@ -132,9 +135,9 @@ def _read_rows(path: pathlib.Path, notes: list[str]) -> Iterator[Row]:
 
 
 def _read_row(line: bytes, place: str) -> Row:
-  """The answer of a line; its score is None if the publisher keeps the right answer.
+  """The answer of a line.
 
-  Raises BadResults.
+  Its score is None if the publisher keeps the right answer. Raises BadResults.
   """
   row = result_fields.parse_json(line, place)
   if not isinstance(row, dict):

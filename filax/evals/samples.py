@@ -12,7 +12,7 @@ MOST_ODD = 12  # Of each kind of odd answer.
 
 
 def pick_samples(answers: Sequence[Row], most: int = MOST) -> list[Row]:
-  """Rows of every verdict by turns, of different media and from the whole set."""
+  """Rows of every verdict by turns, of different media."""
   groups: dict[str, list[Row]] = {}
   for row in answers:
     groups.setdefault(shown_rows.verdict(row), []).append(row)
@@ -43,7 +43,7 @@ def _add_sample(picked: list[Row], row: Row, media: set[str]) -> None:
 
 
 def sample_section(results: Results) -> list[Markup]:
-  """Sample questions with a picture of their medium; [] where the licence forbids it."""
+  """Sample questions with pictures; [] where the licence forbids it."""
   if not results.shows_text or not results.answers:
     return []
   rows = pick_samples(results.answers)

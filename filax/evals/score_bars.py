@@ -30,7 +30,7 @@ def column_groups(columns: Sequence[Groups]) -> list[GroupScores]:
 
 
 def group_scores(name: str, columns: Sequence[Groups]) -> GroupScores:
-  """The scores of one group in several runs; None where a run lacks it."""
+  """The scores of a group; None where a run lacks it."""
   scores: list[float | None] = []
   questions = 0
   for groups in columns:
@@ -43,7 +43,10 @@ def group_scores(name: str, columns: Sequence[Groups]) -> GroupScores:
 def score_chart(
   groups: Sequence[GroupScores], runs: Sequence[str] = ("",), chance: float | None = None
 ) -> Markup:
-  """A box with bars for each group, or a table of many runs; a mark at the score of guessing."""
+  """Bars for each group, or a table of many runs.
+
+  A mark stands at the score of guessing.
+  """
   if len(runs) > SERIES:
     return _group_table(groups, runs)
   lines: list[Markup] = []

@@ -65,7 +65,7 @@ def shown_expected(row: Row, shows_text: bool) -> str:
 
 
 def column_values(row: Row, column: str) -> list[str]:
-  """The groups of a row in a column: one, or several of a list."""
+  """The groups of a row in a column; a list gives several."""
   value = row.get(column)
   if isinstance(value, list | tuple):
     return list(map(short_text, value))

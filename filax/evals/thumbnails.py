@@ -29,7 +29,7 @@ class Thumbnails(NamedTuple):
 
 
 def make_thumbnails(media: Iterable[str], most: int = MOST) -> Thumbnails:
-  """The middle frames of the first `most` different media that can be read."""
+  """The middle frames of the first `most` media that can be read."""
   urls: dict[str, str] = {}
   unreadable = []
   deadline = time.monotonic() + MOST_SECONDS
@@ -47,9 +47,9 @@ def make_thumbnails(media: Iterable[str], most: int = MOST) -> Thumbnails:
 
 
 def middle_frame(medium: str) -> Image.Image:
-  """The frame in the middle of a medium, at most SIDE pixels wide and high.
+  """The frame in the middle of a medium.
 
-  Raises MediaError.
+  It is at most SIDE pixels wide and high. Raises MediaError.
   """
   facts = probe(medium, LIMITS)
   if facts.error:

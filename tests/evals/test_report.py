@@ -10,7 +10,7 @@ from filax.cli import evals_report
 from filax.evals import published
 from filax.evals.duration_groups import COLUMN, duration_group, score_columns
 from filax.evals.report import build_report, gather_runs
-from filax.evals.report_page import report_page, write_report
+from filax.evals.report_page import report_page, write_report_page
 from filax.evals.result_fields import BadResults
 from filax.evals.results import read_results
 from filax.evals.score_bars import SERIES
@@ -189,7 +189,7 @@ def test_the_page_loads_nothing(runs):
 
 
 def test_writing_gives_the_numbers(runs, tmp_path):
-  report = write_report(tmp_path / "out/report.html", gather_runs([runs]))
+  report = write_report_page(tmp_path / "out/report.html", gather_runs([runs]))
   assert json.loads(json.dumps(report)) == report
   assert (tmp_path / "out/report.html").read_text().startswith("<!doctype html>")
 
