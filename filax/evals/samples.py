@@ -64,7 +64,9 @@ def sample_cards(rows: Sequence[Row], answers: Sequence[Sequence[Markup]]) -> li
   parts = [element("div", *cards, class_="samples")]
   count = len(thumbnails.unreadable)
   if count:
-    parts.append(html_page.note(f"Without a picture, because the medium is gone: {count}."))
+    parts.append(
+      html_page.note(f"Without a picture, because the medium could not be read: {count}.")
+    )
   return parts
 
 

@@ -306,7 +306,7 @@ def test_media_that_are_gone_are_counted(tmp_path):
   rows = [answer_row(3 * i, media=str(tmp_path / f"{i}.mp4")) for i in range(3)]
   text = written(tmp_path / "run", rows)
   assert "data:image" not in text
-  assert "Without a picture, because the medium is gone: 3." in text
+  assert "Without a picture, because the medium could not be read: 3." in text
 
 
 @pytest.mark.parametrize("name", clips.BROKEN_VIDEOS)
