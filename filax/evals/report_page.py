@@ -74,7 +74,7 @@ def _run_table(runs: Sequence[Numbers]) -> Markup:
     names |= dict.fromkeys(numbers["scores"])
   rows = []
   for numbers in runs:
-    scores = [points(numbers["scores"].get(name)) for name in names]
+    scores = map(points, map(numbers["scores"].get, names))
     frames = html_page.setting_text(numbers["frames"])
     comparable = "yes" if numbers["comparable"] else "no"
     rows.append([numbers["run"], *scores, numbers["protocol"], frames, comparable])
@@ -129,7 +129,8 @@ def _columns(runs: Sequence[Numbers]) -> list[Markup]:
   names = [numbers["run"] for numbers in runs]
   parts = []
   for column in columns:
-    groups = column_groups([numbers["by"].get(column, {}) for numbers in runs])
+    of_runs = [numbers["by"].get(column, {}) for numbers in runs]
+    groups = column_groups(of_runs)
     if groups:
       parts.append(heading(f"By {html_page.column_title(column)}"))
       parts.append(score_chart(groups, names, runs[0]["chance"]))

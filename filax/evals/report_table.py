@@ -22,11 +22,15 @@ def score_matrix(runs: Sequence[str], benchmarks: Mapping[str, Numbers]) -> Mark
   """A row for each run and model, a column for each benchmark."""
   rows = []
   for run in runs:
-    cells = [_run_cell(numbers["runs"], run) for numbers in benchmarks.values()]
-    rows.append([element("b", run), *cells])
+    row = [element("b", run)]
+    for numbers in benchmarks.values():
+      row.append(_run_cell(numbers["runs"], run))
+    rows.append(row)
   for model in _models(benchmarks):
-    cells = [_published_cell(numbers, model) for numbers in benchmarks.values()]
-    rows.append([element("span", model, class_="faint"), *cells])
+    row = [element("span", model, class_="faint")]
+    for numbers in benchmarks.values():
+      row.append(_published_cell(numbers, model))
+    rows.append(row)
   return html_page.table(["", *benchmarks], rows, class_="matrix")
 
 

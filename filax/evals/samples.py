@@ -101,8 +101,13 @@ def _sample_card(row: Row, thumbnails: Thumbnails, answers: Iterable[Markup]) ->
 
 def odd_answers(results: Results) -> list[Markup]:
   """Folded samples of answers that were not understood, and of degenerate ones."""
-  unparsed = [row for row in results.answers if not row["parsed"]]
-  degenerate = [row for row in results.answers if row.get("flag")]
+  unparsed = []
+  degenerate = []
+  for row in results.answers:
+    if not row["parsed"]:
+      unparsed.append(row)
+    if row.get("flag"):
+      degenerate.append(row)
   parts = _odd_list("Answers that were not understood", unparsed, results.shows_text)
   parts += _odd_list("Degenerate answers", degenerate, results.shows_text)
   return parts

@@ -85,9 +85,11 @@ def _group_line(group: GroupScores, chance: float | None) -> list[Markup]:
   marks = []
   for place, score in enumerate(group.scores):
     share = min(max(score or 0.0, 0.0), 1.0)
-    marks.append(element("div", class_=f"fill series{place}", style=f"width:{share:.2%}"))
+    width = f"width:{share:.2%}"
+    marks.append(element("div", class_=f"fill series{place}", style=width))
   if chance:
-    marks.append(element("div", class_="chance", style=f"left:{chance:.2%}"))
+    left = f"left:{chance:.2%}"
+    marks.append(element("div", class_="chance", style=left))
   several = " many" if len(group.scores) > 1 else ""
   return [
     element("div", _name(group), class_="label"),
@@ -97,7 +99,10 @@ def _group_line(group: GroupScores, chance: float | None) -> list[Markup]:
 
 
 def _group_numbers(group: GroupScores) -> Markup:
-  numbers = [element("b", points(score)) for score in group.scores]
+  numbers = []
+  for score in group.scores:
+    number = points(score)
+    numbers.append(element("b", number))
   scores = html_page.joined(numbers, " · ")
   count = html_page.counted(group.questions, "question")
   remark = element("span", f" {count}", class_="faint small")

@@ -8,6 +8,11 @@ import pathlib
 import random
 from typing import Any
 
+import numpy as np
+
+Row = Mapping[str, Any]  # A line of answers.jsonl.
+Rows = Sequence[Row]
+
 LETTERS = "ABCD"
 DURATIONS = ("short", "medium", "long")
 TASKS = ("Counting", "Order", "Action", "OCR & signs", "时间推理")
@@ -90,30 +95,29 @@ def grounding_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
   return rows
 
 
-def averages(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def averages(rows: Rows) -> dict[str, Any]:
   """Accuracy and number of rows; with overlaps, also R@1 and mIoU."""
-  scores = [row["score"] for row in rows]
-  table: dict[str, Any] = dict(accuracy=mean_of(scores), questions=len(rows))
-  overlaps = [row["iou"] for row in rows if "iou" in row]
-  if overlaps:
+  table: dict[str, Any] = dict(accuracy=mean_of(rows, "score"), questions=len(rows))
+  if rows and "iou" in rows[0]:
+    overlaps = np.asarray([row["iou"] for row in rows])
     for threshold in (0.3, 0.5, 0.7):
-      table[f"R@{threshold}"] = mean_of([overlap >= threshold for overlap in overlaps])
-    table["mIoU"] = mean_of(overlaps)
+      reached = overlaps >= threshold
+      table[f"R@{threshold}"] = float(reached.mean())
+    table["mIoU"] = float(overlaps.mean())
   return table
 
 
-def mean_of(values: Sequence[float | None]) -> float | None:
-  """The mean of the values that are known; None without any."""
-  present = [value for value in values if value is not None]
-  return sum(present) / len(present) if present else None
+def mean_of(rows: Rows, field: str) -> float | None:
+  """The mean of a field over rows; None without values."""
+  values = [row[field] for row in rows if row[field] is not None]
+  return sum(values) / len(values) if values else None
 
 
-def evaluation_result(rows: Sequence[Mapping[str, Any]], **keys: Any) -> dict[str, Any]:
+def evaluation_result(rows: Rows, **keys: Any) -> dict[str, Any]:
   """The content of result.json for these rows; `keys` replace some of it."""
   total = averages(rows)
   accuracy = total["accuracy"]
-  by = {column: averages_by(rows, column) for column in ("length", "task")}
-  of_tasks = [group["accuracy"] for group in by["task"].values()]
+  by_task = averages_by(rows, "task")
   result: dict[str, Any] = dict(
     schema=1,
     filax="0.1.0",
@@ -124,12 +128,14 @@ def evaluation_result(rows: Sequence[Mapping[str, Any]], **keys: Any) -> dict[st
     comparable=True,
     reasons=[],
     metric="accuracy",
-    scores=dict(accuracy=accuracy, micro=accuracy, macro=mean_of(of_tasks)),
+    scores=dict(
+      accuracy=accuracy, micro=accuracy, macro=mean_of(list(by_task.values()), "accuracy")
+    ),
     chance=0.25,
     total=len(rows),
     questions=len(rows),
     videos=len({row["media"] for row in rows}),
-    by=by,
+    by=dict(length=averages_by(rows, "length"), task=by_task),
     accuracy=accuracy,
     shows_text=True,
     finished=True,
@@ -140,13 +146,15 @@ def evaluation_result(rows: Sequence[Mapping[str, Any]], **keys: Any) -> dict[st
   return result | counts(rows) | ENVIRONMENT | keys
 
 
-def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def counts(rows: Rows) -> dict[str, Any]:
   """The fields of result.json about what went wrong."""
+  flags = [row["flag"] for row in rows]
+  parsed = [row["parsed"] for row in rows]
   return dict(
     skipped=0,
-    unparsed=sum(not row["parsed"] for row in rows),
-    empty=sum(row["flag"] == "empty" for row in rows),
-    degenerate=sum(row["flag"] in ("symbols", "repeats") for row in rows),
+    unparsed=parsed.count(False),
+    empty=flags.count("empty"),
+    degenerate=flags.count("symbols") + flags.count("repeats"),
     missing=0,
     skipped_questions=[],
     bad_media={},
@@ -155,9 +163,9 @@ def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   )
 
 
-def averages_by(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, dict[str, Any]]:
+def averages_by(rows: Rows, column: str) -> dict[str, dict[str, Any]]:
   """Value of a column -> averages of its rows."""
-  groups: dict[str, list[Mapping[str, Any]]] = {}
+  groups: dict[str, list[Row]] = {}
   for row in rows:
     value = row[column]
     for name in value if isinstance(value, list) else [value]:
@@ -165,13 +173,12 @@ def averages_by(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, dic
   return {name: averages(group) for name, group in groups.items()}
 
 
-def write_results(
-  folder: str | os.PathLike, rows: Sequence[Mapping[str, Any]], **keys: Any
-) -> pathlib.Path:
+def write_results(folder: str | os.PathLike, rows: Rows, **keys: Any) -> pathlib.Path:
   """Writes result.json and answers.jsonl; returns the folder."""
   path = pathlib.Path(folder)
   path.mkdir(parents=True, exist_ok=True)
   (path / "result.json").write_text(json.dumps(evaluation_result(rows, **keys), indent=2))
-  lines = [json.dumps(row) + "\n" for row in rows]
-  (path / "answers.jsonl").write_text("".join(lines))
+  with open(path / "answers.jsonl", "w") as file:
+    for row in rows:
+      file.write(json.dumps(row) + "\n")
   return path
