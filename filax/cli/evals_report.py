@@ -13,6 +13,7 @@ marked: its difference to the runs says nothing.
 import argparse
 from collections.abc import Mapping, Sequence
 import json
+import os
 from typing import Any
 
 from filax.cli import options
@@ -21,6 +22,8 @@ from filax.cli import options
 def main(argv: Sequence[str]) -> None:
   """Writes the page; prints a table, or JSON with --json."""
   args = report_parser().parse_args(argv)
+  if os.path.isdir(args.out):
+    raise ValueError(f"--out {args.out} is a folder. Name the page, such as report.html.")
   from filax.evals.report import build_report, gather_runs
   from filax.evals.report_page import write_report_page
 

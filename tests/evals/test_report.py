@@ -201,6 +201,11 @@ def test_the_command_prints_a_line_for_each_evaluation(runs, tmp_path, capsys):
   assert (tmp_path / "report.html").exists()
 
 
+def test_a_folder_is_no_page(runs):
+  with pytest.raises(ValueError, match=r"is a folder\. Name the page"):
+    evals_report.main([str(runs), "--out", str(runs)])
+
+
 def test_the_command_prints_json(runs, capsys):
   evals_report.main([str(runs), "--json"])
   assert set(json.loads(capsys.readouterr().out)["benchmarks"]) == {"mvbench", "charades_sta"}
