@@ -11,7 +11,7 @@ from filax.evals.metrics.options import LETTERS
 
 def every_row(
   rows: Iterable[Mapping[str, Any]], examples: Sequence[Example]
-) -> list[Mapping[str, Any]]:
+) -> list[dict[str, Any]]:
   """The answer rows of all questions, in the questions' order, with their "options".
 
   A question that was skipped has a row without choice and score.
