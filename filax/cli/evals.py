@@ -13,9 +13,9 @@ def main(argv: Sequence[str]) -> None:
   """Prints a table, or one JSON object with --json."""
   args = evals_parser().parse_args(argv)
   from filax.evals.run import evaluate
-  from filax.infer.session import load
+  from filax.infer.device_mesh import ROWS
 
-  session = load(args.checkpoint, components=args.components)
+  session = checkpoint_options.load_on_devices(args, ROWS)
   report = evaluate(
     session.adjusted(dropout=args.dropout),
     args.manifest,
@@ -39,6 +39,7 @@ def evals_parser() -> argparse.ArgumentParser:
   """The options of `filax evals`."""
   parser = options.Parser(prog="filax evals", description=__doc__)
   checkpoint_options.add_checkpoint(parser)
+  checkpoint_options.add_devices(parser)
   add = parser.add_argument
   add("--manifest", required=True, help="questions, in the format of the training data")
   add("--root", default="", help="folder of the media; default: the manifest's")
