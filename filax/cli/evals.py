@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
-from filax.cli import checkpoint_options, options
+from filax.cli import checkpoint_options, evals_worker, options
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints a table, or one JSON object with --json."""
+  """Prints a table, or one JSON object with --json; `worker` is a command of its own."""
+  if argv[:1] == ["worker"]:
+    evals_worker.main(argv[1:])
+    return
   args = evals_parser().parse_args(argv)
   from filax.evals.run import evaluate
   from filax.infer.device_mesh import ROWS
