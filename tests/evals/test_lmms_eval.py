@@ -15,9 +15,12 @@ import sys
 from PIL import Image
 import pytest
 
+from data_pipelines.text import tokenizers
 import filax
+from filax import shipped_configs
+from filax.convert import export_folder
 from filax.evals.worker import AnswerWorker
-from filax.testing import clips, tiny_checkpoint
+from filax.testing import clips, tiny_checkpoint, tiny_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -87,66 +90,109 @@ def docs(folder):
   return docs
 
 
-def run_lmms_eval(folder, docs, name, *words, **environment):
-  """Runs a task of these documents; returns (scores, answers in the order of documents)."""
-  tasks = folder / name
-  tasks.mkdir()
+def write_task(folder, name, docs):
+  """A task of lmms-eval that asks these documents."""
+  tasks = folder / "tasks" / name
+  tasks.mkdir(parents=True)
   (tasks / "docs.json").write_text(json.dumps(docs))
   (tasks / "utils.py").write_text(FUNCTIONS)
   (tasks / f"{name}.yaml").write_text(TASK.format(name=name, data=tasks / "docs.json"))
-  options = ["--tasks", name, "--include_path", str(tasks), "--output_path", str(tasks / "out")]
-  paths = os.pathsep.join([str(PLUGIN), str(PLUGIN.parents[1])])
+
+
+def run_lmms_eval(folder, out, names, *words):
+  """Runs tasks with lmms-eval; returns name -> (accuracy, answers in the order of documents)."""
+  options = ["--tasks", ",".join(names), "--include_path", str(folder / "tasks")]
+  options += ["--output_path", str(out), "--log_samples", "--batch_size", "1"]
+  variables = dict(
+    FILAX_PYTHON=sys.executable,
+    PYTHONPATH=os.pathsep.join([str(PLUGIN), str(PLUGIN.parents[1])]),
+    HF_HUB_OFFLINE="1",
+    HF_HOME=str(folder / "hf_home"),
+    CUDA_VISIBLE_DEVICES="",
+  )
   done = subprocess.run(
-    [LMMS_EVAL, "-m", "lmms_eval", *words, *options, "--log_samples", "--batch_size", "1"],
-    env=os.environ
-    | dict(FILAX_PYTHON=sys.executable, PYTHONPATH=paths, HF_HUB_OFFLINE="1")
-    | dict(HF_HOME=str(folder / "hf"), CUDA_VISIBLE_DEVICES="")
-    | environment,
+    [LMMS_EVAL, "-m", "lmms_eval", *words, *options],
+    env=os.environ | variables,
     capture_output=True,
     text=True,
     cwd=folder,
   )
   assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
   print(done.stdout)
-  (results,) = (tasks / "out").rglob("*_results.json")
-  (samples,) = (tasks / "out").rglob(f"*_samples_{name}.jsonl")
-  rows = [json.loads(line) for line in samples.read_text().splitlines()]
-  rows.sort(key=lambda row: row["doc_id"])
-  answers = [row["filtered_resps"] for row in rows]
-  return json.loads(results.read_text())["results"][name], answers
+  (results,) = out.rglob("*_results.json")
+  scores = json.loads(results.read_text())["results"]
+  tasks = {}
+  for name in names:
+    (samples,) = out.rglob(f"*_samples_{name}.jsonl")
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    rows.sort(key=lambda row: row["doc_id"])
+    answers = [row["filtered_resps"] for row in rows]
+    tasks[name] = (scores[name]["accuracy,none"], answers)
+  return tasks
 
 
-@needs_lmms_eval
-def test_scores_of_lmms_eval_are_those_of_filax_evals(folder, docs):
-  shown = [doc for doc in docs if doc["kind"] in ("video", "picture")]
+def run_filax_evals(folder, run, docs):
+  """The same questions asked by filax evals: (accuracy, answers in the order of documents)."""
   records = []
-  for doc in shown:
+  for doc in docs:
     key = "image" if doc["kind"] == "picture" else "video"
     turns = [
       {"from": "human", "value": f"<{key}>\n{doc['question']}"},
       {"from": "gpt", "value": doc["answer"]},
     ]
     records.append({"id": doc["id"], key: doc["path"], "conversations": turns})
-  (folder / "m.json").write_text(json.dumps(records))
-  report = filax.evaluate(filax.load(folder / "run"), folder / "m.json", max_new_tokens=6)
-  arguments = f"checkpoint={folder / 'run'},batch=4"
-  scores, answers = run_lmms_eval(
-    folder, shown, "filax_shown", "--model", "filax", "--model_args", arguments
-  )
-  expected = {row["id"]: row["answer"] for row in report["answers"]}
-  assert answers == [expected[doc["id"]] for doc in shown]
-  assert scores["accuracy,none"] == report["accuracy"]
-  assert 0 < report["accuracy"] < 1
+  manifest = folder / "manifest.json"
+  manifest.write_text(json.dumps(records))
+  report = filax.evaluate(filax.load(run), manifest, max_new_tokens=6, progress=False)
+  answers = {row["id"]: row["answer"] for row in report["answers"]}
+  return report["accuracy"], [answers[doc["id"]] for doc in docs]
 
 
 @needs_lmms_eval
-def test_every_kind_of_visual_is_answered_in_order(folder, docs):
-  arguments = f"checkpoint={folder / 'run'},batch=4"
-  scores, answers = run_lmms_eval(
-    folder, docs, "filax_kinds", "--model", "filax", "--model_args", arguments
-  )
-  assert scores["accuracy,none"] == 0.5
+def test_scores_of_lmms_eval_are_those_of_filax_evals(folder, docs):
+  shown = [doc for doc in docs if doc["kind"] in ("video", "picture")]
+  write_task(folder, "filax_shown", shown)
+  write_task(folder, "filax_kinds", docs)
+  arguments = ["--model", "filax", "--model_args", f"checkpoint={folder / 'run'},batch=4"]
+  tasks = run_lmms_eval(folder, folder / "out", ("filax_shown", "filax_kinds"), *arguments)
+  expected = run_filax_evals(folder, folder / "run", shown)
+  assert tasks["filax_shown"] == expected
+  assert 0 < expected[0] < 1
+  accuracy, answers = tasks["filax_kinds"]  # Parts of videos and plain text as well.
+  assert accuracy == 0.5
   assert answers[::2] == [doc["answer"] for doc in docs[::2]]
+  assert len(set(answers)) > 1
+
+
+@needs_lmms_eval
+def test_the_export_of_fila_base_scores_in_lmms_eval_as_in_filax_evals(tmp_path):
+  fila_base = shipped_configs.load_module("fila_base")
+  sizes = {"infer.sampling.frames": 8, "model.llm.vocab": 320}
+  run = tiny_checkpoint.write_checkpoint(tmp_path / "run", config_file=fila_base, **sizes)
+  (tmp_path / "run" / "tokenizer.model").unlink()
+  tiny_tokenizer.write_qwen_tokenizer(tmp_path / "run", vocab=314)
+  session = filax.load(run)
+  side = session.model.encoder.size  # Videos of this size are resized by neither side.
+  docs = []
+  for name, first in (("a", 0), ("b", 100)):
+    path = clips.write_video(tmp_path / f"{name}.mp4", 40, width=side, height=side, first=first)
+    for number in range(2):
+      question = f"What shape? {number}"
+      answer = "never" if number else session.ask(path, question, max_new_tokens=6)
+      docs.append(
+        dict(id=f"{name}{number}", kind="video", path=path, question=question, answer=answer)
+      )
+  request = export_folder.ExportRequest(
+    run, tmp_path / "hf", "hf", tokenizer=tokenizers.load_tokenizer(run)
+  )
+  export_folder.export_checkpoint(request)
+  write_task(tmp_path, "filax_base", docs)
+  arguments = f"pretrained={tmp_path / 'hf'},dtype=float32,max_frames_num=8,device_map=cpu"
+  words = ["--model", "llava_hf", "--force_simple", "--device", "cpu", "--model_args", arguments]
+  tasks = run_lmms_eval(tmp_path, tmp_path / "out", ("filax_base",), *words)
+  expected = run_filax_evals(tmp_path, run, docs)
+  assert tasks["filax_base"] == expected
+  assert expected[0] == 0.5 and len(set(expected[1])) > 1
 
 
 def test_without_its_python_the_worker_names_the_knob(monkeypatch):
