@@ -31,9 +31,10 @@ def main(argv: Sequence[str]) -> None:
   session = session.adjusted(frames=args.frames, yarn=args.yarn, dropout=args.dropout)
   if args.selector:
     session = session.with_selector(args.selector)
-  sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-  with output:
-    serve_lines(AnswerWorker(session, args.batch, args.threads), sys.stdin, output)
+  worker = AnswerWorker(session, args.batch, args.threads)
+  lines = open(0, encoding="utf-8", errors="replace", closefd=False)
+  with lines, output:
+    serve_lines(worker, lines, output)
 
 
 def worker_parser() -> argparse.ArgumentParser:

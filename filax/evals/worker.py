@@ -147,7 +147,7 @@ class AnswerWorker:
     processor = self._loaded.processor
     requests = [prompt.request for prompt in prompts]
     missing = (1 << (len(prompts) - 1).bit_length()) - len(prompts)
-    rows = [*prompts, *(prompts[:1] * missing)]
+    rows = [*prompts, *[prompts[0]] * missing]
     settings = processor.settings(**dict(requests[0].settings))
     try:
       generated = generate(
