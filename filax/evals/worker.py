@@ -42,6 +42,9 @@ class WaitingPrompt(NamedTuple):
   table: jax.Array  # [M D]
 
 
+WaitingPrompts = dict[Settings, list[WaitingPrompt]]  # Prompts with the same settings.
+
+
 class AnswerWorker:
   """Answers requests with a loaded model, `batch` prompts at a time."""
 
@@ -70,7 +73,7 @@ class AnswerWorker:
     """The replies to a line of input. Never raises."""
     try:
       content = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       yield dict(id=None, error=f"The line is no JSON: {error}.")
       return
     records = [content]
@@ -90,27 +93,37 @@ class AnswerWorker:
     groups: dict[tuple[Timeline, ...], list[WorkerRequest]] = collections.defaultdict(list)
     for request in requests:
       groups[request.media].append(request)
-    waiting: dict[Settings, list[WaitingPrompt]] = collections.defaultdict(list)
+    waiting: WaitingPrompts = collections.defaultdict(list)
     examples = [Example("", group[0].turn, media=media) for media, group in groups.items()]
-    for (example,), media in read_ahead(self._loaded, examples, self._threads, blind=False):
-      group = groups[example.media]
-      try:
-        encoded = self._encode_media(media)
-      except Exception as error:  # Whatever one video provokes, the others are answered.
+    try:
+      for (example,), media in read_ahead(self._loaded, examples, self._threads, blind=False):
+        group = groups.pop(example.media)
+        yield from self._answer_group(group, media, waiting)
+    except Exception as error:  # Reading has ended; what it has not read cannot be answered.
+      for group in groups.values():
         yield from _error_replies(group, error)
-        continue
-      for request in group:
-        try:
-          prompt = self._encode_prompt(request, encoded)
-        except Exception as error:
-          yield from _error_replies([request], error)
-          continue
-        prompts = waiting[request.settings]
-        prompts.append(prompt)
-        if len(prompts) == self._batch:
-          yield from self._generate_answers(waiting.pop(request.settings))
     for prompts in waiting.values():
       yield from self._generate_answers(prompts)
+
+  def _answer_group(
+    self, group: Sequence[WorkerRequest], media: Sequence[ReadMedium], waiting: WaitingPrompts
+  ) -> Iterator[Reply]:
+    """Adds the requests about some media to those that wait; replies to full batches."""
+    try:
+      encoded = self._encode_media(media)
+    except Exception as error:  # Whatever one video provokes, the others are answered.
+      yield from _error_replies(group, error)
+      return
+    for request in group:
+      try:
+        prompt = self._encode_prompt(request, encoded)
+      except Exception as error:
+        yield from _error_replies([request], error)
+        continue
+      prompts = waiting[request.settings]
+      prompts.append(prompt)
+      if len(prompts) == self._batch:
+        yield from self._generate_answers(waiting.pop(request.settings))
 
   def _encode_media(self, media: Sequence[ReadMedium]) -> list[EncodedMedia]:
     """The visual tokens of media. Raises the error of an unreadable one."""

@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -80,9 +79,9 @@ def test_chat_takes_an_export_and_says_once_that_it_converts(exported, tmp_path,
   assert report["source"] == [str(folder)] and not report["drawn_anew"]
 
 
-def test_evals_and_scenes_take_an_export(exported, tmp_path):
+def test_evals_take_an_export(exported, tmp_path):
   _, folder = exported
-  video = clips.write_video(tmp_path / "a.mp4", 30)
+  clips.write_video(tmp_path / "a.mp4", 30)
   record = dict(
     id="a",
     video="a.mp4",
@@ -94,8 +93,6 @@ def test_evals_and_scenes_take_an_export(exported, tmp_path):
   (tmp_path / "m.json").write_text(json.dumps([record]))
   common = ["--checkpoint", str(folder)]
   assert main(["evals", *common, "--manifest", str(tmp_path / "m.json")]) == 0
-  sheet = str(tmp_path / "sheet.png")
-  assert main(["scenes", *common, "--video", video, "--out", sheet]) == 0
 
 
 def test_an_export_is_exported_again(exported, tmp_path):
@@ -180,30 +177,19 @@ def test_what_a_killed_conversion_left_is_removed(source, cache):
   assert entries(cache) == [entry]
 
 
-def test_of_several_processes_one_converts(source, cache):
-  code = f"from filax import released; print(released.find_checkpoint({str(source)!r}))"
-  processes = []
-  for _ in range(3):
-    process = subprocess.Popen(
-      [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    processes.append(process)
-  outputs = [process.communicate() for process in processes]
-  (entry,) = entries(cache)
-  assert [out.strip() for out, _ in outputs] == [str(entry)] * 3
-  assert sum("Converting" in err for _, err in outputs) == 1
-
-
-def test_a_process_that_waits_says_so(source, cache):
+def test_of_several_processes_one_converts_and_the_others_wait(source, cache):
   entry = conversion_cache.entry_path(source)
   code = f"from filax import released; print(released.find_checkpoint({str(source)!r}))"
+  words = [sys.executable, "-c", code]
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
   with conversion_cache._lock(entry):
-    waiting = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    assert "Waiting for the process that writes" in waiting.stderr.readline()
-    time.sleep(0.05)
-    assert waiting.poll() is None
-  _, err = waiting.communicate()
-  assert waiting.returncode == 0 and "Converting" in err
+    processes = [subprocess.Popen(words, **pipes) for _ in range(2)]
+    for process in processes:
+      assert "Waiting for the process that writes" in process.stderr.readline()
+  outputs = [process.communicate() for process in processes]
+  assert entries(cache) == [entry]
+  assert [out.strip() for out, _ in outputs] == [str(entry)] * 2
+  assert sum("Converting" in err for _, err in outputs) == 1
 
 
 def test_a_cache_that_cannot_be_written_names_the_knob(source, tmp_path, monkeypatch):

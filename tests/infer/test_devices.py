@@ -24,12 +24,12 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory):
-  """A manifest of five questions about three videos."""
+  """A manifest of three questions about two videos."""
   folder = tmp_path_factory.mktemp("questions")
   records = []
-  for number in range(5):
-    name = f"{number % 3}.mp4"
-    clips.write_video(folder / name, 30 + number % 3)
+  for number in range(3):
+    name = f"{number % 2}.mp4"
+    clips.write_video(folder / name, 30 + number % 2)
     turns = [
       {"from": "human", "value": f"<video>\n{QUESTION} {number}"},
       {"from": "gpt", "value": "circle"},
@@ -50,9 +50,7 @@ def expected(run, questions):
   return answers(filax.load(run), questions)
 
 
-@pytest.mark.parametrize(
-  "mesh", ["rows", "parameters", dict(data=2, tensor=2, fsdp=-1), dict(seq=-1)], ids=str
-)
+@pytest.mark.parametrize("mesh", ["rows", "parameters", dict(data=2, seq=2, fsdp=-1)], ids=str)
 def test_several_devices_answer_as_one(run, questions, expected, mesh):
   session = filax.load(run, mesh=mesh)
   assert session.processor.mesh.size == len(jax.devices()) == 8
@@ -95,12 +93,11 @@ def test_a_dtype_that_cannot_be_is_one_sentence(run):
 
 
 def test_commands_take_a_mesh_and_a_dtype(run, questions, tmp_path):
-  devices = ["--mesh", "data=1,tensor=2,fsdp=-1", "--dtype", "bfloat16"]
+  devices = ["--mesh", "data=1,fsdp=-1", "--dtype", "bfloat16"]
   video = clips.write_video(tmp_path / "a.mp4", 30)
   sheet = str(tmp_path / "sheet.png")
   common = ["--checkpoint", run, *devices]
-  assert main(["chat", *common, "--video", video, "--question", QUESTION]) == 0
-  assert main(["scenes", *common, "--video", video, "--out", sheet]) == 0
+  assert main(["scenes", *common, "--video", video, "--out", sheet, "--count", "1"]) == 0
   assert main(["evals", *common, "--manifest", questions, "--limit", "1"]) == 0
 
 
