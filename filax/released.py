@@ -70,7 +70,7 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
 
 
 def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
-  """Raises ValueError if a converted folder is no whole model with a tokenizer."""
+  """Raises ValueError for a part of a model, or without a tokenizer."""
   from data_pipelines.text import tokenizer_folder
   from filax.checkpoint import store
   from filax.models.components import ROLES

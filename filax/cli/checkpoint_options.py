@@ -56,9 +56,9 @@ def mesh_sizes(text: str) -> dict[str, int]:
 
 
 def load_on_devices(args: argparse.Namespace, layout: str | Mapping[str, int]):
-  """The session of args.checkpoint on args.mesh, else in a layout of all devices.
+  """The session of args.checkpoint on args.mesh, or on all devices.
 
-  layout: filax.infer.device_mesh.ROWS or PARAMETERS.
+  layout: how all devices share the work, filax.infer.device_mesh.ROWS or PARAMETERS.
   """
   return released.load(
     args.checkpoint, mesh=args.mesh or layout, dtype=args.dtype, components=args.components

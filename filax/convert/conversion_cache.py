@@ -44,7 +44,10 @@ def cache_folder() -> Path:
 
 
 def entry_path(source: Path) -> Path:
-  """The place of a converted folder, whether it exists or not. Raises OSError."""
+  """The place of a converted folder, which need not exist.
+
+  Raises OSError for an unreadable source.
+  """
   name = re.sub(r"[^A-Za-z0-9._-]+", "_", source.resolve().name)[:80]
   return cache_folder() / f"{name}-{source_key(source)[:16]}"
 
@@ -55,7 +58,7 @@ def is_whole(entry: Path) -> bool:
 
 
 def convert_once(source: Path, convert: Callable[[Path], None]) -> Path:
-  """The entry of a source; `convert(entry)` writes it if it does not exist.
+  """The entry of a source; `convert(entry)` writes a missing one.
 
   Of several processes one converts, and the others wait. Raises OSError naming FILAX_CACHE if the
   cache cannot be written, and the errors of `convert`.
@@ -72,7 +75,7 @@ def convert_once(source: Path, convert: Callable[[Path], None]) -> Path:
 
 @contextlib.contextmanager
 def _lock(entry: Path) -> Iterator[None]:
-  """Holds the lock file of an entry; says so if another process holds it."""
+  """Holds the lock file of an entry."""
   path = entry.with_name(f"{entry.name}.lock")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +91,7 @@ def _lock(entry: Path) -> Iterator[None]:
 
 
 def _wait_for_lock(file: BinaryIO, entry: Path) -> None:
-  """Locks a file until it is closed.
+  """Locks a file until it is closed; a wait is printed.
 
   On file systems without locks, several processes convert, and the first to finish wins.
   """
@@ -102,9 +105,10 @@ def _wait_for_lock(file: BinaryIO, entry: Path) -> None:
 
 
 def source_key(source: Path) -> str:
-  """A digest of the files of a source, its place, and the converter's version.
+  """A digest of a source and of the version of the converter.
 
-  Documents count with their content, files of weights with size, time of change and samples.
+  The place of the source counts, documents with their content, and files of weights with size, time
+  of change and samples.
   """
   facts: list[object] = [CONVERTER, os.fspath(source.resolve())]
   for file in source_files(source):

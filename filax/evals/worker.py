@@ -89,7 +89,10 @@ class AnswerWorker:
     yield from self.answer_requests(requests)
 
   def answer_requests(self, requests: Iterable[WorkerRequest]) -> Iterator[Reply]:
-    """A reply to every request; media are read and encoded once for all requests about them."""
+    """A reply to every request.
+
+    Media are read and encoded once for all requests about them.
+    """
     groups: dict[tuple[Timeline, ...], list[WorkerRequest]] = collections.defaultdict(list)
     for request in requests:
       groups[request.media].append(request)
@@ -108,7 +111,7 @@ class AnswerWorker:
   def _answer_group(
     self, group: Sequence[WorkerRequest], media: Sequence[ReadMedium], waiting: WaitingPrompts
   ) -> Iterator[Reply]:
-    """Adds the requests about some media to those that wait; replies to full batches."""
+    """Adds the requests about some media; replies to full batches."""
     try:
       encoded = self._encode_media(media)
     except Exception as error:  # Whatever one video provokes, the others are answered.
@@ -181,7 +184,7 @@ class AnswerWorker:
 
 
 def serve_lines(worker: AnswerWorker, lines: Iterable[str], output: TextIO) -> None:
-  """Writes the description, then the replies to every line, until the lines end."""
+  """Writes the description, then the replies to every line."""
   _write(output, worker.description())
   for line in lines:
     if line.strip():
@@ -195,7 +198,10 @@ def one_line(error: Exception) -> str:
 
 
 def _error_replies(requests: Sequence[WorkerRequest], error: Exception) -> Iterator[Reply]:
-  """The same error for several requests; an unexpected one goes to stderr as well."""
+  """The same error for several requests.
+
+  The traceback of an unexpected one goes to stderr.
+  """
   if not isinstance(error, ValueError | OSError):
     traceback.print_exception(error, file=sys.stderr)
   for request in requests:

@@ -146,7 +146,7 @@ def _prompt_parts(prompt: Any, media: int) -> tuple[str | int, ...]:
 
 
 def _text_parts(text: str, media: int) -> tuple[str | int, ...]:
-  """The parts of a prompt with placeholders, or with media before the text."""
+  """The parts of a prompt; without placeholders, media come first."""
   pieces = _PLACEHOLDER.split(text)
   placeholders = len(pieces) - 1
   if not media:

@@ -17,7 +17,7 @@ PARAMETERS = "parameters"  # Every device has a part of the parameters.
 def make_device_mesh(
   layout: Mapping[str, int] | str | None, config: Mapping[str, Any]
 ) -> jax.sharding.Mesh | None:
-  """The mesh of sizes or of a named layout; None for one device.
+  """The mesh of sizes or of a layout; None for one device.
 
   `config`: config.model. Raises ValueError naming config.mesh if sizes do not fit the devices.
   """

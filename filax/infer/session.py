@@ -127,7 +127,10 @@ def load(
 
 
 def _with_dtypes(model: Mapping[str, Any], dtype: str, param_dtype: str) -> dict[str, Any]:
-  """config.model with other dtypes; "" keeps one. Raises ValueError for an unknown dtype."""
+  """config.model with other dtypes; "" keeps one.
+
+  Raises ValueError for an unknown dtype.
+  """
   changes = {}
   if dtype:
     changes = dict(dtype=dtype, param_dtype=dtype)
