@@ -35,7 +35,7 @@ def base() -> ConfigDict:
   """
   c = ConfigDict()
   c.seed = 0
-  c.init_from = ""  # A workdir, or one checkpoint: the run whose parameters this one starts from.
+  c.init_from = ""  # A workdir, a checkpoint or a released folder: the parameters to start from.
   c.ignore_fingerprint = False  # Resume although the plan of rows has changed since the checkpoint.
   c.model = fila_model()
   c.infer = fila_infer()

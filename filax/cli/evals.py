@@ -28,9 +28,9 @@ def main(argv: Sequence[str]) -> int | None:
     return None
   _check_names(args)
   from filax.evals.run import evaluate
-  from filax.infer.session import load
+  from filax.infer.device_mesh import ROWS
 
-  session = load(args.checkpoint, components=args.components)
+  session = checkpoint_options.load_on_devices(args, ROWS)
   session = session.adjusted(dropout=args.dropout, yarn=args.yarn)
   names = benchmark_names(args) or [args.manifest]
   reports = evaluate(
@@ -80,6 +80,7 @@ def evals_parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   checkpoint_options.add_checkpoint(parser, required=False)
+  checkpoint_options.add_devices(parser)
   add = parser.add_argument
   add("--list", action="store_true", help="print the benchmarks and their protocols")
   _add_questions(parser)

@@ -33,6 +33,8 @@ import contextlib
 import sys
 from typing import Any
 
+from filax import released
+from filax.checkpoint import store
 from filax.checkpoint.store import say
 from filax.cli import config_flags
 from filax.parallel import distributed, ending
@@ -50,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
   try:
     argv, code_when_stopped = split_exit_code(argv)
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
+    config.init_from = initial_checkpoint(config.init_from, options["workdir"])
   except (ValueError, OSError) as error:
     end_other_processes(error)
     raise
@@ -61,6 +64,16 @@ def main(argv: Sequence[str]) -> int:
     return code_when_stopped
   say(summary_line(summary))
   return code_when_stopped if summary["stopped"] else 0
+
+
+def initial_checkpoint(init_from: str, workdir: str) -> str:
+  """config.init_from, or the checkpoint of the released folder that it names.
+
+  A run that goes on needs its path only, so nothing is converted then.
+  """
+  if store.exists(workdir):
+    return released.cached_checkpoint(init_from)
+  return released.find_checkpoint(init_from)
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:

@@ -11,8 +11,8 @@ from filax.evals.metrics.options import LETTERS
 
 def every_row(
   rows: Iterable[Mapping[str, Any]], examples: Sequence[Example]
-) -> list[Mapping[str, Any]]:
-  """The answer rows of all questions, in the questions' order.
+) -> list[dict[str, Any]]:
+  """The answer rows of all questions, in the questions' order, with their "options".
 
   A question that was skipped has a row without choice and score.
   """
@@ -20,7 +20,8 @@ def every_row(
   complete = []
   for example in examples:
     skipped = dict(id=example.id, answer="", parsed=False, choice=None, score=None)
-    complete.append(answered.get(example.id, skipped))
+    row = answered.get(example.id, skipped)
+    complete.append({**row, "options": example.options})
   return complete
 
 
@@ -31,6 +32,6 @@ def submitted_option(row: Mapping[str, Any], count: int) -> int:
   or miscount other numbers.
   """
   choice = row.get("choice")
-  if choice and choice in LETTERS[:count]:
+  if choice in tuple(LETTERS[:count]):
     return LETTERS.index(choice)
   return zlib.crc32(row["id"].encode()) % count

@@ -119,12 +119,13 @@ def _example(video_path: Callable[[str], str], answers: bool, number: int, row: 
 
 
 def evalai_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-  """The object that EvalAI scores: {video: [{id, answer_id}, …]}."""
+  """The object that EvalAI scores: {video: [{id, answer_id, answer}, …]}."""
   answers: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
   for row in rows:
     video, _, number = row["id"].partition("/")
     identifier = int(number) if number.isdecimal() else number
-    answer = dict(id=identifier, answer_id=submitted_option(row, OPTIONS))
+    option = submitted_option(row, OPTIONS)
+    answer = dict(id=identifier, answer_id=option, answer=row["options"][option])
     answers[video].append(answer)
   return dict(answers)
 

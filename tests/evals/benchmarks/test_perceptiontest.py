@@ -8,6 +8,7 @@ import pytest
 
 from filax.evals.benchmarks import perceptiontest
 from filax.evals.kit import BadAnnotation, MissingAnnotation
+from filax.evals.submissions import every_row, submitted_option
 from filax.testing import benchmark_files_more as files
 
 LMMS_PROMPT = (
@@ -58,16 +59,19 @@ def test_the_test_set_has_no_answers(tmp_path, write):
   assert reading.right_letters(examples) == ["", ""]
 
 
-def test_the_submission_has_every_question():
-  rows = [
-    dict(id="video_9/1", choice="B"),
-    dict(id="video_9/3", choice="D"),
-    dict(id="video_10/0", choice=None),
-  ]
-  answers = perceptiontest.evalai_answers(rows)
-  assert answers["video_9"][0] == dict(id=1, answer_id=1)
-  assert [answer["id"] for answer in answers["video_9"]] == [1, 3] and len(answers) == 2
-  assert {answer["answer_id"] for answers in answers.values() for answer in answers} <= {0, 1, 2}
+def test_the_submission_has_every_question(tmp_path):
+  examples = reading.examples_of("perceptiontest_test", files.write_perceptiontest(tmp_path))
+  rows = every_row([dict(id="video_9/1", choice="B")], examples)
+  (answers,) = perceptiontest.evalai_answers(rows).values()
+  assert answers[0] == dict(id=1, answer_id=1, answer="The spoon.")
+  assert answers[1]["id"] == 3 and answers[1]["answer_id"] in range(3)
+
+
+@pytest.mark.parametrize("choice", ["D", "", None, "AB"])
+def test_an_invalid_choice_becomes_a_guess_by_the_id(choice):
+  row = dict(id="video_9/3", choice=choice)
+  assert submitted_option(row, 3) == submitted_option(dict(id="video_9/3"), 3)
+  assert submitted_option(row, 3) in range(3)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ _ANNOUNCED = re.compile(r"Answer:\s*(?P<letter>[A-E])\)?\.?\s*(?P<words>.*)", re
 
 
 def announced_letter(text: str, options: Sequence[str]) -> str | None:
-  """A lone letter, the letter after "Answer:", or the option that is the text.
+  """A lone letter, or the letter after "Answer:".
 
-  None if words behind the letter are not those of its option, which the published code counts as
+  Else that of the option whose words are the whole text. None if words behind the letter are not those of its option, which the published code counts as
   wrong. Stars are removed; case does not matter.
   """
   text = text.replace("*", "").strip()
