@@ -22,7 +22,7 @@ MODES = dict(serial=0, ahead=4)  # Name -> sets of media read in advance.
 PHASES = ("decode", "wait", "encode", "prefill", "generate", "total")
 FPS = 25
 SIDES = (180, 240)  # Height and width of the videos.
-# A random model whose encoder takes about as long as the decoder of such videos on one core.
+# A random model with enough frames that the encoder's time shows beside the decoder's.
 MODEL = {"infer.sampling.frames": 96, "model.encoder.variant": "toy"}
 
 
