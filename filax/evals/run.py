@@ -150,7 +150,7 @@ class _Run:
     self.folder = folder
     self.rows = _rows_of(evaluation, rows)
     self._answered_before = len(self.rows)
-    self.account = Account()
+    self.account = Account(first_prompt=_first_prompt(folder))
     self.groups = _open_groups(evaluation, self.rows)
     count = sum(map(len, self.groups))
     self.batch = _batch_rows(evaluation, count)
@@ -284,6 +284,12 @@ def _batch_rows(evaluation: Evaluation, count: int) -> int:
     return rows
   at_once = mesh.shape["data"] * mesh.shape["fsdp"]
   return math.ceil(rows / at_once) * at_once
+
+
+def _first_prompt(folder: ResultsFolder | None) -> str:
+  """The first prompt of the run that this one continues."""
+  result = None if folder is None else folder.read_result()
+  return "" if result is None else result["first_prompt"]
 
 
 def _rows_of(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, Row]:
