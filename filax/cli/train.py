@@ -24,7 +24,9 @@ Ctrl-C or SIGTERM saves after the running step and ends with code 0, or with N i
 not reached and --exit-when-stopped N is given: launchers pass 75, and start such a run again.
 One run at a time trains in D: a second is refused, and takes over when the first has died or gave
 no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows the
-stacks of all threads and ends with code 3. --config.profile=10:15 writes a jax.profiler trace of
+stacks of all threads and ends with code 3. --config.evals='(("held_out.json",500,200),)' asks the
+first 200 questions of a manifest every 500 steps; --config.best=eval/held_out/accuracy keeps the best
+checkpoint, D/best, beside the newest ones (configs/README.md). --config.profile=10:15 writes a jax.profiler trace of
 steps 10 to 14 below D/profile, for TensorBoard, XProf or Perfetto.
 """
 
@@ -33,9 +35,12 @@ import contextlib
 import sys
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from filax.checkpoint.store import say
 from filax.cli import config_flags
 from filax.parallel import distributed, ending
+from filax.train.hooks import Hook
 from filax.train.run import train
 from filax.train.signals import Interrupted, Signals
 
@@ -50,17 +55,27 @@ def main(argv: Sequence[str]) -> int:
   try:
     argv, code_when_stopped = split_exit_code(argv)
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
+    hooks = evaluation_hooks(config)
   except (ValueError, OSError) as error:
     end_other_processes(error)
     raise
   try:
     with Signals() as signals:
-      summary = train(config, options["workdir"], signals)
+      summary = train(config, options["workdir"], signals, hooks)
   except Interrupted:
     say("Stopped before the first step; there is nothing to save.")
     return code_when_stopped
   say(summary_line(summary))
   return code_when_stopped if summary["stopped"] else 0
+
+
+def evaluation_hooks(config: ConfigDict) -> Sequence[Hook]:
+  """The hooks of config.evals. Raises ValueError for what cannot be evaluated."""
+  if not config.evals and not config.best:
+    return ()
+  from filax.evals import during_training
+
+  return during_training.evaluation_hooks(config)
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import itertools
 import os
 from typing import Any
 
+from filax.evals.agreed_media import agreed_media
 from filax.evals.answering import EvaluationRun
 from filax.evals.kit import Benchmark, Example, Source
 from filax.evals.reading import read_ahead
@@ -113,7 +114,8 @@ def _evaluate_manifest(
   file = ReportFile(summary, out)
   run.after_answers = file.refresh
   try:
-    for group, media in read_ahead(loaded, examples, options.threads, options.blind):
+    groups = read_ahead(loaded, examples, options.threads, options.blind)
+    for group, media in agreed_media(groups, loaded.processor.mesh):
       run.add_questions(group, media)
     run.flush()
     run.finished = True

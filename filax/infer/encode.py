@@ -12,6 +12,7 @@ from filax.infer.encoded_media import EncodedMedia
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, frame_unit
 from filax.models.video_lm import VideoLM
+from filax.parallel.rules import constrain
 
 
 def encode_video(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
@@ -112,8 +113,10 @@ def check_video(model: VideoLM, video: DecodedVideo) -> None:
 
 
 def embed(model: VideoLM, params, frames, mask, images):
-  """VideoLM.embed as a function."""
-  return model.apply({"params": params}, frames, mask, images, method="embed")
+  """VideoLM.embed as a function; every process can read the groups."""
+  visual = model.apply({"params": params}, frames, mask, images, method="embed")
+  index = constrain(visual.index, "- - -")
+  return visual.replace(index=index, mask=constrain(visual.mask, "- -"))
 
 
 EMBED = CountedProgram("encoder", embed, static_argnums=0)

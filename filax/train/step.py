@@ -38,10 +38,7 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
     )
 
   def loss(params, batch, rng):
-    hidden, rows = hidden_states(model, params, batch, rng)
-    head = model.apply({"params": params}, method="head")
-    targets = rows["targets"]
-    nll, hit = losses.cross_entropy(hidden, head, targets, chunk=chunk, vocab=model.vocab)
+    nll, hit, rows = token_losses(model, params, batch, rng, chunk)
     mask = rows["loss_mask"]
     if reduction == "token_mean":
       total, count = losses.token_mean(nll, mask)
@@ -55,6 +52,30 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
     return total, sums
 
   return loss
+
+
+def make_sample_losses(model, chunk: int = 1024) -> Callable:
+  """Returns losses(params, batch, rng) -> (sum of the loss, supervised tokens), [R S] each.
+
+  The same losses of the same tokens as in `make_loss`, by sample: segment s + 1 of row r.
+  """
+
+  def losses_by_sample(params, batch, rng):
+    nll, _, rows = token_losses(model, params, batch, rng, chunk)
+    segments = batch["keep"].shape[-1]
+    return losses.sample_sums(nll, rows["loss_mask"], rows["segment_ids"], segments)
+
+  return losses_by_sample
+
+
+def token_losses(
+  model, params, batch, rng, chunk: int
+) -> tuple[jax.Array, jax.Array, Mapping[str, jax.Array]]:
+  """(loss, whether the target is the likeliest token, the rows), [R L] each."""
+  hidden, rows = hidden_states(model, params, batch, rng)
+  head = model.apply({"params": params}, method="head")
+  nll, hit = losses.cross_entropy(hidden, head, rows["targets"], chunk=chunk, vocab=model.vocab)
+  return nll, hit, rows
 
 
 def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, jax.Array]]:

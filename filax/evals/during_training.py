@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation during training: config.evals as a hook of the run.
+
+The parameters stay where the step left them; questions are answered on the mesh that trains. A
+failure is told in one sentence, counted in eval/failed, and training goes on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import json
+import math
+from typing import Any
+
+from etils import epath
+import jax
+from jaxtyping import PyTree
+
+from data_pipelines.text import tokenizers
+from filax.checkpoint.store import on_one_process, say
+from filax.evals import planned, scores
+from filax.evals.planned import PlannedEvaluation
+from filax.evals.run import evaluate
+from filax.evals.teacher_forced import HeldOutRows
+from filax.infer.processor import Processor
+from filax.infer.session import Session
+from filax.models.components import build_video_lm
+from filax.parallel import agreement
+from filax.train.hooks import Hook, RunFacts
+from filax.train.state import TrainState
+
+FOLDER = "evals"  # Below the workdir: evals/<step>/<name>/.
+RESULT = "result.json"
+ANSWERS = "answers.jsonl"
+FAILED = "eval/failed"  # Evaluations that failed since the start.
+
+Result = dict[str, Any]
+
+
+class EvaluationsFailed(ValueError):
+  """An evaluation failed on some process."""
+
+
+def evaluation_hooks(config: Any) -> list[Hook]:
+  """The hooks of config.evals, checked: names, protocols, files and config.best.
+
+  config: a ConfigDict. Reads the annotations. Raises ValueError in one sentence.
+  """
+  evaluations = planned.plan_evaluations(config.evals)
+  planned.check_best(config.best, evaluations)
+  for evaluation in evaluations:
+    planned.read_questions(evaluation)
+  return [TrainingEvaluations(evaluations)] if evaluations else []
+
+
+def rows_at_once(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> int:
+  """Prompts of a batch: config.evals_batch, rounded up to whole rows of the mesh."""
+  rows = mesh.shape["data"] * mesh.shape["fsdp"]
+  return math.ceil(config["evals_batch"] / rows) * rows
+
+
+class TrainingEvaluations(Hook):
+  """Evaluates the live parameters after some steps."""
+
+  def __init__(self, evaluations: Sequence[PlannedEvaluation]):
+    self._evaluations = tuple(evaluations)
+    self._rows: dict[str, HeldOutRows] = {}  # Name of a manifest -> its packed rows.
+    self._results: dict[str, Result] = {}  # Of the evaluations of the newest step.
+    self._failed = 0
+
+  def begin(self, run: RunFacts) -> None:
+    """Reads the manifests, and removes results of steps that the run repeats."""
+    self._run = run
+    self._folder = epath.Path(run.workdir) / FOLDER
+    config = run.config
+    self._model = build_video_lm(config["model"], config["infer"]["selector"])
+    tokenizer = tokenizers.load_tokenizer(config["data"]["tokenizer"])
+    self._processor = Processor(
+      tokenizer, config["data"], config["infer"], run.setup.mesh, f"{run.workdir}"
+    )
+    on_one_process(self._remove_repeated)
+    for evaluation in self._evaluations:
+      if evaluation.is_manifest:
+        self._open_rows(evaluation)
+
+  def wants_state(self, number: int) -> bool:
+    return any(self._is_due(evaluation, number) for evaluation in self._evaluations)
+
+  def lacks_scores(self, number: int) -> bool:
+    if number != self._run.first or not number:
+      return False
+    due = [evaluation for evaluation in self._evaluations if self._is_due(evaluation, number)]
+    return not all((self._folder / str(number) / each.name / RESULT).exists() for each in due)
+
+  def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
+    self._results = {}
+    step_scores: dict[str, float] = {}
+    for evaluation in self._evaluations:
+      if self._is_due(evaluation, number):
+        step_scores |= self._scores(evaluation, number, state.params)
+    if self._failed:
+      step_scores[FAILED] = float(self._failed)
+    return step_scores
+
+  def record_scores(self, number: int, scores: Mapping[str, float]) -> None:
+    """Writes the results: a result that exists has its line in metrics.jsonl."""
+    if jax.process_index():
+      return
+    try:
+      for name, result in self._results.items():
+        write_result(self._folder / str(number) / name, result)
+    except OSError as error:
+      say(f"The answers of step {number} cannot be written: {error}.")
+
+  def _is_due(self, evaluation: PlannedEvaluation, number: int) -> bool:
+    return number % evaluation.every == 0 or number == self._run.steps
+
+  def _scores(self, evaluation: PlannedEvaluation, number: int, params: PyTree) -> dict[str, float]:
+    """The scores of one evaluation; fewer if a part of it fails."""
+    session = Session(self._model, params, self._processor)
+    options = rows_at_once(self._run.config, self._run.setup.mesh)
+    label = f"{evaluation.name} after step {number}"
+    result = self._attempt(label, lambda: answer_questions(session, evaluation, options)) or {}
+    losses: dict[str, float] = {}
+    if evaluation.name in self._rows:
+      rows = self._rows[evaluation.name]
+      losses = self._attempt(f"the loss of {label}", lambda: rows.mean_losses(params)) or {}
+    if result:
+      self._results[evaluation.name] = result | dict(step=number, losses=losses)
+    return scores.named_scores(evaluation.name, result, losses)
+
+  def _attempt(self, label: str, work: Callable[[], Any]) -> Any:
+    """The result of some work; None if it failed on any process."""
+    error = ""
+    result = None
+    try:
+      result = work()
+    except Exception as failure:  # Whatever fails, training goes on.
+      error = f"{failure}" or type(failure).__name__
+    for process, text in enumerate(agreement.share_outcomes(error)):
+      if text:
+        self._failed += 1
+        where = f" (process {process})" if jax.process_count() > 1 else ""
+        say(f"The evaluation {label} failed{where}, training goes on: {_one_line(text)}")
+        return None
+    return result
+
+  def _open_rows(self, evaluation: PlannedEvaluation) -> None:
+    """Plans the rows of a manifest; a sentence if it has none for these rows."""
+    run = self._run
+    error = ""
+    try:
+      rows = HeldOutRows(
+        run.config, run.setup, evaluation.source, evaluation.data, evaluation.limit
+      )
+    except ValueError as failure:
+      error = f"{failure}"
+      rows = None
+    facts = [rows.fingerprint if rows else error]
+    facts_of_all = agreement.share_texts(json.dumps(facts))
+    if len(set(facts_of_all)) > 1:
+      raise ValueError(
+        f"config.evals: the processes read different questions from {evaluation.source}. Give all "
+        "of them the same files."
+      )
+    if rows is None:
+      say(f"There will be no eval/{evaluation.name}/loss: {_one_line(error)}")
+      return
+    self._rows[evaluation.name] = rows
+    if rows.left_out:
+      say(
+        f"eval/{evaluation.name}/loss leaves out {rows.left_out} conversations that are longer "
+        "than config.data.rows."
+      )
+
+  def _remove_repeated(self) -> None:
+    """Removes the results of steps after the first one of this start."""
+    if not self._folder.exists():
+      return
+    for path in self._folder.iterdir():
+      if path.name.isdigit() and int(path.name) > self._run.first:
+        path.rmtree()
+
+
+def answer_questions(session: Session, evaluation: PlannedEvaluation, batch: int) -> Result:
+  """Asks the questions of an evaluation: the result with its answers.
+
+  The one place that knows how evaluations are run. All processes of the mesh call it together.
+  Raises ValueError if there is nothing to ask, or nothing could be scored.
+  """
+  planned.agree_on_questions(evaluation)
+  return evaluate(
+    session,
+    evaluation.source,
+    root=evaluation.data,
+    limit=evaluation.limit or None,
+    batch=batch,
+    threads=session.processor.data["threads"],
+    progress=False,
+  )
+
+
+def write_result(folder: epath.Path, result: Result) -> None:
+  """Writes answers.jsonl, then result.json. Raises OSError."""
+  folder.mkdir(parents=True, exist_ok=True)
+  lines = [json.dumps(row) + "\n" for row in result["answers"]]
+  (folder / ANSWERS).write_text("".join(lines))
+  rest = {key: value for key, value in result.items() if key != "answers"}
+  (folder / RESULT).write_text(json.dumps(rest, indent=2) + "\n")
+
+
+def _one_line(text: str) -> str:
+  return " ".join(text.split())
