@@ -24,10 +24,12 @@ Ctrl-C or SIGTERM saves after the running step and ends with code 0, or with N i
 not reached and --exit-when-stopped N is given: launchers pass 75, and start such a run again.
 One run at a time trains in D: a second is refused, and takes over when the first has died or gave
 no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows the
-stacks of all threads and ends with code 3. --config.evals='(("held_out.json",500,200),)' asks the
-first 200 questions of a manifest every 500 steps; --config.best=eval/held_out/accuracy keeps the best
-checkpoint, D/best, beside the newest ones (configs/README.md). --config.profile=10:15 writes a jax.profiler trace of
+stacks of all threads and ends with code 3. --config.profile=10:15 writes a jax.profiler trace of
 steps 10 to 14 below D/profile, for TensorBoard, XProf or Perfetto.
+
+--config.evals='(("held_out.json",500,200),)' asks the first 200 questions of a manifest every 500
+steps, on the mesh that trains; --config.best=eval/held_out/accuracy keeps the best checkpoint
+beside the newest ones, and D/best stands for it (configs/README.md).
 """
 
 from collections.abc import Mapping, Sequence

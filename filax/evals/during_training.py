@@ -6,7 +6,6 @@ failure is told in one sentence, counted in eval/failed, and training goes on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import dataclasses
 import json
 import math
 from typing import Any
@@ -20,7 +19,7 @@ from filax.checkpoint.store import on_one_process, say
 from filax.evals import planned, scores
 from filax.evals.planned import PlannedEvaluation
 from filax.evals.run import evaluate
-from filax.evals.teacher_forced import HeldOutRows
+from filax.evals.teacher_forced import ALL, HeldOutRows
 from filax.infer.processor import Processor
 from filax.infer.session import Session
 from filax.models.components import build_video_lm
@@ -125,7 +124,9 @@ class TrainingEvaluations(Hook):
       rows = self._rows[evaluation.name]
       losses = self._attempt(f"the loss of {label}", lambda: rows.mean_losses(params)) or {}
     if result:
-      self._results[evaluation.name] = result | dict(step=number, losses=losses)
+      by_kind = {kind: loss for kind, loss in losses.items() if kind != ALL}
+      loss = dict(step=number, loss=losses.get(ALL), loss_by_kind=by_kind)
+      self._results[evaluation.name] = result | loss
     return scores.named_scores(evaluation.name, result, losses)
 
   def _attempt(self, label: str, work: Callable[[], Any]) -> Any:
