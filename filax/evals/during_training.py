@@ -76,6 +76,7 @@ class TrainingEvaluations(Hook):
     self._processor = Processor(
       tokenizer, config["data"], config["infer"], run.setup.mesh, f"{run.workdir}"
     )
+    planned.agree_on_schedule(self._evaluations)
     on_one_process(self._remove_repeated)
     for evaluation in self._evaluations:
       if evaluation.is_manifest:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dataclasses
 import hashlib
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -111,6 +112,21 @@ def read_questions(evaluation: PlannedEvaluation) -> list[Example]:
     reason = f"; the first reason: {bad[0]}" if bad else ""
     raise ValueError(f"config.evals: {evaluation.source} holds no question{reason}.")
   return examples
+
+
+def agree_on_schedule(evaluations: Sequence[PlannedEvaluation]) -> None:
+  """Raises ValueError unless all processes evaluate the same at the same steps.
+
+  They may keep the files in different folders.
+  """
+  rows = [[each.name, each.every, each.limit, each.protocol] for each in evaluations]
+  texts = agreement.share_texts(json.dumps(rows))
+  for process, text in enumerate(texts):
+    if text != texts[0]:
+      raise ValueError(
+        f"config.evals differs: process {process} has {text}, process 0 has {texts[0]}. Give all "
+        "processes the same names, steps, limits and protocols."
+      )
 
 
 def agree_on_questions(evaluation: PlannedEvaluation) -> None:
