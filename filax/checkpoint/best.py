@@ -13,7 +13,7 @@ import os
 import pathlib
 import sys
 import threading
-from typing import Any
+from typing import Any, TypeAlias
 
 from etils import epath
 import jax
@@ -22,8 +22,8 @@ from filax import files
 
 FILE = "best.json"  # Below the workdir.
 
-Path = epath.Path | pathlib.Path
-Scores = Mapping[str, float]
+Path: TypeAlias = epath.Path | pathlib.Path
+Scores: TypeAlias = Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
