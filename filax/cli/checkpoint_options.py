@@ -8,10 +8,10 @@ from filax.cli import options
 from filax.models import components
 
 
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+def add_checkpoint(parser: argparse.ArgumentParser, required: bool = True) -> None:
   """--checkpoint, and the modules that its config may name."""
   parser.add_argument(
-    "--checkpoint", required=True, help="folder of a run, or of one of its checkpoints"
+    "--checkpoint", required=required, help="folder of a run, or of one of its checkpoints"
   )
   parser.add_argument(
     "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP

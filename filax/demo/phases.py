@@ -159,11 +159,9 @@ def _evaluate(workdir: pathlib.Path) -> None:
   from filax.infer.session import load
 
   session = load(workdir / "stage2")
-  folder = workdir / "evals"
-  folder.mkdir(exist_ok=True)
   for name, options in EVALUATIONS.items():
-    report = evaluate(session, workdir / "corpus/held_out.json", batch=64, **options)
-    (folder / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    folder = workdir / "evals" / name
+    report = evaluate(session, workdir / "corpus/held_out.json", batch=64, out=folder, **options)
     _print_line(
       f"  {name}: accuracy {report['accuracy']:.3f} on {report['questions']} questions about "
       f"{report['videos']} videos"
@@ -175,13 +173,12 @@ def _write_report(workdir: pathlib.Path, progress: DemoProgress) -> None:
   from filax.demo.examples import ask_samples, choose_records
   from filax.demo.page import write_page
   from filax.demo.report import report_numbers
+  from filax.evals.results_folder import read_report
   from filax.infer.session import load
 
   start = time.perf_counter()
   session = load(workdir / "stage2")
-  evals = {}
-  for name in EVALUATIONS:
-    evals[name] = json.loads((workdir / f"evals/{name}.json").read_text())
+  evals = {name: read_report(workdir / "evals" / name) for name in EVALUATIONS}
   curves = [_loss_records(workdir / f"stage{stage}") for stage in (1, 2)]
   records = choose_records(workdir / "corpus/held_out.json", evals)
   samples = ask_samples(session, workdir / "corpus", records)

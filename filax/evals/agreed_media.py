@@ -7,24 +7,22 @@ and they would wait for it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
 import json
-from typing import TypeVar
 import zlib
 
 import jax
 import numpy as np
 
 from data_pipelines.media.open import MediaError
-from filax.evals.reading import DecodedMedium, ReadMedium
+from filax.evals.reading import DecodedMedium, LongVideo, ReadGroup, ReadMedium
 from filax.infer.video import DecodedVideo
 from filax.parallel import agreement
 
-Questions = TypeVar("Questions")
 
-
-def agreed_media(
-  groups: Iterable[tuple[Questions, list[ReadMedium]]], mesh: jax.sharding.Mesh | None
-) -> Iterator[tuple[Questions, list[ReadMedium]]]:
+def agreed_groups(
+  groups: Iterable[ReadGroup], mesh: jax.sharding.Mesh | None
+) -> Iterator[ReadGroup]:
   """Yields questions with their media, the same ones readable on all processes.
 
   mesh: that of the parameters. On devices of this process alone, or without a mesh, nothing is
@@ -33,8 +31,8 @@ def agreed_media(
   if mesh is None or not mesh.is_multi_process:
     yield from groups
     return
-  for questions, media in groups:
-    yield questions, agree_on_media(media)
+  for group in groups:
+    yield dataclasses.replace(group, media=agree_on_media(group.media))
 
 
 def agree_on_media(media: Sequence[ReadMedium]) -> list[ReadMedium]:
@@ -58,10 +56,12 @@ def _medium_fact(medium: ReadMedium) -> list[str]:
 
 
 def _pixel_digest(medium: DecodedMedium) -> str:
+  if isinstance(medium, LongVideo):  # Not read yet.
+    return repr([(scene.t0, scene.t1, scene.at) for scene in medium.timeline])
   if isinstance(medium, DecodedVideo):
-    arrays = (medium.frames, np.asarray(medium.times))
+    arrays = [medium.frames, np.asarray(medium.times)]
   else:
-    arrays = (medium[0],)
+    arrays = [medium[0]]
   digest = 0
   for array in arrays:
     digest = zlib.crc32(np.ascontiguousarray(array).data, digest)

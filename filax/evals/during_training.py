@@ -7,7 +7,6 @@ failure is told in one sentence, counted in eval/failed, and training goes on.
 
 from collections.abc import Callable, Mapping, Sequence
 import json
-import math
 from typing import Any
 
 from etils import epath
@@ -47,14 +46,8 @@ def evaluation_hooks(config: Any) -> list[Hook]:
   evaluations = planned.plan_evaluations(config.evals)
   planned.check_best(config.best, evaluations)
   for evaluation in evaluations:
-    planned.read_questions(evaluation)
+    planned.check_media(evaluation, planned.read_examples(evaluation))
   return [TrainingEvaluations(evaluations)] if evaluations else []
-
-
-def rows_at_once(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> int:
-  """Prompts of a batch: config.evals_batch, rounded up to whole rows of the mesh."""
-  rows = mesh.shape["data"] * mesh.shape["fsdp"]
-  return math.ceil(config["evals_batch"] / rows) * rows
 
 
 class TrainingEvaluations(Hook):
@@ -73,9 +66,7 @@ class TrainingEvaluations(Hook):
     config = run.config
     self._model = build_video_lm(config["model"], config["infer"]["selector"])
     tokenizer = tokenizers.load_tokenizer(config["data"]["tokenizer"])
-    self._processor = Processor(
-      tokenizer, config["data"], config["infer"], run.setup.mesh, f"{run.workdir}"
-    )
+    self._processor = Processor(tokenizer, config["data"], config["infer"], run.setup.mesh)
     planned.agree_on_schedule(self._evaluations)
     on_one_process(self._remove_repeated)
     for evaluation in self._evaluations:
@@ -117,17 +108,21 @@ class TrainingEvaluations(Hook):
   def _scores(self, evaluation: PlannedEvaluation, number: int, params: PyTree) -> dict[str, float]:
     """The scores of one evaluation; fewer if a part of it fails."""
     session = Session(self._model, params, self._processor)
-    options = rows_at_once(self._run.config, self._run.setup.mesh)
+    batch = self._run.config["evals_batch"]
     label = f"{evaluation.name} after step {number}"
-    result = self._attempt(label, lambda: answer_questions(session, evaluation, options)) or {}
+    result = self._attempt(label, lambda: answer_questions(session, evaluation, batch)) or {}
     losses: dict[str, float] = {}
     if evaluation.name in self._rows:
       rows = self._rows[evaluation.name]
       losses = self._attempt(f"the loss of {label}", lambda: rows.mean_losses(params)) or {}
     if result:
       by_kind = {kind: loss for kind, loss in losses.items() if kind != ALL}
-      loss = dict(step=number, loss=losses.get(ALL), loss_by_kind=by_kind)
-      self._results[evaluation.name] = result | loss
+      self._results[evaluation.name] = result | dict(
+        checkpoint=f"{self._run.workdir}, step {number}",
+        step=number,
+        loss=losses.get(ALL),
+        loss_by_kind=by_kind,
+      )
     return scores.named_scores(evaluation.name, result, losses)
 
   def _attempt(self, label: str, work: Callable[[], Any]) -> Any:
@@ -190,14 +185,17 @@ def answer_questions(session: Session, evaluation: PlannedEvaluation, batch: int
   Raises ValueError if there is nothing to ask, or nothing could be scored.
   """
   planned.agree_on_questions(evaluation)
+  folders = dict(root=evaluation.data) if evaluation.is_manifest else dict(data=evaluation.data)
   return evaluate(
     session,
     evaluation.source,
-    root=evaluation.data,
+    protocol=evaluation.protocol,
+    allow_missing=True,  # Media that vanish are counted.
     limit=evaluation.limit or None,
     batch=batch,
     threads=session.processor.data["threads"],
     progress=False,
+    **folders,
   )
 
 

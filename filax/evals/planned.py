@@ -4,14 +4,15 @@
 from collections.abc import Sequence
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 import pathlib
 import re
 
+from data_pipelines.sample import Timeline
 from filax.checkpoint.best import parse_metric
-from filax.evals import registry
+from filax.checkpoint.store import say
+from filax.evals import averaging, questions, registry
 from filax.evals.kit import Benchmark, Example, Score, Source
 from filax.parallel import agreement
 
@@ -61,7 +62,10 @@ def _plan_row(
   """One row of config.evals. Raises ValueError naming it."""
   source = os.fspath(source)
   is_manifest = _is_manifest(source)
-  name = pathlib.PurePath(source).name.partition(".")[0] if is_manifest else source
+  if is_manifest:
+    name = pathlib.PurePath(source).name.partition(".")[0]
+  else:
+    name = source.rpartition(":")[2]
   evaluation = PlannedEvaluation(
     name=_NOT_IN_NAMES.sub("_", name),
     source=source,
@@ -86,32 +90,46 @@ def _plan_row(
 
 def _is_manifest(source: str) -> bool:
   """Whether a source is a path of questions, not the name of a benchmark."""
-  if source in registry.all_benchmarks():
+  if registry.is_benchmark(source):
     return False
-  return os.sep in source or any(ending in source for ending in _MANIFESTS)
+  looks_like_path = os.sep in source or any(ending in source for ending in _MANIFESTS)
+  return looks_like_path or os.path.exists(source)
 
 
-def read_questions(evaluation: PlannedEvaluation) -> list[Example]:
+def read_examples(evaluation: PlannedEvaluation) -> list[Example]:
   """The questions of an evaluation, before any medium is opened.
 
   Raises ValueError if a file is missing or unreadable, or holds no question.
   """
-  if evaluation.is_manifest:
-    if not os.path.exists(evaluation.source) and ".array_record" not in evaluation.source:
-      raise ValueError(f"config.evals: there is no manifest {evaluation.source}.")
-    source = Source(evaluation.source, evaluation.data)
-  else:
-    source = Source(evaluation.data)
   limit = evaluation.limit or None
   try:
-    examples = list(itertools.islice(evaluation.benchmark.read_examples(source), limit))
+    if evaluation.is_manifest:
+      source = Source(registry.check_manifest(evaluation.source), evaluation.data)
+    else:
+      source = Source(questions.data_folder(evaluation.data, evaluation.source))
+    return questions.read_questions(evaluation.benchmark, source, limit)
   except (ValueError, OSError) as error:
     raise ValueError(f"config.evals with {evaluation.source!r}: {error}") from error
-  if not examples:
-    bad = source.report.bad
-    reason = f"; the first reason: {bad[0]}" if bad else ""
-    raise ValueError(f"config.evals: {evaluation.source} holds no question{reason}.")
-  return examples
+
+
+def check_media(evaluation: PlannedEvaluation, examples: Sequence[Example]) -> None:
+  """Prints how many media are missing.
+
+  Raises ValueError if all are: the folder is another one.
+  """
+  media: set[Timeline] = set()
+  for example in examples:
+    media.update(example.media)
+  missing = questions.missing_media(examples)
+  if not missing:
+    return
+  sentence = f"{len(missing)} media of eval/{evaluation.name} are missing, such as {missing[0]}"
+  if len(missing) >= len(media):
+    raise ValueError(
+      f"config.evals with {evaluation.source!r}: {sentence}. Write their folder after the limit: "
+      f'("{evaluation.source}", {evaluation.every}, {evaluation.limit}, "/folder").'
+    )
+  say(f"{sentence}: their questions will be skipped.")
 
 
 def agree_on_schedule(evaluations: Sequence[PlannedEvaluation]) -> None:
@@ -132,7 +150,7 @@ def agree_on_schedule(evaluations: Sequence[PlannedEvaluation]) -> None:
 def agree_on_questions(evaluation: PlannedEvaluation) -> None:
   """Raises ValueError on all processes unless all read the same questions."""
   try:
-    text = questions_digest(read_questions(evaluation))
+    text = questions_digest(read_examples(evaluation))
     error = ""
   except ValueError as failure:
     text = error = str(failure)
@@ -181,11 +199,15 @@ def check_best(metric: str, evaluations: Sequence[PlannedEvaluation]) -> None:
 def score_names(evaluation: PlannedEvaluation) -> list[str]:
   """The scores that an evaluation may have, without those of groups."""
   benchmark = evaluation.benchmark
-  _, protocol = registry.find_protocol(benchmark, evaluation.protocol, "")
+  protocols = benchmark.protocols
+  if evaluation.protocol:
+    protocols = {evaluation.protocol: protocols[evaluation.protocol]}
   one_score = Score(0.0, "A", iou=0.0, joint=False)
-  names = list(protocol.metric.average([one_score]))
+  names: dict[str, None] = {}
+  for protocol in protocols.values():
+    names |= dict.fromkeys(protocol.metric.average([one_score]))
   if benchmark.macro:
-    names += ["micro", "macro"]
+    names |= dict.fromkeys((averaging.MICRO, averaging.MACRO))
   if evaluation.is_manifest:
-    names.append("loss")
-  return names
+    names["loss"] = None
+  return list(names)

@@ -8,7 +8,7 @@ from typing import Any
 from filax.evals.teacher_forced import ALL
 
 GROUPS = 50  # A column with more values is only in result.json.
-COUNTS = ("questions", "skipped", "unparsed")
+COUNTS = ("questions", "skipped", "unparsed", "degenerate")
 
 
 def named_scores(
@@ -30,7 +30,7 @@ def named_scores(
 def _result_scores(result: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
   if not result:
     return
-  yield from (result.get("scores") or dict(accuracy=result["accuracy"])).items()
+  yield from result["scores"].items()
   for key in COUNTS:
     yield key, result[key]
   for column, groups in result["by"].items():
@@ -38,7 +38,7 @@ def _result_scores(result: Mapping[str, Any]) -> Iterator[tuple[str, float | Non
       continue
     for value, row in groups.items():
       if value:
-        yield f"by_{column}/{value}", row["accuracy"]
+        yield f"by_{column}/{value}", row.get("accuracy")
 
 
 def _loss_scores(losses: Mapping[str, float]) -> Iterator[tuple[str, float]]:

@@ -18,8 +18,25 @@ from filax.models.video_lm import VideoLM, Visual
 from filax.parallel.rules import constrain
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class StartedVideo:
+  """A video whose encoding runs on the device."""
+
+  video: DecodedVideo
+  visual: Visual
+  places: np.ndarray  # int [T]: positions of the encoded frames in the video.
+
+
 def encode_video(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
   """Encodes a video with the model's selector.
+
+  Raises ValueError if the pictures do not have the encoder's size.
+  """
+  return finish_video(loaded, start_video(loaded, video))
+
+
+def start_video(loaded: LoadedModel, video: DecodedVideo) -> StartedVideo:
+  """Starts the encoding of a video without waiting for it.
 
   Raises ValueError if the pictures do not have the encoder's size.
   """
@@ -35,8 +52,16 @@ def encode_video(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
       mask[None],
       no_pictures(model.encoder.size),
     )
+  return StartedVideo(video, visual, places)
+
+
+def finish_video(loaded: LoadedModel, started: StartedVideo) -> EncodedMedia:
+  """The visual tokens of a started video; waits for its groups."""
+  model = loaded.model
+  video = started.video
+  visual = started.visual
   index, real = jax.device_get((visual.index[0], visual.mask[0]))
-  groups = places[index[real]]
+  groups = started.places[index[real]]
   times = video.times[groups]
   pattern = visual_order.video_order(len(groups), model.layout())
   group_times = times[:, representative(model)]

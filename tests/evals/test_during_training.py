@@ -189,7 +189,7 @@ def test_a_manifest_that_vanishes_does_not_end_training(own_corpus, evaluated, t
   assert scores(tmp_path)[2]["eval/held_out/loss"] > 0, "its rows are planned already"
   said = capsys.readouterr().err
   assert "The evaluation held_out after step 2 failed, training goes on:" in said
-  assert "there is no manifest" in said
+  assert "There is no manifest" in said
 
 
 def test_a_video_that_vanishes_is_counted(own_corpus, tmp_path):

@@ -56,7 +56,7 @@ def test_a_best_of_another_form_is_refused(best):
 
 
 def test_a_missing_manifest_is_found_before_training(tmp_path):
-  with pytest.raises(ValueError, match=r"there is no manifest .*gone.json"):
+  with pytest.raises(ValueError, match=r"There is no manifest .*gone.json"):
     during_training.evaluation_hooks(config((f"{tmp_path}/gone.json", 100, 5)))
 
 
