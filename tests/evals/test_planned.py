@@ -10,6 +10,7 @@ import pytest
 from filax import settings
 from filax.cli import config_flags, show
 from filax.evals import during_training, planned, scores
+from filax.testing import clips
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -28,6 +29,11 @@ def manifest(tmp_path):
   path = tmp_path / "held_out.json"
   path.write_text(json.dumps([record]))
   return str(path)
+
+
+def write_still(manifest):
+  """The medium of the manifest, so that it is not missing."""
+  clips.write_video(pathlib.Path(manifest).with_name("a.mp4"), 4, 4)
 
 
 def config(*rows, best=""):
@@ -77,6 +83,12 @@ def test_an_unknown_protocol_is_named(manifest):
     planned.plan_evaluations(((manifest, 100, 5, "", "vcff"),))
 
 
+def test_what_exists_becomes_a_hook(manifest):
+  write_still(manifest)
+  best = "eval/held_out/by_kind/shape"
+  assert len(during_training.evaluation_hooks(config((manifest, 9, 0), best=best))) == 1
+
+
 def test_a_best_of_no_evaluation_is_refused(manifest):
   with pytest.raises(ValueError, match="whose names are: held_out"):
     during_training.evaluation_hooks(config((manifest, 9, 0), best="eval/held-out/accuracy"))
@@ -85,6 +97,11 @@ def test_a_best_of_no_evaluation_is_refused(manifest):
 def test_a_best_that_no_evaluation_gives_is_refused(manifest):
   with pytest.raises(ValueError, match=r"has no score 'acuracy'.*accuracy, loss"):
     during_training.evaluation_hooks(config((manifest, 9, 0), best="eval/held_out/acuracy"))
+
+
+def test_a_folder_without_the_media_is_found_before_training(manifest, tmp_path):
+  with pytest.raises(ValueError, match=r"1 media of eval/held_out are missing.*after the limit"):
+    during_training.evaluation_hooks(config((manifest, 9, 0, str(tmp_path / "elsewhere"))))
 
 
 def test_without_evals_there_is_no_hook():
@@ -119,7 +136,8 @@ def test_a_column_of_too_many_groups_stays_in_the_result():
   groups = {f"v{n}": dict(accuracy=0.5) for n in range(scores.GROUPS + 1)}
   few = dict(short=dict(accuracy=1.0))
   by = dict(video=groups, duration=few)
-  result = dict(accuracy=0.5, questions=9, skipped=0, unparsed=0, by=by)
+  counts = dict(questions=9, skipped=0, unparsed=0, degenerate=0)
+  result = dict(scores=dict(accuracy=0.5), by=by, **counts)
   names = scores.named_scores("x", result, {"": float("nan")})
   assert [name for name in names if "by_" in name] == ["eval/x/by_duration/short"]
   assert "eval/x/loss" not in names
