@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 
+from compile_flags import QUICK
 import pytest
 
 from data_pipelines.synthesis import toy
@@ -29,7 +30,7 @@ def free_port():
 def start(folder, missing, index, address):
   more = dict(
     JAX_PLATFORMS="cpu",
-    XLA_FLAGS="--xla_force_host_platform_device_count=1",
+    XLA_FLAGS=QUICK,
     PYTHONPATH=str(ROOT),
     FILAX_COORDINATOR=address,
     FILAX_PROCESSES="2",
