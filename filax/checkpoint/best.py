@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import sys
 import threading
@@ -18,7 +17,7 @@ from typing import Any, TypeAlias
 from etils import epath
 import jax
 
-from filax import files
+from filax.checkpoint import storage
 
 FILE = "best.json"  # Below the workdir.
 
@@ -42,7 +41,9 @@ class BestCheckpoint:
   Called from the training loop and from the thread that finishes a save.
   """
 
-  def __init__(self, workdir: Path, checkpoints: Path, metric: str, check: Callable[[], None]):
+  def __init__(
+    self, workdir: epath.Path, checkpoints: epath.Path, metric: str, check: Callable[[], None]
+  ):
     """Opens best.json of a workdir.
 
     checkpoints: the folder of the steps. metric: as config.best; "" keeps what best.json names.
@@ -141,11 +142,7 @@ class BestCheckpoint:
     if jax.process_index() == 0:
       self._check()
       content = json.dumps(dataclasses.asdict(best), indent=2).encode() + b"\n"
-      if "://" in os.fspath(self._file):
-        self._file.write_bytes(content)
-      else:
-        with files.write_atomically(self._file) as file:
-          file.write(content)
+      storage.write_whole(self._file, content)
     self._best = best
 
 

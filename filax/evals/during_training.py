@@ -14,6 +14,7 @@ import jax
 from jaxtyping import PyTree
 
 from data_pipelines.text import tokenizers
+from filax.checkpoint import storage
 from filax.checkpoint.store import on_one_process, say
 from filax.evals import planned, scores
 from filax.evals.planned import PlannedEvaluation
@@ -25,17 +26,16 @@ from filax.models.components import build_video_lm
 from filax.parallel import agreement
 from filax.train.hooks import Hook, RunFacts
 from filax.train.state import TrainState
+from filax.train.workdir import local_folder
 
 FOLDER = "evals"  # Below the workdir: evals/<step>/<name>/.
+MEDIA = "media"  # Facts of the media, and a list of those that cannot be read.
 RESULT = "result.json"
 ANSWERS = "answers.jsonl"
+LONGEST = 500  # Characters of a message.
 FAILED = "eval/failed"  # Evaluations that failed since the start.
 
 Result = dict[str, Any]
-
-
-class EvaluationsFailed(ValueError):
-  """An evaluation failed on some process."""
 
 
 def evaluation_hooks(config: Any) -> list[Hook]:
@@ -118,7 +118,7 @@ class TrainingEvaluations(Hook):
     if result:
       by_kind = {kind: loss for kind, loss in losses.items() if kind != ALL}
       self._results[evaluation.name] = result | dict(
-        checkpoint=f"{self._run.workdir}, step {number}",
+        checkpoint=f"{self._run.workdir}/checkpoints/{number}",
         step=number,
         loss=losses.get(ALL),
         loss_by_kind=by_kind,
@@ -145,21 +145,19 @@ class TrainingEvaluations(Hook):
     """Plans the rows of a manifest; a sentence if it has none for these rows."""
     run = self._run
     error = ""
+    fingerprint = ""
+    index = local_folder(run.workdir) / FOLDER / MEDIA / evaluation.name
     try:
-      rows = HeldOutRows(
-        run.config, run.setup, evaluation.source, evaluation.data, evaluation.limit
-      )
+      rows = HeldOutRows(run.config, run.setup, evaluation, index)
+      fingerprint = rows.plan.fingerprint
     except ValueError as failure:
       error = f"{failure}"
-      rows = None
-    facts = [rows.fingerprint if rows else error]
-    facts_of_all = agreement.share_texts(json.dumps(facts))
-    if len(set(facts_of_all)) > 1:
+    if len(set(agreement.share_texts(fingerprint))) > 1:
       raise ValueError(
         f"config.evals: the processes read different questions from {evaluation.source}. Give all "
         "of them the same files."
       )
-    if rows is None:
+    if error:
       say(f"There will be no eval/{evaluation.name}/loss: {_one_line(error)}")
       return
     self._rows[evaluation.name] = rows
@@ -203,10 +201,12 @@ def write_result(folder: epath.Path, result: Result) -> None:
   """Writes answers.jsonl, then result.json. Raises OSError."""
   folder.mkdir(parents=True, exist_ok=True)
   lines = [json.dumps(row) + "\n" for row in result["answers"]]
-  (folder / ANSWERS).write_text("".join(lines))
-  rest = {key: value for key, value in result.items() if key != "answers"}
-  (folder / RESULT).write_text(json.dumps(rest, indent=2) + "\n")
+  storage.write_whole(folder / ANSWERS, "".join(lines).encode())
+  rest = dict(result)
+  del rest["answers"]
+  storage.write_whole(folder / RESULT, json.dumps(rest, indent=2).encode() + b"\n")
 
 
 def _one_line(text: str) -> str:
-  return " ".join(text.split())
+  """The beginning of a message; that of a full device has pages."""
+  return " ".join(text.split())[:LONGEST]

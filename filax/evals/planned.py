@@ -8,10 +8,10 @@ import json
 import os
 import pathlib
 import re
+import sys
 
 from data_pipelines.sample import Timeline
 from filax.checkpoint.best import parse_metric
-from filax.checkpoint.store import say
 from filax.evals import averaging, questions, registry
 from filax.evals.kit import Benchmark, Example, Score, Source
 from filax.parallel import agreement
@@ -129,7 +129,7 @@ def check_media(evaluation: PlannedEvaluation, examples: Sequence[Example]) -> N
       f"config.evals with {evaluation.source!r}: {sentence}. Write their folder after the limit: "
       f'("{evaluation.source}", {evaluation.every}, {evaluation.limit}, "/folder").'
     )
-  say(f"{sentence}: their questions will be skipped.")
+  print(f"{sentence}: their questions will be skipped.", file=sys.stderr, flush=True)
 
 
 def agree_on_schedule(evaluations: Sequence[PlannedEvaluation]) -> None:

@@ -7,6 +7,7 @@ Rows, templates, labels and the loss are those of training; nothing is generated
 from collections.abc import Mapping
 import dataclasses
 import functools
+import pathlib
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 
 from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.packing.plan import Plan
+from filax.evals.planned import PlannedEvaluation
 from filax.train import batches, step
 from filax.train.setup import Setup
 
@@ -42,28 +44,38 @@ class LossSum:
 class HeldOutRows:
   """The packed rows of a manifest, each sample once, on the mesh that trains."""
 
-  def __init__(self, config: Mapping[str, Any], setup: Setup, manifest: str, root: str, limit: int):
+  def __init__(
+    self,
+    config: Mapping[str, Any],
+    setup: Setup,
+    evaluation: PlannedEvaluation,
+    folder: pathlib.Path,
+  ):
     """Reads a manifest and plans its rows under config.data.
 
-    root: folder of the media; "" = the manifest's. limit: number of conversations; 0 = all. Raises
+    The limit of the evaluation counts conversations here. folder: for facts of the media. Raises
     ValueError if no sample fits in config.data.rows.
     """
-    strategy = f"first:{limit}" if limit else "all"
-    data = dict(config["data"]) | dict(
-      train=((manifest, strategy),), root=root, too_long="skip", workers=0
-    )
+    strategy = f"first:{evaluation.limit}" if evaluation.limit else "all"
+    data = dict(config["data"])
+    data["train"] = ((evaluation.source, strategy),)
+    data["root"] = evaluation.data
+    data["too_long"] = "skip"
+    data["workers"] = 0
     rows_at_once = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"]
-    self.plan: Plan = make_plan(data, setup.model.layout(), config["seed"], rows_at_once)
+    folder.mkdir(parents=True, exist_ok=True)
+    self.plan: Plan = make_plan(
+      data,
+      setup.model.layout(),
+      config["seed"],
+      rows_at_once,
+      quarantine=folder / "quarantine.jsonl",
+    )
     self._mesh = setup.mesh
     self._reduction = config["optim"]["reduction"]
     losses = step.make_sample_losses(setup.model, config["optim"]["loss_chunk"])
     self._losses = jax.jit(losses, out_shardings=setup.replicated)
     self._key = jax.device_put(jax.random.key(0), setup.replicated)  # Of visual dropout.
-
-  @property
-  def fingerprint(self) -> str:
-    """The fingerprint of the rows."""
-    return self.plan.fingerprint
 
   def mean_losses(self, params: PyTree) -> dict[str, float]:
     """Kind -> mean loss; ALL -> that of all samples.
