@@ -5,7 +5,7 @@ best.json names a step only after its checkpoint is complete, and until it names
 checkpoint stays, whatever config.keep says. So it names a complete checkpoint after any crash.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import json
 import math
@@ -42,18 +42,18 @@ class BestCheckpoint:
   """
 
   def __init__(
-    self, workdir: epath.Path, checkpoints: epath.Path, metric: str, check: Callable[[], None]
+    self, workdir: epath.Path, metric: str = "", check: Callable[[], None] = lambda: None
   ):
     """Opens best.json of a workdir.
 
-    checkpoints: the folder of the steps. metric: as config.best; "" keeps what best.json names.
-    check: raises if nothing may be written now.
+    metric: as config.best; "" keeps what best.json names. check: raises if nothing may be written
+    now.
     """
     self._file = workdir / FILE
-    self._checkpoints = checkpoints
     self._metric, self._direction = parse_metric(metric)
     self._check = check
     self._lock = threading.Lock()
+    self._complete: set[int] = set()  # Steps whose checkpoints are complete.
     self._waiting: BestStep | None = None  # Better; its checkpoint is not complete yet.
     self._best: BestStep | None = None  # What best.json names.
     self.reload()
@@ -88,17 +88,25 @@ class BestCheckpoint:
       if not self._is_better(candidate, self._waiting or self._best):
         return False
       self._waiting = candidate
-    if (self._checkpoints / str(step)).exists():
-      self.note_written(step)
+      self._publish()
     return True
 
   def note_written(self, step: int) -> None:
-    """Publishes the step that was offered, if it is this one."""
+    """Notes that the checkpoint of a step is complete."""
     with self._lock:
-      waiting = self._waiting
-      if waiting is not None and waiting.step == step:
-        self._write(waiting)
-        self._waiting = None
+      self._complete.add(step)
+      self._publish()
+
+  def _publish(self) -> None:
+    """Makes the step that waits the best if its checkpoint is complete."""
+    waiting = self._waiting
+    if waiting is not None and waiting.step in self._complete:
+      self._write(waiting)
+      self._waiting = None
+
+  def start(self, complete: Iterable[int]) -> None:
+    """Notes the steps whose checkpoints are complete at the start of a run."""
+    self._complete = set(complete)
 
   def recover(self, scores: Mapping[int, Scores]) -> None:
     """Makes best.json right after a run that ended at any point.
@@ -107,13 +115,14 @@ class BestCheckpoint:
     file, so it is called on one process; the others `reload`.
     """
     best = self._best
-    if best is not None and not (self._checkpoints / str(best.step)).exists():
+    if best is not None and best.step not in self._complete:
       print(f"{self._file}: the checkpoint of step {best.step} is gone.", file=sys.stderr)
       best = None
     for step in sorted(scores):
       candidate = self._candidate(step, scores[step])
-      is_complete = (self._checkpoints / str(step)).exists()
-      if candidate is not None and is_complete and self._is_better(candidate, best):
+      if candidate is None or step not in self._complete:
+        continue
+      if self._is_better(candidate, best):
         best = candidate
     if best is not None and best != self._best:
       self._write(best)

@@ -93,10 +93,20 @@ class _Manager(ocp.CheckpointManager):
     super()._finalize_checkpoint(step)
     path = self.directory / str(step)
     storage.forget_listings(path)
-    if jax.process_index() == 0 and not path.exists():
+    if jax.process_index() == 0 and not _is_complete(path):
       raise storage.SaveFailed(f"{path} was not written.")
     if self._best_checkpoint is not None:
       self._best_checkpoint.note_written(step)
+
+
+def _is_complete(path: epath.Path) -> bool:
+  """Whether a step has been written.
+
+  Google Cloud Storage has no renames: a step gets its final name at once, and a file at last.
+  """
+  if str(path).startswith("gs://"):
+    path = path / "commit_success.txt"
+  return path.exists()
 
 
 def array_handler() -> ocp.PyTreeCheckpointHandler:

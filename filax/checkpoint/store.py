@@ -67,7 +67,7 @@ class Checkpoints:
     self._check = check
     self._check()
     on_one_process(self._clean)  # Once for all: other processes would see files vanish.
-    self._best = BestCheckpoint(self.folder.parent, self.folder, best_metric, check)
+    self._best = BestCheckpoint(self.folder.parent, best_metric, check)
     self._manager = orbax_items.checkpoint_manager(self.folder, keep, check, self._best)
     self._before: Record | None = None  # The record of the restored checkpoint.
 
@@ -134,6 +134,7 @@ class Checkpoints:
 
     read_scores: gives step -> scores; called on process 0.
     """
+    self._best.start(self._manager.all_steps())
     with self._writing():
       on_one_process(lambda: self._best.recover(read_scores()))
     self._best.reload()
