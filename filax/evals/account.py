@@ -5,6 +5,13 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any, Self
 
+# decode: of reading threads; wait: for them; encode, prefill and generate: of the device.
+PHASES = ("decode", "wait", "encode", "prefill", "generate", "total")
+
+
+def _no_seconds() -> dict[str, float]:
+  return dict.fromkeys(PHASES, 0.0)
+
 
 @dataclasses.dataclass
 class Account:
@@ -14,7 +21,7 @@ class Account:
   bad_media: dict[str, str] = dataclasses.field(default_factory=dict)  # Medium -> reason.
   bad_questions: list[str] = dataclasses.field(default_factory=list)  # Skipped for other reasons.
   first_prompt: str = ""
-  seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # Phase -> seconds.
+  seconds: dict[str, float] = dataclasses.field(default_factory=_no_seconds)  # Phase -> seconds.
   busy: float = 0.0  # Seconds in which the device ran a program.
   compilations: int = 0
   finished: bool = False

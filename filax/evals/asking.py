@@ -60,8 +60,9 @@ class Asking:
       self._started = None
     while answers := self._queue.answer_batch():
       yield self._rows(answers)
+    self._clock.wait_until_idle()
 
-  def measure(self, total: float) -> None:
+  def note_times(self, total: float) -> None:
     """Writes the times so far to the account; `total` seconds have passed."""
     self._account.seconds |= self._clock.seconds() | dict(total=total)
     self._account.busy = self._clock.busy_seconds()
@@ -74,13 +75,14 @@ class Asking:
   def _start(self, group: ReadGroup) -> StartedGroup | None:
     """Starts to encode; None if the media are bad."""
     timelines = group.examples[0].media
-    errors = [medium for medium in group.media if isinstance(medium, MediaError)]
-    if errors:
-      for timeline, medium in zip(timelines, group.media, strict=True):
-        if isinstance(medium, MediaError):
-          self._account.bad_media[timeline[0].media] = str(medium)
+    reason = ""
+    for timeline, medium in zip(timelines, group.media, strict=True):
+      if isinstance(medium, MediaError):
+        reason = reason or str(medium)
+        self._account.bad_media[timeline[0].media] = str(medium)
+    if reason:
       for example in group.examples:
-        self._account.skipped[example.id] = str(errors[0])
+        self._account.skipped[example.id] = reason
       return None
     try:
       return StartedGroup(group.examples, self._encoder.start_encoding(group.media))

@@ -36,11 +36,13 @@ def all_scores(
   scores = averages(metric, rows)
   if not scores or not benchmark.macro:
     return scores
-  groups = grouped_rows(rows, benchmark.macro)
-  of_groups = [averages(metric, group).get(metric.headline) for group in groups.values()]
-  present = [score for score in of_groups if score is not None]
+  of_groups = []
+  for group in grouped_rows(rows, benchmark.macro).values():
+    group_scores = averages(metric, group)
+    if metric.headline in group_scores:
+      of_groups.append(group_scores[metric.headline])
   scores[MICRO] = scores[metric.headline]
-  scores[MACRO] = statistics.fmean(present)
+  scores[MACRO] = statistics.fmean(of_groups)
   if protocol.macro:
     scores[metric.headline] = scores[MACRO]
   return scores
@@ -62,8 +64,9 @@ def scores_by(
 def _scores_of_column(metric: Metric, rows: Sequence[Row], column: str) -> dict[str, Any]:
   table = {}
   for value, group in grouped_rows(rows, column).items():
-    counts = dict(accuracy=mean_score(group), questions=len(group))
-    table[value] = counts | averages(metric, group)
+    entry: dict[str, Any] = dict(accuracy=mean_score(group), questions=len(group))
+    entry |= averages(metric, group)
+    table[value] = entry
   return table
 
 

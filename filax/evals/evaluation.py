@@ -55,13 +55,13 @@ class Evaluation:
 
 
 def prepare(
-  loaded: LoadedModel, benchmark_or_manifest: str | os.PathLike, options: EvaluationOptions
+  loaded: LoadedModel, manifest_or_benchmark: str | os.PathLike, options: EvaluationOptions
 ) -> Evaluation:
   """Reads the questions and checks what can be checked.
 
   Raises ValueError, in one sentence, for what cannot be asked.
   """
-  name, benchmark, path = _find_questions(benchmark_or_manifest, options)
+  name, benchmark, path = _find_questions(manifest_or_benchmark, options)
   rows.report_columns(benchmark)
   protocol_name, protocol = find_protocol(benchmark, options.protocol, protocol_family(loaded))
   source = Source(path, options.root, options.allow_missing)
@@ -100,10 +100,10 @@ def prepare(
 
 
 def _find_questions(
-  benchmark_or_manifest: str | os.PathLike, options: EvaluationOptions
+  manifest_or_benchmark: str | os.PathLike, options: EvaluationOptions
 ) -> tuple[str, Benchmark, str]:
   """(name, benchmark, path of its data) of a name or path."""
-  name = os.fspath(benchmark_or_manifest)
+  name = os.fspath(manifest_or_benchmark)
   if is_benchmark(name):
     return name, find_benchmark(name), questions.data_folder(options.data, name)
   path = check_manifest(name)

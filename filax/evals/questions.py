@@ -75,12 +75,13 @@ def media_groups(examples: Sequence[Example], share: Share) -> list[Group]:
 
 def missing_media(examples: Sequence[Example]) -> list[str]:
   """The media of questions that do not exist."""
-  media = {}
+  media: dict[str, bool] = {}  # In the order of the questions.
   for example in examples:
     for timeline in example.media:
       for scene in timeline:
-        media[scene.media] = None
-  return [medium for medium in media if not _exists(medium)]
+        if scene.media not in media:
+          media[scene.media] = _exists(scene.media)
+  return [medium for medium, exists in media.items() if not exists]
 
 
 def check_missing(missing: Sequence[str], total: int, root: str) -> None:

@@ -24,7 +24,9 @@ def all_benchmarks() -> dict[str, Benchmark]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-  """The benchmark with this name, or "module:name" or "file.py:name" of a private one.
+  """The benchmark with this name.
+
+  "module:name" or "file.py:name" is a private one.
 
   Raises ValueError for an unknown name.
   """
@@ -70,7 +72,7 @@ def check_manifest(path: str | os.PathLike) -> str:
 
 
 def is_benchmark(name: str) -> bool:
-  """Whether a name is a benchmark's, and not the path of a manifest."""
+  """Whether a name is a benchmark's, not a manifest's path."""
   if os.path.exists(name):
     return False
   module, _, private_name = name.rpartition(":")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import importlib.metadata
 from typing import Any
 
+from data_pipelines.sample import Timeline
 from filax.evals import averaging
 from filax.evals.account import Account
 from filax.evals.comparable import reasons_against
@@ -86,7 +87,7 @@ def _counts(evaluation: Evaluation, rows: Sequence[Row], account: Account) -> di
   """How many questions had which fate."""
   flags = [row["flag"] for row in rows]
   done = {row["id"] for row in rows} | set(account.skipped)
-  videos = set()
+  videos: set[Timeline] = set()
   for example in evaluation.examples:
     if example.id in done:
       videos.update(example.media)

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import errno
 import importlib.util
+import io
 import json
 import os
 import pathlib
 import re
 import sys
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from filax import files
 from filax.checkpoint import lease, small_file
@@ -28,6 +29,7 @@ from filax.evals.settings_record import difference
 SCHEMA = 1
 ANSWERS = "answers.jsonl"
 RESULT = "result.json"
+PAGE = "page.html"
 SETTINGS = "settings.json"
 _SHARE = re.compile(r"(?:answers|lease)\.([0-9]+)-of-([0-9]+)\.jsonl?")
 
@@ -45,7 +47,7 @@ class ResultsFolder:
   def __init__(self, folder: str | os.PathLike, share: Share):
     self.folder = pathlib.Path(folder)
     self.share = share
-    self._file: BinaryIO | None = None
+    self._file: io.FileIO | None = None
     self._lease: lease.Lease | None = None
     self._stack = contextlib.ExitStack()
 
@@ -106,7 +108,7 @@ class ResultsFolder:
     if self._is_alone:
       self.merge(list(self.read_rows().values()))
     _remove(self._account_path(self.share))
-    self._file = self._stack.enter_context(open(path, "ab"))
+    self._file = self._stack.enter_context(open(path, "ab", buffering=0))
 
   def append(self, rows: Sequence[Row]) -> None:
     """Writes answers; a kill of this process loses none.
@@ -116,10 +118,12 @@ class ResultsFolder:
     if self._file is None or self._lease is None:
       raise ValueError("open_answers comes first")
     self._lease.check_held()
+    lines = [json.dumps(row).encode() + b"\n" for row in rows]
+    content = b"".join(lines)
     with self._spared():
-      for row in rows:
-        self._file.write(json.dumps(row).encode() + b"\n")
-      self._file.flush()
+      while content:
+        written = self._file.write(content)
+        content = content[written:]
 
   def write_account(self, account: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Keeps the account of a finished share.
@@ -151,7 +155,14 @@ class ResultsFolder:
     """Writes result.json, and page.html once the run has finished. Raises OSError."""
     self._write_json(self.folder / RESULT, result)
     if result["finished"] and importlib.util.find_spec("filax.evals.page"):
+      self._write_page()
+
+  def _write_page(self) -> None:
+    """Draws page.html; a page that cannot be drawn costs no result."""
+    try:
       importlib.import_module("filax.evals.page").write_page(self.folder)
+    except Exception as error:
+      print(f"{self.folder / PAGE} could not be drawn: {error}", file=sys.stderr, flush=True)
 
   def read_result(self) -> dict[str, Any] | None:
     """The result in the folder; None without a readable one."""
@@ -209,7 +220,7 @@ class ResultsFolder:
 
   @contextlib.contextmanager
   def _spared(self):
-    """Explains a failed write."""
+    """Explains a write that failed for lack of space."""
     try:
       yield
     except OSError as error:

@@ -30,7 +30,9 @@ def answer_row(benchmark: Benchmark, protocol: NamedProtocol, answer: GeneratedA
   """
   example = answer.question.example
   score = protocol.metric.score(answer.text, example)
-  row = dict(
+  seconds = round(answer.question.duration, 3)
+  first_medium = example.media[0][0].media if example.media else ""
+  row: Row = dict(
     id=example.id,
     question=example.turn.text.strip() if benchmark.shows_text else "",
     answer=answer.text,
@@ -39,9 +41,9 @@ def answer_row(benchmark: Benchmark, protocol: NamedProtocol, answer: GeneratedA
     parsed=score.parsed,
     choice=score.answer,
     flag=answer_flag(answer.text),
-    media=example.media[0][0].media if example.media else "",
-    seconds=round(answer.question.duration, 3),
-    duration=round(answer.question.duration, 3),
+    media=first_medium,
+    seconds=seconds,
+    duration=seconds,
   )
   for field in DETAILS:
     value = getattr(score, field.name)
@@ -58,12 +60,12 @@ def report_columns(benchmark: Benchmark) -> list[str]:
   Raises ValueError for a column with the name of another entry of a row.
   """
   columns = [column for column in dict.fromkeys((*benchmark.by, benchmark.macro)) if column]
-  taken = [column for column in columns if column in RESERVED]
-  if taken:
-    raise ValueError(
-      f"The column {taken[0]!r} of Benchmark.by has the name of an entry of answers.jsonl. Copy it "
-      "to another name in Example.fields."
-    )
+  for column in columns:
+    if column in RESERVED:
+      raise ValueError(
+        f"The column {column!r} of Benchmark.by has the name of an entry of answers.jsonl. Copy it "
+        "to another name in Example.fields."
+      )
   return columns
 
 

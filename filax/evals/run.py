@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+import jax
+
 from filax.evals import averaging, cost, questions, result
 from filax.evals.account import Account
 from filax.evals.agreed_media import agreed_groups
@@ -28,13 +30,13 @@ from filax.evals.rows import Row
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
 
-KEEP_SECONDS = 5.0  # Minimum time between two writes of result.json during a run.
+KEEP_SECONDS = 15.0  # Minimum time between two writes of result.json during a run.
 
 
 @also_of_pair
 def evaluate(
   session: LoadedModel,
-  benchmark_or_manifest: str | os.PathLike | Sequence[str],
+  manifest_or_benchmark: str | os.PathLike | Sequence[str],
   *,
   data: str | os.PathLike = "",
   protocol: str = "",
@@ -57,7 +59,7 @@ def evaluate(
     report = filax.evaluate(session, "videomme", data="/data", out="runs/evals/videomme")
     report = filax.evaluate(session, "questions.json", limit=50)
 
-  `benchmark_or_manifest` is a name of `filax evals --list`, "module:name" of a private benchmark,
+  `manifest_or_benchmark` is a name of `filax evals --list`, "module:name" of a private benchmark,
   or the path of a manifest. `data` holds the files of benchmarks (data/<name> if it exists), `root`
   their media. `protocol` "" is that of the model's family. `out` is a folder for result.json,
   answers.jsonl and page.html; the same call goes on from the answers in it. `allow_missing` asks
@@ -87,9 +89,9 @@ def evaluate(
     progress=progress,
     process=process,
   )
-  if isinstance(benchmark_or_manifest, str | os.PathLike):
-    return run_evaluation(prepare(session, benchmark_or_manifest, options), out)
-  names = [os.fspath(name) for name in benchmark_or_manifest]
+  if isinstance(manifest_or_benchmark, str | os.PathLike):
+    return run_evaluation(prepare(session, manifest_or_benchmark, options), out)
+  names = [os.fspath(name) for name in manifest_or_benchmark]
   prepared = {name: prepare(session, name, options) for name in names}
   return _run_all(prepared, out)
 
@@ -156,10 +158,15 @@ class _Run:
       self._ask(asking)
       self._measure(asking)
       self.account.finished = True
-    except BaseException:
+    except BaseException as error:
       self._measure(asking)
       with contextlib.suppress(OSError):  # The first error says more.
         self._write_result()
+      if _is_out_of_memory(error):
+        raise ValueError(
+          f"The device's memory does not hold {self.batch} prompts at a time. Lower --batch or "
+          "--frames; the same command then goes on from the answers so far."
+        ) from error
       raise
     finally:
       asking.end_measurement()
@@ -182,7 +189,6 @@ class _Run:
       options.ahead,
     )
     seconds = self.account.seconds
-    seconds |= dict(decode=0.0, wait=0.0)
     waiting_since = time.perf_counter()
     groups = reader.read_ahead(self.groups)
     for group in agreed_groups(groups, self.evaluation.loaded.processor.mesh):
@@ -204,7 +210,7 @@ class _Run:
         self._write_result()
 
   def _measure(self, asking: Asking) -> None:
-    asking.measure(time.perf_counter() - self.start)
+    asking.note_times(time.perf_counter() - self.start)
 
   def _write_result(self) -> None:
     """Writes the result so far, unless other processes answer as well."""
@@ -254,8 +260,13 @@ class _Run:
     self._progress.print_line(done, len(self.account.bad_media), accuracy, last)
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+  """Whether the device had too little memory."""
+  return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
 def _batch_rows(evaluation: Evaluation, count: int) -> int:
-  """Prompts of a batch: whole rows of the mesh, at most for `count`."""
+  """Prompts of a batch, which are whole rows of the mesh."""
   rows = max(1, min(evaluation.options.batch, count))
   mesh = evaluation.loaded.processor.mesh
   if mesh is None:

@@ -4,16 +4,17 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import small_benchmark as small
 
 import filax
 from filax.cli.main import main
-from filax.evals import answering, evaluation
+from filax.evals import answering, evaluation, reading
 from filax.evals.kit import MissingAnnotation
 from filax.evals.result import NothingScored
-from filax.infer import encode
+from filax.infer import encode, encode_long
 from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -283,3 +284,50 @@ def test_too_many_frames_for_the_context_says_how_many_fit(tmp_path):
   folder = small.write(tmp_path / "many_frames")
   with pytest.raises(ValueError, match=r"9000 frames are .* at most \d+ frames fit: set --frames"):
     ask(flash, f"{FILE}:many_frames", data=folder)
+
+
+def test_too_little_memory_names_the_batch(session, data, tmp_path, monkeypatch):
+  def fail(*args, **kwargs):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+  monkeypatch.setattr(answering, "generate", fail)
+  with pytest.raises(ValueError, match=r"does not hold 4 prompts at a time\. Lower --batch"):
+    ask(session, data=data, out=tmp_path)
+
+
+def test_all_phases_are_measured(report):
+  seconds = report["seconds"]
+  assert set(seconds) == {"decode", "wait", "encode", "prefill", "generate", "total"}
+  assert min(seconds.values()) > 0 and 0 <= report["idle_share"] < 1
+
+
+def test_reading_serially_gives_the_same_answers(session, data, report):
+  serial = ask(session, data=data, protocol="official", ahead=0)
+  assert serial["answers"] == report["answers"]
+
+
+def test_a_prompt_beyond_the_context_is_listed(session, tmp_path):
+  rows = [small.record(0, question="word " * 40_000), small.record(1)]
+  report = ask(session, data=small.write(tmp_path / "small", rows, 1))
+  assert (
+    report["questions"] == 1 and "exceed the context" in report["skipped_questions"][0]["reason"]
+  )
+
+
+def test_long_videos_are_encoded_while_they_are_read(tmp_path, monkeypatch):
+  from configs import vcf_toy
+
+  flash = filax.load(tiny_checkpoint.write_checkpoint(tmp_path / "vcf", config_file=vcf_toy))
+  folder = small.write(tmp_path / "small", [small.record(0, start=0.5)])
+  whole = ask(flash, data=folder)
+  monkeypatch.setattr(reading, "LONG_BYTES", 0)
+  parts = []
+  original = encode_long.encode_timeline
+  monkeypatch.setattr(
+    encode_long, "encode_timeline", lambda *args: parts.append(args[1]) or original(*args)
+  )
+  streamed = ask(flash, data=folder)
+  assert len(parts) == 1
+  assert [row["answer"] for row in streamed["answers"]] == [
+    row["answer"] for row in whole["answers"]
+  ]
