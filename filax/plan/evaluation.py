@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The memory of an evaluation during training, compiled ahead of time.
 
-Counted as an upper bound: the training state and a training batch stay where they are, every prompt
-of a batch is the longest one, with a visual table of its own that each device holds whole.
+Counted as an upper bound: the training state and a training batch stay where they are, and every
+prompt of a batch is the longest one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 import numpy as np
 
 from data_pipelines.packing import visual_order
@@ -20,6 +21,7 @@ from filax.infer import generate as generation
 from filax.infer.video import frame_unit
 from filax.models.components import build_video_lm
 from filax.models.video_lm import VideoLM
+from filax.parallel.rules import partition_spec
 from filax.plan import program
 from filax.train.setup import Setup
 
@@ -57,13 +59,12 @@ def plan_evaluation(
   shape = evaluation_shape(config, model, setup.mesh, demands)
   programs = compile_programs(setup, model, shape, _is_greedy(config))
   largest = max(programs.values(), key=_needed_bytes)
-  tables = shape.prompts * shape.table * model.llm.width * jnp.dtype(model.llm.dtype).itemsize
   row = program.config_rows(config, setup.model)[-1]
   memory = dict(
     parameters=program.device_bytes(setup.like.params),
     optimizer=program.device_bytes(setup.like.opt),
     batch=program.device_bytes(program.batch_like(setup, config["batch"], row)),
-    tables=float(tables),
+    tables=_waiting_tables(model, shape, setup.mesh),
     temporary=largest.temporary + largest.arguments,
     program=sum(each.program for each in programs.values()),
   )
@@ -80,6 +81,16 @@ def plan_evaluation(
     helps=[] if fits else smaller_evaluation(config, setup),
     compile_seconds=sum(each.seconds for each in programs.values()),
   )
+
+
+def _waiting_tables(model: VideoLM, shape: EvaluationShape, mesh: jax.sharding.Mesh) -> float:
+  """Bytes of the visual tables that wait for a full batch on each device.
+
+  On a mesh that divides a batch they wait on the host, but for the newest one.
+  """
+  waiting = 1 if mesh.shape["data"] * mesh.shape["fsdp"] > 1 else shape.prompts
+  item_bytes = jnp.dtype(model.llm.dtype).itemsize
+  return float(waiting * shape.table * model.llm.width * item_bytes)
 
 
 def evaluation_shape(
@@ -203,10 +214,14 @@ def _prompt_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> t
   """Tokens, lengths, visual tables, visual index and schedule of dropout."""
   rows = shape.prompts
   stages = len(model.stages)
+  by_row = NamedSharding(setup.mesh, partition_spec("batch"))
+  tables = jax.ShapeDtypeStruct(
+    (rows, shape.table, model.llm.width), jnp.dtype(model.llm.dtype), sharding=by_row
+  )
   return (
     _whole(setup, (rows, shape.positions), jnp.int32),
     _whole(setup, (rows,), jnp.int32),
-    _whole(setup, (rows, shape.table, model.llm.width), jnp.dtype(model.llm.dtype)),
+    tables,
     _whole(setup, (rows, shape.positions), jnp.int32),
     _whole(setup, (rows, stages, 1), jnp.int32),
   )
