@@ -5,7 +5,7 @@ Counted as an upper bound: the training state and a training batch stay where th
 prompt of a batch is the longest one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
 from typing import Any
@@ -155,33 +155,38 @@ def compile_programs(
   """The programs of an evaluation by name; those after one that does not fit are left out."""
   programs = {}
   arguments = _encoder_arguments(setup, model, shape)
-  programs["encode"], _ = _compile(setup, encode.embed, (model,), arguments)
+  programs["encode"], _ = _compile(setup, encode.embed, model, arguments, {})
   llm = generation.language_model(model)
   arguments = _prompt_arguments(setup, model, shape)
-  static = dict(room=shape.room, spare=shape.new_tokens)
-  programs["prefill"], outputs = _compile(setup, generation.prefill, (llm,), arguments, **static)
+  static: dict[str, Any] = dict(room=shape.room, spare=shape.new_tokens)
+  programs["prefill"], outputs = _compile(setup, generation.prefill, llm, arguments, static)
   if outputs is not None:
     logits, cache = outputs
     arguments = (cache, logits, *_decode_settings(setup, shape))
     static = dict(room=shape.new_tokens, greedy=greedy)
     programs["decode"], _ = _compile(
-      setup, generation.decode_tokens, (llm,), arguments, donated=2, **static
+      setup, generation.decode_tokens, llm, arguments, static, donated=(2,)
     )
   return programs
 
 
 def _compile(
-  setup: Setup, function: Any, static: tuple, arguments: tuple, donated: int | None = None, **names
+  setup: Setup,
+  function: Callable,
+  model: VideoLM,
+  arguments: tuple,
+  static: Mapping[str, Any],
+  donated: tuple[int, ...] = (),
 ) -> tuple[EvaluationProgram, Any]:
-  """(a compiled program, its outputs as shapes with shardings; None if it does not fit)."""
+  """(needs, outputs) of function(model, params, *arguments, **static).
+
+  The outputs are shapes with shardings; None if it does not fit.
+  """
   jitted = jax.jit(
-    function,
-    static_argnums=0,
-    static_argnames=tuple(names),
-    donate_argnums=() if donated is None else (donated,),
+    function, static_argnums=0, static_argnames=tuple(static), donate_argnums=donated
   )
   with jax.set_mesh(setup.mesh):
-    lowered = jitted.lower(*static, setup.like.params, *arguments, **names)
+    lowered = jitted.lower(model, setup.like.params, *arguments, **static)
   done = program.compile_lowered(setup.mesh, lowered)
   needs = EvaluationProgram(
     arguments=program.device_bytes(arguments),
