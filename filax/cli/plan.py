@@ -53,9 +53,10 @@ def evaluation_demands(config: ConfigDict) -> list[EvaluationDemand]:
   demands = []
   for evaluation in planned.plan_evaluations(config.evals):
     benchmark = evaluation.benchmark
-    default = config.infer.max_new_tokens
-    new_tokens = [each.max_new_tokens or default for each in benchmark.protocols.values()]
-    demands.append(EvaluationDemand(benchmark.frames, max(new_tokens)))
+    new_tokens = 0
+    for protocol in benchmark.protocols.values():
+      new_tokens = max(new_tokens, protocol.max_new_tokens or config.infer.max_new_tokens)
+    demands.append(EvaluationDemand(benchmark.frames, new_tokens))
   return demands
 
 

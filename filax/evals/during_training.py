@@ -79,8 +79,11 @@ class TrainingEvaluations(Hook):
   def lacks_scores(self, number: int) -> bool:
     if number != self._run.first or not number:
       return False
-    due = [evaluation for evaluation in self._evaluations if self._is_due(evaluation, number)]
-    return not all((self._folder / str(number) / each.name / RESULT).exists() for each in due)
+    for evaluation in self._evaluations:
+      result = self._folder / str(number) / evaluation.name / RESULT
+      if self._is_due(evaluation, number) and not result.exists():
+        return True
+    return False
 
   def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
     self._results = {}

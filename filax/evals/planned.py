@@ -137,7 +137,9 @@ def agree_on_schedule(evaluations: Sequence[PlannedEvaluation]) -> None:
 
   They may keep the files in different folders.
   """
-  rows = [[each.name, each.every, each.limit, each.protocol] for each in evaluations]
+  rows = []
+  for evaluation in evaluations:
+    rows.append([evaluation.name, evaluation.every, evaluation.limit, evaluation.protocol])
   texts = agreement.share_texts(json.dumps(rows))
   for process, text in enumerate(texts):
     if text != texts[0]:

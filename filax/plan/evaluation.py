@@ -59,6 +59,15 @@ def plan_evaluation(
   shape = evaluation_shape(config, model, setup.mesh, demands)
   programs = compile_programs(setup, model, shape, _is_greedy(config))
   largest = max(programs.values(), key=_needed_bytes)
+  sizes = {}
+  code = 0.0
+  seconds = 0.0
+  error = ""
+  for name, needs in programs.items():
+    sizes[name] = _needed_bytes(needs)
+    code += needs.program
+    seconds += needs.seconds
+    error = error or needs.error
   row = program.config_rows(config, setup.model)[-1]
   memory = dict(
     parameters=program.device_bytes(setup.like.params),
@@ -66,20 +75,19 @@ def plan_evaluation(
     batch=program.device_bytes(program.batch_like(setup, config["batch"], row)),
     tables=_waiting_tables(model, shape, setup.mesh),
     temporary=largest.temporary + largest.arguments,
-    program=sum(each.program for each in programs.values()),
+    program=code,
   )
   total = sum(memory.values())
-  errors = [each.error for each in programs.values() if each.error]
-  fits = not errors and total <= usable
+  fits = not error and total <= usable
   return dict(
     **dataclasses.asdict(shape),
-    programs={name: _needed_bytes(each) for name, each in programs.items()},
+    programs=sizes,
     memory=memory | dict(total=total),
     fits=fits,
     lacks_bytes=max(0.0, total - usable),
-    error="".join(errors[:1]),
+    error=error,
     helps=[] if fits else smaller_evaluation(config, setup),
-    compile_seconds=sum(each.seconds for each in programs.values()),
+    compile_seconds=seconds,
   )
 
 
@@ -102,7 +110,11 @@ def evaluation_shape(
   """The largest shapes that config.evals can lead to."""
   infer = config["infer"]
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
-  frames = max(each.frames or infer["sampling"]["frames"] for each in demands)
+  frames = 0
+  new_tokens = 0
+  for demand in demands:
+    frames = max(frames, demand.frames or infer["sampling"]["frames"])
+    new_tokens = max(new_tokens, demand.max_new_tokens or infer["max_new_tokens"])
   unit = frame_unit(model)
   frames = math.ceil(frames / unit) * unit
   layout = model.layout()
@@ -114,7 +126,6 @@ def evaluation_shape(
   index = np.full((1, positions), -1)
   index[0, :visual] = 0
   _, room = generation.dropout_schedule(model, counts, index, positions, lengths)
-  new_tokens = max(each.max_new_tokens or infer["max_new_tokens"] for each in demands)
   return EvaluationShape(
     prompts=math.ceil(config["evals_batch"] / rows) * rows,
     frames=_frames_at_once(model, frames),
@@ -130,8 +141,8 @@ def _frames_at_once(model: VideoLM, frames: int) -> int:
   if not encode_long.can_stream(model):
     return frames
   unit = frame_unit(model)
-  whole = encode_long.LONG_BYTES // (model.encoder.size**2 * 3)
-  return min(frames, max(unit, whole // unit * unit))
+  units = encode_long.LONG_BYTES // (model.encoder.size**2 * 3 * unit)
+  return min(frames, max(1, units) * unit)
 
 
 @dataclasses.dataclass(frozen=True)
