@@ -77,9 +77,9 @@ class BestCheckpoint:
       return any(best is not None and best.step == step for best in (self._best, self._waiting))
 
   def offer(self, step: int, scores: Scores) -> bool:
-    """Whether the scores make `step` the best so far; then its checkpoint stays.
+    """Whether the scores make `step` the best so far.
 
-    best.json is written when the checkpoint is complete (`note_written`), at once if it is.
+    Its checkpoint then stays. best.json is written when the checkpoint is complete (`note_written`), at once if it is.
     """
     candidate = self._candidate(step, scores)
     if candidate is None:
@@ -105,7 +105,7 @@ class BestCheckpoint:
       self._waiting = None
 
   def start(self, complete: Iterable[int]) -> None:
-    """Notes the steps whose checkpoints are complete at the start of a run."""
+    """Notes the complete checkpoints at the start of a run."""
     self._complete = set(complete)
 
   def recover(self, scores: Mapping[int, Scores]) -> None:
@@ -139,7 +139,10 @@ class BestCheckpoint:
     return BestStep(step, self._metric, self._direction, float(value))
 
   def _is_better(self, candidate: BestStep, best: BestStep | None) -> bool:
-    """Whether a candidate is better; any one is, than one by another metric."""
+    """Whether a candidate is better.
+
+    It is if the best so far is by another metric.
+    """
     if best is None or (best.metric, best.direction) != (candidate.metric, candidate.direction):
       return True
     if candidate.direction == "min":

@@ -125,7 +125,10 @@ class Checkpoints:
         self._manager.save(step, args=items, force=True)
 
   def offer_best(self, step: int, scores: Mapping[str, float]) -> bool:
-    """Whether the scores make `step` the best; then it must be saved and stays."""
+    """Whether the scores make `step` the best so far.
+
+    It then has to be saved, and stays.
+    """
     with self._writing():
       return self._best.offer(step, scores)
 

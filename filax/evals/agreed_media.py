@@ -69,7 +69,7 @@ def _pixel_digest(medium: DecodedMedium) -> str:
 
 
 def _disagreement(facts: Sequence[Sequence[str]]) -> str:
-  """Why a medium is bad for all; "" if all processes read the same."""
+  """Why a medium is bad for all; "" if it is good."""
   for process, (_, error) in enumerate(facts):
     if error:
       return f"Process {process} cannot read it: {error}"

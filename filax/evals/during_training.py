@@ -145,7 +145,7 @@ class TrainingEvaluations(Hook):
     return result
 
   def _open_rows(self, evaluation: PlannedEvaluation) -> None:
-    """Plans the rows of a manifest; a sentence if it has none for these rows."""
+    """Plans the rows of a manifest; prints why there are none."""
     run = self._run
     error = ""
     fingerprint = ""

@@ -89,7 +89,7 @@ def _plan_row(
 
 
 def _is_manifest(source: str) -> bool:
-  """Whether a source is a path of questions, not the name of a benchmark."""
+  """Whether a source is a path, not the name of a benchmark."""
   if registry.is_benchmark(source):
     return False
   looks_like_path = os.sep in source or any(ending in source for ending in _MANIFESTS)
@@ -165,7 +165,10 @@ def agree_on_questions(evaluation: PlannedEvaluation) -> None:
 
 
 def questions_digest(examples: Sequence[Example]) -> str:
-  """A digest of questions and answers; hosts may keep the media in different folders."""
+  """A digest of questions and answers.
+
+  Hosts may keep the media in different folders.
+  """
   digest = hashlib.sha256()
   for example in examples:
     names = []

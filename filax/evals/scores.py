@@ -14,7 +14,9 @@ COUNTS = ("questions", "skipped", "unparsed", "degenerate")
 def named_scores(
   name: str, result: Mapping[str, Any], losses: Mapping[str, float]
 ) -> dict[str, float]:
-  """The finite scores of a result ({} if it failed) and of its losses.
+  """The finite scores of a result and of its losses.
+
+  result: {} if it failed.
 
   eval/NAME/accuracy, eval/NAME/by_kind/VALUE, eval/NAME/loss, eval/NAME/loss/KIND, and the numbers
   of questions, of skipped ones and of answers that were not understood.

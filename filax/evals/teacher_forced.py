@@ -42,7 +42,7 @@ class LossSum:
 
 
 class HeldOutRows:
-  """The packed rows of a manifest, each sample once, on the mesh that trains."""
+  """The packed rows of a manifest, on the mesh that trains."""
 
   def __init__(
     self,
@@ -103,7 +103,7 @@ class HeldOutRows:
     totals: np.ndarray,
     tokens: np.ndarray,
   ) -> None:
-    """Adds the samples of a row; the last rows of an epoch repeat some."""
+    """Adds the samples of a row that are not counted yet."""
     for segment, number in enumerate(samples):
       count = float(tokens[segment])
       if number in counted or not count:

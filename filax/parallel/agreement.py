@@ -72,9 +72,9 @@ def share_texts(text: str) -> list[str]:
 
 
 def share_outcomes(error: str) -> list[str]:
-  """The errors of all processes in a piece of work; "" for success.
+  """The errors of all processes in a piece of work.
 
-  Waits for all processes. One that failed alone would leave the others waiting for it on the
+  "" is success. Waits for all processes. One that failed alone would leave the others waiting for it on the
   devices: if they do not come within two minutes, its error ends all of them.
   """
   timer = threading.Timer(_FAILED_SECONDS, ending.end_all, [error])

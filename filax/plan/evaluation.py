@@ -92,7 +92,7 @@ def plan_evaluation(
 
 
 def _waiting_tables(model: VideoLM, shape: EvaluationShape, mesh: jax.sharding.Mesh) -> float:
-  """Bytes of the visual tables that wait for a full batch on each device.
+  """Bytes of waiting visual tables on each device.
 
   On a mesh that divides a batch they wait on the host, but for the newest one.
   """
@@ -137,7 +137,7 @@ def evaluation_shape(
 
 
 def _frames_at_once(model: VideoLM, frames: int) -> int:
-  """Frames that the encoder is given at a time: long videos come in parts."""
+  """Frames encoded at a time: long videos come in parts."""
   if not encode_long.can_stream(model):
     return frames
   unit = frame_unit(model)
@@ -163,7 +163,10 @@ def _needed_bytes(needs: EvaluationProgram) -> float:
 def compile_programs(
   setup: Setup, model: VideoLM, shape: EvaluationShape, greedy: bool
 ) -> dict[str, EvaluationProgram]:
-  """The programs of an evaluation by name; those after one that does not fit are left out."""
+  """The programs of an evaluation by name.
+
+  Decoding is left out if the prefill does not fit.
+  """
   programs = {}
   arguments = _encoder_arguments(setup, model, shape)
   programs["encode"], _ = _compile(setup, encode.embed, model, arguments, {})

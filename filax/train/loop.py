@@ -295,7 +295,7 @@ class Loop:
     self._looked_at = time.monotonic()
 
   def _note_scores(self, scores: Mapping[str, float], state: TrainState, row: int) -> None:
-    """Logs the scores of an evaluation; saves the state if it is the best so far."""
+    """Logs the scores of an evaluation; saves the best state so far."""
     if scores:
       self._hooks.record_scores(self.done, scores)
       if self._saved.offer_best(self.done, scores) and self._saved_at != self.done:

@@ -163,7 +163,7 @@ def progress_line(record: Mapping[str, Any], steps: int) -> str:
 
 
 def scores_line(step: int, steps: int, scores: Mapping[str, float]) -> str:
-  """The scores of an evaluation as one line of text, without those of groups."""
+  """Scores as one line of text, without those of groups."""
   fields = [f"step {step}/{steps}"]
   for name, value in scores.items():
     if name.count("/") == 2:

@@ -55,9 +55,9 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
 
 
 def make_sample_losses(model, chunk: int = 1024) -> Callable:
-  """Returns losses(params, batch, rng) -> (sum of the loss, supervised tokens), [R S] each.
+  """Returns losses(params, batch, rng) -> (sum of the loss, supervised tokens).
 
-  The same losses of the same tokens as in `make_loss`, by sample: segment s + 1 of row r.
+  Both are [R S]. The same losses of the same tokens as in `make_loss`, by sample: segment s + 1 of row r.
   """
 
   def losses_by_sample(params, batch, rng):
@@ -71,7 +71,10 @@ def make_sample_losses(model, chunk: int = 1024) -> Callable:
 def token_losses(
   model, params, batch, rng, chunk: int
 ) -> tuple[jax.Array, jax.Array, Mapping[str, jax.Array]]:
-  """(loss, whether the target is the likeliest token, the rows), [R L] each."""
+  """(loss, hits, rows) of a batch.
+
+  loss and hits [R L]; a hit is a target that is the likeliest token.
+  """
   hidden, rows = hidden_states(model, params, batch, rng)
   head = model.apply({"params": params}, method="head")
   nll, hit = losses.cross_entropy(hidden, head, rows["targets"], chunk=chunk, vocab=model.vocab)
