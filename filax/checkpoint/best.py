@@ -79,7 +79,7 @@ class BestCheckpoint:
   def offer(self, step: int, scores: Scores) -> bool:
     """Whether the scores make `step` the best so far.
 
-    Its checkpoint then stays. best.json is written when the checkpoint is complete (`note_written`), at once if it is.
+    Its checkpoint then stays. best.json is written when that is complete (`note_written`).
     """
     candidate = self._candidate(step, scores)
     if candidate is None:

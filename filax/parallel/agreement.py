@@ -74,8 +74,8 @@ def share_texts(text: str) -> list[str]:
 def share_outcomes(error: str) -> list[str]:
   """The errors of all processes in a piece of work.
 
-  "" is success. Waits for all processes. One that failed alone would leave the others waiting for it on the
-  devices: if they do not come within two minutes, its error ends all of them.
+  "" is success. Waits for all processes. One that failed alone would leave the others waiting for
+  it on the devices: if they do not come within two minutes, its error ends all of them.
   """
   timer = threading.Timer(_FAILED_SECONDS, ending.end_all, [error])
   timer.daemon = True

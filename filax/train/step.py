@@ -57,7 +57,7 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
 def make_sample_losses(model, chunk: int = 1024) -> Callable:
   """Returns losses(params, batch, rng) -> (sum of the loss, supervised tokens).
 
-  Both are [R S]. The same losses of the same tokens as in `make_loss`, by sample: segment s + 1 of row r.
+  Both are [R S]: the losses of `make_loss`, by sample. Sample s of row r is its segment s + 1.
   """
 
   def losses_by_sample(params, batch, rng):
