@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from data_pipelines.text import tokenizers
 from filax.checkpoint import storage
 from filax.checkpoint.store import on_one_process, say
-from filax.evals import planned, scores
+from filax.evals import planned, scores, teacher_forced
 from filax.evals.planned import PlannedEvaluation
 from filax.evals.run import evaluate
 from filax.evals.teacher_forced import ALL, HeldOutRows
@@ -69,9 +69,10 @@ class TrainingEvaluations(Hook):
     self._processor = Processor(tokenizer, config["data"], config["infer"], run.setup.mesh)
     planned.agree_on_schedule(self._evaluations)
     on_one_process(self._remove_repeated)
+    losses = teacher_forced.jitted_losses(config, run.setup)
     for evaluation in self._evaluations:
       if evaluation.is_manifest:
-        self._open_rows(evaluation)
+        self._open_rows(evaluation, losses)
 
   def wants_state(self, number: int) -> bool:
     return any(self._is_due(evaluation, number) for evaluation in self._evaluations)
@@ -144,14 +145,14 @@ class TrainingEvaluations(Hook):
         return None
     return result
 
-  def _open_rows(self, evaluation: PlannedEvaluation) -> None:
+  def _open_rows(self, evaluation: PlannedEvaluation, losses: Callable) -> None:
     """Plans the rows of a manifest; prints why there are none."""
     run = self._run
     error = ""
     fingerprint = ""
     index = local_folder(run.workdir) / FOLDER / MEDIA / evaluation.name
     try:
-      rows = HeldOutRows(run.config, run.setup, evaluation, index)
+      rows = HeldOutRows(run.config, run.setup, evaluation, index, losses)
       fingerprint = rows.plan.fingerprint
     except ValueError as failure:
       error = f"{failure}"

@@ -4,7 +4,7 @@
 Rows, templates, labels and the loss are those of training; nothing is generated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import pathlib
@@ -41,6 +41,12 @@ class LossSum:
     return self.total / self.count
 
 
+def jitted_losses(config: Mapping[str, Any], setup: Setup) -> Callable:
+  """The losses of all samples of a batch, whole on every process."""
+  losses = step.make_sample_losses(setup.model, config["optim"]["loss_chunk"])
+  return jax.jit(losses, out_shardings=setup.replicated)
+
+
 class HeldOutRows:
   """The packed rows of a manifest, on the mesh that trains."""
 
@@ -50,11 +56,12 @@ class HeldOutRows:
     setup: Setup,
     evaluation: PlannedEvaluation,
     folder: pathlib.Path,
+    losses: Callable,
   ):
     """Reads a manifest and plans its rows under config.data.
 
-    The limit of the evaluation counts conversations here. folder: for facts of the media. Raises
-    ValueError if no sample fits in config.data.rows.
+    The limit of the evaluation counts conversations here. folder: for facts of the media. losses:
+    `jitted_losses` of the same config. Raises ValueError if no sample fits in config.data.rows.
     """
     strategy = f"first:{evaluation.limit}" if evaluation.limit else "all"
     data = dict(config["data"])
@@ -73,8 +80,7 @@ class HeldOutRows:
     )
     self._mesh = setup.mesh
     self._reduction = config["optim"]["reduction"]
-    losses = step.make_sample_losses(setup.model, config["optim"]["loss_chunk"])
-    self._losses = jax.jit(losses, out_shardings=setup.replicated)
+    self._losses = losses
     self._key = jax.device_put(jax.random.key(0), setup.replicated)  # Of visual dropout.
 
   def mean_losses(self, params: PyTree) -> dict[str, float]:

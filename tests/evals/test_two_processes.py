@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two real processes evaluate together; a video that one of them loses is skipped by both."""
+"""Two real processes evaluate together; what one of them loses is skipped by both."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def free_port():
     return free.getsockname()[1]
 
 
-def start(folder, missing, index, address):
+def start(folder, index, address, *vanishing):
   more = dict(
     JAX_PLATFORMS="cpu",
     XLA_FLAGS=QUICK,
@@ -37,7 +37,7 @@ def start(folder, missing, index, address):
     FILAX_PROCESS_ID=str(index),
   )
   return subprocess.Popen(
-    [sys.executable, str(SCRIPT), str(folder), missing],
+    [sys.executable, str(SCRIPT), str(folder), *vanishing],
     env=os.environ | more,
     cwd=ROOT,
     text=True,
@@ -46,14 +46,17 @@ def start(folder, missing, index, address):
   )
 
 
-def test_both_skip_the_video_that_one_has_lost(tmp_path):
+def test_what_one_has_lost_is_skipped_by_both(tmp_path):
+  """A video, and the manifest of a second evaluation; both go on."""
   toy.tiny_corpus(tmp_path / "0")
   questions = json.loads((tmp_path / "0" / "manifest.json").read_text())[:2]
   questions.append(manifests.question_record("Who?", "you", kind="words"))
-  (tmp_path / "0" / "held_out.json").write_text(json.dumps(questions))
+  for name in ("held_out.json", "gone.json"):
+    (tmp_path / "0" / name).write_text(json.dumps(questions))
   shutil.copytree(tmp_path / "0", tmp_path / "1")
   address = f"127.0.0.1:{free_port()}"
-  running = [start(tmp_path, questions[0]["video"], index, address) for index in range(2)]
+  vanishing = (questions[0]["video"], "gone.json")
+  running = [start(tmp_path, index, address, *vanishing) for index in range(2)]
   printed = []
   for process in running:
     out, err = process.communicate(timeout=240)
@@ -62,7 +65,7 @@ def test_both_skip_the_video_that_one_has_lost(tmp_path):
   assert printed[0] == printed[1], "both have the same scores"
   (table,) = printed[0]
   assert table["eval/held_out/skipped"] > 0 and table["eval/held_out/questions"] > 1
-  assert "eval/failed" not in table
+  assert table["eval/failed"] == 1 and "eval/gone/accuracy" not in table
   result = json.loads((tmp_path / "run/evals/2/held_out/result.json").read_text())
   (reason,) = result["bad_media"].values()
   assert reason.startswith("Process 1 cannot read it:")
