@@ -1,22 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of JSON text with their lines: an array or a sequence.
+"""Records of JSON text with their places: an array or a sequence.
 
-A damaged value becomes one RecordError in place of its record, however many lines it covers.
+The text is read part by part, so a manifest may be larger than the memory. A damaged value becomes
+one RecordError in place of its record, however many lines it covers.
 """
 
 from collections.abc import Iterator
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError
+from data_pipelines.manifest.text_window import TextWindow, byte_length
 
 DEEPEST = 100  # Maximum nesting of lists and objects. Python's own limit depends on the caller.
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BLANK = re.compile(r"[ \t\r]*")
 _GOES_ON = ("[", "{", ",", ":")  # Line endings of a value that continues in the next line.
 _MIDDLE = re.compile(r'["\]}\[0-9-]|true|false|null|[ \t]')  # Line beginnings inside a value.
+
+
+class LocatedRecord(NamedTuple):
+  """A record, or the RecordError in its place, and where it stands."""
+
+  line: int  # Its first line, from 1.
+  record: Any
+  start: int  # Bytes in the file; in an ArrayRecord, the number of the record, from 0.
+  stop: int
 
 
 class _Decoder:
@@ -73,7 +84,8 @@ def parse_value(text: str) -> Any:
 
   Raises ValueError (RecordError among them) or RecursionError.
   """
-  start = _past(_SPACE, text, 0)
+  match = _SPACE.match(text)
+  start = 0 if match is None else match.end()
   value, end = _Decoder().decode_value(text, start)
   if isinstance(value, RecordError):
     raise value
@@ -83,115 +95,181 @@ def parse_value(text: str) -> Any:
   return value
 
 
-def array_records(text: str) -> Iterator[tuple[int, Any]]:
-  """(line, element) of a text that is a single array.
+def array_records(window: TextWindow) -> Iterator[LocatedRecord]:
+  """The elements of a text that is a single array.
 
   Elements before the first damage are kept.
   """
   decoder = _Decoder()
-  place = _past(_SPACE, text, 0) + 1
-  line = 1
-  counted = 0
+  counter = _Counter(window)
+  place = _past(_SPACE, window, 0) + 1
   while True:
-    place = _past(_SPACE, text, place)
-    line += text.count("\n", counted, place)
-    counted = place
-    if text[place : place + 1] == "]":
-      yield from _behind(text, place + 1, line)
+    place = counter.drop_before(_past(_SPACE, window, place))
+    line = counter.line_at(place)
+    if window.text[place : place + 1] == "]":
+      yield from _behind(window, counter, place + 1)
       return
     try:
-      element, place = decoder.decode_value(text, place)
+      element, end = _decoded(decoder, window, place)
     except (ValueError, RecursionError) as error:
-      yield line, RecordError(f"is no JSON, and the rest cannot be read: {error}")
+      reason = f"is no JSON, and the rest cannot be read: {window.message(error)}"
+      yield counter.located(line, RecordError(reason), place, place)
       return
-    yield line, element
-    place = _past(_SPACE, text, place)
-    if text[place : place + 1] not in (",", "]"):
-      line += text.count("\n", counted, place)
-      yield line, RecordError("is not followed by , or ], and the rest cannot be read")
+    yield counter.located(line, element, place, end)
+    place = _past(_SPACE, window, end)
+    if window.text[place : place + 1] not in (",", "]"):
+      line = counter.line_at(place)
+      damage = RecordError("is not followed by , or ], and the rest cannot be read")
+      yield counter.located(line, damage, place, place)
       return
-    if text[place] == ",":
+    if window.text[place] == ",":
       place += 1
 
 
-def _behind(text: str, place: int, line: int) -> Iterator[tuple[int, RecordError]]:
-  """(line, error) for text after the end of an array.
+def _decoded(decoder: _Decoder, window: TextWindow, place: int) -> tuple[Any, int]:
+  """Decodes the value at `place`, reading on while the window cuts it."""
+  while True:
+    try:
+      value, end = decoder.decode_value(window.text, place)
+    except (ValueError, RecursionError) as error:
+      if not window.cut(error):
+        raise
+    else:
+      if end < len(window.text) or window.complete:  # A number at the cut might go on.
+        return value, end
+    window.extend()
+
+
+class _Counter:
+  """Lines and bytes of places in a window, counted in ascending order."""
+
+  def __init__(self, window: TextWindow):
+    self._window = window
+    self._line_place = 0
+    self._line = window.line
+    self._byte_place = 0
+    self._byte = window.bytes
+
+  def drop_before(self, place: int) -> int:
+    """Lets the window drop what is before `place`.
+
+    Returns the new place.
+    """
+    self.line_at(place)
+    self.byte_at(place)
+    place_after = self._window.drop_before(place)
+    self._line_place -= place - place_after
+    self._byte_place -= place - place_after
+    return place_after
+
+  def line_at(self, place: int) -> int:
+    """The line of a place."""
+    self._line += self._window.text.count("\n", self._line_place, place)
+    self._line_place = place
+    return self._line
+
+  def byte_at(self, place: int) -> int:
+    """The byte of the file at which a place lies."""
+    if place > self._byte_place:
+      self._byte += byte_length(self._window.text[self._byte_place : place])
+      self._byte_place = place
+    return self._byte
+
+  def located(self, line: int, record: Any, place: int, end: int) -> LocatedRecord:
+    """A record that reaches from `place` to `end`."""
+    start = self.byte_at(place)
+    return LocatedRecord(line, record, start, self.byte_at(end))
+
+
+def _behind(window: TextWindow, counter: _Counter, place: int) -> Iterator[LocatedRecord]:
+  """An error for text after the end of an array.
 
   Yields nothing without such text.
   """
-  start = _past(_SPACE, text, place)
-  if start < len(text):
-    line += text.count("\n", place, start)
-    beginning = excerpt(text[start : start + 100])
+  start = _past(_SPACE, window, place)
+  while len(window.text) < start + 100 and window.extend():
+    pass
+  if start < len(window.text):
+    beginning = excerpt(window.text[start : start + 100])
     error = RecordError(
       f"is behind the end of the array and is not read: {beginning}; a manifest is one array, or "
       "one record a line"
     )
-    yield line, error
+    yield counter.located(counter.line_at(start), error, start, start)
 
 
-def line_records(text: str) -> Iterator[tuple[int, Any]]:
-  """(line, value) of values that each begin on their own line."""
+def line_records(window: TextWindow) -> Iterator[LocatedRecord]:
+  """Values that each begin on their own line."""
   decoder = _Decoder()
-  place = _past(_SPACE, text, 0)
-  line = 1 + text.count("\n", 0, place)
-  while place < len(text):
+  counter = _Counter(window)
+  place = _past(_SPACE, window, 0)
+  while True:
+    place = counter.drop_before(place)
+    if place >= len(window.text):
+      return
+    line = counter.line_at(place)
     try:
-      record, end = decoder.decode_value(text, place)
-      end = _past(_BLANK, text, end)
-      reason = _trailing(text, end)
+      record, value_end = _decoded(decoder, window, place)
+      end = _past(_BLANK, window, value_end)
+      reason = _trailing(window, end)
     except (ValueError, RecursionError) as error:
-      end = place
-      reason = f"is no JSON: {error}"
-    following = _line_end(text, end)
+      end = value_end = place
+      reason = f"is no JSON: {window.message(error)}"
+    following = _line_end(window, end)
     if reason:
-      following = _broken_end(decoder, text, following)
-      more = text.count("\n", place, following - 1)
+      following = _broken_end(decoder, window, following)
+      more = window.text.count("\n", place, following - 1)
       if more:
         reason += f"; so is what follows it, to line {line + more}"
       record = RecordError(reason)
-    yield line, record
-    following = _past(_SPACE, text, following)
-    line += text.count("\n", place, following)
-    place = following
+    yield counter.located(line, record, place, value_end)
+    place = _past(_SPACE, window, following)
 
 
-def _trailing(text: str, end: int) -> str:
+def _trailing(window: TextWindow, end: int) -> str:
   """The error about text after a value on its line, or "".
 
   end: where the value ends.
   """
+  text = window.text
   if end == len(text) or text[end] == "\n":
     return ""
-  rest = text[end : _line_end(text, end)].strip()
+  line_end = _line_end(window, end)
+  rest = window.text[end:line_end].strip()
   return f"is no JSON record of its own: {excerpt(rest)} follows it"
 
 
-def _past(blanks: re.Pattern[str], text: str, place: int) -> int:
+def _past(blanks: re.Pattern[str], window: TextWindow, place: int) -> int:
   """Where the blanks that begin at `place` end."""
-  match = blanks.match(text, place)
-  return place if match is None else match.end()
+  while True:
+    match = blanks.match(window.text, place)
+    end = place if match is None else match.end()
+    if end < len(window.text) or not window.extend():
+      return end
 
 
-def _line_end(text: str, place: int) -> int:
+def _line_end(window: TextWindow, place: int) -> int:
   """The start of the line after `place`."""
-  end = text.find("\n", place)
-  if end < 0:
-    return len(text)
-  return end + 1
+  while True:
+    end = window.text.find("\n", place)
+    if end >= 0:
+      return end + 1
+    if not window.extend():
+      return len(window.text)
 
 
-def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
+def _broken_end(decoder: _Decoder, window: TextWindow, place: int) -> int:
   """The end of a broken value, known to reach at least `place`.
 
   Following lines belong to it if they look like the inside of a value and not like a record.
   """
   end = place
   first = True
-  before = text[text.rfind("\n", 0, place - 1) + 1 : place].rstrip()
-  while place < len(text):
-    following = _line_end(text, place)
-    line = text[place:following]
+  line_start = window.text.rfind("\n", 0, place - 1) + 1
+  before = window.text[line_start:place].rstrip()
+  while _reaches(window, place):
+    following = _line_end(window, place)
+    line = window.text[place:following]
     if line.strip():
       if not _is_inside(line, before, first) or _stands_alone(decoder, line):
         break
@@ -200,6 +278,11 @@ def _broken_end(decoder: _Decoder, text: str, place: int) -> int:
       end = following
     place = following
   return end
+
+
+def _reaches(window: TextWindow, place: int) -> bool:
+  """Whether the text goes on at `place`."""
+  return place < len(window.text) or (window.extend() and place < len(window.text))
 
 
 def _is_inside(line: str, before: str, first: bool) -> bool:

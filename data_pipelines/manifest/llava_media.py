@@ -55,16 +55,21 @@ def _check_keys(record: Mapping[str, Any], filled: list[str]) -> None:
   for key, value in record.items():
     if key in MEDIA or _is_empty(value):
       continue
-    entry = f"{excerpt(key)}: {excerpt(value)}"
     if not filled and _names_media(key):
       raise RecordError(
-        f"has its media in {entry}, which is not read; name them in video, image or scenes"
+        f"has its media in {_entry(key, value)}, which is not read; name them in video, image or "
+        "scenes"
       )
     if filled and _MEDIA_AGAIN.fullmatch(key):
       raise RecordError(
-        f"has {' and '.join(filled)} and {entry}, which is not read; name all media in video, "
-        "image or scenes"
+        f"has {' and '.join(filled)} and {_entry(key, value)}, which is not read; name all media "
+        "in video, image or scenes"
       )
+
+
+def _entry(key: str, value: Any) -> str:
+  """An excerpt of a record's entry, for messages."""
+  return f"{excerpt(key)}: {excerpt(value)}"
 
 
 @functools.lru_cache(maxsize=1000)  # The records of a manifest have the same few keys.

@@ -4,20 +4,22 @@
 A manifest is .json (one array), .jsonl (a record a line) or ArrayRecord (see `build_array_record`).
 """
 
+import codecs
 from collections.abc import Iterator
 import json
 import math
 import os
-import pathlib
 import re
 import stat
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from data_pipelines.manifest import json_text
 from data_pipelines.manifest.excerpts import one_line
+from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport, RecordError
+from data_pipelines.manifest.text_window import TextWindow
 from data_pipelines.media import array_record
 
 __all__ = [
@@ -25,11 +27,14 @@ __all__ = [
   "ManifestError",
   "ManifestReport",
   "RecordError",
+  "located_records",
   "manifest_records",
+  "record_at",
   "select_records",
 ]
 
 _STRATEGY = re.compile(r"all|(first|end|random):([0-9]+)|(first|end|random):([0-9.]+)%")
+_HEAD = 16  # Bytes that tell kinds of files apart.
 # Signatures of compressed and binary files that may contain a manifest.
 COMPRESSED = {
   b"\x1f\x8b": "gzip",
@@ -83,47 +88,77 @@ def manifest_records(manifest: str | os.PathLike) -> Iterator[tuple[int, Any]]:
   The line is the record's first; in an ArrayRecord, the number of the record, from 1. Raises
   ManifestError.
   """
+  for located in located_records(manifest):
+    yield located.line, located.record
+
+
+def located_records(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
+  """The records of a manifest with their places in the file.
+
+  The file is read part by part. A RecordError stands for a damaged record. Raises ManifestError.
+  """
   path = os.fspath(manifest)
   if ".array_record" in os.path.basename(path):
-    return _array_record(path)
-  text = _text(path)
-  beginning = re.search(r"\S", text)
-  if beginning is None:
-    raise ManifestError(f"The manifest {one_line(path)} is empty.")
-  if beginning[0] == "[":
-    return json_text.array_records(text)
-  if beginning[0] == "{":
-    return json_text.line_records(text)
-  raise ManifestError(
-    f"The manifest {one_line(path)} begins with neither [ nor {{: it is no JSON array and no JSON "
-    "lines."
-  )
+    yield from _array_record(path)
+    return
+  with _opened(path) as file:
+    yield from _json_records(path, file)
 
 
-def _text(path: str) -> str:
-  """The text of a UTF-8 file.
+def record_at(manifest: str, file: BinaryIO, start: int, stop: int) -> Any:
+  """The record at a place that `located_records` gave.
 
-  Invalid bytes become lone surrogates.
+  `file`: the open manifest; not read for an ArrayRecord. Raises ValueError for anything but a
+  record.
   """
-  data = _content(path)
+  if ".array_record" in os.path.basename(manifest):
+    return _parsed_sample(array_record.read_number(manifest, start))
+  data = os.pread(file.fileno(), stop - start, start)
+  return json_text.parse_value(data.decode("utf-8", errors="surrogateescape"))
+
+
+def _json_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
+  head = file.read(_HEAD)
+  _check_text(path, head)
+  mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+  file.seek(mark)
+  window = TextWindow(file, path, mark)
+  beginning = None
+  while beginning is None:
+    if not window.extend():
+      raise ManifestError(f"The manifest {one_line(path)} is empty.")
+    beginning = re.search(r"\S", window.text)
+  if beginning[0] == "[":
+    yield from json_text.array_records(window)
+  elif beginning[0] == "{":
+    yield from json_text.line_records(window)
+  else:
+    raise ManifestError(
+      f"The manifest {one_line(path)} begins with neither [ nor {{: it is no JSON array and no "
+      "JSON lines."
+    )
+
+
+def _check_text(path: str, head: bytes) -> None:
+  """Raises ManifestError unless a file begins like UTF-8 text."""
   for magic, name in COMPRESSED.items():
-    if data.startswith(magic):
+    if head.startswith(magic):
       raise ManifestError(
         f"The manifest {one_line(path)} is a {name} file. Unpack it to .json or .jsonl."
       )
-  encoding = json.detect_encoding(data)
+  encoding = json.detect_encoding(head)
   if encoding not in ("utf-8", "utf-8-sig"):
     raise ManifestError(
       f"The manifest {one_line(path)} is text in {encoding.upper()}. Save it as UTF-8."
     )
-  return data.decode("utf-8-sig", errors="surrogateescape")
 
 
-def _content(path: str) -> bytes:
+def _opened(path: str) -> BinaryIO:
+  """Opens a regular file. Raises ManifestError."""
   try:
     mode = os.stat(path).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Reading a folder raises a clear error.
-      return pathlib.Path(path).read_bytes()
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Opening a folder raises a clear error.
+      return open(path, "rb")
     reason: str | None = "It is no regular file"
   except OSError as error:
     reason = error.strerror
@@ -132,14 +167,19 @@ def _content(path: str) -> bytes:
   raise ManifestError(f"The manifest {one_line(path)} cannot be read: {reason}.")
 
 
-def _array_record(path: str) -> Iterator[tuple[int, Any]]:
+def _array_record(path: str) -> Iterator[LocatedRecord]:
   try:
-    for number, data in enumerate(array_record.read_records(path), 1):
+    for number, data in enumerate(array_record.read_records(path)):
       try:
-        text = array_record.fields(data)["sample"].decode()
-        record = json_text.parse_value(text)
+        record = _parsed_sample(data)
       except (ValueError, KeyError, RecursionError) as error:
         record = RecordError(f"is no sample: {error}")
-      yield number, record
+      yield LocatedRecord(number + 1, record, number, number + 1)
   except (OSError, RuntimeError) as error:
     raise ManifestError(f"The manifest {one_line(path)} cannot be read: {error}.") from error
+
+
+def _parsed_sample(data: bytes) -> Any:
+  """The record in a TFDS example of a data set of samples."""
+  text = array_record.fields(data)["sample"].decode()
+  return json_text.parse_value(text)

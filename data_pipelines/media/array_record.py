@@ -95,6 +95,17 @@ def read_records(path: str | os.PathLike) -> Iterator[bytes]:
       yield _record(reader, record)
 
 
+def read_number(path: str, number: int) -> bytes:
+  """The record with this number, counted over all shards."""
+  for shard in shards(path):
+    reader = _reader(shard)
+    count = reader.num_records()
+    if number < count:
+      return _record(reader, number)
+    number -= count
+  raise ValueError(f"{path} has fewer records than when it was read first")
+
+
 def fields(example: bytes) -> dict[str, bytes]:
   """The bytes features of a serialised TFDS example.
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Probes all media of a corpus in threads, with a cache."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import concurrent.futures
 import dataclasses
 import json
 import os
 import pathlib
 import sys
-import threading
 import time
 from typing import TextIO
 
+from data_pipelines.media.facts_store import FactsStore
 from data_pipelines.media.open import (
   LIMITS,
   Limits,
@@ -22,7 +22,6 @@ from data_pipelines.media.open import (
 )
 from data_pipelines.media.probe import Probe, probe, scene_length, timeline_duration
 from data_pipelines.sample import Sample
-from filax import files
 
 __all__ = [
   "MediaIndex",
@@ -36,6 +35,10 @@ __all__ = [
 _SAVE_SECONDS = 60.0  # A first pass over a large corpus takes hours, so it is saved often.
 _REPORT_SECONDS = 2.0  # Between two lines of progress.
 UNREADABLE = "cannot be read"
+_EARLIER = "index.json"  # Where facts were kept before they were in SQLite.
+_DEFAULTS = {
+  field.name: field.default for field in dataclasses.fields(Probe) if field.name != "error"
+}
 _PATH = "path:"  # Prefix of keys for the last facts of a path; other keys are identities.
 # Number and share of unreadable media from which a run is refused.
 _REFUSED_COUNT = 10
@@ -60,10 +63,10 @@ def describe(probe: Probe) -> str:
   """
   if not probe.frames:
     return UNREADABLE
-  defaults = dataclasses.asdict(Probe(error=probe.error))
   facts = {}
-  for name, value in dataclasses.asdict(probe).items():
-    if value != defaults[name]:
+  for name, default in _DEFAULTS.items():
+    value = getattr(probe, name)
+    if value != default:
       facts[name] = value
   return json.dumps(facts, separators=(",", ":"))
 
@@ -79,16 +82,15 @@ def parse_description(text: str) -> Probe:
   return Probe(**facts)
 
 
-def check_readable(probes: Mapping[str, Probe]) -> None:
+def check_readable(media: int, unreadable: int, first_error: str) -> None:
   """Raises ValueError if nearly all media are unreadable.
 
   A run would learn from text alone. Nearly all means all, or at least ten and more than 90 %.
   """
-  errors = [probe.error for probe in probes.values() if probe.error]
-  nearly_all = len(errors) >= _REFUSED_COUNT and len(errors) > _REFUSED_SHARE * len(probes)
-  if errors and (nearly_all or len(errors) == len(probes)):
+  nearly_all = unreadable >= _REFUSED_COUNT and unreadable > _REFUSED_SHARE * media
+  if unreadable and (nearly_all or unreadable == media):
     raise ValueError(
-      f"{len(errors)} of {len(probes)} media cannot be read; the first: {errors[0]} Set "
+      f"{unreadable} of {media} media cannot be read; the first: {first_error} Set "
       "config.data.root to the folder of the media, or config.data.exclude to a list that leaves "
       "them out."
     )
@@ -97,12 +99,13 @@ def check_readable(probes: Mapping[str, Probe]) -> None:
 class MediaIndex:
   """`probes(media)` with a cache on disk.
 
-  cache: a .json file, "" for none. It stores probes by the media's identity (path, size, time of
-  change), so changed files are probed again. It also stores the last facts of every path: for a
-  file that is unreadable now, they are returned with the error, so that a plan does not change
-  because a file is missing. planned: media -> `describe` at the time of the plan; it takes
-  precedence over the last facts, and a file that was unreadable then stays unreadable. progress:
-  the stream for lines with count, rate and remaining time, None for none.
+  cache: an .sqlite file, "" for none (an index.json of an earlier version beside it is taken over).
+  It stores probes by the media's identity (path, size, time of change), so changed files are probed
+  again. It also stores the last facts of every path: for a file that is unreadable now, they are
+  returned with the error, so that a plan does not change because a file is missing. planned: media
+  -> `describe` at the time of the plan; it takes precedence over the last facts, and a file that
+  was unreadable then stays unreadable. progress: the stream for lines with count, rate and
+  remaining time, None for none.
   """
 
   def __init__(
@@ -113,37 +116,37 @@ class MediaIndex:
     progress: TextIO | None = sys.stderr,
     planned: Mapping[str, str] | None = None,
   ):
-    self.cache = pathlib.Path(cache) if os.fspath(cache) else None
     self.threads = threads
     self.limits = limits
     self.progress = progress
     self.planned = planned or {}
-    self._memory = self._load()  # Probes by identity, and by _PATH and path.
-    self._changed = False
-    self._lock = threading.Lock()
+    path = pathlib.Path(cache) if os.fspath(cache) else None
+    # Probes by identity, and by _PATH and path.
+    self._store = FactsStore(path, None if path is None else path.with_name(_EARLIER))
 
   def probes(self, media: Iterable[str]) -> dict[str, Probe]:
     """media -> Probe, in the same order.
 
     Unreadable media have Probe.error; nothing raises.
     """
-    media = list(dict.fromkeys(media))
-    probes = {}
+    return dict(self.each(list(dict.fromkeys(media))))
+
+  def each(self, media: Sequence[str]) -> Iterator[tuple[str, Probe]]:
+    """(medium, Probe) of every medium, in order."""
     progress = _Progress(len(media), self.progress)
     saved = time.monotonic()
     try:
       for name, result in zip(media, self._probe_all(media), strict=True):
-        probes[name] = result
+        yield name, result
         progress.count_medium(unreadable=bool(result.error))
         if time.monotonic() - saved > _SAVE_SECONDS:
-          self._save()
+          self._store.commit()
           saved = time.monotonic()
     finally:
-      self._save()
+      self._store.commit()
     progress.report_end()
-    return probes
 
-  def _probe_all(self, media: list[str]) -> Iterator[Probe]:
+  def _probe_all(self, media: Sequence[str]) -> Iterator[Probe]:
     with concurrent.futures.ThreadPoolExecutor(max(1, self.threads)) as pool:
       for begin in range(0, len(media), _QUEUE):
         queue = media[begin : begin + _QUEUE]
@@ -157,11 +160,9 @@ class MediaIndex:
     current = self._current(media)
     path = _PATH + os.path.abspath(media)
     planned = self.planned.get(media)
-    with self._lock:
-      last = self._memory.get(path)
-      if not current.error and last != current:
-        self._memory[path] = current
-        self._changed = True
+    last = self._store.get(path)
+    if not current.error and last != current:
+      self._store.put(path, current)
     if current.error:
       if planned:
         last = parse_description(planned)
@@ -184,40 +185,13 @@ class MediaIndex:
       key = identity(media) + cache_variant(self.limits)
     except MediaError as error:
       return Probe(error=str(error))
-    with self._lock:
-      remembered = self._memory.get(key)
+    remembered = self._store.get(key)
     if remembered is not None:
       return remembered
     result = probe(media, self.limits)
     if not result.error:
-      with self._lock:
-        self._memory[key] = result
-        self._changed = True
+      self._store.put(key, result)
     return result
-
-  def _load(self) -> dict[str, Probe]:
-    """The probes in the cache file; {} if missing or damaged."""
-    if self.cache is None:
-      return {}
-    files.remove_leftovers(self.cache.parent)
-    return files.read_cache(self.cache, _parsed_probes) or {}
-
-  def _save(self):
-    """Writes all probes.
-
-    An unwritable folder only makes the next start slower.
-    """
-    if self.cache is None or not self._changed:
-      return
-    with self._lock:
-      rows = {key: dataclasses.astuple(facts)[:-1] for key, facts in self._memory.items()}
-      self._changed = False
-    files.write_cache(self.cache, json.dumps(rows).encode())
-
-
-def _parsed_probes(content: bytes) -> dict[str, Probe]:
-  """Identity of a medium -> Probe, from the JSON of an index."""
-  return {key: Probe(*row) for key, row in json.loads(content).items()}
 
 
 class _Progress:

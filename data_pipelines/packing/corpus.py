@@ -1,68 +1,170 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The samples of config.data, mixed from its manifests."""
+"""The samples of config.data, mixed from its manifests, as a table on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import hashlib
+import json
+import os
 import pathlib
+import shutil
+import tempfile
+import time
 from typing import Any
+import weakref
 
-from data_pipelines.manifest import llava
 from data_pipelines.manifest.quarantine import read_quarantine
+from data_pipelines.manifest.report import BadRecord, ManifestReport
+from data_pipelines.mapped import one_builder, read_facts, write_arrays
 from data_pipelines.packing.fingerprint import digest_facts
-from data_pipelines.sample import Sample
-from filax import settings
+from data_pipelines.packing.sample_table import ManifestFile, SampleTable, manifest_file
+from data_pipelines.packing.table_builder import TableBuilder
+from filax import files, settings
+
+_VERSION = 1  # Of the table; tables of another version are made anew.
+_DIGESTS = "manifests.json"  # Digests of manifests by path, size and time of change.
+_SETTLED = 2.0  # Seconds after which a file's time of change tells it from a later version.
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
   """The samples in mixture order, with their origins."""
 
-  samples: tuple[Sample, ...]
-  report: llava.ManifestReport  # Accepted and rejected records.
+  samples: SampleTable
+  report: ManifestReport  # Accepted and rejected records.
   excluded: int  # Samples excluded by config.data.exclude, by name or by medium.
+  videos: bool  # Whether any sample shows a video.
   digest: str  # Of every input that decides the samples.
   manifests: Mapping[str, str]  # Manifest -> digest of its content.
   exclusions: frozenset[str]  # The names in config.data.exclude.
 
+  @property
+  def media(self) -> list[str]:
+    """The distinct media, in the order of first use."""
+    return self.samples.media
 
-def read_corpus(data: Mapping[str, Any], seed: int) -> Corpus:
-  """Reads the samples of config.data.train.
 
+def read_corpus(data: Mapping[str, Any], seed: int, folder: str) -> Corpus:
+  """The samples of config.data.train.
+
+  Their table is kept in `folder`; with "" in a temporary one, for as long as the corpus is used.
   Raises ValueError for an invalid manifest.
   """
   settings.check_settings(dict(data=dict(train=data["train"])))
-  report = llava.ManifestReport()
-  samples = []
-  digests = {}
+  digests = _content_digests([str(manifest) for manifest, _ in data["train"]], folder)
   parts = []
   drawn = False
   for number, (manifest, strategy) in enumerate(data["train"]):
-    samples += llava.load_manifest(manifest, strategy, data["root"], seed + number, report)
-    digest = _content_digest(manifest)
-    digests[str(manifest)] = digest
-    parts.append((digest, strategy, number))
+    parts.append((digests[str(manifest)], strategy, number))
     drawn |= strategy.startswith("random")
   exclusions = read_quarantine(data["exclude"]) if data["exclude"] else frozenset()
-  kept = samples
-  if exclusions:
-    kept = [sample for sample in samples if exclusions.isdisjoint(_names(sample))]
+  digest = digest_facts(manifests=parts, excluded=sorted(exclusions), seed=seed if drawn else None)
+  table, facts = _table(data, seed, folder, digest, exclusions)
   return Corpus(
-    samples=tuple(kept),
-    report=report,
-    excluded=len(samples) - len(kept),
-    digest=digest_facts(manifests=parts, excluded=sorted(exclusions), seed=seed if drawn else None),
+    samples=table,
+    report=_report(facts["report"]),
+    excluded=facts["excluded"],
+    videos=facts["videos"],
+    digest=digest,
     manifests=digests,
     exclusions=exclusions,
   )
 
 
-def _names(sample: Sample) -> set[str]:
-  """The names by which a quarantine may list a sample."""
-  names = {sample.origin}
-  for timeline in sample.media:
-    names.update(scene.media for scene in timeline)
-  return names
+def _table(
+  data: Mapping[str, Any], seed: int, folder: str, digest: str, exclusions: frozenset[str]
+) -> tuple[SampleTable, dict[str, Any]]:
+  """The table of a mixture and its facts, found or built."""
+  entries = []
+  for manifest, strategy in data["train"]:
+    root = os.fspath(data["root"]) or os.path.dirname(os.fspath(manifest))
+    entries.append((manifest_file(os.fspath(manifest), root), strategy))
+  identity = [dataclasses.astuple(entry) for entry, _ in entries]
+  label = digest_facts(version=_VERSION, digest=digest, manifests=identity)
+  if folder:
+    path = pathlib.Path(folder, f"samples-{label[:32]}")
+    with one_builder(folder, "reads the manifests"):
+      facts = read_facts(path, label)
+      if facts is None:
+        facts = _try_build(path, entries, seed, exclusions, label)
+    if facts is not None:
+      return SampleTable(path, [entry for entry, _ in entries]), facts
+  temporary = tempfile.mkdtemp(prefix="filax-samples-")
+  path = pathlib.Path(temporary, "table")
+  try:
+    facts = _build(path, entries, seed, exclusions, label)
+    table = SampleTable(path, [entry for entry, _ in entries])
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+  weakref.finalize(table, shutil.rmtree, temporary, ignore_errors=True)
+  return table, facts
+
+
+def _try_build(path: pathlib.Path, entries, seed, exclusions, label) -> dict[str, Any] | None:
+  """`_build` in a cache; None if the folder cannot be written."""
+  try:
+    shutil.rmtree(path, ignore_errors=True)  # A damaged one.
+    return _build(path, entries, seed, exclusions, label)
+  except OSError as error:
+    if isinstance(error, FileNotFoundError):
+      raise
+    files.report_unwritable(path.parent, error)
+    return None
+
+
+def _build(
+  path: pathlib.Path,
+  entries: Sequence[tuple[ManifestFile, str]],
+  seed: int,
+  exclusions: frozenset[str],
+  label: str,
+) -> dict[str, Any]:
+  """Reads the manifests and writes the table; returns its facts."""
+  builder = TableBuilder(exclusions)
+  for number, (manifest, strategy) in enumerate(entries):
+    builder.add_manifest(manifest, strategy, seed + number)
+  facts = dict(
+    report=dataclasses.asdict(builder.report),
+    excluded=builder.excluded,
+    videos=builder.videos,
+  )
+  write_arrays(path, builder.arrays(), facts, label)
+  return facts
+
+
+def _report(facts: Mapping[str, Any]) -> ManifestReport:
+  bad = [BadRecord(**record) for record in facts["bad"]]
+  return ManifestReport(**(dict(facts) | dict(bad=bad)))
+
+
+def _content_digests(manifests: Sequence[str], folder: str) -> dict[str, str]:
+  """sha256 of manifests by path; those of unchanged files are remembered."""
+  cache = pathlib.Path(folder, _DIGESTS)
+  known = (files.read_cache(cache, json.loads) if folder else None) or {}
+  remembered = {}
+  digests = {}
+  for manifest in dict.fromkeys(manifests):
+    key = _version_key(manifest)
+    digests[manifest] = known.get(key) or _content_digest(manifest)
+    if key and _version_key(manifest) == key:
+      remembered[key] = digests[manifest]
+  if folder and remembered.items() - known.items():
+    files.write_cache(cache, json.dumps(known | remembered).encode())
+  return digests
+
+
+def _version_key(manifest: str) -> str:
+  """Identifies a version of a file.
+
+  "" for a file that changed just now, and for what is no file.
+  """
+  with contextlib.suppress(OSError, ValueError):
+    facts = os.stat(manifest)
+    if pathlib.Path(manifest).is_file() and time.time() - facts.st_mtime > _SETTLED:
+      return f"{os.path.abspath(manifest)} {facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
+  return ""
 
 
 def _content_digest(manifest: str) -> str:

@@ -5,6 +5,7 @@ It is measured by encoding the samples' texts.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import io
 import pathlib
 import sys
@@ -12,11 +13,15 @@ import time
 
 import numpy as np
 
+from data_pipelines.chunk_pool import ChunkPool, default_processes
+from data_pipelines.mapped import map_cached_array, one_builder
 from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.sample_layout import Composer
 from data_pipelines.sample import Sample
 from filax import files
 
+CHUNK = 1000  # Samples measured at a time.
+_MANY = 8 * CHUNK  # Samples from which several processes measure.
 _PROGRESS_SECONDS = 2.0
 _MOST_EPOCHS = 2  # Held in memory beside epoch 0.
 
@@ -33,6 +38,9 @@ class DemandTable:
     self.folder = folder
     self.digest = digest
     self._epochs: dict[int, Demand] = {}
+
+  def __getstate__(self):
+    return dict(self.__dict__) | dict(_epochs={})  # Another process maps what is on disk.
 
   def __call__(self, epoch: int) -> Demand:
     if not self.composer.vary:
@@ -55,39 +63,72 @@ class DemandTable:
     path = pathlib.Path(self.folder) / f"sizes-{self.digest[:32]}-{epoch}.npy"
     label = f"{self.digest} {epoch}"
     files.remove_leftovers(self.folder)
-    demand = files.read_cache(path, self._parsed, label)
-    if demand is None:
+    with one_builder(self.folder, "measures the texts"):
+      columns = map_cached_array(path, label)
+      if columns is not None and self._is_demand(path, columns):
+        return Demand.from_columns(columns)
       demand = self._measured(epoch)
       content = io.BytesIO()
       np.save(content, demand.columns())
-      files.write_cache(path, content.getbuffer(), label)
-    return demand
+      written = files.write_cache(path, content.getbuffer(), label)
+    columns = map_cached_array(path, label) if written else None
+    return demand if columns is None else Demand.from_columns(columns)
 
-  def _parsed(self, content: bytes) -> Demand:
-    """Parses the content of an .npy file.
-
-    Raises ValueError for an array of another shape.
-    """
-    columns = np.load(io.BytesIO(content), allow_pickle=False)
-    expected = self._empty().columns().shape
-    if columns.dtype != np.int64 or columns.shape != expected:
-      raise ValueError(f"it holds {columns.dtype} {columns.shape}, not int64 {expected}")
-    return Demand.from_columns(columns)
-
-  def _empty(self) -> Demand:
-    return Demand.zeros(len(self.samples), self.composer.stages)
+  def _is_demand(self, path: pathlib.Path, columns: np.ndarray) -> bool:
+    """Whether an array has the shape of this table; reports another one."""
+    expected = Demand.zeros(0, self.composer.stages).columns()
+    shape = (len(self.samples), expected.shape[1])
+    if columns.dtype == np.int64 and columns.shape == shape:
+      return True
+    reason = f"it holds {columns.dtype} {columns.shape}, not int64 {shape}"
+    files.report_damage(path, ValueError(reason))
+    return False
 
   def _measured(self, epoch: int) -> Demand:
-    demand = self._empty()
     total = len(self.samples)
-    start = time.monotonic()
-    printed = start
-    for number, sample in enumerate(self.samples):
-      demand.put(number, self.composer.demand(sample, number, epoch))
-      now = time.monotonic()
-      if now - printed > _PROGRESS_SECONDS:
-        printed = now
-        done = number + 1
-        remaining = (now - start) / done * (total - done)
-        print(f"measured {done}/{total} samples, {remaining:.0f} s left", file=sys.stderr)
-    return demand
+    columns = np.zeros((total, Demand.zeros(0, self.composer.stages).columns().shape[1]), np.int64)
+    ranges = [(first, min(first + CHUNK, total)) for first in range(0, total, CHUNK)]
+    processes = default_processes() if total > _MANY else 1
+    progress = _Progress(total)
+    with ChunkPool(ChunkMeasurer(self.composer, self.samples, epoch), processes) as pool:
+      for (first, stop), part in zip(ranges, pool.map(ranges), strict=True):
+        columns[first:stop] = part
+        progress.print_line(stop)
+    return Demand.from_columns(columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkMeasurer:
+  """Measures a range of samples: (first, stop) -> demand columns.
+
+  Picklable.
+  """
+
+  composer: Composer
+  samples: Sequence[Sample]
+  epoch: int
+
+  def __call__(self, numbers: tuple[int, int]) -> np.ndarray:
+    first, stop = numbers
+    demand = Demand.zeros(stop - first, self.composer.stages)
+    for number in range(first, stop):
+      sample = self.samples[number]
+      demand.put(number - first, self.composer.demand(sample, number, self.epoch))
+    return demand.columns()
+
+
+class _Progress:
+  """One line every two seconds."""
+
+  def __init__(self, total: int):
+    self._total = total
+    self._began = time.monotonic()
+    self._printed = self._began
+
+  def print_line(self, done: int) -> None:
+    now = time.monotonic()
+    if now - self._printed < _PROGRESS_SECONDS:
+      return
+    self._printed = now
+    remaining = (now - self._began) / done * (self._total - done)
+    print(f"measured {done}/{self._total} samples, {remaining:.0f} s left", file=sys.stderr)

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.media.index import describe
-from data_pipelines.media.probe import Probe
 from data_pipelines.packing.demand import Demand
 from data_pipelines.text import templates
 from filax.spec import RowShape, VisualLayout
@@ -65,15 +63,15 @@ def sample_facts(
 
 
 def demand_digest(
-  facts: Mapping[str, Any], probes: Mapping[str, Probe], seed: int | None = None
+  facts: Mapping[str, Any], media: Mapping[str, str], seed: int | None = None
 ) -> str:
   """sha256 of the inputs of a measured demand.
 
-  `seed` is among them if the demand depends on the epoch.
+  media: the facts of every medium (`describe`). `seed` is among the inputs if the demand depends on
+  the epoch.
   """
-  media = [(name, describe(probe)) for name, probe in probes.items()]
   varying = {} if seed is None else dict(seed=seed)
-  return digest_facts(**facts, **varying, media=sorted(media), chat=templates.RULES)
+  return digest_facts(**facts, **varying, media=sorted(media.items()), chat=templates.RULES)
 
 
 def plan_fingerprint(

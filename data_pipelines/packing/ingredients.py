@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import os
 from typing import Any
 
-from data_pipelines.media.index import describe
-from data_pipelines.media.probe import Probe
 from data_pipelines.packing.corpus import Corpus
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.spec import RowShape
@@ -22,17 +20,20 @@ def plan_ingredients(
   data: Mapping[str, Any],
   corpus: Corpus,
   tokenizer: Tokenizer,
-  probes: Mapping[str, Probe],
+  facts: Mapping[str, str],
   fingerprint: str,
   rows: Sequence[RowShape],
 ) -> dict[str, dict[str, str]]:
-  """The inputs of a plan by part, causes before consequences."""
+  """The inputs of a plan by part, causes before consequences.
+
+  facts: those of every medium (`describe`).
+  """
   manifests = {}
   for number, (manifest, strategy) in enumerate(data["train"], 1):
     digest = corpus.manifests[str(manifest)][:_DIGITS]
     manifests[f"{number}. {os.path.basename(manifest)}"] = f"{strategy} of {digest}"
-  names = media_names(probes, data)
-  media = {names[medium]: describe(probe) for medium, probe in probes.items()}
+  names = media_names(facts, data)
+  media = {names[medium]: text for medium, text in facts.items()}
   tokenizer_name = os.path.basename(data["tokenizer"])
   shapes = ", ".join(map(str, rows))
   return {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the plan of a run: samples, media facts and packed rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -9,15 +9,17 @@ import os
 import pathlib
 from typing import Any
 
-from data_pipelines.media.index import MediaIndex, check_readable, media_of
+from data_pipelines.media.index import MediaIndex, check_readable
 from data_pipelines.media.open import LIMITS, Limits
-from data_pipelines.media.probe import Probe
+from data_pipelines.media.planned_media import probe_media
+from data_pipelines.media.probe_table import ProbeTable
 from data_pipelines.packing import fingerprint, frame_sampling, ingredients, planner
 from data_pipelines.packing.corpus import Corpus, read_corpus
 from data_pipelines.packing.demand_table import DemandTable
+from data_pipelines.packing.epochs import EpochStore
 from data_pipelines.packing.plan_report import check_room, plan_report
 from data_pipelines.packing.planner import Planner, PlanRow
-from data_pipelines.packing.sample_layout import Composer, is_image
+from data_pipelines.packing.sample_layout import Composer
 from data_pipelines.sample import Sample
 from data_pipelines.text import tokenizers
 from data_pipelines.text.tokenizers import Tokenizer
@@ -41,7 +43,7 @@ class Plan:
   blank: bool  # Whether all pictures are grey.
   tokenizer: Tokenizer
   corpus: Corpus
-  probes: Mapping[str, Probe]  # Medium -> its facts.
+  probes: ProbeTable  # Medium -> its facts.
   composer: Composer
   row_shapes: tuple[RowShape, ...]  # The buckets.
   planner: Planner
@@ -49,7 +51,7 @@ class Plan:
   report: Mapping[str, Any]  # Figures of epoch 0, for JSON.
 
   @property
-  def samples(self) -> tuple[Sample, ...]:
+  def samples(self) -> Sequence[Sample]:
     """The samples, by number."""
     return self.corpus.samples
 
@@ -57,7 +59,12 @@ class Plan:
   def ingredients(self) -> dict[str, dict[str, str]]:
     """The plan's inputs by part; every process reads them itself."""
     return ingredients.plan_ingredients(
-      self.data, self.corpus, self.tokenizer, self.probes, self.fingerprint, self.row_shapes
+      self.data,
+      self.corpus,
+      self.tokenizer,
+      self.probes.descriptions(),
+      self.fingerprint,
+      self.row_shapes,
     )
 
   def row_count(self, epoch: int) -> int:
@@ -102,23 +109,23 @@ def make_plan(
   shapes = planner.row_shapes(data["rows"], layout.frames_per_group)
   limits = _media_limits(data)
   tokenizer = tokenizers.load_tokenizer(data["tokenizer"])
-  corpus = read_corpus(data, seed)
-  samples = corpus.samples
-  _check_sampling(data["sampling"], layout, samples)
-
   folder = _cache_folder(data, quarantine)
-  probes = _probe_media(data, samples, limits, folder, planned or {})
-  if not blank:
-    check_readable(probes)
+  corpus = read_corpus(data, seed, folder)
+  samples = corpus.samples
+  if corpus.videos:
+    _check_sampling(data["sampling"], layout)
 
+  probes = _probe_media(data, corpus.media, limits, folder, planned or {}, blank)
   composer = Composer(data, layout, tokenizer, probes, seed)
   facts = fingerprint.sample_facts(data, layout, corpus.digest, tokenizer.fingerprint)
-  demand = _demand_table(composer, samples, facts, folder)
+  demand = _demand_table(composer, corpus, probes.descriptions(), facts, folder)
   shapes = planner.with_dropout(shapes, layout, demand(0))
   check_room(demand(0), shapes, layout.stages, samples, data["too_long"])
 
   order = dict(seed=seed, batch=batch, packing=data["packing"])
-  rows = Planner(demand, shapes, vary=composer.vary, **order)
+  identity = fingerprint.plan_fingerprint(facts, demand(0), shapes, **order)
+  store = _epoch_store(folder, identity, demand)
+  rows = Planner(demand, shapes, vary=composer.vary, store=store, **order)
   return Plan(
     data=data,
     layout=layout,
@@ -133,7 +140,7 @@ def make_plan(
     composer=composer,
     row_shapes=shapes,
     planner=rows,
-    fingerprint=fingerprint.plan_fingerprint(facts, demand(0), shapes, **order),
+    fingerprint=identity,
     report=plan_report(corpus, probes, rows, layout.stages),
   )
 
@@ -158,41 +165,51 @@ def _cache_folder(data: Mapping[str, Any], quarantine: str | os.PathLike | None)
 
 def _probe_media(
   data: Mapping[str, Any],
-  samples: tuple[Sample, ...],
+  media: Sequence[str],
   limits: Limits,
   folder: str,
   planned: Mapping[str, str],
-) -> dict[str, Probe]:
-  """Probes all media; facts in `planned` stay as they are."""
-  media = media_of(samples)
+  blank: bool,
+) -> ProbeTable:
+  """Probes all media; facts in `planned` stay as they are.
+
+  Raises ValueError if nearly all are unreadable, unless pictures are blank.
+  """
   names = ingredients.media_names(media, data)
   facts = {medium: planned[name] for medium, name in names.items() if name in planned}
-  path = os.path.join(folder, "index.json") if folder else ""
-  return MediaIndex(path, data["threads"], limits, planned=facts).probes(media)
+  path = os.path.join(folder, "index.sqlite") if folder else ""
+  index = MediaIndex(path, data["threads"], limits, planned=facts)
+  probes = probe_media(media, index, folder)
+  if not blank:
+    check_readable(len(probes), int(probes.unreadable.sum()), probes.first_error())
+  return probes
 
 
 def _demand_table(
   composer: Composer,
-  samples: tuple[Sample, ...],
+  corpus: Corpus,
+  media: Mapping[str, str],
   facts: Mapping[str, Any],
   folder: str,
 ) -> DemandTable:
   """The demand of all samples by epoch."""
   seed = composer.seed if composer.vary else None
-  digest = fingerprint.demand_digest(facts, composer.probes, seed)
-  return DemandTable(composer, samples, folder, digest)
+  digest = fingerprint.demand_digest(facts, media, seed)
+  return DemandTable(composer, corpus.samples, folder, digest)
 
 
-def _check_sampling(
-  sampling: Mapping[str, Any], layout: VisualLayout, samples: tuple[Sample, ...]
-) -> None:
+def _epoch_store(folder: str, identity: str, demand: DemandTable) -> EpochStore | None:
+  """Where the rows of epochs are kept; None for nowhere."""
+  if not folder:
+    return None
+  return EpochStore(folder, fingerprint.digest_facts(plan=identity, demand=demand.digest))
+
+
+def _check_sampling(sampling: Mapping[str, Any], layout: VisualLayout) -> None:
   """Checks the sampling before any video is opened.
 
   Raises ValueError if videos would not give whole groups of frames.
   """
-  timelines = (timeline for sample in samples for timeline in sample.media)
-  if all(is_image(timeline) for timeline in timelines):
-    return
   minute = frame_sampling.Extent(duration=60.0, last=59.0, frames=60)
   frame_sampling.frame_count(sampling, minute, layout.frames_per_group)
 

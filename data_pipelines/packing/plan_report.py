@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of a plan, and the check that samples fit its rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from data_pipelines.media.probe import Probe
+from data_pipelines.media.probe_table import ProbeTable
 from data_pipelines.packing import planner
 from data_pipelines.packing.corpus import Corpus
 from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.planner import Planner
-from data_pipelines.sample import Sample
+from data_pipelines.packing.sample_table import SampleTable
 from filax.spec import RowShape, dropout_stages
 from filax.spec.dropout_stages import Stages
 
@@ -20,7 +20,7 @@ def check_room(
   demand: Demand,
   shapes: Sequence[RowShape],
   stages: Stages,
-  samples: Sequence[Sample],
+  samples: SampleTable,
   too_long: str,
 ) -> None:
   """Checks that the samples fit the rows.
@@ -44,7 +44,7 @@ def check_room(
   if too_long == "skip":  # None fits: the shortest shows the smallest sufficient row.
     worst = over[demand.tokens[over].argmin()]
   largest = shapes[-1]
-  message = f"{len(over)} of {len(demand)} samples fit in no row; {samples[worst].origin}"
+  message = f"{len(over)} of {len(demand)} samples fit in no row; {samples.origin(worst)}"
   reason = no_room_after_dropout(demand, worst, largest, stages)
   if reason:
     raise ValueError(f"{message}: {reason}")
@@ -69,7 +69,7 @@ def no_room_after_dropout(demand: Demand, number: int, shape: RowShape, stages: 
 
 
 def plan_report(
-  corpus: Corpus, probes: Mapping[str, Probe], rows: Planner, stages: Stages
+  corpus: Corpus, probes: ProbeTable, rows: Planner, stages: Stages
 ) -> dict[str, Any]:
   """Figures of epoch 0, for JSON."""
   samples = corpus.samples
@@ -79,7 +79,7 @@ def plan_report(
   too_long = []
   no_room = []
   for number in epoch.left_out:
-    origin = samples[number].origin
+    origin = samples.origin(number)
     too_long.append(origin)
     reason = no_room_after_dropout(demand, number, rows.shapes[-1], stages)
     if reason:
@@ -92,7 +92,7 @@ def plan_report(
     excluded=corpus.excluded,
     too_long=too_long,
     no_room=no_room,
-    unreadable=sum(bool(probe.error) for probe in probes.values()),
+    unreadable=int(probes.unreadable.sum()),
     media=len(probes),
     rows=int(per_shape.sum()),
     rows_of_shape=per_shape.tolist(),

@@ -14,6 +14,7 @@ import threading
 import numpy as np
 
 from data_pipelines.packing.demand import Demand, DemandOfEpoch, capacity
+from data_pipelines.packing.epochs import Epoch, EpochStore
 from filax import setting_kinds, settings
 from filax.spec import RowShape, VisualLayout, dropout_stages
 
@@ -31,28 +32,6 @@ class PlanRow:
   epoch: int
   shape: int
   samples: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Epoch:
-  """The rows of one epoch.
-
-  Row k has shape shapes[k // batch] and holds the samples
-  members[starts[order[k]] : starts[order[k] + 1]].
-  """
-
-  shapes: np.ndarray  # [batches]
-  order: np.ndarray  # [rows]
-  starts: np.ndarray
-  members: np.ndarray
-  left_out: np.ndarray  # Samples that fit in no row.
-
-  def samples(self, k: int) -> tuple[int, ...]:
-    """The samples of row k of the epoch."""
-    row = self.order[k]
-    start = self.starts[row]
-    stop = self.starts[row + 1]
-    return tuple(self.members[start:stop].tolist())
 
 
 class Planner:
@@ -74,7 +53,9 @@ class Planner:
     seed: int,
     packing: bool = True,
     vary: bool = False,
+    store: EpochStore | None = None,
   ):
+    self._store = store
     self.demand = demand
     self.shapes = tuple(shapes)
     self.batch = batch
@@ -137,7 +118,10 @@ class Planner:
       if epoch not in self._epochs:
         latest = list(self._epochs)[-1:]
         self._epochs = {kept: self._epochs[kept] for kept in latest}
-        self._epochs[epoch] = self._plan_epoch(epoch)
+        if self._store is None:
+          self._epochs[epoch] = self._plan_epoch(epoch)
+        else:
+          self._epochs[epoch] = self._store.epoch(epoch, self._plan_epoch)
       return self._epochs[epoch]
 
   def _plan_epoch(self, epoch: int) -> Epoch:

@@ -17,6 +17,9 @@ from data_pipelines.text.templates import Encoded, VisualText
 from data_pipelines.text.tokenizers import Tokenizer
 from filax.spec import VisualLayout, dropout_stages
 
+_MIDDLE = 0.5  # Of an interval of time.
+_RECENT = 64  # Layouts remembered.
+
 
 @dataclasses.dataclass(frozen=True)
 class TimelineLayout:
@@ -57,6 +60,10 @@ class Composer:
   tokenizer: Tokenizer
   probes: Mapping[str, Probe]
   seed: int
+  # Layouts of the last timelines: neighbouring samples often show the same video.
+  recent: dict[Timeline, TimelineLayout] = dataclasses.field(
+    default_factory=dict, compare=False, repr=False
+  )
 
   @property
   def vary(self) -> bool:
@@ -81,7 +88,7 @@ class Composer:
     epoch: int,
   ) -> tuple[TimelineLayout, ...]:
     """The layouts of the sample's timelines, in order."""
-    phase = 0.5
+    phase = _MIDDLE
     if self._random_phase:
       phase = frame_sampling.random_phase(self.seed, epoch, number)
     alone = len(sample.media) == 1
@@ -89,9 +96,21 @@ class Composer:
     for timeline in sample.media:
       if is_image(timeline):
         layouts.append(self._image_layout(timeline, alone))
-      else:
+      elif self._random_phase:
         layouts.append(self._video_layout(timeline, phase))
+      else:
+        layouts.append(self._recent_layout(timeline))
     return tuple(layouts)
+
+  def _recent_layout(self, timeline: Timeline) -> TimelineLayout:
+    """The layout of a video without random times."""
+    layout = self.recent.get(timeline)
+    if layout is None:
+      layout = self._video_layout(timeline, _MIDDLE)
+      if len(self.recent) >= _RECENT:
+        self.recent.clear()
+      self.recent[timeline] = layout
+    return layout
 
   def encode_text(self, sample: Sample, layouts: Sequence[TimelineLayout]) -> Encoded:
     """The sample's tokens and labels."""
@@ -112,23 +131,34 @@ class Composer:
   def demand(self, sample: Sample, number: int, epoch: int) -> SampleDemand:
     """The capacity that the sample takes of a row."""
     layouts = self.timeline_layouts(sample, number, epoch)
+    visual = sum(layout.visual.tokens for layout in layouts)
+    frames = sum(layout.frames for layout in layouts)
+    images = sum(layout.images for layout in layouts)
+    if not self.layout.stages:
+      return SampleDemand(self._count(sample, layouts), frames, images)
     # Visual tokens do not matter here, so one stands for all of a timeline: faster.
     short = [dataclasses.replace(layout.visual, tokens=1) for layout in layouts]
     encoded = self._encode(sample, short)
-    visual = sum(layout.visual.tokens for layout in layouts)
     text = len(encoded.tokens) - len(layouts)
-    demand = SampleDemand(
-      tokens=text + visual,
-      frames=sum(layout.frames for layout in layouts),
-      images=sum(layout.images for layout in layouts),
-    )
-    if not self.layout.stages:
-      return demand
     queries, kept = self.dropout(encoded, visual)
-    return dataclasses.replace(
-      demand,
+    return SampleDemand(
+      tokens=text + visual,
+      frames=frames,
+      images=images,
       tokens_after=text + kept,
       queries=len(queries),
+    )
+
+  def _count(self, sample: Sample, layouts: Sequence[TimelineLayout]) -> int:
+    """The tokens of a sample."""
+    visuals = [layout.visual for layout in layouts]
+    return templates.count_tokens(
+      sample,
+      self.tokenizer,
+      template=self.data["template"],
+      system=self.data["system"],
+      time_prompt=self.data["time_prompt"],
+      visuals=visuals,
     )
 
   def dropout(self, encoded: Encoded, visual: int) -> tuple[np.ndarray, np.ndarray]:

@@ -69,6 +69,23 @@ def encode_conversation(
   return writer.encoded(marks=template == "chatml" and labels == "llava")
 
 
+def count_tokens(
+  sample: Sample,
+  tokenizer: Tokenizer,
+  *,
+  template: str = "chatml",
+  system: str = "",
+  time_prompt: str = "none",
+  visuals: Sequence[VisualText] = (),
+) -> int:
+  """The number of tokens of `encode_conversation`, without making them."""
+  write = _template(template)
+  turns = _written_turns(sample.turns, system, time_prompt, visuals)
+  counter = _TokenCounter(tokenizer)
+  write(counter, turns, visuals)
+  return counter.size
+
+
 def encode_prompt(
   turns: Sequence[Turn],
   tokenizer: Tokenizer,
@@ -153,7 +170,9 @@ def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
   return (visuals[0], "\n" + rest)
 
 
-def _chatml(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[VisualText]):
+def _chatml(
+  writer: "_Writer | _TokenCounter", turns: Sequence[Turn], visuals: Sequence[VisualText]
+):
   for turn in turns:
     is_answer = turn.role == "assistant"
     header_label = is_answer and writer.labels == "llava"
@@ -173,7 +192,7 @@ def _chatml(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[VisualTe
     writer.add_text("\n", "", header_label)
 
 
-def _brief(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[VisualText]):
+def _brief(writer: "_Writer | _TokenCounter", turns: Sequence[Turn], visuals: Sequence[VisualText]):
   for turn in turns:
     is_answer = turn.role == "assistant"
     if not is_answer:
@@ -185,7 +204,7 @@ def _brief(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[VisualTex
     writer.add_control(END, is_answer)
 
 
-def _plain(writer: "_Writer", turns: Sequence[Turn], visuals: Sequence[VisualText]):
+def _plain(writer: "_Writer | _TokenCounter", turns: Sequence[Turn], visuals: Sequence[VisualText]):
   for turn in turns:
     for part in turn.parts:
       if not isinstance(part, str):
@@ -268,6 +287,28 @@ class _Writer:
     self._answers.append(np.full(size, answer))
     self._is_text.append(np.full(size, is_text))
     self._size += size
+
+
+class _TokenCounter:
+  """Counts the tokens that a _Writer would collect."""
+
+  labels = "answer_only"  # Labels do not matter for the count.
+
+  def __init__(self, tokenizer: Tokenizer):
+    self.tokenizer = tokenizer
+    self.size = 0
+
+  def add_control(self, name: str, label: bool = False):
+    del label
+    self.tokenizer.special(name)  # Raises for an unknown name.
+    self.size += 1
+
+  def add_text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
+    del head_label, body_label
+    self.size += self.tokenizer.count_ids(head + body)
+
+  def add_visual(self, size: int):
+    self.size += size
 
 
 def _common_length(ids: Sequence[int], others: Sequence[int]) -> int:

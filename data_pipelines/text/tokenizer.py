@@ -18,6 +18,10 @@ CONTROLS = ("<|im_start|>", "<|im_end|>")  # Added by train_sentencepiece; its p
 ALWAYS_CONTROLS = frozenset((*PADS, *STOPS, *CONTROLS, "<s>", "<bos>", IMAGE, VIDEO))
 
 
+_SHORT = 16  # Characters of a text, such as a role, that every sample repeats.
+_REMEMBERED = 1000  # Short texts.
+
+
 class Tokenizer(abc.ABC):
   """One tokenizer.
 
@@ -35,6 +39,7 @@ class Tokenizer(abc.ABC):
     self.path = path
     self.content = content
     self._load(content)
+    self._counts: dict[str, int] = {}
     self._names = {id: name for name, id in self.controls.items()}
 
   def __reduce__(self):
@@ -74,6 +79,20 @@ class Tokenizer(abc.ABC):
     """
     sound = text.encode("utf-8", "replace").decode()  # Lone surrogates become "?".
     return self._encode(sound)
+
+  def count_ids(self, text: str) -> int:
+    """The number of ids of ordinary text.
+
+    Those of short texts are remembered.
+    """
+    if len(text) > _SHORT:
+      return len(self.encode(text))
+    known = self._counts.get(text)
+    if known is None:
+      known = len(self.encode(text))
+      if len(self._counts) < _REMEMBERED:
+        self._counts[text] = known
+    return known
 
   def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
     """The text of ids.

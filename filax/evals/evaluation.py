@@ -66,6 +66,8 @@ def prepare(
   protocol_name, protocol = find_protocol(benchmark, options.protocol, protocol_family(loaded))
   source = Source(path, options.root, options.allow_missing)
   examples = questions.read_questions(benchmark, source, options.limit)
+  if protocol.arrange is not None:
+    examples = list(map(protocol.arrange, examples))
   missing = questions.missing_media(examples)
   if not options.allow_missing:
     questions.check_missing(missing, len(examples), options.root or path)

@@ -107,6 +107,8 @@ class NamedProtocol:
   frames: str = ""  # The frame rule of the published numbers in words, for the report.
   macro: bool = False  # Whether the main score is the mean over `Benchmark.macro`.
   note: str = ""  # For the report, e.g. "paper silent".
+  # Other media than those of the example, e.g. single frames between lines of text.
+  arrange: Callable[[Example], Example] | None = None
   deviation: str = ""  # Why no score under it is comparable; "" if nothing is known to differ.
   questions: int | None = None  # Published number, where it differs from the benchmark's.
 
@@ -132,7 +134,7 @@ class Source:
       if os.path.exists(path):
         self.annotations.append(path)
         return path
-    sentence = f"{os.path.join(self.data, names[0])} is missing. {publisher}"
+    sentence = f"{os.path.join(self.data, names[0])} is missing. {publisher}".rstrip()
     if not self.allow_missing:
       raise MissingAnnotation(sentence)
     self.missing.append(sentence)

@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 
+from data_pipelines.media import frames as media_frames
 from data_pipelines.media import open as media_lib
-from data_pipelines.media import pictures
 from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.packing.tiles import Views
-from data_pipelines.sample import Timeline
+from data_pipelines.sample import Scene, Timeline
 from filax.evals import context
 from filax.evals.kit import Example
 from filax.infer import encode_long
@@ -102,14 +102,14 @@ class MediaReader:
     """
     try:
       if timeline[0].kind == "image":
-        return self._read_picture(timeline[0].media, is_alone)
+        return self._read_picture(timeline[0], is_alone)
       return self._read_video(timeline)
     except ValueError as error:  # Includes MediaError: it skips a question, not the run.
       return error
 
-  def _read_picture(self, media: str, is_alone: bool) -> tuple[np.ndarray, Views]:
+  def _read_picture(self, scene: Scene, is_alone: bool) -> tuple[np.ndarray, Views]:
     processor = self.loaded.processor
-    picture = pictures.read_image(media, limits=processor.limits)
+    picture = media_frames.read_picture(scene, processor.limits)
     if self.blind:
       picture = np.full_like(picture, media_lib.GREY)
     height, width, _ = picture.shape

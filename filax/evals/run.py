@@ -27,6 +27,7 @@ from filax.evals.reading import AHEAD, MediaReader
 from filax.evals.result import NothingScored
 from filax.evals.results_folder import ResultsFolder
 from filax.evals.rows import Row
+from filax.evals.submissions import every_row
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
 
@@ -241,7 +242,7 @@ class _Run:
       self.folder.write_result(final)
       submission = self.evaluation.benchmark.submission
       if submission is not None:
-        self.folder.write_submission(submission(rows))
+        self.folder.write_submission(submission(every_row(rows, self.evaluation.examples)))
     if not rows:
       raise NothingScored(final)
     return final | dict(answers=rows)

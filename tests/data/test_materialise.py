@@ -371,7 +371,7 @@ def test_cached_frames_are_the_same(folder, tmp_path):
     for (_, a), (_, b) in zip(plain, cached, strict=True):
       for key in a:
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
-  assert list(tmp_path.glob("sizes-*.npy")) and (tmp_path / "index.json").exists()
+  assert list(tmp_path.glob("sizes-*.npy")) and (tmp_path / "index.sqlite").exists()
 
 
 def test_only_a_picture_of_its_own_gets_tiles(folder):

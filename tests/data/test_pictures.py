@@ -251,7 +251,7 @@ def test_caches_know_the_bound_of_pictures(tmp_path):
   path = clips.write_picture(tmp_path / "a.jpg", 77, 640, 480)
   small = Limits(image_pixels=100_000)
   for limits, width in ((Limits(), 640), (small, 320), (Limits(), 640)):
-    index = MediaIndex(tmp_path / "index.json", limits=limits, progress=None)
+    index = MediaIndex(tmp_path / "index.sqlite", limits=limits, progress=None)
     assert index.probes([path])[path].width == width
     kept, _ = FrameCache(tmp_path / "frames", 24).read_frames(path, [0.0], 24, limits=limits)
     plain, _ = frames.read_frames(path, [0.0], 24, limits=limits)

@@ -39,7 +39,7 @@ class PlanCaches:
     np.testing.assert_array_equal(self._sizes(), self.sizes)
 
   def _probes(self):
-    return MediaIndex(self.folder / "index.json", progress=None).probes(self.media)
+    return MediaIndex(self.folder / "index.sqlite", progress=None).probes(self.media)
 
   def _sizes(self) -> np.ndarray:
     composer = _Counted({}, VisualLayout(16, 1, (1, 1), (1, 1)), None, {}, 0)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A part of a large text that moves over it, with the position of its start."""
+
+import codecs
+import json
+from typing import BinaryIO
+
+from data_pipelines.manifest.excerpts import one_line
+from data_pipelines.manifest.report import ManifestError
+
+BLOCK = 4 << 20  # Bytes read at a time.
+_NEAR = 32  # Characters before the end in which an error may be due to the cut.
+
+
+class TextWindow:
+  """A part of the text of a UTF-8 file.
+
+  `text` grows by `extend` and loses its beginning by `drop_before`. `line` (from 1), `column` (from
+  0), `characters` and `bytes` are the position of its first character in the file. Invalid bytes
+  become lone surrogates.
+  """
+
+  def __init__(self, file: BinaryIO, name: str, size: int = 0):
+    self.text = ""
+    self.line = 1
+    self.column = 0
+    self.characters = 0
+    self.bytes = size  # Bytes before the text, such as a byte order mark.
+    self.complete = False  # Whether the text reaches the end of the file.
+    self._file = file
+    self._name = name
+    self._block = BLOCK
+    self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+
+  def extend(self) -> bool:
+    """Reads more text; False at the end of the file.
+
+    At least as much as there is already.
+    """
+    if self.complete:
+      return False
+    wanted = max(self._block, len(self.text))
+    try:
+      data = self._file.read(wanted)
+    except OSError as error:
+      raise ManifestError(
+        f"The manifest {one_line(self._name)} cannot be read: {error.strerror}."
+      ) from error
+    self.complete = len(data) < wanted
+    self.text += self._decoder.decode(data, final=self.complete)
+    return True
+
+  def drop_before(self, place: int) -> int:
+    """Drops the text before `place` if it is long.
+
+    Returns the new place.
+    """
+    if place < self._block:
+      return place
+    before = self.text[:place]
+    newline = before.rfind("\n")
+    self.column = place - newline - 1 if newline >= 0 else self.column + place
+    self.line += before.count("\n")
+    self.characters += place
+    self.bytes += byte_length(before)
+    self.text = self.text[place:]
+    return 0
+
+  def message(self, error: Exception) -> str:
+    """The message of a decoder's error, with its position in the file."""
+    if not isinstance(error, json.JSONDecodeError):
+      return str(error)
+    line = self.line + error.lineno - 1
+    column = error.colno + (self.column if error.lineno == 1 else 0)
+    character = self.characters + error.pos
+    return f"{error.msg}: line {line} column {column} (char {character})"
+
+  def cut(self, error: Exception) -> bool:
+    """Whether a decoder's error may come from the end of the window."""
+    if self.complete:
+      return False
+    if not isinstance(error, json.JSONDecodeError):
+      return False
+    if error.msg.startswith("Unterminated string"):
+      return True
+    return error.pos > len(self.text) - _NEAR
+
+
+def byte_length(text: str) -> int:
+  """The bytes of a text in its file."""
+  if text.isascii():
+    return len(text)
+  return len(text.encode("utf-8", "surrogateescape"))

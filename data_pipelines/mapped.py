@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays on disk that processes map instead of holding copies."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import pathlib
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+from filax import files
+
+try:
+  import fcntl
+except ImportError:  # Not on Windows, where two processes may build the same files.
+  fcntl = None  # type: ignore[assignment]  # A module that may be missing has no type.
+
+_META = "meta.json"
+_guard = threading.Lock()
+_locks: dict[str, threading.RLock] = {}
+_depths: dict[str, int] = {}  # Blocks of `one_builder` around one another, by folder.
+_PART = 1 << 20  # Bytes hashed at a time.
+
+
+@contextlib.contextmanager
+def one_builder(folder: str | os.PathLike, activity: str) -> Iterator[None]:
+  """Lets one process at a time build in a folder.
+
+  The others wait. activity: what the builder does, for a line on stderr. Without locks (on some
+  network file systems) every process builds, which costs time alone.
+  """
+  with _threads_lock(os.path.realpath(folder)) as is_outermost:
+    lock = _opened_folder(folder) if is_outermost else None
+    try:
+      if lock is not None:
+        _wait_for_lock(lock, activity)
+      yield
+    finally:
+      if lock is not None:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _threads_lock(folder: str) -> Iterator[bool]:
+  """Excludes the other threads of this process from a folder.
+
+  Gives whether this is the outermost block of its thread: building rows measures texts, in the same
+  folder, and a process that locks a file twice would wait for itself.
+  """
+  with _guard:
+    lock = _locks.setdefault(folder, threading.RLock())
+  with lock:
+    depth = _depths.get(folder, 0)
+    _depths[folder] = depth + 1
+    try:
+      yield depth == 0
+    finally:
+      _depths[folder] = depth
+
+
+def _opened_folder(folder: str | os.PathLike) -> int | None:
+  """A descriptor of a folder, which is made if missing.
+
+  None if it cannot be locked.
+  """
+  if fcntl is None:
+    return None
+  try:
+    os.makedirs(folder, exist_ok=True)
+    return os.open(folder, os.O_RDONLY)
+  except OSError:
+    return None
+
+
+def _wait_for_lock(lock: int, activity: str) -> None:
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    print(f"waiting for another process, which {activity}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+      fcntl.flock(lock, fcntl.LOCK_EX)
+  except OSError:
+    pass
+
+
+def write_arrays(
+  folder: pathlib.Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], label: str
+) -> None:
+  """Writes arrays and facts (for JSON) as a new folder.
+
+  Raises OSError.
+  """
+  with files.write_folder_atomically(folder) as new:
+    for name, array in arrays.items():
+      np.save(new / f"{name}.npy", array)
+    finish_arrays(new, facts, label)
+
+
+def finish_arrays(folder: pathlib.Path, facts: Mapping[str, Any], label: str) -> None:
+  """Writes the facts, and the digests of the arrays in a folder."""
+  digests = {path.name: _file_digest(path) for path in sorted(folder.glob("*.npy"))}
+  content = json.dumps(dict(facts=facts, digests=digests)).encode()
+  files.write_checked(folder / _META, content, label)
+
+
+def read_facts(folder: pathlib.Path, label: str, check: bool = True) -> dict[str, Any] | None:
+  """The facts of a folder; None if it is missing or damaged.
+
+  check: whether the arrays are compared with their digests.
+  """
+
+  def parse(content: bytes) -> dict[str, Any]:
+    meta = json.loads(content)
+    for name, digest in meta["digests"].items():
+      if check and _file_digest(folder / name) != digest:
+        raise files.DamagedFile(f"{folder / name} is not what was written: its digest differs.")
+    return meta["facts"]
+
+  return files.read_cache(folder / _META, parse, label)
+
+
+def map_array(folder: pathlib.Path, name: str) -> np.ndarray:
+  """Maps an array of a folder; processes share its pages."""
+  array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+  return np.asarray(array) if len(array) else np.zeros(array.shape, array.dtype)
+
+
+def map_cached_array(path: pathlib.Path, label: str) -> np.ndarray | None:
+  """Maps the array of an .npy file that files.write_cache wrote.
+
+  None if it is missing or damaged.
+  """
+
+  def parse(content: bytes) -> tuple[int, np.ndarray]:
+    header = io.BytesIO(content)
+    version = np.lib.format.read_magic(header)
+    read_header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran, dtype = read_header(header)
+    size = math.prod(shape) * dtype.itemsize
+    if fortran or dtype.hasobject or size != len(content) - header.tell():
+      raise ValueError("it holds no plain array")
+    offset = os.path.getsize(path) - len(content) + header.tell()
+    if not size:
+      return offset, np.zeros(shape, dtype)
+    return offset, np.asarray(np.memmap(path, dtype, "r", offset, shape))
+
+  cached = files.read_cache(path, parse, label)
+  return None if cached is None else cached[1]
+
+
+def range_starts(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+  """The starts of consecutive ranges, and the last end: i64 [n+1]."""
+  starts = np.zeros(len(counts) + 1, np.int64)
+  np.cumsum(counts, out=starts[1:])
+  return starts
+
+
+def _file_digest(path: pathlib.Path) -> str:
+  digest = hashlib.sha256()
+  with open(path, "rb") as file:
+    while part := file.read(_PART):
+      digest.update(part)
+  return digest.hexdigest()

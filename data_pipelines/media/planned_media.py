@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facts of a plan's media, as a table that is kept while no file changes."""
+
+from collections.abc import Sequence
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import weakref
+
+import numpy as np
+
+from data_pipelines.mapped import finish_arrays, one_builder, read_facts
+from data_pipelines.media.array_record import split_name
+from data_pipelines.media.index import UNREADABLE, MediaIndex
+from data_pipelines.media.open import cache_variant
+from data_pipelines.media.probe import Probe
+from data_pipelines.media.probe_table import ProbeTable, table_arrays
+from filax import files
+
+_VERSION = 1  # Of the table; tables of another version are made anew.
+_UNKNOWN = -1  # The state of a medium that is no file: it is looked at in every start.
+
+
+def probe_media(media: Sequence[str], index: MediaIndex, folder: str) -> ProbeTable:
+  """The facts of `media` in their order.
+
+  Media that have not changed since the table in `folder` was written ("" = none) are not opened;
+  the others are looked up in `index`. A table never changes once it is written, because workers of
+  running processes map it; another state of the media gives another table.
+  """
+  if not folder:
+    return _temporary_table(media, index)
+  label = _label(media, index)
+  pointer = pathlib.Path(folder, f"media-{label[:32]}.json")
+  with one_builder(folder, "looks at the media"):
+    states = _states(media)
+    latest = _latest_table(pointer, label)
+    if latest is not None and not _changed(media, index, latest, states).any():
+      return latest
+    table = _updated_table(media, index, pointer, label, latest, states)
+  return table or _temporary_table(media, index)
+
+
+def _label(media: Sequence[str], index: MediaIndex) -> str:
+  """Identifies the list of media and how they are read."""
+  digest = hashlib.sha256(f"{_VERSION} {cache_variant(index.limits)}".encode())
+  for name in media:
+    for text in (name, os.path.abspath(name)):
+      digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+  return digest.hexdigest()
+
+
+def _states(media: Sequence[str]) -> np.ndarray:
+  """Size and time of change of every file: i64 [media 2].
+
+  _UNKNOWN for a medium that is no file.
+  """
+  states = np.full((len(media), 2), _UNKNOWN, np.int64)
+  for number, name in enumerate(media):
+    try:
+      facts = os.stat(name)
+    except (OSError, ValueError):
+      continue
+    is_plain = facts.st_mode & 0o170000 == 0o100000 and split_name(name) is None
+    if is_plain and os.access(name, os.R_OK):
+      states[number] = facts.st_size, facts.st_mtime_ns
+  return states
+
+
+def _latest_table(pointer: pathlib.Path, label: str) -> ProbeTable | None:
+  """The last table of these media; None if there is none."""
+  name = files.read_cache(pointer, json.loads, label)
+  if not isinstance(name, str) or os.path.basename(name) != name:
+    return None
+  folder = pointer.with_name(name)
+  return None if read_facts(folder, name) is None else ProbeTable(folder)
+
+
+def _changed(
+  media: Sequence[str], index: MediaIndex, table: ProbeTable, states: np.ndarray
+) -> np.ndarray:
+  """bool [media]: what must be looked at again."""
+  before = np.load(table.folder / "states.npy", mmap_mode="r")
+  changed = (states != before).any(1) | (states == _UNKNOWN).any(1) | table.unreadable
+  if index.planned:
+    planned = [index.planned.get(name) == UNREADABLE for name in media]
+    changed |= np.array(planned, bool)
+  return changed
+
+
+def _updated_table(
+  media: Sequence[str],
+  index: MediaIndex,
+  pointer: pathlib.Path,
+  label: str,
+  latest: ProbeTable | None,
+  states: np.ndarray,
+) -> ProbeTable | None:
+  """A table with the present facts; None if it cannot be kept."""
+  changed = np.ones(len(media), bool)
+  if latest is not None:
+    changed = _changed(media, index, latest, states)
+  fresh = dict(index.each([media[number] for number in np.flatnonzero(changed).tolist()]))
+  probes: list[Probe] = []
+  for number, name in enumerate(media):
+    if changed[number] or latest is None:
+      probes.append(fresh[name])
+    else:
+      probes.append(latest.probe(number))
+  try:
+    folder = _write_table(pointer.parent, media, probes, states)
+  except OSError as error:
+    files.report_unwritable(pointer.parent, error)
+    return None
+  files.write_cache(pointer, json.dumps(folder.name).encode(), label)
+  return ProbeTable(folder)
+
+
+def _temporary_table(media: Sequence[str], index: MediaIndex) -> ProbeTable:
+  """A table for as long as it is used."""
+  parent = tempfile.mkdtemp(prefix="filax-media-")
+  try:
+    probes = [probe for _, probe in index.each(media)]
+    table = ProbeTable(_write_table(pathlib.Path(parent), media, probes, None))
+  except BaseException:
+    shutil.rmtree(parent, ignore_errors=True)
+    raise
+  weakref.finalize(table, shutil.rmtree, parent, ignore_errors=True)
+  return table
+
+
+def _write_table(
+  parent: pathlib.Path, media: Sequence[str], probes: Sequence[Probe], states: np.ndarray | None
+) -> pathlib.Path:
+  """Writes a table under the digest of its content. Raises OSError."""
+  arrays = table_arrays(media, probes)
+  if states is not None:
+    arrays["states"] = states
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    digest.update(f"{name} {arrays[name].shape}".encode())
+    digest.update(np.ascontiguousarray(arrays[name]).data)
+  folder = parent / f"media-{digest.hexdigest()[:32]}"
+  if read_facts(folder, folder.name) is not None:
+    return folder
+  shutil.rmtree(folder, ignore_errors=True)
+  with files.write_folder_atomically(folder) as new:
+    for name, array in arrays.items():
+      np.save(new / f"{name}.npy", array)
+    finish_arrays(new, dict(media=len(media)), folder.name)
+  return folder

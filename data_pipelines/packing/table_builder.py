@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the columns of a corpus from its manifests, chunk by chunk."""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import itertools
+import pathlib
+import sys
+import time
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from data_pipelines.chunk_pool import ChunkPool, default_processes
+from data_pipelines.manifest import llava
+from data_pipelines.manifest.reader import located_records, record_at, select_records
+from data_pipelines.manifest.report import BadRecord, ManifestReport, RecordError
+from data_pipelines.mapped import range_starts
+from data_pipelines.packing.sample_layout import is_image
+from data_pipelines.packing.sample_table import ManifestFile
+from data_pipelines.sample import Sample
+
+CHUNK = 2000  # Records of a chunk.
+_MANY = 8 * CHUNK  # Records from which other processes help.
+_REPORT_SECONDS = 2.0
+
+Place = tuple[int, int, int, RecordError | None]  # (line, start, stop, damage) of a record.
+
+
+@dataclasses.dataclass
+class ParsedChunk:
+  """The good records of a chunk as columns, and what was met."""
+
+  line: list[int] = dataclasses.field(default_factory=list)
+  start: list[int] = dataclasses.field(default_factory=list)
+  stop: list[int] = dataclasses.field(default_factory=list)
+  media: list[tuple[int, ...]] = dataclasses.field(default_factory=list)  # Numbers of `names`.
+  names: list[str] = dataclasses.field(default_factory=list)  # In the order of first use.
+  report: ManifestReport = dataclasses.field(default_factory=ManifestReport)
+  excluded: int = 0
+  videos: bool = False  # Whether a sample shows a video.
+
+
+@dataclasses.dataclass
+class ChunkParser:
+  """Parses chunks of places of one manifest. Picklable."""
+
+  manifest: ManifestFile
+  exclusions: frozenset[str]
+
+  def __call__(self, places: list[Place]) -> ParsedChunk:
+    chunk = ParsedChunk()
+    numbers: dict[str, int] = {}
+    for place in places:
+      self._add_record(chunk, numbers, place)
+    chunk.names = list(numbers)
+    return chunk
+
+  def _add_record(self, chunk: ParsedChunk, numbers: dict[str, int], place: Place) -> None:
+    line, start, stop, damage = place
+    path = self.manifest.path
+    try:
+      record = damage or record_at(path, self._file, start, stop)
+      sample = llava.parse_record(record, f"{path}:{line}", self.manifest.root, chunk.report)
+    except (RecordError, RecursionError, ValueError) as error:
+      chunk.report.bad.append(BadRecord(path, line, str(error)))
+      return
+    chunk.report.samples += 1
+    media = _media(sample)
+    if self.exclusions and not self.exclusions.isdisjoint((sample.origin, *media)):
+      chunk.excluded += 1
+      return
+    chunk.line.append(line)
+    chunk.start.append(start)
+    chunk.stop.append(stop)
+    chunk.media.append(tuple(numbers.setdefault(name, len(numbers)) for name in media))
+    chunk.videos |= not all(map(is_image, sample.media))
+
+  @property
+  def _file(self) -> BinaryIO:
+    """The open manifest, opened at the first use in a process."""
+    if not hasattr(self, "_opened"):
+      is_json = ".array_record" not in pathlib.PurePath(self.manifest.path).name
+      self._opened = open(self.manifest.path if is_json else "/dev/null", "rb")
+    return self._opened
+
+  def __getstate__(self) -> dict[str, Any]:
+    return dict(manifest=self.manifest, exclusions=self.exclusions)
+
+
+class TableBuilder:
+  """Collects parsed chunks of several manifests."""
+
+  def __init__(self, exclusions: frozenset[str]):
+    self.report = ManifestReport()
+    self.excluded = 0
+    self.videos = False
+    self.manifests: list[ManifestFile] = []
+    self._exclusions = exclusions
+    self._columns: dict[str, list[np.ndarray]] = dict(manifest=[], line=[], start=[], stop=[])
+    self._media_ids: list[np.ndarray] = []
+    self._media_counts: list[np.ndarray] = []
+    self._names: dict[str, int] = {}
+    self._progress = _Progress()
+
+  def add_manifest(self, manifest: ManifestFile, strategy: str, seed: int) -> None:
+    """Parses the records that a strategy takes. Raises ManifestError."""
+    places = _places(manifest.path)
+    if strategy != "all":
+      listed = list(places)
+      numbers = select_records(len(listed), strategy, seed)
+      places = iter([listed[number] for number in numbers])
+    number = len(self.manifests)
+    self.manifests.append(manifest)
+    parser = ChunkParser(manifest, self._exclusions)
+    for chunk in _parsed_chunks(parser, places):
+      self._add_chunk(number, chunk)
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """The columns of a SampleTable."""
+    encoded = [name.encode("utf-8", "surrogateescape") for name in self._names]
+    lengths = np.array([len(name) for name in encoded], np.int64)
+    arrays = {name: _joined(parts, np.int64) for name, parts in self._columns.items()}
+    arrays["manifest"] = arrays["manifest"].astype(np.uint32)
+    arrays["media_first"] = range_starts(_joined(self._media_counts, np.int64))
+    arrays["media_ids"] = _joined(self._media_ids, np.uint32)
+    arrays["name_first"] = range_starts(lengths)
+    arrays["names"] = np.frombuffer(b"".join(encoded), np.uint8)
+    return arrays
+
+  def _add_chunk(self, manifest: int, chunk: ParsedChunk) -> None:
+    ids = []
+    for name in chunk.names:
+      ids.append(self._names.setdefault(name, len(self._names)))
+    global_ids = np.array(ids, np.uint32)
+    local = np.array(list(itertools.chain.from_iterable(chunk.media)), np.int64)
+    self._media_ids.append(global_ids[local] if len(local) else np.zeros(0, np.uint32))
+    self._media_counts.append(np.array([len(media) for media in chunk.media], np.int64))
+    self._columns["manifest"].append(np.full(len(chunk.line), manifest, np.uint32))
+    self._columns["line"].append(np.array(chunk.line, np.int64))
+    self._columns["start"].append(np.array(chunk.start, np.int64))
+    self._columns["stop"].append(np.array(chunk.stop, np.int64))
+    self.excluded += chunk.excluded
+    self.videos |= chunk.videos
+    report = self.report
+    report.samples += chunk.report.samples
+    report.prepended += chunk.report.prepended
+    report.surplus += chunk.report.surplus
+    report.dropped_turns += chunk.report.dropped_turns
+    report.bad += chunk.report.bad
+    self._progress.print_line(report.samples, len(report.bad))
+
+
+def _places(path: str) -> Iterator[Place]:
+  """The places of a manifest's records."""
+  for line, record, start, stop in located_records(path):
+    yield line, start, stop, record if isinstance(record, RecordError) else None
+
+
+def _parsed_chunks(parser: ChunkParser, places: Iterator[Place]) -> Iterator[ParsedChunk]:
+  """Parses the places in chunks; many of them in several processes."""
+  first = list(itertools.islice(places, _MANY))
+  processes = default_processes() if len(first) == _MANY else 1
+  chunks = _chunks(itertools.chain(first, places))
+  with ChunkPool(parser, processes) as pool:
+    yield from pool.map(chunks)
+
+
+def _chunks(places: Iterable[Place]) -> Iterator[list[Place]]:
+  remaining = iter(places)
+  while chunk := list(itertools.islice(remaining, CHUNK)):
+    yield chunk
+
+
+def _media(sample: Sample) -> list[str]:
+  """The distinct media of a sample, in order."""
+  media: dict[str, None] = {}
+  for timeline in sample.media:
+    for scene in timeline:
+      media[scene.media] = None
+  return list(media)
+
+
+def _joined(parts: list[np.ndarray], dtype) -> np.ndarray:
+  return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
+
+
+class _Progress:
+  """One line every two seconds."""
+
+  def __init__(self):
+    self._began = time.monotonic()
+    self._printed = self._began
+
+  def print_line(self, samples: int, bad: int) -> None:
+    now = time.monotonic()
+    if now - self._printed < _REPORT_SECONDS:
+      return
+    self._printed = now
+    rate = samples / (now - self._began)
+    print(f"read {samples} samples, {bad} bad records, {rate:.0f}/s", file=sys.stderr, flush=True)

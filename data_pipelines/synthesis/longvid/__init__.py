@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builders of questions about tracks: a task a file, each with `build_questions(track, seed)`."""

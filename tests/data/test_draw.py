@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws depend on names alone."""
+
+import collections
+
+from data_pipelines.manifest.report import ManifestReport
+from data_pipelines.sample import Scene
+from data_pipelines.synthesis import draw
+from data_pipelines.synthesis.track import Event, Part, Track, read_track_file, track_record
+from filax.testing import manifests
+
+
+def test_draws_are_those_of_any_machine():
+  assert draw.digest(42, "deck", 3) == 5_046_928_844_338_143_995
+  assert draw.shuffled("abcdef", 0, "x") == draw.shuffled(list("abcdef"), 0, "x")
+
+
+def test_draws_are_even():
+  counts = collections.Counter(draw.below(7, 1, "n", number) for number in range(7000))
+  assert set(counts) == set(range(7)) and max(counts.values()) < 1150
+  assert 0.49 < sum(draw.unit(1, "u", number) for number in range(4000)) / 4000 < 0.51
+
+
+def test_tracks_come_back_from_their_file(tmp_path):
+  event = Event(0.0, 2.0, "A man opens a door.", "open a door", "kitchen")
+  track = Track("k", (Scene("a.mp4"),), 10.0, (event,), (Part(0.0, 4.0, "In.", 0, 1),), "s", "x")
+  path = manifests.write_manifest(tmp_path / "t.json", [track_record(track), dict(key="k")])
+  report = ManifestReport()
+  assert list(read_track_file(path, report)) == [track]
+  assert len(report.bad) == 1 and "is no track" in str(report.bad[0])
