@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluation_demands(config: ConfigDict) -> list[EvaluationDemand]:
   """What config.evals asks for. Raises ValueError for an unknown name."""
-  if not config.evals:
+  if not config.get("evals"):
     return []
   from filax.evals import planned
 

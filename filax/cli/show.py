@@ -51,7 +51,7 @@ def report(config: ConfigDict) -> Iterator[str]:
   yield from parameter_lines(leaves, optimizer, config)
   yield ""
   yield from token_lines(config, model)
-  if config.evals or config.best:
+  if config.get("evals") or config.get("best"):
     yield ""
     yield from evaluation_lines(config)
   yield ""

@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluation_hooks(config: ConfigDict) -> Sequence[Hook]:
   """The hooks of config.evals. Raises ValueError for what cannot be evaluated."""
-  if not config.evals and not config.best:
+  if not config.get("evals") and not config.get("best"):
     return ()
   from filax.evals import during_training
 

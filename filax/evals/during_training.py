@@ -43,8 +43,8 @@ def evaluation_hooks(config: Any) -> list[Hook]:
 
   config: a ConfigDict. Reads the annotations. Raises ValueError in one sentence.
   """
-  evaluations = planned.plan_evaluations(config.evals)
-  planned.check_best(config.best, evaluations)
+  evaluations = planned.plan_evaluations(config.get("evals", ()))
+  planned.check_best(config.get("best", ""), evaluations)
   for evaluation in evaluations:
     planned.check_media(evaluation, planned.read_examples(evaluation))
   return [TrainingEvaluations(evaluations)] if evaluations else []

@@ -8,6 +8,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import pytest
+import small_benchmark
 
 from data_pipelines.synthesis import toy
 import filax
@@ -31,6 +32,7 @@ def corpus(tmp_path_factory):
   for number, record in enumerate(records):
     record["kind"] = ("even", "odd")[number % 2]
   (folder / "held_out.json").write_text(json.dumps(records))
+  small_benchmark.write(folder / "small")
   return folder
 
 
@@ -45,7 +47,10 @@ def run_config(corpus, **changes):
     "debug_corpus": "",
     "checkpoint_every": 100,
     "keep": 1,
-    "evals": ((str(manifest), 2, 5),),
+    "evals": (
+      (str(manifest), 2, 5),
+      ("small_benchmark:small", 4, 2, str(corpus / "small"), "official"),
+    ),
     "best": BEST,
     "evals_batch": 2,
   }
@@ -97,6 +102,16 @@ def test_scores_are_in_metrics_jsonl(evaluated):
     "eval/held_out/skipped",
   } <= table[2].keys()
   assert table[2]["eval/held_out/questions"] == 5
+
+
+def test_a_benchmark_has_the_averages_of_its_protocol(evaluated):
+  """It is asked at step 4 alone; its right answers are no text that was learnt, so it has no loss."""
+  table = scores(evaluated)[4]
+  assert {"eval/small/accuracy", "eval/small/macro", "eval/small/by_task/shape"} <= table.keys()
+  assert table["eval/small/questions"] == 2 and "eval/small/loss" not in table
+  assert "eval/small/accuracy" not in scores(evaluated)[2]
+  result = json.loads((evaluated / "evals" / "4" / "small" / "result.json").read_text())
+  assert result["protocol"] == "official" and not result["comparable"]
 
 
 def test_answers_and_results_are_written(evaluated):
