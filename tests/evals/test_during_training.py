@@ -105,7 +105,7 @@ def test_scores_are_in_metrics_jsonl(evaluated):
 
 
 def test_a_benchmark_has_the_averages_of_its_protocol(evaluated):
-  """It is asked at step 4 alone; its right answers are no text that was learnt, so it has no loss."""
+  """It is asked after step 4 alone, and has no loss."""
   table = scores(evaluated)[4]
   assert {"eval/small/accuracy", "eval/small/macro", "eval/small/by_task/shape"} <= table.keys()
   assert table["eval/small/questions"] == 2 and "eval/small/loss" not in table
