@@ -31,6 +31,7 @@ from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, count_frames, frame_unit, timeline_extent
 from filax.models.video_lm import VideoLM
 
+LONG_BYTES = 1 << 30  # An evaluation encodes a video with more bytes of frames part by part.
 PART = 128  # Approximate number of frames decoded and encoded at a time.
 
 
