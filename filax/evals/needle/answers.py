@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answers of a needle test on disk: a line each, kept over restarts."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from filax import files
+
+ANSWERS = "answers.jsonl"
+SETTINGS = "settings.json"
+
+Key = tuple  # (control, frames, depth, id, name)
+
+
+class AnswerFile:
+  """answers.jsonl of a folder; rows are added as they come.
+
+  Without a folder, rows stay in memory. Raises ValueError if the folder holds the answers of
+  another test, OSError if it cannot be written.
+  """
+
+  def __init__(self, folder: str | os.PathLike, settings: dict[str, Any]):
+    self.rows: list[dict[str, Any]] = []
+    self._path = pathlib.Path(folder, ANSWERS) if folder else None
+    if self._path is None:
+      return
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(self._path.parent)
+    _check_settings(self._path.with_name(SETTINGS), settings)
+    self.rows = _complete_rows(self._path)
+    self._rewrite()
+
+  @property
+  def keys(self) -> set[Key]:
+    """The keys of all rows."""
+    return {row_key(row) for row in self.rows}
+
+  def add_rows(self, rows: list[dict[str, Any]]) -> None:
+    """Appends rows and waits until they are on disk."""
+    self.rows += rows
+    if self._path is None:
+      return
+    with open(self._path, "ab") as file:
+      for row in rows:
+        file.write(_line(row))
+      file.flush()
+      os.fsync(file.fileno())
+
+  def _rewrite(self) -> None:
+    """Writes complete rows only: a kill may have cut the last one."""
+    with files.write_atomically(self._path) as file:
+      for row in self.rows:
+        file.write(_line(row))
+
+
+def row_key(row: dict[str, Any]) -> Key:
+  """What identifies an answer."""
+  return row["control"], row["frames"], row["depth"], row["id"], row["name"]
+
+
+def _line(row: dict[str, Any]) -> bytes:
+  return (json.dumps(row) + "\n").encode()
+
+
+def _complete_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of a file up to the first line that is not whole."""
+  rows: list[dict[str, Any]] = []
+  if not path.exists():
+    return rows
+  for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+      row = json.loads(line)
+      row_key(row)
+    except (ValueError, TypeError, KeyError):
+      break
+    rows.append(row)
+  return rows
+
+
+def _check_settings(path: pathlib.Path, settings: dict[str, Any]) -> None:
+  """Writes the settings, or compares them with those of a former run."""
+  settings = json.loads(json.dumps(settings))  # As they will be read.
+  if path.exists():
+    try:
+      former = json.loads(path.read_text())
+    except ValueError:
+      former = {}
+    changed = sorted(key for key in settings if former.get(key) != settings[key])
+    if changed:
+      raise ValueError(
+        f"{path.parent} holds answers of another test: {_differences(former, settings, changed)}. "
+        "Choose another --out, or delete the folder."
+      )
+    return
+  with files.write_atomically(path) as file:
+    file.write((json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _differences(former: dict[str, Any], settings: dict[str, Any], changed: list[str]) -> str:
+  """The changed settings in words."""
+  words = []
+  for key in changed:
+    words.append(f"{key} was {_short(former.get(key))}, and is {_short(settings[key])}")
+  return "; ".join(words)
+
+
+def _short(value: Any) -> str:
+  text = json.dumps(value)
+  return text if len(text) <= 60 else f"{text[:57]}..."

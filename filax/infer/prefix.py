@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prompts that begin alike share keys and values.
+
+In a causal llm, keys and values of a token depend only on the tokens before it. Two readers answer
+the same questions: `SharedPrefix` reads what a context does not share with the one before it (or
+with a base that is kept), `PlainPrefill` reads every prompt in full, which visual dropout needs.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+import numpy as np
+
+from filax.infer.compiled import CountedProgram, bucket
+from filax.infer.generate import PREFILL, language_model, pad_prompts
+from filax.infer.loaded import LoadedModel
+from filax.models.decoder import Cache
+from filax.models.video_lm import VideoLM
+from filax.spec import TEXT
+
+CHUNK = 1024  # Positions read at a time; the last chunk of a context is padded.
+QUESTIONS = (64, 128, 256, 512, CHUNK)  # Buckets of a question with its answer.
+ANSWERS = (8, 64, CHUNK)  # Buckets of an answer.
+
+
+class IndexedTokens(NamedTuple):
+  """Token ids and their rows of the visual table.
+
+  Both int32 [L]; the row of a text token is filax.spec.TEXT.
+  """
+
+  tokens: np.ndarray
+  index: np.ndarray
+
+  def upto(self, length: int) -> "IndexedTokens":
+    """The first `length` tokens."""
+    return IndexedTokens(self.tokens[:length], self.index[:length])
+
+  def common_length(self, other: "IndexedTokens") -> int:
+    """The number of tokens with which both begin."""
+    shorter = min(len(self.tokens), len(other.tokens))
+    differs = self.tokens[:shorter] != other.tokens[:shorter]
+    differs |= self.index[:shorter] != other.index[:shorter]
+    return int(np.argmax(differs)) if differs.any() else shorter
+
+
+def joined_tokens(parts: Sequence[IndexedTokens]) -> IndexedTokens:
+  """Several stretches of a prompt as one."""
+  tokens = np.concatenate([part.tokens for part in parts])
+  index = np.concatenate([part.index for part in parts])
+  return IndexedTokens(tokens.astype(np.int32), index.astype(np.int32))
+
+
+@dataclasses.dataclass(eq=False)
+class _Held:
+  """A cache on the device, and the tokens that it holds."""
+
+  cache: Cache
+  content: IndexedTokens
+
+  @property
+  def slots(self) -> int:
+    return self.cache.k.shape[2]
+
+
+class _Plan(NamedTuple):
+  """Where the beginning of a context comes from."""
+
+  start: int  # Tokens that need not be read.
+  source: _Held | None
+  copy: bool
+
+
+class SharedPrefix:
+  """Reads contexts one after another into one cache.
+
+  `tokens_read` counts the tokens that passed the layers.
+  """
+
+  def __init__(self, loaded: LoadedModel, table: Float[Array, "M D"]):
+    self._loaded = loaded
+    self._model = language_model(loaded.model)
+    self._table = table[None]
+    self._base: _Held | None = None
+    self._working: _Held | None = None
+    self.tokens_read = 0
+
+  def keep_base(self, content: IndexedTokens) -> None:
+    """Reads tokens with which many contexts begin."""
+    self.read_context(content)
+    self._base = self._working
+    self._working = None
+
+  def read_context(self, context: IndexedTokens) -> None:
+    """Makes `context` the beginning of the following questions."""
+    wanted = self._slots(len(context.tokens))
+    plan = self._plan(context, wanted)
+    with self._loaded.on_mesh():
+      if plan.source is None:
+        cache = self._model.llm.empty_cache(1, wanted)
+        cache = cache.replace(v=jnp.zeros_like(cache.v))  # Donated buffers must differ.
+      elif plan.copy:
+        cache = RESIZE(f"{plan.source.slots} -> {wanted}", plan.source.cache, slots=wanted)
+      else:
+        cache = plan.source.cache
+      cache = self._read(cache, context, plan.start)
+    self._working = _Held(cache, context)
+
+  def forced_answer(self, question: IndexedTokens, answer: Sequence[int]) -> list[int]:
+    """The ids predicted in the places of `answer`, given the ids before.
+
+    The question follows the context. Raises ValueError for a very long question.
+    """
+    held = self._working
+    if held is None:
+      raise RuntimeError("read_context comes before the first question.")
+    asked = _with_answer(question, answer)
+    size = bucket(len(asked.tokens), QUESTIONS, "filax.infer.prefix.QUESTIONS")
+    room = bucket(len(answer), ANSWERS, "filax.infer.prefix.ANSWERS")
+    length = len(held.content.tokens)
+    with self._loaded.on_mesh():
+      ids, cache = ASK(
+        f"1 x {size} after {held.slots}",
+        self._model,
+        self._loaded.params,
+        held.cache,
+        np.full(1, length, np.int32),
+        *_padded(asked, 0, size),
+        self._table,
+        np.int32(len(question.tokens) - 1),
+        _vocabulary(self._loaded),
+        room=room,
+      )
+    held.cache = cache
+    self.tokens_read += len(asked.tokens)
+    return np.asarray(ids)[: len(answer)].tolist()
+
+  def _slots(self, length: int) -> int:
+    """Places of a cache: a bucket, and room for a padded chunk."""
+    return bucket(length, self._loaded.processor.lengths, "config.infer.lengths") + CHUNK
+
+  def _plan(self, context: IndexedTokens, wanted: int) -> _Plan:
+    """The cheapest beginning: the working cache, the base, or nothing."""
+    length = len(context.tokens)
+    best = _Plan(0, None, False)
+    least = length * wanted
+    if self._base is not None:
+      start = self._base.content.common_length(context)
+      work = (length - start) * wanted
+      if work < least or not start:
+        best = _Plan(start, self._base, True)
+        least = work
+    working = self._working
+    if working is not None and working.slots >= wanted:
+      start = working.content.common_length(context)
+      if (length - start) * working.slots <= least:
+        best = _Plan(start, working, False)
+    return best
+
+  def _read(self, cache: Cache, context: IndexedTokens, start: int) -> Cache:
+    """Reads context[start:] into the cache."""
+    slots = cache.k.shape[2]
+    for first in range(start, len(context.tokens), CHUNK):
+      tokens, index, count = _padded(context, first, CHUNK)
+      cache = READ(
+        f"1 x {CHUNK} into {slots}",
+        self._model,
+        self._loaded.params,
+        cache,
+        np.full(1, first, np.int32),
+        tokens,
+        index,
+        count,
+        self._table,
+      )
+      self.tokens_read += int(count[0])
+    return cache
+
+
+class PlainPrefill:
+  """Reads every prompt in full, with the model's visual dropout."""
+
+  def __init__(self, loaded: LoadedModel, table: Float[Array, "M D"]):
+    self._loaded = loaded
+    self._model = language_model(loaded.model)
+    self._table = table[None]
+    self._context: IndexedTokens | None = None
+    self.tokens_read = 0
+
+  def keep_base(self, content: IndexedTokens) -> None:
+    """Nothing is shared."""
+
+  def read_context(self, context: IndexedTokens) -> None:
+    """Makes `context` the beginning of the following questions."""
+    self._context = context
+
+  def forced_answer(self, question: IndexedTokens, answer: Sequence[int]) -> list[int]:
+    """As SharedPrefix.forced_answer."""
+    if self._context is None:
+      raise RuntimeError("read_context comes before the first question.")
+    prompt = joined_tokens([self._context, question])
+    lengths = self._loaded.processor.lengths
+    padded = pad_prompts(self._loaded.model, [prompt.tokens.tolist()], [prompt.index], lengths)
+    room = bucket(len(answer), ANSWERS, "filax.infer.prefix.ANSWERS")
+    vocabulary = _vocabulary(self._loaded)
+    with self._loaded.on_mesh():
+      logits, cache = PREFILL(
+        padded.label,
+        self._model,
+        self._loaded.params,
+        padded.tokens,
+        padded.counts,
+        self._table,
+        padded.visual_index,
+        padded.keep,
+        room=padded.room,
+        spare=room,
+      )
+      ids = [int(_likeliest(logits, vocabulary)[0])]
+      if len(answer) > 1:
+        tokens = np.zeros((1, room), np.int32)
+        tokens[0, : len(answer) - 1] = answer[:-1]
+        rest = FORCE(
+          f"{padded.label} + {room}", self._model, self._loaded.params, cache, tokens, vocabulary
+        )
+        ids += np.asarray(rest)[: len(answer) - 1].tolist()
+    self.tokens_read += len(prompt.tokens) + len(answer) - 1
+    return ids
+
+
+def read_chunk(model: VideoLM, params, cache: Cache, start, tokens, index, count, table) -> Cache:
+  """Reads a chunk of a context into slots `start` [1] and following."""
+  _, cache = _extend(model, params, cache, start, tokens, index, count, table)
+  return cache
+
+
+def answer_question(
+  model: VideoLM,
+  params,
+  cache: Cache,
+  start,
+  tokens,
+  index,
+  count,
+  table,
+  first,
+  vocabulary,
+  *,
+  room: int,
+):
+  """Greedy ids [room] after place `first` of a question, and the cache."""
+  hidden, cache = _extend(model, params, cache, start, tokens, index, count, table)
+  places = jnp.minimum(first + jnp.arange(room), hidden.shape[1] - 1)
+  logits = model.apply({"params": params}, hidden[:, places], method="logits")
+  return _likeliest(cast(Array, logits)[0], vocabulary), cache
+
+
+def force_tokens(model: VideoLM, params, cache, tokens, vocabulary):
+  """Greedy ids [A] after each of the tokens [1 A]."""
+  positions = cache.length[:, None] + jnp.arange(tokens.shape[1])
+  hidden, _ = model.apply({"params": params}, tokens, positions, cache, method="extend")
+  logits = model.apply({"params": params}, hidden, method="logits")
+  return _likeliest(cast(Array, logits)[0], vocabulary)
+
+
+def resize_cache(cache: Cache, *, slots: int) -> Cache:
+  """A copy of a cache with more or fewer slots."""
+  fit = functools.partial(_with_slots, slots=slots)
+  return Cache(fit(cache.k), fit(cache.v), cache.length)
+
+
+def _with_slots(x, slots: int):
+  """[layers B S K d] -> [layers B slots K d]."""
+  missing = max(0, slots - x.shape[2])
+  return jnp.pad(x[:, :, :slots], ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0)))
+
+
+def _extend(model: VideoLM, params, cache: Cache, start, tokens, index, count, table):
+  """VideoLM.extend from slot `start` on."""
+  cache = cache.replace(length=start)
+  positions = start[:, None] + jnp.arange(tokens.shape[1])
+  return model.apply(
+    {"params": params}, tokens, positions, cache, count, table, index, method="extend"
+  )
+
+
+def _likeliest(logits, vocabulary):
+  """The greedy ids of logits [A V] below `vocabulary`."""
+  real = jnp.arange(logits.shape[-1]) < vocabulary
+  return jnp.argmax(jnp.where(real, logits, -jnp.inf), axis=-1)
+
+
+def _vocabulary(loaded: LoadedModel) -> np.int32:
+  """The number of ids that may be answered."""
+  return np.int32(min(loaded.model.vocab, loaded.processor.tokenizer.vocab_size))
+
+
+def _with_answer(question: IndexedTokens, answer: Sequence[int]) -> IndexedTokens:
+  """The question, and the answer without its last token."""
+  before = np.asarray(answer[:-1], np.int32)
+  no_visuals = np.full(len(before), TEXT, np.int32)
+  return joined_tokens([question, IndexedTokens(before, no_visuals)])
+
+
+def _padded(
+  content: IndexedTokens, first: int, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(tokens [1 size], index [1 size], count [1]) of a stretch."""
+  tokens = content.tokens[first : first + size]
+  index = content.index[first : first + size]
+  missing = size - len(tokens)
+  return (
+    np.pad(tokens, (0, missing))[None],
+    np.pad(index, (0, missing), constant_values=TEXT)[None],
+    np.full(1, len(tokens), np.int32),
+  )
+
+
+READ = CountedProgram("prefix", read_chunk, static_argnums=0, donate_argnums=2)
+ASK = CountedProgram(
+  "question", answer_question, static_argnums=0, static_argnames="room", donate_argnums=2
+)
+FORCE = CountedProgram("answer", force_tokens, static_argnums=0)
+RESIZE = CountedProgram("cache copy", resize_cache, static_argnames="slots")
