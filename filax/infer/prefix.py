@@ -11,7 +11,6 @@ import dataclasses
 import functools
 from typing import NamedTuple, cast
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
@@ -28,7 +27,8 @@ QUESTIONS = (64, 128, 256, 512, CHUNK)  # Buckets of a question with its answer.
 ANSWERS = (8, 64, CHUNK)  # Buckets of an answer.
 
 
-class IndexedTokens(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class IndexedTokens:
   """Token ids and their rows of the visual table.
 
   Both int32 [L]; the row of a text token is filax.spec.TEXT.
@@ -103,7 +103,7 @@ class SharedPrefix:
     with self._loaded.on_mesh():
       if plan.source is None:
         cache = self._model.llm.empty_cache(1, wanted)
-        cache = cache.replace(v=jnp.zeros_like(cache.v))  # Donated buffers must differ.
+        cache = Cache(cache.k, jnp.zeros_like(cache.v), cache.length)  # Donated buffers differ.
       elif plan.copy:
         cache = RESIZE(f"{plan.source.slots} -> {wanted}", plan.source.cache, slots=wanted)
       else:
@@ -111,8 +111,8 @@ class SharedPrefix:
       cache = self._read(cache, context, plan.start)
     self._working = _Held(cache, context)
 
-  def forced_answer(self, question: IndexedTokens, answer: Sequence[int]) -> list[int]:
-    """The ids predicted in the places of `answer`, given the ids before.
+  def answer_logits(self, question: IndexedTokens, answer: Sequence[int]) -> Float[Array, "A V"]:
+    """The logits in the places of `answer`, given the answer's ids before.
 
     The question follows the context. Raises ValueError for a very long question.
     """
@@ -124,7 +124,7 @@ class SharedPrefix:
     room = bucket(len(answer), ANSWERS, "filax.infer.prefix.ANSWERS")
     length = len(held.content.tokens)
     with self._loaded.on_mesh():
-      ids, cache = ASK(
+      logits, cache = ASK(
         f"1 x {size} after {held.slots}",
         self._model,
         self._loaded.params,
@@ -133,12 +133,11 @@ class SharedPrefix:
         *_padded(asked, 0, size),
         self._table,
         np.int32(len(question.tokens) - 1),
-        _vocabulary(self._loaded),
         room=room,
       )
     held.cache = cache
     self.tokens_read += len(asked.tokens)
-    return np.asarray(ids)[: len(answer)].tolist()
+    return logits[: len(answer)]
 
   def _slots(self, length: int) -> int:
     """Places of a cache: a bucket, and room for a padded chunk."""
@@ -199,15 +198,14 @@ class PlainPrefill:
     """Makes `context` the beginning of the following questions."""
     self._context = context
 
-  def forced_answer(self, question: IndexedTokens, answer: Sequence[int]) -> list[int]:
-    """As SharedPrefix.forced_answer."""
+  def answer_logits(self, question: IndexedTokens, answer: Sequence[int]) -> Float[Array, "A V"]:
+    """As SharedPrefix.answer_logits."""
     if self._context is None:
       raise RuntimeError("read_context comes before the first question.")
     prompt = joined_tokens([self._context, question])
     lengths = self._loaded.processor.lengths
     padded = pad_prompts(self._loaded.model, [prompt.tokens.tolist()], [prompt.index], lengths)
     room = bucket(len(answer), ANSWERS, "filax.infer.prefix.ANSWERS")
-    vocabulary = _vocabulary(self._loaded)
     with self._loaded.on_mesh():
       logits, cache = PREFILL(
         padded.label,
@@ -221,16 +219,27 @@ class PlainPrefill:
         room=padded.room,
         spare=room,
       )
-      ids = [int(_likeliest(logits, vocabulary)[0])]
       if len(answer) > 1:
-        tokens = np.zeros((1, room), np.int32)
-        tokens[0, : len(answer) - 1] = answer[:-1]
-        rest = FORCE(
-          f"{padded.label} + {room}", self._model, self._loaded.params, cache, tokens, vocabulary
-        )
-        ids += np.asarray(rest)[: len(answer) - 1].tolist()
+        rest = self._rest_logits(cache, answer, room, padded.label)
+        logits = jnp.concatenate([logits, rest])
     self.tokens_read += len(prompt.tokens) + len(answer) - 1
-    return ids
+    return logits
+
+  def _rest_logits(
+    self, cache, answer: Sequence[int], room: int, label: str
+  ) -> Float[Array, "A V"]:
+    """The logits of all answer tokens but the first."""
+    before = len(answer) - 1
+    tokens = np.zeros((1, room), np.int32)
+    tokens[0, :before] = answer[:before]
+    logits = FORCE(f"{label} + {room}", self._model, self._loaded.params, cache, tokens)
+    return logits[:before]
+
+
+def greedy_ids(loaded: LoadedModel, logits: Float[Array, "A V"]) -> list[int]:
+  """The likeliest ids, as generation would choose them."""
+  vocabulary = min(loaded.model.vocab, loaded.processor.tokenizer.vocab_size)
+  return jnp.argmax(logits[:, :vocabulary], axis=-1).tolist()
 
 
 def read_chunk(model: VideoLM, params, cache: Cache, start, tokens, index, count, table) -> Cache:
@@ -249,23 +258,20 @@ def answer_question(
   count,
   table,
   first,
-  vocabulary,
   *,
   room: int,
 ):
-  """Greedy ids [room] after place `first` of a question, and the cache."""
+  """Logits [room V] from place `first` of a question on, and the cache."""
   hidden, cache = _extend(model, params, cache, start, tokens, index, count, table)
   places = jnp.minimum(first + jnp.arange(room), hidden.shape[1] - 1)
-  logits = model.apply({"params": params}, hidden[:, places], method="logits")
-  return _likeliest(cast(Array, logits)[0], vocabulary), cache
+  return _logits(model, params, hidden[:, places]), cache
 
 
-def force_tokens(model: VideoLM, params, cache, tokens, vocabulary):
-  """Greedy ids [A] after each of the tokens [1 A]."""
+def force_tokens(model: VideoLM, params, cache, tokens):
+  """Logits [A V] after each of the tokens [1 A]."""
   positions = cache.length[:, None] + jnp.arange(tokens.shape[1])
   hidden, _ = model.apply({"params": params}, tokens, positions, cache, method="extend")
-  logits = model.apply({"params": params}, hidden, method="logits")
-  return _likeliest(cast(Array, logits)[0], vocabulary)
+  return _logits(model, params, hidden)
 
 
 def resize_cache(cache: Cache, *, slots: int) -> Cache:
@@ -282,22 +288,18 @@ def _with_slots(x, slots: int):
 
 def _extend(model: VideoLM, params, cache: Cache, start, tokens, index, count, table):
   """VideoLM.extend from slot `start` on."""
-  cache = cache.replace(length=start)
+  cache = Cache(cache.k, cache.v, start)
   positions = start[:, None] + jnp.arange(tokens.shape[1])
   return model.apply(
     {"params": params}, tokens, positions, cache, count, table, index, method="extend"
   )
 
 
-def _likeliest(logits, vocabulary):
-  """The greedy ids of logits [A V] below `vocabulary`."""
-  real = jnp.arange(logits.shape[-1]) < vocabulary
-  return jnp.argmax(jnp.where(real, logits, -jnp.inf), axis=-1)
-
-
-def _vocabulary(loaded: LoadedModel) -> np.int32:
-  """The number of ids that may be answered."""
-  return np.int32(min(loaded.model.vocab, loaded.processor.tokenizer.vocab_size))
+def _logits(model: VideoLM, params, hidden):
+  """Hidden states [1 A D] -> logits f32 [A V]."""
+  result = model.apply({"params": params}, hidden, method="logits")
+  logits = cast(Array, result)  # apply returns a pair only if some collection is mutable.
+  return logits[0]
 
 
 def _with_answer(question: IndexedTokens, answer: Sequence[int]) -> IndexedTokens:

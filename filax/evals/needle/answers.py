@@ -30,7 +30,7 @@ class AnswerFile:
     files.remove_leftovers(self._path.parent)
     _check_settings(self._path.with_name(SETTINGS), settings)
     self.rows = _complete_rows(self._path)
-    self._rewrite()
+    _write_rows(self._path, self.rows)
 
   @property
   def keys(self) -> set[Key]:
@@ -48,11 +48,12 @@ class AnswerFile:
       file.flush()
       os.fsync(file.fileno())
 
-  def _rewrite(self) -> None:
-    """Writes complete rows only: a kill may have cut the last one."""
-    with files.write_atomically(self._path) as file:
-      for row in self.rows:
-        file.write(_line(row))
+
+def _write_rows(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """Writes complete rows only: a kill may have cut the last one."""
+  with files.write_atomically(path) as file:
+    for row in rows:
+      file.write(_line(row))
 
 
 def row_key(row: dict[str, Any]) -> Key:

@@ -8,7 +8,7 @@ import numpy as np
 
 from filax.evals.needle import contexts
 from filax.evals.needle.items import NeedleItem
-from filax.evals.needle.pictures import picture_key
+from filax.evals.needle.pictures import item_keys
 from filax.evals.needle.visuals import NeedleVisuals
 
 GREY = "grey"  # All frames are grey: what words alone give away.
@@ -77,8 +77,7 @@ def other_picture(item: NeedleItem, others: Sequence[NeedleItem]) -> str | None:
   for step in range(len(others)):
     other = others[(start + step) % len(others)]
     if other.needle_picture not in item.pictures:
-      hint = other.hints[other.needle] if other.hints else ""
-      return picture_key(other.needle_picture, hint)
+      return item_keys(other)[other.needle]
   return None
 
 
@@ -104,11 +103,7 @@ def cell_rows(
 
 def item_rows(item: NeedleItem, visuals: NeedleVisuals) -> list[np.ndarray]:
   """The rows of an item's pictures, in the order of the video."""
-  hints = item.hints or ("",) * len(item.pictures)
-  rows = []
-  for name, hint in zip(item.pictures, hints, strict=True):
-    rows.append(visuals.pictures[picture_key(name, hint)])
-  return rows
+  return [visuals.pictures[key] for key in item_keys(item)]
 
 
 def _two_or_more(pictures: list[np.ndarray]) -> list[np.ndarray]:

@@ -39,7 +39,7 @@ def multi_hop_rows(
   """
   rows = [pictures[0]]
   borders = multi_hop_borders(frames, len(pictures))
-  for start, stop, picture in zip(borders, borders[1:], pictures[1:], strict=True):
+  for start, stop, picture in zip(borders[:-1], borders[1:], pictures[1:], strict=True):
     rows.append(visuals.haystack[visuals.place(start) : visuals.place(stop)])
     rows.append(picture)
   return np.concatenate(rows)

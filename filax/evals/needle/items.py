@@ -98,6 +98,9 @@ def parse_items(records: Any, path: str) -> list[NeedleItem]:
       items.append(_single_item(record, number, path))
   if len({len(item.questions) for item in items}) > 1:
     raise BadAnnotation(f"{path} mixes single hop (image) with multi hop (images).")
+  ids = [item.id for item in items]
+  if len(set(ids)) < len(ids):
+    raise BadAnnotation(f"{path}: two needles have one id. Number them, or leave out id.")
   return items
 
 

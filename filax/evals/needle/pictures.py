@@ -85,6 +85,12 @@ def picture_key(name: str, hint: str) -> str:
   return f"{name}\n{hint}" if hint else name
 
 
+def item_keys(item: NeedleItem) -> list[str]:
+  """The keys of an item's pictures, in the order of the video."""
+  hints = item.hints or ("",) * len(item.pictures)
+  return list(map(picture_key, item.pictures, hints))
+
+
 def pictures_digest(pictures: Mapping[str, np.ndarray]) -> str:
   """sha256 of names and pixels."""
   digest = hashlib.sha256()

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_pipelines.media import open as media_lib
 from filax import files
-from filax.evals.needle import figures, results
+from filax.evals.needle import contexts, figures, results
 from filax.evals.needle.cells import CONTROLS, Cell
 from filax.evals.needle.pictures import pictures_digest
 from filax.evals.needle.protocols import incomparable_reasons
@@ -144,7 +144,7 @@ class NeedleReport:
       depths=list(test.depths),
       settings=self._settings(),
       haystack=self._haystack,
-      first_prompt=test.items[0].questions[0].text,
+      first_prompt=self._first_prompt(),
       hashes=dict(checkpoint=self._checkpoint_hash, annotations=_file_hashes(test.needle_file)),
       shows_text=True,
       work=dict(self._work),
@@ -225,6 +225,15 @@ class NeedleReport:
     for cell in self._test.cells():
       expected += len(self._test.items[cell.item].questions)
     return len(rows) >= expected
+
+  def _first_prompt(self) -> str:
+    """The prompt of the first question, with control tokens."""
+    processor = self._test.loaded.processor
+    question = self._test.items[0].questions[0]
+    frame = contexts.prompt_frame(processor, question.text, question.answer)
+    before = processor.tokenizer.decode(frame.before.tokens.tolist(), skip_special=False)
+    after = processor.tokenizer.decode(frame.question.tokens.tolist(), skip_special=False)
+    return f"{before}<video>{after}"
 
   def _settings(self) -> dict[str, Any]:
     """How the model was asked."""

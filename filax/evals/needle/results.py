@@ -53,7 +53,7 @@ def multi_hop_table(rows: Sequence[Row]) -> list[dict[str, float]]:
 
 def multi_hop_entry(frames: int, rows: Sequence[Row]) -> dict[str, float]:
   """One length of `multi_hop_table`."""
-  right = collections.Counter()
+  right: collections.Counter[tuple[bool, bool]] = collections.Counter()
   for pair in question_pairs(rows):
     right[pair] += 1
   pairs = max(1, right.total())
@@ -96,7 +96,11 @@ def multi_hop_scores(rows: Sequence[Row]) -> dict[str, float | None]:
     return {"QA": None, "CAP": None}
   total = multi_hop_entry(0, rows)
   joint = total["Both correct"] / len(pairs)
-  scores = {"QA": joint, "CAP": total["Caption Score"], "joint": joint}
+  scores: dict[str, float | None] = {
+    "QA": joint,
+    "CAP": total["Caption Score"],
+    "joint": joint,
+  }
   for name in ("Score", "Caption Score", "QA Score"):
     scores[name] = total[name]
   return scores
@@ -125,7 +129,7 @@ def control_report(
   means = []
   expected = []
   for (id, name), group in grouped(rows, "id", "name").items():
-    means.append(mean_of(group))
+    means.append(mean_of(group) or 0.0)
     expected.append(chances.get(f"{id}#{name}"))
   if multi_hop:
     report |= multi_hop_scores(rows)

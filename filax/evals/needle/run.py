@@ -23,7 +23,7 @@ from filax.evals.needle.report import NeedleReport, former_result, write_results
 from filax.evals.needle.setup import NeedleOptions, NeedleTest, prepare_test
 from filax.evals.needle.visuals import HaystackSource, NeedleVisuals, encode_visuals
 from filax.infer.loaded import LoadedModel
-from filax.infer.prefix import PlainPrefill, SharedPrefix, joined_tokens
+from filax.infer.prefix import PlainPrefill, SharedPrefix, greedy_ids, joined_tokens
 
 
 def run_needles(
@@ -119,7 +119,7 @@ class NeedleRun:
     test = self._test
     item = test.items[cell.item]
     visual = cells_lib.cell_rows(cell, item, test.others, visuals)
-    rows = []
+    rows: list[dict[str, Any]] = []
     end = contexts.visual_tokens(visuals.end)
     for question in item.questions:
       frame = self._frame(question)
@@ -127,7 +127,8 @@ class NeedleRun:
       if not rows:
         reader.read_context(context)
       asked = joined_tokens([end, frame.question])
-      ids = reader.forced_answer(asked, frame.answer)
+      logits = reader.answer_logits(asked, frame.answer)
+      ids = greedy_ids(test.loaded, logits)
       rows.append(self._row(cell, item, question, frame.answer, ids))
     return rows, len(context.tokens)
 

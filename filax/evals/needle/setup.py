@@ -10,8 +10,9 @@ from filax.evals.needle import cells as cells_lib
 from filax.evals.needle import items as items_lib
 from filax.evals.needle import pictures as pictures_lib
 from filax.evals.needle.cells import Cell
+from filax.evals.needle.contexts import prompt_frame
 from filax.evals.needle.items import NeedleItem
-from filax.evals.needle.protocols import NeedleProtocol, find_needle_protocol
+from filax.evals.needle.protocols import NeedleProtocol, comparison_text, find_needle_protocol
 from filax.infer.loaded import LoadedModel
 
 
@@ -80,10 +81,11 @@ def prepare_test(loaded: LoadedModel, options: NeedleOptions) -> NeedleTest:
   _check_hops(items, options, needle_file)
   pictures, bad_media = pictures_lib.read_pictures(source, items, loaded.model.encoder.size)
   skipped = _unreadable_items(items, bad_media)
+  skipped |= _unwritable_items(items, loaded)
   readable = [item for item in items if item.id not in skipped]
   if not readable:
-    reason = next(iter(bad_media.values()))
-    raise ValueError(f"None of the {len(items)} needles has its pictures; the first: {reason}")
+    reason = next(iter(skipped.values()))
+    raise ValueError(f"None of the {len(items)} needles can be asked; the first: {reason}")
   asked = readable[: options.limit]
   return NeedleTest(
     loaded=loaded,
@@ -94,7 +96,7 @@ def prepare_test(loaded: LoadedModel, options: NeedleOptions) -> NeedleTest:
     depths=() if options.multi_hop else _sorted_unique(options.depths or protocol.depths),
     items=asked,
     others=readable,
-    pictures=pictures,
+    pictures=_shown_pictures(asked, readable, pictures),
     bad_media=bad_media,
     skipped=skipped,
     needle_file=needle_file,
@@ -131,6 +133,39 @@ def _unreadable_items(items: Sequence[NeedleItem], bad_media: Mapping[str, str])
         skipped[item.id] = bad_media[name]
         break
   return skipped
+
+
+def _unwritable_items(items: Sequence[NeedleItem], loaded: LoadedModel) -> dict[str, str]:
+  """Item -> why no answer can be right: its tokenizer lacks letters."""
+  tokenizer = loaded.processor.tokenizer
+  skipped = {}
+  for item in items:
+    for question in item.questions:
+      frame = prompt_frame(loaded.processor, question.text, question.answer)
+      written = comparison_text(tokenizer.decode(frame.answer))
+      if written != comparison_text(question.answer):
+        skipped[item.id] = (
+          f"The checkpoint's tokenizer writes the answer {question.answer!r} as {written!r}. "
+          "--protocol longva asks for words instead of letters."
+        )
+  return skipped
+
+
+def _shown_pictures(
+  asked: Sequence[NeedleItem],
+  readable: Sequence[NeedleItem],
+  pictures: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """The pictures of the asked items, and of the needles that replace theirs."""
+  shown = {}
+  for item in asked:
+    keys = pictures_lib.item_keys(item)
+    other = cells_lib.other_picture(item, readable)
+    if other is not None:
+      keys.append(other)
+    for key in keys:
+      shown[key] = pictures[key]
+  return shown
 
 
 def _sorted_unique(values: Sequence) -> tuple:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 import math
 
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
