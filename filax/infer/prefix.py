@@ -22,7 +22,8 @@ from filax.models.decoder import Cache
 from filax.models.video_lm import VideoLM
 from filax.spec import TEXT
 
-CHUNK = 1024  # Positions read at a time; the last chunk of a context is padded.
+CHUNK = 1024  # Positions read at a time.
+CHUNKS = (128, CHUNK)  # The last chunk of a context is padded to one of these.
 QUESTIONS = (64, 128, 256, 512, CHUNK)  # Buckets of a question with its answer.
 ANSWERS = (8, 64, CHUNK)  # Buckets of an answer.
 
@@ -164,10 +165,12 @@ class SharedPrefix:
   def _read(self, cache: Cache, context: IndexedTokens, start: int) -> Cache:
     """Reads context[start:] into the cache."""
     slots = cache.k.shape[2]
-    for first in range(start, len(context.tokens), CHUNK):
-      tokens, index, count = _padded(context, first, CHUNK)
+    stop = len(context.tokens)
+    for first in range(start, stop, CHUNK):
+      size = bucket(min(stop - first, CHUNK), CHUNKS, "filax.infer.prefix.CHUNKS")
+      tokens, index, count = _padded(context, first, size)
       cache = READ(
-        f"1 x {CHUNK} into {slots}",
+        f"1 x {size} into {slots}",
         self._model,
         self._loaded.params,
         cache,
