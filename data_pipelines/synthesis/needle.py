@@ -42,7 +42,10 @@ _NAME = re.compile(r"(?P<key>[a-z]+)-(?P<shape>[a-z]+)-(?P<pointer>[a-z]+)-(?P<s
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """What a card shows; `seed` decides place, light and noise of the drawing."""
+  """What a card shows.
+
+  `seed` decides place, light and noise of the drawing.
+  """
 
   key: str
   shape: str
@@ -84,10 +87,15 @@ def _is_held_out(text: str) -> bool:
   return digest[0] % HELD_OUT == 0
 
 
-def draw_kind(rng: Generator, split: str, key: str, pointer: str = "") -> Card | None:
-  """Draws a card of a split with this key, and this pointer unless "".
+def draw_kind(
+  rng: Generator,
+  split: str,
+  key: str,
+  pointer: str = "",
+) -> Card | None:
+  """Draws a card of a split with this key.
 
-  None if the split has no such kind.
+  Also with this pointer, unless "". None if the split has no such kind.
   """
   pointers = [pointer] if pointer else [colour for colour in POINTERS if colour != key]
   seed = draw_seed(rng, split)
@@ -115,7 +123,12 @@ def card_of(name: str) -> Card:
   """
   match = _NAME.search(pathlib.PurePath(name).name.rpartition("_")[2])
   if match is not None:
-    card = Card(match["key"], match["shape"], match["pointer"], int(match["seed"]))
+    card = Card(
+      match["key"],
+      match["shape"],
+      match["pointer"],
+      int(match["seed"]),
+    )
     if card.key in KEYS and card.shape in SHAPES and card.pointer in POINTERS:
       return card
   raise ValueError(f"{name} is no name of a card, such as single/blue-ring-white-7.png.")
@@ -134,12 +147,23 @@ def draw_lure(seed: int, side: int) -> np.ndarray:
   return _draw(rng, END, shape, END, side)
 
 
-def _draw(rng: Generator, key: str, shape: str, pointer: str, side: int) -> np.ndarray:
+def _draw(
+  rng: Generator,
+  key: str,
+  shape: str,
+  pointer: str,
+  side: int,
+) -> np.ndarray:
   """Paper with a shape, the key's band on top, the pointer's below."""
   picture = np.full((side, side, 3), _PAPER, np.float64)
   middle = side * (0.5 + rng.uniform(-_JITTER, _JITTER, (1, 2)))
   radius = side * rng.uniform(*_RADIUS)
-  (ink,) = shape_mask(shape, middle.astype(np.float32), radius, side)
+  (ink,) = shape_mask(
+    shape,
+    middle.astype(np.float32),
+    radius,
+    side,
+  )
   picture[ink] = _INK
   for colour, from_top in ((key, True), (pointer, False)):
     height = round(side * rng.uniform(*_BAND))
@@ -150,10 +174,14 @@ def _draw(rng: Generator, key: str, shape: str, pointer: str, side: int) -> np.n
   return np.clip(picture + light + noise, 0, 255).astype(np.uint8)
 
 
-def haystack_scenes(seed: int, split: str, side: int) -> Iterator[np.ndarray]:
-  """The scenes of an endless video, one at a time: uint8 [t side side 3].
+def haystack_scenes(
+  seed: int,
+  split: str,
+  side: int,
+) -> Iterator[np.ndarray]:
+  """Yields the scenes of an endless video.
 
-  t is a multiple of CLIP. One scene in LURE_EVERY is a lure. The same arguments give the same
+  A scene is uint8 [t side side 3]; t is a multiple of CLIP. One scene in LURE_EVERY is a lure. The same arguments give the same
   scenes.
   """
   _check_split(split)
@@ -161,7 +189,11 @@ def haystack_scenes(seed: int, split: str, side: int) -> Iterator[np.ndarray]:
   while True:
     scene_seed = draw_seed(rng, split)
     if rng.integers(LURE_EVERY) == 0:
-      yield np.repeat(draw_lure(scene_seed, side)[None], CLIP, axis=0)
+      yield np.repeat(
+        draw_lure(scene_seed, side)[None],
+        CLIP,
+        axis=0,
+      )
     else:
       yield _draw_scene(scene_seed, side)
 
@@ -169,15 +201,28 @@ def haystack_scenes(seed: int, split: str, side: int) -> Iterator[np.ndarray]:
 def _draw_scene(seed: int, side: int) -> np.ndarray:
   """A nearly still scene: a bright shape on a dark background."""
   rng = np.random.default_rng(seed)
-  fewest, most = _SCENE_CLIPS
-  frames = CLIP * int(rng.integers(fewest, most + 1))
+  fewest, largest = _SCENE_CLIPS
+  frames = CLIP * int(rng.integers(fewest, largest + 1))
   background, colour = rng.permutation(list(COLOURS))[:2]
   shape = str(rng.choice(SHAPES))
-  shot = Shot(str(background), shape, str(colour), 0, frames, False)
+  shot = Shot(
+    str(background),
+    shape,
+    str(colour),
+    0,
+    frames,
+    False,
+  )
   return film(rng, [shot], side)
 
 
-def haystack_parts(seed: int, split: str, side: int, count: int, part: int) -> Iterator[np.ndarray]:
+def haystack_parts(
+  seed: int,
+  split: str,
+  side: int,
+  count: int,
+  part: int,
+) -> Iterator[np.ndarray]:
   """The first `count` frames of a haystack, `part` at a time.
 
   Only one part and one scene are in memory: uint8 [part side side 3], the last one shorter.
@@ -195,7 +240,10 @@ def haystack_parts(seed: int, split: str, side: int, count: int, part: int) -> I
 
 
 def draw_hint(picture: np.ndarray, text: str) -> np.ndarray:
-  """Writes an instruction onto a clue picture, uint8 [h w 3], in a band below."""
+  """Writes an instruction onto a clue picture u8 [h w 3].
+
+  It stands in a dark band at the bottom.
+  """
   from PIL import Image, ImageDraw, ImageFont
 
   height, width, _ = picture.shape
@@ -208,11 +256,21 @@ def draw_hint(picture: np.ndarray, text: str) -> np.ndarray:
   top = height - line_height * len(lines) - size // 2
   pen.rectangle((0, top, width, height), fill=(0, 0, 0, 200))
   for number, line in enumerate(lines):
-    pen.text((size // 2, top + size // 4 + number * line_height), line, "white", font)
+    pen.text(
+      (size // 2, top + size // 4 + number * line_height),
+      line,
+      "white",
+      font,
+    )
   return np.asarray(canvas)
 
 
-def _wrapped(pen, text: str, font, width: int) -> list[str]:
+def _wrapped(
+  pen,
+  text: str,
+  font,
+  width: int,
+) -> list[str]:
   """Lines of words that fit into `width` pixels."""
   lines: list[str] = []
   line = ""

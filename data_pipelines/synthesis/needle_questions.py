@@ -29,15 +29,23 @@ _TEXT_SHAPES = dict(
 Record = dict[str, Any]
 
 
-def choice_records(count: int, seed: int = 0, split: str = "test") -> list[Record]:
+def choice_records(
+  count: int,
+  seed: int = 0,
+  split: str = "test",
+) -> list[Record]:
   """Single-hop questions with option ids: question, answer, image, id.
 
   Two neighbours ask about one card: its shape and its pointer.
   """
   records = []
-  for number, (rng, card, asked) in enumerate(_asked_cards(count, seed, split)):
-    words, answer = _options(rng, getattr(card, asked), _possible(card, asked))
-    question = f"Find the frame of {card.caption}. {_ASKED[asked]}"
+  for number, (rng, card, aspect) in enumerate(_asked_cards(count, seed, split)):
+    words, answer = _options(
+      rng,
+      getattr(card, aspect),
+      _possible(card, aspect),
+    )
+    question = f"Find the frame of {card.caption}. {_ASKED[aspect]}"
     record = dict(
       question=_with_options(question, words),
       answer=answer,
@@ -48,29 +56,37 @@ def choice_records(count: int, seed: int = 0, split: str = "test") -> list[Recor
   return records
 
 
-def text_records(count: int, seed: int = 0, split: str = "test") -> list[Record]:
+def text_records(
+  count: int,
+  seed: int = 0,
+  split: str = "test",
+) -> list[Record]:
   """Single-hop questions with short answers: path, prompt, answer.
 
   chance: the score of guessing.
   """
   records = []
-  for _, card, asked in _asked_cards(count, seed, split):
+  for _, card, aspect in _asked_cards(count, seed, split):
     prompt = (
-      f"\nFind the frame of {card.caption}. {_TEXT_SHAPES[asked]}\nAnswer the question using a "
+      f"\nFind the frame of {card.caption}. {_TEXT_SHAPES[aspect]}\nAnswer the question using a "
       "single word or phrase."
     )
-    possible = _possible(card, asked)
+    possible = _possible(card, aspect)
     record = dict(
       path=f"single/{card.picture}",
       prompt=prompt,
-      answer=getattr(card, asked),
+      answer=getattr(card, aspect),
       chance=1 / len(possible),
     )
     records.append(record)
   return records
 
 
-def chain_records(count: int, seed: int = 0, split: str = "test") -> list[Record]:
+def chain_records(
+  count: int,
+  seed: int = 0,
+  split: str = "test",
+) -> list[Record]:
   """Multi-hop questions: images, question1, answer1, question2, answer2.
 
   Names of images say their places in the chain: niah_<item>_<k>_ for the k-th clue, no prefix for
@@ -79,7 +95,11 @@ def chain_records(count: int, seed: int = 0, split: str = "test") -> list[Record
   return [_chain_record(seed, number, split) for number in range(count)]
 
 
-def _chain_record(seed: int, number: int, split: str) -> Record:
+def _chain_record(
+  seed: int,
+  number: int,
+  split: str,
+) -> Record:
   rng = np.random.default_rng([seed, 2, number])
   clues = 1 + number % (LONGEST_CHAIN - 1)
   cards = None
@@ -91,7 +111,11 @@ def _chain_record(seed: int, number: int, split: str) -> Record:
     prefix = "" if card is needle else f"niah_{number}_{place + 1}_"
     images.append(f"multi/{prefix}{card.picture}")
   others = [card.caption for card in cards[clues + 1 :]]
-  captions, finding = _options(rng, needle.caption, [needle.caption, *others])
+  captions, finding = _options(
+    rng,
+    needle.caption,
+    [needle.caption, *others],
+  )
   shapes, answering = _options(rng, needle.shape, SHAPES)
   start = (
     f"Find the frame of {cards[0].caption}. Locate the final frame based on the instructions in "
@@ -108,7 +132,11 @@ def _chain_record(seed: int, number: int, split: str) -> Record:
   )
 
 
-def _draw_chain(rng: Generator, clues: int, split: str) -> list[Card] | None:
+def _draw_chain(
+  rng: Generator,
+  clues: int,
+  split: str,
+) -> list[Card] | None:
   """Clues, needle and decoys with different keys; None if the draw fails.
 
   Decoys mislead: they point at other cards of the video, or end a chain.
@@ -127,7 +155,11 @@ def _draw_chain(rng: Generator, clues: int, split: str) -> list[Card] | None:
   return cards
 
 
-def _asked_cards(count: int, seed: int, split: str):
+def _asked_cards(
+  count: int,
+  seed: int,
+  split: str,
+):
   """(rng, card, what is asked of it) of single-hop questions.
 
   Neighbouring cards differ in their keys.
@@ -139,19 +171,23 @@ def _asked_cards(count: int, seed: int, split: str):
     card = draw_kind(rng, split, str(key))
     if card is None:
       raise RuntimeError(f"The split {split} has no card with the key {key}.")
-    for place, asked in enumerate(_ASKED):
+    for place, aspect in enumerate(_ASKED):
       if number * len(_ASKED) + place < count:
-        yield rng, card, asked
+        yield rng, card, aspect
 
 
-def _possible(card: Card, asked: str) -> list[str]:
+def _possible(card: Card, aspect: str) -> list[str]:
   """All answers that a question about a card may have."""
-  if asked == "shape":
+  if aspect == "shape":
     return list(SHAPES)
   return [colour for colour in POINTERS if colour != card.key]
 
 
-def _options(rng: Generator, right: str, possible: Sequence[str]) -> tuple[list[str], str]:
+def _options(
+  rng: Generator,
+  right: str,
+  possible: Sequence[str],
+) -> tuple[list[str], str]:
   """(four options in random order, the letter of the right one)."""
   others = [word for word in possible if word != right]
   chosen = rng.permutation(others)[: len(LETTERS) - 1].tolist()

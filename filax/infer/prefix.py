@@ -120,8 +120,8 @@ class SharedPrefix:
     held = self._working
     if held is None:
       raise RuntimeError("read_context comes before the first question.")
-    asked = _with_answer(question, answer)
-    size = bucket(len(asked.tokens), QUESTIONS, "filax.infer.prefix.QUESTIONS")
+    row = _with_answer(question, answer)
+    size = bucket(len(row.tokens), QUESTIONS, "filax.infer.prefix.QUESTIONS")
     room = bucket(len(answer), ANSWERS, "filax.infer.prefix.ANSWERS")
     length = len(held.content.tokens)
     with self._loaded.on_mesh():
@@ -131,13 +131,13 @@ class SharedPrefix:
         self._loaded.params,
         held.cache,
         np.full(1, length, np.int32),
-        *_padded(asked, 0, size),
+        *_padded(row, 0, size),
         self._table,
         np.int32(len(question.tokens) - 1),
         room=room,
       )
     held.cache = cache
-    self.tokens_read += len(asked.tokens)
+    self.tokens_read += len(row.tokens)
     return logits[: len(answer)]
 
   def _slots(self, length: int) -> int:
@@ -148,17 +148,17 @@ class SharedPrefix:
     """The cheapest beginning: the working cache, the base, or nothing."""
     length = len(context.tokens)
     best = _Plan(0, None, False)
-    least = length * wanted
+    cheapest = length * wanted
     if self._base is not None:
       start = self._base.content.common_length(context)
       work = (length - start) * wanted
-      if work < least or not start:
+      if work < cheapest or not start:
         best = _Plan(start, self._base, True)
-        least = work
+        cheapest = work
     working = self._working
     if working is not None and working.slots >= wanted:
       start = working.content.common_length(context)
-      if (length - start) * working.slots <= least:
+      if (length - start) * working.slots <= cheapest:
         best = _Plan(start, working, False)
     return best
 
@@ -264,7 +264,7 @@ def answer_question(
   *,
   room: int,
 ):
-  """Logits [room V] from place `first` of a question on, and the cache."""
+  """(logits [room V] from place `first` of a question on, cache)."""
   hidden, cache = _extend(model, params, cache, start, tokens, index, count, table)
   places = jnp.minimum(first + jnp.arange(room), hidden.shape[1] - 1)
   return _logits(model, params, hidden[:, places]), cache

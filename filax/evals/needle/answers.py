@@ -21,7 +21,11 @@ class AnswerFile:
   another test, OSError if it cannot be written.
   """
 
-  def __init__(self, folder: str | os.PathLike, settings: dict[str, Any]):
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    settings: dict[str, Any],
+  ):
     self.rows: list[dict[str, Any]] = []
     self._path = pathlib.Path(folder, ANSWERS) if folder else None
     if self._path is None:
@@ -66,7 +70,7 @@ def _line(row: dict[str, Any]) -> bytes:
 
 
 def _complete_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows of a file up to the first line that is not whole."""
+  """The rows of a file up to its first damaged line."""
   rows: list[dict[str, Any]] = []
   if not path.exists():
     return rows
@@ -99,7 +103,11 @@ def _check_settings(path: pathlib.Path, settings: dict[str, Any]) -> None:
     file.write((json.dumps(settings, indent=2) + "\n").encode())
 
 
-def _differences(former: dict[str, Any], settings: dict[str, Any], changed: list[str]) -> str:
+def _differences(
+  former: dict[str, Any],
+  settings: dict[str, Any],
+  changed: list[str],
+) -> str:
   """The changed settings in words."""
   words = []
   for key in changed:

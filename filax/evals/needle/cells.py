@@ -30,8 +30,15 @@ class Cell(NamedTuple):
   item: int  # Place in the list of items.
 
 
-def test_cells(items: int, lengths: Sequence[int], depths: Sequence[float | None]) -> list[Cell]:
-  """All cells of the test, in an order in which neighbours share their beginnings."""
+def score_cells(
+  items: int,
+  lengths: Sequence[int],
+  depths: Sequence[float | None],
+) -> list[Cell]:
+  """All cells of the test.
+
+  Neighbours share their beginnings.
+  """
   cells = []
   for item in range(items):
     for frames in lengths:
@@ -97,8 +104,17 @@ def cell_rows(
     if not multi_hop:
       return visuals.haystack[: visuals.place(cell.frames)]
   if multi_hop:
-    return contexts.multi_hop_rows(visuals, cell.frames, _two_or_more(pictures))
-  return contexts.single_hop_rows(visuals, cell.frames, float(cell.depth or 0), pictures[0])
+    return contexts.multi_hop_rows(
+      visuals,
+      cell.frames,
+      _two_or_more(pictures),
+    )
+  return contexts.single_hop_rows(
+    visuals,
+    cell.frames,
+    float(cell.depth or 0),
+    pictures[0],
+  )
 
 
 def item_rows(item: NeedleItem, visuals: NeedleVisuals) -> list[np.ndarray]:

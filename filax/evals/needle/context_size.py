@@ -39,7 +39,11 @@ def words_and_needles(test: NeedleTest) -> int:
   longest = 0
   for item in test.items:
     for question in item.questions:
-      frame = contexts.prompt_frame(test.loaded.processor, question.text, question.answer)
+      frame = contexts.prompt_frame(
+        test.loaded.processor,
+        question.text,
+        question.answer,
+      )
       words = len(frame.before.tokens) + len(frame.question.tokens) + len(frame.answer)
       longest = max(longest, words + clip * len(item.pictures))
   return longest + int(layout.newline == "one_token")

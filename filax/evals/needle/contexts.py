@@ -33,20 +33,28 @@ def frames_before(frames: int, depth: float) -> int:
 def multi_hop_rows(
   visuals: NeedleVisuals, frames: int, pictures: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """The first picture, then haystack and picture in turn; the last picture at the end.
+  """Pictures spread evenly over a haystack.
 
-  Slices need not begin at clips: the tokens of a clip may be cut.
+  The first one begins, the last one ends; all frames stay. Slices need not begin at clips: the tokens of a clip may be cut.
   """
   rows = [pictures[0]]
   borders = multi_hop_borders(frames, len(pictures))
-  for start, stop, picture in zip(borders[:-1], borders[1:], pictures[1:], strict=True):
+  for start, stop, picture in zip(
+    borders[:-1],
+    borders[1:],
+    pictures[1:],
+    strict=True,
+  ):
     rows.append(visuals.haystack[visuals.place(start) : visuals.place(stop)])
     rows.append(picture)
   return np.concatenate(rows)
 
 
 def multi_hop_borders(frames: int, pictures: int) -> list[int]:
-  """The haystack frames before each picture: int(j · frames / (pictures - 1))."""
+  """The haystack frames before each picture.
+
+  Picture j follows frame int(j · frames / (pictures - 1)).
+  """
   if pictures < 2:
     raise ValueError(f"{pictures} picture is no chain. Give 2 pictures or more.")
   interval = frames / (pictures - 1)
@@ -56,14 +64,18 @@ def multi_hop_borders(frames: int, pictures: int) -> list[int]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PromptFrame:
-  """A prompt around its video: the words before, and question and answer after."""
+  """The words of a prompt: before its video, and after it."""
 
   before: IndexedTokens
   question: IndexedTokens
   answer: list[int]
 
 
-def prompt_frame(processor: Processor, question: str, answer: str) -> PromptFrame:
+def prompt_frame(
+  processor: Processor,
+  question: str,
+  answer: str,
+) -> PromptFrame:
   """The words around a video, with the checkpoint's template.
 
   No newline stands between video and question unless the question begins with one, and no sentence
@@ -89,17 +101,17 @@ def prompt_frame(processor: Processor, question: str, answer: str) -> PromptFram
     raise ValueError(f"The answer {answer!r} has no tokens.")
   first = int(places[0])
   return PromptFrame(
-    text_tokens(encoded.tokens[:start]),
-    text_tokens(encoded.tokens[stop:first]),
+    as_text(encoded.tokens[:start]),
+    as_text(encoded.tokens[stop:first]),
     encoded.tokens[places].tolist(),
   )
 
 
-def text_tokens(ids: np.ndarray) -> IndexedTokens:
+def as_text(ids: np.ndarray) -> IndexedTokens:
   """Text as it stands in a prompt."""
   return IndexedTokens(np.asarray(ids, np.int32), np.full(len(ids), TEXT, np.int32))
 
 
-def visual_tokens(rows: np.ndarray) -> IndexedTokens:
+def as_visuals(rows: np.ndarray) -> IndexedTokens:
   """Visual tokens as they stand in a prompt."""
   return IndexedTokens(np.zeros(len(rows), np.int32), rows.astype(np.int32))

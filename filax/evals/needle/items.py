@@ -59,9 +59,9 @@ class NeedleItem:
 
 
 def find_file(needles: str | os.PathLike, multi_hop: bool) -> str:
-  """The needle file at a path: the file itself, or the released one in a folder.
+  """The needle file at a path.
 
-  Raises MissingAnnotation if there is none.
+  In a folder, the released one or the only one. Raises MissingAnnotation if there is none.
   """
   path = pathlib.Path(needles)
   if path.is_file():
@@ -114,15 +114,32 @@ def option_letters(text: str) -> tuple[str, ...]:
   return tuple(bracketed or dotted for bracketed, dotted in _OPTION.findall(text))
 
 
-def _single_item(record: Mapping[str, Any], number: int, path: str) -> NeedleItem:
+def _single_item(
+  record: Mapping[str, Any],
+  number: int,
+  path: str,
+) -> NeedleItem:
   text = _text_field(record, _QUESTION, number, path)
   answer = _text_field(record, ("answer",), number, path)
   picture = _text_field(record, _PICTURE, number, path)
-  question = NeedleQuestion("", text, answer, _chance(text, record))
-  return NeedleItem(str(record.get("id", number)), (picture,), (question,))
+  question = NeedleQuestion(
+    "",
+    text,
+    answer,
+    _chance(text, record),
+  )
+  return NeedleItem(
+    str(record.get("id", number)),
+    (picture,),
+    (question,),
+  )
 
 
-def _chain_item(record: Mapping[str, Any], number: int, path: str) -> NeedleItem:
+def _chain_item(
+  record: Mapping[str, Any],
+  number: int,
+  path: str,
+) -> NeedleItem:
   missing = [name for name in _CHAIN if name not in record]
   pictures = tuple(record["images"])
   if missing or len(pictures) < 2 or not all(isinstance(name, str) for name in pictures):
@@ -132,9 +149,26 @@ def _chain_item(record: Mapping[str, Any], number: int, path: str) -> NeedleItem
     )
   questions = []
   for name, place in ((FINDING, 1), (ANSWERING, 2)):
-    text = _text_field(record, (f"question{place}",), number, path)
-    answer = _text_field(record, (f"answer{place}",), number, path)
-    questions.append(NeedleQuestion(name, text, answer, _chance(text, record)))
+    text = _text_field(
+      record,
+      (f"question{place}",),
+      number,
+      path,
+    )
+    answer = _text_field(
+      record,
+      (f"answer{place}",),
+      number,
+      path,
+    )
+    questions.append(
+      NeedleQuestion(
+        name,
+        text,
+        answer,
+        _chance(text, record),
+      )
+    )
   hints = tuple(record.get("hints", ()))
   if hints and len(hints) != len(pictures):
     raise BadAnnotation(f"{path}: record {number} has {len(hints)} hints for its images.")
@@ -147,7 +181,11 @@ def _chain_item(record: Mapping[str, Any], number: int, path: str) -> NeedleItem
   )
 
 
-def _needle_place(pictures: Sequence[str], number: int, path: str) -> int:
+def _needle_place(
+  pictures: Sequence[str],
+  number: int,
+  path: str,
+) -> int:
   """The place of the only picture whose name has no niah_ prefix."""
   plain = []
   for place, picture in enumerate(pictures):
@@ -161,7 +199,12 @@ def _needle_place(pictures: Sequence[str], number: int, path: str) -> int:
   return plain[0]
 
 
-def _text_field(record: Mapping[str, Any], names: Sequence[str], number: int, path: str) -> str:
+def _text_field(
+  record: Mapping[str, Any],
+  names: Sequence[str],
+  number: int,
+  path: str,
+) -> str:
   """The first of these fields that is a text."""
   for name in names:
     if isinstance(record.get(name), str) and record[name]:

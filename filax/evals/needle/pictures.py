@@ -26,7 +26,12 @@ class PictureSource:
   limits: Limits = LIMITS
   resize: str = "pad"
 
-  def read_picture(self, name: str, size: int, hint: str = "") -> np.ndarray:
+  def read_picture(
+    self,
+    name: str,
+    size: int,
+    hint: str = "",
+  ) -> np.ndarray:
     """A picture uint8 [size size 3]; `hint` is written onto it.
 
     Raises MediaError for a missing or damaged file.
@@ -35,12 +40,21 @@ class PictureSource:
       return needle.draw_card(needle.card_of(name), size)
     path = self._find(name)
     if not hint:
-      return picture_files.read_image(path, size, resize=self.resize, limits=self.limits)
+      return picture_files.read_image(
+        path,
+        size,
+        resize=self.resize,
+        limits=self.limits,
+      )
     from PIL import Image
 
     picture = picture_files.read_image(path, limits=self.limits)
     noted = needle.draw_hint(picture, hint)
-    return picture_files.fit(Image.fromarray(noted), size, self.resize)
+    return picture_files.fit(
+      Image.fromarray(noted),
+      size,
+      self.resize,
+    )
 
   def _find(self, name: str) -> str:
     for folder in self.folders:

@@ -12,7 +12,7 @@ LONGVA_DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclasses.dataclass(frozen=True)
 class NeedleProtocol:
-  """A grid of lengths and depths, and the rule of a right answer."""
+  """Lengths, depths and the rule of a right answer."""
 
   benchmark: str
   version: str  # The code that it follows.
@@ -102,7 +102,10 @@ def incomparable_reasons(
   haystack: str,
   dropout: bool,
 ) -> list[str]:
-  """Why the score does not compare with published ones; [] if it does."""
+  """Why the score does not compare with published ones.
+
+  [] if it does.
+  """
   reasons = []
   if tuple(lengths) != protocol.lengths:
     reasons.append(f"Published lengths are {_in_words(protocol.lengths)}.")

@@ -70,7 +70,11 @@ class NeedleReport:
         self._seconds[name] += value
     self._haystack = dict(former.get("haystack", {}))
 
-  def add_seconds(self, phase: str, seconds: float) -> None:
+  def add_seconds(
+    self,
+    phase: str,
+    seconds: float,
+  ) -> None:
     """Adds time to a phase."""
     self._seconds[phase] += seconds
 
@@ -91,8 +95,13 @@ class NeedleReport:
     self._work["shared_prefills"] += 1
     self._work["tokens_read"] += tokens
 
-  def count_context(self, cell: Cell, size: int, tokens_read: int) -> None:
-    """Counts a context of `size` tokens, of which few had to be read."""
+  def count_context(
+    self,
+    cell: Cell,
+    size: int,
+    tokens_read: int,
+  ) -> None:
+    """Counts a context of `size` tokens, of which `tokens_read` were new."""
     self._work["control_prefills" if cell.control else "prefills"] += 1
     self._work["tokens_read"] += tokens_read
     self._work["tokens_without_sharing"] += size
@@ -175,15 +184,15 @@ class NeedleReport:
 
   def _chance(self) -> float | None:
     """The headline's score by guessing: of chains, that both are right."""
-    known = []
+    products = []
     for item in self._test.items:
       product = 1.0
       for question in item.questions:
         if question.chance is None:
           return None
         product *= question.chance
-      known.append(product)
-    return sum(known) / len(known)
+      products.append(product)
+    return sum(products) / len(products)
 
   def _controls(self, rows: Sequence[Row]) -> dict[str, Any]:
     """Name of a control -> its score beside chance."""
@@ -192,9 +201,17 @@ class NeedleReport:
     for name, words in CONTROLS.items():
       chosen = [row for row in rows if row["control"] == name]
       if not chosen:
-        reports[name] = dict(shows=words, questions=0, reason="There is no other needle.")
+        reports[name] = dict(
+          shows=words,
+          questions=0,
+          reason="There is no other needle.",
+        )
         continue
-      report = results.control_report(chosen, self._chances(), multi_hop)
+      report = results.control_report(
+        chosen,
+        self._chances(),
+        multi_hop,
+      )
       reports[name] = dict(shows=words) | report
     return reports
 
@@ -230,7 +247,11 @@ class NeedleReport:
     """The prompt of the first question, with control tokens."""
     processor = self._test.loaded.processor
     question = self._test.items[0].questions[0]
-    frame = contexts.prompt_frame(processor, question.text, question.answer)
+    frame = contexts.prompt_frame(
+      processor,
+      question.text,
+      question.answer,
+    )
     before = processor.tokenizer.decode(frame.before.tokens.tolist(), skip_special=False)
     after = processor.tokenizer.decode(frame.question.tokens.tolist(), skip_special=False)
     return f"{before}<video>{after}"
@@ -267,8 +288,15 @@ def former_result(out: str | os.PathLike) -> dict[str, Any]:
     return {}
 
 
-def write_results(report: NeedleReport, rows: Sequence[Row], out: str | os.PathLike) -> None:
-  """Writes all results into the folder `out`; nothing if it is "". Raises OSError."""
+def write_results(
+  report: NeedleReport,
+  rows: Sequence[Row],
+  out: str | os.PathLike,
+) -> None:
+  """Writes all results into the folder `out`, unless it is "".
+
+  Raises OSError.
+  """
   if not out:
     return
   folder = pathlib.Path(out)

@@ -48,27 +48,31 @@ def depth_percent(depth: float) -> float:
 
 def multi_hop_table(rows: Sequence[Row]) -> list[dict[str, float]]:
   """VideoChat-Flash's results by length."""
-  return [multi_hop_entry(frames, group) for (frames,), group in grouped(rows, "frames").items()]
+  table = []
+  for (frames,), group in grouped(rows, "frames").items():
+    table.append(multi_hop_entry(frames, group))
+  return table
 
 
 def multi_hop_entry(frames: int, rows: Sequence[Row]) -> dict[str, float]:
   """One length of `multi_hop_table`."""
-  right: collections.Counter[tuple[bool, bool]] = collections.Counter()
-  for pair in question_pairs(rows):
-    right[pair] += 1
-  pairs = max(1, right.total())
-  finding = right[True, True] + right[True, False]
-  answering = right[True, True] + right[False, True]
+  pairs = question_pairs(rows)
+  both = pairs.count((True, True))
+  only_finding = pairs.count((True, False))
+  only_answering = pairs.count((False, True))
+  total = max(1, len(pairs))
+  finding = (both + only_finding) / total
+  answering = (both + only_answering) / total
   return {
     "Num. Frame": frames,
-    "Score": (finding + answering) / (2 * pairs),
-    "Caption Score": finding / pairs,
-    "QA Score": answering / pairs,
-    "Total question pair": right.total(),
-    "Both correct": right[True, True],
-    "Only cap correct": right[True, False],
-    "Only qa correct": right[False, True],
-    "Both wrong": right[False, False],
+    "Score": (finding + answering) / 2,
+    "Caption Score": finding,
+    "QA Score": answering,
+    "Total question pair": len(pairs),
+    "Both correct": both,
+    "Only cap correct": only_finding,
+    "Only qa correct": only_answering,
+    "Both wrong": pairs.count((False, False)),
   }
 
 
@@ -106,7 +110,11 @@ def multi_hop_scores(rows: Sequence[Row]) -> dict[str, float | None]:
   return scores
 
 
-def averages_by(rows: Sequence[Row], column: str, multi_hop: bool) -> dict[str, dict[str, Any]]:
+def averages_by(
+  rows: Sequence[Row],
+  column: str,
+  multi_hop: bool,
+) -> dict[str, dict[str, Any]]:
   """Value of a column -> accuracy, questions and further averages."""
   table = {}
   for (value,), group in grouped(rows, column).items():
@@ -133,18 +141,24 @@ def control_report(
     expected.append(chances.get(f"{id}#{name}"))
   if multi_hop:
     report |= multi_hop_scores(rows)
-  known = [chance for chance in expected if chance is not None]
-  if not known or len(known) < len(expected):
+  stated = [chance for chance in expected if chance is not None]
+  if not stated or len(stated) < len(expected):
     return report | dict(chance=None, above_chance=None)
-  chance = sum(known) / len(known)
+  chance = sum(stated) / len(stated)
   right = round(sum(means))
   likely = binomial_tail(right, len(means), chance)
   return report | dict(chance=chance, above_chance=likely < ABOVE_CHANCE)
 
 
-def binomial_tail(right: int, total: int, chance: float) -> float:
+def binomial_tail(
+  right: int,
+  total: int,
+  chance: float,
+) -> float:
   """The probability of `right` or more out of `total` by guessing."""
   likely = 0.0
   for count in range(right, total + 1):
-    likely += math.comb(total, count) * chance**count * (1 - chance) ** (total - count)
+    orders = math.comb(total, count)
+    wrong = (1 - chance) ** (total - count)
+    likely += orders * chance**count * wrong
   return likely

@@ -51,7 +51,12 @@ def run_needles(
 class NeedleRun:
   """Asks the cells of a test that have no answers yet."""
 
-  def __init__(self, test: NeedleTest, report: NeedleReport, answers: AnswerFile):
+  def __init__(
+    self,
+    test: NeedleTest,
+    report: NeedleReport,
+    answers: AnswerFile,
+  ):
     self._test = test
     self._report = report
     self._answers = answers
@@ -72,13 +77,21 @@ class NeedleRun:
       start = time.perf_counter()
       before = reader.tokens_read
       rows, size = self._ask_cell(cell, visuals, reader)
-      self._report.count_context(cell, size, reader.tokens_read - before)
+      self._report.count_context(
+        cell,
+        size,
+        reader.tokens_read - before,
+      )
       self._report.add_seconds("prefill", time.perf_counter() - start)
       self._answers.add_rows(rows)
       line.print_line(self._answers.rows, cell)
     line.print_last(self._answers.rows)
 
-  def _is_done(self, cell: Cell, done: set) -> bool:
+  def _is_done(
+    self,
+    cell: Cell,
+    done: set,
+  ) -> bool:
     item = self._test.items[cell.item]
     for question in item.questions:
       key = row_key(_row_head(cell, item, question))
@@ -90,24 +103,39 @@ class NeedleRun:
     """Encodes the haystack, once for all cells."""
     options = self._test.options
     protocol = self._test.protocol
-    source = HaystackSource(options.haystack, options.seed, protocol.twice, options.encode_cache)
+    source = HaystackSource(
+      options.haystack,
+      options.seed,
+      protocol.twice,
+      options.encode_cache,
+    )
     frames = max(self._test.lengths)
-    visuals = encode_visuals(self._test.loaded, source, frames, self._test.pictures)
+    visuals = encode_visuals(
+      self._test.loaded,
+      source,
+      frames,
+      self._test.pictures,
+    )
     self._report.note_haystack(visuals)
     return visuals
 
-  def _reader(self, visuals: NeedleVisuals, waiting: Sequence[Cell]) -> SharedPrefix | PlainPrefill:
+  def _reader(
+    self,
+    visuals: NeedleVisuals,
+    waiting: Sequence[Cell],
+  ) -> SharedPrefix | PlainPrefill:
     """The reader; the haystack is its base if contexts begin with it."""
     loaded = self._test.loaded
     if not self._test.shares_prefixes:
       return PlainPrefill(loaded, visuals.table)
     reader = SharedPrefix(loaded, visuals.table)
-    shown = [cell.frames for cell in waiting if cell.control != cells_lib.GREY]
-    if self._test.depths and shown:
+    lengths = [cell.frames for cell in waiting if cell.control != cells_lib.GREY]
+    if self._test.depths and lengths:
       start = time.perf_counter()
-      rows = visuals.haystack[: visuals.place(max(shown))]
+      stop = visuals.place(max(lengths))
+      rows = visuals.haystack[:stop]
       frame = self._frame(self._test.items[0].questions[0])
-      reader.keep_base(joined_tokens([frame.before, contexts.visual_tokens(rows)]))
+      reader.keep_base(joined_tokens([frame.before, contexts.as_visuals(rows)]))
       self._report.count_base(reader.tokens_read)
       self._report.add_seconds("prefill", time.perf_counter() - start)
     return reader
@@ -118,22 +146,31 @@ class NeedleRun:
     """(rows of the answers, tokens of the context)."""
     test = self._test
     item = test.items[cell.item]
-    visual = cells_lib.cell_rows(cell, item, test.others, visuals)
+    visual = cells_lib.cell_rows(
+      cell,
+      item,
+      test.others,
+      visuals,
+    )
     rows: list[dict[str, Any]] = []
-    end = contexts.visual_tokens(visuals.end)
+    end = contexts.as_visuals(visuals.end)
     for question in item.questions:
       frame = self._frame(question)
-      context = joined_tokens([frame.before, contexts.visual_tokens(visual)])
+      context = joined_tokens([frame.before, contexts.as_visuals(visual)])
       if not rows:
         reader.read_context(context)
-      asked = joined_tokens([end, frame.question])
-      logits = reader.answer_logits(asked, frame.answer)
+      words = joined_tokens([end, frame.question])
+      logits = reader.answer_logits(words, frame.answer)
       ids = greedy_ids(test.loaded, logits)
       rows.append(self._row(cell, item, question, frame.answer, ids))
     return rows, len(context.tokens)
 
   def _frame(self, question: NeedleQuestion) -> contexts.PromptFrame:
-    return contexts.prompt_frame(self._test.loaded.processor, question.text, question.answer)
+    return contexts.prompt_frame(
+      self._test.loaded.processor,
+      question.text,
+      question.answer,
+    )
 
   def _row(
     self,
@@ -165,7 +202,11 @@ class NeedleRun:
     )
 
 
-def _row_head(cell: Cell, item: NeedleItem, question: NeedleQuestion) -> dict[str, Any]:
+def _row_head(
+  cell: Cell,
+  item: NeedleItem,
+  question: NeedleQuestion,
+) -> dict[str, Any]:
   """The part of a row that identifies it."""
   return dict(
     id=item.id, name=question.name, control=cell.control, frames=cell.frames, depth=cell.depth

@@ -35,7 +35,7 @@ class NeedleOptions:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NeedleTest:
-  """A test ready to be asked."""
+  """A test ready to be chosen."""
 
   loaded: LoadedModel
   protocol_name: str
@@ -57,7 +57,11 @@ class NeedleTest:
 
   def cells(self) -> list[Cell]:
     """The cells of the test and of its controls."""
-    test = cells_lib.test_cells(len(self.items), self.lengths, self.depths)
+    test = cells_lib.score_cells(
+      len(self.items),
+      self.lengths,
+      self.depths,
+    )
     controls = cells_lib.control_cells(
       self.items, self.others, self.lengths, self.depths, self.shares_prefixes
     )
@@ -73,20 +77,28 @@ def prepare_test(loaded: LoadedModel, options: NeedleOptions) -> NeedleTest:
   if options.needles:
     needle_file = items_lib.find_file(options.needles, options.multi_hop)
     folders = pictures_lib.folders_of(needle_file, options.images)
-    source = pictures_lib.PictureSource(folders, loaded.processor.limits, loaded.processor.resize)
+    source = pictures_lib.PictureSource(
+      folders,
+      loaded.processor.limits,
+      loaded.processor.resize,
+    )
     items = items_lib.read_items(needle_file)
   else:
     records = protocol.drawn(protocol.items, options.seed)
     items = items_lib.parse_items(records, "cards")
   _check_hops(items, options, needle_file)
-  pictures, bad_media = pictures_lib.read_pictures(source, items, loaded.model.encoder.size)
+  pictures, bad_media = pictures_lib.read_pictures(
+    source,
+    items,
+    loaded.model.encoder.size,
+  )
   skipped = _unreadable_items(items, bad_media)
   skipped |= _unwritable_items(items, loaded)
   readable = [item for item in items if item.id not in skipped]
   if not readable:
     reason = next(iter(skipped.values()))
     raise ValueError(f"None of the {len(items)} needles can be asked; the first: {reason}")
-  asked = readable[: options.limit]
+  chosen = readable[: options.limit]
   return NeedleTest(
     loaded=loaded,
     protocol_name=name,
@@ -94,9 +106,9 @@ def prepare_test(loaded: LoadedModel, options: NeedleOptions) -> NeedleTest:
     options=options,
     lengths=_sorted_unique(options.lengths or protocol.lengths),
     depths=() if options.multi_hop else _sorted_unique(options.depths or protocol.depths),
-    items=asked,
+    items=chosen,
     others=readable,
-    pictures=_shown_pictures(asked, readable, pictures),
+    pictures=_shown_pictures(chosen, readable, pictures),
     bad_media=bad_media,
     skipped=skipped,
     needle_file=needle_file,
@@ -115,8 +127,14 @@ def prepare_model(loaded: LoadedModel) -> LoadedModel:
   return dataclasses.replace(loaded, processor=dataclasses.replace(processor, data=data))
 
 
-def _check_hops(items: Sequence[NeedleItem], options: NeedleOptions, path: str) -> None:
+def _check_hops(
+  items: Sequence[NeedleItem],
+  options: NeedleOptions,
+  path: str,
+) -> None:
   """Raises ValueError for chains without --multi-hop, and the reverse."""
+  if options.multi_hop and options.depths:
+    raise ValueError("--depths has no meaning with --multi-hop: needles are spread evenly.")
   chains = items_lib.is_multi_hop(items)
   if chains and not options.multi_hop:
     raise ValueError(f"{path} holds chains of pictures. Add --multi-hop.")
@@ -141,7 +159,11 @@ def _unwritable_items(items: Sequence[NeedleItem], loaded: LoadedModel) -> dict[
   skipped = {}
   for item in items:
     for question in item.questions:
-      frame = prompt_frame(loaded.processor, question.text, question.answer)
+      frame = prompt_frame(
+        loaded.processor,
+        question.text,
+        question.answer,
+      )
       written = comparison_text(tokenizer.decode(frame.answer))
       if written != comparison_text(question.answer):
         skipped[item.id] = (
@@ -152,20 +174,23 @@ def _unwritable_items(items: Sequence[NeedleItem], loaded: LoadedModel) -> dict[
 
 
 def _shown_pictures(
-  asked: Sequence[NeedleItem],
+  chosen: Sequence[NeedleItem],
   readable: Sequence[NeedleItem],
   pictures: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-  """The pictures of the asked items, and of the needles that replace theirs."""
-  shown = {}
-  for item in asked:
+  """The pictures of the asked items.
+
+  Also those of the needles that replace theirs.
+  """
+  used = {}
+  for item in chosen:
     keys = pictures_lib.item_keys(item)
     other = cells_lib.other_picture(item, readable)
     if other is not None:
       keys.append(other)
     for key in keys:
-      shown[key] = pictures[key]
-  return shown
+      used[key] = pictures[key]
+  return used
 
 
 def _sorted_unique(values: Sequence) -> tuple:

@@ -32,18 +32,32 @@ class HaystackSource:
   twice: bool = False  # Whether long haystacks repeat, as VideoChat-Flash's.
   cache: str = ""  # Folder for the visual tokens of a video.
 
-  def encode_frames(self, loaded: LoadedModel, count: int) -> tuple[Float[Array, "M D"], int]:
-    """(visual table with newline last, encoded frames) of at least one whole unit.
+  def encode_haystack(
+    self,
+    loaded: LoadedModel,
+    count: int,
+  ) -> tuple[Float[Array, "M D"], int]:
+    """(visual table with newline last, number of encoded frames).
 
-    A video shorter than `count` frames gives fewer. Raises MediaError.
+    They are whole units. A video shorter than `count` frames gives fewer. Raises MediaError.
     """
     unit = frame_unit(loaded.model)
     if self.video:
-      return self._encode_video(loaded, self.published_count(count), unit)
+      return self._encode_video(
+        loaded,
+        self.published_count(count),
+        unit,
+      )
     total = -(-count // unit) * unit
     size = loaded.model.encoder.size
     part = encode_long.part_length(loaded.model, total)
-    parts = needle.haystack_parts(self.seed, "test", size, total, part)
+    parts = needle.haystack_parts(
+      self.seed,
+      "test",
+      size,
+      total,
+      part,
+    )
     return encode_long.encode_parts(loaded, parts, part), total
 
   def published_count(self, count: int) -> int:
@@ -55,10 +69,19 @@ class HaystackSource:
       return count
     return (count // 2 // _BATCH + 2) * _BATCH
 
-  def _encode_video(self, loaded: LoadedModel, count: int, unit: int):
+  def _encode_video(
+    self,
+    loaded: LoadedModel,
+    count: int,
+    unit: int,
+  ):
     """Every round(fps)-th frame from the first on: about one a second."""
     timeline = (Scene(self.video),)
-    extent = timeline_extent(timeline, loaded.processor.limits, dict(name="first", phase="ends"))
+    extent = timeline_extent(
+      timeline,
+      loaded.processor.limits,
+      dict(name="first", phase="ends"),
+    )
     rate = extent.frames / extent.duration if extent.duration else 1.0
     step = max(1, round(rate))
     available = -(-extent.frames // step)
@@ -69,7 +92,12 @@ class HaystackSource:
       )
     middles = (np.arange(total) * step + 0.5) / rate
     times = np.minimum(middles, extent.last)
-    table, _ = encode_long.encode_times(loaded, timeline, times, self.cache)
+    table, _ = encode_long.encode_times(
+      loaded,
+      timeline,
+      times,
+      self.cache,
+    )
     return jnp.asarray(table, loaded.model.llm.dtype), total
 
 
@@ -102,13 +130,13 @@ class NeedleVisuals:
 def encode_visuals(
   loaded: LoadedModel, source: HaystackSource, frames: int, pictures: Mapping[str, np.ndarray]
 ) -> NeedleVisuals:
-  """Encodes a haystack, every needle picture as a clip, and a grey clip.
+  """Encodes a haystack, needle clips and a grey clip.
 
   A haystack with fewer frames than `frames` is repeated. Raises MediaError.
   """
   layout = loaded.model.layout()
   unit = frame_unit(loaded.model)
-  haystack, real_frames = source.encode_frames(loaded, frames)
+  haystack, real_frames = source.encode_haystack(loaded, frames)
   clips = encode_clips(loaded, pictures, unit)
   table = jnp.concatenate([haystack[:-1], clips])
   clip_tokens = unit // layout.frames_per_group * layout.tokens_per_group
@@ -123,7 +151,11 @@ def encode_visuals(
     haystack=haystack_rows(layout, frames, real_frames, newline),
     pictures=rows,
     grey=clip_rows(layout, unit, first, newline),
-    end=np.full(int(layout.newline == "one_token"), newline, np.int32),
+    end=np.full(
+      int(layout.newline == "one_token"),
+      newline,
+      np.int32,
+    ),
     layout=layout,
     needle_frames=unit,
     real_frames=real_frames,
@@ -133,7 +165,10 @@ def encode_visuals(
 def encode_clips(
   loaded: LoadedModel, pictures: Mapping[str, np.ndarray], unit: int
 ) -> Float[Array, "M D"]:
-  """The tokens of still clips of `unit` frames, of a grey one last; then the newline."""
+  """The tokens of still clips of `unit` frames, then the newline.
+
+  The last clip is grey.
+  """
   size = loaded.model.encoder.size
   grey = np.full((size, size, 3), media_lib.GREY, np.uint8)
   stills = [*pictures.values(), grey]
@@ -159,14 +194,24 @@ def without_end(layout: VisualLayout) -> VisualLayout:
   return dataclasses.replace(layout, newline="none")
 
 
-def clip_rows(layout: VisualLayout, frames: int, first: int, newline: int) -> np.ndarray:
+def clip_rows(
+  layout: VisualLayout,
+  frames: int,
+  first: int,
+  newline: int,
+) -> np.ndarray:
   """The rows of a clip whose tokens begin at row `first`."""
   groups = frames // layout.frames_per_group
   pattern = visual_order.video_order(groups, without_end(layout))
   return visual_order.placed(pattern, first, newline)
 
 
-def haystack_rows(layout: VisualLayout, frames: int, real: int, newline: int) -> np.ndarray:
+def haystack_rows(
+  layout: VisualLayout,
+  frames: int,
+  real: int,
+  newline: int,
+) -> np.ndarray:
   """The rows of a haystack of `frames` frames, of which `real` differ.
 
   Its tokens begin at row 0; after `real` frames it begins again.
@@ -174,5 +219,9 @@ def haystack_rows(layout: VisualLayout, frames: int, real: int, newline: int) ->
   groups = math.ceil(frames / layout.frames_per_group)
   pattern = visual_order.video_order(groups, without_end(layout))
   tokens = real // layout.frames_per_group * layout.tokens_per_group
-  repeated = np.where(pattern == NEWLINE, NEWLINE, pattern % tokens)
+  repeated = np.where(
+    pattern == NEWLINE,
+    NEWLINE,
+    pattern % tokens,
+  )
   return visual_order.placed(repeated, 0, newline)

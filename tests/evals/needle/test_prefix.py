@@ -27,7 +27,7 @@ def frame(vcf):
 
 
 def context_of(frame, rows):
-  return joined_tokens([frame.before, contexts.visual_tokens(np.asarray(rows))])
+  return joined_tokens([frame.before, contexts.as_visuals(np.asarray(rows))])
 
 
 def needle_at(place, length=VISUAL):

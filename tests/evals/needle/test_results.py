@@ -22,9 +22,7 @@ PAIRS = [
 
 def test_single_hop_in_the_published_shape():
   rows = [row(depth=0.6000000000000001), row(depth=0.6000000000000001, id="1", score=0.0)]
-  assert results.single_hop_table(rows) == [
-    {"Num. Frame": 1000, "Frame Depth": 60.0, "Score": 0.5}
-  ]
+  assert results.single_hop_table(rows) == [{"Num. Frame": 1000, "Frame Depth": 60.0, "Score": 0.5}]
 
 
 def test_depths_between_tens_stay_apart():
