@@ -181,8 +181,8 @@ def haystack_scenes(
 ) -> Iterator[np.ndarray]:
   """Yields the scenes of an endless video.
 
-  A scene is uint8 [t side side 3]; t is a multiple of CLIP. One scene in LURE_EVERY is a lure. The same arguments give the same
-  scenes.
+  A scene is uint8 [t side side 3]; t is a multiple of CLIP. One scene in LURE_EVERY is a lure. The
+  same arguments give the same scenes.
   """
   _check_split(split)
   rng = np.random.default_rng([seed, _SPLITS[split]])

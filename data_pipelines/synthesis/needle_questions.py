@@ -6,13 +6,17 @@ the pointers from card to card, then choose the caption of the last card, and it
 """
 
 from collections.abc import Sequence
+import json
+import os
+import pathlib
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from data_pipelines.synthesis.needle import END, KEYS, POINTERS, Card, draw_kind
+from data_pipelines.synthesis.needle import END, KEYS, POINTERS, Card, card_of, draw_card, draw_kind
 from data_pipelines.synthesis.shapes import SHAPES
+from filax import files
 
 LETTERS = "ABCD"
 DECOYS = 3
@@ -203,3 +207,21 @@ def _with_options(question: str, words: Sequence[str]) -> str:
     lines.append(f"({letter}) {word}")
   options = "\n".join(lines)
   return f"{question}\nOptions: {options}\nOnly give the best option. Best option: ("
+
+
+def write_records(
+  folder: str | os.PathLike, name: str, records: Sequence[Record], side: int
+) -> str:
+  """Writes a needle file with its pictures, `side` pixels wide; returns its path."""
+  from PIL import Image
+
+  folder = pathlib.Path(folder)
+  for record in records:
+    for picture in record.get("images", [record.get("image", record.get("path"))]):
+      path = folder / picture
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(draw_card(card_of(picture), side)).save(path)
+  path = folder / name
+  with files.write_atomically(path) as file:
+    file.write((json.dumps(list(records), indent=1) + "\n").encode())
+  return str(path)

@@ -101,6 +101,8 @@ class SharedPrefix:
     """Makes `context` the beginning of the following questions."""
     wanted = self._slots(len(context.tokens))
     plan = self._plan(context, wanted)
+    if plan.source is not self._working:
+      self._working = None  # Its memory is free before another cache is made.
     with self._loaded.on_mesh():
       if plan.source is None:
         cache = self._model.llm.empty_cache(1, wanted)
@@ -152,7 +154,7 @@ class SharedPrefix:
     if self._base is not None:
       start = self._base.content.common_length(context)
       work = (length - start) * wanted
-      if work < cheapest or not start:
+      if work < cheapest:
         best = _Plan(start, self._base, True)
         cheapest = work
     working = self._working
@@ -284,9 +286,10 @@ def resize_cache(cache: Cache, *, slots: int) -> Cache:
 
 
 def _with_slots(x, slots: int):
-  """[layers B S K d] -> [layers B slots K d]."""
+  """[layers B S K d] -> [layers B slots K d], never the same buffer."""
   missing = max(0, slots - x.shape[2])
-  return jnp.pad(x[:, :, :slots], ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0)))
+  first = jnp.copy(x[:, :, :slots])
+  return jnp.pad(first, ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0)))
 
 
 def _extend(model: VideoLM, params, cache: Cache, start, tokens, index, count, table):

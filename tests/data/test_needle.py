@@ -2,11 +2,14 @@
 """Cards, haystacks and their questions: what is held out, what is deterministic, what is right."""
 
 import itertools
+import json
+import pathlib
 import re
 
 import numpy as np
 import pytest
 
+from data_pipelines.media import pictures
 from data_pipelines.synthesis import needle, needle_questions
 from data_pipelines.synthesis.needle import Card
 
@@ -191,3 +194,12 @@ def test_a_hint_is_written_into_the_lower_part():
   noted = needle.draw_hint(picture, "Find the frame of a bench with a red cover.")
   assert noted.shape == picture.shape
   assert (noted[:40] == picture[:40]).all() and (noted[-20:] != picture[-20:]).any()
+
+
+def test_written_needles_are_the_drawn_ones(tmp_path):
+  records = needle_questions.chain_records(2)
+  path = needle_questions.write_records(tmp_path, "chains.json", records, SIDE)
+  assert json.loads(pathlib.Path(path).read_text()) == records
+  name = records[1]["images"][0]
+  picture = pictures.read_image(tmp_path / name)
+  assert (picture == needle.draw_card(needle.card_of(name), SIDE)).all()

@@ -9,78 +9,75 @@ from typing import Any
 from filax import files
 
 ANSWERS = "answers.jsonl"
+CONTROLS = "controls.jsonl"
 SETTINGS = "settings.json"
 
-Key = tuple  # (control, frames, depth, id, name)
+Row = dict[str, Any]
 
 
 class AnswerFile:
-  """answers.jsonl of a folder; rows are added as they come.
+  """answers.jsonl and controls.jsonl of a folder; rows are added as they come.
 
   Without a folder, rows stay in memory. Raises ValueError if the folder holds the answers of
   another test, OSError if it cannot be written.
   """
 
-  def __init__(
-    self,
-    folder: str | os.PathLike,
-    settings: dict[str, Any],
-  ):
-    self.rows: list[dict[str, Any]] = []
-    self._path = pathlib.Path(folder, ANSWERS) if folder else None
-    if self._path is None:
+  def __init__(self, folder: str | os.PathLike, settings: dict[str, Any]):
+    self.rows: list[Row] = []
+    self._folder = pathlib.Path(folder) if folder else None
+    if self._folder is None:
       return
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    files.remove_leftovers(self._path.parent)
-    _check_settings(self._path.with_name(SETTINGS), settings)
-    self.rows = _complete_rows(self._path)
-    _write_rows(self._path, self.rows)
+    self._folder.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(self._folder)
+    _check_settings(self._folder / SETTINGS, settings)
+    for name in (ANSWERS, CONTROLS):
+      path = self._folder / name
+      rows = _complete_rows(path)
+      _write_rows(path, rows)
+      self.rows += rows
 
   @property
-  def keys(self) -> set[Key]:
-    """The keys of all rows."""
-    return {row_key(row) for row in self.rows}
+  def ids(self) -> set[str]:
+    """The ids of all rows."""
+    return {row["id"] for row in self.rows}
 
-  def add_rows(self, rows: list[dict[str, Any]]) -> None:
-    """Appends rows and waits until they are on disk."""
+  def add_rows(self, rows: list[Row]) -> None:
+    """Appends the rows of one context and waits until they are on disk."""
     self.rows += rows
-    if self._path is None:
+    if self._folder is None:
       return
-    with open(self._path, "ab") as file:
+    name = CONTROLS if rows[0]["control"] else ANSWERS
+    with open(self._folder / name, "ab") as file:
       for row in rows:
         file.write(_line(row))
       file.flush()
       os.fsync(file.fileno())
 
 
-def _write_rows(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+def _write_rows(path: pathlib.Path, rows: list[Row]) -> None:
   """Writes complete rows only: a kill may have cut the last one."""
   with files.write_atomically(path) as file:
     for row in rows:
       file.write(_line(row))
 
 
-def row_key(row: dict[str, Any]) -> Key:
-  """What identifies an answer."""
-  return row["control"], row["frames"], row["depth"], row["id"], row["name"]
-
-
-def _line(row: dict[str, Any]) -> bytes:
+def _line(row: Row) -> bytes:
   return (json.dumps(row) + "\n").encode()
 
 
-def _complete_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+def _complete_rows(path: pathlib.Path) -> list[Row]:
   """The rows of a file up to its first damaged line."""
-  rows: list[dict[str, Any]] = []
+  rows: list[Row] = []
   if not path.exists():
     return rows
   for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
     try:
       row = json.loads(line)
-      row_key(row)
+      complete = "score" in row
     except (ValueError, TypeError, KeyError):
       break
-    rows.append(row)
+    if complete:
+      rows.append(row)
   return rows
 
 

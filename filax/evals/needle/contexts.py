@@ -35,7 +35,8 @@ def multi_hop_rows(
 ) -> np.ndarray:
   """Pictures spread evenly over a haystack.
 
-  The first one begins, the last one ends; all frames stay. Slices need not begin at clips: the tokens of a clip may be cut.
+  The first one begins, the last one ends; all frames stay. Slices need not begin at clips: the
+  tokens of a clip may be cut.
   """
   rows = [pictures[0]]
   borders = multi_hop_borders(frames, len(pictures))

@@ -3,6 +3,7 @@
 
 import collections
 from collections.abc import Mapping, Sequence
+import dataclasses
 import hashlib
 from importlib import metadata
 import json
@@ -54,7 +55,7 @@ class NeedleReport:
       depths=list(test.depths),
       limit=options.limit,
       seed=options.seed,
-      needles=test.needle_file,
+      questions=_digest([dataclasses.asdict(item) for item in test.items]),
       pictures=pictures_digest(test.pictures),
       haystack=haystack,
       checkpoint=self._checkpoint_hash,

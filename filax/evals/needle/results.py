@@ -79,7 +79,7 @@ def multi_hop_entry(frames: int, rows: Sequence[Row]) -> dict[str, float]:
 def question_pairs(rows: Sequence[Row]) -> list[tuple[bool, bool]]:
   """(finding right, answering right) of every item that has both answers."""
   pairs = []
-  for group in grouped(rows, "frames", "id").values():
+  for group in grouped(rows, "frames", "item").values():
     scores = {row["name"]: bool(row["score"]) for row in group}
     if len(scores) == 2:
       pairs.append((scores[FINDING], scores[ANSWERING]))
@@ -136,9 +136,9 @@ def control_report(
   report: dict[str, Any] = dict(accuracy=mean_of(rows), questions=len(rows))
   means = []
   expected = []
-  for (id, name), group in grouped(rows, "id", "name").items():
+  for (item, name), group in grouped(rows, "item", "name").items():
     means.append(mean_of(group) or 0.0)
-    expected.append(chances.get(f"{id}#{name}"))
+    expected.append(chances.get(f"{item}#{name}"))
   if multi_hop:
     report |= multi_hop_scores(rows)
   stated = [chance for chance in expected if chance is not None]

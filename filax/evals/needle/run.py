@@ -13,7 +13,7 @@ from typing import Any
 from filax.evals.needle import cells as cells_lib
 from filax.evals.needle import contexts
 from filax.evals.needle import items as items_lib
-from filax.evals.needle.answers import AnswerFile, row_key
+from filax.evals.needle.answers import AnswerFile
 from filax.evals.needle.cells import Cell
 from filax.evals.needle.context_size import check_frames
 from filax.evals.needle.items import NeedleItem, NeedleQuestion
@@ -60,11 +60,10 @@ class NeedleRun:
     self._test = test
     self._report = report
     self._answers = answers
-    self._visuals: NeedleVisuals | None = None
 
   def run(self) -> None:
     """Asks all questions; rows are on disk after each context."""
-    done = self._answers.keys
+    done = self._answers.ids
     waiting = [cell for cell in self._test.cells() if not self._is_done(cell, done)]
     if not waiting:
       return
@@ -90,12 +89,11 @@ class NeedleRun:
   def _is_done(
     self,
     cell: Cell,
-    done: set,
+    done: set[str],
   ) -> bool:
     item = self._test.items[cell.item]
     for question in item.questions:
-      key = row_key(_row_head(cell, item, question))
-      if key not in done:
+      if row_id(cell, item, question) not in done:
         return False
     return True
 
@@ -163,6 +161,10 @@ class NeedleRun:
       logits = reader.answer_logits(words, frame.answer)
       ids = greedy_ids(test.loaded, logits)
       rows.append(self._row(cell, item, question, frame.answer, ids))
+    if len(rows) > 1:
+      joint = all(row["score"] for row in rows)
+      for row in rows:
+        row["joint"] = joint
     return rows, len(context.tokens)
 
   def _frame(self, question: NeedleQuestion) -> contexts.PromptFrame:
@@ -190,7 +192,13 @@ class NeedleRun:
     letters = items_lib.option_letters(question.text)
     choice = compared.upper() if letters else compared
     parsed = choice in letters if letters else bool(compared)
-    return _row_head(cell, item, question) | dict(
+    return dict(
+      id=row_id(cell, item, question),
+      item=item.id,
+      name=question.name,
+      control=cell.control,
+      frames=cell.frames,
+      depth=cell.depth,
       question=question.text,
       answer=text,
       expected=question.answer,
@@ -199,18 +207,19 @@ class NeedleRun:
       choice=choice if parsed else None,
       flag=_flag(text),
       media=item.needle_picture,
+      duration=float(cell.frames),  # Seconds, at one frame a second.
     )
 
 
-def _row_head(
-  cell: Cell,
-  item: NeedleItem,
-  question: NeedleQuestion,
-) -> dict[str, Any]:
-  """The part of a row that identifies it."""
-  return dict(
-    id=item.id, name=question.name, control=cell.control, frames=cell.frames, depth=cell.depth
-  )
+def row_id(cell: Cell, item: NeedleItem, question: NeedleQuestion) -> str:
+  """The id of an answer, e.g. "3/10000/0.2" or "3/10000/CAP/grey"."""
+  words = [item.id, str(cell.frames)]
+  if cell.depth is not None:
+    words.append(f"{cell.depth:.6g}")
+  for word in (question.name, cell.control):
+    if word:
+      words.append(word)
+  return "/".join(words)
 
 
 def _flag(text: str) -> str:

@@ -135,6 +135,8 @@ def _check_hops(
   """Raises ValueError for chains without --multi-hop, and the reverse."""
   if options.multi_hop and options.depths:
     raise ValueError("--depths has no meaning with --multi-hop: needles are spread evenly.")
+  if options.images and not options.needles:
+    raise ValueError("--images are the pictures of --needles, which is missing.")
   chains = items_lib.is_multi_hop(items)
   if chains and not options.multi_hop:
     raise ValueError(f"{path} holds chains of pictures. Add --multi-hop.")

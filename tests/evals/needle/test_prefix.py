@@ -89,7 +89,7 @@ def test_depths_compile_nothing(frame, shared):
 
 
 def test_teacher_forcing_agrees_with_generation(vcf, frame, table, shared):
-  prompt = joined_tokens([context_of(frame, needle_at(900)), frame.question])
+  prompt = joined_tokens([context_of(frame, needle_at(50, 90)), frame.question])
   generated = generate(
     vcf.model,
     vcf.params,
@@ -100,7 +100,7 @@ def test_teacher_forcing_agrees_with_generation(vcf, frame, table, shared):
     vocab=vcf.processor.tokenizer.vocab_size,
   )
   (answer,) = generated.tokens
-  shared.read_context(context_of(frame, needle_at(900)))
+  shared.read_context(context_of(frame, needle_at(50, 90)))
   forced = shared.answer_logits(frame.question, answer)
   assert greedy_ids(vcf, forced) == answer
   other = shared.answer_logits(frame.question, [1, 2, 3])

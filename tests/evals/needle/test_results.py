@@ -9,19 +9,19 @@ from filax.evals.needle import figures, results
 from filax.evals.needle.protocols import comparison_text, find_needle_protocol
 
 
-def row(frames=1000, depth=0.0, id="0", name="", score=1.0, **more):
-  return dict(frames=frames, depth=depth, id=id, name=name, score=score, control="") | more
+def row(frames=1000, depth=0.0, item="0", name="", score=1.0, **more):
+  return dict(frames=frames, depth=depth, item=item, name=name, score=score, control="") | more
 
 
 PAIRS = [
-  row(id=str(id), name=name, depth=None, score=score)
-  for id, scores in enumerate([(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+  row(item=str(item), name=name, depth=None, score=score)
+  for item, scores in enumerate([(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
   for name, score in zip(("CAP", "QA"), scores, strict=True)
 ]
 
 
 def test_single_hop_in_the_published_shape():
-  rows = [row(depth=0.6000000000000001), row(depth=0.6000000000000001, id="1", score=0.0)]
+  rows = [row(depth=0.6000000000000001), row(depth=0.6000000000000001, item="1", score=0.0)]
   assert results.single_hop_table(rows) == [{"Num. Frame": 1000, "Frame Depth": 60.0, "Score": 0.5}]
 
 
@@ -30,7 +30,7 @@ def test_depths_between_tens_stay_apart():
 
 
 def test_the_average_is_over_cells():
-  rows = [row(), row(depth=1.0, score=0.0), row(depth=1.0, id="1", score=0.0)]
+  rows = [row(), row(depth=1.0, score=0.0), row(depth=1.0, item="1", score=0.0)]
   scores = results.single_hop_scores(rows)
   assert scores["accuracy"] == 0.5
   assert scores["micro"] == pytest.approx(1 / 3)
@@ -63,14 +63,14 @@ def test_an_item_with_one_answer_is_no_pair():
 
 
 def test_a_control_far_above_chance_is_marked():
-  rows = [row(id=str(id)) for id in range(20)]
-  chances = {f"{id}#": 0.25 for id in range(20)}
+  rows = [row(item=str(item)) for item in range(20)]
+  chances = {f"{item}#": 0.25 for item in range(20)}
   assert results.control_report(rows, chances, False)["above_chance"] is True
 
 
 def test_a_control_near_chance_is_not_marked():
-  rows = [row(id=str(id), score=float(id % 4 == 0)) for id in range(20)]
-  chances = {f"{id}#": 0.25 for id in range(20)}
+  rows = [row(item=str(item), score=float(item % 4 == 0)) for item in range(20)]
+  chances = {f"{item}#": 0.25 for item in range(20)}
   assert results.control_report(rows, chances, False)["above_chance"] is False
 
 

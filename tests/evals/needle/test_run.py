@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from data_pipelines.synthesis import needle_questions
 from filax.cli import evals_niah
 from filax.evals.needle.run import run_needles
 from filax.evals.needle.setup import NeedleOptions
@@ -115,13 +116,26 @@ def test_a_stopped_run_continues(vcf, small, tmp_path):
   result, folder = small
   lines = (folder / "answers.jsonl").read_bytes().splitlines(keepends=True)
   (tmp_path / "answers.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:20])
-  (tmp_path / "settings.json").write_bytes((folder / "settings.json").read_bytes())
+  for name in ("settings.json", "controls.jsonl"):
+    (tmp_path / name).write_bytes((folder / name).read_bytes())
   continued = run_needles(vcf, SMALL, tmp_path)
   assert continued["work"]["prefills"] == 12 - 5
-  assert {row["answer"] for row in continued["answers"][:5]} <= {
-    row["answer"] for row in result["answers"]
-  }
+  assert "control_prefills" not in continued["work"]
   assert continued["scores"] == result["scores"]
+  assert (tmp_path / "answers.jsonl").read_bytes() == (folder / "answers.jsonl").read_bytes()
+
+
+def test_ids_of_answers_are_unique(small, chains):
+  for result, _ in (small, chains):
+    ids = [row["id"] for row in result["answers"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_controls_are_no_answers(small):
+  result, folder = small
+  lines = (folder / "answers.jsonl").read_text().splitlines()
+  assert len(lines) == result["questions"]
+  assert not any(json.loads(line)["control"] for line in lines)
 
 
 def test_a_finished_run_asks_nothing(vcf, small):
@@ -185,6 +199,16 @@ def test_no_picture_at_all_is_an_error(vcf, tmp_path):
   (tmp_path / "needles.json").write_text(json.dumps([record]))
   with pytest.raises(ValueError, match=r"a\.png is missing"):
     run_needles(vcf, changed(SMALL, needles=str(tmp_path)))
+
+
+def test_needles_from_files_give_the_answers_of_drawn_ones(fila, chains, tmp_path):
+  records = needle_questions.chain_records(3)
+  side = fila.model.encoder.size
+  path = needle_questions.write_records(tmp_path, "chains.json", records, side)
+  result = run_needles(fila, changed(CHAINS, needles=path, lengths=(24,)))
+  answers = {row["id"]: row["answer"] for row in result["answers"] if not row["control"]}
+  drawn = {row["id"]: row["answer"] for row in chains[0]["answers"]}
+  assert answers.items() <= drawn.items()
 
 
 def test_chains_need_their_option(vcf, tmp_path):
