@@ -25,6 +25,10 @@ PUBLISHER = (
   "VideoChat-Flash has it in vision_niah/ of its repository, and its pictures and its haystack in "
   "the data set OpenGVLab/NIAH-Video."
 )
+PICTURES_PUBLISHER = (
+  "--images names the folder of the pictures; those of the released needles are in the data set "
+  "OpenGVLab/NIAH-Video."
+)
 FINDING = "CAP"  # Names of the two questions of a chain, as in the paper.
 ANSWERING = "QA"
 _QUESTION = ("question", "prompt")

@@ -12,7 +12,7 @@ import numpy as np
 from data_pipelines.media import pictures as picture_files
 from data_pipelines.media.open import LIMITS, Limits, MediaError
 from data_pipelines.synthesis import needle
-from filax.evals.needle.items import PUBLISHER, NeedleItem
+from filax.evals.needle.items import PICTURES_PUBLISHER, NeedleItem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PictureSource:
       path = os.path.join(folder, name)
       if os.path.exists(path):
         return path
-    raise MediaError(f"The picture {name} is missing in {self.folders[0]}. {PUBLISHER}")
+    raise MediaError(f"The picture {name} is missing in {self.folders[0]}. {PICTURES_PUBLISHER}")
 
 
 def folders_of(path: str, images: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How published needle tests are made: grids, questions and comparison."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -30,6 +30,10 @@ class NeedleProtocol:
     return not self.depths
 
 
+SYSTEM = "You are a helpful assistant."
+_PADDED = (
+  " Pictures are padded to squares with grey; published ones with the encoder's mean colour."
+)
 _VCF = "VideoChat-Flash's vision_niah"
 _VCF_HAYSTACK = "video_haystack.mkv of the data set OpenGVLab/NIAH-Video"
 
@@ -43,7 +47,9 @@ PROTOCOLS = {
     items=5,
     all_ids=True,
     haystack="a feature film that is not public",
-    note="One needle frame is added, repeated to the frames that the model reads jointly.",
+    note=(
+      "One needle frame is added, repeated to the frames that the model reads jointly." + _PADDED
+    ),
   ),
   "vcf": NeedleProtocol(
     benchmark="niah",
@@ -55,7 +61,7 @@ PROTOCOLS = {
     all_ids=False,
     twice=True,
     haystack=_VCF_HAYSTACK,
-    note="The needle is a clip of equal frames.",
+    note="The needle is a clip of equal frames." + _PADDED,
   ),
   "vcf-multihop": NeedleProtocol(
     benchmark="niah-multihop",
@@ -70,7 +76,7 @@ PROTOCOLS = {
     note=(
       "CAP: the caption of the last frame. The paper's QA is joint: caption and answer are right; "
       "the code's QA Score counts answers alone. The released file changed item 1 in November "
-      "2025, after the published numbers."
+      "2025, after the published numbers." + _PADDED
     ),
   ),
 }
@@ -101,6 +107,7 @@ def incomparable_reasons(
   drawn: bool,
   haystack: str,
   dropout: bool,
+  prompt: Mapping[str, Any],
 ) -> list[str]:
   """Why the score does not compare with published ones.
 
@@ -119,6 +126,8 @@ def incomparable_reasons(
     reasons.append(f"The haystack is drawn; the published one is {protocol.haystack}.")
   elif not haystack.endswith("video_haystack.mkv"):
     reasons.append(f"The published haystack is {protocol.haystack}.")
+  if prompt["template"] != "chatml" or prompt["system"] != SYSTEM:
+    reasons.append(f"Published prompts are ChatML with the system turn {SYSTEM!r}.")
   if dropout:
     reasons.append("Published models ran without visual dropout.")
   return reasons

@@ -226,6 +226,7 @@ class NeedleReport:
       drawn=not test.needle_file,
       haystack=test.options.haystack,
       dropout=bool(test.loaded.model.stages),
+      prompt=test.loaded.processor.data,
     )
     if len(tested) < self._question_count():
       reasons.append(f"{len(tested)} of {self._question_count()} questions are answered.")

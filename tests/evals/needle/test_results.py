@@ -6,7 +6,13 @@ import io
 import pytest
 
 from filax.evals.needle import figures, results
-from filax.evals.needle.protocols import comparison_text, find_needle_protocol
+from filax.evals.needle.protocols import (
+  PROTOCOLS,
+  SYSTEM,
+  comparison_text,
+  find_needle_protocol,
+  incomparable_reasons,
+)
 
 
 def row(frames=1000, depth=0.0, item="0", name="", score=1.0, **more):
@@ -113,3 +119,40 @@ def test_figures_are_pictures():
   file = io.BytesIO()
   figures.draw_lines(results.multi_hop_table(PAIRS), shown, file)
   assert file.getvalue().startswith(b"\x89PNG")
+
+
+def reasons(**changes):
+  """Why a run that follows the protocol, but for `changes`, does not compare."""
+  protocol = PROTOCOLS["vcf"]
+  facts = dict(
+    lengths=protocol.lengths,
+    depths=protocol.depths,
+    items=20,
+    drawn=False,
+    haystack="data/video_haystack.mkv",
+    dropout=False,
+    prompt=dict(template="chatml", system=SYSTEM),
+  )
+  return incomparable_reasons(protocol, **(facts | changes))
+
+
+def test_the_published_setting_is_comparable():
+  assert reasons() == []
+
+
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    (dict(lengths=(1000,)), "1000, 2000, ..., 10000"),
+    (dict(depths=(0.5,)), "0, 0.2, ..., 1"),
+    (dict(items=19), "19 of 20"),
+    (dict(drawn=True), "drawn cards"),
+    (dict(haystack=""), "video_haystack.mkv"),
+    (dict(haystack="film.mp4"), "video_haystack.mkv"),
+    (dict(dropout=True), "dropout"),
+    (dict(prompt=dict(template="brief", system="")), "ChatML"),
+  ],
+)
+def test_every_difference_is_a_reason(change, words):
+  (reason,) = reasons(**change)
+  assert words in reason
