@@ -212,7 +212,10 @@ def _with_options(question: str, words: Sequence[str]) -> str:
 def write_records(
   folder: str | os.PathLike, name: str, records: Sequence[Record], side: int
 ) -> str:
-  """Writes a needle file with its pictures, `side` pixels wide; returns its path."""
+  """Writes a needle file with its pictures.
+
+  They are `side` pixels wide. Returns the path of the file.
+  """
   from PIL import Image
 
   folder = pathlib.Path(folder)

@@ -42,7 +42,7 @@ class AnswerFile:
     return {row["id"] for row in self.rows}
 
   def add_rows(self, rows: list[Row]) -> None:
-    """Appends the rows of one context and waits until they are on disk."""
+    """Appends the rows of one context; they are then on disk."""
     self.rows += rows
     if self._folder is None:
       return
