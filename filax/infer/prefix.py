@@ -286,7 +286,10 @@ def resize_cache(cache: Cache, *, slots: int) -> Cache:
 
 
 def _with_slots(x, slots: int):
-  """[layers B S K d] -> [layers B slots K d], in a new buffer."""
+  """Keys or values [layers B S K d] with `slots` slots.
+
+  Never the same buffer, which may be donated.
+  """
   missing = max(0, slots - x.shape[2])
   first = jnp.copy(x[:, :, :slots])
   return jnp.pad(first, ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0)))

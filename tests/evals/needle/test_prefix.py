@@ -49,12 +49,11 @@ def shared(vcf, frame, table):
     needle_at(VISUAL),
     needle_at(900),
     needle_at(0),
-    needle_at(0, 1100),
     np.arange(1100),
     needle_at(600),
     np.resize(np.arange(VISUAL, VISUAL + 16), 1100),
   ],
-  ids=["end", "deep", "begin", "shorter", "without", "middle", "grey"],
+  ids=["end", "deep", "begin", "without", "middle", "grey"],
 )
 def test_logits_are_those_of_a_plain_run(vcf, frame, table, shared, rows):
   plain = PlainPrefill(vcf, table)

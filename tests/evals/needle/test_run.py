@@ -4,12 +4,16 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
+from data_pipelines.media.frames import read_frames
 from data_pipelines.synthesis import needle_questions
 from filax.cli import evals_niah
 from filax.evals.needle.run import run_needles
 from filax.evals.needle.setup import NeedleOptions
+from filax.evals.needle.visuals import HaystackSource
+from filax.infer import encode_long
 from filax.testing import clips
 
 pytestmark = pytest.mark.slow
@@ -91,7 +95,7 @@ def test_controls_stand_beside_the_score(small, chains):
 
 
 def test_controls_of_a_random_model_are_near_chance(vcf):
-  options = changed(SMALL, lengths=(24,), depths=(0.5,), limit=12)
+  options = changed(SMALL, lengths=(24,), depths=(0.5,), limit=8)
   controls = run_needles(vcf, options)["controls"]
   assert [control["above_chance"] for control in controls.values()] == [False] * 3
   assert {control["chance"] for control in controls.values()} == {0.25}
@@ -254,3 +258,18 @@ def test_the_command_prints_scores_and_controls(fila, tmp_path, capsys):
 def test_bad_options_are_one_sentence(fila, words):
   with pytest.raises(ValueError, match=r"2|0|longva"):
     evals_niah.main(["--checkpoint", fila.processor.source, *words])
+
+
+def test_a_video_is_read_at_every_round_fps_th_frame(vcf, tmp_path, monkeypatch):
+  video = clips.write_video(tmp_path / "a.mp4", 100, 10)
+  times = []
+
+  def encode_times(loaded, timeline, seconds, folder=""):
+    times.extend(seconds)
+    return np.zeros((len(seconds) * 4 + 1, 32), np.float32), seconds
+
+  monkeypatch.setattr(encode_long, "encode_times", encode_times)
+  _, count = HaystackSource(video).encode_haystack(vcf, 8)
+  frames, _ = read_frames(video, times, 64)
+  assert clips.read_numbers(frames) == [0, 10, 20, 30, 40, 50, 60, 70]
+  assert count == 8
