@@ -26,7 +26,7 @@ class NeedleProgress:
     self._start = time.perf_counter()
     self._printed = self._start
 
-  def print_line(
+  def print_context(
     self,
     rows: Sequence[Mapping[str, Any]],
     cell: Cell,

@@ -102,7 +102,10 @@ class NeedleReport:
     size: int,
     tokens_read: int,
   ) -> None:
-    """Counts a context of `size` tokens, of which `tokens_read` were new."""
+    """Counts a context whose prompts have `size` tokens.
+
+    `tokens_read` of them were new.
+    """
     self._work["control_prefills" if cell.control else "prefills"] += 1
     self._work["tokens_read"] += tokens_read
     self._work["tokens_without_sharing"] += size

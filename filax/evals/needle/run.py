@@ -83,7 +83,7 @@ class NeedleRun:
       )
       self._report.add_seconds("prefill", time.perf_counter() - start)
       self._answers.add_rows(rows)
-      line.print_line(self._answers.rows, cell)
+      line.print_context(self._answers.rows, cell)
     line.print_last(self._answers.rows)
 
   def _is_done(
@@ -141,7 +141,7 @@ class NeedleRun:
   def _ask_cell(
     self, cell: Cell, visuals: NeedleVisuals, reader: SharedPrefix | PlainPrefill
   ) -> tuple[list[dict[str, Any]], int]:
-    """(rows of the answers, tokens of the context)."""
+    """(rows of the answers, tokens of their prompts without sharing)."""
     test = self._test
     item = test.items[cell.item]
     visual = cells_lib.cell_rows(
@@ -151,6 +151,7 @@ class NeedleRun:
       visuals,
     )
     rows: list[dict[str, Any]] = []
+    size = 0
     end = contexts.as_visuals(visuals.end)
     for question in item.questions:
       frame = self._frame(question)
@@ -160,12 +161,13 @@ class NeedleRun:
       words = joined_tokens([end, frame.question])
       logits = reader.answer_logits(words, frame.answer)
       ids = greedy_ids(test.loaded, logits)
+      size += len(context.tokens) + len(words.tokens) + len(frame.answer) - 1
       rows.append(self._row(cell, item, question, frame.answer, ids))
     if len(rows) > 1:
       joint = all(row["score"] for row in rows)
       for row in rows:
         row["joint"] = joint
-    return rows, len(context.tokens)
+    return rows, size
 
   def _frame(self, question: NeedleQuestion) -> contexts.PromptFrame:
     return contexts.prompt_frame(

@@ -158,7 +158,7 @@ def test_visual_dropout_reads_every_context(vcf):
   session = vcf.adjusted(dropout="1:uniform:0.5")
   result = run_needles(session, changed(SMALL, limit=1, lengths=(24,)))
   work = result["work"]
-  assert work["tokens_read"] > work["tokens_without_sharing"]  # And the questions.
+  assert work["tokens_read"] == work["tokens_without_sharing"]
   assert "Published models ran without visual dropout." in result["reasons"]
 
 
