@@ -25,7 +25,7 @@ CONTRACTS = {
   *("main", "get_config"),
   *("setup", "embed", "blocks", "forward", "groups", "stages"),
   *("grid", "image_grid", "merge", "merge_images", "pool", "select", "flops"),
-  *("begin", "step", "save", "end"),
+  *("begin", "step", "save", "end", "evaluate", "wants_state"),
   *("score", "average", "read_examples"),
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

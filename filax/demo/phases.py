@@ -122,6 +122,7 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
 
   Stage 2 starts from the parameters of stage 1.
   """
+  from filax.evals.during_training import evaluation_hooks
   from filax.settings import check_settings
   from filax.train.run import train
   from filax.train.signals import Interrupted, Signals
@@ -138,7 +139,8 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
   check_settings(config)
   stopped = True
   with contextlib.suppress(Interrupted), Signals() as signals:
-    stopped = train(config, str(workdir / f"stage{stage}"), signals)["stopped"]
+    folder = str(workdir / f"stage{stage}")
+    stopped = train(config, folder, signals, evaluation_hooks(config))["stopped"]
   if stopped:
     raise ValueError(f"Stage {stage} was stopped. The same command goes on from there.")
 
@@ -147,7 +149,8 @@ def _loss_records(folder: pathlib.Path) -> list[dict[str, Any]]:
   """The records that a run logged."""
   from filax.train import metrics
 
-  return list(metrics.read_records(folder / "metrics.jsonl"))
+  records = metrics.read_records(folder / "metrics.jsonl")
+  return [record for record in records if "loss" in record]
 
 
 def _evaluate(workdir: pathlib.Path) -> None:

@@ -26,7 +26,7 @@ class WaitingQuestion(NamedTuple):
   example: Example
   tokens: list[int]
   visual_index: np.ndarray
-  table: jax.Array  # [M D]
+  table: jax.Array | np.ndarray  # [M D]
   duration: float  # Seconds of its first video.
 
 
@@ -66,7 +66,8 @@ class QuestionQueue:
     tokens, index = processor.encode_prompt(prompt.turns, shown.media, prompt.answer_start)
     check_prompts(self._loaded.model, [tokens], self._settings["max_new_tokens"])
     compiled.bucket(len(tokens), self._settings["lengths"], "config.infer.lengths")
-    question = WaitingQuestion(example, tokens, index, shown.table, shown.shown.duration)
+    table = encoded_media.waiting_table(shown.table, processor.mesh)
+    question = WaitingQuestion(example, tokens, index, table, shown.shown.duration)
     self._waiting.append(question)
     return question
 
@@ -92,13 +93,14 @@ class QuestionQueue:
 
   def _generate(self, rows: Sequence[WaitingQuestion]) -> list[list[int]]:
     """New token ids of every row."""
+    mesh = self._loaded.processor.mesh
     generated = generate(
       self._loaded.model,
       self._loaded.params,
       [row.tokens for row in rows],
-      table=encoded_media.stacked_tables([row.table for row in rows]),
+      table=encoded_media.stacked_tables([row.table for row in rows], mesh),
       visual_index=[row.visual_index for row in rows],
-      mesh=self._loaded.processor.mesh,
+      mesh=mesh,
       **self._settings,
     )
     end = time.perf_counter()

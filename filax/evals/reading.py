@@ -22,7 +22,7 @@ from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo
 
 AHEAD = 4  # Sets of media read in advance, in addition to those being read.
-LONG_BYTES = 1 << 30  # A video with more bytes of frames is encoded part by part.
+LONG_BYTES = encode_long.LONG_BYTES
 WAITING_BYTES = 4 << 30  # Bound on the frames that wait, from which their number follows.
 
 

@@ -18,6 +18,7 @@ import jax
 
 from filax.evals import averaging, cost, questions, result
 from filax.evals.account import Account
+from filax.evals.agreed_media import agreed_groups
 from filax.evals.asking import Asking
 from filax.evals.evaluation import Evaluation, prepare
 from filax.evals.options import EvaluationOptions, Share
@@ -202,7 +203,8 @@ class _Run:
     )
     seconds = self.account.seconds
     waiting_since = time.perf_counter()
-    for group in reader.read_ahead(self.groups):
+    groups = reader.read_ahead(self.groups)
+    for group in agreed_groups(groups, self.evaluation.loaded.processor.mesh):
       seconds["wait"] += time.perf_counter() - waiting_since
       seconds["decode"] += group.seconds
       self._keep(asking, asking.add(group))

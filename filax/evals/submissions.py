@@ -12,7 +12,7 @@ from filax.evals.metrics.options import LETTERS
 def every_row(
   rows: Iterable[Mapping[str, Any]], examples: Sequence[Example]
 ) -> list[dict[str, Any]]:
-  """The answer rows of all questions, in the questions' order, with their "options".
+  """The answer rows of all questions, with their "options".
 
   A question that was skipped has a row without choice and score.
   """

@@ -2,6 +2,7 @@
 """Encodes videos and pictures once, for any number of prompts."""
 
 import dataclasses
+from typing import cast
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from filax.infer.encoded_media import EncodedMedia
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, frame_unit
 from filax.models.video_lm import VideoLM, Visual
+from filax.parallel.rules import constrain
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,8 +141,11 @@ def check_video(model: VideoLM, video: DecodedVideo) -> None:
 
 
 def embed(model: VideoLM, params, frames, mask, images):
-  """VideoLM.embed as a function."""
-  return model.apply({"params": params}, frames, mask, images, method="embed")
+  """VideoLM.embed as a function; every process can read the groups."""
+  result = model.apply({"params": params}, frames, mask, images, method="embed")
+  visual = cast(Visual, result)  # apply returns a pair only if some collection is mutable.
+  index = constrain(visual.index, "- - -")
+  return dataclasses.replace(visual, index=index, mask=constrain(visual.mask, "- -"))
 
 
 EMBED = CountedProgram("encoder", embed, static_argnums=0)

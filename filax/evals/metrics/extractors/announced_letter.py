@@ -13,8 +13,9 @@ _ANNOUNCED = re.compile(r"Answer:\s*(?P<letter>[A-E])\)?\.?\s*(?P<words>.*)", re
 def announced_letter(text: str, options: Sequence[str]) -> str | None:
   """A lone letter, or the letter after "Answer:".
 
-  Else that of the option whose words are the whole text. None if words behind the letter are not those of its option, which the published code counts as
-  wrong. Stars are removed; case does not matter.
+  Else that of the option whose words are the whole text. None if words behind the letter are not
+  those of its option, which the published code counts as wrong. Stars are removed; case does not
+  matter.
   """
   text = text.replace("*", "").strip()
   if _LONE.fullmatch(text):
