@@ -23,9 +23,9 @@ def main(argv: Sequence[str]) -> None:
   args = niah_parser().parse_args(argv)
   from filax.evals.needle.run import run_needles
   from filax.evals.needle.setup import NeedleOptions
-  from filax.infer.session import load
+  from filax.infer.device_mesh import PARAMETERS
 
-  session = load(args.checkpoint, components=args.components)
+  session = checkpoint_options.load_on_devices(args, PARAMETERS)
   session = session.adjusted(yarn=args.yarn, dropout=args.dropout)
   needle_options = NeedleOptions(
     protocol=args.protocol,
@@ -55,6 +55,7 @@ def niah_parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   checkpoint_options.add_checkpoint(parser)
+  checkpoint_options.add_devices(parser)
   add = parser.add_argument
   add("--protocol", default="vcf", help="vcf (option ids) or longva (words, up to 3,000 frames)")
   add("--multi-hop", action="store_true", help="chains of clues with decoys, two questions each")

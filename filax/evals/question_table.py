@@ -33,7 +33,7 @@ class PackedRows:
     self.bytes = 0
     self.numbers: list[dict[str, int]] = [{} for _ in columns]  # Text -> number, of each choice.
 
-  def add(self, row: Sequence[Cell]) -> bool:
+  def add_row(self, row: Sequence[Cell]) -> bool:
     """Adds a row; False if it does not fit into the page."""
     cells: list[Any] = []
     for place, cell in enumerate(row):
@@ -78,7 +78,7 @@ def question_table(
   """
   packed = PackedRows(columns)
   for row in rows:
-    if not packed.add(row):
+    if not packed.add_row(row):
       break
   parts = []
   count = len(packed.rows)

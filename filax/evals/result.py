@@ -11,6 +11,7 @@ from filax.evals.account import Account
 from filax.evals.comparable import reasons_against
 from filax.evals.evaluation import Evaluation
 from filax.evals.metrics import degenerate
+from filax.evals.metrics.guessing import guess_bonus
 from filax.evals.results_folder import SCHEMA
 from filax.evals.rows import Row
 from filax.evals.settings_record import described_settings
@@ -52,6 +53,7 @@ def build_result(
     comparable=False,
     reasons=[],
     metric=protocol.metric.headline,
+    macro_column=benchmark.macro if protocol.macro else "",
     scores=averaging.all_scores(benchmark, protocol, rows),
     accuracy=averaging.mean_score(rows),
     chance=benchmark.chance,
@@ -76,6 +78,8 @@ def build_result(
     compilations=account.compilations,
     finished=account.finished,
   )
+  if benchmark.chance is not None and result["unparsed"]:
+    result["guess_bonus"] = guess_bonus(result["unparsed"], result["questions"], benchmark.chance)
   result["reasons"] = reasons_against(
     benchmark, evaluation.protocol_name, protocol, result, source.missing
   )

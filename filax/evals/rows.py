@@ -78,7 +78,7 @@ def column_value(example: Example, column: str) -> str | list[str]:
   """The group of an example in a column, or its groups."""
   value = example.fields.get(column)
   if isinstance(value, list | tuple):
-    return [str(part) for part in value]
+    return list(dict.fromkeys(map(str, value)))  # A repeated label counts once.
   return "" if value is None else str(value)
 
 

@@ -30,7 +30,7 @@ class LossSum:
   total: float = 0.0
   count: float = 0.0
 
-  def add(self, total: float, count: float) -> None:
+  def add_loss(self, total: float, count: float) -> None:
     """Adds a loss and its weight."""
     self.total += total
     self.count += count
@@ -120,7 +120,7 @@ class HeldOutRows:
         total = total / count
         count = 1.0
       for kind in {ALL, self.plan.samples[number].kind}:
-        sums.setdefault(kind, LossSum()).add(total, count)
+        sums.setdefault(kind, LossSum()).add_loss(total, count)
 
   @functools.cached_property
   def left_out(self) -> int:

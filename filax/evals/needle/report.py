@@ -20,12 +20,13 @@ from filax.evals.needle.protocols import incomparable_reasons
 from filax.evals.needle.results import Row
 from filax.evals.needle.setup import NeedleTest
 from filax.evals.needle.visuals import NeedleVisuals, positions_per_group
+from filax.evals.page import write_page
+from filax.evals.result_fields import SCHEMA
 from filax.infer import compiled, encode, prefix
 from filax.infer.encode_long import weight_digests
 from filax.infer.generate import PREFILL
 from filax.infer.video import frame_unit
 
-SCHEMA = 1
 RESULT = "result.json"
 TABLE = "all_accuracies.json"
 AVERAGE = "avg_accuracy.txt"
@@ -321,6 +322,7 @@ def write_results(
   else:
     with files.write_atomically(folder / figures.LINES) as file:
       figures.draw_lines(table, result, file)
+  write_page(folder)
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
