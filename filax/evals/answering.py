@@ -55,7 +55,7 @@ class QuestionQueue:
     self._clock = clock
     self._waiting: list[WaitingQuestion] = []
 
-  def add(self, example: Example, shown: EncodedSet) -> WaitingQuestion:
+  def add_question(self, example: Example, shown: EncodedSet) -> WaitingQuestion:
     """Adds a question.
 
     Raises ValueError if its prompt exceeds the context or the buckets of lengths, and whatever the

@@ -43,7 +43,7 @@ class Asking:
     self._started: StartedGroup | None = None
     self._compilations_before = compiled.compilations(PROGRAMS)
 
-  def add(self, group: ReadGroup) -> Iterator[list[Row]]:
+  def add_group(self, group: ReadGroup) -> Iterator[list[Row]]:
     """Starts a set of media, and asks about the one before it.
 
     Yields the rows of every full batch.
@@ -95,7 +95,7 @@ class Asking:
     encoded = self._encoder.finish_encoding(group.media)
     for example in group.examples:
       try:
-        question = self._queue.add(example, encoded)
+        question = self._queue.add_question(example, encoded)
       except Exception as error:  # A protocol may raise anything for a bad record.
         self._refuse([example], error)
         continue

@@ -207,7 +207,7 @@ class _Run:
     for group in agreed_groups(groups, self.evaluation.loaded.processor.mesh):
       seconds["wait"] += time.perf_counter() - waiting_since
       seconds["decode"] += group.seconds
-      self._keep(asking, asking.add(group))
+      self._keep(asking, asking.add_group(group))
       waiting_since = time.perf_counter()
     self._keep(asking, asking.flush())
 
