@@ -12,7 +12,7 @@ from filax.evals.comparable import reasons_against
 from filax.evals.evaluation import Evaluation
 from filax.evals.metrics import degenerate
 from filax.evals.metrics.guessing import guess_bonus
-from filax.evals.results_folder import SCHEMA
+from filax.evals.result_fields import SCHEMA
 from filax.evals.rows import Row
 from filax.evals.settings_record import described_settings
 

@@ -11,7 +11,6 @@ page.html              the same to look at
 from collections.abc import Mapping, Sequence
 import contextlib
 import errno
-import importlib.util
 import io
 import json
 import os
@@ -23,12 +22,11 @@ from typing import Any, Self
 from filax import files
 from filax.checkpoint import lease, small_file
 from filax.evals.options import Share
+from filax.evals.page import write_page
+from filax.evals.results import ANSWERS, RESULT
 from filax.evals.rows import Row
 from filax.evals.settings_record import difference
 
-SCHEMA = 1
-ANSWERS = "answers.jsonl"
-RESULT = "result.json"
 PAGE = "page.html"
 SETTINGS = "settings.json"
 _SHARE = re.compile(r"(?:answers|lease)\.([0-9]+)-of-([0-9]+)\.jsonl?")
@@ -160,7 +158,7 @@ class ResultsFolder:
   def _write_page(self) -> None:
     """Draws page.html; a page that cannot be drawn costs no result."""
     try:
-      importlib.import_module("filax.evals.page").write_page(self.folder)
+      write_page(self.folder)
     except Exception as error:
       print(f"{self.folder / PAGE} could not be drawn: {error}", file=sys.stderr, flush=True)
 
