@@ -152,7 +152,7 @@ class ResultsFolder:
   def write_result(self, result: Mapping[str, Any]) -> None:
     """Writes result.json, and page.html once the run has finished. Raises OSError."""
     self._write_json(self.folder / RESULT, result)
-    if result["finished"] and importlib.util.find_spec("filax.evals.page"):
+    if result["finished"]:
       self._write_page()
 
   def _write_page(self) -> None:
