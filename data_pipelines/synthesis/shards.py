@@ -52,9 +52,10 @@ class OutputFolder:
     """
     facts = json.loads(json.dumps(facts))
     for name, fact in facts.items():
-      if self.finished and self._pinned.get(name) != fact:
+      before = self._pinned.get(name)
+      if self.finished and before != fact:
         raise ValueError(
-          f"{self.path} holds shards made from other {name} ({excerpt(self._pinned.get(name))}; now "
+          f"{self.path} holds shards made from other {name} ({excerpt(before)}; now "
           f"{excerpt(fact)}): files changed meanwhile. Choose a new folder, or add --force."
         )
     self._pinned = facts
