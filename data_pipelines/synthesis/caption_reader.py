@@ -65,12 +65,20 @@ class Clip:
   id: str
   media: str
   start: float  # Seconds in the medium.
-  caption: str
+  caption: bytes  # As JSON text without its quotes, so that writing it is copying it.
 
 
-def spooled_clip(line: bytes) -> Clip:
-  """The clip in a line of a spool."""
-  return Clip(*json.loads(line))
+def spool_entry(clip: Clip) -> bytes:
+  """A clip as bytes for a spool: a line of JSON, and the caption."""
+  head = json.dumps([clip.id, clip.media, clip.start])
+  return head.encode() + b"\n" + clip.caption
+
+
+def spooled_clip(entry: bytes) -> Clip:
+  """The inverse of `spool_entry`."""
+  head, _, caption = entry.partition(b"\n")
+  name, media, start = json.loads(head)
+  return Clip(name, media, start, caption)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +106,12 @@ class CaptionReader:
           reason = f"is excluded: {excerpt(clip.media)} is of a video in the exclusion lists"
           result.bad.append(BadRecord(path, located.line, reason))
           continue
-        fields = [clip.id, clip.media, clip.start, clip.caption]
-        line = json.dumps(fields, ensure_ascii=False).encode()
-        spool.write(line)
+        entry = spool_entry(clip)
+        spool.write(entry)
         source = facts.pop("data_source")
         facts["source"] = sources.setdefault(source, len(sources))
-        facts |= dict(line=located.line, start=place, size=len(line))
-        place += len(line)
+        facts |= dict(line=located.line, start=place, size=len(entry))
+        place += len(entry)
         for name, value in facts.items():
           rows[name].append(value)
     result.columns = {name: np.array(rows[name], kind) for name, kind in COLUMNS.items()}
@@ -125,7 +132,8 @@ class CaptionReader:
     key = splits.source_key(media)
     split = splits.split_of(key, {splits.HELD_OUT: self.rules.held_out}, self.rules.seed)
     root = self.rules.root
-    clip = Clip(str(record.get("id") or origin), media, start, caption)
+    text = json.dumps(caption, ensure_ascii=False)[1:-1].encode()
+    clip = Clip(_name(record, origin), media, start, text)
     facts = dict(
       excluded=key in self.rules.excluded,
       key=_digest(key),
@@ -153,6 +161,14 @@ class CaptionReader:
     if ".." in parts or path.startswith("/") or not path.isprintable():
       raise RecordError(f"has the video {excerpt(path)}, which is no path inside a root")
     return path
+
+
+def _name(record: Mapping[str, Any], origin: str) -> str:
+  """The id of a record, or its file and line."""
+  name = record.get("id")
+  if isinstance(name, str | int) and str(name).isprintable() and name != "":
+    return str(name)
+  return origin
 
 
 def _caption(record: Mapping[str, Any]) -> str:

@@ -41,15 +41,11 @@ class ClipTable:
   def __len__(self) -> int:
     return len(self.columns["clip"])
 
-  def place(self, number: int) -> tuple[int, int, int]:
-    """(spool, first byte, bytes) of a clip's text."""
-    columns = self.columns
-    spool = int(columns["file"][number])
-    return spool, int(columns["start"][number]), int(columns["size"][number])
-
   def clip(self, number: int) -> Clip:
     """The text of a clip."""
-    spool, start, size = self.place(number)
+    spool = int(self.columns["file"][number])
+    start = int(self.columns["start"][number])
+    size = int(self.columns["size"][number])
     if spool not in self._files:
       self._files[spool] = open(self.spools[spool], "rb")
     return spooled_clip(os.pread(self._files[spool].fileno(), size, start))

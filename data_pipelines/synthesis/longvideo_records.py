@@ -15,6 +15,9 @@ from data_pipelines.synthesis.longvideo_plan import PlannedVideos
 from data_pipelines.synthesis.shards import json_line
 
 KIND = "dense_caption"
+# Where an answer begins in a line; inside of texts, quotes are escaped.
+_ANSWER = b'{"from":"gpt","value":"'
+_NEWLINE = rb"\n"  # In JSON.
 CHUNK = 50  # Videos that a process writes at a time.
 
 
@@ -25,6 +28,9 @@ class PlacedScene(NamedTuple):
   spool: int
   start: int  # Bytes.
   size: int
+
+
+_SCENE_COLUMNS = ("milliseconds", "file", "start", "size")  # Of a PlacedScene.
 
 
 class PlacedVideo(NamedTuple):
@@ -51,8 +57,7 @@ class VideoWriter:
       for scene in video.scenes:
         line = os.pread(self._spool(scene.spool).fileno(), scene.size, scene.start)
         clips.append(spooled_clip(line))
-      record = video_record(video, clips, self.captions, self.seed)
-      lines.append(json_line(record))
+      lines.append(video_line(video, clips, self.captions, self.seed))
     return b"".join(lines), len(lines)
 
   def _spool(self, number: int) -> BinaryIO:
@@ -66,10 +71,8 @@ class VideoWriter:
     return dict(spools=self.spools, captions=self.captions, seed=self.seed)
 
 
-def video_record(
-  video: PlacedVideo, clips: Sequence[Clip], captions: str, seed: int
-) -> dict[str, Any]:
-  """The record of a long video in the format of manifests.
+def video_line(video: PlacedVideo, clips: Sequence[Clip], captions: str, seed: int) -> bytes:
+  """The record of a long video as a line of a manifest.
 
   Neighbouring lines of a caption share the second between them, and the last ends with the video.
   """
@@ -80,20 +83,20 @@ def video_record(
     end = at + scene.milliseconds
     t1 = round(clip.start + scene.milliseconds / 1000, 3)
     scenes.append({"media": clip.media, "t0": clip.start, "t1": t1, "at": at / 1000})
-    line = caption_templates.scene_line(captions, _second(at), _second(end), clip.caption)
-    lines.append(line)
+    times = caption_templates.scene_line(captions, _second(at), _second(end), "")
+    lines.append(times.encode() + clip.caption)
     at = end
   questions = caption_templates.TIMED_QUESTIONS
   if captions == "plain":
     questions = caption_templates.PLAIN_QUESTIONS
   question = draw.choose(questions, seed, "question", video.id)
-  return {
+  record = {
     "id": video.id,
     "kind": KIND,
     "scenes": scenes,
     "conversations": [
       {"from": "human", "value": f"<image>\n{question}"},
-      {"from": "gpt", "value": "\n".join(lines)},
+      {"from": "gpt", "value": ""},
     ],
     "made": {
       "clips": [clip.id for clip in clips],
@@ -101,6 +104,8 @@ def video_record(
       "pass": video.pass_number,
     },
   }
+  before, answer, after = json_line(record).partition(_ANSWER)
+  return before + answer + _NEWLINE.join(lines) + after
 
 
 def _second(milliseconds: int) -> int:
@@ -140,11 +145,11 @@ class PlacedChunks(Sequence[list[PlacedVideo]]):
     if not 0 <= chunk < len(self):
       raise IndexError(chunk)
     placed = []
+    columns = self._table.columns
     for number in self._videos[chunk * CHUNK : (chunk + 1) * CHUNK]:
-      scenes = []
-      for row in self._rows[self._plan.scenes(number)].tolist():
-        length = int(self._table.columns["milliseconds"][row])
-        scenes.append(PlacedScene(length, *self._table.place(row)))
+      rows = self._rows[self._plan.scenes(number)]
+      fields = [columns[name][rows].tolist() for name in _SCENE_COLUMNS]
+      scenes = map(PlacedScene, *fields)
       placed.append(
         PlacedVideo(
           id=video_id(self._prefix, number),
