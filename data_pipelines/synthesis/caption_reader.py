@@ -20,6 +20,7 @@ from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.reader import BadRecord, RecordError, located_records
 from data_pipelines.synthesis import caption_templates, splits
 
+_TEXTS = json.JSONEncoder(ensure_ascii=False)
 FEWEST_WORDS = 5  # Of a caption.
 COLUMNS = {
   "key": np.uint64,  # Digest of the source video.
@@ -69,7 +70,7 @@ class Clip:
 
 
 def spool_entry(clip: Clip) -> bytes:
-  """A clip as bytes for a spool: a line of JSON, and the caption."""
+  """A clip for a spool: a line of JSON, and the caption."""
   head = json.dumps([clip.id, clip.media, clip.start])
   return head.encode() + b"\n" + clip.caption
 
@@ -132,7 +133,7 @@ class CaptionReader:
     key = splits.source_key(media)
     split = splits.split_of(key, {splits.HELD_OUT: self.rules.held_out}, self.rules.seed)
     root = self.rules.root
-    text = json.dumps(caption, ensure_ascii=False)[1:-1].encode()
+    text = _TEXTS.encode(caption)[1:-1].encode()
     clip = Clip(_name(record, origin), media, start, text)
     facts = dict(
       excluded=key in self.rules.excluded,

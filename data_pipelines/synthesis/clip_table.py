@@ -31,7 +31,7 @@ _SQLITE = b"SQLite format 3"
 
 
 class ClipTable:
-  """Clips in an order that depends on no order of files or records."""
+  """Clips in an order that no order of files decides."""
 
   def __init__(self, columns: Mapping[str, np.ndarray], spools: Sequence[str]):
     self.columns = columns
@@ -50,14 +50,14 @@ class ClipTable:
       self._files[spool] = open(self.spools[spool], "rb")
     return spooled_clip(os.pread(self._files[spool].fileno(), size, start))
 
-  def digest(self) -> str:
+  def plan_digest(self) -> str:
     """The sha256 of what decides plans: clips, lengths and splits."""
     digest = hashlib.sha256()
     for name in ("key", "clip", "milliseconds", "held_out"):
       digest.update(np.ascontiguousarray(self.columns[name]).tobytes())
     return digest.hexdigest()
 
-  def close(self) -> None:
+  def close_spools(self) -> None:
     """Closes the spools."""
     for file in self._files.values():
       file.close()
@@ -123,7 +123,7 @@ def read_clips(
   filters.drop_by_length(rules.root, lengths, processes)
   kept = np.flatnonzero(filters.good)
   result.table = ClipTable(_rows(table.columns, kept), spools)
-  table.close()
+  table.close_spools()
   clips_of_source = np.bincount(result.table.columns["source"], minlength=len(numbers))
   for name, number in sorted(numbers.items()):
     result.sources[name] = int(clips_of_source[number])

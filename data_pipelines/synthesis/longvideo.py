@@ -100,7 +100,7 @@ class LongVideoResult:
 
 @dataclasses.dataclass
 class SplitPlan:
-  """The long videos of a split, and the rows of the clips it may use."""
+  """The long videos of a split, and the rows of its clips."""
 
   name: str
   prefix: str  # Of the ids.
@@ -182,7 +182,7 @@ def _write(
   )
   clips = read_clips(paths, reading, lengths, spools, processes)
   _write_bad(output.path / BAD, clips.bad)
-  output.pin(clips=clips.table.digest())
+  output.pin(clips=clips.table.plan_digest())
   train = _plan_split(clips.table, options, splits.TRAIN)
   held_out = _plan_split(clips.table, options, splits.HELD_OUT)
   _check_count(train, clips, options)
@@ -199,7 +199,7 @@ def _write(
   figures = longvideo_figures.measure(clips, train.rows, train.videos, options.count)
   figures["held_out"] = {"clips": len(held_out.rows), "videos": len(held_out.videos)}
   longvideo_figures.write(output.path / "figures", figures, clips.table, train.rows, train.videos)
-  clips.table.close()
+  clips.table.close_spools()
   output.mark_complete(sources=clips.sources, figures=figures)
   return LongVideoResult(output.path, figures=figures, bad=clips.bad, manifests=names)
 

@@ -138,8 +138,8 @@ def _histogram(
 ) -> None:
   figure, axes = _axes()
   bins: Any = min(60, max(10, len(values) // 8))
-  if whole and values.max() - values.min() < 100:
-    bins = np.arange(values.min(), values.max() + 2) - 0.5
+  if whole and values.max() < 100:
+    bins = np.arange(values.max() + 2) - 0.5
   axes.hist(values, bins=bins, color=_COLOUR)
   mean = float(values.mean())
   axes.axvline(mean, color=_MARK, linewidth=1.2, label=f"mean {mean:.4g}")
@@ -148,6 +148,8 @@ def _histogram(
     axes.axvline(published, color="black", linewidth=1.2, linestyle="--", label=label)
   counted = "clips" if quantity.endswith("clip") else "videos"
   axes.set(xlabel=quantity, ylabel=counted, title=f"{len(values)} {counted}")
+  if whole and values.max() < 12:
+    axes.set_xticks(range(values.max() + 1))
   axes.legend()
   _save(figure, path)
 

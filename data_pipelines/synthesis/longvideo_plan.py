@@ -14,8 +14,9 @@ import numpy as np
 
 from data_pipelines.synthesis import draw
 
-_LOOKS = 32  # Clips put back earlier that a video looks at, and misfits before it gives up.
-_FAILURES = 200  # Videos in a row that do not come about.
+_LOOKS = 32  # Clips put back earlier that a video looks at.
+_MISFITS = 500  # Clips that a video puts back before it is given up.
+_FAILURES = 200  # Videos given up in a row.
 _STEEPEST = 50.0  # Of the law of lengths: e^-50 of its density at the far end.
 
 
@@ -57,7 +58,7 @@ class LengthLaw:
       )
 
   def length(self, unit: float) -> float:
-    """The length at a number in [0, 1): the inverse of the law."""
+    """The inverse of the law: the length at a number in [0, 1)."""
     reach = self.rate * self.span
     if abs(reach) < 1e-9:
       return self.low + unit * self.span
@@ -95,7 +96,10 @@ class Candidates:
 
 @dataclasses.dataclass
 class PlannedVideos:
-  """Long videos of one split: clips[first[n] : first[n + 1]] are video n's."""
+  """Long videos of one split.
+
+  clips[first[n] : first[n + 1]] are those of video n.
+  """
 
   targets: np.ndarray  # f64 [n], seconds.
   passes: np.ndarray  # i32 [n]: the pass of the first clip, from 1.
@@ -124,9 +128,11 @@ class Deck:
 
   def begin_video(self) -> None:
     """Lets the next draws begin with some of the clips put back."""
-    self._looks = min(len(self._waiting), _LOOKS)
+    self._looks = len(self._waiting)
+    if not self.is_empty:
+      self._looks = min(self._looks, _LOOKS)
 
-  def draw(self) -> int | None:
+  def next_clip(self) -> int | None:
     """The next clip; None if there is none for this video."""
     if self._looks:
       self._looks -= 1
@@ -140,7 +146,7 @@ class Deck:
     self._waiting.append(clip)
 
   def put_on_top(self, clip: int) -> None:
-    """Keeps a clip for the next video; the last draw of a video."""
+    """Keeps a clip for the next video. Ends the draws of this one."""
     self._looks = 0
     self._waiting.appendleft(clip)
 
@@ -180,8 +186,6 @@ def plan_videos(candidates: Candidates, count: int, split: str, rules: VideoRule
       continue
     failed += 1
     failures_in_a_row += 1
-    if deck.is_empty:
-      break
   return PlannedVideos(
     targets=np.array(targets, np.float64),
     passes=np.array(passes, np.int32),
@@ -216,13 +220,14 @@ class _Builder:
     words = 0
     misfits = 0
     self._deck.begin_video()
-    while misfits <= _LOOKS:
-      clip = self._deck.draw()
+    while misfits <= _MISFITS:
+      clip = self._deck.next_clip()
       if clip is None:
         break
       length = self._milliseconds[clip]
       if self._keys[clip] in keys or length < shortest:
         self._deck.put_back(clip)
+        misfits += 1
         continue
       is_open = total < self._low or len(scenes) < self._rules.min_scenes
       too_long = total + length > self._high

@@ -119,7 +119,7 @@ def video_id(split_prefix: str, number: int) -> str:
 
 
 class PlacedChunks(Sequence[list[PlacedVideo]]):
-  """A range of planned videos in chunks, made when they are asked for.
+  """Planned videos in chunks, made when they are asked for.
 
   rows: the rows of the table that the plan's clips are.
   """

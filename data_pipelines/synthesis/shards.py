@@ -20,6 +20,7 @@ from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.mapped import one_builder
 from filax import files
 
+_LINES = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 RECIPE = "recipe.json"
 _DONE = "done"  # The folder of completion marks.
 _PART = 1 << 20  # Bytes hashed at a time.
@@ -117,8 +118,7 @@ class ShardFile:
 
 def json_line(record: Mapping[str, Any]) -> bytes:
   """The line of a record; equal records give equal bytes."""
-  text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-  return text.encode() + b"\n"
+  return _LINES.encode(record).encode() + b"\n"
 
 
 def shard_names(split: str, count: int) -> list[str]:
