@@ -58,7 +58,7 @@ class LengthLaw:
       )
 
   def length(self, unit: float) -> float:
-    """The inverse of the law: the length at a number in [0, 1)."""
+    """The length at a number in [0, 1), the law's inverse."""
     reach = self.rate * self.span
     if abs(reach) < 1e-9:
       return self.low + unit * self.span
@@ -146,7 +146,7 @@ class Deck:
     self._waiting.append(clip)
 
   def put_on_top(self, clip: int) -> None:
-    """Keeps a clip for the next video. Ends the draws of this one."""
+    """Keeps a clip for the next video, after the last draw."""
     self._looks = 0
     self._waiting.appendleft(clip)
 
