@@ -114,6 +114,7 @@ def read_clips(
         columns[name].append(part.columns[name])
       columns["file"].append(np.full(len(part.columns["clip"]), number, np.int32))
   joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+  # By source, then clip; of equal clips the first of the first file is kept.
   order = np.lexsort((joined["line"], joined["file"], joined["clip"], joined["key"]))
   spools = [spool for _, spool in jobs]
   table = ClipTable(_rows(joined, order), spools)

@@ -73,15 +73,23 @@ def _rgb(frame: av.VideoFrame) -> np.ndarray:
 
 def _even_size(width: int, height: int) -> tuple[int, int]:
   scale = min(1.0, SIDE / min(width, height))
-  return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+  return _even(width * scale), _even(height * scale)
+
+
+def _even(length: float) -> int:
+  return max(2, round(length / 2) * 2)
 
 
 def _letterboxed(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """A picture fitted into a size, on black."""
   width, height = size
-  scale = min(width / frame.shape[1], height / frame.shape[0])
-  fitted = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
-  image = Image.fromarray(frame).resize(fitted, Image.Resampling.BICUBIC)
+  image = Image.fromarray(frame)
+  scale = min(width / image.width, height / image.height)
+  fitted_width = max(1, round(image.width * scale))
+  fitted_height = max(1, round(image.height * scale))
+  image = image.resize((fitted_width, fitted_height), Image.Resampling.BICUBIC)
+  left = (width - fitted_width) // 2
+  top = (height - fitted_height) // 2
   canvas = Image.new("RGB", size)
-  canvas.paste(image, ((width - fitted[0]) // 2, (height - fitted[1]) // 2))
+  canvas.paste(image, (left, top))
   return np.asarray(canvas)

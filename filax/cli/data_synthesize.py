@@ -131,10 +131,10 @@ def _lines(result) -> list[str]:
   for frames in ("32", "96"):
     share = figures["without_a_frame"][frames]
     lines.append(f"Scenes without a frame at {frames} uniform frames: {share['scenes']:.1%}.")
-  made = figures["table"]["ours"]["captions"]
-  if made < figures["wanted"]:
+  planned = figures["table"]["ours"]["captions"]
+  if planned < figures["wanted"]:
     lines.append(
-      f"{figures['wanted']} videos were asked for; the clips suffice for {made}. Raise --passes."
+      f"{figures['wanted']} videos were asked for; the clips suffice for {planned}. Raise --passes."
     )
   if result.bad:
     lines.append(f"{len(result.bad)} records were left out: see {result.out / 'bad.txt'}.")
