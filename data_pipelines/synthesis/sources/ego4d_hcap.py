@@ -32,8 +32,8 @@ from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Event, Part, Track
 
 FILES = (
-  "ego4d.json, and of HCap clips_train.pkl, segments_train.pkl, videos_train.pkl (also …_pseudo, or "
-  "the same as .json), optionally narration*.json and durations*.jsonl"
+  "ego4d.json, and of HCap clips_train.pkl, segments_train.pkl, videos_train.pkl (also …_pseudo, "
+  "or the same as .json), optionally narration*.json and durations*.jsonl"
 )
 ROLES = ("ego4d", "clips", "segments", "videos", "narration", "durations")
 LONGEST_POINT = 5.0  # Seconds that a narration lasts at most, if the next one is later.

@@ -44,10 +44,10 @@ def ego4d_videos(paths: Sequence[str], report: TrackReport) -> dict[str, Ego4dVi
         report.leave_out(path, line, error)
   for number, entry in enumerate(_entries(sets)):
     for uid in _texts(entry):
-      facts = videos.get(uid.lower())
-      if facts is not None:
-        names = (*facts.simultaneous, f"set {number}")
-        videos[uid.lower()] = dataclasses.replace(facts, simultaneous=names)
+      member = videos.get(uid.lower())
+      if member is not None:
+        names = (*member.simultaneous, f"set {number}")
+        videos[uid.lower()] = dataclasses.replace(member, simultaneous=names)
   return videos
 
 
@@ -114,8 +114,9 @@ def _redacted(record: Mapping[str, Any]) -> Iterator[Stretch]:
   if record.get("has_redacted_regions") and not intervals:
     raise RecordError("has redacted regions without their times")
   for interval in intervals:
-    start = interval.get("start_sec") if isinstance(interval, Mapping) else None
-    end = interval.get("end_sec") if isinstance(interval, Mapping) else None
+    times: Mapping[str, Any] = interval if isinstance(interval, Mapping) else {}
+    start: Any = times.get("start_sec")
+    end: Any = times.get("end_sec")
     if not _is_length(end) or not isinstance(start, int | float) or not start < end:
       raise RecordError("has a redacted interval without a start and an end")
     yield float(start), float(end)

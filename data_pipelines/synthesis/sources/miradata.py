@@ -174,7 +174,9 @@ def _whole_video(video: str, media: MediaFolder) -> str:
 
 
 def _follows(before: MiraClip, after: MiraClip) -> bool:
-  return after.number == before.number + 1 and abs(after.t0 - before.t1) <= LARGEST_GAP
+  if after.number != before.number + 1 or after.t1 <= before.t1:
+    return False
+  return abs(after.t0 - before.t1) <= LARGEST_GAP
 
 
 def _chain_track(chain: Sequence[MiraClip], whole: str, report: TrackReport) -> Track:
@@ -188,12 +190,12 @@ def _chain_track(chain: Sequence[MiraClip], whole: str, report: TrackReport) -> 
   events = []
   parts = []
   for number, clip in enumerate(chain):
-    length = clip.t1 - clip.t0
-    if whole:
-      begin = max(begin, clip.t0 - start)
-      length = clip.t1 - start - begin
+    length = round(clip.t1 - clip.t0, 6)
+    scenes.append(Scene(clip.file, t1=length, at=begin))
     end = round(begin + length, 6)
-    scenes.append(Scene(clip.file, t1=round(clip.t1 - clip.t0, 6), at=begin))
+    if whole:
+      begin = round(max(begin, clip.t0 - start), 6)
+      end = round(clip.t1 - start, 6)
     events.append(Event(begin, end, clip.event, place=clip.place))
     parts.append(Part(begin, end, clip.dense, number, number + 1))
     begin = end
@@ -201,7 +203,7 @@ def _chain_track(chain: Sequence[MiraClip], whole: str, report: TrackReport) -> 
     parts.insert(0, Part(0.0, begin, "", 0, len(chain)))
   track = Track(
     key=video_key(chain[0].video),
-    media=(Scene(whole, t0=start, t1=start + begin),) if whole else tuple(scenes),
+    media=(Scene(whole, t0=start, t1=chain[-1].t1),) if whole else tuple(scenes),
     duration=begin,
     events=tuple(events),
     parts=tuple(parts),

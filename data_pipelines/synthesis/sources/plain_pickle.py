@@ -12,7 +12,7 @@ import io
 import itertools
 import os
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.report import RecordError
@@ -39,11 +39,13 @@ _OPCODES = (
   *(pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
 )
 
+_PythonUnpickler: Any = pickle._Unpickler  # In Python; the usual one is in C.
+
 
 def pickled_elements(path: str | os.PathLike) -> Iterator[Any]:
   """The elements of the list in a pickle file.
 
-  Raises RecordError for anything else than a list of plain values, also after some elements; OSError
+  Raises RecordError for anything but a list of plain values, also after some elements, and OSError
   for a file that cannot be read.
   """
   size = os.path.getsize(path)
@@ -116,10 +118,10 @@ class _Memo(dict[int, Any]):
     return value
 
 
-class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class _PlainUnpickler(_PythonUnpickler):
   """Python's own unpickler without the opcodes that import or call."""
 
-  dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}  # type: ignore[attr-defined]
+  dispatch: ClassVar = {code[0]: _PythonUnpickler.dispatch[code[0]] for code in _OPCODES}
 
   def __init__(self, file: _BoundedFile):
     super().__init__(file, encoding="utf-8")

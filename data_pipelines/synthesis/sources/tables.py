@@ -147,7 +147,7 @@ class _Lines:
 def _header(lines: _Lines, path: str, columns: Sequence[str], delimiter: str) -> list[str]:
   """The names of the columns. Raises ManifestError."""
   try:
-    cells = next(csv.reader(lines, delimiter=delimiter), [])
+    cells = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
   except csv.Error as error:
     raise ManifestError(f"The table {one_line(path)} has no readable first row: {error}.") from None
   header = [cell.strip() for cell in cells]
@@ -161,7 +161,7 @@ def _header(lines: _Lines, path: str, columns: Sequence[str], delimiter: str) ->
 
 
 def _rows(lines: _Lines, header: list[str], delimiter: str) -> Iterator[TableRow]:
-  reader = csv.reader(lines, delimiter=delimiter)
+  reader = csv.reader(lines, delimiter=delimiter, strict=True)
   while True:
     lines.taken.clear()
     line = lines.line + 1
@@ -178,7 +178,7 @@ def _rows(lines: _Lines, header: list[str], delimiter: str) -> Iterator[TableRow
     if len(lines.taken) > 1:
       reason = f"{reason}; a quote may be open"
       lines.return_all_but_first()
-      reader = csv.reader(lines, delimiter=delimiter)
+      reader = csv.reader(lines, delimiter=delimiter, strict=True)
     yield TableRow(line, RecordError(reason))
 
 
