@@ -21,9 +21,9 @@ Stretch = tuple[float, float]  # From, to (seconds).
 def clean_track(
   track: Track, counts: collections.Counter[str], redacted: Sequence[Stretch] = ()
 ) -> Track:
-  """The track with its events in time order, inside the video and without repetitions.
+  """Sorts, bounds and merges the events of a track.
 
-  counts: increased for each reason of a change. redacted: stretches that show nothing; events that
+  They end up in time order, inside the video and without repetitions. counts: increased for each reason of a change. redacted: stretches that show nothing; events that
   overlap one are dropped, and parts of which more than a tenth is redacted. A part keeps those of
   its events that are left.
   """
@@ -51,7 +51,7 @@ def clean_track(
 def _bounded_event(
   event: Event, duration: float, redacted: Sequence[Stretch], counts: collections.Counter[str]
 ) -> Event | None:
-  """The event inside the video; None if it is dropped, for a counted reason."""
+  """The event inside the video; None if it is dropped."""
   text = _SPACE.sub(" ", event.text).strip()
   if not text:
     counts["events: without text, dropped"] += 1

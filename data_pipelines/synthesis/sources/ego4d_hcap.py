@@ -40,7 +40,7 @@ LONGEST_POINT = 5.0  # Seconds that a narration lasts at most, if the next one i
 
 
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
-  """A track a video, with its segments as parts, in the order of the ids."""
+  """A track a video, with its segments as parts."""
   by_role = files_by_role(files, ROLES, FILES)
   for path in files:
     check_file(path)
@@ -239,7 +239,7 @@ def _segments(
   rows: Sequence[GroupedRow], sids: frozenset[str], report: TrackReport
 ) -> list[tuple[float, float, str, list]]:
   """(start, end, text, captions) of the summary's segments, of all without one."""
-  segments = []
+  segments: list[tuple[float, float, str, list]] = []
   for row in rows:
     if row.content[0] == "narrations" and not segments:
       for start, end, text in row.content[2]:

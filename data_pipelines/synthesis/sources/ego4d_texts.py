@@ -21,7 +21,7 @@ def is_unsure(text: str) -> bool:
 
 
 def plain_text(text: str) -> str:
-  """A text without tags; C is the camera wearer, letters are other persons."""
+  """A text without tags and without the letters of persons."""
   is_other = _OTHER.match(text.strip()) is not None
   plain = _TAG.sub("", text).strip()
   if is_other:

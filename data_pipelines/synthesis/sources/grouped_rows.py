@@ -45,7 +45,7 @@ class GroupedRows(contextlib.AbstractContextManager):
       self._base.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", batch)
 
   def groups(self) -> Iterator[tuple[str, list[GroupedRow]]]:
-    """(key, its rows) in the order of the keys, whatever the order of the files."""
+    """(key, its rows) in the order of the keys."""
     self._base.execute("CREATE INDEX IF NOT EXISTS by_key ON rows (key, place, content)")
     rows = self._base.execute("SELECT * FROM rows ORDER BY key, place, content, file, line")
     for key, members in itertools.groupby(rows, key=_first):

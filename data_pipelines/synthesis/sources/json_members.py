@@ -15,7 +15,7 @@ DEEPEST = 4  # Of the members that are entered.
 
 
 class JsonMember(NamedTuple):
-  """A member of an object, or an element of an array in it."""
+  """A member of an object or an element of an array."""
 
   line: int  # Where its value begins.
   name: str  # The object's key; that of the array for an element.

@@ -9,7 +9,10 @@ _RECENT = 1 << 16  # Keys before they are sorted in.
 
 
 class KeySet:
-  """Keys by 64 bits of a digest: of ten million, two agree once in 300,000 sets."""
+  """Keys by 64 bits of a digest.
+
+  Of ten million keys, two agree once in 300,000 sets.
+  """
 
   def __init__(self) -> None:
     self._sorted = np.zeros(0, np.uint64)

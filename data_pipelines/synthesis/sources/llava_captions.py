@@ -25,8 +25,8 @@ FILES = (
 
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
   """A track a clip."""
-  captions = []
-  durations = []
+  captions: list[str] = []
+  durations: list[str] = []
   for path in files:
     check_file(path)
     is_list = path.rpartition("/")[2].startswith(DURATIONS)
@@ -57,12 +57,14 @@ def _track(record: Any, media: MediaFolder, report: TrackReport) -> Track:
     raise RecordError("is no object")
   caption = _caption(record)
   name = _medium(record, media)
-  duration = record.get("duration")
+  duration: Any = record.get("duration")
   if duration is None:
     duration = media.duration(name)
+  if duration is None:
+    raise RecordError("has no duration; list it, or give the folder of the media")
   is_number = isinstance(duration, int | float) and not isinstance(duration, bool)
   if not is_number or not 0 < duration < 1e9:
-    raise RecordError(f"has the duration {excerpt(str(duration))}; list it, or name the media")
+    raise RecordError(f"has the duration {excerpt(duration)}, which is no number of seconds")
   track = Track(
     key=video_key(name),
     media=(Scene(name, t1=float(duration)),),

@@ -52,7 +52,10 @@ class MediaFolder:
     return name
 
   def duration(self, name: str) -> float | None:
-    """Seconds of a medium; None if unknown. Raises RecordError for an unreadable one."""
+    """Seconds of a medium; None if unknown.
+
+    Raises RecordError for an unreadable one.
+    """
     listed = self._durations.get(name)
     if listed is not None or not self.is_checked:
       return listed
@@ -78,7 +81,7 @@ def video_key(name: str) -> str:
 
 
 def _listed_durations(path: str) -> dict[str, float]:
-  """Medium -> seconds. Raises ManifestError for a bad line: a wrong length spoils times."""
+  """Medium -> seconds. Raises ManifestError for a bad line."""
   durations = {}
   for line, record in manifest_records(path):
     try:

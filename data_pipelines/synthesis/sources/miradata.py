@@ -42,7 +42,7 @@ class MiraClip(NamedTuple):
 
 
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
-  """A track for each chain of clips that follow each other, alone or not.
+  """A track for each clip or chain of clips.
 
   Whole source videos are shown where they are there, clip files otherwise. report.repairs counts
   the clips in chains of two or more.
@@ -142,7 +142,7 @@ def _number(cells: Mapping[str, str], name: str) -> float:
 def _tracks(
   group: Sequence[GroupedRow], media: MediaFolder, report: TrackReport
 ) -> Iterator[Track]:
-  """The tracks of a source video's clips in the order of their numbers."""
+  """The tracks of the clips of a source video."""
   whole = _whole_video(MiraClip(*group[0].content).video, media)
   chain: list[MiraClip] = []
   numbers = set()

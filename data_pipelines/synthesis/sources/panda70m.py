@@ -44,7 +44,7 @@ class PandaClip(NamedTuple):
 
 
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
-  """A track for each run of neighbouring clips; its time begins with the run."""
+  """A track for each run of neighbouring clips."""
   if not files:
     raise ValueError(f"panda70m takes {FILES}.")
   for path in files:
@@ -62,7 +62,7 @@ def _tracks(files: Sequence[str], media: MediaFolder, report: TrackReport) -> It
       if wanted is not None and video not in wanted:
         report.repairs["rows: of videos that are not in the list, passed over"] += 1
         continue
-      if not seen.add(video):
+      if video in seen:
         raise RecordError(f"is a second row of the video {video}")
       runs = usable_runs(row_clips(cells, report))
       key = video_key(video)
@@ -70,6 +70,7 @@ def _tracks(files: Sequence[str], media: MediaFolder, report: TrackReport) -> It
     except RecordError as error:
       report.leave_out(path, line, error)
       continue
+    seen.add(video)
     for run in runs:
       yield clean_track(_whole_video_track(key, name, run), report.repairs)
 
@@ -121,7 +122,10 @@ def row_clips(cells: Mapping[str, str] | RecordError, report: TrackReport) -> li
 
 
 def usable_runs(clips: Sequence[PandaClip]) -> list[list[PandaClip]]:
-  """The runs of neighbours that are long enough. Raises RecordError if there are none."""
+  """The runs of neighbours that are long enough.
+
+  Raises RecordError if there are none.
+  """
   runs = []
   for run in neighbour_runs(clips):
     if len(run) >= FEWEST_CLIPS and run[-1].t1 - run[0].t0 >= SHORTEST_RUN:

@@ -42,7 +42,7 @@ def _tracks(path: str, media: MediaFolder, report: TrackReport) -> Iterator[Trac
   for number, (line, cells) in enumerate(table_rows(path, panda70m.COLUMNS[:4], report)):
     try:
       video = panda70m.row_video(cells)
-      if not seen.add(video):
+      if video in seen:
         raise RecordError(f"is a second row of the video {video}")
       key = video_key(video)
       clips = panda70m.row_clips(cells, report)
@@ -52,6 +52,7 @@ def _tracks(path: str, media: MediaFolder, report: TrackReport) -> Iterator[Trac
     except RecordError as error:
       report.leave_out(path, line, error)
       continue
+    seen.add(video)
     for run in runs:
       yield clean_track(_clips_track(key, number, run), report.repairs)
 

@@ -119,7 +119,7 @@ class _Lines:
     return text
 
   def return_all_but_first(self) -> None:
-    """Gives back the lines of a row, so that only its first is spoilt."""
+    """Gives back the lines of a row after its first."""
     rest = self.taken[1:]
     self._waiting.extendleft(reversed(rest))
     self.line -= len(rest)

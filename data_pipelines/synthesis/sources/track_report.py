@@ -15,7 +15,7 @@ _DETAIL = re.compile(r'"(?:[^"\\]|\\.)*"|[0-9][0-9.:_]*')  # Quotes and numbers 
 
 
 class BadRecordLog(list[BadRecord]):
-  """A list of the first bad records that counts all of them by reason.
+  """The first bad records, and counts of all by reason.
 
   file: all are written to it, one a line; None for none.
   """
