@@ -3,8 +3,8 @@
 
   python -m benchmarks.long_video_sources [--megabytes 100]
 
-Prints, for a csv like Panda-70M's and a pickle like Ego4D-HCap's clips, megabytes a minute and core,
-and the memory that reading adds to that of the process.
+Prints, for a csv like Panda-70M's and a pickle like Ego4D-HCap's clips, megabytes a minute and
+core, and the memory that reading adds to that of the process.
 """
 
 import argparse

@@ -23,9 +23,9 @@ def clean_track(
 ) -> Track:
   """Sorts, bounds and merges the events of a track.
 
-  They end up in time order, inside the video and without repetitions. counts: increased for each reason of a change. redacted: stretches that show nothing; events that
-  overlap one are dropped, and parts of which more than a tenth is redacted. A part keeps those of
-  its events that are left.
+  They end up in time order, inside the video and without repetitions; a part keeps those of its
+  events that are left. counts: increased for each reason of a change. redacted: stretches that show
+  nothing; events that overlap one are dropped, and parts of which more than a tenth is redacted.
   """
   events: list[Event] = []
   origins: list[set[int]] = []  # The events' numbers in `track`.

@@ -50,9 +50,9 @@ def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> I
   with GroupedRows() as rows:
     for role in ("clips", "segments", "videos"):
       for path in by_role[role]:
-        rows.extend(_hcap_rows(role, path, report))
+        rows.add_rows(_hcap_rows(role, path, report))
     for path in by_role["narration"]:
-      rows.extend(_narration_rows(path, report))
+      rows.add_rows(_narration_rows(path, report))
     for video, group in rows.groups():
       try:
         track = _track(video, group, videos, media, report)

@@ -38,7 +38,7 @@ class GroupedRows(contextlib.AbstractContextManager):
     self._base.close()
     self._folder.cleanup()
 
-  def extend(self, rows: Iterable[tuple[str, GroupedRow]]) -> None:
+  def add_rows(self, rows: Iterable[tuple[str, GroupedRow]]) -> None:
     """Adds (key, row); contents must be JSON."""
     encoded = map(_encoded, rows)
     while batch := list(itertools.islice(encoded, 10_000)):

@@ -53,7 +53,7 @@ def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> I
   media = MediaFolder(media_root)
   with GroupedRows() as rows:
     for path in files:
-      rows.extend(_rows(path, report))
+      rows.add_rows(_rows(path, report))
     for _, group in rows.groups():
       yield from counted(_tracks(group, media, report), report)
 
