@@ -28,6 +28,7 @@ from data_pipelines.synthesis.sources.registry import (
   files_by_role,
   required_files,
 )
+from data_pipelines.synthesis.sources.tables import check_unicode
 from data_pipelines.synthesis.sources.track_report import TrackReport
 from data_pipelines.synthesis.track import Event, Part, Track
 
@@ -90,6 +91,7 @@ def _hcap_rows(role: str, path: str, report: TrackReport) -> Iterator[tuple[str,
     try:
       if isinstance(element, RecordError):
         raise element
+      check_unicode(element)
       video, place, content = parse(element)
     except RecordError as error:
       report.leave_out(path, line, error)
@@ -137,6 +139,11 @@ def _summary(element: Any) -> tuple[str, float, list]:
 def _narration_rows(path: str, report: TrackReport) -> Iterator[tuple[str, GroupedRow]]:
   """A video's narrations of one annotator."""
   for line, video, record in json_members(path, ("videos",)):
+    try:
+      check_unicode([video, record])
+    except RecordError as error:
+      report.leave_out(path, line, error)
+      continue
     passes = []
     for name in ("narration_pass_1", "narration_pass_2"):
       annotated = record.get(name) if isinstance(record, Mapping) else None

@@ -10,6 +10,7 @@ from data_pipelines.manifest.report import RecordError
 from data_pipelines.synthesis import splits
 from data_pipelines.synthesis.sources.clean import Stretch
 from data_pipelines.synthesis.sources.json_members import json_members
+from data_pipelines.synthesis.sources.tables import check_unicode
 from data_pipelines.synthesis.sources.track_report import TrackReport
 
 _SETS = ("concurrent_sets", "concurrent_video_sets")
@@ -86,6 +87,7 @@ def _video(record: Any) -> tuple[str, Ego4dVideo]:
   uid = record.get("video_uid") if isinstance(record, Mapping) else None
   if not isinstance(uid, str) or not uid:
     raise RecordError("has no video_uid")
+  check_unicode(record)
   lengths = [record.get("duration_sec")]
   metadata = record.get("video_metadata")
   if isinstance(metadata, Mapping):

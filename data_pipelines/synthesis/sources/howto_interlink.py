@@ -20,7 +20,7 @@ from data_pipelines.synthesis.sources.registry import (
   files_by_role,
   required_files,
 )
-from data_pipelines.synthesis.sources.tables import clock_seconds, table_rows
+from data_pipelines.synthesis.sources.tables import check_unicode, clock_seconds, table_rows
 from data_pipelines.synthesis.sources.track_report import TrackReport, counted
 from data_pipelines.synthesis.track import Event, Track
 
@@ -99,6 +99,7 @@ def _events(text: str, report: TrackReport) -> list[Event]:
     raise RecordError(f"has the clips {excerpt(text)}, which are no JSON") from None
   if not isinstance(clips, list):
     raise RecordError(f"has the clips {excerpt(text)}, which are no list")
+  check_unicode(clips)
   events = []
   for clip in clips:
     try:

@@ -19,7 +19,7 @@ from data_pipelines.synthesis.sources.registry import (
   files_by_role,
   required_files,
 )
-from data_pipelines.synthesis.sources.tables import table_rows
+from data_pipelines.synthesis.sources.tables import check_unicode, table_rows
 from data_pipelines.synthesis.sources.track_report import TrackReport, counted
 from data_pipelines.synthesis.track import Event, Track
 
@@ -119,6 +119,7 @@ class _HtStepReader:
   def _track(self, path: str, member: JsonMember) -> Track:
     """The track of a video. Raises RecordError."""
     record = member.value
+    check_unicode([member.name, record])
     if not isinstance(record, Mapping) or not isinstance(record.get("annotations"), list):
       raise RecordError(f"{excerpt(member.name)} has no list of annotations")
     split = self.held_out.get(member.name, record.get("subset", TRAIN))

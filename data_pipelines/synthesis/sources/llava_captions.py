@@ -12,6 +12,7 @@ from data_pipelines.synthesis.sources.clean import clean_track
 from data_pipelines.synthesis.sources.key_set import KeySet
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, check_name, video_key
 from data_pipelines.synthesis.sources.registry import TrackSource, check_file
+from data_pipelines.synthesis.sources.tables import check_unicode
 from data_pipelines.synthesis.sources.track_report import TrackReport, counted
 from data_pipelines.synthesis.track import Event, Track
 
@@ -55,6 +56,7 @@ def _track(record: Any, media: MediaFolder, report: TrackReport) -> Track:
     raise record
   if not isinstance(record, Mapping):
     raise RecordError("is no object")
+  check_unicode(record)
   caption = _caption(record)
   name = _medium(record, media)
   duration: Any = record.get("duration")

@@ -17,7 +17,12 @@ from data_pipelines.synthesis.sources.clean import clean_track
 from data_pipelines.synthesis.sources.key_set import KeySet
 from data_pipelines.synthesis.sources.media_folder import MediaFolder, video_key
 from data_pipelines.synthesis.sources.registry import TrackSource, check_split
-from data_pipelines.synthesis.sources.tables import clock_seconds, literal_list, table_rows
+from data_pipelines.synthesis.sources.tables import (
+  check_unicode,
+  clock_seconds,
+  literal_list,
+  table_rows,
+)
 from data_pipelines.synthesis.sources.track_report import TrackReport, counted
 from data_pipelines.synthesis.track import Event, Track
 
@@ -105,6 +110,7 @@ def row_clips(cells: Mapping[str, str] | RecordError, report: TrackReport) -> li
   captions = literal_list(cells["caption"], "caption")
   if len(times) != len(captions):
     raise RecordError(f"has {len(times)} times and {len(captions)} captions")
+  check_unicode(captions)
   clips = []
   for number, (span, caption) in enumerate(zip(times, captions, strict=True)):
     if not isinstance(span, list | tuple) or len(span) != 2:

@@ -6,6 +6,7 @@ import codecs
 from collections import deque
 from collections.abc import Iterator, Sequence
 import csv
+import json
 import os
 import re
 from typing import Any, BinaryIO, NamedTuple
@@ -74,6 +75,17 @@ def literal_list(cell: str, name: str) -> list:
   if not isinstance(value, list):
     raise RecordError(f"has {excerpt(cell)} in {name}, which is no list")
   return value
+
+
+def check_unicode(value: Any) -> None:
+  """Raises RecordError for a value with half of a character in a text.
+
+  JSON and Python can write one ("\\ud800"), UTF-8 cannot.
+  """
+  try:
+    json.dumps(value, ensure_ascii=False).encode()
+  except (ValueError, TypeError, RecursionError):
+    raise RecordError("has a text that is not UTF-8, or an endless value") from None
 
 
 def clock_seconds(text: Any) -> float:

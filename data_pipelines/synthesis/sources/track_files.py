@@ -10,6 +10,7 @@ from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
 from data_pipelines.synthesis.sources.media_folder import MediaFolder
 from data_pipelines.synthesis.sources.registry import TrackSource
+from data_pipelines.synthesis.sources.tables import check_unicode
 from data_pipelines.synthesis.sources.track_report import TrackReport, counted
 from data_pipelines.synthesis.track import Track, parse_track
 
@@ -28,6 +29,7 @@ def _tracks(path: str, media: MediaFolder, report: TrackReport) -> Iterator[Trac
     try:
       if isinstance(record, RecordError):
         raise record
+      check_unicode(record)
       track = parse_track(record)
       _check(track, media)
       track = clean_track(track, report.repairs)
