@@ -78,7 +78,7 @@ def literal_list(cell: str, name: str) -> list:
 
 
 def check_unicode(value: Any) -> None:
-  """Raises RecordError for a value with half of a character in a text.
+  """Raises RecordError for a text with half a character.
 
   JSON and Python can write one ("\\ud800"), UTF-8 cannot.
   """
