@@ -27,6 +27,7 @@ CONTRACTS = {
   *("grid", "image_grid", "merge", "merge_images", "pool", "select", "flops"),
   *("begin", "step", "save", "end", "evaluate", "wants_state"),
   *("score", "average", "read_examples"),
+  *("read_tracks", "build_questions", "add_parser"),
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
