@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int | None:
 
   session = checkpoint_options.load_on_devices(args, ROWS)
   session = session.adjusted(dropout=args.dropout, yarn=args.yarn)
-  names = args.benchmark.split(",") if args.benchmark else [args.manifest]
+  names = benchmark_names(args) or [args.manifest]
   reports = evaluate(
     session,
     names if len(names) > 1 else names[0],
@@ -60,6 +60,16 @@ def _check_names(args: argparse.Namespace) -> None:
     raise ValueError("Set --checkpoint to the folder of a run, or of one of its checkpoints.")
   if bool(args.benchmark) == bool(args.manifest):
     raise ValueError("Set either --benchmark (see --list) or --manifest to what is to be asked.")
+  from filax.evals.registry import find_benchmark
+
+  for name in benchmark_names(args):
+    find_benchmark(name)  # Before a checkpoint is loaded.
+
+
+def benchmark_names(args: argparse.Namespace) -> list[str]:
+  """The names of --benchmark."""
+  names = [name.strip() for name in args.benchmark.split(",")]
+  return [name for name in names if name]
 
 
 def evals_parser() -> argparse.ArgumentParser:

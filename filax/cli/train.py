@@ -60,7 +60,6 @@ def main(argv: Sequence[str]) -> int:
     argv, code_when_stopped = split_exit_code(argv)
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
     config.init_from = initial_checkpoint(config.init_from, options["workdir"])
-=======
     hooks = evaluation_hooks(config)
   except (ValueError, OSError) as error:
     end_other_processes(error)

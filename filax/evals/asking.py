@@ -92,10 +92,10 @@ class Asking:
 
   def _ask_about(self, group: StartedGroup) -> Iterator[list[Row]]:
     """Adds questions to the queue; yields the rows of every full batch."""
-    shown = self._encoder.finish_encoding(group.media)
+    encoded = self._encoder.finish_encoding(group.media)
     for example in group.examples:
       try:
-        question = self._queue.add(example, shown)
+        question = self._queue.add(example, encoded)
       except Exception as error:  # A protocol may raise anything for a bad record.
         self._refuse([example], error)
         continue

@@ -20,8 +20,10 @@ def scored_rows(rows: Sequence[Row]) -> list[Row]:
 
 def mean_score(rows: Sequence[Row]) -> float | None:
   """The mean score; None without scored rows."""
-  values = [row["score"] for row in scored_rows(rows)]
-  return statistics.fmean(values) if values else None
+  scored = scored_rows(rows)
+  if not scored:
+    return None
+  return statistics.fmean(row["score"] for row in scored)
 
 
 def all_scores(

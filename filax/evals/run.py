@@ -37,7 +37,7 @@ KEEP_SECONDS = 15.0  # Minimum time between two writes of result.json during a r
 @also_of_pair
 def evaluate(
   session: LoadedModel,
-  manifest_or_benchmark: str | os.PathLike | Sequence[str],
+  manifest: str | os.PathLike | Sequence[str],
   *,
   data: str | os.PathLike = "",
   protocol: str = "",
@@ -60,8 +60,8 @@ def evaluate(
     report = filax.evaluate(session, "videomme", data="/data", out="runs/evals/videomme")
     report = filax.evaluate(session, "questions.json", limit=50)
 
-  `manifest_or_benchmark` is a name of `filax evals --list`, "module:name" of a private benchmark,
-  or the path of a manifest. `data` holds the files of benchmarks (data/<name> if it exists), `root`
+  `manifest` is a name of `filax evals --list`, "module:name" of a private benchmark, or the path of
+  a manifest. `data` holds the files of benchmarks (data/<name> if it exists), `root`
   their media. `protocol` "" is that of the model's family. `out` is a folder for result.json,
   answers.jsonl and page.html; the same call goes on from the answers in it. `allow_missing` asks
   about the media that are there. `selector` answers with another selector at the same number of
@@ -71,8 +71,7 @@ def evaluate(
 
   Returns the result of filax/evals/README.md, with its `answers`. Several names give a dict of
   results, each in a folder of its own below `out`. Raises ValueError or OSError, in one sentence,
-  if there is nothing to ask, media are missing, the folder has other settings, nothing could be
-  scored, or there is no space left.
+  for what cannot be asked, scored or kept.
   """
   options = EvaluationOptions(
     data=os.fspath(data),
@@ -90,9 +89,10 @@ def evaluate(
     progress=progress,
     process=process,
   )
-  if isinstance(manifest_or_benchmark, str | os.PathLike):
-    return run_evaluation(prepare(session, manifest_or_benchmark, options), out)
-  names = [os.fspath(name) for name in manifest_or_benchmark]
+  if isinstance(manifest, str | os.PathLike):
+    return run_evaluation(prepare(session, manifest, options), out)
+  names = [os.fspath(name) for name in manifest]
+  _check_folders(names)
   prepared = {name: prepare(session, name, options) for name in names}
   return _run_all(prepared, out)
 
@@ -110,6 +110,18 @@ def _run_all(prepared: dict[str, Evaluation], out: str | os.PathLike) -> dict[st
   if failed is not None:
     raise failed
   return results
+
+
+def _check_folders(names: Sequence[str]) -> None:
+  """Raises ValueError unless each name has a folder of its own."""
+  folders: dict[str, str] = {}
+  for name in names:
+    other = folders.setdefault(_folder_name(name), name)
+    if other != name:
+      raise ValueError(
+        f"{other} and {name} would both be kept under {_folder_name(name)!r}. Evaluate them one "
+        "after the other, each with an --out of its own."
+      )
 
 
 def _folder_name(name: str) -> str:
@@ -139,7 +151,7 @@ class _Run:
     self.folder = folder
     self.rows = _rows_of(evaluation, rows)
     self._answered_before = len(self.rows)
-    self.account = Account()
+    self.account = Account(first_prompt=_first_prompt(folder))
     self.groups = _open_groups(evaluation, self.rows)
     count = sum(map(len, self.groups))
     self.batch = _batch_rows(evaluation, count)
@@ -276,10 +288,16 @@ def _batch_rows(evaluation: Evaluation, count: int) -> int:
   return math.ceil(rows / at_once) * at_once
 
 
+def _first_prompt(folder: ResultsFolder | None) -> str:
+  """The first prompt of the run that this one continues."""
+  result = None if folder is None else folder.read_result()
+  return "" if result is None else result["first_prompt"]
+
+
 def _rows_of(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, Row]:
   """The rows of an evaluation's questions."""
-  asked = {example.id for example in evaluation.examples}
-  return {id: row for id, row in rows.items() if id in asked}
+  ids = {example.id for example in evaluation.examples}
+  return {id: row for id, row in rows.items() if id in ids}
 
 
 def _open_groups(evaluation: Evaluation, rows: Mapping[str, Row]) -> list[questions.Group]:

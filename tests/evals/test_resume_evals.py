@@ -251,3 +251,17 @@ def test_launched_processes_take_their_share(run, data, tmp_path, monkeypatch, c
     monkeypatch.setenv("FILAX_PROCESS_ID", number)
     assert main([*words, str(tmp_path), "--batch", "2"]) == 0
   assert len(kept(tmp_path)) == 6
+
+
+def test_the_first_prompt_stays_that_of_the_first_question(session, data, tmp_path, monkeypatch):
+  original = ResultsFolder.append
+
+  def append(folder, batch):
+    original(folder, batch)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(ResultsFolder, "append", append)
+  with pytest.raises(KeyboardInterrupt):
+    ask(session, data, tmp_path)
+  monkeypatch.undo()
+  assert "on red 0?" in ask(session, data, tmp_path)["first_prompt"]

@@ -331,3 +331,8 @@ def test_long_videos_are_encoded_while_they_are_read(tmp_path, monkeypatch):
   assert [row["answer"] for row in streamed["answers"]] == [
     row["answer"] for row in whole["answers"]
   ]
+
+
+def test_two_results_in_one_folder_are_refused(session, tmp_path):
+  with pytest.raises(ValueError, match=r"a/x\.json and b/x\.json would both be kept under 'x'"):
+    ask(session, ["a/x.json", "b/x.json"], out=tmp_path)
