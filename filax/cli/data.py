@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax data check MANIFEST reports errors in a manifest; filax data build packs one.
 
+status and view have files of their own.
+
 Exit code 0: all good; 1: some records are bad (they are listed); 2: nothing could be done.
 """
 
 import argparse
 from collections.abc import Sequence
+import importlib
 import json
 import os
 import sys
 
 from filax.cli import options
 
+OWN_FILES = {  # Verbs that read a config -> module with a main(argv).
+  "status": "filax.cli.data_status",
+  "view": "filax.cli.data_view",
+}
+
 
 def main(argv: Sequence[str]) -> int:
   """Runs `check` or `build`; returns the exit code."""
+  verb = argv[0] if argv else ""
+  if verb in OWN_FILES:
+    return importlib.import_module(OWN_FILES[verb]).main(argv[1:])
   args = data_parser().parse_args(list(argv))
   return args.run(args)
 
@@ -22,9 +33,11 @@ def main(argv: Sequence[str]) -> int:
 def data_parser() -> argparse.ArgumentParser:
   """The options of `filax data check` and `filax data build`."""
   parser = options.Parser(prog="filax data", description=__doc__.splitlines()[0])
-  verbs = parser.add_subparsers(required=True, metavar="check|build")
+  verbs = parser.add_subparsers(required=True, metavar="check|build|status|view")
   _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
+  verbs.add_parser("status", help="what of a config's mixture is present, and where the rest is")
+  verbs.add_parser("view", help="a page that shows what a config trains on")
   return parser
 
 
