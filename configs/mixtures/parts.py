@@ -29,7 +29,7 @@ class Part(NamedTuple):
   source: Source
 
   @property
-  def count(self) -> int | None:
+  def published_count(self) -> int | None:
     """The published number of samples; None if it is unknown."""
     scale = {"k": 1000, "m": 1_000_000}.get(self.samples[-1:], 1)
     digits = self.samples.rstrip("km")

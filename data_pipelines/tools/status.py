@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
+import itertools
 import os
 from typing import Any
 
@@ -62,12 +63,17 @@ class MixtureStatus:
   @property
   def present(self) -> list[ManifestStatus]:
     """The manifests that can be used."""
-    return [status for status in self.manifests if status.present and not status.error]
+    return list(filter(_is_usable, self.manifests))
 
   @property
   def missing(self) -> list[ManifestStatus]:
     """The manifests that are not there, or cannot be used."""
-    return [status for status in self.manifests if not status.present or status.error]
+    return list(itertools.filterfalse(_is_usable, self.manifests))
+
+  @property
+  def samples(self) -> int:
+    """Records that the strategies take of the manifests that can be used."""
+    return sum(status.taken for status in self.present)
 
   def as_dict(self) -> dict[str, Any]:
     """The status for JSON."""
@@ -76,15 +82,15 @@ class MixtureStatus:
       manifests=[dataclasses.asdict(status) for status in self.manifests],
       present=len(self.present),
       missing=len(self.missing),
-      samples=sum(status.taken for status in self.present),
+      samples=self.samples,
       hours=self._hours(),
     )
 
   def lines(self) -> Iterator[str]:
     """The status as text: what is present, then what is missing."""
     total = len(self.manifests)
-    samples = sum(status.taken for status in self.present)
-    yield f"{self.title}: {len(self.present)} of {total} manifests present, {samples:,} samples"
+    present = self.present
+    yield f"{self.title}: {len(present)} of {total} manifests present, {self.samples:,} samples"
     for status in self.present:
       yield "  " + _present_line(status)
     hours = self._hours()
@@ -95,8 +101,15 @@ class MixtureStatus:
     yield from _missing_lines(self.missing)
 
   def _hours(self) -> float | None:
-    looked_at = [status.media for status in self.present if status.media is not None]
-    return sum(media.hours for media in looked_at) if looked_at else None
+    hours = None
+    for status in self.present:
+      if status.media is not None:
+        hours = (hours or 0.0) + status.media.hours
+    return hours
+
+
+def _is_usable(status: ManifestStatus) -> bool:
+  return status.present and not status.error
 
 
 def mixture_status(

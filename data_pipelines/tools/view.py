@@ -16,6 +16,7 @@ from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.plan import Plan
 from data_pipelines.packing.planner import PlanRow
 from data_pipelines.packing.rows import Materialise
+from data_pipelines.packing.sample_layout import TimelineLayout
 from data_pipelines.sample import Sample, Timeline
 from data_pipelines.tools.view_tokens import Piece, learned_tokens, token_pieces
 from filax.spec import RowShape
@@ -50,7 +51,7 @@ class ShownSample:
 
 
 @dataclasses.dataclass(frozen=True)
-class RowSegment:
+class RowShare:
   """A sample's share of a row."""
 
   origin: str
@@ -65,7 +66,7 @@ class ShownRow:
 
   number: int
   shape: RowShape
-  segments: Sequence[RowSegment]
+  segments: Sequence[RowShare]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +87,23 @@ class DataView:
   rows: Sequence[ShownRow]
   left_out: Sequence[LeftOut]
 
+  @property
+  def not_learned(self) -> int:
+    """Records that are not learned."""
+    return sum(reason.count for reason in self.left_out)
+
 
 def view_plan(plan: Plan, samples: int, rows: int) -> DataView:
   """Looks at `samples` samples, evenly spread, and at the first `rows` rows of a plan."""
   with tempfile.TemporaryDirectory(prefix="filax-view-") as folder:
     quarantine = pathlib.Path(folder, "quarantine.jsonl")
     numbers = np.unique(np.linspace(0, len(plan.samples) - 1, samples).round().astype(int))
-    shown = [_shown_sample(plan, int(number), quarantine) for number in numbers]
-  count = min(rows, plan.row_count(0))
-  packed = [_shown_row(plan, number) for number in range(count)]
+    shown = []
+    for number in numbers.tolist():
+      shown.append(_shown_sample(plan, number, quarantine))
+  packed = []
+  for number in range(min(rows, plan.row_count(0))):
+    packed.append(_shown_row(plan, number))
   return DataView(plan, shown, packed, list(left_out(plan)))
 
 
@@ -140,7 +149,7 @@ def _shown_sample(plan: Plan, number: int, quarantine: pathlib.Path) -> ShownSam
   sample = plan.samples[number]
   layouts = plan.composer.timeline_layouts(sample, number, 0)
   encoded = plan.composer.encode_text(sample, layouts)
-  times = [float(second) for layout in layouts for second in layout.times]
+  times = _seconds(layouts)
   problem = _media_error(plan, sample)
   pictures: list[ShownPicture] = []
   demand = plan.planner.demand(0)
@@ -152,12 +161,12 @@ def _shown_sample(plan: Plan, number: int, quarantine: pathlib.Path) -> ShownSam
     row, problem = _read_sample(plan, number, plan.row_shapes[bucket], quarantine)
     if not problem:
       pictures = list(_pictures(plan, number, row))
-      times = [float(second) for second in row["frame_times"]]
+      times = row["frame_times"].tolist()
   return ShownSample(
     number=number,
     id=sample.id,
     origin=sample.origin,
-    media=[_timeline_words(timeline) for timeline in sample.media],
+    media=list(map(_timeline_words, sample.media)),
     pieces=list(token_pieces(encoded, plan.tokenizer)),
     tokens=len(encoded.tokens),
     learned=learned_tokens(encoded),
@@ -166,6 +175,14 @@ def _shown_sample(plan: Plan, number: int, quarantine: pathlib.Path) -> ShownSam
     pictures=pictures,
     problem=problem,
   )
+
+
+def _seconds(layouts: Sequence[TimelineLayout]) -> list[float]:
+  """The planned times of all frames."""
+  times: list[float] = []
+  for layout in layouts:
+    times += layout.times.tolist()
+  return times
 
 
 def _read_sample(
@@ -220,7 +237,7 @@ def _shown_row(plan: Plan, number: int) -> ShownRow:
   segments = []
   for sample in row.samples:
     segments.append(
-      RowSegment(
+      RowShare(
         plan.corpus.samples.origin(sample),
         int(demand.tokens[sample]),
         int(demand.frames[sample]),

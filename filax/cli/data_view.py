@@ -40,10 +40,9 @@ def main(argv: Sequence[str]) -> int:
   path = pathlib.Path(args.out)
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(page, encoding="utf-8")
-  not_learned = sum(reason.count for reason in shown.left_out)
   print(
     f"Wrote {args.out}: {len(shown.samples)} of {len(plan.samples):,} samples and "
-    f"{len(shown.rows)} of {plan.row_count(0):,} rows; {not_learned:,} records are not learned."
+    f"{len(shown.rows)} of {plan.row_count(0):,} rows; {shown.not_learned:,} records are not learned."
   )
   return 0
 

@@ -77,10 +77,10 @@ def data_page(view: DataView, manifest: str, config: str) -> str:
       "The first rows of epoch 0: each colour is a sample. Frames and tokens are those that "
       "training takes."
     ),
-    *[_row(row) for row in view.rows],
+    *map(_row, view.rows),
     html_page.heading("Samples"),
     _legend(),
-    *[_sample(sample) for sample in view.samples],
+    *map(_sample, view.samples),
     html_page.heading("Settings"),
     html_page.words_table(_settings(view.plan.data)),
   ]
@@ -89,9 +89,8 @@ def data_page(view: DataView, manifest: str, config: str) -> str:
 
 def _figures(view: DataView) -> Markup:
   report = view.plan.report
-  not_learned = sum(reason.count for reason in view.left_out)
   cards = [
-    html_page.number_card("samples", f"{report['samples']:,}", f"{not_learned:,} not learned"),
+    html_page.number_card("samples", f"{report['samples']:,}", f"{view.not_learned:,} not learned"),
     html_page.number_card(
       "rows of an epoch", f"{report['rows']:,}", f"{report['samples_per_row']:.2f} samples a row"
     ),
@@ -127,24 +126,26 @@ def _left_out(reasons: Sequence[LeftOut]) -> Iterator[Markup]:
 
 def _row(row: ShownRow) -> Markup:
   shape = row.shape
+  rooms = dict(tokens=shape.length, frames=shape.frames, images=shape.images)
   lanes = []
-  for name, room in (("tokens", shape.length), ("frames", shape.frames), ("images", shape.images)):
-    needs = [getattr(segment, name) for segment in row.segments]
+  for name, room in rooms.items():
     if room:
-      lanes.append(_lane(name, needs, room, [segment.origin for segment in row.segments]))
+      lanes.append(_lane(name, row, room))
   segments = f"{counted(len(row.segments), 'sample')} of at most {shape.segments}"
   title = element("h3", f"Row {row.number} ", element("span", segments, class_="faint small"))
   return element("div", title, *lanes, class_="card packed")
 
 
-def _lane(name: str, needs: Sequence[int], room: int, origins: Sequence[str]) -> Markup:
+def _lane(name: str, row: ShownRow, room: int) -> Markup:
   fills = []
-  for number, (need, origin) in enumerate(zip(needs, origins, strict=True)):
+  used = 0
+  for number, segment in enumerate(row.segments):
+    need = getattr(segment, name)
+    used += need
     if need:
       style = f"width:{100 * need / room:.3f}%"
-      tip = f"{origin}: {need:,} {name}"
+      tip = f"{segment.origin}: {need:,} {name}"
       fills.append(element("div", class_=f"series{number % SERIES}", style=style, title=tip))
-  used = sum(needs)
   value = f"{used:,} of {room:,} · {100 * used / room:.1f} %"
   return element(
     "div",

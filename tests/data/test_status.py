@@ -49,7 +49,7 @@ def test_a_mixture_is_complete_and_sound(stage, count):
   assert len(mixture) == len({part.file for part in mixture}) == count
   for part in mixture:
     assert all(part) and all(part.source)  # "unknown" rather than nothing.
-    assert part.count or part.samples == parts.UNKNOWN
+    assert part.published_count or part.samples == parts.UNKNOWN
     settings.check_settings(dict(data=dict(train=((part.file, part.strategy),))))
 
 
@@ -69,14 +69,14 @@ def test_stage_4_takes_a_quarter_and_rendered_text():
 
 def test_captions_of_llava_video_add_up():
   captions = [part for part in fila_stage4.PARTS if "_cap_" in part.file]
-  assert sum(part.count for part in captions) == 178_510
+  assert sum(part.published_count for part in captions) == 178_510
 
 
 @pytest.mark.parametrize(
   ("samples", "count"), [("6901", 6901), ("40k", 40_000), ("2m", 2_000_000), ("unknown", None)]
 )
 def test_published_numbers(samples, count):
-  assert vcf_stage3.PARTS[0]._replace(samples=samples).count == count
+  assert vcf_stage3.PARTS[0]._replace(samples=samples).published_count == count
 
 
 @pytest.mark.parametrize("stage", STAGES)
