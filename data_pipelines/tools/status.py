@@ -19,7 +19,7 @@ _HOUR = 3600.0
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedManifest:
-  """A manifest of a mixture, present or not, and what is published about it."""
+  """A manifest of a mixture, and what is published about it."""
 
   path: str
   strategy: str = "all"

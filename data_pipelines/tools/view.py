@@ -51,7 +51,7 @@ class ShownSample:
 
 
 @dataclasses.dataclass(frozen=True)
-class RowShare:
+class PackedSample:
   """A sample's share of a row."""
 
   origin: str
@@ -66,7 +66,7 @@ class ShownRow:
 
   number: int
   shape: RowShape
-  segments: Sequence[RowShare]
+  segments: Sequence[PackedSample]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ class DataView:
 
 
 def view_plan(plan: Plan, samples: int, rows: int) -> DataView:
-  """Looks at `samples` samples, evenly spread, and at the first `rows` rows of a plan."""
+  """Some samples of a plan, evenly spread, and its first rows."""
   with tempfile.TemporaryDirectory(prefix="filax-view-") as folder:
     quarantine = pathlib.Path(folder, "quarantine.jsonl")
     numbers = np.unique(np.linspace(0, len(plan.samples) - 1, samples).round().astype(int))
@@ -237,7 +237,7 @@ def _shown_row(plan: Plan, number: int) -> ShownRow:
   segments = []
   for sample in row.samples:
     segments.append(
-      RowShare(
+      PackedSample(
         plan.corpus.samples.origin(sample),
         int(demand.tokens[sample]),
         int(demand.frames[sample]),
@@ -258,7 +258,7 @@ def _media_error(plan: Plan, sample: Sample) -> str:
 
 
 def _timeline_words(timeline: Timeline) -> str:
-  """The media of a timeline and the parts of them that are shown."""
+  """The media of a timeline and their shown parts."""
   words = []
   for scene in timeline:
     text = os.path.basename(scene.media)

@@ -28,7 +28,7 @@ class Piece:
 
 
 def token_pieces(encoded: Encoded, tokenizer: Tokenizer) -> Iterator[Piece]:
-  """The pieces of a sample in order; all tokens are in one of them."""
+  """The pieces of a sample in order, with all its tokens."""
   names = {id: name for name, id in tokenizer.controls.items()}
   begins = {start: (number, stop) for number, (start, stop) in enumerate(encoded.spans)}
   position = 0
@@ -49,7 +49,7 @@ def token_pieces(encoded: Encoded, tokenizer: Tokenizer) -> Iterator[Piece]:
 
 
 def _end_of_text(encoded: Encoded, start: int, ends: set[int], controls) -> int:
-  """Where the run of text with one label ends that begins at `start`."""
+  """The end of the run of text with one label."""
   stop = start + 1
   while (
     stop not in ends
@@ -61,7 +61,10 @@ def _end_of_text(encoded: Encoded, start: int, ends: set[int], controls) -> int:
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[str]:
-  """The text of each token; tokens that share a letter come as one."""
+  """The text of each token.
+
+  Tokens that share a letter come as one.
+  """
   before: list[int] = []
   waiting: list[int] = []
   for id in ids:
@@ -77,7 +80,10 @@ def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[str]:
 
 
 def _text_after(tokenizer: Tokenizer, before: list[int], ids: list[int]) -> str:
-  """The text of ids behind others, because the first of a text may lose its space."""
+  """The text of ids behind others.
+
+  The first token of a text may lose its space.
+  """
   return tokenizer.decode(before + ids)[len(tokenizer.decode(before)) :]
 
 

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def status_parser() -> options.Parser:
-  """The options of `filax data status`; overrides of the config are left over."""
+  """The options of `filax data status`."""
   parser = options.config_parser("data status", __doc__)
   add = parser.add_argument
   add("--root", default="", help="the folder of the published mixture; default: data")
@@ -97,7 +97,7 @@ def published_manifests(file: str, root: str) -> Iterator[ExpectedManifest]:
 
 
 def open_index(folder: str, probe: bool) -> MediaIndex | None:
-  """The facts of media in a folder; None if there are none to look at."""
+  """The facts of media in a folder; None without any."""
   path = os.path.join(folder, _INDEX) if folder else ""
   if not probe and not os.path.isfile(path):
     return None

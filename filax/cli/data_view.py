@@ -42,13 +42,14 @@ def main(argv: Sequence[str]) -> int:
   path.write_text(page, encoding="utf-8")
   print(
     f"Wrote {args.out}: {len(shown.samples)} of {len(plan.samples):,} samples and "
-    f"{len(shown.rows)} of {plan.row_count(0):,} rows; {shown.not_learned:,} records are not learned."
+    f"{len(shown.rows)} of {plan.row_count(0):,} rows; {shown.not_learned:,} records are not "
+    "learned."
   )
   return 0
 
 
 def view_parser() -> options.Parser:
-  """The options of `filax data view`; overrides of the config are left over."""
+  """The options of `filax data view`."""
   parser = options.config_parser("data view", __doc__)
   add = parser.add_argument
   add("manifest", metavar="MANIFEST", help="a manifest, as in config.data.train")

@@ -226,7 +226,7 @@ def _tokens(pieces: Iterable[Piece]) -> Iterator[Markup]:
 
 
 def _visible(text: str) -> Markup:
-  """The text of a token, with a sign for the end of a line."""
+  """The text of a token with its line ends visible."""
   return joined([text.replace("\n", f"{_LINE}\n")])
 
 
