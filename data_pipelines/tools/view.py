@@ -51,7 +51,7 @@ class ShownSample:
 
 
 @dataclasses.dataclass(frozen=True)
-class PackedSample:
+class ShownSegment:
   """A sample's share of a row."""
 
   origin: str
@@ -66,7 +66,7 @@ class ShownRow:
 
   number: int
   shape: RowShape
-  segments: Sequence[PackedSample]
+  segments: Sequence[ShownSegment]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +237,7 @@ def _shown_row(plan: Plan, number: int) -> ShownRow:
   segments = []
   for sample in row.samples:
     segments.append(
-      PackedSample(
+      ShownSegment(
         plan.corpus.samples.origin(sample),
         int(demand.tokens[sample]),
         int(demand.frames[sample]),
