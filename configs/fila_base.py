@@ -10,16 +10,18 @@ Table 4 of the paper: 32 frames, the rates and the batch of stage 4. It answers 
 
 from configs import common
 from configs.fila_stage2 import RATES
+from configs.mixtures.fila_stage4 import PARTS
+from configs.mixtures.parts import choose
 
 
 def get_config(arg=None):
-  arg = common.parse_arg(arg, debug=False, packed=False)
+  arg = common.parse_arg(arg, debug=False, packed=False, mixture="", root="data")
   c = common.base()
   c.model.selector = dict(name="uniform", size=1)
   c.model.merger = dict(name="mean")
   c.infer.selector = dict(name="uniform", size=1)
   c.infer.sampling = dict(name="uniform", frames=64, phase="ends")
-  c.data.train = (("data/llava_video_178k.json", "all"),)
+  c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/llava_video_178k.json", "all"),))
   c.data.sampling = dict(name="uniform", frames=32, phase="ends")
   c.data.rows = ((32, 0, 8192, 1), (32, 0, 16_384, 1))
   c.optim.rates = RATES

@@ -10,13 +10,15 @@ config.init_from to a folder that holds the pretrained tower and language model.
 """
 
 from configs import common
+from configs.mixtures.fila_stage1 import PARTS
+from configs.mixtures.parts import choose
 
 
 def get_config(arg=None):
-  arg = common.parse_arg(arg, debug=False, packed=False)
+  arg = common.parse_arg(arg, debug=False, packed=False, mixture="", root="data")
   c = common.base()
   c.model.projector.newline = "none"
-  c.data.train = (("data/blip_558k.json", "all"),)
+  c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/blip_558k.json", "all"),))
   c.data.template = "plain"
   c.data.system = ""
   c.data.rows = ((0, 1, 1024, 1),)

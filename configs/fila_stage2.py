@@ -11,14 +11,21 @@ tiles and an overview (anyres_max_9).
 """
 
 from configs import common
+from configs.mixtures.fila_stage2 import PARTS
+from configs.mixtures.parts import choose
 
 RATES = (("image_newline$", 1e-5), ("^encoder/", 2e-6), ("^projector/", 2e-6), ("^llm/", 1e-5))
 
 
 def get_config(arg=None):
-  arg = common.parse_arg(arg, debug=False, packed=False)
+  return config(arg, PARTS, (("data/onevision_knowledge.json", "all"),))
+
+
+def config(arg, published, usual):
+  """The config of stages 2 and 3, which differ in their data."""
+  arg = common.parse_arg(arg, debug=False, packed=False, mixture="", root="data")
   c = common.base()
-  c.data.train = (("data/onevision_knowledge.json", "all"),)
+  c.data.train = choose(arg.mixture, arg.root, published, usual)
   c.data.images = dict(mode="anyres", tiles=9)
   c.data.rows = ((0, 12, 8192, 1),)
   c.optim.rates = (*RATES, ("^merger/", 0.0))

@@ -9,10 +9,8 @@ Table 4 of the paper prints one column for stages 2 and 3: same rates, batch 64,
 """
 
 from configs import fila_stage2
+from configs.mixtures.fila_stage3 import PARTS
 
 
 def get_config(arg=None):
-  c = fila_stage2.get_config(arg)
-  if not c.debug_corpus:
-    c.data.train = (("data/onevision_single_image.json", "all"),)
-  return c
+  return fila_stage2.config(arg, PARTS, (("data/onevision_single_image.json", "all"),))

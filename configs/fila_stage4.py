@@ -14,12 +14,14 @@ training. A video is 32 x 196 tokens and one newline. Captions of long videos ne
 
 from configs import common
 from configs.fila_stage2 import RATES
+from configs.mixtures.fila_stage4 import PARTS
+from configs.mixtures.parts import choose
 
 
 def get_config(arg=None):
-  arg = common.parse_arg(arg, debug=False, packed=False)
+  arg = common.parse_arg(arg, debug=False, packed=False, mixture="", root="data")
   c = common.base()
-  c.data.train = (("data/llava_video_178k.json", "all"),)
+  c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/llava_video_178k.json", "all"),))
   c.data.sampling = dict(name="uniform", frames=96, phase="ends")
   c.data.rows = ((96, 0, 8192, 1), (96, 0, 16_384, 1))
   c.optim.rates = (*RATES, ("^merger/", 2e-6))

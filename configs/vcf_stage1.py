@@ -18,6 +18,8 @@ at 224. `dropout` is a preset of filax.spec.dropout_stages, or stages as
 from ml_collections import ConfigDict
 
 from configs import common
+from configs.mixtures.parts import choose
+from configs.mixtures.vcf_stage1 import PARTS
 
 LONG = (49_152, 65_536, 98_304, 131_072, 196_608)  # Prompts of up to 10,000 frames.
 MODELS = {"7B": "7B", "2B": "1.5B"}
@@ -37,6 +39,8 @@ def parse(arg: str | None) -> ConfigDict:
     dropout=DROPS,
     debug=False,
     packed=False,
+    mixture="",
+    root="data",
   )
   for name, choices in (("model", MODELS), ("encoder", ENCODERS)):
     value = parsed[name]
@@ -90,7 +94,8 @@ def dynamic(most: int, least: int) -> dict:
 def get_config(arg=None):
   arg = parse(arg)
   c = base(arg, 224)
-  c.data.train = (("data/vcf_stage1_images.json", "all"), ("data/vcf_stage1_videos.json", "all"))
+  usual = (("data/vcf_stage1_images.json", "all"), ("data/vcf_stage1_videos.json", "all"))
+  c.data.train = choose(arg.mixture, arg.root, PARTS, usual)
   c.data.template = "plain"
   c.data.system = ""
   c.data.time_prompt = "none"

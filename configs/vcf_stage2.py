@@ -11,6 +11,8 @@ in stage 1.
 """
 
 from configs import common
+from configs.mixtures.parts import choose
+from configs.mixtures.vcf_stage2 import PARTS
 from configs.vcf_stage1 import base, dynamic, parse
 
 RATES = (("^encoder/", 2e-6), ("^projector/", 1e-5), ("^llm/", 1e-5))
@@ -20,7 +22,7 @@ IMAGES = dict(mode="anyres_nopad", tiles=36)
 def get_config(arg=None):
   arg = parse(arg)
   c = base(arg, 224)
-  c.data.train = (("data/vcf_stage2.json", "all"),)
+  c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/vcf_stage2.json", "all"),))
   c.data.sampling = dynamic(8, 1)
   c.data.images = IMAGES
   c.data.rows = ((8, 8, 2048, 1), (8, 40, 8192, 1), (8, 40, 32_768, 1))

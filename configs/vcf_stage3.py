@@ -12,6 +12,8 @@ Arguments as in stage 1.
 """
 
 from configs import common
+from configs.mixtures.parts import choose
+from configs.mixtures.vcf_stage3 import PARTS
 from configs.vcf_stage1 import base, dynamic, parse
 from configs.vcf_stage2 import IMAGES, RATES
 
@@ -19,7 +21,7 @@ from configs.vcf_stage2 import IMAGES, RATES
 def get_config(arg=None):
   arg = parse(arg)
   c = base(arg, 224)
-  c.data.train = (("data/vcf_stage3.json", "all"),)
+  c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/vcf_stage3.json", "all"),))
   c.data.sampling = dynamic(512, 64)
   c.data.images = IMAGES
   c.data.rows = ((128, 40, 6144, 1), (512, 40, 12_288, 1), (512, 40, 32_768, 1))

@@ -10,6 +10,8 @@ As released: encoder 2e-6, connector 1e-5, 256 samples a step, one epoch, 25 % o
 """
 
 from configs import common
+from configs.mixtures.parts import choose
+from configs.mixtures.vcf_stage4 import PARTS
 from configs.vcf_stage1 import base, dynamic, parse
 from configs.vcf_stage2 import IMAGES
 
@@ -22,7 +24,7 @@ def get_config(arg=None):
       "with umt changes to 448 pixels. Stop after stage 3."
     )
   c = base(arg, 448)
-  c.data.train = (("data/vcf_stage3.json", "first:25%"),)
+  c.data.train = choose(arg.mixture, arg.root, PARTS, (("data/vcf_stage3.json", "first:25%"),))
   c.data.sampling = dynamic(512, 64)
   c.data.images = IMAGES
   c.data.rows = ((128, 40, 6144, 1), (512, 40, 12_288, 1), (512, 40, 32_768, 1))

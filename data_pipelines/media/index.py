@@ -131,6 +131,10 @@ class MediaIndex:
     """
     return dict(self.each(list(dict.fromkeys(media))))
 
+  def last_facts(self, media: str) -> Probe | None:
+    """The last facts of a path, without opening it; None if unknown."""
+    return self._store.get(_PATH + os.path.abspath(media))
+
   def each(self, media: Sequence[str]) -> Iterator[tuple[str, Probe]]:
     """(medium, Probe) of every medium, in order."""
     progress = _Progress(len(media), self.progress)

@@ -14,8 +14,9 @@ import time
 from typing import Any
 import weakref
 
+from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.quarantine import read_quarantine
-from data_pipelines.manifest.report import BadRecord, ManifestReport
+from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport
 from data_pipelines.mapped import one_builder, read_facts, write_arrays
 from data_pipelines.packing.fingerprint import digest_facts
 from data_pipelines.packing.sample_table import ManifestFile, SampleTable, manifest_file
@@ -24,6 +25,7 @@ from filax import files, settings
 
 _VERSION = 1  # Of the table; tables of another version are made anew.
 _DIGESTS = "manifests.json"  # Digests of manifests by path, size and time of change.
+_LISTED = 20  # Missing manifests in a message.
 _SETTLED = 2.0  # Seconds after which a file's time of change tells it from a later version.
 
 
@@ -52,6 +54,7 @@ def read_corpus(data: Mapping[str, Any], seed: int, folder: str) -> Corpus:
   Raises ValueError for an invalid manifest.
   """
   settings.check_settings(dict(data=dict(train=data["train"])))
+  _check_present([os.fspath(manifest) for manifest, _ in data["train"]])
   digests = _content_digests([str(manifest) for manifest, _ in data["train"]], folder)
   parts = []
   drawn = False
@@ -69,6 +72,25 @@ def read_corpus(data: Mapping[str, Any], seed: int, folder: str) -> Corpus:
     digest=digest,
     manifests=digests,
     exclusions=exclusions,
+  )
+
+
+def _check_present(manifests: Sequence[str]) -> None:
+  """Raises ValueError, with a list, if some of several manifests are missing."""
+  missing = []
+  for manifest in manifests:
+    is_plain = "://" not in manifest and ".array_record" not in os.path.basename(manifest)
+    if is_plain and not os.path.lexists(manifest):
+      missing.append(one_line(manifest))
+  if not missing or len(manifests) == 1:
+    return
+  listed = ", ".join(missing[:_LISTED])
+  if len(missing) > _LISTED:
+    listed += f" and {len(missing) - _LISTED} more"
+  raise ManifestError(
+    f"{len(missing)} of {len(manifests)} manifests of config.data.train cannot be read, they are "
+    f"missing: {listed}. `filax data status --config F` says where to get them; the config "
+    "argument mixture=present trains on the rest."
   )
 
 

@@ -1,32 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax data check MANIFEST reports errors in a manifest; filax data build packs one.
+"""filax data: check, pack, reformat, make, verify and look at training data.
 
 Exit code 0: all good; 1: some records are bad (they are listed); 2: nothing could be done.
 """
 
 import argparse
 from collections.abc import Sequence
+import importlib
 import json
 import os
 import sys
 
-from filax.cli import data_synthesize, options
+from filax.cli import (
+  data_longvid,
+  data_needles,
+  data_reformat,
+  data_synthesize,
+  data_verify,
+  options,
+)
+
+OWN_FILES = {  # Verbs that read a config -> module with a main(argv).
+  "status": "filax.cli.data_status",
+  "view": "filax.cli.data_view",
+}
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs `check` or `build`; returns the exit code."""
+  """Runs a verb; returns the exit code."""
+  verb = argv[0] if argv else ""
+  if verb in OWN_FILES:
+    return importlib.import_module(OWN_FILES[verb]).main(argv[1:])
   args = data_parser().parse_args(list(argv))
   return args.run(args)
 
 
 def data_parser() -> argparse.ArgumentParser:
-  """The options of `filax data check` and `filax data build`."""
+  """The options of all verbs."""
   parser = options.Parser(prog="filax data", description=__doc__.splitlines()[0])
-  verbs = parser.add_subparsers(required=True, metavar="check|build|synthesize")
+  verbs = parser.add_subparsers(required=True, metavar="VERB")
   _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
+  data_reformat.add_parser(verbs)
+  verbs.add_parser("status", help="what of a config's mixture is present, and where the rest is")
+  verbs.add_parser("view", help="a page that shows what a config trains on")
   data_synthesize.add_options(
     verbs.add_parser("synthesize", help="make long videos from captioned clips")
+  )
+  data_longvid.add_longvid_options(
+    verbs.add_parser("longvid", help="make questions about long videos from annotated sources")
+  )
+  data_verify.add_options(
+    verbs.add_parser("verify", help="derive answers again, and attack questions without videos")
+  )
+  data_needles.add_options(
+    verbs.add_parser("needles", help="hide cards in long videos, and ask about them")
   )
   return parser
 
@@ -57,7 +85,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_manifest(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl or ….array_record")
+  parser.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl, .parquet, .tar …")
   parser.add_argument("--root", default="", help="folder of the media; default: the manifest's")
 
 

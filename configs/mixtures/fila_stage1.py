@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FiLA-Video stage 1: BLIP-558K.
+
+The paper names the set; the file is that of its release.
+"""
+
+from configs.mixtures import sources
+from configs.mixtures.parts import Part, parts
+
+PARTS: tuple[Part, ...] = (
+  *parts(
+    sources.BLIP_558K.media,
+    sources.BLIP_558K,
+    ("blip_laion_cc_sbu_558k.json", "all", "558k"),
+  ),
+)
