@@ -16,7 +16,7 @@ import pathlib
 from filax.cli import options
 
 
-def add_verify(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
   """Adds the options of `filax data verify`."""
   add = parser.add_argument
   add("path", metavar="DIR", help="a folder with recipe.json, or a manifest")
@@ -26,10 +26,10 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
   add("--tracks", nargs="+", default=(), help="the annotation; default: DIR/tracks*.jsonl")
   add("--exclude-ids", nargs="+", default=(), help="lists of videos that must not occur")
   add("--workers", type=options.whole_number(1), help="processes; default: all processors")
-  parser.set_defaults(run=run_verify)
+  parser.set_defaults(run=_verify)
 
 
-def run_verify(args: argparse.Namespace) -> int:
+def _verify(args: argparse.Namespace) -> int:
   """Prints the result; returns the exit code."""
   from data_pipelines.chunk_pool import default_processes
   from data_pipelines.synthesis.blind.attack_set import attack_pool

@@ -15,8 +15,11 @@ from data_pipelines.synthesis.splits import source_key
 
 ORDER_TASKS = ("event_order", "scene_order")
 _OPTION = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*(.*)")
-_ANSWER = re.compile(r"\s*(?:(?:the )?(?:best )?(?:answer|option)(?: is)?:?\s*)?"
-                     r"(?:\(([A-Z])\)|([A-Z])(?:[.):]|\s*$))", re.IGNORECASE)
+_ANSWER = re.compile(
+  r"\s*(?:(?:the )?(?:best )?(?:answer|option)(?: is)?:?\s*)?"
+  r"(?:\(([A-Z])\)|([A-Z])(?:[.):]|\s*$))",
+  re.IGNORECASE,
+)
 _LISTED = re.compile(r"\s*([0-9]+)\. (.*)")
 _WORD = re.compile(r"\w+")
 NOT_GIVEN = -1  # The right option of a question whose answer is none of them.

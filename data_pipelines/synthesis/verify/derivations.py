@@ -267,9 +267,7 @@ def _derive_dense_caption(question: AskedQuestion, shown: ShownSpan, verdicts: V
   verdicts.expect("derived", is_complete, "the lines are not those of the events {}", numbers)
 
 
-def _describes(
-  text: str, start: int, end: int, shown: ShownSpan, events: Sequence[Event]
-) -> bool:
+def _describes(text: str, start: int, end: int, shown: ShownSpan, events: Sequence[Event]) -> bool:
   """Whether events with this text begin at `start` and end at `end`, rounded."""
   starts = []
   ends = []

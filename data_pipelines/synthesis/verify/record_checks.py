@@ -54,7 +54,9 @@ def check_question(question: AskedQuestion, verdicts: Verdicts) -> None:
     return
   answer = normal(question.answer_text)
   if question.right != NOT_GIVEN or not question.options:
-    gives_away = len(answer.split()) >= LEAST_WORDS and f" {answer} " in f" {normal(question.stem)} "
+    gives_away = (
+      len(answer.split()) >= LEAST_WORDS and f" {answer} " in f" {normal(question.stem)} "
+    )
     reason = "the answer {} stands in the question"
     verdicts.expect("answer_in_stem", not gives_away, reason, question.answer_text)
   named = named_neighbour(question.stem)

@@ -2,7 +2,7 @@
 """Checks of one file of records, read line by line."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import os
@@ -117,26 +117,33 @@ class ShardChecker:
       return
     if not verdicts.expect("provenance", derive, "the task {} is unknown", question.task):
       return
-    track = self.tracks.find(question.source, question.key, question.media)
+    media = question.media[0] if len(question.media) == 1 else ()
+    tracks = self.tracks.find(question.source, question.key, media) if media else []
     reason = "no track {} of {} with the record's media"
-    is_found = track is not None and len(question.media) == 1
-    if not verdicts.expect("provenance", is_found, reason, question.key, question.source):
-      return
-    _derive(question, track, verdicts)
+    if verdicts.expect("provenance", tracks, reason, question.key, question.source):
+      _derive(question, tracks, verdicts)
 
 
-def _derive(question: AskedQuestion, track: Track | None, verdicts: Verdicts) -> None:
-  """Derives the answer of a question from its track."""
-  assert track is not None
+def _derive(question: AskedQuestion, tracks: Sequence[Track], verdicts: Verdicts) -> None:
+  """Derives the answer of a question from its track, the one of `tracks` that agrees."""
+  for track in tracks:
+    attempt = Verdicts()
+    attempt.at(verdicts.file, verdicts.line, verdicts.record)
+    _derive_from(question, track, attempt)
+    if not attempt.failed:
+      break
+  verdicts.add(attempt)
+
+
+def _derive_from(question: AskedQuestion, track: Track, verdicts: Verdicts) -> None:
   span = shown_span(question.media[0], track, question.made)
   if not verdicts.expect("times", span, "what is shown is no part of the track"):
     return
   assert span is not None
   is_inside = -SLACK <= span.start < span.end <= track.duration + SLACK
   values = (span.start, span.end, track.duration)
-  if not verdicts.expect("times", is_inside, "{} to {} seconds are shown of {}", *values):
-    return
-  DERIVATIONS[question.task](question, span, verdicts)
+  if verdicts.expect("times", is_inside, "{} to {} seconds are shown of {}", *values):
+    DERIVATIONS[question.task](question, span, verdicts)
 
 
 def _check_letters(result: ShardResult) -> None:

@@ -49,16 +49,17 @@ class TrackIndex:
     self._paths, self._digests, self._places = state
     self._read = functools.lru_cache(_REMEMBERED)(self._read_at)
 
-  def find(self, source: str, key: str, media: tuple[Timeline, ...]) -> Track | None:
-    """The track that shows all of `media`; None without one."""
+  def find(self, source: str, key: str, media: Timeline) -> list[Track]:
+    """The tracks of a source video that show all media of a timeline."""
     digest = np.uint64(_digest(source, key))
     first, stop = np.searchsorted(self._digests, [digest, digest + np.uint64(1)])
-    names = {scene.media for timeline in media for scene in timeline}
+    names = {scene.media for scene in media}
+    tracks = []
     for place in range(first, stop):
       track = self._read(*map(int, self._places[place]))
       if names <= {scene.media for scene in track.media}:
-        return track
-    return None
+        tracks.append(track)
+    return tracks
 
   def _read_at(self, number: int, offset: int) -> Track:
     with open(self._paths[number], "rb") as file:
