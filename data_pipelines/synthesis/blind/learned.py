@@ -22,7 +22,7 @@ from data_pipelines.synthesis.verify.blind_pool import BlindQuestion
 
 FOLDS = 5
 LEAST_VIDEOS = 20  # With fewer there is nothing to learn from.
-_WORDS = 14  # Of a question or option that are looked at.
+_WORDS = 10  # Of a question or option that are looked at.
 _RIDGE = 1.0
 
 Features = Callable[[str], np.ndarray]

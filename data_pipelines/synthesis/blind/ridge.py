@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 COLUMNS = 1 << 15  # Of hashed features.
-STEPS = 40
+STEPS = 20
 # Odd constants whose products with numbers of 32 bits have well mixed upper bits.
 _FIRST = np.uint64(0x9E3779B97F4A7C15)
 _SECOND = np.uint64(0xC2B2AE3D27D4EB4F)

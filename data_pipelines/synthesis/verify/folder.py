@@ -28,7 +28,7 @@ from data_pipelines.synthesis.verify.verdicts import Verdicts
 RECIPE = "recipe.json"
 TRACKS = "tracks*.jsonl"
 HELD_OUT_MEDIA = "held_out_media.jsonl"
-BLIND_QUESTIONS = 20_000  # Attacked of each task and source: 3 sigma are 0.9 points.
+BLIND_QUESTIONS = 10_000  # Attacked of each task and source: 3 sigma are 1.3 points.
 
 
 @dataclasses.dataclass
