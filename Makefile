@@ -5,8 +5,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test check test-long fuzz plan test-newest test-newest-python test-transformers4 lint \
-  types setup clean
+.PHONY: demo test check test-long fuzz plan test-newest test-newest-python test-transformers4 \
+  test-lmms-eval lint types setup clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,6 +14,7 @@ DEMO ?= runs/demo
 MINUTES ?= 30
 WORKERS ?= 3
 TRANSFORMERS4 ?= $(VENV)/transformers4
+LMMS_EVAL ?= $(VENV)/lmms_eval
 NEWEST ?= $(VENV)/newest
 # The newest Python that runs: from the PATH, or one of pyenv's versions.
 NEWEST_PYTHON ?= $(shell for minor in 14 13 12; do \
@@ -73,6 +74,12 @@ test-transformers4: $(VENV)/.ready-test $(TRANSFORMERS4)/.ready
 	JAX_PLATFORMS=cpu FILAX_OTHER_TRANSFORMERS=$(TRANSFORMERS4)/bin/python \
 	  $(BIN)/python -m pytest tests/parity/test_convert_transformers4.py
 
+# lmms-eval itself, in an environment of its own (7 GB), gives the scores of filax evals: with
+# plugins/lmms_eval, and with its own model over an exported folder.
+test-lmms-eval: $(VENV)/.ready-test $(LMMS_EVAL)/.ready
+	JAX_PLATFORMS=cpu FILAX_LMMS_EVAL=$(abspath $(LMMS_EVAL))/bin/python \
+	  $(BIN)/python -m pytest -n 0 tests/evals/test_lmms_eval.py
+
 # Compiles every stage for slices of TPUs that need not be there: hours; docs/plan.md.
 plan: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/plan_grid.py
@@ -109,6 +116,13 @@ $(TRANSFORMERS4)/.ready: | $(BIN)/python
 	$(BIN)/python -m virtualenv --quiet $(TRANSFORMERS4)
 	$(TRANSFORMERS4)/bin/python -m pip --disable-pip-version-check --quiet install \
 	  'transformers>=4.57,<5' torch==2.13.0 safetensors sentencepiece av pillow
+	touch $@
+
+$(LMMS_EVAL)/.ready: plugins/lmms_eval/pyproject.toml | $(BIN)/python
+	$(PIP) install virtualenv
+	$(BIN)/python -m virtualenv --quiet $(LMMS_EVAL)
+	$(LMMS_EVAL)/bin/python -m pip --disable-pip-version-check --quiet install \
+	  'lmms-eval==0.7.3' 'filelock<4' 'av<16' decord ./plugins/lmms_eval
 	touch $@
 
 # Where Python comes without its venv (Debian), pip brings virtualenv.

@@ -185,9 +185,11 @@ class Recorder:
       "--manifest=toy/held_out.json",
       "--limit=16",
     ]
-    text = self.checkout.run(folder, "evals", [*argv, "--json", "--out=evals.json"])
+    text = self.checkout.run(folder, "evals", [*argv, "--json", "--out=evals"])
     self.store.write("resume/evals", without_seconds(text))
-    self.store.write("resume/evals.answers", without_seconds((folder / "evals.json").read_text()))
+    self.store.write(
+      "resume/evals.answers", without_seconds((folder / "evals/answers.jsonl").read_text())
+    )
     for name, (config, flags) in RUNS.items():
       argv = self._train_command(name, config, STEPS + MORE_STEPS, *flags)
       self.checkout.run(folder, f"resume-{name}", argv)
@@ -226,7 +228,7 @@ def log_records(path: pathlib.Path, first: int) -> Iterator[str]:
 
 
 def without_seconds(text: str) -> str:
-  """JSON, or JSON lines, without the keys of durations."""
+  """JSON, or JSON lines, without durations and digests of files with dates."""
   decoder = json.JSONDecoder(object_hook=_drop_seconds)
   kept = []
   position = 0
@@ -238,7 +240,8 @@ def without_seconds(text: str) -> str:
 
 
 def _drop_seconds(record: dict[str, Any]) -> dict[str, Any]:
-  return {key: value for key, value in record.items() if "second" not in key}
+  dropped = ("idle_share", "hashes")
+  return {k: value for k, value in record.items() if "second" not in k and k not in dropped}
 
 
 def conversion_report(folder: pathlib.Path) -> str:

@@ -35,7 +35,7 @@ def base() -> ConfigDict:
   """
   c = ConfigDict()
   c.seed = 0
-  c.init_from = ""  # A workdir, or one checkpoint: the run whose parameters this one starts from.
+  c.init_from = ""  # A workdir, a checkpoint or a released folder: the parameters to start from.
   c.ignore_fingerprint = False  # Resume although the plan of rows has changed since the checkpoint.
   c.model = fila_model()
   c.infer = fila_infer()
@@ -47,6 +47,12 @@ def base() -> ConfigDict:
   c.log_every = 10
   c.checkpoint_every = 500
   c.keep = 2  # Number of newest checkpoints to keep; 0 = all.
+  # Rows of (manifest or benchmark, every, limit[, data[, protocol]]): after every `every` steps and
+  # after the last one, the first `limit` questions are asked (0 = all). data: the folder of the
+  # benchmark, or of a manifest's media.
+  c.evals = ()
+  c.evals_batch = 8  # Prompts answered at a time, rounded up to whole rows of the mesh.
+  c.best = ""  # A score, eval/NAME/SCORE, whose best checkpoint stays; -eval/NAME/SCORE: the least.
   c.stall_seconds = 600.0  # A run without a step for so long ends and prints its stacks; 0 = never.
   c.mesh = dict(data=1, fsdp=-1, seq=1, tensor=1)  # Axis sizes; -1 = the remaining devices.
   c.peak_tflops = 0.0  # Peak of one device, for MFU; 0 = from a table of known devices.

@@ -12,7 +12,8 @@ class Scene:
   """A stretch of one media file on a timeline, in seconds.
 
   kind "video": seconds t0..t1 of a file (t1 None: to its end). "still": one picture shown from
-  `at` for t1 - t0 seconds inside a video. "image": a separate picture, in the image lane.
+  `at` for t1 - t0 seconds inside a video. "image": a separate picture, in the image lane; with t1,
+  the frame of a video at t0 (in evaluations only).
   """
 
   media: str  # A path, a folder of frames, or "file.array_record#key".

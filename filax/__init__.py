@@ -7,7 +7,7 @@ A checkpoint answers questions about videos:
 
   import filax
 
-  session = filax.load("runs/demo/stage2")  # A run folder, or one of its checkpoints.
+  session = filax.load("runs/demo/stage2")  # A run, one of its checkpoints, or a released folder.
   print(session.ask("lecture.mp4", "What shape is on red?"))
   talk = session.conversation("lecture.mp4")  # Encodes the video once, for several questions.
   print(talk.ask("What shape is on red?").text)
@@ -26,7 +26,7 @@ _NAMES = {  # public name -> module
   "VideoLM": "filax.models.video_lm",
   "Visual": "filax.models.video_lm",
   "Session": "filax.infer.session",
-  "load": "filax.infer.session",
+  "load": "filax.released",
   "read_video": "filax.infer.video",
   "evaluate": "filax.evals.run",
   "chat": "filax.infer.pair",  # These three take (model, params); kept for one release.

@@ -12,6 +12,7 @@ import os
 import re
 from typing import Any
 
+_SCORE = re.compile(r"-?eval/[^/]+/.+")
 _STRATEGY = re.compile(r"all|(first|end|random):([0-9]+|[0-9]*\.?[0-9]+%)")
 
 
@@ -142,6 +143,19 @@ def is_rule(entry) -> bool:
   except re.error:
     return False
   return number(0).fits(value)
+
+
+def is_evaluation(entry) -> bool:
+  """(manifest or benchmark, every, limit[, data[, protocol]]) of config.evals."""
+  name, every, limit, *texts = _sequence(entry)
+  if len(texts) > 2 or not all(map(_is_path, texts)):
+    return False
+  return is_file(name) and whole_number(1).fits(every) and whole_number(0).fits(limit)
+
+
+def is_score_name(value) -> bool:
+  """The score of config.best, or an empty text."""
+  return isinstance(value, str) and (not value or _SCORE.fullmatch(value) is not None)
 
 
 def is_step_range(value) -> bool:

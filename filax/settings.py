@@ -81,6 +81,19 @@ TABLE: dict[str, Setting] = {
   "log_every": whole_number(1),
   "checkpoint_every": whole_number(1),
   "keep": whole_number(0),
+  "best": Setting(
+    'a score of config.evals, such as "eval/held_out/accuracy", with a minus sign before it where '
+    'less is better ("-eval/held_out/loss"), or "" for none',
+    setting_kinds.is_score_name,
+  ),
+  "evals": rows_of(
+    "((manifest or benchmark, every, limit), ...), with every of 1 or more steps and limit of 1 or "
+    'more questions (0 = all), such as (("held_out.json", 500, 200),), or with folder and protocol '
+    '(("videomme", 500, 200, "/data/videomme", "vcf"),)',
+    setting_kinds.is_evaluation,
+    empty=True,
+  ),
+  "evals_batch": whole_number(1),
   "peak_tflops": number(),
   "profile": Setting(
     'a range of steps FIRST:STOP, such as "10:15" for steps 10 to 14, or "" for none',

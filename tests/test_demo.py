@@ -82,7 +82,7 @@ def test_report_has_the_keys(done):
 def test_page_stands_alone(done):
   page = (done[0] / "report.html").read_text()
   assert page.count("data:image/png;base64,") > 10
-  assert "http" not in page and "<script" not in page
+  assert "http:" not in page and "https:" not in page and "<script" not in page
   assert "prefers-color-scheme: dark" in page
   for part in ("Which frames the model sees", "Sample answers", "shape/short", "Training"):
     assert part in page

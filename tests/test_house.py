@@ -19,12 +19,14 @@ MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 60
 MOST_WORDS_OF_A_FIRST_LINE = 12
 MOST_HOMES = 3
-# Methods of contracts (models/roles.py, train/hooks.py), and what all commands and configs have.
+# Methods of contracts (models/roles.py, train/hooks.py, evals/kit.py), and what all commands and
+# configs have.
 CONTRACTS = {
   *("main", "get_config"),
   *("setup", "embed", "blocks", "forward", "groups", "stages"),
   *("grid", "image_grid", "merge", "merge_images", "pool", "select", "flops"),
-  *("begin", "step", "save", "end"),
+  *("begin", "step", "save", "end", "evaluate", "wants_state"),
+  *("score", "average", "read_examples"),
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -48,6 +48,7 @@ MAY = {
   "filax/testing": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax/cli": ("filax", "data_pipelines"),
   "filax/__main__.py": ("filax.cli",),
+  "filax/released.py": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax": (),
   "data_pipelines": BASE,
   "configs": ("configs",),

@@ -207,3 +207,8 @@ def square(frame: av.VideoFrame, size: int, resize: str) -> np.ndarray:
   width, height = shown_size(frame)
   inner_width, inner_height = pictures.inner_size(width, height, size, resize)
   return pictures.framed(picture(frame, inner_width, inner_height), size)
+
+
+def full_picture(frame: av.VideoFrame) -> np.ndarray:
+  """A decoded frame as uint8 [h w 3], not resized."""
+  return picture(frame, *shown_size(frame))

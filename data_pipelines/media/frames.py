@@ -12,7 +12,7 @@ import contextlib
 import numpy as np
 
 from data_pipelines.media.container import media_kind, open_video
-from data_pipelines.media.decoder import TOLERANCE, LazyPicture, VideoDecoder, square
+from data_pipelines.media.decoder import TOLERANCE, LazyPicture, VideoDecoder, full_picture, square
 from data_pipelines.media.open import (
   LIMITS,
   Budget,
@@ -36,6 +36,7 @@ __all__ = [
   "read_all",
   "read_frames",
   "read_image",
+  "read_picture",
   "read_timeline",
   "walk",
 ]
@@ -77,6 +78,18 @@ def read_frames(
       previous_second = second
       previous_place = place
   return frames, seconds
+
+
+def read_picture(scene: Scene, limits: Limits = LIMITS) -> np.ndarray:
+  """The picture of a scene of kind "image", uint8 [h w 3].
+
+  With t1 it is the frame of a video on screen at t0. Raises MediaError.
+  """
+  if scene.t1 is None:
+    return read_image(scene.media, limits=limits)
+  with open_video(scene.media, limits) as video, reported(scene.media):
+    _, make_picture = VideoDecoder(video, full_picture).frame_at(scene.t0)
+    return make_picture()
 
 
 def walk(

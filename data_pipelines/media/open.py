@@ -132,7 +132,7 @@ def content_kind(media: Media) -> str:
     if is_packed(media):
       head = read_bytes(media)[:16]
     else:
-      if stat.S_ISDIR(os.stat(media).st_mode):
+      if stat.S_ISDIR(os.stat(file_path(media)).st_mode):
         return "folder"
       with open_file(media) as file:
         head = file.read(16)
@@ -168,10 +168,18 @@ def open_file(media: Media) -> BinaryIO:
 
 
 def file_path(media: Media) -> str:
-  """The path of a file or a folder. Raises TypeError for bytes."""
+  """The path of a file or a folder.
+
+  "x@3fps" is the folder x, read at that rate, where nothing is named x@3fps. Raises TypeError for
+  bytes.
+  """
   if isinstance(media, bytes):
     raise TypeError(f"{media_name(media)} have no path")
-  return os.fspath(media)
+  path = os.fspath(media)
+  rate = _FPS.search(path)
+  if rate is None or os.path.exists(path):
+    return path
+  return path[: rate.start()]
 
 
 def is_packed(media: Media) -> bool:
@@ -215,9 +223,11 @@ def _natural_order(name: str) -> tuple[list[str | int], str]:
 def folder_fps(media: Media) -> float:
   """Pictures per second of a folder.
 
-  3 for a name ending in "@3fps", otherwise FOLDER_FPS.
+  3 for a medium ending in "@3fps", otherwise FOLDER_FPS. Raises TypeError for bytes.
   """
-  match = _FPS.search(pathlib.Path(file_path(media)).name)
+  if isinstance(media, bytes):
+    raise TypeError(f"{media_name(media)} have no path")
+  match = _FPS.search(pathlib.Path(media).name)
   if match is None:
     return FOLDER_FPS
   return float(match[1]) or FOLDER_FPS
@@ -235,7 +245,7 @@ def identity(media: Media) -> str:
     if packed is not None:
       path, record = array_record.locate(*packed)
       facts = [record, _state(path)]
-    elif os.path.isdir(media):
+    elif os.path.isdir(file_path(media)):
       facts = [_state(path) for path in folder_pictures(media)]
     else:
       facts = [_state(media)]

@@ -159,13 +159,13 @@ def _film_shot(rng: Generator, shot: Shot, side: int) -> np.ndarray:
   front_tint = rng.normal(0, 6, 3)
   front = 0.75 * colour + 64 + front_tint
   centre = centre.astype(np.float32)
-  inside = _inside(shot.shape, centre, radius, side)
+  inside = shape_mask(shot.shape, centre, radius, side)
   light = np.linspace(-12, 12, frames)[:, None, None, None]
   pictures = np.where(inside[..., None], front, back) + light
   return np.clip(pictures, 0, 255).astype(np.uint8)
 
 
-def _inside(
+def shape_mask(
   shape: str,
   centre: np.ndarray,
   radius: float,

@@ -94,15 +94,21 @@ def encode_prompt(
   system: str = "",
   time_prompt: str = "none",
   visuals: Sequence[VisualText] = (),
+  answer_start: str = "",
 ) -> Encoded:
-  """Encodes a conversation up to the assistant's answer, without labels."""
+  """Encodes a conversation up to the assistant's answer, without labels.
+
+  answer_start: the first words of the answer, which the model continues.
+  """
   write = _template(template)
   turns = _written_turns(turns, system, time_prompt, visuals)
   writer = _Writer(tokenizer, "answer_only")
   write(writer, turns, visuals)
   if template == "chatml":
     writer.add_control(START)
-    writer.add_text("assistant\n")
+    writer.add_text("assistant\n" + answer_start)
+  elif answer_start:
+    writer.add_text(answer_start)
   encoded = writer.encoded(marks=False)
   return dataclasses.replace(encoded, labels=np.zeros_like(encoded.labels))
 

@@ -35,7 +35,8 @@ class Lease:
 
   stale_seconds: another run may take over when the number has not changed for so long (default: the
   environment variable FILAX_LEASE_SECONDS, else 60); the holder increments it six times in that
-  time. report: called with a sentence before a wait.
+  time. report: called with a sentence before a wait. file_name: of the lease in the workdir. knob:
+  the option that names the workdir, for messages.
   """
 
   def __init__(
@@ -43,13 +44,17 @@ class Lease:
     workdir: epath.PathLike,
     stale_seconds: float | None = None,
     report: Callable[[str], None] | None = None,
+    file_name: str = FILE_NAME,
+    knob: str = "--workdir",
   ):
     if stale_seconds is None:
       stale_seconds = _stale_seconds()
     self.workdir = os.fspath(workdir)
     self.stale_seconds = stale_seconds
     self._report = report or _print_error
-    self._file = small_file.open_small_file(workdir, FILE_NAME)
+    self._name = file_name
+    self._knob = knob
+    self._file = small_file.open_small_file(workdir, file_name)
     self._owner = owner.this_process(stale_seconds)
     self._ended = threading.Event()
     self._beating = threading.Lock()  # Held during each write of this run.
@@ -72,7 +77,7 @@ class Lease:
       try:
         self._file.swap(self._owner.to_bytes(), None)
       except OSError as error:
-        self._report(f"{self.workdir}/{FILE_NAME} could not be removed: {error}.")
+        self._report(f"{self.workdir}/{self._name} could not be removed: {error}.")
 
   def check_held(self) -> None:
     """Raises Lost unless this run still holds the workdir.
@@ -81,7 +86,7 @@ class Lease:
     """
     holder = self._read_holder()
     if holder is None or holder.run != self._owner.run:
-      reason = f"{holder} took it over" if holder else f"its {FILE_NAME} is gone"
+      reason = f"{holder} took it over" if holder else f"its {self._name} is gone"
       raise Lost(
         f"This run no longer holds {self.workdir}: {reason} while this process was stopped or "
         "could not be seen. It ends here and writes nothing more."
@@ -144,7 +149,7 @@ class Lease:
   def _held(self, by: str) -> Held:
     return Held(
       f"{self.workdir} is in use by {by}. Stop that run, wait for its end, or set another "
-      "--workdir."
+      f"{self._knob}."
     )
 
   def _beat_on(self) -> None:

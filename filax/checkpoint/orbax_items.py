@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Orbax as checkpoints use it: its manager, its handlers and the items of a checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import dataclasses
 import json
 
 from etils import epath
@@ -10,26 +11,49 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax.checkpoint import digest, record, storage
+from filax.checkpoint.best import BestCheckpoint
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.tree import flatten_tree
 
 
 def checkpoint_manager(
-  folder: epath.Path, keep: int = 0, check: Callable[[], None] = lambda: None
+  folder: epath.Path,
+  keep: int = 0,
+  check: Callable[[], None] = lambda: None,
+  best: BestCheckpoint | None = None,
 ) -> ocp.CheckpointManager:
   """Orbax's manager of the three items of every checkpoint in `folder`.
 
   keep: number of newest checkpoints that stay; 0 = all. check: raises if nothing may be written
-  now.
+  now. best: also stays, and hears of every complete checkpoint.
   """
   options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep or None, create=True, temporary_path_class=_checked_path(folder, check)
+    preservation_policy=NewestAndBest(keep, best),
+    create=True,
+    temporary_path_class=_checked_path(folder, check),
   )
   handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
   handlers.add("state", ocp.args.PyTreeSave, array_handler())
   handlers.add("data", record.RecordSave, record.RecordHandler())
   handlers.add("config", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
-  return _Manager(folder, options=options, handler_registry=handlers)
+  return _Manager(folder, best, options=options, handler_registry=handlers)
+
+
+@dataclasses.dataclass(frozen=True)
+class NewestAndBest:
+  """Orbax's policy of which checkpoints stay: the newest ones and the best."""
+
+  keep: int  # 0 = all.
+  best: BestCheckpoint | None
+
+  def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
+    """Whether each checkpoint stays; they come in order of their steps."""
+    first_newest = len(checkpoints) - self.keep if self.keep else 0
+    stay = []
+    for number, checkpoint in enumerate(checkpoints):
+      is_best = self.best is not None and self.best.protects(checkpoint.step)
+      stay.append(number >= first_newest or is_best)
+    return stay
 
 
 def _checked_path(folder: epath.Path, check: Callable[[], None]) -> type:
@@ -53,6 +77,10 @@ class _Manager(ocp.CheckpointManager):
   It also does not check for preemption signals: the training loop handles them.
   """
 
+  def __init__(self, folder: epath.Path, best: BestCheckpoint | None, **options):
+    super().__init__(folder, **options)
+    self._best_checkpoint = best
+
   def reached_preemption(self, step: int) -> bool:
     return False
 
@@ -65,8 +93,20 @@ class _Manager(ocp.CheckpointManager):
     super()._finalize_checkpoint(step)
     path = self.directory / str(step)
     storage.forget_listings(path)
-    if jax.process_index() == 0 and not path.exists():
+    if jax.process_index() == 0 and not _is_complete(path):
       raise storage.SaveFailed(f"{path} was not written.")
+    if self._best_checkpoint is not None:
+      self._best_checkpoint.note_written(step)
+
+
+def _is_complete(path: epath.Path) -> bool:
+  """Whether a step has been written.
+
+  Google Cloud Storage has no renames: a step gets its final name at once, and a file at last.
+  """
+  if str(path).startswith("gs://"):
+    path = path / "commit_success.txt"
+  return path.exists()
 
 
 def array_handler() -> ocp.PyTreeCheckpointHandler:

@@ -6,14 +6,21 @@ from pathlib import Path
 
 from etils import epath
 
+from filax.checkpoint import best
+
 CHECKPOINTS = "checkpoints"  # Below the folder of a run.
+BEST = "best"  # <run>/best stands for the checkpoint that best.json names.
 
 
 def step_folders(path: Path | epath.Path) -> Sequence[Path | epath.Path]:
   """The folders of all steps, newest first; none without such a folder.
 
-  path: a run, its folder of checkpoints, or a step, which then is the only one.
+  path: a run, its folder of checkpoints, or a step, which then is the only one. <run>/best is the
+  step of its best.json. Raises ValueError if that file is damaged.
   """
+  if path.name == BEST and not path.exists():
+    best_step = best.read_best(path.parent / best.FILE)
+    return [] if best_step is None else [path.parent / CHECKPOINTS / str(best_step.step)]
   if (path / "state").exists():
     return [path]
   folder = path / CHECKPOINTS

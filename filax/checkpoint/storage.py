@@ -20,6 +20,8 @@ import uuid
 from etils import epath
 from etils.epath import backend
 
+from filax import files
+
 _SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # scheme -> (package, extra)
 _PROBE_BYTES = 1 << 20  # A disk with less space counts as full.
 _PROBE_SECONDS = 20.0  # Both libraries retry for minutes by default.
@@ -83,6 +85,18 @@ def check_writable(folder: epath.PathLike) -> None:
       path = epath.Path(os.path.abspath(os.path.expanduser(folder)))
       path.mkdir(parents=True, exist_ok=True)
       _try_file(str(path / name))
+
+
+def write_whole(path: epath.Path, content: bytes) -> None:
+  """Writes a file that is never seen in part.
+
+  The objects of a bucket appear whole by themselves. Raises OSError.
+  """
+  if is_bucket(path):
+    path.write_bytes(content)
+    return
+  with files.write_atomically(path) as file:
+    file.write(content)
 
 
 @contextlib.contextmanager

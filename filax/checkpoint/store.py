@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from filax import files
 from filax.checkpoint import orbax_items, record, run_folder, storage, verify
+from filax.checkpoint.best import BestCheckpoint, BestStep
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Config, Record
@@ -51,18 +52,23 @@ class Checkpoints:
   """
 
   def __init__(
-    self, workdir: epath.PathLike, keep: int = 2, check: Callable[[], None] = lambda: None
+    self,
+    workdir: epath.PathLike,
+    keep: int = 2,
+    check: Callable[[], None] = lambda: None,
+    best_metric: str = "",
   ):
     """Opens the checkpoints of a workdir.
 
     keep: number of newest checkpoints that stay; 0 = all. check: raises if nothing may be written
-    now.
+    now. best_metric: the score by which the best one stays as well, as config.best.
     """
     self.folder = _absolute(workdir) / FOLDER
     self._check = check
     self._check()
     on_one_process(self._clean)  # Once for all: other processes would see files vanish.
-    self._manager = orbax_items.checkpoint_manager(self.folder, keep, check)
+    self._best = BestCheckpoint(self.folder.parent, best_metric, check)
+    self._manager = orbax_items.checkpoint_manager(self.folder, keep, check, self._best)
     self._before: Record | None = None  # The record of the restored checkpoint.
 
   def __enter__(self):
@@ -117,6 +123,29 @@ class Checkpoints:
       )
       with self._writing():
         self._manager.save(step, args=items, force=True)
+
+  def offer_best(self, step: int, scores: Mapping[str, float]) -> bool:
+    """Whether the scores make `step` the best so far.
+
+    It then has to be saved, and stays.
+    """
+    with self._writing():
+      return self._best.offer(step, scores)
+
+  def recover_best(self, read_scores: Callable[[], Mapping[int, Mapping[str, float]]]) -> None:
+    """Finds the best of the checkpoints that earlier starts left.
+
+    read_scores: gives step -> scores; called on process 0.
+    """
+    self._best.start(self._manager.all_steps())
+    with self._writing():
+      on_one_process(lambda: self._best.recover(read_scores()))
+    self._best.reload()
+
+  @property
+  def best(self) -> BestStep | None:
+    """The best step by `best_metric` whose checkpoint is complete."""
+    return self._best.best
 
   def raise_failed_save(self) -> None:
     """Raises SaveFailed if the save in the background failed."""

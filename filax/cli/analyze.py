@@ -17,16 +17,14 @@ import pathlib
 import sys
 from typing import Any
 
-from filax import files
+from filax import files, released
 from filax.cli import checkpoint_options, options
 
 
 def main(argv: Sequence[str]) -> None:
   """Measures, and writes a PNG with its JSON."""
   args = analyze_parser().parse_args(argv)
-  from filax.infer.session import load
-
-  session = load(args.checkpoint, components=args.components)
+  session = released.load(args.checkpoint, components=args.components)
   json_path = pathlib.Path(args.out).with_suffix(".json")
   if args.way == "attention":
     _attention(session, args, json_path)

@@ -2,19 +2,66 @@
 """Options of the commands that answer from a checkpoint."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
+from filax import released
 from filax.cli import options
 from filax.models import components
 
+DTYPES = ("float32", "bfloat16", "float16")
 
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+
+def add_checkpoint(parser: argparse.ArgumentParser, required: bool = True) -> None:
   """--checkpoint, and the modules that its config may name."""
   parser.add_argument(
-    "--checkpoint", required=True, help="folder of a run, or of one of its checkpoints"
+    "--checkpoint",
+    required=required,
+    help="folder of a run, of one of its checkpoints, or of a released model",
   )
   parser.add_argument(
     "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
+  )
+
+
+def add_devices(parser: argparse.ArgumentParser) -> None:
+  """--mesh and --dtype: where the parameters lie, and how they compute."""
+  parser.add_argument(
+    "--mesh",
+    type=mesh_sizes,
+    metavar="AXIS=SIZE,...",
+    help="sizes of data, fsdp, seq and tensor, e.g. data=2,tensor=4; -1 takes the remaining "
+    "devices; default: all devices",
+  )
+  parser.add_argument(
+    "--dtype", choices=DTYPES, default="", help="of parameters and computation; default: config's"
+  )
+
+
+def mesh_sizes(text: str) -> dict[str, int]:
+  """An argparse type: "data=1,tensor=2" -> sizes of mesh axes."""
+  sizes: dict[str, int] = {}
+  for part in text.split(","):
+    axis, _, size = part.partition("=")
+    try:
+      number = int(size)
+    except ValueError:
+      number = 0
+    if not axis or not number or axis in sizes:
+      raise argparse.ArgumentTypeError(
+        f"{text!r} cannot be used. Set it to sizes of axes, such as data=1,tensor=2."
+      )
+    sizes[axis] = number
+  return sizes
+
+
+def load_on_devices(args: argparse.Namespace, layout: str | Mapping[str, int]):
+  """The session of args.checkpoint on args.mesh, or on all devices.
+
+  layout: how all devices share the work, filax.infer.device_mesh.ROWS or PARAMETERS.
+  """
+  return released.load(
+    args.checkpoint, mesh=args.mesh or layout, dtype=args.dtype, components=args.components
   )
 
 
@@ -22,6 +69,7 @@ def video_parser(verb: str, description: str) -> argparse.ArgumentParser:
   """A parser with the options that chat and scenes share."""
   parser = options.Parser(prog=f"filax {verb}", description=description)
   add_checkpoint(parser)
+  add_devices(parser)
   parser.add_argument("--video", required=True, help="a video file, or a folder of pictures")
   parser.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
   parser.add_argument("--json", action="store_true", help="print JSON")
@@ -31,12 +79,12 @@ def video_parser(verb: str, description: str) -> argparse.ArgumentParser:
 def load_session(args: argparse.Namespace):
   """The session of args.checkpoint; an unreadable video is reported before parameters load."""
   from data_pipelines.media.probe import probe
-  from filax.infer.session import load
+  from filax.infer.device_mesh import PARAMETERS
 
   error = probe(args.video).error
   if error:
     raise ValueError(error)
-  session = load(args.checkpoint, components=args.components)
+  session = load_on_devices(args, PARAMETERS)
   return session.with_selector(args.selector) if args.selector else session
 
 

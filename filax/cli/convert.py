@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import Any
 
-from filax import shipped_configs
+from filax import released, shipped_configs
 from filax.checkpoint import streamed
 from filax.cli import config_flags, options
 from filax.convert import config_in, formats, safetensors_writer
@@ -125,7 +125,11 @@ def _add_to_parser(directions) -> None:
   )
   parser.set_defaults(convert=_convert_to)
   add = parser.add_argument
-  add("--checkpoint", required=True, help="folder of a run, or of one of its steps")
+  add(
+    "--checkpoint",
+    required=True,
+    help="folder of a run, of one of its steps, or of a released model",
+  )
   add("--format", choices=tuple(formats.FORMATS), default="hf", help="default: hf")
   add(
     "--dtype",
@@ -214,10 +218,11 @@ def _verified_part(
 
 
 def _convert_to(args: argparse.Namespace) -> dict[str, Any]:
-  step = streamed.absolute(args.checkpoint)
+  checkpoint = released.find_checkpoint(args.checkpoint, args.components)
+  step = streamed.absolute(checkpoint)
   run_folders = [step, step.parent, step.parent.parent]
   request = ExportRequest(
-    checkpoint=args.checkpoint,
+    checkpoint=checkpoint,
     out=args.out,
     format=args.format,
     dtype=args.dtype,
@@ -232,8 +237,8 @@ def _convert_to(args: argparse.Namespace) -> dict[str, Any]:
     model: Mapping[str, Any],
   ) -> dict[str, Any]:
     part = compare.PyTorchPart(folder, export_format.family, export_format.roles)
-    checkpoint = streamed.step_folder(args.checkpoint)
-    return compare.compare_models([part], checkpoint, model, args.verify, args.tolerance)
+    step = streamed.step_folder(checkpoint)
+    return compare.compare_models([part], step, model, args.verify, args.tolerance)
 
   return export_checkpoint(request, verify if args.verify else None)
 

@@ -1,65 +1,169 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax evals --checkpoint DIR --manifest FILE: accuracy of a checkpoint, per kind of question."""
+"""filax evals --checkpoint DIR --benchmark NAMES --data DIR: scores by published protocols.
+
+Also with --manifest FILE for questions of your own. `filax evals --list` names the benchmarks;
+`filax evals compare | report | niah | worker --help` explain the other commands.
+"""
 
 import argparse
 from collections.abc import Mapping, Sequence
+import importlib
 import json
+import os
 from typing import Any
 
 from filax.cli import checkpoint_options, options
 
+COMMANDS = ("compare", "report", "niah", "worker")  # filax.cli.evals_<command>.main
 
-def main(argv: Sequence[str]) -> None:
+
+def main(argv: Sequence[str]) -> int | None:
   """Prints a table, or one JSON object with --json."""
+  if argv and argv[0] in COMMANDS:
+    module = importlib.import_module(f"filax.cli.evals_{argv[0]}")
+    return module.main(argv[1:])
   args = evals_parser().parse_args(argv)
+  if args.list:
+    print(benchmark_table())
+    return None
+  _check_names(args)
   from filax.evals.run import evaluate
-  from filax.infer.session import load
+  from filax.infer.device_mesh import ROWS
 
-  session = load(args.checkpoint, components=args.components)
-  report = evaluate(
-    session.adjusted(dropout=args.dropout),
-    args.manifest,
+  session = checkpoint_options.load_on_devices(args, ROWS)
+  session = session.adjusted(dropout=args.dropout, yarn=args.yarn)
+  names = benchmark_names(args) or [args.manifest]
+  reports = evaluate(
+    session,
+    names if len(names) > 1 else names[0],
+    data=args.data,
+    protocol=args.protocol,
     root=args.root,
+    allow_missing=args.allow_missing,
+    out=args.out,
     selector=args.selector,
+    frames=args.frames,
     blind=args.blind,
     limit=args.limit,
     batch=args.batch,
     threads=args.threads,
     max_new_tokens=args.max_new_tokens,
-    out=args.out,
+    process=args.process,
   )
-  if args.json:
-    del report["answers"]
-    print(json.dumps(report))
-  else:
-    print(report_table(report))
+  _print_reports(reports if len(names) > 1 else {names[0]: reports}, args.json)
+  return None
+
+
+def _check_names(args: argparse.Namespace) -> None:
+  """Raises ValueError unless the checkpoint and what to ask are named."""
+  if not args.checkpoint:
+    raise ValueError("Set --checkpoint to the folder of a run, or of one of its checkpoints.")
+  if bool(args.benchmark) == bool(args.manifest):
+    raise ValueError("Set either --benchmark (see --list) or --manifest to what is to be asked.")
+  from filax.evals.registry import find_benchmark
+
+  for name in benchmark_names(args):
+    find_benchmark(name)  # Before a checkpoint is loaded.
+
+
+def benchmark_names(args: argparse.Namespace) -> list[str]:
+  """The names of --benchmark."""
+  names = [name.strip() for name in args.benchmark.split(",")]
+  return [name for name in names if name]
 
 
 def evals_parser() -> argparse.ArgumentParser:
   """The options of `filax evals`."""
-  parser = options.Parser(prog="filax evals", description=__doc__)
-  checkpoint_options.add_checkpoint(parser)
+  parser = options.Parser(
+    prog="filax evals",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  checkpoint_options.add_checkpoint(parser, required=False)
+  checkpoint_options.add_devices(parser)
   add = parser.add_argument
-  add("--manifest", required=True, help="questions, in the format of the training data")
-  add("--root", default="", help="folder of the media; default: the manifest's")
+  add("--list", action="store_true", help="print the benchmarks and their protocols")
+  _add_questions(parser)
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
+  add("--frames", type=options.whole_number(1), help="at most so many frames of a video")
+  add("--yarn", type=options.number(1), help="extend the context by this factor")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--blind", action="store_true", help="show grey pictures: what words alone give away")
-  add("--limit", type=options.whole_number(1), help="ask only so many questions")
   add("--batch", type=options.whole_number(1), default=32, help="prompts answered at a time")
   add("--threads", type=options.whole_number(1), default=2, help="videos read at a time")
-  add("--max-new-tokens", type=options.whole_number(1), help="default: config.infer.max_new_tokens")
+  add("--max-new-tokens", type=options.whole_number(1), help="default: the protocol's")
+  add(
+    "--process",
+    type=process_share,
+    default=_launched_share(),
+    metavar="K/N",
+    help="ask the K-th of N parts of the questions, from 0; each process gets the same --out",
+  )
   add(
     "--out",
     default="",
-    help="a file for the whole report with every answer, as JSON; it is written while answers come",
+    help="folder for result.json, answers.jsonl and page.html; the same command goes on from it",
   )
-  add("--json", action="store_true", help="print the report as JSON, without the answers")
+  add("--json", action="store_true", help="print the result as JSON, without the answers")
   return parser
 
 
+def _add_questions(parser: argparse.ArgumentParser) -> None:
+  """The options that say what is asked."""
+  add = parser.add_argument
+  add("--benchmark", default="", help="names of --list with commas, or module:name of your own")
+  add("--data", default="", help="folder of the benchmarks' files, or of a folder for each")
+  add("--protocol", default="", help="vcf, lmms-eval, official; default: the model family's")
+  add("--manifest", default="", help="questions of your own, in the format of the training data")
+  add("--root", default="", help="folder of the media; default: that of the questions")
+  add("--allow-missing", action="store_true", help="ask about what is there; count the rest")
+  add("--limit", type=options.whole_number(1), help="ask only so many questions")
+
+
+def process_share(text: str) -> tuple[int, int]:
+  """An argparse type: "1/4" is the second of four shares."""
+  number, _, count = text.partition("/")
+  if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+    raise argparse.ArgumentTypeError(
+      f"{text!r} cannot be used. Set it to K/N with K from 0 to N-1."
+    )
+  return int(number), int(count)
+
+
+def _launched_share() -> str | None:
+  """The share of a process that launch/local.sh started."""
+  number = os.environ.get("FILAX_PROCESS_ID")
+  count = os.environ.get("FILAX_PROCESSES")
+  return f"{number}/{count}" if number and count else None
+
+
+def benchmark_table() -> str:
+  """The benchmarks: questions, protocols, and where their files are."""
+  from filax.evals.registry import MANIFEST, all_benchmarks
+
+  benchmarks = all_benchmarks()
+  del benchmarks[MANIFEST]
+  width = max(map(len, benchmarks), default=0)
+  lines = [f"{'':<{width}}  questions  protocols; files"]
+  for name, benchmark in sorted(benchmarks.items()):
+    count = "" if benchmark.questions is None else str(benchmark.questions)
+    protocols = ", ".join(benchmark.protocols)
+    lines.append(f"{name:<{width}}  {count:>9}  {protocols}; {benchmark.publisher}")
+  return "\n".join(lines)
+
+
+def _print_reports(reports: Mapping[str, dict[str, Any]], as_json: bool) -> None:
+  if not as_json:
+    print("\n\n".join(report_table(report) for report in reports.values()))
+    return
+  for report in reports.values():
+    del report["answers"]
+  (single, *others) = reports.values()
+  print(json.dumps(reports if others else single))
+
+
 def report_table(report: Mapping[str, Any]) -> str:
-  """The report in words."""
+  """The result in words."""
   rows = [("all", report)]
   for groups in report["by"].values():
     rows += [(name, row) for name, row in groups.items() if name]
@@ -68,13 +172,30 @@ def report_table(report: Mapping[str, Any]) -> str:
   lines = [f"{report['manifest']} with {report['selector']}{blind}"]
   lines.append(f"  {'':<{width}}  questions  accuracy")
   for name, row in rows:
-    lines.append(f"  {name:<{width}}  {row['questions']:>9}  {row['accuracy']:>8.3f}")
+    accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.3f}"
+    lines.append(f"  {name:<{width}}  {row['questions']:>9}  {accuracy:>8}")
+  lines += _score_lines(report)
   lines.append(
     f"{report['videos']} videos, {len(report['bad_media'])} unreadable ({report['skipped']} "
     f"questions skipped), {len(report['bad_records'])} bad records, {report['unparsed']} answers "
-    f"not understood, {report['seconds']['total']:.1f} s"
+    f"not understood, {report['degenerate']} degenerate, {report['empty']} empty, "
+    f"{report['seconds']['total']:.1f} s"
   )
   lines += report["bad_records"][:10]
   lines += list(report["bad_media"].values())[:10]
   lines += report["bad_questions"][:10]
   return "\n".join(lines)
+
+
+def _score_lines(report: Mapping[str, Any]) -> list[str]:
+  """The scores, and whether they are comparable with published ones."""
+  version = f" ({report['protocol_version']})" if report["protocol_version"] else ""
+  note = f", {report['note']}" if report["note"] else ""
+  scores = ", ".join(f"{name} {score:.4f}" for name, score in report["scores"].items())
+  lines = [f"{report['benchmark']} by protocol {report['protocol']}{version}{note}: {scores}"]
+  if report["comparable"]:
+    lines.append("Comparable with numbers published under this protocol.")
+  else:
+    reasons = " ".join(report["reasons"])
+    lines.append(f"Not comparable with published numbers: {reasons}")
+  return lines

@@ -11,7 +11,7 @@ VERBS = {  # verb -> (module with a main(argv), one line of help)
   "data": ("filax.cli.data", "check a manifest, or build it into ArrayRecord files"),
   "show": ("filax.cli.show", "print a config, its parameters, sharding and lengths"),
   "train": ("filax.cli.train", "train a config; the same command resumes"),
-  "evals": ("filax.cli.evals", "score a checkpoint on a manifest of questions"),
+  "evals": ("filax.cli.evals", "score a checkpoint on benchmarks or questions of your own"),
   "chat": ("filax.cli.chat", "ask a checkpoint about a video"),
   "scenes": ("filax.cli.scenes", "draw the scenes that a checkpoint selects in a video"),
   "plan": ("filax.cli.plan", "what a train step takes of a TPU slice, without one"),

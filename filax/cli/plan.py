@@ -3,7 +3,8 @@
 
 Compiles the train step of a config for a slice of TPUs, without one, and prints its needs: memory
 of a chip by kind, whether it fits and which settings help if not, FLOPs, bytes that chips send each
-other, and the time that no step can beat. Needs the extra `tpu` (libtpu), on any Linux
+other, and the time that no step can beat; with config.evals also the memory of the largest
+evaluation, between two steps. Needs the extra `tpu` (libtpu), on any Linux
 machine; a step of a 7B takes one to ten minutes to compile.
 
   filax plan --config configs/fila_stage4.py --topology v5e:16x16
@@ -18,9 +19,11 @@ import json
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from filax.cli import config_flags, options
 from filax.plan import lines, report, search, topology
+from filax.plan.evaluation import EvaluationDemand
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,13 +34,30 @@ def main(argv: Sequence[str]) -> int:
   config, _ = config_flags.read_config(["--config", args.config, *overrides])
   if args.search:
     return _search(config.to_dict(), slice_, args.json)
-  plan = report.plan_config(config.to_dict(), slice_, args.samples, args.largest)
+  demands = evaluation_demands(config)
+  plan = report.plan_config(config.to_dict(), slice_, args.samples, args.largest, demands)
   plan["config"] = args.config
   if args.json:
     print(json.dumps(plan, indent=2))
   else:
     print("\n".join([args.config, *lines.plan_lines(plan)]))
   return 0 if plan["fits"] else 1
+
+
+def evaluation_demands(config: ConfigDict) -> list[EvaluationDemand]:
+  """What config.evals asks for. Raises ValueError for an unknown name."""
+  if not config.get("evals"):
+    return []
+  from filax.evals import planned
+
+  demands = []
+  for evaluation in planned.plan_evaluations(config.evals):
+    benchmark = evaluation.benchmark
+    new_tokens = 0
+    for protocol in benchmark.protocols.values():
+      new_tokens = max(new_tokens, protocol.max_new_tokens or config.infer.max_new_tokens)
+    demands.append(EvaluationDemand(benchmark.frames, new_tokens))
+  return demands
 
 
 def plan_parser() -> argparse.ArgumentParser:

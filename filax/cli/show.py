@@ -15,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.packing import planner, visual_order
+from filax.checkpoint.best import parse_metric
 from filax.cli import config_flags, options
 from filax.costs import train_costs
 from filax.models import components
@@ -50,6 +51,9 @@ def report(config: ConfigDict) -> Iterator[str]:
   yield from parameter_lines(leaves, optimizer, config)
   yield ""
   yield from token_lines(config, model)
+  if config.get("evals") or config.get("best"):
+    yield ""
+    yield from evaluation_lines(config)
   yield ""
   costs = train_costs(model, shapes, optimizer.rates)
   yield "Work of a train step (model FLOPs, nothing computed twice)"
@@ -146,6 +150,26 @@ def token_lines(config: ConfigDict, model: Any) -> Iterator[str]:
   yield f"Rows ({packed}), {config.batch} a step"
   for row in planner.row_shapes(config.data.rows, layout.frames_per_group):
     yield f"  {_row_text(row, layout)}"
+
+
+def evaluation_lines(config: ConfigDict) -> Iterator[str]:
+  """What is evaluated during training. Raises ValueError for an unknown name."""
+  from filax.evals import planned
+
+  evaluations = planned.plan_evaluations(config.evals)
+  planned.check_best(config.best, evaluations)
+  yield f"Evaluations during training, {config.evals_batch} prompts at a time"
+  for evaluation in evaluations:
+    kind = "manifest" if evaluation.is_manifest else "benchmark"
+    count = f"the first {evaluation.limit:,} questions" if evaluation.limit else "all questions"
+    yield (
+      f"  eval/{evaluation.name}: every {evaluation.every:,} steps and at the end, {count} of the "
+      f"{kind} {evaluation.source} ({', '.join(planned.score_names(evaluation))})"
+    )
+  metric, direction = parse_metric(config.best)
+  if metric:
+    extreme = "least" if direction == "min" else "highest"
+    yield f"  the checkpoint with the {extreme} {metric} stays as D/best"
 
 
 def _grid(grid: tuple[int, int]) -> str:

@@ -26,6 +26,10 @@ One run at a time trains in D: a second is refused, and takes over when the firs
 no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows the
 stacks of all threads and ends with code 3. --config.profile=10:15 writes a jax.profiler trace of
 steps 10 to 14 below D/profile, for TensorBoard, XProf or Perfetto.
+
+--config.evals='(("held_out.json",500,200),)' asks the first 200 questions of a manifest every 500
+steps, on the mesh that trains; --config.best=eval/held_out/accuracy keeps the best checkpoint
+beside the newest ones, and D/best stands for it (configs/README.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,9 +37,14 @@ import contextlib
 import sys
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from filax import released
+from filax.checkpoint import store
 from filax.checkpoint.store import say
 from filax.cli import config_flags
 from filax.parallel import distributed, ending
+from filax.train.hooks import Hook
 from filax.train.run import train
 from filax.train.signals import Interrupted, Signals
 
@@ -50,17 +59,38 @@ def main(argv: Sequence[str]) -> int:
   try:
     argv, code_when_stopped = split_exit_code(argv)
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
+    config.init_from = initial_checkpoint(config.init_from, options["workdir"])
+    hooks = evaluation_hooks(config)
   except (ValueError, OSError) as error:
     end_other_processes(error)
     raise
   try:
     with Signals() as signals:
-      summary = train(config, options["workdir"], signals)
+      summary = train(config, options["workdir"], signals, hooks)
   except Interrupted:
     say("Stopped before the first step; there is nothing to save.")
     return code_when_stopped
   say(summary_line(summary))
   return code_when_stopped if summary["stopped"] else 0
+
+
+def initial_checkpoint(init_from: str, workdir: str) -> str:
+  """config.init_from, or the checkpoint of the released folder that it names.
+
+  A run that goes on needs its path only, so nothing is converted then.
+  """
+  if store.exists(workdir):
+    return released.cached_checkpoint(init_from)
+  return released.find_checkpoint(init_from)
+
+
+def evaluation_hooks(config: ConfigDict) -> Sequence[Hook]:
+  """The hooks of config.evals. Raises ValueError for what cannot be evaluated."""
+  if not config.get("evals") and not config.get("best"):
+    return ()
+  from filax.evals import during_training
+
+  return during_training.evaluation_hooks(config)
 
 
 def summary_line(summary: Mapping[str, Any]) -> str:

@@ -62,7 +62,8 @@ def import_checkpoint(
     model=model,
     drawn_anew=[mapping.path for mapping in plan.fresh],
   )
-  with create_output_folder(request.out, _stored_bytes(plan, request.dtype)) as temporary:
+  size = _stored_bytes(plan, request.dtype)
+  with create_output_folder(request.out, size, request.knob) as temporary:
     _write_checkpoint(temporary, plan, model, config, request.dtype, report)
     _copy_tokenizer(temporary, sources, request.tokenizer)
     if verify is not None:

@@ -29,6 +29,7 @@ class ImportRequest:
   ignore: Sequence[str] = ()
   tokenizer: Any = None  # data_pipelines.text.tokenizers.Tokenizer, or None.
   components: Sequence[str] = ()  # Modules that a config.json may name.
+  knob: str = "--out"  # What chooses `out`, for errors.
 
   def __post_init__(self):
     if self.source is not None:

@@ -27,14 +27,17 @@ TOKENIZER_FILES = (  # Copied from the source as they are.
 
 
 @contextlib.contextmanager
-def create_output_folder(out: str | os.PathLike, size: int = 0) -> Iterator[Path]:
+def create_output_folder(
+  out: str | os.PathLike, size: int = 0, knob: str = "--out"
+) -> Iterator[Path]:
   """Yields a temporary folder and renames it to `out` at the end.
 
-  It lies beside `out` and is removed on any failure. `size`: bytes of the weights. Raises OSError
-  if `out` exists, if there is less space than that, or if the disk fills up.
+  It lies beside `out` and is removed on any failure. `size`: bytes of the weights. `knob`: what
+  chooses `out`. Raises OSError if `out` exists, if there is less space than that, or if the disk
+  fills up.
   """
   out = Path(files.absolute(out))
-  exists = f"{out} exists already. Choose another --out, or remove it."
+  exists = f"{out} exists already. Choose another {knob}, or remove it."
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise FileExistsError(exists)
   files.remove_leftovers(out.parent)
@@ -49,7 +52,7 @@ def create_output_folder(out: str | os.PathLike, size: int = 0) -> Iterator[Path
       free = shutil.disk_usage(out.parent).free
       raise OSError(
         f"There is no space for {out}: its weights take {_size_text(size)}, and "
-        f"{_size_text(free)} are free without it. Make room or choose another --out. Nothing was "
+        f"{_size_text(free)} are free without it. Make room or choose another {knob}. Nothing was "
         f"left behind."
       ) from error
     raise

@@ -7,38 +7,16 @@ import pathlib
 
 from filax.demo import figures
 from filax.demo.examples import SampleAnswer, SampleQuestion
+from filax.evals import html_page
+from filax.evals.html_page import Markup, element
 from filax.infer.contact_sheet import clock
 
 STYLE = """
-:root { color-scheme: light dark; --paper: #f5f6f8; --card: #ffffff; --ink: #1d2129;
-  --faint: #6b7280; --line: #d5d9e0; --good: #15803d; --bad: #b91c1c; --accent: #2563eb; }
-@media (prefers-color-scheme: dark) { :root { --paper: #0e1015; --card: #171a21; --ink: #e8eaee;
-  --faint: #9aa1ad; --line: #353b47; --good: #4ade80; --bad: #f87171; --accent: #7aa7ff; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 40px 20px 64px; }
-h1 { font-size: 30px; margin: 0 0 4px; letter-spacing: -0.02em; }
-h2 { font-size: 19px; margin: 44px 0 12px; }
-p { margin: 0 0 14px; max-width: 74ch; }
-.faint { color: var(--faint); }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
-  padding: 16px 18px; overflow-x: auto; }
-.row { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
-.number { font-size: 30px; font-weight: 650; letter-spacing: -0.02em; line-height: 1.2; }
-.card > picture > img { width: 100%; height: auto; display: block; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 7px 10px; border-top: 1px solid var(--line); }
-th { color: var(--faint); font-weight: 500; border-top: 0; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .sample { margin-bottom: 12px; }
-.sample h3 { font-size: 16px; margin: 0 0 10px; }
 .told { display: flex; flex-wrap: wrap; gap: 4px 14px; align-items: center; margin-top: 8px; }
 .told .way { width: 76px; color: var(--faint); }
 .told .answer { width: 118px; font-weight: 600; }
 .told img { width: 56px; height: 56px; border-radius: 6px; margin-right: 3px; vertical-align: top; }
-.good { color: var(--good); } .bad { color: var(--bad); }
-code { font: 13.5px/1.6 ui-monospace, SFMono-Regular, Menlo, monospace; white-space: pre; }
 """
 
 
@@ -66,13 +44,7 @@ def write_page(
     "<h2>Ask it yourself</h2>",
     _commands(numbers, samples[0]),
   ]
-  body = "\n".join(parts)
-  path.write_text(
-    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    f"<title>FiLax demo</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
-    "</main>\n</body>\n</html>\n"
-  )
+  path.write_text(html_page.whole_page("FiLax demo", map(Markup, parts), style=STYLE), "utf-8")
 
 
 def _introduction(numbers: Mapping) -> str:
@@ -94,11 +66,8 @@ def _cards(numbers: Mapping) -> str:
   )
   blocks = []
   for name, value, note in cards:
-    blocks.append(
-      f'<div class="card"><div class="faint">{name}</div><div class="number">{value:.1%}</div>'
-      f'<div class="faint">{note}</div></div>'
-    )
-  return f'<div class="row">{"".join(blocks)}</div>'
+    blocks.append(html_page.number_card(name, f"{value:.1%}", note))
+  return html_page.card_row(blocks)
 
 
 def _frame_sheet(sample: SampleQuestion) -> str:
@@ -121,19 +90,17 @@ def _frame_sheet(sample: SampleQuestion) -> str:
 
 def _accuracy_table(evals: Mapping[str, Mapping], numbers: Mapping) -> str:
   """A row for every kind of question, a column for every evaluation."""
-  head = "".join(f"<th>{name}</th>" for name in ("kind", "questions", *evals))
-  lines = []
+  rows = []
   for kind, row in evals["scenes"]["by"]["kind"].items():
     accuracies = [report["by"]["kind"][kind]["accuracy"] for report in evals.values()]
-    lines.append(_table_row(html.escape(kind), row["questions"], accuracies))
+    rows.append([kind, row["questions"], *map(_accuracy, accuracies)])
   accuracies = [report["accuracy"] for report in evals.values()]
-  lines.append(_table_row("<b>all</b>", numbers["questions"], accuracies))
-  return f'<div class="card"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+  rows.append([element("b", "all"), numbers["questions"], *map(_accuracy, accuracies)])
+  return html_page.table(("kind", "questions", *evals), rows)
 
 
-def _table_row(name: str, questions: int, accuracies: Sequence[float]) -> str:
-  cells = "".join(f"<td>{accuracy:.3f}</td>" for accuracy in accuracies)
-  return f"<tr><td>{name}</td><td>{questions}</td>{cells}</tr>"
+def _accuracy(accuracy: float) -> str:
+  return f"{accuracy:.3f}"
 
 
 def _sample_card(sample: SampleQuestion) -> str:

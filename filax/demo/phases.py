@@ -122,6 +122,7 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
 
   Stage 2 starts from the parameters of stage 1.
   """
+  from filax.evals.during_training import evaluation_hooks
   from filax.settings import check_settings
   from filax.train.run import train
   from filax.train.signals import Interrupted, Signals
@@ -138,7 +139,8 @@ def _train_stage(workdir: pathlib.Path, settings: DemoSettings, stage: int) -> N
   check_settings(config)
   stopped = True
   with contextlib.suppress(Interrupted), Signals() as signals:
-    stopped = train(config, str(workdir / f"stage{stage}"), signals)["stopped"]
+    folder = str(workdir / f"stage{stage}")
+    stopped = train(config, folder, signals, evaluation_hooks(config))["stopped"]
   if stopped:
     raise ValueError(f"Stage {stage} was stopped. The same command goes on from there.")
 
@@ -147,7 +149,8 @@ def _loss_records(folder: pathlib.Path) -> list[dict[str, Any]]:
   """The records that a run logged."""
   from filax.train import metrics
 
-  return list(metrics.read_records(folder / "metrics.jsonl"))
+  records = metrics.read_records(folder / "metrics.jsonl")
+  return [record for record in records if "loss" in record]
 
 
 def _evaluate(workdir: pathlib.Path) -> None:
@@ -156,11 +159,9 @@ def _evaluate(workdir: pathlib.Path) -> None:
   from filax.infer.session import load
 
   session = load(workdir / "stage2")
-  folder = workdir / "evals"
-  folder.mkdir(exist_ok=True)
   for name, options in EVALUATIONS.items():
-    report = evaluate(session, workdir / "corpus/held_out.json", batch=64, **options)
-    (folder / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    folder = workdir / "evals" / name
+    report = evaluate(session, workdir / "corpus/held_out.json", batch=64, out=folder, **options)
     _print_line(
       f"  {name}: accuracy {report['accuracy']:.3f} on {report['questions']} questions about "
       f"{report['videos']} videos"
@@ -172,13 +173,12 @@ def _write_report(workdir: pathlib.Path, progress: DemoProgress) -> None:
   from filax.demo.examples import ask_samples, choose_records
   from filax.demo.page import write_page
   from filax.demo.report import report_numbers
+  from filax.evals.results_folder import read_report
   from filax.infer.session import load
 
   start = time.perf_counter()
   session = load(workdir / "stage2")
-  evals = {}
-  for name in EVALUATIONS:
-    evals[name] = json.loads((workdir / f"evals/{name}.json").read_text())
+  evals = {name: read_report(workdir / "evals" / name) for name in EVALUATIONS}
   curves = [_loss_records(workdir / f"stage{stage}") for stage in (1, 2)]
   records = choose_records(workdir / "corpus/held_out.json", evals)
   samples = ask_samples(session, workdir / "corpus", records)

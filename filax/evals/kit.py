@@ -67,6 +67,8 @@ class Score:
   answer: str | None = None  # What was understood; None if nothing was.
   iou: float | None = None  # Overlap with the right span, of temporal grounding.
   joint: bool | None = None  # Of linked questions: whether all of them are right.
+  empty: bool = False  # Whether the text has no words; some denominators leave it out.
+  error: float | None = None  # Distance from the right number, of counting.
 
   @property
   def parsed(self) -> bool:
@@ -77,7 +79,10 @@ class Score:
 class Metric(typing.Protocol):
   """Scores answers and averages the scores (filax/evals/metrics, a file each)."""
 
-  headline: str  # The name of the score that stands for the benchmark, e.g. "accuracy".
+  @property
+  def headline(self) -> str:
+    """The name of the score that stands for the benchmark, e.g. "accuracy"."""
+    ...
 
   def score(self, text: str, example: Example) -> Score:
     """The verdict on a generated text."""
@@ -102,6 +107,10 @@ class NamedProtocol:
   frames: str = ""  # The frame rule of the published numbers in words, for the report.
   macro: bool = False  # Whether the main score is the mean over `Benchmark.macro`.
   note: str = ""  # For the report, e.g. "paper silent".
+  # Other media than those of the example, e.g. single frames between lines of text.
+  arrange: Callable[[Example], Example] | None = None
+  deviation: str = ""  # Why no score under it is comparable; "" if nothing is known to differ.
+  questions: int | None = None  # Published number, where it differs from the benchmark's.
 
 
 @dataclasses.dataclass
@@ -125,7 +134,7 @@ class Source:
       if os.path.exists(path):
         self.annotations.append(path)
         return path
-    sentence = f"{os.path.join(self.data, names[0])} is missing. {publisher}"
+    sentence = f"{os.path.join(self.data, names[0])} is missing. {publisher}".rstrip()
     if not self.allow_missing:
       raise MissingAnnotation(sentence)
     self.missing.append(sentence)

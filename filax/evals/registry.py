@@ -3,8 +3,11 @@
 
 from collections.abc import Mapping
 import importlib
+import importlib.util
 import os
 import pkgutil
+import sys
+import types
 
 from filax.evals import benchmarks
 from filax.evals.kit import Benchmark, NamedProtocol
@@ -21,13 +24,15 @@ def all_benchmarks() -> dict[str, Benchmark]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-  """The benchmark with this name, or "module:name" of a private module.
+  """The benchmark with this name.
+
+  "module:name" or "file.py:name" is a private one.
 
   Raises ValueError for an unknown name.
   """
-  module, _, private_name = name.partition(":")
+  module, _, private_name = name.rpartition(":")
   known: Mapping[str, Benchmark]
-  if private_name:
+  if module:
     known = _module_benchmarks(module)
     wanted = private_name
   else:
@@ -66,9 +71,42 @@ def check_manifest(path: str | os.PathLike) -> str:
   return path
 
 
+def is_benchmark(name: str) -> bool:
+  """Whether a name is a benchmark's, not a manifest's path."""
+  if os.path.exists(name):
+    return False
+  module, _, private_name = name.rpartition(":")
+  if private_name.isidentifier() and module:
+    return module.endswith(".py") or all(part.isidentifier() for part in module.split("."))
+  return name in set(all_benchmarks()) - {MANIFEST}
+
+
 def _module_benchmarks(module: str) -> Mapping[str, Benchmark]:
-  """BENCHMARKS of a module. Raises ValueError if it has none."""
+  """BENCHMARKS of a module, or of a file.
+
+  Raises ValueError if it has none.
+  """
   try:
+    if module.endswith(".py"):
+      return _file_module(module).BENCHMARKS
     return importlib.import_module(module).BENCHMARKS
-  except (ImportError, AttributeError) as error:
+  except (ImportError, AttributeError, OSError) as error:
     raise ValueError(f"{module} is no module with BENCHMARKS: {error}") from None
+
+
+def _file_module(path: str) -> types.ModuleType:
+  """The module of a file outside the import path, loaded once."""
+  name = f"private_benchmarks:{os.path.abspath(path)}"
+  if name in sys.modules:
+    return sys.modules[name]
+  spec = importlib.util.spec_from_file_location(name, path)
+  if spec is None or spec.loader is None:
+    raise ImportError(f"{path} is no Python file")
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[name] = module  # Where dataclasses look for the names of their module.
+  try:
+    spec.loader.exec_module(module)
+  except BaseException:
+    del sys.modules[name]
+    raise
+  return module

@@ -2,44 +2,36 @@
 """Scores a model on questions about videos.
 
 Every video is read and encoded once for all its questions; reading runs in the background, answers
-are generated in batches.
+are generated in batches and kept as they come.
 """
 
-import collections
-from collections.abc import Sequence
-import dataclasses
-import itertools
+from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import math
 import os
+import pathlib
+import sys
+import time
 from typing import Any
 
-from filax.evals.answering import EvaluationRun
-from filax.evals.kit import Benchmark, Example, Source
-from filax.evals.reading import read_ahead
-from filax.evals.registry import MANIFEST, check_manifest, find_benchmark, find_protocol
-from filax.evals.report_file import NothingScored, ReportFile
-from filax.infer.generate import check_answer_settings
+import jax
+
+from filax.evals import averaging, cost, questions, result
+from filax.evals.account import Account
+from filax.evals.agreed_media import agreed_groups
+from filax.evals.asking import Asking
+from filax.evals.evaluation import Evaluation, prepare
+from filax.evals.options import EvaluationOptions, Share
+from filax.evals.progress_line import ProgressLine
+from filax.evals.reading import AHEAD, MediaReader
+from filax.evals.result import NothingScored
+from filax.evals.results_folder import ResultsFolder
+from filax.evals.rows import Row
+from filax.evals.submissions import every_row
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import also_of_pair
 
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationOptions:
-  """How questions are asked: the options of `evaluate`."""
-
-  root: str
-  selector: str | None
-  blind: bool
-  limit: int | None
-  batch: int
-  threads: int
-  max_new_tokens: int | None
-  progress: bool
-
-  def __post_init__(self):
-    for name in ("limit", "batch", "threads"):
-      count = getattr(self, name)
-      if count is not None and count < 1:
-        raise ValueError(f"{name}={count} asks nothing. Set --{name} to 1 or more.")
+KEEP_SECONDS = 15.0  # Minimum time between two writes of result.json during a run.
 
 
 @also_of_pair
@@ -47,103 +39,272 @@ def evaluate(
   session: LoadedModel,
   manifest: str | os.PathLike | Sequence[str],
   *,
-  root: str = "",
+  data: str | os.PathLike = "",
+  protocol: str = "",
+  root: str | os.PathLike = "",
+  allow_missing: bool = False,
+  out: str | os.PathLike = "",
   selector: str | None = None,
+  frames: int | None = None,
   blind: bool = False,
   limit: int | None = None,
   batch: int = 32,
   threads: int = 2,
+  ahead: int = AHEAD,
   max_new_tokens: int | None = None,
   progress: bool = True,
-  out: str | os.PathLike = "",
+  process: Share | None = None,
 ) -> dict[str, Any]:
-  """The scores of a session on a manifest or benchmark.
+  """The result of a session on a benchmark or manifest.
 
-  `selector` answers with another selector at the same number of visual tokens, `blind` shows grey
-  pictures, `limit` asks the first questions only, `batch` prompts are answered at a time. `out` is
-  a file for the report, updated during the run, so that a stopped run keeps its answers so far.
+    report = filax.evaluate(session, "videomme", data="/data", out="runs/evals/videomme")
+    report = filax.evaluate(session, "questions.json", limit=50)
 
-  Returns accuracy, questions, videos, unparsed (answers not understood; they count as wrong),
-  skipped (questions not asked; they do not count), bad_media (why their media are unreadable),
-  bad_questions (other errors, such as a prompt beyond the context), bad_records, by (column ->
-  value -> accuracy and questions), seconds, finished and answers (one per question). Several
-  manifests give a dict of such dicts. Raises ValueError if there are no questions, or if none could
-  be scored.
+  `manifest` is a name of `filax evals --list`, "module:name" of a private benchmark, or the path of
+  a manifest. `data` holds the files of benchmarks (data/<name> if it exists), `root`
+  their media. `protocol` "" is that of the model's family. `out` is a folder for result.json,
+  answers.jsonl and page.html; the same call goes on from the answers in it. `allow_missing` asks
+  about the media that are there. `selector` answers with another selector at the same number of
+  visual tokens, `frames` sets the most frames of a video, `blind` shows grey pictures, `limit` asks
+  the first questions only, `batch` prompts are answered at a time, `threads` media are read at a
+  time and `ahead` wait. `process` (k, n) asks the k-th of n shares (default: by jax.distributed).
+
+  Returns the result of filax/evals/README.md, with its `answers`. Several names give a dict of
+  results, each in a folder of its own below `out`. Raises ValueError or OSError, in one sentence,
+  for what cannot be asked, scored or kept.
   """
   options = EvaluationOptions(
-    root, selector, blind, limit, batch, threads, max_new_tokens, progress
+    data=os.fspath(data),
+    protocol=protocol,
+    root=os.fspath(root),
+    allow_missing=allow_missing,
+    selector=selector,
+    frames=frames,
+    blind=blind,
+    limit=limit,
+    batch=batch,
+    threads=threads,
+    ahead=ahead,
+    max_new_tokens=max_new_tokens,
+    progress=progress,
+    process=process,
   )
   if isinstance(manifest, str | os.PathLike):
-    return _evaluate_manifest(session, manifest, options, out)
-  return {os.fspath(path): _evaluate_manifest(session, path, options) for path in manifest}
+    return run_evaluation(prepare(session, manifest, options), out)
+  names = [os.fspath(name) for name in manifest]
+  _check_folders(names)
+  prepared = {name: prepare(session, name, options) for name in names}
+  return _run_all(prepared, out)
 
 
-def _evaluate_manifest(
-  loaded: LoadedModel,
-  manifest: str | os.PathLike,
-  options: EvaluationOptions,
-  out: str | os.PathLike = "",
-) -> dict[str, Any]:
-  """The report of one manifest, also written to `out`."""
-  path = check_manifest(manifest)
-  benchmark = find_benchmark(MANIFEST)
-  _, protocol = find_protocol(benchmark, "", "")
-  source = Source(path, options.root)
-  examples = read_questions(benchmark, source, options)
-  loaded = prepare_model(loaded, benchmark, options.selector)
-  settings = loaded.processor.settings(max_new_tokens=options.max_new_tokens)
-  check_answer_settings(
-    settings["max_new_tokens"], settings["temperature"], settings["top_p"], top_k=0
-  )
-  run = EvaluationRun(
-    loaded,
-    benchmark,
-    protocol,
-    settings,
-    total=len(examples),
-    batch=min(options.batch, len(examples)),
-    blind=options.blind,
-    progress=options.progress,
-  )
-  bad_records = [str(bad) for bad in source.report.bad]
-
-  def summary() -> dict[str, Any]:
-    return run.summary(path) | dict(bad_records=bad_records)
-
-  file = ReportFile(summary, out)
-  run.after_answers = file.refresh
-  try:
-    for group, media in read_ahead(loaded, examples, options.threads, options.blind):
-      run.add_questions(group, media)
-    run.flush()
-    run.finished = True
-  finally:
-    file.write_report()
-  run.print_progress(last=True)
-  if not run.answers:
-    raise NothingScored(summary())
-  return summary()
+def _run_all(prepared: dict[str, Evaluation], out: str | os.PathLike) -> dict[str, Any]:
+  """Runs several evaluations; returns name -> result."""
+  results = {}
+  failed: NothingScored | None = None
+  for name, evaluation in prepared.items():
+    folder = os.path.join(out, _folder_name(name)) if os.fspath(out) else ""
+    try:
+      results[name] = run_evaluation(evaluation, folder)
+    except NothingScored as error:
+      failed = failed or error
+  if failed is not None:
+    raise failed
+  return results
 
 
-def read_questions(
-  benchmark: Benchmark, source: Source, options: EvaluationOptions
-) -> list[Example]:
-  """The questions to ask, grouped by their media."""
-  examples = list(itertools.islice(benchmark.read_examples(source), options.limit))
-  if not examples:
-    bad = source.report.bad
-    reason = f"; the first reason: {bad[0]}" if bad else ""
-    raise ValueError(f"The manifest {source.data} holds no question that can be asked{reason}.")
-  groups = collections.defaultdict(list)
-  for example in examples:
-    groups[example.media].append(example)
-  return list(itertools.chain.from_iterable(groups.values()))
+def _check_folders(names: Sequence[str]) -> None:
+  """Raises ValueError unless each name has a folder of its own."""
+  folders: dict[str, str] = {}
+  for name in names:
+    other = folders.setdefault(_folder_name(name), name)
+    if other != name:
+      raise ValueError(
+        f"{other} and {name} would both be kept under {_folder_name(name)!r}. Evaluate them one "
+        "after the other, each with an --out of its own."
+      )
 
 
-def prepare_model(loaded: LoadedModel, benchmark: Benchmark, selector: str | None) -> LoadedModel:
-  """The model with the benchmark's number of frames and another selector."""
-  if benchmark.frames:
-    sampling = dict(loaded.processor.sampling) | dict(frames=benchmark.frames)
-    processor = loaded.processor.with_infer(sampling=sampling)
-    loaded = dataclasses.replace(loaded, processor=processor)
-  return loaded if selector is None else loaded.with_selector(selector)
+def _folder_name(name: str) -> str:
+  """The folder name of a benchmark's or manifest's result."""
+  _, _, short = name.rpartition(":")
+  return pathlib.Path(short).stem
+
+
+def run_evaluation(evaluation: Evaluation, out: str | os.PathLike = "") -> dict[str, Any]:
+  """Asks the questions of this process's share and returns the result."""
+  with contextlib.ExitStack() as stack:
+    folder = None
+    rows: dict[str, Row] = {}
+    if os.fspath(out):
+      folder = stack.enter_context(ResultsFolder(out, evaluation.share))
+      folder.check_settings(evaluation.identity())
+      rows = folder.read_rows()
+      folder.open_answers()
+    return _Run(evaluation, folder, rows).run()
+
+
+class _Run:
+  """One process's run of an evaluation."""
+
+  def __init__(self, evaluation: Evaluation, folder: ResultsFolder | None, rows: dict[str, Row]):
+    self.evaluation = evaluation
+    self.folder = folder
+    self.rows = _rows_of(evaluation, rows)
+    self._answered_before = len(self.rows)
+    self.account = Account(first_prompt=_first_prompt(folder))
+    self.groups = _open_groups(evaluation, self.rows)
+    count = sum(map(len, self.groups))
+    self.batch = _batch_rows(evaluation, count)
+    self.start = time.perf_counter()
+    self._written = self.start
+    self._progress = ProgressLine(count, self.start) if evaluation.options.progress else None
+
+  def run(self) -> dict[str, Any]:
+    """Asks, keeps and averages; returns the result with all answers."""
+    before = self._result_before()
+    if before is not None:
+      return before | dict(answers=list(self.rows.values()))
+    if self._progress is not None:
+      print(cost.estimate(self.evaluation, self.groups), file=sys.stderr, flush=True)
+    asking = Asking(self.evaluation, self.account, self.batch)
+    try:
+      self._ask(asking)
+      self._measure(asking)
+      self.account.finished = True
+    except BaseException as error:
+      self._measure(asking)
+      with contextlib.suppress(OSError):  # The first error says more.
+        self._write_result()
+      if _is_out_of_memory(error):
+        raise ValueError(
+          f"The device's memory does not hold {self.batch} prompts at a time. Lower --batch or "
+          "--frames; the same command then goes on from the answers so far."
+        ) from error
+      raise
+    finally:
+      asking.end_measurement()
+    return self._finish()
+
+  def _result_before(self) -> dict[str, Any] | None:
+    """The result of a run that has answered everything."""
+    if self.folder is None or len(self.rows) < len(self.evaluation.examples):
+      return None
+    result = self.folder.read_result()
+    return result if result is not None and result["finished"] else None
+
+  def _ask(self, asking: Asking) -> None:
+    options = self.evaluation.options
+    reader = MediaReader(
+      self.evaluation.loaded,
+      self.evaluation.settings["max_new_tokens"],
+      options.blind,
+      options.threads,
+      options.ahead,
+    )
+    seconds = self.account.seconds
+    waiting_since = time.perf_counter()
+    groups = reader.read_ahead(self.groups)
+    for group in agreed_groups(groups, self.evaluation.loaded.processor.mesh):
+      seconds["wait"] += time.perf_counter() - waiting_since
+      seconds["decode"] += group.seconds
+      self._keep(asking, asking.add_group(group))
+      waiting_since = time.perf_counter()
+    self._keep(asking, asking.flush())
+
+  def _keep(self, asking: Asking, batches: Iterable[list[Row]]) -> None:
+    """Writes answers as they come."""
+    for rows in batches:
+      if self.folder is not None:
+        self.folder.append(rows)
+      self.rows.update((row["id"], row) for row in rows)
+      self._print_progress()
+      if time.perf_counter() - self._written > KEEP_SECONDS:
+        self._measure(asking)
+        self._write_result()
+
+  def _measure(self, asking: Asking) -> None:
+    asking.note_times(time.perf_counter() - self.start)
+
+  def _write_result(self) -> None:
+    """Writes the result so far, unless other processes answer as well."""
+    _, count = self.evaluation.share
+    if self.folder is not None and count == 1:
+      self.folder.write_result(self._result())
+    self._written = time.perf_counter()
+
+  def _result(self) -> dict[str, Any]:
+    rows = list(self.rows.values())
+    return result.build_result(self.evaluation, rows, self.account, self.batch)
+
+  def _finish(self) -> dict[str, Any]:
+    """The result of all processes, if all have finished."""
+    self._print_progress(last=True)
+    accounts = [self.account.to_json()]
+    if self.folder is not None:
+      finished = self.folder.write_account(self.account.to_json())
+      if finished is None:
+        return self._result_of_share()
+      accounts = finished
+      self.rows = _rows_of(self.evaluation, self.folder.read_rows())
+      self.folder.merge(list(self.rows.values()))
+    self.account = Account.merged(accounts)
+    final = self._result()
+    rows = list(self.rows.values())
+    if self.folder is not None:
+      self.folder.write_result(final)
+      submission = self.evaluation.benchmark.submission
+      if submission is not None:
+        self.folder.write_submission(submission(every_row(rows, self.evaluation.examples)))
+    if not rows:
+      raise NothingScored(final)
+    return final | dict(answers=rows)
+
+  def _result_of_share(self) -> dict[str, Any]:
+    """What is known before the other processes have finished."""
+    self.account.finished = False
+    return self._result() | dict(answers=list(self.rows.values()))
+
+  def _print_progress(self, last: bool = False) -> None:
+    if self._progress is None:
+      return
+    rows = list(self.rows.values())
+    done = len(rows) - self._answered_before + len(self.account.skipped)
+    accuracy = averaging.mean_score(rows)
+    self._progress.print_line(done, len(self.account.bad_media), accuracy, last)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+  """Whether the device had too little memory."""
+  return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _batch_rows(evaluation: Evaluation, count: int) -> int:
+  """Prompts of a batch, which are whole rows of the mesh."""
+  rows = max(1, min(evaluation.options.batch, count))
+  mesh = evaluation.loaded.processor.mesh
+  if mesh is None:
+    return rows
+  at_once = mesh.shape["data"] * mesh.shape["fsdp"]
+  return math.ceil(rows / at_once) * at_once
+
+
+def _first_prompt(folder: ResultsFolder | None) -> str:
+  """The first prompt of the run that this one continues."""
+  result = None if folder is None else folder.read_result()
+  return "" if result is None else result["first_prompt"]
+
+
+def _rows_of(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, Row]:
+  """The rows of an evaluation's questions."""
+  ids = {example.id for example in evaluation.examples}
+  return {id: row for id, row in rows.items() if id in ids}
+
+
+def _open_groups(evaluation: Evaluation, rows: Mapping[str, Row]) -> list[questions.Group]:
+  """The questions of this process's share that have no answer yet."""
+  groups = []
+  for group in questions.media_groups(evaluation.examples, evaluation.share):
+    unanswered = [example for example in group if example.id not in rows]
+    if unanswered:
+      groups.append(unanswered)
+  return groups

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encodes videos and pictures once, for any number of prompts."""
 
+import dataclasses
+from typing import cast
+
 import jax
 import numpy as np
 
@@ -11,11 +14,29 @@ from filax.infer.compiled import CountedProgram
 from filax.infer.encoded_media import EncodedMedia
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, frame_unit
-from filax.models.video_lm import VideoLM
+from filax.models.video_lm import VideoLM, Visual
+from filax.parallel.rules import constrain
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StartedVideo:
+  """A video whose encoding runs on the device."""
+
+  video: DecodedVideo
+  visual: Visual
+  places: np.ndarray  # int [T]: positions of the encoded frames in the video.
 
 
 def encode_video(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
   """Encodes a video with the model's selector.
+
+  Raises ValueError if the pictures do not have the encoder's size.
+  """
+  return finish_video(loaded, start_video(loaded, video))
+
+
+def start_video(loaded: LoadedModel, video: DecodedVideo) -> StartedVideo:
+  """Starts the encoding of a video without waiting for it.
 
   Raises ValueError if the pictures do not have the encoder's size.
   """
@@ -31,8 +52,16 @@ def encode_video(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
       mask[None],
       no_pictures(model.encoder.size),
     )
+  return StartedVideo(video, visual, places)
+
+
+def finish_video(loaded: LoadedModel, started: StartedVideo) -> EncodedMedia:
+  """The visual tokens of a started video; waits for its groups."""
+  model = loaded.model
+  video = started.video
+  visual = started.visual
   index, real = jax.device_get((visual.index[0], visual.mask[0]))
-  groups = places[index[real]]
+  groups = started.places[index[real]]
   times = video.times[groups]
   pattern = visual_order.video_order(len(groups), model.layout())
   group_times = times[:, representative(model)]
@@ -112,8 +141,11 @@ def check_video(model: VideoLM, video: DecodedVideo) -> None:
 
 
 def embed(model: VideoLM, params, frames, mask, images):
-  """VideoLM.embed as a function."""
-  return model.apply({"params": params}, frames, mask, images, method="embed")
+  """VideoLM.embed as a function; every process can read the groups."""
+  result = model.apply({"params": params}, frames, mask, images, method="embed")
+  visual = cast(Visual, result)  # apply returns a pair only if some collection is mutable.
+  index = constrain(visual.index, "- - -")
+  return dataclasses.replace(visual, index=index, mask=constrain(visual.mask, "- -"))
 
 
 EMBED = CountedProgram("encoder", embed, static_argnums=0)

@@ -5,7 +5,7 @@ Only merged tokens stay in memory. For selectors that group neighbours; choosing
 frames at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 import hashlib
@@ -16,6 +16,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 import numpy as np
 
 from data_pipelines.media import frames as media_frames
@@ -31,6 +32,7 @@ from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, count_frames, frame_unit, timeline_extent
 from filax.models.video_lm import VideoLM
 
+LONG_BYTES = 1 << 30  # An evaluation encodes a video with more bytes of frames part by part.
 PART = 128  # Approximate number of frames decoded and encoded at a time.
 
 
@@ -60,10 +62,7 @@ def encode_timeline(
   _check_context(model, count, len(pattern))
   times = frame_sampling.sample_times(sampling, count, extent)
   source = frame_sampling.readable(timeline, sampling)
-  if folder:
-    table, real_times = _cached_tokens(folder, loaded, source, times)
-  else:
-    table, real_times = _encode_parts(loaded, source, times)
+  table, real_times = encode_times(loaded, source, times, folder)
   groups = np.arange(count).reshape(-1, layout.frames_per_group)
   frame_times = real_times[groups]
   group_times = frame_times[:, encode.representative(model)]
@@ -72,6 +71,18 @@ def encode_timeline(
   video = DecodedVideo(no_frames, real_times, extent.duration, timeline[0].media)
   table = jnp.asarray(table, model.llm.dtype)
   return video, EncodedMedia(table, pattern, text, groups)
+
+
+def encode_times(
+  loaded: LoadedModel, timeline: Timeline, times: np.ndarray, folder: str | os.PathLike = ""
+) -> tuple[np.ndarray | jax.Array, np.ndarray]:
+  """(visual table [M D], real times [T]) of whole units of frames.
+
+  The table is cached in `folder` ("" = no cache). Raises MediaError.
+  """
+  if folder:
+    return _cached_tokens(folder, loaded, timeline, times)
+  return _encode_parts(loaded, timeline, times)
 
 
 def _cached_tokens(
@@ -99,29 +110,45 @@ def _parse_cache(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def _encode_parts(loaded: LoadedModel, timeline: Timeline, times) -> tuple[jax.Array, np.ndarray]:
   """(visual table [M D], real times [T])."""
+  part = part_length(loaded.model, len(times))
+  seconds = []
+
+  def decoded_frames() -> Iterator[np.ndarray]:
+    for frames, real_times in _decoded_parts(loaded, timeline, times, part):
+      seconds.append(real_times)
+      yield frames
+
+  table = encode_parts(loaded, decoded_frames(), part)
+  return table, np.concatenate(seconds)
+
+
+def encode_parts(
+  loaded: LoadedModel, parts: Iterable[np.ndarray], part: int
+) -> Float[Array, "M D"]:
+  """The visual table of a video that comes in parts, newline last.
+
+  parts: uint8 [t size size 3]; all but the last hold `part` frames, and each holds whole groups.
+  """
   model = loaded.model
   layout = model.layout()
-  part = _part_length(model, len(times))
   mask = np.ones((1, part), bool)
   no_images = encode.no_pictures(layout.size)
   tables = []
-  seconds = []
   with loaded.on_mesh():
-    for frames, real_times in _decoded_parts(loaded, timeline, times, part):
-      missing = part - len(frames)  # The last part is padded, so one program serves all.
-      padding = np.repeat(frames[-1:], missing, axis=0)
+    for frames in parts:
+      count = len(frames)
+      padding = np.repeat(frames[-1:], part - count, axis=0)  # So one program serves all parts.
       frames = np.concatenate([frames, padding])
       visual = encode.EMBED(
         f"1 x {part} frames", model, loaded.params, frames[None], mask, no_images
       )
-      tokens = len(real_times) // layout.frames_per_group * layout.tokens_per_group
+      tokens = count // layout.frames_per_group * layout.tokens_per_group
       tables.append(jax.block_until_ready(visual.table[0, :tokens]))
-      seconds.append(real_times)
   newline = visual.table[0, -1:]
-  return jnp.concatenate([*tables, newline]), np.concatenate(seconds)
+  return jnp.concatenate([*tables, newline])
 
 
-def _part_length(model: VideoLM, frames: int) -> int:
+def part_length(model: VideoLM, frames: int) -> int:
   """Frames of a part: whole units, or a whole short video."""
   unit = frame_unit(model)
   return min(max(1, PART // unit) * unit, frames)
@@ -178,10 +205,7 @@ def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> st
     parts[name] = str(getattr(model, name))
   weights = {}
   for role in ("encoder", "merger", "projector"):
-    tree = loaded.params.get(role, {})
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-      digest = np.asarray(_leaf_digest(leaf)).tolist()
-      weights[jax.tree_util.keystr(path)] = (leaf.shape, digest)
+    weights[role] = weight_digests(loaded.params.get(role, {}))
   media = []
   for scene in timeline:
     identity = media_lib.identity(scene.media)
@@ -191,6 +215,15 @@ def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> st
     default=str,
   )
   return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def weight_digests(tree: PyTree) -> dict[str, tuple[tuple[int, ...], list[int]]]:
+  """Path -> (shape, hash) of parameters, the same on any mesh."""
+  digests = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    digest = np.asarray(_leaf_digest(leaf)).tolist()
+    digests[jax.tree_util.keystr(path)] = (leaf.shape, digest)
+  return digests
 
 
 @jax.jit

@@ -20,6 +20,7 @@ import numpy as np
 from filax.infer.compiled import CountedProgram, bucket
 from filax.models.video_lm import VideoLM
 from filax.ops import sampling
+from filax.parallel.rules import constrain
 from filax.spec import TEXT, dropout_stages
 
 LENGTHS = (
@@ -260,7 +261,8 @@ def decode_tokens(
   empty = (step, ids, zeros, zeros > 0, zeros, cache)
   state = lax.while_loop(goes_on, next_step, append_token(empty, logits, cache))
   _, ids, count, stopped, _, cache = state
-  return (ids, count, stopped), cache
+  answers = (constrain(ids, "- -"), constrain(count, "-"), constrain(stopped, "-"))
+  return answers, cache  # Every process reads all answers.
 
 
 def _next_logits(model: VideoLM, params, hidden):

@@ -39,12 +39,12 @@ class Processor:
     return self.data.get("resize", "squash")
 
   def encode_prompt(
-    self, turns: Sequence[Turn], media: Sequence[EncodedMedia]
+    self, turns: Sequence[Turn], media: Sequence[EncodedMedia], answer_start: str = ""
   ) -> tuple[list[int], np.ndarray]:
     """(tokens, visual_index) of a conversation up to the assistant's next turn.
 
-    `media[n]` is the encoded n-th medium of the turns. The index points into
-    `encoded_media.joined_table(media)`.
+    That turn begins with `answer_start`, which the model continues. `media[n]` is the encoded n-th
+    medium of the turns. The index points into `encoded_media.joined_table(media)`.
     """
     encoded = templates.encode_prompt(
       turns,
@@ -53,6 +53,7 @@ class Processor:
       system=self.data["system"],
       time_prompt=self.infer.get("time_prompt") or self.data["time_prompt"],
       visuals=[medium.text for medium in media],
+      answer_start=answer_start,
     )
     index = np.full(len(encoded.tokens), TEXT, np.int32)
     newline = sum(medium.tokens for medium in media)

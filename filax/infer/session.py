@@ -14,6 +14,7 @@ from filax import files
 from filax.checkpoint import safe_files, store
 from filax.checkpoint.tuples import as_tuples
 from filax.infer.chat import Conversation
+from filax.infer.device_mesh import make_device_mesh
 from filax.infer.generate import Generated, generate
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import PairedModel
@@ -22,8 +23,9 @@ from filax.infer.scenes import SelectedScene, find_scenes
 from filax.infer.video import VideoSource
 from filax.models.components import build_video_lm, check_components, dims_table, parameter_shapes
 from filax.models.video_lm import VideoLM
-from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Session(LoadedModel):
@@ -90,8 +92,9 @@ class Session(LoadedModel):
 def load(
   path: epath.PathLike,
   *,
-  mesh: Mapping[str, int] | None = None,
+  mesh: Mapping[str, int] | str | None = None,
   param_dtype: str = "",
+  dtype: str = "",
   components: Sequence[str] = (),
 ) -> Session:
   """Loads a run folder, or one of its checkpoints, for inference.
@@ -100,27 +103,43 @@ def load(
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
   Frames are selected by config.infer.selector; `session.processor` holds tokenizer and templates.
-  `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to shard the parameters over several devices;
-  default: the first device. `param_dtype`: "bfloat16" halves their memory; default: the dtype of
-  training. `components`: modules from which the checkpoint's config may import custom components,
-  such as ["my_lab"]; no other code is imported. Raises OSError without a readable checkpoint,
-  ValueError if its tokenizer is missing or has more ids than the model, or if a parameter is
-  missing.
+  `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to shard the parameters over several devices, or
+  a layout of all devices by name (filax.infer.device_mesh); default: the first device.
+  `param_dtype`: "bfloat16" halves their memory; default: the dtype of training. `dtype`: that of
+  parameters and computation; default: the config's. `components`: modules from which the
+  checkpoint's config may import custom components, such as ["my_lab"]; no other code is imported.
+  Raises OSError without a readable checkpoint, ValueError if its tokenizer is missing or has more
+  ids than the model, or if a parameter is missing.
   """
   source = str(path)
   path = epath.Path(files.absolute(path))
   safe_files.check_checkpoint(path)
   config = _answering_config(path, components)
-  if param_dtype:
-    config["model"] = config["model"] | dict(param_dtype=param_dtype)
+  config["model"] = _with_dtypes(config["model"], dtype, param_dtype)
   model = build_video_lm(config["model"], config["infer"]["selector"])
   model.check_parts()
   tokenizer = find_tokenizer(path, config["data"]["tokenizer"])
   tokenizers.check_vocabulary(tokenizer, model.vocab)
-  device_mesh = None if mesh is None else mesh_lib.make_mesh(mesh)
+  device_mesh = make_device_mesh(mesh, config["model"])
   params = restore_params(path, config["model"], model, device_mesh)
   processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
   return Session(model, params, processor)
+
+
+def _with_dtypes(model: Mapping[str, Any], dtype: str, param_dtype: str) -> dict[str, Any]:
+  """config.model with other dtypes; "" keeps one.
+
+  Raises ValueError for an unknown dtype.
+  """
+  changes = {}
+  if dtype:
+    changes = dict(dtype=dtype, param_dtype=dtype)
+  if param_dtype:
+    changes["param_dtype"] = param_dtype
+  for name in changes.values():
+    if name not in DTYPES:
+      raise ValueError(f"dtype={name!r} cannot be used. Set it to {' or '.join(DTYPES)}.")
+  return dict(model) | changes
 
 
 def _answering_config(path: epath.Path, components: Sequence[str]) -> dict[str, Any]:

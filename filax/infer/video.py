@@ -90,6 +90,19 @@ def decode_timeline(
   """
   extent = timeline_extent(timeline, limits, sampling)
   count = count_frames(sampling, extent, unit)
+  return decode_extent(timeline, extent, count, sampling, size, limits, resize)
+
+
+def decode_extent(
+  timeline: Timeline,
+  extent: frame_sampling.Extent,
+  count: int,
+  sampling: Mapping,
+  size: int,
+  limits: Limits = LIMITS,
+  resize: str = "squash",
+) -> DecodedVideo:
+  """`count` frames of a timeline whose extent is known."""
   times = frame_sampling.sample_times(sampling, count, extent)
   source = frame_sampling.readable(timeline, sampling)
   frames, real_times = media_frames.read_timeline(source, times, size, resize=resize, limits=limits)

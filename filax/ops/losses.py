@@ -86,12 +86,26 @@ def sample_mean(
 
     nll = [1 3 | 8], two samples  ->  means 2 and 8, sum 10, count 2  ->  loss 5 (by tokens: 4)
   """
+  total, count = sample_sums(nll, loss_mask, segment_ids, segments)
+  mean = total / jnp.maximum(count, 1)
+  return mean.sum(), (count > 0).sum().astype(jnp.float32)
+
+
+def sample_sums(
+  nll: Float[Array, "R L"],
+  loss_mask: Float[Array, "R L"],
+  segment_ids: Int[Array, "R L"],
+  segments: int,
+) -> tuple[Float[Array, "R S"], Float[Array, "R S"]]:
+  """(sum of the loss, supervised tokens) of every sample.
+
+  A sample is a segment (1..`segments`) of a row.
+  """
   member = jax.nn.one_hot(segment_ids - 1, segments, dtype=jnp.float32)  # Padding is in none.
   supervised = jnp.where(loss_mask > 0, nll * loss_mask, 0)
   total = jnp.einsum("RL,RLS->RS", supervised, member)
   count = jnp.einsum("RL,RLS->RS", loss_mask, member)
-  mean = total / jnp.maximum(count, 1)
-  return mean.sum(), (count > 0).sum().astype(jnp.float32)
+  return total, count
 
 
 def _in_chunks(hidden, head, targets, chunk: int, vocab: int):

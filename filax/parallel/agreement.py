@@ -8,11 +8,12 @@ that little is sent even for millions of media. All of it goes through filax.par
 before anything is compiled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import hashlib
 import itertools
 import json
 import socket
+import threading
 import time
 from typing import Any
 import zlib
@@ -27,7 +28,10 @@ _DIGITS = 8  # Length of a bucket's digest.
 _NAMED = 3  # Entries named in a message.
 _LONGEST = 80  # Characters of a value in a message.
 _END_SECONDS = 60.0
+_FAILED_SECONDS = 120.0
 _rounds = itertools.count()
+_text_rounds = itertools.count()
+_outcome_rounds = itertools.count()
 
 
 def require_equal(parts: Mapping[str, Part]) -> None:
@@ -57,6 +61,51 @@ def require_equal(parts: Mapping[str, Part]) -> None:
       ending.end_all(_sentence(verdict, details))
   time.sleep(_END_SECONDS)  # The thread of filax.parallel.ending ends this process.
   ending.end_all(_sentence(verdict, ""))
+
+
+def share_texts(text: str) -> list[str]:
+  """The texts of all processes, by their number.
+
+  Waits for all processes, so each must call this equally often.
+  """
+  return _collect("texts", _text_rounds, text)
+
+
+def share_outcomes(error: str) -> list[str]:
+  """The errors of all processes in a piece of work.
+
+  "" is success. Waits for all processes. One that failed alone would leave the others waiting for
+  it on the devices: if they do not come within two minutes, its error ends all of them.
+  """
+  timer = threading.Timer(_FAILED_SECONDS, ending.end_all, [error])
+  timer.daemon = True
+  if error and key_value.connected():
+    timer.start()
+  try:
+    return _collect("outcomes", _outcome_rounds, error)
+  finally:
+    timer.cancel()
+
+
+def _collect(name: str, rounds: Iterator[int], text: str) -> list[str]:
+  """The texts that all processes bring to a round.
+
+  Process 0 collects them, so that a round costs two messages a process, and removes those of the
+  round before.
+  """
+  if not key_value.connected() or key_value.count() == 1:
+    return [text]
+  number = next(rounds)
+  base = f"filax/{name}/{number}"
+  index = key_value.index()
+  key_value.put(f"{base}/{index}", text)
+  if index == 0:
+    texts = []
+    for process in range(key_value.count()):
+      texts.append(key_value.wait(f"{base}/{process}", f"process {process}"))
+    key_value.remove(f"filax/{name}/{number - 1}")  # All have read it: they are in this round.
+    key_value.put(f"{base}/all", json.dumps(texts))
+  return json.loads(key_value.wait(f"{base}/all", "process 0"))
 
 
 def digest(part: Part) -> str:

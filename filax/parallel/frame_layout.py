@@ -19,6 +19,7 @@ class FrameLayout(NamedTuple):
 
   rows: int
   parts: int
+  time_word: str = "seq"  # The dimension word of time: "frames" if it also lies over rows' axes.
 
   @property
   def words(self) -> str:
@@ -28,14 +29,15 @@ class FrameLayout(NamedTuple):
     if self.rows > 1:
       return "batch"
     if self.parts > 1:
-      return "seq"
+      return self.time_word
     return "-"
 
 
 def frame_layout(shape: tuple[int, int], clip: int) -> FrameLayout:
   """The layout of [B T] frames on the mesh in use.
 
-  `clip` neighbouring frames stay together. A dimension that does not divide evenly is not split.
+  `clip` neighbouring frames stay together. A dimension that does not divide evenly is not split; if
+  the rows do not, such as a single video, time lies over all axes where it divides.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
@@ -44,6 +46,8 @@ def frame_layout(shape: tuple[int, int], clip: int) -> FrameLayout:
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
   parts = mesh.shape["seq"]
   if batch % rows:
+    if frames % (rows * parts * clip) == 0:
+      return FrameLayout(1, rows * parts, "frames")
     rows = 1
   if frames % (parts * clip):
     parts = 1
@@ -65,13 +69,12 @@ def flatten(x: jax.Array, clip: int) -> jax.Array:
 
 def unflatten(x: jax.Array, batch: int, frames: int) -> jax.Array:
   """Inverse of `flatten`, for features: [B·T/clip clip ...] -> [B T ...]."""
-  layout = frame_layout((batch, frames), x.shape[1])
-  rows, parts = layout
+  rows, parts, over_time = frame_layout((batch, frames), x.shape[1])
   x = x.reshape(rows, parts, batch // rows, frames // parts, *x.shape[2:])
   x = jnp.swapaxes(x, 1, 2)  # [rows B/rows parts T/parts ...]
   x = x.reshape(batch, frames, *x.shape[4:])
   row_word = "batch" if rows > 1 else "-"
-  time_word = "seq" if parts > 1 else "-"
+  time_word = over_time if parts > 1 else "-"
   return constrain(x, f"{row_word} {time_word}" + " -" * (x.ndim - 2))
 
 

@@ -4,6 +4,7 @@
 It needs no device, so it works before anything is compiled and while devices wait.
 """
 
+import contextlib
 import sys
 import time
 from typing import Any
@@ -61,6 +62,12 @@ def get(key: str) -> str | None:
     return _client().key_value_try_get(key)
   except RuntimeError:
     return None
+
+
+def remove(folder: str) -> None:
+  """Removes all keys below `folder`; nothing happens if the store is gone."""
+  with contextlib.suppress(RuntimeError):
+    _client().key_value_delete(f"{folder}/")
 
 
 def wait(key: str, what: str = "") -> str:

@@ -19,6 +19,10 @@ def plan_lines(plan: Data) -> Iterator[str]:
   for row in plan["rows"]:
     yield ""
     yield from _row_lines(row, plan["usable_bytes"])
+  if "evaluation" in plan:
+    yield ""
+    yield from _evaluation_lines(plan["evaluation"], plan["usable_bytes"])
+    yield f"At most {plan['peak_bytes'] / GIB:.2f} GiB a chip, of steps and evaluations"
   if "chip_hours" in plan:
     yield f"{plan['samples']:,} samples: at least {plan['chip_hours']:,.0f} chip-hours"
   yield f"Assumed: {plan['assumed']}."
@@ -45,6 +49,20 @@ def _row_lines(row: Data, usable_bytes: float) -> Iterator[str]:
     f"  bound   {row['step_seconds']:.3f} s a step: at most {row['rows_per_second']:,.1f} rows, "
     f"{row['frames_per_second']:,.0f} frames a second (compiled in {row['compile_seconds']:.0f} s)"
   )
+
+
+def _evaluation_lines(evaluation: Data, usable_bytes: float) -> Iterator[str]:
+  after_dropout = "".join(f" -> {length:,}" for length in evaluation["room"])
+  yield (
+    f"Evaluation of {evaluation['prompts']} prompts of at most {evaluation['positions']:,}"
+    f"{after_dropout} positions, {evaluation['frames']} frames encoded at a time, "
+    f"{evaluation['new_tokens']} new tokens (upper bound)"
+  )
+  yield _memory_line(evaluation, usable_bytes)
+  for text in evaluation["helps"]:
+    yield f"          try {text}"
+  sizes = [f"{name} {size / GIB:.2f}" for name, size in evaluation["programs"].items()]
+  yield f"  needs   GiB a chip beside the state: {', '.join(sizes)}"
 
 
 def _memory_line(row: Data, usable_bytes: float) -> str:

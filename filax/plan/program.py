@@ -55,17 +55,41 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
   Raises ValueError for an invalid config, and for any compiler error except lack of memory.
   """
   batch = batch_like(setup, config["batch"], row)
-  arguments = dict(
-    parameters=_device_bytes(setup.like.params),
-    optimizer=_device_bytes(setup.like.opt),
-    batch=_device_bytes(batch),
-  )
-  began = time.perf_counter()
-  with jax.set_mesh(setup.mesh), tempfile.TemporaryDirectory() as folder:
+  with jax.set_mesh(setup.mesh):
     lowered = train_step(config, setup).lower(setup.like, batch)
+  compiled = compile_lowered(setup.mesh, lowered)
+  memory = Memory(
+    parameters=device_bytes(setup.like.params),
+    optimizer=device_bytes(setup.like.opt),
+    batch=device_bytes(batch),
+    temporary=compiled.temporary,
+    program=compiled.program,
+  )
+  return Program(memory, compiled.seconds, compiled.text, compiled.error)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """What the compiler says about a program."""
+
+  seconds: float  # Spent compiling.
+  temporary: float  # Bytes on each device beside the arguments; all bytes if there is an error.
+  program: float = 0.0  # Bytes of code.
+  text: str = ""  # "" if it needs too much memory.
+  error: str = ""
+  executable: Any = None
+
+
+def compile_lowered(mesh: jax.sharding.Mesh, lowered: jax.stages.Lowered) -> Compiled:
+  """Compiles a program for the devices of a mesh.
+
+  Raises ValueError for any compiler error except lack of memory.
+  """
+  began = time.perf_counter()
+  with jax.set_mesh(mesh), tempfile.TemporaryDirectory() as folder:
     try:
       # The compiler dumps its text: as_text() fails for asynchronous operations of v5p and v6e.
-      compiled = lowered.compile(
+      executable = lowered.compile(
         compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
       )
       text = next(pathlib.Path(folder).glob("*.after_codegen.txt")).read_text()
@@ -76,18 +100,18 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
       if too_large is None:
         raise ValueError(f"The compiler refuses this program: {first_line}") from error
       needed = float(too_large[1]) * _UNIT[too_large[2]]
-      memory = Memory(**arguments, temporary=needed)
-      return Program(memory, time.perf_counter() - began, error=first_line)
-  stats = compiled.memory_analysis()
+      return Compiled(time.perf_counter() - began, needed, error=first_line)
+  stats = executable.memory_analysis()
   if stats is None:
     raise ValueError("The compiler does not say how much memory this program needs.")
   new_outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
-  memory = Memory(
-    **arguments,
+  return Compiled(
+    seconds=time.perf_counter() - began,
     temporary=stats.temp_size_in_bytes + new_outputs,
     program=stats.generated_code_size_in_bytes,
+    text=text,
+    executable=executable,
   )
-  return Program(memory, time.perf_counter() - began, text)
 
 
 def config_rows(config: Mapping[str, Any], model: Any) -> tuple[RowShape, ...]:
@@ -111,7 +135,7 @@ def batch_like(setup: Setup, count: int, row: RowShape) -> dict[str, jax.ShapeDt
   }
 
 
-def _device_bytes(tree) -> float:
+def device_bytes(tree) -> float:
   """Bytes of a tree on one device."""
   total = 0
   for leaf in jax.tree.leaves(tree):

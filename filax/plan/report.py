@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan of a config on a TPU slice, as plain data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from filax.plan import collectives, program, topology, work
+from filax.plan.evaluation import EvaluationDemand, plan_evaluation
 from filax.spec import RowShape
 from filax.train.setup import Setup, prepare
 
@@ -24,11 +25,13 @@ def plan_config(
   slice_: topology.Topology,
   samples: int = 0,
   largest: bool = False,
+  demands: Sequence[EvaluationDemand] = (),
 ) -> dict[str, Any]:
   """Bytes, FLOPs and seconds of every row shape of a config.
 
   Compiles every row shape for a slice, or only the largest. samples: those of the stage, for its
-  chip-hours. Raises ValueError for an invalid config.
+  chip-hours. demands: those of config.evals, for the memory of evaluation. Raises ValueError for an
+  invalid config.
   """
   setup = prepare(config, steps=1000, devices=slice_.devices())
   shapes = program.config_rows(config, setup.model)
@@ -47,6 +50,11 @@ def plan_config(
     rows=[_row_plan(config, setup, slice_, row) for row in shapes],
   )
   plan["fits"] = all(row["fits"] for row in plan["rows"])
+  plan["peak_bytes"] = max(row["memory"]["total"] for row in plan["rows"])
+  if demands:
+    plan["evaluation"] = plan_evaluation(config, setup, demands, slice_.chip.hbm)
+    plan["fits"] = plan["fits"] and plan["evaluation"]["fits"]
+    plan["peak_bytes"] = max(plan["peak_bytes"], plan["evaluation"]["memory"]["total"])
   packed = config["data"]["packing"]
   if samples and not packed:  # Only the data tell how many samples a packed row holds.
     slowest = max(row["step_seconds"] for row in plan["rows"])

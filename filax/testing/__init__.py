@@ -9,6 +9,7 @@
   row_source      random rows for the training loop, without files
   random_parameters  drawn parameters of any model
   tiny_checkpoint random tiny models on disk, as training leaves them
+  evaluation_results  invented results of evaluations
   qwen2_folder    random tiny Qwen2 folders in the form of transformers
   interrupted     writers that are killed, folders that are read-only, disks that are full
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random tiny models on disk, as training leaves them: parameters, config, tokenizer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 import os
 import pathlib
@@ -40,15 +40,20 @@ def tiny_parameters(config: Mapping[str, Any], seed: int = 0) -> Any:
 
 
 def write_checkpoint(
-  folder: str | os.PathLike, seed: int = 0, config_file: Any = None, **changes: Any
+  folder: str | os.PathLike,
+  seed: int = 0,
+  config_file: Any = None,
+  texts: Sequence[str] = TEXTS,
+  vocabulary: int = 300,
+  **changes: Any,
 ) -> str:
   """Writes a run folder with a checkpoint of step 0.
 
-  Returns the folder's path.
+  `texts` train its tokenizer of `vocabulary` pieces. Returns the folder's path.
   """
   folder = pathlib.Path(folder)
   config = tiny_config(config_file, **changes)
-  tokenizers.train_sentencepiece(TEXTS, folder / "tokenizer.model", vocab_size=300)
+  tokenizers.train_sentencepiece(texts, folder / "tokenizer.model", vocab_size=vocabulary)
   config["data"]["tokenizer"] = "a/file/that/is/not/here.model"
   store.save_params(folder, tiny_parameters(config, seed), config)
   (folder / "config.json").write_text(json.dumps(config))

@@ -86,13 +86,25 @@ class Hook:
     """
     return False
 
-  def evaluate(self, number: int, state: TrainState) -> None:
+  def evaluate(self, number: int, state: TrainState) -> Mapping[str, float] | None:
     """Called with the state after step `number`, before another step is dispatched.
 
     A checkpoint that is due after this step is taken first. May be slow: the time counts neither
     for the watchdog nor for the rates. The next step reuses the memory of `state`: copy what you
-    want to keep.
+    want to keep. May return scores, the same on every process: they are logged, and the step whose
+    config.best is the best so far is saved and stays.
     """
+    return None
+
+  def lacks_scores(self, number: int) -> bool:
+    """Whether step `number`, from which the run resumes, was not evaluated yet.
+
+    `evaluate` is then called before the first step. The answer must be the same on every process.
+    """
+    return False
+
+  def record_scores(self, number: int, scores: Mapping[str, float]) -> None:
+    """Called with the scores that all `evaluate` of step `number` returned."""
 
   def save(self, number: int) -> None:
     """Called when the checkpoint of step `number` was copied.
@@ -157,11 +169,30 @@ class HookList(Hook):
   def wants_state(self, number: int) -> bool:
     return any(hook.wants_state(number) for hook in self._hooks)
 
-  def evaluate(self, number: int, state: TrainState) -> None:
-    with self.around(EVALUATE), jax.transfer_guard("allow"):
+  def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
+    wanting = [hook for hook in self._hooks if hook.wants_state(number)]
+    return self._evaluate(wanting, number, state)
+
+  def lacks_scores(self, number: int) -> bool:
+    return any(hook.lacks_scores(number) for hook in self._hooks)
+
+  def evaluate_again(self, number: int, state: TrainState) -> dict[str, float]:
+    """The scores of the hooks that lack those of `number`."""
+    lacking = [hook for hook in self._hooks if hook.lacks_scores(number)]
+    return self._evaluate(lacking, number, state)
+
+  def record_scores(self, number: int, scores: Mapping[str, float]) -> None:
+    with jax.transfer_guard("allow"):
       for hook in self._hooks:
-        if hook.wants_state(number):
-          hook.evaluate(number, state)
+        hook.record_scores(number, scores)
+
+  def _evaluate(self, hooks: Sequence[Hook], number: int, state: TrainState) -> dict[str, float]:
+    """The scores of some hooks together."""
+    scores: dict[str, float] = {}
+    with self.around(EVALUATE), jax.transfer_guard("allow"):
+      for hook in hooks:
+        scores.update(hook.evaluate(number, state) or {})
+    return scores
 
   def save(self, number: int) -> None:
     with jax.transfer_guard("allow"):

@@ -2,9 +2,9 @@
 """A training run, from first step to last.
 
 Per step, in this order: dispatch the step, fetch the next rows while it runs, look at the metrics
-of the step before, save if due, evaluate if a hook wants to. Nothing waits for the device but a
-queue of two steps; where a step takes long the queue is one, so that a stop has to wait for no
-second one.
+of the step before, save if due, evaluate if a hook wants to, and save if that was the best so far.
+Nothing waits for the device but a queue of two steps; where a step takes long the queue is one, so
+that a stop has to wait for no second one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ from filax.train.setup import Config, check_training_settings, initial_state, pr
 from filax.train.signals import Signals
 from filax.train.state import TrainState
 from filax.train.supervision import Supervision
-from filax.train.tracker import MetricsLog, Tracker
+from filax.train.tracker import MetricsLog, Tracker, read_scores
 from filax.train.watchdog import Watchdog
 
 _LONG_STEP_SECONDS = 5.0  # A step is not queued behind one that takes longer.
@@ -74,7 +74,9 @@ def train_pipeline(
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
     setup = prepare(config, steps, devices)
     check_lease = lease.check_held if lease else _no_lease
-    saved = stack.enter_context(store.Checkpoints(workdir, config["keep"], check_lease))
+    saved = stack.enter_context(
+      store.Checkpoints(workdir, config["keep"], check_lease, config.get("best", ""))
+    )
     stack.enter_context(ending.together())  # Errors from here on end all processes.
     changes = functools.partial(plan_record.describe_changes, workdir, parts)
     state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
@@ -82,6 +84,7 @@ def train_pipeline(
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
     log = stack.enter_context(MetricsLog(workdir, run.first, steps, check_lease))
+    saved.recover_best(functools.partial(read_scores, workdir))
     tracker = Tracker(log, make_meter(run, costs, compilations), config["log_every"])
     if signals is None:
       signals = stack.enter_context(Signals())
@@ -192,6 +195,8 @@ class Loop:
 
     row: the global row of data that comes next. Returns state and row after the last step.
     """
+    if self._hooks.lacks_scores(self.done):
+      self._note_scores(self._hooks.evaluate_again(self.done, state), state, row)
     batch = self._fetch(fetcher)
     while self.done < self._run.steps and not self._signals.is_time(self._next_point()):
       state, step_metrics = self._dispatch(state, batch)
@@ -199,14 +204,15 @@ class Loop:
       batch = self._fetch(fetcher)
       self._look()  # Metrics of the previous step.
       self._pending = (self.done, step_metrics)
-      saves = self.done % self._config["checkpoint_every"] == 0
+      is_last = self.done == self._run.steps
+      saves = is_last or self.done % self._config["checkpoint_every"] == 0
       evaluates = self._hooks.wants_state(self.done)
       if saves or evaluates or self._step_seconds > _LONG_STEP_SECONDS:
         self._look()  # Metrics of this step: only a finite state is saved.
       if saves:
         self._save(state, row)
       if evaluates:
-        self._evaluate(state)
+        self._note_scores(self._hooks.evaluate(self.done, state), state, row)
     self._look()
     return state, row
 
@@ -288,8 +294,12 @@ class Loop:
     self._hooks.save(self.done)
     self._looked_at = time.monotonic()
 
-  def _evaluate(self, state: TrainState) -> None:
-    self._hooks.evaluate(self.done, state)
+  def _note_scores(self, scores: Mapping[str, float], state: TrainState, row: int) -> None:
+    """Logs the scores of an evaluation; saves the best state so far."""
+    if scores:
+      self._hooks.record_scores(self.done, scores)
+      if self._saved.offer_best(self.done, scores) and self._saved_at != self.done:
+        self._save(state, row)
     self._looked_at = time.monotonic()
 
   def _next_point(self) -> int:

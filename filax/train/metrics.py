@@ -40,6 +40,7 @@ SUMS = (  # Metrics that are summed over steps.
   "left",
   "num_bad",
 )
+SCORES = "eval/"  # Names of scores begin so: eval/NAME/SCORE, eval/NAME/SCORE/GROUP.
 _OF_THE_STEP = ("loss", "accuracy", "grad_norm", "supervised", "tokens", "frames", "padding")
 
 
@@ -158,6 +159,15 @@ def progress_line(record: Mapping[str, Any], steps: int) -> str:
     f"compiled {record['compilations']}",
     f"bad {record['num_bad']}",
   ]
+  return " | ".join(fields)
+
+
+def scores_line(step: int, steps: int, scores: Mapping[str, float]) -> str:
+  """Scores as one line of text, without those of groups."""
+  fields = [f"step {step}/{steps}"]
+  for name, value in scores.items():
+    if name.count("/") == 2:
+      fields.append(f"{name} {value:.4g}")
   return " | ".join(fields)
 
 

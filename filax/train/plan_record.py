@@ -37,6 +37,7 @@ _PER_HOST = frozenset(
     "data.train",
     "data.workers",
     "debug_corpus",
+    "evals",  # Its paths; filax.evals.planned compares the rest.
     "peak_tflops",
   }
 )

@@ -38,10 +38,7 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
     )
 
   def loss(params, batch, rng):
-    hidden, rows = hidden_states(model, params, batch, rng)
-    head = model.apply({"params": params}, method="head")
-    targets = rows["targets"]
-    nll, hit = losses.cross_entropy(hidden, head, targets, chunk=chunk, vocab=model.vocab)
+    nll, hit, rows = token_losses(model, params, batch, rng, chunk)
     mask = rows["loss_mask"]
     if reduction == "token_mean":
       total, count = losses.token_mean(nll, mask)
@@ -55,6 +52,33 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
     return total, sums
 
   return loss
+
+
+def make_sample_losses(model, chunk: int = 1024) -> Callable:
+  """Returns losses(params, batch, rng) -> (sum of the loss, supervised tokens).
+
+  Both are [R S]: the losses of `make_loss`, by sample. Sample s of row r is its segment s + 1.
+  """
+
+  def losses_by_sample(params, batch, rng):
+    nll, _, rows = token_losses(model, params, batch, rng, chunk)
+    segments = batch["keep"].shape[-1]
+    return losses.sample_sums(nll, rows["loss_mask"], rows["segment_ids"], segments)
+
+  return losses_by_sample
+
+
+def token_losses(
+  model, params, batch, rng, chunk: int
+) -> tuple[jax.Array, jax.Array, Mapping[str, jax.Array]]:
+  """(loss, hits, rows) of a batch.
+
+  loss and hits [R L]; a hit is a target that is the likeliest token.
+  """
+  hidden, rows = hidden_states(model, params, batch, rng)
+  head = model.apply({"params": params}, method="head")
+  nll, hit = losses.cross_entropy(hidden, head, rows["targets"], chunk=chunk, vocab=model.vocab)
+  return nll, hit, rows
 
 
 def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, jax.Array]]:

@@ -49,10 +49,18 @@ class MetricsLog:
 
   def write_record(self, record: Mapping[str, Any]) -> None:
     """Writes one record everywhere; it is complete on disk when this returns."""
+    self._write(record, metrics.progress_line(record, self._steps))
+
+  def write_scores(self, number: int, scores: Mapping[str, float]) -> None:
+    """Writes the scores of an evaluation as a record of their own."""
+    line = metrics.scores_line(number, self._steps, scores)
+    self._write({"step": number, **scores}, line)
+
+  def _write(self, record: Mapping[str, Any], line: str) -> None:
     if self._lines is None:
       return
     self._check()
-    print(metrics.progress_line(record, self._steps), flush=True)
+    print(line, flush=True)
     self._lines.write(json.dumps(record) + "\n")
     self._lines.flush()
     publish_file(self._workdir, self._path)
@@ -60,6 +68,19 @@ class MetricsLog:
       if key != "step" and value is not None and math.isfinite(value):
         tag = key if "/" in key else f"train/{key}"
         self._board.add_scalar(tag, value, record["step"])
+
+
+def read_scores(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
+  """Step -> scores of the evaluations in metrics.jsonl."""
+  path = fetch_file(workdir, "metrics.jsonl")
+  scores: dict[int, dict[str, float]] = {}
+  if not path.exists():
+    return scores
+  for record in metrics.read_records(path):
+    for name, value in record.items():
+      if name.startswith(metrics.SCORES) and isinstance(value, int | float):
+        scores.setdefault(record["step"], {})[name] = value
+  return scores
 
 
 class Tracker(hooks.Hook):
@@ -83,6 +104,9 @@ class Tracker(hooks.Hook):
     self._meter.count_step(metrics)
     if number % self._every == 0 or number == self._meter.steps:
       self._log.write_record(self._meter.record(number, metrics))
+
+  def record_scores(self, number: int, scores: Mapping[str, float]) -> None:
+    self._log.write_scores(number, scores)
 
   def around(self, phase: str) -> contextlib.AbstractContextManager:
     if phase in (hooks.COMPILE, hooks.EVALUATE):  # Rates leave these out.

@@ -90,9 +90,9 @@ def test_questions_are_asked_from_any_folder(name, tmp_path, monkeypatch):
   )
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv("HOME", str(tmp_path))
-  words = [f"--checkpoint={name}", "--manifest=~/m.json", "--root=.", "--out=~/scores/out.json"]
+  words = [f"--checkpoint={name}", "--manifest=~/m.json", "--root=.", "--out=~/scores/out"]
   assert command.main(["evals", *words]) == 0
-  assert (tmp_path / "scores" / "out.json").exists()
+  assert (tmp_path / "scores" / "out" / "result.json").exists()
   assert session.load(name).processor.source == name
 
 

@@ -206,6 +206,27 @@ def test_folder_of_pictures(tmp_path):
   assert video.probe(str(faster)).duration == 3.0
 
 
+def test_the_reader_of_a_folder_may_name_its_rate(tmp_path):
+  path = clips.write_picture_folder(tmp_path / "castle_clip_14", 12)
+  episode = f"{path}@3fps"
+  assert shown(episode, [0.0, 0.4, 1.0, 2.0])[0] == [0, 1, 3, 6]
+  found = video.probe(episode)
+  assert (found.frames, found.duration, found.fps, found.error) == (12, 4.0, 3.0, "")
+  part = (Scene(episode, t0=1.0, t1=2.0),)
+  frames, seconds = video.read_timeline(part, [0.0, 0.5, 0.9, 5.0], SIZE)
+  assert clips.read_numbers(frames) == [3, 4, 5, 5] and seconds.max() < 1.0
+
+
+def test_the_rate_of_a_folder_is_part_of_its_identity(tmp_path):
+  path = clips.write_picture_folder(tmp_path / "episode", 3)
+  names = {media.identity(medium) for medium in (path, f"{path}@3fps", f"{path}@4fps")}
+  assert len(names) == 3
+
+
+def test_a_rate_of_nothing_is_a_missing_medium(tmp_path):
+  assert "does not exist" in video.probe(str(tmp_path / "nothing@3fps")).error
+
+
 def test_folder_without_pictures(tmp_path):
   with pytest.raises(video.MediaError, match="no pictures"):
     video.read_frames(tmp_path, [0.0], SIZE)

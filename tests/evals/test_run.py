@@ -59,6 +59,13 @@ def manifest(session, tmp_path_factory):
   return manifests.write_manifest(folder / "held_out.json", rows)
 
 
+def written(folder):
+  """The result in a folder, with its answers."""
+  lines = (folder / "answers.jsonl").read_text().splitlines()
+  answers = [json.loads(line) for line in lines]
+  return json.loads((folder / "result.json").read_text()) | dict(answers=answers)
+
+
 def quick(session, manifest, **options):
   return filax.evaluate(session, manifest, progress=False, **options)
 
@@ -94,9 +101,9 @@ def test_the_size_of_the_batch_changes_nothing(session, manifest):
 
 def test_a_video_is_encoded_once_for_all_its_questions(session, manifest, monkeypatch):
   calls = []
-  original = encode.encode_video
+  original = encode.start_video
   monkeypatch.setattr(
-    encode, "encode_video", lambda *args: calls.append(args[1].path) or original(*args)
+    encode, "start_video", lambda *args: calls.append(args[1].path) or original(*args)
   )
   quick(session, manifest, batch=4)
   assert len(calls) == len(set(calls)) == 2
@@ -104,10 +111,8 @@ def test_a_video_is_encoded_once_for_all_its_questions(session, manifest, monkey
 
 def test_blind_shows_grey_and_does_not_read(session, manifest, monkeypatch):
   shown = []
-  original = encode.encode_video
-  monkeypatch.setattr(
-    encode, "encode_video", lambda *args: shown.append(args[1]) or original(*args)
-  )
+  original = encode.start_video
+  monkeypatch.setattr(encode, "start_video", lambda *args: shown.append(args[1]) or original(*args))
   report = quick(session, manifest, batch=4, blind=True)
   assert report["blind"] and report["questions"] == 8 and report["skipped"] == 1
   assert all((video.frames == 127).all() for video in shown)
@@ -167,16 +172,14 @@ def test_a_question_that_cannot_be_asked_is_listed_and_skipped(session, run, tmp
   path = refused(
     session, tmp_path, manifests.question_record(QUESTIONS[0], "x", video="a.mp4", id="good")
   )
-  out = tmp_path / "report.json"
+  out = tmp_path / "results"
   report = quick(session, path, batch=2, out=out)
   assert [row["id"] for row in report["answers"]] == ["good"]
   assert (report["questions"], report["skipped"], report["finished"]) == (1, 2, True)
   assert [text.split(":")[0] for text in report["bad_questions"]] == ["long"]
   assert "exceed the context" in report["bad_questions"][0]
   assert len(report["bad_media"]) == len(report["bad_records"]) == 1
-  assert json.loads(out.read_text()) == json.loads(json.dumps(report)) | dict(
-    seconds=json.loads(out.read_text())["seconds"]
-  )
+  assert written(out) == json.loads(json.dumps(report))
   assert main(["evals", "--checkpoint", run, "--manifest", path]) == 0
   table = capsys.readouterr().out
   assert "2 questions skipped" in table and "\nlong: A prompt of" in table
@@ -184,22 +187,22 @@ def test_a_question_that_cannot_be_asked_is_listed_and_skipped(session, run, tmp
 
 def test_nothing_to_score_is_an_error(session, run, tmp_path, capsys):
   path = refused(session, tmp_path)
-  out = tmp_path / "report.json"
+  out = tmp_path / "results"
   words = ["evals", "--checkpoint", run, "--manifest", path, "--json", "--out", str(out)]
   assert main(words) == 2
   printed, err = capsys.readouterr()
   assert not printed
   assert "None of the 2 questions" in err.splitlines()[-1] and "long: A prompt" in err
-  report = json.loads(out.read_text())
+  report = written(out)
   assert report["accuracy"] is None and report["skipped"] == 2 and report["bad_questions"]
 
 
 def test_a_run_that_is_stopped_leaves_its_answers(session, manifest, tmp_path, monkeypatch):
-  out = tmp_path / "report.json"
+  out = tmp_path / "results"
   asked = []
 
   def stopped(*args, **kwargs):
-    asked.append(json.loads(out.read_text()) if out.exists() else None)
+    asked.append(len((out / "answers.jsonl").read_text().splitlines()))
     if len(asked) == 3:
       raise KeyboardInterrupt
     return generate(*args, **kwargs)
@@ -207,9 +210,9 @@ def test_a_run_that_is_stopped_leaves_its_answers(session, manifest, tmp_path, m
   monkeypatch.setattr(answering, "generate", stopped)
   with pytest.raises(KeyboardInterrupt):
     quick(session, manifest, batch=2, out=out)
-  assert asked[0] is None and len(asked[1]["answers"]) == 2
-  report = json.loads(out.read_text())
-  assert len(report["answers"]) == 4 and not report["finished"]
+  assert asked == [0, 2, 4]
+  report = written(out)
+  assert len(report["answers"]) == 4 and not report["finished"] and not report["comparable"]
 
 
 @pytest.mark.parametrize("setting", [dict(batch=0), dict(limit=-1), dict(threads=0)])
@@ -227,13 +230,13 @@ def test_a_setting_is_not_blamed_on_the_questions(session, manifest):
 def test_the_command_prints_a_table_or_json_and_writes_every_answer(
   run, manifest, tmp_path, capsys
 ):
-  out = tmp_path / "scores" / "report.json"
+  out = tmp_path / "scores" / "toy"
   words = ["evals", "--checkpoint", run, "--manifest", manifest, "--batch", "4"]
   assert main([*words, "--json", "--out", str(out)]) == 0
   said, err = capsys.readouterr()
   report = json.loads(said)
   assert report["questions"] == 8 and "answers" not in report
-  assert len(json.loads(out.read_text())["answers"]) == 8
+  assert len(written(out)["answers"]) == 8
   assert "questions 9/9, 1 bad media" in err
   assert main([*words, "--limit", "3"]) == 0
   table = capsys.readouterr().out

@@ -16,7 +16,7 @@ from filax.parallel import frame_layout, mesh
     dict(data=8, fsdp=1, seq=1),
   ],
 )
-@pytest.mark.parametrize("rows,total", [(4, 16), (8, 48), (3, 6)])
+@pytest.mark.parametrize("rows,total", [(4, 16), (8, 48), (3, 6), (1, 16)])
 def test_there_and_back(rows, total, sizes):
   x = np.arange(rows * total * 3).reshape(rows, total, 3)
   devices = jax.devices()[: int(np.prod(list(sizes.values())))]
@@ -38,3 +38,10 @@ def test_no_frame_moves():
     move = jax.jit(lambda x: frame_layout.unflatten(frame_layout.flatten(x, 2) + 1, 4, 16))
     text = move.lower(x).compile().as_text()
   assert not any(word in text for word in ("all-gather", "all-to-all", "collective-permute"))
+
+
+def test_a_single_video_is_split_over_all_devices():
+  layout = mesh.make_mesh(dict(data=4, seq=2))
+  with jax.set_mesh(layout):
+    clips = jax.jit(lambda x: frame_layout.flatten(x, 2))(jnp.zeros((1, 32, 3)))
+  assert clips.addressable_shards[0].data.shape == (2, 2, 3)

@@ -32,20 +32,20 @@ def tiny(name):
   return twin_umt.random_(ENCODERS[name](**{k: fields[k] for k in keys})), fields["clip"]
 
 
-def released(folder, name, tied=False, dtype=torch.float32):
+def released(folder, name, tied=False, dtype=torch.float32, vocab=160, positions=512):
   """A folder as it is released, in small: (tower, projector, llm)."""
   tower, _ = tiny(name)
   projector = twin_umt.random_(nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 64)))
   llm = hf_llava.random_(
     transformers.Qwen2ForCausalLM(
       transformers.Qwen2Config(
-        vocab_size=160,
+        vocab_size=vocab,
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         rope_parameters=dict(rope_type="default", rope_theta=1e6),
         tie_word_embeddings=tied,
         bos_token_id=None,
@@ -73,11 +73,11 @@ def released(folder, name, tied=False, dtype=torch.float32):
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        vocab_size=160,
+        vocab_size=vocab,
         rope_theta=1e6,
         rope_scaling=None,
         rms_norm_eps=1e-6,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         tie_word_embeddings=False,
         hidden_act="silu",
         mm_vision_tower={"umt": "umt-large"}.get(name, name),

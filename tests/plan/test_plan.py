@@ -36,6 +36,7 @@ def test_a_step_of_fila_for_four_chips():
     "v5e:2x2",
     "--config.mesh.seq=2",
     ROWS,
+    "--config.evals=(('held_out.json',100,50),)",
     "--samples",
     "1000",
     "--json",
@@ -50,6 +51,13 @@ def test_a_step_of_fila_for_four_chips():
   assert moved["bytes"]["seq"]["all-gather"] > 0
   assert row["visual"] == dict(merged=16 * 4 * 96 * 4, patches=48 * 16 * 64 * 4)
   assert row["flops"]["hardware"] >= row["flops"]["model"] > 0
+  evaluation = report["evaluation"]
+  assert evaluation["fits"] and set(evaluation["programs"]) == {"encode", "prefill", "decode"}
+  assert evaluation["positions"] == 1024, "32 visual tokens, a newline and 512 words"
+  held = evaluation["memory"]["parameters"] + evaluation["memory"]["optimizer"]
+  assert held == memory["parameters"] + memory["optimizer"]
+  assert evaluation["memory"]["total"] >= held + max(evaluation["programs"].values())
+  assert report["peak_bytes"] == max(memory["total"], evaluation["memory"]["total"])
   assert report["chip_hours"] == pytest.approx(1000 / 8 * row["step_seconds"] * 4 / 3600)
 
 

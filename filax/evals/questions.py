@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The questions of a benchmark: where they lie, and in which order they are asked."""
+
+from collections.abc import Iterable, Sequence
+import dataclasses
+import itertools
+import os
+
+from data_pipelines.media import array_record
+from data_pipelines.media import open as media_lib
+from filax.evals.kit import Benchmark, Example, Source
+from filax.evals.options import Share
+
+Group = list[Example]  # Questions about the same media.
+
+
+class MissingMedia(ValueError):
+  """Media of a benchmark are missing.
+
+  The message gives their number and the first ones.
+  """
+
+
+def data_folder(data: str | os.PathLike, name: str) -> str:
+  """The folder of a benchmark: data/<name> if it exists, else data.
+
+  Raises ValueError if neither is there.
+  """
+  folder = os.fspath(data)
+  if not folder:
+    raise ValueError(f"Where are the files of {name}? Set --data to their folder.")
+  _, _, short = name.rpartition(":")
+  inner = os.path.join(folder, short)
+  if os.path.isdir(inner):
+    return inner
+  if not os.path.isdir(folder):
+    raise ValueError(f"There is no folder {folder}. Set --data to the files of {name}.")
+  return folder
+
+
+def read_questions(benchmark: Benchmark, source: Source, limit: int | None) -> list[Example]:
+  """The first `limit` questions, each with an id of its own.
+
+  Raises ValueError if there is none.
+  """
+  examples = list(itertools.islice(benchmark.read_examples(source), limit))
+  if not examples:
+    bad = [*map(str, source.report.bad), *source.missing]
+    reason = f"; the first reason: {bad[0]}" if bad else "."
+    raise ValueError(f"{source.data} holds no question that can be asked{reason}")
+  return list(_with_unique_ids(examples))
+
+
+def _with_unique_ids(examples: Iterable[Example]) -> Iterable[Example]:
+  """Appends a number to an id that was there before."""
+  seen: set[str] = set()
+  for example in examples:
+    id = example.id
+    number = 1
+    while id in seen:
+      number += 1
+      id = f"{example.id}#{number}"
+    seen.add(id)
+    yield example if id == example.id else dataclasses.replace(example, id=id)
+
+
+def media_groups(examples: Sequence[Example], share: Share) -> list[Group]:
+  """This process's share of the questions, grouped by their media."""
+  groups: dict[tuple, Group] = {}
+  for example in examples:
+    groups.setdefault(example.media, []).append(example)
+  number, count = share
+  return list(groups.values())[number::count]
+
+
+def missing_media(examples: Sequence[Example]) -> list[str]:
+  """The media of questions that do not exist."""
+  media: dict[str, bool] = {}  # In the order of the questions.
+  for example in examples:
+    for timeline in example.media:
+      for scene in timeline:
+        if scene.media not in media:
+          media[scene.media] = _exists(scene.media)
+  return [medium for medium, exists in media.items() if not exists]
+
+
+def check_missing(missing: Sequence[str], total: int, root: str) -> None:
+  """Raises MissingMedia if there are missing media."""
+  if not missing:
+    return
+  first = ", ".join(missing[:3])
+  more = ", …" if len(missing) > 3 else ""
+  below = f" below {root}" if root else ""
+  raise MissingMedia(
+    f"{len(missing)} media of {total} questions are missing{below}: {first}{more}. Set --root to "
+    "their folder, or --allow-missing to ask about those that are there."
+  )
+
+
+def _exists(medium: str) -> bool:
+  packed = array_record.split_name(medium)
+  if packed is not None:
+    return True  # Read with its questions: an index may name the file differently.
+  return os.path.exists(media_lib.file_path(medium))

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of an evaluation: what its result says, and what its answers depend on."""
+
+from collections.abc import Mapping
+import json
+from typing import Any
+
+import av
+
+from filax.evals import context
+from filax.infer.loaded import LoadedModel
+
+ABSENT = "nothing"  # A setting that only one of two records has.
+
+
+def described_settings(
+  loaded: LoadedModel, settings: Mapping[str, Any], batch: int
+) -> dict[str, Any]:
+  """The settings that a result names; `settings` are those of `generate`."""
+  processor = loaded.processor
+  model = loaded.model
+  sampling = processor.sampling
+  mesh = processor.mesh
+  return dict(
+    frames=sampling.get("frames"),
+    fps=sampling.get("fps"),
+    selector=processor.infer["selector"]["name"],
+    tokens_per_frame=context.tokens_per_frame(model),
+    dropout=_dropout_text(model.llm.dropout),
+    dtype=str(model.llm.dtype),
+    decoder=decoder_name(),
+    max_new_tokens=settings["max_new_tokens"],
+    temperature=settings["temperature"],
+    batch=batch,
+    mesh={} if mesh is None else dict(mesh.shape),
+  )
+
+
+def answer_settings(loaded: LoadedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
+  """The settings of a model that its answers depend on."""
+  processor = loaded.processor
+  llm = loaded.model.llm
+  record = dict(
+    selector=dict(processor.infer["selector"]),
+    sampling=dict(processor.sampling),
+    dropout=_dropout_text(llm.dropout),
+    yarn=llm.yarn,
+    dtype=str(llm.dtype),
+    param_dtype=str(llm.param_dtype),
+    max_new_tokens=settings["max_new_tokens"],
+    temperature=settings["temperature"],
+    top_p=settings["top_p"],
+  )
+  return json.loads(json.dumps(record))
+
+
+def _dropout_text(dropout: Any) -> str:
+  """A preset's name, or the stages as "layer:kind:ratio,..."."""
+  if isinstance(dropout, str):
+    return dropout
+  stages = [":".join(map(str, stage)) for stage in dropout]
+  return ",".join(stages) or "off"
+
+
+def decoder_name() -> str:
+  """The library that decodes videos, with its version."""
+  return f"PyAV {av.__version__} (FFmpeg {av.ffmpeg_version_info})"
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+  """The first setting that differs, with both values; "" if none does."""
+  for name in dict.fromkeys((*before, *after)):
+    old = before.get(name, ABSENT)
+    new = after.get(name, ABSENT)
+    if old == new:
+      continue
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+      return f"{name} {difference(old, new)}"
+    return f"{name} was {_value_text(old)} and is {_value_text(new)}"
+  return ""
+
+
+def _value_text(value: Any) -> str:
+  return value if isinstance(value, str) and value else json.dumps(value)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Released folders of PyTorch weights in place of a checkpoint.
+
+  session = filax.load("VideoChat-Flash-Qwen2-7B_res448")
+
+A folder in the form of transformers or LLaVA-NeXT is converted once into the user's cache
+(filax/convert/conversion_cache.py); from then on its checkpoint is read.
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
+
+from filax import files
+from filax.checkpoint import run_folder
+
+if TYPE_CHECKING:
+  from filax.infer.session import Session
+
+
+def load(
+  path: str | os.PathLike,
+  *,
+  mesh: Mapping[str, int] | str | None = None,
+  param_dtype: str = "",
+  dtype: str = "",
+  components: Sequence[str] = (),
+) -> "Session":
+  """Loads a run folder, one of its checkpoints, or a released folder.
+
+    session = filax.load("runs/demo/stage2")
+    print(session.ask("lecture.mp4", "When is the proof finished?"))
+
+  Arguments and exceptions are those of filax.infer.session.load, and of `find_checkpoint`. Raises
+  ValueError for a released folder that holds only a part of a model, or no tokenizer.
+  """
+  from filax.infer import session
+
+  checkpoint = find_checkpoint(path, components)
+  if is_released(path):
+    _check_can_answer(path, checkpoint)
+  return session.load(
+    checkpoint,
+    mesh=mesh,
+    param_dtype=param_dtype,
+    dtype=dtype,
+    components=components,
+  )
+
+
+def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> str:
+  """The checkpoint of a path: itself, or that of a released folder.
+
+  A released folder is converted unless the cache has it; a line on stderr says so. `components`:
+  modules that the config of an export may name. Raises ValueError or OSError with one sentence for
+  a folder that cannot be converted, or a cache that cannot be written.
+  """
+  if not is_released(path):
+    return os.fspath(path)
+  from filax.convert import conversion_cache
+
+  source = Path(files.absolute(path))
+
+  def convert(entry: Path) -> None:
+    _convert_released(source, entry, components)
+
+  return os.fspath(conversion_cache.convert_once(source, convert))
+
+
+def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
+  """Raises ValueError for a part of a model, or without a tokenizer."""
+  from data_pipelines.text import tokenizer_folder
+  from filax.checkpoint import store
+  from filax.models.components import ROLES
+
+  model = store.read_config(checkpoint)["model"]
+  absent = [role for role in ROLES if role not in model]
+  if absent:
+    raise ValueError(
+      f"{source} has no {' and no '.join(absent)}, so it cannot answer. Join it with the other "
+      f"parts by `filax convert from --config F`."
+    )
+  if tokenizer_folder.load_if_present(Path(checkpoint)) is None:
+    raise ValueError(
+      f"{source} has no tokenizer. Copy the tokenizer.json or *.model of the released model beside "
+      f"its weights."
+    )
+
+
+def cached_checkpoint(path: str | os.PathLike) -> str:
+  """As `find_checkpoint`, but nothing is converted: the entry need not exist."""
+  if not is_released(path):
+    return os.fspath(path)
+  from filax.convert import conversion_cache
+
+  return os.fspath(conversion_cache.entry_path(Path(files.absolute(path))))
+
+
+def is_released(path: str | os.PathLike) -> bool:
+  """Whether a path is a folder of PyTorch weights, not a run."""
+  text = files.absolute(path)
+  if "://" in text or not os.path.isdir(text):
+    return False
+  folder = Path(text)
+  if run_folder.step_folders(folder):
+    return False
+  from filax.convert import conversion_cache
+
+  return conversion_cache.holds_weights(folder)
+
+
+def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> None:
+  """Converts a released folder as `filax convert from --source` does."""
+  from data_pipelines.text import tokenizer_folder
+  from filax import shipped_configs
+  from filax.convert import conversion_cache
+  from filax.convert.import_folder import import_checkpoint
+  from filax.convert.import_inputs import ImportRequest
+
+  size = conversion_cache.weight_bytes(source)
+  print(
+    f"Converting {source} ({size / 1e9:.1f} GB) once, into {entry}.", file=sys.stderr, flush=True
+  )
+  request = ImportRequest(
+    out=entry,
+    source=source,
+    base=shipped_configs.load_module("common").base().to_dict(),
+    tokenizer=tokenizer_folder.load_if_present(source),
+    components=components,
+    knob=conversion_cache.KNOB,
+  )
+  try:
+    import_checkpoint(request)
+  except FileExistsError:
+    if not conversion_cache.is_whole(entry):  # Otherwise another process was faster.
+      raise
+  except ValueError as error:
+    raise ValueError(
+      f"{source} is no checkpoint of FiLax, and cannot be converted: {error} `filax convert from "
+      f"--source {source}` takes what it lacks (--help)."
+    ) from error

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluations that are killed, shared, refused and continued."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+import small_benchmark as small
+
+import filax
+from filax.cli.main import main
+from filax.evals.results_folder import ResultsFolder, read_answers
+from filax.testing import tiny_checkpoint
+
+pytestmark = pytest.mark.slow
+
+FILE = str(pathlib.Path(small.__file__))
+SMALL = f"{FILE}:small"
+PROTOCOL = "official"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  return tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def session(run):
+  return filax.load(run)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+  return small.write(tmp_path_factory.mktemp("data"))
+
+
+def ask(session, data, out, name=SMALL, **options):
+  settings = dict(protocol=PROTOCOL, progress=False, batch=2, data=data, out=out) | options
+  return filax.evaluate(session, name, **settings)
+
+
+@pytest.fixture(scope="module")
+def expected(session, data, tmp_path_factory):
+  """The rows of a run that nothing disturbed."""
+  return rows(ask(session, data, tmp_path_factory.mktemp("undisturbed")))
+
+
+def rows(report):
+  return sorted(report["answers"], key=lambda row: row["id"])
+
+
+def kept(out):
+  """The rows on disk."""
+  found, damaged = read_answers(out / "answers.jsonl")
+  assert not damaged
+  return sorted(found, key=lambda row: row["id"])
+
+
+KILLED = """
+import os, signal, sys
+import filax
+from filax.evals import results_folder
+original = results_folder.ResultsFolder.append
+batches = []
+def append(self, rows):
+  original(self, rows)
+  batches.append(rows)
+  if len(batches) == 2:
+    if sys.argv[4] == "torn":
+      self._file.write(b'{"id": "q4", "ans')
+      self._file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+results_folder.ResultsFolder.append = append
+checkpoint, data, out, _, name = sys.argv[1:]
+filax.evaluate(filax.load(checkpoint), name, protocol="official", progress=False, batch=2,
+  data=data, out=out)
+"""
+
+
+@pytest.mark.parametrize("end", ["whole", "torn"])
+def test_a_killed_run_goes_on_from_its_answers(session, run, data, expected, tmp_path, end):
+  words = [sys.executable, "-c", KILLED, run, data, str(tmp_path), end, SMALL]
+  done = subprocess.run(words, check=False, env=os.environ | dict(JAX_PLATFORMS="cpu"))
+  assert done.returncode == -signal.SIGKILL
+  before, damaged = read_answers(tmp_path / "answers.jsonl")
+  assert len(before) == 4 and damaged == (end == "torn")
+  report = ask(session, data, tmp_path)
+  assert rows(report) == kept(tmp_path) == expected
+  assert report["finished"] and report["comparable"]
+  assert kept(tmp_path)[:4] == sorted(before, key=lambda row: row["id"])
+  assert sorted(path.name for path in tmp_path.iterdir() if path.name != "page.html") == [
+    "answers.jsonl",
+    "result.json",
+    "settings.json",
+  ]
+
+
+def test_a_finished_run_is_not_asked_again(session, data, tmp_path, monkeypatch):
+  first = ask(session, data, tmp_path)
+  monkeypatch.setattr("filax.evals.run.Asking", None)
+  assert ask(session, data, tmp_path) == first
+
+
+@pytest.mark.parametrize(
+  ("change", "sentence"),
+  [
+    (dict(protocol="filax"), "protocol was official and is filax"),
+    (dict(selector="uniform"), "selector"),
+    (dict(frames=12), "sampling frames was 24 and is 12"),
+    (dict(blind=True), "blind was false and is true"),
+    (dict(limit=3), "limit was null and is 3"),
+    (dict(max_new_tokens=2), "max_new_tokens was 3 and is 2"),
+  ],
+)
+def test_other_settings_are_refused(session, data, tmp_path_factory, change, sentence):
+  out = tmp_path_factory.mktemp("settings")
+  ask(session, data, out, limit=None)
+  with pytest.raises(ValueError, match=f"holds answers with other settings: .*{sentence}"):
+    ask(session, data, out, **change)
+
+
+def test_another_batch_is_no_other_setting(session, data, expected, tmp_path):
+  ask(session, data, tmp_path, batch=4)
+  assert rows(ask(session, data, tmp_path, batch=3)) == expected
+
+
+def test_other_checkpoints_and_annotations_are_refused(session, data, tmp_path):
+  ask(session, data, tmp_path / "out")
+  other = filax.load(tiny_checkpoint.write_checkpoint(tmp_path / "other", seed=1))
+  with pytest.raises(ValueError, match="settings: checkpoint was "):
+    ask(other, data, tmp_path / "out")
+  changed = small.write(tmp_path / "data", [small.record(0)])
+  with pytest.raises(ValueError, match=r"settings: annotations .* was"):
+    ask(session, changed, tmp_path / "out")
+  with pytest.raises(ValueError, match=r"dropout was off and is 1:uniform:0\.5"):
+    ask(session.adjusted(dropout="1:uniform:0.5"), data, tmp_path / "out")
+
+
+def test_shares_are_merged_by_the_last_one(session, data, expected, tmp_path):
+  first = ask(session, data, tmp_path, process=(0, 2))
+  assert not first["finished"] and not (tmp_path / "result.json").exists()
+  assert len(first["answers"]) == 4 and (tmp_path / "answers.0-of-2.jsonl").exists()
+  report = ask(session, data, tmp_path, process=(1, 2))
+  assert rows(report) == kept(tmp_path) == expected and report["comparable"]
+  assert not list(tmp_path.glob("*-of-*"))
+  assert json.loads((tmp_path / "result.json").read_text())["questions"] == 6
+
+
+def test_questions_of_one_medium_stay_together(session, data, tmp_path):
+  report = ask(session, data, tmp_path, process=(1, 2))
+  assert {row["id"] for row in report["answers"]} == {"q2", "q3"}
+
+
+def test_another_number_of_processes_reads_all_parts(session, data, expected, tmp_path):
+  ask(session, data, tmp_path, process=(2, 3))
+  ask(session, data, tmp_path, process=(0, 2))
+  report = ask(session, data, tmp_path)
+  assert rows(report) == kept(tmp_path) == expected
+  assert not list(tmp_path.glob("*-of-*"))
+
+
+def test_more_processes_than_media(session, data, expected, tmp_path):
+  for number in range(5):
+    report = ask(session, data, tmp_path, process=(number, 5))
+  assert rows(report) == expected
+
+
+def test_a_skipped_question_of_one_share_is_in_the_result_of_all(session, tmp_path):
+  data = small.write(tmp_path / "data", videos=2)
+  for number in range(2):
+    report = ask(session, data, tmp_path / "out", process=(number, 2), allow_missing=True)
+  assert (report["questions"], report["skipped"], report["missing"]) == (4, 2, 1)
+
+
+HOLDER = """
+import sys, time
+from filax.evals.results_folder import ResultsFolder
+with ResultsFolder(sys.argv[1], (0, int(sys.argv[2]))):
+  print("held", flush=True)
+  time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_folder_in_use_is_refused(session, data, tmp_path, processes):
+  words = [sys.executable, "-c", HOLDER, str(tmp_path), str(processes)]
+  with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(OSError, match=f"is in use by process {holder.pid}.*set another --out"):
+      ask(session, data, tmp_path)
+    holder.kill()
+  assert ask(session, data, tmp_path)["finished"]
+
+
+def test_no_space_is_one_sentence_and_loses_nothing(session, data, expected, tmp_path, monkeypatch):
+  original = ResultsFolder.append
+  batches = []
+
+  def append(folder, batch):
+    """Writes the second batch where files may not grow."""
+    batches.append(batch)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if len(batches) == 2:
+      size = (tmp_path / "answers.jsonl").stat().st_size
+      resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, limits[1]))
+    try:
+      original(folder, batch)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+  monkeypatch.setattr(ResultsFolder, "append", append)
+  with pytest.raises(OSError, match=r"No space is left for the results in .* so far are kept"):
+    ask(session, data, tmp_path)
+  monkeypatch.undo()
+  found, damaged = read_answers(tmp_path / "answers.jsonl")
+  assert len(found) == 2 and damaged
+  assert rows(ask(session, data, tmp_path)) == kept(tmp_path) == expected
+
+
+def test_a_file_is_no_folder_for_results(session, data, tmp_path):
+  (tmp_path / "x.json").write_text("{}")
+  with pytest.raises(ValueError, match=r"--out .*x\.json is a file. Name a folder"):
+    ask(session, data, tmp_path / "x.json")
+
+
+def test_a_damaged_line_is_asked_again(session, data, expected, tmp_path, capsys):
+  ask(session, data, tmp_path)
+  path = tmp_path / "answers.jsonl"
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join([*lines[:2], "no json", *lines[3:]]) + "\n")
+  (tmp_path / "result.json").unlink()
+  assert rows(ask(session, data, tmp_path)) == kept(tmp_path) == expected
+  assert "1 damaged lines, the first is line 3" in capsys.readouterr().err
+
+
+def test_damaged_settings_are_one_sentence(session, data, tmp_path):
+  (tmp_path / "settings.json").write_text("{")
+  with pytest.raises(ValueError, match=r"settings\.json is damaged"):
+    ask(session, data, tmp_path)
+
+
+def test_launched_processes_take_their_share(run, data, tmp_path, monkeypatch, capsys):
+  words = ["evals", "--checkpoint", run, "--benchmark", SMALL, "--data", data, "--out"]
+  monkeypatch.setenv("FILAX_PROCESSES", "2")
+  for number in ("0", "1"):
+    monkeypatch.setenv("FILAX_PROCESS_ID", number)
+    assert main([*words, str(tmp_path), "--batch", "2"]) == 0
+  assert len(kept(tmp_path)) == 6
+
+
+def test_the_first_prompt_stays_that_of_the_first_question(session, data, tmp_path, monkeypatch):
+  original = ResultsFolder.append
+
+  def append(folder, batch):
+    original(folder, batch)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(ResultsFolder, "append", append)
+  with pytest.raises(KeyboardInterrupt):
+    ask(session, data, tmp_path)
+  monkeypatch.undo()
+  assert "on red 0?" in ask(session, data, tmp_path)["first_prompt"]

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains and evaluates as one of several processes; a script of test_two_processes.py.
+
+python trained_by_processes.py FOLDER VANISHING...: FOLDER/<process>/ holds the corpus of a process.
+The last process removes its files VANISHING after the first step. Prints the scores.
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+import jax
+
+from filax.evals import during_training
+from filax.testing import tiny_checkpoint
+from filax.train import hooks, run, signals
+
+
+class Removes(hooks.Hook):
+  """Removes files of the last process."""
+
+  def __init__(self, paths):
+    self._paths = paths
+
+  def step(self, number, metrics):
+    if number == 1 and jax.process_index() == jax.process_count() - 1:
+      for path in self._paths:
+        path.unlink()
+
+
+class PrintsScores(hooks.Hook):
+  def record_scores(self, number, scores):
+    print(json.dumps(scores), flush=True)
+
+
+def main(folder: pathlib.Path, vanishing) -> None:
+  corpus = folder / os.environ["FILAX_PROCESS_ID"]
+  config = tiny_checkpoint.shipped_configs.load_module("fila_toy").get_config("stage=2,debug")
+  config.update_from_flattened_dict(
+    {
+      "data.train": ((str(corpus / "manifest.json"), "all"),),
+      "data.tokenizer": str(corpus / "tokenizer.model"),
+      "data.cache": "",
+      "infer.max_new_tokens": 4,
+      "infer.selector.steps": 5,
+      "debug_corpus": "",
+      "checkpoint_every": 100,
+      "steps": 2,
+      "evals": ((str(corpus / "held_out.json"), 2, 0), (str(corpus / "gone.json"), 2, 1)),
+      "evals_batch": 2,
+      "best": "-eval/held_out/loss",
+    }
+  )
+  removes = Removes([corpus / name for name in vanishing])
+  with signals.Signals() as received:
+    all_hooks = (removes, *during_training.evaluation_hooks(config), PrintsScores())
+    run.train(config, str(folder / "run"), received, all_hooks)
+
+
+if __name__ == "__main__":
+  main(pathlib.Path(sys.argv[1]), sys.argv[2:])
