@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from filax.cli import data_synthesize, data_verify, options
+from filax.cli import data_needles, data_synthesize, data_verify, options
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
 def data_parser() -> argparse.ArgumentParser:
   """The options of `filax data check` and `filax data build`."""
   parser = options.Parser(prog="filax data", description=__doc__.splitlines()[0])
-  verbs = parser.add_subparsers(required=True, metavar="check|build|synthesize|verify")
+  verbs = parser.add_subparsers(required=True, metavar="check|build|synthesize|verify|needles")
   _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
   data_synthesize.add_options(
@@ -30,6 +30,9 @@ def data_parser() -> argparse.ArgumentParser:
   )
   data_verify.add_options(
     verbs.add_parser("verify", help="derive answers again, and attack questions without videos")
+  )
+  data_needles.add_options(
+    verbs.add_parser("needles", help="hide cards in long videos, and ask about them")
   )
   return parser
 
