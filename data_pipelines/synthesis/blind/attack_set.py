@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All attacks on all tasks and sources, their scores beside chance, and the verdict."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.synthesis.blind.learned import (
+  affix_features,
+  order_preferences,
+  span_preferences,
+  text_features,
+  word_preferences,
+)
+from data_pipelines.synthesis.blind.preferences import RULES, Preferences, letter_rules
+from data_pipelines.synthesis.verify.blind_pool import BlindPool, BlindQuestion
+
+MARGIN = 0.1  # Above chance that is tolerated, if it is more than 3 sigma.
+_SIGMAS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackScore:
+  """What an attack reaches."""
+
+  attack: str
+  score: float  # The share of right answers.
+  applies: int  # Questions that the attack has an opinion on; the others count as guessed.
+  is_above: bool  # Whether it exceeds what is tolerated.
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackedGroup:
+  """The questions of one task and source."""
+
+  task: str
+  source: str
+  questions: int
+  videos: int
+  chance: float
+  sigmas: float  # 3 standard deviations of guessing.
+  limit: float  # What no attack may exceed.
+  scores: Sequence[AttackScore]
+
+  @property
+  def name(self) -> str:
+    """Task and source."""
+    return " · ".join(filter(None, (self.task or "no task", self.source)))
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackResult:
+  """The scores of all groups."""
+
+  groups: Sequence[AttackedGroup]
+
+  @property
+  def is_good(self) -> bool:
+    """Whether no attack exceeds its limit."""
+    return not any(score.is_above for group in self.groups for score in group.scores)
+
+  def as_dict(self) -> dict[str, Any]:
+    """The result for JSON."""
+    return dict(good=self.is_good, groups=[dataclasses.asdict(group) for group in self.groups])
+
+  def lines(self) -> Iterator[str]:
+    """The scores as a table."""
+    if not self.groups:
+      yield "Blind: there are no multiple-choice questions."
+    for group in self.groups:
+      yield (
+        f"Blind, {group.name}: {group.questions} questions of {group.videos} videos, chance "
+        f"{group.chance:.1%}, 3 sigma {group.sigmas:.1%}, limit {group.limit:.1%}"
+      )
+      for score in group.scores:
+        mark = "  ABOVE" if score.is_above else ""
+        yield f"  {score.attack:<28} {score.score:>7.1%} {score.applies:>8}{mark}"
+
+
+def attack_pool(pool: BlindPool, margin: float = MARGIN) -> AttackResult:
+  """Attacks the questions of every task and source.
+
+  An attack succeeds above chance + the larger of 3 sigma and `margin`.
+  """
+  groups = []
+  for (task, source), questions in pool.groups().items():
+    groups.append(attack_questions(task, source, questions, margin))
+  return AttackResult(groups)
+
+
+def attack_questions(
+  task: str, source: str, questions: Sequence[BlindQuestion], margin: float = MARGIN
+) -> AttackedGroup:
+  """Attacks the questions of one group."""
+  chances = np.array([1 / len(question.options) for question in questions])
+  chance = float(chances.mean())
+  sigmas = _SIGMAS * math.sqrt(float((chances * (1 - chances)).sum())) / len(questions)
+  limit = chance + max(sigmas, margin)
+  scores = []
+  for name, preferences in _all_preferences(questions):
+    applies = sum(numbers is not None for numbers in preferences)
+    if not applies:
+      continue
+    points = list(map(_points, questions, preferences))
+    score = float(np.mean(points))
+    scores.append(AttackScore(name, round(score, 6), applies, score > limit))
+  videos = len({question.key for question in questions})
+  return AttackedGroup(task, source, len(questions), videos, chance, sigmas, limit, scores)
+
+
+def _all_preferences(
+  questions: Sequence[BlindQuestion],
+) -> Iterator[tuple[str, list[Preferences]]]:
+  """(attack, its preferences) of every attack."""
+  most = max(len(question.options) for question in questions)
+  for name, rule in (letter_rules(most) | RULES).items():
+    yield name, list(map(rule, questions))
+  yield "words", word_preferences(questions)
+  for name, features in (("order by words", text_features), ("order by affixes", affix_features)):
+    preferences = order_preferences(questions, features)
+    yield name, preferences
+    yield f"against {name}", [_opposite(numbers) for numbers in preferences]
+  yield "time by words", span_preferences(questions)
+
+
+def _opposite(preferences: Preferences) -> Preferences:
+  return None if preferences is None else [-number for number in preferences]
+
+
+def _points(question: BlindQuestion, preferences: Preferences) -> float:
+  """The expected score: options with equal preferences are drawn among."""
+  count = len(question.options)
+  if preferences is None:
+    return 1 / count
+  numbers = np.asarray(preferences, np.float64)
+  best = numbers >= numbers.max() - 1e-12
+  return float(best[question.right]) / float(best.sum())
