@@ -42,6 +42,29 @@ class OutputFolder:
     self.recipe = recipe
     self.finished: dict[str, ShardFacts] = {}  # By file name.
     self.is_complete = False
+    self._pinned: Mapping[str, Any] = {}
+
+  def pin(self, **facts: Any) -> None:
+    """Records facts that decide the bytes and are not in the recipe.
+
+    Such as durations that were measured. Raises ValueError if finished shards were made from
+    others.
+    """
+    facts = json.loads(json.dumps(facts))
+    for name, fact in facts.items():
+      before = self._pinned.get(name)
+      if self.finished and before != fact:
+        raise ValueError(
+          f"{self.path} holds shards made from other {name} ({excerpt(before)}; now "
+          f"{excerpt(fact)}): files changed meanwhile. Choose a new folder, or add --force."
+        )
+    self._pinned = facts
+    self.write_recipe(complete=False)
+
+  def write_recipe(self, **results: Any) -> None:
+    """Writes recipe.json."""
+    content = {"recipe": self.recipe, "pinned": self._pinned, **results}
+    _write_json(self.path / RECIPE, content)
 
   @contextlib.contextmanager
   def shard(self, name: str) -> Iterator["ShardFile"]:
@@ -63,8 +86,7 @@ class OutputFolder:
     results: what recipe.json says beside the recipe and the shards, such as counts.
     """
     shards = {name: dataclasses.asdict(self.finished[name]) for name in sorted(self.finished)}
-    content = {"recipe": self.recipe, "complete": True, "shards": shards, **results}
-    _write_json(self.path / RECIPE, content)
+    self.write_recipe(complete=True, shards=shards, **results)
     for mark in (self.path / _DONE).glob("*.json"):
       mark.unlink()
     with contextlib.suppress(OSError):
@@ -94,7 +116,7 @@ class ShardFile:
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:
-  """A record as a line of a shard; equal records give equal bytes."""
+  """The line of a record; equal records give equal bytes."""
   text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
   return text.encode() + b"\n"
 
@@ -164,7 +186,7 @@ def open_output(
 
 def _begin(output: OutputFolder) -> None:
   """Writes the recipe, and the marks of the shards that are finished."""
-  _write_json(output.path / RECIPE, {"recipe": output.recipe, "complete": False})
+  output.write_recipe(complete=False)
   for name, facts in output.finished.items():
     _write_json(output.path / _DONE / f"{name}.json", dataclasses.asdict(facts))
 
@@ -188,6 +210,7 @@ def _take_over(output: OutputFolder, present: Mapping[str, Any]) -> None:
 
   Raises ValueError for one that has another size.
   """
+  output._pinned = present.get("pinned", {})
   shards = dict(present.get("shards", {}))
   for mark in sorted((output.path / _DONE).glob("*.json")):
     shards[mark.name.removesuffix(".json")] = _read_json(mark)
@@ -249,7 +272,7 @@ def write_drawn_shards(
 ) -> None:
   """Writes a stream of (number of the shard, line).
 
-  All shards are open; they appear together at the end; if all are finished already, nothing is read.
+  All shards are open, and appear together at the end. If all are finished, nothing is read.
   """
   if all(name in output.finished for name in names):
     return

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from filax.cli import options
+from filax.cli import data_synthesize, options
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,9 +22,12 @@ def main(argv: Sequence[str]) -> int:
 def data_parser() -> argparse.ArgumentParser:
   """The options of `filax data check` and `filax data build`."""
   parser = options.Parser(prog="filax data", description=__doc__.splitlines()[0])
-  verbs = parser.add_subparsers(required=True, metavar="check|build")
+  verbs = parser.add_subparsers(required=True, metavar="check|build|synthesize")
   _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
+  data_synthesize.add_options(
+    verbs.add_parser("synthesize", help="make long videos from captioned clips")
+  )
   return parser
 
 

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads captions of clips: files like LLaVA-Video-178K's `*_cap_processed.json`.
+
+A record has one question, one caption and a `video`; its seconds stand under `duration`, or as
+`start` and `end`, or come from elsewhere. Captions go to a file (the spool) beside the columns, so
+that millions of clips take tens of megabytes.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.reader import BadRecord, RecordError, located_records
+from data_pipelines.synthesis import caption_templates, splits
+
+FEWEST_WORDS = 5  # Of a caption.
+COLUMNS = {
+  "key": np.uint64,  # Digest of the source video.
+  "clip": np.uint64,  # Digest of medium, part and caption.
+  "caption": np.uint64,  # Digest of the caption.
+  "source": np.uint32,  # Number of the data source in CaptionFile.sources.
+  "words": np.int32,
+  "milliseconds": np.int64,  # Rounded down; -1 if unknown.
+  "held_out": np.bool_,
+  "missing": np.bool_,  # Whether the medium is not there.
+  "line": np.int64,
+  "start": np.int64,  # Bytes in the spool.
+  "size": np.int32,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadingRules:
+  """How captions are read; what decides which clips there are."""
+
+  root: str = ""  # Folder of the media; "" leaves them unchecked.
+  media: str = "{data_source}/{video}"  # The path of a medium, from the keys of its record.
+  openers: str = "keep"
+  held_out: float = 0.02  # Share of the source videos.
+  seed: int = 42
+  excluded: frozenset[str] = frozenset()  # Source keys.
+
+
+@dataclasses.dataclass
+class CaptionFile:
+  """The clips of one file as columns."""
+
+  columns: dict[str, np.ndarray]
+  sources: list[str]
+  bad: list[BadRecord]
+  excluded: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """What a spool holds of a clip."""
+
+  id: str
+  media: str
+  start: float  # Seconds in the medium.
+  caption: str
+
+
+def spooled_clip(line: bytes) -> Clip:
+  """The clip in a line of a spool."""
+  return Clip(*json.loads(line))
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionReader:
+  """Reads (file, spool to write). Picklable."""
+
+  rules: ReadingRules
+  durations: Mapping[str, float]  # By medium, for records without.
+
+  def __call__(self, job: tuple[str, str]) -> CaptionFile:
+    path, spool_path = job
+    result = CaptionFile({}, [], [], 0)
+    rows: dict[str, list] = {name: [] for name in COLUMNS}
+    sources: dict[str, int] = {}
+    place = 0
+    with open(spool_path, "wb") as spool:
+      for located in located_records(path):
+        try:
+          clip, facts = self._clip(located.record, f"{os.path.basename(path)}:{located.line}")
+        except (RecordError, ValueError) as error:
+          result.bad.append(BadRecord(path, located.line, str(error)))
+          continue
+        if facts.pop("excluded"):
+          result.excluded += 1
+          reason = f"is excluded: {excerpt(clip.media)} is of a video in the exclusion lists"
+          result.bad.append(BadRecord(path, located.line, reason))
+          continue
+        fields = [clip.id, clip.media, clip.start, clip.caption]
+        line = json.dumps(fields, ensure_ascii=False).encode()
+        spool.write(line)
+        source = facts.pop("data_source")
+        facts["source"] = sources.setdefault(source, len(sources))
+        facts |= dict(line=located.line, start=place, size=len(line))
+        place += len(line)
+        for name, value in facts.items():
+          rows[name].append(value)
+    result.columns = {name: np.array(rows[name], kind) for name, kind in COLUMNS.items()}
+    result.sources = list(sources)
+    return result
+
+  def _clip(self, record: Any, origin: str) -> tuple[Clip, dict[str, Any]]:
+    """A record as a clip and its columns. Raises ValueError."""
+    if isinstance(record, RecordError):
+      raise record
+    if not isinstance(record, Mapping):
+      raise RecordError(f"is {excerpt(record)}, not an object")
+    caption = _caption(record)
+    if self.rules.openers == "scene":
+      caption = caption_templates.name_scenes(caption)
+    media = self._media(record)
+    start, milliseconds = _extent(record, self.durations.get(media))
+    key = splits.source_key(media)
+    split = splits.split_of(key, {splits.HELD_OUT: self.rules.held_out}, self.rules.seed)
+    root = self.rules.root
+    clip = Clip(str(record.get("id") or origin), media, start, caption)
+    facts = dict(
+      excluded=key in self.rules.excluded,
+      key=_digest(key),
+      clip=_digest(f"{media}\x1f{start:.3f}\x1f{caption}"),
+      caption=_digest(caption),
+      data_source=str(record.get("data_source") or ""),
+      words=caption.count(" ") + 1,
+      milliseconds=milliseconds,
+      held_out=split == splits.HELD_OUT,
+      missing=bool(root) and not os.path.exists(os.path.join(root, media)),
+    )
+    return clip, facts
+
+  def _media(self, record: Mapping[str, Any]) -> str:
+    """The path of a record's medium. Raises RecordError."""
+    video = record.get("video")
+    if not isinstance(video, str) or not video.strip():
+      raise RecordError(f"has video {excerpt(video)}, which is no path")
+    source = record.get("data_source")
+    if isinstance(source, str) and source:
+      path = self.rules.media.format(data_source=source, video=video)
+    else:
+      path = video
+    parts = path.replace("\\", "/").split("/")
+    if ".." in parts or path.startswith("/") or not path.isprintable():
+      raise RecordError(f"has the video {excerpt(path)}, which is no path inside a root")
+    return path
+
+
+def _caption(record: Mapping[str, Any]) -> str:
+  """The caption of a record, without line breaks. Raises RecordError."""
+  turns = record.get("conversations")
+  if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+    raise RecordError(f"has conversations {excerpt(turns)}, which is no list of turns")
+  speakers = [turn.get("from") for turn in turns]
+  if speakers != ["human", "gpt"]:
+    raise RecordError(
+      f"has turns from {excerpt(speakers)}; a caption has one from human, one from gpt"
+    )
+  answer = turns[1].get("value")
+  if not isinstance(answer, str):
+    raise RecordError(f"has the caption {excerpt(answer)}, which is no text")
+  words = answer.split()
+  caption = " ".join(words)
+  try:
+    caption.encode()
+  except UnicodeEncodeError:
+    raise RecordError("has a caption that is not UTF-8") from None
+  if caption_templates.is_refusal(caption):
+    raise RecordError(f"has an apology or an error as its caption: {excerpt(caption)}")
+  if len(words) < FEWEST_WORDS:
+    raise RecordError(f"has a caption of {len(words)} words: {excerpt(caption)}")
+  return caption
+
+
+def _extent(record: Mapping[str, Any], duration: float | None) -> tuple[float, int]:
+  """Where a clip begins in its medium (s), and its length (ms)."""
+  start = _seconds(record, "start") or 0.0
+  end = _seconds(record, "end")
+  if end is None:
+    end = _seconds(record, "duration")
+  if end is None:
+    end = duration
+  begin = math.ceil(start * 1000 - 1e-6)
+  if end is None:
+    return begin / 1000, -1
+  return begin / 1000, length_in_milliseconds(begin, end)
+
+
+def length_in_milliseconds(begin: int, end: float) -> int:
+  """From `begin` (ms) to `end` (s), rounded down.
+
+  Rounded up, the last instant would lie beyond the file.
+  """
+  length = math.floor(end * 1000 + 1e-6) - begin
+  if length <= 0:
+    raise RecordError(f"lasts from {begin / 1000:g} to {end:g} seconds, which is no time")
+  return length
+
+
+def _seconds(record: Mapping[str, Any], name: str) -> float | None:
+  value = record.get(name)
+  if value is None:
+    return None
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not is_number or not 0 <= value < 1e9:  # Also rejects NaN.
+    raise RecordError(f"has {name} {excerpt(value)}, which is no number of seconds")
+  return float(value)
+
+
+def _digest(text: str) -> int:
+  return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
