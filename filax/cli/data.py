@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from filax.cli import data_synthesize, options
+from filax.cli import data_longvid, data_synthesize, options
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,11 +22,14 @@ def main(argv: Sequence[str]) -> int:
 def data_parser() -> argparse.ArgumentParser:
   """The options of `filax data check` and `filax data build`."""
   parser = options.Parser(prog="filax data", description=__doc__.splitlines()[0])
-  verbs = parser.add_subparsers(required=True, metavar="check|build|synthesize")
+  verbs = parser.add_subparsers(required=True, metavar="check|build|synthesize|longvid")
   _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
   data_synthesize.add_options(
     verbs.add_parser("synthesize", help="make long videos from captioned clips")
+  )
+  data_longvid.add_longvid_options(
+    verbs.add_parser("longvid", help="make questions about long videos from annotated sources")
   )
   return parser
 

@@ -21,13 +21,13 @@ PROMPT_VERSION = 1
 PROMPTS = {
   "event": (
     "Name what happens in the following description of a video clip, in the order in which it "
-    "happens. Answer with JSON only, in the form {{\"labels\": [\"…\"]}}: one to six labels of two "
+    'happens. Answer with JSON only, in the form {{"labels": ["…"]}}: one to six labels of two '
     "to twelve words each, in words of the description, without telling where in the video it is."
     "\n\nDescription: {text}"
   ),
   "place": (
     "Name the place that the following description of a background is about. Answer with JSON "
-    "only, in the form {{\"labels\": [\"…\"]}}: one label of two to eight words, in words of the "
+    'only, in the form {{"labels": ["…"]}}: one label of two to eight words, in words of the '
     "description.\n\nDescription: {text}"
   ),
 }
@@ -56,7 +56,9 @@ class AnswerCache:
         "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)"
       )
     except sqlite3.Error as error:
-      raise ValueError(f"The cache {path} cannot be used ({error}). Name another --cache.") from error
+      raise ValueError(
+        f"The cache {path} cannot be used ({error}). Name another --cache."
+      ) from error
     self._waiting = 0
 
   def answer(self, key: str) -> str | None:

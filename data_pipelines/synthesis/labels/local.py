@@ -3,22 +3,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from data_pipelines.synthesis.labels.cache import AskAll, LabelModel
+from data_pipelines.synthesis.labels.cache import AskAll
 
 BATCH = 16  # Prompts answered together.
 
 AnswerPrompts = Callable[[Sequence[str]], Sequence[str]]
 
 
-def local_model(name: str, answer_prompts: AnswerPrompts, seed: int = 0) -> LabelModel:
-  """A label model from a function that answers a batch of prompts.
+def in_batches(answer_prompts: AnswerPrompts) -> AskAll:
+  """Asks a function for the answers to batches of prompts."""
 
-  name: what identifies the model, such as the digest of its checkpoint.
-  """
-  return LabelModel("local", name, _in_batches(answer_prompts), seed)
-
-
-def _in_batches(answer_prompts: AnswerPrompts) -> AskAll:
   def ask_all(prompts: Sequence[str]) -> Iterable[tuple[int, str | None]]:
     for start in range(0, len(prompts), BATCH):
       answers = answer_prompts(prompts[start : start + BATCH])

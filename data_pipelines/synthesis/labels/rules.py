@@ -26,9 +26,11 @@ _OPENER = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)\"'])[.!?](?:\s|$)|\n")
 _EVENT_CUT = re.compile(r", while\b|; | as (?=[a-z])| with (?=[a-z])|, with\b| and then ")
-_PLACE_CUT = re.compile(r"; | with (?=[a-z])|, with\b|, where\b|, featuring\b| featuring |, which\b")
+_PLACE_CUT = re.compile(
+  r"; | with (?=[a-z])|, with\b|, where\b|, featuring\b| featuring |, which\b"
+)
 _EGO_MARK = re.compile(r"#(?:unsure|summary|C|O)\b *", re.IGNORECASE)
-_EGO_WEARER = re.compile(r"\bC\b(?!['’.]?\w)")
+_EGO_WEARER = re.compile(r"\bC\b(?!['.]?\w)")
 _EGO_OTHER = re.compile(r"\b(?:[A-BD-Z]|person [A-Z])\b(?= (?:[a-z]+s|is)\b)")
 
 

@@ -22,7 +22,7 @@ def build_questions(
   del guard
   questions = []
   for part in shown_parts(track, seed):
-    names = (track.key, part.number, part.start)
+    names = (part.name,)
     short = _short_rejection(part)
     if short:
       rejected[f"caption_short: {short}"] += 1

@@ -28,9 +28,10 @@ def build_questions(
   del guard
   questions = []
   for part in shown_parts(track, seed):
-    names = (track.key, part.number, part.start)
+    names = (part.name,)
     places = _usable(part, rejected)
-    drawn = draw.shuffled(places, seed, "grounding", *names)
+    order = draw.drawn_places(len(places), seed, "grounding", *names)
+    drawn = [places[number] for number in order]
     used: set[int] = set()
     for number in range(min(MOST, len(drawn))):
       question = _choice(part, places, used, seed, (*names, number))
@@ -38,9 +39,10 @@ def build_questions(
         rejected["grounding: too few spans for the options"] += 1
       else:
         questions.append(question)
-    for place in drawn[:MOST]:
+    for place in drawn[: MOST + 1]:
       if place not in used:
         questions.append(_free(part, place, seed, (*names, place)))
+        break
   return questions
 
 
@@ -96,7 +98,8 @@ def _choice(
 def _spaced(part: ShownPart, places: Sequence[int], seed: int, names: tuple) -> list[int]:
   """Places whose spans hardly overlap, in time order; drawn where they do."""
   chosen: list[int] = []
-  for place in draw.shuffled(places, seed, "spaced", *names):
+  for number in draw.drawn_places(len(places), seed, "spaced", *names):
+    place = places[number]
     event = part.events[place]
     if all(_overlap(event, part.events[other]) < MOST_OVERLAP for other in chosen):
       chosen.append(place)

@@ -13,7 +13,7 @@ from typing import Any
 from data_pipelines.synthesis import draw
 from data_pipelines.synthesis.longvid.event_texts import normalised_label
 from data_pipelines.synthesis.longvid.occurrences import label_counts
-from data_pipelines.synthesis.longvid.word_times import fit_word_times, label_time
+from data_pipelines.synthesis.longvid.word_times import fit_word_times
 from data_pipelines.synthesis.track import Track
 
 KINDS = ("event", "place")
@@ -33,12 +33,10 @@ class BlindGuard:
   # Source and activity -> labels, for questions about what does not happen.
   labels: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
 
-  def usual_time(self, kind: str, label: str, key: str) -> float:
-    """When a label of a track usually occurs; only differences mean something."""
+  def weights(self, kind: str, key: str) -> Mapping[str, float]:
+    """The weights of word_times.label_time for the labels of a track."""
     halves = self.word_times.get(kind)
-    if not halves:
-      return 0.0
-    return label_time(label, halves[1 - half_of(key)])
+    return halves[1 - half_of(key)] if halves else {}
 
   def count_share(self, source: str, count: int) -> float:
     """The share of labels with a count to ask about, so that counts are balanced."""

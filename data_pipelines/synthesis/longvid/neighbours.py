@@ -14,7 +14,7 @@ from data_pipelines.synthesis.track import MultipleChoice
 
 OPTIONS = 4
 LONGEST_GAP = 60.0  # Seconds between an event and the next one.
-MOST_QUESTIONS = 2  # About one shown part.
+MOST_QUESTIONS = 1  # About one shown part.
 OVERLAP = 0.5  # Seconds that two successive events may share.
 
 
@@ -23,7 +23,7 @@ def neighbour_questions(
 ) -> list[MultipleChoice]:
   """Questions about the event after, and before, drawn events of a part."""
   questions: list[MultipleChoice] = []
-  for place in draw.shuffled(range(len(part.events)), seed, "neighbours", *names):
+  for place in draw.drawn_places(len(part.events), seed, "neighbours", *names):
     if len(questions) == MOST_QUESTIONS:
       break
     step = draw.choose((1, -1), seed, "side", *names, place)
@@ -80,7 +80,7 @@ def _wrong(part: ShownPart, place: int, step: int, seed: int, names: tuple) -> l
   right = part.events[place + step].label
   label = part.events[place].label
   other_side = place - step
-  order = draw.shuffled(range(len(part.events)), seed, "wrong", *names)
+  order = draw.drawn_places(len(part.events), seed, "wrong", *names)
   if 0 <= other_side < len(part.events):
     order.remove(other_side)
     order.insert(0, other_side)

@@ -8,14 +8,9 @@ from data_pipelines.synthesis import draw
 from data_pipelines.synthesis.longvid import neighbours
 from data_pipelines.synthesis.longvid.event_texts import drawn_stem, numbered_list
 from data_pipelines.synthesis.longvid.guard import BlindGuard
-from data_pipelines.synthesis.longvid.orders import (
-  LENGTHS,
-  OPTIONS,
-  TRIES,
-  order_options,
-  wrong_orders,
-)
+from data_pipelines.synthesis.longvid.orders import LENGTHS, balanced_order
 from data_pipelines.synthesis.longvid.shown_parts import MOST, ShownPart, shown_parts
+from data_pipelines.synthesis.longvid.word_times import label_time
 from data_pipelines.synthesis.track import Event, MultipleChoice, Track
 
 LEAST_GAP = 2.0  # Seconds between the starts of two events that are asked about.
@@ -28,7 +23,7 @@ def build_questions(
   guard = guard or BlindGuard()
   questions = []
   for part in shown_parts(track, seed):
-    names = (track.key, part.number, part.start)
+    names = (part.name,)
     places = [place for place, unique in enumerate(part.unique) if unique]
     if len(places) < LENGTHS[0]:
       rejected[f"event_order: fewer than {LENGTHS[0]} events with a label of their own"] += 1
@@ -46,30 +41,23 @@ def build_questions(
 def _order(
   part: ShownPart, places: Sequence[int], seed: int, names: tuple, guard: BlindGuard, key: str
 ) -> MultipleChoice | None:
-  rank = draw.below(OPTIONS, seed, "rank", "order", *names)
-  wanted = draw.choose(LENGTHS, seed, "length", "order", *names)
-  for attempt in range(TRIES):
-    chosen = _separate(part, places, wanted, seed, (*names, attempt))
-    if len(chosen) < LENGTHS[0]:
-      return None
-    listed = draw.shuffled(chosen, seed, "list", "order", *names, attempt)
-    right = [listed.index(place) for place in chosen]
-    labels = [part.events[place].label for place in listed]
-    times = [guard.usual_time("event", label, key) for label in labels]
-    wrong = wrong_orders(right, times, rank, seed, "order", *names, attempt)
-    if wrong is not None:
-      break
-  else:
+  """A question about the order of drawn events; None if text gives all orders away."""
+
+  def draw_items(attempt: int) -> list[int]:
+    count = LENGTHS[(first_length + attempt) % len(LENGTHS)]
+    return _separate(part, places, count, seed, (*names, attempt))
+
+  def usual_time(place: int) -> float:
+    return label_time(part.events[place].label, weights)
+
+  weights = guard.weights("event", key)
+  first_length = draw.below(len(LENGTHS), seed, "length", "order", *names)
+  drawn = balanced_order(draw_items, usual_time, seed, "order", *names)
+  if drawn is None:
     return None
-  text, wrong_texts = order_options(right, wrong)
+  labels = [part.events[place].label for place in drawn.listed]
   stem = drawn_stem("event_order", seed, *names, items=numbered_list(labels))
-  origin = dict(
-    part=part.number,
-    events=[part.numbers[place] for place in chosen],
-    listed=[part.numbers[place] for place in listed],
-    rank=rank,
-  )
-  return part.choice("event_order", stem, text, wrong=wrong_texts, origin=origin)
+  return part.choice("event_order", stem, drawn.right, wrong=drawn.wrong, origin=drawn.origin(part))
 
 
 def _separate(
@@ -77,7 +65,8 @@ def _separate(
 ) -> list[int]:
   """Drawn places of events that clearly follow each other, in time order."""
   chosen: list[int] = []
-  for place in draw.shuffled(places, seed, "events", "order", *names):
+  for number in draw.drawn_places(len(places), seed, "events", "order", *names):
+    place = places[number]
     event = part.events[place]
     if all(_follow(event, part.events[other]) for other in chosen):
       chosen.append(place)

@@ -73,7 +73,8 @@ def _options(question: MultipleChoice, letters: LetterBalance) -> tuple[list[str
   """(the options in the order of their letters, the place of the right one)."""
   place = letters.place(question.task, len(question.wrong) + 1)
   names = (question.stem, question.right, question.start)
-  options = draw.shuffled(question.wrong, 0, "options", *names)
+  order = draw.drawn_places(len(question.wrong), 0, "options", *names)
+  options = [question.wrong[number] for number in order]
   options.insert(place, question.right)
   return options, place
 

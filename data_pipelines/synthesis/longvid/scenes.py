@@ -16,18 +16,13 @@ from data_pipelines.synthesis.longvid.event_texts import (
   unique_labels,
 )
 from data_pipelines.synthesis.longvid.guard import BlindGuard
-from data_pipelines.synthesis.longvid.orders import (
-  LENGTHS,
-  OPTIONS,
-  TRIES,
-  order_options,
-  wrong_orders,
-)
+from data_pipelines.synthesis.longvid.orders import LENGTHS, balanced_order
 from data_pipelines.synthesis.longvid.shown_parts import ShownPart, shown_parts
+from data_pipelines.synthesis.longvid.word_times import label_time
 from data_pipelines.synthesis.track import MultipleChoice, Track
 
 LEAST_GAP = 2.0  # Seconds between the first appearances of two places.
-MOST_QUESTIONS = 2  # About one shown part.
+MOST_QUESTIONS = 1  # About one shown part.
 
 
 def build_questions(
@@ -37,7 +32,7 @@ def build_questions(
   guard = guard or BlindGuard()
   questions = []
   for part in shown_parts(track, seed):
-    names = (track.key, part.number, part.start)
+    names = (part.name,)
     places = first_appearances(part)
     if len(places) < LENGTHS[0]:
       rejected[f"scene_order: fewer than {LENGTHS[0]} different places"] += 1
@@ -76,26 +71,21 @@ def first_appearances(part: ShownPart) -> list[int]:
 def _order(
   part: ShownPart, places: list[int], seed: int, names: tuple, guard: BlindGuard, key: str
 ) -> MultipleChoice | None:
-  rank = draw.below(OPTIONS, seed, "rank", "scenes", *names)
-  wanted = draw.choose(LENGTHS, seed, "length", "scenes", *names)
-  for attempt in range(TRIES):
-    chosen = draw.shuffled(places, seed, "places", *names, attempt)[:wanted]
-    chosen.sort()
-    listed = draw.shuffled(chosen, seed, "list", "scenes", *names, attempt)
-    right = [listed.index(number) for number in chosen]
-    labels = [part.events[number].place for number in listed]
-    times = [guard.usual_time("place", label, key) for label in labels]
-    wrong = wrong_orders(right, times, rank, seed, "scenes", *names, attempt)
-    if wrong is not None:
-      break
-  else:
+  """A question about the order of drawn places; None if text gives all orders away."""
+
+  def draw_items(attempt: int) -> list[int]:
+    count = LENGTHS[(first_length + attempt) % len(LENGTHS)]
+    order = draw.drawn_places(len(places), seed, "places", *names, attempt)
+    return sorted(places[number] for number in order[:count])
+
+  def usual_time(number: int) -> float:
+    return label_time(part.events[number].place, weights)
+
+  weights = guard.weights("place", key)
+  first_length = draw.below(len(LENGTHS), seed, "length", "scenes", *names)
+  drawn = balanced_order(draw_items, usual_time, seed, "scenes", *names)
+  if drawn is None:
     return None
-  text, wrong_texts = order_options(right, wrong)
+  labels = [part.events[number].place for number in drawn.listed]
   stem = drawn_stem("scene_order", seed, *names, items=numbered_list(labels))
-  origin = dict(
-    part=part.number,
-    events=[part.numbers[number] for number in chosen],
-    listed=[part.numbers[number] for number in listed],
-    rank=rank,
-  )
-  return part.choice("scene_order", stem, text, wrong=wrong_texts, origin=origin)
+  return part.choice("scene_order", stem, drawn.right, wrong=drawn.wrong, origin=drawn.origin(part))

@@ -16,8 +16,8 @@ from data_pipelines.synthesis.longvid.event_texts import unique_labels
 from data_pipelines.synthesis.longvid.guard import BlindGuard
 from data_pipelines.synthesis.track import Event, MultipleChoice, Track
 
-MOST = 4  # Questions of one kind about one shown part: more would crowd out other kinds.
-MOST_PARTS = 8
+MOST = 2  # Questions of one kind about one shown part: more would crowd out other kinds.
+MOST_PARTS = 4  # Of a track; drawn ones of more.
 
 
 class TaskBuilder(Protocol):
@@ -32,6 +32,7 @@ class TaskBuilder(Protocol):
 class ShownPart:
   """A stretch of a track that a question shows, with the events in it."""
 
+  name: str  # For draws: the track and the part.
   number: int  # Of the part; -1 for the whole track.
   start: float
   end: float
@@ -65,16 +66,24 @@ def shown_parts(track: Track, seed: int) -> Iterator[ShownPart]:
   """The parts of a track, or the whole of one without parts; of many parts a drawn few."""
   if not track.parts:
     yield whole_track(track)
-  drawn = draw.shuffled(range(len(track.parts)), seed, "parts", track.key, track.media[0])
+  drawn = draw.shuffled(range(len(track.parts)), seed, "parts", _track_name(track))
   for number in sorted(drawn[:MOST_PARTS]):
     part = track.parts[number]
     numbers = tuple(range(part.first, part.stop))
     events = track.events[part.first : part.stop]
-    yield ShownPart(number, part.t0, part.t1, part.text, numbers, events)
+    name = f"{_track_name(track)}/{number}"
+    yield ShownPart(name, number, part.t0, part.t1, part.text, numbers, events)
 
 
 def whole_track(track: Track) -> ShownPart:
   """All of a track."""
   numbers = tuple(range(len(track.events)))
-  return ShownPart(-1, 0.0, track.duration, track.summary, numbers, track.events, is_whole=True)
+  name = _track_name(track)
+  end = track.duration
+  return ShownPart(name, -1, 0.0, end, track.summary, numbers, track.events, is_whole=True)
 
+
+def _track_name(track: Track) -> str:
+  """The track among those of its video, which begin at other times or in other files."""
+  scene = track.media[0]
+  return f"{track.source}/{track.key}/{scene.media}/{scene.t0}"
