@@ -31,7 +31,9 @@ _PLACE_CUT = re.compile(
 )
 _EGO_MARK = re.compile(r"#(?:unsure|summary|C|O)\b *", re.IGNORECASE)
 _EGO_WEARER = re.compile(r"\bC\b(?!['.]?\w)")
-_EGO_OTHER = re.compile(r"\b(?:[A-BD-Z]|person [A-Z])\b(?= (?:[a-z]+s|is)\b)")
+_EGO_OTHER = re.compile(
+  r"\b(?:[Aa] )?(?:(?:wo)?man|person|lady|boy|girl) [A-Z]\b|\b[ABD-Z]\b(?= (?:[a-z]+s|is)\b)"
+)
 
 
 def rule_labels(texts: Sequence[str], kind: str) -> list[tuple[str, ...] | None]:
