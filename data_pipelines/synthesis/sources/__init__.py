@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readers of annotated long videos: a source a file, each with `read_tracks(files, report)`."""
+"""Readers of annotated long videos: a source a file, each with a TrackSource named SOURCE."""

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracks as JSONL (data_pipelines/synthesis/track.py): own annotations, and dumped tracks."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+
+from data_pipelines.manifest.reader import manifest_records
+from data_pipelines.manifest.report import RecordError
+from data_pipelines.sample import Scene
+from data_pipelines.synthesis.sources.clean import clean_track
+from data_pipelines.synthesis.sources.media_folder import MediaFolder
+from data_pipelines.synthesis.sources.registry import TrackSource
+from data_pipelines.synthesis.sources.track_report import TrackReport, counted
+from data_pipelines.synthesis.track import Track, parse_track
+
+FILES = "*.jsonl of tracks: key, media, duration, events, parts, summary"
+
+
+def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
+  """The tracks of the files whose media are there, cleaned."""
+  media = MediaFolder(media_root)
+  for path in files:
+    yield from counted(_tracks(path, media, report), report)
+
+
+def _tracks(path: str, media: MediaFolder, report: TrackReport) -> Iterator[Track]:
+  for line, record in manifest_records(path):
+    try:
+      if isinstance(record, RecordError):
+        raise record
+      track = parse_track(record)
+      _check(track, media)
+      track = clean_track(track, report.repairs)
+      if not track.events:
+        raise RecordError("has no event inside of its video")
+    except RecordError as error:
+      report.leave_out(path, line, error)
+      continue
+    yield track if track.source else dataclasses.replace(track, source="track_files")
+
+
+def _check(track: Track, media: MediaFolder) -> None:
+  """Raises RecordError for a track whose values are no track's."""
+  if not track.media or not 0 < track.duration < 1e9:
+    raise RecordError("has no media or no duration")
+  if not track.key:
+    raise RecordError("has an empty key")
+  for scene in track.media:
+    _check_scene(scene, media)
+  for event in track.events:
+    _check_stretch(event.t0, event.t1, (event.text, event.label, event.place))
+  for part in track.parts:
+    _check_stretch(part.t0, part.t1, (part.text,))
+    if not _are_numbers(part.first, part.stop) or not 0 <= part.first <= part.stop:
+      raise RecordError("has a part without the numbers of its events")
+    if part.stop > len(track.events):
+      raise RecordError("has a part with events that are not there")
+
+
+def _check_scene(scene: Scene, media: MediaFolder) -> None:
+  if not isinstance(scene.media, str):
+    raise RecordError("has a scene whose media is no path")
+  media.check(scene.media)
+  end = scene.t0 if scene.t1 is None else scene.t1
+  if not _are_numbers(scene.t0, scene.at, end):
+    raise RecordError("has a scene with a time that is no number")
+
+
+def _check_stretch(start: object, end: object, texts: Sequence[object]) -> None:
+  if not _are_numbers(start, end):
+    raise RecordError("has an event or a part with a time that is no number")
+  if not all(isinstance(text, str) for text in texts):
+    raise RecordError("has an event or a part with a text that is none")
+
+
+def _are_numbers(*values: object) -> bool:
+  return all(isinstance(value, int | float) for value in values)
+
+
+SOURCE = TrackSource(read_tracks, FILES, "as the tracks name them", "as the tracks' own source")
