@@ -25,6 +25,7 @@ CONTRACTS = {
   *("setup", "embed", "blocks", "forward", "groups", "stages"),
   *("grid", "image_grid", "merge", "merge_images", "pool", "select", "flops"),
   *("begin", "step", "save", "end"),
+  *("build_questions",),
   "read_tracks",
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -8,7 +8,6 @@ Exit code 0: all good; 1: some records were left out (bad.txt lists them); 2: no
 import argparse
 from collections.abc import Sequence
 import contextlib
-import importlib
 import json
 import os
 from typing import Any
@@ -90,7 +89,6 @@ def make_longvid(args: argparse.Namespace) -> int:
       wanted,
       labeller=labeller,
       label_model=label_model,
-      report=_new_report(),
       processes=args.workers or chunk_pool.default_processes(),
       force=args.force,
     )
@@ -132,19 +130,10 @@ def _named(text: str, option: str, value: str) -> tuple[str, str]:
 
 def _reader(name: str) -> tuple[Any, str]:
   """(the reader of a source, its licence)."""
-  if name == "tracks":
-    from data_pipelines.synthesis.longvid.track_files import read_track_files
+  from data_pipelines.synthesis.sources.registry import find_source
 
-    return read_track_files, "that of the tracks' own sources"
-  registry = importlib.import_module("data_pipelines.synthesis.sources.registry")
-  source = registry.find_source(name)
+  source = find_source(name)
   return source.read_tracks, source.licence
-
-
-def _new_report() -> Any:
-  from data_pipelines.manifest.reader import ManifestReport
-
-  return ManifestReport()
 
 
 def _labeller(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[Any, dict]:
@@ -226,7 +215,7 @@ def _lines(result) -> list[str]:
       f"relative to {result.root or 'their own folders'}."
     )
   if result.report.bad:
-    lines.append(f"{len(result.report.bad)} records were left out: see {result.out / 'bad.txt'}.")
+    lines.append(f"{counts['bad_records']} records were left out: see {result.out / 'bad.txt'}.")
   lines.append(f"Wrote {result.out}.")
   return lines
 

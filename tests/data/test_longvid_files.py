@@ -17,7 +17,8 @@ from data_pipelines.synthesis import splits
 from data_pipelines.synthesis.longvid.factory import LongVidOptions, write_longvid
 from data_pipelines.synthesis.longvid.question_files import QuestionRules
 from data_pipelines.synthesis.longvid.rendering import LetterBalance, media_keys
-from data_pipelines.synthesis.longvid.track_files import TrackInput, read_track_files
+from data_pipelines.synthesis.longvid.track_files import TrackInput
+from data_pipelines.synthesis.sources.registry import find_source
 from data_pipelines.synthesis.track import parse_track
 from data_pipelines.text.choices import choice_lines
 from filax.cli import data as data_command
@@ -26,6 +27,7 @@ from filax.evals.benchmarks import manifest
 from tests.data.longvid_tracks import cooking_track, in_parts, write_tracks_file
 
 COUNT = 120
+SOURCE = find_source("track_files")
 RULES = QuestionRules(held_out=0.1)
 OPTIONS = LongVidOptions(rules=RULES, shards=4)
 
@@ -39,7 +41,7 @@ def tracks():
 @pytest.fixture(scope="module")
 def inputs(tracks, tmp_path_factory):
   path = write_tracks_file(tmp_path_factory.mktemp("tracks") / "tracks.jsonl", tracks)
-  return [TrackInput("tracks", (str(path),), "", read_track_files)]
+  return [TrackInput("track_files", (str(path),), "", SOURCE.read_tracks, SOURCE.licence)]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_any_number_of_workers_gives_the_same_bytes(inputs, written, tmp_path, p
 
 
 def test_a_hash_seed_does_not_matter(inputs, written, tmp_path):
-  source = f"tracks={inputs[0].files[0]}"
+  source = f"track_files={inputs[0].files[0]}"
   command = [sys.executable, "-m", "filax", "data", "longvid", "--source", source]
   command += ["--out", str(tmp_path / "out"), "--held-out", "10%", "--shards", "4"]
   subprocess.run(command, check=True, env=dict(os.environ, PYTHONHASHSEED="7"))
@@ -91,7 +93,7 @@ def test_a_run_that_was_killed_goes_on(inputs, written, tmp_path):
     "from data_pipelines.synthesis.longvid import factory\n"
     "factory._write_held_out = lambda *_: os._exit(9)\n"
     "from filax.cli.main import main\n"
-    f"main(['data', 'longvid', '--source', 'tracks={inputs[0].files[0]}', '--out',"
+    f"main(['data', 'longvid', '--source', 'track_files={inputs[0].files[0]}', '--out',"
     f" {str(tmp_path / 'out')!r}, '--held-out', '10%', '--shards', '4', '--workers', '1'])"
   )
   assert subprocess.run([sys.executable, "-c", program]).returncode == 9
@@ -173,12 +175,12 @@ def test_excluded_videos_are_in_no_file(inputs, tracks, tmp_path):
   result = write_longvid(inputs, tmp_path / "out", options)
   keys = {record["key"] for record in records(tmp_path / "out", "tracks-*.jsonl")}
   assert keys == {track.key for track in tracks[50:]}
-  assert result.figures["tracks"]["tracks: the video is in a list of --exclude-ids"] == 50
+  assert result.figures["tracks"]["track_files: the video is in a list of --exclude-ids"] == 50
 
 
 def test_a_video_in_two_sources_is_of_the_first(tracks, inputs, tmp_path):
   again = write_tracks_file(tmp_path / "again.jsonl", tracks[:30])
-  second = TrackInput("second", (str(again),), "", read_track_files)
+  second = TrackInput("second", (str(again),), "", SOURCE.read_tracks, SOURCE.licence)
   result = write_longvid([*inputs, second], tmp_path / "out", OPTIONS)
   assert result.figures["tracks"]["second: the video is in an earlier source"] == 30
   assert len(records(tmp_path / "out", "tracks-*.jsonl")) == COUNT
@@ -186,7 +188,7 @@ def test_a_video_in_two_sources_is_of_the_first(tracks, inputs, tmp_path):
 
 def test_a_track_that_comes_twice_is_asked_about_once(tracks, written, tmp_path):
   twice = write_tracks_file(tmp_path / "twice.jsonl", [*tracks, *tracks])
-  source = TrackInput("tracks", (str(twice),), "", read_track_files)
+  source = TrackInput("track_files", (str(twice),), "", SOURCE.read_tracks, SOURCE.licence)
   result = write_longvid([source], tmp_path / "out", OPTIONS)
   assert result.figures["rejected"]["all: the track comes twice"] == COUNT
   ids = Counter(record["id"] for record in records(tmp_path / "out"))
@@ -197,7 +199,14 @@ def test_media_of_all_sources_are_below_one_root(tracks, tmp_path):
   inputs = []
   for number, name in enumerate(("one", "two")):
     path = write_tracks_file(tmp_path / f"{name}.jsonl", tracks[number::2])
-    inputs.append(TrackInput(name, (str(path),), str(tmp_path / "media" / name), read_track_files))
+    (tmp_path / "media" / name).mkdir(parents=True)
+    for track in tracks[number::2]:
+      (tmp_path / "media" / name / track.media[0].media).touch()
+    inputs.append(
+      TrackInput(
+        name, (str(path),), str(tmp_path / "media" / name), SOURCE.read_tracks, SOURCE.licence
+      )
+    )
   result = write_longvid(inputs, tmp_path / "out", OPTIONS)
   assert result.root == str(tmp_path / "media")
   assert {record["video"].split("/")[0] for record in records(result.out)} == {"one", "two"}
@@ -206,7 +215,7 @@ def test_media_of_all_sources_are_below_one_root(tracks, tmp_path):
 def test_a_bad_line_is_reported_and_loses_nothing(tracks, tmp_path, capsys):
   path = write_tracks_file(tmp_path / "tracks.jsonl", tracks[:20])
   path.write_bytes(path.read_bytes() + b'{"key": 1}\nbroken\n')
-  command = ["longvid", "--source", f"tracks={path}", "--out", str(tmp_path / "out")]
+  command = ["longvid", "--source", f"track_files={path}", "--out", str(tmp_path / "out")]
   assert data_command.main([*command, "--shards", "2", "--workers", "1"]) == 1
   assert "2 records were left out" in capsys.readouterr().out
   assert (tmp_path / "out" / "bad.txt").read_text().count("tracks.jsonl:2") == 2
@@ -228,7 +237,7 @@ def test_events_without_a_label_get_one(tmp_path, tracks):
     events.append(type(event)(event.t0, event.t1, f"The video shows a {event.label}."))
   track = type(tracks[1])(**(bare | dict(events=tuple(events))))
   path = write_tracks_file(tmp_path / "tracks.jsonl", [track])
-  source = TrackInput("tracks", (str(path),), "", read_track_files)
+  source = TrackInput("track_files", (str(path),), "", SOURCE.read_tracks, SOURCE.licence)
   write_longvid([source], tmp_path / "out", OPTIONS)
   written_events = records(tmp_path / "out", "tracks-*.jsonl")[0]["events"]
   assert [event["label"] for event in written_events] == [
@@ -303,24 +312,25 @@ def test_a_part_of_a_cut_video_is_in_seconds_of_its_file():
   ("arguments", "words"),
   [
     (["--source", "tracks"], "is not NAME=FILES"),
-    (["--source", "tracks=nowhere.jsonl"], "there is no file 'nowhere.jsonl'"),
-    (["--source", "tracks={file}", "--media", "other=."], "which no --source does"),
-    (["--source", "tracks={file}", "--tasks", "order,chess"], "no task 'chess'"),
-    (["--source", "tracks={file}", "--model", "m"], "are for --events openai or local"),
-    (["--source", "tracks={file}", "--events", "openai"], "needs --model"),
-    (["--source", "tracks={file}", "--events", "openai", "--model", "m"], "needs --url"),
+    (["--source", "track_files=nowhere.jsonl"], "there is no file 'nowhere.jsonl'"),
+    (["--source", "track_files={file}", "--media", "other=."], "which no --source does"),
+    (["--source", "track_files={file}", "--tasks", "order,chess"], "no task 'chess'"),
+    (["--source", "track_files={file}", "--model", "m"], "are for --events openai or local"),
+    (["--source", "track_files={file}", "--events", "openai"], "needs --model"),
+    (["--source", "track_files={file}", "--events", "openai", "--model", "m"], "needs --url"),
     (
-      ["--source", "tracks={file}", "--events", "openai", "--model", "m", "--url", "x"],
+      ["--source", "track_files={file}", "--events", "openai", "--model", "m", "--url", "x"],
       "no http:// or https://",
     ),
     (
-      ["--source", "tracks={file}", "--events", "openai", "--model", "m"]
-      + ["--url", "http://h", "--key-env", "NO_SUCH_VARIABLE"],
+      "--source track_files={file} --events openai --model m --url http://h "
+      "--key-env NO_SUCH_VARIABLE",
       "NO_SUCH_VARIABLE is empty",
     ),
   ],
 )
 def test_wrong_options_are_named(arguments, words, inputs, tmp_path):
-  command = [argument.format(file=inputs[0].files[0]) for argument in arguments]
+  words_of = arguments.split() if isinstance(arguments, str) else arguments
+  command = [argument.format(file=inputs[0].files[0]) for argument in words_of]
   with pytest.raises(ValueError, match=words):
     data_command.main(["longvid", *command, "--out", str(tmp_path / "out")])

@@ -14,8 +14,8 @@ import json
 import random
 import threading
 import time
-import urllib.parse
 from typing import Any
+import urllib.parse
 
 from data_pipelines.synthesis.labels.cache import MOST_TOKENS, LabelError
 

@@ -17,7 +17,6 @@ import pathlib
 from typing import Any
 
 from data_pipelines.chunk_pool import ChunkPool
-from data_pipelines.manifest.reader import ManifestReport
 from data_pipelines.synthesis import question_templates, shards, splits
 from data_pipelines.synthesis.labels.cache import CachedLabels
 from data_pipelines.synthesis.longvid import figures
@@ -39,6 +38,7 @@ from data_pipelines.synthesis.longvid.track_files import (
   write_tracks,
   written_tracks,
 )
+from data_pipelines.synthesis.sources.track_report import BadRecordLog, TrackReport
 from data_pipelines.synthesis.track import Track
 from filax import files
 
@@ -67,7 +67,7 @@ class LongVidResult:
   out: pathlib.Path
   was_complete: bool
   root: str  # The folder that all media are relative to.
-  report: ManifestReport
+  report: TrackReport
   figures: dict[str, Any]
 
 
@@ -78,7 +78,7 @@ def write_longvid(
   *,
   labeller: Labeller | None = None,
   label_model: Mapping[str, Any] | None = None,
-  report: ManifestReport | None = None,
+  report: TrackReport | None = None,
   processes: int = 1,
   force: bool = False,
 ) -> LongVidResult:
@@ -87,7 +87,7 @@ def write_longvid(
   labeller: None for rules. label_model: what identifies it, for the recipe. Raises ValueError for a
   folder that holds anything else, ManifestError for unreadable files.
   """
-  report = report or ManifestReport()
+  report = report or TrackReport()
   recipe = _recipe(inputs, options, label_model)
   with shards.open_output(out, recipe, force) as output:
     root = common_root(entry.media_root for entry in inputs)
@@ -101,7 +101,8 @@ def write_longvid(
       results["label_fallbacks"] = labeller.fallbacks
     if not options.only_tracks:
       results |= _write_questions(output, options, root, processes)
-    results["bad_records"] = len(report.bad)
+    results["bad_records"] = bad_count(report)
+    results["repairs"] = dict(sorted(report.repairs.items()))
     _write_bad(output.path / BAD, report)
     figures.write_figures(results, output.path)
     output.mark_complete(**results)
@@ -146,7 +147,7 @@ def _write_track_shards(
   inputs: Sequence[TrackInput],
   options: LongVidOptions,
   labeller: Labeller | None,
-  report: ManifestReport,
+  report: TrackReport,
   processes: int,
 ) -> Counter[str]:
   """Writes the tracks of all sources; returns their counts."""
@@ -258,10 +259,18 @@ def _histogram(tens: Counter[int]) -> dict[str, int]:
   return {str(10 * ten): count for ten, count in sorted(tens.items())}
 
 
-def _write_bad(path: pathlib.Path, report: ManifestReport) -> None:
+def _write_bad(path: pathlib.Path, report: TrackReport) -> None:
   with files.write_atomically(path) as file:
     for record in report.bad:
       file.write(f"{record}\n".encode())
+    more = bad_count(report) - len(report.bad)
+    if more:
+      file.write(f"and {more} more\n".encode())
+
+
+def bad_count(report: TrackReport) -> int:
+  """All records that were left out; of very many, the report lists the first."""
+  return report.bad.total if isinstance(report.bad, BadRecordLog) else len(report.bad)
 
 
 def _written_figures(out: pathlib.Path) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import json
 import os
 
 from data_pipelines.chunk_pool import ChunkPool
-from data_pipelines.manifest.reader import ManifestReport
 from data_pipelines.sample import Scene
 from data_pipelines.synthesis import draw, shards
 from data_pipelines.synthesis.labels.rules import rule_labels
-from data_pipelines.synthesis.track import Event, Track, parse_track, read_track_file, track_record
+from data_pipelines.synthesis.sources.registry import TrackReader
+from data_pipelines.synthesis.sources.track_report import TrackReport
+from data_pipelines.synthesis.track import Event, Track, parse_track, track_record
 
 CHUNK = 64  # Tracks labelled together.
 
@@ -30,7 +31,7 @@ class TrackInput:
   source: str
   files: tuple[str, ...]
   media_root: str
-  read: Callable[[Sequence[str], str, ManifestReport], Iterator[Track]]
+  read: TrackReader
   licence: str = "unknown"
 
 
@@ -94,7 +95,7 @@ def folder_below(root: str, media_root: str) -> str:
 def read_inputs(
   inputs: Sequence[TrackInput],
   excluded: frozenset[str],
-  report: ManifestReport,
+  report: TrackReport,
   counts: Counter[str],
 ) -> Iterator[Track]:
   """The tracks of all sources, with media below the common root.
@@ -165,15 +166,6 @@ def write_tracks(
 def _chunks(tracks: Iterator[Track]) -> Iterator[list[Track]]:
   while chunk := list(itertools.islice(tracks, CHUNK)):
     yield chunk
-
-
-def read_track_files(
-  paths: Sequence[str], media_root: str, report: ManifestReport
-) -> Iterator[Track]:
-  """The tracks of files of `track_record` lines, as a source."""
-  del media_root  # Media are named relative to it; whether they exist is not checked.
-  for path in paths:
-    yield from read_track_file(path, report)
 
 
 def written_tracks(path: str | os.PathLike) -> Iterator[Track]:
