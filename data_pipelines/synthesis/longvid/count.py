@@ -43,7 +43,8 @@ def build_questions(
 def _absent_label(track: Track, seed: int, guard: BlindGuard | None) -> str:
   """A label of the same activity that does not happen in this track; "" if there is none."""
   labels = guard.activity_labels(track) if guard else []
-  for label in draw.shuffled(labels, seed, "absent", track.key):
+  for place in draw.drawn_places(len(labels), seed, "absent", track.key):
+    label = labels[place]
     is_present = any(are_alike(label, event.label) for event in track.events)
     if not is_present and not is_generic(label):
       return label

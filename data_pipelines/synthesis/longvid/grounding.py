@@ -76,9 +76,10 @@ def _choice(
     return None
   right = draw.choose(candidates, seed, "right", "grounding", *names)
   middle = spaced.index(right)
-  before = draw.shuffled(spaced[:middle], seed, "before", "grounding", *names)[:rank]
-  behind = draw.shuffled(spaced[middle + 1 :], seed, "behind", "grounding", *names)
-  wrong = sorted(before + behind[: OPTIONS - 1 - rank])
+  order = draw.drawn_places(len(spaced), seed, "wrong", "grounding", *names)
+  before = [spaced[place] for place in order if place < middle]
+  behind = [spaced[place] for place in order if place > middle]
+  wrong = sorted(before[:rank] + behind[: OPTIONS - 1 - rank])
   texts = [_span(part, part.events[place]) for place in wrong]
   event = part.events[right]
   text = _span(part, event)

@@ -126,7 +126,8 @@ def _drawn(numbers: Sequence[int], count: int, seed: int, *names: object) -> lis
   """`count` of the numbers, drawn without repetition."""
   remaining = list(numbers)
   drawn = []
-  for turn in range(count):
-    place = draw.below(len(remaining), seed, turn, *names)
+  digits = draw.digest(seed, *names)  # 64 bits are enough for three of 120 orders.
+  for _ in range(count):
+    digits, place = divmod(digits, len(remaining))
     drawn.append(remaining.pop(place))
   return drawn

@@ -87,7 +87,9 @@ def _record(
     {"from": "human", "value": f"{IMAGE}\n{stem}"},
     {"from": "gpt", "value": answer},
   ]
-  origin = dict(source=track.source, track=track.key, name=track_name(track), task=question.task)
+  origin: dict[str, Any] = dict(
+    source=track.source, track=track.key, name=track_name(track), task=question.task
+  )
   origin |= question.origin
   if question.start is not None:
     origin["shown"] = [question.start, question.end]

@@ -43,7 +43,7 @@ class LabelledLines:
   labeller: Labeller = rule_labels
 
   def __call__(self, tracks: Sequence[Track]) -> list[tuple[int, bytes]]:
-    texts = {}
+    texts: dict[tuple[str, str], None] = {}  # (kind, text), each once, in order.
     for track in tracks:
       for event in track.events:
         if not event.label and event.text:
