@@ -182,6 +182,7 @@ def _checkpoint_name(checkpoint: str) -> str:
 def _checkpoint_answers(checkpoint: str) -> Any:
   """A function that answers prompts with a checkpoint, without media, greedily."""
   from data_pipelines.sample import Turn
+  from data_pipelines.synthesis.labels.cache import MOST_TOKENS
   from filax.infer.session import load
 
   session = load(checkpoint)
@@ -190,10 +191,10 @@ def _checkpoint_answers(checkpoint: str) -> Any:
   def answer_prompts(prompts: Sequence[str]) -> list[str]:
     encoded = []
     for prompt in prompts:
-      turns = [Turn("user", (prompt,))]
-      encoded.append(processor.template.prompt(turns))
-    generated = session.generate(encoded, max_new_tokens=256, temperature=0.0)
-    return [processor.tokenizer.decode(tokens) for tokens in generated.tokens]
+      tokens, _ = processor.encode_prompt([Turn("user", (prompt,))], [])
+      encoded.append(tokens)
+    generated = session.generate(encoded, max_new_tokens=MOST_TOKENS, temperature=0.0)
+    return [processor.answer_text(tokens) for tokens in generated.tokens]
 
   return answer_prompts
 
