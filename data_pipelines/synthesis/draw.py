@@ -10,6 +10,7 @@ import hashlib
 from typing import TypeVar
 
 Item = TypeVar("Item")
+_KEY_BYTES = 8
 
 
 def digest(seed: int, *names: object) -> int:
@@ -37,3 +38,13 @@ def shuffled(items: Sequence[Item], seed: int, *names: object) -> list[Item]:
   """The items in a drawn order."""
   order = sorted(range(len(items)), key=lambda place: digest(seed, *names, place))
   return [items[place] for place in order]
+
+
+def drawn_places(count: int, seed: int, *names: object) -> list[int]:
+  """The numbers 0 to count - 1 in a drawn order, by a single digest: for long lists."""
+  text = "\x1f".join(map(str, (seed, *names)))
+  digests = hashlib.shake_256(text.encode()).digest(_KEY_BYTES * count)
+  keys = []
+  for start in range(0, len(digests), _KEY_BYTES):
+    keys.append(digests[start : start + _KEY_BYTES])
+  return sorted(range(count), key=keys.__getitem__)

@@ -65,8 +65,9 @@ class MultipleChoice:
 
 def track_record(track: Track) -> dict[str, Any]:
   """A track as JSON."""
-  record = dataclasses.asdict(track)
-  record["media"] = [dataclasses.asdict(scene) for scene in track.media]
+  record = dict(vars(track))  # dataclasses.asdict copies every text: 20 times slower.
+  for key in ("media", "events", "parts"):
+    record[key] = list(map(vars, record[key]))
   return record
 
 

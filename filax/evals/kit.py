@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipelines.manifest.reader import ManifestReport
 from data_pipelines.sample import Timeline, Turn
-from filax.evals.metrics.options import LETTERS
+from data_pipelines.text.choices import choice_lines
 
 
 class Subtitle(NamedTuple):
@@ -173,9 +173,5 @@ class Benchmark:
 
 def multiple_choice(example: Example) -> Turn:
   """The question, its lettered options, and a request for a letter."""
-  lines = []
-  for number, option in enumerate(example.options):
-    lines.append(f"\n{LETTERS[number]}. {option}")
-  lines.append("\nAnswer with the option's letter from the given choices directly.")
-  parts = (*example.turn.parts, "".join(lines))
+  parts = (*example.turn.parts, choice_lines(example.options))
   return dataclasses.replace(example.turn, parts=parts)

@@ -28,3 +28,10 @@ def test_tracks_come_back_from_their_file(tmp_path):
   report = ManifestReport()
   assert list(read_track_file(path, report)) == [track]
   assert len(report.bad) == 1 and "is no track" in str(report.bad[0])
+
+
+def test_drawn_places_are_a_permutation_that_depends_on_names_alone():
+  places = draw.drawn_places(50, 42, "spans", "video")
+  assert sorted(places) == list(range(50))
+  assert places == draw.drawn_places(50, 42, "spans", "video")
+  assert places != draw.drawn_places(50, 42, "spans", "other")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short labels of events and places: by rules, by an endpoint, or by a local model."""
+"""Short labels for events and places: by rules, a served model or a local one."""

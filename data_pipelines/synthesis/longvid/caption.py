@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captions: a short one of a part, and a dense one of the events in it with their times."""
+
+from collections import Counter
+
+from data_pipelines.synthesis.longvid.event_texts import drawn_stem, normalised_label, scene_line
+from data_pipelines.synthesis.longvid.guard import BlindGuard
+from data_pipelines.synthesis.longvid.shown_parts import ShownPart, shown_parts
+from data_pipelines.synthesis.track import Event, MultipleChoice, Track
+
+LEAST_WORDS = 4
+LEAST_SECONDS = 5.0
+LEAST_CHILDREN = 3
+LEAST_COVER = 0.5  # Of the shown part; otherwise the caption leaves out what is seen.
+MOST_WORDS = 1500  # A longer caption ends at a line.
+
+
+def build_questions(
+  track: Track, seed: int, rejected: Counter[str], guard: BlindGuard | None = None
+) -> list[MultipleChoice]:
+  """Requests for captions. `guard` has no part in them."""
+  del guard
+  questions = []
+  for part in shown_parts(track, seed):
+    names = (part.name,)
+    short = _short_rejection(part)
+    if short:
+      rejected[f"caption_short: {short}"] += 1
+    else:
+      stem = drawn_stem("caption_short", seed, *names)
+      text = " ".join(part.text.split())
+      questions.append(part.choice("caption_short", stem, text, origin=dict(part=part.number)))
+    groups = _merged(part)
+    dense = _dense_rejection(part, groups)
+    if dense:
+      rejected[f"caption_dense: {dense}"] += 1
+      continue
+    lines, numbers = _dense_lines(part, groups)
+    stem = drawn_stem("caption_dense", seed, *names)
+    origin = dict(part=part.number, events=numbers)
+    questions.append(part.choice("caption_dense", stem, "\n".join(lines), origin=origin))
+  return questions
+
+
+def _short_rejection(part: ShownPart) -> str:
+  """Why there is no short caption of a part; "" if there is one."""
+  if len(part.text.split()) < LEAST_WORDS:
+    return f"the text has fewer than {LEAST_WORDS} words"
+  if part.duration < LEAST_SECONDS:
+    return f"the part is shorter than {LEAST_SECONDS:g} seconds"
+  return ""
+
+
+def _dense_rejection(part: ShownPart, groups: list[list[int]]) -> str:
+  """Why there is no dense caption of a part; "" if there is one."""
+  if len(groups) < LEAST_CHILDREN:
+    return f"fewer than {LEAST_CHILDREN} events"
+  covered = 0.0
+  end = part.start
+  for event in part.events:
+    covered += max(0.0, event.t1 - max(end, event.t0))
+    end = max(end, event.t1)
+  if covered < LEAST_COVER * part.duration:
+    return f"the events cover less than {LEAST_COVER:.0%}"
+  return ""
+
+
+def _merged(part: ShownPart) -> list[list[int]]:
+  """Places of events, neighbours of equal text together."""
+  groups: list[list[int]] = []
+  text = None
+  for place, event in enumerate(part.events):
+    event_text = normalised_label(_caption(event))
+    if not event_text:
+      continue
+    if event_text == text:
+      groups[-1].append(place)
+    else:
+      groups.append([place])
+    text = event_text
+  return groups
+
+
+def _caption(event: Event) -> str:
+  return event.text or event.label
+
+
+def _dense_lines(part: ShownPart, groups: list[list[int]]) -> tuple[list[str], list[int]]:
+  """(lines, numbers of the events in them); times in whole seconds never step back."""
+  lines: list[str] = []
+  numbers: list[int] = []
+  words = 0
+  last_start = 0
+  for places in groups:
+    first = part.events[places[0]]
+    ends = [part.events[place].t1 for place in places]
+    start = max(last_start, round(part.relative(first.t0)))
+    end = min(round(part.duration), max(start + 1, round(part.relative(max(ends)))))
+    if end <= start:
+      continue
+    line = scene_line(start, end, _caption(first))
+    words += len(line.split())
+    if lines and words > MOST_WORDS:
+      break
+    lines.append(line)
+    numbers += [part.numbers[place] for place in places]
+    last_start = start
+  return lines, numbers

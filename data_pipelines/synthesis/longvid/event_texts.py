@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts of events: whether two say the same, what is too general, spans in words."""
+
+from collections.abc import Sequence
+import functools
+import re
+
+from data_pipelines.synthesis import draw, question_templates
+from data_pipelines.synthesis.question_templates import ITEM, ORDER_ARROW, SPAN, STEMS
+
+SAME = 0.5  # Jaccard index of the words from which two labels count as the same.
+# Labels that fit many moments of most videos.
+GENERIC = frozenset(
+  {
+    *("finish", "finished", "serve", "serve warm", "serve hot", "enjoy", "done", "ready"),
+    *("look around", "the camera wearer looks around", "stand", "walk", "talk", "speak"),
+    *("serve and enjoy", "mix", "stir", "cook", "introduction", "outro", "intro", "end"),
+  }
+)
+_WORD = re.compile(r"\w+")
+_STOP = frozenset(
+  "a an the of to in on at and or is are with it its this that into from camera wearer".split()
+)
+_REMEMBERED = 100_000
+
+
+@functools.lru_cache(_REMEMBERED)
+def normalised_label(text: str) -> str:
+  """A text as its words in lower case."""
+  return " ".join(_WORD.findall(text.lower()))
+
+
+@functools.lru_cache(_REMEMBERED)
+def content_words(text: str) -> frozenset[str]:
+  """The words of a text; without the most common ones if others remain."""
+  words = frozenset(_WORD.findall(text.lower()))
+  return words - _STOP or words
+
+
+def are_alike(first: str, second: str) -> bool:
+  """Whether two labels may mean the same."""
+  words = content_words(first)
+  others = content_words(second)
+  common = len(words & others)
+  return common >= SAME * (len(words) + len(others) - common)
+
+
+def is_generic(label: str) -> bool:
+  """Whether a label is empty or fits most videos."""
+  text = normalised_label(label)
+  return not text or text in GENERIC
+
+
+def unique_labels(labels: Sequence[str]) -> list[bool]:
+  """Whether each label is like no other one and not generic."""
+  first_of: dict[str, list[int]] = {}  # A word -> the labels with it.
+  for number, label in enumerate(labels):
+    for word in content_words(label):
+      first_of.setdefault(word, []).append(number)
+  unique = []
+  for number, label in enumerate(labels):
+    others = set()
+    for word in content_words(label):
+      others.update(first_of[word])
+    others.discard(number)
+    is_alike = any(are_alike(label, labels[other]) for other in others)
+    unique.append(not is_alike and not is_generic(label))
+  return unique
+
+
+def drawn_stem(task: str, seed: int, *names: object, **fields: str) -> str:
+  """A question of a task in a drawn wording."""
+  stem = draw.choose(STEMS[task], seed, "stem", task, *names)
+  return stem.format(**fields)
+
+
+def numbered_list(labels: Sequence[str]) -> str:
+  """Labels as the lines 1., 2., …"""
+  lines = []
+  for number, label in enumerate(labels, 1):
+    lines.append(ITEM.format(number=number, label=label))
+  return "".join(lines)
+
+
+def order_text(numbers: Sequence[int]) -> str:
+  """An order of list numbers from 0 in words: (1, 0) is "2 -> 1"."""
+  return ORDER_ARROW.join(str(number + 1) for number in numbers)
+
+
+def span_text(start: float, end: float) -> str:
+  """A time span in seconds; the same form for right and wrong ones."""
+  return SPAN.format(start=start, end=end)
+
+
+def scene_line(start: int, end: int, text: str) -> str:
+  """A line of a dense caption; times in whole seconds."""
+  line = " ".join(text.split())
+  return question_templates.SCENE_LINE.format(start=start, end=end, text=line)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens right after, or right before, an event.
+
+The wrong options are other events of the same part. The event on the other side of the named one is
+among them, since neighbours are alike: otherwise the option most like the question would be right.
+"""
+
+from collections import Counter
+
+from data_pipelines.synthesis import draw
+from data_pipelines.synthesis.longvid.event_texts import are_alike, drawn_stem
+from data_pipelines.synthesis.longvid.shown_parts import ShownPart
+from data_pipelines.synthesis.track import MultipleChoice
+
+OPTIONS = 4
+LONGEST_GAP = 60.0  # Seconds between an event and the next one.
+MOST_QUESTIONS = 1  # About one shown part.
+OVERLAP = 0.5  # Seconds that two successive events may share.
+
+
+def neighbour_questions(
+  part: ShownPart, seed: int, names: tuple, rejected: Counter[str]
+) -> list[MultipleChoice]:
+  """Questions about the event after, and before, drawn events of a part."""
+  questions: list[MultipleChoice] = []
+  for place in draw.drawn_places(len(part.events), seed, "neighbours", *names):
+    if len(questions) == MOST_QUESTIONS:
+      break
+    step = draw.choose((1, -1), seed, "side", *names, place)
+    task = "event_after" if step > 0 else "event_before"
+    reason = _rejection(part, place, step)
+    wrong = [] if reason else _wrong(part, place, step, seed, (*names, place))
+    if not reason and len(wrong) < OPTIONS - 1:
+      reason = "fewer than 3 other events with labels of their own"
+    if reason:
+      rejected[f"{task}: {reason}"] += 1
+      continue
+    right = part.events[place + step]
+    label = part.events[place].label
+    origin = dict(
+      part=part.number,
+      events=[part.numbers[place], part.numbers[place + step]],
+      others=[part.numbers[other] for other in wrong],
+    )
+    texts = tuple(part.events[other].label for other in wrong)
+    stem = drawn_stem(task, seed, *names, place, label=label)
+    questions.append(part.choice(task, stem, right.label, wrong=texts, origin=origin))
+  return questions
+
+
+def _rejection(part: ShownPart, place: int, step: int) -> str:
+  """Why an event is not asked about; "" if it is."""
+  if not 0 <= place + step < len(part.events):
+    return "there is no event on this side"
+  if not part.unique[place] or not part.unique[place + step]:
+    return "a label is like another one or too general"
+  first, second = sorted((place, place + step))
+  gap = part.events[second].t0 - part.events[first].t1
+  if gap > LONGEST_GAP:
+    return f"the next event is more than {LONGEST_GAP:g} seconds away"
+  if gap < -OVERLAP:
+    return "the events overlap"
+  if _is_between(part, first, second):
+    return "an event overlaps both"
+  return ""
+
+
+def _is_between(part: ShownPart, first: int, second: int) -> bool:
+  """Whether another event ends after the first and begins before the second one."""
+  end = part.events[first].t1 + OVERLAP
+  start = part.events[second].t0 - OVERLAP
+  for place, event in enumerate(part.events):
+    if place not in (first, second) and event.t1 > end and event.t0 < start:
+      return True
+  return False
+
+
+def _wrong(part: ShownPart, place: int, step: int, seed: int, names: tuple) -> list[int]:
+  """Places of three wrong events: the one on the other side, and drawn ones."""
+  right = part.events[place + step].label
+  label = part.events[place].label
+  other_side = place - step
+  order = draw.drawn_places(len(part.events), seed, "wrong", *names)
+  if 0 <= other_side < len(part.events):
+    order.remove(other_side)
+    order.insert(0, other_side)
+  wrong: list[int] = []
+  for other in order:
+    if other in (place, place + step) or not part.unique[other]:
+      continue
+    text = part.events[other].label
+    if not are_alike(text, right) and not are_alike(text, label):
+      wrong.append(other)
+    if len(wrong) == OPTIONS - 1:
+      break
+  return wrong

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The questions of a shard of tracks: built, selected and written as records."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+import dataclasses
+import functools
+import json
+import pathlib
+
+from data_pipelines.synthesis import draw, shards, splits
+from data_pipelines.synthesis.longvid import caption, count, grounding, order, scenes
+from data_pipelines.synthesis.longvid.guard import BlindGuard, parse_guard
+from data_pipelines.synthesis.longvid.rendering import (
+  LetterBalance,
+  evaluation_record,
+  track_name,
+  training_record,
+)
+from data_pipelines.synthesis.longvid.shown_parts import TaskBuilder
+from data_pipelines.synthesis.longvid.track_files import written_tracks
+from data_pipelines.synthesis.track import MultipleChoice, Track
+
+TASKS: dict[str, TaskBuilder] = dict(
+  caption=caption.build_questions,
+  grounding=grounding.build_questions,
+  order=order.build_questions,
+  scenes=scenes.build_questions,
+  count=count.build_questions,
+)
+_ALL = 1 << 64  # Above every draw.
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionRules:
+  """Which questions are asked."""
+
+  tasks: tuple[str, ...] = tuple(TASKS)
+  per_video: int = 8  # Questions about a track; 0: all.
+  held_out: float = 0.02  # Share of source videos.
+  seed: int = 42
+  labels: str = "rules"  # How labels were made.
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnQuestion:
+  """A question with its name and the draw by which it is selected."""
+
+  identifier: str
+  draw: int  # Lower ones are taken first.
+  question: MultipleChoice
+
+
+@dataclasses.dataclass
+class ShardQuestions:
+  """The records of a shard, and what was counted."""
+
+  lines: bytes = b""
+  records: int = 0
+  held_out: list[tuple[Track, DrawnQuestion]] = dataclasses.field(default_factory=list)
+  rejected: Counter[str] = dataclasses.field(default_factory=Counter)
+  asked: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)  # (source, task).
+  letters: Counter[str] = dataclasses.field(default_factory=Counter)
+  seconds: Counter[int] = dataclasses.field(default_factory=Counter)  # Shown, in tens.
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardBuilder:
+  """Builds the questions of a shard: (number, path of its tracks) -> ShardQuestions. Picklable."""
+
+  rules: QuestionRules
+  guard_path: str
+  highest: Mapping[str, int] = dataclasses.field(default_factory=dict)  # Task -> draw.
+
+  def __call__(self, shard: tuple[int, str]) -> ShardQuestions:
+    number, path = shard
+    result = ShardQuestions()
+    letters = LetterBalance(self.rules.seed, number)
+    lines = []
+    for track, is_held_out, questions in self._selected(path, result.rejected):
+      for drawn in questions:
+        if is_held_out:
+          result.held_out.append((_without_events(track), drawn))
+          continue
+        question = drawn.question
+        record = training_record(question, track, drawn.identifier, letters, self.rules.labels)
+        lines.append(shards.json_line(record))
+        result.asked[track.source, question.task] += 1
+        result.seconds[_shown_tens(track, question)] += 1
+        if question.wrong:
+          result.letters[record["conversations"][1]["value"]] += 1
+    result.lines = b"".join(lines)
+    result.records = len(lines)
+    return result
+
+  def draws(self, shard: tuple[int, str]) -> dict[str, list[int]]:
+    """The draws of the training questions of every task."""
+    draws: dict[str, list[int]] = {}
+    for _, is_held_out, questions in self._selected(shard[1], Counter()):
+      for drawn in questions:
+        if not is_held_out:
+          draws.setdefault(drawn.question.task, []).append(drawn.draw)
+    return draws
+
+  def _selected(
+    self, path: str, rejected: Counter[str]
+  ) -> Iterator[tuple[Track, bool, list[DrawnQuestion]]]:
+    """(track, whether it is held out, the questions about it that are asked)."""
+    names: set[str] = set()
+    shares = {splits.HELD_OUT: self.rules.held_out}
+    for track in written_tracks(path):
+      name = track_name(track)
+      if name in names:
+        rejected["all: the track comes twice"] += 1
+        continue
+      names.add(name)
+      split = splits.split_of(track.key, shares, self.rules.seed)
+      is_held_out = split == splits.HELD_OUT
+      selected = self._questions(track, name, rejected)
+      if not is_held_out:
+        selected = [drawn for drawn in selected if self._is_taken(drawn, rejected)]
+      yield track, is_held_out, selected
+
+  def _is_taken(self, drawn: DrawnQuestion, rejected: Counter[str]) -> bool:
+    task = drawn.question.task
+    if drawn.draw <= self.highest.get(task, _ALL):
+      return True
+    rejected[f"{task}: more than --per-task"] += 1
+    return False
+
+  def _questions(self, track: Track, name: str, rejected: Counter[str]) -> list[DrawnQuestion]:
+    """The questions about a track, those of the lowest draws."""
+    seed = self.rules.seed
+    guard = read_guard(self.guard_path)
+    drawn_questions = []
+    numbers: Counter[str] = Counter()
+    seen = set()
+    for task in self.rules.tasks:
+      for question in TASKS[task](track, seed, rejected, guard):
+        content = (question.start, question.end, question.stem, question.right)
+        if content in seen:
+          rejected[f"{question.task}: asked already"] += 1
+          continue
+        seen.add(content)
+        number = numbers[question.task]
+        numbers[question.task] += 1
+        identifier = f"longvid-{track.source}-{name}-{question.task}-{number}"
+        place = draw.digest(seed, "keep", identifier)
+        drawn_questions.append(DrawnQuestion(identifier, place, question))
+    drawn_questions.sort(key=_draw_of)
+    most = self.rules.per_video or len(drawn_questions)
+    for drawn in drawn_questions[most:]:
+      rejected[f"{drawn.question.task}: more than --per-video"] += 1
+    return drawn_questions[:most]
+
+
+def _draw_of(drawn: DrawnQuestion) -> int:
+  return drawn.draw
+
+
+def _without_events(track: Track) -> Track:
+  return dataclasses.replace(track, events=(), parts=())
+
+
+def _shown_tens(track: Track, question: MultipleChoice) -> int:
+  """Seconds that a question shows, in tens."""
+  if question.start is None or question.end is None:
+    return int(track.duration // 10)
+  return int((question.end - question.start) // 10)
+
+
+@functools.lru_cache(2)
+def read_guard(path: str) -> BlindGuard:
+  """The guard in a file."""
+  return parse_guard(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
+
+
+def held_out_lines(
+  questions: list[tuple[Track, DrawnQuestion]], rules: QuestionRules
+) -> Iterator[bytes]:
+  """Records for `filax evals`, with balanced letters."""
+  letters = LetterBalance(rules.seed, splits.HELD_OUT)
+  for track, drawn in questions:
+    record = evaluation_record(drawn.question, track, drawn.identifier, letters, rules.labels)
+    yield shards.json_line(record)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions as records: for training with letters inside, for evaluation with a list of options."""
+
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any
+
+from data_pipelines.sample import IMAGE, Scene, Timeline
+from data_pipelines.synthesis import draw, question_templates
+from data_pipelines.synthesis.track import MultipleChoice, Track
+from data_pipelines.text.choices import LETTERS, choice_lines
+
+
+class LetterBalance:
+  """The places of right options: all letters equally often, to ±1, in drawn blocks.
+
+  Every task and number of options is balanced by itself.
+  """
+
+  def __init__(self, seed: int, *names: object):
+    self._seed = seed
+    self._names = names
+    self._used: dict[tuple[str, int], int] = {}
+    self._blocks: dict[tuple[str, int], list[int]] = {}
+
+  def place(self, task: str, options: int) -> int:
+    """The place of the next right option."""
+    kind = task, options
+    count = self._used.get(kind, 0)
+    self._used[kind] = count + 1
+    if count % options == 0:
+      names = (*self._names, task, options, count)
+      self._blocks[kind] = draw.shuffled(range(options), self._seed, "letters", *names)
+    return self._blocks[kind][count % options]
+
+
+def track_name(track: Track) -> str:
+  """A short name of a track, unique among those of its video."""
+  scene = track.media[0]
+  return f"{draw.digest(0, 'track', track.source, track.key, scene.media, scene.t0):016x}"
+
+
+def training_record(
+  question: MultipleChoice, track: Track, identifier: str, letters: LetterBalance, labels: str
+) -> dict[str, Any]:
+  """A record in the format of training data.
+
+  The options stand in the human's turn, the answer is a letter. labels: how the track's labels were
+  made.
+  """
+  stem = question.stem
+  answer = question.right
+  if question.wrong:
+    options, place = _options(question, letters)
+    stem += choice_lines(options)
+    answer = LETTERS[place]
+  return _record(question, track, identifier, (stem, answer), labels)
+
+
+def evaluation_record(
+  question: MultipleChoice, track: Track, identifier: str, letters: LetterBalance, labels: str
+) -> dict[str, Any]:
+  """A record for `filax evals`, which writes the options itself."""
+  if not question.wrong:
+    return _record(question, track, identifier, (question.stem, question.right), labels)
+  options, place = _options(question, letters)
+  record = _record(question, track, identifier, (question.stem, LETTERS[place]), labels)
+  record["options"] = options
+  return record
+
+
+def _options(question: MultipleChoice, letters: LetterBalance) -> tuple[list[str], int]:
+  """(the options in the order of their letters, the place of the right one)."""
+  place = letters.place(question.task, len(question.wrong) + 1)
+  names = (question.stem, question.right, question.start)
+  order = draw.drawn_places(len(question.wrong), 0, "options", *names)
+  options = [question.wrong[number] for number in order]
+  options.insert(place, question.right)
+  return options, place
+
+
+def _record(
+  question: MultipleChoice, track: Track, identifier: str, texts: tuple[str, str], labels: str
+) -> dict[str, Any]:
+  stem, answer = texts
+  turns = [
+    {"from": "human", "value": f"{IMAGE}\n{stem}"},
+    {"from": "gpt", "value": answer},
+  ]
+  origin: dict[str, Any] = dict(
+    source=track.source, track=track.key, name=track_name(track), task=question.task
+  )
+  origin |= question.origin
+  if question.start is not None:
+    origin["shown"] = [question.start, question.end]
+  origin |= dict(labels=labels, templates=question_templates.VERSION)
+  media = media_keys(track.media, question.start, question.end)
+  return {"id": identifier, "kind": question.task, **media, "conversations": turns, "made": origin}
+
+
+def media_keys(
+  timeline: Timeline, start: float | None = None, end: float | None = None
+) -> Mapping[str, Any]:
+  """The keys of a record that show a timeline, or start..end seconds of it."""
+  if len(timeline) > 1 or timeline[0].kind != "video" or timeline[0].at:
+    return {"scenes": _scenes(timeline, start or 0.0, end)}
+  scene = timeline[0]
+  keys: dict[str, Any] = {"video": scene.media}
+  first = scene.t0 + (start or 0.0)
+  last = scene.t1 if end is None else scene.t0 + end
+  if first > 0 or last is not None:
+    keys["start"] = round(first, 3)
+  if last is not None:
+    keys["end"] = milliseconds_down(last)
+  return keys
+
+
+def _scenes(timeline: Timeline, start: float, end: float | None) -> list[dict[str, Any]]:
+  """The scenes between two seconds of a timeline, from second 0 on."""
+  entries = []
+  for scene in timeline:
+    first = max(start, scene.at)
+    last = _scene_end(scene)
+    if end is not None and last is not None:
+      last = min(end, last)
+    elif end is not None:
+      last = end
+    if last is not None and last - first < 1e-3:
+      continue
+    entry = {"media": scene.media, "kind": scene.kind, "t0": round(scene.t0 + first - scene.at, 3)}
+    if last is not None:
+      entry["t1"] = milliseconds_down(scene.t0 + last - scene.at)
+    entry["at"] = round(first - start, 3)
+    entries.append(entry)
+  return entries
+
+
+def _scene_end(scene: Scene) -> float | None:
+  """The second of the timeline at which a scene ends."""
+  return None if scene.t1 is None else scene.at + scene.t1 - scene.t0
+
+
+def milliseconds_down(seconds: float) -> float:
+  """Seconds rounded down to a millisecond, so that they never pass the end of a file."""
+  return math.floor(seconds * 1000 + 1e-6) / 1000
+
+
+def shown_files(timelines: Sequence[Timeline]) -> list[str]:
+  """The media of timelines, each once, in order."""
+  names: dict[str, None] = {}
+  for timeline in timelines:
+    for scene in timeline:
+      names.setdefault(scene.media)
+  return list(names)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the options of a question are written, for training and evaluation alike."""
+
+from collections.abc import Sequence
+
+LETTERS = "ABCDEFGH"
+REQUEST = "\nAnswer with the option's letter from the given choices directly."
+
+
+def choice_lines(options: Sequence[str]) -> str:
+  """The lettered options and the request for a letter, as written behind a question."""
+  lines = []
+  for number, option in enumerate(options):
+    lines.append(f"\n{LETTERS[number]}. {option}")
+  lines.append(REQUEST)
+  return "".join(lines)
