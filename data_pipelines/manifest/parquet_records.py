@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of a Parquet file: a row is a record, a column one of its keys.
+
+Columns of bytes, and of structs {bytes, path} (Hugging Face's Image and Video), are media: a cell
+with bytes becomes the name "x.parquet#row/column", one without its path. Bytes are not read here.
+"""
+
+from collections.abc import Iterator, Mapping
+import os
+from typing import Any, BinaryIO
+import weakref
+
+import pyarrow as pa
+
+from data_pipelines.manifest.excerpts import one_line
+from data_pipelines.manifest.json_text import LocatedRecord
+from data_pipelines.manifest.report import ManifestError
+from data_pipelines.media.parquet_cells import ParquetError, ParquetRows
+
+_CHUNK = 512  # Rows that become Python objects at a time.
+
+_open_rows: "weakref.WeakKeyDictionary[BinaryIO, ParquetRecords]" = weakref.WeakKeyDictionary()
+
+
+class ParquetRecords:
+  """The records of an open Parquet file by row."""
+
+  def __init__(self, path: str, file: BinaryIO):
+    self.rows = ParquetRows(file)
+    self._name = path if "://" in path else os.path.abspath(path)
+    self._media: list[str] = []  # Columns with bytes.
+    for field in self.rows.schema:
+      if self.rows.leaves_of(field.name) and _is_medium(field.type):
+        self._media.append(field.name)
+    self._present: dict[tuple[int, str], bool | None] = {}
+
+  def records(self, group: int, begin: int, end: int) -> Iterator[dict[str, Any]]:
+    """The records of some rows of a row group."""
+    if self.rows.leaves:
+      table = self.rows.table(group, self.rows.leaves).slice(begin, end - begin)
+      listed = table.to_pylist()
+    else:
+      listed = [{} for _ in range(begin, end)]
+    for offset, values in enumerate(listed, begin):
+      record = {key: _without_nulls(value) for key, value in values.items()}
+      for column in self._media:
+        record[column] = self._named(group, offset, column, values.get(column))
+      yield record
+
+  def _named(self, group: int, offset: int, column: str, value: Any) -> Any:
+    """The names of the media of a cell; `value` is what is left of it without bytes."""
+    row = int(self.rows.first_rows[group]) + offset
+    cell = f"{self._name}#{row}/{column}"
+    if not pa.types.is_list(self._type(column)) and not pa.types.is_large_list(self._type(column)):
+      return cell if self._has_bytes(group, offset, column) is True else _path(value)
+    present = self._has_bytes(group, offset, column)
+    if isinstance(present, bool):
+      entries = value or []
+      return [f"{cell}/{n}" if present else _path(entry) for n, entry in enumerate(entries)]
+    names = []
+    for number, entry_present in enumerate(present):
+      entry = value[number] if isinstance(value, list) and number < len(value) else None
+      names.append(f"{cell}/{number}" if entry_present else _path(entry))
+    return names
+
+  def _type(self, column: str) -> pa.DataType:
+    return self.rows.schema.field(column).type
+
+  def _has_bytes(self, group: int, offset: int, column: str) -> bool | list[bool]:
+    """Whether a cell has bytes; for a cell of a list, of each entry.
+
+    The counts in the file are asked first, so that the bytes need not be read.
+    """
+    leaf = self.rows.leaves_of(column)[0]
+    lists_known = any(plain.startswith(column + ".") for plain in self.rows.leaves)
+    is_list = pa.types.is_list(self._type(column)) or pa.types.is_large_list(self._type(column))
+    nulls, values = self.rows.nulls(group, leaf)
+    if nulls in (0, values) and (lists_known or not is_list):
+      return nulls == 0
+    value = self.rows.table(group, [leaf]).column(0)[offset]
+    if not is_list:
+      return _is_filled(value)
+    return [_is_filled(entry) for entry in value.values] if value.is_valid else []
+
+
+def _is_filled(value: Any) -> bool:
+  """Whether a binary value, or that of a struct, is there."""
+  if value.is_valid and isinstance(value, pa.StructScalar):
+    value = value["bytes"]
+  return bool(value.is_valid)
+
+
+def _is_medium(kind: pa.DataType) -> bool:
+  """Whether a column holds bytes, structs with bytes, or lists of them."""
+  if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    kind = kind.value_type
+  if pa.types.is_struct(kind):
+    return kind.get_field_index("bytes") >= 0
+  return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _path(value: Any) -> Any:
+  """The path of a cell without bytes, or None."""
+  return value.get("path") if isinstance(value, Mapping) else value
+
+
+def _without_nulls(value: Any, inside: bool = False) -> Any:
+  """A value without the empty fields that structs have in common."""
+  if isinstance(value, dict):
+    fields = {key: _without_nulls(entry, True) for key, entry in value.items()}
+    return {key: entry for key, entry in fields.items() if entry is not None}
+  if isinstance(value, list):
+    return [_without_nulls(entry, True) for entry in value]
+  return value
+
+
+def parquet_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
+  """The records of a Parquet file; a place is a row, from 0.
+
+  Raises ManifestError for a damaged file.
+  """
+  try:
+    records = _records(path, file)
+    first_rows = records.rows.first_rows.tolist()
+    for group, first in enumerate(first_rows[:-1]):
+      count = first_rows[group + 1] - first
+      for begin in range(0, count, _CHUNK):
+        end = min(begin + _CHUNK, count)
+        for number, record in enumerate(records.records(group, begin, end), first + begin):
+          yield LocatedRecord(number + 1, record, number, number + 1)
+  except ParquetError as error:
+    raise ManifestError(f"The manifest {one_line(path)} {error}.") from error
+
+
+def parquet_record_at(path: str, file: BinaryIO, row: int) -> dict[str, Any]:
+  """The record of a row, from 0. Raises ValueError."""
+  records = _records(path, file)
+  group, offset = records.rows.locate(row)
+  return next(records.records(group, offset, offset + 1))
+
+
+def _records(path: str, file: BinaryIO) -> ParquetRecords:
+  if file not in _open_rows:
+    _open_rows[file] = ParquetRecords(path, file)
+  return _open_rows[file]
