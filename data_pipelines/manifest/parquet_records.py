@@ -32,7 +32,7 @@ class ParquetRecords:
     for field in self.rows.schema:
       if self.rows.leaves_of(field.name) and _is_medium(field.type):
         self._media.append(field.name)
-    self._present: dict[tuple[int, str], bool | None] = {}
+    self._present: dict[tuple[int, str], bool | None] = {}  # See _all_or_none.
 
   def records(self, group: int, begin: int, end: int) -> Iterator[dict[str, Any]]:
     """The records of some rows of a row group."""
@@ -51,7 +51,7 @@ class ParquetRecords:
     """The names of the media of a cell; `value` is what is left of it without bytes."""
     row = int(self.rows.first_rows[group]) + offset
     cell = f"{self._name}#{row}/{column}"
-    if not pa.types.is_list(self._type(column)) and not pa.types.is_large_list(self._type(column)):
+    if not _is_list(self._type(column)):
       return cell if self._has_bytes(group, offset, column) is True else _path(value)
     present = self._has_bytes(group, offset, column)
     if isinstance(present, bool):
@@ -71,16 +71,29 @@ class ParquetRecords:
 
     The counts in the file are asked first, so that the bytes need not be read.
     """
+    if (group, column) not in self._present:
+      self._present[group, column] = self._all_or_none(group, column)
+    present = self._present[group, column]
+    if present is not None:
+      return present
     leaf = self.rows.leaves_of(column)[0]
-    lists_known = any(plain.startswith(column + ".") for plain in self.rows.leaves)
-    is_list = pa.types.is_list(self._type(column)) or pa.types.is_large_list(self._type(column))
-    nulls, values = self.rows.nulls(group, leaf)
-    if nulls in (0, values) and (lists_known or not is_list):
-      return nulls == 0
     value = self.rows.table(group, [leaf]).column(0)[offset]
-    if not is_list:
+    if not _is_list(self._type(column)):
       return _is_filled(value)
     return [_is_filled(entry) for entry in value.values] if value.is_valid else []
+
+  def _all_or_none(self, group: int, column: str) -> bool | None:
+    """Whether all cells of a row group have bytes, or none has; None if bytes must be looked at.
+
+    The lengths of lists are known if the lists have another leaf, such as paths.
+    """
+    if _is_list(self._type(column)):
+      if not any(leaf.startswith(column + ".") for leaf in self.rows.leaves):
+        return None
+    nulls, values = self.rows.nulls(group, self.rows.leaves_of(column)[0])
+    if nulls not in (0, values):
+      return None
+    return nulls == 0
 
 
 def _is_filled(value: Any) -> bool:
@@ -90,9 +103,13 @@ def _is_filled(value: Any) -> bool:
   return bool(value.is_valid)
 
 
+def _is_list(kind: pa.DataType) -> bool:
+  return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
 def _is_medium(kind: pa.DataType) -> bool:
   """Whether a column holds bytes, structs with bytes, or lists of them."""
-  if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+  if _is_list(kind):
     kind = kind.value_type
   if pa.types.is_struct(kind):
     return kind.get_field_index("bytes") >= 0
@@ -104,13 +121,13 @@ def _path(value: Any) -> Any:
   return value.get("path") if isinstance(value, Mapping) else value
 
 
-def _without_nulls(value: Any, inside: bool = False) -> Any:
+def _without_nulls(value: Any) -> Any:
   """A value without the empty fields that structs have in common."""
   if isinstance(value, dict):
-    fields = {key: _without_nulls(entry, True) for key, entry in value.items()}
+    fields = {key: _without_nulls(entry) for key, entry in value.items()}
     return {key: entry for key, entry in fields.items() if entry is not None}
   if isinstance(value, list):
-    return [_without_nulls(entry, True) for entry in value]
+    return [_without_nulls(entry) for entry in value]
   return value
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax data check MANIFEST reports errors in a manifest; filax data build packs one.
+"""filax data check MANIFEST reports errors in a manifest; build packs it; reformat rewrites it.
 
 Exit code 0: all good; 1: some records are bad (they are listed); 2: nothing could be done.
 """
@@ -10,21 +10,22 @@ import json
 import os
 import sys
 
-from filax.cli import options
+from filax.cli import data_reformat, options
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs `check` or `build`; returns the exit code."""
+  """Runs a verb; returns the exit code."""
   args = data_parser().parse_args(list(argv))
   return args.run(args)
 
 
 def data_parser() -> argparse.ArgumentParser:
-  """The options of `filax data check` and `filax data build`."""
+  """The options of the verbs of `filax data`."""
   parser = options.Parser(prog="filax data", description=__doc__.splitlines()[0])
-  verbs = parser.add_subparsers(required=True, metavar="check|build")
+  verbs = parser.add_subparsers(required=True, metavar="check|build|reformat")
   _add_check(verbs.add_parser("check", help="report bad records, unreadable media and statistics"))
   _add_build(verbs.add_parser("build", help="pack a manifest and its media into ArrayRecord files"))
+  data_reformat.add_parser(verbs)
   return parser
 
 
@@ -54,7 +55,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_manifest(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl or ….array_record")
+  parser.add_argument("manifest", metavar="MANIFEST", help=".json, .jsonl, .parquet, .tar …")
   parser.add_argument("--root", default="", help="folder of the media; default: the manifest's")
 
 
