@@ -21,6 +21,7 @@ PartsOfTurn = tuple[str, list[Part]]  # (role, parts): what a reader makes of a 
 FRAME_RATE = 2.0  # Pictures per second of a list of frames without a rate, as Qwen's.
 # Fetching media while training is not bounded, and changes under a run.
 _REMOTE = ("http://", "https://", "ftp://", "oss://", "hf://")
+_CONTENTS = ("video", "image", "video_url", "image_url", "path", "url")
 _STARTS = ("video_start", "start", "start_time")
 _ENDS = ("video_end", "end", "end_time")
 _RATES = ("sample_fps", "raw_fps", "fps")
@@ -88,8 +89,9 @@ def _name(record: Mapping[str, Any], key: str) -> str:
 
 
 def image_timeline(value: Any, root: str) -> Timeline:
-  """A picture: a path, or {"path"}. Raises RecordError."""
-  return (Scene(local_path(_inner(value), root, "image"), "image"),)
+  """A picture: a path, or an object with one. Raises RecordError."""
+  content, _ = _unwrapped(value)
+  return (Scene(local_path(content, root, "image"), "image"),)
 
 
 def video_timeline(value: Any, root: str) -> Timeline:
@@ -99,12 +101,8 @@ def video_timeline(value: Any, root: str) -> Timeline:
   "fps" is their rate. The fps of a file is not read: config.data.sampling decides how many frames
   are taken. Raises RecordError.
   """
-  facts = value if isinstance(value, Mapping) else {}
-  content = _inner(value)
-  if isinstance(content, Mapping):  # {"type": "video_url", "video_url": {"url", …}}
-    facts = {**content, **facts}
-    content = _inner(content)
-  if isinstance(facts.get("scenes"), list):
+  content, facts = _unwrapped(value)
+  if content is None and isinstance(facts.get("scenes"), list):
     return _scenes(facts["scenes"], root)
   if isinstance(content, list):
     return _frames(content, facts, root)
@@ -114,18 +112,18 @@ def video_timeline(value: Any, root: str) -> Timeline:
   return (scene,)
 
 
-def _inner(value: Any) -> Any:
-  """What names the medium in {"type": "video", "video": …}, {"path": …} or {"url": …}."""
-  if not isinstance(value, Mapping):
-    return value
-  for key in ("video", "image", "video_url", "image_url", "path", "url"):
-    inner = value.get(key)
-    if inner is not None:
-      is_nested = isinstance(inner, Mapping) and not key.endswith("_url")
-      return _inner(inner) if is_nested else inner
-  if value.get("bytes") is not None or value.get("data") is not None:
-    raise RecordError("has the bytes of a medium in its text; save them as a file")
-  return value.get("scenes")
+def _unwrapped(value: Any) -> tuple[Any, dict[str, Any]]:
+  """(what names a medium, what is said beside it).
+
+  Objects lie inside each other: {"type": "video_url", "video_url": {"url": …, "fps": 2}}.
+  """
+  facts: dict[str, Any] = {}
+  while isinstance(value, Mapping):
+    facts = {**value, **facts}
+    if value.get("bytes") is not None or value.get("data") is not None:
+      raise RecordError("has the bytes of a medium in its text; save them as a file")
+    value = _first(value, _CONTENTS)
+  return value, facts
 
 
 def _first(facts: Mapping[str, Any], keys: Sequence[str]) -> Any:
@@ -144,7 +142,7 @@ def _frames(paths: list[Any], facts: Mapping[str, Any], root: str) -> Timeline:
     raise RecordError(f"has {len(paths)} frames at {rate:g} a second, which is no video")
   scenes = []
   for number, path in enumerate(paths):
-    medium = local_path(_inner(path), root, "video")
+    medium = local_path(_unwrapped(path)[0], root, "video")
     scenes.append(Scene(medium, "still", 0.0, 1 / rate, number / rate))
   return tuple(scenes)
 
