@@ -43,7 +43,9 @@ def parse_messages(
   record: Mapping[str, Any], origin: str, root: str, report: ManifestReport
 ) -> Sample:
   """A record with `messages` as a Sample. Raises RecordError."""
-  listed = record.get("messages") or record.get("conversations")
+  listed = record.get("messages")
+  if listed is None:
+    listed = record.get("conversations")
   if not isinstance(listed, list) or not listed:
     raise RecordError(f"has messages {excerpt(listed)}, which is no list of messages")
   for key in _UNREAD:

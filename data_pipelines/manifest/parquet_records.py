@@ -149,6 +149,19 @@ def parquet_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
     raise ManifestError(f"The manifest {one_line(path)} {error}.") from error
 
 
+def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
+  """The places of a Parquet file's records, which are not read: they are None.
+
+  Raises ManifestError for a damaged file.
+  """
+  try:
+    count = len(_records(path, file).rows)
+  except ParquetError as error:
+    raise ManifestError(f"The manifest {one_line(path)} {error}.") from error
+  for row in range(count):
+    yield LocatedRecord(row + 1, None, row, row + 1)
+
+
 def parquet_record_at(path: str, file: BinaryIO, row: int) -> dict[str, Any]:
   """The record of a row, from 0. Raises ValueError."""
   records = _records(path, file)

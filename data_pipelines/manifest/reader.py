@@ -19,9 +19,13 @@ import numpy as np
 from data_pipelines.manifest import json_text
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
-from data_pipelines.manifest.parquet_records import parquet_record_at, parquet_records
+from data_pipelines.manifest.parquet_records import (
+  parquet_places,
+  parquet_record_at,
+  parquet_records,
+)
 from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport, RecordError
-from data_pipelines.manifest.tar_records import tar_record_at, tar_records
+from data_pipelines.manifest.tar_records import tar_places, tar_record_at, tar_records
 from data_pipelines.manifest.text_window import TextWindow
 from data_pipelines.media import array_record
 
@@ -33,6 +37,7 @@ __all__ = [
   "located_records",
   "manifest_records",
   "record_at",
+  "record_places",
   "select_records",
 ]
 
@@ -108,6 +113,20 @@ def located_records(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
     yield from _FILES.get(_suffix(path), _json_records)(path, file)
 
 
+def record_places(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
+  """`located_records`, but records that can be found without being read are None."""
+  path = os.fspath(manifest)
+  if _suffix(path) not in _FILES:
+    yield from located_records(path)
+    return
+  with _opened(path) as file:
+    if _suffix(path) == ".parquet":
+      yield from parquet_places(path, file)
+    else:
+      _check_tar(path, file)
+      yield from tar_places(file)
+
+
 def record_at(manifest: str, file: BinaryIO, start: int, stop: int) -> Any:
   """The record at a place that `located_records` gave.
 
@@ -129,19 +148,21 @@ def _suffix(path: str) -> str:
 
 
 def _tar_file_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
-  """The records of a tar. Raises ManifestError for a compressed one."""
-  head = file.read(_HEAD)
+  """The records of a tar. Raises ManifestError for a compressed or empty one."""
+  _check_tar(path, file)
+  yield from tar_records(path, file)
+
+
+def _check_tar(path: str, file: BinaryIO) -> None:
+  """Raises ManifestError for a compressed or an empty tar."""
+  head = os.pread(file.fileno(), _HEAD, 0)
   for magic, name in COMPRESSED.items():
     if head.startswith(magic):
       raise ManifestError(
         f"The manifest {one_line(path)} is a {name} file. Unpack it to a plain .tar: media are "
         "read at their place in it."
       )
-  empty = True
-  for located in tar_records(path, file):
-    empty = False
-    yield located
-  if empty:
+  if not head.strip(b"\0"):
     raise ManifestError(f"The manifest {one_line(path)} is empty.")
 
 

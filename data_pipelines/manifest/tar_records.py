@@ -28,45 +28,53 @@ _LISTS = ("messages", "conversations")
 
 
 def tar_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
-  """The records of a tar with their places.
+  """The records of a tar with their places."""
+  for located in tar_places(file):
+    record = located.record
+    if record is None:
+      try:
+        record = tar_record_at(path, file, located.start, located.stop)
+      except (ValueError, RecursionError) as error:
+        record = RecordError(str(error))
+    yield located._replace(record=record)
+
+
+def tar_places(file: BinaryIO) -> Iterator[LocatedRecord]:
+  """The places of a tar's records, which are not read: they are None.
 
   What follows a damage cannot be read, and is one RecordError.
   """
   number = 0
-  group: list[TarMember] = []
-  damage = ""
-  members = tar_members(file)
-  while not damage:
-    member = None
-    try:
-      member = next(members, None)
-    except TarError as error:
-      damage = str(error)
-    full = len(group) == _MOST_MEMBERS
-    if group and (member is None or full or _key(member.name) != _key(group[0].name)):
-      number += 1
-      yield _located(path, file, number, group)
-      group = []
-    if member is None:
-      break
-    group.append(member)
+  count = 0
+  key = ""
+  start = end = 0
+  try:
+    for member in tar_members(file):
+      member_key = _key(member.name)
+      if count and (member_key != key or count == _MOST_MEMBERS):
+        number += 1
+        yield LocatedRecord(number, None, start, end)
+        count = 0
+      if not count:
+        key = member_key
+        start = member.header
+      count += 1
+      end = member.end
+    damage = ""
+  except TarError as error:
+    damage = str(error)
+  if count:
+    number += 1
+    yield LocatedRecord(number, None, start, end)
   if damage:
-    end = os.fstat(file.fileno()).st_size
+    length = os.fstat(file.fileno()).st_size
     error = RecordError(f"{damage}; the rest cannot be read")
-    yield LocatedRecord(number + 1, error, end, end)
+    yield LocatedRecord(number + 1, error, length, length)
 
 
 def tar_record_at(path: str, file: BinaryIO, start: int, stop: int) -> Any:
   """The record of the members between two places. Raises ValueError."""
   return _record(path, file, list(tar_members(file, start, stop)))
-
-
-def _located(path: str, file: BinaryIO, number: int, group: list[TarMember]) -> LocatedRecord:
-  try:
-    record = _record(path, file, group)
-  except (ValueError, RecursionError) as error:
-    record = RecordError(str(error))
-  return LocatedRecord(number, record, group[0].header, group[-1].end)
 
 
 def _key(name: str) -> str:
