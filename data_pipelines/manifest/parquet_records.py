@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
-from data_pipelines.manifest.report import ManifestError
+from data_pipelines.manifest.report import ManifestError, RecordError
 from data_pipelines.media.parquet_cells import ParquetError, ParquetRows
 
 _CHUNK = 512  # Rows that become Python objects at a time.
@@ -134,19 +134,24 @@ def _without_nulls(value: Any) -> Any:
 def parquet_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
   """The records of a Parquet file; a place is a row, from 0.
 
-  Raises ManifestError for a damaged file.
+  The rows of a damaged row group are RecordErrors. Raises ManifestError for a damaged file.
   """
+  records = _opened_records(path, file)
+  first_rows = records.rows.first_rows.tolist()
+  for group, first in enumerate(first_rows[:-1]):
+    count = first_rows[group + 1] - first
+    for begin in range(0, count, _CHUNK):
+      end = min(begin + _CHUNK, count)
+      for number, record in enumerate(_chunk(records, group, begin, end), first + begin):
+        yield LocatedRecord(number + 1, record, number, number + 1)
+
+
+def _chunk(records: ParquetRecords, group: int, begin: int, end: int) -> list[Any]:
+  """Some records of a row group, or a RecordError for each."""
   try:
-    records = _records(path, file)
-    first_rows = records.rows.first_rows.tolist()
-    for group, first in enumerate(first_rows[:-1]):
-      count = first_rows[group + 1] - first
-      for begin in range(0, count, _CHUNK):
-        end = min(begin + _CHUNK, count)
-        for number, record in enumerate(records.records(group, begin, end), first + begin):
-          yield LocatedRecord(number + 1, record, number, number + 1)
+    return list(records.records(group, begin, end))
   except ParquetError as error:
-    raise ManifestError(f"The manifest {one_line(path)} {error}.") from error
+    return [RecordError(str(error))] * (end - begin)
 
 
 def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
@@ -154,10 +159,7 @@ def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
 
   Raises ManifestError for a damaged file.
   """
-  try:
-    count = len(_records(path, file).rows)
-  except ParquetError as error:
-    raise ManifestError(f"The manifest {one_line(path)} {error}.") from error
+  count = len(_opened_records(path, file).rows)
   for row in range(count):
     yield LocatedRecord(row + 1, None, row, row + 1)
 
@@ -167,6 +169,13 @@ def parquet_record_at(path: str, file: BinaryIO, row: int) -> dict[str, Any]:
   records = _records(path, file)
   group, offset = records.rows.locate(row)
   return next(records.records(group, offset, offset + 1))
+
+
+def _opened_records(path: str, file: BinaryIO) -> ParquetRecords:
+  try:
+    return _records(path, file)
+  except ParquetError as error:
+    raise ManifestError(f"The manifest {one_line(path)} {error}.") from error
 
 
 def _records(path: str, file: BinaryIO) -> ParquetRecords:

@@ -183,11 +183,14 @@ def is_packed(media: Media) -> bool:
 
 
 def open_packed(media: Media) -> BinaryIO:
-  """The content of bytes or of a part of another file, as a file."""
+  """The content of bytes or of a part of another file, as a file. Raises MediaError."""
   if isinstance(media, bytes):
     return io.BytesIO(media)
   with reported(media):
-    return packed.open_inside(media, open_file)
+    try:
+      return packed.open_inside(media, open_file)
+    except MediaError as error:  # Of the other file; the medium is what is quarantined.
+      raise MediaError(f"{media_name(media)}: {error}") from error
 
 
 def read_bytes(media: Media) -> bytes:

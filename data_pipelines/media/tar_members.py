@@ -109,9 +109,9 @@ def _next_member(file: BinaryIO, header: int, length: int) -> tuple[TarMember | 
 
 
 def _parsed_header(block: bytes, place: int) -> tuple[str, int, bytes]:
-  """(name, size, type) of a header. tarfile's parser reads all fields, which takes ten times longer.
+  """(name, size, type) of a header.
 
-  Raises TarError for a wrong checksum.
+  tarfile parses all fields, which takes ten times as long. Raises TarError for a wrong checksum.
   """
   name, size_field, sum_field, kind, magic, prefix = _FIELDS.unpack(block)
   try:
