@@ -28,19 +28,20 @@ def has_pair(record: Mapping[str, Any]) -> bool:
 
 def has_caption(record: Mapping[str, Any]) -> bool:
   """Whether a record has a medium and a caption, and nothing else to be learned."""
-  has_medium = any(record.get(key) for key in MEDIA_KEYS)
-  return has_medium and any(isinstance(record.get(key), str) for key in CAPTIONS)
+  return _caption(record) is not None and any(map(record.get, MEDIA_KEYS))
 
 
 def parse_pair(record: Mapping[str, Any], origin: str, root: str, report: ManifestReport) -> Sample:
   """A question and its answer, after those of `history`. Raises RecordError."""
   keys = _pair_keys(record)
   assert keys is not None
+  question, answer = keys
   history = record.get("history") or []
   if not isinstance(history, list):
     raise RecordError(f"has history {excerpt(history)}, which is no list of pairs")
+  last = [record[question], record[answer]]
   messages = []
-  for pair in [*history, [record[keys[0]], record[keys[1]]]]:
+  for pair in [*history, last]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
       raise RecordError(f"has history {excerpt(pair)}, which is no pair of texts")
     messages += _messages(*pair)
@@ -51,14 +52,22 @@ def parse_caption(
   record: Mapping[str, Any], origin: str, root: str, report: ManifestReport
 ) -> Sample:
   """A caption as the answer to a request for a description. Raises RecordError."""
-  shows_video = any(record.get(key) for key in ("video", "videos"))
-  question = f"Describe the {'video' if shows_video else 'image'}."
-  caption = next(record[key] for key in CAPTIONS if isinstance(record.get(key), str))
-  messages = _messages(question, caption)
-  record = {key: value for key, value in record.items() if key != "messages"}
+  kind = "image"
+  if record.get("video") or record.get("videos"):
+    kind = "video"
+  messages = _messages(f"Describe the {kind}.", _caption(record))
+  described = _with_messages(record, messages)
   if "start" in record or "end" in record:
-    record["videos"] = [_part(record)]
-  return parse_messages(_with_messages(record, messages), origin, root, report)
+    described["videos"] = [_part(record)]
+  return parse_messages(described, origin, root, report)
+
+
+def _caption(record: Mapping[str, Any]) -> str | None:
+  """The first caption of a record."""
+  for key in CAPTIONS:
+    if isinstance(record.get(key), str):
+      return record[key]
+  return None
 
 
 def _part(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,9 @@ class ParquetRecords:
     else:
       listed = [{} for _ in range(begin, end)]
     for offset, values in enumerate(listed, begin):
-      record = {key: _without_nulls(value) for key, value in values.items()}
+      record = {}
+      for key, value in values.items():
+        record[key] = _without_nulls(value)
       for column in self._media:
         record[column] = self._named(group, offset, column, values.get(column))
       yield record
@@ -54,13 +56,15 @@ class ParquetRecords:
     if not _is_list(self._type(column)):
       return cell if self._has_bytes(group, offset, column) is True else _path(value)
     present = self._has_bytes(group, offset, column)
+    entries = value if isinstance(value, list) else []
     if isinstance(present, bool):
-      entries = value or []
-      return [f"{cell}/{n}" if present else _path(entry) for n, entry in enumerate(entries)]
+      present = [present] * len(entries)
     names = []
-    for number, entry_present in enumerate(present):
-      entry = value[number] if isinstance(value, list) and number < len(value) else None
-      names.append(f"{cell}/{number}" if entry_present else _path(entry))
+    for number, is_inside in enumerate(present):
+      if is_inside:
+        names.append(f"{cell}/{number}")
+      else:
+        names.append(_path(entries[number]) if entries else None)
     return names
 
   def _type(self, column: str) -> pa.DataType:
@@ -124,8 +128,11 @@ def _path(value: Any) -> Any:
 def _without_nulls(value: Any) -> Any:
   """A value without the empty fields that structs have in common."""
   if isinstance(value, dict):
-    fields = {key: _without_nulls(entry) for key, entry in value.items()}
-    return {key: entry for key, entry in fields.items() if entry is not None}
+    fields = {}
+    for key, entry in value.items():
+      if entry is not None:
+        fields[key] = _without_nulls(entry)
+    return fields
   if isinstance(value, list):
     return [_without_nulls(entry) for entry in value]
   return value

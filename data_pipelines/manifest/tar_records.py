@@ -68,8 +68,8 @@ def tar_places(file: BinaryIO) -> Iterator[LocatedRecord]:
     yield LocatedRecord(number, None, start, end)
   if damage:
     length = os.fstat(file.fileno()).st_size
-    error = RecordError(f"{damage}; the rest cannot be read")
-    yield LocatedRecord(number + 1, error, length, length)
+    rest = RecordError(f"{damage}; the rest cannot be read")
+    yield LocatedRecord(number + 1, rest, length, length)
 
 
 def tar_record_at(path: str, file: BinaryIO, start: int, stop: int) -> Any:
@@ -183,7 +183,10 @@ def _places(media: Iterable[TarMember]) -> dict[str, str]:
 def _with_all(record: dict[str, Any], media: list[TarMember], tar: str) -> dict[str, Any]:
   """A record without media, with all media of its key."""
   for key, extensions in (("video", VIDEOS), ("image", PICTURES)):
-    names = [f"{tar}#{member.name}" for member in media if member.name.lower().endswith(extensions)]
+    names = []
+    for member in media:
+      if member.name.lower().endswith(extensions):
+        names.append(f"{tar}#{member.name}")
     if names:
       record[key] = names[0] if len(names) == 1 else names
   return record
@@ -223,7 +226,9 @@ def _renamed_value(value: Any, rename: Callable[[str], str]) -> Any:
   if isinstance(value, list):
     return [_renamed_value(entry, rename) for entry in value]
   if isinstance(value, Mapping):
-    names = (*_NAMES, *_MEDIA, "video_url", "image_url")
-    inner = {key: _renamed_value(value[key], rename) for key in names if value.get(key)}
-    return {**value, **inner}
+    renamed = dict(value)
+    for key in (*_NAMES, *_MEDIA, "video_url", "image_url"):
+      if value.get(key):
+        renamed[key] = _renamed_value(value[key], rename)
+    return renamed
   return value

@@ -68,8 +68,9 @@ class ParquetRows:
       self._parquet = pq.ParquetFile(file, pre_buffer=False)
       metadata = self._parquet.metadata
       self.schema = self._parquet.schema_arrow
-      groups = range(metadata.num_row_groups)
-      counts = [metadata.row_group(group).num_rows for group in groups]
+      counts = []
+      for group in range(metadata.num_row_groups):
+        counts.append(metadata.row_group(group).num_rows)
     self.first_rows = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     self.leaves, self.binary_leaves = self._split_leaves()
 
@@ -97,7 +98,11 @@ class ParquetRows:
 
   def leaves_of(self, column: str) -> list[str]:
     """The binary leaves of a column."""
-    return [leaf for leaf in self.binary_leaves if leaf == column or leaf.startswith(column + ".")]
+    leaves = []
+    for leaf in self.binary_leaves:
+      if leaf == column or leaf.startswith(column + "."):
+        leaves.append(leaf)
+    return leaves
 
   def nulls(self, group: int, leaf: str) -> tuple[int | None, int]:
     """(number of nulls or None if it is not noted, number of values) of a leaf."""
@@ -111,13 +116,14 @@ class ParquetRows:
     """The paths of leaves: (text and numbers, binary)."""
     schema = self._parquet.schema
     self._numbers: dict[str, int] = {}
-    plain = []
-    binary = []
+    plain: list[str] = []
+    binary: list[str] = []
     for number in range(len(schema)):
       column = schema.column(number)
       self._numbers[column.path] = number
       is_bytes = column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "NONE"
-      (binary if is_bytes else plain).append(column.path)
+      leaves = binary if is_bytes else plain
+      leaves.append(column.path)
     return plain, binary
 
   def _read(self, group: int, leaves: list[str]) -> pa.Table:

@@ -311,4 +311,4 @@ class MemberFile(io.RawIOBase):
 def open_member(path: str, file: BinaryIO, name: str) -> BinaryIO:
   """A member's content, read from the open tar; closing it closes the tar."""
   member = find_member(path, file, name)
-  return io.BufferedReader(MemberFile(file, member), 1 << 16)  # type: ignore[return-value]
+  return io.BufferedReader(MemberFile(file, member), 1 << 16)

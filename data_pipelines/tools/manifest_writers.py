@@ -86,14 +86,16 @@ class ParquetWriter:
   def __init__(self, file: BinaryIO, shape: str, content: bool):
     self._content = content
     self._shape = shape
-    fields = [("id", pa.string()), ("kind", pa.string()), (EXTRA, pa.string())]
+    text = pa.string()
+    seconds = pa.list_(pa.float64())
+    fields = [("id", text), ("kind", text), (EXTRA, text)]
     if shape == "messages":
       fields.append(("messages", pa.list_(_MESSAGE)))
     else:
-      medium = _FILE if content else pa.string()
-      fields += [("image", pa.list_(medium)), ("video", pa.list_(medium))]
-      fields += [("start", pa.list_(pa.float64())), ("end", pa.list_(pa.float64()))]
-      fields += [("scenes", pa.list_(pa.list_(_SCENE))), ("conversations", pa.list_(_TURN))]
+      media = pa.list_(_FILE if content else text)
+      fields += [("image", media), ("video", media), ("start", seconds), ("end", seconds)]
+      fields.append(("scenes", pa.list_(pa.list_(_SCENE))))
+      fields.append(("conversations", pa.list_(_TURN)))
     self._schema = pa.schema(fields)
     self._writer = pq.ParquetWriter(file, self._schema)
     self._rows: list[Record] = []
@@ -156,7 +158,7 @@ class TarWriter:
   """
 
   def __init__(self, file: BinaryIO):
-    self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
+    self._tar: Any = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
     self._count = 0
     self._stored: dict[str, str] = {}  # Medium -> member.
     self._added: list[tuple[str, str]] = []  # Media of the record that is being made.
