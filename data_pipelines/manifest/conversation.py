@@ -64,7 +64,10 @@ def conversation_sample(
 
 
 def _numbered(parts: Sequence[Part], media: list[Timeline], where: str) -> list[str | int]:
-  """The parts of a turn, with numbers of media; texts that follow each other are joined."""
+  """The parts of a turn, with numbers of media.
+
+  Texts that follow each other are joined.
+  """
   numbered: list[str | int] = []
   for part in parts:
     if not isinstance(part, str):
@@ -95,8 +98,9 @@ def image_timeline(value: Any, root: str) -> Timeline:
 
 
 def video_timeline(value: Any, root: str) -> Timeline:
-  """A video: a path, a list of frames, or an object with them and their times.
+  """A video: a path, a list of frames, or an object.
 
+  The object has them and their times.
   The object is Qwen's: {"video", "video_start", "video_end"}; for frames "sample_fps", "raw_fps" or
   "fps" is their rate. The fps of a file is not read: config.data.sampling decides how many frames
   are taken. Raises RecordError.
@@ -158,7 +162,10 @@ def _scenes(entries: list[Any], root: str) -> Timeline:
 
 
 def local_path(value: Any, root: str, key: str) -> str:
-  """The path of a medium below `root`; "file://" is left out. Raises RecordError."""
+  """The path of a medium below `root`.
+
+  "file://" is left out. Raises RecordError.
+  """
   if isinstance(value, str):
     if value.lower().startswith(_REMOTE):
       raise RecordError(

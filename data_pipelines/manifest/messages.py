@@ -148,7 +148,10 @@ def _text(part: Any) -> str:
 
 
 def _medium(part: Mapping[str, Any], queues: Mapping[str, list[Timeline]], root: str) -> Timeline:
-  """The medium of a part; one without a name shows the next of the record's list."""
+  """The medium of a part.
+
+  One without a name shows the next of the record's list.
+  """
   is_image = part["type"] in _IMAGES
   names = (*_IMAGES, *_VIDEOS, "path", "url", "scenes", "bytes")
   if any(part.get(name) is not None for name in names):
@@ -185,7 +188,7 @@ def _check_tags(texts: list[tuple[str, str]], queues: Mapping[str, list[Timeline
 def _with_tags_first(
   turns: list[tuple[str, list[Any]]], queues: Mapping[str, list[Timeline]]
 ) -> list[tuple[str, list[Any]]]:
-  """The turns with a tag for each medium, one a line, before the first question."""
+  """The turns with a tag for each medium before the first question."""
   tags = "".join(f"{tag}\n" * len(queue) for tag, queue in queues.items())
   tagged = list(turns)
   for number, (role, parts) in enumerate(turns):

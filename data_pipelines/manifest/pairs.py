@@ -27,7 +27,7 @@ def has_pair(record: Mapping[str, Any]) -> bool:
 
 
 def has_caption(record: Mapping[str, Any]) -> bool:
-  """Whether a record has a medium and a caption, and nothing else to be learned."""
+  """Whether a record has a medium and a caption."""
   return _caption(record) is not None and any(map(record.get, MEDIA_KEYS))
 
 
@@ -51,7 +51,10 @@ def parse_pair(record: Mapping[str, Any], origin: str, root: str, report: Manife
 def parse_caption(
   record: Mapping[str, Any], origin: str, root: str, report: ManifestReport
 ) -> Sample:
-  """A caption as the answer to a request for a description. Raises RecordError."""
+  """A caption as the answer to a request for a description.
+
+  Raises RecordError.
+  """
   kind = "image"
   if record.get("video") or record.get("videos"):
     kind = "video"

@@ -50,7 +50,10 @@ class ParquetRecords:
       yield record
 
   def _named(self, group: int, offset: int, column: str, value: Any) -> Any:
-    """The names of the media of a cell; `value` is what is left of it without bytes."""
+    """The names of the media of a cell.
+
+    `value` is what is left of it without bytes.
+    """
     row = int(self.rows.first_rows[group]) + offset
     cell = f"{self._name}#{row}/{column}"
     if not _is_list(self._type(column)):
@@ -71,8 +74,9 @@ class ParquetRecords:
     return self.rows.schema.field(column).type
 
   def _has_bytes(self, group: int, offset: int, column: str) -> bool | list[bool]:
-    """Whether a cell has bytes; for a cell of a list, of each entry.
+    """Whether a cell has bytes.
 
+    For a cell with a list, of each entry.
     The counts in the file are asked first, so that the bytes need not be read.
     """
     if (group, column) not in self._present:
@@ -87,8 +91,9 @@ class ParquetRecords:
     return [_is_filled(entry) for entry in value.values] if value.is_valid else []
 
   def _all_or_none(self, group: int, column: str) -> bool | None:
-    """Whether all cells of a row group have bytes, or none has; None if bytes must be looked at.
+    """Whether all cells of a row group have bytes, or none has.
 
+    None if bytes must be looked at.
     The lengths of lists are known if the lists have another leaf, such as paths.
     """
     if _is_list(self._type(column)):
@@ -139,8 +144,9 @@ def _without_nulls(value: Any) -> Any:
 
 
 def parquet_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
-  """The records of a Parquet file; a place is a row, from 0.
+  """The records of a Parquet file.
 
+  A place is a row, from 0.
   The rows of a damaged row group are RecordErrors. Raises ManifestError for a damaged file.
   """
   records = _opened_records(path, file)
@@ -162,8 +168,9 @@ def _chunk(records: ParquetRecords, group: int, begin: int, end: int) -> list[An
 
 
 def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
-  """The places of a Parquet file's records, which are not read: they are None.
+  """The places of a Parquet file's records.
 
+  The records are not read: they are None.
   Raises ManifestError for a damaged file.
   """
   count = len(_opened_records(path, file).rows)

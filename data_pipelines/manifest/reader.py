@@ -148,7 +148,10 @@ def _suffix(path: str) -> str:
 
 
 def _tar_file_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
-  """The records of a tar. Raises ManifestError for a compressed or empty one."""
+  """The records of a tar.
+
+  Raises ManifestError for a compressed or empty one.
+  """
   _check_tar(path, file)
   yield from tar_records(path, file)
 

@@ -14,7 +14,10 @@ RecordReader = Callable[[Mapping[str, Any], str, str, ManifestReport], Sample]
 
 
 def other_reader(record: Mapping[str, Any]) -> RecordReader | None:
-  """The reader of a record that is not LLaVA's; None for LLaVA's and unknown ones."""
+  """The reader of a record that is not LLaVA's.
+
+  None for LLaVA's and unknown ones.
+  """
   conversations = record.get("conversations")
   if conversations not in (None, []):
     return parse_messages if _are_messages(conversations) else None

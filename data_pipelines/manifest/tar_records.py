@@ -40,8 +40,9 @@ def tar_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
 
 
 def tar_places(file: BinaryIO) -> Iterator[LocatedRecord]:
-  """The places of a tar's records, which are not read: they are None.
+  """The places of a tar's records.
 
+  The records are not read: they are None.
   What follows a damage cannot be read, and is one RecordError.
   """
   number = 0
@@ -110,7 +111,7 @@ def _record(path: str, file: BinaryIO, group: list[TarMember]) -> Any:
 
 
 def _check_members(group: list[TarMember]) -> None:
-  """Raises RecordError for a member that is not read, and for one name twice."""
+  """Raises RecordError for refused members and for one name twice."""
   names = set()
   for member in group:
     if member.refusal:
@@ -170,7 +171,10 @@ def _with_media(path: str, record: dict[str, Any], media: list[TarMember]) -> di
 
 
 def _places(media: Iterable[TarMember]) -> dict[str, str]:
-  """The members by what a record may call them: name, name in its folder, extension."""
+  """The members by what a record may call them.
+
+  These are its name, its name in its folder, and its extension.
+  """
   places = {}
   for member in media:
     places[member.name.rpartition("/")[2]] = member.name
@@ -193,7 +197,7 @@ def _with_all(record: dict[str, Any], media: list[TarMember], tar: str) -> dict[
 
 
 def _outer_name(path: str) -> str:
-  """The name of a tar that does not depend on the folder of media."""
+  """The absolute name of a tar; the folder of media may differ."""
   return path if "://" in path else os.path.abspath(path)
 
 

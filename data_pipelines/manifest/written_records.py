@@ -35,7 +35,10 @@ def llava_record(sample: Sample, rename: Rename) -> dict[str, Any]:
 
 
 def messages_record(sample: Sample, rename: Rename) -> dict[str, Any]:
-  """A sample as a record with `messages`; turns with media are lists of parts."""
+  """A sample as a record with `messages`.
+
+  Turns with media are lists of parts.
+  """
   messages = []
   for turn in sample.turns:
     messages.append({"role": turn.role, "content": _content(sample, turn, rename)})
@@ -66,7 +69,10 @@ def _content(sample: Sample, turn: Turn, rename: Rename) -> str | list[dict[str,
 
 
 def _part(timeline: Timeline, rename: Rename) -> dict[str, Any]:
-  """A medium as a part of a message; `scenes` in it are FiLax's own."""
+  """A medium as a part of a message.
+
+  `scenes` in it are FiLax's own.
+  """
   scene = timeline[0]
   if _is_picture(timeline):
     return dict(type="image", image=rename(scene.media))

@@ -178,12 +178,15 @@ def file_path(media: Media) -> str:
 
 
 def is_packed(media: Media) -> bool:
-  """Whether the content is bytes or a part of another file instead of a file."""
+  """Whether the content is bytes or a part of another file."""
   return isinstance(media, bytes) or packed.is_inside(media)
 
 
 def open_packed(media: Media) -> BinaryIO:
-  """The content of bytes or of a part of another file, as a file. Raises MediaError."""
+  """The content of bytes or of a part of another file.
+
+  Raises MediaError.
+  """
   if isinstance(media, bytes):
     return io.BytesIO(media)
   with reported(media):

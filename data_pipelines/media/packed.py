@@ -18,7 +18,10 @@ def is_inside(media: str | os.PathLike) -> bool:
 
 
 def outer_file(media: str | os.PathLike) -> str | None:
-  """The file that a medium lies in; None for a medium of its own."""
+  """The file that a medium lies in.
+
+  None for a medium of its own.
+  """
   for split in (array_record.split_name, tar_members.split_member, parquet_cells.split_cell):
     parts: tuple[Any, ...] | None = split(media)
     if parts is not None:
@@ -27,7 +30,7 @@ def outer_file(media: str | os.PathLike) -> str | None:
 
 
 def dated_file(media: str | os.PathLike) -> str | None:
-  """The file whose size and time of change tell whether a medium changed.
+  """The file whose size and time tell whether a medium changed.
 
   None for a record of an ArrayRecord, which may have many files.
   """
@@ -61,7 +64,7 @@ def open_inside(media: str | os.PathLike, open_regular: Callable[[str], BinaryIO
 
 
 def place_inside(media: str | os.PathLike) -> tuple[str, Any]:
-  """(file, place in it) of a medium inside another file, for its identity."""
+  """(file, place in it) of a medium inside another file."""
   record = array_record.split_name(media)
   if record is not None:
     return array_record.locate(*record)

@@ -31,7 +31,7 @@ CellName = tuple[str, int, str, int | None]  # File, row, column, place in its l
 
 
 class ParquetError(ValueError):
-  """A Parquet file is damaged, too large to read, or lacks a cell."""
+  """A Parquet file is damaged, too large, or lacks a cell."""
 
 
 def split_cell(media: str | os.PathLike) -> CellName | None:
@@ -78,7 +78,10 @@ class ParquetRows:
     return int(self.first_rows[-1])
 
   def locate(self, row: int) -> tuple[int, int]:
-    """(row group, row in it). Raises ParquetError for a row beyond the end."""
+    """(row group, row in it).
+
+    Raises ParquetError for a row beyond the end.
+    """
     if not 0 <= row < len(self):
       raise ParquetError(f"has {len(self)} rows, and so no row {row}")
     group = int(np.searchsorted(self.first_rows, row, "right")) - 1
@@ -105,7 +108,10 @@ class ParquetRows:
     return leaves
 
   def nulls(self, group: int, leaf: str) -> tuple[int | None, int]:
-    """(number of nulls or None if it is not noted, number of values) of a leaf."""
+    """(number of nulls, number of values) of a leaf.
+
+    The nulls are None if the file does not note them.
+    """
     row_group = self._parquet.metadata.row_group(group)
     chunk = row_group.column(self._numbers[leaf])
     statistics = chunk.statistics
@@ -142,7 +148,10 @@ class ParquetRows:
 
 
 def _collected(batches) -> pa.Table:
-  """A table of batches; from _HELD bytes on, in a mapped file without a name."""
+  """A table of batches.
+
+  From _HELD bytes on, it lies in a mapped file without a name.
+  """
   held: list[pa.RecordBatch] = []
   size = 0
   deadline = time.monotonic() + _SECONDS
@@ -170,7 +179,7 @@ def _collected(batches) -> pa.Table:
 
 
 def cell_file(path: str, row: int, column: str, place: int | None) -> BinaryIO:
-  """The bytes of a cell as a file, without a copy of them.
+  """The bytes of a cell as a file, not copied.
 
   Raises ParquetError if there are none.
   """

@@ -14,6 +14,7 @@ import struct
 import tarfile
 import threading
 from typing import BinaryIO, NamedTuple
+import weakref
 
 import numpy as np
 
@@ -78,7 +79,10 @@ def tar_members(file: BinaryIO, start: int = 0, stop: int | None = None) -> Iter
 
 
 def _next_member(file: BinaryIO, header: int, length: int) -> tuple[TarMember | None, int]:
-  """(the member whose headers begin at `header`, where the next begins); None at the end."""
+  """(the member whose headers begin at `header`, where the next begins).
+
+  The member is None at the end.
+  """
   attributes = _Attributes()
   place = header
   while True:
@@ -130,7 +134,10 @@ def _parsed_header(block: bytes, place: int) -> tuple[str, int, bytes]:
 
 
 def _number(field: bytes) -> int:
-  """A number in octal digits, or in bytes after a first one of 128 or 255."""
+  """A number of a header.
+
+  In octal digits, or in bytes after a first one of 128 or 255.
+  """
   if field[0] in (0x80, 0xFF):
     value = int.from_bytes(field[1:])
     return value - 256 ** (len(field) - 1) if field[0] == 0xFF else value
@@ -233,7 +240,7 @@ _places: dict[tuple[str, int, int, str], int] = {}  # Headers of members that we
 
 
 def remember_member(path: str, file: BinaryIO, member: TarMember) -> None:
-  """Remembers where a member is, so that it is opened without an index."""
+  """Remembers where a member is, to open it without an index."""
   key = (path, *_version(file), member.name)
   with _index_lock:
     _places[key] = member.header
@@ -271,13 +278,17 @@ def _index(path: str, size: int, changed: int) -> TarIndex:
 
 
 class MemberFile(io.RawIOBase):
-  """The content of a member as a file of its own; it closes the tar."""
+  """The content of a member as a file of its own.
+
+  It closes the tar.
+  """
 
   def __init__(self, file: BinaryIO, member: TarMember):
     self._file = file
     self._start = member.start
     self._size = member.size
     self._place = 0
+    weakref.finalize(self, file.close)
 
   def readable(self) -> bool:
     return True
@@ -302,13 +313,11 @@ class MemberFile(io.RawIOBase):
   def tell(self) -> int:
     return self._place
 
-  def close(self) -> None:
-    if not self.closed:
-      self._file.close()
-    super().close()
-
 
 def open_member(path: str, file: BinaryIO, name: str) -> BinaryIO:
-  """A member's content, read from the open tar; closing it closes the tar."""
+  """A member's content, read from the open tar.
+
+  Closing it closes the tar.
+  """
   member = find_member(path, file, name)
   return io.BufferedReader(MemberFile(file, member), 1 << 16)

@@ -53,12 +53,12 @@ class RecordWriter(Protocol):
   def add_record(self, record: Record, extra: Record) -> None:
     """Writes a record and its further keys."""
 
-  def finish(self) -> None:
+  def write_end(self) -> None:
     """Writes what is left, and the end."""
 
 
 class JsonWriter:
-  """An array with one record a line, or one record a line alone."""
+  """One record a line, as an array or as lines alone."""
 
   def __init__(self, file: BinaryIO, lines: bool):
     self._file = file
@@ -72,14 +72,15 @@ class JsonWriter:
     self._file.write(f"{before}{text}{after}".encode())
     self._count += 1
 
-  def finish(self) -> None:
+  def write_end(self) -> None:
     if not self._lines:
       self._file.write(b"\n]\n" if self._count else b"[]\n")
 
 
 class ParquetWriter:
-  """A row a record. Keys without a column of their own are JSON in EXTRA.
+  """A row a record.
 
+  Keys without a column of their own are JSON in EXTRA.
   With `bytes`, pictures and videos are structs {bytes, path}.
   """
 
@@ -119,7 +120,7 @@ class ParquetWriter:
     if len(self._rows) >= _GROUP_ROWS or self._size >= _GROUP_BYTES:
       self._write_group()
 
-  def finish(self) -> None:
+  def write_end(self) -> None:
     self._write_group()
     self._writer.close()
 
@@ -144,7 +145,7 @@ class ParquetWriter:
 
 
 def _with_parts(message: Record) -> Record:
-  """A message whose content is a list, since a column has one type."""
+  """A message whose content is a list: a column has one type."""
   content = message["content"]
   if isinstance(content, str):
     content = [dict(type="text", text=content)]
@@ -191,7 +192,7 @@ class TarWriter:
       del self._stored[media]
     self._added = []
 
-  def finish(self) -> None:
+  def write_end(self) -> None:
     self._tar.close()
 
   def _add(self, name: str, file: BinaryIO, length: int) -> None:

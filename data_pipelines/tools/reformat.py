@@ -67,8 +67,9 @@ def reformat_manifest(
   content: bool = False,
   force: bool = False,
 ) -> Reformatted:
-  """Writes the good records of a manifest to `out`; its suffix decides the kind of file.
+  """Writes the good records of a manifest to `out`.
 
+  Its suffix decides the kind of file.
   shape: "llava", "messages", or "" for each record's own where it is one of these, and "llava"
   otherwise. root: the folder of the media; then their names stay as they are. content: store the
   bytes of media in a Parquet file; a tar always holds them. Raises ManifestError for an unusable
@@ -93,7 +94,7 @@ def reformat_manifest(
         result.report.bad.append(BadRecord(manifest, line, str(error)))
     if not result.records:
       raise ValueError(f"The manifest {manifest} has no good record to write.")
-    writer.finish()
+    writer.write_end()
   return result
 
 
@@ -147,7 +148,10 @@ class _Job:
     self.result.report.samples += 1
 
   def _lost_by_reading(self, sample: Sample, shape: str) -> set[str]:
-    """What differs when the record is read back; RecordError for other media or turns."""
+    """What differs when the record is read back.
+
+    RecordError for other media or turns.
+    """
     copy = SHAPES[shape](sample, str)
     again = llava.parse_record(copy, sample.origin)
     texts = [(turn.role, turn.text.split()) for turn in again.turns]
@@ -175,7 +179,7 @@ class _Job:
     return renamed
 
   def _name(self, media: str) -> str:
-    """A name that leads from the output's folder, or from `root`, to a medium."""
+    """A medium's name from the output's folder, or from `root`."""
     if "://" in media:
       return media
     if self.root:
