@@ -124,3 +124,14 @@ def test_media_lie_in_the_tar_and_in_the_parquet_file(folder):
   inside, outside = [sample.media[0][0].media for sample in samples(folder, "parquet")]
   assert inside == f"{path(folder, 'parquet')}#0/video"
   assert outside == f"{folder}/videos/match.mp4"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["messages", "tar"])
+def test_an_array_record_data_set_is_built_of_other_formats(name, folder, tmp_path):
+  from data_pipelines.tools import build_array_record
+
+  built = build_array_record.build_data_set(path(folder, name), tmp_path / "out")
+  assert (built.report.bad, built.samples) == ([], KINDS[name])
+  result = check.check_manifest(tmp_path / "out" / "manifest.jsonl")
+  assert result.report.bad == [] and result.media == built.media
