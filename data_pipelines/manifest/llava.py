@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads LLaVA-style manifests as samples.
+"""Reads manifests as samples; the format of LLaVA-style records.
 
 A record is {"conversations": [{"from": "human", "value": "<image>\\nWhat happens?"}, …]} with
-`video`, `image` or `scenes`, or without media; data_pipelines/README.md shows the whole format. A
-bad record never stops a run: it is left out and reported with file, line and reason.
+`video`, `image` or `scenes`, or without media; data_pipelines/README.md shows the whole format.
+Records of other formats have readers of their own (see shapes.py). A bad record never stops a run:
+it is left out and reported with file, line and reason.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 import os
 from typing import Any
 
-from data_pipelines.manifest import placement
+from data_pipelines.manifest import placement, shapes
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.llava_media import MEDIA, check_text, empty_keys, media_timelines
 from data_pipelines.manifest.reader import (
@@ -101,6 +102,9 @@ def parse_record(
   if not isinstance(record, Mapping):
     raise RecordError(f"is {excerpt(record)}, not an object")
   report = report or ManifestReport()
+  read_other = shapes.other_reader(record)
+  if read_other is not None:
+    return read_other(record, origin, root, report)
   texts = _turn_texts(record, report)
   media = media_timelines(record, root)
   if not media:

@@ -93,20 +93,20 @@ def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline
   if key == "scenes":
     groups = value if isinstance(value, list) and isinstance(value[0], list) else [value]
     for group in groups:
-      timelines.append(_timeline(group, root))
+      timelines.append(scenes_timeline(group, root))
     return tuple(timelines)
   paths = value if isinstance(value, list) else [value]
   if key == "image":
     for path in paths:
-      picture = Scene(_path(path, root, key), "image")
+      picture = Scene(medium_path(path, root, key), "image")
       timelines.append((picture,))
     return tuple(timelines)
   starts = _seconds_of_videos(record.get("start"), len(paths), "start")
   ends = _seconds_of_videos(record.get("end"), len(paths), "end")
   for path, start, end in zip(paths, starts, ends, strict=True):
-    t0 = _number(start, "start") or 0.0
-    t1 = _number(end, "end")
-    scene = _scene(path, root, key, t0=t0, t1=t1)
+    t0 = seconds(start, "start") or 0.0
+    t1 = seconds(end, "end")
+    scene = checked_scene(path, root, key, t0=t0, t1=t1)
     timelines.append((scene,))
   return tuple(timelines)
 
@@ -124,7 +124,8 @@ def _seconds_of_videos(value: Any, count: int, key: str) -> list:
   return values
 
 
-def _timeline(group: Any, root: str) -> Timeline:
+def scenes_timeline(group: Any, root: str) -> Timeline:
+  """A timeline of a list of scenes. Raises RecordError."""
   if not isinstance(group, list) or not group:
     raise RecordError(f"has scenes {excerpt(group)}, which is no list of scenes")
   timeline = []
@@ -132,17 +133,17 @@ def _timeline(group: Any, root: str) -> Timeline:
   for entry in group:
     if not isinstance(entry, Mapping):
       raise RecordError(f"has the scene {excerpt(entry)}, which is no object")
-    begin = _number(entry.get("at", end), "at")
+    begin = seconds(entry.get("at", end), "at")
     if begin is None:
       raise RecordError("has a scene without at after one without t1")
-    scene = _scene(
+    scene = checked_scene(
       entry.get("media"),
       root,
       "scenes",
       kind=entry.get("kind", "video"),
       begin=begin,
-      t0=_number(entry.get("t0", 0), "t0"),
-      t1=_number(entry.get("t1"), "t1"),
+      t0=seconds(entry.get("t0", 0), "t0"),
+      t1=seconds(entry.get("t1"), "t1"),
     )
     if scene.kind == "image" and len(group) > 1:
       raise RecordError("has an image among scenes; inside a video it is a still")
@@ -151,7 +152,7 @@ def _timeline(group: Any, root: str) -> Timeline:
   return tuple(timeline)
 
 
-def _scene(
+def checked_scene(
   path: Any,
   root: str,
   key: str,
@@ -161,6 +162,7 @@ def _scene(
   t1: float | None = None,
   begin: float = 0.0,
 ) -> Scene:
+  """A scene of one medium. Raises RecordError for impossible times."""
   if kind not in ("video", "still", "image"):
     raise RecordError(f"has a scene of kind {excerpt(kind)}, not video, still or image")
   if t0 is None or t0 < 0 or begin < 0:
@@ -169,10 +171,11 @@ def _scene(
     raise RecordError(f"has a scene from {t0:g} to {t1:g} seconds, which ends before it begins")
   if kind == "still" and t1 is None:
     raise RecordError("has a still without t1, so without a length")
-  return Scene(_path(path, root, key), kind, t0, t1, begin)
+  return Scene(medium_path(path, root, key), kind, t0, t1, begin)
 
 
-def _number(value: Any, key: str) -> float | None:
+def seconds(value: Any, key: str) -> float | None:
+  """A number of seconds, or None for None. Raises RecordError."""
   if value is None:
     return None
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -181,7 +184,8 @@ def _number(value: Any, key: str) -> float | None:
   return float(value)
 
 
-def _path(value: Any, root: str, key: str) -> str:
+def medium_path(value: Any, root: str, key: str) -> str:
+  """The path of a medium below `root`. Raises RecordError."""
   if not isinstance(value, str) or not value.strip() or "\0" in value:
     raise RecordError(f"names a medium by {excerpt(value)} in {key}, which is no path")
   if value.startswith("data:") or len(value) > LONGEST_PATH:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads and selects the records of a manifest, with their lines.
 
-A manifest is .json (one array), .jsonl (a record a line) or ArrayRecord (see `build_array_record`).
+A manifest is .json (one array), .jsonl (a record a line), .parquet (a row a record), a WebDataset
+.tar, or ArrayRecord (see `build_array_record`).
 """
 
 import codecs
@@ -18,7 +19,13 @@ import numpy as np
 from data_pipelines.manifest import json_text
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
+from data_pipelines.manifest.parquet_records import (
+  parquet_places,
+  parquet_record_at,
+  parquet_records,
+)
 from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport, RecordError
+from data_pipelines.manifest.tar_records import tar_places, tar_record_at, tar_records
 from data_pipelines.manifest.text_window import TextWindow
 from data_pipelines.media import array_record
 
@@ -30,6 +37,7 @@ __all__ = [
   "located_records",
   "manifest_records",
   "record_at",
+  "record_places",
   "select_records",
 ]
 
@@ -102,7 +110,21 @@ def located_records(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
     yield from _array_record(path)
     return
   with _opened(path) as file:
-    yield from _json_records(path, file)
+    yield from _FILES.get(_suffix(path), _json_records)(path, file)
+
+
+def record_places(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
+  """`located_records`, but records that can be found without being read are None."""
+  path = os.fspath(manifest)
+  if _suffix(path) not in _FILES:
+    yield from located_records(path)
+    return
+  with _opened(path) as file:
+    if _suffix(path) == ".parquet":
+      yield from parquet_places(path, file)
+    else:
+      _check_tar(path, file)
+      yield from tar_places(file)
 
 
 def record_at(manifest: str, file: BinaryIO, start: int, stop: int) -> Any:
@@ -113,8 +135,38 @@ def record_at(manifest: str, file: BinaryIO, start: int, stop: int) -> Any:
   """
   if ".array_record" in os.path.basename(manifest):
     return _parsed_sample(array_record.read_number(manifest, start))
+  if _suffix(manifest) == ".tar":
+    return tar_record_at(manifest, file, start, stop)
+  if _suffix(manifest) == ".parquet":
+    return parquet_record_at(manifest, file, start)
   data = os.pread(file.fileno(), stop - start, start)
   return json_text.parse_value(data.decode("utf-8", errors="surrogateescape"))
+
+
+def _suffix(path: str) -> str:
+  return os.path.splitext(path)[1].lower()
+
+
+def _tar_file_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
+  """The records of a tar.
+
+  Raises ManifestError for a compressed or empty one.
+  """
+  _check_tar(path, file)
+  yield from tar_records(path, file)
+
+
+def _check_tar(path: str, file: BinaryIO) -> None:
+  """Raises ManifestError for a compressed or an empty tar."""
+  head = os.pread(file.fileno(), _HEAD, 0)
+  for magic, name in COMPRESSED.items():
+    if head.startswith(magic):
+      raise ManifestError(
+        f"The manifest {one_line(path)} is a {name} file. Unpack it to a plain .tar: media are "
+        "read at their place in it."
+      )
+  if not head.strip(b"\0"):
+    raise ManifestError(f"The manifest {one_line(path)} is empty.")
 
 
 def _json_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
@@ -165,6 +217,9 @@ def _opened(path: str) -> BinaryIO:
   except ValueError as error:  # A NUL in the path.
     reason = str(error)
   raise ManifestError(f"The manifest {one_line(path)} cannot be read: {reason}.")
+
+
+_FILES = {".parquet": parquet_records, ".tar": _tar_file_records}
 
 
 def _array_record(path: str) -> Iterator[LocatedRecord]:

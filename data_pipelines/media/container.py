@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
-import io
 import itertools
 import os
 import struct
@@ -25,7 +24,7 @@ from data_pipelines.media.open import (
   is_packed,
   media_name,
   open_file,
-  read_bytes,
+  open_packed,
   reported,
 )
 
@@ -130,10 +129,12 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
   # lists do the same for what a file names.
   source: str | BinaryIO
   if is_packed(media):
-    source = io.BytesIO(read_bytes(media))
+    source = open_packed(media)
   else:
     source = f"file:{file_path(media)}"
   with reported(media), contextlib.ExitStack() as stack:
+    if not isinstance(source, str):
+      stack.enter_context(contextlib.closing(source))
     _check_screen(media, source, limits)
     container = stack.enter_context(_container(media, source, limits))
     stream = _shown_stream(media, container)
@@ -180,11 +181,12 @@ def _check_screen(media: Media, source: str | BinaryIO, limits: Limits):
 
   37 bytes can demand gigabytes, which FFmpeg would allocate while it opens the file.
   """
-  if isinstance(source, io.BytesIO):
-    head = bytes(source.getbuffer()[:10])
-  else:
+  if isinstance(source, str):
     with open_file(media) as file:
       head = file.read(10)
+  else:
+    head = source.read(10)
+    source.seek(0)
   if head.startswith(b"GIF8") and len(head) == 10:
     width, height = struct.unpack("<HH", head[6:])
     check_pixels(media, width, height, limits)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens media by name, within a budget of time.
 
-A medium is a file, a folder of pictures, "x.array_record#key", or bytes. Every fault raises a
-`MediaError` of one sentence, and every wait is bounded.
+A medium is a file, a folder of pictures, bytes, or lies in another file ("x.array_record#key",
+"x.tar#member", "x.parquet#row/column"). Every fault raises a `MediaError` of one sentence, and
+every wait is bounded.
 """
 
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -18,7 +20,7 @@ from typing import BinaryIO
 
 import av
 
-from data_pipelines.media import array_record
+from data_pipelines.media import packed
 
 FOLDER_FPS = 2.0  # Pictures per second of a folder without @<number>fps at the end of its name.
 GREY = 127  # Fills the border of a padded picture.
@@ -130,7 +132,8 @@ def content_kind(media: Media) -> str:
   """
   with reported(media):
     if is_packed(media):
-      head = read_bytes(media)[:16]
+      with open_packed(media) as content:
+        head = content.read(16)
     else:
       if stat.S_ISDIR(os.stat(file_path(media)).st_mode):
         return "folder"
@@ -183,19 +186,30 @@ def file_path(media: Media) -> str:
 
 
 def is_packed(media: Media) -> bool:
-  """Whether the content is bytes or a record instead of a file."""
-  return isinstance(media, bytes) or array_record.split_name(media) is not None
+  """Whether the content is bytes or a part of another file."""
+  return isinstance(media, bytes) or packed.is_inside(media)
+
+
+def open_packed(media: Media) -> BinaryIO:
+  """The content of bytes or of a part of another file.
+
+  Raises MediaError.
+  """
+  if isinstance(media, bytes):
+    return io.BytesIO(media)
+  with reported(media):
+    try:
+      return packed.open_inside(media, open_file)
+    except MediaError as error:  # Of the other file; the medium is what is quarantined.
+      raise MediaError(f"{media_name(media)}: {error}") from error
 
 
 def read_bytes(media: Media) -> bytes:
-  """The content of bytes or of "x.array_record#key"."""
+  """The content of bytes or of a part of another file."""
   if isinstance(media, bytes):
     return media
-  with reported(media):
-    packed = array_record.split_name(media)
-    if packed is None:
-      raise TypeError(f"{media_name(media)} is neither bytes nor a record")
-    return array_record.read_record(*packed)
+  with reported(media), open_packed(media) as content:
+    return content.read()
 
 
 def folder_pictures(media: Media) -> list[str]:
@@ -241,10 +255,9 @@ def identity(media: Media) -> str:
   if isinstance(media, bytes):
     return hashlib.sha256(media).hexdigest()
   with reported(media):
-    packed = array_record.split_name(media)
-    if packed is not None:
-      path, record = array_record.locate(*packed)
-      facts = [record, _state(path)]
+    if packed.is_inside(media):
+      path, place = packed.place_inside(media)
+      facts = [place, _state(path)]
     elif os.path.isdir(file_path(media)):
       facts = [_state(path) for path in folder_pictures(media)]
     else:

@@ -5,7 +5,6 @@ Pillow's parsers read a file without a bound. Reads and bytes are counted, not s
 machine accepts the same files.
 """
 
-import io
 import os
 import time
 from typing import BinaryIO
@@ -19,7 +18,7 @@ from data_pipelines.media.open import (
   is_packed,
   media_name,
   open_file,
-  read_bytes,
+  open_packed,
 )
 
 _READS = 300_000  # Per file; about a second in Pillow's Python parsers.
@@ -36,8 +35,9 @@ class PictureFile:
 
   def __init__(self, media: Media, limits: Limits):
     if is_packed(media):
-      self._file: BinaryIO = io.BytesIO(read_bytes(media))
-      self.length = len(self._file.getbuffer())
+      self._file: BinaryIO = open_packed(media)
+      self.length = self._file.seek(0, os.SEEK_END)
+      self._file.seek(0)
     else:
       self._file = open_file(media)
       self.length = os.fstat(self._file.fileno()).st_size

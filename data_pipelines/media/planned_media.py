@@ -13,9 +13,9 @@ import weakref
 import numpy as np
 
 from data_pipelines.mapped import finish_arrays, one_builder, read_facts
-from data_pipelines.media.array_record import split_name
 from data_pipelines.media.index import UNREADABLE, MediaIndex
 from data_pipelines.media.open import cache_variant
+from data_pipelines.media.packed import dated_file
 from data_pipelines.media.probe import Probe
 from data_pipelines.media.probe_table import ProbeTable, table_arrays
 from filax import files
@@ -60,12 +60,15 @@ def _states(media: Sequence[str]) -> np.ndarray:
   """
   states = np.full((len(media), 2), _UNKNOWN, np.int64)
   for number, name in enumerate(media):
+    file = dated_file(name)
+    if file is None:
+      continue
     try:
-      facts = os.stat(name)
+      facts = os.stat(file)
     except (OSError, ValueError):
       continue
-    is_plain = facts.st_mode & 0o170000 == 0o100000 and split_name(name) is None
-    if is_plain and os.access(name, os.R_OK):
+    is_plain = facts.st_mode & 0o170000 == 0o100000
+    if is_plain and os.access(file, os.R_OK):
       states[number] = facts.st_size, facts.st_mtime_ns
   return states
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.chunk_pool import ChunkPool, default_processes
 from data_pipelines.manifest import llava
-from data_pipelines.manifest.reader import located_records, record_at, select_records
+from data_pipelines.manifest.reader import record_at, record_places, select_records
 from data_pipelines.manifest.report import BadRecord, ManifestReport, RecordError
 from data_pipelines.mapped import range_starts
 from data_pipelines.packing.sample_layout import is_image
@@ -153,7 +153,7 @@ class TableBuilder:
 
 def _places(path: str) -> Iterator[Place]:
   """The places of a manifest's records."""
-  for line, record, start, stop in located_records(path):
+  for line, record, start, stop in record_places(path):
     yield line, start, stop, record if isinstance(record, RecordError) else None
 
 

@@ -25,8 +25,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines.manifest import llava
+from data_pipelines.manifest import llava, shapes
 from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError, manifest_records
+from data_pipelines.manifest.written_records import llava_record
 from data_pipelines.media import array_record
 from data_pipelines.media.open import MediaError
 from data_pipelines.tools.transcode import Proxy, stored_content
@@ -116,11 +117,18 @@ def _good_records(
   """(line, record) of the valid records."""
   for line, record in manifest_records(manifest):
     try:
-      llava.parse_record(record, "", folder, report)
+      sample = llava.parse_record(record, "", folder, report)
     except RecordError as error:
       report.bad.append(BadRecord(manifest, line, str(error)))
-    else:
-      yield line, record
+      continue
+    if shapes.other_reader(record) is not None:
+      record = llava_record(sample, functools.partial(_name_below, folder))
+    yield line, record
+
+
+def _name_below(folder: str, media: str) -> str:
+  """The name of a medium in a record whose media lie in `folder`."""
+  return media.removeprefix(os.path.join(folder, "")) if folder else media
 
 
 def _complete_records(

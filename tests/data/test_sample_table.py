@@ -62,7 +62,7 @@ def test_media_are_listed_in_the_order_of_their_first_use(folder):
 
 def test_the_second_start_reads_no_manifest(folder, tmp_path, monkeypatch):
   first = read_corpus(data(folder), 0, str(tmp_path))
-  monkeypatch.setattr(table_builder, "located_records", None)
+  monkeypatch.setattr(table_builder, "record_places", None)
   second = read_corpus(data(folder), 0, str(tmp_path))
   assert list(second.samples) == list(first.samples)
   assert [str(bad) for bad in second.report.bad] == [str(bad) for bad in first.report.bad]

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of temporal grounding: an event of a video, and when it happens.
+
+  {"video": "a.mp4", "caption": "person opens the door.", "timestamp": [2.5, 9.1]}
+  {"video": "a.mp4", "duration": 90, "events": [{"query": "a goal", "span": [[2.5, 9.1]]}]}
+  {"video": "a.mp4", "sentences": ["a goal"], "timestamps": [[2.5, 9.1]]}
+
+An event becomes a question and an answer; its seconds are those of the file.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from data_pipelines.manifest.conversation import Part, conversation_sample, video_timeline
+from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.llava_media import seconds
+from data_pipelines.manifest.report import ManifestReport, RecordError
+from data_pipelines.sample import Sample
+
+TEXTS = ("caption", "query", "sentence")
+SPANS = ("timestamp", "span", "relevant_windows", "timestamps")
+QUESTION = "When does this happen in the video: {event} Give the start and the end in seconds."
+_TOLERANCE = 1.0  # Seconds by which annotated ends may lie behind the end of a video.
+
+
+def is_grounding(record: Mapping[str, Any]) -> bool:
+  """Whether a record's keys are those of temporal grounding."""
+  if isinstance(record.get("events"), list):
+    return True
+  if isinstance(record.get("sentences"), list) and record.get("timestamps") is not None:
+    return True
+  return _key(record, TEXTS) is not None and _key(record, SPANS) is not None
+
+
+def parse_grounding(
+  record: Mapping[str, Any], origin: str, root: str, report: ManifestReport
+) -> Sample:
+  """A record of temporal grounding as a Sample. Raises RecordError."""
+  video = record.get("video") or record.get("video_path")
+  if not isinstance(video, str):
+    raise RecordError(f"has events but names its video by {excerpt(video)}, which is no path")
+  for key in ("start", "end"):
+    if record.get(key) is not None:
+      raise RecordError(f"has {key} {excerpt(record[key])} beside the times of events")
+  timeline = video_timeline(video, root)
+  duration = seconds(record.get("duration"), "duration")
+  turns: list[tuple[str, list[Part]]] = []
+  for text, windows in _events(record):
+    question = QUESTION.format(event=_event_text(text))
+    shown: list[Part] = [question] if turns else [timeline, "\n" + question]
+    answer = _answer(_checked_windows(windows, duration))
+    turns += [("user", shown), ("assistant", [answer])]
+  return conversation_sample(record, turns, origin, report)
+
+
+def _events(record: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+  """(text, times) of every event."""
+  if isinstance(record.get("events"), list):
+    events = []
+    for event in record["events"]:
+      keys = _event_keys(event)
+      events.append((event[keys[0]], event[keys[1]]))
+    if not events:
+      raise RecordError("has no events")
+    return events
+  if isinstance(record.get("sentences"), list):
+    sentences = record["sentences"]
+    times = record["timestamps"]
+    if not isinstance(times, list) or len(times) != len(sentences) or not sentences:
+      raise RecordError(f"has {len(sentences)} sentences but timestamps {excerpt(times)}")
+    return list(zip(sentences, times, strict=True))
+  keys = _event_keys(record)
+  return [(record[keys[0]], record[keys[1]])]
+
+
+def _event_keys(event: Any) -> tuple[str, str]:
+  text = _key(event, TEXTS) if isinstance(event, Mapping) else None
+  span = _key(event, SPANS) if isinstance(event, Mapping) else None
+  if text is None or span is None:
+    raise RecordError(f"has the event {excerpt(event)} without a query and a span")
+  return text, span
+
+
+def _key(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+  """The first of the keys that a record has."""
+  for key in keys:
+    if record.get(key) is not None:
+      return key
+  return None
+
+
+def _event_text(text: Any) -> str:
+  if not isinstance(text, str) or not text.strip():
+    raise RecordError(f"has an event {excerpt(text)}, which is no text")
+  text = text.strip()
+  return text if text[-1] in ".!?" else text + "."
+
+
+def _checked_windows(windows: Any, duration: float | None) -> list[tuple[float, float]]:
+  """The (start, end) of an event, once or several times."""
+  listed = windows if isinstance(windows, list) else []
+  if len(listed) == 2 and not any(isinstance(entry, list) for entry in listed):
+    listed = [listed]
+  checked = []
+  for window in listed:
+    if not isinstance(window, list) or len(window) != 2:
+      break
+    start = seconds(window[0], "start")
+    end = seconds(window[1], "end")
+    if start is None or end is None:
+      break
+    if not 0 <= start < end:
+      raise RecordError(f"has an event from {start:g} to {end:g} seconds, which is no span")
+    if duration is not None and end > duration + _TOLERANCE:
+      raise RecordError(
+        f"has an event that ends at {end:g} s in a video of {duration:g} s, which is no span in it"
+      )
+    checked.append((start, end))
+  if not checked or len(checked) < len(listed):
+    raise RecordError(f"has times {excerpt(windows)}, which are no [start, end] in seconds")
+  return checked
+
+
+def _answer(windows: list[tuple[float, float]]) -> str:
+  """The times as a sentence; "number - number" is what scorers read."""
+  spans = [f"{start:.1f} - {end:.1f}" for start, end in windows]
+  return f"The event happens in the {' and the '.join(spans)} seconds."

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of one question and one answer, or of a caption.
+
+  {"query": "<video>What happens?", "response": "A goal.", "videos": ["a.mp4"], "history": []}
+  {"question": "What happens?", "answer": "A goal.", "video": "a.mp4"}
+  {"image": "a.jpg", "caption": "A dog."}
+
+`query` and `response` are ms-swift's; media are placed as in `messages`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.messages import parse_messages
+from data_pipelines.manifest.report import ManifestReport, RecordError
+from data_pipelines.sample import Sample
+
+PAIRS = (("query", "response"), ("question", "answer"))
+CAPTIONS = ("caption", "text")
+MEDIA_KEYS = ("video", "videos", "image", "images")
+
+
+def has_pair(record: Mapping[str, Any]) -> bool:
+  """Whether a record has a question and an answer under known keys."""
+  return _pair_keys(record) is not None
+
+
+def has_caption(record: Mapping[str, Any]) -> bool:
+  """Whether a record has a medium and a caption."""
+  return _caption(record) is not None and any(map(record.get, MEDIA_KEYS))
+
+
+def parse_pair(record: Mapping[str, Any], origin: str, root: str, report: ManifestReport) -> Sample:
+  """A question and its answer, after those of `history`. Raises RecordError."""
+  keys = _pair_keys(record)
+  assert keys is not None
+  question, answer = keys
+  history = record.get("history") or []
+  if not isinstance(history, list):
+    raise RecordError(f"has history {excerpt(history)}, which is no list of pairs")
+  last = [record[question], record[answer]]
+  messages = []
+  for pair in [*history, last]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+      raise RecordError(f"has history {excerpt(pair)}, which is no pair of texts")
+    messages += _messages(*pair)
+  return parse_messages(_with_messages(record, messages), origin, root, report)
+
+
+def parse_caption(
+  record: Mapping[str, Any], origin: str, root: str, report: ManifestReport
+) -> Sample:
+  """A caption as the answer to a request for a description.
+
+  Raises RecordError.
+  """
+  kind = "image"
+  if record.get("video") or record.get("videos"):
+    kind = "video"
+  messages = _messages(f"Describe the {kind}.", _caption(record))
+  described = _with_messages(record, messages)
+  if "start" in record or "end" in record:
+    described["videos"] = [_part(record)]
+  return parse_messages(described, origin, root, report)
+
+
+def _caption(record: Mapping[str, Any]) -> str | None:
+  """The first caption of a record."""
+  for key in CAPTIONS:
+    if isinstance(record.get(key), str):
+      return record[key]
+  return None
+
+
+def _part(record: Mapping[str, Any]) -> dict[str, Any]:
+  """The video of a caption that is about a part of it."""
+  return {key: record[key] for key in ("video", "start", "end") if key in record}
+
+
+def _pair_keys(record: Mapping[str, Any]) -> tuple[str, str] | None:
+  for keys in PAIRS:
+    if all(isinstance(record.get(key), str) for key in keys):
+      return keys
+  return None
+
+
+def _messages(question: Any, answer: Any) -> list[dict[str, Any]]:
+  return [dict(role="user", content=question), dict(role="assistant", content=answer)]
+
+
+def _with_messages(record: Mapping[str, Any], messages: list[Any]) -> dict[str, Any]:
+  return {**record, "messages": messages}

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The format of a record, told by its keys."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from data_pipelines.manifest.grounding import is_grounding, parse_grounding
+from data_pipelines.manifest.messages import parse_messages
+from data_pipelines.manifest.pairs import has_caption, has_pair, parse_caption, parse_pair
+from data_pipelines.manifest.report import ManifestReport
+from data_pipelines.sample import Sample
+
+RecordReader = Callable[[Mapping[str, Any], str, str, ManifestReport], Sample]
+
+
+def other_reader(record: Mapping[str, Any]) -> RecordReader | None:
+  """The reader of a record that is not LLaVA's.
+
+  None for LLaVA's and unknown ones.
+  """
+  conversations = record.get("conversations")
+  if conversations not in (None, []):
+    return parse_messages if _are_messages(conversations) else None
+  if record.get("messages") is not None:
+    return parse_messages
+  if is_grounding(record):
+    return parse_grounding
+  if has_pair(record):
+    return parse_pair
+  if has_caption(record):
+    return parse_caption
+  return None
+
+
+def _are_messages(turns: Any) -> bool:
+  """Whether turns are {"role", "content"} instead of {"from", "value"}."""
+  if not isinstance(turns, list) or not isinstance(turns[0], Mapping):
+    return False
+  return {"role", "content"} <= turns[0].keys() and "from" not in turns[0]

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows and cells of a Parquet file: "x.parquet#row/column" is the bytes of one cell.
+
+A cell is a binary value, or the `bytes` of a struct {bytes, path}; "row/column/2" is one of a list.
+Row groups are read when they are needed, large ones to a file that is mapped.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+import contextlib
+import functools
+import os
+import re
+import tempfile
+import threading
+import time
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_NAME = re.compile(r"(.+?\.parquet)#([0-9]{1,18})/(.+?)(?:/([0-9]{1,9}))?", re.DOTALL)
+_HELD = 32 << 20  # Bytes of a row group in memory; larger ones are mapped.
+_BATCH = 8 << 20  # Bytes read at a time, about.
+_LARGEST_GROUP = 64 << 30  # Bytes of the columns of one row group.
+_GROUPS = 4  # Row groups kept of a file.
+_SECONDS = 600.0  # To read the columns of one row group.
+
+CellName = tuple[str, int, str, int | None]  # File, row, column, place in its list.
+
+
+class ParquetError(ValueError):
+  """A Parquet file is damaged, too large, or lacks a cell."""
+
+
+def split_cell(media: str | os.PathLike) -> CellName | None:
+  """Splits "x.parquet#row/column"; None for other media."""
+  match = _NAME.fullmatch(os.fspath(media))
+  if match is None:
+    return None
+  place = None if match[4] is None else int(match[4])
+  return match[1], int(match[2]), match[3], place
+
+
+@contextlib.contextmanager
+def parquet_errors():
+  """Converts Arrow's errors for bad content to ParquetError."""
+  try:
+    yield
+  except ParquetError:
+    raise
+  except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    lines = str(error).splitlines() or [type(error).__name__]
+    raise ParquetError(
+      f"is a damaged or unreadable Parquet file ({lines[0].rstrip('.')})"
+    ) from error
+
+
+class ParquetRows:
+  """An open Parquet file, read by row groups. Thread-safe."""
+
+  def __init__(self, file: BinaryIO):
+    self._file = file
+    self._lock = threading.RLock()
+    self._tables: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
+    with parquet_errors():
+      self._parquet = pq.ParquetFile(file, pre_buffer=False)
+      metadata = self._parquet.metadata
+      self.schema = self._parquet.schema_arrow
+      counts = []
+      for group in range(metadata.num_row_groups):
+        counts.append(metadata.row_group(group).num_rows)
+    self.first_rows = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    self.leaves, self.binary_leaves = self._split_leaves()
+
+  def __len__(self) -> int:
+    return int(self.first_rows[-1])
+
+  def locate(self, row: int) -> tuple[int, int]:
+    """(row group, row in it).
+
+    Raises ParquetError for a row beyond the end.
+    """
+    if not 0 <= row < len(self):
+      raise ParquetError(f"has {len(self)} rows, and so no row {row}")
+    group = int(np.searchsorted(self.first_rows, row, "right")) - 1
+    return group, row - int(self.first_rows[group])
+
+  def table(self, group: int, leaves: Sequence[str]) -> pa.Table:
+    """Columns of a row group; the last few are kept."""
+    key = (group, tuple(leaves))
+    with self._lock:
+      if key not in self._tables:
+        with parquet_errors():
+          self._tables[key] = self._read(group, list(leaves))
+        while len(self._tables) > _GROUPS:
+          self._tables.popitem(last=False)
+      self._tables.move_to_end(key)
+      return self._tables[key]
+
+  def leaves_of(self, column: str) -> list[str]:
+    """The binary leaves of a column."""
+    leaves = []
+    for leaf in self.binary_leaves:
+      if leaf == column or leaf.startswith(column + "."):
+        leaves.append(leaf)
+    return leaves
+
+  def nulls(self, group: int, leaf: str) -> tuple[int | None, int]:
+    """(number of nulls, number of values) of a leaf.
+
+    The nulls are None if the file does not note them.
+    """
+    row_group = self._parquet.metadata.row_group(group)
+    chunk = row_group.column(self._numbers[leaf])
+    statistics = chunk.statistics
+    noted = statistics is not None and statistics.has_null_count
+    return (statistics.null_count if noted else None), chunk.num_values
+
+  def _split_leaves(self) -> tuple[list[str], list[str]]:
+    """The paths of leaves: (text and numbers, binary)."""
+    schema = self._parquet.schema
+    self._numbers: dict[str, int] = {}
+    plain: list[str] = []
+    binary: list[str] = []
+    for number in range(len(schema)):
+      column = schema.column(number)
+      self._numbers[column.path] = number
+      is_bytes = column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "NONE"
+      leaves = binary if is_bytes else plain
+      leaves.append(column.path)
+    return plain, binary
+
+  def _read(self, group: int, leaves: list[str]) -> pa.Table:
+    rows = int(self.first_rows[group + 1] - self.first_rows[group])
+    row_group = self._parquet.metadata.row_group(group)
+    size = 0
+    for leaf in leaves:
+      size += max(0, row_group.column(self._numbers[leaf]).total_uncompressed_size)
+    if size > _LARGEST_GROUP:
+      raise ParquetError(f"has {size / 1e9:.0f} GB in row group {group}; write smaller row groups")
+    wanted = _BATCH * max(rows, 1) // max(size, 1)
+    batches = self._parquet.iter_batches(
+      batch_size=min(max(wanted, 1), 4096), row_groups=[group], columns=leaves, use_threads=False
+    )
+    return _collected(batches)
+
+
+def _collected(batches) -> pa.Table:
+  """A table of batches.
+
+  From _HELD bytes on, it lies in a mapped file without a name.
+  """
+  held: list[pa.RecordBatch] = []
+  size = 0
+  deadline = time.monotonic() + _SECONDS
+  with contextlib.ExitStack() as stack:
+    spill = writer = None
+    for batch in batches:
+      size += batch.nbytes
+      if size > _LARGEST_GROUP or time.monotonic() > deadline:
+        raise ParquetError("has a row group that is too large; write smaller row groups")
+      if writer is None and size > _HELD:
+        spill = stack.enter_context(tempfile.NamedTemporaryFile(prefix="filax-parquet-"))
+        writer = stack.enter_context(pa.ipc.new_file(spill, batch.schema))
+        for earlier in held:
+          writer.write_batch(earlier)
+        held.clear()
+      if writer is None:
+        held.append(batch)
+      else:
+        writer.write_batch(batch)
+    if spill is None or writer is None:
+      return pa.Table.from_batches(held) if held else pa.table({})
+    writer.close()
+    spill.flush()
+    return pa.ipc.open_file(pa.memory_map(spill.name)).read_all()
+
+
+def cell_file(path: str, row: int, column: str, place: int | None) -> BinaryIO:
+  """The bytes of a cell as a file, not copied.
+
+  Raises ParquetError if there are none.
+  """
+  rows = _rows(path)
+  group, offset = rows.locate(row)
+  leaves = rows.leaves_of(column)
+  if not leaves:
+    raise ParquetError("the file has no such column of bytes")
+  table = rows.table(group, leaves[:1])
+  value: Any = table.column(0)[offset]
+  if place is not None:
+    if not value.is_valid or place >= len(value):
+      raise ParquetError("the cell's list is shorter")
+    value = value[place]
+  if value.is_valid and isinstance(value, pa.StructScalar):
+    value = value["bytes"]
+  if not value.is_valid or not hasattr(value, "as_buffer"):
+    raise ParquetError("the cell has no bytes")
+  return pa.BufferReader(value.as_buffer())
+
+
+def _rows(path: str) -> ParquetRows:
+  """The rows of a file's current version."""
+  facts = os.stat(path)
+  with _opening:
+    return _rows_of_version(path, facts.st_size, facts.st_mtime_ns)
+
+
+_opening = threading.Lock()
+
+
+@functools.lru_cache(maxsize=8)
+def _rows_of_version(path: str, size: int, changed: int) -> ParquetRows:
+  return ParquetRows(open(path, "rb"))

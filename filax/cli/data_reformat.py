@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""filax data reformat IN OUT writes a manifest in another format."""
+
+import argparse
+
+SHAPES = ("llava", "messages")
+
+
+def add_parser(verbs) -> None:
+  """Adds `reformat` to the verbs of `filax data`."""
+  parser = verbs.add_parser("reformat", help="write a manifest in another format")
+  add = parser.add_argument
+  add("manifest", metavar="IN", help=".json, .jsonl, .parquet, .tar or ….array_record")
+  add("out", metavar="OUT", help=".json, .jsonl, .parquet or .tar")
+  add("--shape", default="", choices=SHAPES, help="of the records; default: as they are")
+  add("--bytes", action="store_true", help="store media in a .parquet; a .tar always holds them")
+  add("--root", default="", help="folder of the media; default: the manifest's")
+  add("--force", action="store_true", help="replace OUT")
+  parser.set_defaults(run=_reformat)
+
+
+def _reformat(args: argparse.Namespace) -> int:
+  from data_pipelines.tools import reformat
+
+  result = reformat.reformat_manifest(
+    args.manifest,
+    args.out,
+    shape=args.shape,
+    root=args.root,
+    content=args.bytes,
+    force=args.force,
+  )
+  for bad in result.report.bad:
+    print(bad)
+  print(f"Wrote {result.records} records to {args.out}; {len(result.report.bad)} were left out.")
+  for lost, count in sorted(result.lost.items()):
+    print(f"Lost in {count} records: {lost}")
+  return 1 if result.report.bad else 0

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages, pairs, captions and grounding: placement, and what is said of bad records."""
+
+import pytest
+
+from data_pipelines.manifest import llava
+from data_pipelines.sample import Scene
+
+
+def read(record):
+  report = llava.ManifestReport()
+  return llava.parse_record(record, "m.json:1", "/media", report), report
+
+
+def reason(record):
+  with pytest.raises(llava.RecordError) as error:
+    read(record)
+  return str(error.value)
+
+
+def messages(content, answer="Yes.", **keys):
+  user = {"role": "user", "content": content}
+  return {"messages": [user, {"role": "assistant", "content": answer}]} | keys
+
+
+def text(content):
+  return {"type": "text", "text": content}
+
+
+def test_tags_stay_where_they_stand():
+  sample, _ = read(messages("What <video> is it?", videos=["a.mp4"]))
+  assert sample.turns[0].parts == ("What ", 0, " is it?")
+
+
+def test_media_without_tags_come_first():
+  sample, report = read(messages("Same?", videos=["a.mp4"], images=["b.png"]))
+  assert sample.turns[0].parts == (0, "\n", 1, "\nSame?")
+  assert [timeline[0].kind for timeline in sample.media] == ["image", "video"]
+  assert report.prepended == 1
+
+
+def test_tags_in_parts_are_text_beside_media():
+  sample, _ = read(messages([text("Why <video>? "), {"type": "video"}], videos=["a.mp4"]))
+  assert sample.turns[0].parts == ("Why <video>? ", 0)
+
+
+def test_tags_of_text_parts_show_the_lists_without_other_parts():
+  sample, _ = read(messages([text("<video>"), text("Why?")], videos=["a.mp4"]))
+  assert sample.turns[0].parts == (0, "Why?")
+
+
+def test_a_sentence_about_a_tag_is_text():
+  sample, _ = read(messages("What does <image> mean in HTML?"))
+  assert sample.turns[0].parts == ("What does <image> mean in HTML?",)
+
+
+def test_control_tokens_are_text():
+  sample, _ = read(messages("<|im_end|><|vision_start|>Hm?"))
+  assert sample.turns[0].parts == ("<|im_end|><|vision_start|>Hm?",)
+
+
+def test_columns_without_values_are_no_media():
+  part = {"type": "text", "text": "Q", "image": None, "video": None}
+  sample, _ = read(messages([part], images=None, videos=[], tools=None))
+  assert sample.media == () and sample.turns[0].parts == ("Q",)
+
+
+def test_an_answer_that_begins_is_dropped():
+  record = messages("Q")
+  record["messages"].insert(0, {"role": "assistant", "content": "Hello"})
+  sample, report = read(record)
+  assert [turn.role for turn in sample.turns] == ["user", "assistant"]
+  assert report.dropped_turns == 1
+
+
+def test_turns_of_roles_under_conversations():
+  turns = messages("<image>Q", images=["a.png"])
+  turns["conversations"] = turns.pop("messages")
+  assert read(turns)[0].media == ((Scene("/media/a.png", "image"),),)
+
+
+def test_scenes_are_a_part():
+  scenes = [dict(media="a.mp4", t1=2), dict(media="b.png", kind="still", t1=1)]
+  sample, _ = read(messages([dict(type="video", scenes=scenes)]))
+  assert sample.media[0][1] == Scene("/media/b.png", "still", t1=1.0, at=2.0)
+
+
+DATA = "data:image/png;base64," + "iVBOR" * 100
+BAD = {
+  "no media": (messages("<video>\nWhat?"), "has <video> but no medium"),
+  "too few": (messages("<image><image>", images=["a"]), "has 1 images but 2 <image>"),
+  "too many": (messages("<image>", images=["a"], videos=["b"]), "has 1 videos but 0 <video>"),
+  "unplaced": (messages([{"type": "image", "image": "a"}], videos=["b"]), "has 1 more media than"),
+  "data url": (
+    messages([{"type": "image_url", "image_url": {"url": DATA}}]),
+    "save what they hold",
+  ),
+  "data in a list": (messages("<image>", images=[DATA]), "which is no path; save"),
+  "address": (messages("<video>", videos=["https://x/a.mp4"]), "which is not fetched; save it as"),
+  "bytes": (
+    messages("<image>", images=[{"bytes": "aGk="}]),
+    "has the bytes of a medium in its text",
+  ),
+  "nested parts": (messages([{"type": "text", "text": [text("Q")]}]), "which is no text, image or"),
+  "audio": (messages([{"type": "audio", "audio": "a.wav"}]), "which is no text, image or video"),
+  "audios": (messages("Q", audios=["a.wav"]), 'has "audios": ["a.wav"], which is not read'),
+  "tools": (messages("Q", tools="[]x"), 'has "tools"'),
+  "null content": (messages(None), "neither a text nor a list of parts"),
+  "null answer": (messages("Q", None), "neither a text nor a list of parts"),
+  "empty answer": (messages("Q", " "), "has an empty answer"),
+  "tool": ({"messages": [{"role": "tool", "content": "Q"}]}, 'has message 1 from "tool"'),
+  "calls": (
+    {"messages": [{"role": "assistant", "tool_calls": [1], "content": ""}]},
+    "has message 1 with tool_calls",
+  ),
+  "role": ({"messages": [{"role": ["user"], "content": "Q"}]}, 'has message 1 from ["user"]'),
+  "no messages": ({"messages": []}, "has messages [], which is no list"),
+  "text as messages": ({"messages": "[{}]"}, "which is no list of messages"),
+  "no answer": ({"messages": [{"role": "user", "content": "Q"}]}, "has no turn from assistant"),
+  "loss": (
+    {"messages": [{"role": "user", "content": "Q", "loss": False}]},
+    "with loss false, which is not read",
+  ),
+  "medium in an answer": (
+    messages("Q", [{"type": "image", "image": "a"}]),
+    "shows a medium in a turn of assistant",
+  ),
+  "times": (
+    messages([{"type": "video", "video": "a", "video_start": 3, "video_end": 2}]),
+    "which ends before it begins",
+  ),
+  "time of text": (
+    messages([{"type": "video", "video": "a", "video_start": "3"}]),
+    'has start "3"',
+  ),
+  "no frames": (messages([{"type": "video", "video": []}]), "which is no video"),
+  "rate": (messages([{"type": "video", "video": ["a"], "fps": 0}]), "1 frames at 0 a second"),
+  "scenes": (messages([{"type": "video", "scenes": [3]}]), "which is no list of scenes"),
+  "unnamed": (messages([{"type": "video"}]), "which names no medium"),
+  "surrogate": (messages("\udc80"), "has turn 1 that is not UTF-8"),
+  "history": (
+    {"query": "a", "response": "b", "history": [["a"]]},
+    'has history ["a"], which is no pair',
+  ),
+  "grounding without a video": ({"caption": "a", "timestamp": [1, 2]}, "names its video by null"),
+  "reversed": ({"video": "a", "caption": "a", "timestamp": [2, 1]}, "has an event from 2 to 1"),
+  "no span": ({"video": "a", "caption": "a", "timestamp": 3}, "has times 3, which are no"),
+  "three times": ({"video": "a", "query": "a", "span": [1, 2, 3]}, "which are no [start, end]"),
+  "not a number": ({"video": "a", "query": "a", "span": [1, float("nan")]}, "has end NaN"),
+  "beyond": (
+    {"video": "a", "query": "a", "span": [1, 30], "duration": 20},
+    "ends at 30 s in a video of 20 s",
+  ),
+  "no events": ({"video": "a", "events": []}, "has no events"),
+  "an event": ({"video": "a", "events": [{"query": "a"}]}, "without a query and a span"),
+  "dense": ({"video": "a", "sentences": ["a"], "timestamps": []}, "has 1 sentences but timestamps"),
+  "part": ({"video": "a", "query": "a", "span": [1, 2], "start": 1}, "has start 1 beside"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_record_is_named(name):
+  record, expected = BAD[name]
+  assert expected in reason(record)
