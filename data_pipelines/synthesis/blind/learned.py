@@ -104,7 +104,7 @@ def order_preferences(questions: Sequence[BlindQuestion], features: Features) ->
   items = []
   item_folds = []
   target = []
-  for number in np.flatnonzero(usable):
+  for number in np.flatnonzero(usable).tolist():
     question = questions[number]
     order = order_of(question.options[question.right])
     for place, item in enumerate(question.listed, 1):
@@ -114,7 +114,7 @@ def order_preferences(questions: Sequence[BlindQuestion], features: Features) ->
   times = _predicted(items, np.array(item_folds), np.array(target))
   preferences: list[Preferences] = [None] * len(questions)
   first = 0
-  for number in np.flatnonzero(usable):
+  for number in np.flatnonzero(usable).tolist():
     question = questions[number]
     item_times = times[first : first + len(question.listed)]
     first += len(question.listed)
@@ -152,21 +152,22 @@ def _agreement(option: str, times: np.ndarray) -> float:
 def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
   """When what a question names usually happens in a video, learnt from the right spans."""
   folds = _folds(questions)
-  middles = list(map(_middles, questions))
-  usable = [shares is not None for shares in middles]
-  if folds is None or not any(usable):
+  middles = dict[int, np.ndarray]()
+  for number, question in enumerate(questions):
+    shares = _middles(question)
+    if shares is not None:
+      middles[number] = shares
+  if folds is None or not middles:
     return [None] * len(questions)
   texts = []
   target = []
-  numbers = np.flatnonzero(usable)
-  for number in numbers:
-    question = questions[number]
-    texts.append(text_features(question.stem))
-    target.append(middles[number][question.right] - 0.5)
-  predicted = _predicted(texts, folds[numbers], np.array(target))
+  for number, shares in middles.items():
+    texts.append(text_features(questions[number].stem))
+    target.append(shares[questions[number].right] - 0.5)
+  predicted = _predicted(texts, folds[list(middles)], np.array(target))
   preferences: list[Preferences] = [None] * len(questions)
-  for place, number in enumerate(numbers):
-    preferences[number] = -np.abs(middles[number] - 0.5 - predicted[place])
+  for (number, shares), time in zip(middles.items(), predicted, strict=True):
+    preferences[number] = -np.abs(shares - 0.5 - time)
   return preferences
 
 

@@ -138,8 +138,13 @@ def smallest_number(question: BlindQuestion) -> Preferences:
 
 def largest_number(question: BlindQuestion) -> Preferences:
   """The largest of the numbers."""
-  numbers = [number_of(option) for option in question.options]
-  return None if None in numbers else numbers
+  numbers = []
+  for option in question.options:
+    number = number_of(option)
+    if number is None:
+      return None
+    numbers.append(number)
+  return numbers
 
 
 def middle_number(question: BlindQuestion) -> Preferences:

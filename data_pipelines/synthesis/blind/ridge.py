@@ -52,8 +52,8 @@ def feature_numbers(features: Sequence[str]) -> np.ndarray:
 
 def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   """The numbers of all pairs of features: uint64 [first * second]."""
-  pairs = first[:, None] * _FIRST + second[None, :] * _SECOND
-  return (pairs >> _SHIFT).ravel()
+  pairs: np.ndarray = first[:, None] * _FIRST + second[None, :] * _SECOND
+  return np.right_shift(pairs.ravel(), _SHIFT)
 
 
 def fit_ridge(rows: SparseRows, target: np.ndarray, used: np.ndarray, ridge: float) -> np.ndarray:

@@ -98,7 +98,7 @@ def split_options(text: str) -> tuple[str, tuple[str, ...]]:
 
 def _options_from(lines: Sequence[str]) -> tuple[str, ...]:
   """The options in lines that begin with option A."""
-  options = []
+  options: list[str] = []
   for line in lines:
     match = _OPTION.fullmatch(line)
     if match is None or (match[1] or match[2]) != chr(ord("A") + len(options)):

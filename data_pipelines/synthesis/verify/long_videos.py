@@ -106,8 +106,8 @@ def _check_lines(lines: Sequence[str], ends: Sequence[float], verdicts: Verdicts
     values = (number + 1, span[0], before)
     verdicts.expect("times", is_joined, "line {} begins at {}, not at {}", *values)
     is_border = abs(span[1] - ends[number]) <= HALF
-    values = (number + 1, span[1], round(ends[number], 3))
-    verdicts.expect("times", is_border, "line {} ends at {}, its scene at {}", *values)
+    places = (number + 1, span[1], round(ends[number], 3))
+    verdicts.expect("times", is_border, "line {} ends at {}, its scene at {}", *places)
     before = span[1]
 
 

@@ -53,12 +53,13 @@ class ShardResult:
 class ShardChecker:
   """Checks files. Picklable, for the processes of a pool.
 
-  is_made: whether the files are the output of a recipe, with relative paths, balanced letters and
-  provenance. blind: how many questions of each task and source to return for attacks.
+  is_made: whether the files are the output of a recipe. is_strict: whether paths must be relative
+  and letters balanced. blind: how many questions of each task and source to return for attacks.
   """
 
   tracks: TrackIndex | None = None
   is_made: bool = False
+  is_strict: bool = False
   blind: int = 0
 
   def __call__(self, path: str) -> ShardResult:
@@ -76,7 +77,7 @@ class ShardChecker:
         ids.append(id_digest(name))
       self._check_record(record, result)
     result.ids = np.array(ids, np.uint64)
-    if self.is_made:
+    if self.is_strict:
       _check_letters(result)
     return result
 
@@ -88,7 +89,7 @@ class ShardChecker:
       verdicts.expect("format", False, "{}", str(error))
       return
     verdicts.expect("format", True, "")
-    check_media(sample, verdicts, self.is_made)
+    check_media(sample, verdicts, self.is_strict)
     for question in asked_questions(record, sample):
       result.questions += 1
       result.tasks[question.task, question.source] += 1

@@ -69,7 +69,7 @@ class Verdicts:
 
   def as_dict(self) -> dict[str, Mapping[str, Any]]:
     """Check -> counts and examples, for JSON."""
-    checks = {}
+    checks: dict[str, Mapping[str, Any]] = {}
     for check in sorted(self.made):
       examples = [dataclasses.asdict(failure) for failure in self.examples.get(check, ())]
       checks[check] = dict(made=self.made[check], failed=self.failed[check], examples=examples)
