@@ -174,7 +174,9 @@ def _sample(sample: ShownSample) -> Markup:
     facts += f", {counted(len(sample.times), 'frame')}"
   if sample.images:
     facts += f", {counted(sample.images, 'picture')}"
-  name = sample.id or f"Sample {sample.number}"
+  name = sample.id
+  if name in ("", sample.origin):
+    name = f"Sample {sample.number}"
   parts = [
     element("h3", element("span", name), element("span", facts, class_="faint")),
     element(
