@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import av
 
+from data_pipelines.media import remote
 from data_pipelines.media.open import (
   LIMITS,
   Budget,
@@ -132,7 +133,8 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
   if is_packed(media):
     source = io.BytesIO(read_bytes(media))
   else:
-    source = f"file:{file_path(media)}"
+    with reported(media):
+      source = f"file:{remote.local_path(file_path(media))}"
   with reported(media), contextlib.ExitStack() as stack:
     _check_screen(media, source, limits)
     container = stack.enter_context(_container(media, source, limits))

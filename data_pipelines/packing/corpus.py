@@ -17,6 +17,7 @@ import weakref
 from data_pipelines.manifest.quarantine import read_quarantine
 from data_pipelines.manifest.report import BadRecord, ManifestReport
 from data_pipelines.mapped import one_builder, read_facts, write_arrays
+from data_pipelines.media import remote
 from data_pipelines.packing.fingerprint import digest_facts
 from data_pipelines.packing.sample_table import ManifestFile, SampleTable, manifest_file
 from data_pipelines.packing.table_builder import TableBuilder
@@ -161,6 +162,9 @@ def _version_key(manifest: str) -> str:
   "" for a file that changed just now, and for what is no file.
   """
   with contextlib.suppress(OSError, ValueError):
+    if remote.is_remote(manifest):
+      size, version = remote.state(manifest)
+      return f"{manifest} {size} {version}"
     facts = os.stat(manifest)
     if pathlib.Path(manifest).is_file() and time.time() - facts.st_mtime > _SETTLED:
       return f"{os.path.abspath(manifest)} {facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
@@ -169,9 +173,14 @@ def _version_key(manifest: str) -> str:
 
 def _content_digest(manifest: str) -> str:
   """sha256 of a manifest; for ArrayRecord shards, of their names and sizes."""
-  path = pathlib.Path(manifest)
-  if path.is_file():
-    with open(path, "rb") as file:
+  if remote.is_file(manifest):
+    with open(remote.local_path(manifest), "rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()
-  shards = sorted((shard.name, shard.stat().st_size) for shard in path.parent.glob(path.name + "*"))
+  folder, stem = os.path.split(manifest)
+  shards = []
+  with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    for name in sorted(remote.file_names(folder or ".")):
+      if name.startswith(stem):
+        size, _ = remote.state(os.path.join(folder, name))
+        shards.append((name, size))
   return hashlib.sha256(repr(shards).encode()).hexdigest()

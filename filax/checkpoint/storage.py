@@ -7,7 +7,6 @@ They are tested by a write at the start; errors are explained in one sentence.
 from collections.abc import Callable, Iterator
 import contextlib
 import errno
-import importlib.util
 import logging
 import os
 import queue
@@ -20,7 +19,8 @@ import uuid
 from etils import epath
 from etils.epath import backend
 
-_SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # scheme -> (package, extra)
+from filax.files import check_scheme, is_bucket
+
 _PROBE_BYTES = 1 << 20  # A disk with less space counts as full.
 _PROBE_SECONDS = 20.0  # Both libraries retry for minutes by default.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -32,30 +32,6 @@ class SaveFailed(OSError):
 
   The message names the folder, the reason and a remedy.
   """
-
-
-def is_bucket(path: epath.PathLike) -> bool:
-  """Whether a path is that of an object store: gs://, s3://."""
-  return "://" in str(path)
-
-
-def check_scheme(path: epath.PathLike) -> None:
-  """Checks that buckets of this kind can be used.
-
-  Raises ValueError for an unknown kind or a missing package.
-  """
-  if not is_bucket(path):
-    return
-  scheme = str(path).partition("://")[0]
-  if scheme not in _SCHEMES:
-    raise ValueError(f"{path} is of an unknown kind. Buckets are gs://… and s3://….")
-  package, extra = _SCHEMES[scheme]
-  if importlib.util.find_spec(package) is None:
-    raise ValueError(
-      f"{path} needs the package {package}. Install FiLax with its extra {extra}: "
-      f"pip install 'filax[{extra}]'."
-    )
-  logging.getLogger(package).setLevel(logging.CRITICAL)  # Its errors are also raised.
 
 
 def forget_listings(path: epath.PathLike) -> None:
