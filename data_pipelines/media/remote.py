@@ -34,7 +34,9 @@ _REPORT_SECONDS = 2.0
 _MANY = 8  # Wanted objects of a folder from which the folder is listed as a whole.
 _REMEMBERED = 200_000  # Objects whose version a process remembers.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-_DENIED = re.compile(r"credential|forbidden|unauthorized|access ?denied|anonymous|log.?in", re.I)
+_DENIED = re.compile(
+  r"credential|forbidden|unauthorized|access ?denied|anonymous|refresherror", re.I
+)
 _LOG_IN = "log in (gcloud auth application-default login; aws configure)"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -260,7 +262,7 @@ def _check_bucket(url: str) -> None:
     pass  # To see a bucket may need more rights than to read from it.
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)  # A large folder takes hundreds of megabytes.
 def _listing(folder: str) -> Mapping[str, RemoteObject]:
   """The objects and folders in a folder by URL, in the order of names."""
   with _explained(folder):

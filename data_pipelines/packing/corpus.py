@@ -14,8 +14,9 @@ import time
 from typing import Any
 import weakref
 
+from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.quarantine import read_quarantine
-from data_pipelines.manifest.report import BadRecord, ManifestReport
+from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport
 from data_pipelines.mapped import one_builder, read_facts, write_arrays
 from data_pipelines.media import remote
 from data_pipelines.packing.fingerprint import digest_facts
@@ -59,7 +60,9 @@ def read_corpus(data: Mapping[str, Any], seed: int, folder: str) -> Corpus:
   for number, (manifest, strategy) in enumerate(data["train"]):
     parts.append((digests[str(manifest)], strategy, number))
     drawn |= strategy.startswith("random")
-  exclusions = read_quarantine(data["exclude"]) if data["exclude"] else frozenset()
+  exclusions = (
+    read_quarantine(remote.local_path(data["exclude"])) if data["exclude"] else frozenset()
+  )
   digest = digest_facts(manifests=parts, excluded=sorted(exclusions), seed=seed if drawn else None)
   table, facts = _table(data, seed, folder, digest, exclusions)
   return Corpus(
@@ -173,8 +176,15 @@ def _version_key(manifest: str) -> str:
 
 def _content_digest(manifest: str) -> str:
   """sha256 of a manifest; for ArrayRecord shards, of their names and sizes."""
-  if remote.is_file(manifest):
-    with open(remote.local_path(manifest), "rb") as file:
+  try:
+    local = remote.local_path(manifest) if remote.is_file(manifest) else ""
+  except remote.RemoteError as error:
+    raise ManifestError(
+      f"The manifest {one_line(manifest)} cannot be read: {error.strerror}. It is named in "
+      "config.data.train."
+    ) from error
+  if local:
+    with open(local, "rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()
   folder, stem = os.path.split(manifest)
   shards = []

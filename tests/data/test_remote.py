@@ -213,3 +213,28 @@ def test_a_checkpoint_of_a_bucket_answers(google, tmp_path, corpus):
   upload(corpus, f"{google}/media")
   expected = filax.load(folder).ask(str(corpus / "a.mp4"), "What?")
   assert filax.load(url).ask(f"{google}/media/a.mp4", "What?") == expected
+
+
+def test_a_manifest_of_a_missing_bucket(bucket, corpus):
+  url = f"{bucket.partition('://')[0]}://nowhere/train.json"
+  with pytest.raises(ValueError, match=r"nowhere/train.json cannot be read: there is no bucket"):
+    corpora.open_pipeline(corpus, train=((url, "all"),))
+
+
+def test_a_manifest_that_is_missing(bucket, corpus):
+  with pytest.raises(ValueError, match=r"absent.json cannot be read: there is no such object"):
+    corpora.open_pipeline(corpus, train=((f"{bucket}/absent.json", "all"),))
+
+
+def test_without_a_log_in(monkeypatch):
+  def denied(url):
+    raise PermissionError("Anonymous caller does not have storage.objects.get access")
+
+  monkeypatch.setattr(remote, "_store", denied)
+  with pytest.raises(MediaError, match=r"gs://data/a.mp4: access is denied.*log in \(gcloud"):
+    read_frames("gs://data/a.mp4", [0.0], 32)
+
+
+def test_a_cache_in_a_bucket_is_refused(corpus):
+  with pytest.raises(ValueError, match="Set it to a folder of this machine"):
+    corpora.open_pipeline(corpus, cache="gs://data/cache")
