@@ -81,9 +81,9 @@ def join(root: str, path: str) -> str:
 
 
 def local_path(path: str | os.PathLike) -> str:
-  """The path of a file's content on this machine; an object is fetched first.
+  """The path of a file on this machine.
 
-  Raises FileNotFoundError, IsADirectoryError, and RemoteError with the reason.
+  An object of a bucket is fetched first. Raises FileNotFoundError, IsADirectoryError, and RemoteError with the reason.
   """
   if not is_remote(path):
     return os.fspath(path)
@@ -134,7 +134,7 @@ def states(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 
 def is_folder(path: str | os.PathLike) -> bool:
-  """Whether a path is a folder. Raises OSError if it does not exist."""
+  """Whether a path is a folder. Raises OSError."""
   if is_remote(path):
     return stat_object(path).is_folder
   return stat.S_ISDIR(os.stat(path).st_mode)
@@ -172,7 +172,7 @@ def stat_object(path: str | os.PathLike) -> RemoteObject:
 
 
 def forget_versions() -> None:
-  """Forgets what is known of objects, so that it is asked for again."""
+  """Forgets what is known of objects."""
   _known.clear()
   _listing.cache_clear()
 
@@ -190,7 +190,7 @@ def _remember(url: str, known: RemoteObject | None) -> None:
 
 
 def _normal(path: str | os.PathLike) -> str:
-  """A URL without . and .. and without a / at its end; it stays in its bucket."""
+  """A URL without . and .., which cannot leave its bucket."""
   scheme, _, rest = os.fspath(path).partition("://")
   bucket, _, name = rest.partition("/")
   return f"{scheme}://{bucket}{posixpath.normpath('/' + name)}".rstrip("/")
@@ -264,7 +264,7 @@ def _check_bucket(url: str) -> None:
 
 @functools.lru_cache(maxsize=4)  # A large folder takes hundreds of megabytes.
 def _listing(folder: str) -> Mapping[str, RemoteObject]:
-  """The objects and folders in a folder by URL, in the order of names."""
+  """The entries of a folder by URL, in order."""
   with _explained(folder):
     entries = _store(folder).ls(folder, detail=True)
   found = {}

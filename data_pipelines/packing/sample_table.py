@@ -117,7 +117,7 @@ def _open_manifest(manifest: ManifestFile) -> BinaryIO:
 
 
 def _state(path: str, file: BinaryIO) -> tuple[int, int]:
-  """Size and time of change of an open manifest; of an object, its version."""
+  """Size and time of change, or version, of an open manifest."""
   if remote.is_remote(path):
     return remote.state(path)
   facts = os.fstat(file.fileno())

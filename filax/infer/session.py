@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import files
-from filax.checkpoint import safe_files, store
+from filax.checkpoint import safe_files, storage, store
 from filax.checkpoint.tuples import as_tuples
 from filax.infer.chat import Conversation
 from filax.infer.generate import Generated, generate
@@ -109,6 +109,7 @@ def load(
   """
   source = str(path)
   path = epath.Path(files.absolute(path))
+  storage.check_readable(path)
   safe_files.check_checkpoint(path)
   config = _answering_config(path, components)
   if param_dtype:

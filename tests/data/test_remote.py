@@ -238,3 +238,8 @@ def test_without_a_log_in(monkeypatch):
 def test_a_cache_in_a_bucket_is_refused(corpus):
   with pytest.raises(ValueError, match="Set it to a folder of this machine"):
     corpora.open_pipeline(corpus, cache="gs://data/cache")
+
+
+def test_load_names_what_is_missing(google):
+  with pytest.raises(FileNotFoundError, match="There is nothing at gs://data/absent"):
+    filax.load(f"{google}/absent")
