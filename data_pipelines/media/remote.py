@@ -62,7 +62,7 @@ class RemoteObject:
   is_folder: bool = False
 
 
-_known: dict[str, RemoteObject | None] = {}  # None: there is no such object.
+_asked: dict[str, RemoteObject | None] = {}  # None: there is no such object.
 
 
 def is_remote(path: Any) -> bool:
@@ -83,7 +83,8 @@ def join(root: str, path: str) -> str:
 def local_path(path: str | os.PathLike) -> str:
   """The path of a file on this machine.
 
-  An object of a bucket is fetched first. Raises FileNotFoundError, IsADirectoryError, and RemoteError with the reason.
+  An object of a bucket is fetched first. Raises FileNotFoundError, IsADirectoryError, and
+  RemoteError with the reason.
   """
   if not is_remote(path):
     return os.fspath(path)
@@ -103,8 +104,8 @@ def local_path(path: str | os.PathLike) -> str:
 def state(path: str | os.PathLike) -> tuple[int, int]:
   """(size, version or time of change) of a file. Raises OSError."""
   if is_remote(path):
-    known = stat_object(path)
-    return known.size, known.version
+    item = stat_object(path)
+    return item.size, item.version
   facts = os.stat(path)
   return facts.st_size, facts.st_mtime_ns
 
@@ -125,11 +126,11 @@ def states(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
   for path, url in wanted.items():
     listing = listed.get(posixpath.dirname(url))
     with contextlib.suppress(OSError):
-      known = stat_object(url) if listing is None else listing.get(url)
-      if known is not None:
-        _remember(url, known)
-        if not known.is_folder:
-          present[path] = (known.size, known.version)
+      item = stat_object(url) if listing is None else listing.get(url)
+      if item is not None:
+        _remember(url, item)
+        if not item.is_folder:
+          present[path] = (item.size, item.version)
   return present
 
 
@@ -163,17 +164,17 @@ def stat_object(path: str | os.PathLike) -> RemoteObject:
   Raises FileNotFoundError and RemoteError.
   """
   url = _normal(path)
-  if url not in _known:
+  if url not in _asked:
     _remember(url, _ask(url))
-  known = _known[url]
-  if known is None:
+  item = _asked[url]
+  if item is None:
     raise FileNotFoundError(errno.ENOENT, "there is no such object", url)
-  return known
+  return item
 
 
 def forget_versions() -> None:
   """Forgets what is known of objects."""
-  _known.clear()
+  _asked.clear()
   _listing.cache_clear()
 
 
@@ -183,10 +184,10 @@ def downloads_folder() -> pathlib.Path:
   return pathlib.Path(cache).expanduser() / "downloads"
 
 
-def _remember(url: str, known: RemoteObject | None) -> None:
-  while len(_known) >= _REMEMBERED:
-    _known.pop(next(iter(_known)), None)
-  _known[url] = known
+def _remember(url: str, item: RemoteObject | None) -> None:
+  while len(_asked) >= _REMEMBERED:
+    _asked.pop(next(iter(_asked)), None)
+  _asked[url] = item
 
 
 def _normal(path: str | os.PathLike) -> str:
@@ -200,41 +201,41 @@ def _bucket(url: str) -> str:
   return "/".join(url.split("/")[:3])
 
 
-def _local_copy(known: RemoteObject) -> str:
+def _local_copy(item: RemoteObject) -> str:
   """The copy of an object, fetched if it is missing or incomplete."""
-  if known.is_folder:
-    raise IsADirectoryError(errno.EISDIR, "is a folder", known.url)
-  digest = hashlib.sha256(f"{known.url} {known.version} {known.size}".encode()).hexdigest()[:32]
-  name = _UNSAFE.sub("_", posixpath.basename(known.url))[-100:].lstrip(".")
+  if item.is_folder:
+    raise IsADirectoryError(errno.EISDIR, "is a folder", item.url)
+  digest = hashlib.sha256(f"{item.url} {item.version} {item.size}".encode()).hexdigest()[:32]
+  name = _UNSAFE.sub("_", posixpath.basename(item.url))[-100:].lstrip(".")
   path = downloads_folder() / digest[:2] / digest / (name or "object")
-  if not _is_complete(path, known):
-    with one_builder(path.parent, f"fetches {known.url}"):
-      if not _is_complete(path, known):
+  if not _is_complete(path, item):
+    with one_builder(path.parent, f"fetches {item.url}"):
+      if not _is_complete(path, item):
         files.remove_leftovers(path.parent)
-        _fetch(known, path)
+        _fetch(item, path)
   return os.fspath(path)
 
 
-def _is_complete(path: pathlib.Path, known: RemoteObject) -> bool:
+def _is_complete(path: pathlib.Path, item: RemoteObject) -> bool:
   try:
     facts = path.stat()
   except OSError:
     return False
-  return stat.S_ISREG(facts.st_mode) and facts.st_size == known.size
+  return stat.S_ISREG(facts.st_mode) and facts.st_size == item.size
 
 
-def _fetch(known: RemoteObject, path: pathlib.Path) -> None:
+def _fetch(item: RemoteObject, path: pathlib.Path) -> None:
   """Writes the content of an object to a file, atomically."""
   temporary = files.temporary_name(path)
   try:
-    with _explained(known.url):
+    with _explained(item.url):
       path.parent.mkdir(parents=True, exist_ok=True)
-      _store(known.url).get_file(known.url, os.fspath(temporary), callback=_progress(known))
+      _store(item.url).get_file(item.url, os.fspath(temporary), callback=_progress(item))
     size = temporary.stat().st_size
-    if size != known.size or _ask(known.url) != known:
-      _known.pop(known.url, None)
-      reason = f"{size} of {known.size} bytes came, or it was replaced meanwhile"
-      raise NoAnswer(errno.EIO, reason, known.url)
+    if size != item.size or _ask(item.url) != item:
+      _asked.pop(item.url, None)
+      reason = f"{size} of {item.size} bytes came, or it was replaced meanwhile"
+      raise NoAnswer(errno.EIO, reason, item.url)
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
@@ -267,12 +268,12 @@ def _listing(folder: str) -> Mapping[str, RemoteObject]:
   """The entries of a folder by URL, in order."""
   with _explained(folder):
     entries = _store(folder).ls(folder, detail=True)
-  found = {}
+  items = {}
   for entry in sorted(entries, key=_entry_name):
     url = folder.partition("://")[0] + "://" + _entry_name(entry)
     if url != folder:
-      found[url] = _parsed(url, entry)
-  return found
+      items[url] = _parsed(url, entry)
+  return items
 
 
 def _entry_name(entry: Mapping[str, Any]) -> str:
@@ -333,7 +334,7 @@ def _explanation(url: str, error: Exception) -> RemoteError:
   return NoAnswer(errno.EIO, f"the bucket cannot be read ({text})", url)
 
 
-def _progress(known: RemoteObject):
+def _progress(item: RemoteObject):
   """fsspec's callback that prints a line every two seconds."""
   from fsspec.callbacks import Callback
 
@@ -347,7 +348,7 @@ def _progress(known: RemoteObject):
         self.printed = now
         rate = self.value / (now - self.began) / 1e6
         print(
-          f"fetching {known.url}: {self.value / 1e6:.0f} of {known.size / 1e6:.0f} MB, "
+          f"fetching {item.url}: {self.value / 1e6:.0f} of {item.size / 1e6:.0f} MB, "
           f"{rate:.0f} MB/s",
           file=sys.stderr,
           flush=True,
