@@ -34,6 +34,27 @@ class SaveFailed(OSError):
   """
 
 
+def check_readable(folder: epath.PathLike) -> None:
+  """Looks for a folder in its bucket; local folders pass.
+
+  Raises ValueError for an unknown kind of bucket or a missing package, FileNotFoundError, and
+  another OSError with one sentence if the bucket cannot be read.
+  """
+  if not is_bucket(folder):
+    return
+  check_scheme(folder)
+  try:
+    present = epath.Path(folder).exists()
+  except Exception as error:  # The clients' own kinds.
+    raise OSError(
+      f"{folder} cannot be read: {reason(error)}. Log in (gcloud auth application-default login; "
+      "aws configure), or copy the folder to this machine."
+    ) from error
+  if not present:
+    bucket = "/".join(str(folder).split("/")[:3])
+    raise FileNotFoundError(f"There is nothing at {folder}. Look at what is in {bucket}.")
+
+
 def forget_listings(path: epath.PathLike) -> None:
   """Drops the cached listings of a bucket.
 
@@ -59,27 +80,6 @@ def check_writable(folder: epath.PathLike) -> None:
       path = epath.Path(os.path.abspath(os.path.expanduser(folder)))
       path.mkdir(parents=True, exist_ok=True)
       _try_file(str(path / name))
-
-
-def check_readable(folder: epath.PathLike) -> None:
-  """Looks for a folder in its bucket; local folders pass.
-
-  Raises ValueError for an unknown kind of bucket or a missing package, FileNotFoundError, and
-  another OSError with one sentence if the bucket cannot be read.
-  """
-  if not is_bucket(folder):
-    return
-  check_scheme(folder)
-  try:
-    present = epath.Path(folder).exists()
-  except Exception as error:  # The clients' own kinds.
-    raise OSError(
-      f"{folder} cannot be read: {reason(error)}. Log in (gcloud auth application-default login; "
-      "aws configure), or copy the folder to this machine."
-    ) from error
-  if not present:
-    bucket = "/".join(str(folder).split("/")[:3])
-    raise FileNotFoundError(f"There is nothing at {folder}. Look at what is in {bucket}.")
 
 
 @contextlib.contextmanager

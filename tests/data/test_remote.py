@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import socket
+import subprocess
+import sys
 import threading
 
 import fsspec
@@ -158,6 +160,19 @@ def test_threads_fetch_once(bucket, corpus, monkeypatch):
   for thread in threads:
     thread.join()
   assert len(fetched) == 1
+
+
+def test_processes_fetch_once(bucket, corpus, downloads):
+  url = upload(corpus, f"{bucket}/processes")
+  code = f"from data_pipelines.media import remote; print(remote.local_path('{url}/a.mp4'))"
+  started = []
+  for _ in range(3):
+    command = [sys.executable, "-c", code]
+    started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+  paths = {process.communicate(timeout=60)[0].strip() for process in started}
+  assert len(paths) == 1
+  assert pathlib.Path(paths.pop()).read_bytes() == (corpus / "a.mp4").read_bytes()
+  assert copies(downloads) == ["a.mp4"]
 
 
 def test_a_fault_that_passes_is_tried_again(bucket, corpus, monkeypatch, capsys):
