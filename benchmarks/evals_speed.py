@@ -44,13 +44,13 @@ def main() -> None:
   parser.add_argument("--out", default="", help="a file for the JSON")
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
-    report = measure(args, pathlib.Path(folder))
-  print(table(report))
+    report = measure_modes(args, pathlib.Path(folder))
+  print(speed_table(report))
   if args.out:
     pathlib.Path(args.out).write_text(json.dumps(report, indent=2) + "\n")
 
 
-def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
+def measure_modes(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
   """The fastest run of each mode."""
   import jax
 
@@ -108,7 +108,7 @@ def write_questions(folder: pathlib.Path, videos: int, seconds: int) -> str:
   return manifests.write_manifest(folder / "questions.json", records)
 
 
-def table(report: dict[str, Any]) -> str:
+def speed_table(report: dict[str, Any]) -> str:
   """The figures in words."""
   head = "".join(f"{phase:>10}" for phase in PHASES)
   lines = [

@@ -6,13 +6,15 @@ kill. A checked file begins with a line that holds the sha256 of the rest. A cac
 that can be computed again: if it is damaged, or its folder cannot be written, one line on stderr
 reports it and the work goes on.
 
-Standard library only, so that every part of the project can use it. Local files only: a bucket's
-objects appear complete by themselves.
+Standard library only, so that every part of the project can use it. Atomic writes are of local
+files only: a bucket's objects appear complete by themselves.
 """
 
 from collections.abc import Callable, Iterator
 import contextlib
 import hashlib
+import importlib.util
+import logging
 import os
 import pathlib
 import re
@@ -25,6 +27,7 @@ import uuid
 
 from filax import processes
 
+_SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # scheme -> (package, extra)
 _CHECKED = b"filax-checked-1 sha256:"  # Start of the first line of a checked file.
 _FIRST_LINE = len(_CHECKED) + 64 + 1  # Bytes.
 _LEFTOVER = re.compile(
@@ -97,6 +100,30 @@ def absolute(path: str | os.PathLike) -> str:
   """An absolute path, `~` expanded; URLs stay unchanged."""
   text = os.fspath(path)
   return text if "://" in text else os.path.abspath(os.path.expanduser(text))
+
+
+def is_bucket(path: str | os.PathLike) -> bool:
+  """Whether a path is that of an object store: gs://, s3://."""
+  return "://" in str(path)
+
+
+def check_scheme(path: str | os.PathLike) -> None:
+  """Checks that buckets of this kind can be used.
+
+  Raises ValueError for an unknown kind or a missing package.
+  """
+  if not is_bucket(path):
+    return
+  scheme = str(path).partition("://")[0]
+  if scheme not in _SCHEMES:
+    raise ValueError(f"{path} is of an unknown kind. Buckets are gs://… and s3://….")
+  package, extra = _SCHEMES[scheme]
+  if importlib.util.find_spec(package) is None:
+    raise ValueError(
+      f"{path} needs the package {package}. Install FiLax with its extra {extra}: "
+      f"pip install 'filax[{extra}]'."
+    )
+  logging.getLogger(package).setLevel(logging.CRITICAL)  # Its errors are also raised.
 
 
 def write_checked(path: str | os.PathLike, content: bytes | memoryview, label: str = "") -> None:

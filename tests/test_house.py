@@ -28,6 +28,7 @@ CONTRACTS = {
   *("begin", "step", "save", "end", "evaluate", "wants_state"),
   *("score", "average", "read_examples"),
   *("read_tracks", "build_questions", "add_parser"),
+  *("as_dict", "lines"),  # Of reports: for JSON, and for people.
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

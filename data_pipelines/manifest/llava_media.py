@@ -4,12 +4,12 @@
 from collections.abc import Mapping
 import functools
 import math
-import os
 import re
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.manifest.report import RecordError
+from data_pipelines.media import remote
 from data_pipelines.sample import Scene, Timeline
 
 MEDIA = ("image", "video", "scenes")
@@ -194,4 +194,4 @@ def medium_path(value: Any, root: str, key: str) -> str:
       "save what they hold as a file"
     )
   check_text(value, "a path")
-  return os.path.join(root, value)
+  return remote.join(root, value)

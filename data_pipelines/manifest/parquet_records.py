@@ -37,7 +37,7 @@ class ParquetRecords:
   def records(self, group: int, begin: int, end: int) -> Iterator[dict[str, Any]]:
     """The records of some rows of a row group."""
     if self.rows.leaves:
-      table = self.rows.table(group, self.rows.leaves).slice(begin, end - begin)
+      table = self.rows.read_group(group, self.rows.leaves).slice(begin, end - begin)
       listed = table.to_pylist()
     else:
       listed = [{} for _ in range(begin, end)]
@@ -85,7 +85,7 @@ class ParquetRecords:
     if present is not None:
       return present
     leaf = self.rows.leaves_of(column)[0]
-    value = self.rows.table(group, [leaf]).column(0)[offset]
+    value = self.rows.read_group(group, [leaf]).column(0)[offset]
     if not _is_list(self._type(column)):
       return _is_filled(value)
     return [_is_filled(entry) for entry in value.values] if value.is_valid else []

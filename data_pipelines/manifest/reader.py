@@ -27,7 +27,7 @@ from data_pipelines.manifest.parquet_records import (
 from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport, RecordError
 from data_pipelines.manifest.tar_records import tar_places, tar_record_at, tar_records
 from data_pipelines.manifest.text_window import TextWindow
-from data_pipelines.media import array_record
+from data_pipelines.media import array_record, remote
 
 __all__ = [
   "BadRecord",
@@ -208,9 +208,10 @@ def _check_text(path: str, head: bytes) -> None:
 def _opened(path: str) -> BinaryIO:
   """Opens a regular file. Raises ManifestError."""
   try:
-    mode = os.stat(path).st_mode
+    local = remote.local_path(path)
+    mode = os.stat(local).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Opening a folder raises a clear error.
-      return open(path, "rb")
+      return open(local, "rb")
     reason: str | None = "It is no regular file"
   except OSError as error:
     reason = error.strerror

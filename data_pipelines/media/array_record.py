@@ -8,11 +8,13 @@ itself.
 """
 
 from collections.abc import Iterator
+import contextlib
 import functools
 import json
 import os
 import re
 
+from data_pipelines.media import remote
 from filax.files import write_atomically
 
 KEYS = ".keys.json"  # x.array_record.keys.json: {key: [shard file, record number]}.
@@ -32,14 +34,13 @@ def split_name(media: str | os.PathLike | bytes) -> tuple[str, str] | None:
 def shards(path: str | os.PathLike) -> list[str]:
   """The files of x.array_record in order. Raises FileNotFoundError if there are none."""
   path = os.fspath(path)
-  if os.path.isfile(path):
+  if remote.is_file(path):
     return [path]
   folder, stem = os.path.split(path)
   pattern = re.compile(re.escape(stem) + r"-[0-9]+-of-[0-9]+")
-  listing = folder or "."
   files = []
-  if os.path.isdir(listing):
-    for name in sorted(os.listdir(listing)):
+  with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    for name in sorted(remote.file_names(folder or ".")):
       if pattern.fullmatch(name):
         files.append(os.path.join(folder, name))
   if not files:
@@ -82,8 +83,9 @@ def read_record(path: str, key: str) -> bytes:
 def keys(path: str | os.PathLike) -> dict[str, list] | None:
   """The table of keys: {key: [shard file, record number]}, or None."""
   table = os.fspath(path) + KEYS
-  if not os.path.isfile(table):
+  if not remote.is_file(table):
     return None
+  table = remote.local_path(table)
   return _parsed_keys(table, os.stat(table).st_mtime_ns)
 
 
@@ -153,6 +155,7 @@ def _record(reader, number: int) -> bytes:
 
 def _reader(shard: str):
   """The reader of a shard's current version."""
+  shard = remote.local_path(shard)
   return _reader_of_version(shard, os.stat(shard).st_mtime_ns)
 
 

@@ -18,6 +18,7 @@ import zlib
 
 import numpy as np
 
+from data_pipelines.media import remote
 from data_pipelines.media.frames import TOLERANCE, Frames, Times, read_frames, walk
 from data_pipelines.media.open import (
   LIMITS,
@@ -68,7 +69,8 @@ class FrameCache:
   ) -> Frames:
     """The same frames as `frames.read_frames`."""
     if size == self.size and resize != "pad" and np.isfinite(times).all():
-      content_kind(media)  # Raises the usual error for a missing or empty file.
+      if not remote.is_remote(media):  # An object is fetched only if it must be read.
+        content_kind(media)  # Raises the usual error for a missing or empty file.
       key = _key(media, size, resize, limits, fps)
       wanted = np.asarray(times, np.float64)
       cached = self._read(key, wanted)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import av
 
+from data_pipelines.media import remote
 from data_pipelines.media.open import (
   LIMITS,
   Budget,
@@ -131,7 +132,8 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
   if is_packed(media):
     source = open_packed(media)
   else:
-    source = f"file:{file_path(media)}"
+    with reported(media):
+      source = f"file:{remote.local_path(file_path(media))}"
   with reported(media), contextlib.ExitStack() as stack:
     if not isinstance(source, str):
       stack.enter_context(contextlib.closing(source))

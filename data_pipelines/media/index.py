@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TextIO
 
+from data_pipelines.media import remote
 from data_pipelines.media.facts_store import FactsStore
 from data_pipelines.media.open import (
   LIMITS,
@@ -162,7 +163,7 @@ class MediaIndex:
     For an unreadable medium, its last facts with the error.
     """
     current = self._current(media)
-    path = _PATH + os.path.abspath(media)
+    path = _PATH + remote.absolute(media)
     planned = self.planned.get(media)
     last = self._store.get(path)
     if not current.error and last != current:
@@ -185,7 +186,8 @@ class MediaIndex:
   def _current(self, media: str) -> Probe:
     """The facts of a medium, cached if it did not change."""
     try:
-      content_kind(media)
+      if not remote.is_remote(media):  # An object is fetched only if it must be read.
+        content_kind(media)
       key = identity(media) + cache_variant(self.limits)
     except MediaError as error:
       return Probe(error=str(error))

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import av
 
-from data_pipelines.media import packed
+from data_pipelines.media import packed, remote
 
 FOLDER_FPS = 2.0  # Pictures per second of a folder without @<number>fps at the end of its name.
 GREY = 127  # Fills the border of a padded picture.
@@ -135,7 +135,7 @@ def content_kind(media: Media) -> str:
       with open_packed(media) as content:
         head = content.read(16)
     else:
-      if stat.S_ISDIR(os.stat(file_path(media)).st_mode):
+      if remote.is_folder(file_path(media)):
         return "folder"
       with open_file(media) as file:
         head = file.read(16)
@@ -154,9 +154,10 @@ def open_file(media: Media) -> BinaryIO:
   files of /proc: they appear as regular files, but reading some of them blocks forever.
   """
   with reported(media):
-    if not stat.S_ISREG(os.stat(media).st_mode):  # Opening a device can start it.
+    path = remote.local_path(file_path(media))
+    if not stat.S_ISREG(os.stat(path).st_mode):  # Opening a device can start it.
       raise MediaError(f"{media_name(media)}: is neither a file nor a folder.")
-    number = os.open(media, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     file = os.fdopen(number, "rb")
     try:
       state = os.fstat(number)
@@ -180,7 +181,7 @@ def file_path(media: Media) -> str:
     raise TypeError(f"{media_name(media)} have no path")
   path = os.fspath(media)
   rate = _FPS.search(path)
-  if rate is None or os.path.exists(path):
+  if rate is None or remote.exists(path):
     return path
   return path[: rate.start()]
 
@@ -217,7 +218,7 @@ def folder_pictures(media: Media) -> list[str]:
   folder = file_path(media)
   names = []
   with reported(media):
-    for name in os.listdir(folder):
+    for name in remote.file_names(folder):
       if name.lower().endswith(PICTURES) and name[0] != ".":
         names.append(name)
   if not names:
@@ -250,7 +251,7 @@ def folder_fps(media: Media) -> float:
 def identity(media: Media) -> str:
   """A digest that changes with the content.
 
-  It depends on path, size and time of last change.
+  It depends on path, size and time of last change; for an object of a bucket, on its version.
   """
   if isinstance(media, bytes):
     return hashlib.sha256(media).hexdigest()
@@ -258,17 +259,17 @@ def identity(media: Media) -> str:
     if packed.is_inside(media):
       path, place = packed.place_inside(media)
       facts = [place, _state(path)]
-    elif os.path.isdir(file_path(media)):
+    elif remote.is_folder(file_path(media)):
       facts = [_state(path) for path in folder_pictures(media)]
     else:
       facts = [_state(media)]
-  text = json.dumps([_READING, os.path.abspath(media), facts])
+  text = json.dumps([_READING, remote.absolute(media), facts])
   return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _state(path) -> tuple[str, int, int]:
-  state = os.stat(path)
-  return os.path.basename(path), state.st_size, state.st_mtime_ns
+  size, change = remote.state(path)
+  return os.path.basename(path), size, change
 
 
 def check_pixels(media: Media, width: int, height: int, limits: Limits):

@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipelines.media import remote
+
 _NAME = re.compile(r"(.+?\.parquet)#([0-9]{1,18})/(.+?)(?:/([0-9]{1,9}))?", re.DOTALL)
 _HELD = 32 << 20  # Bytes of a row group in memory; larger ones are mapped.
 _BATCH = 8 << 20  # Bytes read at a time, about.
@@ -87,7 +89,7 @@ class ParquetRows:
     group = int(np.searchsorted(self.first_rows, row, "right")) - 1
     return group, row - int(self.first_rows[group])
 
-  def table(self, group: int, leaves: Sequence[str]) -> pa.Table:
+  def read_group(self, group: int, leaves: Sequence[str]) -> pa.Table:
     """Columns of a row group; the last few are kept."""
     key = (group, tuple(leaves))
     with self._lock:
@@ -188,7 +190,7 @@ def cell_file(path: str, row: int, column: str, place: int | None) -> BinaryIO:
   leaves = rows.leaves_of(column)
   if not leaves:
     raise ParquetError("the file has no such column of bytes")
-  table = rows.table(group, leaves[:1])
+  table = rows.read_group(group, leaves[:1])
   value: Any = table.column(0)[offset]
   if place is not None:
     if not value.is_valid or place >= len(value):
@@ -203,6 +205,7 @@ def cell_file(path: str, row: int, column: str, place: int | None) -> BinaryIO:
 
 def _rows(path: str) -> ParquetRows:
   """The rows of a file's current version."""
+  path = remote.local_path(path)
   facts = os.stat(path)
   with _opening:
     return _rows_of_version(path, facts.st_size, facts.st_mtime_ns)

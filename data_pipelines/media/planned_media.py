@@ -13,6 +13,7 @@ import weakref
 import numpy as np
 
 from data_pipelines.mapped import finish_arrays, one_builder, read_facts
+from data_pipelines.media import remote
 from data_pipelines.media.index import UNREADABLE, MediaIndex
 from data_pipelines.media.open import cache_variant
 from data_pipelines.media.packed import dated_file
@@ -48,7 +49,7 @@ def _label(media: Sequence[str], index: MediaIndex) -> str:
   """Identifies the list of media and how they are read."""
   digest = hashlib.sha256(f"{_VERSION} {cache_variant(index.limits)}".encode())
   for name in media:
-    for text in (name, os.path.abspath(name)):
+    for text in (name, remote.absolute(name)):
       digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
   return digest.hexdigest()
 
@@ -59,9 +60,13 @@ def _states(media: Sequence[str]) -> np.ndarray:
   _UNKNOWN for a medium that is no file.
   """
   states = np.full((len(media), 2), _UNKNOWN, np.int64)
-  for number, name in enumerate(media):
-    file = dated_file(name)
+  dated = [dated_file(name) for name in media]
+  objects = remote.states(file for file in dated if file is not None)
+  for number, file in enumerate(dated):
     if file is None:
+      continue
+    if file in objects:
+      states[number] = objects[file]
       continue
     try:
       facts = os.stat(file)

@@ -18,6 +18,8 @@ import weakref
 
 import numpy as np
 
+from data_pipelines.media import remote
+
 BLOCK = 512  # Bytes; a tar consists of blocks.
 # Name, size, checksum, type, magic and prefix of a header.
 _FIELDS = struct.Struct("100s24x12s12x8s1s100x6s82x155s12x")
@@ -273,7 +275,7 @@ def _version(file: BinaryIO) -> tuple[int, int]:
 @functools.lru_cache(maxsize=64)
 def _index(path: str, size: int, changed: int) -> TarIndex:
   """The index of a version of a tar."""
-  with open(path, "rb") as file:
+  with open(remote.local_path(path), "rb") as file:
     return TarIndex(file)
 
 

@@ -18,6 +18,7 @@ from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.quarantine import read_quarantine
 from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport
 from data_pipelines.mapped import one_builder, read_facts, write_arrays
+from data_pipelines.media import remote
 from data_pipelines.packing.fingerprint import digest_facts
 from data_pipelines.packing.sample_table import ManifestFile, SampleTable, manifest_file
 from data_pipelines.packing.table_builder import TableBuilder
@@ -61,7 +62,9 @@ def read_corpus(data: Mapping[str, Any], seed: int, folder: str) -> Corpus:
   for number, (manifest, strategy) in enumerate(data["train"]):
     parts.append((digests[str(manifest)], strategy, number))
     drawn |= strategy.startswith("random")
-  exclusions = read_quarantine(data["exclude"]) if data["exclude"] else frozenset()
+  exclusions = (
+    read_quarantine(remote.local_path(data["exclude"])) if data["exclude"] else frozenset()
+  )
   digest = digest_facts(manifests=parts, excluded=sorted(exclusions), seed=seed if drawn else None)
   table, facts = _table(data, seed, folder, digest, exclusions)
   return Corpus(
@@ -183,6 +186,9 @@ def _version_key(manifest: str) -> str:
   "" for a file that changed just now, and for what is no file.
   """
   with contextlib.suppress(OSError, ValueError):
+    if remote.is_remote(manifest):
+      size, version = remote.state(manifest)
+      return f"{manifest} {size} {version}"
     facts = os.stat(manifest)
     if pathlib.Path(manifest).is_file() and time.time() - facts.st_mtime > _SETTLED:
       return f"{os.path.abspath(manifest)} {facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
@@ -191,9 +197,21 @@ def _version_key(manifest: str) -> str:
 
 def _content_digest(manifest: str) -> str:
   """sha256 of a manifest; for ArrayRecord shards, of their names and sizes."""
-  path = pathlib.Path(manifest)
-  if path.is_file():
-    with open(path, "rb") as file:
+  try:
+    local = remote.local_path(manifest) if remote.is_file(manifest) else ""
+  except remote.RemoteError as error:
+    raise ManifestError(
+      f"The manifest {one_line(manifest)} cannot be read: {error.strerror}. It is named in "
+      "config.data.train."
+    ) from error
+  if local:
+    with open(local, "rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()
-  shards = sorted((shard.name, shard.stat().st_size) for shard in path.parent.glob(path.name + "*"))
+  folder, stem = os.path.split(manifest)
+  shards = []
+  with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    for name in sorted(remote.file_names(folder or ".")):
+      if name.startswith(stem):
+        size, _ = remote.state(os.path.join(folder, name))
+        shards.append((name, size))
   return hashlib.sha256(repr(shards).encode()).hexdigest()

@@ -9,6 +9,7 @@ import os
 import pathlib
 from typing import Any
 
+from data_pipelines.media import remote
 from data_pipelines.media.index import MediaIndex, check_readable
 from data_pipelines.media.open import LIMITS, Limits
 from data_pipelines.media.planned_media import probe_media
@@ -156,6 +157,11 @@ def _media_limits(data: Mapping[str, Any]) -> Limits:
 
 def _cache_folder(data: Mapping[str, Any], quarantine: str | os.PathLike | None) -> str:
   """The cache folder for media facts and text lengths; "" for none."""
+  if remote.is_remote(data["cache"]):
+    raise ValueError(
+      f"config.data.cache={data['cache']!r} is in a bucket, but its files are mapped into memory. "
+      "Set it to a folder of this machine."
+    )
   if data["cache"]:
     return data["cache"]
   if quarantine:

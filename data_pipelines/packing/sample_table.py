@@ -13,6 +13,7 @@ from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import record_at
 from data_pipelines.manifest.report import RecordError
 from data_pipelines.mapped import map_array
+from data_pipelines.media import remote
 from data_pipelines.sample import Sample
 
 COLUMNS = ("manifest", "line", "start", "stop", "media_first", "media_ids", "name_first", "names")
@@ -25,7 +26,7 @@ class ManifestFile:
   path: str
   root: str  # The folder of its media.
   size: int
-  changed: int  # Nanoseconds.
+  changed: int  # Nanoseconds; the version of an object in a bucket.
 
 
 class SampleTable(Sequence[Sample]):
@@ -108,12 +109,19 @@ def _open_manifest(manifest: ManifestFile) -> BinaryIO:
   """
   if ".array_record" in os.path.basename(manifest.path):
     return open(os.devnull, "rb")  # Its records are found by number.
-  file = open(manifest.path, "rb")
-  facts = os.fstat(file.fileno())
-  if (facts.st_size, facts.st_mtime_ns) != (manifest.size, manifest.changed):
+  file = open(remote.local_path(manifest.path), "rb")
+  if _state(manifest.path, file) != (manifest.size, manifest.changed):
     file.close()
     raise ValueError("size or time of change differ")
   return file
+
+
+def _state(path: str, file: BinaryIO) -> tuple[int, int]:
+  """Size and time of change, or version, of an open manifest."""
+  if remote.is_remote(path):
+    return remote.state(path)
+  facts = os.fstat(file.fileno())
+  return facts.st_size, facts.st_mtime_ns
 
 
 def manifest_file(path: str, root: str) -> ManifestFile:
@@ -122,7 +130,7 @@ def manifest_file(path: str, root: str) -> ManifestFile:
   The size is 0 for shards of an ArrayRecord.
   """
   try:
-    facts = os.stat(path)
+    size, changed = remote.state(path)
   except OSError:
     return ManifestFile(path, root, 0, 0)
-  return ManifestFile(path, root, facts.st_size, facts.st_mtime_ns)
+  return ManifestFile(path, root, size, changed)

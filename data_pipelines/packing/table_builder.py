@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Iterator
 import dataclasses
 import itertools
+import os
 import pathlib
 import sys
 import time
@@ -16,6 +17,7 @@ from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import record_at, record_places, select_records
 from data_pipelines.manifest.report import BadRecord, ManifestReport, RecordError
 from data_pipelines.mapped import range_starts
+from data_pipelines.media import remote
 from data_pipelines.packing.sample_layout import is_image
 from data_pipelines.packing.sample_table import ManifestFile
 from data_pipelines.sample import Sample
@@ -81,7 +83,8 @@ class ChunkParser:
     """The open manifest, opened at the first use in a process."""
     if not hasattr(self, "_opened"):
       is_json = ".array_record" not in pathlib.PurePath(self.manifest.path).name
-      self._opened = open(self.manifest.path if is_json else "/dev/null", "rb")
+      path = remote.local_path(self.manifest.path) if is_json else os.devnull
+      self._opened = open(path, "rb")
     return self._opened
 
   def __getstate__(self) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def _write(
   writer = VideoWriter(clips.table.spools, options.captions, options.rules.seed)
   write_shards(output, shards, writer, processes)
   _write_held_out_media(output.path / HELD_OUT_MEDIA, clips.table, held_out, reading.root)
-  figures = longvideo_figures.measure(clips, train.rows, train.videos, options.count)
+  figures = longvideo_figures.measure_videos(clips, train.rows, train.videos, options.count)
   figures["held_out"] = {"clips": len(held_out.rows), "videos": len(held_out.videos)}
   longvideo_figures.write(output.path / "figures", figures, clips.table, train.rows, train.videos)
   clips.table.close_spools()

@@ -22,7 +22,7 @@ _COLOUR = "#4878a8"
 _MARK = "#c04040"
 
 
-def measure(
+def measure_videos(
   clips: ReadClips, rows: np.ndarray, videos: PlannedVideos, wanted: int
 ) -> dict[str, Any]:
   """The figures of the planned videos, for JSON.

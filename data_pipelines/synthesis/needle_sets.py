@@ -251,7 +251,7 @@ def _timeline(
   cursor = _HaystackCursor(haystack, options.seed, name)
   at = 0.0
   for place, image in zip([*places, seconds], [*images, ""], strict=True):
-    for stretch in cursor.take(place - shown):
+    for stretch in cursor.take_stretches(place - shown):
       length = stretch.end - stretch.start
       times = dict(t0=round(stretch.start, 3), t1=round(stretch.end, 3), at=round(at, 3))
       scenes.append(dict(media=stretch.media, kind="video", **times))
@@ -273,7 +273,7 @@ class _HaystackCursor:
     share = draw.unit(seed, "second", name)
     self._second = first.start + int(share * (first.end - first.start))
 
-  def take(self, seconds: float) -> Iterator[Stretch]:
+  def take_stretches(self, seconds: float) -> Iterator[Stretch]:
     """Yields stretches that last `seconds` together; files repeat when all were shown."""
     while seconds > 1e-6:
       file = self._files[self._number % len(self._files)]

@@ -12,6 +12,7 @@ def load_if_present(folder: pathlib.Path) -> tokenizers.Tokenizer | None:
   Raises ValueError for a damaged tokenizer.
   """
   for pattern in ("tokenizer.json", "*.model"):
-    if any(file.is_file() for file in folder.glob(pattern)):
-      return tokenizers.load_tokenizer(folder)
+    for file in sorted(folder.glob(pattern)):
+      if file.is_file():
+        return tokenizers.load_tokenizer(file)
   return None

@@ -9,6 +9,7 @@ by letter. Control ids come from `special`, by name. Added words that are not sp
 import os
 import pathlib
 
+from data_pipelines.media import remote
 from data_pipelines.text.tokenizer import CONTROLS, PADS, STOPS, Tokenizer
 from data_pipelines.text.tokenizer_json import JsonTokenizer
 from data_pipelines.text.tokenizer_sentencepiece import SentencePieceTokenizer, train_sentencepiece
@@ -30,6 +31,8 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
   In a folder, tokenizer.json comes before *.model. Raises ValueError for a path without a
   tokenizer, or a damaged one.
   """
+  if remote.is_remote(path) and remote.is_file(path):
+    path = remote.local_path(path)
   path = pathlib.Path(path).expanduser()
   file: pathlib.Path | None = path
   if path.is_dir():

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.media import open as media_lib
-from data_pipelines.media import pictures
+from data_pipelines.media import pictures, remote
 from data_pipelines.media.container import media_kind, open_video
 from data_pipelines.media.decoder import VideoDecoder, picture, shown_size
 from data_pipelines.media.encoder import write_h264
@@ -74,7 +74,7 @@ def stored_content(media: Media, proxy: Proxy | None = None) -> bytes:
   if isinstance(media, bytes) or media_lib.is_packed(media):
     return media_lib.read_bytes(media)
   with media_lib.reported(media):
-    return pathlib.Path(media_lib.file_path(media)).read_bytes()
+    return pathlib.Path(remote.local_path(media_lib.file_path(media))).read_bytes()
 
 
 def _encode(frames: Iterator[np.ndarray], fps: float) -> bytes:

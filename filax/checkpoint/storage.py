@@ -7,7 +7,6 @@ They are tested by a write at the start; errors are explained in one sentence.
 from collections.abc import Callable, Iterator
 import contextlib
 import errno
-import importlib.util
 import logging
 import os
 import queue
@@ -21,8 +20,8 @@ from etils import epath
 from etils.epath import backend
 
 from filax import files
+from filax.files import check_scheme, is_bucket
 
-_SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # scheme -> (package, extra)
 _PROBE_BYTES = 1 << 20  # A disk with less space counts as full.
 _PROBE_SECONDS = 20.0  # Both libraries retry for minutes by default.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -36,28 +35,25 @@ class SaveFailed(OSError):
   """
 
 
-def is_bucket(path: epath.PathLike) -> bool:
-  """Whether a path is that of an object store: gs://, s3://."""
-  return "://" in str(path)
+def check_readable(folder: epath.PathLike) -> None:
+  """Looks for a folder in its bucket; local folders pass.
 
-
-def check_scheme(path: epath.PathLike) -> None:
-  """Checks that buckets of this kind can be used.
-
-  Raises ValueError for an unknown kind or a missing package.
+  Raises ValueError for an unknown kind of bucket or a missing package, FileNotFoundError, and
+  another OSError with one sentence if the bucket cannot be read.
   """
-  if not is_bucket(path):
+  if not is_bucket(folder):
     return
-  scheme = str(path).partition("://")[0]
-  if scheme not in _SCHEMES:
-    raise ValueError(f"{path} is of an unknown kind. Buckets are gs://… and s3://….")
-  package, extra = _SCHEMES[scheme]
-  if importlib.util.find_spec(package) is None:
-    raise ValueError(
-      f"{path} needs the package {package}. Install FiLax with its extra {extra}: "
-      f"pip install 'filax[{extra}]'."
-    )
-  logging.getLogger(package).setLevel(logging.CRITICAL)  # Its errors are also raised.
+  check_scheme(folder)
+  try:
+    present = epath.Path(folder).exists()
+  except Exception as error:  # The clients' own kinds.
+    raise OSError(
+      f"{folder} cannot be read: {reason(error)}. Log in (gcloud auth application-default login; "
+      "aws configure), or copy the folder to this machine."
+    ) from error
+  if not present:
+    bucket = "/".join(str(folder).split("/")[:3])
+    raise FileNotFoundError(f"There is nothing at {folder}. Look at what is in {bucket}.")
 
 
 def forget_listings(path: epath.PathLike) -> None:

@@ -52,10 +52,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   add("--processes", type=options.whole_number(1), default=None, help="default: all processors")
   add("--force", action="store_true", help="replace another output")
   add("--json", action="store_true", help="print the figures as JSON")
-  parser.set_defaults(run=run)
+  parser.set_defaults(run=synthesize)
 
 
-def run(args: argparse.Namespace) -> int:
+def synthesize(args: argparse.Namespace) -> int:
   """Makes the long videos; returns the exit code."""
   from data_pipelines.synthesis import longvideo, longvideo_render
   from data_pipelines.synthesis.caption_reader import ReadingRules

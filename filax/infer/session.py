@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import files
-from filax.checkpoint import safe_files, store
+from filax.checkpoint import safe_files, storage, store
 from filax.checkpoint.tuples import as_tuples
 from filax.infer.chat import Conversation
 from filax.infer.device_mesh import make_device_mesh
@@ -113,6 +113,7 @@ def load(
   """
   source = str(path)
   path = epath.Path(files.absolute(path))
+  storage.check_readable(path)
   safe_files.check_checkpoint(path)
   config = _answering_config(path, components)
   config["model"] = _with_dtypes(config["model"], dtype, param_dtype)

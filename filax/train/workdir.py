@@ -9,6 +9,8 @@ import pathlib
 
 from etils import epath
 
+from filax.files import is_bucket
+
 
 def local_folder(workdir: epath.PathLike) -> pathlib.Path:
   """The local folder of a workdir; it is created.
@@ -16,7 +18,7 @@ def local_folder(workdir: epath.PathLike) -> pathlib.Path:
   The workdir itself; for gs:// or s3://, a folder of its own below ~/.cache/filax.
   """
   path = pathlib.Path(str(workdir))
-  if _is_bucket(workdir):
+  if is_bucket(workdir):
     url = str(workdir).rstrip("/")
     name = hashlib.sha256(url.encode()).hexdigest()[:16]
     path = pathlib.Path("~/.cache/filax").expanduser() / name
@@ -30,7 +32,7 @@ def fetch_file(workdir: epath.PathLike, name: str) -> pathlib.Path:
   If the workdir is a bucket, the file is copied from there first.
   """
   path = local_folder(workdir) / name
-  if _is_bucket(workdir):
+  if is_bucket(workdir):
     path.unlink(missing_ok=True)
     remote = epath.Path(workdir) / name
     if remote.exists():
@@ -40,10 +42,6 @@ def fetch_file(workdir: epath.PathLike, name: str) -> pathlib.Path:
 
 def publish_file(workdir: epath.PathLike, path: pathlib.Path) -> None:
   """Copies a local file into the workdir, if that is a bucket."""
-  if _is_bucket(workdir):
+  if is_bucket(workdir):
     remote = epath.Path(workdir) / path.name
     remote.write_bytes(path.read_bytes())
-
-
-def _is_bucket(workdir: epath.PathLike) -> bool:
-  return "://" in str(workdir)

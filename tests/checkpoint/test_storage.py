@@ -2,6 +2,7 @@
 """A workdir is tried before work starts; what is wrong comes in one sentence."""
 
 import errno
+import importlib.util
 import os
 import pathlib
 
@@ -49,7 +50,7 @@ def test_a_full_disk(tmp_path, monkeypatch, number):
 
 @pytest.mark.parametrize(("path", "extra"), [("gs://bucket/run", "gcs"), ("s3://bucket/run", "s3")])
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, path, extra):
-  monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   for use in (
     storage.check_writable,
     store.Checkpoints,

@@ -54,7 +54,7 @@ def word_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
   for fold in range(FOLDS):
     weights = fit_ridge(rows, target, row_folds != fold, _RIDGE)
     scored = row_folds == fold
-    predicted[scored] = rows.times(weights)[scored]
+    predicted[scored] = rows.multiplied(weights)[scored]
   return [predicted[start : start + count] for start, count in zip(first, counts, strict=True)]
 
 
@@ -135,7 +135,7 @@ def _predicted(items: Sequence[np.ndarray], folds: np.ndarray, target: np.ndarra
   for fold in range(FOLDS):
     weights = fit_ridge(rows, target, folds != fold, _RIDGE)
     scored = folds == fold
-    predicted[scored] = rows.times(weights)[scored]
+    predicted[scored] = rows.multiplied(weights)[scored]
   return predicted
 
 

@@ -28,7 +28,7 @@ class BlindPool:
     self.most = most
     self._heaps: dict[tuple[str, str], list[tuple[int, BlindQuestion]]] = {}
 
-  def add(self, question: AskedQuestion, name: str) -> None:
+  def add_question(self, question: AskedQuestion, name: str) -> None:
     """Adds a choice question, and drops another one if there are too many."""
     if question.right == NOT_GIVEN:
       return

@@ -177,13 +177,13 @@ def _add_shard(
   shard: ShardResult, result: VerifyResult, keys: dict[str, set[str]], sums: LongVideoSums
 ) -> None:
   split = split_of_file(shard.name)
-  result.verdicts.add(shard.verdicts)
+  result.verdicts.add_verdicts(shard.verdicts)
   result.records += shard.records
   result.questions += shard.questions
   result.tasks += shard.tasks
   keys.setdefault(split, set()).update(shard.keys)
   if split == TRAIN:
-    sums.add(shard.sums)
+    sums.add_sums(shard.sums)
   if shard.pool is not None and result.pool is not None:
     result.pool.merge(shard.pool)
 

@@ -99,7 +99,7 @@ class ShardChecker:
         letters = result.letters.setdefault((question.task, len(question.options)), Counter())
         letters[question.right] += 1
         if result.pool is not None:
-          result.pool.add(question, sample.id)
+          result.pool.add_question(question, sample.id)
       self._check_provenance(question, result)
 
   def _add_keys(self, question: AskedQuestion, sample: Sample, result: ShardResult) -> None:
@@ -133,7 +133,7 @@ def _derive(question: AskedQuestion, tracks: Sequence[Track], verdicts: Verdicts
     _derive_from(question, track, attempt)
     if not attempt.failed:
       break
-  verdicts.add(attempt)
+  verdicts.add_verdicts(attempt)
 
 
 def _derive_from(question: AskedQuestion, track: Track, verdicts: Verdicts) -> None:

@@ -59,7 +59,7 @@ class Verdicts:
       examples.append(Failure(check, self.file, self.line, self.record, text))
     return False
 
-  def add(self, other: "Verdicts") -> None:
+  def add_verdicts(self, other: "Verdicts") -> None:
     """Adds the verdicts on other files."""
     self.made += other.made
     self.failed += other.failed
