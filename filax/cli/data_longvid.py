@@ -153,7 +153,7 @@ def _labeller(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[An
     os.path.dirname(os.path.abspath(args.out)), "label-cache.sqlite"
   )
   answers = cache.AnswerCache(path)
-  stack.callback(answers.close)
+  stack.callback(answers.commit_and_close)
   facts = dict(kind=args.events, model=name, prompt=cache.PROMPT_VERSION, seed=args.seed)
   return cache.CachedLabels(model, answers), facts
 

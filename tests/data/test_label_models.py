@@ -103,7 +103,7 @@ def labels_of(server, tmp_path, texts=TEXTS, **settings):
   try:
     return labeller(texts, "event"), labeller
   finally:
-    cache.close()
+    cache.commit_and_close()
 
 
 EXPECTED = [("man chops red",), ("woman boils the",), ("drain the pasta",)]
@@ -185,7 +185,7 @@ def test_what_is_in_the_cache_is_not_asked(tmp_path):
     second, other = labels_of(server, tmp_path)
     assert len(server.requests) == asked
   assert first == second
-  assert labeller.digest() == other.digest()
+  assert labeller.answers_digest() == other.answers_digest()
 
 
 def test_the_digest_is_of_the_answers_that_were_used(tmp_path):
@@ -193,7 +193,7 @@ def test_the_digest_is_of_the_answers_that_were_used(tmp_path):
     _, labeller = labels_of(server, tmp_path, TEXTS[:1])
     labels_of(server, tmp_path)
     _, again = labels_of(server, tmp_path, TEXTS[:1])
-  assert labeller.digest() == again.digest()
+  assert labeller.answers_digest() == again.answers_digest()
 
 
 def test_cache_only_names_what_is_missing(tmp_path):
@@ -204,7 +204,7 @@ def test_cache_only_names_what_is_missing(tmp_path):
   assert labeller(TEXTS[:2], "event") == EXPECTED[:2]
   with pytest.raises(ValueError, match=r"--cache-only: 1 texts.*They drain"):
     labeller(TEXTS, "event")
-  cache.close()
+  cache.commit_and_close()
 
 
 def test_answers_before_a_failure_are_kept(tmp_path):
@@ -274,7 +274,7 @@ def test_a_local_model_answers_in_batches(tmp_path):
   texts = [f"A man chops {number} onions" for number in range(20)]
   cache = AnswerCache(tmp_path / "cache.sqlite")
   labels = CachedLabels(LabelModel("local", "toy", in_batches(answer)), cache)(texts, "event")
-  cache.close()
+  cache.commit_and_close()
   assert labels == [("man chops onions",)] * 20
   assert batches == [16, 4]
 

@@ -2,6 +2,7 @@
 """filax data longvid: files, shards, splits, and the same bytes however it is run."""
 
 from collections import Counter
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from data_pipelines.text.choices import choice_lines
 from filax.cli import data as data_command
 from filax.evals import kit
 from filax.evals.benchmarks import manifest
+from filax.testing import tiny_checkpoint
 from tests.data.longvid_tracks import cooking_track, in_parts, write_tracks_file
 
 COUNT = 120
@@ -334,3 +336,16 @@ def test_wrong_options_are_named(arguments, words, inputs, tmp_path):
   command = [argument.format(file=inputs[0].files[0]) for argument in words_of]
   with pytest.raises(ValueError, match=words):
     data_command.main(["longvid", *command, "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.slow
+def test_labels_of_a_checkpoint_are_cached(tracks, tmp_path):
+  checkpoint = tiny_checkpoint.write_checkpoint(tmp_path / "tiny")
+  bare = [dataclasses.replace(event, label="", place="") for event in tracks[1].events]
+  track = dataclasses.replace(tracks[1], events=tuple(bare))
+  path = write_tracks_file(tmp_path / "tracks.jsonl", [track])
+  command = ["longvid", "--source", f"track_files={path}", "--shards", "2", "--events", "local"]
+  command += ["--model", str(checkpoint), "--cache", str(tmp_path / "cache.sqlite")]
+  assert data_command.main([*command, "--out", str(tmp_path / "one")]) == 0
+  assert data_command.main([*command, "--out", str(tmp_path / "two"), "--cache-only"]) == 0
+  assert digests(tmp_path / "one") == digests(tmp_path / "two")

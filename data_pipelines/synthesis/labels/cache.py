@@ -78,7 +78,7 @@ class AnswerCache:
     self._database.commit()
     self._waiting = 0
 
-  def close(self) -> None:
+  def commit_and_close(self) -> None:
     """Commits and closes the file."""
     self.commit()
     self._database.close()
@@ -144,7 +144,7 @@ class CachedLabels:
       labels.append(usable)
     return labels
 
-  def digest(self) -> str:
+  def answers_digest(self) -> str:
     """The sha256 of all answers that were used, whatever else the cache holds."""
     total = hashlib.sha256()
     for key, answer in sorted(self._used.items()):

@@ -97,7 +97,7 @@ def write_longvid(
     track_counts = _write_track_shards(output, inputs, options, labeller, report, processes)
     results: dict[str, Any] = dict(tracks=dict(sorted(track_counts.items())))
     if isinstance(labeller, CachedLabels):
-      results["label_answers"] = labeller.digest()
+      results["label_answers"] = labeller.answers_digest()
       results["label_fallbacks"] = labeller.fallbacks
     if not options.only_tracks:
       results |= _write_questions(output, options, root, processes)
