@@ -27,7 +27,7 @@ PLACES = "kitchen garden hall cellar street office beach market".split()
 
 
 def invented_track(number: int) -> Track:
-  """A cooking video of eight to fourteen steps, mostly in the same order."""
+  """A cooking video of 8 to 14 steps, mostly in one order."""
   rng = random.Random(number)
   events = []
   second = 0.0
@@ -45,7 +45,7 @@ def invented_track(number: int) -> Track:
 
 
 def timed_run(tracks: int, workers: int) -> dict[str, float]:
-  """Seconds, questions and peak memory of a run in processes of their own."""
+  """Seconds, questions and peak memory of a separate run."""
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     with open(folder / "tracks.jsonl", "wb") as file:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of temporal grounding: an event of a video, and when it happens.
+"""Records of temporal grounding.
+
+An event of a video, and when it happens.
 
   {"video": "a.mp4", "caption": "person opens the door.", "timestamp": [2.5, 9.1]}
   {"video": "a.mp4", "duration": 90, "events": [{"query": "a goal", "span": [[2.5, 9.1]]}]}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of a Parquet file: a row is a record, a column one of its keys.
+"""Records of a Parquet file.
+
+A row is a record, a column one of its keys.
 
 Columns of bytes, and of structs {bytes, path} (Hugging Face's Image and Video), are media: a cell
 with bytes becomes the name "x.parquet#row/column", one without its path. Bytes are not read here.

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of a WebDataset tar: members of one key that follow each other.
+"""Records of a WebDataset tar.
+
+Members of one key that follow each other.
 
   000017.json  000017.mp4  000018.json  000018.jpg …
 

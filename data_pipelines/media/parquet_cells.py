@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows and cells of a Parquet file: "x.parquet#row/column" is the bytes of one cell.
+"""Rows and cells of a Parquet file.
+
+"x.parquet#row/column" is the bytes of one cell.
 
 A cell is a binary value, or the `bytes` of a struct {bytes, path}; "row/column/2" is one of a list.
 Row groups are read when they are needed, large ones to a file that is mapped.

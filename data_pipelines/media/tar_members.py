@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Members of a tar by name and by place: "x.tar#member" is one regular file inside it.
+"""Members of a tar by name and by place.
+
+"x.tar#member" is one regular file inside it.
 
 Nothing is unpacked. Links, devices, sparse files and names that lead elsewhere are refused.
 """

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The samples of a corpus as columns on disk; a record is parsed when its sample is asked for."""
+"""The samples of a corpus as columns on disk.
+
+A record is parsed when its sample is asked for.
+"""
 
 from collections.abc import Iterator, Sequence
 import dataclasses

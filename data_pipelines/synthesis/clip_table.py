@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The captioned clips of several files: columns, and a spool with the texts."""
+"""The captioned clips of several files.
+
+Columns, and a spool with the texts.
+"""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

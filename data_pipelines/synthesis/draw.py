@@ -41,7 +41,7 @@ def shuffled(items: Sequence[Item], seed: int, *names: object) -> list[Item]:
 
 
 def drawn_places(count: int, seed: int, *names: object) -> list[int]:
-  """The numbers 0 to count - 1 in a drawn order, by a single digest: for long lists."""
+  """The numbers 0 to count - 1 in a drawn order."""
   text = "\x1f".join(map(str, (seed, *names)))
   digests = hashlib.shake_256(text.encode()).digest(_KEY_BYTES * count)
   keys = []

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of long videos: a timeline of clips, and a caption with times."""
+"""Records of long videos.
+
+A timeline of clips, and a caption with times.
+"""
 
 from collections.abc import Sequence
 import dataclasses

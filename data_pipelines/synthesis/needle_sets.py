@@ -75,7 +75,9 @@ def write_needles(
   force: bool = False,
   limits: Limits = LIMITS,
 ) -> dict[str, int]:
-  """Writes records, cards and drawn haystacks to a folder; returns the records of every split.
+  """Writes records, cards and drawn haystacks to a folder.
+
+  Returns the records of every split.
 
   Raises ValueError for unusable options or haystacks, and for a folder that holds anything else.
   """
@@ -204,7 +206,10 @@ def _records(
 def _questions(
   split: str, count: int, options: NeedleSetOptions
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  """(hop, question with its images) of a split; "both" gives half of each."""
+  """(hop, question with its images) of a split.
+
+  "both" gives half of each.
+  """
   singles = count if options.hops == "single" else 0
   if options.hops == "both":
     singles = count - count // 2
@@ -235,7 +240,9 @@ def _timeline(
   options: NeedleSetOptions,
   name: str,
 ) -> list[dict[str, Any]]:
-  """Haystack and cards; one card lies at `depth`, several are spread from begin to end.
+  """Haystack and cards.
+
+  One card lies at `depth`, several are spread from begin to end.
 
   Cards begin at whole multiples of needle_seconds, so that a clip of frames is never half a card.
   """

@@ -8,7 +8,7 @@ REQUEST = "\nAnswer with the option's letter from the given choices directly."
 
 
 def choice_lines(options: Sequence[str]) -> str:
-  """The lettered options and the request for a letter, as written behind a question."""
+  """The lettered options and the request for a letter."""
   lines = []
   for number, option in enumerate(options):
     lines.append(f"\n{LETTERS[number]}. {option}")

@@ -127,7 +127,7 @@ def _good_records(
 
 
 def _name_below(folder: str, media: str) -> str:
-  """The name of a medium in a record whose media lie in `folder`."""
+  """The name of a medium, relative to `folder`."""
   return media.removeprefix(os.path.join(folder, "")) if folder else media
 
 

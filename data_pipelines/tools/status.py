@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a mixture is present: samples, hours, and where to get the rest."""
+"""What of a mixture is present.
+
+Samples, hours, and where to get the rest.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses

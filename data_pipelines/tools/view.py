@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run trains on: samples with frames and tokens, rows, and what was left out."""
+"""What a run trains on.
+
+Samples with frames and tokens, rows, and what was left out.
+"""
 
 from collections.abc import Iterator, Sequence
 import dataclasses

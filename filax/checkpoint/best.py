@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The best step of a run by one of its scores: best.json beside the checkpoints.
+"""The best step of a run by one of its scores.
+
+Best.json beside the checkpoints.
 
 best.json names a step only after its checkpoint is complete, and until it names another one the
 checkpoint stays, whatever config.keep says. So it names a complete checkpoint after any crash.

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Orbax as checkpoints use it: its manager, its handlers and the items of a checkpoint."""
+"""Orbax as checkpoints use it.
+
+Its manager, its handlers and the items of a checkpoint.
+"""
 
 from collections.abc import Callable, Sequence
 import dataclasses

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax convert from|to ...: weights out of PyTorch files into a checkpoint, and back.
+"""filax convert from|to ....
+
+Weights out of PyTorch files into a checkpoint, and back.
 
   filax convert from --source llava-onevision-qwen2-7b-ov-hf --out runs/llava_ov --verify
   filax convert from --config configs/fila_stage1.py --encoder siglip-so400m-patch14-384 \\

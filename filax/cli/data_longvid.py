@@ -175,7 +175,10 @@ def _asker(args: argparse.Namespace) -> Any:
 
 
 def _checkpoint_name(checkpoint: str) -> str:
-  """The name of a checkpoint, without its folders: a moved one keeps its answers."""
+  """The name of a checkpoint, without its folders.
+
+  A moved one keeps its answers.
+  """
   return os.path.basename(os.path.normpath(checkpoint))
 
 

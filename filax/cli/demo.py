@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax demo: makes a small corpus of videos, trains a tiny FiLA on it, measures it, and reports.
+"""filax demo.
+
+Makes a small corpus of videos, trains a tiny FiLA on it, measures it, and reports.
 
 Runs on a CPU. The same command goes on where an earlier one was stopped.
 """

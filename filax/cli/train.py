@@ -117,7 +117,10 @@ def end_other_processes(error: Exception) -> None:
 
 
 def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
-  """argv without --exit-when-stopped, and its value: 0 if it is not given, the last if twice."""
+  """argv without --exit-when-stopped, and its value.
+
+  0 if it is not given, the last if twice.
+  """
   rest = []
   text = "0"
   arguments = iter(argv)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process reports beside its answers: what it skipped, and how long it took."""
+"""What a process reports beside its answers.
+
+What it skipped, and how long it took.
+"""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Further formats of annotation files: CSV, JSON lines, JSON objects, lines of text."""
+"""Further formats of annotation files.
+
+CSV, JSON lines, JSON objects, lines of text.
+"""
 
 from collections.abc import Sequence
 import csv

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An evaluation before it runs: its questions, its model and all settings are known."""
+"""An evaluation before it runs.
+
+Its questions, its model and all settings are known.
+"""
 
 from collections.abc import Mapping
 import dataclasses

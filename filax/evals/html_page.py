@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of HTML pages: escaped text, elements, boxes, tables and the frame of a page.
+"""Parts of HTML pages.
+
+Escaped text, elements, boxes, tables and the frame of a page.
 
 Text of any origin is escaped on its way in: only Markup, which these functions return, is taken as
 HTML. Pages refer to no other file and no address, and a policy in their head forbids to load any.

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published scores: published.csv, a line a number, with the protocol that made each.
+"""Published scores.
+
+Published.csv, a line a number, with the protocol that made each.
 
 Prompts, answer extractors and subtitle rules move scores by several points, so a number stands
 beside a run of the same protocol only. `protocol` is a named protocol of filax.evals.benchmarks;

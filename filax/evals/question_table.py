@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table of questions that a reader filters and searches; a page of rows is drawn at a time."""
+"""A table of questions that a reader filters and searches.
+
+A page of rows is drawn at a time.
+"""
 
 from collections.abc import Iterable, Sequence
 import json

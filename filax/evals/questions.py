@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions of a benchmark: where they lie, and in which order they are asked."""
+"""The questions of a benchmark.
+
+Where they lie, and in which order they are asked.
+"""
 
 from collections.abc import Iterable, Sequence
 import dataclasses

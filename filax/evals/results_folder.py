@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of an evaluation: its answers while they come, and its result.
+"""The folder of an evaluation.
+
+Its answers while they come, and its result.
 
 settings.json          what the answers depend on; a run with other settings is refused
 answers.jsonl          a line per answer; with several processes, of all of them once all are done

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of an evaluation: what its result says, and what its answers depend on."""
+"""The settings of an evaluation.
+
+What its result says, and what its answers depend on.
+"""
 
 from collections.abc import Mapping
 import json

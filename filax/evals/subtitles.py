@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subtitles of videos: files, and the rules for which lines a prompt shows.
+"""Subtitles of videos.
+
+Files, and the rules for which lines a prompt shows.
 
 VideoMME has SubRip files (.srt), LongVideoBench JSON lists. The rules are those of the harnesses,
 accidents included, because published numbers depend on them. A file that breaks its format raises

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real, tiny media: H.264 files and pictures that show their number, and broken files.
+"""Real, tiny media.
+
+H.264 files and pictures that show their number, and broken files.
 
 Frame i shows i as 8 bars, white for 1, across its upper third. `read_number` reads it back at any
 size from 16 pixels on, so a test knows exactly which frame was decoded.

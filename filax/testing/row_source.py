@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random rows for the training loop, without files: a function of the row's number alone."""
+"""Random rows for the training loop, without files.
+
+A function of the row's number alone.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib

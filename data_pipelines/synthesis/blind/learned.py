@@ -41,7 +41,7 @@ def _folds(questions: Sequence[BlindQuestion]) -> np.ndarray | None:
 
 
 def word_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
-  """A linear model of the words of options, and of their pairs with words of the question."""
+  """A linear model of option words and their pairs with question words."""
   folds = _folds(questions)
   if folds is None:
     return [None] * len(questions)
@@ -66,7 +66,7 @@ def _centred_target(question: BlindQuestion) -> np.ndarray:
 
 
 def _option_features(questions: Sequence[BlindQuestion]) -> Iterator[np.ndarray]:
-  """The words of each option with and without their places, and their pairs with stem words."""
+  """The words of options, their places, and pairs with stem words."""
   for question in questions:
     stem = feature_numbers(sorted(set(normal(question.stem).split()))[:_WORDS])
     for option in question.options:
@@ -96,7 +96,7 @@ def affix_features(text: str) -> np.ndarray:
 
 
 def order_preferences(questions: Sequence[BlindQuestion], features: Features) -> list[Preferences]:
-  """When the items of a list usually happen, learnt from the right orders."""
+  """When the items of lists happen, learnt from right orders."""
   folds = _folds(questions)
   usable = list(map(_has_order, questions))
   if folds is None or not any(usable):
@@ -140,7 +140,7 @@ def _predicted(items: Sequence[np.ndarray], folds: np.ndarray, target: np.ndarra
 
 
 def _agreement(option: str, times: np.ndarray) -> float:
-  """How well the order of an option fits the times of the items."""
+  """How well an option's order fits the times of the items."""
   order = order_of(option)
   if sorted(order) != list(range(1, len(times) + 1)):
     return -np.inf
@@ -150,7 +150,7 @@ def _agreement(option: str, times: np.ndarray) -> float:
 
 
 def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
-  """When what a question names usually happens in a video, learnt from the right spans."""
+  """When the named events happen, learnt from right spans."""
   folds = _folds(questions)
   middles = dict[int, np.ndarray]()
   for number, question in enumerate(questions):
@@ -172,7 +172,10 @@ def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
 
 
 def _middles(question: BlindQuestion) -> np.ndarray | None:
-  """The middles of offered spans, as shares of what is shown; None without spans."""
+  """The middles of offered spans, as shares of what is shown.
+
+  None without spans.
+  """
   spans = list(map(span_of, question.options))
   if None in spans:
     return None

@@ -45,7 +45,10 @@ class LabelError(ValueError):
 
 
 class AnswerCache:
-  """Answers by key in a SQLite file; a killed run loses at most the last COMMIT_EVERY."""
+  """Answers by key in a SQLite file.
+
+  A killed run loses at most the last COMMIT_EVERY.
+  """
 
   def __init__(self, path: str | os.PathLike):
     folder = pathlib.Path(path).parent
@@ -109,7 +112,9 @@ class LabelModel:
 
 
 class CachedLabels:
-  """A labeller: labels of a model, from the cache where it has them.
+  """A labeller.
+
+  Labels of a model, from the cache where it has them.
 
   A text without a usable answer gets its label by rules, and is counted in `fallbacks`.
   """
@@ -145,7 +150,7 @@ class CachedLabels:
     return labels
 
   def answers_digest(self) -> str:
-    """The sha256 of all answers that were used, whatever else the cache holds."""
+    """The sha256 of all answers that were used."""
     total = hashlib.sha256()
     for key, answer in sorted(self._used.items()):
       total.update(key.encode() + answer)
@@ -173,7 +178,10 @@ class CachedLabels:
 
 
 def parse_labels(answer: str, text: str) -> tuple[str, ...] | None:
-  """The labels of an answer; None unless it keeps the form and the words of the text."""
+  """The labels of an answer.
+
+  None unless it keeps the form and the words of the text.
+  """
   try:
     content: Any = json.loads(answer)
     labels = content["labels"]

@@ -45,7 +45,9 @@ class ChatEndpoint:
       raise ValueError("The key in the variable of --key-env has several lines.")
 
   def ask_all(self, prompts: Sequence[str]) -> Iterator[tuple[int, str | None]]:
-    """Yields (number of the prompt, answer) as they come; None for a refused text.
+    """Yields (number of the prompt, answer) as they come.
+
+    None for a refused text.
 
     Raises ValueError if the server cannot be used; what it answered before was yielded.
     """
@@ -166,7 +168,10 @@ def _content(body: bytes) -> str:
 
 
 def _asked_wait(value: str) -> float:
-  """Seconds of a Retry-After header, in either of its forms; 0 for none."""
+  """Seconds of a Retry-After header, in either of its forms.
+
+  0 for none.
+  """
   try:
     return max(0.0, float(value))
   except ValueError:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels by a model in this process: any function from prompts to answers."""
+"""Labels by a model in this process.
+
+Any function from prompts to answers.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 

@@ -56,12 +56,18 @@ def event_label(text: str) -> str:
 
 
 def place_label(text: str) -> str:
-  """Where it happens, in at most 8 words; "" if nothing is left."""
+  """Where it happens, in at most 8 words.
+
+  "" if nothing is left.
+  """
   return _label(text, _PLACE_CUT, MOST_PLACE_WORDS)
 
 
 def _ego_text(text: str) -> str:
-  """A narration of Ego4D without its marks: "#C C chops" is "the camera wearer chops"."""
+  """A narration of Ego4D without its marks.
+
+  "#C C chops" is "the camera wearer chops".
+  """
   is_other = "#O" in text
   text = _EGO_MARK.sub("", text)
   if is_other:
@@ -87,14 +93,14 @@ def _label(text: str, cut: re.Pattern, most_words: int) -> str:
 
 
 def _whole_sentence(text: str) -> str:
-  """A text without a first sentence that lost its beginning, if more follow."""
+  """A text without a cut-off first sentence, if more follow."""
   parts = _SENTENCE_END.split(text, maxsplit=1)
   is_fragment = len(parts) > 1 and parts[1].strip()[:1].isupper()
   return parts[1].strip() if is_fragment else text
 
 
 def _lower_first(label: str) -> str:
-  """A label that begins in lower case, unless its first word is a name."""
+  """A label in lower case, unless it begins with a name."""
   first, _, second = label.partition(" ")
   is_name = not first[1:].islower() and len(first) > 1
   is_name |= second[:1].isupper() and first.lower() not in ("a", "an", "the")

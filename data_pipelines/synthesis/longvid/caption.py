@@ -43,7 +43,10 @@ def build_questions(
 
 
 def _short_rejection(part: ShownPart) -> str:
-  """Why there is no short caption of a part; "" if there is one."""
+  """Why there is no short caption of a part.
+
+  "" if there is one.
+  """
   if len(part.text.split()) < LEAST_WORDS:
     return f"the text has fewer than {LEAST_WORDS} words"
   if part.duration < LEAST_SECONDS:
@@ -52,7 +55,10 @@ def _short_rejection(part: ShownPart) -> str:
 
 
 def _dense_rejection(part: ShownPart, groups: list[list[int]]) -> str:
-  """Why there is no dense caption of a part; "" if there is one."""
+  """Why there is no dense caption of a part.
+
+  "" if there is one.
+  """
   if len(groups) < LEAST_CHILDREN:
     return f"fewer than {LEAST_CHILDREN} events"
   covered = 0.0
@@ -86,7 +92,10 @@ def _caption(event: Event) -> str:
 
 
 def _dense_lines(part: ShownPart, groups: list[list[int]]) -> tuple[list[str], list[int]]:
-  """(lines, numbers of the events in them); times in whole seconds never step back."""
+  """(lines, numbers of the events in them).
+
+  Times in whole seconds never step back.
+  """
   lines: list[str] = []
   numbers: list[int] = []
   words = 0

@@ -41,7 +41,7 @@ def build_questions(
 
 
 def _absent_label(track: Track, seed: int, guard: BlindGuard | None) -> str:
-  """A label of the same activity that does not happen in this track; "" if there is none."""
+  """A label of the same activity that does not happen here."""
   labels = guard.activity_labels(track) if guard else []
   for place in draw.drawn_places(len(labels), seed, "absent", track.key):
     label = labels[place]

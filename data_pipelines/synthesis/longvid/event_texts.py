@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts of events: whether two say the same, what is too general, spans in words."""
+"""Texts of events.
+
+Whether two say the same, what is too general, spans in words.
+"""
 
 from collections.abc import Sequence
 import functools
@@ -32,7 +35,10 @@ def normalised_label(text: str) -> str:
 
 @functools.lru_cache(_REMEMBERED)
 def content_words(text: str) -> frozenset[str]:
-  """The words of a text; without the most common ones if others remain."""
+  """The words of a text.
+
+  Without the most common ones if others remain.
+  """
   words = frozenset(_WORD.findall(text.lower()))
   return words - _STOP or words
 
@@ -83,12 +89,18 @@ def numbered_list(labels: Sequence[str]) -> str:
 
 
 def order_text(numbers: Sequence[int]) -> str:
-  """An order of list numbers from 0 in words: (1, 0) is "2 -> 1"."""
+  """An order of list numbers from 0 in words.
+
+  (1, 0) is "2 -> 1".
+  """
   return ORDER_ARROW.join(str(number + 1) for number in numbers)
 
 
 def span_text(start: float, end: float) -> str:
-  """A time span in seconds; the same form for right and wrong ones."""
+  """A time span in seconds.
+
+  The same form for right and wrong ones.
+  """
   return SPAN.format(start=start, end=end)
 
 

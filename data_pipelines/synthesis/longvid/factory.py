@@ -269,7 +269,10 @@ def _write_bad(path: pathlib.Path, report: TrackReport) -> None:
 
 
 def bad_count(report: TrackReport) -> int:
-  """All records that were left out; of very many, the report lists the first."""
+  """All records that were left out.
+
+  Of very many, the report lists the first.
+  """
   return report.bad.total if isinstance(report.bad, BadRecordLog) else len(report.bad)
 
 

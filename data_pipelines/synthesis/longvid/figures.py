@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of a set of questions: tasks by source, letters, lengths of what is shown."""
+"""Figures of a set of questions.
+
+Tasks by source, letters, lengths of what is shown.
+"""
 
 from collections.abc import Mapping
 import json

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When an event happens: as a choice among spans of the same part, and as a free answer.
+"""When an event happens.
+
+As a choice among spans of the same part, and as a free answer.
 
 The rank of the right span by its start is drawn first, and then an event that can have this rank:
 so neither the earliest nor a middle span is right more often.

@@ -39,7 +39,7 @@ class BlindGuard:
     return halves[1 - half_of(key)] if halves else {}
 
   def count_share(self, source: str, count: int) -> float:
-    """The share of labels with a count to ask about, so that counts are balanced."""
+    """The share of labels with a count to ask about."""
     return self.counts.get(source, {}).get(str(count), 0.0)
 
   def activity_labels(self, track: Track) -> list[str]:
@@ -48,7 +48,7 @@ class BlindGuard:
 
 
 def half_of(key: str) -> int:
-  """The half, 0 or 1, of the tracks that a source video belongs to."""
+  """The half, 0 or 1, that a source video belongs to."""
   return draw.below(2, 0, "half", key)
 
 
@@ -62,7 +62,7 @@ def parse_guard(record: Mapping[str, Any]) -> BlindGuard:
 
 
 def fit_guard(tracks: Iterable[Track]) -> BlindGuard:
-  """Fits a guard to the tracks of the training split, in a fixed order."""
+  """Fits a guard to the tracks of the training split."""
   samples: dict[tuple[str, int], tuple[list[str], list[float]]] = {}
   for kind in KINDS:
     for half in (0, 1):
@@ -106,7 +106,7 @@ def _add_counts(track: Track, histogram: Counter[int], labels: dict[str, dict[st
 
 
 def _balanced(histogram: Mapping[int, int]) -> dict[str, float]:
-  """Count -> the share to keep so that all counts of a window are equally frequent.
+  """Count -> the share to keep for even counts in a window.
 
   The windows are 0-3, 4-7, …: the right number is then at each place of its window equally often,
   and no number is more likely than another.

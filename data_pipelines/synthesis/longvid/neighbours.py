@@ -66,7 +66,7 @@ def _rejection(part: ShownPart, place: int, step: int) -> str:
 
 
 def _is_between(part: ShownPart, first: int, second: int) -> bool:
-  """Whether another event ends after the first and begins before the second one."""
+  """Whether another event lies between the two."""
   end = part.events[first].t1 + OVERLAP
   start = part.events[second].t0 - OVERLAP
   for place, event in enumerate(part.events):
@@ -76,7 +76,10 @@ def _is_between(part: ShownPart, first: int, second: int) -> bool:
 
 
 def _wrong(part: ShownPart, place: int, step: int, seed: int, names: tuple) -> list[int]:
-  """Places of three wrong events: the one on the other side, and drawn ones."""
+  """Places of three wrong events.
+
+  The one on the other side, and drawn ones.
+  """
   right = part.events[place + step].label
   label = part.events[place].label
   other_side = place - step

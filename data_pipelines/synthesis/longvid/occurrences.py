@@ -20,7 +20,7 @@ class LabelCount:
 
 
 def label_counts(track: Track) -> list[LabelCount]:
-  """The labels of a track that are like no other one, in order of their first event."""
+  """The labels of a track that are like no other one."""
   groups: dict[str, list[int]] = {}
   for number, event in enumerate(track.events):
     groups.setdefault(normalised_label(event.label), []).append(number)

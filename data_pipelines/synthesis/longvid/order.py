@@ -41,7 +41,10 @@ def build_questions(
 def _order(
   part: ShownPart, places: Sequence[int], seed: int, names: tuple, guard: BlindGuard, key: str
 ) -> MultipleChoice | None:
-  """A question about the order of drawn events; None if text gives all orders away."""
+  """A question about the order of drawn events.
+
+  None if text gives all orders away.
+  """
 
   def draw_items(attempt: int) -> list[int]:
     count = LENGTHS[(first_length + attempt) % len(LENGTHS)]
@@ -76,7 +79,10 @@ def _separate(
 
 
 def _follow(first: Event, second: Event) -> bool:
-  """Whether two events have a clear order: apart, and none within the other."""
+  """Whether two events have a clear order.
+
+  Apart, and none within the other.
+  """
   if abs(first.t0 - second.t0) < LEAST_GAP:
     return False
   return (first.t0 < second.t0) == (first.t1 < second.t1) and first.t1 != second.t1

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Orders as options: wrong ones are drawn so that text alone finds the right one at chance.
+"""Orders as options.
+
+Wrong ones are drawn so that text alone finds the right one at chance.
 
 A rank is drawn; so many of the wrong orders are likelier than the right one to a model that sees
 text alone, and the others less likely (`BlindGuard`). Items are used only where every rank would
@@ -50,7 +52,9 @@ def balanced_order(
   seed: int,
   *names: object,
 ) -> DrawnOrder | None:
-  """A question about an order of a drawn rank; None if not every rank is possible.
+  """A question about an order of a drawn rank.
+
+  None if not every rank is possible.
 
   draw_items: number of the try -> places in time order. usual_time: place -> when text alone
   expects it.
@@ -81,7 +85,10 @@ def balanced_order(
 def _listed_order(
   chosen: Sequence[int], orders: Sequence[Sequence[int]], rank: int, seed: int, names: tuple
 ) -> DrawnOrder:
-  """The question with a shuffled list. `orders` are the wrong ones of the items in time order."""
+  """The question with a shuffled list.
+
+  `orders` are the wrong ones of the items in time order.
+  """
   shuffle = draw.drawn_places(len(chosen), seed, "list", *names)
   number_of = {item: number for number, item in enumerate(shuffle)}
   right = order_text([number_of[item] for item in range(len(chosen))])
@@ -93,7 +100,7 @@ def _listed_order(
 
 
 def ranked_orders(times: Sequence[float]) -> tuple[list[int], list[int]]:
-  """Numbers of the (likelier, less likely) orders than the right one, 0, 1, 2, …
+  """The numbers of likelier and of less likely orders.
 
   times: when text alone expects each item. Equally likely orders are on either side in turn.
   """
@@ -117,7 +124,10 @@ def _permutations(count: int) -> list[tuple[int, ...]]:
 
 @functools.cache
 def _positions(count: int) -> np.ndarray:
-  """float64 [P count]: the place of every item in every order, around 0."""
+  """float64 [P count].
+
+  The place of every item in every order, around 0.
+  """
   places = np.argsort(np.array(_permutations(count)), axis=1)
   return places - (count - 1) / 2
 

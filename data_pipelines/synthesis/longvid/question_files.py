@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions of a shard of tracks: built, selected and written as records."""
+"""The questions of a shard of tracks.
+
+Built, selected and written as records.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -44,7 +47,7 @@ class QuestionRules:
 
 @dataclasses.dataclass(frozen=True)
 class DrawnQuestion:
-  """A question with its name and the draw by which it is selected."""
+  """A question with its name and its draw."""
 
   identifier: str
   draw: int  # Lower ones are taken first.
@@ -66,7 +69,10 @@ class ShardQuestions:
 
 @dataclasses.dataclass(frozen=True)
 class ShardBuilder:
-  """Builds the questions of a shard: (number, path of its tracks) -> ShardQuestions. Picklable."""
+  """Builds the questions of a shard.
+
+  (number, path of its tracks) -> ShardQuestions. Picklable.
+  """
 
   rules: QuestionRules
   guard_path: str
@@ -105,7 +111,7 @@ class ShardBuilder:
   def _selected(
     self, path: str, rejected: Counter[str]
   ) -> Iterator[tuple[Track, bool, list[DrawnQuestion]]]:
-    """(track, whether it is held out, the questions about it that are asked)."""
+    """(track, whether it is held out, its selected questions)."""
     names: set[str] = set()
     shares = {splits.HELD_OUT: self.rules.held_out}
     for track in written_tracks(path):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions as records: for training with letters inside, for evaluation with a list of options."""
+"""Questions as records.
+
+For training with letters inside, for evaluation with a list of options.
+"""
 
 from collections.abc import Mapping, Sequence
 import math
@@ -12,7 +15,9 @@ from data_pipelines.text.choices import LETTERS, choice_lines
 
 
 class LetterBalance:
-  """The places of right options: all letters equally often, to ±1, in drawn blocks.
+  """The places of right options.
+
+  All letters equally often, to ±1, in drawn blocks.
 
   Every task and number of options is balanced by itself.
   """
@@ -70,7 +75,7 @@ def evaluation_record(
 
 
 def _options(question: MultipleChoice, letters: LetterBalance) -> tuple[list[str], int]:
-  """(the options in the order of their letters, the place of the right one)."""
+  """(options in letter order, the place of the right one)."""
   place = letters.place(question.task, len(question.wrong) + 1)
   names = (question.stem, question.right, question.start)
   order = draw.drawn_places(len(question.wrong), 0, "options", *names)
@@ -101,7 +106,7 @@ def _record(
 def media_keys(
   timeline: Timeline, start: float | None = None, end: float | None = None
 ) -> Mapping[str, Any]:
-  """The keys of a record that show a timeline, or start..end seconds of it."""
+  """The record keys that show a timeline or a part of it."""
   if len(timeline) > 1 or timeline[0].kind != "video" or timeline[0].at:
     return {"scenes": _scenes(timeline, start or 0.0, end)}
   scene = timeline[0]
@@ -141,7 +146,7 @@ def _scene_end(scene: Scene) -> float | None:
 
 
 def milliseconds_down(seconds: float) -> float:
-  """Seconds rounded down to a millisecond, so that they never pass the end of a file."""
+  """Seconds rounded down to a millisecond."""
   return math.floor(seconds * 1000 + 1e-6) / 1000
 
 

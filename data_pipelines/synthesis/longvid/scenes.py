@@ -71,7 +71,10 @@ def first_appearances(part: ShownPart) -> list[int]:
 def _order(
   part: ShownPart, places: list[int], seed: int, names: tuple, guard: BlindGuard, key: str
 ) -> MultipleChoice | None:
-  """A question about the order of drawn places; None if text gives all orders away."""
+  """A question about the order of drawn places.
+
+  None if text gives all orders away.
+  """
 
   def draw_items(attempt: int) -> list[int]:
     count = LENGTHS[(first_length + attempt) % len(LENGTHS)]

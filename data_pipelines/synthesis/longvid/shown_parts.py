@@ -30,7 +30,7 @@ class TaskBuilder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ShownPart:
-  """A stretch of a track that a question shows, with the events in it."""
+  """A stretch of a track that a question shows."""
 
   name: str  # For draws: the track and the part.
   number: int  # Of the part; -1 for the whole track.
@@ -63,7 +63,10 @@ class ShownPart:
 
 
 def shown_parts(track: Track, seed: int) -> Iterator[ShownPart]:
-  """The parts of a track, or the whole of one without parts; of many parts a drawn few."""
+  """The parts of a track, or the whole of one without parts.
+
+  Of many parts a drawn few.
+  """
   if not track.parts:
     yield whole_track(track)
   drawn = draw.shuffled(range(len(track.parts)), seed, "parts", _track_name(track))
@@ -84,6 +87,6 @@ def whole_track(track: Track) -> ShownPart:
 
 
 def _track_name(track: Track) -> str:
-  """The track among those of its video, which begin at other times or in other files."""
+  """The name of a track among those of its video."""
   scene = track.media[0]
   return f"{track.source}/{track.key}/{scene.media}/{scene.t0}"

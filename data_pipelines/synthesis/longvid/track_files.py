@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracks of all sources in sharded files: selected, labelled, under one root of media.
+"""Tracks of all sources in sharded files.
+
+Selected, labelled, under one root of media.
 
 All tracks of a source video are in one shard, so that a shard can be worked on by itself.
 """
@@ -73,7 +75,10 @@ def shard_of(key: str, count: int) -> int:
 
 
 def common_root(roots: Iterable[str]) -> str:
-  """The folder that holds the media of all sources; "" for none and for several addresses."""
+  """The folder that holds the media of all sources.
+
+  "" for none and for several addresses.
+  """
   distinct = sorted(set(filter(None, roots)))
   if not distinct:
     return ""
@@ -83,7 +88,10 @@ def common_root(roots: Iterable[str]) -> str:
 
 
 def folder_below(root: str, media_root: str) -> str:
-  """The folder of a source's media as seen from the common root; "" for the root itself."""
+  """The folder of a source's media as seen from the common root.
+
+  "" for the root itself.
+  """
   if not media_root or media_root == root:
     return ""
   if "://" in media_root:
@@ -136,7 +144,7 @@ def _left_out(track: Track, excluded: frozenset[str]) -> str:
 
 
 def _placed(track: Track, source: str, folder: str) -> Track:
-  """A track with the name of its source and media below the common root."""
+  """A track with its source, and media below the common root."""
   if not folder and track.source:
     return track
   scenes: list[Scene] = []
@@ -153,7 +161,9 @@ def write_tracks(
   labeller: Labeller | None,
   processes: int,
 ) -> None:
-  """Labels tracks and writes them to shards; the same bytes for any number of processes.
+  """Labels tracks and writes them to shards.
+
+  The same bytes for any number of processes.
 
   labeller: None for rules, which run in all processes.
   """

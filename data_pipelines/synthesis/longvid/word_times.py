@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the words of a label usually occur in a video: ridge regression of relative time.
+"""When the words of a label usually occur in a video.
+
+Ridge regression of relative time.
 
 "chop" comes before "serve": the model knows what can be guessed without the video. It is
 deterministic: features in a fixed order, float64 sums in the order of the data, no BLAS, and
@@ -71,7 +73,7 @@ def _feature_columns(rows: Sequence[Sequence[str]]) -> dict[str, int]:
 
 
 def _ridge(rows: np.ndarray, columns: np.ndarray, target: np.ndarray, width: int) -> np.ndarray:
-  """Solves (XᵀX + RIDGE) w = Xᵀ target for the sparse X with ones at (rows, columns)."""
+  """Solves (XᵀX + RIDGE) w = Xᵀ target for a sparse X."""
 
   def transposed(values: np.ndarray) -> np.ndarray:
     return np.bincount(columns, values[rows], width)

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readers of annotated long videos: a source a file, each with a TrackSource named SOURCE."""
+"""Readers of annotated long videos.
+
+A source a file, each with a TrackSource named SOURCE.
+"""

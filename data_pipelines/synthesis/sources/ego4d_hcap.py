@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ego4D with the captions of Ego4D-HCap: clips, segments and summaries of first-person videos.
+"""Ego4D with the captions of Ego4D-HCap.
+
+Clips, segments and summaries of first-person videos.
 
 ego4d.json has lengths and redactions; clips_*, segments_* and videos_* are HCap's three levels;
 narration*.json are points in time, taken where there are no clips. HCap's files are pickles, which

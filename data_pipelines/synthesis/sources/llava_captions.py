@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions of LLaVA-Video-178K: a clip a record, with its caption as the only event."""
+"""Captions of LLaVA-Video-178K.
+
+A clip a record, with its caption as the only event.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Media of a source: where a video lies below its root, and how long it is."""
+"""Media of a source.
+
+Where a video lies below its root, and how long it is.
+"""
 
 from collections.abc import Sequence
 import os

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources by name: the files of this folder, and private files by path.
+"""Sources by name.
+
+The files of this folder, and private files by path.
 
 A source is a file with SOURCE = TrackSource(...). Its reader streams: what is left out goes to the
 report with file, line and reason; what is changed in kept videos is counted in `report.repairs`.

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of joined videos: the times of a caption against its scenes, and the set's averages."""
+"""Checks of joined videos.
+
+The times of a caption against its scenes, and the set's averages.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -63,7 +66,7 @@ def is_long_video(question: AskedQuestion) -> bool:
 
 
 def check_long_video(question: AskedQuestion, sums: LongVideoSums, verdicts: Verdicts) -> None:
-  """Checks the lines of a caption against the scenes, and adds them to `sums`."""
+  """Checks the lines of a caption against the scenes."""
   scenes = question.media[0] if question.media else ()
   clips = question.made["clips"]
   is_listed = isinstance(clips, list) and len(clips) == len(scenes) > 0
@@ -138,7 +141,7 @@ def clock_seconds(text: str) -> int:
 def check_averages(
   sums: LongVideoSums, content: Mapping[str, Any], verdicts: Verdicts
 ) -> dict[str, float]:
-  """Averages are within 5 % of those that a recipe.json states and asks for; returns them."""
+  """Checks averages against those of the recipe; returns them."""
   averages = sums.averages()
   if not averages:
     return averages

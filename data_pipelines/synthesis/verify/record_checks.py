@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of records that need no provenance: they hold for any multiple-choice manifest."""
+"""Checks of records that need no provenance.
+
+They hold for any multiple-choice manifest.
+"""
 
 from collections.abc import Sequence
 import pathlib
@@ -47,7 +50,7 @@ def _check_timeline(timeline: Sequence[Scene], verdicts: Verdicts) -> None:
 
 
 def check_question(question: AskedQuestion, verdicts: Verdicts) -> None:
-  """Options differ, the right one is among them, and the stem does not give it away."""
+  """Checks the options of a question against its stem."""
   if question.options:
     _check_options(question, verdicts)
   if question.task in ORDER_TASKS or question.listed:
@@ -76,6 +79,6 @@ def _check_options(question: AskedQuestion, verdicts: Verdicts) -> None:
 
 
 def named_neighbour(stem: str) -> str:
-  """The event X of a question about what comes after or before X; "" of another one."""
+  """The event X of a question about after or before X."""
   match = _NEIGHBOUR.search(stem)
   return (match[1] or match[2]).strip() if match else ""

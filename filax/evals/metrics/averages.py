@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The average of metrics that have one number; groups are those of filax.evals.averaging."""
+"""The average of metrics that have one number.
+
+Groups are those of filax.evals.averaging.
+"""
 
 from collections.abc import Sequence
 

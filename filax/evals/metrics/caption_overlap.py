@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The overlap of captions with references: ROUGE-L, BLEU-4 and CIDEr-D on lists of words."""
+"""The overlap of captions with references.
+
+ROUGE-L, BLEU-4 and CIDEr-D on lists of words.
+"""
 
 import collections
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captions by text metrics: ROUGE-L of each, BLEU-4 and CIDEr-D of a whole set.
+"""Captions by text metrics.
+
+ROUGE-L of each, BLEU-4 and CIDEr-D of a whole set.
 
 As in the COCO caption evaluation, on lower-case words without punctuation. That evaluation splits
 words with the Stanford tokenizer; its numbers may differ slightly where words are split otherwise

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multiple choice: the letter that an answer gives is compared with the right one."""
+"""Multiple choice.
+
+The letter that an answer gives is compared with the right one.
+"""
 
 from collections.abc import Callable, Sequence
 import dataclasses

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Free answers in a few words: equality after normalisation, and the overlap of words."""
+"""Free answers in a few words.
+
+Equality after normalisation, and the overlap of words.
+"""
 
 import collections
 from collections.abc import Sequence

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TempCompass's matching rules, without its judge: an answer that fits no rule is wrong."""
+"""TempCompass's matching rules, without its judge.
+
+An answer that fits no rule is wrong.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answers of a needle test on disk: a line each, kept over restarts."""
+"""The answers of a needle test on disk.
+
+A line each, kept over restarts.
+"""
 
 import json
 import os

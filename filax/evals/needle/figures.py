@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of needle tests: a heat map over length and depth, lines over length."""
+"""Figures of needle tests.
+
+A heat map over length and depth, lines over length.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import IO, Any

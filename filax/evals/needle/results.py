@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of a needle test: by length and depth, of its controls, in the published shape."""
+"""Scores of a needle test.
+
+By length and depth, of its controls, in the published shape.
+"""
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Needles in a video haystack: builds the contexts, asks, scores, writes the results.
+"""Needles in a video haystack.
+
+Builds the contexts, asks, scores, writes the results.
 
 The haystack is encoded once for all lengths and depths, and read once into a cache that all
 contexts share up to their needle.

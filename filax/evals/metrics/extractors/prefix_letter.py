@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first letter from A to E: lmms-eval's rule of LongVideoBench since 2024-11-13."""
+"""The first letter from A to E.
+
+Lmms-eval's rule of LongVideoBench since 2024-11-13.
+"""
 
 from collections.abc import Sequence
 
