@@ -67,7 +67,7 @@ class VerifyResult:
       tasks=tasks,
       videos=dict(self.videos),
       averages=self.averages,
-      checks=self.verdicts.as_dict(),
+      checks=self.verdicts.by_check(),
     )
 
   def lines(self) -> Iterator[str]:
@@ -82,7 +82,7 @@ class VerifyResult:
     for name, average in self.averages.items():
       yield f"  {name:<20} {average:>31.6g}"
     yield f"{'check':<16} {'made':>10}"
-    yield from self.verdicts.lines()
+    yield from self.verdicts.table()
 
 
 def verify(
@@ -146,7 +146,7 @@ def _kind(content: Mapping[str, Any]) -> str:
 
 
 def _shards(path: pathlib.Path, content: Mapping[str, Any]) -> list[pathlib.Path]:
-  """The files of records; names in recipe.json are not trusted to be files of the folder."""
+  """The files of records that recipe.json names, inside the folder."""
   if not path.is_dir():
     return [path]
   names = [name for name in sorted(content["shards"]) if name == pathlib.PurePath(name).name]
@@ -225,7 +225,10 @@ def _check_recipe(
 def _check_ids(
   paths: Sequence[pathlib.Path], shards: Sequence[ShardResult], verdicts: Verdicts
 ) -> None:
-  """Ids are unique over all files; the files are read again only for the names of repeated ones."""
+  """Checks that ids are unique over all files.
+
+  The files are read again only for the names of repeated ones.
+  """
   digests = np.concatenate([shard.ids for shard in shards if shard.ids is not None])
   distinct, counts = np.unique(digests, return_counts=True)
   verdicts.made["unique_id"] += len(distinct)
@@ -250,7 +253,7 @@ def _check_splits(
   exclude: Iterable[str | os.PathLike],
   verdicts: Verdicts,
 ) -> None:
-  """No source video is in two splits, held-out media are in no training file, none is excluded."""
+  """Checks source videos across splits, held-out media and exclusions."""
   train = keys.get(TRAIN, set()) - {""}
   held_out = keys.get(HELD_OUT, set()) - {""}
   verdicts.at(os.fspath(path))

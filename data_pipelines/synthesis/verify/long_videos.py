@@ -63,7 +63,7 @@ def is_long_video(question: AskedQuestion) -> bool:
 
 
 def check_long_video(question: AskedQuestion, sums: LongVideoSums, verdicts: Verdicts) -> None:
-  """Checks the lines of a caption against the scenes, and adds them to `sums`."""
+  """Checks a caption against its scenes; adds both to `sums`."""
   scenes = question.media[0] if question.media else ()
   clips = question.made["clips"]
   is_listed = isinstance(clips, list) and len(clips) == len(scenes) > 0
@@ -138,7 +138,7 @@ def clock_seconds(text: str) -> int:
 def check_averages(
   sums: LongVideoSums, content: Mapping[str, Any], verdicts: Verdicts
 ) -> dict[str, float]:
-  """Averages are within 5 % of those that a recipe.json states and asks for; returns them."""
+  """Checks averages against those in recipe.json; returns them."""
   averages = sums.averages()
   if not averages:
     return averages

@@ -47,7 +47,7 @@ def _check_timeline(timeline: Sequence[Scene], verdicts: Verdicts) -> None:
 
 
 def check_question(question: AskedQuestion, verdicts: Verdicts) -> None:
-  """Options differ, the right one is among them, and the stem does not give it away."""
+  """Checks options, the answer among them, and leaks in the stem."""
   if question.options:
     _check_options(question, verdicts)
   if question.task in ORDER_TASKS or question.listed:
@@ -76,6 +76,6 @@ def _check_options(question: AskedQuestion, verdicts: Verdicts) -> None:
 
 
 def named_neighbour(stem: str) -> str:
-  """The event X of a question about what comes after or before X; "" of another one."""
+  """The X of "what comes after X?" or "before X?", or ""."""
   match = _NEIGHBOUR.search(stem)
   return (match[1] or match[2]).strip() if match else ""

@@ -126,7 +126,7 @@ class ShardChecker:
 
 
 def _derive(question: AskedQuestion, tracks: Sequence[Track], verdicts: Verdicts) -> None:
-  """Derives the answer of a question from its track, the one of `tracks` that agrees."""
+  """Derives an answer from the one of `tracks` that agrees."""
   for track in tracks:
     attempt = Verdicts()
     attempt.at(verdicts.file, verdicts.line, verdicts.record)
