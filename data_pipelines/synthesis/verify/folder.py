@@ -82,7 +82,7 @@ class VerifyResult:
     for name, average in self.averages.items():
       yield f"  {name:<20} {average:>31.6g}"
     yield f"{'check':<16} {'made':>10}"
-    yield from self.verdicts.table()
+    yield from self.verdicts.check_lines()
 
 
 def verify(

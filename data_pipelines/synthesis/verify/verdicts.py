@@ -75,7 +75,7 @@ class Verdicts:
       checks[check] = dict(made=self.made[check], failed=self.failed[check], examples=examples)
     return checks
 
-  def table(self) -> Iterator[str]:
+  def check_lines(self) -> Iterator[str]:
     """A line a check, and the examples of those that failed."""
     for check in sorted(self.made):
       failed = self.failed[check]
