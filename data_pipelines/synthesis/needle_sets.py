@@ -78,7 +78,6 @@ def write_needles(
   """Writes records, cards and drawn haystacks to a folder.
 
   Returns the records of every split.
-
   Raises ValueError for unusable options or haystacks, and for a folder that holds anything else.
   """
   if options.hops not in HOPS:
@@ -206,10 +205,7 @@ def _records(
 def _questions(
   split: str, count: int, options: NeedleSetOptions
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  """(hop, question with its images) of a split.
-
-  "both" gives half of each.
-  """
+  """(hop, question with its images) of a split."""
   singles = count if options.hops == "single" else 0
   if options.hops == "both":
     singles = count - count // 2
@@ -240,10 +236,9 @@ def _timeline(
   options: NeedleSetOptions,
   name: str,
 ) -> list[dict[str, Any]]:
-  """Haystack and cards.
+  """Haystack and cards on a timeline.
 
   One card lies at `depth`, several are spread from begin to end.
-
   Cards begin at whole multiples of needle_seconds, so that a clip of frames is never half a card.
   """
   seconds = options.seconds
@@ -258,7 +253,7 @@ def _timeline(
   cursor = _HaystackCursor(haystack, options.seed, name)
   at = 0.0
   for place, image in zip([*places, seconds], [*images, ""], strict=True):
-    for stretch in cursor.take_stretches(place - shown):
+    for stretch in cursor.next_stretches(place - shown):
       length = stretch.end - stretch.start
       times = dict(t0=round(stretch.start, 3), t1=round(stretch.end, 3), at=round(at, 3))
       scenes.append(dict(media=stretch.media, kind="video", **times))
@@ -280,7 +275,7 @@ class _HaystackCursor:
     share = draw.unit(seed, "second", name)
     self._second = first.start + int(share * (first.end - first.start))
 
-  def take_stretches(self, seconds: float) -> Iterator[Stretch]:
+  def next_stretches(self, seconds: float) -> Iterator[Stretch]:
     """Yields stretches that last `seconds` together; files repeat when all were shown."""
     while seconds > 1e-6:
       file = self._files[self._number % len(self._files)]

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax data needles.
-
-Questions about cards hidden in long videos, to train and to test with.
+"""filax data needles: questions about cards hidden in long videos, to train and to test with.
 
   filax data needles --out data/needles --count 20000 --minutes 5
   filax data needles --out data/needles --count 20000 --frames 256 --haystack videos/*.mp4

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax data verify DIR.
-
-Is every answer right, and can it be guessed without the video?
+"""filax data verify DIR: is every answer right, and can it be guessed without the video?
 
   filax data verify runs/longvid                       # the output of filax data longvid
   filax data verify runs/longvid --blind --out report  # and attacks that see text alone

@@ -81,7 +81,7 @@ def test_held_out_cards_are_of_other_kinds(folder):
 
 def test_the_set_passes_verification(folder):
   result = verify(folder)
-  assert result.is_good, list(result.verdicts.lines())
+  assert result.is_good, list(result.verdicts.check_lines())
 
 
 def test_the_same_seed_gives_the_same_records(folder, tmp_path):

@@ -41,7 +41,7 @@ def _folds(questions: Sequence[BlindQuestion]) -> np.ndarray | None:
 
 
 def word_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
-  """A linear model of option words and their pairs with question words."""
+  """A linear model of option words and pairs with stem words."""
   folds = _folds(questions)
   if folds is None:
     return [None] * len(questions)
@@ -54,7 +54,7 @@ def word_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
   for fold in range(FOLDS):
     weights = fit_ridge(rows, target, row_folds != fold, _RIDGE)
     scored = row_folds == fold
-    predicted[scored] = rows.multiplied(weights)[scored]
+    predicted[scored] = rows.products(weights)[scored]
   return [predicted[start : start + count] for start, count in zip(first, counts, strict=True)]
 
 
@@ -66,7 +66,7 @@ def _centred_target(question: BlindQuestion) -> np.ndarray:
 
 
 def _option_features(questions: Sequence[BlindQuestion]) -> Iterator[np.ndarray]:
-  """The words of options, their places, and pairs with stem words."""
+  """The words of each option, and their pairs with stem words."""
   for question in questions:
     stem = feature_numbers(sorted(set(normal(question.stem).split()))[:_WORDS])
     for option in question.options:
@@ -96,7 +96,7 @@ def affix_features(text: str) -> np.ndarray:
 
 
 def order_preferences(questions: Sequence[BlindQuestion], features: Features) -> list[Preferences]:
-  """When the items of lists happen, learnt from right orders."""
+  """When listed items usually happen, learnt from right orders."""
   folds = _folds(questions)
   usable = list(map(_has_order, questions))
   if folds is None or not any(usable):
@@ -135,12 +135,12 @@ def _predicted(items: Sequence[np.ndarray], folds: np.ndarray, target: np.ndarra
   for fold in range(FOLDS):
     weights = fit_ridge(rows, target, folds != fold, _RIDGE)
     scored = folds == fold
-    predicted[scored] = rows.multiplied(weights)[scored]
+    predicted[scored] = rows.products(weights)[scored]
   return predicted
 
 
 def _agreement(option: str, times: np.ndarray) -> float:
-  """How well an option's order fits the times of the items."""
+  """How well an option fits the times of the items."""
   order = order_of(option)
   if sorted(order) != list(range(1, len(times) + 1)):
     return -np.inf
@@ -150,7 +150,7 @@ def _agreement(option: str, times: np.ndarray) -> float:
 
 
 def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
-  """When the named events happen, learnt from right spans."""
+  """When what a question names usually happens, learnt from spans."""
   folds = _folds(questions)
   middles = dict[int, np.ndarray]()
   for number, question in enumerate(questions):
@@ -172,10 +172,7 @@ def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
 
 
 def _middles(question: BlindQuestion) -> np.ndarray | None:
-  """The middles of offered spans, as shares of what is shown.
-
-  None without spans.
-  """
+  """The middles of offered spans, as shares of what is shown."""
   spans = list(map(span_of, question.options))
   if None in spans:
     return None

@@ -35,10 +35,7 @@ def similarity(first: frozenset, second: frozenset) -> float:
 
 
 def order_of(option: str) -> tuple[int, ...]:
-  """The numbers of an option such as "2 -> 1 -> 3".
-
-  () for another one.
-  """
+  """The numbers of an order of list items, or ()."""
   if not _ORDER.fullmatch(option.strip()):
     return ()
   return tuple(int(number) for number in re.findall("[0-9]+", option))

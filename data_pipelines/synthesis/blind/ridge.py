@@ -29,7 +29,7 @@ class SparseRows:
   def __len__(self) -> int:
     return len(self.scale)
 
-  def multiplied(self, weights: np.ndarray) -> np.ndarray:
+  def products(self, weights: np.ndarray) -> np.ndarray:
     """The products of the rows and weights: f64 [rows]."""
     sums = np.bincount(self.row, weights[self.columns], len(self))
     return sums * self.scale
@@ -67,7 +67,7 @@ def fit_ridge(rows: SparseRows, target: np.ndarray, used: np.ndarray, ridge: flo
   for _ in range(STEPS):
     if size <= enough or size == 0:
       break
-    product = rows.transposed(rows.multiplied(direction) * mask) + ridge * direction
+    product = rows.transposed(rows.products(direction) * mask) + ridge * direction
     step = size / float(direction @ product)
     weights = weights + step * direction
     residual = residual - step * product

@@ -55,7 +55,7 @@ def normal(text: str) -> str:
 def asked_questions(record: Mapping[str, Any], sample: Sample) -> Iterator[AskedQuestion]:
   """The questions of a record.
 
-  `sample` is the record as training reads it.
+  sample: the record as training reads it.
   """
   entry = record.get("made")
   made = entry if isinstance(entry, Mapping) else {}
@@ -115,10 +115,7 @@ def _without_letters(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def right_option(answer: str, options: Sequence[str]) -> int:
-  """The option that an answer names by letter or words.
-
-  NOT_GIVEN for none.
-  """
+  """The option that an answer names, or NOT_GIVEN."""
   match = _ANSWER.match(answer)
   if match:
     number = ord((match[1] or match[2]).upper()) - ord("A")

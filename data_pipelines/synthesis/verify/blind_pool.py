@@ -22,14 +22,14 @@ class BlindQuestion:
 
 
 class BlindPool:
-  """The questions with the smallest digests."""
+  """The questions with the smallest digests, for any order of files."""
 
   def __init__(self, most: int):
     self.most = most
     self._heaps: dict[tuple[str, str], list[tuple[int, BlindQuestion]]] = {}
 
-  def add_question(self, question: AskedQuestion, name: str) -> None:
-    """Adds a choice question; drops one if there are too many."""
+  def add(self, question: AskedQuestion, name: str) -> None:
+    """Adds a choice question; the pool keeps the smallest digests."""
     if question.right == NOT_GIVEN:
       return
     text = f"{name}\x1f{question.key}\x1f{question.stem}".encode("utf-8", "surrogateescape")

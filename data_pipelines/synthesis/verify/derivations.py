@@ -130,7 +130,7 @@ def _listed_events(
 def _check_order(
   question: AskedQuestion, labels: Sequence[str], starts: Sequence[float], verdicts: Verdicts
 ) -> None:
-  """Checks an order question: its list, answer and other options."""
+  """Checks a list, its right order, and the other options."""
   stated = [normal(line) for line in question.listed]
   expected = [normal(label) for label in labels]
   reason = "the list {} is not {}"
@@ -188,7 +188,7 @@ def _check_neighbour(
   gap: float,
   verdicts: Verdicts,
 ) -> None:
-  """Checks that the answer is the neighbour `expected`."""
+  """Checks the answer against `expected`, and the wrong options."""
   answer = normal(question.answer_text)
   labels = [other.label for other in expected]
   reason = "the answer {} is not the neighbour {} of {}"
@@ -268,7 +268,7 @@ def _derive_dense_caption(question: AskedQuestion, shown: ShownSpan, verdicts: V
 
 
 def _describes(text: str, start: int, end: int, shown: ShownSpan, events: Sequence[Event]) -> bool:
-  """Whether events with this text last from `start` to `end`."""
+  """Whether events with this text reach from `start` to `end`."""
   starts = []
   ends = []
   for event in events:

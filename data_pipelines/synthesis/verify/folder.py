@@ -67,7 +67,7 @@ class VerifyResult:
       tasks=tasks,
       videos=dict(self.videos),
       averages=self.averages,
-      checks=self.verdicts.as_dict(),
+      checks=self.verdicts.by_check(),
     )
 
   def lines(self) -> Iterator[str]:
@@ -82,7 +82,7 @@ class VerifyResult:
     for name, average in self.averages.items():
       yield f"  {name:<20} {average:>31.6g}"
     yield f"{'check':<16} {'made':>10}"
-    yield from self.verdicts.lines()
+    yield from self.verdicts.check_lines()
 
 
 def verify(
@@ -146,10 +146,7 @@ def _kind(content: Mapping[str, Any]) -> str:
 
 
 def _shards(path: pathlib.Path, content: Mapping[str, Any]) -> list[pathlib.Path]:
-  """The files of records.
-
-  Names in recipe.json are not trusted to be files of the folder.
-  """
+  """The files of records that recipe.json names, inside the folder."""
   if not path.is_dir():
     return [path]
   names = [name for name in sorted(content["shards"]) if name == pathlib.PurePath(name).name]
@@ -180,13 +177,13 @@ def _add_shard(
   shard: ShardResult, result: VerifyResult, keys: dict[str, set[str]], sums: LongVideoSums
 ) -> None:
   split = split_of_file(shard.name)
-  result.verdicts.add_verdicts(shard.verdicts)
+  result.verdicts.add(shard.verdicts)
   result.records += shard.records
   result.questions += shard.questions
   result.tasks += shard.tasks
   keys.setdefault(split, set()).update(shard.keys)
   if split == TRAIN:
-    sums.add_sums(shard.sums)
+    sums.add(shard.sums)
   if shard.pool is not None and result.pool is not None:
     result.pool.merge(shard.pool)
 
@@ -228,7 +225,7 @@ def _check_recipe(
 def _check_ids(
   paths: Sequence[pathlib.Path], shards: Sequence[ShardResult], verdicts: Verdicts
 ) -> None:
-  """Ids are unique over all files.
+  """Checks that ids are unique over all files.
 
   The files are read again only for the names of repeated ones.
   """
@@ -256,7 +253,7 @@ def _check_splits(
   exclude: Iterable[str | os.PathLike],
   verdicts: Verdicts,
 ) -> None:
-  """Checks that no source video is in two splits or excluded."""
+  """Checks source videos across splits, held-out media and exclusions."""
   train = keys.get(TRAIN, set()) - {""}
   held_out = keys.get(HELD_OUT, set()) - {""}
   verdicts.at(os.fspath(path))

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of joined videos.
-
-The times of a caption against its scenes, and the set's averages.
-"""
+"""Checks of joined videos: the times of a caption against its scenes, and the set's averages."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,7 +29,7 @@ class LongVideoSums:
   scenes: int = 0
   uses: Counter[str] = dataclasses.field(default_factory=Counter)  # Of each clip, by its medium.
 
-  def add_sums(self, other: "LongVideoSums") -> None:
+  def add(self, other: "LongVideoSums") -> None:
     """Adds those of another file."""
     self.videos += other.videos
     self.words += other.words
@@ -66,7 +63,7 @@ def is_long_video(question: AskedQuestion) -> bool:
 
 
 def check_long_video(question: AskedQuestion, sums: LongVideoSums, verdicts: Verdicts) -> None:
-  """Checks the lines of a caption against the scenes."""
+  """Checks a caption against its scenes; adds both to `sums`."""
   scenes = question.media[0] if question.media else ()
   clips = question.made["clips"]
   is_listed = isinstance(clips, list) and len(clips) == len(scenes) > 0
@@ -141,7 +138,7 @@ def clock_seconds(text: str) -> int:
 def check_averages(
   sums: LongVideoSums, content: Mapping[str, Any], verdicts: Verdicts
 ) -> dict[str, float]:
-  """Checks averages against those of the recipe; returns them."""
+  """Checks averages against those in recipe.json; returns them."""
   averages = sums.averages()
   if not averages:
     return averages

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of records that need no provenance.
-
-They hold for any multiple-choice manifest.
-"""
+"""Checks of records that need no provenance: they hold for any multiple-choice manifest."""
 
 from collections.abc import Sequence
 import pathlib
@@ -50,7 +47,7 @@ def _check_timeline(timeline: Sequence[Scene], verdicts: Verdicts) -> None:
 
 
 def check_question(question: AskedQuestion, verdicts: Verdicts) -> None:
-  """Checks the options of a question against its stem."""
+  """Checks options, the answer among them, and leaks in the stem."""
   if question.options:
     _check_options(question, verdicts)
   if question.task in ORDER_TASKS or question.listed:
@@ -79,6 +76,6 @@ def _check_options(question: AskedQuestion, verdicts: Verdicts) -> None:
 
 
 def named_neighbour(stem: str) -> str:
-  """The event X of a question about after or before X."""
+  """The X of "what comes after X?" or "before X?", or ""."""
   match = _NEIGHBOUR.search(stem)
   return (match[1] or match[2]).strip() if match else ""

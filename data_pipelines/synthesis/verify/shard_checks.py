@@ -99,7 +99,7 @@ class ShardChecker:
         letters = result.letters.setdefault((question.task, len(question.options)), Counter())
         letters[question.right] += 1
         if result.pool is not None:
-          result.pool.add_question(question, sample.id)
+          result.pool.add(question, sample.id)
       self._check_provenance(question, result)
 
   def _add_keys(self, question: AskedQuestion, sample: Sample, result: ShardResult) -> None:
@@ -126,14 +126,14 @@ class ShardChecker:
 
 
 def _derive(question: AskedQuestion, tracks: Sequence[Track], verdicts: Verdicts) -> None:
-  """Derives the answer of a question from its track."""
+  """Derives an answer from the one of `tracks` that agrees."""
   for track in tracks:
     attempt = Verdicts()
     attempt.at(verdicts.file, verdicts.line, verdicts.record)
     _derive_from(question, track, attempt)
     if not attempt.failed:
       break
-  verdicts.add_verdicts(attempt)
+  verdicts.add(attempt)
 
 
 def _derive_from(question: AskedQuestion, track: Track, verdicts: Verdicts) -> None:

@@ -33,9 +33,7 @@ class ShownSpan:
 
 
 def shown_span(media: Timeline, track: Track, made: Mapping[str, Any]) -> ShownSpan | None:
-  """What a timeline shows of a track.
-
-  None if it shows anything else.
+  """What a timeline shows of a track; None for another video.
 
   The events are those of the part that `made` names, else those that lie inside.
   """
@@ -62,7 +60,7 @@ def shown_span(media: Timeline, track: Track, made: Mapping[str, Any]) -> ShownS
 
 
 def _second_of(scene: Scene, second: float, track: Track) -> float | None:
-  """The second of a track that shows a file's second."""
+  """Where a second of a scene's file is on a track."""
   for original in track.media:
     stop = float("inf") if original.t1 is None else original.t1
     is_inside = original.t0 - SLACK <= second <= stop + SLACK

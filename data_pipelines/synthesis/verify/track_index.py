@@ -50,7 +50,7 @@ class TrackIndex:
     self._read = functools.lru_cache(_REMEMBERED)(self._read_at)
 
   def find(self, source: str, key: str, media: Timeline) -> list[Track]:
-    """The tracks of a source video that show a timeline."""
+    """The tracks of a source video with these media."""
     digest = np.uint64(_digest(source, key))
     first, stop = np.searchsorted(self._digests, [digest, digest + np.uint64(1)])
     names = {scene.media for scene in media}
@@ -68,10 +68,7 @@ class TrackIndex:
 
 
 def _checked_digest(text: bytes, verdicts: Verdicts) -> int | None:
-  """Checks a track.
-
-  Returns the digest of its name, None for no track.
-  """
+  """Checks a track; returns its digest, or None."""
   if not text.strip():
     return None
   try:

@@ -59,7 +59,7 @@ class Verdicts:
       examples.append(Failure(check, self.file, self.line, self.record, text))
     return False
 
-  def add_verdicts(self, other: "Verdicts") -> None:
+  def add(self, other: "Verdicts") -> None:
     """Adds the verdicts on other files."""
     self.made += other.made
     self.failed += other.failed
@@ -67,7 +67,7 @@ class Verdicts:
       examples = self.examples.setdefault(check, [])
       examples += failures[: EXAMPLES - len(examples)]
 
-  def as_dict(self) -> dict[str, Mapping[str, Any]]:
+  def by_check(self) -> dict[str, Mapping[str, Any]]:
     """Check -> counts and examples, for JSON."""
     checks: dict[str, Mapping[str, Any]] = {}
     for check in sorted(self.made):
@@ -75,7 +75,7 @@ class Verdicts:
       checks[check] = dict(made=self.made[check], failed=self.failed[check], examples=examples)
     return checks
 
-  def lines(self) -> Iterator[str]:
+  def check_lines(self) -> Iterator[str]:
     """A line a check, and the examples of those that failed."""
     for check in sorted(self.made):
       failed = self.failed[check]

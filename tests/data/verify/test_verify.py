@@ -19,7 +19,7 @@ def failed(path, **options):
 
 def test_right_answers_pass(question_set, records):
   result = verify(question_set.write(records))
-  assert result.is_good, list(result.verdicts.lines())
+  assert result.is_good, list(result.verdicts.check_lines())
   assert result.records == len(records)
 
 
