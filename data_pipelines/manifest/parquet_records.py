@@ -64,7 +64,7 @@ class ParquetRecords:
     entries = value if isinstance(value, list) else []
     if isinstance(present, bool):
       present = [present] * len(entries)
-    names = []
+    names: list[str | None] = []
     for number, is_inside in enumerate(present):
       if is_inside:
         names.append(f"{cell}/{number}")

@@ -69,7 +69,7 @@ class AnswerCache:
     row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
     return None if row is None else row[0]
 
-  def add(self, key: str, answer: str) -> None:
+  def put_answer(self, key: str, answer: str) -> None:
     """Keeps an answer."""
     self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))
     self._waiting += 1
@@ -170,7 +170,7 @@ class CachedLabels:
         text = texts[number]
         # A refusal is an answer, too: it is not asked again.
         answers[text] = "" if answer is None else answer
-        self._cache.add(keys[text], answers[text] or "")
+        self._cache.put_answer(keys[text], answers[text] or "")
         self.asked += 1
     finally:
       self._cache.commit()

@@ -183,7 +183,7 @@ def _add_shard(
   result.tasks += shard.tasks
   keys.setdefault(split, set()).update(shard.keys)
   if split == TRAIN:
-    sums.add(shard.sums)
+    sums.add_sums(shard.sums)
   if shard.pool is not None and result.pool is not None:
     result.pool.merge(shard.pool)
 

@@ -29,7 +29,7 @@ class LongVideoSums:
   scenes: int = 0
   uses: Counter[str] = dataclasses.field(default_factory=Counter)  # Of each clip, by its medium.
 
-  def add(self, other: "LongVideoSums") -> None:
+  def add_sums(self, other: "LongVideoSums") -> None:
     """Adds those of another file."""
     self.videos += other.videos
     self.words += other.words
