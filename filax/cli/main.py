@@ -8,7 +8,7 @@ from filax.cli import errors
 
 VERBS = {  # verb -> (module with a main(argv), one line of help)
   "demo": ("filax.cli.demo", "make a corpus, train on it, answer, write a report"),
-  "data": ("filax.cli.data", "check a manifest, or build it into ArrayRecord files"),
+  "data": ("filax.cli.data", "check, look at, reformat, make and verify training data"),
   "show": ("filax.cli.show", "print a config, its parameters, sharding and lengths"),
   "train": ("filax.cli.train", "train a config; the same command resumes"),
   "evals": ("filax.cli.evals", "score a checkpoint on benchmarks or questions of your own"),
