@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains and evaluates as one of several processes; a script of test_two_processes.py.
+"""A script of test_evaluation_of_two_processes.py: trains and evaluates as one of several.
 
 python trained_by_processes.py FOLDER VANISHING...: FOLDER/<process>/ holds the corpus of a process.
 The last process removes its files VANISHING after the first step. Prints the scores.
