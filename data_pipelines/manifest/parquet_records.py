@@ -8,59 +8,132 @@ with bytes becomes the name "x.parquet#row/column", one without its path. Bytes 
 """
 
 from collections.abc import Iterator, Mapping
+import functools
+import io
 import os
 from typing import Any, BinaryIO
 import weakref
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.report import ManifestError, RecordError
+from data_pipelines.media.kept_tables import Batches, KeptTables
 from data_pipelines.media.parquet_cells import ParquetError, ParquetRows
 
 _CHUNK = 512  # Rows that become Python objects at a time.
+_GROUPS = 4096  # Row groups kept, of all files together.
+_MEMORY = 128 << 20  # Bytes of those in memory.
+_DISK = 4 << 30  # Bytes of those in mapped files.
 
+_kept = KeptTables(_GROUPS, _MEMORY, _DISK)
 _open_rows: "weakref.WeakKeyDictionary[BinaryIO, ParquetRecords]" = weakref.WeakKeyDictionary()
+
+
+class _Descriptor(io.RawIOBase):
+  """Reads a file while others have it open, and does not keep it open."""
+
+  def __init__(self, file: BinaryIO):
+    self._file = weakref.ref(file)
+    self._size = os.fstat(file.fileno()).st_size
+    self._position = 0
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}
+    self._position = starts[whence] + offset
+    return self._position
+
+  def tell(self) -> int:
+    return self._position
+
+  def readinto(self, buffer) -> int:
+    file = self._file()
+    if file is None:
+      raise ValueError("The file is closed.")
+    count = os.preadv(file.fileno(), [buffer], self._position)
+    self._position += count
+    return count
 
 
 class ParquetRecords:
   """The records of an open Parquet file by row."""
 
   def __init__(self, path: str, file: BinaryIO):
-    self.rows = ParquetRows(file)
+    facts = os.fstat(file.fileno())
+    version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    shared = io.BufferedReader(_Descriptor(file))
+    self.rows = ParquetRows(shared, _kept, version)
     self._name = path if "://" in path else os.path.abspath(path)
     self._media: list[str] = []  # Columns with bytes.
     for field in self.rows.schema:
       if self.rows.leaves_of(field.name) and _is_medium(field.type):
         self._media.append(field.name)
-    self._present: dict[tuple[int, str], bool | None] = {}  # See _all_or_none.
+    self._decided: dict[tuple[int, str], bool | None] = {}  # See _all_or_none.
 
   def records(self, group: int, begin: int, end: int) -> Iterator[dict[str, Any]]:
     """The records of some rows of a row group."""
-    if self.rows.leaves:
-      table = self.rows.read_group(group, self.rows.leaves).slice(begin, end - begin)
-      listed = table.to_pylist()
-    else:
-      listed = [{} for _ in range(begin, end)]
-    for offset, values in enumerate(listed, begin):
+    mixed = [column for column in self._media if self._whether_bytes(group, column) is None]
+    listed: list[dict[str, Any]] = [{} for _ in range(begin, end)]
+    present: dict[str, list[Any]] = {}
+    if self.rows.leaves or mixed:
+      read = functools.partial(self._batches, group, mixed)
+      table = self.rows.kept_table((group, "records"), read).slice(begin, end - begin)
+      columns = table.num_columns - len(mixed)
+      if columns:
+        listed = table.select(range(columns)).to_pylist()
+      for column, flags in zip(mixed, table.columns[columns:], strict=True):
+        present[column] = flags.to_pylist()
+    for number, values in enumerate(listed):
       record = {}
       for key, value in values.items():
         record[key] = _without_nulls(value)
+      row = int(self.rows.first_rows[group]) + begin + number
       for column in self._media:
-        record[column] = self._named(group, offset, column, values.get(column))
+        flags = present[column][number] if column in present else self._decided[group, column]
+        record[column] = self._named(row, column, values.get(column), flags)
       yield record
 
-  def _named(self, group: int, offset: int, column: str, value: Any) -> Any:
+  def _batches(self, group: int, mixed: list[str]) -> Batches:
+    """The columns without bytes, then whether there are bytes in those of `mixed`."""
+    flags = [self._flags(group, column) for column in mixed]
+    if not self.rows.leaves:
+      table = pa.Table.from_arrays(flags, mixed)
+      yield from table.to_batches()
+      return
+    first = 0
+    for batch in self.rows.batches(group, self.rows.leaves):
+      columns = list(batch.columns)
+      for flag in flags:
+        columns.append(_joined(flag.slice(first, batch.num_rows)))
+      yield pa.RecordBatch.from_arrays(columns, [*batch.schema.names, *mixed])
+      first += batch.num_rows
+
+  def _flags(self, group: int, column: str) -> pa.ChunkedArray:
+    """Whether there are bytes, for each cell or each entry of its list.
+
+    The bytes are read and not kept.
+    """
+    flags = []
+    for batch in self.rows.batches(group, self.rows.leaves_of(column)[:1]):
+      flags.append(_filled(batch.column(0)))
+    return pa.chunked_array(flags)
+
+  def _named(self, row: int, column: str, value: Any, present: Any) -> Any:
     """The names of the media of a cell.
 
     `value` is what is left of it without bytes.
     """
-    row = int(self.rows.first_rows[group]) + offset
     cell = f"{self._name}#{row}/{column}"
     if not _is_list(self._type(column)):
-      return cell if self._has_bytes(group, offset, column) is True else _path(value)
-    present = self._has_bytes(group, offset, column)
+      return cell if present is True else _path(value)
     entries = value if isinstance(value, list) else []
     if isinstance(present, bool):
       present = [present] * len(entries)
@@ -75,22 +148,11 @@ class ParquetRecords:
   def _type(self, column: str) -> pa.DataType:
     return self.rows.schema.field(column).type
 
-  def _has_bytes(self, group: int, offset: int, column: str) -> bool | list[bool]:
-    """Whether a cell has bytes.
-
-    For a cell with a list, of each entry.
-    The counts in the file are asked first, so that the bytes need not be read.
-    """
-    if (group, column) not in self._present:
-      self._present[group, column] = self._all_or_none(group, column)
-    present = self._present[group, column]
-    if present is not None:
-      return present
-    leaf = self.rows.leaves_of(column)[0]
-    value = self.rows.read_group(group, [leaf]).column(0)[offset]
-    if not _is_list(self._type(column)):
-      return _is_filled(value)
-    return [_is_filled(entry) for entry in value.values] if value.is_valid else []
+  def _whether_bytes(self, group: int, column: str) -> bool | None:
+    """`_all_or_none`, found once."""
+    if (group, column) not in self._decided:
+      self._decided[group, column] = self._all_or_none(group, column)
+    return self._decided[group, column]
 
   def _all_or_none(self, group: int, column: str) -> bool | None:
     """Whether all cells of a row group have bytes, or none has.
@@ -107,11 +169,19 @@ class ParquetRecords:
     return nulls == 0
 
 
-def _is_filled(value: Any) -> bool:
-  """Whether a binary value, or that of a struct, is there."""
-  if value.is_valid and isinstance(value, pa.StructScalar):
-    value = value["bytes"]
-  return bool(value.is_valid)
+def _filled(cells: pa.Array) -> pa.Array:
+  """Whether binary values, structs with bytes, or the entries of lists are there."""
+  if pa.types.is_list(cells.type):
+    return pa.ListArray.from_arrays(cells.offsets, _filled(cells.values))
+  if pa.types.is_large_list(cells.type):
+    return pa.LargeListArray.from_arrays(cells.offsets, _filled(cells.values))
+  if pa.types.is_struct(cells.type):
+    cells = pc.struct_field(cells, "bytes")
+  return cells.is_valid()
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+  return pa.concat_arrays(column.chunks)
 
 
 def _is_list(kind: pa.DataType) -> bool:
