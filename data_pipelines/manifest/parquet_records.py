@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import functools
 import io
 import os
+import threading
 from typing import Any, BinaryIO
 import weakref
 
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.report import ManifestError, RecordError
+from data_pipelines.media.file_part import FilePart
 from data_pipelines.media.kept_tables import Batches, KeptTables
 from data_pipelines.media.parquet_cells import ParquetError, ParquetRows
 
@@ -32,51 +34,24 @@ _kept = KeptTables(_GROUPS, _MEMORY, _DISK)
 _open_rows: "weakref.WeakKeyDictionary[BinaryIO, ParquetRecords]" = weakref.WeakKeyDictionary()
 
 
-class _Descriptor(io.RawIOBase):
-  """Reads a file while others have it open, and does not keep it open."""
-
-  def __init__(self, file: BinaryIO):
-    self._file = weakref.ref(file)
-    self._size = os.fstat(file.fileno()).st_size
-    self._position = 0
-
-  def readable(self) -> bool:
-    return True
-
-  def seekable(self) -> bool:
-    return True
-
-  def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-    starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}
-    self._position = starts[whence] + offset
-    return self._position
-
-  def tell(self) -> int:
-    return self._position
-
-  def readinto(self, buffer) -> int:
-    file = self._file()
-    if file is None:
-      raise ValueError("The file is closed.")
-    count = os.preadv(file.fileno(), [buffer], self._position)
-    self._position += count
-    return count
-
-
 class ParquetRecords:
   """The records of an open Parquet file by row."""
 
   def __init__(self, path: str, file: BinaryIO):
     facts = os.fstat(file.fileno())
     version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
-    shared = io.BufferedReader(_Descriptor(file))
-    self.rows = ParquetRows(shared, _kept, version)
+    # A proxy, so that the entry of _open_rows goes with its file.
+    content = FilePart(weakref.proxy(file), 0, facts.st_size)
+    self.rows = ParquetRows(io.BufferedReader(content), _kept, version)
     self._name = path if "://" in path else os.path.abspath(path)
     self._media: list[str] = []  # Columns with bytes.
     for field in self.rows.schema:
       if self.rows.leaves_of(field.name) and _is_medium(field.type):
         self._media.append(field.name)
     self._decided: dict[tuple[int, str], bool | None] = {}  # See _all_or_none.
+    self._lock = threading.Lock()
+    self._following: list[Any] = []  # Records after the last one asked for, in reverse.
+    self._next = -1  # The row of the first of them.
 
   def records(self, group: int, begin: int, end: int) -> Iterator[dict[str, Any]]:
     """The records of some rows of a row group."""
@@ -101,28 +76,46 @@ class ParquetRecords:
         record[column] = self._named(row, column, values.get(column), flags)
       yield record
 
+  def record(self, row: int) -> dict[str, Any]:
+    """The record of a row.
+
+    Records in order become Python objects many at a time. Raises ValueError.
+    """
+    group, offset = self.rows.locate(row)
+    with self._lock:
+      follows = row == self._next
+      if not follows or not self._following:
+        count = int(self.rows.first_rows[group + 1]) - row
+        end = offset + min(count, _CHUNK if follows else 1)
+        self._following = _chunk(self, group, offset, end)[::-1]
+      record = self._following.pop()
+      self._next = row + 1
+    if isinstance(record, RecordError):
+      raise record
+    return record
+
   def _batches(self, group: int, mixed: list[str]) -> Batches:
-    """The columns without bytes, then whether there are bytes in those of `mixed`."""
+    """The columns without bytes, then the flags of those in `mixed`."""
     flags = [self._flags(group, column) for column in mixed]
     if not self.rows.leaves:
       table = pa.Table.from_arrays(flags, mixed)
       yield from table.to_batches()
       return
     first = 0
-    for batch in self.rows.batches(group, self.rows.leaves):
+    for batch in self.rows.read_batches(group, self.rows.leaves):
       columns = list(batch.columns)
       for flag in flags:
-        columns.append(_joined(flag.slice(first, batch.num_rows)))
+        columns.append(pa.concat_arrays(flag.slice(first, batch.num_rows).chunks))
       yield pa.RecordBatch.from_arrays(columns, [*batch.schema.names, *mixed])
       first += batch.num_rows
 
   def _flags(self, group: int, column: str) -> pa.ChunkedArray:
-    """Whether there are bytes, for each cell or each entry of its list.
+    """Whether there are bytes in each cell of a column.
 
     The bytes are read and not kept.
     """
     flags = []
-    for batch in self.rows.batches(group, self.rows.leaves_of(column)[:1]):
+    for batch in self.rows.read_batches(group, self.rows.leaves_of(column)[:1]):
       flags.append(_filled(batch.column(0)))
     return pa.chunked_array(flags)
 
@@ -170,7 +163,7 @@ class ParquetRecords:
 
 
 def _filled(cells: pa.Array) -> pa.Array:
-  """Whether binary values, structs with bytes, or the entries of lists are there."""
+  """Whether there are bytes in each cell, or in each entry of its list."""
   if pa.types.is_list(cells.type):
     return pa.ListArray.from_arrays(cells.offsets, _filled(cells.values))
   if pa.types.is_large_list(cells.type):
@@ -178,10 +171,6 @@ def _filled(cells: pa.Array) -> pa.Array:
   if pa.types.is_struct(cells.type):
     cells = pc.struct_field(cells, "bytes")
   return cells.is_valid()
-
-
-def _joined(column: pa.ChunkedArray) -> pa.Array:
-  return pa.concat_arrays(column.chunks)
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -232,11 +221,19 @@ def parquet_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
 
 
 def _chunk(records: ParquetRecords, group: int, begin: int, end: int) -> list[Any]:
-  """Some records of a row group, or a RecordError for each."""
+  """Some records of a row group.
+
+  A RecordError stands for a damaged one, and for all of a damaged row group.
+  """
   try:
     return list(records.records(group, begin, end))
-  except ParquetError as error:
-    return [RecordError(str(error))] * (end - begin)
+  except ValueError as error:
+    if isinstance(error, ParquetError) or end - begin == 1:
+      return [RecordError(str(error)) for _ in range(begin, end)]
+  listed = []  # A text may be no UTF-8.
+  for offset in range(begin, end):
+    listed += _chunk(records, group, offset, offset + 1)
+  return listed
 
 
 def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
@@ -252,9 +249,7 @@ def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
 
 def parquet_record_at(path: str, file: BinaryIO, row: int) -> dict[str, Any]:
   """The record of a row, from 0. Raises ValueError."""
-  records = _records(path, file)
-  group, offset = records.rows.locate(row)
-  return next(records.records(group, offset, offset + 1))
+  return _records(path, file).record(row)
 
 
 def _opened_records(path: str, file: BinaryIO) -> ParquetRecords:

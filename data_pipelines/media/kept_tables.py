@@ -39,7 +39,7 @@ class KeptTables:
     self._held = 0
     self._mapped = 0
 
-  def find(self, key: Hashable) -> pa.Table | None:
+  def kept_table(self, key: Hashable) -> pa.Table | None:
     """A kept table."""
     with self._lock:
       if key not in self._kept:
@@ -47,7 +47,7 @@ class KeptTables:
       self._kept.move_to_end(key)
       return self._kept[key].table
 
-  def add(self, key: Hashable, read: Callable[[], Batches]) -> pa.Table:
+  def read_table(self, key: Hashable, read: Callable[[], Batches]) -> pa.Table:
     """Reads and keeps a table.
 
     Tables asked for longest ago go first.

@@ -68,7 +68,6 @@ class ParquetRows:
 
   def __init__(self, file: BinaryIO, kept: KeptTables | None = None, version: Hashable = None):
     self._lock = threading.Lock()
-    self._kept = kept
     self._version = version
     self._failed: dict[Hashable, str] = {}  # Tables that cannot be read, and why.
     with parquet_errors():
@@ -80,9 +79,8 @@ class ParquetRows:
         counts.append(metadata.row_group(group).num_rows)
     self.first_rows = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     self.leaves, self.binary_leaves = self._split_leaves()
-    if self._kept is None:
-      count = _GROUPS * max(1, len(self.binary_leaves))
-      self._kept = KeptTables(count, count * LARGEST_HELD, _LARGEST_GROUP)
+    groups = _GROUPS * max(1, len(self.binary_leaves))
+    self._kept = kept or KeptTables(groups, groups * LARGEST_HELD, _LARGEST_GROUP)
 
   def __len__(self) -> int:
     return int(self.first_rows[-1])
@@ -99,7 +97,7 @@ class ParquetRows:
 
   def read_group(self, group: int, leaves: Sequence[str]) -> pa.Table:
     """Columns of a row group; the last few are kept."""
-    read = functools.partial(self.batches, group, leaves)
+    read = functools.partial(self.read_batches, group, leaves)
     return self.kept_table((group, *leaves), read)
 
   def kept_table(self, name: Hashable, read: Callable[[], Batches]) -> pa.Table:
@@ -109,14 +107,14 @@ class ParquetRows:
     """
     key = (self._version, name)
     with self._lock:
-      table = self._kept.find(key)
+      table = self._kept.kept_table(key)
       if table is not None:
         return table
       if name in self._failed:
         raise ParquetError(self._failed[name])
       try:
         with parquet_errors():
-          return self._kept.add(key, read)
+          return self._kept.read_table(key, read)
       except ParquetError as error:
         self._failed[name] = str(error)
         raise
@@ -154,7 +152,7 @@ class ParquetRows:
       leaves.append(column.path)
     return plain, binary
 
-  def batches(self, group: int, leaves: Sequence[str]) -> Batches:
+  def read_batches(self, group: int, leaves: Sequence[str]) -> Batches:
     """Columns of a row group, some MB at a time. Raises ParquetError."""
     rows = int(self.first_rows[group + 1] - self.first_rows[group])
     row_group = self._parquet.metadata.row_group(group)

@@ -138,10 +138,10 @@ def test_the_table_reads_rows_of_many_groups(video, tmp_path):
 def test_a_row_group_is_read_once_for_rows_that_follow(tmp_path, monkeypatch):
   path = rows_of(tmp_path / "x.parquet", 40, 20, b"x")
   groups = []
-  original = parquet_cells.ParquetRows.batches
+  original = parquet_cells.ParquetRows.read_batches
   monkeypatch.setattr(
     parquet_cells.ParquetRows,
-    "batches",
+    "read_batches",
     lambda rows, group, leaves: groups.append(group) or original(rows, group, leaves),
   )
   for row in range(40):
