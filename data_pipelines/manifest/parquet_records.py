@@ -8,6 +8,7 @@ with bytes becomes the name "x.parquet#row/column", one without its path. Bytes 
 """
 
 from collections.abc import Iterator, Mapping
+import contextlib
 import functools
 import io
 import os
@@ -22,7 +23,7 @@ from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.report import ManifestError, RecordError
 from data_pipelines.media.file_part import FilePart
-from data_pipelines.media.kept_tables import Batches, KeptTables
+from data_pipelines.media.kept_tables import LARGEST_HELD, Batches, KeptTables
 from data_pipelines.media.parquet_cells import ParquetError, ParquetRows
 
 _CHUNK = 512  # Rows that become Python objects at a time.
@@ -35,14 +36,17 @@ _open_rows: "weakref.WeakKeyDictionary[BinaryIO, ParquetRecords]" = weakref.Weak
 
 
 class ParquetRecords:
-  """The records of an open Parquet file by row."""
+  """The records of an open Parquet file by row.
 
-  def __init__(self, path: str, file: BinaryIO):
+  Its row groups are held by `kept`.
+  """
+
+  def __init__(self, path: str, file: BinaryIO, kept: KeptTables):
     facts = os.fstat(file.fileno())
     version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
     # A proxy, so that the entry of _open_rows goes with its file.
     content = FilePart(weakref.proxy(file), 0, facts.st_size)
-    self.rows = ParquetRows(io.BufferedReader(content), _kept, version)
+    self.rows = ParquetRows(io.BufferedReader(content), kept, version)
     self._name = path if "://" in path else os.path.abspath(path)
     self._media: list[str] = []  # Columns with bytes.
     for field in self.rows.schema:
@@ -72,8 +76,10 @@ class ParquetRecords:
         record[key] = _without_nulls(value)
       row = int(self.rows.first_rows[group]) + begin + number
       for column in self._media:
-        flags = present[column][number] if column in present else self._decided[group, column]
-        record[column] = self._named(row, column, values.get(column), flags)
+        has_bytes: Any = self._decided[group, column]
+        if column in present:
+          has_bytes = present[column][number]
+        record[column] = self._named(row, column, values.get(column), has_bytes)
       yield record
 
   def record(self, row: int) -> dict[str, Any]:
@@ -163,7 +169,7 @@ class ParquetRecords:
 
 
 def _filled(cells: pa.Array) -> pa.Array:
-  """Whether there are bytes in each cell, or in each entry of its list."""
+  """Whether there are bytes in each cell, or entry of its list."""
   if pa.types.is_list(cells.type):
     return pa.ListArray.from_arrays(cells.offsets, _filled(cells.values))
   if pa.types.is_large_list(cells.type):
@@ -210,7 +216,9 @@ def parquet_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
   A place is a row, from 0.
   The rows of a damaged row group are RecordErrors. Raises ManifestError for a damaged file.
   """
-  records = _opened_records(path, file)
+  newest = KeptTables(1, LARGEST_HELD, _DISK)  # A pass returns to no row group.
+  with _manifest_errors(path):
+    records = ParquetRecords(path, file, newest)
   first_rows = records.rows.first_rows.tolist()
   for group, first in enumerate(first_rows[:-1]):
     count = first_rows[group + 1] - first
@@ -242,7 +250,8 @@ def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
   The records are not read: they are None.
   Raises ManifestError for a damaged file.
   """
-  count = len(_opened_records(path, file).rows)
+  with _manifest_errors(path):
+    count = len(_records(path, file).rows)
   for row in range(count):
     yield LocatedRecord(row + 1, None, row, row + 1)
 
@@ -252,14 +261,15 @@ def parquet_record_at(path: str, file: BinaryIO, row: int) -> dict[str, Any]:
   return _records(path, file).record(row)
 
 
-def _opened_records(path: str, file: BinaryIO) -> ParquetRecords:
+@contextlib.contextmanager
+def _manifest_errors(path: str) -> Iterator[None]:
   try:
-    return _records(path, file)
+    yield
   except ParquetError as error:
     raise ManifestError(f"The manifest {one_line(path)} {error}.") from error
 
 
 def _records(path: str, file: BinaryIO) -> ParquetRecords:
   if file not in _open_rows:
-    _open_rows[file] = ParquetRecords(path, file)
+    _open_rows[file] = ParquetRecords(path, file, _kept)
   return _open_rows[file]

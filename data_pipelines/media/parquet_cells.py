@@ -103,7 +103,7 @@ class ParquetRows:
   def kept_table(self, name: Hashable, read: Callable[[], Batches]) -> pa.Table:
     """The table of a name, read unless it is kept.
 
-    What cannot be read is not tried again: raises ParquetError at once.
+    What is damaged is not tried again. Raises ParquetError.
     """
     key = (self._version, name)
     with self._lock:
@@ -116,7 +116,8 @@ class ParquetRows:
         with parquet_errors():
           return self._kept.read_table(key, read)
       except ParquetError as error:
-        self._failed[name] = str(error)
+        if getattr(error.__cause__, "errno", None) is None:  # Not of the disk, which may recover.
+          self._failed[name] = str(error)
         raise
 
   def leaves_of(self, column: str) -> list[str]:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often the row groups of a Parquet manifest are read."""
 
+import errno
 import functools
 import gc
 import os
 import pathlib
 import random
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -140,10 +142,32 @@ def test_a_damaged_row_group_is_tried_once(reads, tmp_path):
   pathlib.Path(path).write_bytes(content)
   with open(path, "rb") as file:
     records = [located.record for located in parquet_records.parquet_records(path, file)]
-    with pytest.raises(ValueError, match="damaged"):
-      parquet_record_at(path, file, 7)
+    assert len(reads) == 1
+    for row in (7, 8, 2000):
+      with pytest.raises(ValueError, match="damaged"):
+        parquet_record_at(path, file, row)
   assert len(records) == 3000 and {type(record) for record in records} == {RecordError}
-  assert len(reads) == 1
+  assert len(reads) == 2
+
+
+def test_a_row_group_is_tried_again_after_an_error_of_the_disk(reads, tmp_path, monkeypatch):
+  path = write(tmp_path / "x.parquet", 4, 4)
+  full = OSError(errno.ENOSPC, "No space left on device")
+  with open(path, "rb") as file:
+    with monkeypatch.context() as patch:
+      patch.setattr(parquet_cells.ParquetRows, "read_batches", mock.Mock(side_effect=full))
+      with pytest.raises(ValueError, match="No space left"):
+        parquet_record_at(path, file, 1)
+    assert parquet_record_at(path, file, 1)["id"] == "id1"
+
+
+def test_a_pass_over_a_file_keeps_no_row_groups(reads, tmp_path, monkeypatch):
+  kept = KeptTables(100, 1 << 20, 1 << 20)
+  monkeypatch.setattr(parquet_records, "_kept", kept)
+  path = write(tmp_path / "x.parquet", 40, 4)
+  with open(path, "rb") as file:
+    assert len(list(parquet_records.parquet_records(path, file))) == 40
+  assert len(reads) == 10 and kept._held == 0
 
 
 def test_a_row_with_text_that_is_no_utf8_is_bad_alone(tmp_path):
