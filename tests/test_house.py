@@ -81,3 +81,11 @@ def test_docstrings_begin_with_a_short_line():
     if "--" not in line and len(line.split()) > MOST_WORDS_OF_A_FIRST_LINE:
       long.append(f"{path} {node.name}: {line}")
   assert not long, "\n".join(long)
+
+
+def test_files_of_tests_have_names_of_their_own():
+  names: dict[str, list[str]] = {}
+  for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    names.setdefault(path.name, []).append(str(path.relative_to(ROOT)))
+  twice = {name: paths for name, paths in names.items() if len(paths) > 1}
+  assert not twice, f"pytest imports one file a name: {twice}"

@@ -38,7 +38,10 @@ def test_overrides():
     ([CONFIG, "--workdir=x", "more"], "'more' is not understood"),
     ([CONFIG, "--workdir=x", "--config.stepz=3"], 'Did you mean "steps" instead of "stepz"'),
     ([CONFIG, "--workdir=x", "--config.steps=few"], r"--config\.steps=few: invalid literal"),
-    ([f"{CONFIG}:fast", "--workdir=x"], r"takes no argument 'fast'. It takes debug, packed\."),
+    (
+      [f"{CONFIG}:fast", "--workdir=x"],
+      r"takes no argument 'fast'. It takes debug, mixture, packed, root\.",
+    ),
     ([f"{CONFIG}:debug=2", "--workdir=x"], "debug='2' is not a bool"),
     (["--config=configs/none.py", "--workdir=x"], "is not a config file"),
     ([CONFIG, "--workdirs=x"], "Did you mean: workdir"),
