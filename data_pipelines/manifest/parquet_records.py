@@ -8,59 +8,131 @@ with bytes becomes the name "x.parquet#row/column", one without its path. Bytes 
 """
 
 from collections.abc import Iterator, Mapping
+import contextlib
+import functools
+import io
 import os
+import threading
 from typing import Any, BinaryIO
 import weakref
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.report import ManifestError, RecordError
+from data_pipelines.media.file_part import FilePart
+from data_pipelines.media.kept_tables import LARGEST_HELD, Batches, KeptTables
 from data_pipelines.media.parquet_cells import ParquetError, ParquetRows
 
 _CHUNK = 512  # Rows that become Python objects at a time.
+_GROUPS = 4096  # Row groups kept, of all files together.
+_MEMORY = 128 << 20  # Bytes of those in memory.
+_DISK = 4 << 30  # Bytes of those in mapped files.
 
+_kept = KeptTables(_GROUPS, _MEMORY, _DISK)
 _open_rows: "weakref.WeakKeyDictionary[BinaryIO, ParquetRecords]" = weakref.WeakKeyDictionary()
 
 
 class ParquetRecords:
-  """The records of an open Parquet file by row."""
+  """The records of an open Parquet file by row.
 
-  def __init__(self, path: str, file: BinaryIO):
-    self.rows = ParquetRows(file)
+  Its row groups are held by `kept`.
+  """
+
+  def __init__(self, path: str, file: BinaryIO, kept: KeptTables):
+    facts = os.fstat(file.fileno())
+    version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    # A proxy, so that the entry of _open_rows goes with its file.
+    content = FilePart(weakref.proxy(file), 0, facts.st_size)
+    self.rows = ParquetRows(io.BufferedReader(content), kept, version)
     self._name = path if "://" in path else os.path.abspath(path)
     self._media: list[str] = []  # Columns with bytes.
     for field in self.rows.schema:
       if self.rows.leaves_of(field.name) and _is_medium(field.type):
         self._media.append(field.name)
-    self._present: dict[tuple[int, str], bool | None] = {}  # See _all_or_none.
+    self._decided: dict[tuple[int, str], bool | None] = {}  # See _all_or_none.
+    self._lock = threading.Lock()
+    self._following: list[Any] = []  # Records after the last one asked for, in reverse.
+    self._next = -1  # The row of the first of them.
 
   def records(self, group: int, begin: int, end: int) -> Iterator[dict[str, Any]]:
     """The records of some rows of a row group."""
-    if self.rows.leaves:
-      table = self.rows.read_group(group, self.rows.leaves).slice(begin, end - begin)
-      listed = table.to_pylist()
-    else:
-      listed = [{} for _ in range(begin, end)]
-    for offset, values in enumerate(listed, begin):
+    mixed = [column for column in self._media if self._whether_bytes(group, column) is None]
+    listed: list[dict[str, Any]] = [{} for _ in range(begin, end)]
+    present: dict[str, list[Any]] = {}
+    if self.rows.leaves or mixed:
+      read = functools.partial(self._batches, group, mixed)
+      table = self.rows.kept_table((group, "records"), read).slice(begin, end - begin)
+      columns = table.num_columns - len(mixed)
+      if columns:
+        listed = table.select(range(columns)).to_pylist()
+      for column, flags in zip(mixed, table.columns[columns:], strict=True):
+        present[column] = flags.to_pylist()
+    for number, values in enumerate(listed):
       record = {}
       for key, value in values.items():
         record[key] = _without_nulls(value)
+      row = int(self.rows.first_rows[group]) + begin + number
       for column in self._media:
-        record[column] = self._named(group, offset, column, values.get(column))
+        has_bytes: Any = self._decided[group, column]
+        if column in present:
+          has_bytes = present[column][number]
+        record[column] = self._named(row, column, values.get(column), has_bytes)
       yield record
 
-  def _named(self, group: int, offset: int, column: str, value: Any) -> Any:
+  def record(self, row: int) -> dict[str, Any]:
+    """The record of a row.
+
+    Records in order become Python objects many at a time. Raises ValueError.
+    """
+    group, offset = self.rows.locate(row)
+    with self._lock:
+      follows = row == self._next
+      if not follows or not self._following:
+        count = int(self.rows.first_rows[group + 1]) - row
+        end = offset + min(count, _CHUNK if follows else 1)
+        self._following = _chunk(self, group, offset, end)[::-1]
+      record = self._following.pop()
+      self._next = row + 1
+    if isinstance(record, RecordError):
+      raise record
+    return record
+
+  def _batches(self, group: int, mixed: list[str]) -> Batches:
+    """The columns without bytes, then the flags of those in `mixed`."""
+    flags = [self._flags(group, column) for column in mixed]
+    if not self.rows.leaves:
+      table = pa.Table.from_arrays(flags, mixed)
+      yield from table.to_batches()
+      return
+    first = 0
+    for batch in self.rows.read_batches(group, self.rows.leaves):
+      columns = list(batch.columns)
+      for flag in flags:
+        columns.append(pa.concat_arrays(flag.slice(first, batch.num_rows).chunks))
+      yield pa.RecordBatch.from_arrays(columns, [*batch.schema.names, *mixed])
+      first += batch.num_rows
+
+  def _flags(self, group: int, column: str) -> pa.ChunkedArray:
+    """Whether there are bytes in each cell of a column.
+
+    The bytes are read and not kept.
+    """
+    flags = []
+    for batch in self.rows.read_batches(group, self.rows.leaves_of(column)[:1]):
+      flags.append(_filled(batch.column(0)))
+    return pa.chunked_array(flags)
+
+  def _named(self, row: int, column: str, value: Any, present: Any) -> Any:
     """The names of the media of a cell.
 
     `value` is what is left of it without bytes.
     """
-    row = int(self.rows.first_rows[group]) + offset
     cell = f"{self._name}#{row}/{column}"
     if not _is_list(self._type(column)):
-      return cell if self._has_bytes(group, offset, column) is True else _path(value)
-    present = self._has_bytes(group, offset, column)
+      return cell if present is True else _path(value)
     entries = value if isinstance(value, list) else []
     if isinstance(present, bool):
       present = [present] * len(entries)
@@ -75,22 +147,11 @@ class ParquetRecords:
   def _type(self, column: str) -> pa.DataType:
     return self.rows.schema.field(column).type
 
-  def _has_bytes(self, group: int, offset: int, column: str) -> bool | list[bool]:
-    """Whether a cell has bytes.
-
-    For a cell with a list, of each entry.
-    The counts in the file are asked first, so that the bytes need not be read.
-    """
-    if (group, column) not in self._present:
-      self._present[group, column] = self._all_or_none(group, column)
-    present = self._present[group, column]
-    if present is not None:
-      return present
-    leaf = self.rows.leaves_of(column)[0]
-    value = self.rows.read_group(group, [leaf]).column(0)[offset]
-    if not _is_list(self._type(column)):
-      return _is_filled(value)
-    return [_is_filled(entry) for entry in value.values] if value.is_valid else []
+  def _whether_bytes(self, group: int, column: str) -> bool | None:
+    """`_all_or_none`, found once."""
+    if (group, column) not in self._decided:
+      self._decided[group, column] = self._all_or_none(group, column)
+    return self._decided[group, column]
 
   def _all_or_none(self, group: int, column: str) -> bool | None:
     """Whether all cells of a row group have bytes, or none has.
@@ -107,11 +168,15 @@ class ParquetRecords:
     return nulls == 0
 
 
-def _is_filled(value: Any) -> bool:
-  """Whether a binary value, or that of a struct, is there."""
-  if value.is_valid and isinstance(value, pa.StructScalar):
-    value = value["bytes"]
-  return bool(value.is_valid)
+def _filled(cells: pa.Array) -> pa.Array:
+  """Whether there are bytes in each cell, or entry of its list."""
+  if pa.types.is_list(cells.type):
+    return pa.ListArray.from_arrays(cells.offsets, _filled(cells.values))
+  if pa.types.is_large_list(cells.type):
+    return pa.LargeListArray.from_arrays(cells.offsets, _filled(cells.values))
+  if pa.types.is_struct(cells.type):
+    cells = pc.struct_field(cells, "bytes")
+  return cells.is_valid()
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -151,7 +216,9 @@ def parquet_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
   A place is a row, from 0.
   The rows of a damaged row group are RecordErrors. Raises ManifestError for a damaged file.
   """
-  records = _opened_records(path, file)
+  newest = KeptTables(1, LARGEST_HELD, _DISK)  # A pass returns to no row group.
+  with _manifest_errors(path):
+    records = ParquetRecords(path, file, newest)
   first_rows = records.rows.first_rows.tolist()
   for group, first in enumerate(first_rows[:-1]):
     count = first_rows[group + 1] - first
@@ -162,11 +229,19 @@ def parquet_records(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
 
 
 def _chunk(records: ParquetRecords, group: int, begin: int, end: int) -> list[Any]:
-  """Some records of a row group, or a RecordError for each."""
+  """Some records of a row group.
+
+  A RecordError stands for a damaged one, and for all of a damaged row group.
+  """
   try:
     return list(records.records(group, begin, end))
-  except ParquetError as error:
-    return [RecordError(str(error))] * (end - begin)
+  except ValueError as error:
+    if isinstance(error, ParquetError) or end - begin == 1:
+      return [RecordError(str(error)) for _ in range(begin, end)]
+  listed = []  # A text may be no UTF-8.
+  for offset in range(begin, end):
+    listed += _chunk(records, group, offset, offset + 1)
+  return listed
 
 
 def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
@@ -175,26 +250,26 @@ def parquet_places(path: str, file: BinaryIO) -> Iterator[LocatedRecord]:
   The records are not read: they are None.
   Raises ManifestError for a damaged file.
   """
-  count = len(_opened_records(path, file).rows)
+  with _manifest_errors(path):
+    count = len(_records(path, file).rows)
   for row in range(count):
     yield LocatedRecord(row + 1, None, row, row + 1)
 
 
 def parquet_record_at(path: str, file: BinaryIO, row: int) -> dict[str, Any]:
   """The record of a row, from 0. Raises ValueError."""
-  records = _records(path, file)
-  group, offset = records.rows.locate(row)
-  return next(records.records(group, offset, offset + 1))
+  return _records(path, file).record(row)
 
 
-def _opened_records(path: str, file: BinaryIO) -> ParquetRecords:
+@contextlib.contextmanager
+def _manifest_errors(path: str) -> Iterator[None]:
   try:
-    return _records(path, file)
+    yield
   except ParquetError as error:
     raise ManifestError(f"The manifest {one_line(path)} {error}.") from error
 
 
 def _records(path: str, file: BinaryIO) -> ParquetRecords:
   if file not in _open_rows:
-    _open_rows[file] = ParquetRecords(path, file)
+    _open_rows[file] = ParquetRecords(path, file, _kept)
   return _open_rows[file]

@@ -7,13 +7,11 @@ A cell is a binary value, or the `bytes` of a struct {bytes, path}; "row/column/
 Row groups are read when they are needed, large ones to a file that is mapped.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 import contextlib
 import functools
 import os
 import re
-import tempfile
 import threading
 import time
 from typing import Any, BinaryIO
@@ -23,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines.media import remote
+from data_pipelines.media.kept_tables import LARGEST_HELD, Batches, KeptTables
 
 _NAME = re.compile(r"(.+?\.parquet)#([0-9]{1,18})/(.+?)(?:/([0-9]{1,9}))?", re.DOTALL)
-_HELD = 32 << 20  # Bytes of a row group in memory; larger ones are mapped.
-_BATCH = 8 << 20  # Bytes read at a time, about.
+_BATCH = 8 << 20  # Bytes of a batch, about.
+_BUFFER = 1 << 20  # Bytes read at a time: without it, a whole column of a row group.
 _LARGEST_GROUP = 64 << 30  # Bytes of the columns of one row group.
-_GROUPS = 4  # Row groups kept of a file.
+_GROUPS = 4  # Row groups kept of a file, for each column of bytes.
 _SECONDS = 600.0  # To read the columns of one row group.
 
 CellName = tuple[str, int, str, int | None]  # File, row, column, place in its list.
@@ -62,14 +61,17 @@ def parquet_errors():
 
 
 class ParquetRows:
-  """An open Parquet file, read by row groups. Thread-safe."""
+  """An open Parquet file, read by row groups. Thread-safe.
 
-  def __init__(self, file: BinaryIO):
-    self._file = file
-    self._lock = threading.RLock()
-    self._tables: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
+  `kept` may be shared by files: `version` tells their content apart.
+  """
+
+  def __init__(self, file: BinaryIO, kept: KeptTables | None = None, version: Hashable = None):
+    self._lock = threading.Lock()
+    self._version = version
+    self._failed: dict[Hashable, str] = {}  # Tables that cannot be read, and why.
     with parquet_errors():
-      self._parquet = pq.ParquetFile(file, pre_buffer=False)
+      self._parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
       metadata = self._parquet.metadata
       self.schema = self._parquet.schema_arrow
       counts = []
@@ -77,6 +79,8 @@ class ParquetRows:
         counts.append(metadata.row_group(group).num_rows)
     self.first_rows = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     self.leaves, self.binary_leaves = self._split_leaves()
+    groups = _GROUPS * max(1, len(self.binary_leaves))
+    self._kept = kept or KeptTables(groups, groups * LARGEST_HELD, _LARGEST_GROUP)
 
   def __len__(self) -> int:
     return int(self.first_rows[-1])
@@ -93,15 +97,28 @@ class ParquetRows:
 
   def read_group(self, group: int, leaves: Sequence[str]) -> pa.Table:
     """Columns of a row group; the last few are kept."""
-    key = (group, tuple(leaves))
+    read = functools.partial(self.read_batches, group, leaves)
+    return self.kept_table((group, *leaves), read)
+
+  def kept_table(self, name: Hashable, read: Callable[[], Batches]) -> pa.Table:
+    """The table of a name, read unless it is kept.
+
+    What is damaged is not tried again. Raises ParquetError.
+    """
+    key = (self._version, name)
     with self._lock:
-      if key not in self._tables:
+      table = self._kept.kept_table(key)
+      if table is not None:
+        return table
+      if name in self._failed:
+        raise ParquetError(self._failed[name])
+      try:
         with parquet_errors():
-          self._tables[key] = self._read(group, list(leaves))
-        while len(self._tables) > _GROUPS:
-          self._tables.popitem(last=False)
-      self._tables.move_to_end(key)
-      return self._tables[key]
+          return self._kept.read_table(key, read)
+      except ParquetError as error:
+        if getattr(error.__cause__, "errno", None) is None:  # Not of the disk, which may recover.
+          self._failed[name] = str(error)
+        raise
 
   def leaves_of(self, column: str) -> list[str]:
     """The binary leaves of a column."""
@@ -136,7 +153,8 @@ class ParquetRows:
       leaves.append(column.path)
     return plain, binary
 
-  def _read(self, group: int, leaves: list[str]) -> pa.Table:
+  def read_batches(self, group: int, leaves: Sequence[str]) -> Batches:
+    """Columns of a row group, some MB at a time. Raises ParquetError."""
     rows = int(self.first_rows[group + 1] - self.first_rows[group])
     row_group = self._parquet.metadata.row_group(group)
     size = 0
@@ -146,40 +164,18 @@ class ParquetRows:
       raise ParquetError(f"has {size / 1e9:.0f} GB in row group {group}; write smaller row groups")
     wanted = _BATCH * max(rows, 1) // max(size, 1)
     batches = self._parquet.iter_batches(
-      batch_size=min(max(wanted, 1), 4096), row_groups=[group], columns=leaves, use_threads=False
+      batch_size=min(max(wanted, 1), 4096),
+      row_groups=[group],
+      columns=list(leaves),
+      use_threads=False,
     )
-    return _collected(batches)
-
-
-def _collected(batches) -> pa.Table:
-  """A table of batches.
-
-  From _HELD bytes on, it lies in a mapped file without a name.
-  """
-  held: list[pa.RecordBatch] = []
-  size = 0
-  deadline = time.monotonic() + _SECONDS
-  with contextlib.ExitStack() as stack:
-    spill = writer = None
+    size = 0
+    deadline = time.monotonic() + _SECONDS
     for batch in batches:
       size += batch.nbytes
       if size > _LARGEST_GROUP or time.monotonic() > deadline:
         raise ParquetError("has a row group that is too large; write smaller row groups")
-      if writer is None and size > _HELD:
-        spill = stack.enter_context(tempfile.NamedTemporaryFile(prefix="filax-parquet-"))
-        writer = stack.enter_context(pa.ipc.new_file(spill, batch.schema))
-        for earlier in held:
-          writer.write_batch(earlier)
-        held.clear()
-      if writer is None:
-        held.append(batch)
-      else:
-        writer.write_batch(batch)
-    if spill is None or writer is None:
-      return pa.Table.from_batches(held) if held else pa.table({})
-    writer.close()
-    spill.flush()
-    return pa.ipc.open_file(pa.memory_map(spill.name)).read_all()
+      yield batch
 
 
 def cell_file(path: str, row: int, column: str, place: int | None) -> BinaryIO:

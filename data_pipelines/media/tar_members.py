@@ -21,6 +21,7 @@ import weakref
 import numpy as np
 
 from data_pipelines.media import remote
+from data_pipelines.media.file_part import FilePart
 
 BLOCK = 512  # Bytes; a tar consists of blocks.
 # Name, size, checksum, type, magic and prefix of a header.
@@ -281,41 +282,15 @@ def _index(path: str, size: int, changed: int) -> TarIndex:
     return TarIndex(file)
 
 
-class MemberFile(io.RawIOBase):
+class MemberFile(FilePart):
   """The content of a member as a file of its own.
 
   It closes the tar.
   """
 
   def __init__(self, file: BinaryIO, member: TarMember):
-    self._file = file
-    self._start = member.start
-    self._size = member.size
-    self._place = 0
+    super().__init__(file, member.start, member.size)
     weakref.finalize(self, file.close)
-
-  def readable(self) -> bool:
-    return True
-
-  def seekable(self) -> bool:
-    return True
-
-  def readinto(self, buffer) -> int:
-    wanted = max(0, min(len(buffer), self._size - self._place))
-    data = os.pread(self._file.fileno(), wanted, self._start + self._place)
-    buffer[: len(data)] = data
-    self._place += len(data)
-    return len(data)
-
-  def seek(self, place: int, origin: int = os.SEEK_SET) -> int:
-    base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[origin]
-    if base + place < 0:
-      raise ValueError("a place before the beginning")
-    self._place = base + place
-    return self._place
-
-  def tell(self) -> int:
-    return self._place
 
 
 def open_member(path: str, file: BinaryIO, name: str) -> BinaryIO:

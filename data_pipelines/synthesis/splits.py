@@ -16,6 +16,7 @@ from typing import Any
 from data_pipelines.manifest.excerpts import excerpt, one_line
 from data_pipelines.manifest.reader import manifest_records
 from data_pipelines.manifest.report import RecordError
+from data_pipelines.media.parquet_cells import split_cell
 from data_pipelines.synthesis import draw
 from filax import files
 
@@ -55,11 +56,17 @@ _NAMES = (
 def source_key(name: str) -> str:
   """The source video of a path, URL or id, under one name.
 
+  A cell of a Parquet file is a source of its own: "x#3/video" for "a/x.parquet#3/video".
   Raises ValueError for a name that identifies no video (Panda-70M's clip files).
   """
   url = _URL.fullmatch(name)
   if url:
     return url[1]
+  cell = split_cell(name)
+  if cell:
+    file = cell[0].replace("\\", "/")
+    shard = file.rpartition("/")[2].removesuffix(".parquet")
+    return shard + name[len(file) :]
   path = _MEMBER.split(name)[-1].replace("\\", "/").rstrip("/")
   uuid = _UUID.findall(path)
   if uuid:

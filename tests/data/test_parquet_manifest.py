@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.manifest import llava
-from data_pipelines.media import parquet_cells
+from data_pipelines.media import kept_tables, parquet_cells
 from data_pipelines.media.open import identity, read_bytes
 from data_pipelines.media.pictures import read_image
 from data_pipelines.media.probe import probe
@@ -138,10 +138,10 @@ def test_the_table_reads_rows_of_many_groups(video, tmp_path):
 def test_a_row_group_is_read_once_for_rows_that_follow(tmp_path, monkeypatch):
   path = rows_of(tmp_path / "x.parquet", 40, 20, b"x")
   groups = []
-  original = parquet_cells.ParquetRows._read
+  original = parquet_cells.ParquetRows.read_batches
   monkeypatch.setattr(
     parquet_cells.ParquetRows,
-    "_read",
+    "read_batches",
     lambda rows, group, leaves: groups.append(group) or original(rows, group, leaves),
   )
   for row in range(40):
@@ -150,7 +150,7 @@ def test_a_row_group_is_read_once_for_rows_that_follow(tmp_path, monkeypatch):
 
 
 def test_large_row_groups_are_mapped(tmp_path, monkeypatch):
-  monkeypatch.setattr(parquet_cells, "_HELD", 1000)
+  monkeypatch.setattr(kept_tables, "LARGEST_HELD", 1000)
   monkeypatch.setattr(parquet_cells, "_BATCH", 500)
   path = rows_of(tmp_path / "x.parquet", 40, 40, bytes(100))
   assert read_bytes(f"{path}#39/video") == bytes(100) + b"\x27"
