@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions: a short one of a part, and a dense one of the events in it with their times."""
 
-from collections import Counter
+from collections.abc import Iterator
+import functools
 
-from data_pipelines.synthesis.longvid.event_texts import drawn_stem, normalised_label, scene_line
-from data_pipelines.synthesis.longvid.guard import BlindGuard
-from data_pipelines.synthesis.longvid.shown_parts import ShownPart, shown_parts
-from data_pipelines.synthesis.track import Event, MultipleChoice, Track
+from data_pipelines.synthesis.draw import Draws
+from data_pipelines.synthesis.longvid.event_texts import normalised_label, scene_line
+from data_pipelines.synthesis.longvid.shown_parts import ShownPart, ShownTrack, Slot
+from data_pipelines.synthesis.track import Event, MultipleChoice
 
 LEAST_WORDS = 4
 LEAST_SECONDS = 5.0
@@ -15,31 +16,31 @@ LEAST_COVER = 0.5  # Of the shown part; otherwise the caption leaves out what is
 MOST_WORDS = 1500  # A longer caption ends at a line.
 
 
-def build_questions(
-  track: Track, seed: int, rejected: Counter[str], guard: BlindGuard | None = None
-) -> list[MultipleChoice]:
-  """Requests for captions. `guard` has no part in them."""
-  del guard
-  questions = []
-  for part in shown_parts(track, seed):
-    names = (part.name,)
-    short = _short_rejection(part)
-    if short:
-      rejected[f"caption_short: {short}"] += 1
-    else:
-      stem = drawn_stem("caption_short", seed, *names)
-      text = " ".join(part.text.split())
-      questions.append(part.choice("caption_short", stem, text, origin=dict(part=part.number)))
-    groups = _merged(part)
-    dense = _dense_rejection(part, groups)
-    if dense:
-      rejected[f"caption_dense: {dense}"] += 1
-      continue
-    lines, numbers = _dense_lines(part, groups)
-    stem = drawn_stem("caption_dense", seed, *names)
-    origin = dict(part=part.number, events=numbers)
-    questions.append(part.choice("caption_dense", stem, "\n".join(lines), origin=origin))
-  return questions
+def list_slots(shown: ShownTrack) -> Iterator[Slot]:
+  """Requests for captions."""
+  for part in shown.parts:
+    yield Slot("caption_short", functools.partial(_short, shown, part))
+    yield Slot("caption_dense", functools.partial(_dense, shown, part))
+
+
+def _short(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice | None:
+  """A request for a short caption; None if there is none."""
+  reason = _short_rejection(part)
+  if reason:
+    shown.rejected[f"caption_short: {reason}"] += 1
+    return None
+  return part.choice(draws, "caption_short", " ".join(part.text.split()), {})
+
+
+def _dense(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice | None:
+  """A request for a caption of all events; None if there is none."""
+  groups = _merged(part)
+  reason = _dense_rejection(part, groups)
+  if reason:
+    shown.rejected[f"caption_dense: {reason}"] += 1
+    return None
+  lines, numbers = _dense_lines(part, groups)
+  return part.choice(draws, "caption_dense", "\n".join(lines), dict(events=numbers))
 
 
 def _short_rejection(part: ShownPart) -> str:
