@@ -7,7 +7,6 @@ inputs, Python and NumPy.
 
 from collections.abc import Iterator, Sequence
 import hashlib
-import itertools
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -80,25 +79,26 @@ class Draws:
 
   def places(self, count: int) -> Iterator[int]:
     """The numbers 0 to count - 1 in a drawn order; drawn as they are read."""
-    return self._drawn_from(list(range(count)))
+    remaining = list(range(count))
+    for size in range(count, 0, -1):
+      place = self.below(size)
+      yield remaining[place]
+      remaining[place] = remaining[size - 1]
 
   def sample(self, items: Sequence[Item], count: int) -> list[Item]:
     """`count` of the items, or all of fewer, without repetition."""
-    return list(itertools.islice(self._drawn_from(list(items)), count))
+    remaining = list(items)
+    size = len(remaining)
+    drawn = []
+    for last in range(size - 1, max(size - count, 0) - 1, -1):
+      place = self.below(last + 1)
+      drawn.append(remaining[place])
+      remaining[place] = remaining[last]
+    return drawn
 
   def shuffled(self, items: Sequence[Item]) -> list[Item]:
     """The items in a drawn order."""
-    return list(self._drawn_from(list(items)))
-
-  def _drawn_from(self, remaining: list[Item]) -> Iterator[Item]:
-    """The items of a list in a drawn order; the list is used up."""
-    while remaining:
-      place = self.below(len(remaining))
-      item = remaining[place]
-      last = remaining.pop()
-      if place < len(remaining):
-        remaining[place] = last
-      yield item
+    return self.sample(items, len(items))
 
   def _next_block(self) -> None:
     name = f"{self._name}\x1f{self._blocks}"

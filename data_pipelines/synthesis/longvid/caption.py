@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import functools
 
 from data_pipelines.synthesis.draw import Draws
-from data_pipelines.synthesis.longvid.event_texts import normalised_label, scene_line
+from data_pipelines.synthesis.longvid.event_texts import normalised_label
 from data_pipelines.synthesis.longvid.shown_parts import ShownPart, ShownTrack, Slot
+from data_pipelines.synthesis.question_templates import SCENE_LINE
 from data_pipelines.synthesis.track import Event, MultipleChoice
 
 LEAST_WORDS = 4
@@ -14,6 +15,7 @@ LEAST_SECONDS = 5.0
 LEAST_CHILDREN = 3
 LEAST_COVER = 0.5  # Of the shown part; otherwise the caption leaves out what is seen.
 MOST_WORDS = 1500  # A longer caption ends at a line.
+_TIME_WORDS = 4  # Of SCENE_LINE.
 
 
 def list_slots(shown: ShownTrack) -> Iterator[Slot]:
@@ -108,11 +110,11 @@ def _dense_lines(part: ShownPart, groups: list[list[int]]) -> tuple[list[str], l
     end = min(round(part.duration), max(start + 1, round(part.relative(max(ends)))))
     if end <= start:
       continue
-    line = scene_line(start, end, _caption(first))
-    words += len(line.split())
+    caption = _caption(first).split()
+    words += len(caption) + _TIME_WORDS
     if lines and words > MOST_WORDS:
       break
-    lines.append(line)
+    lines.append(SCENE_LINE.format(start=start, end=end, text=" ".join(caption)))
     numbers += [part.numbers[place] for place in places]
     last_start = start
   return lines, numbers

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import functools
 import re
 
-from data_pipelines.synthesis import draw, question_templates
+from data_pipelines.synthesis import draw
 from data_pipelines.synthesis.question_templates import ITEM, ORDER_ARROW, SPAN, STEMS
 
 SAME = 0.5  # Jaccard index of the words from which two labels count as the same.
@@ -39,7 +39,7 @@ def content_words(text: str) -> frozenset[str]:
 
   Without the most common ones if others remain.
   """
-  words = frozenset(_WORD.findall(text.lower()))
+  words = frozenset(normalised_label(text).split())
   return words - _STOP or words
 
 
@@ -107,9 +107,3 @@ def span_text(start: float, end: float) -> str:
   The same form for right and wrong ones.
   """
   return SPAN.format(start=start, end=end)
-
-
-def scene_line(start: int, end: int, text: str) -> str:
-  """A line of a dense caption; times in whole seconds."""
-  line = " ".join(text.split())
-  return question_templates.SCENE_LINE.format(start=start, end=end, text=line)

@@ -8,7 +8,7 @@ text alone, and the others less likely (`BlindGuard`). Items are used only where
 have been possible: otherwise low ranks would be more frequent where the model is mostly right.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -48,14 +48,14 @@ class DrawnOrder:
 def balanced_order(
   draws: Draws,
   draw_items: Callable[[int], list[int]],
-  usual_time: Callable[[int], int],
+  usual_times: Mapping[int, int],
 ) -> DrawnOrder | None:
   """A question about an order of a drawn rank.
 
   None if not every rank is possible.
 
-  draw_items: count -> places in time order, of fewer items if there are no more. usual_time: place
-  -> when text alone expects it.
+  draw_items: count -> places in time order, of fewer items if there are no more.
+  usual_times: place -> when text alone expects it.
   """
   rank = draws.below(OPTIONS)
   first_length = draws.below(len(LENGTHS))
@@ -65,7 +65,7 @@ def balanced_order(
     chosen = draw_items(LENGTHS[(first_length + attempt) % len(LENGTHS)])
     if len(chosen) < LENGTHS[0]:
       return None
-    differences = _differences([usual_time(place) for place in chosen])
+    differences = _differences([usual_times[place] for place in chosen])
     possible = _possible_ranks(differences)
     if drawn is None and rank in possible:
       drawn = chosen, differences

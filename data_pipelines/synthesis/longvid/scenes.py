@@ -59,14 +59,12 @@ def _order(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice |
   def draw_items(count: int) -> list[int]:
     return sorted(draws.sample(places, count))
 
-  def usual_time(number: int) -> int:
-    return shown.usual_time("place", part.events[number].place)
-
   places = first_appearances(part)
   if len(places) < LENGTHS[0]:
     shown.rejected[f"scene_order: fewer than {LENGTHS[0]} different places"] += 1
     return None
-  drawn = balanced_order(draws, draw_items, usual_time)
+  usual_times = shown.usual_times("place", {place: part.events[place].place for place in places})
+  drawn = balanced_order(draws, draw_items, usual_times)
   if drawn is None:
     shown.rejected["scene_order: no places whose order text does not give away"] += 1
     return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
 import operator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from data_pipelines.synthesis import draw
 from data_pipelines.synthesis.longvid.event_texts import drawn_stem, unique_labels
@@ -24,16 +24,14 @@ MOST_PARTS = 4  # Of a track; drawn ones of more.
 _DRAWS = 1 << 64
 
 
-@dataclasses.dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
   """A question that may be asked. `build` gives None where it cannot."""
 
   kind: str  # For counts.
   build: Callable[[draw.Draws], MultipleChoice | None]
 
 
-@dataclasses.dataclass(frozen=True)
-class DrawnSlot:
+class DrawnSlot(NamedTuple):
   """A slot with its draw."""
 
   draw: int  # Lower ones are taken first.
@@ -110,8 +108,6 @@ class ShownTrack:
     self.rejected = rejected  # "task: reason" -> how often nothing is asked.
     self.guard = guard
     self.name = track_name(track)
-    self._weights: dict[str, Mapping[str, float]] = {}
-    self._times: dict[tuple[str, str], int] = {}
 
   @functools.cached_property
   def parts(self) -> list[ShownPart]:
@@ -140,18 +136,16 @@ class ShownTrack:
     end = track.duration
     return ShownPart(self.name, -1, 0.0, end, track.summary, numbers, track.events, is_whole=True)
 
-  def usual_time(self, kind: str, label: str) -> int:
-    """When text alone expects a label; only differences mean something.
+  def usual_times(self, kind: str, labels: Mapping[int, str]) -> dict[int, int]:
+    """When text alone expects each label; only differences mean something.
 
-    kind: of `guard.KINDS`. A whole number, since equally likely orders must have equal sums.
+    kind: of `guard.KINDS`. Whole numbers, since equally likely orders must have equal sums.
     """
-    time = self._times.get((kind, label))
-    if time is None:
-      if kind not in self._weights:
-        self._weights[kind] = self.guard.weights(kind, self.track.key) if self.guard else {}
-      time = round(label_time(label, self._weights[kind]) * 10**DECIMALS)
-      self._times[kind, label] = time
-    return time
+    weights = self.guard.weights(kind, self.track.key) if self.guard else {}
+    times = {}
+    for place, label in labels.items():
+      times[place] = round(label_time(label, weights) * 10**DECIMALS)
+    return times
 
 
 class TaskBuilder(Protocol):

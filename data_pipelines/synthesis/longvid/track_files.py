@@ -64,7 +64,9 @@ class LabelledLines:
     for event in track.events:
       label = event.label or labels.get(("event", event.text), "")
       place = labels.get(("place", event.place), "")
-      events.append(Event(event.t0, event.t1, event.text, label, place))
+      if label != event.label or place != event.place:
+        event = Event(event.t0, event.t1, event.text, label, place)
+      events.append(event)
     line = shards.json_line(track_record(dataclasses.replace(track, events=tuple(events))))
     return shard_of(track.key, self.count), line
 
