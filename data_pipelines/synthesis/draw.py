@@ -11,7 +11,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 _KEY_BYTES = 8
-_BLOCK_BYTES = 128  # Of a digest that several draws share.
+_BLOCK_BYTES = 64  # Of a digest that several draws share.
 _ENOUGH = 1 << 128  # A digest below it is used up: more draws of up to 64 bits would be uneven.
 
 
@@ -90,10 +90,17 @@ class Draws:
     remaining = list(items)
     size = len(remaining)
     drawn = []
-    for last in range(size - 1, max(size - count, 0) - 1, -1):
-      place = self.below(last + 1)
+    digits = self._digits
+    for last in range(size - 1, max(size - count - 1, 0), -1):
+      if digits < _ENOUGH:
+        self._next_block()
+        digits = self._digits
+      digits, place = divmod(digits, last + 1)
       drawn.append(remaining[place])
       remaining[place] = remaining[last]
+    self._digits = digits
+    if 0 < size <= count:
+      drawn.append(remaining[0])
     return drawn
 
   def shuffled(self, items: Sequence[Item]) -> list[Item]:

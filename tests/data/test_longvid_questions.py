@@ -4,6 +4,7 @@
 from collections import Counter
 import dataclasses
 import itertools
+import operator
 import re
 
 import numpy as np
@@ -25,7 +26,8 @@ def questions(builder, tracks=TRACKS, guard=GUARD, task=None):
   pairs = []
   for track in tracks:
     shown = ShownTrack(track, 42, rejected, guard)
-    for drawn in drawn_slots(shown, {"task": builder.list_slots}):
+    slots = drawn_slots(shown, {"task": builder.list_slots})
+    for drawn in sorted(slots, key=operator.attrgetter("number")):
       question = drawn.question(shown)
       if question and task in (None, question.task):
         pairs.append((track, question))

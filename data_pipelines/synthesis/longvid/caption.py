@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import functools
 
 from data_pipelines.synthesis.draw import Draws
-from data_pipelines.synthesis.longvid.event_texts import normalised_label
+from data_pipelines.synthesis.longvid.event_texts import normalised_text
 from data_pipelines.synthesis.longvid.shown_parts import ShownPart, ShownTrack, Slot
 from data_pipelines.synthesis.question_templates import SCENE_LINE
 from data_pipelines.synthesis.track import Event, MultipleChoice
@@ -79,7 +79,7 @@ def _merged(part: ShownPart) -> list[list[int]]:
   groups: list[list[int]] = []
   text = None
   for place, event in enumerate(part.events):
-    event_text = normalised_label(_caption(event))
+    event_text = normalised_text(_caption(event))
     if not event_text:
       continue
     if event_text == text:

@@ -27,10 +27,15 @@ _STOP = frozenset(
 _REMEMBERED = 100_000
 
 
-@functools.lru_cache(_REMEMBERED)
-def normalised_label(text: str) -> str:
+def normalised_text(text: str) -> str:
   """A text as its words in lower case."""
   return " ".join(_WORD.findall(text.lower()))
+
+
+@functools.lru_cache(_REMEMBERED)
+def normalised_label(text: str) -> str:
+  """`normalised_text` of a short text, remembered."""
+  return normalised_text(text)
 
 
 @functools.lru_cache(_REMEMBERED)

@@ -118,10 +118,10 @@ def _possible_ranks(differences: np.ndarray) -> range:
 
 def _ranked_orders(differences: np.ndarray) -> tuple[list[int], list[int]]:
   """The numbers of likelier and of less likely orders."""
-  likelier = np.flatnonzero(differences > 0).tolist()
-  less_likely = np.flatnonzero(differences < 0).tolist()
+  likelier = (differences > 0).nonzero()[0].tolist()
+  less_likely = (differences < 0).nonzero()[0].tolist()
   if len(likelier) + len(less_likely) + 1 < len(differences):
-    equal = np.flatnonzero(differences == 0).tolist()[1:]
+    equal = (differences == 0).nonzero()[0].tolist()[1:]
     likelier += equal[::2]
     less_likely += equal[1::2]
   return likelier, less_likely

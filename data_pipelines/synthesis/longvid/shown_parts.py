@@ -75,7 +75,7 @@ class ShownPart:
 
   def relative(self, second: float) -> float:
     """Seconds since the shown part begins."""
-    return round(second - self.start, 3)
+    return round((second - self.start) * 1000) / 1000  # round(…, 3) is five times slower.
 
   def choice(
     self,
