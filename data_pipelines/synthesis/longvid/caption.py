@@ -103,18 +103,19 @@ def _dense_lines(part: ShownPart, groups: list[list[int]]) -> tuple[list[str], l
   numbers: list[int] = []
   words = 0
   last_start = 0
+  last_end = round(part.duration)
   for places in groups:
     first = part.events[places[0]]
-    ends = [part.events[place].t1 for place in places]
+    end = max([part.events[place].t1 for place in places])
     start = max(last_start, round(part.relative(first.t0)))
-    end = min(round(part.duration), max(start + 1, round(part.relative(max(ends)))))
-    if end <= start:
+    stop = min(last_end, max(start + 1, round(part.relative(end))))
+    if stop <= start:
       continue
     caption = _caption(first).split()
     words += len(caption) + _TIME_WORDS
     if lines and words > MOST_WORDS:
       break
-    lines.append(SCENE_LINE.format(start=start, end=end, text=" ".join(caption)))
+    lines.append(SCENE_LINE.format(start=start, end=stop, text=" ".join(caption)))
     numbers += [part.numbers[place] for place in places]
     last_start = start
   return lines, numbers

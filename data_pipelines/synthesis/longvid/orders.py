@@ -22,7 +22,7 @@ from data_pipelines.synthesis.longvid.shown_parts import ShownPart
 
 OPTIONS = 4
 LENGTHS = (3, 4, 5)  # Items of an order question.
-TRIES = 20  # Draws of items until every rank is possible.
+TRIES = 9  # Draws of items until every rank is possible; more find hardly any.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +109,17 @@ def _differences(times: Sequence[int]) -> np.ndarray:
 def _possible_ranks(differences: np.ndarray) -> range:
   """The ranks that the first order can have. Equally likely orders are on either side in turn."""
   others = len(differences) - 1
-  likelier = int(np.count_nonzero(differences > 0))
-  unlike = int(np.count_nonzero(differences))
-  likelier += (others - unlike + 1) // 2
-  less_likely = others - likelier
+  likelier = _true_count(differences > 0)
+  less_likely = _true_count(differences < 0)
+  equal = others - likelier - less_likely
+  likelier += (equal + 1) // 2
+  less_likely += equal // 2
   return range(max(0, OPTIONS - 1 - less_likely), min(likelier, OPTIONS - 1) + 1)
+
+
+def _true_count(values: np.ndarray) -> int:
+  """The number of True; for few values faster than numpy.count_nonzero."""
+  return values.tobytes().count(1)
 
 
 def _ranked_orders(differences: np.ndarray) -> tuple[list[int], list[int]]:

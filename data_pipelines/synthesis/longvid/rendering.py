@@ -5,9 +5,8 @@ For training with letters inside, for evaluation with a list of options.
 """
 
 from collections.abc import Mapping, Sequence
-import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipelines.sample import IMAGE, Scene, Timeline
 from data_pipelines.synthesis import draw, question_templates
@@ -15,8 +14,7 @@ from data_pipelines.synthesis.track import MultipleChoice, Track
 from data_pipelines.text.choices import LETTERS, choice_lines
 
 
-@dataclasses.dataclass(frozen=True)
-class DrawnQuestion:
+class DrawnQuestion(NamedTuple):
   """A question with its names and its draw."""
 
   identifier: str
