@@ -53,7 +53,10 @@ def drawn_places(count: int, seed: int, *names: object) -> list[int]:
 
 
 class Draws:
-  """Draws of one name, in order: the digits of one digest, which is continued where it ends."""
+  """Draws of one name, in order.
+
+  They are the digits of one digest, which is continued where it ends.
+  """
 
   __slots__ = ("_blocks", "_digits", "_name")
 
@@ -63,7 +66,10 @@ class Draws:
     self._digits = 0
 
   def below(self, limit: int) -> int:
-    """A whole number from 0 to limit - 1, of at most 64 bits."""
+    """A whole number from 0 to limit - 1.
+
+    limit: of at most 64 bits.
+    """
     if self._digits < _ENOUGH:
       self._next_block()
     self._digits, drawn = divmod(self._digits, limit)
@@ -78,7 +84,10 @@ class Draws:
     return items[self.below(len(items))]
 
   def places(self, count: int) -> Iterator[int]:
-    """The numbers 0 to count - 1 in a drawn order; drawn as they are read."""
+    """The numbers 0 to count - 1 in a drawn order.
+
+    They are drawn as they are read.
+    """
     remaining = list(range(count))
     for size in range(count, 0, -1):
       place = self.below(size)

@@ -35,7 +35,7 @@ def _short(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice |
 
 
 def _dense(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice | None:
-  """A request for a caption of all events; None if there is none."""
+  """A request for a caption of all events, or None."""
   groups = _merged(part)
   reason = _dense_rejection(part, groups)
   if reason:

@@ -18,7 +18,7 @@ OVERLAP = 0.5  # Seconds that two successive events may share.
 
 
 def neighbour_question(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice | None:
-  """A question about the event after, or before, a drawn event of a part.
+  """A question about the event after or before a drawn one.
 
   None if there is none that can be asked about.
   """

@@ -107,7 +107,10 @@ def _differences(times: Sequence[int]) -> np.ndarray:
 
 
 def _possible_ranks(differences: np.ndarray) -> range:
-  """The ranks that the first order can have. Equally likely orders are on either side in turn."""
+  """The ranks that the first order can have.
+
+  Equally likely orders are on either side in turn.
+  """
   others = len(differences) - 1
   likelier = _true_count(differences > 0)
   less_likely = _true_count(differences < 0)
@@ -141,6 +144,9 @@ def _permutations(count: int) -> list[tuple[int, ...]]:
 
 @functools.cache
 def _later_places(count: int) -> np.ndarray:
-  """int64 [P count]: how much later every item is in an order than in the first."""
+  """int64 [P count].
+
+  How much later every item is in each order than in the first.
+  """
   places = np.argsort(np.array(_permutations(count)), axis=1)
   return places - np.arange(count)

@@ -87,9 +87,9 @@ class ShownPart:
     wrong: Sequence[str] = (),
     **fields: str,
   ) -> MultipleChoice:
-    """A question that shows this part, in a drawn wording with `fields` in it.
+    """A question that shows this part, in a drawn wording.
 
-    wrong: in any order; they are shuffled.
+    wrong: in any order; they are shuffled. fields: what stands in the wording.
     """
     stem = drawn_stem(draws, task, **fields)
     options = tuple(draws.shuffled(wrong))

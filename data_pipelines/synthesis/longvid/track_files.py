@@ -40,7 +40,10 @@ class TrackInput:
 
 @dataclasses.dataclass(frozen=True)
 class LabelledLines:
-  """Labels tracks and writes them as lines: records of tracks -> [(shard, line)]."""
+  """Labels tracks and writes them as lines.
+
+  Records of tracks -> [(shard, line)].
+  """
 
   count: int  # Shards.
   labeller: Labeller = rule_labels

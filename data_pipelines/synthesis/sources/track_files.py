@@ -60,7 +60,7 @@ def _check(track: Track, media: MediaFolder) -> None:
 
 
 def _check_texts(track: Track) -> None:
-  """Raises RecordError for a text that is none, or has half a character."""
+  """Raises RecordError for a text that is none or no UTF-8."""
   texts = [track.key, track.summary, track.source]
   for scene in track.media:
     texts += (scene.media, scene.kind)
