@@ -20,7 +20,7 @@ def list_slots(shown: ShownTrack) -> Iterator[Slot]:
   for part in shown.parts:
     orders = _PartOrders(shown, part)
     for number in range(MOST):
-      yield Slot("event_order", functools.partial(orders.question, number))
+      yield Slot("event_order", functools.partial(orders.order_question, number))
     yield Slot("event_after, event_before", functools.partial(neighbour_question, shown, part))
 
 
@@ -31,7 +31,7 @@ class _PartOrders:
     self._shown = shown
     self._part = part
 
-  def question(self, number: int, draws: Draws) -> MultipleChoice | None:
+  def order_question(self, number: int, draws: Draws) -> MultipleChoice | None:
     """A question about the order of drawn events.
 
     None if there are few, and if text gives all orders away. number: among those of the part.
