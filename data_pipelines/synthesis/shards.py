@@ -22,7 +22,9 @@ from data_pipelines.manifest.excerpts import excerpt
 from data_pipelines.mapped import one_builder
 from filax import files
 
-_LINES = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_LINES = json.JSONEncoder(
+  ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
+)
 RECIPE = "recipe.json"
 _DONE = "done"  # The folder of completion marks.
 _PART = 1 << 20  # Bytes hashed at a time.

@@ -35,3 +35,20 @@ def test_drawn_places_are_a_permutation_that_depends_on_names_alone():
   assert sorted(places) == list(range(50))
   assert places == draw.drawn_places(50, 42, "spans", "video")
   assert places != draw.drawn_places(50, 42, "spans", "other")
+
+
+def test_draws_of_one_name_are_the_same_again_and_even():
+  draws = draw.Draws(42, "question", "video", 1)
+  numbers = [draws.below(7) for _ in range(7000)]
+  again = draw.Draws(42, "question", "video", 1)
+  assert numbers == [again.below(7) for _ in range(7000)]
+  assert all(900 < numbers.count(number) < 1100 for number in range(7))
+
+
+def test_samples_have_no_item_twice_and_every_order_is_drawn():
+  draws = draw.Draws(42, "samples")
+  counts = collections.Counter(tuple(draws.sample("abc", 2)) for _ in range(6000))
+  assert len(counts) == 6
+  assert all(850 < count < 1150 for count in counts.values())
+  assert sorted(draws.sample(range(3), 9)) == sorted(draws.places(3)) == [0, 1, 2]
+  assert draws.sample([], 2) == []

@@ -4,6 +4,7 @@
 from collections import Counter
 import dataclasses
 import itertools
+import operator
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from data_pipelines.synthesis.longvid import caption, count, grounding, order, scenes
 from data_pipelines.synthesis.longvid.guard import fit_guard
+from data_pipelines.synthesis.longvid.shown_parts import ShownTrack, drawn_slots
 from data_pipelines.synthesis.longvid.word_times import fit_word_times, label_time
 from data_pipelines.synthesis.track import Event
 from tests.data.longvid_tracks import cooking_track, in_parts
@@ -23,8 +25,11 @@ def questions(builder, tracks=TRACKS, guard=GUARD, task=None):
   rejected = Counter()
   pairs = []
   for track in tracks:
-    for question in builder.build_questions(track, 42, rejected, guard):
-      if task in (None, question.task):
+    shown = ShownTrack(track, 42, rejected, guard)
+    slots = drawn_slots(shown, {"task": builder.list_slots})
+    for drawn in sorted(slots, key=operator.attrgetter("number")):
+      question = drawn.question(shown)
+      if question and task in (None, question.task):
         pairs.append((track, question))
   return pairs, rejected
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builders of questions about tracks.
 
-A task a file, each with `build_questions(track, seed)`.
+A task a file, each with `list_slots(shown)`.
 """

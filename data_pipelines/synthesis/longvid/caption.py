@@ -1,45 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions: a short one of a part, and a dense one of the events in it with their times."""
 
-from collections import Counter
+from collections.abc import Iterator
+import functools
 
-from data_pipelines.synthesis.longvid.event_texts import drawn_stem, normalised_label, scene_line
-from data_pipelines.synthesis.longvid.guard import BlindGuard
-from data_pipelines.synthesis.longvid.shown_parts import ShownPart, shown_parts
-from data_pipelines.synthesis.track import Event, MultipleChoice, Track
+from data_pipelines.synthesis.draw import Draws
+from data_pipelines.synthesis.longvid.event_texts import normalised_text
+from data_pipelines.synthesis.longvid.shown_parts import ShownPart, ShownTrack, Slot
+from data_pipelines.synthesis.question_templates import SCENE_LINE
+from data_pipelines.synthesis.track import Event, MultipleChoice
 
 LEAST_WORDS = 4
 LEAST_SECONDS = 5.0
 LEAST_CHILDREN = 3
 LEAST_COVER = 0.5  # Of the shown part; otherwise the caption leaves out what is seen.
 MOST_WORDS = 1500  # A longer caption ends at a line.
+_TIME_WORDS = 4  # Of SCENE_LINE.
 
 
-def build_questions(
-  track: Track, seed: int, rejected: Counter[str], guard: BlindGuard | None = None
-) -> list[MultipleChoice]:
-  """Requests for captions. `guard` has no part in them."""
-  del guard
-  questions = []
-  for part in shown_parts(track, seed):
-    names = (part.name,)
-    short = _short_rejection(part)
-    if short:
-      rejected[f"caption_short: {short}"] += 1
-    else:
-      stem = drawn_stem("caption_short", seed, *names)
-      text = " ".join(part.text.split())
-      questions.append(part.choice("caption_short", stem, text, origin=dict(part=part.number)))
-    groups = _merged(part)
-    dense = _dense_rejection(part, groups)
-    if dense:
-      rejected[f"caption_dense: {dense}"] += 1
-      continue
-    lines, numbers = _dense_lines(part, groups)
-    stem = drawn_stem("caption_dense", seed, *names)
-    origin = dict(part=part.number, events=numbers)
-    questions.append(part.choice("caption_dense", stem, "\n".join(lines), origin=origin))
-  return questions
+def list_slots(shown: ShownTrack) -> Iterator[Slot]:
+  """Requests for captions."""
+  for part in shown.parts:
+    yield Slot("caption_short", functools.partial(_short, shown, part))
+    yield Slot("caption_dense", functools.partial(_dense, shown, part))
+
+
+def _short(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice | None:
+  """A request for a short caption; None if there is none."""
+  reason = _short_rejection(part)
+  if reason:
+    shown.rejected[f"caption_short: {reason}"] += 1
+    return None
+  return part.choice(draws, "caption_short", " ".join(part.text.split()), {})
+
+
+def _dense(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice | None:
+  """A request for a caption of all events, or None."""
+  groups = _merged(part)
+  reason = _dense_rejection(part, groups)
+  if reason:
+    shown.rejected[f"caption_dense: {reason}"] += 1
+    return None
+  lines, numbers = _dense_lines(part, groups)
+  return part.choice(draws, "caption_dense", "\n".join(lines), dict(events=numbers))
 
 
 def _short_rejection(part: ShownPart) -> str:
@@ -76,7 +79,7 @@ def _merged(part: ShownPart) -> list[list[int]]:
   groups: list[list[int]] = []
   text = None
   for place, event in enumerate(part.events):
-    event_text = normalised_label(_caption(event))
+    event_text = normalised_text(_caption(event))
     if not event_text:
       continue
     if event_text == text:
@@ -100,18 +103,19 @@ def _dense_lines(part: ShownPart, groups: list[list[int]]) -> tuple[list[str], l
   numbers: list[int] = []
   words = 0
   last_start = 0
+  last_end = round(part.duration)
   for places in groups:
     first = part.events[places[0]]
-    ends = [part.events[place].t1 for place in places]
+    end = max([part.events[place].t1 for place in places])
     start = max(last_start, round(part.relative(first.t0)))
-    end = min(round(part.duration), max(start + 1, round(part.relative(max(ends)))))
-    if end <= start:
+    stop = min(last_end, max(start + 1, round(part.relative(end))))
+    if stop <= start:
       continue
-    line = scene_line(start, end, _caption(first))
-    words += len(line.split())
+    caption = _caption(first).split()
+    words += len(caption) + _TIME_WORDS
     if lines and words > MOST_WORDS:
       break
-    lines.append(line)
+    lines.append(SCENE_LINE.format(start=start, end=stop, text=" ".join(caption)))
     numbers += [part.numbers[place] for place in places]
     last_start = start
   return lines, numbers

@@ -7,43 +7,43 @@ the smallest nor the most usual number can be guessed. Without a guard nothing i
 every label is asked about.
 """
 
-from collections import Counter
+from collections.abc import Iterator
+import functools
 
 from data_pipelines.synthesis import draw
-from data_pipelines.synthesis.longvid.event_texts import are_alike, drawn_stem, is_generic
-from data_pipelines.synthesis.longvid.guard import OPTIONS, BlindGuard
+from data_pipelines.synthesis.longvid.event_texts import are_alike, is_generic
+from data_pipelines.synthesis.longvid.guard import OPTIONS
 from data_pipelines.synthesis.longvid.occurrences import LabelCount, label_counts
-from data_pipelines.synthesis.longvid.shown_parts import whole_track
-from data_pipelines.synthesis.track import MultipleChoice, Track
+from data_pipelines.synthesis.longvid.shown_parts import ShownTrack, Slot
+from data_pipelines.synthesis.track import MultipleChoice
 
 
-def build_questions(
-  track: Track, seed: int, rejected: Counter[str], guard: BlindGuard | None = None
-) -> list[MultipleChoice]:
-  """Questions about how often labels occur, balanced by `guard`."""
+def list_slots(shown: ShownTrack) -> Iterator[Slot]:
+  """Questions about how often labels occur, balanced by the guard."""
+  track = shown.track
   if not track.exhaustive:
-    rejected["count: the annotation does not mention everything"] += 1
-    return []
+    shown.rejected["count: the annotation does not mention everything"] += 1
+    return
   candidates = label_counts(track)
   if not candidates:
-    rejected["count: no label that is like no other one"] += 1
-  absent = _absent_label(track, seed, guard)
+    shown.rejected["count: no label that is like no other one"] += 1
+  draws = draw.Draws(shown.seed, "count", shown.name)
+  absent = _absent_label(shown, draws)
   if absent:
     candidates.append(LabelCount(absent, (), 0))
-  questions = []
   for counted in candidates:
-    share = guard.count_share(track.source, counted.count) if guard else 1.0
-    if draw.unit(seed, "balance", track.key, counted.label) < share:
-      questions.append(_question(track, counted, seed))
+    share = shown.guard.count_share(track.source, counted.count) if shown.guard else 1.0
+    if draws.unit() < share:
+      yield Slot("count", functools.partial(_question, shown, counted))
     else:
-      rejected["count: left out to balance the numbers"] += 1
-  return questions
+      shown.rejected["count: left out to balance the numbers"] += 1
 
 
-def _absent_label(track: Track, seed: int, guard: BlindGuard | None) -> str:
+def _absent_label(shown: ShownTrack, draws: draw.Draws) -> str:
   """A label of the same activity that does not happen here."""
-  labels = guard.activity_labels(track) if guard else []
-  for place in draw.drawn_places(len(labels), seed, "absent", track.key):
+  track = shown.track
+  labels = shown.guard.activity_labels(track) if shown.guard else []
+  for place in draws.places(len(labels)):
     label = labels[place]
     is_present = any(are_alike(label, event.label) for event in track.events)
     if not is_present and not is_generic(label):
@@ -51,11 +51,10 @@ def _absent_label(track: Track, seed: int, guard: BlindGuard | None) -> str:
   return ""
 
 
-def _question(track: Track, counted: LabelCount, seed: int) -> MultipleChoice:
+def _question(shown: ShownTrack, counted: LabelCount, draws: draw.Draws) -> MultipleChoice:
   rank = counted.count % OPTIONS
   low = counted.count - rank
   wrong = [str(number) for number in range(low, low + OPTIONS) if number != counted.count]
-  stem = drawn_stem("count", seed, track.key, counted.label, label=counted.label)
-  origin = dict(part=-1, events=list(counted.numbers), label=counted.label, rank=rank)
-  part = whole_track(track)
-  return part.choice("count", stem, str(counted.count), wrong=tuple(wrong), origin=origin)
+  origin = dict(events=list(counted.numbers), label=counted.label, rank=rank)
+  right = str(counted.count)
+  return shown.whole.choice(draws, "count", right, origin, wrong=wrong, label=counted.label)

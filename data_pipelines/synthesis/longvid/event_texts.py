@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import functools
 import re
 
-from data_pipelines.synthesis import draw, question_templates
+from data_pipelines.synthesis import draw
 from data_pipelines.synthesis.question_templates import ITEM, ORDER_ARROW, SPAN, STEMS
 
 SAME = 0.5  # Jaccard index of the words from which two labels count as the same.
@@ -27,10 +27,15 @@ _STOP = frozenset(
 _REMEMBERED = 100_000
 
 
-@functools.lru_cache(_REMEMBERED)
-def normalised_label(text: str) -> str:
+def normalised_text(text: str) -> str:
   """A text as its words in lower case."""
   return " ".join(_WORD.findall(text.lower()))
+
+
+@functools.lru_cache(_REMEMBERED)
+def normalised_label(text: str) -> str:
+  """`normalised_text` of a short text, remembered."""
+  return normalised_text(text)
 
 
 @functools.lru_cache(_REMEMBERED)
@@ -39,7 +44,7 @@ def content_words(text: str) -> frozenset[str]:
 
   Without the most common ones if others remain.
   """
-  words = frozenset(_WORD.findall(text.lower()))
+  words = frozenset(normalised_label(text).split())
   return words - _STOP or words
 
 
@@ -59,24 +64,28 @@ def is_generic(label: str) -> bool:
 
 def unique_labels(labels: Sequence[str]) -> list[bool]:
   """Whether each label is like no other one and not generic."""
-  first_of: dict[str, list[int]] = {}  # A word -> the labels with it.
+  labels_of: dict[str, list[int]] = {}  # A word -> the earlier labels with it.
+  unique = [not is_generic(label) for label in labels]
+  sizes: list[int] = []
   for number, label in enumerate(labels):
-    for word in content_words(label):
-      first_of.setdefault(word, []).append(number)
-  unique = []
-  for number, label in enumerate(labels):
-    others = set()
-    for word in content_words(label):
-      others.update(first_of[word])
-    others.discard(number)
-    is_alike = any(are_alike(label, labels[other]) for other in others)
-    unique.append(not is_alike and not is_generic(label))
+    words = content_words(label)
+    common: dict[int, int] = {}  # An earlier label -> the words that it shares.
+    for word in words:
+      others = labels_of.setdefault(word, [])
+      for other in others:
+        common[other] = common.get(other, 0) + 1
+      others.append(number)
+    size = len(words)
+    sizes.append(size)
+    for other, count in common.items():
+      if count >= SAME * (size + sizes[other] - count):
+        unique[number] = unique[other] = False
   return unique
 
 
-def drawn_stem(task: str, seed: int, *names: object, **fields: str) -> str:
+def drawn_stem(draws: draw.Draws, task: str, **fields: str) -> str:
   """A question of a task in a drawn wording."""
-  stem = draw.choose(STEMS[task], seed, "stem", task, *names)
+  stem = draws.choose(STEMS[task])
   return stem.format(**fields)
 
 
@@ -88,7 +97,8 @@ def numbered_list(labels: Sequence[str]) -> str:
   return "".join(lines)
 
 
-def order_text(numbers: Sequence[int]) -> str:
+@functools.cache  # All orders of five are 120.
+def order_text(numbers: tuple[int, ...]) -> str:
   """An order of list numbers from 0 in words.
 
   (1, 0) is "2 -> 1".
@@ -102,9 +112,3 @@ def span_text(start: float, end: float) -> str:
   The same form for right and wrong ones.
   """
   return SPAN.format(start=start, end=end)
-
-
-def scene_line(start: int, end: int, text: str) -> str:
-  """A line of a dense caption; times in whole seconds."""
-  line = " ".join(text.split())
-  return question_templates.SCENE_LINE.format(start=start, end=end, text=line)

@@ -22,13 +22,12 @@ from data_pipelines.synthesis.labels.cache import CachedLabels
 from data_pipelines.synthesis.longvid import figures
 from data_pipelines.synthesis.longvid.guard import fit_guard
 from data_pipelines.synthesis.longvid.question_files import (
-  DrawnQuestion,
   QuestionRules,
   ShardBuilder,
   ShardQuestions,
   held_out_lines,
 )
-from data_pipelines.synthesis.longvid.rendering import shown_files
+from data_pipelines.synthesis.longvid.rendering import DrawnQuestion, shown_files
 from data_pipelines.synthesis.longvid.track_files import (
   Labeller,
   TrackInput,

@@ -70,8 +70,9 @@ def fit_guard(tracks: Iterable[Track]) -> BlindGuard:
   histograms: dict[str, Counter[int]] = {}
   labels: dict[str, dict[str, str]] = {}
   for track in tracks:
+    half = half_of(track.key)
     for kind, label, time in _label_times(track):
-      texts, times = samples[kind, half_of(track.key)]
+      texts, times = samples[kind, half]
       if len(texts) < MOST_LABELS:
         texts.append(label)
         times.append(time)

@@ -5,47 +5,42 @@ The wrong options are other events of the same part. The event on the other side
 among them, since neighbours are alike: otherwise the option most like the question would be right.
 """
 
-from collections import Counter
+import itertools
 
-from data_pipelines.synthesis import draw
-from data_pipelines.synthesis.longvid.event_texts import are_alike, drawn_stem
-from data_pipelines.synthesis.longvid.shown_parts import ShownPart
+from data_pipelines.synthesis.draw import Draws
+from data_pipelines.synthesis.longvid.event_texts import are_alike
+from data_pipelines.synthesis.longvid.shown_parts import ShownPart, ShownTrack
 from data_pipelines.synthesis.track import MultipleChoice
 
 OPTIONS = 4
 LONGEST_GAP = 60.0  # Seconds between an event and the next one.
-MOST_QUESTIONS = 1  # About one shown part.
 OVERLAP = 0.5  # Seconds that two successive events may share.
 
 
-def neighbour_questions(
-  part: ShownPart, seed: int, names: tuple, rejected: Counter[str]
-) -> list[MultipleChoice]:
-  """Questions about the event after, and before, drawn events of a part."""
-  questions: list[MultipleChoice] = []
-  for place in draw.drawn_places(len(part.events), seed, "neighbours", *names):
-    if len(questions) == MOST_QUESTIONS:
-      break
-    step = draw.choose((1, -1), seed, "side", *names, place)
+def neighbour_question(shown: ShownTrack, part: ShownPart, draws: Draws) -> MultipleChoice | None:
+  """A question about the event after or before a drawn one.
+
+  None if there is none that can be asked about.
+  """
+  for place in draws.places(len(part.events)):
+    step = draws.choose((1, -1))
     task = "event_after" if step > 0 else "event_before"
     reason = _rejection(part, place, step)
-    wrong = [] if reason else _wrong(part, place, step, seed, (*names, place))
+    wrong = [] if reason else _wrong(part, place, step, draws)
     if not reason and len(wrong) < OPTIONS - 1:
       reason = "fewer than 3 other events with labels of their own"
     if reason:
-      rejected[f"{task}: {reason}"] += 1
+      shown.rejected[f"{task}: {reason}"] += 1
       continue
-    right = part.events[place + step]
-    label = part.events[place].label
     origin = dict(
-      part=part.number,
       events=[part.numbers[place], part.numbers[place + step]],
       others=[part.numbers[other] for other in wrong],
     )
-    texts = tuple(part.events[other].label for other in wrong)
-    stem = drawn_stem(task, seed, *names, place, label=label)
-    questions.append(part.choice(task, stem, right.label, wrong=texts, origin=origin))
-  return questions
+    texts = [part.events[other].label for other in wrong]
+    label = part.events[place].label
+    right = part.events[place + step].label
+    return part.choice(draws, task, right, origin, wrong=texts, label=label)
+  return None
 
 
 def _rejection(part: ShownPart, place: int, step: int) -> str:
@@ -75,7 +70,7 @@ def _is_between(part: ShownPart, first: int, second: int) -> bool:
   return False
 
 
-def _wrong(part: ShownPart, place: int, step: int, seed: int, names: tuple) -> list[int]:
+def _wrong(part: ShownPart, place: int, step: int, draws: Draws) -> list[int]:
   """Places of three wrong events.
 
   The one on the other side, and drawn ones.
@@ -83,14 +78,13 @@ def _wrong(part: ShownPart, place: int, step: int, seed: int, names: tuple) -> l
   right = part.events[place + step].label
   label = part.events[place].label
   other_side = place - step
-  order = draw.drawn_places(len(part.events), seed, "wrong", *names)
-  if 0 <= other_side < len(part.events):
-    order.remove(other_side)
-    order.insert(0, other_side)
+  first = [other_side] if 0 <= other_side < len(part.events) else []
+  seen = {place, place + step}
   wrong: list[int] = []
-  for other in order:
-    if other in (place, place + step) or not part.unique[other]:
+  for other in itertools.chain(first, draws.places(len(part.events))):
+    if other in seen or not part.unique[other]:
       continue
+    seen.add(other)
     text = part.events[other].label
     if not are_alike(text, right) and not are_alike(text, label):
       wrong.append(other)

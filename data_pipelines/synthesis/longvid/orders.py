@@ -8,7 +8,7 @@ text alone, and the others less likely (`BlindGuard`). Items are used only where
 have been possible: otherwise low ranks would be more frequent where the model is mostly right.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.synthesis import draw
+from data_pipelines.synthesis.draw import Draws
 from data_pipelines.synthesis.longvid.event_texts import order_text
 from data_pipelines.synthesis.longvid.shown_parts import ShownPart
 
 OPTIONS = 4
 LENGTHS = (3, 4, 5)  # Items of an order question.
-TRIES = 20  # Draws of items until every rank is possible.
-_SAME = 1e-9  # Likelihoods closer than this are equal.
+TRIES = 9  # Draws of items until every rank is possible; more find hardly any.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,70 +46,91 @@ class DrawnOrder:
 
 
 def balanced_order(
+  draws: Draws,
   draw_items: Callable[[int], list[int]],
-  usual_time: Callable[[int], float],
-  seed: int,
-  *names: object,
+  usual_times: Mapping[int, int],
 ) -> DrawnOrder | None:
   """A question about an order of a drawn rank.
 
   None if not every rank is possible.
 
-  draw_items: number of the try -> places in time order. usual_time: place -> when text alone
-  expects it.
+  draw_items: count -> places in time order, of fewer items if there are no more.
+  usual_times: place -> when text alone expects it.
   """
-  rank = draw.below(OPTIONS, seed, "rank", *names)
+  rank = draws.below(OPTIONS)
+  first_length = draws.below(len(LENGTHS))
   waiting = set(range(OPTIONS))
   drawn = None
   for attempt in range(TRIES):
-    chosen = draw_items(attempt)
+    chosen = draw_items(LENGTHS[(first_length + attempt) % len(LENGTHS)])
     if len(chosen) < LENGTHS[0]:
       return None
-    times = [usual_time(place) for place in chosen]
-    likelier, less_likely = ranked_orders(times)
-    least = OPTIONS - 1 - len(less_likely)
-    possible = range(max(0, least), min(len(likelier), OPTIONS - 1) + 1)
-    if rank in possible and drawn is None:
-      orders = _drawn(likelier, rank, seed, "likelier", *names)
-      orders += _drawn(less_likely, OPTIONS - 1 - rank, seed, "less likely", *names)
-      permutations = _permutations(len(chosen))
-      wrong = [permutations[order] for order in orders]
-      drawn = _listed_order(chosen, wrong, rank, seed, names)
+    differences = _differences([usual_times[place] for place in chosen])
+    possible = _possible_ranks(differences)
+    if drawn is None and rank in possible:
+      drawn = chosen, differences
     waiting.difference_update(possible)
     if not waiting:
-      return drawn
-  return None
+      break
+  if waiting or drawn is None:
+    return None
+  return _listed_order(draws, *drawn, rank)
 
 
 def _listed_order(
-  chosen: Sequence[int], orders: Sequence[Sequence[int]], rank: int, seed: int, names: tuple
+  draws: Draws, chosen: Sequence[int], differences: np.ndarray, rank: int
 ) -> DrawnOrder:
-  """The question with a shuffled list.
-
-  `orders` are the wrong ones of the items in time order.
-  """
-  shuffle = draw.drawn_places(len(chosen), seed, "list", *names)
-  number_of = {item: number for number, item in enumerate(shuffle)}
-  right = order_text([number_of[item] for item in range(len(chosen))])
+  """The question with a shuffled list, and drawn wrong orders."""
+  likelier, less_likely = _ranked_orders(differences)
+  orders = draws.sample(likelier, rank)
+  orders += draws.sample(less_likely, OPTIONS - 1 - rank)
+  count = len(chosen)
+  shuffle = draws.shuffled(range(count))
+  number_of = [0] * count
+  for number, item in enumerate(shuffle):
+    number_of[item] = number
+  permutations = _permutations(count)
   wrong = []
   for order in orders:
-    wrong.append(order_text([number_of[item] for item in order]))
+    wrong.append(order_text(tuple(map(number_of.__getitem__, permutations[order]))))
   listed = tuple(chosen[item] for item in shuffle)
+  right = order_text(tuple(number_of))
   return DrawnOrder(tuple(chosen), listed, right, tuple(wrong), rank)
 
 
-def ranked_orders(times: Sequence[float]) -> tuple[list[int], list[int]]:
-  """The numbers of likelier and of less likely orders.
+def _differences(times: Sequence[int]) -> np.ndarray:
+  """int64 [P]: how much likelier each order is than the first.
 
-  times: when text alone expects each item. Equally likely orders are on either side in turn.
+  times: when text alone expects each item.
   """
-  count = len(times)
-  likelihood = (_positions(count) * np.asarray(times)).sum(axis=1)
-  difference = likelihood - likelihood[0]
-  likelier = np.flatnonzero(difference > _SAME).tolist()
-  less_likely = np.flatnonzero(difference < -_SAME).tolist()
-  if len(likelier) + len(less_likely) + 1 < len(difference):
-    equal = np.flatnonzero(np.abs(difference) <= _SAME).tolist()[1:]
+  return _later_places(len(times)) @ np.array(times, np.int64)
+
+
+def _possible_ranks(differences: np.ndarray) -> range:
+  """The ranks that the first order can have.
+
+  Equally likely orders are on either side in turn.
+  """
+  others = len(differences) - 1
+  likelier = _true_count(differences > 0)
+  less_likely = _true_count(differences < 0)
+  equal = others - likelier - less_likely
+  likelier += (equal + 1) // 2
+  less_likely += equal // 2
+  return range(max(0, OPTIONS - 1 - less_likely), min(likelier, OPTIONS - 1) + 1)
+
+
+def _true_count(values: np.ndarray) -> int:
+  """The number of True; for few values faster than numpy.count_nonzero."""
+  return values.tobytes().count(1)
+
+
+def _ranked_orders(differences: np.ndarray) -> tuple[list[int], list[int]]:
+  """The numbers of likelier and of less likely orders."""
+  likelier = (differences > 0).nonzero()[0].tolist()
+  less_likely = (differences < 0).nonzero()[0].tolist()
+  if len(likelier) + len(less_likely) + 1 < len(differences):
+    equal = (differences == 0).nonzero()[0].tolist()[1:]
     likelier += equal[::2]
     less_likely += equal[1::2]
   return likelier, less_likely
@@ -123,21 +143,10 @@ def _permutations(count: int) -> list[tuple[int, ...]]:
 
 
 @functools.cache
-def _positions(count: int) -> np.ndarray:
-  """float64 [P count].
+def _later_places(count: int) -> np.ndarray:
+  """int64 [P count].
 
-  The place of every item in every order, around 0.
+  How much later every item is in each order than in the first.
   """
   places = np.argsort(np.array(_permutations(count)), axis=1)
-  return places - (count - 1) / 2
-
-
-def _drawn(numbers: Sequence[int], count: int, seed: int, *names: object) -> list[int]:
-  """`count` of the numbers, drawn without repetition."""
-  remaining = list(numbers)
-  drawn = []
-  digits = draw.digest(seed, *names)  # 64 bits are enough for three of 120 orders.
-  for _ in range(count):
-    digits, place = divmod(digits, len(remaining))
-    drawn.append(remaining.pop(place))
-  return drawn
+  return places - np.arange(count)

@@ -11,25 +11,25 @@ import functools
 import json
 import pathlib
 
-from data_pipelines.synthesis import draw, shards, splits
+from data_pipelines.synthesis import shards, splits
 from data_pipelines.synthesis.longvid import caption, count, grounding, order, scenes
 from data_pipelines.synthesis.longvid.guard import BlindGuard, parse_guard
 from data_pipelines.synthesis.longvid.rendering import (
+  DrawnQuestion,
   LetterBalance,
   evaluation_record,
-  track_name,
   training_record,
 )
-from data_pipelines.synthesis.longvid.shown_parts import TaskBuilder
+from data_pipelines.synthesis.longvid.shown_parts import ShownTrack, TaskBuilder, drawn_slots
 from data_pipelines.synthesis.longvid.track_files import written_tracks
 from data_pipelines.synthesis.track import MultipleChoice, Track
 
 TASKS: dict[str, TaskBuilder] = dict(
-  caption=caption.build_questions,
-  grounding=grounding.build_questions,
-  order=order.build_questions,
-  scenes=scenes.build_questions,
-  count=count.build_questions,
+  caption=caption.list_slots,
+  grounding=grounding.list_slots,
+  order=order.list_slots,
+  scenes=scenes.list_slots,
+  count=count.list_slots,
 )
 _ALL = 1 << 64  # Above every draw.
 
@@ -43,15 +43,6 @@ class QuestionRules:
   held_out: float = 0.02  # Share of source videos.
   seed: int = 42
   labels: str = "rules"  # How labels were made.
-
-
-@dataclasses.dataclass(frozen=True)
-class DrawnQuestion:
-  """A question with its name and its draw."""
-
-  identifier: str
-  draw: int  # Lower ones are taken first.
-  question: MultipleChoice
 
 
 @dataclasses.dataclass
@@ -89,7 +80,7 @@ class ShardBuilder:
           result.held_out.append((_without_events(track), drawn))
           continue
         question = drawn.question
-        record = training_record(question, track, drawn.identifier, letters, self.rules.labels)
+        record = training_record(drawn, track, letters, self.rules.labels)
         lines.append(shards.json_line(record))
         result.asked[track.source, question.task] += 1
         result.seconds[_shown_tens(track, question)] += 1
@@ -114,15 +105,16 @@ class ShardBuilder:
     """(track, whether it is held out, its selected questions)."""
     names: set[str] = set()
     shares = {splits.HELD_OUT: self.rules.held_out}
+    guard = read_guard(self.guard_path)
     for track in written_tracks(path):
-      name = track_name(track)
-      if name in names:
+      shown = ShownTrack(track, self.rules.seed, rejected, guard)
+      if shown.name in names:
         rejected["all: the track comes twice"] += 1
         continue
-      names.add(name)
+      names.add(shown.name)
       split = splits.split_of(track.key, shares, self.rules.seed)
       is_held_out = split == splits.HELD_OUT
-      selected = self._questions(track, name, rejected)
+      selected = self._questions(shown)
       if not is_held_out:
         selected = [drawn for drawn in selected if self._is_taken(drawn, rejected)]
       yield track, is_held_out, selected
@@ -134,34 +126,29 @@ class ShardBuilder:
     rejected[f"{task}: more than --per-task"] += 1
     return False
 
-  def _questions(self, track: Track, name: str, rejected: Counter[str]) -> list[DrawnQuestion]:
+  def _questions(self, shown: ShownTrack) -> list[DrawnQuestion]:
     """The questions about a track, those of the lowest draws."""
-    seed = self.rules.seed
-    guard = read_guard(self.guard_path)
-    drawn_questions = []
-    numbers: Counter[str] = Counter()
+    builders = {task: TASKS[task] for task in self.rules.tasks}
+    slots = drawn_slots(shown, builders)
+    most = self.rules.per_video or len(slots)
     seen = set()
-    for task in self.rules.tasks:
-      for question in TASKS[task](track, seed, rejected, guard):
-        content = (question.start, question.end, question.stem, question.right)
-        if content in seen:
-          rejected[f"{question.task}: asked already"] += 1
-          continue
-        seen.add(content)
-        number = numbers[question.task]
-        numbers[question.task] += 1
-        identifier = f"longvid-{track.source}-{name}-{question.task}-{number}"
-        place = draw.digest(seed, "keep", identifier)
-        drawn_questions.append(DrawnQuestion(identifier, place, question))
-    drawn_questions.sort(key=_draw_of)
-    most = self.rules.per_video or len(drawn_questions)
-    for drawn in drawn_questions[most:]:
-      rejected[f"{drawn.question.task}: more than --per-video"] += 1
-    return drawn_questions[:most]
-
-
-def _draw_of(drawn: DrawnQuestion) -> int:
-  return drawn.draw
+    taken: list[DrawnQuestion] = []
+    for drawn in slots:
+      if len(taken) == most:
+        shown.rejected[f"{drawn.slot.kind}: more than --per-video"] += 1
+        continue
+      question = drawn.question(shown)
+      if question is None:
+        continue
+      content = (question.start, question.end, question.stem, question.right)
+      if content in seen:
+        shown.rejected[f"{question.task}: asked already"] += 1
+        continue
+      seen.add(content)
+      source = shown.track.source
+      identifier = f"longvid-{source}-{shown.name}-{question.task}-{drawn.number}"
+      taken.append(DrawnQuestion(identifier, shown.name, drawn.draw, question))
+    return taken
 
 
 def _without_events(track: Track) -> Track:
@@ -187,5 +174,5 @@ def held_out_lines(
   """Records for `filax evals`, with balanced letters."""
   letters = LetterBalance(rules.seed, splits.HELD_OUT)
   for track, drawn in questions:
-    record = evaluation_record(drawn.question, track, drawn.identifier, letters, rules.labels)
+    record = evaluation_record(drawn, track, letters, rules.labels)
     yield shards.json_line(record)

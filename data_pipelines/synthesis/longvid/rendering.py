@@ -6,12 +6,21 @@ For training with letters inside, for evaluation with a list of options.
 
 from collections.abc import Mapping, Sequence
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipelines.sample import IMAGE, Scene, Timeline
 from data_pipelines.synthesis import draw, question_templates
 from data_pipelines.synthesis.track import MultipleChoice, Track
 from data_pipelines.text.choices import LETTERS, choice_lines
+
+
+class DrawnQuestion(NamedTuple):
+  """A question with its names and its draw."""
+
+  identifier: str
+  track_name: str
+  draw: int  # Lower ones are taken first.
+  question: MultipleChoice
 
 
 class LetterBalance:
@@ -35,41 +44,38 @@ class LetterBalance:
     self._used[kind] = count + 1
     if count % options == 0:
       names = (*self._names, task, options, count)
-      self._blocks[kind] = draw.shuffled(range(options), self._seed, "letters", *names)
+      draws = draw.Draws(self._seed, "letters", *names)
+      self._blocks[kind] = draws.shuffled(range(options))
     return self._blocks[kind][count % options]
 
 
-def track_name(track: Track) -> str:
-  """A short name of a track, unique among those of its video."""
-  scene = track.media[0]
-  return f"{draw.digest(0, 'track', track.source, track.key, scene.media, scene.t0):016x}"
-
-
 def training_record(
-  question: MultipleChoice, track: Track, identifier: str, letters: LetterBalance, labels: str
+  drawn: DrawnQuestion, track: Track, letters: LetterBalance, labels: str
 ) -> dict[str, Any]:
   """A record in the format of training data.
 
   The options stand in the human's turn, the answer is a letter. labels: how the track's labels were
   made.
   """
+  question = drawn.question
   stem = question.stem
   answer = question.right
   if question.wrong:
     options, place = _options(question, letters)
     stem += choice_lines(options)
     answer = LETTERS[place]
-  return _record(question, track, identifier, (stem, answer), labels)
+  return _record(drawn, track, (stem, answer), labels)
 
 
 def evaluation_record(
-  question: MultipleChoice, track: Track, identifier: str, letters: LetterBalance, labels: str
+  drawn: DrawnQuestion, track: Track, letters: LetterBalance, labels: str
 ) -> dict[str, Any]:
   """A record for `filax evals`, which writes the options itself."""
+  question = drawn.question
   if not question.wrong:
-    return _record(question, track, identifier, (question.stem, question.right), labels)
+    return _record(drawn, track, (question.stem, question.right), labels)
   options, place = _options(question, letters)
-  record = _record(question, track, identifier, (question.stem, LETTERS[place]), labels)
+  record = _record(drawn, track, (question.stem, LETTERS[place]), labels)
   record["options"] = options
   return record
 
@@ -77,30 +83,38 @@ def evaluation_record(
 def _options(question: MultipleChoice, letters: LetterBalance) -> tuple[list[str], int]:
   """(options in letter order, the place of the right one)."""
   place = letters.place(question.task, len(question.wrong) + 1)
-  names = (question.stem, question.right, question.start)
-  order = draw.drawn_places(len(question.wrong), 0, "options", *names)
-  options = [question.wrong[number] for number in order]
+  options = list(question.wrong)
   options.insert(place, question.right)
   return options, place
 
 
 def _record(
-  question: MultipleChoice, track: Track, identifier: str, texts: tuple[str, str], labels: str
+  drawn: DrawnQuestion, track: Track, texts: tuple[str, str], labels: str
 ) -> dict[str, Any]:
   stem, answer = texts
+  question = drawn.question
   turns = [
     {"from": "human", "value": f"{IMAGE}\n{stem}"},
     {"from": "gpt", "value": answer},
   ]
-  origin: dict[str, Any] = dict(
-    source=track.source, track=track.key, name=track_name(track), task=question.task
-  )
-  origin |= question.origin
+  origin: dict[str, Any] = {
+    "source": track.source,
+    "track": track.key,
+    "name": drawn.track_name,
+    "task": question.task,
+    **question.origin,
+  }
   if question.start is not None:
     origin["shown"] = [question.start, question.end]
-  origin |= dict(labels=labels, templates=question_templates.VERSION)
-  media = media_keys(track.media, question.start, question.end)
-  return {"id": identifier, "kind": question.task, **media, "conversations": turns, "made": origin}
+  origin["labels"] = labels
+  origin["templates"] = question_templates.VERSION
+  return {
+    "id": drawn.identifier,
+    "kind": question.task,
+    **media_keys(track.media, question.start, question.end),
+    "conversations": turns,
+    "made": origin,
+  }
 
 
 def media_keys(

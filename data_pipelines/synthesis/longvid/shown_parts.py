@@ -1,31 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a track that questions show, and what all builders share.
 
-A builder is a file with `build_questions(track, seed, rejected, guard)`. It draws by names alone
-(synthesis/draw.py) and counts in `rejected` why it asks nothing, as "task: reason".
+A builder is a file with `list_slots(shown)`: what may be asked, before it is built, so that only
+what is kept is built. It draws by names alone (synthesis/draw.py) and counts why it asks nothing,
+as "task: reason".
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Protocol
+import operator
+from typing import Any, NamedTuple, Protocol
 
 from data_pipelines.synthesis import draw
-from data_pipelines.synthesis.longvid.event_texts import unique_labels
+from data_pipelines.synthesis.longvid.event_texts import drawn_stem, unique_labels
 from data_pipelines.synthesis.longvid.guard import BlindGuard
+from data_pipelines.synthesis.longvid.word_times import DECIMALS, label_time
 from data_pipelines.synthesis.track import Event, MultipleChoice, Track
 
 MOST = 2  # Questions of one kind about one shown part: more would crowd out other kinds.
 MOST_PARTS = 4  # Of a track; drawn ones of more.
+_DRAWS = 1 << 64
 
 
-class TaskBuilder(Protocol):
-  """The questions of a task about a track."""
+class Slot(NamedTuple):
+  """A question that may be asked. `build` gives None where it cannot."""
 
-  def __call__(
-    self, track: Track, seed: int, rejected: Counter[str], guard: BlindGuard | None = None
-  ) -> list[MultipleChoice]: ...
+  kind: str  # For counts.
+  build: Callable[[draw.Draws], MultipleChoice | None]
+
+
+class DrawnSlot(NamedTuple):
+  """A slot with its draw."""
+
+  draw: int  # Lower ones are taken first.
+  task: str
+  number: int  # Among those of the task.
+  slot: Slot
+
+  def question(self, shown: "ShownTrack") -> MultipleChoice | None:
+    """The question, or None."""
+    draws = draw.Draws(shown.seed, "question", shown.name, self.task, self.number)
+    return self.slot.build(draws)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +54,7 @@ class ShownPart:
   start: float
   end: float
   text: str
-  numbers: tuple[int, ...]  # Of its events in the track, in time order.
+  numbers: Sequence[int]  # Of its events in the track, in time order.
   events: tuple[Event, ...]
   is_whole: bool = False
 
@@ -51,42 +68,107 @@ class ShownPart:
     """Whether the label of each event is like no other one."""
     return unique_labels([event.label for event in self.events])
 
+  @functools.cached_property
+  def unique_places(self) -> list[int]:
+    """Places of events whose label is like no other one."""
+    return [place for place, unique in enumerate(self.unique) if unique]
+
   def relative(self, second: float) -> float:
     """Seconds since the shown part begins."""
-    return round(second - self.start, 3)
+    return round((second - self.start) * 1000) / 1000  # round(…, 3) is five times slower.
 
-  def choice(self, task: str, stem: str, right: str, **fields) -> MultipleChoice:
-    """A question that shows this part."""
-    if not self.is_whole:
-      fields |= dict(start=self.start, end=self.end)
-    return MultipleChoice(task, stem, right, **fields)
+  def choice(
+    self,
+    draws: draw.Draws,
+    task: str,
+    right: str,
+    origin: Mapping[str, Any],
+    *,
+    wrong: Sequence[str] = (),
+    **fields: str,
+  ) -> MultipleChoice:
+    """A question that shows this part, in a drawn wording.
+
+    wrong: in any order; they are shuffled. fields: what stands in the wording.
+    """
+    stem = drawn_stem(draws, task, **fields)
+    options = tuple(draws.shuffled(wrong))
+    start, end = (None, None) if self.is_whole else (self.start, self.end)
+    return MultipleChoice(task, stem, right, options, start, end, {"part": self.number, **origin})
 
 
-def shown_parts(track: Track, seed: int) -> Iterator[ShownPart]:
-  """The parts of a track, or the whole of one without parts.
+class ShownTrack:
+  """A track with all that questions about it share."""
 
-  Of many parts a drawn few.
+  def __init__(
+    self, track: Track, seed: int, rejected: Counter[str], guard: BlindGuard | None = None
+  ):
+    self.track = track
+    self.seed = seed
+    self.rejected = rejected  # "task: reason" -> how often nothing is asked.
+    self.guard = guard
+    self.name = track_name(track)
+
+  @functools.cached_property
+  def parts(self) -> list[ShownPart]:
+    """The parts of a track, or the whole of one without parts.
+
+    Of many parts a drawn few.
+    """
+    track = self.track
+    if not track.parts:
+      return [self.whole]
+    draws = draw.Draws(self.seed, "parts", self.name)
+    parts = []
+    for number in sorted(draws.sample(range(len(track.parts)), MOST_PARTS)):
+      part = track.parts[number]
+      numbers = range(part.first, part.stop)
+      events = track.events[part.first : part.stop]
+      name = f"{self.name}/{number}"
+      parts.append(ShownPart(name, number, part.t0, part.t1, part.text, numbers, events))
+    return parts
+
+  @functools.cached_property
+  def whole(self) -> ShownPart:
+    """All of the track."""
+    track = self.track
+    numbers = range(len(track.events))
+    end = track.duration
+    return ShownPart(self.name, -1, 0.0, end, track.summary, numbers, track.events, is_whole=True)
+
+  def usual_times(self, kind: str, labels: Mapping[int, str]) -> dict[int, int]:
+    """When text alone expects each label; only differences mean something.
+
+    kind: of `guard.KINDS`. Whole numbers, since equally likely orders must have equal sums.
+    """
+    weights = self.guard.weights(kind, self.track.key) if self.guard else {}
+    times = {}
+    for place, label in labels.items():
+      times[place] = round(label_time(label, weights) * 10**DECIMALS)
+    return times
+
+
+class TaskBuilder(Protocol):
+  """The slots of a task about a track."""
+
+  def __call__(self, shown: ShownTrack) -> Iterable[Slot]: ...
+
+
+def drawn_slots(shown: ShownTrack, tasks: Mapping[str, TaskBuilder]) -> list[DrawnSlot]:
+  """The slots of all tasks in a drawn order.
+
+  That of a task's slots does not depend on the other tasks.
   """
-  if not track.parts:
-    yield whole_track(track)
-  drawn = draw.shuffled(range(len(track.parts)), seed, "parts", _track_name(track))
-  for number in sorted(drawn[:MOST_PARTS]):
-    part = track.parts[number]
-    numbers = tuple(range(part.first, part.stop))
-    events = track.events[part.first : part.stop]
-    name = f"{_track_name(track)}/{number}"
-    yield ShownPart(name, number, part.t0, part.t1, part.text, numbers, events)
+  drawn = []
+  for task, list_slots in tasks.items():
+    draws = draw.Draws(shown.seed, "keep", shown.name, task)
+    for number, slot in enumerate(list_slots(shown)):
+      drawn.append(DrawnSlot(draws.below(_DRAWS), task, number, slot))
+  drawn.sort(key=operator.attrgetter("draw"))
+  return drawn
 
 
-def whole_track(track: Track) -> ShownPart:
-  """All of a track."""
-  numbers = tuple(range(len(track.events)))
-  name = _track_name(track)
-  end = track.duration
-  return ShownPart(name, -1, 0.0, end, track.summary, numbers, track.events, is_whole=True)
-
-
-def _track_name(track: Track) -> str:
-  """The name of a track among those of its video."""
+def track_name(track: Track) -> str:
+  """A short name of a track, unique among those of its video."""
   scene = track.media[0]
-  return f"{track.source}/{track.key}/{scene.media}/{scene.t0}"
+  return f"{draw.digest(0, 'track', track.source, track.key, scene.media, scene.t0):016x}"

@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import json
 import os
+from typing import Any
 
 from data_pipelines.chunk_pool import ChunkPool
 from data_pipelines.sample import Scene
@@ -19,7 +20,7 @@ from data_pipelines.synthesis import draw, shards
 from data_pipelines.synthesis.labels.rules import rule_labels
 from data_pipelines.synthesis.sources.registry import TrackReader
 from data_pipelines.synthesis.sources.track_report import TrackReport
-from data_pipelines.synthesis.track import Event, Track, parse_track, track_record
+from data_pipelines.synthesis.track import Track, parse_track, track_record
 
 CHUNK = 64  # Tracks labelled together.
 
@@ -39,34 +40,37 @@ class TrackInput:
 
 @dataclasses.dataclass(frozen=True)
 class LabelledLines:
-  """Labels tracks and writes them as lines: tracks -> [(shard, line)]."""
+  """Labels tracks and writes them as lines.
+
+  Records of tracks -> [(shard, line)].
+  """
 
   count: int  # Shards.
   labeller: Labeller = rule_labels
 
-  def __call__(self, tracks: Sequence[Track]) -> list[tuple[int, bytes]]:
+  def __call__(self, records: Sequence[dict[str, Any]]) -> list[tuple[int, bytes]]:
     texts: dict[tuple[str, str], None] = {}  # (kind, text), each once, in order.
-    for track in tracks:
-      for event in track.events:
-        if not event.label and event.text:
-          texts["event", event.text] = None
-        if event.place:
-          texts["place", event.place] = None
+    for record in records:
+      for event in record["events"]:
+        if not event["label"] and event["text"]:
+          texts["event", event["text"]] = None
+        if event["place"]:
+          texts["place", event["place"]] = None
     labels: dict[tuple[str, str], str] = {}
     for kind in ("event", "place"):
       distinct = [text for text_kind, text in texts if text_kind == kind]
       for text, answer in zip(distinct, self.labeller(distinct, kind), strict=True):
         labels[kind, text] = answer[0] if answer else ""
-    return [self._line(track, labels) for track in tracks]
+    return [self._line(record, labels) for record in records]
 
-  def _line(self, track: Track, labels: dict[tuple[str, str], str]) -> tuple[int, bytes]:
+  def _line(self, record: dict[str, Any], labels: dict[tuple[str, str], str]) -> tuple[int, bytes]:
     events = []
-    for event in track.events:
-      label = event.label or labels.get(("event", event.text), "")
-      place = labels.get(("place", event.place), "")
-      events.append(Event(event.t0, event.t1, event.text, label, place))
-    line = shards.json_line(track_record(dataclasses.replace(track, events=tuple(events))))
-    return shard_of(track.key, self.count), line
+    for event in record["events"]:
+      label = event["label"] or labels.get(("event", event["text"]), "")
+      place = labels.get(("place", event["place"]), "")
+      events.append(event | {"label": label, "place": place})
+    line = shards.json_line(record | {"events": events})
+    return shard_of(record["key"], self.count), line
 
 
 def shard_of(key: str, count: int) -> int:
@@ -173,8 +177,10 @@ def write_tracks(
     shards.write_drawn_shards(output, names, itertools.chain.from_iterable(results))
 
 
-def _chunks(tracks: Iterator[Track]) -> Iterator[list[Track]]:
-  while chunk := list(itertools.islice(tracks, CHUNK)):
+def _chunks(tracks: Iterator[Track]) -> Iterator[list[dict[str, Any]]]:
+  """Records of tracks: they reach another process faster than tracks."""
+  records = map(track_record, tracks)
+  while chunk := list(itertools.islice(records, CHUNK)):
     yield chunk
 
 

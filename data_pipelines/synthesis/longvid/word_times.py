@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 import functools
 import itertools
-import re
 
 import numpy as np
+
+from data_pipelines.synthesis.longvid.event_texts import normalised_label
 
 DECIMALS = 5
 RARE = 3  # Features that occur less often are left out.
@@ -22,13 +23,12 @@ MOST_FEATURES = 50_000
 RIDGE = 2.0
 STEPS = 30  # Of conjugate gradients.
 _REMEMBERED = 100_000  # Labels.
-_WORD = re.compile(r"\w+")
 
 
 @functools.lru_cache(_REMEMBERED)
 def label_features(label: str) -> list[str]:
   """The words of a label and its pairs of neighbouring words."""
-  words = _WORD.findall(label.lower())
+  words = normalised_label(label).split()
   pairs = [f"{first} {second}" for first, second in itertools.pairwise(words)]
   return words + pairs
 

@@ -52,7 +52,7 @@ def _bounded_event(
   event: Event, duration: float, redacted: Sequence[Stretch], counts: collections.Counter[str]
 ) -> Event | None:
   """The event inside the video; None if it is dropped."""
-  text = _SPACE.sub(" ", event.text).strip()
+  text = " ".join(event.text.split())
   if not text:
     counts["events: without text, dropped"] += 1
     return None
@@ -73,6 +73,8 @@ def _bounded_event(
     return None
   if is_clamped:
     counts["events: partly outside of the video, cut"] += 1
+  elif text == event.text:
+    return event
   return dataclasses.replace(event, t0=start, t1=end, text=text)
 
 

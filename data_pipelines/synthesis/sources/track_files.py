@@ -10,10 +10,10 @@ from data_pipelines.sample import Scene
 from data_pipelines.synthesis.sources.clean import clean_track
 from data_pipelines.synthesis.sources.media_folder import MediaFolder
 from data_pipelines.synthesis.sources.registry import TrackSource
-from data_pipelines.synthesis.sources.tables import check_unicode
 from data_pipelines.synthesis.sources.track_report import TrackReport, counted
 from data_pipelines.synthesis.track import Track, parse_track
 
+_NUMBER = (int, float)
 FILES = "*.jsonl of tracks: key, media, duration, events, parts, summary"
 
 
@@ -29,7 +29,6 @@ def _tracks(path: str, media: MediaFolder, report: TrackReport) -> Iterator[Trac
     try:
       if isinstance(record, RecordError):
         raise record
-      check_unicode(record)
       track = parse_track(record)
       _check(track, media)
       track = clean_track(track, report.repairs)
@@ -50,13 +49,30 @@ def _check(track: Track, media: MediaFolder) -> None:
   for scene in track.media:
     _check_scene(scene, media)
   for event in track.events:
-    _check_stretch(event.t0, event.t1, (event.text, event.label, event.place))
+    _check_stretch(event.t0, event.t1)
   for part in track.parts:
-    _check_stretch(part.t0, part.t1, (part.text,))
+    _check_stretch(part.t0, part.t1)
     if not _are_numbers(part.first, part.stop) or not 0 <= part.first <= part.stop:
       raise RecordError("has a part without the numbers of its events")
     if part.stop > len(track.events):
       raise RecordError("has a part with events that are not there")
+  _check_texts(track)
+
+
+def _check_texts(track: Track) -> None:
+  """Raises RecordError for a text that is none or no UTF-8."""
+  texts = [track.key, track.summary, track.source]
+  for scene in track.media:
+    texts += (scene.media, scene.kind)
+  for event in track.events:
+    texts += (event.text, event.label, event.place)
+  texts += [part.text for part in track.parts]
+  try:
+    "".join(texts).encode()
+  except TypeError:
+    raise RecordError("has an event or a part with a text that is none") from None
+  except UnicodeEncodeError:
+    raise RecordError("has a text that is not UTF-8") from None
 
 
 def _check_scene(scene: Scene, media: MediaFolder) -> None:
@@ -68,15 +84,16 @@ def _check_scene(scene: Scene, media: MediaFolder) -> None:
     raise RecordError("has a scene with a time that is no number")
 
 
-def _check_stretch(start: object, end: object, texts: Sequence[object]) -> None:
+def _check_stretch(start: object, end: object) -> None:
   if not _are_numbers(start, end):
     raise RecordError("has an event or a part with a time that is no number")
-  if not all(isinstance(text, str) for text in texts):
-    raise RecordError("has an event or a part with a text that is none")
 
 
 def _are_numbers(*values: object) -> bool:
-  return all(isinstance(value, int | float) for value in values)
+  for value in values:
+    if not isinstance(value, _NUMBER):
+      return False
+  return True
 
 
 SOURCE = TrackSource(read_tracks, FILES, "as the tracks name them", "as the tracks' own source")
