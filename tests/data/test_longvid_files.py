@@ -28,6 +28,8 @@ from filax.evals.benchmarks import manifest
 from filax.testing import tiny_checkpoint
 from tests.data.longvid_tracks import cooking_track, in_parts, write_tracks_file
 
+pytestmark = pytest.mark.slow
+
 COUNT = 120
 SOURCE = find_source("track_files")
 RULES = QuestionRules(held_out=0.1)

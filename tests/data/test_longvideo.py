@@ -24,6 +24,8 @@ from data_pipelines.synthesis.longvideo_plan import (
 )
 from data_pipelines.synthesis.shards import json_line
 
+pytestmark = pytest.mark.slow
+
 LINE = re.compile(r"(\d+) - (\d+) seconds: (.*)")
 
 

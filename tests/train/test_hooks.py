@@ -12,6 +12,8 @@ from filax.checkpoint import store
 from filax.testing import row_source
 from filax.train import hooks, loop, memory, run, signals, step
 
+pytestmark = pytest.mark.slow
+
 
 class Recorder(hooks.Hook):
   """Writes down every call, and evaluates after some steps."""

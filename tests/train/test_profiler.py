@@ -11,6 +11,8 @@ from filax.cli import config_flags
 from filax.testing import row_source
 from filax.train import loop, profiler
 
+pytestmark = pytest.mark.slow
+
 
 def lines(folder):
   return [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]

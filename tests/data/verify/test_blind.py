@@ -13,6 +13,8 @@ from data_pipelines.synthesis.verify.folder import verify
 from filax.cli import data
 from filax.testing.manifests import question_record, write_manifest
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400
 MARGIN = 0.02  # Of fair questions, above 3 sigma.
 VERBS = ("cut", "wash", "fry", "boil", "serve", "peel", "mix", "pour", "bake", "plate")
