@@ -17,6 +17,7 @@ import subprocess
 import sys
 from typing import Any
 
+MOST_PROCESSES = 32  # Each takes up to 100 MB, and one process feeds all of them.
 _SERVE = "from data_pipelines.chunk_pool import serve; serve()"
 
 
@@ -96,8 +97,12 @@ class ChunkPool(contextlib.AbstractContextManager):
 
 
 def default_processes() -> int:
-  """The processors that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  """The processors that this process may use, at most MOST_PROCESSES."""
+  if hasattr(os, "sched_getaffinity"):
+    count = len(os.sched_getaffinity(0))
+  else:
+    count = os.cpu_count() or 1
+  return min(count, MOST_PROCESSES)
 
 
 def serve() -> None:

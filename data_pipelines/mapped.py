@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrays on disk that processes map instead of holding copies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import hashlib
 import io
@@ -9,9 +9,12 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 import threading
-from typing import Any
+from typing import Any, TypeVar
+import weakref
 
 import numpy as np
 
@@ -21,6 +24,8 @@ try:
   import fcntl
 except ImportError:  # Not on Windows, where two processes may build the same files.
   fcntl = None  # type: ignore[assignment]  # A module that may be missing has no type.
+
+Owner = TypeVar("Owner")
 
 _META = "meta.json"
 _guard = threading.Lock()
@@ -90,24 +95,51 @@ def _wait_for_lock(lock: int, activity: str) -> None:
     pass
 
 
+def keep_arrays(
+  folder: pathlib.Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], label: str
+) -> bool:
+  """Writes arrays and facts as a new folder of a cache.
+
+  facts: for JSON. label: identifies what the arrays are made of. If another host has written the
+  same folder meanwhile, that one stays, because processes may have mapped it. A failure costs a
+  line on stderr and gives False.
+  """
+  try:
+    write_arrays(folder, arrays, facts, label)
+  except OSError as error:
+    if read_facts(folder, label) is None:
+      files.report_unwritable(folder.parent, error)
+      return False
+  return True
+
+
 def write_arrays(
   folder: pathlib.Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], label: str
 ) -> None:
-  """Writes arrays and facts (for JSON) as a new folder.
+  """Writes arrays and facts as a folder.
 
-  Raises OSError.
+  A damaged folder is replaced. Raises OSError, also if a good one stands there.
   """
   with files.write_folder_atomically(folder) as new:
     for name, array in arrays.items():
       np.save(new / f"{name}.npy", array)
-    finish_arrays(new, facts, label)
+    digests = {path.name: _file_digest(path) for path in sorted(new.glob("*.npy"))}
+    content = json.dumps(dict(facts=facts, digests=digests)).encode()
+    files.write_checked(new / _META, content, label)
+    if folder.exists() and read_facts(folder, label) is None:
+      shutil.rmtree(folder, ignore_errors=True)
 
 
-def finish_arrays(folder: pathlib.Path, facts: Mapping[str, Any], label: str) -> None:
-  """Writes the facts, and the digests of the arrays in a folder."""
-  digests = {path.name: _file_digest(path) for path in sorted(folder.glob("*.npy"))}
-  content = json.dumps(dict(facts=facts, digests=digests)).encode()
-  files.write_checked(folder / _META, content, label)
+def in_temporary_folder(prefix: str, build: Callable[[pathlib.Path], Owner]) -> Owner:
+  """What `build` makes in a temporary folder, which is removed with it."""
+  folder = tempfile.mkdtemp(prefix=prefix)
+  try:
+    owner = build(pathlib.Path(folder))
+  except BaseException:
+    shutil.rmtree(folder, ignore_errors=True)
+    raise
+  weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+  return owner
 
 
 def read_facts(folder: pathlib.Path, label: str, check: bool = True) -> dict[str, Any] | None:

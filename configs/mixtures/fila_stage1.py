@@ -5,9 +5,9 @@ The paper names the set; the file is that of its release.
 """
 
 from configs.mixtures import sources
-from configs.mixtures.parts import Part, parts
+from configs.mixtures.parts import MixturePart, parts
 
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[MixturePart, ...] = (
   *parts(
     sources.BLIP_558K.media,
     sources.BLIP_558K,

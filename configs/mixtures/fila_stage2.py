@@ -7,9 +7,9 @@ LLaVA-OneVision's middle stage, one of which was never released.
 """
 
 from configs.mixtures import sources
-from configs.mixtures.parts import Part, parts
+from configs.mixtures.parts import MixturePart, parts
 
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[MixturePart, ...] = (
   *parts(
     sources.RECAP_558K.media,
     sources.RECAP_558K,

@@ -6,9 +6,9 @@ are not in its release.
 """
 
 from configs.mixtures import sources
-from configs.mixtures.parts import Part, parts
+from configs.mixtures.parts import MixturePart, parts
 
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[MixturePart, ...] = (
   *parts(
     sources.LLAVA_NEXT.media,
     sources.LLAVA_NEXT,

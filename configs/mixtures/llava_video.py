@@ -2,7 +2,7 @@
 """The 38 files of LLaVA-Video-178K, under the hub's names and under VideoChat-Flash's."""
 
 from configs.mixtures import sources
-from configs.mixtures.parts import Part
+from configs.mixtures.parts import MixturePart
 
 # (folder, file, samples); the numbers are those of VideoChat-Flash's copies.
 FILES = (
@@ -47,7 +47,7 @@ FILES = (
 )
 
 
-def as_published() -> tuple[Part, ...]:
+def as_published() -> tuple[MixturePart, ...]:
   """The parts as on the hub of LLaVA-Video-178K, where no durations are given."""
   return tuple(
     _part(f"{folder}/{name}.json", count, sources.LLAVA_VIDEO.media)
@@ -55,7 +55,7 @@ def as_published() -> tuple[Part, ...]:
   )
 
 
-def with_durations() -> tuple[Part, ...]:
+def with_durations() -> tuple[MixturePart, ...]:
   """The parts as on the hub of VideoChat-Flash, whose records have a `duration`."""
   return tuple(
     _part(
@@ -67,5 +67,5 @@ def with_durations() -> tuple[Part, ...]:
   )
 
 
-def _part(file: str, count: str, annotations: str) -> Part:
-  return Part(file, "all", count, annotations, sources.LLAVA_VIDEO)
+def _part(file: str, count: str, annotations: str) -> MixturePart:
+  return MixturePart(file, "all", count, annotations, sources.LLAVA_VIDEO)

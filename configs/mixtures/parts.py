@@ -11,7 +11,7 @@ WORDS = ("", "full", "present")
 Entry = tuple[str, str]  # (manifest, strategy) of config.data.train.
 
 
-class Source(NamedTuple):
+class DataSource(NamedTuple):
   """A data set: its media and their licence."""
 
   name: str
@@ -19,14 +19,14 @@ class Source(NamedTuple):
   licence: str = UNKNOWN
 
 
-class Part(NamedTuple):
+class MixturePart(NamedTuple):
   """One manifest of a mixture, as published."""
 
   file: str
   strategy: str  # all | first:N | end:N | random:N
   samples: str  # Of the whole file: "6901", "40k", or "unknown".
   annotations: str  # Where to get the file.
-  source: Source
+  source: DataSource
 
   @property
   def published_count(self) -> int | None:
@@ -36,12 +36,14 @@ class Part(NamedTuple):
     return int(digits) * scale if digits.isdigit() else None
 
 
-def parts(annotations: str, source: Source, *rows: Sequence[str]) -> tuple[Part, ...]:
+def parts(annotations: str, source: DataSource, *rows: Sequence[str]) -> tuple[MixturePart, ...]:
   """The parts of a source, from rows (file, strategy, samples)."""
-  return tuple(Part(file, strategy, count, annotations, source) for file, strategy, count in rows)
+  return tuple(
+    MixturePart(file, strategy, count, annotations, source) for file, strategy, count in rows
+  )
 
 
-def locate(part: Part, root: str) -> str:
+def locate(part: MixturePart, root: str) -> str:
   """The path of a part below `root`; "" if it is not there.
 
   It lies under its published path, or under its file name in a folder of `root`, where its media
@@ -53,7 +55,7 @@ def locate(part: Part, root: str) -> str:
   return next((path for path in paths if os.path.isfile(path)), "")
 
 
-def choose(mixture: str, root: str, published: Sequence[Part], usual: Sequence[Entry]):
+def choose(mixture: str, root: str, published: Sequence[MixturePart], usual: Sequence[Entry]):
   """config.data.train for the arguments `mixture` and `root` of a config.
 
   "": the `usual` manifests. full: every published part; a run is refused while one is missing.

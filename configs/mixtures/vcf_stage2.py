@@ -2,9 +2,9 @@
 """VideoChat-Flash stage 2: the list of its training code, twelve parts."""
 
 from configs.mixtures import sources
-from configs.mixtures.parts import Part, parts
+from configs.mixtures.parts import MixturePart, parts
 
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[MixturePart, ...] = (
   *parts(
     sources.VIDEOCHAT_FLASH,
     sources.RECAP_118K,

@@ -6,9 +6,9 @@ ones. Numbers such as 40k are those in the names of the files, which are rounded
 """
 
 from configs.mixtures import llava_video, sources
-from configs.mixtures.parts import Part, parts
+from configs.mixtures.parts import MixturePart, parts
 
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[MixturePart, ...] = (
   *parts(
     sources.VIDEOCHAT_FLASH,
     sources.ONEVISION,

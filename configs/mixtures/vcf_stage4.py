@@ -5,16 +5,16 @@ The parts of which stage 3 takes a share already keep that share, as in the trai
 """
 
 from configs.mixtures import sources, vcf_stage3
-from configs.mixtures.parts import Part, parts
+from configs.mixtures.parts import MixturePart, parts
 
 QUARTER = "first:25%"
 
 
-def _quarter(part: Part) -> Part:
+def _quarter(part: MixturePart) -> MixturePart:
   return part._replace(strategy=QUARTER) if part.strategy == "all" else part
 
 
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[MixturePart, ...] = (
   *parts(
     sources.VIDEOCHAT_FLASH,
     sources.ONEVISION_MID,

@@ -19,7 +19,10 @@ from data_pipelines.media.probe import Probe
 from filax import files
 
 _WAIT_SECONDS = 60.0  # For other processes that write.
-_TABLE = "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, row TEXT, digest BLOB)"
+_TABLE = (
+  "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, row TEXT, digest BLOB) WITHOUT ROWID"
+)
+_MAPPED_BYTES = 1 << 30  # Of the file: keys are looked up in random order.
 _PUT = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)"
 
 
@@ -100,6 +103,7 @@ class FactsStore:
     )
     try:
       connection.execute("PRAGMA synchronous=NORMAL")
+      connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
       connection.execute(_TABLE)
       connection.execute("SELECT key, row, digest FROM facts LIMIT 1").fetchone()
     except sqlite3.Error:

@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
-import weakref
 
 import numpy as np
 
-from data_pipelines.mapped import finish_arrays, one_builder, read_facts
+from data_pipelines.mapped import (
+  in_temporary_folder,
+  keep_arrays,
+  one_builder,
+  read_facts,
+  write_arrays,
+)
 from data_pipelines.media import remote
 from data_pipelines.media.index import UNREADABLE, MediaIndex
 from data_pipelines.media.open import cache_variant
@@ -118,10 +121,8 @@ def _updated_table(
       probes.append(fresh[name])
     else:
       probes.append(latest.probe(number))
-  try:
-    folder = _write_table(pointer.parent, media, probes, states)
-  except OSError as error:
-    files.report_unwritable(pointer.parent, error)
+  folder, arrays = _named_arrays(pointer.parent, media, probes, states)
+  if not keep_arrays(folder, arrays, {}, folder.name):
     return None
   files.write_cache(pointer, json.dumps(folder.name).encode(), label)
   return ProbeTable(folder)
@@ -129,34 +130,24 @@ def _updated_table(
 
 def _temporary_table(media: Sequence[str], index: MediaIndex) -> ProbeTable:
   """A table for as long as it is used."""
-  parent = tempfile.mkdtemp(prefix="filax-media-")
-  try:
+
+  def build(parent: pathlib.Path) -> ProbeTable:
     probes = [probe for _, probe in index.each(media)]
-    table = ProbeTable(_write_table(pathlib.Path(parent), media, probes, None))
-  except BaseException:
-    shutil.rmtree(parent, ignore_errors=True)
-    raise
-  weakref.finalize(table, shutil.rmtree, parent, ignore_errors=True)
-  return table
+    folder, arrays = _named_arrays(parent, media, probes, _states([]))
+    write_arrays(folder, arrays, {}, folder.name)
+    return ProbeTable(folder)
+
+  return in_temporary_folder("filax-media-", build)
 
 
-def _write_table(
-  parent: pathlib.Path, media: Sequence[str], probes: Sequence[Probe], states: np.ndarray | None
-) -> pathlib.Path:
-  """Writes a table under the digest of its content. Raises OSError."""
+def _named_arrays(
+  parent: pathlib.Path, media: Sequence[str], probes: Sequence[Probe], states: np.ndarray
+) -> tuple[pathlib.Path, dict[str, np.ndarray]]:
+  """The folder of a table, named by its arrays, and the arrays."""
   arrays = table_arrays(media, probes)
-  if states is not None:
-    arrays["states"] = states
+  arrays["states"] = states
   digest = hashlib.sha256()
   for name in sorted(arrays):
     digest.update(f"{name} {arrays[name].shape}".encode())
     digest.update(np.ascontiguousarray(arrays[name]).data)
-  folder = parent / f"media-{digest.hexdigest()[:32]}"
-  if read_facts(folder, folder.name) is not None:
-    return folder
-  shutil.rmtree(folder, ignore_errors=True)
-  with files.write_folder_atomically(folder) as new:
-    for name, array in arrays.items():
-      np.save(new / f"{name}.npy", array)
-    finish_arrays(new, dict(media=len(media)), folder.name)
-  return folder
+  return parent / f"media-{digest.hexdigest()[:32]}", arrays

@@ -8,16 +8,19 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 import time
 from typing import Any
-import weakref
 
 from data_pipelines.manifest.excerpts import one_line
 from data_pipelines.manifest.quarantine import read_quarantine
 from data_pipelines.manifest.report import BadRecord, ManifestError, ManifestReport
-from data_pipelines.mapped import one_builder, read_facts, write_arrays
+from data_pipelines.mapped import (
+  in_temporary_folder,
+  keep_arrays,
+  one_builder,
+  read_facts,
+  write_arrays,
+)
 from data_pipelines.media import remote
 from data_pipelines.packing.fingerprint import digest_facts
 from data_pipelines.packing.sample_table import ManifestFile, SampleTable, manifest_file
@@ -107,56 +110,40 @@ def _table(
     entries.append((manifest_file(os.fspath(manifest), root), strategy))
   identity = [dataclasses.astuple(entry) for entry, _ in entries]
   label = digest_facts(version=_VERSION, digest=digest, manifests=identity)
-  if folder:
-    path = pathlib.Path(folder, f"samples-{label[:32]}")
-    with one_builder(folder, "reads the manifests"):
-      facts = read_facts(path, label)
-      if facts is None:
-        facts = _try_build(path, entries, seed, exclusions, label)
-    if facts is not None:
-      return SampleTable(path, [entry for entry, _ in entries]), facts
-  temporary = tempfile.mkdtemp(prefix="filax-samples-")
-  path = pathlib.Path(temporary, "table")
-  try:
-    facts = _build(path, entries, seed, exclusions, label)
-    table = SampleTable(path, [entry for entry, _ in entries])
-  except BaseException:
-    shutil.rmtree(temporary, ignore_errors=True)
-    raise
-  weakref.finalize(table, shutil.rmtree, temporary, ignore_errors=True)
-  return table, facts
+  manifests = [entry for entry, _ in entries]
+  if not folder:
+    builder = _read_manifests(entries, seed, exclusions)
+    return _temporary_table(manifests, builder), builder.facts()
+  path = pathlib.Path(folder, f"samples-{label[:32]}")
+  with one_builder(folder, "reads the manifests"):
+    facts = read_facts(path, label)
+    if facts is None:
+      builder = _read_manifests(entries, seed, exclusions)
+      facts = builder.facts()
+      if not keep_arrays(path, builder.arrays(), facts, label):
+        return _temporary_table(manifests, builder), facts
+    return SampleTable(path, manifests), facts
 
 
-def _try_build(path: pathlib.Path, entries, seed, exclusions, label) -> dict[str, Any] | None:
-  """`_build` in a cache; None if the folder cannot be written."""
-  try:
-    shutil.rmtree(path, ignore_errors=True)  # A damaged one.
-    return _build(path, entries, seed, exclusions, label)
-  except OSError as error:
-    if isinstance(error, FileNotFoundError):
-      raise
-    files.report_unwritable(path.parent, error)
-    return None
+def _temporary_table(manifests: Sequence[ManifestFile], builder: TableBuilder) -> SampleTable:
+  """A table for as long as it is used."""
+
+  def build(folder: pathlib.Path) -> SampleTable:
+    path = folder / "table"
+    write_arrays(path, builder.arrays(), {}, "")
+    return SampleTable(path, manifests)
+
+  return in_temporary_folder("filax-samples-", build)
 
 
-def _build(
-  path: pathlib.Path,
-  entries: Sequence[tuple[ManifestFile, str]],
-  seed: int,
-  exclusions: frozenset[str],
-  label: str,
-) -> dict[str, Any]:
-  """Reads the manifests and writes the table; returns its facts."""
+def _read_manifests(
+  entries: Sequence[tuple[ManifestFile, str]], seed: int, exclusions: frozenset[str]
+) -> TableBuilder:
+  """Reads the records that the strategies of (manifest, strategy) take."""
   builder = TableBuilder(exclusions)
   for number, (manifest, strategy) in enumerate(entries):
     builder.add_manifest(manifest, strategy, seed + number)
-  facts = dict(
-    report=dataclasses.asdict(builder.report),
-    excluded=builder.excluded,
-    videos=builder.videos,
-  )
-  write_arrays(path, builder.arrays(), facts, label)
-  return facts
+  return builder
 
 
 def _report(facts: Mapping[str, Any]) -> ManifestReport:

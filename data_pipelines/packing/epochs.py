@@ -8,8 +8,7 @@ import shutil
 
 import numpy as np
 
-from data_pipelines.mapped import map_array, one_builder, read_facts, write_arrays
-from filax import files
+from data_pipelines.mapped import keep_arrays, map_array, one_builder, read_facts
 
 _ARRAYS = ("shapes", "order", "starts", "members", "left_out")
 _KEPT = 3  # Epochs on disk, beside the first.
@@ -53,24 +52,15 @@ class EpochStore:
     with one_builder(self._folder, "packs the rows"):
       if read_facts(path, path.name) is None:
         epoch = plan_epoch(number)
-        if not self._write(path, epoch):
+        arrays = {name: getattr(epoch, name) for name in _ARRAYS}
+        if not keep_arrays(path, arrays, {}, path.name):
           return epoch
         self._remove(number - _KEPT)
-    return Epoch(**{name: map_array(path, name) for name in _ARRAYS})
+      # Mapped under the lock: another run in this folder may remove epochs that it has finished.
+      return Epoch(**{name: map_array(path, name) for name in _ARRAYS})
 
   def _path(self, number: int) -> pathlib.Path:
     return self._folder / f"rows-{self._digest[:32]}-{number}"
-
-  def _write(self, path: pathlib.Path, epoch: Epoch) -> bool:
-    """Whether the epoch could be written."""
-    arrays = {name: getattr(epoch, name) for name in _ARRAYS}
-    try:
-      shutil.rmtree(path, ignore_errors=True)
-      write_arrays(path, arrays, {}, path.name)
-    except OSError as error:
-      files.report_unwritable(self._folder, error)
-      return False
-    return True
 
   def _remove(self, number: int) -> None:
     if number > 0:

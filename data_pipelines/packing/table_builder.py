@@ -119,6 +119,10 @@ class TableBuilder:
     for chunk in _parsed_chunks(parser, places):
       self._add_chunk(number, chunk)
 
+  def facts(self) -> dict[str, Any]:
+    """What was met, for JSON."""
+    return dict(report=dataclasses.asdict(self.report), excluded=self.excluded, videos=self.videos)
+
   def arrays(self) -> dict[str, np.ndarray]:
     """The columns of a SampleTable."""
     encoded = [name.encode("utf-8", "surrogateescape") for name in self._names]

@@ -4,26 +4,16 @@
 import concurrent.futures
 import http
 import os
-import socket
 import threading
 import time
 
-from gcp_storage_emulator import server as server_of_google
-from google.cloud import storage
-from moto.server import ThreadedMotoServer
 import pytest
-import s3fs
+import storage_emulators
 
 from filax.checkpoint import lease, small_file
 from filax.checkpoint.lease import Held, Lease, Lost
 
 STALE = 3.0
-
-
-def free_port():
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    return probe.getsockname()[1]
 
 
 def compare_generations(patch):
@@ -51,32 +41,15 @@ def compare_generations(patch):
 
 @pytest.fixture(scope="module")
 def google():
-  """gs://... in an emulator's memory."""
-  port = free_port()
-  server = server_of_google.create_server("127.0.0.1", port, in_memory=True)
-  server.start()
-  with pytest.MonkeyPatch.context() as patch:
+  with pytest.MonkeyPatch.context() as patch, storage_emulators.google_bucket("runs") as url:
     compare_generations(patch)
-    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    storage.Client().create_bucket("runs")
-    yield "gs://runs"
-  server.stop()
+    yield url
 
 
 @pytest.fixture(scope="module")
 def amazon():
-  """s3://... in an emulator's memory."""
-  port = free_port()
-  server = ThreadedMotoServer("127.0.0.1", port)
-  server.start()
-  with pytest.MonkeyPatch.context() as patch:
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-      patch.setenv(key, "testing")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    s3fs.S3FileSystem().mkdir("runs")
-    yield "s3://runs"
-  server.stop()
+  with storage_emulators.amazon_bucket("runs") as url:
+    yield url
 
 
 @pytest.fixture(params=["google", "amazon"])

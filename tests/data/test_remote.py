@@ -5,18 +5,15 @@ import importlib.util
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import threading
 
+from array_record.python import array_record_module
 import fsspec
-from gcp_storage_emulator import server as server_of_google
-from google.cloud import storage
-from moto.server import ThreadedMotoServer
 import numpy as np
 import pytest
-import s3fs
+import storage_emulators
 
 from data_pipelines.media import array_record, remote
 from data_pipelines.media.frames import read_frames
@@ -27,40 +24,16 @@ from filax.testing import corpora, tiny_checkpoint
 pytestmark = pytest.mark.slow
 
 
-def free_port():
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def google():
-  port = free_port()
-  server = server_of_google.create_server("127.0.0.1", port, in_memory=True)
-  server.start()
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    patch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://127.0.0.1:{port}")
-    fsspec.get_filesystem_class("gs").clear_instance_cache()
-    storage.Client().create_bucket("data")
-    yield "gs://data"
-  server.stop()
+  with storage_emulators.google_bucket("data") as url:
+    yield url
 
 
 @pytest.fixture(scope="module")
 def amazon():
-  port = free_port()
-  server = ThreadedMotoServer("127.0.0.1", port)
-  server.start()
-  with pytest.MonkeyPatch.context() as patch:
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-      patch.setenv(key, "testing")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("data")
-    yield "s3://data"
-  server.stop()
+  with storage_emulators.amazon_bucket("data") as url:
+    yield url
 
 
 @pytest.fixture(params=["google", "amazon"])
@@ -192,9 +165,10 @@ def test_a_fault_that_passes_is_tried_again(bucket, corpus, monkeypatch, capsys)
 
 
 def test_records_of_shards(bucket, tmp_path):
-  module = pytest.importorskip("array_record.python.array_record_module")
   for shard in range(2):
-    writer = module.ArrayRecordWriter(str(tmp_path / f"x.array_record-0000{shard}-of-00002"), "")
+    writer = array_record_module.ArrayRecordWriter(
+      str(tmp_path / f"x.array_record-0000{shard}-of-00002"), ""
+    )
     writer.write(f"record {shard}".encode())
     writer.close()
   url = upload(tmp_path, f"{bucket}/shards")

@@ -17,7 +17,7 @@ from data_pipelines.manifest import llava
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.media.planned_media import probe_media
 from data_pipelines.media.probe import probe
-from data_pipelines.packing import demand_table, table_builder
+from data_pipelines.packing import corpus, demand_table, table_builder
 from data_pipelines.packing.corpus import read_corpus
 from filax import files
 from filax.testing import clips, corpora, manifests
@@ -46,18 +46,18 @@ def data(folder, strategy="all", **changes):
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_table_holds_the_samples_of_the_manifest(strategy, kept, folder, tmp_path):
   expected = llava.load_manifest(folder / "manifest.json", strategy, seed=3)
-  corpus = read_corpus(data(folder, strategy), 3, str(tmp_path) if kept else "")
-  assert list(corpus.samples) == expected
-  assert list(pickle.loads(pickle.dumps(corpus.samples))) == expected
+  mixture = read_corpus(data(folder, strategy), 3, str(tmp_path) if kept else "")
+  assert list(mixture.samples) == expected
+  assert list(pickle.loads(pickle.dumps(mixture.samples))) == expected
 
 
 def test_media_are_listed_in_the_order_of_their_first_use(folder):
-  corpus = read_corpus(data(folder), 0, "")
+  mixture = read_corpus(data(folder), 0, "")
   media = {}
-  for sample in corpus.samples:
+  for sample in mixture.samples:
     for timeline in sample.media:
       media.update(dict.fromkeys(scene.media for scene in timeline))
-  assert corpus.media == list(media)
+  assert mixture.media == list(media)
 
 
 def test_the_second_start_reads_no_manifest(folder, tmp_path, monkeypatch):
@@ -72,8 +72,8 @@ def test_excluded_samples_are_counted(folder, tmp_path):
   listed = tmp_path / "listed.jsonl"
   medium = str(folder / "a.mp4")
   listed.write_text(json.dumps(dict(media=medium, error="", origin="")) + "\n")
-  corpus = read_corpus(data(folder, exclude=str(listed)), 0, "")
-  assert corpus.excluded == 4 * 5 and medium not in corpus.media
+  mixture = read_corpus(data(folder, exclude=str(listed)), 0, "")
+  assert mixture.excluded == 4 * 5 and medium not in mixture.media
 
 
 def test_a_damaged_column_is_made_anew(folder, tmp_path, capsys):
@@ -86,12 +86,29 @@ def test_a_damaged_column_is_made_anew(folder, tmp_path, capsys):
   assert str(column) in capsys.readouterr().err
 
 
+def test_a_host_without_locks_keeps_what_another_wrote_meanwhile(folder, tmp_path, monkeypatch):
+  read_facts = corpus.read_facts
+  asked = []
+
+  def answer_late(path, label):
+    asked.append(path)
+    return None if len(asked) == 1 else read_facts(path, label)
+
+  first = read_corpus(data(folder), 0, str(tmp_path))
+  (column,) = tmp_path.glob("samples-*/start.npy")
+  identity = os.stat(column).st_ino
+  monkeypatch.setattr(corpus, "read_facts", answer_late)
+  second = read_corpus(data(folder), 0, str(tmp_path))
+  assert os.stat(column).st_ino == identity, "a table that others may have mapped was replaced"
+  assert list(second.samples) == list(first.samples)
+
+
 def test_a_manifest_that_changes_under_a_run_is_named(tmp_path):
   folder = corpora.write_corpus(tmp_path)
-  corpus = read_corpus(data(folder), 0, str(tmp_path / "cache"))
+  mixture = read_corpus(data(folder), 0, str(tmp_path / "cache"))
   manifests.write_manifest(folder / "manifest.json", corpora.write_media(folder)[:2])
   with pytest.raises(ValueError, match=r"manifest\.json:\d+ .*the manifest has changed"):
-    corpus.samples[0]
+    mixture.samples[0]
 
 
 def test_a_manifest_that_is_replaced_after_the_first_read_stays_readable(tmp_path):

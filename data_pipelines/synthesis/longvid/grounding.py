@@ -3,8 +3,8 @@
 
 As a choice among spans of the same part, and as a free answer.
 
-The rank of the right span by its start is drawn first, and then an event that can have this rank:
-so neither the earliest nor a middle span is right more often.
+Four spans are drawn, and then which of them is right: so the right one is no more often the
+earliest, the longest or the one in the middle of what is shown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ OPTIONS = 4
 MOST_OVERLAP = 0.3  # Intersection over union of two spans offered together.
 LONGEST = 0.5  # Of the shown part; a longer event is nearly always found.
 SHORTEST = 0.2  # Seconds; a shorter span is one moment in words.
+TRIES = 9  # Drawings of four spans until the right one was not asked about before.
 MOST_SPACED = 4 * OPTIONS  # Spans of a part to offer.
 _TOO_LONG = f"grounding: the event is longer than {LONGEST:.0%} of what is shown"
 
@@ -93,16 +94,20 @@ class _PartSpans:
     """A question with four spans."""
     part = self._part
     spaced = self._spaced
-    rank = draws.below(OPTIONS)
-    last = len(spaced) - (OPTIONS - rank)
-    candidates = [place for place in spaced[rank : last + 1] if place not in self._used]
-    if len(spaced) < OPTIONS or not candidates:
+    if len(spaced) < OPTIONS:
       self._shown.rejected["grounding: too few spans for the options"] += 1
       return None
-    right = draws.choose(candidates)
-    middle = spaced.index(right)
-    wrong = draws.sample(spaced[:middle], rank)
-    wrong += draws.sample(spaced[middle + 1 :], OPTIONS - 1 - rank)
+    rank = draws.below(OPTIONS)
+    offered = sorted(draws.sample(spaced, OPTIONS))
+    tries = 1
+    while offered[rank] in self._used and tries < TRIES:
+      offered = sorted(draws.sample(spaced, OPTIONS))
+      tries += 1
+    right = offered.pop(rank)
+    wrong = offered
+    if right in self._used:
+      self._shown.rejected["grounding: too few events that are not asked about"] += 1
+      return None
     texts = [self._text(place) for place in wrong]
     text = self._text(right)
     if len({text, *texts}) < OPTIONS:
