@@ -104,12 +104,31 @@ def test_the_rank_of_the_right_span_is_even():
   assert_even(rank_counts(pairs))
 
 
-def test_the_rank_of_a_span_is_its_place_by_start():
-  pairs, _ = questions(grounding, task="grounding")
-  for _, question in pairs:
-    starts = [float(option.split()[0]) for option in question.wrong]
-    right = float(question.right.split()[0])
-    assert sum(start < right for start in starts) == question.origin["rank"]
+def nearest_is_right(pairs, tracks):
+  """The share of span questions that the usual times of words answer."""
+  labels = [event.label for track in tracks for event in track.events]
+  middles = [(e.t0 + e.t1) / 2 / track.duration for track in tracks for e in track.events]
+  weights = fit_word_times(labels, middles)
+  hits = []
+  for track, question in pairs:
+    event = track.events[question.origin["events"][0]]
+    expected = (label_time(event.label, weights) + 0.5) * track.duration
+    distances = []
+    for option in (question.right, *question.wrong):
+      start, _, end, _ = option.split()
+      distances.append(abs((float(start) + float(end)) / 2 - expected))
+    hits.append(distances[0] < min(distances[1:]))
+  return np.mean(hits)
+
+
+def test_words_alone_answer_spans_that_are_not_balanced():
+  pairs, _ = questions(grounding, TRACKS[:200], guard=None, task="grounding")
+  assert nearest_is_right(pairs, TRACKS[200:]) > 0.4
+
+
+def test_words_alone_do_not_answer_balanced_spans():
+  pairs, _ = questions(grounding, TRACKS[:200], task="grounding")
+  assert nearest_is_right(pairs, TRACKS[200:]) <= 0.33
 
 
 def test_no_time_is_asked_of_a_label_that_comes_twice():

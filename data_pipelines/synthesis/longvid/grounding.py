@@ -3,8 +3,9 @@
 
 As a choice among spans of the same part, and as a free answer.
 
-Four spans are drawn, and then which of them is right: so the right one is no more often the
-earliest, the longest or the one in the middle of what is shown.
+Fours of spans are drawn, and each of the four may become the right one. Its rank is the number of
+the others that lie nearer to when text alone expects its event. The rank is drawn evenly, so that
+neither the place of a span nor the words of its event tell which one is right.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import functools
 from data_pipelines.synthesis.draw import Draws
 from data_pipelines.synthesis.longvid.event_texts import span_text
 from data_pipelines.synthesis.longvid.shown_parts import MOST, ShownPart, ShownTrack, Slot
+from data_pipelines.synthesis.longvid.word_times import DECIMALS
 from data_pipelines.synthesis.question_templates import FREE_SPANS
 from data_pipelines.synthesis.track import Event, MultipleChoice
 
@@ -20,7 +22,7 @@ OPTIONS = 4
 MOST_OVERLAP = 0.3  # Intersection over union of two spans offered together.
 LONGEST = 0.5  # Of the shown part; a longer event is nearly always found.
 SHORTEST = 0.2  # Seconds; a shorter span is one moment in words.
-TRIES = 9  # Drawings of four spans until the right one was not asked about before.
+DRAWN = 8  # Fours of spans, one of which is offered.
 MOST_SPACED = 4 * OPTIONS  # Spans of a part to offer.
 _TOO_LONG = f"grounding: the event is longer than {LONGEST:.0%} of what is shown"
 
@@ -97,17 +99,13 @@ class _PartSpans:
     if len(spaced) < OPTIONS:
       self._shown.rejected["grounding: too few spans for the options"] += 1
       return None
-    rank = draws.below(OPTIONS)
-    offered = sorted(draws.sample(spaced, OPTIONS))
-    tries = 1
-    while offered[rank] in self._used and tries < TRIES:
-      offered = sorted(draws.sample(spaced, OPTIONS))
-      tries += 1
-    right = offered.pop(rank)
-    wrong = offered
-    if right in self._used:
-      self._shown.rejected["grounding: too few events that are not asked about"] += 1
+    by_rank = self._candidates(draws)
+    if len(by_rank) < OPTIONS:
+      self._shown.rejected["grounding: text alone gives the time away"] += 1
       return None
+    rank = draws.below(OPTIONS)
+    offered, right = draws.choose(by_rank[rank])
+    wrong = [place for place in offered if place != right]
     texts = [self._text(place) for place in wrong]
     text = self._text(right)
     if len({text, *texts}) < OPTIONS:
@@ -121,6 +119,43 @@ class _PartSpans:
     )
     label = part.events[right].label
     return part.choice(draws, "grounding", text, origin, wrong=texts, label=label)
+
+  def _candidates(self, draws: Draws) -> dict[int, list[tuple[list[int], int]]]:
+    """Rank -> (places of four spans, the right one) of drawings."""
+    by_rank: dict[int, list[tuple[list[int], int]]] = {}
+    for _ in range(DRAWN):
+      offered = draws.sample(self._spaced, OPTIONS)
+      for right in offered:
+        if right not in self._used:
+          rank = self._rank(right, offered)
+          by_rank.setdefault(rank, []).append((offered, right))
+    return by_rank
+
+  def _rank(self, right: int, offered: Sequence[int]) -> int:
+    """How many spans lie nearer to an event's expected time."""
+    expected = self._expected[right]
+    distance = abs(self._middles[right] - expected)
+    rank = 0
+    for place in offered:
+      rank += abs(self._middles[place] - expected) < distance
+    return rank
+
+  @functools.cached_property
+  def _middles(self) -> dict[int, float]:
+    """The middles of spans, from -0.5 (the track's beginning) to 0.5."""
+    duration = self._shown.track.duration
+    middles = {}
+    for place in self._spaced:
+      event = self._part.events[place]
+      middles[place] = (event.t0 + event.t1) / 2 / duration - 0.5
+    return middles
+
+  @functools.cached_property
+  def _expected(self) -> dict[int, float]:
+    """When text alone expects events, in the unit of `_middles`."""
+    labels = {place: self._part.events[place].label for place in self._spaced}
+    times = self._shown.usual_times("event", labels)
+    return {place: time / 10**DECIMALS for place, time in times.items()}
 
   def free_answer(self, draws: Draws) -> MultipleChoice | None:
     """A question whose answer is a sentence with the span."""
