@@ -22,7 +22,7 @@ OPTIONS = 4
 MOST_OVERLAP = 0.3  # Intersection over union of two spans offered together.
 LONGEST = 0.5  # Of the shown part; a longer event is nearly always found.
 SHORTEST = 0.2  # Seconds; a shorter span is one moment in words.
-DRAWN = 8  # Fours of spans, one of which is offered.
+DRAWN = 5  # Fours of spans, one of which is offered.
 MOST_SPACED = 4 * OPTIONS  # Spans of a part to offer.
 _TOO_LONG = f"grounding: the event is longer than {LONGEST:.0%} of what is shown"
 
