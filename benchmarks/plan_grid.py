@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any
 
-from filax.plan.topology import GIB
+from filax.train.chips import GIB
 
 PAGE = pathlib.Path("docs/plan.md")
 NUMBERS = pathlib.Path("docs/plan.json")

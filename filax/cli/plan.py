@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from filax.cli import config_flags, options
 from filax.plan import lines, report, search, topology
 from filax.plan.evaluation import EvaluationDemand
+from filax.train.chips import GIB
 
 
 def main(argv: Sequence[str]) -> int:
@@ -101,7 +102,7 @@ def _trial_line(trial: Mapping[str, Any]) -> str:
   mesh = " ".join(_mesh_words(trial["mesh"]))
   memory = ""
   if trial["bytes"] is not None:
-    memory = f" {trial['bytes'] / topology.GIB:.2f} GiB"
+    memory = f" {trial['bytes'] / GIB:.2f} GiB"
   verdict = "fits" if trial["fits"] else f"does not fit: {trial['error'][:160]}"
   return f"{mesh} remat={trial['remat']} rows at once={trial['rows_at_once']}:{memory} {verdict}"
 

@@ -21,7 +21,7 @@ from filax.infer import generate as generation
 from filax.infer.video import frame_unit
 from filax.models.components import build_video_lm
 from filax.models.video_lm import VideoLM
-from filax.parallel.rules import partition_spec
+from filax.parallel import rules
 from filax.plan import program
 from filax.train.setup import Setup
 
@@ -70,9 +70,9 @@ def plan_evaluation(
     error = error or needs.error
   row = program.config_rows(config, setup.model)[-1]
   memory = dict(
-    parameters=program.device_bytes(setup.like.params),
-    optimizer=program.device_bytes(setup.like.opt),
-    batch=program.device_bytes(program.batch_like(setup, config["batch"], row)),
+    parameters=rules.device_bytes(setup.like.params),
+    optimizer=rules.device_bytes(setup.like.opt),
+    batch=rules.device_bytes(program.batch_like(setup, config["batch"], row)),
     tables=_waiting_tables(model, shape, setup.mesh),
     temporary=largest.temporary + largest.arguments,
     program=code,
@@ -203,7 +203,7 @@ def _compile(
     lowered = jitted.lower(model, setup.like.params, *arguments, **static)
   done = program.compile_lowered(setup.mesh, lowered)
   needs = EvaluationProgram(
-    arguments=program.device_bytes(arguments),
+    arguments=rules.device_bytes(arguments),
     temporary=done.temporary,
     program=done.program,
     seconds=done.seconds,
@@ -233,7 +233,7 @@ def _prompt_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> t
   """Tokens, lengths, visual tables, visual index and schedule of dropout."""
   rows = shape.prompts
   stages = len(model.stages)
-  by_row = NamedSharding(setup.mesh, partition_spec("batch"))
+  by_row = NamedSharding(setup.mesh, rules.partition_spec("batch"))
   tables = jax.ShapeDtypeStruct(
     (rows, shape.table, model.llm.width), jnp.dtype(model.llm.dtype), sharding=by_row
   )

@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from filax.plan.topology import GIB
+from filax.train.chips import GIB
 
 Data = Mapping[str, Any]
 
@@ -14,8 +14,11 @@ def plan_lines(plan: Data) -> Iterator[str]:
   mesh = " ".join(f"{axis}={size}" for axis, size in plan["mesh"].items())
   yield (
     f"{plan['topology']}, {plan['chips']} chips, mesh {mesh}, {plan['batch']} rows a step in "
-    f"{plan['micro_batches']} parts, remat llm={plan['remat']['llm']}, jax {plan['jax']}"
+    f"{plan['micro_batches']} parts, remat encoder={plan['remat']['encoder']} llm="
+    f"{plan['remat']['llm']}, jax {plan['jax']}"
   )
+  if plan["chosen"]:
+    yield f"Chosen: {plan['chosen']}"
   for row in plan["rows"]:
     yield ""
     yield from _row_lines(row, plan["usable_bytes"])

@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import math
 import pathlib
 import re
 import tempfile
@@ -14,6 +13,7 @@ import jax
 
 from data_pipelines.packing import planner
 from data_pipelines.packing.demand import Demand
+from filax.parallel import rules
 from filax.spec import RowShape
 from filax.train.batches import batch_sharding
 from filax.train.setup import Setup, train_step
@@ -59,9 +59,9 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
     lowered = train_step(config, setup).lower(setup.like, batch)
   compiled = compile_lowered(setup.mesh, lowered)
   memory = Memory(
-    parameters=device_bytes(setup.like.params),
-    optimizer=device_bytes(setup.like.opt),
-    batch=device_bytes(batch),
+    parameters=rules.device_bytes(setup.like.params),
+    optimizer=rules.device_bytes(setup.like.opt),
+    batch=rules.device_bytes(batch),
     temporary=compiled.temporary,
     program=compiled.program,
   )
@@ -133,12 +133,3 @@ def batch_like(setup: Setup, count: int, row: RowShape) -> dict[str, jax.ShapeDt
     key: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(key, shape, setup.mesh))
     for key, (shape, dtype) in shapes.items()
   }
-
-
-def device_bytes(tree) -> float:
-  """Bytes of a tree on one device."""
-  total = 0
-  for leaf in jax.tree.leaves(tree):
-    shard = leaf.sharding.shard_shape(leaf.shape)
-    total += math.prod(shard) * leaf.dtype.itemsize
-  return float(total)

@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 
-from filax.plan import collectives, program, topology, work
+from filax.plan import collectives, program, topology
 from filax.plan.evaluation import EvaluationDemand, plan_evaluation
 from filax.spec import RowShape
-from filax.train.setup import Setup, prepare
+from filax.train.setup import Setup, prepare, resolved_config
+from filax.train.step_work import train_work
 
 ASSUMED = (
   "no step can be faster: all arithmetic (recomputation included) at the chip's bfloat16 peak, or "
@@ -33,7 +34,8 @@ def plan_config(
   chip-hours. demands: those of config.evals, for the memory of evaluation. Raises ValueError for an
   invalid config.
   """
-  setup = prepare(config, steps=1000, devices=slice_.devices())
+  setup = prepare(config, 1000, slice_.devices(), slice_.chip.hbm)
+  config = resolved_config(config, setup)
   shapes = program.config_rows(config, setup.model)
   if largest:
     shapes = shapes[-1:]
@@ -44,6 +46,7 @@ def plan_config(
     mesh=dict(setup.mesh.shape),
     batch=config["batch"],
     micro_batches=setup.micro_batches,
+    chosen="" if setup.fit is None else setup.fit.line(),
     remat={role: config["model"][role].get("remat", "") for role in ("encoder", "llm")},
     jax=jax.__version__,
     assumed=ASSUMED,
@@ -71,7 +74,7 @@ def _row_plan(
   usable = slice_.chip.hbm
   compiled = program.compile_step(setup, config, row)
   memory = compiled.memory
-  flops = work.train_work(setup.model, setup.like.params, setup.optimizer.rates, row)
+  flops = train_work(setup.model, setup.like.params, setup.optimizer.rates, row)
   moved = moved_bytes(compiled, setup)
   compute_seconds = flops.hardware * batch / (slice_.chips * slice_.chip.flops)
   step_seconds = compute_seconds

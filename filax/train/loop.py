@@ -22,11 +22,18 @@ from filax.checkpoint import store
 from filax.checkpoint.lease import Lease
 from filax.checkpoint.store import say
 from filax.parallel import agreement, ending, key_value
-from filax.train import batches, metrics, plan_record, profiler
+from filax.train import batches, chips, metrics, plan_record, profiler
 from filax.train.batches import BatchSource
 from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
-from filax.train.setup import Config, check_training_settings, initial_state, prepare, train_step
+from filax.train.setup import (
+  Config,
+  check_training_settings,
+  initial_state,
+  prepare,
+  resolved_config,
+  train_step,
+)
 from filax.train.signals import Signals
 from filax.train.state import TrainState
 from filax.train.supervision import Supervision
@@ -72,7 +79,10 @@ def train_pipeline(
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
-    setup = prepare(config, steps, devices)
+    setup = prepare(config, steps, devices, device_bytes(devices), earlier_config(workdir))
+    if setup.fit is not None:
+      say(f"Chosen: {setup.fit.line()}")
+      config = resolved_config(config, setup)
     check_lease = lease.check_held if lease else _no_lease
     saved = stack.enter_context(
       store.Checkpoints(workdir, config["keep"], check_lease, config.get("best", ""))
@@ -113,6 +123,20 @@ def agree_on_plan(
   parts = plan_record.plan_parts(config, steps, pipeline.fingerprint, ingredients)
   agreement.require_equal(parts)
   return steps, parts
+
+
+def device_bytes(devices: Sequence[jax.Device] | None) -> float:
+  """The memory of the smallest device of all processes."""
+  own = chips.usable_bytes(jax.devices() if devices is None else devices)
+  return min(map(float, agreement.share_texts(repr(own))))
+
+
+def earlier_config(workdir: epath.PathLike) -> Config | None:
+  """The config of the workdir's newest checkpoint; None without one."""
+  try:
+    return store.read_config(workdir)
+  except FileNotFoundError:
+    return None
 
 
 def count_steps(config: Config, pipeline: BatchSource) -> int:

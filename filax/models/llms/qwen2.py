@@ -59,6 +59,9 @@ class Qwen2Attention(nn.Module):
     k = rope.rotate(k, *rotation)
     if probe:
       return q, k
+    q = checkpoint_name(q, "query")
+    k = checkpoint_name(k, "key")
+    v = checkpoint_name(v, "value")
     if cache is None:
       attend = sequence_parallel.attend(*self.attend)
       keys_at = q_at
@@ -144,7 +147,7 @@ class Qwen2Block(nn.Module):
     if probe:
       return attention(h, cache, rotation, q_at, slots, probe)
     h, cache = attention(h, cache, rotation, q_at, slots)
-    x = x + h
+    x = checkpoint_name(x + h, "middle")
     h = RMSNorm(self.eps, name="post_attention_layernorm", **types)(x)
     x = x + SwiGLU(self.mlp, name="mlp", **types)(h)
     return constrain(x, "batch seq -"), cache

@@ -7,7 +7,7 @@ import pytest
 from filax.costs import train_costs
 from filax.models import components
 from filax.parallel import rules
-from filax.plan.work import train_work
+from filax.train.step_work import train_work
 from filax.testing import packed_rows
 
 
