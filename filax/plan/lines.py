@@ -40,6 +40,7 @@ def _row_lines(row: Data, usable_bytes: float) -> Iterator[str]:
   yield _memory_line(row, usable_bytes)
   for text in row["helps"]:
     yield f"          try {text}"
+  yield f"          by estimate {row['estimated_bytes'] / GIB:.2f} GiB without code"
   yield _flops_line(row["flops"])
   yield from _collective_lines(row["collectives"])
   merged = row["visual"]["merged"] / 1e9

@@ -7,7 +7,8 @@ import pytest
 from filax.costs import train_costs
 from filax.models import components
 from filax.parallel import rules
-from filax.train.step_work import train_work
+from filax.train.recompute import layer_shape
+from filax.train.step_work import parameter_sizes, train_work
 from filax.testing import packed_rows
 
 
@@ -50,3 +51,27 @@ def test_recomputation_depends_on_what_is_kept():
     rates = all_trained(shapes)
     work[remat] = train_work(model, shapes, rates, packed_rows.row_shape(model.layout())).recomputed
   assert work["nothing"] > work["attn"] > work["none"] == 0
+
+
+def compiled_flops(remat):
+  """FLOPs of a gradient through one layer of the tiny llm, as compiled."""
+  model = components.build("llm", dict(name="qwen2", variant="tiny", depth=1, remat=remat))
+  x = jax.ShapeDtypeStruct((2, 64, 32), "float32")
+  positions = jax.ShapeDtypeStruct((2, 64), "int32")
+  variables = jax.eval_shape(model.init, jax.random.key(0), x, positions)
+
+  def loss(variables, x, positions):
+    return (model.apply(variables, x, positions)[0] ** 2).sum()
+
+  gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+  return gradient.lower(variables, x, positions).compile().cost_analysis()["flops"]
+
+
+def test_policies_repeat_the_products_that_they_do_not_keep():
+  """Of a layer's kernels, 3,072 are before attention, 1,024 after it, 4,096 are gate and up."""
+  model = components.build_video_lm(packed_rows.FILA)
+  layer = layer_shape("llm", 32, parameter_sizes(components.parameter_shapes(model)))
+  least = compiled_flops("products")
+  for remat in ("attn_qkv", "attn_mlp", "attn"):
+    repeated = 2 * 128 * layer.elements * layer.repeated_share(remat)
+    assert compiled_flops(remat) - least == pytest.approx(repeated, rel=0.05), remat
