@@ -140,8 +140,8 @@ def llava_optim() -> dict:
     b2=0.999,
     eps=1e-8,
     clip=1.0,  # Largest global gradient norm; 0 = no clipping.
-    # Micro-batches a step: a number; 0 = as many as give every device one row at a time; "auto" = as
-    # few as fit, beside what remat="auto" then keeps. A reference to object takes numbers and words.
+    # Micro-batches a step: a number; 0 = as many as give every device one row at a time; "auto" =
+    # chosen together with remat="auto". The type object lets overrides be numbers or words.
     accumulate=FieldReference("auto", field_type=object),
     reduction="sample_mean",  # sample_mean (LLaVA) | token_mean
     loss_chunk=1024,  # Positions whose logits are computed at a time.

@@ -46,9 +46,7 @@ def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
 
 
 TYPE = one_of("bfloat16", "float16", "float32", "float64")
-REMAT = one_of(
-  "auto", "none", "products", "attn_mlp", "attn_qkv", "attn", "nothing", "offload"
-)
+REMAT = one_of("auto", "none", "products", "attn_mlp", "attn_qkv", "attn", "nothing", "offload")
 TIME_PROMPT = one_of("none", "fila", "llava", "vcf", "vcf_released")
 SIZE = whole_number(1, also=(-1,))
 RULES = rows_of(

@@ -21,8 +21,8 @@ from filax.parallel.rules import by_axis, constrain
 
 XAVIER = nn.initializers.xavier_uniform()
 
-# Names of a layer's values, given by checkpoint_name, that a policy saves for the backward pass. All
-# others are computed again.
+# Policy -> the values of a layer, named by checkpoint_name, that it saves for the backward pass.
+# All others are computed again.
 SAVED_NAMES = {
   "nothing": (),
   "attn": ("attn",),

@@ -154,6 +154,7 @@ class EvaluationProgram:
   program: float
   seconds: float
   error: str
+  text: str = ""  # The compiled program.
 
 
 def _needed_bytes(needs: EvaluationProgram) -> float:
@@ -167,9 +168,19 @@ def compile_programs(
 
   Decoding is left out if the prefill does not fit.
   """
-  programs = {}
   arguments = _encoder_arguments(setup, model, shape)
-  programs["encode"], _ = _compile(setup, encode.embed, model, arguments, {})
+  encoder, _ = _compile(setup, encode.embed, model, arguments, {})
+  return {"encode": encoder, **compile_answer(setup, model, shape, greedy)}
+
+
+def compile_answer(
+  setup: Setup, model: VideoLM, shape: EvaluationShape, greedy: bool
+) -> dict[str, EvaluationProgram]:
+  """The programs of the llm by name, as filax.infer.generate runs them.
+
+  Decoding is left out if the prefill does not fit.
+  """
+  programs = {}
   llm = generation.language_model(model)
   arguments = _prompt_arguments(setup, model, shape)
   static: dict[str, Any] = dict(room=shape.room, spare=shape.new_tokens)
@@ -208,6 +219,7 @@ def _compile(
     program=done.program,
     seconds=done.seconds,
     error=done.error,
+    text=done.text,
   )
   if done.executable is None:
     return needs, None

@@ -16,6 +16,7 @@ import jax
 
 from filax.train.chips import CHIPS, Chip
 
+
 @dataclasses.dataclass(frozen=True)
 class Topology:
   """A slice: the kind and number (along each axis) of its chips."""

@@ -2,8 +2,8 @@
 """Bytes of a train step on a device, by arithmetic alone.
 
 The state is exact. The rest follows the three moments at which a step holds most: the loss, the
-backward pass of a layer of the llm, and that of the encoder. Factors whose comment says "calibrated"
-were set so that the sum agrees with compiled programs: docs/plan.md compares both for every stage.
+backward pass of a layer of the llm, and that of the encoder. The factors below were set so that
+the sums agree with compiled programs: docs/plan.md compares both for every stage.
 """
 
 from collections.abc import Mapping, Sequence

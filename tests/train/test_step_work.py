@@ -7,9 +7,9 @@ import pytest
 from filax.costs import train_costs
 from filax.models import components
 from filax.parallel import rules
+from filax.testing import packed_rows
 from filax.train.recompute import layer_shape
 from filax.train.step_work import parameter_sizes, train_work
-from filax.testing import packed_rows
 
 
 def all_trained(shapes):
