@@ -18,7 +18,8 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from filax.ops.attention.blockwise import MASKED, SAVED, At, KeysAt, blockwise
+from filax.ops.attention.blockwise import MASKED, SAVED, blockwise
+from filax.ops.attention.tiles import At, KeysAt
 
 
 def visible(q_at: At, kv_at: KeysAt) -> Bool[Array, "B L S"]:

@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from filax.ops.attention import blockwise, dense
+from filax.ops.attention.tiles import At, KeysAt
 
 WITH_LSE = {  # Kernels whose partial results can be merged.
   "auto": blockwise.with_lse,
@@ -26,8 +27,8 @@ def ring(
   q: Float[Array, "B L H d"],
   k: Float[Array, "B S K d"],
   v: Float[Array, "B S K d"],
-  q_at: blockwise.At,
-  kv_at: blockwise.KeysAt,
+  q_at: At,
+  kv_at: KeysAt,
   *,
   axis: str,
   kernel: str,
