@@ -27,8 +27,8 @@ CHOICES_HEAD = (
   "GiB a chip, by estimate | arithmetic, s a step |"
 )
 CHOICES_WORDS = """What `remat="auto"` and `accumulate="auto"` choose, by arithmetic, without a
-compiler: of what is estimated to fit with a margin of {margin:.0%}, the least bound (arithmetic with
-recomputation, or gathered weights), then the fewest parts. The first column of seconds is the
+compiler: of what is estimated to fit with a margin of {margin:.0%}, the least bound (arithmetic
+with recomputation, or gathered weights), then the fewest parts. The first column of seconds is the
 arithmetic of the same stage row by row, with remat=nothing in the encoder and attn in the
 llm.""".replace("\n", " ")
 ESTIMATES_HEAD = (

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from filax.infer import decoding
 from filax.infer import generate as generation
 from filax.infer.device_mesh import PARAMETERS, make_device_mesh
 from filax.models import components
@@ -199,7 +200,7 @@ def _token_bound(
     flops += costs.pair * (stop - first) / model.llm.depth * (length + shape.new_tokens)
   flops *= shape.prompts / slice_.chips
   moves = collectives.read_collectives(programs["decode"].text, dict(serving.mesh.shape))
-  moved = sum(move.bytes for move in moves)
+  moved = sum(move.bytes for move in moves) / decoding.STEPS  # The program gives so many tokens.
   reading = (weights + cache) / slice_.chip.memory
   seconds = max(reading, flops / slice_.chip.flops, moved / slice_.chip.link)
   return dict(
