@@ -2,9 +2,9 @@
 """Plans every stage and the longest contexts for TPUs: docs/plan.md.
 
   make plan                                   # All of it, hours on a laptop; keeps existing plans.
-  python benchmarks/plan_grid.py --only fila       # Entries whose name has "fila" in it.
-  python benchmarks/plan_grid.py --render          # Just the page, from the JSON beside it.
-  python benchmarks/plan_grid.py --choices         # What "auto" chooses; a minute, no compiler.
+  python -m benchmarks.plan_grid --only fila       # Entries whose name has "fila" in it.
+  python -m benchmarks.plan_grid --render          # Just the page, from the JSON beside it.
+  python -m benchmarks.plan_grid --choices         # What "auto" chooses; a minute, no compiler.
 
 Each entry is `filax plan` in a process of its own. Two runs with different --only may go
 on side by side.
@@ -38,7 +38,7 @@ VERSIONS = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("
 def main(argv: Sequence[str]) -> int:
   """Plans the entries that are due, and writes the page."""
   parser = argparse.ArgumentParser(
-    prog="python benchmarks/plan_grid.py",
+    prog="python -m benchmarks.plan_grid",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

@@ -32,6 +32,7 @@ from filax.train.setup import (
   initial_state,
   prepare,
   resolved_config,
+  settings_left_open,
   train_step,
 )
 from filax.train.signals import Signals
@@ -79,7 +80,8 @@ def train_pipeline(
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
-    setup = prepare(config, steps, devices, device_bytes(devices), earlier_config(workdir))
+    earlier = earlier_config(workdir) if settings_left_open(config).any else None
+    setup = prepare(config, steps, devices, device_bytes(devices), earlier)
     if setup.fit is not None:
       say(f"Chosen: {setup.fit.line()}")
       config = resolved_config(config, setup)
