@@ -3,7 +3,8 @@
 
 Of all policies and micro-batches whose estimated memory, with a margin, fits a device, the one with
 the least bound on its time: arithmetic (recomputation included) or bytes that devices exchange,
-whichever takes longer. Of equal ones, the one that exchanges least, then the smallest.
+whichever takes longer. Of equal ones, the one with the least of both together, then with the fewest
+micro-batches, then the smallest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -102,7 +103,7 @@ def choose(facts: StepFacts, wanted: Open, device_bytes: float) -> Fit:
   ranked = []
   for policy in candidates(facts, wanted):
     fit = Fit(policy, largest_bytes(facts, policy), device_bytes)
-    ranked.append((*_costs(facts, policy), fit.bytes.total, fit))
+    ranked.append((*_costs(facts, policy), policy.parts, fit.bytes.total, fit))
   fitting = [entry for entry in ranked if entry[-1].fits]
   if fitting:
     return min(fitting, key=_speed)[-1]
@@ -110,7 +111,7 @@ def choose(facts: StepFacts, wanted: Open, device_bytes: float) -> Fit:
 
 
 def _speed(entry: tuple) -> tuple:
-  """(bound, all costs, bytes) of a ranked policy."""
+  """(bound, all costs, parts, bytes) of a ranked policy."""
   return entry[:-1]
 
 
