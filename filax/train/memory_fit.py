@@ -101,9 +101,14 @@ def keep_or_choose(
 def choose(facts: StepFacts, wanted: Open, device_bytes: float) -> Fit:
   """The fastest policy that fits; if none does, the smallest."""
   ranked = []
+  arithmetic: dict[tuple[str, str], float] = {}  # It does not depend on micro-batches.
   for policy in candidates(facts, wanted):
+    pair = (policy.encoder, policy.llm)
+    if pair not in arithmetic:
+      arithmetic[pair] = _arithmetic(facts, policy)
     fit = Fit(policy, largest_bytes(facts, policy), device_bytes)
-    ranked.append((*_costs(facts, policy), policy.parts, fit.bytes.total, fit))
+    costs = _costs(facts, policy, arithmetic[pair])
+    ranked.append((*costs, policy.parts, fit.bytes.total, fit))
   fitting = [entry for entry in ranked if entry[-1].fits]
   if fitting:
     return min(fitting, key=_speed)[-1]
@@ -138,28 +143,30 @@ def _divisors(number: int) -> list[int]:
   return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
-def _costs(facts: StepFacts, policy: Policy) -> tuple[float, float]:
+def _costs(facts: StepFacts, policy: Policy, arithmetic: float) -> tuple[float, float]:
   """(bound, all) of a step's time, in FLOPs of a device.
 
-  Rows are the longest. What is exchanged: the layers' weights for the forward and for the backward
+  arithmetic: FLOPs. What is exchanged: the layers' weights for the forward and for the backward
   pass of every micro-batch, and the gradients of what is trained.
   """
+  spread = facts.mesh["fsdp"] * facts.mesh["seq"]
+  layer = facts.layer("llm")
+  passes = 3 if facts.trains("llm/layers/") else 2
+  weights = layer.elements * facts.model.llm.depth / facts.mesh["tensor"]
+  exchanged = policy.parts * passes * 2 * weights * (spread - 1) / spread
+  moved = exchanged * _FLOPS_OF_BYTE
+  return max(arithmetic, moved), arithmetic + moved
+
+
+def _arithmetic(facts: StepFacts, policy: Policy) -> float:
+  """FLOPs of a device in a step whose rows are the longest."""
   model = with_policies(facts.model, policy)
   row = max(facts.rows, key=_length)
   work = train_work(model, facts.shapes, facts.rates, row)
   devices = 1
   for axis in MESH:
     devices *= facts.mesh[axis]
-  arithmetic = work.hardware * facts.batch / devices
-  spread = facts.mesh["fsdp"] * facts.mesh["seq"]
-  exchanged = 0.0
-  if spread > 1:
-    layer = facts.layer("llm")
-    passes = 3 if facts.trains("llm/layers/") else 2
-    weights = layer.elements * model.llm.depth / facts.mesh["tensor"]
-    exchanged = policy.parts * passes * 2 * weights * (spread - 1) / spread
-  moved = exchanged * _FLOPS_OF_BYTE
-  return max(arithmetic, moved), arithmetic + moved
+  return work.hardware * facts.batch / devices
 
 
 def with_policies(model, policy: Policy):
