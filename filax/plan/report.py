@@ -122,7 +122,7 @@ def _row_plan(
   fits = not compiled.error and memory.total <= usable
   if fits:
     lacks_bytes = 0.0
-    advice = larger_knobs(memory, usable, setup)
+    advice = [] if setup.fit else larger_knobs(memory, usable, setup)  # "auto" has used it.
   else:
     lacks_bytes = memory.total - usable
     advice = smaller_knobs(memory, config, setup)

@@ -33,7 +33,7 @@ def facts():
     (1000.0, Policy("products", "products", 1)),
     (95.74, Policy("products", "products", 4)),  # v5p
     (45.0, Policy("products", "products", 8)),
-    (20.0, Policy("products", "attn_qkv", 8)),
+    (20.0, Policy("attn", "attn_qkv", 8)),
     (5.0, Policy("nothing", "nothing", 8)),  # Does not fit: the smallest.
   ],
 )
