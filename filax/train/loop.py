@@ -129,8 +129,8 @@ def agree_on_plan(
 
 def device_bytes(devices: Sequence[jax.Device] | None) -> float:
   """The memory of the smallest device of all processes."""
-  own = chips.usable_bytes(jax.devices() if devices is None else devices)
-  return min(map(float, agreement.share_texts(repr(own))))
+  usable = chips.usable_bytes(jax.devices() if devices is None else devices)
+  return min(map(float, agreement.share_texts(repr(usable))))
 
 
 def earlier_config(workdir: epath.PathLike) -> Config | None:

@@ -142,9 +142,9 @@ class _Pictures:
 
 def _kept_bytes(facts: StepFacts, role: str, policy: str) -> float:
   """Bytes that all layers of a role keep of one token."""
-  whole, split = facts.layer(role).kept(policy)
-  each = whole + split / facts.mesh["tensor"]
-  return each * _item_bytes(facts) * getattr(facts.model, role).depth
+  shared, split = facts.layer(role).kept(policy)
+  elements = shared + split / facts.mesh["tensor"]
+  return elements * _item_bytes(facts) * getattr(facts.model, role).depth
 
 
 def _gradient_bytes(facts: StepFacts, parts: int) -> float:

@@ -50,14 +50,14 @@ class LayerShape:
 
     Every policy keeps what enters the layer.
     """
-    whole = self.width
+    shared = self.width
     split = 0
     for name in saved_names(policy):
       if name == "middle":
-        whole += self.width
+        shared += self.width
       else:
         split += self.features(name)
-    return whole, split
+    return shared, split
 
   def repeated_share(self, policy: str) -> float:
     """The share of the forward pass's products that is computed again."""

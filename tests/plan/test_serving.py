@@ -38,16 +38,16 @@ def test_heads_split_and_everything_fits(plan):
 
 
 def test_dropout_shortens_the_cache(plan):
-  whole, dropped = plan["rows"]
-  assert (whole["dropout"], dropped["dropout"]) == ("off", DROPOUT)
-  assert dropped["token"]["cache"] < whole["token"]["cache"]
-  assert dropped["prefill"]["flops"] < whole["prefill"]["flops"]
+  full, dropped = plan["rows"]
+  assert (full["dropout"], dropped["dropout"]) == ("off", DROPOUT)
+  assert dropped["token"]["cache"] < full["token"]["cache"]
+  assert dropped["prefill"]["flops"] < full["prefill"]["flops"]
 
 
 def test_the_cache_is_what_generation_allocates(plan):
   """Three layers, two prompts over fsdp, 2 heads of 24 over tensor, keys and values, float32."""
-  whole, _ = plan["rows"]
-  slots = whole["positions"] + whole["new_tokens"]
+  full, _ = plan["rows"]
+  slots = full["positions"] + full["new_tokens"]
   cache = 3 * slots * 24 * 2 * 4
-  assert whole["token"]["cache"] == pytest.approx(cache, rel=0.05)
-  assert whole["token"]["bytes"] == whole["token"]["cache"] + whole["token"]["weights"]
+  assert full["token"]["cache"] == pytest.approx(cache, rel=0.05)
+  assert full["token"]["bytes"] == full["token"]["cache"] + full["token"]["weights"]

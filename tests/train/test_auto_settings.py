@@ -20,10 +20,10 @@ AUTO = {
 
 
 def config(**changes):
-  made = row_source.tiny_train_config(batch=16, checkpoint_every=1)
-  with made.unlocked():
-    made.update_from_flattened_dict(AUTO | changes)
-  return made
+  tiny = row_source.tiny_train_config(batch=16, checkpoint_every=1)
+  with tiny.unlocked():
+    tiny.update_from_flattened_dict(AUTO | changes)
+  return tiny
 
 
 def stored(folder):
@@ -52,6 +52,6 @@ def test_a_choice_is_stored_and_kept_and_gives_way_to_a_setting(tmp_path, capsys
 
 
 def test_a_cpu_shares_the_memory_of_its_host():
-  made = setup.prepare(config().to_dict(), 4)
-  assert made.fit.fits and made.micro_batches == 1
-  assert (made.model.encoder.remat, made.model.llm.remat) == ("products", "products")
+  prepared = setup.prepare(config().to_dict(), 4)
+  assert prepared.fit.fits and prepared.micro_batches == 1
+  assert (prepared.model.encoder.remat, prepared.model.llm.remat) == ("products", "products")

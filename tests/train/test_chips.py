@@ -33,6 +33,6 @@ def test_a_device_that_says_nothing_has_a_default():
 
 
 def test_the_devices_of_a_cpu_share_half_of_the_host():
-  one = chips.usable_bytes(jax.devices()[:1])
-  assert one == chips.host_bytes() / 2
-  assert chips.usable_bytes(jax.devices()) == pytest.approx(one / len(jax.devices()))
+  alone = chips.usable_bytes(jax.devices()[:1])
+  assert alone == chips.host_bytes() / 2
+  assert chips.usable_bytes(jax.devices()) == pytest.approx(alone / len(jax.devices()))

@@ -71,7 +71,7 @@ def test_policies_repeat_the_products_that_they_do_not_keep():
   """Of a layer's kernels, 3,072 are before attention, 1,024 after it, 4,096 are gate and up."""
   model = components.build_video_lm(packed_rows.FILA)
   layer = layer_shape("llm", 32, parameter_sizes(components.parameter_shapes(model)))
-  least = compiled_flops("products")
+  fewest = compiled_flops("products")
   for remat in ("attn_qkv", "attn_mlp", "attn"):
     repeated = 2 * 128 * layer.elements * layer.repeated_share(remat)
-    assert compiled_flops(remat) - least == pytest.approx(repeated, rel=0.05), remat
+    assert compiled_flops(remat) - fewest == pytest.approx(repeated, rel=0.05), remat
