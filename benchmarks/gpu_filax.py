@@ -19,7 +19,7 @@ from filax.ops import tome
 
 DTYPE = "bfloat16"
 LARGE_GIB = 130  # Memory from which a 7B is trained.
-REMAT = ("attn_mlp", "attn", "nothing")  # In the order in which they are tried.
+REMAT = ("products", "attn_mlp", "attn", "nothing")  # In the order in which they are tried.
 
 
 def measure_llm(sizes: Mapping[str, Any]) -> None:
