@@ -103,7 +103,7 @@ def load(
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
-  On a CPU the parameters of the llm's layers are apart, llm/layers/0/... (filax.models.layers_apart).
+  On a CPU the parameters of the llm's layers are apart (filax.models.layers_apart).
   Frames are selected by config.infer.selector; `session.processor` holds tokenizer and templates.
   `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to shard the parameters over several devices, or
   a layout of all devices by name (filax.infer.device_mesh); default: the first device.
