@@ -22,7 +22,7 @@ from filax.infer.processor import Processor
 from filax.infer.scenes import SelectedScene, find_scenes
 from filax.infer.video import VideoSource
 from filax.models.components import build_video_lm, check_components, dims_table, parameter_shapes
-from filax.models.layers_apart import layers_apart
+from filax.models.layers_apart import answering_params
 from filax.models.video_lm import VideoLM
 from filax.parallel import rules
 
@@ -125,8 +125,7 @@ def load(
   tokenizers.check_vocabulary(tokenizer, model.vocab)
   device_mesh = make_device_mesh(mesh, config["model"])
   params = restore_params(path, config["model"], model, device_mesh)
-  if device_mesh is None and jax.default_backend() == "cpu":
-    params = layers_apart(params, free=True)
+  params = answering_params(params, device_mesh, free=True)
   processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
   return Session(model, params, processor)
 

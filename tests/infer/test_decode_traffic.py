@@ -71,7 +71,9 @@ def total_bytes(tree):
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("tied, rows, slots", [(True, 1, 16_384), (False, 1, 1280), (True, 8, 1280)])
+@pytest.mark.parametrize(
+  "tied, rows, slots", [(True, 1, 16_384), (False, 1, 1280), (True, 8, 1280)]
+)
 def test_a_cpu_reads_weights_and_cache_once(tied, rows, slots):
   """Beside them it passes scores and logits, which stay in its caches, a few times."""
   model, params = build(2, tied, "float32")
