@@ -13,7 +13,7 @@ from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import files
 from filax.checkpoint import safe_files, storage, store
 from filax.checkpoint.tuples import as_tuples
-from filax.infer.chat import Conversation
+from filax.infer.chat import Conversation, StreamedAnswer
 from filax.infer.device_mesh import make_device_mesh
 from filax.infer.generate import Generated, generate
 from filax.infer.loaded import LoadedModel
@@ -54,6 +54,14 @@ class Session(LoadedModel):
     config.infer. Raises ValueError with one sentence for bad media.
     """
     return self.conversation(video).ask(text, seed=seed, **settings).text
+
+  def stream(self, video: VideoSource, text: str, *, seed: int = 0, **settings) -> StreamedAnswer:
+    """The answer of `ask` piece by piece, while it is generated.
+
+    for piece in session.stream("lecture.mp4", "When is the proof finished?"):
+      print(piece, end="", flush=True)
+    """
+    return self.conversation(video).stream(text, seed=seed, **settings)
 
   def scenes(
     self,

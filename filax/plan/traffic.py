@@ -30,6 +30,7 @@ FREE = {  # Instructions that touch no array themselves, or whose computations a
   "tuple",
   "while",
 }
+UPDATE = "dynamic-update-slice"
 SLICES = {"dynamic-slice", "slice", "gather"}
 THROUGH = {"bitcast", "reshape", "copy", "convert", "transpose"}  # Inside a fusion: no array.
 STATE_BYTES = 64  # An asynchronous copy carries a small state.
@@ -40,7 +41,8 @@ _LAYOUT = re.compile(r"([a-z]+\d*)\[([\d,]*)\](\{[^}]*\})?")
 class _Line:
   """An instruction of a computation."""
 
-  def __init__(self, match: re.Match):
+  def __init__(self, match: re.Match, text: str):
+    self.text = text
     self.name = match["name"]
     self.type = match["type"]
     self.op = match["op"]
@@ -56,16 +58,23 @@ def loop_bytes(text: str) -> float:
   """
   bodies, entry = computations(text)
   program = {name: _lines(body) for name, body in bodies.items()}
-  loops = [line for line in program[entry] if line.op == "while"]
-  if not loops:
+  total = 0.0
+  for line in program[entry]:
+    if line.op == "while":
+      total += _body_bytes(named_computation("body", line.rest), bodies, program)
+  if not total:
     raise ValueError("This compiled program has no loop.")
-  return sum(_body_bytes(named_computation("body", loop.rest), bodies, program) for loop in loops)
+  return total
 
 
 def _lines(body: Sequence[str]) -> list[_Line]:
   """The instructions of a computation."""
-  matches = [INSTRUCTION.match(line) for line in body]
-  return [_Line(match) for match in matches if match]
+  lines = []
+  for text in body:
+    match = INSTRUCTION.match(text)
+    if match:
+      lines.append(_Line(match, text))
+  return lines
 
 
 def _arguments(rest: str) -> str:
@@ -82,17 +91,13 @@ def _body_bytes(name: str, bodies: Mapping, program: Mapping[str, list[_Line]]) 
   """Bytes of one run of a computation, with those that it calls."""
   types = {line.name: line.type for line in program[name]}
   total = 0.0
-  for line, source in zip(program[name], _sources(bodies[name]), strict=True):
+  for line in program[name]:
     if line.op in ("while", "call", "conditional"):
-      for called, trips in calls_of(source, bodies):
+      for called, trips in calls_of(line.text, bodies):
         total += trips * _body_bytes(called, bodies, program)
     else:
       total += _line_bytes(line, types, program)
   return total
-
-
-def _sources(body: Sequence[str]) -> list[str]:
-  return [line for line in body if INSTRUCTION.match(line)]
 
 
 def _line_bytes(line: _Line, types: Mapping[str, str], program) -> float:
@@ -100,16 +105,20 @@ def _line_bytes(line: _Line, types: Mapping[str, str], program) -> float:
   if line.op in FREE or line.op.endswith("-done"):
     return 0.0
   if line.op.endswith("-start"):  # (operand, result, state): what is moved, once.
-    sizes = [array_bytes(dtype, dims) for dtype, dims in ARRAY.findall(line.type)]
+    sizes = []
+    for dtype, dims in ARRAY.findall(line.type):
+      sizes.append(array_bytes(dtype, dims))
     return min(size for size in sizes if size > STATE_BYTES or size == max(sizes))
   if line.op in SLICES:
     return 2 * _memory_bytes(line.type)
-  if line.op == "dynamic-update-slice":
+  if line.op == UPDATE:
     return 2 * _memory_bytes(types.get(line.operands[1], ""))
   if line.op == "fusion":
     return _fusion_bytes(line, types, program)
-  operands = sum(_memory_bytes(types.get(name, "")) for name in line.operands)
-  return operands + _memory_bytes(line.type)
+  total = _memory_bytes(line.type)
+  for name in line.operands:
+    total += _memory_bytes(types.get(name, ""))
+  return total
 
 
 def _memory_bytes(type_text: str) -> float:
@@ -138,11 +147,12 @@ def _fusion_bytes(line: _Line, types: Mapping[str, str], program) -> float:
 def _fusion_writes(line: _Line, inner: Sequence[_Line]) -> float:
   """Bytes that a fusion writes; an update in place by its size."""
   by_name = {part.name: part for part in inner}
-  (root,) = [part for part in inner if part.is_root]
-  results = [by_name[name] for name in root.operands] if root.op == "tuple" else [root]
-  kept = [layout for _, _, layout in _LAYOUT.findall(line.type)]
+  root = next(part for part in inner if part.is_root)
+  results = [root]
+  if root.op == "tuple":
+    results = [by_name[name] for name in root.operands]
   total = 0.0
-  for result, layout in zip(results, kept, strict=False):
+  for result, (_, _, layout) in zip(results, _LAYOUT.findall(line.type), strict=False):
     if "S(1)" in layout:
       continue
     update = _update(result, by_name)
@@ -154,7 +164,7 @@ def _update(result: _Line, by_name: Mapping[str, _Line]) -> _Line | None:
   """The update of a result that is a dynamic-update-slice, or None."""
   while result.op in THROUGH and result.operands:
     result = by_name[result.operands[0]]
-  return by_name[result.operands[1]] if result.op == "dynamic-update-slice" else None
+  return by_name[result.operands[1]] if result.op == UPDATE else None
 
 
 def _updated_parameters(inner: Sequence[_Line]) -> set[int]:
@@ -164,9 +174,8 @@ def _updated_parameters(inner: Sequence[_Line]) -> set[int]:
     if line.op != "parameter":
       continue
     users = [user for user in inner if line.name in user.operands]
-    if users and all(
-      user.op == "dynamic-update-slice" and user.operands[0] == line.name for user in users
-    ):
+    updates = [user for user in users if user.operands[0] == line.name and user.op == UPDATE]
+    if users and len(updates) == len(users):
       numbers.add(int(_arguments(line.rest)))
   return numbers
 
@@ -192,10 +201,13 @@ def _reads(line: _Line, inner: Sequence[_Line], program) -> float:
     elif user.op == "fusion":
       called = program[named_computation("calls", user.rest)]
       total += _parameter_reads(called, user.operands.index(line.name), program)
-    elif user.op != "dynamic-update-slice":
+    elif user.op != UPDATE:
       total += _plain_bytes(line.type)
   return min(total, _plain_bytes(line.type))
 
 
 def _plain_bytes(type_text: str) -> float:
-  return sum(array_bytes(dtype, dims) for dtype, dims in ARRAY.findall(type_text))
+  total = 0.0
+  for dtype, dims in ARRAY.findall(type_text):
+    total += array_bytes(dtype, dims)
+  return total
