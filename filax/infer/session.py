@@ -13,7 +13,7 @@ from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import files
 from filax.checkpoint import safe_files, storage, store
 from filax.checkpoint.tuples import as_tuples
-from filax.infer.chat import Conversation
+from filax.infer.chat import Conversation, StreamedAnswer
 from filax.infer.device_mesh import make_device_mesh
 from filax.infer.generate import Generated, generate
 from filax.infer.loaded import LoadedModel
@@ -22,7 +22,7 @@ from filax.infer.processor import Processor
 from filax.infer.scenes import SelectedScene, find_scenes
 from filax.infer.video import VideoSource
 from filax.models.components import build_video_lm, check_components, dims_table, parameter_shapes
-from filax.models.layers_apart import layers_apart
+from filax.models.layers_apart import answering_params
 from filax.models.video_lm import VideoLM
 from filax.parallel import rules
 
@@ -54,6 +54,14 @@ class Session(LoadedModel):
     config.infer. Raises ValueError with one sentence for bad media.
     """
     return self.conversation(video).ask(text, seed=seed, **settings).text
+
+  def stream(self, video: VideoSource, text: str, *, seed: int = 0, **settings) -> StreamedAnswer:
+    """The answer of `ask` piece by piece, while it is generated.
+
+    for piece in session.stream("lecture.mp4", "When is the proof finished?"):
+      print(piece, end="", flush=True)
+    """
+    return self.conversation(video).stream(text, seed=seed, **settings)
 
   def scenes(
     self,
@@ -103,7 +111,7 @@ def load(
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
-  On a CPU the parameters of the llm's layers are apart, llm/layers/0/... (filax.models.layers_apart).
+  On a CPU the parameters of the llm's layers are apart (filax.models.layers_apart).
   Frames are selected by config.infer.selector; `session.processor` holds tokenizer and templates.
   `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to shard the parameters over several devices, or
   a layout of all devices by name (filax.infer.device_mesh); default: the first device.
@@ -125,8 +133,7 @@ def load(
   tokenizers.check_vocabulary(tokenizer, model.vocab)
   device_mesh = make_device_mesh(mesh, config["model"])
   params = restore_params(path, config["model"], model, device_mesh)
-  if device_mesh is None and jax.default_backend() == "cpu":
-    params = layers_apart(params, free=True)
+  params = answering_params(params, device_mesh, free=True)
   processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
   return Session(model, params, processor)
 

@@ -35,3 +35,15 @@ def layers_apart(params: Mapping[str, Any], *, free: bool = False) -> dict[str, 
   for number, parts in enumerate(zip(*by_leaf, strict=True)):
     layers[str(number)] = jax.tree.unflatten(structure, parts)
   return dict(params) | dict(llm=dict(llm) | dict(layers=layers))
+
+
+def answering_params(
+  params: Mapping[str, Any], mesh: jax.sharding.Mesh | None = None, *, free: bool = False
+) -> dict[str, Any]:
+  """Parameters as answers on this device need them: layers apart on a CPU.
+
+  A mesh keeps its layers stacked, with the layout of their axes.
+  """
+  if mesh is None and jax.default_backend() == "cpu":
+    return layers_apart(params, free=free)
+  return dict(params)
