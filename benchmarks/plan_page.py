@@ -39,7 +39,7 @@ compiled programs; code is left out of both. With the margin, the estimate is ne
 program of this page.""".replace("\n", " ")
 SERVING_HEAD = (
   "| frames | slice | dropout | positions | GiB a chip | fits | prefill, s | "
-  "GB a token (weights, cache) | bound, ms a token | planned |"
+  "GB a token (weights, cache) | GB in the compiled loop | bound, ms a token | planned |"
 )
 SERVING_WORDS = """One question at a time about a video of so many frames, {config} in bfloat16 on
 small slices: `filax plan --serve`. Bounds: the prefill's arithmetic at the peak; a token's weights
@@ -140,14 +140,17 @@ def serving_row(topology: str, plan: Mapping[str, Any], row: Mapping[str, Any]) 
   positions = " -> ".join(f"{length:,}" for length in (row["positions"], *row["room"]))
   token = row["token"]
   read = ""
+  touched = ""
   bound = ""
   if token is not None:
     read = f"{token['bytes'] / 1e9:.1f} ({token['weights'] / 1e9:.1f}, {token['cache'] / 1e9:.1f})"
+    touched = "" if token["touched"] is None else f"{token['touched'] / 1e9:.1f}"
     bound = f"{token['seconds'] * 1e3:.2f}"
   return (
     f"| {row['frames']:,} | {topology} | {row['dropout']} | {positions} | "
     f"{gib(row['memory']['total'])} of {gib(plan['usable_bytes'])} | "
-    f"{'yes' if row['fits'] else 'no'} | {row['prefill']['seconds']:.2f} | {read} | {bound} | "
+    f"{'yes' if row['fits'] else 'no'} | {row['prefill']['seconds']:.2f} | {read} | "
+    f"{touched} | {bound} | "
     f"{plan['date']} |"
   )
 

@@ -24,6 +24,7 @@ from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 from filax.plan import collectives, evaluation, topology
 from filax.plan.prefill import PrefillCosts
+from filax.plan.traffic import loop_bytes
 
 ASSUMED = (
   "parameters in the compute dtype; a token reads the llm's weights and its whole cache once, at "
@@ -187,7 +188,7 @@ def _token_bound(
 ) -> dict[str, float] | None:
   """Bytes that a chip reads for a token of every prompt, and the least seconds.
 
-  None if decoding was not compiled.
+  `touched`: what the compiled loop reads and writes. None if decoding was not compiled.
   """
   if "decode" not in programs:
     return None
@@ -199,7 +200,8 @@ def _token_bound(
   for (first, stop), length in zip(model.llm.ranges, (shape.positions, *shape.room), strict=True):
     flops += costs.pair * (stop - first) / model.llm.depth * (length + shape.new_tokens)
   flops *= shape.prompts / slice_.chips
-  moves = collectives.read_collectives(programs["decode"].text, dict(serving.mesh.shape))
+  text = programs["decode"].text
+  moves = collectives.read_collectives(text, dict(serving.mesh.shape))
   moved = sum(move.bytes for move in moves) / decoding.STEPS  # The program gives so many tokens.
   reading = (weights + cache) / slice_.chip.memory
   seconds = max(reading, flops / slice_.chip.flops, moved / slice_.chip.link)
@@ -207,6 +209,7 @@ def _token_bound(
     weights=weights,
     cache=cache,
     bytes=weights + cache,
+    touched=loop_bytes(text) if text else None,
     flops=flops,
     moved=moved,
     seconds=seconds,

@@ -50,6 +50,8 @@ def row_lines(row: Data, usable_bytes: float) -> Iterator[str]:
     f"  token   {giga['bytes']:.2f} GB a chip (weights {giga['weights']:.2f}, cache "
     f"{giga['cache']:.2f}), {giga['flops']:.1f} GFLOPs, {giga['moved']:.4f} GB moved"
   )
+  if token["touched"] is not None:
+    yield f"          {token['touched'] / 1e9:.2f} GB by the compiled loop, results included"
   yield (
     f"  bound   {token['seconds'] * 1e3:.2f} ms a token, at most {token['tokens_per_second']:,.0f} "
     f"tokens a second (compiled in {row['compile_seconds']:.0f} s)"
