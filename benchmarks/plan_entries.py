@@ -17,7 +17,6 @@ STAGES = (
 )
 SLICES = ("v5e:16x16", "v5p:4x4x4", "v6e:16x16")
 AUTO = (  # Compiled as they are: what remat and accumulate choose by themselves.
-  ("fila_stage2", "v5p:4x4x4"),
   ("fila_stage4", "v5p:4x4x4"),
   ("vcf_stage3", "v5p:4x4x4"),
 )
