@@ -5,7 +5,7 @@ XLA's CPU backend copies a layer's part of a stacked array before it multiplies 
 token. With layers apart it reads the weights where they lie (filax.models.layers.Stack).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -47,3 +47,25 @@ def answering_params(
   if mesh is None and jax.default_backend() == "cpu":
     return layers_apart(params, free=free)
   return dict(params)
+
+
+def stacked_leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, jax.Array]]:
+  """(key path, leaf) of parameters, as with stacked layers in either arrangement.
+
+  Layers apart are stacked one leaf at a time.
+  """
+  llm = params.get("llm", {})
+  layers = llm.get("layers", {})
+  if "0" not in layers:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+      yield jax.tree_util.keystr(path), leaf
+    return
+  numbers = range(len(layers))
+  columns = zip(*(jax.tree.leaves(layers[str(number)]) for number in numbers), strict=True)
+  template = dict(params) | dict(llm=dict(llm) | dict(layers=layers["0"]))
+  for path, leaf in jax.tree_util.tree_leaves_with_path(template):
+    name = jax.tree_util.keystr(path)
+    if name.startswith("['llm']['layers']"):
+      yield name, jnp.stack(next(columns))
+    else:
+      yield name, leaf
