@@ -6,8 +6,8 @@
 A manifest of questions of 20 words and answers of 5 to 200 words is written over media whose facts
 are known already, as they are after a first pass over real files. Each step runs in a process of
 its own: the first plan (cold), the second one (warm), and a loader's worker. Memory is what a
-process holds alone (USS), beside that of a process with the same imports. For comparison: reading the
-manifest alone, and encoding its texts with the tokenizer's own batches, a process a core.
+process holds alone (USS), beside that of a process with the same imports. For comparison: reading
+the manifest alone, and encoding its texts with the tokenizer's own batches, a process a core.
 
 CPU seconds are those of all processes. They are printed beside wall seconds because these depend
 on what else the machine does.
@@ -132,6 +132,7 @@ def read_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
 
 def encode_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
   """Encodes the texts of the first records in one batch, a process a core."""
+  from benchmarks import data_scale  # This module may be __main__, which other processes lack.
   from data_pipelines.chunk_pool import ChunkPool, default_processes
 
   texts: list[str] = []
@@ -140,7 +141,7 @@ def encode_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
       texts += [turn["value"] for turn in json.loads(line)["conversations"]]
   processes = default_processes()
   parts = [texts[number::processes] for number in range(processes)]
-  with ChunkPool(functools.partial(encode_texts, tokenizer), processes) as pool:
+  with ChunkPool(functools.partial(data_scale.encode_texts, tokenizer), processes) as pool:
     begin = time.perf_counter()
     encoded = list(pool.map(parts))
     seconds = time.perf_counter() - begin
