@@ -131,7 +131,7 @@ def read_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
 
 
 def encode_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
-  """Encodes the texts of the first records in one batch, a process a core."""
+  """Encodes the first records' texts in one batch, a process a core."""
   from benchmarks import data_scale  # This module may be __main__, which other processes lack.
   from data_pipelines.chunk_pool import ChunkPool, default_processes
 

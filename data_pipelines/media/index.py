@@ -167,7 +167,10 @@ class MediaIndex:
           yield next(probed) if facts is None else facts
 
   def _look_up(self, queues: Sequence[Sequence[str]]) -> Iterator[list[Probe | None]]:
-    """What is known of the media of each queue; many of them in several processes."""
+    """What is known of the media of each queue.
+
+    Several processes look up many queues.
+    """
     path = self._store.path
     if path is None:
       for queue in queues:

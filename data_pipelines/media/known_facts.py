@@ -20,7 +20,7 @@ PATH = "path:"  # Prefix of keys for the last facts of a path; other keys are id
 
 @dataclasses.dataclass(frozen=True)
 class KnownFacts:
-  """media -> their facts; None for every medium that needs more than a look-up.
+  """media -> their facts; None for what needs more than a look-up.
 
   These are folders, media inside other files or in buckets, files that cannot be read, and files
   that are unknown, or whose last facts under the same path differ. Picklable: several processes
@@ -45,7 +45,10 @@ class KnownFacts:
     return facts
 
   def _rows(self, keys: Sequence[str]) -> dict[str, str]:
-    """The facts of known keys, as JSON; none from a file that cannot be read."""
+    """The facts of known keys, as JSON.
+
+    None of a damaged file.
+    """
     rows: dict[str, str] = {}
     try:
       location = pathlib.Path(self.path).absolute().as_uri()
@@ -68,7 +71,7 @@ class KnownFacts:
 
 
 def _identity(media: str) -> str:
-  """The identity of a regular file that can be read; "" for other media."""
+  """The identity of a readable regular file; "" for other media."""
   if remote.is_remote(media) or packed.is_inside(media):
     return ""
   try:
@@ -81,7 +84,7 @@ def _identity(media: str) -> str:
 
 
 def _same_facts(current: str | None, last: str | None) -> Probe | None:
-  """The facts of a file, if they are also the last ones of its path."""
+  """The facts of a file, if its path has the same."""
   if current is None or current != last:
     return None
   return Probe(*json.loads(current))

@@ -112,7 +112,7 @@ class TableBuilder:
     places = _places(manifest.path)
     if strategy != "all":
       located = _LocatedPlaces(places)
-      places = located.take(select_records(len(located), strategy, seed))
+      places = located.chosen(select_records(len(located), strategy, seed))
     number = len(self.manifests)
     self.manifests.append(manifest)
     parser = ChunkParser(manifest, self._exclusions)
@@ -165,7 +165,10 @@ def _places(path: str) -> Iterator[Place]:
 
 
 class _LocatedPlaces:
-  """Places as numbers in one array, because millions of tuples take ten times as much."""
+  """Places as numbers in one array.
+
+  Millions of tuples would take ten times as much memory.
+  """
 
   def __init__(self, places: Iterable[Place]):
     self._numbers = array.array("q")
@@ -178,7 +181,7 @@ class _LocatedPlaces:
   def __len__(self) -> int:
     return len(self._numbers) // 3
 
-  def take(self, numbers: np.ndarray) -> Iterator[Place]:
+  def chosen(self, numbers: np.ndarray) -> Iterator[Place]:
     """The places with these numbers."""
     columns = np.frombuffer(self._numbers, np.int64).reshape(-1, 3)
     for number in numbers.tolist():

@@ -84,7 +84,7 @@ class Tokenizer(abc.ABC):
     """
     if not self.divides:
       return self._count_each(texts)
-    return self._words.count(texts, self._count_each)
+    return self._words.count_by_words(texts, self._count_each)
 
   def _count_each(self, texts: Sequence[str]) -> list[int]:
     """The number of ids of every text, each encoded as a whole."""

@@ -77,7 +77,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _keeps_words_apart(model) -> bool:
-  """Whether no token of a BPE model reaches over the border of two words.
+  """Whether no token of a BPE model reaches over two words.
 
   model: a ModelProto. Merges of one word then do not depend on its neighbours. Unknown letters
   must be written as bytes, because several of them become one unknown token.

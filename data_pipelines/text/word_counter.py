@@ -23,7 +23,7 @@ class WordCounter:
   def __init__(self):
     self._known: dict[str, int] = {}  # Never changed, but replaced by a larger one.
 
-  def count(self, texts: Sequence[str], count_each: CountEach) -> list[int]:
+  def count_by_words(self, texts: Sequence[str], count_each: CountEach) -> list[int]:
     """The number of tokens of every text.
 
     count_each: gives the numbers of tokens of new words.

@@ -104,7 +104,7 @@ def test_words_beyond_the_memory_are_counted_again(by_kind, monkeypatch):
   expected = [len(tokenizer.encode(text)) for text in texts]
   for _ in range(2):
     for text, count in zip(texts, expected, strict=True):
-      assert counter.count([text], tokenizer._count_each) == [count]
+      assert counter.count_by_words([text], tokenizer._count_each) == [count]
 
 
 def test_a_word_at_the_end_of_a_text_is_not_mistaken_for_one_inside(by_kind):
