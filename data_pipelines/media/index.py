@@ -248,11 +248,11 @@ class _Progress:
   def _report(self):
     self.reported = time.monotonic()
     rate = self.count / (self.reported - self.began)
-    remaining = (self.total - self.count) / rate
+    minutes, seconds = divmod(round((self.total - self.count) / rate), 60)
     if self.out is not None:
       print(
         f"media {self.count}/{self.total}, {self.unreadable} unreadable, {rate:.0f}/s, "
-        f"{remaining / 60:.0f} min {remaining % 60:.0f} s left",
+        f"{minutes} min {seconds} s left",
         file=self.out,
         flush=True,
       )
