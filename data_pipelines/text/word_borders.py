@@ -21,7 +21,7 @@ def keeps_words_apart(data: Mapping[str, Any], plain_words: Sequence[Mapping[str
   """
   model = data["model"]
   normalizer = data.get("normalizer")
-  if model.get("type", "BPE") != "BPE" or model.get("dropout"):
+  if model.get("type") != "BPE" or model.get("dropout"):
     return False
   if normalizer is not None and normalizer["type"] != "NFC":
     return False
