@@ -2,6 +2,7 @@
 """Tokenizers of a tokenizer.json, read by the library `tokenizers`."""
 
 from collections.abc import Mapping, Sequence
+import functools
 import itertools
 import json
 from typing import Any
@@ -26,26 +27,33 @@ class JsonTokenizer(Tokenizer):
     data = json.loads(content)
     added = data.get("added_tokens") or []
     self.controls = {token["content"]: token["id"] for token in added if _is_control(token)}
-    self._full = tokenizers.Tokenizer.from_str(content.decode())
     text_data = data | _text_settings(added)
     self._for_text = tokenizers.Tokenizer.from_str(json.dumps(text_data))
     self._for_text.encode_special_tokens = True  # Encodes control tokens in text as plain letters.
     unknown = data["model"].get("unk_token")  # Stands for unknown words: not refused.
     self._refused = frozenset(id for name, id in self.controls.items() if name != unknown)
-    vocabulary = self._full.get_vocab(with_added_tokens=True)
+    vocabulary = self._for_text.get_vocab(with_added_tokens=True)
     self.vocab_size = 1 + max(vocabulary.values())
-    self._verbatim = self._misread(added)
-    words = self._full.get_vocab(with_added_tokens=False).values()
-    self._never_refused = self._refused.isdisjoint(words)
-    self.divides = self._never_refused and keeps_words_apart(data, _plain_words(added))
+    words = self._for_text.get_vocab(with_added_tokens=False)
+    self._never_refused = self._refused.isdisjoint(words.values())
+    self._plain_words = _plain_words(added)
+    self.divides = self._never_refused and keeps_words_apart(data, self._plain_words)
 
-  def _misread(self, added: Sequence[AddedToken]) -> dict[int, str]:
+  @functools.cached_property
+  def _full(self):
+    """The tokenizer as it is, to decode; workers, which only encode, never load it."""
+    import tokenizers
+
+    return tokenizers.Tokenizer.from_str(self.content.decode())
+
+  @functools.cached_property
+  def _verbatim(self) -> dict[int, str]:
     """The plain words, by id, that the library's decoder changes.
 
     A byte-level decoder interprets the letters of "<é>" as bytes.
     """
     words = {}
-    for token in _plain_words(added):
+    for token in self._plain_words:
       written = self._full.decode([token["id"]], skip_special_tokens=False)
       if written != token["content"]:
         words[token["id"]] = token["content"]
