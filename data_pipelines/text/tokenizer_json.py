@@ -41,7 +41,10 @@ class JsonTokenizer(Tokenizer):
 
   @functools.cached_property
   def _full(self):
-    """The tokenizer as it is, to decode; workers, which only encode, never load it."""
+    """The tokenizer as it is, to decode.
+
+    Workers only encode, so they never load it.
+    """
     import tokenizers
 
     return tokenizers.Tokenizer.from_str(self.content.decode())
