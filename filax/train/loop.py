@@ -18,6 +18,7 @@ from typing import Any
 from etils import epath
 import jax
 
+from filax import compilation_cache
 from filax.checkpoint import store
 from filax.checkpoint.lease import Lease
 from filax.checkpoint.store import say
@@ -69,6 +70,7 @@ def train_pipeline(
   taken over the workdir.
   """
   config = config.to_dict()
+  compilation_cache.enable()
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
