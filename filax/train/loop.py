@@ -23,7 +23,7 @@ from filax.checkpoint import store
 from filax.checkpoint.lease import Lease
 from filax.checkpoint.store import say
 from filax.parallel import agreement, ending, key_value
-from filax.train import batches, metrics, plan_record, profiler
+from filax.train import batches, goodput, metrics, plan_record, profiler
 from filax.train.batches import BatchSource
 from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
@@ -54,6 +54,7 @@ def train_pipeline(
   lease: Lease | None = None,
   signals: Signals | None = None,
   hooks: Sequence[Hook] = (),
+  clock: goodput.PhaseClock | None = None,
 ) -> dict[str, Any]:
   """Trains config.model on the rows of `pipeline`.
 
@@ -63,7 +64,8 @@ def train_pipeline(
   metrics.jsonl and tensorboard/. costs: costs(model, shapes, rates) are the FLOPs that MFU counts.
   devices: those of config.mesh; default: all devices. ingredients: those of the pipeline's plan,
   equal in all processes; the workdir keeps them, to name later changes. lease: checked before each
-  write. signals: those that the caller handles already. hooks: called after the run's own.
+  write. signals: those that the caller handles already. hooks: called after the run's own. clock:
+  runs since the caller began to open the data.
 
   Returns Tracker.summary and the newest checkpoint. Raises ValueError for an invalid config or
   steps without a supervised token, NonFinite naming the step, and lease.Lost if another run has
@@ -71,6 +73,8 @@ def train_pipeline(
   """
   config = config.to_dict()
   compilation_cache.enable()
+  clock = clock or goodput.PhaseClock()
+  host = goodput.HostClock()
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
@@ -81,25 +85,30 @@ def train_pipeline(
     )
     stack.enter_context(ending.together())  # Errors from here on end all processes.
     changes = functools.partial(plan_record.describe_changes, workdir, parts)
-    state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
+    with clock.timed(goodput.RESTORE):
+      state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
     log = stack.enter_context(MetricsLog(workdir, run.first, steps, check_lease))
     saved.recover_best(functools.partial(read_scores, workdir))
-    tracker = Tracker(log, make_meter(run, costs, compilations), config["log_every"])
+    spent = goodput.GoodputFile(workdir, clock, check_lease)
+    spent.resume(run.first)
+    meter = make_meter(run, costs, compilations)
+    tracker = Tracker(log, meter, config["log_every"], spent, host)
     if signals is None:
       signals = stack.enter_context(Signals())
     signals.defer()
     fetcher = stack.enter_context(Fetcher(batches.open_batches(pipeline, setup.mesh, row)))
     stack.enter_context(jax.transfer_guard("disallow"))
     all_hooks = HookList([*default_hooks(config, tracker), *hooks])
-    loop = Loop(run, saved, pipeline.fingerprint, signals, all_hooks)
+    loop = Loop(run, saved, pipeline.fingerprint, signals, all_hooks, clock, host)
     stack.enter_context(ending.together())
     with all_hooks.running(run):
       state, row = loop.train(state, row, fetcher)
       summary = tracker.summary()
       loop.finish(state, row)
+    summary["seconds_by_phase"] = clock.seconds()
     return summary | {"checkpoint": str(saved.latest() or "")}
 
 
@@ -177,6 +186,8 @@ class Loop:
     fingerprint: str,
     signals: Signals,
     hooks: HookList,
+    clock: goodput.PhaseClock,
+    host: goodput.HostClock,
   ):
     self.done = run.first
     self._run = run
@@ -185,9 +196,12 @@ class Loop:
     self._fingerprint = fingerprint
     self._signals = signals
     self._hooks = hooks
+    self._clock = clock
+    self._host = host
     self._step = train_step(run.config, run.setup)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
     self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
+    self._newest: jax.Array | None = None  # The loss of the newest step, once it is computed.
     self._saved_at = run.first
     self._looked_at = 0.0
     self._step_seconds = math.inf  # Of the newest step whose metrics came.
@@ -233,7 +247,9 @@ class Loop:
     shapes = tuple(x.shape for x in batch.values())
     if shapes not in self._programs:
       self._programs[shapes] = self._compile(state, batch)
-    state, step_metrics = self._programs[shapes](state, batch)
+    with self._host.timed("dispatch"):
+      state, step_metrics = self._programs[shapes](state, batch)
+    self._newest = step_metrics["loss"]
     self.done += 1
     self._hooks.dispatch(self.done)
     return state, step_metrics
@@ -276,7 +292,8 @@ class Loop:
     self._looked_at += self._step_seconds
     self._check_finite(number, step_metrics)
     self._saved.raise_failed_save()
-    self._hooks.step(number, step_metrics)
+    with self._host.timed("hooks"):
+      self._hooks.step(number, step_metrics)
 
   def _check_finite(self, number: int, step_metrics: Mapping[str, float]) -> None:
     """Raises NonFinite if the loss or the gradient is not finite."""
@@ -318,5 +335,18 @@ class Loop:
     """
     if self.done == self._run.steps:
       return None
-    batch = fetcher.fetch(lambda: self._signals.is_time_while_waiting(self._next_point()))
-    return None if batch is None else batches.place_batch(batch, self._run.setup.mesh)
+    batch = fetcher.fetch(self._gives_up)
+    self._clock.switch(goodput.STEP)
+    if batch is None:
+      return None
+    with self._host.timed("batch"):
+      return batches.place_batch(batch, self._run.setup.mesh)
+
+  def _gives_up(self) -> bool:
+    """Whether waiting for a batch ends for a signal; called while it lasts.
+
+    The devices have nothing to do once the newest step is computed: that is waiting for data.
+    """
+    if self._newest is None or self._newest.is_ready():
+      self._clock.switch(goodput.DATA)
+    return self._signals.is_time_while_waiting(self._next_point())
