@@ -20,10 +20,10 @@ from filax import compilation_cache
 compilation_cache.enable()
 events = collections.Counter()
 jax.monitoring.register_event_listener(lambda event, **_: events.update([event.split("/")[-1]]))
-print(jax.jit(lambda x: jnp.tanh(x) * 3 + 1)(jnp.arange(4.0)).tolist(), events["cache_hits"])
+print(jax.jit(lambda x: x * x * 3 + 1)(jnp.arange(4.0)).tolist(), events["cache_hits"])
 print(jax.config.jax_compilation_cache_dir)
 """
-RESULT = "[1.0, 3.284782648086548, 3.892082452774048, 3.9851646423339844]"
+RESULT = "[1.0, 4.0, 13.0, 28.0]"
 
 
 def start(folder, before="", **variables):
