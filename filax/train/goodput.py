@@ -46,10 +46,31 @@ _SAVES = 100  # Of the newest checkpoints, the step seconds are kept.
 Seconds = dict[str, float]  # Phase -> seconds.
 
 
-class PhaseClock:
-  """Counts every second for the phase that is on."""
+class HostClock:
+  """The seconds in which the host prepares or follows steps, by task."""
 
   def __init__(self):
+    self._seconds: Seconds = {}
+
+  @contextlib.contextmanager
+  def timed(self, task: str) -> Iterator[None]:
+    """A context around a task of one step."""
+    began = time.perf_counter()
+    yield
+    self._seconds[task] = self._seconds.get(task, 0.0) + time.perf_counter() - began
+
+  def take(self, steps: int) -> Seconds:
+    """Task -> seconds a step, since the last call with that many steps."""
+    seconds = self._seconds
+    self._seconds = {}
+    return {task: total / max(steps, 1) for task, total in seconds.items()}
+
+
+class PhaseClock:
+  """Counts every second for the phase that is on, and what the host does for steps."""
+
+  def __init__(self):
+    self.host = HostClock()
     self._seconds: Seconds = dict.fromkeys(PHASES, 0.0)
     self._phase = START
     self._since = time.perf_counter()
@@ -81,26 +102,6 @@ class PhaseClock:
     """Phase -> seconds so far."""
     self.switch(self._phase)
     return dict(self._seconds)
-
-
-class HostClock:
-  """The seconds in which the host prepares or follows steps, by task."""
-
-  def __init__(self):
-    self._seconds: Seconds = {}
-
-  @contextlib.contextmanager
-  def timed(self, task: str) -> Iterator[None]:
-    """A context around a task of one step."""
-    began = time.perf_counter()
-    yield
-    self._seconds[task] = self._seconds.get(task, 0.0) + time.perf_counter() - began
-
-  def take(self, steps: int) -> Seconds:
-    """Task -> seconds a step, since the last call with that many steps."""
-    seconds = self._seconds
-    self._seconds = {}
-    return {task: total / max(steps, 1) for task, total in seconds.items()}
 
 
 def goodput(seconds: Mapping[str, float]) -> float:

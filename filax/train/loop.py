@@ -64,8 +64,7 @@ def train_pipeline(
   metrics.jsonl and tensorboard/. costs: costs(model, shapes, rates) are the FLOPs that MFU counts.
   devices: those of config.mesh; default: all devices. ingredients: those of the pipeline's plan,
   equal in all processes; the workdir keeps them, to name later changes. lease: checked before each
-  write. signals: those that the caller handles already. hooks: called after the run's own. clock:
-  runs since the caller began to open the data.
+  write. signals: those already handled. hooks: called after the run's own. clock: runs already.
 
   Returns Tracker.summary and the newest checkpoint. Raises ValueError for an invalid config or
   steps without a supervised token, NonFinite naming the step, and lease.Lost if another run has
@@ -74,7 +73,6 @@ def train_pipeline(
   config = config.to_dict()
   compilation_cache.enable()
   clock = clock or goodput.PhaseClock()
-  host = goodput.HostClock()
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
@@ -92,24 +90,20 @@ def train_pipeline(
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
     log = stack.enter_context(MetricsLog(workdir, run.first, steps, check_lease))
     saved.recover_best(functools.partial(read_scores, workdir))
-    spent = goodput.GoodputFile(workdir, clock, check_lease)
-    spent.resume(run.first)
-    meter = make_meter(run, costs, compilations)
-    tracker = Tracker(log, meter, config["log_every"], spent, host)
+    tracker = make_tracker(run, log, make_meter(run, costs, compilations), clock, check_lease)
     if signals is None:
       signals = stack.enter_context(Signals())
     signals.defer()
     fetcher = stack.enter_context(Fetcher(batches.open_batches(pipeline, setup.mesh, row)))
     stack.enter_context(jax.transfer_guard("disallow"))
     all_hooks = HookList([*default_hooks(config, tracker), *hooks])
-    loop = Loop(run, saved, pipeline.fingerprint, signals, all_hooks, clock, host)
+    loop = Loop(run, saved, pipeline.fingerprint, signals, all_hooks, clock)
     stack.enter_context(ending.together())
     with all_hooks.running(run):
       state, row = loop.train(state, row, fetcher)
       summary = tracker.summary()
       loop.finish(state, row)
-    summary["seconds_by_phase"] = clock.seconds()
-    return summary | {"checkpoint": str(saved.latest() or "")}
+    return summary | dict(checkpoint=str(saved.latest() or ""), seconds_by_phase=clock.seconds())
 
 
 def agree_on_plan(
@@ -162,6 +156,19 @@ def make_meter(
   return metrics.Meter(run.steps, work, peak, compilations)
 
 
+def make_tracker(
+  run: RunFacts,
+  log: MetricsLog,
+  meter: metrics.Meter,
+  clock: goodput.PhaseClock,
+  check: Callable[[], None],
+) -> Tracker:
+  """The tracker of a run; `clock` gets the seconds of earlier starts."""
+  spent = goodput.GoodputFile(run.workdir, clock, check)
+  spent.resume(run.first)
+  return Tracker(log, meter, run.config["log_every"], spent)
+
+
 def default_hooks(config: Config, tracker: Tracker) -> list[Hook]:
   """The hooks that every run has, in their order."""
   steps = profiler.step_range(config.get("profile", ""))
@@ -187,7 +194,6 @@ class Loop:
     signals: Signals,
     hooks: HookList,
     clock: goodput.PhaseClock,
-    host: goodput.HostClock,
   ):
     self.done = run.first
     self._run = run
@@ -197,7 +203,6 @@ class Loop:
     self._signals = signals
     self._hooks = hooks
     self._clock = clock
-    self._host = host
     self._step = train_step(run.config, run.setup)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
     self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
@@ -247,7 +252,7 @@ class Loop:
     shapes = tuple(x.shape for x in batch.values())
     if shapes not in self._programs:
       self._programs[shapes] = self._compile(state, batch)
-    with self._host.timed("dispatch"):
+    with self._clock.host.timed("dispatch"):
       state, step_metrics = self._programs[shapes](state, batch)
     self._newest = step_metrics["loss"]
     self.done += 1
@@ -292,7 +297,7 @@ class Loop:
     self._looked_at += self._step_seconds
     self._check_finite(number, step_metrics)
     self._saved.raise_failed_save()
-    with self._host.timed("hooks"):
+    with self._clock.host.timed("hooks"):
       self._hooks.step(number, step_metrics)
 
   def _check_finite(self, number: int, step_metrics: Mapping[str, float]) -> None:
@@ -339,7 +344,7 @@ class Loop:
     self._clock.switch(goodput.STEP)
     if batch is None:
       return None
-    with self._host.timed("batch"):
+    with self._clock.host.timed("batch"):
       return batches.place_batch(batch, self._run.setup.mesh)
 
   def _gives_up(self) -> bool:

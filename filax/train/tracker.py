@@ -86,7 +86,7 @@ def read_scores(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
 class Tracker(hooks.Hook):
   """Logs every `every`-th step and the last one; summarises the run.
 
-  spent: where the time of the run went. host: what the loop takes for a step.
+  spent: where the time of the run went.
   """
 
   def __init__(
@@ -95,13 +95,11 @@ class Tracker(hooks.Hook):
     meter: metrics.Meter,
     every: int,
     spent: goodput.GoodputFile,
-    host: goodput.HostClock,
   ):
     self._log = log
     self._meter = meter
     self._every = every
     self._spent = spent
-    self._host = host
     self._logged = 0  # The newest step with a record.
     self._host_seconds: Mapping[str, float] = {}  # Of the newest record.
     self._first = 0
@@ -123,7 +121,7 @@ class Tracker(hooks.Hook):
 
   def _write_record(self, number: int, metrics: Mapping[str, float]) -> None:
     record = self._meter.record(number, metrics)
-    self._host_seconds = self._host.take(number - self._logged)
+    self._host_seconds = self._spent.clock.host.take(number - self._logged)
     self._logged = number
     for task, seconds in self._host_seconds.items():
       record[f"host/{task}"] = seconds
