@@ -78,7 +78,7 @@ def enable() -> None:
 
 
 def programs_folder() -> Path:
-  """The folder of this jax, this XLA and this CPU; it need not exist."""
+  """The folder of this jax and this CPU; it need not exist."""
   name = f"jax{jax.__version__}-jaxlib{jaxlib.__version__}-{platform.machine()}-{cpu_digest()}"
   return user_cache.cache_folder("compiled") / name
 
@@ -137,8 +137,9 @@ def _with_own_storage(open_storage: Callable, folder: str) -> Callable:
 
 
 class ProgramFolder(CacheInterface):
-  """A folder of compiled programs, with a bound on all folders beside it.
+  """A folder of compiled programs.
 
+  The bound is that of all folders beside it together.
   Neither method raises: what cannot be read is compiled, what cannot be written is reported once.
   """
 
@@ -189,9 +190,9 @@ def _note_use(path: Path) -> None:
 
 
 def remove_oldest(folder: Path, bound: int) -> None:
-  """Removes the files that were not used for the longest, down to `bound` bytes.
+  """Removes the oldest files until `bound` bytes are left.
 
-  folder: that of all versions and CPUs. Several processes may do so at once. Never raises.
+  A file is as old as its last use. folder: that of all versions and CPUs. Several processes may do so at once. Never raises.
   """
   for version in _subfolders(folder):
     files.remove_leftovers(version)
@@ -212,7 +213,10 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> Iterator[tuple[float, str, int]]:
-  """(time of use, path, bytes) of all files below a folder, those of XLA included."""
+  """(time of use, path, bytes) of all files below a folder.
+
+  Files of XLA are included.
+  """
   for parent, _, names in os.walk(folder):
     for name in names:
       path = os.path.join(parent, name)

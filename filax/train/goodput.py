@@ -60,14 +60,20 @@ class HostClock:
     self._seconds[task] = self._seconds.get(task, 0.0) + time.perf_counter() - began
 
   def take(self, steps: int) -> Seconds:
-    """Task -> seconds a step, since the last call with that many steps."""
+    """Task -> seconds a step.
+
+    steps: those since the last call.
+    """
     seconds = self._seconds
     self._seconds = {}
     return {task: total / max(steps, 1) for task, total in seconds.items()}
 
 
 class PhaseClock:
-  """Counts every second for the phase that is on, and what the host does for steps."""
+  """Counts every second for the phase that is on.
+
+  `host` counts what the host does for steps.
+  """
 
   def __init__(self):
     self.host = HostClock()
@@ -86,14 +92,14 @@ class PhaseClock:
 
   @contextlib.contextmanager
   def timed(self, phase: str) -> Iterator[None]:
-    """A context in which a phase is on; then the one before goes on."""
+    """A context in which a phase is on."""
     before = self.switch(phase)
     try:
       yield
     finally:
       self.switch(before)
 
-  def add(self, seconds: Mapping[str, float]) -> None:
+  def add_earlier(self, seconds: Mapping[str, float]) -> None:
     """Adds the seconds of earlier starts."""
     for phase in PHASES:
       self._seconds[phase] += seconds.get(phase, 0.0)
@@ -133,7 +139,7 @@ class GoodputFile:
     content = read_goodput(self._workdir)
     if content is not None:
       self._saves = content["saves"]
-      self.clock.add(seconds_after_restart(content["seconds"], self._saves, first))
+      self.clock.add_earlier(seconds_after_restart(content["seconds"], self._saves, first))
     self.write()
 
   def note_save(self, step: int) -> None:
@@ -149,7 +155,10 @@ class GoodputFile:
       self.write()
 
   def write(self) -> None:
-    """Writes the file; a full disk is reported once and does not end the run."""
+    """Writes the file.
+
+    A full disk is reported once and does not end the run.
+    """
     if jax.process_index():
       return
     self._check()
@@ -165,7 +174,10 @@ class GoodputFile:
 
 
 def read_goodput(workdir: epath.PathLike) -> dict[str, Any] | None:
-  """The content of goodput.json; None if it is missing or damaged, which is reported."""
+  """The content of goodput.json; None if it is missing.
+
+  A damaged file is reported and counts as missing.
+  """
   path = fetch_file(workdir, FILE)
   try:
     parsed = json.loads(path.read_bytes())
@@ -182,7 +194,7 @@ def read_goodput(workdir: epath.PathLike) -> dict[str, Any] | None:
 def seconds_after_restart(
   seconds: Mapping[str, float], saves: Mapping[str, float], first: int
 ) -> Seconds:
-  """The seconds of earlier starts, of which the steps after `first` are lost.
+  """The seconds of earlier starts; steps after `first` are lost.
 
   saves: step of a checkpoint -> step seconds until then. Without an entry for `first` (a checkpoint
   that was copied here), nothing counts as lost, unless `first` is 0.

@@ -53,7 +53,7 @@ def test_steps_after_the_checkpoint_are_lost(first, step, lost):
 
 def test_a_second_start_goes_on_counting(tmp_path):
   earlier = GoodputFile(tmp_path, PhaseClock())
-  earlier.clock.add(BEFORE)
+  earlier.clock.add_earlier(BEFORE)
   earlier.note_save(40)
   later = GoodputFile(tmp_path, PhaseClock())
   later.resume(40)
