@@ -192,7 +192,8 @@ def _note_use(path: Path) -> None:
 def remove_oldest(folder: Path, bound: int) -> None:
   """Removes the oldest files until `bound` bytes are left.
 
-  A file is as old as its last use. folder: that of all versions and CPUs. Several processes may do so at once. Never raises.
+  A file is as old as its last use. folder: that of all versions and CPUs. Several processes may do
+  so at once. Never raises.
   """
   for version in _subfolders(folder):
     files.remove_leftovers(version)

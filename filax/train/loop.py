@@ -350,7 +350,8 @@ class Loop:
   def _gives_up(self) -> bool:
     """Whether waiting for a batch ends for a signal.
 
-    Called while it lasts. The devices have nothing to do once the newest step is computed: that is waiting for data.
+    Called while it lasts. The devices have nothing to do once the newest step is computed: that is
+    waiting for data.
     """
     if self._newest is None or self._newest.is_ready():
       self._clock.switch(goodput.DATA)
