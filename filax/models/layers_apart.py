@@ -26,7 +26,7 @@ def layers_apart(params: Mapping[str, Any], *, free: bool = False) -> dict[str, 
   leaves, structure = jax.tree.flatten(stacked)
   by_leaf = []
   for leaf in leaves:
-    parts = [jnp.asarray(leaf[number]) for number in range(leaf.shape[0])]
+    parts = _parts(leaf)
     if free and isinstance(leaf, jax.Array):
       jax.block_until_ready(parts)
       leaf.delete()
@@ -35,6 +35,12 @@ def layers_apart(params: Mapping[str, Any], *, free: bool = False) -> dict[str, 
   for number, parts in enumerate(zip(*by_leaf, strict=True)):
     layers[str(number)] = jax.tree.unflatten(structure, parts)
   return dict(params) | dict(llm=dict(llm) | dict(layers=layers))
+
+
+@jax.jit
+def _parts(stacked: jax.Array) -> tuple[jax.Array, ...]:
+  """The layers of a stacked array: one program for all, not one for each layer."""
+  return tuple(stacked[number] for number in range(stacked.shape[0]))
 
 
 def answering_params(
