@@ -8,7 +8,7 @@ resize of the full converted picture: the preprocessing of released models.
 
 import bisect
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import functools
 import threading
 
@@ -56,19 +56,30 @@ class VideoDecoder:
     self.best = -np.inf  # Ticks of the latest packet up to `target`.
     # Ticks of packets, more than codecs reorder.
     self.recent: collections.deque[int] = collections.deque(maxlen=64)
+    self.wanted: Sequence[float] = ()  # All times of `frame_at`, if they are known.
+    self.shown: ShownFrames | None = None  # Which frames these times show, if the index tells.
+    self.skipped = -np.inf  # Ticks of the latest frame that was left out.
+
+  def expect(self, times: Sequence[float]) -> None:
+    """Tells all times of the next calls of `frame_at`, so that other frames are left out."""
+    self.wanted = times
 
   def frame_at(self, t: float) -> LazyPicture:
     """The frame on screen at t; t must not decrease between calls."""
     t += TOLERANCE
     if self.ahead is _BEGIN:
       self._advance()
+      self.shown = self._shown_frames()
     key = self._key(t)
     if key > self.ahead[0]:
       self._seek(t, key)
-    self._aim(t)
-    while self.ahead[0] <= t:
-      self._advance()
+    self._read_until(t)
     second, frame = self.on_screen or self.ahead
+    if self._is_misled(second):
+      self.shown = None
+      self._seek(t, key)
+      self._read_until(t)
+      second, frame = self.on_screen or self.ahead
     if frame is None:
       raise self.reader.no_frame()
     return second, functools.partial(self.show, frame)
@@ -80,6 +91,27 @@ class VideoDecoder:
       second, frame = self.ahead
       if frame is not None:
         yield second, functools.partial(self.show, frame)
+
+  def _read_until(self, t: float) -> None:
+    """Decodes until the frame on screen at t, and the one after it."""
+    self._aim(t)
+    while self.ahead[0] <= t:
+      self._advance()
+
+  def _shown_frames(self) -> "ShownFrames | None":
+    """The frames that the wanted times show, for files whose index tells all times."""
+    reader = self.reader
+    if not self.wanted or self.fixed or reader.unordered or reader.clock.offset:
+      return None
+    ticks = np.array(self.video.ticks, np.int64) + self._lag
+    targets = reader.start + (np.array(self.wanted) + TOLERANCE) / self.video.tick
+    return ShownFrames(ticks[ticks >= reader.start], targets)
+
+  def _is_misled(self, second: float) -> bool:
+    """Whether the times of frames are not those of the index, so that some were left out."""
+    if self.shown is None:
+      return False
+    return self.shown.is_wrong or second != self._second(self.shown.tick(self.target))
 
   def _key(self, t: float) -> float:
     """Seconds of the last indexed key frame up to t, or -inf."""
@@ -141,6 +173,7 @@ class VideoDecoder:
     """
     if not self.video.ticks:
       return
+    second = max(second, self._second(self.skipped))
     last = self._second(self.video.ticks[-1])
     slack = self.video.tick
     if self.reader.unordered:
@@ -164,7 +197,12 @@ class VideoDecoder:
     self.recent.append(ticks)
     if ticks <= self.target:
       self.best = max(self.best, ticks)
-    return ticks < self.best
+    is_hidden = ticks < self.best
+    if self.shown is not None and not is_hidden:
+      is_hidden = self.shown.is_unwanted(ticks)
+    if is_hidden:
+      self.skipped = max(self.skipped, ticks)
+    return is_hidden
 
   def _decode(self) -> Iterator[tuple[float, av.VideoFrame]]:
     """(second, frame) in order.
@@ -177,6 +215,30 @@ class VideoDecoder:
       # Frames with equal times, or of an irregular clock, are shown right after each other.
       latest = second if second > latest else latest + 2 * TOLERANCE
       yield latest, frame
+
+
+class ShownFrames:
+  """Which frames of a file are on screen at wanted times.
+
+  ticks: the display times of all frames, ascending, int64 [n]. targets: ticks of the wanted times.
+  """
+
+  def __init__(self, ticks: np.ndarray, targets: np.ndarray):
+    self._all = frozenset(ticks.tolist())
+    self._ticks = ticks.tolist()
+    self._wanted = frozenset(map(self.tick, targets.tolist()))
+    self.is_wrong = False  # Whether a frame has a time that the index does not tell.
+
+  def tick(self, target: float) -> int:
+    """The display time of the frame on screen at a target."""
+    place = bisect.bisect_right(self._ticks, target)
+    return self._ticks[max(place - 1, 0)]
+
+  def is_unwanted(self, ticks: int) -> bool:
+    """Whether the frame of this display time is on screen at no wanted time."""
+    if ticks not in self._all:
+      self.is_wrong = True
+    return not self.is_wrong and ticks not in self._wanted
 
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
