@@ -1,39 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames a second from video files, beside decord, OpenCV, PyAV and torchcodec.
+"""Readers of video files behind the rows of benchmarks/rows/loader.py, and the clips they read.
 
-  python -m benchmarks.loader [--heights 320,720,1080] [--gops 12,250] [--threads 1,2,4] [--json F]
-
-Every side reads the same requests (64 uniform frames, or one a second, as RGB of 384 x 384) with as
-many readers as threads, each reader on one thread. Sides run in turn, each in a process of its own;
-the first round warms up and is not counted. Ratios are of CPU seconds for one thread, which other
-work on the machine hardly disturbs, and of wall seconds for more.
+A reader gives 64 uniform frames, or one a second, as RGB of 384 x 384, on one thread. The folder of
+the clips is $FILAX_BENCH_CLIPS (default: the temporary one); they are made once.
 """
 
-import argparse
-from collections.abc import Callable, Iterable, Iterator, Mapping
-import contextlib
-import importlib.util
+from collections.abc import Callable, Iterator
 import itertools
-import json
 import os
 import pathlib
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from typing import Any
 
 import numpy as np
+
+from data_pipelines.mapped import one_builder
+from data_pipelines.media.encoder import write_h264
+from filax import files
 
 SIZE = 384  # Side of a frame that is read.
 UNIFORM = 64  # Frames of a request of uniform sampling.
 RATE = 30  # Frames a second of the clips.
-SAMPLINGS = ("uniform", "1fps")
-SIDES = ("filax", "decord", "opencv", "pyav", "torchcodec")
-MODULES = dict(decord="decord", opencv="cv2", torchcodec="torchcodec")
-PACKAGES = dict(decord="decord", opencv="opencv-python-headless", torchcodec="torchcodec")
 Reader = Callable[[str, np.ndarray], int]  # (path, frame numbers) -> frames that were read.
 
 
@@ -41,14 +27,12 @@ def clip(height: int, gop: int, seconds: int) -> str:
   """The path of an H.264 clip of moving shapes on a texture, made once."""
   folder = pathlib.Path(os.environ.get("FILAX_BENCH_CLIPS", tempfile.gettempdir()))
   path = folder / f"filax-loader-{height}p-gop{gop}-{seconds}s.mp4"
-  if not path.exists():
-    from data_pipelines.media.encoder import write_h264
-    from filax import files
-
-    options = {"g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
-    options |= {"preset": "veryfast", "crf": "26"}
-    with files.write_atomically(path) as file:
-      write_h264(file, _pictures(height, seconds * RATE), RATE, options)
+  with one_builder(folder / "filax-loader", "writes a clip"):  # All sides begin at once.
+    if not path.exists():
+      options = {"g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
+      options |= {"preset": "veryfast", "crf": "26"}
+      with files.write_atomically(path) as file:
+        write_h264(file, _pictures(height, seconds * RATE), RATE, options)
   return str(path)
 
 
@@ -153,167 +137,3 @@ def torchcodec_reader() -> Reader:
     return len(torch.stack(small))
 
   return read
-
-
-READERS: dict[str, Callable[[], Reader]] = dict(
-  filax=filax_reader,
-  decord=decord_reader,
-  opencv=opencv_reader,
-  pyav=pyav_reader,
-  torchcodec=torchcodec_reader,
-)
-
-
-def prepare(
-  side: str, height: int, gop: int, sampling: str, threads: int, seconds: int = 30
-) -> Callable[[], dict[str, float]]:
-  """A function that reads a request on every thread: seconds and frames ("amount")."""
-  from concurrent.futures import ThreadPoolExecutor
-
-  read = READERS[side]()
-  path = clip(height, gop, seconds)
-  numbers = wanted_frames(seconds * RATE, sampling)
-  pool = ThreadPoolExecutor(threads)
-
-  def run() -> dict[str, float]:
-    began = time.perf_counter()
-    requests = [pool.submit(read, path, numbers) for _ in range(threads)]
-    frames = sum(request.result() for request in requests)
-    return dict(seconds=time.perf_counter() - began, amount=frames)
-
-  return run
-
-
-def cases(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-  """The shapes of a run."""
-  for height, gop, sampling, threads in itertools.product(
-    arguments.heights, arguments.gops, arguments.samplings, arguments.threads
-  ):
-    yield dict(
-      height=height, gop=gop, sampling=sampling, threads=threads, seconds=arguments.seconds
-    )
-
-
-def rows(arguments: argparse.Namespace) -> Iterable[dict[str, Any]]:
-  """A record of every case: the medians of all installed sides, and ratios to the best peer."""
-  for shape in cases(arguments):
-    clip(shape["height"], shape["gop"], shape["seconds"])
-    yield _measured(shape, arguments.rounds)
-
-
-def _measured(shape: Mapping[str, Any], rounds: int) -> dict[str, Any]:
-  record: dict[str, Any] = dict(shape, skipped={}, sides={})
-  with contextlib.ExitStack() as stack:
-    workers = {}
-    for side in SIDES:
-      module = MODULES.get(side)
-      if module and importlib.util.find_spec(module) is None:
-        record["skipped"][side] = f"not installed: pip install {PACKAGES[side]}"
-        continue
-      workers[side] = stack.enter_context(_worker(side, shape))
-    samples: dict[str, list[dict[str, float]]] = {side: [] for side in workers}
-    for number in range(rounds + 1):
-      for side, worker in workers.items():
-        answer = _ask(worker)
-        if number:
-          samples[side].append(answer)
-  for side, answers in samples.items():
-    record["sides"][side] = _summary(answers)
-  return record
-
-
-def _summary(answers: list[dict[str, float]]) -> dict[str, float]:
-  """Medians of a side, and the spread of its CPU seconds."""
-  cpu = [answer["cpu"] for answer in answers]
-  frames = answers[0]["amount"]
-  wall = statistics.median(answer["seconds"] for answer in answers)
-  return dict(
-    frames_a_cpu_second=round(frames / statistics.median(cpu), 1),
-    frames_a_second=round(frames / wall, 1),
-    cpu_spread=round(max(cpu) / min(cpu), 2),
-  )
-
-
-@contextlib.contextmanager
-def _worker(side: str, shape: Mapping[str, Any]) -> Iterator[subprocess.Popen]:
-  """A process that reads a request for every line that it gets."""
-  command = [sys.executable, "-m", "benchmarks.loader", "--serve", side, json.dumps(shape)]
-  process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-  try:
-    yield process
-  finally:
-    process.kill()
-    process.communicate()
-
-
-def _ask(worker: subprocess.Popen) -> dict[str, float]:
-  assert worker.stdin is not None and worker.stdout is not None
-  worker.stdin.write("\n")
-  worker.stdin.flush()
-  answer = worker.stdout.readline()
-  if not answer:
-    raise RuntimeError(f"{worker.args} ended; its last words are above.")
-  return json.loads(answer)
-
-
-def serve(side: str, shape: Mapping[str, Any]) -> None:
-  """Reads a request for every line of stdin, and answers with its figures."""
-  answers = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)  # What libraries print is no answer.
-  run = prepare(side, **shape)
-  for _ in sys.stdin:
-    before = _cpu_seconds()
-    figures = run()
-    print(json.dumps(dict(figures, cpu=_cpu_seconds() - before)), file=answers, flush=True)
-
-
-def _cpu_seconds() -> float:
-  usage = resource.getrusage(resource.RUSAGE_SELF)
-  return usage.ru_utime + usage.ru_stime
-
-
-def line_of(record: Mapping[str, Any]) -> str:
-  """A record as a row of a Markdown table."""
-  figure = "frames_a_cpu_second" if record["threads"] == 1 else "frames_a_second"
-  sides = record["sides"]
-  cells = [f"{record['height']}p", record["gop"], record["sampling"], record["threads"]]
-  for side in SIDES:
-    cells.append(sides[side][figure] if side in sides else "-")
-  if "decord" in sides:
-    cells.append(f"{sides['filax'][figure] / sides['decord'][figure]:.2f}")
-  return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _numbers(text: str) -> list[int]:
-  return [int(word) for word in text.split(",")]
-
-
-def main() -> None:
-  """Prints a table of all cases."""
-  if sys.argv[1:2] == ["--serve"]:
-    serve(sys.argv[2], json.loads(sys.argv[3]))
-    return
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  add = parser.add_argument
-  add("--heights", type=_numbers, default=[320, 720, 1080])
-  add("--gops", type=_numbers, default=[12, 250])
-  add("--samplings", type=lambda text: text.split(","), default=list(SAMPLINGS))
-  add("--threads", type=_numbers, default=[1, 2, 4])
-  add("--seconds", type=int, default=30, help="of a clip [30]")
-  add("--rounds", type=int, default=5)
-  add("--json", default="", help="file for all records, a line each")
-  arguments = parser.parse_args()
-  print(f"| height | GOP | sampling | threads | {' | '.join(SIDES)} | filax : decord |", flush=True)
-  print("|---" * (len(SIDES) + 5) + "|", flush=True)
-  with contextlib.ExitStack() as stack:
-    file = stack.enter_context(open(arguments.json, "a")) if arguments.json else None
-    for record in rows(arguments):
-      print(line_of(record), flush=True)
-      if file:
-        print(json.dumps(record), file=file, flush=True)
-
-
-if __name__ == "__main__":
-  main()
