@@ -103,9 +103,11 @@ class VideoDecoder:
     reader = self.reader
     if not self.wanted or self.fixed or reader.unordered or reader.clock.offset:
       return None
-    ticks = np.array(self.video.ticks, np.int64) + self._lag
+    first = bisect.bisect_left(self.video.ticks, reader.start - self._lag)
+    if first == len(self.video.ticks):
+      return None
     targets = reader.start + (np.array(self.wanted) + TOLERANCE) / self.video.tick
-    return ShownFrames(ticks[ticks >= reader.start], targets)
+    return ShownFrames(self.video.ticks, first, self._lag, targets.tolist())
 
   def _is_misled(self, second: float) -> bool:
     """Whether the times of frames are not those of the index, so that some were left out."""
@@ -220,23 +222,26 @@ class VideoDecoder:
 class ShownFrames:
   """Which frames of a file are on screen at wanted times.
 
-  ticks: the display times of all frames, ascending, int64 [n]. targets: ticks of the wanted times.
+  ticks: of all frames in the index, ascending, `lag` before their display times; frame `first` is
+  the first that is shown. targets: ticks of the wanted times.
   """
 
-  def __init__(self, ticks: np.ndarray, targets: np.ndarray):
-    self._all = frozenset(ticks.tolist())
-    self._ticks = ticks.tolist()
-    self._wanted = frozenset(map(self.tick, targets.tolist()))
+  def __init__(self, ticks: Sequence[int], first: int, lag: int, targets: Sequence[float]):
+    self._ticks = ticks
+    self._first = first
+    self._lag = lag
+    self._wanted = frozenset(map(self.tick, targets))
     self.is_wrong = False  # Whether a frame has a time that the index does not tell.
 
   def tick(self, target: float) -> int:
     """The display time of the frame on screen at a target."""
-    place = bisect.bisect_right(self._ticks, target)
-    return self._ticks[max(place - 1, 0)]
+    place = bisect.bisect_right(self._ticks, target - self._lag) - 1
+    return self._ticks[max(place, self._first)] + self._lag
 
   def is_unwanted(self, ticks: int) -> bool:
     """Whether the frame of this display time is on screen at no wanted time."""
-    if ticks not in self._all:
+    place = bisect.bisect_left(self._ticks, ticks - self._lag)
+    if place == len(self._ticks) or self._ticks[place] != ticks - self._lag:
       self.is_wrong = True
     return not self.is_wrong and ticks not in self._wanted
 
