@@ -106,7 +106,7 @@ def size_bound(folder: pathlib.Path, used: int) -> float:
 
 def _copies(folder: pathlib.Path) -> Iterator[_Copy]:
   """All files in the folders of copies, whole and partial ones."""
-  for group in _entries(folder):
+  for group in _entries(os.fspath(folder)):
     for object_folder in _entries(group.path):
       for entry in _entries(object_folder.path):
         with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ def _last_use(facts: os.stat_result) -> float:
   return max(facts.st_atime, facts.st_mtime)
 
 
-def _entries(folder: str | os.PathLike) -> list[os.DirEntry]:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
   try:
     with os.scandir(folder) as entries:
       return list(entries)
