@@ -53,21 +53,40 @@ def live_tiles(q_at, kv_at) -> int:
   return int(mask.reshape(rows, BLOCK, -1, BLOCK).any((1, 3)).sum())
 
 
-@pytest.fixture
-def computed(monkeypatch):
-  """Whether a mask was needed, for every tile that a program computes."""
-  record = []
-  visit = tiles.visit
+class Counted:
+  """`blockwise` with gradients, and which tiles its programs compute."""
 
-  def counting_visit(schedule, step, carry):
+  def __init__(self):
+    self.masked = []  # Whether a mask was needed, for every tile.
+    self.run = jax.jit(lambda q_at, kv_at, *x: with_gradients(self.attend, q_at, kv_at, *x))
+
+  def attend(self, q, k, v, q_at, kv_at):
+    return blockwise(q, k, v, q_at, kv_at, BLOCK)
+
+  def visit(self, schedule, step, carry):
     def counting_step(block, carry, masked):
-      jax.debug.callback(lambda: record.append(masked))
+      jax.debug.callback(lambda: self.masked.append(masked))
       return step(block, carry, masked)
 
-    return visit(schedule, counting_step, carry)
+    return VISIT(schedule, counting_step, carry)
 
-  monkeypatch.setattr(tiles, "visit", counting_visit)
-  return record
+  def count(self, q_at, kv_at, *x):
+    """Runs the program; tiles of the forward and the backward pass together."""
+    self.masked.clear()
+    values = jax.block_until_ready(self.run(q_at, kv_at, *x))
+    jax.effects_barrier()
+    return values
+
+
+VISIT = tiles.visit
+
+
+@pytest.fixture(scope="module")
+def counted():
+  with pytest.MonkeyPatch.context() as patch:
+    program = Counted()
+    patch.setattr(tiles, "visit", program.visit)
+    yield program
 
 
 def arrays(q_at, kv_at, batch=1):
@@ -78,65 +97,53 @@ def arrays(q_at, kv_at, batch=1):
   return [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes]
 
 
-def with_gradients(attend, q, k, v, cotangent):
-  out, pull = jax.vjp(attend, q, k, v)
+def with_gradients(attend, q_at, kv_at, q, k, v, cotangent):
+  out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, q_at, kv_at), q, k, v)
   return out, *pull(cotangent)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_only_tiles_with_visible_keys_are_computed(computed, case):
-  q_at, kv_at = CASES[case]
-  q, k, v, cotangent = arrays(q_at, kv_at)
-  values = with_gradients(lambda *x: blockwise(*x, q_at, kv_at, BLOCK), q, k, v, cotangent)
-  jax.block_until_ready(values)
-  jax.effects_barrier()
-  assert len(computed) == 2 * live_tiles(q_at, kv_at)  # Forward and backward.
+@jax.jit
+def exact(q_at, kv_at, *x):
+  """Dense attention, zero for queries without keys."""
+  has_keys = dense.visible(q_at, kv_at).any(-1)[..., None, None]
+  return with_gradients(lambda *y: dense.dense(*y) * has_keys, q_at, kv_at, *x)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_skipping_changes_nothing(case):
+def test_only_tiles_with_visible_keys_are_computed(counted, case):
   q_at, kv_at = CASES[case]
-  has_keys = np.asarray(dense.visible(q_at, kv_at)).any(-1)[..., None, None]
-  *inputs, cotangent = arrays(q_at, kv_at)
-  expected = with_gradients(lambda *x: dense.dense(*x, q_at, kv_at) * has_keys, *inputs, cotangent)
-  values = with_gradients(lambda *x: blockwise(*x, q_at, kv_at, BLOCK), *inputs, cotangent)
-  for value, wanted in zip(values, expected, strict=True):
+  counted.count(q_at, kv_at, *arrays(q_at, kv_at))
+  assert len(counted.masked) == 2 * live_tiles(q_at, kv_at)  # Forward and backward.
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_skipping_changes_nothing(counted, case):
+  q_at, kv_at = CASES[case]
+  x = arrays(q_at, kv_at)
+  values = counted.count(q_at, kv_at, *x)
+  for value, wanted in zip(values, exact(q_at, kv_at, *x), strict=True):
     np.testing.assert_allclose(value, wanted, atol=5e-6, rtol=1e-5)
 
 
-def test_only_the_diagonal_needs_a_mask(computed):
-  q, k, v, _ = arrays(CAUSAL, CAUSAL)
-  jax.block_until_ready(blockwise(q, k, v, CAUSAL, CAUSAL, BLOCK))
-  jax.effects_barrier()
+def test_only_the_diagonal_needs_a_mask(counted):
+  counted.count(CAUSAL, CAUSAL, *arrays(CAUSAL, CAUSAL))
   blocks = LENGTH // BLOCK
-  assert computed.count(True) == blocks
-  assert computed.count(False) == blocks * (blocks - 1) // 2
+  assert counted.masked.count(True) == 2 * blocks
+  assert counted.masked.count(False) == blocks * (blocks - 1)
 
 
-def test_each_row_skips_by_itself(computed):
+def test_each_row_skips_by_itself(counted):
   at = tuple(jnp.concatenate(pair) for pair in zip(CAUSAL, SAMPLES, strict=True))
-  q, k, v, _ = arrays(at, at, batch=2)
-  jax.block_until_ready(blockwise(q, k, v, at, at, BLOCK))
-  jax.effects_barrier()
-  assert len(computed) == live_tiles(CAUSAL, CAUSAL) + live_tiles(SAMPLES, SAMPLES)
+  counted.count(at, at, *arrays(at, at, batch=2))
+  assert len(counted.masked) == 2 * (live_tiles(CAUSAL, CAUSAL) + live_tiles(SAMPLES, SAMPLES))
 
 
 def test_rows_that_a_mesh_shares_are_skipped_together():
   """Taking rows apart would gather them on every device."""
   at = tuple(jnp.concatenate(pair) for pair in zip(CAUSAL, SAMPLES, strict=True))
-  q, k, v, _ = arrays(at, at, batch=2)
+  x = arrays(at, at, batch=2)
   layout = mesh.make_mesh(dict(data=2, fsdp=1, seq=1, tensor=1), jax.devices()[:2])
-  spread = jax.NamedSharding(layout, jax.P("data"))
-  q, k, v = jax.device_put((q, k, v), spread)
   with jax.set_mesh(layout):
-    out = jax.jit(lambda *x: blockwise(*x, at, at, BLOCK))(q, k, v)
-  np.testing.assert_allclose(out, dense.dense(q, k, v, at, at), atol=5e-6)
-
-
-def test_places_may_be_traced():
-  """One program serves every layout."""
-  q, k, v, _ = arrays(CAUSAL, CAUSAL)
-  run = jax.jit(lambda at: blockwise(q, k, v, at, at, BLOCK))
-  for at in (CAUSAL, SAMPLES):
-    np.testing.assert_allclose(run(at), dense.dense(q, k, v, at, at), atol=5e-6)
-  assert run._cache_size() == 1
+    spread = jax.device_put(x, jax.NamedSharding(layout, jax.P("data")))
+    out = jax.jit(lambda q, k, v: blockwise(q, k, v, at, at, BLOCK))(*spread[:3])
+  np.testing.assert_allclose(out, exact(at, at, *x)[0], atol=5e-6)

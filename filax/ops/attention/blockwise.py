@@ -27,8 +27,8 @@ from filax.ops.attention.tiles import At, KeysAt
 
 MASKED = -1e30  # Finite, so that a query without keys yields zeros, not NaN.
 SAVED = "attn"  # Checkpoint name of the outputs that the backward pass needs.
-_BLOCK = {"cpu": 256}  # Queries and keys of a tile: on a CPU a tile stays in its cache.
-_ACCELERATOR_BLOCK = 1024
+TILES = {"cpu": (128, 128)}  # Platform -> queries and keys of a tile, which stays in the cache.
+LARGE_TILE = (1024, 1024)  # On an accelerator few large products are faster.
 
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -266,15 +266,15 @@ class _Grid:
 
 def _grid(q, k, block: int) -> _Grid:
   batch, length, _, size = q.shape
-  block = block or _BLOCK.get(device_in_use().platform, _ACCELERATOR_BLOCK)
+  queries, keys = TILES.get(device_in_use().platform, LARGE_TILE)
   return _Grid(
     batch=batch,
     length=length,
     keys=k.shape[1],
     kv_heads=k.shape[2],
     rows=1 if rows_are_local() else batch,
-    query_block=min(block, length),
-    key_block=min(block, k.shape[1]),
+    query_block=min(block or queries, length),
+    key_block=min(block or keys, k.shape[1]),
     scale=size**-0.5,
   )
 
