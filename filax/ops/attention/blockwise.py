@@ -175,29 +175,37 @@ def gradients(
 
 
 def _gradients_of_rows(scale: float, parts):
-  """(d_q, d_k, d_v) of one group of rows, a block of queries at a time."""
+  """(d_q, d_k, d_v) of one group of rows, a block of queries at a time.
+
+  Tiles have keys before queries, so that no product needs a transposed copy of a tile.
+  """
   queries, d_outs, lses, deltas, keys, values, q_at, kv_at, schedule = parts
 
   def block_gradients(d_keys, part):
     q, d_out, lse, delta, q_at, schedule = part
+    q_across = _across(q)
+    d_out_across = _across(d_out)
+    lse = _across(lse)
+    delta = _across(delta)
 
     def add_tile(block, carry, masked):
       d_q, d_k, d_v = carry
       k = _pick(keys, block)
-      score = _product("BKGld,BKbd->BKGlb", q, k) * scale
+      score = _product("BKbd,BKdGl->BKbGl", k, q_across) * scale
       p = jnp.exp(score - lse)
       if masked:
-        p = jnp.where(_mask(q_at, kv_at, block), p, 0.0)
-      d_p = _product("BKGld,BKbd->BKGlb", d_out, _pick(values, block))
+        mask = _mask(q_at, kv_at, block)
+        p = jnp.where(jnp.moveaxis(mask, 4, 2), p, 0.0)
+      d_p = _product("BKbd,BKdGl->BKbGl", _pick(values, block), d_out_across)
       d_score = (p * (d_p - delta) * scale).astype(q.dtype)
-      d_v = _add(d_v, block, _product("BKGlb,BKGld->BKbd", p.astype(q.dtype), d_out))
-      d_k = _add(d_k, block, _product("BKGlb,BKGld->BKbd", d_score, q))
-      d_q = d_q + _product("BKGlb,BKbd->BKGld", d_score, k)
+      d_v = _add(d_v, block, _product("BKbGl,BKGld->BKbd", p.astype(q.dtype), d_out))
+      d_k = _add(d_k, block, _product("BKbGl,BKGld->BKbd", d_score, q))
+      d_q = d_q + _product("BKbd,BKbGl->BKdGl", k, d_score)
       return d_q, d_k, d_v
 
-    zeros = tiles.varying_like(jnp.zeros(q.shape, jnp.float32), parts)
+    zeros = tiles.varying_like(jnp.zeros(q_across.shape, jnp.float32), parts)
     d_q, d_k, d_v = tiles.visit(schedule, add_tile, (zeros, *d_keys))
-    return (d_k, d_v), d_q
+    return (d_k, d_v), jnp.moveaxis(d_q, 2, 4)
 
   zeros = tiles.varying_like(jnp.zeros(keys.shape, jnp.float32), parts)
   blocks = (queries, d_outs, lses, deltas, q_at, schedule)
@@ -281,6 +289,11 @@ def _grid(q, k, block: int) -> _Grid:
 
 def _pad(x, block: int):
   return chunks.pad(x, block) if x.shape[1] % block else x
+
+
+def _across(x):
+  """Queries as the last axis: [B K G l d] -> [B K d G l]."""
+  return jnp.moveaxis(x, 4, 2)
 
 
 def _pick(x, block):

@@ -84,8 +84,8 @@ def schedule(q_at: Blocks, kv_at, rows: int) -> Schedule:
 
 def _kinds(q_at: Blocks, kv_at) -> tuple[Bool[Array, "B n m"], Bool[Array, "B n m"]]:
   """Whether tiles are surely empty, and whether they are full."""
-  first_q, last_q = _segment_range(q_at[0])
-  first_kv, last_kv = _segment_range(kv_at[0])
+  first_q, last_q = segment_range(q_at[0])
+  first_kv, last_kv = segment_range(kv_at[0])
   first_q = first_q[:, :, None]
   last_q = last_q[:, :, None]
   first_kv = first_kv[:, None]
@@ -100,7 +100,7 @@ def _kinds(q_at: Blocks, kv_at) -> tuple[Bool[Array, "B n m"], Bool[Array, "B n 
   return empty, full
 
 
-def _segment_range(segment: Int[Array, "B n b"]):
+def segment_range(segment: Int[Array, "B n b"]) -> tuple[Int[Array, "B n"], Int[Array, "B n"]]:
   """The first and the last segment of blocks.
 
   Padding, segment 0, ends a row: it counts as the last segment, which keeps ranges narrow.
