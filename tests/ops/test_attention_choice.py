@@ -9,6 +9,7 @@ import pytest
 from filax.ops.attention import choice, cudnn, sequence_parallel
 from filax.ops.attention.choice import UNKNOWN, Layout
 from filax.ops.attention.device import Device
+from filax.parallel import mesh, zigzag
 
 CPU = Device("cpu")
 TPU = Device("tpu")
@@ -72,6 +73,12 @@ def test_cudnn_by_name_needs_the_number_of_samples():
     sequence_parallel.attend("cudnn", "gather")
 
 
+def test_cudnn_by_name_needs_whole_rows():
+  with jax.set_mesh(mesh.make_mesh(dict(data=1, fsdp=1, seq=8, tensor=1))):
+    with pytest.raises(ValueError, match=r"'cudnn' has no sequence='gather'"):
+      sequence_parallel.attend("cudnn", "gather", samples=1)
+
+
 @pytest.mark.parametrize("samples,name", [(1, "causal"), (3, "packed")])
 def test_a_gpu_runs_the_kernel_that_the_table_names(monkeypatch, samples, name):
   calls = []
@@ -87,3 +94,20 @@ def test_a_gpu_runs_the_kernel_that_the_table_names(monkeypatch, samples, name):
   at = (jax.ShapeDtypeStruct((2, 4096), jnp.int32),) * 2
   jax.eval_shape(sequence_parallel.attend("auto", "gather", samples=samples), q, k, k, at, at)
   assert calls == [(name, dict(samples=samples) if samples > 1 else {})]
+
+
+def test_whole_rows_are_in_the_order_of_places(monkeypatch):
+  """Under ulysses a kernel for whole rows sees natural order, and its output is shared again."""
+
+  def double(q, k, v, q_at, kv_at):
+    return q * (1 + q_at[1])[:, :, None, None]
+
+  monkeypatch.setattr(cudnn, "causal", double)
+  order = zigzag.order(16, 2)
+  q = jnp.asarray(np.random.default_rng(0).standard_normal((2, 16, 4, 8)), jnp.float32)
+  place = jnp.broadcast_to(jnp.arange(16), (2, 16))
+  at = (jnp.ones_like(place), place)
+  shared = jax.tree.map(lambda x: x[:, order], (q, q, q, at, at))
+  with jax.set_mesh(mesh.make_mesh(dict(data=1, fsdp=1, seq=2, tensor=1), jax.devices()[:2])):
+    out = jax.jit(sequence_parallel.attend("cudnn", "ulysses", samples=1))(*shared)
+  np.testing.assert_array_equal(out, double(q, q, q, at, at)[:, order])

@@ -60,6 +60,11 @@ def attend(kernel: str, strategy: str, ulysses: int = 0, samples: int = UNKNOWN)
       "config.model.llm.attention='cudnn' needs rows with a known number of samples, and this "
       "program has none. Set it to auto."
     )
+  if kernel == "cudnn" and strategy != "ulysses" and _shards() > 1:
+    raise ValueError(
+      f"config.model.llm.attention='cudnn' has no sequence={strategy!r}. Set "
+      f"config.model.llm.sequence to ulysses, or attention to auto."
+    )
   return partial(_attend, kernel, strategy, ulysses, samples)
 
 
