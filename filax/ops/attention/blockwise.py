@@ -111,7 +111,7 @@ def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 0):
 
 
 def _attend_rows(scale: float, parts):
-  """(output, log-sum-exp) of one group of rows, a block of queries at a time."""
+  """(output, log-sum-exp) of a group of rows, block by block."""
   queries, keys, values, q_at, kv_at, schedule = parts
 
   def attend_block(part):
@@ -175,7 +175,7 @@ def gradients(
 
 
 def _gradients_of_rows(scale: float, parts):
-  """(d_q, d_k, d_v) of one group of rows, a block of queries at a time.
+  """(d_q, d_k, d_v) of a group of rows, block by block.
 
   Tiles have keys before queries, so that no product needs a transposed copy of a tile.
   """
@@ -260,7 +260,10 @@ class _Grid:
     return x[:, : self.keys]
 
   def places(self, q_at: At, kv_at: KeysAt):
-    """Places of queries [R n rows l] and keys [R m rows b], and the schedule [R n ...]."""
+    """Places of queries and keys, and the schedule.
+
+    [R n rows l], [R m rows b] and [R n ...].
+    """
     q_at = tiles.cut_queries(q_at, self.query_block)
     kv_at = tiles.cut_keys(kv_at, self.key_block)
     schedule = tiles.schedule(q_at, kv_at, self.rows)
@@ -292,7 +295,10 @@ def _pad(x, block: int):
 
 
 def _across(x):
-  """Queries as the last axis: [B K G l d] -> [B K d G l]."""
+  """Moves queries to the last axis.
+
+  [B K G l d] -> [B K d G l].
+  """
   return jnp.moveaxis(x, 4, 2)
 
 
@@ -302,7 +308,10 @@ def _pick(x, block):
 
 
 def _add(x, block, added):
-  """x [m ...] with `added` on block number `block`, in place within a loop."""
+  """Adds to block number `block` of x [m ...].
+
+  In place within a loop.
+  """
   return lax.dynamic_update_index_in_dim(x, _pick(x, block) + added, block, 0)
 
 

@@ -89,7 +89,10 @@ def _attend(kernel: str, strategy: str, ulysses: int, samples: int, q, k, v, q_a
 
 
 def _fastest(strategy: str, samples: int, q, k) -> str:
-  """The kernel that "auto" stands for; "auto" where only the shapes of a device decide."""
+  """The kernel that "auto" stands for.
+
+  "auto" where only the shapes on a device decide.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   layout = Layout(
     queries=q.shape[1],

@@ -149,7 +149,7 @@ def _attend_rows(kernel, q, k, v, q_segment, kv_segment):
 
 
 def _without_strangers(kernel, q_segment, kv_segment):
-  """The kernel without the blocks whose segments do not meet in any row.
+  """Removes blocks whose segments do not meet in any row.
 
   The kernel reads its table of blocks at run time: 0 stands for a block that is not computed.
   """
@@ -166,7 +166,7 @@ def _without_strangers(kernel, q_segment, kv_segment):
 
 
 def _meet(q_segment, kv_segment, q_block: int, kv_block: int) -> Bool[Array, "1 n m"]:
-  """Whether blocks of queries and of keys may share a segment, in some row."""
+  """Whether blocks may share a segment, in some row."""
   batch = q_segment.shape[0]
   first_q, last_q = tiles.segment_range(q_segment.reshape(batch, -1, q_block))
   first_kv, last_kv = tiles.segment_range(kv_segment.reshape(batch, -1, kv_block))
