@@ -98,7 +98,7 @@ def _real(q_at: At) -> Bool[Array, "B L"]:
 
 
 def _zero_padding(real, *arrays):
-  """Sets padding, and its gradients, to zero; arrays are [B L H d].
+  """Sets padding of [B L H d], and its gradients, to zero.
 
   cuDNN leaves what lies behind the lengths undefined.
   """

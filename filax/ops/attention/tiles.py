@@ -66,8 +66,9 @@ def cut_keys(kv_at: KeysAt, size: int) -> Blocks:
 def schedule(q_at: Blocks, kv_at, rows: int) -> Schedule:
   """The tiles to compute.
 
-  From blocks of queries [B n l] and of keys [B m b].   Groups of `rows` rows share a schedule, and the arrays of the result start with [B/rows n]. A tile
-  of a group is empty or full if it is so in every row.
+  From blocks of queries [B n l] and of keys [B m b]. Groups of `rows` rows share a schedule, and
+  the arrays of the result start with [B/rows n]. A tile of a group is empty or full if it is so in
+  every row.
   """
   empty, full = _kinds(q_at, kv_at)
   _, blocks, key_blocks = empty.shape
