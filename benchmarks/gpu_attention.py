@@ -247,7 +247,8 @@ def measure_torch(sizes: Sizes, rows: Rows) -> Iterator[dict]:
   cotangent = torch.randn_like(arrays[0])
 
   def forward():
-    return scaled_dot_product_attention(*arrays, is_causal=True, enable_gqa=True)
+    q, k, v = arrays
+    return scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
   def both():
     return torch.autograd.grad(forward(), arrays, cotangent)
@@ -314,7 +315,7 @@ def main(argv: list[str] | None = None) -> int:
   flags = parser.parse_args(argv)
   sizes = TINY if flags.tiny else GPU
   until = time.monotonic() + flags.seconds
-  results = []
+  results: list[dict] = []
   if flags.torch:
     for rows in sizes.timed:
       if rows.most == 1:

@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.ops.attention import cudnn, dense, splash
+from filax.ops.attention import blockwise, cudnn, dense, splash
 from filax.ops.attention import ring as ring_attention
 from filax.ops.attention.choice import UNKNOWN, Layout, choose
 from filax.ops.attention.device import device_in_use
@@ -84,7 +84,8 @@ def _attend(kernel: str, strategy: str, ulysses: int, samples: int, q, k, v, q_a
     ulysses = shards
   if kernel in WHOLE_ROWS:
     attend_rows = partial(_in_order_of_places, attend_rows)
-  options = Options(attend_rows, ring_attention.WITH_LSE.get(kernel), ulysses)
+  with_lse = ring_attention.WITH_LSE.get(kernel, blockwise.with_lse)
+  options = Options(attend_rows, with_lse, ulysses)
   return _on_every_device(partial(STRATEGIES[strategy], options=options), q, k, v, q_at, kv_at)
 
 
@@ -143,7 +144,7 @@ class Options:
   """What a strategy runs on a device."""
 
   attend: Callable  # The kernel.
-  with_lse: Callable | None  # The kernel whose partial results can be merged.
+  with_lse: Callable  # The kernel of a ring: its partial results can be merged.
   degree: int  # Devices that share heads.
 
 
