@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from filax.infer import decoding
+from filax.infer.encode_long import weight_digests
 from filax.infer.generate import generate, stream
 from filax.models.components import build_video_lm
 from filax.models.layers_apart import layers_apart
@@ -134,3 +135,7 @@ def count_calls(model, params, chunks):
 def test_bad_settings_are_named_before_the_first_chunk(model, params):
   with pytest.raises(ValueError, match="max_new_tokens=0"):
     stream(model, params, prompts(4), max_new_tokens=0)
+
+
+def test_digests_of_weights_are_the_same_with_layers_apart(params):
+  assert weight_digests(layers_apart(params)) == weight_digests(params)
