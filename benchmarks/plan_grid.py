@@ -89,7 +89,7 @@ def all_choices() -> list[dict[str, Any]]:
 
 
 def choice(entry: Entry) -> dict[str, Any]:
-  """What "auto" chooses for a stage, and the arithmetic with and without it."""
+  """What "auto" chooses for a stage, and the arithmetic of both."""
   slice_ = topology.parse_topology(entry.topology)
   before = stage_setup(entry.config, slice_, entry.changes)
   after = stage_setup(entry.config, slice_, ())
@@ -101,7 +101,7 @@ def choice(entry: Entry) -> dict[str, Any]:
     encoder=fit.policy.encoder,
     llm=fit.policy.llm,
     parts=fit.policy.parts,
-    bytes=fit.bytes.total,
+    bytes=fit.bytes.peak,
     device_bytes=fit.device_bytes,
     seconds=arithmetic_seconds(entry.config, after, slice_),
   )

@@ -71,7 +71,7 @@ def _first_that_fits(
     peak = rows[0]["memory"]["total"]
     if setup.fit is None or rows[0]["fits"]:
       break
-    allowed *= 0.95 * min(1.0, setup.fit.bytes.total / peak)
+    allowed *= 0.95 * min(1.0, setup.fit.bytes.peak / peak)
     note = " A larger choice did not fit: set these in the config, a run would not know."
   if not largest:
     rows = [*(_row_plan(chosen, setup, slice_, row) for row in shapes[:-1]), *rows]
@@ -100,7 +100,7 @@ def estimated_bytes(config: Mapping[str, Any], setup: Setup, row: RowShape) -> f
   """The estimate by which "auto" would judge this step."""
   remat = _remat(config)
   policy = Policy(remat["encoder"], remat["llm"], setup.micro_batches)
-  return step_bytes(step_facts(config, setup), policy, row).total
+  return step_bytes(step_facts(config, setup), policy, row).peak
 
 
 def _row_plan(

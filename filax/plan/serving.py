@@ -42,7 +42,7 @@ class ServingState:
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-  """A model on the devices of a slice; what `evaluation.compile_answer` asks of a setup."""
+  """A model on the devices of a slice, as `evaluation.compile_answer` takes it."""
 
   model: VideoLM
   mesh: Mesh
@@ -92,7 +92,7 @@ def _variant(config: Mapping[str, Any], dropout: str, prompts: int) -> dict[str,
 
 
 def prepare_serving(config: Mapping[str, Any], devices: Sequence[jax.Device]) -> Serving:
-  """The model of a config on devices, its parameters split as far as possible."""
+  """A model on devices, its parameters split as far as possible."""
   model = components.build_video_lm(config["model"], config["infer"]["selector"])
   mesh = make_device_mesh(PARAMETERS, config["model"], devices)
   if mesh is None:  # One device, or parameters that do not split: a copy on each.
@@ -163,7 +163,7 @@ def _memory(
 
 
 def _cache_bytes(programs: Mapping[str, evaluation.EvaluationProgram]) -> float:
-  """What decoding is handed: the cache, beside a row of logits. 0 if it was not compiled."""
+  """Bytes of the cache that decoding takes; 0 if it was not compiled."""
   return programs["decode"].arguments if "decode" in programs else 0.0
 
 
@@ -186,7 +186,7 @@ def _token_bound(
   programs: Mapping[str, evaluation.EvaluationProgram],
   slice_: topology.Topology,
 ) -> dict[str, float] | None:
-  """Bytes that a chip reads for a token of every prompt, and the least seconds.
+  """Bytes that a chip reads for a token, and the least seconds.
 
   `touched`: what the compiled loop reads and writes. None if decoding was not compiled.
   """

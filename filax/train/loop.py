@@ -29,6 +29,7 @@ from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
 from filax.train.setup import (
   Config,
+  Setup,
   check_training_settings,
   initial_state,
   prepare,
@@ -84,11 +85,7 @@ def train_pipeline(
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
-    earlier = earlier_config(workdir) if settings_left_open(config).any else None
-    setup = prepare(config, steps, devices, device_bytes(devices), earlier)
-    if setup.fit is not None:
-      say(f"Chosen: {setup.fit.line()}")
-      config = resolved_config(config, setup)
+    config, setup = choose_open_settings(config, workdir, steps, devices)
     check_lease = lease.check_held if lease else _no_lease
     saved = stack.enter_context(
       store.Checkpoints(workdir, config["keep"], check_lease, config.get("best", ""))
@@ -130,6 +127,20 @@ def agree_on_plan(
   parts = plan_record.plan_parts(config, steps, pipeline.fingerprint, ingredients)
   agreement.require_equal(parts)
   return steps, parts
+
+
+def choose_open_settings(
+  config: Config, workdir: epath.PathLike, steps: int, devices: Sequence[jax.Device] | None
+) -> tuple[Config, Setup]:
+  """(the config with a choice for every "auto", its setup); prints the choice.
+
+  A run that goes on keeps the choice of its checkpoint where that fits.
+  """
+  earlier = earlier_config(workdir) if settings_left_open(config).any else None
+  setup = prepare(config, steps, devices, device_bytes(devices), earlier)
+  if setup.fit is not None:
+    say(f"Chosen: {setup.fit.line()}")
+  return resolved_config(config, setup), setup
 
 
 def device_bytes(devices: Sequence[jax.Device] | None) -> float:

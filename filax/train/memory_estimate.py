@@ -49,7 +49,7 @@ class StepFacts:
 
   @property
   def rows_of_device(self) -> int:
-    """Rows of a step that a device, or its group along seq and tensor, takes."""
+    """Rows of a step for each group of devices along seq and tensor."""
     return self.batch // (self.mesh["data"] * self.mesh["fsdp"])
 
   def layer(self, role: str) -> LayerShape:
@@ -72,7 +72,7 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class StepBytes:
-  """Bytes of a device. One of the last three is alive at a time."""
+  """Bytes of a device; of the last three one exists at a time."""
 
   state: float
   batch: float
@@ -83,7 +83,7 @@ class StepBytes:
   encoder: float
 
   @property
-  def total(self) -> float:
+  def peak(self) -> float:
     """Bytes at the fullest moment."""
     fullest = max(self.kept + self.loss, self.kept + self.llm, self.encoder)
     return self.state + self.batch + self.gradients + fullest
@@ -112,7 +112,7 @@ def step_bytes(facts: StepFacts, policy: Policy, row: RowShape) -> StepBytes:
 def largest_bytes(facts: StepFacts, policy: Policy) -> StepBytes:
   """The estimate for the row shape that needs most."""
   estimates = [step_bytes(facts, policy, row) for row in facts.rows]
-  return max(estimates, key=lambda estimate: estimate.total)
+  return max(estimates, key=lambda estimate: estimate.peak)
 
 
 class _Pictures:

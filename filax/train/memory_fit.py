@@ -32,19 +32,19 @@ class Fit:
   note: str = ""  # The reason why an earlier choice was given up.
 
   @property
-  def fits(self) -> bool:
+  def has_room(self) -> bool:
     """Whether the estimate and its margin fit."""
-    return self.bytes.total * (1 + MARGIN) <= self.device_bytes
+    return self.bytes.peak * (1 + MARGIN) <= self.device_bytes
 
   def line(self) -> str:
     """The choice and its estimate in words."""
     policy = self.policy
     words = (
       f"config.model.encoder.remat={policy.encoder}, config.model.llm.remat={policy.llm}, "
-      f"config.optim.accumulate={policy.parts}: about {_size(self.bytes.total)} of the "
+      f"config.optim.accumulate={policy.parts}: about {_size(self.bytes.peak)} of the "
       f"{_size(self.device_bytes)} GiB of a device, by estimate"
     )
-    if not self.fits:
+    if not self.has_room:
       words += f"; with a margin of {MARGIN:.0%} that is too much, but nothing smaller is left"
     return f"{words}. {self.note}".strip()
 
@@ -74,7 +74,7 @@ class Open:
 def keep_or_choose(
   facts: StepFacts, wanted: Open, device_bytes: float, earlier: Policy | None
 ) -> Fit:
-  """The choice of an earlier start, if it still fits; else a new one."""
+  """The choice of an earlier start if it fits; else a new one."""
   chosen = choose(facts, wanted, device_bytes)
   if earlier is None:
     return chosen
@@ -88,11 +88,11 @@ def keep_or_choose(
     )
     return dataclasses.replace(chosen, note=f"Chosen anew: {reason}.")
   fit = Fit(kept, largest_bytes(facts, kept), device_bytes)
-  if fit.fits or not chosen.fits:
+  if fit.has_room or not chosen.has_room:
     return fit
   reason = (
     f"the start before had config.model.encoder.remat={kept.encoder}, config.model.llm.remat="
-    f"{kept.llm} and config.optim.accumulate={kept.parts}, about {_size(fit.bytes.total)} GiB, "
+    f"{kept.llm} and config.optim.accumulate={kept.parts}, about {_size(fit.bytes.peak)} GiB, "
     f"too much here"
   )
   return dataclasses.replace(chosen, note=f"Chosen anew: {reason}.")
@@ -108,8 +108,8 @@ def choose(facts: StepFacts, wanted: Open, device_bytes: float) -> Fit:
       arithmetic[pair] = _arithmetic(facts, policy)
     fit = Fit(policy, largest_bytes(facts, policy), device_bytes)
     costs = _costs(facts, policy, arithmetic[pair])
-    ranked.append((*costs, policy.parts, fit.bytes.total, fit))
-  fitting = [entry for entry in ranked if entry[-1].fits]
+    ranked.append((*costs, policy.parts, fit.bytes.peak, fit))
+  fitting = [entry for entry in ranked if entry[-1].has_room]
   if fitting:
     return min(fitting, key=_speed)[-1]
   return min(ranked, key=_bytes)[-1]

@@ -46,7 +46,7 @@ class LayerShape:
     return self.weights.get(name, 0) // self.width
 
   def kept(self, policy: str) -> tuple[int, int]:
-    """(elements kept that every device holds, those that tensor splits) of one token.
+    """Elements kept of one token: (on every device, split over tensor).
 
     Every policy keeps what enters the layer.
     """

@@ -114,7 +114,7 @@ def step_facts(config: Config, setup: Setup) -> StepFacts:
 
 
 def _earlier_choice(config: Config) -> Policy | None:
-  """What a config of an earlier start says; None if it is open there, too."""
+  """The choice in the config of an earlier start; None without one."""
   wanted = settings_left_open(config)
   if wanted.any or not wanted.parts:
     return None

@@ -53,5 +53,5 @@ def test_a_choice_is_stored_and_kept_and_gives_way_to_a_setting(tmp_path, capsys
 
 def test_a_cpu_shares_the_memory_of_its_host():
   prepared = setup.prepare(config().to_dict(), 4)
-  assert prepared.fit.fits and prepared.micro_batches == 1
+  assert prepared.fit.has_room and prepared.micro_batches == 1
   assert (prepared.model.encoder.remat, prepared.model.llm.remat) == ("products", "products")

@@ -40,7 +40,7 @@ def facts():
 def test_more_memory_repeats_less_and_gathers_less_often(facts, gib, policy):
   fit = memory_fit.choose(facts, OPEN, gib * GIB)
   assert fit.policy == policy
-  assert fit.fits == (gib > 5.0)
+  assert fit.has_room == (gib > 5.0)
 
 
 def test_what_is_set_stays(facts):
@@ -57,7 +57,7 @@ def test_a_frozen_encoder_keeps_nothing(facts):
 
 def test_the_margin_stays_free(facts):
   policy = Policy("products", "products", 4)
-  needed = largest_bytes(facts, policy).total * (1 + MARGIN)
+  needed = largest_bytes(facts, policy).peak * (1 + MARGIN)
   assert memory_fit.choose(facts, OPEN, needed).policy == policy
   assert memory_fit.choose(facts, OPEN, needed - 1).policy != policy
 
@@ -75,7 +75,7 @@ def test_an_earlier_choice_stays_while_it_fits(facts):
 def test_a_choice_that_no_longer_fits_is_given_up_with_a_reason(facts):
   earlier = Policy("products", "products", 4)
   fit = memory_fit.keep_or_choose(facts, OPEN, CHIPS["v6e"].hbm, earlier)
-  assert fit.fits and fit.policy != earlier
+  assert fit.has_room and fit.policy != earlier
   assert "llm.remat=products" in fit.note and "too much here" in fit.note
   odd = dataclasses.replace(earlier, parts=3)
   fit = memory_fit.keep_or_choose(facts, OPEN, CHIPS["v5p"].hbm, odd)
