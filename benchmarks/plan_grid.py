@@ -94,6 +94,8 @@ def choice(entry: Entry) -> dict[str, Any]:
   before = stage_setup(entry.config, slice_, entry.changes)
   after = stage_setup(entry.config, slice_, ())
   fit = after.fit
+  if fit is None:
+    raise ValueError(f"{entry.config} leaves no setting open.")
   return dict(
     config=entry.name,
     slice=entry.topology,

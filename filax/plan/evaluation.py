@@ -8,7 +8,7 @@ prompt of a batch is the longest one.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,20 @@ from filax.models.video_lm import VideoLM
 from filax.parallel import rules
 from filax.plan import program
 from filax.train.setup import Setup
+
+
+class Placed(Protocol):
+  """Parameters on a mesh: a training setup, or a model that only answers."""
+
+  @property
+  def mesh(self) -> jax.sharding.Mesh: ...
+
+  @property
+  def like(self) -> Any: ...  # With `params`: ShapeDtypeStructs with shardings.
+
+  @property
+  def replicated(self) -> NamedSharding: ...
+
 
 WORDS = 512  # Positions of a prompt's words, assumed before there are questions.
 
@@ -174,7 +188,7 @@ def compile_programs(
 
 
 def compile_answer(
-  setup: Setup, model: VideoLM, shape: EvaluationShape, greedy: bool
+  setup: Placed, model: VideoLM, shape: EvaluationShape, greedy: bool
 ) -> dict[str, EvaluationProgram]:
   """The programs of the llm by name, as filax.infer.generate runs them.
 
@@ -196,7 +210,7 @@ def compile_answer(
 
 
 def _compile(
-  setup: Setup,
+  setup: Placed,
   function: Callable,
   model: VideoLM,
   arguments: tuple,
@@ -231,7 +245,7 @@ def _with_sharding(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtype
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _encoder_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> tuple:
+def _encoder_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape) -> tuple:
   """Frames, mask and images of one video."""
   size = model.encoder.size
   return (
@@ -241,7 +255,7 @@ def _encoder_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> 
   )
 
 
-def _prompt_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> tuple:
+def _prompt_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape) -> tuple:
   """Tokens, lengths, visual tables, visual index and schedule of dropout."""
   rows = shape.prompts
   stages = len(model.stages)
@@ -258,7 +272,7 @@ def _prompt_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> t
   )
 
 
-def _decode_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape, cache: Any) -> tuple:
+def _decode_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape, cache: Any) -> tuple:
   """The state after a prefill, and the settings of sampling."""
   rows = _whole(setup, (shape.prompts,), jnp.int32)
   key = jax.eval_shape(jax.random.key, 0)
@@ -279,7 +293,7 @@ def _decode_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape, cach
   return state, jax.tree.map(whole, settings)
 
 
-def _whole(setup: Setup, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+def _whole(setup: Placed, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
   """An array that every device holds whole."""
   return jax.ShapeDtypeStruct(shape, dtype, sharding=setup.replicated)
 

@@ -42,7 +42,7 @@ class ServingState:
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-  """A model on the devices of a slice, as `evaluation.compile_answer` takes it."""
+  """A model on the devices of a slice, as `evaluation.Placed`."""
 
   model: VideoLM
   mesh: Mesh
@@ -163,7 +163,7 @@ def _memory(
 
 
 def _cache_bytes(programs: Mapping[str, evaluation.EvaluationProgram]) -> float:
-  """Bytes of the cache that decoding takes; 0 if it was not compiled."""
+  """Bytes of the cache; 0 if decoding was not compiled."""
   return programs["decode"].arguments if "decode" in programs else 0.0
 
 
@@ -185,7 +185,7 @@ def _token_bound(
   shape: evaluation.EvaluationShape,
   programs: Mapping[str, evaluation.EvaluationProgram],
   slice_: topology.Topology,
-) -> dict[str, float] | None:
+) -> dict[str, float | None] | None:
   """Bytes that a chip reads for a token, and the least seconds.
 
   `touched`: what the compiled loop reads and writes. None if decoding was not compiled.

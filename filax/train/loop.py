@@ -132,9 +132,9 @@ def agree_on_plan(
 def choose_open_settings(
   config: Config, workdir: epath.PathLike, steps: int, devices: Sequence[jax.Device] | None
 ) -> tuple[Config, Setup]:
-  """(the config with a choice for every "auto", its setup); prints the choice.
+  """The config with a choice for every "auto", and its setup.
 
-  A run that goes on keeps the choice of its checkpoint where that fits.
+  Prints the choice. A run that goes on keeps that of its checkpoint where it fits.
   """
   earlier = earlier_config(workdir) if settings_left_open(config).any else None
   setup = prepare(config, steps, devices, device_bytes(devices), earlier)

@@ -49,7 +49,7 @@ class StepFacts:
 
   @property
   def rows_of_device(self) -> int:
-    """Rows of a step for each group of devices along seq and tensor."""
+    """Rows of a step for devices that share rows."""
     return self.batch // (self.mesh["data"] * self.mesh["fsdp"])
 
   def layer(self, role: str) -> LayerShape:
@@ -72,7 +72,7 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class StepBytes:
-  """Bytes of a device; of the last three one exists at a time."""
+  """Bytes of a device; the last three exist in turn."""
 
   state: float
   batch: float

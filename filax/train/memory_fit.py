@@ -74,7 +74,7 @@ class Open:
 def keep_or_choose(
   facts: StepFacts, wanted: Open, device_bytes: float, earlier: Policy | None
 ) -> Fit:
-  """The choice of an earlier start if it fits; else a new one."""
+  """The choice of an earlier start, or a new one."""
   chosen = choose(facts, wanted, device_bytes)
   if earlier is None:
     return chosen

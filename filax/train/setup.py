@@ -71,7 +71,7 @@ def prepare(
   setup = Setup(model, mesh, optimizer, like, replicated, parts)
   if not settings_left_open(config).any:
     return setup
-  return _with_choice(setup, config, device_bytes or usable_bytes(mesh.devices.ravel()), earlier)
+  return _with_choice(setup, config, device_bytes or usable_bytes(list(mesh.devices.flat)), earlier)
 
 
 def settings_left_open(config: Config) -> memory_fit.Open:
@@ -100,7 +100,9 @@ def _with_choice(
 
 def step_facts(config: Config, setup: Setup) -> StepFacts:
   """What the memory of the config's step depends on."""
-  rows = [RowShape(*map(int, row)) for row in config["data"]["rows"]]
+  rows = []
+  for frames, images, length, segments in config["data"]["rows"]:
+    rows.append(RowShape(frames, images, length, segments))
   return StepFacts(
     model=setup.model,
     shapes=setup.like.params,
