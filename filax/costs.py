@@ -13,6 +13,8 @@ from typing import Any
 from flax import traverse_util
 from jaxtyping import PyTree
 
+# Endings of the parameters of matrix products: kernels, quantised ones, and adapters.
+PRODUCTS = ("/kernel", "/kernel_codes", "/kernel_lora_a", "/kernel_lora_b")
 FLOW = ("encoder", "merger", "projector", "llm")  # Gradients flow from the last part to the first.
 
 
@@ -104,7 +106,7 @@ class _Work:
     total = 0
     learned = 0
     for path, size in self.sizes.items():
-      if path.startswith(f"{role}/") and path.endswith("/kernel"):
+      if path.startswith(f"{role}/") and path.endswith(PRODUCTS):
         total += size
         learned += size if self.rates[path] else 0
     return (4 if self.gradient[role] else 2) * total + 2 * learned

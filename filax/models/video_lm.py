@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 import numpy as np
 
 from filax.models import visual_dropout
+from filax.models.lora import DROPOUT_STREAM
 from filax.ops import visual_dropout as dropout_ops
 from filax.ops.splice import splice
 from filax.parallel import frame_layout, zigzag
@@ -183,7 +184,8 @@ class VideoLM(nn.Module):
     def scan_body(model, carry, clips):
       return carry, body(model, clips)
 
-    scan = nn.scan(scan_body, variable_broadcast="params", split_rngs={"params": False})
+    rngs = {"params": False, DROPOUT_STREAM: True}
+    scan = nn.scan(scan_body, variable_broadcast="params", split_rngs=rngs)
     _, tokens = scan(self, (), frame_layout.cut(clips, over, chunk))
     return frame_layout.joined(tokens, over, count)
 

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References from a checkpoint of adapters to the checkpoint of their base.
+
+A run with adapters does not save what it does not train. Its record names the base instead:
+
+  "base": {"path": "/runs/stage4/checkpoints/900", "root": "<sha256>"}
+
+`root` is the root digest of the base's record, so that another checkpoint at the same place is
+noticed. The base's step is pinned: a file <run>/pins/<step> keeps it from the limit `keep`.
+"""
+
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from etils import epath
+import jax
+
+from filax import files
+from filax.checkpoint import record, run_folder
+
+PINS = "pins"  # Below the folder of a run: a file for every step that another run needs.
+
+_MOVED: list[epath.Path] = []  # Folders in which bases are looked for as well.
+
+
+class BaseMissing(ValueError):
+  """The base of adapters is not there, or is another one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseReference:
+  """The checkpoint of a base, and the hash by which it is known."""
+
+  path: str  # Of the step's folder.
+  root: str
+
+  def locate(self) -> epath.Path:
+    """The folder of the step: at its path, or below a folder of `look_in`.
+
+    Raises BaseMissing naming both hashes.
+    """
+    others = []
+    for step in self._candidates():
+      root = identity(step)
+      if root == self.root:
+        return step
+      others.append(f"{step} is {root or 'not readable'}")
+    where = f"; {', '.join(others)}" if others else ""
+    raise BaseMissing(
+      f"The base of these adapters, {self.path} with the hash {self.root}, is not there{where}. "
+      "Name the folder of the base with --base FOLDER."
+    )
+
+  def _candidates(self) -> list[epath.Path]:
+    steps = [epath.Path(self.path)] if epath.Path(self.path).exists() else []
+    for folder in _MOVED:
+      steps += map(epath.Path, run_folder.step_folders(folder))
+    return steps
+
+  def as_record(self) -> dict[str, str]:
+    """The entry of a checkpoint's record."""
+    return dataclasses.asdict(self)
+
+
+def look_in(folder: str) -> None:
+  """Looks for bases in the folder of a run as well, for the rest of this process."""
+  path = epath.Path(files.absolute(folder))
+  if not run_folder.step_folders(path):
+    raise ValueError(f"--base {folder} has no checkpoint. Give the folder of the base's run.")
+  _MOVED.append(path)
+
+
+def refer(step: epath.Path) -> BaseReference:
+  """The reference to a step, which must be readable."""
+  return BaseReference(str(step), identity(step))
+
+
+def reference_of(written: Mapping[str, Any]) -> BaseReference | None:
+  """The base that a record names; None if its checkpoint is whole."""
+  entry = written.get("base")
+  return None if entry is None else BaseReference(entry["path"], entry["root"])
+
+
+def identity(step: epath.Path) -> str:
+  """The hash by which a checkpoint is known; "" if it cannot be read."""
+  try:
+    written, _ = record.read_record(step)
+  except record.Damaged:
+    return ""
+  if "root" in written:
+    return written["root"]
+  return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()  # Format 1.
+
+
+def pin(step: epath.Path, user: epath.PathLike) -> bool:
+  """Keeps a step from its run's limit; returns whether its folder could be written.
+
+  user: the workdir that needs it.
+  """
+  if jax.process_index() != 0:
+    return True
+  with contextlib.suppress(OSError):
+    file = _pin_file(step)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{user}\n")
+    return True
+  return False
+
+
+def is_pinned(folder: epath.Path, step: int) -> bool:
+  """Whether a step of a folder of checkpoints is needed by another run."""
+  return _pin_file(folder / str(step)).exists()
+
+
+def _pin_file(step: epath.Path) -> epath.Path:
+  return step.parent.parent / PINS / step.name
