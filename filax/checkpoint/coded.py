@@ -9,7 +9,7 @@ import jax
 
 from filax.checkpoint import store
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
-from filax.models import quantised
+from filax.models import lora, quantised
 from filax.models.lora import KERNEL, DenseKernel
 
 Leaves = dict[str, jax.Array]  # By path.
@@ -34,8 +34,12 @@ def read_coded(
     if codes not in wanted:
       continue
     sharding = getattr(wanted[codes], "sharding", None)
-    shape = jax.ShapeDtypeStruct(kernel.shape, "float32", sharding=sharding)
-    tree, absent, _ = store.restore_params(path, unflatten_tree({kernel_path: shape}))
+    group = {kernel_path: jax.ShapeDtypeStruct(kernel.shape, "float32", sharding=sharding)}
+    for name in lora.NAMES:  # Adapters that are wanted themselves are not merged.
+      if beside(kernel_path, name) in wanted:
+        group[beside(kernel_path, name)] = wanted[beside(kernel_path, name)]
+    tree, absent, _ = store.restore_params(path, unflatten_tree(group))
+    absent = [name for name in absent if name == kernel_path]
     missing = [*missing, *absent]
     if not absent:
       x = flatten_tree(tree)[kernel_path]
@@ -45,7 +49,7 @@ def read_coded(
 
 
 def beside(kernel_path: str, name: str) -> str:
-  """Path of a kernel -> that of its codes or scales."""
+  """Path of a kernel -> that of a parameter beside it."""
   return kernel_path.removesuffix(KERNEL) + name
 
 

@@ -180,7 +180,8 @@ def restore_params(
   """
   if quantise and quantise not in KINDS:
     raise ValueError(f"quantise={quantise!r} cannot be used. Set it to {' or '.join(KINDS)}.")
-  adaptation = Adaptation(dense_kernels(model), {}, kind=quantise or SAME)
+  kernels = dense_kernels(model) if quantise else {}
+  adaptation = Adaptation(kernels, {}, kind=quantise or SAME)
   shapes = adaptation.shapes(parameter_shapes(model))
   if mesh is not None:
     layout = rules.parameter_shardings(dims_table(config), shapes, mesh)

@@ -14,13 +14,14 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from filax.models.lora import KERNEL, DenseKernel
 
 CODES = f"{KERNEL}_codes"
 SCALES = f"{KERNEL}_scales"
 KINDS = ("int8", "nf4")
-_CODE_DTYPES = {"int8": jnp.int8, "nf4": jnp.uint4}
+_CODE_DTYPES = {"int8": jnp.dtype("int8"), "nf4": jnp.dtype("uint4")}
 _TILE = 64  # Inputs that share a scale of nf4.
 
 
@@ -90,6 +91,15 @@ def with_codes(
 def stored_bytes(size: int, dtype: Any) -> float:
   """Bytes of `size` elements; those of nf4 take half a byte."""
   return size * (0.5 if dtype == jnp.uint4 else jnp.dtype(dtype).itemsize)
+
+
+def kind_in(params: PyTree) -> str:
+  """int8 or nf4, of the codes among parameters; "" if there are none."""
+  kinds = {dtype: kind for kind, dtype in _CODE_DTYPES.items()}
+  for leaf in jax.tree.leaves(params):
+    if leaf.dtype in kinds:
+      return kinds[leaf.dtype]
+  return ""
 
 
 def _tiling(kernel: DenseKernel, kind: str) -> tuple[dict[int, int], list[int]]:

@@ -89,16 +89,21 @@ def complete_from_base(
   assert restored.base is not None
   step = restored.base.locate()
   stored = flatten_tree(restored.state.params)
-  wanted = {path: leaf for path, leaf in flatten_tree(like).items() if path not in stored}
+  wanted = {}
+  for path, leaf in flatten_tree(like).items():
+    if path not in stored or lora.is_adapter(path):  # Those of the base would be merged else.
+      wanted[path] = leaf
   leaves, missing, _ = coded.read_coded(step, wanted, adaptation.coded, adaptation.kind)
+  missing = [path for path in missing if path not in stored]
   if missing:
     raise ValueError(
       f"The base {step} lacks {len(missing)} parameters of this config, such as {missing[0]}. "
       "Restore config.model and config.lora, or use another --workdir."
     )
-  saved.leave_to_base(base.refer(step), list(leaves))
+  of_base = {path: x for path, x in leaves.items() if path not in stored}
+  saved.leave_to_base(base.refer(step), list(of_base))
   base.pin(step, saved.folder.parent)
-  return unflatten_tree(leaves | stored)
+  return unflatten_tree(of_base | stored)
 
 
 def draw(seed: int, model: Any, adaptation: Adaptation, leaves: Mapping[str, Any]) -> Leaves:
