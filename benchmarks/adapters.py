@@ -106,11 +106,11 @@ def variant(leaves: dict[str, Any], kind: str) -> dict[str, Any]:
 def _stepper(train_step: Callable, state: Any, batch: jax.Array) -> Step:
   held = [state]
 
-  def run() -> None:
+  def train_once() -> None:
     held[0], metrics = train_step(held[0], batch)
     jax.block_until_ready(metrics)
 
-  return run
+  return train_once
 
 
 def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Step]]:
@@ -140,13 +140,13 @@ def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Step]]:
 
 
 def _torch_stepper(model: Any, optimizer: Any, batch: Any) -> Step:
-  def run() -> None:
+  def train_once() -> None:
     loss = model(batch, labels=batch).loss
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 
-  return run
+  return train_once
 
 
 if __name__ == "__main__":

@@ -33,19 +33,21 @@ class BaseMissing(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class BaseReference:
-  """The checkpoint of a base, and the hash by which it is known."""
+  """The checkpoint of a base, with its hash."""
 
   path: str  # Of the step's folder.
   root: str
 
   def locate(self) -> epath.Path:
-    """The folder of the step: at its path, or below a folder of `look_in`.
+    """The folder of the step.
+
+    At its path, or below a folder of `look_in`.
 
     Raises BaseMissing naming both hashes.
     """
     others = []
     for step in self._candidates():
-      root = identity(step)
+      root = checkpoint_hash(step)
       if root == self.root:
         return step
       others.append(f"{step} is {root or 'not readable'}")
@@ -67,7 +69,9 @@ class BaseReference:
 
 
 def look_in(folder: str) -> None:
-  """Looks for bases in the folder of a run as well, for the rest of this process."""
+  """Looks for bases in this run as well.
+
+  For the rest of this process. Raises ValueError for a folder without checkpoints."""
   path = epath.Path(files.absolute(folder))
   if not run_folder.step_folders(path):
     raise ValueError(f"--base {folder} has no checkpoint. Give the folder of the base's run.")
@@ -76,7 +80,7 @@ def look_in(folder: str) -> None:
 
 def refer(step: epath.Path) -> BaseReference:
   """The reference to a step, which must be readable."""
-  return BaseReference(str(step), identity(step))
+  return BaseReference(str(step), checkpoint_hash(step))
 
 
 def reference_of(written: Mapping[str, Any]) -> BaseReference | None:
@@ -85,8 +89,8 @@ def reference_of(written: Mapping[str, Any]) -> BaseReference | None:
   return None if entry is None else BaseReference(entry["path"], entry["root"])
 
 
-def identity(step: epath.Path) -> str:
-  """The hash by which a checkpoint is known; "" if it cannot be read."""
+def checkpoint_hash(step: epath.Path) -> str:
+  """The hash of a checkpoint; "" if it cannot be read."""
   try:
     written, _ = record.read_record(step)
   except record.Damaged:
@@ -97,7 +101,9 @@ def identity(step: epath.Path) -> str:
 
 
 def pin(step: epath.Path, user: epath.PathLike) -> bool:
-  """Keeps a step from its run's limit; returns whether its folder could be written.
+  """Exempts a step from its run's limit.
+
+  Returns whether its folder could be written.
 
   user: the workdir that needs it.
   """
@@ -112,7 +118,7 @@ def pin(step: epath.Path, user: epath.PathLike) -> bool:
 
 
 def is_pinned(folder: epath.Path, step: int) -> bool:
-  """Whether a step of a folder of checkpoints is needed by another run."""
+  """Whether another run needs a step of a folder of checkpoints."""
   return _pin_file(folder / str(step)).exists()
 
 

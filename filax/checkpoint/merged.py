@@ -44,7 +44,7 @@ def effective_leaves(stored: StoredParams, open_step: Opener) -> dict[str, Any]:
 def read_params(
   stored: StoredParams, wanted: Leaves, open_step: Opener
 ) -> tuple[dict[str, Any], list[str]]:
-  """(leaves, the paths that were not used) of a step and its bases.
+  """(leaves, unused paths) of a step and its bases.
 
   wanted: shapes, with shardings or for the first device. What no step has is left out.
   """
@@ -86,7 +86,9 @@ def _kernels_to_merge(stored: StoredParams, wanted: Leaves) -> list[str]:
 
 
 def _adapters_below(base: StoredParams, kernel: str, open_step: Opener) -> dict[str, Any]:
-  """Shapes of a kernel's adapters in a base, which must not be merged then.
+  """Shapes of a kernel's adapters in a base.
+
+  Asking for them keeps them from being merged.
 
   The adapters above continue those below.
   """
@@ -103,7 +105,9 @@ def _adapters_below(base: StoredParams, kernel: str, open_step: Opener) -> dict[
 
 
 def _merge(leaves: dict[str, Any], kernel: str, like: Any, stored: StoredParams) -> None:
-  """Adds the stored adapters of a kernel to it, laid out as `like`."""
+  """Adds the stored adapters of a kernel to it.
+
+  like: the shape and sharding of the result."""
   sharding = getattr(like, "sharding", None)
   everywhere = None
   if isinstance(sharding, jax.sharding.NamedSharding):

@@ -26,7 +26,7 @@ def open_params(path: epath.Path) -> merged.StoredParams:
 def _read_leaves(
   path: epath.Path, written: Record, stored: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Stored leaves, cast to the dtypes of `wanted` and laid out as it says."""
+  """Stored leaves with the dtypes and shardings of `wanted`."""
   casts = any(leaf.dtype != stored[name].dtype for name, leaf in wanted.items())
   groups = [[name] for name in wanted] if casts else [list(wanted)]  # Casting holds a leaf twice.
   params = {}

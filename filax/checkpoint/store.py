@@ -242,12 +242,14 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
 
 
 def newest_step(path: epath.PathLike) -> epath.Path:
-  """The folder of the newest readable step of a run, or of one step.
+  """The folder of the newest readable step.
+
+  path: a run, or one of its steps.
 
   Raises OSError if there is none.
   """
   for step in _newest_first(path):
-    if base_lib.identity(step):
+    if base_lib.checkpoint_hash(step):
       return step
   raise _no_checkpoint(path)
 

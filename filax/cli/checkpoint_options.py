@@ -37,7 +37,7 @@ def add_base(parser: argparse.ArgumentParser) -> None:
 
 
 def _moved_base(text: str) -> str:
-  """An argparse type: a folder in which bases are looked for from now on."""
+  """An argparse type: bases are looked for there from now on."""
   try:
     base.look_in(text)
   except (ValueError, OSError) as error:

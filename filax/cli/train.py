@@ -141,7 +141,7 @@ def end_other_processes(error: Exception) -> None:
 
 
 def split_option(argv: Sequence[str], option: str, default: str) -> tuple[list[str], str]:
-  """argv without an option of its own, and its value: `default`, or the last of several."""
+  """argv without an option, and the last of its values."""
   rest = []
   value = default
   arguments = iter(argv)

@@ -38,7 +38,9 @@ def is_peft(source: str | os.PathLike | None) -> bool:
 def import_adapters(
   source: str, out: str, base_folder: str, allowed: Sequence[str] = ()
 ) -> dict[str, Any]:
-  """Writes a checkpoint of the adapters in `source` over the base, and returns the report.
+  """Writes a checkpoint of the adapters in `source`.
+
+  Returns the report.
 
   base_folder: a run, one of its checkpoints, or a converted folder; its step is pinned. allowed:
   modules that its config may name. Raises ValueError and ConversionError for adapters that do not
@@ -125,7 +127,7 @@ def _write_adapters(
   settings: Mapping[str, Any],
   report: ConversionReport,
 ) -> int:
-  """Writes A, B and scale of a kernel; returns its rank, 0 without adapters.
+  """Writes the adapters of a kernel; returns its rank, or 0.
 
   Layers without adapters get zeros.
   """
@@ -160,7 +162,7 @@ def _write_adapters(
 
 
 def _input_count(mapping: TensorMapping, width: int) -> int:
-  """The number of input dimensions of a kernel whose A has `width` inputs.
+  """The number of dimensions of a kernel that make `width` inputs.
 
   Raises ValueError if the adapter belongs to a kernel of another size.
   """
@@ -176,7 +178,7 @@ def _input_count(mapping: TensorMapping, width: int) -> int:
 
 
 def _scale(settings: Mapping[str, Any], canonical: str, rank: int) -> float:
-  """alpha / rank of a module, or alpha / sqrt(rank) if the file says so."""
+  """alpha / rank of a module, or alpha / sqrt(rank)."""
   alpha = settings["lora_alpha"]
   module = canonical.removesuffix(".weight")
   for pattern, value in (settings.get("alpha_pattern") or {}).items():

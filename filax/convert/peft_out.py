@@ -129,7 +129,7 @@ def _adapted_modules(
 
 
 def _modules(mapping: TensorMapping, scheme: file_names.NamingScheme) -> tuple[str, ...] | None:
-  """The module of every layer; None if the kernel shares one, or has none."""
+  """The module of every layer; None without modules of its own."""
   if mapping.share != (0, 1):
     return None
   modules = []
@@ -213,7 +213,7 @@ def adapter_config(
 
 
 def target_modules(adapted: Sequence[str], every_module: set[str]) -> list[str]:
-  """Last words of the adapted modules, if they name no others; else whole names."""
+  """The adapted modules, by last words if these name no others."""
   words = {module.rpartition(".")[2] for module in adapted}
   named = {module for module in every_module if module.rpartition(".")[2] in words}
   return sorted(words) if named == set(adapted) else sorted(adapted)

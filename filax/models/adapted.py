@@ -41,7 +41,7 @@ class Adaptation:
     return traverse_util.unflatten_dict(in_order, sep="/")
 
   def check_rates(self, rates: Mapping[str, float]) -> None:
-    """Raises ValueError if the base would be trained, or an adapter would not.
+    """Raises ValueError if anything but adapters is trained wrongly.
 
     rates: path of a parameter -> its peak learning rate.
     """
@@ -63,7 +63,7 @@ class Adaptation:
           "codes cannot be trained. Freeze it, or set config.lora.base=same."
         )
 
-  def draw(self, seed: int) -> dict[str, jax.Array]:
+  def draw_adapters(self, seed: int) -> dict[str, jax.Array]:
     """Path -> first value of every adapter."""
     leaves = {}
     for number, (path, rank) in enumerate(sorted(self.ranks.items())):

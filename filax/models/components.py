@@ -227,7 +227,7 @@ def _shapes(model) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def dense_kernels(model) -> dict[str, "DenseKernel"]:
-  """Path -> the kernel of every `Dense` of a VideoLM, in the order of paths.
+  """Path -> the kernel of every `Dense` of a VideoLM.
 
   Uses no device.
   """

@@ -79,7 +79,7 @@ def adapted_kernels(paths: Iterable[str]) -> list[str]:
 def chosen_ranks(
   rules: Sequence[tuple[str, int]], kernels: Mapping[str, DenseKernel]
 ) -> dict[str, int]:
-  """Path of a kernel -> its rank, for the kernels that get adapters.
+  """Path -> rank of the kernels that get adapters.
 
   rules: rows (regex, rank) of config.lora.ranks; the first that matches counts, rank 0 adapts
   nothing. Raises ValueError for a row without effect, and for a rank above a kernel's width.
@@ -146,7 +146,7 @@ def with_adapters(
 
 
 def merge_kernel(kernel, a, b, scale):
-  """W + scale · A B in float32, in the dtype of W.
+  """W + scale · A B in the dtype of W, computed in float32.
 
   All of one layer, or all stacked over layers. Works on NumPy arrays and on JAX arrays.
   """

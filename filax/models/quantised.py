@@ -73,7 +73,9 @@ def kernel_of(module: nn.Module) -> jax.Array:
 
 
 def quantised_kernels(kernels: Mapping[str, DenseKernel]) -> dict[str, DenseKernel]:
-  """The kernels that a quantised base has as codes: those of stacked blocks."""
+  """The kernels that are codes in a quantised base.
+
+  Those of stacked blocks."""
   return {path: kernel for path, kernel in kernels.items() if kernel.stacked}
 
 
@@ -94,7 +96,7 @@ def stored_bytes(size: int, dtype: Any) -> float:
 
 
 def kind_in(params: PyTree) -> str:
-  """int8 or nf4, of the codes among parameters; "" if there are none."""
+  """The kind of the codes among parameters; "" without codes."""
   kinds = {dtype: kind for kind, dtype in _CODE_DTYPES.items()}
   for leaf in jax.tree.leaves(params):
     if leaf.dtype in kinds:
@@ -103,7 +105,7 @@ def kind_in(params: PyTree) -> str:
 
 
 def _tiling(kernel: DenseKernel, kind: str) -> tuple[dict[int, int], list[int]]:
-  """(axis -> tile, axes with a scale for each element) of one layer."""
+  """(axis -> tile, axes of single scales) of one layer."""
   ndim = len(kernel.layer_shape)
   if kind == "int8":
     return {}, list(range(kernel.inputs, ndim))

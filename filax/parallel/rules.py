@@ -78,7 +78,7 @@ def parameter_spec(table: Sequence[tuple[str, str]], path: str, shape: tuple[int
 
 
 def _beside_kernel(path: str) -> tuple[str, Callable[[str], str]]:
-  """(path of the kernel, its dimension words -> those of the parameter beside it).
+  """(path of the kernel, function from its words to this parameter's).
 
   For other parameters the path itself, and the same words.
   """
@@ -89,7 +89,9 @@ def _beside_kernel(path: str) -> tuple[str, Callable[[str], str]]:
 
 
 def _input_words(dims: str) -> list[str]:
-  """The words of a kernel's inputs: all but the last one, or a head's last two."""
+  """The words of a kernel's inputs.
+
+  All but the last word, or a head's last two."""
   words = dims.split()
   outputs = 2 if words[-1] == "head_dim" else 1
   return words[:-outputs]

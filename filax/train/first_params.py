@@ -106,7 +106,9 @@ def complete_from_base(
   return unflatten_tree(of_base | stored)
 
 
-def draw(seed: int, model: Any, adaptation: Adaptation, leaves: Mapping[str, Any]) -> Leaves:
+def draw_missing(
+  seed: int, model: Any, adaptation: Adaptation, leaves: Mapping[str, Any]
+) -> Leaves:
   """First values of some parameters, by path.
 
   leaves: their shapes and shardings. The compiled programs do not keep the others. Raises
@@ -127,7 +129,7 @@ def draw(seed: int, model: Any, adaptation: Adaptation, leaves: Mapping[str, Any
 
 def _draw_adapters(seed: int, adaptation: Adaptation, leaves: Mapping[str, Any]) -> Leaves:
   def draw_chosen():
-    drawn = adaptation.draw(seed ^ _ADAPTER_SEED)
+    drawn = adaptation.draw_adapters(seed ^ _ADAPTER_SEED)
     return {path: drawn[path] for path in leaves}
 
   return jax.jit(draw_chosen, out_shardings=_shardings(leaves))()

@@ -156,7 +156,7 @@ def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
   for path, leaf in flatten_tree(setup.like.params).items():
     if path not in present:
       absent[path] = leaf
-  drawn = first_params.draw(seed, setup.model, setup.adaptation, absent)
+  drawn = first_params.draw_missing(seed, setup.model, setup.adaptation, absent)
   params = unflatten_tree(drawn | present)
   rest = dataclasses.replace(setup.like, params=None)
   create_rest = jax.jit(

@@ -37,7 +37,7 @@ def params(model):
 @pytest.fixture(scope="module")
 def adapters(model):
   """The adapters of all kernels, as first drawn."""
-  return adapted.Adaptation(*_kernels_and_ranks(model), alpha=8.0).draw(0)
+  return adapted.Adaptation(*_kernels_and_ranks(model), alpha=8.0).draw_adapters(0)
 
 
 def _kernels_and_ranks(model):

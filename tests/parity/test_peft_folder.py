@@ -44,7 +44,7 @@ def write_adapters(folder, ranks, name):
   config["lora"] = dict(ranks=ranks, alpha=6.0, dropout=0.0, base="same")
   adaptation = adapted.adaptation(components.build_video_lm(config["model"]), config["lora"])
   writer = streamed.ParameterWriter(folder / name)
-  for number, (path, x) in enumerate(adaptation.draw(0).items()):
+  for number, (path, x) in enumerate(adaptation.draw_adapters(0).items()):
     if path.endswith("_b"):
       x = 0.2 * jax.random.normal(jax.random.key(number), x.shape)
     writer.leaf(path, x.shape, np.float32, False)[...] = np.asarray(x)

@@ -111,8 +111,8 @@ def test_a_resumed_run_is_the_same_bit_for_bit(adapted, whole, tmp_path):
   shutil.rmtree(tmp_path / "checkpoints" / "4")
   train(config(whole, steps=4), tmp_path)
   for step in (2, 4):
-    expected = base.identity(adapted / "checkpoints" / str(step))
-    assert base.identity(tmp_path / "checkpoints" / str(step)) == expected
+    expected = base.checkpoint_hash(adapted / "checkpoints" / str(step))
+    assert base.checkpoint_hash(tmp_path / "checkpoints" / str(step)) == expected
   first, _, _ = store.restore_params(adapted)
   second, _, _ = store.restore_params(tmp_path)
   jax.tree.map(np.testing.assert_array_equal, first, second)
@@ -200,11 +200,11 @@ def test_a_moved_base_is_found_by_name(whole, adapted, tmp_path, monkeypatch):
 def test_another_base_is_refused_with_both_hashes(whole, tmp_path):
   shutil.copytree(whole, tmp_path / "base")
   train(config(tmp_path / "base", steps=1), tmp_path / "run")
-  before = base.identity(tmp_path / "base/checkpoints/1")
+  before = base.checkpoint_hash(tmp_path / "base/checkpoints/1")
   shutil.rmtree(tmp_path / "base/checkpoints")
   other = row_source.tiny_train_config(batch=2, steps=1, seed=1)
   train(other, tmp_path / "base")
-  after = base.identity(tmp_path / "base/checkpoints/1")
+  after = base.checkpoint_hash(tmp_path / "base/checkpoints/1")
   with pytest.raises(ValueError, match=f"{before}, is not there; .*/1 is {after}"):
     store.restore_params(tmp_path / "run")
 
