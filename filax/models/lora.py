@@ -146,7 +146,9 @@ def with_adapters(
 
 
 def merge_kernel(kernel, a, b, scale):
-  """W + scale · A B in the dtype of W, computed in float32.
+  """W + scale · A B, in the dtype of W.
+
+  Computed in float32.
 
   All of one layer, or all stacked over layers. Works on NumPy arrays and on JAX arrays.
   """

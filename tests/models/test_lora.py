@@ -31,7 +31,7 @@ def kernels(model):
 
 @pytest.fixture(scope="module")
 def params(model):
-  return flatten_tree(model.init(jax.random.key(0), model.example())["params"])
+  return flatten_tree(jax.jit(model.init)(jax.random.key(0), model.example())["params"])
 
 
 @pytest.fixture(scope="module")
