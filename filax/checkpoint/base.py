@@ -9,7 +9,7 @@ A run with adapters does not save what it does not train. Its record names the b
 noticed. The base's step is pinned: a file <run>/pins/<step> keeps it from the limit `keep`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import hashlib
@@ -66,6 +66,15 @@ class BaseReference:
   def as_record(self) -> dict[str, str]:
     """The entry of a checkpoint's record."""
     return dataclasses.asdict(self)
+
+
+@contextlib.contextmanager
+def reading_base(step: epath.Path) -> Iterator[None]:
+  """Says that the base is damaged, not the adapters that name it."""
+  try:
+    yield
+  except record.Damaged as error:
+    raise BaseMissing(f"The base {step} of these adapters is damaged: {error}") from error
 
 
 def look_in(folder: str) -> None:

@@ -8,7 +8,7 @@ from etils import epath
 import jax
 
 from filax.checkpoint import store
-from filax.checkpoint.tree import flatten_tree, unflatten_tree
+from filax.checkpoint.tree import flatten_tree, select_leaves, unflatten_tree
 from filax.models import lora, quantised
 from filax.models.lora import KERNEL, DenseKernel
 
@@ -26,7 +26,7 @@ def read_coded(
   wanted: path -> shape; codes and scales in place of `kernels`, which are read in float32, one by
   one, and quantised as `kind`. A kernel that is missing is listed itself.
   """
-  plain = {path: leaf for path, leaf in wanted.items() if not quantised.is_code(path)}
+  plain = select_leaves(wanted, lambda name: not quantised.is_code(name))
   params, missing, extra = store.restore_params(path, unflatten_tree(plain))
   leaves = flatten_tree(params)
   for kernel_path, kernel in kernels.items():
@@ -39,9 +39,9 @@ def read_coded(
       if beside(kernel_path, name) in wanted:
         group[beside(kernel_path, name)] = wanted[beside(kernel_path, name)]
     tree, absent, _ = store.restore_params(path, unflatten_tree(group))
-    absent = [name for name in absent if name == kernel_path]
-    missing = [*missing, *absent]
-    if not absent:
+    if kernel_path in absent:
+      missing = [*missing, kernel_path]
+    else:
       x = flatten_tree(tree)[kernel_path]
       leaves.update(_quantise(kernel_path, x, kernel, kind, wanted))
   extra = [name for name in extra if name not in kernels]

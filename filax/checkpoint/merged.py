@@ -12,7 +12,8 @@ from typing import Any
 from etils import epath
 import jax
 
-from filax.checkpoint.base import BaseReference
+from filax.checkpoint.base import BaseReference, reading_base
+from filax.checkpoint.tree import select_leaves
 from filax.models import lora
 
 Leaves = Mapping[str, Any]  # Path of a parameter -> array, or its shape.
@@ -34,7 +35,9 @@ def effective_leaves(stored: StoredParams, open_step: Opener) -> dict[str, Any]:
   """The parameters of a step and its bases, adapters merged."""
   leaves = {}
   if stored.base is not None:
-    leaves.update(effective_leaves(open_step(stored.base.locate()), open_step))
+    base_step = stored.base.locate()
+    with reading_base(base_step):
+      leaves.update(effective_leaves(open_step(base_step), open_step))
   for path, leaf in stored.leaves.items():
     if not lora.is_adapter(path):
       leaves[path] = leaf
@@ -48,7 +51,7 @@ def read_params(
 
   wanted: shapes, with shardings or for the first device. What no step has is left out.
   """
-  present = {path: leaf for path, leaf in wanted.items() if path in stored.leaves}
+  present = select_leaves(wanted, stored.leaves.__contains__)
   leaves = stored.read(present)
   unused = set(stored.leaves) - set(present)
   merging = _kernels_to_merge(stored, wanted)
@@ -58,14 +61,16 @@ def read_params(
     for kernel in merging:
       _merge(leaves, kernel, wanted[kernel], stored)
     return leaves, sorted(unused)
-  base = open_step(stored.base.locate())
-  from_base = {path: leaf for path, leaf in wanted.items() if path not in stored.leaves}
+  base_step = stored.base.locate()
+  base = open_step(base_step)
+  from_base = select_leaves(wanted, lambda path: path not in stored.leaves)
   below = {}
   for kernel in lora.adapted_kernels(stored.leaves):
     if kernel not in from_base:
       continue
     below.update(_adapters_below(base, kernel, open_step))
-  base_leaves, base_unused = read_params(base, {**below, **from_base}, open_step)
+  with reading_base(base_step):
+    base_leaves, base_unused = read_params(base, {**below, **from_base}, open_step)
   for path in from_base:
     if path in base_leaves:
       leaves[path] = base_leaves[path]

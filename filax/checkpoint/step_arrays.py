@@ -40,11 +40,11 @@ def _read_leaves(
 
 def _below_params(leaves: Mapping[str, Any]) -> dict[str, Any]:
   """The leaves below params/, by their path from there."""
-  return {
-    name.removeprefix("params/"): leaf
-    for name, leaf in leaves.items()
-    if name.startswith("params/")
-  }
+  below = {}
+  for name, leaf in leaves.items():
+    if name.startswith("params/"):
+      below[name.removeprefix("params/")] = leaf
+  return below
 
 
 def _placed(leaf, dtype):

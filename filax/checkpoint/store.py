@@ -29,7 +29,13 @@ from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.record import Damaged as Damaged
-from filax.checkpoint.tree import compare_shapes, flatten_tree, leaf_shapes, unflatten_tree
+from filax.checkpoint.tree import (
+  compare_shapes,
+  flatten_tree,
+  leaf_shapes,
+  select_leaves,
+  unflatten_tree,
+)
 
 FOLDER = run_folder.CHECKPOINTS  # Below the workdir.
 _GO_ON = "Look at the bucket and the network; the same command goes on from there."
@@ -138,7 +144,7 @@ class Checkpoints:
     trees = dict(vars(state))
     if self._of_base:
       leaves = flatten_tree(trees["params"])
-      stored = {path: leaf for path, leaf in leaves.items() if path not in self._of_base}
+      stored = select_leaves(leaves, lambda path: path not in self._of_base)
       trees["params"] = unflatten_tree(stored)
     return trees
 
@@ -301,7 +307,7 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
 def _stored_part(params: PyTree, stored: Mapping[str, Any]) -> PyTree:
   """The parameters that a checkpoint stores itself."""
   leaves = flatten_tree(params)
-  return unflatten_tree({path: x for path, x in leaves.items() if f"params/{path}" in stored})
+  return unflatten_tree(select_leaves(leaves, lambda path: f"params/{path}" in stored))
 
 
 def _check_same_leaves(

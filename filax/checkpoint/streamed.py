@@ -112,7 +112,7 @@ class LeafWriter:
     self._sum = 0
 
   def __setitem__(self, index, x: np.ndarray) -> None:
-    x = np.ascontiguousarray(x)
+    x = np.ascontiguousarray(x).reshape(np.shape(x))  # NumPy makes a scalar 1-D.
     self._sum += slice_sum(x, index, self._shape)
     self._array[index].write(x, can_reference_source_data_indefinitely=True).result()
 

@@ -146,8 +146,7 @@ def _write_adapters(
   for number, name in enumerate(mapping.names):
     if name not in parts:
       continue
-    if parts[name]["A"].shape[0] != rank:
-      raise ValueError(f"{mapping.path} has adapters of several ranks, which cannot be stacked.")
+    _check_shapes(mapping, parts[name], (rank, a.shape[1]), (b.shape[2], rank))
     a[number] = parts[name]["A"].read_all().T
     b[number] = parts[name]["B"].read_all().T
     scale[number] = _scale(settings, name, rank)
@@ -159,6 +158,19 @@ def _write_adapters(
     leaf = writer.leaf(path, shape.shape, np.float32, bool(stack) and leaf_name != lora.SCALE)
     leaf[...] = values[leaf_name].reshape(shape.shape)
   return rank
+
+
+def _check_shapes(
+  mapping: TensorMapping, pair: Mapping[str, Any], of_a: tuple[int, int], of_b: tuple[int, int]
+) -> None:
+  """Raises ValueError for adapters of another size than the kernel's."""
+  if pair["A"].shape[0] != of_a[0]:
+    raise ValueError(f"{mapping.path} has adapters of several ranks, which cannot be stacked.")
+  if (pair["A"].shape, pair["B"].shape) != (of_a, of_b):
+    raise ValueError(
+      f"The adapters of {mapping.path} are {pair['A'].shape} and {pair['B'].shape}, but its kernel "
+      f"takes {of_a} and {of_b}: they belong to another base."
+    )
 
 
 def _input_count(mapping: TensorMapping, width: int) -> int:

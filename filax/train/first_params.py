@@ -10,7 +10,7 @@ import numpy as np
 
 from filax.checkpoint import base, coded, store
 from filax.checkpoint.store import say
-from filax.checkpoint.tree import flatten_tree, unflatten_tree
+from filax.checkpoint.tree import flatten_tree, select_leaves, unflatten_tree
 from filax.models import lora, quantised
 from filax.models.adapted import Adaptation
 from filax.models.lora import KERNEL
@@ -100,7 +100,7 @@ def complete_from_base(
       f"The base {step} lacks {len(missing)} parameters of this config, such as {missing[0]}. "
       "Restore config.model and config.lora, or use another --workdir."
     )
-  of_base = {path: x for path, x in leaves.items() if path not in stored}
+  of_base = select_leaves(leaves, lambda path: path not in stored)
   saved.leave_to_base(base.refer(step), list(of_base))
   base.pin(step, saved.folder.parent)
   return unflatten_tree(of_base | stored)
@@ -121,8 +121,8 @@ def draw_missing(
       f"{codes[0].rpartition('/')[0]}/{KERNEL}. Set config.init_from to a trained model, or "
       "config.lora.base=same."
     )
-  adapters = {path: leaf for path, leaf in leaves.items() if lora.is_adapter(path)}
-  rest = {path: leaf for path, leaf in leaves.items() if path not in adapters}
+  adapters = select_leaves(leaves, lora.is_adapter)
+  rest = select_leaves(leaves, lambda path: path not in adapters)
   drawn = _draw_adapters(seed, adaptation, adapters) if adapters else {}
   return drawn | (_draw_model(seed, model, rest) if rest else {})
 

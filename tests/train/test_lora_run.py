@@ -260,3 +260,19 @@ def test_a_killed_run_goes_on(adapted, whole, tmp_path):
   assert done.returncode == 0, done.stderr
   assert "Resuming at step" in done.stderr
   assert losses(tmp_path / "run") == losses(adapted)
+
+
+def test_a_damaged_base_is_blamed_itself(adapted, whole, tmp_path, monkeypatch):
+  monkeypatch.setattr(base, "_MOVED", [])
+  shutil.copytree(whole, tmp_path / "base")
+  train(config(tmp_path / "base", steps=1), tmp_path / "run")
+  arrays = sorted(
+    (tmp_path / "base/checkpoints/1/state").rglob("d/*"), key=lambda x: x.stat().st_size
+  )
+  content = bytearray(arrays[-1].read_bytes())
+  content[len(content) // 2] ^= 1
+  arrays[-1].write_bytes(content)
+  with pytest.raises(
+    ValueError, match=r"The base .*/base/checkpoints/1 of these adapters is damaged"
+  ):
+    store.restore_params(tmp_path / "run")
