@@ -92,7 +92,7 @@ class _Work:
   @classmethod
   def count(cls, params: PyTree, rates: Mapping[str, float]) -> "_Work":
     leaves = traverse_util.flatten_dict(params, sep="/")
-    sizes = {path: math.prod(leaf.shape) for path, leaf in leaves.items()}
+    sizes = {path: _weight_count(leaf) for path, leaf in leaves.items()}
     trained_roles = {path.split("/")[0] for path, rate in rates.items() if rate}
     gradient = {}
     passes = False
@@ -127,6 +127,11 @@ class _Work:
     if self.rates[table]:
       factor += 2
     return self.sizes[table] * factor
+
+
+def _weight_count(leaf: Any) -> int:
+  """The weights of a parameter; a byte of nf4 holds two."""
+  return math.prod(leaf.shape) * (2 if str(leaf.dtype) == "uint8" else 1)
 
 
 def _projected_tokens(model) -> tuple[float, float]:

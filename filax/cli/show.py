@@ -18,7 +18,7 @@ from data_pipelines.packing import planner, visual_order
 from filax.checkpoint.best import parse_metric
 from filax.cli import config_flags, options
 from filax.costs import train_costs
-from filax.models import components, lora, quantised
+from filax.models import components, lora
 from filax.models.adapted import adapted_shapes
 from filax.parallel import rules
 from filax.spec import RowShape, VisualLayout, dropout_stages
@@ -105,7 +105,7 @@ def _parameter_sizes(leaves: Leaves) -> str:
   base = 0.0
   adapters = 0.0
   for path, leaf in leaves.items():
-    size = quantised.stored_bytes(leaf.size, leaf.dtype) / GIB
+    size = leaf.size * leaf.dtype.itemsize / GIB
     if lora.is_adapter(path):
       adapters += size
     else:

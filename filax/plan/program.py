@@ -16,7 +16,6 @@ from data_pipelines.packing import planner
 from data_pipelines.packing.demand import Demand
 from filax.checkpoint.tree import flatten_tree
 from filax.models.lora import is_adapter
-from filax.models.quantised import stored_bytes
 from filax.spec import RowShape
 from filax.train.batches import batch_sharding
 from filax.train.setup import Setup, train_step
@@ -148,5 +147,5 @@ def device_bytes(tree) -> float:
   total = 0
   for leaf in jax.tree.leaves(tree):
     shard = leaf.sharding.shard_shape(leaf.shape)
-    total += stored_bytes(math.prod(shard), leaf.dtype)
+    total += math.prod(shard) * leaf.dtype.itemsize
   return float(total)
