@@ -14,7 +14,6 @@ from filax.models.lora import DenseKernel
 from filax.models.quantised import quantised_kernels
 
 SAME = "same"  # config.lora.base of a base that is not quantised.
-Settings = Mapping[str, Any]  # config.lora
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +80,14 @@ class Adaptation:
     return scales
 
 
-def adaptation(model: Any, settings: Settings | None) -> Adaptation:
+def adaptation(model: Any, settings: components.Section | None) -> Adaptation:
   """The adaptation of a VideoLM by config.lora; none without ranks.
 
   Raises ValueError for a quantised base without adapters, and for wrong ranks.
   """
-  settings = settings or {}
-  ranks = settings.get("ranks") or ()
-  kind = settings.get("base", SAME)
+  options: dict[str, Any] = dict(settings) if settings else {}
+  ranks = options.get("ranks") or ()
+  kind = options.get("base", SAME)
   if not ranks:
     if kind != SAME:
       raise ValueError(
@@ -99,10 +98,10 @@ def adaptation(model: Any, settings: Settings | None) -> Adaptation:
     return Adaptation({}, {})
   kernels = components.dense_kernels(model)
   chosen = lora.chosen_ranks(ranks, kernels)
-  return Adaptation(kernels, chosen, settings["alpha"], settings["dropout"], kind)
+  return Adaptation(kernels, chosen, options["alpha"], options["dropout"], kind)
 
 
-def adapted_shapes(model: Any, settings: Settings | None) -> PyTree:
+def adapted_shapes(model: Any, settings: components.Section | None) -> PyTree:
   """The parameters of a VideoLM under config.lora, as ShapeDtypeStructs."""
   shapes = components.parameter_shapes(model)
   return adaptation(model, settings).shapes(shapes)

@@ -58,7 +58,7 @@ def test_int8_stays_close(folder):
 
 def test_the_same_on_a_mesh(folder):
   one = filax.load(folder, quantise="nf4")
-  two = filax.load(folder, quantise="nf4", mesh=dict(tensor=2))
+  two = filax.load(folder, quantise="nf4", mesh=dict(data=-1, tensor=2))
   for path, x in flatten_tree(two.params).items():
     np.testing.assert_array_equal(
       np.asarray(x), np.asarray(flatten_tree(one.params)[path]), err_msg=path
