@@ -182,8 +182,8 @@ def input_dropout(rate: float) -> Iterator[None]:
     _DROPOUT.reset(token)
 
 
-def adapter_product(module: nn.DenseGeneral, x: jax.Array) -> jax.Array:
-  """scale · (x A) B of a module whose parameters hold adapters."""
+def adapter_product(module: Any, x: jax.Array) -> jax.Array:
+  """scale · (x A) B of a `Dense` whose parameters hold adapters."""
   a, b, scale = (module.get_variable("params", name) for name in NAMES)
   rate = _DROPOUT.get()
   if rate:

@@ -104,8 +104,8 @@ def dequantise(codes: jax.Array, scales: jax.Array, inputs: int) -> jax.Array:
 
 def kernel_of(module: nn.DenseGeneral) -> jax.Array:
   """The kernel of a module whose parameters hold codes and scales."""
-  codes = module.get_variable("params", CODES)
-  scales = module.get_variable("params", SCALES)
+  codes: jax.Array = module.get_variable("params", CODES)
+  scales: jax.Array = module.get_variable("params", SCALES)
   return dequantise(codes, scales, len(axes_of(module))).astype(module.dtype)
 
 

@@ -7,6 +7,7 @@ the rows of a visual table, and one gather splices them in.
 
 from collections.abc import Callable, Mapping, Sequence
 import math
+from typing import Any
 
 from flax import linen as nn
 from flax import struct
@@ -184,7 +185,7 @@ class VideoLM(nn.Module):
     def scan_body(model, carry, clips):
       return carry, body(model, clips)
 
-    rngs = {"params": False, DROPOUT_STREAM: True}
+    rngs: dict[Any, bool] = {"params": False, DROPOUT_STREAM: True}
     scan = nn.scan(scan_body, variable_broadcast="params", split_rngs=rngs)
     _, tokens = scan(self, (), frame_layout.cut(clips, over, chunk))
     return frame_layout.joined(tokens, over, count)
