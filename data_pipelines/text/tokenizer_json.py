@@ -6,7 +6,8 @@ import itertools
 import json
 from typing import Any
 
-from data_pipelines.text.tokenizer import ALWAYS_CONTROLS, Tokenizer
+from data_pipelines.text.tokenizer import ALWAYS_CONTROLS, Tokenizer, sound_text
+from data_pipelines.text.word_borders import keeps_words_apart
 
 AddedToken = Mapping[str, Any]  # An entry of "added_tokens" in a tokenizer.json.
 
@@ -34,6 +35,9 @@ class JsonTokenizer(Tokenizer):
     vocabulary = self._full.get_vocab(with_added_tokens=True)
     self.vocab_size = 1 + max(vocabulary.values())
     self._verbatim = self._misread(added)
+    words = self._full.get_vocab(with_added_tokens=False).values()
+    self._never_refused = self._refused.isdisjoint(words)
+    self.divides = self._never_refused and keeps_words_apart(data, _plain_words(added))
 
   def _misread(self, added: Sequence[AddedToken]) -> dict[int, str]:
     """The plain words, by id, that the library's decoder changes.
@@ -41,9 +45,7 @@ class JsonTokenizer(Tokenizer):
     A byte-level decoder interprets the letters of "<é>" as bytes.
     """
     words = {}
-    for token in added:
-      if _is_control(token):
-        continue
+    for token in _plain_words(added):
       written = self._full.decode([token["id"]], skip_special_tokens=False)
       if written != token["content"]:
         words[token["id"]] = token["content"]
@@ -85,6 +87,13 @@ class JsonTokenizer(Tokenizer):
         cuts.append(start + 1)
     return cuts
 
+  def _count_each(self, texts: Sequence[str]) -> list[int]:
+    if not self._never_refused:
+      return super()._count_each(texts)
+    sound = list(map(sound_text, texts))
+    encodings = self._for_text.encode_batch_fast(sound, add_special_tokens=False)
+    return list(map(len, encodings))
+
   def _decode(self, ids: list[int]) -> str:
     text: list[str] = []
     for is_verbatim, run in itertools.groupby(ids, self._verbatim.__contains__):
@@ -105,6 +114,11 @@ def _text_settings(added: Sequence[AddedToken]) -> dict[str, Any]:
     special = token.get("special", False) or _is_control(token)
     tokens.append({**token, "special": special})
   return {"added_tokens": tokens, "post_processor": None, "truncation": None, "padding": None}
+
+
+def _plain_words(added: Sequence[AddedToken]) -> list[AddedToken]:
+  """The added tokens that text may contain."""
+  return [token for token in added if not _is_control(token)]
 
 
 def _is_control(token: AddedToken) -> bool:
