@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of the peers on a GPU: transformers and plain PyTorch, in bfloat16."""
+
+from collections.abc import Mapping
+import functools
+import os
+from typing import Any
+
+import torch
+
+from benchmarks import torch_models
+from benchmarks.gpu_work import measure_work
+
+DTYPE = torch.bfloat16
+DEVICE = os.environ.get("BENCHMARK_DEVICE", "cuda")
+LARGE_GIB = 130  # As in gpu_filax.py.
+
+
+def measure_llm(sizes: Mapping[str, Any]) -> None:
+  """Prefill and decoding of the llm."""
+  model = torch_models.qwen2(**sizes["llm"], dtype=DTYPE, device=DEVICE)
+  vocab = sizes["llm"]["vocab"]
+  for length in sizes["prefill"]:
+
+    @torch.no_grad()
+    def prefill(length=length):
+      tokens = torch.randint(0, vocab, (1, length), device=DEVICE)
+      seconds, _ = torch_models.timed_torch(
+        lambda: model(input_ids=tokens, use_cache=True, logits_to_keep=1), DEVICE
+      )
+      return seconds
+
+    measure_work(f"prefill {length}", "tokens/s", length, lambda prefill=prefill: prefill)
+  tokens = sizes["tokens"]
+  for context, batch in sizes["decode"]:
+
+    def decode(context=context, batch=batch):
+      cache = torch_models.filled_cache(model, batch, context)
+      return torch_models.decode_greedily(model, cache, batch, tokens, DEVICE)
+
+    work = f"decode after {context}, batch {batch}"
+    measure_work(work, "tokens/s", batch * tokens, lambda decode=decode: decode)
+
+
+def measure_training(sizes: Mapping[str, Any], compiled: bool = False) -> None:
+  """A train step of the model that FiLax trains."""
+  settings = sizes["train"]
+  gib = 0.0
+  if DEVICE == "cuda":
+    gib = torch.cuda.get_device_properties(0).total_memory / 2**30
+  name = "large" if gib >= LARGE_GIB else "small"
+  llm = settings[name]
+  length = settings["tokens"]
+
+  def prepare():
+    model = torch_models.qwen2(**llm, dtype=DTYPE, device=DEVICE)
+    if name == "large":
+      model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
+    return torch_models.TorchTraining(model, 1, length, compiled, DEVICE).step
+
+  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare)
+
+
+def measure_vision(sizes: Mapping[str, Any], compiled: bool = False) -> None:
+  """Encoders; without compilation also token merging and K-Means."""
+  siglip = sizes["siglip"]
+  measure_work(
+    f"siglip {siglip['variant']}, {siglip['batch']} pictures",
+    "pictures/s",
+    siglip["batch"],
+    lambda: _siglip_round(compiled, **siglip),
+  )
+  for umt in sizes["umt"]:
+    measure_work(
+      f"umt {umt['variant']}, {umt['batch']} clips",
+      "clips/s",
+      umt["batch"],
+      lambda umt=umt: _clip_round(compiled, **umt),
+    )
+  if compiled:
+    return
+  for clips, tokens in sizes["tome"]:
+    x = torch.randn(clips, tokens, 1024, dtype=DTYPE, device=DEVICE)
+    merge = functools.partial(torch_models.merge_tokens, x, min(64, tokens // 2))
+    measure_work(
+      f"tome {tokens} to 64, {clips} clips", "clips/s", clips, lambda merge=merge: _round(merge)
+    )
+  frames = sizes["kmeans"]
+  x = torch.randn(frames, 1152, device=DEVICE)
+  cluster = functools.partial(torch_models.cluster_frames, x, 32, 100)
+  measure_work(f"kmeans {frames} frames", "frames/s", frames, lambda: _round(cluster))
+
+
+def _round(function):
+  return lambda: torch_models.timed_torch(function, DEVICE)[0]
+
+
+def _siglip_round(compiled: bool, variant: str, layers: int, batch: int):
+  sizes = {}
+  side = 384
+  if variant == "tiny":
+    side = 42
+    sizes = dict(hidden_size=32, intermediate_size=48, num_attention_heads=4, image_size=side)
+  tower = torch_models.siglip(layers, DTYPE, DEVICE, **sizes)
+  pixels = torch.randn(batch, 3, side, side, dtype=DTYPE, device=DEVICE)
+  return _encoder_round(tower, compiled, dict(pixel_values=pixels))
+
+
+def _clip_round(compiled: bool, variant: str, layers: int, batch: int):
+  if variant == "tiny":
+    side = 32
+    sizes = dict(width=32, heads=4, mlp=64, patch=8)
+  else:
+    side = int(variant.removeprefix("L-"))
+    sizes = {}
+  tower = torch_models.random_model(
+    lambda: torch_models.ClipEncoder(side, layers, **sizes), DTYPE, DEVICE
+  )
+  pixels = torch.randn(batch, 3, 4, side, side, dtype=DTYPE, device=DEVICE)
+  return _encoder_round(tower, compiled, dict(pixels=pixels))
+
+
+def _encoder_round(tower, compiled: bool, inputs):
+  encode = torch.compile(tower) if compiled else tower
+
+  @torch.no_grad()
+  def run():
+    return torch_models.timed_torch(lambda: encode(**inputs), DEVICE)[0]
+
+  return run
+
+
+GROUPS = dict(
+  llm=measure_llm,
+  train=measure_training,
+  vision=measure_vision,
+  vision_compiled=functools.partial(measure_vision, compiled=True),
+  train_compiled=functools.partial(measure_training, compiled=True),
+)

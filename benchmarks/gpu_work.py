@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process of the GPU benchmark: measures the figures of one group on one side.
+
+python -m benchmarks.gpu_work llm filax full
+"""
+
+from collections.abc import Callable, Mapping
+import importlib
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+FIGURE = "FIGURE "  # Before the JSON of a figure on stdout.
+
+_QWEN2_7B = dict(
+  width=3584, depth=28, heads=28, kv_heads=4, head_dim=128, mlp=18_944, vocab=152_064, tied=False
+)
+_QWEN2_1_5B = dict(
+  width=1536, depth=28, heads=12, kv_heads=2, head_dim=128, mlp=8960, vocab=151_936, tied=True
+)
+_TINY = dict(width=32, depth=2, heads=4, kv_heads=2, head_dim=8, mlp=64, vocab=512, tied=False)
+
+SIZES: dict[str, dict[str, Any]] = {
+  "full": dict(
+    llm=_QWEN2_7B,
+    prefill=(8192, 32_768),
+    decode=((8192, 1), (8192, 8), (32_768, 1), (32_768, 8)),
+    tokens=32,
+    train=dict(large=_QWEN2_7B, small=_QWEN2_1_5B, tokens=8192),
+    siglip=dict(variant="so400m-384", layers=26, batch=64),
+    umt=(dict(variant="L-224", layers=23, batch=64), dict(variant="L-448", layers=23, batch=16)),
+    tome=((512, 784), (128, 3136)),
+    kmeans=10_000,
+    answer=dict(encoder="L-224", frames=2048, part=256, tokens=64),
+  ),
+  "tiny": dict(
+    llm=_TINY,
+    prefill=(64, 128),
+    decode=((64, 1), (64, 2)),
+    tokens=4,
+    train=dict(large=_TINY, small=_TINY, tokens=64),
+    siglip=dict(variant="tiny", layers=2, batch=2),
+    umt=(dict(variant="tiny", layers=2, batch=2),),
+    tome=((2, 64),),
+    kmeans=128,
+    answer=dict(encoder="tiny", frames=16, part=8, tokens=4),
+  ),
+}
+ROUNDS = 5
+SLOW = 3.0  # Seconds of a round from which three rounds are enough.
+
+
+def main() -> None:
+  """Measures the group named in argv."""
+  group, side, size = sys.argv[1:]
+  module = importlib.import_module(f"benchmarks.gpu_{side}")
+  module.GROUPS[group](SIZES[size])
+
+
+def measure_work(
+  work: str, unit: str, amount: float, prepare: Callable[[], Callable[[], Any]]
+) -> None:
+  """Prepares some work, times it and prints the figure, or the error.
+
+  `prepare` returns the round to time: a function that returns seconds, or a dict with "seconds" and
+  further figures.
+  """
+  figure: dict[str, Any] = dict(work=work, unit=unit, amount=amount)
+  try:
+    start = time.perf_counter()
+    run = prepare()
+    figures = [_as_figures(run())]
+    figure["ready_s"] = time.perf_counter() - start  # Compilation and the first round.
+    rounds = 3 if figures[0]["seconds"] > SLOW else ROUNDS
+    figures = [_as_figures(run()) for _ in range(rounds)]
+    for key in figures[0]:
+      figure[key] = statistics.median(sample[key] for sample in figures)
+    figure["rounds"] = [sample["seconds"] for sample in figures]
+  except Exception as error:  # Often: no memory left. The other figures go on.
+    figure["error"] = f"{type(error).__name__}: {error}"[:400]
+  print(FIGURE + json.dumps(figure), flush=True)
+
+
+def _as_figures(result: float | Mapping[str, float]) -> dict[str, float]:
+  return dict(result) if isinstance(result, Mapping) else dict(seconds=result)
+
+
+if __name__ == "__main__":
+  main()

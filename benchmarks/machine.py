@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the figures were measured on: hardware, versions, load."""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+PACKAGES = (
+  "filax",
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "grain",
+  "av",
+  "numpy",
+  "torch",
+  "transformers",
+  "scikit-learn",
+  "faiss-cpu",
+  "decord",
+  "opencv-python-headless",
+  "torchcodec",
+)
+
+
+def describe_machine() -> dict[str, Any]:
+  """Hardware, versions and the commit."""
+  return dict(
+    date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    commit=commit(),
+    processor=processor_name(),
+    cores=usable_cores(),
+    memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    system=f"{platform.system()} {platform.release()}",
+    python=platform.python_version(),
+    packages=package_versions(),
+  )
+
+
+def usable_cores() -> int:
+  """The cores that this process may use."""
+  return len(os.sched_getaffinity(0))
+
+
+def package_versions() -> dict[str, str]:
+  """Name -> version of the packages that are installed."""
+  versions = {}
+  for name in PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return versions
+
+
+def processor_name() -> str:
+  """The processor as /proc/cpuinfo names it."""
+  path = pathlib.Path("/proc/cpuinfo")
+  if path.exists():
+    for line in path.read_text().splitlines():
+      if line.startswith("model name"):
+        return line.partition(":")[2].strip()
+  return platform.processor() or "unknown"
+
+
+def commit() -> str:
+  """The commit of the code, with "+" for changes; "unknown" outside of a repository."""
+  root = pathlib.Path(__file__).parents[1]
+  try:
+    head = _git(root, "rev-parse", "--short", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+  return f"{head}+" if changes else head
+
+
+def _git(root: pathlib.Path, *words: str) -> str:
+  command = ["git", "-C", str(root), *words]
+  return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def busy_seconds() -> float:
+  """CPU seconds that all processes of the machine have used since it started."""
+  path = pathlib.Path("/proc/stat")
+  if not path.exists():
+    return 0.0
+  total, *_ = path.read_text().splitlines()
+  user, nice, system, _, _, interrupts, soft = (int(word) for word in total.split()[1:8])
+  return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random models of FiLax, and the programs that the rows time."""
+
+from collections.abc import Callable, Mapping
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from filax.infer import generate
+from filax.models import components
+from filax.models.video_lm import VideoLM
+from filax.spec import RowShape
+from filax.train import optim, state, step
+
+# Qwen2-0.5B's layer; rows choose depth and vocabulary.
+HALF_BILLION = dict(width=896, heads=14, kv_heads=2, head_dim=64, mlp=4864)
+STD = 0.02
+
+
+def text_model(dtype: str = "float32", positions: int = 262_144, **sizes: Any) -> VideoLM:
+  """A VideoLM of a Qwen2 of some sizes; its other parts are tiny and unused."""
+  config = dict(
+    encoder=dict(name="siglip", variant="tiny"),
+    selector=dict(name="uniform", size=3),
+    merger=dict(name="weighted"),
+    projector=dict(name="mlp", newline="one_token", pool_side=1),
+    llm=dict(name="qwen2", positions=positions, **sizes),
+    dtype=dtype,
+    param_dtype=dtype,
+  )
+  return components.build_video_lm(config)
+
+
+def random_params(shapes: Any) -> Any:
+  """Normal parameters, with norms of one, drawn on the device leaf by leaf."""
+  leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+  drawn = []
+  for number, (path, leaf) in enumerate(leaves):
+    if path[-1].key == "scale":
+      drawn.append(jnp.ones(leaf.shape, leaf.dtype))
+    else:
+      drawn.append(_draw_leaf(jax.random.key(number), leaf.shape, leaf.dtype))
+  return jax.tree_util.tree_unflatten(tree, drawn)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _draw_leaf(key, shape, dtype):
+  return jax.random.normal(key, shape, dtype) * jnp.asarray(STD, dtype)
+
+
+def llm_params(model: VideoLM) -> dict[str, Any]:
+  """Random parameters of the llm alone."""
+  return dict(llm=random_params(components.parameter_shapes(model)["llm"]))
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+  """(seconds, result) of a function of the device."""
+  start = time.perf_counter()
+  result = jax.block_until_ready(function())
+  return time.perf_counter() - start, result
+
+
+def full_cache(model: VideoLM, batch: int, context: int, spare: int) -> Any:
+  """A cache that holds `context` random tokens a row, and `spare` free slots."""
+  cache = model.llm.apply(
+    {}, batch, context + spare, method=lambda llm, *sizes: llm.empty_cache(*sizes)
+  )
+  keys = jax.random.normal(jax.random.key(0), cache.k.shape, cache.k.dtype)
+  return cache.replace(k=keys, v=keys + 0, length=jnp.full((batch,), context, jnp.int32))
+
+
+def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> float:
+  """Seconds of decoding `tokens` greedy tokens a row; uses up the cache."""
+  batch = cache.length.shape[0]
+  settings = dict(
+    temperature=np.float32(0),
+    top_p=np.float32(1),
+    top_k=np.int32(0),
+    vocab=np.int32(model.vocab),
+  )
+  seconds, _ = timed(
+    lambda: generate.DECODE(
+      f"{batch} x {cache.k.shape[2]}",
+      generate.language_model(model),
+      params,
+      cache,
+      jnp.zeros((batch, model.vocab), jnp.float32),
+      jax.random.key(0),
+      np.zeros((0,), np.int32),
+      np.int32(tokens),
+      settings,
+      room=tokens,
+      greedy=True,
+    )
+  )
+  return seconds
+
+
+def prefill_once(model: VideoLM, params: Any, length: int, batch: int) -> float:
+  """Seconds of reading prompts of `length` tokens into a cache."""
+  tokens = np.random.default_rng(0).integers(0, model.vocab, (batch, length), np.int32)
+  keep = np.zeros((batch, 0, 1), np.int32)
+  seconds, _ = timed(
+    lambda: generate.PREFILL(
+      f"{batch} x {length}",
+      generate.language_model(model),
+      params,
+      tokens,
+      np.full((batch,), length, np.int32),
+      None,
+      None,
+      keep,
+      room=(),
+      spare=16,
+    )
+  )
+  return seconds
+
+
+def text_batch(rows: int, length: int, vocab: int) -> dict[str, np.ndarray]:
+  """A batch of full rows of text, one sample each, every token supervised."""
+  row = RowShape(frames=0, images=0, length=length, segments=1).zeros(42)
+  batch = {key: np.repeat(value[None], rows, axis=0) for key, value in row.items()}
+  rng = np.random.default_rng(0)
+  batch["tokens"] = rng.integers(0, vocab, (rows, length), np.int32)
+  batch["targets"] = np.roll(batch["tokens"], -1, axis=1)
+  batch["loss_mask"][:] = 1
+  batch["segment_ids"][:] = 1
+  batch["positions"][:] = np.arange(length)
+  return batch
+
+
+def optimizer_settings(rates: tuple = (("", 1e-4),)) -> dict[str, Any]:
+  """config.optim of the training rows."""
+  return dict(rates=rates, decay=(("", 0.0),), warmup=0.0, final=0.0, b1=0.9, b2=0.999) | dict(
+    eps=1e-8, clip=1.0
+  )
+
+
+class TrainingRun:
+  """A compiled train step and its state."""
+
+  def __init__(self, model: VideoLM, batch: Mapping[str, np.ndarray], chunk: int = 1024):
+    shapes = components.parameter_shapes(model)
+    frozen = (("^llm/", 1e-4), ("", 0.0))
+    optimizer = optim.make_optimizer(optimizer_settings(frozen), shapes, steps=1000)
+    self._state = state.create_state(random_params(shapes), optimizer, 0)
+    loss = step.make_loss(model, "token_mean", chunk)
+    train_step = jax.jit(step.make_train_step(loss, optimizer), donate_argnums=0)
+    self._batch = jax.device_put(dict(batch))
+    start = time.perf_counter()
+    self._step = train_step.lower(self._state, self._batch).compile()
+    self.compile_seconds = time.perf_counter() - start
+
+  def step(self) -> float:
+    """Seconds of one step."""
+    start = time.perf_counter()
+    self._state, metrics = self._step(self._state, self._batch)
+    jax.block_until_ready(metrics)
+    return time.perf_counter() - start
