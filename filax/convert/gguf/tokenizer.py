@@ -90,13 +90,20 @@ def load_tokenizer(path: Path) -> Any:
   """The tokenizer of a GGUF file (data_pipelines.text.tokenizers.Tokenizer)."""
   from data_pipelines.text.tokenizer_json import JsonTokenizer
 
-  return JsonTokenizer(str(path), tokenizer_json(path))
+  return JsonTokenizer(str(path), tokenizer_json(path), _chat_template(GgufFile(path)))
 
 
-def chat_template(path: Path) -> str | None:
+def _chat_template(file: GgufFile) -> Any:
   """The chat template of the file; None without one."""
-  template = GgufFile(path).value("tokenizer.chat_template")
-  return template if isinstance(template, str) else None
+  from data_pipelines.text.chat_template import read_chat_template
+
+  tokens = file.value("tokenizer.ggml.tokens", [])
+  config: dict[str, Any] = dict(chat_template=file.value("tokenizer.chat_template"))
+  for name, key in (("bos_token", "bos_token_id"), ("eos_token", "eos_token_id")):
+    number = file.value(f"tokenizer.ggml.{key}")
+    if isinstance(number, int) and 0 <= number < len(tokens):
+      config[name] = tokens[number]
+  return read_chat_template(config)
 
 
 def _vocabulary(tokens: Sequence[str], kinds: Sequence[int]) -> dict[str, int]:
