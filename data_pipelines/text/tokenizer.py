@@ -26,7 +26,7 @@ class Tokenizer(abc.ABC):
   """One tokenizer.
 
   Attributes: `path` of its file, `chat` (its chat template, if it has one), `vocab_size` (highest
-  id + 1), `controls` (name -> id). Control tokens are the special tokens of more than one character,
+  id + 1), `controls` (name -> id). Control tokens are special tokens of more than one character,
   and the tokens of ALWAYS_CONTROLS. A sentencepiece model does not mark which of its user-defined
   symbols are special: there, symbols of the form "<|name|>" are. Picklable; thread-safe.
   """
