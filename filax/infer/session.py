@@ -22,6 +22,7 @@ from filax.infer.processor import Processor
 from filax.infer.scenes import SelectedScene, find_scenes
 from filax.infer.video import VideoSource
 from filax.models.components import build_video_lm, check_components, dims_table, parameter_shapes
+from filax.models.layers_apart import answering_params
 from filax.models.video_lm import VideoLM
 from filax.parallel import rules
 
@@ -102,6 +103,7 @@ def load(
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
+  On a CPU the parameters of the llm's layers are apart (filax.models.layers_apart).
   Frames are selected by config.infer.selector; `session.processor` holds tokenizer and templates.
   `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to shard the parameters over several devices, or
   a layout of all devices by name (filax.infer.device_mesh); default: the first device.
@@ -123,6 +125,7 @@ def load(
   tokenizers.check_vocabulary(tokenizer, model.vocab)
   device_mesh = make_device_mesh(mesh, config["model"])
   params = restore_params(path, config["model"], model, device_mesh)
+  params = answering_params(params, device_mesh, free=True)
   processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
   return Session(model, params, processor)
 

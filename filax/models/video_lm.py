@@ -276,6 +276,13 @@ class VideoLM(nn.Module):
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     return self.llm.logits(hidden)
 
+  def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
+    return self.llm.table_logits(hidden)
+
+  def empty_cache(self, batch: int, slots: Sequence[int]):
+    """An empty cache of the llm: slots[n] places in the n-th range of layers."""
+    return visual_dropout.empty_caches(self.llm, batch, slots)
+
   @property
   def vocab(self) -> int:
     return self.llm.vocab
