@@ -118,7 +118,7 @@ def _template_of(tokenizer: Tokenizer) -> ChatTemplate:
 
 def _messages(turns: Sequence[Turn]) -> list[Message]:
   """The turns as a template reads them, with a mark for every visual."""
-  messages = []
+  messages: list[Message] = []
   for turn in turns:
     words = [part if isinstance(part, str) else _VISUAL for part in turn.parts]
     messages.append(dict(role=turn.role, content="".join(words)))

@@ -6,13 +6,11 @@ from typing import Any
 
 from filax.models import components
 
-_PLACEHOLDERS: Mapping[str, Mapping[str, Any]] = (
-  dict(  # The smallest parts; they get no parameters.
-    encoder=dict(name="siglip", variant="tiny"),
-    selector=dict(name="uniform", size=1),
-    merger=dict(name="mean"),
-    projector=dict(name="mlp"),
-  )
+_PLACEHOLDERS: Mapping[str, Mapping[str, Any]] = dict(  # The smallest; without parameters.
+  encoder=dict(name="siglip", variant="tiny"),
+  selector=dict(name="uniform", size=1),
+  merger=dict(name="mean"),
+  projector=dict(name="mlp"),
 )
 
 

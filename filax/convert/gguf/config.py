@@ -10,7 +10,7 @@ from filax.convert.gguf.container import GgufFile
 from filax.convert.gguf.tensors import ROPE_FACTORS
 from filax.ops import rope
 
-_LLAMA3 = dict(low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+_LLAMA3 = (1.0, 4.0, 8192)  # Low and high frequency factors, and the positions before.
 
 
 def gguf_config(path: Path) -> dict[str, Any]:
@@ -84,18 +84,18 @@ def _llama3_scaling(
   file: GgufFile, factors: np.ndarray, head_dim: int, theta: float
 ) -> dict[str, Any]:
   """The settings that give the file's factors of rotary frequencies."""
-  settings = dict(rope_type="llama3", factor=float(factors.max()), **_LLAMA3)
+  factor = float(factors.max())
   plain, _ = rope.frequencies(head_dim, theta)
-  stretched = rope.llama3_frequencies(
-    head_dim,
-    theta,
-    settings["factor"],
-    _LLAMA3["low_freq_factor"],
-    _LLAMA3["high_freq_factor"],
-    8192,
-  )
+  stretched = rope.llama3_frequencies(head_dim, theta, factor, *_LLAMA3)
   if factors.shape != plain.shape or not np.allclose(plain / stretched, factors, rtol=1e-4):
     raise ValueError(
       f"{file.path.name} has factors of rotary frequencies that are not those of Llama 3."
     )
-  return settings
+  low, high, trained = _LLAMA3
+  return dict(
+    rope_type="llama3",
+    factor=factor,
+    low_freq_factor=low,
+    high_freq_factor=high,
+    original_max_position_embeddings=trained,
+  )
