@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+import numpy as np
 
 from filax.models import visual_dropout
 from filax.models.layer_cache import Cache
@@ -181,8 +182,12 @@ class Decoder(nn.Module, _DecoderParts, LLM):
 
   def _rotation(self, positions):
     """(cos, sin) of the rotary embedding."""
-    inverse, factor = rope.frequencies(self.head_dim, self.theta, self.yarn)
+    inverse, factor = self.frequencies()
     return rope.angles(positions, inverse, factor)
+
+  def frequencies(self) -> tuple[np.ndarray, float]:
+    """Inverse rotary frequencies f32 [d/2], and the factor on cos and sin."""
+    return rope.frequencies(self.head_dim, self.theta, self.yarn)
 
   def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     return constrain(self.embed_tokens(tokens), "batch seq -")
