@@ -42,13 +42,14 @@ class CausalAttention(nn.Module):
     rotation,
     q_at,
     slots,
+    samples: int,
     probe: str = "",
   ):
     """The output and the cache.
 
     `rotation` = (cos, sin), `q_at` = (segment, place) of the queries. `cache`, a LayerCache or
-    None, is written from slot `slots` [B] on. With `probe`, the dimension word of the places, the
-    result is (queries, keys) instead.
+    None, is written from slot `slots` [B] on. `samples`: as in Decoder.blocks. With `probe`, the
+    dimension word of the places, the result is (queries, keys) instead.
     """
     types = float_types(self)
     seq = probe or "seq"
@@ -62,12 +63,13 @@ class CausalAttention(nn.Module):
     k = rope.rotate(k, *rotation)
     if probe:
       return q, k
-    if cache is None:
-      attend = sequence_parallel.attend(*self.attend)
+    if cache is not None:
+      cache = cache.write(k, v, slots)
+    if cache is None or samples == 1:
+      attend = sequence_parallel.attend(*self.attend, samples=samples)
       o = attend(q, k.astype(q.dtype), v.astype(q.dtype), q_at, q_at)
     else:
       attend = dense.attention_kernel(self.attend[0])
-      cache = cache.write(k, v, slots)
       o = cached(attend, q, cache.keys(), cache.values(), q_at)
     o = constrain(o, "batch seq heads -")
     out = Dense(x.shape[-1], axis=(-2, -1), use_bias=False, name="o_proj", **types)
@@ -126,6 +128,7 @@ class DecoderBlock(nn.Module):
     rotation,
     q_at,
     slots,
+    samples: int,
     probe: str = "",
   ):
     types = float_types(self)
@@ -133,8 +136,8 @@ class DecoderBlock(nn.Module):
     heads = (self.heads, self.kv_heads, self.head_dim)
     attention = self.attention(*heads, self.attend, self.eps, name="self_attn", **types)
     if probe:
-      return attention(h, cache, rotation, q_at, slots, probe)
-    h, cache = attention(h, cache, rotation, q_at, slots)
+      return attention(h, cache, rotation, q_at, slots, samples, probe)
+    h, cache = attention(h, cache, rotation, q_at, slots, samples)
     x = x + h
     h = RMSNorm(self.eps, name="post_attention_layernorm", **types)(x)
     x = x + SwiGLU(self.mlp, name="mlp", **types)(h)
