@@ -126,10 +126,12 @@ def case_line(case: dict[str, Any]) -> str:
 
 def write_results(folder: pathlib.Path, description: dict[str, Any]) -> None:
   """Writes results.json, results.md and the plots of all finished cases."""
-  order = list(all_rows())
-  cases = [json.loads(path.read_text()) for path in (folder / "cases").glob("*.json")]
-  cases = [case for case in cases if case["row"] in order]
-  cases.sort(key=lambda case: (order.index(case["row"]), list(map(str, case["shape"].values()))))
+  cases = []
+  for row in all_rows().values():
+    for shape in row.shapes_of_run(full=True):
+      path = folder / "cases" / f"{case_name(row, shape)}.json"
+      if path.exists():
+        cases.append(json.loads(path.read_text()))
   results = dict(machine=description, cases=cases)
   (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
   page = table.results_page(description, cases)

@@ -32,6 +32,7 @@ class Worker:
     self.samples: list[dict[str, float]] = []
     self.error = ""
     self.ready = 0.0
+    self.first = 0.0
     self._log = log
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     with log.open("w") as stderr:
@@ -144,6 +145,7 @@ def run_case(
 def _warm_up(worker: Worker) -> None:
   """Runs a side until it is warm, and chooses its number of threads."""
   first = worker.run()
+  worker.first = first.get("seconds", 0.0)
   if not first or worker.threads is None or worker.threads == 1:
     return
   all_cores = worker.threads
@@ -154,7 +156,9 @@ def _warm_up(worker: Worker) -> None:
 
 
 def _record(worker: Worker) -> dict[str, Any]:
-  record: dict[str, Any] = dict(samples=worker.samples, ready=round(worker.ready, 2))
+  record: dict[str, Any] = dict(samples=worker.samples)
+  record["ready"] = round(worker.ready, 2)
+  record["first"] = round(worker.first, 3)
   if worker.threads is not None:
     record["threads"] = worker.threads
   if worker.error:

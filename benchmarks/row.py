@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import importlib.util
 import pkgutil
+import re
 from typing import Any
 
 Shape = Mapping[str, Any]
@@ -62,7 +63,7 @@ def case_name(row: Row, shape: Shape) -> str:
   """The name of a case's file, without extension."""
   words = [row.name]
   for key, value in shape.items():
-    words.append(f"{key}-{value}".replace("/", "-"))
+    words.append(re.sub(r"[^\w-]+", "_", f"{key}-{value}"))
   return ".".join(words)
 
 

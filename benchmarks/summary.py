@@ -30,6 +30,7 @@ def summarise_side(record: Mapping[str, Any]) -> dict[str, Any]:
     peak_mib=max(sample["peak_mib"] for sample in samples),
     others=statistics.mean(sample["others"] for sample in samples),
     samples=len(samples),
+    first=record.get("first", 0.0),
   )
   further = {}
   for key in samples[0]:
