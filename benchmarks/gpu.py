@@ -11,9 +11,10 @@ import dataclasses
 import json
 import os
 import pathlib
-import select
+import queue
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -150,17 +151,17 @@ def run_group(group: Group, seconds: float, args: argparse.Namespace, report: Re
   }
   deadline = time.monotonic() + seconds
   process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-  assert process.stdout is not None
+  lines: queue.Queue[str] = queue.Queue()
+  threading.Thread(target=_read_lines, args=(process, lines), daemon=True).start()
   base = dict(group=group.name, side=group.side)
   while True:
-    left = deadline - time.monotonic()
-    ready, _, _ = select.select([process.stdout], [], [], max(left, 0))
-    if not ready:
+    try:
+      line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+    except queue.Empty:
       process.kill()
       process.wait()
       report.add(base | dict(error=f"ended after {seconds:.0f} s"))
       return
-    line = process.stdout.readline()
     if not line:
       break
     if line.startswith(FIGURE):
@@ -168,6 +169,14 @@ def run_group(group: Group, seconds: float, args: argparse.Namespace, report: Re
   code = process.wait()
   if code:
     report.add(base | dict(error=f"the process ended with code {code}"))
+
+
+def _read_lines(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
+  """Puts the lines of a process into a queue, then an empty one."""
+  assert process.stdout is not None
+  for line in process.stdout:
+    lines.put(line)
+  lines.put("")
 
 
 if __name__ == "__main__":
