@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   for group in groups:
     left = args.seconds - (time.monotonic() - start)
     if left < LEAST:
-      report.add(dict(group=group.name, side=group.side, error="no time was left"))
+      report.add_figure(dict(group=group.name, side=group.side, error="no time was left"))
       continue
     run_group(group, min(left, group.seconds), args, report)
   print("\n".join(report.lines()))
@@ -88,7 +88,7 @@ class Report:
     path.parent.mkdir(parents=True, exist_ok=True)
     self._write()
 
-  def add(self, figure: dict[str, Any]) -> None:
+  def add_figure(self, figure: dict[str, Any]) -> None:
     """Adds a figure and writes the file."""
     self._content["figures"].append(figure)
     self._write()
@@ -142,7 +142,9 @@ def gpu_name() -> str:
 
 
 def run_group(group: Group, seconds: float, args: argparse.Namespace, report: Report) -> None:
-  """Runs a group's process and collects its figures until it ends or is late."""
+  """Runs a group's process and collects its figures.
+
+  A process that is late is ended."""
   command = [sys.executable, "-m", "benchmarks.gpu_work", group.name, group.side, args.size]
   environment = os.environ | {
     "JAX_PLATFORMS": args.platform,
@@ -160,19 +162,19 @@ def run_group(group: Group, seconds: float, args: argparse.Namespace, report: Re
     except queue.Empty:
       process.kill()
       process.wait()
-      report.add(base | dict(error=f"ended after {seconds:.0f} s"))
+      report.add_figure(base | dict(error=f"ended after {seconds:.0f} s"))
       return
     if not line:
       break
     if line.startswith(FIGURE):
-      report.add(base | json.loads(line.removeprefix(FIGURE)))
+      report.add_figure(base | json.loads(line.removeprefix(FIGURE)))
   code = process.wait()
   if code:
-    report.add(base | dict(error=f"the process ended with code {code}"))
+    report.add_figure(base | dict(error=f"the process ended with code {code}"))
 
 
 def _read_lines(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
-  """Puts the lines of a process into a queue, then an empty one."""
+  """Puts lines of a process, then an empty one, into a queue."""
   assert process.stdout is not None
   for line in process.stdout:
     lines.put(line)

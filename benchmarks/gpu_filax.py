@@ -32,12 +32,12 @@ def measure_llm(sizes: Mapping[str, Any]) -> None:
   tokens = sizes["tokens"]
   for context, batch in sizes["decode"]:
 
-    def decode(context=context, batch=batch):
+    def decode_batch(context=context, batch=batch):
       cache = models.full_cache(model, batch, context, tokens)
       return models.decode_from_cache(model, params, cache, tokens)
 
     work = f"decode after {context}, batch {batch}"
-    measure_work(work, "tokens/s", batch * tokens, lambda decode=decode: decode)
+    measure_work(work, "tokens/s", batch * tokens, lambda decode_batch=decode_batch: decode_batch)
 
 
 def measure_training(sizes: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ def measure_training(sizes: Mapping[str, Any]) -> None:
   name, llm = trained_model(settings, device_gib())
   length = settings["tokens"]
 
-  def prepare():
+  def prepare_training():
     error: Exception | None = None
     for remat in REMAT:
       try:
@@ -59,17 +59,19 @@ def measure_training(sizes: Mapping[str, Any]) -> None:
         error = failure
     raise RuntimeError(f"No remat policy fits: {error}")
 
-  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare)
+  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare_training)
 
 
 def trained_model(settings: Mapping[str, Any], gib: float) -> tuple[str, Mapping[str, Any]]:
-  """(name, sizes) of the model that both sides train on a device of `gib`."""
+  """(name, sizes) of the model that both sides train.
+
+  gib: the memory of the device."""
   size = "large" if gib >= LARGE_GIB else "small"
   return size, settings[size]
 
 
 def device_gib() -> float:
-  """The memory of the device in GiB; 0 if it does not say."""
+  """The memory of the device in GiB; 0 if unknown."""
   stats = jax.local_devices()[0].memory_stats() or {}
   return stats.get("bytes_limit", 0) / 0.93 / 2**30
 
@@ -125,14 +127,14 @@ def _scene_selection(frames: int):
 
 
 def measure_answer(sizes: Mapping[str, Any]) -> None:
-  """A question about a long video, from frames in memory to the answer's tokens."""
+  """A question about a long video, whose frames are in memory."""
   answer = sizes["answer"]
   frames = answer["frames"]
   measure_work(
     f"answer about {frames} frames, prompt bucket",
     "frames/s",
     frames,
-    lambda: VideoQuestion(sizes["llm"], **answer).ask,
+    lambda: VideoQuestion(sizes["llm"], **answer).answer_once,
   )
 
 
@@ -166,7 +168,7 @@ class VideoQuestion:
     visual = self._model.apply({"params": params}, frames, mask, no_images, method="embed")
     return visual.table[0, :-1]  # Without the newline.
 
-  def ask(self) -> dict[str, float]:
+  def answer_once(self) -> dict[str, float]:
     """Seconds of a question: in all, and of its phases."""
     start = time.perf_counter()
     parts = []

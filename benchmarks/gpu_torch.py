@@ -23,23 +23,25 @@ def measure_llm(sizes: Mapping[str, Any]) -> None:
   for length in sizes["prefill"]:
 
     @torch.no_grad()
-    def prefill(length=length):
+    def read_prompt(length=length):
       tokens = torch.randint(0, vocab, (1, length), device=DEVICE)
       seconds, _ = torch_models.timed_torch(
         lambda: model(input_ids=tokens, use_cache=True, logits_to_keep=1), DEVICE
       )
       return seconds
 
-    measure_work(f"prefill {length}", "tokens/s", length, lambda prefill=prefill: prefill)
+    measure_work(
+      f"prefill {length}", "tokens/s", length, lambda read_prompt=read_prompt: read_prompt
+    )
   tokens = sizes["tokens"]
   for context, batch in sizes["decode"]:
 
-    def decode(context=context, batch=batch):
+    def decode_batch(context=context, batch=batch):
       cache = torch_models.filled_cache(model, batch, context)
       return torch_models.decode_greedily(model, cache, batch, tokens, DEVICE)
 
     work = f"decode after {context}, batch {batch}"
-    measure_work(work, "tokens/s", batch * tokens, lambda decode=decode: decode)
+    measure_work(work, "tokens/s", batch * tokens, lambda decode_batch=decode_batch: decode_batch)
 
 
 def measure_training(sizes: Mapping[str, Any], compiled: bool = False) -> None:
@@ -52,13 +54,13 @@ def measure_training(sizes: Mapping[str, Any], compiled: bool = False) -> None:
   llm = settings[name]
   length = settings["tokens"]
 
-  def prepare():
+  def prepare_training():
     model = torch_models.qwen2(**llm, dtype=DTYPE, device=DEVICE)
     if name == "large":
       model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
     return torch_models.TorchTraining(model, 1, length, compiled, DEVICE).step
 
-  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare)
+  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare_training)
 
 
 def measure_vision(sizes: Mapping[str, Any], compiled: bool = False) -> None:
@@ -124,10 +126,10 @@ def _encoder_round(tower, compiled: bool, inputs):
   encode = torch.compile(tower) if compiled else tower
 
   @torch.no_grad()
-  def run():
+  def encode_batch():
     return torch_models.timed_torch(lambda: encode(**inputs), DEVICE)[0]
 
-  return run
+  return encode_batch
 
 
 GROUPS = dict(

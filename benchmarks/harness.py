@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.row import OURS, Row, Shape, Side
+from benchmarks.row import OURS, BenchmarkRow, Shape, Side
 
 ANSWER_SECONDS = 1800.0  # A side that answers later has failed.
 PAUSE = 0.3  # Seconds between repetitions: threads of the side before stop spinning.
@@ -26,7 +26,7 @@ PAUSE = 0.3  # Seconds between repetitions: threads of the side before stop spin
 class Worker:
   """A process that runs one side of a case."""
 
-  def __init__(self, row: Row, side: Side, shape: Shape, log: pathlib.Path):
+  def __init__(self, row: BenchmarkRow, side: Side, shape: Shape, log: pathlib.Path):
     self.side = side
     self.threads = machine.usable_cores() if side.threads else None
     self.samples: list[dict[str, float]] = []
@@ -74,7 +74,7 @@ class Worker:
     self.error = answer.pop("error", "")
     return {} if self.error else answer
 
-  def run(self) -> dict[str, float]:
+  def run_round(self) -> dict[str, float]:
     """One repetition, with what others did to the machine during it."""
     busy_before = machine.busy_seconds()
     start = time.perf_counter()
@@ -91,14 +91,14 @@ class Worker:
     lines = self._log.read_text(errors="replace").strip().splitlines()
     return f"ended with code {code}: {lines[-1] if lines else 'it printed nothing'}"[:600]
 
-  def close(self) -> None:
+  def stop(self) -> None:
     """Ends the process."""
     self._process.kill()
     self._process.communicate()
 
 
 def run_case(
-  row: Row,
+  row: BenchmarkRow,
   shape: Shape,
   sides: Sequence[Side],
   repeats: int,
@@ -127,13 +127,13 @@ def run_case(
         break
       for worker in workers:
         time.sleep(PAUSE)
-        sample = worker.run()
+        sample = worker.run_round()
         if sample:
           worker.samples.append(sample)
       rounds += 1
   finally:
     for worker in workers:
-      worker.close()
+      worker.stop()
   return dict(
     rounds=rounds,
     seconds=round(time.monotonic() - start, 1),
@@ -143,15 +143,15 @@ def run_case(
 
 
 def _warm_up(worker: Worker) -> None:
-  """Runs a side until it is warm, and chooses its number of threads."""
-  first = worker.run()
+  """Warms a side up and chooses its number of threads."""
+  first = worker.run_round()
   worker.first = first.get("seconds", 0.0)
   if not first or worker.threads is None or worker.threads == 1:
     return
   all_cores = worker.threads
-  seconds = {all_cores: worker.run().get("seconds", float("inf"))}
+  seconds = {all_cores: worker.run_round().get("seconds", float("inf"))}
   worker.threads = 1
-  seconds[1] = worker.run().get("seconds", float("inf"))
+  seconds[1] = worker.run_round().get("seconds", float("inf"))
   worker.threads = min(seconds, key=lambda threads: seconds[threads])
 
 
@@ -166,7 +166,7 @@ def _record(worker: Worker) -> dict[str, Any]:
   return record
 
 
-def sides_that_run(row: Row, peers: bool) -> tuple[list[Side], dict[str, str]]:
+def sides_that_run(row: BenchmarkRow, peers: bool) -> tuple[list[Side], dict[str, str]]:
   """(sides to run, side -> why it is left out)."""
   sides = []
   skipped = {}

@@ -24,7 +24,7 @@ def empty_folder(name: str) -> pathlib.Path:
 
 
 def moving_video(frames: int, fps: int = 10, height: int = 180, width: int = 320) -> str:
-  """The path of an H.264 file in which a camera moves over a texture."""
+  """The path of an H.264 file of a moving texture."""
   import numpy as np
 
   from data_pipelines.media.encoder import write_h264

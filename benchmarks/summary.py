@@ -16,7 +16,9 @@ def seconds_a_unit(sample: Mapping[str, float]) -> float:
 
 
 def summarise_side(record: Mapping[str, Any]) -> dict[str, Any]:
-  """Median, spread and further figures of a side; only its error if it has no sample."""
+  """Median, spread and further figures of a side.
+
+  Only its error if it has no sample."""
   samples = record["samples"]
   if not samples:
     return dict(error=record.get("error", "no sample"))
@@ -46,9 +48,11 @@ def summarise_side(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarise_case(case: Mapping[str, Any]) -> dict[str, Any]:
-  """The sides of a case, its best peer and the ratio of times, ours ÷ theirs.
+  """The sides of a case, its best peer and the ratio.
 
-  The ratio is the median over rounds, in which both ran one after the other.
+  The ratio is our time ÷ theirs.
+
+  It is the median over rounds, in which both ran one after the other.
   """
   sides = {name: summarise_side(record) for name, record in case["sides"].items()}
   peers = {}

@@ -7,7 +7,7 @@ pipeline of decord, plain PyTorch and transformers.
 
 from typing import Any
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.decode import TORCH
 
 QUESTION = "What shape is on red?"
@@ -55,7 +55,7 @@ def _filax(frames: int) -> Repetition:
   session = _session(frames)
   apart = _phases_apart(session, video, frames)
 
-  def ask():
+  def answer_about_video():
     start = time.perf_counter()
     talk = session.conversation(video)
     answer = talk.ask(QUESTION, max_new_tokens=TOKENS)
@@ -67,11 +67,13 @@ def _filax(frames: int) -> Repetition:
     )
     return dict(seconds=seconds, amount=frames) | phases | apart
 
-  return ask
+  return answer_about_video
 
 
 def _phases_apart(session: Any, video: str, frames: int) -> dict[str, float]:
-  """Seconds of reading, encoding and merging a part of the video, each alone, for all frames."""
+  """Seconds of reading, encoding and merging, each alone.
+
+  Encoding and merging are measured on a part of the video."""
   import time
 
   import jax
@@ -124,7 +126,7 @@ def _peer(frames: int) -> Repetition:
     return projector(merged).reshape(-1, width)
 
   @torch.no_grad()
-  def ask():
+  def answer_about_video():
     start = time.perf_counter()
     reader = decord.VideoReader(video, width=SIDE, height=SIDE)
     places = np.linspace(0, len(reader) - 1, frames).round().astype(int)
@@ -151,11 +153,11 @@ def _peer(frames: int) -> Repetition:
       decode_s=end - prefilled,
     )
 
-  return ask
+  return answer_about_video
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "answer",
     "video file to answer, a small VideoChat-Flash",
     "frames/s",

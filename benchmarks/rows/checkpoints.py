@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: how fast they are written and read, and how long a step waits for one."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.encoders import PLAIN_TORCH
 
 LEAF = 8 * 2**20  # float32 values of a leaf.
@@ -123,7 +123,7 @@ def _torch_restore(mib: int) -> Repetition:
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "checkpoint_save",
     "checkpoint written and synced to disk; FiLax hashes every array",
     "GB/s",
@@ -131,7 +131,7 @@ ROWS = (
     shapes=(dict(mib=384),),
     full=(dict(mib=3072),),
   ),
-  Row(
+  BenchmarkRow(
     "checkpoint_restore",
     "checkpoint read from the page cache; FiLax checks every array",
     "GB/s",

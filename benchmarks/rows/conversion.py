@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversion from and to PyTorch folders (benchmarks/convert_memory.py)."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 
 
 def _filax(model: str, size: str) -> Repetition:
-  def convert():
+  def convert_both_ways():
     import jax
 
     from benchmarks import convert_memory
@@ -26,11 +26,11 @@ def _filax(model: str, size: str) -> Repetition:
       to_peak_gb=back["peak"] / 1e9,
     )
 
-  return convert
+  return convert_both_ways
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "conversion",
     "PyTorch folder to checkpoint and back, bfloat16",
     "GB/s",

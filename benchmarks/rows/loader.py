@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames a second from video files; readers and clips are those of benchmarks/loader.py."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 
 
 def _reader(side: str):
-  """prepare() of a reader by the name of its function."""
+  """The preparation of a reader, by the name of its function."""
 
-  def prepare(height: int, gop: int, sampling: str, threads: int) -> Repetition:
+  def prepare_reader(height: int, gop: int, sampling: str, threads: int) -> Repetition:
     from concurrent.futures import ThreadPoolExecutor
     import time
 
@@ -18,15 +18,15 @@ def _reader(side: str):
     numbers = loader.wanted_frames(seconds * loader.RATE, sampling)
     read = getattr(loader, f"{side}_reader")()
 
-    def run():
+    def read_files():
       start = time.perf_counter()
       with ThreadPoolExecutor(threads) as pool:
         counts = list(pool.map(lambda _: read(path, numbers), range(threads)))
       return dict(seconds=time.perf_counter() - start, amount=sum(counts))
 
-    return run
+    return read_files
 
-  return prepare
+  return prepare_reader
 
 
 def _shape(height: int, gop: int, sampling: str, threads: int = 1) -> dict:
@@ -34,7 +34,7 @@ def _shape(height: int, gop: int, sampling: str, threads: int = 1) -> dict:
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "loader",
     "frames of 384 x 384 from an H.264 file",
     "frames/s",

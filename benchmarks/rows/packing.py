@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packed batches a second from a corpus of tiny media of every kind."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 
 BATCHES = 8
 
@@ -27,7 +27,7 @@ def _filax(rows: int, workers: int) -> Repetition:
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "packing",
     "packed batches of short videos, pictures and text",
     "batches/s",

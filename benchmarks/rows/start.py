@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.decode import TORCH
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -28,11 +28,11 @@ def _run_python(code: str, *words: str) -> float:
 
 
 def _import(code: str):
-  def prepare(module: str) -> Repetition:
+  def prepare_import(module: str) -> Repetition:
     del module
     return lambda: dict(seconds=_run_python(code))
 
-  return prepare
+  return prepare_import
 
 
 _OUR_IMPORT = "import filax; filax.load; filax.build_video_lm"
@@ -50,7 +50,7 @@ def _train_command(folder: pathlib.Path, config: str) -> list[str]:
 
 
 def _until_step(command: list[str], workdir: pathlib.Path, step: int) -> float:
-  """Seconds until a training process has logged a step; then it is killed."""
+  """Seconds until a training process logs a step; kills it."""
   log = workdir / "metrics.jsonl"
   start = time.perf_counter()
   with (workdir.parent / "train.log").open("w") as output:
@@ -131,14 +131,14 @@ def _first_answer(model: str) -> Repetition:
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "start_import",
     "import in a new process, until a model can be built",
     "s",
     (Side(OURS, _import(_OUR_IMPORT)), Side("transformers", _import(_THEIR_IMPORT), TORCH)),
     shapes=(dict(module="model"),),
   ),
-  Row(
+  BenchmarkRow(
     "start_training",
     "from the command to the first logged training step, debug size",
     "s",
@@ -146,7 +146,7 @@ ROWS = (
     shapes=(dict(config="fila_stage4.py:debug"),),
     repeats=3,
   ),
-  Row(
+  BenchmarkRow(
     "start_after_kill",
     "from a killed run's command to its next logged step, debug size",
     "s",
@@ -154,7 +154,7 @@ ROWS = (
     shapes=(dict(config="fila_stage4.py:debug"),),
     repeats=3,
   ),
-  Row(
+  BenchmarkRow(
     "start_answer",
     "from a new process to the answer about a 30-second clip, tiny model",
     "s",

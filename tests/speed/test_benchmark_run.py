@@ -36,7 +36,7 @@ def test_an_unknown_row_is_named_with_the_known_ones():
 def test_a_missing_peer_is_skipped_with_its_command():
   side = row.Side("peer", print, (("no_such_module", "no-such-package"),))
   ours = row.Side(row.OURS, print)
-  entry = row.Row("r", "what", "s", (ours, side), (dict(n=1),))
+  entry = row.BenchmarkRow("r", "what", "s", (ours, side), (dict(n=1),))
   sides, skipped = harness.sides_that_run(entry, peers=True)
   assert sides == [ours]
   assert skipped == {"peer": "not installed: pip install no-such-package"}
