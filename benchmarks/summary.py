@@ -50,9 +50,7 @@ def summarise_side(record: Mapping[str, Any]) -> dict[str, Any]:
 def summarise_case(case: Mapping[str, Any]) -> dict[str, Any]:
   """The sides of a case, its best peer and the ratio.
 
-  The ratio is our time ÷ theirs.
-
-  It is the median over rounds, in which both ran one after the other.
+  The ratio is our time ÷ theirs: the median over rounds, in which both ran one after the other.
   """
   sides = {name: summarise_side(record) for name, record in case["sides"].items()}
   peers = {}
