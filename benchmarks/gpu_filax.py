@@ -47,7 +47,7 @@ def measure_training(sizes: Mapping[str, Any]) -> None:
   length = settings["tokens"]
 
   def prepare_training():
-    error: Exception | None = None
+    reason = ""
     for remat in REMAT:
       try:
         model = models.text_model(DTYPE, remat=remat, **llm)
@@ -56,8 +56,8 @@ def measure_training(sizes: Mapping[str, Any]) -> None:
         print(f"train step with remat={remat}", flush=True)
         return run.step
       except Exception as failure:  # Out of memory: the next policy saves less.
-        error = failure
-    raise RuntimeError(f"No remat policy fits: {error}")
+        reason = str(failure)[:300]  # The exception itself would keep the arrays alive.
+    raise RuntimeError(f"No remat policy fits: {reason}")
 
   measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare_training)
 
