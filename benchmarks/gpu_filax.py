@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 import functools
+import math
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import models
-from benchmarks.gpu_work import measure_work
+from benchmarks.gpu_work import NAMES, measure_work
 from filax.infer import generate
 from filax.models import components
 from filax.models.selectors.kmeans import KMeans
@@ -59,7 +60,7 @@ def measure_training(sizes: Mapping[str, Any]) -> None:
         reason = str(failure)[:300]  # The exception itself would keep the arrays alive.
     raise RuntimeError(f"No remat policy fits: {reason}")
 
-  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare_training)
+  measure_work(f"train step {NAMES[name]}, {length} tokens", "tokens/s", length, prepare_training)
 
 
 def trained_model(settings: Mapping[str, Any], gib: float) -> tuple[str, Mapping[str, Any]]:
@@ -127,15 +128,17 @@ def _scene_selection(frames: int):
 
 
 def measure_answer(sizes: Mapping[str, Any]) -> None:
-  """A question about a long video, whose frames are in memory."""
+  """A question about a long video, whose frames are in memory.
+
+  First with the prompt's usual bucket, then with the next multiple of a chunk of the prefill.
+  """
   answer = sizes["answer"]
   frames = answer["frames"]
-  measure_work(
-    f"answer about {frames} frames, prompt bucket",
-    "frames/s",
-    frames,
-    lambda: VideoQuestion(sizes["llm"], **answer).answer_once,
-  )
+  question = VideoQuestion(sizes["llm"], **answer)
+  work = f"answer about {frames} frames"
+  measure_work(work, "frames/s", frames, lambda: question.answer_once)
+  close_fit = functools.partial(question.answer_once, close_fit=True)
+  measure_work(f"{work}, prompt padded to a chunk", "frames/s", frames, lambda: close_fit)
 
 
 class VideoQuestion:
@@ -168,7 +171,7 @@ class VideoQuestion:
     visual = self._model.apply({"params": params}, frames, mask, no_images, method="embed")
     return visual.table[0, :-1]  # Without the newline.
 
-  def answer_once(self) -> dict[str, float]:
+  def answer_once(self, close_fit: bool = False) -> dict[str, float]:
     """Seconds of a question: in all, and of its phases."""
     start = time.perf_counter()
     parts = []
@@ -181,6 +184,9 @@ class VideoQuestion:
     prompt = np.arange(words + len(table)) % 500
     index = np.full(len(prompt), -1, np.int32)
     index[10 : 10 + len(table)] = np.arange(len(table))
+    lengths = generate.LENGTHS
+    if close_fit:
+      lengths = (math.ceil(len(prompt) / generate.CHUNK) * generate.CHUNK,)
     generated = generate.generate(
       self._model,
       self._params,
@@ -188,6 +194,7 @@ class VideoQuestion:
       table=table[None],
       visual_index=[index],
       max_new_tokens=self._new_tokens,
+      lengths=lengths,
     )
     end = time.perf_counter()
     return dict(

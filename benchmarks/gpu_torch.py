@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks import torch_models
-from benchmarks.gpu_work import measure_work
+from benchmarks.gpu_work import NAMES, measure_work
 
 DTYPE = torch.bfloat16
 DEVICE = os.environ.get("BENCHMARK_DEVICE", "cuda")
@@ -60,7 +60,7 @@ def measure_training(sizes: Mapping[str, Any], compiled: bool = False) -> None:
       model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
     return torch_models.TorchTraining(model, 1, length, compiled, DEVICE).step
 
-  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare_training)
+  measure_work(f"train step {NAMES[name]}, {length} tokens", "tokens/s", length, prepare_training)
 
 
 def measure_vision(sizes: Mapping[str, Any], compiled: bool = False) -> None:

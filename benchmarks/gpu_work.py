@@ -20,6 +20,7 @@ _QWEN2_7B = dict(
 _QWEN2_1_5B = dict(
   width=1536, depth=28, heads=12, kv_heads=2, head_dim=128, mlp=8960, vocab=151_936, tied=True
 )
+NAMES = dict(large="7B", small="1.5B")  # Of the models that are trained.
 _TINY = dict(width=32, depth=2, heads=4, kv_heads=2, head_dim=8, mlp=64, vocab=512, tied=False)
 
 SIZES: dict[str, dict[str, Any]] = {
