@@ -11,12 +11,14 @@ import json
 import os
 import pathlib
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import machine, scratch
 from benchmarks.row import OURS, BenchmarkRow, Shape, Side
 
 ANSWER_SECONDS = 1800.0  # A side that answers later has failed.
@@ -26,7 +28,7 @@ PAUSE = 0.3  # Seconds between repetitions: threads of the side before stop spin
 class Worker:
   """A process that runs one side of a case."""
 
-  def __init__(self, row: BenchmarkRow, side: Side, shape: Shape, log: pathlib.Path):
+  def __init__(self, row: BenchmarkRow, side: Side, shape: Shape, log: pathlib.Path, folder: str):
     self.side = side
     self.threads = machine.usable_cores() if side.threads else None
     self.samples: list[dict[str, float]] = []
@@ -35,6 +37,7 @@ class Worker:
     self.first = 0.0
     self._log = log
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    environment[scratch.CASE_FOLDER] = folder
     with log.open("w") as stderr:
       self._process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.worker"],
@@ -114,9 +117,11 @@ def run_case(
   workers = []
   start = time.monotonic()
   load = os.getloadavg()[0]
+  folder = tempfile.mkdtemp(prefix="case-", dir=scratch.scratch_folder())
   try:
     for side in sides:
-      workers.append(Worker(row, side, shape, logs / f"{row.name}.{side.name}.log"))
+      log = logs / f"{row.name}.{side.name.replace(' ', '_')}.log"
+      workers.append(Worker(row, side, shape, log, folder))
     for worker in workers:
       worker.ready = worker.answer().get("ready", 0.0)
     for worker in workers:
@@ -134,6 +139,7 @@ def run_case(
   finally:
     for worker in workers:
       worker.stop()
+    shutil.rmtree(folder, ignore_errors=True)
   return dict(
     rounds=rounds,
     seconds=round(time.monotonic() - start, 1),

@@ -6,6 +6,8 @@ import pathlib
 import shutil
 import tempfile
 
+CASE_FOLDER = "FILAX_BENCH_CASE"  # Environment: a folder that is removed after the case.
+
 
 def scratch_folder() -> pathlib.Path:
   """The folder of made files; FILAX_BENCH_SCRATCH sets another place."""
@@ -16,8 +18,12 @@ def scratch_folder() -> pathlib.Path:
 
 
 def empty_folder(name: str) -> pathlib.Path:
-  """A new, empty folder of that name for this process."""
-  folder = scratch_folder() / f"{name}-{os.getpid()}"
+  """A new, empty folder of that name for this process.
+
+  It lies in the folder of the case, which the harness removes.
+  """
+  parent = pathlib.Path(os.environ.get(CASE_FOLDER) or scratch_folder())
+  folder = parent / f"{name}-{os.getpid()}"
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir()
   return folder
