@@ -22,6 +22,7 @@ from benchmarks import machine, scratch
 from benchmarks.row import OURS, BenchmarkRow, Shape, Side
 
 ANSWER_SECONDS = 1800.0  # A side that answers later has failed.
+LONG = 10.0  # Seconds of a repetition from which other numbers of threads are not tried.
 PAUSE = 0.3  # Seconds between repetitions: threads of the side before stop spinning.
 
 
@@ -153,6 +154,8 @@ def _warm_up(worker: Worker) -> None:
   first = worker.run_round()
   worker.first = first.get("seconds", 0.0)
   if not first or worker.threads is None or worker.threads == 1:
+    return
+  if worker.first > LONG:  # Long work is large work, which all cores share.
     return
   all_cores = worker.threads
   seconds = {all_cores: worker.run_round().get("seconds", float("inf"))}

@@ -48,7 +48,7 @@ ROWS = (
       dict(length=1024, depth=6),
       dict(length=4096, depth=6),
       dict(length=16_384, depth=6),
-      dict(length=32_768, depth=6),
+      dict(length=32_768, depth=2),
     ),
     axis="length",
   ),
