@@ -1,30 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over blocks of keys with a running softmax (arXiv:2112.05682, arXiv:2205.14135).
+"""Attention over tiles of scores with a running softmax (arXiv:2112.05682, arXiv:2205.14135).
 
-Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Ring attention
-splits keys into parts: it uses `with_lse` and `merge_parts` in the forward pass, `gradients` in the
+Plain XLA, for any backend and any layout: masks come from (segment, place) alone. Tiles without a
+visible key are never computed, forward or backward; full tiles need no mask. Ring attention splits
+keys into parts: it uses `with_lse` and `merge_parts` in the forward pass, `gradients` in the
 backward pass.
 
-Letters of einsums: B batch, L queries, S keys, b keys of a block, K kv heads, G query heads of a
-kv head (H = K·G), d head size.
+Letters of einsums: B rows of a group, l queries of a tile, b keys of a tile, K kv heads, G query
+heads of a kv head (H = K·G), d head size. Letters of shapes: R groups of rows, computed one after
+the other, n blocks of queries, m blocks of keys.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from filax.ops import chunks
-
-At = tuple[Int[Array, "B L"], Int[Array, "B L"]]  # (segment, place) of queries,
-KeysAt = tuple[Int[Array, "B S"], Int[Array, "B S"]]  # of keys.
+from filax.ops.attention import tiles
+from filax.ops.attention.device import device_in_use, rows_are_local
+from filax.ops.attention.tiles import At, KeysAt
 
 MASKED = -1e30  # Finite, so that a query without keys yields zeros, not NaN.
 SAVED = "attn"  # Checkpoint name of the outputs that the backward pass needs.
-_NOWHERE = -1  # The segment of keys that only fill up a block.
+_BLOCK = {"cpu": 256}  # Queries and keys of a tile: on a CPU a tile stays in its cache.
+_ACCELERATOR_BLOCK = 1024
+
+_product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def blockwise(
@@ -33,9 +39,12 @@ def blockwise(
   v: Float[Array, "B S K d"],
   q_at: At,
   kv_at: KeysAt,
-  block: int = 512,
+  block: int = 0,
 ) -> Float[Array, "B L H d"]:
-  """`attention.dense` in O(L · block) memory, forward and backward."""
+  """`attention.dense` in O(L · block) memory, forward and backward.
+
+  A tile has `block` queries and as many keys; 0 chooses by the device.
+  """
   return _attend(q, k, v, q_at, kv_at, block).astype(q.dtype)
 
 
@@ -80,46 +89,58 @@ def _backward(block, saved, d_out):
 _attend.defvjp(_forward, _backward)
 
 
-def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 512):
-  """Attention output and log-sum-exp, a block of keys at a time.
+def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 0):
+  """Attention output and log-sum-exp, a tile at a time.
 
   Returns (output f32 [B L H d], log-sum-exp f32 [B L H]); (0, MASKED) for a query without keys.
-  Let m be the largest score so far. Each block first scales the sums of the blocks before it by
+  Let m be the largest score so far. Each tile first scales the sums of the tiles before it by
   exp(m_before - m):
 
     total = total · exp(m_before - m) + sum exp(score - m)
     out   = out   · exp(m_before - m) + sum exp(score - m) · v
   """
-  q, q_at, kv_at = _together(q, q_at, kv_at)
-  grouped = _grouped(q, k.shape[2])
-  parts = _parts(k, v, kv_at, block)
-  product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+  grid = _grid(q, k, block)
+  parts = (
+    grid.cut_queries(q),
+    grid.cut_keys(k),
+    grid.cut_keys(v),
+    *grid.places(q_at, kv_at),
+  )
+  out, lse = lax.map(partial(_attend_rows, grid.scale), parts)
+  return grid.join_queries(out), grid.join_queries(lse)[..., 0]
 
-  def add_block(carry, part):
-    largest, total, out = carry
-    k, v, segment, place = part
-    score, mask = _scores(grouped, k, q_at, segment, place)
-    new_largest = jnp.maximum(largest, score.max(-1))
-    scale = jnp.exp(largest - new_largest)
-    p = jnp.exp(score - new_largest[..., None])
-    p = jnp.where(mask, p, 0.0)
-    added = product("BKGLb,BbKd->BKGLd", p.astype(v.dtype), v)
-    total = total * scale + p.sum(-1)
-    out = out * scale[..., None] + added
-    return (new_largest, total, out), None
 
-  zeros = jnp.zeros_like(grouped, jnp.float32)  # [B K G L d]
-  zeros = _varying(zeros, q, k)
-  start = (zeros[..., 0] + MASKED, zeros[..., 0], zeros)
-  carry, _ = lax.scan(add_block, start, parts)
-  largest, total, out = carry
-  has_keys = total > 0
-  total = jnp.where(has_keys, total, 1.0)
-  out = jnp.where(has_keys[..., None], out / total[..., None], 0.0)
-  lse = jnp.where(has_keys, largest + jnp.log(total), MASKED)
-  out = _ungrouped(out)
-  lse = _ungrouped(lse[..., None])
-  return out, lse[..., 0]
+def _attend_rows(scale: float, parts):
+  """(output, log-sum-exp) of one group of rows, a block of queries at a time."""
+  queries, keys, values, q_at, kv_at, schedule = parts
+
+  def attend_block(part):
+    q, q_at, schedule = part
+
+    def add_tile(block, carry, masked):
+      largest, total, out = carry
+      score = _product("BKGld,BKbd->BKGlb", q, _pick(keys, block)) * scale
+      if masked:
+        mask = _mask(q_at, kv_at, block)
+        score = jnp.where(mask, score, 2 * MASKED)  # Below `largest`: the weight is 0.
+      new_largest = jnp.maximum(largest, score.max(-1))
+      shrink = jnp.exp(largest - new_largest)
+      p = jnp.exp(score - new_largest[..., None])
+      total = total * shrink + p.sum(-1)
+      added = _product("BKGlb,BKbd->BKGld", p.astype(values.dtype), _pick(values, block))
+      out = out * shrink[..., None] + added
+      return new_largest, total, out
+
+    zeros = tiles.varying_like(jnp.zeros(q.shape, jnp.float32), parts)
+    start = (zeros[..., 0] + MASKED, zeros[..., 0], zeros)
+    largest, total, out = tiles.visit(schedule, add_tile, start)
+    has_keys = total > 0
+    total = jnp.where(has_keys, total, 1.0)
+    out = out / total[..., None]
+    lse = jnp.where(has_keys, largest + jnp.log(total), MASKED)
+    return out, lse[..., None]
+
+  return lax.map(attend_block, (queries, q_at, schedule))
 
 
 def gradients(
@@ -131,7 +152,7 @@ def gradients(
   lse,
   delta,
   d_out,
-  block: int = 512,
+  block: int = 0,
 ):
   """Gradients of attention for the queries and one part of the keys.
 
@@ -139,109 +160,145 @@ def gradients(
   the log-sum-exp over all keys, and `delta` f32 [B L H] is the sum of d_out · output over d. With
   p = exp(score - lse), d_score = p · (d_out · v - delta).
   """
-  q, q_at, kv_at = _together(q, q_at, kv_at)
-  kv_heads = k.shape[2]
-  scale = q.shape[-1] ** -0.5
-  grouped = _grouped(q, kv_heads)
-  lse = _grouped(lse[..., None], kv_heads)
-  delta = _grouped(delta[..., None], kv_heads)
-  d_out = d_out.astype(q.dtype)
-  d_out = _grouped(d_out, kv_heads)
-  product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+  grid = _grid(q, k, block)
+  parts = (
+    grid.cut_queries(q),
+    grid.cut_queries(d_out.astype(q.dtype)),
+    grid.cut_queries(lse[..., None]),
+    grid.cut_queries(delta[..., None]),
+    grid.cut_keys(k),
+    grid.cut_keys(v),
+    *grid.places(q_at, kv_at),
+  )
+  d_q, d_k, d_v = lax.map(partial(_gradients_of_rows, grid.scale), parts)
+  return grid.join_queries(d_q), grid.join_keys(d_k), grid.join_keys(d_v)
 
-  def block_gradients(d_q, part):
-    k, v, segment, place = part
-    score, mask = _scores(grouped, k, q_at, segment, place)
-    p = jnp.exp(score - lse)
-    p = jnp.where(mask, p, 0.0)
-    d_v = product("BKGLb,BKGLd->BbKd", p.astype(d_out.dtype), d_out)
-    d_p = product("BKGLd,BbKd->BKGLb", d_out, v)
-    d_score = (p * (d_p - delta) * scale).astype(q.dtype)
-    d_k = product("BKGLb,BKGLd->BbKd", d_score, grouped)
-    d_q = d_q + product("BKGLb,BbKd->BKGLd", d_score, k)
-    return d_q, (d_k, d_v)
 
-  zeros = jnp.zeros_like(grouped, jnp.float32)
-  zeros = _varying(zeros, q, k)
-  parts = _parts(k, v, kv_at, block)
-  d_q, (d_k, d_v) = lax.scan(block_gradients, zeros, parts)
-  d_q = _ungrouped(d_q)
-  d_k = chunks.join(d_k, k.shape[1])
-  d_v = chunks.join(d_v, k.shape[1])
+def _gradients_of_rows(scale: float, parts):
+  """(d_q, d_k, d_v) of one group of rows, a block of queries at a time."""
+  queries, d_outs, lses, deltas, keys, values, q_at, kv_at, schedule = parts
+
+  def block_gradients(d_keys, part):
+    q, d_out, lse, delta, q_at, schedule = part
+
+    def add_tile(block, carry, masked):
+      d_q, d_k, d_v = carry
+      k = _pick(keys, block)
+      score = _product("BKGld,BKbd->BKGlb", q, k) * scale
+      p = jnp.exp(score - lse)
+      if masked:
+        p = jnp.where(_mask(q_at, kv_at, block), p, 0.0)
+      d_p = _product("BKGld,BKbd->BKGlb", d_out, _pick(values, block))
+      d_score = (p * (d_p - delta) * scale).astype(q.dtype)
+      d_v = _add(d_v, block, _product("BKGlb,BKGld->BKbd", p.astype(q.dtype), d_out))
+      d_k = _add(d_k, block, _product("BKGlb,BKGld->BKbd", d_score, q))
+      d_q = d_q + _product("BKGlb,BKbd->BKGld", d_score, k)
+      return d_q, d_k, d_v
+
+    zeros = tiles.varying_like(jnp.zeros(q.shape, jnp.float32), parts)
+    d_q, d_k, d_v = tiles.visit(schedule, add_tile, (zeros, *d_keys))
+    return (d_k, d_v), d_q
+
+  zeros = tiles.varying_like(jnp.zeros(keys.shape, jnp.float32), parts)
+  blocks = (queries, d_outs, lses, deltas, q_at, schedule)
+  (d_k, d_v), d_q = lax.scan(block_gradients, (zeros, zeros), blocks)
   return d_q, d_k, d_v
 
 
-def _together(q, q_at: At, kv_at: KeysAt):
-  """Ties places to queries, so that masks stay inside the layer loop.
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+  """How the rows of one call are cut into blocks and groups."""
 
-  Masks do not depend on the layer. Without this tie XLA would move them out of the loop and keep
-  the masks of all blocks, L x S, in memory.
-  """
-  return lax.optimization_barrier((q, q_at, kv_at))
+  batch: int
+  length: int
+  keys: int
+  kv_heads: int
+  rows: int  # Rows that are computed together.
+  query_block: int
+  key_block: int
+  scale: float
+
+  def cut_queries(self, x):
+    """[B L H d] -> [R n rows K G l d]."""
+    x = _pad(x, self.query_block)
+    _, _, _, size = x.shape
+    x = x.reshape(
+      -1,
+      self.rows,
+      x.shape[1] // self.query_block,
+      self.query_block,
+      self.kv_heads,
+      x.shape[2] // self.kv_heads,
+      size,
+    )
+    return jnp.transpose(x, (0, 2, 1, 4, 5, 3, 6))
+
+  def join_queries(self, x):
+    """[R n rows K G l d] -> [B L H d]."""
+    x = jnp.transpose(x, (0, 2, 1, 5, 3, 4, 6))
+    x = x.reshape(self.batch, x.shape[2] * x.shape[3], -1, x.shape[-1])
+    return x[:, : self.length]
+
+  def cut_keys(self, x):
+    """[B S K d] -> [R m rows K b d]."""
+    x = _pad(x, self.key_block)
+    x = x.reshape(-1, self.rows, x.shape[1] // self.key_block, self.key_block, *x.shape[2:])
+    return jnp.transpose(x, (0, 2, 1, 4, 3, 5))
+
+  def join_keys(self, x):
+    """[R m rows K b d] -> [B S K d]."""
+    x = jnp.transpose(x, (0, 2, 1, 4, 3, 5))
+    x = x.reshape(self.batch, -1, self.kv_heads, x.shape[-1])
+    return x[:, : self.keys]
+
+  def places(self, q_at: At, kv_at: KeysAt):
+    """Places of queries [R n rows l] and keys [R m rows b], and the schedule [R n ...]."""
+    q_at = tiles.cut_queries(q_at, self.query_block)
+    kv_at = tiles.cut_keys(kv_at, self.key_block)
+    schedule = tiles.schedule(q_at, kv_at, self.rows)
+    return self._grouped(q_at), self._grouped(kv_at), schedule
+
+  def _grouped(self, at):
+    """[B n l] -> [R n rows l]."""
+    segment, place = (jnp.swapaxes(x.reshape(-1, self.rows, *x.shape[1:]), 1, 2) for x in at)
+    return segment, place
 
 
-def _parts(k, v, kv_at: KeysAt, block: int):
-  """Keys, values, segments and places cut into blocks.
-
-  Shapes are [S/block B block ...]; the last block is padded.
-  """
-  block = min(block, k.shape[1])
-  segment, place = kv_at
-  return (
-    _cut(k, block),
-    _cut(v, block),
-    _cut(segment, block, _NOWHERE),
-    _cut(place, block),
+def _grid(q, k, block: int) -> _Grid:
+  batch, length, _, size = q.shape
+  block = block or _BLOCK.get(device_in_use().platform, _ACCELERATOR_BLOCK)
+  return _Grid(
+    batch=batch,
+    length=length,
+    keys=k.shape[1],
+    kv_heads=k.shape[2],
+    rows=1 if rows_are_local() else batch,
+    query_block=min(block, length),
+    key_block=min(block, k.shape[1]),
+    scale=size**-0.5,
   )
 
 
-def _cut(x, block: int, value: int = 0):
-  """[B S ...] -> [S/block B block ...], filled up with `value`."""
-  if x.shape[1] % block:
-    x = chunks.pad(x, block, value)
-  return chunks.cut(x, block)
+def _pad(x, block: int):
+  return chunks.pad(x, block) if x.shape[1] % block else x
 
 
-def _grouped(q, kv_heads):
-  """Queries grouped by their kv head.
-
-  [B L H d] -> [B K G L d] with H = K·G: head h uses kv head h // G.
-  """
-  batch, length, _, d = q.shape
-  groups = q.reshape(batch, length, kv_heads, -1, d)
-  return jnp.moveaxis(groups, 1, 3)
+def _pick(x, block):
+  """Block number `block` of x [m ...]."""
+  return lax.dynamic_index_in_dim(x, block, keepdims=False)
 
 
-def _ungrouped(x):
-  """[B K G L d] -> [B L H d]."""
-  x = jnp.moveaxis(x, 3, 1)
-  batch, length, _, _, d = x.shape
-  return x.reshape(batch, length, -1, d)
+def _add(x, block, added):
+  """x [m ...] with `added` on block number `block`, in place within a loop."""
+  return lax.dynamic_update_index_in_dim(x, _pick(x, block) + added, block, 0)
 
 
-def _scores(q, k, q_at, segment, place):
-  """Scaled scores and the mask of one block of keys.
-
-  Scores are f32 [B K G L b], the mask is [B 1 1 L b].
-  """
-  scores = jnp.einsum("BKGLd,BbKd->BKGLb", q, k, preferred_element_type=jnp.float32)
+def _mask(q_at, kv_at, block):
+  """The visible keys of a tile, [B 1 1 l b]."""
   q_segment, q_place = q_at
+  segment = _pick(kv_at[0], block)
+  place = _pick(kv_at[1], block)
   same_segment = q_segment[:, :, None] == segment[:, None]
   not_later = q_place[:, :, None] >= place[:, None]
   mask = same_segment & not_later
-  mask = mask[:, None, None]
-  scaled = scores * q.shape[-1] ** -0.5
-  return jnp.where(mask, scaled, MASKED), mask
-
-
-def _varying(x, q, k):
-  """Marks x as varying over every mesh axis of q and k.
-
-  shard_map requires this of a scan's carry.
-  """
-  missing = tuple((_axes(q) | _axes(k)) - _axes(x))
-  return lax.pcast(x, missing, to="varying") if missing else x
-
-
-def _axes(x) -> frozenset:
-  return getattr(jax.typeof(x), "vma", frozenset())
+  return mask[:, None, None]

@@ -18,7 +18,9 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from filax.ops.attention.blockwise import MASKED, SAVED, At, KeysAt, blockwise
+from filax.ops.attention.blockwise import MASKED, SAVED, blockwise
+from filax.ops.attention.choice import DENSE_SCORES
+from filax.ops.attention.tiles import At, KeysAt
 
 
 def visible(q_at: At, kv_at: KeysAt) -> Bool[Array, "B L S"]:
@@ -66,27 +68,21 @@ def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """`dense` for small score matrices, else `blockwise`."""
-  if q.shape[1] * k.shape[1] <= 2048**2:
+  """`dense` for small score matrices, else `blockwise`, whatever the device and the layout."""
+  if q.shape[1] * k.shape[1] <= DENSE_SCORES:
     return dense(q, k, v, q_at, kv_at)
   return blockwise(q, k, v, q_at, kv_at)
 
 
-def cudnn(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """cuDNN's fused attention, for float16 or bfloat16 on a GPU.
-
-  The mask takes one byte per score.
-  """
-  mask = visible(q_at, kv_at)[:, None]
-  out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
-  return checkpoint_name(out, SAVED)
-
-
-KERNELS = {"auto": auto, "dense": dense, "blockwise": blockwise, "cudnn": cudnn}
+# Queries of a cache start at a place that cuDNN cannot be told.
+KERNELS = {"auto": auto, "dense": dense, "blockwise": blockwise, "cudnn": auto}
 
 
 def attention_kernel(name: str) -> Callable[..., Float[Array, "B L H d"]]:
-  """The function behind config.model.llm.attention; "splash" is built by sequence_parallel."""
+  """The function behind config.model.llm.attention, for any layout of queries and keys.
+
+  Kernels for whole rows ("splash", and cuDNN's) are chosen by sequence_parallel.
+  """
   if name not in KERNELS:
     raise ValueError(
       f"config.model.llm.attention={name!r} is unknown. Set it to one of "

@@ -6,6 +6,7 @@ around the ring again, together with their gradients, and end at their own devic
 its own keys and one visiting part at a time.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from filax.ops.attention import blockwise, dense
+from filax.ops.attention.tiles import At, KeysAt
 
 WITH_LSE = {  # Kernels whose partial results can be merged.
   "auto": blockwise.with_lse,
@@ -26,53 +28,52 @@ def ring(
   q: Float[Array, "B L H d"],
   k: Float[Array, "B S K d"],
   v: Float[Array, "B S K d"],
-  q_at: blockwise.At,
-  kv_at: blockwise.KeysAt,
+  q_at: At,
+  kv_at: KeysAt,
   *,
   axis: str,
-  kernel: str,
+  with_lse: Callable,
   stride: int = 1,
 ) -> Float[Array, "B L H d"]:
   """Attention of local queries to all keys of a ring, inside shard_map.
 
-  The ring consists of the devices `stride` places apart on `axis`. `kernel` is a name in WITH_LSE;
-  partial results are float32.
+  The ring consists of the devices `stride` places apart on `axis`. `with_lse` is
+  one of WITH_LSE; partial results are float32.
   """
-  return _ring(q, k, v, q_at, kv_at, axis, kernel, stride).astype(q.dtype)
+  return _ring(q, k, v, q_at, kv_at, axis, with_lse, stride).astype(q.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
-def _ring(q, k, v, q_at, kv_at, axis, kernel, stride):
-  out, _ = _around(q, k, v, q_at, kv_at, axis, kernel, stride)
+def _ring(q, k, v, q_at, kv_at, axis, with_lse, stride):
+  out, _ = _around(q, k, v, q_at, kv_at, axis, with_lse, stride)
   return out
 
 
-def _forward(q, k, v, q_at, kv_at, axis, kernel, stride):
-  out, lse = _around(q, k, v, q_at, kv_at, axis, kernel, stride)
+def _forward(q, k, v, q_at, kv_at, axis, with_lse, stride):
+  out, lse = _around(q, k, v, q_at, kv_at, axis, with_lse, stride)
   out = checkpoint_name(out, blockwise.SAVED)
   lse = checkpoint_name(lse, blockwise.SAVED)
   return out, (q, k, v, q_at, kv_at, out, lse)
 
 
-def _around(q, k, v, q_at, kv_at, axis, kernel, stride):
+def _around(q, k, v, q_at, kv_at, axis, with_lse, stride):
   """(output, log-sum-exp) over all keys."""
-  attend = WITH_LSE[kernel]
 
   def pass_on(carry, _):
     merged, travelling = carry
     k, v, kv_at = _from_neighbour(travelling, axis, stride)
-    part = attend(q, k, v, q_at, kv_at)
+    part = with_lse(q, k, v, q_at, kv_at)
     merged = blockwise.merge_parts(merged, part)
     return (merged, (k, v, kv_at)), None
 
-  first = attend(q, k, v, q_at, kv_at)
+  first = with_lse(q, k, v, q_at, kv_at)
   start = (first, (k, v, kv_at))
   carry, _ = lax.scan(pass_on, start, None, length=_others(axis, stride))
   merged, _ = carry
   return merged
 
 
-def _backward(axis, kernel, stride, saved, d_out):
+def _backward(axis, with_lse, stride, saved, d_out):
   q, k, v, q_at, kv_at, out, lse = saved
   delta = (d_out * out).sum(-1)
 

@@ -12,6 +12,7 @@ Masks come from (segment, place), so contiguous and zig-zag order share the same
 """
 
 from collections.abc import Callable
+import dataclasses
 from functools import partial
 import math
 
@@ -22,18 +23,23 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.ops.attention import dense, splash
+from filax.ops.attention import cudnn, dense, splash
 from filax.ops.attention import ring as ring_attention
+from filax.ops.attention.choice import UNKNOWN, Layout, choose
+from filax.ops.attention.device import device_in_use
+from filax.parallel import zigzag
 from filax.parallel.rules import ACTIVATION_AXES
 
 AXIS = "seq"
+WHOLE_ROWS = ("cudnn_causal", "cudnn_packed")  # Kernels that need the order of places.
 
 
-def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
+def attend(kernel: str, strategy: str, ulysses: int = 0, samples: int = UNKNOWN) -> Callable:
   """The attention function of a config for the mesh in use.
 
-  Returns attend(q, k, v, q_at, kv_at). Without a mesh, or with config.mesh.seq = 1, this is the
-  kernel itself. On a TPU, "auto" selects splash where it supports the strategy and the row.
+  Returns attend(q, k, v, q_at, kv_at). `samples` is the most samples that a row holds: with it,
+  rows are in the order of places, or in zig-zag order over `seq`, and padding ends them. "auto"
+  then selects the fastest kernel of the device (ops.attention.choice).
   """
   if strategy not in STRATEGIES:
     raise ValueError(
@@ -42,34 +48,77 @@ def attend(kernel: str, strategy: str, ulysses: int = 0) -> Callable:
     )
   if kernel == "splash":
     return splash.attend(strategy)
-  mesh = jax.sharding.get_abstract_mesh()
-  if kernel == "auto" and not mesh.empty and mesh.abstract_device.platform == "tpu":
-    return partial(_on_tpu, strategy, ulysses)
-  return _plain(kernel, strategy, ulysses, mesh)
-
-
-def _on_tpu(strategy: str, ulysses: int, q, k, v, q_at, kv_at):
-  """Splash where it suits the row, else another kernel."""
-  mesh = jax.sharding.get_abstract_mesh()
-  if splash.suits(strategy, q.shape, mesh):
-    return splash.attend(strategy)(q, k, v, q_at, kv_at)
-  return _plain("auto", strategy, ulysses, mesh)(q, k, v, q_at, kv_at)
-
-
-def _plain(kernel: str, strategy: str, ulysses: int, mesh) -> Callable:
-  """Kernels that are not splash."""
-  if mesh.empty or mesh.shape[AXIS] == 1:
-    return dense.attention_kernel(kernel)
-  if "ring" in strategy and kernel not in ring_attention.WITH_LSE:
+  dense.attention_kernel(kernel)  # Raises ValueError for an unknown name.
+  if "ring" in strategy and _shards() > 1 and kernel not in ring_attention.WITH_LSE:
     raise ValueError(
       f"config.model.llm.sequence={strategy!r} needs a kernel that returns its log-sum-exp. Set "
       f"config.model.llm.attention to one of {', '.join(ring_attention.WITH_LSE)}, or sequence to "
       f"gather."
     )
+  if kernel == "cudnn" and samples == UNKNOWN:
+    raise ValueError(
+      "config.model.llm.attention='cudnn' needs rows with a known number of samples, and this "
+      "program has none. Set it to auto."
+    )
+  return partial(_attend, kernel, strategy, ulysses, samples)
+
+
+def _attend(kernel: str, strategy: str, ulysses: int, samples: int, q, k, v, q_at, kv_at):
+  """Attention by `kernel`, or by the one that it stands for."""
+  if kernel == "auto":
+    kernel = _fastest(strategy, samples, q, k)
+  elif kernel == "cudnn":
+    kernel = "cudnn_causal" if samples == 1 else "cudnn_packed"
+  if kernel == "splash":
+    return splash.attend(strategy)(q, k, v, q_at, kv_at)
+  attend_rows = _kernel(kernel, samples)
+  shards = _shards()
+  if shards == 1:
+    return attend_rows(q, k, v, q_at, kv_at)
   if strategy == "ulysses":
-    ulysses = mesh.shape[AXIS]
-  body = partial(STRATEGIES[strategy], kernel=kernel, degree=ulysses)
-  return partial(_on_every_device, body)
+    ulysses = shards
+  if kernel in WHOLE_ROWS:
+    attend_rows = partial(_in_order_of_places, attend_rows)
+  options = Options(attend_rows, ring_attention.WITH_LSE.get(kernel), ulysses)
+  return _on_every_device(partial(STRATEGIES[strategy], options=options), q, k, v, q_at, kv_at)
+
+
+def _fastest(strategy: str, samples: int, q, k) -> str:
+  """The kernel that "auto" stands for; "auto" where only the shapes of a device decide."""
+  mesh = jax.sharding.get_abstract_mesh()
+  layout = Layout(
+    queries=q.shape[1],
+    keys=k.shape[1],
+    samples=samples,
+    strategy=strategy,
+    shards=_shards(),
+    splash=not mesh.empty and splash.suits(strategy, q.shape, mesh),
+  )
+  name = choose(device_in_use(), q.dtype.name, q.shape[-1], layout)
+  return "auto" if name in dense.KERNELS else name
+
+
+def _kernel(name: str, samples: int) -> Callable:
+  """The function of a kernel that runs on one device."""
+  if name == "cudnn_causal":
+    return cudnn.causal
+  if name == "cudnn_packed":
+    return partial(cudnn.packed, samples=samples)
+  return dense.attention_kernel(name)
+
+
+def _in_order_of_places(attend_rows, q, k, v, q_at, kv_at):
+  """Runs a kernel for whole rows on rows in zig-zag order."""
+  shards = lax.axis_size(AXIS)
+  arrays = jax.tree.map(partial(splash.natural, shards=shards), (q, k, v, q_at, kv_at))
+  out = attend_rows(*arrays)
+  return out[:, zigzag.order(out.shape[1], shards)]
+
+
+def _shards() -> int:
+  """The number of devices that share a row."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else mesh.shape[AXIS]
 
 
 def _on_every_device(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
@@ -81,29 +130,37 @@ def _on_every_device(body, q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
   return on_mesh(q, k, v, q_at, kv_at)
 
 
-def gather(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What a strategy runs on a device."""
+
+  attend: Callable  # The kernel.
+  with_lse: Callable | None  # The kernel whose partial results can be merged.
+  degree: int  # Devices that share heads.
+
+
+def gather(q, k, v, q_at, kv_at, *, options: Options):
   """Attention of local queries to gathered keys of all devices."""
-  attend = dense.attention_kernel(kernel)
   k = lax.all_gather(k, AXIS, axis=1, tiled=True)
   v = lax.all_gather(v, AXIS, axis=1, tiled=True)
   segment, place = kv_at
   segment = lax.all_gather(segment, AXIS, axis=1, tiled=True)
   place = lax.all_gather(place, AXIS, axis=1, tiled=True)
-  return attend(q, k, v, q_at, (segment, place))
+  return options.attend(q, k, v, q_at, (segment, place))
 
 
-def ring(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
+def ring(q, k, v, q_at, kv_at, *, options: Options):
   """Attention of local queries to all keys, device by device."""
-  return ring_attention.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel)
+  return ring_attention.ring(q, k, v, q_at, kv_at, axis=AXIS, with_lse=options.with_lse)
 
 
-def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
+def ulysses(q, k, v, q_at, kv_at, *, options: Options):
   """Attention with whole sequences and a share of heads per device.
 
-  With `degree` below the number of devices, a ring connects groups of `degree` neighbours.
+  With a degree below the number of devices, a ring connects groups of `degree` neighbours.
   """
   size = lax.axis_size(AXIS)
-  degree = degree or math.gcd(size, q.shape[2])
+  degree = options.degree or math.gcd(size, q.shape[2])
   _check_degree(size, degree, q.shape[2], k.shape[2])
   groups = None
   if degree < size:
@@ -119,10 +176,11 @@ def ulysses(q, k, v, q_at, kv_at, *, kernel: str, degree: int):
   )
   q_at, kv_at = jax.tree.map(gather_places, (q_at, kv_at))
   if groups is None:
-    attend_rows = dense.attention_kernel(kernel)
-    out = attend_rows(q, k, v, q_at, kv_at)
+    out = options.attend(q, k, v, q_at, kv_at)
   else:
-    out = ring_attention.ring(q, k, v, q_at, kv_at, axis=AXIS, kernel=kernel, stride=degree)
+    out = ring_attention.ring(
+      q, k, v, q_at, kv_at, axis=AXIS, with_lse=options.with_lse, stride=degree
+    )
   return trade(out, split_axis=1, concat_axis=2)
 
 
