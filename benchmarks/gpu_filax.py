@@ -93,12 +93,12 @@ def measure_vision(sizes: Mapping[str, Any]) -> None:
       umt["batch"],
       lambda umt=umt: _encoder("umt", clip=4, **umt),
     )
-  for clips, tokens in sizes["tome"]:
+  for clips, tokens, target in sizes["tome"]:
     measure_work(
-      f"tome {tokens} to 64, {clips} clips",
+      f"tome {tokens} to {target}, {clips} clips",
       "clips/s",
       clips,
-      lambda clips=clips, tokens=tokens: _token_merging(clips, tokens),
+      functools.partial(_token_merging, clips, tokens, target),
     )
   frames = sizes["kmeans"]
   measure_work(f"kmeans {frames} frames", "frames/s", frames, lambda: _scene_selection(frames))
@@ -114,9 +114,9 @@ def _encoder(name: str, variant: str, layers: int, batch: int, clip: int):
   return lambda: models.timed(lambda: encode(params, frames))[0]
 
 
-def _token_merging(clips: int, tokens: int):
+def _token_merging(clips: int, tokens: int, target: int):
   x = jax.random.normal(jax.random.key(0), (clips, tokens, 1024), jnp.bfloat16)
-  merge = jax.jit(lambda x: tome.merge_clips(x, min(64, tokens // 2)))
+  merge = jax.jit(lambda x: tome.merge_clips(x, target))
   return lambda: models.timed(lambda: merge(x))[0]
 
 

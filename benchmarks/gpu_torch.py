@@ -81,11 +81,14 @@ def measure_vision(sizes: Mapping[str, Any], compiled: bool = False) -> None:
     )
   if compiled:
     return
-  for clips, tokens in sizes["tome"]:
+  for clips, tokens, target in sizes["tome"]:
     x = torch.randn(clips, tokens, 1024, dtype=DTYPE, device=DEVICE)
-    merge = functools.partial(torch_models.merge_tokens, x, min(64, tokens // 2))
+    merge = functools.partial(torch_models.merge_tokens, x, target)
     measure_work(
-      f"tome {tokens} to 64, {clips} clips", "clips/s", clips, lambda merge=merge: _round(merge)
+      f"tome {tokens} to {target}, {clips} clips",
+      "clips/s",
+      clips,
+      lambda merge=merge: _round(merge),
     )
   frames = sizes["kmeans"]
   x = torch.randn(frames, 1152, device=DEVICE)

@@ -32,7 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
     train=dict(large=_QWEN2_7B, small=_QWEN2_1_5B, tokens=8192),
     siglip=dict(variant="so400m-384", layers=26, batch=64),
     umt=(dict(variant="L-224", layers=23, batch=64), dict(variant="L-448", layers=23, batch=16)),
-    tome=((512, 784), (128, 3136)),
+    tome=((512, 784, 64), (128, 3136, 64)),  # Clips, tokens before and after.
     kmeans=10_000,
     answer=dict(encoder="L-224", frames=2048, part=256, tokens=64),
   ),
@@ -44,7 +44,7 @@ SIZES: dict[str, dict[str, Any]] = {
     train=dict(large=_TINY, small=_TINY, tokens=64),
     siglip=dict(variant="tiny", layers=2, batch=2),
     umt=(dict(variant="tiny", layers=2, batch=2),),
-    tome=((2, 64),),
+    tome=((2, 64, 16),),
     kmeans=128,
     answer=dict(encoder="tiny", frames=16, part=8, tokens=4),
   ),
