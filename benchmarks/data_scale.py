@@ -6,12 +6,19 @@
 A manifest of questions of 20 words and answers of 5 to 200 words is written over media whose facts
 are known already, as they are after a first pass over real files. Each step runs in a process of
 its own: the first plan (cold), the second one (warm), and a loader's worker. Memory is what a
-process holds alone (USS), beside that of a process with the same imports.
+process has written and cannot share (pages of mapped files are shared by all processes of a host),
+beside that of a process with the same imports. For comparison: reading the manifest alone, and
+encoding its texts with the tokenizer's own batches, a process a core.
+
+CPU seconds are those of all processes. They are printed beside wall seconds because these depend
+on what else the machine does.
 """
 
 import argparse
 from collections.abc import Mapping
 import dataclasses
+import functools
+import itertools
 import json
 import os
 import pathlib
@@ -26,7 +33,8 @@ from typing import Any
 
 LINKS = 30_000  # File systems limit the names of a file.
 WORDS = "a the red blue small old man woman dog car street walks runs holds of in on with".split()
-STEPS = ("bare", "cold", "warm", "worker")
+STEPS = ("bare", "manifest", "encode", "cold", "warm", "worker")
+ENCODED = 20_000  # Records whose texts are encoded alone, to compare.
 
 
 def main() -> None:
@@ -48,6 +56,7 @@ def main() -> None:
     tokenizer = args.tokenizer or write_tokenizer(folder)
     results = {step: in_process(step, folder, tokenizer) for step in STEPS}
     figures = main_figures(results, args.records)
+    figures["manifest_mb"] = (folder / "manifest.jsonl").stat().st_size / 1e6
     print(json.dumps(figures, indent=2))
 
 
@@ -61,42 +70,118 @@ def in_process(step: str, folder: pathlib.Path, tokenizer: str) -> dict[str, Any
 
 
 def run_step(step: str, folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
-  """Runs a step in this process."""
+  """Runs a step in this process: its figures."""
   import psutil
 
+  from data_pipelines import loader  # noqa: F401  # The memory of its imports is that of `bare`.
+
+  begin = time.perf_counter()
+  facts = RUNS[step](folder, tokenizer) if step in RUNS else {}
+  facts.setdefault("seconds", time.perf_counter() - begin)
+  process = psutil.Process()
+  times = process.cpu_times()
+  children = times.children_user + times.children_system
+  facts["cpu_seconds"] = times.user + times.system + children
+  facts["load"] = os.getloadavg()[0]
+  facts["private_mb"] = sum(part.private_dirty for part in process.memory_maps()) / 1e6
+  facts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+  _PLANS.clear()
+  return facts
+
+
+def run_plan(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
+  """Makes the plan, then packs an epoch again."""
   from data_pipelines.loader import Pipeline, make_plan
 
   begin = time.perf_counter()
-  facts: dict[str, Any] = {}
-  plan = None
-  if step in ("cold", "warm"):
-    plan = make_plan(config(folder, tokenizer), layout(), seed=0, batch=8)
-    facts["rows"] = plan.report["rows"]
-    facts["fingerprint"] = plan.fingerprint
-    facts["seconds"] = time.perf_counter() - begin
+  plan = make_plan(config(folder, tokenizer), layout(), seed=0, batch=8)
+  _PLANS.append(plan)
+  seconds = time.perf_counter() - begin
+  begin = time.perf_counter()
+  plan.planner._plan_epoch(0)
+  pack_seconds = time.perf_counter() - begin
+  pipeline = Pipeline(plan)
+  parts = (dataclasses.replace(pipeline.materialise(), blank=True), plan.planner)
+  (folder / "worker.pickle").write_bytes(pickle.dumps(parts))
+  return dict(
+    rows=plan.report["rows"],
+    fingerprint=plan.fingerprint,
+    seconds=seconds,
+    pack_seconds=pack_seconds,
+    pickle_bytes=(folder / "worker.pickle").stat().st_size,
+  )
+
+
+def run_worker(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
+  """Materialises some rows, as a loader's worker does."""
+  del tokenizer
+  materialise, planner = pickle.loads((folder / "worker.pickle").read_bytes())
+  _PLANS.append((materialise, planner))
+  for number in range(50):
+    materialise(planner.row(number * 97))
+  return {}
+
+
+def read_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
+  """Reads the manifest and forgets its records."""
+  from data_pipelines.manifest.reader import located_records
+
+  del tokenizer
+  return dict(records=sum(1 for _ in located_records(folder / "manifest.jsonl")))
+
+
+def encode_alone(folder: pathlib.Path, tokenizer: str) -> dict[str, Any]:
+  """Encodes the first records' texts in one batch, a process a core."""
+  from benchmarks import data_scale  # This module may be __main__, which other processes lack.
+  from data_pipelines.chunk_pool import ChunkPool, default_processes
+
+  texts: list[str] = []
+  with open(folder / "manifest.jsonl") as file:
+    for line in itertools.islice(file, ENCODED):
+      texts += [turn["value"] for turn in json.loads(line)["conversations"]]
+  processes = default_processes()
+  parts = [texts[number::processes] for number in range(processes)]
+  with ChunkPool(functools.partial(data_scale.encode_texts, tokenizer), processes) as pool:
     begin = time.perf_counter()
-    plan.planner._plan_epoch(0)
-    facts["pack_seconds"] = time.perf_counter() - begin
-    pipeline = Pipeline(plan)
-    parts = (dataclasses.replace(pipeline.materialise(), blank=True), plan.planner)
-    (folder / "worker.pickle").write_bytes(pickle.dumps(parts))
-    facts["pickle_bytes"] = (folder / "worker.pickle").stat().st_size
-  if step == "worker":
-    materialise, planner = pickle.loads((folder / "worker.pickle").read_bytes())
-    for number in range(50):
-      materialise(planner.row(number * 97))
-    facts["seconds"] = time.perf_counter() - begin
-  facts["private_mb"] = psutil.Process().memory_full_info().uss / 1e6
-  facts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-  del plan
-  return facts
+    encoded = list(pool.map(parts))
+    seconds = time.perf_counter() - begin
+  tokens, cpu_seconds = map(sum, zip(*encoded, strict=True))
+  return dict(seconds=seconds, tokens=tokens, encode_cpu_seconds=cpu_seconds)
+
+
+def encode_texts(path: str, texts: list[str]) -> tuple[int, float]:
+  """(tokens, CPU seconds) of the library's own batch call."""
+  from data_pipelines.text.tokenizers import load_tokenizer
+
+  tokenizer = load_tokenizer(path)
+  begin = time.process_time()
+  if path.endswith(".json"):
+    ids = tokenizer._for_text.encode_batch(texts, add_special_tokens=False)
+  else:
+    ids = tokenizer._processor.encode(texts, num_threads=1)
+  return sum(map(len, ids)), time.process_time() - begin
+
+
+RUNS = dict(
+  manifest=read_alone, encode=encode_alone, cold=run_plan, warm=run_plan, worker=run_worker
+)
+_PLANS: list[Any] = []  # Held until the memory is measured.
 
 
 def main_figures(results: Mapping[str, Mapping[str, Any]], records: int) -> dict[str, Any]:
   """The figures that matter."""
   bare = results["bare"]["private_mb"]
+  encode = results["encode"]
+  share = records / min(records, ENCODED)
   return dict(
     records=records,
+    cores=os.cpu_count(),
+    load={step: result["load"] for step, result in results.items()},
+    cpu_seconds={step: result["cpu_seconds"] for step, result in results.items()},
+    manifest_read_seconds=results["manifest"]["seconds"],
+    manifest_read_peak_mb=results["manifest"]["peak_mb"],
+    encode_batch_alone_seconds=encode["seconds"] * share,
+    encode_batch_alone_cpu_seconds=encode["encode_cpu_seconds"] * share,
     cold_seconds=results["cold"]["seconds"],
     warm_seconds=results["warm"]["seconds"],
     pack_seconds=results["warm"]["pack_seconds"],

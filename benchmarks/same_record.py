@@ -29,7 +29,9 @@ MEASURED = {  # Keys of a log record whose values differ between runs.
   "mfu",
   "eta_seconds",
   "compilations",
+  "goodput",
 }
+MEASURED_FAMILIES = ("host/", "seconds/")
 RUNS = {  # Name -> the config, and flags besides.
   "fila_toy_1": ("fila_toy.py:stage=1,corpus=toy", ()),
   "fila_toy_2": ("fila_toy.py:stage=2,corpus=toy", ("--config.init_from=runs/fila_toy_1",)),
@@ -222,7 +224,8 @@ def log_records(path: pathlib.Path, first: int) -> Iterator[str]:
   """
   for line in path.read_text().splitlines():
     record = json.loads(line)
-    measured = dict.fromkeys(record.keys() & MEASURED, "*")
+    is_measured = [key for key in record if key in MEASURED or key.startswith(MEASURED_FAMILIES)]
+    measured = dict.fromkeys(is_measured, "*")
     if record["step"] >= first:
       yield json.dumps(record | measured)
 

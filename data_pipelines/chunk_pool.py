@@ -19,6 +19,8 @@ from typing import Any
 
 MOST_PROCESSES = 32  # Each takes up to 100 MB, and one process feeds all of them.
 _SERVE = "from data_pipelines.chunk_pool import serve; serve()"
+# A process a core: libraries that start threads of their own would only disturb one another.
+_ONE_THREAD = dict(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 
 class ChunkProcessEnded(OSError):
@@ -73,7 +75,7 @@ class ChunkPool(contextlib.AbstractContextManager):
 
   def _start(self) -> None:
     paths = [path or os.getcwd() for path in sys.path]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths), **_ONE_THREAD)
     function = pickle.dumps(self._function)
     for _ in range(self._count):
       process = subprocess.Popen(

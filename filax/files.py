@@ -133,7 +133,7 @@ def write_checked(path: str | os.PathLike, content: bytes | memoryview, label: s
   label, so that a file under another file's name counts as damaged. Raises OSError.
   """
   with write_atomically(path) as file:
-    file.write(_first_line(content, label))
+    file.write(digest_line(content, label))
     file.write(content)
 
 
@@ -150,12 +150,13 @@ def read_checked(path: str | os.PathLike, label: str = "") -> bytes:
     content = file.read()
   if not line.startswith(_CHECKED):
     raise DamagedFile(f"{os.fspath(path)} is not what was written: it begins with no digest.")
-  if line != _first_line(content, label):
+  if line != digest_line(content, label):
     raise DamagedFile(f"{os.fspath(path)} is not what was written: its digest differs.")
   return content
 
 
-def _first_line(content: bytes | memoryview, label: str) -> bytes:
+def digest_line(content: bytes | memoryview, label: str) -> bytes:
+  """The first line of a checked file."""
   digest = hashlib.sha256(label.encode() + b"\n")
   digest.update(content)
   return _CHECKED + digest.hexdigest().encode() + b"\n"

@@ -18,16 +18,28 @@ BASE = (
   "filax.processes",
   "filax.settings",
   "filax.setting_kinds",
+  "filax.user_cache",
 )
 MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models")
 
-RUNS = (*MODEL, "filax.costs", "filax.checkpoint", "filax.train", "filax.convert", "filax.infer")
+JAX_CACHE = "filax.compilation_cache"
+RUNS = (
+  *MODEL,
+  JAX_CACHE,
+  "filax.costs",
+  "filax.checkpoint",
+  "filax.train",
+  "filax.convert",
+  "filax.infer",
+)
 
 # Folder or file -> what of ours it may import beside itself. The first match wins.
 MAY = {
   "filax/spec": (),
   "filax/files.py": ("filax.processes",),
   "filax/processes.py": (),
+  "filax/user_cache.py": ("filax.files",),
+  "filax/compilation_cache.py": ("filax.files", "filax.user_cache"),
   "filax/setting_kinds.py": (),
   "filax/settings.py": ("filax.setting_kinds",),
   "filax/costs.py": (),
@@ -36,11 +48,11 @@ MAY = {
   "filax/ops": (*BASE, "filax.parallel"),
   "filax/models": MODEL,
   "filax/checkpoint": MODEL,
-  "filax/train/run.py": (*MODEL, "filax.costs", "filax.checkpoint", "data_pipelines"),
-  "filax/train": (*MODEL, "filax.costs", "filax.checkpoint"),
+  "filax/train/run.py": (*MODEL, JAX_CACHE, "filax.costs", "filax.checkpoint", "data_pipelines"),
+  "filax/train": (*MODEL, JAX_CACHE, "filax.costs", "filax.checkpoint"),
   "filax/convert/export_kit": (),  # Copied into exported folders, where FiLax is not installed.
   "filax/convert": (*MODEL, "filax.checkpoint"),
-  "filax/infer": (*MODEL, "filax.checkpoint", "data_pipelines"),
+  "filax/infer": (*MODEL, JAX_CACHE, "filax.checkpoint", "data_pipelines"),
   "filax/evals": (*RUNS, "data_pipelines"),
   "filax/plan": (*RUNS, "data_pipelines"),
   "filax/studies": (*RUNS, "filax.evals", "data_pipelines"),
@@ -58,6 +70,7 @@ MAY_NOT = {
   "filax/spec": ("jax", "flax", *HEAVY, *TORCH),
   "filax/files.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/processes.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
+  "filax/user_cache.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/setting_kinds.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/settings.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/shipped_configs.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),

@@ -8,6 +8,7 @@ one RecordError in place of its record, however many lines it covers.
 from collections.abc import Iterator
 import json
 import re
+import threading
 from typing import Any, NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt
@@ -63,6 +64,9 @@ class _Decoder:
     return members
 
 
+_of_thread = threading.local()  # Its decoder: making one takes as long as a short record.
+
+
 def _is_deep(value: Any) -> bool:
   """Whether lists and objects are nested deeper than DEEPEST."""
   level = [value]
@@ -86,7 +90,9 @@ def parse_value(text: str) -> Any:
   """
   match = _SPACE.match(text)
   start = 0 if match is None else match.end()
-  value, end = _Decoder().decode_value(text, start)
+  if not hasattr(_of_thread, "decoder"):
+    _of_thread.decoder = _Decoder()
+  value, end = _of_thread.decoder.decode_value(text, start)
   if isinstance(value, RecordError):
     raise value
   rest = text[end:].strip()

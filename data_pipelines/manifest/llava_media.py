@@ -44,6 +44,8 @@ def empty_keys(record: Mapping[str, Any]) -> list[str]:
 
 def check_text(text: str, where: str) -> None:
   """Raises RecordError for a text that is not valid UTF-8."""
+  if text.isascii():
+    return
   try:
     text.encode()
   except UnicodeEncodeError:

@@ -126,6 +126,8 @@ def _parts(text: str, numbers: Sequence[int | None]) -> list[str | int]:
   A tag with number None stays in the text. LLaVA's rule: a turn's only tag is moved to the front,
   followed by a newline and the stripped text, unless the turn begins with it.
   """
+  if not numbers:
+    return [text]
   if len(numbers) == 1 and numbers[0] is not None and TAG.match(text) is None:
     rest = TAG.sub("", text).strip()
     if not rest:

@@ -7,6 +7,7 @@ A manifest is .json (one array), .jsonl (a record a line), .parquet (a row a rec
 
 import codecs
 from collections.abc import Iterator
+import functools
 import json
 import math
 import os
@@ -106,7 +107,7 @@ def located_records(manifest: str | os.PathLike) -> Iterator[LocatedRecord]:
   The file is read part by part. A RecordError stands for a damaged record. Raises ManifestError.
   """
   path = os.fspath(manifest)
-  if ".array_record" in os.path.basename(path):
+  if _is_array_record(path):
     yield from _array_record(path)
     return
   with _opened(path) as file:
@@ -133,16 +134,23 @@ def record_at(manifest: str, file: BinaryIO, start: int, stop: int) -> Any:
   `file`: the open manifest; not read for an ArrayRecord. Raises ValueError for anything but a
   record.
   """
-  if ".array_record" in os.path.basename(manifest):
+  if _is_array_record(manifest):
     return _parsed_sample(array_record.read_number(manifest, start))
-  if _suffix(manifest) == ".tar":
+  suffix = _suffix(manifest)
+  if suffix == ".tar":
     return tar_record_at(manifest, file, start, stop)
-  if _suffix(manifest) == ".parquet":
+  if suffix == ".parquet":
     return parquet_record_at(manifest, file, start)
   data = os.pread(file.fileno(), stop - start, start)
   return json_text.parse_value(data.decode("utf-8", errors="surrogateescape"))
 
 
+@functools.lru_cache(maxsize=100)  # It is asked for every record of a few manifests.
+def _is_array_record(path: str) -> bool:
+  return ".array_record" in os.path.basename(path)
+
+
+@functools.lru_cache(maxsize=100)
 def _suffix(path: str) -> str:
   return os.path.splitext(path)[1].lower()
 

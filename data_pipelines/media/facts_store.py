@@ -43,6 +43,11 @@ class FactsStore:
     if self._path is not None:
       self._open(before)
 
+  @property
+  def path(self) -> pathlib.Path | None:
+    """The file; None if the facts are kept in memory."""
+    return None if self._connection is None else self._path
+
   def get(self, key: str) -> Probe | None:
     """The facts of a key; None if they are unknown or damaged."""
     with self._lock:
@@ -126,7 +131,7 @@ class FactsStore:
     if found is None:
       return None
     row, digest = found
-    if not isinstance(row, str) or digest != _row_digest(key, row):
+    if not isinstance(row, str) or digest != row_digest(key, row):
       files.report_damage(self._file_path(), ValueError("a row differs from its digest"))
       return None
     return Probe(*json.loads(row))
@@ -136,7 +141,7 @@ class FactsStore:
     rows = []
     for key, probe in facts.items():
       row = json.dumps(dataclasses.astuple(probe)[:-1], separators=(",", ":"))
-      rows.append((key, row, _row_digest(key, row)))
+      rows.append((key, row, row_digest(key, row)))
     self._connection.execute("BEGIN IMMEDIATE")
     try:
       self._connection.executemany(_PUT, rows)
@@ -172,7 +177,8 @@ class FactsStore:
     return self._path
 
 
-def _row_digest(key: str, row: str) -> bytes:
+def row_digest(key: str, row: str) -> bytes:
+  """Tells whether a row is what was written under its key."""
   return hashlib.blake2b(f"{key}\n{row}".encode(), digest_size=8).digest()
 
 

@@ -11,8 +11,10 @@ import sys
 import time
 from typing import TextIO
 
+from data_pipelines.chunk_pool import ChunkPool, default_processes
 from data_pipelines.media import remote
 from data_pipelines.media.facts_store import FactsStore
+from data_pipelines.media.known_facts import PATH, KnownFacts
 from data_pipelines.media.open import (
   LIMITS,
   Limits,
@@ -40,11 +42,11 @@ _EARLIER = "index.json"  # Where facts were kept before they were in SQLite.
 _DEFAULTS = {
   field.name: field.default for field in dataclasses.fields(Probe) if field.name != "error"
 }
-_PATH = "path:"  # Prefix of keys for the last facts of a path; other keys are identities.
 # Number and share of unreadable media from which a run is refused.
 _REFUSED_COUNT = 10
 _REFUSED_SHARE = 0.9
 _QUEUE = 1024  # Media queued at a time, so that an interrupt waits for these only.
+_MANY = 16  # Queues from which several processes look up what is known.
 
 
 def media_of(samples: Iterable[Sample]) -> list[str]:
@@ -122,7 +124,7 @@ class MediaIndex:
     self.progress = progress
     self.planned = planned or {}
     path = pathlib.Path(cache) if os.fspath(cache) else None
-    # Probes by identity, and by _PATH and path.
+    # Probes by identity, and by PATH and path.
     self._store = FactsStore(path, None if path is None else path.with_name(_EARLIER))
 
   def probes(self, media: Iterable[str]) -> dict[str, Probe]:
@@ -134,7 +136,7 @@ class MediaIndex:
 
   def last_facts(self, media: str) -> Probe | None:
     """The last facts of a path, without opening it; None if unknown."""
-    return self._store.get(_PATH + os.path.abspath(media))
+    return self._store.get(PATH + os.path.abspath(media))
 
   def each(self, media: Sequence[str]) -> Iterator[tuple[str, Probe]]:
     """(medium, Probe) of every medium, in order."""
@@ -152,10 +154,32 @@ class MediaIndex:
     progress.report_end()
 
   def _probe_all(self, media: Sequence[str]) -> Iterator[Probe]:
+    queues = [media[first : first + _QUEUE] for first in range(0, len(media), _QUEUE)]
     with concurrent.futures.ThreadPoolExecutor(max(1, self.threads)) as pool:
-      for begin in range(0, len(media), _QUEUE):
-        queue = media[begin : begin + _QUEUE]
-        yield from pool.map(self._probe, queue)
+      for queue, known in zip(queues, self._look_up(queues), strict=True):
+        unknown = []
+        for number, name in enumerate(queue):
+          if known[number] is None or self.planned.get(name) == UNREADABLE:
+            known[number] = None
+            unknown.append(name)
+        probed = pool.map(self._probe, unknown)
+        for facts in known:
+          yield next(probed) if facts is None else facts
+
+  def _look_up(self, queues: Sequence[Sequence[str]]) -> Iterator[list[Probe | None]]:
+    """What is known of the media of each queue.
+
+    Several processes look up many queues.
+    """
+    path = self._store.path
+    if path is None:
+      for queue in queues:
+        yield [None] * len(queue)
+      return
+    look_up = KnownFacts(os.fspath(path), cache_variant(self.limits))
+    processes = default_processes() if len(queues) >= _MANY else 1
+    with ChunkPool(look_up, processes) as pool:
+      yield from pool.map(queues)
 
   def _probe(self, media: str) -> Probe:
     """The facts of a medium.
@@ -163,7 +187,7 @@ class MediaIndex:
     For an unreadable medium, its last facts with the error.
     """
     current = self._current(media)
-    path = _PATH + remote.absolute(media)
+    path = PATH + remote.absolute(media)
     planned = self.planned.get(media)
     last = self._store.get(path)
     if not current.error and last != current:
@@ -224,11 +248,11 @@ class _Progress:
   def _report(self):
     self.reported = time.monotonic()
     rate = self.count / (self.reported - self.began)
-    remaining = (self.total - self.count) / rate
+    minutes, seconds = divmod(round((self.total - self.count) / rate), 60)
     if self.out is not None:
       print(
         f"media {self.count}/{self.total}, {self.unreadable} unreadable, {rate:.0f}/s, "
-        f"{remaining / 60:.0f} min {remaining % 60:.0f} s left",
+        f"{minutes} min {seconds} s left",
         file=self.out,
         flush=True,
       )

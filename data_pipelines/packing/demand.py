@@ -55,6 +55,18 @@ class Demand:
     )
 
   @classmethod
+  def of_samples(cls, samples: Sequence[SampleDemand], stages: int) -> "Demand":
+    """The demand of samples that were measured one by one."""
+    after = [sample.tokens_after for sample in samples]
+    return cls(
+      tokens=np.array([sample.tokens for sample in samples], np.int64),
+      frames=np.array([sample.frames for sample in samples], np.int64),
+      images=np.array([sample.images for sample in samples], np.int64),
+      tokens_after=np.array(after, np.int64).reshape(len(samples), stages),
+      queries=np.array([sample.queries for sample in samples], np.int64),
+    )
+
+  @classmethod
   def from_columns(cls, columns: np.ndarray) -> "Demand":
     """The inverse of `columns()`: from an array [samples columns]."""
     dropout = columns.shape[1] > 3
@@ -87,14 +99,6 @@ class Demand:
   def stages(self) -> int:
     """Stages of visual dropout."""
     return self.tokens_after.shape[1]
-
-  def put(self, number: int, sample: SampleDemand) -> None:
-    """Sets the demand of one sample."""
-    self.tokens[number] = sample.tokens
-    self.frames[number] = sample.frames
-    self.images[number] = sample.images
-    self.tokens_after[number] = sample.tokens_after
-    self.queries[number] = sample.queries
 
   def take(self, samples: np.ndarray) -> "Demand":
     """The demand of selected samples, by numbers or by mask."""

@@ -110,11 +110,9 @@ class ChunkMeasurer:
 
   def __call__(self, numbers: tuple[int, int]) -> np.ndarray:
     first, stop = numbers
-    demand = Demand.zeros(stop - first, self.composer.stages)
-    for number in range(first, stop):
-      sample = self.samples[number]
-      demand.put(number - first, self.composer.demand(sample, number, self.epoch))
-    return demand.columns()
+    samples = [self.samples[number] for number in range(first, stop)]
+    demands = self.composer.demands(samples, first, self.epoch)
+    return Demand.of_samples(demands, self.composer.stages).columns()
 
 
 class _Progress:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans one sample before decoding: frame times, tiles, tokens, labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -128,37 +128,47 @@ class Composer:
       visuals=visuals,
     )
 
-  def demand(self, sample: Sample, number: int, epoch: int) -> SampleDemand:
-    """The capacity that the sample takes of a row."""
-    layouts = self.timeline_layouts(sample, number, epoch)
+  def demands(self, samples: Iterable[Sample], first: int, epoch: int) -> list[SampleDemand]:
+    """The capacity that samples take of a row.
+
+    first: the number of the first sample; the others follow it.
+    """
+    layouts = []
+    shown = []
+    for number, sample in enumerate(samples, first):
+      layouts.append(self.timeline_layouts(sample, number, epoch))
+      shown.append(sample)
+    if self.layout.stages:
+      return list(map(self._demand_after_dropout, shown, layouts))
+    visuals = [[layout.visual for layout in of_sample] for of_sample in layouts]
+    counts = templates.count_tokens(
+      zip(shown, visuals, strict=True),
+      self.tokenizer,
+      template=self.data["template"],
+      system=self.data["system"],
+      time_prompt=self.data["time_prompt"],
+    )
+    demands = []
+    for tokens, of_sample in zip(counts, layouts, strict=True):
+      demands.append(SampleDemand(tokens, *_slots(of_sample)))
+    return demands
+
+  def _demand_after_dropout(
+    self, sample: Sample, layouts: Sequence[TimelineLayout]
+  ) -> SampleDemand:
     visual = sum(layout.visual.tokens for layout in layouts)
-    frames = sum(layout.frames for layout in layouts)
-    images = sum(layout.images for layout in layouts)
-    if not self.layout.stages:
-      return SampleDemand(self._count(sample, layouts), frames, images)
     # Visual tokens do not matter here, so one stands for all of a timeline: faster.
     short = [dataclasses.replace(layout.visual, tokens=1) for layout in layouts]
     encoded = self._encode(sample, short)
     text = len(encoded.tokens) - len(layouts)
     queries, kept = self.dropout(encoded, visual)
+    frames, images = _slots(layouts)
     return SampleDemand(
       tokens=text + visual,
       frames=frames,
       images=images,
       tokens_after=text + kept,
       queries=len(queries),
-    )
-
-  def _count(self, sample: Sample, layouts: Sequence[TimelineLayout]) -> int:
-    """The tokens of a sample."""
-    visuals = [layout.visual for layout in layouts]
-    return templates.count_tokens(
-      sample,
-      self.tokenizer,
-      template=self.data["template"],
-      system=self.data["system"],
-      time_prompt=self.data["time_prompt"],
-      visuals=visuals,
     )
 
   def dropout(self, encoded: Encoded, visual: int) -> tuple[np.ndarray, np.ndarray]:
@@ -208,6 +218,16 @@ class Composer:
     visual = VisualText(len(pattern))
     no_times = np.zeros(0)
     return TimelineLayout(timeline, pattern, visual, no_times, views=views)
+
+
+def _slots(layouts: Sequence[TimelineLayout]) -> tuple[int, int]:
+  """(frame slots, image slots) of a sample."""
+  frames = 0
+  images = 0
+  for layout in layouts:
+    frames += layout.frames
+    images += layout.images
+  return frames, images
 
 
 def is_image(timeline: Timeline) -> bool:

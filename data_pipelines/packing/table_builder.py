@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the columns of a corpus from its manifests, chunk by chunk."""
 
+import array
 from collections.abc import Iterable, Iterator
 import dataclasses
 import itertools
@@ -110,9 +111,8 @@ class TableBuilder:
     """Parses the records that a strategy takes. Raises ManifestError."""
     places = _places(manifest.path)
     if strategy != "all":
-      listed = list(places)
-      numbers = select_records(len(listed), strategy, seed)
-      places = iter([listed[number] for number in numbers])
+      located = _LocatedPlaces(places)
+      places = located.chosen(select_records(len(located), strategy, seed))
     number = len(self.manifests)
     self.manifests.append(manifest)
     parser = ChunkParser(manifest, self._exclusions)
@@ -162,6 +162,31 @@ def _places(path: str) -> Iterator[Place]:
   """The places of a manifest's records."""
   for line, record, start, stop in record_places(path):
     yield line, start, stop, record if isinstance(record, RecordError) else None
+
+
+class _LocatedPlaces:
+  """Places as numbers in one array.
+
+  Millions of tuples would take ten times as much memory.
+  """
+
+  def __init__(self, places: Iterable[Place]):
+    self._numbers = array.array("q")
+    self._damages: dict[int, RecordError] = {}
+    for number, (line, start, stop, damage) in enumerate(places):
+      self._numbers.extend((line, start, stop))
+      if damage is not None:
+        self._damages[number] = damage
+
+  def __len__(self) -> int:
+    return len(self._numbers) // 3
+
+  def chosen(self, numbers: np.ndarray) -> Iterator[Place]:
+    """The places with these numbers."""
+    columns = np.frombuffer(self._numbers, np.int64).reshape(-1, 3)
+    for number in numbers.tolist():
+      line, start, stop = columns[number].tolist()
+      yield line, start, stop, self._damages.get(number)
 
 
 def _parsed_chunks(parser: ChunkParser, places: Iterator[Place]) -> Iterator[ParsedChunk]:

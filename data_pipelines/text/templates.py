@@ -11,7 +11,7 @@ Control tokens come from the tokenizer by name; ordinary text between two of the
 and a visual, is encoded in one call.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 
 import numpy as np
@@ -70,20 +70,33 @@ def encode_conversation(
 
 
 def count_tokens(
-  sample: Sample,
+  samples: Iterable[tuple[Sample, Sequence[VisualText]]],
   tokenizer: Tokenizer,
   *,
   template: str = "chatml",
   system: str = "",
   time_prompt: str = "none",
-  visuals: Sequence[VisualText] = (),
-) -> int:
-  """The number of tokens of `encode_conversation`, without making them."""
+) -> list[int]:
+  """The numbers of tokens of `encode_conversation`, without making them.
+
+  samples: each with its visuals. All their texts are counted in one batch.
+  """
   write = _template(template)
-  turns = _written_turns(sample.turns, system, time_prompt, visuals)
-  counter = _TokenCounter(tokenizer)
-  write(counter, turns, visuals)
-  return counter.size
+  collector = _TextCollector(tokenizer)
+  sizes = []  # Of the samples, without their texts.
+  ends = []  # Where the texts of each sample end.
+  for sample, visuals in samples:
+    collector.size = 0
+    write(collector, _written_turns(sample.turns, system, time_prompt, visuals), visuals)
+    sizes.append(collector.size)
+    ends.append(len(collector.texts))
+  counts = tokenizer.count_texts(collector.texts)
+  totals = []
+  first = 0
+  for size, end in zip(sizes, ends, strict=True):
+    totals.append(size + sum(counts[first:end]))
+    first = end
+  return totals
 
 
 def encode_prompt(
@@ -145,7 +158,7 @@ def _written_turns(
   written = []
   for turn in turns:
     parts = timed(_arranged(turn.parts), time_prompt, visuals)
-    written.append(dataclasses.replace(turn, parts=parts))
+    written.append(turn if parts is turn.parts else Turn(turn.role, parts))
   has_system = bool(written) and written[0].role == "system"
   if system and not has_system:
     written.insert(0, Turn("system", (system,)))
@@ -160,6 +173,8 @@ def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
   and turns whose text contains a media tag.
   """
   visuals = [part for part in parts if not isinstance(part, str)]
+  if not visuals or parts[0] == visuals[0]:
+    return parts
   text = "".join(part for part in parts if isinstance(part, str))
   leading = next((part for part in parts if part != ""), "")
   if len(visuals) != 1 or leading == visuals[0] or IMAGE in text or VIDEO in text:
@@ -171,7 +186,7 @@ def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 
 def _chatml(
-  writer: "_Writer | _TokenCounter", turns: Sequence[Turn], visuals: Sequence[VisualText]
+  writer: "_Writer | _TextCollector", turns: Sequence[Turn], visuals: Sequence[VisualText]
 ):
   for turn in turns:
     is_answer = turn.role == "assistant"
@@ -192,7 +207,9 @@ def _chatml(
     writer.add_text("\n", "", header_label)
 
 
-def _brief(writer: "_Writer | _TokenCounter", turns: Sequence[Turn], visuals: Sequence[VisualText]):
+def _brief(
+  writer: "_Writer | _TextCollector", turns: Sequence[Turn], visuals: Sequence[VisualText]
+):
   for turn in turns:
     is_answer = turn.role == "assistant"
     if not is_answer:
@@ -204,7 +221,9 @@ def _brief(writer: "_Writer | _TokenCounter", turns: Sequence[Turn], visuals: Se
     writer.add_control(END, is_answer)
 
 
-def _plain(writer: "_Writer | _TokenCounter", turns: Sequence[Turn], visuals: Sequence[VisualText]):
+def _plain(
+  writer: "_Writer | _TextCollector", turns: Sequence[Turn], visuals: Sequence[VisualText]
+):
   for turn in turns:
     for part in turn.parts:
       if not isinstance(part, str):
@@ -289,14 +308,18 @@ class _Writer:
     self._size += size
 
 
-class _TokenCounter:
-  """Counts the tokens that a _Writer would collect."""
+class _TextCollector:
+  """Collects the texts that a _Writer would encode.
+
+  `size` counts the other tokens.
+  """
 
   labels = "answer_only"  # Labels do not matter for the count.
 
   def __init__(self, tokenizer: Tokenizer):
     self.tokenizer = tokenizer
     self.size = 0
+    self.texts: list[str] = []
 
   def add_control(self, name: str, label: bool = False):
     del label
@@ -305,7 +328,7 @@ class _TokenCounter:
 
   def add_text(self, head: str, body: str = "", head_label: bool = False, body_label: bool = False):
     del head_label, body_label
-    self.size += self.tokenizer.count_ids(head + body)
+    self.texts.append(head + body)
 
   def add_visual(self, size: int):
     self.size += size

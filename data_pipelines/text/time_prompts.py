@@ -66,9 +66,11 @@ SEPARATED = ("llava",)  # Always with a newline, after the only visual of a turn
 
 
 def timed(
-  parts: Sequence[str | int], time_prompt: str, visuals: Sequence[VisualText]
+  parts: tuple[str | int, ...], time_prompt: str, visuals: Sequence[VisualText]
 ) -> tuple[str | int, ...]:
   """Inserts the sentences about the videos' times into a turn."""
+  if time_prompt == "none":
+    return parts
   visual_count = sum(not isinstance(part, str) for part in parts)
   alone = visual_count == 1
   out = []

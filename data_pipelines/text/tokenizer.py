@@ -2,13 +2,14 @@
 """The interface of tokenizers, and their control tokens."""
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import functools
 import hashlib
 import os
 import pathlib
 
 from data_pipelines.sample import IMAGE, VIDEO
+from data_pipelines.text.word_counter import WordCounter
 
 PADS = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")  # The first that exists is the pad.
 STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<eos>", "<|eot_id|>")  # All existing tokens stop.
@@ -16,10 +17,6 @@ CONTROLS = ("<|im_start|>", "<|im_end|>")  # Added by train_sentencepiece; its p
 # Controls even in a vocabulary that added them as plain words: text must not be able to end a turn
 # or insert a medium.
 ALWAYS_CONTROLS = frozenset((*PADS, *STOPS, *CONTROLS, "<s>", "<bos>", IMAGE, VIDEO))
-
-
-_SHORT = 16  # Characters of a text, such as a role, that every sample repeats.
-_REMEMBERED = 1000  # Short texts.
 
 
 class Tokenizer(abc.ABC):
@@ -34,12 +31,13 @@ class Tokenizer(abc.ABC):
   filename: str  # Under which `save` writes it.
   controls: dict[str, int]  # Set by `_load`, as is vocab_size.
   vocab_size: int
+  divides = False  # Whether a text's ids are those of its words (see WordCounter), one by one.
 
   def __init__(self, path: str, content: bytes):
     self.path = path
     self.content = content
     self._load(content)
-    self._counts: dict[str, int] = {}
+    self._words = WordCounter()
     self._names = {id: name for name, id in self.controls.items()}
 
   def __reduce__(self):
@@ -77,22 +75,20 @@ class Tokenizer(abc.ABC):
 
     In vocabularies without byte tokens, unknown letters become the unknown token.
     """
-    sound = text.encode("utf-8", "replace").decode()  # Lone surrogates become "?".
-    return self._encode(sound)
+    return self._encode(sound_text(text))
 
-  def count_ids(self, text: str) -> int:
-    """The number of ids of ordinary text.
+  def count_texts(self, texts: Sequence[str]) -> list[int]:
+    """The number of ids of every ordinary text.
 
-    Those of short texts are remembered.
+    Equal words are counted once, if words are encoded independently of each other.
     """
-    if len(text) > _SHORT:
-      return len(self.encode(text))
-    known = self._counts.get(text)
-    if known is None:
-      known = len(self.encode(text))
-      if len(self._counts) < _REMEMBERED:
-        self._counts[text] = known
-    return known
+    if not self.divides:
+      return self._count_each(texts)
+    return self._words.count_by_words(texts, self._count_each)
+
+  def _count_each(self, texts: Sequence[str]) -> list[int]:
+    """The number of ids of every text, each encoded as a whole."""
+    return [len(self.encode(text)) for text in texts]
 
   def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
     """The text of ids.
@@ -145,3 +141,8 @@ class Tokenizer(abc.ABC):
 
   @abc.abstractmethod
   def _decode(self, ids: list[int]) -> str: ...
+
+
+def sound_text(text: str) -> str:
+  """A text with "?" for lone surrogates."""
+  return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -2,11 +2,13 @@
 """Tokenizers of a tokenizer.json, read by the library `tokenizers`."""
 
 from collections.abc import Mapping, Sequence
+import functools
 import itertools
 import json
 from typing import Any
 
-from data_pipelines.text.tokenizer import ALWAYS_CONTROLS, Tokenizer
+from data_pipelines.text.tokenizer import ALWAYS_CONTROLS, Tokenizer, sound_text
+from data_pipelines.text.word_borders import keeps_words_apart
 
 AddedToken = Mapping[str, Any]  # An entry of "added_tokens" in a tokenizer.json.
 
@@ -25,25 +27,36 @@ class JsonTokenizer(Tokenizer):
     data = json.loads(content)
     added = data.get("added_tokens") or []
     self.controls = {token["content"]: token["id"] for token in added if _is_control(token)}
-    self._full = tokenizers.Tokenizer.from_str(content.decode())
     text_data = data | _text_settings(added)
     self._for_text = tokenizers.Tokenizer.from_str(json.dumps(text_data))
     self._for_text.encode_special_tokens = True  # Encodes control tokens in text as plain letters.
     unknown = data["model"].get("unk_token")  # Stands for unknown words: not refused.
     self._refused = frozenset(id for name, id in self.controls.items() if name != unknown)
-    vocabulary = self._full.get_vocab(with_added_tokens=True)
+    vocabulary = self._for_text.get_vocab(with_added_tokens=True)
     self.vocab_size = 1 + max(vocabulary.values())
-    self._verbatim = self._misread(added)
+    words = self._for_text.get_vocab(with_added_tokens=False)
+    self._never_refused = self._refused.isdisjoint(words.values())
+    self._plain_words = _plain_words(added)
+    self.divides = self._never_refused and keeps_words_apart(data, self._plain_words)
 
-  def _misread(self, added: Sequence[AddedToken]) -> dict[int, str]:
+  @functools.cached_property
+  def _full(self):
+    """The tokenizer as it is, to decode.
+
+    Workers only encode, so they never load it.
+    """
+    import tokenizers
+
+    return tokenizers.Tokenizer.from_str(self.content.decode())
+
+  @functools.cached_property
+  def _verbatim(self) -> dict[int, str]:
     """The plain words, by id, that the library's decoder changes.
 
     A byte-level decoder interprets the letters of "<é>" as bytes.
     """
     words = {}
-    for token in added:
-      if _is_control(token):
-        continue
+    for token in self._plain_words:
       written = self._full.decode([token["id"]], skip_special_tokens=False)
       if written != token["content"]:
         words[token["id"]] = token["content"]
@@ -85,6 +98,13 @@ class JsonTokenizer(Tokenizer):
         cuts.append(start + 1)
     return cuts
 
+  def _count_each(self, texts: Sequence[str]) -> list[int]:
+    if not self._never_refused:
+      return super()._count_each(texts)
+    sound = list(map(sound_text, texts))
+    encodings = self._for_text.encode_batch_fast(sound, add_special_tokens=False)
+    return list(map(len, encodings))
+
   def _decode(self, ids: list[int]) -> str:
     text: list[str] = []
     for is_verbatim, run in itertools.groupby(ids, self._verbatim.__contains__):
@@ -105,6 +125,11 @@ def _text_settings(added: Sequence[AddedToken]) -> dict[str, Any]:
     special = token.get("special", False) or _is_control(token)
     tokens.append({**token, "special": special})
   return {"added_tokens": tokens, "post_processor": None, "truncation": None, "padding": None}
+
+
+def _plain_words(added: Sequence[AddedToken]) -> list[AddedToken]:
+  """The added tokens that text may contain."""
+  return [token for token in added if not _is_control(token)]
 
 
 def _is_control(token: AddedToken) -> bool:

@@ -21,7 +21,7 @@ import signal
 import sys
 from typing import Any
 
-from filax import released, shipped_configs
+from filax import compilation_cache, released, shipped_configs
 from filax.checkpoint import streamed
 from filax.cli import config_flags, options
 from filax.convert import config_in, formats, safetensors_writer
@@ -50,6 +50,7 @@ transformers and LLaVA-NeXT have given it, VideoChat-Flash, encoder files, mm_pr
 def main(argv: Sequence[str]) -> int:
   """`argv` without the verb -> exit code."""
   args = convert_parser().parse_args(argv)
+  compilation_cache.enable()
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that nothing half-written stays.
   report = args.convert(args)
   print(_summary(args.out, report))

@@ -18,7 +18,8 @@ checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and quaran
 away at a later start does not change the plan: its samples are masked. One line a
 config.log_every steps shows loss, accuracy on supervised tokens, learning rates, tokens and frames
 per second, padding, MFU, time left, compilations and bad samples. On several hosts start the same
-command on each (launch/). JAX_COMPILATION_CACHE_DIR=folder makes restarts compile nothing.
+command on each (launch/). A restart finds its compiled step in ~/.cache/filax/compiled; the last
+line shows where the time of all starts went.
 
 Ctrl-C or SIGTERM saves after the running step and ends with code 0, or with N if the last step was
 not reached and --exit-when-stopped N is given: launchers pass 75, and start such a run again.
@@ -44,6 +45,7 @@ from filax.checkpoint import store
 from filax.checkpoint.store import say
 from filax.cli import config_flags
 from filax.parallel import distributed, ending
+from filax.train import goodput
 from filax.train.hooks import Hook
 from filax.train.run import train
 from filax.train.signals import Interrupted, Signals
@@ -71,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
     say("Stopped before the first step; there is nothing to save.")
     return code_when_stopped
   say(summary_line(summary))
+  say(goodput.goodput_line(summary["seconds_by_phase"]))
   return code_when_stopped if summary["stopped"] else 0
 
 

@@ -21,11 +21,11 @@ import shutil
 import sys
 from typing import BinaryIO
 
-from filax import files
+from filax import user_cache
 from filax.checkpoint import run_folder
 from filax.convert.report import REPORT_FILE
 
-KNOB = "FILAX_CACHE"
+KNOB = user_cache.KNOB
 CONVERTER = 1  # Raise it when the same files convert to another checkpoint.
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
@@ -36,11 +36,7 @@ _SAMPLE = 65_536  # Bytes of a file of weights that are read for its identity, a
 
 def cache_folder() -> Path:
   """The folder of all converted folders."""
-  folder = os.environ.get(KNOB)
-  if not folder:
-    parent = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = os.path.join(parent, "filax")
-  return Path(files.absolute(folder), "converted")
+  return user_cache.cache_folder("converted")
 
 
 def entry_path(source: Path) -> Path:

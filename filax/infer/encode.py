@@ -60,8 +60,8 @@ def finish_video(loaded: LoadedModel, started: StartedVideo) -> EncodedMedia:
   model = loaded.model
   video = started.video
   visual = started.visual
-  index, real = jax.device_get((visual.index[0], visual.mask[0]))
-  groups = started.places[index[real]]
+  index, real = jax.device_get((visual.index, visual.mask))  # Indexing there compiles a program.
+  groups = started.places[index[0][real[0]]]
   times = video.times[groups]
   pattern = visual_order.video_order(len(groups), model.layout())
   group_times = times[:, representative(model)]

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array, Float, PyTree
 
 from data_pipelines.text import tokenizer_folder, tokenizers
-from filax import files
+from filax import compilation_cache, files
 from filax.checkpoint import safe_files, storage, store
 from filax.checkpoint.tuples import as_tuples
 from filax.infer.chat import Conversation
@@ -111,6 +111,7 @@ def load(
   Raises OSError without a readable checkpoint, ValueError if its tokenizer is missing or has more
   ids than the model, or if a parameter is missing.
   """
+  compilation_cache.enable()
   source = str(path)
   path = epath.Path(files.absolute(path))
   storage.check_readable(path)

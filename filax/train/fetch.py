@@ -9,7 +9,8 @@ import threading
 
 from filax.train.batches import Batch
 
-_POLL_SECONDS = 0.1
+_FIRST_POLL_SECONDS = 0.001
+_POLL_SECONDS = 0.1  # The longest; each is twice the one before.
 _END_SECONDS = 5.0
 
 
@@ -45,15 +46,18 @@ class Fetcher:
   def fetch(self, give_up: Callable[[], bool]) -> Batch | None:
     """The next batch; None if `give_up` turns true while waiting.
 
-    After None, nothing more can be fetched. Raises the exceptions of the pipeline.
+    `give_up` is called ever less often, at first every millisecond. After None, nothing more can be
+    fetched. Raises the exceptions of the pipeline.
     """
     self._orders.put(True)
+    timeout = _FIRST_POLL_SECONDS
     while True:
       try:
-        batch, error = self._results.get(timeout=_POLL_SECONDS)
+        batch, error = self._results.get(timeout=timeout)
       except queue.Empty:
         if give_up():
           return None
+        timeout = min(2 * timeout, _POLL_SECONDS)
         continue
       if error is None:
         return batch

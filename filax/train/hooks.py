@@ -38,12 +38,13 @@ from typing import Any
 from etils import epath
 import jax
 
+from filax.train import goodput
 from filax.train.setup import Setup
 from filax.train.state import TrainState
 
-COMPILE = "compile"  # Phases of `Hook.around`.
-EVALUATE = "evaluate"
-SAVE = "save"
+COMPILE = goodput.COMPILE  # Phases of `Hook.around`.
+EVALUATE = goodput.EVALUATE
+SAVE = goodput.SAVE
 
 
 @dataclasses.dataclass(frozen=True)

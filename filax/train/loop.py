@@ -18,11 +18,12 @@ from typing import Any
 from etils import epath
 import jax
 
+from filax import compilation_cache
 from filax.checkpoint import store
 from filax.checkpoint.lease import Lease
 from filax.checkpoint.store import say
 from filax.parallel import agreement, ending, key_value
-from filax.train import batches, metrics, plan_record, profiler
+from filax.train import batches, goodput, metrics, plan_record, profiler
 from filax.train.batches import BatchSource
 from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
@@ -53,6 +54,7 @@ def train_pipeline(
   lease: Lease | None = None,
   signals: Signals | None = None,
   hooks: Sequence[Hook] = (),
+  clock: goodput.PhaseClock | None = None,
 ) -> dict[str, Any]:
   """Trains config.model on the rows of `pipeline`.
 
@@ -62,13 +64,15 @@ def train_pipeline(
   metrics.jsonl and tensorboard/. costs: costs(model, shapes, rates) are the FLOPs that MFU counts.
   devices: those of config.mesh; default: all devices. ingredients: those of the pipeline's plan,
   equal in all processes; the workdir keeps them, to name later changes. lease: checked before each
-  write. signals: those that the caller handles already. hooks: called after the run's own.
+  write. signals: those already handled. hooks: called after the run's own. clock: runs already.
 
   Returns Tracker.summary and the newest checkpoint. Raises ValueError for an invalid config or
   steps without a supervised token, NonFinite naming the step, and lease.Lost if another run has
   taken over the workdir.
   """
   config = config.to_dict()
+  compilation_cache.enable()
+  clock = clock or goodput.PhaseClock()
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
@@ -79,26 +83,27 @@ def train_pipeline(
     )
     stack.enter_context(ending.together())  # Errors from here on end all processes.
     changes = functools.partial(plan_record.describe_changes, workdir, parts)
-    state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
+    with clock.timed(goodput.RESTORE):
+      state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
     log = stack.enter_context(MetricsLog(workdir, run.first, steps, check_lease))
     saved.recover_best(functools.partial(read_scores, workdir))
-    tracker = Tracker(log, make_meter(run, costs, compilations), config["log_every"])
+    tracker = make_tracker(run, log, make_meter(run, costs, compilations), clock, check_lease)
     if signals is None:
       signals = stack.enter_context(Signals())
     signals.defer()
     fetcher = stack.enter_context(Fetcher(batches.open_batches(pipeline, setup.mesh, row)))
     stack.enter_context(jax.transfer_guard("disallow"))
     all_hooks = HookList([*default_hooks(config, tracker), *hooks])
-    loop = Loop(run, saved, pipeline.fingerprint, signals, all_hooks)
+    loop = Loop(run, saved, pipeline.fingerprint, signals, all_hooks, clock)
     stack.enter_context(ending.together())
     with all_hooks.running(run):
       state, row = loop.train(state, row, fetcher)
       summary = tracker.summary()
       loop.finish(state, row)
-    return summary | {"checkpoint": str(saved.latest() or "")}
+    return summary | dict(checkpoint=str(saved.latest() or ""), seconds_by_phase=clock.seconds())
 
 
 def agree_on_plan(
@@ -151,6 +156,19 @@ def make_meter(
   return metrics.Meter(run.steps, work, peak, compilations)
 
 
+def make_tracker(
+  run: RunFacts,
+  log: MetricsLog,
+  meter: metrics.Meter,
+  clock: goodput.PhaseClock,
+  check: Callable[[], None],
+) -> Tracker:
+  """The tracker of a run; `clock` gets the seconds of earlier starts."""
+  spent = goodput.GoodputFile(run.workdir, clock, check)
+  spent.resume(run.first)
+  return Tracker(log, meter, run.config["log_every"], spent)
+
+
 def default_hooks(config: Config, tracker: Tracker) -> list[Hook]:
   """The hooks that every run has, in their order."""
   steps = profiler.step_range(config.get("profile", ""))
@@ -175,6 +193,7 @@ class Loop:
     fingerprint: str,
     signals: Signals,
     hooks: HookList,
+    clock: goodput.PhaseClock,
   ):
     self.done = run.first
     self._run = run
@@ -183,9 +202,11 @@ class Loop:
     self._fingerprint = fingerprint
     self._signals = signals
     self._hooks = hooks
+    self._clock = clock
     self._step = train_step(run.config, run.setup)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
     self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
+    self._newest: jax.Array | None = None  # The loss of the newest step, once it is computed.
     self._saved_at = run.first
     self._looked_at = 0.0
     self._step_seconds = math.inf  # Of the newest step whose metrics came.
@@ -231,7 +252,9 @@ class Loop:
     shapes = tuple(x.shape for x in batch.values())
     if shapes not in self._programs:
       self._programs[shapes] = self._compile(state, batch)
-    state, step_metrics = self._programs[shapes](state, batch)
+    with self._clock.host.timed("dispatch"):
+      state, step_metrics = self._programs[shapes](state, batch)
+    self._newest = step_metrics["loss"]
     self.done += 1
     self._hooks.dispatch(self.done)
     return state, step_metrics
@@ -274,7 +297,8 @@ class Loop:
     self._looked_at += self._step_seconds
     self._check_finite(number, step_metrics)
     self._saved.raise_failed_save()
-    self._hooks.step(number, step_metrics)
+    with self._clock.host.timed("hooks"):
+      self._hooks.step(number, step_metrics)
 
   def _check_finite(self, number: int, step_metrics: Mapping[str, float]) -> None:
     """Raises NonFinite if the loss or the gradient is not finite."""
@@ -316,5 +340,19 @@ class Loop:
     """
     if self.done == self._run.steps:
       return None
-    batch = fetcher.fetch(lambda: self._signals.is_time_while_waiting(self._next_point()))
-    return None if batch is None else batches.place_batch(batch, self._run.setup.mesh)
+    batch = fetcher.fetch(self._gives_up)
+    self._clock.switch(goodput.STEP)
+    if batch is None:
+      return None
+    with self._clock.host.timed("batch"):
+      return batches.place_batch(batch, self._run.setup.mesh)
+
+  def _gives_up(self) -> bool:
+    """Whether waiting for a batch ends for a signal.
+
+    Called while it lasts. The devices have nothing to do once the newest step is computed: that is
+    waiting for data.
+    """
+    if self._newest is None or self._newest.is_ready():
+      self._clock.switch(goodput.DATA)
+    return self._signals.is_time_while_waiting(self._next_point())

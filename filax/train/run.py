@@ -20,7 +20,7 @@ from filax.checkpoint.store import on_one_process, say
 from filax.costs import train_costs
 from filax.models import components
 from filax.parallel import distributed, ending
-from filax.train import loop, plan_record
+from filax.train import allocator, goodput, loop, plan_record
 from filax.train.hold import hold_workdir
 from filax.train.hooks import Hook
 from filax.train.signals import Signals
@@ -35,9 +35,11 @@ def train(
   hooks: called after the run's own (filax/train/hooks.py). Summary and exceptions are those of
   loop.train_pipeline.
   """
+  clock = goodput.PhaseClock()
   logging.set_verbosity(logging.FATAL)  # Orbax also logs its exceptions with tracebacks.
   storage.quiet_background_writes()
   distributed.start()
+  allocator.keep_freed_memory()
   with ending.together(), storage.full_disk_explained(workdir):
     storage.check_writable(workdir)
     with hold_workdir(workdir) as lease:
@@ -51,6 +53,7 @@ def train(
         lease=lease,
         signals=signals,
         hooks=hooks,
+        clock=clock,
       )
 
 

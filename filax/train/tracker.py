@@ -4,7 +4,7 @@
 Process 0 alone writes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import json
 import math
@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from etils import epath
 import jax
 
-from filax.train import hooks, metrics, tensorboard
+from filax.train import goodput, hooks, metrics, tensorboard
 from filax.train.workdir import fetch_file, publish_file
 
 
@@ -84,12 +84,24 @@ def read_scores(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
 
 
 class Tracker(hooks.Hook):
-  """Logs every `every`-th step and the last one; summarises the run."""
+  """Logs every `every`-th step and the last one; summarises the run.
 
-  def __init__(self, log: MetricsLog, meter: metrics.Meter, every: int):
+  spent: where the time of the run went.
+  """
+
+  def __init__(
+    self,
+    log: MetricsLog,
+    meter: metrics.Meter,
+    every: int,
+    spent: goodput.GoodputFile,
+  ):
     self._log = log
     self._meter = meter
     self._every = every
+    self._spent = spent
+    self._logged = 0  # The newest step with a record.
+    self._host_seconds: Mapping[str, float] = {}  # Of the newest record.
     self._first = 0
     self._done = 0
     self._last: Mapping[str, float] = {}  # Metrics of the newest step.
@@ -97,21 +109,43 @@ class Tracker(hooks.Hook):
   def begin(self, run: hooks.RunFacts) -> None:
     self._first = run.first
     self._done = run.first
+    self._logged = run.first
 
   def step(self, number: int, metrics: Mapping[str, float]) -> None:
     self._last = metrics
     self._done = number
     self._meter.count_step(metrics)
     if number % self._every == 0 or number == self._meter.steps:
-      self._log.write_record(self._meter.record(number, metrics))
+      self._write_record(number, metrics)
+    self._spent.write_if_due()
+
+  def _write_record(self, number: int, metrics: Mapping[str, float]) -> None:
+    record = self._meter.record(number, metrics)
+    self._host_seconds = self._spent.clock.host.take(number - self._logged)
+    self._logged = number
+    for task, seconds in self._host_seconds.items():
+      record[f"host/{task}"] = seconds
+    spent = self._spent.clock.seconds()
+    for phase, seconds in spent.items():
+      record[f"seconds/{phase}"] = seconds
+    record["goodput"] = goodput.goodput(spent)
+    self._log.write_record(record)
+
+  def save(self, number: int) -> None:
+    self._spent.note_save(number)
+
+  def end(self, error: BaseException | None) -> None:
+    self._spent.write()
 
   def record_scores(self, number: int, scores: Mapping[str, float]) -> None:
     self._log.write_scores(number, scores)
 
-  def around(self, phase: str) -> contextlib.AbstractContextManager:
-    if phase in (hooks.COMPILE, hooks.EVALUATE):  # Rates leave these out.
-      return self._meter.compilations.timed()
-    return contextlib.nullcontext()
+  @contextlib.contextmanager
+  def around(self, phase: str) -> Iterator[None]:
+    with self._spent.clock.timed(phase), contextlib.ExitStack() as left_out:
+      if phase in (hooks.COMPILE, hooks.EVALUATE):  # Rates leave these out.
+        left_out.enter_context(self._meter.compilations.timed())
+      yield
 
   def summary(self) -> dict[str, Any]:
     """The summary of the run since its start.
@@ -133,4 +167,5 @@ class Tracker(hooks.Hook):
       "tokens_per_second": totals["tokens"] / seconds,
       "num_bad": int(totals["num_bad"]),
       "compilations": self._meter.compilations.count,
+      "host_seconds_per_step": dict(self._host_seconds),
     }

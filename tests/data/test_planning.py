@@ -147,9 +147,10 @@ COLUMNS = np.array(
 
 
 def test_columns_of_a_demand_are_its_fields():
-  demand = Demand.zeros(4, stages=2)
-  for number, (tokens, frames, images, *after, queries) in enumerate(COLUMNS.tolist()):
-    demand.put(number, SampleDemand(tokens, frames, images, after, queries))
+  samples = []
+  for tokens, frames, images, *after, queries in COLUMNS.tolist():
+    samples.append(SampleDemand(tokens, frames, images, after, queries))
+  demand = Demand.of_samples(samples, stages=2)
   np.testing.assert_array_equal(demand.columns(), COLUMNS)
   np.testing.assert_array_equal(Demand.from_columns(COLUMNS).columns(), COLUMNS)
 

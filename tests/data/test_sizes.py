@@ -37,9 +37,12 @@ class Composer:
   def __init__(self):
     self.asked = 0
 
-  def demand(self, sample: int, number: int, epoch: int) -> SampleDemand:
-    self.asked += 1
-    return SampleDemand(sample * 1000 + epoch, number, 7)
+  def demands(self, samples: list[int], first: int, epoch: int) -> list[SampleDemand]:
+    self.asked += len(samples)
+    measured = []
+    for number, sample in enumerate(samples, first):
+      measured.append(SampleDemand(sample * 1000 + epoch, number, 7))
+    return measured
 
 
 def sizes(folder, digest: str = "d" * 64):

@@ -52,8 +52,11 @@ class _Counted(Composer):
 
   vary = False
 
-  def demand(self, sample, number, epoch):
-    return SampleDemand(3 * number, 3 * number + 1, 3 * number + 2)
+  def demands(self, samples, first, epoch):
+    measured = []
+    for number in range(first, first + len(samples)):
+      measured.append(SampleDemand(3 * number, 3 * number + 1, 3 * number + 2))
+    return measured
 
 
 class EncodedVideos:

@@ -48,6 +48,9 @@ class KMeans(nn.Module, Selector):
     tokens: Float[Array, "B T N E"],
     mask: Bool[Array, "B T"],
   ) -> Groups:
+    if self.is_initializing():  # No parameters: nothing needs to be traced.
+      index = jnp.zeros((*mask.shape[:1], self.scenes, self.size), jnp.int32)
+      return gather(tokens, mask, index)
     means = jax.lax.stop_gradient(tokens).mean(2, dtype=jnp.float32)  # Eq. 1
     means = constrain(means, "batch - -")
     index = jax.vmap(self.pick)(means, mask)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The user's cache folder, and folders in it that only the user may write.
+
+  $FILAX_CACHE, else $XDG_CACHE_HOME/filax, else ~/.cache/filax
+
+Standard library only.
+"""
+
+import os
+from pathlib import Path
+import stat
+
+from filax import files
+
+KNOB = "FILAX_CACHE"
+
+
+def cache_folder(name: str) -> Path:
+  """The folder `name` of the user's cache; it need not exist."""
+  folder = os.environ.get(KNOB)
+  if not folder:
+    parent = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = os.path.join(parent, "filax")
+  return Path(files.absolute(folder), name)
+
+
+def make_private(folder: Path) -> None:
+  """Makes a folder that only this user can write.
+
+  Its mode is 0700; one that exists keeps its mode. Raises OSError if it cannot be made, and
+  PermissionError if another user could change what lies in it: owns it, may write it, or may put
+  another folder in its place.
+  """
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  folder.mkdir(mode=0o700, exist_ok=True)
+  status = folder.stat()
+  if status.st_uid != os.geteuid():
+    raise PermissionError(f"{folder} belongs to user {status.st_uid}.")
+  if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    raise PermissionError(f"{folder} can be written by other users (chmod go-w ends that).")
+  for parent in folder.resolve().parents:
+    mode = parent.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+      raise PermissionError(f"{folder} can be replaced by other users, who may write {parent}.")
