@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.gpu_work import FIGURE, SIZES
+from benchmarks.gpu_work import FIGURE, MEMORY_SHARE, SIZES
 
 LEAST = 15.0  # Seconds that are left when the last group starts.
 
@@ -148,7 +148,7 @@ def run_group(group: Group, seconds: float, args: argparse.Namespace, report: Re
   command = [sys.executable, "-m", "benchmarks.gpu_work", group.name, group.side, args.size]
   environment = os.environ | {
     "JAX_PLATFORMS": args.platform,
-    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.93",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": str(MEMORY_SHARE),
     "BENCHMARK_DEVICE": args.platform,
   }
   deadline = time.monotonic() + seconds

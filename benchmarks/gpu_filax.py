@@ -12,15 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import models
-from benchmarks.gpu_work import NAMES, measure_work
+from benchmarks.gpu_work import MEMORY_SHARE, REMAT, measure_work
 from filax.infer import generate
 from filax.models import components
 from filax.models.selectors.kmeans import KMeans
 from filax.ops import tome
 
 DTYPE = "bfloat16"
-LARGE_GIB = 130  # Memory from which a 7B is trained.
-REMAT = ("attn_mlp", "attn", "nothing")  # In the order in which they are tried.
 
 
 def measure_llm(sizes: Mapping[str, Any]) -> None:
@@ -42,39 +40,20 @@ def measure_llm(sizes: Mapping[str, Any]) -> None:
 
 
 def measure_training(sizes: Mapping[str, Any]) -> None:
-  """A train step of the largest model that fits."""
-  settings = sizes["train"]
-  name, llm = trained_model(settings, device_gib())
-  length = settings["tokens"]
-
-  def prepare_training():
-    reason = ""
-    for remat in REMAT:
-      try:
-        model = models.text_model(DTYPE, remat=remat, **llm)
-        run = models.TrainingRun(model, models.text_batch(1, length, llm["vocab"]))
-        run.step()
-        print(f"train step with remat={remat}", flush=True)
-        return run.step
-      except Exception as failure:  # Out of memory: the next policy saves less.
-        reason = str(failure)[:300]  # The exception itself would keep the arrays alive.
-    raise RuntimeError(f"No remat policy fits: {reason}")
-
-  measure_work(f"train step {NAMES[name]}, {length} tokens", "tokens/s", length, prepare_training)
-
-
-def trained_model(settings: Mapping[str, Any], gib: float) -> tuple[str, Mapping[str, Any]]:
-  """(name, sizes) of the model that both sides train.
-
-  gib: the memory of the device."""
-  size = "large" if gib >= LARGE_GIB else "small"
-  return size, settings[size]
-
-
-def device_gib() -> float:
-  """The memory of the device in GiB; 0 if unknown."""
+  """A train step of each model that fits."""
   stats = jax.local_devices()[0].memory_stats() or {}
-  return stats.get("bytes_limit", 0) / 0.93 / 2**30
+  gib = stats.get("bytes_limit", 0) / MEMORY_SHARE / 2**30
+  for train in sizes["train"]:
+    if gib < train["gib"]:
+      continue
+
+    def prepare_training(llm=train["llm"], length=train["tokens"]):
+      model = models.text_model(DTYPE, remat=REMAT, **llm)
+      return models.TrainingRun(model, models.text_batch(1, length, llm["vocab"])).step
+
+    length = train["tokens"]
+    work = f"train step {train['name']}, {length} tokens"
+    measure_work(work, "tokens/s", length, prepare_training)
 
 
 def measure_vision(sizes: Mapping[str, Any]) -> None:

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from benchmarks import torch_models
-from benchmarks.gpu_work import NAMES, measure_work
+from benchmarks.gpu_work import measure_work
 
 DTYPE = torch.bfloat16
 DEVICE = os.environ.get("BENCHMARK_DEVICE", "cuda")
-LARGE_GIB = 130  # As in gpu_filax.py.
 
 
 def measure_llm(sizes: Mapping[str, Any]) -> None:
@@ -45,22 +44,21 @@ def measure_llm(sizes: Mapping[str, Any]) -> None:
 
 
 def measure_training(sizes: Mapping[str, Any], compiled: bool = False) -> None:
-  """A train step of the model that FiLax trains."""
-  settings = sizes["train"]
+  """A train step of each model that FiLax trains, without recomputation."""
   gib = 0.0
   if DEVICE == "cuda":
     gib = torch.cuda.get_device_properties(0).total_memory / 2**30
-  name = "large" if gib >= LARGE_GIB else "small"
-  llm = settings[name]
-  length = settings["tokens"]
+  for train in sizes["train"]:
+    if gib < train["gib"]:
+      continue
 
-  def prepare_training():
-    model = torch_models.qwen2(**llm, dtype=DTYPE, device=DEVICE)
-    if name == "large":
-      model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
-    return torch_models.TorchTraining(model, 1, length, compiled, DEVICE).step
+    def prepare_training(llm=train["llm"], length=train["tokens"]):
+      model = torch_models.qwen2(**llm, dtype=DTYPE, device=DEVICE)
+      return torch_models.TorchTraining(model, 1, length, compiled, DEVICE).step
 
-  measure_work(f"train step {NAMES[name]}, {length} tokens", "tokens/s", length, prepare_training)
+    length = train["tokens"]
+    work = f"train step {train['name']}, {length} tokens"
+    measure_work(work, "tokens/s", length, prepare_training)
 
 
 def measure_vision(sizes: Mapping[str, Any], compiled: bool = False) -> None:
