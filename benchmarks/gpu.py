@@ -39,6 +39,7 @@ class Group:
 
 GROUPS = (  # What matters most comes first.
   Group("answer", "filax", 120),
+  Group("answer", "torch", 70),
   Group("llm", "filax", 110),
   Group("llm", "torch", 80),
   Group("vision", "filax", 70),

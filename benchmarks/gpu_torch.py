@@ -4,9 +4,11 @@
 from collections.abc import Mapping
 import functools
 import os
+import time
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks import torch_models
 from benchmarks.gpu_work import measure_work
@@ -41,6 +43,60 @@ def measure_llm(sizes: Mapping[str, Any]) -> None:
 
     work = f"decode after {context}, batch {batch}"
     measure_work(work, "tokens/s", batch * tokens, lambda decode_batch=decode_batch: decode_batch)
+
+
+def measure_answer(sizes: Mapping[str, Any]) -> None:
+  """The question of gpu_filax.VideoQuestion with plain PyTorch and transformers."""
+  answer = sizes["answer"]
+  frames = answer["frames"]
+  measure_work(
+    f"answer about {frames} frames",
+    "frames/s",
+    frames,
+    lambda: _question_round(sizes["llm"], **answer),
+  )
+
+
+def _question_round(llm_sizes, encoder: str, frames: int, part: int, tokens: int):
+  tower, side, width = _clip_encoder(encoder, 23)
+  llm_width = llm_sizes["width"]
+  projector = torch_models.random_model(
+    lambda: nn.Sequential(nn.Linear(width, llm_width), nn.GELU(), nn.Linear(llm_width, llm_width)),
+    DTYPE,
+    DEVICE,
+  )
+  llm = torch_models.qwen2(**llm_sizes, dtype=DTYPE, device=DEVICE)
+  pictures = torch.randint(0, 256, (frames, side, side, 3), dtype=torch.uint8)
+  heads = 4 if encoder == "tiny" else 16
+
+  def encode(pixels):
+    pixels = pixels.to(DEVICE).to(DTYPE).div(255).sub(0.45).div(0.225)
+    clips = pixels.reshape(-1, 4, side, side, 3).permute(0, 4, 1, 2, 3)
+    merged = torch_models.merge_tokens(tower(clips), 64, heads)
+    return projector(merged).reshape(-1, llm_width)
+
+  @torch.no_grad()
+  def answer_once():
+    start = time.perf_counter()
+    visual = [encode(pixels) for pixels in pictures.split(part)]
+    words = llm.get_input_embeddings()(torch.arange(40, device=DEVICE))
+    x = torch.cat([words[:10], *visual, words[10:]])[None]
+    torch_models.wait(DEVICE)
+    encoded = time.perf_counter()
+    output = llm(inputs_embeds=x, use_cache=True, logits_to_keep=1)
+    torch_models.wait(DEVICE)
+    prefilled = time.perf_counter()
+    torch_models.decode_greedily(llm, output.past_key_values, 1, tokens, DEVICE)
+    end = time.perf_counter()
+    return dict(
+      seconds=end - start,
+      encode_s=encoded - start,
+      prefill_s=prefilled - encoded,
+      decode_s=end - prefilled,
+      visual_tokens=x.shape[1] - 40,
+    )
+
+  return answer_once
 
 
 def measure_training(sizes: Mapping[str, Any], compiled: bool = False) -> None:
@@ -110,17 +166,24 @@ def _siglip_round(compiled: bool, variant: str, layers: int, batch: int):
 
 
 def _clip_round(compiled: bool, variant: str, layers: int, batch: int):
+  tower, side, _ = _clip_encoder(variant, layers)
+  pixels = torch.randn(batch, 3, 4, side, side, dtype=DTYPE, device=DEVICE)
+  return _encoder_round(tower, compiled, dict(pixels=pixels))
+
+
+def _clip_encoder(variant: str, layers: int) -> tuple[nn.Module, int, int]:
+  """(encoder, side of its pictures, width)."""
+  sizes = dict(width=1024)
   if variant == "tiny":
     side = 32
+    layers = 2
     sizes = dict(width=32, heads=4, mlp=64, patch=8)
   else:
     side = int(variant.removeprefix("L-"))
-    sizes = {}
   tower = torch_models.random_model(
     lambda: torch_models.ClipEncoder(side, layers, **sizes), DTYPE, DEVICE
   )
-  pixels = torch.randn(batch, 3, 4, side, side, dtype=DTYPE, device=DEVICE)
-  return _encoder_round(tower, compiled, dict(pixels=pixels))
+  return tower, side, sizes["width"]
 
 
 def _encoder_round(tower, compiled: bool, inputs):
@@ -134,6 +197,7 @@ def _encoder_round(tower, compiled: bool, inputs):
 
 
 GROUPS = dict(
+  answer=measure_answer,
   llm=measure_llm,
   train=measure_training,
   vision=measure_vision,
