@@ -42,7 +42,7 @@ BACKWARD = 3.5  # Products of forward and backward, in products of forward.
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """Packed rows: the tokens of the samples of every row, padded to `length`."""
+  """Packed rows: tokens of each sample, padded to `length`."""
 
   name: str
   length: int
@@ -131,7 +131,7 @@ def blockwise_of(block: int) -> tuple[str, Callable]:
 
 
 def with_repeated_heads(attend, q, k, v, q_at, kv_at):
-  """A kernel whose every query head gets its own copy of keys and values."""
+  """A kernel with a copy of keys and values per head."""
   copies = q.shape[2] // k.shape[2]
   k = jnp.repeat(k, copies, axis=2)
   v = jnp.repeat(v, copies, axis=2)
@@ -143,8 +143,8 @@ def causal_without_lengths(q, k, v, q_at, kv_at):
   return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="cudnn")
 
 
-def draw(sizes: Sizes, rows: Rows) -> tuple[jax.Array, ...]:
-  """q, k, v and a cotangent in bfloat16; the cotangent of padding is zero."""
+def draw_rows(sizes: Sizes, rows: Rows) -> tuple[jax.Array, ...]:
+  """q, k, v and a cotangent in bfloat16, zero at padding."""
   shape = (len(rows.samples), rows.length)
   arrays = []
   for seed, heads in enumerate((sizes.heads, sizes.kv_heads, sizes.kv_heads, sizes.heads)):
@@ -158,16 +158,16 @@ def draw(sizes: Sizes, rows: Rows) -> tuple[jax.Array, ...]:
 def with_gradients(attend: Callable, at):
   """A compiled (q, k, v, cotangent) -> (out, d_q, d_k, d_v)."""
 
-  def run(q, k, v, cotangent):
+  def forward_and_backward(q, k, v, cotangent):
     out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, at, at), q, k, v)
     return out, *pull(cotangent.astype(out.dtype))
 
-  return jax.jit(run)
+  return jax.jit(forward_and_backward)
 
 
 def check(sizes: Sizes, rows: Rows) -> Iterator[dict]:
   """Differences of every kernel to float32 dense attention, on tokens of samples."""
-  arrays = draw(sizes, rows)
+  arrays = draw_rows(sizes, rows)
   exact = [x.astype(jnp.float32) for x in arrays]
   with jax.default_matmul_precision("highest"):
     expected = with_gradients(dense.dense, rows.at)(*exact)
@@ -208,7 +208,7 @@ def milliseconds(run: Callable, wait: Callable, calls: int = CALLS) -> float:
 
 def measure(sizes: Sizes, rows: Rows, named: Iterable, until: float) -> Iterator[dict]:
   """Milliseconds of kernels, forward and forward with backward."""
-  arrays = draw(sizes, rows)
+  arrays = draw_rows(sizes, rows)
   for name, attend in named:
     forward = jax.jit(functools.partial(attend, q_at=rows.at, kv_at=rows.at))
     both = with_gradients(attend, rows.at)
@@ -247,7 +247,8 @@ def measure_torch(sizes: Sizes, rows: Rows) -> Iterator[dict]:
   cotangent = torch.randn_like(arrays[0])
 
   def forward():
-    return scaled_dot_product_attention(*arrays, is_causal=True, enable_gqa=True)
+    q, k, v = arrays
+    return scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
   def both():
     return torch.autograd.grad(forward(), arrays, cotangent)
@@ -256,16 +257,16 @@ def measure_torch(sizes: Sizes, rows: Rows) -> Iterator[dict]:
     with torch.no_grad():
       return forward()
 
-  def wait(_):
+  def synchronize(_):
     if place == "cuda":
       torch.cuda.synchronize()
 
   row = dict(kind="time", rows=rows.name, length=rows.length, kernel="torch flash")
   flops = rows.flops(sizes.heads, sizes.size)
   with attention.sdpa_kernel(attention.SDPBackend.FLASH_ATTENTION):
-    spent = milliseconds(without_gradients, wait)
+    spent = milliseconds(without_gradients, synchronize)
     yield row | dict(work="forward") | rates(spent, flops)
-    spent = milliseconds(both, wait)
+    spent = milliseconds(both, synchronize)
     yield row | dict(work="forward + backward") | rates(spent, BACKWARD * flops)
 
 
@@ -305,7 +306,7 @@ def all_rows(sizes: Sizes, until: float, tiny: bool) -> Iterator[dict]:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Prints one JSON object a line; 1 if a kernel that "auto" selects is wrong."""
+  """Prints a JSON object a line; 1 if "auto" is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--tiny", action="store_true", help="small shapes, on any machine")
   parser.add_argument("--seconds", type=float, default=95, help="start nothing after this time")
@@ -314,7 +315,7 @@ def main(argv: list[str] | None = None) -> int:
   flags = parser.parse_args(argv)
   sizes = TINY if flags.tiny else GPU
   until = time.monotonic() + flags.seconds
-  results = []
+  results: list[dict] = []
   if flags.torch:
     for rows in sizes.timed:
       if rows.most == 1:

@@ -32,7 +32,7 @@ def measure_llm(sizes: Mapping[str, Any]) -> None:
   for context, batch in sizes["decode"]:
 
     def decode_batch(context=context, batch=batch):
-      cache = models.full_cache(model, batch, context, tokens)
+      cache = models.full_cache(model, params, batch, context, tokens)
       return models.decode_from_cache(model, params, cache, tokens)
 
     work = f"decode after {context}, batch {batch}"

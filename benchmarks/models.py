@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 import functools
+import math
 import time
 from typing import Any
 
@@ -10,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from filax.infer import generate
+from filax.infer import decoding, generate
 from filax.models import components
+from filax.models.layers_apart import answering_params
 from filax.models.video_lm import VideoLM
 from filax.spec import RowShape
 from filax.train import optim, state, step
@@ -53,8 +55,9 @@ def _draw_leaf(key, shape, dtype):
 
 
 def llm_params(model: VideoLM) -> dict[str, Any]:
-  """Random parameters of the llm alone."""
-  return dict(llm=random_params(components.parameter_shapes(model)["llm"]))
+  """Random parameters of the llm alone, arranged for answers on this device."""
+  params = dict(llm=random_params(components.parameter_shapes(model)["llm"]))
+  return answering_params(params, free=True)
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -64,39 +67,46 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
   return time.perf_counter() - start, result
 
 
-def full_cache(model: VideoLM, batch: int, context: int, spare: int) -> Any:
+def full_cache(model: VideoLM, params: Any, batch: int, context: int, spare: int) -> Any:
   """A cache with `context` random tokens a row and `spare` slots."""
-  cache = model.llm.apply(
-    {}, batch, context + spare, method=lambda llm, *sizes: llm.empty_cache(*sizes)
+  cache = model.apply({"params": params}, batch, (context + spare,), method="empty_cache")
+
+  def drawn(leaf):
+    return jax.random.normal(jax.random.key(0), leaf.shape, leaf.dtype)
+
+  length = jnp.full((batch,), context, jnp.int32)
+  return cache.replace(
+    k=jax.tree.map(drawn, cache.k), v=jax.tree.map(drawn, cache.v), length=length
   )
-  keys = jax.random.normal(jax.random.key(0), cache.k.shape, cache.k.dtype)
-  return cache.replace(k=keys, v=keys + 0, length=jnp.full((batch,), context, jnp.int32))
 
 
 def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> float:
-  """Seconds of decoding `tokens` greedy tokens a row; uses up the cache."""
-  batch = cache.length.shape[0]
-  settings = dict(
-    temperature=np.float32(0),
-    top_p=np.float32(1),
-    top_k=np.int32(0),
-    vocab=np.int32(model.vocab),
+  """Seconds of decoding `tokens` greedy tokens a row, chunk by chunk; uses up the cache."""
+  zeros = jnp.zeros(cache.length.shape, jnp.int32)
+  state = decoding.Decoding(
+    cache=cache,
+    token=zeros,
+    count=zeros + 0,
+    limit=jnp.full_like(zeros, tokens),
+    stopped=zeros > 0,
+    step=jnp.int32(0),
+    key=jax.random.key(0),
   )
-  seconds, _ = timed(
-    lambda: generate.DECODE(
-      f"{batch} x {cache.k.shape[2]}",
-      generate.language_model(model),
-      params,
-      cache,
-      jnp.zeros((batch, model.vocab), jnp.float32),
-      jax.random.key(0),
-      np.zeros((0,), np.int32),
-      np.int32(tokens),
-      settings,
-      room=tokens,
-      greedy=True,
-    )
-  )
+  jax.block_until_ready(state)
+  settings = decoding.sampling_settings(model)
+  llm_only = generate.language_model(model)
+  label = f"{zeros.shape[0]} x {cache.slots}"
+
+  def decode():
+    state_now = state
+    for _ in range(math.ceil(tokens / decoding.STEPS)):
+      ids, _, state_now = decoding.DECODE(
+        label, llm_only, params, state_now, settings, steps=decoding.STEPS, greedy=True
+      )
+      jax.device_get(ids)  # As a caller reads every chunk.
+    return state_now
+
+  seconds, _ = timed(decode)
   return seconds
 
 

@@ -21,7 +21,18 @@ from configs import common
 from configs.mixtures.parts import choose
 from configs.mixtures.vcf_stage1 import PARTS
 
-LONG = (49_152, 65_536, 98_304, 131_072, 196_608)  # Prompts of up to 10,000 frames.
+LONG = (  # Prompts of up to 10,000 frames.
+  40_960,
+  49_152,
+  57_344,
+  65_536,
+  81_920,
+  98_304,
+  114_688,
+  131_072,
+  163_840,
+  196_608,
+)
 MODELS = {"7B": "7B", "2B": "1.5B"}
 ENCODERS = {
   "umt": dict(name="umt", remat="nothing"),

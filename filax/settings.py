@@ -161,6 +161,15 @@ TABLE: dict[str, Setting] = {
   "data.prefetch": whole_number(1),
   "data.open_seconds": number(above=True),
   "data.decode_seconds": number(above=True),
+  "lora.ranks": rows_of(
+    "((regular expression of kernels, rank of 0 or more), ...), such as "
+    '(("^llm/layers/", 16),), or () for no adapters',
+    setting_kinds.is_rank,
+    empty=True,
+  ),
+  "lora.alpha": number(above=True),
+  "lora.dropout": number(0, 1, below=True),
+  "lora.base": one_of("same", "int8", "nf4"),
   "optim.rates": RULES,
   "optim.decay": RULES,
   "optim.warmup": number(),

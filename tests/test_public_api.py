@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 import filax
-from filax.infer import compiled, encode, generate
+from filax.infer import compiled, decoding, encode, generate
 from filax.infer.pair import PairedModel
 from filax.models.video_lm import VideoLM
 from filax.testing import clips, manifests, tiny_checkpoint
@@ -157,11 +157,11 @@ def test_the_processor_of_a_pair_survives_clone(session, video):
 
 def test_a_pair_compiles_nothing_anew(session, video):
   expected = session.ask(video, QUESTION)
-  before = compiled.compilations((encode.EMBED, generate.PREFILL, generate.DECODE))
+  before = compiled.compilations((encode.EMBED, generate.PREFILL, decoding.DECODE))
   model, params = session
   with pytest.warns(DeprecationWarning):
     assert filax.chat(model, params, video, QUESTION) == expected
-  assert compiled.compilations((encode.EMBED, generate.PREFILL, generate.DECODE)) == before
+  assert compiled.compilations((encode.EMBED, generate.PREFILL, decoding.DECODE)) == before
 
 
 def test_a_model_without_a_processor_says_where_to_get_one(session):

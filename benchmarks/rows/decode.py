@@ -20,7 +20,7 @@ def _filax(context: int, batch: int, depth: int, head: str) -> Repetition:
   params = models.llm_params(model)
 
   def decode():
-    cache = models.full_cache(model, batch, context, TOKENS)
+    cache = models.full_cache(model, params, batch, context, TOKENS)
     seconds = models.decode_from_cache(model, params, cache, TOKENS)
     return dict(seconds=seconds, amount=batch * TOKENS)
 

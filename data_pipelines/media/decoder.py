@@ -8,7 +8,7 @@ resize of the full converted picture: the preprocessing of released models.
 
 import bisect
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import functools
 import threading
 
@@ -27,6 +27,7 @@ from data_pipelines.media.reader import PacketReader
 TOLERANCE = 5e-4
 
 _SCALE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_BRIGHTNESS_AND_COLOURS = ("yuv", "nv12", "nv21", "p010")  # Beginnings of pixel formats.
 Moment = tuple[float, av.VideoFrame | None]  # (second, frame that appears then).
 _BEGIN: Moment = (-np.inf, None)  # What comes before the first frame.
 _END: Moment = (np.inf, None)  # What follows the last frame.
@@ -55,19 +56,30 @@ class VideoDecoder:
     self.best = -np.inf  # Ticks of the latest packet up to `target`.
     # Ticks of packets, more than codecs reorder.
     self.recent: collections.deque[int] = collections.deque(maxlen=64)
+    self.wanted: Sequence[float] = ()  # All times of `frame_at`, if they are known.
+    self.shown: ShownFrames | None = None  # Which frames these times show, if the index tells.
+    self.skipped = -np.inf  # Ticks of the latest frame that was left out.
+
+  def expect(self, times: Sequence[float]) -> None:
+    """Tells all times of the next calls of `frame_at`, so that other frames are left out."""
+    self.wanted = times
 
   def frame_at(self, t: float) -> LazyPicture:
     """The frame on screen at t; t must not decrease between calls."""
     t += TOLERANCE
     if self.ahead is _BEGIN:
       self._advance()
+      self.shown = self._shown_frames()
     key = self._key(t)
     if key > self.ahead[0]:
       self._seek(t, key)
-    self._aim(t)
-    while self.ahead[0] <= t:
-      self._advance()
+    self._read_until(t)
     second, frame = self.on_screen or self.ahead
+    if self._is_misled(second):
+      self.shown = None
+      self._seek(t, key)
+      self._read_until(t)
+      second, frame = self.on_screen or self.ahead
     if frame is None:
       raise self.reader.no_frame()
     return second, functools.partial(self.show, frame)
@@ -79,6 +91,29 @@ class VideoDecoder:
       second, frame = self.ahead
       if frame is not None:
         yield second, functools.partial(self.show, frame)
+
+  def _read_until(self, t: float) -> None:
+    """Decodes until the frame on screen at t, and the one after it."""
+    self._aim(t)
+    while self.ahead[0] <= t:
+      self._advance()
+
+  def _shown_frames(self) -> "ShownFrames | None":
+    """The frames that the wanted times show, for files whose index tells all times."""
+    reader = self.reader
+    if not self.wanted or self.fixed or reader.unordered or reader.clock.offset:
+      return None
+    first = bisect.bisect_left(self.video.ticks, reader.start - self._lag)
+    if first == len(self.video.ticks):
+      return None
+    targets = reader.start + (np.array(self.wanted) + TOLERANCE) / self.video.tick
+    return ShownFrames(self.video.ticks, first, self._lag, targets.tolist())
+
+  def _is_misled(self, second: float) -> bool:
+    """Whether the times of frames are not those of the index, so that some were left out."""
+    if self.shown is None:
+      return False
+    return self.shown.is_wrong or second != self._second(self.shown.tick(self.target))
 
   def _key(self, t: float) -> float:
     """Seconds of the last indexed key frame up to t, or -inf."""
@@ -140,6 +175,7 @@ class VideoDecoder:
     """
     if not self.video.ticks:
       return
+    second = max(second, self._second(self.skipped))
     last = self._second(self.video.ticks[-1])
     slack = self.video.tick
     if self.reader.unordered:
@@ -163,7 +199,12 @@ class VideoDecoder:
     self.recent.append(ticks)
     if ticks <= self.target:
       self.best = max(self.best, ticks)
-    return ticks < self.best
+    is_hidden = ticks < self.best
+    if self.shown is not None and not is_hidden:
+      is_hidden = self.shown.is_unwanted(ticks)
+    if is_hidden:
+      self.skipped = max(self.skipped, ticks)
+    return is_hidden
 
   def _decode(self) -> Iterator[tuple[float, av.VideoFrame]]:
     """(second, frame) in order.
@@ -178,6 +219,33 @@ class VideoDecoder:
       yield latest, frame
 
 
+class ShownFrames:
+  """Which frames of a file are on screen at wanted times.
+
+  ticks: of all frames in the index, ascending, `lag` before their display times; frame `first` is
+  the first that is shown. targets: ticks of the wanted times.
+  """
+
+  def __init__(self, ticks: Sequence[int], first: int, lag: int, targets: Sequence[float]):
+    self._ticks = ticks
+    self._first = first
+    self._lag = lag
+    self._wanted = frozenset(map(self.tick, targets))
+    self.is_wrong = False  # Whether a frame has a time that the index does not tell.
+
+  def tick(self, target: float) -> int:
+    """The display time of the frame on screen at a target."""
+    place = bisect.bisect_right(self._ticks, target - self._lag) - 1
+    return self._ticks[max(place, self._first)] + self._lag
+
+  def is_unwanted(self, ticks: int) -> bool:
+    """Whether the frame of this display time is on screen at no wanted time."""
+    place = bisect.bisect_left(self._ticks, ticks - self._lag)
+    if place == len(self._ticks) or self._ticks[place] != ticks - self._lag:
+      self.is_wrong = True
+    return not self.is_wrong and ticks not in self._wanted
+
+
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
   """(width, height) of a frame after the rotation of its file."""
   return orientation(frame).shown_size(frame.width, frame.height)
@@ -186,17 +254,26 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
   """A decoded frame after rotation, as RGB uint8 [height width 3]."""
   stored_width, stored_height = orientation(frame).shown_size(width, height)
-  return _rgb(frame, width=stored_width, height=stored_height, interpolation=_SCALE)
+  # From brightness and colour differences swscale gives the same values as planes and as pixels;
+  # for planes it has vector code, which is three times as fast.
+  is_planar = frame.format.name.startswith(_BRIGHTNESS_AND_COLOURS)
+  return _rgb(
+    frame,
+    format="gbrp" if is_planar else "rgb24",
+    width=stored_width,
+    height=stored_height,
+    interpolation=_SCALE,
+  )
 
 
-def _rgb(frame: av.VideoFrame, **options) -> np.ndarray:
+def _rgb(frame: av.VideoFrame, format: str = "rgb24", **options) -> np.ndarray:
   """A frame after rotation, as uint8 [h w 3].
 
-  options: those of `VideoReformatter.reformat`.
+  format: of the conversion. options: others of `VideoReformatter.reformat`.
   """
   if not hasattr(_local, "reformatter"):
     _local.reformatter = VideoReformatter()
-  rgb = _local.reformatter.reformat(frame, format="rgb24", threads=1, **options)
+  rgb = _local.reformatter.reformat(frame, format=format, threads=1, **options)
   return orientation(frame).apply(rgb.to_ndarray())
 
 

@@ -68,7 +68,9 @@ def read_frames(
   previous_second = None
   previous_place = 0
   with _opened(media, size, resize, limits, fps) as source:
-    for place in np.argsort(wanted, kind="stable"):
+    order = np.argsort(wanted, kind="stable")
+    source.expect(wanted[order].tolist())
+    for place in order:
       second, make_picture = source.frame_at(wanted[place])
       if second == previous_second:
         frames[place] = frames[previous_place]
@@ -251,6 +253,9 @@ class _Pictures:
     self.pictures = pictures
     self.rate = rate
     self.show = show
+
+  def expect(self, times: Sequence[float]) -> None:
+    """Nothing: pictures are read one by one."""
 
   def frame_at(self, t: float) -> LazyPicture:
     number = np.floor((t + TOLERANCE) * self.rate)

@@ -3,8 +3,9 @@
 
 An object is fetched when its content is first needed, once a machine: into
 $FILAX_CACHE/downloads/<digest>/<name>, by default below ~/.cache/filax. The digest is that of URL,
-version (generation or ETag) and size, so another content is another file. A process asks for the
-version of an object once. Paths that are no URLs pass through every function here.
+version (generation or ETag) and size, so another content is another file; media/copies.py bounds
+the size of all. A process asks for the version of an object once. Paths that are no URLs pass
+through every function here.
 """
 
 from collections import Counter
@@ -24,6 +25,8 @@ import time
 from typing import Any
 
 from data_pipelines.mapped import one_builder
+from data_pipelines.media import copies
+from data_pipelines.media.copies import downloads_folder
 from filax import files
 
 _SCHEMES = ("gs://", "s3://")
@@ -83,8 +86,8 @@ def join(root: str, path: str) -> str:
 def local_path(path: str | os.PathLike) -> str:
   """The path of a file on this machine.
 
-  An object of a bucket is fetched first. Raises FileNotFoundError, IsADirectoryError, and
-  RemoteError with the reason.
+  An object of a bucket is fetched first, and its copy stays for copies.KEPT_SECONDS: open it by
+  then, or ask again. Raises FileNotFoundError, IsADirectoryError, and RemoteError with the reason.
   """
   if not is_remote(path):
     return os.fspath(path)
@@ -141,6 +144,14 @@ def is_folder(path: str | os.PathLike) -> bool:
   return stat.S_ISDIR(os.stat(path).st_mode)
 
 
+def is_present_folder(path: str | os.PathLike) -> bool:
+  """Whether there is such a folder. Raises RemoteError."""
+  try:
+    return is_folder(path)
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+
+
 def is_file(path: str | os.PathLike) -> bool:
   """Whether there is such a file. Raises RemoteError."""
   if not is_remote(path):
@@ -188,12 +199,6 @@ def forget_versions() -> None:
   _listing.cache_clear()
 
 
-def downloads_folder() -> pathlib.Path:
-  """Where copies of objects are kept."""
-  cache = os.environ.get("FILAX_CACHE") or "~/.cache/filax"
-  return pathlib.Path(cache).expanduser() / "downloads"
-
-
 def _remember(url: str, item: RemoteObject | None) -> None:
   while len(_asked) >= _REMEMBERED:
     _asked.pop(next(iter(_asked)), None)
@@ -222,16 +227,19 @@ def _local_copy(item: RemoteObject) -> str:
     with one_builder(path.parent, f"fetches {item.url}"):
       if not _is_complete(path, item):
         files.remove_leftovers(path.parent)
+        copies.make_room(item.size)
         _fetch(item, path)
   return os.fspath(path)
 
 
 def _is_complete(path: pathlib.Path, item: RemoteObject) -> bool:
+  """Whether there is a whole copy, which is then marked as used."""
   try:
     facts = path.stat()
   except OSError:
     return False
-  return stat.S_ISREG(facts.st_mode) and facts.st_size == item.size
+  is_whole = stat.S_ISREG(facts.st_mode) and facts.st_size == item.size
+  return is_whole and copies.mark_used(path, facts)
 
 
 def _fetch(item: RemoteObject, path: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,27 +59,28 @@ class CaptionFile:
   excluded: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Clip:
-  """What a spool holds of a clip."""
+class Clip(NamedTuple):
+  """What a spool holds of a clip: JSON texts, so that writing them is copying them."""
 
-  id: str
-  media: str
-  start: float  # Seconds in the medium.
-  caption: bytes  # As JSON text without its quotes, so that writing it is copying it.
+  id: bytes
+  media: bytes
+  start: bytes  # Seconds in the medium.
+  caption: bytes  # Without its quotes.
+
+  @property
+  def path(self) -> str:
+    """The path of the medium."""
+    return json.loads(self.media)
 
 
 def spool_entry(clip: Clip) -> bytes:
-  """A clip for a spool: a line of JSON, and the caption."""
-  head = json.dumps([clip.id, clip.media, clip.start])
-  return head.encode() + b"\n" + clip.caption
+  """A clip for a spool, a text a line."""
+  return b"\n".join(clip)
 
 
 def spooled_clip(entry: bytes) -> Clip:
   """The inverse of `spool_entry`."""
-  head, _, caption = entry.partition(b"\n")
-  name, media, start = json.loads(head)
-  return Clip(name, media, start, caption)
+  return Clip._make(entry.split(b"\n", 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ class CaptionReader:
           continue
         if facts.pop("excluded"):
           result.excluded += 1
-          reason = f"is excluded: {excerpt(clip.media)} is of a video in the exclusion lists"
+          reason = f"is excluded: {excerpt(clip.path)} is of a video in the exclusion lists"
           result.bad.append(BadRecord(path, located.line, reason))
           continue
         entry = spool_entry(clip)
@@ -125,23 +126,28 @@ class CaptionReader:
       raise record
     if not isinstance(record, Mapping):
       raise RecordError(f"is {excerpt(record)}, not an object")
-    caption = _caption(record)
+    caption, words = _caption(record)
     if self.rules.openers == "scene":
       caption = caption_templates.name_scenes(caption)
+      words = caption.count(" ") + 1
     media = self._media(record)
     start, milliseconds = _extent(record, self.durations.get(media))
     key = splits.source_key(media)
     split = splits.split_of(key, {splits.HELD_OUT: self.rules.held_out}, self.rules.seed)
     root = self.rules.root
-    text = _TEXTS.encode(caption)[1:-1].encode()
-    clip = Clip(_name(record, origin), media, start, text)
+    clip = Clip(
+      id=_json_text(_name(record, origin)),
+      media=_json_text(media),
+      start=repr(start).encode(),
+      caption=_json_text(caption)[1:-1],
+    )
     facts = dict(
       excluded=key in self.rules.excluded,
       key=_digest(key),
       clip=_digest(f"{media}\x1f{start:.3f}\x1f{caption}"),
       caption=_digest(caption),
       data_source=str(record.get("data_source") or ""),
-      words=caption.count(" ") + 1,
+      words=words,
       milliseconds=milliseconds,
       held_out=split == splits.HELD_OUT,
       missing=bool(root) and not os.path.exists(os.path.join(root, media)),
@@ -172,8 +178,13 @@ def _name(record: Mapping[str, Any], origin: str) -> str:
   return origin
 
 
-def _caption(record: Mapping[str, Any]) -> str:
-  """The caption of a record, without line breaks. Raises RecordError."""
+def _json_text(text: str) -> bytes:
+  """A text in JSON, with its quotes."""
+  return _TEXTS.encode(text).encode()
+
+
+def _caption(record: Mapping[str, Any]) -> tuple[str, int]:
+  """(the caption of a record without line breaks, its words). Raises RecordError."""
   turns = record.get("conversations")
   if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
     raise RecordError(f"has conversations {excerpt(turns)}, which is no list of turns")
@@ -185,17 +196,26 @@ def _caption(record: Mapping[str, Any]) -> str:
   answer = turns[1].get("value")
   if not isinstance(answer, str):
     raise RecordError(f"has the caption {excerpt(answer)}, which is no text")
-  words = answer.split()
-  caption = " ".join(words)
+  caption, words = _one_line(answer)
   try:
     caption.encode()
   except UnicodeEncodeError:
     raise RecordError("has a caption that is not UTF-8") from None
   if caption_templates.is_refusal(caption):
     raise RecordError(f"has an apology or an error as its caption: {excerpt(caption)}")
-  if len(words) < FEWEST_WORDS:
-    raise RecordError(f"has a caption of {len(words)} words: {excerpt(caption)}")
-  return caption
+  if words < FEWEST_WORDS:
+    raise RecordError(f"has a caption of {words} words: {excerpt(caption)}")
+  return caption, words
+
+
+def _one_line(text: str) -> tuple[str, int]:
+  """(a text with single spaces between its words, their number)."""
+  # The space is the only blank that is printable. Splitting takes twice as long as this test.
+  is_plain = text.isprintable() and "  " not in text and text.strip() == text
+  if is_plain and text:
+    return text, text.count(" ") + 1
+  words = text.split()
+  return " ".join(words), len(words)
 
 
 def _extent(record: Mapping[str, Any], duration: float | None) -> tuple[float, int]:

@@ -21,6 +21,7 @@ from data_pipelines.media.facts_store import FactsStore
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.synthesis.caption_reader import (
   COLUMNS,
+  CaptionFile,
   CaptionReader,
   Clip,
   ReadingRules,
@@ -107,15 +108,14 @@ def read_clips(
   columns: dict[str, list[np.ndarray]] = {name: [] for name in (*COLUMNS, "file")}
   result = ReadClips(ClipTable({}, []), {}, [], 0)
   numbers: dict[str, int] = {}  # Of data sources.
-  with ChunkPool(CaptionReader(rules, durations), min(processes, len(files))) as pool:
-    for number, part in enumerate(pool.map(jobs)):
-      result.bad += part.bad
-      result.excluded += part.excluded
-      sources = [numbers.setdefault(name, len(numbers)) for name in part.sources]
-      part.columns["source"] = np.array(sources, np.uint32)[part.columns["source"]]
-      for name in COLUMNS:
-        columns[name].append(part.columns[name])
-      columns["file"].append(np.full(len(part.columns["clip"]), number, np.int32))
+  for number, part in enumerate(_read_files(jobs, CaptionReader(rules, durations), processes)):
+    result.bad += part.bad
+    result.excluded += part.excluded
+    sources = [numbers.setdefault(name, len(numbers)) for name in part.sources]
+    part.columns["source"] = np.array(sources, np.uint32)[part.columns["source"]]
+    for name in COLUMNS:
+      columns[name].append(part.columns[name])
+    columns["file"].append(np.full(len(part.columns["clip"]), number, np.int32))
   joined = {name: np.concatenate(parts) for name, parts in columns.items()}
   # By source, then clip; of equal clips the first of the first file is kept.
   order = np.lexsort((joined["line"], joined["file"], joined["clip"], joined["key"]))
@@ -133,6 +133,20 @@ def read_clips(
     result.sources[name] = int(clips_of_source[number])
   result.bad.sort(key=_place)
   return result
+
+
+def _read_files(
+  jobs: Sequence[tuple[str, str]], reader: CaptionReader, processes: int
+) -> list[CaptionFile]:
+  """What (file, spool) jobs give, in their order; the largest files are read first."""
+  sizes = [os.path.getsize(path) for path, _ in jobs]
+  order = np.argsort(sizes)[::-1].tolist()
+  parts: dict[int, CaptionFile] = {}
+  with ChunkPool(reader, min(processes, len(jobs))) as pool:
+    results = pool.map([jobs[number] for number in order])
+    for number, part in zip(order, results, strict=True):
+      parts[number] = part
+  return [parts[number] for number in range(len(jobs))]
 
 
 def _rows(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -171,7 +185,7 @@ class _Filters:
     """Drops clips without a file. Raises ValueError if all are."""
     missing = self.table.columns["missing"] & self.good
     if missing.any() and missing.sum() == self.good.sum():
-      path = os.path.join(rules.root, self.table.clip(int(np.argmax(missing))).media)
+      path = os.path.join(rules.root, self.table.clip(int(np.argmax(missing))).path)
       raise ValueError(
         f"None of the {missing.sum()} media is there, such as {one_line(path)}. Set --root to the "
         f"folder of the media and --media to their paths in it ({rules.media}), or leave out "
@@ -197,7 +211,7 @@ class _Filters:
     """Probes the media of rows; unreadable ones are dropped."""
     milliseconds = self.table.columns["milliseconds"]
     clips = [self.table.clip(int(row)) for row in rows]
-    names = [os.path.join(root, clip.media) for clip in clips]
+    names = [os.path.join(root, clip.path) for clip in clips]
     index = MediaIndex(lengths.probes, threads=2 * processes, progress=sys.stderr)
     probes = index.probes(names)
     for row, clip, name in zip(rows, clips, names, strict=True):
@@ -205,7 +219,7 @@ class _Filters:
       try:
         if facts.error:
           raise RecordError(facts.error)
-        milliseconds[row] = length_in_milliseconds(round(clip.start * 1000), facts.duration)
+        milliseconds[row] = length_in_milliseconds(round(float(clip.start) * 1000), facts.duration)
       except RecordError as error:
         self._drop_row(int(row), str(error))
 

@@ -5,9 +5,11 @@ A draw is a function of a seed, a purpose and an id: the same for any number of 
 inputs, Python and NumPy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import hashlib
 from typing import TypeVar
+
+import numpy as np
 
 Item = TypeVar("Item")
 _KEY_BYTES = 8
@@ -19,6 +21,18 @@ def digest(seed: int, *names: object) -> int:
   """64 bits of the sha256 of a seed and names."""
   text = "\x1f".join(map(str, (seed, *names)))
   return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def digests(items: Iterable[object], seed: int, *names: object) -> np.ndarray:
+  """u64: `digest` of the same seed and names with each item as the last name."""
+  start = "\x1f".join(map(str, (seed, *names, "")))
+  head = hashlib.sha256(start.encode())
+  parts = []
+  for item in items:
+    rest = head.copy()
+    rest.update(str(item).encode())
+    parts.append(rest.digest()[:8])
+  return np.frombuffer(b"".join(parts), ">u8").astype(np.uint64)
 
 
 def unit(seed: int, *names: object) -> float:

@@ -6,6 +6,7 @@ scene, with times. The bytes depend on the inputs and options alone.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 import os
 import pathlib
@@ -194,11 +195,20 @@ def _write(
     shards[name] = _chunks(clips.table, train, range(first, stop))
   shards[HELD_OUT_FILE] = _chunks(clips.table, held_out, range(len(held_out.videos)))
   writer = VideoWriter(clips.table.spools, options.captions, options.rules.seed)
-  write_shards(output, shards, writer, processes)
-  _write_held_out_media(output.path / HELD_OUT_MEDIA, clips.table, held_out, reading.root)
   figures = longvideo_figures.measure_videos(clips, train.rows, train.videos, options.count)
   figures["held_out"] = {"clips": len(held_out.rows), "videos": len(held_out.videos)}
-  longvideo_figures.write(output.path / "figures", figures, clips.table, train.rows, train.videos)
+  with ThreadPoolExecutor(1) as drawing:  # Meanwhile other processes write the shards.
+    drawn = drawing.submit(
+      longvideo_figures.write,
+      output.path / "figures",
+      figures,
+      clips.table,
+      train.rows,
+      train.videos,
+    )
+    write_shards(output, shards, writer, processes)
+    drawn.result()
+  _write_held_out_media(output.path / HELD_OUT_MEDIA, clips.table, held_out, reading.root)
   clips.table.close_spools()
   output.mark_complete(sources=clips.sources, figures=figures)
   return LongVideoResult(output.path, figures=figures, bad=clips.bad, manifests=names)
@@ -254,5 +264,5 @@ def _write_held_out_media(
   """Writes all held-out media, used or not, for config.data.exclude."""
   media = set()
   for row in held_out.rows.tolist():
-    media.add(os.path.join(root, table.clip(row).media))
+    media.add(os.path.join(root, table.clip(row).path))
   splits.write_held_out_list(path, sorted(media))

@@ -153,8 +153,8 @@ class Deck:
   def _all(self, passes: int, seed: int) -> Iterator[int]:
     for number in range(1, passes + 1):
       self.number = number
-      digests = [draw.digest(seed, "deck", number, clip) for clip in self._clips]
-      order = np.argsort(np.array(digests, np.uint64), kind="stable")
+      digests = draw.digests(self._clips, seed, "deck", number)
+      order = np.argsort(digests, kind="stable")
       yield from order.tolist()
 
 

@@ -18,8 +18,11 @@ from data_pipelines.synthesis.longvideo_plan import PlannedVideos
 from data_pipelines.synthesis.shards import json_line
 
 KIND = "dense_caption"
-# Where an answer begins in a line; inside of texts, quotes are escaped.
+# Where contents begin in a line; inside of texts, quotes are escaped.
+_SCENES = b',"scenes":['
 _ANSWER = b'{"from":"gpt","value":"'
+_CLIPS = b'"made":{"clips":['
+_SCENE = b'{"media":%b,"t0":%b,"t1":%b,"at":%b}'
 _NEWLINE = rb"\n"  # In JSON.
 CHUNK = 50  # Videos that a process writes at a time.
 
@@ -84,8 +87,8 @@ def video_line(video: PlacedVideo, clips: Sequence[Clip], captions: str, seed: i
   at = 0
   for scene, clip in zip(video.scenes, clips, strict=True):
     end = at + scene.milliseconds
-    t1 = round(clip.start + scene.milliseconds / 1000, 3)
-    scenes.append({"media": clip.media, "t0": clip.start, "t1": t1, "at": at / 1000})
+    t1 = round(float(clip.start) + scene.milliseconds / 1000, 3)
+    scenes.append(_SCENE % (clip.media, clip.start, repr(t1).encode(), repr(at / 1000).encode()))
     times = caption_templates.scene_line(captions, _second(at), _second(end), "")
     lines.append(times.encode() + clip.caption)
     at = end
@@ -96,19 +99,23 @@ def video_line(video: PlacedVideo, clips: Sequence[Clip], captions: str, seed: i
   record = {
     "id": video.id,
     "kind": KIND,
-    "scenes": scenes,
+    "scenes": [],
     "conversations": [
       {"from": "human", "value": f"<image>\n{question}"},
       {"from": "gpt", "value": ""},
     ],
-    "made": {
-      "clips": [clip.id for clip in clips],
-      "target": round(video.target, 1),
-      "pass": video.pass_number,
-    },
+    "made": {"clips": [], "target": round(video.target, 1), "pass": video.pass_number},
   }
-  before, answer, after = json_line(record).partition(_ANSWER)
-  return before + answer + _NEWLINE.join(lines) + after
+  line = json_line(record)
+  # The largest lists and the answer are JSON already.
+  for place, content in (
+    (_SCENES, b",".join(scenes)),
+    (_ANSWER, _NEWLINE.join(lines)),
+    (_CLIPS, b",".join([clip.id for clip in clips])),
+  ):
+    before, opening, after = line.rpartition(place)
+    line = before + opening + content + after
+  return line
 
 
 def _second(milliseconds: int) -> int:

@@ -74,14 +74,13 @@ class OutputFolder:
   @contextlib.contextmanager
   def shard(self, name: str) -> Iterator["ShardFile"]:
     """Opens a shard that appears, with its mark, after the block."""
-    part = self.path / f"{name}.part"
-    with open(part, "wb") as file:
-      shard = ShardFile(file)
+    with open_part(self.path, name) as shard:
       yield shard
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(part, self.path / name)
-    facts = shard.facts()
+    self.show_part(name, shard.facts())
+
+  def show_part(self, name: str, facts: ShardFacts) -> None:
+    """Makes a written and synced part the shard, with its mark."""
+    os.replace(self.path / f"{name}.part", self.path / name)
     _write_json(self.path / _DONE / f"{name}.json", dataclasses.asdict(facts))
     self.finished[name] = facts
 
@@ -97,6 +96,16 @@ class OutputFolder:
     with contextlib.suppress(OSError):
       (self.path / _DONE).rmdir()
     self.is_complete = True
+
+
+@contextlib.contextmanager
+def open_part(folder: str | os.PathLike, name: str) -> Iterator["ShardFile"]:
+  """Opens the part of a shard, which is synced after the block."""
+  with open(os.path.join(folder, f"{name}.part"), "wb") as file:
+    shard = ShardFile(file)
+    yield shard
+    file.flush()
+    os.fsync(file.fileno())
 
 
 class ShardFile:
@@ -257,18 +266,28 @@ def write_shards(
   skipped. The bytes are the same for any number of processes.
   """
   waiting = {name: chunks for name, chunks in shards.items() if name not in output.finished}
+  writer = _PartWriter(os.fspath(output.path), function)
+  with ChunkPool(writer, min(processes, len(waiting))) as pool:
+    # Chunks may be made as they are asked for: those of few shards are in memory at a time.
+    jobs = ((name, list(chunks)) for name, chunks in waiting.items())
+    for name, facts in zip(waiting, pool.map(jobs), strict=True):
+      output.show_part(name, facts)
 
-  def all_chunks() -> Iterator[Any]:
-    for chunks in waiting.values():
-      yield from chunks
 
-  with ChunkPool(function, processes) as pool:
-    results = pool.map(all_chunks())
-    for name, chunks in waiting.items():
-      with output.shard(name) as shard:
-        for _ in chunks:
-          lines, records = next(results)
-          shard.write(lines, records)
+@dataclasses.dataclass(frozen=True)
+class _PartWriter:
+  """Writes the part of a shard from its name and chunks. Picklable."""
+
+  folder: str
+  function: Callable[[Any], tuple[bytes, int]]
+
+  def __call__(self, job: tuple[str, Sequence[Any]]) -> ShardFacts:
+    name, chunks = job
+    with open_part(self.folder, name) as shard:
+      for chunk in chunks:
+        lines, records = self.function(chunk)
+        shard.write(lines, records)
+    return shard.facts()
 
 
 def write_drawn_shards(

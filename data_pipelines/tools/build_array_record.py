@@ -28,7 +28,7 @@ import tensorflow_datasets as tfds
 from data_pipelines.manifest import llava, shapes
 from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError, manifest_records
 from data_pipelines.manifest.written_records import llava_record
-from data_pipelines.media import array_record
+from data_pipelines.media import array_record, remote
 from data_pipelines.media.open import MediaError
 from data_pipelines.tools.transcode import Proxy, stored_content
 from filax import files
@@ -65,6 +65,8 @@ def build_data_set(
   records and records with unreadable media are omitted. Raises ManifestError for an unusable
   manifest, and ValueError if `out` contains a data set, Beam is missing or no record is usable.
   """
+  if remote.is_remote(out):
+    raise ValueError(f"--out {out} is in a bucket. Build in a folder here, and copy it there.")
   out = pathlib.Path(out)
   report = ManifestReport()
   for name in ("media", "samples", MANIFEST):

@@ -33,7 +33,9 @@ def main(argv: Sequence[str]) -> None:
       if args.question is not None:
         raise
     else:
-      _print_answer(args, conversation, question, answer, start_seconds)
+      if args.json:
+        row = _answer_row(args.video, conversation, question, answer, start_seconds)
+        print(json.dumps(row), flush=True)
 
 
 def chat_parser() -> argparse.ArgumentParser:
@@ -66,10 +68,21 @@ def _start_conversation(args: argparse.Namespace):
 
 
 def _ask(conversation, question: str, args: argparse.Namespace):
-  """The answer to a question.
+  """The answer to a question; as text, it is printed while it is generated.
 
   A conversation that has grown too long starts anew with it.
   """
+  streamed = _stream_answer(conversation, question, args)
+  for piece in streamed:
+    if not args.json:
+      print(piece, end="", flush=True)
+  if not args.json:
+    print(flush=True)
+  return streamed.answer
+
+
+def _stream_answer(conversation, question: str, args: argparse.Namespace):
+  """The answer in pieces, of the whole conversation or of the question alone."""
   settings = dict(
     max_new_tokens=args.max_new_tokens,
     temperature=args.temperature,
@@ -78,13 +91,13 @@ def _ask(conversation, question: str, args: argparse.Namespace):
     seed=args.seed,
   )
   try:
-    return conversation.ask(question, **settings)
+    return conversation.stream(question, **settings)
   except ValueError as error:
     if not conversation.turns:
       raise
     print(f"filax chat: {error} The talk starts anew.", file=sys.stderr)
   conversation.forget()
-  return conversation.ask(question, **settings)
+  return conversation.stream(question, **settings)
 
 
 def _questions(args: argparse.Namespace) -> Iterable[str]:
@@ -114,17 +127,6 @@ def _print_error(args: argparse.Namespace, question: str, error: Exception) -> N
     print(json.dumps(row), flush=True)
   elif args.question is None:
     print(f"filax chat: {text}", file=sys.stderr)
-
-
-def _print_answer(
-  args: argparse.Namespace, conversation, question: str, answer, start_seconds: Mapping[str, float]
-) -> None:
-  """An answer as text, or with all its figures as JSON."""
-  if not args.json:
-    print(answer.text, flush=True)
-    return
-  row = _answer_row(args.video, conversation, question, answer, start_seconds)
-  print(json.dumps(row), flush=True)
 
 
 def _answer_row(

@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 
 from data_pipelines.manifest.report import BadRecord, RecordError
+from data_pipelines.media import remote
 from filax.evals.kit import BadAnnotation, Example, Source
 from filax.evals.metrics.options import LETTERS
 
@@ -115,7 +116,7 @@ def option_letter(options: Sequence[str], answer: str) -> str | None:
 
 
 def _json_rows(path: str) -> list[Row]:
-  with open(path, "rb") as file:
+  with open(remote.local_path(path), "rb") as file:
     content = file.read()
   _check_downloaded(path, content)
   try:
@@ -128,10 +129,10 @@ def _json_rows(path: str) -> list[Row]:
 
 
 def _parquet_rows(path: str) -> list[Row]:
-  with open(path, "rb") as file:
+  with open(remote.local_path(path), "rb") as file:
     _check_downloaded(path, file.read(len(_LFS_POINTER)))
   try:
-    return pyarrow.parquet.read_table(path).to_pylist()
+    return pyarrow.parquet.read_table(remote.local_path(path)).to_pylist()
   except (pyarrow.ArrowException, OSError) as error:
     reason = str(error).splitlines()[0]
     raise BadAnnotation(f"{path} is not a whole parquet file: {reason}") from None

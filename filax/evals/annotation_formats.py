@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.media import remote
 from filax.evals.annotation_files import Row
 from filax.evals.kit import BadAnnotation
 
@@ -79,7 +80,7 @@ def check_fields(path: str, rows: Sequence[Row], fields: Sequence[str]) -> None:
 def _text(path: str) -> str:
   """The text of a UTF-8 file, without its byte order mark."""
   try:
-    return pathlib.Path(path).read_bytes().decode("utf-8-sig")
+    return pathlib.Path(remote.local_path(path)).read_bytes().decode("utf-8-sig")
   except UnicodeDecodeError as error:
     raise BadAnnotation(f"{path} is no UTF-8 text: {error}.") from None
 

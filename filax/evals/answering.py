@@ -12,12 +12,13 @@ from filax.evals.device_time import DeviceClock
 from filax.evals.kit import Example, NamedProtocol
 from filax.evals.visuals import EncodedSet
 from filax.infer import compiled, encode, encoded_media
-from filax.infer.generate import DECODE, PREFILL, check_prompts, generate
+from filax.infer.decoding import DECODE, START
+from filax.infer.generate import PREFILL, check_prompts, generate
 from filax.infer.loaded import LoadedModel
 from filax.infer.processor import Processor
 from filax.spec import TEXT
 
-PROGRAMS = (encode.EMBED, PREFILL, DECODE)  # All compiled programs of answering.
+PROGRAMS = (encode.EMBED, PREFILL, START, DECODE)  # All compiled programs of answering.
 
 
 class WaitingQuestion(NamedTuple):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 
+from data_pipelines.media import remote
 from filax.checkpoint.run_folder import step_folders
 
 SMALL = 1 << 16  # Bytes: a smaller file of a checkpoint counts with its content.
@@ -25,12 +26,11 @@ def checkpoint_hash(path: str | os.PathLike) -> str:
 
 def annotation_hash(path: str | os.PathLike) -> str:
   """The sha256 of an annotation file; "" if absent."""
-  path = pathlib.Path(path)
-  if path.is_dir():
-    return _folder_hash(path)
-  if not path.is_file():
+  if not remote.is_remote(path) and os.path.isdir(path):
+    return _folder_hash(pathlib.Path(path))
+  if not remote.is_file(path):
     return ""
-  with open(path, "rb") as file:
+  with open(remote.local_path(path), "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.manifest.reader import ManifestReport
+from data_pipelines.media import remote
 from data_pipelines.sample import Timeline, Turn
 from data_pipelines.text.choices import choice_lines
 
@@ -131,7 +132,7 @@ class Source:
     """
     for name in names:
       path = os.path.join(self.data, name)
-      if os.path.exists(path):
+      if remote.exists(path):
         self.annotations.append(path)
         return path
     sentence = f"{os.path.join(self.data, names[0])} is missing. {publisher}".rstrip()

@@ -4,6 +4,8 @@
 from collections.abc import Iterable, Sequence
 import os
 
+from data_pipelines.media import remote
+
 VIDEO_EXTENSIONS = (".mp4", ".MP4", ".mkv")  # In the order that the harnesses try.
 
 
@@ -45,6 +47,6 @@ def with_extensions(name: str, folders: Sequence[str]) -> list[str]:
 def _names_in(folder: str) -> frozenset[str]:
   """The names in a folder; none if there is no such folder."""
   try:
-    return frozenset(os.listdir(folder))
+    return frozenset(remote.file_names(folder))
   except OSError:
     return frozenset()

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import os
 
-from data_pipelines.media import array_record
+from data_pipelines.media import array_record, remote
 from data_pipelines.media import open as media_lib
 from filax.evals.kit import Benchmark, Example, Source
 from filax.evals.options import Share
@@ -34,9 +34,9 @@ def data_folder(data: str | os.PathLike, name: str) -> str:
     raise ValueError(f"Where are the files of {name}? Set --data to their folder.")
   _, _, short = name.rpartition(":")
   inner = os.path.join(folder, short)
-  if os.path.isdir(inner):
+  if remote.is_present_folder(inner):
     return inner
-  if not os.path.isdir(folder):
+  if not remote.is_present_folder(folder):
     raise ValueError(f"There is no folder {folder}. Set --data to the files of {name}.")
   return folder
 
@@ -104,4 +104,4 @@ def _exists(medium: str) -> bool:
   packed = array_record.split_name(medium)
   if packed is not None:
     return True  # Read with its questions: an index may name the file differently.
-  return os.path.exists(media_lib.file_path(medium))
+  return remote.exists(media_lib.file_path(medium))

@@ -9,6 +9,7 @@ import pkgutil
 import sys
 import types
 
+from data_pipelines.media import remote
 from filax.evals import benchmarks
 from filax.evals.kit import Benchmark, NamedProtocol
 
@@ -62,7 +63,7 @@ def find_protocol(benchmark: Benchmark, name: str, family: str) -> tuple[str, Na
 def check_manifest(path: str | os.PathLike) -> str:
   """The path of an existing manifest. Raises ValueError for another."""
   path = os.fspath(path)
-  if not os.path.exists(path) and ".array_record" not in path:
+  if not remote.exists(path) and ".array_record" not in path:
     names = ", ".join(sorted(set(all_benchmarks()) - {MANIFEST}))
     raise ValueError(
       f"There is no manifest {path}. Give a manifest of questions (.json, .jsonl, .array_record), "
@@ -73,7 +74,7 @@ def check_manifest(path: str | os.PathLike) -> str:
 
 def is_benchmark(name: str) -> bool:
   """Whether a name is a benchmark's, not a manifest's path."""
-  if os.path.exists(name):
+  if remote.is_remote(name) or os.path.exists(name):
     return False
   module, _, private_name = name.rpartition(":")
   if private_name.isidentifier() and module:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about a video, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
 import os
 import time
@@ -11,8 +11,9 @@ import jax
 from data_pipelines.sample import Scene, Turn
 from data_pipelines.text import templates
 from filax.infer import encode, encode_long
-from filax.infer.generate import generate
+from filax.infer.generate import TokenChunk, stream
 from filax.infer.loaded import LoadedModel
+from filax.infer.text_stream import TextStream
 from filax.infer.video import DecodedVideo, VideoSource
 
 
@@ -76,13 +77,25 @@ class Conversation:
     config.infer. Raises ValueError if the conversation exceeds the model's context; `forget` clears
     the earlier turns.
     """
+    streamed = self.stream(question, seed=seed, **settings)
+    for _ in streamed:
+      pass
+    return streamed.answer
+
+  def stream(self, question: str, *, seed: int = 0, **settings) -> "StreamedAnswer":
+    """The answer of `ask`, piece by piece while it is generated.
+
+    Iterate over the result to receive pieces of text; `answer` is the whole afterwards. Stopping
+    the iteration cancels the answer, and the conversation forgets the question. Raises ValueError
+    at once, as `ask`.
+    """
     if self.turns:
       turns = (*self.turns, Turn("user", (question,)))
     else:
       turns = templates.question(question)
     processor = self.loaded.processor
     prompt, index = processor.encode_prompt(turns, [self.media])
-    generated = generate(
+    chunks = stream(
       self.loaded.model,
       self.loaded.params,
       [prompt],
@@ -92,18 +105,56 @@ class Conversation:
       mesh=processor.mesh,
       **processor.settings(**settings),
     )
-    (ids,) = generated.tokens
-    text = processor.answer_text(ids)
-    self.turns = [*turns, Turn("assistant", (text,))]
-    seconds = dict(prefill=generated.prefill_seconds, decode=generated.decode_seconds)
-    return Answer(
-      text=text,
-      tokens=len(ids),
-      prompt_tokens=len(prompt),
-      stopped=generated.stopped[0],
-      seconds=seconds,
-    )
+    return StreamedAnswer(self, tuple(turns), chunks, len(prompt))
 
   def forget(self) -> None:
     """Forgets the earlier turns; the video stays encoded."""
     self.turns = []
+
+
+class StreamedAnswer:
+  """Pieces of an answer's text, and the whole answer after the last piece."""
+
+  def __init__(
+    self,
+    conversation: Conversation,
+    turns: tuple[Turn, ...],
+    chunks: Iterator[TokenChunk],
+    prompt_tokens: int,
+  ):
+    self._conversation = conversation
+    self._turns = turns
+    self._chunks = chunks
+    self._prompt_tokens = prompt_tokens
+    self._answer: Answer | None = None
+
+  @property
+  def answer(self) -> Answer:
+    """The whole answer. Raises RuntimeError before the last piece."""
+    if self._answer is None:
+      raise RuntimeError("The answer is not complete. Iterate over its pieces first.")
+    return self._answer
+
+  def __iter__(self) -> Iterator[str]:
+    processor = self._conversation.loaded.processor
+    text = TextStream(processor.tokenizer.decode)
+    ids: list[int] = []
+    seconds = []
+    stopped = False
+    for chunk in self._chunks:
+      ids += chunk.ids[0]
+      seconds.append(chunk.seconds)
+      stopped = chunk.stopped[0]
+      if piece := text.add_ids(chunk.ids[0]):
+        yield piece
+    if piece := text.finish():
+      yield piece
+    whole = processor.answer_text(ids)
+    self._conversation.turns = [*self._turns, Turn("assistant", (whole,))]
+    self._answer = Answer(
+      text=whole,
+      tokens=len(ids),
+      prompt_tokens=self._prompt_tokens,
+      stopped=stopped,
+      seconds=dict(prefill=seconds[0], decode=sum(seconds[1:])),
+    )

@@ -30,6 +30,7 @@ from filax.infer.encoded_media import EncodedMedia
 from filax.infer.generate import context_length
 from filax.infer.loaded import LoadedModel
 from filax.infer.video import DecodedVideo, count_frames, frame_unit, timeline_extent
+from filax.models.layers_apart import stacked_leaves
 from filax.models.video_lm import VideoLM
 
 LONG_BYTES = 1 << 30  # An evaluation encodes a video with more bytes of frames part by part.
@@ -218,11 +219,11 @@ def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> st
 
 
 def weight_digests(tree: PyTree) -> dict[str, tuple[tuple[int, ...], list[int]]]:
-  """Path -> (shape, hash) of parameters, the same on any mesh."""
+  """Path -> (shape, hash) of parameters, the same on any mesh and with layers apart."""
   digests = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+  for path, leaf in stacked_leaves(tree):
     digest = np.asarray(_leaf_digest(leaf)).tolist()
-    digests[jax.tree_util.keystr(path)] = (leaf.shape, digest)
+    digests[path] = (leaf.shape, digest)
   return digests
 
 

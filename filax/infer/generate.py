@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generation: prefill, then decoding on the device with a static KV cache.
+"""Generation: prefill, then decoding in chunks with a KV cache of static size.
 
 B rows, L prompt positions (a bucket), M visual tokens, N new tokens (a bucket), V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import time
@@ -12,45 +12,33 @@ from typing import cast
 
 from flax import linen as nn
 import jax
-from jax import lax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
+from filax.infer import decoding
 from filax.infer.compiled import CountedProgram, bucket
 from filax.models.video_lm import VideoLM
-from filax.ops import sampling
-from filax.parallel.rules import constrain
 from filax.spec import TEXT, dropout_stages
 
-LENGTHS = (
-  64,
-  128,
-  256,
-  512,
-  1024,
-  1536,
-  2048,
-  3072,
-  4096,
-  6144,
-  8192,
-  12_288,
-  16_384,
-  24_576,
-  32_768,
-  49_152,
-  65_536,
-  98_304,
-  131_072,
-  196_608,
-  262_144,
-  524_288,
-  1_048_576,
-)
+
+def ladder(low: int, high: int) -> tuple[int, ...]:
+  """Sizes from `low` to `high` that grow by a quarter or less.
+
+  Four sizes an octave, 4, 5, 6 and 7 times a power of two: memory for a size rounded up is at most
+  5/4 of what is used.
+  """
+  sizes = []
+  step = low // 4
+  while 4 * step <= high:
+    sizes.extend(step * quarters for quarters in (4, 5, 6, 7))
+    step *= 2
+  return tuple(size for size in sizes if size <= high)
+
+
+LENGTHS = ladder(64, 1_048_576)  # Buckets of prompts, L.
+NEW = ladder(16, 32_768)  # Buckets of new tokens, N: the cache holds L + N places.
 Integers = Sequence[int] | np.ndarray
 CHUNK = 4096  # Positions of a prompt that pass the layers at a time.
-NEW = (16, 64, 256, 1024, 4096, 16_384)  # Buckets of new tokens: the cache holds L + N places.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +46,7 @@ class Generated:
   """New token ids of every row, without the stop id."""
 
   tokens: list[list[int]]
+  logprobs: list[list[float]]  # The logarithm of each token's probability.
   stopped: list[bool]  # True if a stop id ended the row, False for max_new_tokens.
   prefill_seconds: float
   decode_seconds: float
@@ -80,7 +69,37 @@ class PaddedPrompts:
     return f"{rows} x {' -> '.join(map(str, (length, *self.room)))}"
 
 
+@dataclasses.dataclass(frozen=True)
+class TokenChunk:
+  """The next tokens of every row."""
+
+  ids: list[list[int]]  # Without the stop id.
+  logprobs: list[list[float]]  # Of the same tokens: the logarithm of each one's probability.
+  stopped: list[bool]  # Whether a stop id has ended the row.
+  seconds: float  # Of the device; those of the first chunk are the prefill's.
+
+
 def generate(
+  model: VideoLM,
+  params: Mapping,
+  prompts: Sequence[Sequence[int]],
+  **settings,
+) -> Generated:
+  """Continues B prompts of token ids: all chunks of `stream`, with its settings."""
+  ids: list[list[int]] = [[] for _ in prompts]
+  logprobs: list[list[float]] = [[] for _ in prompts]
+  stopped = [False] * len(prompts)
+  seconds = []
+  for chunk in stream(model, params, prompts, **settings):
+    for row in range(len(prompts)):
+      ids[row] += chunk.ids[row]
+      logprobs[row] += chunk.logprobs[row]
+    stopped = chunk.stopped
+    seconds.append(chunk.seconds)
+  return Generated(ids, logprobs, stopped, seconds[0], sum(seconds[1:]))
+
+
+def stream(
   model: VideoLM,
   params: Mapping,
   prompts: Sequence[Sequence[int]],
@@ -96,55 +115,81 @@ def generate(
   vocab: int | None = None,
   lengths: Sequence[int] = LENGTHS,
   mesh: jax.sharding.Mesh | None = None,
-) -> Generated:
-  """Continues B prompts of token ids, padded to a bucket of `lengths`.
+  steps: int = decoding.STEPS,
+) -> Iterator[TokenChunk]:
+  """Continues B prompts of token ids, padded to a bucket of `lengths`, chunk by chunk.
 
+  The first chunk is one token a row, after the prefill; the others are up to `steps` tokens a row.
+  A device call runs only when its chunk is asked for: stopping the iteration cancels the answer.
   `table` [B M D] and `visual_index` (one list per prompt) insert visual tokens. temperature 0 is
   greedy. Ids from `vocab` on (default: the model's vocabulary) are never generated. The same seed
-  gives the same text. `mesh` is the mesh of the parameters (default: one device). Raises ValueError
-  for an invalid setting, or a prompt beyond the context.
+  gives the same tokens, whatever `steps` is. `mesh` is the mesh of the parameters (default: one
+  device). Raises ValueError at once for an invalid setting, or a prompt beyond the context.
   """
   check_answer_settings(max_new_tokens, temperature, top_p, top_k)
   check_prompts(model, prompts, max_new_tokens)
   index = None if table is None else visual_index
   padded = pad_prompts(model, prompts, index, tuple(lengths))
   room = bucket(max_new_tokens, NEW, "filax.infer.generate.NEW")
-  settings = _sampling_settings(model, temperature, top_p, top_k, vocab)
-  llm_only = language_model(model)
-  start = time.perf_counter()
-  with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
-    logits, cache = _prefilled(llm_only, params, padded, table, room)
-    middle = time.perf_counter()
-    answers, _ = DECODE(
-      f"{padded.label} + {room}",
-      llm_only,
-      params,
-      cache,
-      logits,
-      jax.random.key(seed),
-      np.asarray(stop, np.int32),
-      np.int32(max_new_tokens),
-      settings,
-      room=room,
-      greedy=temperature == 0,
-    )
-    ids, counts, stopped = jax.device_get(answers)
-  end = time.perf_counter()
-  rows = [row[:count].tolist() for row, count in zip(ids, counts, strict=True)]
-  return Generated(rows, stopped.tolist(), middle - start, end - middle)
-
-
-def _sampling_settings(
-  model: VideoLM, temperature: float, top_p: float, top_k: int, vocab: int | None
-) -> dict[str, np.generic]:
-  """The sampling settings as runtime arguments of a compiled program."""
-  vocab = model.vocab if vocab is None else min(vocab, model.vocab)
-  return dict(
-    temperature=np.float32(temperature),
-    top_p=np.float32(top_p),
-    top_k=np.int32(top_k),
-    vocab=np.int32(vocab),
+  settings = decoding.sampling_settings(
+    model, temperature=temperature, top_p=top_p, top_k=top_k, vocab=vocab, stop=stop
   )
+  limit = np.full(len(prompts), max_new_tokens, np.int32)
+  return _chunks(
+    language_model(model),
+    params,
+    padded,
+    table,
+    room,
+    jax.random.key(seed),
+    limit,
+    settings,
+    temperature == 0,
+    mesh,
+    steps,
+  )
+
+
+def _chunks(
+  model, params, padded, table, room, key, limit, settings, greedy, mesh, steps
+) -> Iterator[TokenChunk]:
+  """The chunks of `stream`: prefill and first token, then the others."""
+
+  def on_mesh():
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+  start = time.perf_counter()
+  with on_mesh():
+    logits, cache = _prefilled(model, params, padded, table, room)
+    ids, logprobs, state = decoding.START(
+      f"{padded.label} + {room}", logits, cache, key, limit, settings, greedy=greedy
+    )
+    chunk, active = _read_chunk(ids, logprobs, state, start)
+  yield chunk
+  while active:
+    start = time.perf_counter()
+    with on_mesh():
+      ids, logprobs, state = decoding.DECODE(
+        f"{padded.label} + {room}", model, params, state, settings, steps=steps, greedy=greedy
+      )
+      chunk, active = _read_chunk(ids, logprobs, state, start)
+    yield chunk
+
+
+def _read_chunk(ids, logprobs, state, start: float) -> tuple[TokenChunk, bool]:
+  """(a chunk on the host, whether some row goes on); waits for the device."""
+  ids, logprobs, stopped, count, limit = jax.device_get(
+    (ids, logprobs, state.stopped, state.count, state.limit)
+  )
+  rows = []
+  row_logprobs = []
+  for row_ids, values in zip(ids, logprobs, strict=True):
+    is_given = row_ids != decoding.NOTHING
+    rows.append(row_ids[is_given].tolist())
+    row_logprobs.append(values[is_given].tolist())
+  active = bool((~stopped & (count < limit)).any())
+  seconds = time.perf_counter() - start
+  return TokenChunk(rows, row_logprobs, stopped.tolist(), seconds), active
 
 
 def _prefilled(model: VideoLM, params: Mapping, padded: PaddedPrompts, table, spare: int):
@@ -225,46 +270,6 @@ def prefill(
   return _next_logits(model, params, last[:, None]), cache
 
 
-def decode_tokens(
-  model, params, cache, logits, key, stop, limit, settings, *, room: int, greedy: bool
-):
-  """Generates up to `limit` tokens a row in one while_loop.
-
-  The loop ends when every row has produced a stop id.
-
-  Returns (ids [B N], number of valid ids [B], whether a stop id came [B]), and the cache, which is
-  updated in place and lacks the last token.
-  """
-  batch = logits.shape[0]
-
-  def append_token(state, logits, cache):
-    step, ids, count, stopped, _, _ = state
-    token = _choose_token(logits, key, step, settings, greedy)
-    ids = lax.dynamic_update_slice(ids, token[:, None], (0, step))
-    stopped = stopped | (token[:, None] == stop).any(-1)
-    return step + 1, ids, count + ~stopped, stopped, token, cache
-
-  def next_step(state):
-    *_, token, cache = state
-    hidden, cache = model.apply(
-      {"params": params}, token[:, None], cache.length[:, None], cache, method="extend"
-    )
-    return append_token(state, _next_logits(model, params, hidden), cache)
-
-  def goes_on(state):
-    step, _, _, stopped, _, _ = state
-    return (step < limit) & ~stopped.all()
-
-  zeros = jnp.zeros((batch,), jnp.int32)
-  step = jnp.int32(0)
-  ids = jnp.zeros((batch, room), jnp.int32)
-  empty = (step, ids, zeros, zeros > 0, zeros, cache)
-  state = lax.while_loop(goes_on, next_step, append_token(empty, logits, cache))
-  _, ids, count, stopped, _, cache = state
-  answers = (constrain(ids, "- -"), constrain(count, "-"), constrain(stopped, "-"))
-  return answers, cache  # Every process reads all answers.
-
-
 def _next_logits(model: VideoLM, params, hidden):
   """Hidden states [B 1 D] -> logits [B V]."""
   result = model.apply({"params": params}, hidden, method="logits")
@@ -272,25 +277,7 @@ def _next_logits(model: VideoLM, params, hidden):
   return logits[:, 0]
 
 
-def _choose_token(logits, key, step, settings, greedy: bool):
-  """Chooses the next token [B] of every row from logits [B V]."""
-  real = jnp.arange(logits.shape[-1]) < settings["vocab"]
-  logits = jnp.where(real, logits.astype(jnp.float32), -jnp.inf)
-  if greedy:
-    return sampling.greedy(logits)
-  return sampling.draw(
-    logits,
-    jax.random.fold_in(key, step),
-    settings["temperature"],
-    settings["top_p"],
-    settings["top_k"],
-  )
-
-
 PREFILL = CountedProgram("prefill", prefill, static_argnums=0, static_argnames=("room", "spare"))
-DECODE = CountedProgram(
-  "decode", decode_tokens, static_argnums=0, static_argnames=("room", "greedy"), donate_argnums=2
-)
 
 
 class _Absent(nn.Module):

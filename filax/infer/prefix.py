@@ -11,6 +11,7 @@ import dataclasses
 import functools
 from typing import NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from filax.infer.compiled import CountedProgram, bucket
 from filax.infer.generate import PREFILL, language_model, pad_prompts
 from filax.infer.loaded import LoadedModel
-from filax.models.decoder import Cache
+from filax.models.layer_cache import Cache
 from filax.models.video_lm import VideoLM
 from filax.spec import TEXT
 
@@ -66,7 +67,7 @@ class _Held:
 
   @property
   def slots(self) -> int:
-    return self.cache.k.shape[2]
+    return self.cache.slots
 
 
 class _Plan(NamedTuple):
@@ -105,8 +106,7 @@ class SharedPrefix:
       self._working = None  # Its memory is free before another cache is made.
     with self._loaded.on_mesh():
       if plan.source is None:
-        cache = self._model.llm.empty_cache(1, wanted)
-        cache = Cache(cache.k, jnp.zeros_like(cache.v), cache.length)  # Donated buffers differ.
+        cache = EMPTY(f"of {wanted}", self._model, self._loaded.params, slots=wanted)
       elif plan.copy:
         cache = RESIZE(f"{plan.source.slots} -> {wanted}", plan.source.cache, slots=wanted)
       else:
@@ -166,7 +166,7 @@ class SharedPrefix:
 
   def _read(self, cache: Cache, context: IndexedTokens, start: int) -> Cache:
     """Reads context[start:] into the cache."""
-    slots = cache.k.shape[2]
+    slots = cache.slots
     stop = len(context.tokens)
     for first in range(start, stop, CHUNK):
       size = bucket(min(stop - first, CHUNK), CHUNKS, "filax.infer.prefix.CHUNKS")
@@ -279,25 +279,36 @@ def force_tokens(model: VideoLM, params, cache, tokens):
   return _logits(model, params, hidden)
 
 
+def empty_cache(model: VideoLM, params, *, slots: int) -> Cache:
+  """An empty cache of one row."""
+  return model.apply({"params": params}, 1, slots, method=_llm_cache)
+
+
+def _llm_cache(model: VideoLM, batch: int, slots: int):
+  """A cache of all layers: contexts are shared only if nothing is dropped."""
+  return model.llm.empty_cache(batch, slots)
+
+
 def resize_cache(cache: Cache, *, slots: int) -> Cache:
   """A copy of a cache with more or fewer slots."""
   fit = functools.partial(_with_slots, slots=slots)
-  return Cache(fit(cache.k), fit(cache.v), cache.length)
+  return cache.replace(k=jax.tree.map(fit, cache.k), v=jax.tree.map(fit, cache.v))
 
 
 def _with_slots(x, slots: int):
-  """Keys or values [layers B S K d] with `slots` slots.
+  """Keys or values [... S d] with `slots` slots.
 
   Never the same buffer, which may be donated.
   """
-  missing = max(0, slots - x.shape[2])
-  first = jnp.copy(x[:, :, :slots])
-  return jnp.pad(first, ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0)))
+  missing = max(0, slots - x.shape[-2])
+  first = jnp.copy(x[..., :slots, :])
+  lead = ((0, 0),) * (x.ndim - 2)
+  return jnp.pad(first, (*lead, (0, missing), (0, 0)))
 
 
 def _extend(model: VideoLM, params, cache: Cache, start, tokens, index, count, table):
   """VideoLM.extend from slot `start` on."""
-  cache = Cache(cache.k, cache.v, start)
+  cache = cache.replace(length=start)
   positions = start[:, None] + jnp.arange(tokens.shape[1])
   return model.apply(
     {"params": params}, tokens, positions, cache, count, table, index, method="extend"
@@ -337,4 +348,5 @@ ASK = CountedProgram(
   "question", answer_question, static_argnums=0, static_argnames="room", donate_argnums=2
 )
 FORCE = CountedProgram("answer", force_tokens, static_argnums=0)
+EMPTY = CountedProgram("cache", empty_cache, static_argnums=0, static_argnames="slots")
 RESIZE = CountedProgram("cache copy", resize_cache, static_argnames="slots")

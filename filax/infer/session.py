@@ -11,9 +11,10 @@ from jaxtyping import Array, Float, PyTree
 
 from data_pipelines.text import tokenizer_folder, tokenizers
 from filax import compilation_cache, files
-from filax.checkpoint import safe_files, storage, store
+from filax.checkpoint import coded, safe_files, storage, store
+from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.checkpoint.tuples import as_tuples
-from filax.infer.chat import Conversation
+from filax.infer.chat import Conversation, StreamedAnswer
 from filax.infer.device_mesh import make_device_mesh
 from filax.infer.generate import Generated, generate
 from filax.infer.loaded import LoadedModel
@@ -21,7 +22,16 @@ from filax.infer.pair import PairedModel
 from filax.infer.processor import Processor
 from filax.infer.scenes import SelectedScene, find_scenes
 from filax.infer.video import VideoSource
-from filax.models.components import build_video_lm, check_components, dims_table, parameter_shapes
+from filax.models.adapted import SAME, Adaptation
+from filax.models.components import (
+  build_video_lm,
+  check_components,
+  dense_kernels,
+  dims_table,
+  parameter_shapes,
+)
+from filax.models.layers_apart import answering_params
+from filax.models.quantised import KINDS
 from filax.models.video_lm import VideoLM
 from filax.parallel import rules
 
@@ -53,6 +63,14 @@ class Session(LoadedModel):
     config.infer. Raises ValueError with one sentence for bad media.
     """
     return self.conversation(video).ask(text, seed=seed, **settings).text
+
+  def stream(self, video: VideoSource, text: str, *, seed: int = 0, **settings) -> StreamedAnswer:
+    """The answer of `ask` piece by piece, while it is generated.
+
+    for piece in session.stream("lecture.mp4", "When is the proof finished?"):
+      print(piece, end="", flush=True)
+    """
+    return self.conversation(video).stream(text, seed=seed, **settings)
 
   def scenes(
     self,
@@ -95,6 +113,7 @@ def load(
   mesh: Mapping[str, int] | str | None = None,
   param_dtype: str = "",
   dtype: str = "",
+  quantise: str = "",
   components: Sequence[str] = (),
 ) -> Session:
   """Loads a run folder, or one of its checkpoints, for inference.
@@ -102,11 +121,13 @@ def load(
     session = filax.load("runs/demo/stage2")
     print(session.ask("lecture.mp4", "When is the proof finished?"))
 
+  On a CPU the parameters of the llm's layers are apart (filax.models.layers_apart).
   Frames are selected by config.infer.selector; `session.processor` holds tokenizer and templates.
   `mesh`: sizes of mesh axes, e.g. dict(tensor=4), to shard the parameters over several devices, or
   a layout of all devices by name (filax.infer.device_mesh); default: the first device.
   `param_dtype`: "bfloat16" halves their memory; default: the dtype of training. `dtype`: that of
-  parameters and computation; default: the config's. `components`: modules from which the
+  parameters and computation; default: the config's. `quantise`: "int8" or "nf4" holds the kernels
+  of all blocks in 8 or 4 bits. `components`: modules from which the
   checkpoint's config may import custom components, such as ["my_lab"]; no other code is imported.
   Raises OSError without a readable checkpoint, ValueError if its tokenizer is missing or has more
   ids than the model, or if a parameter is missing.
@@ -123,7 +144,8 @@ def load(
   tokenizer = find_tokenizer(path, config["data"]["tokenizer"])
   tokenizers.check_vocabulary(tokenizer, model.vocab)
   device_mesh = make_device_mesh(mesh, config["model"])
-  params = restore_params(path, config["model"], model, device_mesh)
+  params = restore_params(path, config["model"], model, device_mesh, quantise)
+  params = answering_params(params, device_mesh, free=True)
   processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
   return Session(model, params, processor)
 
@@ -162,22 +184,27 @@ def restore_params(
   config: Mapping[str, Any],
   model: VideoLM,
   mesh: jax.sharding.Mesh | None = None,
+  quantise: str = "",
 ) -> PyTree:
   """Restores the parameters of `model`, sharded over `mesh`.
 
-  Raises ValueError for a missing parameter.
+  quantise: int8 or nf4, for the kernels of all blocks. Raises ValueError for a missing parameter.
   """
-  shapes = parameter_shapes(model)
+  if quantise and quantise not in KINDS:
+    raise ValueError(f"quantise={quantise!r} cannot be used. Set it to {' or '.join(KINDS)}.")
+  kernels = dense_kernels(model) if quantise else {}
+  adaptation = Adaptation(kernels, {}, kind=quantise or SAME)
+  shapes = adaptation.shapes(parameter_shapes(model))
   if mesh is not None:
     layout = rules.parameter_shardings(dims_table(config), shapes, mesh)
     shapes = jax.tree.map(_with_sharding, shapes, layout)
-  params, missing, _ = store.restore_params(path, shapes)
+  leaves, missing, _ = coded.read_coded(path, flatten_tree(shapes), adaptation.coded, quantise)
   if missing:
     raise ValueError(
       f"The checkpoint in {path} lacks {len(missing)} parameters of its own config.model, such as "
       f"{missing[0]}. It was written with another version of a component; train or convert anew."
     )
-  return params
+  return unflatten_tree(leaves)
 
 
 def _with_sharding(

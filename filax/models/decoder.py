@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from flax import linen as nn
-from flax import struct
+from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from filax.models import visual_dropout
+from filax.models.layer_cache import Cache
 from filax.models.layers import Embed, Head, RMSNorm, Stack, float_types
 from filax.models.roles import LLM
 from filax.ops import rope
@@ -24,18 +25,6 @@ from filax.parallel.rules import constrain
 from filax.spec import dropout_stages
 
 ROWS = 512  # Vocabulary rows are padded to a multiple, so that any mesh divides them.
-
-
-@struct.dataclass
-class Cache:
-  """Keys and values of a range of layers.
-
-  Slots from `length` on are empty.
-  """
-
-  k: Any  # [layers B S K d]
-  v: Any
-  length: Any  # int32 [B]
 
 
 class _DecoderParts:
@@ -204,11 +193,19 @@ class Decoder(nn.Module, _DecoderParts, LLM):
       return self.embed_tokens.output_kernel()
     return self.lm_head(self.width)
 
+  def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
+    """float32 logits of all rows of the table; those from `vocab` on are meaningless.
+
+    The product runs over the table as it lies: a transposed or shortened table would be a copy.
+    """
+    if self.tied:
+      return self.embed_tokens.row_products(hidden)
+    return jnp.einsum("BLD,DV->BLV", hidden, self.head(), preferred_element_type=jnp.float32)
+
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """float32 logits of the real vocabulary."""
-    # Padding is removed after the product: cutting it off the table would copy the table.
-    logits = jnp.einsum("BLD,DV->BLV", hidden, self.head(), preferred_element_type=jnp.float32)
-    return logits[..., : self.vocab]
+    logits = lax.optimization_barrier(self.table_logits(hidden))
+    return logits[..., : self.vocab]  # Without the barrier, XLA shortens the table instead.
 
   def empty_cache(
     self,
@@ -216,7 +213,17 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     slots: int,
     layers: int | None = None,
   ) -> Cache:
-    """A cache of `slots` places for `layers` (default: all) layers."""
-    shape = (layers or self.depth, batch, slots, self.kv_heads, self.head_dim)
-    zeros = jnp.zeros(shape, self.dtype)
-    return Cache(zeros, zeros, jnp.zeros((batch,), jnp.int32))
+    """A cache of `slots` places for `layers` (default: all) layers.
+
+    Its layers are stacked as the parameters are, or apart (filax.models.layers.Stack); outside
+    `apply` they are stacked.
+    """
+    layers = layers or self.depth
+    length = jnp.zeros((batch,), jnp.int32)
+    if self.scope is None or not self.stack.apart:
+      shape = (layers, batch, self.kv_heads, slots, self.head_dim)
+      zeros = jnp.zeros(shape, self.dtype)
+      return Cache(zeros, zeros, length)
+    shape = (batch * self.kv_heads, slots, self.head_dim)
+    zeros = (jnp.zeros(shape, self.dtype),) * layers
+    return Cache(zeros, zeros, length)

@@ -5,6 +5,7 @@ Parameters have `param_dtype`, computation has `dtype`, norms are float32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import functools
 import math
 from typing import Any
 
@@ -16,6 +17,8 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
+from filax.models import lora, quantised
+from filax.models.layer_cache import LayerCache
 from filax.ops.lookup import lookup
 from filax.parallel.rules import by_axis, constrain
 
@@ -67,13 +70,27 @@ def float_types(module: nn.Module) -> dict[str, Any]:
 
 
 class Dense(nn.DenseGeneral):
-  """flax's DenseGeneral with `flat_dot_general`.
+  """flax's DenseGeneral with `flat_dot_general`, adapters and quantised kernels.
 
-  Used for all matrix products of a block.
+  Used for all matrix products of a block. Adapters (filax.models.lora) and a quantised kernel
+  (filax.models.quantised) count wherever they are among the parameters.
   """
 
   dot_general: Any = flat_dot_general
   promote_dtype: Any = promote_dtype  # flax's own; its annotation there cannot be checked.
+
+  @nn.compact
+  def __call__(self, inputs):
+    out = super().__call__(inputs)
+    if self.has_variable("params", lora.A):
+      out = out + lora.adapter_product(self, inputs)
+    return out
+
+  @nn.nowrap
+  def param(self, name, *args, **options):
+    if name == "kernel" and self.has_variable("params", quantised.CODES):
+      return quantised.kernel_of(self)
+    return super().param(name, *args, **options)
 
 
 class LayerNorm(nn.Module):
@@ -187,6 +204,11 @@ class Embed(nn.Module):
   def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     return lookup(self.embedding.astype(self.dtype), tokens)
 
+  def row_products(self, x: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
+    """The product of every row of the table with x, in float32."""
+    table = self.embedding.astype(self.dtype)
+    return jnp.einsum("BLD,VD->BLV", x, table, preferred_element_type=jnp.float32)
+
   def output_kernel(self) -> Float[Array, "D V"]:
     """The table as the kernel of a tied output projection."""
     return self.embedding.T.astype(self.dtype)
@@ -208,12 +230,14 @@ class Head(nn.Module):
 
 
 class Stack(nn.Module):
-  """`depth` equal blocks with stacked parameters.
+  """`depth` equal blocks, of which any range can run.
 
-  The block is traced once, and any range of layers can run. A block maps (x, cache, *args) -> (x,
-  cache). `cache` is a pytree with a leading layer axis, or None. Parameters are `layers/...` with a
-  leading axis of `depth`, whichever ranges are run. Parameters that `dims` (rows of DIMS) shards
-  over fsdp and seq are gathered axis by axis, a layer at a time.
+  Parameters are `layers/...` with a leading axis of `depth`, whichever ranges are run; the block is
+  traced once. Or they are apart, `layers/0/...` to `layers/<depth - 1>/...`
+  (filax.models.layers_apart): then every layer is traced, and a CPU reads its weights where they
+  lie, instead of a copy of each layer's part. A block maps (x, cache, *args) -> (x, cache) with a
+  LayerCache or None. Parameters that `dims` (rows of DIMS) shards over fsdp and seq are gathered
+  axis by axis, a layer at a time.
   """
 
   block: Callable[..., nn.Module]
@@ -225,6 +249,11 @@ class Stack(nn.Module):
   def setup(self):
     self.layers = self.block(**self.options)
 
+  @property
+  def apart(self) -> bool:
+    """Whether the parameters of the layers are apart."""
+    return "0" in self.layers.variables.get("params", {})
+
   def __call__(
     self,
     x,
@@ -235,7 +264,8 @@ class Stack(nn.Module):
   ):
     """Runs layers start..stop.
 
-    Initialise with the whole range.
+    `cache` = (keys, values) of these layers, stacked or apart as the parameters are, or None.
+    Returns x and the cache. Initialise with the whole range.
     """
     stop = self.depth if stop is None else stop
 
@@ -246,16 +276,42 @@ class Stack(nn.Module):
       layer = nn.map_variables(layer, "params", trans_in_fn=self._gathered)
     if self.remat != "none":
       layer = nn.remat(layer, prevent_cse=False, policy=remat_policy(self.remat))
-    layers = nn.scan(
-      layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=stop - start
+    if self.apart:
+      return self._one_by_one(layer, x, cache, start, stop)
+    axes = dict(
+      variable_axes={"params": 0},
+      split_rngs={"params": True, lora.DROPOUT_STREAM: True},
+      length=stop - start,
     )
+    if cache is None:
+      layers = nn.scan(layer, **axes)
+    else:
+      layers = nn.scan(_carried(layer), **axes)
     if (start, stop) != (0, self.depth):
 
       def of_range(params):
         return jax.tree.map(lambda stacked: stacked[start:stop], params)
 
       layers = nn.map_variables(layers, "params", trans_in_fn=of_range)
-    return layers(self.layers, x, cache)
+    if cache is None:
+      return layers(self.layers, x, None)
+    (x, cache), _ = layers(self.layers, (x, cache), jnp.arange(stop - start))
+    return x, cache
+
+  def _one_by_one(self, layer, x, cache, start: int, stop: int):
+    """Layers with parameters of their own, one after another."""
+    keys = []
+    values = []
+    for number in range(start, stop):
+      part = None
+      if cache is not None:
+        part = LayerCache(cache[0][number - start], cache[1][number - start])
+      call = nn.map_variables(layer, "params", trans_in_fn=functools.partial(_of_one, number))
+      x, part = call(self.layers, x, part)
+      if part is not None:
+        keys.append(part.k)
+        values.append(part.v)
+    return x, None if cache is None else (tuple(keys), tuple(values))
 
   def _gathered(self, params):
     return by_axis(self.dims, params, self.options["dtype"])
@@ -263,14 +319,35 @@ class Stack(nn.Module):
   def call_layer(self, layer: int, *args, **options):
     """Calls the block of one layer; no gradient reaches its parameters."""
 
-    def of_layer(params):
-      return jax.tree.map(lambda stacked: lax.stop_gradient(stacked[layer]), params)
+    def of_layer(variables):
+      if self.apart:
+        return jax.tree.map(lax.stop_gradient, _of_one(layer, variables))
+      return jax.tree.map(lambda stacked: lax.stop_gradient(stacked[layer]), variables)
 
     def call(block, *args):
       return block(*args, **options)
 
     call_one = nn.map_variables(call, "params", trans_in_fn=of_layer)
     return call_one(self.layers, *args)
+
+
+def _of_one(number: int, variables: Mapping[str, Any]) -> dict[str, Any]:
+  """The parameters of one of several layers apart."""
+  return dict(params=variables["params"][str(number)])
+
+
+def _carried(layer: Callable) -> Callable:
+  """A layer as the body of a scan that carries one stacked cache.
+
+  Scanned in and out, each layer's part would be copied.
+  """
+
+  def body(block, carry, number):
+    x, (k, v) = carry
+    x, cache = layer(block, x, LayerCache(k, v, number))
+    return (x, (cache.k, cache.v)), None
+
+  return body
 
 
 def remat_policy(name: str) -> Callable | None:

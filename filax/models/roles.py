@@ -280,6 +280,10 @@ class LLM(Protocol):
     """The output projection; columns from `vocab` on are padding."""
     ...
 
+  def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
+    """float32 logits of at least the vocabulary; those from `vocab` on are meaningless."""
+    return self.logits(hidden)
+
   @abstractmethod
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """float32 logits of the real vocabulary."""

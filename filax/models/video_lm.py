@@ -7,6 +7,7 @@ the rows of a visual table, and one gather splices them in.
 
 from collections.abc import Callable, Mapping, Sequence
 import math
+from typing import Any
 
 from flax import linen as nn
 from flax import struct
@@ -15,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 import numpy as np
 
 from filax.models import visual_dropout
+from filax.models.lora import DROPOUT_STREAM
 from filax.ops import visual_dropout as dropout_ops
 from filax.ops.splice import splice
 from filax.parallel import frame_layout, zigzag
@@ -183,7 +185,8 @@ class VideoLM(nn.Module):
     def scan_body(model, carry, clips):
       return carry, body(model, clips)
 
-    scan = nn.scan(scan_body, variable_broadcast="params", split_rngs={"params": False})
+    rngs: dict[Any, bool] = {"params": False, DROPOUT_STREAM: True}
+    scan = nn.scan(scan_body, variable_broadcast="params", split_rngs=rngs)
     _, tokens = scan(self, (), frame_layout.cut(clips, over, chunk))
     return frame_layout.joined(tokens, over, count)
 
@@ -275,6 +278,13 @@ class VideoLM(nn.Module):
 
   def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     return self.llm.logits(hidden)
+
+  def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
+    return self.llm.table_logits(hidden)
+
+  def empty_cache(self, batch: int, slots: Sequence[int]):
+    """An empty cache of the llm: slots[n] places in the n-th range of layers."""
+    return visual_dropout.empty_caches(self.llm, batch, slots)
 
   @property
   def vocab(self) -> int:

@@ -115,6 +115,16 @@ def prefill(
   return hidden, RangeCaches(tuple(caches), lengths)
 
 
+def empty_caches(llm: LLM, batch: int, slots: Sequence[int]) -> Any:
+  """Empty caches of slots[n] places for the n-th range of layers."""
+  caches = []
+  for places, (start, stop) in zip(slots, llm.ranges, strict=True):
+    caches.append(llm.empty_cache(batch, places, stop - start))
+  if not llm.stages:
+    return caches[0]
+  return RangeCaches(tuple(caches), caches[0].length)
+
+
 def _blocks_in_chunks(llm, x, positions, cache, start: int, stop: int, chunk: int):
   """`blocks` into an empty cache, at most `chunk` places at a time."""
   length = x.shape[1]

@@ -14,6 +14,12 @@ def greedy(logits: Float[Array, "B V"]) -> Int[Array, "B"]:
   return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
+def log_probability(logits: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B"]:
+  """log softmax(logits) of one token per row."""
+  logit = jnp.take_along_axis(logits, token[:, None], axis=-1)
+  return logit[:, 0] - jax.nn.logsumexp(logits, axis=-1)
+
+
 def draw(
   logits: Float[Array, "B V"],
   key: PRNGKeyArray,

@@ -34,14 +34,14 @@ KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective
 NOWHERE = "-"  # The axis of a collective whose groups have one device.
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{", re.MULTILINE)
-_INSTRUCTION = re.compile(
+INSTRUCTION = re.compile(
   r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|\S+) (?P<op>[a-z][\w\-]*)\((?P<rest>.*)$"
 )
 _CALLED = re.compile(r"(?:calls|to_apply|body|called_computations)=\{?%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _BOUND = re.compile(r"s32\[\][^=]* constant\((\d+)\)")
-_ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
+ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 _IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
@@ -66,7 +66,7 @@ def read_collectives(text: str, mesh_shape: Mapping[str, int]) -> list[Collectiv
   A collective that is spread over several fusions, which all name its channel, counts once. An
   all-reduce whose fusion keeps only a part, as its name shows, is a reduce-scatter.
   """
-  bodies, entry = _computations(text)
+  bodies, entry = computations(text)
   collectives: dict[object, Collective] = {}
   for name, runs in _runs(bodies, entry).items():
     if not runs:
@@ -94,7 +94,7 @@ def totals(collectives: Sequence[Collective]) -> dict[str, dict[str, float]]:
   return sums
 
 
-def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+def computations(text: str) -> tuple[dict[str, list[str]], str]:
   """(name -> lines of each computation, name of the entry)."""
   bodies: dict[str, list[str]] = {}
   entry = ""
@@ -121,21 +121,21 @@ def _runs(bodies: Mapping[str, list[str]], entry: str) -> dict[str, int]:
       return
     counts[name] += times
     for line in bodies[name]:
-      for called, trips in _calls(line, bodies):
+      for called, trips in calls_of(line, bodies):
         visit(called, times * trips)
 
   visit(entry, 1)
   return counts
 
 
-def _calls(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, int]]:
+def calls_of(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, int]]:
   """(computation, number of calls) of an instruction."""
-  match = _INSTRUCTION.match(line)
+  match = INSTRUCTION.match(line)
   if not match:
     return
   rest = match["rest"]
   if match["op"] == "while":
-    yield _named_computation("body", rest), _trips(rest, bodies)
+    yield named_computation("body", rest), _trips(rest, bodies)
     return
   for called in _CALLED.findall(rest):
     yield called, 1
@@ -144,7 +144,7 @@ def _calls(line: str, bodies: Mapping[str, list[str]]) -> Iterator[tuple[str, in
       yield name.strip(" %"), 1
 
 
-def _named_computation(field: str, rest: str) -> str:
+def named_computation(field: str, rest: str) -> str:
   """The computation in a field of a loop.
 
   Raises TypeError without that field.
@@ -159,7 +159,7 @@ def _trips(rest: str, bodies: Mapping[str, list[str]]) -> int:
   """Iterations of a loop: the compiler's note, else its condition's bound."""
   if match := _TRIPS.search(rest):
     return int(match[1])
-  condition = _named_computation("condition", rest)
+  condition = named_computation("condition", rest)
   bounds: list[int] = []
   for line in bodies.get(condition, ()):
     bounds.extend(map(int, _BOUND.findall(line)))
@@ -168,7 +168,7 @@ def _trips(rest: str, bodies: Mapping[str, list[str]]) -> int:
 
 def _collective(line: str, mesh_shape: Mapping[str, int], runs: int) -> Collective | None:
   """The collective in a line that runs `runs` times, or None."""
-  match = _INSTRUCTION.match(line)
+  match = INSTRUCTION.match(line)
   if not match:
     return None
   is_start = match["op"].endswith("-start")
@@ -179,8 +179,8 @@ def _collective(line: str, mesh_shape: Mapping[str, int], runs: int) -> Collecti
   if len(group) < 2:
     return None
   sizes = []
-  for dtype, dims in _ARRAY.findall(match["type"]):
-    sizes.append(_bytes(dtype, dims))
+  for dtype, dims in ARRAY.findall(match["type"]):
+    sizes.append(array_bytes(dtype, dims))
   size = sum(sizes)
   if is_start and kind != "all-reduce":  # (operands, results, state)
     size = max(sizes, default=0.0)
@@ -202,7 +202,7 @@ def _share_moved(kind: str, devices: int, is_start: bool) -> float:
   return (devices - 1) / devices
 
 
-def _bytes(dtype: str, dims: str) -> float:
+def array_bytes(dtype: str, dims: str) -> float:
   """Bytes of an array such as ("bf16", "64,8")."""
   count = math.prod(_numbers(dims))
   return count * BITS.get(dtype, 0) / 8

@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding
 import numpy as np
 
 from data_pipelines.packing import visual_order
-from filax.infer import compiled, encode, encode_long
+from filax.infer import compiled, decoding, encode, encode_long
 from filax.infer import generate as generation
 from filax.infer.video import frame_unit
 from filax.models.components import build_video_lm
@@ -175,11 +175,11 @@ def compile_programs(
   static: dict[str, Any] = dict(room=shape.room, spare=shape.new_tokens)
   programs["prefill"], outputs = _compile(setup, generation.prefill, llm, arguments, static)
   if outputs is not None:
-    logits, cache = outputs
-    arguments = (cache, logits, *_decode_settings(setup, shape))
-    static = dict(room=shape.new_tokens, greedy=greedy)
+    _, cache = outputs
+    arguments = _decode_arguments(setup, llm, shape, cache)
+    static = dict(steps=decoding.STEPS, greedy=greedy)
     programs["decode"], _ = _compile(
-      setup, generation.decode_tokens, llm, arguments, static, donated=(2,)
+      setup, decoding.decode_chunk, llm, arguments, static, donated=(2,)
     )
   return programs
 
@@ -246,13 +246,25 @@ def _prompt_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> t
   )
 
 
-def _decode_settings(setup: Setup, shape: EvaluationShape) -> tuple:
-  """The key, stop ids, limit and settings of sampling."""
+def _decode_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape, cache: Any) -> tuple:
+  """The state after a prefill, and the settings of sampling."""
+  rows = _whole(setup, (shape.prompts,), jnp.int32)
   key = jax.eval_shape(jax.random.key, 0)
-  scalar = _whole(setup, (), jnp.int32)
-  real = _whole(setup, (), jnp.float32)
-  settings = dict(temperature=real, top_p=real, top_k=scalar, vocab=scalar)
-  return _whole(setup, key.shape, key.dtype), _whole(setup, (2,), jnp.int32), scalar, settings
+  state = decoding.Decoding(
+    cache=cache,
+    token=rows,
+    count=rows,
+    limit=rows,
+    stopped=_whole(setup, (shape.prompts,), bool),
+    step=_whole(setup, (), jnp.int32),
+    key=_whole(setup, key.shape, key.dtype),
+  )
+  settings = decoding.sampling_settings(model, stop=(0, 0))
+
+  def whole(leaf):
+    return _whole(setup, leaf.shape, leaf.dtype)
+
+  return state, jax.tree.map(whole, settings)
 
 
 def _whole(setup: Setup, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import common, vcf_stage1
-from filax.infer import compiled
+from filax.infer import compiled, decoding
 from filax.infer import generate as generate_lib
 from filax.infer.generate import generate
 from filax.models.components import build_video_lm
@@ -157,7 +157,7 @@ def test_padding_rows_of_the_table_are_never_produced(model, params):
 
 def test_a_bucket_compiles_once(model, params, capsys):
   def counts():
-    return (generate_lib.PREFILL.count, generate_lib.DECODE.count)
+    return (generate_lib.PREFILL.count, decoding.DECODE.count)
 
   def make(length, new):
     return generate(model, params, prompts(length) * 3, max_new_tokens=new, lengths=LENGTHS)
@@ -175,10 +175,10 @@ def test_a_bucket_compiles_once(model, params, capsys):
 
 def test_models_that_see_differently_share_programs(model, params):
   generate(model, params, prompts(4), max_new_tokens=2, lengths=LENGTHS)
-  before = generate_lib.DECODE.count
+  before = decoding.DECODE.count
   other = model.clone(selector=model.selector.clone(size=6))
   generate(other, params, prompts(4), max_new_tokens=2, lengths=LENGTHS)
-  assert generate_lib.DECODE.count == before
+  assert decoding.DECODE.count == before
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_logits_and_cache_lengths_of_every_range(params, chunk):
     have = model.apply({"params": params}, last[n : n + 1, None], method="logits")[0, 0]
     np.testing.assert_allclose(have, want, atol=1e-4, rtol=1e-4)
   assert [c.length.tolist() for c in cache.ranges] == [[30, 21], [25, 18], [15, 12]]
-  assert [c.k.shape[2] for c in cache.ranges] == [36, 36, 20]
+  assert [c.slots for c in cache.ranges] == [36, 36, 20]
   assert cache.length.tolist() == [30, 21]
 
 

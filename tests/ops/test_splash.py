@@ -45,6 +45,26 @@ def test_equals_dense(arrays, seq, tensor, strategy):
     np.testing.assert_allclose(a[:, index], b, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("seq,strategy", [(1, "gather"), (2, "gather"), (2, "ulysses")])
+def test_small_blocks_that_skip_segments_equal_dense(arrays, monkeypatch, seq, strategy):
+  monkeypatch.setattr(splash, "_BLOCKS", (128,))
+  test_equals_dense(arrays, seq, 1, strategy)
+
+
+def test_blocks_of_other_segments_are_not_computed():
+  """Two samples of 2048: 12 of the 20 causal blocks of 512 x 1024."""
+  segment = jnp.repeat(jnp.asarray([[1, 2]]), 2048, axis=1)
+  whole = splash._kernel(4096, 1, 1, 1, True)
+  kernel = splash._without_strangers(whole, segment, segment)
+
+  def live(kernel):
+    infos = (kernel.fwd_mask_info, kernel.dq_mask_info, kernel.dkv_mask_info)
+    return [int((info.block_mask > 0).sum()) for info in infos]
+
+  assert live(whole) == [20] * 3
+  assert live(kernel) == [12] * 3
+
+
 def test_corners_give_the_same_block_table_as_every_place():
   class Whole(splash.CausalByCorners):
     def __getitem__(self, index):

@@ -22,6 +22,7 @@ from data_pipelines.synthesis.labels.cache import CachedLabels
 from data_pipelines.synthesis.longvid import figures
 from data_pipelines.synthesis.longvid.guard import fit_guard
 from data_pipelines.synthesis.longvid.question_files import (
+  NumberedShard,
   QuestionRules,
   ShardBuilder,
   ShardQuestions,
@@ -169,23 +170,22 @@ def _write_questions(
   guard_path = output.path / GUARD
   with files.write_atomically(guard_path) as file:
     file.write(guard)
-  builder = ShardBuilder(rules, os.fspath(guard_path))
-  numbered = list(enumerate(paths))
+  names = shards.shard_names(splits.TRAIN, options.shards)
+  builder = ShardBuilder(rules, os.fspath(guard_path), os.fspath(output.path))
+  numbered = list(zip(range(len(paths)), paths, names, strict=True))
   if options.per_task:
     highest = _highest_draws(builder.draws, numbered, options.per_task, processes)
     builder = dataclasses.replace(builder, highest=highest)
   total = ShardQuestions()
-  names = shards.shard_names(splits.TRAIN, options.shards)
   with ChunkPool(builder, processes) as pool:
     for name, result in zip(names, pool.map(numbered), strict=True):
-      with output.shard(name) as shard:
-        shard.write(result.lines, result.records)
+      output.show_part(name, result.facts)
       _add(total, result)
   _write_held_out(output, total.held_out, rules, root)
   return dict(
     guard=hashlib.sha256(guard).hexdigest(),
     root=os.path.basename(root),
-    questions=total.records,
+    questions=total.facts.records,
     held_out=len(total.held_out),
     by_source=_by_source(total.asked),
     letters=dict(sorted(total.letters.items())),
@@ -205,8 +205,8 @@ def _training_tracks(paths: Sequence[str], rules: QuestionRules) -> Iterator[Tra
 
 
 def _highest_draws(
-  draws: Callable[[tuple[int, str]], dict[str, list[int]]],
-  numbered: Sequence[tuple[int, str]],
+  draws: Callable[[NumberedShard], dict[str, list[int]]],
+  numbered: Sequence[NumberedShard],
   per_task: int,
   processes: int,
 ) -> dict[str, int]:
@@ -222,7 +222,8 @@ def _highest_draws(
 
 def _add(total: ShardQuestions, result: ShardQuestions) -> None:
   """Adds the counts of a shard."""
-  total.records += result.records
+  records = total.facts.records + result.facts.records
+  total.facts = dataclasses.replace(total.facts, records=records)
   total.held_out += result.held_out
   total.rejected += result.rejected
   total.asked += result.asked

@@ -134,10 +134,11 @@ class _PartSpans:
   def _rank(self, right: int, offered: Sequence[int]) -> int:
     """How many spans lie nearer to an event's expected time."""
     expected = self._expected[right]
-    distance = abs(self._middles[right] - expected)
+    middles = self._middles
+    distance = abs(middles[right] - expected)
     rank = 0
     for place in offered:
-      rank += abs(self._middles[place] - expected) < distance
+      rank += abs(middles[place] - expected) < distance
     return rank
 
   @functools.cached_property

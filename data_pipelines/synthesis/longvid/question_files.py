@@ -32,6 +32,8 @@ TASKS: dict[str, TaskBuilder] = dict(
   count=count.list_slots,
 )
 _ALL = 1 << 64  # Above every draw.
+_NOTHING = shards.ShardFacts(0, 0, "")
+NumberedShard = tuple[int, str, str]  # (number, path of its tracks, name of its questions).
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +49,9 @@ class QuestionRules:
 
 @dataclasses.dataclass
 class ShardQuestions:
-  """The records of a shard, and what was counted."""
+  """What was counted in a shard, and its held-out questions."""
 
-  lines: bytes = b""
-  records: int = 0
+  facts: shards.ShardFacts = _NOTHING
   held_out: list[tuple[Track, DrawnQuestion]] = dataclasses.field(default_factory=list)
   rejected: Counter[str] = dataclasses.field(default_factory=Counter)
   asked: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)  # (source, task).
@@ -60,20 +61,26 @@ class ShardQuestions:
 
 @dataclasses.dataclass(frozen=True)
 class ShardBuilder:
-  """Builds the questions of a shard.
-
-  (number, path of its tracks) -> ShardQuestions. Picklable.
-  """
+  """Writes the training questions of a shard. Picklable."""
 
   rules: QuestionRules
   guard_path: str
+  folder: str  # Of the parts of shards.
   highest: Mapping[str, int] = dataclasses.field(default_factory=dict)  # Task -> draw.
 
-  def __call__(self, shard: tuple[int, str]) -> ShardQuestions:
-    number, path = shard
+  def __call__(self, shard: NumberedShard) -> ShardQuestions:
+    number, path, name = shard
     result = ShardQuestions()
     letters = LetterBalance(self.rules.seed, number)
-    lines = []
+    with shards.open_part(self.folder, name) as part:
+      self._write(path, part, letters, result)
+    result.facts = part.facts()
+    return result
+
+  def _write(
+    self, path: str, part: shards.ShardFile, letters: LetterBalance, result: ShardQuestions
+  ) -> None:
+    """Writes the questions about the tracks in a file, and counts them."""
     for track, is_held_out, questions in self._selected(path, result.rejected):
       for drawn in questions:
         if is_held_out:
@@ -81,16 +88,13 @@ class ShardBuilder:
           continue
         question = drawn.question
         record = training_record(drawn, track, letters, self.rules.labels)
-        lines.append(shards.json_line(record))
+        part.write(shards.json_line(record))
         result.asked[track.source, question.task] += 1
         result.seconds[_shown_tens(track, question)] += 1
         if question.wrong:
           result.letters[record["conversations"][1]["value"]] += 1
-    result.lines = b"".join(lines)
-    result.records = len(lines)
-    return result
 
-  def draws(self, shard: tuple[int, str]) -> dict[str, list[int]]:
+  def draws(self, shard: NumberedShard) -> dict[str, list[int]]:
     """The draws of the training questions of every task."""
     draws: dict[str, list[int]] = {}
     for _, is_held_out, questions in self._selected(shard[1], Counter()):

@@ -7,15 +7,14 @@ Parameter names are those of the HF checkpoint.
 from typing import Any
 
 from flax import linen as nn
-import jax
 from jax.ad_checkpoint import checkpoint_name
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from filax.models.decoder import Decoder
 from filax.models.layers import Dense, RMSNorm, float_types
 from filax.ops import rope
 from filax.ops.attention import dense, sequence_parallel
+from filax.ops.attention.cached import cached
 from filax.parallel.rules import constrain
 
 
@@ -44,9 +43,9 @@ class Qwen2Attention(nn.Module):
   ):
     """The output and the cache.
 
-    `rotation` = (cos, sin), `q_at` = (segment, place) of the queries. `cache` = (keys, values) is
-    written from slot `slots` [B] on. With `probe`, the dimension word of the places, the result is
-    (queries, keys) instead.
+    `rotation` = (cos, sin), `q_at` = (segment, place) of the queries. `cache`, a LayerCache or
+    None, is written from slot `slots` [B] on. With `probe`, the dimension word of the places, the
+    result is (queries, keys) instead.
     """
     types = float_types(self)
     seq = probe or "seq"
@@ -61,34 +60,14 @@ class Qwen2Attention(nn.Module):
       return q, k
     if cache is None:
       attend = sequence_parallel.attend(*self.attend)
-      keys_at = q_at
+      o = attend(q, k.astype(q.dtype), v.astype(q.dtype), q_at, q_at)
     else:
       attend = dense.attention_kernel(self.attend[0])
-      old_k, old_v = cache
-      k = _write_slots(old_k, k, slots)
-      v = _write_slots(old_v, v, slots)
-      cache = (k, v)
-      place = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
-      keys_at = (jnp.ones_like(place), place)  # Slots without a token lie after every query.
-    k = k.astype(q.dtype)
-    v = v.astype(q.dtype)
-    o = attend(q, k, v, q_at, keys_at)
+      cache = cache.write(k, v, slots)
+      o = cached(attend, q, cache.keys(), cache.values(), q_at)
     o = constrain(o, "batch seq heads -")
     out = Dense(x.shape[-1], axis=(-2, -1), use_bias=False, name="o_proj", **types)
     return out(o), cache
-
-
-def _write_slots(
-  old: Float[Array, "B S K d"],
-  new: Float[Array, "B L K d"],
-  slots,
-):
-  """Writes `new` into `old` from slot `slots` [B] on."""
-
-  def write_row(old, new, slot):
-    return jax.lax.dynamic_update_slice(old, new.astype(old.dtype), (slot, 0, 0))
-
-  return jax.vmap(write_row)(old, new, slots)
 
 
 class SwiGLU(nn.Module):

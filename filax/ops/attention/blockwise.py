@@ -27,8 +27,8 @@ from filax.ops.attention.tiles import At, KeysAt
 
 MASKED = -1e30  # Finite, so that a query without keys yields zeros, not NaN.
 SAVED = "attn"  # Checkpoint name of the outputs that the backward pass needs.
-_BLOCK = {"cpu": 256}  # Queries and keys of a tile: on a CPU a tile stays in its cache.
-_ACCELERATOR_BLOCK = 1024
+TILES = {"cpu": (128, 128)}  # Platform -> queries and keys of a tile, which stays in the cache.
+LARGE_TILE = (1024, 1024)  # On an accelerator few large products are faster.
 
 _product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -111,7 +111,7 @@ def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 0):
 
 
 def _attend_rows(scale: float, parts):
-  """(output, log-sum-exp) of one group of rows, a block of queries at a time."""
+  """(output, log-sum-exp) of a group of rows, block by block."""
   queries, keys, values, q_at, kv_at, schedule = parts
 
   def attend_block(part):
@@ -175,29 +175,37 @@ def gradients(
 
 
 def _gradients_of_rows(scale: float, parts):
-  """(d_q, d_k, d_v) of one group of rows, a block of queries at a time."""
+  """(d_q, d_k, d_v) of a group of rows, block by block.
+
+  Tiles have keys before queries, so that no product needs a transposed copy of a tile.
+  """
   queries, d_outs, lses, deltas, keys, values, q_at, kv_at, schedule = parts
 
   def block_gradients(d_keys, part):
     q, d_out, lse, delta, q_at, schedule = part
+    q_across = _across(q)
+    d_out_across = _across(d_out)
+    lse = _across(lse)
+    delta = _across(delta)
 
     def add_tile(block, carry, masked):
       d_q, d_k, d_v = carry
       k = _pick(keys, block)
-      score = _product("BKGld,BKbd->BKGlb", q, k) * scale
+      score = _product("BKbd,BKdGl->BKbGl", k, q_across) * scale
       p = jnp.exp(score - lse)
       if masked:
-        p = jnp.where(_mask(q_at, kv_at, block), p, 0.0)
-      d_p = _product("BKGld,BKbd->BKGlb", d_out, _pick(values, block))
+        mask = _mask(q_at, kv_at, block)
+        p = jnp.where(jnp.moveaxis(mask, 4, 2), p, 0.0)
+      d_p = _product("BKbd,BKdGl->BKbGl", _pick(values, block), d_out_across)
       d_score = (p * (d_p - delta) * scale).astype(q.dtype)
-      d_v = _add(d_v, block, _product("BKGlb,BKGld->BKbd", p.astype(q.dtype), d_out))
-      d_k = _add(d_k, block, _product("BKGlb,BKGld->BKbd", d_score, q))
-      d_q = d_q + _product("BKGlb,BKbd->BKGld", d_score, k)
+      d_v = _add(d_v, block, _product("BKbGl,BKGld->BKbd", p.astype(q.dtype), d_out))
+      d_k = _add(d_k, block, _product("BKbGl,BKGld->BKbd", d_score, q))
+      d_q = d_q + _product("BKbd,BKbGl->BKdGl", k, d_score)
       return d_q, d_k, d_v
 
-    zeros = tiles.varying_like(jnp.zeros(q.shape, jnp.float32), parts)
+    zeros = tiles.varying_like(jnp.zeros(q_across.shape, jnp.float32), parts)
     d_q, d_k, d_v = tiles.visit(schedule, add_tile, (zeros, *d_keys))
-    return (d_k, d_v), d_q
+    return (d_k, d_v), jnp.moveaxis(d_q, 2, 4)
 
   zeros = tiles.varying_like(jnp.zeros(keys.shape, jnp.float32), parts)
   blocks = (queries, d_outs, lses, deltas, q_at, schedule)
@@ -252,7 +260,10 @@ class _Grid:
     return x[:, : self.keys]
 
   def places(self, q_at: At, kv_at: KeysAt):
-    """Places of queries [R n rows l] and keys [R m rows b], and the schedule [R n ...]."""
+    """Places of queries and keys, and the schedule.
+
+    [R n rows l], [R m rows b] and [R n ...].
+    """
     q_at = tiles.cut_queries(q_at, self.query_block)
     kv_at = tiles.cut_keys(kv_at, self.key_block)
     schedule = tiles.schedule(q_at, kv_at, self.rows)
@@ -266,15 +277,15 @@ class _Grid:
 
 def _grid(q, k, block: int) -> _Grid:
   batch, length, _, size = q.shape
-  block = block or _BLOCK.get(device_in_use().platform, _ACCELERATOR_BLOCK)
+  queries, keys = TILES.get(device_in_use().platform, LARGE_TILE)
   return _Grid(
     batch=batch,
     length=length,
     keys=k.shape[1],
     kv_heads=k.shape[2],
     rows=1 if rows_are_local() else batch,
-    query_block=min(block, length),
-    key_block=min(block, k.shape[1]),
+    query_block=min(block or queries, length),
+    key_block=min(block or keys, k.shape[1]),
     scale=size**-0.5,
   )
 
@@ -283,13 +294,24 @@ def _pad(x, block: int):
   return chunks.pad(x, block) if x.shape[1] % block else x
 
 
+def _across(x):
+  """Moves queries to the last axis.
+
+  [B K G l d] -> [B K d G l].
+  """
+  return jnp.moveaxis(x, 4, 2)
+
+
 def _pick(x, block):
   """Block number `block` of x [m ...]."""
   return lax.dynamic_index_in_dim(x, block, keepdims=False)
 
 
 def _add(x, block, added):
-  """x [m ...] with `added` on block number `block`, in place within a loop."""
+  """Adds to block number `block` of x [m ...].
+
+  In place within a loop.
+  """
   return lax.dynamic_update_index_in_dim(x, _pick(x, block) + added, block, 0)
 
 

@@ -25,7 +25,7 @@ _HALF = ("bfloat16", "float16")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """The static facts about a call: how rows are filled, and how devices share them."""
+  """How rows are filled, and how devices share them."""
 
   queries: int
   keys: int

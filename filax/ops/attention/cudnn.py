@@ -46,7 +46,7 @@ def packed(
   kv_at: KeysAt,
   samples: int,
 ) -> Float[Array, "B L H d"]:
-  """Attention of rows that hold up to `samples` samples each, one after the other.
+  """Attention of rows of up to `samples` samples, one after another.
 
   jax offers cuDNN's packed layout only under a private name. It needs a Hopper GPU.
   """
@@ -73,9 +73,9 @@ def packed(
 def sample_bounds(
   segment: Int[Array, "B L"], samples: int
 ) -> tuple[Int[Array, "B N"], Int[Array, "B N+1"]]:
-  """Lengths [B samples] and first places [B samples+1] of the samples of packed rows.
+  """Lengths and first places of the samples of packed rows.
 
-  -1 stands for a sample that a row lacks, and ends the first places.
+  [B samples] and [B samples+1]. -1 stands for a sample that a row lacks, and ends the first places.
   """
   length = segment.shape[1]
   before = jnp.pad(segment, ((0, 0), (1, 0)))[:, :-1]
@@ -98,7 +98,7 @@ def _real(q_at: At) -> Bool[Array, "B L"]:
 
 
 def _zero_padding(real, *arrays):
-  """The arrays [B L ...] with zeros at padding, whose gradients are then zero, too.
+  """Sets padding of [B L H d], and its gradients, to zero.
 
   cuDNN leaves what lies behind the lengths undefined.
   """

@@ -68,7 +68,7 @@ def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """`dense` for small score matrices, else `blockwise`, whatever the device and the layout."""
+  """`dense` for small score matrices, else `blockwise`; any layout."""
   if q.shape[1] * k.shape[1] <= DENSE_SCORES:
     return dense(q, k, v, q_at, kv_at)
   return blockwise(q, k, v, q_at, kv_at)

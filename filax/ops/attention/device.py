@@ -8,14 +8,17 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-  """A platform of jax, and the compute capability of a GPU, (9, 0) for Hopper."""
+  """A platform; for a GPU its compute capability, (9, 0) for Hopper."""
 
   platform: str
   capability: tuple[int, int] = (0, 0)
 
 
 def device_in_use() -> Device:
-  """The device of the mesh in use, which may exist only for the compiler, else the default one."""
+  """The device of the mesh in use, else the default device.
+
+  A mesh may exist only for the compiler.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   platform = jax.default_backend()
   if not mesh.empty and mesh.abstract_device is not None:
@@ -28,7 +31,7 @@ def device_in_use() -> Device:
 
 
 def rows_are_local() -> bool:
-  """Whether arrays of the traced program are whole on their device, without a mesh to share."""
+  """Whether the traced program has whole rows on each device."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return True

@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.ops.attention import cudnn, dense, splash
+from filax.ops.attention import blockwise, cudnn, dense, splash
 from filax.ops.attention import ring as ring_attention
 from filax.ops.attention.choice import UNKNOWN, Layout, choose
 from filax.ops.attention.device import device_in_use
@@ -60,6 +60,11 @@ def attend(kernel: str, strategy: str, ulysses: int = 0, samples: int = UNKNOWN)
       "config.model.llm.attention='cudnn' needs rows with a known number of samples, and this "
       "program has none. Set it to auto."
     )
+  if kernel == "cudnn" and strategy != "ulysses" and _shards() > 1:
+    raise ValueError(
+      f"config.model.llm.attention='cudnn' has no sequence={strategy!r}. Set "
+      f"config.model.llm.sequence to ulysses, or attention to auto."
+    )
   return partial(_attend, kernel, strategy, ulysses, samples)
 
 
@@ -79,12 +84,16 @@ def _attend(kernel: str, strategy: str, ulysses: int, samples: int, q, k, v, q_a
     ulysses = shards
   if kernel in WHOLE_ROWS:
     attend_rows = partial(_in_order_of_places, attend_rows)
-  options = Options(attend_rows, ring_attention.WITH_LSE.get(kernel), ulysses)
+  with_lse = ring_attention.WITH_LSE.get(kernel, blockwise.with_lse)
+  options = Options(attend_rows, with_lse, ulysses)
   return _on_every_device(partial(STRATEGIES[strategy], options=options), q, k, v, q_at, kv_at)
 
 
 def _fastest(strategy: str, samples: int, q, k) -> str:
-  """The kernel that "auto" stands for; "auto" where only the shapes of a device decide."""
+  """The kernel that "auto" stands for.
+
+  "auto" where only the shapes on a device decide.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   layout = Layout(
     queries=q.shape[1],
@@ -135,7 +144,7 @@ class Options:
   """What a strategy runs on a device."""
 
   attend: Callable  # The kernel.
-  with_lse: Callable | None  # The kernel whose partial results can be merged.
+  with_lse: Callable  # The kernel of a ring: its partial results can be merged.
   degree: int  # Devices that share heads.
 
 

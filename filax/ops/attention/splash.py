@@ -15,8 +15,10 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool
 import numpy as np
 
+from filax.ops.attention import tiles
 from filax.ops.attention.blockwise import SAVED
 from filax.parallel import zigzag
 from filax.parallel.rules import ACTIVATION_AXES
@@ -132,6 +134,8 @@ def _attend_rows(kernel, q, k, v, q_segment, kv_segment):
   The kernel does not scale scores, and expects heads before places.
   """
 
+  kernel = _without_strangers(kernel, q_segment, kv_segment)
+
   def attend_row(q, k, v, q_segment, kv_segment):
     segment_ids = kernels.SegmentIds(q=q_segment, kv=kv_segment)
     return kernel(q, k, v, segment_ids=segment_ids)
@@ -142,6 +146,46 @@ def _attend_rows(kernel, q, k, v, q_segment, kv_segment):
   v = jnp.swapaxes(v, 1, 2)
   out = jax.vmap(attend_row)(q, k, v, q_segment, kv_segment)
   return jnp.swapaxes(out, 1, 2)
+
+
+def _without_strangers(kernel, q_segment, kv_segment):
+  """Removes blocks whose segments do not meet in any row.
+
+  The kernel reads its table of blocks at run time: 0 stands for a block that is not computed.
+  """
+  sizes = kernel.kwargs["block_sizes"]
+  forward = _meet(q_segment, kv_segment, sizes.block_q, sizes.block_kv)
+  d_q = _meet(q_segment, kv_segment, sizes.block_q_dq, sizes.block_kv_dq)
+  d_kv = _meet(q_segment, kv_segment, sizes.block_q_dkv, sizes.block_kv_dkv)
+  return kernels.SplashAttentionKernel(
+    _emptied(kernel.fwd_mask_info, forward, axis=2),
+    _emptied(kernel.dq_mask_info, d_q, axis=2),
+    _emptied(kernel.dkv_mask_info, d_kv, axis=1),
+    **kernel.kwargs,
+  )
+
+
+def _meet(q_segment, kv_segment, q_block: int, kv_block: int) -> Bool[Array, "1 n m"]:
+  """Whether blocks may share a segment, in some row."""
+  batch = q_segment.shape[0]
+  first_q, last_q = tiles.segment_range(q_segment.reshape(batch, -1, q_block))
+  first_kv, last_kv = tiles.segment_range(kv_segment.reshape(batch, -1, kv_block))
+  before = last_q[:, :, None] < first_kv[:, None]
+  after = first_q[:, :, None] > last_kv[:, None]
+  return (~(before | after)).any(0, keepdims=True)
+
+
+def _emptied(info, meet, axis: int):
+  """A table of blocks without those that do not meet.
+
+  Its entries name a block of keys along axis 2, or of queries along axis 1.
+  """
+  if info is None or info.block_mask is None:
+    return info
+  index = jnp.asarray(info.data_next, jnp.int32)
+  live = jnp.take_along_axis(meet, index, axis=axis)
+  block_mask = jnp.where(live, info.block_mask, 0)
+  return info._replace(block_mask=block_mask.astype(info.block_mask.dtype))
 
 
 def natural(x, shards: int):

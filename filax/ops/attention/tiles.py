@@ -54,20 +54,21 @@ def _cut_places(at, size: int, place_of_padding: int) -> Blocks:
 
 
 def cut_queries(q_at: At, size: int) -> Blocks:
-  """Blocks of queries; those that fill up the last block see no key."""
+  """Blocks of queries; those that fill up see no key."""
   return _cut_places(q_at, size, _FIRST)
 
 
 def cut_keys(kv_at: KeysAt, size: int) -> Blocks:
-  """Blocks of keys; those that fill up the last block are seen by no query."""
+  """Blocks of keys; no query sees those that fill up."""
   return _cut_places(kv_at, size, _LAST)
 
 
 def schedule(q_at: Blocks, kv_at, rows: int) -> Schedule:
-  """The tiles to compute, from blocks of queries [B n l] and of keys [B m b].
+  """The tiles to compute.
 
-  Groups of `rows` rows share a schedule, and the arrays of the result start with [B/rows n]. A tile
-  of a group is empty or full if it is so in every row.
+  From blocks of queries [B n l] and of keys [B m b]. Groups of `rows` rows share a schedule, and
+  the arrays of the result start with [B/rows n]. A tile of a group is empty or full if it is so in
+  every row.
   """
   empty, full = _kinds(q_at, kv_at)
   _, blocks, key_blocks = empty.shape
@@ -84,8 +85,8 @@ def schedule(q_at: Blocks, kv_at, rows: int) -> Schedule:
 
 def _kinds(q_at: Blocks, kv_at) -> tuple[Bool[Array, "B n m"], Bool[Array, "B n m"]]:
   """Whether tiles are surely empty, and whether they are full."""
-  first_q, last_q = _segment_range(q_at[0])
-  first_kv, last_kv = _segment_range(kv_at[0])
+  first_q, last_q = segment_range(q_at[0])
+  first_kv, last_kv = segment_range(kv_at[0])
   first_q = first_q[:, :, None]
   last_q = last_q[:, :, None]
   first_kv = first_kv[:, None]
@@ -100,7 +101,7 @@ def _kinds(q_at: Blocks, kv_at) -> tuple[Bool[Array, "B n m"], Bool[Array, "B n 
   return empty, full
 
 
-def _segment_range(segment: Int[Array, "B n b"]):
+def segment_range(segment: Int[Array, "B n b"]) -> tuple[Int[Array, "B n"], Int[Array, "B n"]]:
   """The first and the last segment of blocks.
 
   Padding, segment 0, ends a row: it counts as the last segment, which keeps ranges narrow.
@@ -127,7 +128,7 @@ def visit(schedule: Schedule, step: Callable, carry):
 
 
 def varying_like(x, tree):
-  """Marks x as varying over every mesh axis of the arrays of `tree`.
+  """Marks x as varying over the mesh axes of `tree`.
 
   shard_map requires this of a loop's carry. A zero of each array carries its axes; the compiler
   removes the sum.

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys and values of the tokens that a decoder has read.
+
+B rows, S slots, K key/value heads of size d. The slots of a head lie together, because a new
+token's query reads all slots of one head after another. The layers are either stacked like the
+parameters, [layers B K S d], or apart, a tuple with one array [B*K S d] a layer. Either way there
+is a single copy: a layer writes its new tokens in place, and reads its part where it lies. Rows and
+heads are one axis of layers apart, since XLA's CPU backend copies the cache to drop an axis of one
+row between the write and the product.
+"""
+
+from typing import Any
+
+from flax import struct
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of a range of layers.
+
+  Slots from `length` on are empty.
+  """
+
+  k: Any  # [layers B K S d], or a tuple of [B*K S d].
+  v: Any
+  length: Any  # int32 [B]
+
+  @property
+  def slots(self) -> int:
+    """The places of a row, S."""
+    first = self.k[0] if isinstance(self.k, tuple) else self.k
+    return first.shape[-2]
+
+
+@struct.dataclass
+class LayerCache:
+  """The cache of one layer, as a block receives and returns it."""
+
+  k: Any  # [B*K S d], or [layers B K S d] with `layer`.
+  v: Any
+  layer: Any = None  # int32: the place of this layer in a stack; None for a layer apart.
+
+  def write(
+    self, k: Float[Array, "B L K d"], v: Float[Array, "B L K d"], slots: Int[Array, "B"]
+  ) -> "LayerCache":
+    """The cache with new tokens from slot `slots` of each row on."""
+    return self.replace(
+      k=_written(self.k, k, slots, self.layer), v=_written(self.v, v, slots, self.layer)
+    )
+
+  def keys(self) -> Array:
+    """The keys of this layer, [B K S d] or [B*K S d]."""
+    return self._part(self.k)
+
+  def values(self) -> Array:
+    """The values of this layer, as `keys`."""
+    return self._part(self.v)
+
+  def _part(self, x):
+    if self.layer is None:
+      return x
+    return lax.dynamic_index_in_dim(x, self.layer, 0, keepdims=False)
+
+
+def _written(old: Array, new: Float[Array, "B L K d"], slots: Int[Array, "B"], layer) -> Array:
+  """`old` with the tokens of each row from its slot on."""
+  batch, _, heads, _ = new.shape
+  new = jnp.swapaxes(new, 1, 2).astype(old.dtype)  # [B K L d]
+  if layer is None:
+    for row in range(batch):
+      old = lax.dynamic_update_slice(old, new[row], (row * heads, slots[row], 0))
+    return old
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    for row in range(batch):
+      old = lax.dynamic_update_slice(old, new[row][None, None], (layer, row, 0, slots[row], 0))
+    return old
+
+  def write_row(row, tokens, slot):
+    return lax.dynamic_update_slice(row, tokens[None], (layer, 0, slot, 0))
+
+  return jax.vmap(write_row, in_axes=(1, 0, 0), out_axes=1)(old, new, slots)  # Rows are sharded.

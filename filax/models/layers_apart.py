@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters whose layers are arrays of their own, for answering on a CPU.
+
+XLA's CPU backend copies a layer's part of a stacked array before it multiplies with it, for every
+token. With layers apart it reads the weights where they lie (filax.models.layers.Stack).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def layers_apart(params: Mapping[str, Any], *, free: bool = False) -> dict[str, Any]:
+  """Parameters of a VideoLM with the llm's layers apart.
+
+  `llm/layers/...` [layers ...] becomes `llm/layers/<number>/...`. `free` deletes each stacked array
+  as soon as its layers are apart, so that memory holds the parameters once. Parameters that are
+  apart already, and llms without stacked layers, stay as they are.
+  """
+  llm = params["llm"]
+  stacked = llm.get("layers", {})
+  if not stacked or "0" in stacked:
+    return dict(params)
+  leaves, structure = jax.tree.flatten(stacked)
+  by_leaf = []
+  for leaf in leaves:
+    parts = _parts(leaf)
+    if free and isinstance(leaf, jax.Array):
+      jax.block_until_ready(parts)
+      leaf.delete()
+    by_leaf.append(parts)
+  layers = {}
+  for number, parts in enumerate(zip(*by_leaf, strict=True)):
+    layers[str(number)] = jax.tree.unflatten(structure, parts)
+  return dict(params) | dict(llm=dict(llm) | dict(layers=layers))
+
+
+@jax.jit
+def _parts(stacked: jax.Array) -> tuple[jax.Array, ...]:
+  """The layers of a stacked array: one program for all, not one for each layer."""
+  return tuple(stacked[number] for number in range(stacked.shape[0]))
+
+
+def answering_params(
+  params: Mapping[str, Any], mesh: jax.sharding.Mesh | None = None, *, free: bool = False
+) -> dict[str, Any]:
+  """Parameters as answers on this device need them: layers apart on a CPU.
+
+  A mesh keeps its layers stacked, with the layout of their axes.
+  """
+  if mesh is None and jax.default_backend() == "cpu":
+    return layers_apart(params, free=free)
+  return dict(params)
+
+
+def stacked_leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, jax.Array]]:
+  """(key path, leaf) of parameters, as with stacked layers in either arrangement.
+
+  Layers apart are stacked one leaf at a time.
+  """
+  llm = params.get("llm", {})
+  layers = llm.get("layers", {})
+  if "0" not in layers:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+      yield jax.tree_util.keystr(path), leaf
+    return
+  numbers = range(len(layers))
+  columns = zip(*(jax.tree.leaves(layers[str(number)]) for number in numbers), strict=True)
+  template = dict(params) | dict(llm=dict(llm) | dict(layers=layers["0"]))
+  for path, leaf in jax.tree_util.tree_leaves_with_path(template):
+    name = jax.tree_util.keystr(path)
+    if name.startswith("['llm']['layers']"):
+      yield name, jnp.stack(next(columns))
+    else:
+      yield name, leaf
