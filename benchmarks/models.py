@@ -68,7 +68,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def full_cache(model: VideoLM, params: Any, batch: int, context: int, spare: int) -> Any:
-  """A cache that holds `context` random tokens a row, and `spare` free slots."""
+  """A cache with `context` random tokens a row and `spare` slots."""
   cache = model.apply({"params": params}, batch, (context + spare,), method="empty_cache")
 
   def drawn(leaf):
