@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from benchmarks import harness, machine, plots, table
-from benchmarks.row import Row, Shape, all_rows, case_name, chosen_rows, shape_text
+from benchmarks.row import BenchmarkRow, Shape, all_rows, case_name, chosen_rows, shape_text
 from benchmarks.summary import summarise_case
 
 
@@ -62,7 +62,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def row_lines(rows: Sequence[Row]) -> list[str]:
+def row_lines(rows: Sequence[BenchmarkRow]) -> list[str]:
   """A line for every row: name, work, sides, and what is missing."""
   lines = []
   for row in rows:
@@ -80,14 +80,14 @@ def row_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def finish_case(
-  row: Row,
+  row: BenchmarkRow,
   shape: Shape,
   folder: pathlib.Path,
   args: argparse.Namespace,
   commit: str,
   label: str,
 ) -> None:
-  """Runs a case unless its file exists, writes its file and prints its ratio."""
+  """Runs a case and writes its file, unless that exists."""
   path = folder / "cases" / f"{case_name(row, shape)}.json"
   if path.exists() and not args.again:
     print(f"{label}: finished before", flush=True)
@@ -126,10 +126,12 @@ def case_line(case: dict[str, Any]) -> str:
 
 def write_results(folder: pathlib.Path, description: dict[str, Any]) -> None:
   """Writes results.json, results.md and the plots of all finished cases."""
-  order = list(all_rows())
-  cases = [json.loads(path.read_text()) for path in (folder / "cases").glob("*.json")]
-  cases = [case for case in cases if case["row"] in order]
-  cases.sort(key=lambda case: (order.index(case["row"]), list(map(str, case["shape"].values()))))
+  cases = []
+  for row in all_rows().values():
+    for shape in row.shapes_of_run(full=True):
+      path = folder / "cases" / f"{case_name(row, shape)}.json"
+      if path.exists():
+        cases.append(json.loads(path.read_text()))
   results = dict(machine=description, cases=cases)
   (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
   page = table.results_page(description, cases)

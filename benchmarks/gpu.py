@@ -11,14 +11,15 @@ import dataclasses
 import json
 import os
 import pathlib
-import select
+import queue
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.gpu_work import FIGURE, SIZES
+from benchmarks.gpu_work import FIGURE, MEMORY_SHARE, SIZES
 
 LEAST = 15.0  # Seconds that are left when the last group starts.
 
@@ -38,6 +39,7 @@ class Group:
 
 GROUPS = (  # What matters most comes first.
   Group("answer", "filax", 120),
+  Group("answer", "torch", 70),
   Group("llm", "filax", 110),
   Group("llm", "torch", 80),
   Group("vision", "filax", 70),
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   for group in groups:
     left = args.seconds - (time.monotonic() - start)
     if left < LEAST:
-      report.add(dict(group=group.name, side=group.side, error="no time was left"))
+      report.add_figure(dict(group=group.name, side=group.side, error="no time was left"))
       continue
     run_group(group, min(left, group.seconds), args, report)
   print("\n".join(report.lines()))
@@ -87,7 +89,7 @@ class Report:
     path.parent.mkdir(parents=True, exist_ok=True)
     self._write()
 
-  def add(self, figure: dict[str, Any]) -> None:
+  def add_figure(self, figure: dict[str, Any]) -> None:
     """Adds a figure and writes the file."""
     self._content["figures"].append(figure)
     self._write()
@@ -141,33 +143,43 @@ def gpu_name() -> str:
 
 
 def run_group(group: Group, seconds: float, args: argparse.Namespace, report: Report) -> None:
-  """Runs a group's process and collects its figures until it ends or is late."""
+  """Runs a group's process and collects its figures.
+
+  A process that is late is ended."""
   command = [sys.executable, "-m", "benchmarks.gpu_work", group.name, group.side, args.size]
   environment = os.environ | {
     "JAX_PLATFORMS": args.platform,
-    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.93",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": str(MEMORY_SHARE),
     "BENCHMARK_DEVICE": args.platform,
   }
   deadline = time.monotonic() + seconds
   process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-  assert process.stdout is not None
+  lines: queue.Queue[str] = queue.Queue()
+  threading.Thread(target=_read_lines, args=(process, lines), daemon=True).start()
   base = dict(group=group.name, side=group.side)
   while True:
-    left = deadline - time.monotonic()
-    ready, _, _ = select.select([process.stdout], [], [], max(left, 0))
-    if not ready:
+    try:
+      line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+    except queue.Empty:
       process.kill()
       process.wait()
-      report.add(base | dict(error=f"ended after {seconds:.0f} s"))
+      report.add_figure(base | dict(error=f"ended after {seconds:.0f} s"))
       return
-    line = process.stdout.readline()
     if not line:
       break
     if line.startswith(FIGURE):
-      report.add(base | json.loads(line.removeprefix(FIGURE)))
+      report.add_figure(base | json.loads(line.removeprefix(FIGURE)))
   code = process.wait()
   if code:
-    report.add(base | dict(error=f"the process ended with code {code}"))
+    report.add_figure(base | dict(error=f"the process ended with code {code}"))
+
+
+def _read_lines(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
+  """Puts lines of a process, then an empty one, into a queue."""
+  assert process.stdout is not None
+  for line in process.stdout:
+    lines.put(line)
+  lines.put("")
 
 
 if __name__ == "__main__":

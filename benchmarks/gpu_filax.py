@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 import functools
+import math
 import time
 from typing import Any
 
@@ -11,15 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import models
-from benchmarks.gpu_work import measure_work
+from benchmarks.gpu_work import MEMORY_SHARE, REMAT, measure_work
 from filax.infer import generate
 from filax.models import components
 from filax.models.selectors.kmeans import KMeans
 from filax.ops import tome
 
 DTYPE = "bfloat16"
-LARGE_GIB = 130  # Memory from which a 7B is trained.
-REMAT = ("products", "attn_mlp", "attn", "nothing")  # In the order in which they are tried.
 
 
 def measure_llm(sizes: Mapping[str, Any]) -> None:
@@ -32,46 +31,29 @@ def measure_llm(sizes: Mapping[str, Any]) -> None:
   tokens = sizes["tokens"]
   for context, batch in sizes["decode"]:
 
-    def decode(context=context, batch=batch):
+    def decode_batch(context=context, batch=batch):
       cache = models.full_cache(model, params, batch, context, tokens)
       return models.decode_from_cache(model, params, cache, tokens)
 
     work = f"decode after {context}, batch {batch}"
-    measure_work(work, "tokens/s", batch * tokens, lambda decode=decode: decode)
+    measure_work(work, "tokens/s", batch * tokens, lambda decode_batch=decode_batch: decode_batch)
 
 
 def measure_training(sizes: Mapping[str, Any]) -> None:
-  """A train step of the largest model that fits."""
-  settings = sizes["train"]
-  name, llm = trained_model(settings, device_gib())
-  length = settings["tokens"]
-
-  def prepare():
-    error: Exception | None = None
-    for remat in REMAT:
-      try:
-        model = models.text_model(DTYPE, remat=remat, **llm)
-        run = models.TrainingRun(model, models.text_batch(1, length, llm["vocab"]))
-        run.step()
-        print(f"train step with remat={remat}", flush=True)
-        return run.step
-      except Exception as failure:  # Out of memory: the next policy saves less.
-        error = failure
-    raise RuntimeError(f"No remat policy fits: {error}")
-
-  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare)
-
-
-def trained_model(settings: Mapping[str, Any], gib: float) -> tuple[str, Mapping[str, Any]]:
-  """(name, sizes) of the model that both sides train on a device of `gib`."""
-  size = "large" if gib >= LARGE_GIB else "small"
-  return size, settings[size]
-
-
-def device_gib() -> float:
-  """The memory of the device in GiB; 0 if it does not say."""
+  """A train step of each model that fits."""
   stats = jax.local_devices()[0].memory_stats() or {}
-  return stats.get("bytes_limit", 0) / 0.93 / 2**30
+  gib = stats.get("bytes_limit", 0) / MEMORY_SHARE / 2**30
+  for train in sizes["train"]:
+    if gib < train["gib"]:
+      continue
+
+    def prepare_training(llm=train["llm"], length=train["tokens"]):
+      model = models.text_model(DTYPE, remat=REMAT, **llm)
+      return models.TrainingRun(model, models.text_batch(1, length, llm["vocab"])).step
+
+    length = train["tokens"]
+    work = f"train step {train['name']}, {length} tokens"
+    measure_work(work, "tokens/s", length, prepare_training)
 
 
 def measure_vision(sizes: Mapping[str, Any]) -> None:
@@ -90,12 +72,12 @@ def measure_vision(sizes: Mapping[str, Any]) -> None:
       umt["batch"],
       lambda umt=umt: _encoder("umt", clip=4, **umt),
     )
-  for clips, tokens in sizes["tome"]:
+  for clips, tokens, target in sizes["tome"]:
     measure_work(
-      f"tome {tokens} to 64, {clips} clips",
+      f"tome {tokens} to {target}, {clips} clips",
       "clips/s",
       clips,
-      lambda clips=clips, tokens=tokens: _token_merging(clips, tokens),
+      functools.partial(_token_merging, clips, tokens, target),
     )
   frames = sizes["kmeans"]
   measure_work(f"kmeans {frames} frames", "frames/s", frames, lambda: _scene_selection(frames))
@@ -111,9 +93,9 @@ def _encoder(name: str, variant: str, layers: int, batch: int, clip: int):
   return lambda: models.timed(lambda: encode(params, frames))[0]
 
 
-def _token_merging(clips: int, tokens: int):
+def _token_merging(clips: int, tokens: int, target: int):
   x = jax.random.normal(jax.random.key(0), (clips, tokens, 1024), jnp.bfloat16)
-  merge = jax.jit(lambda x: tome.merge_clips(x, min(64, tokens // 2)))
+  merge = jax.jit(lambda x: tome.merge_clips(x, target))
   return lambda: models.timed(lambda: merge(x))[0]
 
 
@@ -125,15 +107,17 @@ def _scene_selection(frames: int):
 
 
 def measure_answer(sizes: Mapping[str, Any]) -> None:
-  """A question about a long video, from frames in memory to the answer's tokens."""
+  """A question about a long video, whose frames are in memory.
+
+  First with the prompt's usual bucket, then with the next multiple of a chunk of the prefill.
+  """
   answer = sizes["answer"]
   frames = answer["frames"]
-  measure_work(
-    f"answer about {frames} frames, prompt bucket",
-    "frames/s",
-    frames,
-    lambda: VideoQuestion(sizes["llm"], **answer).ask,
-  )
+  question = VideoQuestion(sizes["llm"], **answer)
+  work = f"answer about {frames} frames"
+  measure_work(work, "frames/s", frames, lambda: question.answer_once)
+  close_fit = functools.partial(question.answer_once, close_fit=True)
+  measure_work(f"{work}, prompt padded to a chunk", "frames/s", frames, lambda: close_fit)
 
 
 class VideoQuestion:
@@ -166,7 +150,7 @@ class VideoQuestion:
     visual = self._model.apply({"params": params}, frames, mask, no_images, method="embed")
     return visual.table[0, :-1]  # Without the newline.
 
-  def ask(self) -> dict[str, float]:
+  def answer_once(self, close_fit: bool = False) -> dict[str, float]:
     """Seconds of a question: in all, and of its phases."""
     start = time.perf_counter()
     parts = []
@@ -179,6 +163,9 @@ class VideoQuestion:
     prompt = np.arange(words + len(table)) % 500
     index = np.full(len(prompt), -1, np.int32)
     index[10 : 10 + len(table)] = np.arange(len(table))
+    lengths = generate.LENGTHS
+    if close_fit:
+      lengths = (math.ceil(len(prompt) / generate.CHUNK) * generate.CHUNK,)
     generated = generate.generate(
       self._model,
       self._params,
@@ -186,6 +173,7 @@ class VideoQuestion:
       table=table[None],
       visual_index=[index],
       max_new_tokens=self._new_tokens,
+      lengths=lengths,
     )
     end = time.perf_counter()
     return dict(

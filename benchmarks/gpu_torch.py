@@ -4,16 +4,17 @@
 from collections.abc import Mapping
 import functools
 import os
+import time
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks import torch_models
 from benchmarks.gpu_work import measure_work
 
 DTYPE = torch.bfloat16
 DEVICE = os.environ.get("BENCHMARK_DEVICE", "cuda")
-LARGE_GIB = 130  # As in gpu_filax.py.
 
 
 def measure_llm(sizes: Mapping[str, Any]) -> None:
@@ -23,42 +24,97 @@ def measure_llm(sizes: Mapping[str, Any]) -> None:
   for length in sizes["prefill"]:
 
     @torch.no_grad()
-    def prefill(length=length):
+    def read_prompt(length=length):
       tokens = torch.randint(0, vocab, (1, length), device=DEVICE)
       seconds, _ = torch_models.timed_torch(
         lambda: model(input_ids=tokens, use_cache=True, logits_to_keep=1), DEVICE
       )
       return seconds
 
-    measure_work(f"prefill {length}", "tokens/s", length, lambda prefill=prefill: prefill)
+    measure_work(
+      f"prefill {length}", "tokens/s", length, lambda read_prompt=read_prompt: read_prompt
+    )
   tokens = sizes["tokens"]
   for context, batch in sizes["decode"]:
 
-    def decode(context=context, batch=batch):
+    def decode_batch(context=context, batch=batch):
       cache = torch_models.filled_cache(model, batch, context)
       return torch_models.decode_greedily(model, cache, batch, tokens, DEVICE)
 
     work = f"decode after {context}, batch {batch}"
-    measure_work(work, "tokens/s", batch * tokens, lambda decode=decode: decode)
+    measure_work(work, "tokens/s", batch * tokens, lambda decode_batch=decode_batch: decode_batch)
+
+
+def measure_answer(sizes: Mapping[str, Any]) -> None:
+  """The question of gpu_filax.VideoQuestion with plain PyTorch and transformers."""
+  answer = sizes["answer"]
+  frames = answer["frames"]
+  measure_work(
+    f"answer about {frames} frames",
+    "frames/s",
+    frames,
+    lambda: _question_round(sizes["llm"], **answer),
+  )
+
+
+def _question_round(llm_sizes, encoder: str, frames: int, part: int, tokens: int):
+  tower, side, width = _clip_encoder(encoder, 23)
+  llm_width = llm_sizes["width"]
+  projector = torch_models.random_model(
+    lambda: nn.Sequential(nn.Linear(width, llm_width), nn.GELU(), nn.Linear(llm_width, llm_width)),
+    DTYPE,
+    DEVICE,
+  )
+  llm = torch_models.qwen2(**llm_sizes, dtype=DTYPE, device=DEVICE)
+  pictures = torch.randint(0, 256, (frames, side, side, 3), dtype=torch.uint8)
+  heads = 4 if encoder == "tiny" else 16
+
+  def encode(pixels):
+    pixels = pixels.to(DEVICE).to(DTYPE).div(255).sub(0.45).div(0.225)
+    clips = pixels.reshape(-1, 4, side, side, 3).permute(0, 4, 1, 2, 3)
+    merged = torch_models.merge_tokens(tower(clips), 64, heads)
+    return projector(merged).reshape(-1, llm_width)
+
+  @torch.no_grad()
+  def answer_once():
+    start = time.perf_counter()
+    visual = [encode(pixels) for pixels in pictures.split(part)]
+    words = llm.get_input_embeddings()(torch.arange(40, device=DEVICE))
+    x = torch.cat([words[:10], *visual, words[10:]])[None]
+    torch_models.wait(DEVICE)
+    encoded = time.perf_counter()
+    output = llm(inputs_embeds=x, use_cache=True, logits_to_keep=1)
+    torch_models.wait(DEVICE)
+    prefilled = time.perf_counter()
+    torch_models.decode_greedily(llm, output.past_key_values, 1, tokens, DEVICE)
+    end = time.perf_counter()
+    return dict(
+      seconds=end - start,
+      encode_s=encoded - start,
+      prefill_s=prefilled - encoded,
+      decode_s=end - prefilled,
+      visual_tokens=x.shape[1] - 40,
+    )
+
+  return answer_once
 
 
 def measure_training(sizes: Mapping[str, Any], compiled: bool = False) -> None:
-  """A train step of the model that FiLax trains."""
-  settings = sizes["train"]
+  """A train step of each model that FiLax trains, without recomputation."""
   gib = 0.0
   if DEVICE == "cuda":
     gib = torch.cuda.get_device_properties(0).total_memory / 2**30
-  name = "large" if gib >= LARGE_GIB else "small"
-  llm = settings[name]
-  length = settings["tokens"]
+  for train in sizes["train"]:
+    if gib < train["gib"]:
+      continue
 
-  def prepare():
-    model = torch_models.qwen2(**llm, dtype=DTYPE, device=DEVICE)
-    if name == "large":
-      model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
-    return torch_models.TorchTraining(model, 1, length, compiled, DEVICE).step
+    def prepare_training(llm=train["llm"], length=train["tokens"]):
+      model = torch_models.qwen2(**llm, dtype=DTYPE, device=DEVICE)
+      return torch_models.TorchTraining(model, 1, length, compiled, DEVICE).step
 
-  measure_work(f"train step {name}, {length} tokens", "tokens/s", length, prepare)
+    length = train["tokens"]
+    work = f"train step {train['name']}, {length} tokens"
+    measure_work(work, "tokens/s", length, prepare_training)
 
 
 def measure_vision(sizes: Mapping[str, Any], compiled: bool = False) -> None:
@@ -79,11 +135,14 @@ def measure_vision(sizes: Mapping[str, Any], compiled: bool = False) -> None:
     )
   if compiled:
     return
-  for clips, tokens in sizes["tome"]:
+  for clips, tokens, target in sizes["tome"]:
     x = torch.randn(clips, tokens, 1024, dtype=DTYPE, device=DEVICE)
-    merge = functools.partial(torch_models.merge_tokens, x, min(64, tokens // 2))
+    merge = functools.partial(torch_models.merge_tokens, x, target)
     measure_work(
-      f"tome {tokens} to 64, {clips} clips", "clips/s", clips, lambda merge=merge: _round(merge)
+      f"tome {tokens} to {target}, {clips} clips",
+      "clips/s",
+      clips,
+      lambda merge=merge: _round(merge),
     )
   frames = sizes["kmeans"]
   x = torch.randn(frames, 1152, device=DEVICE)
@@ -107,30 +166,38 @@ def _siglip_round(compiled: bool, variant: str, layers: int, batch: int):
 
 
 def _clip_round(compiled: bool, variant: str, layers: int, batch: int):
+  tower, side, _ = _clip_encoder(variant, layers)
+  pixels = torch.randn(batch, 3, 4, side, side, dtype=DTYPE, device=DEVICE)
+  return _encoder_round(tower, compiled, dict(pixels=pixels))
+
+
+def _clip_encoder(variant: str, layers: int) -> tuple[nn.Module, int, int]:
+  """(encoder, side of its pictures, width)."""
+  sizes = dict(width=1024)
   if variant == "tiny":
     side = 32
+    layers = 2
     sizes = dict(width=32, heads=4, mlp=64, patch=8)
   else:
     side = int(variant.removeprefix("L-"))
-    sizes = {}
   tower = torch_models.random_model(
     lambda: torch_models.ClipEncoder(side, layers, **sizes), DTYPE, DEVICE
   )
-  pixels = torch.randn(batch, 3, 4, side, side, dtype=DTYPE, device=DEVICE)
-  return _encoder_round(tower, compiled, dict(pixels=pixels))
+  return tower, side, sizes["width"]
 
 
 def _encoder_round(tower, compiled: bool, inputs):
   encode = torch.compile(tower) if compiled else tower
 
   @torch.no_grad()
-  def run():
+  def encode_batch():
     return torch_models.timed_torch(lambda: encode(**inputs), DEVICE)[0]
 
-  return run
+  return encode_batch
 
 
 GROUPS = dict(
+  answer=measure_answer,
   llm=measure_llm,
   train=measure_training,
   vision=measure_vision,

@@ -11,29 +11,34 @@ import json
 import os
 import pathlib
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
-from benchmarks import machine
-from benchmarks.row import OURS, Row, Shape, Side
+from benchmarks import machine, scratch
+from benchmarks.row import OURS, BenchmarkRow, Shape, Side
 
 ANSWER_SECONDS = 1800.0  # A side that answers later has failed.
+LONG = 10.0  # Seconds of a repetition from which other numbers of threads are not tried.
 PAUSE = 0.3  # Seconds between repetitions: threads of the side before stop spinning.
 
 
 class Worker:
   """A process that runs one side of a case."""
 
-  def __init__(self, row: Row, side: Side, shape: Shape, log: pathlib.Path):
+  def __init__(self, row: BenchmarkRow, side: Side, shape: Shape, log: pathlib.Path, folder: str):
     self.side = side
     self.threads = machine.usable_cores() if side.threads else None
     self.samples: list[dict[str, float]] = []
     self.error = ""
     self.ready = 0.0
+    self.first = 0.0
     self._log = log
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    environment[scratch.CASE_FOLDER] = folder
     with log.open("w") as stderr:
       self._process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.worker"],
@@ -73,7 +78,7 @@ class Worker:
     self.error = answer.pop("error", "")
     return {} if self.error else answer
 
-  def run(self) -> dict[str, float]:
+  def run_round(self) -> dict[str, float]:
     """One repetition, with what others did to the machine during it."""
     busy_before = machine.busy_seconds()
     start = time.perf_counter()
@@ -90,14 +95,14 @@ class Worker:
     lines = self._log.read_text(errors="replace").strip().splitlines()
     return f"ended with code {code}: {lines[-1] if lines else 'it printed nothing'}"[:600]
 
-  def close(self) -> None:
+  def stop(self) -> None:
     """Ends the process."""
     self._process.kill()
     self._process.communicate()
 
 
 def run_case(
-  row: Row,
+  row: BenchmarkRow,
   shape: Shape,
   sides: Sequence[Side],
   repeats: int,
@@ -113,9 +118,11 @@ def run_case(
   workers = []
   start = time.monotonic()
   load = os.getloadavg()[0]
+  folder = tempfile.mkdtemp(prefix="case-", dir=scratch.scratch_folder())
   try:
     for side in sides:
-      workers.append(Worker(row, side, shape, logs / f"{row.name}.{side.name}.log"))
+      log = logs / f"{row.name}.{side.name.replace(' ', '_')}.log"
+      workers.append(Worker(row, side, shape, log, folder))
     for worker in workers:
       worker.ready = worker.answer().get("ready", 0.0)
     for worker in workers:
@@ -126,13 +133,14 @@ def run_case(
         break
       for worker in workers:
         time.sleep(PAUSE)
-        sample = worker.run()
+        sample = worker.run_round()
         if sample:
           worker.samples.append(sample)
       rounds += 1
   finally:
     for worker in workers:
-      worker.close()
+      worker.stop()
+    shutil.rmtree(folder, ignore_errors=True)
   return dict(
     rounds=rounds,
     seconds=round(time.monotonic() - start, 1),
@@ -142,19 +150,24 @@ def run_case(
 
 
 def _warm_up(worker: Worker) -> None:
-  """Runs a side until it is warm, and chooses its number of threads."""
-  first = worker.run()
+  """Warms a side up and chooses its number of threads."""
+  first = worker.run_round()
+  worker.first = first.get("seconds", 0.0)
   if not first or worker.threads is None or worker.threads == 1:
     return
+  if worker.first > LONG:  # Long work is large work, which all cores share.
+    return
   all_cores = worker.threads
-  seconds = {all_cores: worker.run().get("seconds", float("inf"))}
+  seconds = {all_cores: worker.run_round().get("seconds", float("inf"))}
   worker.threads = 1
-  seconds[1] = worker.run().get("seconds", float("inf"))
+  seconds[1] = worker.run_round().get("seconds", float("inf"))
   worker.threads = min(seconds, key=lambda threads: seconds[threads])
 
 
 def _record(worker: Worker) -> dict[str, Any]:
-  record: dict[str, Any] = dict(samples=worker.samples, ready=round(worker.ready, 2))
+  record: dict[str, Any] = dict(samples=worker.samples)
+  record["ready"] = round(worker.ready, 2)
+  record["first"] = round(worker.first, 3)
   if worker.threads is not None:
     record["threads"] = worker.threads
   if worker.error:
@@ -162,7 +175,7 @@ def _record(worker: Worker) -> dict[str, Any]:
   return record
 
 
-def sides_that_run(row: Row, peers: bool) -> tuple[list[Side], dict[str, str]]:
+def sides_that_run(row: BenchmarkRow, peers: bool) -> tuple[list[Side], dict[str, str]]:
   """(sides to run, side -> why it is left out)."""
   sides = []
   skipped = {}

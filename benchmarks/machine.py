@@ -70,7 +70,9 @@ def processor_name() -> str:
 
 
 def commit() -> str:
-  """The commit of the code, with "+" for changes; "unknown" outside of a repository."""
+  """The commit of the code, with "+" for changes.
+
+  "unknown" outside of a repository."""
   root = pathlib.Path(__file__).parents[1]
   try:
     head = _git(root, "rev-parse", "--short", "HEAD")
@@ -86,7 +88,7 @@ def _git(root: pathlib.Path, *words: str) -> str:
 
 
 def busy_seconds() -> float:
-  """CPU seconds that all processes of the machine have used since it started."""
+  """CPU seconds of all processes since the machine started."""
   path = pathlib.Path("/proc/stat")
   if not path.exists():
     return 0.0

@@ -24,7 +24,7 @@ STD = 0.02
 
 
 def text_model(dtype: str = "float32", positions: int = 262_144, **sizes: Any) -> VideoLM:
-  """A VideoLM of a Qwen2 of some sizes; its other parts are tiny and unused."""
+  """A VideoLM around a Qwen2; its other parts are tiny and unused."""
   config = dict(
     encoder=dict(name="siglip", variant="tiny"),
     selector=dict(name="uniform", size=3),
@@ -38,7 +38,7 @@ def text_model(dtype: str = "float32", positions: int = 262_144, **sizes: Any) -
 
 
 def random_params(shapes: Any) -> Any:
-  """Normal parameters, with norms of one, drawn on the device leaf by leaf."""
+  """Normal parameters, norms of one, drawn on the device."""
   leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
   drawn = []
   for number, (path, leaf) in enumerate(leaves):
@@ -68,7 +68,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def full_cache(model: VideoLM, params: Any, batch: int, context: int, spare: int) -> Any:
-  """A cache that holds `context` random tokens a row, and `spare` free slots."""
+  """A cache with `context` random tokens a row and `spare` slots."""
   cache = model.apply({"params": params}, batch, (context + spare,), method="empty_cache")
 
   def drawn(leaf):
@@ -132,7 +132,7 @@ def prefill_once(model: VideoLM, params: Any, length: int, batch: int) -> float:
 
 
 def text_batch(rows: int, length: int, vocab: int) -> dict[str, np.ndarray]:
-  """A batch of full rows of text, one sample each, every token supervised."""
+  """A batch of full rows of text, all of it supervised."""
   row = RowShape(frames=0, images=0, length=length, segments=1).zeros(42)
   batch = {key: np.repeat(value[None], rows, axis=0) for key, value in row.items()}
   rng = np.random.default_rng(0)

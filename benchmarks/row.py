@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract of a benchmark: a row measures one kind of work on two or more sides.
 
-A file in benchmarks/rows/ ends in ROWS, a tuple of `Row`. Nothing in such a file imports jax or
-torch outside of functions, because a worker process loads the packages of one side only.
+A file in benchmarks/rows/ ends in ROWS, a tuple of `BenchmarkRow`. Nothing in such a file
+imports jax or torch outside of functions, because a worker process loads the packages of one side
+only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ import dataclasses
 import importlib
 import importlib.util
 import pkgutil
+import re
 from typing import Any
 
 Shape = Mapping[str, Any]
@@ -36,8 +38,8 @@ class Side:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-  """A kind of work, its shapes and its sides; the first side is ours."""
+class BenchmarkRow:
+  """A kind of work, its shapes and sides; ours comes first."""
 
   name: str
   what: str  # A line for the table.
@@ -58,19 +60,19 @@ def shape_text(shape: Shape) -> str:
   return " ".join(f"{key}={value}" for key, value in shape.items())
 
 
-def case_name(row: Row, shape: Shape) -> str:
+def case_name(row: BenchmarkRow, shape: Shape) -> str:
   """The name of a case's file, without extension."""
   words = [row.name]
   for key, value in shape.items():
-    words.append(f"{key}-{value}".replace("/", "-"))
+    words.append(re.sub(r"[^\w-]+", "_", f"{key}-{value}"))
   return ".".join(words)
 
 
-def all_rows() -> dict[str, Row]:
+def all_rows() -> dict[str, BenchmarkRow]:
   """Name -> row, of all files of benchmarks/rows/ in their order."""
   package = importlib.import_module("benchmarks.rows")
   files = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-  rows: dict[str, Row] = {}
+  rows: dict[str, BenchmarkRow] = {}
   for file in files:
     for row in importlib.import_module(f"benchmarks.rows.{file}").ROWS:
       if row.name in rows:
@@ -79,10 +81,10 @@ def all_rows() -> dict[str, Row]:
   return rows
 
 
-def chosen_rows(names: Sequence[str]) -> list[Row]:
-  """The rows of some names, or of names that begin so; all rows without names.
+def chosen_rows(names: Sequence[str]) -> list[BenchmarkRow]:
+  """The rows of some names, or of names that begin so.
 
-  Raises ValueError for a name that no row has.
+  Without names, all rows. Raises ValueError for a name that no row has.
   """
   rows = all_rows()
   if not names:

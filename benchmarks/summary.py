@@ -16,7 +16,9 @@ def seconds_a_unit(sample: Mapping[str, float]) -> float:
 
 
 def summarise_side(record: Mapping[str, Any]) -> dict[str, Any]:
-  """Median, spread and further figures of a side; only its error if it has no sample."""
+  """Median, spread and further figures of a side.
+
+  Only its error if it has no sample."""
   samples = record["samples"]
   if not samples:
     return dict(error=record.get("error", "no sample"))
@@ -30,6 +32,7 @@ def summarise_side(record: Mapping[str, Any]) -> dict[str, Any]:
     peak_mib=max(sample["peak_mib"] for sample in samples),
     others=statistics.mean(sample["others"] for sample in samples),
     samples=len(samples),
+    first=record.get("first", 0.0),
   )
   further = {}
   for key in samples[0]:
@@ -45,9 +48,9 @@ def summarise_side(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarise_case(case: Mapping[str, Any]) -> dict[str, Any]:
-  """The sides of a case, its best peer and the ratio of times, ours ÷ theirs.
+  """The sides of a case, its best peer and the ratio.
 
-  The ratio is the median over rounds, in which both ran one after the other.
+  The ratio is our time ÷ theirs: the median over rounds, in which both ran one after the other.
   """
   sides = {name: summarise_side(record) for name, record in case["sides"].items()}
   peers = {}

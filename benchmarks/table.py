@@ -107,9 +107,10 @@ def further_lines(cases: Sequence[Case]) -> list[str]:
       if "rate" not in side:
         continue
       words = [f"peak {side['peak_mib']:,.0f} MiB", f"CPU {number_text(side['cpu_seconds'])} s"]
-      words.append(f"{side['samples']} repetitions")
+      words.append(f"{side['samples']} repetitions of {number_text(side['seconds'])} s")
+      words.append(f"the first {number_text(side['first'])} s")
       if "threads" in side:
-        words.append(f"{side['threads']} threads")
+        words.append(f"threads {side['threads']}")
       for key, value in side.get("further", {}).items():
         words.append(f"{key.replace('_', ' ')} {number_text(value)}")
       lines.append(f"- {case['row']} {shape_text(case['shape'])}, {name}: {', '.join(words)}")

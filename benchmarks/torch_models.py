@@ -173,7 +173,9 @@ class ClipBlock(nn.Module):
 
 
 class ClipEncoder(nn.Module):
-  """A space-time encoder of UMT-L's sizes: standardised pixels [B 3 T h w] -> [B T·N E]."""
+  """A space-time encoder of UMT-L's sizes.
+
+  Standardised pixels [B 3 T h w] -> features [B T·N E]."""
 
   def __init__(
     self,
@@ -200,7 +202,9 @@ class ClipEncoder(nn.Module):
 
 @torch.no_grad()
 def merge_tokens(x: torch.Tensor, target: int, heads: int = 16) -> torch.Tensor:
-  """Token merging of clips [b p E] to [b target E], written from the paper's description."""
+  """Token merging of clips, from the paper's description.
+
+  x [b p E] -> [b target E]."""
   size = torch.ones(x.shape[:2], dtype=torch.float32, device=x.device)[..., None]
   while x.shape[1] > target:
     count = min(x.shape[1] // 2, x.shape[1] - target)
@@ -232,7 +236,9 @@ def _merge_pairs(x, size, count: int, heads: int):
 
 @torch.no_grad()
 def cluster_frames(x: torch.Tensor, clusters: int, steps: int) -> torch.Tensor:
-  """Lloyd's K-Means over frames [T D] from evenly spaced seeds -> centres [C D]."""
+  """Lloyd's K-Means over frames [T D] -> centres [C D].
+
+  The seeds are evenly spaced."""
   places = torch.linspace(0, len(x) - 1, clusters, device=x.device).long()
   centers = x[places]
   for _ in range(steps):

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _own_stdout() -> TextIO:
-  """The pipe of the answers; prints of libraries go to stderr from now on."""
+  """The pipe of the answers; other prints go to stderr."""
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
   return answers
@@ -57,7 +57,7 @@ def prepare_side(request: Mapping[str, Any]) -> Repetition:
 
 
 def run_once(repetition: Repetition, threads: int | None) -> dict[str, float]:
-  """The figures of a repetition, with its CPU seconds and the peak memory so far."""
+  """The figures of a repetition, its CPU seconds and peak memory."""
   if threads:
     import torch
 

@@ -27,6 +27,7 @@ def base() -> ConfigDict:
   c.infer = fila_infer()
   c.data = data()
   c.optim = llava_optim()
+  c.lora = lora()
   c.batch = 1  # Packed rows per optimizer step.
   c.steps = 0  # Optimizer steps; 0 = `epochs` times through the data.
   c.epochs = 1.0
@@ -132,6 +133,38 @@ def llava_optim() -> dict:
     reduction="sample_mean",  # sample_mean (LLaVA) | token_mean
     loss_chunk=1024,  # Positions whose logits are computed at a time.
   )
+
+
+def lora(ranks: tuple = (), **more) -> dict:
+  """Low-rank adapters of matrix products; without `ranks` there are none.
+
+  `ranks` are rows of (regex of kernels, rank); the first match wins, rank 0 adapts nothing. Give
+  the adapters a rate in config.optim.rates: ("lora_[ab]$", 2e-4).
+  """
+  return (
+    dict(
+      ranks=ranks,
+      alpha=16.0,  # An adapter counts alpha / rank times.
+      dropout=0.0,  # Share of an adapter's inputs that training drops.
+      base="same",  # same | int8 | nf4: how the kernels of all blocks are held.
+    )
+    | more
+  )
+
+
+def adapt(c: ConfigDict) -> None:
+  """Trains adapters of the language model alone, weights on every device.
+
+  The base is held in bfloat16, adapters and their moments in float32; a row at a time runs on each
+  device.
+  """
+  c.lora = lora((("^llm/layers/", 16),), alpha=32.0)
+  c.optim.rates = (("lora_[ab]$", 2e-4), ("", 0.0))
+  c.optim.accumulate = 0
+  c.model.param_dtype = "bfloat16"
+  c.model.llm.remat = "nothing"
+  c.batch = 16
+  c.mesh = dict(data=-1, fsdp=1, seq=1, tensor=1)
 
 
 def shard_sequence(c: ConfigDict, seq: int) -> None:

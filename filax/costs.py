@@ -13,6 +13,8 @@ from typing import Any
 from flax import traverse_util
 from jaxtyping import PyTree
 
+# Endings of the parameters of matrix products: kernels, quantised ones, and adapters.
+PRODUCTS = ("/kernel", "/kernel_codes", "/kernel_lora_a", "/kernel_lora_b")
 FLOW = ("encoder", "merger", "projector", "llm")  # Gradients flow from the last part to the first.
 
 
@@ -90,7 +92,7 @@ class _Work:
   @classmethod
   def count(cls, params: PyTree, rates: Mapping[str, float]) -> "_Work":
     leaves = traverse_util.flatten_dict(params, sep="/")
-    sizes = {path: math.prod(leaf.shape) for path, leaf in leaves.items()}
+    sizes = {path: _weight_count(leaf) for path, leaf in leaves.items()}
     trained_roles = {path.split("/")[0] for path, rate in rates.items() if rate}
     gradient = {}
     passes = False
@@ -104,7 +106,7 @@ class _Work:
     total = 0
     learned = 0
     for path, size in self.sizes.items():
-      if path.startswith(f"{role}/") and path.endswith("/kernel"):
+      if path.startswith(f"{role}/") and path.endswith(PRODUCTS):
         total += size
         learned += size if self.rates[path] else 0
     return (4 if self.gradient[role] else 2) * total + 2 * learned
@@ -125,6 +127,11 @@ class _Work:
     if self.rates[table]:
       factor += 2
     return self.sizes[table] * factor
+
+
+def _weight_count(leaf: Any) -> int:
+  """The weights of a parameter; a byte of nf4 holds two."""
+  return math.prod(leaf.shape) * (2 if str(leaf.dtype) == "uint8" else 1)
 
 
 def _projected_tokens(model) -> tuple[float, float]:

@@ -26,6 +26,7 @@ def load(
   mesh: Mapping[str, int] | str | None = None,
   param_dtype: str = "",
   dtype: str = "",
+  quantise: str = "",
   components: Sequence[str] = (),
 ) -> "Session":
   """Loads a run folder, one of its checkpoints, or a released folder.
@@ -46,6 +47,7 @@ def load(
     mesh=mesh,
     param_dtype=param_dtype,
     dtype=dtype,
+    quantise=quantise,
     components=components,
   )
 

@@ -147,6 +147,11 @@ def is_rule(entry) -> bool:
   return number(0).fits(value)
 
 
+def is_rank(entry) -> bool:
+  """(regex, rank) of config.lora.ranks."""
+  return is_rule(entry) and whole_number(0).fits(_sequence(entry)[1])
+
+
 def is_evaluation(entry) -> bool:
   """(manifest or benchmark, every, limit[, data[, protocol]]) of config.evals."""
   name, every, limit, *texts = _sequence(entry)

@@ -11,7 +11,7 @@ import pytest
 from configs import common
 from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.synthesis import toy
-from filax.models import components
+from filax.models import adapted, components
 from filax.train import loop, optim
 from filax.train import run as train
 
@@ -33,7 +33,7 @@ def corpus(tmp_path_factory):
 
 def parts(c):
   model = components.build_video_lm(c.model)
-  shapes = components.parameter_shapes(model)
+  shapes = adapted.adapted_shapes(model, c.lora)
   count = {role: sum(x.size for x in jax.tree.leaves(tree)) for role, tree in shapes.items()}
   return model, shapes, count
 

@@ -25,7 +25,7 @@ DOCUMENTS = sorted(
 )
 NAMED = re.compile(r"(?<![\w/:.{}$-])\w[\w/.-]*\.(?:py|sh|md|yaml)\b")
 # Names of files that the reader is to make, or that commands write.
-OTHERS = {"F.py", "mine.py", "run_torch.py"}
+OTHERS = {"F.py", "mine.py", "results.md", "run_torch.py"}
 
 
 def existing_files() -> set[str]:

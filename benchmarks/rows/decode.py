@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoding: tokens a second after a context, greedy, one token a step."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 
 TOKENS = 16
 TORCH = (("torch", "torch"), ("transformers", "transformers"))
@@ -43,7 +43,7 @@ def _transformers(context: int, batch: int, depth: int, head: str) -> Repetition
 SIDES = (Side(OURS, _filax), Side("transformers", _transformers, TORCH, threads=True))
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "decode_head",
     "decode, 1 layer and the head of Qwen2-0.5B's sizes",
     "tokens/s",
@@ -54,7 +54,7 @@ ROWS = (
       dict(context=512, batch=8, depth=1, head="tied"),
     ),
   ),
-  Row(
+  BenchmarkRow(
     "decode_context",
     "decode, 6 layers of Qwen2-0.5B, small vocabulary",
     "tokens/s",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vision encoders: pictures or clips a second, from pixels to features."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.decode import TORCH
 
 PLAIN_TORCH = (("torch", "torch"),)
@@ -21,11 +21,11 @@ def _filax(name: str, variant: str, layers: int, count: int, clip: int) -> Repet
   encode = jax.jit(lambda params, frames: encoder.apply({"params": params}, frames))
   frames = jax.device_put(frames)
 
-  def run():
+  def encode_batch():
     seconds, _ = models.timed(lambda: encode(params, frames))
     return dict(seconds=seconds, amount=count)
 
-  return run
+  return encode_batch
 
 
 def _siglip(layers: int, count: int) -> Repetition:
@@ -37,7 +37,7 @@ def _umt(variant: str, layers: int, count: int) -> Repetition:
 
 
 def _torch_siglip(compiled: bool):
-  def prepare(layers: int, count: int) -> Repetition:
+  def prepare_siglip(layers: int, count: int) -> Repetition:
     import torch
 
     from benchmarks import torch_models
@@ -45,11 +45,11 @@ def _torch_siglip(compiled: bool):
     pixels = torch.randn(count, 3, 384, 384)
     return _torch_encoder(torch_models.siglip(layers), compiled, count, dict(pixel_values=pixels))
 
-  return prepare
+  return prepare_siglip
 
 
 def _torch_umt(compiled: bool):
-  def prepare(variant: str, layers: int, count: int) -> Repetition:
+  def prepare_umt(variant: str, layers: int, count: int) -> Repetition:
     import torch
 
     from benchmarks import torch_models
@@ -59,7 +59,7 @@ def _torch_umt(compiled: bool):
     encoder = torch_models.ClipEncoder(size, layers).eval()
     return _torch_encoder(encoder, compiled, count, dict(pixels=pixels))
 
-  return prepare
+  return prepare_umt
 
 
 def _torch_encoder(encoder, compiled: bool, count: int, inputs) -> Repetition:
@@ -70,15 +70,15 @@ def _torch_encoder(encoder, compiled: bool, count: int, inputs) -> Repetition:
   run_encoder = torch.compile(encoder) if compiled else encoder
 
   @torch.no_grad()
-  def run():
+  def encode_batch():
     seconds, _ = torch_models.timed_torch(lambda: run_encoder(**inputs))
     return dict(seconds=seconds, amount=count)
 
-  return run
+  return encode_batch
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "encoder_siglip",
     "SigLIP so400m at 384, pictures",
     "pictures/s",
@@ -90,7 +90,7 @@ ROWS = (
     shapes=(dict(layers=1, count=4),),
     full=(dict(layers=4, count=4),),
   ),
-  Row(
+  BenchmarkRow(
     "encoder_umt",
     "UMT-L, clips of 4 frames",
     "clips/s",

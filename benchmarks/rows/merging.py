@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What reduces frames and tokens: token merging, K-Means with history, weighted fusion."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.encoders import PLAIN_TORCH
 
 WIDTH = 1152  # Of SigLIP so400m.
@@ -19,11 +19,11 @@ def _filax_tome(clips: int, tokens: int) -> Repetition:
   x = jax.random.normal(jax.random.key(0), (clips, tokens, 1024))
   merge = jax.jit(lambda x: tome.merge_clips(x, 64, 16, 16))
 
-  def run():
+  def merge_frames():
     seconds, _ = models.timed(lambda: merge(x))
     return dict(seconds=seconds, amount=clips)
 
-  return run
+  return merge_frames
 
 
 def _torch_tome(clips: int, tokens: int) -> Repetition:
@@ -37,15 +37,15 @@ def _torch_tome(clips: int, tokens: int) -> Repetition:
     for part in x.split(16):
       torch_models.merge_tokens(part, 64)
 
-  def run():
+  def merge_frames():
     seconds, _ = torch_models.timed_torch(merge)
     return dict(seconds=seconds, amount=clips)
 
-  return run
+  return merge_frames
 
 
 def _frame_features(frames: int):
-  """float32 [T D]: scenes of 40 frames, each around a point of its own."""
+  """Features of scenes of 40 frames, float32 [T D]."""
   import numpy as np
 
   rng = np.random.default_rng(0)
@@ -65,15 +65,17 @@ def _filax_kmeans(frames: int) -> Repetition:
   mask = jnp.ones(frames, bool)
   select = jax.jit(KMeans(scenes=SCENES, steps=STEPS).pick)
 
-  def run():
+  def merge_frames():
     seconds, _ = models.timed(lambda: select(x, mask))
     return dict(seconds=seconds, amount=frames)
 
-  return run
+  return merge_frames
 
 
 def _history(x, centers):
-  """[C 3] frames of each scene: the nearest to a centre and the two most similar before it."""
+  """The frames of each scene, [C 3].
+
+  They are the nearest to a centre, and the two before it that are most similar to it."""
   import numpy as np
 
   distance = (centers * centers).sum(-1) - 2 * x @ centers.T
@@ -102,13 +104,13 @@ def _sklearn_kmeans(frames: int) -> Repetition:
 
   x = _frame_features(frames)
 
-  def run():
+  def merge_frames():
     start = time.perf_counter()
     clustering = KMeans(SCENES, n_init=1, max_iter=STEPS, tol=0.0, random_state=0).fit(x)
     _history(x, clustering.cluster_centers_)
     return dict(seconds=time.perf_counter() - start, amount=frames, steps=clustering.n_iter_)
 
-  return run
+  return merge_frames
 
 
 def _faiss_kmeans(frames: int) -> Repetition:
@@ -118,7 +120,7 @@ def _faiss_kmeans(frames: int) -> Repetition:
 
   x = _frame_features(frames)
 
-  def run():
+  def merge_frames():
     start = time.perf_counter()
     settings = dict(niter=STEPS, min_points_per_centroid=1, max_points_per_centroid=frames)
     clustering = faiss.Kmeans(WIDTH, SCENES, seed=0, **settings)
@@ -126,7 +128,7 @@ def _faiss_kmeans(frames: int) -> Repetition:
     _history(x, clustering.centroids)
     return dict(seconds=time.perf_counter() - start, amount=frames)
 
-  return run
+  return merge_frames
 
 
 def _torch_kmeans(frames: int) -> Repetition:
@@ -140,11 +142,11 @@ def _torch_kmeans(frames: int) -> Repetition:
     centers = torch_models.cluster_frames(x, SCENES, STEPS)
     return _history(x.numpy(), centers.numpy())
 
-  def run():
+  def merge_frames():
     seconds, _ = torch_models.timed_torch(cluster)
     return dict(seconds=seconds, amount=frames)
 
-  return run
+  return merge_frames
 
 
 def _filax_fusion(frames: int) -> Repetition:
@@ -159,11 +161,11 @@ def _filax_fusion(frames: int) -> Repetition:
   params = dict(weight=jnp.full(x.shape[2:], 1 / 3))
   fuse = jax.jit(lambda params, x: merger.apply({"params": params}, x))
 
-  def run():
+  def merge_frames():
     seconds, _ = models.timed(lambda: fuse(params, x))
     return dict(seconds=seconds, amount=frames)
 
-  return run
+  return merge_frames
 
 
 def _torch_fusion(frames: int) -> Repetition:
@@ -175,11 +177,11 @@ def _torch_fusion(frames: int) -> Repetition:
   weight = torch.full(x.shape[2:], 1 / 3)
 
   @torch.no_grad()
-  def run():
+  def merge_frames():
     seconds, _ = torch_models.timed_torch(lambda: torch.einsum("bgkne,kne->bgne", x, weight))
     return dict(seconds=seconds, amount=frames)
 
-  return run
+  return merge_frames
 
 
 def _torch_sum(frames: int) -> Repetition:
@@ -191,15 +193,15 @@ def _torch_sum(frames: int) -> Repetition:
   weight = torch.full(x.shape[2:], 1 / 3)
 
   @torch.no_grad()
-  def run():
+  def merge_frames():
     seconds, _ = torch_models.timed_torch(lambda: (x * weight).sum(2))
     return dict(seconds=seconds, amount=frames)
 
-  return run
+  return merge_frames
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "tome",
     "token merging of clips, 1,024 wide, to 64 tokens",
     "clips/s",
@@ -208,7 +210,7 @@ ROWS = (
     full=(dict(clips=2500, tokens=784), dict(clips=64, tokens=3136)),
     axis="clips",
   ),
-  Row(
+  BenchmarkRow(
     "kmeans",
     f"K-Means to {SCENES} scenes ({STEPS} steps) and history, 1,152 wide",
     "frames/s",
@@ -221,7 +223,7 @@ ROWS = (
     shapes=(dict(frames=256), dict(frames=512), dict(frames=2048), dict(frames=10_000)),
     axis="frames",
   ),
-  Row(
+  BenchmarkRow(
     "fusion",
     f"weighted fusion of groups of 3 frames of {TOKENS} tokens, 1,152 wide",
     "frames/s",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prefill: prompt tokens a second into a cache."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.decode import TORCH
 
 VOCAB = 8192
@@ -24,17 +24,17 @@ def _transformers(length: int, depth: int) -> Repetition:
   tokens = torch.randint(0, VOCAB, (1, length))
 
   @torch.no_grad()
-  def prefill():
+  def read_prompt():
     seconds, _ = torch_models.timed_torch(
       lambda: model(input_ids=tokens, use_cache=True, logits_to_keep=1)
     )
     return dict(seconds=seconds, amount=length)
 
-  return prefill
+  return read_prompt
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "prefill",
     "prefill, Qwen2-0.5B's layer, small vocabulary",
     "tokens/s",
@@ -48,7 +48,7 @@ ROWS = (
       dict(length=1024, depth=6),
       dict(length=4096, depth=6),
       dict(length=16_384, depth=6),
-      dict(length=32_768, depth=6),
+      dict(length=32_768, depth=2),
     ),
     axis="length",
   ),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: tokens a second of a whole step, AdamW and clipping included."""
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 from benchmarks.rows.decode import TORCH
 
 SIZES = {
@@ -20,15 +20,15 @@ def _filax(model: str, rows: int, length: int) -> Repetition:
   run = models.TrainingRun(models.text_model(**sizes), batch)
   steps = _steps(model)
 
-  def train():
+  def train_steps():
     seconds = sum(run.step() for _ in range(steps))
     return dict(seconds=seconds, amount=steps * rows * length, compile_s=run.compile_seconds)
 
-  return train
+  return train_steps
 
 
 def _steps(model: str) -> int:
-  """Steps of a repetition, so that a toy's is no shorter than the clock's noise."""
+  """Steps of a repetition: several where one is short."""
   return 20 if model == "toy" else 1
 
 
@@ -46,15 +46,15 @@ def _torch(model: str, rows: int, length: int, compiled: bool) -> Repetition:
   run = torch_models.TorchTraining(torch_models.qwen2(**SIZES[model]), rows, length, compiled)
   steps = _steps(model)
 
-  def train():
+  def train_steps():
     seconds = sum(run.step() for _ in range(steps))
     return dict(seconds=seconds, amount=steps * rows * length)
 
-  return train
+  return train_steps
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "train_step",
     "train step of a Qwen2, float32",
     "tokens/s",

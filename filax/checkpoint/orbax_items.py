@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax.checkpoint import digest, record, storage
+from filax.checkpoint.base import BaseReference, is_pinned
 from filax.checkpoint.best import BestCheckpoint
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.tree import flatten_tree
@@ -31,7 +32,7 @@ def checkpoint_manager(
   now. best: also stays, and hears of every complete checkpoint.
   """
   options = ocp.CheckpointManagerOptions(
-    preservation_policy=NewestAndBest(keep, best),
+    preservation_policy=NewestAndBest(folder, keep, best),
     create=True,
     temporary_path_class=_checked_path(folder, check),
   )
@@ -44,8 +45,12 @@ def checkpoint_manager(
 
 @dataclasses.dataclass(frozen=True)
 class NewestAndBest:
-  """Orbax's policy of which checkpoints stay: the newest ones and the best."""
+  """Orbax's policy of which checkpoints stay.
 
+  The newest ones, the best, and the bases of other runs.
+  """
+
+  folder: epath.Path
   keep: int  # 0 = all.
   best: BestCheckpoint | None
 
@@ -55,7 +60,8 @@ class NewestAndBest:
     stay = []
     for number, checkpoint in enumerate(checkpoints):
       is_best = self.best is not None and self.best.protects(checkpoint.step)
-      stay.append(number >= first_newest or is_best)
+      is_newest = number >= first_newest
+      stay.append(is_newest or is_best or is_pinned(self.folder, checkpoint.step))
     return stay
 
 
@@ -130,14 +136,18 @@ def checkpoint_items(
   fingerprint: str,
   config: Config,
   before: Record | None = None,
+  base: BaseReference | None = None,
 ) -> ocp.args.Composite:
   """The three items of a checkpoint, as arguments of `save`.
 
   state: dict of trees of arrays; they are copied to the host for their digests. before: the record
-  of the checkpoint that the run resumed from.
+  of the checkpoint that the run resumed from. base: the checkpoint of the parameters that `state`
+  lacks.
   """
   config = json.loads(json.dumps(dict(config)))
   facts = record.make_record(step, row, fingerprint, config, before)
+  if base is not None:
+    facts |= dict(format=record.FORMAT_WITH_BASE, base=base.as_record())
   parts = digest.host_parts(flatten_tree(state))
   return ocp.args.Composite(
     state=ocp.args.PyTreeSave(state),

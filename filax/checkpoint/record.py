@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 from filax.checkpoint import digest
 
 FORMAT = 2  # Raised when older versions cannot read new checkpoints.
+FORMAT_WITH_BASE = 3  # Of checkpoints that lack what their base has (filax.checkpoint.base).
 _FILE = "metadata"  # The name that Orbax's handler of JSON gives to its file.
 _SUMS = "sums."  # Prefix of the files that each process writes until all are ready.
 
@@ -111,10 +112,10 @@ def read_record(step: epath.PathLike) -> tuple[Record, dict[str, Any]]:
   record = _parse_object(text, "data")
   if not isinstance(record.get("format"), int):
     raise Damaged("its item 'data' names no format.")
-  if record["format"] > FORMAT:
+  if record["format"] > FORMAT_WITH_BASE:
     raise ValueError(
       f"{step} was written by a newer FiLax: format {record['format']}, and this one reads up to "
-      f"{FORMAT}. Update FiLax."
+      f"{FORMAT_WITH_BASE}. Update FiLax."
     )
   if record["format"] != 1 or "root" in record:
     _check_digests(record, text, config)

@@ -8,7 +8,7 @@ which cannot be read or whose digests differ, is skipped. Inference reads `state
 `config`, and checks those.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -21,13 +21,21 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax import files
-from filax.checkpoint import orbax_items, record, run_folder, storage, verify
+from filax.checkpoint import base as base_lib
+from filax.checkpoint import merged, orbax_items, record, run_folder, step_arrays, storage
+from filax.checkpoint.base import BaseReference
 from filax.checkpoint.best import BestCheckpoint, BestStep
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.record import Damaged as Damaged
-from filax.checkpoint.tree import compare_shapes, flatten_tree, leaf_shapes, unflatten_tree
+from filax.checkpoint.tree import (
+  compare_shapes,
+  flatten_tree,
+  leaf_shapes,
+  select_leaves,
+  unflatten_tree,
+)
 
 FOLDER = run_folder.CHECKPOINTS  # Below the workdir.
 _GO_ON = "Look at the bucket and the network; the same command goes on from there."
@@ -43,6 +51,7 @@ class Restored:
   row: int  # Global rows consumed.
   fingerprint: str  # Of the plan of rows.
   config: dict[str, Any]  # As JSON keeps it: tuples are lists.
+  base: BaseReference | None = None  # Of the parameters that `state` lacks.
 
 
 class Checkpoints:
@@ -70,6 +79,8 @@ class Checkpoints:
     self._best = BestCheckpoint(self.folder.parent, best_metric, check)
     self._manager = orbax_items.checkpoint_manager(self.folder, keep, check, self._best)
     self._before: Record | None = None  # The record of the restored checkpoint.
+    self._base: BaseReference | None = None
+    self._of_base: frozenset[str] = frozenset()
 
   def __enter__(self):
     return self
@@ -119,10 +130,23 @@ class Checkpoints:
     if step not in self._manager.all_steps():
       self._check()
       items = orbax_items.checkpoint_items(
-        vars(state), step, row, fingerprint, config, self._before
+        self._saved_trees(state), step, row, fingerprint, config, self._before, self._base
       )
       with self._writing():
         self._manager.save(step, args=items, force=True)
+
+  def leave_to_base(self, base: BaseReference, paths: Collection[str]) -> None:
+    """Saves a reference to `base` in place of the parameters `paths`."""
+    self._base = base
+    self._of_base = frozenset(paths)
+
+  def _saved_trees(self, state: Any) -> dict[str, PyTree]:
+    trees = dict(vars(state))
+    if self._of_base:
+      leaves = flatten_tree(trees["params"])
+      stored = select_leaves(leaves, lambda path: path not in self._of_base)
+      trees["params"] = unflatten_tree(stored)
+    return trees
 
   def offer_best(self, step: int, scores: Mapping[str, float]) -> bool:
     """Whether the scores make `step` the best so far.
@@ -223,6 +247,19 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
   raise _no_checkpoint(path)
 
 
+def newest_step(path: epath.PathLike) -> epath.Path:
+  """The folder of the newest readable step.
+
+  path: a run, or one of its steps.
+
+  Raises OSError if there is none.
+  """
+  for step in _newest_first(path):
+    if base_lib.checkpoint_hash(step):
+      return step
+  raise _no_checkpoint(path)
+
+
 def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
   return FileNotFoundError(
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
@@ -249,18 +286,28 @@ def say(text: str) -> None:
 
 def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
   """(content, record) of a checkpoint."""
-  written, config, stored = _header(path)
-  target = vars(like)
+  written, config, stored = step_arrays.header(path)
+  base = base_lib.reference_of(written)
+  target = dict(vars(like))
+  if base is not None:
+    target["params"] = _stored_part(target["params"], stored)
   wanted = flatten_tree(target)
   _check_same_leaves(path, wanted, stored)
-  arrays = _read_arrays(path, target, written)
+  arrays = step_arrays.read_arrays(path, target, written)
   state = dataclasses.replace(like, **arrays)
   step = int(jax.device_get(state.step))
   if path.name != str(step):
     raise Damaged(f"it holds the state of step {step}.")
   if written["format"] == 1 and written["row"] != step * config.get("batch", 0):
     say(f"{path} stands at row {written['row']}, which is not its step x config.batch.")
-  return Restored(state, step, written["row"], written["fingerprint"], config), written
+  restored = Restored(state, step, written["row"], written["fingerprint"], config, base)
+  return restored, written
+
+
+def _stored_part(params: PyTree, stored: Mapping[str, Any]) -> PyTree:
+  """The parameters that a checkpoint stores itself."""
+  leaves = flatten_tree(params)
+  return unflatten_tree(select_leaves(leaves, lambda path: f"params/{path}" in stored))
 
 
 def _check_same_leaves(
@@ -286,68 +333,16 @@ def _check_same_leaves(
 
 def _restore_params(path: epath.Path, like: PyTree | None) -> tuple[PyTree, list[str], list[str]]:
   """`restore_params` of one step. Raises Damaged."""
-  written, _, stored = _header(path)
-  stored = _below_params(stored)
+  stored = step_arrays.open_params(path)
+  every_leaf = merged.effective_leaves(stored, step_arrays.open_params)
   if like is None:
-    wanted = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in stored.items()}
+    wanted = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in every_leaf.items()}
   else:
     wanted = flatten_tree(like)
-  missing, extra = compare_shapes(leaf_shapes(wanted), leaf_shapes(stored))
-  shared = [name for name in wanted if name in stored]
-  casts = any(wanted[name].dtype != stored[name].dtype for name in shared)
-  groups = [[name] for name in shared] if casts else [shared]  # Casting holds one leaf twice.
-  params = {}
-  for group in groups:
-    target = {name: _placed(wanted[name], stored[name].dtype) for name in group}
-    arrays = _read_arrays(path, {"params": unflatten_tree(target)}, written)["params"]
-    for name, x in flatten_tree(arrays).items():
-      params[name] = x.astype(wanted[name].dtype)
-  return unflatten_tree(params), missing, extra
-
-
-def _below_params(leaves: Mapping[str, Any]) -> dict[str, Any]:
-  """The leaves below params/, by their path from there."""
-  return {
-    name.removeprefix("params/"): leaf
-    for name, leaf in leaves.items()
-    if name.startswith("params/")
-  }
-
-
-def _placed(leaf, dtype):
-  """A leaf to read as `dtype`.
-
-  On the first device unless it has a sharding.
-  """
-  sharding = getattr(leaf, "sharding", None)
-  if not sharding:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
-
-
-def _header(path: epath.Path) -> tuple[Record, dict[str, Any], dict[str, Any]]:
-  """(record, config, path -> metadata of every leaf), checked against each other."""
-  written, config = record.read_record(path)
-  with record.damage("its list of arrays cannot be read"):
-    stored = flatten_tree(orbax_items.array_handler().metadata(path / "state").tree)
-  record.check_leaves(written, stored)
-  return written, config, stored
-
-
-def _read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
-  """The leaves of `target` (shapes and shardings), each compared with its digest."""
-  restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-  args = ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)
-  tree = None
-  failure = ""
-  try:
-    with record.damage("an array cannot be read"):
-      tree = orbax_items.array_handler().restore(path / "state", args=args)
-  except Damaged as error:
-    failure = str(error)
-  arrays = None if tree is None else flatten_tree(tree)
-  verify.check_digests(written["digests"], flatten_tree(target), arrays, failure)
-  return tree
+  stored_shapes = leaf_shapes({**stored.leaves, **every_leaf})
+  compare_shapes(leaf_shapes(wanted), stored_shapes)
+  params, extra = merged.read_params(stored, wanted, step_arrays.open_params)
+  return unflatten_tree(params), sorted(wanted.keys() - params.keys()), extra
 
 
 def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:

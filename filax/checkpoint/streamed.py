@@ -19,6 +19,7 @@ import numpy as np
 
 from filax import files
 from filax.checkpoint import digest, record, run_folder, safe_files
+from filax.checkpoint.base import BaseReference
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.parallel import rules
 
@@ -72,13 +73,18 @@ class ParameterWriter:
     self.leaves[path] = leaf
     return leaf
 
-  def finish(self, config: Mapping[str, Any]) -> Path:
-    """Writes tree description, digests and config; returns the step."""
+  def finish(self, config: Mapping[str, Any], base: BaseReference | None = None) -> Path:
+    """Writes tree description, digests and config; returns the step.
+
+    base: the checkpoint of the parameters that are not written.
+    """
     tree = json.dumps(_tree_metadata(self.leaves))
     (self.state / "_METADATA").write_text(tree)
     plain_config = json.loads(json.dumps(dict(config)))
     self._write_items(plain_config)
     facts = record.make_record(0, 0, "", plain_config)
+    if base is not None:
+      facts |= dict(format=record.FORMAT_WITH_BASE, base=base.as_record())
     facts["digests"] = {path: leaf.digest() for path, leaf in self.leaves.items()}
     record.write_record(self.step / "data", facts)
     return self.step
@@ -106,7 +112,7 @@ class LeafWriter:
     self._sum = 0
 
   def __setitem__(self, index, x: np.ndarray) -> None:
-    x = np.ascontiguousarray(x)
+    x = np.ascontiguousarray(x).reshape(np.shape(x))  # NumPy makes a scalar 1-D.
     self._sum += slice_sum(x, index, self._shape)
     self._array[index].write(x, can_reference_source_data_indefinitely=True).result()
 

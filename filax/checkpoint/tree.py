@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trees of arrays as dicts of paths, and their differences."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import traverse_util
@@ -20,6 +20,15 @@ def flatten_tree(tree: PyTree) -> dict[str, Any]:
 def unflatten_tree(leaves: Mapping[str, Any]) -> dict:
   """The inverse of `flatten_tree`, for trees of dicts."""
   return traverse_util.unflatten_dict(leaves, sep="/")
+
+
+def select_leaves(leaves: Mapping[str, Any], is_chosen: Callable[[str], bool]) -> dict[str, Any]:
+  """The leaves whose path is chosen."""
+  selected = {}
+  for path, leaf in leaves.items():
+    if is_chosen(path):
+      selected[path] = leaf
+  return selected
 
 
 def leaf_shapes(leaves: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

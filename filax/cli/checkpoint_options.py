@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from filax import released
+from filax.checkpoint import base
 from filax.cli import options
-from filax.models import components
+from filax.models import components, quantised
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -22,6 +23,26 @@ def add_checkpoint(parser: argparse.ArgumentParser, required: bool = True) -> No
   parser.add_argument(
     "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
   )
+  add_base(parser)
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+  """--base, which takes effect when it is parsed."""
+  parser.add_argument(
+    "--base",
+    type=_moved_base,
+    metavar="FOLDER",
+    help="run of the base of adapters, if it is no longer where their checkpoint says",
+  )
+
+
+def _moved_base(text: str) -> str:
+  """An argparse type: bases are looked for there from now on."""
+  try:
+    base.look_in(text)
+  except (ValueError, OSError) as error:
+    raise argparse.ArgumentTypeError(str(error)) from None
+  return text
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +56,12 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--dtype", choices=DTYPES, default="", help="of parameters and computation; default: config's"
+  )
+  parser.add_argument(
+    "--quantise",
+    choices=quantised.KINDS,
+    default="",
+    help="hold the kernels of all blocks in 8 or 4 bits (extra qlora)",
   )
 
 
@@ -61,16 +88,26 @@ def load_on_devices(args: argparse.Namespace, layout: str | Mapping[str, int]):
   layout: how all devices share the work, filax.infer.device_mesh.ROWS or PARAMETERS.
   """
   return released.load(
-    args.checkpoint, mesh=args.mesh or layout, dtype=args.dtype, components=args.components
+    args.checkpoint,
+    mesh=args.mesh or layout,
+    dtype=args.dtype,
+    quantise=args.quantise,
+    components=args.components,
   )
 
 
-def video_parser(verb: str, description: str) -> argparse.ArgumentParser:
-  """A parser with the options that chat and scenes share."""
+def video_parser(verb: str, description: str, required: bool = True) -> argparse.ArgumentParser:
+  """A parser with the options that chat and scenes share.
+
+  required: whether --video must be given.
+  """
   parser = options.Parser(prog=f"filax {verb}", description=description)
   add_checkpoint(parser)
   add_devices(parser)
-  parser.add_argument("--video", required=True, help="a video file, or a folder of pictures")
+  without = "" if required else "; without it, the question is about no video"
+  parser.add_argument(
+    "--video", required=required, help=f"a video file, or a folder of pictures{without}"
+  )
   parser.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
   parser.add_argument("--json", action="store_true", help="print JSON")
   return parser
@@ -81,7 +118,7 @@ def load_session(args: argparse.Namespace):
   from data_pipelines.media.probe import probe
   from filax.infer.device_mesh import PARAMETERS
 
-  error = probe(args.video).error
+  error = probe(args.video).error if args.video is not None else None
   if error:
     raise ValueError(error)
   session = load_on_devices(args, PARAMETERS)

@@ -23,27 +23,36 @@ from typing import Any
 
 from filax import compilation_cache, released, shipped_configs
 from filax.checkpoint import streamed
-from filax.cli import config_flags, options
-from filax.convert import config_in, formats, safetensors_writer
+from filax.cli import checkpoint_options, config_flags, options
+from filax.convert import config_in, formats, peft_in, peft_out, safetensors_writer
 from filax.convert.export_folder import ExportRequest, export_checkpoint
 from filax.convert.formats import ExportFormat
+from filax.convert.gguf import container
+from filax.convert.gguf import tokenizer as gguf_tokenizer
 from filax.convert.import_folder import import_checkpoint
 from filax.convert.import_inputs import PARTS, ImportRequest
 from filax.convert.tensor_plan import WeightSource
 from filax.convert.verify import compare
 from filax.models import components
 
+PEFT = {  # Formats of adapters alone.
+  "peft": "the adapters alone, for PEFT and vLLM, over the folder of hf or videochat-flash",
+  "peft-qwen2": "the same over the language model alone",
+}
 DTYPES = ("same", "float32", "bfloat16")
 FROM_EXAMPLES = """examples:
   a whole model    --source llava-onevision-qwen2-7b-ov-hf --out runs/llava_ov
   a fresh FiLA     --config configs/fila_stage1.py --encoder siglip-so400m-patch14-384 \\
                      --llm Qwen2-7B-Instruct --out runs/base
   a part           --source Qwen2-7B-Instruct --out runs/qwen2
+  PEFT adapters    --source my-adapters --base runs/llava_ov --out runs/adapters
+  from llama.cpp   --source SmolLM2-135M-Instruct.Q4_1.gguf --out runs/smollm2
   no config.json   --source UMT-L_f4_vision.pt --set encoder.name=umt --set encoder.variant=L-224 \\
                      --out runs/umt
 
 read: safetensors (no torch needed), .bin and .pt (torch, weights_only), sharded or not, with or
-without an index. Understood: Qwen2 and Qwen2.5, SigLIP, LLaVA-OneVision under all names that
+without an index, and a language model's .gguf (pip install 'filax[gguf]'). Understood: Qwen2,
+Qwen2.5, Qwen3, Llama (with Vicuna and SmolLM2), SigLIP, LLaVA-OneVision under all names that
 transformers and LLaVA-NeXT have given it, VideoChat-Flash, encoder files, mm_projector.bin."""
 
 
@@ -118,7 +127,8 @@ def _add_from_parser(directions) -> None:
 
 def _add_to_parser(directions) -> None:
   width = max(map(len, formats.FORMATS))
-  rows = [f"  {name:<{width}}  {row.text}" for name, row in formats.FORMATS.items()]
+  texts = {name: row.text for name, row in formats.FORMATS.items()} | PEFT
+  rows = [f"  {name:<{width}}  {text}" for name, text in texts.items()]
   parser = directions.add_parser(
     "to",
     help="a FiLax checkpoint -> a folder for PyTorch software",
@@ -133,7 +143,7 @@ def _add_to_parser(directions) -> None:
     required=True,
     help="folder of a run, of one of its steps, or of a released model",
   )
-  add("--format", choices=tuple(formats.FORMATS), default="hf", help="default: hf")
+  add("--format", choices=(*formats.FORMATS, *PEFT), default="hf", help="default: hf")
   add(
     "--dtype",
     choices=DTYPES,
@@ -154,6 +164,7 @@ def _add_to_parser(directions) -> None:
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add("--out", required=True, help="folder to write; must not exist")
+  checkpoint_options.add_base(parser)
   add(
     "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
   )
@@ -174,6 +185,13 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert_from(args: argparse.Namespace) -> dict[str, Any]:
+  if peft_in.is_peft(args.source):
+    if not args.base:
+      raise ValueError(
+        f"{args.source} holds adapters of PEFT. Give --base the run, or the folder that "
+        "`filax convert from` wrote, of the model that they adapt."
+      )
+    return peft_in.import_adapters(args.source, args.out, args.base, args.components)
   config = None
   if args.config is not None:
     config = _read_config(args.config)
@@ -222,6 +240,9 @@ def _verified_part(
 
 def _convert_to(args: argparse.Namespace) -> dict[str, Any]:
   checkpoint = released.find_checkpoint(args.checkpoint, args.components)
+  if args.format in PEFT:
+    llm_alone = args.format == "peft-qwen2"
+    return peft_out.export_adapters(checkpoint, args.out, args.components, llm_alone)
   step = streamed.absolute(checkpoint)
   run_folders = [step, step.parent, step.parent.parent]
   request = ExportRequest(
@@ -308,6 +329,8 @@ def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
   if path:
     return tokenizers.load_tokenizer(path)
   for folder in folders:
+    if container.is_gguf(folder):
+      return gguf_tokenizer.load_tokenizer(folder)
     tokenizer = tokenizer_folder.load_if_present(folder)
     if tokenizer is not None:
       return tokenizer

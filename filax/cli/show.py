@@ -18,7 +18,8 @@ from data_pipelines.packing import planner, visual_order
 from filax.checkpoint.best import parse_metric
 from filax.cli import config_flags, options
 from filax.costs import train_costs
-from filax.models import components
+from filax.models import components, lora
+from filax.models.adapted import adapted_shapes
 from filax.parallel import rules
 from filax.spec import RowShape, VisualLayout, dropout_stages
 from filax.train import optim
@@ -44,7 +45,7 @@ def report(config: ConfigDict) -> Iterator[str]:
   for key, value in config_items(config.to_dict()):
     yield f"  {key} = {value!r}"
   model = components.build_video_lm(config.model)
-  shapes = components.parameter_shapes(model)
+  shapes = adapted_shapes(model, config.get("lora"))
   optimizer = optim.make_optimizer(config.optim.to_dict(), shapes, max(config.steps, 1000))
   yield ""
   leaves = traverse_util.flatten_dict(shapes, sep="/")
@@ -92,12 +93,26 @@ def parameter_lines(
     if role in parts:
       yield _total_line(role, parts[role], optimizer, width)
   yield _total_line("all", leaves, optimizer, width)
-  parameter_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves.values())
   trained = _trained_count(leaves, optimizer)
   yield (
-    f"  {parameter_bytes / GIB:,.1f} GiB of parameters, {8 * trained / GIB:,.1f} GiB of optimizer "
+    f"  {_parameter_sizes(leaves)}, {8 * trained / GIB:,.1f} GiB of optimizer "
     f"moments, {4 * trained / GIB:,.1f} GiB of gradients, over all devices together."
   )
+
+
+def _parameter_sizes(leaves: Leaves) -> str:
+  """GiB of parameters; with adapters, theirs and those of the base."""
+  base = 0.0
+  adapters = 0.0
+  for path, leaf in leaves.items():
+    size = leaf.size * leaf.dtype.itemsize / GIB
+    if lora.is_adapter(path):
+      adapters += size
+    else:
+      base += size
+  if adapters:
+    return f"{base:,.1f} GiB of the base, {adapters:,.2f} GiB of adapters"
+  return f"{base:,.1f} GiB of parameters"
 
 
 def _split_shape(shape: Sequence[int], layout: jax.sharding.PartitionSpec) -> str:

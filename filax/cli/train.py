@@ -28,6 +28,11 @@ no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stal
 stacks of all threads and ends with code 3. --config.profile=10:15 writes a jax.profiler trace of
 steps 10 to 14 below D/profile, for TensorBoard, XProf or Perfetto.
 
+config.lora trains adapters in place of the model, on one accelerator (configs/lora_fila.py):
+  filax train --config configs/lora_fila.py --workdir runs/mine --config.init_from=FOLDER \\
+      --config.data.train='(("my.json","all"),)'
+The run holds the adapters and names FOLDER as their base; --base FOLDER finds one that has moved.
+
 --config.evals='(("held_out.json",500,200),)' asks the first 200 questions of a manifest every 500
 steps, on the mesh that trains; --config.best=eval/held_out/accuracy keeps the best checkpoint
 beside the newest ones, and D/best stands for it (configs/README.md).
@@ -35,13 +40,15 @@ beside the newest ones, and D/best stands for it (configs/README.md).
 
 from collections.abc import Mapping, Sequence
 import contextlib
+import pathlib
 import sys
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from filax import released
-from filax.checkpoint import store
+from data_pipelines.text import tokenizer_folder
+from filax import files, released
+from filax.checkpoint import base, store
 from filax.checkpoint.store import say
 from filax.cli import config_flags
 from filax.parallel import distributed, ending
@@ -60,8 +67,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
   try:
     argv, code_when_stopped = split_exit_code(argv)
+    argv, base_folder = split_option(argv, "--base", "")
+    if base_folder:
+      base.look_in(base_folder)
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
     config.init_from = initial_checkpoint(config.init_from, options["workdir"])
+    config.data.tokenizer = first_tokenizer(config)
     hooks = evaluation_hooks(config)
   except (ValueError, OSError) as error:
     end_other_processes(error)
@@ -85,6 +96,19 @@ def initial_checkpoint(init_from: str, workdir: str) -> str:
   if store.exists(workdir):
     return released.cached_checkpoint(init_from)
   return released.find_checkpoint(init_from)
+
+
+def first_tokenizer(config: ConfigDict) -> str:
+  """config.data.tokenizer; if there is no such file, the folder of config.init_from's."""
+  configured = config.data.tokenizer
+  if not config.init_from or pathlib.Path(configured).exists():
+    return configured
+  source = pathlib.Path(files.absolute(config.init_from))
+  for folder in (source, source.parent, source.parent.parent):  # A run, or one of its steps.
+    if tokenizer_folder.load_if_present(folder) is not None:
+      say(f"config.data.tokenizer={configured} is not there: taking that of {folder}.")
+      return str(folder)
+  return configured
 
 
 def evaluation_hooks(config: ConfigDict) -> Sequence[Hook]:
@@ -119,22 +143,26 @@ def end_other_processes(error: Exception) -> None:
     ending.end_all(str(error))
 
 
+def split_option(argv: Sequence[str], option: str, default: str) -> tuple[list[str], str]:
+  """argv without an option, and the last of its values."""
+  rest = []
+  value = default
+  arguments = iter(argv)
+  for argument in arguments:
+    name, equals, text = argument.partition("=")
+    if name != option:
+      rest.append(argument)
+    else:
+      value = text if equals else next(arguments, "")
+  return rest, value
+
+
 def split_exit_code(argv: Sequence[str]) -> tuple[list[str], int]:
   """argv without --exit-when-stopped, and its value.
 
   0 if it is not given, the last if twice.
   """
-  rest = []
-  text = "0"
-  arguments = iter(argv)
-  for argument in arguments:
-    name, equals, value = argument.partition("=")
-    if name != _EXIT_FLAG:
-      rest.append(argument)
-    elif equals:
-      text = value
-    else:
-      text = next(arguments, "")
+  rest, text = split_option(argv, _EXIT_FLAG, "0")
   if not (text.isascii() and text.isdigit() and int(text) < 256):
     raise ValueError(f"{_EXIT_FLAG} {text} is no exit code. Set it to a number from 0 to 255.")
   return rest, int(text)

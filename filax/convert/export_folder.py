@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from filax.checkpoint import streamed
+from filax.checkpoint.parameter_reader import ParameterReader
 from filax.checkpoint.tuples import as_tuples
 from filax.convert import (
   ConversionError,
@@ -52,8 +53,8 @@ class Export:
   config: dict[str, Any]
   mappings: list[TensorMapping]  # Of the main files.
   fusion: list[TensorMapping]  # Of the fusion file.
+  reader: ParameterReader
   stored: Mapping[str, Any]  # path -> shape and dtype in the checkpoint.
-  digests: Mapping[str, int]
   dtype: np.dtype | None  # None: as stored.
 
   @property
@@ -125,7 +126,8 @@ def open_export(request: ExportRequest) -> Export:
   _check_config(config, step, request.components)
   model = config["model"]
   export_format.check_model(model)
-  stored = streamed.shapes(step)
+  reader = ParameterReader(step)
+  stored = reader.leaves
   mappings = []
   fusion = []
   for mapping in _map_stored(stored, step, model, export_format):
@@ -142,8 +144,8 @@ def open_export(request: ExportRequest) -> Export:
     config=config,
     mappings=mappings,
     fusion=fusion,
+    reader=reader,
     stored=stored,
-    digests=streamed.read_json(step, "data")["digests"],
     dtype=dtype,
   )
 
@@ -310,8 +312,7 @@ def stored_layers(export: Export, mapping: TensorMapping) -> Iterator[np.ndarray
 
   A parameter without layers is yielded as a whole.
   """
-  digest = export.digests.get(f"params/{mapping.path}")
   if mapping.stacked:
-    yield from streamed.read_layers(export.step, mapping.path, digest)
+    yield from export.reader.layers(mapping.path)
   else:
-    yield streamed.read_parameter(export.step, mapping.path, digest)
+    yield export.reader.whole(mapping.path)

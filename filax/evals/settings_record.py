@@ -12,6 +12,7 @@ import av
 
 from filax.evals import context
 from filax.infer.loaded import LoadedModel
+from filax.models import quantised
 
 ABSENT = "nothing"  # A setting that only one of two records has.
 
@@ -24,7 +25,7 @@ def described_settings(
   model = loaded.model
   sampling = processor.sampling
   mesh = processor.mesh
-  return dict(
+  described = dict(
     frames=sampling.get("frames"),
     fps=sampling.get("fps"),
     selector=processor.infer["selector"]["name"],
@@ -37,6 +38,7 @@ def described_settings(
     batch=batch,
     mesh={} if mesh is None else dict(mesh.shape),
   )
+  return described | _quantisation(loaded)
 
 
 def answer_settings(loaded: LoadedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +56,13 @@ def answer_settings(loaded: LoadedModel, settings: Mapping[str, Any]) -> dict[st
     temperature=settings["temperature"],
     top_p=settings["top_p"],
   )
-  return json.loads(json.dumps(record))
+  return json.loads(json.dumps(record | _quantisation(loaded)))
+
+
+def _quantisation(loaded: LoadedModel) -> dict[str, str]:
+  """The kind of codes that stand for kernels; {} without any."""
+  kind = quantised.kind_in(loaded.params)
+  return dict(quantise=kind) if kind else {}
 
 
 def _dropout_text(dropout: Any) -> str:

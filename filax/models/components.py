@@ -11,7 +11,10 @@ import os
 import pkgutil
 import re
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+  from filax.models.lora import DenseKernel
 
 COMPONENTS_HELP = (
   "a module that the checkpoint's config may name for a component of its own (repeatable)"
@@ -220,6 +223,45 @@ def _shapes(model) -> dict[str, Any]:
     return model.init(jax.random.key(0), batch)["params"]
 
   return jax.eval_shape(draw_parameters, model.example())
+
+
+@functools.lru_cache(maxsize=64)
+def dense_kernels(model) -> dict[str, "DenseKernel"]:
+  """Path -> the kernel of every `Dense` of a VideoLM.
+
+  Uses no device.
+  """
+  from flax import linen as nn
+  import jax
+
+  from filax.models.layers import Dense
+  from filax.models.lora import KERNEL, DenseKernel, axes_of
+  from filax.parallel.rules import leaf_path
+
+  modules = {}
+
+  def note_module(call, args, options, context):
+    module = context.module
+    if isinstance(module, Dense):
+      path = "/".join([*module.path, KERNEL])
+      modules[path] = module.clone(parent=None)
+    return call(*args, **options)
+
+  def draw_parameters(batch):
+    with nn.intercept_methods(note_module):
+      return model.init(jax.random.key(0), batch)["params"]
+
+  shapes = jax.eval_shape(draw_parameters, model.example())
+  leaves, _ = jax.tree_util.tree_flatten_with_path(shapes)
+  kernels = {}
+  for key_path, leaf in leaves:
+    path = leaf_path(key_path)
+    if path in modules:
+      module = modules[path]
+      inputs = len(axes_of(module))
+      outputs = 1 if isinstance(module.features, int) else len(module.features)
+      kernels[path] = DenseKernel(leaf.shape, inputs, leaf.ndim > inputs + outputs)
+  return kernels
 
 
 def dims_table(config: Section) -> tuple[tuple[str, str], ...]:

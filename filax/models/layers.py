@@ -17,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
+from filax.models import lora, quantised
 from filax.models.layer_cache import LayerCache
 from filax.ops.lookup import lookup
 from filax.parallel.rules import by_axis, constrain
@@ -81,13 +82,27 @@ def float_types(module: nn.Module) -> dict[str, Any]:
 
 
 class Dense(nn.DenseGeneral):
-  """flax's DenseGeneral with `flat_dot_general`.
+  """flax's DenseGeneral with `flat_dot_general`, adapters and quantised kernels.
 
-  Used for all matrix products of a block.
+  Used for all matrix products of a block. Adapters (filax.models.lora) and a quantised kernel
+  (filax.models.quantised) count wherever they are among the parameters.
   """
 
   dot_general: Any = flat_dot_general
   promote_dtype: Any = promote_dtype  # flax's own; its annotation there cannot be checked.
+
+  @nn.compact
+  def __call__(self, inputs):
+    out = super().__call__(inputs)
+    if self.has_variable("params", lora.A):
+      out = out + lora.adapter_product(self, inputs)
+    return out
+
+  @nn.nowrap
+  def param(self, name, *args, **options):
+    if name == "kernel" and self.has_variable("params", quantised.CODES):
+      return quantised.kernel_of(self)
+    return super().param(name, *args, **options)
 
 
 class LayerNorm(nn.Module):
@@ -275,7 +290,11 @@ class Stack(nn.Module):
       layer = nn.remat(layer, prevent_cse=False, policy=remat_policy(self.remat))
     if self.apart:
       return self._one_by_one(layer, x, cache, start, stop)
-    axes = dict(variable_axes={"params": 0}, split_rngs={"params": True}, length=stop - start)
+    axes = dict(
+      variable_axes={"params": 0},
+      split_rngs={"params": True, lora.DROPOUT_STREAM: True},
+      length=stop - start,
+    )
     if cache is None:
       layers = nn.scan(layer, **axes)
     else:

@@ -7,6 +7,7 @@ the rows of a visual table, and one gather splices them in.
 
 from collections.abc import Callable, Mapping, Sequence
 import math
+from typing import Any
 
 from flax import linen as nn
 from flax import struct
@@ -15,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 import numpy as np
 
 from filax.models import visual_dropout
+from filax.models.lora import DROPOUT_STREAM
 from filax.ops import visual_dropout as dropout_ops
 from filax.ops.splice import splice
 from filax.parallel import frame_layout, zigzag
@@ -58,7 +60,8 @@ class VideoLM(nn.Module):
     """
     x = self.spliced(batch)
     place = batch.get("place")
-    hidden, _ = self.llm(x, batch["positions"], batch["segment_ids"], place=place)
+    samples = batch["keep"].shape[-1]
+    hidden, _ = self.llm(x, batch["positions"], batch["segment_ids"], place=place, samples=samples)
     return hidden
 
   def shortened(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "R n D"], dict[str, Array]]:
@@ -183,7 +186,8 @@ class VideoLM(nn.Module):
     def scan_body(model, carry, clips):
       return carry, body(model, clips)
 
-    scan = nn.scan(scan_body, variable_broadcast="params", split_rngs={"params": False})
+    rngs: dict[Any, bool] = {"params": False, DROPOUT_STREAM: True}
+    scan = nn.scan(scan_body, variable_broadcast="params", split_rngs=rngs)
     _, tokens = scan(self, (), frame_layout.cut(clips, over, chunk))
     return frame_layout.joined(tokens, over, count)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sharding tables: regex -> dimension words -> mesh axes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import math
 import re
 
@@ -61,17 +61,73 @@ def parameter_spec(table: Sequence[tuple[str, str]], path: str, shape: tuple[int
   """The layout of one parameter: the first row that matches its path.
 
   table: rows of (regex, dimension words).
-  A parameter with one dimension more than its row has words is stacked over layers.
+  A parameter with one dimension more than its row has words is stacked over layers. Adapters, codes
+  and scales of a kernel need no row: they lie as the kernel does.
   """
-  for pattern, dims in table:
-    if re.search(pattern, path) is None:
+  kernel_path, words_of = _beside_kernel(path)
+  for pattern, row_words in table:
+    if re.search(pattern, kernel_path) is None:
       continue
+    dims = words_of(row_words)
     stacked = len(shape) - len(dims.split())
     if stacked not in (0, 1):
       raise ValueError(f"{path} has shape {shape}, but its DIMS row {pattern!r} says {dims!r}.")
     words = f"layers {dims}" if stacked else dims
     return partition_spec(words, PARAMETER_AXES)
   raise ValueError(f"No row of DIMS covers {path} {shape}. Add one to the file that makes it.")
+
+
+def _beside_kernel(path: str) -> tuple[str, Callable[[str], str]]:
+  """(path of the kernel, function from its words to this parameter's).
+
+  For other parameters the path itself, and the same words.
+  """
+  for ending, words_of in _BESIDE_KERNEL.items():
+    if path.endswith(f"/kernel_{ending}"):
+      return path.removesuffix(f"_{ending}"), words_of
+  return path, str
+
+
+def _input_words(dims: str) -> list[str]:
+  """The words of a kernel's inputs.
+
+  All but the last word, or a head's last two."""
+  words = dims.split()
+  outputs = 2 if words[-1] == "head_dim" else 1
+  return words[:-outputs]
+
+
+def _output_words(dims: str) -> list[str]:
+  return dims.split()[len(_input_words(dims)) :]
+
+
+def _words_of_a(dims: str) -> str:
+  return " ".join([*_input_words(dims), "-"])
+
+
+def _words_of_b(dims: str) -> str:
+  return " ".join(["-", *_output_words(dims)])
+
+
+def _words_of_scales(dims: str) -> str:
+  """Scales have few values along the inputs, which need not divide."""
+  unsplit = ["-"] * len(_input_words(dims))
+  return " ".join([*unsplit, *_output_words(dims)])
+
+
+def _no_words(dims: str) -> str:
+  del dims
+  return ""
+
+
+# What stands beside a kernel in filax.models.lora and .quantised -> words of its dimensions.
+_BESIDE_KERNEL = {
+  "lora_a": _words_of_a,
+  "lora_b": _words_of_b,
+  "lora_scale": _no_words,
+  "codes": str,
+  "scales": _words_of_scales,
+}
 
 
 def by_axis(table: Sequence[tuple[str, str]], params: PyTree, dtype) -> PyTree:
@@ -90,7 +146,9 @@ def by_axis(table: Sequence[tuple[str, str]], params: PyTree, dtype) -> PyTree:
     if ("fsdp", "seq") not in layout:
       return leaf
     layout[layout.index(("fsdp", "seq"))] = "fsdp"
-    return jax.lax.with_sharding_constraint(leaf.astype(dtype), P(*layout))
+    if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating):  # Codes stay codes.
+      leaf = leaf.astype(dtype)
+    return jax.lax.with_sharding_constraint(leaf, P(*layout))
 
   return jax.tree_util.tree_map_with_path(gather_over_seq, params)
 

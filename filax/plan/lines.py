@@ -72,7 +72,7 @@ def _evaluation_lines(evaluation: Data, usable_bytes: float) -> Iterator[str]:
 def _memory_line(row: Data, usable_bytes: float) -> str:
   parts = []
   for kind, size in row["memory"].items():
-    if kind != "total":
+    if kind != "total" and (size or kind != "adapters"):
       parts.append(f"{kind} {size / GIB:.2f}")
   total = row["memory"]["total"] / GIB
   verdict = "fits"

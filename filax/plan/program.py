@@ -13,6 +13,8 @@ import jax
 
 from data_pipelines.packing import planner
 from data_pipelines.packing.demand import Demand
+from filax.checkpoint.tree import flatten_tree
+from filax.models.lora import is_adapter
 from filax.parallel import rules
 from filax.spec import RowShape
 from filax.train.batches import batch_sharding
@@ -27,16 +29,17 @@ _QUERIES = 4  # Turns of a sample, assumed for visual dropout before there is da
 class Memory:
   """Bytes on each device."""
 
-  parameters: float
+  parameters: float  # Without adapters.
   optimizer: float
   batch: float
   temporary: float  # Activations, gradients, results of collectives.
   program: float = 0.0
+  adapters: float = 0.0
 
   @property
   def total(self) -> float:
     """All bytes of the step."""
-    return self.parameters + self.optimizer + self.batch + self.temporary + self.program
+    return sum(dataclasses.astuple(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +61,16 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
   with jax.set_mesh(setup.mesh):
     lowered = train_step(config, setup).lower(setup.like, batch)
   compiled = compile_lowered(setup.mesh, lowered)
+  leaves = flatten_tree(setup.like.params)
+  adapters = {path: leaf for path, leaf in leaves.items() if is_adapter(path)}
+  base = {path: leaf for path, leaf in leaves.items() if path not in adapters}
   memory = Memory(
-    parameters=rules.device_bytes(setup.like.params),
+    parameters=rules.device_bytes(base),
     optimizer=rules.device_bytes(setup.like.opt),
     batch=rules.device_bytes(batch),
     temporary=compiled.temporary,
     program=compiled.program,
+    adapters=rules.device_bytes(adapters),
   )
   return Program(memory, compiled.seconds, compiled.text, compiled.error)
 

@@ -157,7 +157,7 @@ def _gradient_bytes(facts: StepFacts, parts: int) -> float:
     if not path.startswith("encoder/"):
       split *= mesh["seq"]
     elements = math.prod(shape) / split
-    if facts.rates[path]:
+    if facts.rates.get(path):  # Codes are never trained.
       total += elements * _FLOAT32 * (2 if parts > 1 else 1)
     if path.startswith("llm/layers/"):
       total += elements * _item_bytes(facts)

@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 import optax
 
 from filax import setting_kinds, settings
+from filax.models.lora import SCALE
 
 Rules = Sequence[tuple[str, float]]
 
@@ -81,6 +82,9 @@ def make_optimizer(config: Mapping[str, Any], params: PyTree, steps: int) -> Opt
   """
   paths = list(_flatten(params))
   rates = assign_rules(config["rates"], paths, "config.optim.rates")
+  for path in paths:
+    if path.endswith(f"/{SCALE}"):  # A constant of config.lora, whatever the rules say.
+      rates[path] = 0.0
   decay = assign_rules(config["decay"], paths, "config.optim.decay")
   if not any(rates.values()):
     raise ValueError("Every parameter is frozen. Give a row of config.optim.rates a rate above 0.")

@@ -17,10 +17,11 @@ from filax.checkpoint import store
 from filax.checkpoint.store import say
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.models import components
+from filax.models.adapted import Adaptation, adaptation
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
 from filax.spec import RowShape
-from filax.train import memory_fit, optim, step
+from filax.train import first_params, memory_fit, optim, step
 from filax.train.chips import usable_bytes
 from filax.train.memory_estimate import Policy, StepFacts
 from filax.train.state import TrainState, create_state, state_shardings
@@ -38,6 +39,7 @@ class Setup:
   model: Any
   mesh: Mesh
   optimizer: optim.Optimizer
+  adaptation: Adaptation  # By config.lora.
   like: TrainState  # ShapeDtypeStructs with shardings.
   replicated: NamedSharding  # All of an array on every device.
   micro_batches: int  # One after the other in a step.
@@ -61,14 +63,16 @@ def prepare(
   mesh = mesh_lib.make_mesh(config["mesh"], devices)
   parts = micro_batches(config, mesh)
   model = components.build_video_lm(config["model"])
-  shapes = components.parameter_shapes(model)
+  adapted = adaptation(model, config.get("lora"))
+  shapes = adapted.shapes(components.parameter_shapes(model))
   layout = rules.parameter_shardings(components.dims_table(config["model"]), shapes, mesh)
   optimizer = optim.make_optimizer(config["optim"], shapes, steps)
+  adapted.check_rates(optimizer.rates)
   replicated = NamedSharding(mesh, jax.P())
   like = jax.eval_shape(lambda params: create_state(params, optimizer, 0), shapes)
   shardings = state_shardings(shapes, layout, optimizer, replicated)
   like = jax.tree.map(_with_sharding, like, shardings)
-  setup = Setup(model, mesh, optimizer, like, replicated, parts)
+  setup = Setup(model, mesh, optimizer, adapted, like, replicated, parts)
   if not settings_left_open(config).any:
     return setup
   return _with_choice(setup, config, device_bytes or usable_bytes(list(mesh.devices.flat)), earlier)
@@ -155,7 +159,8 @@ def train_step(config: Config, setup: Setup) -> jax.stages.Wrapped:
   It reuses the memory of its state.
   """
   options = config["optim"]
-  loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"])
+  dropout = setup.adaptation.dropout
+  loss = step.make_loss(setup.model, options["reduction"], options["loss_chunk"], dropout)
   return jax.jit(
     step.make_train_step(loss, setup.optimizer, setup.micro_batches),
     donate_argnums=0,
@@ -203,32 +208,28 @@ def initial_state(
 
   In this order:
 
-  1. The newest good checkpoint of the workdir: resume.
+  1. The newest good checkpoint of the workdir: resume. A checkpoint of adapters is completed from
+     its base.
   2. config.init_from: its parameters; missing ones are drawn from config.seed.
   3. Neither: all parameters are drawn from config.seed.
   """
   restored = saved.restore(setup.like)
   if restored is not None:
     check_plan(restored, fingerprint, config["ignore_fingerprint"], changes)
+    check_alpha(restored, config)
     say(f"Resuming at step {restored.step}, row {restored.row}.")
     _report_changes(restored.config, json.loads(json.dumps(config)))
-    return restored.state, restored.row - restored.row % config["batch"]
-  params = _read_params(config["init_from"], setup) if config["init_from"] else {}
-  return complete_state(config["seed"], setup, params), 0
-
-
-def _read_params(source: str, setup: Setup) -> PyTree:
-  """The parameters of another run that this model also has.
-
-  Missing and unused ones are printed.
-  """
-  params, missing, extra = store.restore_params(source, setup.like.params)
-  say(f"Starting from the parameters of {source}.")
-  for name in missing:
-    say(f"  not in it, drawn anew: {name}")
-  for name in extra:
-    say(f"  in it, not used: {name}")
-  return params
+    state = restored.state
+    if restored.base is not None:
+      params = first_params.complete_from_base(restored, setup.like.params, setup.adaptation, saved)
+      state = dataclasses.replace(state, params=params)
+    return state, restored.row - restored.row % config["batch"]
+  leaves = {}
+  if config["init_from"]:
+    leaves = first_params.read_start(
+      config["init_from"], setup.like.params, setup.adaptation, setup.optimizer.rates, saved
+    )
+  return complete_state(config["seed"], setup, unflatten_tree(leaves)), 0
 
 
 def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
@@ -238,27 +239,13 @@ def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
   for path, leaf in flatten_tree(setup.like.params).items():
     if path not in present:
       absent[path] = leaf
-  drawn = _draw(seed, setup, absent) if absent else {}
+  drawn = first_params.draw_missing(seed, setup.model, setup.adaptation, absent)
   params = unflatten_tree(drawn | present)
   rest = dataclasses.replace(setup.like, params=None)
   create_rest = jax.jit(
     functools.partial(_state_without_params, setup.optimizer, seed), out_shardings=_shardings(rest)
   )
   return dataclasses.replace(create_rest(params), params=params)
-
-
-def _draw(seed: int, setup: Setup, leaves: Mapping[str, Any]) -> dict[str, jax.Array]:
-  """Initial values of some parameters, by path.
-
-  The compiled program does not keep the others.
-  """
-
-  def draw(key, batch):
-    drawn = flatten_tree(setup.model.init(key, batch)["params"])
-    return {path: drawn[path] for path in leaves}
-
-  program = jax.jit(draw, out_shardings=_shardings(dict(leaves)))
-  return program(jax.random.key(seed), setup.model.example())
 
 
 def _state_without_params(optimizer: optim.Optimizer, seed: int, params: PyTree) -> TrainState:
@@ -285,6 +272,17 @@ def check_plan(
     "their files, use another --workdir, or set config.ignore_fingerprint=True to go on at row "
     f"{restored.row} of the new plan."
   )
+
+
+def check_alpha(restored: store.Restored, config: Config) -> None:
+  """Raises ValueError if the adapters of a checkpoint count otherwise now."""
+  before = (restored.config.get("lora") or {}).get("alpha")
+  now = (config.get("lora") or {}).get("alpha")
+  if before != now and (config.get("lora") or {}).get("ranks"):
+    raise ValueError(
+      f"config.lora.alpha={now}, but the adapters of step {restored.step} were trained with "
+      f"{before}. Restore it, or use another --workdir."
+    )
 
 
 def _report_changes(before: Any, after: Any, path: str = "config") -> None:

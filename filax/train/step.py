@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 import optax
 
+from filax.models import lora
 from filax.ops import losses
 from filax.parallel import zigzag
 from filax.train.optim import Optimizer, merge_params
@@ -23,14 +24,16 @@ from filax.train.state import TrainState
 REDUCTIONS = ("sample_mean", "token_mean")
 
 
-def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Callable:
+def make_loss(
+  model, reduction: str = "sample_mean", chunk: int = 1024, dropout: float = 0.0
+) -> Callable:
   """Returns loss(params, batch, rng) -> (sum, sums).
 
   `sum` / sums["count"] is the mean loss of the batch. `sums` also counts supervised and correct
   tokens, tokens and positions, frames, images, bad samples, and the work of the llm (`llm_work`).
   All are float32 scalars. An `rngs` entry named dropout is passed to the model. Where the model
-  drops visual tokens, targets and masks are those of the shortened rows. Raises ValueError for an
-  unknown reduction.
+  drops visual tokens, targets and masks are those of the shortened rows. dropout: share of the
+  inputs of adapters that is dropped. Raises ValueError for an unknown reduction.
   """
   if reduction not in REDUCTIONS:
     raise ValueError(
@@ -38,7 +41,8 @@ def make_loss(model, reduction: str = "sample_mean", chunk: int = 1024) -> Calla
     )
 
   def loss(params, batch, rng):
-    nll, hit, rows = token_losses(model, params, batch, rng, chunk)
+    with lora.input_dropout(dropout):
+      nll, hit, rows = token_losses(model, params, batch, rng, chunk)
     mask = rows["loss_mask"]
     if reduction == "token_mean":
       total, count = losses.token_mean(nll, mask)
@@ -88,7 +92,7 @@ def hidden_states(model, params, batch, rng) -> tuple[jax.Array, Mapping[str, ja
   visual dropout has shortened.
   """
   variables = {"params": params}
-  rngs = {"dropout": rng}
+  rngs = {"dropout": rng, lora.DROPOUT_STREAM: rng}
   if model.stages:
     return model.apply(variables, batch, rngs=rngs, method="shortened")
   rows = zigzag.reorder(batch)

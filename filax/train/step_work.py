@@ -10,6 +10,8 @@ import jax
 from jaxtyping import PyTree
 
 from filax.costs import FLOW, Costs, train_costs
+from filax.models.lora import KERNEL
+from filax.models.quantised import CODES
 from filax.parallel.rules import leaf_path
 from filax.spec import RowShape, dropout_stages
 from filax.train.recompute import LayerShape, layer_shape
@@ -69,10 +71,19 @@ def merger_flops(model: Any) -> float:
 
 
 def parameter_sizes(shapes: PyTree) -> dict[str, tuple[int, ...]]:
-  """Path of a parameter -> its shape."""
+  """Path of a parameter -> its shape.
+
+  A quantised kernel counts as the kernel that its codes stand for: [layers elements].
+  """
   sizes = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-    sizes[leaf_path(path)] = tuple(leaf.shape)
+  for key_path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+    path = leaf_path(key_path)
+    shape = tuple(leaf.shape)
+    if path.endswith(CODES):
+      packed = 2 if leaf.dtype == jax.numpy.uint8 else 1  # Two codes of nf4 in a byte.
+      path = path.removesuffix(CODES) + KERNEL
+      shape = (shape[0], packed * math.prod(shape[1:]))
+    sizes[path] = shape
   return sizes
 
 

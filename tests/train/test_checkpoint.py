@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from filax.checkpoint import store
+from filax.checkpoint import record, store
 from filax.train import optim, state
 
 pytestmark = [
@@ -176,7 +176,8 @@ def test_other_trained_parts_are_an_error(tmp_path):
 def test_a_newer_format_is_refused(tmp_path):
   write(tmp_path, 1)
   path = tmp_path / "checkpoints" / "1" / "data" / "metadata"
-  path.write_text(json.dumps(json.loads(path.read_text()) | {"format": store.FORMAT + 1}))
+  newer = json.loads(path.read_text()) | {"format": record.FORMAT_WITH_BASE + 1}
+  path.write_text(json.dumps(newer))
   for read in (restore, store.restore_params):
     with pytest.raises(ValueError, match="newer FiLax"):
       read(tmp_path)

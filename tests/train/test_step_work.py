@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from filax.costs import train_costs
-from filax.models import components
+from filax.models import adapted, components
 from filax.parallel import rules
 from filax.testing import packed_rows
 from filax.train.recompute import layer_shape
@@ -78,3 +78,13 @@ def test_policies_repeat_the_products_that_they_do_not_keep():
   for remat in ("attn_qkv", "attn_mlp", "attn"):
     repeated = 2 * 128 * layer.elements * layer.repeated_share(remat)
     assert compiled_flops(remat) - fewest == pytest.approx(repeated, rel=0.05), remat
+
+
+@pytest.mark.parametrize("base", ["same", "int8", "nf4"])
+def test_a_quantised_layer_has_the_shape_of_its_kernels(base):
+  model = components.build_video_lm(packed_rows.FILA)
+  adapters = dict(ranks=(("^llm/layers/", 4),), alpha=8.0, dropout=0.0, base=base)
+  sizes = parameter_sizes(adapted.adapted_shapes(model, adapters))
+  plain = parameter_sizes(components.parameter_shapes(model))
+  for role, width in (("llm", 32), ("encoder", 32)):
+    assert layer_shape(role, width, sizes) == layer_shape(role, width, plain)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from filax.checkpoint import streamed
+from filax.checkpoint.parameter_reader import ParameterReader
 from filax.checkpoint.tree import unflatten_tree
 from filax.checkpoint.tuples import as_tuples
 from filax.convert import tensor_plan
@@ -52,8 +53,9 @@ def read_roles(checkpoint: Path, roles: Sequence[str]) -> dict[str, Any]:
   """The parameters of some roles, and of the merger."""
   step = streamed.step_folder(checkpoint)
   leaves = {}
-  for path in tensor_plan.leaves_of_roles(streamed.shapes(step), (*roles, "merger")):
-    leaves[path] = jnp.asarray(streamed.read_parameter(step, path))
+  reader = ParameterReader(step)
+  for path in tensor_plan.leaves_of_roles(reader.leaves, (*roles, "merger")):
+    leaves[path] = jnp.asarray(reader.whole(path))
   return unflatten_tree(leaves)
 
 

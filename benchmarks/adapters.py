@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training in full, LoRA and QLoRA: tokens a second of ours and PEFT's on this CPU.
+
+  python -m benchmarks.adapters [--depth 4] [--length 256] [--rounds 5]
+
+Both train a Qwen2 of the 0.5B's width in float32 with random weights and a small vocabulary, on the
+same tokens, by AdamW. Steps of all variants alternate; the median of CPU seconds counts, which
+other work on the machine disturbs little. Needs torch, transformers and peft. Prints JSON.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+import json
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from filax.checkpoint.tree import flatten_tree, unflatten_tree
+from filax.models import lora, quantised
+from filax.models.llms import qwen2
+from filax.train import optim, step
+from filax.train.state import create_state
+
+SIZES = dict(width=896, heads=14, kv_heads=2, head_dim=64, mlp=4864, vocab=4096)  # Of the 0.5B.
+RANK = 16
+KINDS = ("full", "lora", "int8", "nf4")
+OPTIM = dict(warmup=0, final=1.0, b1=0.9, b2=0.999, eps=1e-8, clip=1.0, decay=(("", 0.0),))
+
+Step = Callable[[], Any]  # Runs a step to its end.
+
+
+def main() -> None:
+  """Prints tokens a second and bytes of every variant."""
+  args = _options()
+  tokens = np.random.default_rng(0).integers(0, SIZES["vocab"], (1, args.length))
+  steps = dict(ours(args.depth, tokens)) | dict(theirs(args.depth, tokens))
+  seconds: dict[str, list[float]] = {name: [] for name in steps}
+  for run in steps.values():
+    run()  # Compiles.
+  for _ in range(args.rounds):
+    for name, run in steps.items():
+      began = time.process_time()
+      run()
+      seconds[name].append(time.process_time() - began)
+  for name, values in seconds.items():
+    second = statistics.median(values)
+    print(
+      json.dumps(dict(name=name, cpu_seconds=second, tokens_per_cpu_second=tokens.size / second))
+    )
+
+
+def _options() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--depth", type=int, default=4)
+  parser.add_argument("--length", type=int, default=256)
+  parser.add_argument("--rounds", type=int, default=5)
+  return parser.parse_args()
+
+
+def ours(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Step]]:
+  """("ours full", step), ... of every kind."""
+  model = qwen2.Model(**SIZES, depth=depth, tied=True, remat="none")
+  batch = jnp.asarray(tokens)
+  places = jnp.arange(tokens.shape[1])[None]
+  states = jnp.zeros((*tokens.shape, SIZES["width"]))
+  params = model.init(jax.random.key(0), states, places)["params"]
+
+  def loss(params, batch, rng):
+    del rng
+    variables = {"params": params}
+    states = model.apply(variables, batch, method="embed")
+    states, _ = model.apply(variables, states, places)
+    logits = jax.nn.log_softmax(model.apply(variables, states, method="logits")[:, :-1])
+    nll = -jnp.take_along_axis(logits, batch[:, 1:, None], axis=-1)
+    sums = dict(count=jnp.float32(nll.size), hits=0.0, places=1.0, supervised=1.0, tokens=1.0)
+    return nll.sum(), sums
+
+  for kind in KINDS:
+    leaves = variant(flatten_tree(params), kind)
+    rates = (("", 1e-5),) if kind == "full" else (("lora_[ab]$", 1e-4), ("", 0.0))
+    tree = jax.tree.map(jnp.copy, unflatten_tree(leaves))
+    optimizer = optim.make_optimizer(OPTIM | dict(rates=rates), tree, 1000)
+    train_step = jax.jit(step.make_train_step(loss, optimizer), donate_argnums=0)
+    yield f"ours {kind}", _stepper(train_step, create_state(tree, optimizer, 0), batch)
+
+
+def variant(leaves: dict[str, Any], kind: str) -> dict[str, Any]:
+  """The parameters with adapters, and with codes in place of kernels."""
+  changed = dict(leaves)
+  for path, x in leaves.items():
+    if kind == "full" or not path.endswith("_proj/kernel"):
+      continue
+    kernel = lora.DenseKernel(x.shape, 2 if "o_proj" in path else 1, stacked=True)
+    for name, value in lora.draw_adapters(jax.random.key(0), kernel, RANK, 2.0 * RANK).items():
+      changed[lora.adapter_name(path, name)] = value
+    if kind in quantised.KINDS:
+      for name, value in quantised.quantise(changed.pop(path), kernel, kind).items():
+        changed[lora.adapter_name(path, name)] = value
+  return changed
+
+
+def _stepper(train_step: Callable, state: Any, batch: jax.Array) -> Step:
+  held = [state]
+
+  def train_once() -> None:
+    held[0], metrics = train_step(held[0], batch)
+    jax.block_until_ready(metrics)
+
+  return train_once
+
+
+def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Step]]:
+  """("peft full", step) and ("peft lora", step)."""
+  import peft
+  import torch
+  import transformers
+
+  config = transformers.Qwen2Config(
+    vocab_size=SIZES["vocab"],
+    hidden_size=SIZES["width"],
+    intermediate_size=SIZES["mlp"],
+    num_hidden_layers=depth,
+    num_attention_heads=SIZES["heads"],
+    num_key_value_heads=SIZES["kv_heads"],
+    tie_word_embeddings=True,
+  )
+  batch = torch.tensor(tokens)
+  for kind in ("full", "lora"):
+    model: Any = transformers.Qwen2ForCausalLM(config).float().train()
+    if kind == "lora":
+      targets = "all-linear"
+      adapters = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets)
+      model = peft.get_peft_model(model, adapters)
+    trained = [x for x in model.parameters() if x.requires_grad]
+    yield f"peft {kind}", _torch_stepper(model, torch.optim.AdamW(trained, 1e-5), batch)
+
+
+def _torch_stepper(model: Any, optimizer: Any, batch: Any) -> Step:
+  def train_once() -> None:
+    loss = model(batch, labels=batch).loss
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+  return train_once
+
+
+if __name__ == "__main__":
+  main()

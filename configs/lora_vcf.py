@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LoRA of VideoChat-Flash on your own data, on one accelerator.
+
+  filax train --config configs/lora_vcf.py --workdir runs/mine \\
+    --config.init_from=VideoChat-Flash-Qwen2-7B_res448 --config.data.train='(("my.json","all"),)'
+  filax train --config configs/lora_vcf.py:model=2B --workdir runs/mine ...
+  filax train ... --config.lora.base=nf4  # QLoRA: the kernels of all blocks in 4 bits.
+  filax train --config configs/lora_vcf.py:debug --workdir runs/debug  # A laptop, a minute.
+
+Pictures of 448 pixels as in the released models, 64 to 128 frames a video. What is trained, and
+what the run folder holds, is that of configs/lora_fila.py. `dropout=uniform0_attention` trains
+with visual dropout; the other arguments are those of stage 1.
+"""
+
+from configs import common
+from configs.vcf_stage1 import base, dynamic, parse
+
+
+def get_config(arg=None):
+  arg = parse(arg)
+  c = base(arg, 448)
+  c.data.train = (("my.json", "all"),)
+  c.data.sampling = dynamic(128, 64)
+  c.data.rows = ((128, 0, 4096, 1), (128, 0, 8192, 1))
+  common.adapt(c)
+  return common.shrink(c) if arg.debug else c

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References from a checkpoint of adapters to the checkpoint of their base.
+
+A run with adapters does not save what it does not train. Its record names the base instead:
+
+  "base": {"path": "/runs/stage4/checkpoints/900", "root": "<sha256>"}
+
+`root` is the root digest of the base's record, so that another checkpoint at the same place is
+noticed. The base's step is pinned: a file <run>/pins/<step> keeps it from the limit `keep`.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from etils import epath
+import jax
+
+from filax import files
+from filax.checkpoint import record, run_folder
+
+PINS = "pins"  # Below the folder of a run: a file for every step that another run needs.
+
+_MOVED: list[epath.Path] = []  # Folders in which bases are looked for as well.
+
+
+class BaseMissing(ValueError):
+  """The base of adapters is not there, or is another one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseReference:
+  """The checkpoint of a base, with its hash."""
+
+  path: str  # Of the step's folder.
+  root: str
+
+  def locate(self) -> epath.Path:
+    """The folder of the step.
+
+    At its path, or below a folder of `look_in`.
+
+    Raises BaseMissing naming both hashes.
+    """
+    others = []
+    for step in self._candidates():
+      root = checkpoint_hash(step)
+      if root == self.root:
+        return step
+      others.append(f"{step} is {root or 'not readable'}")
+    where = f"; {', '.join(others)}" if others else ""
+    raise BaseMissing(
+      f"The base of these adapters, {self.path} with the hash {self.root}, is not there{where}. "
+      "Name the folder of the base with --base FOLDER."
+    )
+
+  def _candidates(self) -> list[epath.Path]:
+    steps = [epath.Path(self.path)] if epath.Path(self.path).exists() else []
+    for folder in _MOVED:
+      steps += map(epath.Path, run_folder.step_folders(folder))
+    return steps
+
+  def as_record(self) -> dict[str, str]:
+    """The entry of a checkpoint's record."""
+    return dataclasses.asdict(self)
+
+
+@contextlib.contextmanager
+def reading_base(step: epath.Path) -> Iterator[None]:
+  """Says that the base is damaged, not the adapters that name it."""
+  try:
+    yield
+  except record.Damaged as error:
+    raise BaseMissing(f"The base {step} of these adapters is damaged: {error}") from error
+
+
+def look_in(folder: str) -> None:
+  """Looks for bases in this run as well.
+
+  For the rest of this process. Raises ValueError for a folder without checkpoints."""
+  path = epath.Path(files.absolute(folder))
+  if not run_folder.step_folders(path):
+    raise ValueError(f"--base {folder} has no checkpoint. Give the folder of the base's run.")
+  _MOVED.append(path)
+
+
+def refer(step: epath.Path) -> BaseReference:
+  """The reference to a step, which must be readable."""
+  return BaseReference(str(step), checkpoint_hash(step))
+
+
+def reference_of(written: Mapping[str, Any]) -> BaseReference | None:
+  """The base that a record names; None if its checkpoint is whole."""
+  entry = written.get("base")
+  return None if entry is None else BaseReference(entry["path"], entry["root"])
+
+
+def checkpoint_hash(step: epath.Path) -> str:
+  """The hash of a checkpoint; "" if it cannot be read."""
+  try:
+    written, _ = record.read_record(step)
+  except record.Damaged:
+    return ""
+  if "root" in written:
+    return written["root"]
+  return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()  # Format 1.
+
+
+def pin(step: epath.Path, user: epath.PathLike) -> bool:
+  """Exempts a step from its run's limit.
+
+  Returns whether its folder could be written.
+
+  user: the workdir that needs it.
+  """
+  if jax.process_index() != 0:
+    return True
+  with contextlib.suppress(OSError):
+    file = _pin_file(step)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{user}\n")
+    return True
+  return False
+
+
+def is_pinned(folder: epath.Path, step: int) -> bool:
+  """Whether another run needs a step of a folder of checkpoints."""
+  return _pin_file(folder / str(step)).exists()
+
+
+def _pin_file(step: epath.Path) -> epath.Path:
+  return step.parent.parent / PINS / step.name

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the arrays of one checkpoint, each compared with its digest."""
+
+from collections.abc import Mapping
+import functools
+from typing import Any
+
+from etils import epath
+import jax
+from jaxtyping import PyTree
+import orbax.checkpoint as ocp
+
+from filax.checkpoint import base, merged, orbax_items, record, verify
+from filax.checkpoint.record import Damaged, Record
+from filax.checkpoint.tree import flatten_tree, unflatten_tree
+
+
+def open_params(path: epath.Path) -> merged.StoredParams:
+  """The parameters that a step stores. Raises Damaged."""
+  written, _, stored = header(path)
+  stored = _below_params(stored)
+  read = functools.partial(_read_leaves, path, written, stored)
+  return merged.StoredParams(stored, base.reference_of(written), read)
+
+
+def _read_leaves(
+  path: epath.Path, written: Record, stored: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Stored leaves with the dtypes and shardings of `wanted`."""
+  casts = any(leaf.dtype != stored[name].dtype for name, leaf in wanted.items())
+  groups = [[name] for name in wanted] if casts else [list(wanted)]  # Casting holds a leaf twice.
+  params = {}
+  for group in groups if wanted else []:
+    target = {name: _placed(wanted[name], stored[name].dtype) for name in group}
+    arrays = read_arrays(path, {"params": unflatten_tree(target)}, written)["params"]
+    for name, x in flatten_tree(arrays).items():
+      params[name] = x.astype(wanted[name].dtype)
+  return params
+
+
+def _below_params(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """The leaves below params/, by their path from there."""
+  below = {}
+  for name, leaf in leaves.items():
+    if name.startswith("params/"):
+      below[name.removeprefix("params/")] = leaf
+  return below
+
+
+def _placed(leaf, dtype):
+  """A leaf to read as `dtype`.
+
+  On the first device unless it has a sharding.
+  """
+  sharding = getattr(leaf, "sharding", None)
+  if not sharding:
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
+
+
+def header(path: epath.Path) -> tuple[Record, dict[str, Any], dict[str, Any]]:
+  """(record, config, path -> metadata of every leaf), checked against each other."""
+  written, config = record.read_record(path)
+  with record.damage("its list of arrays cannot be read"):
+    stored = flatten_tree(orbax_items.array_handler().metadata(path / "state").tree)
+  record.check_leaves(written, stored)
+  return written, config, stored
+
+
+def read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
+  """The leaves of `target` (shapes and shardings), each compared with its digest."""
+  restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+  args = ocp.args.PyTreeRestore(target, restore_args=restore_args, partial_restore=True)
+  tree = None
+  failure = ""
+  try:
+    with record.damage("an array cannot be read"):
+      tree = orbax_items.array_handler().restore(path / "state", args=args)
+  except Damaged as error:
+    failure = str(error)
+  arrays = None if tree is None else flatten_tree(tree)
+  verify.check_digests(written["digests"], flatten_tree(target), arrays, failure)
+  return tree

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of the benchmarks: real worker processes, tiny work."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import harness, row
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_row_has_a_name_and_ours_first():
+  for name, entry in row.all_rows().items():
+    assert entry.name == name
+    assert entry.sides[0].name == row.OURS
+    assert entry.shapes
+
+
+def test_shapes_of_a_row_have_files_of_their_own():
+  for entry in row.all_rows().values():
+    shapes = entry.shapes_of_run(full=True)
+    names = {row.case_name(entry, shape) for shape in shapes}
+    assert len(names) == len(shapes)
+
+
+def test_an_unknown_row_is_named_with_the_known_ones():
+  with pytest.raises(ValueError, match=r"No row is named 'decod'.*decode_head"):
+    row.chosen_rows(["decod"])
+
+
+def test_a_missing_peer_is_skipped_with_its_command():
+  side = row.Side("peer", print, (("no_such_module", "no-such-package"),))
+  ours = row.Side(row.OURS, print)
+  entry = row.BenchmarkRow("r", "what", "s", (ours, side), (dict(n=1),))
+  sides, skipped = harness.sides_that_run(entry, peers=True)
+  assert sides == [ours]
+  assert skipped == {"peer": "not installed: pip install no-such-package"}
+
+
+def test_a_finished_row_is_not_run_again(tmp_path, capfd):
+  argv = ["--rows", "start_import", "--peers", "no", "--repeats", "1", "--out", str(tmp_path)]
+  command.main(argv)
+  path = tmp_path / "cases/start_import.module-model.json"
+  case = json.loads(path.read_text())
+  assert len(case["sides"]["filax"]["samples"]) == 1
+  assert case["skipped"] == {"transformers": "--peers no"}
+  before = path.read_bytes()
+  command.main(argv)
+  assert "finished before" in capfd.readouterr().out
+  assert path.read_bytes() == before
+  assert "import in a new process" in (tmp_path / "results.md").read_text()
+  assert json.loads((tmp_path / "results.json").read_text())["cases"] == [case]
+
+
+def test_a_side_that_fails_is_reported_and_loses_nothing(tmp_path):
+  entry = row.all_rows()["start_import"]
+  record = harness.run_case(entry, dict(wrong=1), entry.sides[:1], 1, 60.0, tmp_path)
+  assert "unexpected keyword argument 'wrong'" in record["sides"]["filax"]["error"]
+
+
+BLOCKED = """
+import sys
+for name in ("ml_collections", "grain", "av", "array_record"):
+  sys.modules[name] = None
+import benchmarks.gpu_filax, benchmarks.gpu_work
+"""
+
+
+def test_the_gpu_benchmark_needs_no_data_packages():
+  subprocess.run([sys.executable, "-c", textwrap.dedent(BLOCKED)], check=True)
+
+
+def test_the_gpu_benchmark_runs_tiny_sizes_on_a_cpu(tmp_path):
+  groups = ["--only", "answer,llm", "--seconds", "300"]
+  command_line = ["benchmarks/gpu.sh", "--size", "tiny", "--platform", "cpu", *groups]
+  out = tmp_path / "gpu.json"
+  subprocess.run([*command_line, "--out", str(out)], check=True, env=_environment())
+  figures = json.loads(out.read_text())["figures"]
+  errors = [figure for figure in figures if "error" in figure]
+  assert not errors
+  works = {(figure["side"], figure["work"]) for figure in figures}
+  assert ("filax", "prefill 64") in works
+  assert ("torch", "prefill 64") in works
+  assert ("filax", "answer about 16 frames") in works
+
+
+def _environment():
+  import os
+
+  return os.environ | {"PYTHON": sys.executable}
