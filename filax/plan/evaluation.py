@@ -27,7 +27,7 @@ from filax.train.setup import Setup
 
 
 class Placed(Protocol):
-  """Parameters on a mesh: a training setup, or a model that only answers."""
+  """Parameters on a mesh: of a training setup, or for answers alone."""
 
   @property
   def mesh(self) -> jax.sharding.Mesh: ...
@@ -276,7 +276,7 @@ def _decode_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape, cac
   """The state after a prefill, and the settings of sampling."""
   rows = _whole(setup, (shape.prompts,), jnp.int32)
   key = jax.eval_shape(jax.random.key, 0)
-  state = decoding.Decoding(
+  shapes: dict[str, Any] = dict(  # Of arrays.
     cache=cache,
     token=rows,
     count=rows,
@@ -285,6 +285,7 @@ def _decode_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape, cac
     step=_whole(setup, (), jnp.int32),
     key=_whole(setup, key.shape, key.dtype),
   )
+  state = decoding.Decoding(**shapes)
   settings = decoding.sampling_settings(model, stop=(0, 0))
 
   def whole(leaf):
