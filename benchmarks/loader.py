@@ -24,7 +24,7 @@ Reader = Callable[[str, np.ndarray], int]  # (path, frame numbers) -> frames tha
 
 
 def clip(height: int, gop: int, seconds: int) -> str:
-  """The path of an H.264 clip of moving shapes on a texture, made once."""
+  """The path of an H.264 clip, made once."""
   folder = pathlib.Path(os.environ.get("FILAX_BENCH_CLIPS", tempfile.gettempdir()))
   path = folder / f"filax-loader-{height}p-gop{gop}-{seconds}s.mp4"
   with one_builder(folder / "filax-loader", "writes a clip"):  # All sides begin at once.
@@ -37,7 +37,10 @@ def clip(height: int, gop: int, seconds: int) -> str:
 
 
 def _pictures(height: int, count: int) -> Iterator[np.ndarray]:
-  """A camera that moves over a texture, with grain, uint8 [height width 3]."""
+  """A camera that moves over a texture with grain.
+
+  uint8 [height width 3].
+  """
   rng = np.random.default_rng(0)
   width = height * 16 // 9 // 2 * 2
   coarse = rng.integers(0, 256, (height // 8 + 32, width // 8 + 32, 3), np.uint8)

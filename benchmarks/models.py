@@ -81,7 +81,10 @@ def full_cache(model: VideoLM, params: Any, batch: int, context: int, spare: int
 
 
 def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> float:
-  """Seconds of decoding `tokens` greedy tokens a row, chunk by chunk; uses up the cache."""
+  """Seconds of decoding `tokens` greedy tokens a row.
+
+  Decodes chunk by chunk and uses up the cache.
+  """
   zeros = jnp.zeros(cache.length.shape, jnp.int32)
   state = decoding.Decoding(
     cache=cache,
