@@ -119,23 +119,13 @@ def kernels(sizes: Sizes, rows: Rows) -> Iterator[tuple[str, Callable]]:
     if rows.most == 1:
       yield "cudnn_causal", cudnn.causal
       yield "cudnn_causal without lengths", causal_without_lengths
-    packed = functools.partial(cudnn.packed, samples=max(rows.most, 2))
-    yield "cudnn_packed", packed
-    yield "cudnn_packed with repeated heads", functools.partial(with_repeated_heads, packed)
+    yield "cudnn_packed", functools.partial(cudnn.packed, samples=max(rows.most, 2))
   yield blockwise_of(sizes.block)
 
 
 def blockwise_of(block: int) -> tuple[str, Callable]:
   """(name, attend) of blockwise attention with tiles of one size."""
   return f"blockwise {block}", functools.partial(blockwise.blockwise, block=block)
-
-
-def with_repeated_heads(attend, q, k, v, q_at, kv_at):
-  """A kernel with a copy of keys and values per head."""
-  copies = q.shape[2] // k.shape[2]
-  k = jnp.repeat(k, copies, axis=2)
-  v = jnp.repeat(v, copies, axis=2)
-  return attend(q, k, v, q_at, kv_at)
 
 
 def causal_without_lengths(q, k, v, q_at, kv_at):

@@ -138,7 +138,7 @@ TABLE: dict[str, Setting] = {
   ),
   "data.root": PATH,
   "data.tokenizer": Setting("a tokenizer.json or *.model", setting_kinds.is_file),
-  "data.template": one_of("chatml", "brief", "plain"),
+  "data.template": one_of("chatml", "brief", "plain", "chat"),
   "data.system": TEXT,
   "data.labels": one_of("llava", "answer_only"),
   "data.time_prompt": TIME_PROMPT,

@@ -39,7 +39,7 @@ def plan_ingredients(
   return {
     "manifests": manifests,
     "exclusions": dict.fromkeys(sorted(corpus.exclusions), "left out"),
-    "tokenizer": {tokenizer_name: tokenizer.fingerprint[:_DIGITS]},
+    "tokenizer": {tokenizer_name: tokenizer.fingerprint_with(data["template"])[:_DIGITS]},
     "media": media,
     "plan": dict(fingerprint=fingerprint, rows=shapes),
   }

@@ -118,7 +118,9 @@ def make_plan(
 
   probes = _probe_media(data, corpus.media, limits, folder, planned or {}, blank)
   composer = Composer(data, layout, tokenizer, probes, seed)
-  facts = fingerprint.sample_facts(data, layout, corpus.digest, tokenizer.fingerprint)
+  facts = fingerprint.sample_facts(
+    data, layout, corpus.digest, tokenizer.fingerprint_with(data["template"])
+  )
   demand = _demand_table(composer, corpus, probes.descriptions(), facts, folder)
   shapes = planner.with_dropout(shapes, layout, demand(0))
   check_room(demand(0), shapes, layout.stages, samples, data["too_long"])

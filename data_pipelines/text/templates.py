@@ -6,6 +6,7 @@
   brief   <|im_start|><visual>Question<|im_end|>Answer<|im_end|>          for tiny models: from a
           question's words to its answer are two tokens, not six
   plain   <visual>Answer\\n          what the user says is left out (stage 1: captions)
+  chat    by the tokenizer's own chat template (data_pipelines.text.chat_template)
 
 Control tokens come from the tokenizer by name; ordinary text between two of them, or between one
 and a visual, is encoded in one call.
@@ -17,6 +18,7 @@ import dataclasses
 import numpy as np
 
 from data_pipelines.sample import IMAGE, VIDEO, Sample, Turn
+from data_pipelines.text import chat_writing
 from data_pipelines.text.time_prompts import TIME_PROMPTS, VisualText, timed
 from data_pipelines.text.tokenizers import Tokenizer
 
@@ -56,9 +58,10 @@ def encode_conversation(
   visuals[n] describes the sample's n-th timeline. labels "llava", as in LLaVA's Qwen templates:
   every token of an assistant's turn, including its header and the newline after it, and also every
   start, end and newline token of the other turns, such as the newline after a visual.
-  "answer_only": an answer's tokens and its end. Templates brief and plain learn the answers and
-  their end tokens in both modes. A sample's own system turn replaces `system`; "" means no system
-  turn. Raises ValueError for an unknown template, labels or time prompt.
+  "answer_only": an answer's tokens and its end. Templates brief, plain and chat learn the answers
+  and their end tokens in both modes. A sample's own system turn replaces `system`; "" means no
+  system turn. Raises ValueError for an unknown template, labels or time prompt, and for a chat
+  template that cannot write the conversation.
   """
   if labels not in LABELS:
     raise ValueError(f"config.data.labels={labels!r} is unknown. Set it to {' or '.join(LABELS)}.")
@@ -120,6 +123,8 @@ def encode_prompt(
   if template == "chatml":
     writer.add_control(START)
     writer.add_text("assistant\n" + answer_start)
+  elif template == "chat":
+    chat_writing.open_answer(writer, turns, answer_start)
   elif answer_start:
     writer.add_text(answer_start)
   encoded = writer.encoded(marks=False)
@@ -232,7 +237,12 @@ def _plain(
       writer.add_text("", turn.text + "\n", False, True)
 
 
-TEMPLATES = {"chatml": _chatml, "brief": _brief, "plain": _plain}
+TEMPLATES = {
+  "chatml": _chatml,
+  "brief": _brief,
+  "plain": _plain,
+  "chat": chat_writing.write_turns,
+}
 
 
 def _template(name: str) -> Callable:

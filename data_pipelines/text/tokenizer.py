@@ -5,12 +5,15 @@ import abc
 from collections.abc import Iterable, Iterator, Sequence
 import functools
 import hashlib
+import json
 import os
 import pathlib
 
 from data_pipelines.sample import IMAGE, VIDEO
+from data_pipelines.text.chat_template import ChatTemplate
 from data_pipelines.text.word_counter import WordCounter
 
+CONFIG = "tokenizer_config.json"  # Beside the tokenizer's file: its chat template.
 PADS = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")  # The first that exists is the pad.
 STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<eos>", "<|eot_id|>")  # All existing tokens stop.
 CONTROLS = ("<|im_start|>", "<|im_end|>")  # Added by train_sentencepiece; its pad is PADS[0].
@@ -22,10 +25,10 @@ ALWAYS_CONTROLS = frozenset((*PADS, *STOPS, *CONTROLS, "<s>", "<bos>", IMAGE, VI
 class Tokenizer(abc.ABC):
   """One tokenizer.
 
-  Attributes: `path` of its file, `vocab_size` (highest id + 1), `controls` (name -> id). Control
-  tokens are the special tokens of more than one character, and the tokens of ALWAYS_CONTROLS. A
-  sentencepiece model does not mark which of its user-defined symbols are special: there, symbols
-  of the form "<|name|>" are. Picklable; thread-safe.
+  Attributes: `path` of its file, `chat` (its chat template, if it has one), `vocab_size` (highest
+  id + 1), `controls` (name -> id). Control tokens are special tokens of more than one character,
+  and the tokens of ALWAYS_CONTROLS. A sentencepiece model does not mark which of its user-defined
+  symbols are special: there, symbols of the form "<|name|>" are. Picklable; thread-safe.
   """
 
   filename: str  # Under which `save` writes it.
@@ -33,20 +36,27 @@ class Tokenizer(abc.ABC):
   vocab_size: int
   divides = False  # Whether a text's ids are those of its words (see WordCounter), one by one.
 
-  def __init__(self, path: str, content: bytes):
+  def __init__(self, path: str, content: bytes, chat: ChatTemplate | None = None):
     self.path = path
     self.content = content
+    self.chat = chat
     self._load(content)
     self._words = WordCounter()
     self._names = {id: name for name, id in self.controls.items()}
 
   def __reduce__(self):
-    return type(self), (self.path, self.content)
+    return type(self), (self.path, self.content, self.chat)
 
   @functools.cached_property
   def fingerprint(self) -> str:
     """sha256 of the file's bytes."""
     return hashlib.sha256(self.content).hexdigest()
+
+  def fingerprint_with(self, template: str) -> str:
+    """The fingerprint of what writes a conversation by config.data.template."""
+    if template != "chat" or self.chat is None:
+      return self.fingerprint
+    return hashlib.sha256(f"{self.fingerprint} {self.chat.fingerprint}".encode()).hexdigest()
 
   @property
   def pad_id(self) -> int:
@@ -103,12 +113,23 @@ class Tokenizer(abc.ABC):
         text.append(name)
     return "".join(text)
 
-  def save(self, folder: str | os.PathLike) -> str:
-    """Copies the tokenizer's file into a folder; returns its path."""
-    target = pathlib.Path(folder) / self.filename
-    target.parent.mkdir(parents=True, exist_ok=True)
+  def save(self, folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Copies the tokenizer's files into a folder; returns their paths.
+
+    A chat template goes into tokenizer_config.json, whose other entries stay.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / self.filename
     target.write_bytes(self.content)
-    return str(target)
+    saved = [target]
+    if self.chat is not None:
+      config = folder / CONFIG
+      settings = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+      settings |= dict(chat_template=self.chat.source, **self.chat.names)
+      config.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
+      saved.append(config)
+    return saved
 
   def check_rows(self, rows: int, remedy: str) -> None:
     """Checks the ids against a model's `rows` vocabulary rows.

@@ -6,13 +6,20 @@ by letter. Control ids come from `special`, by name. Added words that are not sp
 "<tool_call>") are ordinary text: `encode` gives one id for each, and `decode` restores it.
 """
 
+from collections.abc import Mapping
+import json
 import os
 import pathlib
+from typing import Any
 
 from data_pipelines.media import remote
-from data_pipelines.text.tokenizer import CONTROLS, PADS, STOPS, Tokenizer
+from data_pipelines.text.chat_template import ChatTemplate, read_chat_template
+from data_pipelines.text.tokenizer import CONFIG, CONTROLS, PADS, STOPS, Tokenizer
 from data_pipelines.text.tokenizer_json import JsonTokenizer
 from data_pipelines.text.tokenizer_sentencepiece import SentencePieceTokenizer, train_sentencepiece
+
+JINJA = "chat_template.jinja"
+_LARGEST_CONFIG = 20_000_000  # Bytes of a tokenizer_config.json, which may list added tokens.
 
 __all__ = [
   "CONTROLS",
@@ -32,7 +39,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
   tokenizer, or a damaged one.
   """
   if remote.is_remote(path) and remote.is_file(path):
-    path = remote.local_path(path)
+    return _load_remote(str(path))
   path = pathlib.Path(path).expanduser()
   file: pathlib.Path | None = path
   if path.is_dir():
@@ -45,12 +52,51 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
     )
   kind = JsonTokenizer if file.suffix == ".json" else SentencePieceTokenizer
   try:
-    return kind(str(file), file.read_bytes())
+    return kind(str(file), file.read_bytes(), _chat_template(file))
   except Exception as error:  # The two libraries raise bare Exceptions of many kinds.
     raise ValueError(
       f"The tokenizer {file} cannot be read ({str(error) or type(error).__name__}). Set "
       f"config.data.tokenizer to a tokenizer.json or a sentencepiece *.model."
     ) from error
+
+
+def _load_remote(path: str) -> Tokenizer:
+  """The tokenizer of an object in a bucket, with the files beside it."""
+  tokenizer = load_tokenizer(remote.local_path(path))
+  beside = path.rpartition("/")[0]
+  local = {}
+  for name in (CONFIG, JINJA):
+    if remote.is_file(f"{beside}/{name}"):
+      local[name] = pathlib.Path(remote.local_path(f"{beside}/{name}"))
+  return type(tokenizer)(tokenizer.path, tokenizer.content, _template_of(local))
+
+
+def _chat_template(file: pathlib.Path) -> ChatTemplate | None:
+  """The chat template beside a tokenizer's file."""
+  present = {}
+  for name in (CONFIG, JINJA):
+    path = file.parent / name
+    if path.is_file():
+      present[name] = path
+  return _template_of(present)
+
+
+def _template_of(present: Mapping[str, pathlib.Path]) -> ChatTemplate | None:
+  """The chat template of a tokenizer_config.json and a chat_template.jinja."""
+  config: Any = {}
+  source = ""
+  if CONFIG in present:
+    config = json.loads(_limited_text(present[CONFIG]))
+  if JINJA in present:
+    source = _limited_text(present[JINJA])
+  return read_chat_template(config if isinstance(config, dict) else {}, source)
+
+
+def _limited_text(path: pathlib.Path) -> str:
+  """The text of a small file. Raises ValueError for a large one."""
+  if path.stat().st_size > _LARGEST_CONFIG:
+    raise ValueError(f"{path.name} has more than {_LARGEST_CONFIG:,} bytes")
+  return path.read_text(encoding="utf-8")
 
 
 def check_vocabulary(tokenizer: Tokenizer, rows: int):

@@ -12,10 +12,11 @@ from filax.cli import checkpoint_options, options
 
 
 def main(argv: Sequence[str]) -> None:
-  """filax chat --checkpoint DIR --video FILE [--question TEXT] [--json]
+  """filax chat --checkpoint DIR [--video FILE] [--question TEXT] [--json]
 
-  Without --question, reads one question a line until the end of input; the video is encoded once.
-  With --json there is one line a question, with "answer" or with "error".
+  Without --video, the language model answers alone. Without --question, reads one question a line
+  until the end of input; the video is encoded once. With --json there is one line a question, with
+  "answer" or with "error".
   """
   args = chat_parser().parse_args(argv)
   try:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
 
 def chat_parser() -> argparse.ArgumentParser:
   """The options of `filax chat`."""
-  parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.")
+  parser = checkpoint_options.video_parser("chat", "Ask a checkpoint about a video.", False)
   add = parser.add_argument
   add("--question", help="default: questions from standard input, one a line")
   add("--max-new-tokens", type=options.whole_number(1), help="default: config.infer.max_new_tokens")
@@ -130,7 +131,7 @@ def _print_error(args: argparse.Namespace, question: str, error: Exception) -> N
 
 
 def _answer_row(
-  video: str, conversation, question: str, answer, start_seconds: Mapping[str, float]
+  video: str | None, conversation, question: str, answer, start_seconds: Mapping[str, float]
 ) -> dict[str, Any]:
   """An answer with the times of its scenes and the seconds taken."""
   scenes = []
@@ -142,7 +143,7 @@ def _answer_row(
     question=question,
     answer=answer.text,
     video=video,
-    duration=round(conversation.video.duration, 3),
+    duration=None if conversation.video is None else round(conversation.video.duration, 3),
     times=[round(second, 3) for second in conversation.times],
     scenes=scenes,
     selector=conversation.loaded.processor.infer["selector"]["name"],

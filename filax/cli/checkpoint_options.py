@@ -96,12 +96,18 @@ def load_on_devices(args: argparse.Namespace, layout: str | Mapping[str, int]):
   )
 
 
-def video_parser(verb: str, description: str) -> argparse.ArgumentParser:
-  """A parser with the options that chat and scenes share."""
+def video_parser(verb: str, description: str, required: bool = True) -> argparse.ArgumentParser:
+  """A parser with the options that chat and scenes share.
+
+  required: whether --video must be given.
+  """
   parser = options.Parser(prog=f"filax {verb}", description=description)
   add_checkpoint(parser)
   add_devices(parser)
-  parser.add_argument("--video", required=True, help="a video file, or a folder of pictures")
+  without = "" if required else "; without it, the question is about no video"
+  parser.add_argument(
+    "--video", required=required, help=f"a video file, or a folder of pictures{without}"
+  )
   parser.add_argument("--selector", help="kmeans, uniform, ...; default: config.infer.selector")
   parser.add_argument("--json", action="store_true", help="print JSON")
   return parser
@@ -112,7 +118,7 @@ def load_session(args: argparse.Namespace):
   from data_pipelines.media.probe import probe
   from filax.infer.device_mesh import PARAMETERS
 
-  error = probe(args.video).error
+  error = probe(args.video).error if args.video is not None else None
   if error:
     raise ValueError(error)
   session = load_on_devices(args, PARAMETERS)

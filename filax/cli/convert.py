@@ -27,6 +27,8 @@ from filax.cli import checkpoint_options, config_flags, options
 from filax.convert import config_in, formats, peft_in, peft_out, safetensors_writer
 from filax.convert.export_folder import ExportRequest, export_checkpoint
 from filax.convert.formats import ExportFormat
+from filax.convert.gguf import container
+from filax.convert.gguf import tokenizer as gguf_tokenizer
 from filax.convert.import_folder import import_checkpoint
 from filax.convert.import_inputs import PARTS, ImportRequest
 from filax.convert.tensor_plan import WeightSource
@@ -44,11 +46,13 @@ FROM_EXAMPLES = """examples:
                      --llm Qwen2-7B-Instruct --out runs/base
   a part           --source Qwen2-7B-Instruct --out runs/qwen2
   PEFT adapters    --source my-adapters --base runs/llava_ov --out runs/adapters
+  from llama.cpp   --source SmolLM2-135M-Instruct.Q4_1.gguf --out runs/smollm2
   no config.json   --source UMT-L_f4_vision.pt --set encoder.name=umt --set encoder.variant=L-224 \\
                      --out runs/umt
 
 read: safetensors (no torch needed), .bin and .pt (torch, weights_only), sharded or not, with or
-without an index. Understood: Qwen2 and Qwen2.5, SigLIP, LLaVA-OneVision under all names that
+without an index, and a language model's .gguf (pip install 'filax[gguf]'). Understood: Qwen2,
+Qwen2.5, Qwen3, Llama (with Vicuna and SmolLM2), SigLIP, LLaVA-OneVision under all names that
 transformers and LLaVA-NeXT have given it, VideoChat-Flash, encoder files, mm_projector.bin."""
 
 
@@ -325,6 +329,8 @@ def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
   if path:
     return tokenizers.load_tokenizer(path)
   for folder in folders:
+    if container.is_gguf(folder):
+      return gguf_tokenizer.load_tokenizer(folder)
     tokenizer = tokenizer_folder.load_if_present(folder)
     if tokenizer is not None:
       return tokenizer

@@ -12,7 +12,10 @@ from typing import Any
 
 from filax.checkpoint import safe_files
 from filax.checkpoint.tuples import as_tuples
-from filax.convert import released_keys, rope_config
+from filax.convert import llm_config_in, released_keys
+from filax.convert.gguf import container
+from filax.convert.gguf.config import gguf_config
+from filax.convert.llm_config_in import read_llm, renamed
 from filax.models.components import check_components
 from filax.spec import dropout_stages
 
@@ -23,9 +26,12 @@ SO400M = "so400m-384"
 def read_config_json(folder: Path, components: Sequence[str] = ()) -> dict[str, Any]:
   """The config.json of a folder; {} without one.
 
-  For a file, the config.json of its folder. Raises ValueError if it is damaged, or if the FiLax
-  config inside names a component that is neither ours nor in one of the modules `components`.
+  For a file, the config.json of its folder; for a GGUF file, what it says itself. Raises ValueError
+  if it is damaged, or if the FiLax config inside names a component that is neither ours nor in one
+  of the modules `components`.
   """
+  if container.is_gguf(folder):
+    return gguf_config(folder)
   file = (folder if folder.is_dir() else folder.parent) / "config.json"
   if not file.exists():
     return {}
@@ -57,7 +63,7 @@ def config_family(config: Mapping[str, Any]) -> str:
     return "videochat-flash" if is_flash else "llava"
   if kind == "siglip_vision_model":
     return "siglip"
-  return kind if kind in ("llava_onevision", "qwen2", "siglip") else ""
+  return kind if kind in FAMILIES else ""
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,42 +89,6 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
   return model | as_tuples(fila_model)
 
 
-def read_qwen2(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The llm role from a Qwen2Config, written by transformers 4 or 5."""
-  if config.get("use_sliding_window"):
-    raise ValueError("use_sliding_window is on, but the llm here attends to the whole context.")
-  if config.get("hidden_act", "silu") != "silu":
-    raise ValueError(f"hidden_act is {config['hidden_act']!r}, but the llm here has silu.")
-  rope = rope_config.read_rope(config)
-  names = dict(
-    width="hidden_size",
-    depth="num_hidden_layers",
-    heads="num_attention_heads",
-    kv_heads="num_key_value_heads",
-    head_dim="head_dim",
-    mlp="intermediate_size",
-    vocab="vocab_size",
-  )
-  sizes = _renamed(config, names)
-  if "head_dim" not in sizes and {"width", "heads"} <= sizes.keys():
-    sizes["head_dim"] = sizes["width"] // sizes["heads"]
-  theta = rope.get("rope_theta", config.get("rope_theta"))
-  if theta is not None:
-    sizes["theta"] = float(theta)
-  positions = config.get("max_position_embeddings", 32_768)
-  yarn = None
-  if rope_config.rope_type(rope) == "yarn":
-    yarn = rope_config.yarn_settings(rope, positions)
-  return dict(
-    name="qwen2",
-    tied=bool(config.get("tie_word_embeddings", False)),
-    eps=config.get("rms_norm_eps", 1e-6),
-    positions=positions,
-    yarn=yarn,
-    **sizes,
-  )
-
-
 def read_siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
   """The encoder role from a SiglipVisionConfig, without its last `cut` blocks."""
   activation = config.get("hidden_act", "gelu_pytorch_tanh")
@@ -132,22 +102,10 @@ def read_siglip(config: Mapping[str, Any], cut: int = 0) -> dict[str, Any]:
     mlp="intermediate_size",
     depth="num_hidden_layers",
   )
-  sizes = _renamed(config, names)
+  sizes = renamed(config, names)
   if "depth" in sizes:
     sizes["depth"] -= cut
   return dict(name="siglip", eps=config.get("layer_norm_eps", 1e-6), **sizes)
-
-
-def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-  """Values of a config.json under our names.
-
-  `names`: ours -> theirs.
-  """
-  values = {}
-  for ours, theirs in names.items():
-    if config.get(theirs) is not None:
-      values[ours] = config[theirs]
-  return values
 
 
 def _read_siglip_alone(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,8 +116,8 @@ def _read_siglip_alone(config: Mapping[str, Any]) -> dict[str, Any]:
   return dict(encoder=read_siglip(config.get("vision_config", config), cut=1))
 
 
-def _read_qwen2_alone(config: Mapping[str, Any]) -> dict[str, Any]:
-  return dict(llm=read_qwen2(config))
+def _read_llm_alone(config: Mapping[str, Any]) -> dict[str, Any]:
+  return dict(llm=read_llm(config))
 
 
 def _read_llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +138,7 @@ def _read_llava_onevision(config: Mapping[str, Any]) -> dict[str, Any]:
   if "tie_word_embeddings" in config:  # transformers gives it precedence.
     text_config["tie_word_embeddings"] = config["tie_word_embeddings"]
   encoder = read_siglip(config["vision_config"], cut=-layer - 1)
-  return dict(encoder=encoder, llm=read_qwen2(text_config), **_frame_by_frame("one_token"))
+  return dict(encoder=encoder, llm=read_llm(text_config), **_frame_by_frame("one_token"))
 
 
 def _frame_by_frame(newline: str) -> dict[str, Any]:
@@ -205,7 +163,7 @@ def _read_llava(config: Mapping[str, Any]) -> dict[str, Any]:
   newline = config.get("mm_newline_position", "one_token")
   if newline == "no_token" or "unpad" not in config.get("mm_patch_merge_type", "flat"):
     newline = "none"
-  return dict(encoder=encoder, llm=read_qwen2(config), **_frame_by_frame(newline))
+  return dict(encoder=encoder, llm=read_llm(config), **_frame_by_frame(newline))
 
 
 def _read_videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +179,7 @@ def _read_videochat_flash(config: Mapping[str, Any]) -> dict[str, Any]:
     merger["tokens"] = int(match[1])
   return dict(
     encoder=encoder,
-    llm=read_qwen2(config) | _read_dropout(config),
+    llm=read_llm(config) | _read_dropout(config),
     selector=dict(name="clips", size=config.get("mm_local_num_frames", 4)),
     merger=merger,
     projector=dict(name="mlp", newline="none", pool_side=1),
@@ -277,8 +235,8 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
   "llava_onevision": _read_llava_onevision,
   "llava": _read_llava,
   "videochat-flash": _read_videochat_flash,
-  "qwen2": _read_qwen2_alone,
   "siglip": _read_siglip_alone,
+  **dict.fromkeys(llm_config_in.FAMILIES, _read_llm_alone),
 }
 
 

@@ -2,12 +2,11 @@
 """The config.json of an exported folder, in other software's terms."""
 
 from collections.abc import Mapping
-import dataclasses
 from typing import Any
 
 from filax.convert import config_in
+from filax.convert.llm_config_out import ExportVocabulary, llm_config
 from filax.models import components
-from filax.ops import rope
 
 RUN_KEYS = (  # Of config.data.
   "template",
@@ -20,17 +19,6 @@ RUN_KEYS = (  # Of config.data.
 )
 HIDDEN = ("dtype", "param_dtype", "remat", "attention", "parent", "name", "processor", "out")
 TILES = 6  # LLaVA-OneVision's grids go up to 6 x 6 tiles.
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportVocabulary:
-  """The ids of a tokenizer needed for an export."""
-
-  tokens: int  # Ids from this one on are never generated.
-  pad: int
-  stop: tuple[int, ...]
-  controls: Mapping[str, int]
-  start: int | None = None  # The id at the start of a text, for configs that need it.
 
 
 def fila_settings(config: Mapping[str, Any], vocabulary: ExportVocabulary | None) -> dict[str, Any]:
@@ -75,59 +63,6 @@ def _spelled_part(role: str, part: Mapping[str, Any]) -> dict[str, Any]:
     if key not in HIDDEN:
       spelled[key] = getattr(component, key)
   return spelled
-
-
-def qwen2_config(
-  llm: Any,
-  dtype: str,
-  vocabulary: ExportVocabulary | None,
-) -> dict[str, Any]:
-  """A Qwen2Config for transformers 4 and 5.
-
-  It has rope_theta instead of rope_parameters: both versions read it the same way.
-  """
-  yarn = None
-  if llm.yarn:
-    factor, positions = llm.yarn[:2]
-    yarn = dict(
-      type="yarn",
-      rope_type="yarn",
-      factor=factor,
-      original_max_position_embeddings=positions,
-      **rope.yarn_options(llm.yarn),
-    )
-  pad = None
-  stop = None
-  if vocabulary is not None:
-    pad = vocabulary.pad
-    stop = vocabulary.stop[0] if vocabulary.stop else None
-  return dict(
-    model_type="qwen2",
-    architectures=["Qwen2ForCausalLM"],
-    hidden_size=llm.width,
-    intermediate_size=llm.mlp,
-    num_hidden_layers=llm.depth,
-    num_attention_heads=llm.heads,
-    num_key_value_heads=llm.kv_heads,
-    head_dim=llm.head_dim,
-    vocab_size=llm.vocab,
-    max_position_embeddings=llm.positions,
-    rope_theta=llm.theta,
-    rope_scaling=yarn,
-    rms_norm_eps=llm.eps,
-    hidden_act="silu",
-    tie_word_embeddings=llm.tied,
-    attention_dropout=0.0,
-    use_sliding_window=False,
-    sliding_window=llm.positions,
-    max_window_layers=llm.depth,
-    use_cache=True,
-    initializer_range=0.02,
-    torch_dtype=dtype,
-    bos_token_id=pad,
-    eos_token_id=stop,
-    pad_token_id=pad,
-  )
 
 
 def siglip_config(tower: Any) -> dict[str, Any]:
@@ -175,7 +110,7 @@ def llava_onevision_config(
     "image_grid_pinpoints": image_grids(tower.size),
     "use_image_newline_parameter": True,
     "tie_word_embeddings": llm.tied,
-    "text_config": qwen2_config(llm, dtype, vocabulary),
+    "text_config": llm_config(config["model"]["llm"]["name"], llm, dtype, vocabulary),
     "vision_config": siglip_config(tower),
     "transformers_version": "4.46.0",
     config_in.KEY: fila_settings(config, vocabulary),
@@ -216,7 +151,7 @@ def llava_config(
     "transformers_version": "4.40.1",
     config_in.KEY: fila_settings(config, vocabulary),
   }
-  return qwen2_config(llm, dtype, vocabulary) | vision
+  return llm_config(config["model"]["llm"]["name"], llm, dtype, vocabulary) | vision
 
 
 def flash_config(
@@ -271,7 +206,7 @@ def flash_config(
     "transformers_version": "4.40.1",
     config_in.KEY: fila_settings(config, vocabulary),
   }
-  return qwen2_config(llm, dtype, vocabulary) | vision
+  return llm_config(config["model"]["llm"]["name"], llm, dtype, vocabulary) | vision
 
 
 def dropout_settings(llm: Any) -> dict[str, Any]:
@@ -304,18 +239,6 @@ def dropout_settings(llm: Any) -> dict[str, Any]:
     llm_compress_layer_list=[stage.layer for stage in llm.stages],
     llm_image_token_ratio_list=[1.0, *(stage.ratio for stage in llm.stages)],
   )
-
-
-def qwen2_alone_config(
-  config: Mapping[str, Any],
-  dtype: str,
-  vocabulary: ExportVocabulary | None,
-) -> dict[str, Any]:
-  """config.json of the language model alone."""
-  llm = components.build("llm", config["model"]["llm"])
-  document = qwen2_config(llm, dtype, vocabulary)
-  document["transformers_version"] = "4.46.0"
-  return document
 
 
 def image_grids(size: int) -> list[list[int]]:

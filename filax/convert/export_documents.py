@@ -8,8 +8,8 @@ import shutil
 from typing import Any
 
 from filax.convert import processor_files
-from filax.convert.config_out import ExportVocabulary
 from filax.convert.formats import ExportFormat
+from filax.convert.llm_config_out import ExportVocabulary
 from filax.convert.output_folder import TOKENIZER_FILES
 from filax.models import components
 

@@ -116,7 +116,9 @@ E = NamingScheme(
   ),
   (_BUFFER,),
 )
-QWEN2 = NamingScheme("qwen2", (("llm.", "model."), ("llm.lm_head.", "lm_head.")), (_BUFFER,))
+LANGUAGE_MODEL = NamingScheme(
+  "language_model", (("llm.", "model."), ("llm.lm_head.", "lm_head.")), (_BUFFER,)
+)
 SIGLIP = NamingScheme(
   "siglip",
   (("encoder.", "vision_model."),),
@@ -178,7 +180,7 @@ FLASH_PROJECTOR_BARE = NamingScheme(
 )
 
 _ALL = (  # In order of preference.
-  QWEN2,
+  LANGUAGE_MODEL,
   SIGLIP,
   A,
   B,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
-from filax.convert import config_out, file_names
-from filax.convert.config_out import ExportVocabulary
+from filax.convert import config_out, file_names, llm_config_out
+from filax.convert.llm_config_out import ExportVocabulary
 
 WHOLE = ("encoder", "projector", "llm")
 
@@ -66,8 +66,8 @@ def _flash_scheme(model: Mapping[str, Any]) -> file_names.NamingScheme:
   return file_names.flash_scheme(model["encoder"]["name"])
 
 
-def _qwen2_scheme(model: Mapping[str, Any]) -> file_names.NamingScheme:
-  return file_names.QWEN2
+def _llm_scheme(model: Mapping[str, Any]) -> file_names.NamingScheme:
+  return file_names.LANGUAGE_MODEL
 
 
 def _hf_remote_config(
@@ -92,11 +92,28 @@ def _flash_config(config, dtype, vocabulary, placeholders) -> dict[str, Any]:
   return config_out.flash_config(config, dtype, vocabulary)
 
 
-def _qwen2_config(config, dtype, vocabulary, placeholders) -> dict[str, Any]:
-  return config_out.qwen2_alone_config(config, dtype, vocabulary)
+def _llm_config(config, dtype, vocabulary, placeholders) -> dict[str, Any]:
+  return llm_config_out.llm_alone_config(config, dtype, vocabulary)
 
 
+def _llm_format(name: str, architecture: str) -> ExportFormat:
+  """The format of a language model alone."""
+  return ExportFormat(
+    name,
+    f"the language model alone: {architecture}",
+    _llm_scheme,
+    ("llm",),
+    dict(llm=(name,)),
+    _llm_config,
+    name,
+    fusion="none",
+    files=(("run_llm.py", "run_torch.py"),),
+  )
+
+
+_LLMS = tuple(llm_config_out.FAMILIES)
 _LLAVA = dict(encoder=("siglip",), merger=("weighted", "mean"), projector=("mlp",), llm=("qwen2",))
+_HF = _LLAVA | dict(llm=_LLMS)
 _FLASH = dict(encoder=("umt", "internvideo2"), merger=("tome",), projector=("mlp",), llm=("qwen2",))
 _RUN = (("run_llava.py", "run_torch.py"), ("fila_video.py", "fila_video.py"))
 _ALL = (
@@ -105,7 +122,7 @@ _ALL = (
     "LlavaOnevisionForConditionalGeneration of transformers, vLLM and others; fusion aside",
     _hf_scheme,
     WHOLE,
-    _LLAVA,
+    _HF,
     config_out.llava_onevision_config,
     "llava_onevision",
     extra=("encoder", "projector"),
@@ -117,7 +134,7 @@ _ALL = (
     "the same with a modelling file that fuses frames (trust_remote_code)",
     _hf_remote_scheme,
     WHOLE,
-    _LLAVA,
+    _HF,
     _hf_remote_config,
     "llava_onevision",
     fusion="inside",
@@ -151,16 +168,8 @@ _ALL = (
       ("flash_towers.py", "flash_towers.py"),
     ),
   ),
-  ExportFormat(
-    "qwen2",
-    "the language model alone: Qwen2ForCausalLM",
-    _qwen2_scheme,
-    ("llm",),
-    dict(llm=("qwen2",)),
-    _qwen2_config,
-    "qwen2",
-    fusion="none",
-    files=(("run_qwen2.py", "run_torch.py"),),
-  ),
+  _llm_format("qwen2", "Qwen2ForCausalLM"),
+  _llm_format("qwen3", "Qwen3ForCausalLM"),
+  _llm_format("llama", "LlamaForCausalLM"),
 )
 FORMATS = {export_format.name: export_format for export_format in _ALL}

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from filax.convert import component_fields, config_in, tensor_plan
+from filax.convert import component_fields, config_in, llm_config_in, tensor_plan
 from filax.convert.tensor_plan import WeightSource
 from filax.models import components
 
@@ -102,7 +102,7 @@ def _source_roles(request: ImportRequest) -> Sequence[str]:
   """
   config = request.source_config()
   family = config_in.config_family(config)
-  if family == "qwen2":
+  if family in llm_config_in.FAMILIES:
     return ("llm",)
   if family == "siglip":
     return ("encoder",)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import math
 from typing import Any
 
-from filax.convert.config_out import ExportVocabulary, build_towers, image_grids
+from filax.convert.config_out import build_towers, image_grids
+from filax.convert.llm_config_out import ExportVocabulary
 
 
 def processor_files(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the rotary positions of a transformers config (4 and 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from filax.ops.rope import YARN_KEYS
 
+LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+_TYPES = ("default", "yarn")
 
-def read_rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+
+def read_rope(config: Mapping[str, Any], types: Sequence[str] = _TYPES) -> Mapping[str, Any]:
   """The settings of rotary positions.
 
-  Raises ValueError naming a setting that is not implemented.
+  `types` are the implemented ones. Raises ValueError naming a setting that is not implemented.
   """
   rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
   kind = rope_type(rope)
-  if kind not in ("default", "yarn"):
-    raise ValueError(f"rope of type {kind!r} is not implemented; default and yarn are.")
+  if kind not in types:
+    raise ValueError(f"rope of type {kind!r} is not implemented; {' and '.join(types)} are.")
   if config.get("partial_rotary_factor") not in (None, 1, 1.0):
     raise ValueError(
       f"partial_rotary_factor is {config['partial_rotary_factor']}, but whole heads turn here."
@@ -23,6 +26,8 @@ def read_rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
   implemented = ["rope_type", "type", "rope_theta"]
   if kind == "yarn":
     implemented += ["factor", "original_max_position_embeddings", *YARN_KEYS]
+  if kind == "llama3":
+    implemented += LLAMA3_KEYS
   for key, value in rope.items():
     if key in implemented or value is None:
       continue
@@ -58,3 +63,15 @@ def yarn_settings(rope: Mapping[str, Any], positions: int) -> tuple:
   if options:
     return factor, trained, tuple(options)
   return factor, trained
+
+
+def llama3_settings(rope: Mapping[str, Any]) -> tuple[float, float, float, int]:
+  """config.model.llm.stretch from a rope config. Raises ValueError for a missing value."""
+  values = []
+  for key in LLAMA3_KEYS:
+    value = rope.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+      raise ValueError(f"rope of type 'llama3' has {key}={value!r}, which is no value of it.")
+    values.append(value)
+  factor, low, high, trained = values
+  return float(factor), float(low), float(high), int(trained)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lazy reading of tensor files.
 
-safetensors needs no torch; .bin, .pt and .pth do. `open_tensors` maps the names in a folder or file
-to `FileTensor`s, which know shape and dtype and read only their slices. All problems of the files
-are collected and raised together.
+safetensors needs no torch; .bin, .pt and .pth do, and .gguf needs the library gguf. `open_tensors`
+maps the names in a folder or file to `FileTensor`s, which know shape and dtype and read only their
+slices. All problems of the files are collected and raised together.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ import numpy as np
 
 from filax.checkpoint import safe_files
 from filax.convert import ConversionError
+from filax.convert.gguf import container
 
 DTYPES = {  # The names of the safetensors format -> NumPy.
   "F64": np.dtype(np.float64),
@@ -99,6 +100,10 @@ def _open_file(file: Path) -> dict[str, FileTensor]:
   safe_files.check_regular(file)
   if file.suffix in TORCH_SUFFIXES:
     return _open_torch(file)
+  if container.is_gguf(file):
+    from filax.convert.gguf import tensors  # It makes FileTensors, too.
+
+    return tensors.open_gguf(file)
   return open_safetensors(file)
 
 

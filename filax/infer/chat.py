@@ -11,6 +11,7 @@ import jax
 from data_pipelines.sample import Scene, Turn
 from data_pipelines.text import templates
 from filax.infer import encode, encode_long
+from filax.infer.encoded_media import EncodedMedia
 from filax.infer.generate import TokenChunk, stream
 from filax.infer.loaded import LoadedModel
 from filax.infer.text_stream import TextStream
@@ -31,21 +32,30 @@ class Answer:
 class Conversation:
   """A conversation about one video, which is encoded once, at the start.
 
-  `times` are the seconds of each group's representative frame, `scene_times` those of all its
-  frames, `seconds` the duration of reading and encoding. If the model groups neighbouring frames, a
-  path is read part by part, whatever its length (then `encode` includes `read`), and `encode_cache`
-  names a folder that stores merged tokens, so that later conversations about the video skip the
-  encoder.
+  Without a video (None) it is about none. `times` are the seconds of each group's representative
+  frame, `scene_times` those of all its frames, `seconds` the duration of reading and encoding. If
+  the model groups neighbouring frames, a path is read part by part, whatever its length (then
+  `encode` includes `read`), and `encode_cache` names a folder that stores merged tokens, so that
+  later conversations about the video skip the encoder.
   """
 
   def __init__(
     self,
     loaded: LoadedModel,
-    video: VideoSource,
+    video: VideoSource | None,
     encode_cache: str | os.PathLike = "",
   ):
     self.loaded = loaded
     self.turns: list[Turn] = []
+    self.video: DecodedVideo | None = None
+    self.media: EncodedMedia | None = None
+    self.seconds = dict(read=0.0, encode=0.0)
+    if video is None:
+      return
+    if "encoder" not in loaded.params:
+      raise ValueError(
+        "This checkpoint is a language model alone, which sees no videos. Ask without --video."
+      )
     start = time.perf_counter()
     if not isinstance(video, DecodedVideo) and encode_long.can_stream(loaded.model):
       timeline = (Scene(os.fspath(video)),)
@@ -63,11 +73,15 @@ class Conversation:
   @property
   def times(self) -> list[float]:
     """Seconds of each group's representative frame."""
+    if self.media is None:
+      return []
     return [float(second) for second in self.media.text.group_times]
 
   @property
   def scene_times(self) -> list[list[float]]:
     """Seconds of all frames of each group."""
+    if self.video is None or self.media is None:
+      return []
     return self.video.times[self.media.groups].tolist()
 
   def ask(self, question: str, *, seed: int = 0, **settings) -> Answer:
@@ -89,18 +103,19 @@ class Conversation:
     the iteration cancels the answer, and the conversation forgets the question. Raises ValueError
     at once, as `ask`.
     """
+    media = [] if self.media is None else [self.media]
     if self.turns:
       turns = (*self.turns, Turn("user", (question,)))
     else:
-      turns = templates.question(question)
+      turns = templates.question(question, len(media))
     processor = self.loaded.processor
-    prompt, index = processor.encode_prompt(turns, [self.media])
+    prompt, index = processor.encode_prompt(turns, media)
     chunks = stream(
       self.loaded.model,
       self.loaded.params,
       [prompt],
-      table=self.media.table[None],
-      visual_index=[index],
+      table=None if self.media is None else self.media.table[None],
+      visual_index=None if self.media is None else [index],
       seed=seed,
       mesh=processor.mesh,
       **processor.settings(**settings),

@@ -14,6 +14,7 @@ from filax import compilation_cache, files
 from filax.checkpoint import coded, safe_files, storage, store
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.checkpoint.tuples import as_tuples
+from filax.infer import text_only
 from filax.infer.chat import Conversation, StreamedAnswer
 from filax.infer.device_mesh import make_device_mesh
 from filax.infer.generate import Generated, generate
@@ -24,6 +25,7 @@ from filax.infer.scenes import SelectedScene, find_scenes
 from filax.infer.video import VideoSource
 from filax.models.adapted import SAME, Adaptation
 from filax.models.components import (
+  ROLES,
   build_video_lm,
   check_components,
   dense_kernels,
@@ -52,12 +54,14 @@ class Session(LoadedModel):
     yield PairedModel.of(self.model, self.processor)
     yield self.params
 
-  def conversation(self, video: VideoSource, encode_cache: str | os.PathLike = "") -> Conversation:
-    """A conversation about a video, which is encoded once."""
+  def conversation(
+    self, video: VideoSource | None, encode_cache: str | os.PathLike = ""
+  ) -> Conversation:
+    """A conversation about a video, which is encoded once; None for one without a video."""
     return Conversation(self, video, encode_cache)
 
-  def ask(self, video: VideoSource, text: str, *, seed: int = 0, **settings) -> str:
-    """The answer to one question about a video.
+  def ask(self, video: VideoSource | None, text: str, *, seed: int = 0, **settings) -> str:
+    """The answer to one question about a video, or without one (None).
 
     `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; None means the value of
     config.infer. Raises ValueError with one sentence for bad media.
@@ -130,7 +134,8 @@ def load(
   of all blocks in 8 or 4 bits. `components`: modules from which the
   checkpoint's config may import custom components, such as ["my_lab"]; no other code is imported.
   Raises OSError without a readable checkpoint, ValueError if its tokenizer is missing or has more
-  ids than the model, or if a parameter is missing.
+  ids than the model, or if a parameter is missing. A checkpoint of a language model alone answers
+  questions without a video.
   """
   compilation_cache.enable()
   source = str(path)
@@ -139,12 +144,17 @@ def load(
   safe_files.check_checkpoint(path)
   config = _answering_config(path, components)
   config["model"] = _with_dtypes(config["model"], dtype, param_dtype)
+  only_text = text_only.is_text_only(config["model"])
+  if only_text:
+    config["model"] = text_only.with_placeholders(config["model"])
+    config["infer"] = dict(config["infer"], selector=text_only.placeholder_selector())
   model = build_video_lm(config["model"], config["infer"]["selector"])
   model.check_parts()
   tokenizer = find_tokenizer(path, config["data"]["tokenizer"])
   tokenizers.check_vocabulary(tokenizer, model.vocab)
   device_mesh = make_device_mesh(mesh, config["model"])
-  params = restore_params(path, config["model"], model, device_mesh, quantise)
+  roles = ("llm",) if only_text else ROLES
+  params = restore_params(path, config["model"], model, device_mesh, quantise, roles)
   params = answering_params(params, device_mesh, free=True)
   processor = Processor(tokenizer, config["data"], config["infer"], device_mesh, source)
   return Session(model, params, processor)
@@ -185,16 +195,22 @@ def restore_params(
   model: VideoLM,
   mesh: jax.sharding.Mesh | None = None,
   quantise: str = "",
+  roles: Sequence[str] = ROLES,
 ) -> PyTree:
-  """Restores the parameters of `model`, sharded over `mesh`.
+  """Restores the parameters of the roles of `model`, sharded over `mesh`.
 
   quantise: int8 or nf4, for the kernels of all blocks. Raises ValueError for a missing parameter.
   """
   if quantise and quantise not in KINDS:
     raise ValueError(f"quantise={quantise!r} cannot be used. Set it to {' or '.join(KINDS)}.")
-  kernels = dense_kernels(model) if quantise else {}
+  kernels = {}
+  if quantise:
+    for name, kernel in dense_kernels(model).items():
+      if name.split("/")[0] in roles:
+        kernels[name] = kernel
   adaptation = Adaptation(kernels, {}, kind=quantise or SAME)
-  shapes = adaptation.shapes(parameter_shapes(model))
+  of_roles = {role: tree for role, tree in parameter_shapes(model).items() if role in roles}
+  shapes = adaptation.shapes(of_roles)
   if mesh is not None:
     layout = rules.parameter_shardings(dims_table(config), shapes, mesh)
     shapes = jax.tree.map(_with_sharding, shapes, layout)

@@ -15,12 +15,14 @@ from flax import linen as nn
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+import numpy as np
 
 from filax.models import visual_dropout
 from filax.models.layer_cache import Cache
 from filax.models.layers import Embed, Head, RMSNorm, Stack, float_types
 from filax.models.roles import LLM
 from filax.ops import rope
+from filax.ops.attention.choice import UNKNOWN
 from filax.parallel.rules import constrain
 from filax.spec import dropout_stages
 
@@ -33,7 +35,7 @@ class _DecoderParts:
   They are not dataclass fields, so they are no arguments of a config.
   """
 
-  block: type[nn.Module]  # (x, cache, rotation, q_at, slots[, probe]) -> (x, cache)
+  block: type[nn.Module]  # (x, cache, rotation, q_at, slots, samples[, probe])
   dims: Sequence[tuple[str, str]]  # The rows of DIMS of its parameters.
 
 
@@ -110,6 +112,7 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     cache: Cache | visual_dropout.RangeCaches | None = None,
     lengths: Int[Array, "B"] | None = None,
     place: Int[Array, "B L"] | None = None,
+    samples: int = UNKNOWN,
   ) -> tuple[Float[Array, "B L D"], Cache | visual_dropout.RangeCaches | None]:
     """All layers and the final norm, with an optional cache.
 
@@ -117,11 +120,12 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     query attends to its own segment; with a cache, to all cached tokens of its row. `lengths` [B]
     counts the real tokens of each row if `x` is padded on the right (default: all). `place` is the
     index of a token in its row, for rows that are not in natural order. No token is dropped here;
-    with `RangeCaches`, each range of layers continues from its own cache.
+    with `RangeCaches`, each range of layers continues from its own cache. `samples`: as in
+    `blocks`.
     """
     if isinstance(cache, visual_dropout.RangeCaches):
       return visual_dropout.extend(self, x, positions, cache, lengths)
-    x, cache = self.blocks(x, positions, segment_ids, cache, lengths, place)
+    x, cache = self.blocks(x, positions, segment_ids, cache, lengths, place, samples=samples)
     if self.is_initializing():  # Initialising the llm alone creates both tables, too.
       self.embed(positions)
       self.head()
@@ -137,10 +141,13 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     place: Int[Array, "B L"] | None = None,
     start: int = 0,
     stop: int | None = None,
+    samples: int = UNKNOWN,
   ) -> tuple[Float[Array, "B L D"], Cache | None]:
     """Layers start..stop, before the final norm.
 
-    `cache` is the cache of these layers.
+    `cache` is the cache of these layers. `samples` is the most segments of a row, if they follow
+    one another and padding ends the row: the fastest kernels need it. With a cache, samples=1 says
+    that the cache is empty, so that the tokens attend to each other alone.
     """
     batch, length, _ = x.shape
     first_slot = jnp.zeros((batch,), jnp.int32) if cache is None else cache.length
@@ -148,11 +155,12 @@ class Decoder(nn.Module, _DecoderParts, LLM):
       place = first_slot[:, None] + jnp.arange(length)
     if segment_ids is None or cache is not None:
       segment_ids = jnp.ones_like(place)
+      samples = 1 if cache is None else samples
     rotation = self._rotation(positions)
     q_at = (segment_ids, place)
     keys_values = None if cache is None else (cache.k, cache.v)
     x, keys_values = self.stack(
-      x.astype(self.dtype), keys_values, rotation, q_at, first_slot, start=start, stop=stop
+      x.astype(self.dtype), keys_values, rotation, q_at, first_slot, samples, start=start, stop=stop
     )
     if cache is not None:
       added = length if lengths is None else lengths
@@ -177,12 +185,16 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     """
     x = x.astype(self.dtype)
     rotation = self._rotation(positions)
-    return self.stack.call_layer(layer, x, None, rotation, None, None, probe=words)
+    return self.stack.call_layer(layer, x, None, rotation, None, None, UNKNOWN, probe=words)
 
   def _rotation(self, positions):
     """(cos, sin) of the rotary embedding."""
-    inverse, factor = rope.frequencies(self.head_dim, self.theta, self.yarn)
+    inverse, factor = self.frequencies()
     return rope.angles(positions, inverse, factor)
+
+  def frequencies(self) -> tuple[np.ndarray, float]:
+    """Inverse rotary frequencies f32 [d/2], and the factor on cos and sin."""
+    return rope.frequencies(self.head_dim, self.theta, self.yarn)
 
   def embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     return constrain(self.embed_tokens(tokens), "batch seq -")

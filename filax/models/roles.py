@@ -240,10 +240,12 @@ class LLM(Protocol):
     place: Int[Array, "B L"] | None = None,
     start: int = 0,
     stop: int | None = None,
+    samples: int = 0,
   ) -> tuple[Float[Array, "B L D"], Any]:
     """Layers start..stop, before the final norm.
 
-    `cache` is the cache of these layers.
+    `cache` is the cache of these layers. `samples` is the most segments of a row, 0 if unknown;
+    with a cache, 1 says that it is empty.
     """
     ...
 

@@ -60,7 +60,8 @@ class VideoLM(nn.Module):
     """
     x = self.spliced(batch)
     place = batch.get("place")
-    hidden, _ = self.llm(x, batch["positions"], batch["segment_ids"], place=place)
+    samples = batch["keep"].shape[-1]
+    hidden, _ = self.llm(x, batch["positions"], batch["segment_ids"], place=place, samples=samples)
     return hidden
 
   def shortened(self, batch: Mapping[str, Array]) -> tuple[Float[Array, "R n D"], dict[str, Array]]:

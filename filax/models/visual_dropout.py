@@ -59,7 +59,9 @@ def forward(
     segments = _in_order(segments, order)
     place = _in_order(place, order)
     positions = _in_order(row.positions, order)
-    x, _ = llm.blocks(x, positions, segments, place=place, start=start, stop=stop)
+    x, _ = llm.blocks(
+      x, positions, segments, place=place, start=start, stop=stop, samples=keep.shape[-1]
+    )
     if stage < last:
       order_after = zigzag.order_in_use(room[stage])
       x, row = drop(llm, x, row, keep[:, stage], stage, room[stage], order, order_after)
@@ -128,9 +130,9 @@ def empty_caches(llm: LLM, batch: int, slots: Sequence[int]) -> Any:
 def _blocks_in_chunks(llm, x, positions, cache, start: int, stop: int, chunk: int):
   """`blocks` into an empty cache, at most `chunk` places at a time."""
   length = x.shape[1]
+  if length <= chunk:
+    return llm.blocks(x, positions, None, cache, start=start, stop=stop, samples=1)
   size = math.gcd(length, chunk)
-  if size == length:
-    return llm.blocks(x, positions, None, cache, start=start, stop=stop)
 
   def add_chunk(llm, cache, part):
     x, positions = part

@@ -58,6 +58,28 @@ def frequencies(
   return stretched.astype(np.float32), _attention_factor(factor, options)
 
 
+def llama3_frequencies(
+  head_dim: int,
+  theta: float,
+  factor: float,
+  low: float,
+  high: float,
+  trained: int,
+) -> np.ndarray:
+  """Inverse frequencies float32 [d/2] of the rope type "llama3" (Llama 3.1 and later).
+
+  A channel that turns less than `low` times within the `trained` positions is slowed down by
+  `factor`; one that turns more than `high` times stays; between them the two are blended by the
+  number of turns.
+  """
+  exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+  plain = theta**-exponent
+  turns = trained * plain / (2 * math.pi)
+  share = np.clip((turns - low) / (high - low), 0, 1)  # Of the plain frequency.
+  stretched = plain * share + plain / factor * (1 - share)
+  return stretched.astype(np.float32)
+
+
 def yarn_options(yarn: tuple) -> dict:
   """The options of `yarn` besides factor and positions.
 

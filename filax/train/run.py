@@ -81,7 +81,8 @@ def open_data(
   if jax.process_index() == 0:
     if check_lease is not None:
       check_lease()  # Reading the data may have taken longer than the lease.
-    publish_file(workdir, pathlib.Path(plan.tokenizer.save(local)))
+    for file in plan.tokenizer.save(local):
+      publish_file(workdir, file)
   report = plan.report
   say(
     f"{report['samples']} samples ({len(report['too_long'])} too long, "

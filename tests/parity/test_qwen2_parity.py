@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from filax.convert import config_in, config_out
+from filax.convert import llm_config_in, llm_config_out
 from filax.models import components
 from filax.ops import rope
 
@@ -159,9 +159,9 @@ def test_every_key_of_yarn_means_what_it_means_in_transformers(options):
     rope_parameters=settings,
   )
   inverse, factor = ROPE_INIT_FUNCTIONS["yarn"](theirs, "cpu")
-  role = config_in.read_qwen2(spelled)
+  role = llm_config_in.read_llm(spelled)
   ours, our_factor = rope.frequencies(64, role["theta"], role["yarn"])
   np.testing.assert_allclose(ours, inverse.numpy(), rtol=1e-5)
   assert our_factor == pytest.approx(factor)
-  written = config_out.qwen2_config(components.build("llm", role), "float32", None)
-  assert config_in.read_qwen2(written)["yarn"] == role["yarn"]
+  written = llm_config_out.llm_config("qwen2", components.build("llm", role), "float32", None)
+  assert llm_config_in.read_llm(written)["yarn"] == role["yarn"]

@@ -326,23 +326,30 @@ def dtype_option(dtype):
   return {"dtype" if is_new else "torch_dtype": dtype}
 
 
-def qwen2_config(llm):
-  """The Qwen2Config of an llm described in FiLax's terms."""
-  from transformers import Qwen2Config
+def llm_config(llm):
+  """The config of transformers for an llm described in FiLax's terms."""
+  import transformers
 
-  yarn = None
+  classes = dict(qwen2="Qwen2Config", qwen3="Qwen3Config", llama="LlamaConfig")
+  config_class = getattr(transformers, classes[llm["name"]])
+  scaling = None
   if llm.get("yarn"):
     factor, positions, *options = llm["yarn"]
-    yarn = dict(type="yarn", rope_type="yarn", factor=factor)
-    yarn["original_max_position_embeddings"] = positions
-    yarn |= dict(*options)
-  rope: dict[str, Any] = dict(rope_theta=llm["theta"], rope_scaling=yarn)  # Of every version.
-  return Qwen2Config(
+    scaling = dict(type="yarn", rope_type="yarn", factor=factor)
+    scaling["original_max_position_embeddings"] = positions
+    scaling |= dict(*options)
+  if llm.get("stretch"):
+    factor, low, high, positions = llm["stretch"]
+    scaling = dict(rope_type="llama3", factor=factor, low_freq_factor=low, high_freq_factor=high)
+    scaling["original_max_position_embeddings"] = positions
+  rope: dict[str, Any] = dict(rope_theta=llm["theta"], rope_scaling=scaling)  # Of every version.
+  return config_class(
     hidden_size=llm["width"],
     intermediate_size=llm["mlp"],
     num_hidden_layers=llm["depth"],
     num_attention_heads=llm["heads"],
     num_key_value_heads=llm["kv_heads"],
+    head_dim=llm["head_dim"],
     vocab_size=llm["vocab"],
     rms_norm_eps=llm["eps"],
     max_position_embeddings=llm["positions"],

@@ -13,7 +13,7 @@ import json
 import pathlib
 
 import fila_video
-from fila_video import qwen2_config
+from fila_video import llm_config
 import flash_towers
 import torch
 from torch import nn
@@ -58,7 +58,7 @@ def build_modules(state, model, config=None):
   projector.load_state_dict(pop_prefix(state, PROJECTOR))
   if model["llm"]["tied"]:
     state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
-  config = config or qwen2_config(model["llm"])
+  config = config or llm_config(model["llm"])
   llm = Qwen2ForCausalLM.from_pretrained(None, config=config, state_dict=dict(state))
   return llm, tower, projector
 

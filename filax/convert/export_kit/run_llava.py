@@ -15,7 +15,7 @@ import math
 import pathlib
 
 import fila_video
-from fila_video import qwen2_config
+from fila_video import llm_config
 import numpy as np
 import torch
 
@@ -92,7 +92,7 @@ def stock_config(model):
   )
   return LlavaOnevisionConfig(
     vision_config=vision_config,
-    text_config=qwen2_config(llm),
+    text_config=llm_config(llm),
     tie_word_embeddings=llm["tied"],
     vision_feature_layer=-1,
     vision_feature_select_strategy="full",

@@ -30,6 +30,8 @@ MERGERS = {  # Families that PyTorch can run here, and their supported mergers.
   "llava": ("weighted", "mean"),
   "videochat-flash": ("tome",),
   "qwen2": (),
+  "qwen3": (),
+  "llama": (),
   "siglip": (),
   "tower": (),
 }

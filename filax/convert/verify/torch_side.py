@@ -17,7 +17,7 @@ import numpy as np
 
 from filax.convert.verify import compare
 
-QWEN2_KEYS = (  # Keys of a Qwen2Config that change the numbers.
+LLM_KEYS = (  # Keys of an llm's config that change the numbers.
   "hidden_size",
   "intermediate_size",
   "num_hidden_layers",
@@ -107,7 +107,7 @@ def run_llava_onevision(part: Mapping, job: Mapping, arrays: Mapping) -> compare
   tower, _, language_model, _ = program.submodules(model)
   recorder = OutputRecorder()
   recorder.watch_siglip(tower)
-  recorder.watch_qwen2(language_model)
+  recorder.watch_llm(language_model)
   features = program.encode_frames(model, arrays["frames"])
   recorder.outputs["features"] = _to_numpy(features)
   x = _embed(model, arrays["tokens"])
@@ -120,39 +120,37 @@ def run_llava_onevision(part: Mapping, job: Mapping, arrays: Mapping) -> compare
   return recorder.with_result(logits=model.lm_head(hidden)[0])
 
 
-def run_qwen2(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
+def run_llm(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
   """A language model alone."""
   import torch
-  from transformers import Qwen2ForCausalLM
+  from transformers import AutoModelForCausalLM
 
-  model = load_strictly(Qwen2ForCausalLM, part["path"], **dtype_option(job["dtype"]))
+  model = load_strictly(AutoModelForCausalLM, part["path"], **dtype_option(job["dtype"]))
   recorder = OutputRecorder()
-  recorder.watch_qwen2(model.model)
+  recorder.watch_llm(model.model)
   tokens = torch.from_numpy(arrays["tokens"]).long()
   return recorder.with_result(logits=model(tokens, use_cache=False).logits[0])
 
 
 def read_text_config(folder: Path, ours: Any) -> Any:
-  """The Qwen2Config from a folder's own config.json.
+  """The config of the llm from a folder's own config.json.
 
   It does not depend on our reader, so a value that we read wrongly shows in the comparison. `ours`
   supplies missing values, and the vocabulary and the head of the files.
   """
-  from transformers import Qwen2Config
-
   written = json.loads((folder / "config.json").read_text())
   defaults = ours.to_dict()
-  rope_keys = [key for key in QWEN2_KEYS if key.startswith("rope")]
+  rope_keys = [key for key in LLM_KEYS if key.startswith("rope")]
   if any(written.get(key) for key in rope_keys):
     for key in rope_keys:
       defaults.pop(key, None)
   values = {}
-  for key in QWEN2_KEYS:
+  for key in LLM_KEYS:
     if key in written or key in defaults:
       values[key] = written.get(key, defaults.get(key))
   values["vocab_size"] = ours.vocab_size
   values["tie_word_embeddings"] = ours.tie_word_embeddings
-  return Qwen2Config(**values)
+  return type(ours)(**values)
 
 
 def run_siglip(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
@@ -184,11 +182,11 @@ def run_flash(part: Mapping, job: Mapping, arrays: Mapping) -> compare.Arrays:
     folder,
     getattr(torch, job["dtype"]),
     settings={"model": model},
-    config=read_text_config(folder, program.qwen2_config(model["llm"])),
+    config=read_text_config(folder, program.llm_config(model["llm"])),
   )
   recorder = OutputRecorder()
   recorder.watch_blocks(tower)
-  recorder.watch_qwen2(llm.model)
+  recorder.watch_llm(llm.model)
   frames = arrays["frames"]
   features = towers.encode_frames(tower, model["encoder"], frames, chunk=len(frames))
   recorder.outputs["features"] = _to_numpy(features)
@@ -286,7 +284,7 @@ class OutputRecorder:
     for i, layer in enumerate(inner.encoder.layers):
       self.watch(layer, f"encoder.layers.{i}")
 
-  def watch_qwen2(self, model) -> None:
+  def watch_llm(self, model) -> None:
     """Keeps the embedded tokens and the output of every layer."""
 
     def keep_input(_module, inputs, options):
@@ -305,7 +303,9 @@ class OutputRecorder:
 FAMILIES = {
   "llava_onevision": run_llava_onevision,
   "llava": run_llava_onevision,
-  "qwen2": run_qwen2,
+  "qwen2": run_llm,
+  "qwen3": run_llm,
+  "llama": run_llm,
   "siglip": run_siglip,
   "videochat-flash": run_flash,
   "tower": run_tower,

@@ -8,10 +8,12 @@ row: its outputs and gradients are zero.
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from filax.ops.attention.blockwise import SAVED
 from filax.ops.attention.tiles import At, KeysAt
+
+_BLOCK = 128
 
 
 def causal(
@@ -22,7 +24,10 @@ def causal(
   kv_at: KeysAt,
 ) -> Float[Array, "B L H d"]:
   """Attention of rows that hold one sample each."""
-  real = _real(q_at)
+  length = q.shape[1]
+  q, k, v = _whole_blocks(q, k, v)
+  (segment,) = _whole_blocks(q_at[0])
+  real = segment != 0
   lengths = real.sum(1, dtype=jnp.int32)
   q, k, v = _zero_padding(real, q, k, v)
   out = jax.nn.dot_product_attention(
@@ -35,7 +40,7 @@ def causal(
     implementation="cudnn",
   )
   (out,) = _zero_padding(real, out)
-  return checkpoint_name(out, SAVED)
+  return checkpoint_name(out[:, :length], SAVED)
 
 
 def packed(
@@ -48,13 +53,20 @@ def packed(
 ) -> Float[Array, "B L H d"]:
   """Attention of rows of up to `samples` samples, one after another.
 
-  jax offers cuDNN's packed layout only under a private name. It needs a Hopper GPU.
+  jax offers cuDNN's packed layout only under a private name. It needs a Hopper GPU. Every query
+  head gets its own keys and values, because jax counts offsets of keys in query heads.
   """
   from jax._src.cudnn import fused_attention_stablehlo as fused
 
-  real = _real(q_at)
+  length = q.shape[1]
+  copies = q.shape[2] // k.shape[2]
+  k = jnp.repeat(k, copies, axis=2)
+  v = jnp.repeat(v, copies, axis=2)
+  q, k, v = _whole_blocks(q, k, v)
+  (segment,) = _whole_blocks(q_at[0])
+  real = segment != 0
   q, k, v = _zero_padding(real, q, k, v)
-  lengths, offsets = sample_bounds(q_at[0], samples)
+  lengths, offsets = sample_bounds(segment, samples)
   out = fused.dot_product_attention(
     q,
     k,
@@ -67,7 +79,7 @@ def packed(
     mask_type=fused.MaskType.PADDING_CAUSAL,
   )
   (out,) = _zero_padding(real, out)
-  return checkpoint_name(out, SAVED)
+  return checkpoint_name(out[:, :length], SAVED)
 
 
 def sample_bounds(
@@ -92,9 +104,13 @@ def sample_bounds(
   return lengths, jnp.pad(first, ((0, 0), (0, 1)), constant_values=-1)
 
 
-def _real(q_at: At) -> Bool[Array, "B L"]:
-  """Which places hold a token of a sample."""
-  return q_at[0] != 0
+def _whole_blocks(*arrays):
+  """Pads [B L ...] to a multiple of _BLOCK places: jax refuses some lengths."""
+  padded = []
+  for x in arrays:
+    after = -x.shape[1] % _BLOCK
+    padded.append(jnp.pad(x, ((0, 0), (0, after), *((0, 0),) * (x.ndim - 2))))
+  return tuple(padded)
 
 
 def _zero_padding(real, *arrays):

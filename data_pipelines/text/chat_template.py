@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chat templates of tokenizers: Jinja programs that write a conversation as text.
+
+A template is untrusted: it runs in Jinja's sandbox, and only its own text can become control
+tokens. To tell this text from the messages' words, the template is rendered with a mark in place of
+every message; what lies between the marks is the template's. The words are put in afterwards, as
+ordinary text.
+"""
+
+from collections.abc import Mapping, Sequence
+import functools
+import hashlib
+import json
+import re
+from typing import Any
+
+MOST = 1_000_000  # Characters of a template, and of what it writes beside the messages.
+_OPEN = "\ue000"  # Of private use: in no sensible template.
+_CLOSE = "\ue001"
+_MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+
+Message = Mapping[str, str]  # role, content
+
+
+class ChatTemplate:
+  """A chat template, and the names of control tokens that it may use.
+
+  names: such as bos_token and eos_token.
+  """
+
+  def __init__(self, source: str, names: Mapping[str, str]):
+    if len(source) > MOST:
+      raise ValueError(f"A chat template of {len(source):,} characters is no chat template.")
+    self.source = source
+    self.names = dict(names)
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """sha256 of the template and the names."""
+    content = json.dumps([self.source, sorted(self.names.items())])
+    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+
+  def pieces(self, messages: Sequence[Message]) -> list[str | int]:
+    """The written conversation: the template's text, and the numbers of messages.
+
+    Raises ValueError if the template fails, leaves a message out, or changes its words.
+    """
+    return self._verified_pieces(messages, False)
+
+  def opening(self, messages: Sequence[Message]) -> str:
+    """What the template writes after the messages to open an answer."""
+    closed = self._verified_pieces(messages, False)
+    opened = self._verified_pieces(messages, True)
+    before = _joined(closed, messages)
+    after = _joined(opened, messages)
+    if not after.startswith(before):
+      raise ValueError(
+        "The tokenizer's chat template writes the messages in another way before an answer, which "
+        "is not implemented. Set config.data.template to chatml."
+      )
+    return after.removeprefix(before)
+
+  def keeps_spaces(self) -> bool:
+    """Whether words keep the spaces around them."""
+    probe = [dict(role="user", content=" a ")]
+    return " a " in self._render(probe, False)
+
+  def _verified_pieces(self, messages: Sequence[Message], opened: bool) -> list[str | int]:
+    marked = []
+    for number, message in enumerate(messages):
+      marked.append(dict(message, content=f"{_OPEN}{number}{_CLOSE}"))
+    pieces: list[str | int] = []
+    for number, part in enumerate(_MARK.split(self._render(marked, opened))):
+      if number % 2:
+        pieces.append(int(part))
+      elif part:
+        pieces.append(part)
+    written = [piece for piece in pieces if isinstance(piece, int)]
+    is_complete = sorted(written) == list(range(len(messages)))
+    if not is_complete or self._render(messages, opened) != _joined(pieces, messages):
+      raise ValueError(
+        "The tokenizer's chat template changes the words of a message, or writes it more than "
+        "once or not at all. Set config.data.template to chatml, or change the message."
+      )
+    return pieces
+
+  def _render(self, messages: Sequence[Message], opened: bool) -> str:
+    try:
+      return _compiled(self.source).render(
+        messages=messages, add_generation_prompt=opened, **self.names
+      )
+    except Exception as error:  # A template may raise anything, also on purpose.
+      reason = " ".join(str(error).split())[:300] or type(error).__name__
+      raise ValueError(
+        f"The tokenizer's chat template cannot write this conversation: {reason}. Set "
+        "config.data.template to chatml, or change the conversation."
+      ) from None
+
+
+def _joined(pieces: Sequence[str | int], messages: Sequence[Message]) -> str:
+  texts = [messages[piece]["content"] if isinstance(piece, int) else piece for piece in pieces]
+  return "".join(texts)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(source: str) -> Any:
+  """The compiled template, in a sandbox and with the functions that transformers gives it."""
+  import jinja2
+  from jinja2 import sandbox
+
+  def raise_exception(message: str):
+    raise jinja2.TemplateError(message)
+
+  environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+  environment.filters["tojson"] = _to_json
+  environment.globals["raise_exception"] = raise_exception
+  return environment.from_string(source)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+  return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def read_chat_template(config: Mapping[str, Any], source: str = "") -> ChatTemplate | None:
+  """The template of a tokenizer_config.json; None without one.
+
+  source: that of a chat_template.jinja beside it, which comes first.
+  """
+  template = source or config.get("chat_template")
+  if isinstance(template, list):  # Several, by name.
+    named = {entry.get("name"): entry.get("template") for entry in template}
+    template = named.get("default")
+  if not isinstance(template, str) or not template:
+    return None
+  names = {}
+  for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
+    value = config.get(key)
+    text = value.get("content") if isinstance(value, Mapping) else value
+    if isinstance(text, str):
+      names[key] = text
+  return ChatTemplate(template, names)
