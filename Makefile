@@ -82,7 +82,7 @@ test-lmms-eval: $(VENV)/.ready-test $(LMMS_EVAL)/.ready
 
 # Compiles every stage for slices of TPUs that need not be there: hours; docs/plan.md.
 plan: $(VENV)/.ready-test
-	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/plan_grid.py
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.plan_grid
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

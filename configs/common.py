@@ -6,7 +6,7 @@ tuples, never by dict keys. `--config F:name=value,flag` passes arguments, `--co
 one key; an unknown key is an error.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 # Prompts are padded to one of these lengths, to compile few programs: four an octave, so that
 # padding adds a quarter at most. 64, 80, 96, 112, 128, 160, ... up to 32,768.
@@ -51,7 +51,7 @@ def base() -> ConfigDict:
 def fila_model() -> dict:
   """FiLA-Video-7B: SigLIP, groups of three frames, weighted fusion, MLP, Qwen2-7B."""
   return dict(
-    encoder=dict(name="siglip", variant="so400m-384", remat="nothing"),
+    encoder=dict(name="siglip", variant="so400m-384", remat="auto"),
     selector=dict(name="uniform", size=3),
     merger=dict(name="weighted"),
     projector=dict(name="mlp", newline="one_token", pool_side=2),
@@ -68,7 +68,7 @@ def qwen2(variant: str, **more) -> dict:
   Kernel, and strategy over the mesh axis seq.
   """
   return (
-    dict(name="qwen2", variant=variant, remat="attn", attention="auto", sequence="gather") | more
+    dict(name="qwen2", variant=variant, remat="auto", attention="auto", sequence="gather") | more
   )
 
 
@@ -127,7 +127,9 @@ def llava_optim() -> dict:
     b2=0.999,
     eps=1e-8,
     clip=1.0,  # Largest global gradient norm; 0 = no clipping.
-    accumulate=1,  # Micro-batches a step; 0 = as many as give every device one row at a time.
+    # Micro-batches a step: a number; 0 = as many as give every device one row at a time; "auto" =
+    # chosen together with remat="auto". The type object lets overrides be numbers or words.
+    accumulate=FieldReference("auto", field_type=object),
     reduction="sample_mean",  # sample_mean (LLaVA) | token_mean
     loss_chunk=1024,  # Positions whose logits are computed at a time.
   )
@@ -172,7 +174,6 @@ def shard_sequence(c: ConfigDict, seq: int) -> None:
   on 16 GB a device from 256 devices on, and on 95 GB from 64 on (docs/plan.md).
   """
   c.mesh = dict(data=1, fsdp=-1, seq=seq, tensor=1)
-  c.optim.accumulate = 0
 
 
 def parse_arg(arg: str | None, **defaults) -> ConfigDict:

@@ -25,7 +25,6 @@ def get_config(arg=None):
   c.optim.rates = (("^projector/", 1e-3), ("", 0.0))
   c.batch = 32
   common.shard_sequence(c, seq=8)
-  c.optim.accumulate = 1  # Rows are short and fit at once; frozen weights are gathered once.
   if arg.packed:  # About 8 samples a row.
     c.data.packing = True
     c.data.rows = ((0, 8, 6656, 16),)

@@ -47,6 +47,7 @@ def get_config(arg=None):
   c.optim.warmup = 0.05
   c.optim.final = 0.02
   c.optim.reduction = "token_mean"
+  c.optim.accumulate = 1
   c.log_every = 20
   c.checkpoint_every = 200
   (_stage1 if arg.stage == 1 else _stage2)(c, arg.corpus)

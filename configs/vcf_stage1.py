@@ -35,8 +35,8 @@ LONG = (  # Prompts of up to 10,000 frames.
 )
 MODELS = {"7B": "7B", "2B": "1.5B"}
 ENCODERS = {
-  "umt": dict(name="umt", remat="nothing"),
-  "internvideo2": dict(name="internvideo2", variant="1B", remat="nothing"),
+  "umt": dict(name="umt", remat="auto"),
+  "internvideo2": dict(name="internvideo2", variant="1B", remat="auto"),
 }
 DROPS = "off"
 

@@ -56,6 +56,7 @@ def get_config(arg=None):
   c.data.sampling.frames = frames
   c.data.rows = ((frames, 0, frames * TOKENS + TEXT, 1),)
   c.optim.rates = rates
+  c.optim.accumulate = 1
   c.batch = batch
   c.steps = steps
   if arg.stage == 1:

@@ -38,7 +38,7 @@ def check_value(knob: str, value: Any, setting: Setting) -> None:
     raise ValueError(f"{knob}={_short(value)} {problem}. Set it to {setting.words}.")
 
 
-def whole_number(low: int, high: int | None = None, also: Sequence[int] = ()) -> Setting:
+def whole_number(low: int, high: int | None = None, also: Sequence[int | str] = ()) -> Setting:
   """A whole number from `low` to `high`, or one of `also`."""
   words = f"a whole number of {low} or more"
   if high is not None:
@@ -47,9 +47,11 @@ def whole_number(low: int, high: int | None = None, also: Sequence[int] = ()) ->
     words += f", or to {' or '.join(map(str, also))}"
 
   def fits(value) -> bool:
+    if value in also:
+      return not isinstance(value, bool)
     if not _is_number(value, numbers.Integral):
       return False
-    return value in also or (value >= low and (high is None or value <= high))
+    return value >= low and (high is None or value <= high)
 
   return Setting(words, fits)
 

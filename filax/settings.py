@@ -46,7 +46,7 @@ def check_settings(config: Mapping[str, Any], path: str = "config") -> None:
 
 
 TYPE = one_of("bfloat16", "float16", "float32", "float64")
-REMAT = one_of("none", "nothing", "attn", "attn_mlp", "offload")
+REMAT = one_of("auto", "none", "products", "attn_mlp", "attn_qkv", "attn", "nothing", "offload")
 TIME_PROMPT = one_of("none", "fila", "llava", "vcf", "vcf_released")
 SIZE = whole_number(1, also=(-1,))
 RULES = rows_of(
@@ -178,7 +178,7 @@ TABLE: dict[str, Setting] = {
   "optim.b2": number(0, 1, below=True),
   "optim.eps": number(above=True),
   "optim.clip": number(),
-  "optim.accumulate": whole_number(0),
+  "optim.accumulate": whole_number(0, also=("auto",)),
   "optim.reduction": one_of("sample_mean", "token_mean"),
   "optim.loss_chunk": whole_number(1),
 }

@@ -7,10 +7,18 @@ other, and the time that no step can beat; with config.evals also the memory of 
 evaluation, between two steps. Needs the extra `tpu` (libtpu), on any Linux
 machine; a step of a 7B takes one to ten minutes to compile.
 
+config.model.*.remat="auto" and config.optim.accumulate="auto" are chosen as `filax train` chooses
+them; a choice that does not fit once it is compiled is followed by up to two smaller ones.
+
+With --serve it compiles what answers questions instead, prefill and decoding of the llm, for videos
+of --frames frames with and without visual dropout: memory of a chip, bytes that a token reads, and
+the time that no token can beat.
+
   filax plan --config configs/fila_stage4.py --topology v5e:16x16
   filax plan --config configs/vcf_stage3.py:dropout=uniform0_attention --topology v5p:4x4x4 --json
   filax plan --config configs/vcf_stage3.py --topology v6e:16x16 --search
       Tries meshes, recomputation and rows at a time until the largest rows fit.
+  filax plan --config configs/vcf_stage3.py --topology v5e:2x2 --serve --frames 64,512,2048,10000
 """
 
 import argparse
@@ -22,8 +30,9 @@ import jax
 from ml_collections import ConfigDict
 
 from filax.cli import config_flags, options
-from filax.plan import lines, report, search, topology
+from filax.plan import lines, report, search, serving, serving_lines, topology
 from filax.plan.evaluation import EvaluationDemand
+from filax.train.chips import GIB
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
   jax.config.update("jax_platforms", "cpu")  # The slice is only compiled for.
   slice_ = topology.parse_topology(args.topology)
   config, _ = config_flags.read_config(["--config", args.config, *overrides])
+  if args.serve:
+    return _serve(args, config.to_dict(), slice_)
   if args.search:
     return _search(config.to_dict(), slice_, args.json)
   demands = evaluation_demands(config)
@@ -72,8 +83,38 @@ def plan_parser() -> argparse.ArgumentParser:
   add("--samples", type=options.whole_number(0), default=0, help="of the stage, for its chip-hours")
   add("--largest", action="store_true", help="only the largest rows of the config")
   add("--search", action="store_true", help="look for a mesh that fits")
+  add("--serve", action="store_true", help="plan answers about videos instead of training")
+  add("--frames", type=_frame_counts, default=(64, 512, 2048), help="of videos, with --serve")
+  add(
+    "--dropout",
+    default="off,uniform0_attention",
+    help="of visual tokens, with --serve: values of config.model.llm.dropout, joined by commas",
+  )
+  add("--prompts", type=options.whole_number(1), default=1, help="answered at a time, with --serve")
   add("--json", action="store_true", help="print JSON, in bytes, FLOPs and seconds")
   return parser
+
+
+def _frame_counts(text: str) -> tuple[int, ...]:
+  """ "64,512" as (64, 512)."""
+  counts = []
+  for word in text.split(","):
+    if not word.strip().isdecimal() or int(word) < 1:
+      raise argparse.ArgumentTypeError(f"{text!r} is no list of frames such as 64,512,2048")
+    counts.append(int(word))
+  return tuple(counts)
+
+
+def _serve(args: argparse.Namespace, config: Mapping[str, Any], slice_: topology.Topology) -> int:
+  """Prints the plan of serving; returns 0 if everything fits."""
+  dropouts = args.dropout.split(",")
+  plan = serving.plan_serving(config, slice_, args.frames, dropouts, args.prompts)
+  plan["config"] = args.config
+  if args.json:
+    print(json.dumps(plan, indent=2))
+  else:
+    print("\n".join([args.config, *serving_lines.serving_lines(plan)]))
+  return 0 if plan["fits"] else 1
 
 
 def _search(config: Mapping[str, Any], slice_: topology.Topology, as_json: bool) -> int:
@@ -101,7 +142,7 @@ def _trial_line(trial: Mapping[str, Any]) -> str:
   mesh = " ".join(_mesh_words(trial["mesh"]))
   memory = ""
   if trial["bytes"] is not None:
-    memory = f" {trial['bytes'] / topology.GIB:.2f} GiB"
+    memory = f" {trial['bytes'] / GIB:.2f} GiB"
   verdict = "fits" if trial["fits"] else f"does not fit: {trial['error'][:160]}"
   return f"{mesh} remat={trial['remat']} rows at once={trial['rows_at_once']}:{memory} {verdict}"
 

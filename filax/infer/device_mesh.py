@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Meshes of all devices for inference, by what the devices share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,37 +15,43 @@ PARAMETERS = "parameters"  # Every device has a part of the parameters.
 
 
 def make_device_mesh(
-  layout: Mapping[str, int] | str | None, config: Mapping[str, Any]
+  layout: Mapping[str, int] | str | None,
+  config: Mapping[str, Any],
+  devices: Sequence[jax.Device] | None = None,
 ) -> jax.sharding.Mesh | None:
   """The mesh of sizes or of a layout; None for one device.
 
-  `config`: config.model. Raises ValueError naming config.mesh if sizes do not fit the devices.
+  `config`: config.model. `devices`: default: all. Raises ValueError naming config.mesh if sizes do
+  not fit the devices.
   """
   if layout is None:
     return None
+  devices = jax.devices() if devices is None else devices
   if not isinstance(layout, str):
-    return mesh_lib.make_mesh(layout)
-  if len(jax.devices()) == 1:
+    return mesh_lib.make_mesh(layout, devices)
+  if len(devices) == 1:
     return None
   if layout == ROWS:
-    return mesh_lib.make_mesh(dict(data=-1))
+    return mesh_lib.make_mesh(dict(data=-1), devices)
   if layout == PARAMETERS:
-    return _mesh_of_parameters(config)
+    return _mesh_of_parameters(config, devices)
   raise ValueError(f"mesh={layout!r} is no layout. Set it to {ROWS} or {PARAMETERS}, or to sizes.")
 
 
-def _mesh_of_parameters(config: Mapping[str, Any]) -> jax.sharding.Mesh | None:
+def _mesh_of_parameters(
+  config: Mapping[str, Any], devices: Sequence[jax.Device]
+) -> jax.sharding.Mesh | None:
   """The mesh that splits heads as far as possible, and then widths.
 
   None if the parameters do not split evenly over all devices.
   """
   shapes = parameter_shapes(build_video_lm(config))
   table = dims_table(config)
-  devices = len(jax.devices())
-  for tensor in range(devices, 0, -1):
-    if devices % tensor:
+  count = len(devices)
+  for tensor in range(count, 0, -1):
+    if count % tensor:
       continue
-    mesh = mesh_lib.make_mesh(dict(tensor=tensor, fsdp=-1))
+    mesh = mesh_lib.make_mesh(dict(tensor=tensor, fsdp=-1), devices)
     try:
       rules.parameter_shardings(table, shapes, mesh)
     except ValueError:  # A dimension does not split so many ways.

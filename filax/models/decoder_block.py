@@ -63,6 +63,9 @@ class CausalAttention(nn.Module):
     k = rope.rotate(k, *rotation)
     if probe:
       return q, k
+    q = checkpoint_name(q, "query")
+    k = checkpoint_name(k, "key")
+    v = checkpoint_name(v, "value")
     if cache is not None:
       cache = cache.write(k, v, slots)
     if cache is None or samples == 1:
@@ -138,7 +141,7 @@ class DecoderBlock(nn.Module):
     if probe:
       return attention(h, cache, rotation, q_at, slots, samples, probe)
     h, cache = attention(h, cache, rotation, q_at, slots, samples)
-    x = x + h
+    x = checkpoint_name(x + h, "middle")
     h = RMSNorm(self.eps, name="post_attention_layernorm", **types)(x)
     x = x + SwiGLU(self.mlp, name="mlp", **types)(h)
     return constrain(x, "batch seq -"), cache

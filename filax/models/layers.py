@@ -24,12 +24,24 @@ from filax.parallel.rules import by_axis, constrain
 
 XAVIER = nn.initializers.xavier_uniform()
 
-# Values of a layer saved for the backward pass; all others are computed again.
+# Policy -> the values of a layer, named by checkpoint_name, that it saves for the backward pass.
+# All others are computed again.
+SAVED_NAMES = {
+  "nothing": (),
+  "attn": ("attn",),
+  "attn_mlp": ("attn", "gate", "up"),
+  "attn_qkv": ("attn", "query", "key", "value", "middle"),
+  # Every matrix product: only norms, rotations and activation functions are computed again.
+  "products": ("attn", "query", "key", "value", "middle", "gate", "up"),
+  # Without a choice by filax.train.memory_fit, that of "attn".
+  "auto": ("attn",),
+}
 REMAT = {
   "none": None,  # Save everything: no recomputation.
-  "nothing": jax.checkpoint_policies.nothing_saveable,
-  "attn": jax.checkpoint_policies.save_only_these_names("attn"),
-  "attn_mlp": jax.checkpoint_policies.save_only_these_names("attn", "gate", "up"),
+  **{
+    policy: jax.checkpoint_policies.save_only_these_names(*names)
+    for policy, names in SAVED_NAMES.items()
+  },
   "offload": jax.checkpoint_policies.save_and_offload_only_these_names(  # "attn", in host memory.
     names_which_can_be_saved=[],
     names_which_can_be_offloaded=["attn"],

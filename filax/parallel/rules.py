@@ -184,3 +184,12 @@ def check_divides(path: str, shape: tuple[int, ...], layout: P, mesh: Mesh) -> N
       f"{path} {shape}: {size} does not split {parts} ways over mesh axis {'*'.join(names)}. Set "
       f"config.mesh.{names[-1]} so that the product is one of {fits}."
     )
+
+
+def device_bytes(tree: PyTree) -> float:
+  """Bytes of a tree on one device, from its shapes and shardings."""
+  total = 0
+  for leaf in jax.tree.leaves(tree):
+    shard = leaf.sharding.shard_shape(leaf.shape)
+    total += math.prod(shard) * leaf.dtype.itemsize
+  return float(total)

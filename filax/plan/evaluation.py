@@ -8,7 +8,7 @@ prompt of a batch is the longest one.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,23 @@ from filax.infer import generate as generation
 from filax.infer.video import frame_unit
 from filax.models.components import build_video_lm
 from filax.models.video_lm import VideoLM
-from filax.parallel.rules import partition_spec
+from filax.parallel import rules
 from filax.plan import program
 from filax.train.setup import Setup
+
+
+class Placed(Protocol):
+  """Parameters on a mesh: of a training setup, or for answers alone."""
+
+  @property
+  def mesh(self) -> jax.sharding.Mesh: ...
+
+  @property
+  def like(self) -> Any: ...  # With `params`: ShapeDtypeStructs with shardings.
+
+  @property
+  def replicated(self) -> NamedSharding: ...
+
 
 WORDS = 512  # Positions of a prompt's words, assumed before there are questions.
 
@@ -70,9 +84,9 @@ def plan_evaluation(
     error = error or needs.error
   row = program.config_rows(config, setup.model)[-1]
   memory = dict(
-    parameters=program.device_bytes(setup.like.params),
-    optimizer=program.device_bytes(setup.like.opt),
-    batch=program.device_bytes(program.batch_like(setup, config["batch"], row)),
+    parameters=rules.device_bytes(setup.like.params),
+    optimizer=rules.device_bytes(setup.like.opt),
+    batch=rules.device_bytes(program.batch_like(setup, config["batch"], row)),
     tables=_waiting_tables(model, shape, setup.mesh),
     temporary=largest.temporary + largest.arguments,
     program=code,
@@ -154,6 +168,7 @@ class EvaluationProgram:
   program: float
   seconds: float
   error: str
+  text: str = ""  # The compiled program.
 
 
 def _needed_bytes(needs: EvaluationProgram) -> float:
@@ -167,9 +182,19 @@ def compile_programs(
 
   Decoding is left out if the prefill does not fit.
   """
-  programs = {}
   arguments = _encoder_arguments(setup, model, shape)
-  programs["encode"], _ = _compile(setup, encode.embed, model, arguments, {})
+  encoder, _ = _compile(setup, encode.embed, model, arguments, {})
+  return {"encode": encoder, **compile_answer(setup, model, shape, greedy)}
+
+
+def compile_answer(
+  setup: Placed, model: VideoLM, shape: EvaluationShape, greedy: bool
+) -> dict[str, EvaluationProgram]:
+  """The programs of the llm by name, as filax.infer.generate runs them.
+
+  Decoding is left out if the prefill does not fit.
+  """
+  programs = {}
   llm = generation.language_model(model)
   arguments = _prompt_arguments(setup, model, shape)
   static: dict[str, Any] = dict(room=shape.room, spare=shape.new_tokens)
@@ -185,7 +210,7 @@ def compile_programs(
 
 
 def _compile(
-  setup: Setup,
+  setup: Placed,
   function: Callable,
   model: VideoLM,
   arguments: tuple,
@@ -203,11 +228,12 @@ def _compile(
     lowered = jitted.lower(model, setup.like.params, *arguments, **static)
   done = program.compile_lowered(setup.mesh, lowered)
   needs = EvaluationProgram(
-    arguments=program.device_bytes(arguments),
+    arguments=rules.device_bytes(arguments),
     temporary=done.temporary,
     program=done.program,
     seconds=done.seconds,
     error=done.error,
+    text=done.text,
   )
   if done.executable is None:
     return needs, None
@@ -219,7 +245,7 @@ def _with_sharding(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtype
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _encoder_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> tuple:
+def _encoder_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape) -> tuple:
   """Frames, mask and images of one video."""
   size = model.encoder.size
   return (
@@ -229,11 +255,11 @@ def _encoder_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> 
   )
 
 
-def _prompt_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> tuple:
+def _prompt_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape) -> tuple:
   """Tokens, lengths, visual tables, visual index and schedule of dropout."""
   rows = shape.prompts
   stages = len(model.stages)
-  by_row = NamedSharding(setup.mesh, partition_spec("batch"))
+  by_row = NamedSharding(setup.mesh, rules.partition_spec("batch"))
   tables = jax.ShapeDtypeStruct(
     (rows, shape.table, model.llm.width), jnp.dtype(model.llm.dtype), sharding=by_row
   )
@@ -246,11 +272,11 @@ def _prompt_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape) -> t
   )
 
 
-def _decode_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape, cache: Any) -> tuple:
+def _decode_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape, cache: Any) -> tuple:
   """The state after a prefill, and the settings of sampling."""
   rows = _whole(setup, (shape.prompts,), jnp.int32)
   key = jax.eval_shape(jax.random.key, 0)
-  state = decoding.Decoding(
+  shapes: dict[str, Any] = dict(  # Of arrays.
     cache=cache,
     token=rows,
     count=rows,
@@ -259,6 +285,7 @@ def _decode_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape, cach
     step=_whole(setup, (), jnp.int32),
     key=_whole(setup, key.shape, key.dtype),
   )
+  state = decoding.Decoding(**shapes)
   settings = decoding.sampling_settings(model, stop=(0, 0))
 
   def whole(leaf):
@@ -267,7 +294,7 @@ def _decode_arguments(setup: Setup, model: VideoLM, shape: EvaluationShape, cach
   return state, jax.tree.map(whole, settings)
 
 
-def _whole(setup: Setup, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+def _whole(setup: Placed, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
   """An array that every device holds whole."""
   return jax.ShapeDtypeStruct(shape, dtype, sharding=setup.replicated)
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from filax.plan.topology import GIB
+from filax.train.chips import GIB
 
 Data = Mapping[str, Any]
 
@@ -14,8 +14,11 @@ def plan_lines(plan: Data) -> Iterator[str]:
   mesh = " ".join(f"{axis}={size}" for axis, size in plan["mesh"].items())
   yield (
     f"{plan['topology']}, {plan['chips']} chips, mesh {mesh}, {plan['batch']} rows a step in "
-    f"{plan['micro_batches']} parts, remat llm={plan['remat']['llm']}, jax {plan['jax']}"
+    f"{plan['micro_batches']} parts, remat encoder={plan['remat']['encoder']} llm="
+    f"{plan['remat']['llm']}, jax {plan['jax']}"
   )
+  if plan["chosen"]:
+    yield f"Chosen: {plan['chosen']}"
   for row in plan["rows"]:
     yield ""
     yield from _row_lines(row, plan["usable_bytes"])
@@ -37,6 +40,7 @@ def _row_lines(row: Data, usable_bytes: float) -> Iterator[str]:
   yield _memory_line(row, usable_bytes)
   for text in row["helps"]:
     yield f"          try {text}"
+  yield f"          by estimate {row['estimated_bytes'] / GIB:.2f} GiB without code"
   yield _flops_line(row["flops"])
   yield from _collective_lines(row["collectives"])
   merged = row["visual"]["merged"] / 1e9

@@ -8,8 +8,8 @@ import jax
 
 from filax.costs import train_costs
 from filax.models import components
-from filax.plan.work import merger_flops
 from filax.spec import dropout_stages
+from filax.train.step_work import merger_flops
 
 
 @dataclasses.dataclass(frozen=True)

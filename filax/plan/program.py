@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import math
 import pathlib
 import re
 import tempfile
@@ -16,6 +15,7 @@ from data_pipelines.packing import planner
 from data_pipelines.packing.demand import Demand
 from filax.checkpoint.tree import flatten_tree
 from filax.models.lora import is_adapter
+from filax.parallel import rules
 from filax.spec import RowShape
 from filax.train.batches import batch_sharding
 from filax.train.setup import Setup, train_step
@@ -65,12 +65,12 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
   adapters = {path: leaf for path, leaf in leaves.items() if is_adapter(path)}
   base = {path: leaf for path, leaf in leaves.items() if path not in adapters}
   memory = Memory(
-    parameters=device_bytes(base),
-    optimizer=device_bytes(setup.like.opt),
-    batch=device_bytes(batch),
+    parameters=rules.device_bytes(base),
+    optimizer=rules.device_bytes(setup.like.opt),
+    batch=rules.device_bytes(batch),
     temporary=compiled.temporary,
     program=compiled.program,
-    adapters=device_bytes(adapters),
+    adapters=rules.device_bytes(adapters),
   )
   return Program(memory, compiled.seconds, compiled.text, compiled.error)
 
@@ -140,12 +140,3 @@ def batch_like(setup: Setup, count: int, row: RowShape) -> dict[str, jax.ShapeDt
     key: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(key, shape, setup.mesh))
     for key, (shape, dtype) in shapes.items()
   }
-
-
-def device_bytes(tree) -> float:
-  """Bytes of a tree on one device."""
-  total = 0
-  for leaf in jax.tree.leaves(tree):
-    shard = leaf.sharding.shard_shape(leaf.shape)
-    total += math.prod(shard) * leaf.dtype.itemsize
-  return float(total)

@@ -8,11 +8,14 @@ from typing import Any
 
 import jax
 
-from filax.plan import collectives, program, topology, work
+from filax.plan import collectives, program, topology
 from filax.plan.evaluation import EvaluationDemand, plan_evaluation
 from filax.spec import RowShape
-from filax.train.setup import Setup, prepare
+from filax.train.memory_estimate import Policy, step_bytes
+from filax.train.setup import Setup, prepare, resolved_config, step_facts
+from filax.train.step_work import train_work
 
+_CHOICES = 3  # Programs compiled until a choice for "auto" fits.
 ASSUMED = (
   "no step can be faster: all arithmetic (recomputation included) at the chip's bfloat16 peak, or "
   "all collectives along one axis of the torus, whichever is longer, perfectly overlapped; rows "
@@ -33,22 +36,9 @@ def plan_config(
   chip-hours. demands: those of config.evals, for the memory of evaluation. Raises ValueError for an
   invalid config.
   """
-  setup = prepare(config, steps=1000, devices=slice_.devices())
-  shapes = program.config_rows(config, setup.model)
-  if largest:
-    shapes = shapes[-1:]
-  plan = dict(
-    topology=str(slice_),
-    chips=slice_.chips,
-    usable_bytes=slice_.chip.hbm,
-    mesh=dict(setup.mesh.shape),
-    batch=config["batch"],
-    micro_batches=setup.micro_batches,
-    remat={role: config["model"][role].get("remat", "") for role in ("encoder", "llm")},
-    jax=jax.__version__,
-    assumed=ASSUMED,
-    rows=[_row_plan(config, setup, slice_, row) for row in shapes],
-  )
+  plan = _first_that_fits(config, slice_, largest)
+  setup = plan.pop("setup")
+  config = resolved_config(config, setup)
   plan["fits"] = all(row["fits"] for row in plan["rows"])
   plan["peak_bytes"] = max(row["memory"]["total"] for row in plan["rows"])
   if demands:
@@ -63,6 +53,56 @@ def plan_config(
   return plan
 
 
+def _first_that_fits(
+  config: Mapping[str, Any], slice_: topology.Topology, largest: bool
+) -> dict[str, Any]:
+  """The plan of the steps, without totals; with the setup behind it.
+
+  A choice for "auto" that does not fit once it is compiled is followed by a smaller one.
+  """
+  usable = slice_.chip.hbm
+  allowed = usable
+  note = ""
+  for _ in range(_CHOICES):
+    setup = prepare(config, 1000, slice_.devices(), allowed)
+    chosen = resolved_config(config, setup)
+    shapes = program.config_rows(chosen, setup.model)
+    rows = [_row_plan(chosen, setup, slice_, shapes[-1])]
+    peak = rows[0]["memory"]["total"]
+    if setup.fit is None or rows[0]["fits"]:
+      break
+    allowed *= 0.95 * min(1.0, setup.fit.bytes.peak / peak)
+    note = " A larger choice did not fit: set these in the config, a run would not know."
+  if not largest:
+    rows = [*(_row_plan(chosen, setup, slice_, row) for row in shapes[:-1]), *rows]
+  return dict(
+    setup=setup,
+    topology=str(slice_),
+    chips=slice_.chips,
+    usable_bytes=usable,
+    mesh=dict(setup.mesh.shape),
+    batch=config["batch"],
+    micro_batches=setup.micro_batches,
+    chosen="" if setup.fit is None else setup.fit.line() + note,
+    remat=_remat(chosen),
+    jax=jax.__version__,
+    assumed=ASSUMED,
+    rows=rows,
+  )
+
+
+def _remat(config: Mapping[str, Any]) -> dict[str, str]:
+  """Role -> what its layers keep."""
+  return {role: config["model"][role].get("remat", "none") for role in ("encoder", "llm")}
+
+
+def estimated_bytes(config: Mapping[str, Any], setup: Setup, row: RowShape) -> float:
+  """The estimate by which "auto" would judge this step."""
+  remat = _remat(config)
+  policy = Policy(remat["encoder"], remat["llm"], setup.micro_batches)
+  return step_bytes(step_facts(config, setup), policy, row).peak
+
+
 def _row_plan(
   config: Mapping[str, Any], setup: Setup, slice_: topology.Topology, row: RowShape
 ) -> dict[str, Any]:
@@ -71,7 +111,7 @@ def _row_plan(
   usable = slice_.chip.hbm
   compiled = program.compile_step(setup, config, row)
   memory = compiled.memory
-  flops = work.train_work(setup.model, setup.like.params, setup.optimizer.rates, row)
+  flops = train_work(setup.model, setup.like.params, setup.optimizer.rates, row)
   moved = moved_bytes(compiled, setup)
   compute_seconds = flops.hardware * batch / (slice_.chips * slice_.chip.flops)
   step_seconds = compute_seconds
@@ -82,7 +122,7 @@ def _row_plan(
   fits = not compiled.error and memory.total <= usable
   if fits:
     lacks_bytes = 0.0
-    advice = larger_knobs(memory, usable, setup)
+    advice = [] if setup.fit else larger_knobs(memory, usable, setup)  # "auto" has used it.
   else:
     lacks_bytes = memory.total - usable
     advice = smaller_knobs(memory, config, setup)
@@ -95,6 +135,7 @@ def _row_plan(
     lacks_bytes=lacks_bytes,
     helps=advice,
     error=compiled.error,
+    estimated_bytes=estimated_bytes(config, setup, row),
     memory=dataclasses.asdict(memory) | dict(total=memory.total),
     flops=dataclasses.asdict(flops) | dict(model=flops.model, hardware=flops.hardware),
     visual=visual_bytes(setup.model, row),

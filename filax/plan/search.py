@@ -10,7 +10,7 @@ import jax
 from filax.plan import program, topology
 from filax.train.setup import prepare
 
-REMAT = ("attn_mlp", "attn", "nothing")  # From little to much recomputation.
+REMAT = ("products", "attn_mlp", "attn", "nothing")  # From little to much recomputation.
 SEQ = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -82,7 +82,7 @@ def _trial(
     accumulate=variant["optim"]["accumulate"],
   )
   try:
-    setup = prepare(variant, steps=1000, devices=devices)
+    setup = prepare(variant, 1000, devices, slice_.chip.hbm)
     largest = program.config_rows(variant, setup.model)[-1]
     compiled = program.compile_step(setup, variant, largest)
   except ValueError as error:

@@ -14,27 +14,7 @@ import re
 
 import jax
 
-GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-  """Memory and speed of one chip, as its manufacturer states them."""
-
-  hbm: float  # Bytes that a program may use.
-  flops: float  # Dense bfloat16 FLOPs a second.
-  memory: float  # Bytes a second from HBM.
-  link: float  # Bytes a second along one axis of the torus, both directions together.
-  axes: int  # Number of axes of the torus.
-  slices: str  # Some of the shapes that exist.
-
-
-# cloud.google.com/tpu/docs/{v5e,v5p,v6e}; usable HBM as the compiler states it.
-CHIPS = {
-  "v5e": Chip(15.75 * GIB, 197e12, 0.81e12, 0.9e11, 2, "2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16"),
-  "v5p": Chip(95.74 * GIB, 459e12, 2.77e12, 1.8e11, 3, "2x2x1, 2x2x2, 2x4x4, 4x4x4, 4x4x8, 8x8x8"),
-  "v6e": Chip(31.25 * GIB, 918e12, 1.64e12, 1.8e11, 2, "2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16"),
-}
+from filax.train.chips import CHIPS, Chip
 
 
 @dataclasses.dataclass(frozen=True)

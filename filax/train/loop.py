@@ -23,11 +23,20 @@ from filax.checkpoint import store
 from filax.checkpoint.lease import Lease
 from filax.checkpoint.store import say
 from filax.parallel import agreement, ending, key_value
-from filax.train import batches, goodput, metrics, plan_record, profiler
+from filax.train import batches, chips, goodput, metrics, plan_record, profiler
 from filax.train.batches import BatchSource
 from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
-from filax.train.setup import Config, check_training_settings, initial_state, prepare, train_step
+from filax.train.setup import (
+  Config,
+  Setup,
+  check_training_settings,
+  initial_state,
+  prepare,
+  resolved_config,
+  settings_left_open,
+  train_step,
+)
 from filax.train.signals import Signals
 from filax.train.state import TrainState
 from filax.train.supervision import Supervision
@@ -76,7 +85,7 @@ def train_pipeline(
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(metrics.Compilations())
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
-    setup = prepare(config, steps, devices)
+    config, setup = choose_open_settings(config, workdir, steps, devices)
     check_lease = lease.check_held if lease else _no_lease
     saved = stack.enter_context(
       store.Checkpoints(workdir, config["keep"], check_lease, config.get("best", ""))
@@ -118,6 +127,34 @@ def agree_on_plan(
   parts = plan_record.plan_parts(config, steps, pipeline.fingerprint, ingredients)
   agreement.require_equal(parts)
   return steps, parts
+
+
+def choose_open_settings(
+  config: Config, workdir: epath.PathLike, steps: int, devices: Sequence[jax.Device] | None
+) -> tuple[Config, Setup]:
+  """The config with a choice for every "auto", and its setup.
+
+  Prints the choice. A run that goes on keeps that of its checkpoint where it fits.
+  """
+  earlier = earlier_config(workdir) if settings_left_open(config).any else None
+  setup = prepare(config, steps, devices, device_bytes(devices), earlier)
+  if setup.fit is not None:
+    say(f"Chosen: {setup.fit.line()}")
+  return resolved_config(config, setup), setup
+
+
+def device_bytes(devices: Sequence[jax.Device] | None) -> float:
+  """The memory of the smallest device of all processes."""
+  usable = chips.usable_bytes(jax.devices() if devices is None else devices)
+  return min(map(float, agreement.share_texts(repr(usable))))
+
+
+def earlier_config(workdir: epath.PathLike) -> Config | None:
+  """The config of the workdir's newest checkpoint; None without one."""
+  try:
+    return store.read_config(workdir)
+  except FileNotFoundError:
+    return None
 
 
 def count_steps(config: Config, pipeline: BatchSource) -> int:

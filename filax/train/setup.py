@@ -2,6 +2,7 @@
 """Builds model, mesh, optimizer and shardings; restores or initialises the state."""
 
 from collections.abc import Callable, Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import json
@@ -19,7 +20,10 @@ from filax.models import components
 from filax.models.adapted import Adaptation, adaptation
 from filax.parallel import mesh as mesh_lib
 from filax.parallel import rules
-from filax.train import first_params, optim, step
+from filax.spec import RowShape
+from filax.train import first_params, memory_fit, optim, step
+from filax.train.chips import usable_bytes
+from filax.train.memory_estimate import Policy, StepFacts
 from filax.train.state import TrainState, create_state, state_shardings
 
 Config = Mapping[str, Any]  # Nested dicts.
@@ -39,12 +43,21 @@ class Setup:
   like: TrainState  # ShapeDtypeStructs with shardings.
   replicated: NamedSharding  # All of an array on every device.
   micro_batches: int  # One after the other in a step.
+  fit: memory_fit.Fit | None = None  # The choice for settings that are "auto".
 
 
-def prepare(config: Config, steps: int, devices: Sequence[jax.Device] | None = None) -> Setup:
+def prepare(
+  config: Config,
+  steps: int,
+  devices: Sequence[jax.Device] | None = None,
+  device_bytes: float = 0.0,
+  earlier: Config | None = None,
+) -> Setup:
   """Builds and checks the setup of a config for `steps` updates.
 
-  devices: those of config.mesh; default: all devices. Raises ValueError naming the knob.
+  devices: those of config.mesh; default: all devices. device_bytes: of one of them, for settings
+  that are "auto"; default: what it states. earlier: the config of the run's start before, whose
+  choices are kept. Raises ValueError naming the knob.
   """
   check_training_settings(config)
   mesh = mesh_lib.make_mesh(config["mesh"], devices)
@@ -59,7 +72,73 @@ def prepare(config: Config, steps: int, devices: Sequence[jax.Device] | None = N
   like = jax.eval_shape(lambda params: create_state(params, optimizer, 0), shapes)
   shardings = state_shardings(shapes, layout, optimizer, replicated)
   like = jax.tree.map(_with_sharding, like, shardings)
-  return Setup(model, mesh, optimizer, adapted, like, replicated, parts)
+  setup = Setup(model, mesh, optimizer, adapted, like, replicated, parts)
+  if not settings_left_open(config).any:
+    return setup
+  return _with_choice(setup, config, device_bytes or usable_bytes(list(mesh.devices.flat)), earlier)
+
+
+def settings_left_open(config: Config) -> memory_fit.Open:
+  """The settings of recomputation and micro-batches, "auto" or not."""
+  accumulate = config["optim"]["accumulate"]
+  return memory_fit.Open(
+    encoder=config["model"]["encoder"].get("remat", "none"),
+    llm=config["model"]["llm"].get("remat", "none"),
+    parts=None if accumulate == memory_fit.AUTO else accumulate,
+  )
+
+
+def _with_choice(
+  setup: Setup, config: Config, device_bytes: float, earlier: Config | None
+) -> Setup:
+  """A setup whose open settings are chosen."""
+  wanted = settings_left_open(config)
+  if wanted.parts is not None:
+    wanted = dataclasses.replace(wanted, parts=setup.micro_batches)
+  facts = step_facts(config, setup)
+  before = None if earlier is None else _earlier_choice(earlier)
+  fit = memory_fit.keep_or_choose(facts, wanted, device_bytes, before)
+  model = memory_fit.with_policies(setup.model, fit.policy)
+  return dataclasses.replace(setup, model=model, micro_batches=fit.policy.parts, fit=fit)
+
+
+def step_facts(config: Config, setup: Setup) -> StepFacts:
+  """What the memory of the config's step depends on."""
+  rows = []
+  for frames, images, length, segments in config["data"]["rows"]:
+    rows.append(RowShape(frames, images, length, segments))
+  return StepFacts(
+    model=setup.model,
+    shapes=setup.like.params,
+    rates=setup.optimizer.rates,
+    mesh=dict(setup.mesh.shape),
+    rows=rows,
+    batch=config["batch"],
+    state_bytes=rules.device_bytes(setup.like.params) + rules.device_bytes(setup.like.opt),
+    loss_chunk=config["optim"]["loss_chunk"],
+  )
+
+
+def _earlier_choice(config: Config) -> Policy | None:
+  """The choice in the config of an earlier start; None without one."""
+  wanted = settings_left_open(config)
+  if wanted.any or not wanted.parts:
+    return None
+  return Policy(wanted.encoder, wanted.llm, wanted.parts)
+
+
+def resolved_config(config: Config, setup: Setup) -> dict[str, Any]:
+  """A config whose "auto" settings are those of its setup."""
+  resolved = copy.deepcopy(dict(config))
+  if setup.fit is None:
+    return resolved
+  policy = setup.fit.policy
+  for role, remat in (("encoder", policy.encoder), ("llm", policy.llm)):
+    if resolved["model"][role].get("remat") == memory_fit.AUTO:
+      resolved["model"][role]["remat"] = remat
+  if resolved["optim"]["accumulate"] == memory_fit.AUTO:
+    resolved["optim"]["accumulate"] = policy.parts
+  return resolved
 
 
 def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
@@ -96,13 +175,17 @@ def _shardings(tree: PyTree) -> PyTree:
 def micro_batches(config: Config, mesh: Mesh) -> int:
   """The number of micro-batches of a step.
 
-  config.optim.accumulate; if that is 0, as many as give every device one row at a time. Raises
-  ValueError if the rows of a batch do not split over devices and micro-batches.
+  config.optim.accumulate; if that is 0, as many as give every device one row at a time, and if it
+  is "auto", 1 for now. Raises ValueError if the rows of a batch do not split over devices and
+  micro-batches.
   """
   data = mesh.shape["data"]
   fsdp = mesh.shape["fsdp"]
   batch = config["batch"]
-  parts = config["optim"]["accumulate"] or max(1, batch // (data * fsdp))
+  accumulate = config["optim"]["accumulate"]
+  if accumulate == memory_fit.AUTO:
+    accumulate = 1
+  parts = accumulate or max(1, batch // (data * fsdp))
   if parts < 1 or batch < 1 or batch % (data * fsdp * parts):
     raise ValueError(
       f"config.batch={batch} rows do not split over config.mesh.data={data} x "

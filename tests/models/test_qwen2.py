@@ -94,7 +94,9 @@ def test_the_gradient_through_ranges_equals_the_whole(tiny):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), have, want)
 
 
-@pytest.mark.parametrize("remat", ["nothing", "attn", "attn_mlp", "offload"])
+@pytest.mark.parametrize(
+  "remat", ["nothing", "attn", "attn_mlp", "attn_qkv", "products", "offload"]
+)
 def test_remat_changes_no_gradient(tiny, remat):
   model, variables, x, positions = tiny
 

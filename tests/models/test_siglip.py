@@ -104,7 +104,7 @@ def test_remat_keeps_the_gradient():
     return jax.jit(jax.grad(lambda p: jnp.square(model.apply(p, x)).sum()))(params)
 
   want = grad(tiny())
-  for remat in ("nothing", "attn_mlp"):
+  for remat in ("nothing", "attn_mlp", "products"):
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
       want,

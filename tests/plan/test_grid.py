@@ -7,22 +7,25 @@ import pathlib
 
 import pytest
 
-from benchmarks import plan_grid
+from benchmarks import plan_entries, plan_grid, plan_page
+from filax.train.memory_estimate import MARGIN
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 PLANS = json.loads((DOCS / "plan.json").read_text())
+CHOICES = json.loads((DOCS / "plan_choices.json").read_text())
 
 
 def test_the_page_is_made_of_the_numbers():
-  assert (DOCS / "plan.md").read_text() == "\n".join(plan_grid.page(PLANS)) + "\n"
+  lines = plan_page.page(PLANS, CHOICES)
+  assert (DOCS / "plan.md").read_text() == "\n".join(lines) + "\n"
 
 
 def test_no_number_is_of_an_entry_that_is_gone():
-  assert PLANS.keys() <= {entry.key for entry in plan_grid.entries()}
+  assert PLANS.keys() <= {entry.key for entry in plan_entries.entries()}
 
 
-@pytest.mark.parametrize("entry", plan_grid.sections()["Stages"], ids=lambda entry: entry.key)
-def test_a_stage_as_it_is_compiles_and_fits(entry):
+@pytest.mark.parametrize("entry", plan_entries.stage_entries(), ids=lambda entry: entry.key)
+def test_a_stage_compiles_and_fits(entry):
   plan = PLANS[entry.key]
   assert plan["rows"] and all(row["fits"] for row in plan["rows"])
   module = importlib.import_module(f"configs.{pathlib.Path(entry.config).stem}")
@@ -30,5 +33,28 @@ def test_a_stage_as_it_is_compiles_and_fits(entry):
   largest = plan["rows"][-1]
   assert (largest["frames"], largest["images"], largest["positions"]) == config.data.rows[-1][:3]
   assert plan["batch"] == config.batch and plan["mesh"]["seq"] == config.mesh.seq
-  assert plan["micro_batches"] == (config.optim.accumulate or config.batch // plan["mesh"]["fsdp"])
-  assert plan["remat"] == {role: config.model[role].remat for role in ("encoder", "llm")}
+  assert config.optim.accumulate == config.model.llm.remat == config.model.encoder.remat == "auto"
+
+
+def test_no_compiled_step_is_larger_than_its_estimate_with_the_margin():
+  for key, plan in PLANS.items():
+    for row in plan["rows"]:
+      if "estimated_bytes" in row:
+        assert row["estimated_bytes"] * (1 + MARGIN) > row["memory"]["total"], key
+
+
+def test_the_choices_are_those_of_the_code():
+  pytest.importorskip("libtpu")
+  entry = plan_entries.stage_entries()[0]
+  assert plan_grid.choice(entry) == CHOICES[0]
+
+
+@pytest.mark.parametrize("entry", plan_entries.auto_entries(), ids=lambda entry: entry.key)
+def test_a_compiled_choice_is_that_of_the_table_and_lowers_the_bound(entry):
+  plan = PLANS[entry.key]
+  stage = entry.name.removesuffix(", auto")
+  (choice,) = [c for c in CHOICES if (c["config"], c["slice"]) == (stage, entry.topology)]
+  assert plan["remat"] == dict(encoder=choice["encoder"], llm=choice["llm"])
+  assert plan["micro_batches"] == choice["parts"] and plan["fits"]
+  before = PLANS[f"{stage} {entry.topology}"]["rows"][-1]["step_seconds"]
+  assert plan["rows"][-1]["step_seconds"] < before

@@ -52,6 +52,9 @@ class InternVideo2Attention(nn.Module):
     q = Dense(split, use_bias=False, name="q_proj", **types)(x)
     k = Dense(split, use_bias=False, name="k_proj", **types)(x)
     v = Dense(split, use_bias=False, name="v_proj", **types)(x)
+    q = checkpoint_name(q, "query")
+    k = checkpoint_name(k, "key")
+    v = checkpoint_name(v, "value")
     heads = q.shape
     q = RMSNorm(name="q_norm", **types)(q.reshape(x.shape))
     q = q.reshape(heads)
@@ -97,6 +100,7 @@ class InternVideo2Block(nn.Module):
     types = float_types(self)
     h = RMSNorm(name="norm1", **types)(x)
     h = InternVideo2Attention(self.heads, self.attend, name="attn", **types)(h)
+    h = checkpoint_name(h, "middle")
     x = x + LayerScale(name="ls1", **types)(h)
     h = RMSNorm(name="norm2", **types)(x)
     h = VisionMLP(self.mlp, name="mlp", **types)(h)

@@ -48,6 +48,9 @@ class SiglipAttention(nn.Module):
     q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
     k = constrain(Dense(split, name="k_proj", **types)(x), "frames - heads -")
     v = constrain(Dense(split, name="v_proj", **types)(x), "frames - heads -")
+    q = checkpoint_name(q, "query")
+    k = checkpoint_name(k, "key")
+    v = checkpoint_name(v, "value")
     o = bidirectional.attention_kernel(self.attend)(q, k, v)
     o = constrain(o, "frames - heads -")
     o = checkpoint_name(o, "attn")
@@ -72,6 +75,7 @@ class SiglipBlock(nn.Module):
     types = float_types(self)
     h = LayerNorm(self.eps, name="layer_norm1", **types)(x)
     x = x + SiglipAttention(self.heads, self.attend, name="self_attn", **types)(h)
+    x = checkpoint_name(x, "middle")
     h = LayerNorm(self.eps, name="layer_norm2", **types)(x)
     x = x + VisionMLP(self.mlp, tanh=True, name="mlp", **types)(h)
     return constrain(x, "frames - -"), cache

@@ -54,6 +54,9 @@ class UmtAttention(nn.Module):
     q = constrain(Dense(split, name="q_proj", **types)(x), "frames - heads -")
     k = constrain(Dense(split, use_bias=False, name="k_proj", **types)(x), "frames - heads -")
     v = constrain(Dense(split, name="v_proj", **types)(x), "frames - heads -")
+    q = checkpoint_name(q, "query")
+    k = checkpoint_name(k, "key")
+    v = checkpoint_name(v, "value")
     o = bidirectional.attention_kernel(self.attend)(q, k, v)
     o = constrain(o, "frames - heads -")
     o = checkpoint_name(o, "attn")
@@ -77,6 +80,7 @@ class UmtBlock(nn.Module):
     types = float_types(self)
     h = LayerNorm(1e-6, name="norm1", **types)(x)
     x = x + UmtAttention(self.heads, self.attend, name="attn", **types)(h)
+    x = checkpoint_name(x, "middle")
     h = LayerNorm(1e-6, name="norm2", **types)(x)
     x = x + VisionMLP(self.mlp, name="mlp", **types)(h)
     return constrain(x, "frames - -"), cache
