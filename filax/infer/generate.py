@@ -27,7 +27,7 @@ def ladder(low: int, high: int) -> tuple[int, ...]:
   Four sizes an octave, 4, 5, 6 and 7 times a power of two: memory for a size rounded up is at most
   5/4 of what is used.
   """
-  sizes = []
+  sizes: list[int] = []
   step = low // 4
   while 4 * step <= high:
     sizes.extend(step * quarters for quarters in (4, 5, 6, 7))

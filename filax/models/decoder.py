@@ -233,9 +233,8 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     layers = layers or self.depth
     length = jnp.zeros((batch,), jnp.int32)
     if self.scope is None or not self.stack.apart:
-      shape = (layers, batch, self.kv_heads, slots, self.head_dim)
-      zeros = jnp.zeros(shape, self.dtype)
-      return Cache(zeros, zeros, length)
-    shape = (batch * self.kv_heads, slots, self.head_dim)
-    zeros = (jnp.zeros(shape, self.dtype),) * layers
-    return Cache(zeros, zeros, length)
+      stacked = jnp.zeros((layers, batch, self.kv_heads, slots, self.head_dim), self.dtype)
+      return Cache(stacked, stacked, length)
+    of_layer = jnp.zeros((batch * self.kv_heads, slots, self.head_dim), self.dtype)
+    apart = (of_layer,) * layers
+    return Cache(apart, apart, length)

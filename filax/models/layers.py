@@ -290,7 +290,7 @@ class Stack(nn.Module):
       layer = nn.remat(layer, prevent_cse=False, policy=remat_policy(self.remat))
     if self.apart:
       return self._one_by_one(layer, x, cache, start, stop)
-    axes = dict(
+    axes: dict[str, Any] = dict(
       variable_axes={"params": 0},
       split_rngs={"params": True, lora.DROPOUT_STREAM: True},
       length=stop - start,
