@@ -134,7 +134,10 @@ class Conversation:
 
 
 class StreamedAnswer:
-  """Pieces of an answer's text, and the whole answer after the last piece."""
+  """The pieces of an answer's text.
+
+  After the last piece, `answer` is the whole answer.
+  """
 
   def __init__(
     self,

@@ -108,11 +108,12 @@ def decode_chunk(
   steps: int,
   greedy: bool,
 ) -> tuple[Int[Array, "B steps"], Float[Array, "B steps"], Decoding]:
-  """Up to `steps` more tokens of every row, in one loop on the device.
+  """Generates up to `steps` more tokens of every row.
 
-  Returns their ids, the logarithms of their probabilities (float32; under softmax of the logits,
-  before temperature, top_p and top_k), and the state to go on from. An id is NOTHING from the stop
-  id of its row on, and beyond its limit. The loop ends early when no row goes on.
+  This is one loop on the device. Returns their ids, the logarithms of their probabilities (float32;
+  under softmax of the logits, before temperature, top_p and top_k), and the state to go on from. An
+  id is NOTHING from the stop id of its row on, and beyond its limit. The loop ends early when no
+  row goes on.
   """
   batch = state.token.shape[0]
 

@@ -279,14 +279,17 @@ def force_tokens(model: VideoLM, params, cache, tokens):
   return _logits(model, params, hidden)
 
 
-def empty_cache(model: VideoLM, params, *, slots: int) -> Cache:
+def empty_row_cache(model: VideoLM, params, *, slots: int) -> Cache:
   """An empty cache of one row."""
   result = model.apply({"params": params}, 1, slots, method=_llm_cache)
   return cast(Cache, result)  # apply returns a pair only if some collection is mutable.
 
 
 def _llm_cache(model: VideoLM, batch: int, slots: int):
-  """A cache of all layers: contexts are shared only if nothing is dropped."""
+  """An empty cache of all layers.
+
+  All have the same slots: contexts are shared only if nothing is dropped.
+  """
   return model.llm.empty_cache(batch, slots)
 
 
@@ -349,5 +352,5 @@ ASK = CountedProgram(
   "question", answer_question, static_argnums=0, static_argnames="room", donate_argnums=2
 )
 FORCE = CountedProgram("answer", force_tokens, static_argnums=0)
-EMPTY = CountedProgram("cache", empty_cache, static_argnums=0, static_argnames="slots")
+EMPTY = CountedProgram("cache", empty_row_cache, static_argnums=0, static_argnames="slots")
 RESIZE = CountedProgram("cache copy", resize_cache, static_argnames="slots")

@@ -206,9 +206,10 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     return self.lm_head(self.width)
 
   def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
-    """float32 logits of all rows of the table; those from `vocab` on are meaningless.
+    """float32 logits of all rows of the table.
 
-    The product runs over the table as it lies: a transposed or shortened table would be a copy.
+    Those from `vocab` on are meaningless. The product runs over the table as it lies: a transposed
+    or shortened table would be a copy.
     """
     if self.tied:
       return self.embed_tokens.row_products(hidden)

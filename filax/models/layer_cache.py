@@ -56,7 +56,10 @@ class LayerCache:
     )
 
   def keys(self) -> Array:
-    """The keys of this layer, [B K S d] or [B*K S d]."""
+    """The keys of this layer.
+
+    Their shape is [B K S d] or [B*K S d].
+    """
     return self._part(self.k)
 
   def values(self) -> Array:

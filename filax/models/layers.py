@@ -349,7 +349,7 @@ def _of_one(number: int, variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _carried(layer: Callable) -> Callable:
-  """A layer as the body of a scan that carries one stacked cache.
+  """A layer as a scan's body that carries one stacked cache.
 
   Scanned in and out, each layer's part would be copied.
   """

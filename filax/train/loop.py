@@ -111,7 +111,7 @@ def train_pipeline(
     with all_hooks.running(run):
       state, row = loop.train(state, row, fetcher)
       summary = tracker.summary()
-      loop.finish(state, row)
+      loop.save_last_step(state, row)
     return summary | dict(checkpoint=str(saved.latest() or ""), seconds_by_phase=clock.seconds())
 
 
@@ -276,7 +276,7 @@ class Loop:
     self._look()
     return state, row
 
-  def finish(self, state: TrainState, row: int) -> None:
+  def save_last_step(self, state: TrainState, row: int) -> None:
     """Saves the last step and waits until it is on disk."""
     if self._saved_at != self.done or not self.done:
       self._save(state, row)
