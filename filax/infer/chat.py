@@ -71,7 +71,10 @@ class Conversation:
     self.seconds = dict(read=middle - start, encode=time.perf_counter() - middle)
 
   def video_and_media(self) -> tuple[DecodedVideo, EncodedMedia]:
-    """The video and its encoding. Raises ValueError if the conversation is about none."""
+    """The video and its encoding.
+
+    Raises ValueError if the conversation is about none.
+    """
     if self.video is None or self.media is None:
       raise ValueError("This conversation is about no video. Start one with a video.")
     return self.video, self.media

@@ -243,9 +243,7 @@ class Loop:
     self._step = train_step(run.config, run.setup)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
     self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
-    self._newest: metrics.DeviceScalar | None = (
-      None  # The loss of the newest step, once it is computed.
-    )
+    self._newest: metrics.DeviceScalar | None = None  # The loss of the newest step.
     self._saved_at = run.first
     self._looked_at = 0.0
     self._step_seconds = math.inf  # Of the newest step whose metrics came.
