@@ -15,6 +15,7 @@ from benchmarks import models
 from benchmarks.gpu_work import MEMORY_SHARE, REMAT, measure_work
 from filax.infer import generate
 from filax.models import components
+from filax.models.layers_apart import answering_params
 from filax.models.selectors.kmeans import KMeans
 from filax.ops import tome
 
@@ -90,20 +91,20 @@ def _encoder(name: str, variant: str, layers: int, batch: int, clip: int):
   shapes = jax.eval_shape(encoder.init, jax.random.key(0), frames[:1])
   params = models.random_params(shapes["params"])
   encode = jax.jit(lambda params, frames: encoder.apply({"params": params}, frames))
-  return lambda: models.timed(lambda: encode(params, frames))[0]
+  return lambda: models.timed_call(lambda: encode(params, frames))[0]
 
 
 def _token_merging(clips: int, tokens: int, target: int):
   x = jax.random.normal(jax.random.key(0), (clips, tokens, 1024), jnp.bfloat16)
   merge = jax.jit(lambda x: tome.merge_clips(x, target))
-  return lambda: models.timed(lambda: merge(x))[0]
+  return lambda: models.timed_call(lambda: merge(x))[0]
 
 
 def _scene_selection(frames: int):
   x = jax.random.normal(jax.random.key(0), (frames, 1152))
   mask = jnp.ones(frames, bool)
   select = jax.jit(KMeans(scenes=32, steps=100).pick)
-  return lambda: models.timed(lambda: select(x, mask))[0]
+  return lambda: models.timed_call(lambda: select(x, mask))[0]
 
 
 def measure_answer(sizes: Mapping[str, Any]) -> None:
@@ -135,7 +136,8 @@ class VideoQuestion:
       param_dtype=DTYPE,
     )
     self._model = components.build_video_lm(config)
-    self._params = models.random_params(components.parameter_shapes(self._model))
+    params = models.random_params(components.parameter_shapes(self._model))
+    self._params = answering_params(params, free=True)
     side = self._model.encoder.size
     rng = np.random.default_rng(0)
     self._frames = rng.integers(0, 256, (frames, side, side, 3), np.uint8)

@@ -60,7 +60,7 @@ class Worker:
     except BrokenPipeError:
       self.error = self._last_words()
 
-  def answer(self, seconds: float = ANSWER_SECONDS) -> dict[str, float]:
+  def next_answer(self, seconds: float = ANSWER_SECONDS) -> dict[str, float]:
     """The next answer; empty if the side failed, and `error` says why."""
     if self.error:
       return {}
@@ -83,7 +83,7 @@ class Worker:
     busy_before = machine.busy_seconds()
     start = time.perf_counter()
     self.send(dict(run=True, threads=self.threads))
-    answer = self.answer()
+    answer = self.next_answer()
     if answer:
       wall = time.perf_counter() - start
       others = machine.busy_seconds() - busy_before - answer["cpu_seconds"]
@@ -124,7 +124,7 @@ def run_case(
       log = logs / f"{row.name}.{side.name.replace(' ', '_')}.log"
       workers.append(Worker(row, side, shape, log, folder))
     for worker in workers:
-      worker.ready = worker.answer().get("ready", 0.0)
+      worker.ready = worker.next_answer().get("ready", 0.0)
     for worker in workers:
       _warm_up(worker)
     rounds = 0

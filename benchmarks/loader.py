@@ -24,7 +24,7 @@ Reader = Callable[[str, np.ndarray], int]  # (path, frame numbers) -> frames tha
 
 
 def clip(height: int, gop: int, seconds: int) -> str:
-  """The path of an H.264 clip of moving shapes on a texture, made once."""
+  """The path of an H.264 clip, made once."""
   folder = pathlib.Path(os.environ.get("FILAX_BENCH_CLIPS", tempfile.gettempdir()))
   path = folder / f"filax-loader-{height}p-gop{gop}-{seconds}s.mp4"
   with one_builder(folder / "filax-loader", "writes a clip"):  # All sides begin at once.
@@ -37,7 +37,10 @@ def clip(height: int, gop: int, seconds: int) -> str:
 
 
 def _pictures(height: int, count: int) -> Iterator[np.ndarray]:
-  """A camera that moves over a texture, with grain, uint8 [height width 3]."""
+  """A camera that moves over a texture with grain.
+
+  uint8 [height width 3].
+  """
   rng = np.random.default_rng(0)
   width = height * 16 // 9 // 2 * 2
   coarse = rng.integers(0, 256, (height // 8 + 32, width // 8 + 32, 3), np.uint8)
@@ -61,22 +64,22 @@ def filax_reader() -> Reader:
   """The project's reader."""
   from data_pipelines.media.frames import read_frames
 
-  def read(path: str, numbers: np.ndarray) -> int:
+  def read_clip(path: str, numbers: np.ndarray) -> int:
     frames, _ = read_frames(path, (numbers + 0.5) / RATE, SIZE)
     return len(frames)
 
-  return read
+  return read_clip
 
 
 def decord_reader() -> Reader:
   """decord, which resizes while it decodes."""
   import decord
 
-  def read(path: str, numbers: np.ndarray) -> int:
+  def read_clip(path: str, numbers: np.ndarray) -> int:
     video = decord.VideoReader(path, width=SIZE, height=SIZE, num_threads=1)
     return len(video.get_batch(numbers).asnumpy())
 
-  return read
+  return read_clip
 
 
 def opencv_reader() -> Reader:
@@ -85,7 +88,7 @@ def opencv_reader() -> Reader:
 
   cv2.setNumThreads(1)
 
-  def read(path: str, numbers: np.ndarray) -> int:
+  def read_clip(path: str, numbers: np.ndarray) -> int:
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     frames = []
     wanted = set(numbers.tolist())
@@ -98,14 +101,14 @@ def opencv_reader() -> Reader:
     capture.release()
     return len(np.stack(frames))
 
-  return read
+  return read_clip
 
 
 def pyav_reader() -> Reader:
   """PyAV, which decodes every frame and converts the wanted ones."""
   import av
 
-  def read(path: str, numbers: np.ndarray) -> int:
+  def read_clip(path: str, numbers: np.ndarray) -> int:
     frames = []
     wanted = set(numbers.tolist())
     with av.open(path) as container:
@@ -117,7 +120,7 @@ def pyav_reader() -> Reader:
           frames.append(small.to_ndarray())
     return len(np.stack(frames))
 
-  return read
+  return read_clip
 
 
 def torchcodec_reader() -> Reader:
@@ -127,7 +130,7 @@ def torchcodec_reader() -> Reader:
 
   torch.set_num_threads(1)
 
-  def read(path: str, numbers: np.ndarray) -> int:
+  def read_clip(path: str, numbers: np.ndarray) -> int:
     decoder = VideoDecoder(path, num_ffmpeg_threads=1)
     small = []
     for number in numbers.tolist():
@@ -136,4 +139,4 @@ def torchcodec_reader() -> Reader:
       small.append(torch.nn.functional.interpolate(frame, size, mode="bicubic", antialias=True)[0])
     return len(torch.stack(small))
 
-  return read
+  return read_clip

@@ -60,7 +60,7 @@ def llm_params(model: VideoLM) -> dict[str, Any]:
   return answering_params(params, free=True)
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+def timed_call(function: Callable[[], Any]) -> tuple[float, Any]:
   """(seconds, result) of a function of the device."""
   start = time.perf_counter()
   result = jax.block_until_ready(function())
@@ -81,7 +81,10 @@ def full_cache(model: VideoLM, params: Any, batch: int, context: int, spare: int
 
 
 def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> float:
-  """Seconds of decoding `tokens` greedy tokens a row, chunk by chunk; uses up the cache."""
+  """Seconds of decoding `tokens` greedy tokens a row.
+
+  Decodes chunk by chunk and uses up the cache.
+  """
   zeros = jnp.zeros(cache.length.shape, jnp.int32)
   state = decoding.Decoding(
     cache=cache,
@@ -97,7 +100,7 @@ def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> f
   llm_only = generate.language_model(model)
   label = f"{zeros.shape[0]} x {cache.slots}"
 
-  def decode():
+  def decode_chunks():
     state_now = state
     for _ in range(math.ceil(tokens / decoding.STEPS)):
       ids, _, state_now = decoding.DECODE(
@@ -106,7 +109,7 @@ def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> f
       jax.device_get(ids)  # As a caller reads every chunk.
     return state_now
 
-  seconds, _ = timed(decode)
+  seconds, _ = timed_call(decode_chunks)
   return seconds
 
 
@@ -114,7 +117,7 @@ def prefill_once(model: VideoLM, params: Any, length: int, batch: int) -> float:
   """Seconds of reading prompts of `length` tokens into a cache."""
   tokens = np.random.default_rng(0).integers(0, model.vocab, (batch, length), np.int32)
   keep = np.zeros((batch, 0, 1), np.int32)
-  seconds, _ = timed(
+  seconds, _ = timed_call(
     lambda: generate.PREFILL(
       f"{batch} x {length}",
       generate.language_model(model),

@@ -36,7 +36,7 @@ def normal_hlo(text: str) -> str:
   """Optimised HLO text with numbers for names, without metadata."""
   numbers: dict[str, str] = {}
 
-  def number(match: re.Match) -> str:
+  def numbered_name(match: re.Match) -> str:
     name = match[0]
     if name.startswith('"'):
       return name
@@ -49,7 +49,7 @@ def normal_hlo(text: str) -> str:
       line = re.sub(r"^HloModule [^,\s]+", "HloModule", line)
     elif _HLO_HEADER.match(line):
       line = _PARAMETER_NAME.sub("", line)
-    lines.append(_HLO_NAME.sub(number, line))
+    lines.append(_HLO_NAME.sub(numbered_name, line))
   return "\n".join(lines) + "\n"
 
 
@@ -80,10 +80,10 @@ def normal_stablehlo(text: str) -> str:
   defined = set(_DEFINED.findall(text)) - {"main"}
   numbers: dict[str, str] = {}
 
-  def number(match: re.Match) -> str:
+  def numbered_name(match: re.Match) -> str:
     name = match[1]
     if name not in defined:
       return match[0]
     return numbers.setdefault(name, f"@{len(numbers)}")
 
-  return _SYMBOL.sub(number, text)
+  return _SYMBOL.sub(numbered_name, text)

@@ -83,14 +83,14 @@ class Recorder:
       shutil.rmtree(self.work / "runs" / name, ignore_errors=True)
       argv = self._train_command(name, config, STEPS, *flags)
       if with_programs:
-        self.store.write(f"hlo/{name}", self._train_with_programs(name, argv))
+        self.store.add_fact(f"hlo/{name}", self._train_with_programs(name, argv))
       else:
         self.checkout.run(self.work, name, argv)
       folder = self.work / "runs" / name
       self._write_run("losses", name, folder, first=1)
     for corpus in ("toy", DEBUG_CORPUS):
       text = file_digests(self.work / corpus)
-      self.store.write(f"corpus/{pathlib.Path(corpus).name}", text)
+      self.store.add_fact(f"corpus/{pathlib.Path(corpus).name}", text)
 
   def make_corpora(self) -> None:
     """Copies the corpora of `source`, or creates the toy corpus."""
@@ -144,7 +144,7 @@ class Recorder:
         argv = [script, folder, *plan, "--json"]
         self.checkout.run(self.work, f"lower-{stage}", argv, accepted=(0, 1))
         for path in sorted(pathlib.Path(folder).glob("*.mlir")):
-          self.store.write(f"stablehlo/{stage}.{path.stem}", normal_stablehlo(path.read_text()))
+          self.store.add_fact(f"stablehlo/{stage}.{path.stem}", normal_stablehlo(path.read_text()))
 
   def export(self) -> None:
     """Records `exports` and `code`: every file of every format.
@@ -165,13 +165,13 @@ class Recorder:
       ]
       self.checkout.run(folder, f"to-{name}", [*argv, f"--out={out}"])
       report = conversion_report(folder / out)
-      self.store.write(f"exports/{name}.report", report)
-      self.store.write(f"exports/{name}.files", file_digests(folder / out, without=".py"))
-      self.store.write(f"code/{name}", file_digests(folder / out, only=".py"))
+      self.store.add_fact(f"exports/{name}.report", report)
+      self.store.add_fact(f"exports/{name}.files", file_digests(folder / out, without=".py"))
+      self.store.add_fact(f"code/{name}", file_digests(folder / out, only=".py"))
       back = f"back/{name}"
       argv = [*FILAX, "convert", "from", f"--source={out}", f"--out={back}"]
       self.checkout.run(folder, f"from-{name}", argv)
-      self.store.write(f"exports/{name}.back", arrays(newest_step(folder / back)))
+      self.store.add_fact(f"exports/{name}.back", arrays(newest_step(folder / back)))
 
   def resume(self) -> None:
     """Records `resume`: answers of saved runs, and their next steps."""
@@ -179,7 +179,7 @@ class Recorder:
     for number, (run, flags) in enumerate(ASKED):
       argv = [*FILAX, "chat", f"--checkpoint=runs/{run}", f"--video={VIDEO}", "--json", *flags]
       text = self.checkout.run(folder, f"chat-{number}", argv, questions=QUESTIONS)
-      self.store.write(f"resume/chat-{number}-{run}", without_seconds(text))
+      self.store.add_fact(f"resume/chat-{number}-{run}", without_seconds(text))
     argv = [
       *FILAX,
       "evals",
@@ -188,8 +188,8 @@ class Recorder:
       "--limit=16",
     ]
     text = self.checkout.run(folder, "evals", [*argv, "--json", "--out=evals"])
-    self.store.write("resume/evals", without_seconds(text))
-    self.store.write(
+    self.store.add_fact("resume/evals", without_seconds(text))
+    self.store.add_fact(
       "resume/evals.answers", without_seconds((folder / "evals/answers.jsonl").read_text())
     )
     for name, (config, flags) in RUNS.items():
@@ -211,10 +211,10 @@ class Recorder:
     """Records a run: its log from step `first` on, its newest checkpoint."""
     step = newest_step(folder)
     lines = log_records(folder / "metrics.jsonl", first)
-    self.store.write(f"{part}/{name}", "\n".join([*lines, ""]))
+    self.store.add_fact(f"{part}/{name}", "\n".join([*lines, ""]))
     record = json.loads((step / "data" / "metadata").read_text())
-    self.store.write(f"{part}/{name}.record", json.dumps(record, indent=1, sort_keys=True))
-    self.store.write(f"{part}/{name}.arrays", arrays(step))
+    self.store.add_fact(f"{part}/{name}.record", json.dumps(record, indent=1, sort_keys=True))
+    self.store.add_fact(f"{part}/{name}.arrays", arrays(step))
 
 
 def log_records(path: pathlib.Path, first: int) -> Iterator[str]:

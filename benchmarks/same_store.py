@@ -29,7 +29,7 @@ class Recording:
     """Name of a fact -> sha256 of its text."""
     return json.loads(self._index.read_text()) if self._index.exists() else {}
 
-  def write(self, name: str, text: str) -> None:
+  def add_fact(self, name: str, text: str) -> None:
     """Adds a fact, or replaces it."""
     path = self._path(name)
     path.parent.mkdir(parents=True, exist_ok=True)

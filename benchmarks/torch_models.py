@@ -85,13 +85,13 @@ def filled_cache(model: nn.Module, batch: int, context: int) -> Any:
 def decode_greedily(model: nn.Module, cache: Any, batch: int, tokens: int, device: str) -> float:
   """Seconds of decoding `tokens` greedy tokens a row, as transformers' generate does."""
 
-  def decode() -> None:
+  def decode_steps() -> None:
     token = torch.zeros((batch, 1), dtype=torch.long, device=device)
     for _ in range(tokens):
       output = model(input_ids=token, past_key_values=cache, use_cache=True)
       token = output.logits[:, -1:].argmax(-1)
 
-  seconds, _ = timed_torch(decode, device)
+  seconds, _ = timed_torch(decode_steps, device)
   return seconds
 
 

@@ -58,9 +58,10 @@ def enable() -> None:
   Without a folder that only the user can write, one line on stderr says so and nothing is kept.
   Raises ValueError for an unknown value of FILAX_COMPILATION_CACHE.
   """
-  if not _is_switched_on() or not jax.config.jax_enable_compilation_cache:
+  settings = jax.config.values
+  if not _is_switched_on() or not settings["jax_enable_compilation_cache"]:
     return
-  if jax.config.jax_compilation_cache_dir is not None:
+  if settings["jax_compilation_cache_dir"] is not None:
     return
   folder = programs_folder()
   try:
@@ -70,7 +71,7 @@ def enable() -> None:
     _report_refusal(folder, error)
     return
   jax.config.update("jax_compilation_cache_dir", str(folder))
-  is_default = jax.config.jax_persistent_cache_min_compile_time_secs == _JAX_MIN_SECONDS
+  is_default = settings["jax_persistent_cache_min_compile_time_secs"] == _JAX_MIN_SECONDS
   if is_default and _MIN_SECONDS_VARIABLE not in os.environ:
     # Programs of a few operations take 20 ms each to compile, 1 ms to read.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -130,7 +131,7 @@ def _with_own_storage(open_storage: Callable, folder: str) -> Callable:
   def open_folder(path):
     if path != folder:
       return open_storage(path)
-    bound = jax.config.jax_compilation_cache_max_size
+    bound = jax.config.values["jax_compilation_cache_max_size"]
     return ProgramFolder(Path(path), BOUND if bound == _JAX_NO_BOUND else bound), path
 
   return open_folder

@@ -121,9 +121,9 @@ def recordings(tmp_path):
   pair = []
   for name in ("before", "after"):
     store = same_store.Recording(tmp_path / name)
-    store.write("losses/toy", "step 1\nstep 2\n")
-    store.write("hlo/toy", "%0 = add\n")
-    store.write("code/toy", "print(1)\n")
+    store.add_fact("losses/toy", "step 1\nstep 2\n")
+    store.add_fact("hlo/toy", "%0 = add\n")
+    store.add_fact("code/toy", "print(1)\n")
     (tmp_path / name / same.CONDITIONS).write_text("{}")
     pair.append(store)
   return pair
@@ -139,19 +139,19 @@ def test_equal_recordings(recordings, capsys):
 
 
 def test_the_first_line_that_differs_is_printed(recordings, capsys):
-  recordings[1].write("losses/toy", "step 1\nstep 3\n")
+  recordings[1].add_fact("losses/toy", "step 1\nstep 3\n")
   assert compared(recordings) == 1
   assert "losses/toy: line 2:\n    - step 2\n    + step 3\n" in capsys.readouterr().out
 
 
 def test_a_fact_of_one_recording_alone_is_a_difference(recordings, capsys):
-  recordings[0].write("hlo/vcf", "%0 = add\n")
+  recordings[0].add_fact("hlo/vcf", "%0 = add\n")
   assert compared(recordings) == 1
   assert f"hlo/vcf: only in {recordings[0].folder}" in capsys.readouterr().out
 
 
 def test_different_python_files_are_only_noted(recordings, capsys):
-  recordings[1].write("code/toy", "print(2)\n")
+  recordings[1].add_fact("code/toy", "print(2)\n")
   assert compared(recordings) == 0
   assert "code/toy: line 1" in capsys.readouterr().out
 

@@ -107,7 +107,7 @@ def test_names_are_those_of_the_code():
         ("data.open_seconds", 0.0),
         ("data.decode_seconds", math.nan),
         ("data.resize", "stretch"),
-        ("data.template", "chat"),
+        ("data.template", "alpaca"),
         ("data.labels", "all"),
         ("data.time_prompt", "seconds"),
         ("data.too_long", "cut"),

@@ -28,6 +28,7 @@ def _session(frames: int) -> Any:
   from filax.infer.processor import Processor
   from filax.infer.session import Session
   from filax.models import components
+  from filax.models.layers_apart import answering_params
 
   config = vcf_stage3.get_config("debug").to_dict()
   config["infer"]["sampling"] = dict(name="uniform", frames=frames, phase="ends")
@@ -41,7 +42,7 @@ def _session(frames: int) -> Any:
   model = components.build_video_lm(config["model"], config["infer"]["selector"])
   path = scratch_folder() / "words.model"
   tokenizers.train_sentencepiece((f"user assistant {QUESTION} " * 9,), path, vocab_size=300)
-  params = models.random_params(components.parameter_shapes(model))
+  params = answering_params(models.random_params(components.parameter_shapes(model)), free=True)
   processor = Processor(tokenizers.load_tokenizer(path), config["data"], config["infer"])
   return Session(model, params, processor)
 
@@ -93,11 +94,11 @@ def _phases_apart(session: Any, video: str, frames: int) -> dict[str, float]:
   clips = np.zeros((part // 4, 4, SIDE, SIDE, 3), np.uint8)
   encode = jax.jit(lambda params, clips: encoder.apply({"params": params}, clips))
   tokens = encode(session.params["encoder"], clips)
-  encoded, _ = models.timed(lambda: encode(session.params["encoder"], clips))
+  encoded, _ = models.timed_call(lambda: encode(session.params["encoder"], clips))
   tokens = tokens.reshape(len(clips), -1, tokens.shape[-1])
   merge = jax.jit(lambda x: tome.merge_clips(x, 4 * KEPT, ENCODER["heads"]))
   jax.block_until_ready(merge(tokens))
-  merged, _ = models.timed(lambda: merge(tokens))
+  merged, _ = models.timed_call(lambda: merge(tokens))
   share = frames / part
   return dict(read_alone_s=read, encode_alone_s=encoded * share, merge_alone_s=merged * share)
 

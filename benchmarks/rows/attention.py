@@ -3,7 +3,7 @@
 
 import time
 
-from benchmarks.row import OURS, Repetition, Row, Side
+from benchmarks.row import OURS, BenchmarkRow, Repetition, Side
 
 HEADS, KV_HEADS, SIZE = 14, 2, 64
 TORCH = (("torch", "torch"),)
@@ -65,7 +65,7 @@ def _shapes(backward: bool, *lengths: int) -> tuple[dict, ...]:
 
 
 ROWS = (
-  Row(
+  BenchmarkRow(
     "attention_forward",
     "causal attention of one layer, forward",
     "tokens/s",
@@ -74,7 +74,7 @@ ROWS = (
     full=_shapes(False, 16_384, 32_768),
     axis="length",
   ),
-  Row(
+  BenchmarkRow(
     "attention_backward",
     "causal attention of one layer, forward and backward",
     "tokens/s",
@@ -83,7 +83,7 @@ ROWS = (
     full=_shapes(True, 16_384, 32_768),
     axis="length",
   ),
-  Row(
+  BenchmarkRow(
     "attention_packed",
     "attention of one layer in rows of 8 samples, forward and backward",
     "tokens/s",

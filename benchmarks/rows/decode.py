@@ -19,12 +19,12 @@ def _filax(context: int, batch: int, depth: int, head: str) -> Repetition:
   model = models.text_model(**models.HALF_BILLION, **_sizes(depth, head))
   params = models.llm_params(model)
 
-  def decode():
+  def decode_round():
     cache = models.full_cache(model, params, batch, context, TOKENS)
     seconds = models.decode_from_cache(model, params, cache, TOKENS)
     return dict(seconds=seconds, amount=batch * TOKENS)
 
-  return decode
+  return decode_round
 
 
 def _transformers(context: int, batch: int, depth: int, head: str) -> Repetition:
@@ -32,12 +32,12 @@ def _transformers(context: int, batch: int, depth: int, head: str) -> Repetition
 
   model = torch_models.qwen2(**models.HALF_BILLION, **_sizes(depth, head))
 
-  def decode():
+  def decode_round():
     cache = torch_models.filled_cache(model, batch, context)
     seconds = torch_models.decode_greedily(model, cache, batch, TOKENS, "cpu")
     return dict(seconds=seconds, amount=batch * TOKENS)
 
-  return decode
+  return decode_round
 
 
 SIDES = (Side(OURS, _filax), Side("transformers", _transformers, TORCH, threads=True))

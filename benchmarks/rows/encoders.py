@@ -22,7 +22,7 @@ def _filax(name: str, variant: str, layers: int, count: int, clip: int) -> Repet
   frames = jax.device_put(frames)
 
   def encode_batch():
-    seconds, _ = models.timed(lambda: encode(params, frames))
+    seconds, _ = models.timed_call(lambda: encode(params, frames))
     return dict(seconds=seconds, amount=count)
 
   return encode_batch

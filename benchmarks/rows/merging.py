@@ -20,7 +20,7 @@ def _filax_tome(clips: int, tokens: int) -> Repetition:
   merge = jax.jit(lambda x: tome.merge_clips(x, 64, 16, 16))
 
   def merge_frames():
-    seconds, _ = models.timed(lambda: merge(x))
+    seconds, _ = models.timed_call(lambda: merge(x))
     return dict(seconds=seconds, amount=clips)
 
   return merge_frames
@@ -66,7 +66,7 @@ def _filax_kmeans(frames: int) -> Repetition:
   select = jax.jit(KMeans(scenes=SCENES, steps=STEPS).pick)
 
   def merge_frames():
-    seconds, _ = models.timed(lambda: select(x, mask))
+    seconds, _ = models.timed_call(lambda: select(x, mask))
     return dict(seconds=seconds, amount=frames)
 
   return merge_frames
@@ -162,7 +162,7 @@ def _filax_fusion(frames: int) -> Repetition:
   fuse = jax.jit(lambda params, x: merger.apply({"params": params}, x))
 
   def merge_frames():
-    seconds, _ = models.timed(lambda: fuse(params, x))
+    seconds, _ = models.timed_call(lambda: fuse(params, x))
     return dict(seconds=seconds, amount=frames)
 
   return merge_frames

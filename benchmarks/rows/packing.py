@@ -14,7 +14,7 @@ def _filax(rows: int, workers: int) -> Repetition:
 
   folder = corpora.write_corpus(empty_folder("corpus"))
 
-  def stream():
+  def stream_batches():
     pipeline = corpora.open_pipeline(folder, batch=rows, workers=workers, prefetch=2)
     with pipeline.batches(0) as batches:
       next(batches)  # The plan, and the start of the workers.
@@ -23,7 +23,7 @@ def _filax(rows: int, workers: int) -> Repetition:
         next(batches)
       return dict(seconds=time.perf_counter() - start, amount=BATCHES)
 
-  return stream
+  return stream_batches
 
 
 ROWS = (

@@ -9,8 +9,8 @@ from data_pipelines.manifest.llava_media import (
   check_text,
   checked_scene,
   medium_path,
+  optional_seconds,
   scenes_timeline,
-  seconds,
 )
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import Sample, Scene, Timeline, Turn
@@ -110,8 +110,8 @@ def video_timeline(value: Any, root: str) -> Timeline:
     return _scenes(facts["scenes"], root)
   if isinstance(content, list):
     return _frames(content, facts, root)
-  start = seconds(_first(facts, _STARTS), "start") or 0.0
-  end = seconds(_first(facts, _ENDS), "end")
+  start = optional_seconds(_first(facts, _STARTS), "start") or 0.0
+  end = optional_seconds(_first(facts, _ENDS), "end")
   scene = checked_scene(local_path(content, root, "video"), "", "video", t0=start, t1=end)
   return (scene,)
 
@@ -139,7 +139,7 @@ def _first(facts: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 def _frames(paths: list[Any], facts: Mapping[str, Any], root: str) -> Timeline:
   """A list of frames as stills, one after the other."""
-  rate = seconds(_first(facts, _RATES), "fps")
+  rate = optional_seconds(_first(facts, _RATES), "fps")
   if rate is None:
     rate = FRAME_RATE
   if not paths or rate <= 0:

@@ -15,7 +15,7 @@ from typing import Any
 
 from data_pipelines.manifest.conversation import Part, conversation_sample, video_timeline
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.llava_media import seconds
+from data_pipelines.manifest.llava_media import optional_seconds
 from data_pipelines.manifest.report import ManifestReport, RecordError
 from data_pipelines.sample import Sample
 
@@ -45,7 +45,7 @@ def parse_grounding(
     if record.get(key) is not None:
       raise RecordError(f"has {key} {excerpt(record[key])} beside the times of events")
   timeline = video_timeline(video, root)
-  duration = seconds(record.get("duration"), "duration")
+  duration = optional_seconds(record.get("duration"), "duration")
   turns: list[tuple[str, list[Part]]] = []
   for text, windows in _events(record):
     question = QUESTION.format(event=_event_text(text))
@@ -107,8 +107,8 @@ def _checked_windows(windows: Any, duration: float | None) -> list[tuple[float, 
   for window in listed:
     if not isinstance(window, list) or len(window) != 2:
       break
-    start = seconds(window[0], "start")
-    end = seconds(window[1], "end")
+    start = optional_seconds(window[0], "start")
+    end = optional_seconds(window[1], "end")
     if start is None or end is None:
       break
     if not 0 <= start < end:

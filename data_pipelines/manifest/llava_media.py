@@ -106,8 +106,8 @@ def _timelines(record: Mapping[str, Any], key: str, root: str) -> tuple[Timeline
   starts = _seconds_of_videos(record.get("start"), len(paths), "start")
   ends = _seconds_of_videos(record.get("end"), len(paths), "end")
   for path, start, end in zip(paths, starts, ends, strict=True):
-    t0 = seconds(start, "start") or 0.0
-    t1 = seconds(end, "end")
+    t0 = optional_seconds(start, "start") or 0.0
+    t1 = optional_seconds(end, "end")
     scene = checked_scene(path, root, key, t0=t0, t1=t1)
     timelines.append((scene,))
   return tuple(timelines)
@@ -135,7 +135,7 @@ def scenes_timeline(group: Any, root: str) -> Timeline:
   for entry in group:
     if not isinstance(entry, Mapping):
       raise RecordError(f"has the scene {excerpt(entry)}, which is no object")
-    begin = seconds(entry.get("at", end), "at")
+    begin = optional_seconds(entry.get("at", end), "at")
     if begin is None:
       raise RecordError("has a scene without at after one without t1")
     scene = checked_scene(
@@ -144,8 +144,8 @@ def scenes_timeline(group: Any, root: str) -> Timeline:
       "scenes",
       kind=entry.get("kind", "video"),
       begin=begin,
-      t0=seconds(entry.get("t0", 0), "t0"),
-      t1=seconds(entry.get("t1"), "t1"),
+      t0=optional_seconds(entry.get("t0", 0), "t0"),
+      t1=optional_seconds(entry.get("t1"), "t1"),
     )
     if scene.kind == "image" and len(group) > 1:
       raise RecordError("has an image among scenes; inside a video it is a still")
@@ -176,7 +176,7 @@ def checked_scene(
   return Scene(medium_path(path, root, key), kind, t0, t1, begin)
 
 
-def seconds(value: Any, key: str) -> float | None:
+def optional_seconds(value: Any, key: str) -> float | None:
   """A number of seconds, or None for None. Raises RecordError."""
   if value is None:
     return None

@@ -64,10 +64,11 @@ def mark_used(path: pathlib.Path, facts: os.stat_result) -> bool:
 
 
 def make_room(size: int) -> None:
-  """Removes the longest unused copies if those of this machine exceed the bound.
+  """Keeps the copies of this machine within the bound.
 
-  size: bytes of a copy that comes or came. The folder is measured for the first one of a process,
-  and then whenever it has fetched a hundredth of the bound.
+  If they exceed it, those that were unused for longest are removed. size: bytes of a copy that
+  comes or came. The folder is measured for the first one of a process, and then whenever it has
+  fetched a hundredth of the bound.
   """
   folder = downloads_folder()
   with _guard:
@@ -115,7 +116,10 @@ def _copies(folder: pathlib.Path) -> Iterator[_Copy]:
 
 
 def _last_use(facts: os.stat_result) -> float:
-  """Seconds since 1970. A copy that is being fetched changes and is not read."""
+  """When a copy was last used, in seconds since 1970.
+
+  The later of its reading and its change, as a copy that is being fetched is not read.
+  """
   return max(facts.st_atime, facts.st_mtime)
 
 
@@ -137,7 +141,10 @@ def _remove_oldest(folder: pathlib.Path, copies: list[_Copy], surplus: float) ->
 
 
 def _removed(folder: pathlib.Path, path: str, latest: float) -> bool:
-  """Removes a copy that was not used after `latest`; whether it is gone."""
+  """Removes a copy that was not used after `latest`.
+
+  Returns whether it is gone.
+  """
   try:
     with _locked(folder / _LOCK, exclusive=True):
       if _last_use(os.stat(path)) > latest:

@@ -61,7 +61,10 @@ class VideoDecoder:
     self.skipped = -np.inf  # Ticks of the latest frame that was left out.
 
   def expect(self, times: Sequence[float]) -> None:
-    """Tells all times of the next calls of `frame_at`, so that other frames are left out."""
+    """Announces all times of the next calls of `frame_at`.
+
+    Frames that are on screen at none of them are left out.
+    """
     self.wanted = times
 
   def frame_at(self, t: float) -> LazyPicture:
@@ -93,13 +96,16 @@ class VideoDecoder:
         yield second, functools.partial(self.show, frame)
 
   def _read_until(self, t: float) -> None:
-    """Decodes until the frame on screen at t, and the one after it."""
+    """Decodes until the frame after the one shown at t."""
     self._aim(t)
     while self.ahead[0] <= t:
       self._advance()
 
   def _shown_frames(self) -> "ShownFrames | None":
-    """The frames that the wanted times show, for files whose index tells all times."""
+    """The frames that the wanted times show.
+
+    None if no times are wanted, or if the file's index does not tell the times of all frames.
+    """
     reader = self.reader
     if not self.wanted or self.fixed or reader.unordered or reader.clock.offset:
       return None
@@ -110,7 +116,10 @@ class VideoDecoder:
     return ShownFrames(self.video.ticks, first, self._lag, targets.tolist())
 
   def _is_misled(self, second: float) -> bool:
-    """Whether the times of frames are not those of the index, so that some were left out."""
+    """Whether frames have other times than the index says.
+
+    Then frames that are wanted may have been left out.
+    """
     if self.shown is None:
       return False
     return self.shown.is_wrong or second != self._second(self.shown.tick(self.target))
@@ -239,7 +248,10 @@ class ShownFrames:
     return self._ticks[max(place, self._first)] + self._lag
 
   def is_unwanted(self, ticks: int) -> bool:
-    """Whether the frame of this display time is on screen at no wanted time."""
+    """Whether a frame is on screen at no wanted time.
+
+    ticks: the display time of the frame.
+    """
     place = bisect.bisect_left(self._ticks, ticks - self._lag)
     if place == len(self._ticks) or self._ticks[place] != ticks - self._lag:
       self.is_wrong = True

@@ -105,14 +105,12 @@ def make_plan(
   `ingredients["media"]` from the run's start, so that its plan stays the same (see MediaIndex).
   Raises ValueError with one sentence for invalid settings or data.
   """
-  data = _plain(data)
-  settings.check_settings(dict(seed=seed, batch=batch, data=data))
+  data = _checked_data(data, seed, batch)
   shapes = planner.row_shapes(data["rows"], layout.frames_per_group)
   limits = _media_limits(data)
   tokenizer = tokenizers.load_tokenizer(data["tokenizer"])
   folder = _cache_folder(data, quarantine)
   corpus = read_corpus(data, seed, folder)
-  samples = corpus.samples
   if corpus.videos:
     _check_sampling(data["sampling"], layout)
 
@@ -123,7 +121,7 @@ def make_plan(
   )
   demand = _demand_table(composer, corpus, probes.descriptions(), facts, folder)
   shapes = planner.with_dropout(shapes, layout, demand(0))
-  check_room(demand(0), shapes, layout.stages, samples, data["too_long"])
+  check_room(demand(0), shapes, layout.stages, corpus.samples, data["too_long"])
 
   order = dict(seed=seed, batch=batch, packing=data["packing"])
   identity = fingerprint.plan_fingerprint(facts, demand(0), shapes, **order)
@@ -146,6 +144,13 @@ def make_plan(
     fingerprint=identity,
     report=plan_report(corpus, probes, rows, layout.stages),
   )
+
+
+def _checked_data(data: Mapping[str, Any], seed: int, batch: int) -> dict[str, Any]:
+  """config.data as plain dicts. Raises ValueError for an invalid setting."""
+  plain = _plain(data)
+  settings.check_settings(dict(seed=seed, batch=batch, data=plain))
+  return plain
 
 
 def _media_limits(data: Mapping[str, Any]) -> Limits:

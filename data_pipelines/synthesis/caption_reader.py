@@ -60,7 +60,10 @@ class CaptionFile:
 
 
 class Clip(NamedTuple):
-  """What a spool holds of a clip: JSON texts, so that writing them is copying them."""
+  """What a spool holds of a clip.
+
+  The fields are JSON texts, so that writing them is copying them.
+  """
 
   id: bytes
   media: bytes

@@ -138,7 +138,10 @@ def read_clips(
 def _read_files(
   jobs: Sequence[tuple[str, str]], reader: CaptionReader, processes: int
 ) -> list[CaptionFile]:
-  """What (file, spool) jobs give, in their order; the largest files are read first."""
+  """Reads the files of (file, spool) jobs, the largest first.
+
+  The results are in the order of the jobs.
+  """
   sizes = [os.path.getsize(path) for path, _ in jobs]
   order = np.argsort(sizes)[::-1].tolist()
   parts: dict[int, CaptionFile] = {}

@@ -24,7 +24,10 @@ def digest(seed: int, *names: object) -> int:
 
 
 def digests(items: Iterable[object], seed: int, *names: object) -> np.ndarray:
-  """u64: `digest` of the same seed and names with each item as the last name."""
+  """`digest` of every item, as u64.
+
+  All have the same seed and names; the item is the last name.
+  """
   start = "\x1f".join(map(str, (seed, *names, "")))
   head = hashlib.sha256(start.encode())
   parts = []

@@ -199,7 +199,7 @@ def _write(
   figures["held_out"] = {"clips": len(held_out.rows), "videos": len(held_out.videos)}
   with ThreadPoolExecutor(1) as drawing:  # Meanwhile other processes write the shards.
     drawn = drawing.submit(
-      longvideo_figures.write,
+      longvideo_figures.write_charts,
       output.path / "figures",
       figures,
       clips.table,

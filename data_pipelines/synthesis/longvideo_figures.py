@@ -95,7 +95,7 @@ def _statistics(values: np.ndarray) -> dict[str, float]:
   return {name: round(float(value), 1) for name, value in figures.items()}
 
 
-def write(
+def write_charts(
   folder: pathlib.Path,
   figures: dict[str, Any],
   table: ClipTable,

@@ -23,7 +23,7 @@ Message = Mapping[str, str]  # role, content
 
 
 class ChatTemplate:
-  """A chat template, and the names of control tokens that it may use.
+  """A chat template, and the control tokens that it may use.
 
   names: such as bos_token and eos_token.
   """
@@ -35,7 +35,7 @@ class ChatTemplate:
     self.names = dict(names)
 
   @functools.cached_property
-  def fingerprint(self) -> str:
+  def template_digest(self) -> str:
     """sha256 of the template and the names."""
     content = json.dumps([self.source, sorted(self.names.items())])
     return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
@@ -104,7 +104,10 @@ def _joined(pieces: Sequence[str | int], messages: Sequence[Message]) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _compiled(source: str) -> Any:
-  """The compiled template, in a sandbox and with the functions that transformers gives it."""
+  """The compiled template, which runs in a sandbox.
+
+  It has the functions that transformers gives a template.
+  """
   import jinja2
   from jinja2 import sandbox
 

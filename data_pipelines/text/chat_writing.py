@@ -32,9 +32,10 @@ class TokenWriter(Protocol):
 
 
 def write_turns(writer: TokenWriter, turns: Sequence[Turn], visuals: Sequence[Any]) -> None:
-  """Writes all turns; an answer's words and the token that ends it are learned.
+  """Writes all turns; the answers are learned.
 
-  Raises ValueError for a tokenizer without a chat template, or one that cannot write these turns.
+  Learned are an answer's words and the token that ends it. Raises ValueError for a tokenizer
+  without a chat template, or one that cannot write these turns.
   """
   template = _template_of(writer.tokenizer)
   turns = _trimmed_turns(turns, template)
@@ -56,7 +57,7 @@ def write_turns(writer: TokenWriter, turns: Sequence[Turn], visuals: Sequence[An
 
 
 def open_answer(writer: TokenWriter, turns: Sequence[Turn], answer_start: str) -> None:
-  """Writes what opens the assistant's turn, and the first words of the answer."""
+  """Opens the assistant's turn and writes the answer's first words."""
   template = _template_of(writer.tokenizer)
   opening = template.opening(_messages(_trimmed_turns(turns, template)))
   head = ""
@@ -72,7 +73,10 @@ def open_answer(writer: TokenWriter, turns: Sequence[Turn], answer_start: str) -
 
 @dataclasses.dataclass
 class _WaitingText:
-  """Ordinary text that is encoded in one call once a control token or a visual follows."""
+  """Ordinary text that waits to be encoded in one call.
+
+  It is encoded once a control token or a visual follows.
+  """
 
   writer: TokenWriter
   head: str = ""  # The template's.
@@ -117,7 +121,10 @@ def _template_of(tokenizer: Tokenizer) -> ChatTemplate:
 
 
 def _messages(turns: Sequence[Turn]) -> list[Message]:
-  """The turns as a template reads them, with a mark for every visual."""
+  """The turns as a template reads them.
+
+  A mark stands for every visual.
+  """
   messages: list[Message] = []
   for turn in turns:
     words = [part if isinstance(part, str) else _VISUAL for part in turn.parts]

@@ -56,7 +56,7 @@ class Tokenizer(abc.ABC):
     """The fingerprint of what writes a conversation by config.data.template."""
     if template != "chat" or self.chat is None:
       return self.fingerprint
-    return hashlib.sha256(f"{self.fingerprint} {self.chat.fingerprint}".encode()).hexdigest()
+    return hashlib.sha256(f"{self.fingerprint} {self.chat.template_digest}".encode()).hexdigest()
 
   @property
   def pad_id(self) -> int:

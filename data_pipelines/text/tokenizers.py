@@ -61,7 +61,10 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
 
 
 def _load_remote(path: str) -> Tokenizer:
-  """The tokenizer of an object in a bucket, with the files beside it."""
+  """The tokenizer of an object in a bucket.
+
+  The files beside it that hold its chat template are read, too.
+  """
   tokenizer = load_tokenizer(remote.local_path(path))
   beside = path.rpartition("/")[0]
   local = {}

@@ -69,9 +69,10 @@ def _start_conversation(args: argparse.Namespace):
 
 
 def _ask(conversation, question: str, args: argparse.Namespace):
-  """The answer to a question; as text, it is printed while it is generated.
+  """The answer to a question.
 
-  A conversation that has grown too long starts anew with it.
+  As text, the answer is printed while it is generated. A conversation that has grown too long
+  starts anew with the question.
   """
   streamed = _stream_answer(conversation, question, args)
   for piece in streamed:
@@ -83,7 +84,10 @@ def _ask(conversation, question: str, args: argparse.Namespace):
 
 
 def _stream_answer(conversation, question: str, args: argparse.Namespace):
-  """The answer in pieces, of the whole conversation or of the question alone."""
+  """The answer, in pieces.
+
+  It continues the conversation; if that has grown too long, it answers the question alone.
+  """
   settings = dict(
     max_new_tokens=args.max_new_tokens,
     temperature=args.temperature,

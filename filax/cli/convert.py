@@ -330,8 +330,17 @@ def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
     return tokenizers.load_tokenizer(path)
   for folder in folders:
     if container.is_gguf(folder):
-      return gguf_tokenizer.load_tokenizer(folder)
+      return _gguf_tokenizer(folder)
     tokenizer = tokenizer_folder.load_if_present(folder)
     if tokenizer is not None:
       return tokenizer
   return None
+
+
+def _gguf_tokenizer(path: Path) -> Any:
+  """The tokenizer that a GGUF file describes, with its chat template."""
+  from data_pipelines.text.chat_template import read_chat_template
+  from data_pipelines.text.tokenizer_json import JsonTokenizer
+
+  template = read_chat_template(gguf_tokenizer.chat_settings(path))
+  return JsonTokenizer(str(path), gguf_tokenizer.tokenizer_json(path), template)

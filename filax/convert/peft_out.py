@@ -52,7 +52,7 @@ def module_scheme(model: Mapping[str, Any], llm_alone: bool) -> file_names.Namin
   LLaVA-OneVision of transformers, VideoChat-Flash, or the language model alone.
   """
   if llm_alone or "encoder" not in model:
-    return file_names.QWEN2
+    return file_names.LANGUAGE_MODEL
   name = model["encoder"]["name"]
   return file_names.C if name == "siglip" else file_names.flash_scheme(name)
 

@@ -263,7 +263,7 @@ def _mapped_reader(file: Path, shape: tuple[int, ...], dtype, offset: int):
   The file is memory-mapped for each call.
   """
 
-  def get(index: tuple[slice, ...]) -> np.ndarray:
+  def copied_slices(index: tuple[slice, ...]) -> np.ndarray:
     count = math.prod(shape)
     if not count:
       return np.zeros(shape, dtype)[index]
@@ -271,7 +271,7 @@ def _mapped_reader(file: Path, shape: tuple[int, ...], dtype, offset: int):
     array = mapped.view(np.ndarray).view(dtype).reshape(shape)
     return np.array(array[index])
 
-  return get
+  return copied_slices
 
 
 def _open_torch(file: Path) -> dict[str, FileTensor]:
@@ -311,13 +311,13 @@ def _torch_tensor(name: str, tensor, file: Path) -> FileTensor:
   codes = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
   stored = codes.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
 
-  def get(index: tuple[slice, ...]) -> np.ndarray:
+  def copied_slices(index: tuple[slice, ...]) -> np.ndarray:
     part = tensor[index].contiguous()
     if part.dtype == torch.bfloat16:  # NumPy has no bfloat16.
       return part.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return np.array(part.numpy())
 
-  return FileTensor(name, tuple(tensor.shape), DTYPES.get(stored), stored, file, get)
+  return FileTensor(name, tuple(tensor.shape), DTYPES.get(stored), stored, file, copied_slices)
 
 
 def all_finite(x: np.ndarray) -> bool:

@@ -99,11 +99,11 @@ def _sample_answer(
   # Decoded first: a talk that reads a path part by part keeps no frames to show.
   talk = session.conversation(session.read_video(video))
   answer = talk.ask(question).text
-  groups = talk.media.groups
+  decoded, media = talk.video_and_media()
   return SampleAnswer(
     answer,
     answer == expected,
-    talk.video.frames[groups],
-    talk.video.times[groups],
+    decoded.frames[media.groups],
+    decoded.times[media.groups],
     representative(session.model),
   )

@@ -70,6 +70,15 @@ class Conversation:
     jax.block_until_ready(self.media.table)
     self.seconds = dict(read=middle - start, encode=time.perf_counter() - middle)
 
+  def video_and_media(self) -> tuple[DecodedVideo, EncodedMedia]:
+    """The video and its encoding.
+
+    Raises ValueError if the conversation is about none.
+    """
+    if self.video is None or self.media is None:
+      raise ValueError("This conversation is about no video. Start one with a video.")
+    return self.video, self.media
+
   @property
   def times(self) -> list[float]:
     """Seconds of each group's representative frame."""
@@ -128,7 +137,10 @@ class Conversation:
 
 
 class StreamedAnswer:
-  """Pieces of an answer's text, and the whole answer after the last piece."""
+  """The pieces of an answer's text.
+
+  After the last piece, `answer` is the whole answer.
+  """
 
   def __init__(
     self,

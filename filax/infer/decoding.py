@@ -9,6 +9,7 @@ updated in place, and handed back.
 """
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 from typing import Any, cast
 
 from flax import struct
@@ -107,11 +108,12 @@ def decode_chunk(
   steps: int,
   greedy: bool,
 ) -> tuple[Int[Array, "B steps"], Float[Array, "B steps"], Decoding]:
-  """Up to `steps` more tokens of every row, in one loop on the device.
+  """Generates up to `steps` more tokens of every row.
 
-  Returns their ids, the logarithms of their probabilities (float32; under softmax of the logits,
-  before temperature, top_p and top_k), and the state to go on from. An id is NOTHING from the stop
-  id of its row on, and beyond its limit. The loop ends early when no row goes on.
+  This is one loop on the device. Returns their ids, the logarithms of their probabilities (float32;
+  under softmax of the logits, before temperature, top_p and top_k), and the state to go on from. An
+  id is NOTHING from the stop id of its row on, and beyond its limit. The loop ends early when no
+  row goes on.
   """
   batch = state.token.shape[0]
 
@@ -127,7 +129,8 @@ def decode_chunk(
       {"params": params}, state.token[:, None], positions, state.cache, added, method="extend"
     )
     logits = _next_logits(model, params, hidden)
-    id_, logprob, state = _with_token(state.replace(cache=cache), logits, settings, greedy)
+    state = dataclasses.replace(state, cache=cache)
+    id_, logprob, state = _with_token(state, logits, settings, greedy)
     ids = lax.dynamic_update_slice(ids, id_[:, None], (0, number))
     logprobs = lax.dynamic_update_slice(logprobs, logprob[:, None], (0, number))
     return number + 1, ids, logprobs, state
@@ -154,7 +157,8 @@ def _with_token(state: Decoding, logits, settings: Sampling, greedy: bool):
   active = state.active
   is_stop = (token[:, None] == settings.stop).any(-1)
   is_given = active & ~is_stop
-  after = state.replace(
+  after = dataclasses.replace(
+    state,
     token=jnp.where(active, token, state.token),
     count=state.count + is_given,
     stopped=state.stopped | (active & is_stop),

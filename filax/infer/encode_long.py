@@ -219,7 +219,10 @@ def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> st
 
 
 def weight_digests(tree: PyTree) -> dict[str, tuple[tuple[int, ...], list[int]]]:
-  """Path -> (shape, hash) of parameters, the same on any mesh and with layers apart."""
+  """Path -> (shape, hash) of every parameter.
+
+  The same on any mesh, and with layers stacked or apart.
+  """
   digests = {}
   for path, leaf in stacked_leaves(tree):
     digest = np.asarray(_leaf_digest(leaf)).tolist()

@@ -27,7 +27,7 @@ def ladder(low: int, high: int) -> tuple[int, ...]:
   Four sizes an octave, 4, 5, 6 and 7 times a power of two: memory for a size rounded up is at most
   5/4 of what is used.
   """
-  sizes = []
+  sizes: list[int] = []
   step = low // 4
   while 4 * step <= high:
     sizes.extend(step * quarters for quarters in (4, 5, 6, 7))
@@ -86,7 +86,10 @@ def generate(
   prompts: Sequence[Sequence[int]],
   **settings,
 ) -> Generated:
-  """Continues B prompts of token ids: all chunks of `stream`, with its settings."""
+  """Continues B prompts of token ids to the end.
+
+  Collects all chunks of `stream`, and takes its settings.
+  """
   ids: list[list[int]] = [[] for _ in prompts]
   logprobs: list[list[float]] = [[] for _ in prompts]
   stopped = [False] * len(prompts)
@@ -118,14 +121,15 @@ def stream(
   mesh: jax.sharding.Mesh | None = None,
   steps: int = decoding.STEPS,
 ) -> Iterator[TokenChunk]:
-  """Continues B prompts of token ids, padded to a bucket of `lengths`, chunk by chunk.
+  """Continues B prompts of token ids, chunk by chunk.
 
-  The first chunk is one token a row, after the prefill; the others are up to `steps` tokens a row.
-  A device call runs only when its chunk is asked for: stopping the iteration cancels the answer.
-  `table` [B M D] and `visual_index` (one list per prompt) insert visual tokens. temperature 0 is
-  greedy. Ids from `vocab` on (default: the model's vocabulary) are never generated. The same seed
-  gives the same tokens, whatever `steps` is. `mesh` is the mesh of the parameters (default: one
-  device). Raises ValueError at once for an invalid setting, or a prompt beyond the context.
+  Prompts are padded to a bucket of `lengths`. The first chunk is one token a row, after the
+  prefill; the others are up to `steps` tokens a row. A device call runs only when its chunk is
+  asked for: stopping the iteration cancels the answer. `table` [B M D] and `visual_index` (one list
+  per prompt) insert visual tokens. temperature 0 is greedy. Ids from `vocab` on (default: the
+  model's vocabulary) are never generated. The same seed gives the same tokens, whatever `steps` is.
+  `mesh` is the mesh of the parameters (default: one device). Raises ValueError at once for an
+  invalid setting, or a prompt beyond the context.
   """
   check_answer_settings(max_new_tokens, temperature, top_p, top_k)
   check_prompts(model, prompts, max_new_tokens)
@@ -178,7 +182,10 @@ def _chunks(
 
 
 def _read_chunk(ids, logprobs, state, start: float) -> tuple[TokenChunk, bool]:
-  """(a chunk on the host, whether some row goes on); waits for the device."""
+  """(a chunk on the host, whether some row goes on).
+
+  Waits for the device.
+  """
   ids, logprobs, stopped, count, limit = jax.device_get(
     (ids, logprobs, state.stopped, state.count, state.limit)
   )

@@ -279,20 +279,24 @@ def force_tokens(model: VideoLM, params, cache, tokens):
   return _logits(model, params, hidden)
 
 
-def empty_cache(model: VideoLM, params, *, slots: int) -> Cache:
+def empty_row_cache(model: VideoLM, params, *, slots: int) -> Cache:
   """An empty cache of one row."""
-  return model.apply({"params": params}, 1, slots, method=_llm_cache)
+  result = model.apply({"params": params}, 1, slots, method=_llm_cache)
+  return cast(Cache, result)  # apply returns a pair only if some collection is mutable.
 
 
 def _llm_cache(model: VideoLM, batch: int, slots: int):
-  """A cache of all layers: contexts are shared only if nothing is dropped."""
+  """An empty cache of all layers.
+
+  All have the same slots: contexts are shared only if nothing is dropped.
+  """
   return model.llm.empty_cache(batch, slots)
 
 
 def resize_cache(cache: Cache, *, slots: int) -> Cache:
   """A copy of a cache with more or fewer slots."""
   fit = functools.partial(_with_slots, slots=slots)
-  return cache.replace(k=jax.tree.map(fit, cache.k), v=jax.tree.map(fit, cache.v))
+  return dataclasses.replace(cache, k=jax.tree.map(fit, cache.k), v=jax.tree.map(fit, cache.v))
 
 
 def _with_slots(x, slots: int):
@@ -308,7 +312,7 @@ def _with_slots(x, slots: int):
 
 def _extend(model: VideoLM, params, cache: Cache, start, tokens, index, count, table):
   """VideoLM.extend from slot `start` on."""
-  cache = cache.replace(length=start)
+  cache = dataclasses.replace(cache, length=start)
   positions = start[:, None] + jnp.arange(tokens.shape[1])
   return model.apply(
     {"params": params}, tokens, positions, cache, count, table, index, method="extend"
@@ -348,5 +352,5 @@ ASK = CountedProgram(
   "question", answer_question, static_argnums=0, static_argnames="room", donate_argnums=2
 )
 FORCE = CountedProgram("answer", force_tokens, static_argnums=0)
-EMPTY = CountedProgram("cache", empty_cache, static_argnums=0, static_argnames="slots")
+EMPTY = CountedProgram("cache", empty_row_cache, static_argnums=0, static_argnames="slots")
 RESIZE = CountedProgram("cache copy", resize_cache, static_argnames="slots")

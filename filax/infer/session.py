@@ -57,7 +57,10 @@ class Session(LoadedModel):
   def conversation(
     self, video: VideoSource | None, encode_cache: str | os.PathLike = ""
   ) -> Conversation:
-    """A conversation about a video, which is encoded once; None for one without a video."""
+    """A conversation about a video, which is encoded once.
+
+    video: None for a conversation without one.
+    """
     return Conversation(self, video, encode_cache)
 
   def ask(self, video: VideoSource | None, text: str, *, seed: int = 0, **settings) -> str:

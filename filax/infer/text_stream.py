@@ -29,7 +29,10 @@ class TextStream:
     return self._advance(self._decode(self._ids).strip())
 
   def _advance(self, text: str) -> str:
-    """What `text` adds to the text shown; nothing if it does not continue it."""
+    """What `text` adds to the text shown.
+
+    Nothing if it does not continue that text.
+    """
     if not text.startswith(self._shown):
       return ""
     piece = text[len(self._shown) :]

@@ -206,9 +206,10 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     return self.lm_head(self.width)
 
   def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
-    """float32 logits of all rows of the table; those from `vocab` on are meaningless.
+    """float32 logits of all rows of the table.
 
-    The product runs over the table as it lies: a transposed or shortened table would be a copy.
+    Those from `vocab` on are meaningless. The product runs over the table as it lies: a transposed
+    or shortened table would be a copy.
     """
     if self.tied:
       return self.embed_tokens.row_products(hidden)
@@ -233,9 +234,8 @@ class Decoder(nn.Module, _DecoderParts, LLM):
     layers = layers or self.depth
     length = jnp.zeros((batch,), jnp.int32)
     if self.scope is None or not self.stack.apart:
-      shape = (layers, batch, self.kv_heads, slots, self.head_dim)
-      zeros = jnp.zeros(shape, self.dtype)
-      return Cache(zeros, zeros, length)
-    shape = (batch * self.kv_heads, slots, self.head_dim)
-    zeros = (jnp.zeros(shape, self.dtype),) * layers
-    return Cache(zeros, zeros, length)
+      stacked = jnp.zeros((layers, batch, self.kv_heads, slots, self.head_dim), self.dtype)
+      return Cache(stacked, stacked, length)
+    of_layer = jnp.zeros((batch * self.kv_heads, slots, self.head_dim), self.dtype)
+    apart = (of_layer,) * layers
+    return Cache(apart, apart, length)

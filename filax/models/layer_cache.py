@@ -9,6 +9,7 @@ heads are one axis of layers apart, since XLA's CPU backend copies the cache to 
 row between the write and the product.
 """
 
+import dataclasses
 from typing import Any
 
 from flax import struct
@@ -48,12 +49,17 @@ class LayerCache:
     self, k: Float[Array, "B L K d"], v: Float[Array, "B L K d"], slots: Int[Array, "B"]
   ) -> "LayerCache":
     """The cache with new tokens from slot `slots` of each row on."""
-    return self.replace(
-      k=_written(self.k, k, slots, self.layer), v=_written(self.v, v, slots, self.layer)
+    return dataclasses.replace(
+      self,
+      k=_written(self.k, k, slots, self.layer),
+      v=_written(self.v, v, slots, self.layer),
     )
 
   def keys(self) -> Array:
-    """The keys of this layer, [B K S d] or [B*K S d]."""
+    """The keys of this layer.
+
+    Their shape is [B K S d] or [B*K S d].
+    """
     return self._part(self.k)
 
   def values(self) -> Array:

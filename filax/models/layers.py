@@ -290,7 +290,7 @@ class Stack(nn.Module):
       layer = nn.remat(layer, prevent_cse=False, policy=remat_policy(self.remat))
     if self.apart:
       return self._one_by_one(layer, x, cache, start, stop)
-    axes = dict(
+    axes: dict[str, Any] = dict(
       variable_axes={"params": 0},
       split_rngs={"params": True, lora.DROPOUT_STREAM: True},
       length=stop - start,
@@ -349,7 +349,7 @@ def _of_one(number: int, variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _carried(layer: Callable) -> Callable:
-  """A layer as the body of a scan that carries one stacked cache.
+  """A layer as a scan's body that carries one stacked cache.
 
   Scanned in and out, each layer's part would be copied.
   """

@@ -39,16 +39,19 @@ def layers_apart(params: Mapping[str, Any], *, free: bool = False) -> dict[str, 
 
 @jax.jit
 def _parts(stacked: jax.Array) -> tuple[jax.Array, ...]:
-  """The layers of a stacked array: one program for all, not one for each layer."""
+  """The layers of a stacked array.
+
+  One program splits off all of them, not one for each layer.
+  """
   return tuple(stacked[number] for number in range(stacked.shape[0]))
 
 
 def answering_params(
   params: Mapping[str, Any], mesh: jax.sharding.Mesh | None = None, *, free: bool = False
 ) -> dict[str, Any]:
-  """Parameters as answers on this device need them: layers apart on a CPU.
+  """Parameters in the form that answers on this device need.
 
-  A mesh keeps its layers stacked, with the layout of their axes.
+  On a CPU, the layers are apart. A mesh keeps its layers stacked, with the layout of their axes.
   """
   if mesh is None and jax.default_backend() == "cpu":
     return layers_apart(params, free=free)

@@ -283,7 +283,10 @@ class LLM(Protocol):
     ...
 
   def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
-    """float32 logits of at least the vocabulary; those from `vocab` on are meaningless."""
+    """float32 logits of at least the vocabulary.
+
+    Those from `vocab` on are meaningless.
+    """
     return self.logits(hidden)
 
   @abstractmethod

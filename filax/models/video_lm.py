@@ -284,7 +284,10 @@ class VideoLM(nn.Module):
     return self.llm.table_logits(hidden)
 
   def empty_cache(self, batch: int, slots: Sequence[int]):
-    """An empty cache of the llm: slots[n] places in the n-th range of layers."""
+    """An empty cache of the llm.
+
+    slots[n]: places in the n-th range of layers.
+    """
     return visual_dropout.empty_caches(self.llm, batch, slots)
 
   @property

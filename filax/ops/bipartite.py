@@ -9,7 +9,7 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from filax.ops.history import normalised
+from filax.ops.history import unit_vectors
 from filax.ops.uniform import real_first
 
 EXACT = lax.Precision.HIGHEST
@@ -40,7 +40,7 @@ def select_frames(
   slots = real_first(mask)
   frame = slots[jnp.minimum(rank, frames - 1)]  # [G W]
   frame = frame.astype(jnp.int32)
-  unit = normalised(x)[frame]  # [G W D]
+  unit = unit_vectors(x)[frame]  # [G W D]
   even = unit[:, ::2]
   odd = unit[:, 1::2]
   cosine = jnp.einsum("GaD,GbD->Gab", even, odd, precision=EXACT)
@@ -84,7 +84,7 @@ def _merge_round(x, size, place, merged: int):
 
   The result has the remaining even tokens first, then the odd tokens.
   """
-  unit = lax.stop_gradient(normalised(x))
+  unit = lax.stop_gradient(unit_vectors(x))
   cosine = jnp.einsum("aD,bD->ab", unit[::2], unit[1::2], precision=EXACT)
   similarity = cosine.max(-1)
   order = jnp.argsort(-similarity, stable=True)  # Of even places, the most similar first.

@@ -35,7 +35,7 @@ def supplement(
   is_after = place > before[:, None]  # [G T]
   is_before = place < index[:, None]
   candidate = is_after & is_before & mask
-  unit = normalised(x)
+  unit = unit_vectors(x)
   sign = order_sign(history)
   cosine = jnp.einsum("GD,TD->GT", unit[index], unit, precision=lax.Precision.HIGHEST)
   score = jnp.where(candidate, sign * cosine, -jnp.inf)
@@ -46,7 +46,7 @@ def supplement(
   return jnp.sort(frames_of_scene, axis=1)
 
 
-def normalised(x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+def unit_vectors(x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
   """x / |x| in float32; a zero vector stays zero."""
   x = x.astype(jnp.float32)
   largest = jnp.abs(x).max(-1, keepdims=True)

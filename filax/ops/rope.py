@@ -66,11 +66,11 @@ def llama3_frequencies(
   high: float,
   trained: int,
 ) -> np.ndarray:
-  """Inverse frequencies float32 [d/2] of the rope type "llama3" (Llama 3.1 and later).
+  """Inverse frequencies of the rope type "llama3", float32 [d/2].
 
-  A channel that turns less than `low` times within the `trained` positions is slowed down by
-  `factor`; one that turns more than `high` times stays; between them the two are blended by the
-  number of turns.
+  It is that of Llama 3.1 and later. A channel that turns less than `low` times within the `trained`
+  positions is slowed down by `factor`; one that turns more than `high` times stays; between them
+  the two are blended by the number of turns.
   """
   exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
   plain = theta**-exponent

@@ -186,21 +186,21 @@ def shorten(
     )
   index = compact(kept, length)
 
-  def take(x):
+  def kept_places(x):
     return move(x, index)
 
-  segments = take(row.segment_ids)
+  segments = kept_places(row.segment_ids)
   place = jnp.broadcast_to(jnp.arange(length), segments.shape)
   new_places = _rank(kept)
   moved_queries = jnp.take_along_axis(new_places, jnp.maximum(row.queries, 0), axis=1)
   renumbered = jnp.where(index < 0, 0, place - _start(segments))
   shorter = Row(
     segment_ids=segments,
-    positions=take(row.positions) if positions == "keep" else renumbered,
-    visual=take(row.visual),
+    positions=kept_places(row.positions) if positions == "keep" else renumbered,
+    visual=kept_places(row.visual),
     queries=jnp.where(row.queries < 0, -1, moved_queries),
-    tokens=jax.tree.map(take, row.tokens),  # None stays None.
-    labels=jax.tree.map(take, row.labels),
+    tokens=jax.tree.map(kept_places, row.tokens),  # None stays None.
+    labels=jax.tree.map(kept_places, row.labels),
   )
   return shorter, index
 

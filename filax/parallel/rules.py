@@ -85,7 +85,11 @@ def _beside_kernel(path: str) -> tuple[str, Callable[[str], str]]:
   for ending, words_of in _BESIDE_KERNEL.items():
     if path.endswith(f"/kernel_{ending}"):
       return path.removesuffix(f"_{ending}"), words_of
-  return path, str
+  return path, _same_words
+
+
+def _same_words(dims: str) -> str:
+  return dims
 
 
 def _input_words(dims: str) -> list[str]:
@@ -125,7 +129,7 @@ _BESIDE_KERNEL = {
   "lora_a": _words_of_a,
   "lora_b": _words_of_b,
   "lora_scale": _no_words,
-  "codes": str,
+  "codes": _same_words,
   "scales": _words_of_scales,
 }
 

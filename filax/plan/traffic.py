@@ -168,7 +168,10 @@ def _update(result: _Line, by_name: Mapping[str, _Line]) -> _Line | None:
 
 
 def _updated_parameters(inner: Sequence[_Line]) -> set[int]:
-  """Parameters of a fusion that it updates in place and does not read otherwise."""
+  """Parameters of a fusion that it only updates in place.
+
+  It does not read them otherwise.
+  """
   numbers = set()
   for line in inner:
     if line.op != "parameter":

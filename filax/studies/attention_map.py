@@ -23,9 +23,10 @@ def attention_map(loaded: LoadedModel, video: str, question: str) -> dict[str, A
   `visual` is the share on visual tokens, `groups` the share on each group of frames at `times`.
   """
   talk = Conversation(loaded, video)
+  _, media = talk.video_and_media()
   turns = templates.question(question)
-  tokens, index = loaded.processor.encode_prompt(turns, [talk.media])
-  weights = _attention_weights(loaded, tokens, talk.media.table, index)
+  tokens, index = loaded.processor.encode_prompt(turns, [media])
+  weights = _attention_weights(loaded, tokens, media.table, index)
   tokens_per_group = loaded.model.layout().tokens_per_group
   is_visual = index >= 0
   in_group = is_visual & (index < tokens_per_group * len(talk.times))  # Excludes the newline.

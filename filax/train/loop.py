@@ -111,7 +111,7 @@ def train_pipeline(
     with all_hooks.running(run):
       state, row = loop.train(state, row, fetcher)
       summary = tracker.summary()
-      loop.finish(state, row)
+      loop.save_last_step(state, row)
     return summary | dict(checkpoint=str(saved.latest() or ""), seconds_by_phase=clock.seconds())
 
 
@@ -243,7 +243,7 @@ class Loop:
     self._step = train_step(run.config, run.setup)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
     self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
-    self._newest: jax.Array | None = None  # The loss of the newest step, once it is computed.
+    self._newest: metrics.DeviceScalar | None = None  # The loss of the newest step.
     self._saved_at = run.first
     self._looked_at = 0.0
     self._step_seconds = math.inf  # Of the newest step whose metrics came.
@@ -274,7 +274,7 @@ class Loop:
     self._look()
     return state, row
 
-  def finish(self, state: TrainState, row: int) -> None:
+  def save_last_step(self, state: TrainState, row: int) -> None:
     """Saves the last step and waits until it is on disk."""
     if self._saved_at != self.done or not self.done:
       self._save(state, row)

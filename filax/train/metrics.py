@@ -11,7 +11,7 @@ import json
 import pathlib
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -50,6 +50,17 @@ def peak_tflops(configured: float, device: jax.Device) -> float | None:
     return configured
   kinds = [kind for kind in PEAK_TFLOPS if kind in device.device_kind]
   return PEAK_TFLOPS[max(kinds, key=len)] if kinds else None
+
+
+class DeviceScalar(Protocol):
+  """A jax.Array of one value, which may still be computed.
+
+  jax's own types leave `is_ready` out.
+  """
+
+  def is_ready(self) -> bool:
+    """Whether the value is computed."""
+    ...
 
 
 class Compilations:

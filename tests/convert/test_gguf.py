@@ -12,7 +12,7 @@ import pytest
 from data_pipelines.text import tokenizers
 from filax.checkpoint import store, streamed
 from filax.checkpoint.tuples import as_tuples
-from filax.cli import main
+from filax.cli import convert, main
 from filax.convert import ConversionError
 from filax.convert.gguf import config, tensors
 from filax.convert.gguf import tokenizer as gguf_tokenizer
@@ -148,11 +148,19 @@ def test_the_factors_of_llama_3_are_recognised(tmp_path):
 
 def test_the_tokenizer_splits_digits_and_keeps_controls_apart(tmp_path):
   write_file(tmp_path / "x.gguf")
-  tokenizer = gguf_tokenizer.load_tokenizer(tmp_path / "x.gguf")
+  tokenizer = convert._load_tokenizer(None, [tmp_path / "x.gguf"])
   assert tokenizer.encode("hi 12") == [6, 5, 7, 8]
   assert 2 not in tokenizer.encode("<|im_end|>")
   assert tokenizer.special("<|im_end|>") == 2
   assert tokenizer.decode([6, 5, 7, 8]) == "hi 12"
+
+
+def test_the_chat_template_comes_from_the_file(tmp_path):
+  template = "{% for message in messages %}<|im_start|>{{ message.content }}{% endfor %}"
+  write_file(tmp_path / "x.gguf", strings={"tokenizer.chat_template": template})
+  assert gguf_tokenizer.chat_settings(tmp_path / "x.gguf") == dict(chat_template=template)
+  tokenizer = convert._load_tokenizer(None, [tmp_path / "x.gguf"])
+  assert tokenizer.chat.source == template
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,12 @@ def test_it_answers_a_question_and_remembers_the_talk(checkpoint):
   assert talk.times == [] and second.prompt_tokens > first.prompt_tokens
 
 
+def test_a_talk_about_no_video_has_none_to_show(checkpoint):
+  talk = filax.load(checkpoint).conversation(None)
+  with pytest.raises(ValueError, match="about no video"):
+    talk.video_and_media()
+
+
 def test_a_video_is_refused_by_name(checkpoint, tmp_path):
   session = filax.load(checkpoint)
   with pytest.raises(ValueError, match="a language model alone"):

@@ -76,7 +76,7 @@ def test_the_gpu_benchmark_needs_no_data_packages():
 
 
 def test_the_gpu_benchmark_runs_tiny_sizes_on_a_cpu(tmp_path):
-  groups = ["--only", "answer,llm", "--seconds", "300"]
+  groups = ["--only", "answer", "--seconds", "300"]
   command_line = ["benchmarks/gpu.sh", "--size", "tiny", "--platform", "cpu", *groups]
   out = tmp_path / "gpu.json"
   subprocess.run([*command_line, "--out", str(out)], check=True, env=_environment())
@@ -84,9 +84,8 @@ def test_the_gpu_benchmark_runs_tiny_sizes_on_a_cpu(tmp_path):
   errors = [figure for figure in figures if "error" in figure]
   assert not errors
   works = {(figure["side"], figure["work"]) for figure in figures}
-  assert ("filax", "prefill 64") in works
-  assert ("torch", "prefill 64") in works
   assert ("filax", "answer about 16 frames") in works
+  assert ("torch", "answer about 16 frames") in works
 
 
 def _environment():

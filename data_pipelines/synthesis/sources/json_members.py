@@ -62,7 +62,7 @@ class _Text:
     """Goes on by a character."""
     self._place += 1
 
-  def expect(self, wanted: str) -> str:
+  def read_symbol(self, wanted: str) -> str:
     """The next character, which is one of `wanted`. Raises ValueError."""
     character = self.peek()
     if not character or character not in wanted:
@@ -98,7 +98,7 @@ class _Text:
 
 def _members(text: _Text, name: str, entered: Collection[str], depth: int) -> Iterator[JsonMember]:
   """The members of the object or array that begins here."""
-  closing = "}" if text.expect("{" if depth == 0 else "{[") == "{" else "]"
+  closing = "}" if text.read_symbol("{" if depth == 0 else "{[") == "{" else "]"
   if text.peek() == closing:
     text.skip()
     return
@@ -108,7 +108,7 @@ def _members(text: _Text, name: str, entered: Collection[str], depth: int) -> It
       key = text.value()
       if not isinstance(key, str):
         raise ValueError(f"line {text.line()} has a key that is no text")
-      text.expect(":")
+      text.read_symbol(":")
     enters = closing == "}" and key in entered and depth < DEEPEST
     if enters and text.peek() in ("{", "["):
       yield from _members(text, key, entered, depth + 1)
@@ -116,5 +116,5 @@ def _members(text: _Text, name: str, entered: Collection[str], depth: int) -> It
       text.peek()
       line = text.line()
       yield JsonMember(line, key, text.value())
-    if text.expect("," + closing) == closing:
+    if text.read_symbol("," + closing) == closing:
       return

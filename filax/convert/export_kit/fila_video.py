@@ -8,6 +8,7 @@ clusters. NumPy alone up to the prompt; torch and transformers for the answer.
 
 import argparse
 from fractions import Fraction
+import itertools
 import json
 import math
 from typing import Any, cast
@@ -24,7 +25,6 @@ def supported_settings(settings):
   data = settings.get("data", {})
   sampling = infer.get("sampling", {})
   selector = infer.get("selector", {})
-  dropout = settings["model"]["llm"].get("dropout") or "off"
   time_prompts = ("none", "fila", "llava", "vcf", "vcf_released")
   rows = (
     ("infer.sampling.name", sampling.get("name", "uniform"), ("uniform", "dynamic_fps")),
@@ -33,7 +33,7 @@ def supported_settings(settings):
     ("infer.time_prompt", time_prompt_name(settings), time_prompts),
     ("data.resize", data.get("resize", "squash"), ("squash", "pillow")),
     ("data.template", data.get("template", "chatml"), ("chatml", "brief", "plain")),
-    ("model.llm.dropout", dropout, ("off",)),
+    ("model.llm.dropout", settings["model"]["llm"].get("dropout") or "off", ("off",)),
   )
   for name, value, supported in rows:
     if value not in supported:
@@ -335,9 +335,8 @@ def llm_config(llm):
   scaling = None
   if llm.get("yarn"):
     factor, positions, *options = llm["yarn"]
-    scaling = dict(type="yarn", rope_type="yarn", factor=factor)
+    scaling = dict(type="yarn", rope_type="yarn", factor=factor) | dict(*options)
     scaling["original_max_position_embeddings"] = positions
-    scaling |= dict(*options)
   if llm.get("stretch"):
     factor, low, high, positions = llm["stretch"]
     scaling = dict(rope_type="llama3", factor=factor, low_freq_factor=low, high_freq_factor=high)
@@ -380,11 +379,7 @@ def generate_answer(llm, settings, tokenizer, before, table, after, max_new_toke
     pad_token_id=settings["pad"],
     suppress_tokens=unused_rows or None,
   )[0].tolist()
-  answer = []
-  for id in ids:
-    if id in stop:
-      break
-    answer.append(id)
+  answer = list(itertools.takewhile(lambda id: id not in stop, ids))
   return answer, tokenizer.text_of(answer, settings["controls"]).strip()
 
 

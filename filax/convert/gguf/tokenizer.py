@@ -86,24 +86,19 @@ def tokenizer_json(path: Path) -> bytes:
   return json.dumps(document, ensure_ascii=False).encode()
 
 
-def load_tokenizer(path: Path) -> Any:
-  """The tokenizer of a GGUF file (data_pipelines.text.tokenizers.Tokenizer)."""
-  from data_pipelines.text.tokenizer_json import JsonTokenizer
+def chat_settings(path: Path) -> dict[str, Any]:
+  """The chat template and the tokens that it names, as in tokenizer_config.json.
 
-  return JsonTokenizer(str(path), tokenizer_json(path), _chat_template(GgufFile(path)))
-
-
-def _chat_template(file: GgufFile) -> Any:
-  """The chat template of the file; None without one."""
-  from data_pipelines.text.chat_template import read_chat_template
-
+  Under chat_template is None if the file has no template.
+  """
+  file = GgufFile(path)
   tokens = file.value("tokenizer.ggml.tokens", [])
   config: dict[str, Any] = dict(chat_template=file.value("tokenizer.chat_template"))
   for name, key in (("bos_token", "bos_token_id"), ("eos_token", "eos_token_id")):
     number = file.value(f"tokenizer.ggml.{key}")
     if isinstance(number, int) and 0 <= number < len(tokens):
       config[name] = tokens[number]
-  return read_chat_template(config)
+  return config
 
 
 def _vocabulary(tokens: Sequence[str], kinds: Sequence[int]) -> dict[str, int]:

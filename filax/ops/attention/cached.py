@@ -21,9 +21,10 @@ def cached(
   v: Float[Array, "*BK S d"],
   q_at: tuple[Int[Array, "B L"], Int[Array, "B L"]],
 ) -> Float[Array, "B L H d"]:
-  """Attention of the queries at `q_at` = (segment, place); every segment is 1.
+  """Attention of the queries at `q_at` = (segment, place).
 
-  `*BK` is B K or their product. `attend` is the kernel for more than one query a row.
+  Every segment is 1. `*BK` is B K or their product. `attend` is the kernel for more than one query
+  a row.
   """
   if q.shape[1] == 1:
     return one_query(q, k, v, q_at[1])
@@ -44,9 +45,10 @@ def one_query(
   v: Float[Array, "*BK S d"],
   place: Int[Array, "B 1"],
 ) -> Float[Array, "B 1 H d"]:
-  """Attention of one query a row; head h uses kv head h // (H/K).
+  """Attention of one query a row.
 
-  Softmax in float32. The weights are normalised after the product with the values.
+  Head h uses kv head h // (H/K). Softmax in float32. The weights are normalised after the product
+  with the values.
   """
   batch, _, heads, d = q.shape
   lead = k.shape[:-2]

@@ -105,7 +105,10 @@ def sample_bounds(
 
 
 def _whole_blocks(*arrays):
-  """Pads [B L ...] to a multiple of _BLOCK places: jax refuses some lengths."""
+  """Pads [B L ...] to a multiple of _BLOCK places.
+
+  jax refuses some other lengths.
+  """
   padded = []
   for x in arrays:
     after = -x.shape[1] % _BLOCK
