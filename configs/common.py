@@ -114,11 +114,12 @@ def data() -> dict:
 
 
 def llava_optim() -> dict:
-  """AdamW with the settings of LLaVA's scripts.
+  """The optimizer, by default AdamW with the settings of LLaVA's scripts.
 
   `rates` and `decay` are rows of (regex, value); the first match wins.
   """
   return dict(
+    kind="adamw",  # adamw | lion | muon | adafactor
     rates=(("", 1e-5),),  # Peak learning rates; 0 freezes.
     decay=(("", 0.0),),
     warmup=0.03,  # A share of the steps if below 1, else steps.

@@ -170,6 +170,7 @@ TABLE: dict[str, Setting] = {
   "lora.alpha": number(above=True),
   "lora.dropout": number(0, 1, below=True),
   "lora.base": one_of("same", "int8", "nf4"),
+  "optim.kind": one_of("adamw", "lion", "muon", "adafactor"),
   "optim.rates": RULES,
   "optim.decay": RULES,
   "optim.warmup": number(),

@@ -46,7 +46,9 @@ def report(config: ConfigDict) -> Iterator[str]:
     yield f"  {key} = {value!r}"
   model = components.build_video_lm(config.model)
   shapes = adapted_shapes(model, config.get("lora"))
-  optimizer = optim.make_optimizer(config.optim.to_dict(), shapes, max(config.steps, 1000))
+  kernels = components.dense_kernels(model) if config.optim.get("kind") == "muon" else {}
+  steps = max(config.steps, 1000)
+  optimizer = optim.make_optimizer(config.optim.to_dict(), shapes, steps, kernels)
   yield ""
   leaves = traverse_util.flatten_dict(shapes, sep="/")
   yield from parameter_lines(leaves, optimizer, config)
@@ -95,9 +97,16 @@ def parameter_lines(
   yield _total_line("all", leaves, optimizer, width)
   trained = _trained_count(leaves, optimizer)
   yield (
-    f"  {_parameter_sizes(leaves)}, {8 * trained / GIB:,.1f} GiB of optimizer "
+    f"  {_parameter_sizes(leaves)}, {_state_bytes(leaves, optimizer) / GIB:,.1f} GiB of optimizer "
     f"moments, {4 * trained / GIB:,.1f} GiB of gradients, over all devices together."
   )
+
+
+def _state_bytes(leaves: Leaves, optimizer: optim.Optimizer) -> int:
+  """Bytes of the optimizer's state."""
+  params = traverse_util.unflatten_dict(dict(leaves), sep="/")
+  state = jax.eval_shape(optimizer.init, params)
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
 def _parameter_sizes(leaves: Leaves) -> str:

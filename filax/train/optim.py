@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW over the trainable parameters.
+"""The optimizer over the trainable parameters.
 
 Learning rate and weight decay are set per group. A group is a row (regex, value) of
 config.optim.rates or .decay; the first row that matches a parameter's path decides. Rate 0 freezes.
-The update of a leaf at step n is -rate · shape(n) · (m̂ / (√v̂ + eps) + decay · w), as in
-torch.optim.AdamW; moments are float32.
+The update of a leaf at step n is -rate · shape(n) · (g + decay · w), where g is what
+config.optim.kind makes of the gradient (filax.train.optimisers): m̂ / (√v̂ + eps) for AdamW, as in
+torch.optim.AdamW.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ import optax
 
 from filax import setting_kinds, settings
 from filax.models.lora import SCALE
+from filax.train import optimisers
 
 Rules = Sequence[tuple[str, float]]
 
@@ -52,14 +54,21 @@ class Optimizer:
   def opt_shardings(self, params: PyTree, layout: PyTree, rest: Any) -> PyTree:
     """Shardings of the optimizer state.
 
-    A moment lies as its parameter in `layout`, everything else as `rest`.
+    A moment lies as its parameter in `layout`, everything else as `rest`: also sums over rows and
+    columns, which are small.
     """
     state = jax.eval_shape(self.init, params)
-    trainable, _ = self.split_params(layout)
+    shardings, _ = self.split_params(layout)
+    trainable, _ = self.split_params(params)
+
+    def sharding_of(moment, sharding, param):
+      return sharding if moment.shape == param.shape else rest
+
     return optax.tree_map_params(
       self.transform,
-      lambda _, sharding: sharding,
+      sharding_of,
       state,
+      shardings,
       trainable,
       transform_non_params=lambda _: rest,
     )
@@ -74,11 +83,13 @@ def merge_params(trainable: PyTree, frozen: PyTree) -> PyTree:
   return _unflatten(_flatten(trainable) | _flatten(frozen))
 
 
-def make_optimizer(config: Mapping[str, Any], params: PyTree, steps: int) -> Optimizer:
+def make_optimizer(
+  config: Mapping[str, Any], params: PyTree, steps: int, kernels: optimisers.Kernels | None = None
+) -> Optimizer:
   """The optimizer of config.optim for `params` over `steps` updates.
 
-  params: arrays or shapes. Raises ValueError if a leaf matches no row, a row applies to no leaf, or
-  nothing is trained.
+  params: arrays or shapes. kernels: the matrices among them, for kind="muon". Raises ValueError if
+  a leaf matches no row, a row applies to no leaf, or nothing is trained.
   """
   paths = list(_flatten(params))
   rates = assign_rules(config["rates"], paths, "config.optim.rates")
@@ -95,7 +106,7 @@ def make_optimizer(config: Mapping[str, Any], params: PyTree, steps: int) -> Opt
   transform = optax.chain(
     _gradients_in_float32(),
     _clip(config["clip"]),
-    optax.scale_by_adam(config["b1"], config["b2"], config["eps"]),
+    optimisers.gradient_rule(config, peak_tree, kernels or {}),
     _add_decay(decay_tree),
     _scale_by_peak(peak_tree),
     optax.scale_by_schedule(lambda count: -shape(count)),

@@ -66,7 +66,8 @@ def prepare(
   adapted = adaptation(model, config.get("lora"))
   shapes = adapted.shapes(components.parameter_shapes(model))
   layout = rules.parameter_shardings(components.dims_table(config["model"]), shapes, mesh)
-  optimizer = optim.make_optimizer(config["optim"], shapes, steps)
+  kernels = components.dense_kernels(model) if config["optim"].get("kind") == "muon" else {}
+  optimizer = optim.make_optimizer(config["optim"], shapes, steps, kernels)
   adapted.check_rates(optimizer.rates)
   replicated = NamedSharding(mesh, jax.P())
   like = jax.eval_shape(lambda params: create_state(params, optimizer, 0), shapes)

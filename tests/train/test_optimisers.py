@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of optimizers: their first updates, their state, and runs that resume with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from filax.models.lora import DenseKernel
+from filax.train import optim, optimisers
+
+PARAMS = {
+  "llm": {
+    "layers": {"q_proj": {"kernel": jnp.ones((2, 6, 2, 4)), "bias": jnp.ones((2, 2, 4))}},
+    "embed_tokens": {"embedding": jnp.ones((256, 128))},
+  }
+}
+KERNELS = {"llm/layers/q_proj/kernel": DenseKernel((2, 6, 2, 4), inputs=1, stacked=True)}
+OPTIM = dict(
+  rates=(("", 1e-2),),
+  decay=(("", 0.0),),
+  warmup=0.0,
+  final=1.0,
+  b1=0.9,
+  b2=0.95,
+  eps=1e-8,
+  clip=0.0,
+)
+
+
+def first_update(kind, grads):
+  optimizer = optim.make_optimizer(OPTIM | dict(kind=kind), PARAMS, 10, KERNELS)
+  updates, state = jax.jit(optimizer.transform.update)(grads, optimizer.init(PARAMS), PARAMS)
+  return optimizer, updates, state
+
+
+def random_gradients(seed=0):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), PARAMS)
+
+
+def test_lion_moves_every_weight_by_the_rate():
+  _, updates, _ = first_update("lion", random_gradients())
+  for update in jax.tree.leaves(updates):
+    np.testing.assert_allclose(np.abs(update), 1e-2, rtol=1e-6)
+
+
+def test_muon_orthogonalises_each_layer_of_a_kernel_over_its_inputs():
+  _, updates, _ = first_update("muon", random_gradients())
+  kernel = np.asarray(updates["llm"]["layers"]["q_proj"]["kernel"]).reshape(2, 6, 8)
+  for layer in kernel:
+    values = np.linalg.svd(layer, compute_uv=False) / (1e-2 * 0.2 * np.sqrt(8))
+    assert values.min() > 0.5 and values.max() < 1.3  # Five Newton-Schulz steps reach about 1.
+
+
+def test_muon_leaves_tables_and_biases_to_adam():
+  _, updates, _ = first_update("muon", random_gradients())
+  for update in (
+    updates["llm"]["embed_tokens"]["embedding"],
+    updates["llm"]["layers"]["q_proj"]["bias"],
+  ):
+    np.testing.assert_allclose(np.abs(update), 1e-2, rtol=1e-3)
+
+
+def test_adafactor_keeps_rows_and_columns_of_large_matrices():
+  optimizer, updates, state = first_update("adafactor", random_gradients())
+  table = PARAMS["llm"]["embed_tokens"]["embedding"]
+  shapes = [leaf.shape for leaf in jax.tree.leaves(state) if leaf.size > 100]
+  assert shapes and table.shape not in shapes
+  layout = jax.tree.map(lambda _: "as the parameter", PARAMS)
+  shardings = optimizer.opt_shardings(PARAMS, layout, "rest")
+  assert set(jax.tree.leaves(shardings)) <= {"as the parameter", "rest"}
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+
+
+@pytest.mark.parametrize("kind", optimisers.KINDS)
+def test_every_kind_lowers_a_square(kind):
+  optimizer = optim.make_optimizer(OPTIM | dict(kind=kind), PARAMS, 40, KERNELS)
+  params = PARAMS
+  state = optimizer.init(params)
+
+  @jax.jit
+  def step(params, state):
+    grads = jax.tree.map(lambda x: 2 * x, params)
+    updates, state = optimizer.transform.update(grads, state, params)
+    return jax.tree.map(jnp.add, params, updates), state
+
+  before = sum(float(jnp.square(x).sum()) for x in jax.tree.leaves(params))
+  for _ in range(40):
+    params, state = step(params, state)
+  after = sum(float(jnp.square(x).sum()) for x in jax.tree.leaves(params))
+  assert after < 0.7 * before
+
+
+def test_an_unknown_kind_names_the_known_ones():
+  with pytest.raises(ValueError, match="adamw, lion, muon, adafactor"):
+    optimisers.gradient_rule(OPTIM | dict(kind="sgd"), PARAMS, {})
