@@ -295,11 +295,14 @@ class Stack(nn.Module):
       split_rngs={"params": True, lora.DROPOUT_STREAM: True},
       length=stop - start,
     )
+    is_whole = (start, stop) == (0, self.depth)
+    if cache is not None and not is_whole:
+      return self._part_by_number(layer, x, cache, start, stop)
     if cache is None:
       layers = nn.scan(layer, **axes)
     else:
       layers = nn.scan(_carried(layer), **axes)
-    if (start, stop) != (0, self.depth):
+    if not is_whole:
 
       def of_range(params):
         return jax.tree.map(lambda stacked: stacked[start:stop], params)
@@ -308,6 +311,28 @@ class Stack(nn.Module):
     if cache is None:
       return layers(self.layers, x, None)
     (x, cache), _ = layers(self.layers, (x, cache), jnp.arange(stop - start))
+    return x, cache
+
+  def _part_by_number(self, layer, x, cache, start: int, stop: int):
+    """Layers start..stop of stacked parameters, with their cache.
+
+    Each step takes its layer's parameters by number: a slice of the range would be a copy of its
+    weights for every token.
+    """
+
+    def body(block, carry, number):
+      def of_layer(params):
+        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, start + number, 0, False), params)
+
+      call = nn.map_variables(layer, "params", trans_in_fn=of_layer)
+      x, (k, v) = carry
+      x, part = call(block, x, LayerCache(k, v, number))
+      return (x, (part.k, part.v)), None
+
+    rngs: dict[Any, bool] = {"params": False, lora.DROPOUT_STREAM: True}
+    length = stop - start
+    layers = nn.scan(body, variable_broadcast="params", split_rngs=rngs, length=length)
+    (x, cache), _ = layers(self.layers, (x, cache), jnp.arange(length))
     return x, cache
 
   def _one_by_one(self, layer, x, cache, start: int, stop: int):
