@@ -39,6 +39,7 @@ def figures_of(**case):
   return json.loads(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tied, rows, slots", [(True, 1, 16_384), (False, 8, 1280)])
 def test_a_cpu_reads_weights_and_cache_once(tied, rows, slots):
   """Beside them, scores and logits pass a few times; they stay in the processor's caches."""

@@ -107,6 +107,7 @@ def test_logits_equal_transformers_and_the_export_holds_the_same_weights(name, t
   np.testing.assert_array_equal(again, expected)
 
 
+@pytest.mark.long
 def test_the_converter_verifies_a_llama(tmp_path):
   write_random_folder("llama 3.1", tmp_path / "hub")
   arguments = ["convert", "from", "--source", str(tmp_path / "hub"), "--out", str(tmp_path / "run")]

@@ -75,6 +75,7 @@ def test_the_gpu_benchmark_needs_no_data_packages():
   subprocess.run([sys.executable, "-c", textwrap.dedent(BLOCKED)], check=True)
 
 
+@pytest.mark.long
 def test_the_gpu_benchmark_runs_tiny_sizes_on_a_cpu(tmp_path):
   groups = ["--only", "answer", "--seconds", "300"]
   command_line = ["benchmarks/gpu.sh", "--size", "tiny", "--platform", "cpu", *groups]

@@ -121,6 +121,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(adapted, whole, tmp_path):
   assert losses(tmp_path) == losses(adapted)
 
 
+@pytest.mark.long
 def test_it_goes_on_on_another_mesh(adapted, whole, tmp_path):
   shutil.copytree(adapted, tmp_path / "run")
   shutil.rmtree(tmp_path / "run/checkpoints/4")
@@ -141,6 +142,7 @@ def test_a_quantised_base(whole, tmp_path):
   assert losses(tmp_path) == first
 
 
+@pytest.mark.long
 def test_what_else_is_trained_is_saved(whole, tmp_path):
   rates = (("lora_[ab]$", 1e-3), ("^projector/", 1e-3), ("", 0.0))
   ranks = (("^llm/", 4),)
@@ -149,6 +151,7 @@ def test_what_else_is_trained_is_saved(whole, tmp_path):
   assert names and all(name.startswith("projector/") for name in names)
 
 
+@pytest.mark.long
 def test_adapters_of_another_run_go_on(adapted, whole, tmp_path, capsys):
   """They are read as adapters, over the same base."""
   train(config(adapted, steps=1), tmp_path)
@@ -222,6 +225,7 @@ def test_alpha_stays(adapted, whole, tmp_path):
     train(config(whole, steps=5, **{"lora.alpha": 8.0}), tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on(adapted, whole, tmp_path):
   """`filax train` in a process of its own, killed between two checkpoints."""
   command = [
