@@ -57,7 +57,7 @@ def read_llm(config: Mapping[str, Any]) -> dict[str, Any]:
   _check_fixed(config, family)
   rope = rope_config.read_rope(config, family.rope_types)
   sizes = dict(family.defaults) | renamed(config, _SIZES)
-  if "kv_heads" not in sizes and "heads" in sizes:
+  if name == "llama" and "kv_heads" not in sizes and "heads" in sizes:  # As in Llama 2.
     sizes["kv_heads"] = sizes["heads"]
   if "head_dim" not in sizes and {"width", "heads"} <= sizes.keys():
     sizes["head_dim"] = sizes["width"] // sizes["heads"]

@@ -405,6 +405,6 @@ def test_the_commands_of_the_texts_are_understood():
   text = (readme + convert.__doc__).replace("\\\n", "")
   commands = re.findall(r"^ +filax convert (.+)", text, re.M)
   examples = re.findall(r"^  .{15}  (--.+)", convert.FROM_EXAMPLES.replace("\\\n", ""), re.M)
-  assert len(commands) == 6 and len(examples) == 4
+  assert len(commands) == 6 and len(examples) == 6
   for line in [*commands, *(f"from {example}" for example in examples)]:
     assert convert.convert_parser().parse_args(shlex.split(line)).out
