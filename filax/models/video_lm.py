@@ -18,6 +18,7 @@ import numpy as np
 from filax.models import visual_dropout
 from filax.models.lora import DROPOUT_STREAM
 from filax.ops import visual_dropout as dropout_ops
+from filax.ops.attention.choice import UNKNOWN
 from filax.ops.splice import splice
 from filax.parallel import frame_layout, zigzag
 from filax.parallel.rules import constrain
@@ -60,7 +61,8 @@ class VideoLM(nn.Module):
     """
     x = self.spliced(batch)
     place = batch.get("place")
-    samples = batch["keep"].shape[-1]
+    keep = batch.get("keep")
+    samples = UNKNOWN if keep is None else keep.shape[-1]
     hidden, _ = self.llm(x, batch["positions"], batch["segment_ids"], place=place, samples=samples)
     return hidden
 

@@ -217,7 +217,7 @@ def test_layouts_follow_from_the_parts():
     (dict(merger=dict(name="bsm"), merge_stage="vision"), "does not suit the merger"),
     (dict(colour="red"), r"Unknown key config\.model\.colour"),
     (dict(llm=dict(name="qwen2", variant="8B")), r"config\.model\.llm\.variant to one of tiny"),
-    (dict(llm=dict(name="qwen3")), r"No file models/llms/qwen3\.py"),
+    (dict(llm=dict(name="gpt2")), r"No file models/llms/gpt2\.py"),
     (dict(encoder=dict(name="siglip", variant="tiny", colour=1)), "takes no 'colour'"),
   ],
 )

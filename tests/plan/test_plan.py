@@ -53,7 +53,7 @@ def test_a_step_of_fila_for_four_chips():
   assert row["flops"]["hardware"] >= row["flops"]["model"] > 0
   evaluation = report["evaluation"]
   assert evaluation["fits"] and set(evaluation["programs"]) == {"encode", "prefill", "decode"}
-  assert evaluation["positions"] == 1024, "32 visual tokens, a newline and 512 words"
+  assert evaluation["positions"] == 640, "32 visual tokens, a newline and 512 words"
   held = evaluation["memory"]["parameters"] + evaluation["memory"]["optimizer"]
   assert held == memory["parameters"] + memory["optimizer"]
   assert evaluation["memory"]["total"] >= held + max(evaluation["programs"].values())
