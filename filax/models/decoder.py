@@ -19,8 +19,9 @@ import numpy as np
 
 from filax.models import visual_dropout
 from filax.models.layer_cache import Cache
-from filax.models.layers import Embed, Head, RMSNorm, Stack, float_types
+from filax.models.layers import Embed, Head, RMSNorm, float_types
 from filax.models.roles import LLM
+from filax.models.stack import Stack
 from filax.ops import rope
 from filax.ops.attention.choice import UNKNOWN
 from filax.parallel.rules import constrain
@@ -228,7 +229,7 @@ class Decoder(nn.Module, _DecoderParts, LLM):
   ) -> Cache:
     """A cache of `slots` places for `layers` (default: all) layers.
 
-    Its layers are stacked as the parameters are, or apart (filax.models.layers.Stack); outside
+    Its layers are stacked as the parameters are, or apart (filax.models.stack.Stack); outside
     `apply` they are stacked.
     """
     layers = layers or self.depth

@@ -2,7 +2,7 @@
 """Parameters whose layers are arrays of their own, for answering on a CPU.
 
 XLA's CPU backend copies a layer's part of a stacked array before it multiplies with it, for every
-token. With layers apart it reads the weights where they lie (filax.models.layers.Stack).
+token. With layers apart it reads the weights where they lie (filax.models.stack.Stack).
 """
 
 from collections.abc import Iterator, Mapping

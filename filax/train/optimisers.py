@@ -73,7 +73,10 @@ def _muon(config, params, kernels) -> optax.GradientTransformation:
 
 
 def _axes_of(path, kernels: Kernels) -> contrib.MuonDimensionNumbers | optax.MaskedNode:
-  """Input and output axes of a parameter; a MaskedNode if it is no matrix."""
+  """Input and output axes of a parameter.
+
+  A MaskedNode if it is no matrix.
+  """
   name = "/".join(str(key.key) for key in path)
   kernel = kernels.get(name)
   if kernel is None:

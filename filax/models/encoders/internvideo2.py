@@ -21,13 +21,13 @@ from filax.models.layers import (
   Dense,
   PatchEmbed,
   RMSNorm,
-  Stack,
   VisionMLP,
   check_size,
   float_types,
   standardise,
 )
 from filax.models.roles import PatchEncoder
+from filax.models.stack import Stack
 from filax.ops.attention import bidirectional
 from filax.parallel.rules import constrain
 

@@ -20,13 +20,13 @@ from filax.models.layers import (
   Dense,
   LayerNorm,
   PatchEmbed,
-  Stack,
   VisionMLP,
   check_size,
   float_types,
   standardise,
 )
 from filax.models.roles import PatchEncoder
+from filax.models.stack import Stack
 from filax.ops.attention import bidirectional
 from filax.ops.position_table import position_table
 from filax.parallel.rules import constrain
