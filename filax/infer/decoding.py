@@ -96,7 +96,7 @@ def start_decoding(
   zeros = jnp.zeros(logits.shape[:1], jnp.int32)
   state = Decoding(cache, zeros, zeros, limit, zeros > 0, jnp.int32(0), key)
   ids, logprobs, state = _with_token(state, logits, settings, greedy)
-  return constrain(ids[:, None], "- -"), constrain(logprobs[:, None], "- -"), state
+  return constrain(ids[:, None], "- -"), constrain(logprobs[:, None], "- -"), _readable(state)
 
 
 def decode_chunk(
@@ -138,7 +138,17 @@ def decode_chunk(
   ids = jnp.full((batch, steps), NOTHING, jnp.int32)
   logprobs = jnp.zeros((batch, steps), jnp.float32)
   _, ids, logprobs, state = lax.while_loop(goes_on, next_token, (0, ids, logprobs, state))
-  return constrain(ids, "- -"), constrain(logprobs, "- -"), state  # Every process reads them.
+  return constrain(ids, "- -"), constrain(logprobs, "- -"), _readable(state)
+
+
+def _readable(state: Decoding) -> Decoding:
+  """The state with what the host reads on every process."""
+  return dataclasses.replace(
+    state,
+    stopped=constrain(state.stopped, "-"),
+    count=constrain(state.count, "-"),
+    limit=constrain(state.limit, "-"),
+  )
 
 
 def _next_logits(model: VideoLM, params, hidden: Float[Array, "B 1 D"]) -> Float[Array, "B rows"]:
