@@ -24,7 +24,9 @@ class Fetcher:
   def __init__(self, batches: contextlib.AbstractContextManager[Iterator[Batch]]):
     self._context = batches
     self._orders: queue.SimpleQueue = queue.SimpleQueue()
-    self._results: queue.SimpleQueue = queue.SimpleQueue()  # Of (batch, error), one of them None.
+    # Of (batch, error), one of them None. Not a SimpleQueue: if a signal comes just before the
+    # timeout ends, SimpleQueue.get of CPython 3.11 waits for ever.
+    self._results: queue.Queue = queue.Queue()
     self._thread: threading.Thread | None = None
 
   def __enter__(self):

@@ -83,7 +83,6 @@ def send(number):
   os.kill(os.getpid(), number)
 
 
-@pytest.mark.long  # Once it ended its worker, and once it did not end, on a busy machine.
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_the_loader_hangs_saves(tmp_path, number):
   rows = HangingRows(3, lambda: send(number))
