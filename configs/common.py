@@ -90,7 +90,7 @@ def data() -> dict:
     train=(("manifest.json", "all"),),  # (manifest, all | first:N | end:N | random:N), N or N%.
     root="",  # Folder of the media; "" = the manifest's own.
     tokenizer="tokenizer.json",  # A tokenizer.json, or a sentencepiece *.model.
-    template="chatml",  # chatml | brief | plain
+    template="chatml",  # chatml | brief | plain | chat (the tokenizer's own)
     system="You are a helpful assistant.",  # "" = no system turn.
     labels="llava",  # llava | answer_only: which tokens are learned.
     time_prompt="none",  # none | fila | llava: how frame times are written in the question.

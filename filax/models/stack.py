@@ -65,33 +65,27 @@ class Stack(nn.Module):
       layer = nn.remat(layer, prevent_cse=False, policy=remat_policy(self.remat))
     if self.apart:
       return self._one_by_one(layer, x, cache, start, stop)
-    axes: dict[str, Any] = dict(
+    if cache is not None:
+      return self._with_cache(layer, x, cache, start, stop)
+    layers = nn.scan(
+      layer,
       variable_axes={"params": 0},
       split_rngs={"params": True, lora.DROPOUT_STREAM: True},
       length=stop - start,
     )
-    is_whole = (start, stop) == (0, self.depth)
-    if cache is not None and not is_whole:
-      return self._part_by_number(layer, x, cache, start, stop)
-    if cache is None:
-      layers = nn.scan(layer, **axes)
-    else:
-      layers = nn.scan(_carried(layer), **axes)
-    if not is_whole:
+    if (start, stop) != (0, self.depth):
 
       def of_range(params):
         return jax.tree.map(lambda stacked: stacked[start:stop], params)
 
       layers = nn.map_variables(layers, "params", trans_in_fn=of_range)
-    if cache is None:
-      return layers(self.layers, x, None)
-    (x, cache), _ = layers(self.layers, (x, cache), jnp.arange(stop - start))
-    return x, cache
+    return layers(self.layers, x, None)
 
-  def _part_by_number(self, layer, x, cache, start: int, stop: int):
-    """Layers start..stop of stacked parameters, with their cache.
+  def _with_cache(self, layer, x, cache, start: int, stop: int):
+    """Layers start..stop of stacked parameters, with one stacked cache.
 
-    Each step takes its layer's parameters by number: a slice of the range would be a copy of its
+    The loop carries the cache, because scanned in and out each layer's part would be copied. Each
+    step takes its layer's parameters by number, because a slice of a range would be a copy of its
     weights for every token.
     """
 
@@ -146,17 +140,3 @@ class Stack(nn.Module):
 def _of_one(number: int, variables: Mapping[str, Any]) -> dict[str, Any]:
   """The parameters of one of several layers apart."""
   return dict(params=variables["params"][str(number)])
-
-
-def _carried(layer: Callable) -> Callable:
-  """A layer as a scan's body that carries one stacked cache.
-
-  Scanned in and out, each layer's part would be copied.
-  """
-
-  def body(block, carry, number):
-    x, (k, v) = carry
-    x, cache = layer(block, x, LayerCache(k, v, number))
-    return (x, (cache.k, cache.v)), None
-
-  return body
