@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Released folders of PyTorch weights in place of a checkpoint.
+"""Released folders of PyTorch weights, and GGUF files, in place of a checkpoint.
 
   session = filax.load("VideoChat-Flash-Qwen2-7B_res448")
 
-A folder in the form of transformers or LLaVA-NeXT is converted once into the user's cache
-(filax/convert/conversion_cache.py); from then on its checkpoint is read.
+A folder in the form of transformers or LLaVA-NeXT, or a language model's .gguf file, is converted
+once into the user's cache (filax/convert/conversion_cache.py); from then on its checkpoint is read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from filax import files
 from filax.checkpoint import run_folder
 
 if TYPE_CHECKING:
+  from data_pipelines.text.tokenizer import Tokenizer
   from filax.infer.session import Session
 
 
@@ -75,11 +76,12 @@ def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
   """Raises ValueError for a part of a model, or without a tokenizer."""
   from data_pipelines.text import tokenizer_folder
   from filax.checkpoint import store
+  from filax.infer import text_only
   from filax.models.components import ROLES
 
   model = store.read_config(checkpoint)["model"]
   absent = [role for role in ROLES if role not in model]
-  if absent:
+  if absent and not text_only.is_text_only(model):
     raise ValueError(
       f"{source} has no {' and no '.join(absent)}, so it cannot answer. Join it with the other "
       f"parts by `filax convert from --config F`."
@@ -101,11 +103,17 @@ def cached_checkpoint(path: str | os.PathLike) -> str:
 
 
 def is_released(path: str | os.PathLike) -> bool:
-  """Whether a path is a folder of PyTorch weights, not a run."""
+  """Whether a path is a folder of PyTorch weights or a GGUF file, not a run."""
+  from filax.convert.gguf import container
+
   text = files.absolute(path)
-  if "://" in text or not os.path.isdir(text):
+  if "://" in text:
     return False
   folder = Path(text)
+  if container.is_gguf(folder) and folder.is_file():
+    return True
+  if not folder.is_dir():
+    return False
   if run_folder.step_folders(folder):
     return False
   from filax.convert import conversion_cache
@@ -115,7 +123,6 @@ def is_released(path: str | os.PathLike) -> bool:
 
 def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> None:
   """Converts a released folder as `filax convert from --source` does."""
-  from data_pipelines.text import tokenizer_folder
   from filax import shipped_configs
   from filax.convert import conversion_cache
   from filax.convert.import_folder import import_checkpoint
@@ -129,7 +136,7 @@ def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> N
     out=entry,
     source=source,
     base=shipped_configs.load_module("common").base().to_dict(),
-    tokenizer=tokenizer_folder.load_if_present(source),
+    tokenizer=_tokenizer_of(source),
     components=components,
     knob=conversion_cache.KNOB,
   )
@@ -143,3 +150,26 @@ def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> N
       f"{source} is no checkpoint of FiLax, and cannot be converted: {error} `filax convert from "
       f"--source {source}` takes what it lacks (--help)."
     ) from error
+
+
+def _tokenizer_of(source: Path) -> "Tokenizer | None":
+  """The tokenizer of a released folder, or that in a GGUF file."""
+  from data_pipelines.text import tokenizer_folder
+  from filax.convert.gguf import container
+
+  if container.is_gguf(source):
+    return gguf_tokenizer(source)
+  return tokenizer_folder.load_if_present(source)
+
+
+def gguf_tokenizer(path: Path) -> "Tokenizer":
+  """The tokenizer that a GGUF file describes, with its chat template.
+
+  Raises ValueError for a kind that is not implemented.
+  """
+  from data_pipelines.text.chat_template import read_chat_template
+  from data_pipelines.text.tokenizer_json import JsonTokenizer
+  from filax.convert.gguf import tokenizer
+
+  template = read_chat_template(tokenizer.chat_settings(path))
+  return JsonTokenizer(str(path), tokenizer.tokenizer_json(path), template)

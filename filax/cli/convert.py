@@ -28,7 +28,6 @@ from filax.convert import config_in, formats, peft_in, peft_out, safetensors_wri
 from filax.convert.export_folder import ExportRequest, export_checkpoint
 from filax.convert.formats import ExportFormat
 from filax.convert.gguf import container
-from filax.convert.gguf import tokenizer as gguf_tokenizer
 from filax.convert.import_folder import import_checkpoint
 from filax.convert.import_inputs import PARTS, ImportRequest
 from filax.convert.tensor_plan import WeightSource
@@ -330,17 +329,8 @@ def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
     return tokenizers.load_tokenizer(path)
   for folder in folders:
     if container.is_gguf(folder):
-      return _gguf_tokenizer(folder)
+      return released.gguf_tokenizer(folder)
     tokenizer = tokenizer_folder.load_if_present(folder)
     if tokenizer is not None:
       return tokenizer
   return None
-
-
-def _gguf_tokenizer(path: Path) -> Any:
-  """The tokenizer that a GGUF file describes, with its chat template."""
-  from data_pipelines.text.chat_template import read_chat_template
-  from data_pipelines.text.tokenizer_json import JsonTokenizer
-
-  template = read_chat_template(gguf_tokenizer.chat_settings(path))
-  return JsonTokenizer(str(path), gguf_tokenizer.tokenizer_json(path), template)

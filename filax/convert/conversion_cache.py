@@ -28,7 +28,8 @@ from filax.convert.report import REPORT_FILE
 KNOB = user_cache.KNOB
 CONVERTER = 1  # Raise it when the same files convert to another checkpoint.
 
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+_OF_FOLDERS = (".safetensors", ".bin", ".pt", ".pth")
+_WEIGHTS = (*_OF_FOLDERS, ".gguf")  # A GGUF file is a source of its own.
 _DOCUMENTS = (".json", ".model", ".txt", ".jinja")  # Configs, indexes and tokenizers.
 _FOLDERS = (".", "fila")  # Below the source; "fila" holds the fusion weights of an export.
 _SAMPLE = 65_536  # Bytes of a file of weights that are read for its identity, at three places.
@@ -119,7 +120,12 @@ def source_key(source: Path) -> str:
 
 
 def source_files(source: Path) -> list[Path]:
-  """The files of a source that a conversion may read, sorted."""
+  """The files of a source that a conversion may read, sorted.
+
+  Of a file, itself.
+  """
+  if source.is_file():
+    return [source]
   candidates: list[Path] = []
   for name in _FOLDERS:
     folder = source / name
@@ -131,7 +137,7 @@ def source_files(source: Path) -> list[Path]:
 
 def holds_weights(source: Path) -> bool:
   """Whether a folder directly holds files of weights."""
-  return any(file.suffix in _WEIGHTS for file in source.iterdir())
+  return any(file.suffix in _OF_FOLDERS for file in source.iterdir())
 
 
 def weight_bytes(source: Path) -> int:

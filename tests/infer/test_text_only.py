@@ -53,12 +53,18 @@ def test_the_command_answers_as_json(checkpoint, capsys):
   assert row["video"] is None and row["tokens"] <= 3 and row["scenes"] == []
 
 
-def test_a_real_model_knows_the_capital_of_france(tmp_path, capsys):
-  source = packages.package("smollm2.gguf")
-  run = str(tmp_path / "run")
-  assert main.main(["convert", "from", "--source", str(source), "--out", run]) == 0
-  capsys.readouterr()
+def test_a_folder_of_transformers_with_the_llm_alone_answers(checkpoint, tmp_path, monkeypatch):
+  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
+  tokenizer = checkpoint / "tokenizer.json"
+  hub = checkpoint.parent / "hub"
+  (hub / "tokenizer.json").write_bytes(tokenizer.read_bytes())
+  assert isinstance(filax.load(hub).ask(None, "Hello?", max_new_tokens=2), str)
+
+
+def test_a_real_model_knows_the_capital_of_france(tmp_path, capsys, monkeypatch):
+  monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
+  source = str(packages.package("smollm2.gguf"))
   question = "What is the capital of France?"
-  arguments = ["chat", "--checkpoint", run, "--question", question, "--max-new-tokens", "16"]
+  arguments = ["chat", "--checkpoint", source, "--question", question, "--max-new-tokens", "16"]
   assert not main.main(arguments)
   assert "Paris" in capsys.readouterr().out
