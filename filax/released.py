@@ -103,7 +103,7 @@ def cached_checkpoint(path: str | os.PathLike) -> str:
 
 
 def is_released(path: str | os.PathLike) -> bool:
-  """Whether a path is a folder of PyTorch weights or a GGUF file, not a run."""
+  """Whether a path holds PyTorch weights or a GGUF file."""
   from filax.convert.gguf import container
 
   text = files.absolute(path)
