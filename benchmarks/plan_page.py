@@ -9,8 +9,9 @@ from filax.train.chips import GIB
 from filax.train.memory_estimate import MARGIN
 
 Plans = dict[str, Any]  # Key of an entry -> its plan.
-INTRODUCTION = """`make plan` writes this page. It compiles every stage for real TPU topologies ahead
-of time; no TPU is needed. `filax plan` does the same for one config. This page was written with {}.
+INTRODUCTION = """`make plan` writes this page. It compiles every stage for real TPU topologies
+ahead of time; no TPU is needed. `filax plan` does the same for one config. This page was written
+with {}.
 
 Nothing here ran on a TPU:
 
@@ -34,11 +35,11 @@ CHOICES_HEAD = (
   "| config | slice | row by row: arithmetic, s a step | remat of encoder, llm | parts | "
   "GiB a chip, by estimate | arithmetic, s a step |"
 )
-CHOICES_WORDS = """What `remat="auto"` and `accumulate="auto"` choose. The choice is arithmetic, without
-a compiler. Of all settings that are estimated to fit with a margin of {margin:.0%}, it takes the one
-with the least bound (arithmetic with recomputation, or gathered weights), then the one with the
-fewest parts. The first column of seconds is for comparison: the arithmetic of the same stage row by
-row, with remat=nothing in the encoder and attn in the llm."""
+CHOICES_WORDS = """What `remat="auto"` and `accumulate="auto"` choose. The choice is arithmetic,
+without a compiler. Of all settings that are estimated to fit with a margin of {margin:.0%}, it
+takes the one with the least bound (arithmetic with recomputation, or gathered weights), then the
+one with the fewest parts. The first column of seconds is for comparison: the arithmetic of the same
+stage row by row, with remat=nothing in the encoder and attn in the llm."""
 ESTIMATES_HEAD = (
   "| config | slice | remat of encoder, llm | parts | compiled, GiB | estimated, GiB | error |"
 )

@@ -11,8 +11,6 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # Shapes need no device.
 os.chdir(DOCS.parent)  # From where commands and configs look.
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
-from generators import api_pages, command_pages, docstrings, settings_page, stage_cards
-
 project = "FiLax"
 author = "the authors of FiLax"
 copyright = "the authors of FiLax, Apache-2.0"
@@ -47,6 +45,8 @@ OURS = ("filax", "data_pipelines")
 def write_pages(app):
   """Writes the pages that are made from the code."""
   del app
+  from generators import api_pages, command_pages, settings_page, stage_cards
+
   folder = DOCS / "generated"
   stage_cards.write_stage_cards(folder / "recipes")
   command_pages.write_command_page(folder / "commands.md")
@@ -57,6 +57,8 @@ def write_pages(app):
 def convert_docstring(app, what, name, obj, options, lines):
   """Rewrites a docstring, which is plain text, for Sphinx."""
   del app, what, name, options
+  from generators import docstrings
+
   title = getattr(obj, "__name__", "")
   if lines and title and lines[0].startswith(f"{title}("):  # What dataclasses write themselves.
     lines[:] = []

@@ -23,8 +23,8 @@ def settings_lines() -> Iterator[str]:
   yield "# Settings"
   yield ""
   yield "All keys of a config. `--config.KEY=VALUE` changes one on the command line; the defaults"
-  yield "are those of `configs/common.py`, and each stage changes the keys that differ. A value that"
-  yield "a key may not have is refused before any work starts."
+  yield "are those of `configs/common.py`, and each stage changes the keys that differ. A value"
+  yield "that a key may not have is refused before any work starts."
   notes = comments(SOURCE.read_text())
   group = ""
   for name, value in settings.leaves(common.base().to_dict()):
@@ -40,9 +40,9 @@ def settings_lines() -> Iterator[str]:
 def preset_lines() -> Iterator[str]:
   """The presets of config.model.llm.dropout."""
   yield from ("", "## Presets of visual dropout", "")
-  yield "Values of `config.model.llm.dropout` and of `--dropout`. A stage drops visual tokens after a"
-  yield "layer, so that a share of their first number stays: evenly spaced ones, or those with the most"
-  yield "attention."
+  yield "Values of `config.model.llm.dropout` and of `--dropout`. A stage drops visual tokens after"
+  yield "a layer, so that a share of their first number stays: evenly spaced ones, or those with the"
+  yield "most attention."
   yield from ("", "| preset | stages |", "|---|---|")
   for name, stages in dropout_stages.PRESETS.items():
     words = [f"after layer {layer} {ratio:.0%} by {kind}" for layer, kind, ratio in stages]

@@ -41,11 +41,11 @@ def index_lines() -> Iterator[str]:
   """The page that compares the stages, and leads to them."""
   yield "# Recipes, stage by stage"
   yield ""
-  yield "FiLA-Video and VideoChat-Flash are trained in four stages each. A stage is a config file. Its"
-  yield "page has the recipe, the data with their licences, and what a step takes of a TPU slice. The"
-  yield "pages are written from the configs whenever this site is built."
+  yield "FiLA-Video and VideoChat-Flash are trained in four stages each. A stage is a config file."
+  yield "Its page has the recipe, the data with their licences, and what a step takes of a TPU"
+  yield "slice. The pages are written from the configs whenever this site is built."
   yield ""
-  yield "| stage | learns | samples a step | frames of a video | positions of a row | samples | steps |"
+  yield "| stage | learns | samples a step | frames | positions of a row | samples | steps |"
   yield "|---|---|---|---|---|---|---|"
   for stage in STAGES:
     yield index_row(stage)

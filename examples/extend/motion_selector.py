@@ -5,7 +5,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from filax.models.roles import Groups, Selector
+from filax.models.roles import Selector
 from filax.models.selectors import gather
 
 
