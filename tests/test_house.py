@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = ("filax", "data_pipelines", "benchmarks", "examples")
+FOLDERS = ("filax", "data_pipelines", "benchmarks", "examples", "docs")
 FILES = sorted(
   path
   for folder in FOLDERS

@@ -40,9 +40,9 @@ def settings_lines() -> Iterator[str]:
 def preset_lines() -> Iterator[str]:
   """The presets of config.model.llm.dropout."""
   yield from ("", "## Presets of visual dropout", "")
-  yield "Values of `config.model.llm.dropout` and of `--dropout`. A stage drops visual tokens after"
-  yield "a layer, so that a share of their first number stays: evenly spaced ones, or those with the"
-  yield "most attention."
+  yield "Values of `config.model.llm.dropout` and of `--dropout`. A stage drops visual tokens"
+  yield "after a layer, so that a share of their first number stays: evenly spaced ones, or those"
+  yield "with the most attention."
   yield from ("", "| preset | stages |", "|---|---|")
   for name, stages in dropout_stages.PRESETS.items():
     words = [f"after layer {layer} {ratio:.0%} by {kind}" for layer, kind, ratio in stages]
