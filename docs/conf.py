@@ -4,12 +4,13 @@
 import importlib.metadata
 import os
 import pathlib
+import re
 import sys
 
 DOCS = pathlib.Path(__file__).parent
 os.environ["JAX_PLATFORMS"] = "cpu"  # Shapes need no device.
 os.chdir(DOCS.parent)  # From where commands and configs look.
-sys.path[:0] = [str(DOCS.parent), str(DOCS)]
+sys.path.insert(0, str(DOCS.parent))
 
 project = "FiLax"
 author = "the authors of FiLax"
@@ -17,7 +18,12 @@ copyright = "the authors of FiLax, Apache-2.0"
 release = importlib.metadata.version("filax")
 version = release
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "generators.page_links"]
+extensions = [
+  "myst_parser",
+  "sphinx.ext.autodoc",
+  "sphinx_copybutton",
+  "docs.generators.page_links",
+]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["generators"]
 suppress_warnings = ["toc.empty_glob"]  # Pages that are there only where their part is.
@@ -45,7 +51,7 @@ OURS = ("filax", "data_pipelines")
 def write_pages(app):
   """Writes the pages that are made from the code."""
   del app
-  from generators import api_pages, command_pages, settings_page, stage_cards
+  from docs.generators import api_pages, command_pages, settings_page, stage_cards
 
   folder = DOCS / "generated"
   stage_cards.write_stage_cards(folder / "recipes")
@@ -57,12 +63,20 @@ def write_pages(app):
 def convert_docstring(app, what, name, obj, options, lines):
   """Rewrites a docstring, which is plain text, for Sphinx."""
   del app, what, name, options
-  from generators import docstrings
+  from docs.generators import docstrings
 
   title = getattr(obj, "__name__", "")
   if lines and title and lines[0].startswith(f"{title}("):  # What dataclasses write themselves.
     lines[:] = []
   lines[:] = docstrings.as_restructured_text(lines)
+
+
+def shorten_signature(app, what, name, obj, options, signature, returns):
+  """Leaves out the two arguments that flax gives every module."""
+  del app, what, name, obj, options
+  if signature:
+    signature = re.sub(r"(, )?parent: .*?name: str \| None = None", "", signature)
+  return signature, returns
 
 
 def skip_foreign_member(app, what, name, obj, skip, options):
@@ -87,5 +101,6 @@ def setup(app):
   """Connects the steps above to the build."""
   app.connect("builder-inited", write_pages)
   app.connect("autodoc-process-docstring", convert_docstring)
+  app.connect("autodoc-process-signature", shorten_signature)
   app.connect("autodoc-skip-member", skip_foreign_member)
   app.connect("build-finished", check_imports)

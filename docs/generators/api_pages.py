@@ -5,6 +5,8 @@ import importlib
 import pathlib
 import pkgutil
 
+from docs.generators.page_files import write_page
+
 ROOMS = (  # (package, whether the packages below it belong to the page)
   ("filax.spec", True),
   ("filax.models", True),
@@ -48,21 +50,20 @@ PUBLIC = """filax
 
 def write_api_pages(folder: pathlib.Path) -> None:
   """Writes index.rst, filax.rst, and a page a room."""
-  folder.mkdir(parents=True, exist_ok=True)
   names = ["filax", *(package for package, _ in ROOMS)]
-  entries = "".join(f"   {name}\n" for name in names)
-  (folder / "index.rst").write_text(FRONT + entries)
-  (folder / "filax.rst").write_text(PUBLIC)
+  entries = [f"   {name}" for name in names]
+  write_page(folder / "index.rst", [FRONT, *entries])
+  write_page(folder / "filax.rst", [PUBLIC])
   for package, deep in ROOMS:
-    (folder / f"{package}.rst").write_text(room_page(package, deep))
+    write_page(folder / f"{package}.rst", room_lines(package, deep))
 
 
-def room_page(package: str, deep: bool) -> str:
+def room_lines(package: str, deep: bool) -> list[str]:
   """The page of a room."""
   lines = [title(package, "="), "", f".. automodule:: {package}", ""]
   for module in module_names(package, deep):
     lines += [title(module, "-"), "", f".. automodule:: {module}", "   :members:", ""]
-  return "\n".join(lines)
+  return lines
 
 
 def title(name: str, line: str) -> str:

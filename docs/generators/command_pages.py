@@ -11,6 +11,7 @@ import pathlib
 import sys
 from unittest import mock
 
+from docs.generators.page_files import write_page
 from filax.cli.main import VERBS
 
 WIDTH = "96"  # Columns of the help, so that a page does not scroll sideways.
@@ -18,8 +19,7 @@ WIDTH = "96"  # Columns of the help, so that a page does not scroll sideways.
 
 def write_command_page(path: pathlib.Path) -> None:
   """Writes the page of commands."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text("\n".join(command_lines()) + "\n")
+  write_page(path, command_lines())
 
 
 def command_lines() -> Iterator[str]:

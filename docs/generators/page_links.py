@@ -6,6 +6,7 @@ includes the file is meant.
 """
 
 import pathlib
+import posixpath
 import re
 
 from docutils import nodes
@@ -36,6 +37,12 @@ def find_page(text: str, pages: dict[str, str]) -> str:
   return pages.get(text, "")
 
 
+def source_of(page: str, pages: dict[str, str]) -> str:
+  """The file that a page includes; the page's own file if it includes none."""
+  files = [file for file, name in pages.items() if name == page]
+  return max(files, key=lambda file: not file.startswith("docs/"), default=f"docs/{page}.md")
+
+
 class LinkPages(SphinxTransform):
   """Turns paths of documents into links, in code and in links alike."""
 
@@ -49,8 +56,10 @@ class LinkPages(SphinxTransform):
       is_link = isinstance(node.parent, nodes.reference | addnodes.pending_xref)
       if page and page != self.env.docname and not is_link:
         node.replace_self(self.page_link(page, node.deepcopy()))
+    folder = posixpath.dirname(source_of(self.env.docname, pages))
     for node in list(self.document.findall(addnodes.pending_xref)):
-      self.mend(node, pages)
+      if node.get("reftype") == "myst":
+        self.mend(node, folder, pages)
 
   def page_link(self, page: str, content: nodes.Node) -> addnodes.pending_xref:
     """A link to a page."""
@@ -66,16 +75,12 @@ class LinkPages(SphinxTransform):
     link += content
     return link
 
-  def mend(self, node: addnodes.pending_xref, pages: dict[str, str]) -> None:
-    """Points a link of an included file to the page of its target."""
-    if node.get("reftype") != "myst":
-      return
+  def mend(self, node: addnodes.pending_xref, folder: str, pages: dict[str, str]) -> None:
+    """Points a link of a file in `folder` to the page of its target."""
     path, _, _ = node["reftarget"].partition("#")
-    path = path.lstrip("./")
-    for file, page in pages.items():
-      if path and (file == path or file.endswith(f"/{path}")):
-        node.replace_self(self.page_link(page, nodes.inline("", node.astext())))
-        return
+    page = find_page(posixpath.normpath(posixpath.join(folder, path)), pages)
+    if page:
+      node.replace_self(self.page_link(page, nodes.inline("", node.astext())))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

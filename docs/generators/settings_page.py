@@ -6,6 +6,7 @@ import pathlib
 import re
 
 from configs import common
+from docs.generators.page_files import write_page
 from filax import settings
 from filax.spec import dropout_stages
 
@@ -14,8 +15,7 @@ SOURCE = pathlib.Path(common.__file__)
 
 def write_settings_page(path: pathlib.Path) -> None:
   """Writes the page of settings."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text("\n".join(settings_lines()) + "\n")
+  write_page(path, settings_lines())
 
 
 def settings_lines() -> Iterator[str]:

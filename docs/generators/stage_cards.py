@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.mixtures.parts import MixturePart
 from data_pipelines.manifest.reader import select_records
+from docs.generators.page_files import write_page
 from filax.cli import show
 from filax.models import components
 from filax.models.adapted import adapted_shapes
@@ -28,13 +29,11 @@ Choices = Sequence[Mapping[str, Any]]  # docs/plan_choices.json.
 
 def write_stage_cards(folder: pathlib.Path) -> None:
   """Writes a page a stage, and the page that compares them."""
-  folder.mkdir(parents=True, exist_ok=True)
   plans = json.loads((DOCS / "plan.json").read_text())
   choices = json.loads((DOCS / "plan_choices.json").read_text())
   for stage in STAGES:
-    lines = card_lines(stage, plans, choices)
-    (folder / f"{stage}.md").write_text("\n".join(lines) + "\n")
-  (folder / "index.md").write_text("\n".join(index_lines()) + "\n")
+    write_page(folder / f"{stage}.md", card_lines(stage, plans, choices))
+  write_page(folder / "index.md", index_lines())
 
 
 def index_lines() -> Iterator[str]:

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of pages that are made."""
+
+from collections.abc import Iterable
+import pathlib
+
+
+def write_page(path: pathlib.Path, lines: Iterable[str]) -> None:
+  """Writes a page; one that is the same stays untouched, so that Sphinx does not read it anew."""
+  text = "\n".join(lines) + "\n"
+  if path.exists() and path.read_text() == text:
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(text)
