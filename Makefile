@@ -82,7 +82,7 @@ plan: $(VENV)/.ready-test
 
 # The documentation site, build/docs/index.html; a warning is an error.
 docs: $(VENV)/.ready-docs
-	$(BIN)/sphinx-build -W --keep-going --jobs auto --quiet docs build/docs
+	$(BIN)/sphinx-build -W --keep-going --quiet docs build/docs
 	@echo "Open build/docs/index.html."
 
 lint: $(VENV)/.ready-test

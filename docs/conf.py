@@ -26,7 +26,6 @@ extensions = [
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["generators"]
-suppress_warnings = ["toc.empty_glob"]  # Pages that are there only where their part is.
 highlight_language = "none"
 
 html_theme = "furo"
@@ -38,7 +37,11 @@ html_copy_source = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
 
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {
+  "members": True,
+  "member-order": "bysource",
+  "ignore-module-all": True,  # A name is documented where it is defined.
+}
 autodoc_inherit_docstrings = False  # Those of flax are not ours.
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -58,6 +61,15 @@ def write_pages(app):
   command_pages.write_command_page(folder / "commands.md")
   settings_page.write_settings_page(folder / "settings.md")
   api_pages.write_api_pages(folder / "api")
+
+
+def drop_absent_pages(app, docname, source):
+  """Takes optional pages that do not exist out of the index."""
+  del app
+  if docname == "index":
+    lines = source[0].splitlines()
+    kept = [line for line in lines if not line.endswith("*") or any(DOCS.glob(f"{line}.md"))]
+    source[0] = "\n".join(kept)
 
 
 def convert_docstring(app, what, name, obj, options, lines):
@@ -100,6 +112,7 @@ def check_imports(app, error):
 def setup(app):
   """Connects the steps above to the build."""
   app.connect("builder-inited", write_pages)
+  app.connect("source-read", drop_absent_pages)
   app.connect("autodoc-process-docstring", convert_docstring)
   app.connect("autodoc-process-signature", shorten_signature)
   app.connect("autodoc-skip-member", skip_foreign_member)

@@ -44,7 +44,8 @@ def sharded_shapes(role, **section):
 
 
 def test_the_encoder_builds():
-  assert "fc1" in sharded_shapes("encoder", name="add_an_encoder:Patches", width=48)
+  shapes = sharded_shapes("encoder", name="add_an_encoder:Patches", width=48)
+  assert "PatchEmbed_0" in shapes
 
 
 def test_the_selector_takes_the_frames_that_move():

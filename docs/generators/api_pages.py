@@ -5,7 +5,7 @@ import importlib
 import pathlib
 import pkgutil
 
-from docs.generators.page_files import write_page
+from docs.generators.page_files import update_page
 
 ROOMS = (  # (package, whether the packages below it belong to the page)
   ("filax.spec", True),
@@ -43,6 +43,7 @@ PUBLIC = """filax
 
 .. automodule:: filax
    :members:
+   :imported-members:
    :no-index:
 
 """
@@ -52,10 +53,10 @@ def write_api_pages(folder: pathlib.Path) -> None:
   """Writes index.rst, filax.rst, and a page a room."""
   names = ["filax", *(package for package, _ in ROOMS)]
   entries = [f"   {name}" for name in names]
-  write_page(folder / "index.rst", [FRONT, *entries])
-  write_page(folder / "filax.rst", [PUBLIC])
+  update_page(folder / "index.rst", [FRONT, *entries])
+  update_page(folder / "filax.rst", [PUBLIC])
   for package, deep in ROOMS:
-    write_page(folder / f"{package}.rst", room_lines(package, deep))
+    update_page(folder / f"{package}.rst", room_lines(package, deep))
 
 
 def room_lines(package: str, deep: bool) -> list[str]:
@@ -73,7 +74,10 @@ def title(name: str, line: str) -> str:
 
 
 def module_names(package: str, deep: bool) -> list[str]:
-  """The public modules of a package; those of packages below it if `deep`."""
+  """The public modules of a package.
+
+  deep: also those of the packages below it.
+  """
   names = []
   home = importlib.import_module(package)
   for module in pkgutil.iter_modules(home.__path__, f"{package}."):

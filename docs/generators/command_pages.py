@@ -11,7 +11,7 @@ import pathlib
 import sys
 from unittest import mock
 
-from docs.generators.page_files import write_page
+from docs.generators.page_files import update_page
 from filax.cli.main import VERBS
 
 WIDTH = "96"  # Columns of the help, so that a page does not scroll sideways.
@@ -19,7 +19,7 @@ WIDTH = "96"  # Columns of the help, so that a page does not scroll sideways.
 
 def write_command_page(path: pathlib.Path) -> None:
   """Writes the page of commands."""
-  write_page(path, command_lines())
+  update_page(path, command_lines())
 
 
 def command_lines() -> Iterator[str]:

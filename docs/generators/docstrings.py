@@ -91,5 +91,8 @@ def escaped(text: str) -> str:
 
 
 def inline_code(code: str) -> str:
-  """Code inside of a text; the mark after it ends it before a letter, too."""
+  """Code inside of a text.
+
+  The escaped spaces let it stand beside a letter.
+  """
   return f"\\ ``{code.strip()}``\\ "

@@ -5,8 +5,11 @@ from collections.abc import Iterable
 import pathlib
 
 
-def write_page(path: pathlib.Path, lines: Iterable[str]) -> None:
-  """Writes a page; one that is the same stays untouched, so that Sphinx does not read it anew."""
+def update_page(path: pathlib.Path, lines: Iterable[str]) -> None:
+  """Writes a page, unless it is there and the same.
+
+  Sphinx reads only pages anew that have changed.
+  """
   text = "\n".join(lines) + "\n"
   if path.exists() and path.read_text() == text:
     return

@@ -38,7 +38,7 @@ def find_page(text: str, pages: dict[str, str]) -> str:
 
 
 def source_of(page: str, pages: dict[str, str]) -> str:
-  """The file that a page includes; the page's own file if it includes none."""
+  """The file that a page includes, or else its own."""
   files = [file for file, name in pages.items() if name == page]
   return max(files, key=lambda file: not file.startswith("docs/"), default=f"docs/{page}.md")
 
@@ -76,8 +76,13 @@ class LinkPages(SphinxTransform):
     return link
 
   def mend(self, node: addnodes.pending_xref, folder: str, pages: dict[str, str]) -> None:
-    """Points a link of a file in `folder` to the page of its target."""
+    """Points a link to the page of its target.
+
+    folder: where the file with the link lies.
+    """
     path, _, _ = node["reftarget"].partition("#")
+    if path.startswith("/"):  # A document outside of docs/, without its suffix.
+      path = f"{posixpath.relpath(path, DOCS)}.md"
     page = find_page(posixpath.normpath(posixpath.join(folder, path)), pages)
     if page:
       node.replace_self(self.page_link(page, nodes.inline("", node.astext())))

@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from configs import common
-from docs.generators.page_files import write_page
+from docs.generators.page_files import update_page
 from filax import settings
 from filax.spec import dropout_stages
 
@@ -15,7 +15,7 @@ SOURCE = pathlib.Path(common.__file__)
 
 def write_settings_page(path: pathlib.Path) -> None:
   """Writes the page of settings."""
-  write_page(path, settings_lines())
+  update_page(path, settings_lines())
 
 
 def settings_lines() -> Iterator[str]:
@@ -69,7 +69,7 @@ def plain(text: str) -> str:
 
 
 def comments(source: str) -> dict[str, str]:
-  """The comment of every key that has one: beside it, or on the lines above."""
+  """Key -> its comment, beside it or on the lines above."""
   notes: dict[str, str] = {}
   repeated = set()
   above: list[str] = []

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.mixtures.parts import MixturePart
 from data_pipelines.manifest.reader import select_records
-from docs.generators.page_files import write_page
+from docs.generators.page_files import update_page
 from filax.cli import show
 from filax.models import components
 from filax.models.adapted import adapted_shapes
@@ -32,8 +32,8 @@ def write_stage_cards(folder: pathlib.Path) -> None:
   plans = json.loads((DOCS / "plan.json").read_text())
   choices = json.loads((DOCS / "plan_choices.json").read_text())
   for stage in STAGES:
-    write_page(folder / f"{stage}.md", card_lines(stage, plans, choices))
-  write_page(folder / "index.md", index_lines())
+    update_page(folder / f"{stage}.md", card_lines(stage, plans, choices))
+  update_page(folder / "index.md", index_lines())
 
 
 def index_lines() -> Iterator[str]:
@@ -181,7 +181,10 @@ def mesh_text(mesh: ConfigDict) -> str:
 
 
 def sample_count(part: MixturePart) -> int | None:
-  """The samples that a stage takes of a part; None if the publisher gives no number."""
+  """The samples that a stage takes of a part.
+
+  None if the publisher gives no number.
+  """
   if part.published_count is None:
     return None
   return len(select_records(part.published_count, part.strategy, 0))
@@ -211,7 +214,10 @@ def data_lines(config: ConfigDict, parts: Sequence[MixturePart], stage: str) -> 
 
 
 def count_text(parts: Sequence[MixturePart]) -> str:
-  """The samples of some parts; "at least" where a number is not published."""
+  """The samples of some parts.
+
+  "at least" where a number is not published.
+  """
   counts = [sample_count(part) for part in parts]
   numbers = [count for count in counts if count is not None]
   total = f"{sum(numbers):,}"

@@ -27,7 +27,10 @@ def read_examples(source):
 
 
 def lettered_prompt(example, shown):
-  """The question with its options. `shown` has the duration and the times of the frames."""
+  """The question with its options.
+
+  shown: the duration and the times of the frames.
+  """
   del shown
   return Prompt((multiple_choice(example),), answer_start="Best option: (")
 

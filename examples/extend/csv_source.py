@@ -15,7 +15,10 @@ from data_pipelines.synthesis.track import Event, Track
 
 
 def read_tracks(files: Sequence[str], media_root: str, report: TrackReport) -> Iterator[Track]:
-  """The videos of the files; what cannot be used goes to the report."""
+  """The videos of the files.
+
+  What cannot be used goes to the report.
+  """
   media = MediaFolder(media_root)
   for path in files:
     yield from counted(tracks_of(path, media, report), report)
