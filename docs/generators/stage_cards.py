@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 import pathlib
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -23,6 +24,7 @@ from filax.train.chips import GIB
 DOCS = pathlib.Path(__file__).parents[1]
 STAGES = tuple(f"{model}_stage{number}" for model in ("fila", "vcf") for number in (1, 2, 3, 4))
 HOUR = 3600.0
+URL = re.compile(r"https?://\S+")
 Plans = Mapping[str, Mapping[str, Any]]  # docs/plan.json.
 Choices = Sequence[Mapping[str, Any]]  # docs/plan_choices.json.
 
@@ -90,8 +92,11 @@ def card_lines(stage: str, plans: Plans, choices: Choices) -> Iterator[str]:
 
 def docstring_lines(text: str) -> Iterator[str]:
   """A docstring as Markdown: a title, paragraphs, and indented commands as code."""
-  title, _, rest = text.partition("\n")
-  yield f"# {title.rstrip('.')}"
+  first, _, rest = text.partition("\n")
+  title, subtitle = re.split(r"[,:] ", first, maxsplit=1)
+  yield f"# {title}"
+  yield ""
+  yield f"{subtitle[:1].upper()}{subtitle[1:]}"
   for paragraph in rest.strip().split("\n\n"):
     yield ""
     if paragraph.startswith("  "):
@@ -207,9 +212,8 @@ def data_lines(config: ConfigDict, parts: Sequence[MixturePart], stage: str) -> 
   for part in parts:
     by_source.setdefault(part.source, []).append(part)
   for source, group in by_source.items():
-    yield (
-      f"| {source.name} | {len(group)} | {count_text(group)} | {source.licence} | {source.media} |"
-    )
+    media = URL.sub(r"<\g<0>>", source.media)
+    yield f"| {source.name} | {len(group)} | {count_text(group)} | {source.licence} | {media} |"
   yield f"| all | {len(parts)} | {count_text(parts)} | | |"
 
 
