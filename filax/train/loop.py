@@ -23,7 +23,7 @@ from filax.checkpoint import store
 from filax.checkpoint.lease import Lease
 from filax.checkpoint.store import say
 from filax.parallel import agreement, ending, key_value
-from filax.train import batches, chips, goodput, metrics, plan_record, profiler
+from filax.train import averages, batches, chips, goodput, metrics, plan_record, profiler
 from filax.train.batches import BatchSource
 from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
@@ -241,6 +241,7 @@ class Loop:
     self._hooks = hooks
     self._clock = clock
     self._step = train_step(run.config, run.setup)
+    self._saved_state = averages.make_saved_state(run.setup.optimizer, run.setup.like)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
     self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
     self._newest: metrics.DeviceScalar | None = None  # The loss of the newest step.
@@ -350,7 +351,8 @@ class Loop:
   def _save(self, state: TrainState, row: int) -> None:
     """Copies the state off the devices; it is written in the background."""
     with self._hooks.around(SAVE):
-      self._saved.save(state, row, self._fingerprint, self._config)
+      saved_state = self._saved_state(state)
+      self._saved.save(saved_state, row, self._fingerprint, self._config)
     self._saved_at = self.done
     self._hooks.save(self.done)
     self._looked_at = time.monotonic()
