@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: written in the background, checked when read, restored onto any mesh.
 
-A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng,
-and average in runs that average), `data` (JSON: row, fingerprint, a digest of every array, and a root digest over them and the config)
-and `config` (JSON). A folder appears under its final name only when it is complete; a damaged one,
-which cannot be read or whose digests differ, is skipped. Inference reads `state/params` and
-`config`, and checks those.
+A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng, and
+averages of runs that keep them), `data` (JSON: row, fingerprint, a digest of every array, and a
+root digest over them and the config) and `config` (JSON). A folder appears under its final name
+only when it is complete; a damaged one, which cannot be read or whose digests differ, is skipped.
+Inference reads `state/params`, or the averages, and `config`, and checks those.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax import files
-from filax.checkpoint import base as base_lib
 from filax.checkpoint import averages, merged, orbax_items, record, run_folder, step_arrays, storage
+from filax.checkpoint import base as base_lib
 from filax.checkpoint.base import BaseReference
 from filax.checkpoint.best import BestCheckpoint, BestStep
 from filax.checkpoint.digest import digests as digests

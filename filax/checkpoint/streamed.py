@@ -222,8 +222,8 @@ def read_parameter(
 ) -> np.ndarray:
   """Reads one parameter and checks its digest.
 
-  expected: its digest; default: that of the step's record. tree: "params" or "average". Raises ValueError if the parameter is
-  damaged or its digest differs.
+  expected: its digest; default: that of the step's record. tree: "params" or "average". Raises
+  ValueError if the parameter is damaged or its digest differs.
   """
   import orbax.checkpoint as ocp
 
