@@ -138,7 +138,7 @@ class OurVariant:
     jax.block_until_ready(metrics)
 
   def state_bytes(self) -> dict[str, int]:
-    """Bytes of parameters, of the optimizer, and of what a step needs beside them."""
+    """Bytes of parameters, optimizer, and what a step needs beside them."""
     sizes = {}
     for part, tree in (("parameters", self._state.params), ("optimizer", self._state.opt)):
       sizes[part] = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))

@@ -47,7 +47,7 @@ def test_the_encoder_computes_what_pytorch_does(monkeypatch):
 
   pictures = np.random.default_rng(0).integers(0, 256, (2, 1, 224, 224, 3), np.uint8)
   params = efficientnet_lite.read_parameters(file)
-  encoder = efficientnet_lite.Encoder()
+  encoder = efficientnet_lite.EfficientNetLite()
   ours = jax.jit(encoder.apply)({"params": params}, pictures)
   theirs = torch_features(torch, torch.load(file, weights_only=True), pictures[:, 0])
   np.testing.assert_allclose(ours[:, 0], theirs, atol=1e-3)

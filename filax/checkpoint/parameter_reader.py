@@ -77,7 +77,7 @@ class ParameterReader:
       yield lora.merge_kernel(layer, a[number], b[number], scale[number])
 
   def _read_stored(self, path: str) -> np.ndarray:
-    """A parameter that the step stores, or its average, in the parameter's dtype."""
+    """A stored parameter, or its average in the same dtype."""
     tree = averages.tree_of(path, self._digests)
     x = streamed.read_parameter(self.step, path, self._digests.get(f"{tree}/{path}"), tree)
     return x.astype(self.stored[path].dtype, copy=False)

@@ -305,7 +305,7 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
 
 
 def _present_trees(state: Any) -> dict[str, PyTree]:
-  """Name of a field -> its tree, for those that a run has."""
+  """Name of a field -> its tree, without absent ones."""
   return {name: tree for name, tree in vars(state).items() if tree is not None}
 
 

@@ -44,7 +44,7 @@ def average_of(optimizer: Optimizer, state: TrainState) -> PyTree:
 
 
 def make_saved_state(optimizer: Optimizer, like: TrainState) -> Callable[[TrainState], TrainState]:
-  """Returns a function: state -> the state that a checkpoint holds, with its average.
+  """Returns a function: state -> the state to save, with its average.
 
   like: shapes and shardings of the state.
   """
