@@ -137,8 +137,7 @@ WITHOUT_CONTROLS = (  # Cuts spaces off, as the templates of Llama do.
 
 
 @pytest.mark.parametrize("source", [CHATML, WITHOUT_CONTROLS])
-@pytest.mark.parametrize("time_prompt", ["none", "fila"])
-@pytest.mark.parametrize("system", ["", "You see."])
+@pytest.mark.parametrize("time_prompt, system", [("none", ""), ("fila", "You see.")])
 def test_the_prompt_of_a_chat_template_is_that_of_chat(
   source, time_prompt, system, video, tmp_path
 ):

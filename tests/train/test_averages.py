@@ -129,6 +129,7 @@ def test_a_run_resumes_bit_for_bit(run, changes, request, tmp_path):
     assert base.checkpoint_hash(tmp_path / "run/checkpoints" / str(step)) == expected
 
 
+@pytest.mark.long
 def test_a_run_goes_on_without_its_average(run_with_ema, tmp_path):
   shutil.copytree(run_with_ema, tmp_path / "run")
   train(tmp_path / "run", steps=5, **(EMA | {"optim.ema": 0.0}))
@@ -171,6 +172,7 @@ def test_averages_lie_as_their_parameters(changes):
   assert state / parameters == pytest.approx(3 if "optim.ema" in changes else 2, rel=0.01)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", [EMA, SCHEDULE_FREE])
 def test_evaluations_during_training_use_averages(changes):
   config = row_source.tiny_train_config(batch=2, **changes).to_dict()
