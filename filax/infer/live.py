@@ -139,7 +139,8 @@ class LiveSession:
   def stream(self, question: str, *, seed: int = 0, **settings) -> StreamedAnswer:
     """The answer of `ask`, piece by piece while it is generated.
 
-    Stopping the iteration, or `cancel`, ends it. Raises RuntimeError while another answer is open.
+    Stopping the iteration, or `cancel_answer`, ends it. Raises RuntimeError while another answer is
+    open.
     """
     values = self.loaded.processor.settings(**settings)
     most = values["max_new_tokens"]
@@ -175,11 +176,11 @@ class LiveSession:
       turns = templates.question(question, 1)
       return StreamedAnswer(self, turns, open_answer, self._cache.length + len(prompt.tokens))
 
-  def cancel(self) -> None:
+  def cancel_answer(self) -> None:
     """Ends the answer that is open, if any."""
     answer = self._open_answer()
     if answer is not None:
-      answer.close()
+      answer.cancel_answer()
 
   def _open_answer(self) -> "OpenAnswer | None":
     """The answer that uses the cache; one that nobody holds any more is none."""

@@ -10,7 +10,8 @@ from filax.infer.generate import TokenChunk
 class OpenAnswer:
   """The chunks of an answer.
 
-  `is_open` until the last chunk, an error, or `close`. `lock` is held while a chunk is generated.
+  `is_open` until the last chunk, an error, or `cancel_answer`. `lock` is held while a chunk is
+  generated.
   """
 
   def __init__(self, chunks: Iterator[TokenChunk], lock: threading.RLock):
@@ -32,7 +33,7 @@ class OpenAnswer:
         self.is_open = False
         raise
 
-  def close(self) -> None:
+  def cancel_answer(self) -> None:
     """Cancels the answer if it is open."""
     with self._lock:
       self._cancelled = self.is_open

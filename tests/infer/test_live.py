@@ -230,7 +230,7 @@ def test_a_cancelled_or_forgotten_answer_is_over(clip_model):
   expected = live.ask(QUESTION).text
   cancelled = iter(live.stream(QUESTION)._chunks)
   next(cancelled)
-  live.cancel()
+  live.cancel_answer()
   with pytest.raises(RuntimeError, match="cancelled"):
     next(cancelled)
   for _ in live.stream(QUESTION):
