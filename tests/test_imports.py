@@ -62,6 +62,7 @@ MAY = {
   "filax/testing": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax/cli": ("filax", "data_pipelines"),
   "filax/__main__.py": ("filax.cli",),
+  "filax/hub": (*RUNS, "filax.evals", "filax.released", "data_pipelines"),
   "filax/released.py": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax": (),
   "data_pipelines": BASE,

@@ -18,6 +18,8 @@ VERBS = {  # verb -> (module with a main(argv), one line of help)
   "plan": ("filax.cli.plan", "what a train step takes of a TPU slice, without one"),
   "flops": ("filax.cli.flops", "the work of reading videos of given lengths"),
   "analyze": ("filax.cli.analyze", "which visual tokens the layers of a model need"),
+  "push": ("filax.cli.push", "publish a run on the Hugging Face hub, with a model card"),
+  "doctor": ("filax.cli.doctor", "what is installed, which devices, and what is missing"),
   "convert": ("filax.cli.convert", "weights to and from PyTorch, with evidence"),
 }
 
