@@ -71,7 +71,7 @@ def _requirements() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     wanted = []
   packages = []
   lacking: dict[str, list[str]] = {name: [] for name in EXTRAS}
-  known = set()
+  described = set()
   for text in wanted:
     requirement = Requirement(text)
     marker = requirement.marker
@@ -80,13 +80,13 @@ def _requirements() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
       continue
     for name in EXTRAS:
       if marker.evaluate({"extra": name}):
-        known.add(name)
+        described.add(name)
         if not _package(requirement)["fits"]:
           lacking[name].append(requirement.name)
         lacking[name] += _missing_plugins(requirement)
   extras = []
   for name, serves in EXTRAS.items():
-    if name in known:
+    if name in described:
       install = f"pip install 'filax[{name}]'"
       extras.append(dict(name=name, serves=serves, missing=lacking[name], install=install))
   return packages, extras
@@ -210,8 +210,8 @@ def _video() -> dict[str, Any]:
 
 def _environment() -> dict[str, str]:
   """Variables that change how FiLax and jax run, without secrets."""
-  found = {}
+  variables = {}
   for name, value in sorted(os.environ.items()):
     if name.startswith(_VARIABLES):
-      found[name] = "(set)" if _SECRET.search(name) else value
-  return found
+      variables[name] = "(set)" if _SECRET.search(name) else value
+  return variables

@@ -143,11 +143,11 @@ class LiveSession:
     open.
     """
     values = self.loaded.processor.settings(**settings)
-    most = values["max_new_tokens"]
+    new_tokens = values["max_new_tokens"]
     temperature = values["temperature"]
     top_p = values["top_p"]
     top_k = values.get("top_k", 0)
-    check_answer_settings(most, temperature, top_p, top_k)
+    check_answer_settings(new_tokens, temperature, top_p, top_k)
     sampling = decoding.sampling_settings(
       self.loaded.model,
       temperature=temperature,
@@ -166,10 +166,10 @@ class LiveSession:
           f"Nothing was seen yet: a clip is {unit} frames, and {len(self._waiting)} came so far."
         )
       prompt = self._prompt.question(question, self._times, self._seconds)
-      self.budget.check_room(prompt, most)
+      self.budget.check_room(prompt, new_tokens)
       self._probe = question
       answer = self._cache.answer_chunks(
-        prompt, self._newline, most, sampling, greedy=temperature == 0, seed=seed
+        prompt, self._newline, new_tokens, sampling, greedy=temperature == 0, seed=seed
       )
       open_answer = OpenAnswer(answer, self._lock)
       self._open = weakref.ref(open_answer)
@@ -234,10 +234,10 @@ class LiveSession:
 
   def _make_room(self, groups: int) -> None:
     """Drops groups, if as many more would exceed the budget."""
-    most = self.budget.groups
-    if len(self._times) + groups <= most:
+    limit = self.budget.groups
+    if len(self._times) + groups <= limit:
       return
-    target = max(0, min(int(most * KEPT_SHARE), most - groups))
+    target = max(0, min(int(limit * KEPT_SHARE), limit - groups))
     kept = self._kept_groups(target)
     head = len(self._prompt.head.tokens)
     tokens = np.arange(self._prompt.group_tokens)

@@ -39,20 +39,20 @@ class LiveBudget:
       raise ValueError(f"room={room} cannot be used. Set it to 1 or more, below {context}.")
     self._prompt = prompt
     self._room = room or min(ROOM, context // 4)
-    most = self._largest(context)
+    largest = self._largest(context)
     wish = f"a context of {context}"
-    groups = min(TOKENS // prompt.group_tokens, most)
+    groups = min(TOKENS // prompt.group_tokens, largest)
     if tokens is not None:
       wish = f"tokens={tokens}"
       groups = tokens // prompt.group_tokens
     elif memory is not None:
       wish = f"memory={memory}"
       slots = memory // bytes_per_slot(loaded)
-      groups = min(most, self._largest(slots - CHUNK))
-    if groups > most:
+      groups = min(largest, self._largest(slots - CHUNK))
+    if groups > largest:
       raise ValueError(
         f"A live session with {wish} and room={self._room} exceeds the context of {context}. Set "
-        f"tokens to {most * prompt.group_tokens} or less, or lower room."
+        f"tokens to {largest * prompt.group_tokens} or less, or lower room."
       )
     clip = frame_unit(loaded.model) // loaded.model.selector.size
     if groups < clip:

@@ -77,12 +77,12 @@ class VideoPrompt:
     """(the whole prompt, the place of its first visual token)."""
     frame_times = np.asarray(times)
     pattern = visual_order.video_order(len(times), self._layout)
-    own = int((pattern != NEWLINE).sum())
+    rows = int((pattern != NEWLINE).sum())
     middle = encode.representative(self._loaded.model)
     visual = templates.VisualText(
       len(pattern), seconds, frame_times.reshape(-1), frame_times[:, middle]
     )
-    no_table = np.empty((own + 1, 0))  # Only its length matters.
+    no_table = np.empty((rows + 1, 0))  # Only its length matters.
     media = [EncodedMedia(no_table, pattern, visual, np.zeros((0, 1), int))]
     turns = templates.question(text, 1)
     tokens, index = self._loaded.processor.encode_prompt(turns, media)

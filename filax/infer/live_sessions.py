@@ -27,7 +27,7 @@ class LiveSessions:
   """Holds live sessions between the requests of their owners.
 
   `make` starts one: its cache is allocated then. A session ends `seconds` after its last use, and
-  at most `most` live at a time, so that memory is bounded by `most` caches. A name is 128 random
+  at most `limit` live at a time, so that memory is bounded by `limit` caches. A name is 128 random
   bits; a session of another owner is answered as one that never was. May be used from several
   threads. `clock` gives seconds.
   """
@@ -35,12 +35,12 @@ class LiveSessions:
   def __init__(
     self,
     make: Callable[[], LiveSession],
-    most: int = 4,
+    limit: int = 4,
     seconds: float = 900.0,
     clock: Callable[[], float] = time.monotonic,
   ):
     self._make = make
-    self._most = most
+    self._limit = limit
     self._seconds = seconds
     self._clock = clock
     self._lock = threading.Lock()
@@ -58,9 +58,9 @@ class LiveSessions:
     """
     with self._lock:
       self._end_idle()
-      if len(self._entries) >= self._most:
+      if len(self._entries) >= self._limit:
         raise LiveSessionError(
-          f"All {self._most} live sessions are in use. End one, or try again later: one ends "
+          f"All {self._limit} live sessions are in use. End one, or try again later: one ends "
           f"{self._seconds:g} seconds after its last use."
         )
       name = secrets.token_urlsafe(16)

@@ -33,7 +33,7 @@ def clock():
 
 @pytest.fixture
 def sessions(clock):
-  return LiveSessions(Seen, most=2, seconds=60, clock=clock)
+  return LiveSessions(Seen, limit=2, seconds=60, clock=clock)
 
 
 def test_a_session_belongs_to_its_owner(sessions):
