@@ -26,9 +26,10 @@ def shows_bars(out: TextIO) -> bool:
 
 
 class Bar:
-  """A bar with words after it, at the bottom of a terminal; other lines are printed above it.
+  """A bar with words after it, at the bottom of a terminal.
 
-  At most one bar is shown; while it is, another one stays hidden. `close` removes it.
+  Other lines are printed above it. At most one bar is shown; while it is, another one stays hidden.
+  `remove_bar` removes it.
   """
 
   _shown: "Bar | None" = None
@@ -46,13 +47,13 @@ class Bar:
     self._bars.update(self._task, completed=done, words=words)
     self._bars.refresh()
 
-  def close(self) -> None:
+  def remove_bar(self) -> None:
     """Removes the bar; the cursor is shown again."""
     if self._bars is not None:
       self._bars.stop()
       self._bars = None
       Bar._shown = None
-      atexit.unregister(self.close)
+      atexit.unregister(self.remove_bar)
 
   def _open(self) -> bool:
     """Starts drawing, unless another bar is shown."""
@@ -71,7 +72,7 @@ class Bar:
     self._task = self._bars.add_task("", total=self._total, words="")
     self._bars.start()
     Bar._shown = self
-    atexit.register(self.close)  # A killed command leaves no hidden cursor.
+    atexit.register(self.remove_bar)  # A killed command leaves no hidden cursor.
     return True
 
 
@@ -91,7 +92,7 @@ class ProgressLine:
     return self
 
   def __exit__(self, *_) -> None:
-    self.close()
+    self.remove_bar()
 
   def show(self, done: int, words: Callable[[], str]) -> None:
     """Shows words() if enough time has passed since they were shown last."""
@@ -107,12 +108,15 @@ class ProgressLine:
       self._bar.show(done, words())
 
   def end(self, words: Callable[[], str], always: bool = False) -> None:
-    """Removes the bar, and prints a last line if there was one before, or `always`."""
-    self.close()
+    """Removes the bar, and prints a last line.
+
+    Only if there was one before, unless `always`.
+    """
+    self.remove_bar()
     if self._is_shown or always:
       print(words(), file=self._out, flush=True)
 
-  def close(self) -> None:
+  def remove_bar(self) -> None:
     """Removes the bar, if there is one."""
     if self._bar is not None:
-      self._bar.close()
+      self._bar.remove_bar()

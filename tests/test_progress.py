@@ -68,9 +68,9 @@ def test_a_second_bar_stays_hidden(at_once, colours):
   first.show(1, "first")
   second.show(1, "second")
   assert out.getvalue() == ""
-  first.close()
+  first.remove_bar()
   second.show(1, "second")
-  second.close()
+  second.remove_bar()
   assert "second" in out.getvalue()
 
 

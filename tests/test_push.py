@@ -121,6 +121,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
     if self.path == "/api/repos/create":
       server.created = json.loads(body)
       self.reply(dict(url=f"{server.address}/me/tiny", name="me/tiny"))
+    elif self.path == "/api/validate-yaml":
+      self.reply(dict(errors=[], warnings=[]))
     elif "/preupload/" in self.path:
       files = json.loads(body)["files"]
       modes = [dict(path=file["path"], uploadMode="regular", shouldIgnore=False) for file in files]

@@ -67,14 +67,18 @@ class LiveVideo:
 
   @property
   def waits(self) -> bool:
-    """Whether the source waits for its reader; a camera or a stream does not."""
+    """Whether the source waits for its reader.
+
+    A camera or a stream does not.
+    """
     return not is_url(self.source) and not _is_camera(self.source)
 
   def frames(self) -> Iterator[tuple[float, np.ndarray]]:
-    """(second, uint8 [size size 3]) of each due frame, until the end or `stop`.
+    """Yields (second, picture) of each due frame.
 
-    Seconds count from the first frame. Raises MediaError for a source that cannot be opened, is
-    damaged, or falls silent; the frames before are intact.
+    Ends with the source or with `stop_playing`. Pictures are uint8 [size size 3]. Seconds count
+    from the first frame. Raises MediaError for a source that cannot be opened, is damaged, or falls
+    silent; the frames before are intact.
     """
     begin = None
     due = 0.0
@@ -91,7 +95,7 @@ class LiveVideo:
           return
         yield second, make_picture()
 
-  def stop(self) -> None:
+  def stop_playing(self) -> None:
     """Ends `frames` at the next frame."""
     self._stopped.set()
 
@@ -130,7 +134,10 @@ class LiveVideo:
     )
 
   def _decoded(self, packet: av.Packet) -> list[av.VideoFrame]:
-    """The frames of a packet; none of a damaged one, unless very many are."""
+    """The frames of a packet; none of a damaged packet.
+
+    Raises FFmpeg's error if very many are damaged in a row.
+    """
     try:
       frames = packet.decode()
     except av.error.InvalidDataError:
@@ -144,7 +151,10 @@ class LiveVideo:
 
 
 class _Clock:
-  """Seconds since the first frame, which never fall, from times that may leap or be missing."""
+  """Seconds since the first frame, which never fall.
+
+  The times of a stream may leap or be missing.
+  """
 
   def __init__(self, now: Callable[[], float] = time.monotonic):
     self._now = now

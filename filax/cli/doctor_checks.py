@@ -139,7 +139,7 @@ def _devices() -> tuple[list[dict[str, Any]], str]:
 
 
 def _accelerator_problem(devices: list[dict[str, Any]]) -> str:
-  """A sentence if this machine has an accelerator that jax does not use."""
+  """A sentence about an accelerator that jax does not use."""
   platforms = {device["platform"] for device in devices}
   if platforms != {"cpu"} or os.environ.get("JAX_PLATFORMS") == "cpu":
     return ""

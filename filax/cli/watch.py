@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
   live = session.live(tokens=args.tokens, drop=args.drop, room=args.room)
   if not args.json:
     _print_start(session, live)
-  return _Watch(live, args).run()
+  return _Watch(live, args).watch_source()
 
 
 def watch_parser() -> argparse.ArgumentParser:
@@ -69,7 +69,7 @@ def watch_parser() -> argparse.ArgumentParser:
 
 
 def _check_source(source: str) -> None:
-  """Raises ValueError for a URL that cannot be watched, before the parameters load."""
+  """Raises ValueError for a URL that cannot be watched."""
   from data_pipelines.media.live_video import SCHEMES, is_url
 
   if "://" in source and not is_url(source):
@@ -77,7 +77,7 @@ def _check_source(source: str) -> None:
 
 
 def _print_start(session, live) -> None:
-  """Says on stderr how the model reads a video that is not over."""
+  """Says on stderr what differs from a whole video."""
   before = session.processor.infer["selector"]["name"]
   if live.selector != before:
     print(
@@ -114,7 +114,7 @@ class _Watch:
     self._due = args.every
     self._error = ""
 
-  def run(self) -> int:
+  def watch_source(self) -> int:
     """Watches until the end; the exit code."""
     from filax.infer.arrivals import ArrivedFrame, ArrivedQuestion
 

@@ -19,7 +19,7 @@ class EvaluationProgress:
     self._pace = collections.deque([(start, 0)], maxlen=5)  # (time, questions done) of lines.
 
   def count(self, done: int, bad_media: int, accuracy: float | None, last: bool) -> None:
-    """Shows the counts if they have not been shown for a while, or are the last."""
+    """Shows the counts if some time has passed, or at the end."""
 
     def words() -> str:
       return self._words(done, bad_media, accuracy)
@@ -29,9 +29,9 @@ class EvaluationProgress:
     else:
       self._line.show(done, words)
 
-  def close(self) -> None:
+  def remove_bar(self) -> None:
     """Removes a bar that an error left."""
-    self._line.close()
+    self._line.remove_bar()
 
   def _words(self, done: int, bad_media: int, accuracy: float | None) -> str:
     now = time.perf_counter()

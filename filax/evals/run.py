@@ -184,7 +184,7 @@ class _Run:
     finally:
       asking.end_measurement()
       if self._progress is not None:
-        self._progress.close()
+        self._progress.remove_bar()
     return self._finish()
 
   def _result_before(self) -> dict[str, Any] | None:

@@ -52,7 +52,10 @@ class Published:
 
 @dataclasses.dataclass(frozen=True)
 class StagedFile:
-  """A file to publish; a file that is only planned does not exist yet."""
+  """A file to publish.
+
+  One that is only planned does not exist yet.
+  """
 
   name: str
   size: int
@@ -87,7 +90,10 @@ def stage_folder(
 
 
 def _make_folder(out: pathlib.Path) -> None:
-  """An empty folder; one of an earlier push is emptied. Raises ValueError for another one."""
+  """Makes an empty folder, or empties that of an earlier push.
+
+  Raises ValueError for another one.
+  """
   if (out / MARK).exists():
     shutil.rmtree(out)
   elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -99,7 +105,10 @@ def _make_folder(out: pathlib.Path) -> None:
 def _stage_run(
   source: pathlib.Path, out: pathlib.Path, published: Published, weights: bool
 ) -> list[StagedFile]:
-  """The card, config and tokenizer of a run, and its weights; returns what is only planned."""
+  """Writes card, config, tokenizer and perhaps weights of a run.
+
+  Returns what is only planned.
+  """
   config = as_tuples(store.read_config(source))
   check_components(config, published.components, f"The config of {source}")
   shared = shared_config(config)

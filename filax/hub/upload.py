@@ -38,7 +38,7 @@ def upload_staged(folder: pathlib.Path, repo: str, private: bool) -> str:
       ignore_patterns=[MARK],
       commit_message="Model, config and card by filax push",
     )
-  except (HfHubHTTPError, OSError) as error:
+  except (HfHubHTTPError, OSError, ValueError) as error:
     reason = " ".join(str(error).split())
     raise OSError(f"{repo} could not be uploaded: {reason}") from error
   return str(commit.commit_url)

@@ -31,13 +31,16 @@ class ArrivedQuestion:
 
 @dataclasses.dataclass(frozen=True)
 class EndOfVideo:
-  """The video is over; `error` is the reason if it broke off, in one sentence."""
+  """The video is over.
+
+  `error` is the reason if it broke off, in one sentence.
+  """
 
   error: str = ""
 
 
 class Arrivals:
-  """Frames of a video and lines of text, in the order in which they arrive.
+  """Frames of a video and lines of text, as they arrive.
 
   Iterate over it until both are over. A file waits for its reader; frames of a camera or a stream
   that come while HELD others wait are left out and counted in `missed`.
@@ -87,5 +90,7 @@ class Arrivals:
       for line in lines:
         if line.strip():
           self._queue.put(ArrivedQuestion(line.strip()))
+    except (OSError, ValueError):  # An input that cannot be read, or is closed, has ended.
+      return
     finally:
       self._queue.put(None)

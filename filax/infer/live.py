@@ -19,7 +19,7 @@ from filax.infer import decoding, encode
 from filax.infer.chat import Answer, StreamedAnswer
 from filax.infer.compiled import bucket
 from filax.infer.generate import check_answer_settings
-from filax.infer.live_answer import OpenAnswer
+from filax.infer.live_answer import LiveAnswer
 from filax.infer.live_budget import LiveBudget
 from filax.infer.live_cache import LiveCache
 from filax.infer.live_frames import WaitingFrames
@@ -88,7 +88,7 @@ class LiveSession:
     self._prompt = VideoPrompt(self.loaded)
     self.budget = LiveBudget(self.loaded, self._prompt, tokens, memory, room)
     self._lock = threading.RLock()
-    self._open: weakref.ref[OpenAnswer] | None = None  # The newest answer.
+    self._open: weakref.ref[LiveAnswer] | None = None  # The newest answer.
     size = self.loaded.model.encoder.size
     self._waiting = WaitingFrames(size, self.loaded.processor.resize)
     self._times: list[np.ndarray] = []  # Seconds [K] of the frames of each group held.
@@ -114,11 +114,11 @@ class LiveSession:
     )
 
   def append(self, frames: np.ndarray, times: Sequence[float] | np.ndarray) -> None:
-    """Sees frames uint8 [t h w 3] at their seconds [t], which never fall.
+    """Sees frames uint8 [t h w 3] at their seconds [t].
 
-    A frame is read when its group, and the clip of the encoder, is whole. While an answer is being
-    generated, frames wait for its end. Raises ValueError for other arrays; the session stays as it
-    is.
+    Seconds never fall. A frame is read when its group, and the clip of the encoder, is whole. While
+    an answer is being generated, frames wait for its end. Raises ValueError for other arrays; the
+    session stays as it is.
     """
     with self._lock:
       self._waiting.add(frames, times)
@@ -171,7 +171,7 @@ class LiveSession:
       answer = self._cache.answer_chunks(
         prompt, self._newline, new_tokens, sampling, greedy=temperature == 0, seed=seed
       )
-      open_answer = OpenAnswer(answer, self._lock)
+      open_answer = LiveAnswer(answer, self._lock)
       self._open = weakref.ref(open_answer)
       turns = templates.question(question, 1)
       return StreamedAnswer(self, turns, open_answer, self._cache.length + len(prompt.tokens))
@@ -182,8 +182,11 @@ class LiveSession:
     if answer is not None:
       answer.cancel_answer()
 
-  def _open_answer(self) -> "OpenAnswer | None":
-    """The answer that uses the cache; one that nobody holds any more is none."""
+  def _open_answer(self) -> "LiveAnswer | None":
+    """The answer that uses the cache.
+
+    None if it is over, or nobody holds it any more.
+    """
     answer = None if self._open is None else self._open()
     return answer if answer is not None and answer.is_open else None
 
@@ -219,7 +222,7 @@ class LiveSession:
         self._read_head()
     self._make_room(groups)
     content = self._prompt.clips(groups)
-    self._cache.extend(content, visual.table, len(content.tokens))
+    self._cache.add_tokens(content, visual.table, len(content.tokens))
     self._times += list(seconds.reshape(groups, -1))
     self._frames += count
     self._seconds = float(seconds[-1])
@@ -230,7 +233,7 @@ class LiveSession:
     for first in range(0, len(head.tokens), CHUNK):
       part = IndexedTokens(head.tokens[first : first + CHUNK], head.index[first : first + CHUNK])
       size = bucket(len(part.tokens), QUESTIONS, "filax.infer.prefix.QUESTIONS")
-      self._cache.extend(part, self._newline, size)
+      self._cache.add_tokens(part, self._newline, size)
 
   def _make_room(self, groups: int) -> None:
     """Drops groups, if as many more would exceed the budget."""

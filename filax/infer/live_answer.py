@@ -7,7 +7,7 @@ import threading
 from filax.infer.generate import TokenChunk
 
 
-class OpenAnswer:
+class LiveAnswer:
   """The chunks of an answer.
 
   `is_open` until the last chunk, an error, or `cancel_answer`. `lock` is held while a chunk is

@@ -17,7 +17,7 @@ ROOM = 1024  # Places for a question and its answer, if they are a quarter of th
 
 
 class LiveBudget:
-  """How many visual tokens a session holds, and the places of its cache.
+  """The visual tokens of a session, and the places of its cache.
 
   `tokens` or `memory` (bytes of the cache) is the wish; `room` are places for a question and its
   answer. `groups` is the most groups of frames held, `slots` the places of the cache. Raises
@@ -69,7 +69,10 @@ class LiveBudget:
     return self.groups * self._prompt.group_tokens
 
   def check_room(self, question: IndexedTokens, new_tokens: int) -> None:
-    """Raises ValueError if a question and its answer do not fit after a full budget."""
+    """Raises ValueError if a question and its answer do not fit.
+
+    They must fit after a full budget.
+    """
     room = self._question_places(self.groups)
     count = len(question.tokens)
     if count + new_tokens > room:
@@ -89,7 +92,7 @@ class LiveBudget:
     return len(self._prompt.head.tokens) + video + self._question_places(groups)
 
   def _question_places(self, groups: int) -> int:
-    """Places for a question with the times of so many groups, and its answer."""
+    """Places for a question about so many groups, and its answer."""
     return self._prompt.longest_question(max(1, groups)) + self._room
 
 

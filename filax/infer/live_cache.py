@@ -30,10 +30,10 @@ from filax.ops.splice import splice
 
 
 class LiveCache:
-  """Keys and values of one growing prompt, in a buffer of `slots` places.
+  """Keys and values of one growing prompt.
 
-  `length` is the number of tokens that stay. The buffer is allocated once, at the start. Raises
-  ValueError for an llm whose keys cannot turn to other positions.
+  `slots`: places of the buffer. `length` is the number of tokens that stay. The buffer is allocated
+  once, at the start. Raises ValueError for an llm whose keys cannot turn to other positions.
   """
 
   def __init__(self, loaded: LoadedModel, slots: int):
@@ -53,7 +53,7 @@ class LiveCache:
     """The places of the buffer."""
     return self._cache.slots
 
-  def extend(self, content: IndexedTokens, table: Float[Array, "1 M D"], size: int) -> None:
+  def add_tokens(self, content: IndexedTokens, table: Float[Array, "1 M D"], size: int) -> None:
     """Reads tokens that stay, padded to `size`."""
     self._read(padded_stretch(content, 0, size), self.length, table)
     self.length += len(content.tokens)
@@ -68,7 +68,7 @@ class LiveCache:
     greedy: bool,
     seed: int,
   ) -> Iterator[TokenChunk]:
-    """The answer to a question after the tokens that stay, chunk by chunk.
+    """The answer to a question after the tokens that stay, in chunks.
 
     No other method may run between two chunks.
     """
@@ -133,7 +133,10 @@ class LiveCache:
     self.length = len(slots)
 
   def _question_logits(self, question: IndexedTokens, table) -> Float[Array, "1 V"]:
-    """Reads a question into the scratch slots; the logits after its last token."""
+    """Reads a question into the scratch slots.
+
+    Returns the logits after its last token.
+    """
     count = len(question.tokens)
     last = (count - 1) // CHUNK * CHUNK  # Where the last chunk begins.
     for first in range(0, last, CHUNK):
@@ -167,10 +170,10 @@ class LiveCache:
 
 
 def kept_slots(model: VideoLM, cache: Cache, index: Int[Array, "L"]) -> Cache:
-  """The cache with slot index[n] in slot n, for a cache of one row with L slots.
+  """The cache with slot index[n] in slot n.
 
-  Keys turn from position index[n] to n, in float32. The layers move one after another, so that one
-  layer is copied at a time, not the cache.
+  The cache has one row and L slots. Keys turn from position index[n] to n, in float32. The layers
+  move one after another, so that one layer is copied at a time, not the cache.
   """
   inverse, _ = model.llm.frequencies()
   moved_by = jnp.arange(index.shape[0]) - index
@@ -205,9 +208,10 @@ def _by_layer(move, layers: Any) -> Any:
 def attended_slots(
   model: VideoLM, params, cache: Cache, start, tokens, index, count, table, *, layer: int
 ) -> Float[Array, "L"]:
-  """Mean attention over heads, in `layer`, of the last of `count` tokens to the slots before.
+  """Mean attention over heads of the last token to the slots before.
 
-  The tokens [1 n] follow slot `start` [1]; the cache stays as it is.
+  It is that in `layer`, of the last of `count` tokens. The tokens [1 n] follow slot `start` [1];
+  the cache stays as it is.
   """
   result = model.apply(
     {"params": params},
@@ -224,7 +228,7 @@ def attended_slots(
 
 
 def _attention_in_layer(model: VideoLM, cache, start, tokens, index, count, table, layer: int):
-  """[1 S]: reads the tokens up to `layer`, and compares its query with all keys."""
+  """Reads the tokens up to `layer`; attention of the last one, [1 S]."""
   llm = model.llm
   x = splice(llm.embed(tokens), table, index)
   positions = start[:, None] + jnp.arange(tokens.shape[1])

@@ -10,7 +10,7 @@ from data_pipelines.media import pictures
 
 
 class WaitingFrames:
-  """Frames of the encoder's size with their seconds, in the order of time.
+  """Frames of the encoder's size with their seconds, in order.
 
   `resize`: as in data_pipelines.media.pictures.fit.
   """
@@ -42,7 +42,10 @@ class WaitingFrames:
       self.newest = float(seconds[-1])
 
   def take(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first frames, uint8 [count size size 3], and their seconds float32 [count]."""
+    """The first frames and their seconds.
+
+    uint8 [count size size 3] and float32 [count].
+    """
     frames = np.stack(self._frames[:count])
     seconds = np.asarray(self._seconds[:count], np.float32)
     del self._frames[:count]

@@ -22,7 +22,7 @@ _LATE = 99_999.99  # Seconds whose text is as long as any.
 
 
 class VideoPrompt:
-  """The tokens of a prompt about a video of any number of groups.
+  """The tokens of a prompt about any number of groups.
 
   `head`: the words before the video. `group_tokens`: places of a group, with its newlines.
   """
@@ -36,7 +36,10 @@ class VideoPrompt:
     self.head = prompt.upto(first)
 
   def clips(self, groups: int) -> IndexedTokens:
-    """The tokens of further groups; rows of the visual table that holds them alone."""
+    """The tokens of further groups.
+
+    Their index points into a visual table that holds them alone.
+    """
     pattern = self._groups(groups)
     newline = groups * self._layout.tokens_per_group
     index = visual_order.placed(pattern, 0, newline)
@@ -60,7 +63,10 @@ class VideoPrompt:
     return IndexedTokens(prompt.tokens[start:], index.astype(np.int32))
 
   def longest_question(self, groups: int) -> int:
-    """Tokens of the empty question after so many groups, with the longest times."""
+    """The number of tokens of the empty question after so many groups.
+
+    With times that are as long as any.
+    """
     return len(self.question("", self._late_times(groups), _LATE).tokens)
 
   def _groups(self, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from filax.infer.live import LiveSession
 
 
 class LiveSessionError(ValueError):
-  """A session that is not there, or one too many; one sentence for its owner."""
+  """A session that is not there, or one too many."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -79,7 +79,10 @@ class LiveSessions:
       return entry.session
 
   def end_session(self, name: str, owner: str) -> None:
-    """Ends a session and frees its cache. Raises LiveSessionError if there is none."""
+    """Ends a session and frees its cache.
+
+    Raises LiveSessionError if there is none.
+    """
     with self._lock:
       self._end_idle()
       self._entry(name, owner).session.cancel_answer()

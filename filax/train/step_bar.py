@@ -44,4 +44,4 @@ class StepBar(hooks.Hook):
 
   def end(self, error: BaseException | None) -> None:
     if self._bar is not None:
-      self._bar.close()
+      self._bar.remove_bar()

@@ -87,7 +87,10 @@ class JsonLines:
 
 
 class TensorBoard:
-  """Event files in the workdir; on this machine if the workdir is a bucket."""
+  """Event files in the workdir.
+
+  On this machine if the workdir is a bucket.
+  """
 
   def __init__(self):
     self._board: Any = None
@@ -160,7 +163,10 @@ TRACKERS: dict[str, tuple[Callable[[], RunTracker], str]] = {
 
 
 class NeverFailing:
-  """A tracker that ends no run: its first failure is printed, then it is left alone."""
+  """A tracker that ends no run.
+
+  Its first failure is printed, then it is not called any more.
+  """
 
   def __init__(self, name: str, tracker: RunTracker):
     self._name = name
@@ -224,7 +230,7 @@ def _tagged(values: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _lasting_id(workdir: epath.PathLike) -> str:
-  """A random name of the run in this workdir, the same after a restart."""
+  """A random name of the run, the same after a restart."""
   path: pathlib.Path = fetch_file(workdir, "tracked_run.txt")
   if not path.exists():
     path.write_text(uuid.uuid4().hex[:12])

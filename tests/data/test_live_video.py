@@ -51,7 +51,7 @@ def test_stop_ends_a_wait(tmp_path):
   video = LiveVideo(path, 32, speed=0.01)
   frames = video.frames()
   next(frames)
-  threading.Timer(0.1, video.stop).start()
+  threading.Timer(0.1, video.stop_playing).start()
   begin = time.monotonic()
   assert list(frames) == []
   assert time.monotonic() - begin < 5

@@ -19,6 +19,7 @@ from filax.testing import clips, tiny_checkpoint
 pytestmark = pytest.mark.slow
 
 QUESTION = "What shape is on red?"
+TOKENS = 16 * 16  # A small cache, so that the tests are quick.
 TOLERANCE = 2e-4  # Of log-probabilities; chunks of another size add float32 in another order.
 
 
@@ -67,7 +68,7 @@ def whole_logprobs(session, frames, times, question=QUESTION):
 def test_pieces_equal_the_whole(name, request):
   session = request.getfixturevalue(name)
   frames, times = drawn(48, session.model.encoder.size)
-  live = session.live()
+  live = session.live(tokens=TOKENS)
   for start, stop in ((0, 5), (5, 6), (6, 40), (40, 48)):
     live.append(frames[start:stop], times[start:stop])
   ids, logprobs = live_logprobs(live)
@@ -80,7 +81,7 @@ def test_pieces_equal_the_whole(name, request):
 
 def test_questions_leave_the_video_untouched(clip_model):
   frames, times = drawn(24, clip_model.model.encoder.size)
-  live = clip_model.live()
+  live = clip_model.live(tokens=TOKENS)
   live.append(frames[:12], times[:12])
   first = live_logprobs(live)
   live_logprobs(live, "What colour is on blue? " * 4)
@@ -172,7 +173,7 @@ def test_kept_keys_turn_to_their_new_positions(apart, clip_model):
 def test_attention_is_that_of_the_whole_prompt(clip_model):
   """The reference is VideoLM.last_attention over the whole prompt."""
   frames, times = drawn(16, clip_model.model.encoder.size)
-  live = clip_model.live(drop="attended")
+  live = clip_model.live(tokens=TOKENS, drop="attended")
   live.append(frames, times)
   question = live._prompt.question(QUESTION, live._times, 15.0)
   scores = live._cache.attention(question, live._newline)[: live._cache.length]
@@ -210,7 +211,7 @@ def test_the_least_attended_groups_go(clip_model, monkeypatch):
 
 def test_frames_wait_while_an_answer_is_open(clip_model):
   frames, times = drawn(8, clip_model.model.encoder.size)
-  live = clip_model.live()
+  live = clip_model.live(tokens=TOKENS)
   live.append(frames[:4], times[:4])
   chunks = iter(live.stream(QUESTION)._chunks)
   next(chunks)
@@ -225,7 +226,7 @@ def test_frames_wait_while_an_answer_is_open(clip_model):
 
 def test_a_cancelled_or_forgotten_answer_is_over(clip_model):
   frames, times = drawn(4, clip_model.model.encoder.size)
-  live = clip_model.live()
+  live = clip_model.live(tokens=TOKENS)
   live.append(frames, times)
   expected = live.ask(QUESTION).text
   cancelled = iter(live.stream(QUESTION)._chunks)
@@ -239,7 +240,7 @@ def test_a_cancelled_or_forgotten_answer_is_over(clip_model):
 
 
 def test_frames_of_any_size_are_seen(clip_model):
-  live = clip_model.live()
+  live = clip_model.live(tokens=TOKENS)
   live.append(np.zeros((4, 30, 50, 3), np.uint8), range(4))
   assert live.status.frames == 4
 
@@ -256,7 +257,7 @@ def test_frames_of_any_size_are_seen(clip_model):
   ],
 )
 def test_bad_frames_change_nothing(frames, times, reason, clip_model):
-  live = clip_model.live()
+  live = clip_model.live(tokens=TOKENS)
   live.append(np.zeros((1, 8, 8, 3), np.uint8), [5])
   with pytest.raises(ValueError, match=reason):
     live.append(frames, times)
@@ -272,7 +273,7 @@ def test_bad_settings_are_named(clip_model):
     clip_model.live(tokens=10**9)
   with pytest.raises(ValueError, match="not of both"):
     clip_model.live(tokens=64, memory=10**9)
-  live = clip_model.live()
+  live = clip_model.live(tokens=TOKENS)
   with pytest.raises(ValueError, match="Nothing was seen yet: a clip is 4 frames, and 0"):
     live.ask(QUESTION)
   live.append(np.zeros((4, 8, 8, 3), np.uint8), range(4))

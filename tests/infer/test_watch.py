@@ -17,15 +17,30 @@ from filax.testing import clips, tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 
+TOKENS = ("--tokens", "128")  # A small cache, so that the tests are quick.
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  return tiny_checkpoint.write_checkpoint(tmp_path_factory.mktemp("run"), config_file=vcf_stage3)
+  return tiny_checkpoint.write_checkpoint(
+    tmp_path_factory.mktemp("run"), config_file=vcf_stage3, **{"model.llm.dropout": "1:uniform:0.5"}
+  )
 
 
 def watched(run, source, capsys, *more):
   """(exit code, rows, stderr) of filax watch."""
-  words = ["watch", "--checkpoint", run, "--source", str(source), "--speed", "0", "--json", *more]
+  words = [
+    "watch",
+    "--checkpoint",
+    run,
+    "--source",
+    str(source),
+    "--speed",
+    "0",
+    "--json",
+    *TOKENS,
+    *more,
+  ]
   code = main(words)
   out, err = capsys.readouterr()
   return code, [json.loads(line) for line in out.splitlines()], err
@@ -93,7 +108,18 @@ def test_questions_are_answered_after_the_end(run, tmp_path, capsys, monkeypatch
 
 def test_people_read_lines(run, tmp_path, capsys):
   path = clips.write_video(tmp_path / "a.mp4", 8, 1)
-  words = ["watch", "--checkpoint", run, "--source", path, "--speed", "0", "--question", "What?"]
+  words = [
+    "watch",
+    "--checkpoint",
+    run,
+    "--source",
+    path,
+    "--speed",
+    "0",
+    "--question",
+    "What?",
+    *TOKENS,
+  ]
   assert main(words) == 0
   out, err = capsys.readouterr()
   assert out.startswith("[7.0 s] What?\n")
