@@ -93,7 +93,7 @@ class DemandTable:
     with ChunkPool(measurer, processes) as pool, progress.line:
       for (first, stop), part in zip(ranges, pool.map(ranges), strict=True):
         columns[first:stop] = part
-        progress.count(stop)
+        progress.count_samples(stop)
     return Demand.from_columns(columns)
 
 
@@ -123,7 +123,7 @@ class _Progress:
     self._began = time.monotonic()
     self.line = ProgressLine(total)
 
-  def count(self, done: int) -> None:
+  def count_samples(self, done: int) -> None:
     """Shows that so many samples are measured."""
     seconds = (time.monotonic() - self._began) / done * (self._total - done)
     self.line.show(done, lambda: f"measured {done}/{self._total} samples, {seconds:.0f} s left")

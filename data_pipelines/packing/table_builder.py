@@ -155,7 +155,7 @@ class TableBuilder:
     report.surplus += chunk.report.surplus
     report.dropped_turns += chunk.report.dropped_turns
     report.bad += chunk.report.bad
-    self._progress.count(report.samples, len(report.bad))
+    self._progress.count_samples(report.samples, len(report.bad))
 
 
 def _places(path: str) -> Iterator[Place]:
@@ -224,7 +224,7 @@ class _Progress:
     self._began = time.monotonic()
     self.line = ProgressLine()
 
-  def count(self, samples: int, bad: int) -> None:
+  def count_samples(self, samples: int, bad: int) -> None:
     """Shows that so many samples and bad records are read."""
     rate = samples / (time.monotonic() - self._began)
     self.line.show(samples, lambda: f"read {samples} samples, {bad} bad records, {rate:.0f}/s")

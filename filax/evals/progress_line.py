@@ -18,7 +18,7 @@ class EvaluationProgress:
     self._line = ProgressLine(total)
     self._pace = collections.deque([(start, 0)], maxlen=5)  # (time, questions done) of lines.
 
-  def count(self, done: int, bad_media: int, accuracy: float | None, last: bool) -> None:
+  def count_answers(self, done: int, bad_media: int, accuracy: float | None, last: bool) -> None:
     """Shows the counts if some time has passed, or at the end."""
 
     def words() -> str:

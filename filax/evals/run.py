@@ -272,7 +272,7 @@ class _Run:
     rows = list(self.rows.values())
     done = len(rows) - self._answered_before + len(self.account.skipped)
     accuracy = averaging.mean_score(rows)
-    self._progress.count(done, len(self.account.bad_media), accuracy, last)
+    self._progress.count_answers(done, len(self.account.bad_media), accuracy, last)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

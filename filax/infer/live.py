@@ -121,7 +121,7 @@ class LiveSession:
     session stays as it is.
     """
     with self._lock:
-      self._waiting.add(frames, times)
+      self._waiting.add_frames(frames, times)
       if self._open_answer() is None:
         self._read_waiting()
 
@@ -165,7 +165,7 @@ class LiveSession:
         raise ValueError(
           f"Nothing was seen yet: a clip is {unit} frames, and {len(self._waiting)} came so far."
         )
-      prompt = self._prompt.question(question, self._times, self._seconds)
+      prompt = self._prompt.question_tokens(question, self._times, self._seconds)
       self.budget.check_room(prompt, new_tokens)
       self._probe = question
       answer = self._cache.answer_chunks(
@@ -196,7 +196,7 @@ class LiveSession:
     many = max(1, MANY // unit) * unit
     while len(self._waiting) >= unit:
       count = many if len(self._waiting) >= many and self._fits(many) else unit
-      self._read_clips(*self._waiting.take(count))
+      self._read_clips(*self._waiting.take_frames(count))
 
   def _fits(self, frames: int) -> bool:
     """Whether so many frames are a small part of the budget."""
@@ -254,7 +254,7 @@ class LiveSession:
     total = len(self._times)
     if self._drop == "oldest":
       return np.arange(total - target, total)
-    probe = self._prompt.question(self._probe, self._times, self._seconds)
+    probe = self._prompt.question_tokens(self._probe, self._times, self._seconds)
     scores = self._cache.attention(probe, self._newline)
     head = len(self._prompt.head.tokens)
     of_groups = scores[head : self._cache.length].reshape(total, -1).sum(1)

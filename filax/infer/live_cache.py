@@ -228,7 +228,7 @@ def attended_slots(
 
 
 def _attention_in_layer(model: VideoLM, cache, start, tokens, index, count, table, layer: int):
-  """Reads the tokens up to `layer`; attention of the last one, [1 S]."""
+  """Attention [1 S] of the last token, which it reads up to `layer`."""
   llm = model.llm
   x = splice(llm.embed(tokens), table, index)
   positions = start[:, None] + jnp.arange(tokens.shape[1])

@@ -25,7 +25,7 @@ class WaitingFrames:
   def __len__(self) -> int:
     return len(self._frames)
 
-  def add(self, frames: np.ndarray, times: Sequence[float] | np.ndarray) -> None:
+  def add_frames(self, frames: np.ndarray, times: Sequence[float] | np.ndarray) -> None:
     """Adds frames uint8 [t h w 3] at their seconds [t].
 
     Raises ValueError for other arrays, or times that fall; nothing is added then.
@@ -41,7 +41,7 @@ class WaitingFrames:
     if len(seconds):
       self.newest = float(seconds[-1])
 
-  def take(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+  def take_frames(self, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first frames and their seconds.
 
     uint8 [count size size 3] and float32 [count].

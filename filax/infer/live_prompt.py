@@ -45,7 +45,9 @@ class VideoPrompt:
     index = visual_order.placed(pattern, 0, newline)
     return IndexedTokens(np.zeros(len(index), np.int32), index)
 
-  def question(self, text: str, times: Sequence[np.ndarray], seconds: float) -> IndexedTokens:
+  def question_tokens(
+    self, text: str, times: Sequence[np.ndarray], seconds: float
+  ) -> IndexedTokens:
     """The tokens of a question after the groups.
 
     times: seconds [K] of the frames of each group. seconds: the length of the video so far. Their
@@ -67,7 +69,7 @@ class VideoPrompt:
 
     With times that are as long as any.
     """
-    return len(self.question("", self._late_times(groups), _LATE).tokens)
+    return len(self.question_tokens("", self._late_times(groups), _LATE).tokens)
 
   def _groups(self, count: int) -> np.ndarray:
     """The pattern of groups, without a newline after the whole video."""

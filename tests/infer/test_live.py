@@ -175,7 +175,7 @@ def test_attention_is_that_of_the_whole_prompt(clip_model):
   frames, times = drawn(16, clip_model.model.encoder.size)
   live = clip_model.live(tokens=TOKENS, drop="attended")
   live.append(frames, times)
-  question = live._prompt.question(QUESTION, live._times, 15.0)
+  question = live._prompt.question_tokens(QUESTION, live._times, 15.0)
   scores = live._cache.attention(question, live._newline)[: live._cache.length]
   plain = live.loaded
   media = encode.encode_video(plain, DecodedVideo(frames, times, 15.0))
