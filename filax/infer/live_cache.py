@@ -228,7 +228,7 @@ def attended_slots(
 
 
 def _attention_in_layer(model: VideoLM, cache, start, tokens, index, count, table, layer: int):
-  """Attention [1 S] of the last token, which it reads up to `layer`."""
+  """Attention [1 S] of the last token, read up to `layer`."""
   llm = model.llm
   x = splice(llm.embed(tokens), table, index)
   positions = start[:, None] + jnp.arange(tokens.shape[1])
