@@ -29,6 +29,7 @@ from filax.infer.prefix import CHUNK, QUESTIONS, IndexedTokens
 from filax.infer.video import frame_unit
 
 DROPS = ("oldest", "attended")
+SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k")  # Of an answer.
 MANY = 32  # Frames encoded at a time if as many wait.
 KEPT_SHARE = 0.75  # Of the budget that stays when it is full, so that drops are rare.
 NEWEST_SHARE = 0.25  # Of the kept groups that attention never drops.
@@ -142,6 +143,9 @@ class LiveSession:
     Stopping the iteration, or `cancel_answer`, ends it. Raises RuntimeError while another answer is
     open.
     """
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+      raise TypeError(f"A live session takes {', '.join(SETTINGS)}, but not {unknown[0]}.")
     values = self.loaded.processor.settings(**settings)
     new_tokens = values["max_new_tokens"]
     temperature = values["temperature"]

@@ -19,7 +19,7 @@ import numpy as np
 
 from filax.infer import decoding, prefix
 from filax.infer.compiled import CountedProgram, bucket
-from filax.infer.generate import TokenChunk, chunk_on_host, language_model
+from filax.infer.generate import TokenChunk, read_chunk, language_model
 from filax.infer.loaded import LoadedModel
 from filax.infer.prefix import CHUNK, QUESTIONS, IndexedTokens, padded_stretch
 from filax.models.layer_cache import Cache
@@ -86,7 +86,7 @@ class LiveCache:
         greedy=greedy,
       )
       self._cache = state.cache
-      chunk, active = chunk_on_host(ids, logprobs, state, begin)
+      chunk, active = read_chunk(ids, logprobs, state, begin)
     yield chunk
     while active:
       begin = time.perf_counter()
@@ -101,7 +101,7 @@ class LiveCache:
           greedy=greedy,
         )
         self._cache = state.cache
-        chunk, active = chunk_on_host(ids, logprobs, state, begin)
+        chunk, active = read_chunk(ids, logprobs, state, begin)
       yield chunk
 
   def attention(self, question: IndexedTokens, table: Float[Array, "1 M D"]) -> np.ndarray:
