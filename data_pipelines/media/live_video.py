@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A video that plays: a file in real time, a camera, or a stream from the network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 import contextlib
 import dataclasses
 import functools
@@ -99,7 +99,7 @@ class LiveVideo:
     """Ends `frames` at the next frame."""
     self._stopped.set()
 
-  def _moments(self) -> Iterator[LazyPicture]:
+  def _moments(self) -> Generator[LazyPicture, None, None]:
     """All frames in order, each with a function that makes its picture."""
     if not self.waits:
       yield from self._stream()

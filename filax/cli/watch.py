@@ -107,7 +107,7 @@ class _Watch:
       resize=processor.resize,
       limits=processor.limits,
     )
-    self._question = args.question or (QUESTION if args.every else None)
+    self._question: str = args.question or (QUESTION if args.every else "")
     lines = None if self._question else _typed_lines()
     self._arrivals = Arrivals(self._video, lines)
     self._asked_at = -1.0  # Second of the newest frame at the last question.

@@ -8,9 +8,9 @@ answered on a branch, so that the next frames follow the frames before, not the 
 from collections.abc import Sequence
 import dataclasses
 import threading
+from typing import Any
 import weakref
 
-from jaxtyping import Array, Float
 import numpy as np
 
 from data_pipelines.sample import Turn
@@ -96,7 +96,7 @@ class LiveSession:
     self._frames = 0
     self._dropped = 0
     self._seconds = 0.0  # Of the newest frame read.
-    self._newline: Float[Array, "1 1 D"] | None = None  # Its row of a visual table.
+    self._newline: Any = None  # Its row of a visual table, [1 1 D], after the first clip.
     self._probe = ""  # The last question, whose attention decides.
     self._cache = LiveCache(self.loaded, self.budget.slots)
 

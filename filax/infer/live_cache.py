@@ -19,7 +19,7 @@ import numpy as np
 
 from filax.infer import decoding, prefix
 from filax.infer.compiled import CountedProgram, bucket
-from filax.infer.generate import TokenChunk, read_chunk, language_model
+from filax.infer.generate import TokenChunk, language_model, read_chunk
 from filax.infer.loaded import LoadedModel
 from filax.infer.prefix import CHUNK, QUESTIONS, IndexedTokens, padded_stretch
 from filax.models.layer_cache import Cache
