@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 import os
 import time
+from typing import Protocol
 
 import jax
 
@@ -136,6 +137,13 @@ class Conversation:
     self.turns = []
 
 
+class Talk(Protocol):
+  """What an answer belongs to: a conversation or a live session."""
+
+  loaded: LoadedModel
+  turns: list[Turn]
+
+
 class StreamedAnswer:
   """The pieces of an answer's text.
 
@@ -144,7 +152,7 @@ class StreamedAnswer:
 
   def __init__(
     self,
-    conversation: Conversation,
+    conversation: Talk,
     turns: tuple[Turn, ...],
     chunks: Iterator[TokenChunk],
     prompt_tokens: int,

@@ -169,7 +169,7 @@ def _chunks(
     ids, logprobs, state = decoding.START(
       f"{padded.label} + {room}", logits, cache, key, limit, settings, greedy=greedy
     )
-    chunk, active = _read_chunk(ids, logprobs, state, start)
+    chunk, active = read_chunk(ids, logprobs, state, start)
   yield chunk
   while active:
     start = time.perf_counter()
@@ -177,11 +177,11 @@ def _chunks(
       ids, logprobs, state = decoding.DECODE(
         f"{padded.label} + {room}", model, params, state, settings, steps=steps, greedy=greedy
       )
-      chunk, active = _read_chunk(ids, logprobs, state, start)
+      chunk, active = read_chunk(ids, logprobs, state, start)
     yield chunk
 
 
-def _read_chunk(ids, logprobs, state, start: float) -> tuple[TokenChunk, bool]:
+def read_chunk(ids, logprobs, state, start: float) -> tuple[TokenChunk, bool]:
   """(a chunk on the host, whether some row goes on).
 
   Waits for the device.
