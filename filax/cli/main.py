@@ -16,6 +16,7 @@ VERBS = {  # verb -> (module with a main(argv), one line of help)
   "scenes": ("filax.cli.scenes", "draw the scenes that a checkpoint selects in a video"),
   "plan": ("filax.cli.plan", "what a train step takes of a TPU slice, without one"),
   "flops": ("filax.cli.flops", "the work of reading videos of given lengths"),
+  "study": ("filax.cli.study", "train and compare: whether a paper's orders hold"),
   "analyze": ("filax.cli.analyze", "which visual tokens the layers of a model need"),
   "convert": ("filax.cli.convert", "weights to and from PyTorch, with evidence"),
 }
