@@ -44,7 +44,11 @@ def has_run(s: ConfigDict, name: str) -> bool:
 
 
 def add_run(
-  s: ConfigDict, name: str, config: ConfigDict, after: str = "", seconds: float = 0.0
+  s: ConfigDict,
+  name: str,
+  config: ConfigDict,
+  after: str = "",
+  seconds: float = 0.0,
 ) -> None:
   """Adds a training run; `seconds` is a guess for two CPU cores."""
   run = dict(config=config.to_dict(), after=after, seconds=float(seconds))
@@ -62,7 +66,12 @@ def add_questions(s: ConfigDict, name: str, manifest: str, **how: Any) -> None:
 
 
 def add_column(
-  s: ConfigDict, name: str, questions: str, field: str = "", pattern: str = "", paper: str = ""
+  s: ConfigDict,
+  name: str,
+  questions: str,
+  field: str = "",
+  pattern: str = "",
+  paper: str = "",
 ) -> None:
   """Adds a column of the table."""
   column = dict(questions=questions, field=field, pattern=pattern, paper=paper)

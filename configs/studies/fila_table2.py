@@ -54,13 +54,13 @@ def _small(s):
   s.note = "Short scenes stand for MLVU, long ones for VideoMME's long videos."
   s.data = dict(kind="world", tasks=("shape", "colour"), held=120)
   small.add_fila(s, "weighted", small.fila_answer())
-  ways = dict(
+  selections = dict(
     uniform=small.uniform(small.GROUPS * small.SIZE),
     bsm=small.matched(),
     dissimilar=small.scenes("dissimilar"),
     similar=small.scenes(),
   )
-  for cell, infer in ways.items():
+  for cell, infer in selections.items():
     add_cell(s, cell, "weighted", TITLES[cell], infer=infer, seconds=15.0)
   add_questions(s, "held_out", HELD_OUT)
   add_column(s, "long scenes", "held_out", "kind", "/long", "VideoMME Long")
@@ -74,13 +74,13 @@ def _large(s, arg):
   if not arg.checkpoint:
     add_run(s, "weighted", large.fila(arg.init))
     source = dict(run="weighted")
-  ways = dict(
+  selections = dict(
     uniform=large.even(96),
     bsm=large.selected("bsm"),
     dissimilar=large.selected("kmeans", history="dissimilar"),
     similar=large.selected("kmeans"),
   )
-  for cell, infer in ways.items():
+  for cell, infer in selections.items():
     add_cell(s, cell, title=TITLES[cell], infer=infer, **source)
   large.ask_benchmarks(s, arg.root, ("videomme", "mlvu"))
   large.add_durations(s, ("long",))

@@ -62,13 +62,13 @@ def _title(amount: int) -> str:
 def _small(s):
   s.note = "A share of the base data is added in captions, as in the paper: 9 of 334 and so on."
   samples = PER_FILE * 300
-  most = round(samples * AMOUNTS[-1] / BASE)
+  captions = round(samples * AMOUNTS[-1] / BASE)
   s.data = dict(
     kind="world",
     tasks=("shape", "colour", "order"),
     held=120,
     brief=PER_FILE,
-    captions=most,
+    captions=captions,
     joined=1,
     described=0.0,
   )

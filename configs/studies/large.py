@@ -66,9 +66,9 @@ def selected(name: str, **options) -> dict:
   )
 
 
-def dynamic(most: int, least: int) -> dict:
-  """About a frame a second, from `least` to `most`."""
-  return dict(name="dynamic_fps", frames=most, low=least, multiple=4, phase="released")
+def dynamic(high: int, low: int) -> dict:
+  """About a frame a second, from `low` to `high`."""
+  return dict(name="dynamic_fps", frames=high, low=low, multiple=4, phase="released")
 
 
 def ask_benchmarks(s: ConfigDict, root: str, names: Sequence[str]) -> None:

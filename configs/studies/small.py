@@ -117,23 +117,23 @@ def add_deep(s: ConfigDict) -> dict:
   return dict(run="deep")
 
 
-def set_frames(c: ConfigDict, most: int, least: int = 0) -> None:
+def set_frames(c: ConfigDict, high: int, low: int = 0) -> None:
   """Sets the frames of a training sample: a number, or a range by the video's length.
 
   A range takes a frame a second.
   """
-  c.data.sampling = dict(name="uniform", frames=most, phase="random")
-  if least:
-    c.data.sampling = dynamic(most, least)
+  c.data.sampling = dict(name="uniform", frames=high, phase="random")
+  if low:
+    c.data.sampling = dynamic(high, low)
   tokens = c.model.merger.tokens
-  c.data.rows = ((most, 0, most * tokens + TEXT, 1),)
-  c.infer.sampling = dict(name="uniform", frames=most, phase="ends")
-  c.infer.lengths = (most * tokens + TEXT, 1024)
+  c.data.rows = ((high, 0, high * tokens + TEXT, 1),)
+  c.infer.sampling = dict(name="uniform", frames=high, phase="ends")
+  c.infer.lengths = (high * tokens + TEXT, 1024)
 
 
-def dynamic(most: int, least: int) -> dict:
-  """About a frame a second, from `least` to `most`."""
-  return dict(name="dynamic_fps", frames=most, low=least, multiple=4, phase="ends")
+def dynamic(high: int, low: int) -> dict:
+  """About a frame a second, from `low` to `high`."""
+  return dict(name="dynamic_fps", frames=high, low=low, multiple=4, phase="ends")
 
 
 def _with_model(c: ConfigDict, parts: dict) -> ConfigDict:

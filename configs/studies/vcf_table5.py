@@ -44,7 +44,10 @@ def get_config(arg=None):
 
 def _small(s, _):
   s.data = dict(
-    kind="world", tasks=("shape", "colour", "motion"), held=120, held_seconds=(30.0, 60.0)
+    kind="world",
+    tasks=("shape", "colour", "motion"),
+    held=120,
+    held_seconds=(30.0, 60.0),
   )
   see, answer, _ = small.VCF_SECONDS
   for encoder in ("umt", "siglip"):

@@ -73,7 +73,9 @@ def main(argv: Sequence[str]) -> int:
 def study_parser() -> argparse.ArgumentParser:
   """The options of `filax study`."""
   parser = options.Parser(
-    prog="filax study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    prog="filax study",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
   add("study", nargs="?", default="", metavar="F", help="a study, with :arguments")
@@ -99,7 +101,7 @@ def study_parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace, design: StudyDesign, cells: CellFolder) -> int:
   """Runs what is left and writes the report."""
   from filax.studies import study_run, study_time
-  from filax.studies.study_units import StudyPlace
+  from filax.studies.study_units import StudyPlace, StudyStopped
 
   place = StudyPlace(design, pathlib.Path(args.workdir).absolute(), cells)
   only = [name.strip() for name in args.only.split(",") if name.strip()]
@@ -112,7 +114,7 @@ def _run(args: argparse.Namespace, design: StudyDesign, cells: CellFolder) -> in
   if not args.report:
     try:
       failed = study_run.run_units(place, units, _say)
-    except study_run.StudyStopped:
+    except StudyStopped:
       _say("Stopped. The same command goes on from here.")
       return 0
   _write_report(place, args.seeds)

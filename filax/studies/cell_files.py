@@ -81,7 +81,9 @@ class CellFolder:
 
   def write_questions(self, questions: Sequence[AskedQuestion]) -> str:
     """Writes a file of questions unless it exists; returns its hash."""
-    rows = [[question.id, question.media, dict(question.groups)] for question in questions]
+    rows = []
+    for question in questions:
+      rows.append([question.id, question.media, dict(question.groups)])
     digest = digest_of(rows)[:_HASH_DIGITS]
     path = self._questions_path(digest)
     if not path.exists():
@@ -106,20 +108,18 @@ class CellFolder:
 
 
 def _parse_cell(value: Mapping[str, Any]) -> CellResult:
-  names = [field.name for field in dataclasses.fields(CellResult)]
-  entries = {name: value[name] for name in names}
-  entries["verdicts"] = {name: _long_verdicts(row) for name, row in value["verdicts"].items()}
-  return CellResult(**entries)
+  entries = dict(value)
+  del entries["schema"]
+  verdicts = {}
+  for name, row in value["verdicts"].items():
+    verdicts[name] = tuple(map(float, row))
+  return CellResult(**entries | dict(verdicts=verdicts))
 
 
 def _short_verdicts(scores: Sequence[float]) -> str | list[float]:
-  if all(score in (0.0, 1.0) for score in scores):
-    return "".join("1" if score else "0" for score in scores)
+  if set(scores) <= {0.0, 1.0}:
+    return "".join(map("{:.0f}".format, scores))
   return [round(score, _DECIMALS) for score in scores]
-
-
-def _long_verdicts(verdicts: str | Sequence[float]) -> tuple[float, ...]:
-  return tuple(map(float, verdicts))
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:

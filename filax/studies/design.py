@@ -182,7 +182,10 @@ def _check_design(design: StudyDesign) -> None:
       raise ValueError(f"{name}: cells.{cell.name} needs either a run or a checkpoint.")
   for column in design.columns.values():
     _check_reference(
-      design.questions, column.questions, f"{name}: columns.{column.name}.questions", empty=False
+      design.questions,
+      column.questions,
+      f"{name}: columns.{column.name}.questions",
+      empty=False,
     )
     _check_pattern(column, name)
   for contrast in design.contrasts:
@@ -202,7 +205,11 @@ def _check_design(design: StudyDesign) -> None:
 
 
 def _check_reference(
-  known: Mapping[str, Any], name: str, where: str, *, empty: bool = True
+  known: Mapping[str, Any],
+  name: str,
+  where: str,
+  *,
+  empty: bool = True,
 ) -> None:
   if name in known or (empty and not name):
     return

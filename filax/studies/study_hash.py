@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import Any
 
+from filax.evals.hashes import checkpoint_hash
 from filax.studies.design import QuestionSet, StudyCell, StudyDesign, TrainedRun
 
 SHORT = 8  # Digits of a hash in a folder's name.
@@ -28,7 +29,10 @@ def run_hash(design: StudyDesign, run: str, seed: int) -> str:
 
 def cell_hash(design: StudyDesign, cell: StudyCell, seed: int) -> str:
   """The hash of a cell: its run or checkpoint, how and what it is asked."""
-  source = run_hash(design, cell.run, seed) if cell.run else cell.checkpoint
+  if cell.run:
+    source = run_hash(design, cell.run, seed)
+  else:  # A folder that has moved is still the same checkpoint.
+    source = checkpoint_hash(cell.checkpoint) or cell.checkpoint
   questions = [_asked(questions) for questions in design.questions.values()]
   return digest_of(
     dict(

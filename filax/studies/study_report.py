@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of a study: report.json, report.md, report.html and figure.png."""
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Iterator, Sequence
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from filax import files
 from filax.evals import html_page
 from filax.evals.html_page import NOTHING, element, points, signed_points
+from filax.studies.cell_files import CellResult
 from filax.studies.crossed import CrossedMean
 from filax.studies.study_figure import draw_study
 from filax.studies.study_table import (
@@ -114,12 +117,19 @@ def _mean_values(mean: CrossedMean | None) -> dict[str, Any]:
 
 def commits(numbers: StudyNumbers) -> list[str]:
   """The commits that made the cells."""
-  return sorted({result.commit for results in numbers.cells.values() for result in results})
+  names = {result.commit for result in _all_results(numbers)}
+  return sorted(names)
 
 
 def devices(numbers: StudyNumbers) -> list[str]:
   """The kinds of devices that made the cells."""
-  return sorted({result.device for results in numbers.cells.values() for result in results})
+  names = {result.device for result in _all_results(numbers)}
+  return sorted(names)
+
+
+def _all_results(numbers: StudyNumbers) -> Iterator[CellResult]:
+  """The results of all cells and seeds."""
+  return itertools.chain.from_iterable(numbers.cells.values())
 
 
 def table_head(numbers: StudyNumbers) -> list[str]:
@@ -201,10 +211,12 @@ def _smallest_text(verdict: ContrastVerdict) -> str:
 
 def counts_line(numbers: StudyNumbers) -> str:
   """How many contrasts agree, in words."""
-  counts = {AGREES: 0, DISAGREES: 0, UNDECIDED: 0, NOT_RUN: 0}
-  for verdict in numbers.verdicts:
-    counts[verdict.verdict] += 1
-  return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+  counts = collections.Counter(verdict.verdict for verdict in numbers.verdicts)
+  parts = []
+  for name in (AGREES, DISAGREES, UNDECIDED, NOT_RUN):
+    if counts[name]:
+      parts.append(f"{counts[name]} {name}")
+  return ", ".join(parts)
 
 
 def facts_lines(numbers: StudyNumbers) -> list[str]:
@@ -216,7 +228,7 @@ def facts_lines(numbers: StudyNumbers) -> list[str]:
   if asked:
     lines.append(f"Up to {asked} questions a column, {numbers.seeds} seeds.")
   if names := commits(numbers):
-    lines.append(f"Code: {', '.join(name or 'no commit' for name in names)}.")
+    lines.append(f"Code: {', '.join(names) or 'of no commit'}.")
     lines.append(f"Device: {', '.join(devices(numbers))}.")
   if numbers.missing:
     lines.append(f"Not run, or not with all seeds: {', '.join(numbers.missing)}.")
@@ -226,7 +238,11 @@ def facts_lines(numbers: StudyNumbers) -> list[str]:
 
 
 def _question_count(entries: Sequence[TableEntry]) -> int:
-  return max((entry.mean.questions for entry in entries if entry.mean), default=0)
+  count = 0
+  for entry in entries:
+    if entry.mean is not None:
+      count = max(count, entry.mean.questions)
+  return count
 
 
 def markdown(numbers: StudyNumbers) -> str:

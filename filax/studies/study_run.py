@@ -12,13 +12,16 @@ import time
 
 from filax import files
 from filax.checkpoint.lease import Held, Lease
+from filax.evals import registry
+from filax.evals.questions import data_folder
+from filax.parallel import distributed
+from filax.studies.design import DATA
 from filax.studies.study_time import StudyClock, time_text
 from filax.studies.study_units import (
   CellUnit,
   DataUnit,
   LastSession,
   StudyPlace,
-  StudyStopped,
   StudyUnit,
   TrainUnit,
 )
@@ -48,7 +51,10 @@ class StudyUnits:
 
 
 def plan_units(
-  place: StudyPlace, seeds: int, only: Sequence[str] = (), shard: tuple[int, int] = (0, 1)
+  place: StudyPlace,
+  seeds: int,
+  only: Sequence[str] = (),
+  shard: tuple[int, int] = (0, 1),
 ) -> StudyUnits:
   """The units of a share of the cells.
 
@@ -115,6 +121,8 @@ def run_units(place: StudyPlace, units: StudyUnits, say: Say) -> dict[str, str]:
 
   Raises StudyStopped after a signal.
   """
+  if units.undone():
+    check_study(place, units)
   clock = StudyClock(place, units.before, units.cells)
   folder = place.workdir / "locks"
   folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +144,28 @@ def run_units(place: StudyPlace, units: StudyUnits, say: Say) -> dict[str, str]:
     if _is_lost(cell, failed) and not cell.is_done():
       failed.setdefault(cell.name, "what it needs has failed")
   return failed
+
+
+def check_study(place: StudyPlace, units: StudyUnits) -> None:
+  """Checks what can be checked before hours of training.
+
+  Raises ValueError for several processes of one run, for invalid settings of a run, and for
+  questions that are not there.
+  """
+  if not distributed.is_alone():
+    raise ValueError(
+      "A study runs in processes that know nothing of each other. Start it without the variables "
+      "of launch/, with another --shard on every host."
+    )
+  for unit in units.before:
+    if isinstance(unit, TrainUnit):
+      unit.config()
+  for questions in place.design.questions.values():
+    if registry.is_benchmark(questions.manifest):
+      registry.find_benchmark(questions.manifest)
+      data_folder(place.filled(questions.data), questions.manifest)
+    elif DATA not in questions.manifest:
+      registry.check_manifest(questions.manifest)
 
 
 def _do_one(
@@ -168,12 +198,14 @@ def _do(
   say: Say,
 ) -> None:
   """Does a unit and says how it went; a failure is kept."""
-  left = clock.seconds_of(undone)
-  say(f"{unit.name} ... ({len(undone)} left{', about ' + time_text(left) if left else ''})")
+  to_go = f"{len(undone)} to go"
+  if seconds := clock.seconds_of(undone):
+    to_go += f", about {time_text(seconds)}"
+  say(f"{unit.name} ... ({to_go})")
   start = time.perf_counter()
   try:
     outcome = unit.work()
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, RuntimeError) as error:  # The last one from the device.
     failed[unit.name] = str(error)
     say(f"{unit.name} failed: {error}")
     return
@@ -190,6 +222,3 @@ def _is_lost(unit: StudyUnit, failed: Collection[str]) -> bool:
 def _first_names(units: Sequence[StudyUnit]) -> str:
   names = [unit.name for unit in units[:3]]
   return ", ".join(names) + (" and others" if len(units) > 3 else "")
-
-
-__all__ = ["StudyStopped", "StudyUnits", "plan_units", "run_units"]

@@ -3,8 +3,9 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import itertools
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -93,6 +94,15 @@ class StudyReader:
         scores[question.id] = (score, question.media)
     return scores
 
+  def column_mean(self, results: Sequence[CellResult], column: StudyColumn) -> CrossedMean | None:
+    """The mean over seeds and the questions that all of them answered."""
+    tables = [self.column_scores(result, column) for result in results]
+    names = common_names(tables)
+    if not names:
+      return None
+    rows = [score_row(table, names) for table in tables]
+    return crossed_mean(np.array(rows), video_units(tables[0], names))
+
 
 def in_column(question: AskedQuestion, column: StudyColumn) -> bool:
   """Whether a question counts in a column."""
@@ -104,7 +114,10 @@ def in_column(question: AskedQuestion, column: StudyColumn) -> bool:
 
 
 def study_numbers(
-  design: StudyDesign, folder: CellFolder, hashes: Mapping[tuple[str, int], str], seeds: int
+  design: StudyDesign,
+  folder: CellFolder,
+  hashes: Mapping[tuple[str, int], str],
+  seeds: int,
 ) -> StudyNumbers:
   """The numbers of the cells that are there.
 
@@ -124,19 +137,10 @@ def study_numbers(
   entries = []
   for name in design.cells:
     for column in design.columns.values():
-      mean = _cell_mean([reader.column_scores(result, column) for result in cells[name]])
+      mean = reader.column_mean(cells[name], column)
       entries.append(TableEntry(name, column.name, mean, design.published.get((column.name, name))))
   verdicts = [_judge(design, contrast, cells, reader) for contrast in design.contrasts]
   return StudyNumbers(design, entries, verdicts, cells, seeds, outdated)
-
-
-def _cell_mean(seeds: Sequence[Scores]) -> CrossedMean | None:
-  """The mean over seeds and the questions that all of them answered."""
-  names = _common_names(seeds)
-  if not names:
-    return None
-  table = np.array([[scores[name][0] for name in names] for scores in seeds])
-  return crossed_mean(table, _units([seeds[0][name][1] for name in names]))
 
 
 def _judge(
@@ -159,23 +163,28 @@ def _judge(
 
 
 def paired_by_seed(
-  first: Sequence[CellResult], second: Sequence[CellResult]
+  first: Sequence[CellResult],
+  second: Sequence[CellResult],
 ) -> list[tuple[CellResult, CellResult]]:
   """The results of two cells for the seeds that both have."""
   of_seed = {result.seed: result for result in second}
-  return [(result, of_seed[result.seed]) for result in first if result.seed in of_seed]
+  pairs = []
+  for result in first:
+    if result.seed in of_seed:
+      pairs.append((result, of_seed[result.seed]))
+  return pairs
 
 
 def paired_difference(pairs: Sequence[tuple[Scores, Scores]]) -> CrossedMean | None:
   """The mean difference over seeds and common questions; None without any."""
-  everything = [scores for pair in pairs for scores in pair]
-  names = _common_names(everything)
+  tables = list(itertools.chain.from_iterable(pairs))
+  names = common_names(tables)
   if not names:
     return None
   rows = []
   for above, below in pairs:
-    rows.append([above[name][0] - below[name][0] for name in names])
-  return crossed_mean(np.array(rows), _units([everything[0][name][1] for name in names]))
+    rows.append(score_row(above, names) - score_row(below, names))
+  return crossed_mean(np.array(rows), video_units(tables[0], names))
 
 
 def verdict_on(difference: CrossedMean) -> str:
@@ -195,15 +204,23 @@ def _published_difference(design: StudyDesign, contrast: Contrast) -> float | No
   return higher - lower
 
 
-def _common_names(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+def common_names(tables: Sequence[Scores]) -> list[str]:
   """The questions of all tables, in the order of the first."""
   if not tables:
     return []
   first, *others = tables
-  return [name for name in first if all(name in other for other in others)]
+  common = set(first).intersection(*others)
+  return [name for name in first if name in common]
 
 
-def _units(media: Sequence[str]) -> np.ndarray:
+def score_row(table: Scores, names: Sequence[str]) -> np.ndarray:
+  """The scores of questions, f64 [n]."""
+  scores = [table[name][0] for name in names]
+  return np.array(scores, np.float64)
+
+
+def video_units(table: Scores, names: Sequence[str]) -> np.ndarray:
   """The number of each question's video, i64 [n]."""
-  _, numbers = np.unique(np.array(media), return_inverse=True)
+  videos = [table[name][1] for name in names]
+  _, numbers = np.unique(np.array(videos), return_inverse=True)
   return numbers.astype(np.int64)

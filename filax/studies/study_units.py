@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from filax import files, released
 from filax.checkpoint.tuples import as_tuples
+from filax.evals.rows import Row
 from filax.evals.run import evaluate
 from filax.infer.loaded import LoadedModel
 from filax.models import components
@@ -239,8 +240,7 @@ class CellUnit:
     verdicts = {}
     for name, questions in self.place.design.questions.items():
       report = self._ask(model, questions)
-      rows = sorted(report["answers"], key=lambda row: row["id"])
-      rows = [row for row in rows if row["score"] is not None]
+      rows = scored_rows(report["answers"])
       scores[name] = float(report["scores"][report["metric"]])
       digests[name] = self.place.cells.write_questions(asked_questions(rows, report["by"]))
       verdicts[name] = tuple(float(row["score"]) for row in rows)
@@ -272,7 +272,6 @@ class CellUnit:
       batch=questions.batch,
       blind=self.cell.blind,
       out=folder,
-      progress=False,
       frame_cache=self.place.workdir / "frames",
     )
 
@@ -290,6 +289,15 @@ def answering_selector(infer: Mapping[str, Any], cell: StudyCell) -> Any:
   """The selector of a cell: its own, or that of config.infer."""
   changed = dict(infer) | dict(cell.infer)
   return components.build("selector", as_tuples(dict(changed["selector"])))
+
+
+def scored_rows(rows: Sequence[Row]) -> list[Row]:
+  """The rows with a score, in the order of their ids."""
+  by_id = {}
+  for row in rows:
+    if row["score"] is not None:
+      by_id[row["id"]] = row
+  return [by_id[name] for name in sorted(by_id)]
 
 
 def asked_questions(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[AskedQuestion]:

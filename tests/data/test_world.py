@@ -3,6 +3,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 
 import av
@@ -169,7 +170,7 @@ def test_a_shape_moves_the_way_it_says(motion):
   blue = frames[..., 2] > 120
   grid = np.arange(recipe.side)
   steps = []
-  for before, after in zip(blue, blue[1:], strict=False):
+  for before, after in itertools.pairwise(blue):
     axis = 1 if motion in ("left", "right") else 0
     sums = [mask.sum(1 - axis) for mask in (before, after)]
     whole = all(mask[0] == mask[-1] == 0 and mask.sum() for mask in sums)

@@ -29,7 +29,9 @@ _AT_ONCE = 512  # Frames drawn at a time, so that memory does not grow with the 
 
 
 def film_scenes(
-  rng: Generator, scenes: Sequence[WorldScene], recipe: WorldRecipe
+  rng: Generator,
+  scenes: Sequence[WorldScene],
+  recipe: WorldRecipe,
 ) -> Iterator[np.ndarray]:
   """The pictures of a video, uint8 [side side 3] each."""
   for scene in scenes:

@@ -148,12 +148,14 @@ class PlacedQuestion(NamedTuple):
 
 
 def balanced(
-  rng: Generator, questions: Sequence[PlacedQuestion], most: int = 0
+  rng: Generator,
+  questions: Sequence[PlacedQuestion],
+  limit: int = 0,
 ) -> list[PlacedQuestion]:
   """Questions of one kind whose answers are equally frequent, in the order given.
 
   Every answer is kept as often as the rarest one. Of seconds only the frequent ones are kept, as
-  many as keep the most questions. most: questions of the kind; 0 = no bound. A kind with many
+  many as keep the most questions. limit: questions of the kind; 0 = no bound. A kind with many
   different answers, such as colour and shape at once, is only shortened: its answers are uniform as
   they are drawn.
   """
@@ -163,17 +165,17 @@ def balanced(
     by_answer[questions[place].asked.answer].append(place)
   counts = sorted(map(len, by_answer.values()), reverse=True)
   if len(counts) > _EVEN_CHOICES and questions[0].asked.task != "when":
-    return [questions[place] for place in sorted(order[: most or None])]
+    return [questions[place] for place in sorted(order[: limit or None])]
   kept = len(counts)
   if questions[0].asked.task == "when":
     kept = max(range(1, len(counts) + 1), key=lambda size: size * counts[size - 1])
-  each = counts[kept - 1]
-  if most:
-    each = max(1, min(each, most // kept))
+  of_each = counts[kept - 1]
+  if limit:
+    of_each = max(1, min(of_each, limit // kept))
   chosen = []
   for places in by_answer.values():
     if len(places) >= counts[kept - 1]:
-      chosen += places[:each]
+      chosen += places[:of_each]
   return [questions[place] for place in sorted(chosen)]
 
 

@@ -105,9 +105,11 @@ def _check_recipe(recipe: WorldRecipe) -> None:
     low, high = getattr(recipe, name)
     if not 0 <= low <= high or not math.isfinite(high):
       raise ValueError(f"{name}={low:g},{high:g} is no range. Set it to a minimum and a maximum.")
-  fewest, most = recipe.scenes
-  if not 2 <= fewest <= most <= MOST_SCENES:
-    raise ValueError(f"scenes={fewest},{most} cannot be used. Set it to 2 to {MOST_SCENES} scenes.")
+  fewest, largest = recipe.scenes
+  if not 2 <= fewest <= largest <= MOST_SCENES:
+    raise ValueError(
+      f"scenes={fewest},{largest} cannot be used. Set it to 2 to {MOST_SCENES} scenes."
+    )
   for name in ("short", "train_short"):
     if getattr(recipe, name)[1] >= fewest:
       raise ValueError(f"{name} leaves no long scene in a video of {fewest} scenes. Lower it.")

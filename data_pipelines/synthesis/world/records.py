@@ -42,7 +42,11 @@ def conversation(rows: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def clip_records(
-  rng: Generator, file: str, scenes: Sequence[WorldScene], recipe: WorldRecipe, frames: int = 4
+  rng: Generator,
+  file: str,
+  scenes: Sequence[WorldScene],
+  recipe: WorldRecipe,
+  frames: int = 4,
 ) -> list[Record]:
   """Captioned clips of `frames` neighbouring frames inside one scene."""
   records = []
@@ -75,7 +79,11 @@ class JoinedKind:
 
 
 def joined_record(
-  rng: Generator, name: str, pool: Sequence[FileScene], recipe: WorldRecipe, kind: JoinedKind
+  rng: Generator,
+  name: str,
+  pool: Sequence[FileScene],
+  recipe: WorldRecipe,
+  kind: JoinedKind,
 ) -> Record:
   """A training record: a virtual video of scenes from many files, and questions about it."""
   chosen = _choose_scenes(rng, pool, recipe, kind)
@@ -89,7 +97,10 @@ def joined_record(
 
 
 def _choose_scenes(
-  rng: Generator, pool: Sequence[FileScene], recipe: WorldRecipe, kind: JoinedKind
+  rng: Generator,
+  pool: Sequence[FileScene],
+  recipe: WorldRecipe,
+  kind: JoinedKind,
 ) -> list[FileScene]:
   """Scenes with different backgrounds, short and long ones in a drawn order."""
   count = draw_scene_count(rng, kind.scenes)
@@ -108,13 +119,16 @@ def _choose_scenes(
 
 
 def _place_scenes(
-  rng: Generator, chosen: Sequence[FileScene], recipe: WorldRecipe, kind: JoinedKind
+  rng: Generator,
+  chosen: Sequence[FileScene],
+  recipe: WorldRecipe,
+  kind: JoinedKind,
 ) -> list[WorldScene]:
   """The scenes one after the other, cut to lengths of a training video."""
   total = rng.uniform(*kind.seconds)
   long = sum(not scene.short for _, scene in chosen)
-  least = min(INTERVALS / recipe.slots, 1 / max(1, long))
-  share = least + rng.dirichlet([2.0] * max(1, long)) * (1 - long * least)
+  smallest = min(INTERVALS / recipe.slots, 1 / max(1, long))
+  share = smallest + rng.dirichlet([2.0] * max(1, long)) * (1 - long * smallest)
   lengths = iter(share * total)
   start = 0.0
   placed = []
@@ -129,7 +143,10 @@ def _place_scenes(
 
 
 def _training_rows(
-  rng: Generator, scenes: Sequence[WorldScene], recipe: WorldRecipe, kind: JoinedKind
+  rng: Generator,
+  scenes: Sequence[WorldScene],
+  recipe: WorldRecipe,
+  kind: JoinedKind,
 ) -> list[tuple[str, str]]:
   """A caption, or questions whose tasks and answers are equally frequent."""
   if rng.uniform() < kind.described:
@@ -155,7 +172,10 @@ def blank_record(record: Record) -> Record:
 
 
 def held_out_records(
-  rng: Generator, files: Sequence[str], videos: Sequence[Sequence[WorldScene]], recipe: WorldRecipe
+  rng: Generator,
+  files: Sequence[str],
+  videos: Sequence[Sequence[WorldScene]],
+  recipe: WorldRecipe,
 ) -> tuple[list[Record], dict[str, Any]]:
   """Records of one question each with balanced answers, and their chances by kind.
 

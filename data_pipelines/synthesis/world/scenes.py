@@ -97,12 +97,15 @@ def shapes_of_video(rng: Generator, recipe: WorldRecipe) -> Sequence[str]:
 
 def draw_scene_count(rng: Generator, limits: tuple[int, int]) -> int:
   """A whole number between limits, both included."""
-  fewest, most = limits
-  return int(rng.integers(fewest, most + 1))
+  fewest, largest = limits
+  return int(rng.integers(fewest, largest + 1))
 
 
 def _draw_frames(
-  rng: Generator, recipe: WorldRecipe, is_short: np.ndarray, total: int
+  rng: Generator,
+  recipe: WorldRecipe,
+  is_short: np.ndarray,
+  total: int,
 ) -> np.ndarray:
   """Frames of each scene, i64 [scenes], about `total` in all.
 
@@ -114,7 +117,7 @@ def _draw_frames(
   frames = np.where(is_short, short_frames, 0)
   long = int(np.count_nonzero(~is_short))
   rest = total - int(frames.sum())
-  least = min(int(np.ceil(INTERVALS * total / recipe.slots)), rest // long)
+  smallest = min(int(np.ceil(INTERVALS * total / recipe.slots)), rest // long)
   share = rng.dirichlet([_EVENNESS] * long)
-  frames[~is_short] = least + (share * (rest - long * least)).astype(int)
+  frames[~is_short] = smallest + (share * (rest - long * smallest)).astype(int)
   return frames

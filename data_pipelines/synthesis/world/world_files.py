@@ -38,7 +38,9 @@ _TOKENIZER_RECORDS = 3000  # Enough, because words repeat.
 
 
 def write_world(
-  folder: str | pathlib.Path, recipe: WorldRecipe, processes: int | None = None
+  folder: str | pathlib.Path,
+  recipe: WorldRecipe,
+  processes: int | None = None,
 ) -> dict[str, Any]:
   """Makes or completes a world; returns the content of world.json.
 
@@ -95,7 +97,10 @@ def video_file(split: str, index: int) -> str:
 
 
 def make_world_video(
-  folder: pathlib.Path, recipe: WorldRecipe, split: str, index: int
+  folder: pathlib.Path,
+  recipe: WorldRecipe,
+  split: str,
+  index: int,
 ) -> list[WorldScene]:
   """Writes a video unless it exists; returns its scenes."""
   rng = world_stream(recipe.seed, split, index)
@@ -114,7 +119,9 @@ def _grey_frames(recipe: WorldRecipe) -> Iterator[np.ndarray]:
 
 
 def _write_manifests(
-  folder: pathlib.Path, recipe: WorldRecipe, videos: Sequence[Sequence[WorldScene]]
+  folder: pathlib.Path,
+  recipe: WorldRecipe,
+  videos: Sequence[Sequence[WorldScene]],
 ) -> dict[str, Any]:
   """Writes all JSON files but world.json; returns the kinds of held-out questions."""
   rng = world_stream(recipe.seed, "records")
@@ -140,7 +147,9 @@ def _write_manifests(
 
 
 def _write_joined(
-  folder: pathlib.Path, recipe: WorldRecipe, pool: Sequence[records.FileScene]
+  folder: pathlib.Path,
+  recipe: WorldRecipe,
+  pool: Sequence[records.FileScene],
 ) -> list[corpus_files.Record]:
   """Writes the manifests of joined videos; returns the records of train.json."""
   usual = records.JoinedKind(recipe.train_seconds, recipe.scenes, recipe.described)
