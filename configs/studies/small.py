@@ -17,7 +17,7 @@ CLIPS = f"{DATA}/clips.json"
 TRAIN = f"{DATA}/train.json"
 BRIEF = f"{DATA}/train_brief.json"
 CAPTIONS = f"{DATA}/captions.json"
-TEXT = 140  # Positions of the longest question with its answers, and of the longest caption.
+TEXT = 104  # Positions of the longest question with its answers, and of the longest caption.
 FILA_SECONDS = (70.0, 190.0)  # Of seeing and of answering.
 VCF_SECONDS = (110.0, 310.0, 60.0)  # Of seeing, of answering, and of 300 steps more.
 

@@ -76,7 +76,7 @@ def plan_units(
         continue  # A checkpoint has no other seeds.
       before: Sequence[StudyUnit] = data
       if cell.run:
-        before = [_train_unit(place, cell.run, seed, data, runs)]
+        before = [_train_unit(place, cell.run, seed, data, sessions, runs)]
       unit = CellUnit(place, cell, seed, sessions, before)
       groups.setdefault((cell.run or cell.checkpoint, seed), []).append(unit)
   cells = []
@@ -91,6 +91,7 @@ def _train_unit(
   run: str,
   seed: int,
   data: Sequence[StudyUnit],
+  sessions: LastSession,
   runs: dict[tuple[str, int], TrainUnit],
 ) -> TrainUnit:
   """The unit of a run after those that it starts from."""
@@ -98,7 +99,7 @@ def _train_unit(
   for part in place.design.chain(run):
     key = (part.name, seed)
     if key not in runs:
-      runs[key] = TrainUnit(place, part, seed, before)
+      runs[key] = TrainUnit(place, part, seed, sessions, before)
     before = [runs[key]]
   return runs[run, seed]
 

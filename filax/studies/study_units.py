@@ -129,6 +129,26 @@ class DataUnit:
     return str(folder)
 
 
+class LastSession:
+  """The checkpoint that was loaded last, for cells that share it."""
+
+  def __init__(self) -> None:
+    self._source = ""
+    self._loaded: LoadedModel | None = None
+
+  def forget(self) -> None:
+    """Frees the memory of the model."""
+    self._loaded = None
+
+  def load(self, source: str) -> LoadedModel:
+    """The model of a checkpoint."""
+    if self._loaded is None or source != self._source:
+      self.forget()
+      self._loaded = released.load(source)
+      self._source = source
+    return self._loaded
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainUnit:
   """Trains a run with a seed, as `filax train` does."""
@@ -136,6 +156,7 @@ class TrainUnit:
   place: StudyPlace
   run: TrainedRun
   seed: int
+  sessions: LastSession
   before: Sequence[StudyUnit] = ()
 
   @property
@@ -168,6 +189,7 @@ class TrainUnit:
 
   def work(self) -> str:
     start = time.perf_counter()
+    self.sessions.forget()
     summary: dict[str, Any] = dict(stopped=True)
     with contextlib.suppress(Interrupted), Signals() as signals:
       summary = train(self.config(), str(self.folder), signals)
@@ -175,22 +197,6 @@ class TrainUnit:
       raise StudyStopped
     _mark_done(self.folder, time.perf_counter() - start)
     return f"{summary['steps']} steps, {summary['frames_per_second']:,.0f} frames/s"
-
-
-class LastSession:
-  """The checkpoint that was loaded last, for cells that share it."""
-
-  def __init__(self) -> None:
-    self._source = ""
-    self._loaded: LoadedModel | None = None
-
-  def load(self, source: str) -> LoadedModel:
-    """The model of a checkpoint."""
-    if self._loaded is None or source != self._source:
-      self._loaded = None  # Frees its memory first.
-      self._loaded = released.load(source)
-      self._source = source
-    return self._loaded
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
