@@ -67,7 +67,7 @@ def _small(s):
     kind="world",
     tasks=("shape", "colour"),
     held=160,
-    held_seconds=(20.0, 180.0),
+    held_seconds=(30.0, 180.0),
     length_bounds=(45.0, 100.0),
   )
   small.add_fila(s, "unmerged", small.fila_answer("mean", frames=small.GROUPS))

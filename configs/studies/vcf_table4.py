@@ -69,7 +69,7 @@ def _small(s):
     kind="world",
     tasks=("shape", "colour", "motion"),
     held=120,
-    held_seconds=(20.0, 180.0),
+    held_seconds=(30.0, 180.0),
     brief=6,
   )
   see, answer, more = small.VCF_SECONDS

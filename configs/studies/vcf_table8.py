@@ -44,12 +44,12 @@ def get_config(arg=None):
 
 
 def _small(s):
-  s.note = "Brief videos last 15 to 45 s, long ones 100 to 180 s."
+  s.note = "Brief videos last 30 to 45 s, long ones 100 to 180 s."
   s.data = dict(
     kind="world",
     tasks=("shape", "colour"),
     held=160,
-    held_seconds=(20.0, 180.0),
+    held_seconds=(30.0, 180.0),
     length_bounds=(45.0, 100.0),
     brief=24,
   )

@@ -7,6 +7,7 @@ the sum of both clusterings less their overlap (Cameron, Gelbach and Miller 2011
 of freedom of the t interval follow Satterthwaite. Questions about one video count together.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,11 @@ class CrossedMean(NamedTuple):
   freedom: float  # Degrees of freedom.
   seeds: int
   questions: int
+
+  @property
+  def has_interval(self) -> bool:
+    """False for one video under one seed: nothing says how much it varies."""
+    return math.isfinite(self.error)
 
   @property
   def smallest_difference(self) -> float:

@@ -108,8 +108,8 @@ def _mean_values(mean: CrossedMean | None) -> dict[str, Any]:
     return dict(mean=None)
   return dict(
     mean=mean.mean,
-    low=mean.low,
-    high=mean.high,
+    low=mean.low if mean.has_interval else None,
+    high=mean.high if mean.has_interval else None,
     seeds=mean.seeds,
     questions=mean.questions,
   )
@@ -164,7 +164,10 @@ def mean_text(mean: CrossedMean | None) -> str:
   """A score with its interval: "62.3 (58.0 to 66.5)"."""
   if mean is None:
     return NOTHING
-  return f"{points(mean.mean)} ({points(mean.low)} to {points(mean.high)})"
+  text = points(mean.mean)
+  if mean.has_interval:
+    text += f" ({points(mean.low)} to {points(mean.high)})"
+  return text
 
 
 CONTRAST_HEAD = ("column", "claim", "difference", "paper", "verdict", "smallest difference")
@@ -195,9 +198,10 @@ def contrast_rows(numbers: StudyNumbers) -> list[list[str]]:
 def _difference_text(difference: CrossedMean | None) -> str:
   if difference is None:
     return NOTHING
-  low = signed_points(difference.low)
-  high = signed_points(difference.high)
-  return f"{signed_points(difference.mean)} ({low} to {high})"
+  text = signed_points(difference.mean)
+  if difference.has_interval:
+    text += f" ({signed_points(difference.low)} to {signed_points(difference.high)})"
+  return text
 
 
 def _smallest_text(verdict: ContrastVerdict) -> str:

@@ -158,7 +158,10 @@ def _judge(
   published = _published_difference(design, contrast)
   if difference is None:
     return ContrastVerdict(contrast, NOT_RUN, None, None, published)
-  smallest = max(difference.smallest_difference, 1 / (difference.seeds * difference.questions))
+  smallest = None
+  if difference.has_interval:
+    one_answer = 1 / (difference.seeds * difference.questions)
+    smallest = max(difference.smallest_difference, one_answer)
   return ContrastVerdict(contrast, verdict_on(difference), difference, smallest, published)
 
 

@@ -2,9 +2,10 @@
 """Estimates how long the units of a study take.
 
 A unit takes as long as the same run or cell took with another seed. Without one, the guess of the
-study's config counts, scaled by how far the guesses of finished units were off.
+study's config counts, scaled by how far the guesses of finished units of its kind were off.
 """
 
+import collections
 from collections.abc import Sequence
 
 from filax.studies.study_units import (
@@ -21,8 +22,8 @@ class StudyClock:
 
   def __init__(self, place: StudyPlace, before: Sequence[StudyUnit], cells: Sequence[CellUnit]):
     self._seconds: dict[str, float] = {}
-    self._guessed = 0.0  # Guesses of finished units,
-    self._taken = 0.0  # and the seconds that these units took.
+    self._guessed: dict[type, float] = collections.defaultdict(float)  # By kind of unit: guesses,
+    self._taken: dict[type, float] = collections.defaultdict(float)  # and seconds of finished ones.
     for unit in before:
       folder = unit.folder if isinstance(unit, TrainUnit) else place.data
       seconds = done_seconds(folder)
@@ -37,8 +38,8 @@ class StudyClock:
     """Keeps the seconds of a finished unit."""
     self._seconds[_kind(unit)] = seconds
     if unit.guess:
-      self._guessed += unit.guess
-      self._taken += seconds
+      self._guessed[type(unit)] += unit.guess
+      self._taken[type(unit)] += seconds
 
   def seconds_of(self, units: Sequence[StudyUnit]) -> float:
     """The estimated seconds of units; 0 if nothing is known."""
@@ -48,7 +49,8 @@ class StudyClock:
     known = self._seconds.get(_kind(unit))
     if known is not None:
       return known
-    scale = self._taken / self._guessed if self._guessed else 1.0
+    guessed = self._guessed[type(unit)]
+    scale = self._taken[type(unit)] / guessed if guessed else 1.0
     return unit.guess * scale
 
 

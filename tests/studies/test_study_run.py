@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from compile_flags import QUICK
 import pytest
 
 from filax.cli.main import main
@@ -58,9 +59,7 @@ def killed(study, tmp_path_factory):
   """A workdir whose study was killed after its first cell."""
   workdir = tmp_path_factory.mktemp("work")
   words = ["study", study, "--workdir", str(workdir), "--seeds", "2"]
-  process = subprocess.Popen(
-    [sys.executable, "-m", "filax", *words], env=os.environ | {"JAX_PLATFORMS": "cpu"}
-  )
+  process = start(words)
   deadline = time.monotonic() + 120
   while not list(cell_files(workdir)) and process.poll() is None and time.monotonic() < deadline:
     time.sleep(0.02)
@@ -69,50 +68,56 @@ def killed(study, tmp_path_factory):
   return workdir
 
 
+def start(words, **options):
+  """A command on one device; the tests' own process pretends to have eight."""
+  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK}
+  return subprocess.Popen([sys.executable, "-m", "filax", *words], env=env, text=True, **options)
+
+
+def output_of(words):
+  """The output of a command that must succeed."""
+  process = start(words, stdout=subprocess.PIPE)
+  text, _ = process.communicate()
+  assert process.returncode == 0
+  return text
+
+
 def cell_files(workdir):
   return (pathlib.Path(workdir) / "cells" / "tiny").glob("*.seed*.json")
 
 
-def test_a_killed_study_goes_on_where_it_stood(study, killed, capsys):
+def test_a_killed_study_goes_on_where_it_stood(study, killed):
   before = {path: path.stat().st_mtime_ns for path in cell_files(killed)}
   assert 1 <= len(before) < 4
-  assert main(["study", study, "--workdir", str(killed), "--seeds", "2"]) == 0
+  output = output_of(["study", study, "--workdir", str(killed), "--seeds", "2"])
   after = {path: path.stat().st_mtime_ns for path in cell_files(killed)}
   assert len(after) == 4
   assert before.items() <= after.items()
-  shown = capsys.readouterr().out
-  assert "data-" not in shown.split("[study]")[1]
-  assert shown.count("train:small.seed0 ...") == 0
-  assert shown.count("train:small.seed1 ...") == 1
+  assert "data-" not in output.split("[study]")[1]
+  assert output.count("train:small.seed0 ...") == 0
+  assert output.count("train:small.seed1 ...") == 1
   report = json.loads((killed / "reports/tiny/report.json").read_bytes())
   assert report["missing"] == []
   assert {row["seeds"] for row in report["table"]} == {2}
   assert report["contrasts"][0]["verdict"] in ("agrees", "disagrees", "undecided")
-  check_cells(killed)
-  check_nothing_left(study, killed, capsys)
-  check_outdated(study, killed, capsys)
+  assert len(list((killed / "runs").iterdir())) == 2
+  assert len(list((killed / "cells/tiny").glob("questions.*.json"))) == 1
 
 
-def check_cells(workdir):
-  """Cells of a seed share its run; the two selectors saw the same questions."""
-  assert len(list((workdir / "runs").iterdir())) == 2
-  assert len(list((workdir / "cells/tiny").glob("questions.*.json"))) == 1
-
-
-def check_nothing_left(study, workdir, capsys):
-  """A finished study asks nothing, and can be looked at without running."""
-  words = ["study", study, "--workdir", str(workdir), "--seeds", "2"]
+def test_a_finished_study_runs_nothing(study, killed, capsys):
+  words = ["study", study, "--workdir", str(killed), "--seeds", "2"]
   assert main([*words, "--dry-run"]) == 0
   assert "4 of 4 cells are finished; 0 units are left" in capsys.readouterr().out
-  assert main([*words, "--report"]) == 0
+  assert main(words) == 0
+  assert "..." not in capsys.readouterr().out
 
 
-def check_outdated(study, workdir, capsys):
-  """A cell of another config is named and run anew; --only and --shard choose cells."""
-  path = workdir / "cells/tiny/uniform.seed1.json"
+def test_a_cell_of_another_config_is_run_anew(study, killed, capsys):
+  """Its answers are kept, so nothing is asked; --only and --shard choose it."""
+  path = killed / "cells/tiny/uniform.seed1.json"
   cell = json.loads(path.read_bytes())
   path.write_text(json.dumps(cell | dict(hash="of another config")))
-  words = ["study", study, "--workdir", str(workdir), "--seeds", "2"]
+  words = ["study", study, "--workdir", str(killed), "--seeds", "2"]
   assert main([*words, "--only", "uniform", "--shard", "1/2"]) == 0
   assert "another config than the study now" in capsys.readouterr().out
   assert json.loads(path.read_bytes())["verdicts"] == cell["verdicts"]

@@ -106,9 +106,10 @@ def test_verdicts_follow_the_interval(folder):
 def test_without_a_difference_it_is_undecided_and_says_what_it_could_see(folder):
   rng = np.random.default_rng(1)
   design = read_design(config())
-  for cell in ("a", "b"):
-    for seed in range(2):
-      write(folder, cell, seed, rng.integers(0, 2, 40))
+  for seed in range(2):
+    scores = rng.integers(0, 2, 40)
+    write(folder, "a", seed, scores)
+    write(folder, "b", seed, np.roll(scores, 4))  # As many right ones of each kind.
   numbers = numbers_of(folder, design)
   assert {verdict.verdict for verdict in numbers.verdicts} == {"undecided"}
   assert numbers.verdicts[0].smallest > 0.1
@@ -118,9 +119,20 @@ def test_without_a_difference_it_is_undecided_and_says_what_it_could_see(folder)
 def test_equal_answers_are_undecided(folder):
   design = read_design(config())
   for cell in ("a", "b"):
-    write(folder, cell, 0, [1, 0, 1, 1])
+    write(folder, cell, 0, [1, 0, 1, 1] * 2)
   verdict = numbers_of(folder, design, seeds=1).verdicts[0]
-  assert (verdict.verdict, verdict.smallest) == ("undecided", 1 / 4)
+  assert (verdict.verdict, verdict.smallest) == ("undecided", 1 / 8)
+
+
+def test_one_video_has_no_interval_and_no_verdict(folder, tmp_path):
+  design = read_design(config())
+  write(folder, "a", 0, [1, 1, 1, 1])
+  write(folder, "b", 0, [1, 0, 0, 1])
+  numbers = numbers_of(folder, design, seeds=1)
+  assert (numbers.verdicts[0].verdict, numbers.verdicts[0].smallest) == ("undecided", None)
+  study_report.write_report(numbers, tmp_path)
+  text = (tmp_path / "report.json").read_text()
+  assert "NaN" not in text and "nan" not in (tmp_path / "report.md").read_text()
 
 
 def test_missing_and_outdated_cells_count_nowhere(folder):
