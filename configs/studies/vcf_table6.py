@@ -6,8 +6,8 @@
 
 The paper's sentences (section 4.3): downsampling performs better than the resampler, uneven
 downsampling better than downsampling, and token merging is the most effective. The paper has 16, 49
-and 196 of 256 tokens a frame. A frame of the small world has 16 tokens, of which 1 and 4 stay;
-uneven downsampling cannot make 1.
+and 196 tokens a frame; the 7B form makes them of pictures of 448 pixels, 784 tokens. A frame of the
+small world has 16 tokens, of which 1 and 4 stay; uneven downsampling cannot make 1.
 """
 
 from configs import common as base
@@ -83,10 +83,9 @@ def _small_mergers(level: int) -> dict[str, dict]:
 def _large(s, arg):
   for level in LARGE_LEVELS:
     for merger in ORDER:
-      if merger == "pixel_shuffle" and level != 16:
-        continue  # 16 x 16 tokens have no squares that leave 49 or 196.
       name = f"{merger}{level}"
       c = large.vcf(arg.init)
+      c.model.encoder.variant = "L-448"  # Its 28 x 28 tokens divide into all three numbers.
       c.model.merger = dict(name=merger, tokens=level)
       c.data.sampling = large.dynamic(128, 64)
       c.data.rows = ((128, 40, 128 * level + 7680, 1),)

@@ -77,8 +77,13 @@ class StudyPlace:
 class StudyUnit(Protocol):
   """A part of the work that is done as a whole."""
 
-  name: str
-  guess: float  # Seconds by the study's config; 0 = unknown.
+  @property
+  def name(self) -> str:
+    """A name of its own in the study."""
+
+  @property
+  def guess(self) -> float:
+    """Seconds by the study's config; 0 = unknown."""
 
   @property
   def needs(self) -> "Sequence[StudyUnit]":

@@ -8,6 +8,8 @@ import json
 import pathlib
 import textwrap
 
+import numpy as np
+
 from data_pipelines.media.frames import read_frames
 from data_pipelines.sample import IMAGE
 from data_pipelines.synthesis.corpus_files import Record
@@ -68,10 +70,8 @@ def _draw(
   return out.getvalue()
 
 
-def _scene_pictures(path: pathlib.Path, scene: WorldScene, side: int):
+def _scene_pictures(path: pathlib.Path, scene: WorldScene, side: int) -> np.ndarray:
   """Neighbouring frames from the middle of a scene, side by side."""
-  import numpy as np
-
   middle = (scene.start + scene.stop) / 2
   times = [middle + 0.5 * (number - _PICTURES // 2) for number in range(_PICTURES)]
   inside = np.clip(times, scene.start, scene.stop - 0.01)
