@@ -29,7 +29,7 @@ _X264 = {
 }
 
 
-def write_video(
+def write_small_video(
   path: pathlib.Path,
   frames: Iterable[np.ndarray],
   fps: float,

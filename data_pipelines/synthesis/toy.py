@@ -49,7 +49,7 @@ def write_video(
   fps: int = FPS,
 ) -> None:
   """Writes frames uint8 [T h w 3] as an H.264 file, atomically."""
-  corpus_files.write_video(path, frames, fps)
+  corpus_files.write_small_video(path, frames, fps)
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:

@@ -54,7 +54,7 @@ _HELP = {  # Field of the recipe -> its help.
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_world_options(parser: argparse.ArgumentParser) -> None:
   """Adds the options of `filax data world`."""
   from data_pipelines.synthesis.world.recipe import WorldRecipe
 

@@ -45,7 +45,7 @@ def cell_lines(design: StudyDesign) -> list[str]:
 
 
 def dry_run_lines(units: "StudyUnits", clock: "StudyClock") -> list[str]:
-  """What is left to do, with the time that it takes by estimate."""
+  """What is left to do, with estimated times."""
   from filax.studies.study_time import time_text
 
   undone = units.undone()

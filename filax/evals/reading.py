@@ -149,7 +149,10 @@ class MediaReader:
 def frame_reader(
   loaded: LoadedModel, folder: str | os.PathLike
 ) -> Callable[..., media_frames.Frames]:
-  """Reads frames of a video from a folder of decoded ones; "" reads files alone."""
+  """A reader of frames that keeps decoded ones in a folder.
+
+  "" reads files alone.
+  """
   if not os.fspath(folder):
     return media_frames.read_frames
   return FrameCache(folder, loaded.model.encoder.size).read_frames

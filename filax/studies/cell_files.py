@@ -23,7 +23,7 @@ _DECIMALS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class AskedQuestion:
+class CellQuestion:
   """A question as a cell file knows it."""
 
   id: str
@@ -53,13 +53,16 @@ class CellFolder:
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
 
-  def path(self, cell: str, seed: int) -> pathlib.Path:
+  def cell_path(self, cell: str, seed: int) -> pathlib.Path:
     """The file of a cell."""
     return self.folder / f"{cell}.seed{seed}.json"
 
   def read_cell(self, cell: str, seed: int) -> CellResult | None:
-    """A finished cell; None if there is none. Raises ValueError for a damaged file."""
-    path = self.path(cell, seed)
+    """A finished cell; None if there is none.
+
+    Raises ValueError for a damaged file.
+    """
+    path = self.cell_path(cell, seed)
     try:
       text = path.read_bytes()
     except FileNotFoundError:
@@ -75,11 +78,11 @@ class CellFolder:
     """Writes a finished cell atomically; returns its path."""
     value = dataclasses.asdict(result) | dict(schema=SCHEMA)
     value["verdicts"] = {name: _short_verdicts(row) for name, row in result.verdicts.items()}
-    path = self.path(result.cell, result.seed)
+    path = self.cell_path(result.cell, result.seed)
     _write_json(path, value)
     return path
 
-  def write_questions(self, questions: Sequence[AskedQuestion]) -> str:
+  def write_cell_questions(self, questions: Sequence[CellQuestion]) -> str:
     """Writes a file of questions unless it exists; returns its hash."""
     rows = []
     for question in questions:
@@ -90,12 +93,15 @@ class CellFolder:
       _write_json(path, rows)
     return digest
 
-  def read_questions(self, digest: str) -> list[AskedQuestion]:
-    """The questions of a hash. Raises ValueError for a missing or damaged file."""
+  def read_cell_questions(self, digest: str) -> list[CellQuestion]:
+    """The questions of a hash.
+
+    Raises ValueError for a missing or damaged file.
+    """
     path = self._questions_path(digest)
     try:
       rows = json.loads(path.read_bytes())
-      questions = [AskedQuestion(*row) for row in rows]
+      questions = [CellQuestion(*row) for row in rows]
     except (OSError, ValueError, TypeError) as error:
       raise ValueError(
         f"{path} is missing or damaged. Delete the cells beside it that name {digest}: the same "

@@ -33,7 +33,7 @@ class CrossedMean(NamedTuple):
 
   @property
   def has_interval(self) -> bool:
-    """False for one video under one seed: nothing says how much it varies."""
+    """False for one video under one seed, whose spread is unknown."""
     return math.isfinite(self.error)
 
   @property

@@ -28,7 +28,7 @@ class TrainedRun:
 
 @dataclasses.dataclass(frozen=True)
 class StudyCell:
-  """A row of the table: a trained run, and how it is asked."""
+  """A row of the table: a run, and how it is asked."""
 
   name: str
   run: str = ""

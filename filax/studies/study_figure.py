@@ -11,7 +11,7 @@ _MOST_PANELS = 4  # Columns of a table that are drawn; the rest stands in the ta
 
 
 def draw_study(numbers: StudyNumbers) -> bytes:
-  """A PNG: lines over an axis if the study has one, else a dot a cell."""
+  """A PNG: lines over the axis of a study, or dots."""
   columns = list(numbers.design.columns)[:_MOST_PANELS]
   figure, panels = figure_of(len(columns))
   draw = _draw_lines if numbers.design.lines else _draw_dots
@@ -24,7 +24,7 @@ def draw_study(numbers: StudyNumbers) -> bytes:
 
 
 def _draw_dots(panel, numbers: StudyNumbers, column: str) -> None:
-  """A dot with its interval for every cell, the first one on top."""
+  """A dot with its interval for every cell."""
   labels = []
   for place, cell in enumerate(numbers.design.cells.values()):
     labels.append(cell.label)
@@ -38,7 +38,10 @@ def _draw_dots(panel, numbers: StudyNumbers, column: str) -> None:
 
 
 def _draw_lines(panel, numbers: StudyNumbers, column: str) -> None:
-  """A line with bars for every series; cells without a line are level lines."""
+  """A line with bars for every series.
+
+  Cells without a line are level lines.
+  """
   drawn = set()
   for line in numbers.design.lines:
     xs = []

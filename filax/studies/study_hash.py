@@ -22,13 +22,13 @@ _SPEED_ONLY = (
 
 
 def run_hash(design: StudyDesign, run: str, seed: int) -> str:
-  """The hash of a trained run: its data, and the configs of its whole chain."""
+  """The hash of a run's data and of its chain's configs."""
   configs = [_lasting_settings(part) for part in design.chain(run)]
   return digest_of(dict(data=dict(design.data), configs=configs, seed=seed))
 
 
 def cell_hash(design: StudyDesign, cell: StudyCell, seed: int) -> str:
-  """The hash of a cell: its run or checkpoint, how and what it is asked."""
+  """The hash of a cell's source and of what it is asked."""
   if cell.run:
     source = run_hash(design, cell.run, seed)
   else:  # A folder that has moved is still the same checkpoint.
@@ -58,7 +58,7 @@ def digest_of(value: Any) -> str:
 
 
 def _lasting_settings(run: TrainedRun) -> dict[str, Any]:
-  """The config of a run without settings that change speed or logs alone."""
+  """The config of a run without settings of speed and logs."""
   config = copy.deepcopy(dict(run.config))
   for section, names in _SPEED_ONLY:
     settings = config.get(section, {}) if section else config

@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass
 class StudyUnits:
-  """The units of a share of a study, in the order of work."""
+  """The units of a share of a study, in order."""
 
   cells: list[CellUnit]  # Of this share.
   before: list[StudyUnit]  # Data and runs that these cells need.

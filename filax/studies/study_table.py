@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from filax.studies.cell_files import AskedQuestion, CellFolder, CellResult
+from filax.studies.cell_files import CellFolder, CellQuestion, CellResult
 from filax.studies.crossed import CrossedMean, crossed_mean
 from filax.studies.design import Contrast, StudyColumn, StudyDesign
 
@@ -22,7 +22,7 @@ Scores = Mapping[str, tuple[float, str]]  # Question -> its score and its video.
 
 
 class TableEntry(NamedTuple):
-  """A cell in a column; no mean while the cell has not run."""
+  """A cell in a column; no mean before it has run."""
 
   cell: str
   column: str
@@ -78,7 +78,7 @@ class StudyReader:
   def __init__(self, design: StudyDesign, folder: CellFolder):
     self._design = design
     self._folder = folder
-    self._questions: dict[str, list[AskedQuestion]] = {}
+    self._questions: dict[str, list[CellQuestion]] = {}
 
   def column_scores(self, result: CellResult, column: StudyColumn) -> Scores:
     """The scores of a column's questions in a cell."""
@@ -86,7 +86,7 @@ class StudyReader:
     if digest is None:
       return {}
     if digest not in self._questions:
-      self._questions[digest] = self._folder.read_questions(digest)
+      self._questions[digest] = self._folder.read_cell_questions(digest)
     scores = {}
     verdicts = result.verdicts[column.questions]
     for question, score in zip(self._questions[digest], verdicts, strict=True):
@@ -104,7 +104,7 @@ class StudyReader:
     return crossed_mean(np.array(rows), video_units(tables[0], names))
 
 
-def in_column(question: AskedQuestion, column: StudyColumn) -> bool:
+def in_column(question: CellQuestion, column: StudyColumn) -> bool:
   """Whether a question counts in a column."""
   if not column.field:
     return True
@@ -132,7 +132,7 @@ def study_numbers(
     if result.hash == digest:
       cells[name].append(result)
     else:
-      outdated.append(folder.path(name, seed).name)
+      outdated.append(folder.cell_path(name, seed).name)
   reader = StudyReader(design, folder)
   entries = []
   for name in design.cells:

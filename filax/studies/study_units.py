@@ -27,7 +27,7 @@ from filax.evals.run import evaluate
 from filax.infer.loaded import LoadedModel
 from filax.models import components
 from filax.settings import check_settings
-from filax.studies.cell_files import AskedQuestion, CellFolder, CellResult
+from filax.studies.cell_files import CellFolder, CellQuestion, CellResult
 from filax.studies.design import DATA, QuestionSet, StudyCell, StudyDesign, TrainedRun
 from filax.studies.study_hash import SHORT, cell_hash, data_hash, run_hash
 from filax.train.run import train
@@ -253,7 +253,7 @@ class CellUnit:
       report = self._ask(model, questions)
       rows = scored_rows(report["answers"])
       scores[name] = float(report["scores"][report["metric"]])
-      digests[name] = self.place.cells.write_questions(asked_questions(rows, report["by"]))
+      digests[name] = self.place.cells.write_cell_questions(asked_questions(rows, report["by"]))
       verdicts[name] = tuple(float(row["score"]) for row in rows)
     result = CellResult(
       study=self.place.design.name,
@@ -311,18 +311,21 @@ def scored_rows(rows: Sequence[Row]) -> list[Row]:
   return [by_id[name] for name in sorted(by_id)]
 
 
-def asked_questions(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[AskedQuestion]:
+def asked_questions(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[CellQuestion]:
   """The questions of answers: id, video, and groups in the columns."""
   questions = []
   for row in rows:
     groups = {column: row.get(column, "") for column in columns}
     media = "/".join(pathlib.PurePath(row["media"]).parts[-2:])
-    questions.append(AskedQuestion(row["id"], media, groups))
+    questions.append(CellQuestion(row["id"], media, groups))
   return questions
 
 
 def source_commit() -> str:
-  """The commit of the checkout, with + after it if files differ; "" outside one."""
+  """The commit of the checkout; "" outside one.
+
+  A + follows it if files differ from the commit.
+  """
   folder = pathlib.Path(__file__).parent
   command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
   command += ["--exclude=*"]
@@ -334,7 +337,7 @@ def source_commit() -> str:
 
 
 def done_seconds(folder: pathlib.Path) -> float | None:
-  """The seconds that the unit of a folder took; None if it is not done."""
+  """The seconds of the unit of a folder; None if not done."""
   try:
     return float(json.loads((folder / _DONE).read_bytes())["seconds"])
   except (OSError, ValueError, LookupError, TypeError):

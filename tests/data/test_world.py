@@ -14,7 +14,7 @@ from data_pipelines.media.frames import read_frames
 from data_pipelines.sample import IMAGE
 from data_pipelines.synthesis.world import records, rule, world_files
 from data_pipelines.synthesis.world.pictures import digit_mask, film_scenes
-from data_pipelines.synthesis.world.questions import ask
+from data_pipelines.synthesis.world.questions import world_questions
 from data_pipelines.synthesis.world.recipe import TASKS, WorldRecipe, read_recipe
 from data_pipelines.synthesis.world.scenes import NUMBERS, WorldScene, draw_scenes
 from filax.cli.main import main
@@ -91,7 +91,7 @@ def seen():
   """Words of a question -> how often training answers them how."""
   counts = collections.defaultdict(collections.Counter)
   for scenes in videos(RECIPE, "train", 300):
-    for question in ask(scenes, RECIPE):
+    for question in world_questions(scenes, RECIPE):
       counts[question.question][question.answer] += 1
   return counts
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from filax.studies import study_report
-from filax.studies.cell_files import AskedQuestion, CellFolder, CellResult
+from filax.studies.cell_files import CellFolder, CellQuestion, CellResult
 from filax.studies.design import read_design
 from filax.studies.study_hash import cell_hash, run_hash
 from filax.studies.study_table import study_numbers
@@ -47,7 +47,7 @@ def folder(tmp_path):
 
 def write(folder, cell, seed, scores, digest="h"):
   questions = [
-    AskedQuestion(f"{n:03d}", f"v{n // 4}", dict(kind=KINDS[n % 2])) for n in range(len(scores))
+    CellQuestion(f"{n:03d}", f"v{n // 4}", dict(kind=KINDS[n % 2])) for n in range(len(scores))
   ]
   scores = tuple(map(float, scores))
   result = CellResult(
@@ -59,7 +59,7 @@ def write(folder, cell, seed, scores, digest="h"):
     seconds=1.0,
     device="cpu",
     scores=dict(q=float(np.mean(scores))),
-    questions=dict(q=folder.write_questions(questions)),
+    questions=dict(q=folder.write_cell_questions(questions)),
     verdicts=dict(q=scores),
   )
   folder.write_cell(result)
@@ -74,14 +74,14 @@ def numbers_of(folder, design, seeds=2, digest="h"):
 def test_a_cell_is_read_as_it_was_written(folder):
   exact = write(folder, "a", 0, [1, 0, 1, 1])
   assert folder.read_cell("a", 0) == exact
-  assert json.loads(folder.path("a", 0).read_bytes())["verdicts"] == dict(q="1011")
+  assert json.loads(folder.cell_path("a", 0).read_bytes())["verdicts"] == dict(q="1011")
   graded = write(folder, "b", 0, [0.25, 1.0])
   assert folder.read_cell("b", 0) == graded
 
 
 def test_a_damaged_cell_is_named(folder):
   write(folder, "a", 0, [1, 0])
-  folder.path("a", 0).write_text("{")
+  folder.cell_path("a", 0).write_text("{")
   with pytest.raises(ValueError, match=r"a\.seed0\.json is damaged"):
     folder.read_cell("a", 0)
 

@@ -77,7 +77,10 @@ def _moving_centre(
   first_place: float,
   seconds: np.ndarray,
 ) -> np.ndarray:
-  """Centres [T 2] of a shape that crosses the picture and comes back on the other side."""
+  """Centres [T 2] of a shape that crosses the picture.
+
+  It comes back on the other side.
+  """
   fast, slow = recipe.crossing_seconds
   crossing = fast if scene.speed == "fast" else slow
   progress = (first_place + seconds / crossing) % 1  # [T 1]
@@ -90,7 +93,10 @@ def _moving_centre(
 
 
 def digit_mask(digit: str, recipe: WorldRecipe) -> np.ndarray:
-  """Mask bool [side side] of a digit in the upper left corner; empty without one."""
+  """Mask bool [side side] of a digit in the corner.
+
+  It is empty without a digit.
+  """
   mask = np.zeros((recipe.side, recipe.side), bool)
   if not digit:
     return mask

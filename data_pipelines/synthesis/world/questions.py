@@ -39,7 +39,7 @@ class WorldQuestion(NamedTuple):
 Scenes = Sequence[WorldScene]
 
 
-def ask(scenes: Scenes, recipe: WorldRecipe) -> list[WorldQuestion]:
+def world_questions(scenes: Scenes, recipe: WorldRecipe) -> list[WorldQuestion]:
   """All questions of the recipe's tasks about a video."""
   group = length_group(scenes, recipe)
   questions = []
@@ -50,7 +50,10 @@ def ask(scenes: Scenes, recipe: WorldRecipe) -> list[WorldQuestion]:
 
 
 def length_group(scenes: Scenes, recipe: WorldRecipe) -> str:
-  """What the length of a video adds to kinds: "/Short", "/Medium", "/Long", or nothing."""
+  """The end of kinds by the length of a video.
+
+  "/Short", "/Medium" or "/Long"; "" without recipe.length_bounds.
+  """
   low, high = recipe.length_bounds
   if not high:
     return ""
@@ -152,7 +155,7 @@ def balanced(
   questions: Sequence[PlacedQuestion],
   limit: int = 0,
 ) -> list[PlacedQuestion]:
-  """Questions of one kind whose answers are equally frequent, in the order given.
+  """Questions of one kind with equally frequent answers.
 
   Every answer is kept as often as the rarest one. Of seconds only the frequent ones are kept, as
   many as keep the most questions. limit: questions of the kind; 0 = no bound. A kind with many
@@ -180,7 +183,7 @@ def balanced(
 
 
 def chance_of(questions: Sequence[PlacedQuestion]) -> float:
-  """The best score without a video: the right one of the answers that could be right.
+  """The best score without a video.
 
   The scene that a question names cannot be the answer to what comes after it, and one of the two
   scenes of a question about order is the answer.

@@ -129,7 +129,7 @@ def _check_recipe(recipe: WorldRecipe) -> None:
 
 
 def _check_room(recipe: WorldRecipe) -> None:
-  """Raises ValueError if the scenes of the longest list do not fit into the shortest video."""
+  """Raises ValueError if scenes do not fit into the shortest video."""
   shortest = min(*recipe.seconds, *recipe.held_seconds)
   needed = recipe.scenes[1] * 2 / recipe.fps
   needed += max(recipe.short[1], recipe.train_short[1]) * max(recipe.short_seconds)

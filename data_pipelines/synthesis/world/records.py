@@ -15,9 +15,9 @@ from data_pipelines.synthesis.shapes import INTERVALS
 from data_pipelines.synthesis.world.questions import (
   PlacedQuestion,
   WorldQuestion,
-  ask,
   balanced,
   chance_of,
+  world_questions,
 )
 from data_pipelines.synthesis.world.recipe import WorldRecipe
 from data_pipelines.synthesis.world.scenes import WorldScene, draw_scene_count, shapes_of_video
@@ -85,7 +85,7 @@ def joined_record(
   recipe: WorldRecipe,
   kind: JoinedKind,
 ) -> Record:
-  """A training record: a virtual video of scenes from many files, and questions about it."""
+  """A training record: joined scenes of many files, with questions."""
   chosen = _choose_scenes(rng, pool, recipe, kind)
   placed = _place_scenes(rng, chosen, recipe, kind)
   timeline = []
@@ -124,7 +124,7 @@ def _place_scenes(
   recipe: WorldRecipe,
   kind: JoinedKind,
 ) -> list[WorldScene]:
-  """The scenes one after the other, cut to lengths of a training video."""
+  """Scenes one after the other, cut for a training video."""
   total = rng.uniform(*kind.seconds)
   long = sum(not scene.short for _, scene in chosen)
   smallest = min(INTERVALS / recipe.slots, 1 / max(1, long))
@@ -152,7 +152,7 @@ def _training_rows(
   if rng.uniform() < kind.described:
     return [(DESCRIBE, ", ".join(scene.caption for scene in scenes))]
   by_task: dict[str, dict[str, list[WorldQuestion]]] = defaultdict(lambda: defaultdict(list))
-  for question in ask(scenes, recipe):
+  for question in world_questions(scenes, recipe):
     by_task[question.task][question.answer].append(question)
   rows: dict[str, str] = {}
   for _ in range(recipe.turns):
@@ -177,13 +177,13 @@ def held_out_records(
   videos: Sequence[Sequence[WorldScene]],
   recipe: WorldRecipe,
 ) -> tuple[list[Record], dict[str, Any]]:
-  """Records of one question each with balanced answers, and their chances by kind.
+  """Records of one question each, and their chances by kind.
 
   Questions are in the order of the videos, so that a video is read once.
   """
   by_kind: dict[str, list[PlacedQuestion]] = defaultdict(list)
   for number, scenes in enumerate(videos):
-    for question in ask(scenes, recipe):
+    for question in world_questions(scenes, recipe):
       by_kind[question.kind].append(PlacedQuestion(number, question))
   kept: list[PlacedQuestion] = []
   kinds = {}

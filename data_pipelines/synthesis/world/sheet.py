@@ -24,7 +24,7 @@ _LINE_WIDTH = 150  # Characters.
 
 
 def write_sheet(folder: str | pathlib.Path, videos: int = 4) -> pathlib.Path:
-  """Writes sheet.png: a strip of scenes for each of the first held-out videos."""
+  """Writes sheet.png: a strip of scenes for each video."""
   folder = pathlib.Path(folder)
   truth = read_truth(folder)
   questions = _questions_by_video(folder)

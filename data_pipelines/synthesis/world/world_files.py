@@ -59,7 +59,7 @@ def write_world(
   arguments = [(folder, recipe, split, index) for split, index in jobs]
   _say(f"{len(jobs)} videos of {recipe.seconds[0]:g} to {recipe.seconds[1]:g} s ...")
   videos = corpus_files.in_processes(make_world_video, arguments, processes)
-  corpus_files.write_video(folder / records.BLANK_VIDEO, _grey_frames(recipe), recipe.fps)
+  corpus_files.write_small_video(folder / records.BLANK_VIDEO, _grey_frames(recipe), recipe.fps)
   kinds = _write_manifests(folder, recipe, videos)
   world = dict(recipe=recipe.as_dict(), kinds=kinds, complete=True)
   corpus_files.write_json(folder / WORLD, world)
@@ -107,7 +107,7 @@ def make_world_video(
   scenes = draw_scenes(rng, recipe, held_out=split == "held_out")
   path = folder / video_file(split, index)
   if not path.exists():
-    corpus_files.write_video(path, film_scenes(rng, scenes, recipe), recipe.fps)
+    corpus_files.write_small_video(path, film_scenes(rng, scenes, recipe), recipe.fps)
   return scenes
 
 
