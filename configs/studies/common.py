@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 DATA = "{data}"
 HELD_OUT = f"{DATA}/held_out.json"
+WITHOUT_PARAMETERS = ("mean", "bsm")  # Mergers.
 
 
 def study(name: str, title: str, paper: str, note: str = "") -> ConfigDict:
@@ -36,6 +37,17 @@ def study(name: str, title: str, paper: str, note: str = "") -> ConfigDict:
   s.axis = ""  # The x of `lines`.
   s.lines = ()  # Rows of (name, ((x, cell), ...)).
   return s
+
+
+def set_merger(c: ConfigDict, merger: dict[str, Any], stage: str = "vision") -> None:
+  """Sets the merger and the stage at which it merges.
+
+  A merger without parameters needs no learning rate.
+  """
+  c.model.merger = merger
+  c.model.merge_stage = stage
+  if merger["name"] in WITHOUT_PARAMETERS:
+    c.optim.rates = tuple(row for row in c.optim.rates if row[0] != "^merger/")
 
 
 def has_run(s: ConfigDict, name: str) -> bool:
@@ -93,5 +105,5 @@ def claim_published(s: ConfigDict, column: str, pairs: Sequence[tuple[str, str]]
   """Claims the paper's order for pairs of cells, whichever is higher."""
   numbers = {cell: number for name, cell, number in s.published if name == column}
   for first, second in pairs:
-    ordered = sorted((first, second), key=numbers.__getitem__, reverse=True)
-    claim(s, column, *ordered, source)
+    higher, lower = sorted((first, second), key=numbers.__getitem__, reverse=True)
+    claim(s, column, higher, lower, source)

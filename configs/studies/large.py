@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from configs import fila_base, fila_stage4, vcf_stage3
-from configs.studies.common import add_column, add_questions, add_run
+from configs.studies.common import add_column, add_questions, add_run, set_merger
 
 SUBSET = "random:20%"  # Of LLaVA-Video-178K, as in the paper's ablations.
 
@@ -18,8 +18,7 @@ SUBSET = "random:20%"  # Of LLaVA-Video-178K, as in the paper's ablations.
 def fila(init: str, merger: str = "weighted", stage: str = "vision") -> ConfigDict:
   """FiLA-Video's stage 4 on a fifth of its data: 96 frames merged to 32."""
   c = fila_stage4.get_config()
-  c.model.merger = dict(name=merger)
-  c.model.merge_stage = stage
+  set_merger(c, dict(name=merger), stage)
   c.data.train = ((c.data.train[0][0], SUBSET),)
   c.init_from = f"{init}/fila_stage3"
   c.seed = 42

@@ -5,10 +5,12 @@ A study that names the same run as another, of the same config and data, finds i
 have one workdir. Guesses of seconds are for two CPU cores.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import fila_toy, vcf_toy
-from configs.studies.common import DATA, add_run, has_run
+from configs.studies.common import DATA, add_run, has_run, set_merger
 
 SIZE = fila_toy.SIZE
 GROUPS = fila_toy.GROUPS
@@ -51,7 +53,7 @@ def fila_see() -> ConfigDict:
   """Learns to see: captions of single frames, as the paper's stages of pictures."""
   c = fila_toy.get_config(f"stage=1,corpus={DATA}")
   c.model.selector = dict(name="uniform", size=1)
-  c.model.merger = dict(name="mean")
+  set_merger(c, dict(name="mean"))
   c.infer = c.infer.to_dict() | uniform(GROUPS, 1)
   c.data.train = ((CLIPS, "all"),)
   c.data.sampling.frames = 1
@@ -66,8 +68,7 @@ def fila_answer(merger: str = "weighted", stage: str = "vision", frames: int = 0
   frames: > 0 takes so many frames and merges none.
   """
   c = fila_toy.get_config(f"stage=2,corpus={DATA}")
-  c.model.merger = dict(name=merger)
-  c.model.merge_stage = stage
+  set_merger(c, dict(name=merger), stage)
   c.data.train = ((TRAIN, "all"),)
   c.data.rows = ((GROUPS * SIZE, 0, GROUPS * 4 + TEXT, 1),)
   c.infer = c.infer.to_dict() | uniform(GROUPS * SIZE)
@@ -87,7 +88,7 @@ def add_fila(s: ConfigDict, name: str, config: ConfigDict) -> None:
   add_run(s, name, config, after="see", seconds=answer)
 
 
-def vcf_see(**model) -> ConfigDict:
+def vcf_see(**model: Any) -> ConfigDict:
   """VideoChat-Flash learns to see: captions of clips of 4 frames."""
   c = vcf_toy.get_config(f"stage=1,corpus={DATA}")
   c.data.train = ((CLIPS, "all"),)
@@ -97,7 +98,7 @@ def vcf_see(**model) -> ConfigDict:
   return c
 
 
-def vcf_answer(frames: int = 64, train: str = TRAIN, steps: int = 2000, **model) -> ConfigDict:
+def vcf_answer(frames: int = 64, train: str = TRAIN, steps: int = 2000, **model: Any) -> ConfigDict:
   """VideoChat-Flash learns to answer from `frames` frames, with the encoder frozen."""
   c = vcf_toy.get_config(f"stage=2,corpus={DATA}")
   c.data.train = ((train, "all"),)

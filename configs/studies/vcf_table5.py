@@ -8,6 +8,8 @@ The paper's sentence (section 4.3): UMT performs better than SigLIP on MVBench, 
 actions. Questions about motion stand for it in the small world.
 """
 
+from typing import Any
+
 from configs import common as base
 from configs.studies import large, small
 from configs.studies.common import (
@@ -53,7 +55,9 @@ def _small(s, _):
   for encoder in ("umt", "siglip"):
     for compressor, (title, merger) in COMPRESSORS.items():
       name = f"{encoder}_{compressor}"
-      model = dict(encoder=dict(name=encoder, variant="toy", remat="none"), merger=merger)
+      model: dict[str, Any] = dict(
+        encoder=dict(name=encoder, variant="toy", remat="none"), merger=merger
+      )
       add_run(s, f"see_{name}", small.vcf_see(**model), seconds=see)
       config = small.vcf_answer(64, **model)
       config.optim.rates = (("^encoder/", 5e-4), ("", 2e-3))

@@ -87,6 +87,8 @@ def _large(s, arg):
       c = large.vcf(arg.init)
       c.model.encoder.variant = "L-448"  # Its 28 x 28 tokens divide into all three numbers.
       c.model.merger = dict(name=merger, tokens=level)
+      if merger == "resampler":
+        c.optim.rates = (*c.optim.rates, ("^merger/", 1e-5))
       c.data.sampling = large.dynamic(128, 64)
       c.data.rows = ((128, 40, 128 * level + 7680, 1),)
       add_run(s, name, c)

@@ -94,14 +94,15 @@ def evaluate(
   )
   if isinstance(manifest, str | os.PathLike):
     return run_evaluation(prepare(session, manifest, options), out)
-  names = [os.fspath(name) for name in manifest]
+  return _run_all(session, list(map(os.fspath, manifest)), options, out)
+
+
+def _run_all(
+  session: LoadedModel, names: Sequence[str], options: EvaluationOptions, out: str | os.PathLike
+) -> dict[str, Any]:
+  """Runs several evaluations; returns name -> result."""
   _check_folders(names)
   prepared = {name: prepare(session, name, options) for name in names}
-  return _run_all(prepared, out)
-
-
-def _run_all(prepared: dict[str, Evaluation], out: str | os.PathLike) -> dict[str, Any]:
-  """Runs several evaluations; returns name -> result."""
   results = {}
   failed: NothingScored | None = None
   for name, evaluation in prepared.items():

@@ -47,9 +47,9 @@ def _draw_lines(panel, numbers: StudyNumbers, column: str) -> None:
     xs = []
     heights = []
     reaches = []
-    for x, cell in line.points:
-      drawn.add(cell)
-      mean = numbers.entry(cell, column).mean
+    for x, name in line.points:
+      drawn.add(name)
+      mean = numbers.entry(name, column).mean
       if mean is not None:
         xs.append(x)
         heights.append(100 * mean.mean)

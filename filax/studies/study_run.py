@@ -10,10 +10,14 @@ import dataclasses
 import fnmatch
 import time
 
+from ml_collections import ConfigDict
+
 from filax import files
 from filax.checkpoint.lease import Held, Lease
+from filax.checkpoint.tree import flatten_tree
 from filax.evals import registry
 from filax.evals.questions import data_folder
+from filax.models import components
 from filax.parallel import distributed
 from filax.studies.design import DATA
 from filax.studies.study_time import StudyClock, time_text
@@ -25,6 +29,8 @@ from filax.studies.study_units import (
   StudyUnit,
   TrainUnit,
 )
+from filax.train import optim
+from filax.train.run import check_selector
 
 _LOOK_SECONDS = 1.0  # Between looks at what other processes have finished.
 
@@ -160,13 +166,22 @@ def check_study(place: StudyPlace, units: StudyUnits) -> None:
     )
   for unit in units.before:
     if isinstance(unit, TrainUnit):
-      unit.config()
+      check_run(unit.config())
   for questions in place.design.questions.values():
     if registry.is_benchmark(questions.manifest):
       registry.find_benchmark(questions.manifest)
       data_folder(place.filled(questions.data), questions.manifest)
     elif DATA not in questions.manifest:
       registry.check_manifest(questions.manifest)
+
+
+def check_run(config: ConfigDict) -> None:
+  """Raises ValueError if a run's model, selector or rates do not fit together."""
+  model = components.build_video_lm(config.model)
+  check_selector(config, model)
+  paths = list(flatten_tree(components.parameter_shapes(model)))
+  if not config.lora.ranks:
+    optim.assign_rules(config.optim.rates, paths, "config.optim.rates")
 
 
 def _do_one(

@@ -8,9 +8,10 @@ from data_pipelines.synthesis.world.recipe import read_recipe
 from filax.cli import study
 from filax.models import components
 from filax.settings import check_settings
+from filax.studies.study_run import check_run
 from filax.studies.study_units import answering_selector
-from filax.train.run import check_selector
 
+WITHOUT_PARAMETERS = ("tome", "uneven", "pixel_shuffle")
 NAMES = sorted(path.stem for path in study.STUDIES.glob("[fv]*_*.py"))
 
 
@@ -28,7 +29,6 @@ def test_runs_and_cells_build(name, argument):
     config = ConfigDict(run.config)
     check_settings(config)
     model = components.build_video_lm(config.model)
-    check_selector(config, model)
     layout = model.layout()
     frames = model.selector.groups(config.data.sampling.frames) * layout.tokens_per_group
     assert 0 < frames < config.data.rows[-1][2]
@@ -39,6 +39,25 @@ def test_runs_and_cells_build(name, argument):
       answering_selector(config["infer"], cell).groups(
         cell.infer.get("sampling", config["infer"]["sampling"])["frames"]
       )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argument", ["", "7b"])
+@pytest.mark.parametrize("name", ["fila_table3", "vcf_table6", "vcf_table5"])
+def test_rates_fit_the_parameters(name, argument):
+  """These studies have all the models of the others.
+
+  Paths of parameters do not depend on sizes, so those of the 7B are read off tiny parts.
+  """
+  for run in design_of(name, argument).runs.values():
+    config = ConfigDict(run.config)
+    if argument:
+      config.model.encoder.variant = "tiny"
+      config.model.llm.variant = "tiny"
+      config.model.llm.dropout = "off"
+      if config.model.merger.name in WITHOUT_PARAMETERS:
+        config.model.merger = dict(name="mean")
+    check_run(config)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -88,7 +88,7 @@ def read_recipe(values: Mapping[str, Any]) -> WorldRecipe:
   known = {field.name for field in dataclasses.fields(WorldRecipe)}
   if unknown := sorted(set(values) - known):
     raise ValueError(f"A world has no {unknown[0]!r}. It has {', '.join(sorted(known))}.")
-  entries = {}
+  entries: dict[str, Any] = {}
   for name, value in values.items():
     entries[name] = tuple(value) if isinstance(value, list | tuple) else value
   return WorldRecipe(**entries)
