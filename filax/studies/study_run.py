@@ -176,7 +176,7 @@ def check_study(place: StudyPlace, units: StudyUnits) -> None:
 
 
 def check_run(config: ConfigDict) -> None:
-  """Raises ValueError if a run's model, selector or rates do not fit together."""
+  """Raises ValueError if model, selector or rates do not fit."""
   model = components.build_video_lm(config.model)
   check_selector(config, model)
   paths = list(flatten_tree(components.parameter_shapes(model)))
