@@ -57,7 +57,7 @@ MAY = {
   "filax/infer": (*MODEL, JAX_CACHE, "filax.checkpoint", "data_pipelines"),
   "filax/evals": (*RUNS, "data_pipelines"),
   "filax/plan": (*RUNS, "data_pipelines"),
-  "filax/studies": (*RUNS, "filax.evals", "data_pipelines"),
+  "filax/studies": (*RUNS, "filax.evals", "filax.released", "data_pipelines"),
   "filax/demo": (*RUNS, "filax.evals", "filax.shipped_configs", "data_pipelines"),
   "filax/testing": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax/cli": ("filax", "data_pipelines"),

@@ -17,6 +17,7 @@ VERBS = {  # verb -> (module with a main(argv), one line of help)
   "scenes": ("filax.cli.scenes", "draw the scenes that a checkpoint selects in a video"),
   "plan": ("filax.cli.plan", "what a train step takes of a TPU slice, without one"),
   "flops": ("filax.cli.flops", "the work of reading videos of given lengths"),
+  "study": ("filax.cli.study", "train and compare: whether a paper's orders hold"),
   "analyze": ("filax.cli.analyze", "which visual tokens the layers of a model need"),
   "push": ("filax.cli.push", "publish a run on the Hugging Face hub, with a model card"),
   "doctor": ("filax.cli.doctor", "what is installed, which devices, and what is missing"),
