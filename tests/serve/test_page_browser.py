@@ -6,22 +6,21 @@ import pathlib
 import shutil
 import time
 
-import pytest
-
-from filax.testing import clips
-
-pytestmark = pytest.mark.slow
-
-if not (shutil.which("chromedriver") and shutil.which("chromium")):
-  pytest.skip("chromium and chromedriver are not installed", allow_module_level=True)
-pytest.importorskip("gradio")
-pytest.importorskip("selenium")
-
 from page_server import serve_page
+import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
+from filax.testing import clips
+
+DRIVER = shutil.which("chromedriver")
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(not (DRIVER and CHROMIUM), reason="chromium and chromedriver are missing"),
+]
 
 PATIENCE = 60.0  # Seconds that a slow machine may take.
 EVIL = "<img src=x onerror=window.evil=1> What shape is on red?"
@@ -36,11 +35,11 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
   options = webdriver.ChromeOptions()
-  options.binary_location = shutil.which("chromium")
+  options.binary_location = CHROMIUM
   for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
     options.add_argument(f"--{argument}")
   options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-  service = webdriver.ChromeService(shutil.which("chromedriver"))
+  service = webdriver.ChromeService(DRIVER)
   driver = webdriver.Chrome(options, service)
   yield driver
   driver.quit()
@@ -77,8 +76,14 @@ def text_of(browser, selector):
 
 def answer_text(browser):
   """The text of the last answer."""
-  bubbles = browser.find_elements(By.CSS_SELECTOR, "#chat .bot .message-content, #chat .bot.message")
+  bubbles = browser.find_elements(
+    By.CSS_SELECTOR, "#chat .bot .message-content, #chat .bot.message"
+  )
   return bubbles[-1].text if bubbles else ""
+
+
+def playback_position(browser):
+  return browser.execute_script("return document.querySelector('video').currentTime")
 
 
 def choose_example(browser):
@@ -149,8 +154,7 @@ def test_a_click_moves_the_player(page):
     page.execute_script("arguments[0].click()", target)
     seconds = float(target.get_attribute("data-seconds"))
     assert seconds > 0
-    position = "return arguments[0].currentTime"
-    wait(page, lambda: abs(page.execute_script(position, video) - seconds) < 0.1)
+    wait(page, lambda near=seconds: abs(playback_position(page) - near) < 0.1)
   assert not console_errors(page)
 
 

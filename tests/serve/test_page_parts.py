@@ -2,6 +2,7 @@
 """Parts of the web page without a browser: examples, drawings, talks."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -13,18 +14,13 @@ from filax.serve.requests import VIDEO, AnswerSettings, EffectiveVideo, Usage
 EVIL = "<script>alert(1)</script>"
 
 
-class NamedSelector:
-  """As much of a loaded model as a drawing asks for."""
-
-  class processor:  # noqa: N801
-    infer = dict(selector=dict(name=EVIL))
-
-
 @pytest.fixture
 def look():
+  processor = types.SimpleNamespace(infer=dict(selector=dict(name=EVIL)))
+  loaded = types.SimpleNamespace(processor=processor)  # As much of it as a drawing asks for.
   times = [[1.0, 2.0], [5.0, 7.0], [60.0, 61.0]]
   frames = [[SheetFrame(second, "data:,") for second in group] for group in times]
-  return VideoLook(NamedSelector(), None, 120.0, times, frames, frames)
+  return VideoLook(loaded, None, 120.0, times, frames, frames)
 
 
 def test_heat_strip_has_a_bar_for_every_frame(look):

@@ -21,7 +21,7 @@ BUSY = "An answer is still being written. Stop it first, or wait."
 class PageControls:
   """The page's settings; None and "" leave one to the checkpoint."""
 
-  look: LookSettings = LookSettings()
+  look: LookSettings = dataclasses.field(default_factory=LookSettings)
   max_new_tokens: int | None = None
   temperature: float | None = None
   attention: bool = True  # Whether to measure which frames an answer looked at.

@@ -129,7 +129,9 @@ def _draw_look(loaded: LoadedModel, talk: Conversation, path: str) -> VideoLook:
   pictures = _small_pictures(loaded, path, wanted)
   rows = []
   for times in shown:
-    rows.append([[SheetFrame(float(second), pictures[float(second)]) for second in group] for group in times])
+    rows.append(
+      [[SheetFrame(float(second), pictures[float(second)]) for second in group] for group in times]
+    )
   return VideoLook(loaded, media, video.duration, groups.tolist(), *rows)
 
 

@@ -57,9 +57,7 @@ def mount_page(
   actions = PageActions(engine, find_video)
   layout = PageLayout(actions, engine.session, limits, examples, pathlib.PurePath(source).name)
   fonts = ["ui-sans-serif", "system-ui", "sans-serif"]
-  theme = gr.themes.Default(
-    primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"]
-  )
+  theme = gr.themes.Default(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"])
   gr.mount_gradio_app(
     app,
     layout.blocks,
