@@ -11,7 +11,7 @@ from filax.serve.engine import Engine
 from filax.serve.page import drawings
 from filax.serve.page.looks import LookSettings, VideoLook, VideoLooks
 from filax.serve.page.talks import PageTalk, PageTalks, PickedVideo
-from filax.serve.requests import AnswerSettings, Usage
+from filax.serve.requests import AnswerRequest, AnswerSettings, RequestError, Usage
 
 NO_VIDEO = "Choose a video first."
 BUSY = "An answer is still being written. Stop it first, or wait."
@@ -40,36 +40,47 @@ class PageUpdate:
   running: bool | None = None  # Whether an answer is being written.
 
 
+CLEARED = PageUpdate(
+  chat=[],
+  strip=drawings.NOTHING,
+  sheets=drawings.NOTHING,
+  phases=drawings.NOTHING,
+)
+
+
 class PageActions:
   """The actions of all open pages; `page` is the random id of one."""
 
-  def __init__(self, engine: Engine, find_video: Callable[[str, str], PickedVideo]):
-    """find_video: (kind, id) -> the video of an upload or an example; raises ValueError."""
+  def __init__(self, engine: Engine, find_video: Callable[[str, str, str], PickedVideo]):
+    """find_video: (kind, key, name) -> an upload or an example; raises RequestError."""
     self._engine = engine
     self._find_video = find_video
     self._looks = VideoLooks(engine)
     self.talks = PageTalks()
 
   async def choose(
-    self, page: str, kind: str, key: str, controls: PageControls
+    self, page: str, chosen: tuple[str, str, str], controls: PageControls
   ) -> AsyncIterator[PageUpdate]:
-    """Begins a talk about a video, and shows what the model sees of it."""
-    video = None
+    """Begins a talk about a video, and shows what the model sees of it.
+
+    chosen: (kind, key, name), for find_video.
+    """
     try:
-      video = self._find_video(kind, key)
-      talk = self.talks.begin(page, video)
-      yield PageUpdate(
-        chat=[],
-        status=drawings.sentence(f"Reading {video.name} …"),
-        strip=drawings.NOTHING,
-        sheets=drawings.NOTHING,
-        phases=drawings.NOTHING,
-        running=False,
-      )
-      look = await self._looks.look(video.path, controls.look)
-    except (ValueError, OSError) as error:
+      video = self._find_video(*chosen)
+    except RequestError as error:
       self.talks.begin(page, None)
-      yield _failure(error, video)
+      yield _failure(error)
+      return
+    talk = self.talks.begin(page, video)
+    yield dataclasses.replace(
+      CLEARED, status=drawings.sentence(f"Reading {video.name} …"), running=False
+    )
+    try:
+      look = await self._looks.look(video.medium(controls.look.frames), controls.look)
+    except RequestError as error:
+      if self.talks.talk(page) is talk:
+        self.talks.begin(page, None)
+        yield _failure(error)
       return
     if self.talks.talk(page) is talk:
       yield PageUpdate(
@@ -100,8 +111,8 @@ class PageActions:
         if piece.text:
           yield PageUpdate(chat=talk.bubbles(question, answer))
       usage = _usage(talk)
-    except (ValueError, OSError) as error:
-      failure = _failure(error, talk.video)
+    except RequestError as error:
+      failure = _failure(error)
       yield dataclasses.replace(failure, chat=talk.bubbles(), question=question)
       return
     finally:
@@ -123,10 +134,10 @@ class PageActions:
     *_, (_, answer) = talk.turns
     turns = _prompt_turns(talk.turns)
     try:
-      look = await self._looks.look(talk.video.path, controls.look)
+      look = await self._looks.look(talk.video.medium(controls.look.frames), controls.look)
       shares, seconds = await self._looks.attention(look, turns, answer)
-    except (ValueError, OSError) as error:
-      yield dataclasses.replace(_failure(error, talk.video), running=None)
+    except RequestError as error:
+      yield dataclasses.replace(_failure(error), running=None)
       return
     if self.talks.talk(page) is not talk:
       return
@@ -158,7 +169,7 @@ class PageActions:
     return ""
 
 
-def _request(talk: PageTalk, question: str, controls: PageControls):
+def _request(talk: PageTalk, question: str, controls: PageControls) -> AnswerRequest:
   """The engine's request for a question."""
   settings = AnswerSettings(
     max_new_tokens=controls.max_new_tokens, temperature=controls.temperature
@@ -202,12 +213,9 @@ def _prompt_turns(turns: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:
   return tuple(prompt[:-1])
 
 
-def _failure(error: Exception, video: PickedVideo | None) -> PageUpdate:
-  """One sentence about an error, with the video's name in place of its path."""
-  text = " ".join(str(error).split()) or type(error).__name__
-  if video is not None:
-    text = text.replace(video.path, video.name)
-  return PageUpdate(status=drawings.sentence(text, "error"), running=False)
+def _failure(error: RequestError) -> PageUpdate:
+  """One sentence about an error."""
+  return PageUpdate(status=drawings.sentence(str(error), "error"), running=False)
 
 
 def _read_text(video: PickedVideo, look: VideoLook) -> str:

@@ -134,6 +134,7 @@ class PageLayout:
       show_progress="hidden",
       api_visibility=PRIVATE,
       concurrency_limit=None,
+      trigger_mode="multiple",
     )
     self.player.chosen(self._on_choose, controls, **options)
     gr.on(
@@ -149,11 +150,12 @@ class PageLayout:
   async def _on_choose(self, event: gr.EventData, request: gr.Request, *controls):
     kind = str(event.kind)
     key = str(event.key)
+    chosen = (kind, key, str(event.name))
     page = _page_id(request)
     if kind == "example" and key.isdecimal() and int(key) < len(self._examples):
       question = self._examples[int(key)].question
       yield self._changes(PageUpdate(question=question))
-    async for update in self._actions.choose(page, kind, key, self._controls(*controls)):
+    async for update in self._actions.choose(page, chosen, self._controls(*controls)):
       yield self._changes(update)
 
   async def _on_ask(self, question: str, request: gr.Request, *controls):

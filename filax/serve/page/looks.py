@@ -3,7 +3,7 @@
 
 import asyncio
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import time
 
@@ -11,15 +11,14 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.media.frames import read_timeline
-from data_pipelines.packing import frame_sampling
-from data_pipelines.sample import Scene, Turn
+from data_pipelines.sample import Turn
 from filax.evals.thumbnails import jpeg_url
-from filax.infer import encode_long
 from filax.infer.attended import group_attention
-from filax.infer.chat import Conversation
 from filax.infer.encoded_media import EncodedMedia
 from filax.infer.loaded import LoadedModel
 from filax.serve.engine import Engine
+from filax.serve.media_reading import EncodedVideo, reported
+from filax.serve.requests import Medium
 
 MOST_PICTURES = 192  # Of one selection; longer ones show every n-th group.
 PICTURE_SIDE = 128  # Pixels, square, as the model sees it.
@@ -33,12 +32,6 @@ class LookSettings:
   selector: str = ""
   dropout: str = ""
   frames: int | None = None
-
-  def adjust(self, loaded: LoadedModel) -> LoadedModel:
-    """The model under these settings. Raises ValueError for one that does not fit it."""
-    if self.selector:
-      loaded = loaded.with_selector(self.selector)
-    return loaded.adjusted(frames=self.frames, dropout=self.dropout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,31 +68,25 @@ class VideoLooks:
   def __init__(self, engine: Engine, most: int = KEPT):
     self._engine = engine
     self._most = most
-    self._kept: collections.OrderedDict[tuple[str, LookSettings], VideoLook] = (
-      collections.OrderedDict()
-    )
+    self._kept: collections.OrderedDict[tuple, VideoLook] = collections.OrderedDict()
 
-  async def look(self, path: str, settings: LookSettings) -> VideoLook:
-    """Reads and encodes a video, unless it is kept.
+  async def look(self, medium: Medium, settings: LookSettings) -> VideoLook:
+    """Reads and encodes a video, unless that was done before.
 
-    Raises ValueError with one sentence for a bad file or setting.
+    Raises RequestError for a bad file or setting.
     """
-    key = (path, settings)
+    key = (medium, settings)
     if key not in self._kept:
-      self._kept[key] = await self._read(path, settings)
+      self._kept[key] = await asyncio.to_thread(self._read, medium, settings)
       while len(self._kept) > self._most:
         self._kept.popitem(last=False)
     self._kept.move_to_end(key)
     return self._kept[key]
 
-  async def _read(self, path: str, settings: LookSettings) -> VideoLook:
-    loaded = settings.adjust(self._engine.session)
-    source = path
-    if not encode_long.can_stream(loaded.model):
-      source = await asyncio.to_thread(loaded.read_video, path)
-    encoding = self._engine.on_device(Conversation, loaded, source)
-    talk = await asyncio.wrap_future(encoding)
-    return await asyncio.to_thread(_draw_look, loaded, talk, path)
+  def _read(self, medium: Medium, settings: LookSettings) -> VideoLook:
+    encoded = self._engine.encode_video(medium, settings.selector, settings.dropout)
+    with reported(medium):
+      return _draw_look(encoded)
 
   async def attention(
     self, look: VideoLook, turns: Sequence[Turn], answer: str
@@ -116,23 +103,27 @@ class VideoLooks:
     return shares / total, time.perf_counter() - start
 
 
-def _draw_look(loaded: LoadedModel, talk: Conversation, path: str) -> VideoLook:
-  """Reads small pictures of the frames that a conversation is about."""
-  video, media = talk.video_and_media()
-  groups = np.asarray(talk.scene_times)
+def _draw_look(encoded: EncodedVideo) -> VideoLook:
+  """Reads small pictures of the frames of a video that the model sees."""
+  loaded = encoded.loaded
+  read = encoded.read
+  groups = read.times[encoded.media.groups]
   uniform = np.zeros((0, groups.shape[1]))
   if loaded.model.selector.needs_single:
-    places = np.linspace(0, len(video.times) - 1, groups.size)
-    uniform = video.times[places.round().astype(int)].reshape(groups.shape)
+    places = np.linspace(0, len(read.times) - 1, groups.size)
+    uniform = read.times[places.round().astype(int)].reshape(groups.shape)
   shown = [_thinned_groups(times) for times in (groups, uniform)]
-  wanted = np.unique(np.concatenate([times.reshape(-1) for times in shown]))
-  pictures = _small_pictures(loaded, path, wanted)
-  rows = []
-  for times in shown:
-    rows.append(
-      [[SheetFrame(float(second), pictures[float(second)]) for second in group] for group in times]
-    )
-  return VideoLook(loaded, media, video.duration, groups.tolist(), *rows)
+  pictures = _small_pictures(encoded, np.unique(np.concatenate(shown)))
+  chosen, even = [_frame_groups(times, pictures) for times in shown]
+  return VideoLook(loaded, encoded.media, read.duration, groups.tolist(), chosen, even)
+
+
+def _frame_groups(times: np.ndarray, pictures: Mapping[float, str]) -> FrameGroups:
+  """The pictures of groups with times [G K]."""
+  groups = []
+  for seconds in times.tolist():
+    groups.append([SheetFrame(second, pictures[second]) for second in seconds])
+  return groups
 
 
 def _thinned_groups(times: np.ndarray) -> np.ndarray:
@@ -142,14 +133,17 @@ def _thinned_groups(times: np.ndarray) -> np.ndarray:
   return times[places.round().astype(int)]
 
 
-def _small_pictures(loaded: LoadedModel, path: str, times: np.ndarray) -> dict[float, str]:
+def _small_pictures(encoded: EncodedVideo, times: np.ndarray) -> dict[float, str]:
   """Second -> a JPEG of the frame on screen then, as a data URL."""
-  processor = loaded.processor
-  timeline = frame_sampling.readable((Scene(path),), processor.sampling)
+  processor = encoded.loaded.processor
   frames, _ = read_timeline(
-    timeline, times, PICTURE_SIDE, resize=processor.resize, limits=processor.limits
+    encoded.read.timeline,
+    times,
+    PICTURE_SIDE,
+    resize=processor.resize,
+    limits=processor.limits,
   )
   pictures = {}
-  for second, frame in zip(times, frames, strict=True):
-    pictures[float(second)] = jpeg_url(Image.fromarray(frame))
+  for second, frame in zip(times.tolist(), frames, strict=True):
+    pictures[second] = jpeg_url(Image.fromarray(frame))
   return pictures

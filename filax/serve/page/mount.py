@@ -26,6 +26,7 @@ UNUSED = (
   "/gradio_api/process_recording",
   "/gradio_api/deep_link",
 )
+LONGEST_NAME = 100  # Letters.
 METHODS = ["GET", "HEAD", "POST"]
 
 
@@ -47,10 +48,9 @@ def mount_page(
   _add_examples(app, examples)
   _refuse_unused(app)
 
-  def find_video(kind: str, key: str) -> PickedVideo:
+  def find_video(kind: str, key: str, name: str) -> PickedVideo:
     if kind == "upload":
-      path = find_upload(key)
-      return PickedVideo(str(path), path.name)
+      return PickedVideo(str(find_upload(key)), name[:LONGEST_NAME] or "The video")
     example = _example_at(examples, key)
     return PickedVideo(str(example.path), example.name)
 

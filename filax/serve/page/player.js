@@ -43,7 +43,8 @@ function upload(file) {
       return;
     }
     say("");
-    trigger("chosen", { kind: "upload", key: JSON.parse(request.responseText).id });
+    const id = JSON.parse(request.responseText).id;
+    trigger("chosen", { kind: "upload", key: id, name: file.name });
   };
   say(`Uploading ${file.name} …`);
   show(URL.createObjectURL(file));
@@ -67,7 +68,7 @@ element.addEventListener("click", (event) => {
   const number = example.dataset.example;
   say("");
   show(`page/examples/${number}`);
-  trigger("chosen", { kind: "example", key: number });
+  trigger("chosen", { kind: "example", key: number, name: "" });
 });
 video.addEventListener("error", () => {
   if (video.src) say("This browser cannot play the file. Questions about it may still work.");

@@ -22,7 +22,11 @@ class PickedVideo:
   """A video that a page is about."""
 
   path: str
-  name: str  # What the page shows of the path.
+  name: str  # What the page calls it.
+
+  def medium(self, frames: int | None = None) -> Medium:
+    """The video for the engine; at most `frames` frames are read of it."""
+    return Medium(VIDEO, (self.path,), FrameSettings(frames=frames), label=self.name)
 
 
 @dataclasses.dataclass
@@ -53,7 +57,7 @@ class PageTalk:
     messages = []
     parts: tuple[str | Medium, ...] = ()
     if self.video is not None:
-      parts = (Medium(VIDEO, (self.video.path,), FrameSettings(frames=frames)),)
+      parts = (self.video.medium(frames),)
     for earlier, answer in self.turns:
       messages.append(ChatMessage("user", (*parts, earlier)))
       messages.append(ChatMessage("assistant", (answer,)))
