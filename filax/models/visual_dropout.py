@@ -38,6 +38,24 @@ class RangeCaches:
   ranges: tuple[Any, ...]
   length: Any  # int32 [B]: the tokens read, dropped ones included.
 
+  def repeated(self, times: int) -> "RangeCaches":
+    """As Cache.repeated."""
+    ranges = tuple(cache.repeated(times) for cache in self.ranges)
+    return RangeCaches(ranges, jnp.repeat(self.length, times))
+
+  def with_row(self, row: Int[Array, ""], other: "RangeCaches") -> "RangeCaches":
+    """As Cache.with_row."""
+    ranges = []
+    for cache, new in zip(self.ranges, other.ranges, strict=True):
+      ranges.append(cache.with_row(row, new))
+    return RangeCaches(tuple(ranges), self.length.at[row].set(other.length[0]))
+
+  def with_rows(self, rows: int) -> "RangeCaches":
+    """As Cache.with_rows."""
+    ranges = tuple(cache.with_rows(rows) for cache in self.ranges)
+    missing = rows - self.length.shape[0]
+    return RangeCaches(ranges, jnp.pad(self.length, (0, missing)))
+
 
 def forward(
   llm: LLM,
