@@ -10,7 +10,7 @@ import numpy as np
 
 from filax.evals.html_page import Markup, element, joined
 from filax.infer.contact_sheet import clock
-from filax.serve.page.looks import FrameGroups, VideoLook
+from filax.serve.page.looks import FrameGroups, SheetFrame, VideoLook
 from filax.serve.requests import Usage
 
 MOST_MARKS = 160  # Of a heat strip; more would be narrower than a pixel on a phone.
@@ -23,20 +23,26 @@ def sentence(text: str, kind: str = "note") -> Markup:
   return element("p", text, class_=f"filax-{kind}", role=role)
 
 
+def time_text(seconds: float, duration: float) -> str:
+  """A moment of a video: "1:15", or "7.3 s" in one of less than a minute."""
+  return clock(seconds) if duration >= 60 else f"{seconds:.1f} s"
+
+
 def contact_sheets(look: VideoLook, shares: np.ndarray | None = None) -> Markup:
   """The frames of the model's groups beside as many at even times.
 
   shares [G]: the attention on each group, shown as bars below the groups.
   """
   title = f"Chosen by {look.selector}" if look.uniform else f"Frames shown ({look.selector})"
-  sheets = [_sheet(title, look.chosen, len(look.times), shares)]
+  sheets = [_sheet(title, look.chosen, look, shares)]
   if look.uniform:
-    sheets.append(_sheet("Uniform sampling", look.uniform, len(look.times), None))
+    sheets.append(_sheet("Uniform sampling", look.uniform, look, None))
   return element("div", *sheets, class_="filax-sheets")
 
 
-def _sheet(title: str, groups: FrameGroups, count: int, shares: np.ndarray | None) -> Markup:
+def _sheet(title: str, groups: FrameGroups, look: VideoLook, shares: np.ndarray | None) -> Markup:
   """One selection: a heading, then its groups."""
+  count = len(look.times)
   size = len(groups[0]) if groups else 0
   remark = f"{count} groups of {size} frames" if size > 1 else f"{count} frames"
   if len(groups) < count:
@@ -47,16 +53,16 @@ def _sheet(title: str, groups: FrameGroups, count: int, shares: np.ndarray | Non
     heights = list(shares / max(float(shares.max()), 1e-9))
   cells = []
   for frames, height in zip(groups, heights, strict=True):
-    cells.append(_group(frames, height))
+    cells.append(_group(frames, height, look.duration))
   heading = element("h3", title, " ", element("span", remark, class_="faint"))
   return element("section", heading, element("div", *cells, class_="groups"), class_="sheet")
 
 
-def _group(frames: Sequence, heat: float | None) -> Markup:
+def _group(frames: Sequence[SheetFrame], heat: float | None, duration: float) -> Markup:
   """The frames of a group; a click on one moves the player there."""
   pictures = []
   for frame in frames:
-    text = clock(frame.seconds)
+    text = time_text(frame.seconds, duration)
     picture = element("img", src=frame.url, alt="", loading="lazy")
     pictures.append(
       element(
@@ -86,11 +92,13 @@ def heat_strip(look: VideoLook, shares: np.ndarray | None = None) -> Markup:
   for second, share in marks:
     bars.append(_bar(second, share, highest, look.duration, shares is not None))
   line = element("div", element("i", class_="playhead"), *bars, class_="line")
-  ends = element("div", element("span", clock(0)), element("span", clock(look.duration)))
+  ends = element(
+    "div", element("span", "0"), element("span", time_text(look.duration, look.duration))
+  )
   legend = "Frames shown to the model. A click moves the player there."
   if shares is not None:
     top = look.times[int(np.argmax(shares))]
-    seconds = clock(top[len(top) // 2])
+    seconds = time_text(top[len(top) // 2], look.duration)
     legend = (
       f"Height: attention of the answer on each group of frames, mean over layers. Most, "
       f"{shares.max():.0%}, on the group around {seconds}."
@@ -131,7 +139,7 @@ def _bar(second: float, share: float, highest: float, duration: float, measured:
   """A bar at a second of the time line."""
   place = 100 * min(1.0, second / duration) if duration > 0 else 0.0
   heat = share / highest if highest > 0 else 0.0
-  title = clock(second)
+  title = time_text(second, duration)
   if measured:
     title += f", {share:.1%} of the attention on its group"
   return element(

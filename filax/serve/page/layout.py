@@ -45,17 +45,17 @@ class PageLayout:
     self._actions = actions
     self._examples = examples
     with gr.Blocks(title=TITLE, analytics_enabled=False) as self.blocks:
-      gr.HTML(_heading(model_name), elem_classes="filax-title")
+      _html(_heading(model_name), elem_classes="filax-title")
       with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=320):
           self.player = _player(examples)
-          self.strip = gr.HTML()
-          self.status = gr.HTML()
+          self.strip = _html()
+          self.status = _html()
         with gr.Column(scale=5, min_width=320):
           self._add_chat()
           self._add_controls(loaded, limits)
-          self.phases = gr.HTML()
-      self.sheets = gr.HTML()
+          self.phases = _html()
+      self.sheets = _html()
       self._connect()
 
   def _add_chat(self) -> None:
@@ -64,6 +64,7 @@ class PageLayout:
       height=330,
       render_markdown=False,  # Text of a model is shown as it is, never taken for HTML.
       placeholder="Choose a video, then ask about it.",
+      buttons=["copy"],
       elem_id="chat",
     )
     self.question = gr.Textbox(
@@ -74,9 +75,9 @@ class PageLayout:
       elem_id="question",
     )
     with gr.Row():
-      self.ask = gr.Button("Ask", variant="primary", elem_id="ask")
-      self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
-      self.anew = gr.Button("New conversation", elem_id="anew")
+      self.ask = gr.Button("Ask", variant="primary", elem_id="ask", min_width=90)
+      self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop", min_width=90)
+      self.anew = gr.Button("New conversation", elem_id="anew", min_width=90)
 
   def _add_controls(self, loaded: LoadedModel, limits: ServingLimits) -> None:
     infer = loaded.processor.infer
@@ -213,6 +214,11 @@ def _page_id(request: gr.Request) -> str:
   return str(request.session_hash)
 
 
+def _html(value: str = "", **options) -> Any:
+  """A part made of HTML, with the page's style alone."""
+  return gr.HTML(value, apply_default_css=False, **options)
+
+
 def _heading(model_name: str) -> Markup:
   return Markup(
     element("h1", TITLE, " ", element("span", f"asks {model_name} about videos", class_="faint"))
@@ -231,7 +237,7 @@ def _player(examples: Sequence[PageExample]) -> Any:
   buttons = drawings.player_parts([(example.name, example.question) for example in examples])
   note = element("p", class_="upload-note", role="status")
   video = element("video", controls="", playsinline="", preload="metadata", id="video")
-  return gr.HTML(
+  return _html(
     Markup("").join([video, drop, note, buttons]),
     js_on_load=page_text("player.js"),
     elem_classes="filax-player",

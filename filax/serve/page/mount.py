@@ -4,6 +4,7 @@
 from collections.abc import Callable, Sequence
 import os
 import pathlib
+import re
 from typing import Any
 
 from filax.serve.engine import Engine
@@ -13,21 +14,13 @@ from filax.serve.page.examples import PageExample, find_examples
 from filax.serve.page.talks import PickedVideo
 from filax.serve.requests import RequestError
 
-# Routes of gradio that the page does not use. They take or give files, or fetch addresses, past the
-# limits of the server, so they are refused.
-UNUSED = (
-  "/gradio_api/upload",
-  "/gradio_api/upload_progress",
-  "/gradio_api/file={path:path}",
-  "/gradio_api/file/{path:path}",
-  "/gradio_api/proxy={path:path}",
-  "/gradio_api/stream/{path:path}",
-  "/gradio_api/component_server",
-  "/gradio_api/process_recording",
-  "/gradio_api/deep_link",
+# The routes of gradio that the page uses. Others take or give files, fetch addresses or edit code,
+# past the limits of the server, and are not served.
+USED = re.compile(
+  r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.+"
+  r"|/gradio_api/(queue/(join|data)|heartbeat/\w+|cancel|reset|app_id|startup-events|theme\.css)/?"
 )
 LONGEST_NAME = 100  # Letters.
-METHODS = ["GET", "HEAD", "POST"]
 
 
 def mount_page(
@@ -46,7 +39,6 @@ def mount_page(
   source = engine.session.processor.source
   examples = find_examples(source)
   _add_examples(app, examples)
-  _refuse_unused(app)
 
   def find_video(kind: str, key: str, name: str) -> PickedVideo:
     if kind == "upload":
@@ -68,6 +60,8 @@ def mount_page(
     ssr_mode=False,  # That would need Node.
     show_error=True,
   )
+  mounted = app.routes[-1]
+  mounted.app = UsedRoutes(mounted.app)
 
 
 def _example_at(examples: Sequence[PageExample], key: str) -> PageExample:
@@ -86,12 +80,18 @@ def _add_examples(app: Any, examples: Sequence[PageExample]) -> None:
     return FileResponse(_example_at(examples, number).path, media_type="video/mp4")
 
 
-def _refuse_unused(app: Any) -> None:
-  from fastapi.responses import JSONResponse
+class UsedRoutes:
+  """ASGI application that serves only the routes of another that the page uses."""
 
-  def refuse() -> JSONResponse:
-    message = "The page uploads to /v1/files."
-    return JSONResponse({"error": {"message": message, "code": "not_found"}}, status_code=404)
+  def __init__(self, app: Any):
+    self._app = app
 
-  for path in UNUSED:
-    app.add_api_route(path, refuse, methods=METHODS, include_in_schema=False)
+  async def __call__(self, scope, receive, send) -> None:
+    from starlette.responses import JSONResponse
+
+    if scope["type"] == "http" and USED.fullmatch(scope["path"]):
+      await self._app(scope, receive, send)
+      return
+    error = dict(message="There is nothing here.", code="not_found")
+    reply = JSONResponse(dict(error=error), status_code=404)
+    await reply(scope, receive, send)
