@@ -50,6 +50,7 @@ class Medium:
   kind: str  # VIDEO or IMAGE
   paths: tuple[str, ...]
   frame_settings: FrameSettings = FrameSettings()
+  label: str = "The medium"  # What errors call it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,8 @@ class EffectiveVideo:
   """What the model saw of a video."""
 
   frames: int  # Frames shown to the model, in groups.
-  fps: float  # Frames a second over start..end.
+  candidates: int  # Frames read, of which a selector chooses.
+  fps: float  # Frames read a second over start..end.
   start: float  # Seconds of the file.
   end: float
   duration: float  # Seconds of the whole file.
