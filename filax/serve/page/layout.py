@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page in gradio: its parts, and which action each event starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import importlib.resources
 from typing import Any
 
 import gradio as gr
 
-from filax.evals.html_page import Markup, element
+from filax.evals.html_page import Markup, element, markup
 from filax.infer.loaded import LoadedModel
 from filax.models.components import available
 from filax.serve.limits import ServingLimits
@@ -62,9 +62,11 @@ class PageLayout:
     self.chat = gr.Chatbot(
       label="Answers",
       height=330,
-      render_markdown=False,  # Text of a model is shown as it is, never taken for HTML.
+      render_markdown=False,  # A model's Markdown could load pictures from anywhere.
+      latex_delimiters=[],
+      allow_tags=False,
       placeholder="Choose a video, then ask about it.",
-      buttons=["copy"],
+      buttons=[],
       elem_id="chat",
     )
     self.question = gr.Textbox(
@@ -77,7 +79,7 @@ class PageLayout:
     with gr.Row():
       self.ask = gr.Button("Ask", variant="primary", elem_id="ask", min_width=90)
       self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop", min_width=90)
-      self.anew = gr.Button("New conversation", elem_id="anew", min_width=90)
+      self.anew = gr.Button("Start over", elem_id="anew", min_width=90)
 
   def _add_controls(self, loaded: LoadedModel, limits: ServingLimits) -> None:
     infer = loaded.processor.infer
@@ -144,7 +146,7 @@ class PageLayout:
       [self.question, *controls],
       **options,
     )
-    self.anew.click(self._on_anew, **options, queue=False)
+    gr.on([self.anew.click, self.chat.clear], self._on_anew, **options, queue=False)
     self.stop.click(self._on_stop, queue=False, api_visibility=PRIVATE, show_progress="hidden")
     self.blocks.unload(self._on_leave)
 
@@ -195,7 +197,7 @@ class PageLayout:
   def _changes(self, update: PageUpdate) -> dict[Any, Any]:
     """An update as gradio's values of the parts that change."""
     values = {
-      self.chat: update.chat,
+      self.chat: None if update.chat is None else escaped_bubbles(update.chat),
       self.question: update.question,
       self.status: update.status,
       self.strip: update.strip,
@@ -207,6 +209,18 @@ class PageLayout:
       changes[self.ask] = gr.update(visible=not update.running)
       changes[self.stop] = gr.update(visible=update.running)
     return changes
+
+
+def escaped_bubbles(bubbles: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+  """Messages whose text gradio shows as it is.
+
+  Even without Markdown, gradio takes text for HTML: it would drop tags, and with them a part of an
+  answer.
+  """
+  escaped = []
+  for bubble in bubbles:
+    escaped.append(dict(role=bubble["role"], content=markup(bubble["content"])))
+  return escaped
 
 
 def _page_id(request: gr.Request) -> str:
