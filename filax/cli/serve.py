@@ -18,6 +18,12 @@ import os
 
 from filax.cli import checkpoint_options, options
 
+_REPEATED = (  # Flags that may be given several times: (flag, its value, help).
+  ("--allow-domain", "HOST", "fetch URLs of HOST, of .DOMAIN, or of * (all public hosts)"),
+  ("--allow-host", "NAME", "a name under which clients reach the server"),
+  ("--allow-origin", "URL", "a web page elsewhere that may call the server"),
+)
+
 
 def main(argv: Sequence[str]) -> None:
   """Serves until SIGTERM or SIGINT, and then finishes what runs."""
@@ -75,13 +81,15 @@ def serve_parser() -> argparse.ArgumentParser:
   add("--encode-cache", default="", help="folder that keeps what was encoded")
   add("--media-folder", default="", help="local files below it may be named by file:// URLs")
   add("--uploads", default="", help="where uploaded files are kept; default: the temporary folder")
-  many = dict(action="append", default=[])
+  for flag, metavar, text in _REPEATED:
+    add(flag, action="append", default=[], metavar=metavar, help=text)
   add(
-    "--allow-domain", **many, metavar="HOST", help="fetch URLs of HOST, .DOMAIN or * (all public)"
+    "--limit",
+    action="append",
+    default=[],
+    metavar="NAME=VALUE",
+    help=f"a bound on requests; {_limit_names()}",
   )
-  add("--allow-host", **many, metavar="NAME", help="a name under which clients reach the server")
-  add("--allow-origin", **many, metavar="URL", help="a web page elsewhere that may call the server")
-  add("--limit", **many, metavar="NAME=VALUE", help=f"a bound on requests; {_limit_names()}")
   add(
     "--fixed-batch", action="store_true", help="always decode a full batch: equal to the last bit"
   )

@@ -36,7 +36,7 @@ def scene_frames(
   used, and repeats are spread evenly. `seeds` is a name in SEEDS; `key` (default: key 0) is for
   random seeds.
   """
-  x = centred(x, mask)
+  x = centred(lax.stop_gradient(x), mask)
   draw_centers = seeding(seeds)
   if key is None:
     key = jax.random.key(0)
@@ -65,8 +65,22 @@ def lloyd(
   centers: Float[Array, "C D"],
   steps: int = 50,
 ) -> Float[Array, "C D"]:
-  """`steps` rounds of assignment and update."""
-  return lax.fori_loop(0, steps, lambda _, centers: update(x, mask, centers), centers)
+  """At most `steps` rounds of assignment and update.
+
+  The loop ends when no centre moves: a further round would change nothing. It has no gradient.
+  """
+
+  def goes_on(state):
+    step, _, is_moving = state
+    return (step < steps) & is_moving
+
+  def move(state):
+    step, centers, _ = state
+    moved = update(x, mask, centers)
+    return step + 1, moved, (moved != centers).any()
+
+  _, centers, _ = lax.while_loop(goes_on, move, (0, centers, True))
+  return centers
 
 
 def update(

@@ -34,6 +34,18 @@ def order(length: int, shards: int) -> np.ndarray:
   return np.concatenate([first, last], axis=1).reshape(-1)
 
 
+def natural(x, shards: int):
+  """Restores natural order by a static reshape.
+
+  x [B S ...] was gathered in zig-zag order.
+  """
+  batch, length, *rest = x.shape
+  chunks = x.reshape(batch, shards, 2, length // (2 * shards), *rest)
+  first_half = chunks[:, :, 0]
+  second_half = chunks[:, ::-1, 1]  # Device i holds chunk 2n-1-i.
+  return jnp.concatenate([first_half, second_half], axis=1).reshape(x.shape)
+
+
 def order_in_use(length: int) -> np.ndarray | None:
   """`order` on the mesh in use; None for rows in natural order."""
   mesh = jax.sharding.get_abstract_mesh()

@@ -219,14 +219,11 @@ def _reference(
     raise RequestError(f"{where} needs a URL, or the id of an uploaded file.", parameter=where)
   if kind == IMAGE:
     fields = {}
-  urls = (url,)
+  urls: tuple[str, ...] = (url,)
   if url.startswith("data:video/jpeg;base64,"):  # vLLM's form of a video as pictures.
-    head, _, pictures = url.partition(",")
+    pictures = url.partition(",")[2]
     urls = tuple(f"data:image/jpeg;base64,{picture}" for picture in pictures.split(","))
-    kind = VIDEO
-    if len(urls) == 1:
-      kind = IMAGE
-    del head
+    kind = IMAGE if len(urls) == 1 else VIDEO
   return MediaReference(kind, urls, frame_settings(body, fields), where)
 
 

@@ -296,7 +296,8 @@ class Engine:
       job.encoded.append(encoded)
       job.cached.append(cached)
       self.counters.add("filax_cache_hits_total" if cached else "filax_encoded_total")
-      self._media.keep_in_folder(job.loaded, read, encoded)
+      if isinstance(read, ReadVideo) and not cached:
+        self._media.keep_in_folder(job.loaded, read, encoded)
       self._media.shared.forget(read.key)
     job.seconds["encode"] = time.perf_counter() - start
     self.counters.add("filax_encode_seconds_total", job.seconds["encode"])
@@ -338,7 +339,7 @@ class Engine:
     for shape in self._lanes.active_shapes():
       self._drop_ended_jobs()
       try:
-        lane, chunk = self._lanes.decode(shape)
+        owners, chunk = self._lanes.decode(shape)
       except Exception:
         _log_failure()
         self._end_lane(shape)
@@ -347,7 +348,6 @@ class Engine:
         continue
       self.counters.add("filax_chunks_total")
       self.counters.add("filax_decode_seconds_total", chunk.seconds)
-      owners = list(lane.owners)
       for job in {answer.job for answer in owners if answer is not None}:
         job.seconds["decode"] += chunk.seconds
       for row, answer in enumerate(owners):

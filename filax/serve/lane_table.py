@@ -60,10 +60,11 @@ class LaneTable:
     job.lane = job.prompt.shape
     return self._lanes[job.prompt.shape].begin(job.prompt, answers)
 
-  def decode(self, shape: LaneShape) -> tuple[Lane, TokenChunk | None]:
-    """(a lane, the next tokens of its rows); None if it has no answers."""
+  def decode(self, shape: LaneShape) -> tuple[list[RunningAnswer | None], TokenChunk | None]:
+    """(who has the rows of a lane, their next tokens); None if it has no answers."""
     lane = self._lanes[shape]
-    return lane, None if lane.is_empty else lane.decode()
+    owners = [owner if isinstance(owner, RunningAnswer) else None for owner in lane.owners]
+    return owners, None if lane.is_empty else lane.decode()
 
   def free(self, job: AnswerJob) -> None:
     """Frees the rows of all answers of a job."""

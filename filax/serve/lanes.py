@@ -139,7 +139,7 @@ class Lane:
     start = time.perf_counter()
     if self._state is None:
       raise RuntimeError("The lane has no rows.")
-    state = dataclasses.replace(self._state, limit=self._limit.copy())
+    state = dataclasses.replace(self._state, limit=jnp.asarray(self._limit))
     taken = np.array([owner is not None for owner in self.owners])
     with self._loaded.on_mesh():
       ids, logprobs, self._state = decoding.DECODE(

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 
+from compile_flags import QUICK
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -17,7 +19,7 @@ class ServeProcess:
 
   def __init__(self, checkpoint: str, folder: pathlib.Path, *options: str, key: str = ""):
     environment = dict(os.environ, PYTHONPATH=str(ROOT), JAX_PLATFORMS="cpu", FILAX_API_KEY=key)
-    environment.pop("XLA_FLAGS", None)
+    environment["XLA_FLAGS"] = QUICK
     self.log = folder / "serve.log"
     command = [sys.executable, "-m", "filax", "serve", "--checkpoint", checkpoint]
     with open(self.log, "wb") as log:

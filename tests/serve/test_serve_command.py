@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 KEY = "a key for tests"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 LIMITS = ("batch=4", "video_seconds=30", "body_bytes=400000", "upload_bytes=300000")
-LONG = dict(max_tokens=600, temperature=1.5)
+LONG = dict(max_tokens=1000, temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_an_uploaded_file_is_asked_about_and_removed(client, media):
   assert stored.filename == "a.mp4" and stored.bytes == (media / "a.mp4").stat().st_size
   answer = ask(client, [video(stored.id, fps=2, start=1, end=3)], max_tokens=2)
   (facts,) = answer.usage.videos
-  assert (facts["candidates"], facts["start"], facts["end"]) == (6, 1.0, 3.0)
+  assert (facts["candidates"], facts["start"], facts["end"]) == (4, 1.0, 3.0)
   assert stored.id in [row.id for row in client.files.list()]
   assert client.files.delete(stored.id).deleted
   with pytest.raises(openai.NotFoundError):
@@ -135,7 +135,7 @@ def test_many_pictures_are_a_video(client, media):
     pictures.append({"type": "image_url", "image_url": {"url": url}})
   answer = ask(client, pictures, max_tokens=2, extra_body={"fps": 2})
   (facts,) = answer.usage.videos
-  assert facts["duration"] == 2.5 and facts["candidates"] == 6
+  assert facts["duration"] == 2.5 and facts["candidates"] == 5
   alone = ask(client, pictures[:1], max_tokens=2)
   assert alone.usage.videos == [] and alone.usage.visual_tokens > 0
 
@@ -203,7 +203,9 @@ def test_a_client_that_leaves_frees_its_place(server):
   while metric(server, "filax_running") and time.monotonic() < deadline:
     time.sleep(0.02)
   assert metric(server, "filax_running") == 0
-  assert metric(server, "filax_chunks_total") - before <= 8  # Of 75; the metrics take time as well.
+  assert (
+    metric(server, "filax_chunks_total") - before <= 8
+  )  # Of 125; the metrics take time as well.
   assert metric(server, "filax_cancelled_total") >= 1
 
 
@@ -212,7 +214,7 @@ def test_a_client_that_waits_for_a_whole_answer_may_leave_too(server):
   body = dict(messages=messages(), **LONG)
   with pytest.raises(httpx.ReadTimeout):
     url = f"{server.url}/v1/chat/completions"
-    httpx.post(url, json=body, headers=HEADERS, timeout=httpx.Timeout(5, read=0.1))
+    httpx.post(url, json=body, headers=HEADERS, timeout=httpx.Timeout(5, read=0.05))
   deadline = time.monotonic() + 10
   while metric(server, "filax_cancelled_total") == before and time.monotonic() < deadline:
     time.sleep(0.02)

@@ -29,8 +29,10 @@ class Weighted(nn.Module, Merger):
     frames = x.shape[2]
     init = nn.initializers.constant(1 / frames)
     weight = self.param("weight", init, x.shape[2:], jnp.float32)
-    weighted = x.astype(jnp.float32) * weight
-    return weighted.sum(2).astype(self.dtype)
+    total = x[:, :, 0].astype(jnp.float32) * weight[0]
+    for slot in range(1, frames):  # A sum over the axis is four times slower on a CPU.
+      total = total + x[:, :, slot].astype(jnp.float32) * weight[slot]
+    return total.astype(self.dtype)
 
 
 DIMS = ((r"weight$", "- - -"),)

@@ -14,7 +14,10 @@ import dataclasses
 
 from filax.ops.attention.device import Device
 
-DENSE_SCORES = 2048**2  # Up to here one matrix of scores beats tiles.
+# Platform -> scores up to which one matrix beats tiles. XLA's products of many small matrices are
+# slow on a CPU: there tiles win from rows of 64 tokens on.
+DENSE_SCORES = {"cpu": 64**2}
+DENSE_SCORES_ELSEWHERE = 2048**2
 PACKED_SAMPLES = 64  # cuDNN keeps f32 statistics [samples H L] of a packed row.
 UNKNOWN = 0  # A number of samples a row that nobody knows while the program is traced.
 
@@ -55,7 +58,15 @@ def choose(device: Device, dtype: str, head_dim: int, layout: Layout) -> str:
       return "cudnn_causal"
     if 1 < layout.samples <= PACKED_SAMPLES and device.capability >= _HOPPER:
       return "cudnn_packed"
-  return "dense" if layout.queries * layout.keys <= DENSE_SCORES else "blockwise"
+  return choose_anywhere(device, layout.queries, layout.keys)
+
+
+def choose_anywhere(device: Device, queries: int, keys: int) -> str:
+  """The faster one of the kernels for any layout: "dense" or "blockwise"."""
+  if queries == 1 and keys <= DENSE_SCORES_ELSEWHERE:  # There are no tiles of one query.
+    return "dense"
+  most = DENSE_SCORES.get(device.platform, DENSE_SCORES_ELSEWHERE)
+  return "dense" if queries * keys <= most else "blockwise"
 
 
 def _cudnn_supports(device: Device, dtype: str, head_dim: int) -> bool:

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from filax.ops.attention.blockwise import MASKED, SAVED, blockwise
-from filax.ops.attention.choice import DENSE_SCORES
+from filax.ops.attention.choice import choose_anywhere
+from filax.ops.attention.device import device_in_use
 from filax.ops.attention.tiles import At, KeysAt
 
 
@@ -68,10 +69,10 @@ def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
-  """`dense` for small score matrices, else `blockwise`; any layout."""
-  if q.shape[1] * k.shape[1] <= DENSE_SCORES:
-    return dense(q, k, v, q_at, kv_at)
-  return blockwise(q, k, v, q_at, kv_at)
+  """The faster one of `dense` and `blockwise` on the device; any layout."""
+  name = choose_anywhere(device_in_use(), q.shape[1], k.shape[1])
+  attend = dense if name == "dense" else blockwise
+  return attend(q, k, v, q_at, kv_at)
 
 
 # Queries of a cache start at a place that cuDNN cannot be told.

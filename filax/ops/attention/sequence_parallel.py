@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 import numpy as np
 
-from filax.ops.attention import blockwise, cudnn, dense, splash
+from filax.ops.attention import blockwise, cudnn, dense
 from filax.ops.attention import ring as ring_attention
 from filax.ops.attention.choice import UNKNOWN, Layout, choose
 from filax.ops.attention.device import device_in_use
@@ -47,7 +47,7 @@ def attend(kernel: str, strategy: str, ulysses: int = 0, samples: int = UNKNOWN)
       f"{', '.join(STRATEGIES)}."
     )
   if kernel == "splash":
-    return splash.attend(strategy)
+    return _splash(strategy)
   dense.attention_kernel(kernel)  # Raises ValueError for an unknown name.
   if "ring" in strategy and _shards() > 1 and kernel not in ring_attention.WITH_LSE:
     raise ValueError(
@@ -75,7 +75,7 @@ def _attend(kernel: str, strategy: str, ulysses: int, samples: int, q, k, v, q_a
   elif kernel == "cudnn":
     kernel = "cudnn_causal" if samples == 1 else "cudnn_packed"
   if kernel == "splash":
-    return splash.attend(strategy)(q, k, v, q_at, kv_at)
+    return _splash(strategy)(q, k, v, q_at, kv_at)
   attend_rows = _kernel(kernel, samples)
   shards = _shards()
   if shards == 1:
@@ -94,17 +94,34 @@ def _fastest(strategy: str, samples: int, q, k) -> str:
 
   "auto" where only the shapes on a device decide.
   """
-  mesh = jax.sharding.get_abstract_mesh()
+  device = device_in_use()
   layout = Layout(
     queries=q.shape[1],
     keys=k.shape[1],
     samples=samples,
     strategy=strategy,
     shards=_shards(),
-    splash=not mesh.empty and splash.suits(strategy, q.shape, mesh),
+    splash=device.platform == "tpu" and _suits_splash(strategy, q.shape),
   )
-  name = choose(device_in_use(), q.dtype.name, q.shape[-1], layout)
+  name = choose(device, q.dtype.name, q.shape[-1], layout)
   return "auto" if name in dense.KERNELS else name
+
+
+def _suits_splash(strategy: str, shape: tuple[int, ...]) -> bool:
+  """Whether splash supports queries [B L H d] on the mesh in use."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return False
+  from filax.ops.attention import splash
+
+  return splash.suits(strategy, shape, mesh)
+
+
+def _splash(strategy: str) -> Callable:
+  """splash.attend; importing the kernel takes a fifth of a second."""
+  from filax.ops.attention import splash
+
+  return splash.attend(strategy)
 
 
 def _kernel(name: str, samples: int) -> Callable:
@@ -119,7 +136,7 @@ def _kernel(name: str, samples: int) -> Callable:
 def _in_order_of_places(attend_rows, q, k, v, q_at, kv_at):
   """Runs a kernel for whole rows on rows in zig-zag order."""
   shards = lax.axis_size(AXIS)
-  arrays = jax.tree.map(partial(splash.natural, shards=shards), (q, k, v, q_at, kv_at))
+  arrays = jax.tree.map(partial(zigzag.natural, shards=shards), (q, k, v, q_at, kv_at))
   out = attend_rows(*arrays)
   return out[:, zigzag.order(out.shape[1], shards)]
 

@@ -97,7 +97,7 @@ def _gathered(kernel, q, k, v, q_segment, kv_segment, shards):
   """
 
   def gather(x):
-    return natural(lax.all_gather(x, AXIS, axis=1, tiled=True), shards)
+    return zigzag.natural(lax.all_gather(x, AXIS, axis=1, tiled=True), shards)
 
   return _attend_rows(kernel, q, gather(k), gather(v), q_segment, gather(kv_segment))
 
@@ -117,9 +117,9 @@ def _traded(kernel, q, k, v, q_segment, kv_segment, shards):
   trade = functools.partial(lax.all_to_all, axis_name=AXIS, tiled=True)
 
   def rows_of_some_heads(x):
-    return natural(trade(x, split_axis=2, concat_axis=1), shards)
+    return zigzag.natural(trade(x, split_axis=2, concat_axis=1), shards)
 
-  segment = natural(lax.all_gather(q_segment, AXIS, axis=1, tiled=True), shards)
+  segment = zigzag.natural(lax.all_gather(q_segment, AXIS, axis=1, tiled=True), shards)
   q = rows_of_some_heads(q)
   k = rows_of_some_heads(k)
   v = rows_of_some_heads(v)
@@ -186,18 +186,6 @@ def _emptied(info, meet, axis: int):
   live = jnp.take_along_axis(meet, index, axis=axis)
   block_mask = jnp.where(live, info.block_mask, 0)
   return info._replace(block_mask=block_mask.astype(info.block_mask.dtype))
-
-
-def natural(x, shards: int):
-  """Restores natural order by a static reshape.
-
-  x [B S ...] was gathered in zig-zag order.
-  """
-  batch, length, *rest = x.shape
-  chunks = x.reshape(batch, shards, 2, length // (2 * shards), *rest)
-  first_half = chunks[:, :, 0]
-  second_half = chunks[:, ::-1, 1]  # Device i holds chunk 2n-1-i.
-  return jnp.concatenate([first_half, second_half], axis=1).reshape(x.shape)
 
 
 def _kernel(length: int, heads: int, shards: int, order: int, interpret: bool):

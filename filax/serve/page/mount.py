@@ -25,11 +25,12 @@ LONGEST_NAME = 100  # Letters.
 
 def mount_page(
   app: Any, engine: Engine, limits: ServingLimits, find_upload: Callable[[str], pathlib.Path]
-) -> None:
+) -> Callable[[], None]:
   """Adds the page to a FastAPI application, below all routes that it has.
 
-  find_upload: id of an uploaded file -> its path; raises RequestError. Raises ModuleNotFoundError
-  without gradio.
+  find_upload: id of an uploaded file -> its path; raises RequestError. Returns a function that
+  ends the connections of open pages; call it in the event loop when the server stops. Raises
+  ModuleNotFoundError without gradio.
   """
   os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Read while gradio is imported.
   import gradio as gr
@@ -61,7 +62,9 @@ def mount_page(
     show_error=True,
   )
   mounted = app.routes[-1]
-  mounted.app = UsedRoutes(mounted.app)
+  page = mounted.app
+  mounted.app = UsedRoutes(page)
+  return page.stop_event.set
 
 
 def _example_at(examples: Sequence[PageExample], key: str) -> PageExample:
