@@ -185,20 +185,21 @@ class Engine:
     with self._changed:
       return [job for job in self._jobs if job.stage is stage]
 
-  def _move(self, job: AnswerJob, stage: JobStage) -> None:
-    """Another stage for a job, unless it has ended."""
+  def _move(self, job: AnswerJob, stage: JobStage) -> bool:
+    """Another stage for a job; False if it has ended."""
     with self._changed:
-      if job.stage is not JobStage.ENDED:
-        job.enter(stage)
+      if job.stage is JobStage.ENDED:
+        return False
+      job.enter(stage)
       self._changed.notify_all()
+      return True
 
   def _read_media(self, job: AnswerJob) -> None:
     """Reads the media of a job; runs in a thread of the readers."""
     self._read_ahead.acquire()
-    if job.handle.cancelled or job.stage is JobStage.ENDED:
+    if job.handle.cancelled or not self._move(job, JobStage.READING):
       self._read_ahead.release()
       return
-    self._move(job, JobStage.READING)
     start = time.perf_counter()
     try:
       for medium in job.media:
@@ -212,8 +213,7 @@ class Engine:
       return
     job.seconds["read"] = time.perf_counter() - start
     self.counters.add("filax_read_seconds_total", job.seconds["read"])
-    self._move(job, JobStage.READ)
-    if job.stage is JobStage.ENDED:  # It took too long, and ended before.
+    if not self._move(job, JobStage.READ):  # It took too long, and ended before.
       self._forget_reads(job)
 
   def _drop_ended_jobs(self) -> None:

@@ -19,6 +19,8 @@ from filax.serve.limits import ServingLimits
 from filax.serve.replies import error_bytes
 from filax.serve.requests import RequestError
 
+UPLOADS = "/v1/files"
+_FORM_BYTES = 1 << 16  # Of a form around a file.
 _CLOSED = 1008  # The code of a WebSocket that breaks a rule.
 
 
@@ -39,6 +41,7 @@ class Guard:
     self._rules = rules
     self._limits = limits
     self._counters = counters
+    self._held_bytes = 0  # Of the bodies of all requests that run.
 
   async def __call__(self, scope, receive, send) -> None:
     if scope["type"] == "lifespan":
@@ -47,9 +50,14 @@ class Guard:
     headers = _headers(scope)
     error = self._fault(scope, headers)
     send = _WatchedSend(send, self._counters)
-    if error is None:
-      body = _BoundedBody(receive, self._limits) if scope["type"] == "http" else receive
-      await self._app(scope, body, send)
+    if error is None and scope["type"] == "http":
+      body = _BoundedBody(receive, self, _most_bytes(scope, self._limits), _is_upload(scope))
+      try:
+        await self._app(scope, body, send)
+      finally:
+        self._held_bytes -= body.held_bytes
+    elif error is None:
+      await self._app(scope, receive, send)
     elif scope["type"] == "websocket":
       await send({"type": "websocket.close", "code": _CLOSED})
     else:
@@ -70,7 +78,20 @@ class Guard:
     length = headers.get("content-length", "0")
     if not length.isdecimal():
       return RequestError("Content-Length is no number.", code="invalid_length")
-    return too_large(self._limits) if int(length) > self._limits.body_bytes else None
+    largest = _most_bytes(scope, self._limits)
+    return too_large(largest) if int(length) > largest else None
+
+  def hold_bytes(self, count: int) -> None:
+    """Counts bytes of a body in memory. Raises RequestError for too many."""
+    self._held_bytes += count
+    if self._held_bytes > self._limits.bodies_bytes:
+      text = "The server holds too many large requests (bodies_bytes). Try again later."
+      raise RequestError(text, status=503, code="busy")
+
+  @property
+  def body_seconds(self) -> float:
+    """The longest wait for a piece of a body."""
+    return self._limits.body_seconds
 
   def _allows_origin(self, origin: str, host: str) -> bool:
     if origin in self._rules.origins:
@@ -94,37 +115,56 @@ class _WatchedSend:
 
 
 class _BoundedBody:
-  """A request's body that may be neither too long nor too slow."""
+  """A request's body that may be neither too long nor too slow.
 
-  def __init__(self, receive, limits: ServingLimits):
+  Uploaded files are not held in memory, and are bounded by the quota of uploads.
+  """
+
+  def __init__(self, receive, guard: Guard, largest: int, is_upload: bool):
     self._receive = receive
-    self._limits = limits
+    self._guard = guard
+    self._largest = largest
+    self._is_upload = is_upload
     self._bytes = 0
     self._complete = False
+    self.held_bytes = 0
 
   async def __call__(self) -> dict[str, Any]:
     if self._complete:  # From now on it waits for the client to leave.
       return await self._receive()
     try:
-      message = await asyncio.wait_for(self._receive(), self._limits.body_seconds)
+      message = await asyncio.wait_for(self._receive(), self._guard.body_seconds)
     except TimeoutError as error:
-      seconds = self._limits.body_seconds
+      seconds = self._guard.body_seconds
       text = f"No byte of the body came for {seconds:g} seconds (body_seconds)."
       raise RequestError(text, status=408, code="body_timeout") from error
-    self._bytes += len(message.get("body", b""))
+    count = len(message.get("body", b""))
+    self._bytes += count
     self._complete = not message.get("more_body", False)
-    if self._bytes > self._limits.body_bytes:
-      raise too_large(self._limits)
+    if self._bytes > self._largest:
+      raise too_large(self._largest)
+    if not self._is_upload:
+      self.held_bytes += count
+      self._guard.hold_bytes(count)
     return message
 
 
-def too_large(limits: ServingLimits) -> RequestError:
+def too_large(largest: int) -> RequestError:
   """The error of a body beyond the limit."""
   return RequestError(
-    f"The body is larger than {limits.body_bytes} bytes (body_bytes).",
+    f"The body is larger than {largest} bytes (body_bytes; file_bytes of an upload).",
     status=413,
     code="too_large",
   )
+
+
+def _is_upload(scope) -> bool:
+  return scope.get("path") == UPLOADS
+
+
+def _most_bytes(scope, limits: ServingLimits) -> int:
+  """The largest body of a request."""
+  return limits.file_bytes + _FORM_BYTES if _is_upload(scope) else limits.body_bytes
 
 
 def allowed_host(header: str, names: Sequence[str]) -> bool:

@@ -10,7 +10,9 @@ import math
 class ServingLimits:
   """Bounds on requests; an error names the bound that was passed."""
 
-  body_bytes: int = 256 << 20  # Of one HTTP request, data URLs and uploads included.
+  body_bytes: int = 64 << 20  # Of one HTTP request, data URLs included.
+  bodies_bytes: int = 1 << 30  # Of all requests that are being answered.
+  file_bytes: int = 1 << 30  # Of one file that is uploaded or fetched.
   body_seconds: float = 60.0  # Without a byte of a request's body.
   media: int = 16  # Videos and pictures of a request.
   video_seconds: float = 4 * 3600.0

@@ -22,7 +22,7 @@ from filax.serve.media_reading import ReadPicture, ReadVideo
 from filax.serve.prompts import conversation_turns
 from filax.serve.requests import AnswerSettings, RequestError
 
-NEW = (16, 64, 256, 1024, 4096, 16_384)  # Buckets of new tokens, N.
+NEW = (16, 64, 256, 1024, 4096, 16_384, 65_536)  # Buckets of new tokens, N.
 _FINE = 4096  # Positions from which prompts and tables have four buckets an octave, not one.
 
 

@@ -43,7 +43,7 @@ def conversation_turns(messages: Sequence[ChatMessage]) -> tuple[Turn, ...]:
 
 def request_media(messages: Sequence[ChatMessage]) -> list[Medium]:
   """The media of a conversation in order."""
-  media = []
+  media: list[Medium] = []
   for message in messages:
     media.extend(part for part in message.parts if isinstance(part, Medium))
   return media

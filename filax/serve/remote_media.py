@@ -104,7 +104,7 @@ class RemoteMedia:
         size += len(content)
         if size > self._most_bytes:
           raise RequestError(
-            f"The URL has more than {self._most_bytes} bytes (body_bytes).",
+            f"The URL has more than {self._most_bytes} bytes (file_bytes).",
             status=413,
             code="too_large",
           )

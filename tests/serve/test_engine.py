@@ -133,6 +133,20 @@ def test_a_cache_without_room_keeps_nothing(session, videos):
   engine.close(5)
 
 
+def test_the_folder_of_chat_holds_what_the_engine_encoded(session, videos, tmp_path, monkeypatch):
+  uniform = session.with_selector("uniform")
+  first = Engine(uniform, LIMITS, encode_cache=str(tmp_path))
+  text = whole_text(first.submit(ask(video=videos[0], max_new_tokens=6)))
+  first.close(5)
+  monkeypatch.setattr("filax.infer.encode_long._encode_parts", None)
+  talk = uniform.conversation(videos[0], tmp_path)
+  assert talk.ask(QUESTION, max_new_tokens=6).text == text
+  second = Engine(uniform, LIMITS, encode_cache=str(tmp_path))
+  handle = second.submit(ask(video=videos[0], max_new_tokens=6))
+  assert whole_text(handle) == text and handle.usage.videos[0].cached
+  second.close(5)
+
+
 def test_frames_and_part_of_a_video(engine, videos):
   settings = FrameSettings(fps=6.0, start=1.0, end=3.0)
   handle = engine.submit(ask(video=videos[1], frames=settings, max_new_tokens=2))
