@@ -146,8 +146,8 @@ class PageLayout:
       [self.question, *controls],
       **options,
     )
-    gr.on([self.anew.click, self.chat.clear], self._on_anew, **options, queue=False)
-    self.stop.click(self._on_stop, queue=False, api_visibility=PRIVATE, show_progress="hidden")
+    gr.on([self.anew.click, self.chat.clear], self._on_anew, **options)
+    self.stop.click(self._on_stop, **(options | dict(outputs=None)))
     self.blocks.unload(self._on_leave)
 
   async def _on_choose(self, event: gr.EventData, request: gr.Request, *controls):
