@@ -2,7 +2,6 @@
 """The web page in a real browser: upload, ask, stop, seek, a broken file, a phone's width."""
 
 import json
-import pathlib
 import shutil
 import time
 
@@ -195,10 +194,3 @@ def test_first_paint(server, browser):
   )
   print(f"first contentful paint after {paint:.0f} ms")
   assert paint > 0
-
-
-def save_screenshots(browser, folder: pathlib.Path):
-  """Pictures of the page for people, at both widths."""
-  for name, size in (("desktop", (1280, 1000)), ("phone", (390, 844))):
-    browser.set_window_size(*size)
-    browser.save_screenshot(str(folder / f"web_page_{name}.png"))

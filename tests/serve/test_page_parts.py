@@ -55,10 +55,10 @@ def test_names_are_escaped(look):
 
 
 def test_phases_have_tokens_and_seconds():
-  video = EffectiveVideo(24, 1.0, 0.0, 24.0, 24.0, (), 8, True)
+  video = EffectiveVideo(24, 24, 1.0, 0.0, 24.0, 24.0, (), 8, True)
   seconds = dict(queue=0.0, read=0.5, encode=0.25, prefill=0.125, decode=2.0)
   table = drawings.phase_table(Usage(100, 8, 50, (video,), seconds), 0.1)
-  for text in ("24 frames shown", "8 visual tokens, kept", "100 tokens", "25 tokens a second"):
+  for text in ("24 frames shown", "8 visual tokens, kept", "100 tokens", "(25.0 a second)"):
     assert text in table
   assert table.count("<tr>") == 6
 

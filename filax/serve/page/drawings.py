@@ -156,7 +156,7 @@ def phase_table(usage: Usage, attention_seconds: float | None = None) -> Markup:
   """Tokens and seconds of each phase of an answer."""
   seconds = usage.seconds
   decode = seconds.get("decode", 0.0)
-  rate = f"{usage.answer_tokens / decode:,.0f} tokens a second" if decode > 0 else ""
+  rate = f"{usage.answer_tokens / decode:,.1f} a second" if decode > 0 else ""
   shown = sum(video.frames for video in usage.videos)
   cached = bool(usage.videos) and all(video.cached for video in usage.videos)
   rows = [
