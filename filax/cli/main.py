@@ -14,6 +14,7 @@ VERBS = {  # verb -> (module with a main(argv), one line of help)
   "evals": ("filax.cli.evals", "score a checkpoint on benchmarks or questions of your own"),
   "chat": ("filax.cli.chat", "ask a checkpoint about a video"),
   "watch": ("filax.cli.watch", "ask about a video while it plays: a file, a camera, a stream"),
+  "serve": ("filax.cli.serve", "answer requests over HTTP, as OpenAI's API does"),
   "scenes": ("filax.cli.scenes", "draw the scenes that a checkpoint selects in a video"),
   "plan": ("filax.cli.plan", "what a train step takes of a TPU slice, without one"),
   "flops": ("filax.cli.flops", "the work of reading videos of given lengths"),

@@ -67,8 +67,9 @@ class Session(LoadedModel):
   def ask(self, video: VideoSource | None, text: str, *, seed: int = 0, **settings) -> str:
     """The answer to one question about a video, or without one (None).
 
-    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; None means the value of
-    config.infer. Raises ValueError with one sentence for bad media.
+    `settings` are those of Conversation.ask: max_new_tokens, temperature (0 is greedy), top_p,
+    top_k, min_p, repetition_penalty and stop_strings; None means the value of config.infer. Raises
+    ValueError with one sentence for bad media.
     """
     return self.conversation(video).ask(text, seed=seed, **settings).text
 
