@@ -22,7 +22,7 @@ from filax.evals.agreed_media import agreed_groups
 from filax.evals.asking import Asking
 from filax.evals.evaluation import Evaluation, prepare
 from filax.evals.options import EvaluationOptions, Share
-from filax.evals.progress_line import ProgressLine
+from filax.evals.progress_line import EvaluationProgress
 from filax.evals.reading import AHEAD, MediaReader, frame_reader
 from filax.evals.result import NothingScored
 from filax.evals.results_folder import ResultsFolder
@@ -161,7 +161,7 @@ class _Run:
     self.batch = _batch_rows(evaluation, count)
     self.start = time.perf_counter()
     self._written = self.start
-    self._progress = ProgressLine(count, self.start) if evaluation.options.progress else None
+    self._progress = EvaluationProgress(count, self.start) if evaluation.options.progress else None
 
   def run(self) -> dict[str, Any]:
     """Asks, keeps and averages; returns the result with all answers."""
@@ -187,6 +187,8 @@ class _Run:
       raise
     finally:
       asking.end_measurement()
+      if self._progress is not None:
+        self._progress.remove_bar()
     return self._finish()
 
   def _result_before(self) -> dict[str, Any] | None:
@@ -275,7 +277,7 @@ class _Run:
     rows = list(self.rows.values())
     done = len(rows) - self._answered_before + len(self.account.skipped)
     accuracy = averaging.mean_score(rows)
-    self._progress.print_line(done, len(self.account.bad_media), accuracy, last)
+    self._progress.count_answers(done, len(self.account.bad_media), accuracy, last)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
