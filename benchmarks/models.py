@@ -2,6 +2,7 @@
 """Random models of FiLax, and the programs that the rows time."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import math
 import time
@@ -85,20 +86,13 @@ def decode_from_cache(model: VideoLM, params: Any, cache: Any, tokens: int) -> f
 
   Decodes chunk by chunk and uses up the cache.
   """
-  zeros = jnp.zeros(cache.length.shape, jnp.int32)
-  state = decoding.Decoding(
-    cache=cache,
-    token=zeros,
-    count=zeros + 0,
-    limit=jnp.full_like(zeros, tokens),
-    stopped=zeros > 0,
-    step=jnp.int32(0),
-    key=jax.random.key(0),
-  )
+  rows = cache.length.shape[0]
+  limit = jnp.full((rows,), tokens, jnp.int32)
+  state = dataclasses.replace(decoding.empty_decoding(cache, rows), limit=limit)
   jax.block_until_ready(state)
   settings = decoding.sampling_settings(model)
   llm_only = generate.language_model(model)
-  label = f"{zeros.shape[0]} x {cache.slots}"
+  label = f"{rows} x {cache.slots}"
 
   def decode_chunks():
     state_now = state

@@ -32,6 +32,7 @@ def base() -> ConfigDict:
   c.steps = 0  # Optimizer steps; 0 = `epochs` times through the data.
   c.epochs = 1.0
   c.log_every = 10
+  c.trackers = ("tensorboard",)  # Beside metrics.jsonl: tensorboard | wandb | trackio, or ().
   c.checkpoint_every = 500
   c.keep = 2  # Number of newest checkpoints to keep; 0 = all.
   # Rows of (manifest or benchmark, every, limit[, data[, protocol]]): after every `every` steps and

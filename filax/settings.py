@@ -79,6 +79,9 @@ TABLE: dict[str, Setting] = {
   "steps": whole_number(0),
   "epochs": number(above=True),
   "log_every": whole_number(1),
+  "trackers": rows_of(
+    'a tuple of trackers, such as ("tensorboard", "wandb"), or () for none', NAME.fits, empty=True
+  ),
   "checkpoint_every": whole_number(1),
   "keep": whole_number(0),
   "best": Setting(

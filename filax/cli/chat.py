@@ -28,14 +28,14 @@ def main(argv: Sequence[str]) -> None:
     raise
   for question in _questions(args):
     try:
-      answer = _ask(conversation, question, args)
+      answers = _ask(conversation, question, args)
     except (ValueError, OSError, RuntimeError) as error:
       _print_error(args, question, error)
       if args.question is not None:
         raise
     else:
       if args.json:
-        row = _answer_row(args.video, conversation, question, answer, start_seconds)
+        row = _answer_row(args.video, conversation, question, answers, start_seconds)
         print(json.dumps(row), flush=True)
 
 
@@ -48,6 +48,14 @@ def chat_parser() -> argparse.ArgumentParser:
   add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
   add("--top-p", type=options.number(high=1, above=True), help="default: config.infer.top_p")
   add("--top-k", type=options.whole_number(1), help="default: all")
+  add("--min-p", type=options.number(high=1), help="drop tokens below this part of the likeliest")
+  add(
+    "--repetition-penalty",
+    type=options.number(above=True),
+    help="above 1: fewer repetitions of prompt and answer",
+  )
+  add("--stop-string", action="append", default=[], help="end the answer before this text")
+  add("--answers", type=options.whole_number(1), default=1, help="answers to each question")
   add("--seed", type=options.whole_number(0), default=0)
   add(
     "--frames", type=options.whole_number(1), help="most frames; default: config.infer.sampling's"
@@ -69,10 +77,10 @@ def _start_conversation(args: argparse.Namespace):
 
 
 def _ask(conversation, question: str, args: argparse.Namespace):
-  """The answer to a question.
+  """The answers to a question.
 
-  As text, the answer is printed while it is generated. A conversation that has grown too long
-  starts anew with the question.
+  As text, the first is printed while it is generated, the others after it. A conversation that
+  has grown too long starts anew with the question.
   """
   streamed = _stream_answer(conversation, question, args)
   for piece in streamed:
@@ -80,7 +88,9 @@ def _ask(conversation, question: str, args: argparse.Namespace):
       print(piece, end="", flush=True)
   if not args.json:
     print(flush=True)
-  return streamed.answer
+    for answer in streamed.answers[1:]:
+      print(answer.text, flush=True)
+  return streamed.answers
 
 
 def _stream_answer(conversation, question: str, args: argparse.Namespace):
@@ -93,6 +103,10 @@ def _stream_answer(conversation, question: str, args: argparse.Namespace):
     temperature=args.temperature,
     top_p=args.top_p,
     top_k=args.top_k,
+    min_p=args.min_p,
+    repetition_penalty=args.repetition_penalty,
+    stop_strings=args.stop_string,
+    answers=args.answers,
     seed=args.seed,
   )
   try:
@@ -135,9 +149,10 @@ def _print_error(args: argparse.Namespace, question: str, error: Exception) -> N
 
 
 def _answer_row(
-  video: str | None, conversation, question: str, answer, start_seconds: Mapping[str, float]
+  video: str | None, conversation, question: str, answers, start_seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-  """An answer with the times of its scenes and the seconds taken."""
+  """The answers with the times of their scenes and the seconds taken."""
+  answer = answers[0]
   scenes = []
   for second, times in zip(conversation.times, conversation.scene_times, strict=True):
     scenes.append(checkpoint_options.scene_times(second, times))
@@ -146,6 +161,7 @@ def _answer_row(
   return dict(
     question=question,
     answer=answer.text,
+    answers=[answer.text for answer in answers],
     video=video,
     duration=None if conversation.video is None else round(conversation.video.duration, 3),
     times=[round(second, 3) for second in conversation.times],

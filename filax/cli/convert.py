@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax convert from|to ....
+"""filax convert from|to
 
 Weights out of PyTorch files into a checkpoint, and back.
 

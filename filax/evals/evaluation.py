@@ -19,7 +19,7 @@ from filax.evals.registry import (
   find_protocol,
   is_benchmark,
 )
-from filax.infer.generate import check_answer_settings
+from filax.infer.answer_settings import check_answer_settings
 from filax.infer.loaded import LoadedModel
 
 VCF_ENCODERS = ("umt", "internvideo2")

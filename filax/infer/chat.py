@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about a video, in words."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import os
 import time
+from typing import Protocol
 
 import jax
 
@@ -25,7 +26,7 @@ class Answer:
   text: str
   tokens: int  # New tokens.
   prompt_tokens: int
-  stopped: bool  # True if the model ended the answer, False for max_new_tokens.
+  stopped: bool  # True if the model or a stop string ended it, False for max_new_tokens.
   seconds: Mapping[str, float]  # prefill, decode
 
 
@@ -96,21 +97,37 @@ class Conversation:
   def ask(self, question: str, *, seed: int = 0, **settings) -> Answer:
     """Answers a question in the context of the earlier turns.
 
-    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; None means the value of
-    config.infer. Raises ValueError if the conversation exceeds the model's context; `forget` clears
-    the earlier turns.
+    `settings`: max_new_tokens, temperature (0 is greedy), top_p, top_k, min_p and
+    repetition_penalty; None means the value of config.infer, or no effect. The answer ends before
+    the first of `stop_strings`. Raises ValueError if the conversation exceeds the model's context;
+    `forget` clears the earlier turns.
     """
-    streamed = self.stream(question, seed=seed, **settings)
+    return self.ask_several(question, 1, seed=seed, **settings)[0]
+
+  def ask_several(self, question: str, answers: int, *, seed: int = 0, **settings) -> list[Answer]:
+    """Several answers to one question, which is read once.
+
+    The conversation goes on from the first. `settings` as `ask`; at temperature 0 all are alike.
+    """
+    streamed = self.stream(question, seed=seed, answers=answers, **settings)
     for _ in streamed:
       pass
-    return streamed.answer
+    return streamed.answers
 
-  def stream(self, question: str, *, seed: int = 0, **settings) -> "StreamedAnswer":
+  def stream(
+    self,
+    question: str,
+    *,
+    seed: int = 0,
+    stop_strings: Sequence[str] = (),
+    answers: int = 1,
+    **settings,
+  ) -> "StreamedAnswer":
     """The answer of `ask`, piece by piece while it is generated.
 
-    Iterate over the result to receive pieces of text; `answer` is the whole afterwards. Stopping
-    the iteration cancels the answer, and the conversation forgets the question. Raises ValueError
-    at once, as `ask`.
+    Iterate over the result to receive pieces of text; `answer` is the whole afterwards. Of several
+    answers, the pieces are those of the first. Stopping the iteration cancels the answer, and the
+    conversation forgets the question. Raises ValueError at once, as `ask`.
     """
     media = [] if self.media is None else [self.media]
     if self.turns:
@@ -125,63 +142,84 @@ class Conversation:
       [prompt],
       table=None if self.media is None else self.media.table[None],
       visual_index=None if self.media is None else [index],
+      answers=answers,
       seed=seed,
       mesh=processor.mesh,
       **processor.settings(**settings),
     )
-    return StreamedAnswer(self, tuple(turns), chunks, len(prompt))
+    decode = processor.tokenizer.decode
+    texts = [TextStream(decode, stop_strings) for _ in range(answers)]
+    return StreamedAnswer(self, tuple(turns), chunks, len(prompt), texts)
 
   def forget(self) -> None:
     """Forgets the earlier turns; the video stays encoded."""
     self.turns = []
 
 
+class Talk(Protocol):
+  """What an answer belongs to: a conversation or a live session."""
+
+  loaded: LoadedModel
+  turns: list[Turn]
+
+
 class StreamedAnswer:
   """The pieces of an answer's text.
 
-  After the last piece, `answer` is the whole answer.
+  After the last piece, `answer` is the whole answer, and `answers` are all answers.
   """
 
   def __init__(
     self,
-    conversation: Conversation,
+    conversation: Talk,
     turns: tuple[Turn, ...],
     chunks: Iterator[TokenChunk],
     prompt_tokens: int,
+    texts: Sequence[TextStream],
   ):
     self._conversation = conversation
     self._turns = turns
     self._chunks = chunks
     self._prompt_tokens = prompt_tokens
-    self._answer: Answer | None = None
+    self._texts = texts
+    self._answers: list[Answer] | None = None
 
   @property
   def answer(self) -> Answer:
     """The whole answer. Raises RuntimeError before the last piece."""
-    if self._answer is None:
+    return self.answers[0]
+
+  @property
+  def answers(self) -> list[Answer]:
+    """All answers to the question. Raises RuntimeError before the last piece."""
+    if self._answers is None:
       raise RuntimeError("The answer is not complete. Iterate over its pieces first.")
-    return self._answer
+    return self._answers
 
   def __iter__(self) -> Iterator[str]:
-    processor = self._conversation.loaded.processor
-    text = TextStream(processor.tokenizer.decode)
-    ids: list[int] = []
+    first, *others = self._texts
+    tokens = [0] * len(self._texts)
+    stopped = [False] * len(self._texts)
     seconds = []
-    stopped = False
     for chunk in self._chunks:
-      ids += chunk.ids[0]
       seconds.append(chunk.seconds)
-      stopped = chunk.stopped[0]
-      if piece := text.add_ids(chunk.ids[0]):
-        yield piece
-    if piece := text.finish():
+      for row, text in enumerate(self._texts):
+        if text.stopped:
+          continue
+        tokens[row] += len(chunk.ids[row])
+        stopped[row] = chunk.stopped[row]
+        piece = text.add_ids(chunk.ids[row])
+        if piece and text is first:
+          yield piece
+      if all(text.stopped for text in self._texts):
+        break
+    if piece := first.finish():
       yield piece
-    whole = processor.answer_text(ids)
-    self._conversation.turns = [*self._turns, Turn("assistant", (whole,))]
-    self._answer = Answer(
-      text=whole,
-      tokens=len(ids),
-      prompt_tokens=self._prompt_tokens,
-      stopped=stopped,
-      seconds=dict(prefill=seconds[0], decode=sum(seconds[1:])),
-    )
+    for text in others:
+      text.finish()
+    self._conversation.turns = [*self._turns, Turn("assistant", (first.text,))]
+    phases = dict(prefill=seconds[0], decode=sum(seconds[1:]))
+    answers = []
+    for count, ended, text in zip(tokens, stopped, self._texts, strict=True):
+      answers.append(Answer(text.text, count, self._prompt_tokens, ended or text.stopped, phases))
+    self._answers = answers

@@ -16,7 +16,7 @@ from flax import struct
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 import numpy as np
 
 from filax.infer.compiled import CountedProgram
@@ -30,11 +30,17 @@ STEPS = 8  # Tokens of a chunk.
 
 @struct.dataclass
 class Sampling:
-  """How tokens are chosen; arrays, so that no setting compiles anew."""
+  """How tokens are chosen; arrays, so that no setting compiles anew.
 
-  temperature: Any  # float32; 0 goes with greedy=True.
+  Of temperature, top_p, top_k, min_p and repetition_penalty there is one for all rows, or one per
+  row [B].
+  """
+
+  temperature: Any  # float32; 0 is greedy.
   top_p: Any  # float32
   top_k: Any  # int32; 0 = all.
+  min_p: Any  # float32; 0 = all.
+  repetition_penalty: Any  # float32; has an effect if the state has `seen`.
   vocab: Any  # int32: ids from here on are never chosen.
   stop: Any  # int32 [stops]: ids that end a row.
 
@@ -48,8 +54,10 @@ class Decoding:
   count: Int[Array, "B"]  # Tokens given.
   limit: Int[Array, "B"]  # Tokens to give at most.
   stopped: Bool[Array, "B"]  # Whether a stop id came.
-  step: Int[Array, ""]  # Tokens drawn; the draw of step n folds n into the key.
-  key: PRNGKeyArray
+  step: Int[Array, "B"]  # Tokens drawn.
+  key: Key[Array, "B"]  # Of each row's seed.
+  row: Int[Array, "B"]  # Tells apart the answers of one seed (sampling.row_keys).
+  seen: Any = None  # bool [B V]: tokens of prompt and answer; None without a penalty.
 
   @property
   def active(self) -> Bool[Array, "B"]:
@@ -60,42 +68,64 @@ class Decoding:
 def sampling_settings(
   model: VideoLM,
   *,
-  temperature: float = 0.0,
-  top_p: float = 1.0,
-  top_k: int = 0,
+  temperature: Any = 0.0,
+  top_p: Any = 1.0,
+  top_k: Any = 0,
+  min_p: Any = 0.0,
+  repetition_penalty: Any = 1.0,
   vocab: int | None = None,
   stop: Sequence[int] = (),
 ) -> Sampling:
   """Settings of sampling as runtime arguments of the programs.
 
-  `vocab` defaults to the model's vocabulary, and is never beyond it.
+  The first five are numbers, or one number per row. `vocab` defaults to the model's vocabulary, and
+  is never beyond it.
   """
   vocab = model.vocab if vocab is None else min(vocab, model.vocab)
   return Sampling(
-    temperature=np.float32(temperature),
-    top_p=np.float32(top_p),
-    top_k=np.int32(top_k),
+    temperature=np.asarray(temperature, np.float32),
+    top_p=np.asarray(top_p, np.float32),
+    top_k=np.asarray(top_k, np.int32),
+    min_p=np.asarray(min_p, np.float32),
+    repetition_penalty=np.asarray(repetition_penalty, np.float32),
     vocab=np.int32(vocab),
     stop=np.asarray(stop, np.int32),
   )
 
 
 def start_decoding(
-  logits: Float[Array, "B V"],
+  logits: Float[Array, "P V"],
   cache,
   key: PRNGKeyArray,
   limit: Int[Array, "B"],
   settings: Sampling,
+  seen: Bool[Array, "B V"] | None = None,
   *,
   greedy: bool,
+  answers: int = 1,
 ) -> tuple[Int[Array, "B 1"], Float[Array, "B 1"], Decoding]:
-  """The first token of every row, from the logits of a prefill.
+  """The first token of every row, from the logits of a prefill of P prompts.
 
-  Returns ids, log-probabilities and the state, as `decode_chunk`.
+  Each prompt begins `answers` rows, B = P * answers. `seen` are the tokens of the prompts, for a
+  repetition penalty. Returns ids, log-probabilities and the state, as `decode_chunk`.
   """
-  zeros = jnp.zeros(logits.shape[:1], jnp.int32)
-  state = Decoding(cache, zeros, zeros, limit, zeros > 0, jnp.int32(0), key)
-  ids, logprobs, state = _with_token(state, logits, settings, greedy)
+  if answers > 1:
+    logits = jnp.repeat(logits, answers, axis=0)
+    cache = cache.repeated(answers)
+  rows = logits.shape[0]
+  zeros = jnp.zeros((rows,), jnp.int32)
+  state = Decoding(
+    cache=cache,
+    token=zeros,
+    count=zeros,
+    limit=limit,
+    stopped=zeros > 0,
+    step=zeros,
+    key=jnp.broadcast_to(key, (rows,)),
+    row=jnp.arange(rows, dtype=jnp.int32),
+    seen=seen,
+  )
+  ids, logprobs, state = with_token(state, logits, settings, greedy)
   return constrain(ids[:, None], "- -"), constrain(logprobs[:, None], "- -"), _readable(state)
 
 
@@ -111,8 +141,8 @@ def decode_chunk(
   """Generates up to `steps` more tokens of every row.
 
   This is one loop on the device. Returns their ids, the logarithms of their probabilities (float32;
-  under softmax of the logits, before temperature, top_p and top_k), and the state to go on from. An
-  id is NOTHING from the stop id of its row on, and beyond its limit. The loop ends early when no
+  under softmax of the logits, before a penalty, temperature and cuts), and the state to go on from.
+  An id is NOTHING from the stop id of its row on, and beyond its limit. The loop ends early when no
   row goes on.
   """
   batch = state.token.shape[0]
@@ -130,7 +160,7 @@ def decode_chunk(
     )
     logits = _next_logits(model, params, hidden)
     state = dataclasses.replace(state, cache=cache)
-    id_, logprob, state = _with_token(state, logits, settings, greedy)
+    id_, logprob, state = with_token(state, logits, settings, greedy)
     ids = lax.dynamic_update_slice(ids, id_[:, None], (0, number))
     logprobs = lax.dynamic_update_slice(logprobs, logprob[:, None], (0, number))
     return number + 1, ids, logprobs, state
@@ -158,35 +188,66 @@ def _next_logits(model: VideoLM, params, hidden: Float[Array, "B 1 D"]) -> Float
   return logits[:, 0]
 
 
-def _with_token(state: Decoding, logits, settings: Sampling, greedy: bool):
-  """Chooses a token of every active row.
+def with_token(
+  state: Decoding, logits: Float[Array, "B rows"], settings: Sampling, greedy: bool
+) -> tuple[Int[Array, "B"], Float[Array, "B"], Decoding]:
+  """Chooses the next token of every active row.
 
-  Returns (ids [B], log-probabilities [B], state).
+  Returns ids (NOTHING for rows that have ended), log-probabilities and the state.
   """
   token, logprob = _choose_token(logits, state, settings, greedy)
   active = state.active
   is_stop = (token[:, None] == settings.stop).any(-1)
   is_given = active & ~is_stop
+  seen = state.seen
+  if seen is not None:
+    seen = seen.at[jnp.arange(len(token)), token].max(is_given)
   after = dataclasses.replace(
     state,
     token=jnp.where(active, token, state.token),
     count=state.count + is_given,
     stopped=state.stopped | (active & is_stop),
     step=state.step + 1,
+    seen=seen,
   )
   return jnp.where(is_given, token, NOTHING), jnp.where(active, logprob, 0.0), after
 
 
 def _choose_token(logits, state: Decoding, settings: Sampling, greedy: bool):
-  """(token [B], its log-probability [B]) from logits of the table."""
+  """(token [B], its log-probability [B]) from logits of the table.
+
+  greedy: all rows are greedy; otherwise those with temperature 0.
+  """
   real = jnp.arange(logits.shape[-1]) < settings.vocab
   logits = jnp.where(real, logits.astype(jnp.float32), -jnp.inf)
-  if greedy:
-    token = sampling.greedy(logits)
-  else:
-    key = jax.random.fold_in(state.key, state.step)
-    token = sampling.draw(logits, key, settings.temperature, settings.top_p, settings.top_k)
+  scores = logits
+  if state.seen is not None:  # It is as wide as the vocabulary, the table may be wider.
+    vocabulary = logits[:, : state.seen.shape[-1]]
+    scores = sampling.penalised(vocabulary, state.seen, settings.repetition_penalty)
+  token = sampling.greedy(scores)
+  if not greedy:
+    keys = sampling.row_keys(state.key, state.step, state.row)
+    is_drawn = settings.temperature > 0
+    temperature = jnp.where(is_drawn, settings.temperature, 1.0)
+    drawn = sampling.draw(scores, keys, temperature, settings.top_p, settings.top_k, settings.min_p)
+    token = jnp.where(is_drawn, drawn, token)
   return token, sampling.log_probability(logits, token)
+
+
+def empty_decoding(cache, rows: int, seen: Bool[Array, "B V"] | None = None) -> Decoding:
+  """A state of rows that have all ended."""
+  zeros = jnp.zeros((rows,), jnp.int32)
+  return Decoding(
+    cache=cache,
+    token=zeros,
+    count=zeros,
+    limit=zeros,
+    stopped=zeros > 0,
+    step=zeros,
+    key=jnp.broadcast_to(jax.random.key(0), (rows,)),
+    row=zeros,
+    seen=seen,
+  )
 
 
 def decode_arguments(
@@ -200,16 +261,18 @@ def decode_arguments(
 
   def empty_state(params):
     cache = model.apply({"params": params}, rows, tuple(slots), method="empty_cache")
-    zeros = jnp.zeros((rows,), jnp.int32)
-    key = jax.random.key(0)
-    return Decoding(cache, zeros, zeros, zeros, zeros > 0, jnp.int32(0), key)
+    return empty_decoding(cache, rows)
 
   settings = sampling_settings(model, stop=(0,) * stops)
   shapes = jax.eval_shape(lambda params: (params, empty_state(params), settings), params)
   return shapes
 
 
-START = CountedProgram("first token", start_decoding, static_argnames="greedy", donate_argnums=1)
+_START_STATICS = ("greedy", "answers")
+START = CountedProgram(
+  "first token", start_decoding, static_argnames=_START_STATICS, donate_argnums=1
+)
+START_SEVERAL = CountedProgram("first tokens", start_decoding, static_argnames=_START_STATICS)
 DECODE = CountedProgram(
   "decode", decode_chunk, static_argnums=0, static_argnames=("steps", "greedy"), donate_argnums=2
 )

@@ -13,6 +13,8 @@ import io
 import json
 import os
 import pathlib
+from typing import Any
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,8 @@ from filax.models.video_lm import VideoLM
 
 LONG_BYTES = 1 << 30  # An evaluation encodes a video with more bytes of frames part by part.
 PART = 128  # Approximate number of frames decoded and encoded at a time.
+
+_WEIGHTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # Model -> digests.
 
 
 def can_stream(model: VideoLM) -> bool:
@@ -59,19 +63,42 @@ def encode_timeline(
   layout = model.layout()
   extent = timeline_extent(timeline, loaded.processor.limits, sampling)
   count = count_frames(sampling, extent, frame_unit(model))
-  pattern = visual_order.video_order(count // layout.frames_per_group, layout)
-  _check_context(model, count, len(pattern))
+  tokens = visual_order.video_order(count // layout.frames_per_group, layout)
+  _check_context(model, count, len(tokens))
   times = frame_sampling.sample_times(sampling, count, extent)
   source = frame_sampling.readable(timeline, sampling)
   table, real_times = encode_times(loaded, source, times, folder)
-  groups = np.arange(count).reshape(-1, layout.frames_per_group)
-  frame_times = real_times[groups]
-  group_times = frame_times[:, encode.representative(model)]
-  text = templates.VisualText(len(pattern), extent.duration, frame_times.reshape(-1), group_times)
   (no_frames,) = encode.no_pictures(layout.size)
   video = DecodedVideo(no_frames, real_times, extent.duration, timeline[0].media)
-  table = jnp.asarray(table, model.llm.dtype)
-  return video, EncodedMedia(table, pattern, text, groups)
+  return video, _encoded_media(model, table, real_times, extent.duration)
+
+
+def encode_decoded(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
+  """Encodes a decoded video, part by part if its groups are neighbouring frames.
+
+  The same tokens as `encode_timeline`. Raises ValueError as encode.encode_video.
+  """
+  model = loaded.model
+  if not can_stream(model):
+    return encode.encode_video(loaded, video)
+  encode.check_video(model, video)
+  part = part_length(model, len(video.frames))
+  parts = (video.frames[first : first + part] for first in range(0, len(video.frames), part))
+  table = encode_parts(loaded, parts, part)
+  return _encoded_media(model, table, video.times, video.duration)
+
+
+def _encoded_media(
+  model: VideoLM, table: np.ndarray | jax.Array, real_times: np.ndarray, duration: float
+) -> EncodedMedia:
+  """Groups of neighbouring frames, from their visual table and their times."""
+  layout = model.layout()
+  groups = np.arange(len(real_times)).reshape(-1, layout.frames_per_group)
+  pattern = visual_order.video_order(len(groups), layout)
+  frame_times = real_times[groups]
+  group_times = frame_times[:, encode.representative(model)]
+  text = templates.VisualText(len(pattern), duration, frame_times.reshape(-1), group_times)
+  return EncodedMedia(jnp.asarray(table, model.llm.dtype), pattern, text, groups)
 
 
 def encode_times(
@@ -90,17 +117,51 @@ def _cached_tokens(
   folder: str | os.PathLike, loaded: LoadedModel, timeline: Timeline, times: np.ndarray
 ) -> tuple[np.ndarray | jax.Array, np.ndarray]:
   """`_encode_parts`, cached in a folder; a failed write is not an error."""
-  key = _cache_key(loaded, timeline, times)
-  path = pathlib.Path(folder, f"{key}.npz")
   files.remove_leftovers(folder)
-  cached = files.read_cache(path, _parse_cache, key)
+  cached = _read_tokens(folder, loaded, timeline, times)
   if cached is not None:
     return cached
   table, real_times = _encode_parts(loaded, timeline, times)
+  keep_encoded(folder, loaded, timeline, times, table, real_times)
+  return table, real_times
+
+
+def find_encoded(
+  folder: str | os.PathLike,
+  loaded: LoadedModel,
+  timeline: Timeline,
+  times: np.ndarray,
+  duration: float,
+) -> EncodedMedia | None:
+  """What a folder keeps of the frames at `times` of a timeline of `duration` seconds."""
+  cached = _read_tokens(folder, loaded, timeline, times)
+  if cached is None:
+    return None
+  table, real_times = cached
+  return _encoded_media(loaded.model, table, real_times, duration)
+
+
+def keep_encoded(
+  folder: str | os.PathLike,
+  loaded: LoadedModel,
+  timeline: Timeline,
+  times: np.ndarray,
+  table: np.ndarray | jax.Array,
+  real_times: np.ndarray,
+) -> None:
+  """Keeps a visual table in a folder; a failed write is not an error."""
+  key = _cache_key(loaded, timeline, times)
   content = io.BytesIO()
   np.savez(content, table=np.asarray(table, np.float32), times=real_times)
-  files.write_cache(path, content.getbuffer(), key)
-  return table, real_times
+  files.write_cache(pathlib.Path(folder, f"{key}.npz"), content.getbuffer(), key)
+
+
+def _read_tokens(
+  folder: str | os.PathLike, loaded: LoadedModel, timeline: Timeline, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """(visual table, real times) from a folder, or None."""
+  key = _cache_key(loaded, timeline, times)
+  return files.read_cache(pathlib.Path(folder, f"{key}.npz"), _parse_cache, key)
 
 
 def _parse_cache(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -204,9 +265,7 @@ def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> st
   parts = {}
   for name in ("encoder", "selector", "merger", "projector", "merge_stage"):
     parts[name] = str(getattr(model, name))
-  weights = {}
-  for role in ("encoder", "merger", "projector"):
-    weights[role] = weight_digests(loaded.params.get(role, {}))
+  weights = _visual_weights(loaded)
   media = []
   for scene in timeline:
     identity = media_lib.identity(scene.media)
@@ -216,6 +275,17 @@ def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> st
     default=str,
   )
   return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _visual_weights(loaded: LoadedModel) -> dict[str, Any]:
+  """The digests of the weights that make visual tokens, computed once a model."""
+  weights = _WEIGHTS.get(loaded)
+  if weights is None:
+    weights = {}
+    for role in ("encoder", "merger", "projector"):
+      weights[role] = weight_digests(loaded.params.get(role, {}))
+    _WEIGHTS[loaded] = weights
+  return weights
 
 
 def weight_digests(tree: PyTree) -> dict[str, tuple[tuple[int, ...], list[int]]]:

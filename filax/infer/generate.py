@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 import numpy as np
 
 from filax.infer import decoding
+from filax.infer.answer_settings import check_answer_settings
 from filax.infer.compiled import CountedProgram, bucket
 from filax.models.video_lm import VideoLM
 from filax.spec import TEXT, dropout_stages
@@ -44,7 +45,10 @@ CHUNK_ON_GPU = 65_536  # where a whole prompt is much faster, and memory is larg
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
-  """New token ids of every row, without the stop id."""
+  """New token ids of every row, without the stop id.
+
+  With several answers a prompt, those of a prompt follow one another.
+  """
 
   tokens: list[list[int]]
   logprobs: list[list[float]]  # The logarithm of each token's probability.
@@ -90,12 +94,13 @@ def generate(
 
   Collects all chunks of `stream`, and takes its settings.
   """
-  ids: list[list[int]] = [[] for _ in prompts]
-  logprobs: list[list[float]] = [[] for _ in prompts]
-  stopped = [False] * len(prompts)
+  rows = len(prompts) * settings.get("answers", 1)
+  ids: list[list[int]] = [[] for _ in range(rows)]
+  logprobs: list[list[float]] = [[] for _ in range(rows)]
+  stopped = [False] * rows
   seconds = []
   for chunk in stream(model, params, prompts, **settings):
-    for row in range(len(prompts)):
+    for row in range(rows):
       ids[row] += chunk.ids[row]
       logprobs[row] += chunk.logprobs[row]
     stopped = chunk.stopped
@@ -114,7 +119,10 @@ def stream(
   temperature: float = 0.0,
   top_p: float = 1.0,
   top_k: int = 0,
+  min_p: float = 0.0,
+  repetition_penalty: float = 1.0,
   stop: Sequence[int] = (),
+  answers: int = 1,
   seed: int = 0,
   vocab: int | None = None,
   lengths: Sequence[int] = LENGTHS,
@@ -126,62 +134,111 @@ def stream(
   Prompts are padded to a bucket of `lengths`. The first chunk is one token a row, after the
   prefill; the others are up to `steps` tokens a row. A device call runs only when its chunk is
   asked for: stopping the iteration cancels the answer. `table` [B M D] and `visual_index` (one list
-  per prompt) insert visual tokens. temperature 0 is greedy. Ids from `vocab` on (default: the
-  model's vocabulary) are never generated. The same seed gives the same tokens, whatever `steps` is.
-  `mesh` is the mesh of the parameters (default: one device). Raises ValueError at once for an
-  invalid setting, or a prompt beyond the context.
+  per prompt) insert visual tokens. temperature 0 is greedy. `repetition_penalty` lowers tokens of
+  the prompt and of the answer, 1 none. Every prompt, read once, gets `answers` rows, which follow
+  one another. Ids from `vocab` on (default: the model's vocabulary) are never generated. The same
+  seed gives the same tokens, whatever `steps` is. `mesh` is the mesh of the parameters (default:
+  one device). Raises ValueError at once for an invalid setting, or a prompt beyond the context.
   """
-  check_answer_settings(max_new_tokens, temperature, top_p, top_k)
+  check_answer_settings(max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty)
+  if answers < 1:
+    raise ValueError(f"answers={answers} asks for none. Set it to 1 or more.")
   check_prompts(model, prompts, max_new_tokens)
   index = None if table is None else visual_index
   padded = pad_prompts(model, prompts, index, tuple(lengths))
   room = bucket(max_new_tokens, NEW, "filax.infer.generate.NEW")
   settings = decoding.sampling_settings(
-    model, temperature=temperature, top_p=top_p, top_k=top_k, vocab=vocab, stop=stop
+    model,
+    temperature=temperature,
+    top_p=top_p,
+    top_k=top_k,
+    min_p=min_p,
+    repetition_penalty=repetition_penalty,
+    vocab=vocab,
+    stop=stop,
   )
-  limit = np.full(len(prompts), max_new_tokens, np.int32)
+  seen = None
+  if repetition_penalty != 1:
+    seen = np.repeat(seen_tokens(model, prompts, index), answers, axis=0)
+  answering = _Answering(
+    limit=np.full(len(prompts) * answers, max_new_tokens, np.int32),
+    settings=settings,
+    seen=seen,
+    greedy=temperature == 0,
+    answers=answers,
+    steps=steps,
+  )
   return _chunks(
-    language_model(model),
-    params,
-    padded,
-    table,
-    room,
-    jax.random.key(seed),
-    limit,
-    settings,
-    temperature == 0,
-    mesh,
-    steps,
+    language_model(model), params, padded, table, room, jax.random.key(seed), answering, mesh
   )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Answering:
+  """How the answers of a batch are generated."""
+
+  limit: np.ndarray  # int32 [B]: tokens of each answer at most.
+  settings: decoding.Sampling
+  seen: np.ndarray | None  # bool [B V]: tokens of the prompts, for a repetition penalty.
+  greedy: bool
+  answers: int
+  steps: int
 
 
 def _chunks(
-  model, params, padded, table, room, key, limit, settings, greedy, mesh, steps
+  model, params, padded, table, room, key, answering: _Answering, mesh
 ) -> Iterator[TokenChunk]:
   """The chunks of `stream`: prefill and first token, then the others."""
+  greedy = answering.greedy
+  answers = answering.answers
+  settings = answering.settings
+  label = f"{padded.label} + {room}"
+  start_program = decoding.START if answers == 1 else decoding.START_SEVERAL
 
   def on_mesh():
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
   start = time.perf_counter()
   with on_mesh():
-    logits, cache = _prefilled(model, params, padded, table, room)
-    ids, logprobs, state = decoding.START(
-      f"{padded.label} + {room}", logits, cache, key, limit, settings, greedy=greedy
+    logits, cache = prefilled(model, params, padded, table, room)
+    ids, logprobs, state = start_program(
+      label,
+      logits,
+      cache,
+      key,
+      answering.limit,
+      settings,
+      answering.seen,
+      greedy=greedy,
+      answers=answers,
     )
-    chunk, active = _read_chunk(ids, logprobs, state, start)
+    del cache
+    chunk, active = read_chunk(ids, logprobs, state, start)
   yield chunk
   while active:
     start = time.perf_counter()
     with on_mesh():
       ids, logprobs, state = decoding.DECODE(
-        f"{padded.label} + {room}", model, params, state, settings, steps=steps, greedy=greedy
+        label, model, params, state, settings, steps=answering.steps, greedy=greedy
       )
-      chunk, active = _read_chunk(ids, logprobs, state, start)
+      chunk, active = read_chunk(ids, logprobs, state, start)
     yield chunk
 
 
-def _read_chunk(ids, logprobs, state, start: float) -> tuple[TokenChunk, bool]:
+def seen_tokens(
+  model: VideoLM, prompts: Sequence[Integers], visual_index: Sequence[Integers] | None = None
+) -> np.ndarray:
+  """The text tokens of each prompt, bool [B V]."""
+  seen = np.zeros((len(prompts), model.vocab), bool)
+  for number, prompt in enumerate(prompts):
+    ids = np.asarray(prompt)
+    if visual_index is not None:
+      ids = ids[np.asarray(visual_index[number])[: len(ids)] == TEXT]
+    seen[number, ids] = True
+  return seen
+
+
+def read_chunk(ids, logprobs, state, start: float) -> tuple[TokenChunk, bool]:
   """(a chunk on the host, whether some row goes on).
 
   Waits for the device.
@@ -200,8 +257,8 @@ def _read_chunk(ids, logprobs, state, start: float) -> tuple[TokenChunk, bool]:
   return TokenChunk(rows, row_logprobs, stopped.tolist(), seconds), active
 
 
-def _prefilled(model: VideoLM, params: Mapping, padded: PaddedPrompts, table, spare: int):
-  """Runs `prefill` and waits for it.
+def prefilled(model: VideoLM, params: Mapping, padded: PaddedPrompts, table, spare: int):
+  """Runs the prefill of padded prompts and waits for it.
 
   Returns the logits of the next token [B V] and the cache.
   """
@@ -331,17 +388,3 @@ def check_prompts(model: VideoLM, prompts: Sequence[Sequence[int]], max_new_toke
       f"{context_length(model)}. Lower config.infer.sampling.frames or max_new_tokens, or set "
       f"config.model.llm.yarn=(factor, {model.llm.positions})."
     )
-
-
-def check_answer_settings(
-  max_new_tokens: int, temperature: float, top_p: float, top_k: int
-) -> None:
-  """Raises ValueError naming an invalid setting."""
-  if max_new_tokens < 1:
-    raise ValueError(f"max_new_tokens={max_new_tokens} leaves nothing to say. Set it to 1 or more.")
-  if not temperature >= 0:
-    raise ValueError(f"temperature={temperature} must not be negative; 0 is greedy.")
-  if not 0 < top_p <= 1:
-    raise ValueError(f"top_p={top_p} must lie in (0, 1]; 1 keeps every token.")
-  if top_k < 0:
-    raise ValueError(f"top_k={top_k} must not be negative; 0 keeps every token.")

@@ -18,6 +18,7 @@ from filax.infer import text_only
 from filax.infer.chat import Conversation, StreamedAnswer
 from filax.infer.device_mesh import make_device_mesh
 from filax.infer.generate import Generated, generate
+from filax.infer.live import LiveSession
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import PairedModel
 from filax.infer.processor import Processor
@@ -66,8 +67,9 @@ class Session(LoadedModel):
   def ask(self, video: VideoSource | None, text: str, *, seed: int = 0, **settings) -> str:
     """The answer to one question about a video, or without one (None).
 
-    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; None means the value of
-    config.infer. Raises ValueError with one sentence for bad media.
+    `settings` are those of Conversation.ask: max_new_tokens, temperature (0 is greedy), top_p,
+    top_k, min_p, repetition_penalty and stop_strings; None means the value of config.infer. Raises
+    ValueError with one sentence for bad media.
     """
     return self.conversation(video).ask(text, seed=seed, **settings).text
 
@@ -78,6 +80,13 @@ class Session(LoadedModel):
       print(piece, end="", flush=True)
     """
     return self.conversation(video).stream(text, seed=seed, **settings)
+
+  def live(self, **settings) -> LiveSession:
+    """A session about a video that still grows (filax.infer.live.LiveSession).
+
+    `settings`: its budget (tokens or memory), drop and room.
+    """
+    return LiveSession(self, **settings)
 
   def scenes(
     self,

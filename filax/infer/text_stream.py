@@ -10,31 +10,67 @@ class TextStream:
   """Turns growing token ids into pieces of text without broken letters.
 
   The pieces together are `decode(ids).strip()`. A letter of several tokens is held back until it is
-  complete, and white space until a letter follows it.
+  complete, and white space until a letter follows it. The text ends before the first of the stop
+  strings, wherever tokens begin and end; what may be the beginning of one is held back.
   """
 
-  def __init__(self, decode: Callable[[Sequence[int]], str]):
+  def __init__(self, decode: Callable[[Sequence[int]], str], stop_strings: Sequence[str] = ()):
     self._decode = decode
+    self._stop_strings = tuple(stop_strings)
     self._ids: list[int] = []
-    self._shown = ""
+    self._text = ""  # Given so far.
+    self.stopped = False  # Whether a stop string has ended the text.
+
+  @property
+  def text(self) -> str:
+    """The text given so far."""
+    return self._text
 
   def add_ids(self, ids: Sequence[int]) -> str:
     """The text that these ids complete; may be empty."""
+    if self.stopped:
+      return ""
     self._ids += ids
     text = self._decode(self._ids).lstrip()
-    return self._advance(text.rstrip(INCOMPLETE).rstrip())
+    text = self._before_stop(text.rstrip(INCOMPLETE))
+    if not self.stopped:
+      text = text[: len(text) - self._held_back(text)]
+    return self._advance(text.rstrip())
 
   def finish(self) -> str:
     """The rest of the text, at the end of the ids."""
-    return self._advance(self._decode(self._ids).strip())
+    if self.stopped:
+      return ""
+    return self._advance(self._before_stop(self._decode(self._ids).strip()).rstrip())
+
+  def _before_stop(self, text: str) -> str:
+    """The text up to the first stop string; notes if there is one."""
+    places = []
+    for stop in self._stop_strings:
+      place = text.find(stop)
+      if place >= 0:
+        places.append(place)
+    if not places:
+      return text
+    self.stopped = True
+    return text[: min(places)]
+
+  def _held_back(self, text: str) -> int:
+    """The letters at the end of the text that may begin a stop string."""
+    longest = max(map(len, self._stop_strings), default=1) - 1
+    for length in range(min(longest, len(text)), 0, -1):
+      end = text[-length:]
+      if any(stop.startswith(end) for stop in self._stop_strings):
+        return length
+    return 0
 
   def _advance(self, text: str) -> str:
-    """What `text` adds to the text shown.
+    """What `text` adds to the text given.
 
     Nothing if it does not continue that text.
     """
-    if not text.startswith(self._shown):
+    if not text.startswith(self._text):
       return ""
-    piece = text[len(self._shown) :]
-    self._shown = text
+    piece = text[len(self._text) :]
+    self._text = text
     return piece

@@ -36,6 +36,51 @@ class Cache:
     first = self.k[0] if isinstance(self.k, tuple) else self.k
     return first.shape[-2]
 
+  def repeated(self, times: int) -> "Cache":
+    """The cache with every row `times` times, one after another."""
+    batch = self.length.shape[0]
+
+    def repeat(x):
+      if x.ndim == 5:
+        return jnp.repeat(x, times, axis=1)
+      by_row = x.reshape(batch, -1, *x.shape[1:])  # Rows and heads are one axis.
+      return jnp.repeat(by_row, times, axis=0).reshape(-1, *x.shape[1:])
+
+    return Cache(
+      jax.tree.map(repeat, self.k), jax.tree.map(repeat, self.v), jnp.repeat(self.length, times)
+    )
+
+  def with_row(self, row: Int[Array, ""], other: "Cache") -> "Cache":
+    """The cache with the only row of `other`, of as many slots, in `row`."""
+    heads = other.k[0].shape[0] if isinstance(other.k, tuple) else 0
+
+    def write(x, new):
+      if x.ndim == 5:
+        return lax.dynamic_update_slice(x, new, (0, row, 0, 0, 0))
+      return lax.dynamic_update_slice(x, new, (row * heads, 0, 0))
+
+    return Cache(
+      jax.tree.map(write, self.k, other.k),
+      jax.tree.map(write, self.v, other.v),
+      self.length.at[row].set(other.length[0]),
+    )
+
+  def with_rows(self, rows: int) -> "Cache":
+    """The cache with empty rows after its own, `rows` together."""
+    batch = self.length.shape[0]
+
+    def enlarge(x):
+      axis = 1 if x.ndim == 5 else 0
+      widths = [(0, 0)] * x.ndim
+      widths[axis] = (0, x.shape[axis] // batch * (rows - batch))
+      return jnp.pad(x, widths)
+
+    return Cache(
+      jax.tree.map(enlarge, self.k),
+      jax.tree.map(enlarge, self.v),
+      jnp.pad(self.length, (0, rows - batch)),
+    )
+
 
 @struct.dataclass
 class LayerCache:

@@ -38,6 +38,24 @@ class RangeCaches:
   ranges: tuple[Any, ...]
   length: Any  # int32 [B]: the tokens read, dropped ones included.
 
+  def repeated(self, times: int) -> "RangeCaches":
+    """As Cache.repeated."""
+    ranges = tuple(cache.repeated(times) for cache in self.ranges)
+    return RangeCaches(ranges, jnp.repeat(self.length, times))
+
+  def with_row(self, row: Int[Array, ""], other: "RangeCaches") -> "RangeCaches":
+    """As Cache.with_row."""
+    ranges = []
+    for cache, new in zip(self.ranges, other.ranges, strict=True):
+      ranges.append(cache.with_row(row, new))
+    return RangeCaches(tuple(ranges), self.length.at[row].set(other.length[0]))
+
+  def with_rows(self, rows: int) -> "RangeCaches":
+    """As Cache.with_rows."""
+    ranges = tuple(cache.with_rows(rows) for cache in self.ranges)
+    missing = rows - self.length.shape[0]
+    return RangeCaches(ranges, jnp.pad(self.length, (0, missing)))
+
 
 def forward(
   llm: LLM,
@@ -222,15 +240,20 @@ def attention(
   return scores[:, natural]
 
 
-def attention_by_layer(llm: LLM, x: Float[Array, "B L D"]) -> Float[Array, "layers B L"]:
-  """`attention` of the last place in every layer; nothing is dropped."""
+def attention_by_layer(
+  llm: LLM, x: Float[Array, "B L D"], queries: Int[Array, "B Q"] | None = None
+) -> Float[Array, "layers B L"]:
+  """`attention` of some places in every layer; nothing is dropped.
+
+  `queries`: the places, -1 for padding; default: the last place.
+  """
   batch, length, _ = x.shape
   place = jnp.broadcast_to(jnp.arange(length), (batch, length))
   row = ops.Row(
     segment_ids=jnp.ones_like(place),
     positions=place,
     visual=jnp.zeros((batch, length), bool),
-    queries=place[:, -1:],
+    queries=place[:, -1:] if queries is None else queries,
   )
   layers = []
   for layer in range(llm.depth):

@@ -283,8 +283,9 @@ def _decode_arguments(setup: Placed, model: VideoLM, shape: EvaluationShape, cac
     count=rows,
     limit=rows,
     stopped=_whole(setup, (shape.prompts,), bool),
-    step=_whole(setup, (), jnp.int32),
-    key=_whole(setup, key.shape, key.dtype),
+    step=rows,
+    key=_whole(setup, (shape.prompts,), key.dtype),
+    row=rows,
   )
   state = decoding.Decoding(**shapes)
   settings = decoding.sampling_settings(model, stop=(0, 0))

@@ -39,8 +39,9 @@ from filax.train.setup import (
 )
 from filax.train.signals import Signals
 from filax.train.state import TrainState
+from filax.train.step_bar import StepBar
 from filax.train.supervision import Supervision
-from filax.train.tracker import MetricsLog, Tracker, read_scores
+from filax.train.tracker import MetricsLog, Tracker, open_log, read_scores
 from filax.train.watchdog import Watchdog
 
 _LONG_STEP_SECONDS = 5.0  # A step is not queued behind one that takes longer.
@@ -97,7 +98,7 @@ def train_pipeline(
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
-    log = stack.enter_context(MetricsLog(workdir, run.first, steps, check_lease))
+    log = stack.enter_context(open_log(run, check_lease))
     saved.recover_best(functools.partial(read_scores, workdir))
     tracker = make_tracker(run, log, make_meter(run, costs, compilations), clock, check_lease)
     if signals is None:
@@ -209,7 +210,7 @@ def make_tracker(
 def default_hooks(config: Config, tracker: Tracker) -> list[Hook]:
   """The hooks that every run has, in their order."""
   steps = profiler.step_range(config.get("profile", ""))
-  hooks = [Watchdog(config["stall_seconds"]), Supervision(), tracker]
+  hooks = [Watchdog(config["stall_seconds"]), Supervision(), tracker, StepBar()]
   return [*hooks, profiler.Profiler(steps)] if steps else hooks
 
 

@@ -34,3 +34,25 @@ def test_white_space_waits_for_the_next_letter():
   assert text.add_ids(list(b"\n yes \n")) == "yes"
   assert text.add_ids(list(b"no ")) == " \nno"
   assert text.finish() == ""
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+@pytest.mark.parametrize("stops", [("STOP",), ("\n\nSTOP", "never"), ("xST", "OP", "TOP")])
+def test_the_text_ends_before_a_stop_string_wherever_tokens_end(length, stops):
+  whole = "One, two. STAR\n\nSTOP and more STOP"
+  ids = list(whole.encode())
+  text = TextStream(decode, stops)
+  pieces = [text.add_ids(ids[n : n + length]) for n in range(0, len(ids), length)]
+  pieces.append(text.finish())
+  ends = [whole.index(stop) for stop in stops if stop in whole]
+  assert "".join(pieces) == whole[: min(ends)].rstrip() == text.text
+  assert text.stopped
+
+
+def test_what_may_begin_a_stop_string_is_held_back():
+  text = TextStream(decode, ["END"])
+  assert text.add_ids(list(b"The EN")) == "The"
+  assert text.add_ids(list(b"TER")) == " ENTER"
+  assert text.add_ids(list(b" E")) == ""
+  assert text.finish() == " E"
+  assert not text.stopped

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes of the server: OpenAI's chat completions, models and files, health and metrics."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+import contextlib
+import json
+import os
+import time
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from filax.serve.chat_body import ChatBody, parse_body
+from filax.serve.engine import Engine
+from filax.serve.guard import Guard, GuardRules
+from filax.serve.handle import AnswerHandle
+from filax.serve.media_sources import MediaSources
+from filax.serve.replies import ChatReply, error_fields, event, file_fields
+from filax.serve.requests import AnswerPiece, AnswerRequest, RequestError
+from filax.serve.uploads import UploadStore
+
+_CLEANING_SECONDS = 60.0
+_UPLOADS_AT_A_TIME = 4
+_CLIENT_LEFT = 499  # Nobody reads this status.
+
+
+class ChatServer:
+  """What the routes share."""
+
+  def __init__(self, engine: Engine, sources: MediaSources, uploads: UploadStore, name: str):
+    self.engine = engine
+    self.limits = engine.limits
+    self.uploads = uploads
+    self.name = name
+    self.created = int(time.time())
+    self._sources = sources
+    self._uploading = asyncio.Semaphore(_UPLOADS_AT_A_TIME)
+
+  async def chat(self, request: Request) -> Response:
+    """POST /v1/chat/completions"""
+    body = parse_body(await _json(request), self.limits)
+    if body.model not in ("", self.name):
+      raise RequestError(
+        f"There is no model {body.model[:200]!r} here; this server has {self.name!r}.",
+        status=404,
+        code="model_not_found",
+        parameter="model",
+      )
+    files = contextlib.ExitStack()
+    try:
+      question = await run_in_threadpool(self._question, body, files)
+      handle = self.engine.submit(question)
+    except BaseException:
+      files.close()
+      raise
+    answer = _Answer(handle, files, ChatReply(self.name, body.warnings), body)
+    return await answer.reply(request)
+
+  def _question(self, body: ChatBody, files: contextlib.ExitStack) -> AnswerRequest:
+    """The request of a body, with its media fetched."""
+
+    def find_medium(reference):
+      return self._sources.find(reference, files)
+
+    return body.request(find_medium)
+
+  async def upload(self, request: Request) -> Response:
+    """POST /v1/files"""
+    async with self._uploading, request.form(max_files=1, max_fields=8) as form:
+      file = form.get("file")
+      if file is None or isinstance(file, str):
+        raise RequestError("The form needs a field 'file' with a file.", parameter="file")
+      purpose = str(form.get("purpose") or "user_data")[:64]
+      stored = await run_in_threadpool(
+        self.uploads.add, file.file, file.filename or "file", purpose
+      )
+    return JSONResponse(file_fields(stored, self.limits.upload_seconds))
+
+  async def files(self) -> Response:
+    """GET /v1/files"""
+    stored_files = await run_in_threadpool(self.uploads.files)
+    rows = [file_fields(stored, self.limits.upload_seconds) for stored in stored_files]
+    return JSONResponse(dict(object="list", data=rows, has_more=False))
+
+  async def file(self, file_id: str) -> Response:
+    """GET /v1/files/{file_id}"""
+    stored = await run_in_threadpool(self.uploads.find, file_id)
+    return JSONResponse(file_fields(stored, self.limits.upload_seconds))
+
+  async def remove_file(self, file_id: str) -> Response:
+    """DELETE /v1/files/{file_id}"""
+    await run_in_threadpool(self.uploads.remove, file_id)
+    return JSONResponse(dict(id=file_id, object="file", deleted=True))
+
+  async def models(self) -> Response:
+    """GET /v1/models"""
+    return JSONResponse(dict(object="list", data=[self._model_fields()]))
+
+  async def model(self, name: str) -> Response:
+    """GET /v1/models/{name}"""
+    if name != self.name:
+      raise RequestError("There is no such model here.", status=404, code="model_not_found")
+    return JSONResponse(self._model_fields())
+
+  def _model_fields(self) -> dict[str, Any]:
+    return dict(id=self.name, object="model", created=self.created, owned_by="filax")
+
+  async def health(self) -> Response:
+    """GET /health"""
+    alive = self.engine.is_alive
+    fields = dict(status="ok" if alive else "stopping", model=self.name)
+    return JSONResponse(fields, status_code=200 if alive else 503)
+
+  async def metrics(self) -> Response:
+    """GET /metrics"""
+    gauges = self.engine.gauges() | dict(filax_upload_bytes=self.uploads.bytes)
+    return PlainTextResponse(self.engine.counters.prometheus_text(gauges))
+
+
+class _Answer:
+  """The reply to one chat request; closes its files when it ends."""
+
+  def __init__(
+    self, handle: AnswerHandle, files: contextlib.ExitStack, reply: ChatReply, body: ChatBody
+  ):
+    self._handle = handle
+    self._files = files
+    self._reply = reply
+    self._body = body
+    self._pieces = aiter(handle)
+
+  async def reply(self, request: Request) -> Response:
+    """The response. Raises RequestError before its first byte."""
+    try:
+      if self._body.stream:  # An error before the first piece has a status of its own.
+        first = await _while_connected(request, anext(self._pieces))
+        return StreamingResponse(self._events(first), media_type="text/event-stream")
+      pieces = await _while_connected(request, self._all_pieces())
+      reply = self._reply.whole_reply(pieces, self._handle.usage)
+    except _ClientLeft:
+      self._close()
+      return Response(status_code=_CLIENT_LEFT)
+    except BaseException:
+      self._close()
+      raise
+    self._close()
+    return JSONResponse(reply)
+
+  async def _all_pieces(self) -> list[AnswerPiece]:
+    return [piece async for piece in self._pieces]
+
+  async def _events(self, first: AnswerPiece) -> AsyncIterator[bytes]:
+    """The pieces as server-sent events."""
+    try:
+      for index in range(self._body.settings.answers):
+        yield event(self._reply.begin_chunk(index))
+      yield event(self._reply.piece_chunk(first))
+      async for piece in self._pieces:
+        yield event(self._reply.piece_chunk(piece))
+      if self._body.include_usage:
+        yield event(self._reply.usage_chunk(self._handle.usage))
+      yield event("[DONE]")
+    except RequestError as error:
+      yield event(error_fields(error))
+    finally:
+      self._close()
+
+  def _close(self) -> None:
+    if not self._handle.ended:
+      self._handle.cancel()
+    self._files.close()
+
+
+class _ClientLeft(Exception):
+  """Nobody waits for the answer any more."""
+
+
+async def _while_connected(request: Request, work: Awaitable) -> Any:
+  """The result of `work`. Raises _ClientLeft if the client leaves before."""
+
+  async def client_leaves() -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+      pass
+
+  working = asyncio.ensure_future(work)
+  leaving = asyncio.ensure_future(client_leaves())
+  try:
+    await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+      return working.result()
+    raise _ClientLeft
+  finally:
+    for task in (working, leaving):
+      task.cancel()
+
+
+async def _json(request: Request) -> Any:
+  """The body of a request as JSON. Raises RequestError."""
+  kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+  if kind != "application/json":
+    raise RequestError("Send application/json.", status=415, code="unsupported_media_type")
+  content = await request.body()
+  try:
+    return await run_in_threadpool(json.loads, content)
+  except (ValueError, RecursionError) as error:
+    raise RequestError("The body is no JSON.", code="invalid_json") from error
+
+
+def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0) -> FastAPI:
+  """The application with all routes behind the guard.
+
+  When it stops, the engine finishes what runs, for at most `stop_seconds`.
+  """
+
+  @contextlib.asynccontextmanager
+  async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    cleaning = asyncio.create_task(_remove_old_uploads(server.uploads))
+    yield
+    cleaning.cancel()
+    await run_in_threadpool(server.engine.close, stop_seconds)
+    server.uploads.close()
+
+  app = FastAPI(title="FiLax", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+  routes = (
+    ("POST", "/v1/chat/completions", server.chat),
+    ("GET", "/v1/models", server.models),
+    ("GET", "/v1/models/{name:path}", server.model),
+    ("POST", "/v1/files", server.upload),
+    ("GET", "/v1/files", server.files),
+    ("GET", "/v1/files/{file_id}", server.file),
+    ("DELETE", "/v1/files/{file_id}", server.remove_file),
+    ("GET", "/health", server.health),
+    ("GET", "/metrics", server.metrics),
+  )
+  for method, path, function in routes:
+    app.add_api_route(path, function, methods=[method], response_model=None)
+  app.add_exception_handler(RequestError, _reply_to_error)
+  app.add_exception_handler(HTTPException, _reply_to_wrong_route)
+  app.add_exception_handler(Exception, _reply_to_failure)
+  if rules.origins:
+    app.add_middleware(
+      CORSMiddleware, allow_origins=list(rules.origins), allow_methods=["*"], allow_headers=["*"]
+    )
+  app.add_middleware(Guard, rules=rules, limits=server.limits, counters=server.engine.counters)
+  return app
+
+
+async def _remove_old_uploads(uploads: UploadStore) -> None:
+  while True:
+    await asyncio.sleep(_CLEANING_SECONDS)
+    await run_in_threadpool(uploads.remove_old)
+
+
+async def _reply_to_error(_: Request, error: Exception) -> Response:
+  if not isinstance(error, RequestError):
+    raise error
+  headers = {"retry-after": "5"} if error.status in (429, 503) else {}
+  return JSONResponse(error_fields(error), status_code=error.status, headers=headers)
+
+
+async def _reply_to_wrong_route(request: Request, error: Exception) -> Response:
+  status = error.status_code if isinstance(error, HTTPException) else 500
+  message = error.detail if isinstance(error, HTTPException) else ""
+  if status in (404, 405):
+    message = f"{request.method} of this path is not served here."
+  fault = RequestError(message, status=status)
+  fault.code = "not_found" if status == 404 else "invalid_request"
+  return JSONResponse(error_fields(fault), status_code=status)
+
+
+async def _reply_to_failure(_: Request, error: Exception) -> Response:
+  del error  # Its traceback is logged.
+  fault = RequestError("The server failed; its log has the reason.", status=500)
+  fault.code = "internal_error"
+  return JSONResponse(error_fields(fault), status_code=500)
+
+
+def model_name(source: str) -> str:
+  """The name of a model in the API: the last part of its checkpoint's path."""
+  return os.path.basename(os.path.normpath(source)) if source else "filax"

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the server until a signal stops it."""
+
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import importlib.util
+import ipaddress
+import signal
+
+import uvicorn
+
+from filax.infer.session import Session
+from filax.serve.app import ChatServer, build_app, model_name
+from filax.serve.engine import Engine
+from filax.serve.guard import GuardRules
+from filax.serve.limits import ServingLimits
+from filax.serve.media_sources import MediaSources
+from filax.serve.remote_media import RemoteMedia
+from filax.serve.requests import AnswerRequest, AnswerSettings, ChatMessage, RequestError
+from filax.serve.uploads import UploadStore
+
+KEY_VARIABLE = "FILAX_API_KEY"
+PAGE = "filax.serve.page"
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerOptions:
+  """Where a server listens, and what it may read."""
+
+  host: str = "127.0.0.1"
+  port: int = 8000  # 0 = any free one.
+  name: str = ""  # Of the model; default: the checkpoint's folder.
+  key: str = ""
+  hosts: tuple[str, ...] = ()
+  origins: tuple[str, ...] = ()
+  domains: tuple[str, ...] = ()  # Whose URLs are fetched.
+  media_folder: str = ""
+  upload_folder: str = ""
+  encode_cache: str = ""
+  fixed_batch: bool = False
+  page: bool = True
+  stop_seconds: float = 30.0
+
+
+def run_server(session: Session, options: ServerOptions, limits: ServingLimits) -> None:
+  """Serves until SIGTERM or SIGINT, then finishes what runs.
+
+  Raises ValueError for an address beyond this machine without a key, OSError if it is taken.
+  """
+  check_binding(options)
+  engine = Engine(
+    session, limits, encode_cache=options.encode_cache, fixed_batch=options.fixed_batch
+  )
+  warm_up(engine)
+  uploads = UploadStore(limits.upload_bytes, limits.upload_seconds, options.upload_folder)
+  remote = RemoteMedia(options.domains, limits.file_bytes, limits.fetch_seconds)
+  sources = MediaSources(uploads, remote, options.media_folder)
+  name = options.name or model_name(session.processor.source)
+  rules = GuardRules(options.key, (options.host, *options.hosts), options.origins)
+  app = build_app(ChatServer(engine, sources, uploads, name), rules, options.stop_seconds)
+  close_page = None
+  if options.page and can_show_page():
+    from filax.serve.page.mount import mount_page
+
+    close_page = mount_page(app, engine, limits, uploads.path_of)
+  config = uvicorn.Config(
+    app,
+    host=options.host,
+    port=options.port,
+    log_level="warning",
+    access_log=False,
+    server_header=False,
+    ws="none",
+    timeout_graceful_shutdown=max(1, round(options.stop_seconds)),
+  )
+  signal.signal(signal.SIGTERM, _stay_quiet)  # uvicorn raises the signal again when it has stopped.
+  try:
+    _AnnouncedServer(config, name, close_page).run()
+  finally:
+    engine.close(0)
+    uploads.close()
+
+
+def check_binding(options: ServerOptions) -> None:
+  """Raises ValueError for an address beyond this machine without a key."""
+  if options.key or options.host == "localhost":
+    return
+  with contextlib.suppress(ValueError):
+    if ipaddress.ip_address(options.host).is_loopback:
+      return
+  raise ValueError(
+    f"--host {options.host} can be reached from other machines, and there is no key. Set the "
+    f"environment variable {KEY_VARIABLE}, or take --host 127.0.0.1."
+  )
+
+
+def warm_up(engine: Engine) -> None:
+  """Answers a short question, so that the programs of text are compiled."""
+  message = ChatMessage("user", ("Hello",))
+  settings = AnswerSettings(max_new_tokens=2, temperature=0.0)
+  with contextlib.suppress(RequestError):
+    for _ in engine.submit(AnswerRequest((message,), settings)):
+      pass
+
+
+def can_show_page() -> bool:
+  """Whether the web page and its library are installed."""
+  return all(importlib.util.find_spec(name) for name in (PAGE, "gradio"))
+
+
+class _AnnouncedServer(uvicorn.Server):
+  """A server that says where it listens."""
+
+  def __init__(self, config: uvicorn.Config, name: str, close_page: Callable[[], None] | None):
+    super().__init__(config)
+    self._name = name
+    self._close_page = close_page  # None without a page.
+
+  async def startup(self, sockets=None) -> None:
+    """Listens, and prints the address."""
+    await super().startup(sockets)
+    if not self.started or not self.servers:
+      return
+    host, port = self.servers[0].sockets[0].getsockname()[:2]
+    if ":" in host:
+      host = f"[{host}]"
+    page = f"The page is at http://{host}:{port}/." if self._close_page else ""
+    print(f"{self._name} answers at http://{host}:{port}/v1. {page}".rstrip(), flush=True)
+
+  async def shutdown(self, sockets=None) -> None:
+    """Stops; connections of open pages, which never end otherwise, end first."""
+    if self._close_page is not None:
+      self._close_page()
+    await super().shutdown(sockets)
+
+
+def _stay_quiet(number, frame) -> None:
+  """Takes a signal that has already been served."""

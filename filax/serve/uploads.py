@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that clients uploaded: random names, a total quota, a life time."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from typing import BinaryIO
+
+from filax.serve.requests import RequestError
+
+_PART = 1 << 20  # Bytes written at a time.
+_UNSAFE = re.compile(r"[^\w. ()-]")
+
+
+@dataclasses.dataclass
+class StoredFile:
+  """A file of a client. Its name on disk is its id alone."""
+
+  id: str
+  name: str  # The client's, for lists.
+  bytes: int
+  purpose: str
+  created: float  # Seconds of time.time().
+  path: pathlib.Path
+  users: int = 0  # Requests that read it; it is not removed meanwhile.
+
+
+class UploadStore:
+  """A folder of uploaded files within a number of bytes.
+
+  Its folder is new, private to this user, and removed by `close`.
+  """
+
+  def __init__(self, most_bytes: int, seconds: float, parent: str = ""):
+    self._most_bytes = most_bytes
+    self._seconds = seconds
+    self._lock = threading.Lock()
+    self._files: dict[str, StoredFile] = {}
+    self._bytes = 0
+    if parent:
+      os.makedirs(parent, exist_ok=True)
+    self._folder = pathlib.Path(tempfile.mkdtemp(prefix="filax-serve-", dir=parent or None))
+
+  @property
+  def bytes(self) -> int:
+    """Bytes of all files."""
+    return self._bytes
+
+  def add(self, source: BinaryIO, name: str, purpose: str = "user_data") -> StoredFile:
+    """Copies a file into the store. Raises RequestError when the quota is used up."""
+    self.remove_old()
+    file_id = f"file-{secrets.token_urlsafe(24)}"
+    path = self._folder / file_id
+    size = 0
+    try:
+      with open(path, "xb") as target:
+        while content := source.read(_PART):
+          self._reserve(len(content))
+          size += len(content)
+          target.write(content)
+    except BaseException:
+      path.unlink(missing_ok=True)
+      self._reserve(-size)
+      raise
+    stored = StoredFile(file_id, safe_name(name), size, purpose, time.time(), path)
+    with self._lock:
+      self._files[file_id] = stored
+    return stored
+
+  def find(self, file_id: str) -> StoredFile:
+    """A file by its id. Raises RequestError."""
+    self.remove_old()
+    with self._lock:
+      stored = self._files.get(file_id)
+    if stored is None:
+      raise RequestError("There is no such file.", status=404, code="file_not_found")
+    return stored
+
+  def path_of(self, file_id: str) -> pathlib.Path:
+    """Where an uploaded file lies. Raises RequestError."""
+    return self.find(file_id).path
+
+  @contextlib.contextmanager
+  def in_use(self, stored: StoredFile) -> Iterator[None]:
+    """Keeps a file while a request reads it."""
+    with self._lock:
+      stored.users += 1
+    try:
+      yield
+    finally:
+      with self._lock:
+        stored.users -= 1
+
+  def files(self) -> list[StoredFile]:
+    """All uploaded files, the newest first."""
+    self.remove_old()
+    with self._lock:
+      return sorted(self._files.values(), key=lambda stored: -stored.created)
+
+  def remove(self, file_id: str) -> None:
+    """Removes a file. Raises RequestError if there is none."""
+    stored = self.find(file_id)
+    with self._lock:
+      self._files.pop(file_id, None)
+    stored.path.unlink(missing_ok=True)
+    self._reserve(-stored.bytes)
+
+  def remove_old(self) -> None:
+    """Removes files beyond their life time that no request reads."""
+    oldest = time.time() - self._seconds
+    removed = []
+    with self._lock:
+      for stored in list(self._files.values()):
+        if stored.created < oldest and not stored.users:
+          removed.append(self._files.pop(stored.id))
+    for stored in removed:
+      stored.path.unlink(missing_ok=True)
+      self._reserve(-stored.bytes)
+
+  def close(self) -> None:
+    """Removes the folder with all files."""
+    shutil.rmtree(self._folder, ignore_errors=True)
+
+  def _reserve(self, size: int) -> None:
+    with self._lock:
+      if size > 0 and self._bytes + size > self._most_bytes:
+        raise RequestError(
+          f"The server keeps at most {self._most_bytes} bytes of uploaded files (upload_bytes). "
+          "Delete some, or try again later.",
+          status=507,
+          code="upload_quota",
+        )
+      self._bytes += size
+
+
+def safe_name(name: str) -> str:
+  """The last part of a client's file name, without letters that mean something elsewhere."""
+  last = re.split(r"[/\\]", name)[-1]
+  return _UNSAFE.sub("_", last)[:200] or "file"
