@@ -29,6 +29,7 @@ CONTRACTS = {
   *("score", "average", "read_examples"),
   *("read_tracks", "list_slots", "add_parser"),
   *("as_dict", "lines"),  # Of reports: for JSON, and for people.
+  "close",  # Python's own, of what contextlib.closing takes.
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

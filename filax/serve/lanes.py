@@ -96,7 +96,7 @@ class Lane:
     return all(owner is None for owner in self.owners)
 
   def rows_with(self, answers: int) -> int | None:
-    """The rows of the lane if it takes so many more answers, or None."""
+    """The rows of the lane with more answers; None for too many."""
     taken = sum(owner is not None for owner in self.owners)
     for size in self._row_sizes:
       if size >= max(self.rows, taken + answers):
@@ -104,7 +104,7 @@ class Lane:
     return None
 
   def begin(self, prompt: PreparedPrompt, owners: Sequence[object]) -> TokenChunk:
-    """Reads a prompt, and gives the first token of each of its answers.
+    """Reads a prompt, and gives the first token of each answer.
 
     The rows of the chunk are those of the owners. `rows_with` must have allowed it.
     """
@@ -211,7 +211,7 @@ def begin_rows(
   *,
   greedy: bool,
 ) -> tuple[Int[Array, "count 1"], Float[Array, "count 1"], Decoding]:
-  """Puts a prompt that was read into `rows`, with the first token of each answer."""
+  """Puts a prompt into `rows`, with the first token of each answer."""
   count = rows.shape[0]
   begun = decoding.empty_decoding(None, count)
   begun = dataclasses.replace(
@@ -235,7 +235,7 @@ def begin_rows(
 
 
 def open_rows(cache, *, rows: int, vocab: int) -> Decoding:
-  """A state of ended rows, with a cache of the slots of `cache`.
+  """A state of ended rows, with as many slots as `cache`.
 
   vocab: the width of `seen`, 0 for none.
   """
