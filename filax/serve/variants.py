@@ -10,7 +10,8 @@ from filax.serve.requests import RequestError
 class ModelVariants:
   """Copies of a loaded model with other selectors and dropouts.
 
-  Each is made once. They share the parameters. Each compiles programs of its own, so their number is bounded.
+  Each is made once, and shares the parameters. Each compiles programs of its own, so their number
+  is bounded.
   """
 
   def __init__(self, loaded: LoadedModel, limit: int):
