@@ -244,7 +244,7 @@ class Engine:
 
   def _forget_reads(self, job: AnswerJob) -> None:
     for read in job.read:
-      self._media.shared.forget(read.key)
+      self._media.shared.drop_read(read.key)
 
   def _run_call(self) -> None:
     """Runs the next function of `on_device`."""
@@ -298,7 +298,7 @@ class Engine:
       self.counters.increase("filax_cache_hits_total" if cached else "filax_encoded_total")
       if isinstance(read, ReadVideo) and not cached:
         self._media.keep_in_folder(job.loaded, read, encoded)
-      self._media.shared.forget(read.key)
+      self._media.shared.drop_read(read.key)
     job.seconds["encode"] = time.perf_counter() - start
     self.counters.increase("filax_encode_seconds_total", job.seconds["encode"])
     job.prompt = prepare_prompt(job)

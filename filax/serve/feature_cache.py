@@ -66,7 +66,7 @@ class SharedReads:
     """function(), or the result of a call for the same key.
 
     Waits at most `seconds` for the other call, and then raises TimeoutError. A result is shared
-    until `forget`.
+    until `drop_read`.
     """
     with self._lock:
       future = self._reads.get(key)
@@ -78,18 +78,18 @@ class SharedReads:
       try:
         return future.result(seconds)
       except TimeoutError:
-        self.forget(key)
+        self.drop_read(key)
         raise
     try:
       result = function()
     except BaseException as error:
-      self.forget(key)
+      self.drop_read(key)
       future.set_exception(error)
       raise
     future.set_result(result)
     return result
 
-  def forget(self, key: str) -> None:
+  def drop_read(self, key: str) -> None:
     """Lets the next request read the medium again."""
     with self._lock:
       self._reads.pop(key, None)

@@ -39,12 +39,12 @@ class LaneShape:
   penalised: bool  # Whether the tokens seen are kept, for a repetition penalty.
 
   @property
-  def slots(self) -> tuple[int, ...]:
+  def places(self) -> tuple[int, ...]:
     """Places of a row in the cache of each range of layers."""
     return tuple(size + self.new_tokens for size in (self.length, *self.room))
 
   @property
-  def label(self) -> str:
+  def words(self) -> str:
     """The shape in words: "64 -> 32 + 16"."""
     return f"{' -> '.join(map(str, (self.length, *self.room)))} + {self.new_tokens}"
 
@@ -119,7 +119,7 @@ class Lane:
       self._enlarge(cache, rows)
       places = self._take_rows(prompt, owners)
       ids, logprobs, self._state = BEGIN(
-        f"{rows} x {self.shape.label}",
+        f"{rows} x {self.shape.words}",
         self._state,
         logits,
         cache,
@@ -143,7 +143,7 @@ class Lane:
     taken = np.array([owner is not None for owner in self.owners])
     with self._loaded.on_mesh():
       ids, logprobs, self._state = decoding.DECODE(
-        f"{self.rows} x {self.shape.label}",
+        f"{self.rows} x {self.shape.words}",
         self._model,
         self._loaded.params,
         state,
@@ -173,7 +173,7 @@ class Lane:
 
   def _enlarge(self, cache, rows: int) -> None:
     """Gives the lane `rows` rows; those it has keep their places."""
-    label = f"{self.rows} -> {rows} x {self.shape.label}"
+    label = f"{self.rows} -> {rows} x {self.shape.words}"
     missing = rows - self.rows
     if not missing:
       return
@@ -263,7 +263,7 @@ def row_bytes(loaded: LoadedModel, shape: LaneShape) -> int:
   model = language_model(loaded.model)
 
   def empty_row(params: Mapping):
-    return model.apply({"params": params}, 1, shape.slots, method="empty_cache")
+    return model.apply({"params": params}, 1, shape.places, method="empty_cache")
 
   cache = jax.eval_shape(empty_row, loaded.params)
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
