@@ -102,7 +102,7 @@ clean:
 	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(VENV)/.ready: pyproject.toml requirements.txt | $(BIN)/python
-	$(PIP) install -e .
+	$(PIP) install -e '.[demo]'  # With the web page.
 	touch $@
 
 # Real models and tokenizers that packages ship; tests of those that cannot be had are skipped.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of tests that import torch or transformers are skipped where these are not installed."""
+"""Files of tests that import an optional package are skipped where it is not installed."""
 
 import pytest
 
-OPTIONAL = ("torch", "transformers")
+OPTIONAL = ("gradio", "selenium", "torch", "transformers")
 
 
 class Module(pytest.Module):

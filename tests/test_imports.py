@@ -59,7 +59,7 @@ MAY = {
   "filax/plan": (*RUNS, "data_pipelines"),
   "filax/studies": (*RUNS, "filax.evals", "filax.released", "data_pipelines"),
   "filax/demo": (*RUNS, "filax.evals", "filax.shipped_configs", "data_pipelines"),
-  "filax/serve": (*RUNS, "data_pipelines"),
+  "filax/serve": (*RUNS, "filax.evals", "data_pipelines"),
   "filax/testing": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax/cli": ("filax", "data_pipelines"),
   "filax/__main__.py": ("filax.cli",),

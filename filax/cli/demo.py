@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Sequence
 import json
 import pathlib
+import shutil
+import sys
 import time
 
 import psutil
@@ -31,7 +33,15 @@ def main(argv: Sequence[str]) -> None:
   steps = (args.stage1_steps, args.stage2_steps)
   settings = DemoSettings(args.videos, args.held, args.seed, steps)
   seconds_before = time.time() - psutil.Process().create_time()
-  print(json.dumps(run_demo(workdir, settings, seconds_before), indent=2))
+  print(json.dumps(run_demo(workdir, settings, seconds_before), indent=2), flush=True)
+  print(_next_command(workdir), file=sys.stderr, flush=True)
+
+
+def _next_command(workdir: pathlib.Path) -> str:
+  """The command that opens the demo's model in a browser."""
+  program = pathlib.Path(sys.argv[0])
+  name = program if program.name == "filax" and not shutil.which("filax") else "filax"
+  return f"[demo] Ask it in your browser: {name} serve --checkpoint {workdir / 'stage2'}"
 
 
 def demo_parser() -> argparse.ArgumentParser:

@@ -140,5 +140,6 @@ def _commands(numbers: Mapping, sample: SampleQuestion) -> str:
   return (
     f'<div class="card"><code>filax chat --checkpoint {checkpoint} --video {video} \\\n'
     f'  --question "{html.escape(sample.question)}" --json\n'
-    f"filax scenes --checkpoint {checkpoint} --video {video} --out scenes.png</code></div>"
+    f"filax scenes --checkpoint {checkpoint} --video {video} --out scenes.png\n"
+    f"filax serve --checkpoint {checkpoint}  # and open http://127.0.0.1:8000</code></div>"
   )

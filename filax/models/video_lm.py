@@ -262,19 +262,21 @@ class VideoLM(nn.Module):
       visual = index >= 0
     return visual_dropout.prefill(self.llm, x, lengths, visual, keep, room, spare, chunk)
 
-  def last_attention(
+  def attention_from(
     self,
     tokens: Int[Array, "B L"],
     table: Float[Array, "B M D"],
     visual_index: Int[Array, "B L"],
+    queries: Int[Array, "B Q"],
   ) -> Float[Array, "layers B L"]:
-    """Mean attention of the last token to every place, by layer.
+    """Mean attention of the places `queries` to every place, by layer.
 
-    The mean is over heads. Prompts are of equal length.
+    The mean is over heads and queries; a query of -1 is padding. A place sees itself and what is
+    before it, so places after the last query change nothing.
     """
     x = self.llm.embed(tokens)
     x = splice(x, table, visual_index)
-    return visual_dropout.attention_by_layer(self.llm, x)
+    return visual_dropout.attention_by_layer(self.llm, x, queries)
 
   def head(self) -> Float[Array, "D V"]:
     return self.llm.head()

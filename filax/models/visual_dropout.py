@@ -240,15 +240,20 @@ def attention(
   return scores[:, natural]
 
 
-def attention_by_layer(llm: LLM, x: Float[Array, "B L D"]) -> Float[Array, "layers B L"]:
-  """`attention` of the last place in every layer; nothing is dropped."""
+def attention_by_layer(
+  llm: LLM, x: Float[Array, "B L D"], queries: Int[Array, "B Q"] | None = None
+) -> Float[Array, "layers B L"]:
+  """`attention` of some places in every layer; nothing is dropped.
+
+  `queries`: the places, -1 for padding; default: the last place.
+  """
   batch, length, _ = x.shape
   place = jnp.broadcast_to(jnp.arange(length), (batch, length))
   row = ops.Row(
     segment_ids=jnp.ones_like(place),
     positions=place,
     visual=jnp.zeros((batch, length), bool),
-    queries=place[:, -1:],
+    queries=place[:, -1:] if queries is None else queries,
   )
   layers = []
   for layer in range(llm.depth):

@@ -23,7 +23,7 @@ from filax.serve.handle import AnswerHandle
 from filax.serve.jobs import AnswerJob, JobStage, RunningAnswer
 from filax.serve.lane_table import LaneTable
 from filax.serve.limits import ServingLimits
-from filax.serve.media_reading import ReadVideo, RequestMedia
+from filax.serve.media_reading import EncodedVideo, ReadVideo, RequestMedia
 from filax.serve.preparation import (
   check_sees_media,
   encode_medium,
@@ -32,7 +32,7 @@ from filax.serve.preparation import (
 )
 from filax.serve.prompts import conversation_turns, request_media
 from filax.serve.readers import ReaderThreads
-from filax.serve.requests import AnswerRequest, RequestError
+from filax.serve.requests import AnswerRequest, Medium, RequestError
 from filax.serve.variants import ModelVariants
 
 _ADMISSION_SECONDS = 0.2  # Of encoding and beginning between two chunks; one request at least.
@@ -120,6 +120,22 @@ class Engine:
       self._calls.append((functools.partial(function, *args), future))
       self._changed.notify_all()
     return future
+
+  def encode_video(self, medium: Medium, selector: str = "", dropout: str = "") -> EncodedVideo:
+    """Reads and encodes a video as a request does, unless its visual tokens are kept.
+
+    For what is shown beside answers; waits for the device. Raises RequestError.
+    """
+    loaded = self._variants.find(selector, dropout)
+    check_sees_media(loaded, [medium])
+    read = self._media.read(loaded, medium, True)
+    if not isinstance(read, ReadVideo):
+      raise RequestError(f"{medium.label} is no video.")
+    try:
+      media, _ = self.on_device(encode_medium, loaded, read, self.cache).result()
+    finally:
+      self._media.shared.forget(read.key)
+    return EncodedVideo(loaded, read, media)
 
   def gauges(self) -> dict[str, float]:
     """Figures of this moment, by the names of ServingCounters."""

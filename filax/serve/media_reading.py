@@ -51,6 +51,15 @@ class ReadVideo:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class EncodedVideo:
+  """A video with its visual tokens under one selector and dropout."""
+
+  loaded: LoadedModel
+  read: ReadVideo
+  media: EncodedMedia
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ReadPicture:
   """A still picture with its views, unless it was encoded before."""
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the server until a signal stops it."""
 
+from collections.abc import Callable
 import contextlib
 import dataclasses
 import importlib.util
@@ -58,11 +59,11 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   name = options.name or model_name(session.processor.source)
   rules = GuardRules(options.key, (options.host, *options.hosts), options.origins)
   app = build_app(ChatServer(engine, sources, uploads, name), rules, options.stop_seconds)
-  has_page = options.page and can_show_page()
-  if has_page:
+  close_page = None
+  if options.page and can_show_page():
     from filax.serve.page.mount import mount_page
 
-    mount_page(app, engine, limits, uploads.path_of)
+    close_page = mount_page(app, engine, limits, uploads.path_of)
   config = uvicorn.Config(
     app,
     host=options.host,
@@ -76,7 +77,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   )
   signal.signal(signal.SIGTERM, _stay_quiet)  # uvicorn raises the signal again when it has stopped.
   try:
-    _AnnouncedServer(config, name, has_page).run()
+    _AnnouncedServer(config, name, close_page).run()
   finally:
     engine.close(0)
     uploads.close()
@@ -112,10 +113,10 @@ def can_show_page() -> bool:
 class _AnnouncedServer(uvicorn.Server):
   """A server that says where it listens."""
 
-  def __init__(self, config: uvicorn.Config, name: str, has_page: bool):
+  def __init__(self, config: uvicorn.Config, name: str, close_page: Callable[[], None] | None):
     super().__init__(config)
     self._name = name
-    self._has_page = has_page
+    self._close_page = close_page  # None without a page.
 
   async def startup(self, sockets=None) -> None:
     """Listens, and prints the address."""
@@ -125,8 +126,14 @@ class _AnnouncedServer(uvicorn.Server):
     host, port = self.servers[0].sockets[0].getsockname()[:2]
     if ":" in host:
       host = f"[{host}]"
-    page = f"The page is at http://{host}:{port}/." if self._has_page else ""
+    page = f"The page is at http://{host}:{port}/." if self._close_page else ""
     print(f"{self._name} answers at http://{host}:{port}/v1. {page}".rstrip(), flush=True)
+
+  async def shutdown(self, sockets=None) -> None:
+    """Stops; connections of open pages, which never end otherwise, end first."""
+    if self._close_page is not None:
+      self._close_page()
+    await super().shutdown(sockets)
 
 
 def _stay_quiet(number, frame) -> None:

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mounts the web page at / of the server's application."""
+
+from collections.abc import Callable, Sequence
+import os
+import pathlib
+import re
+from typing import Any
+
+from filax.serve.engine import Engine
+from filax.serve.limits import ServingLimits
+from filax.serve.page.actions import PageActions
+from filax.serve.page.examples import PageExample, find_examples
+from filax.serve.page.talks import PickedVideo
+from filax.serve.requests import RequestError
+
+# The routes of gradio that the page uses. Others take or give files, fetch addresses or edit code,
+# past the limits of the server, and are not served.
+USED = re.compile(
+  r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.+"
+  r"|/gradio_api/(queue/(join|data)|heartbeat/\w+|cancel|reset|app_id|startup-events|theme\.css)/?"
+)
+LONGEST_NAME = 100  # Letters.
+
+
+def mount_page(
+  app: Any, engine: Engine, limits: ServingLimits, find_upload: Callable[[str], pathlib.Path]
+) -> Callable[[], None]:
+  """Adds the page to a FastAPI application, below all routes that it has.
+
+  find_upload: id of an uploaded file -> its path; raises RequestError. Returns a function that
+  ends the connections of open pages; call it in the event loop when the server stops. Raises
+  ModuleNotFoundError without gradio.
+  """
+  os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Read while gradio is imported.
+  import gradio as gr
+
+  from filax.serve.page.layout import PageLayout, page_text
+
+  source = engine.session.processor.source
+  examples = find_examples(source)
+  _add_examples(app, examples)
+
+  def find_video(kind: str, key: str, name: str) -> PickedVideo:
+    if kind == "upload":
+      return PickedVideo(str(find_upload(key)), name[:LONGEST_NAME] or "The video")
+    example = _example_at(examples, key)
+    return PickedVideo(str(example.path), example.name)
+
+  actions = PageActions(engine, find_video)
+  layout = PageLayout(actions, engine.session, limits, examples, pathlib.PurePath(source).name)
+  fonts = ["ui-sans-serif", "system-ui", "sans-serif"]
+  theme = gr.themes.Default(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"])
+  gr.mount_gradio_app(
+    app,
+    layout.blocks,
+    path="/",
+    theme=theme,
+    css=page_text("page.css"),
+    footer_links=[],
+    ssr_mode=False,  # That would need Node.
+    show_error=True,
+  )
+  mounted = app.routes[-1]
+  page = mounted.app
+  mounted.app = UsedRoutes(page)
+  return page.stop_event.set
+
+
+def _example_at(examples: Sequence[PageExample], key: str) -> PageExample:
+  """The example with a number. Raises RequestError if there is none."""
+  if not key.isdecimal() or int(key) >= len(examples):
+    raise RequestError("There is no such example.", status=404, code="not_found")
+  return examples[int(key)]
+
+
+def _add_examples(app: Any, examples: Sequence[PageExample]) -> None:
+  """A route for the videos of the examples, which browsers may read in parts."""
+  from fastapi.responses import FileResponse
+
+  @app.get("/page/examples/{number}", include_in_schema=False)
+  def example_video(number: str) -> FileResponse:
+    return FileResponse(_example_at(examples, number).path, media_type="video/mp4")
+
+
+class UsedRoutes:
+  """ASGI application that serves only the routes of another that the page uses."""
+
+  def __init__(self, app: Any):
+    self._app = app
+
+  async def __call__(self, scope, receive, send) -> None:
+    from starlette.responses import JSONResponse
+
+    if scope["type"] == "http" and USED.fullmatch(scope["path"]):
+      await self._app(scope, receive, send)
+      return
+    error = dict(message="There is nothing here.", code="not_found")
+    reply = JSONResponse(dict(error=error), status_code=404)
+    await reply(scope, receive, send)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web page in a real browser: upload, ask, stop, seek, a broken file, a phone's width."""
+
+import json
+import shutil
+import time
+
+from page_server import serve_page
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from filax.testing import clips
+
+DRIVER = shutil.which("chromedriver")
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(not (DRIVER and CHROMIUM), reason="chromium and chromedriver are missing"),
+]
+
+PATIENCE = 60.0  # Seconds that a slow machine may take.
+EVIL = "<img src=x onerror=window.evil=1> What shape is on red?"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+  with serve_page(tmp_path_factory.mktemp("demo")) as address:
+    yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+  options = webdriver.ChromeOptions()
+  options.binary_location = CHROMIUM
+  for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+    options.add_argument(f"--{argument}")
+  options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+  service = webdriver.ChromeService(DRIVER)
+  driver = webdriver.Chrome(options, service)
+  yield driver
+  driver.quit()
+
+
+@pytest.fixture
+def page(server, browser):
+  """The page, freshly opened at a desktop's width."""
+  browser.set_window_size(1280, 1000)
+  browser.get(server)
+  wait(browser, lambda: element(browser, "#ask"))
+  return browser
+
+
+def wait(browser, condition):
+  """Waits until a condition is true; returns its value."""
+  return WebDriverWait(
+    browser, PATIENCE, 0.1, ignored_exceptions=(StaleElementReferenceException,)
+  ).until(lambda _: condition())
+
+
+def element(browser, selector):
+  """The first visible element; None without one."""
+  for candidate in browser.find_elements(By.CSS_SELECTOR, selector):
+    if candidate.is_displayed():
+      return candidate
+  return None
+
+
+def text_of(browser, selector):
+  candidate = element(browser, selector)
+  return candidate.text if candidate else ""
+
+
+def answer_text(browser):
+  """The text of the last answer."""
+  bubbles = browser.find_elements(
+    By.CSS_SELECTOR, "#chat .bot .message-content, #chat .bot.message"
+  )
+  return bubbles[-1].text if bubbles else ""
+
+
+def playback_position(browser):
+  return browser.execute_script("return document.querySelector('video').currentTime")
+
+
+def choose_example(browser):
+  browser.find_element(By.CSS_SELECTOR, "[data-example='0']").click()
+  wait(browser, lambda: element(browser, ".filax-sheets"))
+
+
+def ask(browser, question=""):
+  box = browser.find_element(By.CSS_SELECTOR, "#question textarea")
+  if question:
+    box.clear()
+    box.send_keys(question)
+  element(browser, "#ask").click()
+
+
+def set_number(browser, selector, value):
+  box = browser.find_element(By.CSS_SELECTOR, f"{selector} input")
+  browser.execute_script(
+    "arguments[0].value = arguments[1];"
+    "arguments[0].dispatchEvent(new Event('input', {bubbles: true}));"
+    "arguments[0].dispatchEvent(new Event('blur', {bubbles: true}));",
+    box,
+    str(value),
+  )
+
+
+def console_errors(browser):
+  return [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+def test_an_uploaded_video_is_asked_about(page, tmp_path):
+  video = clips.write_video(tmp_path / "holiday.mp4", frames=60)
+  page.find_element(By.CSS_SELECTOR, "input#file").send_keys(video)
+  wait(page, lambda: "holiday.mp4: 6.0 seconds" in text_of(page, ".filax-note"))
+  assert len(page.find_elements(By.CSS_SELECTOR, ".filax-sheets .sheet")) == 2
+  ask(page, EVIL)
+  wait(page, lambda: "measure attention" in text_of(page, ".filax-phases"))
+  assert "on the group around" in text_of(page, ".filax-strip")
+  assert answer_text(page)
+  assert EVIL in text_of(page, "#chat"), "a question is shown as it was written"
+  assert page.execute_script("return window.evil") is None
+  assert not console_errors(page)
+
+
+def test_an_answer_is_streamed_and_can_be_stopped(page):
+  choose_example(page)
+  element(page, "#settings button").click()
+  wait(page, lambda: element(page, "#tokens input"))
+  set_number(page, "#tokens", 4000)
+  ask(page)
+  lengths = set()
+  wait(page, lambda: lengths.add(len(answer_text(page))) or len(lengths) > 3)
+  wait(page, lambda: element(page, "#stop")).click()
+  wait(page, lambda: "Stopped." in text_of(page, ".filax-note"))
+  wait(page, lambda: element(page, "#ask"))
+  stopped = answer_text(page)
+  time.sleep(0.5)
+  assert answer_text(page) == stopped
+  assert not console_errors(page)
+
+
+def test_a_click_moves_the_player(page):
+  choose_example(page)
+  video = page.find_element(By.CSS_SELECTOR, "video")
+  wait(page, lambda: page.execute_script("return arguments[0].readyState", video) >= 1)
+  for selector in (".filax-strip button:last-of-type", ".filax-sheets button:last-of-type"):
+    target = page.find_elements(By.CSS_SELECTOR, selector)[-1]
+    page.execute_script("arguments[0].click()", target)
+    seconds = float(target.get_attribute("data-seconds"))
+    assert seconds > 0
+    wait(page, lambda near=seconds: abs(playback_position(page) - near) < 0.1)
+  assert not console_errors(page)
+
+
+def test_an_unreadable_file_gives_one_sentence(page, tmp_path):
+  noise = clips.write_noise(tmp_path / "noise.mp4")
+  page.find_element(By.CSS_SELECTOR, "input#file").send_keys(noise)
+  error = wait(page, lambda: text_of(page, ".filax-error"))
+  assert error.count(".") <= 3 and "Traceback" not in error and str(tmp_path) not in error
+  ask(page, "What is it?")
+  wait(page, lambda: "Choose a video first." in text_of(page, ".filax-error"))
+
+
+def test_the_page_fits_a_phone_and_loads_nothing_from_elsewhere(server, browser):
+  browser.get_log("performance")
+  browser.set_window_size(390, 844)
+  browser.get(server)
+  wait(browser, lambda: element(browser, "#ask"))
+  choose_example(browser)
+  width = browser.execute_script("return document.documentElement.scrollWidth")
+  inner = browser.execute_script("return window.innerWidth")
+  assert width <= inner, f"the page is {width} pixels wide in a window of {inner}"
+  hosts = set()
+  for entry in browser.get_log("performance"):
+    message = json.loads(entry["message"])["message"]
+    if message["method"] == "Network.requestWillBeSent":
+      hosts.add(message["params"]["request"]["url"])
+  foreign = [url for url in hosts if not url.startswith((server, "data:", "blob:"))]
+  assert not foreign
+  assert not console_errors(browser)
+
+
+def test_first_paint(server, browser):
+  """The time is printed, not asserted: machines differ."""
+  browser.get(server)
+  wait(browser, lambda: element(browser, "#ask"))
+  paint = browser.execute_script(
+    "return performance.getEntriesByName('first-contentful-paint')[0].startTime"
+  )
+  print(f"first contentful paint after {paint:.0f} ms")
+  assert paint > 0
