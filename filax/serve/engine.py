@@ -122,19 +122,19 @@ class Engine:
     return future
 
   def encode_video(self, medium: Medium, selector: str = "", dropout: str = "") -> EncodedVideo:
-    """Reads and encodes a video as a request does, unless its visual tokens are kept.
+    """A video as a request encodes it, or from the kept visual tokens.
 
     For what is shown beside answers; waits for the device. Raises RequestError.
     """
-    loaded = self._variants.find(selector, dropout)
+    loaded = self._variants.find_variant(selector, dropout)
     check_sees_media(loaded, [medium])
-    read = self._media.read(loaded, medium, True)
+    read = self._media.read_medium(loaded, medium, True)
     if not isinstance(read, ReadVideo):
       raise RequestError(f"{medium.label} is no video.")
     try:
       media, _ = self.on_device(encode_medium, loaded, read, self.cache).result()
     finally:
-      self._media.shared.forget(read.key)
+      self._media.shared.drop_read(read.key)
     return EncodedVideo(loaded, read, media)
 
   def gauges(self) -> dict[str, float]:
