@@ -31,6 +31,7 @@ CONTRACTS = {
   "normalised",  # Of CausalAttention.
   *("read_tracks", "list_slots", "add_parser"),
   *("as_dict", "lines"),  # Of reports: for JSON, and for people.
+  "close",  # Python's own, of what contextlib.closing takes.
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
