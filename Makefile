@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test check test-long fuzz soak plan test-newest test-newest-python test-transformers4 \
+.PHONY: demo test check docs test-long fuzz soak plan test-newest test-newest-python test-transformers4 \
   test-lmms-eval lint types setup clean
 
 PYTHON ?= python3
@@ -84,6 +84,11 @@ test-lmms-eval: $(VENV)/.ready-test $(LMMS_EVAL)/.ready
 plan: $(VENV)/.ready-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.plan_grid
 
+# The documentation site, build/docs/index.html; a warning is an error.
+docs: $(VENV)/.ready-docs
+	$(BIN)/sphinx-build -W --keep-going --quiet docs build/docs
+	@echo "Open build/docs/index.html."
+
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -104,6 +109,10 @@ $(VENV)/.ready: pyproject.toml requirements.txt | $(BIN)/python
 $(VENV)/.ready-test: $(VENV)/.ready
 	$(PIP) install -e '.[test]'
 	$(BIN)/python tests/fetch_packages.py $(VENV)/packages
+	touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) install -e '.[docs]'
 	touch $@
 
 $(NEWEST)/.ready: pyproject.toml requirements.txt | $(BIN)/python

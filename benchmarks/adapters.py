@@ -1,56 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training in full, LoRA and QLoRA: tokens a second of ours and PEFT's on this CPU.
+"""Training in full, LoRA and QLoRA: tokens a second and bytes, ours and PEFT's, on this CPU.
 
-  python -m benchmarks.adapters [--depth 4] [--length 256] [--rounds 5]
+  python -m benchmarks.adapters [--depth 4] [--length 256] [--rounds 5] [--out FILE.json]
 
 Both train a Qwen2 of the 0.5B's width in float32 with random weights and a small vocabulary, on the
 same tokens, by AdamW. Steps of all variants alternate; the median of CPU seconds counts, which
-other work on the machine disturbs little. Needs torch, transformers and peft. Prints JSON.
+other work on the machine disturbs little. Bytes are those of the parameters and of the optimizer
+after a step; the compiler adds what a step of ours needs beside them. PEFT has no QLoRA here: its 4
+bits need bitsandbytes, which computes on GPUs. Needs torch, transformers and peft. Prints JSON.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import json
+import pathlib
 import statistics
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import machine
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.models import lora, quantised
 from filax.models.llms import qwen2
 from filax.train import optim, step
-from filax.train.state import create_state
+from filax.train.state import TrainState, create_state
 
 SIZES = dict(width=896, heads=14, kv_heads=2, head_dim=64, mlp=4864, vocab=4096)  # Of the 0.5B.
 RANK = 16
 KINDS = ("full", "lora", "int8", "nf4")
 OPTIM = dict(warmup=0, final=1.0, b1=0.9, b2=0.999, eps=1e-8, clip=1.0, decay=(("", 0.0),))
 
-Step = Callable[[], Any]  # Runs a step to its end.
+
+class Variant(Protocol):
+  """A way to train, with its state."""
+
+  def train_once(self) -> None:
+    """Runs a step to its end."""
+    ...
+
+  def state_bytes(self) -> dict[str, int]:
+    """Bytes by part: parameters, optimizer, and temporary ones where they are known."""
+    ...
 
 
 def main() -> None:
   """Prints tokens a second and bytes of every variant."""
   args = _options()
   tokens = np.random.default_rng(0).integers(0, SIZES["vocab"], (1, args.length))
-  steps = dict(ours(args.depth, tokens)) | dict(theirs(args.depth, tokens))
-  seconds: dict[str, list[float]] = {name: [] for name in steps}
-  for run in steps.values():
-    run()  # Compiles.
+  variants = dict(ours(args.depth, tokens)) | dict(theirs(args.depth, tokens))
+  seconds: dict[str, list[float]] = {name: [] for name in variants}
+  for variant in variants.values():
+    variant.train_once()  # Compiles.
   for _ in range(args.rounds):
-    for name, run in steps.items():
+    for name, variant in variants.items():
       began = time.process_time()
-      run()
+      variant.train_once()
       seconds[name].append(time.process_time() - began)
+  rows = []
   for name, values in seconds.items():
     second = statistics.median(values)
-    print(
-      json.dumps(dict(name=name, cpu_seconds=second, tokens_per_cpu_second=tokens.size / second))
+    speed = dict(cpu_seconds=second, tokens_per_cpu_second=tokens.size / second)
+    rows.append(dict(name=name) | speed | variants[name].state_bytes())
+    print(json.dumps(rows[-1]))
+  if args.out:
+    facts = dict(
+      settings=SIZES | vars(args), rank=RANK, machine=machine.describe_machine(), rows=rows
     )
+    pathlib.Path(args.out).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _options() -> argparse.Namespace:
@@ -58,11 +78,12 @@ def _options() -> argparse.Namespace:
   parser.add_argument("--depth", type=int, default=4)
   parser.add_argument("--length", type=int, default=256)
   parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--out", default="", help="a JSON file for the results")
   return parser.parse_args()
 
 
-def ours(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Step]]:
-  """("ours full", step), ... of every kind."""
+def ours(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Variant]]:
+  """("ours full", variant), ... of every kind."""
   model = qwen2.Model(**SIZES, depth=depth, tied=True, remat="none")
   batch = jnp.asarray(tokens)
   places = jnp.arange(tokens.shape[1])[None]
@@ -80,15 +101,15 @@ def ours(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Step]]:
     return nll.sum(), sums
 
   for kind in KINDS:
-    leaves = variant(flatten_tree(params), kind)
+    leaves = adapted_leaves(flatten_tree(params), kind)
     rates = (("", 1e-5),) if kind == "full" else (("lora_[ab]$", 1e-4), ("", 0.0))
     tree = jax.tree.map(jnp.copy, unflatten_tree(leaves))
     optimizer = optim.make_optimizer(OPTIM | dict(rates=rates), tree, 1000)
     train_step = jax.jit(step.make_train_step(loss, optimizer), donate_argnums=0)
-    yield f"ours {kind}", _stepper(train_step, create_state(tree, optimizer, 0), batch)
+    yield f"ours {kind}", OurVariant(train_step, create_state(tree, optimizer, 0), batch)
 
 
-def variant(leaves: dict[str, Any], kind: str) -> dict[str, Any]:
+def adapted_leaves(leaves: dict[str, Any], kind: str) -> dict[str, Any]:
   """The parameters with adapters, and with codes in place of kernels."""
   changed = dict(leaves)
   for path, x in leaves.items():
@@ -103,18 +124,29 @@ def variant(leaves: dict[str, Any], kind: str) -> dict[str, Any]:
   return changed
 
 
-def _stepper(train_step: Callable, state: Any, batch: jax.Array) -> Step:
-  held = [state]
+class OurVariant:
+  """A compiled step of ours."""
 
-  def train_once() -> None:
-    held[0], metrics = train_step(held[0], batch)
+  def __init__(self, train_step: Any, state: TrainState, batch: jax.Array):
+    self._program = train_step.lower(state, batch).compile()
+    self._state = state
+    self._batch = batch
+
+  def train_once(self) -> None:
+    """Runs a step to its end."""
+    self._state, metrics = self._program(self._state, self._batch)
     jax.block_until_ready(metrics)
 
-  return train_once
+  def state_bytes(self) -> dict[str, int]:
+    """Bytes of parameters, optimizer, and what a step needs beside them."""
+    sizes = {}
+    for part, tree in (("parameters", self._state.params), ("optimizer", self._state.opt)):
+      sizes[part] = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    return sizes | dict(temporary=self._program.memory_analysis().temp_size_in_bytes)
 
 
-def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Step]]:
-  """("peft full", step) and ("peft lora", step)."""
+def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Variant]]:
+  """("peft full", variant) and ("peft lora", variant)."""
   import peft
   import torch
   import transformers
@@ -136,17 +168,32 @@ def theirs(depth: int, tokens: np.ndarray) -> Iterator[tuple[str, Step]]:
       adapters = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=targets)
       model = peft.get_peft_model(model, adapters)
     trained = [x for x in model.parameters() if x.requires_grad]
-    yield f"peft {kind}", _torch_stepper(model, torch.optim.AdamW(trained, 1e-5), batch)
+    yield f"peft {kind}", TorchVariant(model, torch.optim.AdamW(trained, 1e-5), batch)
 
 
-def _torch_stepper(model: Any, optimizer: Any, batch: Any) -> Step:
-  def train_once() -> None:
-    loss = model(batch, labels=batch).loss
-    optimizer.zero_grad()
+class TorchVariant:
+  """A step of PyTorch, with adapters of PEFT or without."""
+
+  def __init__(self, model: Any, optimizer: Any, batch: Any):
+    self._model = model
+    self._optimizer = optimizer
+    self._batch = batch
+
+  def train_once(self) -> None:
+    """Runs a step to its end."""
+    loss = self._model(self._batch, labels=self._batch).loss
+    self._optimizer.zero_grad()
     loss.backward()
-    optimizer.step()
+    self._optimizer.step()
 
-  return train_once
+  def state_bytes(self) -> dict[str, int]:
+    """Bytes of parameters and of the optimizer."""
+    parameters = sum(x.nbytes for x in self._model.parameters())
+    optimizer = 0
+    for moments in self._optimizer.state.values():
+      for x in moments.values():
+        optimizer += x.nbytes
+    return dict(parameters=parameters, optimizer=optimizer)
 
 
 if __name__ == "__main__":

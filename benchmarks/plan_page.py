@@ -9,14 +9,23 @@ from filax.train.chips import GIB
 from filax.train.memory_estimate import MARGIN
 
 Plans = dict[str, Any]  # Key of an entry -> its plan.
-INTRODUCTION = """Compiled ahead of time for real topologies, without a TPU, by `make plan`
-(`filax plan` for one config); written with {}. Nothing here ran on a TPU: memory is the compiler's
-account, FLOPs are counted by us, bytes are read from the compiled program, and the step time is a
-bound that no run can beat, not a measurement: arithmetic at the chip's peak, or all collectives
-along one axis of the torus, whichever is longer. Rows are the largest of each config, full, one
-sample each in attention. `make plan` takes the libtpu of the extra `test`, which is pinned to that
-version; the extra `tpu` installs the one that jax asks for (0.0.42 for jax 0.10.2, 0.0.50 for jax
-0.12), and `filax plan` compiles with whichever is installed.""".replace("\n", " ")
+INTRODUCTION = """`make plan` writes this page. It compiles every stage for real TPU topologies
+ahead of time; no TPU is needed. `filax plan` does the same for one config. This page was written
+with {}.
+
+Nothing here ran on a TPU:
+
+- **Memory** is the compiler's account.
+- **FLOPs** are counted by us.
+- **Bytes moved** are read from the compiled program.
+- **The bound** is a time that no step can beat, not a measurement. It is the longer of two times:
+  all arithmetic at the chip's peak, or all collectives along one axis of the torus.
+
+Rows are the largest of each config. They are full, and attention sees one sample in each.
+
+`make plan` takes the libtpu of the extra `test`, which is pinned to that version. The extra `tpu`
+installs the one that jax asks for (0.0.42 for jax 0.10.2, 0.0.50 for jax 0.12). `filax plan`
+compiles with whichever is installed."""
 HEAD = (
   "| config | slice | fsdp x seq | remat of encoder, llm | rows a step, parts | frames, images, "
   "positions | GiB a chip | fits | TFLOPs a row (encoder, llm) | GB moved a chip | bound, s a step "
@@ -26,25 +35,25 @@ CHOICES_HEAD = (
   "| config | slice | row by row: arithmetic, s a step | remat of encoder, llm | parts | "
   "GiB a chip, by estimate | arithmetic, s a step |"
 )
-CHOICES_WORDS = """What `remat="auto"` and `accumulate="auto"` choose, by arithmetic, without a
-compiler: of what is estimated to fit with a margin of {margin:.0%}, the least bound (arithmetic
-with recomputation, or gathered weights), then the fewest parts. The first column of seconds is the
-arithmetic of the same stage row by row, with remat=nothing in the encoder and attn in the
-llm.""".replace("\n", " ")
+CHOICES_WORDS = """What `remat="auto"` and `accumulate="auto"` choose. The choice is arithmetic,
+without a compiler. Of all settings that are estimated to fit with a margin of {margin:.0%}, it
+takes the one with the least bound (arithmetic with recomputation, or gathered weights), then the
+one with the fewest parts. The first column of seconds is for comparison: the arithmetic of the same
+stage row by row, with remat=nothing in the encoder and attn in the llm."""
 ESTIMATES_HEAD = (
   "| config | slice | remat of encoder, llm | parts | compiled, GiB | estimated, GiB | error |"
 )
-ESTIMATES_WORDS = """The estimate behind these choices (filax/train/memory_estimate.py) beside the
-compiled programs; code is left out of both. With the margin, the estimate is never below a compiled
-program of this page.""".replace("\n", " ")
+ESTIMATES_WORDS = """The estimate behind these choices (`filax/train/memory_estimate.py`) beside the
+compiled programs. Code is left out of both. With the margin, the estimate is never below a compiled
+program of this page."""
 SERVING_HEAD = (
   "| frames | slice | dropout | positions | GiB a chip | fits | prefill, s | "
   "GB a token (weights, cache) | GB in the compiled loop | bound, ms a token | planned |"
 )
-SERVING_WORDS = """One question at a time about a video of so many frames, {config} in bfloat16 on
-small slices: `filax plan --serve`. Bounds: the prefill's arithmetic at the peak; a token's weights
-and cache read once at the HBM's bandwidth. Encoding of the video is left out; prompts beyond 32,768
-positions need YaRN.""".replace("\n", " ")
+SERVING_WORDS = """One question at a time about a video of so many frames: {config} in bfloat16 on
+small slices, by `filax plan --serve`. The bound of the prefill is its arithmetic at the peak. The
+bound of a token is the time to read the weights and the cache once at the HBM's bandwidth. Encoding
+of the video is left out. Prompts beyond 32,768 positions need YaRN."""
 
 
 def page(plans: Plans, choices: Sequence[Mapping[str, Any]]) -> Iterator[str]:

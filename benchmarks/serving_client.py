@@ -41,7 +41,7 @@ class RunningServer:
 
 @contextlib.contextmanager
 def running_server(checkpoint: str, *options: str) -> Iterator[RunningServer]:
-  """Starts `filax serve` at a free port, and stops it at the end."""
+  """A server at a free port, inside a `with` block."""
   command = [sys.executable, "-m", "filax", "serve", "--checkpoint", checkpoint, "--port", "0"]
   limits = ["--limit", f"waiting={MOST_WAITING}", "--limit", "waiting_seconds=600"]
   process = subprocess.Popen(
@@ -79,13 +79,13 @@ async def _ask_all(url, bodies, clients, after_each) -> list[StreamedReply]:
   replies: list[StreamedReply] = []
   async with httpx.AsyncClient(base_url=url, limits=limits, timeout=600) as client:
 
-    async def ask(body: dict[str, Any]) -> None:
+    async def ask_one(body: dict[str, Any]) -> None:
       async with places:
         replies.append(await _stream(client, body))
       if after_each is not None:
         after_each(len(replies))
 
-    await asyncio.gather(*map(ask, bodies))
+    await asyncio.gather(*map(ask_one, bodies))
   return replies
 
 

@@ -62,12 +62,12 @@ def soak(server: RunningServer, folder: pathlib.Path, args: argparse.Namespace) 
   memory = [server.resident_bytes()]
   every = max(1, args.requests // PARTS)
 
-  def watch(count: int) -> None:
+  def note_memory(count: int) -> None:
     if count % every == 0:
       memory.append(server.resident_bytes())
       print(f"{count} replies, {memory[-1] / MEBIBYTE:.0f} MiB", flush=True)
 
-  replies = ask_all(server.url, bodies, args.clients, watch)
+  replies = ask_all(server.url, bodies, args.clients, note_memory)
   expected = sorted(statuses)
   received = sorted(reply.status for reply in replies)
   half = memory[len(memory) // 2]

@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = pathlib.Path(name)
     args.checkpoint = args.checkpoint or demo_checkpoint(folder / "demo")
     args.video = args.video or clips.write_video(folder / "a.mp4", 100, width=320, height=240)
-    measure(args)
+    measure_servers(args)
 
 
-def measure(args: argparse.Namespace) -> None:
+def measure_servers(args: argparse.Namespace) -> None:
   """Measures both servers, and prints and writes the table."""
   rows = []
   print(HEAD)

@@ -32,6 +32,7 @@ def base() -> ConfigDict:
   c.steps = 0  # Optimizer steps; 0 = `epochs` times through the data.
   c.epochs = 1.0
   c.log_every = 10
+  c.trackers = ("tensorboard",)  # Beside metrics.jsonl: tensorboard | wandb | trackio, or ().
   c.checkpoint_every = 500
   c.keep = 2  # Number of newest checkpoints to keep; 0 = all.
   # Rows of (manifest or benchmark, every, limit[, data[, protocol]]): after every `every` steps and
@@ -119,7 +120,7 @@ def llava_optim() -> dict:
   `rates` and `decay` are rows of (regex, value); the first match wins.
   """
   return dict(
-    kind="adamw",  # adamw | lion | muon | adafactor
+    kind="adamw",  # adamw | lion | muon | adafactor | schedule_free
     rates=(("", 1e-5),),  # Peak learning rates; 0 freezes.
     decay=(("", 0.0),),
     warmup=0.03,  # A share of the steps if below 1, else steps.
@@ -127,6 +128,7 @@ def llava_optim() -> dict:
     b1=0.9,
     b2=0.999,
     eps=1e-8,
+    ema=0.0,  # Decay of an average of what is trained, such as 0.999, to answer with; 0 = none.
     clip=1.0,  # Largest global gradient norm; 0 = no clipping.
     # Micro-batches a step: a number; 0 = as many as give every device one row at a time; "auto" =
     # chosen together with remat="auto". The type object lets overrides be numbers or words.

@@ -79,6 +79,9 @@ TABLE: dict[str, Setting] = {
   "steps": whole_number(0),
   "epochs": number(above=True),
   "log_every": whole_number(1),
+  "trackers": rows_of(
+    'a tuple of trackers, such as ("tensorboard", "wandb"), or () for none', NAME.fits, empty=True
+  ),
   "checkpoint_every": whole_number(1),
   "keep": whole_number(0),
   "best": Setting(
@@ -170,7 +173,7 @@ TABLE: dict[str, Setting] = {
   "lora.alpha": number(above=True),
   "lora.dropout": number(0, 1, below=True),
   "lora.base": one_of("same", "int8", "nf4"),
-  "optim.kind": one_of("adamw", "lion", "muon", "adafactor"),
+  "optim.kind": one_of("adamw", "lion", "muon", "adafactor", "schedule_free"),
   "optim.rates": RULES,
   "optim.decay": RULES,
   "optim.warmup": number(),
@@ -178,6 +181,7 @@ TABLE: dict[str, Setting] = {
   "optim.b1": number(0, 1, below=True),
   "optim.b2": number(0, 1, below=True),
   "optim.eps": number(above=True),
+  "optim.ema": number(0, 1, below=True),
   "optim.clip": number(),
   "optim.accumulate": whole_number(0, also=("auto",)),
   "optim.reduction": one_of("sample_mean", "token_mean"),

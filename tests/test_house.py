@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = ("filax", "data_pipelines", "benchmarks", "examples")
+FOLDERS = ("filax", "data_pipelines", "benchmarks", "examples", "docs")
 FILES = sorted(
   path
   for folder in FOLDERS
@@ -27,8 +27,11 @@ CONTRACTS = {
   *("grid", "image_grid", "merge", "merge_images", "pool", "select", "flops"),
   *("begin", "step", "save", "end", "evaluate", "wants_state"),
   *("score", "average", "read_examples"),
+  *("ask", "stream"),  # Of sessions, conversations, live sessions.
+  "normalised",  # Of CausalAttention.
   *("read_tracks", "list_slots", "add_parser"),
   *("as_dict", "lines"),  # Of reports: for JSON, and for people.
+  "close",  # Python's own, of what contextlib.closing takes.
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 

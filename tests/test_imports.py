@@ -19,6 +19,7 @@ BASE = (
   "filax.settings",
   "filax.setting_kinds",
   "filax.user_cache",
+  "filax.progress",
 )
 MODEL = (*BASE, "filax.parallel", "filax.ops", "filax.models")
 
@@ -41,6 +42,7 @@ MAY = {
   "filax/user_cache.py": ("filax.files",),
   "filax/compilation_cache.py": ("filax.files", "filax.user_cache"),
   "filax/setting_kinds.py": (),
+  "filax/progress.py": (),
   "filax/settings.py": ("filax.setting_kinds",),
   "filax/costs.py": (),
   "filax/shipped_configs.py": (),
@@ -55,12 +57,13 @@ MAY = {
   "filax/infer": (*MODEL, JAX_CACHE, "filax.checkpoint", "data_pipelines"),
   "filax/evals": (*RUNS, "data_pipelines"),
   "filax/plan": (*RUNS, "data_pipelines"),
-  "filax/studies": (*RUNS, "filax.evals", "data_pipelines"),
+  "filax/studies": (*RUNS, "filax.evals", "filax.released", "data_pipelines"),
   "filax/demo": (*RUNS, "filax.evals", "filax.shipped_configs", "data_pipelines"),
   "filax/serve": (*RUNS, "filax.evals", "data_pipelines"),
   "filax/testing": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax/cli": ("filax", "data_pipelines"),
   "filax/__main__.py": ("filax.cli",),
+  "filax/hub": (*RUNS, "filax.evals", "filax.released", "data_pipelines"),
   "filax/released.py": (*RUNS, "filax.shipped_configs", "data_pipelines"),
   "filax": (),
   "data_pipelines": BASE,
@@ -72,6 +75,7 @@ MAY_NOT = {
   "filax/files.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/processes.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/user_cache.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
+  "filax/progress.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/setting_kinds.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/settings.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),
   "filax/shipped_configs.py": ("jax", "flax", "numpy", *HEAVY, *TORCH),

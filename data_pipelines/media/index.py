@@ -25,6 +25,7 @@ from data_pipelines.media.open import (
 )
 from data_pipelines.media.probe import Probe, probe, scene_length, timeline_duration
 from data_pipelines.sample import Sample
+from filax.progress import ProgressLine
 
 __all__ = [
   "MediaIndex",
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 _SAVE_SECONDS = 60.0  # A first pass over a large corpus takes hours, so it is saved often.
-_REPORT_SECONDS = 2.0  # Between two lines of progress.
 UNREADABLE = "cannot be read"
 _EARLIER = "index.json"  # Where facts were kept before they were in SQLite.
 _DEFAULTS = {
@@ -225,34 +225,29 @@ class MediaIndex:
 
 
 class _Progress:
-  """One line every two seconds: count, unreadable, rate and remaining time."""
+  """Count, unreadable media, rate and remaining time."""
 
   def __init__(self, total: int, out: TextIO | None):
     self.total = total
-    self.out = out
     self.count = 0
     self.unreadable = 0
     self.began = time.monotonic()
-    self.reported = self.began
+    self.line = None if out is None else ProgressLine(total, out)
 
   def count_medium(self, unreadable: bool):
     self.count += 1
     self.unreadable += unreadable
-    if time.monotonic() - self.reported > _REPORT_SECONDS:
-      self._report()
+    if self.line is not None:
+      self.line.show(self.count, self._words)
 
   def report_end(self):
-    if self.reported != self.began:
-      self._report()
+    if self.line is not None:
+      self.line.end(self._words)
 
-  def _report(self):
-    self.reported = time.monotonic()
-    rate = self.count / (self.reported - self.began)
+  def _words(self) -> str:
+    rate = self.count / (time.monotonic() - self.began)
     minutes, seconds = divmod(round((self.total - self.count) / rate), 60)
-    if self.out is not None:
-      print(
-        f"media {self.count}/{self.total}, {self.unreadable} unreadable, {rate:.0f}/s, "
-        f"{minutes} min {seconds} s left",
-        file=self.out,
-        flush=True,
-      )
+    return (
+      f"media {self.count}/{self.total}, {self.unreadable} unreadable, {rate:.0f}/s, "
+      f"{minutes} min {seconds} s left"
+    )

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import dataclasses
 import io
 import pathlib
-import sys
 import time
 
 import numpy as np
@@ -19,10 +18,10 @@ from data_pipelines.packing.demand import Demand
 from data_pipelines.packing.sample_layout import Composer
 from data_pipelines.sample import Sample
 from filax import files
+from filax.progress import ProgressLine
 
 CHUNK = 1000  # Samples measured at a time.
 _MANY = 8 * CHUNK  # Samples from which several processes measure.
-_PROGRESS_SECONDS = 2.0
 _MOST_EPOCHS = 2  # Held in memory beside epoch 0.
 
 
@@ -90,10 +89,11 @@ class DemandTable:
     ranges = [(first, min(first + CHUNK, total)) for first in range(0, total, CHUNK)]
     processes = default_processes() if total > _MANY else 1
     progress = _Progress(total)
-    with ChunkPool(ChunkMeasurer(self.composer, self.samples, epoch), processes) as pool:
+    measurer = ChunkMeasurer(self.composer, self.samples, epoch)
+    with ChunkPool(measurer, processes) as pool, progress.line:
       for (first, stop), part in zip(ranges, pool.map(ranges), strict=True):
         columns[first:stop] = part
-        progress.print_line(stop)
+        progress.count_samples(stop)
     return Demand.from_columns(columns)
 
 
@@ -116,17 +116,14 @@ class ChunkMeasurer:
 
 
 class _Progress:
-  """One line every two seconds."""
+  """Samples measured and remaining time."""
 
   def __init__(self, total: int):
     self._total = total
     self._began = time.monotonic()
-    self._printed = self._began
+    self.line = ProgressLine(total)
 
-  def print_line(self, done: int) -> None:
-    now = time.monotonic()
-    if now - self._printed < _PROGRESS_SECONDS:
-      return
-    self._printed = now
-    remaining = (now - self._began) / done * (self._total - done)
-    print(f"measured {done}/{self._total} samples, {remaining:.0f} s left", file=sys.stderr)
+  def count_samples(self, done: int) -> None:
+    """Shows that so many samples are measured."""
+    seconds = (time.monotonic() - self._began) / done * (self._total - done)
+    self.line.show(done, lambda: f"measured {done}/{self._total} samples, {seconds:.0f} s left")

@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import os
 import pathlib
-import sys
 import time
 from typing import Any, BinaryIO
 
@@ -22,10 +21,10 @@ from data_pipelines.media import remote
 from data_pipelines.packing.sample_layout import is_image
 from data_pipelines.packing.sample_table import ManifestFile
 from data_pipelines.sample import Sample
+from filax.progress import ProgressLine
 
 CHUNK = 2000  # Records of a chunk.
 _MANY = 8 * CHUNK  # Records from which other processes help.
-_REPORT_SECONDS = 2.0
 
 Place = tuple[int, int, int, RecordError | None]  # (line, start, stop, damage) of a record.
 
@@ -116,8 +115,9 @@ class TableBuilder:
     number = len(self.manifests)
     self.manifests.append(manifest)
     parser = ChunkParser(manifest, self._exclusions)
-    for chunk in _parsed_chunks(parser, places):
-      self._add_chunk(number, chunk)
+    with self._progress.line:
+      for chunk in _parsed_chunks(parser, places):
+        self._add_chunk(number, chunk)
 
   def facts(self) -> dict[str, Any]:
     """What was met, for JSON."""
@@ -155,7 +155,7 @@ class TableBuilder:
     report.surplus += chunk.report.surplus
     report.dropped_turns += chunk.report.dropped_turns
     report.bad += chunk.report.bad
-    self._progress.print_line(report.samples, len(report.bad))
+    self._progress.count_samples(report.samples, len(report.bad))
 
 
 def _places(path: str) -> Iterator[Place]:
@@ -218,16 +218,13 @@ def _joined(parts: list[np.ndarray], dtype) -> np.ndarray:
 
 
 class _Progress:
-  """One line every two seconds."""
+  """Samples read and their rate."""
 
   def __init__(self):
     self._began = time.monotonic()
-    self._printed = self._began
+    self.line = ProgressLine()
 
-  def print_line(self, samples: int, bad: int) -> None:
-    now = time.monotonic()
-    if now - self._printed < _REPORT_SECONDS:
-      return
-    self._printed = now
-    rate = samples / (now - self._began)
-    print(f"read {samples} samples, {bad} bad records, {rate:.0f}/s", file=sys.stderr, flush=True)
+  def count_samples(self, samples: int, bad: int) -> None:
+    """Shows that so many samples and bad records are read."""
+    rate = samples / (time.monotonic() - self._began)
+    self.line.show(samples, lambda: f"read {samples} samples, {bad} bad records, {rate:.0f}/s")

@@ -16,20 +16,15 @@ tokenizer.model and videos/.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 import json
-import multiprocessing
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 
-from data_pipelines.media.encoder import write_h264
 from data_pipelines.media.open import GREY
-from data_pipelines.sample import IMAGE
-from data_pipelines.synthesis import shape_questions
+from data_pipelines.synthesis import corpus_files, shape_questions
 from data_pipelines.synthesis.shape_questions import BLANK_SHOT, VIRTUAL_SECONDS, Record
 from data_pipelines.synthesis.shapes import FPS, RECIPES, SIDE, Shot, draw_shots, film
 from filax import files
@@ -44,15 +39,6 @@ SPLITS = dict(  # Each split has its own random stream.
 _VIRTUAL_PER_VIDEO = 24
 _TINY_VIDEOS = 6
 _TOKENIZER_RECORDS = 2000  # Of stage 2: enough, because words repeat.
-_VOCABULARY = 512
-# No macroblock tree: for pictures this small x264 reads uninitialised memory for it. Without it,
-# the same frames give the same bytes on one machine.
-_X264 = {
-  "crf": "23",
-  "preset": "veryfast",
-  "g": "20",
-  "x264-params": "mbtree=0",
-}
 
 Job = tuple[str, int]  # A split, and the index of a video in it.
 
@@ -63,8 +49,7 @@ def write_video(
   fps: int = FPS,
 ) -> None:
   """Writes frames uint8 [T h w 3] as an H.264 file, atomically."""
-  with files.write_atomically(path) as file:
-    write_h264(file, frames, fps, _X264, threads=1)
+  corpus_files.write_small_video(path, frames, fps)
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -115,7 +100,7 @@ def corpus(
   if _is_complete(folder, recipe):
     return folder
   _prepare(folder)
-  _write_json(folder / "corpus.json", recipe | dict(complete=False))
+  corpus_files.write_json(folder / "corpus.json", recipe | dict(complete=False))
   jobs = [("train", index) for index in range(videos)]
   jobs += [("held_out", index) for index in range(held)]
   processes = processes or os.cpu_count() or 1
@@ -124,10 +109,10 @@ def corpus(
   virtual = _VIRTUAL_PER_VIDEO * videos
   manifests = _manifests(jobs, shots, seed, virtual)
   for name, records in manifests.items():
-    _write_json(folder / f"{name}.json", records)
+    corpus_files.write_json(folder / f"{name}.json", records)
   virtual_records = manifests["stage2"][:_TOKENIZER_RECORDS]
-  _train_tokenizer(folder, [*manifests["stage1"], *virtual_records])
-  _write_json(folder / "corpus.json", recipe | dict(complete=True))
+  corpus_files.train_tokenizer(folder, [*manifests["stage1"], *virtual_records])
+  corpus_files.write_json(folder / "corpus.json", recipe | dict(complete=True))
   return folder
 
 
@@ -151,8 +136,8 @@ def tiny_corpus(folder: str | pathlib.Path) -> pathlib.Path:
     rng = generator(1, "tiny", index)
     name = _video_name("tiny", index)
     records += shape_questions.file_records(rng, name, shots)
-  _write_json(folder / "manifest.json", records)
-  _train_tokenizer(folder, records)
+  corpus_files.write_json(folder / "manifest.json", records)
+  corpus_files.train_tokenizer(folder, records)
   return folder
 
 
@@ -190,13 +175,7 @@ def _make_videos(
 ) -> list[list[Shot]]:
   """Writes the videos in `processes` processes; returns the scenes of each."""
   arguments = [(folder, seed, split, index, SIDE) for split, index in jobs]
-  columns = list(zip(*arguments, strict=True))
-  if processes == 1:
-    return list(map(make_video, *columns))
-  # Not forked: the caller may run threads, which do not survive a fork.
-  context = multiprocessing.get_context("spawn")
-  with ProcessPoolExecutor(processes, mp_context=context) as pool:
-    return list(pool.map(make_video, *columns, chunksize=8))
+  return corpus_files.in_processes(make_video, arguments, processes)
 
 
 def _manifests(
@@ -227,36 +206,6 @@ def _manifests(
       record = shape_questions.blank_record(record)
     stage2.append(record)
   return dict(stage1=stage1, stage2=stage2, held_out=held_out)
-
-
-def _train_tokenizer(folder: pathlib.Path, records: Sequence[Record]) -> None:
-  """Trains tokenizer.model on the texts of the records."""
-  from data_pipelines.text import tokenizers
-
-  path = folder / "tokenizer.model"
-  tokenizers.train_sentencepiece(_spoken_texts(records), path, vocab_size=_VOCABULARY)
-
-
-def _spoken_texts(records: Sequence[Record]) -> Iterator[str]:
-  """The turns of records, each after its role name.
-
-  So role names become single pieces too.
-  """
-  roles = {"human": "user", "gpt": "assistant"}
-  for record in records:
-    for turn in record["conversations"]:
-      text = turn["value"].removeprefix(IMAGE).lstrip()
-      yield f"{roles[turn['from']]}\n{text}"
-
-
-def _write_json(path: pathlib.Path, value: Any) -> None:
-  if isinstance(value, list):  # One record a line, so that messages can name its line.
-    records = ",\n".join(json.dumps(record) for record in value)
-    text = f"[\n{records}\n]\n"
-  else:
-    text = json.dumps(value, indent=2) + "\n"
-  with files.write_atomically(path) as file:
-    file.write(text.encode())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

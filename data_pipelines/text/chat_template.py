@@ -22,6 +22,10 @@ _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 Message = Mapping[str, str]  # role, content
 
 
+class UnwritableConversation(ValueError):
+  """A conversation that a chat template cannot write."""
+
+
 class ChatTemplate:
   """A chat template, and the control tokens that it may use.
 
@@ -43,7 +47,7 @@ class ChatTemplate:
   def pieces(self, messages: Sequence[Message]) -> list[str | int]:
     """The written conversation: the template's text, and the numbers of messages.
 
-    Raises ValueError if the template fails, leaves a message out, or changes its words.
+    Raises UnwritableConversation if the template fails, leaves a message out, or changes its words.
     """
     return self._verified_pieces(messages, False)
 
@@ -78,7 +82,7 @@ class ChatTemplate:
     written = [piece for piece in pieces if isinstance(piece, int)]
     is_complete = sorted(written) == list(range(len(messages)))
     if not is_complete or self._render(messages, opened) != _joined(pieces, messages):
-      raise ValueError(
+      raise UnwritableConversation(
         "The tokenizer's chat template changes the words of a message, or writes it more than "
         "once or not at all. Set config.data.template to chatml, or change the message."
       )
@@ -91,7 +95,7 @@ class ChatTemplate:
       )
     except Exception as error:  # A template may raise anything, also on purpose.
       reason = " ".join(str(error).split())[:300] or type(error).__name__
-      raise ValueError(
+      raise UnwritableConversation(
         f"The tokenizer's chat template cannot write this conversation: {reason}. Set "
         "config.data.template to chatml, or change the conversation."
       ) from None

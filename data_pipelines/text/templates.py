@@ -12,13 +12,15 @@ Control tokens come from the tokenizer by name; ordinary text between two of the
 and a visual, is encoded in one call.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
 import dataclasses
 
 import numpy as np
 
 from data_pipelines.sample import IMAGE, VIDEO, Sample, Turn
 from data_pipelines.text import chat_writing
+from data_pipelines.text.chat_template import UnwritableConversation
 from data_pipelines.text.time_prompts import TIME_PROMPTS, VisualText, timed
 from data_pipelines.text.tokenizers import Tokenizer
 
@@ -68,8 +70,20 @@ def encode_conversation(
   write = _template(template)
   turns = _written_turns(sample.turns, system, time_prompt, visuals)
   writer = _Writer(tokenizer, labels)
-  write(writer, turns, visuals)
+  with _naming(sample):
+    write(writer, turns, visuals)
   return writer.encoded(marks=template == "chatml" and labels == "llava")
+
+
+@contextlib.contextmanager
+def _naming(sample: Sample) -> Iterator[None]:
+  """Says which sample a chat template cannot write."""
+  try:
+    yield
+  except UnwritableConversation as error:
+    if not sample.origin:
+      raise
+    raise UnwritableConversation(f"{sample.origin}: {error}") from error
 
 
 def count_tokens(
@@ -90,7 +104,9 @@ def count_tokens(
   ends = []  # Where the texts of each sample end.
   for sample, visuals in samples:
     collector.size = 0
-    write(collector, _written_turns(sample.turns, system, time_prompt, visuals), visuals)
+    turns = _written_turns(sample.turns, system, time_prompt, visuals)
+    with _naming(sample):
+      write(collector, turns, visuals)
     sizes.append(collector.size)
     ends.append(len(collector.texts))
   counts = tokenizer.count_texts(collector.texts)

@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from filax.checkpoint import base, streamed
+from filax.checkpoint import averages, base, streamed
 from filax.models import lora
 
 
@@ -66,7 +66,7 @@ class ParameterReader:
     """The layers of a stacked parameter, one after the other."""
     is_adapted = lora.adapter_name(path, lora.A) in self.stored
     if path in self.stored:
-      layers = streamed.read_layers(self.step, path, self._digest(path))
+      layers = self._stored_layers(path)
     else:
       layers = self._of_base(path).layers(path, merge and not is_adapted)
     if not (merge and is_adapted):
@@ -77,10 +77,16 @@ class ParameterReader:
       yield lora.merge_kernel(layer, a[number], b[number], scale[number])
 
   def _read_stored(self, path: str) -> np.ndarray:
-    return streamed.read_parameter(self.step, path, self._digest(path))
+    """A stored parameter, or its average in the same dtype."""
+    tree = averages.tree_of(path, self._digests)
+    x = streamed.read_parameter(self.step, path, self._digests.get(f"{tree}/{path}"), tree)
+    return x.astype(self.stored[path].dtype, copy=False)
 
-  def _digest(self, path: str) -> str | int | None:
-    return self._digests.get(f"params/{path}")
+  def _stored_layers(self, path: str) -> Iterator[np.ndarray]:
+    tree = averages.tree_of(path, self._digests)
+    digest = self._digests.get(f"{tree}/{path}")
+    for layer in streamed.read_layers(self.step, path, digest, tree):
+      yield layer.astype(self.stored[path].dtype, copy=False)
 
   def _of_base(self, path: str) -> "ParameterReader":
     if self._base is None:

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
-from filax.checkpoint import base, merged, orbax_items, record, verify
+from filax.checkpoint import averages, base, merged, orbax_items, record, verify
 from filax.checkpoint.record import Damaged, Record
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 
@@ -26,15 +26,22 @@ def open_params(path: epath.Path) -> merged.StoredParams:
 def _read_leaves(
   path: epath.Path, written: Record, stored: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Stored leaves with the dtypes and shardings of `wanted`."""
-  casts = any(leaf.dtype != stored[name].dtype for name, leaf in wanted.items())
+  """Stored leaves, or their averages, with the dtypes and shardings of `wanted`."""
+  casts = False
+  sources = {}  # Path -> array of the checkpoint, with its shape, dtype and sharding.
+  for name, leaf in wanted.items():
+    tree = averages.tree_of(name, written["digests"])
+    dtype = averages.DTYPE if tree == averages.AVERAGE else stored[name].dtype
+    sources[name] = (f"{tree}/{name}", _placed(leaf, dtype))
+    casts = casts or leaf.dtype != dtype
   groups = [[name] for name in wanted] if casts else [list(wanted)]  # Casting holds a leaf twice.
   params = {}
   for group in groups if wanted else []:
-    target = {name: _placed(wanted[name], stored[name].dtype) for name in group}
-    arrays = read_arrays(path, {"params": unflatten_tree(target)}, written)["params"]
-    for name, x in flatten_tree(arrays).items():
-      params[name] = x.astype(wanted[name].dtype)
+    target = dict(sources[name] for name in group)
+    arrays = flatten_tree(read_arrays(path, unflatten_tree(target), written))
+    for name in group:
+      source, _ = sources[name]
+      params[name] = arrays[source].astype(wanted[name].dtype)
   return params
 
 

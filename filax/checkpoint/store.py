@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: written in the background, checked when read, restored onto any mesh.
 
-A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng),
-`data` (JSON: row, fingerprint, a digest of every array, and a root digest over them and the config)
-and `config` (JSON). A folder appears under its final name only when it is complete; a damaged one,
-which cannot be read or whose digests differ, is skipped. Inference reads `state/params` and
-`config`, and checks those.
+A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng, and
+averages of runs that keep them), `data` (JSON: row, fingerprint, a digest of every array, and a
+root digest over them and the config) and `config` (JSON). A folder appears under its final name
+only when it is complete; a damaged one, which cannot be read or whose digests differ, is skipped.
+Inference reads `state/params`, or the averages, and `config`, and checks those.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax import files
+from filax.checkpoint import averages, merged, orbax_items, record, run_folder, step_arrays, storage
 from filax.checkpoint import base as base_lib
-from filax.checkpoint import merged, orbax_items, record, run_folder, step_arrays, storage
 from filax.checkpoint.base import BaseReference
 from filax.checkpoint.best import BestCheckpoint, BestStep
 from filax.checkpoint.digest import digests as digests
@@ -141,7 +141,7 @@ class Checkpoints:
     self._of_base = frozenset(paths)
 
   def _saved_trees(self, state: Any) -> dict[str, PyTree]:
-    trees = dict(vars(state))
+    trees = _present_trees(state)
     if self._of_base:
       leaves = flatten_tree(trees["params"])
       stored = select_leaves(leaves, lambda path: path not in self._of_base)
@@ -288,7 +288,7 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
   """(content, record) of a checkpoint."""
   written, config, stored = step_arrays.header(path)
   base = base_lib.reference_of(written)
-  target = dict(vars(like))
+  target = _present_trees(like)
   if base is not None:
     target["params"] = _stored_part(target["params"], stored)
   wanted = flatten_tree(target)
@@ -304,6 +304,11 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
   return restored, written
 
 
+def _present_trees(state: Any) -> dict[str, PyTree]:
+  """Name of a field -> its tree, without absent ones."""
+  return {name: tree for name, tree in vars(state).items() if tree is not None}
+
+
 def _stored_part(params: PyTree, stored: Mapping[str, Any]) -> PyTree:
   """The parameters that a checkpoint stores itself."""
   leaves = flatten_tree(params)
@@ -315,9 +320,10 @@ def _check_same_leaves(
 ) -> None:
   """Compares the leaves of a checkpoint with the wanted ones.
 
-  Raises ValueError if names, shapes or dtypes differ.
+  Averages may be there for others to read. Raises ValueError if names, shapes or dtypes differ.
   """
   missing, extra = compare_shapes(leaf_shapes(wanted), leaf_shapes(stored))
+  extra = [name for name in extra if not name.startswith(f"{averages.AVERAGE}/")]
   if missing or extra:
     raise ValueError(
       f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "

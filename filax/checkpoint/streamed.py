@@ -19,6 +19,7 @@ import numpy as np
 
 from filax import files
 from filax.checkpoint import digest, record, run_folder, safe_files
+from filax.checkpoint.averages import PARAMS
 from filax.checkpoint.base import BaseReference
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.parallel import rules
@@ -217,28 +218,29 @@ def read_parameter(
   step: Path | epath.Path,
   path: str,
   expected: str | int | None = None,
+  tree: str = PARAMS,
 ) -> np.ndarray:
   """Reads one parameter and checks its digest.
 
-  expected: its digest; default: that of the step's record. Raises ValueError if the parameter is
-  damaged or its digest differs.
+  expected: its digest; default: that of the step's record. tree: "params" or "average". Raises
+  ValueError if the parameter is damaged or its digest differs.
   """
   import orbax.checkpoint as ocp
 
   step = absolute(step)
-  full_path = f"params/{path}"
+  full_path = f"{tree}/{path}"
   as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
   args = ocp.args.PyTreeRestore(
     unflatten_tree({full_path: 0}),
     restore_args=unflatten_tree({full_path: as_numpy}),
     partial_restore=True,
   )
-  expected = _expected_digest(step, path, expected)
+  expected = _expected_digest(step, full_path, expected)
   try:
-    tree = ocp.PyTreeCheckpointHandler().restore(step / "state", args=args)
+    arrays = ocp.PyTreeCheckpointHandler().restore(step / "state", args=args)
   except Exception as error:  # TensorStore raises many types of errors for it.
     raise _unreadable(step, path, error) from error
-  x = flatten_tree(tree)[full_path]
+  x = flatten_tree(arrays)[full_path]
   total = slice_sum(x, ..., x.shape, record.mix_of(expected))
   if not record.matches(expected, x.dtype, x.shape, total):
     raise _wrong_digest(step, path)
@@ -249,23 +251,25 @@ def read_layers(
   step: Path | epath.Path,
   path: str,
   expected: str | int | None = None,
+  tree: str = PARAMS,
 ) -> Iterator[np.ndarray]:
   """Yields the layers of a stacked parameter.
 
-  One layer is held at a time if `ParameterWriter` wrote the checkpoint. expected: as in
+  One layer is held at a time if `ParameterWriter` wrote the checkpoint. expected, tree: as in
   `read_parameter`. Raises ValueError if it is damaged; a wrong digest is noticed after the last
   layer.
   """
   import tensorstore as ts
 
   step = absolute(step)
-  spec = _array_spec(step / "state", f"params/{path}")
+  full_path = f"{tree}/{path}"
+  spec = _array_spec(step / "state", full_path)
   try:
     array = ts.open(spec, open=True).result()
   except ValueError:  # Training writes zarr2, in chunks as large as its shards.
-    yield from read_parameter(step, path, expected)
+    yield from read_parameter(step, path, expected, tree)
     return
-  expected = _expected_digest(step, path, expected)
+  expected = _expected_digest(step, full_path, expected)
   mix = record.mix_of(expected)
   total = 0
   for i in range(array.shape[0]):
@@ -283,7 +287,7 @@ def _expected_digest(step: Path, path: str, expected: str | int | None) -> str |
   if expected is not None:
     return expected
   digests = read_json(step, "data")["digests"]
-  return digests.get(f"params/{path}", "")
+  return digests.get(path, "")
 
 
 def _wrong_digest(step: Path, path: str) -> ValueError:

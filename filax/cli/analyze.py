@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which visual tokens the layers of a model need (VideoChat-Flash, arXiv:2501.00574, Fig.
+"""filax analyze attention|redundancy: which visual tokens the layers of a model need.
 
-8 and 9).
+The measurements are those of Fig. 8 and 9 of VideoChat-Flash (arXiv:2501.00574).
 
   filax analyze attention --checkpoint DIR --video FILE --question TEXT --out attention.png
       How much the last token of the prompt attends to each group of frames, layer by layer.

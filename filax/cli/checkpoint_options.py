@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from filax import released
-from filax.checkpoint import base
+from filax.checkpoint import averages, base
 from filax.cli import options
 from filax.models import components, quantised
 
@@ -24,6 +24,7 @@ def add_checkpoint(parser: argparse.ArgumentParser, required: bool = True) -> No
     "--components", action="append", default=[], metavar="MODULE", help=components.COMPONENTS_HELP
   )
   add_base(parser)
+  add_no_average(parser)
 
 
 def add_base(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,23 @@ def add_base(parser: argparse.ArgumentParser) -> None:
     metavar="FOLDER",
     help="run of the base of adapters, if it is no longer where their checkpoint says",
   )
+
+
+def add_no_average(parser: argparse.ArgumentParser) -> None:
+  """--no-average, which takes effect when it is parsed."""
+  parser.add_argument(
+    "--no-average",
+    action=_ReadLastValues,
+    nargs=0,
+    help="take the parameters of the last step, not their average (config.optim.ema, or kind "
+    "schedule_free)",
+  )
+
+
+class _ReadLastValues(argparse.Action):
+  def __call__(self, parser, namespace, values, option_string=None):
+    setattr(namespace, self.dest, True)
+    averages.read_last_values()
 
 
 def _moved_base(text: str) -> str:

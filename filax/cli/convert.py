@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax convert from|to ....
+"""filax convert from|to
 
 Weights out of PyTorch files into a checkpoint, and back.
 
@@ -157,6 +157,7 @@ def _add_to_parser(directions) -> None:
     help="size of a file at most (default: 5)",
   )
   add("--tokenizer", help="tokenizer.json, *.model, or a folder (default: the run's)")
+  checkpoint_options.add_no_average(parser)
   _add_common_options(parser)
 
 

@@ -17,6 +17,7 @@ from filax.cli import (
   data_reformat,
   data_synthesize,
   data_verify,
+  data_world,
   options,
 )
 
@@ -55,6 +56,9 @@ def data_parser() -> argparse.ArgumentParser:
   )
   data_needles.add_options(
     verbs.add_parser("needles", help="hide cards in long videos, and ask about them")
+  )
+  data_world.add_world_options(
+    verbs.add_parser("world", help="make a small world of scenes, with questions of many kinds")
   )
   return parser
 

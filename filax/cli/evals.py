@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int | None:
     threads=args.threads,
     max_new_tokens=args.max_new_tokens,
     process=args.process,
+    frame_cache=args.frame_cache,
   )
   _print_reports(reports if len(names) > 1 else {names[0]: reports}, args.json)
   return None
@@ -91,6 +92,9 @@ def evals_parser() -> argparse.ArgumentParser:
   add("--blind", action="store_true", help="show grey pictures: what words alone give away")
   add("--batch", type=options.whole_number(1), default=32, help="prompts answered at a time")
   add("--threads", type=options.whole_number(1), default=2, help="videos read at a time")
+  add(
+    "--frame-cache", default="", metavar="DIR", help="keep decoded frames for the next evaluation"
+  )
   add("--max-new-tokens", type=options.whole_number(1), help="default: the protocol's")
   add(
     "--process",

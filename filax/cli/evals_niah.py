@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax evals niah.
-
-Can a checkpoint find a needle in a video haystack of 10,000 frames?
+"""filax evals niah: is a needle found in a video of 10,000 frames?
 
   filax evals niah --checkpoint runs/demo/stage2 --out runs/demo/niah
   filax evals niah --checkpoint CKPT --multi-hop --needles niah-coco-multihop-100.json \\

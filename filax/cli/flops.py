@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""filax flops --config F --frames 64,256,1000,10000.
-
-FLOPs of reading a video, by frame count.
+"""filax flops --config F --frames 64,256,1000,10000: the work of reading videos.
 
   filax flops --config configs/vcf_stage3.py --frames 64,256,1000,10000
   filax flops --config configs/vcf_stage3.py:dropout=uniform0_attention --frames 10000

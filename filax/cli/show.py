@@ -6,12 +6,13 @@ and how many tokens a sample has. Nothing is computed or read but the config: a 
 a laptop, without data and without a device.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import math
 from typing import Any
 
 from flax import traverse_util
 import jax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from data_pipelines.packing import planner, visual_order
@@ -97,16 +98,23 @@ def parameter_lines(
   yield _total_line("all", leaves, optimizer, width)
   trained = _trained_count(leaves, optimizer)
   yield (
-    f"  {_parameter_sizes(leaves)}, {_state_bytes(leaves, optimizer) / GIB:,.1f} GiB of optimizer "
-    f"moments, {4 * trained / GIB:,.1f} GiB of gradients, over all devices together."
+    f"  {_parameter_sizes(leaves)}, {_state_sizes(leaves, optimizer)}, "
+    f"{4 * trained / GIB:,.1f} GiB of gradients, over all devices together."
   )
 
 
-def _state_bytes(leaves: Leaves, optimizer: optim.Optimizer) -> int:
-  """Bytes of the optimizer's state."""
+def _state_sizes(leaves: Leaves, optimizer: optim.Optimizer) -> str:
+  """GiB of the optimizer's state, and of averages."""
   params = traverse_util.unflatten_dict(dict(leaves), sep="/")
-  state = jax.eval_shape(optimizer.init, params)
-  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+  text = f"{_tree_bytes(optimizer.init, params) / GIB:,.1f} GiB of optimizer moments"
+  averages = _tree_bytes(optimizer.first_average, params)
+  return f"{text}, {averages / GIB:,.1f} GiB of averages" if averages else text
+
+
+def _tree_bytes(make_tree: Callable[[PyTree], PyTree], params: PyTree) -> int:
+  """Bytes of the arrays that `make_tree` makes of the parameters."""
+  leaves = jax.tree.leaves(jax.eval_shape(make_tree, params))
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _parameter_sizes(leaves: Leaves) -> str:

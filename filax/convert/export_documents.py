@@ -26,6 +26,7 @@ def read_vocabulary(tokenizer: Any) -> ExportVocabulary | None:
     pad=tokenizer.pad_id,
     stop=tuple(tokenizer.stop_ids),
     controls=dict(tokenizer.controls),
+    template=tokenizer.chat.source if tokenizer.chat else "",
   )
 
 
@@ -62,7 +63,8 @@ def write_documents(
       tokenizer_config = processor_files.tokenizer_config(config, vocabulary)
       documents["tokenizer_config.json"] = tokenizer_config
   if export_format.processors:
-    documents |= processor_files.processor_files(config)
+    template = "" if vocabulary is None else vocabulary.template
+    documents |= processor_files.processor_files(config, template)
   for name, content in documents.items():
     (out / name).write_text(json.dumps(content, indent=2) + "\n")
   for source, name in export_format.files:

@@ -115,7 +115,8 @@ _LLMS = tuple(llm_config_out.FAMILIES)
 _LLAVA = dict(encoder=("siglip",), merger=("weighted", "mean"), projector=("mlp",), llm=("qwen2",))
 _HF = _LLAVA | dict(llm=_LLMS)
 _FLASH = dict(encoder=("umt", "internvideo2"), merger=("tome",), projector=("mlp",), llm=("qwen2",))
-_RUN = (("run_llava.py", "run_torch.py"), ("fila_video.py", "fila_video.py"))
+_PROMPT = (("fila_video.py", "fila_video.py"), ("prompts.py", "prompts.py"))
+_RUN = (("run_llava.py", "run_torch.py"), *_PROMPT)
 _ALL = (
   ExportFormat(
     "hf",
@@ -164,7 +165,7 @@ _ALL = (
     fusion="none",
     files=(
       ("run_flash.py", "run_torch.py"),
-      ("fila_video.py", "fila_video.py"),
+      *_PROMPT,
       ("flash_towers.py", "flash_towers.py"),
     ),
   ),

@@ -19,6 +19,7 @@ class ExportVocabulary:
   stop: tuple[int, ...]
   controls: Mapping[str, int]
   start: int | None = None  # The id at the start of a text, for configs that need it.
+  template: str = ""  # The tokenizer's own chat template.
 
 
 def llm_config(

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from filax.checkpoint import base, store, streamed
+from filax.checkpoint import base, safe_files, store, streamed
 from filax.checkpoint.parameter_reader import ParameterReader
 from filax.checkpoint.tuples import as_tuples
 from filax.convert import ConversionError, file_names, tensor_map, torch_files
@@ -48,8 +48,7 @@ def import_adapters(
   """
   folder = Path(source)
   step = store.newest_step(base_folder)
-  settings = json.loads((folder / CONFIG_FILE).read_text())
-  _check_settings(settings)
+  settings = _read_settings(folder / CONFIG_FILE)
   config = as_tuples(streamed.read_json(step, "config"))
   components.check_components(config, allowed, f"The config of {step}")
   reader = ParameterReader(step)
@@ -72,14 +71,27 @@ def import_adapters(
   return written
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
-  """Raises ValueError for adapters of another kind than plain LoRA."""
+def _read_settings(file: Path) -> dict[str, Any]:
+  """The adapter_config.json of PEFT.
+
+  Raises ValueError for one that cannot be read, and for another kind than plain LoRA.
+  """
+  try:
+    settings = safe_files.read_json(file)
+  except ValueError as error:
+    raise ValueError(f"{file} is no readable JSON: {error}.") from None
+  if not isinstance(settings, dict):
+    raise ValueError(f"{file} holds a {type(settings).__name__}, not an object of settings.")
   kind = settings.get("peft_type")
   if kind != "LORA":
     raise ValueError(f"{CONFIG_FILE} says peft_type={kind}. Only LORA can be converted.")
   for name in _REFUSED:
     if settings.get(name):
       raise ValueError(f"{CONFIG_FILE} says {name}={settings[name]}, which FiLax does not have.")
+  alpha = settings.get("lora_alpha")
+  if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+    raise ValueError(f"{CONFIG_FILE} says lora_alpha={alpha!r}, which is no positive number.")
+  return settings
 
 
 def _mappings(model: Mapping[str, Any], reader: ParameterReader) -> list[TensorMapping]:

@@ -11,9 +11,24 @@ from typing import Any
 from filax.convert.config_out import build_towers, image_grids
 from filax.convert.llm_config_out import ExportVocabulary
 
+_CONTENTS_AS_TEXT = (  # Every message as a text, with its pictures first.
+  "{%- set plain = namespace(messages=[]) -%}{%- for message in messages -%}"
+  "{%- set text = namespace(value='') -%}"
+  "{%- if message['content'] is string -%}{%- set text.value = message['content'] -%}{%- else -%}"
+  "{%- for part in message['content'] -%}{%- if part['type'] in ('image', 'video') -%}"
+  "{%- set text.value = text.value + '<' + part['type'] + '>\n' -%}{%- endif -%}{%- endfor -%}"
+  "{%- for part in message['content'] -%}{%- if part['type'] == 'text' -%}"
+  "{%- set text.value = text.value + part['text'] -%}{%- endif -%}{%- endfor -%}{%- endif -%}"
+  "{%- set plain.messages = plain.messages + [dict(message, content=text.value)] -%}"
+  "{%- endfor -%}{%- set messages = plain.messages -%}"
+)
 
-def processor_files(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """File name -> processor settings for transformers 4 and 5."""
+
+def processor_files(config: Mapping[str, Any], template: str = "") -> dict[str, dict[str, Any]]:
+  """File name -> processor settings for transformers 4 and 5.
+
+  template: the tokenizer's own chat template.
+  """
   tower, _ = build_towers(config)
   pictures = dict(
     do_resize=True,
@@ -45,8 +60,18 @@ def processor_files(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     "preprocessor_config.json": images,
     "video_preprocessor_config.json": videos,
     "processor_config.json": processor,
-    "chat_template.json": dict(chat_template=chat_template(config)),
+    "chat_template.json": dict(chat_template=processor_template(config, template)),
   }
+
+
+def processor_template(config: Mapping[str, Any], template: str) -> str:
+  """The template by which a processor writes pictures and words.
+
+  For config.data.template="chat" it is that of the tokenizer: contents become texts first.
+  """
+  if config.get("data", {}).get("template") != "chat" or not template:
+    return chat_template(config)
+  return _CONTENTS_AS_TEXT + template
 
 
 def chat_template(config: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from filax.infer.processor import Processor
 from filax.infer.session import Session
 from filax.models.components import build_video_lm
 from filax.parallel import agreement
+from filax.train import averages
 from filax.train.hooks import Hook, RunFacts
 from filax.train.state import TrainState
 from filax.train.workdir import local_folder
@@ -51,7 +52,7 @@ def evaluation_hooks(config: Any) -> list[Hook]:
 
 
 class TrainingEvaluations(Hook):
-  """Evaluates the live parameters after some steps."""
+  """Evaluates the live parameters, or their average, after some steps."""
 
   def __init__(self, evaluations: Sequence[PlannedEvaluation]):
     self._evaluations = tuple(evaluations)
@@ -70,6 +71,8 @@ class TrainingEvaluations(Hook):
     planned.agree_on_schedule(self._evaluations)
     on_one_process(self._remove_repeated)
     losses = teacher_forced.jitted_losses(config, run.setup)
+    setup = run.setup
+    self._answering_params = averages.make_answering_params(setup.optimizer, setup.like)
     for evaluation in self._evaluations:
       if evaluation.is_manifest:
         self._open_rows(evaluation, losses)
@@ -89,9 +92,10 @@ class TrainingEvaluations(Hook):
   def evaluate(self, number: int, state: TrainState) -> dict[str, float]:
     self._results = {}
     step_scores: dict[str, float] = {}
+    params = self._answering_params(state)
     for evaluation in self._evaluations:
       if self._is_due(evaluation, number):
-        step_scores |= self._scores(evaluation, number, state.params)
+        step_scores |= self._scores(evaluation, number, params)
     if self._failed:
       step_scores[FAILED] = float(self._failed)
     return step_scores

@@ -33,6 +33,7 @@ class EvaluationOptions:
   max_new_tokens: int | None = None
   progress: bool = True
   process: Share | None = None  # None: by jax.distributed.
+  frame_cache: str = ""  # A folder for decoded frames; "" = none.
 
   def __post_init__(self):
     for name in ("limit", "batch", "threads"):

@@ -2,15 +2,17 @@
 """Reads the media of questions in the background."""
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 import dataclasses
+import os
 import time
 
 import numpy as np
 
 from data_pipelines.media import frames as media_frames
 from data_pipelines.media import open as media_lib
+from data_pipelines.media.cache import FrameCache
 from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.packing.tiles import Views
 from data_pipelines.sample import Scene, Timeline
@@ -55,6 +57,7 @@ class MediaReader:
   blind: bool
   threads: int
   ahead: int = AHEAD
+  read: Callable[..., media_frames.Frames] = media_frames.read_frames  # Or that of a cache.
 
   def read_ahead(self, groups: Sequence[Sequence[Example]]) -> Iterator[ReadGroup]:
     """Reads sets of media in the background, in order."""
@@ -132,8 +135,27 @@ class MediaReader:
     if frames_bytes(self.loaded, count) > LONG_BYTES and encode_long.can_stream(model):
       return LongVideo(timeline)
     return video_lib.decode_extent(
-      timeline, extent, count, sampling, model.encoder.size, processor.limits, processor.resize
+      timeline,
+      extent,
+      count,
+      sampling,
+      model.encoder.size,
+      processor.limits,
+      processor.resize,
+      self.read,
     )
+
+
+def frame_reader(
+  loaded: LoadedModel, folder: str | os.PathLike
+) -> Callable[..., media_frames.Frames]:
+  """A reader of frames that keeps decoded ones in a folder.
+
+  "" reads files alone.
+  """
+  if not os.fspath(folder):
+    return media_frames.read_frames
+  return FrameCache(folder, loaded.model.encoder.size).read_frames
 
 
 def _next_group(waiting: collections.deque) -> ReadGroup:

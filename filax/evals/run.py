@@ -22,8 +22,8 @@ from filax.evals.agreed_media import agreed_groups
 from filax.evals.asking import Asking
 from filax.evals.evaluation import Evaluation, prepare
 from filax.evals.options import EvaluationOptions, Share
-from filax.evals.progress_line import ProgressLine
-from filax.evals.reading import AHEAD, MediaReader
+from filax.evals.progress_line import EvaluationProgress
+from filax.evals.reading import AHEAD, MediaReader, frame_reader
 from filax.evals.result import NothingScored
 from filax.evals.results_folder import ResultsFolder
 from filax.evals.rows import Row
@@ -54,6 +54,7 @@ def evaluate(
   max_new_tokens: int | None = None,
   progress: bool = True,
   process: Share | None = None,
+  frame_cache: str | os.PathLike = "",
 ) -> dict[str, Any]:
   """The result of a session on a benchmark or manifest.
 
@@ -68,6 +69,7 @@ def evaluate(
   visual tokens, `frames` sets the most frames of a video, `blind` shows grey pictures, `limit` asks
   the first questions only, `batch` prompts are answered at a time, `threads` media are read at a
   time and `ahead` wait. `process` (k, n) asks the k-th of n shares (default: by jax.distributed).
+  `frame_cache` is a folder for decoded frames, which the next evaluation of the same videos reads.
 
   Returns the result of filax/evals/README.md, with its `answers`. Several names give a dict of
   results, each in a folder of its own below `out`. Raises ValueError or OSError, in one sentence,
@@ -88,17 +90,19 @@ def evaluate(
     max_new_tokens=max_new_tokens,
     progress=progress,
     process=process,
+    frame_cache=os.fspath(frame_cache),
   )
   if isinstance(manifest, str | os.PathLike):
     return run_evaluation(prepare(session, manifest, options), out)
-  names = [os.fspath(name) for name in manifest]
+  return _run_all(session, list(map(os.fspath, manifest)), options, out)
+
+
+def _run_all(
+  session: LoadedModel, names: Sequence[str], options: EvaluationOptions, out: str | os.PathLike
+) -> dict[str, Any]:
+  """Runs several evaluations; returns name -> result."""
   _check_folders(names)
   prepared = {name: prepare(session, name, options) for name in names}
-  return _run_all(prepared, out)
-
-
-def _run_all(prepared: dict[str, Evaluation], out: str | os.PathLike) -> dict[str, Any]:
-  """Runs several evaluations; returns name -> result."""
   results = {}
   failed: NothingScored | None = None
   for name, evaluation in prepared.items():
@@ -157,7 +161,7 @@ class _Run:
     self.batch = _batch_rows(evaluation, count)
     self.start = time.perf_counter()
     self._written = self.start
-    self._progress = ProgressLine(count, self.start) if evaluation.options.progress else None
+    self._progress = EvaluationProgress(count, self.start) if evaluation.options.progress else None
 
   def run(self) -> dict[str, Any]:
     """Asks, keeps and averages; returns the result with all answers."""
@@ -183,6 +187,8 @@ class _Run:
       raise
     finally:
       asking.end_measurement()
+      if self._progress is not None:
+        self._progress.remove_bar()
     return self._finish()
 
   def _result_before(self) -> dict[str, Any] | None:
@@ -200,6 +206,7 @@ class _Run:
       options.blind,
       options.threads,
       options.ahead,
+      frame_reader(self.evaluation.loaded, options.frame_cache),
     )
     seconds = self.account.seconds
     waiting_since = time.perf_counter()
@@ -270,7 +277,7 @@ class _Run:
     rows = list(self.rows.values())
     done = len(rows) - self._answered_before + len(self.account.skipped)
     accuracy = averaging.mean_score(rows)
-    self._progress.print_line(done, len(self.account.bad_media), accuracy, last)
+    self._progress.count_answers(done, len(self.account.bad_media), accuracy, last)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 
+from filax.checkpoint import averages
 from filax.evals import context
 from filax.infer.loaded import LoadedModel
 from filax.models import quantised
@@ -38,7 +39,7 @@ def described_settings(
     batch=batch,
     mesh={} if mesh is None else dict(mesh.shape),
   )
-  return described | _quantisation(loaded)
+  return described | _quantisation(loaded) | _last_values()
 
 
 def answer_settings(loaded: LoadedModel, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +57,12 @@ def answer_settings(loaded: LoadedModel, settings: Mapping[str, Any]) -> dict[st
     temperature=settings["temperature"],
     top_p=settings["top_p"],
   )
-  return json.loads(json.dumps(record | _quantisation(loaded)))
+  return json.loads(json.dumps(record | _quantisation(loaded) | _last_values()))
+
+
+def _last_values() -> dict[str, bool]:
+  """Whether averages of the parameters were left aside; {} by default."""
+  return dict(average=False) if averages.reads_last_values() else {}
 
 
 def _quantisation(loaded: LoadedModel) -> dict[str, str]:

@@ -11,6 +11,7 @@ def check_answer_settings(
   top_k: int,
   min_p: float = 0.0,
   repetition_penalty: float = 1.0,
+  answers: int = 1,
 ) -> None:
   """Raises ValueError naming an invalid setting."""
   if max_new_tokens < 1:
@@ -25,3 +26,5 @@ def check_answer_settings(
     raise ValueError(f"min_p={min_p} must lie in [0, 1]; 0 keeps every token.")
   if not 0 < repetition_penalty < math.inf:
     raise ValueError(f"repetition_penalty={repetition_penalty} must be above 0; 1 changes nothing.")
+  if answers < 1:
+    raise ValueError(f"answers={answers} asks for none. Set it to 1 or more.")

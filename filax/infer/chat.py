@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import os
 import time
+from typing import Protocol
 
 import jax
 
@@ -155,6 +156,13 @@ class Conversation:
     self.turns = []
 
 
+class Talk(Protocol):
+  """What an answer belongs to: a conversation or a live session."""
+
+  loaded: LoadedModel
+  turns: list[Turn]
+
+
 class StreamedAnswer:
   """The pieces of an answer's text.
 
@@ -163,7 +171,7 @@ class StreamedAnswer:
 
   def __init__(
     self,
-    conversation: Conversation,
+    conversation: Talk,
     turns: tuple[Turn, ...],
     chunks: Iterator[TokenChunk],
     prompt_tokens: int,

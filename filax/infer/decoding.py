@@ -104,7 +104,7 @@ def start_decoding(
   greedy: bool,
   answers: int = 1,
 ) -> tuple[Int[Array, "B 1"], Float[Array, "B 1"], Decoding]:
-  """The first token of every row, from the logits of a prefill of P prompts.
+  """The first token of every row, from the logits of P prompts.
 
   Each prompt begins `answers` rows, B = P * answers. `seen` are the tokens of the prompts, for a
   repetition penalty. Returns ids, log-probabilities and the state, as `decode_chunk`.

@@ -74,8 +74,9 @@ def encode_timeline(
 
 
 def encode_decoded(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
-  """Encodes a decoded video, part by part if its groups are neighbouring frames.
+  """Encodes a decoded video.
 
+  Part by part, if its groups are neighbouring frames.
   The same tokens as `encode_timeline`. Raises ValueError as encode.encode_video.
   """
   model = loaded.model
@@ -133,7 +134,10 @@ def find_encoded(
   times: np.ndarray,
   duration: float,
 ) -> EncodedMedia | None:
-  """What a folder keeps of the frames at `times` of a timeline of `duration` seconds."""
+  """The visual tokens that a folder keeps of a timeline, or None.
+
+  times: of the frames; duration: seconds of the timeline.
+  """
   cached = _read_tokens(folder, loaded, timeline, times)
   if cached is None:
     return None
@@ -149,7 +153,10 @@ def keep_encoded(
   table: np.ndarray | jax.Array,
   real_times: np.ndarray,
 ) -> None:
-  """Keeps a visual table in a folder; a failed write is not an error."""
+  """Keeps a visual table in a folder.
+
+  A failed write is not an error.
+  """
   key = _cache_key(loaded, timeline, times)
   content = io.BytesIO()
   np.savez(content, table=np.asarray(table, np.float32), times=real_times)
@@ -278,7 +285,7 @@ def _cache_key(loaded: LoadedModel, timeline: Timeline, times: np.ndarray) -> st
 
 
 def _visual_weights(loaded: LoadedModel) -> dict[str, Any]:
-  """The digests of the weights that make visual tokens, computed once a model."""
+  """Digests of the weights of the visual roles, computed once a model."""
   weights = _WEIGHTS.get(loaded)
   if weights is None:
     weights = {}

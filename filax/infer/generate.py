@@ -140,9 +140,9 @@ def stream(
   seed gives the same tokens, whatever `steps` is. `mesh` is the mesh of the parameters (default:
   one device). Raises ValueError at once for an invalid setting, or a prompt beyond the context.
   """
-  check_answer_settings(max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty)
-  if answers < 1:
-    raise ValueError(f"answers={answers} asks for none. Set it to 1 or more.")
+  check_answer_settings(
+    max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, answers
+  )
   check_prompts(model, prompts, max_new_tokens)
   index = None if table is None else visual_index
   padded = pad_prompts(model, prompts, index, tuple(lengths))
@@ -157,13 +157,10 @@ def stream(
     vocab=vocab,
     stop=stop,
   )
-  seen = None
-  if repetition_penalty != 1:
-    seen = np.repeat(seen_tokens(model, prompts, index), answers, axis=0)
   answering = _Answering(
     limit=np.full(len(prompts) * answers, max_new_tokens, np.int32),
     settings=settings,
-    seen=seen,
+    seen=_seen_rows(model, prompts, index, answers) if repetition_penalty != 1 else None,
     greedy=temperature == 0,
     answers=answers,
     steps=steps,
@@ -223,6 +220,11 @@ def _chunks(
       )
       chunk, active = read_chunk(ids, logprobs, state, start)
     yield chunk
+
+
+def _seen_rows(model: VideoLM, prompts, visual_index, answers: int) -> np.ndarray:
+  """`seen_tokens` of every answer."""
+  return np.repeat(seen_tokens(model, prompts, visual_index), answers, axis=0)
 
 
 def seen_tokens(

@@ -133,7 +133,7 @@ class SharedPrefix:
         self._loaded.params,
         held.cache,
         np.full(1, length, np.int32),
-        *_padded(row, 0, size),
+        *padded_stretch(row, 0, size),
         self._table,
         np.int32(len(question.tokens) - 1),
         room=room,
@@ -170,7 +170,7 @@ class SharedPrefix:
     stop = len(context.tokens)
     for first in range(start, stop, CHUNK):
       size = bucket(min(stop - first, CHUNK), CHUNKS, "filax.infer.prefix.CHUNKS")
-      tokens, index, count = _padded(context, first, size)
+      tokens, index, count = padded_stretch(context, first, size)
       cache = READ(
         f"1 x {size} into {slots}",
         self._model,
@@ -333,7 +333,7 @@ def _with_answer(question: IndexedTokens, answer: Sequence[int]) -> IndexedToken
   return joined_tokens([question, IndexedTokens(before, no_visuals)])
 
 
-def _padded(
+def padded_stretch(
   content: IndexedTokens, first: int, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """(tokens [1 size], index [1 size], count [1]) of a stretch."""

@@ -18,6 +18,7 @@ from filax.infer import text_only
 from filax.infer.chat import Conversation, StreamedAnswer
 from filax.infer.device_mesh import make_device_mesh
 from filax.infer.generate import Generated, generate
+from filax.infer.live import LiveSession
 from filax.infer.loaded import LoadedModel
 from filax.infer.pair import PairedModel
 from filax.infer.processor import Processor
@@ -79,6 +80,13 @@ class Session(LoadedModel):
       print(piece, end="", flush=True)
     """
     return self.conversation(video).stream(text, seed=seed, **settings)
+
+  def live(self, **settings) -> LiveSession:
+    """A session about a video that still grows (filax.infer.live.LiveSession).
+
+    `settings`: its budget (tokens or memory), drop and room.
+    """
+    return LiveSession(self, **settings)
 
   def scenes(
     self,

@@ -44,7 +44,10 @@ class TextStream:
     return self._advance(self._before_stop(self._decode(self._ids).strip()).rstrip())
 
   def _before_stop(self, text: str) -> str:
-    """The text up to the first stop string; notes if there is one."""
+    """The text up to the first stop string.
+
+    Sets `stopped` if there is one.
+    """
     places = []
     for stop in self._stop_strings:
       place = text.find(stop)
@@ -56,7 +59,7 @@ class TextStream:
     return text[: min(places)]
 
   def _held_back(self, text: str) -> int:
-    """The letters at the end of the text that may begin a stop string."""
+    """The number of last letters that may begin a stop string."""
     longest = max(map(len, self._stop_strings), default=1) - 1
     for length in range(min(longest, len(text)), 0, -1):
       end = text[-length:]

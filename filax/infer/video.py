@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoded videos, the input of the public functions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import math
 import os
@@ -101,11 +101,17 @@ def decode_extent(
   size: int,
   limits: Limits = LIMITS,
   resize: str = "squash",
+  read: Callable[..., media_frames.Frames] = media_frames.read_frames,
 ) -> DecodedVideo:
-  """`count` frames of a timeline whose extent is known."""
+  """`count` frames of a timeline whose extent is known.
+
+  `read` may be the method of a FrameCache.
+  """
   times = frame_sampling.sample_times(sampling, count, extent)
   source = frame_sampling.readable(timeline, sampling)
-  frames, real_times = media_frames.read_timeline(source, times, size, resize=resize, limits=limits)
+  frames, real_times = media_frames.read_timeline(
+    source, times, size, resize=resize, limits=limits, read=read
+  )
   return DecodedVideo(frames, real_times, extent.duration, timeline[0].media)
 
 

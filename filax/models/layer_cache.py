@@ -51,7 +51,10 @@ class Cache:
     )
 
   def with_row(self, row: Int[Array, ""], other: "Cache") -> "Cache":
-    """The cache with the only row of `other`, of as many slots, in `row`."""
+    """The cache with another one's only row in `row`.
+
+    Both have the same slots.
+    """
     heads = other.k[0].shape[0] if isinstance(other.k, tuple) else 0
 
     def write(x, new):

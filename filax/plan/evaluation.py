@@ -23,6 +23,7 @@ from filax.models.components import build_video_lm
 from filax.models.video_lm import VideoLM
 from filax.parallel import rules
 from filax.plan import program
+from filax.train.averages import copied_bytes
 from filax.train.setup import Setup
 
 
@@ -85,10 +86,10 @@ def plan_evaluation(
   row = program.config_rows(config, setup.model)[-1]
   memory = dict(
     parameters=rules.device_bytes(setup.like.params),
-    optimizer=rules.device_bytes(setup.like.opt),
+    optimizer=setup.optimizer_bytes,
     batch=rules.device_bytes(program.batch_like(setup, config["batch"], row)),
     tables=_waiting_tables(model, shape, setup.mesh),
-    temporary=largest.temporary + largest.arguments,
+    temporary=largest.temporary + largest.arguments + copied_bytes(setup.optimizer, setup.like),
     program=code,
   )
   total = sum(memory.values())

@@ -66,7 +66,7 @@ def compile_step(setup: Setup, config: Mapping[str, Any], row: RowShape) -> Prog
   base = {path: leaf for path, leaf in leaves.items() if path not in adapters}
   memory = Memory(
     parameters=rules.device_bytes(base),
-    optimizer=rules.device_bytes(setup.like.opt),
+    optimizer=setup.optimizer_bytes,
     batch=rules.device_bytes(batch),
     temporary=compiled.temporary,
     program=compiled.program,

@@ -65,7 +65,7 @@ class ChatServer:
     """The request of a body, with its media fetched."""
 
     def find_medium(reference):
-      return self._sources.find(reference, files)
+      return self._sources.find_medium(reference, files)
 
     return body.request(find_medium)
 
@@ -77,7 +77,7 @@ class ChatServer:
         raise RequestError("The form needs a field 'file' with a file.", parameter="file")
       purpose = str(form.get("purpose") or "user_data")[:64]
       stored = await run_in_threadpool(
-        self.uploads.add, file.file, file.filename or "file", purpose
+        self.uploads.add_file, file.file, file.filename or "file", purpose
       )
     return JSONResponse(file_fields(stored, self.limits.upload_seconds))
 
@@ -89,7 +89,7 @@ class ChatServer:
 
   async def file(self, file_id: str) -> Response:
     """GET /v1/files/{file_id}"""
-    stored = await run_in_threadpool(self.uploads.find, file_id)
+    stored = await run_in_threadpool(self.uploads.find_upload, file_id)
     return JSONResponse(file_fields(stored, self.limits.upload_seconds))
 
   async def remove_file(self, file_id: str) -> Response:
@@ -281,5 +281,5 @@ async def _reply_to_failure(_: Request, error: Exception) -> Response:
 
 
 def model_name(source: str) -> str:
-  """The name of a model in the API: the last part of its checkpoint's path."""
+  """The last part of a checkpoint's path, which names the model."""
   return os.path.basename(os.path.normpath(source)) if source else "filax"

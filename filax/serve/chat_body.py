@@ -46,7 +46,10 @@ _SEEDS = 1 << 32
 
 @dataclasses.dataclass(frozen=True)
 class MediaReference:
-  """A medium as the client names it: one URL or id, or those of the pictures of a video."""
+  """A medium as the client names it.
+
+  One URL or id, or those of the pictures of a video.
+  """
 
   kind: str
   urls: tuple[str, ...]

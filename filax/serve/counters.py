@@ -34,13 +34,13 @@ class ServingCounters:
     self._lock = threading.Lock()
     self._sums: dict[tuple[str, str], float] = {}
 
-  def add(self, name: str, value: float = 1.0, label: str = "") -> None:
+  def increase(self, name: str, value: float = 1.0, label: str = "") -> None:
     """Adds to the sum `name`; `label` is written between braces."""
     with self._lock:
       key = (name, label)
       self._sums[key] = self._sums.get(key, 0.0) + value
 
-  def total(self, name: str) -> float:
+  def sum_of(self, name: str) -> float:
     """A sum over all labels."""
     with self._lock:
       return sum(value for (key, _), value in self._sums.items() if key == name)

@@ -35,6 +35,7 @@ from filax.serve.readers import ReaderThreads
 from filax.serve.requests import AnswerRequest, Medium, RequestError
 from filax.serve.variants import ModelVariants
 
+_ADMISSION_SECONDS = 0.2  # Of encoding and beginning between two chunks; one request at least.
 _POLL = 0.05  # Seconds between two looks at deadlines while nothing else happens.
 _INTERNAL = RequestError(
   "The server failed to answer; its log has the reason.", status=500, code="internal_error"
@@ -85,7 +86,7 @@ class Engine:
 
     Raises RequestError for settings out of range, and for a full queue.
     """
-    loaded = self._variants.find(request.selector, request.dropout)
+    loaded = self._variants.find_variant(request.selector, request.dropout)
     settings = resolved_settings(loaded, request.settings, self.limits)
     conversation_turns(request.messages)
     media = request_media(request.messages)
@@ -171,8 +172,7 @@ class Engine:
           self._changed.wait(_POLL if self._jobs else None)
       self._run_call()
       self._drop_ended_jobs()
-      self._step(JobStage.READ, self._encode_job)
-      self._begin_job()
+      self._admit_jobs()
       self._decode_lanes()
 
   def _has_work(self) -> bool:
@@ -195,7 +195,7 @@ class Engine:
       return True
 
   def _read_media(self, job: AnswerJob) -> None:
-    """Reads the media of a job; runs in a thread of the readers."""
+    """Reads the media of a job, in a thread of the readers."""
     self._read_ahead.acquire()
     if job.handle.cancelled or not self._move(job, JobStage.READING):
       self._read_ahead.release()
@@ -203,7 +203,7 @@ class Engine:
     start = time.perf_counter()
     try:
       for medium in job.media:
-        job.read.append(self._media.read(job.loaded, medium, len(job.media) == 1))
+        job.read.append(self._media.read_medium(job.loaded, medium, len(job.media) == 1))
     except RequestError as error:
       self._end(job, error)
       return
@@ -212,7 +212,7 @@ class Engine:
       self._end(job, _INTERNAL)
       return
     job.seconds["read"] = time.perf_counter() - start
-    self.counters.add("filax_read_seconds_total", job.seconds["read"])
+    self.counters.increase("filax_read_seconds_total", job.seconds["read"])
     if not self._move(job, JobStage.READ):  # It took too long, and ended before.
       self._forget_reads(job)
 
@@ -223,7 +223,7 @@ class Engine:
       jobs = list(self._jobs)
     for job in jobs:
       if job.handle.cancelled:
-        self.counters.add("filax_cancelled_total")
+        self.counters.increase("filax_cancelled_total")
         self._end(job, None)
       elif job.stage is JobStage.READING and now - job.since > self.limits.decode_seconds + 1:
         self._readers.replace_lost()
@@ -246,7 +246,7 @@ class Engine:
       self._leave_stage(job)
       self._jobs.remove(job)
     if error is not None:
-      self.counters.add("filax_failed_total")
+      self.counters.increase("filax_failed_total")
     job.handle.fail(error)
 
   def _leave_stage(self, job: AnswerJob) -> None:
@@ -260,7 +260,7 @@ class Engine:
 
   def _forget_reads(self, job: AnswerJob) -> None:
     for read in job.read:
-      self._media.shared.forget(read.key)
+      self._media.shared.drop_read(read.key)
 
   def _run_call(self) -> None:
     """Runs the next function of `on_device`."""
@@ -275,11 +275,26 @@ class Engine:
     except BaseException as error:  # It belongs to whoever waits for the result.
       future.set_exception(error)
 
-  def _step(self, stage: JobStage, function: Callable[[AnswerJob], None]) -> None:
-    """Runs a function for the first job of a stage; its errors end that job alone."""
+  def _admit_jobs(self) -> None:
+    """Encodes and begins requests.
+
+    Until none is left, or those that run have waited enough.
+    """
+    end = time.monotonic() + _ADMISSION_SECONDS
+    while time.monotonic() < end:
+      is_encoded = self._step(JobStage.READ, self._encode_job)
+      is_begun = self._begin_job()
+      if not is_encoded and not is_begun:
+        return
+
+  def _step(self, stage: JobStage, function: Callable[[AnswerJob], None]) -> bool:
+    """Runs a function for the first job of a stage.
+
+    Its errors end that job alone. Returns whether there was one.
+    """
     jobs = self._in_stage(stage)
     if not jobs:
-      return
+      return False
     try:
       function(jobs[0])
     except RequestError as error:
@@ -287,6 +302,7 @@ class Engine:
     except Exception:
       _log_failure()
       self._end(jobs[0], _INTERNAL)
+    return True
 
   def _encode_job(self, job: AnswerJob) -> None:
     """Encodes the media of a job and prepares its prompt."""
@@ -295,23 +311,23 @@ class Engine:
       encoded, cached = encode_medium(job.loaded, read, self.cache)
       job.encoded.append(encoded)
       job.cached.append(cached)
-      self.counters.add("filax_cache_hits_total" if cached else "filax_encoded_total")
+      self.counters.increase("filax_cache_hits_total" if cached else "filax_encoded_total")
       if isinstance(read, ReadVideo) and not cached:
         self._media.keep_in_folder(job.loaded, read, encoded)
-      self._media.shared.forget(read.key)
+      self._media.shared.drop_read(read.key)
     job.seconds["encode"] = time.perf_counter() - start
-    self.counters.add("filax_encode_seconds_total", job.seconds["encode"])
+    self.counters.increase("filax_encode_seconds_total", job.seconds["encode"])
     job.prompt = prepare_prompt(job)
     if job.media:
       self._read_ahead.release()
     job.read = [read.without_pixels() for read in job.read]
     self._move(job, JobStage.PREPARED)
 
-  def _begin_job(self) -> None:
-    """Begins the first job whose lane has room."""
+  def _begin_job(self) -> bool:
+    """Begins the first job whose lane has room; False without one."""
     job = self._lanes.next_job(self._in_stage(JobStage.PREPARED))
     if job is None or job.prompt is None:
-      return
+      return False
     answers = [RunningAnswer(job, index) for index in range(job.request.settings.answers)]
     try:
       chunk = self._lanes.begin(job, answers)
@@ -319,20 +335,21 @@ class Engine:
       _log_failure()
       self._end_lane(job.prompt.shape)
       self._end(job, _INTERNAL)
-      return
+      return True
     now = time.monotonic()
     job.answers = answers
     job.prompt = None
     job.seconds["prefill"] = chunk.seconds
     busy = job.seconds["read"] + job.seconds["encode"] + chunk.seconds
     job.seconds["queue"] = max(0.0, now - job.submitted - busy)
-    self.counters.add("filax_first_token_seconds_total", now - job.submitted)
-    self.counters.add("filax_prefill_seconds_total", chunk.seconds)
-    self.counters.add("filax_prompt_tokens_total", job.prompt_tokens)
-    self.counters.add("filax_visual_tokens_total", job.visual_tokens)
+    self.counters.increase("filax_first_token_seconds_total", now - job.submitted)
+    self.counters.increase("filax_prefill_seconds_total", chunk.seconds)
+    self.counters.increase("filax_prompt_tokens_total", job.prompt_tokens)
+    self.counters.increase("filax_visual_tokens_total", job.prompt_visual_tokens)
     self._move(job, JobStage.RUNNING)
     for answer, ids, stopped in zip(answers, chunk.ids, chunk.stopped, strict=True):
       self._give(answer, ids, stopped)
+    return True
 
   def _decode_lanes(self) -> None:
     """Decodes a chunk of every lane that has answers."""
@@ -346,8 +363,8 @@ class Engine:
         continue
       if chunk is None:
         continue
-      self.counters.add("filax_chunks_total")
-      self.counters.add("filax_decode_seconds_total", chunk.seconds)
+      self.counters.increase("filax_chunks_total")
+      self.counters.increase("filax_decode_seconds_total", chunk.seconds)
       for job in {answer.job for answer in owners if answer is not None}:
         job.seconds["decode"] += chunk.seconds
       for row, answer in enumerate(owners):
@@ -355,19 +372,19 @@ class Engine:
           self._give(answer, chunk.ids[row], chunk.stopped[row])
 
   def _give(self, answer: RunningAnswer, ids: list[int], stopped: bool) -> None:
-    """Gives tokens to the client of an answer, and ends what is complete."""
+    """Gives tokens to a client, and ends what is complete."""
     answer.add_ids(ids, stopped)
-    self.counters.add("filax_answer_tokens_total", len(ids))
+    self.counters.increase("filax_answer_tokens_total", len(ids))
     if not answer.ended:
       return
     self._lanes.free_answer(answer)
-    self.counters.add("filax_answers_total")
+    self.counters.increase("filax_answers_total")
     job = answer.job
     if job.is_answered and job.stage is JobStage.RUNNING:
       with self._changed:
         self._leave_stage(job)
         self._jobs.remove(job)
-      job.handle.finish(job.usage())
+      job.handle.complete(job.usage())
 
   def _end_lane(self, shape: Any) -> None:
     """Ends all answers of a lane whose state is lost."""

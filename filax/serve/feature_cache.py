@@ -32,7 +32,7 @@ class FeatureCache:
     """Bytes of all tables that are kept."""
     return self._bytes
 
-  def find(self, key: str) -> EncodedMedia | None:
+  def cached_media(self, key: str) -> EncodedMedia | None:
     """The encoded medium of a key, or None."""
     with self._lock:
       media = self._media.get(key)
@@ -56,17 +56,17 @@ class FeatureCache:
 
 
 class SharedReads:
-  """Media that are being read, so that requests about one medium read it once."""
+  """Media that are being read, each once for all its requests."""
 
   def __init__(self) -> None:
     self._lock = threading.Lock()
     self._reads: dict[str, Future] = {}
 
-  def read(self, key: str, function: Callable[[], Any], seconds: float) -> Any:
-    """function(), or the result of a call for the same key that has begun.
+  def read_once(self, key: str, function: Callable[[], Any], seconds: float) -> Any:
+    """function(), or the result of a call for the same key.
 
     Waits at most `seconds` for the other call, and then raises TimeoutError. A result is shared
-    until `forget`.
+    until `drop_read`.
     """
     with self._lock:
       future = self._reads.get(key)
@@ -78,25 +78,25 @@ class SharedReads:
       try:
         return future.result(seconds)
       except TimeoutError:
-        self.forget(key)
+        self.drop_read(key)
         raise
     try:
       result = function()
     except BaseException as error:
-      self.forget(key)
+      self.drop_read(key)
       future.set_exception(error)
       raise
     future.set_result(result)
     return result
 
-  def forget(self, key: str) -> None:
+  def drop_read(self, key: str) -> None:
     """Lets the next request read the medium again."""
     with self._lock:
       self._reads.pop(key, None)
 
 
 class ContentDigests:
-  """sha256 of files, read once for as long as they do not change."""
+  """sha256 of files, which are read again when they change."""
 
   def __init__(self) -> None:
     self._lock = threading.Lock()

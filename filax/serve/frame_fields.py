@@ -30,7 +30,7 @@ _MOST_FPS = 1000.0
 
 
 def frame_settings(body: Mapping[str, Any], part: Mapping[str, Any]) -> FrameSettings:
-  """The frames of one video, from the request's body and its own part.
+  """The frames of one video, from the body and its part.
 
   Raises RequestError for invalid values, and for two different ones.
   """

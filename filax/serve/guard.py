@@ -108,7 +108,7 @@ class _WatchedSend:
 
   async def __call__(self, message: dict[str, Any]) -> None:
     if message["type"] == "http.response.start":
-      self._counters.add("filax_requests_total", 1, f'{{status="{message["status"]}"}}')
+      self._counters.increase("filax_requests_total", 1, f'{{status="{message["status"]}"}}')
       headers = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
       message = dict(message, headers=headers)
     await self._send(message)
@@ -187,7 +187,7 @@ def allowed_host(header: str, names: Sequence[str]) -> bool:
 
 
 def has_key(headers: dict[str, str], key: str) -> bool:
-  """Whether the key stands in the header, as Bearer, or as the password of Basic.
+  """Whether a request has the key, as Bearer or password of Basic.
 
   Browsers ask for a password and send Basic, which opens the web page.
   """

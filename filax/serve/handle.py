@@ -51,7 +51,7 @@ class AnswerHandle:
       await arrived.wait()
 
   def cancel(self) -> None:
-    """Ends the answer: at most two more chunks of tokens run for it."""
+    """Ends the answer, after at most two more chunks of tokens."""
     with self._changed:
       self._cancelled = True
 
@@ -78,7 +78,7 @@ class AnswerHandle:
       self._pieces.append(piece)
       self._notify()
 
-  def finish(self, usage: Usage) -> None:
+  def complete(self, usage: Usage) -> None:
     """Ends the answer after its last piece. For the engine."""
     with self._changed:
       self._usage = usage
@@ -86,7 +86,7 @@ class AnswerHandle:
       self._notify()
 
   def fail(self, error: RequestError | None) -> None:
-    """Ends the answer with an error, or without one after `cancel`. For the engine."""
+    """Ends the answer with an error; None after `cancel`. For the engine."""
     with self._changed:
       if self._ended:
         return

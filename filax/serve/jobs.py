@@ -68,7 +68,7 @@ class AnswerJob:
     return all(answer.ended for answer in self.answers)
 
   @property
-  def visual_tokens(self) -> int:
+  def prompt_visual_tokens(self) -> int:
     """Visual tokens of the prompt, before visual dropout."""
     return sum(media.tokens for media in self.encoded)
 
@@ -80,7 +80,7 @@ class AnswerJob:
         videos.append(_effective_video(read, media, cached))
     return Usage(
       prompt_tokens=self.prompt_tokens,
-      visual_tokens=self.visual_tokens,
+      visual_tokens=self.prompt_visual_tokens,
       answer_tokens=sum(answer.tokens for answer in self.answers),
       videos=tuple(videos),
       seconds=dict(self.seconds),

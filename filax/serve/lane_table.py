@@ -13,7 +13,10 @@ _GROWTH = 4  # A lane has 1, 4, 16, ... rows.
 
 
 class LaneTable:
-  """Lanes by their shape; a lane without answers is closed when memory is needed."""
+  """Lanes by their shape.
+
+  A lane without answers is closed when memory is needed.
+  """
 
   def __init__(self, limits: ServingLimits, fixed_batch: bool = False):
     self._limits = limits
@@ -61,7 +64,10 @@ class LaneTable:
     return self._lanes[job.prompt.shape].begin(job.prompt, answers)
 
   def decode(self, shape: LaneShape) -> tuple[list[RunningAnswer | None], TokenChunk | None]:
-    """(who has the rows of a lane, their next tokens); None if it has no answers."""
+    """(who has the rows of a lane, their next tokens).
+
+    None instead of tokens if the lane has no answers.
+    """
     lane = self._lanes[shape]
     owners = [owner if isinstance(owner, RunningAnswer) else None for owner in lane.owners]
     return owners, None if lane.is_empty else lane.decode()
@@ -104,7 +110,7 @@ class LaneTable:
     return (*sizes, largest)
 
   def _make_room(self, lane: Lane, rows: int) -> bool:
-    """Whether a lane can have `rows` rows; closes empty lanes to make room.
+    """Makes room for rows of a lane; False if there is none.
 
     A lane of its own is always possible, so that no request waits for ever.
     """

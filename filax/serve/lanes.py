@@ -39,12 +39,12 @@ class LaneShape:
   penalised: bool  # Whether the tokens seen are kept, for a repetition penalty.
 
   @property
-  def slots(self) -> tuple[int, ...]:
+  def places(self) -> tuple[int, ...]:
     """Places of a row in the cache of each range of layers."""
     return tuple(size + self.new_tokens for size in (self.length, *self.room))
 
   @property
-  def label(self) -> str:
+  def words(self) -> str:
     """The shape in words: "64 -> 32 + 16"."""
     return f"{' -> '.join(map(str, (self.length, *self.room)))} + {self.new_tokens}"
 
@@ -96,7 +96,7 @@ class Lane:
     return all(owner is None for owner in self.owners)
 
   def rows_with(self, answers: int) -> int | None:
-    """The rows of the lane if it takes so many more answers, or None."""
+    """The rows of the lane with more answers; None for too many."""
     taken = sum(owner is not None for owner in self.owners)
     for size in self._row_sizes:
       if size >= max(self.rows, taken + answers):
@@ -104,7 +104,7 @@ class Lane:
     return None
 
   def begin(self, prompt: PreparedPrompt, owners: Sequence[object]) -> TokenChunk:
-    """Reads a prompt, and gives the first token of each of its answers.
+    """Reads a prompt, and gives the first token of each answer.
 
     The rows of the chunk are those of the owners. `rows_with` must have allowed it.
     """
@@ -119,7 +119,7 @@ class Lane:
       self._enlarge(cache, rows)
       places = self._take_rows(prompt, owners)
       ids, logprobs, self._state = BEGIN(
-        f"{rows} x {self.shape.label}",
+        f"{rows} x {self.shape.words}",
         self._state,
         logits,
         cache,
@@ -143,7 +143,7 @@ class Lane:
     taken = np.array([owner is not None for owner in self.owners])
     with self._loaded.on_mesh():
       ids, logprobs, self._state = decoding.DECODE(
-        f"{self.rows} x {self.shape.label}",
+        f"{self.rows} x {self.shape.words}",
         self._model,
         self._loaded.params,
         state,
@@ -173,7 +173,7 @@ class Lane:
 
   def _enlarge(self, cache, rows: int) -> None:
     """Gives the lane `rows` rows; those it has keep their places."""
-    label = f"{self.rows} -> {rows} x {self.shape.label}"
+    label = f"{self.rows} -> {rows} x {self.shape.words}"
     missing = rows - self.rows
     if not missing:
       return
@@ -211,7 +211,7 @@ def begin_rows(
   *,
   greedy: bool,
 ) -> tuple[Int[Array, "count 1"], Float[Array, "count 1"], Decoding]:
-  """Puts a prompt that was read into `rows`, with the first token of each answer."""
+  """Puts a prompt into `rows`, with the first token of each answer."""
   count = rows.shape[0]
   begun = decoding.empty_decoding(None, count)
   begun = dataclasses.replace(
@@ -235,7 +235,7 @@ def begin_rows(
 
 
 def open_rows(cache, *, rows: int, vocab: int) -> Decoding:
-  """A state of ended rows, with a cache of the slots of `cache`.
+  """A state of ended rows, with as many slots as `cache`.
 
   vocab: the width of `seen`, 0 for none.
   """
@@ -263,7 +263,7 @@ def row_bytes(loaded: LoadedModel, shape: LaneShape) -> int:
   model = language_model(loaded.model)
 
   def empty_row(params: Mapping):
-    return model.apply({"params": params}, 1, shape.slots, method="empty_cache")
+    return model.apply({"params": params}, 1, shape.places, method="empty_cache")
 
   cache = jax.eval_shape(empty_row, loaded.params)
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))

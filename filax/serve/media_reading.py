@@ -34,7 +34,7 @@ _PICTURE_FPS = 1.0  # Pictures a second of a video that comes as pictures.
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReadVideo:
-  """A video whose frames are known, and read unless they were encoded before."""
+  """A video with its frames, or with its visual tokens if known."""
 
   key: str  # Of its visual tokens.
   times: np.ndarray  # float64 [T]: seconds of the frames on the timeline.
@@ -92,7 +92,9 @@ class RequestMedia:
     self._probes: dict[str, media_probe.Probe] = {}
     self.shared = SharedReads()
 
-  def read(self, loaded: LoadedModel, medium: Medium, is_alone: bool) -> ReadVideo | ReadPicture:
+  def read_medium(
+    self, loaded: LoadedModel, medium: Medium, is_alone: bool
+  ) -> ReadVideo | ReadPicture:
     """A medium's frames or pixels.
 
     is_alone: it is the only medium of its request. Raises RequestError.
@@ -113,7 +115,7 @@ class RequestMedia:
     images = loaded.processor.data["images"]
     facts = [self._digests.of_file(path), dict(images), is_alone, str(loaded.model.encoder)]
     key = _digest(["picture", *facts])
-    encoded = self._cache.find(key)
+    encoded = self._cache.cached_media(key)
     if encoded is not None:
       return ReadPicture(key, encoded=encoded)
     limits = self._media_limits(loaded)
@@ -123,7 +125,7 @@ class RequestMedia:
     def read_pixels() -> np.ndarray:
       return media_frames.read_picture(Scene(path, kind="image"), limits)
 
-    picture = self.shared.read(key, read_pixels, self._limits.decode_seconds)
+    picture = self.shared.read_once(key, read_pixels, self._limits.decode_seconds)
     views = tiles.views(width, height, images, loaded.model.encoder.size, is_alone)
     return ReadPicture(key, picture, views)
 
@@ -147,7 +149,7 @@ class RequestMedia:
       duration=duration,
       timeline=frame_sampling.readable(timeline, chosen.sampling),
     )
-    encoded = self._cache.find(read.key) or self._from_folder(loaded, read)
+    encoded = self._cache.cached_media(read.key) or self._from_folder(loaded, read)
     if encoded is not None:
       return dataclasses.replace(read, encoded=encoded)
 
@@ -162,7 +164,7 @@ class RequestMedia:
         loaded.processor.resize,
       )
 
-    video = self.shared.read(read.key, read_frames, self._limits.decode_seconds)
+    video = self.shared.read_once(read.key, read_frames, self._limits.decode_seconds)
     return dataclasses.replace(read, video=video)
 
   def _from_folder(self, loaded: LoadedModel, read: ReadVideo) -> EncodedMedia | None:
@@ -311,7 +313,7 @@ def _chosen_frames(
 
 
 def _wanted_frames(medium: Medium, extent: frame_sampling.Extent) -> int | None:
-  """The frames that the request asks for; None leaves it to the checkpoint."""
+  """The frames that a request asks for; None: the checkpoint's."""
   settings: FrameSettings = medium.frame_settings
   if len(medium.paths) > 1:
     return min(len(medium.paths), settings.frames or len(medium.paths))
@@ -322,7 +324,7 @@ def _wanted_frames(medium: Medium, extent: frame_sampling.Extent) -> int | None:
 
 
 def frame_size(wanted: int, unit: int) -> int:
-  """The number of frames read for a number asked for, in whole units.
+  """The frames that are read for a number asked for.
 
   Every whole unit up to 64 of them, and then one of four sizes an octave, so that clients cannot
   make the server compile a program for every number.

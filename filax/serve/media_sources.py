@@ -28,10 +28,10 @@ class MediaSources:
     self._remote = remote
     self._folder = os.path.realpath(folder) if folder else ""
 
-  def find(self, reference: MediaReference, stack: contextlib.ExitStack) -> Medium:
-    """The medium of a reference; its temporary files live as long as `stack`.
+  def find_medium(self, reference: MediaReference, stack: contextlib.ExitStack) -> Medium:
+    """The medium of a reference.
 
-    Raises RequestError.
+    Its temporary files live as long as `stack`. Raises RequestError.
     """
     paths = tuple(self._path(url, stack) for url in reference.urls)
     return Medium(reference.kind, paths, reference.frame_settings, reference.label)
@@ -39,17 +39,17 @@ class MediaSources:
   def _path(self, url: str, stack: contextlib.ExitStack) -> str:
     scheme = url.partition(":")[0].lower()
     if url.startswith(_UPLOADED):
-      stored = self._uploads.find(url)
+      stored = self._uploads.find_upload(url)
       stack.enter_context(self._uploads.in_use(stored))
       return str(stored.path)
     if scheme == "data":
       content = io.BytesIO(data_content(url))
-      return self._temporary(self._uploads.add(content, "data", "request"), stack)
+      return self._temporary(self._uploads.add_file(content, "data", "request"), stack)
     if scheme == "file":
       return self._local_path(url)
     if scheme in ("http", "https"):
       with contextlib.closing(self._remote.fetch(url)) as file:
-        return self._temporary(self._uploads.add(file, "url", "request"), stack)
+        return self._temporary(self._uploads.add_file(file, "url", "request"), stack)
     raise RequestError(
       "A medium is a data, http, https or file URL, or the id of an uploaded file.",
       code="invalid_url",

@@ -64,7 +64,7 @@ def encode_medium(
   loaded: LoadedModel, read: ReadVideo | ReadPicture, cache: FeatureCache
 ) -> tuple[EncodedMedia, bool]:
   """(the visual tokens of a medium, whether they were encoded before)."""
-  encoded = read.encoded or cache.find(read.key)
+  encoded = read.encoded or cache.cached_media(read.key)
   if encoded is not None:
     cache.keep(read.key, encoded)
     return encoded, True
@@ -121,12 +121,18 @@ def prepare_prompt(job: AnswerJob) -> PreparedPrompt:
 
 
 def _lengths(loaded: LoadedModel) -> tuple[int, ...]:
-  """The buckets of prompts: fewer than those of `generate`, so that more requests share a lane."""
+  """The buckets of prompts.
+
+  Fewer than those of `generate`, so that more requests share a lane.
+  """
   return coarse_sizes(loaded.processor.lengths)
 
 
 def coarse_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-  """One of the sizes for each power of two below 4096, and all of those from there on."""
+  """One of the sizes for each power of two below 4096.
+
+  All sizes from there on.
+  """
   kept: list[int] = []
   for size in sorted(set(sizes), reverse=True):
     if not kept or size >= _FINE or 2 * size <= kept[-1]:

@@ -149,7 +149,7 @@ def is_public(address: str) -> bool:
 
 
 class _PinnedConnection(http.client.HTTPConnection):
-  """A connection to an address that was checked, for requests to a host."""
+  """A connection to an address of a host that was checked."""
 
   def __init__(self, scheme: str, host: str, port: int, address: str, seconds: float):
     super().__init__(host, port, timeout=max(0.1, seconds))

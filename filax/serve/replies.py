@@ -19,7 +19,7 @@ _ERROR_TYPES = {
 
 
 class ChatReply:
-  """The replies to one chat request: whole, or a chunk for every piece."""
+  """The reply to a chat request: whole, or in chunks."""
 
   def __init__(self, model: str, warnings: Sequence[str] = ()):
     self._id = f"chatcmpl-{secrets.token_hex(12)}"

@@ -13,9 +13,10 @@ LENGTH = "length"  # max_new_tokens ended it.
 
 
 class RequestError(ValueError):
-  """A request that cannot be answered, in one sentence without paths of the server.
+  """A request that cannot be answered.
 
-  `status` is the HTTP status, `code` a word for programs, `parameter` the field that is wrong.
+  The message is one sentence without paths of the server. `status` is the HTTP
+  status, `code` a word for programs, `parameter` the field that is wrong.
   """
 
   def __init__(
@@ -29,9 +30,10 @@ class RequestError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class FrameSettings:
-  """Which frames of a video are read; None leaves it to the checkpoint.
+  """Which frames of a video are read.
 
-  `fps` and `frames` together mean: at this rate, and at most so many.
+  None leaves it to the checkpoint. `fps` and `frames` together mean: at this rate, and at most so
+  many.
   """
 
   fps: float | None = None
@@ -55,7 +57,7 @@ class Medium:
 
 @dataclasses.dataclass(frozen=True)
 class ChatMessage:
-  """One message; `parts` are texts and media in the order in which they appear."""
+  """One message; `parts` are texts and media in order."""
 
   role: str  # One of ROLES.
   parts: tuple[str | Medium, ...]

@@ -72,6 +72,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
     access_log=False,
     server_header=False,
     ws="none",
+    timeout_keep_alive=75,  # Seconds; clients reuse a connection that was idle for shorter.
     timeout_graceful_shutdown=max(1, round(options.stop_seconds)),
   )
   signal.signal(signal.SIGTERM, _stay_quiet)  # uvicorn raises the signal again when it has stopped.

@@ -22,7 +22,7 @@ _UNSAFE = re.compile(r"[^\w. ()-]")
 
 @dataclasses.dataclass
 class StoredFile:
-  """A file of a client. Its name on disk is its id alone."""
+  """A file of a client, whose name on disk is its id."""
 
   id: str
   name: str  # The client's, for lists.
@@ -54,8 +54,11 @@ class UploadStore:
     """Bytes of all files."""
     return self._bytes
 
-  def add(self, source: BinaryIO, name: str, purpose: str = "user_data") -> StoredFile:
-    """Copies a file into the store. Raises RequestError when the quota is used up."""
+  def add_file(self, source: BinaryIO, name: str, purpose: str = "user_data") -> StoredFile:
+    """Copies a file into the store.
+
+    Raises RequestError when the quota is used up.
+    """
     self.remove_old()
     file_id = f"file-{secrets.token_urlsafe(24)}"
     path = self._folder / file_id
@@ -75,7 +78,7 @@ class UploadStore:
       self._files[file_id] = stored
     return stored
 
-  def find(self, file_id: str) -> StoredFile:
+  def find_upload(self, file_id: str) -> StoredFile:
     """A file by its id. Raises RequestError."""
     self.remove_old()
     with self._lock:
@@ -86,7 +89,7 @@ class UploadStore:
 
   def path_of(self, file_id: str) -> pathlib.Path:
     """Where an uploaded file lies. Raises RequestError."""
-    return self.find(file_id).path
+    return self.find_upload(file_id).path
 
   @contextlib.contextmanager
   def in_use(self, stored: StoredFile) -> Iterator[None]:
@@ -107,7 +110,7 @@ class UploadStore:
 
   def remove(self, file_id: str) -> None:
     """Removes a file. Raises RequestError if there is none."""
-    stored = self.find(file_id)
+    stored = self.find_upload(file_id)
     with self._lock:
       self._files.pop(file_id, None)
     stored.path.unlink(missing_ok=True)
@@ -142,6 +145,6 @@ class UploadStore:
 
 
 def safe_name(name: str) -> str:
-  """The last part of a client's file name, without letters that mean something elsewhere."""
+  """The last part of a file name, without letters that mean something."""
   last = re.split(r"[/\\]", name)[-1]
   return _UNSAFE.sub("_", last)[:200] or "file"

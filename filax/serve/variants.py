@@ -8,9 +8,10 @@ from filax.serve.requests import RequestError
 
 
 class ModelVariants:
-  """Copies of a loaded model that differ in selector and dropout, made once.
+  """Copies of a loaded model with other selectors and dropouts.
 
-  They share the parameters. Each compiles programs of its own, so their number is bounded.
+  Each is made once, and shares the parameters. Each compiles programs of its own, so their number
+  is bounded.
   """
 
   def __init__(self, loaded: LoadedModel, limit: int):
@@ -18,8 +19,11 @@ class ModelVariants:
     self._lock = threading.Lock()
     self._variants = {("", ""): loaded}
 
-  def find(self, selector: str, dropout: str) -> LoadedModel:
-    """The model with a selector and a dropout; "" keeps the checkpoint's. Raises RequestError."""
+  def find_variant(self, selector: str, dropout: str) -> LoadedModel:
+    """The model with a selector and a dropout.
+
+    "" keeps the checkpoint's. Raises RequestError.
+    """
     key = (selector, dropout)
     with self._lock:
       variant = self._variants.get(key)

@@ -23,7 +23,7 @@ from filax.checkpoint import store
 from filax.checkpoint.lease import Lease
 from filax.checkpoint.store import say
 from filax.parallel import agreement, ending, key_value
-from filax.train import batches, chips, goodput, metrics, plan_record, profiler
+from filax.train import averages, batches, chips, goodput, metrics, plan_record, profiler
 from filax.train.batches import BatchSource
 from filax.train.fetch import Fetcher
 from filax.train.hooks import COMPILE, SAVE, Hook, HookList, RunFacts
@@ -39,8 +39,9 @@ from filax.train.setup import (
 )
 from filax.train.signals import Signals
 from filax.train.state import TrainState
+from filax.train.step_bar import StepBar
 from filax.train.supervision import Supervision
-from filax.train.tracker import MetricsLog, Tracker, read_scores
+from filax.train.tracker import MetricsLog, Tracker, open_log, read_scores
 from filax.train.watchdog import Watchdog
 
 _LONG_STEP_SECONDS = 5.0  # A step is not queued behind one that takes longer.
@@ -97,7 +98,7 @@ def train_pipeline(
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
-    log = stack.enter_context(MetricsLog(workdir, run.first, steps, check_lease))
+    log = stack.enter_context(open_log(run, check_lease))
     saved.recover_best(functools.partial(read_scores, workdir))
     tracker = make_tracker(run, log, make_meter(run, costs, compilations), clock, check_lease)
     if signals is None:
@@ -209,7 +210,7 @@ def make_tracker(
 def default_hooks(config: Config, tracker: Tracker) -> list[Hook]:
   """The hooks that every run has, in their order."""
   steps = profiler.step_range(config.get("profile", ""))
-  hooks = [Watchdog(config["stall_seconds"]), Supervision(), tracker]
+  hooks = [Watchdog(config["stall_seconds"]), Supervision(), tracker, StepBar()]
   return [*hooks, profiler.Profiler(steps)] if steps else hooks
 
 
@@ -241,6 +242,7 @@ class Loop:
     self._hooks = hooks
     self._clock = clock
     self._step = train_step(run.config, run.setup)
+    self._saved_state = averages.make_saved_state(run.setup.optimizer, run.setup.like)
     self._programs: dict[tuple, Any] = {}  # Shapes of a batch -> the compiled step.
     self._pending: tuple[int, DeviceMetrics] | None = None  # Dispatched, not fetched.
     self._newest: metrics.DeviceScalar | None = None  # The loss of the newest step.
@@ -350,7 +352,8 @@ class Loop:
   def _save(self, state: TrainState, row: int) -> None:
     """Copies the state off the devices; it is written in the background."""
     with self._hooks.around(SAVE):
-      self._saved.save(state, row, self._fingerprint, self._config)
+      saved_state = self._saved_state(state)
+      self._saved.save(saved_state, row, self._fingerprint, self._config)
     self._saved_at = self.done
     self._hooks.save(self.done)
     self._looked_at = time.monotonic()

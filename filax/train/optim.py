@@ -36,6 +36,7 @@ class Optimizer:
   decay: Mapping[str, float]  # Path -> weight decay.
   groups: Mapping[str, float]  # Label of a row of config.optim.rates -> its peak, if above 0.
   shape: optax.Schedule  # Update count -> share of the peak.
+  ema: float = 0.0  # Decay of the average of what is trained; 0 = no average.
 
   def split_params(self, params: PyTree) -> tuple[PyTree, PyTree]:
     """params -> (trainable, frozen), two trees that `merge_params` joins."""
@@ -50,6 +51,14 @@ class Optimizer:
     """The optimizer state: moments of the trainable leaves only."""
     trainable, _ = self.split_params(params)
     return self.transform.init(trainable)
+
+  def first_average(self, params: PyTree) -> PyTree:
+    """float32 copies of the trainable leaves; None without an average."""
+    if not self.ema:
+      return None
+    trainable, _ = self.split_params(params)
+    # Copies, because a step reuses the memory of both.
+    return jax.tree.map(lambda x: x.astype(jnp.float32).copy(), trainable)
 
   def opt_shardings(self, params: PyTree, layout: PyTree, rest: Any) -> PyTree:
     """Shardings of the optimizer state.
@@ -91,7 +100,8 @@ def make_optimizer(
   params: arrays or shapes. kernels: the matrices among them, for kind="muon". Raises ValueError if
   a leaf matches no row, a row applies to no leaf, or nothing is trained.
   """
-  paths = list(_flatten(params))
+  leaves = _flatten(params)
+  paths = list(leaves)
   rates = assign_rules(config["rates"], paths, "config.optim.rates")
   for path in paths:
     if path.endswith(f"/{SCALE}"):  # A constant of config.lora, whatever the rules say.
@@ -101,9 +111,10 @@ def make_optimizer(
     raise ValueError("Every parameter is frozen. Give a row of config.optim.rates a rate above 0.")
   shape = warmup_cosine(steps, config["warmup"], config["final"])
   trainable = [path for path in paths if rates[path]]
+  optimisers.check_averaging(config, {path: leaves[path].dtype for path in trainable})
   peak_tree = _unflatten({path: rates[path] for path in trainable})
   decay_tree = _unflatten({path: decay[path] for path in trainable})
-  transform = optax.chain(
+  rule = optax.chain(
     _gradients_in_float32(),
     _clip(config["clip"]),
     optimisers.gradient_rule(config, peak_tree, kernels or {}),
@@ -112,7 +123,8 @@ def make_optimizer(
     optax.scale_by_schedule(lambda count: -shape(count)),
   )
   groups = {_label(regex): rate for regex, rate in config["rates"] if rate}
-  return Optimizer(_float32_state(transform), rates, decay, groups, shape)
+  transform = _float32_state(optimisers.average_iterates(config, rule, shape))
+  return Optimizer(transform, rates, decay, groups, shape, config.get("ema", 0.0))
 
 
 def assign_rules(rules: Rules, paths: Sequence[str], key: str) -> dict[str, float]:

@@ -45,6 +45,11 @@ class Setup:
   micro_batches: int  # One after the other in a step.
   fit: memory_fit.Fit | None = None  # The choice for settings that are "auto".
 
+  @property
+  def optimizer_bytes(self) -> float:
+    """Bytes of moments and averages on each device."""
+    return rules.device_bytes((self.like.opt, self.like.average))
+
 
 def prepare(
   config: Config,
@@ -115,7 +120,7 @@ def step_facts(config: Config, setup: Setup) -> StepFacts:
     mesh=dict(setup.mesh.shape),
     rows=rows,
     batch=config["batch"],
-    state_bytes=rules.device_bytes(setup.like.params) + rules.device_bytes(setup.like.opt),
+    state_bytes=rules.device_bytes(setup.like.params) + setup.optimizer_bytes,
     loss_chunk=config["optim"]["loss_chunk"],
   )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training state: step, parameters, optimizer state, random key."""
+"""The training state: step, parameters, optimizer state, random key, averages."""
 
 from typing import Any
 
@@ -22,6 +22,7 @@ class TrainState:
   params: PyTree  # The whole model, frozen parts included.
   opt: PyTree  # The optimizer's state: moments of the trainable leaves.
   rng: PyTree  # uint32: the key data of the run; step n folds n into it.
+  average: PyTree = None  # float32: averages of the trainable leaves, by config.optim.ema.
 
 
 def create_state(params: PyTree, optimizer: Optimizer, seed: int) -> TrainState:
@@ -32,14 +33,21 @@ def create_state(params: PyTree, optimizer: Optimizer, seed: int) -> TrainState:
     params=params,
     opt=optimizer.init(params),
     rng=rng,
+    average=optimizer.first_average(params),
   )
 
 
 def state_shardings(params: PyTree, layout: PyTree, optimizer: Optimizer, rest: Any) -> TrainState:
   """Shardings of the state.
 
-  Parameters lie as in `layout`, moments as their parameters, everything else as `rest`.
+  Parameters lie as in `layout`, moments and averages as their parameters, everything else as
+  `rest`.
   """
+  trainable_layout, _ = optimizer.split_params(layout)
   return TrainState(
-    step=rest, params=layout, opt=optimizer.opt_shardings(params, layout, rest), rng=rest
+    step=rest,
+    params=layout,
+    opt=optimizer.opt_shardings(params, layout, rest),
+    rng=rest,
+    average=trainable_layout if optimizer.ema else None,
   )

@@ -18,6 +18,7 @@ import optax
 from filax.models import lora
 from filax.ops import losses
 from filax.parallel import zigzag
+from filax.train import averages
 from filax.train.optim import Optimizer, merge_params
 from filax.train.state import TrainState
 
@@ -192,13 +193,14 @@ def make_train_step(loss: Callable, optimizer: Optimizer, accumulate: int = 1) -
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt = optimizer.transform.update(grads, state.opt, trainable)
     trainable = optax.apply_updates(trainable, updates)
+    average = averages.next_average(optimizer, state.average, trainable, state.step + 1)
     params = merge_params(trainable, frozen)
     loss_mean = total / count
     norm = optax.tree.norm(grads)
     metrics = _metrics(loss_mean, norm, sums)
     for label, rate in optimizer.learning_rates(state.step).items():
       metrics[f"lr/{label}"] = rate
-    state = dataclasses.replace(state, step=state.step + 1, params=params, opt=opt)
+    state = dataclasses.replace(state, step=state.step + 1, params=params, opt=opt, average=average)
     return state, metrics
 
   return train_step

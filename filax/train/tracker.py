@@ -1,51 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logs a run: progress line, metrics.jsonl and TensorBoard.
+"""Logs a run: progress line, metrics.jsonl and the trackers.
 
 Process 0 alone writes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
-import json
-import math
-from typing import Any, TextIO
+from typing import Any
 
 from etils import epath
 import jax
 
-from filax.train import goodput, hooks, metrics, tensorboard
-from filax.train.workdir import fetch_file, publish_file
+from filax.train import goodput, hooks, metrics
+from filax.train.trackers import JsonLines, RunTracker, TrackedRun, make_trackers
+from filax.train.workdir import fetch_file
 
 
 class MetricsLog:
-  """Writes records to the terminal, `workdir`/metrics.jsonl and `workdir`/tensorboard.
+  """Writes records to the terminal, `workdir`/metrics.jsonl and the trackers.
 
-  TensorBoard files stay on this machine if the workdir is a bucket. Lines of steps after `first`,
-  which a killed run wrote, are dropped at the start, so that each step is in the file once. `check`
-  is called before each write and raises if nothing may be written. Use as a context manager.
+  trackers: names of filax.train.trackers.TRACKERS. config: that of the run, for trackers that show
+  it. `check` is called before each write and raises if nothing may be written. Use as a context
+  manager. Raises ValueError for an unknown tracker.
   """
 
   def __init__(
-    self, workdir: epath.PathLike, first: int, steps: int, check: Callable[[], None] = lambda: None
+    self,
+    workdir: epath.PathLike,
+    first: int,
+    steps: int,
+    check: Callable[[], None] = lambda: None,
+    trackers: Sequence[str] = ("tensorboard",),
+    config: Mapping[str, Any] | None = None,
   ):
-    self._workdir = workdir
     self._steps = steps
     self._check = check
-    self._files = contextlib.ExitStack()
-    self._lines: TextIO | None = None  # None on all processes but the first.
+    self._trackers: list[RunTracker] = []  # Empty on all processes but the first.
     if jax.process_index():
       return
-    self._path = fetch_file(workdir, "metrics.jsonl")
-    metrics.drop_records_after(self._path, first)
-    self._lines = self._files.enter_context(self._path.open("a"))
-    self._board = tensorboard.open_writer(self._path.parent / "tensorboard", first)
-    self._files.callback(self._board.close)
+    run = TrackedRun(workdir, config or {}, first)
+    for tracker in (JsonLines(), *make_trackers(trackers)):
+      tracker.begin_run(run)
+      self._trackers.append(tracker)
 
   def __enter__(self):
     return self
 
   def __exit__(self, *_):
-    self._files.close()
+    for tracker in self._trackers:
+      tracker.end_run()
 
   def write_record(self, record: Mapping[str, Any]) -> None:
     """Writes one record everywhere; it is complete on disk when this returns."""
@@ -57,17 +60,19 @@ class MetricsLog:
     self._write({"step": number, **scores}, line)
 
   def _write(self, record: Mapping[str, Any], line: str) -> None:
-    if self._lines is None:
+    if not self._trackers:
       return
     self._check()
     print(line, flush=True)
-    self._lines.write(json.dumps(record) + "\n")
-    self._lines.flush()
-    publish_file(self._workdir, self._path)
-    for key, value in record.items():
-      if key != "step" and value is not None and math.isfinite(value):
-        tag = key if "/" in key else f"train/{key}"
-        self._board.add_scalar(tag, value, record["step"])
+    values = {key: value for key, value in record.items() if key != "step"}
+    for tracker in self._trackers:
+      tracker.track(record["step"], values)
+
+
+def open_log(run: hooks.RunFacts, check: Callable[[], None]) -> MetricsLog:
+  """The log of a run; configs before there were trackers have TensorBoard's."""
+  trackers = run.config.get("trackers", ("tensorboard",))
+  return MetricsLog(run.workdir, run.first, run.steps, check, trackers, run.config)
 
 
 def read_scores(workdir: epath.PathLike) -> dict[int, dict[str, float]]:

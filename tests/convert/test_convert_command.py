@@ -403,7 +403,7 @@ def test_the_commands_of_the_texts_are_understood():
 
   readme = (pathlib.Path(__file__).parents[2] / "filax/convert/README.md").read_text()
   text = (readme + convert.__doc__).replace("\\\n", "")
-  commands = re.findall(r"^ +filax convert (.+)", text, re.M)
+  commands = re.findall(r"^ *filax convert ((?:from|to) .+)", text, re.M)
   examples = re.findall(r"^  .{15}  (--.+)", convert.FROM_EXAMPLES.replace("\\\n", ""), re.M)
   assert len(commands) == 6 and len(examples) == 6
   without_base = [example for example in examples if "--base" not in example]  # It must exist.

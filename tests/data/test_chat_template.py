@@ -104,6 +104,13 @@ def test_a_template_that_cannot_be_trusted_is_refused(source, sentence, tokenize
     templates.encode_conversation(Sample("x", turns), chat, template="chat")
 
 
+def test_the_conversation_that_a_template_cannot_write_is_named(tokenizer):
+  chat = with_template(tokenizer, "{{ raise_exception('Roles must alternate') }}")
+  sample = Sample("x", (Turn("user", ("Hi",)), Turn("assistant", ("Yes",))), origin="m.json:3")
+  with pytest.raises(ValueError, match=r"^m\.json:3: The tokenizer's .* Roles must alternate\."):
+    templates.count_tokens([(sample, ())], chat, template="chat")
+
+
 def test_without_a_template_the_error_names_the_files(tokenizer):
   with pytest.raises(ValueError, match=r"chat_template\.jinja.*chatml"):
     templates.encode_conversation(Sample("x", TURNS), tokenizer, template="chat", visuals=[1])

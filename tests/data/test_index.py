@@ -14,7 +14,7 @@ from data_pipelines.media import frames as video
 from data_pipelines.media import index
 from data_pipelines.media.index import MediaIndex
 from data_pipelines.sample import Sample, Scene
-from filax import files
+from filax import files, progress
 from filax.testing import clips, interrupted
 
 
@@ -165,7 +165,7 @@ def test_planned_facts_stand_in_where_there_is_no_memory(media):
 
 
 def test_progress_says_count_rate_and_time_left(media, monkeypatch):
-  monkeypatch.setattr(index, "_REPORT_SECONDS", -1.0)
+  monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
   out = io.StringIO()
   MediaIndex(threads=1, progress=out).probes(media[:4])
   assert "media 4/4, 1 unreadable, " in out.getvalue() and " s left\n" in out.getvalue()

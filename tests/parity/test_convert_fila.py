@@ -11,6 +11,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers as tokenizers_library
 import torch
 import transformers
 
@@ -18,7 +19,7 @@ from data_pipelines.text import templates, tokenizers
 import filax
 from filax.checkpoint import store
 from filax.checkpoint.tree import flatten_tree
-from filax.convert import export_folder, import_folder, import_inputs
+from filax.convert import export_folder, import_folder, import_inputs, processor_files
 from filax.infer import encode
 from filax.spec import TEXT
 from filax.testing import clips, tiny_checkpoint
@@ -76,7 +77,7 @@ def program(folder):
   """run_torch.py of a folder as a module."""
   sys.path.insert(0, str(folder))
   try:
-    for name in ("fila_video", "run_torch"):
+    for name in ("fila_video", "prompts", "run_torch"):
       sys.modules.pop(name, None)
     return importlib.import_module("run_torch")
   finally:
@@ -122,6 +123,63 @@ def test_the_prompt_is_that_of_chat(template, time_prompt, video, tmp_path):
   shown = np.flatnonzero(index != TEXT)
   assert before == expected[: shown[0]] and after == expected[shown[-1] + 1 :]
   assert tools.fila_video.stop_ids(tokenizer, settings) == list(session.processor.stop)
+
+
+CHATML = (
+  "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+  "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WITHOUT_CONTROLS = (  # Cuts spaces off, as the templates of Llama do.
+  "{% for message in messages %}{% if message['role'] == 'system' %}<<{{ message['content'] }}>> "
+  "{% else %}[{{ message['role'] }}] {{ message['content'].strip() }} {{ eos_token }}{% endif %}"
+  "{% endfor %}{% if add_generation_prompt %}[answer] {% endif %}"
+)
+
+
+@pytest.mark.parametrize("source", [CHATML, WITHOUT_CONTROLS])
+@pytest.mark.parametrize("time_prompt, system", [("none", ""), ("fila", "You see.")])
+def test_the_prompt_of_a_chat_template_is_that_of_chat(
+  source, time_prompt, system, video, tmp_path
+):
+  """transformers renders it in the exported folder, jinja2 here."""
+  settings = {"data.template": "chat", "data.time_prompt": time_prompt, "data.system": system}
+  run = tiny_checkpoint.write_checkpoint(tmp_path / "run", **settings)
+  tokenizer_config = dict(chat_template=source, eos_token="<|im_end|>")
+  (tmp_path / "run/tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+  request = export_folder.ExportRequest(
+    run, tmp_path / "hf", "hf", tokenizer=tokenizers.load_tokenizer(run)
+  )
+  export_folder.export_checkpoint(request)
+  session = filax.load(run)
+  media = encode.encode_video(session, session.read_video(video))
+  expected, index = session.processor.encode_prompt(templates.question(QUESTION), [media])
+  tools = program(tmp_path / "hf")
+  config = json.loads((tmp_path / "hf/config.json").read_text())
+  exported_settings = tools.fila_video.supported_settings(config["fila_config"])
+  tokenizer = tools.fila_video.TextTokenizer(tmp_path / "hf")
+  before, after = tools.fila_video.prompt_ids(
+    tokenizer,
+    exported_settings,
+    QUESTION,
+    media.text.duration,
+    media.text.times,
+    media.text.group_times,
+  )
+  shown = np.flatnonzero(index != TEXT)
+  assert before == expected[: shown[0]] and after == expected[shown[-1] + 1 :]
+  assert tools.fila_video.stop_ids(tokenizer, exported_settings) == list(session.processor.stop)
+
+
+def test_a_processor_writes_pictures_into_the_chat_template():
+  template = processor_files.processor_template(dict(data=dict(template="chat")), CHATML)
+  content = [dict(type="text", text="What is it?"), dict(type="video")]
+  messages = [dict(role="user", content=content), dict(role="assistant", content="A dog.")]
+  backend = tokenizers_library.Tokenizer(tokenizers_library.models.BPE())
+  renderer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend)
+  text = renderer.apply_chat_template(messages, chat_template=template, tokenize=False)
+  assert text == (
+    "<|im_start|>user\n<video>\nWhat is it?<|im_end|>\n<|im_start|>assistant\nA dog.<|im_end|>\n"
+  )
 
 
 @pytest.mark.parametrize("form", ["hf-remote", "llava"])

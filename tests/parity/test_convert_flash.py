@@ -371,7 +371,7 @@ def test_an_exported_model_answers_with_the_tokens_of_chat(tmp_path):
     )
   )
   sys.path.insert(0, str(tmp_path / "out"))
-  for name in ("fila_video", "flash_towers", "run_torch"):
+  for name in ("fila_video", "flash_towers", "prompts", "run_torch"):
     sys.modules.pop(name, None)
   tools = importlib.import_module("run_torch")
   sys.path.remove(str(tmp_path / "out"))

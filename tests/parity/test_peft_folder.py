@@ -135,6 +135,24 @@ def test_peft_of_another_base_is_refused(folder, of_llm):
   assert not (folder / "refused").exists()
 
 
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    ("{", "adapter_config.json is no readable JSON"),
+    ("[]", "holds a list, not an object"),
+    ('{"peft_type": "IA3"}', "peft_type=IA3. Only LORA"),
+    ('{"peft_type": "LORA", "use_dora": true}', "use_dora=True"),
+    ('{"peft_type": "LORA"}', "lora_alpha=None, which is no positive number"),
+    ('{"peft_type": "LORA", "lora_alpha": "16"}', "lora_alpha='16', which is no positive number"),
+  ],
+)
+def test_settings_of_peft_that_cannot_be_used(content, message, folder, tmp_path):
+  (tmp_path / "adapter_config.json").write_text(content)
+  with pytest.raises(ValueError, match=message):
+    run(f"from --source {tmp_path} --base {folder}/base --out {tmp_path}/refused")
+  assert not (tmp_path / "refused").exists()
+
+
 def test_a_base_has_to_be_named(folder, of_llm):
   run(f"to --checkpoint {of_llm} --format peft-qwen2 --out {folder}/unnamed")
   with pytest.raises(ValueError, match="Give --base the run"):

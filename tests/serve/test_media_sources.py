@@ -43,7 +43,7 @@ def find(store, folder):
 
     def find_path(url):
       reference = MediaReference(VIDEO, (url,), FrameSettings(), "The video")
-      return sources.find(reference, stack).paths[0]
+      return sources.find_medium(reference, stack).paths[0]
 
     yield find_path
 
@@ -80,7 +80,7 @@ def test_local_files_are_off_without_a_folder(store):
   sources = MediaSources(store, RemoteMedia((), 100, 5))
   reference = MediaReference(VIDEO, ("file:///etc/passwd",), FrameSettings(), "The video")
   with contextlib.ExitStack() as stack:
-    assert refusal(sources.find, reference, stack).code == "local_files_off"
+    assert refusal(sources.find_medium, reference, stack).code == "local_files_off"
 
 
 def test_a_data_url_lives_as_long_as_its_request(store):
@@ -88,7 +88,7 @@ def test_a_data_url_lives_as_long_as_its_request(store):
   url = "data:video/mp4;base64,aGVsbG8="
   reference = MediaReference(VIDEO, (url, url), FrameSettings(), "The video")
   with contextlib.ExitStack() as stack:
-    paths = sources.find(reference, stack).paths
+    paths = sources.find_medium(reference, stack).paths
     assert [open(path, "rb").read() for path in paths] == [b"hello"] * 2
     assert store.bytes == 10
   assert store.bytes == 0 and not any(map(os.path.exists, paths))
@@ -109,20 +109,20 @@ def test_other_urls_are_refused(find, url):
 
 
 def test_uploads_have_random_names_and_a_quota(store):
-  stored = store.add(io.BytesIO(b"x" * 60), "../../etc/passwd")
+  stored = store.add_file(io.BytesIO(b"x" * 60), "../../etc/passwd")
   assert stored.path.name == stored.id and len(stored.id) > 30
   assert stored.name == "passwd"
-  error = refusal(store.add, io.BytesIO(b"x" * 60), "b.mp4")
+  error = refusal(store.add_file, io.BytesIO(b"x" * 60), "b.mp4")
   assert error.status == 507 and store.bytes == 60
   store.remove(stored.id)
   assert store.bytes == 0 and not stored.path.exists()
-  assert refusal(store.find, stored.id).status == 404
+  assert refusal(store.find_upload, stored.id).status == 404
 
 
 def test_uploads_end_with_their_life_time(tmp_path, monkeypatch):
   store = UploadStore(100, 10, str(tmp_path))
-  used = store.add(io.BytesIO(b"1"), "a")
-  unused = store.add(io.BytesIO(b"2"), "b")
+  used = store.add_file(io.BytesIO(b"1"), "a")
+  unused = store.add_file(io.BytesIO(b"2"), "b")
   used.created -= 20
   unused.created -= 20
   with store.in_use(used):

@@ -130,11 +130,11 @@ DAMAGED = {  # A line of metrics.jsonl -> the same, damaged.
   "byte in a name": (b'"accuracy"', b'"\xffaccuracy"'),
   "byte": (b'"step": 2', b'"step": \x80'),
   "torn": (b'"loss": 1.5, ', b""),
-  "zeros": (b'{"loss"', bytes(500) + b'{"loss"'),
+  "zeros": (b'{"step"', bytes(500) + b'{"step"'),
   "no step": (b'"step"', b'"stop"'),
   "text": (b'"step": 2', b'"step": "2"'),
-  "list": (b'{"loss"', b'[{"loss"'),
-  "nested": (b'{"loss"', b"[" * 100_000),
+  "list": (b'{"step"', b'[{"step"'),
+  "nested": (b'{"step"', b"[" * 100_000),
 }
 
 

@@ -4,6 +4,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from optax import contrib
 import pytest
 
 from filax.models.lora import DenseKernel
@@ -90,6 +91,53 @@ def test_every_kind_lowers_a_square(kind):
     params, state = step(params, state)
   after = sum(float(jnp.square(x).sum()) for x in jax.tree.leaves(params))
   assert after < 0.7 * before
+
+
+def test_schedule_free_averages_the_iterates_of_adam_without_momentum():
+  """In float64: x is the mean of z, gradients are taken at y."""
+  settings = OPTIM | dict(kind="schedule_free", rates=(("bias", 1e-2), ("", 3e-2)))
+  optimizer = optim.make_optimizer(settings, PARAMS, 10, KERNELS)
+  params = PARAMS
+  state = optimizer.init(params)
+  path = ("llm", "layers", "q_proj", "bias")
+  z = x = np.ones(PARAMS["llm"]["layers"]["q_proj"]["bias"].shape)
+  moment = np.zeros_like(z)
+  update = jax.jit(optimizer.transform.update)
+  for number in range(1, 6):
+    grads = random_gradients(number)
+    updates, state = update(grads, state, params)
+    params = jax.tree.map(jnp.add, params, updates)
+    grad = np.asarray(grads["llm"]["layers"]["q_proj"]["bias"], np.float64)
+    moment = 0.95 * moment + 0.05 * grad**2
+    z = z - 1e-2 * grad / (np.sqrt(moment / (1 - 0.95**number)) + 1e-8)
+    x = x + (z - x) / number
+    y = 0.1 * z + 0.9 * x
+  average = contrib.schedule_free_eval_params(state, params)
+  for expected, tree in ((x, average), (y, params), (z, state.z)):
+    for key in path:
+      tree = tree[key]
+    np.testing.assert_allclose(tree, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    (dict(final=0.0), r"config\.optim\.final=0, but the rate .* Set config\.optim\.final=1\.0"),
+    (dict(b1=0.0), r"config\.optim\.b1=0"),
+    (dict(ema=0.999), r"config\.optim\.ema=0\.999 would average once more"),
+  ],
+)
+def test_settings_that_schedule_free_excludes(changes, message):
+  settings = OPTIM | dict(kind="schedule_free") | changes
+  with pytest.raises(ValueError, match=message):
+    optim.make_optimizer(settings, PARAMS, 10, KERNELS)
+
+
+def test_schedule_free_trains_float32_alone():
+  params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
+  settings = OPTIM | dict(kind="schedule_free")
+  with pytest.raises(ValueError, match=r"is bfloat16\. Set config\.model\.param_dtype=float32"):
+    optim.make_optimizer(settings, params, 10, KERNELS)
 
 
 def test_an_unknown_kind_names_the_known_ones():

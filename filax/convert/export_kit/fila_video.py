@@ -14,6 +14,7 @@ import math
 from typing import Any, cast
 
 import numpy as np
+import prompts
 
 TOLERANCE = 5e-4  # Seconds by which containers round their clocks.
 SAME = 1e-8  # Squared distance, relative to its size, up to which a frame is its own centre.
@@ -32,7 +33,7 @@ def supported_settings(settings):
     ("infer.selector.seeds", selector.get("seeds", "farthest"), ("farthest",)),
     ("infer.time_prompt", time_prompt_name(settings), time_prompts),
     ("data.resize", data.get("resize", "squash"), ("squash", "pillow")),
-    ("data.template", data.get("template", "chatml"), ("chatml", "brief", "plain")),
+    ("data.template", data.get("template", "chatml"), ("chatml", "brief", "plain", "chat")),
     ("model.llm.dropout", settings["model"]["llm"].get("dropout") or "off", ("off",)),
   )
   for name, value, supported in rows:
@@ -238,17 +239,20 @@ class TextTokenizer:
   """tokenizer.json or tokenizer.model, text only; control tokens by name."""
 
   def __init__(self, folder):
+    self.folder = folder
     self.is_json = (folder / "tokenizer.json").exists()
     if self.is_json:
       import tokenizers
 
       self.inner: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
       self.control_id = self.inner.token_to_id
+      self.control_name = self.inner.id_to_token
     else:
       import sentencepiece
 
       self.inner = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
       self.control_id = self.inner.piece_to_id
+      self.control_name = self.inner.id_to_piece
 
   def text_ids(self, text):
     """The ids of ordinary text."""
@@ -268,9 +272,11 @@ def prompt_ids(tokenizer, settings, question, duration, times, representative_ti
   if template == "plain":
     return [], []
   kind = time_prompt_name(settings)
-  intro, ending = time_prompt(kind, duration, times, representative_times)
+  intro, ending = prompts.time_prompt(kind, duration, times, representative_times)
   line = "" if kind == "vcf_released" else "\n"  # As in the released model.
   text = f"{intro}{line}{question}{ending}"
+  if template == "chat":
+    return prompts.chat_prompt_ids(tokenizer, settings, text)
   start = tokenizer.control_id("<|im_start|>")
   stop = tokenizer.control_id("<|im_end|>")
   system = data["system"]
@@ -296,25 +302,6 @@ def stop_ids(tokenizer, settings):
     if len(line_end) == 1:
       ids += line_end
   return ids
-
-
-def time_prompt(kind, duration, times, representative_times):
-  """(text right after the video, text after the question)."""
-  if kind == "fila":
-    seconds = ", ".join(f"{time:.2f}" for time in representative_times)
-    return "", (
-      f" This video samples {len(representative_times)} frames of a {duration:.2f}-second video "
-      f"at {seconds} seconds."
-    )
-  if kind not in ("llava", "vcf", "vcf_released"):
-    return "", ""
-  intro = f"\nThe video lasts for {duration:.2f} seconds, and {len(times)} frames are "
-  intro += "uniformly sampled from it. "
-  if kind == "llava":
-    seconds = ",".join(f"{time:.2f}s" for time in times)
-    intro += f"These frames are located at {seconds}."
-    intro += "Please answer the following questions related to this video."
-  return intro, ""
 
 
 def dtype_option(dtype):

@@ -85,8 +85,8 @@ class NeedleRun:
       )
       self._report.add_seconds("prefill", time.perf_counter() - start)
       self._answers.add_rows(rows)
-      line.print_context(self._answers.rows, cell)
-    line.print_last(self._answers.rows)
+      line.count_context(self._answers.rows, cell)
+    line.end(self._answers.rows)
 
   def _is_done(
     self,

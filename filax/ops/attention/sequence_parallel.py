@@ -108,7 +108,7 @@ def _fastest(strategy: str, samples: int, q, k) -> str:
 
 
 def _suits_splash(strategy: str, shape: tuple[int, ...]) -> bool:
-  """Whether splash supports queries [B L H d] on the mesh in use."""
+  """Whether splash supports queries [B L H d] on this mesh."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return False

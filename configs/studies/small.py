@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small models and worlds that the studies share.
+
+A study that names the same run as another, of the same config and data, finds it trained if both
+have one workdir. Guesses of seconds are for two CPU cores.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import fila_toy, vcf_toy
+from configs.studies.common import DATA, add_run, has_run, set_merger
+
+SIZE = fila_toy.SIZE
+GROUPS = fila_toy.GROUPS
+CANDIDATES = 256
+CLIPS = f"{DATA}/clips.json"
+TRAIN = f"{DATA}/train.json"
+BRIEF = f"{DATA}/train_brief.json"
+CAPTIONS = f"{DATA}/captions.json"
+TEXT = 104  # Positions of the longest question with its answers, and of the longest caption.
+FILA_SECONDS = (70.0, 190.0)  # Of seeing and of answering.
+VCF_SECONDS = (110.0, 310.0, 60.0)  # Of seeing, of answering, and of 300 steps more.
+
+
+def uniform(frames: int, size: int = SIZE) -> dict:
+  """config.infer for evenly spaced frames in groups of `size`."""
+  return dict(
+    selector=dict(name="uniform", size=size),
+    sampling=dict(name="uniform", frames=frames, phase="ends"),
+  )
+
+
+def scenes(history: str = "similar") -> dict:
+  """config.infer for K-Means scenes out of 256 candidates."""
+  selector = dict(name="kmeans", scenes=GROUPS, size=SIZE, history=history, seeds="farthest")
+  return dict(
+    selector=selector | dict(steps=30),
+    sampling=dict(name="uniform", frames=CANDIDATES, phase="ends"),
+  )
+
+
+def matched() -> dict:
+  """config.infer for scenes by bipartite matching out of 256 candidates."""
+  return dict(
+    selector=dict(name="bsm", scenes=GROUPS, size=SIZE),
+    sampling=dict(name="uniform", frames=CANDIDATES, phase="ends"),
+  )
+
+
+def fila_see() -> ConfigDict:
+  """Learns to see: captions of single frames, as the paper's stages of pictures."""
+  c = fila_toy.get_config(f"stage=1,corpus={DATA}")
+  c.model.selector = dict(name="uniform", size=1)
+  set_merger(c, dict(name="mean"))
+  c.infer = c.infer.to_dict() | uniform(GROUPS, 1)
+  c.data.train = ((CLIPS, "all"),)
+  c.data.sampling.frames = 1
+  c.data.rows = ((GROUPS, 0, 160, GROUPS),)
+  c.steps = 700
+  return c
+
+
+def fila_answer(merger: str = "weighted", stage: str = "vision", frames: int = 0) -> ConfigDict:
+  """Learns to answer from 24 frames merged to 8, by a merger.
+
+  frames: > 0 takes so many frames and merges none.
+  """
+  c = fila_toy.get_config(f"stage=2,corpus={DATA}")
+  set_merger(c, dict(name=merger), stage)
+  c.data.train = ((TRAIN, "all"),)
+  c.data.rows = ((GROUPS * SIZE, 0, GROUPS * 4 + TEXT, 1),)
+  c.infer = c.infer.to_dict() | uniform(GROUPS * SIZE)
+  if frames:
+    c.model.selector = dict(name="uniform", size=1)
+    c.infer = c.infer.to_dict() | uniform(frames, 1)
+    c.data.sampling.frames = frames
+    c.data.rows = ((frames, 0, frames * 4 + TEXT, 1),)
+  return c
+
+
+def add_fila(s: ConfigDict, name: str, config: ConfigDict) -> None:
+  """Adds a run of `fila_answer`, after that of seeing."""
+  see, answer = FILA_SECONDS
+  if not has_run(s, "see"):
+    add_run(s, "see", fila_see(), seconds=see)
+  add_run(s, name, config, after="see", seconds=answer)
+
+
+def vcf_see(**model: Any) -> ConfigDict:
+  """VideoChat-Flash learns to see: captions of clips of 4 frames."""
+  c = vcf_toy.get_config(f"stage=1,corpus={DATA}")
+  c.data.train = ((CLIPS, "all"),)
+  c = _with_model(c, model)
+  frames = 8 * vcf_toy.CLIP  # Of 8 captions in a row.
+  c.data.rows = ((frames, 0, frames * c.model.merger.tokens + 160, 8),)
+  return c
+
+
+def vcf_answer(frames: int = 64, train: str = TRAIN, steps: int = 2000, **model: Any) -> ConfigDict:
+  """VideoChat-Flash learns to answer from `frames` frames, with the encoder frozen."""
+  c = vcf_toy.get_config(f"stage=2,corpus={DATA}")
+  c.data.train = ((train, "all"),)
+  c.steps = steps
+  c = _with_model(c, model)
+  set_frames(c, frames)
+  return c
+
+
+def add_deep(s: ConfigDict) -> dict:
+  """Adds a VideoChat-Flash whose language model has 6 layers; what cells are asked of."""
+  s.data = dict(kind="world", tasks=("shape", "colour"), held=120, held_seconds=(30.0, 90.0))
+  see, answer, _ = VCF_SECONDS
+  deep = dict(depth=6)
+  add_run(s, "deep_see", vcf_see(llm=deep), seconds=1.4 * see)
+  add_run(s, "deep", vcf_answer(64, llm=deep), after="deep_see", seconds=1.6 * answer)
+  return dict(run="deep")
+
+
+def set_frames(c: ConfigDict, high: int, low: int = 0) -> None:
+  """Sets the frames of a training sample: a number, or a range by the video's length.
+
+  A range takes a frame a second.
+  """
+  c.data.sampling = dict(name="uniform", frames=high, phase="random")
+  if low:
+    c.data.sampling = dynamic(high, low)
+  tokens = c.model.merger.tokens
+  c.data.rows = ((high, 0, high * tokens + TEXT, 1),)
+  c.infer.sampling = dict(name="uniform", frames=high, phase="ends")
+  c.infer.lengths = (high * tokens + TEXT, 1024)
+
+
+def dynamic(high: int, low: int) -> dict:
+  """About a frame a second, from `low` to `high`."""
+  return dict(name="dynamic_fps", frames=high, low=low, multiple=4, phase="ends")
+
+
+def _with_model(c: ConfigDict, parts: dict) -> ConfigDict:
+  """The config with other components: encoder=, merger=, llm=."""
+  for role, part in parts.items():
+    if role == "llm":
+      c.model.llm.update(part)
+    else:
+      c.model[role] = part
+  return c

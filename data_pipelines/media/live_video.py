@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A video that plays: a file in real time, a camera, or a stream from the network."""
+
+from collections.abc import Callable, Generator, Iterator
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import stat
+import threading
+import time
+from urllib.parse import urlsplit, urlunsplit
+
+import av
+import numpy as np
+
+from data_pipelines.media import frames as media_frames
+from data_pipelines.media.container import media_kind, open_video
+from data_pipelines.media.decoder import TOLERANCE, LazyPicture, VideoDecoder, square
+from data_pipelines.media.open import LIMITS, Limits, MediaError, file_path, reported
+
+SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
+SILENCE = 15.0  # Seconds without a packet after which a stream counts as broken.
+MOST_DAMAGED = 100  # Damaged packets in a row after which a stream counts as broken.
+_ENDLESS = 1e9  # Seconds, and packets: a playing file may take any time.
+_CAMERA = "v4l2"  # FFmpeg's format of Linux cameras.
+
+
+class LiveVideo:
+  """A source whose frames come when they are due.
+
+  `source`: a video file, a folder of pictures, a camera (/dev/video0) or a URL of SCHEMES. `size`
+  and `resize`: of the pictures, as in data_pipelines.media.frames. `fps`: frames a second, the one
+  on screen each time. `speed`: 2 plays twice as fast, 0 does not wait. `damaged` counts packets of
+  a stream that could not be decoded.
+  """
+
+  def __init__(
+    self,
+    source: str | os.PathLike,
+    size: int,
+    *,
+    fps: float = 1.0,
+    speed: float = 1.0,
+    resize: str = "squash",
+    limits: Limits = LIMITS,
+  ):
+    self.source = os.fspath(source)
+    self.damaged = 0
+    self._damaged_in_a_row = 0
+    self._show = functools.partial(square, size=size, resize=resize)
+    self._size = size
+    self._resize = resize
+    self._fps = fps
+    self._speed = speed
+    self._limits = limits
+    self._stopped = threading.Event()
+
+  @property
+  def name(self) -> str:
+    """The source without a user's name and password."""
+    if not is_url(self.source):
+      return self.source
+    parts = urlsplit(self.source)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+  @property
+  def waits(self) -> bool:
+    """Whether the source waits for its reader.
+
+    A camera or a stream does not.
+    """
+    return not is_url(self.source) and not _is_camera(self.source)
+
+  def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields (second, picture) of each due frame.
+
+    Ends with the source or with `stop_playing`. Pictures are uint8 [size size 3]. Seconds count
+    from the first frame. Raises MediaError for a source that cannot be opened, is damaged, or falls
+    silent; the frames before are intact.
+    """
+    begin = None
+    due = 0.0
+    with contextlib.closing(self._moments()) as moments:
+      for second, make_picture in moments:
+        if second + TOLERANCE < due:
+          continue
+        due = (math.floor((second + TOLERANCE) * self._fps) + 1) / self._fps
+        begin = begin or time.monotonic()
+        if self._speed:
+          ahead = second / self._speed - (time.monotonic() - begin)
+          self._stopped.wait(max(0.0, ahead))
+        if self._stopped.is_set():
+          return
+        yield second, make_picture()
+
+  def stop_playing(self) -> None:
+    """Ends `frames` at the next frame."""
+    self._stopped.set()
+
+  def _moments(self) -> Generator[LazyPicture, None, None]:
+    """All frames in order, each with a function that makes its picture."""
+    if not self.waits:
+      yield from self._stream()
+      return
+    limits = dataclasses.replace(self._limits, decode_seconds=_ENDLESS, packets=int(_ENDLESS))
+    if media_kind(self.source) == "video":
+      with open_video(self.source, limits) as video, reported(self.source):
+        yield from VideoDecoder(video, self._show).walk()
+      return
+    walk = media_frames.walk(self.source, self._size, resize=self._resize, limits=limits)
+    for second, picture in walk:
+      yield second, functools.partial(np.asarray, picture)
+
+  def _stream(self) -> Iterator[LazyPicture]:
+    """The frames of a camera or a stream, whose clock may leap."""
+    with reported(self.name), self._container() as container:
+      if not container.streams.video:
+        raise MediaError(f"{self.name}: has no video stream.")
+      clock = _Clock()
+      for packet in container.demux(container.streams.video[0]):
+        for frame in self._decoded(packet):
+          yield clock.second(frame.time), functools.partial(self._show, frame)
+
+  def _container(self) -> av.container.InputContainer:
+    options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
+    return av.open(
+      self.source,
+      "r",
+      format=_CAMERA if _is_camera(self.source) else None,
+      timeout=(self._limits.open_seconds, SILENCE),
+      options=options,
+    )
+
+  def _decoded(self, packet: av.Packet) -> list[av.VideoFrame]:
+    """The frames of a packet; none of a damaged packet.
+
+    Raises FFmpeg's error if very many are damaged in a row.
+    """
+    try:
+      frames = packet.decode()
+    except av.error.InvalidDataError:
+      self.damaged += 1
+      self._damaged_in_a_row += 1
+      if self._damaged_in_a_row > MOST_DAMAGED:
+        raise
+      return []
+    self._damaged_in_a_row = 0
+    return frames
+
+
+class _Clock:
+  """Seconds since the first frame, which never fall.
+
+  The times of a stream may leap or be missing.
+  """
+
+  def __init__(self, now: Callable[[], float] = time.monotonic):
+    self._now = now
+    self._begin = now()
+    self._origin: float | None = None  # The stream's time of second 0.
+    self._newest = 0.0
+
+  def second(self, stream_time: float | None) -> float:
+    """The second of a frame with this time in the stream."""
+    if stream_time is None:
+      self._newest = max(self._newest, self._now() - self._begin)
+      return self._newest
+    if self._origin is None or stream_time - self._origin < self._newest:
+      self._origin = stream_time - self._newest
+    self._newest = stream_time - self._origin
+    return self._newest
+
+
+def is_url(source: str) -> bool:
+  """Whether a source is a stream from the network."""
+  return "://" in source and urlsplit(source).scheme.lower() in SCHEMES
+
+
+def _is_camera(source: str) -> bool:
+  """Whether a source is a device."""
+  try:
+    return stat.S_ISCHR(os.stat(file_path(source)).st_mode)
+  except OSError:
+    return False

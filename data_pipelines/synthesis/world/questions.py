@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions about the scenes of a world, by task, and their balance.
+
+A scene is named by its background: "What shape is on red?". A space precedes every word that
+matters, in questions, answers and captions, so that all give the same pieces of a tokenizer.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+import itertools
+from typing import NamedTuple
+
+from numpy.random import Generator
+
+from data_pipelines.synthesis.shapes import SHAPES
+from data_pipelines.synthesis.world.recipe import WorldRecipe
+from data_pipelines.synthesis.world.scenes import NUMBERS, WorldScene
+
+MOST_COUNTED = 3  # Larger counts are not asked.
+_EVEN_CHOICES = 12  # Kinds with more answers are not balanced exactly.
+
+
+class WorldQuestion(NamedTuple):
+  """A question.
+
+  `kind` is the task, the length of the scene where it matters, and that of the video if asked for.
+  """
+
+  kind: str
+  question: str
+  answer: str
+
+  @property
+  def task(self) -> str:
+    """The task without the length."""
+    return self.kind.partition("/")[0]
+
+
+Scenes = Sequence[WorldScene]
+
+
+def world_questions(scenes: Scenes, recipe: WorldRecipe) -> list[WorldQuestion]:
+  """All questions of the recipe's tasks about a video."""
+  group = length_group(scenes, recipe)
+  questions = []
+  for task in recipe.tasks:
+    for question in _TASKS[task](scenes, recipe):
+      questions.append(question._replace(kind=f"{question.kind}{group}"))
+  return questions
+
+
+def length_group(scenes: Scenes, recipe: WorldRecipe) -> str:
+  """The end of kinds by the length of a video.
+
+  "/Short", "/Medium" or "/Long"; "" without recipe.length_bounds.
+  """
+  low, high = recipe.length_bounds
+  if not high:
+    return ""
+  seconds = scenes[-1].stop
+  if seconds < low:
+    return "/Short"
+  return "/Medium" if seconds < high else "/Long"
+
+
+def _shape(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for scene in scenes:
+    question = f"What shape is on {scene.background}?"
+    yield WorldQuestion(f"shape/{scene.length}", question, f"a {scene.shape}")
+
+
+def _colour(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for scene in scenes:
+    question = f"What colour is on {scene.background}?"
+    yield WorldQuestion(f"colour/{scene.length}", question, f"it is {scene.colour}")
+
+
+def _scene(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for scene in scenes:
+    question = f"Describe the scene on {scene.background}."
+    yield WorldQuestion(f"scene/{scene.length}", question, f"a {scene.colour} {scene.shape}")
+
+
+def _digit(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for scene in scenes:
+    question = f"Which digit is on {scene.background}?"
+    yield WorldQuestion(f"digit/{scene.length}", question, f"it is {scene.digit}")
+
+
+def _motion(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for scene in scenes:
+    if scene.motion:
+      question = f"Which way does it move on {scene.background}?"
+      yield WorldQuestion(f"motion/{scene.length}", question, f"it moves {scene.motion}")
+
+
+def _speed(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for scene in scenes:
+    if scene.motion:
+      question = f"How does it move on {scene.background}?"
+      yield WorldQuestion(f"speed/{scene.length}", question, f"it is {scene.speed}")
+
+
+def _order(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for before, after in itertools.combinations(scenes, 2):
+    for first, second in ((before, after), (after, before)):
+      question = f"What comes first, {first.background} or {second.background}?"
+      yield WorldQuestion("order", question, f"it is {before.background}")
+
+
+def _next(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for before, after in itertools.pairwise(scenes):
+    question = f"What comes after {before.background}?"
+    yield WorldQuestion(f"next/{after.length}", question, f"it is {after.background}")
+
+
+def _count(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  for shape in SHAPES:
+    count = sum(scene.shape == shape for scene in scenes)
+    if count <= MOST_COUNTED:
+      question = f"How many scenes have a {shape}?"
+      yield WorldQuestion("count", question, f"there are {NUMBERS[count]}")
+
+
+def _when(scenes: Scenes, recipe: WorldRecipe) -> Iterator[WorldQuestion]:
+  for scene in scenes[1:]:  # The first one always begins at 0.
+    seconds = recipe.time_step * round(scene.start / recipe.time_step)
+    question = f"When does {scene.background} begin?"
+    yield WorldQuestion(f"when/{scene.length}", question, f"at {seconds} seconds")
+
+
+_TASKS: dict[str, Callable[[Scenes, WorldRecipe], Iterator[WorldQuestion]]] = {
+  "shape": _shape,
+  "colour": _colour,
+  "scene": _scene,
+  "digit": _digit,
+  "motion": _motion,
+  "speed": _speed,
+  "order": _order,
+  "next": _next,
+  "count": _count,
+  "when": _when,
+}
+
+
+class PlacedQuestion(NamedTuple):
+  """A question about the video of a number."""
+
+  video: int
+  asked: WorldQuestion
+
+
+def balanced(
+  rng: Generator,
+  questions: Sequence[PlacedQuestion],
+  limit: int = 0,
+) -> list[PlacedQuestion]:
+  """Questions of one kind with equally frequent answers.
+
+  Every answer is kept as often as the rarest one. Of seconds only the frequent ones are kept, as
+  many as keep the most questions. limit: questions of the kind; 0 = no bound. A kind with many
+  different answers, such as colour and shape at once, is only shortened: its answers are uniform as
+  they are drawn.
+  """
+  order = [int(place) for place in rng.permutation(len(questions))]
+  by_answer = defaultdict(list)
+  for place in order:
+    by_answer[questions[place].asked.answer].append(place)
+  counts = sorted(map(len, by_answer.values()), reverse=True)
+  if len(counts) > _EVEN_CHOICES and questions[0].asked.task != "when":
+    return [questions[place] for place in sorted(order[: limit or None])]
+  kept = len(counts)
+  if questions[0].asked.task == "when":
+    kept = max(range(1, len(counts) + 1), key=lambda size: size * counts[size - 1])
+  of_each = counts[kept - 1]
+  if limit:
+    of_each = max(1, min(of_each, limit // kept))
+  chosen = []
+  for places in by_answer.values():
+    if len(places) >= counts[kept - 1]:
+      chosen += places[:of_each]
+  return [questions[place] for place in sorted(chosen)]
+
+
+def chance_of(questions: Sequence[PlacedQuestion]) -> float:
+  """The best score without a video.
+
+  The scene that a question names cannot be the answer to what comes after it, and one of the two
+  scenes of a question about order is the answer.
+  """
+  asked = questions[0].asked
+  if asked.task == "order":
+    return 1 / 2
+  answers = {question.asked.answer for question in questions}
+  return 1 / max(1, len(answers) - (asked.task == "next"))

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Averages of parameters over steps, as a checkpoint holds them.
+
+A run with config.optim.ema, or of kind "schedule_free", saves two values of every parameter that it
+trains: params/PATH, from which the run goes on, and average/PATH in float32. Whoever answers,
+evaluates, exports or starts another run reads the average, unless `read_last_values` was called.
+"""
+
+from collections.abc import Container
+
+AVERAGE = "average"  # Tree of a checkpoint.
+PARAMS = "params"
+DTYPE = "float32"  # Of every average.
+
+_LAST_VALUES: set[bool] = set()  # Holds True once `read_last_values` was called.
+
+
+def read_last_values() -> None:
+  """Reads the values of the last step in place of averages.
+
+  For the rest of this process.
+  """
+  _LAST_VALUES.add(True)
+
+
+def reads_last_values() -> bool:
+  """Whether `read_last_values` was called."""
+  return bool(_LAST_VALUES)
+
+
+def tree_of(path: str, stored: Container[str]) -> str:
+  """The tree from which a parameter is read.
+
+  stored: names of all arrays of a checkpoint, such as "params/llm/norm/scale".
+  """
+  if not reads_last_values() and f"{AVERAGE}/{path}" in stored:
+    return AVERAGE
+  return PARAMS

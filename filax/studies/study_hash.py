@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hashes of what a run or a cell depends on.
+
+Settings that change speed or logs alone are left out, and paths of made data count by the recipe of
+the data, not by the folder in which it lies.
+"""
+
+from collections.abc import Mapping
+import copy
+import hashlib
+import json
+from typing import Any
+
+from filax.evals.hashes import checkpoint_hash
+from filax.studies.design import QuestionSet, StudyCell, StudyDesign, TrainedRun
+
+SHORT = 8  # Digits of a hash in a folder's name.
+_SPEED_ONLY = (
+  ("", ("log_every", "checkpoint_every", "keep", "stall_seconds", "profile", "peak_tflops")),
+  ("data", ("cache", "threads", "workers", "prefetch", "open_seconds", "decode_seconds")),
+)
+
+
+def run_hash(design: StudyDesign, run: str, seed: int) -> str:
+  """The hash of a run's data and of its chain's configs."""
+  configs = [_lasting_settings(part) for part in design.chain(run)]
+  return digest_of(dict(data=dict(design.data), configs=configs, seed=seed))
+
+
+def cell_hash(design: StudyDesign, cell: StudyCell, seed: int) -> str:
+  """The hash of a cell's source and of what it is asked."""
+  if cell.run:
+    source = run_hash(design, cell.run, seed)
+  else:  # A folder that has moved is still the same checkpoint.
+    source = checkpoint_hash(cell.checkpoint) or cell.checkpoint
+  questions = [_asked(questions) for questions in design.questions.values()]
+  return digest_of(
+    dict(
+      source=source,
+      data=dict(design.data),
+      infer=dict(cell.infer),
+      dropout=cell.dropout,
+      blind=cell.blind,
+      questions=questions,
+    )
+  )
+
+
+def data_hash(design: StudyDesign) -> str:
+  """The hash of the recipe of a study's data."""
+  return digest_of(dict(design.data))
+
+
+def digest_of(value: Any) -> str:
+  """The sha256 of a value as JSON with sorted keys."""
+  text = json.dumps(value, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _lasting_settings(run: TrainedRun) -> dict[str, Any]:
+  """The config of a run without settings of speed and logs."""
+  config = copy.deepcopy(dict(run.config))
+  for section, names in _SPEED_ONLY:
+    settings = config.get(section, {}) if section else config
+    for name in names:
+      settings.pop(name, None)
+  return config
+
+
+def _asked(questions: QuestionSet) -> Mapping[str, Any]:
+  """What the answers to a set of questions depend on."""
+  return dict(
+    name=questions.name,
+    manifest=questions.manifest,
+    protocol=questions.protocol,
+    limit=questions.limit,
+  )

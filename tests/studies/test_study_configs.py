@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every study builds, small and with the 7B, and claims only what it measures."""
+
+from ml_collections import ConfigDict
+import pytest
+
+from data_pipelines.synthesis.world.recipe import read_recipe
+from filax.cli import study
+from filax.models import components
+from filax.settings import check_settings
+from filax.studies.study_run import check_run
+from filax.studies.study_units import answering_selector
+
+WITHOUT_PARAMETERS = ("tome", "uneven", "pixel_shuffle")
+NAMES = sorted(path.stem for path in study.STUDIES.glob("[fv]*_*.py"))
+
+
+def design_of(name, argument):
+  path, _ = study.study_file(name)
+  return study.load_design(path, argument)
+
+
+@pytest.mark.parametrize("argument", ["", "7b"])
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_and_cells_build(name, argument):
+  """The model of each run, its rows, and each cell's selector over its frames."""
+  design = design_of(name, argument)
+  for run in design.runs.values():
+    config = ConfigDict(run.config)
+    check_settings(config)
+    model = components.build_video_lm(config.model)
+    layout = model.layout()
+    frames = model.selector.groups(config.data.sampling.frames) * layout.tokens_per_group
+    assert 0 < frames < config.data.rows[-1][2]
+    assert all(row[0] % layout.frames_per_group == 0 for row in config.data.rows)
+  for cell in design.cells.values():
+    if cell.run:
+      config = design.runs[cell.run].config
+      answering_selector(config["infer"], cell).groups(
+        cell.infer.get("sampling", config["infer"]["sampling"])["frames"]
+      )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argument", ["", "7b"])
+@pytest.mark.parametrize("name", ["fila_table3", "vcf_table6", "vcf_table5"])
+def test_rates_fit_the_parameters(name, argument):
+  """These studies have all the models of the others.
+
+  Paths of parameters do not depend on sizes, so those of the 7B are read off tiny parts.
+  """
+  for run in design_of(name, argument).runs.values():
+    config = ConfigDict(run.config)
+    if argument:
+      config.model.encoder.variant = "tiny"
+      config.model.llm.variant = "tiny"
+      config.model.llm.dropout = "off"
+      if config.model.merger.name in WITHOUT_PARAMETERS:
+        config.model.merger = dict(name="mean")
+    check_run(config)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_small_world_can_be_made(name):
+  recipe = dict(design_of(name, "").data)
+  assert recipe.pop("kind") == "world"
+  read_recipe(recipe)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_sizes_make_the_same_claims(name):
+  """The same order of the same cells, in as many columns or more."""
+  claims = []
+  for argument in ("", "7b"):
+    pairs = {(claim.higher, claim.lower) for claim in design_of(name, argument).contrasts}
+    claims.append(pairs)
+  assert all(claims)
+  if name not in ("vcf_table5", "vcf_table6", "vcf_fig8"):  # Other levels and layers.
+    assert claims[0] <= claims[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_claims_follow_the_published_numbers(name):
+  design = design_of(name, "")
+  for claim in design.contrasts:
+    higher = design.published.get((claim.column, claim.higher))
+    lower = design.published.get((claim.column, claim.lower))
+    if higher is not None and lower is not None:
+      assert higher > lower, claim
+
+
+def test_a_checkpoint_may_stand_for_the_runs():
+  design = design_of("vcf_table7", "7b,checkpoint=released")
+  assert not design.runs
+  assert {cell.checkpoint for cell in design.cells.values()} == {"released"}
+
+
+def test_studies_share_runs_by_their_names():
+  """The run "see" of two studies is the same, so one workdir trains it once."""
+  runs = [design_of(name, "").runs["see"] for name in ("fila_table2", "fila_tokens")]
+  assert runs[0] == runs[1]
