@@ -170,13 +170,16 @@ class PageLayout:
     return self._changes(self._actions.begin_anew(_page_id(request)))
 
   def _on_stop(self, request: gr.Request) -> None:
-    self._actions.stop(_page_id(request))
+    self._actions.stop_answer(_page_id(request))
 
   def _on_leave(self, request: gr.Request) -> None:
     self._actions.talks.leave(_page_id(request))
 
   def _controls(self, selector, dropout, frames, tokens, temperature, attention) -> PageControls:
-    """The controls' values; a number that was not changed is left to the checkpoint."""
+    """The controls' values.
+
+    A number of frames that was not changed is left to the checkpoint.
+    """
     count = None if frames in (None, self._default_frames) else int(frames)
     look = LookSettings(selector or "", (dropout or "").strip(), count)
     new_tokens = None if tokens is None else int(tokens)
