@@ -61,7 +61,7 @@ class PageActions:
     self._looks = VideoLooks(engine)
     self.talks = PageTalks()
 
-  async def choose(
+  async def choose_video(
     self, page: str, chosen: tuple[str, str, str], controls: PageControls
   ) -> AsyncIterator[PageUpdate]:
     """Begins a talk about a video.
@@ -138,7 +138,7 @@ class PageActions:
     turns = _prompt_turns(talk.turns)
     try:
       look = await self._looks.look(talk.video.medium(controls.look.frames), controls.look)
-      shares, seconds = await self._looks.attention(look, turns, answer)
+      shares, seconds = await self._looks.measure_attention(look, turns, answer)
     except RequestError as error:
       yield dataclasses.replace(_failure(error), running=None)
       return

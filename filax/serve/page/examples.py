@@ -21,7 +21,7 @@ class PageExample:
   question: str
 
   @property
-  def name(self) -> str:
+  def file_name(self) -> str:
     """The file's name."""
     return self.path.name
 

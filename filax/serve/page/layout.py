@@ -158,7 +158,7 @@ class PageLayout:
     if kind == "example" and key.isdecimal() and int(key) < len(self._examples):
       question = self._examples[int(key)].question
       yield self._changes(PageUpdate(question=question))
-    async for update in self._actions.choose(page, chosen, self._controls(*controls)):
+    async for update in self._actions.choose_video(page, chosen, self._controls(*controls)):
       yield self._changes(update)
 
   async def _on_ask(self, question: str, request: gr.Request, *controls):
@@ -251,7 +251,7 @@ def _player(examples: Sequence[PageExample]) -> Any:
     element("input", type="file", accept="video/*,image/gif,.mkv,.avi,.mov,.webm,.ts", id="file"),
     class_="drop",
   )
-  buttons = drawings.player_parts([(example.name, example.question) for example in examples])
+  buttons = drawings.player_parts([(example.file_name, example.question) for example in examples])
   note = element("p", class_="upload-note", role="status")
   video = element("video", controls="", playsinline="", preload="metadata", id="video")
   return _html(

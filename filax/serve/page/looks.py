@@ -91,7 +91,7 @@ class VideoLooks:
     with reported(medium):
       return _draw_look(encoded)
 
-  async def attention(
+  async def measure_attention(
     self, look: VideoLook, turns: Sequence[Turn], answer: str
   ) -> tuple[np.ndarray, float]:
     """(share of the attention on each group [G], seconds that measuring took).

@@ -45,7 +45,7 @@ def mount_page(
     if kind == "upload":
       return PickedVideo(str(find_upload(key)), name[:LONGEST_NAME] or "The video")
     example = _example_at(examples, key)
-    return PickedVideo(str(example.path), example.name)
+    return PickedVideo(str(example.path), example.file_name)
 
   actions = PageActions(engine, find_video)
   layout = PageLayout(actions, engine.session, limits, examples, pathlib.PurePath(source).name)
