@@ -31,11 +31,11 @@ class GroupAttention:
 def group_attention(
   loaded: LoadedModel, media: EncodedMedia, turns: Sequence[Turn], answer: str = ""
 ) -> GroupAttention:
-  """Attention to the groups of a video, mean over heads and looking tokens.
+  """Attention to the groups of a video.
 
-  The tokens that look are those whose outputs choose the answer's tokens: the last of the prompt,
-  and all but the last of the answer. Without an answer it is the last of the prompt alone. Visual
-  dropout is off, so that every layer sees every group.
+  Mean over heads and the tokens that look: those whose outputs choose the answer's tokens, which
+  are the last of the prompt and all but the last of the answer. Without an answer it is the last of
+  the prompt alone. Visual dropout is off, so that every layer sees every group.
   """
   processor = loaded.processor
   prompt, _ = processor.encode_prompt(turns, [media])

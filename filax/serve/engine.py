@@ -122,9 +122,10 @@ class Engine:
     return future
 
   def encode_video(self, medium: Medium, selector: str = "", dropout: str = "") -> EncodedVideo:
-    """A video as a request encodes it, or from the kept visual tokens.
+    """Reads and encodes a video as a request does.
 
-    For what is shown beside answers; waits for the device. Raises RequestError.
+    Kept visual tokens are found again. For what is shown beside answers; waits for the device.
+    Raises RequestError.
     """
     loaded = self._variants.find_variant(selector, dropout)
     check_sees_media(loaded, [medium])

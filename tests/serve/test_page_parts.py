@@ -81,7 +81,7 @@ def test_examples_are_questions_about_different_videos(tmp_path):
   write_corpus(tmp_path, records)
   for checkpoint in ("stage2", "stage2/checkpoints/100"):
     chosen = examples.find_examples(str(tmp_path / checkpoint))
-    assert [example.name for example in chosen] == ["a.mp4", "b.mp4"]
+    assert [example.file_name for example in chosen] == ["a.mp4", "b.mp4"]
     assert chosen[0].question == "What shape?"
 
 

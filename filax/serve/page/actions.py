@@ -49,7 +49,10 @@ CLEARED = PageUpdate(
 
 
 class PageActions:
-  """The actions of all open pages; `page` is the random id of one."""
+  """The actions of all open pages.
+
+  `page` is the random id of one.
+  """
 
   def __init__(self, engine: Engine, find_video: Callable[[str, str, str], PickedVideo]):
     """find_video: (kind, key, name) -> an upload or an example; raises RequestError."""
@@ -58,12 +61,12 @@ class PageActions:
     self._looks = VideoLooks(engine)
     self.talks = PageTalks()
 
-  async def choose(
+  async def choose_video(
     self, page: str, chosen: tuple[str, str, str], controls: PageControls
   ) -> AsyncIterator[PageUpdate]:
-    """Begins a talk about a video, and shows what the model sees of it.
+    """Begins a talk about a video.
 
-    chosen: (kind, key, name), for find_video.
+    Shows what the model sees of it.     chosen: (kind, key, name), for find_video.
     """
     try:
       video = self._find_video(*chosen)
@@ -135,7 +138,7 @@ class PageActions:
     turns = _prompt_turns(talk.turns)
     try:
       look = await self._looks.look(talk.video.medium(controls.look.frames), controls.look)
-      shares, seconds = await self._looks.attention(look, turns, answer)
+      shares, seconds = await self._looks.measure_attention(look, turns, answer)
     except RequestError as error:
       yield dataclasses.replace(_failure(error), running=None)
       return
@@ -147,9 +150,9 @@ class PageActions:
       phases=None if usage is None else drawings.phase_table(usage, seconds),
     )
 
-  def stop(self, page: str) -> None:
+  def stop_answer(self, page: str) -> None:
     """Ends the answer that a page waits for."""
-    self.talks.talk(page).stop()
+    self.talks.talk(page).end_answer()
 
   def begin_anew(self, page: str) -> PageUpdate:
     """Forgets the questions so far; the video stays."""
@@ -185,7 +188,7 @@ def _request(talk: PageTalk, question: str, controls: PageControls) -> AnswerReq
 
 
 def _usage(talk: PageTalk) -> Usage | None:
-  """What the talk's answer took; None if it was stopped before that was known."""
+  """What the talk's answer took; None if it was stopped."""
   if talk.handle is None:
     return None
   try:
@@ -195,14 +198,14 @@ def _usage(talk: PageTalk) -> Usage | None:
 
 
 def _end(talk: PageTalk) -> None:
-  """Forgets the handle. An answer that nobody waits for any more is cancelled."""
+  """Forgets the handle, and cancels an answer that nobody waits for."""
   if talk.handle is not None:
     talk.handle.cancel()
   talk.handle = None
 
 
 def _prompt_turns(turns: Sequence[tuple[str, str]]) -> tuple[Turn, ...]:
-  """The turns of a talk up to its last question, for the prompt."""
+  """The turns of a talk up to its last question."""
   prompt: list[Turn] = []
   for question, answer in turns:
     if prompt:

@@ -24,7 +24,7 @@ def sentence(text: str, kind: str = "note") -> Markup:
 
 
 def time_text(seconds: float, duration: float) -> str:
-  """A moment of a video: "1:15", or "7.3 s" in one of less than a minute."""
+  """A moment of a video: "1:15", "7.3 s" in a short one."""
   return clock(seconds) if duration >= 60 else f"{seconds:.1f} s"
 
 
@@ -59,7 +59,7 @@ def _sheet(title: str, groups: FrameGroups, look: VideoLook, shares: np.ndarray 
 
 
 def _group(frames: Sequence[SheetFrame], heat: float | None, duration: float) -> Markup:
-  """The frames of a group; a click on one moves the player there."""
+  """The frames of a group, which move the player."""
   pictures = []
   for frame in frames:
     text = time_text(frame.seconds, duration)

@@ -21,7 +21,7 @@ class PageExample:
   question: str
 
   @property
-  def name(self) -> str:
+  def file_name(self) -> str:
     """The file's name."""
     return self.path.name
 
@@ -74,7 +74,7 @@ def _by_kind(records: Any) -> list[Mapping[str, Any]]:
 
 
 def _example(corpus: pathlib.Path, record: Mapping[str, Any]) -> PageExample | None:
-  """The example of a record; None if it has another form or its file is gone."""
+  """The example of a record; None without its question or file."""
   try:
     path = corpus / record["video"]
     _, _, question = record["conversations"][0]["value"].partition("\n")

@@ -158,7 +158,7 @@ class PageLayout:
     if kind == "example" and key.isdecimal() and int(key) < len(self._examples):
       question = self._examples[int(key)].question
       yield self._changes(PageUpdate(question=question))
-    async for update in self._actions.choose(page, chosen, self._controls(*controls)):
+    async for update in self._actions.choose_video(page, chosen, self._controls(*controls)):
       yield self._changes(update)
 
   async def _on_ask(self, question: str, request: gr.Request, *controls):
@@ -170,13 +170,16 @@ class PageLayout:
     return self._changes(self._actions.begin_anew(_page_id(request)))
 
   def _on_stop(self, request: gr.Request) -> None:
-    self._actions.stop(_page_id(request))
+    self._actions.stop_answer(_page_id(request))
 
   def _on_leave(self, request: gr.Request) -> None:
     self._actions.talks.leave(_page_id(request))
 
   def _controls(self, selector, dropout, frames, tokens, temperature, attention) -> PageControls:
-    """The controls' values; a number that was not changed is left to the checkpoint."""
+    """The controls' values.
+
+    A number of frames that was not changed is left to the checkpoint.
+    """
     count = None if frames in (None, self._default_frames) else int(frames)
     look = LookSettings(selector or "", (dropout or "").strip(), count)
     new_tokens = None if tokens is None else int(tokens)
@@ -248,7 +251,7 @@ def _player(examples: Sequence[PageExample]) -> Any:
     element("input", type="file", accept="video/*,image/gif,.mkv,.avi,.mov,.webm,.ts", id="file"),
     class_="drop",
   )
-  buttons = drawings.player_parts([(example.name, example.question) for example in examples])
+  buttons = drawings.player_parts([(example.file_name, example.question) for example in examples])
   note = element("p", class_="upload-note", role="status")
   video = element("video", controls="", playsinline="", preload="metadata", id="video")
   return _html(

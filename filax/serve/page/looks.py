@@ -27,7 +27,10 @@ KEPT = 8  # Videos whose visual tokens stay on the device for the page.
 
 @dataclasses.dataclass(frozen=True)
 class LookSettings:
-  """What the page's controls say about frames; "" and None leave it to the checkpoint."""
+  """What the page's controls say about frames.
+
+  "" and None leave it to the checkpoint.
+  """
 
   selector: str = ""
   dropout: str = ""
@@ -88,7 +91,7 @@ class VideoLooks:
     with reported(medium):
       return _draw_look(encoded)
 
-  async def attention(
+  async def measure_attention(
     self, look: VideoLook, turns: Sequence[Turn], answer: str
   ) -> tuple[np.ndarray, float]:
     """(share of the attention on each group [G], seconds that measuring took).
@@ -104,7 +107,7 @@ class VideoLooks:
 
 
 def _draw_look(encoded: EncodedVideo) -> VideoLook:
-  """Reads small pictures of the frames of a video that the model sees."""
+  """Reads small pictures of the frames that the model sees."""
   loaded = encoded.loaded
   read = encoded.read
   groups = read.times[encoded.media.groups]
@@ -127,14 +130,14 @@ def _frame_groups(times: np.ndarray, pictures: Mapping[float, str]) -> FrameGrou
 
 
 def _thinned_groups(times: np.ndarray) -> np.ndarray:
-  """Evenly chosen groups [g K] of all [G K], so that MOST_PICTURES suffice."""
+  """Evenly chosen groups [g K] of all, within MOST_PICTURES."""
   count = min(len(times), max(1, MOST_PICTURES // times.shape[1]))
   places = np.linspace(0, len(times) - 1, count)
   return times[places.round().astype(int)]
 
 
 def _small_pictures(encoded: EncodedVideo, times: np.ndarray) -> dict[float, str]:
-  """Second -> a JPEG of the frame on screen then, as a data URL."""
+  """Second -> the frame on screen then, as a data URL."""
   processor = encoded.loaded.processor
   frames, _ = read_timeline(
     encoded.read.timeline,

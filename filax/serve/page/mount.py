@@ -26,7 +26,7 @@ LONGEST_NAME = 100  # Letters.
 def mount_page(
   app: Any, engine: Engine, limits: ServingLimits, find_upload: Callable[[str], pathlib.Path]
 ) -> Callable[[], None]:
-  """Adds the page to a FastAPI application, below all routes that it has.
+  """Adds the page to a FastAPI application, below its routes.
 
   find_upload: id of an uploaded file -> its path; raises RequestError. Returns a function that
   ends the connections of open pages; call it in the event loop when the server stops. Raises
@@ -45,7 +45,7 @@ def mount_page(
     if kind == "upload":
       return PickedVideo(str(find_upload(key)), name[:LONGEST_NAME] or "The video")
     example = _example_at(examples, key)
-    return PickedVideo(str(example.path), example.name)
+    return PickedVideo(str(example.path), example.file_name)
 
   actions = PageActions(engine, find_video)
   layout = PageLayout(actions, engine.session, limits, examples, pathlib.PurePath(source).name)
@@ -75,7 +75,7 @@ def _example_at(examples: Sequence[PageExample], key: str) -> PageExample:
 
 
 def _add_examples(app: Any, examples: Sequence[PageExample]) -> None:
-  """A route for the videos of the examples, which browsers may read in parts."""
+  """A route for the videos of the examples."""
   from fastapi.responses import FileResponse
 
   @app.get("/page/examples/{number}", include_in_schema=False)
@@ -84,7 +84,7 @@ def _add_examples(app: Any, examples: Sequence[PageExample]) -> None:
 
 
 class UsedRoutes:
-  """ASGI application that serves only the routes of another that the page uses."""
+  """ASGI application that serves only the routes that the page uses."""
 
   def __init__(self, app: Any):
     self._app = app

@@ -25,7 +25,7 @@ class PickedVideo:
   name: str  # What the page calls it.
 
   def medium(self, frames: int | None = None) -> Medium:
-    """The video for the engine; at most `frames` frames are read of it."""
+    """The video for the engine, with at most `frames` frames."""
     return Medium(VIDEO, (self.path,), FrameSettings(frames=frames), label=self.name)
 
 
@@ -38,7 +38,7 @@ class PageTalk:
   handle: AnswerHandle | None = None  # Of the answer that is generated now.
   stopped: bool = False  # Whether a person ended that answer.
 
-  def stop(self) -> None:
+  def end_answer(self) -> None:
     """Ends the answer that is generated now, if any."""
     if self.handle is not None:
       self.stopped = True
@@ -66,7 +66,10 @@ class PageTalk:
     return AnswerRequest(tuple(messages), settings, selector, dropout)
 
   def bubbles(self, question: str = "", answer: str = "") -> list[dict[str, str]]:
-    """Messages for the chat: all turns, then a question with what there is of its answer."""
+    """Messages for the chat.
+
+    All turns, then a question with what there is of its answer.
+    """
     turns = list(self.turns)
     if question:
       turns.append((question, answer))
@@ -79,7 +82,7 @@ class PageTalk:
 
 
 class PageTalks:
-  """The talk of each open page, by the random id that the page drew."""
+  """The talk of each open page, by the page's random id."""
 
   def __init__(self, most: int = MOST_PAGES):
     self._most = most
@@ -105,4 +108,4 @@ class PageTalks:
     """Forgets a page that was closed, and ends what it generates."""
     talk = self._talks.pop(page, None)
     if talk is not None:
-      talk.stop()
+      talk.end_answer()
