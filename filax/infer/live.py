@@ -26,10 +26,11 @@ from filax.infer.live_frames import WaitingFrames
 from filax.infer.live_prompt import VideoPrompt
 from filax.infer.loaded import LoadedModel
 from filax.infer.prefix import CHUNK, QUESTIONS, IndexedTokens
+from filax.infer.text_stream import TextStream
 from filax.infer.video import frame_unit
 
 DROPS = ("oldest", "attended")
-SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k")  # Of an answer.
+SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p")  # Of an answer.
 MANY = 32  # Frames encoded at a time if as many wait.
 KEPT_SHARE = 0.75  # Of the budget that stays when it is full, so that drops are rare.
 NEWEST_SHARE = 0.25  # Of the kept groups that attention never drops.
@@ -129,15 +130,18 @@ class LiveSession:
   def ask(self, question: str, *, seed: int = 0, **settings) -> Answer:
     """Answers a question about what was seen.
 
-    `settings`: max_new_tokens, temperature (0 is greedy), top_p and top_k; None means the value of
-    config.infer. Raises ValueError before the first whole clip, and for a question beyond `room`.
+    `settings`: max_new_tokens, temperature (0 is greedy), top_p, top_k and min_p; None means the
+    value of config.infer. The answer ends before the first of `stop_strings`. Raises ValueError
+    before the first whole clip, and for a question beyond `room`.
     """
     streamed = self.stream(question, seed=seed, **settings)
     for _ in streamed:
       pass
     return streamed.answer
 
-  def stream(self, question: str, *, seed: int = 0, **settings) -> StreamedAnswer:
+  def stream(
+    self, question: str, *, seed: int = 0, stop_strings: Sequence[str] = (), **settings
+  ) -> StreamedAnswer:
     """The answer of `ask`, piece by piece while it is generated.
 
     Stopping the iteration, or `cancel_answer`, ends it. Raises RuntimeError while another answer is
@@ -151,12 +155,14 @@ class LiveSession:
     temperature = values["temperature"]
     top_p = values["top_p"]
     top_k = values.get("top_k", 0)
-    check_answer_settings(new_tokens, temperature, top_p, top_k)
+    min_p = values.get("min_p", 0.0)
+    check_answer_settings(new_tokens, temperature, top_p, top_k, min_p)
     sampling = decoding.sampling_settings(
       self.loaded.model,
       temperature=temperature,
       top_p=top_p,
       top_k=top_k,
+      min_p=min_p,
       vocab=values["vocab"],
       stop=values["stop"],
     )
@@ -178,7 +184,9 @@ class LiveSession:
       open_answer = LiveAnswer(answer, self._lock)
       self._open = weakref.ref(open_answer)
       turns = templates.question(question, 1)
-      return StreamedAnswer(self, turns, open_answer, self._cache.length + len(prompt.tokens))
+      text = TextStream(self.loaded.processor.tokenizer.decode, stop_strings)
+      prompt_tokens = self._cache.length + len(prompt.tokens)
+      return StreamedAnswer(self, turns, open_answer, prompt_tokens, [text])
 
   def cancel_answer(self) -> None:
     """Ends the answer that is open, if any."""

@@ -171,7 +171,7 @@ def test_kept_keys_turn_to_their_new_positions(apart, clip_model):
 
 
 def test_attention_is_that_of_the_whole_prompt(clip_model):
-  """The reference is VideoLM.last_attention over the whole prompt."""
+  """The reference is VideoLM.attention_from over the whole prompt."""
   frames, times = drawn(16, clip_model.model.encoder.size)
   live = clip_model.live(tokens=TOKENS, drop="attended")
   live.append(frames, times)
@@ -185,7 +185,8 @@ def test_attention_is_that_of_the_whole_prompt(clip_model):
     jnp.asarray([prompt]),
     media.table[None],
     jnp.asarray([index]),
-    method="last_attention",
+    jnp.asarray([[len(prompt) - 1]]),
+    method="attention_from",
   )
   middle = np.asarray(by_layer)[plain.model.llm.depth // 2, 0, : len(scores)]
   np.testing.assert_allclose(scores, middle, atol=1e-5)
