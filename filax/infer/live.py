@@ -26,6 +26,7 @@ from filax.infer.live_frames import WaitingFrames
 from filax.infer.live_prompt import VideoPrompt
 from filax.infer.loaded import LoadedModel
 from filax.infer.prefix import CHUNK, QUESTIONS, IndexedTokens
+from filax.infer.text_stream import TextStream
 from filax.infer.video import frame_unit
 
 DROPS = ("oldest", "attended")
@@ -178,7 +179,9 @@ class LiveSession:
       open_answer = LiveAnswer(answer, self._lock)
       self._open = weakref.ref(open_answer)
       turns = templates.question(question, 1)
-      return StreamedAnswer(self, turns, open_answer, self._cache.length + len(prompt.tokens))
+      texts = [TextStream(self.loaded.processor.tokenizer.decode)]
+      prompt_tokens = self._cache.length + len(prompt.tokens)
+      return StreamedAnswer(self, turns, open_answer, prompt_tokens, texts)
 
   def cancel_answer(self) -> None:
     """Ends the answer that is open, if any."""
