@@ -27,6 +27,7 @@ extensions = [
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["generators"]
 highlight_language = "none"
+smartquotes = False  # Quotes in texts are often those of a setting.
 
 html_theme = "furo"
 html_title = "FiLax"

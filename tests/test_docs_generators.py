@@ -85,6 +85,11 @@ def test_every_setting_is_listed():
     assert f"| `config.{name}` |" in page
 
 
+def test_settings_of_a_group_stand_together():
+  headings = [line for line in settings_page.settings_lines() if line.startswith("## config")]
+  assert headings[0] == "## config" and len(headings) == len(set(headings))
+
+
 def test_comments_of_settings_are_read():
   notes = settings_page.comments("  # Above,\n  c.first = 1  # beside.\n  second=2,  # Two.\n")
   assert notes == {"first": "Above, beside.", "second": "Two."}

@@ -21,16 +21,15 @@ from configs.studies.common import (
 )
 
 SOURCE = "Table 7"
-CELLS: dict[str, tuple] = (
-  dict(  # Title, dropout with {0} for the shallow and {1} for the deep layer, MLVU, VideoMME.
-    none=("no dropout", "off", 71.8, 61.2),
-    uniform_shallow=("uniform/0.5, shallow", "{0}:uniform:0.5", 71.2, 60.4),
-    attention_shallow=("attention/0.5, shallow", "{0}:attention:0.5", 70.7, 60.8),
-    uniform_deep=("uniform/0.5, deep", "{1}:uniform:0.5", 71.7, 61.8),
-    attention_deep=("attention/0.5, deep", "{1}:attention:0.5", 72.1, 61.7),
-    attention_both=("attention/0.75, /0.25", "{0}:attention:0.75,{1}:attention:0.25", 71.4, 60.9),
-    mixed=("uniform/0.75, attention/0.25", "{0}:uniform:0.75,{1}:attention:0.25", 72.0, 61.1),
-  )
+# Title, dropout with {0} for the shallow and {1} for the deep layer, MLVU, VideoMME.
+CELLS: dict[str, tuple] = dict(
+  none=("no dropout", "off", 71.8, 61.2),
+  uniform_shallow=("uniform/0.5, shallow", "{0}:uniform:0.5", 71.2, 60.4),
+  attention_shallow=("attention/0.5, shallow", "{0}:attention:0.5", 70.7, 60.8),
+  uniform_deep=("uniform/0.5, deep", "{1}:uniform:0.5", 71.7, 61.8),
+  attention_deep=("attention/0.5, deep", "{1}:attention:0.5", 72.1, 61.7),
+  attention_both=("attention/0.75, /0.25", "{0}:attention:0.75,{1}:attention:0.25", 71.4, 60.9),
+  mixed=("uniform/0.75, attention/0.25", "{0}:uniform:0.75,{1}:attention:0.25", 72.0, 61.1),
 )
 PAIRS = (
   ("uniform_shallow", "attention_shallow"),

@@ -58,7 +58,7 @@ class LiveVideo:
     self._stopped = threading.Event()
 
   @property
-  def name(self) -> str:
+  def display_name(self) -> str:
     """The source without a user's name and password."""
     if not is_url(self.source):
       return self.source
@@ -115,9 +115,9 @@ class LiveVideo:
 
   def _stream(self) -> Iterator[LazyPicture]:
     """The frames of a camera or a stream, whose clock may leap."""
-    with reported(self.name), self._container() as container:
+    with reported(self.display_name), self._container() as container:
       if not container.streams.video:
-        raise MediaError(f"{self.name}: has no video stream.")
+        raise MediaError(f"{self.display_name}: has no video stream.")
       clock = _Clock()
       for packet in container.demux(container.streams.video[0]):
         for frame in self._decoded(packet):

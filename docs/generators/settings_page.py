@@ -26,14 +26,13 @@ def settings_lines() -> Iterator[str]:
   yield "are those of `configs/common.py`, and each stage changes the keys that differ. A value"
   yield "that a key may not have is refused before any work starts."
   notes = comments(SOURCE.read_text())
-  group = ""
+  groups: dict[str, list[str]] = {"": []}  # The settings of no group come first.
   for name, value in settings.leaves(common.base().to_dict()):
-    head = name.rpartition(".")[0]
-    if head != group or name == "seed":
-      group = head
-      yield from ("", f"## config{'.' if head else ''}{head}", "")
-      yield from ("| key | default | may be | |", "|---|---|---|---|")
-    yield setting_row(name, value, notes)
+    group = name.rpartition(".")[0]
+    groups.setdefault(group, []).append(setting_row(name, value, notes))
+  for group, rows in groups.items():
+    yield from ("", f"## {f'config.{group}'.rstrip('.')}", "")
+    yield from ("| key | default | may be | |", "|---|---|---|---|", *rows)
   yield from preset_lines()
 
 

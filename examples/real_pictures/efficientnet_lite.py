@@ -113,7 +113,7 @@ def read_parameters(file: str | os.PathLike) -> dict[str, Any]:
 
 
 def _convolution(tensors: Mapping[str, FileTensor], name: str, norm: str) -> dict[str, np.ndarray]:
-  """A convolution merged with its batch norm: kernel [h w in out], bias."""
+  """Kernel [h w in out] and bias, merged with the batch norm."""
   kernel = tensors[f"{name}.weight"].read_all()  # [out in h w]
   scale = tensors[f"{norm}.weight"].read_all()
   variance = tensors[f"{norm}.running_var"].read_all()

@@ -140,7 +140,8 @@ class _Watch:
     status = self._live.status
     if not status.frames:
       raise ValueError(
-        error or f"{self._video.name}: ended before a clip was whole ({status.waiting} frames)."
+        error
+        or f"{self._video.display_name}: ended before a clip was whole ({status.waiting} frames)."
       )
     if self._question and status.seconds > self._asked_at:
       self._answer(self._question)
@@ -149,10 +150,10 @@ class _Watch:
       missed=self._arrivals.missed, damaged=self._video.damaged
     )
     if self._args.json:
-      print(json.dumps(dict(event="end", source=self._video.name, error=error, **facts)))
+      print(json.dumps(dict(event="end", source=self._video.display_name, error=error, **facts)))
       sys.stdout.flush()
       return
-    reason = error or f"{self._video.name} ended."
+    reason = error or f"{self._video.display_name} ended."
     words = ", ".join(f"{value:g} {name}" for name, value in facts.items() if value)
     print(f"filax watch: {reason} Seen: {words}.", file=sys.stderr)
 

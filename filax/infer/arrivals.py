@@ -81,7 +81,7 @@ class Arrivals:
     except MediaError as failure:
       error = str(failure)
     except Exception as failure:  # Whatever it is, the questions about what was seen go on.
-      error = f"{self._video.name}: {failure or type(failure).__name__}."
+      error = f"{self._video.display_name}: {failure or type(failure).__name__}."
     self._queue.put(EndOfVideo(error))
     self._queue.put(None)
 

@@ -16,9 +16,9 @@ import numpy as np
 from data_pipelines.sample import Turn
 from data_pipelines.text import templates
 from filax.infer import decoding, encode
+from filax.infer.answer_settings import check_answer_settings
 from filax.infer.chat import Answer, StreamedAnswer
 from filax.infer.compiled import bucket
-from filax.infer.generate import check_answer_settings
 from filax.infer.live_answer import LiveAnswer
 from filax.infer.live_budget import LiveBudget
 from filax.infer.live_cache import LiveCache

@@ -127,15 +127,15 @@ class Engine:
     Kept visual tokens are found again. For what is shown beside answers; waits for the device.
     Raises RequestError.
     """
-    loaded = self._variants.find(selector, dropout)
+    loaded = self._variants.find_variant(selector, dropout)
     check_sees_media(loaded, [medium])
-    read = self._media.read(loaded, medium, True)
+    read = self._media.read_medium(loaded, medium, True)
     if not isinstance(read, ReadVideo):
       raise RequestError(f"{medium.label} is no video.")
     try:
       media, _ = self.on_device(encode_medium, loaded, read, self.cache).result()
     finally:
-      self._media.shared.forget(read.key)
+      self._media.shared.drop_read(read.key)
     return EncodedVideo(loaded, read, media)
 
   def gauges(self) -> dict[str, float]:

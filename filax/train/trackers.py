@@ -33,7 +33,7 @@ class TrackedRun:
   first: int  # The step that it starts from; records of later steps are replaced.
 
   @property
-  def name(self) -> str:
+  def run_name(self) -> str:
     """The name of its folder."""
     return epath.Path(self.workdir).name
 
@@ -119,7 +119,7 @@ class WandB:
 
     self._run = wandb.init(
       project=PROJECT,
-      name=run.name,
+      name=run.run_name,
       id=_lasting_id(run.workdir),
       resume="allow",
       config=dict(run.config),
@@ -142,7 +142,7 @@ class Trackio:
     """Starts the run, or goes on with that of the workdir."""
     import trackio
 
-    name = f"{run.name}-{_lasting_id(run.workdir)}"
+    name = f"{run.run_name}-{_lasting_id(run.workdir)}"
     self._run = trackio.init(project=PROJECT, name=name, resume="allow", config=dict(run.config))
 
   def track(self, step: int, values: Mapping[str, float]) -> None:

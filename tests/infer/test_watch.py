@@ -130,7 +130,7 @@ def test_people_read_lines(run, tmp_path, capsys):
 class Source:
   """Stands for a LiveVideo."""
 
-  name = "source"
+  display_name = "source"
 
   def __init__(self, count, waits, error=None):
     self.count = count

@@ -57,7 +57,7 @@ def log_one(folder, *names, **config):
 def test_a_tracker_gets_the_run_its_records_and_its_end(tmp_path, recorder):
   log_one(tmp_path, "recorder", seed=3)
   (_, run), first, second, last = recorder.calls
-  assert (run.name, run.config, run.first) == (tmp_path.name, {"seed": 3}, 0)
+  assert (run.run_name, run.config, run.first) == (tmp_path.name, {"seed": 3}, 0)
   assert first[:2] == ("track", 1) and first[2]["loss"] == 1.5 and "step" not in first[2]
   assert second == ("track", 1, {"eval/q/accuracy": 0.5})
   assert last == ("end_run",)

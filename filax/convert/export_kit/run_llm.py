@@ -27,7 +27,8 @@ def main():
   text = f"<|im_start|>user\n{options.question}<|im_end|>\n<|im_start|>assistant\n"
   if tokenizer.chat_template:
     messages = [dict(role="user", content=options.question)]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    written = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = str(written)
   ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
   mask = torch.ones_like(ids)
   out = model.generate(
