@@ -66,7 +66,7 @@ def _by_kind(records: Any) -> list[Mapping[str, Any]]:
   for record in records if isinstance(records, Sequence) else []:
     if isinstance(record, Mapping):
       kinds.setdefault(str(record.get("kind", "")), []).append(record)
-  turns = []
+  turns: list[Mapping[str, Any]] = []
   longest = max(map(len, kinds.values()), default=0)
   for place in range(longest):
     turns.extend(rows[place] for rows in kinds.values() if place < len(rows))
