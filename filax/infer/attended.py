@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,8 @@ def _looking_places(prompt: int, whole: int) -> np.ndarray:
 def attention_from(model: VideoLM, params, tokens, table, index, queries) -> jax.Array:
   """VideoLM.attention_from as a function: [layers B L]."""
   arguments = (jnp.asarray(tokens), table, jnp.asarray(index), jnp.asarray(queries))
-  return model.apply({"params": params}, *arguments, method="attention_from")
+  result = model.apply({"params": params}, *arguments, method="attention_from")
+  return cast(jax.Array, result)  # apply returns a pair only if some collection is mutable.
 
 
 ATTENTION = CountedProgram("attention", attention_from, static_argnums=0)

@@ -118,7 +118,7 @@ def _marks(look: VideoLook, shares: np.ndarray | None) -> list[tuple[float, floa
 
   Where there are more, each part of the video keeps its frame with the largest share.
   """
-  marks = []
+  marks: list[tuple[float, float]] = []
   for place, seconds in enumerate(look.times):
     share = 0.0 if shares is None else float(shares[place])
     marks.extend((second, share) for second in dict.fromkeys(seconds))
