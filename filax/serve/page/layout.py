@@ -207,7 +207,10 @@ class PageLayout:
       self.sheets: update.sheets,
       self.phases: update.phases,
     }
-    changes = {part: value for part, value in values.items() if value is not None}
+    changes: dict[Any, Any] = {}
+    for part, value in values.items():
+      if value is not None:
+        changes[part] = value
     if update.running is not None:
       changes[self.ask] = gr.update(visible=not update.running)
       changes[self.stop] = gr.update(visible=update.running)
