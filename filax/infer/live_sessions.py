@@ -14,6 +14,10 @@ class LiveSessionError(ValueError):
   """A session that is not there, or one too many."""
 
 
+class TooManySessions(LiveSessionError):
+  """As many sessions as may be are alive."""
+
+
 @dataclasses.dataclass(eq=False)
 class _Entry:
   """A session with its owner and the time of its last use."""
@@ -54,12 +58,12 @@ class LiveSessions:
   def start_session(self, owner: str) -> str:
     """Starts a session and returns its name.
 
-    Raises LiveSessionError if as many as may be are alive.
+    Raises TooManySessions if as many as may be are alive.
     """
     with self._lock:
       self._end_idle()
       if len(self._entries) >= self._limit:
-        raise LiveSessionError(
+        raise TooManySessions(
           f"All {self._limit} live sessions are in use. End one, or try again later: one ends "
           f"{self._seconds:g} seconds after its last use."
         )

@@ -2,9 +2,8 @@
 """The routes of the server: OpenAI's chat completions, models and files, health and metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 import contextlib
-import json
 import os
 import time
 from typing import Any
@@ -16,9 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from filax.serve.chat_body import ChatBody, parse_body
+from filax.serve.connection import CLIENT_LEFT, ClientLeft, read_json, while_connected
 from filax.serve.engine import Engine
 from filax.serve.guard import Guard, GuardRules
 from filax.serve.handle import AnswerHandle
+from filax.serve.live_routes import LiveRoutes
 from filax.serve.media_sources import MediaSources
 from filax.serve.replies import ChatReply, error_fields, event, file_fields
 from filax.serve.requests import AnswerPiece, AnswerRequest, RequestError
@@ -26,7 +27,6 @@ from filax.serve.uploads import UploadStore
 
 _CLEANING_SECONDS = 60.0
 _UPLOADS_AT_A_TIME = 4
-_CLIENT_LEFT = 499  # Nobody reads this status.
 
 
 class ChatServer:
@@ -43,7 +43,7 @@ class ChatServer:
 
   async def chat(self, request: Request) -> Response:
     """POST /v1/chat/completions"""
-    body = parse_body(await _json(request), self.limits)
+    body = parse_body(await read_json(request), self.limits)
     if body.model not in ("", self.name):
       raise RequestError(
         f"There is no model {body.model[:200]!r} here; this server has {self.name!r}.",
@@ -138,13 +138,13 @@ class _Answer:
     """The response. Raises RequestError before its first byte."""
     try:
       if self._body.stream:  # An error before the first piece has a status of its own.
-        first = await _while_connected(request, anext(self._pieces))
+        first = await while_connected(request, anext(self._pieces))
         return StreamingResponse(self._events(first), media_type="text/event-stream")
-      pieces = await _while_connected(request, self._all_pieces())
+      pieces = await while_connected(request, self._all_pieces())
       reply = self._reply.whole_reply(pieces, self._handle.usage)
-    except _ClientLeft:
+    except ClientLeft:
       self._close()
-      return Response(status_code=_CLIENT_LEFT)
+      return Response(status_code=CLIENT_LEFT)
     except BaseException:
       self._close()
       raise
@@ -176,41 +176,6 @@ class _Answer:
     self._files.close()
 
 
-class _ClientLeft(Exception):
-  """Nobody waits for the answer any more."""
-
-
-async def _while_connected(request: Request, work: Awaitable) -> Any:
-  """The result of `work`. Raises _ClientLeft if the client leaves before."""
-
-  async def client_leaves() -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-      pass
-
-  working = asyncio.ensure_future(work)
-  leaving = asyncio.ensure_future(client_leaves())
-  try:
-    await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-    if working.done():
-      return working.result()
-    raise _ClientLeft
-  finally:
-    for task in (working, leaving):
-      task.cancel()
-
-
-async def _json(request: Request) -> Any:
-  """The body of a request as JSON. Raises RequestError."""
-  kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-  if kind != "application/json":
-    raise RequestError("Send application/json.", status=415, code="unsupported_media_type")
-  content = await request.body()
-  try:
-    return await run_in_threadpool(json.loads, content)
-  except (ValueError, RecursionError) as error:
-    raise RequestError("The body is no JSON.", code="invalid_json") from error
-
-
 def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0) -> FastAPI:
   """The application with all routes behind the guard.
 
@@ -239,6 +204,7 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
   )
   for method, path, function in routes:
     app.add_api_route(path, function, methods=[method], response_model=None)
+  LiveRoutes(server.engine, server.name).add_routes(app)
   app.add_exception_handler(RequestError, _reply_to_error)
   app.add_exception_handler(HTTPException, _reply_to_wrong_route)
   app.add_exception_handler(Exception, _reply_to_failure)

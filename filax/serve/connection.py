@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What routes do with a client's connection: read its JSON, and notice that it has left."""
+
+import asyncio
+from collections.abc import Awaitable
+import json
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from filax.serve.requests import RequestError
+
+CLIENT_LEFT = 499  # Nobody reads this status.
+
+
+class ClientLeft(Exception):
+  """Nobody waits for the answer any more."""
+
+
+async def while_connected(request: Request, work: Awaitable) -> Any:
+  """The result of `work`. Raises ClientLeft if the client leaves before."""
+
+  async def client_leaves() -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+      pass
+
+  working = asyncio.ensure_future(work)
+  leaving = asyncio.ensure_future(client_leaves())
+  try:
+    await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+      return working.result()
+    raise ClientLeft
+  finally:
+    for task in (working, leaving):
+      task.cancel()
+
+
+async def read_json(request: Request) -> Any:
+  """The body of a request as JSON. Raises RequestError."""
+  kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+  if kind != "application/json":
+    raise RequestError("Send application/json.", status=415, code="unsupported_media_type")
+  content = await request.body()
+  try:
+    return await run_in_threadpool(json.loads, content)
+  except (ValueError, RecursionError) as error:
+    raise RequestError("The body is no JSON.", code="invalid_json") from error
