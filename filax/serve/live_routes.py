@@ -13,6 +13,7 @@ A session belongs to the key, or without one to the address, that started it.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 import dataclasses
+import functools
 import hashlib
 import math
 from typing import Any
@@ -163,12 +164,9 @@ class LiveRoutes:
     )
 
   async def _on_device(self, function: Callable, *args: Any, **settings: Any) -> Any:
-    """The result of a function that runs between two chunks of other requests."""
-
-    def run() -> Any:
-      return _reported(function, *args, **settings)
-
-    return await asyncio.wrap_future(self._engine.on_device(run))
+    """The result of a function that has the device for itself."""
+    task = functools.partial(_reported, function, *args, **settings)
+    return await asyncio.wrap_future(self._engine.on_device(task))
 
 
 def owner_of(request: Request) -> str:
@@ -179,7 +177,10 @@ def owner_of(request: Request) -> str:
 
 
 def _reported(function: Callable, *args: Any, **settings: Any) -> Any:
-  """The result of a function of a session. Raises RequestError in place of its errors."""
+  """The result of a function of a session.
+
+  Raises RequestError in place of its errors.
+  """
   try:
     return function(*args, **settings)
   except RequestError:
@@ -227,7 +228,10 @@ def _is_second(value: Any) -> bool:
 
 
 def _question_of_body(body: ChatBody) -> str:
-  """The text of the last message. Raises RequestError for media and other roles."""
+  """The text of the one message.
+
+  Raises RequestError for media and other roles.
+  """
   role, parts = body.messages[-1]
   if role != "user" or len(body.messages) > 1:
     raise RequestError(

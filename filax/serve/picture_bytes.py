@@ -12,7 +12,10 @@ from filax.serve.requests import RequestError
 
 
 def read_frame(content: bytes, label: str, limits: ServingLimits) -> np.ndarray:
-  """A picture as uint8 [h w 3]. Raises RequestError that names it by `label`."""
+  """A picture as uint8 [h w 3].
+
+  Raises RequestError that names it by `label`.
+  """
   bounds = dataclasses.replace(LIMITS, image_pixels=limits.pixels)
   try:
     return pictures.read_image(content, limits=bounds)
