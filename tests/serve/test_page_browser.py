@@ -48,6 +48,8 @@ def browser():
 def page(server, browser):
   """The page, freshly opened at a desktop's width."""
   browser.set_window_size(1280, 1000)
+  browser.get("about:blank")
+  console_errors(browser)  # Requests of the page before that were cut off by leaving it.
   browser.get(server)
   wait(browser, lambda: element(browser, "#ask"))
   return browser
