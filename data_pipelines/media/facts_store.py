@@ -114,6 +114,9 @@ class FactsStore:
     except sqlite3.Error:
       connection.close()
       raise
+    except UnicodeDecodeError as error:  # Of a message of sqlite, which names a damaged table.
+      connection.close()
+      raise sqlite3.DatabaseError("its schema is damaged") from error
     self._connection = connection
 
   def _stored(self, key: str) -> Probe | None:

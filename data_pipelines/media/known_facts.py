@@ -63,7 +63,7 @@ class KnownFacts:
         for key, row, digest in connection.execute(query, part):
           if isinstance(row, str) and digest == row_digest(key, row):
             rows[key] = row
-    except sqlite3.Error:  # What is damaged is reported where it is replaced.
+    except (sqlite3.Error, UnicodeDecodeError):  # Damage is reported where it is replaced.
       return {}
     finally:
       connection.close()

@@ -141,5 +141,5 @@ def _commands(numbers: Mapping, sample: SampleQuestion) -> str:
     f'<div class="card"><code>filax chat --checkpoint {checkpoint} --video {video} \\\n'
     f'  --question "{html.escape(sample.question)}" --json\n'
     f"filax scenes --checkpoint {checkpoint} --video {video} --out scenes.png\n"
-    f"filax serve --checkpoint {checkpoint}  # and open http://127.0.0.1:8000</code></div>"
+    f"filax serve --checkpoint {checkpoint}  # It prints the address of its page.</code></div>"
   )

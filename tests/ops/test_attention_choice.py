@@ -20,8 +20,8 @@ CHUNK = dict(queries=4096, keys=32_768)  # Of a prompt, behind a cache.
 
 TABLE = [
   # device, dtype, head size, layout -> kernel
-  (CPU, "float32", 64, dict(queries=64, keys=64), "dense"),
-  (CPU, "float32", 64, dict(queries=108, keys=108), "blockwise"),
+  (CPU, "float32", 64, dict(queries=256, keys=256), "dense"),
+  (CPU, "float32", 64, dict(queries=512, keys=512), "blockwise"),
   (CPU, "float32", 64, dict(SHORT), "blockwise"),
   (CPU, "float32", 64, dict(LONG), "blockwise"),
   (CPU, "bfloat16", 128, dict(LONG, samples=1), "blockwise"),

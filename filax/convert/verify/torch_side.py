@@ -52,9 +52,9 @@ def main(argv: Sequence[str]) -> None:
 
 def load_program(name: str) -> Any:
   """Imports a program of export_kit, and the modules that it imports."""
-  if name.startswith("run_"):
-    for helper in ("fila_video", "flash_towers"):
-      load_program(helper)
+  helpers = ("fila_video", "flash_towers") if name.startswith("run_") else ()
+  for helper in ("prompts",) if name == "fila_video" else helpers:
+    load_program(helper)
   loader = importlib.machinery.SourceFileLoader(name, str(EXPORT_KIT / f"{name}.py"))
   spec = importlib.util.spec_from_loader(name, loader)
   if spec is None:
