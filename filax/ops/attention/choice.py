@@ -15,7 +15,8 @@ import dataclasses
 from filax.ops.attention.device import Device
 
 # Platform -> scores up to which one matrix is better than tiles. On a CPU tiles win much earlier:
-# several times faster at 512 tokens. Below that they gain little and take a second longer to compile.
+# several times faster at 512 tokens. Below 256 they gain little, and take a second longer to
+# compile.
 DENSE_SCORES = {"cpu": 256**2}
 DENSE_SCORES_ELSEWHERE = 2048**2
 PACKED_SAMPLES = 64  # cuDNN keeps f32 statistics [samples H L] of a packed row.
