@@ -39,6 +39,7 @@ def run(folder, **changes):
   return loop.train_pipeline(config(**changes), folder, row_source.RandomRows(16))
 
 
+@pytest.mark.long
 def test_a_choice_is_stored_and_kept_and_gives_way_to_a_setting(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(loop.chips, "usable_bytes", lambda devices: 1000.0)  # Nothing fits.
   run(tmp_path, steps=1)

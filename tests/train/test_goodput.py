@@ -92,7 +92,7 @@ def reach(process, workdir, step):
     time.sleep(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_shows_the_lost_seconds(tmp_path):
   killed = start(tmp_path)
   reach(killed, tmp_path, 47)

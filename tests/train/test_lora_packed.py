@@ -51,6 +51,7 @@ def test_losses_are_those_of_merged_kernels(model, batch, leaves):
   assert abs(without - apart) > 1e-3
 
 
+@pytest.mark.long
 def test_every_adapter_learns_with_input_dropout(model, batch, leaves):
   """A gradient reaches A and B of every kernel, through all ranges of layers."""
   loss = step.make_loss(model, chunk=16, dropout=0.1)
