@@ -163,6 +163,16 @@ class Talk(Protocol):
   turns: list[Turn]
 
 
+class ChunkStream(Protocol):
+  """Chunks of tokens that come while they are asked for; `close` ends them."""
+
+  def __iter__(self) -> Iterator[TokenChunk]: ...
+
+  def __next__(self) -> TokenChunk: ...
+
+  def close(self) -> None: ...
+
+
 class StreamedAnswer:
   """The pieces of an answer's text.
 
@@ -173,7 +183,7 @@ class StreamedAnswer:
     self,
     conversation: Talk,
     turns: tuple[Turn, ...],
-    chunks: Iterator[TokenChunk],
+    chunks: ChunkStream,
     prompt_tokens: int,
     texts: Sequence[TextStream],
   ):
@@ -195,6 +205,10 @@ class StreamedAnswer:
     if self._answers is None:
       raise RuntimeError("The answer is not complete. Iterate over its pieces first.")
     return self._answers
+
+  def close(self) -> None:
+    """Ends the answer where it stands: no further chunk is generated."""
+    self._chunks.close()
 
   def __iter__(self) -> Iterator[str]:
     first, *others = self._texts

@@ -4,7 +4,7 @@
 B rows, L prompt positions (a bucket), M visual tokens, N new tokens (a bucket), V vocabulary.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 import contextlib
 import dataclasses
 import time
@@ -128,7 +128,7 @@ def stream(
   lengths: Sequence[int] = LENGTHS,
   mesh: jax.sharding.Mesh | None = None,
   steps: int = decoding.STEPS,
-) -> Iterator[TokenChunk]:
+) -> Generator[TokenChunk, None, None]:
   """Continues B prompts of token ids, chunk by chunk.
 
   Prompts are padded to a bucket of `lengths`. The first chunk is one token a row, after the
@@ -184,7 +184,7 @@ class _Answering:
 
 def _chunks(
   model, params, padded, table, room, key, answering: _Answering, mesh
-) -> Iterator[TokenChunk]:
+) -> Generator[TokenChunk, None, None]:
   """The chunks of `stream`: prefill and first token, then the others."""
   greedy = answering.greedy
   answers = answering.answers

@@ -104,7 +104,8 @@ class LiveSession:
   @property
   def status(self) -> LiveStatus:
     """What was seen and what is held."""
-    groups = len(self._times)
+    times = self._times  # Another thread may set other ones.
+    groups = len(times)
     return LiveStatus(
       seconds=self._seconds,
       frames=self._frames,
@@ -112,7 +113,7 @@ class LiveSession:
       tokens=groups * self._prompt.group_tokens,
       groups=groups,
       dropped=self._dropped,
-      oldest=float(self._times[0][0]) if groups else 0.0,
+      oldest=float(times[0][0]) if groups else 0.0,
     )
 
   def append(self, frames: np.ndarray, times: Sequence[float] | np.ndarray) -> None:
@@ -192,7 +193,7 @@ class LiveSession:
     """Ends the answer that is open, if any."""
     answer = self._open_answer()
     if answer is not None:
-      answer.cancel_answer()
+      answer.close()
 
   def _open_answer(self) -> "LiveAnswer | None":
     """The answer that uses the cache.

@@ -10,7 +10,7 @@ from filax.infer.generate import TokenChunk
 class LiveAnswer:
   """The chunks of an answer.
 
-  `is_open` until the last chunk, an error, or `cancel_answer`. `lock` is held while a chunk is
+  `is_open` until the last chunk, an error, or `close`. `lock` is held while a chunk is
   generated.
   """
 
@@ -33,7 +33,7 @@ class LiveAnswer:
         self.is_open = False
         raise
 
-  def cancel_answer(self) -> None:
+  def close(self) -> None:
     """Cancels the answer if it is open."""
     with self._lock:
       self._cancelled = self.is_open

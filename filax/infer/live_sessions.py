@@ -55,6 +55,11 @@ class LiveSessions:
       self._end_idle()
       return len(self._entries)
 
+  def end_idle_sessions(self) -> None:
+    """Ends sessions beyond their life time, and frees their caches."""
+    with self._lock:
+      self._end_idle()
+
   def start_session(self, owner: str) -> str:
     """Starts a session and returns its name.
 

@@ -182,9 +182,11 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
   When it stops, the engine finishes what runs, for at most `stop_seconds`.
   """
 
+  live = LiveRoutes(server.engine, server.name)
+
   @contextlib.asynccontextmanager
   async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    cleaning = asyncio.create_task(_remove_old_uploads(server.uploads))
+    cleaning = asyncio.create_task(_clean(server.uploads, live))
     yield
     cleaning.cancel()
     await run_in_threadpool(server.engine.close, stop_seconds)
@@ -204,7 +206,7 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
   )
   for method, path, function in routes:
     app.add_api_route(path, function, methods=[method], response_model=None)
-  LiveRoutes(server.engine, server.name).add_routes(app)
+  live.add_routes(app)
   app.add_exception_handler(RequestError, _reply_to_error)
   app.add_exception_handler(HTTPException, _reply_to_wrong_route)
   app.add_exception_handler(Exception, _reply_to_failure)
@@ -216,10 +218,12 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
   return app
 
 
-async def _remove_old_uploads(uploads: UploadStore) -> None:
+async def _clean(uploads: UploadStore, live: LiveRoutes) -> None:
+  """Removes what is beyond its life time, for as long as the server runs."""
   while True:
     await asyncio.sleep(_CLEANING_SECONDS)
     await run_in_threadpool(uploads.remove_old)
+    await run_in_threadpool(live.end_idle_sessions)
 
 
 async def _reply_to_error(_: Request, error: Exception) -> Response:

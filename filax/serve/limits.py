@@ -32,6 +32,7 @@ class ServingLimits:
   upload_seconds: float = 24 * 3600.0  # How long an uploaded file is kept.
   fetch_seconds: float = 30.0  # To fetch one URL.
   live_sessions: int = 4  # At a time; each has a cache of its own.
+  live_frames: int = 256  # Of one request to a live session.
   live_tokens: int = 8192  # Visual tokens that a live session holds.
   live_seconds: float = 900.0  # Of a live session after its last use.
 

@@ -11,7 +11,8 @@ A session belongs to the key, or without one to the address, that started it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -34,7 +35,7 @@ from filax.serve.picture_bytes import read_frame
 from filax.serve.replies import ChatReply, error_fields, event
 from filax.serve.requests import LENGTH, STOP, AnswerPiece, RequestError, Usage
 
-_FIELDS = ("frames", "times")
+_FRAMES_AT_A_TIME = 16  # Between two chunks of other requests.
 
 
 class LiveRoutes:
@@ -62,15 +63,19 @@ class LiveRoutes:
     for method, path, function in routes:
       app.add_api_route(path, function, methods=[method], response_model=None)
 
+  def end_idle_sessions(self) -> None:
+    """Frees the caches of sessions beyond their life time."""
+    self._sessions.end_idle_sessions()
+
   async def start_session(self, request: Request) -> Response:
     """POST /v1/live"""
     owner = owner_of(request)
     name = await self._on_device(self._sessions.start_session, owner)
-    return JSONResponse(self._fields(name, owner), status_code=201)
+    return JSONResponse(await self._fields(name, owner), status_code=201)
 
   async def show_session(self, request: Request, session_id: str) -> Response:
     """GET /v1/live/{id}"""
-    return JSONResponse(self._fields(session_id, owner_of(request)))
+    return JSONResponse(await self._fields(session_id, owner_of(request)))
 
   async def end_session(self, request: Request, session_id: str) -> Response:
     """DELETE /v1/live/{id}"""
@@ -80,27 +85,33 @@ class LiveRoutes:
   async def add_frames(self, request: Request, session_id: str) -> Response:
     """POST /v1/live/{id}/frames"""
     owner = owner_of(request)
-    session = self._find(session_id, owner)
+    session = await self._find(session_id, owner)
     body = await read_json(request)
-    urls, times = _frames_of_body(body, self._engine.limits.frames)
-    await run_in_threadpool(self._append, session, urls, times)
-    return JSONResponse(self._fields(session_id, owner))
+    urls, times = _frames_of_body(body, self._engine.limits.live_frames)
+    frames = await run_in_threadpool(self._read_frames, session, urls)  # All, before any is seen.
+    for first in range(0, len(frames), _FRAMES_AT_A_TIME):
+      part = slice(first, first + _FRAMES_AT_A_TIME)
+      await self._on_device(session.append, frames[part], np.array(times[part]))
+    return JSONResponse(await self._fields(session_id, owner))
 
-  def _append(self, session: LiveSession, urls: list[str], times: list[float]) -> None:
-    """Reads pictures and shows them to a session, one after the other."""
-    for number, (url, second) in enumerate(zip(urls, times, strict=True)):
-      frame = read_frame(data_content(url), f"frames[{number}]", self._engine.limits)
-      future = self._engine.on_device(session.append, frame[None], np.array([second]))
-      _reported(future.result)
+  def _read_frames(self, session: LiveSession, urls: Sequence[str]) -> np.ndarray:
+    """Pictures in the size of the session's encoder, uint8 [t size size 3]."""
+    size = session.loaded.model.encoder.size
+    resize = session.loaded.processor.resize
+    frames = []
+    for number, url in enumerate(urls):
+      label = f"frames[{number}]"
+      frames.append(read_frame(data_content(url), label, size, resize, self._engine.limits))
+    return np.stack(frames)
 
   async def chat(self, request: Request, session_id: str) -> Response:
     """POST /v1/live/{id}/chat/completions"""
-    session = self._find(session_id, owner_of(request))
+    session = await self._find(session_id, owner_of(request))
     body = parse_body(await read_json(request), self._engine.limits)
     question = _question_of_body(body)
     settings = _settings_of_body(body, self._engine.limits.answer_tokens)
     streamed = await self._on_device(session.stream, question, **settings)
-    pieces = self._pieces(session, streamed)
+    pieces = self._pieces(streamed)
     reply = ChatReply(self._name, body.warnings)
     if body.stream:
       return StreamingResponse(
@@ -109,24 +120,17 @@ class LiveRoutes:
     try:
       received = await while_connected(request, _all_pieces(pieces))
     except ClientLeft:
-      session.cancel_answer()
       return Response(status_code=CLIENT_LEFT)
+    finally:
+      self._close(streamed)
     return JSONResponse(reply.whole_reply(received, _usage(session, streamed)))
 
-  async def _pieces(
-    self, session: LiveSession, streamed: StreamedAnswer
-  ) -> AsyncIterator[AnswerPiece]:
-    """The pieces of an answer, each generated in turn with other requests.
-
-    Whoever stops the iteration cancels the answer.
-    """
+  async def _pieces(self, streamed: StreamedAnswer) -> AsyncIterator[AnswerPiece]:
+    """The pieces of an answer, each generated in turn with other requests."""
     texts = iter(streamed)
-    try:
-      while (text := await self._on_device(_next_text, texts)) is not None:
-        yield AnswerPiece(0, text)
-      yield AnswerPiece(0, "", STOP if streamed.answer.stopped else LENGTH)
-    finally:
-      session.cancel_answer()
+    while (text := await self._on_device(_next_text, texts)) is not None:
+      yield AnswerPiece(0, text)
+    yield AnswerPiece(0, "", STOP if streamed.answer.stopped else LENGTH)
 
   async def _events(
     self,
@@ -137,8 +141,8 @@ class LiveRoutes:
     body: ChatBody,
   ) -> AsyncIterator[bytes]:
     """The pieces as server-sent events."""
-    yield event(reply.begin_chunk(0))
     try:
+      yield event(reply.begin_chunk(0))
       async for piece in pieces:
         yield event(reply.piece_chunk(piece))
       if body.include_usage:
@@ -147,14 +151,20 @@ class LiveRoutes:
     except RequestError as error:
       yield event(error_fields(error))
     finally:
-      session.cancel_answer()
+      self._close(streamed)
 
-  def _find(self, name: str, owner: str) -> LiveSession:
-    return _reported(self._sessions.find_session, name, owner)
+  def _close(self, streamed: StreamedAnswer) -> None:
+    """Ends an answer, without waiting for the device."""
+    with contextlib.suppress(RequestError):  # The server is stopping.
+      self._engine.on_device(streamed.close)
 
-  def _fields(self, name: str, owner: str) -> dict[str, Any]:
+  async def _find(self, name: str, owner: str) -> LiveSession:
+    """A session of an owner; it may wait for one that is being started."""
+    return await run_in_threadpool(_reported, self._sessions.find_session, name, owner)
+
+  async def _fields(self, name: str, owner: str) -> dict[str, Any]:
     """What a client is told of a session."""
-    session = self._find(name, owner)
+    session = await self._find(name, owner)
     return dict(
       id=name,
       object="live",
@@ -208,7 +218,8 @@ def _frames_of_body(body: Any, most: int) -> tuple[list[str], list[float]]:
   """(data URLs, seconds) of a request. Raises RequestError."""
   if not isinstance(body, Mapping):
     raise RequestError("The body must be a JSON object.", code="invalid_json")
-  urls, times = (body.get(field) for field in _FIELDS)
+  urls = body.get("frames")
+  times = body.get("times")
   if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
     raise RequestError("frames must be a list of data URLs of pictures.", parameter="frames")
   if not isinstance(times, list) or not all(map(_is_second, times)):
@@ -216,7 +227,7 @@ def _frames_of_body(body: Any, most: int) -> tuple[list[str], list[float]]:
   if len(urls) != len(times):
     raise RequestError(f"{len(urls)} frames need as many times, but these are {len(times)}.")
   if not 1 <= len(urls) <= most:
-    raise RequestError(f"A request brings 1 to {most} frames (frames).", parameter="frames")
+    raise RequestError(f"A request brings 1 to {most} frames (live_frames).", parameter="frames")
   if sorted(times) != times:
     raise RequestError("The times of frames must never fall.", parameter="times")
   return urls, times

@@ -11,14 +11,16 @@ from filax.serve.limits import ServingLimits
 from filax.serve.requests import RequestError
 
 
-def read_frame(content: bytes, label: str, limits: ServingLimits) -> np.ndarray:
-  """A picture as uint8 [h w 3].
+def read_frame(
+  content: bytes, label: str, size: int, resize: str, limits: ServingLimits
+) -> np.ndarray:
+  """A picture as uint8 [size size 3], resized as `pictures.fit` does.
 
   Raises RequestError that names it by `label`.
   """
   bounds = dataclasses.replace(LIMITS, image_pixels=limits.pixels)
   try:
-    return pictures.read_image(content, limits=bounds)
+    return pictures.read_image(content, size, resize=resize, limits=bounds)
   except TimeoutError as error:
     text = f"{label}: reading it takes too long (decode_seconds)."
     raise RequestError(text, status=504, code="decode_timeout") from error

@@ -240,6 +240,17 @@ def test_a_cancelled_or_forgotten_answer_is_over(clip_model):
   assert live.ask(QUESTION).text == expected
 
 
+def test_closing_an_answer_that_is_over_leaves_the_next_one(clip_model):
+  frames, times = drawn(4, clip_model.model.encoder.size)
+  live = clip_model.live(tokens=TOKENS)
+  live.append(frames, times)
+  earlier = live.stream(QUESTION)
+  expected = list(earlier)
+  later = live.stream(QUESTION)
+  earlier.close()
+  assert list(later) == expected
+
+
 def test_frames_of_any_size_are_seen(clip_model):
   live = clip_model.live(tokens=TOKENS)
   live.append(np.zeros((4, 30, 50, 3), np.uint8), range(4))

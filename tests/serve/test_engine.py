@@ -86,6 +86,29 @@ def test_answers_do_not_depend_on_the_others(engine, videos):
   assert texts == alone * 2
 
 
+def test_a_fixed_batch_gives_equal_bits_among_others(session, monkeypatch):
+  engine = Engine(session, LIMITS, fixed_batch=True)
+  logprobs = {}
+  decode = engine._lanes.decode
+
+  def recorded(shape):
+    owners, chunk = decode(shape)
+    for owner, values in zip(owners, chunk.logprobs, strict=True):
+      if owner is not None:
+        logprobs.setdefault(owner.job.handle, []).extend(values)
+    return owners, chunk
+
+  monkeypatch.setattr(engine._lanes, "decode", recorded)
+  alone = engine.submit(ask(seed=1, **SAMPLED))
+  whole_text(alone)
+  others = [engine.submit(ask(seed=seed, **SAMPLED)) for seed in (2, 3)]
+  among = engine.submit(ask(seed=1, **SAMPLED))
+  for handle in (*others, among):
+    whole_text(handle)
+  engine.close(5)
+  assert logprobs[among] == logprobs[alone] != logprobs[others[0]]
+
+
 def test_several_answers_of_one_prompt(engine, session):
   handle = engine.submit(ask(seed=5, answers=3, **SAMPLED))
   texts = {}

@@ -110,6 +110,7 @@ BAD_FRAMES = [
   (dict(frames=URLS * 2, times=[2.0, 1.0]), "must never fall"),
   (dict(frames=["/etc/passwd"], times=[1.0]), "A data URL must hold base64"),
   (dict(frames=["data:image/png;base64,aGVsbG8="], times=[1.0]), "is no picture"),
+  (dict(frames=[*URLS, "data:image/png;base64,aGVsbG8="], times=[1.0, 2.0]), "frames[1]"),
   (dict(frames=[], times=[]), "1 to"),
   ([], "must be a JSON object"),
 ]
@@ -120,7 +121,8 @@ def test_bad_frames_are_one_sentence_and_change_nothing(client, body, message):
   name = start(client)
   reply = client.post(f"/v1/live/{name}/frames", json=body)
   assert reply.status_code == 400 and message in reply.json()["error"]["message"]
-  assert client.get(f"/v1/live/{name}").json()["frames"] == 0
+  fields = client.get(f"/v1/live/{name}").json()
+  assert (fields["frames"], fields["waiting"]) == (0, 0)
 
 
 BAD_QUESTIONS = [

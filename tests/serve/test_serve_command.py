@@ -9,14 +9,13 @@ import signal
 import socket
 import time
 
+import httpx
+import openai
 import pytest
 from serve_process import ServeProcess, serving
 
 from filax.cli.main import main
 from filax.testing import clips, tiny_checkpoint
-
-httpx = pytest.importorskip("httpx")
-openai = pytest.importorskip("openai")
 
 pytestmark = pytest.mark.slow
 

@@ -7,6 +7,7 @@ matters, in questions, answers and captions, so that all give the same pieces of
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -63,42 +64,33 @@ def length_group(scenes: Scenes, recipe: WorldRecipe) -> str:
   return "/Medium" if seconds < high else "/Long"
 
 
-def _shape(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+class SceneWords(NamedTuple):
+  """What is asked about one scene, and the answer; {} holds a field of WorldScene."""
+
+  question: str
+  answer: str
+  needs_motion: bool = False  # Asked of moving scenes alone.
+
+
+_ABOUT_A_SCENE = dict(
+  shape=SceneWords("What shape is on {background}?", "a {shape}"),
+  colour=SceneWords("What colour is on {background}?", "it is {colour}"),
+  scene=SceneWords("Describe the scene on {background}.", "a {colour} {shape}"),
+  digit=SceneWords("Which digit is on {background}?", "it is {digit}"),
+  motion=SceneWords("Which way does it move on {background}?", "it moves {motion}", True),
+  speed=SceneWords("How does it move on {background}?", "it is {speed}", True),
+)
+
+
+def _about_a_scene(task: str, scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
+  """Questions of a task of _ABOUT_A_SCENE."""
+  words = _ABOUT_A_SCENE[task]
   for scene in scenes:
-    question = f"What shape is on {scene.background}?"
-    yield WorldQuestion(f"shape/{scene.length}", question, f"a {scene.shape}")
-
-
-def _colour(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
-  for scene in scenes:
-    question = f"What colour is on {scene.background}?"
-    yield WorldQuestion(f"colour/{scene.length}", question, f"it is {scene.colour}")
-
-
-def _scene(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
-  for scene in scenes:
-    question = f"Describe the scene on {scene.background}."
-    yield WorldQuestion(f"scene/{scene.length}", question, f"a {scene.colour} {scene.shape}")
-
-
-def _digit(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
-  for scene in scenes:
-    question = f"Which digit is on {scene.background}?"
-    yield WorldQuestion(f"digit/{scene.length}", question, f"it is {scene.digit}")
-
-
-def _motion(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
-  for scene in scenes:
-    if scene.motion:
-      question = f"Which way does it move on {scene.background}?"
-      yield WorldQuestion(f"motion/{scene.length}", question, f"it moves {scene.motion}")
-
-
-def _speed(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
-  for scene in scenes:
-    if scene.motion:
-      question = f"How does it move on {scene.background}?"
-      yield WorldQuestion(f"speed/{scene.length}", question, f"it is {scene.speed}")
+    if scene.motion or not words.needs_motion:
+      fields = scene.as_dict()
+      question = words.question.format_map(fields)
+      answer = words.answer.format_map(fields)
+      yield WorldQuestion(f"{task}/{scene.length}", question, answer)
 
 
 def _order(scenes: Scenes, _: WorldRecipe) -> Iterator[WorldQuestion]:
@@ -130,12 +122,7 @@ def _when(scenes: Scenes, recipe: WorldRecipe) -> Iterator[WorldQuestion]:
 
 
 _TASKS: dict[str, Callable[[Scenes, WorldRecipe], Iterator[WorldQuestion]]] = {
-  "shape": _shape,
-  "colour": _colour,
-  "scene": _scene,
-  "digit": _digit,
-  "motion": _motion,
-  "speed": _speed,
+  **{task: functools.partial(_about_a_scene, task) for task in _ABOUT_A_SCENE},
   "order": _order,
   "next": _next,
   "count": _count,
