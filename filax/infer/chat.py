@@ -164,7 +164,10 @@ class Talk(Protocol):
 
 
 class ChunkStream(Protocol):
-  """Chunks of tokens that come while they are asked for; `close` ends them."""
+  """Chunks of tokens, generated when they are asked for.
+
+  `close` ends them.
+  """
 
   def __iter__(self) -> Iterator[TokenChunk]: ...
 

@@ -219,7 +219,7 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
 
 
 async def _clean(uploads: UploadStore, live: LiveRoutes) -> None:
-  """Removes what is beyond its life time, for as long as the server runs."""
+  """Removes what is beyond its life time, again and again."""
   while True:
     await asyncio.sleep(_CLEANING_SECONDS)
     await run_in_threadpool(uploads.remove_old)

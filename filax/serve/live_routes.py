@@ -95,7 +95,7 @@ class LiveRoutes:
     return JSONResponse(await self._fields(session_id, owner))
 
   def _read_frames(self, session: LiveSession, urls: Sequence[str]) -> np.ndarray:
-    """Pictures in the size of the session's encoder, uint8 [t size size 3]."""
+    """Pictures as the session's encoder takes them, uint8 [t size size 3]."""
     size = session.loaded.model.encoder.size
     resize = session.loaded.processor.resize
     frames = []
@@ -159,7 +159,10 @@ class LiveRoutes:
       self._engine.on_device(streamed.close)
 
   async def _find(self, name: str, owner: str) -> LiveSession:
-    """A session of an owner; it may wait for one that is being started."""
+    """A session of an owner.
+
+    In a thread, because it waits while another session is being started.
+    """
     return await run_in_threadpool(_reported, self._sessions.find_session, name, owner)
 
   async def _fields(self, name: str, owner: str) -> dict[str, Any]:

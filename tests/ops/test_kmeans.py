@@ -49,6 +49,21 @@ def test_steps_equal_sklearn(seed, steps):
   np.testing.assert_allclose(gap.sum(), reference.inertia_, rtol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_end_at_rest_changes_no_bit(seed):
+  x, _ = blobs(seed, 300, 9, 16, spread=3)
+  init = jnp.asarray(x[np.random.default_rng(seed).choice(300, 12, replace=False)])
+  x = jnp.asarray(x)
+  centers = init
+  moves = []
+  for _ in range(50):
+    before = centers
+    centers = jax.jit(kmeans.update)(x, everything(x), before)
+    moves.append(bool((centers != before).any()))
+  assert moves[0] and not moves[-1], "it moves at first, and has come to rest"
+  np.testing.assert_array_equal(kmeans.lloyd(x, everything(x), init, 50), centers)
+
+
 @pytest.mark.parametrize("empty", [1, 3])
 def test_empty_clusters_are_relocated_like_sklearn(empty):
   x, _ = blobs(7, 200, 6, 8, spread=2)

@@ -65,7 +65,10 @@ def length_group(scenes: Scenes, recipe: WorldRecipe) -> str:
 
 
 class SceneWords(NamedTuple):
-  """What is asked about one scene, and the answer; {} holds a field of WorldScene."""
+  """A question about one scene and its answer.
+
+  {} holds a field of WorldScene.
+  """
 
   question: str
   answer: str
