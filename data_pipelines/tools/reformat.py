@@ -172,7 +172,12 @@ class _Job:
     """The names of media in the output."""
 
     def renamed(media: str) -> str:
-      if isinstance(self.writer, TarWriter) and not os.path.isdir(media):
+      if os.path.isdir(media):
+        name = self._name(media)
+        if isinstance(self.writer, ParquetWriter):
+          self.writer.folders.add(name)
+        return name
+      if isinstance(self.writer, TarWriter):
         return self.writer.member(media)
       return media if self.content else self._name(media)
 
