@@ -2,6 +2,7 @@
 """Exit codes of commands, and user errors as one sentence."""
 
 from collections.abc import Callable, Sequence
+import io
 import os
 import select
 import sys
@@ -18,9 +19,12 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
   (`filax show ... | head`), the command ends without a message. FILAX_DEBUG=1 lets the traceback of
   a user error through.
   """
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")  # A name is shown, whatever the locale.
   try:
     code = main(with_home(argv)) or 0
-    sys.stdout.flush()
+    if sys.stdout is not None:  # It is None if the command was started with a closed output.
+      sys.stdout.flush()
     return code
   except BrokenPipeError as error:
     if not _output_is_closed():
