@@ -17,3 +17,14 @@ def test_a_character_that_the_output_lacks_is_escaped(monkeypatch):
   monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
   assert errors.run_verb(lambda _: print("caf\xe9"), [], "verb") == 0
   assert content.getvalue() == b"caf\\xe9\n"
+
+
+def test_a_full_disk_is_a_sentence(capsys):
+  def fill(_):
+    with open("/dev/full", "w") as file:
+      file.write("x")
+
+  assert errors.run_verb(fill, [], "verb") == 2
+  assert (
+    "filax verb: What was to be written found no room: No space left" in capsys.readouterr().err
+  )
