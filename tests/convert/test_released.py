@@ -239,6 +239,13 @@ def test_a_folder_of_another_family_is_one_sentence(tmp_path):
   assert "'mamba'" in message and f"filax convert from --source {source}" in message
 
 
+def test_adapters_of_peft_are_no_model(tmp_path):
+  (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+  (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+  with pytest.raises(ValueError, match=r"holds adapters of PEFT and no model.*--base MODEL"):
+    filax.load(tmp_path)
+
+
 def test_a_damaged_folder_leaves_no_entry(source, cache):
   file = source / "model.safetensors"
   file.write_bytes(file.read_bytes()[:-100])
