@@ -5,9 +5,11 @@
 
 Both train a Qwen2 of the 0.5B's width in float32 with random weights and a small vocabulary, on the
 same tokens, by AdamW. Steps of all variants alternate, and medians count. On a busy machine neither
-seconds nor CPU seconds compare: threads of PyTorch that wait for others spend CPU time. Bytes are those of the parameters and of the optimizer
-after a step; the compiler adds what a step of ours needs beside them. PEFT has no QLoRA here: its 4
-bits need bitsandbytes, which computes on GPUs. Needs torch, transformers and peft. Prints JSON.
+seconds nor CPU seconds compare: threads of PyTorch that wait for others spend CPU time.
+
+Bytes are those of the parameters and of the optimizer after a step; the compiler adds what a step
+of ours needs beside them. PEFT has no QLoRA here: its 4 bits need bitsandbytes, which computes on
+GPUs. Needs torch, transformers and peft. Prints JSON.
 """
 
 import argparse
