@@ -33,7 +33,7 @@ class LocatedRecord(NamedTuple):
 
   @property
   def place(self) -> str:
-    """Where it stands, for messages: no other record of the manifest has the same."""
+    """Its place in the manifest, which no other record has."""
     return place_text(self.line, self.nth)
 
 

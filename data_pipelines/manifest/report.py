@@ -39,7 +39,10 @@ class BadRecord:
 
 
 def place_text(line: int, nth: int) -> str:
-  """The place of a record: "12", or "12#3" for the third record of line 12."""
+  """The place of a record as text.
+
+  "12" for the first record of line 12, "12#3" for its third.
+  """
   return f"{line}#{nth}" if nth > 1 else str(line)
 
 

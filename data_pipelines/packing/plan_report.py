@@ -69,7 +69,7 @@ def no_room_after_dropout(demand: Demand, number: int, shape: RowShape, stages: 
 
 
 def left_out_needs(over: Demand, shapes: Sequence[RowShape]) -> list[str]:
-  """Which part of config.data.rows is too small for samples that fit in no row."""
+  """Which numbers of config.data.rows are too small for these samples."""
   needs = []
   for number, name in enumerate(("frames", "images", "length")):
     wanted = over.tokens if name == "length" else getattr(over, name)

@@ -85,7 +85,7 @@ def _parse_flags(
 
 
 def _line_of_config(error: Exception, file: str) -> int:
-  """The line of the config at which an error occurred; 0 for an error elsewhere."""
+  """The line of the config that raised an error; 0 if another file did."""
   line = 0
   for frame in traceback.extract_tb(error.__traceback__):
     if file and os.path.abspath(frame.filename) == os.path.abspath(file):

@@ -41,7 +41,7 @@ def usage() -> str:
 
 
 def version() -> str:
-  """The installed version; "not installed" for a folder that is merely on the path."""
+  """The installed version; "not installed" without one."""
   try:
     return importlib.metadata.version("filax")
   except importlib.metadata.PackageNotFoundError:

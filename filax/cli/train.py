@@ -147,7 +147,7 @@ def end_other_processes(error: Exception) -> None:
 
 
 def split_option(argv: Sequence[str], option: str, default: str) -> tuple[list[str], str]:
-  """argv without an option, and the last of its values; "" if none follows it."""
+  """argv without an option, and its last value, or "" if none follows."""
   rest = []
   value = default
   arguments = iter(argv)

@@ -138,7 +138,7 @@ def _mappings(model: Mapping[str, Any], reader: ParameterReader) -> list[TensorM
 
 
 def _read_parts(folder: Path, mappings: Sequence[TensorMapping]) -> tuple[Parts, dict[str, str]]:
-  """The tensors of the file by canonical name, and the module of each name in PyTorch.
+  """The tensors by canonical name, and the PyTorch module of each name.
 
   Raises ConversionError listing those that belong to no kernel.
   """
@@ -240,7 +240,7 @@ def _input_count(mapping: TensorMapping, width: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Scales:
-  """How much the adapters of a module count, by the rule of PEFT."""
+  """The factors of adapters, by the rule of PEFT."""
 
   settings: Mapping[str, Any]
   modules: Mapping[str, str]  # Canonical name of a weight -> its module in PyTorch.

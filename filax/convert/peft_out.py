@@ -94,7 +94,10 @@ def export_adapters(
 def _check_nothing_else_trained(
   reader: ParameterReader, model: Mapping[str, Any], llm_alone: bool
 ) -> None:
-  """Raises ConversionError listing parameters of the PyTorch model that were trained in full."""
+  """Refuses parameters beside the adapters.
+
+  Raises ConversionError listing those that belong to the PyTorch model.
+  """
   roles = ("llm",) if llm_alone or "encoder" not in model else PARTS_WITH_MODULES
   whole = {path: leaf for path, leaf in reader.stored.items() if not lora.is_adapter(path)}
   lost = sorted(tensor_plan.leaves_of_roles(whole, roles))
@@ -145,7 +148,7 @@ def _adapted_modules(
 
 
 def _alphas(scale: np.ndarray, rank: int, layers: int) -> tuple[float, ...]:
-  """The alpha of every layer, without the noise of float32: 16 and not 16.000001."""
+  """The alpha of every layer, without the rounding errors of float32."""
   scales = np.broadcast_to(np.ravel(scale), layers)
   return tuple(float(f"{value * rank:.6g}") for value in scales.astype(float))
 

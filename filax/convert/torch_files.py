@@ -278,7 +278,7 @@ def _mapped_reader(file: Path, shape: tuple[int, ...], dtype, offset: int):
 
 
 def _check_no_pointer(file: Path) -> None:
-  """Raises ValueError for what `git clone` leaves of a file without Git LFS."""
+  """Raises ValueError for a pointer of Git LFS in place of a file."""
   with file.open("rb") as content:
     if content.read(len(_POINTER)) == _POINTER:
       raise ValueError(f"{file.name} is a pointer of Git LFS, not the file: run `git lfs pull`")

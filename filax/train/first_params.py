@@ -53,7 +53,7 @@ def read_start(
 
 
 def report_other_settings(source: str, model: Mapping[str, Any]) -> None:
-  """Prints settings of `model` that differ from those of `source` although its weights fit."""
+  """Prints settings that differ from those of `source` although its weights fit."""
   before = as_tuples(store.read_config(source)["model"])
   for role in ("encoder", "llm"):
     if before.get(role, {}).get("name") != model[role]["name"]:
