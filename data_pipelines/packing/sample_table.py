@@ -83,7 +83,7 @@ class SampleTable(Sequence[Sample]):
       yield self[number]
 
   def origin(self, number: int) -> str:
-    """Manifest and place of a sample, which names it in messages and lists."""
+    """Manifest and place of a sample, which name it."""
     place = place_text(int(self._line[number]), int(self._nth[number]))
     return f"{self.manifests[self._manifest[number]].path}:{place}"
 

@@ -85,7 +85,7 @@ def _parse_flags(
 
 
 def _line_of_config(error: Exception, file: str) -> int:
-  """The line of the config that raised an error; 0 if another file did."""
+  """The line of the config that raised an error, or 0."""
   line = 0
   for frame in traceback.extract_tb(error.__traceback__):
     if file and os.path.abspath(frame.filename) == os.path.abspath(file):

@@ -147,7 +147,7 @@ def end_other_processes(error: Exception) -> None:
 
 
 def split_option(argv: Sequence[str], option: str, default: str) -> tuple[list[str], str]:
-  """argv without an option, and its last value, or "" if none follows."""
+  """argv without an option, and its last value; "" if missing."""
   rest = []
   value = default
   arguments = iter(argv)

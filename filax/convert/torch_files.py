@@ -278,7 +278,7 @@ def _mapped_reader(file: Path, shape: tuple[int, ...], dtype, offset: int):
 
 
 def _check_no_pointer(file: Path) -> None:
-  """Raises ValueError for a pointer of Git LFS in place of a file."""
+  """Raises ValueError for a pointer of Git LFS."""
   with file.open("rb") as content:
     if content.read(len(_POINTER)) == _POINTER:
       raise ValueError(f"{file.name} is a pointer of Git LFS, not the file: run `git lfs pull`")
