@@ -171,11 +171,7 @@ def mean_text(mean: CrossedMean | None) -> str:
   text = points(mean.mean)
   if not mean.has_interval:
     return text
-  low = mean.low
-  high = mean.high
-  if 0 <= mean.mean <= 1:
-    low = max(low, 0.0)
-    high = min(high, 1.0)
+  low, high = mean.share_bounds
   return f"{text} ({points(low)} to {points(high)})"
 
 
