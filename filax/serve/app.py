@@ -23,7 +23,7 @@ from filax.serve.live_routes import LiveRoutes
 from filax.serve.media_sources import MediaSources
 from filax.serve.replies import ChatReply, error_fields, event, file_fields
 from filax.serve.requests import AnswerPiece, AnswerRequest, RequestError
-from filax.serve.uploads import UploadStore
+from filax.serve.uploads import REQUEST, UploadStore
 
 _CLEANING_SECONDS = 60.0
 _UPLOADS_AT_A_TIME = 4
@@ -43,7 +43,7 @@ class ChatServer:
 
   async def chat(self, request: Request) -> Response:
     """POST /v1/chat/completions"""
-    body = parse_body(await read_json(request), self.limits)
+    body = await run_in_threadpool(parse_body, await read_json(request), self.limits)
     if body.model not in ("", self.name):
       raise RequestError(
         f"There is no model {body.model[:200]!r} here; this server has {self.name!r}.",
@@ -76,6 +76,8 @@ class ChatServer:
       if file is None or isinstance(file, str):
         raise RequestError("The form needs a field 'file' with a file.", parameter="file")
       purpose = str(form.get("purpose") or "user_data")[:64]
+      if purpose == REQUEST:
+        raise RequestError(f"purpose={purpose!r} cannot be used.", parameter="purpose")
       stored = await run_in_threadpool(
         self.uploads.add_file, file.file, file.filename or "file", purpose
       )
