@@ -51,6 +51,10 @@ class MediaError(ValueError):
   """
 
 
+class SlowMediaError(MediaError):
+  """Reading a medium took more time than the limits allow."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """Bounds on the work for one medium: no file stalls a run."""
@@ -90,7 +94,7 @@ class Budget:
     """
     self._packets += 1
     if time.monotonic() > self._deadline:
-      raise MediaError(
+      raise SlowMediaError(
         f"{media_name(self._media)}: reading took more than {self._limits.decode_seconds:g} "
         "seconds; raise config.data.decode_seconds if the file is sound."
       )
@@ -115,7 +119,7 @@ def reported(media: Media):
   except FileNotFoundError as error:
     raise MediaError(f"{media_name(media)}: does not exist.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
-    raise MediaError(
+    raise SlowMediaError(
       f"{media_name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "
       "sound."
     ) from error

@@ -143,9 +143,9 @@ class UploadStore:
       self._reserve(-stored.bytes)
 
   def close(self) -> None:
-    """Removes the folder with all files."""
+    """Removes the folder with all files. May be called again."""
     shutil.rmtree(self._folder, ignore_errors=True)
-    os.close(self._lock_file)
+    self._lock_file.close()
 
   def _reserve(self, size: int) -> None:
     with self._lock:
@@ -159,13 +159,13 @@ class UploadStore:
       self._bytes += size
 
 
-def _locked(folder: pathlib.Path) -> int:
+def _locked(folder: pathlib.Path) -> BinaryIO:
   """The open lock of a folder. Raises BlockingIOError if another process holds it."""
-  lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+  lock = open(folder / _LOCK, "ab")
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BaseException:
-    os.close(lock)
+    lock.close()
     raise
   return lock
 
@@ -173,12 +173,10 @@ def _locked(folder: pathlib.Path) -> int:
 def _remove_left_folders(parent: pathlib.Path) -> None:
   """Removes the folders of this user's servers that no longer live."""
   for folder in parent.glob(f"{_PREFIX}*"):
-    with contextlib.suppress(OSError):  # Of another user, or of a server that lives.
-      if not (folder / _LOCK).is_file():  # A folder that a server is just making.
-        continue
-      lock = _locked(folder)
+    if not (folder / _LOCK).is_file():  # A folder that a server is just making.
+      continue
+    with contextlib.suppress(OSError), _locked(folder):  # Another user's, or one in use.
       shutil.rmtree(folder, ignore_errors=True)
-      os.close(lock)
 
 
 def safe_name(name: str) -> str:

@@ -191,7 +191,7 @@ def test_folders_of_killed_servers_are_removed(tmp_path):
   (killed / "file-1").write_bytes(b"left")
   other = UploadStore(100, 3600, str(tmp_path))
   assert not killed.exists() and len(list(tmp_path.iterdir())) == 2
-  for store in (alive, other):
+  for store in (alive, other, other):
     store.close()
   assert not list(tmp_path.iterdir())
 
