@@ -173,10 +173,12 @@ def _locked(folder: pathlib.Path) -> BinaryIO:
 def _remove_left_folders(parent: pathlib.Path) -> None:
   """Removes the folders of this user's servers that no longer live."""
   for folder in parent.glob(f"{_PREFIX}*"):
-    if not (folder / _LOCK).is_file():  # A folder that a server is just making.
-      continue
-    with contextlib.suppress(OSError), _locked(folder):  # Another user's, or one in use.
-      shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # One that is in use, or just gone.
+      is_own = folder.lstat().st_uid == os.geteuid()
+      if not is_own or not (folder / _LOCK).is_file():  # Without a lock it is being made.
+        continue
+      with _locked(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def safe_name(name: str) -> str:
