@@ -63,6 +63,7 @@ class Limits:
   decode_seconds: float = 60.0  # For all packets and frames of one request.
   packets: int = 5_000_000  # Read for one request: a day of video at 60 frames a second.
   image_pixels: int = 24_000_000  # Of one picture; the bound on its copies' memory follows from it.
+  video_pixels: int = 0  # Of any frame of a video, however its size changes; 0 = no bound.
 
 
 LIMITS = Limits()

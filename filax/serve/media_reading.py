@@ -109,7 +109,8 @@ class RequestMedia:
     """The checkpoint's bounds, and not beyond those of the server."""
     limits = loaded.processor.limits
     seconds = min(limits.decode_seconds, self._limits.decode_seconds)
-    return dataclasses.replace(limits, decode_seconds=seconds)
+    pixels = self._limits.pixels
+    return dataclasses.replace(limits, decode_seconds=seconds, video_pixels=pixels)
 
   def _read_picture(self, loaded: LoadedModel, medium: Medium, is_alone: bool) -> ReadPicture:
     path = medium.paths[0]

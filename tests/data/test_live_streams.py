@@ -10,9 +10,11 @@ import subprocess
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from data_pipelines.media import live_video
+from data_pipelines.media.frames import read_frames
 from data_pipelines.media.live_video import LiveVideo
 from data_pipelines.media.open import LIMITS, MediaError
 
@@ -159,3 +161,18 @@ def test_motion_jpeg_over_http_keeps_the_time_of_the_wall():
         for second, _ in LiveVideo(address, 28, fps=5, limits=PATIENT).frames():
           seconds.append(second)
   assert seconds[-1] > 1.6  # 30 pictures are 1.2 seconds at 25 a second.
+
+
+def test_frames_beyond_a_bound_are_refused_however_a_video_begins(tmp_path):
+  content = b""
+  for size in ("64x64", "640x480"):
+    path = tmp_path / f"{size}.ts"
+    with camera([str(path)], 1, pictures=f"color=s={size}:r=5") as process:
+      process.wait(30)
+    content += path.read_bytes()
+  grows = tmp_path / "grows.ts"
+  grows.write_bytes(content)
+  bounded = dataclasses.replace(LIMITS, video_pixels=10_000)
+  with pytest.raises(MediaError, match="more than 10000 pixels"):
+    read_frames(grows, np.linspace(0, 1.9, 8), 28, limits=bounded)
+  assert len(read_frames(grows, np.linspace(0, 1.9, 8), 28)[0]) == 8
