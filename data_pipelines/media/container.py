@@ -16,6 +16,7 @@ from data_pipelines.media import remote
 from data_pipelines.media.open import (
   LIMITS,
   Budget,
+  LargeFrameError,
   Limits,
   Media,
   MediaError,
@@ -162,7 +163,7 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
       if not limits.video_pixels or not is_bound:
         raise
       text = f"has frames of more than {limits.video_pixels} pixels, or is damaged."
-      raise MediaError(f"{media_name(media)}: {text}") from error
+      raise LargeFrameError(f"{media_name(media)}: {text}") from error
 
 
 def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.container.InputContainer:

@@ -55,6 +55,10 @@ class SlowMediaError(MediaError):
   """Reading a medium took more time than the limits allow."""
 
 
+class LargeFrameError(MediaError):
+  """A frame of a video has more pixels than the limits allow."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """Bounds on the work for one medium: no file stalls a run."""

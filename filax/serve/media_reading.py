@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines.media import frames as media_frames
 from data_pipelines.media import pictures
 from data_pipelines.media import probe as media_probe
-from data_pipelines.media.open import Limits, SlowMediaError
+from data_pipelines.media.open import LargeFrameError, Limits, SlowMediaError
 from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.packing.tiles import Views
 from data_pipelines.sample import Scene, Timeline
@@ -229,6 +229,9 @@ def reported(medium: Medium):
   except (TimeoutError, SlowMediaError) as error:
     text = f"{medium.label}: reading it takes too long (decode_seconds)."
     raise RequestError(text, status=504, code="decode_timeout") from error
+  except LargeFrameError as error:
+    text = f"{medium.label} has frames of more pixels than this server reads (pixels)."
+    raise RequestError(text, code="too_many_pixels") from error
   except (ValueError, OSError) as error:
     text = " ".join(str(error).split())
     for path in medium.paths:

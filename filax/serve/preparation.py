@@ -133,7 +133,7 @@ def check_text_length(loaded: LoadedModel, turns: Sequence[Turn]) -> None:
   tokenizer that reads megabytes.
   """
   context = context_length(loaded.model)
-  texts = []
+  texts: list[str] = []
   for turn in turns:
     texts.extend(part for part in turn.parts if isinstance(part, str))
   if sum(map(len, texts)) <= context:
