@@ -27,7 +27,7 @@ LONGEST = 60.0  # Seconds for one page.
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Starts the server and measures."""
-  args = parse_arguments(argv)
+  args = page_arguments(argv)
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     checkpoint = args.checkpoint or tiny_checkpoint.write_checkpoint(folder / "tiny")
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{moment:<24} {statistics.median(seconds):.2f} s (largest {max(seconds):.2f} s)")
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def page_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   """The settings of a run."""
   parser = argparse.ArgumentParser(
     prog="python -m benchmarks.page_speed",
@@ -51,7 +51,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def visit(url: str) -> Mapping[str, float]:
-  """Seconds of each moment after the address is opened, in a browser of its own."""
+  """Seconds of each moment after a new browser opens the address."""
   from selenium import webdriver
 
   options = webdriver.ChromeOptions()

@@ -85,7 +85,10 @@ def probe(media: Media, limits: Limits = LIMITS) -> Probe:
 
 
 def probe_or_raise(media: Media, limits: Limits = LIMITS) -> Probe:
-  """The facts of a medium, as `probe`. Raises MediaError for an unreadable one."""
+  """The facts of a medium, as `probe`.
+
+  Raises MediaError for an unreadable one.
+  """
   kind = media_kind(media)
   if kind == "folder":
     return _folder(media, limits)

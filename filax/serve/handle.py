@@ -43,7 +43,10 @@ class AnswerHandle:
         yield piece
 
   async def arrivals(self) -> AsyncIterator[list[AnswerPiece]]:
-    """The pieces in lists of those that wait, so that one write sends several."""
+    """The pieces, in lists of those that wait.
+
+    One write can then send several.
+    """
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
     with self._changed:

@@ -10,7 +10,7 @@ from filax.serve.limits import ServingLimits
 
 
 def bounded_protocol(limits: ServingLimits) -> type[asyncio.Protocol]:
-  """The HTTP of uvicorn, for clients that may keep connections open without using them.
+  """The HTTP of uvicorn, with bounds on unused connections.
 
   A connection whose next request is not complete up to its body after `head_seconds` is closed, and
   one beyond `connections` at once. Between two requests, uvicorn's own time holds.

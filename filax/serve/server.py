@@ -122,7 +122,7 @@ def check_binding(options: ServerOptions) -> None:
 
 
 def _allow_open_files(count: int) -> None:
-  """Raises this process's bound on open files, as far as the system lets it."""
+  """Raises the bound on open files, if the system lets it."""
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   if soft == resource.RLIM_INFINITY or soft >= count:
     return

@@ -112,7 +112,10 @@ class UploadStore:
         stored.users -= 1
 
   def files(self) -> list[StoredFile]:
-    """All uploaded files, the newest first; those of running requests are not among them."""
+    """All uploaded files, the newest first.
+
+    Those of running requests are not among them.
+    """
     self.remove_old()
     with self._lock:
       uploaded = [stored for stored in self._files.values() if stored.purpose != REQUEST]
@@ -160,7 +163,10 @@ class UploadStore:
 
 
 def _locked(folder: pathlib.Path) -> BinaryIO:
-  """The open lock of a folder. Raises BlockingIOError if another process holds it."""
+  """The open lock of a folder.
+
+  Raises BlockingIOError if another process holds it.
+  """
   lock = open(folder / _LOCK, "ab")
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
