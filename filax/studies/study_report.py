@@ -162,13 +162,21 @@ def _has_paper_numbers(numbers: StudyNumbers, column: str) -> bool:
 
 
 def mean_text(mean: CrossedMean | None) -> str:
-  """A score with its interval: "62.3 (58.0 to 66.5)"."""
+  """A score with its interval: "62.3 (58.0 to 66.5)".
+
+  The interval of a share ends at 0 and 100.
+  """
   if mean is None:
     return NOTHING
   text = points(mean.mean)
-  if mean.has_interval:
-    text += f" ({points(mean.low)} to {points(mean.high)})"
-  return text
+  if not mean.has_interval:
+    return text
+  low = mean.low
+  high = mean.high
+  if 0 <= mean.mean <= 1:
+    low = max(low, 0.0)
+    high = min(high, 1.0)
+  return f"{text} ({points(low)} to {points(high)})"
 
 
 CONTRAST_HEAD = ("column", "claim", "difference", "paper", "verdict", "smallest difference")
