@@ -40,12 +40,15 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def running_server(checkpoint: str, *options: str) -> Iterator[RunningServer]:
+def running_server(
+  checkpoint: str, *options: str, with_page: bool = False
+) -> Iterator[RunningServer]:
   """A server at a free port, inside a `with` block."""
   command = [sys.executable, "-m", "filax", "serve", "--checkpoint", checkpoint, "--port", "0"]
   limits = ["--limit", f"waiting={MOST_WAITING}", "--limit", "waiting_seconds=600"]
+  page = [] if with_page else ["--no-page"]
   process = subprocess.Popen(
-    [*command, "--no-page", *limits, *options], stdout=subprocess.PIPE, text=True
+    [*command, *page, *limits, *options], stdout=subprocess.PIPE, text=True
   )
   try:
     line = process.stdout.readline() if process.stdout else ""

@@ -32,8 +32,24 @@ def blocks(text: str, language: str) -> list[str]:
 def block_commands(text: str) -> Iterator[list[str]]:
   """The words of every command in the blocks of bash."""
   for block in blocks(text, "bash"):
-    for line in block.replace("\\\n", " ").splitlines():
+    for line in whole_lines(block):
       yield from line_commands(line)
+
+
+def whole_lines(block: str) -> Iterator[str]:
+  """The lines of a block; those of a text in quotes together."""
+  whole = ""
+  for line in block.replace("\\\n", " ").splitlines():
+    whole += line
+    try:
+      shlex.split(whole, comments=True)
+    except ValueError:  # A quotation is open.
+      whole += "\n"
+      continue
+    yield whole
+    whole = ""
+  if whole:
+    yield whole
 
 
 def line_commands(line: str) -> Iterator[list[str]]:

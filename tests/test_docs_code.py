@@ -6,12 +6,15 @@ import importlib
 import json
 import pathlib
 import re
+import textwrap
 
 from document_blocks import DOCUMENTS, FENCE, ROOT, blocks, read_document
 import pytest
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OWN = ("filax", "data_pipelines", "configs", "benchmarks")
+COMMAND = re.compile(r"^ {4,}(?:filax|python|pip|curl) .*$", re.MULTILINE)
+PLAIN_BLOCK = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`[^`\n]*`")
 
 
@@ -53,6 +56,16 @@ def test_links_lead_to_files(document):
     if path and "://" not in path and not is_generated and not (folder / path).exists():
       broken.append(target)
   assert not broken, f"{document} links to what does not exist: {', '.join(broken)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_commands_stand_in_blocks_that_tests_read(document):
+  """Indented commands, and blocks without a language, would be read by no test."""
+  text = FENCE.sub("", read_document(document))
+  hidden = COMMAND.findall(text)
+  for block in PLAIN_BLOCK.findall(text):
+    hidden += COMMAND.findall(textwrap.indent(block, "    "))
+  assert not hidden, f"{document} has commands outside of ```bash: {', '.join(hidden)}"
 
 
 def test_included_files_exist():

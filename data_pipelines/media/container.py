@@ -16,6 +16,7 @@ from data_pipelines.media import remote
 from data_pipelines.media.open import (
   LIMITS,
   Budget,
+  LargeFrameError,
   Limits,
   Media,
   MediaError,
@@ -143,6 +144,8 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
     # One thread per video: videos are read in parallel, a pool per video costs more CPU.
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
+    if limits.video_pixels:
+      stream.codec_context.options = {"max_pixels": str(limits.video_pixels)}
     if stream.time_base is None:
       raise MediaError(f"{media_name(media)}: has a video without a time base.")
     video = OpenVideo(
@@ -152,7 +155,15 @@ def open_video(media: Media, limits: Limits = LIMITS) -> Iterator[OpenVideo]:
       budget=Budget(media, limits),
       tick=float(stream.time_base),
     )
-    yield _indexed(video)
+    try:
+      yield _indexed(video)
+    except (MediaError, av.error.ArgumentError) as error:
+      reason = error.__cause__ or error
+      is_bound = isinstance(reason, av.error.ArgumentError)  # FFmpeg's error beyond max_pixels.
+      if not limits.video_pixels or not is_bound:
+        raise
+      text = f"has frames of more than {limits.video_pixels} pixels, or is damaged."
+      raise LargeFrameError(f"{media_name(media)}: {text}") from error
 
 
 def _container(media: Media, source: str | BinaryIO, limits: Limits) -> av.container.InputContainer:

@@ -24,6 +24,7 @@ SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp
 SILENCE = 15.0  # Seconds without a packet after which a stream counts as broken.
 MOST_DAMAGED = 100  # Damaged packets in a row after which a stream counts as broken.
 _ENDLESS = 1e9  # Seconds, and packets: a playing file may take any time.
+_CLOCKLESS = ("mpjpeg",)  # Formats without times; FFmpeg would guess 25 frames a second.
 _CAMERA = "v4l2"  # FFmpeg's format of Linux cameras.
 
 
@@ -119,19 +120,34 @@ class LiveVideo:
       if not container.streams.video:
         raise MediaError(f"{self.display_name}: has no video stream.")
       clock = _Clock()
-      for packet in container.demux(container.streams.video[0]):
+      has_times = container.format.name not in _CLOCKLESS
+      for packet in self._packets(container):
         for frame in self._decoded(packet):
-          yield clock.second(frame.time), functools.partial(self._show, frame)
+          second = clock.second(frame.time if has_times else None)
+          yield second, functools.partial(self._show, frame)
 
   def _container(self) -> av.container.InputContainer:
     options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
-    return av.open(
-      self.source,
-      "r",
-      format=_CAMERA if _is_camera(self.source) else None,
-      timeout=(self._limits.open_seconds, SILENCE),
-      options=options,
-    )
+    seconds = self._limits.open_seconds
+    try:
+      return av.open(
+        self.source,
+        "r",
+        format=_CAMERA if _is_camera(self.source) else None,
+        timeout=(seconds, SILENCE),
+        options=options,
+      )
+    except av.error.ExitError as error:  # The time is over.
+      text = f"{self.display_name}: no video came within {seconds:g} seconds."
+      raise MediaError(text) from error
+
+  def _packets(self, container: av.container.InputContainer) -> Iterator[av.Packet]:
+    """The packets of the video. Raises MediaError when they stay away."""
+    try:
+      yield from container.demux(container.streams.video[0])
+    except av.error.ExitError as error:  # The time is over.
+      text = f"{self.display_name}: sent nothing more for {SILENCE:g} seconds."
+      raise MediaError(text) from error
 
   def _decoded(self, packet: av.Packet) -> list[av.VideoFrame]:
     """The frames of a packet; none of a damaged packet.

@@ -51,6 +51,14 @@ class MediaError(ValueError):
   """
 
 
+class SlowMediaError(MediaError):
+  """Reading a medium took more time than the limits allow."""
+
+
+class LargeFrameError(MediaError):
+  """A frame of a video has more pixels than the limits allow."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """Bounds on the work for one medium: no file stalls a run."""
@@ -59,6 +67,7 @@ class Limits:
   decode_seconds: float = 60.0  # For all packets and frames of one request.
   packets: int = 5_000_000  # Read for one request: a day of video at 60 frames a second.
   image_pixels: int = 24_000_000  # Of one picture; the bound on its copies' memory follows from it.
+  video_pixels: int = 0  # Of any frame of a video, however its size changes; 0 = no bound.
 
 
 LIMITS = Limits()
@@ -90,7 +99,7 @@ class Budget:
     """
     self._packets += 1
     if time.monotonic() > self._deadline:
-      raise MediaError(
+      raise SlowMediaError(
         f"{media_name(self._media)}: reading took more than {self._limits.decode_seconds:g} "
         "seconds; raise config.data.decode_seconds if the file is sound."
       )
@@ -115,7 +124,7 @@ def reported(media: Media):
   except FileNotFoundError as error:
     raise MediaError(f"{media_name(media)}: does not exist.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
-    raise MediaError(
+    raise SlowMediaError(
       f"{media_name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "
       "sound."
     ) from error

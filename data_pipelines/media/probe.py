@@ -79,14 +79,22 @@ def probe(media: Media, limits: Limits = LIMITS) -> Probe:
   a varying rate with reordered frames, are demuxed to their end.
   """
   try:
-    kind = media_kind(media)
-    if kind == "folder":
-      return _folder(media, limits)
-    if kind == "image":
-      return _image(media, limits)
-    return _video(media, limits)
+    return probe_or_raise(media, limits)
   except MediaError as error:
     return Probe(error=str(error))
+
+
+def probe_or_raise(media: Media, limits: Limits = LIMITS) -> Probe:
+  """The facts of a medium, as `probe`.
+
+  Raises MediaError for an unreadable one.
+  """
+  kind = media_kind(media)
+  if kind == "folder":
+    return _folder(media, limits)
+  if kind == "image":
+    return _image(media, limits)
+  return _video(media, limits)
 
 
 def timeline_duration(timeline: Timeline, probes: Mapping[str, Probe]) -> float:

@@ -4,6 +4,8 @@
 from collections.abc import Callable, Sequence
 
 INCOMPLETE = "\ufffd"  # What tokenizers write for the first bytes of a letter.
+_WINDOW = 64  # Ids that are decoded together, so that a long answer costs no more a token.
+_OVERLAP = 16  # The last of them, with which the next window begins.
 
 
 class TextStream:
@@ -18,6 +20,8 @@ class TextStream:
     self._decode = decode
     self._stop_strings = tuple(stop_strings)
     self._ids: list[int] = []
+    self._settled = ""  # Text of the ids before `_first`.
+    self._first = 0
     self._text = ""  # Given so far.
     self.stopped = False  # Whether a stop string has ended the text.
 
@@ -31,7 +35,7 @@ class TextStream:
     if self.stopped:
       return ""
     self._ids += ids
-    text = self._decode(self._ids).lstrip()
+    text = self._whole_text().lstrip()
     text = self._before_stop(text.rstrip(INCOMPLETE))
     if not self.stopped:
       text = text[: len(text) - self._held_back(text)]
@@ -42,6 +46,22 @@ class TextStream:
     if self.stopped:
       return ""
     return self._advance(self._before_stop(self._decode(self._ids).strip()).rstrip())
+
+  def _whole_text(self) -> str:
+    """The text of all ids, of which only the last are decoded.
+
+    A window begins anew where the text of its last ids alone is the end of its text.
+    """
+    window = self._decode(self._ids[self._first :])
+    text = self._settled + window
+    first = len(self._ids) - _OVERLAP
+    if first - self._first < _WINDOW:
+      return text
+    end = self._decode(self._ids[first:])
+    if end.strip(INCOMPLETE) == end and window.endswith(end):
+      self._settled = text[: len(text) - len(end)]
+      self._first = first
+    return text
 
   def _before_stop(self, text: str) -> str:
     """The text up to the first stop string.

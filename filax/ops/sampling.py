@@ -58,13 +58,25 @@ def draw(
 ) -> Int[Array, "B"]:
   """Samples one token per row from softmax(logits / temperature).
 
-  The cuts are those of `ranked_logits`. Every row has its own key in keys [B], so that a row does
-  not depend on the other rows. Settings are one number, or one per row.
+  The cuts are those of `ranked_logits`. Every row has its own key in keys [B], and every token its
+  noise, so that a row depends on no other: whether the logits are sorted, which is most of the work
+  and is left out if no row has cuts, changes no draw. Settings are one number, or one per row.
   """
-  ranked, token_of_rank = ranked_logits(logits, temperature, top_p, top_k, min_p)
-  rank = jax.vmap(jax.random.categorical)(keys, ranked)
-  token = jnp.take_along_axis(token_of_rank, rank[:, None], axis=-1)
-  return token[:, 0].astype(jnp.int32)
+  scaled = logits.astype(jnp.float32) / _column(temperature)
+  width = logits.shape[-1:]
+  noise = jax.vmap(lambda key: jax.random.gumbel(key, width))(keys)
+
+  def among_kept(_):
+    ranked, token_of_rank = ranked_logits(logits, temperature, top_p, top_k, min_p)
+    rank = jnp.argmax(ranked + jnp.take_along_axis(noise, token_of_rank, axis=-1), axis=-1)
+    return jnp.take_along_axis(token_of_rank, rank[:, None], axis=-1)[:, 0]
+
+  def among_all(_):
+    return jnp.argmax(scaled + noise, axis=-1)
+
+  has_cuts = jnp.any(jnp.less(top_p, 1)) | jnp.any(jnp.greater(top_k, 0))
+  has_cuts |= jnp.any(jnp.greater(min_p, 0))
+  return jax.lax.cond(has_cuts, among_kept, among_all, None).astype(jnp.int32)
 
 
 def ranked_logits(
@@ -90,7 +102,8 @@ def ranked_logits(
   ranked = jnp.where(in_top_k, ranked, -jnp.inf)
   share = jax.nn.softmax(ranked, axis=-1)
   share_before = jnp.cumsum(share, axis=-1) - share
-  in_top_p = share_before < _column(top_p)
+  limit = _column(top_p)
+  in_top_p = (share_before < limit) | (limit >= 1)  # Sums of float32 may reach 1 before the end.
   in_min_p = share >= _column(min_p) * share[:, :1]
   is_kept = (in_top_p & in_min_p) | (rank == 0)
   return jnp.where(is_kept, ranked, -jnp.inf), token_of_rank

@@ -2,7 +2,7 @@
 """The routes of the server: OpenAI's chat completions, models and files, health and metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 import contextlib
 import os
 import time
@@ -23,7 +23,7 @@ from filax.serve.live_routes import LiveRoutes
 from filax.serve.media_sources import MediaSources
 from filax.serve.replies import ChatReply, error_fields, event, file_fields
 from filax.serve.requests import AnswerPiece, AnswerRequest, RequestError
-from filax.serve.uploads import UploadStore
+from filax.serve.uploads import REQUEST, UploadStore
 
 _CLEANING_SECONDS = 60.0
 _UPLOADS_AT_A_TIME = 4
@@ -43,7 +43,7 @@ class ChatServer:
 
   async def chat(self, request: Request) -> Response:
     """POST /v1/chat/completions"""
-    body = parse_body(await read_json(request), self.limits)
+    body = await run_in_threadpool(parse_body, await read_json(request), self.limits)
     if body.model not in ("", self.name):
       raise RequestError(
         f"There is no model {body.model[:200]!r} here; this server has {self.name!r}.",
@@ -76,6 +76,8 @@ class ChatServer:
       if file is None or isinstance(file, str):
         raise RequestError("The form needs a field 'file' with a file.", parameter="file")
       purpose = str(form.get("purpose") or "user_data")[:64]
+      if purpose == REQUEST:
+        raise RequestError(f"purpose={purpose!r} cannot be used.", parameter="purpose")
       stored = await run_in_threadpool(
         self.uploads.add_file, file.file, file.filename or "file", purpose
       )
@@ -132,13 +134,13 @@ class _Answer:
     self._files = files
     self._reply = reply
     self._body = body
-    self._pieces = aiter(handle)
+    self._arrivals = handle.arrivals()
 
   async def reply(self, request: Request) -> Response:
     """The response. Raises RequestError before its first byte."""
     try:
       if self._body.stream:  # An error before the first piece has a status of its own.
-        first = await while_connected(request, anext(self._pieces))
+        first = await while_connected(request, anext(self._arrivals))
         return StreamingResponse(self._events(first), media_type="text/event-stream")
       pieces = await while_connected(request, self._all_pieces())
       reply = self._reply.whole_reply(pieces, self._handle.usage)
@@ -152,19 +154,22 @@ class _Answer:
     return JSONResponse(reply)
 
   async def _all_pieces(self) -> list[AnswerPiece]:
-    return [piece async for piece in self._pieces]
+    pieces = []
+    async for arrived in self._arrivals:
+      pieces.extend(arrived)
+    return pieces
 
-  async def _events(self, first: AnswerPiece) -> AsyncIterator[bytes]:
-    """The pieces as server-sent events."""
+  async def _events(self, first: Sequence[AnswerPiece]) -> AsyncIterator[bytes]:
+    """The pieces as server-sent events; those that come together are one write."""
     try:
-      for index in range(self._body.settings.answers):
-        yield event(self._reply.begin_chunk(index))
-      yield event(self._reply.piece_chunk(first))
-      async for piece in self._pieces:
-        yield event(self._reply.piece_chunk(piece))
+      beginnings = map(self._reply.begin_chunk, range(self._body.settings.answers))
+      yield _joined([*beginnings, *map(self._reply.piece_chunk, first)])
+      async for pieces in self._arrivals:
+        yield _joined(map(self._reply.piece_chunk, pieces))
+      end: list[Mapping[str, Any] | str] = ["[DONE]"]
       if self._body.include_usage:
-        yield event(self._reply.usage_chunk(self._handle.usage))
-      yield event("[DONE]")
+        end.insert(0, self._reply.usage_chunk(self._handle.usage))
+      yield _joined(end)
     except RequestError as error:
       yield event(error_fields(error))
     finally:
@@ -174,6 +179,11 @@ class _Answer:
     if not self._handle.ended:
       self._handle.cancel()
     self._files.close()
+
+
+def _joined(events: Iterable[Mapping[str, Any] | str]) -> bytes:
+  """Several server-sent events."""
+  return b"".join(map(event, events))
 
 
 def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0) -> FastAPI:

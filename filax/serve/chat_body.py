@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from filax.serve.frame_fields import SPELLINGS, frame_settings
+from filax.serve.json_numbers import is_number
 from filax.serve.limits import ServingLimits
 from filax.serve.requests import (
   IMAGE,
@@ -42,6 +43,8 @@ _OTHERS = (
   *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
 )
 _SEEDS = 1 << 32
+_LARGEST = 1000.0  # Of temperatures and penalties; larger ones overflow float32.
+_MOST_PARTS = 10_000  # Messages and their parts.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +111,11 @@ def _settings(body: Mapping[str, Any]) -> AnswerSettings:
     value = body.get(field)
     if value is None:
       continue
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or (kind is int and value != int(value)):
+    if not is_number(value) or (kind is int and value != int(value)):
       word = "a whole number" if kind is int else "a number"
       raise RequestError(f"{field}={value!r} must be {word}.", parameter=field)
+    if kind is float and abs(value) > _LARGEST:
+      raise RequestError(f"{field}={value:g} must be at most {_LARGEST:g}.", parameter=field)
     if name in values and values[name] != value:
       raise RequestError(
         f"{sources[name]}={values[name]} and {field}={value} contradict each other.",
@@ -148,6 +152,8 @@ def _messages(
   parsed = []
   letters = 0
   media = 0
+  pictures = 0
+  count = len(messages)
   for number, message in enumerate(messages):
     where = f"messages[{number}]"
     if not isinstance(message, Mapping):
@@ -158,9 +164,17 @@ def _messages(
         f"{where}.role={role!r} is unknown. Set it to system, user or assistant.",
         parameter=f"{where}.role",
       )
-    parts = _parts(body, message.get("content"), f"{where}.content")
+    content = message.get("content")
+    count += len(content) if isinstance(content, list) else 1
+    if count > _MOST_PARTS:
+      raise RequestError(
+        f"The request has more than {_MOST_PARTS} messages and parts.", parameter="messages"
+      )
+    parts = _parts(body, content, f"{where}.content")
     letters += sum(len(part) for part in parts if isinstance(part, str))
-    media += sum(isinstance(part, MediaReference) for part in parts)
+    references = [part for part in parts if isinstance(part, MediaReference)]
+    media += len(references)
+    pictures += sum(len(reference.urls) for reference in references)
     parsed.append((_ROLES[role], parts))
   if letters > limits.prompt_characters:
     raise RequestError(
@@ -172,6 +186,12 @@ def _messages(
   if media > limits.media:
     raise RequestError(
       f"The messages show {media} media; this server reads at most {limits.media} (media).",
+      parameter="messages",
+    )
+  if pictures > media + limits.frames:
+    raise RequestError(
+      f"The messages show {pictures} pictures; this server reads at most {limits.frames} (frames).",
+      code="too_many_frames",
       parameter="messages",
     )
   return tuple(parsed)

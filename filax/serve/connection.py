@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Awaitable
 import json
+import re
 from typing import Any
 
 from fastapi import Request
@@ -12,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from filax.serve.requests import RequestError
 
 CLIENT_LEFT = 499  # Nobody reads this status.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # Half of a letter beyond 16 bits, as an escape.
 
 
 class ClientLeft(Exception):
@@ -44,6 +46,21 @@ async def read_json(request: Request) -> Any:
     raise RequestError("Send application/json.", status=415, code="unsupported_media_type")
   content = await request.body()
   try:
-    return await run_in_threadpool(json.loads, content)
+    return await run_in_threadpool(_parse, content)
+  except UnicodeEncodeError as error:
+    text = "The body holds half of a surrogate pair, which is no letter."
+    raise RequestError(text, code="invalid_json") from error
   except (ValueError, RecursionError) as error:
     raise RequestError("The body is no JSON.", code="invalid_json") from error
+
+
+def _parse(content: bytes) -> Any:
+  """The value of JSON in UTF-8.
+
+  Raises ValueError, and UnicodeEncodeError for a text that UTF-8 cannot write.
+  """
+  text = content.decode()
+  value = json.loads(text)
+  if _SURROGATE.search(text):
+    json.dumps(value, ensure_ascii=False).encode()
+  return value

@@ -26,6 +26,7 @@ from filax.serve.limits import ServingLimits
 from filax.serve.media_reading import EncodedVideo, ReadVideo, RequestMedia
 from filax.serve.preparation import (
   check_sees_media,
+  check_text_length,
   encode_medium,
   prepare_prompt,
   resolved_settings,
@@ -88,7 +89,7 @@ class Engine:
     """
     loaded = self._variants.find_variant(request.selector, request.dropout)
     settings = resolved_settings(loaded, request.settings, self.limits)
-    conversation_turns(request.messages)
+    check_text_length(loaded, conversation_turns(request.messages))
     media = request_media(request.messages)
     check_sees_media(loaded, media)
     job = AnswerJob(request, settings, loaded, media)

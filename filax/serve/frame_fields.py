@@ -10,9 +10,9 @@ Values that contradict each other are an error.
 """
 
 from collections.abc import Iterator, Mapping
-import math
 from typing import Any
 
+from filax.serve.json_numbers import is_number
 from filax.serve.requests import FrameSettings, RequestError
 
 # Spelling -> field of FrameSettings.
@@ -80,8 +80,7 @@ def _places(
 
 def _checked(name: str, value: Any, source: str) -> float | int:
   """A number of the right kind. Raises RequestError."""
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  if not is_number or not math.isfinite(value):
+  if not is_number(value):
     raise RequestError(f"{source}={value!r} is no number.", parameter=source)
   if name == "frames":
     if value != int(value) or value < 1:

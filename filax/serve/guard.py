@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import dataclasses
 import hmac
 import ipaddress
+import time
 from typing import Any
 import urllib.parse
 
@@ -21,6 +22,7 @@ from filax.serve.requests import RequestError
 
 UPLOADS = "/v1/files"
 _FORM_BYTES = 1 << 16  # Of a form around a file.
+_SLOWEST = 1000  # Bytes a second of a body, after its first body_seconds.
 _CLOSED = 1008  # The code of a WebSocket that breaks a rule.
 
 
@@ -126,17 +128,22 @@ class _BoundedBody:
     self._largest = largest
     self._is_upload = is_upload
     self._bytes = 0
+    self._start = time.monotonic()
     self._complete = False
     self.held_bytes = 0
 
   async def __call__(self) -> dict[str, Any]:
     if self._complete:  # From now on it waits for the client to leave.
       return await self._receive()
+    seconds = self._guard.body_seconds
+    longest = self._start + seconds + self._bytes / _SLOWEST - time.monotonic()
     try:
-      message = await asyncio.wait_for(self._receive(), self._guard.body_seconds)
+      message = await asyncio.wait_for(self._receive(), min(seconds, longest))
     except TimeoutError as error:
-      seconds = self._guard.body_seconds
-      text = f"No byte of the body came for {seconds:g} seconds (body_seconds)."
+      text = (
+        f"The body comes too slowly: no byte for {seconds:g} seconds (body_seconds), or less than "
+        f"{_SLOWEST} bytes a second."
+      )
       raise RequestError(text, status=408, code="body_timeout") from error
     count = len(message.get("body", b""))
     self._bytes += count

@@ -38,14 +38,23 @@ class AnswerHandle:
         return
 
   async def __aiter__(self) -> AsyncIterator[AnswerPiece]:
+    async for pieces in self.arrivals():
+      for piece in pieces:
+        yield piece
+
+  async def arrivals(self) -> AsyncIterator[list[AnswerPiece]]:
+    """The pieces, in lists of those that wait.
+
+    One write can then send several.
+    """
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
     with self._changed:
       self._wake = functools.partial(loop.call_soon_threadsafe, arrived.set)
     while True:
       arrived.clear()
-      for piece in self._waiting_pieces():
-        yield piece
+      if pieces := list(self._waiting_pieces()):
+        yield pieces
       if self._is_finished():
         return
       await arrived.wait()

@@ -9,7 +9,7 @@ from filax.serve.jobs import AnswerJob, RunningAnswer
 from filax.serve.lanes import Lane, LaneShape, row_bytes
 from filax.serve.limits import ServingLimits
 
-_GROWTH = 4  # A lane has 1, 4, 16, ... rows.
+_GROWTH = 2  # A lane has 1, 2, 4, ... rows.
 
 
 class LaneTable:

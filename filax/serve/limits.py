@@ -14,6 +14,8 @@ class ServingLimits:
   bodies_bytes: int = 1 << 30  # Of all requests that are being answered.
   file_bytes: int = 1 << 30  # Of one file that is uploaded or fetched.
   body_seconds: float = 60.0  # Without a byte of a request's body.
+  head_seconds: float = 30.0  # To send the head of a request.
+  connections: int = 1000  # That are open at a time.
   media: int = 16  # Videos and pictures of a request.
   video_seconds: float = 4 * 3600.0
   frames: int = 4096  # Read of one video.

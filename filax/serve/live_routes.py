@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -24,17 +23,21 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 
+from data_pipelines.sample import Turn
 from filax.infer.chat import StreamedAnswer
 from filax.infer.live import LiveSession
 from filax.infer.live_sessions import LiveSessionError, LiveSessions, TooManySessions
 from filax.serve.chat_body import ChatBody, parse_body
 from filax.serve.connection import CLIENT_LEFT, ClientLeft, read_json, while_connected
 from filax.serve.engine import Engine
+from filax.serve.json_numbers import is_number
 from filax.serve.media_sources import data_content
 from filax.serve.picture_bytes import read_frame
+from filax.serve.preparation import check_text_length
 from filax.serve.replies import ChatReply, error_fields, event
 from filax.serve.requests import LENGTH, STOP, AnswerPiece, RequestError, Usage
 
+_LATEST = 1e7  # Seconds, a third of a year.
 _FRAMES_AT_A_TIME = 16  # Between two chunks of other requests.
 
 
@@ -107,8 +110,10 @@ class LiveRoutes:
   async def chat(self, request: Request, session_id: str) -> Response:
     """POST /v1/live/{id}/chat/completions"""
     session = await self._find(session_id, owner_of(request))
-    body = parse_body(await read_json(request), self._engine.limits)
+    body = await run_in_threadpool(parse_body, await read_json(request), self._engine.limits)
     question = _question_of_body(body)
+    turns = [Turn("user", (question,))]
+    await run_in_threadpool(check_text_length, session.loaded, turns)
     settings = _settings_of_body(body, self._engine.limits.answer_tokens)
     streamed = await self._on_device(session.stream, question, **settings)
     pieces = self._pieces(streamed)
@@ -237,8 +242,7 @@ def _frames_of_body(body: Any, most: int) -> tuple[list[str], list[float]]:
 
 
 def _is_second(value: Any) -> bool:
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  return is_number and math.isfinite(value) and value >= 0
+  return is_number(value) and 0 <= value <= _LATEST
 
 
 def _question_of_body(body: ChatBody) -> str:

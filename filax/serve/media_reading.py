@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines.media import frames as media_frames
 from data_pipelines.media import pictures
 from data_pipelines.media import probe as media_probe
-from data_pipelines.media.open import Limits, MediaError
+from data_pipelines.media.open import LargeFrameError, Limits, SlowMediaError
 from data_pipelines.packing import frame_sampling, tiles
 from data_pipelines.packing.tiles import Views
 from data_pipelines.sample import Scene, Timeline
@@ -29,6 +29,7 @@ from filax.serve.requests import IMAGE, FrameSettings, Medium, RequestError
 
 _EXACT = 64  # Units of frames up to which every count is read; above it, counts of a ladder.
 _REMEMBERED = 4096  # Files whose facts are known.
+_ANY_PIXELS = 1 << 62  # So that the error names the server's limit.
 _PICTURE_FPS = 1.0  # Pictures a second of a video that comes as pictures.
 
 
@@ -108,7 +109,8 @@ class RequestMedia:
     """The checkpoint's bounds, and not beyond those of the server."""
     limits = loaded.processor.limits
     seconds = min(limits.decode_seconds, self._limits.decode_seconds)
-    return dataclasses.replace(limits, decode_seconds=seconds)
+    pixels = self._limits.pixels
+    return dataclasses.replace(limits, decode_seconds=seconds, video_pixels=pixels)
 
   def _read_picture(self, loaded: LoadedModel, medium: Medium, is_alone: bool) -> ReadPicture:
     path = medium.paths[0]
@@ -119,7 +121,8 @@ class RequestMedia:
     if encoded is not None:
       return ReadPicture(key, encoded=encoded)
     limits = self._media_limits(loaded)
-    width, height = pictures.shown_size(path, limits)
+    any_size = dataclasses.replace(limits, image_pixels=_ANY_PIXELS)
+    width, height = pictures.shown_size(path, any_size)
     _check_pixels(width, height, medium, self._limits)
 
     def read_pixels() -> np.ndarray:
@@ -200,9 +203,7 @@ class RequestMedia:
     digest = self._digests.of_file(path)
     facts = self._probes.get(digest)
     if facts is None:
-      facts = media_probe.probe(path, limits)
-      if facts.error:
-        raise MediaError(facts.error)
+      facts = media_probe.probe_or_raise(path, limits)
       if len(self._probes) >= _REMEMBERED:
         self._probes.clear()
       self._probes[digest] = facts
@@ -225,9 +226,12 @@ def reported(medium: Medium):
     yield
   except RequestError:
     raise
-  except TimeoutError as error:
+  except (TimeoutError, SlowMediaError) as error:
     text = f"{medium.label}: reading it takes too long (decode_seconds)."
     raise RequestError(text, status=504, code="decode_timeout") from error
+  except LargeFrameError as error:
+    text = f"{medium.label} has frames of more pixels than this server reads (pixels)."
+    raise RequestError(text, code="too_many_pixels") from error
   except (ValueError, OSError) as error:
     text = " ".join(str(error).split())
     for path in medium.paths:

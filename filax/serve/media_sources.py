@@ -12,7 +12,7 @@ import urllib.parse
 from filax.serve.chat_body import MediaReference
 from filax.serve.remote_media import RemoteMedia
 from filax.serve.requests import Medium, RequestError
-from filax.serve.uploads import StoredFile, UploadStore
+from filax.serve.uploads import REQUEST, StoredFile, UploadStore
 
 _UPLOADED = "file-"
 
@@ -44,12 +44,12 @@ class MediaSources:
       return str(stored.path)
     if scheme == "data":
       content = io.BytesIO(data_content(url))
-      return self._temporary(self._uploads.add_file(content, "data", "request"), stack)
+      return self._temporary(self._uploads.add_file(content, "data", REQUEST), stack)
     if scheme == "file":
       return self._local_path(url)
     if scheme in ("http", "https"):
       with contextlib.closing(self._remote.fetch(url)) as file:
-        return self._temporary(self._uploads.add_file(file, "url", "request"), stack)
+        return self._temporary(self._uploads.add_file(file, "url", REQUEST), stack)
     raise RequestError(
       "A medium is a data, http, https or file URL, or the id of an uploaded file.",
       code="invalid_url",

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 
 from data_pipelines.media import pictures
-from data_pipelines.media.open import LIMITS
+from data_pipelines.media.open import LIMITS, SlowMediaError
 from filax.serve.limits import ServingLimits
 from filax.serve.requests import RequestError
 
@@ -21,7 +21,7 @@ def read_frame(
   bounds = dataclasses.replace(LIMITS, image_pixels=limits.pixels)
   try:
     return pictures.read_image(content, size, resize=resize, limits=bounds)
-  except TimeoutError as error:
+  except (TimeoutError, SlowMediaError) as error:
     text = f"{label}: reading it takes too long (decode_seconds)."
     raise RequestError(text, status=504, code="decode_timeout") from error
   except ValueError as error:

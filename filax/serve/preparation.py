@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from data_pipelines.sample import Turn
 from filax.infer import encode, encode_long
 from filax.infer.answer_settings import check_answer_settings
 from filax.infer.compiled import bucket
 from filax.infer.encoded_media import EncodedMedia, joined_table
-from filax.infer.generate import check_prompts, ladder, pad_prompts, seen_tokens
+from filax.infer.generate import context_length, ladder, pad_prompts, seen_tokens
 from filax.infer.loaded import LoadedModel
 from filax.serve.feature_cache import FeatureCache
 from filax.serve.jobs import AnswerJob
@@ -23,6 +24,8 @@ from filax.serve.prompts import conversation_turns
 from filax.serve.requests import AnswerSettings, RequestError
 
 NEW = (16, 64, 256, 1024, 4096, 16_384, 65_536)  # Buckets of new tokens, N.
+_SLICE = 4096  # Letters that are counted at a time.
+_SLACK = 16  # Tokens by which a cut may lengthen a text.
 _FINE = 4096  # Positions from which prompts and tables have four buckets an octave, not one.
 
 
@@ -42,6 +45,7 @@ def resolved_settings(
     check_answer_settings(**resolved)
   except ValueError as error:
     raise RequestError(str(error)) from error
+  resolved["top_k"] = min(resolved["top_k"], loaded.model.vocab)
   if requested["max_new_tokens"] is None:
     resolved["max_new_tokens"] = min(resolved["max_new_tokens"], limits.answer_tokens)
   if resolved["max_new_tokens"] > limits.answer_tokens:
@@ -91,9 +95,11 @@ def prepare_prompt(job: AnswerJob) -> PreparedPrompt:
   turns = conversation_turns(job.request.messages)
   try:
     tokens, index = loaded.processor.encode_prompt(turns, job.encoded)
-    check_prompts(loaded.model, [tokens], settings["max_new_tokens"])
+    _check_context(loaded, len(tokens), settings["max_new_tokens"])
     visual_index = [index] if job.encoded else None
     padded = pad_prompts(loaded.model, [tokens], visual_index, _lengths(loaded))
+  except RequestError:
+    raise
   except ValueError as error:
     raise RequestError(str(error), code="context_length_exceeded", parameter="messages") from error
   job.prompt_tokens = len(tokens)
@@ -117,6 +123,47 @@ def prepare_prompt(job: AnswerJob) -> PreparedPrompt:
     min_p=settings["min_p"],
     repetition_penalty=settings["repetition_penalty"],
     seen=seen_tokens(loaded.model, [tokens], visual_index) if penalised else None,
+  )
+
+
+def check_text_length(loaded: LoadedModel, turns: Sequence[Turn]) -> None:
+  """Raises RequestError for text far beyond the model's context.
+
+  The text is counted slice by slice, and not to its end, because the device would wait for a
+  tokenizer that reads megabytes.
+  """
+  context = context_length(loaded.model)
+  texts: list[str] = []
+  for turn in turns:
+    texts.extend(part for part in turn.parts if isinstance(part, str))
+  if sum(map(len, texts)) <= context:
+    return
+  tokens = 0
+  for text in texts:
+    for first in range(0, len(text), _SLICE):
+      count = len(loaded.processor.tokenizer.encode(text[first : first + _SLICE]))
+      tokens += max(0, count - _SLACK)
+      if tokens > context:
+        raise _beyond_context(f"The messages have more than {context} tokens", context)
+
+
+def _check_context(loaded: LoadedModel, tokens: int, new_tokens: int) -> None:
+  """Raises RequestError for a prompt and an answer beyond the context."""
+  context = context_length(loaded.model)
+  if tokens + new_tokens > context:
+    words = (
+      f"A prompt of {tokens} tokens and max_tokens={new_tokens} are {tokens + new_tokens} positions"
+    )
+    raise _beyond_context(words, context)
+
+
+def _beyond_context(words: str, context: int) -> RequestError:
+  """The error of a prompt that begins with `words`."""
+  return RequestError(
+    f"{words}, and the model's context has {context} positions. Shorten the messages, or lower "
+    "num_frames, fps or max_tokens.",
+    code="context_length_exceeded",
+    parameter="messages",
   )
 
 

@@ -6,7 +6,7 @@ that was checked: a name that changes its address in between (DNS rebinding) gai
 Redirects are refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import http.client
 import io
@@ -14,6 +14,7 @@ import ipaddress
 import socket
 import ssl
 import tempfile
+import threading
 import time
 from typing import BinaryIO
 import urllib.parse
@@ -51,6 +52,8 @@ class RemoteMedia:
     except RequestError:
       raise
     except (OSError, http.client.HTTPException, ValueError) as error:
+      if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
+        raise self._too_slow() from error
       raise RequestError("The URL cannot be fetched.", code="fetch_failed") from error
 
   def _checked(self, url: str) -> urllib.parse.SplitResult:
@@ -84,11 +87,18 @@ class RemoteMedia:
         return True
     return False
 
+  def _too_slow(self) -> RequestError:
+    return RequestError(
+      f"Fetching the URL took more than {self._seconds:g} seconds (fetch_seconds).",
+      status=504,
+      code="fetch_timeout",
+    )
+
   def _read(
     self, parts: urllib.parse.SplitResult, host: str, port: int, address: str, deadline: float
   ) -> BinaryIO:
     connection = _PinnedConnection(parts.scheme, host, port, address, deadline - time.monotonic())
-    with contextlib.closing(connection):
+    with contextlib.closing(connection), connection.ended_after(deadline - time.monotonic()):
       path = urllib.parse.quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
       query = urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
       connection.request("GET", f"{path}?{query}" if query else path, headers={"Accept": "*/*"})
@@ -108,13 +118,9 @@ class RemoteMedia:
             status=413,
             code="too_large",
           )
-        if time.monotonic() > deadline:
-          raise RequestError(
-            f"Fetching the URL took more than {self._seconds:g} seconds (fetch_seconds).",
-            status=504,
-            code="fetch_timeout",
-          )
         target.write(content)
+      if time.monotonic() >= deadline:
+        raise self._too_slow()
     target.seek(0, io.SEEK_SET)
     return target
 
@@ -157,6 +163,22 @@ class _PinnedConnection(http.client.HTTPConnection):
     self._is_secure = scheme == "https"
     if self._is_secure:
       self.default_port = _PORTS["https"]
+
+  @contextlib.contextmanager
+  def ended_after(self, seconds: float) -> Iterator[None]:
+    """Ends the connection after a time, however slowly bytes come."""
+    timer = threading.Timer(max(0.0, seconds), self._end)
+    timer.daemon = True
+    timer.start()
+    try:
+      yield
+    finally:
+      timer.cancel()
+
+  def _end(self) -> None:
+    if self.sock is not None:
+      with contextlib.suppress(OSError):  # It has ended before.
+        self.sock.shutdown(socket.SHUT_RDWR)
 
   def connect(self) -> None:
     """Connects to the address; a certificate must be the host's."""

@@ -11,6 +11,7 @@ from typing import Any
 from filax.serve.requests import AnswerPiece, RequestError, Usage
 from filax.serve.uploads import StoredFile
 
+_LONGEST_MESSAGE = 500  # Letters; a message may quote what the client sent.
 _ERROR_TYPES = {
   401: "authentication_error",
   403: "permission_error",
@@ -96,9 +97,12 @@ def file_fields(stored: StoredFile, seconds: float) -> dict[str, Any]:
 def error_fields(error: RequestError) -> dict[str, Any]:
   """An error in OpenAI's form."""
   kind = "server_error" if error.status >= 500 else "invalid_request_error"
+  message = str(error)
+  if len(message) > _LONGEST_MESSAGE:
+    message = f"{message[:_LONGEST_MESSAGE]} …"
   return dict(
     error=dict(
-      message=str(error),
+      message=message,
       type=_ERROR_TYPES.get(error.status, kind),
       param=error.parameter or None,
       code=error.code,

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import importlib.util
 import ipaddress
+import resource
 import signal
+import socket
 
 import uvicorn
 
@@ -14,6 +16,7 @@ from filax.infer.session import Session
 from filax.serve.app import ChatServer, build_app, model_name
 from filax.serve.engine import Engine
 from filax.serve.guard import GuardRules
+from filax.serve.http_protocol import bounded_protocol
 from filax.serve.limits import ServingLimits
 from filax.serve.media_sources import MediaSources
 from filax.serve.remote_media import RemoteMedia
@@ -49,6 +52,7 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
   Raises ValueError for an address beyond this machine without a key, OSError if it is taken.
   """
   check_binding(options)
+  _allow_open_files(2 * limits.connections)
   engine = Engine(
     session, limits, encode_cache=options.encode_cache, fixed_batch=options.fixed_batch
   )
@@ -68,7 +72,8 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
     app,
     host=options.host,
     port=options.port,
-    log_level="warning",
+    http=bounded_protocol(limits),
+    log_level="error",  # Warnings are about requests that break HTTP, as many as clients like.
     access_log=False,
     server_header=False,
     ws="none",
@@ -83,6 +88,26 @@ def run_server(session: Session, options: ServerOptions, limits: ServingLimits) 
     uploads.close()
 
 
+def check_address(options: ServerOptions) -> None:
+  """Checks where the server will listen, before a model is loaded.
+
+  Raises ValueError for an address beyond this machine without a key, and for one that is taken or
+  does not exist.
+  """
+  check_binding(options)
+  try:
+    entries = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    family, kind, *_, address = entries[0]
+    with socket.socket(family, kind) as probe:
+      probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      probe.bind(address)
+  except OSError as error:
+    raise ValueError(
+      f"--host {options.host} --port {options.port} cannot be used ({error.strerror}). Another "
+      "server may listen there: choose another port, or --port 0 for a free one."
+    ) from error
+
+
 def check_binding(options: ServerOptions) -> None:
   """Raises ValueError for an address beyond this machine without a key."""
   if options.key or options.host == "localhost":
@@ -94,6 +119,15 @@ def check_binding(options: ServerOptions) -> None:
     f"--host {options.host} can be reached from other machines, and there is no key. Set the "
     f"environment variable {KEY_VARIABLE}, or take --host 127.0.0.1."
   )
+
+
+def _allow_open_files(count: int) -> None:
+  """Raises the bound on open files, if the system lets it."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if soft == resource.RLIM_INFINITY or soft >= count:
+    return
+  wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def warm_up(engine: Engine) -> None:

@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import fcntl
 import os
 import pathlib
 import re
@@ -17,6 +18,9 @@ from typing import BinaryIO
 from filax.serve.requests import RequestError
 
 _PART = 1 << 20  # Bytes written at a time.
+REQUEST = "request"  # The purpose of files that go with a request; nobody else is told of them.
+_PREFIX = "filax-serve-"
+_LOCK = ".lock"  # Held while the server of a folder lives.
 _UNSAFE = re.compile(r"[^\w. ()-]")
 
 
@@ -36,7 +40,8 @@ class StoredFile:
 class UploadStore:
   """A folder of uploaded files within a number of bytes.
 
-  Its folder is new, private to this user, and removed by `close`.
+  Its folder is new, private to this user, and removed by `close`. Folders that killed servers left
+  behind are removed at the start.
   """
 
   def __init__(self, most_bytes: int, seconds: float, parent: str = ""):
@@ -47,7 +52,9 @@ class UploadStore:
     self._bytes = 0
     if parent:
       os.makedirs(parent, exist_ok=True)
-    self._folder = pathlib.Path(tempfile.mkdtemp(prefix="filax-serve-", dir=parent or None))
+    _remove_left_folders(pathlib.Path(parent or tempfile.gettempdir()))
+    self._folder = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent or None))
+    self._lock_file = _locked(self._folder)
 
   @property
   def bytes(self) -> int:
@@ -57,7 +64,7 @@ class UploadStore:
   def add_file(self, source: BinaryIO, name: str, purpose: str = "user_data") -> StoredFile:
     """Copies a file into the store.
 
-    Raises RequestError when the quota is used up.
+    Raises RequestError for an empty file, and when the quota is used up.
     """
     self.remove_old()
     file_id = f"file-{secrets.token_urlsafe(24)}"
@@ -69,6 +76,8 @@ class UploadStore:
           self._reserve(len(content))
           size += len(content)
           target.write(content)
+      if not size:
+        raise RequestError("The file is empty.", parameter="file")
     except BaseException:
       path.unlink(missing_ok=True)
       self._reserve(-size)
@@ -103,10 +112,14 @@ class UploadStore:
         stored.users -= 1
 
   def files(self) -> list[StoredFile]:
-    """All uploaded files, the newest first."""
+    """All uploaded files, the newest first.
+
+    Those of running requests are not among them.
+    """
     self.remove_old()
     with self._lock:
-      return sorted(self._files.values(), key=lambda stored: -stored.created)
+      uploaded = [stored for stored in self._files.values() if stored.purpose != REQUEST]
+    return sorted(uploaded, key=lambda stored: -stored.created)
 
   def remove(self, file_id: str) -> None:
     """Removes a file. Raises RequestError if there is none."""
@@ -121,16 +134,21 @@ class UploadStore:
     oldest = time.time() - self._seconds
     removed = []
     with self._lock:
-      for stored in list(self._files.values()):
-        if stored.created < oldest and not stored.users:
-          removed.append(self._files.pop(stored.id))
+      for stored in self._files.values():  # The oldest first.
+        if stored.created >= oldest:
+          break
+        if not stored.users:
+          removed.append(stored)
+      for stored in removed:
+        del self._files[stored.id]
     for stored in removed:
       stored.path.unlink(missing_ok=True)
       self._reserve(-stored.bytes)
 
   def close(self) -> None:
-    """Removes the folder with all files."""
+    """Removes the folder with all files. May be called again."""
     shutil.rmtree(self._folder, ignore_errors=True)
+    self._lock_file.close()
 
   def _reserve(self, size: int) -> None:
     with self._lock:
@@ -142,6 +160,31 @@ class UploadStore:
           code="upload_quota",
         )
       self._bytes += size
+
+
+def _locked(folder: pathlib.Path) -> BinaryIO:
+  """The open lock of a folder.
+
+  Raises BlockingIOError if another process holds it.
+  """
+  lock = open(folder / _LOCK, "ab")
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BaseException:
+    lock.close()
+    raise
+  return lock
+
+
+def _remove_left_folders(parent: pathlib.Path) -> None:
+  """Removes the folders of this user's servers that no longer live."""
+  for folder in parent.glob(f"{_PREFIX}*"):
+    with contextlib.suppress(OSError):  # One that is in use, or just gone.
+      is_own = folder.lstat().st_uid == os.geteuid()
+      if not is_own or not (folder / _LOCK).is_file():  # Without a lock it is being made.
+        continue
+      with _locked(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def safe_name(name: str) -> str:

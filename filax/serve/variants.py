@@ -4,6 +4,7 @@
 import threading
 
 from filax.infer.loaded import LoadedModel
+from filax.models.components import available
 from filax.serve.requests import RequestError
 
 
@@ -41,6 +42,8 @@ class ModelVariants:
 
   def _variant(self, selector: str, dropout: str) -> LoadedModel:
     loaded = self._variants[("", "")]
+    if selector and selector != loaded.processor.infer["selector"]["name"]:
+      _check_selector(selector)
     try:
       if selector:
         loaded = loaded.with_selector(selector)
@@ -50,3 +53,16 @@ class ModelVariants:
       return loaded.adjusted(dropout=dropout)
     except ValueError as error:
       raise RequestError(str(error), parameter="dropout") from error
+
+
+def _check_selector(name: str) -> None:
+  """Raises RequestError unless a selector is one of FiLax.
+
+  A config may name a class of any module; a client may not, since its module would be imported.
+  """
+  choices = available("selector")
+  if name not in choices:
+    raise RequestError(
+      f"selector={name[:100]!r} is unknown. Set it to one of {', '.join(choices)}.",
+      parameter="selector",
+    )

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import os
 import pathlib
 import sys
 from typing import Any, Protocol, TextIO
@@ -21,7 +22,7 @@ from etils import epath
 from filax.train import metrics, tensorboard
 from filax.train.workdir import fetch_file, local_folder, publish_file
 
-PROJECT = "filax"  # Of hosted trackers; their own environment variables change it.
+PROJECT = "filax"  # Of hosted trackers; WANDB_PROJECT names another one for wandb.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,7 @@ class WandB:
     import wandb
 
     self._run = wandb.init(
-      project=PROJECT,
+      project=os.environ.get("WANDB_PROJECT") or PROJECT,
       name=run.run_name,
       id=_lasting_id(run.workdir),
       resume="allow",

@@ -56,3 +56,32 @@ def test_what_may_begin_a_stop_string_is_held_back():
   assert text.add_ids(list(b" E")) == ""
   assert text.finish() == " E"
   assert not text.stopped
+
+
+WORDS = [" One", " two", ",", " Löwe", "\n", "  ", " the", "st", " 🦁"]
+
+
+def decode_words(ids):
+  """As sentencepiece: the first space of a text is dropped."""
+  return "".join(WORDS[id_ % len(WORDS)] for id_ in ids).removeprefix(" ")
+
+
+@pytest.mark.parametrize("length", [1, 3, 8])
+@pytest.mark.parametrize("decode_ids", [decode, decode_words])
+def test_a_long_answer_is_decoded_part_by_part(decode_ids, length):
+  ids = list((TEXT * 40).encode())
+  longest = []
+
+  def counted(part):
+    longest.append(len(part))
+    return decode_ids(part)
+
+  text = TextStream(counted)
+  pieces = []
+  for number in range(0, len(ids), length):
+    pieces.append(text.add_ids(ids[number : number + length]))
+    reference = decode_ids(ids[: number + length]).strip().rstrip("\ufffd").rstrip()
+    assert "".join(pieces) == reference
+  assert max(longest) < 150
+  pieces.append(text.finish())
+  assert "".join(pieces) == decode_ids(ids).strip()

@@ -93,6 +93,15 @@ def test_a_row_does_not_depend_on_the_others():
     np.testing.assert_array_equal(sampling.draw(x[:rows], keys(rows, 3), *options), whole[:rows])
 
 
+def test_cuts_of_another_row_change_no_draw():
+  """A row without cuts is drawn without sorting, or sorted beside one that has some."""
+  x = jnp.asarray(logits(200, 300))
+  one = jnp.ones(200)
+  alone = DRAW(x, keys(200), one, one, jnp.zeros(200, jnp.int32), jnp.zeros(200))
+  beside = DRAW(x, keys(200), one, one.at[0].set(0.5), jnp.zeros(200, jnp.int32), jnp.zeros(200))
+  np.testing.assert_array_equal(alone[1:], beside[1:])
+
+
 def test_greedy_takes_the_lower_id_of_a_tie():
   assert sampling.greedy(jnp.array([[0.0, 2.0, 2.0], [1.0, 0.0, 0.0]])).tolist() == [1, 0]
 
