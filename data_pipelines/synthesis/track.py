@@ -76,10 +76,10 @@ def parse_track(record: Any) -> Track:
   try:
     return Track(
       key=str(record["key"]),
-      media=tuple(Scene(**scene) for scene in record["media"]),
+      media=tuple([Scene(**scene) for scene in record["media"]]),
       duration=float(record["duration"]),
-      events=tuple(Event(**event) for event in record["events"]),
-      parts=tuple(Part(**part) for part in record.get("parts", ())),
+      events=tuple([Event(**event) for event in record["events"]]),
+      parts=tuple([Part(**part) for part in record.get("parts", ())]),
       summary=str(record.get("summary", "")),
       source=str(record.get("source", "")),
       exhaustive=bool(record.get("exhaustive", False)),
