@@ -142,9 +142,9 @@ class _PartSpans:
 
   @functools.cached_property
   def _nearer(self) -> list[int]:
-    """For each span the others, as bits, that lie nearer to its event's expected time.
+    """For each span, the nearer ones as bits.
 
-    Bit n is that of the n-th of `_spaced`.
+    Nearer to when text alone expects its event. Bit n is that of the n-th of `_spaced`.
     """
     labels = {place: self._part.events[place].label for place in self._spaced}
     times = self._shown.usual_times("event", labels)

@@ -35,7 +35,10 @@ class BlindGuard:
   labels: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
 
   def label_times(self, kind: str, half: int) -> LabelTimes | None:
-    """When text alone expects the labels of a track of a half; None if nothing was fitted."""
+    """When text alone expects labels of tracks of a half.
+
+    None if nothing was fitted.
+    """
     times = self._label_times.get(kind)
     return times[1 - half] if times else None
 

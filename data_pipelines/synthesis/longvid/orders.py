@@ -99,9 +99,9 @@ def _listed_order(
 
 
 def _differences(times: Sequence[int]) -> np.ndarray:
-  """float64 [P]: how much likelier each order is than the first; whole numbers.
+  """float64 [P]: how much likelier each order is than the first.
 
-  times: when text alone expects each item.
+  Whole numbers. times: when text alone expects each item.
   """
   return _later_places(len(times)) @ np.array(times, np.float64)
 
@@ -124,7 +124,7 @@ def _possible_ranks(times: Sequence[int]) -> range:
 
 
 def _swaps_give_all_ranks(times: Sequence[int]) -> bool:
-  """Whether swaps of two items alone give enough wrong orders for every rank.
+  """Whether swaps of two items alone make every rank possible.
 
   A swap is likelier than the first order if text expects the second of the two items earlier. Most
   fives of items need no array of all their orders.
