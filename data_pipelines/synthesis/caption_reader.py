@@ -21,6 +21,7 @@ from data_pipelines.manifest.reader import BadRecord, RecordError, located_recor
 from data_pipelines.synthesis import caption_templates, splits
 
 _TEXTS = json.JSONEncoder(ensure_ascii=False)
+_PRINTABLE = bytes(range(32, 127))  # Of ASCII.
 FEWEST_WORDS = 5  # Of a caption.
 COLUMNS = {
   "key": np.uint64,  # Digest of the source video.
@@ -135,6 +136,7 @@ class CaptionReader:
       words = caption.count(" ") + 1
     media = self._media(record)
     start, milliseconds = _extent(record, self.durations.get(media))
+    text = caption.encode()
     key = splits.source_key(media)
     split = splits.split_of(key, {splits.HELD_OUT: self.rules.held_out}, self.rules.seed)
     root = self.rules.root
@@ -142,13 +144,13 @@ class CaptionReader:
       id=_json_text(_name(record, origin)),
       media=_json_text(media),
       start=repr(start).encode(),
-      caption=_json_text(caption)[1:-1],
+      caption=_json_content(caption, text),
     )
     facts = dict(
       excluded=key in self.rules.excluded,
-      key=_digest(key),
-      clip=_digest(f"{media}\x1f{start:.3f}\x1f{caption}"),
-      caption=_digest(caption),
+      key=_digest(key.encode("utf-8", "surrogatepass")),
+      clip=_digest(f"{media}\x1f{start:.3f}\x1f".encode("utf-8", "surrogatepass"), text),
+      caption=_digest(text),
       data_source=str(record.get("data_source") or ""),
       words=words,
       milliseconds=milliseconds,
@@ -186,6 +188,12 @@ def _json_text(text: str) -> bytes:
   return _TEXTS.encode(text).encode()
 
 
+def _json_content(text: str, data: bytes) -> bytes:
+  """A text in JSON without its quotes. data: the text as UTF-8."""
+  is_same = '"' not in text and "\\" not in text and _is_printable(text)
+  return data if is_same else _json_text(text)[1:-1]
+
+
 def _caption(record: Mapping[str, Any]) -> tuple[str, int]:
   """(the caption of a record without line breaks, its words). Raises RecordError."""
   turns = record.get("conversations")
@@ -214,11 +222,18 @@ def _caption(record: Mapping[str, Any]) -> tuple[str, int]:
 def _one_line(text: str) -> tuple[str, int]:
   """(a text with single spaces between its words, their number)."""
   # The space is the only blank that is printable. Splitting takes twice as long as this test.
-  is_plain = text.isprintable() and "  " not in text and text.strip() == text
+  is_plain = _is_printable(text) and "  " not in text and text.strip() == text
   if is_plain and text:
     return text, text.count(" ") + 1
   words = text.split()
   return " ".join(words), len(words)
+
+
+def _is_printable(text: str) -> bool:
+  """`str.isprintable`, in a fifth of its time for ASCII."""
+  if text.isascii():
+    return not text.encode().translate(None, _PRINTABLE)
+  return text.isprintable()
 
 
 def _extent(record: Mapping[str, Any], duration: float | None) -> tuple[float, int]:
@@ -256,5 +271,9 @@ def _seconds(record: Mapping[str, Any], name: str) -> float | None:
   return float(value)
 
 
-def _digest(text: str) -> int:
-  return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+def _digest(*texts: bytes) -> int:
+  """64 bits of the sha256 of joined texts."""
+  digest = hashlib.sha256()
+  for text in texts:
+    digest.update(text)
+  return int.from_bytes(digest.digest()[:8], "big")

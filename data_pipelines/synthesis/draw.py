@@ -115,9 +115,10 @@ class Draws:
     """`count` of the items, or all of fewer, without repetition."""
     remaining = list(items)
     size = len(remaining)
+    stop = size - count - 1 if size > count else 0
     drawn = []
     digits = self._digits
-    for last in range(size - 1, max(size - count - 1, 0), -1):
+    for last in range(size - 1, stop, -1):
       if digits < _ENOUGH:
         self._next_block()
         digits = self._digits

@@ -67,8 +67,9 @@ def _dense_rejection(part: ShownPart, groups: list[list[int]]) -> str:
   covered = 0.0
   end = part.start
   for event in part.events:
-    covered += max(0.0, event.t1 - max(end, event.t0))
-    end = max(end, event.t1)
+    if event.t1 > end:
+      covered += event.t1 - max(end, event.t0)
+      end = event.t1
   if covered < LEAST_COVER * part.duration:
     return f"the events cover less than {LEAST_COVER:.0%}"
   return ""
@@ -106,7 +107,9 @@ def _dense_lines(part: ShownPart, groups: list[list[int]]) -> tuple[list[str], l
   last_end = round(part.duration)
   for places in groups:
     first = part.events[places[0]]
-    end = max([part.events[place].t1 for place in places])
+    end = first.t1
+    if len(places) > 1:
+      end = max([part.events[place].t1 for place in places])
     start = max(last_start, round(part.relative(first.t0)))
     stop = min(last_end, max(start + 1, round(part.relative(end))))
     if stop <= start:

@@ -56,6 +56,7 @@ def are_alike(first: str, second: str) -> bool:
   return common >= SAME * (len(words) + len(others) - common)
 
 
+@functools.lru_cache(_REMEMBERED)
 def is_generic(label: str) -> bool:
   """Whether a label is empty or fits most videos."""
   text = normalised_label(label)

@@ -79,8 +79,11 @@ class _PartSpans:
   @functools.cached_property
   def _spaced(self) -> list[int]:
     """Places whose spans hardly overlap, in time order; drawn where they do."""
+    is_apart = self._are_all_apart
+    if is_apart and len(self._usable) <= MOST_SPACED:
+      return self._usable
     draws = Draws(self._shown.seed, "spaced", self._part.name)
-    if self._are_all_apart:
+    if is_apart:
       return sorted(draws.sample(self._usable, MOST_SPACED))
     events = self._part.events
     chosen: list[int] = []
@@ -123,40 +126,48 @@ class _PartSpans:
   def _candidates(self, draws: Draws) -> dict[int, list[tuple[list[int], int]]]:
     """Rank -> (places of four spans, the right one) of drawings."""
     by_rank: dict[int, list[tuple[list[int], int]]] = {}
+    spaced = self._spaced
+    nearer = self._nearer
     for _ in range(DRAWN):
-      offered = draws.sample(self._spaced, OPTIONS)
-      for right in offered:
+      numbers = draws.sample(range(len(spaced)), OPTIONS)
+      offered = [spaced[number] for number in numbers]
+      bits = 0
+      for number in numbers:
+        bits |= 1 << number
+      for number, right in zip(numbers, offered, strict=True):
         if right not in self._used:
-          rank = self._rank(right, offered)
+          rank = (nearer[number] & bits).bit_count()
           by_rank.setdefault(rank, []).append((offered, right))
     return by_rank
 
-  def _rank(self, right: int, offered: Sequence[int]) -> int:
-    """How many spans lie nearer to an event's expected time."""
-    expected = self._expected[right]
-    middles = self._middles
-    distance = abs(middles[right] - expected)
-    rank = 0
-    for place in offered:
-      rank += abs(middles[place] - expected) < distance
-    return rank
-
   @functools.cached_property
-  def _middles(self) -> dict[int, float]:
-    """The middles of spans, from -0.5 (the track's beginning) to 0.5."""
-    duration = self._shown.track.duration
-    middles = {}
-    for place in self._spaced:
-      event = self._part.events[place]
-      middles[place] = (event.t0 + event.t1) / 2 / duration - 0.5
-    return middles
+  def _nearer(self) -> list[int]:
+    """For each span, the nearer ones as bits.
 
-  @functools.cached_property
-  def _expected(self) -> dict[int, float]:
-    """When text alone expects events, in the unit of `_middles`."""
+    Nearer to when text alone expects its event. Bit n is that of the n-th of `_spaced`.
+    """
     labels = {place: self._part.events[place].label for place in self._spaced}
     times = self._shown.usual_times("event", labels)
-    return {place: time / 10**DECIMALS for place, time in times.items()}
+    middles = self._middles()
+    nearer = []
+    for middle, time in zip(middles, times.values(), strict=True):
+      expected = time / 10**DECIMALS
+      distance = abs(middle - expected)
+      bits = 0
+      for number, other in enumerate(middles):
+        if abs(other - expected) < distance:
+          bits |= 1 << number
+      nearer.append(bits)
+    return nearer
+
+  def _middles(self) -> list[float]:
+    """The middles of spans, from -0.5 (the track's beginning) to 0.5."""
+    duration = self._shown.track.duration
+    middles = []
+    for place in self._spaced:
+      event = self._part.events[place]
+      middles.append((event.t0 + event.t1) / 2 / duration - 0.5)
+    return middles
 
   def free_answer(self, draws: Draws) -> MultipleChoice | None:
     """A question whose answer is a sentence with the span."""

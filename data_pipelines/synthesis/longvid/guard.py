@@ -8,12 +8,13 @@ half, so that it has not seen the track itself.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
+import functools
 from typing import Any
 
 from data_pipelines.synthesis import draw
 from data_pipelines.synthesis.longvid.event_texts import normalised_label
 from data_pipelines.synthesis.longvid.occurrences import label_counts
-from data_pipelines.synthesis.longvid.word_times import fit_word_times
+from data_pipelines.synthesis.longvid.word_times import LabelTimes, fit_word_times
 from data_pipelines.synthesis.track import Track
 
 KINDS = ("event", "place")
@@ -33,10 +34,21 @@ class BlindGuard:
   # Source and activity -> labels, for questions about what does not happen.
   labels: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
 
-  def weights(self, kind: str, key: str) -> Mapping[str, float]:
-    """The weights of word_times.label_time for the labels of a track."""
-    halves = self.word_times.get(kind)
-    return halves[1 - half_of(key)] if halves else {}
+  def label_times(self, kind: str, half: int) -> LabelTimes | None:
+    """When text alone expects labels of tracks of a half.
+
+    None if nothing was fitted.
+    """
+    times = self._label_times.get(kind)
+    return times[1 - half] if times else None
+
+  @functools.cached_property
+  def _label_times(self) -> dict[str, list[LabelTimes]]:
+    """By kind and the half that was fitted."""
+    times = {}
+    for kind, halves in self.word_times.items():
+      times[kind] = [LabelTimes(weights) for weights in halves]
+    return times
 
   def count_share(self, source: str, count: int) -> float:
     """The share of labels with a count to ask about."""

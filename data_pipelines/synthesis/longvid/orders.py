@@ -25,7 +25,7 @@ LENGTHS = (3, 4, 5)  # Items of an order question.
 TRIES = 9  # Draws of items until every rank is possible; more find hardly any.
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class DrawnOrder:
   """Items in the order of the list, and the options."""
 
@@ -65,10 +65,10 @@ def balanced_order(
     chosen = draw_items(LENGTHS[(first_length + attempt) % len(LENGTHS)])
     if len(chosen) < LENGTHS[0]:
       return None
-    differences = _differences([usual_times[place] for place in chosen])
-    possible = _possible_ranks(differences)
+    times = [usual_times[place] for place in chosen]
+    possible = _possible_ranks(times)
     if drawn is None and rank in possible:
-      drawn = chosen, differences
+      drawn = chosen, times
     waiting.difference_update(possible)
     if not waiting:
       break
@@ -78,10 +78,10 @@ def balanced_order(
 
 
 def _listed_order(
-  draws: Draws, chosen: Sequence[int], differences: np.ndarray, rank: int
+  draws: Draws, chosen: Sequence[int], times: Sequence[int], rank: int
 ) -> DrawnOrder:
   """The question with a shuffled list, and drawn wrong orders."""
-  likelier, less_likely = _ranked_orders(differences)
+  likelier, less_likely = _ranked_orders(_differences(times))
   orders = draws.sample(likelier, rank)
   orders += draws.sample(less_likely, OPTIONS - 1 - rank)
   count = len(chosen)
@@ -99,18 +99,21 @@ def _listed_order(
 
 
 def _differences(times: Sequence[int]) -> np.ndarray:
-  """int64 [P]: how much likelier each order is than the first.
+  """float64 [P]: how much likelier each order is than the first.
 
-  times: when text alone expects each item.
+  Whole numbers. times: when text alone expects each item.
   """
-  return _later_places(len(times)) @ np.array(times, np.int64)
+  return _later_places(len(times)) @ np.array(times, np.float64)
 
 
-def _possible_ranks(differences: np.ndarray) -> range:
+def _possible_ranks(times: Sequence[int]) -> range:
   """The ranks that the first order can have.
 
   Equally likely orders are on either side in turn.
   """
+  if _swaps_give_all_ranks(times):
+    return range(OPTIONS)
+  differences = _differences(times)
   others = len(differences) - 1
   likelier = _true_count(differences > 0)
   less_likely = _true_count(differences < 0)
@@ -118,6 +121,20 @@ def _possible_ranks(differences: np.ndarray) -> range:
   likelier += (equal + 1) // 2
   less_likely += equal // 2
   return range(max(0, OPTIONS - 1 - less_likely), min(likelier, OPTIONS - 1) + 1)
+
+
+def _swaps_give_all_ranks(times: Sequence[int]) -> bool:
+  """Whether swaps of two items alone make every rank possible.
+
+  A swap is likelier than the first order if text expects the second of the two items earlier. Most
+  fives of items need no array of all their orders.
+  """
+  likelier = 0
+  less_likely = 0
+  for first, second in itertools.combinations(times, 2):
+    likelier += first > second
+    less_likely += first < second
+  return likelier >= OPTIONS - 1 and less_likely >= OPTIONS - 1
 
 
 def _true_count(values: np.ndarray) -> int:
@@ -144,9 +161,9 @@ def _permutations(count: int) -> list[tuple[int, ...]]:
 
 @functools.cache
 def _later_places(count: int) -> np.ndarray:
-  """int64 [P count].
+  """float64 [P count].
 
   How much later every item is in each order than in the first.
   """
   places = np.argsort(np.array(_permutations(count)), axis=1)
-  return places - np.arange(count)
+  return (places - np.arange(count)).astype(np.float64)

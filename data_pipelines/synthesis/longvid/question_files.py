@@ -82,17 +82,20 @@ class ShardBuilder:
   ) -> None:
     """Writes the questions about the tracks in a file, and counts them."""
     for track, is_held_out, questions in self._selected(path, result.rejected):
+      if is_held_out:
+        bare = _without_events(track)
+        result.held_out += [(bare, drawn) for drawn in questions]
+        continue
+      lines = []
       for drawn in questions:
-        if is_held_out:
-          result.held_out.append((_without_events(track), drawn))
-          continue
         question = drawn.question
         record = training_record(drawn, track, letters, self.rules.labels)
-        part.write(shards.json_line(record))
+        lines.append(shards.json_line(record))
         result.asked[track.source, question.task] += 1
         result.seconds[_shown_tens(track, question)] += 1
         if question.wrong:
           result.letters[record["conversations"][1]["value"]] += 1
+      part.write(b"".join(lines), len(lines))
 
   def draws(self, shard: NumberedShard) -> dict[str, list[int]]:
     """The draws of the training questions of every task."""

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from data_pipelines.synthesis import draw
 from data_pipelines.synthesis.longvid.event_texts import drawn_stem, unique_labels
-from data_pipelines.synthesis.longvid.guard import BlindGuard
-from data_pipelines.synthesis.longvid.word_times import DECIMALS, label_time
+from data_pipelines.synthesis.longvid.guard import BlindGuard, half_of
 from data_pipelines.synthesis.track import Event, MultipleChoice, Track
 
 MOST = 2  # Questions of one kind about one shown part: more would crowd out other kinds.
@@ -92,7 +91,7 @@ class ShownPart:
     wrong: in any order; they are shuffled. fields: what stands in the wording.
     """
     stem = drawn_stem(draws, task, **fields)
-    options = tuple(draws.shuffled(wrong))
+    options = tuple(draws.shuffled(wrong)) if wrong else ()
     start, end = (None, None) if self.is_whole else (self.start, self.end)
     return MultipleChoice(task, stem, right, options, start, end, {"part": self.number, **origin})
 
@@ -139,13 +138,17 @@ class ShownTrack:
   def usual_times(self, kind: str, labels: Mapping[int, str]) -> dict[int, int]:
     """When text alone expects each label; only differences mean something.
 
-    kind: of `guard.KINDS`. Whole numbers, since equally likely orders must have equal sums.
+    kind: of `guard.KINDS`. Whole numbers (see LabelTimes).
     """
-    weights = self.guard.weights(kind, self.track.key) if self.guard else {}
-    times = {}
-    for place, label in labels.items():
-      times[place] = round(label_time(label, weights) * 10**DECIMALS)
-    return times
+    label_times = self.guard.label_times(kind, self._half) if self.guard else None
+    if label_times is None:
+      return dict.fromkeys(labels, 0)
+    return {place: label_times.time(label) for place, label in labels.items()}
+
+  @functools.cached_property
+  def _half(self) -> int:
+    """The half of all videos that the track's belongs to."""
+    return half_of(self.track.key)
 
 
 class TaskBuilder(Protocol):

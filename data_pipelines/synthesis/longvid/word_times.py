@@ -63,6 +63,21 @@ def label_time(label: str, weights: Mapping[str, float]) -> float:
   return total
 
 
+class LabelTimes:
+  """When text alone expects labels; only differences mean something.
+
+  Whole numbers in units of 10^-DECIMALS, since equally likely orders must have equal sums. They are
+  remembered: sources repeat labels.
+  """
+
+  def __init__(self, weights: Mapping[str, float]):
+    self._weights = weights
+    self.time = functools.lru_cache(_REMEMBERED)(self._time)
+
+  def _time(self, label: str) -> int:
+    return round(label_time(label, self._weights) * 10**DECIMALS)
+
+
 def _feature_columns(rows: Sequence[Sequence[str]]) -> dict[str, int]:
   """Frequent features, the most frequent first, with their numbers."""
   counts: Counter[str] = Counter()

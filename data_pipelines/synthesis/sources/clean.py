@@ -27,24 +27,27 @@ def clean_track(
   events that are left. counts: increased for each reason of a change. redacted: stretches that show
   nothing; events that overlap one are dropped, and parts of which more than a tenth is redacted.
   """
-  events: list[Event] = []
-  origins: list[set[int]] = []  # The events' numbers in `track`.
   bounded: dict[int, Event] = {}
   for number, event in enumerate(track.events):
     clamped = _bounded_event(event, track.duration, redacted, counts)
     if clamped is not None:
       bounded[number] = clamped
+  events: list[Event] = []
+  texts: list[str] = []  # Of the events, to compare.
+  origins: list[set[int]] = []  # The events' numbers in `track`.
   for number, event in sorted(bounded.items(), key=_time_order):
-    same = _repetition(event, events)
+    text = _plain(event.text)
+    same = _repetition(event, text, events, texts)
     if same is None:
       events.append(event)
+      texts.append(text)
       origins.append({number})
       continue
     counts["events: repetitions of the event before, merged into it"] += 1
     end = max(events[same].t1, event.t1)
     events[same] = dataclasses.replace(events[same], t1=end)
     origins[same].add(number)
-  parts = _clean_parts(track, origins, redacted, counts)
+  parts = _clean_parts(track, origins, redacted, counts) if track.parts else ()
   return dataclasses.replace(track, events=tuple(events), parts=parts)
 
 
@@ -59,6 +62,9 @@ def _bounded_event(
   if not math.isfinite(event.t0) or not math.isfinite(event.t1):
     counts["events: without a time, dropped"] += 1
     return None
+  is_inside = event.t0 >= 0 and event.t1 <= duration and event.t1 - event.t0 >= SHORTEST
+  if is_inside and text == event.text and not redacted:
+    return event  # As nearly all are.
   start = max(event.t0, 0.0)
   end = min(event.t1, duration)
   is_clamped = end < event.t1 or start > event.t0
@@ -91,20 +97,22 @@ def _time_order(item: tuple[int, Event]) -> tuple[float, float, str]:
   return event.t0, event.t1, event.text
 
 
-def _repetition(event: Event, before: list[Event]) -> int | None:
+def _repetition(
+  event: Event, text: str, before: Sequence[Event], texts: Sequence[str]
+) -> int | None:
   """The number of the event before that this one repeats.
 
-  Either it is the same annotation again, or the last one goes on.
+  Either it is the same annotation again, or the last one goes on. text, texts: of the event and
+  those before, as `_plain` gives them.
   """
   number = len(before) - 1
-  text = _plain(event.text)
   if before:
     last = before[-1]
-    if event.t0 - last.t1 <= NEIGHBOUR_GAP and _plain(last.text) == text:
+    if event.t0 - last.t1 <= NEIGHBOUR_GAP and texts[-1] == text:
       return number
   while number >= 0 and event.t0 - before[number].t0 <= SAME_TIME:
     other = before[number]
-    if abs(event.t1 - other.t1) <= SAME_TIME and _plain(other.text) == text:
+    if abs(event.t1 - other.t1) <= SAME_TIME and texts[number] == text:
       return number
     number -= 1
   return None

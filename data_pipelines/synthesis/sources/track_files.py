@@ -48,10 +48,10 @@ def _check(track: Track, media: MediaFolder) -> None:
     raise RecordError("has an empty key")
   for scene in track.media:
     _check_scene(scene, media)
-  for event in track.events:
-    _check_stretch(event.t0, event.t1)
+  for stretch in (*track.events, *track.parts):
+    if not isinstance(stretch.t0, _NUMBER) or not isinstance(stretch.t1, _NUMBER):
+      raise RecordError("has an event or a part with a time that is no number")
   for part in track.parts:
-    _check_stretch(part.t0, part.t1)
     if not _are_numbers(part.first, part.stop) or not 0 <= part.first <= part.stop:
       raise RecordError("has a part without the numbers of its events")
     if part.stop > len(track.events):
@@ -82,11 +82,6 @@ def _check_scene(scene: Scene, media: MediaFolder) -> None:
   end = scene.t0 if scene.t1 is None else scene.t1
   if not _are_numbers(scene.t0, scene.at, end):
     raise RecordError("has a scene with a time that is no number")
-
-
-def _check_stretch(start: object, end: object) -> None:
-  if not _are_numbers(start, end):
-    raise RecordError("has an event or a part with a time that is no number")
 
 
 def _are_numbers(*values: object) -> bool:
