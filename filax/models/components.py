@@ -219,10 +219,15 @@ def parameter_shapes(model) -> dict[str, Any]:
 def _shapes(model) -> dict[str, Any]:
   import jax
 
+  from filax.models.kept_shapes import shapes_of
+
   def draw_parameters(batch):
     return model.init(jax.random.key(0), batch)["params"]
 
-  return jax.eval_shape(draw_parameters, model.example())
+  def trace() -> dict[str, Any]:
+    return jax.eval_shape(draw_parameters, model.example())
+
+  return shapes_of(model, trace)
 
 
 @functools.lru_cache(maxsize=64)
