@@ -81,7 +81,10 @@ def enable() -> None:
 
 
 def storage() -> "ProgramFolder | None":
-  """The folder that `enable` chose for this process, for other things that are slow to trace."""
+  """The folder that `enable` chose, or None.
+
+  For other things that take long to trace.
+  """
   return _CHOSEN[0] if _CHOSEN else None
 
 

@@ -26,7 +26,7 @@ class CountedProgram:
     with self._reported(label):
       return self._run(*args, **kwargs)
 
-  def prepare(self, label: str, *args, **kwargs) -> None:
+  def compile_for(self, label: str, *args, **kwargs) -> None:
     """Compiles the function for arguments of which some are jax.ShapeDtypeStruct.
 
     A later call with arguments of these shapes finds the program.

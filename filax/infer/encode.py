@@ -40,7 +40,7 @@ def read_video_and_compile(loaded: LoadedModel, media: str | os.PathLike) -> Dec
     frames = jax.ShapeDtypeStruct((1, count, size, size, 3), np.uint8)
     mask = jax.ShapeDtypeStruct((1, count), bool)
     with loaded.on_mesh():
-      EMBED.prepare(
+      EMBED.compile_for(
         _frames_label(count), loaded.model, loaded.params, frames, mask, no_pictures(size)
       )
     return reading.result()

@@ -27,10 +27,10 @@ Shapes = dict[str, Any]  # Tree of jax.ShapeDtypeStruct.
 
 
 def shapes_of(model, trace: Callable[[], Shapes]) -> Shapes:
-  """The shapes of a VideoLM's parameters: those that are kept, or those of `trace`."""
+  """Shapes of a VideoLM's parameters, kept or from `trace`."""
   folder = compilation_cache.storage()
   settings = repr(model)
-  if folder is None or _ADDRESS in settings or not _is_own(model):
+  if folder is None or _ADDRESS in settings or not is_own(model):
     return trace()
   key = _key(settings)
   content = folder.get(key)
@@ -41,7 +41,7 @@ def shapes_of(model, trace: Callable[[], Shapes]) -> Shapes:
   return shapes
 
 
-def _is_own(model) -> bool:
+def is_own(model) -> bool:
   """Whether all parts of a model are classes of this package.
 
   The code of others is not in the key.

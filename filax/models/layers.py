@@ -99,7 +99,10 @@ class Dense(nn.DenseGeneral):
 
   @nn.nowrap
   def param(self, name, init, shape, *args, **options):
-    """A parameter. flax would trace `init` at each use to compare shapes, which takes long."""
+    """A parameter.
+
+    flax would trace `init` at each use to compare shapes, which takes long.
+    """
     if name == "kernel" and self.has_variable("params", quantised.CODES):
       return quantised.kernel_of(self)
     if not self.has_variable("params", name):

@@ -40,7 +40,10 @@ def layers_apart(params: Mapping[str, Any], *, free: bool = False) -> dict[str, 
 
 
 def _groups(leaves: Iterable[jax.Array]) -> Iterator[list[jax.Array]]:
-  """Neighbouring leaves, together up to _GROUP bytes: each group is a program to trace."""
+  """Neighbouring leaves, together up to _GROUP bytes.
+
+  Each group is a program to trace.
+  """
   group: list[jax.Array] = []
   size = 0
   for leaf in leaves:
