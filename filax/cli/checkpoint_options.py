@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the commands that answer from a checkpoint."""
+"""Options of the commands that answer from a checkpoint.
+
+Help and wrong options take no second: what needs jax is imported where it is used.
+"""
 
 import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from filax import released
-from filax.checkpoint import averages, base
+from filax.checkpoint import averages
 from filax.cli import options
-from filax.models import components, quantised
+from filax.models import components
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -56,6 +58,8 @@ class _ReadLastValues(argparse.Action):
 
 def _moved_base(text: str) -> str:
   """An argparse type: bases are looked for there from now on."""
+  from filax.checkpoint import base
+
   try:
     base.look_in(text)
   except (ValueError, OSError) as error:
@@ -77,7 +81,7 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--quantise",
-    choices=quantised.KINDS,
+    choices=components.QUANTISED,
     default="",
     help="hold the kernels of all blocks in 8 or 4 bits (extra qlora)",
   )
@@ -105,6 +109,8 @@ def load_on_devices(args: argparse.Namespace, layout: str | Mapping[str, int]):
 
   layout: how all devices share the work, filax.infer.device_mesh.ROWS or PARAMETERS.
   """
+  from filax import released
+
   return released.load(
     args.checkpoint,
     mesh=args.mesh or layout,

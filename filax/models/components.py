@@ -20,6 +20,7 @@ COMPONENTS_HELP = (
   "a module that the checkpoint's config may name for a component of its own (repeatable)"
 )
 _FILE_NAME = re.compile(r"[a-z0-9_]+")
+QUANTISED = ("int8", "nf4")  # Codes of filax.models.quantised.
 ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order data flows.
 
 
