@@ -18,6 +18,7 @@ from flax import traverse_util
 import jax
 
 from filax import compilation_cache
+from filax.models.components import ROLES
 
 _PACKAGE = Path(__file__).parents[1]
 _SOURCES = ("models", "ops", "parallel", "spec")  # Folders whose code decides about parameters.
@@ -46,14 +47,18 @@ def is_own(model) -> bool:
 
   The code of others is not in the key.
   """
-  parts = [getattr(model, field) for field in model.__dataclass_fields__ if field != "parent"]
-  modules = [type(part).__module__ for part in parts if isinstance(part, flax.linen.Module)]
-  return all(name.startswith("filax.") for name in modules)
+  for role in ROLES:
+    part = getattr(model, role, None)
+    is_module = isinstance(part, flax.linen.Module)
+    if is_module and not type(part).__module__.startswith("filax."):
+      return False
+  return True
 
 
 def _key(settings: str) -> str:
   text = f"{flax.__version__}\n{_code_digest()}\n{settings}"
-  return f"shapes-{hashlib.sha256(text.encode()).hexdigest()}"
+  digest = hashlib.sha256(text.encode())
+  return f"shapes-{digest.hexdigest()}"
 
 
 @functools.cache
@@ -67,8 +72,10 @@ def _code_digest() -> str:
 
 
 def _text(shapes: Shapes) -> str:
-  leaves = traverse_util.flatten_dict(shapes, sep="/")
-  return json.dumps({path: [leaf.shape, leaf.dtype.name] for path, leaf in leaves.items()})
+  rows = {}
+  for path, leaf in traverse_util.flatten_dict(shapes, sep="/").items():
+    rows[path] = (leaf.shape, leaf.dtype.name)
+  return json.dumps(rows)
 
 
 def _parse(content: bytes) -> Shapes:

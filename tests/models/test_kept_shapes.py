@@ -15,8 +15,6 @@ SHAPES = {"llm": {"norm": {"scale": jax.ShapeDtypeStruct((7,), "float32")}}}
 class Model:
   """A model of which only the settings count."""
 
-  __dataclass_fields__ = ("width",)
-
   def __init__(self, width):
     self.width = width
 

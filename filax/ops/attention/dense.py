@@ -68,10 +68,10 @@ def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
   total = parts.sum(-1, keepdims=True)
   weights = (parts / total).astype(v.dtype)
   out = jnp.einsum("BKGLS,BKSd->BKGLd", weights, values, preferred_element_type=jnp.float32)
-  out = jnp.transpose(out, (0, 3, 1, 2, 4)).reshape(q.shape)
+  out = jnp.transpose(out, (0, 3, 1, 2, 4))
   lse = jnp.log(total) + largest  # [B K G L 1]
   lse = jnp.transpose(lse[..., 0], (0, 3, 1, 2))
-  return out, lse.reshape(batch, length, heads)
+  return out.reshape(q.shape), lse.reshape(batch, length, heads)
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
