@@ -13,7 +13,7 @@ cache slot, never the rotary position, which may restart or skip.
 
 from collections.abc import Callable
 
-from jax import lax
+import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -55,23 +55,17 @@ def dense_with_lse(q, k, v, q_at: At, kv_at: KeysAt):
   """
   batch, length, heads, d = q.shape
   grouped = q.reshape(batch, length, k.shape[2], -1, d)
-  # Heads come first before the products, so that no scores are transposed after them.
-  grouped = jnp.transpose(grouped, (0, 2, 3, 1, 4))  # [B K G L d]
-  keys = jnp.swapaxes(k, 1, 2)
-  values = jnp.swapaxes(v, 1, 2)
-  scores = jnp.einsum("BKGLd,BKSd->BKGLS", grouped, keys, preferred_element_type=jnp.float32)
+  scores = jnp.einsum("BLKGd,BSKd->BKGLS", grouped, k, preferred_element_type=jnp.float32)
   mask = visible(q_at, kv_at)[:, None, None]
   scaled = scores * d**-0.5
   scores = jnp.where(mask, scaled, MASKED)
-  largest = lax.stop_gradient(scores.max(-1, keepdims=True))
-  parts = jnp.exp(scores - largest)  # The only exponentials, also for the gradient.
-  total = parts.sum(-1, keepdims=True)
-  weights = (parts / total).astype(v.dtype)
-  out = jnp.einsum("BKGLS,BKSd->BKGLd", weights, values, preferred_element_type=jnp.float32)
-  out = jnp.transpose(out, (0, 3, 1, 2, 4))
-  lse = jnp.log(total) + largest  # [B K G L 1]
-  lse = jnp.transpose(lse[..., 0], (0, 3, 1, 2))
-  return out.reshape(q.shape), lse.reshape(batch, length, heads)
+  lse = jax.nn.logsumexp(scores, axis=-1)  # [B K G L]
+  weights = jnp.exp(scores - lse[..., None])
+  weights = weights.astype(v.dtype)
+  out = jnp.einsum("BKGLS,BSKd->BLKGd", weights, v, preferred_element_type=jnp.float32)
+  out = out.reshape(q.shape)
+  lse = jnp.moveaxis(lse, 3, 1)
+  return out, lse.reshape(batch, length, heads)
 
 
 def auto(q, k, v, q_at, kv_at) -> Float[Array, "B L H d"]:
