@@ -47,6 +47,7 @@ _JAX_MIN_SECONDS = 1.0  # jax's default for the shortest compilation that is kep
 _MIN_SECONDS_VARIABLE = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 _JAX_NO_BOUND = -1
 _TOUCH_SECONDS = 3600.0  # A program's time of use is kept to the hour.
+_CHOSEN: list["ProgramFolder"] = []  # By `enable`; at most one.
 _CPU_FACTS = re.compile(
   r"^(?:vendor_id|cpu family|model|model name|stepping|flags|Features|CPU \w+)\s*:.*$", re.M
 )
@@ -76,6 +77,15 @@ def enable() -> None:
     # Programs of a few operations take 20 ms each to compile, 1 ms to read.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax_cache.get_file_cache = _with_own_storage(jax_cache.get_file_cache, str(folder))
+  _CHOSEN[:] = [_open(folder)]
+
+
+def storage() -> "ProgramFolder | None":
+  """The folder that `enable` chose, or None.
+
+  For other things that take long to trace.
+  """
+  return _CHOSEN[0] if _CHOSEN else None
 
 
 def programs_folder() -> Path:
@@ -131,10 +141,15 @@ def _with_own_storage(open_storage: Callable, folder: str) -> Callable:
   def open_folder(path):
     if path != folder:
       return open_storage(path)
-    bound = jax.config.values["jax_compilation_cache_max_size"]
-    return ProgramFolder(Path(path), BOUND if bound == _JAX_NO_BOUND else bound), path
+    return _open(Path(path)), path
 
   return open_folder
+
+
+def _open(folder: Path) -> "ProgramFolder":
+  """A folder of programs, with the bound that jax's setting gives."""
+  bound = jax.config.values["jax_compilation_cache_max_size"]
+  return ProgramFolder(folder, BOUND if bound == _JAX_NO_BOUND else bound)
 
 
 class ProgramFolder(CacheInterface):

@@ -48,7 +48,7 @@ MAY = {
   "filax/shipped_configs.py": (),
   "filax/parallel": BASE,
   "filax/ops": (*BASE, "filax.parallel"),
-  "filax/models": MODEL,
+  "filax/models": (*MODEL, JAX_CACHE),
   "filax/checkpoint": MODEL,
   "filax/train/run.py": (*MODEL, JAX_CACHE, "filax.costs", "filax.checkpoint", "data_pipelines"),
   "filax/train": (*MODEL, JAX_CACHE, "filax.costs", "filax.checkpoint"),

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the commands that answer from a checkpoint."""
+"""Options of the commands that answer from a checkpoint.
+
+Help and wrong options take no second: what needs jax is imported where it is used.
+"""
 
 import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from filax import released
-from filax.checkpoint import averages, base
+from filax.checkpoint import averages
 from filax.cli import options
-from filax.models import components, quantised
+from filax.models import components
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -60,6 +62,9 @@ def _moved_base(text: str) -> str:
 
   Returns the folder of the checkpoint: that of a released folder is in the cache.
   """
+  from filax import released
+  from filax.checkpoint import base
+
   try:
     checkpoint = released.find_checkpoint(text)
     base.look_in(checkpoint)
@@ -82,7 +87,7 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--quantise",
-    choices=quantised.KINDS,
+    choices=components.QUANTISED,
     default="",
     help="hold the kernels of all blocks in 8 or 4 bits (extra qlora)",
   )
@@ -110,6 +115,8 @@ def load_on_devices(args: argparse.Namespace, layout: str | Mapping[str, int]):
 
   layout: how all devices share the work, filax.infer.device_mesh.ROWS or PARAMETERS.
   """
+  from filax import released
+
   return released.load(
     args.checkpoint,
     mesh=args.mesh or layout,

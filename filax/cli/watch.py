@@ -26,9 +26,9 @@ def main(argv: Sequence[str]) -> int:
 
   Returns 1 if the video broke off. Raises ValueError if nothing of it could be seen.
   """
+  args = watch_parser().parse_args(argv)
   from filax.infer.device_mesh import PARAMETERS
 
-  args = watch_parser().parse_args(argv)
   _check_source(args.source)
   session = checkpoint_options.load_on_devices(args, PARAMETERS)
   session = session.adjusted(yarn=args.yarn)

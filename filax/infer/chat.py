@@ -64,7 +64,7 @@ class Conversation:
       self.seconds = dict(read=0.0, encode=time.perf_counter() - start)
       return
     if not isinstance(video, DecodedVideo):
-      video = loaded.read_video(video)
+      video = encode.read_video_and_compile(loaded, video)
     middle = time.perf_counter()
     self.video = video
     self.media = encode.encode_video(loaded, video)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jitted functions that count and print their compilations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import sys
 import time
 
@@ -22,9 +23,23 @@ class CountedProgram:
 
   def __call__(self, label: str, *args, **kwargs):
     """Runs the function; `label` describes the shapes, e.g. "4 x 512"."""
+    with self._reported(label):
+      return self._run(*args, **kwargs)
+
+  def compile_for(self, label: str, *args, **kwargs) -> None:
+    """Compiles the function for arguments of which some are jax.ShapeDtypeStruct.
+
+    A later call with arguments of these shapes finds the program.
+    """
+    with self._reported(label):
+      self._run.lower(*args, **kwargs).compile()
+
+  @contextlib.contextmanager
+  def _reported(self, label: str) -> Iterator[None]:
+    """Prints a line if the block compiles the function."""
     count_before = self.count
     start = time.perf_counter()
-    out = self._run(*args, **kwargs)
+    yield
     if self.count > count_before:
       seconds = time.perf_counter() - start
       print(
@@ -32,7 +47,6 @@ class CountedProgram:
         file=sys.stderr,
         flush=True,
       )
-    return out
 
   def _counted(self, function: Callable) -> Callable:
     def traced(*args, **kwargs):  # Runs only while JAX traces: once per compilation.

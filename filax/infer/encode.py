@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encodes videos and pictures once, for any number of prompts."""
 
+from concurrent.futures import ThreadPoolExecutor
 import dataclasses
+import os
 from typing import cast
 
 import jax
@@ -9,6 +11,7 @@ import numpy as np
 
 from data_pipelines.packing import tiles, visual_order
 from data_pipelines.packing.tiles import Views
+from data_pipelines.sample import Scene
 from data_pipelines.text import templates
 from filax.infer.compiled import CountedProgram
 from filax.infer.encoded_media import EncodedMedia
@@ -25,6 +28,26 @@ class StartedVideo:
   video: DecodedVideo
   visual: Visual
   places: np.ndarray  # int [T]: positions of the encoded frames in the video.
+
+
+def read_video_and_compile(loaded: LoadedModel, media: str | os.PathLike) -> DecodedVideo:
+  """`loaded.read_video`, while the encoder's program for its frames is compiled."""
+  timeline = (Scene(os.fspath(media)),)
+  extent, count = loaded.extent_and_count(timeline)
+  with ThreadPoolExecutor(1) as pool:
+    reading = pool.submit(loaded.read_extent, timeline, extent, count)
+    size = loaded.model.encoder.size
+    frames = jax.ShapeDtypeStruct((1, count, size, size, 3), np.uint8)
+    mask = jax.ShapeDtypeStruct((1, count), bool)
+    with loaded.on_mesh():
+      EMBED.compile_for(
+        _frames_label(count), loaded.model, loaded.params, frames, mask, no_pictures(size)
+      )
+    return reading.result()
+
+
+def _frames_label(count: int) -> str:
+  return f"1 x {count} frames"
 
 
 def encode_video(loaded: LoadedModel, video: DecodedVideo) -> EncodedMedia:
@@ -45,7 +68,7 @@ def start_video(loaded: LoadedModel, video: DecodedVideo) -> StartedVideo:
   frames, mask, places = candidates(model, video)
   with loaded.on_mesh():
     visual = EMBED(
-      f"1 x {len(frames)} frames",
+      _frames_label(len(frames)),
       model,
       loaded.params,
       frames[None],

@@ -10,6 +10,7 @@ from typing import Any, Self
 import jax
 from jaxtyping import PyTree
 
+from data_pipelines.packing.frame_sampling import Extent
 from data_pipelines.sample import Scene, Timeline
 from filax.infer import video as video_lib
 from filax.infer.processor import Processor
@@ -30,11 +31,24 @@ class LoadedModel:
     """Decodes the candidate frames of a video under config.infer.sampling."""
     if isinstance(media, str | os.PathLike):
       media = (Scene(os.fspath(media)),)
+    extent, count = self.extent_and_count(media)
+    return self.read_extent(media, extent, count)
+
+  def extent_and_count(self, timeline: Timeline) -> tuple[Extent, int]:
+    """(length of a timeline, number of its frames) under config.infer.sampling."""
     processor = self.processor
-    return video_lib.decode_timeline(
-      media,
+    extent = video_lib.timeline_extent(timeline, processor.limits, processor.sampling)
+    unit = video_lib.frame_unit(self.model)
+    return extent, video_lib.count_frames(processor.sampling, extent, unit)
+
+  def read_extent(self, timeline: Timeline, extent: Extent, count: int) -> DecodedVideo:
+    """Decodes `count` frames of a timeline whose extent is known."""
+    processor = self.processor
+    return video_lib.decode_extent(
+      timeline,
+      extent,
+      count,
       processor.sampling,
-      video_lib.frame_unit(self.model),
       self.model.encoder.size,
       processor.limits,
       processor.resize,

@@ -20,6 +20,7 @@ COMPONENTS_HELP = (
   "a module that the checkpoint's config may name for a component of its own (repeatable)"
 )
 _FILE_NAME = re.compile(r"[a-z0-9_]+")
+QUANTISED = ("int8", "nf4")  # Codes of filax.models.quantised.
 ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order data flows.
 
 
@@ -219,10 +220,15 @@ def parameter_shapes(model) -> dict[str, Any]:
 def _shapes(model) -> dict[str, Any]:
   import jax
 
+  from filax.models.kept_shapes import shapes_of
+
   def draw_parameters(batch):
     return model.init(jax.random.key(0), batch)["params"]
 
-  return jax.eval_shape(draw_parameters, model.example())
+  def trace() -> dict[str, Any]:
+    return jax.eval_shape(draw_parameters, model.example())
+
+  return shapes_of(model, trace)
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from flax import linen as nn
+from flax.errors import ScopeParamShapeError
 from flax.linen.dtypes import promote_dtype
 import jax
 from jax import lax
@@ -97,10 +98,19 @@ class Dense(nn.DenseGeneral):
     return out
 
   @nn.nowrap
-  def param(self, name, *args, **options):
+  def param(self, name, init, shape, *args, **options):
+    """A parameter.
+
+    flax would trace `init` at each use to compare shapes, which takes long.
+    """
     if name == "kernel" and self.has_variable("params", quantised.CODES):
       return quantised.kernel_of(self)
-    return super().param(name, *args, **options)
+    if not self.has_variable("params", name):
+      return super().param(name, init, shape, *args, **options)
+    value = self.get_variable("params", name)
+    if value.shape != tuple(shape):
+      raise ScopeParamShapeError(name, self.scope.path_text, value.shape, shape)
+    return value
 
 
 class LayerNorm(nn.Module):

@@ -5,11 +5,13 @@ XLA's CPU backend copies a layer's part of a stacked array before it multiplies 
 token. With layers apart it reads the weights where they lie (filax.models.stack.Stack).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+_GROUP = 1 << 26  # Bytes of stacked arrays that are split at once.
 
 
 def layers_apart(params: Mapping[str, Any], *, free: bool = False) -> dict[str, Any]:
@@ -24,26 +26,48 @@ def layers_apart(params: Mapping[str, Any], *, free: bool = False) -> dict[str, 
   if not stacked or "0" in stacked:
     return dict(params)
   leaves, structure = jax.tree.flatten(stacked)
-  by_leaf = []
-  for leaf in leaves:
-    parts = _parts(leaf)
-    if free and isinstance(leaf, jax.Array):
+  by_leaf: list[tuple[jax.Array, ...]] = []
+  for group in _groups(leaves):
+    parts = _parts(group)
+    by_leaf += parts
+    if free:
       jax.block_until_ready(parts)
-      leaf.delete()
-    by_leaf.append(parts)
+      _delete(group)
   layers = {}
   for number, parts in enumerate(zip(*by_leaf, strict=True)):
     layers[str(number)] = jax.tree.unflatten(structure, parts)
   return dict(params) | dict(llm=dict(llm) | dict(layers=layers))
 
 
-@jax.jit
-def _parts(stacked: jax.Array) -> tuple[jax.Array, ...]:
-  """The layers of a stacked array.
+def _groups(leaves: Iterable[jax.Array]) -> Iterator[list[jax.Array]]:
+  """Neighbouring leaves, together up to _GROUP bytes.
 
-  One program splits off all of them, not one for each layer.
+  Each group is a program to trace.
   """
-  return tuple(stacked[number] for number in range(stacked.shape[0]))
+  group: list[jax.Array] = []
+  size = 0
+  for leaf in leaves:
+    nbytes = leaf.size * leaf.dtype.itemsize
+    if group and size + nbytes > _GROUP:
+      yield group
+      group = []
+      size = 0
+    group.append(leaf)
+    size += nbytes
+  yield group
+
+
+@jax.jit
+def _parts(group: list[jax.Array]) -> list[tuple[jax.Array, ...]]:
+  """The layers of each of several stacked arrays."""
+  return [tuple(stacked[number] for number in range(stacked.shape[0])) for stacked in group]
+
+
+def _delete(group: Iterable[jax.Array]) -> None:
+  """Frees the arrays; whoever traces has none."""
+  for leaf in group:
+    if isinstance(leaf, jax.Array):
+      leaf.delete()
 
 
 def answering_params(

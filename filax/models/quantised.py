@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from filax.models.components import QUANTISED
 from filax.models.lora import KERNEL, DenseKernel, axes_of
 
 CODES = f"{KERNEL}_codes"
 SCALES = f"{KERNEL}_scales"
-KINDS = ("int8", "nf4")
+KINDS = QUANTISED
 _CODE_DTYPES = {"int8": jnp.dtype("int8"), "nf4": jnp.dtype("uint8")}
 _TILE = 64  # Inputs that share a scale of nf4.
 
