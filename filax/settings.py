@@ -156,6 +156,7 @@ TABLE: dict[str, Setting] = {
     limit=3,
   ),
   "data.packing": FLAG,
+  "data.position_gaps": whole_number(0),
   "data.too_long": one_of("skip", "error"),
   "data.exclude": PATH,
   "data.cache": PATH,
