@@ -25,10 +25,10 @@ CLIP = vcf_toy.CLIP
 POSITIONS = 24_576
 THETA = 1e8  # With 1e4 the rotary angles of far positions repeat too often.
 LAST = 11  # Thousands of positions of the longest prompt.
-WORDS = 160  # Positions of eight questions and answers.
+WORDS = 128  # Positions of eight questions and answers.
 STAGES = {  # Lessons, rows (frames, images, positions, samples), rows a step, steps, rate.
-  1: (("captions",), ((8 * CLIP, 0, 96, 8),), 8, 600, 2e-3),
-  2: (("lessons-16",), ((16, 0, 16 + WORDS, 1),), 32, 600, 2e-3),
+  1: (("captions",), ((8 * CLIP, 0, 96, 8),), 8, 300, 2e-3),
+  2: (("lessons-16",), ((16, 0, 176, 1),), 32, 500, 2e-3),
   3: (("lessons-64",), ((64, 0, 64 + WORDS, 1),), 16, 700, 2e-3),
   4: (
     ("lessons-256", "lessons-64"),
