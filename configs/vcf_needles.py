@@ -68,12 +68,14 @@ def get_config(arg=None):
   c.data.sampling = _every_second(1024)
   c.data.position_gaps = arg.gaps
   c.data.rows = rows
-  c.data.packing = True
   frozen = () if arg.stage in LEARNING_ENCODER else vcf_toy.FROZEN
   c.optim.rates = (*frozen, ("", rate))
   c.batch = batch
   c.steps = steps
-  return common.shrink(c) if arg.debug else c
+  if arg.debug:
+    return common.shrink(c)
+  c.data.packing = True
+  return c
 
 
 def _every_second(limit: int) -> dict:

@@ -21,7 +21,7 @@ def gapped_positions(
   limit: int,
   rng: np.random.Generator,
 ) -> np.ndarray:
-  """The positions i32 [length] of a sample, with gaps before the tokens at `borders`.
+  """The positions i32 [length] of a sample, with gaps at `borders`.
 
   borders: ascending places i32 [B] in the sample. The span of the positions is log-uniform between
   `length` and `limit`. The last gap ends at the span; the others are uniform.

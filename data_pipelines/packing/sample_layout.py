@@ -189,7 +189,7 @@ class Composer:
     number: int,
     epoch: int,
   ) -> np.ndarray:
-    """The RoPE positions of a sample, i32 [L]: from 0 on, with config.data.position_gaps."""
+    """The RoPE positions i32 [L] of a sample, with config.data.position_gaps."""
     length = len(encoded.tokens)
     limit = self.data.get("position_gaps", 0)
     if limit <= length:
@@ -201,7 +201,7 @@ class Composer:
     return position_gaps.gapped_positions(length, borders, limit, rng)
 
   def _unit(self, layout: TimelineLayout) -> int:
-    """The tokens between two gaps: those of a group of frames, or of a picture."""
+    """The tokens of a group of frames, or of a picture."""
     if layout.views is None:
       return self.layout.tokens_per_group
     return layout.images * self.layout.tokens_per_image

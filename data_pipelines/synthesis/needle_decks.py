@@ -22,8 +22,11 @@ Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Deck:
-  """The cards of a video; those of a chain come first, `links` of them."""
+class CardDeck:
+  """The cards of a video.
+
+  Those of a chain come first, `links` of them.
+  """
 
   cards: tuple[Card, ...]
   links: int = 0
@@ -51,7 +54,7 @@ class CardPool:
     return (key, pointer) in self._cards
 
   def draw(self, rng: Generator, key: str, pointers: Sequence[str]) -> Card:
-    """A card of this key with one of the pointers that the pool has.
+    """A card of this key with one of the pointers.
 
     Raises ValueError if it has none of them.
     """
@@ -62,15 +65,15 @@ class CardPool:
     return cards[rng.integers(len(cards))]
 
 
-def draw_single_deck(rng: Generator, pool: CardPool, count: int) -> Deck:
+def draw_single_deck(rng: Generator, pool: CardPool, count: int) -> CardDeck:
   """`count` cards with different keys that point anywhere."""
   cards = []
   for key in rng.permutation(KEYS)[:count]:
     cards.append(pool.draw(rng, str(key), POINTERS))
-  return Deck(tuple(cards))
+  return CardDeck(tuple(cards))
 
 
-def draw_chain_deck(rng: Generator, pool: CardPool, clues: int) -> Deck:
+def draw_chain_deck(rng: Generator, pool: CardPool, clues: int) -> CardDeck:
   """A chain of `clues` cards and its end, then decoys.
 
   Half of the decoys end a chain too; the others point to any card of the deck.
@@ -85,11 +88,11 @@ def draw_chain_deck(rng: Generator, pool: CardPool, clues: int) -> Deck:
     present = [target for target in targets if pool.has(key, target)]
     decoy = pool.draw(rng, key, present or POINTERS)
     cards.append(decoy)
-  return Deck(tuple(cards), links=len(pointers))
+  return CardDeck(tuple(cards), links=len(pointers))
 
 
 def _draw_links(rng: Generator, pool: CardPool, clues: int) -> tuple[list[str], list[str]]:
-  """(keys of all cards, pointers of the chain's), so that the pool has the chain."""
+  """Draws (keys of all cards, pointers of the chain's)."""
   while True:
     order = rng.permutation(KEYS)[: clues + 1 + DECOYS]
     keys = list(map(str, order))

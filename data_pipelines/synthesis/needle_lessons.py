@@ -32,8 +32,8 @@ from data_pipelines.synthesis import corpus_files, draw
 from data_pipelines.synthesis.needle import KEYS, POINTERS, Card, draw_card, haystack_parts
 from data_pipelines.synthesis.needle_decks import (
   LONGEST,
+  CardDeck,
   CardPool,
-  Deck,
   chain_items,
   draw_chain_deck,
   draw_single_deck,
@@ -74,8 +74,11 @@ class LessonOptions:
   seed: int = 0
 
 
-def lesson_questions(rng: Generator, deck: Deck) -> list[tuple[str, str]]:
-  """At most TURNS questions about a deck, in random order; those about its chain stay."""
+def lesson_questions(rng: Generator, deck: CardDeck) -> list[tuple[str, str]]:
+  """At most TURNS questions about a deck, in random order.
+
+  Those about its chain are always among them.
+  """
   chain = deck.cards[: deck.links]
   questions = []
   for first in range(deck.links - 1):
@@ -97,7 +100,7 @@ class Haystack:
   seconds: int
 
   def stretches(self, start: int, seconds: int) -> Iterator[tuple[str, int, int]]:
-    """Yields (file, begin, end) from second `start` of all files on, for `seconds`."""
+    """Yields (file, begin, end) from second `start` of all files on."""
     while seconds > 0:
       number, begin = divmod(start, self.seconds)
       length = min(seconds, self.seconds - begin)
@@ -139,7 +142,7 @@ def lesson_scenes(
   haystack: Haystack,
   frames: int,
 ) -> list[Record]:
-  """The timeline of a lesson: cards in random clips of a stretch of haystack."""
+  """Cards in random clips of a stretch of haystack."""
   clips = frames // CLIP
   places = rng.permutation(clips)[: len(cards)]
   card_of_clip = dict(zip(places.tolist(), cards, strict=True))
@@ -159,7 +162,10 @@ def lesson_record(
   haystack: Haystack,
   frames: int,
 ) -> Record:
-  """A lesson of `frames` seconds: half of those with room for it hold a chain."""
+  """A lesson of `frames` seconds.
+
+  Half of the lessons with room for a chain hold one.
+  """
   clips = frames // CLIP
   if clips > TURNS and rng.random() < 0.5:
     clues = int(rng.integers(1, LONGEST + 1))
@@ -300,7 +306,7 @@ def _write_haystacks(folder: pathlib.Path, options: LessonOptions) -> list[Hayst
 
 
 def write_haystack(path: pathlib.Path, seed: int, split: str, seconds: int) -> None:
-  """Writes a haystack as H.264 of one frame a second, unless it exists."""
+  """Writes a haystack of one frame a second, unless it exists."""
   if path.exists():
     return
   parts = haystack_parts(seed, split, SIDE, seconds, _PART)
@@ -339,17 +345,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def small_options(options: LessonOptions) -> LessonOptions:
   """The same corpus with a fiftieth of its records."""
-  fewer = {}
-  for name in ("lessons", "valid"):
-    fewer[name] = tuple((frames, max(4, count // 50)) for frames, count in getattr(options, name))
   return dataclasses.replace(
     options,
     videos=4,
     drawings=2,
     captions=options.captions // 50,
     test_frames=1000,
-    **fewer,
+    lessons=_fewer(options.lessons),
+    valid=_fewer(options.valid),
   )
+
+
+def _fewer(counts: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+  return tuple((frames, max(4, count // 50)) for frames, count in counts)
 
 
 if __name__ == "__main__":

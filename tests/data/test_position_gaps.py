@@ -55,7 +55,7 @@ def looped_positions(visual_index, pipe, number, epoch=0):
     before = visual_index[place - 1] if place else TEXT
     if 0 <= index < first_image and index % layout.tokens_per_group == 0:
       borders.append(place)  # A group of frames begins.
-    elif first_image <= index < newline and (before == TEXT or before == newline):
+    elif first_image <= index < newline and (index - first_image) % layout.tokens_per_image == 0:
       borders.append(place)  # A picture begins.
     elif index == TEXT and before != TEXT:
       borders.append(place)  # The text after a visual.

@@ -50,9 +50,10 @@ def losses(seq):
 
 
 def test_rows_with_gaps_have_the_same_loss_on_every_mesh():
-  np.testing.assert_allclose(losses(4), losses(1), rtol=1e-5)
+  np.testing.assert_allclose(losses(4), losses(1), rtol=2e-6)
 
 
 def test_gaps_reach_the_attention():
+  """By more than meshes may differ: weights drawn at random attend little to positions."""
   plain, gapped = losses(1)
-  assert abs(plain - gapped) > 1e-4 * abs(plain)
+  assert abs(plain - gapped) > 8e-6 * abs(plain)

@@ -47,8 +47,8 @@ def score_cells(
         cells.append(Cell("", frames, depth, item))
   first_with: dict[tuple[str, ...], int] = {}
   groups = []
-  for number, item in enumerate(items):
-    group = first_with.setdefault(item.pictures, number)
+  for number, needle_item in enumerate(items):
+    group = first_with.setdefault(needle_item.pictures, number)
     groups.append(group)
   cells.sort(key=functools.partial(_sharing_order, groups))
   return cells
