@@ -122,6 +122,8 @@ TABLE: dict[str, Setting] = {
   "model.llm.remat": REMAT,
   "model.llm.attention": one_of("auto", "dense", "blockwise", "cudnn", "splash"),
   "model.llm.sequence": one_of("gather", "ring", "ulysses", "ulysses_ring"),
+  "model.llm.theta": number(above=True),
+  "model.llm.positions": whole_number(1),
   "model.llm.dropout_positions": one_of("renumber", "keep"),
   "model.llm.dropout_queries": one_of("released", "answers"),
   "model.merge_stage": one_of("vision", "projector", "pool"),
