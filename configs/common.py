@@ -100,6 +100,9 @@ def data() -> dict:
     images=dict(mode="squash", tiles=1),  # squash | pad | anyres, at most `tiles` tiles.
     rows=((96, 0, 8192, 1),),  # Buckets: frame slots, image slots, positions, segments.
     packing=False,  # False: one sample a row.
+    # Random gaps spread the positions of a sample over up to so many, so that short samples train
+    # large positions (docs/long_video.md); 0 = no gaps.
+    position_gaps=0,
     too_long="skip",  # skip | error: samples that are longer than a row.
     exclude="",  # A quarantine.jsonl whose media are left out.
     cache="",  # A folder for decoded frames; "" = none.

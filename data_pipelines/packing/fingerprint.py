@@ -82,13 +82,16 @@ def plan_fingerprint(
   seed: int,
   batch: int,
   packing: bool,
+  position_gaps: int = 0,
 ) -> str:
   """sha256 of the inputs that decide a plan's rows.
 
   `demand` is that of epoch 0.
   """
+  gaps = dict(position_gaps=position_gaps) if position_gaps else {}
   return digest_facts(
     **facts,
+    **gaps,
     seed=seed,
     batch=batch,
     packing=packing,

@@ -124,7 +124,8 @@ def make_plan(
   check_room(demand(0), shapes, layout.stages, corpus.samples, data["too_long"])
 
   order = dict(seed=seed, batch=batch, packing=data["packing"])
-  identity = fingerprint.plan_fingerprint(facts, demand(0), shapes, **order)
+  gaps = data.get("position_gaps", 0)
+  identity = fingerprint.plan_fingerprint(facts, demand(0), shapes, **order, position_gaps=gaps)
   store = _epoch_store(folder, identity, demand)
   rows = Planner(demand, shapes, vary=composer.vary, store=store, **order)
   return Plan(

@@ -77,7 +77,8 @@ class Materialise:
     try:
       layouts = self.composer.timeline_layouts(sample, number, epoch)
       encoded = self.composer.encode_text(sample, layouts)
-      writer.write_text(encoded, layouts)
+      positions = self.composer.positions(encoded, layouts, number, epoch)
+      writer.write_text(encoded, positions, layouts)
       if self.composer.layout.stages:
         visual = _visual_tokens(encoded)
         queries, kept = self.composer.dropout(encoded, visual)
@@ -190,15 +191,20 @@ class _RowWriter:
     self.segment = segment
     self.frames_written = 0
 
-  def write_text(self, encoded: Encoded, layouts: Sequence[TimelineLayout]) -> None:
-    """Writes tokens, targets and visual indices of the sample."""
+  def write_text(
+    self,
+    encoded: Encoded,
+    positions: np.ndarray,
+    layouts: Sequence[TimelineLayout],
+  ) -> None:
+    """Writes tokens, positions, targets and visual indices of the sample."""
     arrays = self.arrays
     length = len(encoded.tokens)
     start = self.token
     stop = start + length
     arrays["tokens"][start:stop] = encoded.tokens
     arrays["segment_ids"][start:stop] = self.segment
-    arrays["positions"][start:stop] = np.arange(length)
+    arrays["positions"][start:stop] = positions
     arrays["targets"][start : stop - 1] = encoded.tokens[1:]
     arrays["loss_mask"][start : stop - 1] = encoded.labels[1:]
     newline = self.layout.newline_index(self.shape)

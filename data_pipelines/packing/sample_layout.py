@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.media.probe import Probe
-from data_pipelines.packing import frame_sampling, tiles, visual_order
+from data_pipelines.packing import frame_sampling, position_gaps, tiles, visual_order
 from data_pipelines.packing.demand import SampleDemand
 from data_pipelines.packing.tiles import Views
 from data_pipelines.sample import Sample, Timeline
@@ -181,6 +181,30 @@ class Composer:
     has_queries = len(queries) > 0
     kept = dropout_stages.kept([visual], layout.stages, [has_queries])
     return queries, kept[:, 0]
+
+  def positions(
+    self,
+    encoded: Encoded,
+    layouts: Sequence[TimelineLayout],
+    number: int,
+    epoch: int,
+  ) -> np.ndarray:
+    """The RoPE positions i32 [L] of a sample, with config.data.position_gaps."""
+    length = len(encoded.tokens)
+    limit = self.data.get("position_gaps", 0)
+    if limit <= length:
+      return np.arange(length, dtype=np.int32)
+    patterns = [layout.pattern for layout in layouts]
+    units = [self._unit(layout) for layout in layouts]
+    borders = position_gaps.visual_borders(encoded.spans, patterns, units)
+    rng = position_gaps.gap_generator(self.seed, epoch, number)
+    return position_gaps.gapped_positions(length, borders, limit, rng)
+
+  def _unit(self, layout: TimelineLayout) -> int:
+    """The tokens of a group of frames, or of a picture."""
+    if layout.views is None:
+      return self.layout.tokens_per_group
+    return layout.images * self.layout.tokens_per_image
 
   def _video_layout(self, timeline: Timeline, phase: float) -> TimelineLayout:
     sampling = self.data["sampling"]

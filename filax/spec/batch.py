@@ -26,7 +26,7 @@ BATCH = {
   "targets": ("R L", "int32"),  # The next token, within the segment.
   "loss_mask": ("R L", "float32"),  # 1 where targets is supervised.
   "segment_ids": ("R L", "int32"),  # Attention = same segment and causal; 0 = padding.
-  "positions": ("R L", "int32"),  # RoPE positions, restarting with every segment.
+  "positions": ("R L", "int32"),  # RoPE positions, from 0 in every segment; may have gaps.
   "visual_index": ("R L", "int32"),  # TEXT, or a row of the row's visual table.
   "queries": ("R Q", "int32"),  # Visual dropout: query positions, -1 = padding.
   "keep": ("R stages S", "int32"),  # Visual dropout: visual tokens kept per stage and segment.

@@ -19,6 +19,8 @@ _SPEED_ONLY = (
   ("", ("log_every", "checkpoint_every", "keep", "stall_seconds", "profile", "peak_tflops")),
   ("data", ("cache", "threads", "workers", "prefetch", "open_seconds", "decode_seconds")),
 )
+# Settings that came later count only if they are on: hashes of finished cells stay as they were.
+_OFF = (("data", "position_gaps", 0),)
 
 
 def run_hash(design: StudyDesign, run: str, seed: int) -> str:
@@ -64,6 +66,10 @@ def _lasting_settings(run: TrainedRun) -> dict[str, Any]:
     settings = config.get(section, {}) if section else config
     for name in names:
       settings.pop(name, None)
+  for section, name, off in _OFF:
+    settings = config.get(section, {})
+    if settings.get(name) == off:
+      del settings[name]
   return config
 
 

@@ -2,6 +2,7 @@
 """The cells of a needle test and of its controls, and their contexts."""
 
 from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -31,20 +32,25 @@ class Cell(NamedTuple):
 
 
 def score_cells(
-  items: int,
+  items: Sequence[NeedleItem],
   lengths: Sequence[int],
   depths: Sequence[float | None],
 ) -> list[Cell]:
   """All cells of the test.
 
-  Neighbours share their beginnings.
+  Neighbours share their beginnings, and questions about the same pictures their whole context.
   """
   cells = []
-  for item in range(items):
+  for item in range(len(items)):
     for frames in lengths:
       for depth in depths or (None,):
         cells.append(Cell("", frames, depth, item))
-  cells.sort(key=_sharing_order)
+  first_with: dict[tuple[str, ...], int] = {}
+  groups = []
+  for number, needle_item in enumerate(items):
+    group = first_with.setdefault(needle_item.pictures, number)
+    groups.append(group)
+  cells.sort(key=functools.partial(_sharing_order, groups))
   return cells
 
 
@@ -127,10 +133,13 @@ def _two_or_more(pictures: list[np.ndarray]) -> list[np.ndarray]:
   return pictures if len(pictures) > 1 else pictures * 2
 
 
-def _sharing_order(cell: Cell):
-  """Cells with equal needles at equal places are neighbours, the longest first."""
+def _sharing_order(groups: Sequence[int], cell: Cell):
+  """Cells with equal needles at equal places are neighbours, the longest first.
+
+  groups: a number for the pictures of every item.
+  """
   before = 0 if cell.depth is None else contexts.frames_before(cell.frames, cell.depth)
-  return cell.item, -before, -cell.frames
+  return groups[cell.item], -before, -cell.frames, cell.item
 
 
 def _control_order(cell: Cell):

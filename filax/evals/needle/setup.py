@@ -58,7 +58,7 @@ class NeedleTest:
   def cells(self) -> list[Cell]:
     """The cells of the test and of its controls."""
     test = cells_lib.score_cells(
-      len(self.items),
+      self.items,
       self.lengths,
       self.depths,
     )
