@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Curves as JSON, a Markdown table and a picture."""
+
+from collections.abc import Mapping, Sequence
+import json
+import pathlib
+from typing import Any
+
+from benchmarks.learning.curves import Comparison, Curves, differences
+from benchmarks.learning.verdict import CHAOS, NEAR, Verdict
+from filax import files
+
+ROWS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250)  # Steps of the table, beside the last one.
+FLOOR = 1e-9  # Equal losses are drawn here.
+BLUE = "tab:blue"
+ORANGE = "tab:orange"
+GRAY = "tab:gray"
+
+
+def write_report(
+  folder: pathlib.Path, name: str, comparison: Comparison, verdict: Verdict, facts: Mapping
+) -> list[pathlib.Path]:
+  """Writes NAME.json, NAME.md and, with matplotlib, NAME.png."""
+  curves = comparison.curves
+  content = dict(
+    facts,
+    nudge=comparison.nudge,
+    seconds={run: round(spent, 1) for run, spent in comparison.seconds.items()},
+    verdict=verdict.__dict__,
+    curves=short_numbers(curves),
+  )
+  texts = {
+    folder / f"{name}.json": json.dumps(content) + "\n",
+    folder / f"{name}.md": "\n".join([*table_lines(curves), "", *verdict.lines()]) + "\n",
+  }
+  for path, text in texts.items():
+    with files.write_atomically(path) as file:
+      file.write(text.encode())
+  picture = folder / f"{name}.png"
+  drawn = draw_curves(picture, curves, verdict, facts["title"])
+  return [*texts, picture] if drawn else list(texts)
+
+
+def short_numbers(curves: Curves) -> Any:
+  """Curves in the digits that float32 has."""
+  return json.loads(json.dumps(curves), parse_float=lambda text: float(f"{float(text):.9g}"))
+
+
+def table_lines(curves: Curves) -> list[str]:
+  """The rows of a Markdown table of some steps."""
+  steps = len(curves["filax"]["loss"])
+  apart = differences(curves)
+  norms = differences(curves, "grad_norm")
+  lines = [
+    "| step | loss, FiLax | loss, twin | twin away | control away | gradient, twin away |",
+    "|---|---|---|---|---|---|",
+  ]
+  for step in table_steps(steps):
+    at = step - 1
+    lines.append(
+      f"| {step} | {curves['filax']['loss'][at]:.5f} | {curves['twin']['loss'][at]:.5f} "
+      f"| {apart['twin'][at]:.1e} | {apart['control'][at]:.1e} | {norms['twin'][at]:.1e} |"
+    )
+  return lines
+
+
+def table_steps(steps: int) -> Sequence[int]:
+  """The steps of the table's rows."""
+  return [step for step in ROWS if step < steps] + [steps]
+
+
+def draw_curves(path: pathlib.Path, curves: Curves, verdict: Verdict, title: str) -> bool:
+  """Draws losses and, on a log axis, distances; False without matplotlib."""
+  try:
+    import matplotlib
+  except ImportError:
+    return False
+  matplotlib.use("Agg")
+  from matplotlib import pyplot
+
+  figure, (above, below) = pyplot.subplots(2, 1, figsize=(7, 6.4), sharex=True)
+  above.set_title(title)
+  _draw_losses(above, curves)
+  _draw_distances(below, curves, verdict)
+  for axes in (above, below):
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+  figure.tight_layout()
+  figure.savefig(path, dpi=90)
+  pyplot.close(figure)
+  return True
+
+
+def _draw_losses(axes: Any, curves: Curves) -> None:
+  ours = curves["filax"]["loss"]
+  steps = range(1, len(ours) + 1)
+  axes.plot(steps, ours, label="FiLax", linewidth=2.5, color=BLUE)
+  axes.plot(steps, curves["twin"]["loss"], "--", label="PyTorch twin", linewidth=1, color=ORANGE)
+  axes.set_ylabel("loss")
+
+
+def _draw_distances(axes: Any, curves: Curves, verdict: Verdict) -> None:
+  apart = differences(curves)
+  steps = range(1, len(apart["twin"]) + 1)
+  control_label = "|control - FiLax|: one ulp in one weight"
+  axes.plot(steps, apart["twin"] + FLOOR, label="|twin - FiLax|", linewidth=1, color=ORANGE)
+  axes.plot(steps, apart["control"] + FLOOR, label=control_label, linewidth=1, color=GRAY)
+  axes.axhline(NEAR, color=ORANGE, linestyle=":", linewidth=1)
+  axes.axhline(CHAOS, color=GRAY, linestyle=":", linewidth=1)
+  passed_at = verdict.control_passed_at
+  if passed_at is not None:
+    label = f"control passes {CHAOS:g}: step {passed_at}"
+    axes.axvline(passed_at, color="black", linewidth=0.8, label=label)
+  axes.set_yscale("log")
+  axes.set_ylabel("distance of the loss")
+  axes.set_xlabel("step")

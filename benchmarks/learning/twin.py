@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exported model, trained by PyTorch.
+
+Encoder, projector and language model are those of transformers or of the exported folder, which
+also holds the fusion of frames and the merging of tokens. The optimizer, its clipping, the schedule
+and the loss are written here with PyTorch and transformers alone, from the words of the config.
+"""
+
+from collections.abc import Mapping
+import importlib
+import math
+import pathlib
+import re
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+import torch.nn.functional as F
+import transformers
+
+transformers.utils.logging.disable_progress_bar()
+
+Batch = Mapping[str, np.ndarray]  # Of filax.spec.BATCH.
+
+DECAYED = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)  # Their weights are tables or kernels.
+
+
+class FilaTwin(nn.Module):
+  """An exported FiLA-Video of format hf-remote."""
+
+  ROLES = (
+    ("model.model.vision_tower.", "encoder"),
+    ("model.model.scene_merger.", "merger"),
+    ("model.model.multi_modal_projector.", "projector"),
+    ("model.model.image_newline", "projector"),
+    ("", "llm"),
+  )
+
+  def __init__(self, folder: pathlib.Path):
+    super().__init__()
+    module = import_exported(folder, "modeling_fila")
+    self.model = module.FilaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    self.decoder = self.model.model.language_model
+    self.head = self.model.lm_head
+
+  def table(self, frames: torch.Tensor) -> torch.Tensor:
+    """Visual tokens of rows of frames, with the newline at their end.
+
+    uint8 [R T h w 3] -> [R M D].
+    """
+    pixels = (frames.flatten(0, 1).float() / 255 - 0.5) / 0.5
+    tokens = self.model.fused(pixels.permute(0, 3, 1, 2))
+    newline = tokens[-1:].expand(len(frames), 1, -1)
+    return torch.cat([tokens[:-1].unflatten(0, (len(frames), -1)), newline], 1)
+
+
+class FlashTwin(nn.Module):
+  """An exported VideoChat-Flash of format videochat-flash."""
+
+  ROLES = (("tower.", "encoder"), ("projector.", "projector"), ("", "llm"))
+
+  def __init__(self, folder: pathlib.Path):
+    super().__init__()
+    module = import_exported(folder, "run_torch")
+    self.llm, self.tower, self.projector, settings = module.load_model(folder)
+    self._visual_tokens = module.visual_tokens
+    self._pixels = module.flash_towers.standardised_pixels
+    self._settings = settings["model"]
+    self.decoder = self.llm.model
+    self.head = self.llm.lm_head
+
+  def table(self, frames: torch.Tensor) -> torch.Tensor:
+    """Visual tokens of rows of frames.
+
+    uint8 [R T h w 3] -> [R M D].
+    """
+    clip = self._settings["encoder"]["clip"]
+    pixels = self._pixels(frames.flatten(0, 1).numpy())
+    features = self.tower(pixels.unflatten(0, (-1, clip)))
+    groups = features.unflatten(1, (clip, -1))
+    tokens = self._visual_tokens(self.projector, self._settings, groups)
+    return tokens.unflatten(0, (len(frames), -1))
+
+
+TWINS = {"fila": FilaTwin, "flash": FlashTwin}
+
+
+def import_exported(folder: pathlib.Path, name: str) -> ModuleType:
+  """A module of an exported folder."""
+  sys.path.insert(0, str(folder))
+  try:
+    for path in folder.glob("*.py"):
+      sys.modules.pop(path.stem, None)
+    return importlib.import_module(name)
+  finally:
+    sys.path.remove(str(folder))
+
+
+class TwinRun:
+  """A training run of PyTorch."""
+
+  def __init__(self, twin: Any, optim: Mapping[str, Any], steps: int):
+    self._twin = twin.train()
+    self._clip = optim["clip"] or math.inf
+    self._optimizer = torch.optim.AdamW(
+      parameter_groups(twin, optim), betas=(optim["b1"], optim["b2"]), eps=optim["eps"]
+    )
+    self._schedule = transformers.get_cosine_with_min_lr_schedule_with_warmup(
+      self._optimizer,
+      num_warmup_steps=math.ceil(steps * optim["warmup"]),
+      num_training_steps=steps,
+      min_lr_rate=optim["final"],
+    )
+
+  def step(self, batch: Batch) -> dict[str, float]:
+    """Loss and gradient norm, before the update that it makes."""
+    loss = token_loss(self._twin, batch)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(self._twin.parameters(), self._clip)
+    self._optimizer.step()
+    self._schedule.step()
+    self._optimizer.zero_grad(set_to_none=True)
+    return dict(loss=loss.item(), grad_norm=norm.item())
+
+
+def parameter_groups(twin: Any, optim: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The groups of torch's AdamW: a rate by role, decay for kernels and tables only."""
+  groups = []
+  decay = max(value for _, value in optim["decay"])
+  for name, parameter in twin.named_parameters():
+    owner, _, kind = name.rpartition(".")
+    is_decayed = kind == "weight" and isinstance(twin.get_submodule(owner), DECAYED)
+    group = dict(
+      params=[parameter],
+      lr=rate_of(name, twin.ROLES, optim["rates"]),
+      weight_decay=decay if is_decayed else 0.0,
+    )
+    groups.append(group)
+  return groups
+
+
+def rate_of(name: str, roles: Any, rates: Any) -> float:
+  """The peak rate of a parameter, by its role."""
+  role = next(role for prefix, role in roles if name.startswith(prefix))
+  return next(rate for regex, rate in rates if re.search(regex, f"{role}/"))
+
+
+def token_loss(twin: Any, batch: Batch) -> torch.Tensor:
+  """The mean cross entropy of all supervised tokens of packed rows."""
+  arrays = {key: torch.from_numpy(np.array(value)) for key, value in batch.items()}
+  index = arrays["visual_index"].long()
+  table = twin.table(arrays["frames"])
+  text = twin.decoder.embed_tokens(arrays["tokens"].long())
+  place = index.clamp(min=0)[..., None].expand(-1, -1, table.shape[-1])
+  spliced = torch.where(index[..., None] >= 0, table.gather(1, place), text)
+  hidden = twin.decoder(
+    inputs_embeds=spliced,
+    attention_mask=packed_mask(arrays["segment_ids"]),
+    position_ids=arrays["positions"].long(),
+    use_cache=False,
+  ).last_hidden_state
+  supervised = arrays["loss_mask"] > 0
+  logits = twin.head(hidden[supervised])
+  return F.cross_entropy(logits, arrays["targets"][supervised].long())
+
+
+def packed_mask(segments: torch.Tensor) -> torch.Tensor:
+  """bool [R 1 L L]: a token sees itself and earlier ones of its segment.
+
+  Padding is a segment of its own.
+  """
+  length = segments.shape[1]
+  same = segments[:, :, None] == segments[:, None, :]
+  causal = torch.ones(length, length, dtype=torch.bool).tril()
+  return (same & causal)[:, None]
