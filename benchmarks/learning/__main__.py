@@ -4,15 +4,15 @@
   python -m benchmarks.learning --out runs/learning                     # FiLA-Video
   python -m benchmarks.learning --out runs/learning --model flash       # VideoChat-Flash
 
-The toy config's first stage is trained three times on the same batches of the real loader (packed
+The toy config's first stage is trained five times on the same batches of the real loader (packed
 rows of H.264 clips; encoder, merger, projector and language model all learn):
 
-  filax    the jitted step of `filax train`
-  control  the same from parameters that differ by one ulp in one weight
-  twin     the exported parameters, in the exported PyTorch model, with torch.optim.AdamW
+  filax     the jitted step of `filax train`
+  twin      the exported parameters, in the exported PyTorch model, with torch.optim.AdamW
+  controls  FiLax again, three times, from parameters that differ by one ulp in one weight
 
 OUT gets MODEL-SEED.json (every loss and gradient norm), .md (a table) and .png (curves). The exit
-code is 1 if the twin is further away than the control allows (benchmarks/learning/verdict.py).
+code is 1 if the twin is further away than the controls allow (benchmarks/learning/verdict.py).
 """
 
 import argparse
@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted.model, wanted.out, wanted.steps, wanted.seed, wanted.rows, wanted.videos
   )
   comparison = curves.compare_runs(prepared, wanted.steps)
-  apart = curves.differences(comparison.curves)
-  judged = verdict.judge(apart["twin"], apart["control"])
+  twin = curves.twin_distance(comparison.curves)
+  control = curves.control_distance(comparison.curves)
+  judged = verdict.judge(twin, control)
   facts = run_facts(wanted, prepared.config["batch"], time.perf_counter() - start)
   name = f"{wanted.model}-{wanted.seed}"
   for path in report.write_report(wanted.out, name, comparison, judged, facts):
@@ -56,7 +57,7 @@ def run_facts(wanted: argparse.Namespace, rows: int, seconds: float) -> dict[str
   """What was run, where and how long."""
   words = TITLES[wanted.model]
   return dict(
-    title=f"{words}, {wanted.steps} steps, seed {wanted.seed}",
+    title=f"{words}, {wanted.steps} steps of {rows} packed rows, seed {wanted.seed}",
     model=wanted.model,
     steps=wanted.steps,
     seed=wanted.seed,

@@ -2,6 +2,7 @@
 """Training runs of FiLax: its own jitted step, and first parameters one ulp away."""
 
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -26,31 +27,41 @@ class FilaxRun:
     state = setup.complete_state(recipe.config["seed"], recipe.setup, params)
     self._state = dataclasses.replace(state, params=_copied(params))
 
-  @property
-  def params(self) -> Any:
-    """The parameters after the steps so far."""
-    return self._state.params
-
   def step(self, batch: Batch) -> dict[str, float]:
     """Loss and gradient norm, before the update that it makes."""
     with jax.set_mesh(self._setup.mesh):
       placed = batches.place_batch(batch, self._setup.mesh)
       self._state, metrics = self._program(self._state, placed)
-    return dict(loss=float(metrics["loss"]), grad_norm=float(metrics["grad_norm"]))
+    loss = float(metrics["loss"])
+    norm = float(metrics["grad_norm"])
+    return dict(loss=loss, grad_norm=norm)
 
 
-def one_ulp_away(params: Any, path: str) -> tuple[Any, float, float]:
-  """(parameters, weight before, weight after).
+@dataclasses.dataclass(frozen=True)
+class Nudge:
+  """A weight that differs by one unit in its last place."""
 
-  The largest weight of `path` becomes the next larger number.
+  path: str
+  before: float
+  after: float
+
+
+def one_ulp_away(params: Any, pattern: str) -> tuple[Any, Nudge]:
+  """Parameters of which one weight is the next larger number.
+
+  It is the largest one of the first path that matches `pattern`.
   """
   leaves = flatten_tree(params)
+  path = next(path for path in leaves if re.search(pattern, path))
   values = np.array(leaves[path])
   place = np.unravel_index(values.argmax(), values.shape)
   before = values[place]
-  values[place] = np.nextafter(before, np.float32(np.inf))
-  leaves[path] = jax.device_put(values, leaves[path].sharding)
-  return unflatten_tree(leaves), float(before), float(values[place])
+  after = np.nextafter(before, np.float32(np.inf))
+  values[place] = after
+  sharding = leaves[path].sharding
+  leaves[path] = jax.device_put(values, sharding)
+  nudge = Nudge(path, float(before), float(after))
+  return unflatten_tree(leaves), nudge
 
 
 def _copied(params: Any) -> Any:

@@ -2,12 +2,22 @@
 """Curves as JSON, a Markdown table and a picture."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
-from benchmarks.learning.curves import Comparison, Curves, differences
-from benchmarks.learning.verdict import CHAOS, NEAR, Verdict
+from benchmarks.learning.curves import (
+  CONTROLS,
+  OURS,
+  TWIN,
+  Comparison,
+  Curves,
+  control_distance,
+  distance,
+  twin_distance,
+)
+from benchmarks.learning.verdict import CHAOS, Verdict, allowed_distance
 from filax import files
 
 ROWS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250)  # Steps of the table, beside the last one.
@@ -15,6 +25,7 @@ FLOOR = 1e-9  # Equal losses are drawn here.
 BLUE = "tab:blue"
 ORANGE = "tab:orange"
 GRAY = "tab:gray"
+RED = "tab:red"
 
 
 def write_report(
@@ -24,9 +35,9 @@ def write_report(
   curves = comparison.curves
   content = dict(
     facts,
-    nudge=comparison.nudge,
+    nudges={name: dataclasses.asdict(nudge) for name, nudge in comparison.nudges.items()},
     seconds={run: round(spent, 1) for run, spent in comparison.seconds.items()},
-    verdict=verdict.__dict__,
+    verdict=dataclasses.asdict(verdict),
     curves=short_numbers(curves),
   )
   texts = {
@@ -48,19 +59,24 @@ def short_numbers(curves: Curves) -> Any:
 
 def table_lines(curves: Curves) -> list[str]:
   """The rows of a Markdown table of some steps."""
-  steps = len(curves["filax"]["loss"])
-  apart = differences(curves)
-  norms = differences(curves, "grad_norm")
+  columns = (
+    twin_distance(curves),
+    control_distance(curves),
+    twin_distance(curves, "grad_norm"),
+    control_distance(curves, "grad_norm"),
+  )
   lines = [
-    "| step | loss, FiLax | loss, twin | twin away | control away | gradient, twin away |",
-    "|---|---|---|---|---|---|",
+    "| step | loss, FiLax | loss, twin | twin away | controls | gradient norm, twin | controls |",
+    "|---|---|---|---|---|---|---|",
   ]
-  for step in table_steps(steps):
-    at = step - 1
-    lines.append(
-      f"| {step} | {curves['filax']['loss'][at]:.5f} | {curves['twin']['loss'][at]:.5f} "
-      f"| {apart['twin'][at]:.1e} | {apart['control'][at]:.1e} | {norms['twin'][at]:.1e} |"
-    )
+  ours = curves[OURS]["loss"]
+  theirs = curves[TWIN]["loss"]
+  for step in table_steps(len(ours)):
+    index = step - 1
+    cells = [f"{step}", f"{ours[index]:.5f}", f"{theirs[index]:.5f}"]
+    for distances in columns:
+      cells.append(f"{distances[index]:.1e}")
+    lines.append(f"| {' | '.join(cells)} |")
   return lines
 
 
@@ -86,30 +102,34 @@ def draw_curves(path: pathlib.Path, curves: Curves, verdict: Verdict, title: str
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
   figure.tight_layout()
-  figure.savefig(path, dpi=90)
+  figure.savefig(path, dpi=80)
   pyplot.close(figure)
   return True
 
 
 def _draw_losses(axes: Any, curves: Curves) -> None:
-  ours = curves["filax"]["loss"]
+  ours = curves[OURS]["loss"]
+  theirs = curves[TWIN]["loss"]
   steps = range(1, len(ours) + 1)
   axes.plot(steps, ours, label="FiLax", linewidth=2.5, color=BLUE)
-  axes.plot(steps, curves["twin"]["loss"], "--", label="PyTorch twin", linewidth=1, color=ORANGE)
+  axes.plot(steps, theirs, "--", label="PyTorch twin", linewidth=1, color=ORANGE)
   axes.set_ylabel("loss")
 
 
 def _draw_distances(axes: Any, curves: Curves, verdict: Verdict) -> None:
-  apart = differences(curves)
-  steps = range(1, len(apart["twin"]) + 1)
-  control_label = "|control - FiLax|: one ulp in one weight"
-  axes.plot(steps, apart["twin"] + FLOOR, label="|twin - FiLax|", linewidth=1, color=ORANGE)
-  axes.plot(steps, apart["control"] + FLOOR, label=control_label, linewidth=1, color=GRAY)
-  axes.axhline(NEAR, color=ORANGE, linestyle=":", linewidth=1)
+  twin = twin_distance(curves)
+  steps = range(1, len(twin) + 1)
+  label = "|control - FiLax|: one ulp in one weight"
+  for name in CONTROLS:
+    axes.plot(steps, distance(curves, name) + FLOOR, label=label, linewidth=0.8, color=GRAY)
+    label = ""
+  axes.plot(steps, twin + FLOOR, label="|twin - FiLax|", linewidth=1, color=ORANGE)
+  allowed = allowed_distance(control_distance(curves))
+  axes.plot(steps, allowed, ":", label="allowed for the twin", linewidth=1.5, color=RED)
   axes.axhline(CHAOS, color=GRAY, linestyle=":", linewidth=1)
   passed_at = verdict.control_passed_at
   if passed_at is not None:
-    label = f"control passes {CHAOS:g}: step {passed_at}"
+    label = f"a control passes {CHAOS:g}: step {passed_at}"
     axes.axvline(passed_at, color="black", linewidth=0.8, label=label)
   axes.set_yscale("log")
   axes.set_ylabel("distance of the loss")

@@ -52,9 +52,12 @@ class FilaTwin(nn.Module):
     uint8 [R T h w 3] -> [R M D].
     """
     pixels = (frames.flatten(0, 1).float() / 255 - 0.5) / 0.5
-    tokens = self.model.fused(pixels.permute(0, 3, 1, 2))
-    newline = tokens[-1:].expand(len(frames), 1, -1)
-    return torch.cat([tokens[:-1].unflatten(0, (len(frames), -1)), newline], 1)
+    pixels = pixels.permute(0, 3, 1, 2)
+    tokens = self.model.fused(pixels)
+    rows = len(frames)
+    newline = tokens[-1:].expand(rows, 1, -1)
+    video = tokens[:-1].unflatten(0, (rows, -1))
+    return torch.cat([video, newline], 1)
 
 
 class FlashTwin(nn.Module):
@@ -78,8 +81,10 @@ class FlashTwin(nn.Module):
     uint8 [R T h w 3] -> [R M D].
     """
     clip = self._settings["encoder"]["clip"]
-    pixels = self._pixels(frames.flatten(0, 1).numpy())
-    features = self.tower(pixels.unflatten(0, (-1, clip)))
+    flat = frames.flatten(0, 1)
+    pixels = self._pixels(flat.numpy())
+    clips = pixels.unflatten(0, (-1, clip))
+    features = self.tower(clips)
     groups = features.unflatten(1, (clip, -1))
     tokens = self._visual_tokens(self.projector, self._settings, groups)
     return tokens.unflatten(0, (len(frames), -1))
@@ -105,12 +110,13 @@ class TwinRun:
   def __init__(self, twin: Any, optim: Mapping[str, Any], steps: int):
     self._twin = twin.train()
     self._clip = optim["clip"] or math.inf
-    self._optimizer = torch.optim.AdamW(
-      parameter_groups(twin, optim), betas=(optim["b1"], optim["b2"]), eps=optim["eps"]
-    )
+    groups = parameter_groups(twin, optim)
+    betas = (optim["b1"], optim["b2"])
+    self._optimizer = torch.optim.AdamW(groups, betas=betas, eps=optim["eps"])
+    warmup = math.ceil(steps * optim["warmup"])
     self._schedule = transformers.get_cosine_with_min_lr_schedule_with_warmup(
       self._optimizer,
-      num_warmup_steps=math.ceil(steps * optim["warmup"]),
+      num_warmup_steps=warmup,
       num_training_steps=steps,
       min_lr_rate=optim["final"],
     )
@@ -129,42 +135,73 @@ class TwinRun:
 def parameter_groups(twin: Any, optim: Mapping[str, Any]) -> list[dict[str, Any]]:
   """The groups of torch's AdamW: a rate by role, decay for kernels and tables only."""
   groups = []
-  decay = max(value for _, value in optim["decay"])
   for name, parameter in twin.named_parameters():
-    owner, _, kind = name.rpartition(".")
-    is_decayed = kind == "weight" and isinstance(twin.get_submodule(owner), DECAYED)
-    group = dict(
-      params=[parameter],
-      lr=rate_of(name, twin.ROLES, optim["rates"]),
-      weight_decay=decay if is_decayed else 0.0,
-    )
-    groups.append(group)
+    role = role_of(name, twin.ROLES)
+    rate = rate_of(role, optim["rates"])
+    decay = decay_of(twin, name, optim["decay"])
+    groups.append(dict(params=[parameter], lr=rate, weight_decay=decay))
   return groups
 
 
-def rate_of(name: str, roles: Any, rates: Any) -> float:
-  """The peak rate of a parameter, by its role."""
-  role = next(role for prefix, role in roles if name.startswith(prefix))
-  return next(rate for regex, rate in rates if re.search(regex, f"{role}/"))
+def role_of(name: str, roles: Any) -> str:
+  """The role that a parameter belongs to; roles: rows of (prefix, role)."""
+  for prefix, role in roles:
+    if name.startswith(prefix):
+      return role
+  raise ValueError(f"{name} belongs to no role.")
+
+
+def rate_of(role: str, rates: Any) -> float:
+  """The peak rate of the parameters of a role."""
+  for regex, rate in rates:
+    if re.search(regex, f"{role}/"):
+      return rate
+  raise ValueError(f"config.optim.rates has no rate for {role}.")
+
+
+def decay_of(twin: nn.Module, name: str, decays: Any) -> float:
+  """The weight decay of a parameter: that of `decays` for kernels and tables, else 0."""
+  owner, _, kind = name.rpartition(".")
+  module = twin.get_submodule(owner)
+  if kind != "weight" or not isinstance(module, DECAYED):
+    return 0.0
+  return max(decay for _, decay in decays)
 
 
 def token_loss(twin: Any, batch: Batch) -> torch.Tensor:
   """The mean cross entropy of all supervised tokens of packed rows."""
-  arrays = {key: torch.from_numpy(np.array(value)) for key, value in batch.items()}
-  index = arrays["visual_index"].long()
-  table = twin.table(arrays["frames"])
-  text = twin.decoder.embed_tokens(arrays["tokens"].long())
-  place = index.clamp(min=0)[..., None].expand(-1, -1, table.shape[-1])
-  spliced = torch.where(index[..., None] >= 0, table.gather(1, place), text)
-  hidden = twin.decoder(
-    inputs_embeds=spliced,
-    attention_mask=packed_mask(arrays["segment_ids"]),
-    position_ids=arrays["positions"].long(),
+  mask = packed_mask(torch_array(batch, "segment_ids"))
+  output = twin.decoder(
+    inputs_embeds=spliced_inputs(twin, batch),
+    attention_mask=mask,
+    position_ids=torch_array(batch, "positions"),
     use_cache=False,
-  ).last_hidden_state
-  supervised = arrays["loss_mask"] > 0
-  logits = twin.head(hidden[supervised])
-  return F.cross_entropy(logits, arrays["targets"][supervised].long())
+  )
+  supervised = torch_array(batch, "loss_mask") > 0
+  hidden = output.last_hidden_state[supervised]
+  targets = torch_array(batch, "targets")[supervised]
+  return F.cross_entropy(twin.head(hidden), targets)
+
+
+def spliced_inputs(twin: Any, batch: Batch) -> torch.Tensor:
+  """Embedded tokens, with visual tokens in their places.
+
+  [R L D]."""
+  index = torch_array(batch, "visual_index")[..., None]
+  table = twin.table(torch_array(batch, "frames"))
+  width = table.shape[-1]
+  place = index.clamp(min=0).expand(-1, -1, width)
+  visual = table.gather(1, place)
+  text = twin.decoder.embed_tokens(torch_array(batch, "tokens"))
+  return torch.where(index >= 0, visual, text)
+
+
+def torch_array(batch: Batch, key: str) -> torch.Tensor:
+  """An array of a batch, whose indices are int64 in PyTorch."""
+  values = np.array(batch[key])
+  if values.dtype == np.int32:
+    values = values.astype(np.int64)
+  return torch.from_numpy(values)
 
 
 def packed_mask(segments: torch.Tensor) -> torch.Tensor:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges the distance of the twin by that of the control.
+"""Judges the distance of the twin by that of the controls.
 
-Rounding differs between two libraries, and training magnifies it. How fast is what the control
-shows: FiLax beside FiLax, one ulp apart in one weight. Its largest distance so far is the spread.
+Rounding differs between two libraries, and training magnifies it. How fast is what a control shows:
+FiLax beside FiLax, one ulp apart in one weight. The largest distance of any control so far is the
+spread.
 """
 
 import dataclasses
 
 import numpy as np
 
-CHAOS = 1e-4  # A control that far away has lost the digits that rounding is about.
+CHAOS = 1e-4  # From here on, a control shows how far rounding alone leads.
 NEAR = 1e-3  # The largest distance of the twin until then.
 TIMES = 3.0  # Afterwards, the largest distance of the twin in units of the spread.
 
@@ -29,27 +30,42 @@ class Verdict:
     word = "agrees" if self.agrees else "DISAGREES"
     if self.control_passed_at is None:
       return [
-        f"The control stays within {CHAOS:g} to the end.",
+        f"All controls stay within {CHAOS:g} to the end.",
         f"The twin is at most {self.near:.1e} away (allowed: {NEAR:g}).",
         f"Verdict: the twin {word}.",
       ]
     return [
-      f"The control passes {CHAOS:g} at step {self.control_passed_at}.",
+      f"A control passes {CHAOS:g} at step {self.control_passed_at}.",
       f"Before it, the twin is at most {self.near:.1e} away (allowed: {NEAR:g}).",
       f"From it on, the twin is at most {self.far:.1e} away, {self.times:.2f} times the spread of "
-      f"the control so far (allowed: {TIMES:g} times).",
+      f"the controls so far (allowed: {TIMES:g} times).",
       f"Verdict: the twin {word}.",
     ]
 
 
 def judge(twin: np.ndarray, control: np.ndarray) -> Verdict:
-  """The verdict on distances of losses from FiLax, float64 [steps]."""
-  beyond = np.flatnonzero(control > CHAOS)
-  first = int(beyond[0]) if len(beyond) else len(control)
+  """The verdict on distances of losses from FiLax, float64 [steps].
+
+  control: of the farthest one.
+  """
+  first = steps_before_chaos(control)
   near = float(twin[:first].max(initial=0))
   far = float(twin[first:].max(initial=0))
   spread = np.maximum.accumulate(control)
   times = float((twin[first:] / spread[first:]).max(initial=0))
   agrees = near <= NEAR and times <= TIMES
-  passed_at = first + 1 if len(beyond) else None
+  passed_at = first + 1 if first < len(control) else None
   return Verdict(passed_at, near, far, times, bool(agrees))
+
+
+def allowed_distance(control: np.ndarray) -> np.ndarray:
+  """The largest distance of the twin that agrees, float64 [steps]."""
+  allowed = TIMES * np.maximum.accumulate(control)
+  allowed[: steps_before_chaos(control)] = NEAR
+  return allowed
+
+
+def steps_before_chaos(control: np.ndarray) -> int:
+  """Steps before the first one at which the control is beyond CHAOS."""
+  beyond = np.flatnonzero(control > CHAOS)
+  return int(beyond[0]) if len(beyond) else len(control)

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.learning.verdict import judge
+from benchmarks.learning.verdict import allowed_distance, judge
 
 CONTROL = np.array([0, 1e-6, 2e-4, 1e-4, 1e-2])
 
@@ -29,10 +29,20 @@ def test_afterwards_the_bound_is_the_largest_distance_of_the_control_so_far():
 def test_a_control_that_stays_near_bounds_every_step():
   verdict = judge(np.array([1e-5, 5e-4]), np.array([0.0, 1e-5]))
   assert verdict.agrees and verdict.control_passed_at is None
-  assert "stays within" in verdict.lines()[0]
+  assert "stay within" in verdict.lines()[0]
   assert not judge(np.array([1e-5, 2e-3]), np.array([0.0, 1e-5])).agrees
 
 
 def test_a_loss_that_is_not_a_number_disagrees():
   assert not judge(np.array([0, np.nan]), np.array([0, 1e-6])).agrees
   assert not judge(np.array([0, np.nan]), np.array([0, 1e-3])).agrees
+
+
+def test_the_allowed_distance_is_what_is_judged():
+  allowed = allowed_distance(CONTROL)
+  np.testing.assert_allclose(allowed, [1e-3, 1e-3, 6e-4, 6e-4, 3e-2])
+  assert judge(allowed, CONTROL).agrees
+  for step in range(len(allowed)):
+    twin = np.zeros_like(allowed)
+    twin[step] = allowed[step] * 1.01
+    assert not judge(twin, CONTROL).agrees
