@@ -4,15 +4,16 @@
   python -m benchmarks.learning --out runs/learning                     # FiLA-Video
   python -m benchmarks.learning --out runs/learning --model flash       # VideoChat-Flash
 
-The toy config's first stage is trained five times on the same batches of the real loader (packed
+The toy config's first stage is trained several times on the same batches of the real loader (packed
 rows of H.264 clips; encoder, merger, projector and language model all learn):
 
-  filax     the jitted step of `filax train`
-  twin      the exported parameters, in the exported PyTorch model, with torch.optim.AdamW
-  controls  FiLax again, three times, from parameters that differ by one ulp in one weight
+  filax    the jitted step of `filax train`
+  control  the same from parameters that differ by one ulp in one weight
+  twin     the exported parameters, in the exported PyTorch model, with torch.optim.AdamW
+  paired   (flash) a twin that merges those pairs of tokens that FiLax merges
 
 OUT gets MODEL-SEED.json (every loss and gradient norm), .md (a table) and .png (curves). The exit
-code is 1 if the twin is further away than the controls allow (benchmarks/learning/verdict.py).
+code is 1 if a twin is further away than the control allows (benchmarks/learning/verdict.py).
 """
 
 import argparse
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   wanted = parser().parse_args(argv)
   import torch
 
-  from benchmarks.learning import curves, recipe, report, verdict
+  from benchmarks.learning import curves, recipe, report
 
   start = time.perf_counter()
   wanted.out.mkdir(parents=True, exist_ok=True)
@@ -42,15 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted.model, wanted.out, wanted.steps, wanted.seed, wanted.rows, wanted.videos
   )
   comparison = curves.compare_runs(prepared, wanted.steps)
-  twin = curves.twin_distance(comparison.curves)
-  control = curves.control_distance(comparison.curves)
-  judged = verdict.judge(twin, control)
+  verdicts = curves.judge_twins(comparison.curves)
   facts = run_facts(wanted, prepared.config["batch"], time.perf_counter() - start)
   name = f"{wanted.model}-{wanted.seed}"
-  for path in report.write_report(wanted.out, name, comparison, judged, facts):
+  for path in report.write_report(wanted.out, name, comparison, verdicts, facts):
     print(f"Wrote {path}", file=sys.stderr)
-  print("\n".join(judged.lines()))
-  return 0 if judged.agrees else 1
+  for run, judged in verdicts.items():
+    print("\n".join(judged.lines(run)))
+  return 0 if all(judged.agrees for judged in verdicts.values()) else 1
 
 
 def run_facts(wanted: argparse.Namespace, rows: int, seconds: float) -> dict[str, Any]:

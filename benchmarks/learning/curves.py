@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs FiLax, its controls and its twin in step, batch by batch."""
+"""Runs FiLax, its control and its twins in step, batch by batch."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -12,17 +12,15 @@ import numpy as np
 from benchmarks.learning.ours import FilaxRun, Nudge, one_ulp_away
 from benchmarks.learning.recipe import Recipe
 from benchmarks.learning.twin import TWINS, Batch, TwinRun
+from benchmarks.learning.verdict import Verdict, judge
 from filax.progress import ProgressLine
 from filax.train import setup
 
 OURS = "filax"
+CONTROL = "control"
 TWIN = "twin"
-# Control -> its weights; of the first that match, the largest weight differs by one ulp.
-CONTROLS = {
-  "encoder": r"^encoder/.*patch_embedding/kernel$",
-  "projector": r"^projector/linear_1/kernel$",
-  "llm": r"^llm/.*down_proj/kernel$",
-}
+PAIRED = "paired"
+WEIGHT = "projector/linear_1/kernel"  # Every visual token passes through it.
 
 Curves = dict[str, dict[str, list[float]]]  # Run -> figure -> its value at every step.
 
@@ -33,26 +31,47 @@ class Comparison:
 
   curves: Curves
   seconds: Mapping[str, float]  # Run -> seconds of its steps.
-  nudges: Mapping[str, Nudge]  # Control -> the weight that differs.
+  nudge: Nudge  # Of the control.
 
 
 def compare_runs(recipe: Recipe, steps: int) -> Comparison:
   """Trains for `steps` steps on the recipe's own batches.
 
-  The twin starts from the exported parameters, each control one ulp away in one weight.
+  The twin starts from the exported parameters, the control one ulp away in one weight. Where tokens
+  are merged by similarity, a second twin merges the pairs that FiLax merges.
   """
   program = setup.train_step(recipe.config, recipe.setup)
   params = recipe.first.params
-  twin = TWINS[recipe.model](recipe.export)
-  runs: dict[str, Any] = {OURS: FilaxRun(recipe, program, params)}
-  runs[TWIN] = TwinRun(twin, recipe.config["optim"], recipe.config["steps"])
-  nudges = {}
-  for name, pattern in CONTROLS.items():
-    nudged, nudges[name] = one_ulp_away(params, pattern)
-    runs[name] = FilaxRun(recipe, program, nudged)
+  nudged, nudge = one_ulp_away(params, WEIGHT)
+  ours = FilaxRun(recipe, program, params)
+  runs: dict[str, Any] = {}
+  if recipe.model == "flash":
+    runs[PAIRED] = PairedTwinRun(new_twin(recipe), ours)  # First: it reads what FiLax has now.
+  runs[OURS] = ours
+  runs[CONTROL] = FilaxRun(recipe, program, nudged)
+  runs[TWIN] = new_twin(recipe)
   with recipe.pipeline.batches() as batches:
     curves, seconds = run_in_step(runs, batches, steps)
-  return Comparison(curves, seconds, nudges)
+  return Comparison(curves, seconds, nudge)
+
+
+def new_twin(recipe: Recipe) -> TwinRun:
+  """A twin before its first step."""
+  twin = TWINS[recipe.model](recipe.export)
+  return TwinRun(twin, recipe.config["optim"], recipe.config["steps"])
+
+
+class PairedTwinRun:
+  """A twin that merges the pairs of tokens that a run of FiLax is about to merge."""
+
+  def __init__(self, twin_run: TwinRun, ours: FilaxRun):
+    self._twin_run = twin_run
+    self._ours = ours
+
+  def step(self, batch: Batch) -> dict[str, float]:
+    """Loss and gradient norm, before the update that it makes."""
+    self._twin_run.twin.rounds = self._ours.merged_pairs(batch)
+    return self._twin_run.step(batch)
 
 
 def run_in_step(
@@ -82,23 +101,14 @@ def progress_words(curves: Curves, number: int, steps: int, start: float) -> str
   seconds = (time.monotonic() - start) / number
   left = seconds * (steps - number)
   loss = curves[OURS]["loss"][-1]
-  twin = twin_distance(curves)[-1]
-  control = control_distance(curves)[-1]
+  away = []
+  for name in curves:
+    if name != OURS:
+      away.append(f"{name} {distance(curves, name)[-1]:.1e}")
   return (
-    f"step {number} of {steps}: loss {loss:.4f}, twin {twin:.1e} away, control {control:.1e}, "
+    f"step {number} of {steps}: loss {loss:.4f}, away: {', '.join(away)}; "
     f"{seconds:.1f} s a step, {left:.0f} s left"
   )
-
-
-def twin_distance(curves: Curves, figure: str = "loss") -> np.ndarray:
-  """Distance of the twin from FiLax, float64 [steps]."""
-  return distance(curves, TWIN, figure)
-
-
-def control_distance(curves: Curves, figure: str = "loss") -> np.ndarray:
-  """Distance of the farthest control from FiLax, float64 [steps]."""
-  distances = [distance(curves, name, figure) for name in CONTROLS]
-  return np.max(distances, axis=0)
 
 
 def distance(curves: Curves, name: str, figure: str = "loss") -> np.ndarray:
@@ -106,3 +116,13 @@ def distance(curves: Curves, name: str, figure: str = "loss") -> np.ndarray:
   ours = np.array(curves[OURS][figure])
   theirs = np.array(curves[name][figure])
   return np.abs(theirs - ours)
+
+
+def judge_twins(curves: Curves) -> dict[str, Verdict]:
+  """The verdict on every twin."""
+  control = distance(curves, CONTROL)
+  verdicts = {}
+  for name in (TWIN, PAIRED):
+    if name in curves:
+      verdicts[name] = judge(distance(curves, name), control)
+  return verdicts

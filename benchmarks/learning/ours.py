@@ -2,7 +2,7 @@
 """Training runs of FiLax: its own jitted step, and first parameters one ulp away."""
 
 import dataclasses
-import re
+import functools
 from typing import Any
 
 import jax
@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.learning.recipe import Recipe
-from benchmarks.learning.twin import Batch
+from benchmarks.learning.twin import Batch, MergingRound
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
+from filax.ops import tome
 from filax.train import batches, setup
 
 
@@ -36,6 +37,28 @@ class FilaxRun:
     norm = float(metrics["grad_norm"])
     return dict(loss=loss, grad_norm=norm)
 
+  def merged_pairs(self, batch: Batch) -> list[MergingRound]:
+    """The pairs that the merger chooses for a batch, with the parameters of now."""
+    rounds = choose_pairs(self._setup.model, self._state.params, batch["frames"])
+    return jax.device_get(rounds)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def choose_pairs(model: Any, params: Any, frames: jax.Array) -> list[MergingRound]:
+  """The choices of token merging for frames [R T h w 3], round by round."""
+  clip = model.encoder.clip
+  x = model.apply({"params": params}, frames, clip, method="encode_frames")
+  x = x.reshape(-1, clip * x.shape[2], x.shape[3])
+  size = jnp.ones(x.shape[:2])
+  heads = model.merger.heads
+  rounds = []
+  for count in tome.schedule(x.shape[1], clip * model.merger.tokens):
+    similarity, partner = tome.match(x, heads)
+    order = jnp.argsort(-similarity, axis=1, stable=True)
+    rounds.append(MergingRound(count, partner, order))
+    x, size = tome.merge_iteration(x, size, count, heads)
+  return rounds
+
 
 @dataclasses.dataclass(frozen=True)
 class Nudge:
@@ -46,13 +69,9 @@ class Nudge:
   after: float
 
 
-def one_ulp_away(params: Any, pattern: str) -> tuple[Any, Nudge]:
-  """Parameters of which one weight is the next larger number.
-
-  It is the largest one of the first path that matches `pattern`.
-  """
+def one_ulp_away(params: Any, path: str) -> tuple[Any, Nudge]:
+  """Parameters of which one weight, the largest of `path`, is the next larger number."""
   leaves = flatten_tree(params)
-  path = next(path for path in leaves if re.search(pattern, path))
   values = np.array(leaves[path])
   place = np.unravel_index(values.argmax(), values.shape)
   before = values[place]

@@ -8,47 +8,56 @@ import pathlib
 from typing import Any
 
 from benchmarks.learning.curves import (
-  CONTROLS,
+  CONTROL,
   OURS,
+  PAIRED,
   TWIN,
   Comparison,
   Curves,
-  control_distance,
   distance,
-  twin_distance,
 )
 from benchmarks.learning.verdict import CHAOS, Verdict, allowed_distance
 from filax import files
 
 ROWS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 250)  # Steps of the table, beside the last one.
 FLOOR = 1e-9  # Equal losses are drawn here.
-BLUE = "tab:blue"
 ORANGE = "tab:orange"
-GRAY = "tab:gray"
-RED = "tab:red"
+LINES = {  # Run -> its label and color among the distances.
+  CONTROL: ("FiLax, one ulp away in one weight (control)", "tab:gray"),
+  TWIN: ("PyTorch twin", ORANGE),
+  PAIRED: ("PyTorch twin that merges FiLax's pairs", "tab:green"),
+}
 
 
 def write_report(
-  folder: pathlib.Path, name: str, comparison: Comparison, verdict: Verdict, facts: Mapping
+  folder: pathlib.Path,
+  name: str,
+  comparison: Comparison,
+  verdicts: Mapping[str, Verdict],
+  facts: Mapping[str, Any],
 ) -> list[pathlib.Path]:
   """Writes NAME.json, NAME.md and, with matplotlib, NAME.png."""
   curves = comparison.curves
+  judged = {run: dataclasses.asdict(verdict) for run, verdict in verdicts.items()}
   content = dict(
     facts,
-    nudges={name: dataclasses.asdict(nudge) for name, nudge in comparison.nudges.items()},
+    nudge=dataclasses.asdict(comparison.nudge),
     seconds={run: round(spent, 1) for run, spent in comparison.seconds.items()},
-    verdict=dataclasses.asdict(verdict),
+    verdicts=judged,
     curves=short_numbers(curves),
   )
+  lines = table_lines(curves)
+  for run, verdict in verdicts.items():
+    lines += ["", *verdict.lines(run)]
   texts = {
     folder / f"{name}.json": json.dumps(content) + "\n",
-    folder / f"{name}.md": "\n".join([*table_lines(curves), "", *verdict.lines()]) + "\n",
+    folder / f"{name}.md": "\n".join(lines) + "\n",
   }
   for path, text in texts.items():
     with files.write_atomically(path) as file:
       file.write(text.encode())
   picture = folder / f"{name}.png"
-  drawn = draw_curves(picture, curves, verdict, facts["title"])
+  drawn = draw_curves(picture, curves, verdicts[TWIN], facts["title"])
   return [*texts, picture] if drawn else list(texts)
 
 
@@ -58,17 +67,18 @@ def short_numbers(curves: Curves) -> Any:
 
 
 def table_lines(curves: Curves) -> list[str]:
-  """The rows of a Markdown table of some steps."""
-  columns = (
-    twin_distance(curves),
-    control_distance(curves),
-    twin_distance(curves, "grad_norm"),
-    control_distance(curves, "grad_norm"),
-  )
-  lines = [
-    "| step | loss, FiLax | loss, twin | twin away | controls | gradient norm, twin | controls |",
-    "|---|---|---|---|---|---|---|",
-  ]
+  """The rows of a Markdown table of some steps.
+
+  Losses of FiLax and the twin, then the distances of losses and of gradient norms from FiLax.
+  """
+  header = ["step", "loss, FiLax", "loss, twin"]
+  columns = []
+  for figure, words in (("loss", "away"), ("grad_norm", "gradient norm")):
+    for name in curves:
+      if name != OURS:
+        header.append(f"{name}, {words}")
+        columns.append(distance(curves, name, figure))
+  lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
   ours = curves[OURS]["loss"]
   theirs = curves[TWIN]["loss"]
   for step in table_steps(len(ours)):
@@ -111,26 +121,23 @@ def _draw_losses(axes: Any, curves: Curves) -> None:
   ours = curves[OURS]["loss"]
   theirs = curves[TWIN]["loss"]
   steps = range(1, len(ours) + 1)
-  axes.plot(steps, ours, label="FiLax", linewidth=2.5, color=BLUE)
+  axes.plot(steps, ours, label="FiLax", linewidth=2.5, color="tab:blue")
   axes.plot(steps, theirs, "--", label="PyTorch twin", linewidth=1, color=ORANGE)
   axes.set_ylabel("loss")
 
 
 def _draw_distances(axes: Any, curves: Curves, verdict: Verdict) -> None:
-  twin = twin_distance(curves)
-  steps = range(1, len(twin) + 1)
-  label = "|control - FiLax|: one ulp in one weight"
-  for name in CONTROLS:
-    axes.plot(steps, distance(curves, name) + FLOOR, label=label, linewidth=0.8, color=GRAY)
-    label = ""
-  axes.plot(steps, twin + FLOOR, label="|twin - FiLax|", linewidth=1, color=ORANGE)
-  allowed = allowed_distance(control_distance(curves))
-  axes.plot(steps, allowed, ":", label="allowed for the twin", linewidth=1.5, color=RED)
-  axes.axhline(CHAOS, color=GRAY, linestyle=":", linewidth=1)
+  steps = range(1, len(curves[OURS]["loss"]) + 1)
+  for name, (label, color) in LINES.items():
+    if name in curves:
+      away = distance(curves, name) + FLOOR
+      axes.plot(steps, away, label=label, linewidth=1, color=color)
+  allowed = allowed_distance(distance(curves, CONTROL))
+  axes.plot(steps, allowed, ":", label="allowed for a twin", linewidth=1.5, color="tab:red")
   passed_at = verdict.control_passed_at
   if passed_at is not None:
-    label = f"a control passes {CHAOS:g}: step {passed_at}"
+    label = f"the control passes {CHAOS:g}: step {passed_at}"
     axes.axvline(passed_at, color="black", linewidth=0.8, label=label)
   axes.set_yscale("log")
-  axes.set_ylabel("distance of the loss")
+  axes.set_ylabel("distance of the loss from FiLax")
   axes.set_xlabel("step")

@@ -6,14 +6,14 @@ also holds the fusion of frames and the merging of tokens. The optimizer, its cl
 and the loss are written here with PyTorch and transformers alone, from the words of the config.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import importlib
 import math
 import pathlib
 import re
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ transformers.utils.logging.disable_progress_bar()
 Batch = Mapping[str, np.ndarray]  # Of filax.spec.BATCH.
 
 DECAYED = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)  # Their weights are tables or kernels.
+
+
+class MergingRound(NamedTuple):
+  """The choices of one round of token merging, for b clips."""
+
+  count: Any  # Pairs that are merged.
+  partner: Any  # int [b a]: the odd token of every even one.
+  order: Any  # int [b a]: the even tokens, the most similar first.
 
 
 class FilaTwin(nn.Module):
@@ -74,6 +82,7 @@ class FlashTwin(nn.Module):
     self._settings = settings["model"]
     self.decoder = self.llm.model
     self.head = self.llm.lm_head
+    self.rounds: list[MergingRound] = []  # Pairs to merge; without them, its own choice.
 
   def table(self, frames: torch.Tensor) -> torch.Tensor:
     """Visual tokens of rows of frames.
@@ -86,8 +95,36 @@ class FlashTwin(nn.Module):
     clips = pixels.unflatten(0, (-1, clip))
     features = self.tower(clips)
     groups = features.unflatten(1, (clip, -1))
-    tokens = self._visual_tokens(self.projector, self._settings, groups)
-    return tokens.unflatten(0, (len(frames), -1))
+    if self.rounds:
+      tokens = self.projector(merge_pairs(groups.flatten(1, 2), self.rounds))
+    else:
+      tokens = self._visual_tokens(self.projector, self._settings, groups)
+    return tokens.reshape(len(frames), -1, tokens.shape[-1])
+
+
+def merge_pairs(x: torch.Tensor, rounds: Sequence[MergingRound]) -> torch.Tensor:
+  """Averages pairs of tokens that were chosen elsewhere.
+
+  [b p E] -> [b n E].
+  """
+  size = torch.ones_like(x[..., :1])
+  for count, partner, order in rounds:
+    order = torch.tensor(order, dtype=torch.int64)[..., None]
+    partner = torch.tensor(partner, dtype=torch.int64)[..., None]
+    merged = order[:, : int(count)]
+    rest = order[:, int(count) :]
+    target = partner.gather(1, merged)
+    even = x[:, ::2]
+    even_size = size[:, ::2]
+    odd_size = size[:, 1::2]
+    moved = torch.take_along_dim(even * even_size, merged, 1)
+    moved_size = torch.take_along_dim(even_size, merged, 1)
+    total = x[:, 1::2] * odd_size
+    total = total.scatter_add(1, target.expand_as(moved), moved)
+    odd_size = odd_size.scatter_add(1, target, moved_size)
+    x = torch.cat([torch.take_along_dim(even, rest, 1), total / odd_size], 1)
+    size = torch.cat([torch.take_along_dim(even_size, rest, 1), odd_size], 1)
+  return x
 
 
 TWINS = {"fila": FilaTwin, "flash": FlashTwin}
@@ -108,7 +145,7 @@ class TwinRun:
   """A training run of PyTorch."""
 
   def __init__(self, twin: Any, optim: Mapping[str, Any], steps: int):
-    self._twin = twin.train()
+    self.twin = twin.train()
     self._clip = optim["clip"] or math.inf
     groups = parameter_groups(twin, optim)
     betas = (optim["b1"], optim["b2"])
@@ -123,9 +160,9 @@ class TwinRun:
 
   def step(self, batch: Batch) -> dict[str, float]:
     """Loss and gradient norm, before the update that it makes."""
-    loss = token_loss(self._twin, batch)
+    loss = token_loss(self.twin, batch)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_(self._twin.parameters(), self._clip)
+    norm = nn.utils.clip_grad_norm_(self.twin.parameters(), self._clip)
     self._optimizer.step()
     self._schedule.step()
     self._optimizer.zero_grad(set_to_none=True)

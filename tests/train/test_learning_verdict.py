@@ -29,7 +29,7 @@ def test_afterwards_the_bound_is_the_largest_distance_of_the_control_so_far():
 def test_a_control_that_stays_near_bounds_every_step():
   verdict = judge(np.array([1e-5, 5e-4]), np.array([0.0, 1e-5]))
   assert verdict.agrees and verdict.control_passed_at is None
-  assert "stay within" in verdict.lines()[0]
+  assert "stays within" in verdict.lines("twin")[0]
   assert not judge(np.array([1e-5, 2e-3]), np.array([0.0, 1e-5])).agrees
 
 
