@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.learning import curves, recipe, report, verdict
 from benchmarks.learning.ours import one_ulp_away
@@ -10,15 +11,23 @@ from filax.checkpoint.tree import flatten_tree
 
 pytestmark = pytest.mark.slow
 
-STEPS = {"fila": 20, "flash": 4}
+STEPS = {"fila": 20, "flash": 3}
+MODELS = ("fila", pytest.param("flash", marks=pytest.mark.long))
 
 
-@pytest.fixture(scope="module", params=STEPS)
+@pytest.fixture(scope="module", params=MODELS)
 def compared(request, tmp_path_factory):
-  folder = tmp_path_factory.getbasetemp() / "learning"
+  """(recipe, comparison) of a short run."""
+  threads = torch.get_num_threads()
+  torch.set_num_threads(1)  # A second thread mostly waits for the first.
+  yield _compare(request.param, tmp_path_factory.getbasetemp() / "learning")
+  torch.set_num_threads(threads)
+
+
+def _compare(model, folder):
   folder.mkdir(exist_ok=True)
-  steps = STEPS[request.param]
-  prepared = recipe.prepare_recipe(request.param, folder, steps, videos=12)
+  steps = STEPS[model]
+  prepared = recipe.prepare_recipe(model, folder, steps, rows=1, videos=4)
   return prepared, curves.compare_runs(prepared, steps)
 
 
