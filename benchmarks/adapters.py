@@ -4,10 +4,12 @@
   python -m benchmarks.adapters [--depth 4] [--length 256] [--rounds 5] [--out FILE.json]
 
 Both train a Qwen2 of the 0.5B's width in float32 with random weights and a small vocabulary, on the
-same tokens, by AdamW. Steps of all variants alternate; the median of CPU seconds counts, which
-other work on the machine disturbs little. Bytes are those of the parameters and of the optimizer
-after a step; the compiler adds what a step of ours needs beside them. PEFT has no QLoRA here: its 4
-bits need bitsandbytes, which computes on GPUs. Needs torch, transformers and peft. Prints JSON.
+same tokens, by AdamW. Steps of all variants alternate, and medians count. On a busy machine neither
+seconds nor CPU seconds compare: threads of PyTorch that wait for others spend CPU time.
+
+Bytes are those of the parameters and of the optimizer after a step; the compiler adds what a step
+of ours needs beside them. PEFT has no QLoRA here: its 4 bits need bitsandbytes, which computes on
+GPUs. Needs torch, transformers and peft. Prints JSON.
 """
 
 import argparse
@@ -53,17 +55,21 @@ def main() -> None:
   tokens = np.random.default_rng(0).integers(0, SIZES["vocab"], (1, args.length))
   variants = dict(ours(args.depth, tokens)) | dict(theirs(args.depth, tokens))
   seconds: dict[str, list[float]] = {name: [] for name in variants}
+  cpu_seconds: dict[str, list[float]] = {name: [] for name in variants}
   for variant in variants.values():
     variant.train_once()  # Compiles.
   for _ in range(args.rounds):
     for name, variant in variants.items():
-      began = time.process_time()
+      began = time.perf_counter()
+      cpu_began = time.process_time()
       variant.train_once()
-      seconds[name].append(time.process_time() - began)
+      seconds[name].append(time.perf_counter() - began)
+      cpu_seconds[name].append(time.process_time() - cpu_began)
   rows = []
   for name, values in seconds.items():
     second = statistics.median(values)
-    speed = dict(cpu_seconds=second, tokens_per_cpu_second=tokens.size / second)
+    cpu_second = statistics.median(cpu_seconds[name])
+    speed = dict(seconds=second, cpu_seconds=cpu_second, tokens_per_second=tokens.size / second)
     rows.append(dict(name=name) | speed | variants[name].state_bytes())
     print(json.dumps(rows[-1]))
   if args.out:
