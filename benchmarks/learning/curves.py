@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.learning.ours import FilaxRun, Nudge, one_ulp_away
-from benchmarks.learning.recipe import Recipe
+from benchmarks.learning.recipe import RunRecipe
 from benchmarks.learning.twin import TWINS, Batch, TwinRun
 from benchmarks.learning.verdict import Verdict, judge
 from filax.progress import ProgressLine
@@ -34,7 +34,7 @@ class Comparison:
   nudge: Nudge  # Of the control.
 
 
-def compare_runs(recipe: Recipe, steps: int) -> Comparison:
+def compare_runs(recipe: RunRecipe, steps: int) -> Comparison:
   """Trains for `steps` steps on the recipe's own batches.
 
   The twin starts from the exported parameters, the control one ulp away in one weight. Where tokens
@@ -55,14 +55,14 @@ def compare_runs(recipe: Recipe, steps: int) -> Comparison:
   return Comparison(curves, seconds, nudge)
 
 
-def new_twin(recipe: Recipe) -> TwinRun:
+def new_twin(recipe: RunRecipe) -> TwinRun:
   """A twin before its first step."""
   twin = TWINS[recipe.model](recipe.export)
   return TwinRun(twin, recipe.config["optim"], recipe.config["steps"])
 
 
 class PairedTwinRun:
-  """A twin that merges the pairs of tokens that a run of FiLax is about to merge."""
+  """A twin that merges the pairs of tokens that FiLax merges."""
 
   def __init__(self, twin_run: TwinRun, ours: FilaxRun):
     self._twin_run = twin_run

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.learning.recipe import Recipe
+from benchmarks.learning.recipe import RunRecipe
 from benchmarks.learning.twin import Batch, MergingRound
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 from filax.ops import tome
@@ -22,7 +22,7 @@ class FilaxRun:
   program: the jitted step, which several runs may share.
   """
 
-  def __init__(self, recipe: Recipe, program: Any, params: Any):
+  def __init__(self, recipe: RunRecipe, program: Any, params: Any):
     self._setup = recipe.setup
     self._program = program
     state = setup.complete_state(recipe.config["seed"], recipe.setup, params)
@@ -38,14 +38,17 @@ class FilaxRun:
     return dict(loss=loss, grad_norm=norm)
 
   def merged_pairs(self, batch: Batch) -> list[MergingRound]:
-    """The pairs that the merger chooses for a batch, with the parameters of now."""
+    """The pairs of tokens that the next step on a batch merges."""
     rounds = choose_pairs(self._setup.model, self._state.params, batch["frames"])
     return jax.device_get(rounds)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def choose_pairs(model: Any, params: Any, frames: jax.Array) -> list[MergingRound]:
-  """The choices of token merging for frames [R T h w 3], round by round."""
+  """The choices of token merging, round by round.
+
+  frames uint8 [R T h w 3].
+  """
   clip = model.encoder.clip
   x = model.apply({"params": params}, frames, clip, method="encode_frames")
   x = x.reshape(-1, clip * x.shape[2], x.shape[3])
@@ -70,7 +73,10 @@ class Nudge:
 
 
 def one_ulp_away(params: Any, path: str) -> tuple[Any, Nudge]:
-  """Parameters of which one weight, the largest of `path`, is the next larger number."""
+  """Parameters that differ by one ulp in one weight.
+
+  The largest weight of `path` becomes the next larger number.
+  """
   leaves = flatten_tree(params)
   values = np.array(leaves[path])
   place = np.unravel_index(values.argmax(), values.shape)

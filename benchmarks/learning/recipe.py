@@ -25,7 +25,7 @@ FORMATS = {"fila": "hf-remote", "flash": "videochat-flash"}  # Model -> format o
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class RunRecipe:
   """A training run before its first step."""
 
   model: str  # A key of TOYS.
@@ -38,8 +38,8 @@ class Recipe:
 
 def prepare_recipe(
   model: str, folder: pathlib.Path, steps: int, seed: int = 0, rows: int = 0, videos: int = 300
-) -> Recipe:
-  """Opens the data of a toy's first stage, and draws and exports its first parameters.
+) -> RunRecipe:
+  """Opens a toy's first stage, and exports its first parameters.
 
   The first stage trains all parts on packed rows. Its schedule is stretched over `steps`. rows:
   packed rows of a step, 0 = as the config says. The corpus is made in `folder` unless it is there.
@@ -54,7 +54,7 @@ def prepare_recipe(
   prepared = setup.prepare(plain, steps, jax.devices()[:1])
   first = setup.complete_state(seed, prepared, {})
   export = export_parameters(model, first.params, plain, run_folder / "first")
-  return Recipe(model, plain, pipeline, prepared, first, export)
+  return RunRecipe(model, plain, pipeline, prepared, first, export)
 
 
 def stage_config(model: str, corpus: pathlib.Path, steps: int, seed: int) -> ConfigDict:
