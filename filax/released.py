@@ -62,9 +62,14 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
   """
   if not is_released(path):
     return os.fspath(path)
-  from filax.convert import conversion_cache
+  from filax.convert import conversion_cache, peft_in
 
   source = Path(files.absolute(path))
+  if peft_in.is_peft(source):
+    raise ValueError(
+      f"{source} holds adapters of PEFT and no model. `filax convert from --source {source} "
+      "--base MODEL --out OUT` makes a checkpoint of them, which is read together with MODEL."
+    )
 
   def convert(entry: Path) -> None:
     _convert_released(source, entry, components)

@@ -12,7 +12,7 @@ import threading
 from typing import Any, NamedTuple
 
 from data_pipelines.manifest.excerpts import excerpt
-from data_pipelines.manifest.report import RecordError
+from data_pipelines.manifest.report import RecordError, place_text
 from data_pipelines.manifest.text_window import TextWindow, byte_length
 
 DEEPEST = 100  # Maximum nesting of lists and objects. Python's own limit depends on the caller.
@@ -29,6 +29,12 @@ class LocatedRecord(NamedTuple):
   record: Any
   start: int  # Bytes in the file; in an ArrayRecord, the number of the record, from 0.
   stop: int
+  nth: int = 1  # Among the records that begin on its line: an array may be a single line.
+
+  @property
+  def place(self) -> str:
+    """Its place in the manifest, which no other record has."""
+    return place_text(self.line, self.nth)
 
 
 class _Decoder:
@@ -155,6 +161,8 @@ class _Counter:
     self._line = window.line
     self._byte_place = 0
     self._byte = window.bytes
+    self._record_line = 0  # That of the newest record.
+    self._nth = 0
 
   def drop_before(self, place: int) -> int:
     """Lets the window drop what is before `place`.
@@ -184,7 +192,9 @@ class _Counter:
   def located(self, line: int, record: Any, place: int, end: int) -> LocatedRecord:
     """A record that reaches from `place` to `end`."""
     start = self.byte_at(place)
-    return LocatedRecord(line, record, start, self.byte_at(end))
+    self._nth = self._nth + 1 if line == self._record_line else 1
+    self._record_line = line
+    return LocatedRecord(line, record, start, self.byte_at(end), self._nth)
 
 
 def _behind(window: TextWindow, counter: _Counter, place: int) -> Iterator[LocatedRecord]:

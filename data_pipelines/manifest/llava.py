@@ -13,13 +13,14 @@ from typing import Any
 
 from data_pipelines.manifest import placement, shapes
 from data_pipelines.manifest.excerpts import excerpt
+from data_pipelines.manifest.json_text import LocatedRecord
 from data_pipelines.manifest.llava_media import MEDIA, check_text, empty_keys, media_timelines
 from data_pipelines.manifest.reader import (
   BadRecord,
   ManifestError,
   ManifestReport,
   RecordError,
-  manifest_records,
+  located_records,
   select_records,
 )
 from data_pipelines.sample import Sample, Turn
@@ -52,7 +53,7 @@ def read_manifest(
   Media paths are relative to `root`, by default to the manifest's folder. Bad records are added to
   `report`. Raises ManifestError.
   """
-  rows = manifest_records(manifest)
+  rows = located_records(manifest)
   return _samples(rows, manifest, root, report or ManifestReport())
 
 
@@ -64,7 +65,7 @@ def load_manifest(
   report: ManifestReport | None = None,
 ) -> list[Sample]:
   """The samples that `strategy` (see `select_records`) takes, in the manifest's order."""
-  rows: Iterable[tuple[int, Any]] = manifest_records(manifest)
+  rows: Iterable[LocatedRecord] = located_records(manifest)
   if strategy != "all":  # All need not be in memory at once.
     all_rows = list(rows)
     numbers = select_records(len(all_rows), strategy, seed)
@@ -73,18 +74,18 @@ def load_manifest(
 
 
 def _samples(
-  rows: Iterable[tuple[int, Any]],
+  rows: Iterable[LocatedRecord],
   manifest: str | os.PathLike,
   root: str | os.PathLike,
   report: ManifestReport,
 ) -> Iterator[Sample]:
   path = os.fspath(manifest)
   folder = os.fspath(root) or os.path.dirname(path)
-  for line, record in rows:
+  for located in rows:
     try:
-      sample = parse_record(record, f"{path}:{line}", folder, report)
+      sample = parse_record(located.record, f"{path}:{located.place}", folder, report)
     except RecordError as error:
-      report.bad.append(BadRecord(path, line, str(error)))
+      report.bad.append(BadRecord(path, located.line, str(error), located.nth))
     else:
       report.samples += 1
       yield sample

@@ -24,9 +24,26 @@ class BadRecord:
   manifest: str
   line: int
   reason: str
+  nth: int = 1  # Among the records that begin on that line.
+
+  @classmethod
+  def at(cls, origin: str, reason: str) -> "BadRecord":
+    """The bad record at an origin: a manifest and a `place_text`."""
+    manifest, _, place = origin.rpartition(":")
+    line, _, nth = place.partition("#")
+    return cls(manifest, int(line), reason, int(nth or 1))
 
   def __str__(self) -> str:
-    return f"{one_line(self.manifest)}:{self.line}: {one_line(self.reason)}"
+    place = place_text(self.line, self.nth)
+    return f"{one_line(self.manifest)}:{place}: {one_line(self.reason)}"
+
+
+def place_text(line: int, nth: int) -> str:
+  """The place of a record as text.
+
+  "12" for the first record of line 12, "12#3" for its third.
+  """
+  return f"{line}#{nth}" if nth > 1 else str(line)
 
 
 @dataclasses.dataclass

@@ -68,6 +68,22 @@ def no_room_after_dropout(demand: Demand, number: int, shape: RowShape, stages: 
   return dropout_stages.overflow_reason(demand.tokens_after[number], shape.room, stages)
 
 
+def left_out_needs(over: Demand, shapes: Sequence[RowShape]) -> list[str]:
+  """Which numbers of config.data.rows are too small for these samples."""
+  needs = []
+  for number, name in enumerate(("frames", "images", "length")):
+    wanted = over.tokens if name == "length" else getattr(over, name)
+    most = max(getattr(shape, name) for shape in shapes)
+    larger = wanted > most
+    if larger.any():
+      unit = "positions" if name == "length" else name
+      needs.append(
+        f"{larger.sum()} need up to {wanted.max()} {unit} where config.data.rows has {most} "
+        f"(number {number + 1} of a row)"
+      )
+  return needs
+
+
 def plan_report(
   corpus: Corpus, probes: ProbeTable, rows: Planner, stages: Stages
 ) -> dict[str, Any]:
@@ -92,6 +108,7 @@ def plan_report(
     excluded=corpus.excluded,
     too_long=too_long,
     no_room=no_room,
+    needs=left_out_needs(demand.take(epoch.left_out), rows.shapes),
     unreadable=int(probes.unreadable.sum()),
     media=len(probes),
     rows=int(per_shape.sum()),

@@ -14,12 +14,12 @@ from typing import BinaryIO, overload
 
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import record_at
-from data_pipelines.manifest.report import RecordError
+from data_pipelines.manifest.report import RecordError, place_text
 from data_pipelines.mapped import map_array
 from data_pipelines.media import remote
 from data_pipelines.sample import Sample
 
-COLUMNS = ("manifest", "line", "start", "stop", "media_first", "media_ids", "name_first", "names")
+RECORD_COLUMNS = ("manifest", "line", "nth", "start", "stop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,7 @@ class SampleTable(Sequence[Sample]):
     self.manifests = tuple(manifests)
     self._manifest = map_array(self.folder, "manifest")
     self._line = map_array(self.folder, "line")
+    self._nth = map_array(self.folder, "nth")
     self._start = map_array(self.folder, "start")
     self._stop = map_array(self.folder, "stop")
     self._files: dict[int, BinaryIO] = {}
@@ -82,8 +83,9 @@ class SampleTable(Sequence[Sample]):
       yield self[number]
 
   def origin(self, number: int) -> str:
-    """Manifest and line of a sample, for messages."""
-    return f"{self.manifests[self._manifest[number]].path}:{self._line[number]}"
+    """Manifest and place of a sample, which name it."""
+    place = place_text(int(self._line[number]), int(self._nth[number]))
+    return f"{self.manifests[self._manifest[number]].path}:{place}"
 
   @functools.cached_property
   def media(self) -> list[str]:

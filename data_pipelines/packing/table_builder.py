@@ -15,18 +15,18 @@ import numpy as np
 from data_pipelines.chunk_pool import ChunkPool, default_processes
 from data_pipelines.manifest import llava
 from data_pipelines.manifest.reader import record_at, record_places, select_records
-from data_pipelines.manifest.report import BadRecord, ManifestReport, RecordError
+from data_pipelines.manifest.report import BadRecord, ManifestReport, RecordError, place_text
 from data_pipelines.mapped import range_starts
 from data_pipelines.media import remote
 from data_pipelines.packing.sample_layout import is_image
-from data_pipelines.packing.sample_table import ManifestFile
+from data_pipelines.packing.sample_table import RECORD_COLUMNS, ManifestFile
 from data_pipelines.sample import Sample
 from filax.progress import ProgressLine
 
 CHUNK = 2000  # Records of a chunk.
 _MANY = 8 * CHUNK  # Records from which other processes help.
 
-Place = tuple[int, int, int, RecordError | None]  # (line, start, stop, damage) of a record.
+Place = tuple[int, int, int, int, RecordError | None]  # (line, nth, start, stop, damage).
 
 
 @dataclasses.dataclass
@@ -34,6 +34,7 @@ class ParsedChunk:
   """The good records of a chunk as columns, and what was met."""
 
   line: list[int] = dataclasses.field(default_factory=list)
+  nth: list[int] = dataclasses.field(default_factory=list)
   start: list[int] = dataclasses.field(default_factory=list)
   stop: list[int] = dataclasses.field(default_factory=list)
   media: list[tuple[int, ...]] = dataclasses.field(default_factory=list)  # Numbers of `names`.
@@ -59,13 +60,14 @@ class ChunkParser:
     return chunk
 
   def _add_record(self, chunk: ParsedChunk, numbers: dict[str, int], place: Place) -> None:
-    line, start, stop, damage = place
+    line, nth, start, stop, damage = place
     path = self.manifest.path
+    origin = f"{path}:{place_text(line, nth)}"
     try:
       record = damage or record_at(path, self._file, start, stop)
-      sample = llava.parse_record(record, f"{path}:{line}", self.manifest.root, chunk.report)
+      sample = llava.parse_record(record, origin, self.manifest.root, chunk.report)
     except (RecordError, RecursionError, ValueError) as error:
-      chunk.report.bad.append(BadRecord(path, line, str(error)))
+      chunk.report.bad.append(BadRecord(path, line, str(error), nth))
       return
     chunk.report.samples += 1
     media = _media(sample)
@@ -73,6 +75,7 @@ class ChunkParser:
       chunk.excluded += 1
       return
     chunk.line.append(line)
+    chunk.nth.append(nth)
     chunk.start.append(start)
     chunk.stop.append(stop)
     chunk.media.append(tuple(numbers.setdefault(name, len(numbers)) for name in media))
@@ -100,7 +103,7 @@ class TableBuilder:
     self.videos = False
     self.manifests: list[ManifestFile] = []
     self._exclusions = exclusions
-    self._columns: dict[str, list[np.ndarray]] = dict(manifest=[], line=[], start=[], stop=[])
+    self._columns: dict[str, list[np.ndarray]] = {name: [] for name in RECORD_COLUMNS}
     self._media_ids: list[np.ndarray] = []
     self._media_counts: list[np.ndarray] = []
     self._names: dict[str, int] = {}
@@ -129,6 +132,7 @@ class TableBuilder:
     lengths = np.array([len(name) for name in encoded], np.int64)
     arrays = {name: _joined(parts, np.int64) for name, parts in self._columns.items()}
     arrays["manifest"] = arrays["manifest"].astype(np.uint32)
+    arrays["nth"] = arrays["nth"].astype(np.uint32)
     arrays["media_first"] = range_starts(_joined(self._media_counts, np.int64))
     arrays["media_ids"] = _joined(self._media_ids, np.uint32)
     arrays["name_first"] = range_starts(lengths)
@@ -145,6 +149,7 @@ class TableBuilder:
     self._media_counts.append(np.array([len(media) for media in chunk.media], np.int64))
     self._columns["manifest"].append(np.full(len(chunk.line), manifest, np.uint32))
     self._columns["line"].append(np.array(chunk.line, np.int64))
+    self._columns["nth"].append(np.array(chunk.nth, np.int64))
     self._columns["start"].append(np.array(chunk.start, np.int64))
     self._columns["stop"].append(np.array(chunk.stop, np.int64))
     self.excluded += chunk.excluded
@@ -160,8 +165,8 @@ class TableBuilder:
 
 def _places(path: str) -> Iterator[Place]:
   """The places of a manifest's records."""
-  for line, record, start, stop in record_places(path):
-    yield line, start, stop, record if isinstance(record, RecordError) else None
+  for line, record, start, stop, nth in record_places(path):
+    yield line, nth, start, stop, record if isinstance(record, RecordError) else None
 
 
 class _LocatedPlaces:
@@ -173,20 +178,20 @@ class _LocatedPlaces:
   def __init__(self, places: Iterable[Place]):
     self._numbers = array.array("q")
     self._damages: dict[int, RecordError] = {}
-    for number, (line, start, stop, damage) in enumerate(places):
-      self._numbers.extend((line, start, stop))
+    for number, (*numbers, damage) in enumerate(places):
+      self._numbers.extend(numbers)
       if damage is not None:
         self._damages[number] = damage
 
   def __len__(self) -> int:
-    return len(self._numbers) // 3
+    return len(self._numbers) // 4
 
   def chosen(self, numbers: np.ndarray) -> Iterator[Place]:
     """The places with these numbers."""
-    columns = np.frombuffer(self._numbers, np.int64).reshape(-1, 3)
+    columns = np.frombuffer(self._numbers, np.int64).reshape(-1, 4)
     for number in numbers.tolist():
-      line, start, stop = columns[number].tolist()
-      yield line, start, stop, self._damages.get(number)
+      line, nth, start, stop = columns[number].tolist()
+      yield line, nth, start, stop, self._damages.get(number)
 
 
 def _parsed_chunks(parser: ChunkParser, places: Iterator[Place]) -> Iterator[ParsedChunk]:

@@ -26,7 +26,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipelines.manifest import llava, shapes
-from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError, manifest_records
+from data_pipelines.manifest.json_text import LocatedRecord
+from data_pipelines.manifest.reader import BadRecord, ManifestReport, RecordError, located_records
 from data_pipelines.manifest.written_records import llava_record
 from data_pipelines.media import array_record, remote
 from data_pipelines.media.open import MediaError
@@ -115,17 +116,18 @@ def _good_records(
   manifest: str,
   folder: str,
   report: ManifestReport,
-) -> Iterator[tuple[int, Record]]:
-  """(line, record) of the valid records."""
-  for line, record in manifest_records(manifest):
+) -> Iterator[tuple[LocatedRecord, Record]]:
+  """(place, record) of the valid records."""
+  for located in located_records(manifest):
+    record = located.record
     try:
       sample = llava.parse_record(record, "", folder, report)
     except RecordError as error:
-      report.bad.append(BadRecord(manifest, line, str(error)))
+      report.bad.append(BadRecord(manifest, located.line, str(error), located.nth))
       continue
     if shapes.other_reader(record) is not None:
       record = llava_record(sample, functools.partial(_name_below, folder))
-    yield line, record
+    yield located, record
 
 
 def _name_below(folder: str, media: str) -> str:
@@ -134,14 +136,14 @@ def _name_below(folder: str, media: str) -> str:
 
 
 def _complete_records(
-  good: Sequence[tuple[int, Record]],
+  good: Sequence[tuple[LocatedRecord, Record]],
   stored: Collection[str],
   errors: Mapping[str, str],
   manifest: str,
   report: ManifestReport,
 ) -> Iterator[Record]:
   """The records with all media stored."""
-  for line, record in good:
+  for located, record in good:
     missing = [name for name in _media_names(record) if name not in stored]
     if not missing:
       yield record
@@ -149,7 +151,7 @@ def _complete_records(
     name = missing[0]
     # A Beam runner works elsewhere, so why it failed is in its own log.
     reason = errors.get(name, f"{name}: could not be stored.")
-    report.bad.append(BadRecord(manifest, line, reason))
+    report.bad.append(BadRecord(manifest, located.line, reason, located.nth))
 
 
 def _distinct_media(good: Iterable[Record]) -> list[str]:

@@ -41,7 +41,7 @@ class CheckResult:
     return {
       "manifest": self.manifest,
       "samples": self.report.samples,
-      "bad": [{"line": bad.line, "reason": bad.reason} for bad in self.report.bad],
+      "bad": [dict(line=bad.line, nth=bad.nth, reason=bad.reason) for bad in self.report.bad],
       "media": self.media,
       "unreadable": dict(self.unreadable),
       "prepended": self.report.prepended,
@@ -108,11 +108,10 @@ def check_manifest(
   for sample in samples:
     reason = _fault(sample, probes, unreadable)
     if reason:
-      line = int(sample.origin.rsplit(":", 1)[1])
-      report.bad.append(BadRecord(os.fspath(manifest), line, reason))
+      report.bad.append(BadRecord.at(sample.origin, reason))
     else:
       good.append(sample)
-  report.bad.sort(key=lambda bad: bad.line)
+  report.bad.sort(key=lambda bad: (bad.line, bad.nth))
   report.samples = len(good)
   counts = dict.fromkeys(_KINDS, 0)
   for sample in good:

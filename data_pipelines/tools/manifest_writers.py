@@ -86,6 +86,7 @@ class ParquetWriter:
 
   def __init__(self, file: BinaryIO, shape: str, content: bool):
     self._content = content
+    self.folders: set[str] = set()  # Names of folders of pictures, which no cell can hold.
     self._shape = shape
     text = pa.string()
     seconds = pa.list_(pa.float64())
@@ -125,6 +126,8 @@ class ParquetWriter:
     self._writer.close()
 
   def _file_of(self, media: str) -> Record:
+    if media in self.folders:
+      return dict(bytes=None, path=media)
     with opened_medium(media) as file:
       length = file.seek(0, os.SEEK_END)
       if length > _LARGEST_CELL:

@@ -13,7 +13,7 @@ from data_pipelines.manifest.reader import (
   BadRecord,
   ManifestReport,
   RecordError,
-  manifest_records,
+  located_records,
 )
 from data_pipelines.manifest.written_records import Rename, llava_record, messages_record
 from data_pipelines.media.open import MediaError
@@ -85,13 +85,13 @@ def reformat_manifest(
   with files.write_atomically(out) as file:
     writer = _writer(file, suffix, shape or "llava", content)
     job = _Job(manifest, os.fspath(root), out, shape, content, writer, result)
-    for line, record in manifest_records(manifest):
+    for located in located_records(manifest):
       try:
-        job.add_record(record, f"{manifest}:{line}")
+        job.add_record(located.record, f"{manifest}:{located.place}")
       except (RecordError, MediaError, ValueError) as error:
         if isinstance(writer, TarWriter):
           writer.drop_record()
-        result.report.bad.append(BadRecord(manifest, line, str(error)))
+        result.report.bad.append(BadRecord(manifest, located.line, str(error), located.nth))
     if not result.records:
       raise ValueError(f"The manifest {manifest} has no good record to write.")
     writer.write_end()
@@ -172,7 +172,12 @@ class _Job:
     """The names of media in the output."""
 
     def renamed(media: str) -> str:
-      if isinstance(self.writer, TarWriter) and not os.path.isdir(media):
+      if os.path.isdir(media):
+        name = self._name(media)
+        if isinstance(self.writer, ParquetWriter):
+          self.writer.folders.add(name)
+        return name
+      if isinstance(self.writer, TarWriter):
         return self.writer.member(media)
       return media if self.content else self._name(media)
 

@@ -33,7 +33,8 @@ def add_base(parser: argparse.ArgumentParser) -> None:
     "--base",
     type=_moved_base,
     metavar="FOLDER",
-    help="run of the base of adapters, if it is no longer where their checkpoint says",
+    help="run or released folder of the base of adapters, if it is no longer where their "
+    "checkpoint says",
   )
 
 
@@ -55,12 +56,16 @@ class _ReadLastValues(argparse.Action):
 
 
 def _moved_base(text: str) -> str:
-  """An argparse type: bases are looked for there from now on."""
+  """An argparse type: bases are looked for there from now on.
+
+  Returns the folder of the checkpoint: that of a released folder is in the cache.
+  """
   try:
-    base.look_in(text)
+    checkpoint = released.find_checkpoint(text)
+    base.look_in(checkpoint)
   except (ValueError, OSError) as error:
     raise argparse.ArgumentTypeError(str(error)) from None
-  return text
+  return checkpoint
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import itertools
 import os
 import re
+import traceback
 from typing import Any
 
 from absl import flags
@@ -30,17 +31,25 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
   )
   for name, text in texts.items():
     flags.DEFINE_string(name, None, text, flag_values=flag_values)
-  config, stray = _parse_flags(flag_values, config_flag, words)
+  file = _config_file_of(words)
+  if file and not os.path.isfile(file):
+    raise ValueError(
+      f"There is no config {file}. Set --config to a Python file with a get_config(arg), such as "
+      "configs/fila_stage4.py."
+    )
+  config, stray = _parse_flags(flag_values, config_flag, words, file)
   if stray:
     raise ValueError(f"{stray[0]!r} is not understood. Options start with --.")
   values = flag_values.flag_values_dict()
-  for name in ("config", *texts):
-    if values[name] is None:
-      raise ValueError(f"--{name} is missing: {texts.get(name, 'a config file')}.")
+  if not file:
+    raise ValueError("--config is missing: a config file.")
+  for name, text in texts.items():
+    if not values[name]:
+      raise ValueError(f"--{name} is missing: {text}.")
   if not isinstance(config, ConfigDict):
     raise ValueError(
-      "--config is not a config file: it must exist and have a get_config(arg) that returns a "
-      "ConfigDict, such as configs/fila_stage4.py."
+      f"--config {file} is no config: it must have a get_config(arg) that returns a ConfigDict, as "
+      "in configs/fila_stage4.py."
     )
   _expand_home(config)
   settings.check_settings(config)
@@ -51,19 +60,49 @@ def read_config(argv: Sequence[str], **texts: str) -> tuple[ConfigDict, dict[str
 
 
 def _parse_flags(
-  flag_values: flags.FlagValues, config_flag: flags.FlagHolder, words: Sequence[str]
+  flag_values: flags.FlagValues, config_flag: flags.FlagHolder, words: Sequence[str], file: str
 ) -> tuple[Any, list[str]]:
-  """(value of --config, words that are no flags). Raises ValueError."""
+  """(value of --config, words that are no flags).
+
+  file: that of --config. Raises ValueError, also for what the config itself raises.
+  """
   try:
     stray = flag_values(words)[1:]
     return config_flag.value, stray
   except flags.Error as error:  # A config's own error comes as a traceback; its last line counts.
     raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
-  except (AttributeError, KeyError, TypeError) as error:
-    text = " ".join(str(error).replace("\\n", " ").replace("\\", "").replace("'", "").split())
-    raise ValueError(f"There is no such config key: {text}") from error
   except SyntaxError as error:
     raise ValueError(f"The config is not Python: {error}.") from error
+  except Exception as error:
+    line = _line_of_config(error, file)
+    if line:
+      kind = type(error).__name__
+      raise ValueError(f"The config {file} fails in line {line}: {kind}: {error}") from error
+    if not isinstance(error, AttributeError | KeyError | TypeError):
+      raise
+    text = " ".join(str(error).replace("\\n", " ").replace("\\", "").replace("'", "").split())
+    raise ValueError(f"There is no such config key: {text}") from error
+
+
+def _line_of_config(error: Exception, file: str) -> int:
+  """The line of the config that raised an error, or 0."""
+  line = 0
+  for frame in traceback.extract_tb(error.__traceback__):
+    if file and os.path.abspath(frame.filename) == os.path.abspath(file):
+      line = frame.lineno or 0
+  return line
+
+
+def _config_file_of(words: Sequence[str]) -> str:
+  """The file of the last --config, without its arguments; "" without one."""
+  file = ""
+  for before, word in itertools.pairwise(words):
+    flag, equals, value = word.partition("=")
+    if flag in ("--config", "-config") and equals:
+      file = value
+    elif before in ("--config", "-config"):
+      file = word
+  return file.partition(":")[0]
 
 
 def _with_shipped_config(argv: Sequence[str]) -> list[str]:

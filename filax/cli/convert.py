@@ -34,11 +34,17 @@ from filax.convert.tensor_plan import WeightSource
 from filax.convert.verify import compare
 from filax.models import components
 
+SHARD_GB = 5.0  # GB of a file at most.
 PEFT = {  # Formats of adapters alone.
   "peft": "the adapters alone, for PEFT and vLLM, over the folder of hf or videochat-flash",
   "peft-qwen2": "the same over the language model alone",
 }
 DTYPES = ("same", "float32", "bfloat16")
+# Options without meaning for adapters, and their defaults.
+_OF_WHOLE_WEIGHTS = dict(dtype="same", shard_gb=SHARD_GB, tokenizer=None, verify=None)
+_OF_MODELS = dict.fromkeys((*PARTS, "config", "tokenizer", "verify")) | dict(
+  dtype="same", set=[], ignore=[]
+)
 FROM_EXAMPLES = """examples:
   a whole model    --source llava-onevision-qwen2-7b-ov-hf --out runs/llava_ov
   a fresh FiLA     --config configs/fila_stage1.py --encoder siglip-so400m-patch14-384 \\
@@ -152,7 +158,7 @@ def _add_to_parser(directions) -> None:
   add(
     "--shard-gb",
     type=options.number(above=True),
-    default=5.0,
+    default=SHARD_GB,
     metavar="GB",
     help="size of a file at most (default: 5)",
   )
@@ -186,12 +192,14 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
 
 def _convert_from(args: argparse.Namespace) -> dict[str, Any]:
   if peft_in.is_peft(args.source):
+    _refuse_options(args, _OF_MODELS, f"{args.source} holds adapters of PEFT, which take")
     if not args.base:
       raise ValueError(
         f"{args.source} holds adapters of PEFT. Give --base the run, or the folder that "
-        "`filax convert from` wrote, of the model that they adapt."
+        "`filax convert from` wrote, or the released folder of the model that they adapt."
       )
     return peft_in.import_adapters(args.source, args.out, args.base, args.components)
+  _refuse_options(args, dict(base=None), "--source holds no adapters of PEFT, so it takes")
   config = None
   if args.config is not None:
     config = _read_config(args.config)
@@ -221,6 +229,16 @@ def _convert_from(args: argparse.Namespace) -> dict[str, Any]:
   return import_checkpoint(request, verify if args.verify else None)
 
 
+def _refuse_options(args: argparse.Namespace, defaults: Mapping[str, Any], beginning: str) -> None:
+  """Raises ValueError naming options that were given although nothing would read them."""
+  given = []
+  for name, default in defaults.items():
+    if getattr(args, name) != default:
+      given.append(f"--{name.replace('_', '-')}")
+  if given:
+    raise ValueError(f"{beginning} no {' and no '.join(given)}. Leave out {' and '.join(given)}.")
+
+
 def _verified_part(
   source: WeightSource,
   model: Mapping[str, Any],
@@ -241,6 +259,7 @@ def _verified_part(
 def _convert_to(args: argparse.Namespace) -> dict[str, Any]:
   checkpoint = released.find_checkpoint(args.checkpoint, args.components)
   if args.format in PEFT:
+    _refuse_options(args, _OF_WHOLE_WEIGHTS, f"--format {args.format} takes")
     llm_alone = args.format == "peft-qwen2"
     return peft_out.export_adapters(checkpoint, args.out, args.components, llm_alone)
   step = streamed.absolute(checkpoint)

@@ -2,11 +2,14 @@
 """Exit codes of commands, and user errors as one sentence."""
 
 from collections.abc import Callable, Sequence
+import errno
+import io
 import os
 import select
 import sys
 
 BROKEN_PIPE = 141  # The code in a shell of a program that SIGPIPE ended: 128 + 13.
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # Writing, unlike opening, names no file.
 _TEXT_FLAGS = ("--question",)  # Their values are for the model, whatever they begin with.
 
 
@@ -18,9 +21,12 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
   (`filax show ... | head`), the command ends without a message. FILAX_DEBUG=1 lets the traceback of
   a user error through.
   """
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")  # A name is shown, whatever the locale.
   try:
     code = main(with_home(argv)) or 0
-    sys.stdout.flush()
+    if sys.stdout is not None:  # It is None if the command was started with a closed output.
+      sys.stdout.flush()
     return code
   except BrokenPipeError as error:
     if not _output_is_closed():
@@ -31,6 +37,10 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
     if os.environ.get("FILAX_DEBUG"):
       raise
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in _FULL and not error.filename:
+      text = (
+        f"What was to be written found no room: {error.strerror}. Free space, or write elsewhere."
+      )
     print(f"filax {verb}: {text}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 """filax <verb> ...: the table of commands."""
 
 import importlib
+import importlib.metadata
 import sys
 
 from filax.cli import errors
@@ -29,10 +30,22 @@ VERBS = {  # verb -> (module with a main(argv), one line of help)
 def usage() -> str:
   """The help of `filax` itself: a line a verb."""
   width = max(map(len, VERBS))
-  lines = ["usage: filax <verb> [options]      (filax <verb> --help explains one)", ""]
+  lines = [
+    "usage: filax <verb> [options]      (filax <verb> --help explains one)",
+    "       filax --version",
+    "",
+  ]
   for verb, (_, text) in VERBS.items():
     lines.append(f"  {verb:<{width}}  {text}")
   return "\n".join(lines)
+
+
+def version() -> str:
+  """The installed version; "not installed" without one."""
+  try:
+    return importlib.metadata.version("filax")
+  except importlib.metadata.PackageNotFoundError:
+    return "not installed"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
   argv = sys.argv[1:] if argv is None else argv
   if not argv or argv[0] in ("-h", "--help", "help"):
     return errors.run_verb(lambda _: print(usage()), [], "help")
+  if argv[0] == "--version":
+    return errors.run_verb(lambda _: print(f"filax {version()}"), [], "version")
   verb, *rest = argv
   if verb not in VERBS:
     print(f"filax: there is no verb {verb!r}.\n{usage()}", file=sys.stderr)

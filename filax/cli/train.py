@@ -58,6 +58,7 @@ from filax.train.run import train
 from filax.train.signals import Interrupted, Signals
 
 _EXIT_FLAG = "--exit-when-stopped"
+_NO_BASE = "\0"  # No folder has this name.
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,9 +68,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
   try:
     argv, code_when_stopped = split_exit_code(argv)
-    argv, base_folder = split_option(argv, "--base", "")
-    if base_folder:
-      base.look_in(base_folder)
+    argv, base_folder = split_option(argv, "--base", _NO_BASE)
+    if not base_folder:
+      raise ValueError("--base is missing its value: the run, or released folder, of the base.")
+    if base_folder != _NO_BASE:
+      base.look_in(released.find_checkpoint(base_folder))
     config, options = config_flags.read_config(argv, workdir="where checkpoints and metrics go")
     config.init_from = initial_checkpoint(config.init_from, options["workdir"])
     config.data.tokenizer = first_tokenizer(config)
@@ -144,7 +147,7 @@ def end_other_processes(error: Exception) -> None:
 
 
 def split_option(argv: Sequence[str], option: str, default: str) -> tuple[list[str], str]:
-  """argv without an option, and the last of its values."""
+  """argv without an option, and its last value; "" if missing."""
   rest = []
   value = default
   arguments = iter(argv)

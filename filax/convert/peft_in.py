@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -25,7 +26,14 @@ from filax.convert.tensor_map import TensorMapping
 from filax.models import components, lora
 
 _PART = re.compile(re.escape(PREFIX) + r"(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
-_REFUSED = ("use_dora", "fan_in_fan_out", "modules_to_save", "lora_bias")
+# Settings with which a module computes something else than W x + scale B A x.
+_REFUSED = (
+  *("use_dora", "fan_in_fan_out", "modules_to_save", "lora_bias", "layer_replication"),
+  *("alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config"),
+)
+# Values of init_lora_weights that change the weights of the base when PEFT loads the adapters.
+_CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
+_OF_LLAVA = "non_lora_trainables.bin"  # LLaVA's file of what it trains beside adapters.
 
 Parts = dict[str, dict[str, Any]]  # Canonical name of a weight -> "A" and "B", tensors of a file.
 
@@ -51,15 +59,21 @@ def import_adapters(
   settings = _read_settings(folder / CONFIG_FILE)
   config = as_tuples(streamed.read_json(step, "config"))
   components.check_components(config, allowed, f"The config of {step}")
+  if (folder / _OF_LLAVA).exists():
+    raise ValueError(
+      f"{folder} holds {_OF_LLAVA} beside its adapters: parts that were trained in full, which "
+      "would be lost. Merge them into their model in PyTorch, and convert that."
+    )
   reader = ParameterReader(step)
   mappings = _mappings(config["model"], reader)
-  parts = _read_parts(folder, mappings)
+  parts, modules = _read_parts(folder, mappings)
+  scales = _Scales(settings, modules)
   report = ConversionReport("from", source=[str(folder)], model=config["model"])
   with create_output_folder(out) as temporary:
     writer = streamed.ParameterWriter(temporary, components.dims_table(config["model"]))
     ranks = []
     for mapping in mappings:
-      rank = _write_adapters(writer, mapping, parts, settings, report)
+      rank = _write_adapters(writer, mapping, parts, scales, report)
       if rank:
         ranks.append((f"^{re.escape(mapping.path)}$", rank))
     config = _adapter_config(config, settings, ranks, step)
@@ -88,10 +102,31 @@ def _read_settings(file: Path) -> dict[str, Any]:
   for name in _REFUSED:
     if settings.get(name):
       raise ValueError(f"{CONFIG_FILE} says {name}={settings[name]}, which FiLax does not have.")
-  alpha = settings.get("lora_alpha")
-  if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
-    raise ValueError(f"{CONFIG_FILE} says lora_alpha={alpha!r}, which is no positive number.")
+  first_values = settings.get("init_lora_weights")
+  if isinstance(first_values, str) and first_values.lower().startswith(_CHANGES_BASE):
+    raise ValueError(
+      f"{CONFIG_FILE} says init_lora_weights={first_values}: PEFT changes the weights of the base "
+      "when it loads these adapters. Merge them in PyTorch, and convert the merged model."
+    )
+  _check_alpha("lora_alpha", settings.get("lora_alpha"))
+  alphas = settings.get("alpha_pattern") or {}
+  if not isinstance(alphas, dict):
+    raise ValueError(f"{CONFIG_FILE} says alpha_pattern={alphas!r}, which is no object.")
+  for pattern, alpha in alphas.items():
+    _check_alpha(f"alpha_pattern {pattern!r}", alpha)
+    try:
+      re.compile(pattern)
+    except re.error as error:
+      raise ValueError(
+        f"{CONFIG_FILE} has the alpha_pattern {pattern!r}, which is no regular expression: {error}."
+      ) from None
   return settings
+
+
+def _check_alpha(name: str, alpha: Any) -> None:
+  """Raises ValueError for anything but a positive number."""
+  if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+    raise ValueError(f"{CONFIG_FILE} says {name}={alpha!r}, which is no positive number.")
 
 
 def _mappings(model: Mapping[str, Any], reader: ParameterReader) -> list[TensorMapping]:
@@ -102,8 +137,8 @@ def _mappings(model: Mapping[str, Any], reader: ParameterReader) -> list[TensorM
   return tensor_map.map_parameters(model, shapes, components.build("llm", model["llm"]).vocab)
 
 
-def _read_parts(folder: Path, mappings: Sequence[TensorMapping]) -> Parts:
-  """The tensors of the file by canonical name.
+def _read_parts(folder: Path, mappings: Sequence[TensorMapping]) -> tuple[Parts, dict[str, str]]:
+  """The tensors by canonical name, and the PyTorch module of each name.
 
   Raises ConversionError listing those that belong to no kernel.
   """
@@ -115,6 +150,7 @@ def _read_parts(folder: Path, mappings: Sequence[TensorMapping]) -> Parts:
   weights = [f"{match['module']}.weight" for match in map(_PART.fullmatch, tensors) if match]
   scheme = file_names.detect_scheme(weights, wanted)
   parts: Parts = {}
+  modules = {}
   unknown = []
   for name, tensor in tensors.items():
     match = _PART.fullmatch(name)
@@ -123,25 +159,26 @@ def _read_parts(folder: Path, mappings: Sequence[TensorMapping]) -> Parts:
       unknown.append(name)
       continue
     parts.setdefault(canonical, {})[match["part"]] = tensor
+    modules[canonical] = match["module"]
   unpaired = [name for name, pair in parts.items() if len(pair) != 2]
   if unknown or unpaired:
     raise ConversionError(
       f"The adapters of {folder} do not fit the base",
       {"of no kernel": unknown, "without their other half": unpaired},
     )
-  return parts
+  return parts, modules
 
 
 def _write_adapters(
   writer: streamed.ParameterWriter,
   mapping: TensorMapping,
   parts: Parts,
-  settings: Mapping[str, Any],
+  scales: "_Scales",
   report: ConversionReport,
 ) -> int:
   """Writes the adapters of a kernel; returns its rank, or 0.
 
-  Layers without adapters get zeros.
+  Layers without adapters get zeros, and the scale of the first layer that has some.
   """
   present = [name for name in mapping.names if name in parts]
   if not present:
@@ -154,14 +191,14 @@ def _write_adapters(
   layers = len(mapping.names)
   a = np.zeros((layers, math.prod(kernel.input_shape), rank), np.float32)
   b = np.zeros((layers, rank, math.prod(kernel.output_shape)), np.float32)
-  scale = np.ones(layers, np.float32)
+  scale = np.full(layers, scales.of(present[0], rank), np.float32)
   for number, name in enumerate(mapping.names):
     if name not in parts:
       continue
     _check_shapes(mapping, parts[name], (rank, a.shape[1]), (b.shape[2], rank))
     a[number] = parts[name]["A"].read_all().T
     b[number] = parts[name]["B"].read_all().T
-    scale[number] = _scale(settings, name, rank)
+    scale[number] = scales.of(name, rank)
     for part, tensor in parts[name].items():
       report.add_tensor(f"{name}.lora_{part}", mapping.path, tensor.read_all())
   values = {lora.A: a, lora.B: b, lora.SCALE: scale}
@@ -201,15 +238,24 @@ def _input_count(mapping: TensorMapping, width: int) -> int:
   )
 
 
-def _scale(settings: Mapping[str, Any], canonical: str, rank: int) -> float:
-  """alpha / rank of a module, or alpha / sqrt(rank)."""
-  alpha = settings["lora_alpha"]
-  module = canonical.removesuffix(".weight")
-  for pattern, value in (settings.get("alpha_pattern") or {}).items():
-    last_words = pattern.replace("\\", "").rpartition(".layers.")[2]
-    if module.endswith(last_words):
-      alpha = value
-  return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+@dataclasses.dataclass(frozen=True)
+class _Scales:
+  """The factors of adapters, by the rule of PEFT."""
+
+  settings: Mapping[str, Any]
+  modules: Mapping[str, str]  # Canonical name of a weight -> its module in PyTorch.
+
+  def of(self, canonical: str, rank: int) -> float:
+    """alpha / rank of a module, or alpha / sqrt(rank).
+
+    The first pattern that matches the module's name, or the end of it after a dot, counts.
+    """
+    alpha = self.settings["lora_alpha"]
+    for pattern, value in (self.settings.get("alpha_pattern") or {}).items():
+      if re.match(rf"(.*\.)?({pattern})$", self.modules[canonical]):
+        alpha = value
+        break
+    return alpha / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
 
 
 def _adapter_config(

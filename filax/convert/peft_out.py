@@ -23,7 +23,7 @@ from filax.convert import ConversionError, file_names, safetensors_writer, tenso
 from filax.convert.output_folder import create_output_folder
 from filax.convert.report import ConversionReport
 from filax.convert.tensor_map import TensorMapping
-from filax.models import components
+from filax.models import components, lora
 
 PREFIX = "base_model.model."
 CONFIG_FILE = "adapter_config.json"
@@ -38,7 +38,7 @@ class AdaptedModules:
   modules: tuple[str, ...]  # Names in the PyTorch model.
   a: np.ndarray  # [layers in r] or [1 in r]
   b: np.ndarray  # [layers r out]
-  alpha: float
+  alphas: tuple[float, ...]  # One a module.
 
   @property
   def rank(self) -> int:
@@ -74,6 +74,7 @@ def export_adapters(
   if not reader.adapted:
     raise ValueError(f"{step} has no adapters. Choose another --format, which takes whole models.")
   scheme = module_scheme(model, llm_alone)
+  _check_nothing_else_trained(reader, model, llm_alone)
   adapted = _adapted_modules(reader, model, scheme)
   tensors = adapter_tensors(adapted)
   report = ConversionReport(
@@ -88,6 +89,24 @@ def export_adapters(
     document = adapter_config(adapted, every_module, str(config.get("init_from", "")))
     (temporary / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
     return report.write_report(temporary)
+
+
+def _check_nothing_else_trained(
+  reader: ParameterReader, model: Mapping[str, Any], llm_alone: bool
+) -> None:
+  """Refuses parameters beside the adapters.
+
+  Raises ConversionError listing those that belong to the PyTorch model.
+  """
+  roles = ("llm",) if llm_alone or "encoder" not in model else PARTS_WITH_MODULES
+  whole = {path: leaf for path, leaf in reader.stored.items() if not lora.is_adapter(path)}
+  lost = sorted(tensor_plan.leaves_of_roles(whole, roles))
+  if lost:
+    raise ConversionError(
+      "The checkpoint holds parameters beside its adapters, for which a folder of PEFT has no "
+      "place. Export merged weights (--format hf and others), which hold them all",
+      {"beside the adapters": lost},
+    )
 
 
 def _mappings(
@@ -115,10 +134,10 @@ def _adapted_modules(
       continue
     rank = a.shape[-1]
     layers = len(modules)
-    alpha = float(np.ravel(scale)[0]) * rank
+    alphas = _alphas(scale, rank, layers)
     flat_a = a.reshape(layers, -1, rank)
     flat_b = b.reshape(layers, rank, -1)
-    adapted.append(AdaptedModules(mapping, modules, flat_a, flat_b, alpha))
+    adapted.append(AdaptedModules(mapping, modules, flat_a, flat_b, alphas))
   if refused:
     raise ConversionError(
       "Some adapters have no module of their own in the PyTorch model. Export merged weights "
@@ -126,6 +145,12 @@ def _adapted_modules(
       {"kernels": refused},
     )
   return adapted
+
+
+def _alphas(scale: np.ndarray, rank: int, layers: int) -> tuple[float, ...]:
+  """The alpha of every layer, without the rounding errors of float32."""
+  scales = np.broadcast_to(np.ravel(scale), layers)
+  return tuple(float(f"{value * rank:.6g}") for value in scales.astype(float))
 
 
 def _modules(mapping: TensorMapping, scheme: file_names.NamingScheme) -> tuple[str, ...] | None:
@@ -184,17 +209,19 @@ def adapter_config(
   for kernel in adapted:
     modules.extend(kernel.modules)
   ranks = [kernel.rank for kernel in adapted]
-  alphas = [kernel.alpha for kernel in adapted]
+  alphas: list[float] = []
+  for kernel in adapted:
+    alphas.extend(kernel.alphas)
   rank = max(set(ranks), key=ranks.count)
   alpha = max(set(alphas), key=alphas.count)
   rank_pattern = {}
   alpha_pattern = {}
   for kernel in adapted:
-    for module in kernel.modules:
+    for module, module_alpha in zip(kernel.modules, kernel.alphas, strict=True):
       if kernel.rank != rank:
         rank_pattern[re.escape(module)] = kernel.rank
-      if kernel.alpha != alpha:
-        alpha_pattern[re.escape(module)] = kernel.alpha
+      if module_alpha != alpha:
+        alpha_pattern[re.escape(module)] = module_alpha
   return dict(
     peft_type="LORA",
     task_type="CAUSAL_LM",

@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 from pathlib import Path
+import pickle
 import struct
 from typing import Any
 
@@ -31,6 +32,7 @@ DTYPES = {  # The names of the safetensors format -> NumPy.
 DTYPE_BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
 TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_POINTER = b"version https://git-lfs"
 BLOCK = 64 << 20  # Bytes hashed or checked at a time.
 
 
@@ -175,6 +177,7 @@ def read_header(file: Path) -> tuple[dict[str, Any], int]:
   Raises ValueError if it is cut short, or if its header contradicts itself.
   """
   safe_files.check_regular(file)
+  _check_no_pointer(file)
   total = file.stat().st_size
   with file.open("rb") as f:
     start = f.read(8)
@@ -274,8 +277,16 @@ def _mapped_reader(file: Path, shape: tuple[int, ...], dtype, offset: int):
   return copied_slices
 
 
+def _check_no_pointer(file: Path) -> None:
+  """Raises ValueError for a pointer of Git LFS."""
+  with file.open("rb") as content:
+    if content.read(len(_POINTER)) == _POINTER:
+      raise ValueError(f"{file.name} is a pointer of Git LFS, not the file: run `git lfs pull`")
+
+
 def _open_torch(file: Path) -> dict[str, FileTensor]:
   """The tensors of a torch pickle, by torch's restricted unpickler."""
+  _check_no_pointer(file)
   try:
     import torch
   except ImportError:
@@ -285,6 +296,11 @@ def _open_torch(file: Path) -> dict[str, FileTensor]:
     ) from None
   try:
     state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+  except pickle.UnpicklingError:  # torch's own words advise to read the file without a check.
+    raise ValueError(
+      f"{file.name} cannot be read with weights_only=True: it is damaged, or holds more than "
+      "tensors, which might run code; save its tensors as safetensors where it comes from"
+    ) from None
   except Exception as error:  # torch raises many kinds; after any of them the file is unsafe.
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise ValueError(f"{file.name} cannot be read with weights_only=True: {reason}") from None

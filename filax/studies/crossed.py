@@ -37,6 +37,13 @@ class CrossedMean(NamedTuple):
     return math.isfinite(self.error)
 
   @property
+  def share_bounds(self) -> tuple[float, float]:
+    """The ends of the interval; those of a share lie between 0 and 1."""
+    if not 0 <= self.mean <= 1:
+      return self.low, self.high
+    return max(self.low, 0.0), min(self.high, 1.0)
+
+  @property
   def smallest_difference(self) -> float:
     """The smallest true mean that would be told from 0.
 

@@ -30,7 +30,8 @@ def _draw_dots(panel, numbers: StudyNumbers, column: str) -> None:
     labels.append(cell.label)
     mean = numbers.entry(cell.name, column).mean
     if mean is not None:
-      panel.plot([100 * mean.low, 100 * mean.high], [place, place], color=COLOUR)
+      low, high = mean.share_bounds
+      panel.plot([100 * low, 100 * high], [place, place], color=COLOUR)
       panel.plot(100 * mean.mean, place, "o", color=COLOUR)
   panel.set_yticks(range(len(labels)), labels)
   panel.invert_yaxis()
@@ -46,15 +47,18 @@ def _draw_lines(panel, numbers: StudyNumbers, column: str) -> None:
   for line in numbers.design.lines:
     xs = []
     heights = []
-    reaches = []
+    below = []
+    above = []
     for x, name in line.points:
       drawn.add(name)
       mean = numbers.entry(name, column).mean
       if mean is not None:
         xs.append(x)
         heights.append(100 * mean.mean)
-        reaches.append(100 * (mean.high - mean.mean))
-    panel.errorbar(xs, heights, yerr=reaches, marker="o", capsize=3, label=line.name)
+        low, high = mean.share_bounds
+        below.append(100 * (mean.mean - low))
+        above.append(100 * (high - mean.mean))
+    panel.errorbar(xs, heights, yerr=(below, above), marker="o", capsize=3, label=line.name)
   for cell in numbers.design.cells.values():
     mean = numbers.entry(cell.name, column).mean
     if cell.name not in drawn and mean is not None:

@@ -162,13 +162,17 @@ def _has_paper_numbers(numbers: StudyNumbers, column: str) -> bool:
 
 
 def mean_text(mean: CrossedMean | None) -> str:
-  """A score with its interval: "62.3 (58.0 to 66.5)"."""
+  """A score with its interval: "62.3 (58.0 to 66.5)".
+
+  The interval of a share ends at 0 and 100.
+  """
   if mean is None:
     return NOTHING
   text = points(mean.mean)
-  if mean.has_interval:
-    text += f" ({points(mean.low)} to {points(mean.high)})"
-  return text
+  if not mean.has_interval:
+    return text
+  low, high = mean.share_bounds
+  return f"{text} ({points(low)} to {points(high)})"
 
 
 CONTRAST_HEAD = ("column", "claim", "difference", "paper", "verdict", "smallest difference")

@@ -11,11 +11,13 @@ import numpy as np
 from filax.checkpoint import base, coded, store
 from filax.checkpoint.store import say
 from filax.checkpoint.tree import flatten_tree, select_leaves, unflatten_tree
-from filax.models import lora, quantised
+from filax.checkpoint.tuples import as_tuples
+from filax.models import components, lora, quantised
 from filax.models.adapted import Adaptation
 from filax.models.lora import KERNEL
 
 Leaves = dict[str, jax.Array]  # By path.
+_UNSEEN = ("theta", "eps", "yarn", "stretch")  # Settings that the shapes of weights do not show.
 _ADAPTER_SEED = 0x10A  # Folded into config.seed: adapters draw apart from the model.
 
 
@@ -48,6 +50,21 @@ def read_start(
   for name in extra:
     say(f"  in it, not used: {name}")
   return leaves
+
+
+def report_other_settings(source: str, model: Mapping[str, Any]) -> None:
+  """Prints settings that differ from those of `source` although its weights fit."""
+  before = as_tuples(store.read_config(source)["model"])
+  for role in ("encoder", "llm"):
+    if before.get(role, {}).get("name") != model[role]["name"]:
+      continue
+    old = components.build(role, before[role])
+    new = components.build(role, model[role])
+    for name in _UNSEEN:
+      value = getattr(new, name, None)
+      trained = getattr(old, name, None)
+      if value != trained:
+        say(f"  config.model.{role}.{name} is {value}, but {source} was trained with {trained}.")
 
 
 def _check_scales(leaves: Leaves, adaptation: Adaptation, source: str) -> None:

@@ -91,6 +91,8 @@ def open_data(
     f"row, {report['token_fill']:.0%} of the positions, {report['frame_fill']:.0%} of the frames "
     "filled."
   )
+  if report["needs"]:
+    say(f"Of those that are too long, {', '.join(report['needs'])}.")
   return Pipeline(plan)
 
 

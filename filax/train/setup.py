@@ -235,6 +235,7 @@ def initial_state(
     leaves = first_params.read_start(
       config["init_from"], setup.like.params, setup.adaptation, setup.optimizer.rates, saved
     )
+    first_params.report_other_settings(config["init_from"], config["model"])
   return complete_state(config["seed"], setup, unflatten_tree(leaves)), 0
 
 

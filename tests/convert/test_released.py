@@ -13,8 +13,8 @@ import pytest
 from data_pipelines.text import tokenizers
 import filax
 from filax import released
-from filax.checkpoint import store
-from filax.cli import train
+from filax.checkpoint import base, store
+from filax.cli import checkpoint_options, train
 from filax.cli.main import main
 from filax.convert import conversion_cache, export_folder
 from filax.testing import clips, interrupted, qwen2_folder, tiny_checkpoint
@@ -237,6 +237,24 @@ def test_a_folder_of_another_family_is_one_sentence(tmp_path):
   source = qwen2_folder.write_qwen2_folder(tmp_path / "hub", model_type="mamba")
   message = refusal(filax.load, source)
   assert "'mamba'" in message and f"filax convert from --source {source}" in message
+
+
+def test_a_released_folder_may_be_the_base_of_adapters(source, cache, monkeypatch):
+  """Also when the cache was emptied since: it is converted to the same checkpoint again."""
+  monkeypatch.setattr(base, "_MOVED", [])
+  before = base.refer(store.newest_step(released.find_checkpoint(source)))
+  shutil.rmtree(cache)
+  checkpoint_options.video_parser("chat", "").parse_args(
+    ["--checkpoint", "x", "--video", "x", "--base", str(source)]
+  )
+  assert base.BaseReference("/nowhere/0", before.root).locate().parent.parent.parent == cache
+
+
+def test_adapters_of_peft_are_no_model(tmp_path):
+  (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+  (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+  with pytest.raises(ValueError, match=r"holds adapters of PEFT and no model.*--base MODEL"):
+    filax.load(tmp_path)
 
 
 def test_a_damaged_folder_leaves_no_entry(source, cache):

@@ -430,3 +430,11 @@ def test_a_setting_of_llava_is_refused_by_name(key, value):
 def test_rotary_positions_that_are_not_implemented_are_named(rope, message):
   with pytest.raises(ValueError, match=message):
     config_in.architecture(qwen2_folder.CONFIG | dict(rope_scaling=rope))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_named(name, tmp_path):
+  file = tmp_path / name
+  file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+  with pytest.raises(ConversionError, match=f"{name} is a pointer of Git LFS.*git lfs pull"):
+    torch_files.open_tensors(file)

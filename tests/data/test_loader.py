@@ -140,6 +140,8 @@ def test_report_and_attributes(folder):
   assert report["samples"] == 5 and report["media"] == 1 and report["unreadable"] == 0
   assert len(report["bad_records"]) == 1 and "mixed.json:3" in report["bad_records"][0]
   assert [origin.rsplit("/")[-1] for origin in report["too_long"]] == ["mixed.json:4"]
+  assert len(report["needs"]) == 1 and report["needs"][0].startswith("1 need up to ")
+  assert report["needs"][0].endswith("(number 3 of a row)")
   assert report["rows"] == sum(report["rows_of_shape"]) == pipe.plan.row_count(0)
   assert (
     0 < report["token_fill"] < 1

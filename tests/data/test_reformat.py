@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.manifest import llava
 from data_pipelines.media.open import open_file, open_packed
-from data_pipelines.tools.reformat import PLACE, SCENES, reformat_manifest
+from data_pipelines.tools.reformat import FOLDERS, PLACE, SCENES, reformat_manifest
 from filax.cli import data
 from filax.testing import clips, manifests
 
@@ -120,6 +120,18 @@ def test_what_is_lost_is_counted(folder):
   assert reformat_manifest(folder / "in.json", folder / "m2.json", shape="messages").lost == {
     SCENES: 1
   }
+
+
+@pytest.mark.parametrize(("name", "content"), [("f.parquet", True), ("f.tar", False)])
+def test_a_folder_of_pictures_stays_named_beside_packed_media(name, content, folder):
+  for number in range(3):
+    clips.write_picture(folder / "pictures" / f"{number}.png")
+  records = [manifests.question_record(QUESTION, video=video) for video in ("pictures", "p.png")]
+  manifests.write_manifest(folder / "m.json", records)
+  result = reformat_manifest(folder / "m.json", folder / name, content=content)
+  assert (result.records, result.lost) == (2, {FOLDERS: 1})
+  pictures, packed = samples(folder / name)
+  assert pictures.media[0][0].media == str(folder / "pictures") and "#" in packed.media[0][0].media
 
 
 def test_tags_that_would_become_media_are_refused(folder):

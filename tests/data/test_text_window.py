@@ -31,7 +31,7 @@ def read(path, block, monkeypatch):
   monkeypatch.setattr(text_window, "BLOCK", block)
   try:
     rows = []
-    for line, record, start, stop in located_records(path):
+    for line, record, start, stop, _ in located_records(path):
       is_error = isinstance(record, RecordError)
       rows.append((line, str(record) if is_error else record, start, stop, is_error))
     return rows
@@ -71,7 +71,7 @@ def test_a_record_is_found_again_at_its_place(write, mark, tmp_path):
   path.write_bytes(mark + write(RECORDS[:3]).encode())
   with open(path, "rb") as file:
     again = []
-    for _, _, start, stop in located_records(path):
+    for _, _, start, stop, _ in located_records(path):
       again.append(record_at(str(path), file, start, stop))
   assert again == RECORDS[:3]
 

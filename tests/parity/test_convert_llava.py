@@ -215,7 +215,9 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
       return pathlib.Path.touch, (tmp_path / "touched",)
 
   torch.save({"a": Evil()}, source / "pytorch_model.bin")
-  with pytest.raises(ValueError, match="cannot be read with weights_only=True"):
+  with pytest.raises(
+    ValueError, match="weights_only=True: it is damaged, or holds more than tensors"
+  ):
     imported(source, tmp_path / "run", theirs, "A")
   assert not (tmp_path / "touched").exists() and not (tmp_path / "run").exists()
 

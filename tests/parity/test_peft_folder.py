@@ -144,6 +144,13 @@ def test_peft_of_another_base_is_refused(folder, of_llm):
     ('{"peft_type": "LORA", "use_dora": true}', "use_dora=True"),
     ('{"peft_type": "LORA"}', "lora_alpha=None, which is no positive number"),
     ('{"peft_type": "LORA", "lora_alpha": "16"}', "lora_alpha='16', which is no positive number"),
+    (
+      '{"peft_type": "LORA", "init_lora_weights": "pissa_niter_4"}',
+      "changes the weights of the base",
+    ),
+    ('{"peft_type": "LORA", "alora_invocation_tokens": [1]}', "alora_invocation_tokens"),
+    ('{"peft_type": "LORA", "lora_alpha": 1, "alpha_pattern": {"(": 1}}', "no regular expression"),
+    ('{"peft_type": "LORA", "lora_alpha": 1, "alpha_pattern": {"q": 0}}', "alpha_pattern 'q'=0"),
   ],
 )
 def test_settings_of_peft_that_cannot_be_used(content, message, folder, tmp_path):
@@ -151,6 +158,13 @@ def test_settings_of_peft_that_cannot_be_used(content, message, folder, tmp_path
   with pytest.raises(ValueError, match=message):
     run(f"from --source {tmp_path} --base {folder}/base --out {tmp_path}/refused")
   assert not (tmp_path / "refused").exists()
+
+
+def test_parts_that_llava_trained_beside_adapters_are_not_lost(folder, of_llm):
+  run(f"to --checkpoint {of_llm} --format peft-qwen2 --out {folder}/of_llava")
+  (folder / "of_llava/non_lora_trainables.bin").write_bytes(b"x")
+  with pytest.raises(ValueError, match="beside its adapters: parts"):
+    run(f"from --source {folder}/of_llava --base {folder}/base --out {folder}/refused")
 
 
 def test_a_base_has_to_be_named(folder, of_llm):
@@ -168,3 +182,58 @@ def test_patches_are_no_module_of_peft(folder):
 def test_a_whole_model_has_no_adapters(folder):
   with pytest.raises(ValueError, match="has no adapters"):
     run(f"to --checkpoint {folder}/base --format peft --out {folder}/refused")
+
+
+STRANGERS = {  # Adapters as people train them, beside q_proj and up_proj of all layers.
+  "one_layer": dict(layers_to_transform=[1]),
+  "patterns": dict(
+    alpha_pattern={r"layers\.(0|1)\..*q_proj": 3, "model.layers.1.mlp.up_proj": 5, "up_proj": 7}
+  ),
+  "rslora": dict(use_rslora=True, lora_alpha=5),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_adapters_of_stock_peft_count_as_there(name, folder):
+  """In, and out again: PEFT's logits with its own folder and with ours."""
+  settings = dict(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"]) | STRANGERS[name]
+  model = load(folder / "base-qwen2", "qwen2")
+  model = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **settings)).eval()
+  torch.manual_seed(1)
+  for key, parameter in model.named_parameters():
+    if "lora_" in key:
+      torch.nn.init.normal_(parameter, std=0.3)
+  model.save_pretrained(folder / f"theirs-{name}")
+  expected = logits(model, "qwen2")
+  run(f"from --source {folder}/theirs-{name} --base {folder}/base --out {folder}/in-{name}")
+  run(f"to --checkpoint {folder}/in-{name} --format qwen2 --out {folder}/whole-{name}")
+  merged = logits(load(folder / f"whole-{name}", "qwen2"), "qwen2")
+  np.testing.assert_allclose(merged, expected, atol=1e-5 * abs(expected).max())
+  run(f"to --checkpoint {folder}/in-{name} --format peft-qwen2 --out {folder}/ours-{name}")
+  base_model = load(folder / "base-qwen2", "qwen2")
+  again = peft.PeftModel.from_pretrained(base_model, folder / f"ours-{name}").eval()
+  np.testing.assert_allclose(logits(again, "qwen2"), expected, atol=1e-5 * abs(expected).max())
+
+
+def test_what_was_trained_in_full_is_not_lost(folder, of_llm):
+  source = folder / "with_norm"
+  writer = streamed.ParameterWriter(source)
+  reader = parameter_reader.ParameterReader(of_llm / "checkpoints/0")
+  norm = "llm/norm/scale"
+  for path, leaf in {**reader.stored, norm: reader.leaves[norm]}.items():
+    x = reader.whole(norm) if path == norm else reader._read_stored(path)
+    writer.leaf(path, leaf.shape, leaf.dtype, False)[...] = x
+  config = streamed.read_json(of_llm / "checkpoints/0", "config")
+  writer.finish(config, base.refer(store.newest_step(folder / "base")))
+  with pytest.raises(ConversionError, match=r"beside its adapters(.|\n)*llm/norm/scale"):
+    run(f"to --checkpoint {source} --format peft --out {folder}/refused")
+
+
+def test_options_that_adapters_do_not_read_are_refused(folder, of_llm):
+  with pytest.raises(ValueError, match="takes no --dtype and no --verify"):
+    run(f"to --checkpoint {of_llm} --format peft --dtype bfloat16 --verify --out {folder}/refused")
+  run(f"to --checkpoint {of_llm} --format peft-qwen2 --out {folder}/for_options")
+  with pytest.raises(ValueError, match="take no --dtype"):
+    run(f"from --source {folder}/for_options --dtype float32 --out {folder}/refused")
+  with pytest.raises(ValueError, match="takes no --base"):
+    run(f"from --source {folder}/base-qwen2 --base {folder}/base --out {folder}/refused")

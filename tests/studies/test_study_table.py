@@ -8,6 +8,7 @@ import pytest
 
 from filax.studies import study_report
 from filax.studies.cell_files import CellFolder, CellQuestion, CellResult
+from filax.studies.crossed import CrossedMean
 from filax.studies.design import read_design
 from filax.studies.study_hash import cell_hash, run_hash
 from filax.studies.study_table import study_numbers
@@ -193,3 +194,17 @@ def test_a_hash_depends_on_how_a_cell_is_asked():
 def test_a_design_that_refers_to_nothing_is_refused(changes, message):
   with pytest.raises(ValueError, match=message):
     read_design(config(**changes))
+
+
+@pytest.mark.parametrize(
+  ("mean", "low", "high", "text"),
+  [
+    (0.770, 0.240, 1.300, "77.0 (24.0 to 100.0)"),
+    (0.704, -0.036, 1.444, "70.4 (0.0 to 100.0)"),
+    (0.500, 0.400, 0.600, "50.0 (40.0 to 60.0)"),
+    (1.250, 1.100, 1.400, "1.25 (1.1 to 1.4)"),
+  ],
+)
+def test_the_interval_of_a_share_ends_at_0_and_100(mean, low, high, text):
+  score = CrossedMean(mean, low, high, error=0.1, freedom=2.0, seeds=3, questions=9)
+  assert study_report.mean_text(score) == text

@@ -43,7 +43,7 @@ def test_overrides():
       r"takes no argument 'fast'. It takes debug, mixture, packed, root\.",
     ),
     ([f"{CONFIG}:debug=2", "--workdir=x"], "debug='2' is not a bool"),
-    (["--config=configs/none.py", "--workdir=x"], "is not a config file"),
+    (["--config=configs/none.py", "--workdir=x"], "There is no config configs/none.py"),
     ([CONFIG, "--workdirs=x"], "Did you mean: workdir"),
   ],
 )

@@ -78,3 +78,13 @@ def test_nothing_there(tmp_path):
   config = row_source.tiny_train_config(init_from=str(tmp_path / "nowhere"))
   with pytest.raises(OSError, match=r"No readable checkpoint in .*nowhere"):
     loop.train_pipeline(config, tmp_path, row_source.RandomRows(8))
+
+
+def test_settings_that_weights_do_not_show_are_named(stage1, tmp_path, capsys):
+  config = row_source.tiny_train_config(init_from=str(stage1))
+  with config.unlocked():
+    config.model.llm.theta = 123.0
+  begin(config, tmp_path)
+  shown = capsys.readouterr().err
+  assert f"config.model.llm.theta is 123.0, but {stage1} was trained with " in shown
+  assert "config.model.encoder" not in shown

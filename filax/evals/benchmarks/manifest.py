@@ -29,11 +29,11 @@ def read_examples(source: Source) -> Iterator[Example]:
   report = source.report
   source.annotations.append(manifest)
   folder = source.root or os.path.dirname(manifest)
-  for line, record in reader.manifest_records(manifest):
+  for located in reader.located_records(manifest):
     try:
-      questions = record_examples(record, f"{manifest}:{line}", folder, report)
+      questions = record_examples(located.record, f"{manifest}:{located.place}", folder, report)
     except RecordError as error:
-      report.bad.append(BadRecord(manifest, line, str(error)))
+      report.bad.append(BadRecord(manifest, located.line, str(error), located.nth))
     else:
       report.samples += 1
       yield from questions

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A config that cannot be used is named, with the line that fails."""
+
+import pytest
+
+from filax.cli import config_flags, train
+
+EMPTY = "from configs import common\n\n\ndef get_config(arg=None):\n"
+CONFIGS = {
+  EMPTY + "  return 1 / 0\n": "The config {} fails in line 5: ZeroDivisionError: division by zero",
+  "import not_installed\n": "The config {} fails in line 1: ModuleNotFoundError: No module named",
+  EMPTY + "  return {}['b']\n": "The config {} fails in line 5: KeyError: 'b'",
+  EMPTY + "  pass\n": "--config {} is no config: it must have a get_config",
+  "x = 1\n": "--config {} is no config: it must have a get_config",
+}
+
+
+@pytest.mark.parametrize("content, message", CONFIGS.items())
+def test_a_config_that_fails(content, message, tmp_path):
+  file = tmp_path / "mine.py"
+  file.write_text(content)
+  with pytest.raises(ValueError) as error:
+    config_flags.read_config([f"--config={file}:debug"])
+  assert str(error.value).startswith(message.format(file))
+
+
+def test_a_config_that_is_not_there(tmp_path):
+  with pytest.raises(ValueError, match=f"There is no config {tmp_path}/x.py. Set --config to"):
+    config_flags.read_config(["--config", f"{tmp_path}/x.py:debug"])
+
+
+@pytest.mark.parametrize("words", [["--workdir="], ["--workdir", ""]])
+def test_an_empty_workdir_is_missing(words):
+  with pytest.raises(ValueError, match="--workdir is missing: where it goes"):
+    config_flags.read_config(["--config=fila_toy", *words], workdir="where it goes")
+
+
+@pytest.mark.parametrize("words", [["--base"], ["--base="]])
+def test_a_base_without_a_folder(words):
+  with pytest.raises(ValueError, match="--base is missing its value"):
+    train.main(["--config=fila_toy", "--workdir=x", *words])
