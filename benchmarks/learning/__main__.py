@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   verdicts = curves.judge_twins(comparison.curves)
   facts = run_facts(wanted, prepared.config["batch"], time.perf_counter() - start)
   name = f"{wanted.model}-{wanted.seed}"
-  for path in report.write_report(wanted.out, name, comparison, verdicts, facts):
+  for path in report.write_curves(wanted.out, name, comparison, verdicts, facts):
     print(f"Wrote {path}", file=sys.stderr)
   for run, judged in verdicts.items():
     print("\n".join(judged.lines(run)))

@@ -69,7 +69,10 @@ def stage_config(model: str, corpus: pathlib.Path, steps: int, seed: int) -> Con
 def export_parameters(
   model: str, params: Any, config: Mapping[str, Any], folder: pathlib.Path
 ) -> pathlib.Path:
-  """Writes a checkpoint to `folder` and exports it in float32; returns the export's folder."""
+  """Writes a checkpoint and exports it in float32.
+
+  Returns the export's folder, which lies in that of the checkpoint.
+  """
   shutil.rmtree(folder, ignore_errors=True)
   store.save_params(folder, params, config)
   (folder / "config.json").write_text(json.dumps(config))

@@ -29,7 +29,7 @@ LINES = {  # Run -> its label and color among the distances.
 }
 
 
-def write_report(
+def write_curves(
   folder: pathlib.Path,
   name: str,
   comparison: Comparison,

@@ -73,7 +73,7 @@ def test_the_control_differs_in_one_weight(compared):
 def test_the_report_has_a_table_and_a_picture(compared, tmp_path):
   _, comparison = compared
   verdicts = curves.judge_twins(comparison.curves)
-  paths = report.write_report(tmp_path, "curves", comparison, verdicts, dict(title="Curves"))
+  paths = report.write_curves(tmp_path, "curves", comparison, verdicts, dict(title="Curves"))
   assert [path.suffix for path in paths] == [".json", ".md", ".png"]
   table = (tmp_path / "curves.md").read_text()
   assert "| 1 |" in table and "agrees" in table
