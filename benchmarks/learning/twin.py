@@ -54,7 +54,7 @@ class FilaTwin(nn.Module):
     self.decoder = self.model.model.language_model
     self.head = self.model.lm_head
 
-  def table(self, frames: torch.Tensor) -> torch.Tensor:
+  def visual_table(self, frames: torch.Tensor) -> torch.Tensor:
     """Visual tokens of rows of frames, with the newline at their end.
 
     uint8 [R T h w 3] -> [R M D].
@@ -84,7 +84,7 @@ class FlashTwin(nn.Module):
     self.head = self.llm.lm_head
     self.rounds: list[MergingRound] = []  # Pairs to merge; without them, its own choice.
 
-  def table(self, frames: torch.Tensor) -> torch.Tensor:
+  def visual_table(self, frames: torch.Tensor) -> torch.Tensor:
     """Visual tokens of rows of frames.
 
     uint8 [R T h w 3] -> [R M D].
@@ -170,7 +170,10 @@ class TwinRun:
 
 
 def parameter_groups(twin: Any, optim: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The groups of torch's AdamW: a rate by role, decay for kernels and tables only."""
+  """The parameter groups of torch's AdamW.
+
+  Rates go by role, decay is for kernels and tables only.
+  """
   groups = []
   for name, parameter in twin.named_parameters():
     role = role_of(name, twin.ROLES)
@@ -197,7 +200,10 @@ def rate_of(role: str, rates: Any) -> float:
 
 
 def decay_of(twin: nn.Module, name: str, decays: Any) -> float:
-  """The weight decay of a parameter: that of `decays` for kernels and tables, else 0."""
+  """The weight decay of a parameter.
+
+  That of `decays` for kernels and tables, else 0.
+  """
   owner, _, kind = name.rpartition(".")
   module = twin.get_submodule(owner)
   if kind != "weight" or not isinstance(module, DECAYED):
@@ -225,7 +231,7 @@ def spliced_inputs(twin: Any, batch: Batch) -> torch.Tensor:
 
   [R L D]."""
   index = torch_array(batch, "visual_index")[..., None]
-  table = twin.table(torch_array(batch, "frames"))
+  table = twin.visual_table(torch_array(batch, "frames"))
   width = table.shape[-1]
   place = index.clamp(min=0).expand(-1, -1, width)
   visual = table.gather(1, place)
@@ -242,9 +248,9 @@ def torch_array(batch: Batch, key: str) -> torch.Tensor:
 
 
 def packed_mask(segments: torch.Tensor) -> torch.Tensor:
-  """bool [R 1 L L]: a token sees itself and earlier ones of its segment.
+  """Attention within segments, causal.
 
-  Padding is a segment of its own.
+  bool [R 1 L L]: a token sees itself and earlier ones of its segment. Padding is a segment of its own.
   """
   length = segments.shape[1]
   same = segments[:, :, None] == segments[:, None, :]
