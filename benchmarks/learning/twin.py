@@ -250,7 +250,7 @@ def torch_array(batch: Batch, key: str) -> torch.Tensor:
 def packed_mask(segments: torch.Tensor) -> torch.Tensor:
   """Attention within segments, causal.
 
-  bool [R 1 L L]: a token sees itself and earlier ones of its segment. Padding is a segment of its own.
+  bool [R 1 L L]: a token sees itself and earlier ones of its segment. Padding is a segment too.
   """
   length = segments.shape[1]
   same = segments[:, :, None] == segments[:, None, :]
