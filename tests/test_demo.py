@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from filax.demo import examples, phases, report
+from filax.train import run
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +102,34 @@ def test_other_settings_need_another_folder(done):
   other = demo(done[0], *SMALL, "--seed", "1")
   assert other.returncode == 2
   assert "Choose another --workdir" in other.stderr and "Traceback" not in other.stderr
+
+
+def configs_of_demo(workdir, seed, monkeypatch):
+  """The configs of both stages of a demo whose training is left out."""
+  configs = []
+
+  def train(config, folder, signals, hooks):
+    configs.append(config)
+    return dict(stopped=len(configs) == 2)
+
+  monkeypatch.setattr("filax.train.run.train", train)
+  with pytest.raises(ValueError, match="Stage 2 was stopped"):
+    phases.run_demo(workdir, phases.DemoSettings(videos=2, held=1, seed=seed))
+  return configs
+
+
+def test_the_seed_reaches_corpus_rows_and_training(tmp_path, monkeypatch):
+  rows = []
+  for seed in (0, 1):
+    for config in configs_of_demo(tmp_path / str(seed), seed, monkeypatch):
+      assert config.seed == seed
+    config.data.train = ((str(tmp_path / "0/corpus/stage1.json"), "all"),)
+    plan = run.open_data(config, str(tmp_path)).plan
+    rows.append([plan.row(number) for number in range(4)])
+  assert rows[0] != rows[1]
+  for name in ("stage1.json", "stage2.json", "held_out.json", "videos/held_out-000.mp4"):
+    first, second = ((tmp_path / seed / "corpus" / name).read_bytes() for seed in "01")
+    assert first != second, f"Both seeds make the same {name}."
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"done": []}', b"\xff" * 40])
