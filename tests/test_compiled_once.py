@@ -6,6 +6,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+from compile_flags import QUICK
 import pytest
 
 from filax.testing import clips, tiny_checkpoint
@@ -35,7 +36,7 @@ loop.train_pipeline(config, sys.argv[1], row_source.RandomRows(8))
 
 def compiled(cache, work, *arguments):
   """(requests for programs, those that the cache had, the programs in it) of a new process."""
-  environment = dict(os.environ, PYTHONPATH=str(ROOT), FILAX_CACHE=str(cache), XLA_FLAGS="")
+  environment = dict(os.environ, PYTHONPATH=str(ROOT), FILAX_CACHE=str(cache), XLA_FLAGS=QUICK)
   for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
     environment.pop(name, None)
   command = [sys.executable, "-c", COUNTED.format(work=work), *map(str, arguments)]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+from compile_flags import QUICK
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -20,7 +21,7 @@ def start(folder, devices, **more):
     os.environ
     | dict(
       JAX_PLATFORMS="cpu",
-      XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+      XLA_FLAGS=f"{QUICK} --xla_force_host_platform_device_count={devices}",
       PYTHONPATH=str(ROOT),
     )
     | more

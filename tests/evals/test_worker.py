@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+from compile_flags import QUICK
 from PIL import Image
 import pytest
 
@@ -77,7 +78,7 @@ def test_a_command_speaks_only_json(folder, session):
     capture_output=True,
     text=True,
     check=True,
-    env=os.environ | dict(XLA_FLAGS=""),
+    env=os.environ | dict(XLA_FLAGS=QUICK),
   )
   assert "noise of others" in done.stderr
   hello, first, second, third = map(json.loads, done.stdout.splitlines())

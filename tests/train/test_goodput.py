@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from compile_flags import QUICK
 import pytest
 
 from filax.testing import interrupted
@@ -76,7 +77,7 @@ def test_a_full_disk_ends_no_run(tmp_path, capsys):
 
 
 def start(workdir):
-  environment = os.environ | dict(XLA_FLAGS="--xla_force_host_platform_device_count=1")
+  environment = os.environ | dict(XLA_FLAGS=QUICK)
   return subprocess.Popen([sys.executable, "-c", RUN, str(workdir)], env=environment)
 
 
