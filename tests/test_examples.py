@@ -73,17 +73,23 @@ def test_convert_a_folder_brings_every_weight_back(folder):
   assert "bit by bit" in printed, printed
 
 
+@pytest.fixture(scope="module")
+def scenes(folder):
+  """The folder with scenes.json and sheet.png of a video."""
+  options = ("--count", "2", "--sheet", "sheet.png")
+  run_example("read_scenes.py", "runs/mine", VIDEO, *options, folder=folder)
+  return folder
+
+
 @pytest.mark.slow
-def test_read_scenes_writes_json(folder):
-  run_example("read_scenes.py", "runs/mine", VIDEO, "--count", "2", folder=folder)
-  report = json.loads((folder / "scenes.json").read_text())
+def test_read_scenes_writes_json(scenes):
+  report = json.loads((scenes / "scenes.json").read_text())
   assert len(report["scenes"]) == 2, report
 
 
 @pytest.mark.slow
-def test_read_scenes_draws_a_sheet(folder):
-  run_example("read_scenes.py", "runs/mine", VIDEO, "--sheet", "sheet.png", folder=folder)
-  header = (folder / "sheet.png").read_bytes()[:8]
+def test_read_scenes_draws_a_sheet(scenes):
+  header = (scenes / "sheet.png").read_bytes()[:8]
   assert header == b"\x89PNG\r\n\x1a\n", f"sheet.png is no PNG: it begins with {header!r}"
 
 

@@ -18,6 +18,15 @@ pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"<!-- run -->\n```bash\n(.*?)```", README, re.S)
+RUN_ALL = """\
+import shlex, sys
+from filax.cli.main import main
+for command in sys.argv[1:]:
+  print("$", command, file=sys.stderr)
+  code = main(shlex.split(command)[1:])
+  if code:
+    sys.exit(f"This command returned {code}.")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +44,7 @@ def run(command, folder):
   # One device, as on a laptop: the tests' own process pretends to have eight.
   env = {**os.environ, "PATH": path, "XLA_FLAGS": QUICK, "PYTHONPATH": str(ROOT)}
   return subprocess.run(
-    command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+    command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False
   )
 
 
@@ -46,12 +55,22 @@ def test_every_block_of_commands_is_covered():
 
 
 def test_commands(folder):
-  for block in BLOCKS:
-    for command in filter(None, block.splitlines()):
+  """In order; those of filax in one process, which imports and traces once."""
+  commands = [line for block in BLOCKS for line in block.splitlines() if line]
+  ours = [command for command in commands if command.startswith("filax ")]
+  done = run([sys.executable, "-c", RUN_ALL, *ours], folder)
+  assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+  for command in commands:
+    if command not in ours:
       done = run(shlex.split(command), folder)
       assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
   for name in ("check", "sheet.png", "debug/checkpoints/6"):
     assert (folder / "runs" / name).exists()
+
+
+def test_the_command_is_installed(folder):
+  done = run(["filax", "--help"], folder)
+  assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def test_python(folder):
