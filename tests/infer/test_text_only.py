@@ -65,6 +65,6 @@ def test_a_real_model_knows_the_capital_of_france(tmp_path, capsys, monkeypatch)
   monkeypatch.setenv("FILAX_CACHE", str(tmp_path / "cache"))
   source = str(packages.package("smollm2.gguf"))
   question = "What is the capital of France?"
-  arguments = ["chat", "--checkpoint", source, "--question", question, "--max-new-tokens", "16"]
+  arguments = ["chat", "--checkpoint", source, "--question", question, "--max-new-tokens", "8"]
   assert not main.main(arguments)
   assert "Paris" in capsys.readouterr().out

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adapters and codes of every kernel of a tiny model: nothing at first, then like merged ones."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +106,7 @@ def test_prefill_and_decoding_have_them_too(model, params, adapters):
   leaves = params | moved(adapters)
   tokens = jnp.arange(8)[None]
 
+  @jax.jit
   def read(leaves):
     variables = {"params": unflatten_tree(leaves)}
     cache = model.apply(variables, 1, 8, method=lambda model, *sizes: model.llm.empty_cache(*sizes))
@@ -117,10 +120,11 @@ def test_prefill_and_decoding_have_them_too(model, params, adapters):
 def test_dropout_is_of_training_alone(model, params, adapters, batch):
   variables = {"params": unflatten_tree(params | moved(adapters))}
   rngs = {lora.DROPOUT_STREAM: jax.random.key(0)}
-  plain = model.apply(variables, batch, rngs=rngs)
-  np.testing.assert_array_equal(plain, model.apply(variables, batch))
+  plain = jax.jit(model.apply)(variables, batch, rngs=rngs)
+  np.testing.assert_array_equal(plain, jax.jit(model.apply)(variables, batch))
   with lora.input_dropout(0.5):
-    dropped = model.apply(variables, batch, rngs=rngs)
+    # Another function than above, so that it is traced anew.
+    dropped = jax.jit(functools.partial(model.apply))(variables, batch, rngs=rngs)
   assert abs(dropped - plain).max() > 0.01
 
 
