@@ -98,18 +98,20 @@ class Dense(nn.DenseGeneral):
     return out
 
   @nn.nowrap
-  def param(self, name, init, shape, *args, **options):
-    """A parameter.
+  def param(self, name, *args, **options):
+    """A parameter; `args` are its initialiser, its shape and its dtype.
 
-    flax would trace `init` at each use to compare shapes, which takes long.
+    flax would trace the initialiser at each use to compare shapes, which takes long.
     """
     if name == "kernel" and self.has_variable("params", quantised.CODES):
       return quantised.kernel_of(self)
     if not self.has_variable("params", name):
-      return super().param(name, init, shape, *args, **options)
-    value = self.get_variable("params", name)
+      return super().param(name, *args, **options)
+    shape = args[1]
+    value: Any = self.get_variable("params", name)
     if value.shape != tuple(shape):
-      raise ScopeParamShapeError(name, self.scope.path_text, value.shape, shape)
+      place = "/".join(self.path)
+      raise ScopeParamShapeError(name, f"/{place}", value.shape, shape)
     return value
 
 

@@ -38,7 +38,7 @@ class CrossedMean(NamedTuple):
 
   @property
   def share_bounds(self) -> tuple[float, float]:
-    """The ends of the interval; those of a share lie between 0 and 1."""
+    """The ends of the interval, for a share from 0 to 1."""
     if not 0 <= self.mean <= 1:
       return self.low, self.high
     return max(self.low, 0.0), min(self.high, 1.0)

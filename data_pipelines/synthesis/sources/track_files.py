@@ -11,7 +11,7 @@ from data_pipelines.synthesis.sources.clean import clean_track
 from data_pipelines.synthesis.sources.media_folder import MediaFolder
 from data_pipelines.synthesis.sources.registry import TrackSource
 from data_pipelines.synthesis.sources.track_report import TrackReport, counted
-from data_pipelines.synthesis.track import Track, parse_track
+from data_pipelines.synthesis.track import Event, Part, Track, parse_track
 
 _NUMBER = (int, float)
 FILES = "*.jsonl of tracks: key, media, duration, events, parts, summary"
@@ -48,7 +48,8 @@ def _check(track: Track, media: MediaFolder) -> None:
     raise RecordError("has an empty key")
   for scene in track.media:
     _check_scene(scene, media)
-  for stretch in (*track.events, *track.parts):
+  stretches: tuple[Event | Part, ...] = (*track.events, *track.parts)
+  for stretch in stretches:
     if not isinstance(stretch.t0, _NUMBER) or not isinstance(stretch.t1, _NUMBER):
       raise RecordError("has an event or a part with a time that is no number")
   for part in track.parts:
