@@ -18,6 +18,7 @@ import weakref
 
 import numpy as np
 
+from data_pipelines.npy_content import HEADERS
 from filax import files
 
 try:
@@ -160,7 +161,8 @@ def read_facts(folder: pathlib.Path, label: str, check: bool = True) -> dict[str
 
 def map_array(folder: pathlib.Path, name: str) -> np.ndarray:
   """Maps an array of a folder; processes share its pages."""
-  array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+  with HEADERS:
+    array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
   return np.asarray(array) if len(array) else np.zeros(array.shape, array.dtype)
 
 
@@ -177,7 +179,8 @@ def map_cached_array(path: pathlib.Path, label: str) -> np.ndarray | None:
       (1, 0): np.lib.format.read_array_header_1_0,
       (2, 0): np.lib.format.read_array_header_2_0,
     }[version]
-    shape, fortran, dtype = read_header(header)
+    with HEADERS:
+      shape, fortran, dtype = read_header(header)
     size = math.prod(shape) * dtype.itemsize
     if fortran or dtype.hasobject or size != len(content) - header.tell():
       raise ValueError("it holds no plain array")

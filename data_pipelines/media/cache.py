@@ -30,6 +30,7 @@ from data_pipelines.media.open import (
   identity,
   media_name,
 )
+from data_pipelines.npy_content import read_npy
 from filax import files
 
 _FRAME = np.dtype([("second", "<f8"), ("checksum", "<u4")])
@@ -208,7 +209,7 @@ def _read_table(path: pathlib.Path, key: str, version: tuple[int, int, int]) -> 
 
 
 def _parsed_table(content: bytes) -> np.ndarray:
-  table = np.load(io.BytesIO(content), allow_pickle=False)
+  table = read_npy(content)
   if table.dtype != _FRAME or table.ndim != 1 or not len(table):
     raise ValueError(f"it holds {table.dtype} {table.shape}")
   return table

@@ -12,6 +12,7 @@ import numpy as np
 from data_pipelines.mapped import (
   in_temporary_folder,
   keep_arrays,
+  map_array,
   one_builder,
   read_facts,
   write_arrays,
@@ -94,7 +95,7 @@ def _changed(
   media: Sequence[str], index: MediaIndex, table: ProbeTable, states: np.ndarray
 ) -> np.ndarray:
   """bool [media]: what must be looked at again."""
-  before = np.load(table.folder / "states.npy", mmap_mode="r")
+  before = map_array(table.folder, "states")
   changed = (states != before).any(1) | (states == _UNKNOWN).any(1) | table.unreadable
   if index.planned:
     planned = [index.planned.get(name) == UNREADABLE for name in media]

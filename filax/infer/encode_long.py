@@ -23,6 +23,7 @@ import numpy as np
 
 from data_pipelines.media import frames as media_frames
 from data_pipelines.media import open as media_lib
+from data_pipelines.npy_content import read_npz
 from data_pipelines.packing import frame_sampling, visual_order
 from data_pipelines.sample import Timeline
 from data_pipelines.text import templates
@@ -173,8 +174,8 @@ def _read_tokens(
 
 def _parse_cache(content: bytes) -> tuple[np.ndarray, np.ndarray]:
   """Visual table f32 [M D] and real times f32 [T] from .npz."""
-  with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-    return arrays["table"], arrays["times"]
+  arrays = read_npz(content)
+  return arrays["table"], arrays["times"]
 
 
 def _encode_parts(loaded: LoadedModel, timeline: Timeline, times) -> tuple[jax.Array, np.ndarray]:
