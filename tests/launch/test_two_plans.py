@@ -43,7 +43,12 @@ def outcomes(folder, workdir, second):
     )
   results = []
   for process in started:
-    _, errors = process.communicate(timeout=120)  # JAX's barrier at exit would take 300 s.
+    try:
+      _, errors = process.communicate(timeout=120)  # JAX's barrier at exit would take 300 s.
+    except subprocess.TimeoutExpired as late:
+      for other in started:
+        other.kill()
+      pytest.fail(f"A process did not end: {late.stderr}; those before it: {results}")
     results.append((process.returncode, errors))
   return results
 
