@@ -231,12 +231,12 @@ def _convert_from(args: argparse.Namespace) -> dict[str, Any]:
 
 def _refuse_options(args: argparse.Namespace, defaults: Mapping[str, Any], beginning: str) -> None:
   """Raises ValueError naming options that were given although nothing would read them."""
-  given = []
+  unread = []
   for name, default in defaults.items():
     if getattr(args, name) != default:
-      given.append(f"--{name.replace('_', '-')}")
-  if given:
-    raise ValueError(f"{beginning} no {' and no '.join(given)}. Leave out {' and '.join(given)}.")
+      unread.append(f"--{name.replace('_', '-')}")
+  if unread:
+    raise ValueError(f"{beginning} no {' and no '.join(unread)}. Leave out {' and '.join(unread)}.")
 
 
 def _verified_part(

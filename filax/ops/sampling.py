@@ -2,6 +2,7 @@
 """The next token from logits: greedy or sampled, in float32."""
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -58,25 +59,45 @@ def draw(
 ) -> Int[Array, "B"]:
   """Samples one token per row from softmax(logits / temperature).
 
-  The cuts are those of `ranked_logits`. Every row has its own key in keys [B], and every token its
-  noise, so that a row depends on no other: whether the logits are sorted, which is most of the work
-  and is left out if no row has cuts, changes no draw. Settings are one number, or one per row.
-  """
-  scaled = logits.astype(jnp.float32) / _column(temperature)
-  width = logits.shape[-1:]
-  noise = jax.vmap(lambda key: jax.random.gumbel(key, width))(keys)
+  The cuts are those of `ranked_logits`. Every row has its own key in keys [B], so that a row does
+  not depend on the other rows. Settings are one number, or one per row.
 
-  def among_kept(_):
+  Sorting the logits is most of the work, and it is left out if no row has cuts. That changes no
+  draw, because the noise belongs to a token and not to its rank.
+  """
+  noise = _noise(keys, logits.shape[-1])
+
+  def among_all(logits):
+    return jnp.argmax(logits.astype(jnp.float32) / _column(temperature) + noise, axis=-1)
+
+  def among_kept(logits):
     ranked, token_of_rank = ranked_logits(logits, temperature, top_p, top_k, min_p)
-    rank = jnp.argmax(ranked + jnp.take_along_axis(noise, token_of_rank, axis=-1), axis=-1)
+    noise_of_rank = jnp.take_along_axis(noise, token_of_rank, axis=-1)
+    rank = jnp.argmax(ranked + noise_of_rank, axis=-1)
     return jnp.take_along_axis(token_of_rank, rank[:, None], axis=-1)[:, 0]
 
-  def among_all(_):
-    return jnp.argmax(scaled + noise, axis=-1)
+  has_cuts = _has_cuts(top_p, top_k, min_p)
+  return lax.cond(has_cuts, among_kept, among_all, logits).astype(jnp.int32)
 
-  has_cuts = jnp.any(jnp.less(top_p, 1)) | jnp.any(jnp.greater(top_k, 0))
-  has_cuts |= jnp.any(jnp.greater(min_p, 0))
-  return jax.lax.cond(has_cuts, among_kept, among_all, None).astype(jnp.int32)
+
+def _noise(keys: Key[Array, "B"], tokens: int) -> Float[Array, "B V"]:
+  """Gumbel noise of every token.
+
+  The argmax of logits plus noise is a draw from their softmax.
+  """
+
+  def of_row(key):
+    return jax.random.gumbel(key, (tokens,))
+
+  return jax.vmap(of_row)(keys)
+
+
+def _has_cuts(top_p, top_k, min_p) -> Bool[Array, ""]:
+  """Whether any row leaves out tokens."""
+  by_probability = jnp.any(jnp.less(top_p, 1))
+  by_count = jnp.any(jnp.greater(top_k, 0))
+  by_share = jnp.any(jnp.greater(min_p, 0))
+  return by_probability | by_count | by_share
 
 
 def ranked_logits(
