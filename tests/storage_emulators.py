@@ -3,8 +3,8 @@
 
 from collections.abc import Iterator
 import contextlib
-import socket
 
+from free_ports import free_port
 import fsspec
 from gcp_storage_emulator import server as server_of_google
 from google.cloud import storage
@@ -16,7 +16,7 @@ import s3fs
 @contextlib.contextmanager
 def google_bucket(name: str) -> Iterator[str]:
   """gs://NAME in an emulator's memory."""
-  port = _free_port()
+  port = free_port()
   server = server_of_google.create_server("127.0.0.1", port, in_memory=True)
   server.start()
   with pytest.MonkeyPatch.context() as patch:
@@ -31,7 +31,7 @@ def google_bucket(name: str) -> Iterator[str]:
 @contextlib.contextmanager
 def amazon_bucket(name: str) -> Iterator[str]:
   """s3://NAME in an emulator's memory."""
-  port = _free_port()
+  port = free_port()
   server = ThreadedMotoServer("127.0.0.1", port)
   server.start()
   with pytest.MonkeyPatch.context() as patch:
@@ -43,9 +43,3 @@ def amazon_bucket(name: str) -> Iterator[str]:
     s3fs.S3FileSystem().mkdir(name)
     yield f"s3://{name}"
   server.stop()
-
-
-def _free_port() -> int:
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    return probe.getsockname()[1]

@@ -4,11 +4,12 @@
 import contextlib
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
+
+from free_ports import free_port
 
 ROOT = pathlib.Path(__file__).parents[2]
 EMULATOR = pathlib.Path(__file__).with_name("emulator.py")
@@ -17,9 +18,7 @@ EMULATOR = pathlib.Path(__file__).with_name("emulator.py")
 @contextlib.contextmanager
 def emulator():
   """Yields the environment of programs that shall see the bucket gs://tests, empty at first."""
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+  port = free_port()
   url = f"http://127.0.0.1:{port}"
   process = subprocess.Popen(
     [

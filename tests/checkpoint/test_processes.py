@@ -3,11 +3,11 @@
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 from compile_flags import QUICK
+from free_ports import free_port
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -34,12 +34,6 @@ def start(folder, devices, **more):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
   )
-
-
-def free_port():
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import dataclasses
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
+from free_ports import free_port
 import jax
 import numpy as np
 import pytest
@@ -108,9 +108,7 @@ def test_each_of_two_hosts_reads_its_half(tmp_path):
     vocab_size=2048,
   )
   import_folder.import_checkpoint(import_inputs.ImportRequest(out=tmp_path / "run", source=folder))
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    port = free.getsockname()[1]
+  port = free_port()
   script, sizes = pathlib.Path(__file__).with_name("host_reads.py"), dict(fsdp=2, seq=2, tensor=2)
   hosts = [
     subprocess.Popen(

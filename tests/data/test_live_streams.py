@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 
+from free_ports import free_port
 import numpy as np
 import pytest
 
@@ -25,12 +26,6 @@ pytestmark = [
 
 PATIENT = dataclasses.replace(LIMITS, open_seconds=20.0)
 SMALL = "testsrc=s=160x120:r=10"
-
-
-def free_port():
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

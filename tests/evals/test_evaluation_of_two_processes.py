@@ -5,11 +5,11 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 
 from compile_flags import QUICK
+from free_ports import free_port
 import pytest
 
 from data_pipelines.synthesis import toy
@@ -19,12 +19,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = pathlib.Path(__file__).with_name("trained_by_processes.py")
-
-
-def free_port():
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    return free.getsockname()[1]
 
 
 def start(folder, index, address, *vanishing):

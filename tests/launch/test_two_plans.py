@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 
+from free_ports import free_port
 import pytest
-from test_two_processes import command, environment, free_port
+from test_two_processes import command, environment
 
 from data_pipelines.synthesis import toy
 

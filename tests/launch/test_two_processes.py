@@ -6,12 +6,12 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 from compile_flags import FOUR, QUICK
+from free_ports import free_port
 import numpy as np
 import pytest
 
@@ -54,12 +54,6 @@ def losses(workdir):
   return {r["step"]: r["loss"] for r in map(json.loads, lines)}
 
 
-def free_port():
-  with socket.socket() as found:
-    found.bind(("127.0.0.1", 0))
-    return str(found.getsockname()[1])
-
-
 def launched(folder, workdir, *options, **keys):
   return subprocess.Popen(
     [
@@ -70,7 +64,7 @@ def launched(folder, workdir, *options, **keys):
       "--devices",
       "2",
       "--port",
-      free_port(),
+      str(free_port()),
       *options,
       "--",
       *command(folder, workdir, **keys),

@@ -5,12 +5,12 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 from compile_flags import QUICK
+from free_ports import free_port
 import pytest
 
 from filax.checkpoint.lease import Lease
@@ -19,12 +19,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 MADE_RUN = ROOT / "tests/train/made_run.py"
-
-
-def free_port():
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    return str(probe.getsockname()[1])
 
 
 class Pair:

@@ -3,17 +3,12 @@
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
+from free_ports import free_port
+
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def free_port() -> str:
-  with socket.socket() as listener:
-    listener.bind(("127.0.0.1", 0))
-    return str(listener.getsockname()[1])
 
 
 def run(script: str, *arguments: str, processes: int = 2, seconds: float = 60):

@@ -5,15 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import re
 import socket
 
+from free_ports import free_port
 import pytest
 
 from filax.parallel import distributed, rendezvous
-
-
-def free_port():
-  with socket.socket() as listener:
-    listener.bind(("127.0.0.1", 0))
-    return listener.getsockname()[1]
 
 
 def outcomes(come, processes, seconds=1.5):

@@ -32,10 +32,22 @@ def with_gaps(batch):
   return batch | dict(positions=positions)
 
 
+def with_sharp_attention(params):
+  """Larger queries and keys: weights drawn at random hardly attend to positions."""
+
+  def sharpened(path, leaf):
+    name = jax.tree_util.keystr(path)
+    is_score = "'llm'" in name and ("q_proj" in name or "k_proj" in name)
+    return 8 * leaf if is_score else leaf
+
+  return jax.tree_util.tree_map_with_path(sharpened, params)
+
+
 @functools.cache
 def losses(seq):
   """The summed loss of a batch without and with gaps, over `seq` devices."""
   model, params = packed_rows.tiny_model(CONFIG)
+  params = with_sharp_attention(params)
   batch = packed_rows.packed_batch(model.layout(), packed_rows.sample_rows(2))
   devices = mesh.make_mesh(dict(data=1, fsdp=1, seq=seq, tensor=1), jax.devices()[:seq])
   params = jax.device_put(params, rules.parameter_shardings(dims_table(CONFIG), params, devices))
@@ -54,6 +66,5 @@ def test_rows_with_gaps_have_the_same_loss_on_every_mesh():
 
 
 def test_gaps_reach_the_attention():
-  """By more than meshes may differ: weights drawn at random attend little to positions."""
   plain, gapped = losses(1)
-  assert abs(plain - gapped) > 8e-6 * abs(plain)
+  assert abs(plain - gapped) > 1e-4 * abs(plain)
