@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five roles of a VideoLM: required members and defaults.
+"""The five roles of a VideoLM: the members that a component must have, and defaults.
 
-A component is a flax module that inherits from its role, `class Median(nn.Module, Merger)`. It
-must define the abstract members, and overrides defaults only where it differs.
+A component is a flax module that inherits from its role, such as `class Median(nn.Module, Merger)`.
+It must define the abstract members. The other members have defaults, which it may override.
 
-Letters of shapes: B batch, T frames, c frames of a clip, G groups, K frames in a group, N and n
-visual tokens, E width of the encoder, D of the llm, L text positions, R packed rows.
+The letters in shapes: B batch, T frames, c frames of a clip, G groups, K frames of a group, N and n
+visual tokens, E width of the encoder, D width of the llm, L text positions, R packed rows.
 """
 
 from abc import abstractmethod
@@ -23,10 +23,9 @@ Grid = tuple[int, int]  # Rows and columns of visual tokens.
 
 @runtime_checkable
 class Encoder(Protocol):
-  """A vision encoder.
+  """A vision encoder: uint8 clips [B c h w 3] -> features [B c N E].
 
-  uint8 clips [B c h w 3] -> features [B c N E], N row-major patches. c is `clip`, or 1 for a still
-  picture.
+  N counts the patches of a frame, in row-major order. c is `clip`, or 1 for a still picture.
   """
 
   size: int  # Pixels of a picture's side.
@@ -59,21 +58,19 @@ class PatchEncoder(Encoder, Protocol):
 
 @struct.dataclass
 class Groups:
-  """Groups of frames in time order.
-
-  The frames of each group are in time order, too.
-  """
+  """Groups of frames. The groups, and the frames of each group, are in time order."""
 
   tokens: Any  # [B G K N E]
-  index: Any  # int32 [B G K]: the slot of each frame among the T of its row.
+  index: Any  # int32 [B G K]: which of the T frames of its row each frame is.
   mask: Any  # bool [B G]: False for groups of padding.
 
 
 @runtime_checkable
 class Selector(Protocol):
-  """Puts the frames of a video into groups.
+  """Selects frames of a video and puts them into groups.
 
-  Tokens of frames [B T N E] and their mask [B T] -> `Groups`. A selector has no parameters.
+  It takes the tokens of the frames [B T N E] and their mask [B T], and returns `Groups`. A selector
+  has no parameters.
   """
 
   size: int  # K
@@ -82,15 +79,12 @@ class Selector(Protocol):
 
   @property
   def representative(self) -> int:
-    """The index, 0..K-1, of a group's representative frame.
-
-    By default the middle frame.
-    """
+    """Which frame of a group represents it, from 0 to K-1; by default the middle one."""
     return self.size // 2
 
   @abstractmethod
   def groups(self, frames: int) -> int:
-    """G for T = `frames`.
+    """The number G of groups of T = `frames` frames.
 
     Raises ValueError for an invalid number of frames.
     """
@@ -106,9 +100,9 @@ class Selector(Protocol):
 
 @runtime_checkable
 class Merger(Protocol):
-  """Merges the frames of a group into one set of tokens.
+  """Merges the frames of a group into one set of tokens: [B G K N E] -> [B G n E].
 
-  [B G K N E] -> [B G n E]. The defaults suit a merger whose result has the grid of one frame.
+  The defaults are for a merger whose result has as many tokens as one frame, in the same grid.
   """
 
   # The values of config.model.merge_stage that it allows.
@@ -130,10 +124,7 @@ class Merger(Protocol):
     return grid
 
   def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
-    """Merges the tokens of still pictures.
-
-    [B I N E] -> [B I n E].
-    """
+    """Merges the tokens of still pictures: [B I N E] -> [B I n E]."""
     return x
 
   def flops(self, frames: int, grid: Grid, width: int) -> float:
@@ -170,20 +161,19 @@ class Projector(Protocol):
 
   @abstractmethod
   def newline_vector(self) -> Float[Array, "D"]:
-    """The vector at the end of a row, group or video.
+    """The vector at the end of a row of tokens, of a group, or of a video.
 
-    Zeros if the projector has no newline.
+    It is zero if the projector has no newline.
     """
     ...
 
 
 @runtime_checkable
 class LLM(Protocol):
-  """A decoder.
+  """A decoder: embedded tokens [B L D] -> normalised hidden states [B L D].
 
-  Embedded tokens [B L D] -> normalised hidden states [B L D]. Visual dropout
-  (filax.models.visual_dropout) uses only `blocks`, `query_key`, `normalise`, `empty_cache`,
-  `ranges` and `stages`. Without `stages` nothing is dropped.
+  Visual dropout (filax.models.visual_dropout) uses only the members `blocks`, `query_key`,
+  `normalise`, `empty_cache`, `ranges` and `stages`. Without `stages`, no token is dropped.
   """
 
   width: int  # D
@@ -225,7 +215,7 @@ class LLM(Protocol):
   ) -> tuple[Float[Array, "B L D"], Any]:
     """All layers and the final norm, with an optional cache.
 
-    Returns hidden states and the cache with the new tokens written.
+    Returns the hidden states, and the cache with the keys and values of the new tokens.
     """
     ...
 
@@ -242,10 +232,10 @@ class LLM(Protocol):
     stop: int | None = None,
     samples: int = 0,
   ) -> tuple[Float[Array, "B L D"], Any]:
-    """Layers start..stop, before the final norm.
+    """The layers from `start` to `stop` - 1, without the final norm.
 
-    `cache` is the cache of these layers. `samples` is the most segments of a row, 0 if unknown;
-    with a cache, 1 says that it is empty.
+    cache: that of these layers. samples: the most segments of a row; 0 if unknown. With a cache,
+    samples = 1 states that the cache is empty.
     """
     ...
 
@@ -262,10 +252,10 @@ class LLM(Protocol):
     layer: int,
     words: str,
   ) -> tuple[Float[Array, "B L H d"], Float[Array, "B L K d"]]:
-    """Queries and keys of x, as `layer` computes them.
+    """The queries and keys that `layer` computes from x.
 
-    No gradient flows to the layer's parameters. `words` is the dimension word of the places
-    (filax.parallel.rules): "seq", or "-".
+    No gradient flows to the parameters of the layer. words: the dimension word of the L places
+    (filax.parallel.rules), "seq" or "-".
     """
     ...
 
@@ -273,7 +263,7 @@ class LLM(Protocol):
   def empty_cache(self, batch: int, slots: int, layers: int | None = None) -> Any:
     """A cache of `slots` places for `layers` layers (default: all).
 
-    It has a field `length` [B].
+    Its field `length` [B] counts the tokens of each row.
     """
     ...
 
@@ -283,7 +273,7 @@ class LLM(Protocol):
     ...
 
   def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
-    """float32 logits of at least the vocabulary.
+    """float32 logits of the rows of the output table, of which there are at least `vocab`.
 
     Those from `vocab` on are meaningless.
     """
