@@ -38,18 +38,20 @@ CHOICES_HEAD = (
   "GiB a chip, by estimate | arithmetic, s a step |"
 )
 CHOICES_WORDS = """This table shows what `remat="auto"` and `accumulate="auto"` choose. The choice
-is made by arithmetic, without a compiler. Of all settings that are estimated to fit with a margin of
-{margin:.0%}, it takes the one with the shortest bound (arithmetic with recomputation, or gathered
-weights, whichever takes longer). If several are equal, it takes the one with the fewest parts.
+is made by arithmetic, without a compiler. Of all settings that are estimated to fit with a margin
+of {margin:.0%}, it takes the one with the shortest bound (arithmetic with recomputation, or
+gathered weights, whichever takes longer). If several are equal, it takes the one with the fewest
+parts.
 
 For comparison, the first column of seconds is the arithmetic of the same stage row by row, with
 remat=nothing in the encoder and remat=attn in the language model."""
 ESTIMATES_HEAD = (
   "| config | slice | remat of encoder, llm | parts | compiled, GiB | estimated, GiB | error |"
 )
-ESTIMATES_WORDS = """The choices above rest on an estimate of memory (`filax/train/memory_estimate.py`).
-This table compares the estimate with the compiled programs; both leave out the memory of the
-program's code. With its margin, the estimate is never below a compiled program on this page."""
+ESTIMATES_WORDS = """The choices above rest on an estimate of memory
+(`filax/train/memory_estimate.py`). This table compares it with the compiled programs; both leave
+out the memory of the program's code. With its margin, the estimate is never below a compiled
+program on this page."""
 SERVING_HEAD = (
   "| frames | slice | dropout | positions | GiB a chip | fits | prefill, s | "
   "GB a token (weights, cache) | GB in the compiled loop | bound, ms a token | planned |"
