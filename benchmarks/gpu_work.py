@@ -87,7 +87,7 @@ def measure_work(
     for key in figures[0]:
       figure[key] = statistics.median(sample[key] for sample in figures)
     figure["rounds"] = [sample["seconds"] for sample in figures]
-  except Exception as error:  # Often: no memory left. The other figures go on.
+  except Exception as error:  # Often: no memory left. The other figures continue.
     figure["error"] = f"{type(error).__name__}: {error}"[:400]
   print(FIGURE + json.dumps(figure), flush=True)
 

@@ -62,7 +62,7 @@ ASKED = (  # (run, flags of `filax chat`)
 class Recorder:
   """Writes the facts of a checkout to a recording.
 
-  source: the recording whose corpora and runs are used unless they are created anew.
+  source: the recording whose corpora and runs are used unless they are created again.
   """
 
   checkout: Checkout

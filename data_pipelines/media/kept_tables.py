@@ -84,7 +84,7 @@ class KeptTables:
 def _collected(batches: Batches, room: int) -> _Kept:
   """A table of batches.
 
-  With more than `room` bytes, it lies in a mapped file without a name.
+  With more than `room` bytes, it is in a mapped file without a name.
   """
   held: list[pa.RecordBatch] = []
   size = 0

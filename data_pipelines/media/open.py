@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens media by name, within a budget of time.
 
-A medium is a file, a folder of pictures, bytes, or lies in another file ("x.array_record#key",
+A medium is a file, a folder of pictures, bytes, or is in another file ("x.array_record#key",
 "x.tar#member", "x.parquet#row/column"). Every fault raises a `MediaError` of one sentence, and
 every wait is bounded.
 """

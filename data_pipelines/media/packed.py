@@ -18,7 +18,7 @@ def is_inside(media: str | os.PathLike) -> bool:
 
 
 def outer_file(media: str | os.PathLike) -> str | None:
-  """The file that a medium lies in.
+  """The file that a medium is in.
 
   None for a medium of its own.
   """

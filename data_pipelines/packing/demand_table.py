@@ -124,6 +124,6 @@ class _Progress:
     self.line = ProgressLine(total)
 
   def count_samples(self, done: int) -> None:
-    """Shows that so many samples are measured."""
+    """Shows that this many samples are measured."""
     seconds = (time.monotonic() - self._began) / done * (self._total - done)
     self.line.show(done, lambda: f"measured {done}/{self._total} samples, {seconds:.0f} s left")

@@ -53,7 +53,7 @@ def visual_borders(
   """The places i32 [B] where positions may jump, ascending.
 
   spans: start and stop of every visual of the sample. patterns: the order of its tokens
-  (visual_order). units: the tokens that belong together, so many from each one's first on.
+  (visual_order). units: the tokens that belong together, this many from each one's first on.
   """
   borders = []
   for (start, stop), pattern, unit in zip(spans, patterns, units, strict=True):

@@ -230,6 +230,6 @@ class _Progress:
     self.line = ProgressLine()
 
   def count_samples(self, samples: int, bad: int) -> None:
-    """Shows that so many samples and bad records are read."""
+    """Shows that this many samples and bad records are read."""
     rate = samples / (time.monotonic() - self._began)
     self.line.show(samples, lambda: f"read {samples} samples, {bad} bad records, {rate:.0f}/s")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a data set of long videos from captioned clips (FiLA-Video §3.3).
 
-Nothing is encoded anew: a long video is a timeline of clips, and its caption is theirs, scene by
+Nothing is encoded again: a long video is a timeline of clips, and its caption is theirs, scene by
 scene, with times. The bytes depend on the inputs and options alone.
 """
 

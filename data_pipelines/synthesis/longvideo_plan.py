@@ -29,7 +29,7 @@ class VideoRules:
   mean: float = 667.0  # Of the lengths that are drawn.
   min_scenes: int = 4
   max_words: int = 0  # Of a caption; 0 for any number.
-  min_scene_share: int = 0  # Every scene is long enough for one of so many uniform frames.
+  min_scene_share: int = 0  # Every scene is long enough for one of this many uniform frames.
   passes: int = 3  # Uses of a clip.
   seed: int = 42
 

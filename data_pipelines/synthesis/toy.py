@@ -29,7 +29,7 @@ from data_pipelines.synthesis.shape_questions import BLANK_SHOT, VIRTUAL_SECONDS
 from data_pipelines.synthesis.shapes import FPS, RECIPES, SIDE, Shot, draw_shots, film
 from filax import files
 
-BLANK = 40  # One virtual video in so many is grey.
+BLANK = 40  # One of this many virtual videos is grey.
 SPLITS = dict(  # Each split has its own random stream.
   train=0,
   held_out=1,

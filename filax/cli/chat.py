@@ -80,7 +80,7 @@ def _ask(conversation, question: str, args: argparse.Namespace):
   """The answers to a question.
 
   As text, the first is printed while it is generated, the others after it. A conversation that
-  has grown too long starts anew with the question.
+  has grown too long starts again with the question.
   """
   streamed = _stream_answer(conversation, question, args)
   for piece in streamed:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax data synthesize CAPTIONS... makes long videos from captioned clips.
 
-Nothing is encoded anew: a long video is a timeline of clips. The same captions and options give the
-same files. Exit code 0: all good; 1: some records were left out (bad.txt lists them); 2: nothing
-could be done.
+Nothing is encoded again: a long video is a timeline of clips. The same captions and options give
+the same files. Exit code 0: all good; 1: some records were left out (bad.txt lists them); 2:
+nothing could be done.
 """
 
 import argparse

@@ -50,12 +50,12 @@ class WeightSource:
 class TensorPlan:
   """The tensors of every parameter, and the reason of unused tensors.
 
-  Parameters without tensors are `fresh`: they will be drawn anew.
+  Parameters without tensors are `fresh`: they will be drawn at random.
   """
 
   mappings: list[TensorMapping]
   tensors: dict[str, FileTensor]  # Canonical name -> tensor.
-  fresh: list[TensorMapping]  # Drawn anew.
+  fresh: list[TensorMapping]  # Drawn at random.
   unused: list[tuple[str, str, FileTensor]]  # Canonical name, reason, tensor.
   schemes: dict[str, str]  # Folder or file -> name of its naming scheme.
 
@@ -106,10 +106,10 @@ def plan_tensors(
 ) -> TensorPlan:
   """Finds a tensor for every parameter of `roles`.
 
-  Every tensor is used or gets a reason for not being used. `fresh` allows drawing anew roles
-  without a source, the merger and the newline. `ignore` are patterns of tensor names in the files;
-  matching tensors are unneeded. Raises ConversionError with all missing, unknown, misshapen and
-  non-float tensors.
+  Every tensor is used or gets a reason for not being used. `fresh` allows random parameters for
+  roles without a source, the merger and the newline. `ignore` are patterns of tensor names in the
+  files; matching tensors are unneeded. Raises ConversionError with all missing, unknown, misshapen
+  and non-float tensors.
   """
   shapes = parameter_shapes(model, roles)
   vocab = components.build("llm", model["llm"]).vocab if "llm" in model else 0
@@ -250,8 +250,8 @@ def load_parameters(
 ) -> dict[str, Any]:
   """The parameters of a plan as jax arrays, leaf by leaf.
 
-  Parameters to draw anew are left out. `shardings` maps a path to a sharding: then only the parts
-  for this process's devices are read.
+  Parameters that are drawn at random are left out. `shardings` maps a path to a sharding: then only
+  the parts for this process's devices are read.
   """
   import jax
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding in chunks: a device call gives several tokens, and the state to go on from.
+"""Decoding in chunks: a device call gives several tokens, and the state to continue from.
 
 B rows, V vocabulary. `start_decoding` chooses the first token of every row from the logits of a
 prefill; every `decode_chunk` reads and chooses up to `steps` more. The state holds everything that
-a later chunk needs, so the tokens do not depend on the length of the chunks, and whoever stops
+a later chunk needs, so the tokens do not depend on the length of the chunks, and the one who stops
 asking for chunks leaves nothing running. The cache stays one buffer: it is donated to each call,
 updated in place, and handed back.
 """
@@ -30,7 +30,7 @@ STEPS = 8  # Tokens of a chunk.
 
 @struct.dataclass
 class Sampling:
-  """How tokens are chosen; arrays, so that no setting compiles anew.
+  """How tokens are chosen; arrays, so that no setting compiles again.
 
   Of temperature, top_p, top_k, min_p and repetition_penalty there is one for all rows, or one per
   row [B].
@@ -61,7 +61,7 @@ class Decoding:
 
   @property
   def active(self) -> Bool[Array, "B"]:
-    """Whether a row goes on."""
+    """Whether a row continues."""
     return ~self.stopped & (self.count < self.limit)
 
 
@@ -141,9 +141,9 @@ def decode_chunk(
   """Generates up to `steps` more tokens of every row.
 
   This is one loop on the device. Returns their ids, the logarithms of their probabilities (float32;
-  under softmax of the logits, before a penalty, temperature and cuts), and the state to go on from.
-  An id is NOTHING from the stop id of its row on, and beyond its limit. The loop ends early when no
-  row goes on.
+  under softmax of the logits, before a penalty, temperature and cuts), and the state to continue
+  from. An id is NOTHING from the stop id of its row on, and beyond its limit. The loop ends early
+  when no row continues.
   """
   batch = state.token.shape[0]
 

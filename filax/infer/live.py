@@ -60,7 +60,7 @@ class LiveSession:
   groups of frames are dropped until three quarters are left: the "oldest", or the least "attended"
   by the last question (by the empty question before the first), never the newest quarter. `room`:
   places for a question and its answer. The cache is allocated at once, so that memory does not grow
-  and no append compiles anew. No visual token is dropped inside the llm (config.model.llm.dropout
+  and no append compiles again. No visual token is dropped inside the llm (config.model.llm.dropout
   is off): which ones are would depend on the question. Questions do not see one another.
 
   A selector that chooses scenes needs the whole video. Such a model reads consecutive groups of
@@ -212,7 +212,7 @@ class LiveSession:
       self._read_clips(*self._waiting.take_frames(count))
 
   def _fits(self, frames: int) -> bool:
-    """Whether so many frames are a small part of the budget."""
+    """Whether this many frames are a small part of the budget."""
     groups = frames // self.loaded.model.selector.size
     return 4 * groups <= self.budget.groups
 

@@ -142,7 +142,7 @@ def check_components(
 ) -> None:
   """Checks that a checkpoint's config names only allowed modules.
 
-  Components must be FiLax's own files, or lie in the modules `allowed` ("my_lab"). `config` is any
+  Components must be FiLax's own files, or are in the modules `allowed` ("my_lab"). `config` is any
   value of a JSON file. Imports nothing. Raises ValueError for any other component.
   """
   if isinstance(allowed, str):

@@ -219,7 +219,7 @@ def attention(
 ) -> Float[Array, "R L"]:
   """Attention of a row's queries to its places in `layer`.
 
-  x lies in `order`, the result in natural order. No gradient.
+  x is in `order`, the result in natural order. No gradient.
   """
   x = jax.lax.stop_gradient(x)
   query_positions = ops.move(row.positions, row.queries)

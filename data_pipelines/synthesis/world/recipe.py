@@ -40,7 +40,7 @@ class WorldRecipe:
   """
 
   tasks: tuple[str, ...] = ("shape", "colour")
-  videos: int = 300  # Of training; their scenes are joined anew for every record.
+  videos: int = 300  # Of training; their scenes are joined again for every record.
   held: int = 64  # Held-out videos.
   seed: int = 0
   side: int = 48  # Pixels.
