@@ -70,7 +70,10 @@ def main() -> None:
 
 
 def measure_steps(variants: Mapping[str, Variant], rounds: int) -> dict[str, dict[str, float]]:
-  """Name of a variant -> its median `seconds` and `cpu_seconds` of a step."""
+  """Times the steps of all variants.
+
+  Returns name of a variant -> its median `seconds` and `cpu_seconds`.
+  """
   for variant in variants.values():
     variant.train_once()  # The first step compiles, and is not measured.
   seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -163,7 +166,7 @@ class OurVariant:
     jax.block_until_ready(metrics)
 
   def state_bytes(self) -> dict[str, int]:
-    """Bytes of the parameters, of the optimizer, and of the temporary memory of a step."""
+    """Bytes of parameters, optimizer, and the temporary memory of a step."""
     parts = dict(parameters=self._state.params, optimizer=self._state.opt)
     sizes = {}
     for part, tree in parts.items():

@@ -138,7 +138,10 @@ def causal_without_lengths(q, k, v, q_at, kv_at):
 
 
 def draw_rows(sizes: Sizes, rows: Rows) -> tuple[jax.Array, ...]:
-  """Random q, k, v and a cotangent in bfloat16. The cotangent is zero at padding."""
+  """Random q, k, v and a cotangent in bfloat16.
+
+  The cotangent is zero at padding.
+  """
   heads_of_arrays = (sizes.heads, sizes.kv_heads, sizes.kv_heads, sizes.heads)
   arrays = []
   for seed, heads in enumerate(heads_of_arrays):
@@ -151,7 +154,10 @@ def draw_rows(sizes: Sizes, rows: Rows) -> tuple[jax.Array, ...]:
 
 
 def with_gradients(attend: Callable, at):
-  """Compiles forward and backward pass: (q, k, v, cotangent) -> (out, d_q, d_k, d_v)."""
+  """Compiles forward and backward pass.
+
+  (q, k, v, cotangent) -> (out, d_q, d_k, d_v).
+  """
 
   def attend_to_row(q, k, v):
     return attend(q, k, v, at, at)
@@ -164,7 +170,10 @@ def with_gradients(attend: Callable, at):
 
 
 def check(sizes: Sizes, rows: Rows) -> Iterator[dict]:
-  """Compares every kernel with float32 dense attention, at tokens that are not padding."""
+  """Compares every kernel with float32 dense attention.
+
+  Padding is not compared.
+  """
   arrays = draw_rows(sizes, rows)
   exact = [x.astype(jnp.float32) for x in arrays]
   with jax.default_matmul_precision("highest"):
@@ -196,7 +205,10 @@ def differences(values, expected, real) -> dict:
 
 
 def milliseconds(run: Callable, wait: Callable, calls: int = CALLS) -> float:
-  """The median time of a call, after a first call that is not timed."""
+  """The median time of a call.
+
+  A first call, which compiles, is not timed.
+  """
   wait(run())
   times = []
   for _ in range(calls):

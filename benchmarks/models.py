@@ -25,7 +25,10 @@ STD = 0.02
 
 
 def text_model(dtype: str = "float32", positions: int = 262_144, **sizes: Any) -> VideoLM:
-  """A VideoLM with a Qwen2. Its other components are tiny and are not used."""
+  """A VideoLM with a Qwen2.
+
+  Its other components are tiny and are not used.
+  """
   config = dict(
     encoder=dict(name="siglip", variant="tiny"),
     selector=dict(name="uniform", size=3),
@@ -39,7 +42,10 @@ def text_model(dtype: str = "float32", positions: int = 262_144, **sizes: Any) -
 
 
 def random_params(shapes: Any) -> Any:
-  """Draws parameters on the device: normal numbers, and ones for the scales of norms."""
+  """Draws normal parameters on the device.
+
+  The scales of norms are ones.
+  """
   leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
   drawn = []
   for number, (path, leaf) in enumerate(leaves):
@@ -56,7 +62,7 @@ def _draw_leaf(key, shape, dtype):
 
 
 def llm_params(model: VideoLM) -> dict[str, Any]:
-  """Random parameters of the llm only, arranged as for answers on this device."""
+  """Random parameters of the llm, arranged for answers on this device."""
   params = dict(llm=random_params(components.parameter_shapes(model)["llm"]))
   return answering_params(params, free=True)
 

@@ -103,7 +103,10 @@ class Pipeline:
     return Batches(stream)
 
   def _check_seq_parts(self, parts: int) -> None:
-    """Raises ValueError unless the frames of a row divide into `parts` parts of whole groups."""
+    """Checks that the frames of a row divide into `parts` parts.
+
+    A part must consist of whole groups. Raises ValueError if it does not.
+    """
     group = self.plan.layout.frames_per_group
     for shape in self.plan.row_shapes:
       if shape.frames % (group * parts):

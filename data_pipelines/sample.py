@@ -9,7 +9,7 @@ VIDEO = "<video>"  # Placeholder of the next video.
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """A part of one media file on a timeline. Times are in seconds.
+  """A part of a media file on a timeline, in seconds.
 
   The kinds of scenes:
 

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_facts(args: argparse.Namespace, rows: int, seconds: float) -> dict[str, Any]:
-  """The settings of the comparison, its machine and its duration, for the report."""
+  """The settings, the machine and the duration of the comparison."""
   title = f"{TITLES[args.model]}, {args.steps} steps of {rows} packed rows, seed {args.seed}"
   return dict(
     title=title,

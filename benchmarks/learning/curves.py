@@ -118,7 +118,10 @@ def progress_words(curves: Curves, number: int, steps: int, start: float) -> str
 
 
 def distance(curves: Curves, name: str, figure: str = "loss") -> np.ndarray:
-  """The absolute difference of a run's curve from that of FiLax, float64 [steps]."""
+  """The distance of a run from FiLax, float64 [steps].
+
+  It is the absolute difference of the two curves.
+  """
   ours = np.array(curves[OURS][figure])
   theirs = np.array(curves[name][figure])
   return np.abs(theirs - ours)

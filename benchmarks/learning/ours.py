@@ -38,7 +38,7 @@ class FilaxRun:
     return dict(loss=loss, grad_norm=norm)
 
   def merged_pairs(self, batch: Batch) -> list[MergingRound]:
-    """The pairs of tokens that the next step would merge in a batch."""
+    """The pairs of tokens that the next step on a batch merges."""
     rounds = choose_pairs(self._setup.model, self._state.params, batch["frames"])
     return jax.device_get(rounds)
 
@@ -67,7 +67,7 @@ def choose_pairs(model: Any, params: Any, frames: jax.Array) -> list[MergingRoun
 
 @dataclasses.dataclass(frozen=True)
 class Nudge:
-  """A weight before and after a change by one unit in its last place."""
+  """A weight before and after a change by one ulp."""
 
   path: str
   before: float
@@ -93,5 +93,8 @@ def one_ulp_away(params: Any, path: str) -> tuple[Any, Nudge]:
 
 
 def _copied(params: Any) -> Any:
-  """A copy of the parameters, because a step reuses (donates) the memory of its input."""
+  """A copy of the parameters.
+
+  A step donates its input, so its memory is reused.
+  """
   return jax.tree.map(jnp.copy, params)

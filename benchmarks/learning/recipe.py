@@ -39,7 +39,7 @@ class RunRecipe:
 def prepare_recipe(
   model: str, folder: pathlib.Path, steps: int, seed: int = 0, rows: int = 0, videos: int = 300
 ) -> RunRecipe:
-  """Prepares the first stage of a toy config, and exports its first parameters.
+  """Prepares a toy's first stage, and exports its first parameters.
 
   The first stage trains all parts of the model on packed rows. The learning-rate schedule covers
   `steps` steps. rows: packed rows per step; 0 = as in the config. The corpus is generated in

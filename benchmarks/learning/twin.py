@@ -30,9 +30,10 @@ DECAYED = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.Embedding)  # Weight decay is for
 
 
 class MergingRound(NamedTuple):
-  """The pairs of tokens that one round of token merging chooses, for b clips.
+  """The pairs of tokens that one round of merging chooses.
 
-  The tokens at even places are merged into tokens at odd places; a clip has `a` of each.
+  There are b clips. The tokens at even places are merged into tokens at odd places; a clip has `a`
+  of each.
   """
 
   count: Any  # Number of pairs to merge.
@@ -109,9 +110,10 @@ class FlashTwin(nn.Module):
 
 
 def merge_pairs(x: torch.Tensor, rounds: Sequence[MergingRound]) -> torch.Tensor:
-  """Merges the pairs of tokens of several rounds: [b p E] -> [b n E].
+  """Merges the pairs of tokens of several rounds.
 
-  A merged token is the mean of the input tokens that it represents; `size` counts them.
+  [b p E] -> [b n E]. A merged token is the mean of the input tokens that it represents; `size`
+  counts them.
   """
   size = torch.ones_like(x[..., :1])
   for merging in rounds:
@@ -220,7 +222,7 @@ def rate_of(role: str, rates: Any) -> float:
 
 
 def decay_of(twin: nn.Module, name: str, decays: Any) -> float:
-  """The weight decay of a parameter: that of `decays` for kernels and tables, else 0."""
+  """The weight decay of a parameter; 0 except for kernels and tables."""
   owner, _, kind = name.rpartition(".")
   module = twin.get_submodule(owner)
   if kind != "weight" or not isinstance(module, DECAYED):
@@ -244,7 +246,7 @@ def token_loss(twin: Any, batch: Batch) -> torch.Tensor:
 
 
 def spliced_inputs(twin: Any, batch: Batch) -> torch.Tensor:
-  """Embedded text, with visual tokens at the places of `visual_index`: [R L D]."""
+  """Embedded text with the visual tokens in their places: [R L D]."""
   index = torch_array(batch, "visual_index")[..., None]
   table = twin.visual_table(torch_array(batch, "frames"))
   width = table.shape[-1]
@@ -255,7 +257,10 @@ def spliced_inputs(twin: Any, batch: Batch) -> torch.Tensor:
 
 
 def torch_array(batch: Batch, key: str) -> torch.Tensor:
-  """An array of a batch as a tensor; int32 becomes int64, as PyTorch wants its indices."""
+  """An array of a batch as a tensor.
+
+  int32 becomes int64, because PyTorch expects such indices.
+  """
   values = np.array(batch[key])
   if values.dtype == np.int32:
     values = values.astype(np.int64)

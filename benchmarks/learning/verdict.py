@@ -46,7 +46,10 @@ class Verdict:
 
 
 def judge(twin: np.ndarray, control: np.ndarray) -> Verdict:
-  """Judges a twin by its distances and those of the control, float64 [steps]."""
+  """Judges a twin.
+
+  twin, control: their distances from FiLax, float64 [steps].
+  """
   first = steps_before_chaos(control)
   spread = np.maximum.accumulate(control)
   late = twin[first:]
@@ -67,6 +70,6 @@ def allowed_distance(control: np.ndarray) -> np.ndarray:
 
 
 def steps_before_chaos(control: np.ndarray) -> int:
-  """The number of steps before the control's distance exceeds CHAOS for the first time."""
+  """Counts steps until the control's distance first exceeds CHAOS."""
   beyond = np.flatnonzero(control > CHAOS)
   return int(beyond[0]) if len(beyond) else len(control)

@@ -117,7 +117,7 @@ def _scene(scene: Scene, rename: Rename) -> dict[str, Any]:
 
 
 def _single(values: Sequence[Any]) -> Any:
-  """The value itself if there is only one, else the list of values."""
+  """The value itself if there is only one, else a list."""
   return values[0] if len(values) == 1 else list(values)
 
 
@@ -126,6 +126,6 @@ def _is_picture(timeline: Timeline) -> bool:
 
 
 def _is_part(timeline: Timeline) -> bool:
-  """Whether a timeline is one whole video file, or one part of it."""
+  """Whether a timeline is one video file or a part of it."""
   scene = timeline[0]
   return len(timeline) == 1 and scene.kind == "video" and not scene.at

@@ -25,7 +25,7 @@ Sampling = Mapping[str, Any]  # config.data.sampling
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-  """The duration of a video, the time of its last frame, and its number of frames.
+  """Duration, time of the last frame, and number of frames.
 
   For a single file, `source` knows the times of its frames. Frame 0 of the extent is then frame
   `first` of the file, and second 0 is second `begin`.
@@ -39,7 +39,7 @@ class Extent:
   begin: float = dataclasses.field(default=0.0, compare=False)
 
   def times(self, numbers: np.ndarray) -> np.ndarray:
-    """The seconds of the frames with these numbers, counted from 0: f64 [n]."""
+    """The seconds of frames, f64 [n], from their numbers (from 0)."""
     if self.source is None:
       seconds = dynamic.index_times(numbers, self.frames, self.duration)
       return np.minimum(seconds, self.last)
@@ -106,7 +106,7 @@ def is_released(timeline: Timeline, sampling: Sampling | None) -> bool:
 
 
 def _released_extent(scene: Scene, probe: Probe) -> Extent:
-  """The extent of a file, or of its part t0..t1, as VideoChat-Flash computes it.
+  """VideoChat-Flash's extent of a file, or of its part t0..t1.
 
   A part ends at least 0.1 s before the end of the file. It has int(seconds * fps) frames, beginning
   with frame int(t0 * fps). fps is the mean rate, even if the rate varies.

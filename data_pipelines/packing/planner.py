@@ -84,7 +84,7 @@ class Planner:
     self._epochs = {}
 
   def row_count(self, epoch: int) -> int:
-    """The number of rows of an epoch, which is a multiple of the batch."""
+    """The rows of an epoch: a multiple of the batch."""
     return self.first_row(epoch + 1) - self.first_row(epoch)
 
   def first_row(self, epoch: int) -> int:
@@ -96,7 +96,7 @@ class Planner:
       return self._starts[epoch]
 
   def _count_rows(self, epoch: int) -> int:
-    """The number of rows of the first epoch that is not counted yet."""
+    """The rows of the first epoch that is not counted yet."""
     all_epochs_are_alike = not self.packing and not self.vary
     if epoch and all_epochs_are_alike:
       return self._starts[1]
@@ -117,7 +117,7 @@ class Planner:
     return PlanRow(number, epoch, shape, rows.samples(number_in_epoch))
 
   def epoch(self, epoch: int) -> Epoch:
-    """All rows of an epoch; those of the last two epochs are cached."""
+    """All rows of an epoch (those of two epochs are cached)."""
     with self._lock:
       if epoch not in self._epochs:
         latest = list(self._epochs)[-1:]
@@ -208,10 +208,10 @@ def with_dropout(
   layout: VisualLayout,
   demand: Demand,
 ) -> tuple[RowShape, ...]:
-  """The shapes with their lengths after every stage of visual dropout, and query positions.
+  """The shapes with their fields for visual dropout.
 
-  A row has enough query positions for the sample with the most of them, and for 1.5 times the mean
-  of a full row.
+  They are the length after every stage and the number of query positions. A row has enough query
+  positions for the sample with the most of them, and for 1.5 times the mean of a full row.
   """
   if not layout.stages:
     return tuple(shapes)
@@ -244,7 +244,7 @@ def _room_for_queries(queries: np.ndarray, segments: int) -> int:
 
 
 def smallest_shape(demand: Demand, shapes: Sequence[RowShape]) -> np.ndarray:
-  """The index of the first shape that holds each sample, or -1: i64 [samples]."""
+  """The first shape that holds each sample, or -1: i64 [samples]."""
   fits = np.stack([demand.fits(shape) for shape in shapes], axis=1)
   smallest = fits.argmax(1)
   smallest[~fits.any(1)] = -1
@@ -318,7 +318,7 @@ def fill(
 
 
 def suggest_row(demand: Demand, frames: int) -> tuple[int, int]:
-  """The size of a row, (positions, frames), that uses both of them about evenly.
+  """A row, (positions, frames), that uses both about evenly.
 
   The positions, a multiple of 128, are enough for the samples that fill `frames` frame slots. Both
   numbers are large enough for every single sample.

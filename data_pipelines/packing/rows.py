@@ -31,7 +31,7 @@ class SampleError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Materialise:
-  """A function from a PlanRow to the arrays of `spec.BATCH` (without R). It can be pickled.
+  """A picklable function: PlanRow -> the arrays of `spec.BATCH` (without R).
 
   A sample with an unreadable medium stays in its place with loss_mask 0, and is counted in num_bad;
   its other media are written. The medium is added once to `quarantine`, a JSONL file. If the medium
@@ -101,7 +101,7 @@ class Materialise:
     layout: TimelineLayout,
     writer: "_RowWriter",
   ) -> str:
-    """Writes the pixels of a timeline; returns the error of its media, or ""."""
+    """Writes the pixels of a timeline; returns its error, or ""."""
     probes = self.composer.probes
     slots = writer.take_slots(layout)
     for scene in layout.timeline:
@@ -152,7 +152,7 @@ class Materialise:
 
 @dataclasses.dataclass(frozen=True)
 class _Slots:
-  """The places of a timeline's pictures in the arrays of a row (views, not copies)."""
+  """The places of a timeline's pictures: views of the row's arrays."""
 
   pixels: np.ndarray  # [n h w 3]
   times: np.ndarray  # [n]; of frames only.
@@ -219,7 +219,7 @@ class _RowWriter:
     self.token = stop
 
   def _first_visual(self, layout: TimelineLayout, frame: int, image: int) -> int:
-    """The row of the visual table that holds the first token of a timeline.
+    """The visual-table row of a timeline's first token.
 
     frame, image: the first frame slot and image slot of the timeline.
     """
@@ -239,7 +239,10 @@ class _RowWriter:
     self.query = end
 
   def take_slots(self, layout: TimelineLayout) -> _Slots:
-    """Takes the next slots for the pictures of a timeline, and marks them as the sample's."""
+    """Takes the next slots for the pictures of a timeline.
+
+    They are marked as the sample's.
+    """
     if layout.views is None:
       return self._take_frames(layout)
     slots = slice(self.image, self.image + layout.images)

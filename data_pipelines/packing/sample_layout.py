@@ -69,7 +69,10 @@ class Composer:
 
   @property
   def vary(self) -> bool:
-    """Whether lengths differ between epochs: the text names times that are drawn anew."""
+    """Whether lengths differ between epochs.
+
+    They do if the text names times that are drawn anew in every epoch.
+    """
     if self.data["time_prompt"] == "none" or self.data["template"] == "plain":
       return False
     return self._random_phase

@@ -33,7 +33,7 @@ Place = tuple[int, int, int, int, RecordError | None]
 
 @dataclasses.dataclass
 class ParsedChunk:
-  """The good records of a chunk as columns, and a report on all its records."""
+  """The good records of a chunk as columns, and a report."""
 
   line: list[int] = dataclasses.field(default_factory=list)
   nth: list[int] = dataclasses.field(default_factory=list)

@@ -89,7 +89,10 @@ class Draws:
     self._digits = 0  # What is left of the last digest.
 
   def below(self, limit: int) -> int:
-    """A whole number from 0 to limit - 1; `limit` has at most 64 bits."""
+    """A whole number from 0 to limit - 1.
+
+    limit: a number of at most 64 bits.
+    """
     if self._digits < _ENOUGH:
       self._next_block()
     self._digits, drawn = divmod(self._digits, limit)
@@ -104,7 +107,10 @@ class Draws:
     return items[self.below(len(items))]
 
   def places(self, count: int) -> Iterator[int]:
-    """Yields the numbers 0 to count - 1 in random order, each drawn when it is needed."""
+    """Yields the numbers 0 to count - 1 in random order.
+
+    A number is drawn when it is asked for.
+    """
     remaining = list(range(count))
     for size in range(count, 0, -1):
       place = self.below(size)
@@ -112,7 +118,10 @@ class Draws:
       remaining[place] = remaining[size - 1]
 
   def sample(self, items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of the items without repetition; all of them, in random order, if there are fewer."""
+    """`count` of the items in random order, without repetition.
+
+    If there are fewer items, all of them.
+    """
     remaining = list(items)
     size = len(remaining)
     stop = size - count - 1 if size > count else 0

@@ -74,7 +74,7 @@ def per_video(
 def without_a_frame(
   table: ClipTable, rows: np.ndarray, videos: PlannedVideos
 ) -> dict[str, dict[str, float]]:
-  """The shares of scenes without a frame, and of videos with such a scene.
+  """Shares of scenes without a frame, and of videos with some.
 
   Returns number of uniform frames -> shares.
   """

@@ -170,7 +170,7 @@ def group_times(times: np.ndarray, frames_per_group: int) -> np.ndarray:
 def _written_turns(
   turns: Sequence[Turn], system: str, time_prompt: str, visuals: Sequence[VisualText]
 ) -> list[Turn]:
-  """The turns as they are written: with system turn, newlines and time sentences."""
+  """The turns with system turn, newlines and time sentences."""
   if time_prompt not in TIME_PROMPTS:
     raise ValueError(
       f"config.data.time_prompt={time_prompt!r} is unknown. Set it to one of "
@@ -187,11 +187,11 @@ def _written_turns(
 
 
 def _arranged(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
-  """Moves the only visual of a turn to the front, followed by a newline and the stripped text.
+  """Moves the only visual of a turn to the front.
 
-  This is LLaVA's rule, to the character. These turns do not change: turns that begin with their
-  visual (with or without a newline), turns with several visuals, and turns whose text contains a
-  media tag.
+  A newline and the stripped text follow it. This is LLaVA's rule, to the character. These turns do
+  not change: turns that begin with their visual (with or without a newline), turns with several
+  visuals, and turns whose text contains a media tag.
   """
   visuals = [part for part in parts if not isinstance(part, str)]
   if not visuals or parts[0] == visuals[0]:
@@ -335,7 +335,10 @@ class _Writer:
 
 
 class _TextCollector:
-  """Collects the texts that a _Writer would encode; `size` counts the other tokens."""
+  """Collects the texts that a _Writer would encode.
+
+  `size` counts the other tokens.
+  """
 
   labels = "answer_only"  # Labels do not matter for the count.
 

@@ -284,7 +284,7 @@ def _words(x: np.ndarray) -> np.ndarray:
 
 
 def _places(part: Sequence[int], start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-  """The row-major indices, in an array of `shape`, of the elements of a part.
+  """The row-major indices of a part's elements in an array of `shape`.
 
   part: the shape of the part, which begins at index `start`. The indices are in row-major order.
   """

@@ -57,7 +57,7 @@ def _copies(leaf: jax.ShapeDtypeStruct) -> int:
 
 
 def _local_sums(x: jax.Array, expected: str | int) -> dict[int, int]:
-  """Replica -> digest sum of the part that this process holds, modulo 2**64."""
+  """Replica -> digest sum of this process's part, modulo 2**64."""
   sums: dict[int, int] = {}
   boxes = list(digest.held_boxes(x))
   totals = digest.box_sums(boxes, x.shape, record.mix_of(expected))

@@ -24,7 +24,7 @@ from filax.spec import TEXT, dropout_stages
 
 
 def ladder(low: int, high: int) -> tuple[int, ...]:
-  """Sizes from `low` to `high`, each at most a quarter larger than the one before.
+  """Sizes from `low` to `high`, which grow by a quarter or less.
 
   They are 4, 5, 6 and 7 times a power of two. So a size that is rounded up takes at most 5/4 of the
   memory that it needs.
@@ -132,18 +132,16 @@ def stream(
 ) -> Generator[TokenChunk, None, None]:
   """Continues B prompts of token ids, chunk by chunk.
 
-  The first chunk is one token per row, after the prefill. The others have up to `steps` tokens per
-  row. The device computes a chunk only when it is asked for, so stopping the iteration cancels the
-  answer. The same seed gives the same tokens, whatever `steps` is.
+  The first chunk, after the prefill, has one token per row; the others have up to `steps`. A chunk
+  is computed when it is asked for, so stopping the iteration cancels the answer. The same seed
+  gives the same tokens, whatever `steps` is.
 
   table, visual_index: the visual tokens [B M D] and where they stand, one list per prompt.
   temperature: 0 is greedy. repetition_penalty: makes tokens of the prompt and of the answer less
   likely; 1 has no effect. answers: rows per prompt, which follow one another; the prompt is
   computed once. vocab: ids from this number on are never generated (default: the vocabulary of the
   model). lengths: buckets to which prompts are padded. mesh: that of the parameters (default: one
-  device).
-
-  Raises ValueError, before any chunk, for an invalid setting or a prompt beyond the context.
+  device). Raises ValueError at once for an invalid setting or a prompt beyond the context.
   """
   check_answer_settings(
     max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, answers
@@ -162,17 +160,12 @@ def stream(
     vocab=vocab,
     stop=stop,
   )
-  answering = _Answering(
-    limit=np.full(len(prompts) * answers, max_new_tokens, np.int32),
-    settings=settings,
-    seen=_seen_rows(model, prompts, index, answers) if repetition_penalty != 1 else None,
-    greedy=temperature == 0,
-    answers=answers,
-    steps=steps,
-  )
-  return _chunks(
-    language_model(model), params, padded, table, room, jax.random.key(seed), answering, mesh
-  )
+  limit = np.full(len(prompts) * answers, max_new_tokens, np.int32)
+  seen = _seen_rows(model, prompts, index, answers) if repetition_penalty != 1 else None
+  greedy = temperature == 0
+  answering = _Answering(limit, settings, seen, greedy, answers, steps)
+  key = jax.random.key(seed)
+  return _chunks(language_model(model), params, padded, table, room, key, answering, mesh)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -370,7 +363,7 @@ def language_model(model: VideoLM) -> VideoLM:
 
 
 def pad(rows: Sequence[Integers], length: int, value: int) -> np.ndarray:
-  """Lists of integers -> int32 [B length], padded with `value` on the right."""
+  """Lists of integers -> int32 [B length], padded on the right."""
   padded = np.full((len(rows), length), value, np.int32)
   for padded_row, row in zip(padded, rows, strict=True):
     padded_row[: len(row)] = row

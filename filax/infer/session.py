@@ -65,7 +65,7 @@ class Session(LoadedModel):
     return Conversation(self, video, encode_cache)
 
   def ask(self, video: VideoSource | None, text: str, *, seed: int = 0, **settings) -> str:
-    """The answer to one question about a video, or without a video (None).
+    """The answer to a question about a video, or without one (None).
 
     settings: max_new_tokens, temperature (0 is greedy), top_p, top_k, min_p, repetition_penalty and
     stop_strings, as in Conversation.ask. A setting that is None or absent has its value of
@@ -245,7 +245,7 @@ def _with_sharding(
 
 
 def find_tokenizer(path: epath.PathLike, configured: str) -> tokenizers.Tokenizer:
-  """Loads the tokenizer beside a run, or else the one that the config names.
+  """Loads the tokenizer beside a run, or else the configured one.
 
   Raises ValueError if neither exists.
   """

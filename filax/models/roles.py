@@ -23,9 +23,10 @@ Grid = tuple[int, int]  # Rows and columns of visual tokens.
 
 @runtime_checkable
 class Encoder(Protocol):
-  """A vision encoder: uint8 clips [B c h w 3] -> features [B c N E].
+  """A vision encoder.
 
-  N counts the patches of a frame, in row-major order. c is `clip`, or 1 for a still picture.
+  It maps uint8 clips [B c h w 3] to features [B c N E]. N counts the patches of a frame, in
+  row-major order. c is `clip`, or 1 for a still picture.
   """
 
   size: int  # Pixels of a picture's side.
@@ -58,7 +59,10 @@ class PatchEncoder(Encoder, Protocol):
 
 @struct.dataclass
 class Groups:
-  """Groups of frames. The groups, and the frames of each group, are in time order."""
+  """Groups of frames.
+
+  The groups, and the frames of each group, are in time order.
+  """
 
   tokens: Any  # [B G K N E]
   index: Any  # int32 [B G K]: which of the T frames of its row each frame is.
@@ -79,7 +83,10 @@ class Selector(Protocol):
 
   @property
   def representative(self) -> int:
-    """Which frame of a group represents it, from 0 to K-1; by default the middle one."""
+    """Which frame, from 0 to K-1, represents a group.
+
+    By default it is the middle one.
+    """
     return self.size // 2
 
   @abstractmethod
@@ -100,9 +107,10 @@ class Selector(Protocol):
 
 @runtime_checkable
 class Merger(Protocol):
-  """Merges the frames of a group into one set of tokens: [B G K N E] -> [B G n E].
+  """Merges the frames of a group into one set of tokens.
 
-  The defaults are for a merger whose result has as many tokens as one frame, in the same grid.
+  It maps [B G K N E] to [B G n E]. The defaults are for a merger whose result has as many tokens as
+  one frame, in the same grid.
   """
 
   # The values of config.model.merge_stage that it allows.
@@ -124,7 +132,10 @@ class Merger(Protocol):
     return grid
 
   def merge_images(self, x: Float[Array, "B I N E"]) -> Float[Array, "B I n E"]:
-    """Merges the tokens of still pictures: [B I N E] -> [B I n E]."""
+    """Merges the tokens of still pictures.
+
+    [B I N E] -> [B I n E].
+    """
     return x
 
   def flops(self, frames: int, grid: Grid, width: int) -> float:
@@ -161,7 +172,7 @@ class Projector(Protocol):
 
   @abstractmethod
   def newline_vector(self) -> Float[Array, "D"]:
-    """The vector at the end of a row of tokens, of a group, or of a video.
+    """The vector at the end of a row, group or video.
 
     It is zero if the projector has no newline.
     """
@@ -170,10 +181,11 @@ class Projector(Protocol):
 
 @runtime_checkable
 class LLM(Protocol):
-  """A decoder: embedded tokens [B L D] -> normalised hidden states [B L D].
+  """A decoder.
 
-  Visual dropout (filax.models.visual_dropout) uses only the members `blocks`, `query_key`,
-  `normalise`, `empty_cache`, `ranges` and `stages`. Without `stages`, no token is dropped.
+  It maps embedded tokens [B L D] to normalised hidden states [B L D]. Visual dropout
+  (filax.models.visual_dropout) uses only the members `blocks`, `query_key`, `normalise`,
+  `empty_cache`, `ranges` and `stages`. Without `stages`, no token is dropped.
   """
 
   width: int  # D
@@ -273,9 +285,9 @@ class LLM(Protocol):
     ...
 
   def table_logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L rows"]:
-    """float32 logits of the rows of the output table, of which there are at least `vocab`.
+    """float32 logits of all rows of the output table.
 
-    Those from `vocab` on are meaningless.
+    There are at least `vocab` rows. Those from `vocab` on are meaningless.
     """
     return self.logits(hidden)
 

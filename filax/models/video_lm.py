@@ -64,10 +64,10 @@ class VideoLM(nn.Module):
   encode_chunk: int = 0  # Clips encoded at a time; 0 = all.
 
   def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
-    """Hidden states of every place of a packed batch (filax.spec.BATCH), without visual dropout.
+    """Hidden states of every place of a packed batch (filax.spec.BATCH).
 
-    If the [R L] arrays are not in natural order, batch["place"] holds the index of each token in
-    its row.
+    No visual token is dropped. If the [R L] arrays are not in natural order, batch["place"] holds
+    the index of each token in its row.
     """
     x = self.spliced(batch)
     place = batch.get("place")
@@ -106,7 +106,7 @@ class VideoLM(nn.Module):
     return self.llm.stages
 
   def spliced(self, batch: Mapping[str, Array]) -> Float[Array, "R L D"]:
-    """The embedded text of a packed batch, with the visual tokens in their places."""
+    """The embedded text and visual tokens of a packed batch."""
     visual = self.embed(batch["frames"], batch["frame_segment_ids"] > 0, batch["images"])
     text = self.llm.embed(batch["tokens"])
     x = splice(text, visual.table, batch["visual_index"])
@@ -145,7 +145,7 @@ class VideoLM(nn.Module):
     return Visual(table, index, group_mask)
 
   def encode_frames(self, frames: UInt8[Array, "B T h w 3"], clip: int) -> Float[Array, "B T N E"]:
-    """The patch tokens of frames; each clip of `clip` frames is encoded jointly."""
+    """The patch tokens of frames, `clip` of them encoded jointly."""
     batch, total = frames.shape[:2]
     _check_clips(total, clip)
     layout = frame_layout.frame_layout((batch, total), clip)
@@ -189,7 +189,7 @@ class VideoLM(nn.Module):
     return frame_layout.unflatten(merged, batch, total // size)
 
   def _in_chunks(self, body: Callable, clips, layout: frame_layout.FrameLayout, chunk: int):
-    """Computes body(self, clips) with at most `chunk` clips per device at a time.
+    """body(self, clips), with at most `chunk` clips per device at a time.
 
     0 computes all clips at once.
     """
@@ -282,7 +282,7 @@ class VideoLM(nn.Module):
     visual_index: Int[Array, "B L"],
     queries: Int[Array, "B Q"],
   ) -> Float[Array, "layers B L"]:
-    """The mean attention of the tokens at `queries` to every place, by layer.
+    """Mean attention of the tokens at `queries` to every place.
 
     queries: places, -1 for padding. The mean is over heads and queries. A token sees itself and
     earlier tokens only, so the tokens after the last query change nothing.
@@ -301,7 +301,10 @@ class VideoLM(nn.Module):
     return self.llm.table_logits(hidden)
 
   def empty_cache(self, batch: int, slots: Sequence[int]):
-    """An empty cache of the llm, with slots[n] slots in the n-th range of layers."""
+    """An empty cache of the llm.
+
+    slots[n]: the number of slots in the n-th range of layers.
+    """
     return visual_dropout.empty_caches(self.llm, batch, slots)
 
   @property
@@ -309,7 +312,7 @@ class VideoLM(nn.Module):
     return self.llm.vocab
 
   def layout(self) -> VisualLayout:
-    """The numbers of visual tokens per group and per image, for the planner.
+    """Numbers of visual tokens per group and image, for the planner.
 
     No parameters and no devices are needed.
     """

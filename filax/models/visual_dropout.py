@@ -146,7 +146,7 @@ def empty_caches(llm: LLM, batch: int, slots: Sequence[int]) -> Any:
 
 
 def _blocks_in_chunks(llm, x, positions, cache, start: int, stop: int, chunk: int):
-  """Runs `blocks` with an empty cache, at most `chunk` places at a time."""
+  """Runs `blocks` with an empty cache, `chunk` places at a time."""
   length = x.shape[1]
   if length <= chunk:
     return llm.blocks(x, positions, None, cache, start=start, stop=stop, samples=1)

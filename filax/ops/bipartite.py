@@ -22,7 +22,7 @@ def select_frames(
   segments: int,
   size: int,
 ) -> Int[Array, "G K"]:
-  """The group of the most similar frames in every part of a video.
+  """The most similar frames in every part of a video.
 
   x: features of the T frames of one video. mask: False for padding. Returns the indices of the
   frames, int32 [G K], ascending, with K = `size`.
@@ -51,7 +51,10 @@ def select_frames(
 
 
 def _frames_of_parts(mask: Bool[Array, "T"], segments: int, least_width: int):
-  """The frames of each part: their indices, and which of them are real; both [G W]."""
+  """The frames of each part, and which of them are real.
+
+  Both are [G W].
+  """
   count = mask.sum(dtype=jnp.int32)
   frames = mask.shape[0]
   bounds = jnp.arange(segments + 1, dtype=jnp.int32) * count // segments
@@ -87,7 +90,7 @@ def merge_tokens(x: Float[Array, "N D"], target: int) -> Float[Array, "target D"
 
 
 def _merge_round(x, size, place, merged: int):
-  """Merges `merged` of the tokens at even places into tokens at odd places.
+  """Merges `merged` of the even tokens into odd tokens.
 
   Returns the new x, size and place. They have the remaining even tokens first, then the odd tokens.
   """

@@ -109,10 +109,11 @@ def assign(
   mask: Bool[Array, "T"],
   centers: Float[Array, "C D"],
 ) -> tuple[Int[Array, "T"], Float[Array, "T"]]:
-  """The cluster of every frame, and the frame's squared distance to the centre.
+  """The cluster of every frame, and its squared distance.
 
-  An empty cluster takes the frame that is farthest from its centre (sklearn's rule), as long as
-  there are frames that differ from their centre.
+  The distance is that of the frame to the centre of its cluster. An empty cluster takes the frame
+  that is farthest from its centre (sklearn's rule), as long as there are frames that differ from
+  their centre.
 
     owner = [0 0 0 2], distance = [1 5 2 0], cluster 1 is empty  ->  owner = [0 1 0 2]
   """
@@ -158,7 +159,7 @@ def representatives(
   mask: Bool[Array, "T"],
   centers: Float[Array, "C D"],
 ) -> Int[Array, "C"]:
-  """The frame nearest to the centre of each cluster, int32 [C] in time order.
+  """The frame nearest to each centre, int32 [C] in time order.
 
   The frames are distinct, because each frame belongs to one cluster. If clusters stay empty, as in
   a still video, `fill` adds other frames.
@@ -260,7 +261,10 @@ SEEDS = {"farthest": farthest, "random": random, "kmeans++": plus_plus}
 
 
 def seeding(name: str) -> Callable[..., Float[Array, "C D"]]:
-  """The function of a name in SEEDS: (x, mask, count, key) -> centres."""
+  """The function of a name in SEEDS.
+
+  (x, mask, count, key) -> centres.
+  """
   if name not in SEEDS:
     raise ValueError(
       f"Selector kmeans knows no seeds {name!r}. Set seeds in config.infer.selector (or "

@@ -111,9 +111,10 @@ def ranked_logits(
   top_k,
   min_p=0.0,
 ) -> tuple[Float[Array, "B V"], Int[Array, "B V"]]:
-  """Logits divided by the temperature, in descending order, and the token of every rank.
+  """Scaled logits in descending order, and the token of every rank.
 
-  The logits of tokens that are cut off are -inf. The cuts, in this order:
+  The logits are divided by the temperature. The logits of tokens that are cut off are -inf. The
+  cuts, in this order:
 
     top_k  keeps the k largest logits; 0 keeps all
     top_p  keeps the fewest tokens whose probabilities add up to at least top_p
@@ -140,5 +141,8 @@ def ranked_logits(
 
 
 def _column(setting):
-  """A setting (one number, or one per row) as a column that broadcasts over [B V]."""
+  """A setting as a column that broadcasts over [B V].
+
+  The setting is one number, or one per row.
+  """
   return jnp.reshape(setting, (-1, 1))

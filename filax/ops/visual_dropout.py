@@ -114,7 +114,9 @@ def keep_attended(
   scores: Float[Array, "R L"],
   keep: Int[Array, "R S"],
 ) -> Bool[Array, "R L"]:
-  """Keeps the visual tokens with the highest scores: keep[s - 1] of segment s.
+  """Keeps the visual tokens with the highest scores.
+
+  Segment s keeps keep[s - 1] of them.
 
   A tie goes to the lower place. Text is always kept.
   """
@@ -144,7 +146,7 @@ def attention_scores(
   kv_at: tuple[Int[Array, "R L"], Int[Array, "R L"]],
   block: int = 4,
 ) -> Float[Array, "R L"]:
-  """The mean attention that each place receives from the queries of its segment.
+  """The mean attention of a segment's queries to each place.
 
   Returns float32 without gradient. For every query and head, the softmax is taken over all keys
   that the query sees. The result is the mean over the heads and over the queries of the segment.
@@ -294,7 +296,7 @@ def _attention_sum(q, segment, place, k, kv_at) -> Float[Array, "R L"]:
 
 
 def _ordinals(row: Row, segments: int):
-  """The index of each visual token in its segment, and the segment's number of them.
+  """Index of each visual token in its segment, and their number.
 
   Both are [R L].
   """
@@ -325,7 +327,7 @@ def _with_text(row: Row, picked):
 
 
 def _rank(mask) -> Int[Array, "R L"]:
-  """The index of each True place among the True places of its row.
+  """Index of each True place among those of its row.
 
   A False place has the index of the last True place before it.
   """

@@ -16,7 +16,7 @@ from filax.parallel.rules import constrain
 
 
 class FrameLayout(NamedTuple):
-  """How many groups of devices share the rows, and how many share the time of a row."""
+  """Numbers of device groups along the rows and along time."""
 
   rows: int  # Groups of devices along the rows.
   parts: int  # Groups of devices along time.

@@ -134,7 +134,10 @@ def _opposite(preferences: Preferences) -> Preferences:
 
 
 def _points(question: BlindQuestion, preferences: Preferences) -> float:
-  """The expected score, if an option is drawn from those with the highest preference."""
+  """The expected score of the preferred option.
+
+  If several options have the highest preference, one of them is drawn.
+  """
   count = len(question.options)
   if preferences is None:
     return 1 / count

@@ -35,7 +35,7 @@ def fold_of(key: str) -> int:
 
 
 def _folds(questions: Sequence[BlindQuestion]) -> np.ndarray | None:
-  """The fold of each question, int [questions]; None if there are too few videos."""
+  """The fold of each question; None for too few videos."""
   if len({question.key for question in questions}) < LEAST_VIDEOS:
     return None
   return np.array([fold_of(question.key) for question in questions])
@@ -63,7 +63,7 @@ def word_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
 
 
 def _centred_target(question: BlindQuestion) -> np.ndarray:
-  """1 for the right option and 0 for the others, minus the mean."""
+  """1 for the right option, else 0, minus the mean."""
   target = np.full(len(question.options), -1 / len(question.options))
   target[question.right] += 1
   return target
@@ -100,7 +100,7 @@ def affix_features(text: str) -> np.ndarray:
 
 
 def order_preferences(questions: Sequence[BlindQuestion], features: Features) -> list[Preferences]:
-  """Preferences of a model that learns, from right orders, when items usually happen."""
+  """Preferences by the usual time of items, learned from right orders."""
   folds = _folds(questions)
   usable = list(map(_has_order, questions))
   if folds is None or not any(usable):
@@ -133,7 +133,7 @@ def _has_order(question: BlindQuestion) -> bool:
 
 
 def _predicted(items: Sequence[np.ndarray], folds: np.ndarray, target: np.ndarray) -> np.ndarray:
-  """The prediction for every item, by a model that learned from the other folds."""
+  """Predictions for every item by a model of the other folds."""
   rows = SparseRows(items)
   predicted = np.zeros(len(rows))
   for fold in range(FOLDS):
@@ -144,7 +144,7 @@ def _predicted(items: Sequence[np.ndarray], folds: np.ndarray, target: np.ndarra
 
 
 def _agreement(option: str, times: np.ndarray) -> float:
-  """How well the order of an option agrees with the predicted times of the items."""
+  """How well an option agrees with the predicted times of items."""
   order = order_of(option)
   if sorted(order) != list(range(1, len(times) + 1)):
     return -np.inf
@@ -154,7 +154,7 @@ def _agreement(option: str, times: np.ndarray) -> float:
 
 
 def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
-  """Preferences of a model that learns, from right spans, when events usually happen."""
+  """Preferences by the usual time of events, learned from right spans."""
   folds = _folds(questions)
   middles = dict[int, np.ndarray]()
   for number, question in enumerate(questions):
@@ -176,7 +176,7 @@ def span_preferences(questions: Sequence[BlindQuestion]) -> list[Preferences]:
 
 
 def _middles(question: BlindQuestion) -> np.ndarray | None:
-  """The middles of the offered spans, as shares of the length of the video."""
+  """The middles of the offered spans, as shares of the length."""
   spans = list(map(span_of, question.options))
   if None in spans:
     return None

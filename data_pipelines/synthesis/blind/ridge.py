@@ -17,7 +17,10 @@ _ENOUGH = 1e-6  # The solver stops at this share of the first squared residual.
 
 
 class SparseRows:
-  """A sparse matrix whose rows have equal values at some columns, and length 1."""
+  """A sparse matrix.
+
+  A row has equal values at some columns, and length 1.
+  """
 
   def __init__(self, rows: Iterable[np.ndarray]):
     columns = [row % COLUMNS for row in rows]
@@ -57,7 +60,7 @@ def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def fit_ridge(rows: SparseRows, target: np.ndarray, used: np.ndarray, ridge: float) -> np.ndarray:
-  """The weights f64 [COLUMNS] that fit `target` on the rows where `used` is True."""
+  """The weights f64 [COLUMNS] that fit `target` on the `used` rows."""
   mask = used.astype(np.float64)
   weights = np.zeros(COLUMNS)
   residual = rows.transposed(target * mask)

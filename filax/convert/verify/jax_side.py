@@ -79,7 +79,7 @@ def encoder_outputs(encoder, params: Params, frames, stages: bool) -> compare.Ar
 
 
 def jit_method(module, method=None):
-  """Compiles a method of a module as a function (params, x) -> output."""
+  """Compiles a module's method as a function (params, x) -> output."""
 
   def apply(params: Params, x):
     return module.apply({"params": params}, x, method=method)
@@ -88,7 +88,7 @@ def jit_method(module, method=None):
 
 
 def visual_tokens(model, params: Params, frames: np.ndarray):
-  """The visual tokens of the frames that the llm reads, newlines included: [M D]."""
+  """The llm's visual tokens of frames, newlines included: [M D]."""
   table = visual_table(model, params, jnp.asarray(frames))
   groups = len(frames) // model.selector.size
   order = video_order(groups, model.layout())
@@ -97,7 +97,7 @@ def visual_tokens(model, params: Params, frames: np.ndarray):
 
 
 def visual_table(model, params: Params, frames):
-  """The visual tokens of all groups, followed by the newline vector: [M D]."""
+  """The visual tokens of all groups, then the newline vector: [M D]."""
   no_images = jnp.zeros((1, 0, *frames.shape[1:]), jnp.uint8)
   mask = jnp.ones((1, len(frames)), bool)
 
@@ -131,7 +131,7 @@ def llm_outputs(llm, params: Params, tokens, table, stages: bool) -> compare.Arr
 
 
 def splice_visual(llm, tokens, table):
-  """Embeds tokens, and inserts `table` after the first quarter of them: [1 L D]."""
+  """Embedded tokens with `table` after their first quarter: [1 L D]."""
   x = llm.embed(tokens)
   if table is None:
     return x
@@ -161,7 +161,7 @@ def layer_outputs(llm, params: Params, tokens, table) -> compare.Arrays:
 
 
 def layer_params(params: Params, layer: int) -> dict[str, Any]:
-  """The parameters of one layer, as those of a model of depth 1."""
+  """The parameters of a model of depth 1 with this layer."""
   layers = jax.tree.map(lambda x: x[layer : layer + 1], params["layers"])
   return dict(params) | {"layers": layers}
 

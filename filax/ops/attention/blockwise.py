@@ -92,10 +92,11 @@ _attend.defvjp(_forward, _backward)
 
 
 def with_lse(q, k, v, q_at: At, kv_at: KeysAt, block: int = 0):
-  """Attention output f32 [B L H d] and log-sum-exp f32 [B L H], tile by tile.
+  """Attention output and log-sum-exp, tile by tile.
 
-  A query without keys gives (0, MASKED). Let m be the largest score so far. Each tile first scales
-  the sums of the tiles before it by exp(m_before - m), and then adds its own terms:
+  Returns (output f32 [B L H d], log-sum-exp f32 [B L H]). A query without keys gives (0, MASKED).
+  Let m be the largest score so far. Each tile first scales the sums of the tiles before it by
+  exp(m_before - m), and then adds its own terms:
 
     total = total · exp(m_before - m) + sum exp(score - m)
     out   = out   · exp(m_before - m) + sum exp(score - m) · v

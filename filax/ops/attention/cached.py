@@ -22,10 +22,10 @@ def cached(
   v: Float[Array, "*BK S d"],
   q_at: tuple[Int[Array, "B L"], Int[Array, "B L"]],
 ) -> Float[Array, "B L H d"]:
-  """Attention of the queries at `q_at` = (segment, place), where every segment is 1.
+  """Attention of the queries at `q_at` = (segment, place).
 
-  attend: the kernel for more than one query per row. `*BK` are the axes B K, or one axis of their
-  product.
+  Every segment is 1. attend: the kernel for more than one query per row. `*BK` are the axes B K, or
+  one axis of their product.
   """
   if q.shape[1] == 1:
     return one_query(q, k, v, q_at[1])

@@ -72,10 +72,11 @@ def cut_keys(kv_at: KeysAt, size: int) -> Blocks:
 
 
 def schedule(q_at: Blocks, kv_at, rows: int) -> Schedule:
-  """The schedule for blocks of queries [B n l] and blocks of keys [B m b].
+  """The schedule for blocks of queries and of keys.
 
-  Groups of `rows` rows share a schedule, so the arrays of the result begin with [B/rows n]. A tile
-  of a group is empty (or full) if it is empty (or full) in every row of the group.
+  q_at, kv_at: (segment, place) of the queries [B n l] and keys [B m b]. Groups of `rows` rows share
+  a schedule, so the arrays of the result begin with [B/rows n]. A tile of a group is empty (or
+  full) if it is empty (or full) in every row of the group.
   """
   empty, full = _kinds(q_at, kv_at)
   _, blocks, key_blocks = empty.shape
@@ -126,7 +127,7 @@ def segment_range(segment: Int[Array, "B n b"]) -> tuple[Int[Array, "B n"], Int[
 
 
 def visit(schedule: Schedule, step: Callable, carry):
-  """Calls `step` for the full and the partial tiles of one block of queries.
+  """Calls `step` for the tiles of one block of queries.
 
   `step(block of keys, carry, masked)` returns the next carry. Full tiles are visited first, with
   masked=False.
@@ -144,7 +145,7 @@ def visit(schedule: Schedule, step: Callable, carry):
 
 
 def varying_like(x, tree):
-  """Marks x as varying over the mesh axes over which the arrays of `tree` vary.
+  """Marks x as varying over the mesh axes of `tree`.
 
   shard_map requires this of the carry of a loop. Adding a zero from each array does it; the
   compiler removes the sum.
