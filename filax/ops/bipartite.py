@@ -9,6 +9,7 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from filax.ops.even_and_odd import even_and_odd
 from filax.ops.history import unit_vectors
 from filax.ops.uniform import real_first
 
@@ -41,13 +42,12 @@ def select_frames(
   frame = slots[jnp.minimum(rank, frames - 1)]  # [G W]
   frame = frame.astype(jnp.int32)
   unit = unit_vectors(x)[frame]  # [G W D]
-  even = unit[:, ::2]
-  odd = unit[:, 1::2]
+  even, odd = even_and_odd(unit, axis=1)
+  even_is_real, odd_is_real = even_and_odd(real, axis=1)
   cosine = jnp.einsum("GaD,GbD->Gab", even, odd, precision=EXACT)
-  cosine = jnp.where(real[:, None, 1::2], cosine, _NEVER)
+  cosine = jnp.where(odd_is_real[:, None], cosine, _NEVER)
   cosine, companion = lax.top_k(cosine, companions)  # [G a size-1]
-  is_real = real[:, ::2]
-  total = jnp.where(is_real, cosine.sum(-1), -jnp.inf)  # [G a]
+  total = jnp.where(even_is_real, cosine.sum(-1), -jnp.inf)  # [G a]
   best = jnp.argmax(total, axis=-1)
   best = best[:, None]  # [G 1]
   companion = jnp.take_along_axis(companion, best[..., None], axis=1)
@@ -85,7 +85,8 @@ def _merge_round(x, size, place, merged: int):
   The result has the remaining even tokens first, then the odd tokens.
   """
   unit = lax.stop_gradient(unit_vectors(x))
-  cosine = jnp.einsum("aD,bD->ab", unit[::2], unit[1::2], precision=EXACT)
+  even, odd = even_and_odd(unit)
+  cosine = jnp.einsum("aD,bD->ab", even, odd, precision=EXACT)
   similarity = cosine.max(-1)
   order = jnp.argsort(-similarity, stable=True)  # Of even places, the most similar first.
   source = 2 * order[:merged]
