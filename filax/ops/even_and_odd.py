@@ -9,7 +9,7 @@ from jaxtyping import Array, Shaped
 def even_and_odd(
   x: Shaped[Array, "..."], axis: int = 0
 ) -> tuple[Shaped[Array, "..."], Shaped[Array, "..."]]:
-  """The elements at the even and at the odd places of an axis.
+  """An axis, split into its even and its odd places.
 
   The same as slices with a step of 2, but written without a step: when a product reads a slice with
   a step of a reshaped array, XLA for GPUs aborts (jax 0.11.2: a failed check in
