@@ -9,6 +9,7 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from filax.ops.even_and_odd import even_and_odd
 from filax.ops.history import unit_vectors
 from filax.ops.uniform import real_first
 
@@ -35,12 +36,12 @@ def select_frames(
   companions = size - 1
   frame, is_real = _frames_of_parts(mask, segments, least_width=2 * companions)  # [G W]
   unit = unit_vectors(x)[frame]  # [G W D]
-  even = unit[:, ::2]
-  odd = unit[:, 1::2]
+  even, odd = even_and_odd(unit, axis=1)
+  even_is_real, odd_is_real = even_and_odd(is_real, axis=1)
   cosine = jnp.einsum("GaD,GbD->Gab", even, odd, precision=EXACT)
-  cosine = jnp.where(is_real[:, None, 1::2], cosine, _NEVER)
+  cosine = jnp.where(odd_is_real[:, None], cosine, _NEVER)
   cosine, companion = lax.top_k(cosine, companions)  # [G a size-1]
-  total = jnp.where(is_real[:, ::2], cosine.sum(-1), -jnp.inf)  # [G a]
+  total = jnp.where(even_is_real, cosine.sum(-1), -jnp.inf)  # [G a]
   best = jnp.argmax(total, axis=-1)
   best = best[:, None]  # [G 1]
   companion = jnp.take_along_axis(companion, best[..., None], axis=1)
@@ -95,7 +96,8 @@ def _merge_round(x, size, place, merged: int):
   Returns the new x, size and place. They have the remaining even tokens first, then the odd tokens.
   """
   unit = lax.stop_gradient(unit_vectors(x))
-  cosine = jnp.einsum("aD,bD->ab", unit[::2], unit[1::2], precision=EXACT)
+  even, odd = even_and_odd(unit)
+  cosine = jnp.einsum("aD,bD->ab", even, odd, precision=EXACT)
   similarity = cosine.max(-1)
   order = jnp.argsort(-similarity, stable=True)  # Even tokens, the most similar first.
   source = 2 * order[:merged]

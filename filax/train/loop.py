@@ -351,7 +351,7 @@ class Loop:
 
   def _save(self, state: TrainState, row: int) -> None:
     """Copies the state off the devices; it is written in the background."""
-    with self._hooks.around(SAVE):
+    with self._hooks.around(SAVE), jax.transfer_guard("allow"):
       saved_state = self._saved_state(state)
       self._saved.save(saved_state, row, self._fingerprint, self._config)
     self._saved_at = self.done
