@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run, from first step to last.
 
-The loop dispatches a step to the devices. While the step runs, it fetches the next rows and looks at
-the metrics of the step before. Then it saves if a checkpoint is due, evaluates if a hook wants to,
-and saves again if the score is the best so far. The devices have a queue of two steps. If a step
-takes long, the queue has one, so that a run that is stopped need not wait for a second step.
+The loop dispatches a step to the devices. While the step runs, it fetches the next rows and looks
+at the metrics of the step before. Then it saves if a checkpoint is due, evaluates if a hook wants
+to, and saves again if the score is the best so far. The devices have a queue of two steps. If a
+step takes long, the queue has one, so that a run that is stopped need not wait for a second step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +69,6 @@ def train_pipeline(
   """Trains config.model on the rows of `pipeline`.
 
   The same call starts, resumes and finishes a run: steps of earlier calls are not repeated.
-
   config: a ConfigDict (configs/common.py). workdir: receives checkpoints/, config.json,
   metrics.jsonl and tensorboard/. costs: costs(model, shapes, rates) are the FLOPs that MFU counts.
   devices: those of config.mesh (default: all devices). ingredients: those of the pipeline's plan,
