@@ -54,9 +54,9 @@ SIZES: dict[str, dict[str, Any]] = {
     answer=dict(encoder="tiny", frames=16, part=8, tokens=4),
   ),
 }
-MEMORY_SHARE = 0.93  # Of the device's memory that jax takes.
+MEMORY_SHARE = 0.93  # The share of the device's memory that jax takes.
 ROUNDS = 5
-REMAT = "attn_mlp"  # Of the train steps; sure to fit in the `gib` of each.
+REMAT = "attn_mlp"  # For train steps; it certainly fits in the `gib` of each.
 SLOW = 3.0  # Seconds of a round from which three rounds are enough.
 
 

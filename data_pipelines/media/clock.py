@@ -79,7 +79,7 @@ class DisplayOrder:
   def __init__(self, step: float):
     self.step = step
     self.times: list[int] = []
-    self.place = -1  # Of the last frame, in `times`.
+    self.place = -1  # Index of the last frame in `times`.
 
   def feed(self, ticks: int) -> None:
     """Records the time of a packet that is sent to the decoder."""

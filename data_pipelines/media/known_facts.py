@@ -14,7 +14,7 @@ from data_pipelines.media.facts_store import row_digest
 from data_pipelines.media.open import MediaError, file_path, identity
 from data_pipelines.media.probe import Probe
 
-_KEYS = 500  # Of a query; old versions of SQLite take at most 999.
+_KEYS = 500  # The keys of a query; old versions of SQLite take at most 999.
 PATH = "path:"  # Prefix of keys for the last facts of a path; other keys are identities.
 
 

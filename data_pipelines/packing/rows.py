@@ -53,7 +53,7 @@ class Materialise:
   limits: Limits = LIMITS
   blank: bool = False
   seq_slice: tuple[int, int] = (0, 1)
-  resize: str = "squash"  # Of frames, as in video.read_frames.
+  resize: str = "squash"  # How frames are resized, as in video.read_frames.
 
   def __call__(self, row: PlanRow) -> Row:
     shape = self.shapes[row.shape]

@@ -40,7 +40,7 @@ class ParsedChunk:
   start: list[int] = dataclasses.field(default_factory=list)
   stop: list[int] = dataclasses.field(default_factory=list)
   media: list[tuple[int, ...]] = dataclasses.field(default_factory=list)  # Indices into `names`.
-  names: list[str] = dataclasses.field(default_factory=list)  # Of media, in order of first use.
+  names: list[str] = dataclasses.field(default_factory=list)  # Media, in order of first use.
   report: ManifestReport = dataclasses.field(default_factory=ManifestReport)
   excluded: int = 0
   videos: bool = False  # Whether a sample shows a video.

@@ -96,7 +96,7 @@ class LongVideoResult:
   was_complete: bool = False  # Whether nothing was left to do.
   figures: dict[str, Any] = dataclasses.field(default_factory=dict)
   bad: list[BadRecord] = dataclasses.field(default_factory=list)
-  manifests: list[str] = dataclasses.field(default_factory=list)  # Of the training split.
+  manifests: list[str] = dataclasses.field(default_factory=list)  # Manifests of the training split.
 
 
 @dataclasses.dataclass
@@ -104,7 +104,7 @@ class SplitPlan:
   """The long videos of a split, and the rows of its clips."""
 
   name: str
-  prefix: str  # Of the ids.
+  prefix: str  # The beginning of all ids.
   rows: np.ndarray
   videos: PlannedVideos
 

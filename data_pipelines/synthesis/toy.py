@@ -38,7 +38,8 @@ SPLITS = dict(  # Each split has its own random stream.
 )
 _VIRTUAL_PER_VIDEO = 24
 _TINY_VIDEOS = 6
-_TOKENIZER_RECORDS = 2000  # Of stage 2: enough, because words repeat.
+# Records of stage 2 that train the tokenizer: enough, because words repeat.
+_TOKENIZER_RECORDS = 2000
 
 Job = tuple[str, int]  # A split, and the index of a video in it.
 

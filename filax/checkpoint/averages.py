@@ -10,7 +10,7 @@ from collections.abc import Container
 
 AVERAGE = "average"  # Tree of a checkpoint.
 PARAMS = "params"
-DTYPE = "float32"  # Of every average.
+DTYPE = "float32"  # The dtype of all averages.
 
 _LAST_VALUES: set[bool] = set()  # Holds True once `read_last_values` was called.
 

@@ -8,7 +8,7 @@ from filax.convert import config_in
 from filax.convert.llm_config_out import ExportVocabulary, llm_config
 from filax.models import components
 
-RUN_KEYS = (  # Of config.data.
+RUN_KEYS = (  # Keys of config.data that an export needs.
   "template",
   "system",
   "labels",

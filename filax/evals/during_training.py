@@ -57,7 +57,7 @@ class TrainingEvaluations(Hook):
   def __init__(self, evaluations: Sequence[PlannedEvaluation]):
     self._evaluations = tuple(evaluations)
     self._rows: dict[str, HeldOutRows] = {}  # Name of a manifest -> its packed rows.
-    self._results: dict[str, Result] = {}  # Of the evaluations of the newest step.
+    self._results: dict[str, Result] = {}  # Results of the newest step.
     self._failed = 0
 
   def begin(self, run: RunFacts) -> None:

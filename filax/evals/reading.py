@@ -45,7 +45,7 @@ class ReadGroup:
 
   examples: list[Example]
   media: list[ReadMedium]
-  seconds: float  # Of decoding, summed over threads.
+  seconds: float  # Seconds of decoding, summed over threads.
 
 
 @dataclasses.dataclass(frozen=True)

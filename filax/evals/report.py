@@ -21,7 +21,7 @@ COPIED = (  # Fields of result.json that a report repeats.
 class ReportedRun(NamedTuple):
   """An evaluation of a report."""
 
-  name: str  # Of the checkpoint's run; it is the same for all its benchmarks.
+  name: str  # Name of the checkpoint's run, the same for all its benchmarks.
   results: Results
 
 

@@ -31,7 +31,7 @@ from filax.infer.text_stream import TextStream
 from filax.infer.video import frame_unit
 
 DROPS = ("oldest", "attended")
-SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p")  # Of an answer.
+SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k", "min_p")  # Settings of an answer.
 MANY = 32  # Frames that are encoded at a time, if at least this number waits.
 KEPT_SHARE = 0.75  # When the budget is full, this share of it is kept, so that drops are rare.
 NEWEST_SHARE = 0.25  # This share of the kept groups, the newest, is never dropped by attention.
@@ -100,7 +100,7 @@ class LiveSession:
     self._times: list[np.ndarray] = []  # Seconds [K] of the frames of each group held.
     self._frames = 0
     self._dropped = 0
-    self._seconds = 0.0  # Of the newest frame read.
+    self._seconds = 0.0  # Time of the newest frame in the cache.
     self._newline: Any = None  # Its row of a visual table, [1 1 D], after the first clip.
     self._probe = ""  # The last question, whose attention decides.
     self._cache = LiveCache(self.loaded, self.budget.slots)

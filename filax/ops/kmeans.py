@@ -218,7 +218,7 @@ def farthest(x, mask, count: int, key) -> Float[Array, "C D"]:
   first = jnp.argmin(jnp.where(mask, from_mean, jnp.inf))
 
   def pick_next(state, _):
-    distance, index = state  # Of each frame to its nearest seed; the index of the newest seed.
+    distance, index = state  # Distances to the nearest seed; index of the newest seed.
     from_newest = jnp.square(x - x[index]).sum(-1)
     distance = jnp.minimum(distance, from_newest)
     candidates = jnp.where(mask, distance, -1)

@@ -248,7 +248,7 @@ class Loop:
     self._newest: metrics.DeviceScalar | None = None  # The loss of the newest step.
     self._saved_at = run.first
     self._looked_at = 0.0
-    self._step_seconds = math.inf  # Of the newest step whose metrics came.
+    self._step_seconds = math.inf  # Seconds of the newest step with metrics.
 
   def train(self, state: TrainState, row: int, fetcher: Fetcher) -> tuple[TrainState, int]:
     """Runs steps until the last one or a signal, and saves checkpoints.

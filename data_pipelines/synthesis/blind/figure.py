@@ -8,7 +8,7 @@ from data_pipelines.synthesis.blind.attack_set import AttackedGroup, AttackResul
 from filax import files
 
 _BAR_COLOUR = "#4878a8"
-_ABOVE_COLOUR = "#c04040"  # Of scores above the limit.
+_ABOVE_COLOUR = "#c04040"  # For scores above the limit.
 _COLUMNS = 3  # The most panels side by side.
 _BAR_INCHES = 0.19
 _PANEL_WIDTH = 5.2  # Inches.

@@ -10,7 +10,8 @@ import re
 
 Span = tuple[float, float]  # Start and end in seconds.
 
-EXAMPLE = "a specific example is : 20.8 - 30.0 seconds"  # Of another prompt; removed.
+# An example in a prompt. Answers may repeat it, so it is removed.
+EXAMPLE = "a specific example is : 20.8 - 30.0 seconds"
 KEYWORDS = ("start", "end", "happen")
 _PIECES = re.compile(r"[!?\n]")
 _DASH = r"\s*+[\u2013-]\s*+"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from filax.evals.metrics.options import LETTERS
 
 PUNCTUATION = ",.!?;:'"
-FEWEST_WORDS = 6  # Of an answer in which the options' texts are looked for.
+FEWEST_WORDS = 6  # In shorter answers, the texts of options are not looked for.
 
 
 def mmmu_letter(text: str, options: Sequence[str]) -> str | None:
