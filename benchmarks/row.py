@@ -84,7 +84,7 @@ def all_rows() -> dict[str, BenchmarkRow]:
 def chosen_rows(names: Sequence[str]) -> list[BenchmarkRow]:
   """The rows of some names, or of names that begin so.
 
-  Without names, all rows. Raises ValueError for a name that no row has.
+  Without names, these are all rows. Raises ValueError for a name that no row has.
   """
   rows = all_rows()
   if not names:

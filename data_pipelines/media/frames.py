@@ -121,7 +121,7 @@ def read_all(
 ) -> Frames:
   """All frames uint8 [n size size 3] and their times float64 [n].
 
-  Takes n·size²·3 bytes of memory.
+  They take n·size²·3 bytes of memory.
   """
   shown_frames = walk(media, size, resize=resize, limits=limits, fps=fps)
   seconds, frames = zip(*shown_frames, strict=True)

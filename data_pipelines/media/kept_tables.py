@@ -50,7 +50,7 @@ class KeptTables:
   def read_table(self, key: Hashable, read: Callable[[], Batches]) -> pa.Table:
     """Reads and keeps a table.
 
-    Tables asked for longest ago go first.
+    When there is no room, the table that was not used for the longest time is dropped.
     """
     with self._lock:
       while len(self._kept) >= self._count:

@@ -47,7 +47,7 @@ class KnownFacts:
   def _rows(self, keys: Sequence[str]) -> dict[str, str]:
     """The facts of known keys, as JSON.
 
-    None of a damaged file.
+    A damaged file gives none.
     """
     rows: dict[str, str] = {}
     try:

@@ -18,7 +18,7 @@ _LAST_VALUES: set[bool] = set()  # Holds True once `read_last_values` was called
 def read_last_values() -> None:
   """Reads the values of the last step in place of averages.
 
-  For the rest of this process.
+  This holds for the rest of the process.
   """
   _LAST_VALUES.add(True)
 

@@ -130,7 +130,7 @@ class Lease:
   ) -> bool:
     """Takes the lease from a holder that has ended.
 
-    False to continue waiting. Raises Held if the holder still runs.
+    Returns False if it must continue waiting. Raises Held if the holder still runs.
     """
     if holder is not None and owner.is_alive(holder):
       raise self._held(str(holder))

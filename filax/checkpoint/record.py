@@ -151,7 +151,7 @@ def matches(expected: str | int, dtype: Any, shape: Sequence[int], total: int) -
 def mix_of(expected: str | int) -> digest.Mix | None:
   """The function that sums a block for the digest `expected`.
 
-  None for the current format.
+  It is None for the current format.
   """
   return digest.linear_sum if isinstance(expected, int) else None
 

@@ -209,7 +209,7 @@ def build_video_lm(config: Section, selector: Section | None = None):
 def parameter_shapes(model) -> dict[str, Any]:
   """The parameters of a VideoLM as a tree of ShapeDtypeStructs.
 
-  Uses no device.
+  No device is used.
   """
   import jax
 
@@ -235,7 +235,7 @@ def _shapes(model) -> dict[str, Any]:
 def dense_kernels(model) -> dict[str, "DenseKernel"]:
   """Path -> the kernel of every `Dense` of a VideoLM.
 
-  Uses no device.
+  No device is used.
   """
   from flax import linen as nn
   import jax

@@ -312,7 +312,7 @@ def _pick(x, block):
 def _add(x, block, added):
   """Adds to block number `block` of x [m ...].
 
-  In place within a loop.
+  In a loop, the addition is in place.
   """
   return lax.dynamic_update_index_in_dim(x, _pick(x, block) + added, block, 0)
 

@@ -41,7 +41,7 @@ def padded_text(text: str) -> str:
 def option_positions(text: str, options: Sequence[str]) -> dict[str, int]:
   """Letter -> last position of its option's words in a longer text.
 
-  {} for short texts.
+  It is {} for short texts.
   """
   if len(text.split()) < FEWEST_WORDS:
     return {}
