@@ -48,7 +48,11 @@ def chat_parser() -> argparse.ArgumentParser:
   add("--temperature", type=options.number(), help="0 is greedy; default: config.infer's")
   add("--top-p", type=options.number(high=1, above=True), help="default: config.infer.top_p")
   add("--top-k", type=options.whole_number(1), help="default: all")
-  add("--min-p", type=options.number(high=1), help="drop tokens below this part of the likeliest")
+  add(
+    "--min-p",
+    type=options.number(high=1),
+    help="drop tokens below this share of the probability of the likeliest",
+  )
   add(
     "--repetition-penalty",
     type=options.number(above=True),

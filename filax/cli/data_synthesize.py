@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     type=options.whole_number(0),
     default=0,
     metavar="FRAMES",
-    help="only scenes that so many uniform frames cannot miss [0: all]",
+    help="use only scenes that this many uniform frames cannot miss [0: all]",
   )
   add("--passes", type=options.whole_number(1), default=3, help="most uses of a clip [3]")
   add(

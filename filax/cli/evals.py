@@ -86,7 +86,7 @@ def evals_parser() -> argparse.ArgumentParser:
   add("--list", action="store_true", help="print the benchmarks and their protocols")
   _add_questions(parser)
   add("--selector", help="kmeans, uniform, ...; default: the checkpoint's config.infer.selector")
-  add("--frames", type=options.whole_number(1), help="at most so many frames of a video")
+  add("--frames", type=options.whole_number(1), help="the most frames of a video")
   add("--yarn", type=options.number(1), help="extend the context by this factor")
   add("--dropout", default="", help="visual dropout: off, a preset, or layer:kind:ratio,...")
   add("--blind", action="store_true", help="show grey pictures: what words alone give away")
@@ -106,7 +106,7 @@ def evals_parser() -> argparse.ArgumentParser:
   add(
     "--out",
     default="",
-    help="folder for result.json, answers.jsonl and page.html; the same command goes on from it",
+    help="folder for result.json, answers.jsonl and page.html; the same command continues from it",
   )
   add("--json", action="store_true", help="print the result as JSON, without the answers")
   return parser
@@ -121,7 +121,7 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
   add("--manifest", default="", help="questions of your own, in the format of the training data")
   add("--root", default="", help="folder of the media; default: that of the questions")
   add("--allow-missing", action="store_true", help="ask about what is there; count the rest")
-  add("--limit", type=options.whole_number(1), help="ask only so many questions")
+  add("--limit", type=options.whole_number(1), help="ask only this many questions")
 
 
 def process_share(text: str) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def watch_parser() -> argparse.ArgumentParser:
     "--speed", type=options.number(), default=1.0, help="of a file: 2 is twice, 0 does not wait (1)"
   )
   add("--question", help=f"ask this; default with --every: {QUESTION!r}")
-  add("--every", type=options.number(above=True), help="ask again after so many seconds of video")
+  add("--every", type=options.number(above=True), help="ask again after this many seconds of video")
   add("--tokens", type=options.whole_number(1), help="visual tokens held; default: 16,384 or less")
   add("--drop", choices=("oldest", "attended"), default="oldest", help="what goes beyond them")
   add("--room", type=options.whole_number(1), help="places for a question and its answer")
