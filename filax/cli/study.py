@@ -82,7 +82,10 @@ def study_parser() -> argparse.ArgumentParser:
   add("--workdir", default="", metavar="D", help="folder for data, runs, answers and the report")
   add("--seeds", type=options.whole_number(1), default=3, help="training seeds: 0, 1, … [3]")
   add(
-    "--only", default="", metavar="CELLS", help="names of cells with commas; * stands for any text"
+    "--only",
+    default="",
+    metavar="CELLS",
+    help="names of cells, separated by commas; * matches any text",
   )
   add(
     "--shard",
@@ -93,8 +96,8 @@ def study_parser() -> argparse.ArgumentParser:
   )
   add("--cells", default="", metavar="DIR", help="folder of finished cells")
   add("--list", action="store_true", help="print the studies, or the cells of F")
-  add("--dry-run", action="store_true", help="print what is left to do, and its time")
-  add("--report", action="store_true", help="write the report of what is there; run nothing")
+  add("--dry-run", action="store_true", help="print what remains to be done, and how long it takes")
+  add("--report", action="store_true", help="write the report of the finished cells; run nothing")
   return parser
 
 
