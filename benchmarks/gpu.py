@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the groups of the GPU benchmark one after the other (benchmarks/gpu.sh).
 
-Each group runs in a process of its own, which prints a line of JSON for every figure; so a group
-has the whole memory of the GPU, and one that fails or is late loses nothing of the others.
+Each group runs in its own process, which prints a line of JSON for every figure. So a group has the
+whole memory of the GPU, and a group that fails or runs out of time does not affect the others.
 """
 
 import argparse

@@ -3,23 +3,29 @@
 
   $FILAX_CACHE/compiled/<versions of jax and jaxlib>-<CPU>/<program>-<key>-cache
 
-jax compiles a program once and finds it again by a key of its text, the devices and the compiler's
-options. jax writes such a folder itself (JAX_COMPILATION_CACHE_DIR), but not so that it could be on
-for everybody: a writer that is killed leaves a damaged program, which is never written again, and
-with a size bound all processes wait for one lock. Here
+jax compiles a program once and finds it again by a key. The key is a digest of the program's text,
+the devices and the compiler's options. jax can write such a folder itself
+(JAX_COMPILATION_CACHE_DIR), but that has two faults, so it cannot be on for everybody:
 
-- a program appears complete or not at all, and many processes and hosts may write at once, also on
-  NFS, without a lock;
-- a damaged program is compiled again and replaced;
-- the folders of all versions and CPUs together stay below a bound: those that were not used for the
-  longest time go first (jax_compilation_cache_max_size bytes, default 2 GiB);
-- machine code for one CPU is not seen by another: the folder's name holds a digest of the CPU's
-  model, its features and the number of CPUs, for which XLA divides loops.
+- A writer that is killed leaves a damaged program, which is never written again.
+- With a size bound, all processes wait for one lock.
 
-Who sets jax's own cache (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false, or the same
-in jax.config) keeps it: nothing is changed then. FILAX_COMPILATION_CACHE=off keeps nothing at all.
-On several processes jax lets only process 0 write; with a shared folder the others read. `filax
-plan` compiles again: it reads what the compiler says of a program.
+This cache differs:
+
+- A program appears complete or not at all. Many processes and hosts may write at once without a
+  lock, also on NFS.
+- A damaged program is compiled again and replaced.
+- The folders of all versions and CPUs together stay below a bound
+  (jax_compilation_cache_max_size bytes, default 2 GiB). The programs that were not used for the
+  longest time are deleted first.
+- Machine code for one CPU is not seen by another. The folder's name holds a digest of the CPU's
+  model, its features and the number of CPUs, because XLA divides loops by that number.
+
+If you set jax's own cache (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false, or the
+same in jax.config), it stays as you set it. FILAX_COMPILATION_CACHE=off keeps no programs.
+
+With several processes, jax lets only process 0 write; the others read if the folder is shared.
+`filax plan` always compiles, because it reads what the compiler reports about a program.
 """
 
 from collections.abc import Callable, Iterator

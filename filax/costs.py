@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Analytic model FLOPs of a train step.
 
-Two for each weight and token, attention by its pairs, no recomputation. The compiler's count is of
-little use: it counts the body of a scan once.
+Each product counts two FLOPs per weight and token. Attention is counted by its pairs of tokens.
+Recomputation is not counted. The compiler's own count is of little use, as it counts the body of a
+scan only once.
 """
 
 from collections.abc import Mapping
@@ -50,10 +51,14 @@ def train_costs(model: Any, params: PyTree, rates: Mapping[str, float]) -> Costs
 
   params: arrays or shapes. rates: path of a parameter -> its peak learning rate.
 
-  A matrix product costs 2 for each weight and token forward, 2 more where a gradient passes through
-  (it itself or an earlier part is trained) and 2 more if its weight is trained: 6 in all for a
-  trained weight, 2 for a frozen encoder. Attention has no weights: 4 for each pair, head unit and
-  layer forward, 8 more where a gradient passes.
+  A matrix product costs, per weight and token:
+
+    2  in the forward pass
+    2  more if a gradient passes through it: it or an earlier part is trained
+    2  more if its weight is trained
+
+  So a trained weight costs 6, and a frozen encoder 2. Attention has no weights. It costs 4 per
+  pair, head unit and layer in the forward pass, and 8 more where a gradient passes.
   """
   work = _Work.count(params, rates)
   encoder = model.encoder

@@ -5,17 +5,29 @@
   filax data world --out data/hard --tasks shape,motion,order --held-seconds 600,1200 \\
       --short-seconds 2,3
 
-Videos are H.264 files of nearly still scenes, each a shape on a background of its own colour that
-names it in questions. Tasks: shape, colour, scene (both at once), digit (a small one: needs
-resolution), motion and speed (need neighbouring frames), order and next (of scenes), count (of
-scenes with a shape), when (answers with seconds). The held-out videos are drawn apart from those
-of training. Their answers are balanced, so a model without the video scores at chance, which
-world.json gives for each kind of question. truth.json lists the scenes.
+Videos are H.264 files of nearly still scenes. A scene is a shape on a background of its own colour,
+and questions name the scene by that colour. The tasks:
 
-DIR gets clips.json (captions of clips: to learn to see), train.json (questions about virtual videos
-that join scenes of many files), held_out.json, tokenizer.model, videos/ and sheet.png, a contact
-sheet; with --brief and --captions also manifests of brief videos and of captions. Pairs are
-MINIMUM,MAXIMUM. Stopped, the same command continues.
+  shape, colour, scene  what is shown (scene: both at once)
+  digit                 a small digit: needs resolution
+  motion, speed         need neighbouring frames
+  order, next           the order of scenes
+  count                 the number of scenes with a shape
+  when                  answered with seconds
+
+The held-out videos are drawn independently of those of training. Their answers are balanced, so a
+model without the video scores at chance. world.json gives the chance score of each kind of
+question, and truth.json lists the scenes.
+
+DIR gets:
+
+  clips.json            captions of clips, to learn to see
+  train.json            questions about virtual videos that join scenes of many files
+  held_out.json         questions about the held-out videos
+  tokenizer.model, videos/, sheet.png (a contact sheet)
+
+With --brief and --captions it also gets manifests of brief videos and of captions. Pairs are given
+as MINIMUM,MAXIMUM. If the command was stopped, call it again to continue.
 """
 
 import argparse

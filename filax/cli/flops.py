@@ -5,11 +5,15 @@
   filax flops --config configs/vcf_stage3.py:dropout=uniform0_attention --frames 10000
   filax flops --config configs/vcf_stage3.py --frames 64 --tokens-per-frame 144  # LongVA.
 
-Two conventions side by side. Standard: two FLOPs a weight and token, causal attention by its
-pairs, the encoder, merger and connector included; the llm's head is counted once, as only the last
-position is asked for the next token. The paper's (arXiv:2501.00574, Table 1), as fitted to its
-cells: 4 P L + 6 n d L^2 with P the weights of the llm's layers and its head, n layers of width d
-and L visual tokens; the encoder is not counted.
+Prints two conventions side by side.
+
+Standard: two FLOPs per weight and token. Causal attention is counted by its pairs of tokens. The
+encoder, merger and connector are included. The llm's head is counted once, as only the last
+position is asked for the next token.
+
+The paper's (arXiv:2501.00574, Table 1), as fitted to its cells: 4 P L + 6 n d L^2, where P are the
+weights of the llm's layers and its head, n is the number of layers, d their width, and L the number
+of visual tokens. The encoder is not counted.
 """
 
 import argparse

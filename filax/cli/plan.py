@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax plan --config F[:args] --topology v5p:4x4x4 [--config.key=value ...]
 
-Compiles the train step of a config for a slice of TPUs, without one, and prints its needs: memory
-of a chip by kind, whether it fits and which settings help if not, FLOPs, bytes that chips send each
-other, and the time that no step can beat; with config.evals also the memory of the largest
-evaluation, between two steps. Needs the extra `tpu` (libtpu), on any Linux
-machine; a step of a 7B takes one to ten minutes to compile.
+Compiles the train step of a config for a slice of TPUs. No TPU is needed, only the extra `tpu`
+(libtpu) on any Linux machine. The step of a 7B model takes one to ten minutes to compile. Prints:
+
+- the memory of a chip by kind, whether it fits, and which settings help if it does not;
+- FLOPs, bytes that chips send each other, and a lower bound of the step time;
+- with config.evals, the memory of the largest evaluation between two steps.
 
 config.model.*.remat="auto" and config.optim.accumulate="auto" are chosen as `filax train` chooses
-them; a choice that does not fit once it is compiled is followed by up to two smaller ones.
+them. If a choice turns out not to fit once it is compiled, up to two smaller ones are tried.
 
-With --serve it compiles what answers questions instead, prefill and decoding of the llm, for videos
-of --frames frames with and without visual dropout: memory of a chip, bytes that a token reads, and
-the time that no token can beat.
+With --serve, prefill and decoding of the llm are compiled instead, for videos of --frames frames
+with and without visual dropout. Prints the memory of a chip, the bytes read per token, and a lower
+bound of the time per token.
 
   filax plan --config configs/fila_stage4.py --topology v5e:16x16
   filax plan --config configs/vcf_stage3.py:dropout=uniform0_attention --topology v5p:4x4x4 --json

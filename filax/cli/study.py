@@ -19,13 +19,14 @@ after a colon. Training is that of `filax train`, asking that of `filax evals`. 
 cells have in common are trained once; decoded frames are kept below D.
 
 A finished cell is one JSON file: scores, verdicts on single questions, seed, hash of its config,
-commit. For studies of configs/studies/ it is in docs/evidence/cells/STUDY of the checkout, so
-that it can be committed, otherwise in D/cells; --cells names another folder. Cells found there are
-not run again, unless their config has changed since; that is said, and they are run again.
+commit. For studies of configs/studies/ the file is in docs/evidence/cells/STUDY of the checkout, so
+that it can be committed. For other studies it is in D/cells. --cells names another folder. A cell
+that is found there is run again only if its config has changed since, which is reported.
 
-Several processes may work in one D: each takes what no other works on. --shard 0/4 … 3/4 divides
-the cells among machines without a common folder; bring their files together and call the command
-once more for the report. --report writes the report of what is there and runs nothing.
+Several processes may work in one D: each takes cells that no other process works on. For machines
+without a common folder, --shard 0/4 … 3/4 divides the cells. Copy their files into one folder
+afterwards, and call the command once more for the report. --report runs nothing and writes the
+report of the finished cells.
 
 D gets report.html, report.md, report.json and figure.png below D/reports/STUDY. Exit code 1: some
 cells failed (they are listed), the others are finished.

@@ -3,12 +3,16 @@
 
   filax convert from --help        filax convert to --help        filax/convert/README.md
 
-One table per component serves both directions, and every tensor is used exactly once. A component
-(filax/models/llms/qwen2.py, ...) ends in TABLE: our path, their name with * for the layer, and the
-layout of both sides ("D H d -> (H d) D"). file_names.py puts the prefixes of a family of files in
-front. torch_files.py reads files lazily, safetensors_writer.py writes safetensors,
-filax.checkpoint.streamed reads and writes checkpoints layer by layer. torch and transformers are
-imported in functions only, where they are needed.
+One table per component serves both directions, and every tensor is used exactly once. The file of
+a component (filax/models/llms/qwen2.py, ...) ends in its TABLE. A row has our path, the released
+name with * for the layer, and the layout of both sides ("D H d -> (H d) D").
+
+  file_names.py              adds the prefixes of a family of files to the names
+  torch_files.py             reads files lazily
+  safetensors_writer.py      writes safetensors
+  filax.checkpoint.streamed  reads and writes checkpoints layer by layer
+
+torch and transformers are imported only in the functions that need them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layouts of our parameters in PyTorch tensors.
 
-For example "D H d -> (H d) D". On the left are the axes of our parameter (without the stacked
-layers), on the right the axes of the tensor: the same letters in their order, in brackets if they
-form one axis, 1 for an axis of size one. `V` is the axis of vocabulary rows, which only our
-parameters pad.
+For example "D H d -> (H d) D". The left side names the axes of our parameter, without that of
+stacked layers. The right side has the same letters in the order of the tensor's axes. Letters in
+brackets form one axis, and 1 is an axis of size one. `V` is the axis of vocabulary rows, which only
+our parameters pad.
 """
 
 from collections.abc import Mapping

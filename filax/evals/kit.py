@@ -31,8 +31,8 @@ class Subtitle(NamedTuple):
 class Example:
   """One question.
 
-  The parts of its turn show `media` in order (data_pipelines.sample.Turn). A clip of a video is a
-  timeline of one Scene with bounds; a question about several videos has several timelines.
+  The parts of `turn` show the `media` in order (see data_pipelines.sample.Turn). A clip of a video
+  is a timeline of one Scene with bounds. A question about several videos has several timelines.
   """
 
   id: str
@@ -116,7 +116,7 @@ class NamedProtocol:
 
 @dataclasses.dataclass
 class Source:
-  """The files of a benchmark, and what was met while reading them."""
+  """The files of a benchmark, and the findings while reading them."""
 
   data: str  # The folder of the benchmark, or a manifest.
   root: str = ""  # The folder of its media; "" = beside the annotations.
@@ -145,14 +145,14 @@ class Source:
 class MissingAnnotation(ValueError):
   """A file of a benchmark is missing.
 
-  The message says where its publisher has it.
+  The message says where the publisher offers the file.
   """
 
 
 class BadAnnotation(ValueError):
-  """An annotation file has other fields than the benchmark's.
+  """An annotation file lacks fields that the benchmark has.
 
-  The message names them.
+  The message names the fields.
   """
 
 

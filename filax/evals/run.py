@@ -61,19 +61,19 @@ def evaluate(
     report = filax.evaluate(session, "videomme", data="/data", out="runs/evals/videomme")
     report = filax.evaluate(session, "questions.json", limit=50)
 
-  `manifest` is a name of `filax evals --list`, "module:name" of a private benchmark, or the path of
-  a manifest. `data` holds the files of benchmarks (data/<name> if it exists), `root`
-  their media. `protocol` "" is that of the model's family. `out` is a folder for result.json,
-  answers.jsonl and page.html; the same call continues from the answers in it. `allow_missing` asks
-  about the media that are there. `selector` answers with another selector at the same number of
-  visual tokens, `frames` sets the most frames of a video, `blind` shows grey pictures, `limit` asks
-  the first questions only, `batch` prompts are answered at a time, `threads` media are read at a
-  time and `ahead` wait. `process` (k, n) asks the k-th of n shares (default: by jax.distributed).
-  `frame_cache` is a folder for decoded frames, which the next evaluation of the same videos reads.
+  manifest: a name of `filax evals --list`, "module:name" of a private benchmark, or the path of a
+    manifest. Several of these give a dict of results, each in its own folder below `out`.
+  data, root: the folder of the benchmarks' files (data/<name> if that exists), and of the media.
+  protocol, allow_missing: "" is the protocol of the model's family; ask only about present media.
+  out: the folder for result.json, answers.jsonl and page.html; the same call continues from it.
+  selector, frames: another selector of as many visual tokens, and the most frames of a video.
+  blind, limit: show grey pictures; ask only the first questions.
+  batch, threads, ahead: prompts answered and media read at a time, and media that wait.
+  process: (k, n) asks the k-th of n shares; the default follows jax.distributed.
+  frame_cache: a folder of decoded frames, which the next evaluation of the same videos reads.
 
-  Returns the result of filax/evals/README.md, with its `answers`. Several names give a dict of
-  results, each in a folder of its own below `out`. Raises ValueError or OSError, in one sentence,
-  for what cannot be asked, scored or kept.
+  Returns the result of filax/evals/README.md, with its `answers`. Raises ValueError or OSError for
+  what cannot be asked, scored or kept.
   """
   options = EvaluationOptions(
     data=os.fspath(data),

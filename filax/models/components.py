@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds components and models from plain dicts.
 
-The file system is the registry.
+There is no registry: a component's name is the name of its file in models/<role>s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ ROLES = ("encoder", "selector", "merger", "projector", "llm")  # In the order da
 class Section(Protocol):
   """A part of a config: a dict or a ConfigDict.
 
-  A ConfigDict is no Mapping. `dict(section)` copies either.
+  The type exists because a ConfigDict is not a Mapping. `dict(section)` copies either.
   """
 
   def keys(self) -> Iterable[str]: ...
@@ -41,9 +41,10 @@ def build(role: str, config: Section, **defaults):
 
     build("selector", dict(name="kmeans", scenes=9)) -> models.selectors.kmeans.Model(scenes=9)
 
-  `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a user's component. `variant`
-  names a row of the file's VARIANTS. `defaults` fill class fields that are set neither in the
-  config nor by the variant. Raises ValueError naming the known files, variants or arguments.
+  The config's `name` is a file of models/<role>s, or "my_lab.scenes:Model" for a user's component.
+  Its optional `variant` names a row of the file's VARIANTS. All other keys are fields of the class.
+  `defaults` fill class fields that are set neither in the config nor by the variant. Raises
+  ValueError, naming the known files, variants or arguments.
   """
   options = dict(config) if isinstance(config, Section) else {}
   if "name" not in options:
@@ -142,8 +143,9 @@ def check_components(
 ) -> None:
   """Checks that a checkpoint's config names only allowed modules.
 
-  Components must be FiLax's own files, or are in the modules `allowed` ("my_lab"). `config` is any
-  value of a JSON file. Imports nothing. Raises ValueError for any other component.
+  A component must be one of FiLax's own files, or part of a module in `allowed` ("my_lab").
+  `config` is any value of a JSON file. Nothing is imported. Raises ValueError for any other
+  component.
   """
   if isinstance(allowed, str):
     allowed = (allowed,)
@@ -180,8 +182,9 @@ def available(role: str) -> list[str]:
 def build_video_lm(config: Section, selector: Section | None = None):
   """Builds a VideoLM from config.model.
 
-  `selector` (config.infer.selector) replaces the training selector. config.model: one dict a role,
-  merge_stage, encode_chunk, dtype and param_dtype (of all parts that do not set them).
+  config: has one dict per role, merge_stage, encode_chunk, and the dtype and param_dtype of all
+    parts that do not set their own.
+  selector: replaces the training selector (config.infer.selector).
   """
   from filax.models.video_lm import VideoLM
 

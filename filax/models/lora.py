@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Low-rank adapters of matrix products (LoRA, arXiv:2106.09685).
 
-An adapted kernel W [inputs, outputs] has two more parameters beside it, A [inputs, r] and B [r,
-outputs], and the product is x W + scale · (x A) B with scale = alpha / r. `Dense` applies them
-wherever they are among its parameters: in training, prefill and decoding alike. A kernel that is
-stacked over layers has stacked adapters. A begins as in PEFT, B at zero.
+An adapted kernel W [inputs, outputs] has two more parameters beside it: A [inputs, r] and
+B [r, outputs]. The product becomes x W + scale · (x A) B, with scale = alpha / r. `Dense` applies
+the adapters wherever they are among its parameters: in training, prefill and decoding alike. A
+kernel that is stacked over layers has stacked adapters. A is initialised as in PEFT, B with zeros.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ class DenseKernel:
 
 
 def adapter_name(path: str, name: str) -> str:
-  """Path of a kernel -> that of a parameter beside it."""
+  """Path of a kernel -> path of the parameter `name` beside it."""
   return f"{path.removesuffix(KERNEL)}{name}"
 
 
@@ -81,8 +81,10 @@ def chosen_ranks(
 ) -> dict[str, int]:
   """Path -> rank of the kernels that get adapters.
 
-  rules: rows (regex, rank) of config.lora.ranks; the first that matches counts, rank 0 adapts
-  nothing. Raises ValueError for a row without effect, and for a rank above a kernel's width.
+  rules: rows (regex, rank) of config.lora.ranks. The first row that matches a path counts; a rank
+    of 0 leaves the kernel without adapters.
+
+  Raises ValueError for a row without effect, and for a rank above a kernel's width.
   """
   ranks = {}
   used = set()
@@ -148,9 +150,8 @@ def with_adapters(
 def merge_kernel(kernel, a, b, scale):
   """W + scale · A B, in the dtype of W.
 
-  Computed in float32.
-
-  All of one layer, or all stacked over layers. Works on NumPy arrays and on JAX arrays.
+  The sum is computed in float32. The arguments are all of one layer, or all stacked over layers.
+  Works on NumPy arrays and on JAX arrays.
   """
   flat_a = a.reshape(*scale.shape, -1, a.shape[-1])
   flat_b = b.reshape(*scale.shape, a.shape[-1], -1)
@@ -171,9 +172,9 @@ def merge_leaves(leaves: Leaves) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def input_dropout(rate: float) -> Iterator[None]:
-  """Adapters traced within drop a share `rate` of their inputs.
+  """Adapters traced inside this context drop a share of their inputs.
 
-  The rng stream is DROPOUT_STREAM. Training alone drops.
+  The share is `rate`, and the rng stream is DROPOUT_STREAM. Only training uses dropout.
   """
   token = _DROPOUT.set(rate)
   try:

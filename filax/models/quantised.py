@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantised kernels: int8 or nf4 codes with their scales, by qwix.
 
-A quantised kernel is two parameters in place of one: `kernel_codes` and `kernel_scales`. int8 has a
-code for each weight and a scale for each output. nf4 (arXiv:2305.14314) has two codes in a byte,
-those of neighbouring inputs, and a scale for every 64 inputs of an output. `Dense` computes the
-kernel of a layer from them when it needs it, so that a stack holds one such layer at a time.
+A quantised kernel is stored as two parameters, `kernel_codes` and `kernel_scales`:
+
+- int8 has a code for each weight and a scale for each output.
+- nf4 (arXiv:2305.14314) has two codes in a byte, those of neighbouring inputs, and a scale for
+  every 64 inputs of an output.
+
+`Dense` computes the kernel of a layer from them when it needs it, so only one layer of a stack is
+held unquantised at a time.
 """
 
 from collections.abc import Mapping

@@ -61,9 +61,11 @@ def _rounding(j, quotient, last, steps):
   """Whether rounding moves a float64 product across an integer.
 
   Returns (below, above): whether float64(j · float64(last / steps)) lies below an integer, and
-  whether it lies so far above one that `last` minus it falls below an integer. With last / steps =
-  a / b in lowest terms, the error of the float64 is ±r / (b · 2^s), r the remainder of a · 2^s by
-  b; times j = t · b it is compared with half the spacing of floats at `quotient`.
+  whether it lies so far above one that `last` minus it falls below an integer.
+
+  Let last / steps = a / b in lowest terms, and r the remainder of a · 2^s divided by b. The
+  rounding error of the float64 is then ±r / (b · 2^s). Multiplied by j = t · b, this error is
+  compared with half the spacing of floats at `quotient`.
   """
   common = jnp.gcd(last, steps)
   a = last // common

@@ -2,10 +2,11 @@
 """Averages of the trained parameters over the updates.
 
 config.optim.ema keeps an exponential moving average in float32, laid out as the parameters. After
-update n (from 1) it becomes d · average + (1 - d) · parameter, where d is the smaller of
-config.optim.ema and (1 + n) / (10 + n): the first values are soon forgotten, also in short runs
-(the warm-up of tf.train.ExponentialMovingAverage). config.optim.kind="schedule_free" keeps no
-average: it follows from the optimizer's state.
+update n (counted from 1) the average becomes d · average + (1 - d) · parameter, where d is the
+smaller of config.optim.ema and (1 + n) / (10 + n). With this warm-up, which is that of
+tf.train.ExponentialMovingAverage, the first values are soon forgotten, also in short runs.
+
+config.optim.kind="schedule_free" stores no average: it is computed from the optimizer's state.
 """
 
 from collections.abc import Callable

@@ -12,9 +12,10 @@ Every second counts for one phase:
   save      copying states off the devices, and waiting for writes
   lost      steps that were done again: those after the checkpoint from which a start resumed
 
-The goodput is the share of `step`. The time between two starts does not count. goodput.json in the
-workdir carries the seconds from start to start; what a killed process did after it wrote that file
-last (every 10 s, at records and at saves) is not known.
+The goodput is the share of `step`. The time between two starts does not count.
+
+goodput.json in the workdir carries the seconds from start to start. It is written every 10 s, at
+records and at saves. The time of a killed process after its last write is not known.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -2,10 +2,12 @@
 """The optimizer over the trainable parameters.
 
 Learning rate and weight decay are set per group. A group is a row (regex, value) of
-config.optim.rates or .decay; the first row that matches a parameter's path decides. Rate 0 freezes.
-The update of a leaf at step n is -rate · shape(n) · (g + decay · w), where g is what
-config.optim.kind makes of the gradient (filax.train.optimisers): m̂ / (√v̂ + eps) for AdamW, as in
-torch.optim.AdamW.
+config.optim.rates or .decay; the first row that matches a parameter's path decides. A rate of 0
+freezes the parameter.
+
+The update of a leaf w at step n is -rate · shape(n) · (g + decay · w). Here shape(n) is the
+schedule, and g is the direction that config.optim.kind computes from the gradient
+(filax.train.optimisers). For AdamW it is m̂ / (√v̂ + eps), as in torch.optim.AdamW.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The InternVideo2 tower (arXiv:2403.15377) as used by VideoChat-Flash.
 
-It has no pooling and no final norm. Parameters are named as released (cls_token, pos_embed,
-img_pos_embed, patch_embed, norm1, attn, ls1, mlp.fc1), with these exceptions: `blocks` are the
-stacked `layers`; the fused `attn.qkv` is q_proj, k_proj and v_proj with an axis of heads; weights
-of norms and LayerScales are called `scale`; tables have no leading axis of 1. The released tower
-has 40 blocks; VideoChat-Flash uses the first 39, and only these exist here. Dropping whole branches
-during training, as in the released recipe, is not implemented.
+The tower has no pooling and no final norm. The released tower has 40 blocks; VideoChat-Flash uses
+the first 39, and only these exist here. Dropping whole branches during training, as in the released
+recipe, is not implemented.
+
+Parameters have their released names (cls_token, pos_embed, img_pos_embed, patch_embed, norm1, attn,
+ls1, mlp.fc1), with these exceptions:
+
+- `blocks` are the stacked `layers`.
+- The fused `attn.qkv` is q_proj, k_proj and v_proj, each with an axis of heads.
+- Weights of norms and LayerScales are called `scale`.
+- Tables have no leading axis of 1.
 """
 
 from typing import Any

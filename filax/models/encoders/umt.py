@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The UMT-L video tower of VideoChat-Flash (arXiv:2303.16058).
 
-Space-time attention in clips. Parameters are named as released (patch_embed, norm1, attn, mlp.fc1,
-vision_layernorm), with these exceptions: `blocks` are the stacked `layers`; the fused `attn.qkv` is
-q_proj, k_proj and v_proj, each with an axis of heads, so that heads lie on the mesh axis `tensor`;
-q_proj/bias is the released q_bias. The released tower has 24 blocks; VideoChat-Flash uses the first
-23, and only these exist here.
+The tower computes space-time attention within clips. The released tower has 24 blocks;
+VideoChat-Flash uses the first 23, and only these exist here.
+
+Parameters have their released names (patch_embed, norm1, attn, mlp.fc1, vision_layernorm), with
+these exceptions:
+
+- `blocks` are the stacked `layers`.
+- The fused `attn.qkv` is q_proj, k_proj and v_proj, each with an axis of heads, so that heads are
+  sharded over the mesh axis `tensor`.
+- q_proj/bias is the released q_bias.
 """
 
 from typing import Any
