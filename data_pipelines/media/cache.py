@@ -41,9 +41,10 @@ _writing: dict[str, threading.Lock] = {}  # So that threads decode the same vide
 class FrameCache:
   """`read_frames` from a folder of decoded videos; picklable.
 
-  folder: created if missing; an unwritable folder only disables the cache. size: the pictures' side
-  in pixels; requests for another size, or for padded pictures, bypass the cache. limit: the maximum
-  bytes of one video on disk.
+  folder: created if missing. A folder that cannot be written only disables the cache.
+  size: the side of the pictures in pixels. Requests for another size, or for padded pictures,
+    bypass the cache.
+  limit: the maximum bytes of one video on disk.
   """
 
   def __init__(self, folder: str | os.PathLike, size: int, limit: int = 2 << 30):

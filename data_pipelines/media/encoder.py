@@ -23,9 +23,11 @@ def write_h264(
 ) -> None:
   """Writes pictures as an mp4 file with an H.264 stream.
 
-  pictures: uint8 [h w 3], one or more, all of the same even size; picture i is shown from second
-  i / fps on. target: a path or an open binary file. options: settings of x264 by name (crf, g,
-  preset, …). threads: of the encoder; None leaves the number to the codec.
+  pictures: uint8 [h w 3], one or more, all of the same even size. Picture i is shown from second
+    i / fps on.
+  target: a path or an open binary file.
+  options: settings of x264 by name (crf, g, preset, …).
+  threads: the number of threads of the encoder; None leaves it to the codec.
   """
   remaining = iter(pictures)
   first = next(remaining)

@@ -103,13 +103,15 @@ def check_readable(media: int, unreadable: int, first_error: str) -> None:
 class MediaIndex:
   """`probes(media)` with a cache on disk.
 
-  cache: an .sqlite file, "" for none (an index.json of an earlier version beside it is taken over).
-  It stores probes by the media's identity (path, size, time of change), so changed files are probed
-  again. It also stores the last facts of every path: for a file that is unreadable now, they are
-  returned with the error, so that a plan does not change because a file is missing. planned: media
-  -> `describe` at the time of the plan; it takes precedence over the last facts, and a file that
-  was unreadable then stays unreadable. progress: the stream for lines with count, rate and
-  remaining time, None for none.
+  cache: an .sqlite file; "" for none. If an index.json of an earlier version is beside it, that is
+    imported.
+  planned: media -> `describe` at the time of the plan. These facts take precedence over the last
+    facts, and a file that was unreadable then stays unreadable.
+  progress: the stream for lines with count, rate and remaining time; None for none.
+
+  The cache stores probes by the media's identity (path, size, time of change), so changed files are
+  probed again. It also stores the last facts of every path. They are returned with the error for a
+  file that is unreadable now, so a plan does not change because a file is missing.
   """
 
   def __init__(

@@ -76,10 +76,12 @@ def read_image(
 ) -> np.ndarray:
   """A picture as uint8 [h w 3], or resized by `fit`.
 
-  EXIF orientation is applied, transparency dropped; an animation gives its first frame; 16-bit grey
-  becomes 8-bit; a JPEG beyond limits.image_pixels is read at 1/2, 1/4 or 1/8 of its size. Raises
-  MediaError for a file that is not a picture, is damaged, has values of other than 8 or 16 bits, or
-  exceeds `limits`.
+  EXIF orientation is applied, and transparency is dropped. An animation gives its first frame.
+  16-bit grey becomes 8-bit. A JPEG beyond limits.image_pixels is read at 1/2, 1/4 or 1/8 of its
+  size.
+
+  Raises MediaError for a file that is not a picture, is damaged, has values of other than 8 or 16
+  bits, or exceeds `limits`.
   """
   with _opened(media, limits) as picture:
     with _pillow(media):

@@ -170,9 +170,14 @@ def sample_times(
 ) -> np.ndarray:
   """Seconds of `count` frames: f64 [T], ascending, up to the last frame.
 
-  Phase "ends" reaches from the first to the last frame (LLaVA's linspace); "middle" takes the
-  middles of equal intervals; "random" the same position `phase` in [0, 1) of every interval;
-  "released" the frames of VideoChat-Flash's index rule. The sampler "first" ignores the phase.
+  The phases:
+
+    ends      evenly from the first to the last frame, as LLaVA's linspace
+    middle    the middles of equal intervals
+    random    the same position `phase` in [0, 1) of every interval
+    released  the frames of VideoChat-Flash's index rule
+
+  The sampler "first" ignores the phase.
   """
   if sampling["name"] == "first":
     fps = sampling.get("fps", 1.0)

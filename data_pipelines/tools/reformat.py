@@ -69,11 +69,14 @@ def reformat_manifest(
 ) -> Reformatted:
   """Writes the good records of a manifest to `out`.
 
-  Its suffix decides the kind of file.
-  shape: "llava", "messages", or "" for each record's own where it is one of these, and "llava"
-  otherwise. root: the folder of the media; then their names stay as they are. content: store the
-  bytes of media in a Parquet file; a tar always holds them. Raises ManifestError for an unusable
-  manifest, ValueError for an impossible `out`.
+  The suffix of `out` decides the kind of file.
+
+  shape: "llava" or "messages". With "", a record keeps its own shape if it is one of these, and
+    gets "llava" otherwise.
+  root: the folder of the media. If it is set, the names of media stay as they are.
+  content: whether a Parquet file stores the bytes of media; a tar always holds them.
+
+  Raises ManifestError for an unusable manifest, ValueError for an impossible `out`.
   """
   manifest = os.fspath(manifest)
   out = os.fspath(out)

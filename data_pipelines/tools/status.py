@@ -126,8 +126,9 @@ def mixture_status(
 ) -> MixtureStatus:
   """Counts the samples of the manifests that are there.
 
-  root: the folder of the media; "" = each manifest's own. index: where hours are looked up; None
-  for no hours. probe: media without known facts are opened.
+  root: the folder of the media; "" = each manifest's own.
+  index: where hours are looked up; None for no hours.
+  probe: whether media without known facts are opened.
   """
   statuses = []
   for number, manifest in enumerate(expected):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax data status --config F[:args] [--root DIR] [--config.key=value ...]
 
-Says which manifests of a config are present, how many samples and hours they have, and for each
-missing one its licence and where to get it. For a stage of FiLA-Video or VideoChat-Flash it also
-looks for the published mixture below DIR. Hours are those of media whose facts are known from
-config.data.cache or --index; --probe opens the others. Exit code 0: config.data.train or the
-published mixture is complete; 1: neither is.
+Says which manifests of a config are present, and how many samples and hours they have. For each
+missing manifest it says the licence and where to get it. For a stage of FiLA-Video or
+VideoChat-Flash it also looks for the published mixture below DIR. Hours are those of media whose
+facts are known from config.data.cache or --index; --probe opens the others.
+
+Exit code 0: config.data.train or the published mixture is complete; 1: neither is.
 
   filax data status --config configs/vcf_stage3.py --root /data/vcf
   filax train --config configs/vcf_stage3.py:mixture=present,root=/data/vcf --workdir runs/stage3

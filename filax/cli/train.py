@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """filax train --config F[:args] --workdir D [--config.key=value ...]
 
-Trains a config and saves to D. The same command again continues where D stands: after a kill, a
-crash or SIGTERM (which saves first) the batches and losses are those of a run that was never
+Trains a config and saves to D. Call the same command again to continue a stopped run. After a kill,
+a crash or SIGTERM (which saves first), the batches and losses are those of a run that was never
 stopped.
 
   filax train --config configs/fila_stage4.py:debug --workdir runs/debug
@@ -13,21 +13,26 @@ stopped.
   filax show --config configs/fila_stage4.py
       What would be trained, at which rates, and how many tokens a sample has.
 
-D is a folder or a bucket (gs://…, s3://…: extras gcs and s3), tried before work starts. It gets
-checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and quarantine.jsonl
-(media that could not be read; list it in config.data.exclude to leave them out). A file that is
-away at a later start does not change the plan: its samples are masked. One line a
-config.log_every steps shows loss, accuracy on supervised tokens, learning rates, tokens and frames
-per second, padding, MFU, time left, compilations and bad samples. On several hosts start the same
-command on each (launch/). A restart finds its compiled step in ~/.cache/filax/compiled; the last
-line shows where the time of all starts went.
+D is a folder or a bucket (gs://…, s3://…: extras gcs and s3). Writing to it is tried before work
+starts. It gets checkpoints/, config.json, the tokenizer, metrics.jsonl, tensorboard/ and
+quarantine.jsonl, which lists media that could not be read. List that file in config.data.exclude to
+leave those media out. A file that is missing at a later start does not change the plan: its samples
+are masked.
 
-Ctrl-C or SIGTERM saves after the running step and ends with code 0, or with N if the last step was
-not reached and --exit-when-stopped N is given: launchers pass 75, and start such a run again.
-One run at a time trains in D: a second is refused, and takes over when the first has died or gave
-no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows the
-stacks of all threads and ends with code 3. --config.profile=10:15 writes a jax.profiler trace of
-steps 10 to 14 below D/profile, for TensorBoard, XProf or Perfetto.
+Every config.log_every steps, one line shows loss, accuracy on supervised tokens, learning rates,
+tokens and frames per second, padding, MFU, time left, compilations and bad samples. The last line
+shows where the time of all starts went. A restart finds its compiled step in
+~/.cache/filax/compiled. On several hosts, start the same command on each (launch/).
+
+Ctrl-C or SIGTERM saves after the running step. The exit code is then 0, or N if the last step was
+not reached and --exit-when-stopped N is given. Launchers pass 75, and start such a run again.
+
+Only one run at a time trains in D. A second run is refused. It takes over if the first has died or
+gave no sign for 60 s (FILAX_LEASE_SECONDS). A run that makes no step for config.stall_seconds shows
+the stacks of all threads and ends with code 3.
+
+--config.profile=10:15 writes a jax.profiler trace of steps 10 to 14 below D/profile, for
+TensorBoard, XProf or Perfetto.
 
 config.lora trains adapters in place of the model, on one accelerator (configs/lora_fila.py):
   filax train --config configs/lora_fila.py --workdir runs/mine --config.init_from=FOLDER \\

@@ -69,9 +69,10 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
   """The percentile interval of `group_mean` at LEVEL.
 
-  values f64 [n]: a score, or a difference of two scores, of each question. units i64 [n]: what is
-  drawn with replacement, as many as there are. groups i64 [n]: the group of each question; all 0
-  for the plain mean.
+  values: f64 [n], a score, or a difference of two scores, of each question.
+  units: i64 [n], the unit of each question. All units together are drawn with replacement, as many
+    as there are.
+  groups: i64 [n], the group of each question; all 0 for the plain mean.
 
   Units with equal sums and counts are exchangeable, so a resample is a multinomial draw of how
   often each kind of unit occurs. A group that a resample leaves empty is left out of its mean.

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of an evaluation.
 
-Its answers while they come, and its result.
+It holds the answers, written as they are given, and the result.
 
 settings.json          what the answers depend on; a run with other settings is refused
-answers.jsonl          a line per answer; with several processes, of all of them once all are done
+answers.jsonl          a line per answer; with several processes, merged once all are done
 answers.<k>-of-<n>.jsonl, share.<k>-of-<n>.json    answers and account of one of several processes
 result.json            the scores (schema SCHEMA)
-page.html              the same to look at
+page.html              the result as a web page
 """
 
 from collections.abc import Mapping, Sequence

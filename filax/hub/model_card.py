@@ -11,11 +11,15 @@ _COUNTS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 @dataclasses.dataclass(frozen=True)
 class CardFacts:
-  """What a card tells.
+  """The facts that a model card states.
 
-  config: without paths (filax.hub.shared_config). parameters: role -> number. record: the newest
-  record of metrics.jsonl. scores: of evaluations during training, by name. results: result.json of
-  evaluations. fingerprint: of the plan of rows. license_name, base_model: "" if unknown.
+  config: the config without paths (filax.hub.shared_config).
+  parameters: role -> number of parameters.
+  record: the newest record of metrics.jsonl.
+  scores: the scores of evaluations during training, by name.
+  results: the result.json of evaluations.
+  fingerprint: the fingerprint of the plan of rows.
+  license_name, base_model: "" if unknown.
   """
 
   repo: str

@@ -33,10 +33,14 @@ class Answer:
 class Conversation:
   """A conversation about one video, which is encoded once, at the start.
 
-  Without a video (None) it is about none. `times` are the seconds of each group's representative
-  frame, `scene_times` those of all its frames, `seconds` the duration of reading and encoding. If
-  the model groups neighbouring frames, a path is read part by part, whatever its length (then
-  `encode` includes `read`), and `encode_cache` names a folder that stores merged tokens, so that
+  If the video is None, the conversation is about text only. The attributes:
+
+    times        the seconds of each group's representative frame
+    scene_times  the seconds of all frames of each group
+    seconds      the duration of reading and of encoding
+
+  If the model groups neighbouring frames, a path is read part by part, whatever its length (then
+  `encode` includes `read`). `encode_cache` then names a folder that stores merged tokens, so that
   later conversations about the video skip the encoder.
   """
 

@@ -136,12 +136,15 @@ def stream(
   is computed when it is asked for, so stopping the iteration cancels the answer. The same seed
   gives the same tokens, whatever `steps` is.
 
-  table, visual_index: the visual tokens [B M D] and where they stand, one list per prompt.
-  temperature: 0 is greedy. repetition_penalty: makes tokens of the prompt and of the answer less
-  likely; 1 has no effect. answers: rows per prompt, which follow one another; the prompt is
-  computed once. vocab: ids from this number on are never generated (default: the vocabulary of the
-  model). lengths: buckets to which prompts are padded. mesh: that of the parameters (default: one
-  device). Raises ValueError at once for an invalid setting or a prompt beyond the context.
+  table, visual_index: the visual tokens [B M D], and their positions, one list per prompt.
+  temperature: 0 is greedy.
+  repetition_penalty: makes tokens of the prompt and of the answer less likely; 1 has no effect.
+  answers: the number of adjacent rows per prompt; the prompt is computed once.
+  vocab: ids from this number on are never generated (default: the vocabulary of the model).
+  lengths: the buckets to which prompts are padded.
+  mesh: the mesh of the parameters (default: one device).
+
+  Raises ValueError at once for an invalid setting or a prompt beyond the context.
   """
   check_answer_settings(
     max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, answers

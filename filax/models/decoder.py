@@ -148,9 +148,10 @@ class Decoder(nn.Module, _DecoderParts, LLM):
   ) -> tuple[Float[Array, "B L D"], Cache | None]:
     """The layers from `start` to `stop` - 1, without the final norm.
 
-    cache: that of these layers. samples: the most segments of a row, provided that the segments
-    follow one another and padding ends the row; the fastest kernels need to know it. With a cache,
-    samples = 1 states that the cache is empty, so that the tokens attend only to each other.
+    cache: the cache of these layers.
+    samples: the most segments of a row; the fastest kernels need to know it. It may only be given
+      if the segments follow one another and padding ends the row. With a cache, samples = 1 states
+      that the cache is empty, so that the tokens attend only to each other.
     """
     batch, length, _ = x.shape
     first_slot = jnp.zeros((batch,), jnp.int32) if cache is None else cache.length

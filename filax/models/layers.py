@@ -184,9 +184,9 @@ class VisionMLP(nn.Module):
 class PatchEmbed(nn.Module):
   """Patch embedding of pictures.
 
-  [B h w 3] -> [B rows·cols E], row-major; a remainder of pixels is cut off. The kernel is that of a
-  Conv2d with equal size and stride, (side side 3 E); the product is one matmul over flattened
-  patches.
+  [B h w 3] -> [B rows·cols E], row-major. Pixels that do not fill a patch are cut off. The kernel
+  is that of a Conv2d with equal size and stride, (side side 3 E). It is applied as one matmul over
+  flattened patches.
   """
 
   width: int

@@ -246,8 +246,9 @@ class LLM(Protocol):
   ) -> tuple[Float[Array, "B L D"], Any]:
     """The layers from `start` to `stop` - 1, without the final norm.
 
-    cache: that of these layers. samples: the most segments of a row; 0 if unknown. With a cache,
-    samples = 1 states that the cache is empty.
+    cache: the cache of these layers.
+    samples: the most segments of a row; 0 if unknown. With a cache, samples = 1 states that the
+      cache is empty.
     """
     ...
 

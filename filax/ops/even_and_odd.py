@@ -11,8 +11,8 @@ def even_and_odd(
 ) -> tuple[Shaped[Array, "..."], Shaped[Array, "..."]]:
   """An axis, split into its even and its odd places.
 
-  The same as slices with a step of 2, but written without a step: when a product reads a slice with
-  a step of a reshaped array, XLA for GPUs aborts (jax 0.11.2: a failed check in
+  The result equals slices with a step of 2, but the code uses no step. XLA for GPUs aborts when a
+  product reads a strided slice of a reshaped array (jax 0.11.2: a failed check in
   triton_tiling_propagation.cc).
 
     [0 1 2 3 4]  ->  [0 2 4], [1 3]

@@ -17,9 +17,12 @@ def supplement(
 ) -> Int[Array, "G K"]:
   """The representative and some preceding frames of every scene.
 
-  x: features of the T frames of one video. mask: False for padding. index: the representatives mu
-  of the scenes, in time order. Returns the frames of every scene, int32 [G K], ascending in time,
-  with K = `size`; the representative is the last of them.
+  x: the features of the T frames of one video.
+  mask: False for padding.
+  index: the representatives mu of the scenes, in time order.
+
+  Returns the frames of every scene, int32 [G K], ascending in time, with K = `size`. The
+  representative is the last of them.
 
   The candidates of scene i are the real frames j with mu_{i-1} < j < mu_i (mu_0 = -1). The size - 1
   candidates that are most similar (or least similar) to the representative by cosine are added. A

@@ -68,9 +68,9 @@ def llama3_frequencies(
 ) -> np.ndarray:
   """Inverse frequencies of the rope type "llama3", float32 [d/2].
 
-  It is that of Llama 3.1 and later. A channel that turns less than `low` times within the `trained`
-  positions is slowed down by `factor`; one that turns more than `high` times stays; between them
-  the two are blended by the number of turns.
+  Llama 3.1 and later use this type. A channel that turns less than `low` times within the `trained`
+  positions is slowed down by `factor`. A channel that turns more than `high` times is unchanged.
+  Between these limits, the two frequencies are blended by the number of turns.
   """
   exponent = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
   plain = theta**-exponent

@@ -59,11 +59,12 @@ def merge_clips(
 ) -> tuple[Float[Array, "b n E"], Float[Array, "b n"]]:
   """Merges the p tokens of each clip into n = `target`.
 
-  Returns (tokens, sizes); a size is the number of input tokens that a token represents. The sum of
-  size · token equals the sum of the input tokens. Order: after an iteration, unmerged even tokens
-  by falling similarity (ties to the lower index), then the odd tokens. `heads` is the encoder's
-  number of heads: similarity is the cosine of a token's mean over heads. `chunk` > 0 merges that
-  many clips at a time.
+  heads: the encoder's number of heads. Similarity is the cosine of the tokens' means over heads.
+  chunk: if positive, this many clips are merged at a time.
+
+  Returns (tokens, sizes). A size is the number of input tokens that a token represents, so the sum
+  of size · token equals the sum of the input tokens. After an iteration, the unmerged even tokens
+  come first, by falling similarity (ties to the lower index); the odd tokens follow.
   """
   if chunk and x.shape[0] > chunk:
 

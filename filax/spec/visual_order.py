@@ -15,8 +15,12 @@ def video_order(groups: int, layout: VisualLayout) -> np.ndarray:
   """The reading order of a video's visual tokens, newlines included.
 
   Returns i32 [M]: indices into the tokens of `groups` groups of frames, group by group, or NEWLINE.
-  Newlines: one_token, one after the whole video; grid, after every row of every group; frame, after
-  every group; none. The array is shared between callers and read-only.
+  The array is shared between callers and read-only. Places of newlines:
+
+    one_token  one newline, after the whole video
+    grid       after every row of every group
+    frame      after every group
+    none       no newlines
   """
   rows, columns = layout.group_grid
   index = np.arange(groups * rows * columns, dtype=np.int32)

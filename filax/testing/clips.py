@@ -76,9 +76,11 @@ def write_video(
 ) -> str:
   """Writes a video and returns its path.
 
-  gop: frames from a key frame to the next. times: seconds of the frames, in steps of 1 ms, which
-  make the frame rate vary. rotation: degrees counter-clockwise that the file says to turn its
-  frames. options: of the encoder. first: the number of the first frame.
+  gop: the number of frames from a key frame to the next.
+  times: the seconds of the frames, in steps of 1 ms, for a varying frame rate.
+  rotation: the degrees counter-clockwise by which the file says to turn its frames.
+  options: options of the encoder.
+  first: the number of the first frame.
   """
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   muxer = {"movflags": "faststart"} if str(path).endswith((".mp4", ".mov")) else {}

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ego4D with the captions of Ego4D-HCap.
 
-Clips, segments and summaries of first-person videos.
+The captions describe clips, segments and whole first-person videos. The files:
 
-ego4d.json has lengths and redactions; clips_*, segments_* and videos_* are HCap's three levels;
-narration*.json are points in time, taken where there are no clips. HCap's files are pickles, which
-are read without executing anything (plain_pickle.py); the same as a .json array is read, too.
+  ego4d.json                     lengths and redactions of the videos
+  clips_*, segments_*, videos_*  HCap's three levels
+  narration*.json                captions of points in time, used where there are no clips
+
+HCap's files are pickles, which are read without executing anything (plain_pickle.py). The same
+records are also read from a .json array.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

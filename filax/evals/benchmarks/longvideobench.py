@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """LongVideoBench: 1,337 questions of the validation set, 5,341 of the test set.
 
-Reads lvb_val.json or validation-00000-of-00001.parquet (lvb_test_wo_gt.json or
-test-00000-of-00001.parquet of the test set); videos are videos/<video_path>, subtitles
-subtitles/<subtitle_path>. The answers of the test set are the publisher's; its submission is
-{question id: answer}.
+The files:
+
+  validation  lvb_val.json or validation-00000-of-00001.parquet
+  test        lvb_test_wo_gt.json or test-00000-of-00001.parquet
+  videos      videos/<video_path>
+  subtitles   subtitles/<subtitle_path>
+
+The publisher keeps the answers of the test set. A submission to it is {question id: answer}.
 
 VideoChat-Flash's numbers are with subtitles, those of lmms-eval without.
 """

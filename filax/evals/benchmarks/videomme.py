@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Video-MME: 2,700 questions about 900 videos of 11 seconds to an hour, without and with subtitles.
 
-Reads videomme/test-00000-of-00001.parquet; videos are data/<videoID>.mp4 (lmms-eval) or
-videos/<videoID>.mp4 (VideoChat-Flash), also .MP4 and .mkv; subtitles are subtitle/<videoID>.srt.
-Its licence forbids to distribute questions, so pages show none.
+The files:
 
-The prompt of lmms-eval changed in 0.2.2 and 0.3.0, its reading of answers on 2026-04-11. Scores
-under different protocols are not comparable; LLaVA-OneVision's 58.2 is of version 0.2.
+  questions  videomme/test-00000-of-00001.parquet
+  videos     data/<videoID>.mp4 (lmms-eval) or videos/<videoID>.mp4 (VideoChat-Flash), also .MP4
+             and .mkv
+  subtitles  subtitle/<videoID>.srt
+
+The licence forbids the distribution of questions, so pages show none.
+
+The prompt of lmms-eval changed in versions 0.2.2 and 0.3.0, and its reading of answers changed on
+2026-04-11. Scores under different protocols are not comparable. LLaVA-OneVision's 58.2 was measured
+with version 0.2.
 """
 
 from collections.abc import Callable, Iterator

@@ -18,8 +18,11 @@ Extractor = Callable[[str, Sequence[str]], str | None]  # (text, options) -> let
 class Choice:
   """The share of right letters, by a rule of filax.evals.metrics.extractors.
 
-  `counts` is the denominator: all answers; those with a letter ("parsed", Video-MME's and LVBench's
-  authors); or those that are not empty ("nonempty", MVBench in lmms-eval and VideoChat-Flash).
+  `counts` names the answers of the denominator:
+
+    all       all answers
+    parsed    answers with a letter, as by the authors of Video-MME and LVBench
+    nonempty  answers with text, as for MVBench in lmms-eval and VideoChat-Flash
   """
 
   extract: Extractor

@@ -47,8 +47,8 @@ def normalised(text: str) -> str:
 def plain(text: str) -> str:
   """The text with ASCII letters and punctuation for their Unicode variants.
 
-  Full-width, circled and mathematical letters become letters; brackets, quotes, dashes and stops
-  of any script become `(`, `"`, ` - ` and `.`; invisible characters are removed.
+  Full-width, circled and mathematical letters become ASCII letters. Brackets, quotes, dashes and
+  stops of any script become `(`, `"`, ` - ` and `.`. Invisible characters are removed.
   """
   text = text.translate(_NEGATIVE_LETTERS).translate(_SPACED)
   text = unicodedata.normalize("NFKC", text)

@@ -5,8 +5,11 @@
               {"prompt": …, "answer": "Yellow", "path": "a.png"}       (LongVA)
   multi hop   {"images": […], "question1": …, "answer1": …, "question2": …, "answer2": …}
 
-Optional: id; chance (the score of guessing); hints (multi hop: a text per picture to write onto it,
-"" for none).
+Optional fields:
+
+  id
+  chance  the score of guessing
+  hints   multi hop only: a text per picture to write onto it, "" for none
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,10 +19,12 @@ from filax.parallel.rules import constrain
 class BipartiteMatching(nn.Module, Selector):
   """Selects similar frames by bipartite matching.
 
-  tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; one video a row. The video
-  is cut into `scenes` even segments; each contributes the frame with the most similar size - 1
-  companions. Videos whose segments have fewer than 2 (size - 1) real frames, or with fewer than
-  scenes · size, are not matched: their frames are spread evenly over the groups.
+  tokens [B T N E], mask [B T] -> G = scenes groups of K = size frames; a row holds one video.
+
+  The video is cut into `scenes` even segments. Each segment contributes one frame and its size - 1
+  companions: the frame whose companions are the most similar to it. A video is not matched if its
+  segments have fewer than 2 (size - 1) real frames, or if it has fewer than scenes · size frames.
+  Its frames are then spread evenly over the groups.
   """
 
   scenes: int = 32
