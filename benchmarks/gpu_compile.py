@@ -63,7 +63,7 @@ _ERROR_LINES = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class GpuEntry:
   """A config to compile, on `devices` GPUs of one host."""
 
   config: str  # Module of configs/, and the argument of its get_config.
@@ -83,20 +83,20 @@ def _mesh(data: int, fsdp: int, seq: int, tensor: int) -> dict[str, int]:
 
 
 ENTRIES = (
-  *(Entry(f"fila_toy:stage={stage}") for stage in (1, 2)),
-  *(Entry(f"vcf_toy:stage={stage}") for stage in (1, 2)),
-  Entry("vcf_toy:stage=4,dropout=1:uniform:0.75+2:attention:0.25"),
-  *(Entry(f"vcf_needles:stage={stage}") for stage in (2, 5)),
-  *(Entry(f"fila_stage{stage}:debug") for stage in (1, 4)),
-  *(Entry(f"vcf_stage{stage}:debug") for stage in (1, 3, 4)),
-  Entry("vcf_stage4:debug", {"model.dtype": "bfloat16"}),
-  Entry("vcf_stage4:debug", _mesh(1, 2, 2, 2), 8),
-  Entry("fila_stage4:debug", _mesh(1, 4, 1, 2), 8),
-  Entry("vcf_stage3:debug", _mesh(2, 1, 4, 1) | {"model.llm.sequence": "ring"}, 8),
+  *(GpuEntry(f"fila_toy:stage={stage}") for stage in (1, 2)),
+  *(GpuEntry(f"vcf_toy:stage={stage}") for stage in (1, 2)),
+  GpuEntry("vcf_toy:stage=4,dropout=1:uniform:0.75+2:attention:0.25"),
+  *(GpuEntry(f"vcf_needles:stage={stage}") for stage in (2, 5)),
+  *(GpuEntry(f"fila_stage{stage}:debug") for stage in (1, 4)),
+  *(GpuEntry(f"vcf_stage{stage}:debug") for stage in (1, 3, 4)),
+  GpuEntry("vcf_stage4:debug", {"model.dtype": "bfloat16"}),
+  GpuEntry("vcf_stage4:debug", _mesh(1, 2, 2, 2), 8),
+  GpuEntry("fila_stage4:debug", _mesh(1, 4, 1, 2), 8),
+  GpuEntry("vcf_stage3:debug", _mesh(2, 1, 4, 1) | {"model.llm.sequence": "ring"}, 8),
 )
 
 
-def entry_settings(entry: Entry) -> dict[str, Any]:
+def entry_settings(entry: GpuEntry) -> dict[str, Any]:
   """The config of an entry as `filax train` would read it."""
   module, _, argument = entry.config.partition(":")
   config = importlib.import_module(f"configs.{module}").get_config(argument)
@@ -105,7 +105,7 @@ def entry_settings(entry: Entry) -> dict[str, Any]:
   return json.loads(config.to_json())
 
 
-def compile_entry(entry: Entry) -> dict[str, float]:
+def compile_entry(entry: GpuEntry) -> dict[str, float]:
   """Compiles all row shapes of an entry.
 
   Returns the seconds and the bytes of temporary memory on a device, each the most of all shapes.

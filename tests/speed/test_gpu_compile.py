@@ -19,7 +19,7 @@ def test_an_entry_is_a_config_with_rows(entry):
 
 
 def test_an_entry_that_fails_is_named(monkeypatch, capfd):
-  broken = gpu_compile.Entry("fila_toy:stage=9")
+  broken = gpu_compile.GpuEntry("fila_toy:stage=9")
   monkeypatch.setattr(gpu_compile, "ENTRIES", (broken,))
   monkeypatch.setattr(gpu_compile, "compile_apart", lambda number: f"{number} aborted")
   assert gpu_compile.main(["--only", "stage=9"]) == 1
