@@ -10,6 +10,7 @@ once into the user's cache (filax/convert/conversion_cache.py); from then on its
 from collections.abc import Mapping, Sequence
 import os
 from pathlib import Path
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from filax.checkpoint import run_folder
 if TYPE_CHECKING:
   from data_pipelines.text.tokenizer import Tokenizer
   from filax.infer.session import Session
+
+_HUB = re.compile(r"(?:https://huggingface\.co|hf:/)/([\w.-]+/[\w.-]+)(?:/.*)?")
 
 
 def load(
@@ -58,8 +61,9 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
 
   A released folder is converted unless the cache has it; a line on stderr says so. `components`:
   modules that the config of an export may name. Raises ValueError or OSError with one sentence for
-  a folder that cannot be converted, or a cache that cannot be written.
+  an address, a folder that cannot be converted, or a cache that cannot be written.
   """
+  _check_is_here(path)
   if not is_released(path):
     return os.fspath(path)
   from filax.convert import conversion_cache, peft_in
@@ -75,6 +79,18 @@ def find_checkpoint(path: str | os.PathLike, components: Sequence[str] = ()) -> 
     _convert_released(source, entry, components)
 
   return os.fspath(conversion_cache.convert_once(source, convert))
+
+
+def _check_is_here(path: str | os.PathLike) -> None:
+  """Raises ValueError for an address that is no bucket."""
+  text = os.fspath(path)
+  name = _HUB.fullmatch(text)
+  if name is not None:
+    raise ValueError(
+      f"{text} is not on this machine. Download it first, and give the folder: hf download "
+      f"{name[1]} --local-dir {name[1].partition('/')[2]}"
+    )
+  files.check_scheme(text)
 
 
 def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:

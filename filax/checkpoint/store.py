@@ -261,9 +261,12 @@ def newest_step(path: epath.PathLike) -> epath.Path:
 
 
 def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
-  return FileNotFoundError(
+  text = (
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
+  if not epath.Path(path).exists():
+    text += " A model of the Hugging Face hub is downloaded first: hf download ORG/NAME --local-dir FOLDER."
+  return FileNotFoundError(text)
 
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:
