@@ -20,6 +20,7 @@ from data_pipelines.text.tokenizer_sentencepiece import SentencePieceTokenizer, 
 
 JINJA = "chat_template.jinja"
 _LARGEST_CONFIG = 20_000_000  # Bytes of a tokenizer_config.json, which may list added tokens.
+_POINTER = b"version https://git-lfs"  # What a clone without Git LFS has in place of a file.
 _KINDS = "a tokenizer.json, a sentencepiece *.model, or a folder with one of them"
 
 __all__ = [
@@ -51,7 +52,10 @@ def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
     raise ValueError(f"No tokenizer at {path}. {remedy}")
   kind = JsonTokenizer if file.suffix == ".json" else SentencePieceTokenizer
   try:
-    return kind(str(file), file.read_bytes(), _chat_template(file))
+    content = file.read_bytes()
+    if content.startswith(_POINTER):
+      raise ValueError("it is a pointer of Git LFS, not the file: run `git lfs pull`")
+    return kind(str(file), content, _chat_template(file))
   except Exception as error:  # The two libraries raise bare Exceptions of many kinds.
     reason = str(error) or type(error).__name__
     raise ValueError(f"The tokenizer {file} cannot be read ({reason}). {remedy}") from error

@@ -139,3 +139,10 @@ def test_a_damaged_tokenizer_config_is_named(tmp_path, pieces):
   (tmp_path / "tokenizer_config.json").write_text("{,}")
   with pytest.raises(ValueError, match=r"tokenizer_config\.json beside it"):
     tokenizers.load_tokenizer(file)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
+def test_a_pointer_of_git_lfs_is_no_tokenizer(tmp_path, name):
+  (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+  with pytest.raises(ValueError, match="run `git lfs pull`"):
+    tokenizers.load_tokenizer(tmp_path)
