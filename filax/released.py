@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filax import files
 from filax.checkpoint import run_folder
@@ -114,6 +114,21 @@ def _check_can_answer(source: str | os.PathLike, checkpoint: str) -> None:
     )
 
 
+def described_config(folder: str | os.PathLike) -> dict[str, Any]:
+  """The config of a released folder, as far as its config.json tells.
+
+  That of an export of FiLax, otherwise only the parts of the model. Raises ValueError or OSError
+  for a config.json that cannot be read.
+  """
+  from filax.convert import config_in
+
+  config = config_in.read_config_json(Path(folder))
+  described = dict(config.get(config_in.KEY, {}))
+  if "model" not in described and config_in.config_family(config):
+    described["model"] = config_in.architecture(config)
+  return described
+
+
 def cached_checkpoint(path: str | os.PathLike) -> str:
   """As `find_checkpoint`, but nothing is converted: the entry need not exist."""
   if not is_released(path):
@@ -145,7 +160,7 @@ def is_released(path: str | os.PathLike) -> bool:
 def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> None:
   """Converts a released folder as `filax convert from --source` does."""
   from filax import shipped_configs
-  from filax.convert import conversion_cache
+  from filax.convert import UnreadableWeights, conversion_cache
   from filax.convert.import_folder import import_checkpoint
   from filax.convert.import_inputs import ImportRequest
 
@@ -166,6 +181,8 @@ def _convert_released(source: Path, entry: Path, components: Sequence[str]) -> N
   except FileExistsError:
     if not conversion_cache.is_whole(entry):  # Otherwise another process was faster.
       raise
+  except UnreadableWeights:
+    raise
   except ValueError as error:
     raise ValueError(
       f"{source} is no checkpoint of FiLax, and cannot be converted: {error} `filax convert from "

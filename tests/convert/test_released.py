@@ -260,5 +260,6 @@ def test_adapters_of_peft_are_no_model(tmp_path):
 def test_a_damaged_folder_leaves_no_entry(source, cache):
   file = source / "model.safetensors"
   file.write_bytes(file.read_bytes()[:-100])
-  assert "cut short" in refusal(filax.load, source)
+  message = refusal(filax.load, source)
+  assert "cut short" in message and "filax convert from" not in message  # It would not help.
   assert not entries(cache)
