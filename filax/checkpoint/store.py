@@ -265,7 +265,8 @@ def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
   if not epath.Path(path).exists():
-    text += " A model of the Hugging Face hub is downloaded first: hf download ORG/NAME --local-dir FOLDER."
+    command = "hf download ORG/NAME --local-dir FOLDER"
+    text += f" A model of the Hugging Face hub is downloaded first: {command}"
   return FileNotFoundError(text)
 
 
