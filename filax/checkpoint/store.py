@@ -266,9 +266,13 @@ def newest_step(path: epath.PathLike) -> epath.Path:
 
 
 def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
-  return FileNotFoundError(
+  text = (
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
+  if not epath.Path(path).exists():
+    command = "hf download ORG/NAME --local-dir FOLDER"
+    text += f" A model of the Hugging Face hub is downloaded first: {command}"
+  return FileNotFoundError(text)
 
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:
