@@ -165,7 +165,7 @@ def write_annotations(folder: pathlib.Path) -> None:
   needles = []
   for number in range(2):
     image = f"needle{number}.jpg"
-    clips.write_picture(folder / "needles" / image, 200 + number)
+    clips.write_picture(folder / "pictures" / image, 200 + number)
     needles.append(dict(question=NEEDLE_QUESTION, answer="AB"[number], image=image))
   (folder / "needles.json").write_text(json.dumps(needles))
 
@@ -178,6 +178,8 @@ def write_benchmarks(folder: pathlib.Path) -> None:
   benchmark_files_more.write_nextqa(folder / "nextqa")
   videomme = folder.parent / "data/videomme"
   benchmark_files.write_videomme(videomme, [benchmark_files.videomme_row()])
+  (videomme / "data").mkdir()
+  shutil.copy(folder.parent / "clip.mp4", videomme / "data/AbCdEfGhIjK.mp4")
   shutil.copytree(folder.parent / "videos", folder / "videos")
   row = dict(id="1", video="tiny-000.mp4", question="Who?", answer="B", options=["A dog", "A cat"])
   (folder / "questions.json").write_text(json.dumps([row | dict(kind="pets")]))

@@ -9,7 +9,7 @@ EVERYWHERE = (
   # `:debug` is the same config with tiny models and four steps.
   (r"(filax (?:train|plan|convert from)\b.* configs/(?!vcf_needles)\w+\.py)(?= )", r"\1:debug"),
   (r"(filax (?:train|plan)\b.* configs/\w+\.py:)(?=(?:packed|dropout)\b)", r"\1debug,"),
-  (r"--topology v\S+", "--topology v5e:2x2"),  # The smallest slice.
+  (r"--topology v\S+", "--topology v5e:2x2 --config.batch=4"),  # The smallest slice, a row a chip.
   (r"(?<!\w)/data/", "data/"),
   (r"--lengths 1000\S*", "--lengths 8,16"),
   (r"(--depths 0),0.112\S*", r"\1,1"),
@@ -20,7 +20,7 @@ EVERYWHERE = (
 SMALL_MIXTURE = (
   "--config.model.encoder.variant=tiny --config.model.llm.variant=tiny --config.batch=2 "
   "--config.data.tokenizer=tokenizer.json --config.data.rows='((4,0,128,1),)' --config.steps=2 "
-  "--config.optim.accumulate=1"
+  "--config.optim.accumulate=1 --config.mesh.seq=1"
 )
 MIXTURE = (
   r"(?<=filax train --config )(\S+:mixture=present,root=)/data/vcf",
@@ -76,6 +76,9 @@ IN_DOCUMENTS = {
   "filax/evals/README.md": ((r"(niah --checkpoint C)", r"\1 --lengths 8,16"),),
   "filax/train/README.md": ((r"number % 100", "number % 2"),),
 }
+
+# Commands whose exit code is a result: what is asked for is not all there.
+ENDS_WITH = {"filax data status": 1}
 
 # Names that a block of Python uses and its page describes in words.
 GIVEN = {
