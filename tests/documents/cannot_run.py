@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of documents that no test runs here, each with the reason. They are parsed all the same.
+"""Commands of documents that no test runs here, each with the reason.
 
-A reason has the beginnings of its commands. tests/documents/test_cannot_run.py says how many there may
-be, and that each still stands in a document.
+A reason has the beginnings of its commands. tests/test_docs_commands.py parses them all the same.
+test_cannot_run.py says how many there may be, and that each still stands in a document.
 """
 
 CANNOT_RUN = {

@@ -14,7 +14,12 @@ Step = tuple[str, str]  # ("filax" | "bash" | "python" | "write", text)
 # Documents whose commands another file of tests runs.
 ELSEWHERE = ("README.md",)  # tests/test_readme.py
 # Documents whose steps take minutes: make test-long runs them.
-LONG = ()
+LONG = (
+  "docs/evidence.md",
+  "docs/evidence_learning.md",
+  "docs/evidence_needles.md",
+  "docs/evidence_results.md",
+)
 
 
 def source_steps(document: str) -> Iterator[Step]:
@@ -65,6 +70,8 @@ def documents_with_steps() -> list[str]:
   """The documents that have something to run."""
   names = []
   for document in map(str, DOCUMENTS):
-    if document not in ELSEWHERE and any(not (kind == "bash" and reason_not_to_run(text)) for kind, text in source_steps(document)):
+    if document not in ELSEWHERE and any(
+      not (kind == "bash" and reason_not_to_run(text)) for kind, text in source_steps(document)
+    ):
       names.append(document)
   return names

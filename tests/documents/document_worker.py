@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that runs documents, so that filax is imported and its programs compile once.
+"""A process that runs documents, so that filax is imported once.
 
   python document_worker.py WORLD
 
 makes the world, and then reads a line of JSON for each document: {"folder", "steps"}, where a step
-is ("filax" | "bash" | "python" | "write", text). It answers with {"failed": a step or "", "output", "seconds"}.
+is ("filax" | "bash" | "python" | "write", text). It answers with a line {"failed", "output",
+"seconds"}: the step that failed or "", the end of what was printed, and the time of each step.
 """
 
 from collections.abc import Iterator

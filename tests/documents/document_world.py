@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder in which documents run: every file that their commands name, all of them tiny."""
+"""The folder in which documents run: tiny files of all names that they use."""
 
 from collections.abc import Iterator
 import contextlib
@@ -11,8 +11,14 @@ import tarfile
 
 from data_pipelines.synthesis import toy
 from filax.cli.main import main
-from filax.testing import benchmark_files, benchmark_files_more, clips, evaluation_results
-from filax.testing import manifests, tiny_tokenizer
+from filax.testing import (
+  benchmark_files,
+  benchmark_files_more,
+  clips,
+  evaluation_results,
+  manifests,
+  tiny_tokenizer,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 LINKS = ("benchmarks", "configs", "examples", "launch")  # Of the repository.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of commands that cannot run, and the replacements: all are needed, and both are short."""
+"""All commands on the list of those that cannot run, and all replacements, are needed."""
 
 from collections import Counter
 import re
@@ -21,7 +21,9 @@ RUN_BY_FILAX = ("watch", "push", "train", "chat")  # The verbs that the list may
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 def test_a_command_of_the_list_stands_in_a_document(beginning):
-  assert any(line.startswith(beginning) for line in LINES), f"No document has {beginning!r} any more"
+  assert any(line.startswith(beginning) for line in LINES), (
+    f"No document has {beginning!r} any more"
+  )
 
 
 def test_the_list_does_not_grow():

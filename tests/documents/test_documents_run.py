@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command and block of code of the documents runs, made small, in the order of its page."""
-
-import pytest
-import torch  # noqa: F401 - The world has folders of transformers.
+"""Commands and blocks of documents run, in the order of their page."""
 
 from document_steps import LONG, documents_with_steps, steps_to_run
 from documents_process import DocumentsProcess
-
-pytestmark = pytest.mark.slow
-
-SHORT = [document for document in documents_with_steps() if document not in LONG]
+import pytest
+import torch  # noqa: F401 - The world has folders of transformers.
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +13,13 @@ def process(tmp_path_factory):
     yield process
 
 
-@pytest.mark.parametrize("document", SHORT)
-def test_the_commands_of_a_document_run(document, process):
+def marked(document):
+  """The document with its lane: those of LONG take minutes even when they are made small."""
+  mark = pytest.mark.long if document in LONG else pytest.mark.slow
+  return pytest.param(document, marks=mark, id=document)
+
+
+@pytest.mark.parametrize("document", map(marked, documents_with_steps()))
+def test_a_document_runs(document, process):
   answer = process.run(document, steps_to_run(document))
   assert not answer["failed"], f"{document}: {answer['failed']}\n\n{answer['output']}"
