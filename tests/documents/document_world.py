@@ -11,6 +11,9 @@ import tarfile
 
 from data_pipelines.synthesis import toy
 from filax.cli.main import main
+from filax.evals import registry
+from filax.evals.benchmarks import mvbench
+from filax.evals.kit import Source
 from filax.testing import (
   benchmark_files,
   benchmark_files_more,
@@ -178,17 +181,32 @@ def write_annotations(folder: pathlib.Path) -> None:
 
 def write_benchmarks(folder: pathlib.Path) -> None:
   """Writes one question or a few of each benchmark that documents ask, with their videos."""
-  (folder / "mvbench").mkdir(parents=True)
-  rows = dict(action_antonym=[benchmark_files.mvbench_row()])
-  benchmark_files.write_mvbench(folder / "mvbench", rows)
+  row = benchmark_files.mvbench_row()
+  tasks = {}
+  for task, videos in mvbench.TASKS.items():
+    tasks[task] = [row | dict(start=0.0, end=3.0) if videos.bounds else row]
+  benchmark_files.write_mvbench(folder / "mvbench", tasks)
   benchmark_files_more.write_nextqa(folder / "nextqa")
   videomme = folder.parent / "data/videomme"
   benchmark_files.write_videomme(videomme, [benchmark_files.videomme_row()])
-  (videomme / "data").mkdir()
-  shutil.copy(folder.parent / "clip.mp4", videomme / "data/AbCdEfGhIjK.mp4")
+  clip = folder.parent / "clip.mp4"
+  for name, files in dict(mvbench=folder, nextqa=folder, videomme=videomme.parent).items():
+    write_benchmark_videos(name, files / name, clip)
   shutil.copytree(folder.parent / "videos", folder / "videos")
   row = dict(id="1", video="tiny-000.mp4", question="Who?", answer="B", options=["A dog", "A cat"])
   (folder / "questions.json").write_text(json.dumps([row | dict(kind="pets")]))
+
+
+def write_benchmark_videos(name: str, folder: pathlib.Path, clip: pathlib.Path) -> None:
+  """Copies a clip to wherever the questions of a benchmark look for a video."""
+  source = Source(str(folder), allow_missing=True)
+  for example in registry.find_benchmark(name).read_examples(source):
+    for timeline in example.media:
+      for scene in timeline:
+        path = pathlib.Path(scene.media)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+          shutil.copy(clip, path)
 
 
 def write_released_folders(folder: pathlib.Path) -> None:

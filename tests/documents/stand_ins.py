@@ -130,6 +130,6 @@ WRITTEN = {
   "docs/evidence.md": ("mine.py", "filax study mine.py --workdir runs/mine --dry-run"),
   "filax/evals/README.md": (
     "mine.py",
-    "filax evals --checkpoint C --benchmark mine.py:suite --data DIR --root DIR/videos --out mine",
+    "filax evals --checkpoint C --benchmark mine.py:suite --data DIR --root videos --out suite",
   ),
 }
