@@ -116,6 +116,10 @@ class DocumentRun:
     if words[0] == "serve":
       self._server.start(words)
       return
+    if words[0] == "plan":  # The compiler for TPUs refuses the flags of that for CPUs.
+      environment = os.environ | {"XLA_FLAGS": ""}
+      subprocess.run([sys.executable, "-m", "filax", *words], env=environment, check=True)
+      return
     if words[0] == "train":
       self._forget_prepared(words[words.index("--workdir") + 1])
     code = main(words)

@@ -11,7 +11,7 @@ EVERYWHERE = (
   (r"(filax (?:train|plan)\b.* configs/\w+\.py:)(?=(?:packed|dropout)\b)", r"\1debug,"),
   (r"--topology v\S+", "--topology v5e:2x2 --config.batch=4"),  # The smallest slice, a row a chip.
   (r"(?<!\w)/data/", "data/"),
-  (r"--lengths 1000\S*", "--lengths 8,16"),
+  (r"--lengths 1000\S*", "--lengths 8 --limit 2"),
   (r"(--depths 0),0.112\S*", r"\1,1"),
   (r"--frames 2048", "--frames 32"),
 )
@@ -74,7 +74,7 @@ IN_DOCUMENTS = {
     (r"file:///videos", "file://{here}/videos"),
   ),
   "launch/README.md": ((r"launch/tpu_vm.sh (\w+)", r"launch/tpu_vm.sh \1 --dry-run"),),
-  "filax/evals/README.md": ((r"(niah --checkpoint C)", r"\1 --lengths 8,16"),),
+  "filax/evals/README.md": ((r"(niah --checkpoint C)", r"\1 --lengths 8 --limit 2"),),
   "filax/train/README.md": ((r"number % 100", "number % 2"),),
 }
 
