@@ -19,18 +19,31 @@ def open_params(path: epath.Path) -> merged.StoredParams:
   """The parameters that a step stores. Raises Damaged."""
   written, _, stored = header(path)
   stored = _below_params(stored)
-  read = functools.partial(_read_leaves, path, written, stored)
+  read = functools.partial(_read_leaves, path, written, stored, is_base)
   return merged.StoredParams(stored, base.reference_of(written), read)
 
 
 def _read_leaves(
-  path: epath.Path, written: Record, stored: Mapping[str, Any], wanted: Mapping[str, Any]
+  path: epath.Path,
+  written: Record,
+  stored: Mapping[str, Any],
+  is_base: bool,
+  wanted: Mapping[str, Any],
 ) -> dict[str, Any]:
   """Stored leaves, or their averages, with the dtypes and shardings of `wanted`."""
   casts = False
   sources = {}  # Path -> array of the checkpoint, with its shape, dtype and sharding.
+  return _open_params(path, is_base=False)
+
+
+def open_base(path: epath.Path) -> merged.StoredParams:
+  """The parameters that the base of adapters stores. Raises Damaged."""
+  return _open_params(path, is_base=True)
+
+
+def _open_params(path: epath.Path, is_base: bool) -> merged.StoredParams:
   for name, leaf in wanted.items():
-    tree = averages.tree_of(name, written["digests"])
+    tree = averages.tree_of(name, written["digests"], is_base)
     dtype = averages.DTYPE if tree == averages.AVERAGE else stored[name].dtype
     sources[name] = (f"{tree}/{name}", _placed(leaf, dtype))
     casts = casts or leaf.dtype != dtype

@@ -340,14 +340,14 @@ def _check_same_leaves(
 def _restore_params(path: epath.Path, like: PyTree | None) -> tuple[PyTree, list[str], list[str]]:
   """`restore_params` of one step. Raises Damaged."""
   stored = step_arrays.open_params(path)
-  every_leaf = merged.effective_leaves(stored, step_arrays.open_params)
+  every_leaf = merged.effective_leaves(stored, step_arrays.open_base)
   if like is None:
     wanted = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in every_leaf.items()}
   else:
     wanted = flatten_tree(like)
   stored_shapes = leaf_shapes({**stored.leaves, **every_leaf})
   compare_shapes(leaf_shapes(wanted), stored_shapes)
-  params, extra = merged.read_params(stored, wanted, step_arrays.open_params)
+  params, extra = merged.read_params(stored, wanted, step_arrays.open_base)
   return unflatten_tree(params), sorted(wanted.keys() - params.keys()), extra
 
 
