@@ -15,6 +15,18 @@ from filax.checkpoint.record import Damaged, Record
 from filax.checkpoint.tree import flatten_tree, unflatten_tree
 
 
+class OtherArrays(ValueError):
+  """A checkpoint whose arrays are not those of the config.
+
+  config: that of the checkpoint.
+  """
+
+  def __init__(self, difference: str, step: epath.Path, config: Mapping[str, Any]):
+    super().__init__(difference)
+    self.step = step
+    self.config = config
+
+
 def open_params(path: epath.Path) -> merged.StoredParams:
   """The parameters that a step stores. Raises Damaged."""
   written, _, stored = header(path)
@@ -101,3 +113,39 @@ def read_arrays(path: epath.Path, target: PyTree, written: Record) -> PyTree:
   arrays = None if tree is None else flatten_tree(tree)
   verify.check_digests(written["digests"], flatten_tree(target), arrays, failure)
   return tree
+
+
+def check_same_leaves(
+  path: epath.Path,
+  config: Mapping[str, Any],
+  wanted: Mapping[str, Any],
+  stored: Mapping[str, Any],
+) -> None:
+  """Compares the leaves of a checkpoint with the wanted ones.
+
+  config: that of the checkpoint. Raises OtherArrays if names, shapes or dtypes differ.
+  """
+  difference = _first_difference(wanted, stored)
+  if difference:
+    raise OtherArrays(difference, path, config)
+
+
+def _first_difference(wanted: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+  """The first difference between leaves, in words; "" if there is none.
+
+  Averages may be there for others to read.
+  """
+  for name in sorted(wanted.keys() & stored.keys(), reverse=True):  # params before opt.
+    shape = tuple(stored[name].shape)
+    leaf = wanted[name]
+    if tuple(leaf.shape) != shape:
+      return f"{name} has shape {shape} in it but {tuple(leaf.shape)} in config.model"
+    if leaf.dtype != stored[name].dtype:
+      return f"{name} is {stored[name].dtype} in it but {leaf.dtype} in config.model"
+  missing = sorted(wanted.keys() - stored.keys())
+  if missing:
+    return f"it has no {missing[0]}"
+  for name in sorted(stored.keys() - wanted.keys()):
+    if not name.startswith(f"{averages.AVERAGE}/"):
+      return f"it has {name} too much"
+  return ""

@@ -21,14 +21,15 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax import files
-from filax.checkpoint import averages, merged, orbax_items, record, run_folder, step_arrays, storage
 from filax.checkpoint import base as base_lib
+from filax.checkpoint import merged, orbax_items, record, run_folder, step_arrays, storage
 from filax.checkpoint.base import BaseReference
 from filax.checkpoint.best import BestCheckpoint, BestStep
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.record import Damaged as Damaged
+from filax.checkpoint.step_arrays import OtherArrays as OtherArrays
 from filax.checkpoint.tree import (
   compare_shapes,
   flatten_tree,
@@ -191,7 +192,7 @@ class Checkpoints:
 
     like: the shapes and shardings of the result. A damaged checkpoint is renamed to <step>.damaged
     with a message, and the one before is used. Raises ValueError if a checkpoint is of a newer
-    format or does not fit `like`.
+    format, and OtherArrays if it does not fit `like`.
     """
     for path in _newest_first(self.folder):
       try:
@@ -292,7 +293,7 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
   if base is not None:
     target["params"] = _stored_part(target["params"], stored)
   wanted = flatten_tree(target)
-  _check_same_leaves(path, wanted, stored)
+  step_arrays.check_same_leaves(path, config, wanted, stored)
   arrays = step_arrays.read_arrays(path, target, written)
   state = dataclasses.replace(like, **arrays)
   step = int(jax.device_get(state.step))
@@ -313,28 +314,6 @@ def _stored_part(params: PyTree, stored: Mapping[str, Any]) -> PyTree:
   """The parameters that a checkpoint stores itself."""
   leaves = flatten_tree(params)
   return unflatten_tree(select_leaves(leaves, lambda path: f"params/{path}" in stored))
-
-
-def _check_same_leaves(
-  path: epath.Path, wanted: Mapping[str, Any], stored: Mapping[str, Any]
-) -> None:
-  """Compares the leaves of a checkpoint with the wanted ones.
-
-  Averages may be there for others to read. Raises ValueError if names, shapes or dtypes differ.
-  """
-  missing, extra = compare_shapes(leaf_shapes(wanted), leaf_shapes(stored))
-  extra = [name for name in extra if not name.startswith(f"{averages.AVERAGE}/")]
-  if missing or extra:
-    raise ValueError(
-      f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
-      "another --workdir, or start from its parameters with config.init_from."
-    )
-  for name, leaf in wanted.items():
-    if leaf.dtype != stored[name].dtype:
-      raise ValueError(
-        f"{name} is {stored[name].dtype} in {path} but {leaf.dtype} in config.model. Use another "
-        "--workdir, or start from its parameters with config.init_from."
-      )
 
 
 def _restore_params(path: epath.Path, like: PyTree | None) -> tuple[PyTree, list[str], list[str]]:
