@@ -29,6 +29,15 @@ class OtherArrays(ValueError):
 
 def open_params(path: epath.Path) -> merged.StoredParams:
   """The parameters that a step stores. Raises Damaged."""
+  return _open_params(path, is_base=False)
+
+
+def open_base(path: epath.Path) -> merged.StoredParams:
+  """The parameters that the base of adapters stores. Raises Damaged."""
+  return _open_params(path, is_base=True)
+
+
+def _open_params(path: epath.Path, is_base: bool) -> merged.StoredParams:
   written, _, stored = header(path)
   stored = _below_params(stored)
   read = functools.partial(_read_leaves, path, written, stored, is_base)
@@ -45,15 +54,6 @@ def _read_leaves(
   """Stored leaves, or their averages, with the dtypes and shardings of `wanted`."""
   casts = False
   sources = {}  # Path -> array of the checkpoint, with its shape, dtype and sharding.
-  return _open_params(path, is_base=False)
-
-
-def open_base(path: epath.Path) -> merged.StoredParams:
-  """The parameters that the base of adapters stores. Raises Damaged."""
-  return _open_params(path, is_base=True)
-
-
-def _open_params(path: epath.Path, is_base: bool) -> merged.StoredParams:
   for name, leaf in wanted.items():
     tree = averages.tree_of(name, written["digests"], is_base)
     dtype = averages.DTYPE if tree == averages.AVERAGE else stored[name].dtype

@@ -226,12 +226,12 @@ def restore_params(
   lacks; they are left out of params. extra: leaves of the checkpoint that are not read. Raises
   ValueError for a shape that differs, OSError if there is no readable checkpoint.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     try:
       return _restore_params(step, like)
     except Damaged as error:
-      say(f"Skipping {step}: {error}")
-  raise _no_checkpoint(path)
+      _say_skipped(step, error)
+  raise no_checkpoint(path)
 
 
 def read_config(path: epath.PathLike) -> dict[str, Any]:
@@ -239,13 +239,13 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
 
   Tuples are lists.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     try:
       _, config = record.read_record(step)
       return config
     except Damaged as error:
-      say(f"Skipping {step}: {error}")
-  raise _no_checkpoint(path)
+      _say_skipped(step, error)
+  raise no_checkpoint(path)
 
 
 def newest_step(path: epath.PathLike) -> epath.Path:
@@ -255,13 +255,14 @@ def newest_step(path: epath.PathLike) -> epath.Path:
 
   Raises OSError if there is none.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     if base_lib.checkpoint_hash(step):
       return step
-  raise _no_checkpoint(path)
+  raise no_checkpoint(path)
 
 
-def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
+def no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
+  """The error for a folder without a readable step."""
   return FileNotFoundError(
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
@@ -336,6 +337,26 @@ def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
   path: a workdir, its checkpoints folder, or a step.
   """
   return run_folder.step_folders(_absolute(path))
+
+
+def steps_to_try(path: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields the newest step of `path` that was not tried before, until none is left.
+
+  A run that goes on writes steps, and removes others while they are read.
+  """
+  tried: set[epath.Path] = set()
+  while True:
+    untried = [step for step in _newest_first(path) if step not in tried]
+    if not untried:
+      return
+    tried.add(untried[0])
+    yield untried[0]
+
+
+def _say_skipped(step: epath.Path, error: Damaged) -> None:
+  """Says that a step is damaged, unless its run removed it meanwhile."""
+  if step.exists():
+    say(f"Skipping {step}: {error}")
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:
