@@ -244,6 +244,16 @@ def initial_state(
   return complete_state(config["seed"], setup, unflatten_tree(leaves)), 0
 
 
+def say_if_done(first: int, steps: int, configured: int) -> None:
+  """Says that a run has no step to do.
+
+  first: the steps that it has done. configured: config.steps; 0 where config.epochs counts.
+  """
+  if first >= steps:
+    knob = "config.steps" if configured else "config.epochs"
+    say(f"{knob} ends at step {steps}, and this run is at step {first}: raise it to go on.")
+
+
 def complete_state(seed: int, setup: Setup, params: PyTree) -> TrainState:
   """A first state with `params`; missing parameters are drawn from `seed`."""
   present = flatten_tree(params)
