@@ -53,9 +53,10 @@ class ChunkPool(contextlib.AbstractContextManager):
 
     def compute(chunk: Any) -> Any:
       process = free.get()
-      result = _ask(process, chunk)
-      free.put(process)
-      return result
+      try:
+        return _ask(process, chunk)
+      finally:
+        free.put(process)  # Also after an error: a thread without a process would wait forever.
 
     waiting: deque[Future] = deque()
     threads = ThreadPoolExecutor(self._count)
@@ -134,8 +135,8 @@ def _ask(process: subprocess.Popen, chunk: Any) -> Any:
     is_result, value = _receive(process.stdout)
   except (EOFError, BrokenPipeError) as error:
     raise ChunkProcessEnded(
-      "A process that measures the data was ended from outside; out of memory is the usual reason. "
-      "Start again: what was measured is kept."
+      "One of the processes that work on the data was ended from outside; out of memory is the usual "
+      "reason. Start again, with fewer processes if it happens again."
     ) from error
   if is_result:
     return value
