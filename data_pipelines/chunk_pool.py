@@ -135,8 +135,8 @@ def _ask(process: subprocess.Popen, chunk: Any) -> Any:
     is_result, value = _receive(process.stdout)
   except (EOFError, BrokenPipeError) as error:
     raise ChunkProcessEnded(
-      "One of the processes that work on the data was ended from outside; out of memory is the usual "
-      "reason. Start again, with fewer processes if it happens again."
+      "A process that works on the data was ended from outside; out of memory is the usual reason. "
+      "Start again, with fewer processes if it happens again."
     ) from error
   if is_result:
     return value

@@ -5,7 +5,6 @@ JSON lines are handed over as text, unparsed; records of other manifests are par
 is read. Either way `block_records` gives what `manifest_records` gives.
 """
 
-import codecs
 from collections.abc import Generator, Iterator
 import io
 import itertools

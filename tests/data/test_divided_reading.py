@@ -167,5 +167,3 @@ def test_sources_without_a_track_are_one_sentence_and_2(content, reason, tmp_pat
   out, err = capsys.readouterr()
   assert not out and err.count("\n") == 1
   assert "No source has a track to take" in err and reason in err
-
-

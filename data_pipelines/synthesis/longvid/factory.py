@@ -32,11 +32,11 @@ from data_pipelines.synthesis.longvid.rendering import DrawnQuestion, shown_file
 from data_pipelines.synthesis.longvid.track_files import (
   Labeller,
   TrackInput,
-  TrackPass,
   common_root,
   folder_below,
   written_tracks,
 )
+from data_pipelines.synthesis.longvid.track_pass import TrackPass
 from data_pipelines.synthesis.sources.track_report import BadRecordLog, TrackReport
 from data_pipelines.synthesis.track import Track
 from filax import files

@@ -212,6 +212,4 @@ def _whole_video_track(key: str, name: str, run: Sequence[PandaClip]) -> Track:
   )
 
 
-SOURCE = TrackSource(
-  read_tracks, FILES, "<videoID>.mp4, whole videos", LICENCE, divide_reading
-)
+SOURCE = TrackSource(read_tracks, FILES, "<videoID>.mp4, whole videos", LICENCE, divide_reading)
