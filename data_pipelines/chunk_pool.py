@@ -125,7 +125,10 @@ def serve() -> None:
       answer = pickle.dumps((True, function(chunk)))
     except Exception as error:
       answer = _pickled_error(error)
-    _send(answers, answer)
+    try:
+      _send(answers, answer)
+    except BrokenPipeError:  # The program was killed: nobody reads.
+      os._exit(1)
 
 
 def _ask(process: subprocess.Popen, chunk: Any) -> Any:
