@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import json
 import os
-from typing import Any
 
 from data_pipelines.synthesis import draw, shards
 from data_pipelines.synthesis.labels.rules import rule_labels
 from data_pipelines.synthesis.sources.divided import ReadingDivider
 from data_pipelines.synthesis.sources.registry import TrackReader
-from data_pipelines.synthesis.track import Track, parse_track
+from data_pipelines.synthesis.track import Track, parse_track, track_record
 
 Labeller = Callable[[Sequence[str], str], list[tuple[str, ...] | None]]
 
@@ -35,35 +34,41 @@ class TrackInput:
 class LabelledLines:
   """Labels tracks and writes them as lines.
 
-  Records of tracks -> [(shard, line)].
+  Tracks -> [(shard, line)]. The line is that of `track_record`.
   """
 
   count: int  # Shards.
   labeller: Labeller = rule_labels
 
-  def __call__(self, records: Sequence[dict[str, Any]]) -> list[tuple[int, bytes]]:
-    texts: dict[tuple[str, str], None] = {}  # (kind, text), each once, in order.
-    for record in records:
-      for event in record["events"]:
-        if not event["label"] and event["text"]:
-          texts["event", event["text"]] = None
-        if event["place"]:
-          texts["place", event["place"]] = None
-    labels: dict[tuple[str, str], str] = {}
-    for kind in ("event", "place"):
-      distinct = [text for text_kind, text in texts if text_kind == kind]
-      for text, answer in zip(distinct, self.labeller(distinct, kind), strict=True):
-        labels[kind, text] = answer[0] if answer else ""
-    return [self._line(record, labels) for record in records]
+  def __call__(self, tracks: Sequence[Track]) -> list[tuple[int, bytes]]:
+    texts: dict[str, None] = {}  # Each once, in order.
+    places: dict[str, None] = {}
+    for track in tracks:
+      for event in track.events:
+        if not event.label and event.text:
+          texts[event.text] = None
+        if event.place:
+          places[event.place] = None
+    event_labels = self._labels(list(texts), "event")
+    place_labels = self._labels(list(places), "place")
+    lines = []
+    for track in tracks:
+      events = []
+      for event in track.events:
+        label = event.label or event_labels.get(event.text, "")
+        place = place_labels.get(event.place, "")
+        # What `vars` would make of an event, in a third of the time.
+        events.append(dict(t0=event.t0, t1=event.t1, text=event.text, label=label, place=place))
+      line = shards.json_line(track_record(track, events))
+      lines.append((shard_of(track.key, self.count), line))
+    return lines
 
-  def _line(self, record: dict[str, Any], labels: dict[tuple[str, str], str]) -> tuple[int, bytes]:
-    events = []
-    for event in record["events"]:
-      label = event["label"] or labels.get(("event", event["text"]), "")
-      place = labels.get(("place", event["place"]), "")
-      events.append(event | {"label": label, "place": place})
-    line = shards.json_line(record | {"events": events})
-    return shard_of(record["key"], self.count), line
+  def _labels(self, texts: Sequence[str], kind: str) -> dict[str, str]:
+    """Text -> label; "" where nothing is left."""
+    labels = {}
+    for text, answer in zip(texts, self.labeller(texts, kind), strict=True):
+      labels[text] = answer[0] if answer else ""
+    return labels
 
 
 def shard_of(key: str, count: int) -> int:

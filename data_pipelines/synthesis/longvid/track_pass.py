@@ -7,7 +7,7 @@ processes.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from data_pipelines.synthesis.sources.divided import (
   taken_records,
 )
 from data_pipelines.synthesis.sources.track_report import TrackReport
-from data_pipelines.synthesis.track import Track, track_record
+from data_pipelines.synthesis.track import Track
 
 CHUNK = 64  # Tracks labelled together.
 EXCLUDED = "the video is in a list of --exclude-ids"
@@ -40,7 +40,7 @@ class PreparedTrack(NamedTuple):
 
   key: str
   reason: str  # Why no question can be asked about it; "" if one can.
-  content: Any  # (shard, line), or its record if labels are still to be asked for.
+  content: Any  # (shard, line), or the track if labels are still to be asked for.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,41 +58,42 @@ class TrackMaker:
       prepared.append(part._replace(tracks=self._prepared(part.tracks)))
     return prepared
 
-  def _prepared(self, tracks: Sequence[Track | dict[str, Any]]) -> list[PreparedTrack]:
-    records = list(map(self._placed, tracks))
-    usable = [record for record in records if not _left_out(record)]
+  def _prepared(self, tracks: Sequence[Track]) -> list[PreparedTrack]:
+    reasons = list(map(_left_out, tracks))
+    usable = []
+    for track, reason in zip(tracks, reasons, strict=True):
+      if not reason:
+        usable.append(self._placed(track))
     contents = iter(self.lines(usable) if self.lines else usable)
     prepared = []
-    for record in records:
-      reason = _left_out(record)
+    for track, reason in zip(tracks, reasons, strict=True):
       content = None if reason else next(contents)
-      prepared.append(PreparedTrack(record["key"], reason, content))
+      prepared.append(PreparedTrack(track.key, reason, content))
     return prepared
 
-  def _placed(self, track: Track | dict[str, Any]) -> dict[str, Any]:
-    """The record of a track with its source, and media below the common root."""
-    record = track_record(track) if isinstance(track, Track) else track
-    record["source"] = record["source"] or self.source
-    if self.folder:
-      media = []
-      for scene in record["media"]:
-        media.append(scene | {"media": f"{self.folder}/{scene['media']}"})
-      record["media"] = media
-    return record
+  def _placed(self, track: Track) -> Track:
+    """A track with its source, and media below the common root."""
+    if track.source and not self.folder:
+      return track
+    media = []
+    for scene in track.media:
+      name = f"{self.folder}/{scene.media}" if self.folder else scene.media
+      media.append(dataclasses.replace(scene, media=name))
+    return dataclasses.replace(track, source=track.source or self.source, media=tuple(media))
 
 
-def _left_out(record: Mapping[str, Any]) -> str:
+def _left_out(track: Track) -> str:
   """Why no question can be asked about a track; "" if one can."""
-  if not record["events"] and not record["summary"]:
+  if not track.events and not track.summary:
     return "it has no events"
-  if not record["media"] or not record["duration"] > 0:
+  if not track.media or not track.duration > 0:
     return "it has no medium or no length"
   return ""
 
 
-def _read_already(records: list[dict[str, Any]]) -> list[ParsedRecords]:
-  """The parser of records of tracks, which are sent faster than tracks."""
-  return [ParsedRecords(records, [], Counter())]
+def _read_already(tracks: list[Track]) -> list[ParsedRecords]:
+  """The parser of tracks that one process has parsed."""
+  return [ParsedRecords(tracks, [], Counter())]
 
 
 @dataclasses.dataclass
@@ -151,8 +152,8 @@ class TrackPass:
     lines = LabelledLines(self.shards) if self.labeller is None else None
     report = self.report
     if entry.divide_reading is None:
-      records = map(track_record, entry.read(entry.files, entry.media_root, report))
-      reading = DividedReading(in_batches_of(CHUNK, records), _read_already)
+      tracks = entry.read(entry.files, entry.media_root, report)
+      reading = DividedReading(in_batches_of(CHUNK, tracks), _read_already)
       report = TrackReport()  # `read` reports all in the other one.
     else:
       reading = entry.divide_reading(entry.files, entry.media_root, report)
