@@ -17,8 +17,8 @@ Stage 1   Captions of single clips.
 Stage 2   Questions about 4 clips. The encoder keeps learning: after captions alone, no visual token
           holds the key, the shape and the pointer of a card together.
 Stage 3   Questions about 64 frames. From here on the encoder is frozen.
-Stage 4   Rows of 256 frames, and rows of several samples of 64.
-Stage 5   Rows of 1,024 frames, and rows of several samples of 64.
+Stage 4   Questions about 256 frames and about 64.
+Stage 5   Questions about 1,024 frames and about 64.
 
 No row is as long as the test. So random gaps spread the positions of each sample over up to 24,576
 (config.data.position_gaps), and the model learns large positions from short rows.
@@ -31,45 +31,38 @@ POSITIONS = 24_576
 THETA = 1e8  # With 1e4 the rotary angles of far positions repeat too often.
 LONGEST_PROMPT = 11  # In units of 1024 positions.
 TEXT = 128  # Positions of eight questions and answers.
-WITH_64_FRAMES = 64 + TEXT  # Positions of a sample of 64 frames.
 STAGES = {
   1: dict(
     lessons=("captions",),
-    rows=(common.row_shape(frames=8 * CLIP, positions=96, samples=8),),
+    row=common.row_shape(frames=8 * CLIP, positions=96, samples=8),
     batch=8,
     steps=300,
     rate=2e-3,
   ),
   2: dict(
     lessons=("lessons-16",),
-    rows=(common.row_shape(frames=16, positions=176),),
+    row=common.row_shape(frames=16, positions=176),
     batch=32,
-    steps=500,
+    steps=2200,
     rate=2e-3,
   ),
   3: dict(
     lessons=("lessons-64",),
-    rows=(common.row_shape(frames=64, positions=WITH_64_FRAMES),),
+    row=common.row_shape(frames=64, positions=64 + TEXT),
     batch=16,
-    steps=700,
+    steps=900,
     rate=2e-3,
   ),
   4: dict(
     lessons=("lessons-256", "lessons-64"),
-    rows=(
-      common.row_shape(frames=256, positions=256 + TEXT),
-      common.row_shape(frames=256, positions=4 * WITH_64_FRAMES, samples=4),
-    ),
+    row=common.row_shape(frames=256, positions=256 + TEXT),
     batch=8,
-    steps=400,
+    steps=500,
     rate=1e-3,
   ),
   5: dict(
     lessons=("lessons-1024", "lessons-64"),
-    rows=(
-      common.row_shape(frames=1024, positions=1024 + TEXT),
-      common.row_shape(frames=512, positions=8 * WITH_64_FRAMES, samples=8),
-    ),
+    row=common.row_shape(frames=1024, positions=1024 + TEXT),
     batch=4,
     steps=500,
     rate=1e-3,
@@ -98,7 +91,7 @@ def get_config(arg=None):
   c.data.train = tuple((f"{arg.corpus}/{name}.jsonl", "all") for name in stage["lessons"])
   c.data.sampling = _every_second(1024)
   c.data.position_gaps = arg.gaps
-  c.data.rows = stage["rows"]
+  c.data.rows = (stage["row"],)
   frozen = () if arg.stage in LEARNING_ENCODER else vcf_toy.FROZEN
   c.optim.rates = (*frozen, ("", stage["rate"]))
   c.batch = stage["batch"]

@@ -20,12 +20,15 @@ import sys
 from typing import Any
 
 from filax import files, released
-from filax.cli import checkpoint_options, options
+from filax.cli import checkpoint_options, options, outputs
+
+_DRAWINGS = (".png", ".pdf", ".svg")
 
 
 def main(argv: Sequence[str]) -> None:
   """Measures, and writes a PNG with its JSON."""
   args = analyze_parser().parse_args(argv)
+  outputs.check_file(args.out, _DRAWINGS)
   session = released.load(args.checkpoint, components=args.components)
   json_path = pathlib.Path(args.out).with_suffix(".json")
   if args.way == "attention":

@@ -144,6 +144,8 @@ def _questions(args: argparse.Namespace) -> Iterable[str]:
 
 def _input_questions() -> Iterator[str]:
   """Lines of standard input; a prompt sign only for a person."""
+  if sys.stdin is None:  # The command was started with a closed input.
+    return
   if hasattr(sys.stdin, "reconfigure"):
     sys.stdin.reconfigure(errors="replace")  # Bytes that are no UTF-8 end no conversation.
   while True:

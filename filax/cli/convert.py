@@ -346,12 +346,13 @@ def _load_tokenizer(path: str | None, folders: Iterable[Path]) -> Any:
   """
   from data_pipelines.text import tokenizer_folder, tokenizers
 
+  remedy = tokenizers.set_to("--tokenizer")
   if path:
-    return tokenizers.load_tokenizer(path)
+    return tokenizers.load_tokenizer(path, remedy)
   for folder in folders:
     if container.is_gguf(folder):
       return released.gguf_tokenizer(folder)
-    tokenizer = tokenizer_folder.load_if_present(folder)
+    tokenizer = tokenizer_folder.load_if_present(folder, remedy)
     if tokenizer is not None:
       return tokenizer
   return None

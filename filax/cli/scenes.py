@@ -5,12 +5,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 import json
 
-from filax.cli import checkpoint_options, options
+from filax.cli import checkpoint_options, options, outputs
 
 
 def main(argv: Sequence[str]) -> None:
   """filax scenes --checkpoint DIR --video FILE --out sheet.png [--json]"""
   args = scenes_parser().parse_args(argv)
+  outputs.check_file(args.out)
   session = checkpoint_options.load_session(args)
   selector = session.processor.infer["selector"]["name"]
   group_size = session.model.selector.size

@@ -124,7 +124,7 @@ class Conversation:
     question: str,
     *,
     seed: int = 0,
-    stop_strings: Sequence[str] = (),
+    stop_strings: Sequence[str] | str = (),
     answers: int = 1,
     **settings,
   ) -> "StreamedAnswer":

@@ -145,7 +145,7 @@ class LiveSession:
     return streamed.answer
 
   def stream(
-    self, question: str, *, seed: int = 0, stop_strings: Sequence[str] = (), **settings
+    self, question: str, *, seed: int = 0, stop_strings: Sequence[str] | str = (), **settings
   ) -> StreamedAnswer:
     """The answer of `ask`, piece by piece while it is generated.
 

@@ -54,6 +54,11 @@ class RangeCaches:
     missing = rows - self.length.shape[0]
     return RangeCaches(ranges, jnp.pad(self.length, (0, missing)))
 
+  def at_rows(self, rows: Int[Array, "count"]) -> "RangeCaches":
+    """As Cache.at_rows."""
+    ranges = tuple(cache.at_rows(rows) for cache in self.ranges)
+    return RangeCaches(ranges, self.length[rows])
+
 
 def forward(
   llm: LLM,

@@ -34,6 +34,7 @@ from filax.train.setup import (
   initial_state,
   prepare,
   resolved_config,
+  say_if_done,
   settings_left_open,
   train_step,
 )
@@ -96,6 +97,7 @@ def train_pipeline(
     with clock.timed(goodput.RESTORE):
       state, row = initial_state(config, setup, saved, pipeline.fingerprint, changes)
     write_start(workdir, config, pipeline.fingerprint, parts, check_lease)
+    say_if_done(int(jax.device_get(state.step)), steps, config["steps"])
     stack.enter_context(jax.set_mesh(setup.mesh))  # Later than `_draw`, whose row does not split.
     run = RunFacts(workdir, config, setup, int(jax.device_get(state.step)), steps)
     log = stack.enter_context(open_log(run, check_lease))
