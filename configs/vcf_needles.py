@@ -24,6 +24,8 @@ No row is as long as the test. So random gaps spread the positions of each sampl
 (config.data.position_gaps), and the model learns large positions from short rows.
 """
 
+from typing import Any
+
 from configs import common, vcf_toy
 
 CLIP = vcf_toy.CLIP
@@ -31,7 +33,7 @@ POSITIONS = 24_576
 THETA = 1e8  # With 1e4 the rotary angles of far positions repeat too often.
 LONGEST_PROMPT = 11  # In units of 1024 positions.
 TEXT = 128  # Positions of eight questions and answers.
-STAGES = {
+STAGES: dict[int, dict[str, Any]] = {
   1: dict(
     lessons=("captions",),
     row=common.row_shape(frames=8 * CLIP, positions=96, samples=8),

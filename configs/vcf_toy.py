@@ -33,6 +33,8 @@ On two busy CPU cores the stages took 171, 502, 204 and 396 seconds (stage 4 wit
 Shorter runs on idle cores suggest about 110, 310, 115 and 210 seconds.
 """
 
+from typing import Any
+
 from configs import common, fila_toy
 
 CLIP = 4  # Frames of a clip.
@@ -40,7 +42,7 @@ TOKENS = 2  # Visual tokens per frame after merging.
 TEXT = 76  # Positions of the longest question and answer.
 ANSWER_FRAMES = 256
 FROZEN = (("^encoder/", 0.0),)
-STAGES = {
+STAGES: dict[int, dict[str, Any]] = {
   1: dict(frames=CLIP, batch=8, steps=600, rates=(("", 2e-3),)),
   2: dict(frames=64, batch=8, steps=2000, rates=(*FROZEN, ("", 2e-3))),
   3: dict(frames=32, batch=8, steps=700, rates=(("", 1e-3),)),
