@@ -28,7 +28,7 @@ class Checkout:
   logs: pathlib.Path
   flags: str = ""
 
-  def run(
+  def run_python(
     self,
     folder: pathlib.Path,
     name: str,

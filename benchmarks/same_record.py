@@ -85,7 +85,7 @@ class Recorder:
       if with_programs:
         self.store.add_fact(f"hlo/{name}", self._train_with_programs(name, argv))
       else:
-        self.checkout.run(self.work, name, argv)
+        self.checkout.run_python(self.work, name, argv)
       folder = self.work / "runs" / name
       self._write_run("losses", name, folder, first=1)
     for corpus in ("toy", DEBUG_CORPUS):
@@ -101,7 +101,7 @@ class Recorder:
         shutil.copytree(self.source / "work" / corpus, self.work / corpus)
     elif not (self.work / "toy").exists():
       argv = ["-m", "data_pipelines.synthesis.toy", "--out", "toy", "--videos", "24", "--held", "6"]
-      self.checkout.run(self.work, "toy", argv)
+      self.checkout.run_python(self.work, "toy", argv)
 
   def _train_command(self, name: str, config: str, steps: int, *flags: str) -> list[str]:
     return [
@@ -123,7 +123,7 @@ class Recorder:
     """
     with tempfile.TemporaryDirectory(dir=self.work) as folder:
       dump = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_large_constants"
-      self.checkout.run(self.work, name, argv, flags=f"{dump} --xla_dump_hlo_module_re=.*")
+      self.checkout.run_python(self.work, name, argv, flags=f"{dump} --xla_dump_hlo_module_re=.*")
       programs = []
       for path in sorted(pathlib.Path(folder).glob("*after_optimizations.txt")):
         text = path.read_text()
@@ -142,7 +142,7 @@ class Recorder:
       with tempfile.TemporaryDirectory(dir=self.work) as folder:
         plan = ["plan", f"--config={self.checkout.config(f'{stage}.py')}", f"--topology={TOPOLOGY}"]
         argv = [script, folder, *plan, "--json"]
-        self.checkout.run(self.work, f"lower-{stage}", argv, accepted=(0, 1))
+        self.checkout.run_python(self.work, f"lower-{stage}", argv, accepted=(0, 1))
         for path in sorted(pathlib.Path(folder).glob("*.mlir")):
           self.store.add_fact(f"stablehlo/{stage}.{path.stem}", normal_stablehlo(path.read_text()))
 
@@ -163,14 +163,14 @@ class Recorder:
         f"--format={form}",
         f"--dtype={dtype}",
       ]
-      self.checkout.run(folder, f"to-{name}", [*argv, f"--out={out}"])
+      self.checkout.run_python(folder, f"to-{name}", [*argv, f"--out={out}"])
       report = conversion_report(folder / out)
       self.store.add_fact(f"exports/{name}.report", report)
       self.store.add_fact(f"exports/{name}.files", file_digests(folder / out, without=".py"))
       self.store.add_fact(f"code/{name}", file_digests(folder / out, only=".py"))
       back = f"back/{name}"
       argv = [*FILAX, "convert", "from", f"--source={out}", f"--out={back}"]
-      self.checkout.run(folder, f"from-{name}", argv)
+      self.checkout.run_python(folder, f"from-{name}", argv)
       self.store.add_fact(f"exports/{name}.back", arrays(newest_step(folder / back)))
 
   def resume(self) -> None:
@@ -178,7 +178,7 @@ class Recorder:
     folder = self._copy("resume")
     for number, (run, flags) in enumerate(ASKED):
       argv = [*FILAX, "chat", f"--checkpoint=runs/{run}", f"--video={VIDEO}", "--json", *flags]
-      text = self.checkout.run(folder, f"chat-{number}", argv, questions=QUESTIONS)
+      text = self.checkout.run_python(folder, f"chat-{number}", argv, questions=QUESTIONS)
       self.store.add_fact(f"resume/chat-{number}-{run}", without_seconds(text))
     argv = [
       *FILAX,
@@ -187,14 +187,14 @@ class Recorder:
       "--manifest=toy/held_out.json",
       "--limit=16",
     ]
-    text = self.checkout.run(folder, "evals", [*argv, "--json", "--out=evals"])
+    text = self.checkout.run_python(folder, "evals", [*argv, "--json", "--out=evals"])
     self.store.add_fact("resume/evals", without_seconds(text))
     self.store.add_fact(
       "resume/evals.answers", without_seconds((folder / "evals/answers.jsonl").read_text())
     )
     for name, (config, flags) in RUNS.items():
       argv = self._train_command(name, config, STEPS + MORE_STEPS, *flags)
-      self.checkout.run(folder, f"resume-{name}", argv)
+      self.checkout.run_python(folder, f"resume-{name}", argv)
       self._write_run("resume", name, folder / "runs" / name, first=STEPS + 1)
 
   def _copy(self, name: str) -> pathlib.Path:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of a manifest in blocks, so that several processes may parse them.
 
-JSON lines are handed over as text, unparsed; records of other manifests are parsed where the file
-is read. Either way `block_records` gives what `manifest_records` gives.
+Blocks of JSON lines are passed on as unparsed text. Records of other manifests are parsed by the
+process that reads the file. In both cases `block_records` yields the records of `manifest_records`.
 """
 
 from collections.abc import Generator, Iterator
@@ -15,7 +15,7 @@ from data_pipelines.manifest import json_text, reader
 from data_pipelines.manifest.text_window import TextWindow
 
 BLOCK = 256 << 10  # Bytes of text.
-RECORDS = 64  # Of a block of parsed records.
+RECORDS = 64  # The number of records in a parsed block.
 _BLANKS = b" \t\r\n"
 
 
@@ -78,7 +78,10 @@ def _parsed_blocks(
 
 
 def _line_blocks(path: str, file: BinaryIO, place: TextPlace) -> Iterator[RecordBlock]:
-  """The blocks of a file of JSON lines. place: where its first record begins."""
+  """The blocks of a file of JSON lines.
+
+  place: where its first record begins.
+  """
   while True:
     file.seek(place.byte)
     text, is_followed_by_record = _whole_lines(file)
@@ -99,10 +102,10 @@ def _line_blocks(path: str, file: BinaryIO, place: TextPlace) -> Iterator[Record
 def _blocks_of_longer_records(
   path: str, file: BinaryIO, place: TextPlace, stop: int
 ) -> Generator[RecordBlock, None, int | None]:
-  """Blocks where a record may reach over several lines, parsed from a place on.
+  """Yields parsed blocks where a record may span several lines.
 
-  They end before the first record that begins a line at the byte `stop` or later. Returns where it
-  begins; None at the end of the file.
+  Reading starts at `place`. The blocks end before the first record that begins a line at the byte
+  `stop` or later. Returns the byte where that record begins, or None at the end of the file.
   """
   file.seek(place.byte)
   records: list[tuple[int, Any]] = []
@@ -121,7 +124,10 @@ def _blocks_of_longer_records(
 
 
 def _whole_lines(file: BinaryIO) -> tuple[bytes, bool]:
-  """(lines, whether a record or nothing follows them). b"" at the end of the file."""
+  """(lines, whether a record or nothing follows them).
+
+  At the end of the file, the lines are b"".
+  """
   text = file.read(BLOCK)
   if len(text) == BLOCK and not text.endswith(b"\n"):
     text += file.readline()
@@ -131,8 +137,8 @@ def _whole_lines(file: BinaryIO) -> tuple[bytes, bool]:
 def _has_a_record_a_line(text: bytes) -> bool:
   """Whether every line begins with { and ends with }.
 
-  Such a line is a record, or its damage ends with it: JSON has no { right behind a }, and no line
-  break inside of a string.
+  Such a line is a record, or a damaged record that ends with the line: JSON never has a { directly
+  after a }, and no line break inside a string.
   """
   lines = text.rstrip(_BLANKS)
   borders = lines.count(b"}\n{") + lines.count(b"}\r\n{")
@@ -144,7 +150,7 @@ def _begins_line(file: BinaryIO, byte: int) -> bool:
 
 
 def _window(file: BinaryIO, path: str, place: TextPlace) -> TextWindow:
-  """A window on the text of a file that is read from a place on."""
+  """A window on the text of a file, from a place on."""
   window = TextWindow(file, path, place.byte)
   window.line = place.line
   window.characters = place.character

@@ -349,9 +349,9 @@ def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
 
 
 def steps_to_try(path: epath.PathLike) -> Iterator[epath.Path]:
-  """Yields the newest step of `path` that was not tried before, until none is left.
+  """Yields the newest untried step of `path`, until none is left.
 
-  A run that goes on writes steps, and removes others while they are read.
+  The steps are listed again each time, because an active run writes and removes steps meanwhile.
   """
   tried: set[epath.Path] = set()
   while True:

@@ -42,4 +42,7 @@ class ConversionError(ValueError):
 
 
 class UnreadableWeights(ConversionError):
-  """Files of weights that no option helps to read: damaged, incomplete, or without torch."""
+  """Files of weights cannot be read, whatever the options are.
+
+  They are damaged or incomplete, or they need torch, which is missing.
+  """

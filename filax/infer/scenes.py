@@ -88,7 +88,7 @@ def even_frames(loaded: LoadedModel, video: DecodedVideo, count: int | None) -> 
   if count is None:
     frames = min(len(video.frames), loaded.processor.sampling["frames"])
     count = max(1, frames // size)
-  return video.take(count * size)
+  return video.spread(count * size)
 
 
 def selected_groups(model: VideoLM, params, frames, mask):

@@ -41,7 +41,7 @@ class DecodedVideo:
       images=jnp.zeros((1, 0, height, width, 3), jnp.uint8),
     )
 
-  def take(self, count: int) -> "DecodedVideo":
+  def spread(self, count: int) -> "DecodedVideo":
     """`count` evenly spaced frames; a short video repeats some."""
     positions = np.linspace(0, len(self.frames) - 1, count)
     places = positions.round().astype(int)

@@ -73,9 +73,8 @@ def train_pipeline(
   config: a ConfigDict (configs/common.py). workdir: receives checkpoints/, config.json,
   metrics.jsonl and tensorboard/. costs: costs(model, shapes, rates) are the FLOPs that MFU counts.
   devices: those of config.mesh (default: all devices). ingredients: those of the pipeline's plan,
-  the same in all processes; they are stored in the workdir to name later changes. lease: checked
-  before each write. signals: a handler that is active already. hooks: called after the built-in
-  ones. clock: a clock that is running already.
+  the same in all processes; the workdir keeps them to name later changes. lease: checked before
+  each write. signals, clock: these are active already. hooks: called after the built-in ones.
 
   Returns Tracker.summary and the newest checkpoint. Raises ValueError for an invalid config or
   steps without a supervised token, NonFinite with the number of the step, and lease.Lost if another
