@@ -102,9 +102,9 @@ def _line_blocks(path: str, file: BinaryIO, place: TextPlace) -> Iterator[Record
 def _blocks_of_longer_records(
   path: str, file: BinaryIO, place: TextPlace, stop: int
 ) -> Generator[RecordBlock, None, int | None]:
-  """Blocks where a record may reach over several lines, parsed from a place on.
+  """Parsed blocks, for records that may reach over several lines.
 
-  They end before the first record that begins a line at the byte `stop` or later. Returns where it
+  They begin at a place, and end before the first record that begins a line at the byte `stop` or later. Returns where it
   begins; None at the end of the file.
   """
   file.seek(place.byte)
