@@ -104,8 +104,8 @@ def _blocks_of_longer_records(
 ) -> Generator[RecordBlock, None, int | None]:
   """Parsed blocks, for records that may reach over several lines.
 
-  They begin at a place, and end before the first record that begins a line at the byte `stop` or later. Returns where it
-  begins; None at the end of the file.
+  They begin at a place, and end before the first record that begins a line at the byte `stop` or
+  later. Returns where that record begins; None at the end of the file.
   """
   file.seek(place.byte)
   records: list[tuple[int, Any]] = []
