@@ -74,9 +74,9 @@ def _rows(paths: Sequence[str], media: MediaFolder, report: TrackReport) -> Iter
 
 
 def _stem(cells: Mapping[str, str], path: str) -> str:
-  """The name of a row's medium.
+  """The name of a row's medium, without extension.
 
-  Raises ManifestError for a table without one.
+  Raises ManifestError for a table that names none.
   """
   written = cells[_video_column(cells, path)].strip()
   return os.path.splitext(os.path.basename(written))[0] or written
