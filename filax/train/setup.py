@@ -297,7 +297,7 @@ def check_plan(
 
 
 def check_alpha(restored: store.Restored, config: Config) -> None:
-  """Raises ValueError if the adapters of a checkpoint count otherwise now."""
+  """Raises ValueError if alpha of trained adapters has changed."""
   before = (restored.config.get("lora") or {}).get("alpha")
   now = (config.get("lora") or {}).get("alpha")
   if before != now and (config.get("lora") or {}).get("ranks"):
@@ -308,9 +308,9 @@ def check_alpha(restored: store.Restored, config: Config) -> None:
 
 
 def _refusal(error: store.OtherArrays, config: Config) -> str:
-  """Why a checkpoint cannot be resumed, by the settings that changed since."""
+  """The error message for a checkpoint of another config."""
   now = json.loads(json.dumps(config))
-  changes = []
+  changes: list[str] = []
   for group in _OF_THE_STATE:
     changes += _changed_settings(error.config.get(group), now.get(group), f"config.{group}")
   reason = f"{', '.join(changes)} ({error})" if changes else str(error)
