@@ -215,8 +215,11 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
     ("GET", "/metrics", server.metrics),
   )
   for method, path, function in routes:
-    app.add_api_route(path, function, methods=[method], response_model=None)
+    methods = ["GET", "HEAD"] if method == "GET" else [method]
+    app.add_api_route(path, function, methods=methods, response_model=None)
   live.add_routes(app)
+  # Other calls of OpenAI's API: the web page, if there is one, would take them for its own.
+  app.add_api_route("/v1/{path:path}", _refuse_call, methods=["POST"], response_model=None)
   app.add_exception_handler(RequestError, _reply_to_error)
   app.add_exception_handler(HTTPException, _reply_to_wrong_route)
   app.add_exception_handler(Exception, _reply_to_failure)
@@ -236,6 +239,10 @@ async def _clean(uploads: UploadStore, live: LiveRoutes) -> None:
     await run_in_threadpool(live.end_idle_sessions)
 
 
+async def _refuse_call(path: str) -> Response:
+  raise HTTPException(404)
+
+
 async def _reply_to_error(_: Request, error: Exception) -> Response:
   if not isinstance(error, RequestError):
     raise error
@@ -247,7 +254,7 @@ async def _reply_to_wrong_route(request: Request, error: Exception) -> Response:
   status = error.status_code if isinstance(error, HTTPException) else 500
   message = error.detail if isinstance(error, HTTPException) else ""
   if status in (404, 405):
-    message = f"{request.method} of this path is not served here."
+    message = f"{request.method} {request.url.path[:100]} is not served here."
   fault = RequestError(message, status=status)
   fault.code = "not_found" if status == 404 else "invalid_request"
   return JSONResponse(error_fields(fault), status_code=status)
