@@ -57,7 +57,7 @@ def analyze_parser() -> argparse.ArgumentParser:
     help="share of the visual tokens that stay",
   )
   add("--layers", type=options.whole_numbers(0), help="numbers with commas; default: all")
-  add("--limit", type=options.whole_number(1), help="ask only so many questions")
+  add("--limit", type=options.whole_number(1), help="ask only this many questions")
   add("--batch", type=options.whole_number(1), default=32)
   return parser
 
@@ -66,7 +66,7 @@ def _study_parser(studies, name: str) -> argparse.ArgumentParser:
   """The parser of a study with the options that all studies have."""
   parser = studies.add_parser(name)
   checkpoint_options.add_checkpoint(parser)
-  parser.add_argument("--out", required=True, help="the PNG; the JSON lies beside it")
+  parser.add_argument("--out", required=True, help="the PNG; the JSON is written beside it")
   return parser
 
 

@@ -56,7 +56,7 @@ class TextStream:
   def _whole_text(self) -> str:
     """The text of all ids, of which only the last are decoded.
 
-    A window begins anew where the text of its last ids alone is the end of its text.
+    A window begins again where the text of its last ids alone is the end of its text.
     """
     window = self._decode(self._ids[self._first :])
     text = self._settled + window
