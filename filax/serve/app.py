@@ -219,7 +219,13 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
     app.add_api_route(path, function, methods=methods, response_model=None)
   live.add_routes(app)
   # Other calls of OpenAI's API: the web page, if there is one, would take them for its own.
-  app.add_api_route("/v1/{path:path}", _refuse_call, methods=["POST"], response_model=None)
+  paths = {path for _, path, _ in routes}
+
+  async def refuse_call(request: Request) -> Response:
+    raise HTTPException(405 if request.url.path in paths else 404)
+
+  every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+  app.add_api_route("/v1/{path:path}", refuse_call, methods=every, response_model=None)
   app.add_exception_handler(RequestError, _reply_to_error)
   app.add_exception_handler(HTTPException, _reply_to_wrong_route)
   app.add_exception_handler(Exception, _reply_to_failure)
@@ -237,10 +243,6 @@ async def _clean(uploads: UploadStore, live: LiveRoutes) -> None:
     await asyncio.sleep(_CLEANING_SECONDS)
     await run_in_threadpool(uploads.remove_old)
     await run_in_threadpool(live.end_idle_sessions)
-
-
-async def _refuse_call(path: str) -> Response:
-  raise HTTPException(404)
 
 
 async def _reply_to_error(_: Request, error: Exception) -> Response:
