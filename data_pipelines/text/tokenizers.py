@@ -62,7 +62,10 @@ def load_tokenizer(path: str | os.PathLike, remedy: str = "") -> Tokenizer:
 
 
 def set_to(knob: str) -> str:
-  """What to do about a tokenizer that `knob` names: an option or a key of the config."""
+  """What to do about a tokenizer that `knob` names.
+
+  knob: an option, or a key of the config.
+  """
   return f"Set {knob} to {_KINDS}."
 
 

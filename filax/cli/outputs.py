@@ -8,9 +8,9 @@ import tempfile
 
 
 def check_folder(path: str | os.PathLike, option: str = "--out") -> None:
-  """Makes a folder for results, unless there is one, and writes to it.
+  """Makes a folder for results and writes to it.
 
-  Raises ValueError naming `option` if that fails.
+  It may exist. Raises ValueError naming `option` if that fails.
   """
   obstacle = _obstacle(path)
   if obstacle:
@@ -35,7 +35,10 @@ def check_file(
 
 
 def _obstacle(folder: str | os.PathLike) -> str:
-  """Why nothing can be written to a folder, which is made if it is missing; "" if it can."""
+  """Why nothing can be written to a folder.
+
+  "" if it can. The folder is made if it is missing.
+  """
   try:
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):

@@ -99,7 +99,10 @@ def watch_parser() -> argparse.ArgumentParser:
 
 
 def _check_source(source: str) -> None:
-  """Raises ValueError for a URL that cannot be watched, or a file that is not there."""
+  """Checks what can be checked before a checkpoint is loaded.
+
+  Raises ValueError for a URL that cannot be watched, or a file that is not there.
+  """
   from data_pipelines.media.live_video import SCHEMES, is_url
 
   if "://" not in source and not os.path.exists(source):

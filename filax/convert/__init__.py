@@ -38,4 +38,7 @@ class ConversionError(ValueError):
 
 
 class UnreadableWeights(ConversionError):
-  """Files of weights that no option helps to read: damaged, incomplete, or without torch."""
+  """Files of weights that no option helps to read.
+
+  They are damaged or incomplete, or torch is missing.
+  """

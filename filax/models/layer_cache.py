@@ -88,13 +88,15 @@ class Cache:
     """The cache of some of its rows, in this order."""
     batch = self.length.shape[0]
 
-    def take(x):
+    def some_rows(x):
       if x.ndim == 5:
         return jnp.take(x, rows, axis=1)
       by_row = x.reshape(batch, -1, *x.shape[1:])  # Rows and heads are one axis.
       return jnp.take(by_row, rows, axis=0).reshape(-1, *x.shape[1:])
 
-    return Cache(jax.tree.map(take, self.k), jax.tree.map(take, self.v), self.length[rows])
+    return Cache(
+      jax.tree.map(some_rows, self.k), jax.tree.map(some_rows, self.v), self.length[rows]
+    )
 
 
 @struct.dataclass
