@@ -89,9 +89,8 @@ def train_pipeline(
     steps, parts = agree_on_plan(config, pipeline, ingredients or {})
     config, setup = choose_open_settings(config, workdir, steps, devices)
     check_lease = lease.check_held if lease else _no_lease
-    saved = stack.enter_context(
-      store.Checkpoints(workdir, config["keep"], check_lease, config.get("best", ""))
-    )
+    best = config.get("best", "")
+    saved = stack.enter_context(store.Checkpoints(workdir, config["keep"], check_lease, best))
     stack.enter_context(ending.together())  # Errors from here on end all processes.
     changes = functools.partial(plan_record.describe_changes, workdir, parts)
     with clock.timed(goodput.RESTORE):
