@@ -13,7 +13,7 @@ _AGAIN_SECONDS = 0.05
 
 @contextlib.contextmanager
 def heard() -> Iterator[None]:
-  """Delivers Ctrl-C once more if it comes in a callback of the garbage collector.
+  """Delivers Ctrl-C again if a garbage collection met it.
 
   Python ignores exceptions there. A signal that comes while XLA compiles is nearly always handled
   in that callback, which is the first Python code that runs afterwards.
