@@ -41,7 +41,7 @@ def _obstacle(folder: str | os.PathLike) -> str:
   """
   try:
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
+    with tempfile.TemporaryFile(dir=os.fspath(folder)):
       return ""
   except OSError as error:
     return error.strerror or str(error)
