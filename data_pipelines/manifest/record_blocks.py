@@ -78,7 +78,10 @@ def _parsed_blocks(
 
 
 def _line_blocks(path: str, file: BinaryIO, place: TextPlace) -> Iterator[RecordBlock]:
-  """The blocks of a file of JSON lines. place: where its first record begins."""
+  """The blocks of a file of JSON lines.
+
+  place: where its first record begins.
+  """
   while True:
     file.seek(place.byte)
     text, is_followed_by_record = _whole_lines(file)
@@ -99,10 +102,10 @@ def _line_blocks(path: str, file: BinaryIO, place: TextPlace) -> Iterator[Record
 def _blocks_of_longer_records(
   path: str, file: BinaryIO, place: TextPlace, stop: int
 ) -> Generator[RecordBlock, None, int | None]:
-  """Blocks where a record may reach over several lines, parsed from a place on.
+  """Parsed blocks, for records that may reach over several lines.
 
-  They end before the first record that begins a line at the byte `stop` or later. Returns where it
-  begins; None at the end of the file.
+  They begin at a place, and end before the first record that begins a line at the byte `stop` or
+  later. Returns where that record begins; None at the end of the file.
   """
   file.seek(place.byte)
   records: list[tuple[int, Any]] = []
@@ -121,7 +124,10 @@ def _blocks_of_longer_records(
 
 
 def _whole_lines(file: BinaryIO) -> tuple[bytes, bool]:
-  """(lines, whether a record or nothing follows them). b"" at the end of the file."""
+  """(lines, whether a record or nothing follows them).
+
+  No lines at the end of the file.
+  """
   text = file.read(BLOCK)
   if len(text) == BLOCK and not text.endswith(b"\n"):
     text += file.readline()
@@ -144,7 +150,7 @@ def _begins_line(file: BinaryIO, byte: int) -> bool:
 
 
 def _window(file: BinaryIO, path: str, place: TextPlace) -> TextWindow:
-  """A window on the text of a file that is read from a place on."""
+  """A window on the text of a file from a place on."""
   window = TextWindow(file, path, place.byte)
   window.line = place.line
   window.characters = place.character

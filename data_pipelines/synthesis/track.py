@@ -64,7 +64,10 @@ class MultipleChoice:
 
 
 def track_record(track: Track, events: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-  """A track as JSON. events: records of its events in place of its own."""
+  """A track as JSON.
+
+  events: records of its events, in place of its own.
+  """
   record = dict(vars(track))  # dataclasses.asdict copies every text: 20 times slower.
   record["media"] = list(map(vars, track.media))
   record["events"] = list(map(vars, track.events)) if events is None else events

@@ -144,7 +144,7 @@ def dividing_to_be_broken(files, media_root, report):
   ("divide", "error", "words"),
   [
     (dividing_to_be_killed, OSError, "ended from outside"),
-    (dividing_to_be_broken, KeyError, "source"),
+    (dividing_to_be_broken, AttributeError, "events"),
   ],
 )
 def test_a_process_that_ends_is_one_error(divide, error, words, tmp_path):

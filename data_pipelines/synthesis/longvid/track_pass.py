@@ -83,7 +83,7 @@ class TrackMaker:
 
 
 def _left_out(track: Track) -> str:
-  """Why no question can be asked about a track; "" if one can."""
+  """Why no question can be asked about a track, or ""."""
   if not track.events and not track.summary:
     return "it has no events"
   if not track.media or not track.duration > 0:
@@ -111,7 +111,10 @@ class TrackPass:
   _earlier: set[int] = dataclasses.field(default_factory=set)
 
   def lines(self, inputs: Sequence[TrackInput]) -> Iterator[tuple[int, bytes]]:
-    """(shard, line) of the tracks. A video in two sources is taken from the first."""
+    """(shard, line) of the tracks.
+
+    A video in two sources is taken from the first.
+    """
     contents = self._contents(inputs)
     if self.labeller is None:
       yield from contents
@@ -131,7 +134,10 @@ class TrackPass:
   def _taken(
     self, entry: TrackInput, tracks: Iterator[PreparedTrack], is_last: bool
   ) -> Iterator[Any]:
-    """The contents of the tracks of a source to take; their keys are kept unless it is the last."""
+    """The contents of the tracks of a source to take.
+
+    Their keys are kept unless it is the last source.
+    """
     keys: set[int] = set()
     are_shared = bool(self._earlier) or not is_last
     for track in tracks:

@@ -31,10 +31,7 @@ class ParsedRecords(NamedTuple):
   repetition: BadRecord | None = None  # What is reported of a later one, in place of all else.
 
 
-class RecordParser(Protocol):
-  """Parses a batch of raw records. Picklable."""
-
-  def __call__(self, batch: Any) -> list[ParsedRecords]: ...
+RecordParser = Callable[[Any], list[ParsedRecords]]  # Of a batch of raw records. Picklable.
 
 
 @dataclasses.dataclass(frozen=True)

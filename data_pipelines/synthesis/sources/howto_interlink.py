@@ -74,7 +74,10 @@ def _rows(paths: Sequence[str], media: MediaFolder, report: TrackReport) -> Iter
 
 
 def _stem(cells: Mapping[str, str], path: str) -> str:
-  """The name of a row's medium. Raises ManifestError for a table without one."""
+  """The name of a row's medium, without extension.
+
+  Raises ManifestError for a table that names none.
+  """
   written = cells[_video_column(cells, path)].strip()
   return os.path.splitext(os.path.basename(written))[0] or written
 
