@@ -127,3 +127,8 @@ def test_a_working_folder_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
 
   assert errors.run_verb(main, [], "chat") == 2
   assert "was started in was removed" in capsys.readouterr().err
+
+
+def test_a_value_with_a_dash_is_written_after_an_equals_sign(capsys):
+  assert main.main(["chat", "--checkpoint", "run", "--question", "-why?"]) == 2
+  assert "written after =, as in --question=-5" in capsys.readouterr().err

@@ -206,6 +206,7 @@ def test_an_export_is_described_by_its_own_config(run, tmp_path, capsys):
   assert code == 0, err
   files = {"config.json", "run_torch.py", "fila/scene_merger.safetensors"}
   assert files | {"model-00001-of-00001.safetensors"} <= set(report["files"])
+  assert "conversion_report.json" not in report["files"]
   card = (tmp_path / "hub/README.md").read_text()
   assert "| llm | qwen2 |" in card and "| merger | weighted |" in card
   assert "?" not in card.partition("## Model")[2]

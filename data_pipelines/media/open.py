@@ -122,7 +122,9 @@ def reported(media: Media):
   except MediaError:
     raise
   except FileNotFoundError as error:
-    raise MediaError(f"{media_name(media)}: does not exist.") from error
+    name = media_name(media)
+    reason = "is an address; download the file first" if "://" in name else "does not exist"
+    raise MediaError(f"{name}: {reason}.") from error
   except av.error.ExitError as error:  # FFmpeg was interrupted by the time limit.
     raise SlowMediaError(
       f"{media_name(media)}: the file answers too slowly; raise config.data.open_seconds if it is "

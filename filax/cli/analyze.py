@@ -50,6 +50,8 @@ def analyze_parser() -> argparse.ArgumentParser:
   redundancy = _study_parser(studies, "redundancy")
   add = redundancy.add_argument
   add("--manifest", required=True, help="questions, in the format of the training data")
+  add("--root", default="", help="folder of the media; default: that of the questions")
+  add("--allow-missing", action="store_true", help="ask about what is there; count the rest")
   add(
     "--ratio",
     type=options.number(high=1, above=True),
@@ -88,6 +90,8 @@ def _redundancy(session, args: argparse.Namespace, json_path: pathlib.Path) -> N
     layers=args.layers,
     limit=args.limit,
     batch=args.batch,
+    root=args.root,
+    allow_missing=args.allow_missing,
     keep=functools.partial(_write_json, json_path),
   )
   _write_json(json_path, report)

@@ -8,6 +8,8 @@ import os
 import select
 import sys
 
+from filax.cli import interrupts
+
 BROKEN_PIPE = 141  # The code in a shell of a program that SIGPIPE ended: 128 + 13.
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # Writing, unlike opening, names no file.
 _TEXT_FLAGS = ("--question",)  # Their values are for the model, whatever they begin with.
@@ -24,7 +26,8 @@ def run_verb(main: Callable[[Sequence[str]], int | None], argv: Sequence[str], v
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")  # A name is shown, whatever the locale.
   try:
-    code = main(with_home(argv)) or 0
+    with interrupts.heard():
+      code = main(with_home(argv)) or 0
     if sys.stdout is not None:  # It is None if the command was started with a closed output.
       sys.stdout.flush()
     return code

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     return 2
   name, _ = VERBS[verb]
 
-  def run(argv: Sequence[str]) -> int | None:
+  def import_and_run(argv: Sequence[str]) -> int | None:
     return importlib.import_module(name).main(argv)  # Ctrl-C is met while it is imported, too.
 
-  return errors.run_verb(run, rest, verb)
+  return errors.run_verb(import_and_run, rest, verb)

@@ -11,6 +11,8 @@ class Parser(argparse.ArgumentParser):
   """The options of a command; raises ValueError for an invalid one."""
 
   def error(self, message: str):
+    if "expected one argument" in message:
+      message += "; a value that begins with a dash is written after =, as in --question=-5"
     raise ValueError(f"{message.rstrip('.')}. `{self.prog} --help` lists the options.")
 
 

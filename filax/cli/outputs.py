@@ -10,7 +10,7 @@ import tempfile
 def check_folder(path: str | os.PathLike, option: str = "--out") -> None:
   """Makes a folder for results and tries to write to it.
 
-  Raises ValueError naming `option` if that fails.
+  It may exist. Raises ValueError naming `option` if that fails.
   """
   obstacle = _obstacle(path)
   if obstacle:

@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import json
+import os
 import sys
 from typing import Any
 
@@ -98,8 +99,14 @@ def watch_parser() -> argparse.ArgumentParser:
 
 
 def _check_source(source: str) -> None:
-  """Raises ValueError for a URL that cannot be watched."""
+  """Checks what can be checked before a checkpoint is loaded.
+
+  Raises ValueError for a URL that cannot be watched, or a file that is not there.
+  """
   from data_pipelines.media.live_video import SCHEMES, is_url
+
+  if "://" not in source and not os.path.exists(source):
+    raise ValueError(f"{source}: does not exist.")
 
   if "://" in source and not is_url(source):
     raise ValueError(f"--source={source} cannot be watched. Use one of {', '.join(SCHEMES)}.")

@@ -38,6 +38,7 @@ EXPORTED = (
   "*.txt",
   "*.py",
 )
+REPORT = "conversion_report.json"  # Of an export; it names folders of this machine.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _copy(source: pathlib.Path, out: pathlib.Path, patterns: Sequence[str]) -> N
   for pattern in patterns:
     for path in sorted(source.glob(pattern)):
       target = out / path.relative_to(source)
-      if not path.is_file() or target.exists():
+      if not path.is_file() or target.exists() or path.name == REPORT:
         continue
       target.parent.mkdir(exist_ok=True)
       try:

@@ -215,8 +215,17 @@ def build_app(server: ChatServer, rules: GuardRules, stop_seconds: float = 30.0)
     ("GET", "/metrics", server.metrics),
   )
   for method, path, function in routes:
-    app.add_api_route(path, function, methods=[method], response_model=None)
+    methods = ["GET", "HEAD"] if method == "GET" else [method]
+    app.add_api_route(path, function, methods=methods, response_model=None)
   live.add_routes(app)
+  # Other calls of OpenAI's API: the web page, if there is one, would take them for its own.
+  paths = {path for _, path, _ in routes}
+
+  async def refuse_call(request: Request) -> Response:
+    raise HTTPException(405 if request.url.path in paths else 404)
+
+  every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+  app.add_api_route("/v1/{path:path}", refuse_call, methods=every, response_model=None)
   app.add_exception_handler(RequestError, _reply_to_error)
   app.add_exception_handler(HTTPException, _reply_to_wrong_route)
   app.add_exception_handler(Exception, _reply_to_failure)
@@ -247,7 +256,7 @@ async def _reply_to_wrong_route(request: Request, error: Exception) -> Response:
   status = error.status_code if isinstance(error, HTTPException) else 500
   message = error.detail if isinstance(error, HTTPException) else ""
   if status in (404, 405):
-    message = f"{request.method} of this path is not served here."
+    message = f"{request.method} {request.url.path[:100]} is not served here."
   fault = RequestError(message, status=status)
   fault.code = "not_found" if status == 404 else "invalid_request"
   return JSONResponse(error_fields(fault), status_code=status)

@@ -5,6 +5,7 @@ VideoChat-Flash (arXiv:2501.00574), Fig. 9.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 from typing import Any
 
 from filax.evals.run import evaluate
@@ -21,26 +22,32 @@ def redundancy(
   layers: Sequence[int] | None = None,
   limit: int | None = None,
   batch: int = 32,
+  root: str = "",
+  allow_missing: bool = False,
   keep: Callable[[dict], None] | None = None,
 ) -> dict[str, Any]:
   """Accuracy with all visual tokens (`whole`), and by kind of dropping.
 
   Visual tokens are reduced to `ratio` after each of `layers`, one layer at a time (default: all but
   the last). `skipped` questions count nowhere; `bad_questions` and `bad_media` give the reasons.
-  `keep` receives the report after every measurement. Raises ValueError for an invalid layer.
+  `limit`, `batch`, `root` and `allow_missing` are those of filax.evaluate. `keep` receives the
+  report after every measurement. Raises ValueError for an invalid layer.
   """
   layers = list(range(1, loaded.model.llm.depth)) if layers is None else list(layers)
   models = {}
   for kind in KINDS:  # Rejects an invalid layer before any question is asked.
     models[kind] = [loaded.adjusted(dropout=f"{layer}:{kind}:{ratio}") for layer in layers]
-  all_tokens = evaluate(loaded.adjusted(dropout="off"), manifest, limit=limit, batch=batch)
+  measure = functools.partial(
+    evaluate, limit=limit, batch=batch, root=root, allow_missing=allow_missing
+  )
+  all_tokens = measure(loaded.adjusted(dropout="off"), manifest)
   report = dict(manifest=manifest, ratio=ratio, layers=layers, whole=all_tokens["accuracy"])
   for key in ("questions", "skipped", "bad_questions", "bad_media", "bad_records"):
     report[key] = all_tokens[key]
   for kind in KINDS:
     report[kind] = []
     for model in models[kind]:
-      measured = evaluate(model, manifest, limit=limit, batch=batch)
+      measured = measure(model, manifest)
       report[kind].append(measured["accuracy"])
       if keep is not None:
         keep(report)

@@ -128,3 +128,8 @@ def test_a_gif_larger_than_a_picture_may_be_is_no_video(tmp_path):
   screen = b"GIF89a\x80\x3e\x80\x3e\x80\0\0" + bytes(6)
   path.write_bytes(screen + b",\0\0\0\0\x80\x3e\x80\x3e\0\x02\x02\x44\x01\0;")
   assert "16000 x 16000" in probe(str(path)).error
+
+
+def test_an_address_is_downloaded_first(tmp_path):
+  assert "example.org/a.mp4: is an address; download" in probe("https://example.org/a.mp4").error
+  assert probe(str(tmp_path / "a.mp4")).error.endswith("a.mp4: does not exist.")

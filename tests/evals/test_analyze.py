@@ -84,7 +84,8 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
   path = manifest(["wrong", *(row["answer"] for row in said[1:])])
   rows = json.loads((tmp_path / "m.json").read_text())
   rows.insert(1, manifests.question_record("word " * 40_000, "x", video="a.mp4", id="long"))
-  path = manifests.write_manifest(tmp_path / "m.json", rows)
+  (tmp_path / "questions").mkdir()
+  path = manifests.write_manifest(tmp_path / "questions" / "m.json", rows)
   assert not cli.main(
     [
       "analyze",
@@ -93,6 +94,8 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
       run,
       "--manifest",
       path,
+      "--root",
+      str(tmp_path),
       "--ratio",
       "0.25",
       "--batch",
@@ -106,7 +109,7 @@ def test_redundancy_is_measured_at_every_layer(run, tmp_path):
   assert report["layers"] == [1] and report["whole"] == pytest.approx(2 / 3)
   for kind in KINDS:
     dropped = session.adjusted(dropout=f"1:{kind}:0.25")
-    found = filax.evaluate(dropped, path, progress=False, batch=3)
+    found = filax.evaluate(dropped, path, root=str(tmp_path), progress=False, batch=3)
     assert report[kind] == [found["accuracy"]]
   assert (tmp_path / "redundancy.png").read_bytes()[:4] == b"\x89PNG"
   with pytest.raises(ValueError, match="below 2"):

@@ -75,7 +75,8 @@ def test_a_damaged_video_keeps_what_was_seen(run, tmp_path, capsys):
 
 
 def test_a_source_of_nothing_is_one_sentence(run, tmp_path, capsys):
-  code, rows, err = watched(run, tmp_path / "no.mp4", capsys)
+  nowhere = str(tmp_path / "nowhere")  # The source is looked for before a checkpoint is loaded.
+  code, rows, err = watched(nowhere, tmp_path / "no.mp4", capsys)
   assert code == 2 and not rows
   assert err.splitlines()[-1].endswith("no.mp4: does not exist.")
   code, rows, err = watched(run, clips.write_video(tmp_path / "a.mp4", 2, 1), capsys)

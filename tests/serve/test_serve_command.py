@@ -287,6 +287,10 @@ def test_wrong_routes_have_errors_in_the_same_form(server):
   reply = httpx.get(f"{server.url}/v1/nothing", headers=HEADERS)
   assert reply.status_code == 404 and reply.json()["error"]["code"] == "not_found"
   assert httpx.get(f"{server.url}/v1/chat/completions", headers=HEADERS).status_code == 405
+  assert httpx.head(f"{server.url}/health", headers=HEADERS).status_code == 200
+  reply = httpx.post(f"{server.url}/v1/embeddings", headers=HEADERS, json={})
+  assert reply.status_code == 404
+  assert reply.json()["error"]["message"] == "POST /v1/embeddings is not served here."
 
 
 def test_an_upload_beyond_the_quota_is_refused(server):

@@ -117,9 +117,10 @@ def compare_models(
     "largest differences": [f"{name} {value:.2e}" for name, value in differences.items()],
     "first diverging module": [first_diverging(reference, staged, limit)],
   }
-  raise ConversionError(
-    "The converted model differs from its source, so nothing was written", problems
-  )
+  summary = "The converted model differs from its source, so nothing was written"
+  if dtype == "float32" and max(differences.values()) <= TOLERANCE["bfloat16"]:
+    summary += " (weights that --dtype bfloat16 rounds are compared by --verify bfloat16)"
+  raise ConversionError(summary, problems)
 
 
 def _job(
