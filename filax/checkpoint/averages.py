@@ -2,15 +2,16 @@
 """Averages of parameters over steps, as a checkpoint holds them.
 
 A run with config.optim.ema, or of kind "schedule_free", saves two values of every parameter that it
-trains: params/PATH, from which the run goes on, and average/PATH in float32. Whoever answers,
+trains: params/PATH, from which the run continues, and average/PATH in float32. Whoever answers,
 evaluates, exports or starts another run reads the average, unless `read_last_values` was called.
+The average of the base of adapters is always read: the adapters were trained over it.
 """
 
 from collections.abc import Container
 
 AVERAGE = "average"  # Tree of a checkpoint.
 PARAMS = "params"
-DTYPE = "float32"  # Of every average.
+DTYPE = "float32"  # The dtype of all averages.
 
 _LAST_VALUES: set[bool] = set()  # Holds True once `read_last_values` was called.
 
@@ -18,7 +19,7 @@ _LAST_VALUES: set[bool] = set()  # Holds True once `read_last_values` was called
 def read_last_values() -> None:
   """Reads the values of the last step in place of averages.
 
-  For the rest of this process.
+  This holds for the rest of the process.
   """
   _LAST_VALUES.add(True)
 
@@ -28,11 +29,13 @@ def reads_last_values() -> bool:
   return bool(_LAST_VALUES)
 
 
-def tree_of(path: str, stored: Container[str]) -> str:
+def tree_of(path: str, stored: Container[str], is_base: bool = False) -> str:
   """The tree from which a parameter is read.
 
-  stored: names of all arrays of a checkpoint, such as "params/llm/norm/scale".
+  stored: names of all arrays of a checkpoint, such as "params/llm/norm/scale". is_base: whether the
+  checkpoint is read as the base of adapters.
   """
-  if not reads_last_values() and f"{AVERAGE}/{path}" in stored:
+  wants_average = is_base or not reads_last_values()
+  if wants_average and f"{AVERAGE}/{path}" in stored:
     return AVERAGE
   return PARAMS

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: written in the background, checked when read, restored onto any mesh.
 
-A run folder holds checkpoints/<step>/ with three Orbax items: `state` (params, opt, step, rng, and
-averages of runs that keep them), `data` (JSON: row, fingerprint, a digest of every array, and a
-root digest over them and the config) and `config` (JSON). A folder appears under its final name
-only when it is complete; a damaged one, which cannot be read or whose digests differ, is skipped.
-Inference reads `state/params`, or the averages, and `config`, and checks those.
+A run folder holds checkpoints/<step>/ with three Orbax items:
+
+  state   params, opt, step, rng, and the averages of runs that have them
+  data    JSON: row, fingerprint, a digest of every array, and a root digest of all this and config
+  config  JSON: the training config
+
+A folder appears under its final name only when it is complete. A damaged folder, which cannot be
+read or whose digests differ, is skipped. Inference reads and checks only `config`, and
+`state/params` or the averages.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,14 +25,15 @@ from jaxtyping import PyTree
 import orbax.checkpoint as ocp
 
 from filax import files
-from filax.checkpoint import averages, merged, orbax_items, record, run_folder, step_arrays, storage
 from filax.checkpoint import base as base_lib
+from filax.checkpoint import merged, orbax_items, record, run_folder, step_arrays, storage
 from filax.checkpoint.base import BaseReference
 from filax.checkpoint.best import BestCheckpoint, BestStep
 from filax.checkpoint.digest import digests as digests
 from filax.checkpoint.record import FORMAT as FORMAT
 from filax.checkpoint.record import Config, Record
 from filax.checkpoint.record import Damaged as Damaged
+from filax.checkpoint.step_arrays import OtherArrays as OtherArrays
 from filax.checkpoint.tree import (
   compare_shapes,
   flatten_tree,
@@ -44,14 +49,14 @@ HALF_WRITTEN = ".orbax-checkpoint-tmp"
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """A training state and where its data stood."""
+  """A restored training state, and its position in the data."""
 
   state: Any  # A dataclass of trees, with the fields that were saved.
   step: int
-  row: int  # Global rows consumed.
-  fingerprint: str  # Of the plan of rows.
-  config: dict[str, Any]  # As JSON keeps it: tuples are lists.
-  base: BaseReference | None = None  # Of the parameters that `state` lacks.
+  row: int  # The number of global rows that were used.
+  fingerprint: str  # That of the plan of rows.
+  config: dict[str, Any]  # As in JSON: tuples are lists.
+  base: BaseReference | None = None  # The checkpoint with the parameters that `state` lacks.
 
 
 class Checkpoints:
@@ -69,13 +74,14 @@ class Checkpoints:
   ):
     """Opens the checkpoints of a workdir.
 
-    keep: number of newest checkpoints that stay; 0 = all. check: raises if nothing may be written
-    now. best_metric: the score by which the best one stays as well, as config.best.
+    keep: how many of the newest checkpoints are kept; 0 = all. check: a function that raises if
+    nothing may be written now. best_metric: the score whose best checkpoint is kept as well, as in
+    config.best.
     """
     self.folder = _absolute(workdir) / FOLDER
     self._check = check
     self._check()
-    on_one_process(self._clean)  # Once for all: other processes would see files vanish.
+    on_one_process(self._clean)  # Otherwise another process could see files vanish.
     self._best = BestCheckpoint(self.folder.parent, best_metric, check)
     self._manager = orbax_items.checkpoint_manager(self.folder, keep, check, self._best)
     self._before: Record | None = None  # The record of the restored checkpoint.
@@ -86,7 +92,7 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind, *_):
-    if kind is not None:  # The error that ends the run is reported, no later one.
+    if kind is not None:  # Report the error that ends the run, and no later one.
       with contextlib.suppress(Exception):
         self._manager.close()
       return
@@ -149,9 +155,9 @@ class Checkpoints:
     return trees
 
   def offer_best(self, step: int, scores: Mapping[str, float]) -> bool:
-    """Whether the scores make `step` the best so far.
+    """Whether the scores make `step` the best one so far.
 
-    It then has to be saved, and stays.
+    If so, the caller must save it, and its checkpoint is kept.
     """
     with self._writing():
       return self._best.offer(step, scores)
@@ -191,7 +197,7 @@ class Checkpoints:
 
     like: the shapes and shardings of the result. A damaged checkpoint is renamed to <step>.damaged
     with a message, and the one before is used. Raises ValueError if a checkpoint is of a newer
-    format or does not fit `like`.
+    format, and OtherArrays if it does not fit `like`.
     """
     for path in _newest_first(self.folder):
       try:
@@ -220,17 +226,17 @@ def restore_params(
 ) -> tuple[PyTree, list[str], list[str]]:
   """(params, missing, extra) of a run folder or of one step.
 
-  like: ShapeDtypeStructs; a leaf is cast to its dtype and laid out by its sharding (default: the
-  first device). Without it, all leaves as stored. missing: leaves of `like` that the checkpoint
-  lacks; they are left out of params. extra: leaves of the checkpoint that are not read. Raises
-  ValueError for a shape that differs, OSError if there is no readable checkpoint.
+  like: ShapeDtypeStructs. A leaf is cast to the dtype, and placed by the sharding (default: on the
+  first device). Without `like`, all leaves are read as they are stored. missing: leaves of `like`
+  that the checkpoint lacks; params does not have them. extra: leaves of the checkpoint that are not
+  read. Raises ValueError if a shape differs, and OSError if no checkpoint can be read.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     try:
       return _restore_params(step, like)
     except Damaged as error:
-      say(f"Skipping {step}: {error}")
-  raise _no_checkpoint(path)
+      _say_skipped(step, error)
+  raise no_checkpoint(path)
 
 
 def read_config(path: epath.PathLike) -> dict[str, Any]:
@@ -238,13 +244,13 @@ def read_config(path: epath.PathLike) -> dict[str, Any]:
 
   Tuples are lists.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     try:
       _, config = record.read_record(step)
       return config
     except Damaged as error:
-      say(f"Skipping {step}: {error}")
-  raise _no_checkpoint(path)
+      _say_skipped(step, error)
+  raise no_checkpoint(path)
 
 
 def newest_step(path: epath.PathLike) -> epath.Path:
@@ -254,22 +260,27 @@ def newest_step(path: epath.PathLike) -> epath.Path:
 
   Raises OSError if there is none.
   """
-  for step in _newest_first(path):
+  for step in steps_to_try(path):
     if base_lib.checkpoint_hash(step):
       return step
-  raise _no_checkpoint(path)
+  raise no_checkpoint(path)
 
 
-def _no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
-  return FileNotFoundError(
+def no_checkpoint(path: epath.PathLike) -> FileNotFoundError:
+  """The error for a folder without a readable step."""
+  text = (
     f"No readable checkpoint in {path}. Give the folder of a run, or of one of its checkpoints."
   )
+  if not epath.Path(path).exists():
+    command = "hf download ORG/NAME --local-dir FOLDER"
+    text += f" A model of the Hugging Face hub is downloaded first: {command}"
+  return FileNotFoundError(text)
 
 
 def save_params(workdir: epath.PathLike, params: PyTree, config: Config) -> epath.Path:
-  """Writes parameters alone as step 0 of `workdir`.
+  """Writes only parameters, as step 0 of `workdir`.
 
-  config.init_from and inference can read it.
+  config.init_from and inference can read such a folder.
   """
   folder = _absolute(workdir) / FOLDER
   with orbax_items.checkpoint_manager(folder) as manager:
@@ -292,7 +303,7 @@ def _restore(path: epath.Path, like: Any) -> tuple[Restored, Record]:
   if base is not None:
     target["params"] = _stored_part(target["params"], stored)
   wanted = flatten_tree(target)
-  _check_same_leaves(path, wanted, stored)
+  step_arrays.check_same_leaves(path, config, wanted, stored)
   arrays = step_arrays.read_arrays(path, target, written)
   state = dataclasses.replace(like, **arrays)
   step = int(jax.device_get(state.step))
@@ -315,39 +326,17 @@ def _stored_part(params: PyTree, stored: Mapping[str, Any]) -> PyTree:
   return unflatten_tree(select_leaves(leaves, lambda path: f"params/{path}" in stored))
 
 
-def _check_same_leaves(
-  path: epath.Path, wanted: Mapping[str, Any], stored: Mapping[str, Any]
-) -> None:
-  """Compares the leaves of a checkpoint with the wanted ones.
-
-  Averages may be there for others to read. Raises ValueError if names, shapes or dtypes differ.
-  """
-  missing, extra = compare_shapes(leaf_shapes(wanted), leaf_shapes(stored))
-  extra = [name for name in extra if not name.startswith(f"{averages.AVERAGE}/")]
-  if missing or extra:
-    raise ValueError(
-      f"{path} is not of this config: it lacks {missing[:3]} and has {extra[:3]} too much. Use "
-      "another --workdir, or start from its parameters with config.init_from."
-    )
-  for name, leaf in wanted.items():
-    if leaf.dtype != stored[name].dtype:
-      raise ValueError(
-        f"{name} is {stored[name].dtype} in {path} but {leaf.dtype} in config.model. Use another "
-        "--workdir, or start from its parameters with config.init_from."
-      )
-
-
 def _restore_params(path: epath.Path, like: PyTree | None) -> tuple[PyTree, list[str], list[str]]:
   """`restore_params` of one step. Raises Damaged."""
   stored = step_arrays.open_params(path)
-  every_leaf = merged.effective_leaves(stored, step_arrays.open_params)
+  every_leaf = merged.effective_leaves(stored, step_arrays.open_base)
   if like is None:
     wanted = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in every_leaf.items()}
   else:
     wanted = flatten_tree(like)
   stored_shapes = leaf_shapes({**stored.leaves, **every_leaf})
   compare_shapes(leaf_shapes(wanted), stored_shapes)
-  params, extra = merged.read_params(stored, wanted, step_arrays.open_params)
+  params, extra = merged.read_params(stored, wanted, step_arrays.open_base)
   return unflatten_tree(params), sorted(wanted.keys() - params.keys()), extra
 
 
@@ -357,6 +346,26 @@ def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
   path: a workdir, its checkpoints folder, or a step.
   """
   return run_folder.step_folders(_absolute(path))
+
+
+def steps_to_try(path: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields the newest step of `path` that was not tried before, until none is left.
+
+  A run that goes on writes steps, and removes others while they are read.
+  """
+  tried: set[epath.Path] = set()
+  while True:
+    untried = [step for step in _newest_first(path) if step not in tried]
+    if not untried:
+      return
+    tried.add(untried[0])
+    yield untried[0]
+
+
+def _say_skipped(step: epath.Path, error: Damaged) -> None:
+  """Says that a step is damaged, unless its run removed it meanwhile."""
+  if step.exists():
+    say(f"Skipping {step}: {error}")
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:
