@@ -39,7 +39,10 @@ CANNOT_RUN = {
     "python -m benchmarks.serving_speed",
     "make soak",
   ),
-  "needs a GPU": ("benchmarks/gpu.sh",),
+  "needs a GPU, or jax's compiler for GPUs": (
+    "benchmarks/gpu.sh",
+    "python -m benchmarks.gpu_compile",
+  ),
   "needs a camera": ("filax watch --checkpoint runs/demo/stage2 --source /dev/video0",),
   "uploads to a hub; tests/test_push.py does it to a fake one": (
     "filax push runs/demo/stage2 --repo me/fila-demo --license",

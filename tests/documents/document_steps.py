@@ -15,10 +15,15 @@ Step = tuple[str, str]  # ("filax" | "bash" | "python" | "write", text)
 ELSEWHERE = ("README.md",)  # tests/test_readme.py
 # Documents whose steps take minutes: make test-long runs them.
 LONG = (
+  "docs/adapters.md",
   "docs/evidence.md",
   "docs/evidence_learning.md",
   "docs/evidence_needles.md",
   "docs/evidence_results.md",
+  "docs/extend.md",
+  "docs/faq.md",
+  "docs/long_video.md",
+  "docs/pods.md",
 )
 
 

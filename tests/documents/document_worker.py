@@ -76,7 +76,7 @@ class DocumentRun:
     self._here = os.path.abspath(folder)
     self._server = server
     self._files = files  # The address of a web server of the world's files.
-    self._prepared = set(prepared)  # Runs of the world, which a training of the document replaces.
+    self._prepared = set(prepared)  # Runs of the world, which commands of the document replace.
     self._names: dict = {"__name__": "__document__"}
 
   def run(self, kind: str, text: str) -> None:
@@ -120,19 +120,20 @@ class DocumentRun:
       environment = os.environ | {"XLA_FLAGS": ""}
       subprocess.run([sys.executable, "-m", "filax", *words], env=environment, check=True)
       return
-    if words[0] == "train":
-      self._forget_prepared(words[words.index("--workdir") + 1])
+    for option in ("--workdir", "--out"):
+      if option in words:
+        self._forget_prepared(words[words.index(option) + 1])
     code = main(words)
     command = f"filax {' '.join(words)}"
     expected = [code for begins, code in ENDS_WITH.items() if command.startswith(begins)]
     if code != (expected or [0])[0]:
       raise StepError(f"It ended with code {code}.")
 
-  def _forget_prepared(self, workdir: str) -> None:
-    """Moves a run of the world out of the way, once."""
-    if workdir in self._prepared and os.path.exists(workdir):
-      os.rename(workdir, f"{workdir}.prepared")
-    self._prepared.discard(workdir)
+  def _forget_prepared(self, output: str) -> None:
+    """Moves a run of the world out of the way of a command that makes it, once."""
+    if output in self._prepared:
+      os.rename(output, f"{output}.prepared")
+      self._prepared.discard(output)
 
 
 @contextlib.contextmanager
@@ -199,9 +200,7 @@ def run_document(request: dict, server: Server, files: str) -> dict:
         if not isinstance(error, StepError):
           traceback.print_exc()
         failed = f"{text}\n{error}"
-        if not os.environ.get("KEEP_GOING"):
-          break
-        print("!!! FAILED", text, repr(error), flush=True)
+        break
       finally:
         cpu, wall = cpu_seconds() - start[0], time.monotonic() - start[1]
         seconds.append((round(cpu, 2), round(wall, 2), text[:100]))

@@ -190,8 +190,10 @@ def write_benchmarks(folder: pathlib.Path) -> None:
   videomme = folder.parent / "data/videomme"
   benchmark_files.write_videomme(videomme, [benchmark_files.videomme_row()])
   clip = folder.parent / "clip.mp4"
-  for name, files in dict(mvbench=folder, nextqa=folder, videomme=videomme.parent).items():
-    write_benchmark_videos(name, files / name, clip)
+  (videomme / "data").mkdir()
+  shutil.copy(clip, videomme / "data/AbCdEfGhIjK.mp4")
+  for name in ("mvbench", "nextqa"):
+    write_benchmark_videos(name, folder / name, clip)
   shutil.copytree(folder.parent / "videos", folder / "videos")
   row = dict(id="1", video="tiny-000.mp4", question="Who?", answer="B", options=["A dog", "A cat"])
   (folder / "questions.json").write_text(json.dumps([row | dict(kind="pets")]))

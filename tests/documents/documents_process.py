@@ -2,10 +2,12 @@
 """The process in which documents run, and the folders that it needs."""
 
 from collections.abc import Sequence
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -44,6 +46,7 @@ class DocumentsProcess:
       stderr=self._errors,
       env=os.environ | settings,
       text=True,
+      start_new_session=True,  # Its server ends with it, however it ends.
     )
     self.made = self._answer()
 
@@ -53,8 +56,12 @@ class DocumentsProcess:
   def __exit__(self, *error: object) -> None:
     assert self._process.stdin is not None
     self._process.stdin.close()
-    code = self._process.wait(120)
-    self._errors.close()
+    try:
+      code = self._process.wait(120)
+    finally:
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(self._process.pid, signal.SIGKILL)
+      self._errors.close()
     assert code == 0, (self._folder / "worker.log").read_text()[-3000:]
 
   def run(self, document: str, steps: Sequence[Step]) -> dict:

@@ -11,7 +11,7 @@ import pytest
 from stand_ins import AFTER, EVERYWHERE, GIVEN, IN_DOCUMENTS, WRITTEN
 
 # Lines of documents that do not run. A new one needs a reason, and a reviewer who agrees.
-LISTED_LINES = 34
+LISTED_LINES = 36
 BEGINNINGS = [beginning for lines in CANNOT_RUN.values() for beginning in lines]
 LINES = [
   text for document in DOCUMENTS for kind, text in source_steps(str(document)) if kind == "bash"
