@@ -125,7 +125,10 @@ def checkpoint_hash(step: epath.Path) -> str:
 
 
 def weights_hash(step: epath.Path) -> str:
-  """The hash of a checkpoint's parameters and of its base's; "" if it cannot be read."""
+  """The hash of a checkpoint's parameters.
+
+  It covers those of its base. "" if it cannot be read.
+  """
   try:
     written, _ = record.read_record(step)
   except record.Damaged:

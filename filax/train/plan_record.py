@@ -79,7 +79,10 @@ def plan_parts(
 
 @functools.cache
 def software() -> dict[str, str]:
-  """Versions of what decides the step or its rows, and a digest of every source file."""
+  """Versions of packages, and a digest of every source file.
+
+  The packages decide the step or its rows.
+  """
   root = pathlib.Path(__file__).parents[2]
   entries = {name: _version(name) for name in _PACKAGES}
   for name in _CODE:
@@ -90,9 +93,9 @@ def software() -> dict[str, str]:
 
 
 def user_components(config: Mapping[str, Any]) -> dict[str, str]:
-  """A digest of the source file of every component that is the user's own.
+  """A digest of the source of every component of the user's.
 
-  config.model names it as "package.module:Class".
+  config.model names one as "package.module:Class".
   """
   entries = {}
   for name, value in settings.leaves(config):
