@@ -351,7 +351,8 @@ def _newest_first(path: epath.PathLike) -> Sequence[epath.Path]:
 def steps_to_try(path: epath.PathLike) -> Iterator[epath.Path]:
   """Yields the steps of `path`, each once.
 
-  The newest that was not tried before comes next, until none is left. A run that goes on writes steps, and removes others while they are read.
+  The newest that was not tried before comes next, until none is left. A run that goes on writes
+  steps, and removes others while they are read.
   """
   tried: set[epath.Path] = set()
   while True:

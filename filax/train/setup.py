@@ -310,7 +310,7 @@ def check_alpha(restored: store.Restored, config: Config) -> None:
 def _refusal(error: store.OtherArrays, config: Config) -> str:
   """Why a checkpoint cannot be resumed, by the settings that changed since."""
   now = json.loads(json.dumps(config))
-  changes = []
+  changes: list[str] = []
   for group in _OF_THE_STATE:
     changes += _changed_settings(error.config.get(group), now.get(group), f"config.{group}")
   reason = f"{', '.join(changes)} ({error})" if changes else str(error)
