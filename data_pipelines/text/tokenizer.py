@@ -12,6 +12,7 @@ import pathlib
 from data_pipelines.sample import IMAGE, VIDEO
 from data_pipelines.text.chat_template import ChatTemplate
 from data_pipelines.text.word_counter import WordCounter
+from filax import files
 
 CONFIG = "tokenizer_config.json"  # Beside the tokenizer's file: its chat template.
 PADS = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", "<unk>")  # The first that exists is the pad.
@@ -119,15 +120,17 @@ class Tokenizer(abc.ABC):
     A chat template goes into tokenizer_config.json, whose other entries stay.
     """
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / self.filename
-    target.write_bytes(self.content)
+    with files.write_atomically(target) as file:  # Others may read it meanwhile.
+      file.write(self.content)
     saved = [target]
     if self.chat is not None:
       config = folder / CONFIG
       settings = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
       settings |= dict(chat_template=self.chat.source, **self.chat.names)
-      config.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
+      text = json.dumps(settings, indent=2, ensure_ascii=False)
+      with files.write_atomically(config) as file:
+        file.write(text.encode())
       saved.append(config)
     return saved
 

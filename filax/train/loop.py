@@ -378,7 +378,7 @@ class Loop:
 
     None after the last step, or if waiting was given up for a signal.
     """
-    if self.done == self._run.steps:
+    if self.done >= self._run.steps:
       return None
     batch = fetcher.fetch(self._gives_up)
     self._clock.switch(goodput.STEP)

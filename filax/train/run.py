@@ -9,12 +9,15 @@ import pathlib
 from typing import Any
 
 from absl import logging
+from etils import epath
 import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.loader import Pipeline, make_plan
 from data_pipelines.synthesis import toy
+from data_pipelines.text import tokenizer_folder
 from data_pipelines.text.tokenizers import check_vocabulary
+from filax import files
 from filax.checkpoint import storage, store
 from filax.checkpoint.store import on_one_process, say
 from filax.costs import train_costs
@@ -62,7 +65,8 @@ def open_data(
 ) -> Pipeline:
   """The data of a config, checked against its model.
 
-  Copies the tokenizer to the workdir. check_lease: raises if the workdir is no longer this run's.
+  Copies the tokenizer to the workdir, unless its checkpoints have one. check_lease: raises if the
+  workdir is no longer this run's.
   """
   local = local_folder(workdir)
   if config.debug_corpus:
@@ -78,7 +82,7 @@ def open_data(
     planned=None if config.ignore_fingerprint else planned_media(workdir),
   )
   check_vocabulary(plan.tokenizer, model.vocab)
-  if jax.process_index() == 0:
+  if jax.process_index() == 0 and not keeps_tokenizer(config, workdir):
     if check_lease is not None:
       check_lease()  # Reading the data may have taken longer than the lease.
     for file in plan.tokenizer.save(local):
@@ -100,6 +104,19 @@ def open_data(
         f"{shape.length} positions: each goes to the shortest of config.data.rows that holds it."
       )
   return Pipeline(plan)
+
+
+def keeps_tokenizer(config: ConfigDict, workdir: str) -> bool:
+  """Whether the workdir's tokenizer is that of its checkpoints, and stays.
+
+  Another one changes the plan of rows, so the run will be refused.
+  """
+  if config.ignore_fingerprint or not store.exists(workdir):
+    return False
+  try:
+    return tokenizer_folder.load_if_present(epath.Path(files.absolute(workdir))) is not None
+  except ValueError:  # It is damaged.
+    return False
 
 
 def planned_media(workdir: str) -> dict[str, str] | None:

@@ -38,3 +38,8 @@ def test_the_changed_setting_is_named(run_folder, changes, sentence):
   with pytest.raises(ValueError, match=rf"/1 is not of this config: .*{sentence}.*init_from="):
     train(run_folder, **changes)
   assert base.checkpoint_hash(store.newest_step(run_folder)) == before
+
+
+def test_a_run_without_a_step_left_says_why(run_folder, capsys):
+  train(run_folder)
+  assert "config.steps ends at step 1, and this run is at step 1" in capsys.readouterr().err
